@@ -1,0 +1,179 @@
+package stint
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// A RunFilter selects runs: those that all its fields match. An empty field matches
+// every run.
+type RunFilter struct {
+	IDs      []string
+	Tasks    []string
+	Queues   []string
+	States   []State
+	ParentID string
+	Metadata map[string]string // each key with that value
+	Since    time.Time         // created at or after
+	Until    time.Time         // created before
+	TopLevel bool              // no parent
+
+	// For ListRuns alone: how many a page has [100, at most 1,000], and where it begins.
+	Limit  int
+	Cursor string // RunPage.Next of the page before
+}
+
+// A RunPage is a page of runs, newest first.
+type RunPage struct {
+	Runs []RunInfo
+	Next string // Cursor of the next page; "" on the last
+}
+
+const (
+	defaultPage = 100
+	maxPage     = 1000
+)
+
+func (f RunFilter) store() (s store.Filter, err error) {
+	s = store.Filter{Tasks: f.Tasks, Queues: f.Queues, States: f.States, Metadata: f.Metadata, Since: f.Since, Until: f.Until, TopLevel: f.TopLevel}
+	for _, id := range f.IDs {
+		u, err := parseID(id)
+		if err != nil {
+			return s, err
+		}
+		s.IDs = append(s.IDs, u)
+	}
+	for _, st := range f.States {
+		if st < StateScheduled || st > StateSkipped {
+			return s, fmt.Errorf("stint: filter: %v is no state of a run", st)
+		}
+	}
+	if f.ParentID != "" {
+		s.Parent, err = parseID(f.ParentID)
+	}
+	return s, err
+}
+
+// GetRun returns what is known of a run, with its timeline, or ErrNotFound.
+func (c *Client) GetRun(ctx context.Context, id string) (*RunInfo, error) {
+	u, err := parseID(id)
+	if err != nil {
+		return nil, err
+	}
+	return c.getRun(ctx, u)
+}
+
+func (c *Client) getRun(ctx context.Context, id store.ID) (*RunInfo, error) {
+	r, err := c.store.Get(ctx, id)
+	if err != nil {
+		return nil, public("get run", err)
+	}
+	info := runInfo(r)
+	return &info, nil
+}
+
+// ListRuns returns a page of the runs that match, newest first.
+func (c *Client) ListRuns(ctx context.Context, f RunFilter) (*RunPage, error) {
+	sf, err := f.store()
+	if err != nil {
+		return nil, err
+	}
+	if f.Limit < 0 || f.Limit > maxPage {
+		return nil, fmt.Errorf("stint: list runs: limit %d: want 0 (for %d) to %d", f.Limit, defaultPage, maxPage)
+	}
+	limit := f.Limit
+	if limit == 0 {
+		limit = defaultPage
+	}
+	var before store.ID
+	if f.Cursor != "" {
+		if before, err = parseID(f.Cursor); err != nil {
+			return nil, fmt.Errorf("stint: list runs: cursor: %w", err)
+		}
+	}
+	runs, err := c.store.List(ctx, sf, before, limit+1)
+	if err != nil {
+		return nil, public("list runs", err)
+	}
+	page := &RunPage{}
+	if len(runs) > limit {
+		runs = runs[:limit]
+		page.Next = runs[limit-1].ID.String()
+	}
+	for i := range runs {
+		info := runInfo(&runs[i])
+		info.Timeline = nil
+		page.Runs = append(page.Runs, info)
+	}
+	return page, nil
+}
+
+// CancelRuns cancels every run that matches and has not ended, as Run.Cancel does, and
+// returns how many. An empty filter matches all.
+func (c *Client) CancelRuns(ctx context.Context, f RunFilter) (int, error) {
+	return c.bulk(f, "cancel runs", func(s store.Filter) (int, error) {
+		return c.store.Cancel(ctx, time.Now(), s, encodeFailure(ErrCanceled))
+	})
+}
+
+// ReplayRuns queues every run that matches and has ended, or is quarantined, for
+// another go: the same run with the same input, its attempts counted from 1 again.
+// It returns how many.
+func (c *Client) ReplayRuns(ctx context.Context, f RunFilter) (int, error) {
+	return c.bulk(f, "replay runs", func(s store.Filter) (int, error) { return c.store.Replay(ctx, time.Now(), s) })
+}
+
+// DeleteRuns deletes every run that matches and has ended, with its logs and stream,
+// and returns how many.
+func (c *Client) DeleteRuns(ctx context.Context, f RunFilter) (int, error) {
+	return c.bulk(f, "delete runs", func(s store.Filter) (int, error) { return c.store.Delete(ctx, s) })
+}
+
+func (c *Client) bulk(f RunFilter, op string, do func(store.Filter) (int, error)) (int, error) {
+	s, err := f.store()
+	if errors.Is(err, ErrNotFound) && len(f.IDs) > 0 {
+		return 0, fmt.Errorf("stint: %s: %w", op, err)
+	}
+	if err != nil {
+		return 0, err
+	}
+	n, err := do(s)
+	return n, public(op, err)
+}
+
+// A LogLine is a line that a handler logged through Logger.
+type LogLine struct {
+	Seq     int64 // its number in the run
+	At      time.Time
+	Level   slog.Level
+	Message string
+	Attrs   json.RawMessage // an object, or nil
+	Attempt int
+}
+
+// Logs returns up to limit lines of a run after line number after, oldest first; 0 is
+// before the first.
+func (c *Client) Logs(ctx context.Context, runID string, after int64, limit int) ([]LogLine, error) {
+	u, err := parseID(runID)
+	if err != nil {
+		return nil, err
+	}
+	if limit < 1 {
+		return nil, fmt.Errorf("stint: logs: limit %d: want 1 or more", limit)
+	}
+	logs, err := c.store.Logs(ctx, u, after, limit)
+	if err != nil {
+		return nil, public("logs", err)
+	}
+	lines := make([]LogLine, len(logs))
+	for i, l := range logs {
+		lines[i] = LogLine{l.Seq, l.At, slog.Level(l.Level), l.Message, l.Attrs, l.Attempt}
+	}
+	return lines, nil
+}

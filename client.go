@@ -1,0 +1,304 @@
+package stint
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/sqlite"
+)
+
+// A Client defines tasks, enqueues runs of them, and has workers that work them, all
+// on one database. Its methods may be called concurrently.
+type Client struct {
+	cfg   clientConfig
+	store store.Store
+
+	mu      sync.Mutex
+	closed  bool
+	tasks   map[string]*taskDef
+	workers map[*Worker]struct{}
+	waits   map[store.ID]*waitEntry
+
+	loops  sync.WaitGroup // recovery and retention
+	work   sync.WaitGroup // Worker.Run
+	ctx    context.Context
+	cancel context.CancelFunc
+}
+
+type clientConfig struct {
+	logger     *slog.Logger
+	durability Durability
+	retention  time.Duration
+	codec      Codec
+	middleware []func(Handler) Handler
+	ageing     time.Duration
+	maxPayload int
+	set        map[string]bool // options that only Open takes
+}
+
+// A Durability says what an acknowledged change survives.
+type Durability int
+
+const (
+	// DurabilityFull survives a power cut: each commit waits for the disk. The default.
+	DurabilityFull Durability = iota
+	// DurabilityNormal survives the death of the process, but a power cut may take the
+	// last commits. It never damages the file.
+	DurabilityNormal
+)
+
+// A Codec encodes inputs and outputs. What it writes must be JSON.
+type Codec interface {
+	Marshal(v any) ([]byte, error)
+	Unmarshal(data []byte, v any) error
+}
+
+type jsonCodec struct{}
+
+func (jsonCodec) Marshal(v any) ([]byte, error)      { return json.Marshal(v) }
+func (jsonCodec) Unmarshal(data []byte, v any) error { return json.Unmarshal(data, v) }
+
+// A Handler works one attempt: encoded input to encoded output. Info(ctx) tells of
+// which run.
+type Handler func(ctx context.Context, input []byte) (output []byte, err error)
+
+const (
+	// DefaultRetention is how long runs that succeeded or were canceled are kept.
+	DefaultRetention = 30 * 24 * time.Hour
+	// DefaultMaxPayload is the size, in bytes, that an input or output may have.
+	DefaultMaxPayload = 4 << 20
+
+	failedFactor = 3 // failed runs are kept so many times as long
+	ageingStep   = time.Minute
+	expireEvery  = time.Hour
+)
+
+// WithLogger sets where the client logs what it cannot return: a failed attempt, a
+// recovery after a crash, a database that cannot be written. The default is
+// slog.Default().
+func WithLogger(l *slog.Logger) ClientOption {
+	return clientOption(func(c *clientConfig) error {
+		if l == nil {
+			return errors.New("stint: WithLogger(nil): want a logger; slog.DiscardHandler makes a silent one")
+		}
+		c.logger = l
+		return nil
+	})
+}
+
+// WithDurability sets what an acknowledged change survives. The default is
+// DurabilityFull. It is for Open; New's store has its own setting.
+func WithDurability(d Durability) ClientOption {
+	return clientOption(func(c *clientConfig) error {
+		if d != DurabilityFull && d != DurabilityNormal {
+			return fmt.Errorf("stint: WithDurability(%d): want DurabilityFull or DurabilityNormal", d)
+		}
+		c.durability = d
+		c.set["WithDurability"] = true
+		return nil
+	})
+}
+
+// WithRetention sets how long runs that succeeded or were canceled are kept after
+// they ended. Failed ones are kept three times as long. The default is 30 days.
+func WithRetention(d time.Duration) ClientOption {
+	return clientOption(func(c *clientConfig) error {
+		c.retention = d
+		return wantPositive("WithRetention", d)
+	})
+}
+
+// WithCodec sets how inputs and outputs are encoded. The default is encoding/json.
+func WithCodec(codec Codec) ClientOption {
+	return clientOption(func(c *clientConfig) error {
+		if codec == nil {
+			return errors.New("stint: WithCodec(nil): want a codec")
+		}
+		c.codec = codec
+		return nil
+	})
+}
+
+// WithMiddleware wraps every handler of the client's workers. The first given is the
+// outermost.
+func WithMiddleware(m func(Handler) Handler) ClientOption {
+	return clientOption(func(c *clientConfig) error {
+		if m == nil {
+			return errors.New("stint: WithMiddleware(nil): want a function")
+		}
+		c.middleware = append(c.middleware, m)
+		return nil
+	})
+}
+
+// WithPriorityAgeing sets how long a run waits for its effective priority to rise by
+// one, so that no run starves. The default is a minute; 0 turns it off. It holds for
+// runs that this client enqueues.
+func WithPriorityAgeing(d time.Duration) ClientOption {
+	return clientOption(func(c *clientConfig) error {
+		if d < 0 || d > 0 && d < time.Millisecond {
+			return fmt.Errorf("stint: WithPriorityAgeing(%v): want 0 or at least 1ms", d)
+		}
+		c.ageing = d
+		return nil
+	})
+}
+
+// WithMaxPayload sets how many bytes an encoded input or output may have. The default
+// is 4 MiB.
+func WithMaxPayload(bytes int) ClientOption {
+	return clientOption(func(c *clientConfig) error {
+		if bytes < 1 {
+			return fmt.Errorf("stint: WithMaxPayload(%d): want 1 or more", bytes)
+		}
+		c.maxPayload = bytes
+		return nil
+	})
+}
+
+// Open opens the SQLite file at path, which is made, readable for its owner alone, if
+// it is missing. ":memory:" is a database of the client's own that is gone when it is
+// closed. Several clients, in one process or in many, may have one file open.
+//
+// The error says what to do: a directory that is missing, a file that is not a
+// database or was made by a newer version, a file that cannot be written.
+func Open(path string, opts ...ClientOption) (*Client, error) {
+	cfg, err := newClientConfig(opts)
+	if err != nil {
+		return nil, err
+	}
+	s, err := sqlite.Open(path, sqlite.Options{Normal: cfg.durability == DurabilityNormal})
+	if err != nil {
+		return nil, public("open", err)
+	}
+	return newClient(s, cfg), nil
+}
+
+// New makes a client on any store. The client closes it.
+func New(s store.Store, opts ...ClientOption) (*Client, error) {
+	if s == nil {
+		return nil, errors.New("stint: New: nil store: make one with store/sqlite, or use Open")
+	}
+	cfg, err := newClientConfig(opts)
+	if err != nil {
+		return nil, err
+	}
+	for name := range cfg.set {
+		return nil, fmt.Errorf("stint: New: %s is for Open: set it where the store is opened", name)
+	}
+	return newClient(s, cfg), nil
+}
+
+func newClientConfig(opts []ClientOption) (clientConfig, error) {
+	cfg := clientConfig{retention: DefaultRetention, codec: jsonCodec{}, ageing: ageingStep, maxPayload: DefaultMaxPayload, set: map[string]bool{}}
+	for _, o := range opts {
+		if o == nil {
+			continue
+		}
+		if err := o.applyClient(&cfg); err != nil {
+			return cfg, err
+		}
+	}
+	return cfg, nil
+}
+
+func newClient(s store.Store, cfg clientConfig) *Client {
+	c := &Client{cfg: cfg, store: s, tasks: map[string]*taskDef{}, workers: map[*Worker]struct{}{}, waits: map[store.ID]*waitEntry{}}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.loops.Go(c.recoverLoop)
+	c.loops.Go(c.expireLoop)
+	return c
+}
+
+// Close drains the client's workers, waits for them, and closes the database. Calls in
+// other goroutines, Wait among them, return ErrClosed. A second Close does nothing.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	first := !c.closed
+	c.closed = true
+	workers := slices.Collect(maps.Keys(c.workers))
+	c.mu.Unlock()
+	for _, w := range workers {
+		w.stop()
+	}
+	c.work.Wait()
+	c.cancel()
+	c.loops.Wait()
+	if !first {
+		return nil
+	}
+	if err := c.store.Close(); err != nil {
+		return fmt.Errorf("stint: close: %w", err)
+	}
+	return nil
+}
+
+// Healthy is nil, or why the database cannot be written at present: a full disk, a
+// file made read-only. Nothing is acknowledged meanwhile, and the client goes on by
+// itself when it can.
+func (c *Client) Healthy() error {
+	if err := c.store.Healthy(); err != nil {
+		return public("degraded", err)
+	}
+	return nil
+}
+
+func (c *Client) logger() *slog.Logger {
+	if c.cfg.logger != nil {
+		return c.cfg.logger
+	}
+	return slog.Default()
+}
+
+// recoverLoop gives the runs of dead processes back to the queue.
+func (c *Client) recoverLoop() {
+	for c.ctx.Err() == nil {
+		r, err := c.store.Recover(c.ctx)
+		if r.Requeued > 0 {
+			c.logger().Warn("stint: a process died; its runs are queued again", "runs", r.Requeued)
+		}
+		for _, id := range r.Blocked {
+			c.logger().Error("stint: run is quarantined: each time it was executing, the process died", "run", id, "deaths", store.MaxCrashes)
+		}
+		if err != nil && !errors.Is(err, store.ErrClosed) && c.ctx.Err() == nil {
+			c.logger().Error("stint: looking for dead processes; will retry", "err", err, "in", retryStore)
+			pause(c.ctx, retryStore)
+		}
+	}
+}
+
+// expireLoop deletes what the retention is over for.
+func (c *Client) expireLoop() {
+	for pause(c.ctx, expireEvery) {
+		now := time.Now()
+		n, err := c.store.Expire(c.ctx, now.Add(-c.cfg.retention), now.Add(-failedFactor*c.cfg.retention))
+		if err != nil && c.ctx.Err() == nil {
+			c.logger().Error("stint: deleting runs past their retention; will retry", "err", err, "in", expireEvery)
+		} else if n > 0 {
+			c.logger().Debug("stint: deleted runs past their retention", "runs", n)
+		}
+	}
+}
+
+// retryStore is the pause before a store that failed is asked again.
+const retryStore = time.Second
+
+// pause waits for d, and reports false if ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

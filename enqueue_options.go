@@ -1,0 +1,187 @@
+package stint
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// runConfig is what the options of a run, over those of its task, come to.
+type runConfig struct {
+	priority    int
+	prioritySet bool
+	queue       string
+	runAt       time.Time
+	delay       time.Duration
+	key         string
+	keyTTL      time.Duration
+	metadata    map[string]string
+	detached    bool
+	parent      store.ID
+	tx          store.Tx
+}
+
+// WithPriority moves a run ahead of due runs of lower priority in its queue. p is from
+// -128 to 127; the default is PriorityDefault, 2. A run's effective priority rises by
+// one for each minute it waits (WithPriorityAgeing).
+func WithPriority(p int) Option {
+	return runOption(func(c *runConfig) error {
+		if p < -128 || p > 127 {
+			return fmt.Errorf("stint: WithPriority(%d): want -128 to 127", p)
+		}
+		c.priority, c.prioritySet = p, true
+		return nil
+	})
+}
+
+// WithQueue puts runs into the queue of that name, which is made by its first use.
+// The default is DefaultQueue.
+func WithQueue(name string) Option {
+	return runOption(func(c *runConfig) error {
+		c.queue = name
+		if err := checkName("queue name", name); err != nil {
+			return fmt.Errorf("stint: WithQueue: %w", err)
+		}
+		return nil
+	})
+}
+
+// WithMetadata attaches keys and values to a run, which filters find and children
+// inherit. It adds to the task's own.
+func WithMetadata(m map[string]string) Option {
+	return runOption(func(c *runConfig) error {
+		merged := make(map[string]string, len(c.metadata)+len(m))
+		for k, v := range c.metadata {
+			merged[k] = v
+		}
+		for k, v := range m {
+			merged[k] = v
+		}
+		c.metadata = merged
+		return nil
+	})
+}
+
+// WithRunAt has a run start at t, or at once if that has passed.
+func WithRunAt(t time.Time) RunOption {
+	return runOnly(func(c *runConfig) error { c.runAt, c.delay = t, 0; return nil })
+}
+
+// WithDelay has a run start after d.
+func WithDelay(d time.Duration) RunOption {
+	return runOnly(func(c *runConfig) error {
+		if d < 0 {
+			return fmt.Errorf("stint: WithDelay(%v): want 0 or more", d)
+		}
+		c.runAt, c.delay = time.Time{}, d
+		return nil
+	})
+}
+
+// WithIdempotencyKey makes a second enqueue of the task with the same key, within ttl
+// of the first, return a handle to the first run, with Existing true and no error.
+// With UntilDone as ttl the key is free again when that run has ended.
+func WithIdempotencyKey(key string, ttl time.Duration) RunOption {
+	return runOnly(func(c *runConfig) error {
+		c.key, c.keyTTL = key, ttl
+		if err := checkName("key", key); err != nil {
+			return fmt.Errorf("stint: WithIdempotencyKey: %w", err)
+		}
+		return checkTTL("WithIdempotencyKey", ttl)
+	})
+}
+
+// WithIdempotency is WithIdempotencyKey for every run of a task, with a key made of
+// its input. An empty key means none.
+func WithIdempotency[In any](key func(In) string, ttl time.Duration) TaskOption {
+	return taskOption(func(c *taskConfig) error {
+		if key == nil {
+			return errors.New("stint: WithIdempotency: nil key function")
+		}
+		if err := wantInput[In]("WithIdempotency", c); err != nil {
+			return err
+		}
+		c.idempotency, c.keyTTL = func(in any) string { return key(in.(In)) }, ttl
+		return checkTTL("WithIdempotency", ttl)
+	})
+}
+
+func checkTTL(option string, ttl time.Duration) error {
+	if ttl != UntilDone && ttl <= 0 {
+		return fmt.Errorf("stint: %s: ttl %v: want more than 0, or UntilDone", option, ttl)
+	}
+	return nil
+}
+
+// wantInput reports an option that was made for another input type than the task's.
+func wantInput[In any](option string, c *taskConfig) error {
+	if in := reflect.TypeFor[In](); in != c.in {
+		return fmt.Errorf("stint: %s is for tasks with input %v, this one has %v", option, in, c.in)
+	}
+	return nil
+}
+
+// Detached lets a child outlive its parent: it is not canceled with it.
+func Detached() RunOption {
+	return runOnly(func(c *runConfig) error { c.detached = true; return nil })
+}
+
+// runConfig is the task's run options with those of one call applied. Inside a
+// handler the run is a child, with its parent's priority and metadata unless set.
+func (d *taskDef) runConfig(ctx context.Context, opts []RunOption) (*runConfig, error) {
+	rc := d.cfg.run
+	if e := executionOf(ctx); e != nil {
+		rc.parent = e.run.ID
+		if !rc.prioritySet {
+			rc.priority = int(e.run.Priority)
+		}
+		if rc.metadata == nil {
+			rc.metadata = decodeMetadata(e.run.Metadata)
+		}
+	}
+	for _, o := range opts {
+		if o == nil {
+			continue
+		}
+		if err := o.applyRun(&rc); err != nil {
+			return nil, fmt.Errorf("stint: enqueue %q: %w", d.name, err)
+		}
+	}
+	return &rc, nil
+}
+
+// newRun is a run with this configuration, but for its input.
+func (rc *runConfig) newRun(d *taskDef, c *Client, now time.Time) store.NewRun {
+	r := store.NewRun{
+		Task: d.name, Queue: rc.queue, Priority: int8(rc.priority), AgeEvery: c.cfg.ageing,
+		RunAt: rc.runAt, Key: rc.key, KeyTTL: rc.keyTTL, Parent: rc.parent, Detached: rc.detached,
+	}
+	if rc.delay > 0 {
+		r.RunAt = now.Add(rc.delay)
+	}
+	if d.cfg.scheduleTimeout > 0 {
+		due := now
+		if r.RunAt.After(now) {
+			due = r.RunAt
+		}
+		r.StartBy = due.Add(d.cfg.scheduleTimeout)
+	}
+	if len(rc.metadata) > 0 {
+		r.Metadata, _ = json.Marshal(rc.metadata) // strings always encode
+	}
+	return r
+}
+
+func decodeMetadata(b []byte) map[string]string {
+	if b == nil {
+		return nil
+	}
+	var m map[string]string
+	json.Unmarshal(b, &m) // what a person broke by hand counts as none
+	return m
+}

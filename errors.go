@@ -1,0 +1,184 @@
+package stint
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// What calls report, through errors.Is.
+var (
+	// ErrNotFound reports that no run, cron or queue has the ID or name asked for.
+	ErrNotFound = errors.New("stint: not found")
+	// ErrClosed reports a call on a client that is closed.
+	ErrClosed = errors.New("stint: client is closed")
+	// ErrBusy reports that another program kept the database locked for longer than the
+	// client waits. Nothing was changed; the call may be repeated.
+	ErrBusy = errors.New("stint: database is locked by another program")
+)
+
+// Why a run ended, through errors.Is on what Run.Wait returns; and, through
+// context.Cause, why a handler's context is done.
+var (
+	// ErrCanceled: the run was canceled.
+	ErrCanceled = errors.New("stint: canceled")
+	// ErrTimeout: an attempt took longer than WithTimeout, or the run did not start
+	// within WithScheduleTimeout.
+	ErrTimeout = errors.New("stint: timed out")
+	// ErrShutdown: the worker stops, and the run goes back to the queue. Only a cause.
+	ErrShutdown = errors.New("stint: worker is shutting down")
+)
+
+// A TaskError is why a run ended without a result. Run.Wait returns it; the handler's
+// own error is inside, for errors.Is and errors.As. If the handler ran in another
+// process, or before a restart, what is inside has the error's text alone.
+type TaskError struct {
+	Task    string
+	RunID   string
+	Attempt int // the attempt that failed, from 1; 0 if none started
+	Err     error
+}
+
+func (e *TaskError) Error() string {
+	if e.Attempt == 0 {
+		return fmt.Sprintf("stint: task %q did not start (run %s): %v", e.Task, e.RunID, e.Err)
+	}
+	return fmt.Sprintf("stint: task %q failed on attempt %d (run %s): %v", e.Task, e.Attempt, e.RunID, e.Err)
+}
+
+func (e *TaskError) Unwrap() error { return e.Err }
+
+// A PanicError is a handler's panic, or its call of runtime.Goexit, as an error.
+type PanicError struct {
+	Value any    // what was passed to panic; a string once it was stored
+	Stack []byte // of the goroutine that panicked
+}
+
+func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
+
+// Unwrap gives the panic's value if it is an error.
+func (e *PanicError) Unwrap() error {
+	err, _ := e.Value.(error)
+	return err
+}
+
+type nonRetryable struct{ err error }
+
+func (e *nonRetryable) Error() string { return e.err.Error() }
+func (e *nonRetryable) Unwrap() error { return e.err }
+
+// NonRetryable marks err as final: no attempt follows, however many are left. It wraps
+// err, so errors.Is and errors.As see through it. NonRetryable(nil) is nil.
+func NonRetryable(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &nonRetryable{err}
+}
+
+type retryAfter struct {
+	d   time.Duration
+	err error
+}
+
+func (e *retryAfter) Error() string { return e.err.Error() }
+func (e *retryAfter) Unwrap() error { return e.err }
+
+// RetryAfter fails the attempt with err, and has the next one start after d instead
+// of the task's backoff. It costs an attempt: with none left the run fails. A negative
+// d counts as 0. RetryAfter(d, nil) is nil.
+func RetryAfter(d time.Duration, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &retryAfter{max(d, 0), err}
+}
+
+type snooze struct{ d time.Duration }
+
+func (e *snooze) Error() string { return fmt.Sprintf("stint: snoozed for %v", e.d) }
+
+// Snooze, returned by a handler, has the run come back after d and costs no attempt.
+// A negative d counts as 0.
+func Snooze(d time.Duration) error { return &snooze{max(d, 0)} }
+
+// failure is how an error is kept in the database.
+type failure struct {
+	Kind    string `json:"kind"` // one of the kinds below
+	Message string `json:"message"`
+	Stack   string `json:"stack,omitempty"`
+}
+
+const (
+	kindError           = "error"
+	kindPanic           = "panic"
+	kindTimeout         = "timeout"
+	kindScheduleTimeout = "schedule_timeout" // written by stores too
+	kindCanceled        = "canceled"
+)
+
+// encodeFailure keeps an error's text, kind, and a panic's stack.
+func encodeFailure(err error) []byte {
+	f := failure{Kind: kindError, Message: err.Error()}
+	var p *PanicError
+	switch {
+	case errors.As(err, &p):
+		f.Kind, f.Message, f.Stack = kindPanic, fmt.Sprint(p.Value), string(p.Stack)
+	case errors.Is(err, ErrTimeout):
+		f.Kind = kindTimeout
+	case errors.Is(err, ErrCanceled):
+		f.Kind = kindCanceled
+	}
+	b, _ := json.Marshal(f) // strings always encode
+	return b
+}
+
+func decodeFailure(b []byte) failure {
+	var f failure
+	if len(b) > 0 && json.Unmarshal(b, &f) != nil {
+		f = failure{Kind: kindError, Message: string(b)} // edited by hand
+	}
+	return f
+}
+
+// A storedError is an error as it came back from the database.
+type storedError struct {
+	text string
+	is   []error
+}
+
+func (e *storedError) Error() string   { return e.text }
+func (e *storedError) Unwrap() []error { return e.is }
+
+// err is the failure as an error that answers errors.Is and errors.As.
+func (f failure) err() error {
+	switch f.Kind {
+	case kindPanic:
+		return &PanicError{Value: f.Message, Stack: []byte(f.Stack)}
+	case kindTimeout:
+		return &storedError{f.Message, []error{ErrTimeout}}
+	case kindScheduleTimeout:
+		return &storedError{f.Message, []error{ErrCanceled, ErrTimeout}}
+	case kindCanceled:
+		return &storedError{f.Message, []error{ErrCanceled}}
+	}
+	return &storedError{text: f.Message}
+}
+
+// public makes a store's error one of this package.
+func public(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	for _, m := range []struct{ from, to error }{
+		{store.ErrClosed, ErrClosed}, {store.ErrNotFound, ErrNotFound}, {store.ErrBusy, ErrBusy},
+	} {
+		if errors.Is(err, m.from) {
+			return fmt.Errorf("%w: %s: %w", m.to, op, err)
+		}
+	}
+	return fmt.Errorf("stint: %s: %w", op, err)
+}

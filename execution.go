@@ -1,0 +1,235 @@
+package stint
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// An execution is one attempt of a run on this worker. What became of it is posted
+// once: by the handler's return, or by the grace after a timeout, cancel or shutdown
+// that it ignored. Its slot stays taken until the handler returns.
+type execution struct {
+	w       *Worker
+	run     store.Claimed
+	def     *taskDef
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	hasSlot bool // guarded by w.mu
+
+	mu       sync.Mutex
+	settled  bool
+	deadline time.Time   // zero: none
+	timer    *time.Timer // timeout, then grace
+	progress store.Progress
+	moved    bool // progress is not stored yet
+	logs     []store.Log
+
+	storing sync.Mutex // held while what was noted is being stored, so that it keeps its order
+}
+
+type executionKey struct{}
+
+// executionOf is the execution whose handler ctx belongs to, or nil.
+func executionOf(ctx context.Context) *execution {
+	e, _ := ctx.Value(executionKey{}).(*execution)
+	return e
+}
+
+func newExecution(w *Worker, r *store.Claimed) *execution {
+	e := &execution{w: w, run: *r, def: w.c.task(r.Task), hasSlot: true}
+	e.ctx, e.cancel = context.WithCancelCause(context.WithValue(context.Background(), executionKey{}, e))
+	return e
+}
+
+// work runs the handler and settles what came of it.
+func (e *execution) work() {
+	defer e.w.ended(e)
+	var out []byte
+	var err error
+	returned := false
+	defer func() { // also when the handler ends its goroutine
+		if !returned {
+			err = panicError(recover())
+		}
+		e.conclude(out, err)
+	}()
+	if d := e.def.cfg.timeout; d > 0 {
+		e.mu.Lock()
+		e.deadline = time.Now().Add(d)
+		e.timer = time.AfterFunc(d, e.timedOut)
+		e.mu.Unlock()
+	}
+	out, err = e.def.handler(e.ctx, e.run.Input)
+	returned = true
+}
+
+func panicError(v any) error {
+	if v == nil {
+		v = "handler ended its goroutine (runtime.Goexit)"
+	}
+	return &PanicError{Value: v, Stack: debug.Stack()}
+}
+
+// conclude settles an execution whose handler is through.
+func (e *execution) conclude(out []byte, err error) {
+	cause := context.Cause(e.ctx)
+	e.mu.Lock()
+	if e.timer != nil {
+		e.timer.Stop()
+	}
+	e.mu.Unlock()
+	e.settle(e.judge(out, err, cause), err)
+	e.cancel(nil)
+}
+
+// judge says what an attempt that returned leads to.
+func (e *execution) judge(out []byte, err error, cause error) store.Outcome {
+	o := store.Outcome{ID: e.run.ID, Lease: e.run.Lease, To: store.Succeeded, Output: out}
+	var s *snooze
+	switch {
+	case errors.Is(cause, ErrCanceled):
+		o.To, o.Output, o.Error = store.Canceled, nil, encodeFailure(ErrCanceled)
+	case errors.Is(cause, ErrTimeout):
+		return e.failed(o, timeoutError(e.def.cfg.timeout, err))
+	case err == nil:
+	case errors.Is(cause, ErrShutdown):
+		o.To, o.Refund, o.Output = store.Queued, true, nil
+	case errors.As(err, &s):
+		o.To, o.At, o.Refund, o.Output = store.Scheduled, after(s.d), true, nil
+	default:
+		return e.failed(o, err)
+	}
+	return o
+}
+
+func timeoutError(d time.Duration, err error) error {
+	if err == nil || errors.Is(err, ErrTimeout) || errors.Is(err, context.Canceled) {
+		return fmt.Errorf("%w: attempt took longer than %v", ErrTimeout, d)
+	}
+	return fmt.Errorf("%w: attempt took longer than %v: %w", ErrTimeout, d, err)
+}
+
+// after is the time d from now; zero, which is past, for no wait.
+func after(d time.Duration) time.Time {
+	if d <= 0 {
+		return time.Time{}
+	}
+	return time.Now().Add(d)
+}
+
+// failed makes o the outcome of a failed attempt: another one, or the end.
+func (e *execution) failed(o store.Outcome, err error) store.Outcome {
+	o.Output, o.Error = nil, encodeFailure(err)
+	delay, again := e.def.cfg.next(e.run.Attempt, err)
+	if again {
+		o.To, o.At = store.Scheduled, after(delay)
+		e.w.c.logger().Info("stint: attempt failed; will retry", "task", e.run.Task, "run", e.run.ID, "attempt", e.run.Attempt, "in", delay, "err", kindOf(err))
+		return o
+	}
+	o.To = store.Failed
+	e.w.c.logger().Warn("stint: run failed", "task", e.run.Task, "run", e.run.ID, "attempt", e.run.Attempt, "err", kindOf(err))
+	if f := e.def.onFailure; f != nil {
+		o.Follow = []store.NewRun{e.failureRun(f, o.Error)}
+	}
+	return o
+}
+
+// kindOf is what the log says of an error. Its text may hold what the app must not
+// log, and is in the database.
+func kindOf(err error) string { return decodeFailure(encodeFailure(err)).Kind }
+
+func (e *execution) failureRun(f *taskDef, failure []byte) store.NewRun {
+	input, _ := json.Marshal(failedRun{e.run.ID.String(), e.run.Task, e.run.Attempt, e.run.Input, failure}) // all of it was decoded before
+	return store.NewRun{
+		Task: f.name, Queue: e.run.Queue, Priority: e.run.Priority, AgeEvery: e.w.c.cfg.ageing,
+		Input: input, Metadata: e.run.Metadata, Detached: true,
+	}
+}
+
+// settle posts the outcome, if none was posted before.
+func (e *execution) settle(o store.Outcome, err error) {
+	e.storing.Lock()
+	defer e.storing.Unlock()
+	e.mu.Lock()
+	if e.settled {
+		e.mu.Unlock()
+		return
+	}
+	e.settled = true
+	o.Record = e.takeLocked()
+	e.mu.Unlock()
+	if o.To == store.Failed {
+		e.w.c.noteError(e.run.ID, err)
+	}
+	e.w.post(outcome{o, e})
+}
+
+// timedOut ends the attempt: its context at once, and its record when the handler
+// returns or does not within the grace.
+func (e *execution) timedOut() {
+	e.mu.Lock()
+	left := time.Until(e.deadline)
+	if left > 0 { // it was extended
+		e.timer.Reset(left)
+		e.mu.Unlock()
+		return
+	}
+	e.mu.Unlock()
+	e.interrupt(ErrTimeout, timeoutGrace)
+}
+
+// timeoutGrace is how long a handler may take to return after its timeout, before the
+// attempt is recorded as failed without it.
+const timeoutGrace = time.Second
+
+// interrupt ends the handler's context, and settles without it if it does not return
+// within the grace. The first cause stands.
+func (e *execution) interrupt(cause error, grace time.Duration) {
+	e.cancel(cause)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.settled || !errors.Is(context.Cause(e.ctx), cause) {
+		return
+	}
+	if e.timer != nil {
+		e.timer.Stop()
+	}
+	e.timer = time.AfterFunc(grace, func() {
+		if !errors.Is(cause, ErrShutdown) { // else the run is given back when the worker is gone
+			e.settle(e.judge(nil, nil, cause), cause)
+		}
+	})
+}
+
+// takeLocked takes what is not stored yet.
+func (e *execution) takeLocked() store.Record {
+	r := store.Record{ID: e.run.ID, Lease: e.run.Lease, Logs: e.logs}
+	if e.moved {
+		p := e.progress
+		r.Progress = &p
+	}
+	e.logs, e.moved = nil, false
+	return r
+}
+
+// flush stores what was noted.
+func (e *execution) flush(ctx context.Context) {
+	e.storing.Lock()
+	defer e.storing.Unlock()
+	e.mu.Lock()
+	r := e.takeLocked()
+	e.mu.Unlock()
+	if r.Progress == nil && len(r.Logs) == 0 {
+		return
+	}
+	if _, err := e.w.c.store.Record(context.WithoutCancel(ctx), time.Now(), []store.Record{r}); err != nil && !errors.Is(err, store.ErrClosed) {
+		e.w.c.logger().Error("stint: storing progress and logs", "run", e.run.ID, "err", err)
+	}
+}

@@ -1,0 +1,189 @@
+package stint
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// Info tells of the run whose handler ctx belongs to. It is false outside of a run.
+func Info(ctx context.Context) (RunInfo, bool) {
+	e := executionOf(ctx)
+	if e == nil {
+		return RunInfo{}, false
+	}
+	r := &e.run
+	e.mu.Lock()
+	p := e.progress
+	e.mu.Unlock()
+	return RunInfo{
+		ID: r.ID.String(), Task: r.Task, Queue: r.Queue, State: StateRunning, Attempt: r.Attempt, Priority: int(r.Priority),
+		Input: r.Input, Metadata: decodeMetadata(r.Metadata), Scheduled: r.Due, Started: r.Started, Created: createdAt(r.ID),
+		ParentID: idString(r.Parent), RootID: idString(r.Root), WorkerID: e.w.cfg.name, Progress: Progressed{p.Done, p.Total, p.Message},
+	}, true
+}
+
+// createdAt is the time in a UUIDv7.
+func createdAt(id store.ID) time.Time {
+	sec, nsec := id.Time().UnixTime()
+	return time.Unix(sec, nsec)
+}
+
+// Progress says that done of total units of the run's work are done; total 0 means
+// that it is not known. It is kept to the last, stored within 100 ms, and shown live.
+// Outside of a run it does nothing.
+func Progress(ctx context.Context, done, total int64) error {
+	if done < 0 || total < 0 {
+		return fmt.Errorf("stint: Progress(%d, %d): want 0 or more", done, total)
+	}
+	return note(ctx, func(p *store.Progress) { p.Done, p.Total = done, total })
+}
+
+// ProgressMessage says in words what the run is doing. It is kept like Progress.
+func ProgressMessage(ctx context.Context, message string) error {
+	return note(ctx, func(p *store.Progress) { p.Message = message })
+}
+
+func note(ctx context.Context, change func(*store.Progress)) error {
+	e := executionOf(ctx)
+	if e == nil {
+		return nil
+	}
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	change(&e.progress)
+	e.moved = true
+	e.mu.Unlock()
+	signal(e.w.noted)
+	return nil
+}
+
+// Stream appends a chunk to the run's stream, which any number of readers follow
+// through Run.Stream. It is durable when Stream returns. Outside of a run it does
+// nothing.
+func Stream(ctx context.Context, chunk []byte) error {
+	e := executionOf(ctx)
+	if e == nil {
+		return nil
+	}
+	if max := e.w.c.cfg.maxPayload; len(chunk) > max {
+		return fmt.Errorf("stint: Stream: chunk of %d bytes: want at most %d (WithMaxPayload)", len(chunk), max)
+	}
+	stale, err := e.w.c.store.Record(ctx, time.Now(), []store.Record{{ID: e.run.ID, Lease: e.run.Lease, Chunks: [][]byte{chunk}}})
+	if err != nil {
+		return public("stream", err)
+	}
+	if stale[0] {
+		return errors.New("stint: Stream: this attempt is over")
+	}
+	return nil
+}
+
+// ExtendTimeout gives the attempt d more before its WithTimeout ends it. Without a
+// timeout, or outside of a run, it does nothing. Once the time is over it is too late:
+// the error is ErrTimeout.
+func ExtendTimeout(ctx context.Context, d time.Duration) error {
+	e := executionOf(ctx)
+	if e == nil {
+		return nil
+	}
+	if err := wantPositive("ExtendTimeout", d); err != nil {
+		return err
+	}
+	if err := context.Cause(e.ctx); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.deadline.IsZero() {
+		e.deadline = e.deadline.Add(d)
+	}
+	return nil
+}
+
+// ReleaseSlot gives up the run's worker slot before the handler returns, so that
+// another run may start. Outside of a run it does nothing.
+func ReleaseSlot(ctx context.Context) error {
+	if e := executionOf(ctx); e != nil {
+		e.w.release(e)
+	}
+	return nil
+}
+
+// Logger is a logger whose lines go to the client's logger, with the run's ID, task
+// and attempt, and are kept with the run: lines of level Info and above, and those
+// below that the client's logger takes; at most the last 10,000. Outside of a run it
+// is slog.Default().
+func Logger(ctx context.Context) *slog.Logger {
+	e := executionOf(ctx)
+	if e == nil {
+		return slog.Default()
+	}
+	base := e.w.c.logger().With("run", e.run.ID, "task", e.run.Task, "attempt", e.run.Attempt)
+	sink := &logSink{}
+	attrs := slog.NewJSONHandler(&sink.buf, &slog.HandlerOptions{Level: slog.Level(-1 << 20), ReplaceAttr: dropBuiltin})
+	return slog.New(&runHandler{e, base.Handler(), attrs, sink})
+}
+
+// runHandler hands each record to the app's handler, and keeps it with the run.
+type runHandler struct {
+	e     *execution
+	base  slog.Handler
+	attrs slog.Handler // renders a record's attributes into sink
+	sink  *logSink
+}
+
+type logSink struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+// dropBuiltin leaves the attributes: time, level and message are stored by themselves.
+func dropBuiltin(groups []string, a slog.Attr) slog.Attr {
+	if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey || a.Key == slog.MessageKey) {
+		return slog.Attr{}
+	}
+	return a
+}
+
+func (h *runHandler) Enabled(ctx context.Context, l slog.Level) bool {
+	return l >= slog.LevelInfo || h.base.Enabled(ctx, l)
+}
+
+func (h *runHandler) Handle(ctx context.Context, r slog.Record) error {
+	h.sink.mu.Lock()
+	h.sink.buf.Reset()
+	err := h.attrs.Handle(ctx, r)
+	attrs := bytes.Clone(bytes.TrimSpace(h.sink.buf.Bytes()))
+	h.sink.mu.Unlock()
+	if string(attrs) == "{}" || err != nil {
+		attrs = nil
+	}
+	h.e.mu.Lock()
+	h.e.logs = append(h.e.logs, store.Log{At: r.Time, Level: int(r.Level), Message: r.Message, Attrs: attrs, Attempt: h.e.run.Attempt})
+	if n := len(h.e.logs) - store.MaxLogs; n > 0 {
+		h.e.logs = h.e.logs[n:]
+	}
+	h.e.mu.Unlock()
+	signal(h.e.w.noted)
+	if h.base.Enabled(ctx, r.Level) {
+		return errors.Join(err, h.base.Handle(ctx, r))
+	}
+	return err
+}
+
+func (h *runHandler) WithAttrs(as []slog.Attr) slog.Handler {
+	return &runHandler{h.e, h.base.WithAttrs(as), h.attrs.WithAttrs(as), h.sink}
+}
+
+func (h *runHandler) WithGroup(name string) slog.Handler {
+	return &runHandler{h.e, h.base.WithGroup(name), h.attrs.WithGroup(name), h.sink}
+}

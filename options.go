@@ -1,0 +1,46 @@
+package stint
+
+import (
+	"fmt"
+	"time"
+)
+
+// A TaskOption changes a task, for all its runs. See NewTask.
+type TaskOption interface{ applyTask(*taskConfig) error }
+
+// A RunOption changes one run, where it outranks the task's.
+type RunOption interface{ applyRun(*runConfig) error }
+
+// An Option is given to a task, for all its runs, or to one run, where it outranks.
+type Option interface {
+	TaskOption
+	RunOption
+}
+
+// A ClientOption changes a client. See Open.
+type ClientOption interface{ applyClient(*clientConfig) error }
+
+// A WorkerOption changes a worker. See Client.NewWorker.
+type WorkerOption interface{ applyWorker(*workerConfig) error }
+
+type (
+	taskOption   func(*taskConfig) error
+	runOnly      func(*runConfig) error
+	runOption    func(*runConfig) error
+	clientOption func(*clientConfig) error
+	workerOption func(*workerConfig) error
+)
+
+func (o taskOption) applyTask(c *taskConfig) error       { return o(c) }
+func (o runOnly) applyRun(c *runConfig) error            { return o(c) }
+func (o runOption) applyTask(c *taskConfig) error        { return o(&c.run) }
+func (o runOption) applyRun(c *runConfig) error          { return o(c) }
+func (o clientOption) applyClient(c *clientConfig) error { return o(c) }
+func (o workerOption) applyWorker(c *workerConfig) error { return o(c) }
+
+func wantPositive(option string, d time.Duration) error {
+	if d <= 0 {
+		return fmt.Errorf("stint: %s(%v): want more than 0", option, d)
+	}
+	return nil
+}

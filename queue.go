@@ -1,0 +1,310 @@
+package stint
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// Priorities. Any number from -128 to 127 is one.
+const (
+	PriorityLow     = 1
+	PriorityDefault = 2
+	PriorityHigh    = 3
+)
+
+// DefaultQueue is the queue of a run that names none.
+const DefaultQueue = "default"
+
+// UntilDone, as the TTL of an idempotency key, keeps it until its run has ended.
+const UntilDone = store.UntilDone
+
+const maxName = 255 // bytes of a task, queue or worker name, and of a key
+
+// A Task is a named function whose calls are stored, and worked by workers. Make one
+// with NewTask.
+type Task[In, Out any] struct {
+	c   *Client
+	def *taskDef
+}
+
+// taskDef is a task without its types.
+type taskDef struct {
+	name      string
+	cfg       taskConfig
+	handler   Handler // nil: another process works it
+	key       func(input any) string
+	onFailure *taskDef
+}
+
+type taskConfig struct {
+	retries         int
+	backoff         backoff
+	policy          func(attempt int, err error) time.Duration
+	timeout         time.Duration
+	scheduleTimeout time.Duration
+	run             runConfig
+
+	in          reflect.Type
+	idempotency func(any) string
+	keyTTL      time.Duration
+	onFailure   func(context.Context, any, *TaskError) error
+}
+
+// NewTask defines a task. fn may be any function or method of the app; a nil fn makes
+// a producer's view of a task that another process works.
+//
+// It panics if the name is empty or taken, or if an option is invalid or was made for
+// another input type: mistakes in a definition are found when the program starts.
+func NewTask[In, Out any](c *Client, name string, fn func(context.Context, In) (Out, error), opts ...TaskOption) *Task[In, Out] {
+	if c == nil {
+		panic(fmt.Sprintf("stint: NewTask(%q): nil client", name))
+	}
+	def := &taskDef{name: name}
+	cfg := taskConfig{in: reflect.TypeFor[In](), run: runConfig{priority: PriorityDefault, queue: DefaultQueue}}
+	for _, o := range opts {
+		if o == nil {
+			continue
+		}
+		if err := o.applyTask(&cfg); err != nil {
+			panic(fmt.Sprintf("stint: NewTask(%q): %v", name, err))
+		}
+	}
+	def.cfg = cfg
+	if fn != nil {
+		def.handler = c.wrap(typedHandler(c, fn))
+	}
+	if f := cfg.onFailure; f != nil {
+		def.onFailure = &taskDef{name: name + onFailureSuffix, handler: c.wrap(failureHandler[In](c, f))}
+		def.onFailure.cfg.run = cfg.run
+	}
+	if err := c.register(def); err != nil {
+		panic(fmt.Sprintf("stint: NewTask(%q): %v", name, err))
+	}
+	return &Task[In, Out]{c, def}
+}
+
+// onFailureSuffix makes the name of the task that runs after a task failed.
+const onFailureSuffix = ":on-failure"
+
+func (c *Client) register(def *taskDef) error {
+	if err := checkName("task name", def.name); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.tasks[def.name] != nil {
+		return errors.New("a task of that name is defined already on this client")
+	}
+	c.tasks[def.name] = def
+	if def.onFailure != nil {
+		c.tasks[def.onFailure.name] = def.onFailure
+	}
+	for w := range c.workers {
+		w.reclaim() // it may work the new task too
+	}
+	return nil
+}
+
+func checkName(what, name string) error {
+	if name == "" {
+		return fmt.Errorf("empty %s", what)
+	}
+	if len(name) > maxName {
+		return fmt.Errorf("%s of %d bytes: want at most %d", what, len(name), maxName)
+	}
+	return nil
+}
+
+func (c *Client) wrap(h Handler) Handler {
+	for i := len(c.cfg.middleware) - 1; i >= 0; i-- {
+		h = c.cfg.middleware[i](h)
+	}
+	return h
+}
+
+// typedHandler decodes, calls and encodes.
+func typedHandler[In, Out any](c *Client, fn func(context.Context, In) (Out, error)) Handler {
+	return func(ctx context.Context, input []byte) ([]byte, error) {
+		var in In
+		if err := c.decode(input, &in); err != nil {
+			return nil, NonRetryable(fmt.Errorf("stint: stored input is not a %T: %w", in, err))
+		}
+		out, err := fn(ctx, in)
+		if err != nil {
+			return nil, err
+		}
+		b, err := c.encode(out)
+		if err != nil {
+			return nil, NonRetryable(fmt.Errorf("stint: output of type %T: %w", out, err))
+		}
+		return b, nil
+	}
+}
+
+// failedRun is the input of an on-failure task.
+type failedRun struct {
+	RunID   string          `json:"run_id"`
+	Task    string          `json:"task"`
+	Attempt int             `json:"attempt"`
+	Input   json.RawMessage `json:"input"`
+	Failure json.RawMessage `json:"failure"`
+}
+
+func failureHandler[In any](c *Client, fn func(context.Context, any, *TaskError) error) Handler {
+	return func(ctx context.Context, input []byte) ([]byte, error) {
+		var f failedRun
+		if err := json.Unmarshal(input, &f); err != nil {
+			return nil, NonRetryable(fmt.Errorf("stint: stored failure: %w", err))
+		}
+		var in In
+		if err := c.decode(f.Input, &in); err != nil {
+			return nil, NonRetryable(fmt.Errorf("stint: stored input is not a %T: %w", in, err))
+		}
+		return []byte("null"), fn(ctx, in, &TaskError{Task: f.Task, RunID: f.RunID, Attempt: f.Attempt, Err: decodeFailure(f.Failure).err()})
+	}
+}
+
+// Name is the task's name.
+func (t *Task[In, Out]) Name() string { return t.def.name }
+
+// Enqueue stores a run and returns once it is durable; a worker starts it when it can.
+//
+// Errors: an input that cannot be encoded or is larger than the client allows; an
+// invalid option; ErrClosed; ErrBusy. If ctx ends before the run's turn to be stored,
+// its error is returned and nothing is stored.
+func (t *Task[In, Out]) Enqueue(ctx context.Context, in In, opts ...RunOption) (*Run[Out], error) {
+	runs, err := t.EnqueueMany(ctx, []In{in}, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return runs[0], nil
+}
+
+// EnqueueMany stores all runs or none, in order. The options are those of each run.
+func (t *Task[In, Out]) EnqueueMany(ctx context.Context, ins []In, opts ...RunOption) ([]*Run[Out], error) {
+	if len(ins) == 0 {
+		return nil, nil
+	}
+	rc, err := t.def.runConfig(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	proto := rc.newRun(t.def, t.c, now)
+	runs := make([]store.NewRun, len(ins))
+	for i := range ins {
+		runs[i] = proto
+		if runs[i].Input, err = t.c.encode(ins[i]); err != nil {
+			return nil, fmt.Errorf("stint: enqueue %q: input %d: %w", t.def.name, i, err)
+		}
+		if f := t.def.cfg.idempotency; f != nil && proto.Key == "" {
+			if runs[i].Key, err = callKey(f, ins[i]); err != nil {
+				return nil, fmt.Errorf("stint: enqueue %q: input %d: %w", t.def.name, i, err)
+			}
+			runs[i].KeyTTL = t.def.cfg.keyTTL
+		}
+	}
+	got, err := t.c.enqueue(ctx, now, rc.tx, runs)
+	if err != nil {
+		return nil, public(fmt.Sprintf("enqueue %q", t.def.name), err)
+	}
+	all := make([]Run[Out], len(got))
+	handles := make([]*Run[Out], len(got))
+	for i, e := range got {
+		all[i] = Run[Out]{c: t.c, id: e.ID, existing: e.Existing}
+		handles[i] = &all[i]
+	}
+	return handles, nil
+}
+
+// Run enqueues a run and waits for its result. Inside a handler it starts a child,
+// which is canceled with its parent unless Detached, and gives up the parent's slot
+// while it waits.
+func (t *Task[In, Out]) Run(ctx context.Context, in In, opts ...RunOption) (Out, error) {
+	run, err := t.Enqueue(ctx, in, opts...)
+	if err != nil {
+		var zero Out
+		return zero, err
+	}
+	return run.Wait(ctx)
+}
+
+// Schedule stores a run that starts at the given time, or at once if that has passed.
+func (t *Task[In, Out]) Schedule(ctx context.Context, at time.Time, in In, opts ...RunOption) (*Run[Out], error) {
+	return t.Enqueue(ctx, in, append([]RunOption{WithRunAt(at)}, opts...)...)
+}
+
+// callKey calls a user's key function, whose panic must not take the caller down.
+func callKey(f func(any) string, in any) (key string, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("idempotency key function: %w", &PanicError{Value: v})
+		}
+	}()
+	key = f(in)
+	if len(key) > maxName {
+		return "", fmt.Errorf("idempotency key of %d bytes: want at most %d", len(key), maxName)
+	}
+	return key, nil
+}
+
+func (c *Client) encode(v any) ([]byte, error) {
+	b, err := c.cfg.codec.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("encode: %w", err)
+	}
+	if len(b) > c.cfg.maxPayload {
+		return nil, fmt.Errorf("%d bytes encoded: want at most %d (WithMaxPayload)", len(b), c.cfg.maxPayload)
+	}
+	return b, nil
+}
+
+func (c *Client) decode(b []byte, v any) error {
+	if len(b) == 0 {
+		return errors.New("decode: empty")
+	}
+	return c.cfg.codec.Unmarshal(b, v)
+}
+
+// PauseQueue stops starting runs of a queue, over all workers and processes, until
+// ResumeQueue. What runs goes on.
+func (c *Client) PauseQueue(ctx context.Context, queue string) error {
+	return c.pauseQueue(ctx, queue, true)
+}
+
+// ResumeQueue undoes PauseQueue.
+func (c *Client) ResumeQueue(ctx context.Context, queue string) error {
+	return c.pauseQueue(ctx, queue, false)
+}
+
+func (c *Client) pauseQueue(ctx context.Context, queue string, paused bool) error {
+	if err := checkName("queue name", queue); err != nil {
+		return fmt.Errorf("stint: pause or resume: %w", err)
+	}
+	return public("pause or resume queue", c.store.PauseQueue(ctx, queue, paused))
+}
+
+// A QueueInfo is the state of a queue.
+type QueueInfo struct {
+	Name   string
+	Paused bool
+}
+
+// ListQueues lists every queue that was ever used, by name.
+func (c *Client) ListQueues(ctx context.Context) ([]QueueInfo, error) {
+	all, err := c.store.Queues(ctx)
+	if err != nil {
+		return nil, public("list queues", err)
+	}
+	infos := make([]QueueInfo, len(all))
+	for i, q := range all {
+		infos[i] = QueueInfo(q)
+	}
+	return infos, nil
+}

@@ -1,0 +1,128 @@
+package stint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"time"
+)
+
+// backoff is how long to wait before another attempt; the zero value is no wait.
+type backoff struct {
+	factor float64
+	max    time.Duration
+}
+
+// delay is the wait before attempt k+1: min(max, factor^k seconds), k from 1.
+func (b backoff) delay(k int) time.Duration {
+	if b.factor == 0 {
+		return 0
+	}
+	// In floating point until it is known to fit: factor^k overflows a Duration soon.
+	s := math.Pow(b.factor, float64(k))
+	if !(s < b.max.Seconds()) { // also NaN and Inf
+		return b.max
+	}
+	return time.Duration(s * float64(time.Second))
+}
+
+// jittered spreads a delay by 10% up and down, but not over max, so that runs that
+// failed together do not come back together.
+func (b backoff) jittered(k int) time.Duration {
+	d := b.delay(k)
+	return min(time.Duration(float64(d)*(0.9+0.2*rand.Float64())), b.max)
+}
+
+// WithRetries has a failed attempt followed by up to n more. The default is 0.
+func WithRetries(n int) TaskOption {
+	return taskOption(func(c *taskConfig) error {
+		if n < 0 {
+			return fmt.Errorf("stint: WithRetries(%d): want 0 or more", n)
+		}
+		c.retries = n
+		return nil
+	})
+}
+
+// WithRetryBackoff sets the wait before attempt k+1 to min(max, factor^k seconds), give
+// or take 10%. factor is at least 1. With none set a retry starts at once.
+func WithRetryBackoff(factor float64, max time.Duration) TaskOption {
+	return taskOption(func(c *taskConfig) error {
+		if !(factor >= 1) || math.IsInf(factor, 0) {
+			return fmt.Errorf("stint: WithRetryBackoff: factor %v: want 1 or more", factor)
+		}
+		c.backoff = backoff{factor, max}
+		return wantPositive("WithRetryBackoff: max", max)
+	})
+}
+
+// WithRetryPolicy sets the wait before the next attempt to what f says of the attempt
+// that failed, from 1, and of its error. Less than 0 means that no attempt follows.
+func WithRetryPolicy(f func(attempt int, err error) time.Duration) TaskOption {
+	return taskOption(func(c *taskConfig) error {
+		if f == nil {
+			return errors.New("stint: WithRetryPolicy(nil): want a function")
+		}
+		c.policy = f
+		return nil
+	})
+}
+
+// WithTimeout limits one attempt to d: then its context is done with cause ErrTimeout,
+// and the attempt fails even if the handler goes on. The default is no limit.
+func WithTimeout(d time.Duration) TaskOption {
+	return taskOption(func(c *taskConfig) error {
+		c.timeout = d
+		return wantPositive("WithTimeout", d)
+	})
+}
+
+// WithScheduleTimeout cancels a run that has not started within d of when it was due.
+// The default is no limit.
+func WithScheduleTimeout(d time.Duration) TaskOption {
+	return taskOption(func(c *taskConfig) error {
+		c.scheduleTimeout = d
+		return wantPositive("WithScheduleTimeout", d)
+	})
+}
+
+// WithOnFailure runs fn once after the last attempt of a run failed, with the run's
+// input and its error. It is a run of its own, named after the task with
+// ":on-failure" added, and is stored in the commit that records the failure.
+func WithOnFailure[In any](fn func(context.Context, In, *TaskError) error) TaskOption {
+	return taskOption(func(c *taskConfig) error {
+		if fn == nil {
+			return errors.New("stint: WithOnFailure(nil): want a function")
+		}
+		c.onFailure = func(ctx context.Context, in any, err *TaskError) error { return fn(ctx, in.(In), err) }
+		return wantInput[In]("WithOnFailure", c)
+	})
+}
+
+// next is what follows a failed attempt: another after a delay, or none.
+func (c *taskConfig) next(attempt int, err error) (delay time.Duration, again bool) {
+	var final *nonRetryable
+	var after *retryAfter
+	switch {
+	case errors.As(err, &final), attempt > c.retries:
+		return 0, false
+	case errors.As(err, &after):
+		return after.d, true
+	case c.policy != nil:
+		return c.policyDelay(attempt, err)
+	}
+	return c.backoff.jittered(attempt), true
+}
+
+// policyDelay asks the user's policy, whose panic counts as no delay.
+func (c *taskConfig) policyDelay(attempt int, err error) (d time.Duration, again bool) {
+	defer func() {
+		if recover() != nil {
+			d, again = 0, true
+		}
+	}()
+	d = c.policy(attempt, err)
+	return d, d >= 0
+}

@@ -1,0 +1,290 @@
+package stint
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// A State is where a run stands.
+type State = store.State
+
+// The states of a run. Succeeded, Failed, Canceled and Skipped are final, save by a replay.
+const (
+	StateScheduled = store.Scheduled // waits for its time, or for its next attempt's
+	StateQueued    = store.Queued    // may start
+	StateRunning   = store.Running
+	StateWaiting   = store.Waiting // waits in a durable call, and holds no slot
+	StateBlocked   = store.Blocked // RunInfo.Blocked says by what
+	StateSucceeded = store.Succeeded
+	StateFailed    = store.Failed
+	StateCanceled  = store.Canceled
+	StateSkipped   = store.Skipped
+)
+
+// A Run is a handle to a stored run.
+type Run[Out any] struct {
+	c        *Client
+	id       store.ID
+	existing bool
+	bad      error // an ID that is not one
+}
+
+// RunByID is a handle to the run with that ID. Whether it exists shows when it is used.
+func RunByID[Out any](c *Client, id string) *Run[Out] {
+	u, err := parseID(id)
+	return &Run[Out]{c: c, id: u, bad: err}
+}
+
+func parseID(id string) (store.ID, error) {
+	var u store.ID
+	if err := u.UnmarshalText([]byte(id)); err != nil {
+		return u, fmt.Errorf("%w: run ID %q is not a UUID", ErrNotFound, id)
+	}
+	return u, nil
+}
+
+func idString(id store.ID) string {
+	if id == (store.ID{}) {
+		return ""
+	}
+	return id.String()
+}
+
+// ID is the run's UUIDv7. IDs increase in the order of enqueueing.
+func (r *Run[Out]) ID() string { return r.id.String() }
+
+// Existing reports that an idempotency key matched an earlier run, which this is.
+func (r *Run[Out]) Existing() bool { return r.existing }
+
+// Info returns what is known of the run, or ErrNotFound.
+func (r *Run[Out]) Info(ctx context.Context) (*RunInfo, error) {
+	if r.bad != nil {
+		return nil, r.bad
+	}
+	return r.c.getRun(ctx, r.id)
+}
+
+// Cancel cancels the run, and its children that are not detached. It returns when that
+// is stored: a run that is not executing has ended by then; one that is has its context
+// canceled with cause ErrCanceled, and ends when its handler returns, or after 30 s.
+// Canceling a run that has ended does nothing.
+func (r *Run[Out]) Cancel(ctx context.Context) error {
+	if r.bad != nil {
+		return r.bad
+	}
+	n, err := r.c.store.Cancel(ctx, time.Now(), store.Filter{IDs: []store.ID{r.id}}, encodeFailure(ErrCanceled))
+	if err == nil && n == 0 {
+		_, err = r.c.store.Get(ctx, r.id) // ended, or never was
+	}
+	return public("cancel", err)
+}
+
+// Wait waits until the run has ended and returns its output, or a *TaskError that says
+// why there is none: errors.Is(err, ErrCanceled), ErrTimeout, or the handler's own
+// error. It returns ctx's error if that ends first; the run goes on.
+//
+// Inside a handler, Wait gives up the slot while it waits.
+func (r *Run[Out]) Wait(ctx context.Context) (Out, error) {
+	var out Out
+	if r.bad != nil {
+		return out, r.bad
+	}
+	if e := executionOf(ctx); e != nil {
+		e.w.release(e)
+		defer e.w.resume(ctx, e)
+	}
+	kept := r.c.keepError(r.id)
+	defer r.c.dropError(r.id)
+	if err := r.c.store.Await(ctx, r.id, -1); err != nil {
+		if ctx.Err() != nil {
+			return out, context.Cause(ctx)
+		}
+		return out, public("wait", err)
+	}
+	run, err := r.c.store.Get(ctx, r.id)
+	if err != nil {
+		return out, public("wait", err)
+	}
+	if run.State == store.Succeeded {
+		if err := r.c.decode(run.Output, &out); err != nil {
+			return out, fmt.Errorf("stint: wait: output of run %s is not a %T: %w", r.id, out, err)
+		}
+		return out, nil
+	}
+	return out, endError(run, kept)
+}
+
+// endError is why a run that ended has no output.
+func endError(run *store.Run, kept *waitEntry) error {
+	cause := kept.error()
+	if cause == nil || run.State != store.Failed {
+		cause = decodeFailure(run.Error).err()
+	}
+	if run.State == store.Canceled && !errors.Is(cause, ErrCanceled) {
+		cause = fmt.Errorf("%w: %w", ErrCanceled, cause)
+	}
+	return &TaskError{Task: run.Task, RunID: run.ID.String(), Attempt: run.Attempt, Err: cause}
+}
+
+// A waitEntry holds a handler's error for those in the same process who wait for it.
+type waitEntry struct {
+	c    *Client
+	n    int // waiting
+	held error
+}
+
+func (w *waitEntry) error() error {
+	w.c.mu.Lock()
+	defer w.c.mu.Unlock()
+	return w.held
+}
+
+func (c *Client) keepError(id store.ID) *waitEntry {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w := c.waits[id]
+	if w == nil {
+		w = &waitEntry{c: c}
+		c.waits[id] = w
+	}
+	w.n++
+	return w
+}
+
+func (c *Client) dropError(id store.ID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w := c.waits[id]
+	if w.n--; w.n == 0 {
+		delete(c.waits, id)
+	}
+}
+
+func (c *Client) noteError(id store.ID, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if w := c.waits[id]; w != nil {
+		w.held = err
+	}
+}
+
+// Stream follows the run's stream from its beginning, until the run has ended and
+// every chunk was given, or ctx is done, which is the last error.
+func (r *Run[Out]) Stream(ctx context.Context) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		if r.bad != nil {
+			yield(nil, r.bad)
+			return
+		}
+		for after := int64(0); ; {
+			chunks, ended, err := r.c.store.Chunks(ctx, r.id, after, chunksAtOnce)
+			if err == nil && len(chunks) == 0 && !ended {
+				err = r.c.store.Await(ctx, r.id, after)
+			}
+			if err != nil {
+				yield(nil, public("stream", err))
+				return
+			}
+			for _, c := range chunks {
+				if !yield(c.Data, nil) {
+					return
+				}
+				after = c.Seq
+			}
+			if ended {
+				return
+			}
+		}
+	}
+}
+
+const chunksAtOnce = 256
+
+// RunInfo is what is known of a run.
+type RunInfo struct {
+	ID       string
+	Task     string
+	Queue    string
+	State    State
+	Blocked  string // what a blocked run waits for
+	Attempt  int    // the last that started, from 1; 0 before
+	Priority int
+	Input    json.RawMessage
+	Output   json.RawMessage // of a run that succeeded
+	Error    string          // of the last attempt that failed, or why the run was canceled
+	Stack    string          // of the panic that was the error
+	Metadata map[string]string
+
+	Created   time.Time
+	Scheduled time.Time // when it was or will be due
+	Started   time.Time // the last attempt; zero if none started
+	Finished  time.Time // zero if it has not ended
+
+	ParentID string // the run that asked for this one, or ""
+	RootID   string // the first of its line, or ""
+	WorkerID string // name of the worker of the last attempt
+	Key      string // idempotency key
+	Progress Progressed
+	Timeline []TimelineEntry // oldest first; only from GetRun and Run.Info
+}
+
+// Progressed is how far a run has come, as its handler said with Progress.
+type Progressed struct {
+	Done, Total int64
+	Message     string
+}
+
+// A TimelineEntry is a change of a run's state.
+type TimelineEntry struct {
+	At      time.Time
+	State   State
+	Attempt int
+	Worker  string
+	Error   string
+}
+
+// runInfo is a stored run as users see it.
+func runInfo(r *store.Run) RunInfo {
+	f := decodeFailure(r.Error)
+	info := RunInfo{
+		ID: r.ID.String(), Task: r.Task, Queue: r.Queue, State: r.State, Attempt: r.Attempt, Priority: int(r.Priority),
+		Input: r.Input, Output: r.Output, Error: f.Message, Stack: f.Stack, Metadata: decodeMetadata(r.Metadata),
+		Created: r.Created, Scheduled: r.Due, Started: r.Started, Finished: r.Ended,
+		ParentID: idString(r.Parent), RootID: idString(r.Root), WorkerID: r.Worker, Key: r.Key,
+	}
+	if r.State == store.Blocked {
+		info.Blocked = f.Message
+	}
+	if p := r.Progress; p != nil {
+		info.Progress = Progressed{p.Done, p.Total, p.Message}
+	}
+	info.Timeline = timeline(r, f.Message)
+	return info
+}
+
+func timeline(r *store.Run, failure string) []TimelineEntry {
+	first := StateQueued
+	if len(r.Attempts) == 0 && r.Due.After(r.Created) {
+		first = StateScheduled
+	}
+	all := []TimelineEntry{{At: r.Created, State: first}}
+	for _, a := range r.Attempts {
+		if !a.Started.IsZero() {
+			all = append(all, TimelineEntry{At: a.Started, State: StateRunning, Attempt: a.Attempt, Worker: a.Worker})
+		}
+		all = append(all, TimelineEntry{At: a.Ended, State: a.To, Attempt: a.Attempt, Worker: a.Worker, Error: decodeFailure(a.Error).Message})
+	}
+	if r.Attempt > 0 && !r.Started.IsZero() && (r.State == store.Running || r.State.Terminal()) {
+		all = append(all, TimelineEntry{At: r.Started, State: StateRunning, Attempt: r.Attempt, Worker: r.Worker})
+	}
+	if r.State.Terminal() {
+		all = append(all, TimelineEntry{At: r.Ended, State: r.State, Attempt: r.Attempt, Worker: r.Worker, Error: failure})
+	}
+	return all
+}

@@ -1,0 +1,228 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// perBulk is how many runs a commit of a bulk verb touches.
+const perBulk = 500
+
+// each applies change to every run that matches f and is in one of the states, a part
+// a commit, newest first. change reports whether it changed the run.
+func (s *Store) each(ctx context.Context, f store.Filter, states []store.State, change func(*txn, int64) (bool, error)) (int, error) {
+	f.States = both(f.States, states)
+	where, args, err := s.where(f)
+	if err != nil {
+		return 0, err
+	}
+	total, before := 0, int64(1)<<62
+	for {
+		var keys []int64
+		err := s.view(ctx, func(q querier) (err error) {
+			keys, err = column[int64](q, "SELECT r.id"+runTables+where+" AND r.id < ? ORDER BY r.id DESC LIMIT ?", append(append([]any{}, args...), before, perBulk)...)
+			return err
+		})
+		if err != nil || len(keys) == 0 {
+			return total, err
+		}
+		n := 0
+		err = s.do(ctx, func(t *txn) error {
+			n = 0
+			for _, k := range keys {
+				changed, err := change(t, k)
+				if err != nil {
+					return err
+				}
+				if changed {
+					n++
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return total, err
+		}
+		total, before = total+n, keys[len(keys)-1]
+	}
+}
+
+// both is the states that are in both lists; a nil first list has all.
+func both(a, b []store.State) []store.State {
+	if a == nil {
+		return b
+	}
+	common := []store.State{}
+	for _, x := range a {
+		for _, y := range b {
+			if x == y {
+				common = append(common, x)
+			}
+		}
+	}
+	return common
+}
+
+var (
+	openStates  = []store.State{store.Scheduled, store.Queued, store.Running, store.Waiting, store.Blocked}
+	endedStates = []store.State{store.Succeeded, store.Failed, store.Canceled, store.Skipped}
+)
+
+// Cancel implements store.Admin.
+func (s *Store) Cancel(ctx context.Context, now time.Time, f store.Filter, reason []byte) (int, error) {
+	return s.each(ctx, f, openStates, func(t *txn, key int64) (bool, error) {
+		return t.cancel(key, now.UnixMilli(), text(reason))
+	})
+}
+
+// cancel cancels a run and those of its descendants that are not detached.
+func (t *txn) cancel(key, now int64, reason any) (bool, error) {
+	n, err := t.execN(`UPDATE stint_runs SET state = 9, ended_at = ?2, error = ?3 WHERE id = ?1 AND state IN (2, 3, 5, 6)`, key, now, reason)
+	if err != nil {
+		return false, err
+	}
+	t.end(key, n)
+	if n == 0 {
+		var worker int64
+		err := t.one(`UPDATE stint_runs SET cancel_at = ?2, error = ?3 WHERE id = ?1 AND state = 4 AND cancel_at IS NULL RETURNING worker`,
+			[]any{key, now, reason}, &worker)
+		if errors.Is(err, sql.ErrNoRows) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		t.cancels = append(t.cancels, cancelOf{worker, key})
+	}
+	children, err := column[int64](t, "SELECT id FROM stint_runs WHERE parent = ? AND flags & 1 = 0 AND state < 7", key)
+	if err != nil {
+		return false, err
+	}
+	for _, child := range children {
+		if _, err := t.cancel(child, now, reason); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// Replay implements store.Admin. The new attempt counts from 1 again; the last one
+// joins the earlier ones.
+func (s *Store) Replay(ctx context.Context, now time.Time, f store.Filter) (int, error) {
+	states := append([]store.State{store.Blocked}, endedStates...)
+	return s.each(ctx, f, states, func(t *txn, key int64) (bool, error) {
+		at := now.UnixMilli()
+		err := t.exec(`INSERT INTO stint_attempts (run, lease, attempt, worker, started_at, ended_at, state, error)
+			SELECT id, lease, attempt, worker, started_at, coalesce(ended_at, ?2), state, error FROM stint_runs
+			WHERE id = ?1 AND state >= 6 AND lease > 0 ON CONFLICT DO NOTHING`, key, at)
+		if err != nil {
+			return false, err
+		}
+		n, err := t.execN(`UPDATE stint_runs SET state = 3, due_at = ?2, rank = ?2 - coalesce(due_at, id >> 20) + rank, attempt = 0, crashes = 0,
+			ended_at = NULL, cancel_at = NULL, start_by = NULL, output = NULL, error = NULL WHERE id = ?1 AND state >= 6`, key, at)
+		return n > 0, err
+	})
+}
+
+// Delete implements store.Admin.
+func (s *Store) Delete(ctx context.Context, f store.Filter) (int, error) {
+	return s.each(ctx, f, endedStates, func(t *txn, key int64) (bool, error) {
+		var over bool
+		err := t.one("SELECT state >= 7 FROM stint_runs WHERE id = ?", []any{key}, &over)
+		if errors.Is(err, sql.ErrNoRows) || err == nil && !over {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		return true, t.deleteRun(key)
+	})
+}
+
+// deleteRun removes a run with all that is kept about it.
+func (t *txn) deleteRun(key int64) error {
+	for _, q := range []string{
+		"DELETE FROM stint_runs WHERE id = ?",
+		"DELETE FROM stint_inputs WHERE id = ?",
+		"DELETE FROM stint_attempts WHERE run = ?",
+		"DELETE FROM stint_keys WHERE run = ?",
+		"DELETE FROM stint_progress WHERE run = ?",
+		"DELETE FROM stint_logs WHERE run = ?",
+		"DELETE FROM stint_chunks WHERE run = ?",
+	} {
+		if err := t.exec(q, key); err != nil {
+			return err
+		}
+	}
+	t.end(key, 1)
+	return nil
+}
+
+// Expire implements store.Admin. Runs lie in the order of their creation, and none
+// ended before it was created: a pass reads what was created before the cutoff and no
+// more. What it must leave (open, or failed and younger) it passes by, and does not
+// meet again in this pass.
+func (s *Store) Expire(ctx context.Context, done, failed time.Time) (int, error) {
+	total, after, limit := 0, int64(0), keyAt(done)
+	if failed.After(done) {
+		limit = keyAt(failed)
+	}
+	type row struct {
+		key   int64
+		state store.State
+		ended *int64
+	}
+	for {
+		var rows []row
+		err := s.view(ctx, func(q querier) (err error) {
+			rows, err = rowsOf(q, func(r *row) []any { return []any{&r.key, &r.state, &r.ended} },
+				"SELECT id, state, ended_at FROM stint_runs WHERE id > ? AND id < ? ORDER BY id LIMIT ?", after, limit, perBulk)
+			return err
+		})
+		if err != nil || len(rows) == 0 {
+			return total, err
+		}
+		after = rows[len(rows)-1].key
+		n := 0
+		err = s.do(ctx, func(t *txn) error {
+			n = 0
+			for _, r := range rows {
+				cutoff := done
+				if r.state == store.Failed {
+					cutoff = failed
+				}
+				if !r.state.Terminal() || r.ended == nil || *r.ended >= cutoff.UnixMilli() {
+					continue
+				}
+				// Replayed since it was read: it is open again and stays.
+				m, err := t.execN("DELETE FROM stint_runs WHERE id = ? AND state >= 7", r.key)
+				if err != nil {
+					return err
+				}
+				if m > 0 {
+					n++
+					if err := t.deleteRun(r.key); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return total, err
+		}
+		total += n
+	}
+}
+
+// PauseQueue implements store.Admin.
+func (s *Store) PauseQueue(ctx context.Context, queue string, paused bool) error {
+	return s.do(ctx, func(t *txn) error {
+		t.lanes.forget()
+		return t.exec("INSERT INTO stint_queues (name, paused) VALUES (?, ?) ON CONFLICT DO UPDATE SET paused = excluded.paused", queue, paused)
+	})
+}

@@ -1,0 +1,337 @@
+package sqlite
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// A claim is one call of Claim: a standing request that the writer serves in the
+// first transaction that has something for it.
+type claim struct {
+	store.ClaimRequest
+	got  []store.Claimed
+	err  error
+	once sync.Once
+	done chan struct{}
+}
+
+func (c *claim) answer(got []store.Claimed, err error) {
+	c.once.Do(func() { c.got, c.err = got, err; close(c.done) })
+}
+
+// Claim implements store.Runs.
+func (s *Store) Claim(ctx context.Context, r store.ClaimRequest) ([]store.Claimed, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	c := &claim{ClaimRequest: r, done: make(chan struct{})}
+	w := s.w
+	w.mu.Lock()
+	if w.closed {
+		w.mu.Unlock()
+		return nil, store.ErrClosed
+	}
+	w.claims = append(w.claims, c)
+	w.arrived = true
+	w.mu.Unlock()
+	w.poke()
+	select {
+	case <-c.done:
+		return c.got, c.err
+	case <-ctx.Done():
+	}
+	w.mu.Lock()
+	i := slices.Index(w.claims, c)
+	if i >= 0 {
+		w.claims = slices.Delete(w.claims, i, i+1)
+	}
+	w.mu.Unlock()
+	if i >= 0 {
+		return nil, ctx.Err()
+	}
+	<-c.done // being committed: the runs are ours
+	if len(c.got) == 0 && c.err == nil {
+		return nil, ctx.Err()
+	}
+	return c.got, c.err
+}
+
+// serve gives the waiting claims what is ready, and returns those that got something.
+func (t *txn) serve() ([]*claim, error) {
+	w := t.w
+	w.mu.Lock()
+	waiting := w.claims
+	w.claims = nil // while they are here, nobody withdraws them
+	w.recheck, w.arrived = false, false
+	w.mu.Unlock()
+	var served, left []*claim
+	var err error
+	for _, c := range waiting {
+		if err == nil {
+			c.got, err = t.give(c)
+		}
+		if err == nil && len(c.got) > 0 {
+			served = append(served, c)
+		} else {
+			left = append(left, c)
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err != nil {
+		left, served = waiting, nil
+		w.recheck = true
+	}
+	w.claims = append(left, w.claims...)
+	w.dismiss()
+	return served, err
+}
+
+// unclaim has claims wait again whose transaction was not committed.
+func (w *writer) unclaim(claims []*claim) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range claims {
+		c.got = nil
+	}
+	w.claims = append(claims, w.claims...)
+	w.recheck = true
+	w.dismiss()
+}
+
+// dismiss answers the waiting claims of a writer that was closed meanwhile.
+func (w *writer) dismiss() {
+	if w.closed {
+		for _, c := range w.claims {
+			c.answer(nil, store.ErrClosed)
+		}
+		w.claims = nil
+	}
+}
+
+// claimSQL starts the runs of a JSON array of keys.
+const claimSQL = `
+UPDATE stint_runs SET state = 4, attempt = attempt + 1, lease = lease + 1, worker = ?1, started_at = ?2, start_by = NULL
+WHERE id IN (SELECT value FROM json_each(?3)) AND state = 3
+RETURNING id, lane, lease, priority, attempt, crashes, coalesce(due_at, id >> 20), rank,
+  coalesce(input, (SELECT data FROM stint_inputs i WHERE i.id = stint_runs.id)), metadata, parent, root`
+
+// give starts up to Free runs for one claim, in order.
+func (t *txn) give(c *claim) ([]store.Claimed, error) {
+	n := c.Free()
+	if n <= 0 {
+		return nil, nil
+	}
+	lanes, err := t.lanesFor(c)
+	if err != nil {
+		return nil, err
+	}
+	var picked []place
+	if len(lanes) > 0 {
+		if picked, err = t.pick(lanes, n); err != nil {
+			return nil, err
+		}
+	}
+	if len(picked) < n {
+		suspect, err := t.pickSuspect(c)
+		if err != nil {
+			return nil, err
+		}
+		picked = append(picked, suspect...)
+	}
+	if len(picked) == 0 {
+		return nil, nil
+	}
+	return t.start(c.Worker, picked)
+}
+
+func (t *txn) lanesFor(c *claim) ([]int64, error) {
+	if err := t.loadLanes(); err != nil {
+		return nil, err
+	}
+	ready, err := column[int64](t, readyLanesSQL)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(ready, func(id int64) bool { return !t.open(c, id) }), nil
+}
+
+// open reports whether a claim may take runs of a lane.
+func (t *txn) open(c *claim, id int64) bool {
+	l, ok := t.lanes.byID[id]
+	return ok && !l.staged && !t.lanes.paused[l.queue] && (c.Queues == nil || slices.Contains(c.Queues, l.queue)) && c.Tasks(l.task)
+}
+
+const suspectsSQL = "SELECT rank, id, lane FROM stint_runs WHERE state = 3 AND crashes >= 2 ORDER BY rank, id LIMIT 100"
+
+// pickSuspect chooses a run that was executing in two or more deaths of a process.
+// Such runs go one at a time, so that the one at fault is known at the next death.
+func (t *txn) pickSuspect(c *claim) ([]place, error) {
+	type suspect struct {
+		place
+		lane int64
+	}
+	all, err := rowsOf(t, func(s *suspect) []any { return []any{&s.rank, &s.id, &s.lane} }, suspectsSQL)
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	var busy bool
+	if err := t.one("SELECT EXISTS (SELECT 1 FROM stint_runs INDEXED BY stint_runs_running WHERE state = 4 AND crashes >= 2)", nil, &busy); err != nil || busy {
+		return nil, err
+	}
+	for _, s := range all {
+		if t.open(c, s.lane) {
+			return []place{s.place}, nil
+		}
+	}
+	return nil, nil
+}
+
+// start marks runs as running, and returns them in the order they were picked in:
+// RETURNING gives them in the order of their keys.
+func (t *txn) start(worker int64, picked []place) ([]store.Claimed, error) {
+	keys := make([]byte, 0, 20*len(picked))
+	for i, p := range picked {
+		keys = append(keys, ",["[min(1, max(0, 1-i))])
+		keys = strconv.AppendInt(keys, p.id, 10)
+	}
+	keys = append(keys, ']')
+	type row struct {
+		store.Claimed
+		key, rank, due, lane int64
+		parent, root         *int64
+	}
+	rows, err := t.query(claimSQL, worker, t.now, string(keys))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	got := make([]row, 0, len(picked))
+	for rows.Next() {
+		got = append(got, row{})
+		r := &got[len(got)-1]
+		if err := rows.Scan(&r.key, &r.lane, &r.Lease, &r.Priority, &r.Attempt, &r.Crashes, &r.due, &r.rank, &r.Input, &r.Metadata, &r.parent, &r.root); err != nil {
+			return nil, err
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	slices.SortFunc(got, func(a, b row) int { return comparePlace(place{a.rank, a.key}, place{b.rank, b.key}) })
+	claimed := make([]store.Claimed, len(got))
+	for i, r := range got {
+		l := t.lanes.byID[r.lane]
+		r.ID, r.Task, r.Queue = t.s.ids.id(r.key), l.task, l.queue
+		r.Due, r.Started = millis(r.due), millis(t.now)
+		r.Parent, r.Root = t.s.ids.optional(r.parent), t.s.ids.optional(r.root)
+		claimed[i] = r.Claimed
+	}
+	return claimed, nil
+}
+
+// Register implements store.Workers.
+func (s *Store) Register(ctx context.Context, _ time.Time, i store.WorkerInfo) (id int64, err error) {
+	queues, err := json.Marshal(append([]string{}, i.Queues...))
+	if err != nil {
+		return 0, err
+	}
+	err = s.do(ctx, func(t *txn) error {
+		return t.one(`INSERT INTO stint_workers (name, lock, pid, host, slots, queues, started_at) VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id`,
+			[]any{i.Name, s.me.name, i.PID, i.Host, i.Slots, string(queues), t.now}, &id)
+	})
+	return id, err
+}
+
+// Unregister implements store.Workers.
+func (s *Store) Unregister(ctx context.Context, _ time.Time, worker int64) error {
+	err := s.do(ctx, func(t *txn) error { return t.releaseWorker(worker, false, &store.Recovered{}) })
+	s.w.mu.Lock()
+	if x := s.w.watch[worker]; x != nil {
+		x.close()
+	}
+	s.w.mu.Unlock()
+	return err
+}
+
+// A watch is what Watch of one worker waits for.
+type watch struct {
+	again  chan struct{} // capacity 1
+	closed chan struct{}
+	once   sync.Once
+	told   map[int64]struct{} // runs whose cancel was told
+}
+
+func (x *watch) look() {
+	select {
+	case x.again <- struct{}{}:
+	default:
+	}
+}
+
+func (x *watch) close() { x.once.Do(func() { close(x.closed) }) }
+
+// Watch implements store.Workers.
+func (s *Store) Watch(ctx context.Context, worker int64) (store.Signals, error) {
+	x := s.w.watchOf(worker)
+	if x == nil {
+		return store.Signals{}, store.ErrClosed
+	}
+	for {
+		select {
+		case <-x.again:
+		case <-x.closed:
+			return store.Signals{}, store.ErrClosed
+		case <-ctx.Done():
+			return store.Signals{}, ctx.Err()
+		}
+		sig, err := s.signals(ctx, worker, x)
+		if err != nil && ctx.Err() == nil && !errors.Is(err, store.ErrClosed) {
+			x.look() // to be told yet
+		}
+		if err != nil || len(sig.Cancel) > 0 {
+			return sig, err
+		}
+	}
+}
+
+// watchOf returns the watch of a worker; nil once the store is closed.
+func (w *writer) watchOf(worker int64) *watch {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return nil
+	}
+	x := w.watch[worker]
+	if x == nil {
+		x = &watch{again: make(chan struct{}, 1), closed: make(chan struct{}), told: map[int64]struct{}{}}
+		x.look()
+		w.watch[worker] = x
+	}
+	return x
+}
+
+func (s *Store) signals(ctx context.Context, worker int64, x *watch) (sig store.Signals, err error) {
+	err = s.view(ctx, func(q querier) error {
+		keys, err := column[int64](q, "SELECT id FROM stint_runs WHERE worker = ? AND state = 4 AND cancel_at IS NOT NULL", worker)
+		if err != nil {
+			return err
+		}
+		told := map[int64]struct{}{}
+		for _, k := range keys {
+			if _, ok := x.told[k]; !ok {
+				sig.Cancel = append(sig.Cancel, s.ids.id(k))
+			}
+			told[k] = struct{}{}
+		}
+		x.told = told
+		return nil
+	})
+	return sig, err
+}

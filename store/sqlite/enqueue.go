@@ -1,0 +1,225 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+const (
+	spillAbove = 2048 // bytes: larger inputs have a table of their own
+	stageAbove = 5000 // runs: larger bulks are committed in parts (stage.go)
+	perInsert  = 50   // rows an INSERT of a bulk
+
+	flagDetached = 1
+
+	// strictStep sets priorities that do not age further apart than any two times.
+	strictStep = int64(1) << 44
+)
+
+// Enqueue implements store.Runs.
+func (s *Store) Enqueue(ctx context.Context, now time.Time, runs []store.NewRun) ([]store.Enqueued, error) {
+	if len(runs) > stageAbove && !keyed(runs) {
+		return s.enqueueStaged(ctx, now, runs)
+	}
+	var out []store.Enqueued
+	err := s.do(ctx, func(t *txn) (err error) {
+		out, err = t.enqueue(now.UnixMilli(), runs, nil)
+		return err
+	})
+	return out, err
+}
+
+func keyed(runs []store.NewRun) bool {
+	for i := range runs {
+		if runs[i].Key != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// rank is a run's place in its lane. A run's effective priority rises by one each
+// AgeEvery it waits, so of two runs the one with the smaller due − priority × AgeEvery
+// is ahead at any time. Their order never changes, and so an index can hold it.
+func rank(due int64, r *store.NewRun) int64 {
+	step := strictStep
+	if r.AgeEvery > 0 {
+		step = r.AgeEvery.Milliseconds()
+	}
+	return due - int64(r.Priority)*step
+}
+
+// Most runs are plain: due at once, with nothing special. They take the short row.
+const (
+	plainHead = "INSERT INTO stint_runs (id, lane, state, priority, rank, input) VALUES "
+	plainRow  = "(?,?,3,?,?,?)"
+	fullSQL   = `INSERT INTO stint_runs (id, lane, state, priority, rank, input, due_at, start_by, parent, root, key, metadata, flags)
+VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)`
+)
+
+var plainBulk = plainHead + plainRow + strings.Repeat(","+plainRow, perInsert-1)
+
+func plain(r *store.NewRun, now int64) bool {
+	return r.Key == "" && r.Metadata == nil && r.Parent == (store.ID{}) && !r.Detached && r.StartBy.IsZero() &&
+		(r.RunAt.IsZero() || ceilMillis(r.RunAt) <= now)
+}
+
+// enqueue inserts runs in order. staged maps their lanes, if they are not the usual ones.
+func (t *txn) enqueue(now int64, runs []store.NewRun, staged map[laneName]int64) ([]store.Enqueued, error) {
+	out := make([]store.Enqueued, len(runs))
+	bulk := make([]any, 0, min(len(runs), perInsert)*5)
+	var name laneName
+	var lane int64
+	for i := range runs {
+		r := &runs[i]
+		if r.Key != "" {
+			holder, err := t.keyHolder(now, r)
+			if err != nil {
+				return nil, err
+			}
+			if holder != 0 {
+				out[i] = store.Enqueued{ID: t.s.ids.id(holder), Existing: true}
+				continue
+			}
+		}
+		if n := (laneName{r.Queue, r.Task}); n != name {
+			var err error
+			if lane, err = t.laneOf(n, staged); err != nil {
+				return nil, err
+			}
+			name = n
+		}
+		key := t.nextKey(now)
+		out[i].ID = t.s.ids.id(key)
+		input, err := t.spill(key, r.Input)
+		if err != nil {
+			return nil, err
+		}
+		if !plain(r, now) {
+			if err := t.insertFull(key, lane, now, r, input); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		bulk = append(bulk, key, lane, int64(r.Priority), rank(createdAt(key), r), input)
+		if len(bulk) == perInsert*5 {
+			if err := t.exec(plainBulk, bulk...); err != nil {
+				return nil, err
+			}
+			bulk = bulk[:0]
+		}
+	}
+	for ; len(bulk) > 0; bulk = bulk[5:] {
+		if err := t.exec(plainHead+plainRow, bulk[:5]...); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func (t *txn) laneOf(n laneName, staged map[laneName]int64) (int64, error) {
+	if staged != nil {
+		return staged[n], nil
+	}
+	return t.lane(n.queue, n.task)
+}
+
+// nextKey gives the next run key: the time, or one more than the last if the clock
+// stands or was set back, so that keys follow the order of enqueueing (R5).
+func (t *txn) nextKey(now int64) int64 {
+	t.lastKey = max(now<<seqBits, t.lastKey+1)
+	return t.lastKey
+}
+
+// spill stores a large input by itself and returns what belongs into the run's row.
+func (t *txn) spill(key int64, input []byte) (any, error) {
+	if len(input) <= spillAbove {
+		if input == nil {
+			input = []byte{}
+		}
+		return input, nil
+	}
+	return nil, t.exec("INSERT INTO stint_inputs (id, data) VALUES (?, ?)", key, input)
+}
+
+func (t *txn) insertFull(key, lane, now int64, r *store.NewRun, input any) error {
+	state, due := store.Queued, createdAt(key)
+	var dueAt, startBy, parent, root, idem, meta any
+	if at := ceilMillis(r.RunAt); !r.RunAt.IsZero() && at > now {
+		state, due, dueAt = store.Scheduled, at, at
+		t.newDue = min(t.newDue, at)
+	}
+	if !r.StartBy.IsZero() {
+		at := r.StartBy.UnixMilli()
+		startBy = at
+		t.newDue = min(t.newDue, at)
+	}
+	if r.Parent != (store.ID{}) {
+		p, err := t.parentOf(r.Parent)
+		if err != nil {
+			return err
+		}
+		parent, root = p.key, p.root
+	}
+	if r.Key != "" {
+		idem = r.Key
+		if err := t.holdKey(now, key, r); err != nil {
+			return err
+		}
+	}
+	if r.Metadata != nil {
+		meta = string(r.Metadata)
+	}
+	flags := 0
+	if r.Detached {
+		flags = flagDetached
+	}
+	return t.exec(fullSQL, key, lane, int64(state), int64(r.Priority), rank(due, r), input, dueAt, startBy, parent, root, idem, meta, flags)
+}
+
+type parentRow struct{ key, root int64 }
+
+func (t *txn) parentOf(id store.ID) (p parentRow, err error) {
+	key, ok := t.s.ids.key(id)
+	if ok {
+		err = t.one("SELECT id, coalesce(root, id) FROM stint_runs WHERE id = ?", []any{key}, &p.key, &p.root)
+	}
+	if !ok || errors.Is(err, sql.ErrNoRows) {
+		return p, fmt.Errorf("parent run %s: %w", id, store.ErrNotFound)
+	}
+	return p, err
+}
+
+// keyHolder returns the run that holds r's idempotency key, or 0.
+func (t *txn) keyHolder(now int64, r *store.NewRun) (int64, error) {
+	var run int64
+	var expires *int64
+	var ended bool
+	err := t.one(`SELECT k.run, k.expires_at, coalesce(r.state >= 7, 1) FROM stint_keys k LEFT JOIN stint_runs r ON r.id = k.run
+		WHERE k.task = ? AND k.key = ?`, []any{r.Task, r.Key}, &run, &expires, &ended)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return 0, nil
+	case err != nil:
+		return 0, err
+	case expires == nil && ended, expires != nil && *expires <= now:
+		return 0, nil
+	}
+	return run, nil
+}
+
+// holdKey makes the run key the holder of r's idempotency key.
+func (t *txn) holdKey(now, key int64, r *store.NewRun) error {
+	var expires any
+	if r.KeyTTL != store.UntilDone {
+		expires = now + max(r.KeyTTL.Milliseconds(), 1)
+	}
+	return t.exec(`INSERT INTO stint_keys (task, key, run, expires_at) VALUES (?, ?, ?, ?)
+		ON CONFLICT DO UPDATE SET run = excluded.run, expires_at = excluded.expires_at`, r.Task, r.Key, key, expires)
+}

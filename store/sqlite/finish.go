@@ -1,0 +1,195 @@
+package sqlite
+
+import (
+	"context"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// Finish implements store.Runs.
+func (s *Store) Finish(ctx context.Context, now time.Time, outcomes []store.Outcome) ([]bool, error) {
+	stale := make([]bool, len(outcomes))
+	err := s.do(ctx, func(t *txn) error {
+		for i := range outcomes {
+			ok, err := t.finish(now.UnixMilli(), &outcomes[i])
+			if err != nil {
+				return err
+			}
+			stale[i] = !ok
+		}
+		return nil
+	})
+	return stale, err
+}
+
+// Every statement here is fenced by (id, lease, state = 4), so a late writer changes
+// nothing (R2). A run that was asked to cancel ends as canceled, whatever came of it.
+const (
+	endSQL = `
+UPDATE stint_runs SET
+  state = CASE WHEN cancel_at IS NULL THEN ?3 ELSE 9 END,
+  error = CASE WHEN cancel_at IS NULL THEN ?6 ELSE error END,
+  ended_at = ?4, output = ?5, attempt = attempt - ?7
+WHERE id = ?1 AND lease = ?2 AND state = 4`
+
+	againSQL = `
+UPDATE stint_runs SET state = ?3, due_at = ?4, rank = ?4 - coalesce(due_at, id >> 20) + rank, error = coalesce(?5, error), attempt = attempt - ?6
+WHERE id = ?1 AND lease = ?2 AND state = 4 AND cancel_at IS NULL`
+
+	backSQL = `
+UPDATE stint_runs SET state = 3, attempt = attempt - ?3
+WHERE id = ?1 AND lease = ?2 AND state = 4 AND cancel_at IS NULL`
+
+	blockSQL = `
+UPDATE stint_runs SET state = 6, error = ?3, attempt = attempt - ?4
+WHERE id = ?1 AND lease = ?2 AND state = 4 AND cancel_at IS NULL`
+
+	canceledSQL = `
+UPDATE stint_runs SET state = 9, ended_at = ?3
+WHERE id = ?1 AND lease = ?2 AND state = 4 AND cancel_at IS NOT NULL`
+
+	keepAttemptSQL = `
+INSERT INTO stint_attempts (run, lease, attempt, worker, started_at, ended_at, state, error)
+SELECT id, lease, attempt, worker, started_at, ?3, ?4, ?5 FROM stint_runs WHERE id = ?1 AND lease = ?2 AND state = 4`
+)
+
+// finish records one outcome, and reports whether it was current.
+func (t *txn) finish(now int64, o *store.Outcome) (bool, error) {
+	key, ok := t.s.ids.key(o.ID)
+	if !ok {
+		return false, nil
+	}
+	if err := t.record(key, o.Lease, &o.Record); err != nil {
+		return false, err
+	}
+	n, err := t.move(key, now, o)
+	if err != nil || n == 0 {
+		return false, err
+	}
+	for i := range o.Follow {
+		o.Follow[i].Parent = o.ID
+	}
+	if len(o.Follow) > 0 {
+		_, err = t.enqueue(now, o.Follow, nil)
+	}
+	return true, err
+}
+
+// move takes a running run to what its outcome says, and reports 0 if it was stale.
+func (t *txn) move(key, now int64, o *store.Outcome) (n int64, err error) {
+	refund := 0
+	if o.Refund {
+		refund = 1
+	}
+	switch {
+	case o.To.Terminal():
+		n, err = t.execN(endSQL, key, o.Lease, int64(o.To), now, o.Output, text(o.Error), refund)
+		t.end(key, n)
+		return n, err
+	case o.To == store.Queued:
+		n, err = t.execN(backSQL, key, o.Lease, refund)
+	case o.To == store.Blocked:
+		n, err = t.execN(blockSQL, key, o.Lease, text(o.Error), refund)
+	default:
+		n, err = t.again(key, now, o, refund)
+	}
+	if err != nil || n > 0 {
+		return n, err
+	}
+	n, err = t.execN(canceledSQL, key, o.Lease, now)
+	t.end(key, n)
+	return n, err
+}
+
+// again has a run start once more at o.At, and keeps the attempt if it counted.
+func (t *txn) again(key, now int64, o *store.Outcome, refund int) (int64, error) {
+	at, state := ceilMillis(o.At), store.Scheduled
+	if at <= now {
+		at, state = now, store.Queued
+	} else {
+		t.newDue = min(t.newDue, at)
+	}
+	if !o.Refund {
+		if err := t.exec(keepAttemptSQL, key, o.Lease, now, int64(state), text(o.Error)); err != nil {
+			return 0, err
+		}
+	}
+	return t.execN(againSQL, key, o.Lease, int64(state), at, text(o.Error), refund)
+}
+
+func (t *txn) end(key, n int64) {
+	if n > 0 {
+		t.ended = append(t.ended, key)
+	}
+}
+
+// text is what a TEXT column takes; nil stays NULL.
+func text(b []byte) any {
+	if b == nil {
+		return nil
+	}
+	return string(b)
+}
+
+// Record implements store.Runs.
+func (s *Store) Record(ctx context.Context, _ time.Time, records []store.Record) ([]bool, error) {
+	stale := make([]bool, len(records))
+	err := s.do(ctx, func(t *txn) error {
+		for i := range records {
+			key, ok := t.s.ids.key(records[i].ID)
+			if ok {
+				err := t.one("SELECT EXISTS (SELECT 1 FROM stint_runs WHERE id = ? AND lease = ? AND state = 4)", []any{key, records[i].Lease}, &ok)
+				if err != nil {
+					return err
+				}
+			}
+			if stale[i] = !ok; !ok {
+				continue
+			}
+			if err := t.record(key, records[i].Lease, &records[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return stale, err
+}
+
+// record stores what a handler reported, if its lease still stands.
+func (t *txn) record(key, lease int64, r *store.Record) error {
+	if p := r.Progress; p != nil {
+		err := t.exec(`INSERT INTO stint_progress (run, done, total, message)
+			SELECT id, ?3, ?4, ?5 FROM stint_runs WHERE id = ?1 AND lease = ?2 AND state = 4
+			ON CONFLICT DO UPDATE SET done = excluded.done, total = excluded.total, message = excluded.message`, key, lease, p.Done, p.Total, p.Message)
+		if err != nil {
+			return err
+		}
+	}
+	for _, l := range r.Logs {
+		err := t.exec(`INSERT INTO stint_logs (run, seq, at, level, attempt, message, attrs)
+			SELECT id, 1 + coalesce((SELECT max(seq) FROM stint_logs WHERE run = ?1), 0), ?3, ?4, ?5, ?6, ?7
+			FROM stint_runs WHERE id = ?1 AND lease = ?2 AND state = 4`,
+			key, lease, l.At.UnixMilli(), l.Level, l.Attempt, l.Message, text(l.Attrs))
+		if err != nil {
+			return err
+		}
+	}
+	if len(r.Logs) > 0 {
+		if err := t.exec("DELETE FROM stint_logs WHERE run = ?1 AND seq <= (SELECT max(seq) FROM stint_logs WHERE run = ?1) - ?2", key, store.MaxLogs); err != nil {
+			return err
+		}
+	}
+	for _, c := range r.Chunks {
+		n, err := t.execN(`INSERT INTO stint_chunks (run, seq, data)
+			SELECT id, 1 + coalesce((SELECT max(seq) FROM stint_chunks WHERE run = ?1), 0), ?3
+			FROM stint_runs WHERE id = ?1 AND lease = ?2 AND state = 4`, key, lease, c)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			t.chunks = append(t.chunks, key)
+		}
+	}
+	return nil
+}

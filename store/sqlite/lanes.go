@@ -1,0 +1,167 @@
+package sqlite
+
+import (
+	"cmp"
+	"slices"
+)
+
+// A lane is one task in one queue, or a part of it that one bulk enqueue filled.
+type lane struct {
+	id     int64
+	queue  string
+	task   string
+	staged bool
+}
+
+type laneName struct{ queue, task string }
+
+// laneCache is what the writer knows of lanes and paused queues. It is forgotten when
+// another connection commits and when a transaction is rolled back.
+type laneCache struct {
+	byID   map[int64]lane
+	byName map[laneName]int64
+	paused map[string]bool
+}
+
+func (c *laneCache) forget() { *c = laneCache{} }
+
+func (t *txn) loadLanes() error {
+	if t.lanes.byID != nil {
+		return nil
+	}
+	all, err := rowsOf(t, func(l *lane) []any { return []any{&l.id, &l.queue, &l.task, &l.staged} },
+		"SELECT id, queue, task, staged IS NOT NULL FROM stint_lanes")
+	if err != nil {
+		return err
+	}
+	paused, err := column[string](t, "SELECT name FROM stint_queues WHERE paused = 1")
+	if err != nil {
+		return err
+	}
+	c := laneCache{map[int64]lane{}, map[laneName]int64{}, map[string]bool{}}
+	for _, l := range all {
+		c.add(l)
+	}
+	for _, q := range paused {
+		c.paused[q] = true
+	}
+	*t.lanes = c
+	return nil
+}
+
+func (c *laneCache) add(l lane) {
+	c.byID[l.id] = l
+	name := laneName{l.queue, l.task}
+	if old, ok := c.byName[name]; !l.staged && (!ok || l.id < old) {
+		c.byName[name] = l.id
+	}
+}
+
+// lane returns the lane of a task in a queue, which is made by its first use.
+func (t *txn) lane(queue, task string) (int64, error) {
+	if err := t.loadLanes(); err != nil {
+		return 0, err
+	}
+	if id, ok := t.lanes.byName[laneName{queue, task}]; ok {
+		return id, nil
+	}
+	return t.newLane(queue, task, nil)
+}
+
+func (t *txn) newLane(queue, task string, staged *string) (int64, error) {
+	if err := t.loadLanes(); err != nil {
+		return 0, err
+	}
+	var id int64
+	if err := t.one("INSERT INTO stint_lanes (queue, task, staged) VALUES (?, ?, ?) RETURNING id", []any{queue, task, staged}, &id); err != nil {
+		return 0, err
+	}
+	if err := t.exec("INSERT INTO stint_queues (name) VALUES (?) ON CONFLICT DO NOTHING", queue); err != nil {
+		return 0, err
+	}
+	t.lanes.add(lane{id, queue, task, staged != nil})
+	return id, nil
+}
+
+// readyLanesSQL skips from lane to lane along the index: it costs one search for each
+// lane that has something ready, however many runs are in it.
+const readyLanesSQL = `
+WITH RECURSIVE ready (lane) AS (
+  SELECT (SELECT lane FROM stint_runs WHERE state = 3 AND crashes < 2 ORDER BY lane LIMIT 1)
+  UNION ALL
+  SELECT (SELECT lane FROM stint_runs WHERE state = 3 AND crashes < 2 AND lane > ready.lane ORDER BY lane LIMIT 1)
+  FROM ready WHERE ready.lane IS NOT NULL)
+SELECT lane FROM ready WHERE lane IS NOT NULL`
+
+// laneSQL reads the head of a lane in order, after a place in it.
+const laneSQL = `
+SELECT rank, id FROM stint_runs
+WHERE lane = ? AND state = 3 AND crashes < 2 AND (rank, id) > (?, ?)
+ORDER BY rank, id LIMIT ?`
+
+// A place is a run's place in the order of starting.
+type place struct{ rank, id int64 }
+
+func comparePlace(a, b place) int {
+	return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.id, b.id))
+}
+
+// pick chooses the first n runs of several lanes together: a merge of the lanes'
+// orders that reads about as many rows as it gives, whatever the backlog (R9).
+func (t *txn) pick(lanes []int64, n int) ([]place, error) {
+	chunk := n
+	if len(lanes) > 1 {
+		chunk = max(4, 2*n/len(lanes))
+	}
+	var picked []place
+	heads := make([]laneHead, 0, len(lanes))
+	for _, id := range lanes {
+		h := laneHead{lane: id, last: place{rank: -1 << 62}}
+		if err := t.fill(&h, chunk); err != nil {
+			return nil, err
+		}
+		if len(h.places) > 0 {
+			heads = append(heads, h)
+		}
+	}
+	for len(heads) > 0 && len(picked) < n {
+		if len(heads) == 1 && len(heads[0].places) >= n-len(picked) {
+			return append(picked, heads[0].places[:n-len(picked)]...), nil
+		}
+		first := 0
+		for i := range heads {
+			if comparePlace(heads[i].places[0], heads[first].places[0]) < 0 {
+				first = i
+			}
+		}
+		h := &heads[first]
+		picked = append(picked, h.places[0])
+		h.places = h.places[1:]
+		if len(h.places) == 0 && !h.end {
+			if err := t.fill(h, chunk); err != nil {
+				return nil, err
+			}
+		}
+		if len(h.places) == 0 {
+			heads = slices.Delete(heads, first, first+1)
+		}
+	}
+	return picked, nil
+}
+
+// A laneHead is what has been read of a lane and not been picked.
+type laneHead struct {
+	lane   int64
+	places []place
+	last   place
+	end    bool // nothing follows
+}
+
+func (t *txn) fill(h *laneHead, n int) (err error) {
+	h.places, err = rowsOf(t, func(p *place) []any { return []any{&p.rank, &p.id} }, laneSQL, h.lane, h.last.rank, h.last.id, n)
+	h.end = len(h.places) < n
+	if len(h.places) > 0 {
+		h.last = h.places[len(h.places)-1]
+	}
+	return err
+}

@@ -1,0 +1,285 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// reader runs statements outside of the writer's transactions, on the read connections.
+type reader struct {
+	ctx context.Context
+	s   *Store
+}
+
+func (r reader) query(text string, args ...any) (*sql.Rows, error) {
+	st, err := r.s.readStmt(r.ctx, text)
+	if err != nil || st == nil {
+		return r.s.read.QueryContext(r.ctx, text, args...)
+	}
+	return st.QueryContext(r.ctx, args...)
+}
+
+func (r reader) one(text string, args []any, into ...any) error {
+	st, err := r.s.readStmt(r.ctx, text)
+	if err != nil || st == nil {
+		return r.s.read.QueryRowContext(r.ctx, text, args...).Scan(into...)
+	}
+	return st.QueryRowContext(r.ctx, args...).Scan(into...)
+}
+
+// keptStmts is how many reading statements stay prepared. Lists have texts without end.
+const keptStmts = 64
+
+// readStmt returns the prepared statement with this text, or nil if there are too many.
+func (s *Store) readStmt(ctx context.Context, text string) (*sql.Stmt, error) {
+	s.readMu.Lock()
+	defer s.readMu.Unlock()
+	if st := s.readStmts[text]; st != nil || len(s.readStmts) >= keptStmts {
+		return st, nil
+	}
+	st, err := s.read.PrepareContext(ctx, text)
+	if err == nil {
+		s.readStmts[text] = st
+	}
+	return st, err
+}
+
+// view runs a reading function: on a connection of its own, in one snapshot for each
+// statement; for a database in memory, in the writer's turn.
+func (s *Store) view(ctx context.Context, f func(querier) error) error {
+	if s.read == nil {
+		return s.do(ctx, func(t *txn) error { return f(t) })
+	}
+	select {
+	case <-s.w.done:
+		return store.ErrClosed
+	default:
+	}
+	return explain(f(reader{ctx, s}))
+}
+
+const runColumns = `r.id, l.task, l.queue, r.state, r.priority, r.attempt, r.crashes, coalesce(r.due_at, r.id >> 20),
+  r.started_at, r.ended_at, r.cancel_at, r.start_by, coalesce((SELECT name FROM stint_workers w WHERE w.id = r.worker), ''),
+  r.parent, r.root, coalesce(r.key, ''), r.metadata,
+  coalesce(r.input, (SELECT data FROM stint_inputs i WHERE i.id = r.id)), r.output, r.error, p.done, p.total, p.message`
+
+const runTables = ` FROM stint_runs r CROSS JOIN stint_lanes l ON l.id = r.lane LEFT JOIN stint_progress p ON p.run = r.id `
+
+type runRow struct {
+	store.Run
+	key, due                        int64
+	started, ended, cancel, startBy *int64
+	parent, root                    *int64
+	done, total                     *int64
+	message                         *string
+}
+
+func (r *runRow) fields() []any {
+	return []any{&r.key, &r.Task, &r.Queue, &r.State, &r.Priority, &r.Attempt, &r.Crashes, &r.due,
+		&r.started, &r.ended, &r.cancel, &r.startBy, &r.Worker, &r.parent, &r.root, &r.Key, &r.Metadata,
+		&r.Input, &r.Output, &r.Error, &r.done, &r.total, &r.message}
+}
+
+func (s *Store) run(r *runRow) store.Run {
+	r.ID, r.Parent, r.Root = s.ids.id(r.key), s.ids.optional(r.parent), s.ids.optional(r.root)
+	r.Created, r.Due = millis(createdAt(r.key)), millis(r.due)
+	r.Started, r.Ended, r.CancelAt, r.StartBy = optionalTime(r.started), optionalTime(r.ended), optionalTime(r.cancel), optionalTime(r.startBy)
+	if r.done != nil {
+		r.Progress = &store.Progress{Done: *r.done, Total: *r.total, Message: *r.message}
+	}
+	return r.Run
+}
+
+// Get implements store.Admin.
+func (s *Store) Get(ctx context.Context, id store.ID) (*store.Run, error) {
+	key, ok := s.ids.key(id)
+	if !ok {
+		return nil, fmt.Errorf("run %s: %w", id, store.ErrNotFound)
+	}
+	var row runRow
+	var attempts []store.Attempt
+	err := s.view(ctx, func(q querier) error {
+		err := q.one("SELECT "+runColumns+runTables+"WHERE r.id = ? AND l.staged IS NULL", []any{key}, row.fields()...)
+		if err != nil {
+			return err
+		}
+		attempts, err = s.attempts(q, key)
+		return err
+	})
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, fmt.Errorf("run %s: %w", id, store.ErrNotFound)
+	}
+	if err != nil {
+		return nil, err
+	}
+	run := s.run(&row)
+	run.Attempts = attempts
+	return &run, nil
+}
+
+func (s *Store) attempts(q querier, key int64) ([]store.Attempt, error) {
+	type row struct {
+		store.Attempt
+		started *int64
+		ended   int64
+	}
+	rows, err := rowsOf(q, func(r *row) []any {
+		return []any{&r.Attempt.Attempt, &r.Worker, &r.started, &r.ended, &r.To, &r.Error}
+	}, `SELECT attempt, coalesce((SELECT name FROM stint_workers w WHERE w.id = a.worker), ''), started_at, ended_at, state, error
+		FROM stint_attempts a WHERE run = ? ORDER BY lease`, key)
+	var all []store.Attempt
+	for _, r := range rows {
+		r.Started, r.Ended = optionalTime(r.started), millis(r.ended)
+		all = append(all, r.Attempt)
+	}
+	return all, err
+}
+
+// List implements store.Admin.
+func (s *Store) List(ctx context.Context, f store.Filter, before store.ID, limit int) ([]store.Run, error) {
+	where, args, err := s.where(f)
+	if err != nil {
+		return nil, err
+	}
+	if before != (store.ID{}) {
+		key, ok := s.ids.key(before)
+		if !ok {
+			return nil, fmt.Errorf("list before run %s: %w", before, store.ErrNotFound)
+		}
+		where, args = where+" AND r.id < ?", append(args, key)
+	}
+	var rows []runRow
+	err = s.view(ctx, func(q querier) (err error) {
+		rows, err = rowsOf(q, (*runRow).fields, "SELECT "+runColumns+runTables+where+" ORDER BY r.id DESC LIMIT ?", append(args, limit)...)
+		return err
+	})
+	runs := make([]store.Run, len(rows))
+	for i := range rows {
+		runs[i] = s.run(&rows[i])
+	}
+	return runs, err
+}
+
+// where is the condition of a filter over runTables. States and lanes are written as
+// literals, so that the planner may use the partial indexes.
+func (s *Store) where(f store.Filter) (string, []any, error) {
+	var b strings.Builder
+	var args []any
+	b.WriteString("WHERE l.staged IS NULL")
+	and := func(cond string, a ...any) {
+		b.WriteString(" AND " + cond)
+		args = append(args, a...)
+	}
+	if f.IDs != nil {
+		keys := []string{}
+		for _, id := range f.IDs {
+			if key, ok := s.ids.key(id); ok {
+				keys = append(keys, fmt.Sprint(key))
+			}
+		}
+		and("r.id IN (" + strings.Join(keys, ",") + ")")
+	}
+	if f.Tasks != nil {
+		and("l.task IN ("+marks(len(f.Tasks))+")", anys(f.Tasks)...)
+	}
+	if f.Queues != nil {
+		and("l.queue IN ("+marks(len(f.Queues))+")", anys(f.Queues)...)
+	}
+	if f.States != nil {
+		and(stateCondition(f.States))
+	}
+	if f.Parent != (store.ID{}) {
+		key, _ := s.ids.key(f.Parent) // unknown: 0, no run's parent
+		and("r.parent = ?", key)
+	}
+	if f.TopLevel {
+		and("r.parent IS NULL")
+	}
+	for k, v := range f.Metadata {
+		and("EXISTS (SELECT 1 FROM json_each(r.metadata) j WHERE j.key = ? AND j.value = ?)", k, v)
+	}
+	if !f.Since.IsZero() {
+		and("r.id >= ?", keyAt(f.Since))
+	}
+	if !f.Until.IsZero() {
+		and("r.id < ?", keyAt(f.Until))
+	}
+	return b.String(), args, nil
+}
+
+// stateCondition names the states, as a single equality where it can.
+func stateCondition(states []store.State) string {
+	var in []string
+	for _, st := range states {
+		in = append(in, fmt.Sprint(uint8(st)))
+	}
+	if len(in) == 1 {
+		return "r.state = " + in[0]
+	}
+	return "r.state IN (" + strings.Join(in, ",") + ")"
+}
+
+func marks(n int) string { return strings.TrimSuffix(strings.Repeat("?,", n), ",") }
+
+func anys(ss []string) []any {
+	all := make([]any, len(ss))
+	for i, s := range ss {
+		all[i] = s
+	}
+	return all
+}
+
+// Logs implements store.Admin.
+func (s *Store) Logs(ctx context.Context, id store.ID, after int64, limit int) ([]store.Log, error) {
+	key, _ := s.ids.key(id)
+	type row struct {
+		store.Log
+		at int64
+	}
+	var rows []row
+	err := s.view(ctx, func(q querier) (err error) {
+		rows, err = rowsOf(q, func(r *row) []any {
+			return []any{&r.Seq, &r.at, &r.Level, &r.Attempt, &r.Message, &r.Attrs}
+		}, "SELECT seq, at, level, attempt, message, attrs FROM stint_logs WHERE run = ? AND seq > ? ORDER BY seq LIMIT ?", key, after, limit)
+		return err
+	})
+	logs := make([]store.Log, len(rows))
+	for i, r := range rows {
+		r.At = millis(r.at)
+		logs[i] = r.Log
+	}
+	return logs, err
+}
+
+// Chunks implements store.Admin.
+func (s *Store) Chunks(ctx context.Context, id store.ID, after int64, limit int) (chunks []store.Chunk, ended bool, err error) {
+	key, _ := s.ids.key(id)
+	err = s.view(ctx, func(q querier) (err error) {
+		// The state first: what is read after it holds all chunks of a run that has ended.
+		err = q.one("SELECT state >= 7 FROM stint_runs WHERE id = ?", []any{key}, &ended)
+		if errors.Is(err, sql.ErrNoRows) {
+			return fmt.Errorf("run %s: %w", id, store.ErrNotFound)
+		}
+		if err != nil {
+			return err
+		}
+		chunks, err = rowsOf(q, func(c *store.Chunk) []any { return []any{&c.Seq, &c.Data} },
+			"SELECT seq, data FROM stint_chunks WHERE run = ? AND seq > ? ORDER BY seq LIMIT ?", key, after, limit)
+		return err
+	})
+	return chunks, ended && len(chunks) < limit, err
+}
+
+// Queues implements store.Admin.
+func (s *Store) Queues(ctx context.Context) (all []store.QueueInfo, err error) {
+	err = s.view(ctx, func(q querier) (err error) {
+		all, err = rowsOf(q, func(i *store.QueueInfo) []any { return []any{&i.Name, &i.Paused} }, "SELECT name, paused FROM stint_queues ORDER BY name")
+		return err
+	})
+	return all, err
+}

@@ -1,0 +1,97 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+)
+
+//go:embed schema/*.sql
+var schema embed.FS // schema/0001.sql makes version 1; a released file never changes
+
+// ErrNewer reports a file whose schema a later version of this library made.
+var ErrNewer = errors.New("file was made by a newer version of stint: upgrade the program")
+
+func migrations() ([]string, error) {
+	names, err := fs.Glob(schema, "schema/*.sql") // sorted
+	if err != nil {
+		return nil, err
+	}
+	steps := make([]string, len(names))
+	for i, name := range names {
+		b, err := schema.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		steps[i] = string(b)
+	}
+	return steps, nil
+}
+
+// migrate brings conn's file to the newest schema. The version stands in a table of
+// ours, because user_version belongs to the app that may share the file.
+func migrate(ctx context.Context, conn *sql.Conn) error {
+	steps, err := migrations()
+	if err != nil {
+		return err
+	}
+	if have, err := version(ctx, conn); err == nil && have == len(steps) {
+		return nil // the common case takes no write lock
+	}
+	for done := false; !done; {
+		if done, err = migrateOne(ctx, conn, steps); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// migrateOne takes the file one version up, or reports that none is left. A step and
+// its number are one commit, and the number is read under the write lock, so
+// processes that open one file at once run each step once.
+func migrateOne(ctx context.Context, conn *sql.Conn, steps []string) (done bool, err error) {
+	if _, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+		return false, err
+	}
+	defer func() {
+		if err != nil {
+			conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+		}
+	}()
+	have, err := version(ctx, conn)
+	switch {
+	case err != nil:
+		return false, err
+	case have > len(steps):
+		return false, fmt.Errorf("schema %d, this program knows %d: %w", have, len(steps), ErrNewer)
+	case have == len(steps):
+		_, err = conn.ExecContext(ctx, "COMMIT")
+		return true, err
+	}
+	step := steps[have]
+	if have == 0 {
+		step = "CREATE TABLE stint_schema (version INTEGER NOT NULL) STRICT;\nINSERT INTO stint_schema VALUES (0);\n" + step
+	}
+	if _, err := conn.ExecContext(ctx, step); err != nil {
+		return false, fmt.Errorf("migration to schema %d: %w", have+1, err)
+	}
+	if _, err := conn.ExecContext(ctx, "UPDATE stint_schema SET version = ?", have+1); err != nil {
+		return false, err
+	}
+	_, err = conn.ExecContext(ctx, "COMMIT")
+	return false, err
+}
+
+// version is 0 for a file that has none of our tables.
+func version(ctx context.Context, conn *sql.Conn) (int, error) {
+	var n int
+	err := conn.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema WHERE name = 'stint_schema'").Scan(&n)
+	if err != nil || n == 0 {
+		return 0, err
+	}
+	err = conn.QueryRowContext(ctx, "SELECT version FROM stint_schema").Scan(&n)
+	return n, err
+}

@@ -1,0 +1,301 @@
+// Package sqlite keeps a stint store in one SQLite file, with modernc.org/sqlite.
+//
+// One goroutine owns the write connection and commits in groups (writer.go); readers
+// have their own read-only connections and never block it. Processes that share a
+// file find each other by the lock files beside it (alive.go) and see each other's
+// commits through PRAGMA data_version (wake.go).
+package sqlite
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+	sqlite "modernc.org/sqlite"
+	lib "modernc.org/sqlite/lib"
+)
+
+// Options change how a store is opened. The zero value is the default.
+type Options struct {
+	// Normal gives up durability against power loss, not against a crash of the
+	// process: synchronous=NORMAL instead of FULL.
+	Normal bool
+	// BusyTimeout is how long a change waits for another program's write transaction
+	// before it fails with store.ErrBusy. Default 30 s.
+	BusyTimeout time.Duration
+}
+
+// Memory is the path of a database that is private to its store and gone with it.
+const Memory = ":memory:"
+
+const (
+	readers    = 4
+	busyPoll   = 50 * time.Millisecond // SQLite's own wait, which ignores contexts
+	readerBusy = 5 * time.Second
+)
+
+// A Store is a store.Store in a SQLite file.
+type Store struct {
+	path   string
+	opts   Options
+	write  *sql.DB
+	read   *sql.DB // nil for a database in memory: reads go through the writer
+	ids    ids
+	me     *presence
+	w      *writer
+	others chan struct{} // capacity 1: other stores were seen on the file
+
+	readMu    sync.Mutex
+	readStmts map[string]*sql.Stmt // by text
+}
+
+var _ store.Store = (*Store)(nil)
+
+// Open opens the file at path, which is made if it is missing, or Memory.
+func Open(path string, opts Options) (*Store, error) {
+	if opts.BusyTimeout <= 0 {
+		opts.BusyTimeout = 30 * time.Second
+	}
+	s, err := open(path, opts)
+	if err != nil {
+		return nil, fmt.Errorf("sqlite: open %s: %w", path, err)
+	}
+	return s, nil
+}
+
+// New opens the file that the app's own db has as its main database. It makes its own
+// connections to it. db must come from modernc.org/sqlite: two SQLite libraries on one
+// file in one process drop each other's locks.
+func New(db *sql.DB, opts Options) (*Store, error) {
+	if _, ok := db.Driver().(*sqlite.Driver); !ok {
+		return nil, fmt.Errorf("sqlite: New: database is of driver %T: open it with modernc.org/sqlite, or give the store a file of its own", db.Driver())
+	}
+	var path string
+	if err := db.QueryRow("SELECT file FROM pragma_database_list WHERE name = 'main'").Scan(&path); err != nil {
+		return nil, fmt.Errorf("sqlite: New: find the database's file: %w", err)
+	}
+	if path == "" {
+		return nil, errors.New("sqlite: New: database is in memory, which connections cannot share: use a file, or Open(\":memory:\")")
+	}
+	return Open(path, opts)
+}
+
+func open(path string, opts Options) (s *Store, err error) {
+	s = &Store{path: path, opts: opts, others: make(chan struct{}, 1), readStmts: map[string]*sql.Stmt{}, me: &presence{name: Memory}}
+	if path != Memory {
+		if path == "" {
+			return nil, errors.New("empty path: name a file, or \":memory:\"")
+		}
+		if s.path, err = filepath.Abs(path); err != nil {
+			return nil, err
+		}
+		if err := create(s.path); err != nil {
+			return nil, err
+		}
+	}
+	defer func() {
+		if err != nil {
+			s.closeFiles()
+		}
+	}()
+	if s.write, err = sql.Open("sqlite", s.dsn(false)); err != nil {
+		return nil, err
+	}
+	s.write.SetMaxOpenConns(1)
+	conn, err := s.write.Conn(context.Background())
+	if err != nil {
+		return nil, explain(err)
+	}
+	if err := s.prepare(conn); err != nil {
+		return nil, explain(err)
+	}
+	if path != Memory {
+		if s.read, err = sql.Open("sqlite", s.dsn(true)); err != nil {
+			return nil, err
+		}
+		s.read.SetMaxOpenConns(readers)
+		s.read.SetMaxIdleConns(readers)
+		if s.me, err = newPresence(s.path); err != nil {
+			return nil, fmt.Errorf("make the file that shows others this process lives: %w", err)
+		}
+	}
+	s.w = newWriter(s, conn)
+	go s.w.run()
+	return s, nil
+}
+
+// create makes the file readable for its owner alone, as SQLite would not.
+func create(path string) error {
+	info, err := os.Stat(path)
+	if err == nil && info.IsDir() {
+		return errors.New("is a directory: name a file in it")
+	}
+	if err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if _, err := os.Stat(filepath.Dir(path)); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("directory %s does not exist: make it first: %w", filepath.Dir(path), fs.ErrNotExist)
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil // another process was faster
+	}
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+func (s *Store) dsn(readOnly bool) string {
+	if s.path == Memory {
+		return "file::memory:?_pragma=busy_timeout(50)"
+	}
+	q := url.Values{}
+	pragma := func(p string, arg any) { q.Add("_pragma", fmt.Sprintf("%s(%v)", p, arg)) }
+	if readOnly {
+		pragma("busy_timeout", readerBusy.Milliseconds())
+		pragma("query_only", 1)
+	} else {
+		pragma("busy_timeout", busyPoll.Milliseconds())
+	}
+	return (&url.URL{Scheme: "file", Opaque: strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(s.path), RawQuery: q.Encode()}).String()
+}
+
+// prepare sets the write connection's pragmas, reads back those that matter, and
+// brings the schema up to date.
+func (s *Store) prepare(conn *sql.Conn) error {
+	ctx := context.Background()
+	journal, sync, level := "wal", "FULL", 2
+	if s.path == Memory {
+		journal = "memory"
+	}
+	if s.opts.Normal {
+		sync, level = "NORMAL", 1
+	}
+	if err := s.setWAL(ctx, conn, journal); err != nil {
+		return err
+	}
+	for _, p := range []string{"synchronous = " + sync, "cache_size = -16000", "temp_store = MEMORY", "wal_autocheckpoint = 4000", "journal_size_limit = 67108864"} {
+		if _, err := conn.ExecContext(ctx, "PRAGMA "+p); err != nil {
+			return fmt.Errorf("PRAGMA %s: %w", p, err)
+		}
+	}
+	var got int
+	if err := conn.QueryRowContext(ctx, "PRAGMA synchronous").Scan(&got); err != nil {
+		return err
+	}
+	if got != level {
+		return fmt.Errorf("synchronous is %d, not %d as asked", got, level)
+	}
+	err := s.patient(func() error { return migrate(ctx, conn) })
+	if err != nil {
+		return err
+	}
+	secret := make([]byte, 16)
+	rand.Read(secret)
+	err = s.patient(func() error {
+		_, err := conn.ExecContext(ctx, "INSERT INTO stint_meta VALUES ('id_secret', ?) ON CONFLICT DO NOTHING", secret)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := conn.QueryRowContext(ctx, "SELECT value FROM stint_meta WHERE key = 'id_secret'").Scan(&secret); err != nil {
+		return err
+	}
+	s.ids, err = newIDs(secret)
+	return err
+}
+
+func (s *Store) setWAL(ctx context.Context, conn *sql.Conn, want string) error {
+	var mode string
+	err := s.patient(func() error {
+		return conn.QueryRowContext(ctx, "PRAGMA journal_mode = "+want).Scan(&mode)
+	})
+	if err != nil {
+		return err
+	}
+	if mode != want {
+		return fmt.Errorf("journal_mode is %q and would not become %q: is the file on a network or read-only file system?", mode, want)
+	}
+	return nil
+}
+
+// patient repeats f while another program has the file locked, up to BusyTimeout.
+func (s *Store) patient(f func() error) error {
+	for end := time.Now().Add(s.opts.BusyTimeout); ; {
+		err := f()
+		if !isBusy(err) {
+			return err
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("%w (waited %v): %w", store.ErrBusy, s.opts.BusyTimeout, err)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func code(err error) int {
+	var e *sqlite.Error
+	if errors.As(err, &e) {
+		return e.Code() & 0xff // without the extension
+	}
+	return 0
+}
+
+func isBusy(err error) bool { c := code(err); return c == lib.SQLITE_BUSY || c == lib.SQLITE_LOCKED }
+
+// explain says what to do about the errors that a user can do something about.
+func explain(err error) error {
+	var do string
+	switch code(err) {
+	case lib.SQLITE_NOTADB:
+		do = "not a SQLite database: name another file"
+	case lib.SQLITE_CORRUPT:
+		do = "database is damaged: restore a backup"
+	case lib.SQLITE_READONLY:
+		do = "file or its directory is read-only: make both writable for this user"
+	case lib.SQLITE_CANTOPEN:
+		do = "file cannot be opened: check the rights on it and on its directory"
+	case lib.SQLITE_FULL:
+		do = "disk is full: make room; stint goes on by itself"
+	case lib.SQLITE_IOERR:
+		do = "disk reports an error"
+	default:
+		return err
+	}
+	return fmt.Errorf("%s: %w", do, err)
+}
+
+// Close waits for what was begun, gives the runs of this store's workers back, and
+// closes the file.
+func (s *Store) Close() error {
+	if !s.w.close() {
+		return nil
+	}
+	return s.closeFiles()
+}
+
+func (s *Store) closeFiles() error {
+	var errs []error
+	for _, st := range s.readStmts {
+		errs = append(errs, st.Close())
+	}
+	if s.read != nil {
+		errs = append(errs, s.read.Close())
+	}
+	if s.write != nil {
+		errs = append(errs, s.write.Close())
+	}
+	return errors.Join(append(errs, s.me.close())...)
+}

@@ -1,0 +1,152 @@
+package sqlite
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// Recover implements store.Workers. The death of a process is seen by its lock file,
+// which the kernel lets go; a process that is merely stopped keeps it.
+func (s *Store) Recover(ctx context.Context) (store.Recovered, error) {
+	for {
+		r, err := s.recover(ctx)
+		if err != nil || r.Requeued > 0 || len(r.Blocked) > 0 {
+			return r, err
+		}
+		select {
+		case <-s.others:
+		case <-s.w.done:
+			return r, store.ErrClosed
+		case <-ctx.Done():
+			return r, ctx.Err()
+		}
+	}
+}
+
+// recover looks once for dead processes.
+func (s *Store) recover(ctx context.Context) (total store.Recovered, err error) {
+	locks, staged, err := s.left(ctx)
+	if err != nil {
+		return total, err
+	}
+	for _, lock := range locks {
+		if d, err := dead(s.path, lock); err != nil || !d {
+			continue // not ours to judge now; asked again at the next look
+		}
+		var r store.Recovered
+		err := s.do(ctx, func(t *txn) error {
+			r = store.Recovered{}
+			return t.releaseLock(lock, true, &r)
+		})
+		if err != nil {
+			return total, err
+		}
+		total.Requeued += r.Requeued
+		total.Blocked = append(total.Blocked, r.Blocked...)
+		for _, token := range staged {
+			if strings.HasPrefix(token, lock+":") {
+				if err := s.sweep(ctx, token); err != nil {
+					return total, err
+				}
+			}
+		}
+		bury(s.path, lock)
+	}
+	return total, nil
+}
+
+// left lists the lock names of others that the directory or the file knows, and the
+// tokens of what is staged.
+func (s *Store) left(ctx context.Context) (locks, staged []string, err error) {
+	if s.path == Memory {
+		return nil, nil, nil
+	}
+	locks = s.presences()
+	err = s.view(ctx, func(q querier) error {
+		known, err := column[string](q, "SELECT DISTINCT lock FROM stint_workers WHERE ended_at IS NULL")
+		if err != nil {
+			return err
+		}
+		staged, err = column[string](q, "SELECT DISTINCT staged FROM stint_lanes WHERE staged IS NOT NULL")
+		for _, token := range staged {
+			lock, _, _ := strings.Cut(token, ":")
+			known = append(known, lock)
+		}
+		locks = append(locks, known...)
+		return err
+	})
+	slices.Sort(locks)
+	locks = slices.DeleteFunc(slices.Compact(locks), func(l string) bool { return l == s.me.name })
+	return locks, staged, err
+}
+
+// releaseLock gives back what the workers of a lock name have.
+func (t *txn) releaseLock(lock string, crashed bool, r *store.Recovered) error {
+	workers, err := column[int64](t, "SELECT id FROM stint_workers WHERE lock = ? AND ended_at IS NULL", lock)
+	if err != nil {
+		return err
+	}
+	for _, w := range workers {
+		if err := t.releaseWorker(w, crashed, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const releaseSQL = `
+UPDATE stint_runs SET
+  state    = CASE WHEN cancel_at IS NOT NULL THEN 9 WHEN ?2 AND crashes + 1 >= ?4 THEN 6 WHEN ?2 AND crashes >= 1 THEN 2 ELSE 3 END,
+  ended_at = CASE WHEN cancel_at IS NOT NULL THEN ?3 END,
+  error    = CASE WHEN cancel_at IS NULL AND ?2 AND crashes + 1 >= ?4 THEN ?5 ELSE error END,
+  rank     = CASE WHEN ?2 THEN ?3 + rank - coalesce(due_at, id >> 20) ELSE rank END,
+  due_at   = CASE WHEN ?2 THEN ?3 + CASE WHEN crashes >= 1 THEN ?6 << min(crashes, 10) ELSE 0 END ELSE due_at END,
+  attempt  = attempt - 1,
+  crashes  = crashes + ?2
+WHERE worker = ?1 AND state = 4
+RETURNING id, state`
+
+// releaseWorker gives back what one worker has; the attempts do not count. After a
+// crash the runs go behind the rest, from the second one on with a growing delay, and
+// from the store.MaxCrashes-th on not at all.
+func (t *txn) releaseWorker(worker int64, crashed bool, r *store.Recovered) error {
+	c := 0
+	if crashed {
+		c = 1
+		err := t.exec(`INSERT INTO stint_attempts (run, lease, attempt, worker, started_at, ended_at, state, error)
+			SELECT id, lease, attempt, worker, started_at, ?2, 3, ?3 FROM stint_runs WHERE worker = ?1 AND state = 4`, worker, t.now, store.CrashError)
+		if err != nil {
+			return err
+		}
+	}
+	type row struct {
+		id    int64
+		state store.State
+	}
+	rows, err := rowsOf(t, func(r *row) []any { return []any{&r.id, &r.state} }, releaseSQL,
+		worker, c, t.now, store.MaxCrashes, store.QuarantineError, suspectDelay.Milliseconds())
+	if err != nil {
+		return err
+	}
+	for _, run := range rows {
+		switch {
+		case run.state.Terminal():
+			t.end(run.id, 1)
+		case run.state == store.Blocked:
+			r.Blocked = append(r.Blocked, t.s.ids.id(run.id))
+		default:
+			r.Requeued++
+		}
+	}
+	if len(rows) > 0 {
+		t.nextDueUnknown()
+	}
+	return t.exec("UPDATE stint_workers SET ended_at = ? WHERE id = ?", t.now, worker)
+}
+
+// suspectDelay doubles with each crash: 0, 1 s, 2 s, 4 s.
+const suspectDelay = time.Second / 2

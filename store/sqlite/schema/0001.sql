@@ -1,0 +1,141 @@
+-- Times are Unix milliseconds. States are package store's numbers.
+
+CREATE TABLE stint_meta (
+  key   TEXT PRIMARY KEY,
+  value BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- A lane is one task in one queue. Runs refer to lanes, so that a row is small and a
+-- claim looks only at lanes whose task it can run and whose queue is open.
+CREATE TABLE stint_lanes (
+  id     INTEGER PRIMARY KEY,
+  queue  TEXT NOT NULL CHECK (queue <> ''),
+  task   TEXT NOT NULL CHECK (task <> ''),
+  -- A large bulk enqueue fills a lane of its own over several commits; the last one
+  -- clears staged, and all its runs appear at once. It holds the filler's lock name.
+  staged TEXT
+) STRICT;
+CREATE INDEX stint_lanes_name ON stint_lanes (queue, task);
+
+CREATE TABLE stint_queues (
+  name   TEXT PRIMARY KEY CHECK (name <> ''),
+  paused INTEGER NOT NULL DEFAULT 0 CHECK (paused IN (0, 1))
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE stint_workers (
+  id         INTEGER PRIMARY KEY AUTOINCREMENT,
+  name       TEXT NOT NULL,
+  lock       TEXT NOT NULL,      -- file that the worker's process keeps locked while it lives
+  pid        INTEGER NOT NULL,
+  host       TEXT NOT NULL,
+  slots      INTEGER NOT NULL,
+  queues     TEXT NOT NULL,      -- JSON array; [] means every queue
+  started_at INTEGER NOT NULL,
+  ended_at   INTEGER
+) STRICT;
+CREATE INDEX stint_workers_alive ON stint_workers (lock) WHERE ended_at IS NULL;
+
+CREATE TABLE stint_runs (
+  id         INTEGER PRIMARY KEY AUTOINCREMENT, -- creation time << 20 | sequence; see id.go
+  lane       INTEGER NOT NULL REFERENCES stint_lanes (id),
+  state      INTEGER NOT NULL CHECK (state BETWEEN 2 AND 10),
+  priority   INTEGER NOT NULL CHECK (priority BETWEEN -128 AND 127),
+  rank       INTEGER NOT NULL,           -- place in the lane: due time less what priority is worth
+  attempt    INTEGER NOT NULL DEFAULT 0 CHECK (attempt >= 0),
+  lease      INTEGER NOT NULL DEFAULT 0, -- executions so far; fences late writers
+  crashes    INTEGER NOT NULL DEFAULT 0,
+  flags      INTEGER NOT NULL DEFAULT 0, -- 1: detached
+  worker     INTEGER,                    -- of the last execution
+  due_at     INTEGER,                    -- NULL: on creation
+  started_at INTEGER,
+  ended_at   INTEGER,
+  cancel_at  INTEGER,
+  start_by   INTEGER,
+  parent     INTEGER,
+  root       INTEGER,
+  key        TEXT,
+  metadata   TEXT,
+  input      BLOB,                       -- NULL: in stint_inputs
+  output     BLOB,
+  error      TEXT,
+  CHECK (state <> 4 OR worker IS NOT NULL),
+  CHECK ((state >= 7) = (ended_at IS NOT NULL))
+) STRICT;
+
+-- The claim reads this in order. States are literals in every statement that uses a
+-- partial index: a bound state hides the index from the planner.
+CREATE INDEX stint_runs_ready ON stint_runs (lane, rank, id) WHERE state = 3 AND crashes < 2;
+CREATE INDEX stint_runs_suspect ON stint_runs (rank, id) WHERE state = 3 AND crashes >= 2;
+CREATE INDEX stint_runs_due ON stint_runs (due_at) WHERE state = 2;
+CREATE INDEX stint_runs_start_by ON stint_runs (start_by) WHERE state IN (2, 3) AND start_by IS NOT NULL;
+CREATE INDEX stint_runs_running ON stint_runs (worker) WHERE state = 4;
+CREATE INDEX stint_runs_rare ON stint_runs (state, id) WHERE state IN (5, 6, 8, 9, 10);
+CREATE INDEX stint_runs_parent ON stint_runs (parent) WHERE parent IS NOT NULL;
+
+-- Inputs too large to be rewritten with each transition of their run.
+CREATE TABLE stint_inputs (
+  id   INTEGER PRIMARY KEY, -- the run's
+  data BLOB NOT NULL
+) STRICT;
+
+-- Executions that did not end their run.
+CREATE TABLE stint_attempts (
+  run        INTEGER NOT NULL,
+  lease      INTEGER NOT NULL,
+  attempt    INTEGER NOT NULL,
+  worker     INTEGER,
+  started_at INTEGER,
+  ended_at   INTEGER NOT NULL,
+  state      INTEGER NOT NULL, -- what it led to
+  error      TEXT,
+  PRIMARY KEY (run, lease)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE stint_keys (
+  task       TEXT NOT NULL,
+  key        TEXT NOT NULL,
+  run        INTEGER NOT NULL,
+  expires_at INTEGER, -- NULL: when the run ends
+  PRIMARY KEY (task, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX stint_keys_run ON stint_keys (run);
+
+CREATE TABLE stint_progress (
+  run     INTEGER PRIMARY KEY,
+  done    INTEGER NOT NULL,
+  total   INTEGER NOT NULL,
+  message TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE stint_logs (
+  run     INTEGER NOT NULL,
+  seq     INTEGER NOT NULL,
+  at      INTEGER NOT NULL,
+  level   INTEGER NOT NULL,
+  attempt INTEGER NOT NULL,
+  message TEXT NOT NULL,
+  attrs   TEXT,
+  PRIMARY KEY (run, seq)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE stint_chunks (
+  run  INTEGER NOT NULL,
+  seq  INTEGER NOT NULL,
+  data BLOB NOT NULL,
+  PRIMARY KEY (run, seq)
+) STRICT, WITHOUT ROWID;
+
+-- What a person reads with the sqlite3 shell.
+CREATE VIEW stint_runs_view AS
+SELECT r.id, l.task, l.queue,
+       CASE r.state WHEN 2 THEN 'scheduled' WHEN 3 THEN 'queued' WHEN 4 THEN 'running' WHEN 5 THEN 'waiting'
+         WHEN 6 THEN 'blocked' WHEN 7 THEN 'succeeded' WHEN 8 THEN 'failed' WHEN 9 THEN 'canceled' ELSE 'skipped' END AS state,
+       r.priority, r.attempt,
+       datetime((r.id >> 20) / 1000, 'unixepoch') AS created,
+       datetime(r.due_at / 1000, 'unixepoch') AS due,
+       datetime(r.started_at / 1000, 'unixepoch') AS started,
+       datetime(r.ended_at / 1000, 'unixepoch') AS ended,
+       CAST(coalesce(r.input, (SELECT data FROM stint_inputs i WHERE i.id = r.id)) AS TEXT) AS input,
+       CAST(r.output AS TEXT) AS output, r.error, r.metadata
+FROM stint_runs r JOIN stint_lanes l ON l.id = r.lane
+WHERE l.staged IS NULL;

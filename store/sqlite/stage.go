@@ -1,0 +1,102 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// perStage is how many runs of a large bulk a commit holds: about 10 ms of the writer.
+const perStage = 2000
+
+// enqueueStaged enqueues a large bulk so that nobody waits for all of it: its runs go,
+// a part a commit, into lanes of their own that no claim or list looks at, and one
+// last commit opens these lanes. All or none still holds: if the call fails, or the
+// process dies, the staged lanes are swept away (recover.go).
+func (s *Store) enqueueStaged(ctx context.Context, now time.Time, runs []store.NewRun) ([]store.Enqueued, error) {
+	staged := map[laneName]int64{}
+	var token string
+	for i := range runs {
+		staged[laneName{runs[i].Queue, runs[i].Task}] = 0
+	}
+	err := s.do(ctx, func(t *txn) error {
+		token = s.me.name + ":" + strconv.FormatInt(t.nextKey(now.UnixMilli()), 10)
+		for n := range staged {
+			id, err := t.newLane(n.queue, n.task, &token)
+			if err != nil {
+				return err
+			}
+			staged[n] = id
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := make([]store.Enqueued, 0, len(runs))
+	for rest := runs; err == nil && len(rest) > 0; {
+		part := rest[:min(len(rest), perStage)]
+		var got []store.Enqueued
+		err = s.do(ctx, func(t *txn) (err error) {
+			got, err = t.enqueue(now.UnixMilli(), part, staged)
+			return err
+		})
+		out, rest = append(out, got...), rest[len(part):]
+	}
+	if err == nil {
+		err = s.do(ctx, func(t *txn) error { return t.unstage(staged) })
+	}
+	if err != nil {
+		s.sweep(context.WithoutCancel(ctx), token) // what fails here, Recover does
+		return nil, err
+	}
+	return out, nil
+}
+
+func (t *txn) unstage(staged map[laneName]int64) error {
+	for _, id := range staged {
+		if err := t.exec("UPDATE stint_lanes SET staged = NULL WHERE id = ?", id); err != nil {
+			return err
+		}
+	}
+	t.lanes.forget()
+	t.nextDueUnknown()
+	return nil
+}
+
+// sweep deletes what a bulk that came to nothing has staged, a part a commit. Its
+// token says whose it was, and the key from which its runs are found.
+func (s *Store) sweep(ctx context.Context, token string) error {
+	_, from, _ := strings.Cut(token, ":")
+	first, err := strconv.ParseInt(from, 10, 64)
+	if err != nil {
+		return fmt.Errorf("staged lane has a bad token %q: %w", token, err)
+	}
+	for n := 1; n > 0; {
+		err := s.do(ctx, func(t *txn) error {
+			keys, err := column[int64](t, `SELECT id FROM stint_runs
+				WHERE id >= ? AND +lane IN (SELECT id FROM stint_lanes WHERE staged = ?) ORDER BY id LIMIT ?`, first, token, perStage)
+			if err != nil {
+				return err
+			}
+			if n = len(keys); n == 0 {
+				t.lanes.forget()
+				return t.exec("DELETE FROM stint_lanes WHERE staged = ?", token)
+			}
+			for _, k := range keys {
+				if err := t.deleteRun(k); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,286 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// How often the file is looked at for commits of others. Alone on the file, once a
+// second, which is when a newcomer's presence is seen.
+const (
+	pollAlone   = time.Second
+	pollCompany = 10 * time.Millisecond
+	pollFast    = 2 * time.Millisecond // an app's transaction holds an enqueue of ours
+	fastFor     = 2 * time.Second
+	lookEvery   = 250 * time.Millisecond // for stores that came or died
+	promoteAt   = 500                    // due runs a commit
+)
+
+// sleep is how long the goroutine may sleep if nobody pokes it.
+func (w *writer) sleep(now time.Time) time.Duration {
+	w.mu.Lock()
+	fast := now.Before(w.fast)
+	w.mu.Unlock()
+	d := pollAlone
+	switch {
+	case w.s.path == Memory:
+		d = time.Hour
+	case fast:
+		d = pollFast
+	case w.company:
+		d = pollCompany
+	}
+	if w.nextDue != never {
+		d = min(d, time.UnixMilli(w.nextDue).Sub(now))
+	}
+	return max(d, 0)
+}
+
+// poll looks whether others came, died or committed.
+func (w *writer) poll() {
+	if w.s.path == Memory {
+		return
+	}
+	if now := time.Now(); now.Sub(w.looked) >= lookEvery {
+		w.looked = now
+		w.company = len(w.s.presences()) > 0
+		if w.company {
+			select {
+			case w.s.others <- struct{}{}:
+			default:
+			}
+		}
+	}
+	if err := w.look(); err != nil && !isBusy(err) {
+		w.note(err)
+	}
+}
+
+// lastKeySQL reads the highest key ever given: AUTOINCREMENT remembers deleted ones too.
+const lastKeySQL = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'stint_runs'), 0)"
+
+// look finds out whether another connection has committed since the last look, and
+// if so forgets what this one knew.
+func (w *writer) look() error {
+	var v int64
+	if err := w.one("PRAGMA data_version", nil, &v); err != nil {
+		return err
+	}
+	if v == w.version {
+		return nil
+	}
+	first := w.version == -1
+	w.version = v
+	if err := w.one(lastKeySQL, nil, &w.lastKey); err != nil {
+		w.version = -2
+		return err
+	}
+	w.lanes.forget()
+	w.nextDue = 0 // unknown: the next transaction finds out
+	w.recheck = true
+	if !first {
+		w.foreign()
+	}
+	return nil
+}
+
+// foreign has everyone who waits look again: what they wait for may have come in
+// another process's commit.
+func (w *writer) foreign() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, m := range w.awaits {
+		for a := range m {
+			a.poke()
+		}
+	}
+	for _, x := range w.watch {
+		x.look()
+	}
+}
+
+// tell wakes those who wait for what t did.
+func (w *writer) tell(t *txn) {
+	if len(t.ended)+len(t.chunks)+len(t.cancels) == 0 {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, id := range t.ended {
+		for a := range w.awaits[id] {
+			a.end(nil)
+		}
+	}
+	for _, id := range t.chunks {
+		for a := range w.awaits[id] {
+			a.poke()
+		}
+	}
+	for _, c := range t.cancels {
+		if x := w.watch[c.worker]; x != nil {
+			x.look()
+		}
+	}
+}
+
+// wake moves what has become due, and cancels what was not started in time. It finds
+// the next such time, unless another look at it is needed at once.
+func (t *txn) wake() error {
+	if t.w.nextDue > t.now {
+		return nil
+	}
+	n, err := t.execN(`UPDATE stint_runs SET state = 3 WHERE id IN
+		(SELECT id FROM stint_runs WHERE state = 2 AND due_at <= ? ORDER BY due_at LIMIT ?)`, t.now, promoteAt)
+	if err != nil {
+		return err
+	}
+	if n > 0 {
+		t.w.recheck = true
+	}
+	late, err := column[int64](t, `UPDATE stint_runs SET state = 9, ended_at = ?1, error = ?2 WHERE id IN
+		(SELECT id FROM stint_runs WHERE state IN (2, 3) AND start_by IS NOT NULL AND start_by <= ?1 ORDER BY start_by LIMIT ?3)
+		RETURNING id`, t.now, store.StartByError, promoteAt)
+	if err != nil {
+		return err
+	}
+	t.ended = append(t.ended, late...)
+	next, err := t.nextTime()
+	if err != nil {
+		return err
+	}
+	t.committed = append(t.committed, func() { t.w.nextDue = next })
+	return nil
+}
+
+// nextTime is when wake has work again.
+func (t *txn) nextTime() (int64, error) {
+	next := never
+	for _, q := range []string{
+		"SELECT due_at FROM stint_runs WHERE state = 2 ORDER BY due_at LIMIT 1",
+		"SELECT start_by FROM stint_runs WHERE state IN (2, 3) AND start_by IS NOT NULL ORDER BY start_by LIMIT 1",
+	} {
+		var at int64
+		switch err := t.one(q, nil, &at); {
+		case err == nil:
+			next = min(next, at)
+		case !errors.Is(err, sql.ErrNoRows):
+			return 0, err
+		}
+	}
+	return next, nil
+}
+
+// hurry has the file looked at often for a while: an app's transaction with our rows
+// in it is going to commit.
+func (w *writer) hurry() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.fast = time.Now().Add(fastFor)
+	w.poke()
+}
+
+// presences lists the other stores that have, or had when they died, the file open.
+func (s *Store) presences() []string {
+	names, err := filepath.Glob(globEscape(s.path) + "-stint-*")
+	if err != nil {
+		return nil
+	}
+	others := names[:0]
+	for _, n := range names {
+		if n = filepath.Base(n); n != s.me.name {
+			others = append(others, n)
+		}
+	}
+	return others
+}
+
+var globEscape = strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace
+
+// An await is one call of Await.
+type await struct {
+	again chan struct{} // capacity 1: look again
+	over  chan struct{} // closed: the run ended, or err
+	once  sync.Once
+	err   error
+}
+
+func (a *await) poke() {
+	select {
+	case a.again <- struct{}{}:
+	default:
+	}
+}
+
+func (a *await) end(err error) { a.once.Do(func() { a.err = err; close(a.over) }) }
+
+// Await implements store.Runs.
+func (s *Store) Await(ctx context.Context, id store.ID, afterChunk int64) error {
+	key, ok := s.ids.key(id)
+	if !ok {
+		return nil
+	}
+	a := &await{again: make(chan struct{}, 1), over: make(chan struct{})}
+	if !s.w.addAwait(key, a) {
+		return store.ErrClosed
+	}
+	defer s.w.dropAwait(key, a)
+	for {
+		done, err := s.awaited(ctx, key, afterChunk)
+		if done || err != nil {
+			return err
+		}
+		select {
+		case <-a.again:
+		case <-a.over:
+			return a.err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (s *Store) awaited(ctx context.Context, key, afterChunk int64) (done bool, err error) {
+	err = s.view(ctx, func(q querier) error {
+		var state store.State
+		err := q.one("SELECT state FROM stint_runs WHERE id = ?", []any{key}, &state)
+		if errors.Is(err, sql.ErrNoRows) {
+			done = true
+			return nil
+		}
+		if err != nil || state.Terminal() || afterChunk < 0 {
+			done = state.Terminal()
+			return err
+		}
+		return q.one("SELECT EXISTS (SELECT 1 FROM stint_chunks WHERE run = ? AND seq > ?)", []any{key, afterChunk}, &done)
+	})
+	return done, err
+}
+
+func (w *writer) addAwait(key int64, a *await) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return false
+	}
+	if w.awaits[key] == nil {
+		w.awaits[key] = map[*await]struct{}{}
+	}
+	w.awaits[key][a] = struct{}{}
+	return true
+}
+
+func (w *writer) dropAwait(key int64, a *await) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.awaits[key], a)
+	if len(w.awaits[key]) == 0 {
+		delete(w.awaits, key)
+	}
+}

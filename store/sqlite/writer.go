@@ -1,0 +1,458 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+	lib "modernc.org/sqlite/lib"
+)
+
+// The writer is the one goroutine that changes the database (group commit).
+//
+// It takes every change that is queued, applies them in one BEGIN IMMEDIATE, starts
+// what the waiting workers can start, commits, and answers everybody. Under load the
+// groups grow by themselves; a lone change commits at once. Two invariants:
+//
+//   - An answer is given after the commit that holds the change, never before (R1).
+//   - A change that fails leaves its neighbours alone: the group is rolled back and
+//     each change is tried in a transaction of its own. So changes are written to be
+//     run twice. Savepoints would cost three statements a change; failure is rare.
+//
+// That claims ride in the commit of the enqueue or finish that made room for them is
+// why a run starts one fsync after it was enqueued, and a drain needs one fsync for
+// finishing a group and starting the next.
+type writer struct {
+	s    *Store
+	conn *sql.Conn
+	stmt map[string]*sql.Stmt // prepared for the connection's life, by text
+
+	signal chan struct{} // capacity 1: there is something to look at
+	done   chan struct{}
+
+	mu      sync.Mutex
+	ops     []*op
+	claims  []*claim // waiting for runs, oldest first
+	arrived bool     // a claim that has not been looked at
+	closed  bool
+	fast    time.Time                     // poll fast until then: an app's transaction is about to commit
+	awaits  map[int64]map[*await]struct{} // by run
+	watch   map[int64]*watch              // by worker
+
+	health atomic.Pointer[error]
+
+	// Owned by the goroutine.
+	version  int64 // PRAGMA data_version at the last look
+	lastKey  int64 // highest run key in the file
+	lanes    laneCache
+	nextDue  int64 // earliest due or start-by time in the file, or never
+	blocked  time.Time
+	activity time.Time // last foreign commit
+	looked   time.Time // last look for other stores
+	company  bool      // another store has the file open
+	recheck  bool      // claims must be looked at again
+}
+
+const (
+	never    = int64(1)<<62 - 1
+	maxGroup = 2048 // changes a commit
+)
+
+const (
+	opQueued = iota
+	opTaken
+	opAbandoned
+)
+
+type op struct {
+	apply func(*txn) error
+	err   error
+	state atomic.Int32
+	done  chan struct{}
+}
+
+// txn is one transaction: the writer's, or the app's own (tx.go), in which w is nil.
+type txn struct {
+	querier
+	s         *Store
+	w         *writer
+	execN     func(text string, args ...any) (int64, error)
+	lanes     *laneCache
+	now       int64 // milliseconds
+	lastKey   int64 // highest run key in the file, with those given here
+	ended     []int64
+	chunks    []int64
+	cancels   []cancelOf
+	newDue    int64
+	committed []func()
+}
+
+func (t *txn) exec(text string, args ...any) error {
+	_, err := t.execN(text, args...)
+	return err
+}
+
+type cancelOf struct{ worker, run int64 }
+
+func newWriter(s *Store, conn *sql.Conn) *writer {
+	return &writer{
+		s: s, conn: conn, stmt: map[string]*sql.Stmt{},
+		signal: make(chan struct{}, 1), done: make(chan struct{}),
+		awaits: map[int64]map[*await]struct{}{}, watch: map[int64]*watch{},
+		version: -1, nextDue: 0, recheck: true,
+	}
+}
+
+// do has the writer apply a change, and returns once it is committed or refused. If
+// ctx ends while the change still waits for its turn, nothing was changed.
+func (s *Store) do(ctx context.Context, apply func(*txn) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	o := &op{apply: apply, done: make(chan struct{})}
+	if !s.w.push(o) {
+		return store.ErrClosed
+	}
+	select {
+	case <-o.done:
+		return o.err
+	case <-ctx.Done():
+		if o.state.CompareAndSwap(opQueued, opAbandoned) {
+			return ctx.Err()
+		}
+		<-o.done // being committed: wait for the truth
+		return o.err
+	}
+}
+
+func (w *writer) push(o *op) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return false
+	}
+	w.ops = append(w.ops, o)
+	w.poke()
+	return true
+}
+
+func (w *writer) poke() {
+	select {
+	case w.signal <- struct{}{}:
+	default:
+	}
+}
+
+// close stops the goroutine after everything queued is answered. It reports false if
+// another call did.
+func (w *writer) close() bool {
+	w.mu.Lock()
+	first := !w.closed
+	w.closed = true
+	for _, c := range w.claims {
+		c.answer(nil, store.ErrClosed)
+	}
+	w.claims = nil
+	for _, m := range w.awaits {
+		for a := range m {
+			a.end(store.ErrClosed)
+		}
+	}
+	for _, x := range w.watch {
+		x.close()
+	}
+	w.poke()
+	w.mu.Unlock()
+	<-w.done
+	return first
+}
+
+func (w *writer) run() {
+	defer close(w.done)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-w.signal:
+		case <-timer.C:
+			w.poll()
+		}
+		for w.cycle() {
+		}
+		w.mu.Lock()
+		stop := w.closed && len(w.ops) == 0
+		w.mu.Unlock()
+		if stop {
+			w.release()
+			return
+		}
+		timer.Reset(w.sleep(time.Now()))
+	}
+}
+
+// release gives back what this store's workers still have, on Close.
+func (w *writer) release() {
+	if t, err := w.begin(); err == nil {
+		err = t.releaseLock(w.s.me.name, false, &store.Recovered{})
+		if err == nil {
+			err = w.commit(t)
+		}
+		if err != nil {
+			w.rollback()
+		}
+	}
+	for _, st := range w.stmt {
+		st.Close()
+	}
+	w.conn.Close()
+}
+
+// cycle commits one group, and reports whether there may be more to do at once.
+func (w *writer) cycle() bool {
+	w.mu.Lock()
+	pending := len(w.ops) > 0
+	claim := len(w.claims) > 0 && (w.arrived || w.recheck)
+	w.mu.Unlock()
+	now := time.Now()
+	due := w.nextDue <= now.UnixMilli()
+	if !pending && !due && !claim {
+		return false
+	}
+	t, err := w.begin()
+	if err != nil {
+		return w.cannotBegin(err, now)
+	}
+	w.blocked = time.Time{}
+	ops := w.take()
+	claimed, err := w.apply(t, ops)
+	if err == nil {
+		err = w.commit(t)
+	}
+	if err != nil {
+		w.rollback()
+		w.unclaim(claimed)
+		w.note(err)
+		if len(ops) == 1 {
+			ops[0].finish(explain(err))
+		} else {
+			w.solo(ops)
+		}
+		return len(ops) > 0 // a failing claim waits for the next change or timer
+	}
+	w.note(nil)
+	for _, o := range ops {
+		o.finish(nil)
+	}
+	for _, c := range claimed {
+		c.answer(c.got, nil)
+	}
+	return true
+}
+
+// apply runs the changes of a group, then lets the waiting claims have what is ready.
+func (w *writer) apply(t *txn, ops []*op) ([]*claim, error) {
+	for _, o := range ops {
+		if err := o.apply(t); err != nil {
+			return nil, err
+		}
+	}
+	if err := t.wake(); err != nil {
+		return nil, err
+	}
+	return t.serve()
+}
+
+// solo tries each change of a failed group alone.
+func (w *writer) solo(ops []*op) {
+	for _, o := range ops {
+		t, err := w.begin()
+		if err == nil {
+			if err = o.apply(t); err == nil {
+				err = w.commit(t)
+			}
+			if err != nil {
+				w.rollback()
+			}
+		}
+		w.note(err)
+		o.finish(explain(err))
+	}
+	w.recheck = true
+}
+
+func (o *op) finish(err error) {
+	o.err = err
+	close(o.done)
+}
+
+// take removes a group from the queue, less what was abandoned.
+func (w *writer) take() []*op {
+	w.mu.Lock()
+	n := min(len(w.ops), maxGroup)
+	ops := slices.Clone(w.ops[:n])
+	w.ops = append(w.ops[:0], w.ops[n:]...)
+	w.mu.Unlock()
+	return slices.DeleteFunc(ops, func(o *op) bool { return !o.state.CompareAndSwap(opQueued, opTaken) })
+}
+
+// cannotBegin handles a write lock that was not to be had. Changes wait for it until
+// BusyTimeout has passed since it was first refused.
+func (w *writer) cannotBegin(err error, now time.Time) bool {
+	if isBusy(err) {
+		if w.blocked.IsZero() {
+			w.blocked = now
+		}
+		w.mu.Lock()
+		closed := w.closed
+		w.mu.Unlock()
+		if now.Sub(w.blocked) < w.s.opts.BusyTimeout && !closed {
+			return true // SQLite itself waited busyPoll
+		}
+		err = fmt.Errorf("%w (waited %v): %w", store.ErrBusy, w.s.opts.BusyTimeout, err)
+	}
+	w.blocked = time.Time{}
+	w.note(err)
+	for _, o := range w.take() {
+		o.finish(explain(err))
+	}
+	w.nextDue = max(w.nextDue, now.Add(time.Second).UnixMilli()) // no spinning
+	return false
+}
+
+// note keeps whether the database can be written.
+func (w *writer) note(err error) {
+	switch code(err) {
+	case lib.SQLITE_FULL, lib.SQLITE_IOERR, lib.SQLITE_READONLY, lib.SQLITE_CANTOPEN, lib.SQLITE_CORRUPT:
+		err = explain(err)
+	default:
+		if !errors.Is(err, store.ErrBusy) {
+			w.health.Store(nil)
+			return
+		}
+	}
+	w.health.Store(&err)
+}
+
+// Healthy is nil, or why the last change could not be written.
+func (s *Store) Healthy() error {
+	if e := s.w.health.Load(); e != nil {
+		return *e
+	}
+	return nil
+}
+
+func (w *writer) begin() (*txn, error) {
+	if err := w.exec("BEGIN IMMEDIATE"); err != nil {
+		return nil, err
+	}
+	if err := w.look(); err != nil {
+		w.rollback()
+		return nil, err
+	}
+	return &txn{querier: w, s: w.s, w: w, execN: w.execN, lanes: &w.lanes, lastKey: w.lastKey, now: time.Now().UnixMilli(), newDue: never}, nil
+}
+
+func (w *writer) commit(t *txn) error {
+	if err := w.exec("COMMIT"); err != nil {
+		return err
+	}
+	w.lastKey = t.lastKey
+	w.nextDue = min(w.nextDue, t.newDue)
+	for _, f := range t.committed {
+		f()
+	}
+	w.tell(t)
+	return nil
+}
+
+func (w *writer) rollback() {
+	w.exec("ROLLBACK") // fails if SQLite has rolled back by itself, which is as well
+	w.lanes.forget()
+}
+
+// prepared returns the statement with this text, which is prepared once.
+func (w *writer) prepared(text string) (*sql.Stmt, error) {
+	if st := w.stmt[text]; st != nil {
+		return st, nil
+	}
+	st, err := w.conn.PrepareContext(context.Background(), text)
+	if err != nil {
+		return nil, fmt.Errorf("prepare %q: %w", text, err)
+	}
+	w.stmt[text] = st
+	return st, nil
+}
+
+func (w *writer) exec(text string) error {
+	_, err := w.execN(text)
+	return err
+}
+
+// execN runs a statement and returns how many rows it changed.
+func (w *writer) execN(text string, args ...any) (int64, error) {
+	st, err := w.prepared(text)
+	if err != nil {
+		return 0, err
+	}
+	r, err := st.ExecContext(context.Background(), args...)
+	if err != nil {
+		return 0, err
+	}
+	return r.RowsAffected()
+}
+
+func (w *writer) query(text string, args ...any) (*sql.Rows, error) {
+	st, err := w.prepared(text)
+	if err != nil {
+		return nil, err
+	}
+	return st.QueryContext(context.Background(), args...)
+}
+
+// one scans the single row of a statement; sql.ErrNoRows if there is none.
+func (w *writer) one(text string, args []any, into ...any) error {
+	st, err := w.prepared(text)
+	if err != nil {
+		return err
+	}
+	return st.QueryRowContext(context.Background(), args...).Scan(into...)
+}
+
+// A querier runs statements that read: the writer inside a transaction, or a reader.
+type querier interface {
+	query(text string, args ...any) (*sql.Rows, error)
+	one(text string, args []any, into ...any) error
+}
+
+// rowsOf scans every row of a statement, and closes them.
+func rowsOf[T any](q querier, fields func(*T) []any, text string, args ...any) ([]T, error) {
+	rows, err := q.query(text, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all []T
+	for rows.Next() {
+		var v T
+		if err := rows.Scan(fields(&v)...); err != nil {
+			return nil, err
+		}
+		all = append(all, v)
+	}
+	return all, rows.Err()
+}
+
+// column is rowsOf for a statement with one column.
+func column[T any](q querier, text string, args ...any) ([]T, error) {
+	return rowsOf(q, func(v *T) []any { return []any{v} }, text, args...)
+}
+
+func (t *txn) nextDueUnknown() {
+	t.committed = append(t.committed, func() { t.w.nextDue = 0 })
+}

@@ -1,0 +1,299 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Errors that every store returns, wrapped with what was attempted.
+var (
+	ErrClosed   = errors.New("store is closed")
+	ErrNotFound = errors.New("not found")
+	// ErrBusy reports that another program kept the database locked for longer than
+	// the store waits. Nothing was changed.
+	ErrBusy = errors.New("database is locked by another program")
+)
+
+// An ID names a run: a UUIDv7, assigned by the store, increasing in the order of enqueueing.
+type ID = uuid.UUID
+
+// UntilDone is the TTL of an idempotency key that is free again when its run ends.
+const UntilDone time.Duration = -1
+
+// A NewRun is a run to enqueue.
+type NewRun struct {
+	Task     string // not empty
+	Queue    string // not empty
+	Priority int8
+	// AgeEvery is how long a run waits for its effective priority to rise by one;
+	// 0 means it never rises.
+	AgeEvery time.Duration
+	Input    []byte
+	RunAt    time.Time     // not before; zero means now
+	StartBy  time.Time     // canceled if it has not started by then; zero means never
+	Key      string        // idempotency key within Task; empty means none
+	KeyTTL   time.Duration // how long Key refers to this run; UntilDone: until it ends
+	Metadata []byte        // a JSON object, or nil
+	Parent   ID            // the run that asked for this one, or zero
+	Detached bool          // outlives its parent
+}
+
+// Enqueued is the answer to one NewRun.
+type Enqueued struct {
+	ID       ID
+	Existing bool // an earlier run with the same key; nothing was enqueued
+}
+
+// A ClaimRequest says what a worker can start.
+type ClaimRequest struct {
+	Worker int64 // from Register
+	// Free is called when the store is about to choose, and says how many runs the
+	// worker can start at that moment. It must not block or call the store.
+	Free func() int
+	// Tasks reports whether the worker has a handler for the task. Same duties as Free.
+	Tasks  func(task string) bool
+	Queues []string // nil means every queue
+}
+
+// A Claimed is a run that a worker has been given. Its Lease fences every later write
+// about this execution: when the run is given to another, the old lease is refused.
+type Claimed struct {
+	ID       ID
+	Lease    int64
+	Task     string
+	Queue    string
+	Priority int8
+	Attempt  int // from 1; this one included
+	Crashes  int // executions that ended with the death of their process
+	Due      time.Time
+	Started  time.Time
+	Input    []byte
+	Metadata []byte
+	Parent   ID
+	Root     ID
+}
+
+// An Outcome is what became of an execution.
+type Outcome struct {
+	ID     ID
+	Lease  int64
+	To     State     // Scheduled or Queued (runs again), Blocked, or a terminal state
+	At     time.Time // when To is Scheduled
+	Refund bool      // the attempt does not count
+	Output []byte    // when To is Succeeded
+	Error  []byte    // the failure, encoded by the engine; kept with the attempt
+	Follow []NewRun  // enqueued in the same commit, as children
+	Record Record    // the last progress, logs and stream chunks
+}
+
+// A Record is what a running handler reported. ID and Lease are ignored inside an Outcome.
+type Record struct {
+	ID       ID
+	Lease    int64
+	Progress *Progress
+	Logs     []Log
+	Chunks   [][]byte
+}
+
+// Progress is how far a run is.
+type Progress struct {
+	Done, Total int64
+	Message     string
+}
+
+// A Log is one line that a handler logged.
+type Log struct {
+	Seq     int64 // from 1; given by the store
+	At      time.Time
+	Level   int // as log/slog numbers levels
+	Message string
+	Attrs   []byte // a JSON object, or nil
+	Attempt int
+}
+
+// A Run is everything the store knows of a run.
+type Run struct {
+	ID       ID
+	Task     string
+	Queue    string
+	State    State
+	Priority int8
+	Attempt  int
+	Crashes  int
+	Created  time.Time
+	Due      time.Time
+	Started  time.Time // of the last attempt; zero if none started
+	Ended    time.Time
+	CancelAt time.Time // when a running run was asked to cancel
+	StartBy  time.Time
+	Worker   string // name of the worker of the last attempt
+	Parent   ID
+	Root     ID
+	Key      string
+	Metadata []byte
+	Input    []byte
+	Output   []byte
+	Error    []byte
+	Progress *Progress
+	Attempts []Attempt // earlier executions, oldest first
+}
+
+// An Attempt is an earlier execution of a run, which did not end it.
+type Attempt struct {
+	Attempt int
+	Worker  string
+	Started time.Time
+	Ended   time.Time
+	To      State  // what it led to
+	Error   []byte // nil if it was cut short
+}
+
+// A Filter selects runs. Empty fields select all.
+type Filter struct {
+	IDs      []ID
+	Tasks    []string
+	Queues   []string
+	States   []State
+	Parent   ID
+	Metadata map[string]string // each key has that value
+	Since    time.Time         // created at or after
+	Until    time.Time         // created before
+	TopLevel bool              // no parent
+}
+
+// A WorkerInfo describes a worker to Register.
+type WorkerInfo struct {
+	Name   string
+	Slots  int
+	Queues []string
+	PID    int
+	Host   string
+}
+
+// Signals are what the runs of a worker must be told.
+type Signals struct {
+	Cancel []ID // asked to cancel
+}
+
+// Recovered says what became of the runs of dead processes.
+type Recovered struct {
+	Requeued int
+	Blocked  []ID // were executing in MaxCrashes deaths
+}
+
+// A Chunk is a piece of a run's stream.
+type Chunk struct {
+	Seq  int64 // from 1
+	Data []byte
+}
+
+// A QueueInfo is the state of a queue.
+type QueueInfo struct {
+	Name   string
+	Paused bool
+}
+
+// Runs moves runs along their states.
+type Runs interface {
+	// Enqueue stores all runs or none, in order, in one commit. It retains nothing.
+	Enqueue(ctx context.Context, now time.Time, runs []NewRun) ([]Enqueued, error)
+	// Claim gives the worker up to Free runs that may start, in order: higher
+	// effective priority first, then first due, first in. It waits until there is at
+	// least one, or ctx is done. What it returns has been committed.
+	Claim(ctx context.Context, r ClaimRequest) ([]Claimed, error)
+	// Finish records outcomes, and reports for each whether it was stale: the run had
+	// been given to another, or had ended. A stale outcome changes nothing. A run that
+	// was asked to cancel does not run again: it ends as Canceled.
+	Finish(ctx context.Context, now time.Time, outcomes []Outcome) (stale []bool, err error)
+	// Record stores what running handlers report, and says which were stale.
+	Record(ctx context.Context, now time.Time, records []Record) (stale []bool, err error)
+	// Await returns when the run has ended, or has a stream chunk after the given one
+	// (negative: whatever chunks there are), or does not exist.
+	Await(ctx context.Context, id ID, afterChunk int64) error
+}
+
+// Workers keeps who is there.
+type Workers interface {
+	// Register makes a worker known, and returns its number. It lives as long as the
+	// store that registered it is open, or until Unregister.
+	Register(ctx context.Context, now time.Time, w WorkerInfo) (int64, error)
+	// Unregister gives what the worker still has back to the queue, at no cost of an attempt.
+	Unregister(ctx context.Context, now time.Time, worker int64) error
+	// Recover waits until a process that had the database open has died, and gives its
+	// runs back to the queue, behind the rest; their attempt does not count. A run that
+	// was executing in MaxCrashes deaths is Blocked instead. From its second on, a run
+	// comes back after a delay, and no two such runs execute at one time.
+	Recover(ctx context.Context) (Recovered, error)
+	// Watch waits until a run of the worker must be told something it was not told before.
+	Watch(ctx context.Context, worker int64) (Signals, error)
+}
+
+// Admin reads, and acts on many runs at once.
+type Admin interface {
+	// Get returns a run with its attempts, or ErrNotFound.
+	Get(ctx context.Context, id ID) (*Run, error)
+	// List returns up to limit runs that match, newest first, from after before (zero: the newest).
+	List(ctx context.Context, f Filter, before ID, limit int) ([]Run, error)
+	// Logs returns up to limit lines of a run after the given line number, oldest first.
+	Logs(ctx context.Context, id ID, after int64, limit int) ([]Log, error)
+	// Chunks returns up to limit stream chunks of a run after the given one, and whether the run has ended.
+	Chunks(ctx context.Context, id ID, after int64, limit int) ([]Chunk, bool, error)
+	// Cancel cancels all that match and have not ended: at once where nothing runs, by
+	// a Signal where a handler does. Children that are not detached are canceled with
+	// their parent. reason is encoded as Outcome.Error is. It counts what it canceled.
+	Cancel(ctx context.Context, now time.Time, f Filter, reason []byte) (int, error)
+	// Replay queues all ended runs that match for a new attempt.
+	Replay(ctx context.Context, now time.Time, f Filter) (int, error)
+	// Delete removes all ended runs that match, with all that was kept about them.
+	Delete(ctx context.Context, f Filter) (int, error)
+	// Expire deletes, in small batches, succeeded, canceled and skipped runs that ended
+	// before done, and failed ones that ended before failed.
+	Expire(ctx context.Context, done, failed time.Time) (int, error)
+	// PauseQueue stops, or with paused false resumes, starts from a queue.
+	PauseQueue(ctx context.Context, queue string, paused bool) error
+	// Queues lists every queue that was ever used, by name.
+	Queues(ctx context.Context) ([]QueueInfo, error)
+	// Healthy is nil, or why the store cannot write at present.
+	Healthy() error
+}
+
+// A Store keeps the state of an engine. Its methods may be called concurrently.
+type Store interface {
+	Runs
+	Workers
+	Admin
+	// Close waits for what was begun, and gives back what the store's workers have.
+	Close() error
+}
+
+// A Tx is the part of *sql.Tx that joining the app's transaction takes.
+type Tx interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+// TxEnqueuer is the one optional interface of a Store.
+type TxEnqueuer interface {
+	// EnqueueTx enqueues inside the app's transaction on the same database. The runs
+	// exist if and only if it commits, and start promptly after that.
+	EnqueueTx(ctx context.Context, now time.Time, tx Tx, runs []NewRun) ([]Enqueued, error)
+}
+
+const (
+	// MaxCrashes is how many deaths of a process a run may be executing in before it is Blocked.
+	MaxCrashes = 5
+	// MaxLogs is how many log lines of a run are kept: the last ones.
+	MaxLogs = 10_000
+)
+
+// What a store writes as Run.Error where it ends or blocks a run by itself, in the
+// form the engine gives all errors.
+const (
+	StartByError    = `{"kind":"schedule_timeout","message":"did not start in time"}`
+	CrashError      = `{"kind":"crash","message":"the process died while the run was executing"}`
+	QuarantineError = `{"kind":"quarantine","message":"the process died 5 times while this run was executing; replay or cancel it"}`
+)

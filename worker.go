@@ -1,0 +1,499 @@
+package stint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+const (
+	// DefaultSlots is how many runs a worker works at once.
+	DefaultSlots = 100
+	// DefaultDrainTimeout is how long running handlers get when a worker stops.
+	DefaultDrainTimeout = 30 * time.Second
+
+	maxSlots    = 1_000_000
+	cancelGrace = 30 * time.Second // from a cancel until the run is recorded as canceled
+	stopGrace   = 5 * time.Second  // from the end of the drain until handlers are given up
+)
+
+// A Worker works runs of the client's tasks, in goroutines of its own.
+type Worker struct {
+	c    *Client
+	cfg  workerConfig
+	id   int64 // from the store, once Run has begun
+	ctx  context.Context
+	stop context.CancelFunc
+
+	mu       sync.Mutex
+	begun    bool
+	inUse    int             // slots
+	resuming []chan struct{} // executions that want their slot back, oldest first
+	running  map[store.ID]*execution
+	outbox   []outcome
+	reclaims context.CancelFunc // ends the claim that waits
+
+	freed  chan struct{} // capacity 1: a slot is free
+	posted chan struct{} // capacity 1: the outbox is not empty
+	noted  chan struct{} // capacity 1: an execution has something to record
+	execs  sync.WaitGroup
+}
+
+type workerConfig struct {
+	slots  int
+	queues []string
+	drain  time.Duration
+	name   string
+}
+
+// An outcome is posted by an execution, and committed by the worker's finisher.
+type outcome struct {
+	store.Outcome
+	e *execution
+}
+
+// WithSlots sets how many runs the worker works at once. The default is 100.
+func WithSlots(n int) WorkerOption {
+	return workerOption(func(c *workerConfig) error {
+		if n < 1 || n > maxSlots {
+			return fmt.Errorf("stint: WithSlots(%d): want 1 to %d", n, maxSlots)
+		}
+		c.slots = n
+		return nil
+	})
+}
+
+// WithQueues has the worker take runs of these queues only. The default is all.
+func WithQueues(names ...string) WorkerOption {
+	return workerOption(func(c *workerConfig) error {
+		for _, n := range names {
+			if err := checkName("queue name", n); err != nil {
+				return fmt.Errorf("stint: WithQueues: %w", err)
+			}
+		}
+		c.queues = append(c.queues, names...)
+		return nil
+	})
+}
+
+// WithDrainTimeout sets how long running handlers get to end by themselves when the
+// worker stops. The default is 30 s; 0 cancels them at once.
+func WithDrainTimeout(d time.Duration) WorkerOption {
+	return workerOption(func(c *workerConfig) error {
+		if d < 0 {
+			return fmt.Errorf("stint: WithDrainTimeout(%v): want 0 or more", d)
+		}
+		c.drain = d
+		return nil
+	})
+}
+
+// WithName names the worker, for people. The default is host name and process ID.
+func WithName(name string) WorkerOption {
+	return workerOption(func(c *workerConfig) error {
+		c.name = name
+		if err := checkName("worker name", name); err != nil {
+			return fmt.Errorf("stint: WithName: %w", err)
+		}
+		return nil
+	})
+}
+
+// NewWorker makes a worker for all tasks that the client has, or will have, a handler
+// for. It works once Run is called. The error says which option is wrong.
+func (c *Client) NewWorker(opts ...WorkerOption) (*Worker, error) {
+	cfg := workerConfig{slots: DefaultSlots, drain: DefaultDrainTimeout}
+	for _, o := range opts {
+		if o == nil {
+			continue
+		}
+		if err := o.applyWorker(&cfg); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.name == "" {
+		host, _ := os.Hostname()
+		cfg.name = fmt.Sprintf("%s-%d", host, os.Getpid())
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, fmt.Errorf("%w: new worker", ErrClosed)
+	}
+	w := &Worker{
+		c: c, cfg: cfg, running: map[store.ID]*execution{},
+		freed: make(chan struct{}, 1), posted: make(chan struct{}, 1), noted: make(chan struct{}, 1),
+	}
+	w.ctx, w.stop = context.WithCancel(context.Background())
+	return w, nil
+}
+
+// Run works until ctx is done or the client is closed, then drains: nothing new is
+// started, and running handlers get the drain timeout. After that their contexts are
+// done with cause ErrShutdown, and their runs go back to the queue at no cost of an
+// attempt. Run returns nil after a complete drain, and an error that names the tasks
+// if handlers did not return; these runs are queued again all the same.
+//
+// A worker runs once.
+func (w *Worker) Run(ctx context.Context) error {
+	if err := w.begin(ctx); err != nil {
+		return err
+	}
+	defer w.c.work.Done()
+	defer w.c.forget(w)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(w.ctx, cancel)()
+
+	helpers, stopHelpers := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { w.watchLoop(helpers) })
+	wg.Go(func() { w.recordLoop(helpers) })
+	finisher := make(chan struct{})
+	go func() { defer close(finisher); w.finishLoop(helpers) }()
+
+	w.claimLoop(ctx)
+	err := w.drain()
+	stopHelpers()
+	wg.Wait()
+	<-finisher
+	if uerr := w.c.store.Unregister(context.Background(), time.Now(), w.id); uerr != nil {
+		err = errors.Join(err, public("worker: give back what was not finished", uerr))
+	}
+	return err
+}
+
+// begin registers the worker with its client and the store.
+func (w *Worker) begin(ctx context.Context) error {
+	w.mu.Lock()
+	again := w.begun
+	w.begun = true
+	w.mu.Unlock()
+	if again {
+		return errors.New("stint: worker: Run was called before: make another worker")
+	}
+	c := w.c
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return fmt.Errorf("%w: worker", ErrClosed)
+	}
+	c.work.Add(1)
+	c.workers[w] = struct{}{}
+	c.mu.Unlock()
+	host, _ := os.Hostname()
+	var err error
+	w.id, err = c.store.Register(context.WithoutCancel(ctx), time.Now(), store.WorkerInfo{
+		Name: w.cfg.name, Slots: w.cfg.slots, Queues: w.cfg.queues, PID: os.Getpid(), Host: host,
+	})
+	if err != nil {
+		c.forget(w)
+		c.work.Done()
+		return public("worker: register", err)
+	}
+	return nil
+}
+
+func (c *Client) forget(w *Worker) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.workers, w)
+}
+
+// claimLoop starts what it can until ctx is done.
+func (w *Worker) claimLoop(ctx context.Context) {
+	req := store.ClaimRequest{Worker: w.id, Free: w.free, Tasks: w.c.works, Queues: w.cfg.queues}
+	for ctx.Err() == nil {
+		if w.free() <= 0 {
+			select {
+			case <-w.freed:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		claimed, err := w.claim(ctx, req)
+		for i := range claimed {
+			w.start(&claimed[i])
+		}
+		if err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {
+			if errors.Is(err, store.ErrClosed) {
+				return
+			}
+			w.c.logger().Error("stint: claiming runs; will retry", "err", err, "in", retryStore)
+			pause(ctx, retryStore)
+		}
+	}
+}
+
+// claim waits for runs, or until a task is defined that the worker may work too.
+func (w *Worker) claim(ctx context.Context, req store.ClaimRequest) ([]store.Claimed, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	w.mu.Lock()
+	w.reclaims = cancel
+	w.mu.Unlock()
+	return w.c.store.Claim(ctx, req)
+}
+
+func (w *Worker) reclaim() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.reclaims != nil {
+		w.reclaims()
+	}
+}
+
+// works reports whether the client has a handler for a task.
+func (c *Client) works(task string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	d := c.tasks[task]
+	return d != nil && d.handler != nil
+}
+
+func (c *Client) task(name string) *taskDef {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.tasks[name]
+}
+
+// free is how many runs may start now. Executions that want their slot back go first.
+func (w *Worker) free() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.cfg.slots - w.inUse - len(w.resuming)
+}
+
+// start runs a claimed run in a goroutine.
+func (w *Worker) start(r *store.Claimed) {
+	e := newExecution(w, r)
+	w.mu.Lock()
+	w.inUse++
+	w.running[r.ID] = e
+	w.mu.Unlock()
+	w.execs.Go(e.work)
+}
+
+// ended forgets an execution whose handler has returned.
+func (w *Worker) ended(e *execution) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.running[e.run.ID] == e {
+		delete(w.running, e.run.ID)
+	}
+	w.releaseLocked(e)
+}
+
+// release gives up an execution's slot, if it holds one.
+func (w *Worker) release(e *execution) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.releaseLocked(e)
+}
+
+func (w *Worker) releaseLocked(e *execution) {
+	if !e.hasSlot {
+		return
+	}
+	e.hasSlot = false
+	if len(w.resuming) > 0 { // hand it over
+		close(w.resuming[0])
+		w.resuming = w.resuming[1:]
+		return
+	}
+	w.inUse--
+	signal(w.freed)
+}
+
+// resume takes a slot for an execution that gave up its own, and waits for it.
+func (w *Worker) resume(ctx context.Context, e *execution) {
+	w.mu.Lock()
+	if e.hasSlot {
+		w.mu.Unlock()
+		return
+	}
+	if w.inUse < w.cfg.slots {
+		w.inUse++
+		e.hasSlot = true
+		w.mu.Unlock()
+		return
+	}
+	turn := make(chan struct{})
+	w.resuming = append(w.resuming, turn)
+	w.mu.Unlock()
+	select {
+	case <-turn:
+	case <-ctx.Done(): // it ends without a slot, unless one was just given
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if i := slices.Index(w.resuming, turn); i >= 0 {
+		w.resuming = slices.Delete(w.resuming, i, i+1)
+		return
+	}
+	e.hasSlot = true
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// post hands an outcome to the finisher.
+func (w *Worker) post(o outcome) {
+	w.mu.Lock()
+	w.outbox = append(w.outbox, o)
+	w.mu.Unlock()
+	signal(w.posted)
+}
+
+// finishLoop commits outcomes, all that have gathered at a time, until ctx is done
+// and none is left. An outcome that cannot be written is tried until it can (R2).
+func (w *Worker) finishLoop(ctx context.Context) {
+	for {
+		w.mu.Lock()
+		batch := w.outbox
+		w.outbox = nil
+		w.mu.Unlock()
+		if len(batch) > 0 {
+			w.commit(ctx, batch)
+			continue
+		}
+		select {
+		case <-w.posted:
+		case <-ctx.Done():
+			if w.posts() == 0 {
+				return
+			}
+		}
+	}
+}
+
+func (w *Worker) posts() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.outbox)
+}
+
+func (w *Worker) commit(ctx context.Context, batch []outcome) {
+	outcomes := make([]store.Outcome, len(batch))
+	for i := range batch {
+		outcomes[i] = batch[i].Outcome
+	}
+	for {
+		stale, err := w.c.store.Finish(context.Background(), time.Now(), outcomes)
+		if err == nil {
+			for i, s := range stale {
+				if s {
+					w.c.logger().Warn("stint: late outcome refused", "task", batch[i].e.run.Task, "run", batch[i].ID, "attempt", batch[i].e.run.Attempt)
+				}
+			}
+			return
+		}
+		if errors.Is(err, store.ErrClosed) {
+			return // the runs are queued again at the next start
+		}
+		w.c.logger().Error("stint: recording outcomes; will retry", "err", err, "outcomes", len(batch), "in", retryStore)
+		if !pause(ctx, retryStore) {
+			return // drained: Unregister, or the next start, queues them again
+		}
+	}
+}
+
+// watchLoop tells executions what others ask of them.
+func (w *Worker) watchLoop(ctx context.Context) {
+	for ctx.Err() == nil {
+		sig, err := w.c.store.Watch(ctx, w.id)
+		for _, id := range sig.Cancel {
+			w.mu.Lock()
+			e := w.running[id]
+			w.mu.Unlock()
+			if e != nil {
+				e.interrupt(ErrCanceled, cancelGrace)
+			}
+		}
+		if errors.Is(err, store.ErrClosed) {
+			return
+		}
+		if err != nil && ctx.Err() == nil {
+			w.c.logger().Error("stint: watching for cancels; will retry", "err", err, "in", retryStore)
+			pause(ctx, retryStore)
+		}
+	}
+}
+
+// recordLoop stores what handlers log and how far they are, a little after they said so.
+func (w *Worker) recordLoop(ctx context.Context) {
+	for {
+		select {
+		case <-w.noted:
+		case <-ctx.Done():
+			return
+		}
+		if !pause(ctx, recordEvery) {
+			return // what is left goes with the outcomes
+		}
+		w.mu.Lock()
+		all := make([]*execution, 0, len(w.running))
+		for _, e := range w.running {
+			all = append(all, e)
+		}
+		w.mu.Unlock()
+		for _, e := range all {
+			e.flush(ctx)
+		}
+	}
+}
+
+// recordEvery is how long progress and logs gather before they are stored.
+const recordEvery = 100 * time.Millisecond
+
+// drain waits for what runs, interrupts it when the drain timeout is over, and says
+// what did not end even then.
+func (w *Worker) drain() error {
+	done := make(chan struct{})
+	go func() { w.execs.Wait(); close(done) }()
+	if wait(done, w.cfg.drain) {
+		return nil
+	}
+	w.mu.Lock()
+	for _, e := range w.running {
+		e.interrupt(ErrShutdown, stopGrace)
+	}
+	w.mu.Unlock()
+	if wait(done, stopGrace) {
+		return nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	tasks := map[string]int{}
+	for _, e := range w.running {
+		tasks[e.run.Task]++
+	}
+	return fmt.Errorf("stint: worker: handlers ignore their context and still run %v after the drain: %v", stopGrace, tasks)
+}
+
+// wait reports whether done closed within d.
+func wait(done <-chan struct{}, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-done:
+		return true
+	case <-t.C:
+	}
+	select {
+	case <-done:
+		return true
+	default:
+		return false
+	}
+}
