@@ -38,7 +38,6 @@ type taskDef struct {
 	name      string
 	cfg       taskConfig
 	handler   Handler // nil: another process works it
-	key       func(input any) string
 	onFailure *taskDef
 }
 

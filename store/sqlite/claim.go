@@ -16,10 +16,11 @@ import (
 // first transaction that has something for it.
 type claim struct {
 	store.ClaimRequest
-	got  []store.Claimed
-	err  error
-	once sync.Once
-	done chan struct{}
+	withdrawn bool // its caller has gone while it was being served; guarded by writer.mu
+	got       []store.Claimed
+	err       error
+	once      sync.Once
+	done      chan struct{}
 }
 
 func (c *claim) answer(got []store.Claimed, err error) {
@@ -52,11 +53,12 @@ func (s *Store) Claim(ctx context.Context, r store.ClaimRequest) ([]store.Claime
 	if i >= 0 {
 		w.claims = slices.Delete(w.claims, i, i+1)
 	}
+	c.withdrawn = true
 	w.mu.Unlock()
 	if i >= 0 {
 		return nil, ctx.Err()
 	}
-	<-c.done // being committed: the runs are ours
+	<-c.done // it was being served: what it got is ours
 	if len(c.got) == 0 && c.err == nil {
 		return nil, ctx.Err()
 	}
@@ -89,8 +91,7 @@ func (t *txn) serve() ([]*claim, error) {
 		left, served = waiting, nil
 		w.recheck = true
 	}
-	w.claims = append(left, w.claims...)
-	w.dismiss()
+	w.waitAgain(left)
 	return served, err
 }
 
@@ -101,13 +102,20 @@ func (w *writer) unclaim(claims []*claim) {
 	for _, c := range claims {
 		c.got = nil
 	}
-	w.claims = append(claims, w.claims...)
 	w.recheck = true
-	w.dismiss()
+	w.waitAgain(claims)
 }
 
-// dismiss answers the waiting claims of a writer that was closed meanwhile.
-func (w *writer) dismiss() {
+// waitAgain puts claims back that got nothing, before those that came since. The
+// caller holds mu.
+func (w *writer) waitAgain(claims []*claim) {
+	for _, c := range claims {
+		if c.withdrawn {
+			c.answer(nil, nil)
+		}
+	}
+	claims = slices.DeleteFunc(claims, func(c *claim) bool { return c.withdrawn })
+	w.claims = append(claims, w.claims...)
 	if w.closed {
 		for _, c := range w.claims {
 			c.answer(nil, store.ErrClosed)

@@ -48,15 +48,14 @@ type writer struct {
 	health atomic.Pointer[error]
 
 	// Owned by the goroutine.
-	version  int64 // PRAGMA data_version at the last look
-	lastKey  int64 // highest run key in the file
-	lanes    laneCache
-	nextDue  int64 // earliest due or start-by time in the file, or never
-	blocked  time.Time
-	activity time.Time // last foreign commit
-	looked   time.Time // last look for other stores
-	company  bool      // another store has the file open
-	recheck  bool      // claims must be looked at again
+	version int64 // PRAGMA data_version at the last look
+	lastKey int64 // highest run key in the file
+	lanes   laneCache
+	nextDue int64 // earliest due or start-by time in the file, or never
+	blocked time.Time
+	looked  time.Time // last look for other stores
+	company bool      // another store has the file open
+	recheck bool      // claims must be looked at again
 }
 
 const (

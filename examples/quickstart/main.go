@@ -1,0 +1,166 @@
+// Command quickstart analyses every Go file under GOROOT/src, or a directory you name,
+// as durable tasks: one run a file. Kill it at any moment and start it again: it goes
+// on where it stopped, and its report is the same.
+//
+//	go run ./examples/quickstart [-db FILE] [-slots N] [-fresh] [DIR]
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"go/build"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/stint-dev/stint"
+)
+
+func main() {
+	db := flag.String("db", filepath.Join(os.TempDir(), "stint-quickstart.db"), "database `file`; it is made if it is missing")
+	slots := flag.Int("slots", 2*runtime.GOMAXPROCS(0), "files analysed at once")
+	fresh := flag.Bool("fresh", false, "forget what was done before")
+	flag.Parse()
+	dir := filepath.Join(build.Default.GOROOT, "src")
+	if flag.NArg() > 0 {
+		dir = flag.Arg(0)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := run(ctx, *db, dir, *slots, *fresh)
+	if errors.Is(err, context.Canceled) {
+		fmt.Fprintln(os.Stderr, "Stopped. Run it again to go on.")
+		os.Exit(130)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "quickstart:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, db, dir string, slots int, fresh bool) error {
+	if fresh {
+		for _, suffix := range []string{"", "-wal", "-shm"} {
+			if err := os.Remove(db + suffix); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return err
+			}
+		}
+	}
+	files, err := goFiles(dir)
+	if err != nil {
+		return err
+	}
+	if len(files) == 0 {
+		return fmt.Errorf("no Go files under %s", dir)
+	}
+
+	// A client on one file, a task that is a plain function, a worker: that is all.
+	client, err := stint.Open(db, stint.WithLogger(slog.New(slog.DiscardHandler)))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	// The key makes a second start find the runs of the first. A file that was changed
+	// since has another key, and is analysed again.
+	analyse := stint.NewTask(client, "analyse", analyseFile, stint.WithIdempotency(source.key, 30*24*time.Hour))
+	worker, err := client.NewWorker(stint.WithSlots(slots))
+	if err != nil {
+		return err
+	}
+
+	began := time.Now()
+	runs, err := analyse.EnqueueMany(ctx, files)
+	if err != nil {
+		return err
+	}
+	known := 0
+	for _, r := range runs {
+		if r.Existing() {
+			known++
+		}
+	}
+	skipped, err := finished(ctx, client, runs, known)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(os.Stderr, "%d Go files under %s; state in %s\n", len(files), dir, db)
+	if known > 0 {
+		fmt.Fprintf(os.Stderr, "Resuming: %d files were analysed before and are skipped, %d are left.\n", skipped, len(files)-skipped)
+	}
+
+	working, stopWorking := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { worker.Run(working) })
+	defer wg.Wait()
+	defer stopWorking()
+
+	rep, err := gather(ctx, files, runs, newProgress(len(files)))
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(os.Stderr, "%d files analysed in %.1f s, %d skipped.\n", len(files)-skipped, time.Since(began).Seconds(), skipped)
+	var out bytes.Buffer
+	rep.write(&out)
+	_, err = io.Copy(os.Stdout, &out)
+	return err
+}
+
+// finished counts the runs that ended before this start.
+func finished(ctx context.Context, c *stint.Client, runs []*stint.Run[analysis], known int) (int, error) {
+	if known == 0 {
+		return 0, nil
+	}
+	mine := make(map[string]bool, len(runs))
+	for _, r := range runs {
+		mine[r.ID()] = true
+	}
+	n := 0
+	filter := stint.RunFilter{Tasks: []string{"analyse"}, States: []stint.State{stint.StateSucceeded, stint.StateFailed}, Limit: 1000}
+	for {
+		page, err := c.ListRuns(ctx, filter)
+		if err != nil {
+			return 0, err
+		}
+		for _, r := range page.Runs {
+			if mine[r.ID] {
+				n++
+			}
+		}
+		if filter.Cursor = page.Next; filter.Cursor == "" {
+			return n, nil
+		}
+	}
+}
+
+// gather waits for every run and adds up what they found, in the order of the files,
+// so that the report does not depend on which ended first.
+func gather(ctx context.Context, files []source, runs []*stint.Run[analysis], p *progress) (*report, error) {
+	rep := newReport()
+	for i, r := range runs {
+		found, err := r.Wait(ctx)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		var failed *stint.TaskError
+		switch {
+		case err == nil:
+			rep.add(files[i], found)
+		case errors.As(err, &failed):
+			rep.fail(files[i], failed.Err)
+		default:
+			return nil, err
+		}
+		p.step(i + 1)
+	}
+	p.end()
+	return rep, nil
+}

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// The test binary is the program, if it is told so.
+func TestMain(m *testing.M) {
+	if os.Getenv("QUICKSTART_MAIN") != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// The report is the same, however often the program was killed.
+func TestKilledReportIsTheSame(t *testing.T) {
+	dir := sources(t, 400)
+	_, want := start(t, filepath.Join(t.TempDir(), "whole.db"), dir, -1)
+	if !strings.Contains(want, "2 files do not parse") {
+		t.Fatalf("report:\n%s", want)
+	}
+	db := filepath.Join(t.TempDir(), "killed.db")
+	kills := 0
+	for range 12 {
+		if killed, _ := start(t, db, dir, rand.IntN(24)); killed {
+			kills++
+		}
+	}
+	if kills == 0 {
+		t.Error("it was never killed")
+	}
+	if _, got := start(t, db, dir, -1); got != want {
+		t.Errorf("after %d kills the report is\n%s\nwant\n%s", kills, got, want)
+	}
+	t.Logf("killed %d times", kills)
+}
+
+// start runs the program, kills it after it wrote so many lines about its progress
+// (never, if negative), and returns its report if it was not.
+func start(t *testing.T, db, dir string, lines int) (killed bool, report string) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "-db", db, "-slots", "2", dir)
+	cmd.Env = append(os.Environ(), "QUICKSTART_MAIN=1")
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	said, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var all strings.Builder
+	for s := bufio.NewScanner(said); s.Scan(); lines-- {
+		fmt.Fprintln(&all, s.Text())
+		if lines == 0 {
+			cmd.Process.Kill()
+		}
+	}
+	err = cmd.Wait()
+	if err != nil && cmd.ProcessState.Exited() {
+		t.Fatalf("%v\n%s", err, all.String())
+	}
+	return err != nil, out.String()
+}
+
+// sources writes n Go files, two of which do not parse.
+func sources(t *testing.T, n int) string {
+	dir := t.TempDir()
+	for i := range n {
+		text := fmt.Sprintf("package p%d\n\nimport \"fmt\"\n\nfunc F%d() {\n%s}\n", i%20, i, strings.Repeat("\tfmt.Println()\n", i%50))
+		if i%200 == 7 {
+			text = "package broken\n\nfunc {\n"
+		}
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("f%03d.go", i)), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
