@@ -1,0 +1,94 @@
+// Command stint benches this library.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/bench/hb"
+)
+
+type peer struct {
+	durability stint.Durability
+	c          *stint.Client
+	task       *stint.Task[hb.Payload, struct{}]
+	work       func(int64)
+	stop       context.CancelFunc
+	wg         sync.WaitGroup
+}
+
+func (p *peer) Open(_ context.Context, dir string) (err error) {
+	p.c, err = stint.Open(filepath.Join(dir, "q.db"), stint.WithDurability(p.durability), stint.WithLogger(slog.New(slog.DiscardHandler)))
+	if err != nil {
+		return err
+	}
+	p.task = stint.NewTask(p.c, "noop", func(_ context.Context, in hb.Payload) (struct{}, error) {
+		p.work(in.T)
+		return struct{}{}, nil
+	})
+	return nil
+}
+
+func (p *peer) Enqueue(ctx context.Context, t int64) error {
+	_, err := p.task.Enqueue(ctx, hb.Payload{T: t, Pad: hb.Pad})
+	return err
+}
+
+func (p *peer) Bulk(ctx context.Context, n int, delay time.Duration) error {
+	ins := make([]hb.Payload, n)
+	now := time.Now().UnixNano()
+	for i := range ins {
+		ins[i] = hb.Payload{T: now, Pad: hb.Pad}
+	}
+	_, err := p.task.EnqueueMany(ctx, ins, stint.WithDelay(delay))
+	return err
+}
+
+func (p *peer) Start(ctx context.Context, slots int, work func(int64)) error {
+	p.work = work
+	w, err := p.c.NewWorker(stint.WithSlots(slots))
+	if err != nil {
+		return err
+	}
+	ctx, p.stop = context.WithCancel(ctx)
+	p.wg.Go(func() { w.Run(ctx) })
+	return nil
+}
+
+func (p *peer) Stop(context.Context) { p.stop(); p.wg.Wait() }
+
+// Left counts what is not durably recorded as done, a page at a time.
+func (p *peer) Left(ctx context.Context) (n int64, err error) {
+	f := stint.RunFilter{States: []stint.State{stint.StateScheduled, stint.StateQueued, stint.StateRunning}, Limit: 1}
+	page, err := p.c.ListRuns(ctx, f)
+	if err != nil {
+		return 0, err
+	}
+	return int64(len(page.Runs)), nil
+}
+
+func (p *peer) Close() {
+	if err := p.c.Close(); err != nil && !errors.Is(err, context.Canceled) {
+		fmt.Println("#", err)
+	}
+}
+
+func (p *peer) Notes() string {
+	if p.durability == stint.DurabilityNormal {
+		return "[modernc, journal=WAL, synchronous=NORMAL, defaults]"
+	}
+	return "[modernc, journal=WAL, synchronous=FULL, defaults]"
+}
+
+func main() {
+	hb.Main(hb.Variants{
+		"stint":        func() hb.Peer { return &peer{} },
+		"stint-normal": func() hb.Peer { return &peer{durability: stint.DurabilityNormal} },
+	})
+}
