@@ -42,7 +42,9 @@ type Worker struct {
 	freed  chan struct{} // capacity 1: a slot is free
 	posted chan struct{} // capacity 1: the outbox is not empty
 	noted  chan struct{} // capacity 1: an execution has something to record
+	idle   chan *execution // to hands that wait
 	execs  sync.WaitGroup
+	hands  sync.WaitGroup
 }
 
 type workerConfig struct {
@@ -128,7 +130,7 @@ func (c *Client) NewWorker(opts ...WorkerOption) (*Worker, error) {
 	}
 	w := &Worker{
 		c: c, cfg: cfg, running: map[store.ID]*execution{},
-		freed: make(chan struct{}, 1), posted: make(chan struct{}, 1), noted: make(chan struct{}, 1),
+		freed: make(chan struct{}, 1), posted: make(chan struct{}, 1), noted: make(chan struct{}, 1), idle: make(chan *execution),
 	}
 	w.ctx, w.stop = context.WithCancel(context.Background())
 	return w, nil
@@ -160,6 +162,10 @@ func (w *Worker) Run(ctx context.Context) error {
 
 	w.claimLoop(ctx)
 	err := w.drain()
+	close(w.idle)
+	if err == nil {
+		w.hands.Wait()
+	}
 	stopHelpers()
 	wg.Wait()
 	<-finisher
@@ -270,18 +276,33 @@ func (w *Worker) free() int {
 	return w.cfg.slots - w.inUse - len(w.resuming)
 }
 
-// start runs a claimed run in a goroutine.
+// start runs a claimed run, in a goroutine that has run others before if one is idle:
+// its stack has grown already.
 func (w *Worker) start(r *store.Claimed) {
 	e := newExecution(w, r)
 	w.mu.Lock()
 	w.inUse++
 	w.running[r.ID] = e
 	w.mu.Unlock()
-	w.execs.Go(e.work)
+	w.execs.Add(1)
+	select {
+	case w.idle <- e:
+	default:
+		w.hands.Go(func() { w.hand(e) })
+	}
+}
+
+// hand works an execution, and then others as they come, until the worker has drained.
+// A handler that ends its goroutine ends the hand with it.
+func (w *Worker) hand(e *execution) {
+	for ok := true; ok; e, ok = <-w.idle {
+		e.work()
+	}
 }
 
 // ended forgets an execution whose handler has returned.
 func (w *Worker) ended(e *execution) {
+	defer w.execs.Done()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.running[e.run.ID] == e {

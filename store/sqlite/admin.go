@@ -81,7 +81,7 @@ func (s *Store) Cancel(ctx context.Context, now time.Time, f store.Filter, reaso
 
 // cancel cancels a run and those of its descendants that are not detached.
 func (t *txn) cancel(key, now int64, reason any) (bool, error) {
-	n, err := t.execN(`UPDATE stint_runs SET state = 9, ended_at = ?2, error = ?3 WHERE id = ?1 AND state IN (2, 3, 5, 6)`, key, now, reason)
+	n, err := t.execN(`UPDATE stint_runs SET state = 9, ended_at = ?2, error = ?3, start_by = NULL WHERE id = ?1 AND state < 7 AND state <> 4`, key, now, reason)
 	if err != nil {
 		return false, err
 	}
@@ -122,10 +122,33 @@ func (s *Store) Replay(ctx context.Context, now time.Time, f store.Filter) (int,
 		if err != nil {
 			return false, err
 		}
-		n, err := t.execN(`UPDATE stint_runs SET state = 3, due_at = ?2, rank = ?2 - coalesce(due_at, id >> 20) + rank, attempt = 0, crashes = 0,
-			ended_at = NULL, cancel_at = NULL, start_by = NULL, output = NULL, error = NULL WHERE id = ?1 AND state >= 6`, key, at)
-		return n > 0, err
+		var lane int64
+		err = t.one(`UPDATE stint_runs SET state = 3, due_at = ?2, rank = ?2 - coalesce(due_at, id >> 20) + rank, attempt = 0, crashes = 0,
+			ended_at = NULL, cancel_at = NULL, start_by = NULL, output = NULL, error = NULL WHERE id = ?1 AND state >= 6 RETURNING lane`, []any{key, at}, &lane)
+		if errors.Is(err, sql.ErrNoRows) {
+			return false, nil
+		}
+		if err == nil {
+			err = t.moveLane(key, lane, false)
+		}
+		return err == nil, err
 	})
+}
+
+// moveLane moves a run to or from the lane of suspects.
+func (t *txn) moveLane(key, from int64, suspect bool) error {
+	if err := t.loadLanes(); err != nil {
+		return err
+	}
+	l := t.lanes.byID[from]
+	if l.suspect == suspect {
+		return nil
+	}
+	to, err := t.lane(laneName{l.queue, l.task, suspect})
+	if err != nil {
+		return err
+	}
+	return t.exec("UPDATE stint_runs SET lane = ? WHERE id = ?", to, key)
 }
 
 // Delete implements store.Admin.

@@ -124,12 +124,18 @@ func (w *writer) waitAgain(claims []*claim) {
 	}
 }
 
-// claimSQL starts the runs of a JSON array of keys.
-const claimSQL = `
+// claimLaneSQL starts the head of a lane, claimSQL the runs of a JSON array of keys.
+const (
+	claimSet = `
 UPDATE stint_runs SET state = 4, attempt = attempt + 1, lease = lease + 1, worker = ?1, started_at = ?2, start_by = NULL
-WHERE id IN (SELECT value FROM json_each(?3)) AND state = 3
+WHERE id IN (`
+	claimReturning = `) AND state = 3
 RETURNING id, lane, lease, priority, attempt, crashes, coalesce(due_at, id >> 20), rank,
   coalesce(input, (SELECT data FROM stint_inputs i WHERE i.id = stint_runs.id)), metadata, parent, root`
+
+	claimLaneSQL = claimSet + "SELECT id FROM stint_runs WHERE lane = ?3 AND state = 3 ORDER BY rank, id LIMIT ?4" + claimReturning
+	claimSQL     = claimSet + "SELECT value FROM json_each(?3)" + claimReturning
+)
 
 // give starts up to Free runs for one claim, in order.
 func (t *txn) give(c *claim) ([]store.Claimed, error) {
@@ -137,18 +143,19 @@ func (t *txn) give(c *claim) ([]store.Claimed, error) {
 	if n <= 0 {
 		return nil, nil
 	}
-	lanes, err := t.lanesFor(c)
+	lanes, suspects, err := t.lanesFor(c)
 	if err != nil {
 		return nil, err
 	}
-	var picked []place
-	if len(lanes) > 0 {
-		if picked, err = t.pick(lanes, n); err != nil {
-			return nil, err
-		}
+	if len(lanes) == 1 && len(suspects) == 0 { // the usual case needs no merge
+		return t.start(claimLaneSQL, c.Worker, t.now, lanes[0], n)
 	}
-	if len(picked) < n {
-		suspect, err := t.pickSuspect(c)
+	picked, err := t.pick(lanes, n)
+	if err != nil {
+		return nil, err
+	}
+	if len(picked) < n && len(suspects) > 0 {
+		suspect, err := t.pickSuspect(suspects)
 		if err != nil {
 			return nil, err
 		}
@@ -157,71 +164,66 @@ func (t *txn) give(c *claim) ([]store.Claimed, error) {
 	if len(picked) == 0 {
 		return nil, nil
 	}
-	return t.start(c.Worker, picked)
+	return t.start(claimSQL, c.Worker, t.now, jsonKeys(picked))
 }
 
-func (t *txn) lanesFor(c *claim) ([]int64, error) {
+// lanesFor lists the lanes that have something ready for a claim, the usual ones and
+// those of suspects.
+func (t *txn) lanesFor(c *claim) (usual, suspect []int64, err error) {
 	if err := t.loadLanes(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	ready, err := column[int64](t, readyLanesSQL)
-	if err != nil {
-		return nil, err
+	for _, id := range ready {
+		l, ok := t.lanes.byID[id]
+		switch {
+		case !ok || l.staged || t.lanes.paused[l.queue] || c.Queues != nil && !slices.Contains(c.Queues, l.queue) || !c.Tasks(l.task):
+		case l.suspect:
+			suspect = append(suspect, id)
+		default:
+			usual = append(usual, id)
+		}
 	}
-	return slices.DeleteFunc(ready, func(id int64) bool { return !t.open(c, id) }), nil
+	return usual, suspect, err
 }
-
-// open reports whether a claim may take runs of a lane.
-func (t *txn) open(c *claim, id int64) bool {
-	l, ok := t.lanes.byID[id]
-	return ok && !l.staged && !t.lanes.paused[l.queue] && (c.Queues == nil || slices.Contains(c.Queues, l.queue)) && c.Tasks(l.task)
-}
-
-const suspectsSQL = "SELECT rank, id, lane FROM stint_runs WHERE state = 3 AND crashes >= 2 ORDER BY rank, id LIMIT 100"
 
 // pickSuspect chooses a run that was executing in two or more deaths of a process.
 // Such runs go one at a time, so that the one at fault is known at the next death.
-func (t *txn) pickSuspect(c *claim) ([]place, error) {
-	type suspect struct {
-		place
-		lane int64
-	}
-	all, err := rowsOf(t, func(s *suspect) []any { return []any{&s.rank, &s.id, &s.lane} }, suspectsSQL)
-	if err != nil || len(all) == 0 {
-		return nil, err
-	}
+func (t *txn) pickSuspect(lanes []int64) ([]place, error) {
 	var busy bool
-	if err := t.one("SELECT EXISTS (SELECT 1 FROM stint_runs INDEXED BY stint_runs_running WHERE state = 4 AND crashes >= 2)", nil, &busy); err != nil || busy {
+	if err := t.one("SELECT EXISTS (SELECT 1 FROM stint_runs WHERE state = 4 AND crashes >= 2)", nil, &busy); err != nil || busy {
 		return nil, err
 	}
-	for _, s := range all {
-		if t.open(c, s.lane) {
-			return []place{s.place}, nil
-		}
-	}
-	return nil, nil
+	return t.pick(lanes, 1)
 }
 
-// start marks runs as running, and returns them in the order they were picked in:
-// RETURNING gives them in the order of their keys.
-func (t *txn) start(worker int64, picked []place) ([]store.Claimed, error) {
+func jsonKeys(picked []place) string {
 	keys := make([]byte, 0, 20*len(picked))
 	for i, p := range picked {
-		keys = append(keys, ",["[min(1, max(0, 1-i))])
+		if i == 0 {
+			keys = append(keys, '[')
+		} else {
+			keys = append(keys, ',')
+		}
 		keys = strconv.AppendInt(keys, p.id, 10)
 	}
-	keys = append(keys, ']')
+	return string(append(keys, ']'))
+}
+
+// start runs a claiming statement and returns its runs in order: RETURNING gives them
+// in that of their keys.
+func (t *txn) start(text string, args ...any) ([]store.Claimed, error) {
 	type row struct {
 		store.Claimed
 		key, rank, due, lane int64
 		parent, root         *int64
 	}
-	rows, err := t.query(claimSQL, worker, t.now, string(keys))
+	rows, err := t.query(text, args...)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	got := make([]row, 0, len(picked))
+	var got []row
 	for rows.Next() {
 		got = append(got, row{})
 		r := &got[len(got)-1]

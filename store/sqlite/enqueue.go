@@ -88,7 +88,7 @@ func (t *txn) enqueue(now int64, runs []store.NewRun, staged map[laneName]int64)
 				continue
 			}
 		}
-		if n := (laneName{r.Queue, r.Task}); n != name {
+		if n := (laneName{queue: r.Queue, task: r.Task}); n != name {
 			var err error
 			if lane, err = t.laneOf(n, staged); err != nil {
 				return nil, err
@@ -127,7 +127,7 @@ func (t *txn) laneOf(n laneName, staged map[laneName]int64) (int64, error) {
 	if staged != nil {
 		return staged[n], nil
 	}
-	return t.lane(n.queue, n.task)
+	return t.lane(n)
 }
 
 // nextKey gives the next run key: the time, or one more than the last if the clock

@@ -7,13 +7,17 @@ import (
 
 // A lane is one task in one queue, or a part of it that one bulk enqueue filled.
 type lane struct {
-	id     int64
-	queue  string
-	task   string
-	staged bool
+	id      int64
+	queue   string
+	task    string
+	staged  bool
+	suspect bool
 }
 
-type laneName struct{ queue, task string }
+type laneName struct {
+	queue, task string
+	suspect     bool
+}
 
 // laneCache is what the writer knows of lanes and paused queues. It is forgotten when
 // another connection commits and when a transaction is rolled back.
@@ -29,8 +33,8 @@ func (t *txn) loadLanes() error {
 	if t.lanes.byID != nil {
 		return nil
 	}
-	all, err := rowsOf(t, func(l *lane) []any { return []any{&l.id, &l.queue, &l.task, &l.staged} },
-		"SELECT id, queue, task, staged IS NOT NULL FROM stint_lanes")
+	all, err := rowsOf(t, func(l *lane) []any { return []any{&l.id, &l.queue, &l.task, &l.staged, &l.suspect} },
+		"SELECT id, queue, task, staged IS NOT NULL, suspect FROM stint_lanes")
 	if err != nil {
 		return err
 	}
@@ -51,35 +55,36 @@ func (t *txn) loadLanes() error {
 
 func (c *laneCache) add(l lane) {
 	c.byID[l.id] = l
-	name := laneName{l.queue, l.task}
+	name := laneName{l.queue, l.task, l.suspect}
 	if old, ok := c.byName[name]; !l.staged && (!ok || l.id < old) {
 		c.byName[name] = l.id
 	}
 }
 
-// lane returns the lane of a task in a queue, which is made by its first use.
-func (t *txn) lane(queue, task string) (int64, error) {
+// lane returns the lane of that name, which is made by its first use.
+func (t *txn) lane(n laneName) (int64, error) {
 	if err := t.loadLanes(); err != nil {
 		return 0, err
 	}
-	if id, ok := t.lanes.byName[laneName{queue, task}]; ok {
+	if id, ok := t.lanes.byName[n]; ok {
 		return id, nil
 	}
-	return t.newLane(queue, task, nil)
+	return t.newLane(n, nil)
 }
 
-func (t *txn) newLane(queue, task string, staged *string) (int64, error) {
+func (t *txn) newLane(n laneName, staged *string) (int64, error) {
 	if err := t.loadLanes(); err != nil {
 		return 0, err
 	}
 	var id int64
-	if err := t.one("INSERT INTO stint_lanes (queue, task, staged) VALUES (?, ?, ?) RETURNING id", []any{queue, task, staged}, &id); err != nil {
+	err := t.one("INSERT INTO stint_lanes (queue, task, suspect, staged) VALUES (?, ?, ?, ?) RETURNING id", []any{n.queue, n.task, n.suspect, staged}, &id)
+	if err != nil {
 		return 0, err
 	}
-	if err := t.exec("INSERT INTO stint_queues (name) VALUES (?) ON CONFLICT DO NOTHING", queue); err != nil {
+	if err := t.exec("INSERT INTO stint_queues (name) VALUES (?) ON CONFLICT DO NOTHING", n.queue); err != nil {
 		return 0, err
 	}
-	t.lanes.add(lane{id, queue, task, staged != nil})
+	t.lanes.add(lane{id, n.queue, n.task, staged != nil, n.suspect})
 	return id, nil
 }
 
@@ -87,16 +92,16 @@ func (t *txn) newLane(queue, task string, staged *string) (int64, error) {
 // lane that has something ready, however many runs are in it.
 const readyLanesSQL = `
 WITH RECURSIVE ready (lane) AS (
-  SELECT (SELECT lane FROM stint_runs WHERE state = 3 AND crashes < 2 ORDER BY lane LIMIT 1)
+  SELECT (SELECT lane FROM stint_runs WHERE state = 3 ORDER BY lane LIMIT 1)
   UNION ALL
-  SELECT (SELECT lane FROM stint_runs WHERE state = 3 AND crashes < 2 AND lane > ready.lane ORDER BY lane LIMIT 1)
+  SELECT (SELECT lane FROM stint_runs WHERE state = 3 AND lane > ready.lane ORDER BY lane LIMIT 1)
   FROM ready WHERE ready.lane IS NOT NULL)
 SELECT lane FROM ready WHERE lane IS NOT NULL`
 
 // laneSQL reads the head of a lane in order, after a place in it.
 const laneSQL = `
 SELECT rank, id FROM stint_runs
-WHERE lane = ? AND state = 3 AND crashes < 2 AND (rank, id) > (?, ?)
+WHERE lane = ? AND state = 3 AND (rank, id) > (?, ?)
 ORDER BY rank, id LIMIT ?`
 
 // A place is a run's place in the order of starting.

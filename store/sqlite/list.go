@@ -212,16 +212,27 @@ func (s *Store) where(f store.Filter) (string, []any, error) {
 	return b.String(), args, nil
 }
 
-// stateCondition names the states, as a single equality where it can.
+// stateCondition names the states, with the conditions of the partial indexes that
+// hold them.
 func stateCondition(states []store.State) string {
 	var in []string
+	held, unsuccessful := len(states) > 0, len(states) > 0
 	for _, st := range states {
 		in = append(in, fmt.Sprint(uint8(st)))
+		held = held && (st == store.Waiting || st == store.Blocked)
+		unsuccessful = unsuccessful && st > store.Succeeded
 	}
+	cond := "r.state IN (" + strings.Join(in, ",") + ")"
 	if len(in) == 1 {
-		return "r.state = " + in[0]
+		cond = "r.state = " + in[0]
 	}
-	return "r.state IN (" + strings.Join(in, ",") + ")"
+	switch {
+	case held:
+		cond += " AND r.state > 4 AND r.state < 7"
+	case unsuccessful:
+		cond += " AND r.state > 7"
+	}
+	return cond
 }
 
 func marks(n int) string { return strings.TrimSuffix(strings.Repeat("?,", n), ",") }

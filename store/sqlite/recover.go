@@ -108,7 +108,7 @@ UPDATE stint_runs SET
   attempt  = attempt - 1,
   crashes  = crashes + ?2
 WHERE worker = ?1 AND state = 4
-RETURNING id, state`
+RETURNING id, state, lane, crashes`
 
 // releaseWorker gives back what one worker has; the attempts do not count. After a
 // crash the runs go behind the rest, from the second one on with a growing delay, and
@@ -124,15 +124,18 @@ func (t *txn) releaseWorker(worker int64, crashed bool, r *store.Recovered) erro
 		}
 	}
 	type row struct {
-		id    int64
-		state store.State
+		id, lane, crashes int64
+		state             store.State
 	}
-	rows, err := rowsOf(t, func(r *row) []any { return []any{&r.id, &r.state} }, releaseSQL,
+	rows, err := rowsOf(t, func(r *row) []any { return []any{&r.id, &r.state, &r.lane, &r.crashes} }, releaseSQL,
 		worker, c, t.now, store.MaxCrashes, store.QuarantineError, suspectDelay.Milliseconds())
 	if err != nil {
 		return err
 	}
 	for _, run := range rows {
+		if err := t.moveLane(run.id, run.lane, run.crashes >= 2); err != nil {
+			return err
+		}
 		switch {
 		case run.state.Terminal():
 			t.end(run.id, 1)

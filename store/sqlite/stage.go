@@ -21,12 +21,12 @@ func (s *Store) enqueueStaged(ctx context.Context, now time.Time, runs []store.N
 	staged := map[laneName]int64{}
 	var token string
 	for i := range runs {
-		staged[laneName{runs[i].Queue, runs[i].Task}] = 0
+		staged[laneName{queue: runs[i].Queue, task: runs[i].Task}] = 0
 	}
 	err := s.do(ctx, func(t *txn) error {
 		token = s.me.name + ":" + strconv.FormatInt(t.nextKey(now.UnixMilli()), 10)
 		for n := range staged {
-			id, err := t.newLane(n.queue, n.task, &token)
+			id, err := t.newLane(n, &token)
 			if err != nil {
 				return err
 			}

@@ -144,8 +144,8 @@ func (t *txn) wake() error {
 	if n > 0 {
 		t.w.recheck = true
 	}
-	late, err := column[int64](t, `UPDATE stint_runs SET state = 9, ended_at = ?1, error = ?2 WHERE id IN
-		(SELECT id FROM stint_runs WHERE state IN (2, 3) AND start_by IS NOT NULL AND start_by <= ?1 ORDER BY start_by LIMIT ?3)
+	late, err := column[int64](t, `UPDATE stint_runs SET state = 9, ended_at = ?1, error = ?2, start_by = NULL WHERE id IN
+		(SELECT id FROM stint_runs WHERE start_by IS NOT NULL AND start_by <= ?1 ORDER BY start_by LIMIT ?3)
 		RETURNING id`, t.now, store.StartByError, promoteAt)
 	if err != nil {
 		return err
@@ -164,7 +164,7 @@ func (t *txn) nextTime() (int64, error) {
 	next := never
 	for _, q := range []string{
 		"SELECT due_at FROM stint_runs WHERE state = 2 ORDER BY due_at LIMIT 1",
-		"SELECT start_by FROM stint_runs WHERE state IN (2, 3) AND start_by IS NOT NULL ORDER BY start_by LIMIT 1",
+		"SELECT start_by FROM stint_runs WHERE start_by IS NOT NULL ORDER BY start_by LIMIT 1",
 	} {
 		var at int64
 		switch err := t.one(q, nil, &at); {

@@ -1,0 +1,62 @@
+package stint_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stint-dev/stint"
+)
+
+type payload struct {
+	T   int64  `json:"t"`
+	Pad string `json:"pad"`
+}
+
+var sample = payload{1234567890123456789, "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"}
+
+// BenchmarkDrain works off no-op runs that were enqueued before, with 100 slots; each
+// outcome is durable.
+func BenchmarkDrain(b *testing.B) {
+	const n = 20_000
+	for b.Loop() {
+		b.StopTimer()
+		c := opened(b)
+		var left atomic.Int64
+		left.Store(n)
+		done := make(chan struct{})
+		task := stint.NewTask(c, "noop", func(context.Context, payload) (struct{}, error) {
+			if left.Add(-1) == 0 {
+				close(done)
+			}
+			return struct{}{}, nil
+		})
+		ins := make([]payload, 1000)
+		for i := range ins {
+			ins[i] = sample
+		}
+		for range n / len(ins) {
+			must[[]*stint.Run[struct{}]](b)(task.EnqueueMany(b.Context(), ins))
+		}
+		b.StartTimer()
+		stop := working(b, c)
+		<-done
+		stop() // after the last outcome is committed
+	}
+	b.ReportMetric(float64(n*b.N)/b.Elapsed().Seconds(), "runs/s")
+}
+
+// BenchmarkEnqueueMany enqueues 1,000 runs a call.
+func BenchmarkEnqueueMany(b *testing.B) {
+	c := opened(b)
+	task := stint.NewTask[payload, struct{}](c, "noop", nil)
+	ins := make([]payload, 1000)
+	for i := range ins {
+		ins[i] = sample
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		must[[]*stint.Run[struct{}]](b)(task.EnqueueMany(b.Context(), ins))
+	}
+	b.ReportMetric(float64(1000*b.N)/b.Elapsed().Seconds(), "runs/s")
+}
