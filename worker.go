@@ -39,9 +39,9 @@ type Worker struct {
 	outbox   []outcome
 	reclaims context.CancelFunc // ends the claim that waits
 
-	freed  chan struct{} // capacity 1: a slot is free
-	posted chan struct{} // capacity 1: the outbox is not empty
-	noted  chan struct{} // capacity 1: an execution has something to record
+	freed  chan struct{}   // capacity 1: a slot is free
+	posted chan struct{}   // capacity 1: the outbox is not empty
+	noted  chan struct{}   // capacity 1: an execution has something to record
 	idle   chan *execution // to hands that wait
 	execs  sync.WaitGroup
 	hands  sync.WaitGroup

@@ -283,6 +283,22 @@ type TxEnqueuer interface {
 	EnqueueTx(ctx context.Context, now time.Time, tx Tx, runs []NewRun) ([]Enqueued, error)
 }
 
+// Rank is a run's place among those that may start, smaller first: its due time in
+// milliseconds less what its priority is worth. A run's effective priority rises by
+// one each ageEvery it waits, so of two runs the one with the smaller
+//
+//	due − (priority − 2) × ageEvery
+//
+// is ahead at any time. Their order never changes, and so an index can hold it.
+// Priorities that do not age are set further apart than any two times.
+func Rank(due int64, priority int8, ageEvery time.Duration) int64 {
+	step := int64(1) << 44
+	if ageEvery > 0 {
+		step = ageEvery.Milliseconds()
+	}
+	return due - (int64(priority)-2)*step
+}
+
 const (
 	// MaxCrashes is how many deaths of a process a run may be executing in before it is Blocked.
 	MaxCrashes = 5

@@ -17,9 +17,6 @@ const (
 	perInsert  = 50   // rows an INSERT of a bulk
 
 	flagDetached = 1
-
-	// strictStep sets priorities that do not age further apart than any two times.
-	strictStep = int64(1) << 44
 )
 
 // Enqueue implements store.Runs.
@@ -42,17 +39,6 @@ func keyed(runs []store.NewRun) bool {
 		}
 	}
 	return false
-}
-
-// rank is a run's place in its lane. A run's effective priority rises by one each
-// AgeEvery it waits, so of two runs the one with the smaller due − priority × AgeEvery
-// is ahead at any time. Their order never changes, and so an index can hold it.
-func rank(due int64, r *store.NewRun) int64 {
-	step := strictStep
-	if r.AgeEvery > 0 {
-		step = r.AgeEvery.Milliseconds()
-	}
-	return due - int64(r.Priority)*step
 }
 
 // Most runs are plain: due at once, with nothing special. They take the short row.
@@ -107,7 +93,7 @@ func (t *txn) enqueue(now int64, runs []store.NewRun, staged map[laneName]int64)
 			}
 			continue
 		}
-		bulk = append(bulk, key, lane, int64(r.Priority), rank(createdAt(key), r), input)
+		bulk = append(bulk, key, lane, int64(r.Priority), store.Rank(createdAt(key), r.Priority, r.AgeEvery), input)
 		if len(bulk) == perInsert*5 {
 			if err := t.exec(plainBulk, bulk...); err != nil {
 				return nil, err
@@ -180,7 +166,7 @@ func (t *txn) insertFull(key, lane, now int64, r *store.NewRun, input any) error
 	if r.Detached {
 		flags = flagDetached
 	}
-	return t.exec(fullSQL, key, lane, int64(state), int64(r.Priority), rank(due, r), input, dueAt, startBy, parent, root, idem, meta, flags)
+	return t.exec(fullSQL, key, lane, int64(state), int64(r.Priority), store.Rank(due, r.Priority, r.AgeEvery), input, dueAt, startBy, parent, root, idem, meta, flags)
 }
 
 type parentRow struct{ key, root int64 }

@@ -1,0 +1,619 @@
+package storetest
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// A Model is a store in maps under one mutex, written from the contract alone. It is
+// the oracle that random sequences of verbs are compared with, and a reading aid: what
+// a verb means, without how a database does it.
+type Model struct {
+	mu      sync.Mutex
+	closed  bool
+	runs    map[store.ID]*modelRun
+	order   []store.ID // as enqueued
+	last    uint64     // of the IDs given
+	keys    map[modelKey]modelHold
+	queues  map[string]bool // paused
+	workers map[int64]string
+	told    map[store.ID]bool
+	changed chan struct{} // closed at each change
+}
+
+type modelRun struct {
+	store.Run
+	ageEvery time.Duration
+	worker   int64
+	lease    int64
+	detached bool
+	logs     []store.Log
+	chunks   []store.Chunk
+}
+
+type modelKey struct{ task, key string }
+
+type modelHold struct {
+	run     store.ID
+	expires time.Time // zero: when the run ends
+}
+
+// NewModel returns an empty model.
+func NewModel() *Model {
+	return &Model{
+		runs: map[store.ID]*modelRun{}, keys: map[modelKey]modelHold{}, queues: map[string]bool{},
+		workers: map[int64]string{}, told: map[store.ID]bool{}, changed: make(chan struct{}),
+	}
+}
+
+var _ store.Store = (*Model)(nil)
+
+// lock takes the mutex; unlock tells everybody who waits that something may have changed.
+func (m *Model) lock() error {
+	m.mu.Lock()
+	if m.closed {
+		m.mu.Unlock()
+		return store.ErrClosed
+	}
+	return nil
+}
+
+func (m *Model) unlock() {
+	close(m.changed)
+	m.changed = make(chan struct{})
+	m.mu.Unlock()
+}
+
+// wait calls look under the lock until it is done, ctx ends or the store is closed.
+// look also says when time alone may change its mind.
+func (m *Model) wait(ctx context.Context, look func() (done bool, next time.Time)) error {
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := m.lock(); err != nil {
+			return err
+		}
+		m.advance(time.Now())
+		done, next := look()
+		changed := m.changed
+		m.mu.Unlock()
+		if done {
+			return nil
+		}
+		if err := until(ctx, changed, next); err != nil {
+			return err
+		}
+	}
+}
+
+func until(ctx context.Context, changed <-chan struct{}, next time.Time) error {
+	var timer <-chan time.Time
+	if !next.IsZero() {
+		t := time.NewTimer(time.Until(next))
+		defer t.Stop()
+		timer = t.C
+	}
+	select {
+	case <-changed:
+	case <-timer:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// advance does what time alone does: due runs are queued, late ones canceled.
+func (m *Model) advance(now time.Time) {
+	for _, r := range m.runs {
+		if r.State == store.Scheduled && !r.Due.After(now) {
+			r.State = store.Queued
+		}
+		if (r.State == store.Scheduled || r.State == store.Queued) && !r.StartBy.IsZero() && !r.StartBy.After(now) {
+			m.end(r, store.Canceled, now, []byte(store.StartByError))
+		}
+	}
+}
+
+func (m *Model) end(r *modelRun, to store.State, now time.Time, reason []byte) {
+	r.State, r.Ended, r.Error, r.StartBy = to, now, reason, time.Time{}
+}
+
+// Enqueue implements store.Runs.
+func (m *Model) Enqueue(_ context.Context, now time.Time, runs []store.NewRun) ([]store.Enqueued, error) {
+	if err := m.lock(); err != nil {
+		return nil, err
+	}
+	defer m.unlock()
+	for i := range runs {
+		if p := runs[i].Parent; p != (store.ID{}) && m.runs[p] == nil {
+			return nil, fmt.Errorf("parent run %s: %w", p, store.ErrNotFound)
+		}
+	}
+	out := make([]store.Enqueued, len(runs))
+	for i := range runs {
+		out[i] = m.enqueue(now, runs[i])
+	}
+	return out, nil
+}
+
+func (m *Model) enqueue(now time.Time, n store.NewRun) store.Enqueued {
+	if n.Key != "" {
+		h, held := m.keys[modelKey{n.Task, n.Key}]
+		if held && (!h.expires.IsZero() && h.expires.After(now) || h.expires.IsZero() && m.runs[h.run] != nil && !m.runs[h.run].State.Terminal()) {
+			return store.Enqueued{ID: h.run, Existing: true}
+		}
+	}
+	m.last = max(m.last+1, uint64(now.UnixMilli())<<20)
+	var id store.ID
+	binary.BigEndian.PutUint64(id[:8], m.last>>20<<16|0x7000|m.last>>8&0xfff)
+	id[8], id[9] = 0x80|byte(m.last)>>2&0x3f, byte(m.last)<<6
+	r := &modelRun{Run: store.Run{
+		ID: id, Task: n.Task, Queue: n.Queue, State: store.Queued, Priority: n.Priority, Created: now, Due: now, StartBy: n.StartBy,
+		Parent: n.Parent, Key: n.Key, Metadata: n.Metadata, Input: slices.Clone(n.Input),
+	}, ageEvery: n.AgeEvery, detached: n.Detached}
+	if n.RunAt.After(now) {
+		r.State, r.Due = store.Scheduled, n.RunAt
+	}
+	if p := m.runs[n.Parent]; p != nil {
+		if r.Root = p.Root; r.Root == (store.ID{}) {
+			r.Root = p.ID
+		}
+	}
+	if n.Key != "" {
+		h := modelHold{run: id}
+		if n.KeyTTL != store.UntilDone {
+			h.expires = now.Add(n.KeyTTL)
+		}
+		m.keys[modelKey{n.Task, n.Key}] = h
+	}
+	if _, ok := m.queues[n.Queue]; !ok {
+		m.queues[n.Queue] = false
+	}
+	m.runs[id] = r
+	m.order = append(m.order, id)
+	return store.Enqueued{ID: id}
+}
+
+// ahead orders runs as they start: by effective priority now, then due, then first in.
+func ahead(a, b *modelRun) int {
+	rank := func(r *modelRun) int64 { return store.Rank(r.Due.UnixMilli(), r.Priority, r.ageEvery) }
+	return cmp.Or(cmp.Compare(rank(a), rank(b)), slices.Compare(a.ID[:], b.ID[:]))
+}
+
+// Claim implements store.Runs.
+func (m *Model) Claim(ctx context.Context, req store.ClaimRequest) (got []store.Claimed, err error) {
+	err = m.wait(ctx, func() (bool, time.Time) {
+		var ready []*modelRun
+		var next time.Time
+		suspects := 0
+		for _, r := range m.runs {
+			if r.State == store.Scheduled && (next.IsZero() || r.Due.Before(next)) {
+				next = r.Due
+			}
+			if r.State == store.Running && r.Crashes >= 2 {
+				suspects++
+			}
+			if r.State == store.Queued && !m.queues[r.Queue] && (req.Queues == nil || slices.Contains(req.Queues, r.Queue)) && req.Tasks(r.Task) {
+				ready = append(ready, r)
+			}
+		}
+		slices.SortFunc(ready, ahead)
+		for _, r := range ready {
+			if len(got) == req.Free() {
+				break
+			}
+			if r.Crashes >= 2 {
+				if suspects++; suspects > 1 {
+					continue
+				}
+			}
+			got = append(got, m.start(req.Worker, r))
+		}
+		return len(got) > 0, next
+	})
+	return got, err
+}
+
+func (m *Model) start(worker int64, r *modelRun) store.Claimed {
+	r.State, r.worker, r.Worker, r.Started, r.StartBy = store.Running, worker, m.workers[worker], time.Now(), time.Time{}
+	r.Attempt++
+	r.lease++
+	return store.Claimed{
+		ID: r.ID, Lease: r.lease, Task: r.Task, Queue: r.Queue, Priority: r.Priority, Attempt: r.Attempt, Crashes: r.Crashes,
+		Due: r.Due, Started: r.Started, Input: r.Input, Metadata: r.Metadata, Parent: r.Parent, Root: r.Root,
+	}
+}
+
+// held returns the run if the lease still stands.
+func (m *Model) held(id store.ID, lease int64) *modelRun {
+	if r := m.runs[id]; r != nil && r.State == store.Running && r.lease == lease {
+		return r
+	}
+	return nil
+}
+
+// Finish implements store.Runs.
+func (m *Model) Finish(_ context.Context, now time.Time, outcomes []store.Outcome) ([]bool, error) {
+	if err := m.lock(); err != nil {
+		return nil, err
+	}
+	defer m.unlock()
+	stale := make([]bool, len(outcomes))
+	for i := range outcomes {
+		r := m.held(outcomes[i].ID, outcomes[i].Lease)
+		if stale[i] = r == nil; r != nil {
+			m.finish(now, r, &outcomes[i])
+		}
+	}
+	return stale, nil
+}
+
+func (m *Model) finish(now time.Time, r *modelRun, o *store.Outcome) {
+	m.record(r, &o.Record)
+	past := store.Attempt{Attempt: r.Attempt, Worker: r.Worker, Started: r.Started, Ended: now, Error: o.Error}
+	if o.Refund {
+		r.Attempt--
+	}
+	switch {
+	case !r.CancelAt.IsZero():
+		r.State, r.Ended = store.Canceled, now
+		if o.To.Terminal() {
+			r.Output = o.Output
+		}
+	case o.To.Terminal():
+		m.end(r, o.To, now, o.Error)
+		r.Output = o.Output
+	case o.To == store.Queued:
+		r.State = store.Queued
+	case o.To == store.Blocked:
+		r.State, r.Error = store.Blocked, o.Error
+	default:
+		r.State, r.Due = store.Scheduled, o.At
+		if !o.At.After(now) {
+			r.State, r.Due = store.Queued, now
+		}
+		if o.Error != nil {
+			r.Error = o.Error
+		}
+		if !o.Refund {
+			past.To = r.State
+			r.Attempts = append(r.Attempts, past)
+		}
+	}
+	for _, f := range o.Follow {
+		f.Parent = r.ID
+		m.enqueue(now, f)
+	}
+}
+
+// Record implements store.Runs.
+func (m *Model) Record(_ context.Context, _ time.Time, records []store.Record) ([]bool, error) {
+	if err := m.lock(); err != nil {
+		return nil, err
+	}
+	defer m.unlock()
+	stale := make([]bool, len(records))
+	for i := range records {
+		r := m.held(records[i].ID, records[i].Lease)
+		if stale[i] = r == nil; r != nil {
+			m.record(r, &records[i])
+		}
+	}
+	return stale, nil
+}
+
+func (m *Model) record(r *modelRun, rec *store.Record) {
+	if rec.Progress != nil {
+		p := *rec.Progress
+		r.Progress = &p
+	}
+	for _, l := range rec.Logs {
+		l.Seq = 1
+		if n := len(r.logs); n > 0 {
+			l.Seq = r.logs[n-1].Seq + 1
+		}
+		r.logs = append(r.logs, l)
+	}
+	r.logs = r.logs[max(0, len(r.logs)-store.MaxLogs):]
+	for _, c := range rec.Chunks {
+		r.chunks = append(r.chunks, store.Chunk{Seq: int64(len(r.chunks)) + 1, Data: slices.Clone(c)})
+	}
+}
+
+// Await implements store.Runs.
+func (m *Model) Await(ctx context.Context, id store.ID, afterChunk int64) error {
+	return m.wait(ctx, func() (bool, time.Time) {
+		r := m.runs[id]
+		if r == nil {
+			return true, time.Time{}
+		}
+		return r.State.Terminal() || afterChunk >= 0 && int64(len(r.chunks)) > afterChunk, r.StartBy
+	})
+}
+
+// Register implements store.Workers.
+func (m *Model) Register(_ context.Context, _ time.Time, w store.WorkerInfo) (int64, error) {
+	if err := m.lock(); err != nil {
+		return 0, err
+	}
+	defer m.unlock()
+	id := int64(len(m.workers)) + 1
+	m.workers[id] = w.Name
+	return id, nil
+}
+
+// Unregister implements store.Workers.
+func (m *Model) Unregister(_ context.Context, now time.Time, worker int64) error {
+	if err := m.lock(); err != nil {
+		return err
+	}
+	defer m.unlock()
+	for _, r := range m.runs {
+		if r.State == store.Running && r.worker == worker {
+			m.finish(now, r, &store.Outcome{To: store.Queued, Refund: true})
+		}
+	}
+	return nil
+}
+
+// Crash does what a store does when the process of a worker has died.
+func (m *Model) Crash(worker int64) {
+	m.mu.Lock()
+	defer m.unlock()
+	now := time.Now()
+	for _, r := range m.runs {
+		if r.State != store.Running || r.worker != worker {
+			continue
+		}
+		r.Attempts = append(r.Attempts, store.Attempt{Attempt: r.Attempt, Worker: r.Worker, Started: r.Started, Ended: now, To: store.Queued, Error: []byte(store.CrashError)})
+		r.Attempt--
+		r.Crashes++
+		switch {
+		case !r.CancelAt.IsZero():
+			r.State, r.Ended = store.Canceled, now
+		case r.Crashes >= store.MaxCrashes:
+			r.State, r.Error = store.Blocked, []byte(store.QuarantineError)
+		case r.Crashes == 1:
+			r.State, r.Due = store.Queued, now
+		default:
+			r.State, r.Due = store.Scheduled, now.Add(time.Second<<(r.Crashes-2))
+		}
+	}
+}
+
+// Recover implements store.Workers. No process of a model ever dies by itself.
+func (m *Model) Recover(ctx context.Context) (r store.Recovered, err error) {
+	return r, m.wait(ctx, func() (bool, time.Time) { return false, time.Time{} })
+}
+
+// Watch implements store.Workers.
+func (m *Model) Watch(ctx context.Context, worker int64) (sig store.Signals, err error) {
+	err = m.wait(ctx, func() (bool, time.Time) {
+		for _, r := range m.runs {
+			if r.State == store.Running && r.worker == worker && !r.CancelAt.IsZero() && !m.told[r.ID] {
+				m.told[r.ID] = true
+				sig.Cancel = append(sig.Cancel, r.ID)
+			}
+		}
+		return len(sig.Cancel) > 0, time.Time{}
+	})
+	return sig, err
+}
+
+// Get implements store.Admin.
+func (m *Model) Get(_ context.Context, id store.ID) (*store.Run, error) {
+	if err := m.lock(); err != nil {
+		return nil, err
+	}
+	defer m.mu.Unlock()
+	r := m.runs[id]
+	if r == nil {
+		return nil, fmt.Errorf("run %s: %w", id, store.ErrNotFound)
+	}
+	run := r.Run
+	return &run, nil
+}
+
+func (r *modelRun) matches(f *store.Filter) bool {
+	var meta map[string]string
+	json.Unmarshal(r.Metadata, &meta)
+	for k, v := range f.Metadata {
+		if got, ok := meta[k]; !ok || got != v {
+			return false
+		}
+	}
+	return (f.IDs == nil || slices.Contains(f.IDs, r.ID)) && (f.Tasks == nil || slices.Contains(f.Tasks, r.Task)) &&
+		(f.Queues == nil || slices.Contains(f.Queues, r.Queue)) && (f.States == nil || slices.Contains(f.States, r.State)) &&
+		(f.Parent == store.ID{} || f.Parent == r.Parent) && (!f.TopLevel || r.Parent == store.ID{}) &&
+		(f.Since.IsZero() || !r.Created.Before(f.Since)) && (f.Until.IsZero() || r.Created.Before(f.Until))
+}
+
+// List implements store.Admin.
+func (m *Model) List(_ context.Context, f store.Filter, before store.ID, limit int) ([]store.Run, error) {
+	if err := m.lock(); err != nil {
+		return nil, err
+	}
+	defer m.mu.Unlock()
+	var all []store.Run
+	for i := len(m.order) - 1; i >= 0 && len(all) < limit; i-- {
+		r := m.runs[m.order[i]]
+		if r != nil && r.matches(&f) && (before == store.ID{} || slices.Compare(r.ID[:], before[:]) < 0) {
+			run := r.Run
+			run.Attempts = nil
+			all = append(all, run)
+		}
+	}
+	return all, nil
+}
+
+// Logs implements store.Admin.
+func (m *Model) Logs(_ context.Context, id store.ID, after int64, limit int) (all []store.Log, err error) {
+	if err := m.lock(); err != nil {
+		return nil, err
+	}
+	defer m.mu.Unlock()
+	if r := m.runs[id]; r != nil {
+		for _, l := range r.logs {
+			if l.Seq > after && len(all) < limit {
+				all = append(all, l)
+			}
+		}
+	}
+	return all, nil
+}
+
+// Chunks implements store.Admin.
+func (m *Model) Chunks(_ context.Context, id store.ID, after int64, limit int) ([]store.Chunk, bool, error) {
+	if err := m.lock(); err != nil {
+		return nil, false, err
+	}
+	defer m.mu.Unlock()
+	r := m.runs[id]
+	if r == nil {
+		return nil, false, fmt.Errorf("run %s: %w", id, store.ErrNotFound)
+	}
+	rest := r.chunks[min(after, int64(len(r.chunks))):]
+	rest = rest[:min(limit, len(rest))]
+	return slices.Clone(rest), r.State.Terminal() && len(rest) < limit, nil
+}
+
+// each changes the runs that match.
+func (m *Model) each(f store.Filter, change func(*modelRun) bool) (n int, err error) {
+	if err := m.lock(); err != nil {
+		return 0, err
+	}
+	defer m.unlock()
+	m.advance(time.Now())
+	var all []*modelRun
+	for i := len(m.order) - 1; i >= 0; i-- {
+		if r := m.runs[m.order[i]]; r != nil && r.matches(&f) {
+			all = append(all, r)
+		}
+	}
+	for _, r := range all {
+		if change(r) {
+			n++
+		}
+	}
+	return n, nil
+}
+
+// Cancel implements store.Admin.
+func (m *Model) Cancel(_ context.Context, now time.Time, f store.Filter, reason []byte) (int, error) {
+	return m.each(f, func(r *modelRun) bool { return m.cancel(r, now, reason) })
+}
+
+func (m *Model) cancel(r *modelRun, now time.Time, reason []byte) bool {
+	switch {
+	case r.State.Terminal(), r.State == store.Running && !r.CancelAt.IsZero():
+		return false
+	case r.State == store.Running:
+		r.CancelAt, r.Error = now, reason
+	default:
+		m.end(r, store.Canceled, now, reason)
+	}
+	for _, c := range m.runs {
+		if c.Parent == r.ID && !c.detached {
+			m.cancel(c, now, reason)
+		}
+	}
+	return true
+}
+
+// Replay implements store.Admin.
+func (m *Model) Replay(_ context.Context, now time.Time, f store.Filter) (int, error) {
+	return m.each(f, func(r *modelRun) bool {
+		if !r.State.Terminal() && r.State != store.Blocked {
+			return false
+		}
+		if last := (store.Attempt{Attempt: r.Attempt, Worker: r.Worker, Started: r.Started, Ended: r.Ended, To: r.State, Error: r.Error}); r.lease > 0 {
+			if last.Ended.IsZero() {
+				last.Ended = now
+			}
+			r.Attempts = append(r.Attempts, last)
+		}
+		r.State, r.Due, r.Attempt, r.Crashes, r.Output, r.Error = store.Queued, now, 0, 0, nil, nil
+		r.Ended, r.CancelAt, r.StartBy = time.Time{}, time.Time{}, time.Time{}
+		delete(m.told, r.ID)
+		return true
+	})
+}
+
+func (m *Model) remove(r *modelRun) {
+	delete(m.runs, r.ID)
+	for k, h := range m.keys {
+		if h.run == r.ID {
+			delete(m.keys, k)
+		}
+	}
+}
+
+// Delete implements store.Admin.
+func (m *Model) Delete(_ context.Context, f store.Filter) (int, error) {
+	return m.each(f, func(r *modelRun) bool {
+		if r.State.Terminal() {
+			m.remove(r)
+		}
+		return r.State.Terminal()
+	})
+}
+
+// Expire implements store.Admin.
+func (m *Model) Expire(_ context.Context, done, failed time.Time) (int, error) {
+	return m.each(store.Filter{}, func(r *modelRun) bool {
+		cutoff := done
+		if r.State == store.Failed {
+			cutoff = failed
+		}
+		over := r.State.Terminal() && r.Ended.Before(cutoff)
+		if over {
+			m.remove(r)
+		}
+		return over
+	})
+}
+
+// PauseQueue implements store.Admin.
+func (m *Model) PauseQueue(_ context.Context, queue string, paused bool) error {
+	if err := m.lock(); err != nil {
+		return err
+	}
+	defer m.unlock()
+	m.queues[queue] = paused
+	return nil
+}
+
+// Queues implements store.Admin.
+func (m *Model) Queues(context.Context) ([]store.QueueInfo, error) {
+	if err := m.lock(); err != nil {
+		return nil, err
+	}
+	defer m.mu.Unlock()
+	var all []store.QueueInfo
+	for name, paused := range m.queues {
+		all = append(all, store.QueueInfo{Name: name, Paused: paused})
+	}
+	slices.SortFunc(all, func(a, b store.QueueInfo) int { return cmp.Compare(a.Name, b.Name) })
+	return all, nil
+}
+
+// Healthy implements store.Admin.
+func (m *Model) Healthy() error { return nil }
+
+// Close implements store.Store.
+func (m *Model) Close() error {
+	if m.lock() == nil {
+		m.closed = true
+		m.unlock()
+	}
+	return nil
+}

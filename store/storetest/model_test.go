@@ -1,0 +1,16 @@
+package storetest_test
+
+import (
+	"testing"
+
+	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/storetest"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// The model keeps the rules itself, or it could not be the oracle.
+func TestModel(t *testing.T) {
+	storetest.Run(t, func(testing.TB, string) store.Store { return storetest.NewModel() })
+}
