@@ -83,7 +83,7 @@ type Outcome struct {
 	Lease  int64
 	To     State     // Scheduled or Queued (runs again), Blocked, or a terminal state
 	At     time.Time // when To is Scheduled
-	Refund bool      // the attempt does not count
+	Refund bool      // the attempt does not count; for what does not end the run
 	Output []byte    // when To is Succeeded
 	Error  []byte    // the failure, encoded by the engine; kept with the attempt
 	Follow []NewRun  // enqueued in the same commit, as children
@@ -226,7 +226,8 @@ type Workers interface {
 	// Recover waits until a process that had the database open has died, and gives its
 	// runs back to the queue, behind the rest; their attempt does not count. A run that
 	// was executing in MaxCrashes deaths is Blocked instead. From its second on, a run
-	// comes back after a delay, and no two such runs execute at one time.
+	// comes back after a delay, when nothing else may start, and no two such runs execute
+	// at one time.
 	Recover(ctx context.Context) (Recovered, error)
 	// Watch waits until a run of the worker must be told something it was not told before.
 	Watch(ctx context.Context, worker int64) (Signals, error)

@@ -30,7 +30,7 @@ const (
 UPDATE stint_runs SET
   state = CASE WHEN cancel_at IS NULL THEN ?3 ELSE 9 END,
   error = CASE WHEN cancel_at IS NULL THEN ?6 ELSE error END,
-  ended_at = ?4, output = ?5, attempt = attempt - ?7
+  ended_at = ?4, output = ?5
 WHERE id = ?1 AND lease = ?2 AND state = 4`
 
 	againSQL = `
@@ -84,7 +84,7 @@ func (t *txn) move(key, now int64, o *store.Outcome) (n int64, err error) {
 	}
 	switch {
 	case o.To.Terminal():
-		n, err = t.execN(endSQL, key, o.Lease, int64(o.To), now, o.Output, text(o.Error), refund)
+		n, err = t.execN(endSQL, key, o.Lease, int64(o.To), now, o.Output, text(o.Error))
 		t.end(key, n)
 		return n, err
 	case o.To == store.Queued:

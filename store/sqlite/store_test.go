@@ -12,7 +12,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func open(t testing.TB, dir string) store.Store {
+func open(t testing.TB, dir string) *sqlite.Store {
 	s, err := sqlite.Open(filepath.Join(dir, "test.db"), sqlite.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -20,4 +20,10 @@ func open(t testing.TB, dir string) store.Store {
 	return s
 }
 
-func TestStore(t *testing.T) { storetest.Run(t, open) }
+func TestStore(t *testing.T) {
+	storetest.Run(t, func(t testing.TB, dir string) store.Store { return open(t, dir) })
+}
+
+func TestRandom(t *testing.T) {
+	storetest.Random(t, func(t testing.TB, dir string) storetest.Crasher { return open(t, dir) })
+}

@@ -184,9 +184,10 @@ func (m *Model) enqueue(now time.Time, n store.NewRun) store.Enqueued {
 }
 
 // ahead orders runs as they start: by effective priority now, then due, then first in.
+// Suspects of crashes come after all others.
 func ahead(a, b *modelRun) int {
 	rank := func(r *modelRun) int64 { return store.Rank(r.Due.UnixMilli(), r.Priority, r.ageEvery) }
-	return cmp.Or(cmp.Compare(rank(a), rank(b)), slices.Compare(a.ID[:], b.ID[:]))
+	return cmp.Or(cmp.Compare(min(a.Crashes, 2)/2, min(b.Crashes, 2)/2), cmp.Compare(rank(a), rank(b)), slices.Compare(a.ID[:], b.ID[:]))
 }
 
 // Claim implements store.Runs.
@@ -260,7 +261,7 @@ func (m *Model) Finish(_ context.Context, now time.Time, outcomes []store.Outcom
 func (m *Model) finish(now time.Time, r *modelRun, o *store.Outcome) {
 	m.record(r, &o.Record)
 	past := store.Attempt{Attempt: r.Attempt, Worker: r.Worker, Started: r.Started, Ended: now, Error: o.Error}
-	if o.Refund {
+	if o.Refund && r.CancelAt.IsZero() && !o.To.Terminal() {
 		r.Attempt--
 	}
 	switch {
@@ -375,8 +376,10 @@ func (m *Model) Crash(worker int64) {
 			continue
 		}
 		r.Attempts = append(r.Attempts, store.Attempt{Attempt: r.Attempt, Worker: r.Worker, Started: r.Started, Ended: now, To: store.Queued, Error: []byte(store.CrashError)})
-		r.Attempt--
 		r.Crashes++
+		if r.CancelAt.IsZero() {
+			r.Attempt--
+		}
 		switch {
 		case !r.CancelAt.IsZero():
 			r.State, r.Ended = store.Canceled, now
@@ -415,6 +418,7 @@ func (m *Model) Get(_ context.Context, id store.ID) (*store.Run, error) {
 		return nil, err
 	}
 	defer m.mu.Unlock()
+	m.advance(time.Now())
 	r := m.runs[id]
 	if r == nil {
 		return nil, fmt.Errorf("run %s: %w", id, store.ErrNotFound)
@@ -443,6 +447,7 @@ func (m *Model) List(_ context.Context, f store.Filter, before store.ID, limit i
 		return nil, err
 	}
 	defer m.mu.Unlock()
+	m.advance(time.Now())
 	var all []store.Run
 	for i := len(m.order) - 1; i >= 0 && len(all) < limit; i-- {
 		r := m.runs[m.order[i]]

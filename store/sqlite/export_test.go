@@ -1,0 +1,23 @@
+package sqlite
+
+import "github.com/stint-dev/stint/store"
+
+// Crash makes s as if its process had been killed: nothing is given back, its locks
+// are gone, and it answers nothing more.
+func (s *Store) Crash() {
+	s.w.mu.Lock()
+	s.w.closed = true
+	for _, c := range s.w.claims {
+		c.answer(nil, store.ErrClosed)
+	}
+	s.w.claims = nil
+	s.w.crashed = true
+	s.w.mu.Unlock()
+	s.w.poke()
+	<-s.w.done
+	if s.me.file != nil {
+		s.me.file.Close() // and leaves the name, as a kill does
+		s.me.file = nil
+	}
+	s.closeFiles()
+}
