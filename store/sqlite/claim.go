@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -234,7 +235,9 @@ func (t *txn) start(text string, args ...any) ([]store.Claimed, error) {
 	if err := rows.Err(); err != nil {
 		return nil, err
 	}
-	slices.SortFunc(got, func(a, b row) int { return comparePlace(place{a.rank, a.key}, place{b.rank, b.key}) })
+	slices.SortFunc(got, func(a, b row) int { // a suspect is last, and alone
+		return cmp.Or(cmp.Compare(min(a.Crashes, 2)/2, min(b.Crashes, 2)/2), comparePlace(place{a.rank, a.key}, place{b.rank, b.key}))
+	})
 	claimed := make([]store.Claimed, len(got))
 	for i, r := range got {
 		l := t.lanes.byID[r.lane]

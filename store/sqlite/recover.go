@@ -103,7 +103,7 @@ UPDATE stint_runs SET
   state    = CASE WHEN cancel_at IS NOT NULL THEN 9 WHEN ?2 AND crashes + 1 >= ?4 THEN 6 WHEN ?2 AND crashes >= 1 THEN 2 ELSE 3 END,
   ended_at = CASE WHEN cancel_at IS NOT NULL THEN ?3 END,
   error    = CASE WHEN cancel_at IS NULL AND ?2 AND crashes + 1 >= ?4 THEN ?5 ELSE error END,
-  rank     = CASE WHEN ?2 AND cancel_at IS NULL AND crashes + 1 < ?4 THEN ?3 + rank - coalesce(due_at, id >> 20) ELSE rank END,
+  rank     = CASE WHEN ?2 AND cancel_at IS NULL AND crashes + 1 < ?4 THEN rank - coalesce(due_at, id >> 20) + ?3 + CASE WHEN crashes >= 1 THEN ?6 << min(crashes, 10) ELSE 0 END ELSE rank END,
   due_at   = CASE WHEN ?2 AND cancel_at IS NULL AND crashes + 1 < ?4 THEN ?3 + CASE WHEN crashes >= 1 THEN ?6 << min(crashes, 10) ELSE 0 END ELSE due_at END,
   attempt  = attempt - (cancel_at IS NULL),
   crashes  = crashes + ?2
