@@ -10,11 +10,8 @@ import (
 	"testing"
 
 	"github.com/stint-dev/stint"
-	"go.uber.org/goleak"
 	_ "modernc.org/sqlite"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // opened opens a client on a new file, which is checked when the test ends: no
 // corruption, and nothing left running.

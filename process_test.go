@@ -1,0 +1,155 @@
+package stint_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stint-dev/stint"
+)
+
+// echoChild works the task "echo" until it is killed.
+func echoChild(path string) {
+	c, w := childClient(path)
+	stint.NewTask(c, "echo", func(_ context.Context, n int) (int, error) { return n, nil })
+	fmt.Println("ready")
+	w.Run(context.Background())
+}
+
+// hangChild takes a run of "hang", says so, and works on it until it hears more.
+func hangChild(path string) {
+	c, w := childClient(path)
+	stint.NewTask(c, "hang", func(ctx context.Context, _ int) (string, error) {
+		fmt.Println("started")
+		<-ctx.Done()
+		return "", context.Cause(ctx)
+	})
+	w.Run(context.Background())
+}
+
+// exitChild ends its process in the middle of the run "exit", and works "fine".
+func exitChild(path string) {
+	c, w := childClient(path)
+	stint.NewTask(c, "fine", func(_ context.Context, n int) (int, error) { return n, nil })
+	stint.NewTask(c, "exit", func(context.Context, int) (int, error) { os.Exit(3); return 0, nil })
+	w.Run(context.Background())
+}
+
+// A second process on the same file shares the work, and each sees the other's commits
+// without being told.
+func TestTwoProcesses(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "two.db")
+	c := openedAt(t, path)
+	echo := stint.NewTask[int, int](c, "echo", nil) // only the child has it
+	startChild(t, "echo", path).line(t)
+	for i := range 20 {
+		if got, err := echo.Run(t.Context(), i); err != nil || got != i {
+			t.Fatalf("Run(%d) = %d, %v", i, got, err)
+		}
+	}
+}
+
+// A process that dies is noticed at once, and its runs are queued within a second.
+func TestDeadProcess(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "dead.db")
+	c := openedAt(t, path)
+	hang := stint.NewTask[int, string](c, "hang", nil)
+	run := must[*stint.Run[string]](t)(hang.Enqueue(t.Context(), 1))
+	child := startChild(t, "hang", path)
+	child.line(t)
+
+	mine := openedAt(t, path)
+	stint.NewTask(mine, "hang", func(ctx context.Context, _ int) (string, error) {
+		info, _ := stint.Info(ctx)
+		return fmt.Sprint("attempt ", info.Attempt), nil
+	})
+	working(t, mine)
+	child.Process.Kill()
+	began := time.Now()
+	if got, err := run.Wait(t.Context()); err != nil || got != "attempt 1" { // the death costs no attempt
+		t.Errorf("Wait = %q, %v", got, err)
+	}
+	if d := time.Since(began); d > time.Second {
+		t.Errorf("took %v after the death, want under 1s", d)
+	}
+}
+
+// A process that is merely stopped keeps its runs, however long.
+func TestStoppedProcess(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "stopped.db")
+	c := openedAt(t, path)
+	hang := stint.NewTask(c, "hang", func(context.Context, int) (string, error) { return "stolen", nil })
+	run := must[*stint.Run[string]](t)(hang.Enqueue(t.Context(), 1))
+	child := startChild(t, "hang", path)
+	child.line(t)
+	child.Process.Signal(syscall.SIGSTOP)
+	working(t, c)
+	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+	defer cancel()
+	if got, err := run.Wait(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Wait = %q, %v: the run was taken from a process that lives", got, err)
+	}
+	if err := run.Cancel(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	child.Process.Signal(syscall.SIGCONT) // it hears of the cancel from the other process's commit
+	began := time.Now()
+	if _, err := run.Wait(t.Context()); !errors.Is(err, stint.ErrCanceled) {
+		t.Errorf("Wait: %v, want ErrCanceled", err)
+	}
+	if d := time.Since(began); d > time.Second {
+		t.Errorf("the cancel took %v to get there", d)
+	}
+}
+
+// A run that kills its process each time is quarantined; the others complete.
+// Durable scenario 26.
+func TestQuarantine(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "exit.db")
+	c := openedAt(t, path)
+	exit, fine := stint.NewTask[int, int](c, "exit", nil), stint.NewTask[int, int](c, "fine", nil)
+	bad := must[*stint.Run[int]](t)(exit.Enqueue(t.Context(), 1))
+	good := must[[]*stint.Run[int]](t)(fine.EnqueueMany(t.Context(), []int{1, 2, 3, 4, 5}))
+	deaths := 0
+	for {
+		info := must[*stint.RunInfo](t)(bad.Info(t.Context()))
+		if info.State == stint.StateBlocked {
+			if info.Blocked == "" {
+				t.Error("does not say why it is blocked")
+			}
+			break
+		}
+		if deaths++; deaths > 10 {
+			t.Fatalf("not quarantined after %d deaths: %v", deaths-1, info.State)
+		}
+		startChild(t, "exit", path).Wait()
+		waitWhile(t, bad, stint.StateRunning)
+	}
+	if deaths != 5 {
+		t.Errorf("quarantined after %d deaths, want 5", deaths)
+	}
+	last := startChild(t, "exit", path)
+	for i, r := range good {
+		if got, err := r.Wait(t.Context()); err != nil || got != i+1 {
+			t.Errorf("the others: %d, %v", got, err)
+		}
+	}
+	last.Process.Kill()
+	last.Wait()
+}
+
+// waitWhile waits until a run is in another state than this.
+func waitWhile(t *testing.T, r *stint.Run[int], state stint.State) {
+	t.Helper()
+	for tick := time.NewTicker(5 * time.Millisecond); ; <-tick.C {
+		if must[*stint.RunInfo](t)(r.Info(t.Context())).State != state {
+			tick.Stop()
+			return
+		}
+	}
+}
