@@ -132,7 +132,7 @@ func typedHandler[In, Out any](c *Client, fn func(context.Context, In) (Out, err
 	return func(ctx context.Context, input []byte) ([]byte, error) {
 		var in In
 		if err := c.decode(input, &in); err != nil {
-			return nil, NonRetryable(fmt.Errorf("stint: stored input is not a %T: %w", in, err))
+			return nil, NonRetryable(fmt.Errorf("stint: stored input is not of type %T: %w", in, err))
 		}
 		out, err := fn(ctx, in)
 		if err != nil {
@@ -163,7 +163,7 @@ func failureHandler[In any](c *Client, fn func(context.Context, any, *TaskError)
 		}
 		var in In
 		if err := c.decode(f.Input, &in); err != nil {
-			return nil, NonRetryable(fmt.Errorf("stint: stored input is not a %T: %w", in, err))
+			return nil, NonRetryable(fmt.Errorf("stint: stored input is not of type %T: %w", in, err))
 		}
 		return []byte("null"), fn(ctx, in, &TaskError{Task: f.Task, RunID: f.RunID, Attempt: f.Attempt, Err: decodeFailure(f.Failure).err()})
 	}

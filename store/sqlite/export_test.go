@@ -1,6 +1,12 @@
 package sqlite
 
-import "github.com/stint-dev/stint/store"
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/stint-dev/stint/store"
+)
 
 // Crash makes s as if its process had been killed: nothing is given back, its locks
 // are gone, and it answers nothing more.
@@ -20,4 +26,13 @@ func (s *Store) Crash() {
 		s.me.file = nil
 	}
 	s.closeFiles()
+}
+
+// LimitPages lets the file grow to n pages, or to what it has.
+func (s *Store) LimitPages(t testing.TB, n int) {
+	t.Helper()
+	err := s.do(context.Background(), func(t *txn) error { return t.exec(fmt.Sprintf("PRAGMA max_page_count = %d", n)) })
+	if err != nil {
+		t.Fatal(err)
+	}
 }

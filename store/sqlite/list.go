@@ -146,16 +146,20 @@ func (s *Store) List(ctx context.Context, f store.Filter, before store.ID, limit
 	if err != nil {
 		return nil, err
 	}
+	id := "r.id"
+	if len(f.States) == 1 && f.States[0] == store.Running {
+		id = "+r.id" // few run: find them by their index and sort, rather than read all by ID
+	}
 	if before != (store.ID{}) {
 		key, ok := s.ids.key(before)
 		if !ok {
 			return nil, fmt.Errorf("list before run %s: %w", before, store.ErrNotFound)
 		}
-		where, args = where+" AND r.id < ?", append(args, key)
+		where, args = where+" AND "+id+" < ?", append(args, key)
 	}
 	var rows []runRow
 	err = s.view(ctx, func(q querier) (err error) {
-		rows, err = rowsOf(q, (*runRow).fields, "SELECT "+runColumns+runTables+where+" ORDER BY r.id DESC LIMIT ?", append(args, limit)...)
+		rows, err = rowsOf(q, (*runRow).fields, "SELECT "+runColumns+runTables+where+" ORDER BY "+id+" DESC LIMIT ?", append(args, limit)...)
 		return err
 	})
 	runs := make([]store.Run, len(rows))
@@ -201,7 +205,7 @@ func (s *Store) where(f store.Filter) (string, []any, error) {
 		and("r.parent IS NULL")
 	}
 	for k, v := range f.Metadata {
-		and("EXISTS (SELECT 1 FROM json_each(r.metadata) j WHERE j.key = ? AND j.value = ?)", k, v)
+		and("EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(r.metadata) THEN r.metadata END) j WHERE j.key = ? AND j.value = ?)", k, v)
 	}
 	if !f.Since.IsZero() {
 		and("r.id >= ?", keyAt(f.Since))

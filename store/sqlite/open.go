@@ -90,8 +90,8 @@ func New(db *sql.DB, opts Options) (*Store, error) {
 	return Open(path, opts)
 }
 
-func open(path string, opts Options) (s *Store, err error) {
-	s = &Store{path: path, opts: opts, others: make(chan struct{}, 1), readStmts: map[string]*sql.Stmt{}, me: &presence{name: Memory}}
+func open(path string, opts Options) (_ *Store, err error) {
+	s := &Store{path: path, opts: opts, others: make(chan struct{}, 1), readStmts: map[string]*sql.Stmt{}, me: &presence{name: Memory}}
 	if path != Memory {
 		if path == "" {
 			return nil, errors.New("empty path: name a file, or \":memory:\"")

@@ -67,17 +67,21 @@ func (s *Store) left(ctx context.Context) (locks, staged []string, err error) {
 	}
 	locks = s.presences()
 	err = s.view(ctx, func(q querier) error {
-		known, err := column[string](q, "SELECT DISTINCT lock FROM stint_workers WHERE ended_at IS NULL")
+		known, err := column[string](q, "SELECT lock FROM stint_workers WHERE ended_at IS NULL")
 		if err != nil {
 			return err
 		}
-		staged, err = column[string](q, "SELECT DISTINCT staged FROM stint_lanes WHERE staged IS NOT NULL")
+		if staged, err = column[string](q, "SELECT staged FROM stint_lanes WHERE staged IS NOT NULL"); err != nil {
+			return err
+		}
+		slices.Sort(staged)
+		staged = slices.Compact(staged)
 		for _, token := range staged {
 			lock, _, _ := strings.Cut(token, ":")
 			known = append(known, lock)
 		}
 		locks = append(locks, known...)
-		return err
+		return nil
 	})
 	slices.Sort(locks)
 	locks = slices.DeleteFunc(slices.Compact(locks), func(l string) bool { return l == s.me.name })

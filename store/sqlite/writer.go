@@ -249,7 +249,9 @@ func (w *writer) cycle() bool {
 		}
 		return len(ops) > 0 // a failing claim waits for the next change or timer
 	}
-	w.note(nil)
+	if len(ops)+len(claimed) > 0 { // something was written
+		w.note(nil)
+	}
 	for _, o := range ops {
 		o.finish(nil)
 	}

@@ -1,0 +1,176 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// R9: no statement that the writer or a reader has prepared after all verbs were used
+// scans a table or sorts, but those that are named here with their reason.
+func TestPlans(t *testing.T) {
+	s, err := Open(filepath.Join(t.TempDir(), "plans.db"), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	useAll(t, s)
+	allowed := []struct{ statement, step, why string }{
+		{"", "SCAN CONSTANT ROW", "no table"},
+		{"VALUES", "SCAN 50-ROW VALUES CLAUSE", "no table"},
+		{"LIMIT 1", "SCAN stint_runs USING COVERING INDEX", "reads the first entry of the index"},
+		{"ORDER BY r.id DESC LIMIT", "SCAN r", "reads the newest runs until the page is full"},
+		{"ORDER BY id LIMIT", "SCAN stint_runs", "reads in order until the page is full"},
+		{"ORDER BY +r.id DESC LIMIT", "SCAN r USING INDEX stint_runs_running", "reads what runs"},
+		{"ORDER BY +r.id DESC LIMIT", "USE TEMP B-TREE FOR ORDER BY", "sorts what runs: as many as there are slots"},
+		{"json_each", "SCAN json_each", "reads the keys it is given"},
+		{"FROM stint_lanes", "SCAN stint_lanes", "all lanes are read once after another process's commit; there are as many as pairs of task and queue"},
+		{"staged", "SCAN stint_lanes", "likewise"},
+		{"FROM stint_queues", "SCAN stint_queues", "there are as many as queues"},
+		{"WITH RECURSIVE", "SCAN ready", "one row a lane that has something ready"},
+		{"sqlite_sequence", "SCAN sqlite_sequence", "has a row a table"},
+		{"stint_workers", "SCAN stint_workers", "reads the live ones, through their index"},
+		{"crashes >= 2)", "SCAN stint_runs USING INDEX stint_runs_running", "reads what runs, if there are suspects"},
+	}
+	var texts []string
+	for text := range s.w.stmt {
+		texts = append(texts, text)
+	}
+	for text := range s.readStmts {
+		texts = append(texts, text)
+	}
+	looked := 0
+	for _, text := range texts {
+		if !strings.Contains(text, "stint_") {
+			continue
+		}
+		looked++
+	steps:
+		for _, step := range plan(t, s, text) {
+			if !strings.HasPrefix(step, "SCAN") && !strings.Contains(step, "TEMP B-TREE") {
+				continue
+			}
+			for _, a := range allowed {
+				if strings.Contains(text, a.statement) && strings.HasPrefix(step, a.step) {
+					continue steps
+				}
+			}
+			t.Errorf("%s\n\tof %s", step, text)
+		}
+	}
+	if looked < 30 {
+		t.Errorf("only %d statements were looked at", looked)
+	}
+}
+
+func plan(t *testing.T, s *Store, text string) (steps []string) {
+	args := make([]any, strings.Count(text, "?"))
+	err := s.do(context.Background(), func(x *txn) error {
+		for len(args) >= 0 {
+			rows, err := rowsOf(x, func(r *[4]any) []any { return []any{&r[0], &r[1], &r[2], &r[3]} }, "EXPLAIN QUERY PLAN "+text, args...)
+			if err != nil && len(args) > 0 && strings.Contains(err.Error(), "arg") {
+				args = args[1:] // a numbered one stands more than once
+				continue
+			}
+			for _, r := range rows {
+				steps = append(steps, fmt.Sprint(r[3]))
+			}
+			return err
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	return steps
+}
+
+// useAll has every verb prepare its statements.
+func useAll(t *testing.T, s *Store) {
+	ctx := t.Context()
+	now := time.Now()
+	ok := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	worker, err := s.Register(ctx, now, store.WorkerInfo{Name: "w"})
+	ok(err)
+	var ids []store.ID
+	for _, task := range []string{"a", "b"} {
+		many := make([]store.NewRun, 2*perInsert+1)
+		for i := range many {
+			many[i] = store.NewRun{Task: task, Queue: "q", Priority: 2, Input: make([]byte, 10)}
+		}
+		many[0].Input = make([]byte, 2*spillAbove)
+		many[1].Key = "k"
+		many[2].RunAt = now.Add(1e12)
+		many[3].StartBy = now.Add(1e12)
+		got, err := s.Enqueue(ctx, now, many)
+		ok(err)
+		for _, e := range got {
+			ids = append(ids, e.ID)
+		}
+	}
+	_, err = s.Enqueue(ctx, now, []store.NewRun{{Task: "c", Queue: "q", Parent: ids[0]}})
+	ok(err)
+	bulk := make([]store.NewRun, stageAbove+1)
+	for i := range bulk {
+		bulk[i] = store.NewRun{Task: "bulk", Queue: "q"}
+	}
+	_, err = s.Enqueue(ctx, now, bulk)
+	ok(err)
+	claim := func(n int, tasks ...string) []store.Claimed {
+		got, err := s.Claim(ctx, store.ClaimRequest{Worker: worker, Free: func() int { return n }, Tasks: func(t string) bool {
+			return len(tasks) == 0 || strings.Contains(strings.Join(tasks, " "), t)
+		}})
+		ok(err)
+		return got
+	}
+	claim(3, "a")
+	got := claim(50)
+	var outcomes []store.Outcome
+	for i, to := range []store.State{store.Succeeded, store.Failed, store.Canceled, store.Queued, store.Blocked, store.Scheduled} {
+		outcomes = append(outcomes, store.Outcome{ID: got[i].ID, Lease: got[i].Lease, To: to, Follow: []store.NewRun{{Task: "d", Queue: "q"}},
+			Record: store.Record{Progress: &store.Progress{}, Logs: []store.Log{{Message: "m"}}, Chunks: [][]byte{{1}}}})
+	}
+	_, err = s.Cancel(ctx, now, store.Filter{IDs: []store.ID{got[0].ID, ids[20]}}, nil)
+	ok(err)
+	_, err = s.Finish(ctx, now, outcomes)
+	ok(err)
+	_, err = s.Record(ctx, now, []store.Record{{ID: got[9].ID, Lease: got[9].Lease, Progress: &store.Progress{}}})
+	ok(err)
+	ok(s.Await(ctx, got[1].ID, -1))
+	ok(s.Await(ctx, got[1].ID, 0))
+	_, err = s.Get(ctx, got[1].ID)
+	ok(err)
+	_, err = s.Logs(ctx, got[1].ID, 0, 1)
+	ok(err)
+	_, _, err = s.Chunks(ctx, got[1].ID, 0, 1)
+	ok(err)
+	_, err = s.Queues(ctx)
+	ok(err)
+	for _, f := range []store.Filter{{}, {States: []store.State{store.Failed}}, {States: []store.State{store.Blocked}}, {States: []store.State{store.Running}},
+		{IDs: ids[:2]}, {Parent: ids[0]}, {Tasks: []string{"a"}}} {
+		_, err = s.List(ctx, f, store.ID{}, 10)
+		ok(err)
+		_, err = s.List(ctx, f, ids[5], 10)
+		ok(err)
+	}
+	ok(s.PauseQueue(ctx, "q", false))
+	ok(s.do(ctx, func(t *txn) error { return t.releaseWorker(worker, true, &store.Recovered{}) }))
+	_, err = s.recover(ctx)
+	ok(err)
+	_, err = s.Replay(ctx, now, store.Filter{States: []store.State{store.Failed}})
+	ok(err)
+	_, err = s.Expire(ctx, now, now)
+	ok(err)
+	_, err = s.Delete(ctx, store.Filter{States: []store.State{store.Succeeded}})
+	ok(err)
+}

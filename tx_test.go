@@ -1,0 +1,151 @@
+package stint_test
+
+import (
+	"context"
+	"database/sql"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/store/sqlite"
+)
+
+// app opens a file as an app does.
+func app(t *testing.T, path string) *sql.DB {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(5000)&_txlock=immediate")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	if _, err := db.Exec("CREATE TABLE IF NOT EXISTS orders (id INTEGER PRIMARY KEY)"); err != nil {
+		t.Fatal(err)
+	}
+	return db
+}
+
+// A run enqueued in the app's transaction exists if and only if that commits, and
+// starts promptly after, with no call of the app's.
+func TestWithTx(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "app.db")
+	c := openedAt(t, path)
+	db := app(t, path)
+	started := make(chan int, 10)
+	task := stint.NewTask(c, "t", func(_ context.Context, n int) (int, error) { started <- n; return n, nil })
+	working(t, c)
+
+	tx := must[*sql.Tx](t)(db.BeginTx(t.Context(), nil))
+	run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1, stint.WithTx(tx)))
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := run.Info(t.Context()); err == nil {
+		t.Error("the run is there after the rollback")
+	}
+
+	for i, opts := range [][]stint.RunOption{
+		nil,
+		{stint.WithMetadata(map[string]string{"k": "v"}), stint.WithQueue("new"), stint.WithPriority(5)},
+		{stint.WithIdempotencyKey("k", time.Hour)},
+	} {
+		tx = must[*sql.Tx](t)(db.BeginTx(t.Context(), nil))
+		if _, err := tx.Exec("INSERT INTO orders DEFAULT VALUES"); err != nil {
+			t.Fatal(err)
+		}
+		run = must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 10+i, append(opts, stint.WithTx(tx))...))
+		if err := tx.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		committed := time.Now()
+		if n := <-started; n != 10+i {
+			t.Errorf("run %d started", n)
+		}
+		if d := time.Since(committed); d > 100*time.Millisecond {
+			t.Errorf("started %v after the commit", d)
+		}
+		must[int](t)(run.Wait(t.Context()))
+	}
+	tx = must[*sql.Tx](t)(db.BeginTx(t.Context(), nil))
+	defer tx.Rollback()
+	many := must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), []int{1, 2}, stint.WithTx(tx), stint.WithIdempotencyKey("k", time.Hour)))
+	if !many[0].Existing() || many[0].ID() != run.ID() {
+		t.Error("the key of an earlier run is not known inside the transaction")
+	}
+}
+
+func TestWithTxOfAnotherFile(t *testing.T) {
+	db := app(t, filepath.Join(t.TempDir(), "other.db"))
+	tx := must[*sql.Tx](t)(db.BeginTx(t.Context(), nil))
+	defer tx.Rollback()
+	for _, c := range []*stint.Client{opened(t), openedAt(t, ":memory:")} {
+		if _, err := stint.NewTask(c, "t", double).Enqueue(t.Context(), 1, stint.WithTx(tx)); err == nil {
+			t.Error("enqueued in a transaction on another file")
+		}
+	}
+}
+
+// The app's own *sql.DB names the file; the store makes its own connections to it.
+func TestNewOnTheAppsDatabase(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "app.db")
+	db := app(t, path)
+	db.SetMaxOpenConns(1)
+	s, err := sqlite.New(db, sqlite.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := stint.New(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	task := stint.NewTask(c, "t", double)
+	working(t, c)
+	tx := must[*sql.Tx](t)(db.BeginTx(t.Context(), nil))
+	run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 4, stint.WithTx(tx)))
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := run.Wait(t.Context()); err != nil || got != 8 {
+		t.Errorf("Wait = %d, %v", got, err)
+	}
+	mem := must[*sql.DB](t)(sql.Open("sqlite", ":memory:"))
+	defer mem.Close()
+	if _, err := sqlite.New(mem, sqlite.Options{}); err == nil {
+		t.Error("New took a database in memory, which it cannot share")
+	}
+}
+
+// The app's own long write transaction delays calls, which honour their contexts; it
+// does not fail them, and nothing is lost.
+func TestBusyNeighbour(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "app.db")
+	c := openedAt(t, path)
+	db := app(t, path)
+	task := stint.NewTask(c, "t", double)
+	tx := must[*sql.Tx](t)(db.BeginTx(t.Context(), nil))
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	if _, err := task.Enqueue(ctx, 1); err != context.DeadlineExceeded && !isDeadline(err) {
+		t.Errorf("Enqueue: %v, want the context's error", err)
+	}
+	if d := time.Since(began); d > 400*time.Millisecond {
+		t.Errorf("Enqueue returned after %v", d)
+	}
+	done := make(chan error, 1)
+	go func() { _, err := task.Enqueue(t.Context(), 2); done <- err }()
+	if _, err := c.ListRuns(t.Context(), stint.RunFilter{}); err != nil {
+		t.Errorf("a reader is blocked: %v", err)
+	}
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Errorf("Enqueue after the app's commit: %v", err)
+	}
+	page := must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{}))
+	if len(page.Runs) != 1 || string(page.Runs[0].Input) != "2" {
+		t.Errorf("%d runs: the one whose call gave up is there too", len(page.Runs))
+	}
+}
