@@ -21,7 +21,7 @@ func TestStoppedProcess(t *testing.T) {
 	run := must[*stint.Run[string]](t)(hang.Enqueue(t.Context(), 1))
 	child := startChild(t, "hang", path)
 	child.line(t)
-	child.Process.Signal(syscall.SIGSTOP)
+	stopOutsideCommit(t, c, child)
 	working(t, c)
 	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
 	defer cancel()
@@ -38,5 +38,21 @@ func TestStoppedProcess(t *testing.T) {
 	}
 	if d := time.Since(began); d > time.Second {
 		t.Errorf("the cancel took %v to get there", d)
+	}
+}
+
+// stopOutsideCommit stops a process at a moment at which it does not hold SQLite's
+// write lock: one that does stops everybody.
+func stopOutsideCommit(t *testing.T, c *stint.Client, child *child) {
+	t.Helper()
+	for {
+		child.Process.Signal(syscall.SIGSTOP)
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		err := c.ResumeQueue(ctx, "any")
+		cancel()
+		if err == nil {
+			return
+		}
+		child.Process.Signal(syscall.SIGCONT)
 	}
 }
