@@ -408,6 +408,29 @@ func run(ctx context.Context, p Peer, name, c string, s Scale) {
 		check(err)
 		emit(did-int(l), time.Since(t), lat, fmt.Sprintf("producers took %.2fs; p50/p99 are of the enqueue call; %s", prod.Seconds(), errNote(errs)))
 		p.Stop(ctx)
+	case "C6b": // as C6, beside a backlog that takes as long to drain
+		k := newCounter(2 * s.C6)
+		check(load(ctx, p, 2*s.C6, 0))
+		ctx, cancel := context.WithCancel(ctx)
+		var lat []time.Duration
+		var wg sync.WaitGroup
+		t := time.Now()
+		check(p.Start(ctx, 100, func(int64) { k.hit() }))
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				_, l, _ := producers(ctx, p, 8, 400, *fCap)
+				lat = append(lat, l...)
+			}
+		})
+		select {
+		case <-k.done:
+		case <-time.After(*fCap):
+		}
+		n, d := int(k.n.Load()), time.Since(t)
+		cancel()
+		wg.Wait()
+		emit(n, d, lat, "runs drained while 8 producers enqueue; p50/p99 are of the enqueue call")
+		p.Stop(ctx)
 	case "C7":
 		f := p.(Flows)
 		check(p.Start(ctx, 100, func(int64) {}))

@@ -84,7 +84,7 @@ func Main(peer, driver string, dsn func(string) string, disk bool) {
 	b := &bench{driver, peer, dsn}
 	var jobs []job
 	if disk {
-		jobs = append(jobs, job{"disk/append+fdatasync4k", diskAppend}, job{"disk/overwrite+fdatasync4k", diskOverwrite})
+		jobs = append(jobs, job{"disk/append+fdatasync4k", diskAppend}, job{"disk/overwrite+fdatasync4k", diskOverwrite}, job{"disk/append+fdatasync4k/each20ms", diskAppendPaced})
 	}
 	for _, sy := range []string{"full", "normal"} {
 		jobs = append(jobs, job{"commit/" + sy, b.commit(sy)})

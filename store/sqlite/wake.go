@@ -12,43 +12,52 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// How often the file is looked at for commits of others. Alone on the file, once a
-// second, which is when a newcomer's presence is seen.
+// How often the file is looked at for commits of others. Alone on the file, only so
+// often that a newcomer's presence is soon seen.
 const (
-	pollAlone   = time.Second
+	pollAlone   = 200 * time.Millisecond
 	pollCompany = 10 * time.Millisecond
 	pollFast    = 2 * time.Millisecond // an app's transaction holds an enqueue of ours
 	fastFor     = 2 * time.Second
-	lookEvery   = 250 * time.Millisecond // for stores that came or died
+	lookEvery   = 100 * time.Millisecond // for stores that came or died
 	promoteAt   = 500                    // due runs a commit
 )
 
 // sleep is how long the goroutine may sleep if nobody pokes it.
 func (w *writer) sleep(now time.Time) time.Duration {
-	w.mu.Lock()
-	fast := now.Before(w.fast)
-	w.mu.Unlock()
-	d := pollAlone
-	switch {
-	case w.s.path == Memory:
-		d = time.Hour
-	case fast:
-		d = pollFast
-	case w.company:
-		d = pollCompany
-	}
+	d := w.pollEvery(now) - now.Sub(w.polled)
 	if w.nextDue != never {
 		d = min(d, time.UnixMilli(w.nextDue).Sub(now))
 	}
 	return max(d, 0)
 }
 
-// poll looks whether others came, died or committed.
+func (w *writer) pollEvery(now time.Time) time.Duration {
+	w.mu.Lock()
+	fast := now.Before(w.fast)
+	w.mu.Unlock()
+	switch {
+	case w.s.path == Memory:
+		return time.Hour
+	case fast:
+		return pollFast
+	case w.company:
+		return pollCompany
+	}
+	return pollAlone
+}
+
+// poll looks whether others came, died or committed, if it is time to.
 func (w *writer) poll() {
+	now := time.Now()
+	if now.Sub(w.polled) < w.pollEvery(now) {
+		return
+	}
+	w.polled = now
 	if w.s.path == Memory {
 		return
 	}
-	if now := time.Now(); now.Sub(w.looked) >= lookEvery {
+	if now.Sub(w.looked) >= lookEvery {
 		w.looked = now
 		w.company = len(w.s.presences()) > 0
 		if w.company {

@@ -54,6 +54,7 @@ type writer struct {
 	lanes   laneCache
 	nextDue int64 // earliest due or start-by time in the file, or never
 	blocked time.Time
+	polled  time.Time // last look at the file
 	looked  time.Time // last look for other stores
 	company bool      // another store has the file open
 	recheck bool      // claims must be looked at again
@@ -181,9 +182,10 @@ func (w *writer) run() {
 		select {
 		case <-w.signal:
 		case <-timer.C:
-			w.poll()
 		}
+		w.poll()
 		for w.cycle() {
+			w.poll()
 		}
 		w.mu.Lock()
 		stop := w.closed && len(w.ops) == 0
