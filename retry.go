@@ -31,8 +31,11 @@ func (b backoff) delay(k int) time.Duration {
 // jittered spreads a delay by 10% up and down, but not over max, so that runs that
 // failed together do not come back together.
 func (b backoff) jittered(k int) time.Duration {
-	d := b.delay(k)
-	return min(time.Duration(float64(d)*(0.9+0.2*rand.Float64())), b.max)
+	d := float64(b.delay(k)) * (0.9 + 0.2*rand.Float64())
+	if d >= float64(b.max) {
+		return b.max
+	}
+	return time.Duration(d)
 }
 
 // WithRetries has a failed attempt followed by up to n more. The default is 0.

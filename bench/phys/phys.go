@@ -153,6 +153,27 @@ func diskAppend(dir string) (int, time.Duration, []time.Duration, string) {
 	return fsyncLoop(f, false)
 }
 
+// diskAppendPaced is one append and fdatasync each 20 ms: what a lone enqueue on an idle
+// machine has to wait for at least (C5 has the same rhythm).
+func diskAppendPaced(dir string) (int, time.Duration, []time.Duration, string) {
+	f, err := os.Create(filepath.Join(dir, "f"))
+	must(err)
+	defer f.Close()
+	buf := make([]byte, 4096)
+	rand.Read(buf)
+	var lat []time.Duration
+	t := time.Now()
+	for range 250 {
+		time.Sleep(20 * time.Millisecond)
+		s := time.Now()
+		_, err := f.Write(buf)
+		must(err)
+		must(syscall.Fdatasync(int(f.Fd())))
+		lat = append(lat, time.Since(s))
+	}
+	return len(lat), time.Since(t), lat, "every 20 ms: write 4 KiB + fdatasync"
+}
+
 func diskOverwrite(dir string) (int, time.Duration, []time.Duration, string) {
 	f, err := os.Create(filepath.Join(dir, "f"))
 	must(err)

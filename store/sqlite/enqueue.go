@@ -49,7 +49,9 @@ const (
 VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)`
 )
 
-var plainBulk = plainHead + plainRow + strings.Repeat(","+plainRow, perInsert-1)
+// A bulk names the key of its first row; SQLite counts on from there (AUTOINCREMENT),
+// which saves it a search a row.
+var plainBulk = plainHead + plainRow + strings.Repeat(",(NULL,?,3,?,?,?)", perInsert-1)
 
 func plain(r *store.NewRun, now int64) bool {
 	return r.Key == "" && r.Metadata == nil && r.Parent == (store.ID{}) && !r.Detached && r.StartBy.IsZero() &&
@@ -59,7 +61,7 @@ func plain(r *store.NewRun, now int64) bool {
 // enqueue inserts runs in order. staged maps their lanes, if they are not the usual ones.
 func (t *txn) enqueue(now int64, runs []store.NewRun, staged map[laneName]int64) ([]store.Enqueued, error) {
 	out := make([]store.Enqueued, len(runs))
-	bulk := make([]any, 0, min(len(runs), perInsert)*5)
+	b := bulk{t: t, args: make([]any, 1, 1+4*min(len(runs), perInsert))}
 	var name laneName
 	var lane int64
 	for i := range runs {
@@ -87,26 +89,54 @@ func (t *txn) enqueue(now int64, runs []store.NewRun, staged map[laneName]int64)
 		if err != nil {
 			return nil, err
 		}
-		if !plain(r, now) {
-			if err := t.insertFull(key, lane, now, r, input); err != nil {
-				return nil, err
-			}
-			continue
+		if plain(r, now) {
+			err = b.add(key, lane, int64(r.Priority), store.Rank(createdAt(key), r.Priority, r.AgeEvery), input)
+		} else if err = b.flush(); err == nil {
+			err = t.insertFull(key, lane, now, r, input)
 		}
-		bulk = append(bulk, key, lane, int64(r.Priority), store.Rank(createdAt(key), r.Priority, r.AgeEvery), input)
-		if len(bulk) == perInsert*5 {
-			if err := t.exec(plainBulk, bulk...); err != nil {
-				return nil, err
-			}
-			bulk = bulk[:0]
-		}
-	}
-	for ; len(bulk) > 0; bulk = bulk[5:] {
-		if err := t.exec(plainHead+plainRow, bulk[:5]...); err != nil {
+		if err != nil {
 			return nil, err
 		}
 	}
-	return out, nil
+	return out, b.flush()
+}
+
+// A bulk gathers plain rows whose keys follow one another.
+type bulk struct {
+	t    *txn
+	rows int
+	next int64 // key that the next row must have
+	args []any // place for the first key, then four a row
+}
+
+func (b *bulk) add(key, lane, priority, rank int64, input any) error {
+	if key != b.next {
+		if err := b.flush(); err != nil {
+			return err
+		}
+	}
+	b.rows, b.next = b.rows+1, key+1
+	b.args = append(b.args, lane, priority, rank, input)
+	if b.rows < perInsert {
+		return nil
+	}
+	b.args[0] = b.next - perInsert
+	err := b.t.exec(plainBulk, b.args...)
+	b.rows, b.args = 0, b.args[:1]
+	return err
+}
+
+// flush inserts what has gathered, row by row.
+func (b *bulk) flush() error {
+	key := b.next - int64(b.rows)
+	for a := b.args[1:]; len(a) > 0; a = a[4:] {
+		if err := b.t.exec(plainHead+plainRow, key, a[0], a[1], a[2], a[3]); err != nil {
+			return err
+		}
+		key++
+	}
+	b.rows, b.args = 0, b.args[:1]
+	return nil
 }
 
 func (t *txn) laneOf(n laneName, staged map[laneName]int64) (int64, error) {

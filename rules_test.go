@@ -1,0 +1,170 @@
+package stint_test
+
+import (
+	"bytes"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/stint-dev/stint"
+
+// Imports point one way. docs/design/layout.md says why.
+func TestImports(t *testing.T) {
+	never := []struct{ from, to, why string }{
+		{"/store", "", "a store knows no handler and no worker"},
+		{"/store", "net/http", "a store serves nobody"},
+		{"/store", module + "/store/sqlite", "the contract knows no store"},
+		{"", "database/sql", "SQL is the store's; tx.go names the type"},
+		{"/ui", module + "/store", "a page that needs a row shows that Client lacks a method"},
+		{"/internal/journal", module + "/store", "replay is a function of the journal alone"},
+	}
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		for _, n := range never {
+			from, to := module+n.from, n.to
+			if to == "" {
+				to = module
+			}
+			inside := fields[0] == from || n.from != "" && to != module+"/store/sqlite" && strings.HasPrefix(fields[0], from+"/")
+			if from == module && to == "database/sql" && onlyTx(t) {
+				continue
+			}
+			if inside && slices.Contains(fields[1:], to) {
+				t.Errorf("%s imports %s: %s", fields[0], to, n.why)
+			}
+		}
+	}
+}
+
+// onlyTx reports whether tx.go is the only file of the root package that names database/sql.
+func onlyTx(t *testing.T) bool {
+	files, _ := filepath.Glob("*.go")
+	for _, f := range files {
+		if strings.HasSuffix(f, "_test.go") || f == "tx.go" {
+			continue
+		}
+		if src, err := os.ReadFile(f); err != nil || bytes.Contains(src, []byte(`"database/sql"`)) {
+			t.Errorf("%s names database/sql (%v)", f, err)
+			return false
+		}
+	}
+	return true
+}
+
+// eachFile calls f with every Go file of the module, and of bench.
+func eachFile(t *testing.T, f func(path string, src []byte)) {
+	t.Helper()
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() && strings.HasPrefix(d.Name(), ".") && path != "." {
+			return filepath.SkipDir
+		}
+		if d.IsDir() || filepath.Ext(path) != ".go" {
+			return nil
+		}
+		src, err := os.ReadFile(path)
+		if err == nil {
+			f(path, src)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A file does what its name says, and fits a head.
+func TestFileSize(t *testing.T) {
+	const most = 600
+	eachFile(t, func(path string, src []byte) {
+		if n := bytes.Count(src, []byte("\n")); n > most && !strings.HasSuffix(path, "_test.go") {
+			t.Errorf("%s has %d lines, more than %d", path, n, most)
+		}
+	})
+}
+
+// Every exported name of a package that users import is documented.
+func TestDocs(t *testing.T) {
+	eachFile(t, func(path string, src []byte) {
+		if strings.HasSuffix(path, "_test.go") || strings.HasPrefix(path, "bench/") || strings.HasPrefix(path, "examples/") {
+			return
+		}
+		fset := token.NewFileSet()
+		file, err := parser.ParseFile(fset, path, src, parser.ParseComments)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		for _, d := range file.Decls {
+			for _, name := range undocumented(d) {
+				t.Errorf("%s: %s has no doc comment", fset.Position(d.Pos()), name)
+			}
+		}
+	})
+}
+
+func undocumented(d ast.Decl) (names []string) {
+	switch d := d.(type) {
+	case *ast.FuncDecl:
+		if d.Name.IsExported() && d.Doc == nil && exportedReceiver(d) && !wellKnown[d.Name.Name] {
+			names = append(names, d.Name.Name)
+		}
+	case *ast.GenDecl:
+		for _, s := range d.Specs {
+			switch s := s.(type) {
+			case *ast.TypeSpec:
+				if s.Name.IsExported() && d.Doc == nil && s.Doc == nil {
+					names = append(names, s.Name.Name)
+				}
+			case *ast.ValueSpec:
+				for _, n := range s.Names {
+					if n.IsExported() && d.Doc == nil && s.Doc == nil && s.Comment == nil {
+						names = append(names, n.Name)
+					}
+				}
+			}
+		}
+	}
+	return names
+}
+
+// wellKnown are methods whose name says it all.
+var wellKnown = map[string]bool{"Error": true, "Unwrap": true, "String": true}
+
+func exportedReceiver(d *ast.FuncDecl) bool {
+	if d.Recv == nil {
+		return true
+	}
+	x := d.Recv.List[0].Type
+	if s, ok := x.(*ast.StarExpr); ok {
+		x = s.X
+	}
+	switch g := x.(type) {
+	case *ast.IndexExpr:
+		x = g.X
+	case *ast.IndexListExpr:
+		x = g.X
+	}
+	id, ok := x.(*ast.Ident)
+	return ok && id.IsExported()
+}
+
+// A test waits for what it waits for; it sleeps only where time is virtual.
+func TestNoSleepInTests(t *testing.T) {
+	eachFile(t, func(path string, src []byte) {
+		if strings.HasSuffix(path, "_test.go") && path != "rules_test.go" && bytes.Contains(src, []byte("time.Sleep(")) && !bytes.Contains(src, []byte("synctest.Test(")) {
+			t.Errorf("%s sleeps outside of a synctest bubble", path)
+		}
+	})
+}

@@ -1,0 +1,223 @@
+package storetest
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// Get implements store.Admin.
+func (m *Model) Get(_ context.Context, id store.ID) (*store.Run, error) {
+	if err := m.lock(); err != nil {
+		return nil, err
+	}
+	defer m.mu.Unlock()
+	m.advance(time.Now())
+	r := m.runs[id]
+	if r == nil {
+		return nil, fmt.Errorf("run %s: %w", id, store.ErrNotFound)
+	}
+	run := r.Run
+	return &run, nil
+}
+
+func (r *modelRun) matches(f *store.Filter) bool {
+	var meta map[string]string
+	json.Unmarshal(r.Metadata, &meta)
+	for k, v := range f.Metadata {
+		if got, ok := meta[k]; !ok || got != v {
+			return false
+		}
+	}
+	return (f.IDs == nil || slices.Contains(f.IDs, r.ID)) && (f.Tasks == nil || slices.Contains(f.Tasks, r.Task)) &&
+		(f.Queues == nil || slices.Contains(f.Queues, r.Queue)) && (f.States == nil || slices.Contains(f.States, r.State)) &&
+		(f.Parent == store.ID{} || f.Parent == r.Parent) && (!f.TopLevel || r.Parent == store.ID{}) &&
+		(f.Since.IsZero() || !r.Created.Before(f.Since)) && (f.Until.IsZero() || r.Created.Before(f.Until))
+}
+
+// List implements store.Admin.
+func (m *Model) List(_ context.Context, f store.Filter, before store.ID, limit int) ([]store.Run, error) {
+	if err := m.lock(); err != nil {
+		return nil, err
+	}
+	defer m.mu.Unlock()
+	m.advance(time.Now())
+	var all []store.Run
+	for i := len(m.order) - 1; i >= 0 && len(all) < limit; i-- {
+		r := m.runs[m.order[i]]
+		if r != nil && r.matches(&f) && (before == store.ID{} || slices.Compare(r.ID[:], before[:]) < 0) {
+			run := r.Run
+			run.Attempts = nil
+			all = append(all, run)
+		}
+	}
+	return all, nil
+}
+
+// Logs implements store.Admin.
+func (m *Model) Logs(_ context.Context, id store.ID, after int64, limit int) (all []store.Log, err error) {
+	if err := m.lock(); err != nil {
+		return nil, err
+	}
+	defer m.mu.Unlock()
+	if r := m.runs[id]; r != nil {
+		for _, l := range r.logs {
+			if l.Seq > after && len(all) < limit {
+				all = append(all, l)
+			}
+		}
+	}
+	return all, nil
+}
+
+// Chunks implements store.Admin.
+func (m *Model) Chunks(_ context.Context, id store.ID, after int64, limit int) ([]store.Chunk, bool, error) {
+	if err := m.lock(); err != nil {
+		return nil, false, err
+	}
+	defer m.mu.Unlock()
+	r := m.runs[id]
+	if r == nil {
+		return nil, false, fmt.Errorf("run %s: %w", id, store.ErrNotFound)
+	}
+	rest := r.chunks[min(after, int64(len(r.chunks))):]
+	rest = rest[:min(limit, len(rest))]
+	return slices.Clone(rest), r.State.Terminal() && len(rest) < limit, nil
+}
+
+// each changes the runs that match.
+func (m *Model) each(f store.Filter, change func(*modelRun) bool) (n int, err error) {
+	if err := m.lock(); err != nil {
+		return 0, err
+	}
+	defer m.unlock()
+	m.advance(time.Now())
+	var all []*modelRun
+	for i := len(m.order) - 1; i >= 0; i-- {
+		if r := m.runs[m.order[i]]; r != nil && r.matches(&f) {
+			all = append(all, r)
+		}
+	}
+	for _, r := range all {
+		if change(r) {
+			n++
+		}
+	}
+	return n, nil
+}
+
+// Cancel implements store.Admin.
+func (m *Model) Cancel(_ context.Context, now time.Time, f store.Filter, reason []byte) (int, error) {
+	return m.each(f, func(r *modelRun) bool { return m.cancel(r, now, reason) })
+}
+
+func (m *Model) cancel(r *modelRun, now time.Time, reason []byte) bool {
+	switch {
+	case r.State.Terminal(), r.State == store.Running && !r.CancelAt.IsZero():
+		return false
+	case r.State == store.Running:
+		r.CancelAt, r.Error = now, reason
+	default:
+		m.end(r, store.Canceled, now, reason)
+	}
+	for _, c := range m.runs {
+		if c.Parent == r.ID && !c.detached {
+			m.cancel(c, now, reason)
+		}
+	}
+	return true
+}
+
+// Replay implements store.Admin.
+func (m *Model) Replay(_ context.Context, now time.Time, f store.Filter) (int, error) {
+	return m.each(f, func(r *modelRun) bool {
+		if !r.State.Terminal() && r.State != store.Blocked {
+			return false
+		}
+		if last := (store.Attempt{Attempt: r.Attempt, Worker: r.Worker, Started: r.Started, Ended: r.Ended, To: r.State, Error: r.Error}); r.lease > 0 {
+			if last.Ended.IsZero() {
+				last.Ended = now
+			}
+			r.Attempts = append(r.Attempts, last)
+		}
+		r.State, r.Due, r.Attempt, r.Crashes, r.Output, r.Error = store.Queued, now, 0, 0, nil, nil
+		r.Ended, r.CancelAt, r.StartBy = time.Time{}, time.Time{}, time.Time{}
+		delete(m.told, r.ID)
+		return true
+	})
+}
+
+func (m *Model) remove(r *modelRun) {
+	delete(m.runs, r.ID)
+	for k, h := range m.keys {
+		if h.run == r.ID {
+			delete(m.keys, k)
+		}
+	}
+}
+
+// Delete implements store.Admin.
+func (m *Model) Delete(_ context.Context, f store.Filter) (int, error) {
+	return m.each(f, func(r *modelRun) bool {
+		if r.State.Terminal() {
+			m.remove(r)
+		}
+		return r.State.Terminal()
+	})
+}
+
+// Expire implements store.Admin.
+func (m *Model) Expire(_ context.Context, done, failed time.Time) (int, error) {
+	return m.each(store.Filter{}, func(r *modelRun) bool {
+		cutoff := done
+		if r.State == store.Failed {
+			cutoff = failed
+		}
+		over := r.State.Terminal() && r.Ended.Before(cutoff)
+		if over {
+			m.remove(r)
+		}
+		return over
+	})
+}
+
+// PauseQueue implements store.Admin.
+func (m *Model) PauseQueue(_ context.Context, queue string, paused bool) error {
+	if err := m.lock(); err != nil {
+		return err
+	}
+	defer m.unlock()
+	m.queues[queue] = paused
+	return nil
+}
+
+// Queues implements store.Admin.
+func (m *Model) Queues(context.Context) ([]store.QueueInfo, error) {
+	if err := m.lock(); err != nil {
+		return nil, err
+	}
+	defer m.mu.Unlock()
+	var all []store.QueueInfo
+	for name, paused := range m.queues {
+		all = append(all, store.QueueInfo{Name: name, Paused: paused})
+	}
+	slices.SortFunc(all, func(a, b store.QueueInfo) int { return cmp.Compare(a.Name, b.Name) })
+	return all, nil
+}
+
+// Healthy implements store.Admin.
+func (m *Model) Healthy() error { return nil }
+
+// Close implements store.Store.
+func (m *Model) Close() error {
+	if m.lock() == nil {
+		m.closed = true
+		m.unlock()
+	}
+	return nil
+}

@@ -1,0 +1,446 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/stint-dev/stint/store"
+)
+
+// What each verb does.
+
+func claimFree(s *suite) {
+	s.enqueue(run("1"), run("2"), run("3"))
+	if got := inputs(s.claim(2)); !slices.Equal(got, []string{"1", "2"}) {
+		s.Errorf("claimed %s", got)
+	}
+	if got := inputs(s.claim(2)); !slices.Equal(got, []string{"3"}) {
+		s.Errorf("claimed %s", got)
+	}
+	s.none(s.request(2))
+}
+
+// A claim whose caller goes away while runs arrive either takes them or does not;
+// none is lost, and no call hangs.
+func withdrawn(s *suite) {
+	const n = 200
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for range n {
+			s.enqueue(run("1"))
+		}
+	})
+	got := 0
+	for got < n {
+		ctx, cancel := context.WithCancel(s.Context())
+		wg.Go(cancel)
+		c, err := s.Claim(ctx, s.request(1))
+		if err != nil && !errors.Is(err, context.Canceled) {
+			s.Fatal(err)
+		}
+		got += len(c)
+		cancel()
+	}
+	wg.Wait()
+	s.none(s.request(1))
+}
+
+func pausedQueues(s *suite) {
+	a, b := run("a"), run("b")
+	a.Queue, b.Queue = "a", "b"
+	s.enqueue(a, b)
+	s.ok(s.PauseQueue(s.Context(), "a", true))
+	if got := inputs(s.claim(5)); !slices.Equal(got, []string{"b"}) {
+		s.Errorf("claimed %s", got)
+	}
+	s.none(s.request(5))
+	queues, err := s.Queues(s.Context())
+	s.ok(err)
+	if d := cmp.Diff([]store.QueueInfo{{Name: "a", Paused: true}, {Name: "b"}}, queues); d != "" {
+		s.Error(d)
+	}
+	waiting := make(chan []store.Claimed)
+	go func() { waiting <- s.claim(5) }()
+	synctest.Wait()
+	s.ok(s.PauseQueue(s.Context(), "a", false))
+	if got := inputs(<-waiting); !slices.Equal(got, []string{"a"}) {
+		s.Errorf("claimed %s after the pause", got)
+	}
+	s.enqueue(a, b)
+	r := s.request(5)
+	r.Queues = []string{"b", "c"}
+	if got := inputs(s.claimBy(r)); !slices.Equal(got, []string{"b"}) {
+		s.Errorf("claimed %s from b and c", got)
+	}
+	s.none(r)
+}
+
+func noDouble(s *suite) {
+	const n = 2000
+	all := make([]store.NewRun, n)
+	for i := range all {
+		all[i] = run("x")
+	}
+	var mu sync.Mutex
+	seen := map[store.ID]int{}
+	var wg sync.WaitGroup
+	done := make(chan struct{})
+	for range 4 {
+		worker := s.register()
+		wg.Go(func() {
+			ctx, cancel := context.WithCancel(s.Context())
+			defer cancel()
+			go func() {
+				select {
+				case <-done:
+					cancel()
+				case <-ctx.Done():
+				}
+			}()
+			for {
+				r := s.request(17)
+				r.Worker = worker
+				got, err := s.Claim(ctx, r)
+				if err != nil {
+					return
+				}
+				mu.Lock()
+				for _, c := range got {
+					seen[c.ID]++
+				}
+				if len(seen) == n {
+					close(done)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	s.enqueue(all...)
+	wg.Wait()
+	for id, times := range seen {
+		if times != 1 {
+			s.Errorf("run %s was claimed %d times", id, times)
+		}
+	}
+}
+
+func cancel(s *suite) {
+	later := run("later")
+	later.RunAt = time.Now().Add(time.Hour)
+	ids := s.enqueue(run("1"), later)
+	n, err := s.Cancel(s.Context(), time.Now(), store.Filter{Tasks: []string{"t"}}, []byte(`"why"`))
+	s.ok(err)
+	if n != 2 {
+		s.Errorf("canceled %d", n)
+	}
+	for _, id := range ids {
+		if r := s.get(id); r.State != store.Canceled || string(r.Error) != `"why"` || r.Ended.IsZero() {
+			s.Errorf("%+v", r)
+		}
+		s.ok(s.Await(s.Context(), id, -1))
+	}
+	s.none(s.request(1))
+}
+
+func cancelRunning(s *suite) {
+	for _, to := range []store.State{store.Succeeded, store.Failed, store.Scheduled, store.Queued, store.Blocked, store.Canceled} {
+		id := s.enqueue(run("1"))[0]
+		c := s.claim(1)[0]
+		told := make(chan store.Signals, 1)
+		go func() {
+			sig, err := s.Watch(s.Context(), s.worker)
+			s.ok(err)
+			told <- sig
+		}()
+		for want := 1; want >= 0; want-- { // the second time does nothing
+			n, err := s.Cancel(s.Context(), time.Now(), store.Filter{IDs: []store.ID{id}}, []byte(`"why"`))
+			s.ok(err)
+			if n != want {
+				s.Errorf("canceled %d, want %d", n, want)
+			}
+		}
+		if sig := <-told; !slices.Equal(sig.Cancel, []store.ID{id}) {
+			s.Errorf("told %v", sig)
+		}
+		s.state(id, store.Running)
+		o := outcome(c, to)
+		o.At, o.Error = time.Now().Add(time.Hour), []byte(`"other"`)
+		if s.finish(o) {
+			s.Error("stale")
+		}
+		if r := s.get(id); r.State != store.Canceled || string(r.Error) != `"why"` {
+			s.Errorf("%v ends as %v, %s", to, r.State, r.Error)
+		}
+	}
+	s.none(s.request(1))
+}
+
+func cancelChildren(s *suite) {
+	parent := s.enqueue(run("parent"))[0]
+	s.claim(1)
+	kept, free := run("kept"), run("free")
+	kept.Parent, free.Parent, free.Detached = parent, parent, true
+	ids := s.enqueue(kept, free)
+	grandchild := run("grandchild")
+	grandchild.Parent = ids[0]
+	g := s.enqueue(grandchild)[0]
+	if r := s.get(g); r.Parent != ids[0] || r.Root != parent {
+		s.Errorf("grandchild has parent %s, root %s", r.Parent, r.Root)
+	}
+	_, err := s.Cancel(s.Context(), time.Now(), store.Filter{IDs: []store.ID{parent}}, nil)
+	s.ok(err)
+	s.state(ids[0], store.Canceled)
+	s.state(g, store.Canceled)
+	s.state(ids[1], store.Queued)
+}
+
+func keys(s *suite) {
+	keyed := func(key string, ttl time.Duration) store.NewRun {
+		r := run("k")
+		r.Key, r.KeyTTL = key, ttl
+		return r
+	}
+	got, err := s.Enqueue(s.Context(), time.Now(), []store.NewRun{keyed("a", time.Minute), keyed("a", time.Minute), keyed("b", store.UntilDone)})
+	s.ok(err)
+	if got[0].Existing || !got[1].Existing || got[1].ID != got[0].ID || got[2].Existing {
+		s.Errorf("in one bulk: %+v", got)
+	}
+	again := func(r store.NewRun) store.Enqueued {
+		got, err := s.Enqueue(s.Context(), time.Now(), []store.NewRun{r})
+		s.ok(err)
+		return got[0]
+	}
+	for _, c := range s.claim(2) {
+		s.finish(outcome(c, store.Succeeded))
+	}
+	if e := again(keyed("a", time.Minute)); !e.Existing || e.ID != got[0].ID {
+		s.Errorf("within the ttl: %+v", e)
+	}
+	if e := again(keyed("b", store.UntilDone)); e.Existing {
+		s.Error("UntilDone outlives its run")
+	}
+	other := keyed("a", time.Minute)
+	other.Task = "other"
+	if again(other).Existing {
+		s.Error("tasks share keys")
+	}
+	time.Sleep(time.Minute)
+	if again(keyed("a", time.Minute)).Existing {
+		s.Error("key outlives its ttl")
+	}
+	n, err := s.Delete(s.Context(), store.Filter{})
+	s.ok(err)
+	if n != 2 {
+		s.Errorf("deleted %d", n)
+	}
+}
+
+func retry(s *suite) {
+	id := s.enqueue(run("1"))[0]
+	for attempt := 1; attempt <= 3; attempt++ {
+		c := s.claim(1)[0]
+		if c.Attempt != attempt {
+			s.Errorf("attempt %d, want %d", c.Attempt, attempt)
+		}
+		o := outcome(c, store.Scheduled)
+		o.Error = []byte(fmt.Sprintf(`"%d"`, attempt))
+		s.finish(o)
+	}
+	for range 5 {
+		o := outcome(s.claim(1)[0], store.Scheduled)
+		o.Refund = true
+		s.finish(o)
+	}
+	c := s.claim(1)[0]
+	if c.Attempt != 4 {
+		s.Errorf("attempt %d after snoozing, want 4", c.Attempt)
+	}
+	s.finish(outcome(c, store.Succeeded))
+	r := s.get(id)
+	if len(r.Attempts) != 3 || string(r.Attempts[2].Error) != `"3"` || r.Attempts[2].Attempt != 3 || r.Error != nil {
+		s.Errorf("attempts %+v, error %s", r.Attempts, r.Error)
+	}
+}
+
+func unregister(s *suite) {
+	ids := s.enqueue(run("1"), run("2"))
+	s.claim(2)
+	_, err := s.Cancel(s.Context(), time.Now(), store.Filter{IDs: ids[1:]}, nil)
+	s.ok(err)
+	s.ok(s.Unregister(s.Context(), time.Now(), s.worker))
+	s.state(ids[0], store.Queued)
+	s.state(ids[1], store.Canceled)
+	s.worker = s.register()
+	if c := s.claim(1)[0]; c.Attempt != 1 || c.Crashes != 0 {
+		s.Errorf("attempt %d, crashes %d", c.Attempt, c.Crashes)
+	}
+}
+
+func doneContext(s *suite) {
+	s.enqueue(run("1"))
+	ctx, cancel := context.WithCancel(s.Context())
+	cancel()
+	if _, err := s.Claim(ctx, s.request(1)); !errors.Is(err, context.Canceled) {
+		s.Errorf("Claim: %v", err)
+	}
+	if err := s.Await(ctx, s.enqueue(run("2"))[0], -1); !errors.Is(err, context.Canceled) {
+		s.Errorf("Await: %v", err)
+	}
+	if got := inputs(s.claim(5)); !slices.Equal(got, []string{"1", "2"}) {
+		s.Errorf("claimed %s", got)
+	}
+}
+
+func list(s *suite) {
+	began := time.Now()
+	for i := range 20 {
+		r := run(fmt.Sprint(i))
+		r.Task, r.Queue, r.Metadata = fmt.Sprint("t", i%2), fmt.Sprint("q", i%4), fmt.Appendf(nil, `{"n":"%d"}`, i%5)
+		s.enqueue(r)
+		time.Sleep(time.Second)
+	}
+	for i, c := range s.claim(6) {
+		s.finish(outcome(c, []store.State{store.Succeeded, store.Failed, store.Canceled}[i%3]))
+	}
+	first := s.get(s.list(store.Filter{}, 20)[19])
+	for _, tt := range []struct {
+		name string
+		f    store.Filter
+		want int
+	}{
+		{"all", store.Filter{}, 20},
+		{"task", store.Filter{Tasks: []string{"t1"}}, 10},
+		{"tasks and queue", store.Filter{Tasks: []string{"t0", "t1"}, Queues: []string{"q2"}}, 5},
+		{"state", store.Filter{States: []store.State{store.Failed}}, 2},
+		{"states", store.Filter{States: []store.State{store.Failed, store.Queued}}, 16},
+		{"no state", store.Filter{States: []store.State{}}, 0},
+		{"metadata", store.Filter{Metadata: map[string]string{"n": "3"}}, 4},
+		{"other metadata", store.Filter{Metadata: map[string]string{"m": "3"}}, 0},
+		{"since", store.Filter{Since: began.Add(15 * time.Second)}, 5},
+		{"until", store.Filter{Until: began.Add(15 * time.Second)}, 15},
+		{"id", store.Filter{IDs: []store.ID{first.ID, {1}}}, 1},
+		{"parent", store.Filter{Parent: first.ID}, 0},
+		{"top level", store.Filter{TopLevel: true}, 20},
+	} {
+		if got := s.list(tt.f, 3); len(got) != tt.want {
+			s.Errorf("%s: %d runs, want %d", tt.name, len(got), tt.want)
+		}
+	}
+}
+
+// list reads all pages, which must be in order, without gaps or repetitions.
+func (s *suite) list(f store.Filter, limit int) (all []store.ID) {
+	var before store.ID
+	for {
+		runs, err := s.List(s.Context(), f, before, limit)
+		s.ok(err)
+		for _, r := range runs {
+			if before != (store.ID{}) && slices.Compare(r.ID[:], before[:]) >= 0 {
+				s.Errorf("%s is listed after %s", r.ID, before)
+			}
+			before = r.ID
+			all = append(all, r.ID)
+		}
+		if len(runs) < limit {
+			return all
+		}
+	}
+}
+
+func expire(s *suite) {
+	var ids []store.ID
+	for _, to := range []store.State{store.Succeeded, store.Failed, store.Canceled} {
+		ids = append(ids, s.enqueue(run("x"))...)
+		s.finish(outcome(s.claim(1)[0], to))
+	}
+	open := s.enqueue(run("open"))[0]
+	now := time.Now()
+	time.Sleep(time.Second)
+	n, err := s.Expire(s.Context(), now, now)
+	s.ok(err)
+	if n != 0 {
+		s.Errorf("expired %d at the instant they ended", n)
+	}
+	n, err = s.Expire(s.Context(), time.Now(), now)
+	s.ok(err)
+	if n != 2 {
+		s.Errorf("expired %d, want those that did not fail", n)
+	}
+	if n, err = s.Delete(s.Context(), store.Filter{}); n != 1 || err != nil {
+		s.Errorf("deleted %d, %v: want the failed one", n, err)
+	}
+	for _, id := range ids {
+		if _, err := s.Get(s.Context(), id); !errors.Is(err, store.ErrNotFound) {
+			s.Errorf("Get of a deleted run: %v", err)
+		}
+	}
+	s.state(open, store.Queued)
+	last := s.enqueue(run("last"))[0]
+	_, err = s.Cancel(s.Context(), time.Now(), store.Filter{IDs: []store.ID{last}}, nil)
+	s.ok(err)
+	_, err = s.Delete(s.Context(), store.Filter{IDs: []store.ID{last}})
+	s.ok(err)
+	if again := s.enqueue(run("again"))[0]; again == last {
+		s.Error("a deleted run's ID was given again")
+	}
+}
+
+func records(s *suite) {
+	id := s.enqueue(run("1"))[0]
+	c := s.claim(1)[0]
+	seen := make(chan error, 1)
+	go func() { seen <- s.Await(s.Context(), id, 0) }()
+	synctest.Wait()
+	at := time.UnixMilli(time.Now().UnixMilli())
+	rec := store.Record{
+		ID: id, Lease: c.Lease, Progress: &store.Progress{Done: 1, Total: 2, Message: "m"},
+		Logs:   []store.Log{{At: at, Level: 4, Message: "a", Attrs: []byte(`{"k":1}`), Attempt: 1}, {At: at, Message: "b", Attempt: 1}},
+		Chunks: [][]byte{[]byte("x"), []byte("y")},
+	}
+	_, err := s.Record(s.Context(), time.Now(), []store.Record{rec})
+	s.ok(err)
+	s.ok(<-seen)
+	o := outcome(c, store.Succeeded)
+	o.Record = store.Record{Chunks: [][]byte{[]byte("z")}, Logs: []store.Log{{At: at, Message: "c", Attempt: 1}}}
+	s.finish(o)
+	if p := s.get(id).Progress; p == nil || *p != *rec.Progress {
+		s.Errorf("progress %+v", p)
+	}
+	logs, err := s.Logs(s.Context(), id, 1, 10)
+	s.ok(err)
+	want := []store.Log{{Seq: 2, At: at, Message: "b", Attempt: 1}, {Seq: 3, At: at, Message: "c", Attempt: 1}}
+	if d := cmp.Diff(want, logs); d != "" {
+		s.Errorf("logs (-want +got):\n%s", d)
+	}
+	chunks, ended, err := s.Chunks(s.Context(), id, 1, 10)
+	s.ok(err)
+	if d := cmp.Diff([]store.Chunk{{Seq: 2, Data: []byte("y")}, {Seq: 3, Data: []byte("z")}}, chunks); d != "" || !ended {
+		s.Errorf("ended %v, chunks (-want +got):\n%s", ended, d)
+	}
+	if chunks, ended, err = s.Chunks(s.Context(), id, 0, 3); len(chunks) != 3 || ended || err != nil {
+		s.Errorf("a full page says that it is the last: %v", err)
+	}
+}
+
+func large(s *suite) {
+	for _, size := range []int{0, 1, 2047, 2048, 2049, 1 << 20} {
+		in := string(make([]byte, size))
+		id := s.enqueue(run(in))[0]
+		c := s.claim(1)[0]
+		if string(c.Input) != in {
+			s.Errorf("claimed %d bytes, want %d", len(c.Input), size)
+		}
+		o := outcome(c, store.Succeeded)
+		o.Output = []byte(in)
+		s.finish(o)
+		if r := s.get(id); string(r.Input) != in || string(r.Output) != in {
+			s.Errorf("stored %d and %d bytes, want %d", len(r.Input), len(r.Output), size)
+		}
+	}
+}
