@@ -75,6 +75,14 @@ func (c *Client) getRun(ctx context.Context, id store.ID) (*RunInfo, error) {
 		return nil, public("get run", err)
 	}
 	info := runInfo(r)
+	if !r.Flow {
+		return &info, nil
+	}
+	g, tasks, err := c.store.Flow(ctx, id, nil)
+	if err != nil {
+		return nil, public("get workflow run", err)
+	}
+	info.Tasks = taskInfos(g, tasks)
 	return &info, nil
 }
 

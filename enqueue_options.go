@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"time"
 
@@ -53,19 +54,28 @@ func WithQueue(name string) Option {
 
 // WithMetadata attaches keys and values to a run, which filters find and children
 // inherit. It adds to the task's own.
-func WithMetadata(m map[string]string) Option {
-	return runOption(func(c *runConfig) error {
-		merged := make(map[string]string, len(c.metadata)+len(m))
-		for k, v := range c.metadata {
-			merged[k] = v
-		}
-		for k, v := range m {
-			merged[k] = v
-		}
-		c.metadata = merged
-		return nil
-	})
+func WithMetadata(m map[string]string) MetadataOption { return metadataOption(m) }
+
+// A MetadataOption is an option of tasks, workflows, runs and events.
+type MetadataOption interface {
+	Option
+	EventOption
 }
+
+type metadataOption map[string]string
+
+func (o metadataOption) merge(into *map[string]string) error {
+	merged := make(map[string]string, len(*into)+len(o))
+	maps.Copy(merged, *into)
+	maps.Copy(merged, o)
+	*into = merged
+	return nil
+}
+
+func (o metadataOption) applyRun(c *runConfig) error           { return o.merge(&c.metadata) }
+func (o metadataOption) applyTask(c *taskConfig) error         { return o.merge(&c.run.metadata) }
+func (o metadataOption) applyWorkflow(c *workflowConfig) error { return o.merge(&c.task.run.metadata) }
+func (o metadataOption) applyEvent(c *eventConfig) error       { return o.merge(&c.metadata) }
 
 // WithRunAt has a run start at t, or at once if that has passed.
 func WithRunAt(t time.Time) RunOption {
@@ -164,12 +174,16 @@ func (rc *runConfig) newRun(d *taskDef, c *Client, now time.Time) store.NewRun {
 	if rc.delay > 0 {
 		r.RunAt = now.Add(rc.delay)
 	}
-	if d.cfg.scheduleTimeout > 0 {
+	limit := d.cfg.scheduleTimeout
+	if d.workflow != nil { // the timeout is of the whole run
+		limit = d.cfg.timeout
+	}
+	if limit > 0 {
 		due := now
 		if r.RunAt.After(now) {
 			due = r.RunAt
 		}
-		r.StartBy = due.Add(d.cfg.scheduleTimeout)
+		r.StartBy = due.Add(limit)
 	}
 	if len(rc.metadata) > 0 {
 		r.Metadata, _ = json.Marshal(rc.metadata) // strings always encode

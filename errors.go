@@ -28,6 +28,8 @@ var (
 	// ErrTimeout: an attempt took longer than WithTimeout, or the run did not start
 	// within WithScheduleTimeout.
 	ErrTimeout = errors.New("stint: timed out")
+	// ErrSkipped: the task of a workflow was skipped, and so has no output.
+	ErrSkipped = errors.New("stint: skipped")
 	// ErrShutdown: the worker stops, and the run goes back to the queue. Only a cause.
 	ErrShutdown = errors.New("stint: worker is shutting down")
 )
@@ -118,6 +120,7 @@ const (
 	kindTimeout         = "timeout"
 	kindScheduleTimeout = "schedule_timeout" // written by stores too
 	kindCanceled        = "canceled"
+	kindParent          = store.KindParent
 )
 
 // encodeFailure keeps an error's text, kind, and a panic's stack.
@@ -162,7 +165,7 @@ func (f failure) err() error {
 		return &storedError{f.Message, []error{ErrTimeout}}
 	case kindScheduleTimeout:
 		return &storedError{f.Message, []error{ErrCanceled, ErrTimeout}}
-	case kindCanceled:
+	case kindCanceled, kindParent:
 		return &storedError{f.Message, []error{ErrCanceled}}
 	}
 	return &storedError{text: f.Message}

@@ -91,7 +91,8 @@ func (e *execution) conclude(out []byte, err error) {
 
 // judge says what an attempt that returned leads to.
 func (e *execution) judge(out []byte, err error, cause error) store.Outcome {
-	o := store.Outcome{ID: e.run.ID, Lease: e.run.Lease, To: store.Succeeded, Output: out}
+	o := e.outcome(store.Succeeded)
+	o.Output = out
 	var s *snooze
 	switch {
 	case errors.Is(cause, ErrCanceled):
@@ -99,6 +100,9 @@ func (e *execution) judge(out []byte, err error, cause error) store.Outcome {
 	case errors.Is(cause, ErrTimeout):
 		return e.failed(o, timeoutError(e.def.cfg.timeout, err))
 	case err == nil:
+		if len(e.run.Tests) > 0 {
+			o.Tests = e.def.node.test(e.run.Tests, out)
+		}
 	case errors.Is(cause, ErrShutdown):
 		o.To, o.Refund, o.Output = store.Queued, true, nil
 	case errors.As(err, &s):
@@ -107,6 +111,10 @@ func (e *execution) judge(out []byte, err error, cause error) store.Outcome {
 		return e.failed(o, err)
 	}
 	return o
+}
+
+func (e *execution) outcome(to store.State) store.Outcome {
+	return store.Outcome{ID: e.run.ID, Lease: e.run.Lease, Parent: e.run.Parent, Node: e.run.Node, To: to}
 }
 
 func timeoutError(d time.Duration, err error) error {

@@ -142,7 +142,7 @@ func busyChild(path string) {
 // TestKill holds R1 and R2 to account: whatever moment the process dies at, every run
 // it acknowledged is in the file, what had ended stays as it ended, the file is whole,
 // and in the end every run has ended.
-func TestKill(t *testing.T) {
+func TestR1R2Kill(t *testing.T) {
 	kills := 200
 	if testing.Short() {
 		kills = 20

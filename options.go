@@ -5,8 +5,12 @@ import (
 	"time"
 )
 
-// A TaskOption changes a task, for all its runs. See NewTask.
-type TaskOption interface{ applyTask(*taskConfig) error }
+// A TaskOption changes a task, for all its runs. See NewTask. A few are options of a
+// workflow too; NewWorkflow says which.
+type TaskOption interface {
+	applyTask(*taskConfig) error
+	WorkflowOption
+}
 
 // A RunOption changes one run, where it outranks the task's.
 type RunOption interface{ applyRun(*runConfig) error }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 	"time"
 
 	"github.com/stint-dev/stint/store"
@@ -39,6 +40,9 @@ type taskDef struct {
 	cfg       taskConfig
 	handler   Handler // nil: another process works it
 	onFailure *taskDef
+	workflow  *workflowDef // whose own name this is, or nil
+	node      *node        // of a workflow, or nil
+	hookOf    *workflowDef // whose on-failure or on-success task this is, or nil
 }
 
 type taskConfig struct {
@@ -53,6 +57,11 @@ type taskConfig struct {
 	idempotency func(any) string
 	keyTTL      time.Duration
 	onFailure   func(context.Context, any, *TaskError) error
+
+	// Of a task of a workflow.
+	nodeOnly                  bool // an option was given that only AddTask takes
+	parents                   []*node
+	waitFor, skipIf, cancelIf *Condition
 }
 
 // NewTask defines a task. fn may be any function or method of the app; a nil fn makes
@@ -64,6 +73,24 @@ func NewTask[In, Out any](c *Client, name string, fn func(context.Context, In) (
 	if c == nil {
 		panic(fmt.Sprintf("stint: NewTask(%q): nil client", name))
 	}
+	def, err := newTaskDef(c, name, fn, opts)
+	if err == nil && def.cfg.nodeOnly {
+		err = errors.New("parents and conditions are for tasks of a workflow: see AddTask")
+	}
+	if err == nil && strings.Contains(name, ":") {
+		err = errors.New("no colon in the name: it stands between a workflow's and its task's")
+	}
+	if err == nil {
+		err = c.register(def)
+	}
+	if err != nil {
+		panic(fmt.Sprintf("stint: NewTask(%q): %v", name, err))
+	}
+	return &Task[In, Out]{c, def}
+}
+
+// newTaskDef applies options and wraps a handler.
+func newTaskDef[In, Out any](c *Client, name string, fn func(context.Context, In) (Out, error), opts []TaskOption) (*taskDef, error) {
 	def := &taskDef{name: name}
 	cfg := taskConfig{in: reflect.TypeFor[In](), run: runConfig{priority: PriorityDefault, queue: DefaultQueue}}
 	for _, o := range opts {
@@ -71,7 +98,7 @@ func NewTask[In, Out any](c *Client, name string, fn func(context.Context, In) (
 			continue
 		}
 		if err := o.applyTask(&cfg); err != nil {
-			panic(fmt.Sprintf("stint: NewTask(%q): %v", name, err))
+			return nil, err
 		}
 	}
 	def.cfg = cfg
@@ -82,10 +109,7 @@ func NewTask[In, Out any](c *Client, name string, fn func(context.Context, In) (
 		def.onFailure = &taskDef{name: name + onFailureSuffix, handler: c.wrap(failureHandler[In](c, f))}
 		def.onFailure.cfg.run = cfg.run
 	}
-	if err := c.register(def); err != nil {
-		panic(fmt.Sprintf("stint: NewTask(%q): %v", name, err))
-	}
-	return &Task[In, Out]{c, def}
+	return def, nil
 }
 
 // onFailureSuffix makes the name of the task that runs after a task failed.
@@ -196,6 +220,11 @@ func (t *Task[In, Out]) EnqueueMany(ctx context.Context, ins []In, opts ...RunOp
 	}
 	now := time.Now()
 	proto := rc.newRun(t.def, t.c, now)
+	if w := t.def.workflow; w != nil {
+		if proto.Graph, err = w.shape(); err != nil {
+			return nil, err
+		}
+	}
 	runs := make([]store.NewRun, len(ins))
 	for i := range ins {
 		runs[i] = proto

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strings"
 	"time"
 
 	"github.com/stint-dev/stint/store"
@@ -111,6 +112,9 @@ func (r *Run[Out]) Wait(ctx context.Context) (Out, error) {
 	if err != nil {
 		return out, public("wait", err)
 	}
+	if run.Flow {
+		return out, r.workflowEnd(ctx, run, &out)
+	}
 	if run.State == store.Succeeded {
 		if err := r.c.decode(run.Output, &out); err != nil {
 			return out, fmt.Errorf("stint: wait: output of run %s is not a %T: %w", r.id, out, err)
@@ -120,9 +124,40 @@ func (r *Run[Out]) Wait(ctx context.Context) (Out, error) {
 	return out, endError(run, kept)
 }
 
+// workflowEnd is what became of a workflow's run: its outputs, if out is to have them,
+// or which tasks did not succeed.
+func (r *Run[Out]) workflowEnd(ctx context.Context, run *store.Run, out any) error {
+	if run.State == store.Succeeded {
+		o, ok := out.(*Outputs)
+		if !ok {
+			return fmt.Errorf("stint: wait: run %s is of workflow %q: its output is an Outputs, not a %T", r.id, run.Task, out)
+		}
+		var err error
+		*o, err = r.c.outputs(ctx, r.id, nil)
+		return err
+	}
+	werr, err := r.c.workflowError(ctx, run.Task, r.id)
+	if err != nil {
+		return err
+	}
+	var t *TaskError
+	end := endError(run, nil)
+	if errors.As(end, &t) {
+		if run.State == store.Failed {
+			t.Err = werr
+		} else {
+			t.Err = fmt.Errorf("%w: %w", t.Err, werr)
+		}
+	}
+	return end
+}
+
 // endError is why a run that ended has no output.
 func endError(run *store.Run, kept *waitEntry) error {
-	cause := kept.error()
+	var cause error
+	if kept != nil {
+		cause = kept.error()
+	}
 	if cause == nil || run.State != store.Failed {
 		cause = decodeFailure(run.Error).err()
 	}
@@ -232,6 +267,94 @@ type RunInfo struct {
 	Key      string // idempotency key
 	Progress Progressed
 	Timeline []TimelineEntry // oldest first; only from GetRun and Run.Info
+	Tasks    []TaskInfo      // of a workflow's run, parents first; only from GetRun and Run.Info
+}
+
+// TaskInfo is a task in a workflow's run. The shape is the one that the run has, which
+// may not be the one in the code.
+type TaskInfo struct {
+	Name    string
+	Parents []string
+	State   State  // StateBlocked, with Blocked saying so, while it waits for its parents
+	Blocked string // what it waits for
+	RunID   string // "" while it waits for its parents
+	Attempt int
+	Queue   string
+	Error   string
+
+	Scheduled, Started, Finished time.Time
+}
+
+// taskInfos is the graph of a workflow's run with the state of each task.
+func taskInfos(g *store.Graph, tasks []store.FlowTask) []TaskInfo {
+	infos := make([]TaskInfo, len(g.Tasks))
+	for i := range infos {
+		t := &g.Tasks[i]
+		infos[i] = TaskInfo{Name: t.Name, Queue: t.Queue, State: StateBlocked}
+		for _, p := range t.Parents {
+			infos[i].Parents = append(infos[i].Parents, g.Tasks[p].Name)
+		}
+	}
+	for _, t := range tasks {
+		r := runInfo(&t.Run)
+		info := TaskInfo{
+			Name: g.Name(t.Place), State: r.State, Blocked: r.Blocked, RunID: r.ID, Attempt: r.Attempt, Queue: r.Queue,
+			Error: r.Error, Scheduled: r.Scheduled, Started: r.Started, Finished: r.Finished,
+		}
+		if t.Place >= len(infos) {
+			infos = append(infos, info)
+			continue
+		}
+		info.Parents = infos[t.Place].Parents
+		if info.State == StateWaiting {
+			info.Blocked = waitsFor(g.Tasks[t.Place].WaitFor)
+		}
+		infos[t.Place] = info
+	}
+	blockedBy(g, infos)
+	return infos
+}
+
+// blockedBy says of each task that has no run yet which parents it waits for.
+func blockedBy(g *store.Graph, infos []TaskInfo) {
+	for i := range g.Tasks {
+		if infos[i].RunID != "" {
+			continue
+		}
+		var open []string
+		for _, p := range g.Tasks[i].Parents {
+			if !infos[p].State.Terminal() && len(open) <= maxListed {
+				open = append(open, infos[p].Name)
+			}
+		}
+		infos[i].Blocked = "waits for " + strings.Join(open, ", ")
+	}
+}
+
+// waitsFor is a condition in words.
+func waitsFor(c *store.Condition) string {
+	list := func(cs []store.Condition, sep string) string {
+		words := make([]string, len(cs))
+		for i := range cs {
+			words[i] = waitsFor(&cs[i])
+		}
+		return "(" + strings.Join(words, sep) + ")"
+	}
+	switch {
+	case c == nil:
+		return "its conditions"
+	case c.Any != nil:
+		return list(c.Any, " or ")
+	case c.All != nil:
+		return list(c.All, " and ")
+	case c.Event != nil && c.Event.Field != "":
+		return fmt.Sprintf("event %q with %s = %s", c.Event.Key, c.Event.Field, c.Event.Value)
+	case c.Event != nil:
+		return fmt.Sprintf("event %q", c.Event.Key)
+	case c.Test != nil:
+		return "a parent's output"
+	}
+	return fmt.Sprintf("a sleep of %v", c.Sleep)
 }
 
 // Progressed is how far a run has come, as its handler said with Progress.
@@ -258,8 +381,11 @@ func runInfo(r *store.Run) RunInfo {
 		Created: r.Created, Scheduled: r.Due, Started: r.Started, Finished: r.Ended,
 		ParentID: idString(r.Parent), RootID: idString(r.Root), WorkerID: r.Worker, Key: r.Key,
 	}
-	if r.State == store.Blocked {
+	switch {
+	case r.State == store.Blocked:
 		info.Blocked = f.Message
+	case r.Elsewhere:
+		info.Blocked = fmt.Sprintf("waits for a worker whose code has task %q", r.Task)
 	}
 	if p := r.Progress; p != nil {
 		info.Progress = Progressed{p.Done, p.Total, p.Message}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -34,6 +35,7 @@ type Worker struct {
 	mu       sync.Mutex
 	begun    bool
 	inUse    int             // slots
+	starved  bool            // the last claim that was looked at found no slot
 	resuming []chan struct{} // executions that want their slot back, oldest first
 	running  map[store.ID]*execution
 	outbox   []outcome
@@ -259,6 +261,10 @@ func (w *Worker) reclaim() {
 func (c *Client) works(task string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if workflow, all := strings.CutSuffix(task, ":"); all { // all tasks of a workflow
+		d := c.tasks[workflow]
+		return d != nil && d.workflow != nil
+	}
 	d := c.tasks[task]
 	return d != nil && d.handler != nil
 }
@@ -273,13 +279,21 @@ func (c *Client) task(name string) *taskDef {
 func (w *Worker) free() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.cfg.slots - w.inUse - len(w.resuming)
+	n := w.cfg.slots - w.inUse - len(w.resuming)
+	w.starved = n <= 0
+	return n
 }
 
 // start runs a claimed run, in a goroutine that has run others before if one is idle:
 // its stack has grown already.
 func (w *Worker) start(r *store.Claimed) {
 	e := newExecution(w, r)
+	if e.def == nil || e.def.handler == nil { // a task of a workflow that the code has no more, or not yet
+		o := e.outcome(store.Queued)
+		o.Refund, o.Elsewhere = true, true
+		w.post(outcome{o, e})
+		return
+	}
 	w.mu.Lock()
 	w.inUse++
 	w.running[r.ID] = e
@@ -330,6 +344,10 @@ func (w *Worker) releaseLocked(e *execution) {
 	}
 	w.inUse--
 	signal(w.freed)
+	if w.starved && w.reclaims != nil { // the claim that waits was passed over: it asks again
+		w.starved = false
+		w.reclaims()
+	}
 }
 
 // resume takes a slot for an execution that gave up its own, and waits for it.

@@ -40,6 +40,9 @@ type NewRun struct {
 	Metadata []byte        // a JSON object, or nil
 	Parent   ID            // the run that asked for this one, or zero
 	Detached bool          // outlives its parent
+	// Graph makes this the run of a workflow, whose name Task is. It is never claimed:
+	// its tasks are. StartBy is when it must have ended: it is canceled then.
+	Graph *Graph
 }
 
 // Enqueued is the answer to one NewRun.
@@ -75,6 +78,8 @@ type Claimed struct {
 	Metadata []byte
 	Parent   ID
 	Root     ID
+	Node     int64    // says which task of which graph this is, to Finish; 0: of none
+	Tests    []string // predicates on the output that Finish is to be told of
 }
 
 // An Outcome is what became of an execution.
@@ -88,6 +93,14 @@ type Outcome struct {
 	Error  []byte    // the failure, encoded by the engine; kept with the attempt
 	Follow []NewRun  // enqueued in the same commit, as children
 	Record Record    // the last progress, logs and stream chunks
+
+	// Of a task of a workflow, from Claimed.
+	Parent ID
+	Node   int64
+	Tests  []TestResult // in the order of Claimed.Tests, when To is Succeeded
+	// Elsewhere, when To is Queued: this worker lacks the task's code. The run waits for
+	// one that has it.
+	Elsewhere bool
 }
 
 // A Record is what a running handler reported. ID and Lease are ignored inside an Outcome.
@@ -135,11 +148,14 @@ type Run struct {
 	Root     ID
 	Key      string
 	Metadata []byte
-	Input    []byte
-	Output   []byte
-	Error    []byte
-	Progress *Progress
-	Attempts []Attempt // earlier executions, oldest first
+	Flow     bool // of a workflow
+	// Elsewhere: a task of a workflow that waits for a worker that has its code.
+	Elsewhere bool
+	Input     []byte
+	Output    []byte
+	Error     []byte
+	Progress  *Progress
+	Attempts  []Attempt // earlier executions, oldest first
 }
 
 // An Attempt is an earlier execution of a run, which did not end it.
@@ -163,6 +179,19 @@ type Filter struct {
 	Since    time.Time         // created at or after
 	Until    time.Time         // created before
 	TopLevel bool              // no parent
+}
+
+// A FlowTask is a task of a workflow's run that has a run of its own.
+type FlowTask struct {
+	Place int // in the graph
+	Run   Run
+}
+
+// A NewEvent is an event to publish.
+type NewEvent struct {
+	Key      string // not empty
+	Payload  []byte // JSON
+	Metadata []byte // a JSON object, or nil
 }
 
 // A WorkerInfo describes a worker to Register.
@@ -211,6 +240,9 @@ type Runs interface {
 	Finish(ctx context.Context, now time.Time, outcomes []Outcome) (stale []bool, err error)
 	// Record stores what running handlers report, and says which were stale.
 	Record(ctx context.Context, now time.Time, records []Record) (stale []bool, err error)
+	// Publish stores events, in order, and wakes what waits for them, in one commit. It
+	// returns their IDs.
+	Publish(ctx context.Context, now time.Time, events []NewEvent) ([]ID, error)
 	// Await returns when the run has ended, or has a stream chunk after the given one
 	// (negative: whatever chunks there are), or does not exist.
 	Await(ctx context.Context, id ID, afterChunk int64) error
@@ -237,6 +269,10 @@ type Workers interface {
 type Admin interface {
 	// Get returns a run with its attempts, or ErrNotFound.
 	Get(ctx context.Context, id ID) (*Run, error)
+	// Flow returns the graph of a workflow's run, and those of its tasks with the given
+	// names (nil: all, and the on-failure and on-success tasks) that have a run. It is
+	// ErrNotFound if there is no such run, or it is no workflow's.
+	Flow(ctx context.Context, id ID, names []string) (*Graph, []FlowTask, error)
 	// List returns up to limit runs that match, newest first, from after before (zero: the newest).
 	List(ctx context.Context, f Filter, before ID, limit int) ([]Run, error)
 	// Logs returns up to limit lines of a run after the given line number, oldest first.
@@ -307,9 +343,17 @@ const (
 	MaxLogs = 10_000
 )
 
+// Kinds of the errors that a store writes by itself, in the form the engine gives all.
+const (
+	KindParent    = "parent"    // canceled: a task it depends on failed or was canceled
+	KindWorkflow  = "workflow"  // the workflow's run: one of its tasks did not succeed
+	KindCondition = "condition" // blocked: a condition cannot be decided
+)
+
 // What a store writes as Run.Error where it ends or blocks a run by itself, in the
 // form the engine gives all errors.
 const (
+	EndByError      = `{"kind":"schedule_timeout","message":"the workflow did not end in time"}`
 	StartByError    = `{"kind":"schedule_timeout","message":"did not start in time"}`
 	CrashError      = `{"kind":"crash","message":"the process died while the run was executing"}`
 	QuarantineError = `{"kind":"quarantine","message":"the process died 5 times while this run was executing; replay or cancel it"}`

@@ -64,6 +64,15 @@ type Flows interface {
 	SleepFlows(ctx context.Context, n int) error
 }
 
+// Graphs is implemented by the libraries that run DAGs.
+type Graphs interface {
+	// RunGraphs enqueues n runs of the shape, and returns when all have ended. Shapes:
+	// chain5, diamond10 (1 -> 8 -> 1), wide10000 (1 -> 10,000 -> 1), chain1000.
+	RunGraphs(ctx context.Context, shape string, n int) error
+	// RunFlowsOf is RunFlows with runs of chain5.
+	RunFlowsOf(ctx context.Context, n, inflight int) error
+}
+
 type Line struct {
 	Peer    string  `json:"peer"`
 	Case    string  `json:"case"`
@@ -440,6 +449,22 @@ func run(ctx context.Context, p Peer, name, c string, s Scale) {
 		check(f.RunFlows(cx, s.C7, 100))
 		d := time.Since(t)
 		emit(s.C7, d, nil, fmt.Sprintf("%.0f steps/s", float64(5*s.C7)/d.Seconds()))
+		p.Stop(ctx)
+	case "W-chain5", "W-diamond10", "W-wide10000", "W-chain1000", "W-chain5-100":
+		g := p.(Graphs)
+		n, tasks := s.C7, map[string]int{"W-chain5": 5, "W-diamond10": 10, "W-wide10000": 10002, "W-chain1000": 1000, "W-chain5-100": 5}[c]
+		if tasks >= 1000 {
+			n = 1
+		}
+		check(p.Start(ctx, 100, func(int64) {}))
+		t := time.Now()
+		if c == "W-chain5-100" {
+			check(g.RunFlowsOf(ctx, n, 100))
+		} else {
+			check(g.RunGraphs(ctx, strings.TrimPrefix(c, "W-"), n))
+		}
+		d := time.Since(t)
+		emit(n, d, nil, fmt.Sprintf("%.0f tasks/s, %.3f ms a task, RSS %d MiB", float64(tasks*n)/d.Seconds(), 1000*d.Seconds()/float64(tasks*n), rss(os.Getpid())/1024))
 		p.Stop(ctx)
 	case "C8":
 		lt := time.Now()

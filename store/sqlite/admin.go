@@ -16,7 +16,7 @@ const perBulk = 500
 // a commit, newest first. change reports whether it changed the run.
 func (s *Store) each(ctx context.Context, f store.Filter, states []store.State, change func(*txn, int64) (bool, error)) (int, error) {
 	f.States = both(f.States, states)
-	where, args, err := s.where(f)
+	where, args, err := s.where(ctx, f)
 	if err != nil {
 		return 0, err
 	}
@@ -81,11 +81,18 @@ func (s *Store) Cancel(ctx context.Context, now time.Time, f store.Filter, reaso
 
 // cancel cancels a run and those of its descendants that are not detached.
 func (t *txn) cancel(key, now int64, reason any) (bool, error) {
+	var parent, node *int64
+	err := t.one("SELECT parent, CASE WHEN flags & 2 THEN NULL ELSE node END FROM stint_runs WHERE id = ? AND state < 7", []any{key}, &parent, &node)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
 	n, err := t.execN(`UPDATE stint_runs SET state = 9, ended_at = ?2, error = ?3, start_by = NULL WHERE id = ?1 AND state < 7 AND state <> 4`, key, now, reason)
 	if err != nil {
 		return false, err
 	}
-	t.end(key, n)
 	if n == 0 {
 		var worker int64
 		err := t.one(`UPDATE stint_runs SET cancel_at = ?2, error = ?3 WHERE id = ?1 AND state = 4 AND cancel_at IS NULL RETURNING worker`,
@@ -98,16 +105,34 @@ func (t *txn) cancel(key, now int64, reason any) (bool, error) {
 		}
 		t.cancels = append(t.cancels, cancelOf{worker, key})
 	}
+	if err := t.cancelChildren(key, now, reason); err != nil {
+		return false, err
+	}
+	if t.end(key, n); n == 0 || node == nil {
+		return true, nil
+	}
+	if err := t.exec("DELETE FROM stint_waits WHERE run = ?", key); err != nil {
+		return false, err
+	}
+	return true, t.advance(parent, node, store.Canceled, now)
+}
+
+// cancelChildren cancels the children of a run. Those of a workflow's run may each
+// have others follow, which end with them.
+func (t *txn) cancelChildren(key, now int64, reason any) error {
+	if err := t.nodes.flush(t); err != nil {
+		return err
+	}
 	children, err := column[int64](t, "SELECT id FROM stint_runs WHERE parent = ? AND flags & 1 = 0 AND state < 7", key)
 	if err != nil {
-		return false, err
+		return err
 	}
 	for _, child := range children {
 		if _, err := t.cancel(child, now, reason); err != nil {
-			return false, err
+			return err
 		}
 	}
-	return true, nil
+	return nil
 }
 
 // Replay implements store.Admin. The new attempt counts from 1 again; the last one
@@ -115,24 +140,54 @@ func (t *txn) cancel(key, now int64, reason any) (bool, error) {
 func (s *Store) Replay(ctx context.Context, now time.Time, f store.Filter) (int, error) {
 	states := append([]store.State{store.Blocked}, endedStates...)
 	return s.each(ctx, f, states, func(t *txn, key int64) (bool, error) {
-		at := now.UnixMilli()
-		err := t.exec(`INSERT INTO stint_attempts (run, lease, attempt, worker, started_at, ended_at, state, error)
-			SELECT id, lease, attempt, worker, started_at, coalesce(ended_at, ?2), state, error FROM stint_runs
-			WHERE id = ?1 AND state >= 6 AND lease > 0 ON CONFLICT DO NOTHING`, key, at)
-		if err != nil {
-			return false, err
-		}
-		var lane int64
-		err = t.one(`UPDATE stint_runs SET state = 3, due_at = ?2, rank = ?2 - coalesce(due_at, id >> 20) + rank, attempt = 0, crashes = 0,
-			ended_at = NULL, cancel_at = NULL, start_by = NULL, output = NULL, error = NULL WHERE id = ?1 AND state >= 6 RETURNING lane`, []any{key, at}, &lane)
-		if errors.Is(err, sql.ErrNoRows) {
-			return false, nil
-		}
-		if err == nil {
-			err = t.moveLane(key, lane, false)
-		}
-		return err == nil, err
+		return t.replay(key, now.UnixMilli())
 	})
+}
+
+// replay queues an ended or quarantined run. A workflow's is replayed as a whole, also
+// where one of its tasks is asked for.
+func (t *txn) replay(key, at int64) (bool, error) {
+	var state store.State
+	var parent, node *int64
+	var isFlow bool
+	err := t.one("SELECT state, parent, node, flags & 2 > 0 FROM stint_runs WHERE id = ? AND state >= 6", []any{key}, &state, &parent, &node, &isFlow)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return false, nil
+	case err != nil:
+		return false, err
+	case isFlow:
+		return true, t.replayFlow(key, *node, at)
+	case node != nil && state != store.Blocked:
+		return t.replayFlowOf(*parent, at)
+	}
+	return true, t.requeue(key, at)
+}
+
+// replayFlowOf replays the workflow's run that a task belongs to, if that has ended.
+func (t *txn) replayFlowOf(key, at int64) (bool, error) {
+	var over bool
+	if err := t.one("SELECT state >= 7 FROM stint_runs WHERE id = ?", []any{key}, &over); err != nil || !over {
+		return false, err
+	}
+	return t.replay(key, at)
+}
+
+// requeue queues a run for a new attempt; the last one joins the earlier ones.
+func (t *txn) requeue(key, at int64) error {
+	err := t.exec(`INSERT INTO stint_attempts (run, lease, attempt, worker, started_at, ended_at, state, error)
+		SELECT id, lease, attempt, worker, started_at, coalesce(ended_at, ?2), state, error FROM stint_runs
+		WHERE id = ?1 AND state >= 6 AND lease > 0 ON CONFLICT DO NOTHING`, key, at)
+	if err != nil {
+		return err
+	}
+	var lane int64
+	err = t.one(`UPDATE stint_runs SET state = 3, due_at = ?2, rank = ?2 - coalesce(due_at, id >> 20) + rank, attempt = 0, crashes = 0,
+		ended_at = NULL, cancel_at = NULL, start_by = NULL, output = NULL, error = NULL WHERE id = ?1 AND state >= 6 RETURNING lane`, []any{key, at}, &lane)
+	if err != nil {
+		return err
+	}
+	return t.moveLane(key, lane, false)
 }
 
 // moveLane moves a run to or from the lane of suspects.
@@ -154,9 +209,8 @@ func (t *txn) moveLane(key, from int64, suspect bool) error {
 // Delete implements store.Admin.
 func (s *Store) Delete(ctx context.Context, f store.Filter) (int, error) {
 	return s.each(ctx, f, endedStates, func(t *txn, key int64) (bool, error) {
-		var over bool
-		err := t.one("SELECT state >= 7 FROM stint_runs WHERE id = ?", []any{key}, &over)
-		if errors.Is(err, sql.ErrNoRows) || err == nil && !over {
+		err := t.one("SELECT id FROM stint_runs WHERE id = ? AND "+deletable, []any{key}, &key)
+		if errors.Is(err, sql.ErrNoRows) {
 			return false, nil
 		}
 		if err != nil {
@@ -166,13 +220,28 @@ func (s *Store) Delete(ctx context.Context, f store.Filter) (int, error) {
 	})
 }
 
-// deleteRun removes a run with all that is kept about it.
+// deletable are runs that have ended; a task of a workflow goes with its workflow's run.
+const deletable = "state >= 7 AND (node IS NULL OR flags & 2)"
+
+// deleteRun removes a run with all that is kept about it, a workflow's with its tasks'.
 func (t *txn) deleteRun(key int64) error {
+	tasks, err := column[int64](t, "SELECT id FROM stint_runs WHERE parent = ? AND node IS NOT NULL AND NOT flags & 2", key)
+	if err != nil {
+		return err
+	}
+	for _, task := range tasks {
+		if err := t.deleteRun(task); err != nil {
+			return err
+		}
+	}
 	for _, q := range []string{
 		"DELETE FROM stint_runs WHERE id = ?",
 		"DELETE FROM stint_inputs WHERE id = ?",
 		"DELETE FROM stint_attempts WHERE run = ?",
 		"DELETE FROM stint_keys WHERE run = ?",
+		"DELETE FROM stint_joins WHERE run = ?",
+		"DELETE FROM stint_tests WHERE run = ?",
+		"DELETE FROM stint_waits WHERE run = ?",
 		"DELETE FROM stint_progress WHERE run = ?",
 		"DELETE FROM stint_logs WHERE run = ?",
 		"DELETE FROM stint_chunks WHERE run = ?",
@@ -203,7 +272,7 @@ func (s *Store) Expire(ctx context.Context, done, failed time.Time) (int, error)
 		var rows []row
 		err := s.view(ctx, func(q querier) (err error) {
 			rows, err = rowsOf(q, func(r *row) []any { return []any{&r.key, &r.state, &r.ended} },
-				"SELECT id, state, ended_at FROM stint_runs WHERE id > ? AND id < ? ORDER BY id LIMIT ?", after, limit, perBulk)
+				"SELECT id, state, ended_at FROM stint_runs WHERE id > ? AND id < ? AND (node IS NULL OR flags & 2) ORDER BY id LIMIT ?", after, limit, perBulk)
 			return err
 		})
 		if err != nil || len(rows) == 0 {
@@ -222,16 +291,17 @@ func (s *Store) Expire(ctx context.Context, done, failed time.Time) (int, error)
 					continue
 				}
 				// Replayed since it was read: it is open again and stays.
-				m, err := t.execN("DELETE FROM stint_runs WHERE id = ? AND state >= 7", r.key)
+				err := t.one("SELECT id FROM stint_runs WHERE id = ? AND "+deletable, []any{r.key}, &r.key)
+				if errors.Is(err, sql.ErrNoRows) {
+					continue
+				}
+				if err == nil {
+					err = t.deleteRun(r.key)
+				}
 				if err != nil {
 					return err
 				}
-				if m > 0 {
-					n++
-					if err := t.deleteRun(r.key); err != nil {
-						return err
-					}
-				}
+				n++
 			}
 			return nil
 		})

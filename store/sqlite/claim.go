@@ -132,7 +132,12 @@ UPDATE stint_runs SET state = 4, attempt = attempt + 1, lease = lease + 1, worke
 WHERE id IN (`
 	claimReturning = `) AND state = 3
 RETURNING id, lane, lease, priority, attempt, crashes, coalesce(due_at, id >> 20), rank,
-  coalesce(input, (SELECT data FROM stint_inputs i WHERE i.id = stint_runs.id)), metadata, parent, root`
+  coalesce(input, (SELECT data FROM stint_inputs i WHERE i.id = stint_runs.id), (SELECT ` + flowInput + `)),
+  coalesce(metadata, (SELECT f.metadata ` + fromFlow + `)), parent, root, node`
+
+	// A task of a workflow has the input and the metadata of the workflow's run.
+	fromFlow  = "FROM stint_runs f WHERE f.id = stint_runs.parent AND stint_runs.node IS NOT NULL AND NOT stint_runs.flags & 2"
+	flowInput = "coalesce(f.input, (SELECT data FROM stint_inputs i WHERE i.id = f.id)) " + fromFlow
 
 	claimLaneSQL = claimSet + "SELECT id FROM stint_runs WHERE lane = ?3 AND state = 3 ORDER BY rank, id LIMIT ?4" + claimReturning
 	claimSQL     = claimSet + "SELECT value FROM json_each(?3)" + claimReturning
@@ -217,7 +222,7 @@ func (t *txn) start(text string, args ...any) ([]store.Claimed, error) {
 	type row struct {
 		store.Claimed
 		key, rank, due, lane int64
-		parent, root         *int64
+		parent, root, node   *int64
 	}
 	rows, err := t.query(text, args...)
 	if err != nil {
@@ -228,7 +233,7 @@ func (t *txn) start(text string, args ...any) ([]store.Claimed, error) {
 	for rows.Next() {
 		got = append(got, row{})
 		r := &got[len(got)-1]
-		if err := rows.Scan(&r.key, &r.lane, &r.Lease, &r.Priority, &r.Attempt, &r.Crashes, &r.due, &r.rank, &r.Input, &r.Metadata, &r.parent, &r.root); err != nil {
+		if err := rows.Scan(&r.key, &r.lane, &r.Lease, &r.Priority, &r.Attempt, &r.Crashes, &r.due, &r.rank, &r.Input, &r.Metadata, &r.parent, &r.root, &r.node); err != nil {
 			return nil, err
 		}
 	}
@@ -244,6 +249,14 @@ func (t *txn) start(text string, args ...any) ([]store.Claimed, error) {
 		r.ID, r.Task, r.Queue = t.s.ids.id(r.key), l.task, l.queue
 		r.Due, r.Started = millis(r.due), millis(t.now)
 		r.Parent, r.Root = t.s.ids.optional(r.parent), t.s.ids.optional(r.root)
+		if r.node != nil {
+			g, err := t.s.graph(t, *r.node>>nodeBits)
+			if err != nil {
+				return nil, err
+			}
+			place := int(*r.node & (1<<nodeBits - 1))
+			r.Task, r.Node, r.Tests = g.TaskName(place), *r.node, g.Tests(place)
+		}
 		claimed[i] = r.Claimed
 	}
 	return claimed, nil

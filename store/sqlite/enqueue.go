@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/stint-dev/stint/store"
@@ -44,24 +43,24 @@ func keyed(runs []store.NewRun) bool {
 // Most runs are plain: due at once, with nothing special. They take the short row.
 const (
 	plainHead = "INSERT INTO stint_runs (id, lane, state, priority, rank, input) VALUES "
-	plainRow  = "(?,?,3,?,?,?)"
-	fullSQL   = `INSERT INTO stint_runs (id, lane, state, priority, rank, input, due_at, start_by, parent, root, key, metadata, flags)
-VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)`
+	fullSQL   = `INSERT INTO stint_runs (id, lane, state, priority, rank, input, due_at, start_by, parent, root, key, metadata, flags, node)
+VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)`
 )
 
-// A bulk names the key of its first row; SQLite counts on from there (AUTOINCREMENT),
-// which saves it a search a row.
-var plainBulk = plainHead + plainRow + strings.Repeat(",(NULL,?,3,?,?,?)", perInsert-1)
+var (
+	plainRows = newRowKind(plainHead, "?,3,?,?,?")
+	nodeRows  = newRowKind(nodeHead, "?,3,?,?,?,?,?")
+)
 
 func plain(r *store.NewRun, now int64) bool {
-	return r.Key == "" && r.Metadata == nil && r.Parent == (store.ID{}) && !r.Detached && r.StartBy.IsZero() &&
+	return r.Key == "" && r.Metadata == nil && r.Graph == nil && r.Parent == (store.ID{}) && !r.Detached && r.StartBy.IsZero() &&
 		(r.RunAt.IsZero() || ceilMillis(r.RunAt) <= now)
 }
 
 // enqueue inserts runs in order. staged maps their lanes, if they are not the usual ones.
 func (t *txn) enqueue(now int64, runs []store.NewRun, staged map[laneName]int64) ([]store.Enqueued, error) {
 	out := make([]store.Enqueued, len(runs))
-	b := bulk{t: t, args: make([]any, 1, 1+4*min(len(runs), perInsert))}
+	b := newBulk(plainRows)
 	var name laneName
 	var lane int64
 	for i := range runs {
@@ -90,53 +89,15 @@ func (t *txn) enqueue(now int64, runs []store.NewRun, staged map[laneName]int64)
 			return nil, err
 		}
 		if plain(r, now) {
-			err = b.add(key, lane, int64(r.Priority), store.Rank(createdAt(key), r.Priority, r.AgeEvery), input)
-		} else if err = b.flush(); err == nil {
+			err = b.add(t, key, lane, int64(r.Priority), store.Rank(createdAt(key), r.Priority, r.AgeEvery), input)
+		} else if err = b.flush(t); err == nil {
 			err = t.insertFull(key, lane, now, r, input)
 		}
 		if err != nil {
 			return nil, err
 		}
 	}
-	return out, b.flush()
-}
-
-// A bulk gathers plain rows whose keys follow one another.
-type bulk struct {
-	t    *txn
-	rows int
-	next int64 // key that the next row must have
-	args []any // place for the first key, then four a row
-}
-
-func (b *bulk) add(key, lane, priority, rank int64, input any) error {
-	if key != b.next {
-		if err := b.flush(); err != nil {
-			return err
-		}
-	}
-	b.rows, b.next = b.rows+1, key+1
-	b.args = append(b.args, lane, priority, rank, input)
-	if b.rows < perInsert {
-		return nil
-	}
-	b.args[0] = b.next - perInsert
-	err := b.t.exec(plainBulk, b.args...)
-	b.rows, b.args = 0, b.args[:1]
-	return err
-}
-
-// flush inserts what has gathered, row by row.
-func (b *bulk) flush() error {
-	key := b.next - int64(b.rows)
-	for a := b.args[1:]; len(a) > 0; a = a[4:] {
-		if err := b.t.exec(plainHead+plainRow, key, a[0], a[1], a[2], a[3]); err != nil {
-			return err
-		}
-		key++
-	}
-	b.rows, b.args = 0, b.args[:1]
-	return nil
+	return out, b.flush(t)
 }
 
 func (t *txn) laneOf(n laneName, staged map[laneName]int64) (int64, error) {
@@ -196,7 +157,24 @@ func (t *txn) insertFull(key, lane, now int64, r *store.NewRun, input any) error
 	if r.Detached {
 		flags = flagDetached
 	}
-	return t.exec(fullSQL, key, lane, int64(state), int64(r.Priority), store.Rank(due, r.Priority, r.AgeEvery), input, dueAt, startBy, parent, root, idem, meta, flags)
+	var node *int64
+	if r.Graph != nil {
+		id, err := t.intern(r.Graph)
+		if err != nil {
+			return err
+		}
+		id = id<<nodeBits | int64(r.Graph.End())
+		flags, node = flags|flagFlow, &id
+	}
+	now = createdAt(key)
+	if node != nil && state == store.Queued { // begun below: nobody is to claim it
+		state = store.Scheduled
+	}
+	err := t.exec(fullSQL, key, lane, int64(state), int64(r.Priority), store.Rank(due, r.Priority, r.AgeEvery), input, dueAt, startBy, parent, root, idem, meta, flags, node)
+	if err != nil || node == nil || dueAt != nil {
+		return err
+	}
+	return t.begin(key, *node, now)
 }
 
 type parentRow struct{ key, root int64 }

@@ -2,6 +2,10 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/stint-dev/stint/store"
@@ -67,6 +71,11 @@ func (t *txn) finish(now int64, o *store.Outcome) (bool, error) {
 	if err != nil || n == 0 {
 		return false, err
 	}
+	if o.Elsewhere {
+		if err := t.elsewhere(key, o.Node); err != nil {
+			return false, err
+		}
+	}
 	for i := range o.Follow {
 		o.Follow[i].Parent = o.ID
 	}
@@ -83,6 +92,8 @@ func (t *txn) move(key, now int64, o *store.Outcome) (n int64, err error) {
 		refund = 1
 	}
 	switch {
+	case o.To.Terminal() && o.Node != 0:
+		return t.endNode(key, now, o)
 	case o.To.Terminal():
 		n, err = t.execN(endSQL, key, o.Lease, int64(o.To), now, o.Output, text(o.Error))
 		t.end(key, n)
@@ -98,8 +109,55 @@ func (t *txn) move(key, now int64, o *store.Outcome) (n int64, err error) {
 		return n, err
 	}
 	n, err = t.execN(canceledSQL, key, o.Lease, now)
-	t.end(key, n)
+	if t.end(key, n); n > 0 && o.Node != 0 {
+		err = t.advanceOutcome(o, store.Canceled, now)
+	}
 	return n, err
+}
+
+// endNode ends the run of a task of a workflow, with all that follows in its graph.
+func (t *txn) endNode(key, now int64, o *store.Outcome) (int64, error) {
+	var ended store.State
+	err := t.one(endSQL+" RETURNING state", []any{key, o.Lease, int64(o.To), now, o.Output, text(o.Error)}, &ended)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	t.end(key, 1)
+	if len(o.Tests) > 0 && ended == store.Succeeded {
+		results, err := json.Marshal(o.Tests)
+		if err == nil {
+			err = t.exec("INSERT OR REPLACE INTO stint_tests (run, results) VALUES (?, ?)", key, string(results))
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	return 1, t.advanceOutcome(o, ended, now)
+}
+
+func (t *txn) advanceOutcome(o *store.Outcome, ended store.State, now int64) error {
+	parent, ok := t.s.ids.key(o.Parent)
+	if !ok {
+		return fmt.Errorf("outcome of a task of workflow run %s: %w", o.Parent, store.ErrNotFound)
+	}
+	return t.advance(&parent, &o.Node, ended, now)
+}
+
+// elsewhere moves a run to the lane of its task alone.
+func (t *txn) elsewhere(key, node int64) error {
+	g, err := t.s.graph(t, node>>nodeBits)
+	if err != nil {
+		return err
+	}
+	place := int(node & (1<<nodeBits - 1))
+	lane, err := t.lane(laneName{queue: g.QueueOf(place), task: g.TaskName(place)})
+	if err != nil {
+		return err
+	}
+	return t.exec("UPDATE stint_runs SET lane = ? WHERE id = ?", lane, key)
 }
 
 // again has a run start once more at o.At, and keeps the attempt if it counted.

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/stint-dev/stint/store"
@@ -65,8 +66,10 @@ func (s *Store) view(ctx context.Context, f func(querier) error) error {
 
 const runColumns = `r.id, l.task, l.queue, r.state, r.priority, r.attempt, r.crashes, coalesce(r.due_at, r.id >> 20),
   r.started_at, r.ended_at, r.cancel_at, r.start_by, coalesce((SELECT name FROM stint_workers w WHERE w.id = r.worker), ''),
-  r.parent, r.root, coalesce(r.key, ''), r.metadata,
-  coalesce(r.input, (SELECT data FROM stint_inputs i WHERE i.id = r.id)), r.output, r.error, p.done, p.total, p.message`
+  r.parent, r.root, coalesce(r.key, ''), coalesce(r.metadata, (SELECT f.metadata FROM stint_runs f WHERE f.id = r.parent AND r.node IS NOT NULL AND NOT r.flags & 2)),
+  coalesce(r.input, (SELECT data FROM stint_inputs i WHERE i.id = r.id),
+    (SELECT coalesce(f.input, (SELECT data FROM stint_inputs i WHERE i.id = f.id)) FROM stint_runs f WHERE f.id = r.parent AND r.node IS NOT NULL AND NOT r.flags & 2)),
+  r.node, r.flags & 2 > 0, r.output, r.error, p.done, p.total, p.message`
 
 const runTables = ` FROM stint_runs r CROSS JOIN stint_lanes l ON l.id = r.lane LEFT JOIN stint_progress p ON p.run = r.id `
 
@@ -74,7 +77,8 @@ type runRow struct {
 	store.Run
 	key, due                        int64
 	started, ended, cancel, startBy *int64
-	parent, root                    *int64
+	parent, root, node              *int64
+	flow                            bool
 	done, total                     *int64
 	message                         *string
 }
@@ -82,17 +86,25 @@ type runRow struct {
 func (r *runRow) fields() []any {
 	return []any{&r.key, &r.Task, &r.Queue, &r.State, &r.Priority, &r.Attempt, &r.Crashes, &r.due,
 		&r.started, &r.ended, &r.cancel, &r.startBy, &r.Worker, &r.parent, &r.root, &r.Key, &r.Metadata,
-		&r.Input, &r.Output, &r.Error, &r.done, &r.total, &r.message}
+		&r.Input, &r.node, &r.flow, &r.Output, &r.Error, &r.done, &r.total, &r.message}
 }
 
-func (s *Store) run(r *runRow) store.Run {
+func (s *Store) run(q querier, r *runRow) (store.Run, error) {
+	if r.node != nil {
+		g, err := s.graph(q, *r.node>>nodeBits)
+		if err != nil {
+			return r.Run, err
+		}
+		name := g.TaskName(int(*r.node & (1<<nodeBits - 1)))
+		r.Elsewhere, r.Flow, r.Run.Task = !r.flow && r.Task == name && r.State == store.Queued, r.flow, name
+	}
 	r.ID, r.Parent, r.Root = s.ids.id(r.key), s.ids.optional(r.parent), s.ids.optional(r.root)
 	r.Created, r.Due = millis(createdAt(r.key)), millis(r.due)
 	r.Started, r.Ended, r.CancelAt, r.StartBy = optionalTime(r.started), optionalTime(r.ended), optionalTime(r.cancel), optionalTime(r.startBy)
 	if r.done != nil {
 		r.Progress = &store.Progress{Done: *r.done, Total: *r.total, Message: *r.message}
 	}
-	return r.Run
+	return r.Run, nil
 }
 
 // Get implements store.Admin.
@@ -102,13 +114,16 @@ func (s *Store) Get(ctx context.Context, id store.ID) (*store.Run, error) {
 		return nil, fmt.Errorf("run %s: %w", id, store.ErrNotFound)
 	}
 	var row runRow
-	var attempts []store.Attempt
+	var run store.Run
 	err := s.view(ctx, func(q querier) error {
 		err := q.one("SELECT "+runColumns+runTables+"WHERE r.id = ? AND l.staged IS NULL", []any{key}, row.fields()...)
 		if err != nil {
 			return err
 		}
-		attempts, err = s.attempts(q, key)
+		if run, err = s.run(q, &row); err != nil {
+			return err
+		}
+		run.Attempts, err = s.attempts(q, key)
 		return err
 	})
 	if errors.Is(err, sql.ErrNoRows) {
@@ -117,8 +132,6 @@ func (s *Store) Get(ctx context.Context, id store.ID) (*store.Run, error) {
 	if err != nil {
 		return nil, err
 	}
-	run := s.run(&row)
-	run.Attempts = attempts
 	return &run, nil
 }
 
@@ -142,7 +155,7 @@ func (s *Store) attempts(q querier, key int64) ([]store.Attempt, error) {
 
 // List implements store.Admin.
 func (s *Store) List(ctx context.Context, f store.Filter, before store.ID, limit int) ([]store.Run, error) {
-	where, args, err := s.where(f)
+	where, args, err := s.where(ctx, f)
 	if err != nil {
 		return nil, err
 	}
@@ -157,21 +170,26 @@ func (s *Store) List(ctx context.Context, f store.Filter, before store.ID, limit
 		}
 		where, args = where+" AND "+id+" < ?", append(args, key)
 	}
-	var rows []runRow
-	err = s.view(ctx, func(q querier) (err error) {
-		rows, err = rowsOf(q, (*runRow).fields, "SELECT "+runColumns+runTables+where+" ORDER BY "+id+" DESC LIMIT ?", append(args, limit)...)
-		return err
+	var runs []store.Run
+	err = s.view(ctx, func(q querier) error {
+		rows, err := rowsOf(q, (*runRow).fields, "SELECT "+runColumns+runTables+where+" ORDER BY "+id+" DESC LIMIT ?", append(args, limit)...)
+		if err != nil {
+			return err
+		}
+		runs = make([]store.Run, len(rows))
+		for i := range rows {
+			if runs[i], err = s.run(q, &rows[i]); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
-	runs := make([]store.Run, len(rows))
-	for i := range rows {
-		runs[i] = s.run(&rows[i])
-	}
 	return runs, err
 }
 
 // where is the condition of a filter over runTables. States and lanes are written as
 // literals, so that the planner may use the partial indexes.
-func (s *Store) where(f store.Filter) (string, []any, error) {
+func (s *Store) where(ctx context.Context, f store.Filter) (string, []any, error) {
 	var b strings.Builder
 	var args []any
 	b.WriteString("WHERE l.staged IS NULL")
@@ -189,7 +207,11 @@ func (s *Store) where(f store.Filter) (string, []any, error) {
 		and("r.id IN (" + strings.Join(keys, ",") + ")")
 	}
 	if f.Tasks != nil {
-		and("l.task IN ("+marks(len(f.Tasks))+")", anys(f.Tasks)...)
+		nodes, err := s.nodesOf(ctx, f.Tasks)
+		if err != nil {
+			return "", nil, err
+		}
+		and("(l.task IN ("+marks(len(f.Tasks))+") OR r.node IN ("+nodes+"))", anys(f.Tasks)...)
 	}
 	if f.Queues != nil {
 		and("l.queue IN ("+marks(len(f.Queues))+")", anys(f.Queues)...)
@@ -214,6 +236,34 @@ func (s *Store) where(f store.Filter) (string, []any, error) {
 		and("r.id < ?", keyAt(f.Until))
 	}
 	return b.String(), args, nil
+}
+
+// nodesOf lists the places that tasks of workflows, "workflow:task", have in the graphs.
+func (s *Store) nodesOf(ctx context.Context, tasks []string) (string, error) {
+	tasks = slices.DeleteFunc(slices.Clone(tasks), func(t string) bool { return !strings.Contains(t, ":") })
+	if len(tasks) == 0 {
+		return "", nil
+	}
+	var nodes []string
+	err := s.view(ctx, func(q querier) error {
+		ids, err := column[int64](q, "SELECT id FROM stint_graphs ORDER BY id")
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			g, err := s.graph(q, id)
+			if err != nil {
+				return err
+			}
+			for place := range g.Success() + 1 {
+				if place != g.End() && slices.Contains(tasks, g.TaskName(place)) {
+					nodes = append(nodes, fmt.Sprint(id<<nodeBits|int64(place)))
+				}
+			}
+		}
+		return nil
+	})
+	return strings.Join(nodes, ","), err
 }
 
 // stateCondition names the states, with the conditions of the partial indexes that

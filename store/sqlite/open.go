@@ -53,6 +53,7 @@ type Store struct {
 	ids    ids
 	me     *presence
 	w      *writer
+	graphs graphCache
 	others chan struct{} // capacity 1: other stores were seen on the file
 
 	readMu    sync.Mutex

@@ -13,7 +13,7 @@ import (
 
 // R9: no statement that the writer or a reader has prepared after all verbs were used
 // scans a table or sorts, but those that are named here with their reason.
-func TestPlans(t *testing.T) {
+func TestR9Plans(t *testing.T) {
 	s, err := Open(filepath.Join(t.TempDir(), "plans.db"), Options{})
 	if err != nil {
 		t.Fatal(err)

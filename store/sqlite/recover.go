@@ -112,7 +112,7 @@ UPDATE stint_runs SET
   attempt  = attempt - (cancel_at IS NULL),
   crashes  = crashes + ?2
 WHERE worker = ?1 AND state = 4
-RETURNING id, state, lane, crashes`
+RETURNING id, state, lane, crashes, parent, node`
 
 // releaseWorker gives back what one worker has; the attempts do not count. After a
 // crash the runs go behind the rest, from the second one on with a growing delay, and
@@ -130,8 +130,9 @@ func (t *txn) releaseWorker(worker int64, crashed bool, r *store.Recovered) erro
 	type row struct {
 		id, lane, crashes int64
 		state             store.State
+		parent, node      *int64
 	}
-	rows, err := rowsOf(t, func(r *row) []any { return []any{&r.id, &r.state, &r.lane, &r.crashes} }, releaseSQL,
+	rows, err := rowsOf(t, func(r *row) []any { return []any{&r.id, &r.state, &r.lane, &r.crashes, &r.parent, &r.node} }, releaseSQL,
 		worker, c, t.now, store.MaxCrashes, store.QuarantineError, suspectDelay.Milliseconds())
 	if err != nil {
 		return err
@@ -143,6 +144,9 @@ func (t *txn) releaseWorker(worker int64, crashed bool, r *store.Recovered) erro
 		switch {
 		case run.state.Terminal():
 			t.end(run.id, 1)
+			if err := t.advance(run.parent, run.node, run.state, t.now); err != nil {
+				return err
+			}
 		case run.state == store.Blocked:
 			r.Blocked = append(r.Blocked, t.s.ids.id(run.id))
 		default:

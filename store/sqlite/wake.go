@@ -73,7 +73,7 @@ func (w *writer) poll() {
 }
 
 // lastKeySQL reads the highest key ever given: AUTOINCREMENT remembers deleted ones too.
-const lastKeySQL = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'stint_runs'), 0)"
+const lastKeySQL = "SELECT coalesce((SELECT max(seq, coalesce((SELECT max(id) FROM stint_events), 0)) FROM sqlite_sequence WHERE name = 'stint_runs'), (SELECT max(id) FROM stint_events), 0)"
 
 // look finds out whether another connection has committed since the last look, and
 // if so forgets what this one knew.
@@ -145,26 +145,85 @@ func (t *txn) wake() error {
 	if t.w.nextDue > t.now {
 		return nil
 	}
-	n, err := t.execN(`UPDATE stint_runs SET state = 3 WHERE id IN
-		(SELECT id FROM stint_runs WHERE state = 2 AND due_at <= ? ORDER BY due_at LIMIT ?)`, t.now, promoteAt)
+	if err := t.promote(); err != nil {
+		return err
+	}
+	if err := t.overdue(); err != nil {
+		return err
+	}
+	waiting, err := column[int64](t, "SELECT id FROM stint_runs WHERE state = 5 AND due_at IS NOT NULL AND due_at <= ? ORDER BY due_at LIMIT ?", t.now, promoteAt)
 	if err != nil {
 		return err
 	}
-	if n > 0 {
-		t.w.recheck = true
+	for _, key := range waiting {
+		if err := t.reconsider(key, t.now); err != nil {
+			return err
+		}
 	}
-	late, err := column[int64](t, `UPDATE stint_runs SET state = 9, ended_at = ?1, error = ?2, start_by = NULL WHERE id IN
-		(SELECT id FROM stint_runs WHERE start_by IS NOT NULL AND start_by <= ?1 ORDER BY start_by LIMIT ?3)
-		RETURNING id`, t.now, store.StartByError, promoteAt)
-	if err != nil {
-		return err
-	}
-	t.ended = append(t.ended, late...)
 	next, err := t.nextTime()
 	if err != nil {
 		return err
 	}
 	t.committed = append(t.committed, func() { t.w.nextDue = next })
+	return nil
+}
+
+// promote queues what has become due, and begins the workflows among it.
+func (t *txn) promote() error {
+	type row struct {
+		id    int64
+		flags int
+		node  *int64
+	}
+	rows, err := rowsOf(t, func(r *row) []any { return []any{&r.id, &r.flags, &r.node} }, `UPDATE stint_runs SET state = CASE WHEN flags & 2 THEN 2 ELSE 3 END WHERE id IN
+		(SELECT id FROM stint_runs WHERE state = 2 AND due_at <= ? ORDER BY due_at LIMIT ?) RETURNING id, flags, node`, t.now, promoteAt)
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		t.w.recheck = true
+		if r.flags&flagFlow == 0 {
+			continue
+		}
+		if err := t.begin(r.id, *r.node, t.now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// overdue cancels what was not started in time, and workflows that have not ended.
+func (t *txn) overdue() error {
+	type row struct {
+		id           int64
+		flags        int
+		parent, node *int64
+	}
+	rows, err := rowsOf(t, func(r *row) []any { return []any{&r.id, &r.flags, &r.parent, &r.node} },
+		"SELECT id, flags, parent, node FROM stint_runs WHERE start_by IS NOT NULL AND start_by <= ? ORDER BY start_by LIMIT ?", t.now, promoteAt)
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		if r.flags&flagFlow != 0 {
+			if err := t.exec("UPDATE stint_runs SET start_by = NULL WHERE id = ?", r.id); err != nil {
+				return err
+			}
+			if _, err := t.cancel(r.id, t.now, store.EndByError); err != nil {
+				return err
+			}
+			continue
+		}
+		n, err := t.execN("UPDATE stint_runs SET state = 9, ended_at = ?2, error = ?3, start_by = NULL WHERE id = ?1 AND start_by IS NOT NULL", r.id, t.now, store.StartByError)
+		if err != nil {
+			return err
+		}
+		if t.end(r.id, n); n > 0 {
+			if err := t.advance(r.parent, r.node, store.Canceled, t.now); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 
@@ -174,6 +233,7 @@ func (t *txn) nextTime() (int64, error) {
 	for _, q := range []string{
 		"SELECT due_at FROM stint_runs WHERE state = 2 ORDER BY due_at LIMIT 1",
 		"SELECT start_by FROM stint_runs WHERE start_by IS NOT NULL ORDER BY start_by LIMIT 1",
+		"SELECT due_at FROM stint_runs WHERE state = 5 AND due_at IS NOT NULL ORDER BY due_at LIMIT 1",
 	} {
 		var at int64
 		switch err := t.one(q, nil, &at); {

@@ -52,6 +52,7 @@ type writer struct {
 	version int64 // PRAGMA data_version at the last look
 	lastKey int64 // highest run key in the file
 	lanes   laneCache
+	flows   map[int64]flowInfo
 	nextDue int64 // earliest due or start-by time in the file, or never
 	blocked time.Time
 	polled  time.Time // last look at the file
@@ -90,6 +91,7 @@ type txn struct {
 	ended     []int64
 	chunks    []int64
 	cancels   []cancelOf
+	nodes     bulk // runs of tasks that a change has made ready
 	newDue    int64
 	committed []func()
 }
@@ -266,14 +268,24 @@ func (w *writer) cycle() bool {
 // apply runs the changes of a group, then lets the waiting claims have what is ready.
 func (w *writer) apply(t *txn, ops []*op) ([]*claim, error) {
 	for _, o := range ops {
-		if err := o.apply(t); err != nil {
+		if err := t.change(o); err != nil {
 			return nil, err
 		}
 	}
 	if err := t.wake(); err != nil {
 		return nil, err
 	}
+	if err := t.nodes.flush(t); err != nil {
+		return nil, err
+	}
 	return t.serve()
+}
+
+func (t *txn) change(o *op) error {
+	if err := o.apply(t); err != nil {
+		return err
+	}
+	return t.nodes.flush(t)
 }
 
 // solo tries each change of a failed group alone.
@@ -281,7 +293,7 @@ func (w *writer) solo(ops []*op) {
 	for _, o := range ops {
 		t, err := w.begin()
 		if err == nil {
-			if err = o.apply(t); err == nil {
+			if err = t.change(o); err == nil {
 				err = w.commit(t)
 			}
 			if err != nil {
@@ -363,7 +375,7 @@ func (w *writer) begin() (*txn, error) {
 		w.rollback()
 		return nil, err
 	}
-	return &txn{querier: w, s: w.s, w: w, execN: w.execN, lanes: &w.lanes, lastKey: w.lastKey, now: time.Now().UnixMilli(), newDue: never}, nil
+	return &txn{querier: w, s: w.s, w: w, execN: w.execN, lanes: &w.lanes, lastKey: w.lastKey, now: time.Now().UnixMilli(), newDue: never, nodes: newBulk(nodeRows)}, nil
 }
 
 func (w *writer) commit(t *txn) error {
@@ -382,6 +394,8 @@ func (w *writer) commit(t *txn) error {
 func (w *writer) rollback() {
 	w.exec("ROLLBACK") // fails if SQLite has rolled back by itself, which is as well
 	w.lanes.forget()
+	w.s.graphs.forget()
+	w.flows = nil
 }
 
 // prepared returns the statement with this text, which is prepared once.

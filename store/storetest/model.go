@@ -25,6 +25,7 @@ type Model struct {
 	queues  map[string]bool // paused
 	workers map[int64]string
 	told    map[store.ID]bool
+	events  []modelEvent
 	changed chan struct{} // closed at each change
 }
 
@@ -36,6 +37,13 @@ type modelRun struct {
 	detached bool
 	logs     []store.Log
 	chunks   []store.Chunk
+
+	graph *store.Graph // of a workflow's run, and of its tasks'
+	place int
+	joins map[int]store.Arrival
+	tests []store.TestResult
+	came  map[int]time.Time // events that a waiting task waited for, by leaf
+	lane  string            // of a task that was sent elsewhere
 }
 
 type modelKey struct{ task, key string }
@@ -112,9 +120,21 @@ func until(ctx context.Context, changed <-chan struct{}, next time.Time) error {
 
 // advance does what time alone does: due runs are queued, late ones canceled.
 func (m *Model) advance(now time.Time) {
-	for _, r := range m.runs {
+	for _, id := range slices.Clone(m.order) {
+		r := m.runs[id]
 		if r.State == store.Scheduled && !r.Due.After(now) {
 			r.State = store.Queued
+			if r.Flow {
+				m.begin(r, now)
+			}
+		}
+		if r.State == store.Waiting && !r.Due.IsZero() && !r.Due.After(now) {
+			m.reconsider(r, now)
+		}
+		if r.Flow && !r.State.Terminal() && !r.StartBy.IsZero() && !r.StartBy.After(now) {
+			r.StartBy = time.Time{}
+			m.cancel(r, now, []byte(store.EndByError))
+			continue
 		}
 		if (r.State == store.Scheduled || r.State == store.Queued) && !r.StartBy.IsZero() && !r.StartBy.After(now) {
 			m.end(r, store.Canceled, now, []byte(store.StartByError))
@@ -124,6 +144,7 @@ func (m *Model) advance(now time.Time) {
 
 func (m *Model) end(r *modelRun, to store.State, now time.Time, reason []byte) {
 	r.State, r.Ended, r.Error, r.StartBy = to, now, reason, time.Time{}
+	m.follow(r, now)
 }
 
 // Enqueue implements store.Runs.
@@ -151,10 +172,7 @@ func (m *Model) enqueue(now time.Time, n store.NewRun) store.Enqueued {
 			return store.Enqueued{ID: h.run, Existing: true}
 		}
 	}
-	m.last = max(m.last+1, uint64(now.UnixMilli())<<20)
-	var id store.ID
-	binary.BigEndian.PutUint64(id[:8], m.last>>20<<16|0x7000|m.last>>8&0xfff)
-	id[8], id[9] = 0x80|byte(m.last)>>2&0x3f, byte(m.last)<<6
+	id := m.newID(now)
 	r := &modelRun{Run: store.Run{
 		ID: id, Task: n.Task, Queue: n.Queue, State: store.Queued, Priority: n.Priority, Created: now, Due: now, StartBy: n.StartBy,
 		Parent: n.Parent, Key: n.Key, Metadata: n.Metadata, Input: slices.Clone(n.Input),
@@ -179,7 +197,20 @@ func (m *Model) enqueue(now time.Time, n store.NewRun) store.Enqueued {
 	}
 	m.runs[id] = r
 	m.order = append(m.order, id)
+	if n.Graph != nil {
+		r.graph, r.Flow, r.place, r.joins = n.Graph, true, n.Graph.End(), map[int]store.Arrival{}
+		if r.State == store.Queued {
+			m.begin(r, now)
+		}
+	}
 	return store.Enqueued{ID: id}
+}
+
+func (m *Model) newID(now time.Time) (id store.ID) {
+	m.last = max(m.last+1, uint64(now.UnixMilli())<<20)
+	binary.BigEndian.PutUint64(id[:8], m.last>>20<<16|0x7000|m.last>>8&0xfff)
+	id[8], id[9] = 0x80|byte(m.last)>>2&0x3f, byte(m.last)<<6
+	return id
 }
 
 // ahead orders runs as they start: by effective priority now, then due, then first in.
@@ -202,7 +233,10 @@ func (m *Model) Claim(ctx context.Context, req store.ClaimRequest) (got []store.
 			if r.State == store.Running && r.Crashes >= 2 {
 				suspects++
 			}
-			if r.State == store.Queued && !m.queues[r.Queue] && (req.Queues == nil || slices.Contains(req.Queues, r.Queue)) && req.Tasks(r.Task) {
+			if r.State == store.Waiting && !r.Due.IsZero() && (next.IsZero() || r.Due.Before(next)) {
+				next = r.Due
+			}
+			if r.State == store.Queued && !m.queues[r.Queue] && (req.Queues == nil || slices.Contains(req.Queues, r.Queue)) && req.Tasks(r.claimName()) {
 				ready = append(ready, r)
 			}
 		}
@@ -227,7 +261,12 @@ func (m *Model) start(worker int64, r *modelRun) store.Claimed {
 	r.State, r.worker, r.Worker, r.Started, r.StartBy = store.Running, worker, m.workers[worker], time.Now(), time.Time{}
 	r.Attempt++
 	r.lease++
+	var tests []string
+	if r.isTask() {
+		tests = r.graph.Tests(r.place)
+	}
 	return store.Claimed{
+		Node: r.node(), Tests: tests,
 		ID: r.ID, Lease: r.lease, Task: r.Task, Queue: r.Queue, Priority: r.Priority, Attempt: r.Attempt, Crashes: r.Crashes,
 		Due: r.Due, Started: r.Started, Input: r.Input, Metadata: r.Metadata, Parent: r.Parent, Root: r.Root,
 	}
@@ -265,15 +304,18 @@ func (m *Model) finish(now time.Time, r *modelRun, o *store.Outcome) {
 	}
 	switch {
 	case !r.CancelAt.IsZero():
-		r.State, r.Ended = store.Canceled, now
 		if o.To.Terminal() {
 			r.Output = o.Output
 		}
+		m.end(r, store.Canceled, now, r.Error)
 	case o.To.Terminal():
+		r.Output, r.tests = o.Output, o.Tests
 		m.end(r, o.To, now, o.Error)
-		r.Output = o.Output
 	case o.To == store.Queued:
 		r.State = store.Queued
+		if o.Elsewhere {
+			r.lane = r.Task
+		}
 	case o.To == store.Blocked:
 		r.State, r.Error = store.Blocked, o.Error
 	default:
@@ -381,7 +423,7 @@ func (m *Model) Crash(worker int64) {
 		}
 		switch {
 		case !r.CancelAt.IsZero():
-			r.State, r.Ended = store.Canceled, now
+			m.end(r, store.Canceled, now, r.Error)
 		case r.Crashes >= store.MaxCrashes:
 			r.State, r.Error = store.Blocked, []byte(store.QuarantineError)
 		case r.Crashes == 1:

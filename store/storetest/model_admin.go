@@ -117,43 +117,66 @@ func (m *Model) Cancel(_ context.Context, now time.Time, f store.Filter, reason 
 }
 
 func (m *Model) cancel(r *modelRun, now time.Time, reason []byte) bool {
+	over := false
 	switch {
 	case r.State.Terminal(), r.State == store.Running && !r.CancelAt.IsZero():
 		return false
 	case r.State == store.Running:
 		r.CancelAt, r.Error = now, reason
 	default:
-		m.end(r, store.Canceled, now, reason)
+		over = true
+		r.State, r.Ended, r.Error, r.StartBy = store.Canceled, now, reason, time.Time{}
 	}
-	for _, c := range m.runs {
-		if c.Parent == r.ID && !c.detached {
+	for _, id := range slices.Clone(m.order) {
+		if c := m.runs[id]; c != nil && c.Parent == r.ID && !c.detached {
 			m.cancel(c, now, reason)
 		}
+	}
+	if over {
+		m.follow(r, now)
 	}
 	return true
 }
 
 // Replay implements store.Admin.
 func (m *Model) Replay(_ context.Context, now time.Time, f store.Filter) (int, error) {
-	return m.each(f, func(r *modelRun) bool {
-		if !r.State.Terminal() && r.State != store.Blocked {
-			return false
+	return m.each(f, func(r *modelRun) bool { return m.replay(r, now) })
+}
+
+func (m *Model) replay(r *modelRun, now time.Time) bool {
+	switch {
+	case m.runs[r.ID] == nil, !r.State.Terminal() && r.State != store.Blocked:
+		return false
+	case r.Flow:
+		m.replayFlow(r, now)
+	case r.isTask() && r.State != store.Blocked:
+		return m.runs[r.Parent].State.Terminal() && m.replay(m.runs[r.Parent], now)
+	default:
+		m.requeue(r, now)
+	}
+	return true
+}
+
+func (m *Model) requeue(r *modelRun, now time.Time) {
+	if last := (store.Attempt{Attempt: r.Attempt, Worker: r.Worker, Started: r.Started, Ended: r.Ended, To: r.State, Error: r.Error}); r.lease > 0 {
+		if last.Ended.IsZero() {
+			last.Ended = now
 		}
-		if last := (store.Attempt{Attempt: r.Attempt, Worker: r.Worker, Started: r.Started, Ended: r.Ended, To: r.State, Error: r.Error}); r.lease > 0 {
-			if last.Ended.IsZero() {
-				last.Ended = now
-			}
-			r.Attempts = append(r.Attempts, last)
-		}
-		r.State, r.Due, r.Attempt, r.Crashes, r.Output, r.Error = store.Queued, now, 0, 0, nil, nil
-		r.Ended, r.CancelAt, r.StartBy = time.Time{}, time.Time{}, time.Time{}
-		delete(m.told, r.ID)
-		return true
-	})
+		r.Attempts = append(r.Attempts, last)
+	}
+	r.State, r.Due, r.Attempt, r.Crashes, r.Output, r.Error = store.Queued, now, 0, 0, nil, nil
+	r.Ended, r.CancelAt, r.StartBy = time.Time{}, time.Time{}, time.Time{}
+	delete(m.told, r.ID)
 }
 
 func (m *Model) remove(r *modelRun) {
 	delete(m.runs, r.ID)
+	m.order = slices.DeleteFunc(m.order, func(id store.ID) bool { return id == r.ID })
+	for _, t := range m.runs {
+		if t.isTask() && t.Parent == r.ID {
+			m.remove(t)
+		}
+	}
 	for k, h := range m.keys {
 		if h.run == r.ID {
 			delete(m.keys, k)
@@ -164,10 +187,11 @@ func (m *Model) remove(r *modelRun) {
 // Delete implements store.Admin.
 func (m *Model) Delete(_ context.Context, f store.Filter) (int, error) {
 	return m.each(f, func(r *modelRun) bool {
-		if r.State.Terminal() {
+		over := r.State.Terminal() && !r.isTask() && m.runs[r.ID] != nil
+		if over {
 			m.remove(r)
 		}
-		return r.State.Terminal()
+		return over
 	})
 }
 
@@ -178,7 +202,7 @@ func (m *Model) Expire(_ context.Context, done, failed time.Time) (int, error) {
 		if r.State == store.Failed {
 			cutoff = failed
 		}
-		over := r.State.Terminal() && r.Ended.Before(cutoff)
+		over := r.State.Terminal() && !r.isTask() && r.Ended.Before(cutoff)
 		if over {
 			m.remove(r)
 		}

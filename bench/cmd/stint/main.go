@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/stint-dev/stint"
@@ -32,6 +33,76 @@ func (p *peer) Open(_ context.Context, dir string) (err error) {
 		p.work(in.T)
 		return struct{}{}, nil
 	})
+	return nil
+}
+
+func nop(context.Context, hb.Payload) (int, error) { return 1, nil }
+
+// graph defines a workflow of one of the shapes that hb asks for.
+func (p *peer) graph(shape string) *stint.Workflow[hb.Payload] {
+	w := stint.NewWorkflow[hb.Payload](p.c, shape)
+	first := stint.AddTask(w, "first", nop)
+	chain := func(n int) {
+		for i, last := 1, first; i < n; i++ {
+			last = stint.AddTask(w, fmt.Sprint("task", i), nop, stint.WithParents(last))
+		}
+	}
+	fan := func(n int) {
+		var all []stint.AnyNode
+		for i := range n {
+			all = append(all, stint.AddTask(w, fmt.Sprint("task", i), nop, stint.WithParents(first)))
+		}
+		stint.AddTask(w, "last", nop, stint.WithParents(all...))
+	}
+	switch shape {
+	case "chain5":
+		chain(5)
+	case "diamond10":
+		fan(8)
+	case "wide10000":
+		fan(10_000)
+	case "chain1000":
+		chain(1000)
+	}
+	return w
+}
+
+// RunGraphs implements hb.Graphs.
+func (p *peer) RunGraphs(ctx context.Context, shape string, n int) error {
+	runs, err := p.graph(shape).EnqueueMany(ctx, make([]hb.Payload, n))
+	if err != nil {
+		return err
+	}
+	for _, r := range runs {
+		if _, err := r.Wait(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// RunFlowsOf implements hb.Graphs.
+func (p *peer) RunFlowsOf(ctx context.Context, n, inflight int) error {
+	w := p.graph("chain5")
+	var left atomic.Int64
+	left.Store(int64(n))
+	errs := make(chan error, inflight)
+	for range inflight {
+		go func() {
+			for left.Add(-1) >= 0 {
+				if _, err := w.Run(ctx, hb.Payload{Pad: hb.Pad}); err != nil {
+					errs <- err
+					return
+				}
+			}
+			errs <- nil
+		}()
+	}
+	for range inflight {
+		if err := <-errs; err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -47,18 +47,19 @@ CREATE TABLE stint_runs (
   attempt    INTEGER NOT NULL DEFAULT 0 CHECK (attempt >= 0),
   lease      INTEGER NOT NULL DEFAULT 0, -- executions so far; fences late writers
   crashes    INTEGER NOT NULL DEFAULT 0,
-  flags      INTEGER NOT NULL DEFAULT 0, -- 1: detached
-  worker     INTEGER,                    -- of the last execution
+  flags      INTEGER NOT NULL DEFAULT 0, -- 1: detached, 2: a workflow's run
+  worker     INTEGER,                    -- of the last execution; 0: nobody's, a workflow's run
   due_at     INTEGER,                    -- NULL: on creation
   started_at INTEGER,
   ended_at   INTEGER,
   cancel_at  INTEGER,
-  start_by   INTEGER,
+  start_by   INTEGER,                    -- of a workflow's run: end by
   parent     INTEGER,
   root       INTEGER,
+  node       INTEGER,                    -- graph << 20 | place in it
   key        TEXT,
   metadata   TEXT,
-  input      BLOB,                       -- NULL: in stint_inputs
+  input      BLOB,                       -- NULL: in stint_inputs, or the workflow run's
   output     BLOB,
   error      TEXT,
   CHECK (state <> 4 OR worker IS NOT NULL),
@@ -75,13 +76,59 @@ CREATE INDEX stint_runs_start_by ON stint_runs (start_by) WHERE start_by IS NOT 
 CREATE INDEX stint_runs_running ON stint_runs (worker) WHERE state = 4;
 CREATE INDEX stint_runs_held ON stint_runs (state) WHERE state > 4 AND state < 7;
 CREATE INDEX stint_runs_unsuccessful ON stint_runs (state) WHERE state > 7;
+CREATE INDEX stint_runs_wake ON stint_runs (due_at) WHERE state = 5 AND due_at IS NOT NULL;
 CREATE INDEX stint_runs_parent ON stint_runs (parent) WHERE parent IS NOT NULL;
+CREATE INDEX stint_runs_node ON stint_runs (parent, node) WHERE node IS NOT NULL;
 
 -- Inputs too large to be rewritten with each transition of their run.
 CREATE TABLE stint_inputs (
   id   INTEGER PRIMARY KEY, -- the run's
   data BLOB NOT NULL
 ) STRICT;
+
+-- The shapes of workflows. A run refers to the one that it started with.
+CREATE TABLE stint_graphs (
+  id    INTEGER PRIMARY KEY,
+  hash  BLOB NOT NULL UNIQUE CHECK (length(hash) = 32),
+  shape TEXT NOT NULL
+) STRICT;
+
+-- How the parents of a task have ended so far, where a task has several.
+CREATE TABLE stint_joins (
+  run   INTEGER NOT NULL, -- the workflow's
+  place INTEGER NOT NULL, -- in its graph
+  ended INTEGER NOT NULL,
+  flags INTEGER NOT NULL, -- 1: one ran, 2: one failed, 4: one was canceled
+  cause INTEGER,          -- place of a task that failed or was canceled
+  PRIMARY KEY (run, place)
+) STRICT, WITHOUT ROWID;
+
+-- What predicates said of a task's output: a JSON array.
+CREATE TABLE stint_tests (
+  run     INTEGER PRIMARY KEY,
+  results TEXT NOT NULL
+) STRICT;
+
+-- Events that waiting runs wait for. They are found by their key and, if they have
+-- one, by a field and its value; '' means any.
+CREATE TABLE stint_waits (
+  run   INTEGER NOT NULL,
+  leaf  INTEGER NOT NULL, -- which of the run's conditions
+  key   TEXT NOT NULL,
+  field TEXT NOT NULL,
+  value TEXT NOT NULL,
+  event INTEGER,          -- that came
+  PRIMARY KEY (run, leaf)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX stint_waits_open ON stint_waits (key, field, value) WHERE event IS NULL;
+
+CREATE TABLE stint_events (
+  id       INTEGER PRIMARY KEY, -- from the sequence of run keys
+  key      TEXT NOT NULL CHECK (key <> ''),
+  payload  BLOB NOT NULL,
+  metadata TEXT
+) STRICT;
+CREATE INDEX stint_events_key ON stint_events (key, id);
 
 -- Executions that did not end their run.
 CREATE TABLE stint_attempts (

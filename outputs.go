@@ -1,0 +1,183 @@
+package stint
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// Outputs are what became of the tasks of a workflow's run. Node.From reads them. As
+// JSON they are an object of outputs by the names of the tasks that succeeded.
+type Outputs struct {
+	runID string
+	tasks map[string]*store.Run // by name
+}
+
+// MarshalJSON implements json.Marshaler.
+func (o Outputs) MarshalJSON() ([]byte, error) {
+	m := map[string]json.RawMessage{}
+	for name, r := range o.tasks {
+		if r.State == store.Succeeded {
+			m[name] = r.Output
+		}
+	}
+	return json.Marshal(m)
+}
+
+// UnmarshalJSON implements json.Unmarshaler. What it reads is of no run: Node.From
+// knows the outputs that there are, and no more.
+func (o *Outputs) UnmarshalJSON(b []byte) error {
+	var m map[string]json.RawMessage
+	if err := json.Unmarshal(b, &m); err != nil {
+		return err
+	}
+	o.tasks = map[string]*store.Run{}
+	for name, out := range m {
+		o.tasks[name] = &store.Run{State: store.Succeeded, Output: out}
+	}
+	return nil
+}
+
+// From is the node's output in a finished run. It is ErrSkipped if the task was
+// skipped, a *TaskError if it did not succeed, and ErrNotFound if it did not run.
+func (n *Node[Out]) From(o Outputs) (Out, error) {
+	r := o.tasks[n.n.name]
+	if r == nil {
+		var out Out
+		return out, fmt.Errorf("%w: no run of task %q in workflow run %s", ErrNotFound, n.n.name, o.runID)
+	}
+	return nodeOutput[Out](n.n.w.c, r)
+}
+
+// Output is the output of a task of the same run of the workflow: in the handler of a
+// task that comes after it, or of the on-failure or on-success task. Its errors are
+// those of From.
+func (n *Node[Out]) Output(ctx context.Context) (Out, error) {
+	var out Out
+	e := executionOf(ctx)
+	if e == nil || e.def.hookOf != n.n.w && (e.def.node == nil || e.def.node.w != n.n.w) {
+		return out, fmt.Errorf("stint: output of task %q: ctx is not of a handler of workflow %q", n.n.name, n.n.w.name)
+	}
+	if from := e.def.node; from != nil && !from.after(n.n) {
+		return out, fmt.Errorf("stint: output of task %q: it does not come before task %q: make it a parent", n.n.name, from.name)
+	}
+	o, err := n.n.w.c.outputs(ctx, e.run.Parent, []string{n.n.name})
+	if err != nil {
+		return out, err
+	}
+	return n.From(o)
+}
+
+func nodeOutput[Out any](c *Client, r *store.Run) (out Out, err error) {
+	switch r.State {
+	case store.Succeeded:
+		if err := c.decode(r.Output, &out); err != nil {
+			return out, fmt.Errorf("stint: output of task %q is not a %T: %w", r.Task, out, err)
+		}
+		return out, nil
+	case store.Skipped:
+		return out, fmt.Errorf("%w: task %q", ErrSkipped, r.Task)
+	case store.Failed, store.Canceled:
+		return out, endError(r, nil)
+	}
+	return out, fmt.Errorf("stint: output of task %q: it has not ended: it is %v", r.Task, r.State)
+}
+
+// after reports whether n comes after other in the graph.
+func (n *node) after(other *node) bool {
+	if slices.Contains(n.graph.Parents, other.place) {
+		return true
+	}
+	seen := make([]bool, n.place+1)
+	todo := []int{n.place}
+	for len(todo) > 0 {
+		at := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		for _, p := range n.w.nodes[at].graph.Parents {
+			if p == other.place {
+				return true
+			}
+			if p > other.place && !seen[p] {
+				seen[p] = true
+				todo = append(todo, p)
+			}
+		}
+	}
+	return false
+}
+
+// outputs reads what became of a workflow's tasks; nil names: of all.
+func (c *Client) outputs(ctx context.Context, id store.ID, names []string) (Outputs, error) {
+	g, tasks, err := c.store.Flow(ctx, id, names)
+	if err != nil {
+		return Outputs{}, public("outputs of a workflow", err)
+	}
+	o := Outputs{runID: id.String(), tasks: make(map[string]*store.Run, len(tasks))}
+	for i := range tasks {
+		if tasks[i].Place < g.End() {
+			o.tasks[g.Name(tasks[i].Place)] = &tasks[i].Run
+		}
+	}
+	return o, nil
+}
+
+// A WorkflowError says which tasks of a workflow's run did not succeed. It is inside
+// the *TaskError that Run.Wait returns.
+type WorkflowError struct {
+	Workflow string
+	RunID    string
+	Tasks    map[string]error // those that failed or were canceled, by name
+}
+
+func (e *WorkflowError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "workflow %q", e.Workflow)
+	for i, name := range slices.Sorted(maps.Keys(e.Tasks)) {
+		sep := "; "
+		if i == 0 {
+			sep = ": "
+		}
+		if i == maxListed {
+			fmt.Fprintf(&b, "; and %d more", len(e.Tasks)-i)
+			break
+		}
+		fmt.Fprintf(&b, "%stask %q: %v", sep, name, e.Tasks[name])
+	}
+	return b.String()
+}
+
+const maxListed = 5 // tasks that a WorkflowError's text lists
+
+// Unwrap gives the tasks' errors, in the order of their names.
+func (e *WorkflowError) Unwrap() []error {
+	var all []error
+	for _, name := range slices.Sorted(maps.Keys(e.Tasks)) {
+		all = append(all, e.Tasks[name])
+	}
+	return all
+}
+
+// workflowError reads which tasks did not succeed.
+func (c *Client) workflowError(ctx context.Context, workflow string, id store.ID) (*WorkflowError, error) {
+	o, err := c.outputs(ctx, id, nil)
+	if err != nil {
+		return nil, err
+	}
+	e := &WorkflowError{Workflow: workflow, RunID: id.String(), Tasks: map[string]error{}}
+	for name, r := range o.tasks {
+		if r.State != store.Failed && r.State != store.Canceled {
+			continue
+		}
+		var t *TaskError
+		if errors.As(endError(r, nil), &t) {
+			e.Tasks[name] = t.Err
+		}
+	}
+	return e, nil
+}

@@ -1,0 +1,477 @@
+package store
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// A Graph is the shape of a workflow. It is stored, and does not change. Make one with
+// NewGraph.
+type Graph struct {
+	Workflow string        `json:"workflow"`
+	AgeEvery time.Duration `json:"age,omitempty"` // as NewRun's
+	Tasks    []GraphTask   `json:"tasks"`
+	// OnFailure and OnSuccess are queues; nil: there is no such task.
+	OnFailure *string `json:"on_failure,omitempty"`
+	OnSuccess *string `json:"on_success,omitempty"`
+
+	text     []byte
+	hash     [32]byte
+	children [][]int // of each task, and the end of the graph
+	ends     int     // tasks that are nobody's parent
+	places   map[string]int
+}
+
+// A GraphTask is a task of a graph. Its parents stand before it.
+type GraphTask struct {
+	Name     string        `json:"name"`
+	Queue    string        `json:"queue"`
+	Priority *int8         `json:"priority,omitempty"` // nil: the workflow run's
+	StartIn  time.Duration `json:"start_in,omitempty"` // canceled if not started so long after it was ready
+	Parents  []int         `json:"parents,omitempty"`
+	// Tests names the predicates that conditions have on the task's output.
+	Tests    []string   `json:"tests,omitempty"`
+	CancelIf *Condition `json:"cancel_if,omitempty"`
+	SkipIf   *Condition `json:"skip_if,omitempty"`
+	WaitFor  *Condition `json:"wait_for,omitempty"`
+}
+
+// A Condition is one of its fields.
+type Condition struct {
+	Sleep time.Duration `json:"sleep,omitempty"` // so long after the parents were done; less than 0: at once
+	Event *Match        `json:"event,omitempty"`
+	Test  *TestRef      `json:"test,omitempty"`
+	Any   []Condition   `json:"any,omitempty"`
+	All   []Condition   `json:"all,omitempty"`
+}
+
+// A Match says which events count: those with the key and, if Field is not empty,
+// whose payload is an object that has Value, as JSON, there.
+type Match struct {
+	Key   string `json:"key"`
+	Field string `json:"field,omitempty"`
+	Value string `json:"value,omitempty"`
+}
+
+// A TestRef refers to a predicate on a parent's output.
+type TestRef struct {
+	Parent int `json:"parent"`
+	Test   int `json:"test"` // place in the parent's Tests
+}
+
+// A TestResult is what a predicate said of an output.
+type TestResult struct {
+	OK    bool   `json:"ok,omitempty"`
+	Error string `json:"error,omitempty"` // it could not say: a panic, or no such predicate
+}
+
+// Places in a graph that are no task.
+const (
+	atEnd       = 0 // len(Tasks) + atEnd: the workflow's run itself
+	atOnFailure = 1
+	atOnSuccess = 2
+	afterTasks  = 3
+)
+
+// MaxGraph is how many tasks a graph may have.
+const MaxGraph = 1<<20 - afterTasks
+
+// NewGraph checks a shape and makes it ready for use.
+func NewGraph(g Graph) (*Graph, error) {
+	if len(g.Tasks) == 0 || len(g.Tasks) > MaxGraph {
+		return nil, fmt.Errorf("workflow %q has %d tasks: want 1 to %d", g.Workflow, len(g.Tasks), MaxGraph)
+	}
+	g.children = make([][]int, len(g.Tasks))
+	g.places = map[string]int{OnFailureName: g.Failure(), OnSuccessName: g.Success()}
+	for i := range g.Tasks {
+		if _, ok := g.places[g.Tasks[i].Name]; ok {
+			return nil, fmt.Errorf("workflow %q has two tasks %q", g.Workflow, g.Tasks[i].Name)
+		}
+		g.places[g.Tasks[i].Name] = i
+		for _, p := range g.Tasks[i].Parents {
+			if p < 0 || p >= i {
+				return nil, fmt.Errorf("workflow %q: task %d has parent %d: want one before it", g.Workflow, i, p)
+			}
+			g.children[p] = append(g.children[p], i)
+		}
+	}
+	for i := range g.children {
+		if len(g.children[i]) == 0 {
+			g.children[i] = []int{g.End()}
+			g.ends++
+		}
+	}
+	var err error
+	g.text, err = json.Marshal(&g)
+	g.hash = sha256.Sum256(g.text)
+	return &g, err
+}
+
+// ParseGraph is NewGraph for what Text gave.
+func ParseGraph(text []byte) (*Graph, error) {
+	var g Graph
+	if err := json.Unmarshal(text, &g); err != nil {
+		return nil, fmt.Errorf("stored graph: %w", err)
+	}
+	return NewGraph(g)
+}
+
+// Text is the graph as it is stored.
+func (g *Graph) Text() []byte { return g.text }
+
+// Hash tells graphs apart.
+func (g *Graph) Hash() [32]byte { return g.hash }
+
+// End is the place of the workflow's run itself.
+func (g *Graph) End() int { return len(g.Tasks) + atEnd }
+
+// Failure is the place of the on-failure task.
+func (g *Graph) Failure() int { return len(g.Tasks) + atOnFailure }
+
+// Success is the place of the on-success task.
+func (g *Graph) Success() int { return len(g.Tasks) + atOnSuccess }
+
+// Names of the tasks that every workflow may have.
+const (
+	OnFailureName = "on-failure"
+	OnSuccessName = "on-success"
+)
+
+// Place is where the task of that name stands.
+func (g *Graph) Place(name string) (place int, ok bool) {
+	place, ok = g.places[name]
+	return place, ok
+}
+
+// Name is the name, within the workflow, of what stands at a place.
+func (g *Graph) Name(place int) string {
+	switch place {
+	case g.End():
+		return ""
+	case g.Failure():
+		return OnFailureName
+	case g.Success():
+		return OnSuccessName
+	}
+	return g.Tasks[place].Name
+}
+
+// TaskName is the name of what stands at a place: "workflow:task".
+func (g *Graph) TaskName(place int) string {
+	if place == g.End() {
+		return g.Workflow
+	}
+	return g.Workflow + ":" + g.Name(place)
+}
+
+// Lane is the name under which a store keeps all tasks of a workflow together.
+func (g *Graph) Lane() string { return GraphLane(g.Workflow) }
+
+// GraphLane is the Lane of a workflow's graphs.
+func GraphLane(workflow string) string { return workflow + ":" }
+
+// QueueOf is the queue of what stands at a place.
+func (g *Graph) QueueOf(place int) string {
+	switch place {
+	case g.Failure():
+		return *g.OnFailure
+	case g.Success():
+		return *g.OnSuccess
+	}
+	return g.Tasks[place].Queue
+}
+
+// Tests names the predicates on the output of what stands at a place.
+func (g *Graph) Tests(place int) []string {
+	if place < len(g.Tasks) {
+		return g.Tasks[place].Tests
+	}
+	return nil
+}
+
+// Again says which tasks a replay runs again: those that neither succeeded nor were
+// skipped, and what depends on them; all if there are none. state is 0 of a task that
+// has no run.
+func (g *Graph) Again(state func(task int) State) []bool {
+	again, some := make([]bool, len(g.Tasks)), false
+	for i := range g.Tasks {
+		s := state(i)
+		again[i] = s != Succeeded && s != Skipped
+		for _, p := range g.Tasks[i].Parents {
+			again[i] = again[i] || again[p]
+		}
+		some = some || again[i]
+	}
+	for i := range again {
+		again[i] = again[i] || !some
+	}
+	return again
+}
+
+// Leaf reports whether a task is nobody's parent.
+func (g *Graph) Leaf(task int) bool { return g.children[task][0] == g.End() }
+
+// Joins is how many parents the task, or the end, at a place has.
+func (g *Graph) Joins(place int) int {
+	if place == g.End() {
+		return g.ends
+	}
+	return len(g.Tasks[place].Parents)
+}
+
+// An Arrival is how parents of a task have ended: one, or all so far.
+type Arrival struct {
+	Ended    int  // how many
+	Ran      bool // one was not skipped
+	Failed   bool // one failed, or was canceled because of one that failed
+	Canceled bool // one was canceled
+	Cause    int  // a task that failed or was canceled by itself; -1: none
+}
+
+// Join adds what b says to a.
+func (a Arrival) Join(b Arrival) Arrival {
+	a.Ended += b.Ended
+	a.Ran = a.Ran || b.Ran
+	a.Failed = a.Failed || b.Failed
+	a.Canceled = a.Canceled || b.Canceled
+	if a.Cause < 0 {
+		a.Cause = b.Cause
+	}
+	return a
+}
+
+// A Flow is one run of a graph, inside a transaction of the store that keeps it.
+type Flow interface {
+	// Arrive adds to what is known of how the parents of the task, or of the end, at a
+	// place have ended, and returns the sum. It is called where there are several.
+	Arrive(place int, a Arrival) (Arrival, error)
+	// Ready makes a run of a task all of whose parents have ended, in the state that
+	// its conditions give it now, and returns that.
+	Ready(task int) (State, error)
+	// Never makes a run of a task that ends without having been ready, as Canceled
+	// because of a cause, or as Skipped.
+	Never(task int, to State, cause int) error
+	// Over ends the workflow's run.
+	Over(all Arrival) error
+}
+
+// Begin makes the runs of the tasks that have no parents.
+func (g *Graph) Begin(f Flow) error {
+	for i := range g.Tasks {
+		if len(g.Tasks[i].Parents) > 0 {
+			continue
+		}
+		to, err := f.Ready(i)
+		if err != nil {
+			return err
+		}
+		if to.Terminal() {
+			if err := g.Advance(f, i, to); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Advance does what follows from the end of a task's run: it makes the runs of those
+// whose last parent this was, and of those that end with it in turn. A task starts when
+// all its parents have ended and one of them ran. If one failed or was canceled it is
+// canceled, even beside skipped ones; if all were skipped it is skipped, unless it has
+// a skip condition of its own.
+func (g *Graph) Advance(f Flow, task int, to State) error {
+	type end struct {
+		place int
+		how   Arrival
+	}
+	ended := []end{{task, arrival(task, to)}}
+	for len(ended) > 0 {
+		e := ended[len(ended)-1]
+		ended = ended[:len(ended)-1]
+		for _, c := range g.children[e.place] {
+			all := e.how
+			if n := g.Joins(c); n > 1 {
+				var err error
+				if all, err = f.Arrive(c, e.how); err != nil {
+					return err
+				}
+				if all.Ended < n {
+					continue
+				}
+			}
+			if c == g.End() {
+				return f.Over(all) // the last to end
+			}
+			to, how, err := g.settle(f, c, all)
+			if err != nil {
+				return err
+			}
+			if to.Terminal() {
+				ended = append(ended, end{c, how})
+			}
+		}
+	}
+	return nil
+}
+
+func arrival(task int, to State) Arrival {
+	a := Arrival{Ended: 1, Ran: to != Skipped, Failed: to == Failed, Canceled: to == Canceled, Cause: -1}
+	if a.Failed || a.Canceled {
+		a.Cause = task
+	}
+	return a
+}
+
+// settle decides a task whose parents have all ended.
+func (g *Graph) settle(f Flow, task int, all Arrival) (State, Arrival, error) {
+	switch {
+	case all.Failed || all.Canceled:
+		how := all
+		how.Ended, how.Canceled = 1, true
+		return Canceled, how, f.Never(task, Canceled, all.Cause)
+	case !all.Ran && g.Tasks[task].SkipIf == nil:
+		return Skipped, arrival(task, Skipped), f.Never(task, Skipped, -1)
+	}
+	to, err := f.Ready(task)
+	return to, arrival(task, to), err
+}
+
+// State is the state in which a workflow's run ends.
+func (a Arrival) State() State {
+	switch {
+	case a.Failed:
+		return Failed
+	case a.Canceled:
+		return Canceled
+	}
+	return Succeeded
+}
+
+// Leaves lists the sleeps, events and tests of a task's conditions: of cancel, then
+// skip, then wait. Their order numbers them.
+func (t *GraphTask) Leaves() (all []*Condition) {
+	for _, c := range []*Condition{t.CancelIf, t.SkipIf, t.WaitFor} {
+		all = c.leaves(all)
+	}
+	return all
+}
+
+func (c *Condition) leaves(all []*Condition) []*Condition {
+	if c == nil {
+		return all
+	}
+	if c.Any == nil && c.All == nil {
+		return append(all, c)
+	}
+	for i := range c.Any {
+		all = c.Any[i].leaves(all)
+	}
+	for i := range c.All {
+		all = c.All[i].leaves(all)
+	}
+	return all
+}
+
+// A Truth is since when a leaf is true; the zero time: it is not. A sleep's may be in
+// the future.
+type Truth struct {
+	Since time.Time
+	Error string // it will never be known
+}
+
+// A Decision is what becomes of a task whose parents have ended.
+type Decision struct {
+	To     State     // Queued, Skipped, Canceled, Blocked, or Waiting: it is open yet
+	Next   time.Time // when Waiting: decided then, if no event does it before; zero: by events alone
+	Reason string    // when Blocked
+}
+
+// Decide weighs a task's conditions: of cancel, skip and wait the one that came true
+// first wins; at one instant cancel beats skip beats wait. truths are of its Leaves.
+func (t *GraphTask) Decide(parentsDone, now time.Time, truths []Truth) Decision {
+	for _, truth := range truths {
+		if truth.Error != "" {
+			return Decision{To: Blocked, Reason: truth.Error}
+		}
+	}
+	next := func() (tr Truth) { tr, truths = truths[0], truths[1:]; return tr }
+	best := Decision{To: Waiting}
+	for _, c := range []struct {
+		cond *Condition
+		to   State
+	}{{t.CancelIf, Canceled}, {t.SkipIf, Skipped}, {t.WaitFor, Queued}} {
+		since := parentsDone
+		if c.cond != nil {
+			since = c.cond.since(next)
+		} else if c.to != Queued {
+			continue
+		}
+		if !since.IsZero() && (best.Next.IsZero() || since.Before(best.Next)) {
+			best = Decision{To: c.to, Next: since}
+		}
+	}
+	if best.Next.After(now) {
+		best.To = Waiting
+	}
+	if best.To != Waiting {
+		best.Next = time.Time{}
+	}
+	return best
+}
+
+// since is the time at which a condition came or will come true by itself; zero: unknown.
+func (c *Condition) since(next func() Truth) (at time.Time) {
+	switch {
+	case c.Any != nil:
+		for i := range c.Any {
+			if t := c.Any[i].since(next); !t.IsZero() && (at.IsZero() || t.Before(at)) {
+				at = t
+			}
+		}
+		return at
+	case c.All != nil:
+		never := false
+		for i := range c.All {
+			t := c.All[i].since(next)
+			never = never || t.IsZero()
+			if t.After(at) {
+				at = t
+			}
+		}
+		if never {
+			return time.Time{}
+		}
+		return at
+	}
+	return next().Since
+}
+
+// Matches reports whether an event's payload is one that m wants.
+func (m *Match) Matches(payload []byte) bool {
+	return m.Field == "" || FieldOf(payload, m.Field) == m.Value
+}
+
+// FieldOf is a field of a JSON object, as compact JSON; "" if there is none.
+func FieldOf(payload []byte, field string) string {
+	var o map[string]json.RawMessage
+	if json.Unmarshal(payload, &o) != nil {
+		return ""
+	}
+	raw, ok := o[field]
+	if !ok {
+		return ""
+	}
+	return Compact(raw)
+}
+
+// Compact is JSON in the form in which values are compared.
+func Compact(raw []byte) string {
+	var v any
+	if json.Unmarshal(raw, &v) != nil {
+		return ""
+	}
+	b, _ := json.Marshal(v) // what was decoded encodes
+	return string(b)
+}

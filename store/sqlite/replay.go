@@ -1,0 +1,128 @@
+package sqlite
+
+import "github.com/stint-dev/stint/store"
+
+// An oldTask is the run that a task of a workflow has when the workflow is replayed.
+type oldTask struct {
+	id, place int64
+	state     store.State
+	ran       bool
+}
+
+// replayFlow has the tasks that failed or were canceled, and what depends on them, run
+// again; all of them if none did. A task whose parents all stay starts now, the run of
+// one that failed before as a new attempt; the runs of the others go, and their joins
+// are set back.
+func (t *txn) replayFlow(key, node, now int64) error {
+	f, err := t.flow(key, node, now)
+	if err != nil {
+		return err
+	}
+	err = t.exec(`UPDATE stint_runs SET state = 4, worker = 0, ended_at = NULL, cancel_at = NULL, error = NULL, started_at = ?2 WHERE id = ?1`, key, now)
+	if err != nil {
+		return err
+	}
+	if err := t.exec("DELETE FROM stint_joins WHERE run = ?", key); err != nil {
+		return err
+	}
+	old, err := f.oldTasks()
+	if err != nil {
+		return err
+	}
+	r := replay{f, old, f.Again(func(i int) store.State { return old[i].state })}
+	for i := range f.Tasks {
+		if _, waits := r.arrived(f.Tasks[i].Parents); r.again[i] && old[i].id != 0 && (waits || !old[i].ran) {
+			if err := t.deleteRun(old[i].id); err != nil {
+				return err
+			}
+			old[i].id = 0
+		}
+	}
+	return r.start()
+}
+
+// oldTasks reads the runs that there are, and removes those of on-failure and
+// on-success tasks, which may have to run again.
+func (f *flow) oldTasks() ([]oldTask, error) {
+	rows, err := rowsOf(f.t, func(o *oldTask) []any { return []any{&o.id, &o.place, &o.state, &o.ran} },
+		"SELECT id, node & 1048575, state, lease > 0 FROM stint_runs WHERE parent = ? AND node >= ? AND node <= ? ORDER BY parent, node",
+		f.key, f.node, f.node|int64(f.Success()))
+	if err != nil {
+		return nil, err
+	}
+	old := make([]oldTask, len(f.Tasks))
+	for _, o := range rows {
+		if int(o.place) < len(old) {
+			old[o.place] = o
+		} else if err := f.t.deleteRun(o.id); err != nil {
+			return nil, err
+		}
+	}
+	return old, nil
+}
+
+type replay struct {
+	f     *flow
+	old   []oldTask
+	again []bool
+}
+
+// arrived sums up the parents that stay, and reports whether others do not.
+func (r *replay) arrived(parents []int) (all store.Arrival, waits bool) {
+	all.Cause = -1
+	for _, p := range parents {
+		if r.again[p] {
+			waits = true
+			continue
+		}
+		all = all.Join(store.Arrival{Ended: 1, Ran: r.old[p].state != store.Skipped, Cause: -1})
+	}
+	return all, waits
+}
+
+// start sets the joins back, and starts what waits for nothing.
+func (r *replay) start() error {
+	f := r.f
+	join := func(place int, parents []int) (waits bool, err error) {
+		all, waits := r.arrived(parents)
+		if waits && all.Ended > 0 {
+			_, err = f.Arrive(place, all)
+		}
+		return waits, err
+	}
+	var leaves, ready []int
+	for i := range f.Tasks {
+		if f.Leaf(i) {
+			leaves = append(leaves, i)
+		}
+		if !r.again[i] {
+			continue
+		}
+		waits, err := join(i, f.Tasks[i].Parents)
+		if err != nil {
+			return err
+		}
+		if !waits {
+			ready = append(ready, i)
+		}
+	}
+	if _, err := join(f.End(), leaves); err != nil {
+		return err
+	}
+	for _, i := range ready {
+		if id := r.old[i].id; id != 0 {
+			if err := f.t.requeue(id, f.now); err != nil {
+				return err
+			}
+			continue
+		}
+		to, err := f.Ready(i)
+		if err == nil && to.Terminal() {
+			err = f.Advance(f, i, to)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,337 @@
+package storetest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// What store.Graph decides is decided by the same code in every store; this is how the
+// model counts and keeps. That the decisions are right is tested against the meanings
+// through the public API.
+
+type modelEvent struct {
+	store.NewEvent
+	at time.Time
+}
+
+// isTask reports whether the run is of a task of a workflow.
+func (r *modelRun) isTask() bool { return r.graph != nil && !r.Flow }
+
+// claimName is what a worker must have code for.
+func (r *modelRun) claimName() string {
+	if r.isTask() && r.lane == "" {
+		return r.graph.Lane()
+	}
+	return r.Task
+}
+
+func (r *modelRun) node() int64 {
+	if r.graph == nil {
+		return 0
+	}
+	return 1<<20 | int64(r.place)
+}
+
+// A modelFlow is a workflow's run. It implements store.Flow.
+type modelFlow struct {
+	m   *Model
+	r   *modelRun
+	now time.Time
+}
+
+func (m *Model) begin(r *modelRun, now time.Time) {
+	r.State, r.Started = store.Running, now
+	m.must(r.graph.Begin(modelFlow{m, r, now}))
+}
+
+// must is for errors that a model's Flow does not make.
+func (m *Model) must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+// follow does what follows from the end of a task of a workflow.
+func (m *Model) follow(r *modelRun, now time.Time) {
+	if !r.isTask() || r.place >= len(r.graph.Tasks) {
+		return
+	}
+	f := modelFlow{m, m.runs[r.Parent], now}
+	if r.State == store.Failed && r.graph.OnFailure != nil {
+		f.after(r.graph.Failure())
+	}
+	m.must(r.graph.Advance(f, r.place, r.State))
+}
+
+func (f modelFlow) after(place int) {
+	if f.m.taskOf(f.r, place) == nil {
+		f.make(place, store.Queued).detached = true
+	}
+}
+
+// taskOf is the run that a task of a workflow's run has, or nil.
+func (m *Model) taskOf(flow *modelRun, place int) *modelRun {
+	for _, r := range m.runs {
+		if r.isTask() && r.Parent == flow.ID && r.place == place {
+			return r
+		}
+	}
+	return nil
+}
+
+// Arrive implements store.Flow.
+func (f modelFlow) Arrive(place int, a store.Arrival) (store.Arrival, error) {
+	all, ok := f.r.joins[place]
+	if ok {
+		a = all.Join(a)
+	}
+	f.r.joins[place] = a
+	return a, nil
+}
+
+// Ready implements store.Flow.
+func (f modelFlow) Ready(task int) (store.State, error) {
+	r := f.make(task, store.Waiting)
+	return f.decide(r), nil
+}
+
+// decide has a task become what its conditions say now.
+func (f modelFlow) decide(r *modelRun) store.State {
+	t := &r.graph.Tasks[r.place]
+	leaves := t.Leaves()
+	truths := make([]store.Truth, len(leaves))
+	for i, c := range leaves {
+		truths[i] = f.truth(r, i, c)
+	}
+	d := t.Decide(r.Created, f.now, truths)
+	r.State, r.Due = d.To, d.Next
+	switch {
+	case d.To == store.Queued:
+		r.Due = f.now
+		if t.StartIn > 0 {
+			r.StartBy = f.now.Add(t.StartIn)
+		}
+	case d.To == store.Blocked:
+		r.Error = []byte(fmt.Sprintf(`{"kind":"condition","message":%q}`, d.Reason))
+	case d.To == store.Canceled:
+		r.Error = []byte(`{"kind":"canceled","message":"its cancel condition held"}`)
+	}
+	if d.To.Terminal() {
+		r.Ended = f.now
+	}
+	return d.To
+}
+
+func (f modelFlow) truth(r *modelRun, leaf int, c *store.Condition) (truth store.Truth) {
+	switch {
+	case c.Event != nil:
+		if at, ok := r.came[leaf]; ok {
+			return store.Truth{Since: at}
+		}
+		for _, e := range f.m.events {
+			if e.Key == c.Event.Key && !e.at.Before(f.r.Created) && c.Event.Matches(e.Payload) {
+				return store.Truth{Since: e.at}
+			}
+		}
+		return truth
+	case c.Test != nil:
+		p := f.m.taskOf(f.r, c.Test.Parent)
+		if p == nil || p.State != store.Succeeded || c.Test.Test >= len(p.tests) {
+			return truth
+		}
+		if res := p.tests[c.Test.Test]; res.Error != "" {
+			truth.Error = res.Error
+		} else if res.OK {
+			truth.Since = r.Created
+		}
+		return truth
+	}
+	return store.Truth{Since: r.Created.Add(max(c.Sleep, 0))}
+}
+
+// reconsider decides a waiting task again.
+func (m *Model) reconsider(r *modelRun, now time.Time) {
+	f := modelFlow{m, m.runs[r.Parent], now}
+	if to := f.decide(r); to.Terminal() {
+		m.follow(r, now)
+	}
+}
+
+// Never implements store.Flow.
+func (f modelFlow) Never(task int, to store.State, cause int) error {
+	r := f.make(task, to)
+	r.Ended = f.now
+	if cause >= 0 {
+		r.Error = []byte(fmt.Sprintf(`{"kind":"parent","message":"task \"%s\" did not succeed"}`, r.graph.Tasks[cause].Name))
+	}
+	return nil
+}
+
+// make makes the run of a task.
+func (f modelFlow) make(place int, state store.State) *modelRun {
+	g := f.r.graph
+	id := f.m.newID(f.now)
+	r := &modelRun{Run: store.Run{
+		ID: id, Task: g.TaskName(place), Queue: g.QueueOf(place), State: state, Priority: f.r.Priority, Created: f.now, Due: f.now,
+		Parent: f.r.ID, Root: f.r.Root, Metadata: f.r.Metadata, Input: f.r.Input,
+	}, ageEvery: g.AgeEvery, graph: g, place: place}
+	if r.Root == (store.ID{}) {
+		r.Root = f.r.ID
+	}
+	if place < len(g.Tasks) && g.Tasks[place].Priority != nil {
+		r.Priority = *g.Tasks[place].Priority
+	}
+	f.m.runs[id] = r
+	f.m.order = append(f.m.order, id)
+	return r
+}
+
+// Over implements store.Flow.
+func (f modelFlow) Over(all store.Arrival) error {
+	r := f.r
+	if r.State != store.Running {
+		return nil
+	}
+	to, reason := all.State(), []byte(nil)
+	if to != store.Succeeded {
+		reason = []byte(fmt.Sprintf(`{"kind":"workflow","message":"task \"%s\" did not succeed"}`, r.graph.Tasks[all.Cause].Name))
+	}
+	if !r.CancelAt.IsZero() {
+		to, reason = store.Canceled, r.Error
+	}
+	f.m.end(r, to, f.now, reason)
+	if to == store.Succeeded && r.graph.OnSuccess != nil {
+		f.after(r.graph.Success())
+	}
+	return nil
+}
+
+// Publish implements store.Runs.
+func (m *Model) Publish(_ context.Context, now time.Time, events []store.NewEvent) ([]store.ID, error) {
+	if err := m.lock(); err != nil {
+		return nil, err
+	}
+	defer m.unlock()
+	m.advance(now)
+	ids := make([]store.ID, len(events))
+	for i, e := range events {
+		ids[i] = m.newID(now)
+		e.Payload = slices.Clone(e.Payload)
+		m.events = append(m.events, modelEvent{e, now})
+		for _, id := range slices.Clone(m.order) {
+			m.deliver(m.runs[id], e, now)
+		}
+	}
+	return ids, nil
+}
+
+func (m *Model) deliver(r *modelRun, e store.NewEvent, now time.Time) {
+	if r == nil || !r.isTask() || r.State != store.Waiting {
+		return
+	}
+	some := false
+	for i, c := range r.graph.Tasks[r.place].Leaves() {
+		if _, ok := r.came[i]; !ok && c.Event != nil && c.Event.Key == e.Key && c.Event.Matches(e.Payload) {
+			if r.came == nil {
+				r.came = map[int]time.Time{}
+			}
+			r.came[i], some = now, true
+		}
+	}
+	if some {
+		m.reconsider(r, now)
+	}
+}
+
+// Flow implements store.Admin.
+func (m *Model) Flow(_ context.Context, id store.ID, names []string) (*store.Graph, []store.FlowTask, error) {
+	if err := m.lock(); err != nil {
+		return nil, nil, err
+	}
+	defer m.mu.Unlock()
+	m.advance(time.Now())
+	r := m.runs[id]
+	if r == nil || !r.Flow {
+		return nil, nil, fmt.Errorf("workflow run %s: %w", id, store.ErrNotFound)
+	}
+	var places []int
+	for _, name := range names {
+		if p, ok := r.graph.Place(name); ok {
+			places = append(places, p)
+		}
+	}
+	if names == nil {
+		for i := range r.graph.Success() + 1 {
+			places = append(places, i)
+		}
+	}
+	var tasks []store.FlowTask
+	for _, p := range places {
+		if t := m.taskOf(r, p); t != nil {
+			tasks = append(tasks, store.FlowTask{Place: p, Run: t.Run})
+		}
+	}
+	return r.graph, tasks, nil
+}
+
+// replayFlow has what did not succeed of a workflow's run, and what depends on it, run again.
+func (m *Model) replayFlow(r *modelRun, now time.Time) {
+	r.State, r.Started, r.Error, r.Ended, r.CancelAt = store.Running, now, nil, time.Time{}, time.Time{}
+	r.joins = map[int]store.Arrival{}
+	g := r.graph
+	old := make([]*modelRun, g.Success()+1)
+	for i := range old {
+		old[i] = m.taskOf(r, i)
+	}
+	again := g.Again(func(i int) store.State {
+		if old[i] == nil {
+			return 0
+		}
+		return old[i].State
+	})
+	f := modelFlow{m, r, now}
+	var leaves, ready []int
+	join := func(place int, parents []int) (waits bool) {
+		for _, p := range parents {
+			if again[p] {
+				waits = true
+			} else {
+				f.Arrive(place, store.Arrival{Ended: 1, Ran: old[p].State != store.Skipped, Cause: -1})
+			}
+		}
+		return waits
+	}
+	for i := range g.Tasks {
+		if g.Leaf(i) {
+			leaves = append(leaves, i)
+		}
+		if !again[i] {
+			continue
+		}
+		waits := join(i, g.Tasks[i].Parents)
+		if !waits {
+			ready = append(ready, i)
+		}
+		if old[i] != nil && (waits || old[i].lease == 0) {
+			m.remove(old[i])
+			old[i] = nil
+		}
+	}
+	join(g.End(), leaves)
+	for _, place := range []int{g.Failure(), g.Success()} {
+		if old[place] != nil {
+			m.remove(old[place])
+		}
+	}
+	for _, i := range ready {
+		if old[i] != nil {
+			m.requeue(old[i], now)
+		} else if to, _ := f.Ready(i); to.Terminal() {
+			m.must(g.Advance(f, i, to))
+		}
+	}
+}

@@ -1,0 +1,290 @@
+package stint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// A Workflow is a graph of tasks (a DAG) that runs as one: each task starts when its
+// parents have ended, and every outcome is kept, so that a crash re-executes none that
+// finished. Make one with NewWorkflow and add its tasks with AddTask.
+//
+// A task all of whose parents have ended starts, if one of them at least was not
+// skipped and its conditions hold. If a parent failed or was canceled, it is canceled,
+// and so are its descendants; unrelated branches go on. The workflow's run ends when
+// all tasks have: failed if any task failed, else canceled if any was, else succeeded.
+//
+// The shape is stored with each run: one that has begun keeps the shape it began with,
+// also after a deploy that changed the workflow.
+type Workflow[In any] struct {
+	def  *workflowDef
+	task *Task[In, Outputs]
+}
+
+// workflowDef is a workflow without its type.
+type workflowDef struct {
+	c     *Client
+	name  string
+	cfg   workflowConfig
+	nodes []*node
+
+	onFailure, onSuccess *taskDef
+
+	mu    sync.Mutex
+	graph *store.Graph // once it has been enqueued: no more tasks
+}
+
+type workflowConfig struct {
+	task     taskConfig // timeout, idempotency, and the run's options
+	defaults []TaskOption
+}
+
+// A WorkflowOption changes a workflow, for all its runs: any of WithTimeout (of the
+// whole run: when it is over the run is canceled, with ErrTimeout in its error),
+// WithPriority, WithQueue, WithMetadata, WithIdempotency, WithTaskDefaults.
+type WorkflowOption interface {
+	applyWorkflow(*workflowConfig) error
+}
+
+type workflowOption func(*workflowConfig) error
+
+func (o workflowOption) applyWorkflow(c *workflowConfig) error { return o(c) }
+
+// Options of a task that are options of a workflow too.
+func (o runOption) applyWorkflow(c *workflowConfig) error  { return o(&c.task.run) }
+func (o taskOption) applyWorkflow(c *workflowConfig) error { return o(&c.task) }
+
+// WithTaskDefaults are options that each task of a workflow begins with.
+func WithTaskDefaults(opts ...TaskOption) WorkflowOption {
+	return workflowOption(func(c *workflowConfig) error { c.defaults = append(c.defaults, opts...); return nil })
+}
+
+// An AnyNode is a Node of any type.
+type AnyNode interface{ anyNode() *node }
+
+// A Node is a task of a workflow, whose output is an Out.
+type Node[Out any] struct{ n *node }
+
+func (n *Node[Out]) anyNode() *node { return n.n }
+
+// node is a Node without its type.
+type node struct {
+	w     *workflowDef
+	place int
+	name  string
+	def   *taskDef
+	graph store.GraphTask
+	tests map[string]func([]byte) (bool, error) // predicates on its output, by name
+}
+
+// NewWorkflow defines a workflow without tasks.
+//
+// It panics if the name is empty or taken, or an option is invalid or is not one that
+// a workflow has: mistakes in a definition are found when the program starts.
+func NewWorkflow[In any](c *Client, name string, opts ...WorkflowOption) *Workflow[In] {
+	if c == nil {
+		panic(fmt.Sprintf("stint: NewWorkflow(%q): nil client", name))
+	}
+	w := &workflowDef{c: c, name: name}
+	w.cfg.task = taskConfig{in: reflect.TypeFor[In](), run: runConfig{priority: PriorityDefault, queue: DefaultQueue}}
+	for _, o := range opts {
+		if o == nil {
+			continue
+		}
+		if err := o.applyWorkflow(&w.cfg); err != nil {
+			panic(fmt.Sprintf("stint: NewWorkflow(%q): %v", name, err))
+		}
+	}
+	if t := &w.cfg.task; t.retries > 0 || t.policy != nil || t.backoff.factor != 0 || t.scheduleTimeout > 0 || t.onFailure != nil {
+		panic(fmt.Sprintf("stint: NewWorkflow(%q): retries, backoff, schedule timeout and WithOnFailure are options of its tasks: see WithTaskDefaults and Workflow.OnFailure", name))
+	}
+	if strings.Contains(name, ":") {
+		panic(fmt.Sprintf("stint: NewWorkflow(%q): no colon in the name: it stands before a task's", name))
+	}
+	def := &taskDef{name: name, cfg: w.cfg.task, workflow: w}
+	if err := c.register(def); err != nil {
+		panic(fmt.Sprintf("stint: NewWorkflow(%q): %v", name, err))
+	}
+	return &Workflow[In]{w, &Task[In, Outputs]{c, def}}
+}
+
+// AddTask adds a task to a workflow. It has the options that a task has, and
+// WithParents, WithWaitFor, WithSkipIf and WithCancelIf. fn is given the workflow's
+// input; it reads the outputs of tasks before it with Node.Output.
+//
+// It panics if the name is empty or taken, a parent is of another workflow, or the
+// workflow has been enqueued already.
+func AddTask[In, Out any](w *Workflow[In], name string, fn func(context.Context, In) (Out, error), opts ...TaskOption) *Node[Out] {
+	fail := func(format string, args ...any) {
+		panic(fmt.Sprintf("stint: AddTask(%q) to workflow %q: %s", name, w.def.name, fmt.Sprintf(format, args...)))
+	}
+	if fn == nil {
+		fail("nil function")
+	}
+	def, err := newTaskDef(w.def.c, w.def.name+":"+name, fn, w.def.taskOptions(opts))
+	if err != nil {
+		fail("%v", err)
+	}
+	n := &node{w: w.def, name: name, def: def, tests: map[string]func([]byte) (bool, error){}}
+	def.node = n
+	if err := w.def.add(n); err != nil {
+		fail("%v", err)
+	}
+	return &Node[Out]{n}
+}
+
+// taskOptions are the options of a task of the workflow: its own over the defaults.
+func (w *workflowDef) taskOptions(own []TaskOption) []TaskOption {
+	queue := taskOption(func(c *taskConfig) error { c.run.queue = w.cfg.task.run.queue; return nil })
+	return append(append([]TaskOption{queue}, w.cfg.defaults...), own...)
+}
+
+func (w *workflowDef) add(n *node) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.graph != nil {
+		return errors.New("the workflow has been enqueued: all tasks are added before")
+	}
+	if n.name == "" || strings.Contains(n.name, ":") || n.name == store.OnFailureName || n.name == store.OnSuccessName {
+		return fmt.Errorf("want a name that is not empty, has no colon and is neither %s nor %s", store.OnFailureName, store.OnSuccessName)
+	}
+	cfg := &n.def.cfg
+	if cfg.idempotency != nil || len(cfg.run.metadata) > 0 {
+		return errors.New("idempotency keys and metadata are the workflow's, not one task's")
+	}
+	n.place = len(w.nodes)
+	n.graph = store.GraphTask{Name: n.name, Queue: cfg.run.queue, StartIn: cfg.scheduleTimeout}
+	if cfg.run.prioritySet {
+		p := int8(cfg.run.priority)
+		n.graph.Priority = &p
+	}
+	for _, p := range cfg.parents {
+		if p.w != w {
+			return fmt.Errorf("parent %q is a task of workflow %q", p.name, p.w.name)
+		}
+		if !slices.Contains(n.graph.Parents, p.place) {
+			n.graph.Parents = append(n.graph.Parents, p.place)
+		}
+	}
+	if err := n.conditions(); err != nil {
+		return err
+	}
+	if err := w.c.register(n.def); err != nil {
+		return err
+	}
+	w.nodes = append(w.nodes, n)
+	return nil
+}
+
+// OnFailure has fn run once, as soon as one task of a run has failed for good; not for
+// cancellations. The run fails all the same. Errors of the tasks that have failed by
+// then are in the *WorkflowError.
+func (w *Workflow[In]) OnFailure(fn func(context.Context, In, *WorkflowError) error, opts ...TaskOption) {
+	w.def.hook(&w.def.onFailure, store.OnFailureName, fn == nil, func(name string) (*taskDef, error) {
+		return newTaskDef(w.def.c, name, func(ctx context.Context, in In) (struct{}, error) {
+			werr, err := w.def.c.workflowError(ctx, w.def.name, executionOf(ctx).run.Parent)
+			if err != nil {
+				return struct{}{}, err
+			}
+			return struct{}{}, fn(ctx, in, werr)
+		}, w.def.taskOptions(opts))
+	})
+}
+
+// OnSuccess has fn run once after a run has succeeded.
+func (w *Workflow[In]) OnSuccess(fn func(context.Context, In, Outputs) error, opts ...TaskOption) {
+	w.def.hook(&w.def.onSuccess, store.OnSuccessName, fn == nil, func(name string) (*taskDef, error) {
+		return newTaskDef(w.def.c, name, func(ctx context.Context, in In) (struct{}, error) {
+			out, err := w.def.c.outputs(ctx, executionOf(ctx).run.Parent, nil)
+			if err != nil {
+				return struct{}{}, err
+			}
+			return struct{}{}, fn(ctx, in, out)
+		}, w.def.taskOptions(opts))
+	})
+}
+
+// hook sets the on-failure or on-success task.
+func (w *workflowDef) hook(where **taskDef, name string, isNil bool, define func(name string) (*taskDef, error)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var def *taskDef
+	err := errors.New("nil function")
+	switch {
+	case isNil:
+	case *where != nil:
+		err = errors.New("it has one already")
+	case w.graph != nil:
+		err = errors.New("the workflow has been enqueued")
+	default:
+		if def, err = define(w.name + ":" + name); err == nil {
+			def.hookOf = w
+			err = w.c.register(def)
+		}
+	}
+	if err != nil {
+		panic(fmt.Sprintf("stint: %s task of workflow %q: %v", name, w.name, err))
+	}
+	*where = def
+}
+
+// shape is the workflow's graph, which it keeps from now on.
+func (w *workflowDef) shape() (*store.Graph, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.graph != nil {
+		return w.graph, nil
+	}
+	g := store.Graph{Workflow: w.name, AgeEvery: w.c.cfg.ageing}
+	for _, n := range w.nodes {
+		g.Tasks = append(g.Tasks, n.graph)
+	}
+	if d := w.onFailure; d != nil {
+		g.OnFailure = &d.cfg.run.queue
+	}
+	if d := w.onSuccess; d != nil {
+		g.OnSuccess = &d.cfg.run.queue
+	}
+	var err error
+	if w.graph, err = store.NewGraph(g); err != nil {
+		w.graph = nil
+		return nil, fmt.Errorf("stint: %w", err)
+	}
+	return w.graph, nil
+}
+
+// Run enqueues a run and waits for its outputs, or a *TaskError that has a
+// *WorkflowError inside.
+func (w *Workflow[In]) Run(ctx context.Context, in In, opts ...RunOption) (Outputs, error) {
+	run, err := w.Enqueue(ctx, in, opts...)
+	if err != nil {
+		return Outputs{}, err
+	}
+	return run.Wait(ctx)
+}
+
+// Enqueue stores a run of the workflow, as Task.Enqueue does one of a task.
+func (w *Workflow[In]) Enqueue(ctx context.Context, in In, opts ...RunOption) (*Run[Outputs], error) {
+	return w.task.Enqueue(ctx, in, opts...)
+}
+
+// EnqueueMany stores all runs or none, in order.
+func (w *Workflow[In]) EnqueueMany(ctx context.Context, ins []In, opts ...RunOption) ([]*Run[Outputs], error) {
+	return w.task.EnqueueMany(ctx, ins, opts...)
+}
+
+// Schedule stores a run that starts at the given time, or at once if that has passed.
+func (w *Workflow[In]) Schedule(ctx context.Context, at time.Time, in In, opts ...RunOption) (*Run[Outputs], error) {
+	return w.task.Schedule(ctx, at, in, opts...)
+}
+
+// Name is the workflow's name.
+func (w *Workflow[In]) Name() string { return w.def.name }
