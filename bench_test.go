@@ -2,6 +2,7 @@ package stint_test
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
 	"testing"
 
@@ -59,4 +60,30 @@ func BenchmarkEnqueueMany(b *testing.B) {
 		must[[]*stint.Run[struct{}]](b)(task.EnqueueMany(b.Context(), ins))
 	}
 	b.ReportMetric(float64(1000*b.N)/b.Elapsed().Seconds(), "runs/s")
+}
+
+// BenchmarkWorkflow runs workflows of five tasks in a chain, 2,000 at a time, with 100
+// slots; each task's end, with the start of the next, is durable.
+func BenchmarkWorkflow(b *testing.B) {
+	const n = 2_000
+	for b.Loop() {
+		b.StopTimer()
+		c := opened(b)
+		w := stint.NewWorkflow[payload](c, "chain")
+		nop := func(context.Context, payload) (int, error) { return 1, nil }
+		last := stint.AddTask(w, "first", nop)
+		for i := range 4 {
+			last = stint.AddTask(w, fmt.Sprint("task", i), nop, stint.WithParents(last))
+		}
+		stop := working(b, c)
+		b.StartTimer()
+		runs := must[[]*stint.Run[stint.Outputs]](b)(w.EnqueueMany(b.Context(), make([]payload, n)))
+		for _, r := range runs {
+			must[stint.Outputs](b)(r.Wait(b.Context()))
+		}
+		b.StopTimer()
+		stop()
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(n*b.N)/b.Elapsed().Seconds(), "workflows/s")
 }

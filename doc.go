@@ -1,4 +1,4 @@
-// Package stint is durable background tasks for Go, in the host process, on one
+// Package stint is durable background tasks and workflows for Go, in the host process, on one
 // SQLite file: no server, no broker, no container.
 //
 // # Three ideas
@@ -10,6 +10,8 @@
 //
 // There is one kind of task. NewTask names a function; Enqueue stores a call of it,
 // Run stores one and waits for the result, Schedule stores one for later.
+//
+// A workflow is a graph of tasks that runs as one: NewWorkflow, AddTask.
 //
 // It is the same call everywhere. task.Run(ctx, in) in a web handler enqueues and
 // waits; the same line inside a task runs a child.

@@ -3,7 +3,6 @@ package stint
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -16,7 +15,8 @@ import (
 // JSON they are an object of outputs by the names of the tasks that succeeded.
 type Outputs struct {
 	runID string
-	tasks map[string]*store.Run // by name
+	state State                      // of the workflow's run
+	tasks map[string]*store.FlowTask // by name
 }
 
 // MarshalJSON implements json.Marshaler.
@@ -37,9 +37,9 @@ func (o *Outputs) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &m); err != nil {
 		return err
 	}
-	o.tasks = map[string]*store.Run{}
+	o.tasks = map[string]*store.FlowTask{}
 	for name, out := range m {
-		o.tasks[name] = &store.Run{State: store.Succeeded, Output: out}
+		o.tasks[name] = &store.FlowTask{State: store.Succeeded, Output: out}
 	}
 	return nil
 }
@@ -52,7 +52,7 @@ func (n *Node[Out]) From(o Outputs) (Out, error) {
 		var out Out
 		return out, fmt.Errorf("%w: no run of task %q in workflow run %s", ErrNotFound, n.n.name, o.runID)
 	}
-	return nodeOutput[Out](n.n.w.c, r)
+	return nodeOutput[Out](n.n, r)
 }
 
 // Output is the output of a task of the same run of the workflow: in the handler of a
@@ -74,19 +74,19 @@ func (n *Node[Out]) Output(ctx context.Context) (Out, error) {
 	return n.From(o)
 }
 
-func nodeOutput[Out any](c *Client, r *store.Run) (out Out, err error) {
+func nodeOutput[Out any](n *node, r *store.FlowTask) (out Out, err error) {
 	switch r.State {
 	case store.Succeeded:
-		if err := c.decode(r.Output, &out); err != nil {
-			return out, fmt.Errorf("stint: output of task %q is not a %T: %w", r.Task, out, err)
+		if err := n.w.c.decode(r.Output, &out); err != nil {
+			return out, fmt.Errorf("stint: output of task %q is not a %T: %w", n.def.name, out, err)
 		}
 		return out, nil
 	case store.Skipped:
-		return out, fmt.Errorf("%w: task %q", ErrSkipped, r.Task)
+		return out, fmt.Errorf("%w: task %q", ErrSkipped, n.def.name)
 	case store.Failed, store.Canceled:
-		return out, endError(r, nil)
+		return out, &TaskError{Task: n.def.name, RunID: r.ID.String(), Attempt: r.Attempt, Err: endCause(r.State, r.Error)}
 	}
-	return out, fmt.Errorf("stint: output of task %q: it has not ended: it is %v", r.Task, r.State)
+	return out, fmt.Errorf("stint: output of task %q: it has not ended: it is %v", n.def.name, r.State)
 }
 
 // after reports whether n comes after other in the graph.
@@ -118,10 +118,10 @@ func (c *Client) outputs(ctx context.Context, id store.ID, names []string) (Outp
 	if err != nil {
 		return Outputs{}, public("outputs of a workflow", err)
 	}
-	o := Outputs{runID: id.String(), tasks: make(map[string]*store.Run, len(tasks))}
+	o := Outputs{runID: id.String(), state: tasks[0].State, tasks: make(map[string]*store.FlowTask, len(tasks))}
 	for i := range tasks {
 		if tasks[i].Place < g.End() {
-			o.tasks[g.Name(tasks[i].Place)] = &tasks[i].Run
+			o.tasks[g.Name(tasks[i].Place)] = &tasks[i]
 		}
 	}
 	return o, nil
@@ -171,12 +171,8 @@ func (c *Client) workflowError(ctx context.Context, workflow string, id store.ID
 	}
 	e := &WorkflowError{Workflow: workflow, RunID: id.String(), Tasks: map[string]error{}}
 	for name, r := range o.tasks {
-		if r.State != store.Failed && r.State != store.Canceled {
-			continue
-		}
-		var t *TaskError
-		if errors.As(endError(r, nil), &t) {
-			e.Tasks[name] = t.Err
+		if r.State == store.Failed || r.State == store.Canceled {
+			e.Tasks[name] = endCause(r.State, r.Error)
 		}
 	}
 	return e, nil

@@ -108,6 +108,12 @@ func (r *Run[Out]) Wait(ctx context.Context) (Out, error) {
 		}
 		return out, public("wait", err)
 	}
+	if o, ok := any(&out).(*Outputs); ok { // spares a look at the run
+		var err error
+		if *o, err = r.c.outputs(ctx, r.id, nil); err == nil && o.state == store.Succeeded {
+			return out, nil
+		}
+	}
 	run, err := r.c.store.Get(ctx, r.id)
 	if err != nil {
 		return out, public("wait", err)
@@ -121,50 +127,53 @@ func (r *Run[Out]) Wait(ctx context.Context) (Out, error) {
 		}
 		return out, nil
 	}
-	return out, endError(run, kept)
+	return out, endError(run, kept.error())
 }
 
-// workflowEnd is what became of a workflow's run: its outputs, if out is to have them,
-// or which tasks did not succeed.
+// workflowEnd is what became of a workflow's run: its outputs, as JSON read into out, or
+// which tasks did not succeed.
 func (r *Run[Out]) workflowEnd(ctx context.Context, run *store.Run, out any) error {
 	if run.State == store.Succeeded {
-		o, ok := out.(*Outputs)
-		if !ok {
-			return fmt.Errorf("stint: wait: run %s is of workflow %q: its output is an Outputs, not a %T", r.id, run.Task, out)
+		o, err := r.c.outputs(ctx, r.id, nil)
+		if err != nil {
+			return err
 		}
-		var err error
-		*o, err = r.c.outputs(ctx, r.id, nil)
-		return err
+		b, err := json.Marshal(o)
+		if err == nil {
+			err = json.Unmarshal(b, out)
+		}
+		if err != nil {
+			return fmt.Errorf("stint: wait: run %s is of workflow %q, whose outputs are no %T: %w", r.id, run.Task, out, err)
+		}
+		return nil
 	}
 	werr, err := r.c.workflowError(ctx, run.Task, r.id)
 	if err != nil {
 		return err
 	}
-	var t *TaskError
-	end := endError(run, nil)
-	if errors.As(end, &t) {
-		if run.State == store.Failed {
-			t.Err = werr
-		} else {
-			t.Err = fmt.Errorf("%w: %w", t.Err, werr)
-		}
+	if run.State == store.Failed {
+		return endError(run, werr)
 	}
+	end := endError(run, nil)
+	end.Err = fmt.Errorf("%w: %w", end.Err, werr)
 	return end
 }
 
 // endError is why a run that ended has no output.
-func endError(run *store.Run, kept *waitEntry) error {
-	var cause error
-	if kept != nil {
-		cause = kept.error()
-	}
+func endError(run *store.Run, cause error) *TaskError {
 	if cause == nil || run.State != store.Failed {
-		cause = decodeFailure(run.Error).err()
-	}
-	if run.State == store.Canceled && !errors.Is(cause, ErrCanceled) {
-		cause = fmt.Errorf("%w: %w", ErrCanceled, cause)
+		cause = endCause(run.State, run.Error)
 	}
 	return &TaskError{Task: run.Task, RunID: run.ID.String(), Attempt: run.Attempt, Err: cause}
+}
+
+// endCause is a stored error as one that answers errors.Is.
+func endCause(state State, stored []byte) error {
+	cause := decodeFailure(stored).err()
+	if state == store.Canceled && !errors.Is(cause, ErrCanceled) {
+		cause = fmt.Errorf("%w: %w", ErrCanceled, cause)
+	}
+	return cause
 }
 
 // A waitEntry holds a handler's error for those in the same process who wait for it.
@@ -295,11 +304,12 @@ func taskInfos(g *store.Graph, tasks []store.FlowTask) []TaskInfo {
 			infos[i].Parents = append(infos[i].Parents, g.Tasks[p].Name)
 		}
 	}
-	for _, t := range tasks {
-		r := runInfo(&t.Run)
+	for _, t := range tasks[1:] { // the first is the workflow's run itself
+		f := decodeFailure(t.Error)
 		info := TaskInfo{
-			Name: g.Name(t.Place), State: r.State, Blocked: r.Blocked, RunID: r.ID, Attempt: r.Attempt, Queue: r.Queue,
-			Error: r.Error, Scheduled: r.Scheduled, Started: r.Started, Finished: r.Finished,
+			Name: g.Name(t.Place), State: t.State, RunID: t.ID.String(), Attempt: t.Attempt, Queue: g.QueueOf(t.Place),
+			Error: f.Message, Scheduled: t.Due, Started: t.Started, Finished: t.Ended,
+			Blocked: blockedReason(g.TaskName(t.Place), t.State, t.Elsewhere, f.Message),
 		}
 		if t.Place >= len(infos) {
 			infos = append(infos, info)
@@ -313,6 +323,16 @@ func taskInfos(g *store.Graph, tasks []store.FlowTask) []TaskInfo {
 	}
 	blockedBy(g, infos)
 	return infos
+}
+
+func blockedReason(task string, state State, elsewhere bool, failure string) string {
+	switch {
+	case state == store.Blocked:
+		return failure
+	case elsewhere:
+		return fmt.Sprintf("waits for a worker whose code has task %q", task)
+	}
+	return ""
 }
 
 // blockedBy says of each task that has no run yet which parents it waits for.
@@ -381,12 +401,7 @@ func runInfo(r *store.Run) RunInfo {
 		Created: r.Created, Scheduled: r.Due, Started: r.Started, Finished: r.Ended,
 		ParentID: idString(r.Parent), RootID: idString(r.Root), WorkerID: r.Worker, Key: r.Key,
 	}
-	switch {
-	case r.State == store.Blocked:
-		info.Blocked = f.Message
-	case r.Elsewhere:
-		info.Blocked = fmt.Sprintf("waits for a worker whose code has task %q", r.Task)
-	}
+	info.Blocked = blockedReason(r.Task, r.State, r.Elsewhere, f.Message)
 	if p := r.Progress; p != nil {
 		info.Progress = Progressed{p.Done, p.Total, p.Message}
 	}

@@ -181,10 +181,19 @@ type Filter struct {
 	TopLevel bool              // no parent
 }
 
-// A FlowTask is a task of a workflow's run that has a run of its own.
+// A FlowTask is a task of a workflow's run that has a run of its own, or that run itself.
 type FlowTask struct {
-	Place int // in the graph
-	Run   Run
+	Place   int // in the graph
+	ID      ID
+	State   State
+	Attempt int
+	Due     time.Time
+	Started time.Time // zero if it has not
+	Ended   time.Time // zero if it has not
+	Output  []byte
+	Error   []byte
+	// Elsewhere: it waits for a worker that has its code.
+	Elsewhere bool
 }
 
 // A NewEvent is an event to publish.
@@ -269,9 +278,10 @@ type Workers interface {
 type Admin interface {
 	// Get returns a run with its attempts, or ErrNotFound.
 	Get(ctx context.Context, id ID) (*Run, error)
-	// Flow returns the graph of a workflow's run, and those of its tasks with the given
-	// names (nil: all, and the on-failure and on-success tasks) that have a run. It is
-	// ErrNotFound if there is no such run, or it is no workflow's.
+	// Flow returns the graph of a workflow's run; that run itself, with Place End; and
+	// those of its tasks with the given names (nil: all, and the on-failure and
+	// on-success tasks) that have a run. It is ErrNotFound if there is no such run, or it
+	// is no workflow's.
 	Flow(ctx context.Context, id ID, names []string) (*Graph, []FlowTask, error)
 	// List returns up to limit runs that match, newest first, from after before (zero: the newest).
 	List(ctx context.Context, f Filter, before ID, limit int) ([]Run, error)

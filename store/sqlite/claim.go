@@ -132,12 +132,7 @@ UPDATE stint_runs SET state = 4, attempt = attempt + 1, lease = lease + 1, worke
 WHERE id IN (`
 	claimReturning = `) AND state = 3
 RETURNING id, lane, lease, priority, attempt, crashes, coalesce(due_at, id >> 20), rank,
-  coalesce(input, (SELECT data FROM stint_inputs i WHERE i.id = stint_runs.id), (SELECT ` + flowInput + `)),
-  coalesce(metadata, (SELECT f.metadata ` + fromFlow + `)), parent, root, node`
-
-	// A task of a workflow has the input and the metadata of the workflow's run.
-	fromFlow  = "FROM stint_runs f WHERE f.id = stint_runs.parent AND stint_runs.node IS NOT NULL AND NOT stint_runs.flags & 2"
-	flowInput = "coalesce(f.input, (SELECT data FROM stint_inputs i WHERE i.id = f.id)) " + fromFlow
+  coalesce(input, (SELECT data FROM stint_inputs i WHERE i.id = stint_runs.id)), metadata, parent, root, node`
 
 	claimLaneSQL = claimSet + "SELECT id FROM stint_runs WHERE lane = ?3 AND state = 3 ORDER BY rank, id LIMIT ?4" + claimReturning
 	claimSQL     = claimSet + "SELECT value FROM json_each(?3)" + claimReturning
@@ -254,8 +249,13 @@ func (t *txn) start(text string, args ...any) ([]store.Claimed, error) {
 			if err != nil {
 				return nil, err
 			}
+			info, err := t.flowInfo(*r.parent)
+			if err != nil {
+				return nil, err
+			}
 			place := int(*r.node & (1<<nodeBits - 1))
 			r.Task, r.Node, r.Tests = g.TaskName(place), *r.node, g.Tests(place)
+			r.Input, r.Metadata = slices.Clone(info.input), slices.Clone(info.metadata)
 		}
 		claimed[i] = r.Claimed
 	}

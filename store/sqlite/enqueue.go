@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/stint-dev/stint/store"
@@ -43,8 +44,8 @@ func keyed(runs []store.NewRun) bool {
 // Most runs are plain: due at once, with nothing special. They take the short row.
 const (
 	plainHead = "INSERT INTO stint_runs (id, lane, state, priority, rank, input) VALUES "
-	fullSQL   = `INSERT INTO stint_runs (id, lane, state, priority, rank, input, due_at, start_by, parent, root, key, metadata, flags, node)
-VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)`
+	fullSQL   = `INSERT INTO stint_runs (id, lane, state, priority, rank, input, due_at, start_by, parent, root, key, metadata, flags, node, worker, started_at)
+VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`
 )
 
 var (
@@ -60,7 +61,7 @@ func plain(r *store.NewRun, now int64) bool {
 // enqueue inserts runs in order. staged maps their lanes, if they are not the usual ones.
 func (t *txn) enqueue(now int64, runs []store.NewRun, staged map[laneName]int64) ([]store.Enqueued, error) {
 	out := make([]store.Enqueued, len(runs))
-	b := newBulk(plainRows)
+	b := bulk{kind: plainRows}
 	var name laneName
 	var lane int64
 	for i := range runs {
@@ -157,7 +158,7 @@ func (t *txn) insertFull(key, lane, now int64, r *store.NewRun, input any) error
 	if r.Detached {
 		flags = flagDetached
 	}
-	var node *int64
+	var node, worker, started *int64
 	if r.Graph != nil {
 		id, err := t.intern(r.Graph)
 		if err != nil {
@@ -167,13 +168,18 @@ func (t *txn) insertFull(key, lane, now int64, r *store.NewRun, input any) error
 		flags, node = flags|flagFlow, &id
 	}
 	now = createdAt(key)
-	if node != nil && state == store.Queued { // begun below: nobody is to claim it
-		state = store.Scheduled
+	if node != nil && state == store.Queued { // nobody is to claim it: it runs by its tasks
+		state, worker, started = store.Running, new(int64), &now
 	}
-	err := t.exec(fullSQL, key, lane, int64(state), int64(r.Priority), store.Rank(due, r.Priority, r.AgeEvery), input, dueAt, startBy, parent, root, idem, meta, flags, node)
+	err := t.exec(fullSQL, key, lane, int64(state), int64(r.Priority), store.Rank(due, r.Priority, r.AgeEvery), input, dueAt, startBy, parent, root, idem, meta, flags, node, worker, started)
 	if err != nil || node == nil || dueAt != nil {
 		return err
 	}
+	info := flowInfo{int64(r.Priority), key, slices.Clone(r.Input), slices.Clone(r.Metadata)}
+	if parent != nil {
+		info.root = root.(int64)
+	}
+	t.keepFlow(key, info)
 	return t.begin(key, *node, now)
 }
 

@@ -2,9 +2,7 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -36,6 +34,10 @@ UPDATE stint_runs SET
   error = CASE WHEN cancel_at IS NULL THEN ?6 ELSE error END,
   ended_at = ?4, output = ?5
 WHERE id = ?1 AND lease = ?2 AND state = 4`
+
+	endNodeSQL = `
+UPDATE stint_runs SET state = ?3, error = ?6, ended_at = ?4, output = ?5
+WHERE id = ?1 AND lease = ?2 AND state = 4 AND cancel_at IS NULL`
 
 	againSQL = `
 UPDATE stint_runs SET state = ?3, due_at = ?4, rank = ?4 - coalesce(due_at, id >> 20) + rank, error = coalesce(?5, error), attempt = attempt - ?6
@@ -117,12 +119,13 @@ func (t *txn) move(key, now int64, o *store.Outcome) (n int64, err error) {
 
 // endNode ends the run of a task of a workflow, with all that follows in its graph.
 func (t *txn) endNode(key, now int64, o *store.Outcome) (int64, error) {
-	var ended store.State
-	err := t.one(endSQL+" RETURNING state", []any{key, o.Lease, int64(o.To), now, o.Output, text(o.Error)}, &ended)
-	if errors.Is(err, sql.ErrNoRows) {
-		return 0, nil
+	ended := o.To
+	n, err := t.execN(endNodeSQL, key, o.Lease, int64(o.To), now, o.Output, text(o.Error))
+	if err == nil && n == 0 {
+		ended = store.Canceled
+		n, err = t.execN(endSQL, key, o.Lease, int64(o.To), now, o.Output, text(o.Error))
 	}
-	if err != nil {
+	if err != nil || n == 0 {
 		return 0, err
 	}
 	t.end(key, 1)

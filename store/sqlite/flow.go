@@ -13,10 +13,9 @@ import (
 )
 
 const (
-	flagFlow  = 2 // a workflow's run
-	nodeBits  = 20
-	maxFlows  = 1 << 16
-	startFlow = "UPDATE stint_runs SET state = 4, worker = 0, started_at = ?2 WHERE id = ?1"
+	flagFlow     = 2 // a workflow's run
+	nodeBits     = 20
+	maxFlowBytes = 8 << 20 // of flows that are remembered
 )
 
 // graphCache is what is known of stored graphs, which never change. It is forgotten
@@ -97,36 +96,52 @@ type flow struct {
 	now  int64
 }
 
-// flowInfo is what does not change about a workflow's run.
-type flowInfo struct{ priority, root int64 }
+// flowInfo is what does not change about a workflow's run, and its tasks have in common.
+type flowInfo struct {
+	priority, root  int64
+	input, metadata []byte
+}
+
+func (i *flowInfo) size() int { return 100 + len(i.input) + len(i.metadata) }
 
 func (t *txn) flow(key, node, now int64) (*flow, error) {
 	g, err := t.s.graph(t, node>>nodeBits)
 	if err != nil {
 		return nil, err
 	}
-	f := &flow{Graph: g, t: t, key: key, node: node >> nodeBits << nodeBits, now: now}
-	var ok bool
-	if t.w != nil {
-		f.flowInfo, ok = t.w.flows[key]
-	}
-	if !ok {
-		err = t.one("SELECT priority, coalesce(root, id) FROM stint_runs WHERE id = ?", []any{key}, &f.priority, &f.root)
-		if err == nil && t.w != nil {
-			if len(t.w.flows) >= maxFlows || t.w.flows == nil {
-				t.w.flows = map[int64]flowInfo{}
-			}
-			t.w.flows[key] = f.flowInfo
-		}
-	}
-	return f, err
+	info, err := t.flowInfo(key)
+	return &flow{Graph: g, flowInfo: info, t: t, key: key, node: node >> nodeBits << nodeBits, now: now}, err
 }
 
-// begin starts a workflow's run.
-func (t *txn) begin(key, node, now int64) error {
-	if err := t.exec(startFlow, key, now); err != nil {
-		return err
+// flowInfo reads what the tasks of a workflow's run have in common.
+func (t *txn) flowInfo(key int64) (i flowInfo, err error) {
+	if t.w != nil {
+		if i, ok := t.w.flows[key]; ok {
+			return i, nil
+		}
 	}
+	err = t.one("SELECT priority, coalesce(root, id), coalesce(input, (SELECT data FROM stint_inputs i WHERE i.id = r.id)), metadata FROM stint_runs r WHERE id = ?",
+		[]any{key}, &i.priority, &i.root, &i.input, &i.metadata)
+	if err == nil {
+		t.keepFlow(key, i)
+	}
+	return i, err
+}
+
+// keepFlow remembers what a workflow's next tasks will need of it.
+func (t *txn) keepFlow(key int64, i flowInfo) {
+	if t.w == nil || i.size() > maxFlowBytes/1000 {
+		return
+	}
+	if t.w.flows == nil || t.w.flowBytes > maxFlowBytes {
+		t.w.flows, t.w.flowBytes = map[int64]flowInfo{}, 0
+	}
+	t.w.flows[key] = i
+	t.w.flowBytes += i.size()
+}
+
+// begin starts the first tasks of a workflow's run.
+func (t *txn) begin(key, node, now int64) error {
 	f, err := t.flow(key, node, now)
 	if err != nil {
 		return err
@@ -452,6 +467,11 @@ func (f *flow) truthsAgain(key int64, g *store.GraphTask) ([]store.Truth, error)
 	return truths, nil
 }
 
+const flowTaskSQL = `
+SELECT id, node, state, attempt, coalesce(due_at, id >> 20), started_at, ended_at, output, error,
+  state = 3 AND (SELECT task FROM stint_lanes l WHERE l.id = r.lane) NOT LIKE '%:'
+FROM stint_runs r WHERE `
+
 // Flow implements store.Admin.
 func (s *Store) Flow(ctx context.Context, id store.ID, names []string) (g *store.Graph, tasks []store.FlowTask, err error) {
 	key, ok := s.ids.key(id)
@@ -459,41 +479,50 @@ func (s *Store) Flow(ctx context.Context, id store.ID, names []string) (g *store
 		return nil, nil, fmt.Errorf("run %s: %w", id, store.ErrNotFound)
 	}
 	err = s.view(ctx, func(q querier) error {
-		var node int64
-		if err := q.one("SELECT node FROM stint_runs WHERE id = ? AND flags & 2", []any{key}, &node); err != nil {
+		node, err := s.flowTasks(q, &tasks, "id = ? AND flags & 2", key)
+		if err != nil {
 			return err
+		}
+		if len(tasks) == 0 {
+			return fmt.Errorf("workflow run %s: %w", id, store.ErrNotFound)
 		}
 		if g, err = s.graph(q, node>>nodeBits); err != nil {
 			return err
 		}
-		const text = "SELECT " + runColumns + runTables + "WHERE r.parent = ? AND "
 		base := node >> nodeBits << nodeBits
-		var rows []runRow
 		if names == nil {
-			rows, err = rowsOf(q, (*runRow).fields, text+"r.node >= ? AND r.node <= ? ORDER BY r.parent, r.node", key, base, base|int64(g.Success()))
+			_, err = s.flowTasks(q, &tasks, "parent = ? AND node >= ? AND node <= ? ORDER BY parent, node", key, base, base|int64(g.Success()))
+			return err
 		}
 		for _, name := range names {
-			p, ok := g.Place(name)
-			if !ok {
-				continue
+			if p, ok := g.Place(name); ok {
+				if _, err := s.flowTasks(q, &tasks, "parent = ? AND node = ?", key, base|int64(p)); err != nil {
+					return err
+				}
 			}
-			one, err := rowsOf(q, (*runRow).fields, text+"r.node = ?", key, base|int64(p))
-			if err != nil {
-				return err
-			}
-			rows = append(rows, one...)
 		}
-		for i := range rows {
-			run, err := s.run(q, &rows[i])
-			if err != nil {
-				return err
-			}
-			tasks = append(tasks, store.FlowTask{Place: int(*rows[i].node & (1<<nodeBits - 1)), Run: run})
-		}
-		return err
+		return nil
 	})
-	if errors.Is(err, sql.ErrNoRows) {
-		err = fmt.Errorf("workflow run %s: %w", id, store.ErrNotFound)
-	}
 	return g, tasks, err
+}
+
+// flowTasks reads rows of a workflow's run, and says what the last one's node is.
+func (s *Store) flowTasks(q querier, into *[]store.FlowTask, where string, args ...any) (node int64, err error) {
+	rows, err := q.query(flowTaskSQL+where, args...)
+	if err != nil {
+		return 0, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var t store.FlowTask
+		var key, due int64
+		var started, ended *int64
+		if err := rows.Scan(&key, &node, &t.State, &t.Attempt, &due, &started, &ended, &t.Output, &t.Error, &t.Elsewhere); err != nil {
+			return 0, err
+		}
+		t.Place = int(node & (1<<nodeBits - 1))
+		t.ID, t.Due, t.Started, t.Ended = s.ids.id(key), millis(due), optionalTime(started), optionalTime(ended)
+		*into = append(*into, t)
+	}
+	return node, rows.Err()
 }

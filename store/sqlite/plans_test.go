@@ -23,6 +23,7 @@ func TestR9Plans(t *testing.T) {
 	allowed := []struct{ statement, step, why string }{
 		{"", "SCAN CONSTANT ROW", "no table"},
 		{"VALUES", "SCAN 50-ROW VALUES CLAUSE", "no table"},
+		{"VALUES", "SCAN 8-ROW VALUES CLAUSE", "no table"},
 		{"LIMIT 1", "SCAN stint_runs USING COVERING INDEX", "reads the first entry of the index"},
 		{"ORDER BY r.id DESC LIMIT", "SCAN r", "reads the newest runs until the page is full"},
 		{"ORDER BY id LIMIT", "SCAN stint_runs", "reads in order until the page is full"},

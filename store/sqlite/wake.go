@@ -185,6 +185,9 @@ func (t *txn) promote() error {
 		if r.flags&flagFlow == 0 {
 			continue
 		}
+		if err := t.exec("UPDATE stint_runs SET state = 4, worker = 0, started_at = ?2 WHERE id = ?1", r.id, t.now); err != nil {
+			return err
+		}
 		if err := t.begin(r.id, *r.node, t.now); err != nil {
 			return err
 		}

@@ -49,16 +49,17 @@ type writer struct {
 	health atomic.Pointer[error]
 
 	// Owned by the goroutine.
-	version int64 // PRAGMA data_version at the last look
-	lastKey int64 // highest run key in the file
-	lanes   laneCache
-	flows   map[int64]flowInfo
-	nextDue int64 // earliest due or start-by time in the file, or never
-	blocked time.Time
-	polled  time.Time // last look at the file
-	looked  time.Time // last look for other stores
-	company bool      // another store has the file open
-	recheck bool      // claims must be looked at again
+	version   int64 // PRAGMA data_version at the last look
+	lastKey   int64 // highest run key in the file
+	lanes     laneCache
+	flows     map[int64]flowInfo // those that were met lately
+	flowBytes int
+	nextDue   int64 // earliest due or start-by time in the file, or never
+	blocked   time.Time
+	polled    time.Time // last look at the file
+	looked    time.Time // last look for other stores
+	company   bool      // another store has the file open
+	recheck   bool      // claims must be looked at again
 }
 
 const (
@@ -375,7 +376,7 @@ func (w *writer) begin() (*txn, error) {
 		w.rollback()
 		return nil, err
 	}
-	return &txn{querier: w, s: w.s, w: w, execN: w.execN, lanes: &w.lanes, lastKey: w.lastKey, now: time.Now().UnixMilli(), newDue: never, nodes: newBulk(nodeRows)}, nil
+	return &txn{querier: w, s: w.s, w: w, execN: w.execN, lanes: &w.lanes, lastKey: w.lastKey, now: time.Now().UnixMilli(), newDue: never, nodes: bulk{kind: nodeRows}}, nil
 }
 
 func (w *writer) commit(t *txn) error {
@@ -395,7 +396,7 @@ func (w *writer) rollback() {
 	w.exec("ROLLBACK") // fails if SQLite has rolled back by itself, which is as well
 	w.lanes.forget()
 	w.s.graphs.forget()
-	w.flows = nil
+	w.flows, w.flowBytes = nil, 0
 }
 
 // prepared returns the statement with this text, which is prepared once.

@@ -43,6 +43,7 @@ type modelRun struct {
 	joins map[int]store.Arrival
 	tests []store.TestResult
 	came  map[int]time.Time // events that a waiting task waited for, by leaf
+	wake  time.Time         // of a waiting task: when it is to be decided; zero: by events alone
 	lane  string            // of a task that was sent elsewhere
 }
 
@@ -118,27 +119,53 @@ func until(ctx context.Context, changed <-chan struct{}, next time.Time) error {
 	return nil
 }
 
-// advance does what time alone does: due runs are queued, late ones canceled.
+// advance does what time alone does, each at its time: due runs are queued, workflows
+// begun, waiting tasks decided, late ones canceled.
 func (m *Model) advance(now time.Time) {
-	for _, id := range slices.Clone(m.order) {
-		r := m.runs[id]
-		if r.State == store.Scheduled && !r.Due.After(now) {
-			r.State = store.Queued
-			if r.Flow {
-				m.begin(r, now)
+	for {
+		var first *modelRun
+		var at time.Time
+		for _, id := range m.order {
+			r := m.runs[id]
+			if t := r.next(); !t.IsZero() && !t.After(now) && (first == nil || t.Before(at)) {
+				first, at = r, t
 			}
 		}
-		if r.State == store.Waiting && !r.Due.IsZero() && !r.Due.After(now) {
-			m.reconsider(r, now)
+		if first == nil {
+			return
 		}
-		if r.Flow && !r.State.Terminal() && !r.StartBy.IsZero() && !r.StartBy.After(now) {
-			r.StartBy = time.Time{}
-			m.cancel(r, now, []byte(store.EndByError))
-			continue
+		m.elapse(first, at)
+	}
+}
+
+// next is when time alone changes the run; zero: never.
+func (r *modelRun) next() (at time.Time) {
+	switch r.State {
+	case store.Scheduled:
+		at = r.Due
+	case store.Waiting:
+		at = r.wake
+	}
+	if !r.State.Terminal() && !r.StartBy.IsZero() && (at.IsZero() || r.StartBy.Before(at)) {
+		at = r.StartBy
+	}
+	return at
+}
+
+func (m *Model) elapse(r *modelRun, now time.Time) {
+	switch {
+	case r.State == store.Scheduled && !r.Due.After(now):
+		r.State = store.Queued
+		if r.Flow {
+			m.begin(r, now)
 		}
-		if (r.State == store.Scheduled || r.State == store.Queued) && !r.StartBy.IsZero() && !r.StartBy.After(now) {
-			m.end(r, store.Canceled, now, []byte(store.StartByError))
-		}
+	case r.State == store.Waiting && !r.wake.IsZero() && !r.wake.After(now):
+		m.reconsider(r, now)
+	case r.Flow:
+		r.StartBy = time.Time{}
+		m.cancel(r, now, []byte(store.EndByError))
+	default:
+		m.end(r, store.Canceled, now, []byte(store.StartByError))
 	}
 }
 
@@ -153,6 +180,7 @@ func (m *Model) Enqueue(_ context.Context, now time.Time, runs []store.NewRun) (
 		return nil, err
 	}
 	defer m.unlock()
+	m.advance(now)
 	for i := range runs {
 		if p := runs[i].Parent; p != (store.ID{}) && m.runs[p] == nil {
 			return nil, fmt.Errorf("parent run %s: %w", p, store.ErrNotFound)
@@ -233,8 +261,8 @@ func (m *Model) Claim(ctx context.Context, req store.ClaimRequest) (got []store.
 			if r.State == store.Running && r.Crashes >= 2 {
 				suspects++
 			}
-			if r.State == store.Waiting && !r.Due.IsZero() && (next.IsZero() || r.Due.Before(next)) {
-				next = r.Due
+			if r.State == store.Waiting && !r.wake.IsZero() && (next.IsZero() || r.wake.Before(next)) {
+				next = r.wake
 			}
 			if r.State == store.Queued && !m.queues[r.Queue] && (req.Queues == nil || slices.Contains(req.Queues, r.Queue)) && req.Tasks(r.claimName()) {
 				ready = append(ready, r)
@@ -286,6 +314,7 @@ func (m *Model) Finish(_ context.Context, now time.Time, outcomes []store.Outcom
 		return nil, err
 	}
 	defer m.unlock()
+	m.advance(now)
 	stale := make([]bool, len(outcomes))
 	for i := range outcomes {
 		r := m.held(outcomes[i].ID, outcomes[i].Lease)
@@ -399,8 +428,9 @@ func (m *Model) Unregister(_ context.Context, now time.Time, worker int64) error
 		return err
 	}
 	defer m.unlock()
-	for _, r := range m.runs {
-		if r.State == store.Running && r.worker == worker {
+	m.advance(now)
+	for _, id := range slices.Clone(m.order) {
+		if r := m.runs[id]; r.State == store.Running && r.worker == worker && !r.Flow {
 			m.finish(now, r, &store.Outcome{To: store.Queued, Refund: true})
 		}
 	}
@@ -412,8 +442,10 @@ func (m *Model) Crash(worker int64) {
 	m.mu.Lock()
 	defer m.unlock()
 	now := time.Now()
-	for _, r := range m.runs {
-		if r.State != store.Running || r.worker != worker {
+	m.advance(now)
+	for _, id := range slices.Clone(m.order) {
+		r := m.runs[id]
+		if r.State != store.Running || r.worker != worker || r.Flow {
 			continue
 		}
 		r.Attempts = append(r.Attempts, store.Attempt{Attempt: r.Attempt, Worker: r.Worker, Started: r.Started, Ended: now, To: store.Queued, Error: []byte(store.CrashError)})

@@ -15,6 +15,7 @@ import (
 
 type modelEvent struct {
 	store.NewEvent
+	id store.ID
 	at time.Time
 }
 
@@ -108,7 +109,10 @@ func (f modelFlow) decide(r *modelRun) store.State {
 		truths[i] = f.truth(r, i, c)
 	}
 	d := t.Decide(r.Created, f.now, truths)
-	r.State, r.Due = d.To, d.Next
+	r.State, r.wake, r.Due = d.To, d.Next, r.Created
+	if !d.Next.IsZero() {
+		r.Due = d.Next
+	}
 	switch {
 	case d.To == store.Queued:
 		r.Due = f.now
@@ -133,7 +137,7 @@ func (f modelFlow) truth(r *modelRun, leaf int, c *store.Condition) (truth store
 			return store.Truth{Since: at}
 		}
 		for _, e := range f.m.events {
-			if e.Key == c.Event.Key && !e.at.Before(f.r.Created) && c.Event.Matches(e.Payload) {
+			if e.Key == c.Event.Key && slices.Compare(e.id[:], f.r.ID[:]) > 0 && c.Event.Matches(e.Payload) {
 				return store.Truth{Since: e.at}
 			}
 		}
@@ -221,7 +225,7 @@ func (m *Model) Publish(_ context.Context, now time.Time, events []store.NewEven
 	for i, e := range events {
 		ids[i] = m.newID(now)
 		e.Payload = slices.Clone(e.Payload)
-		m.events = append(m.events, modelEvent{e, now})
+		m.events = append(m.events, modelEvent{e, ids[i], now})
 		for _, id := range slices.Clone(m.order) {
 			m.deliver(m.runs[id], e, now)
 		}
@@ -269,13 +273,20 @@ func (m *Model) Flow(_ context.Context, id store.ID, names []string) (*store.Gra
 			places = append(places, i)
 		}
 	}
-	var tasks []store.FlowTask
+	tasks := []store.FlowTask{r.flowTask()}
 	for _, p := range places {
 		if t := m.taskOf(r, p); t != nil {
-			tasks = append(tasks, store.FlowTask{Place: p, Run: t.Run})
+			tasks = append(tasks, t.flowTask())
 		}
 	}
 	return r.graph, tasks, nil
+}
+
+func (r *modelRun) flowTask() store.FlowTask {
+	return store.FlowTask{
+		Place: r.place, ID: r.ID, State: r.State, Attempt: r.Attempt, Due: r.Due, Started: r.Started, Ended: r.Ended,
+		Output: r.Output, Error: r.Error, Elsewhere: r.lane != "" && r.State == store.Queued,
+	}
 }
 
 // replayFlow has what did not succeed of a workflow's run, and what depends on it, run again.

@@ -82,6 +82,13 @@ var rules = []struct {
 	{"delete and expire", expire},
 	{"progress, logs and chunks", records},
 	{"large inputs and outputs", large},
+	{"R7 a workflow's task starts with the end of its last parent", workflowJoin},
+	{"a failure cancels what depends on it", workflowFailure},
+	{"a replay of a workflow", workflowReplay},
+	{"conditions of a workflow's tasks", workflowConditions},
+	{"a task that this worker lacks waits for another", workflowElsewhere},
+	{"a workflow's start and end in time", workflowTimes},
+	{"a graph is stored as it is", graphRoundTrip},
 }
 
 func (s *suite) ok(err error) {
