@@ -34,14 +34,15 @@ type Client struct {
 }
 
 type clientConfig struct {
-	logger     *slog.Logger
-	durability Durability
-	retention  time.Duration
-	codec      Codec
-	middleware []func(Handler) Handler
-	ageing     time.Duration
-	maxPayload int
-	set        map[string]bool // options that only Open takes
+	logger      *slog.Logger
+	durability  Durability
+	retention   time.Duration
+	codec       Codec
+	middleware  []func(Handler) Handler
+	ageing      time.Duration
+	maxPayload  int
+	maxResident int
+	set         map[string]bool // options that only Open takes
 }
 
 // A Durability says what an acknowledged change survives.
@@ -75,6 +76,8 @@ const (
 	DefaultRetention = 30 * 24 * time.Hour
 	// DefaultMaxPayload is the size, in bytes, that an input or output may have.
 	DefaultMaxPayload = 4 << 20
+	// DefaultMaxResident is how many waiting runs stay in memory for a moment.
+	DefaultMaxResident = 10_000
 
 	failedFactor = 3 // failed runs are kept so many times as long
 	ageingStep   = time.Minute
@@ -164,6 +167,19 @@ func WithMaxPayload(bytes int) ClientOption {
 	})
 }
 
+// WithMaxResident sets how many runs that wait in a durable call may stay in memory for
+// a moment, so that a short wait need not run the handler again. The default is 10,000;
+// with 0 none does.
+func WithMaxResident(n int) ClientOption {
+	return clientOption(func(c *clientConfig) error {
+		if n < 0 {
+			return fmt.Errorf("stint: WithMaxResident(%d): want 0 or more", n)
+		}
+		c.maxResident = n
+		return nil
+	})
+}
+
 // Open opens the SQLite file at path, which is made, readable for its owner alone, if
 // it is missing. ":memory:" is a database of the client's own that is gone when it is
 // closed. Several clients, in one process or in many, may have one file open.
@@ -198,7 +214,7 @@ func New(s store.Store, opts ...ClientOption) (*Client, error) {
 }
 
 func newClientConfig(opts []ClientOption) (clientConfig, error) {
-	cfg := clientConfig{retention: DefaultRetention, codec: jsonCodec{}, ageing: ageingStep, maxPayload: DefaultMaxPayload, set: map[string]bool{}}
+	cfg := clientConfig{retention: DefaultRetention, codec: jsonCodec{}, ageing: ageingStep, maxPayload: DefaultMaxPayload, maxResident: DefaultMaxResident, set: map[string]bool{}}
 	for _, o := range opts {
 		if o == nil {
 			continue

@@ -42,27 +42,43 @@ func SleepFor(d time.Duration) Condition {
 // UserEvent is true once an event with the key, and what WithMatch asks, was published
 // since the workflow's run was enqueued.
 func UserEvent(key string, opts ...WaitOption) Condition {
-	m := store.Match{Key: key}
+	w := waitConfig{Match: store.Match{Key: key}}
 	err := checkName("event key", key)
 	for _, o := range opts {
 		if o != nil && err == nil {
-			err = o.applyWait(&m)
+			err = o.applyWait(&w)
 		}
 	}
-	return Condition{event: &m, err: err}
+	if err == nil && w.timeout > 0 {
+		err = errors.New("WithWaitTimeout is for WaitForEvent: join a SleepFor with AnyOf")
+	}
+	return Condition{event: &w.Match, err: err}
 }
 
-// A WaitOption narrows which events count.
-type WaitOption interface{ applyWait(*store.Match) error }
+// A WaitOption narrows which events count, or for how long.
+type WaitOption interface{ applyWait(*waitConfig) error }
 
-type waitOption func(*store.Match) error
+type waitConfig struct {
+	store.Match
+	timeout time.Duration
+}
 
-func (o waitOption) applyWait(m *store.Match) error { return o(m) }
+type waitOption func(*waitConfig) error
+
+func (o waitOption) applyWait(c *waitConfig) error { return o(c) }
+
+// WithWaitTimeout has WaitForEvent return ErrTimeout after d.
+func WithWaitTimeout(d time.Duration) WaitOption {
+	return waitOption(func(c *waitConfig) error {
+		c.timeout = d
+		return wantPositive("WithWaitTimeout", d)
+	})
+}
 
 // WithMatch has only events count whose payload is a JSON object that has value in the
 // field. It is found by an index: what else waits costs nothing.
 func WithMatch(field string, value any) WaitOption {
-	return waitOption(func(m *store.Match) error {
+	return waitOption(func(m *waitConfig) error {
 		b, err := json.Marshal(value)
 		if err != nil {
 			return fmt.Errorf("WithMatch(%q): %w", field, err)

@@ -75,6 +75,7 @@ func (o metadataOption) merge(into *map[string]string) error {
 func (o metadataOption) applyRun(c *runConfig) error           { return o.merge(&c.metadata) }
 func (o metadataOption) applyTask(c *taskConfig) error         { return o.merge(&c.run.metadata) }
 func (o metadataOption) applyWorkflow(c *workflowConfig) error { return o.merge(&c.task.run.metadata) }
+func (o metadataOption) applyStep(*stepConfig) error           { return runOption(nil).applyStep(nil) }
 func (o metadataOption) applyEvent(c *eventConfig) error       { return o.merge(&c.metadata) }
 
 // WithRunAt has a run start at t, or at once if that has passed.

@@ -31,6 +31,9 @@ type execution struct {
 	moved    bool // progress is not stored yet
 	logs     []store.Log
 
+	loading sync.Mutex
+	durable *durable // nil before the first durable call; guarded by loading
+
 	storing sync.Mutex // held while what was noted is being stored, so that it keeps its order
 }
 
@@ -55,8 +58,13 @@ func (e *execution) work() {
 	var err error
 	returned := false
 	defer func() { // also when the handler ends its goroutine
+		v := recover()
+		if o := e.closeJournal(returned, v, err); o != nil {
+			e.settleAs(*o)
+			return
+		}
 		if !returned {
-			err = panicError(recover())
+			err = panicError(v)
 		}
 		e.conclude(out, err)
 	}()
@@ -67,7 +75,62 @@ func (e *execution) work() {
 		e.mu.Unlock()
 	}
 	out, err = e.def.handler(e.ctx, e.run.Input)
+	if err == nil {
+		err = e.awaitBranches()
+	}
 	returned = true
+}
+
+// awaitBranches waits for the branches that the handler did not wait for.
+func (e *execution) awaitBranches() error {
+	d := e.durable
+	if d == nil {
+		return nil
+	}
+	for i := 0; ; i++ {
+		d.mu.Lock()
+		var next []*future
+		if i < len(d.futures) {
+			next = []*future{d.futures[i]}
+		}
+		d.mu.Unlock()
+		if next == nil {
+			return nil
+		}
+		if err := d.root.wait(e.ctx, waited{futures: next}); err != nil {
+			return err
+		}
+	}
+}
+
+// closeJournal ends the journaled side of an execution; o is what becomes of the run if
+// it is not what the handler returned.
+func (e *execution) closeJournal(returned bool, panicked any, err error) *store.Outcome {
+	e.loading.Lock()
+	if e.durable == nil && returned && err == nil && e.run.Journal { // code that makes no durable call any more
+		e.loading.Unlock()
+		if _, lerr := e.journaled(context.WithoutCancel(e.ctx)); lerr != nil {
+			e.w.c.logger().Error("stint: reading the journal", "run", e.run.ID, "err", lerr)
+		}
+		e.loading.Lock()
+	}
+	d := e.durable
+	e.loading.Unlock()
+	if d == nil {
+		return nil
+	}
+	return d.close(returned || panicked != nil, err)
+}
+
+// settleAs posts an outcome that is not the handler's.
+func (e *execution) settleAs(o store.Outcome) {
+	e.mu.Lock()
+	if e.timer != nil {
+		e.timer.Stop()
+	}
+	e.mu.Unlock()
+	e.settle(o, nil)
+	e.cancel(nil)
 }
 
 func panicError(v any) error {
@@ -134,7 +197,7 @@ func after(d time.Duration) time.Time {
 
 // failed makes o the outcome of a failed attempt: another one, or the end.
 func (e *execution) failed(o store.Outcome, err error) store.Outcome {
-	o.Output, o.Error = nil, encodeFailure(err)
+	o.Output, o.Error, o.Forget = nil, encodeFailure(err), e.forget(err)
 	delay, again := e.def.cfg.next(e.run.Attempt, err)
 	if again {
 		o.To, o.At = store.Scheduled, after(delay)

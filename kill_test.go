@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -124,12 +125,41 @@ func busyWorkflow(c *stint.Client, task *stint.Task[int, int]) *stint.Workflow[i
 	return w
 }
 
+// busyDurable is a handler with steps, a sleep, a branch and a child. However often it
+// is cut off, it returns the same.
+func busyDurable(c *stint.Client, task *stint.Task[int, int]) *stint.Task[int, int] {
+	step := func(ctx context.Context, n int) (int, error) {
+		return stint.Step(ctx, "step", func(context.Context) (int, error) { return n, nil })
+	}
+	return stint.NewTask(c, "durable", func(ctx context.Context, n int) (int, error) {
+		f := stint.Go(ctx, "branch", func(ctx context.Context) (int, error) {
+			if err := stint.Sleep(ctx, 2*time.Millisecond); err != nil {
+				return 0, err
+			}
+			return step(ctx, n)
+		})
+		sum := 0
+		for range 3 {
+			x, err := step(ctx, n)
+			if err != nil {
+				return 0, err
+			}
+			sum += x
+		}
+		if _, err := task.Run(ctx, 2); err != nil {
+			return 0, err
+		}
+		x, err := f.Wait(ctx)
+		return sum + x, err
+	})
+}
+
 // busyChild enqueues, works, and cancels without end. It says "enqueued ID" and
 // "ended ID" once each is acknowledged.
 func busyChild(path string) {
 	c, w := childClient(path)
 	task := busyTask(c)
-	graph := busyWorkflow(c, task)
+	graph, durable := busyWorkflow(c, task), busyDurable(c, task)
 	go w.Run(context.Background())
 	var mu sync.Mutex
 	say := func(what, id string) {
@@ -150,6 +180,13 @@ func busyChild(path string) {
 				}
 				if i%11 == 0 {
 					runs[0].Cancel(context.Background())
+				}
+				if i%3 == 1 {
+					d, err := durable.Enqueue(context.Background(), i)
+					if err != nil {
+						panic(err)
+					}
+					say("enqueued", d.ID())
 				}
 				if i%4 == 0 {
 					flow, err := graph.Enqueue(context.Background(), i)
@@ -205,7 +242,9 @@ func TestR1R2Kill(t *testing.T) {
 	}
 
 	c := openedAt(t, path)
-	busyWorkflow(c, busyTask(c))
+	task := busyTask(c)
+	busyDurable(c, task)
+	busyWorkflow(c, task)
 	working(t, c)
 	for id := range enqueued {
 		if err := endOf(t, c, id); err != nil && !errors.Is(err, stint.ErrCanceled) {
@@ -213,6 +252,21 @@ func TestR1R2Kill(t *testing.T) {
 		}
 	}
 	checkGraphs(t, path)
+	checkDurable(t, c)
+}
+
+// checkDurable fails the test unless every durable run returned what it must.
+func checkDurable(t *testing.T, c *stint.Client) {
+	page := must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{Tasks: []string{"durable"}, Limit: 1000}))
+	for _, r := range page.Runs {
+		var in, out int
+		if err := errors.Join(json.Unmarshal(r.Input, &in), json.Unmarshal(r.Output, &out)); err != nil || out != 4*in {
+			t.Errorf("durable run of %d is %v with %s (%v)", in, r.State, r.Output, err)
+		}
+	}
+	if len(page.Runs) == 0 {
+		t.Error("no durable run")
+	}
 }
 
 // endOf waits for a run's end. What was quarantined by bad luck, now or as the last

@@ -6,10 +6,11 @@ import (
 )
 
 // A TaskOption changes a task, for all its runs. See NewTask. A few are options of a
-// workflow too; NewWorkflow says which.
+// workflow or a step too; NewWorkflow and StepOption say which.
 type TaskOption interface {
 	applyTask(*taskConfig) error
 	WorkflowOption
+	StepOption
 }
 
 // A RunOption changes one run, where it outranks the task's.

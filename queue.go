@@ -238,7 +238,7 @@ func (t *Task[In, Out]) EnqueueMany(ctx context.Context, ins []In, opts ...RunOp
 			runs[i].KeyTTL = t.def.cfg.keyTTL
 		}
 	}
-	got, err := t.c.enqueue(ctx, now, rc.tx, runs)
+	got, err := t.c.enqueueDurably(ctx, now, rc.tx, runs)
 	if err != nil {
 		return nil, public(fmt.Sprintf("enqueue %q", t.def.name), err)
 	}

@@ -96,7 +96,11 @@ func (r *Run[Out]) Wait(ctx context.Context) (Out, error) {
 	if r.bad != nil {
 		return out, r.bad
 	}
-	if e := executionOf(ctx); e != nil {
+	if sc := scopeOf(ctx); sc != nil {
+		if err := sc.waitRun(ctx, r.id); err != nil {
+			return out, err
+		}
+	} else if e := executionOf(ctx); e != nil { // inside a step
 		e.w.release(e)
 		defer e.w.resume(ctx, e)
 	}

@@ -43,6 +43,7 @@ type Worker struct {
 
 	freed  chan struct{}   // capacity 1: a slot is free
 	posted chan struct{}   // capacity 1: the outbox is not empty
+	drains chan struct{}   // closed when the worker drains
 	noted  chan struct{}   // capacity 1: an execution has something to record
 	idle   chan *execution // to hands that wait
 	execs  sync.WaitGroup
@@ -132,7 +133,7 @@ func (c *Client) NewWorker(opts ...WorkerOption) (*Worker, error) {
 	}
 	w := &Worker{
 		c: c, cfg: cfg, running: map[store.ID]*execution{},
-		freed: make(chan struct{}, 1), posted: make(chan struct{}, 1), noted: make(chan struct{}, 1), idle: make(chan *execution),
+		freed: make(chan struct{}, 1), posted: make(chan struct{}, 1), noted: make(chan struct{}, 1), idle: make(chan *execution), drains: make(chan struct{}),
 	}
 	w.ctx, w.stop = context.WithCancel(context.Background())
 	return w, nil
@@ -492,12 +493,54 @@ func (w *Worker) recordLoop(ctx context.Context) {
 	}
 }
 
+// lingers is how long an execution that waits stays in memory.
+func (w *Worker) lingers() time.Duration {
+	if w.c.cfg.maxResident == 0 || w.draining() {
+		return 0
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.running)-w.inUse > w.c.cfg.maxResident {
+		return 0
+	}
+	return lingerFor
+}
+
+func (w *Worker) draining() bool {
+	select {
+	case <-w.drains:
+		return true
+	default:
+		return false
+	}
+}
+
+// suspendAll has the executions that wait leave memory: the worker drains.
+func (w *Worker) suspendAll() {
+	close(w.drains)
+	w.mu.Lock()
+	all := make([]*execution, 0, len(w.running))
+	for _, e := range w.running {
+		all = append(all, e)
+	}
+	w.mu.Unlock()
+	for _, e := range all {
+		e.loading.Lock()
+		d := e.durable
+		e.loading.Unlock()
+		if d != nil {
+			d.suspend()
+		}
+	}
+}
+
 // recordEvery is how long progress and logs gather before they are stored.
 const recordEvery = 100 * time.Millisecond
 
 // drain waits for what runs, interrupts it when the drain timeout is over, and says
 // what did not end even then.
 func (w *Worker) drain() error {
+	w.suspendAll()
 	done := make(chan struct{})
 	go func() { w.execs.Wait(); close(done) }()
 	if wait(done, w.cfg.drain) {

@@ -16,6 +16,8 @@ var (
 	// ErrBusy reports that another program kept the database locked for longer than
 	// the store waits. Nothing was changed.
 	ErrBusy = errors.New("database is locked by another program")
+	// ErrStale reports that the run has been given to another execution, or has ended.
+	ErrStale = errors.New("stale execution")
 )
 
 // An ID names a run: a UUIDv7, assigned by the store, increasing in the order of enqueueing.
@@ -43,6 +45,9 @@ type NewRun struct {
 	// Graph makes this the run of a workflow, whose name Task is. It is never claimed:
 	// its tasks are. StartBy is when it must have ended: it is canceled then.
 	Graph *Graph
+	// Call, if not nil, is a durable call of the run's parent, recorded in the same
+	// commit with the IDs of all runs of the Enqueue. If it is stale nothing is enqueued.
+	Call *Call
 }
 
 // Enqueued is the answer to one NewRun.
@@ -80,13 +85,14 @@ type Claimed struct {
 	Root     ID
 	Node     int64    // says which task of which graph this is, to Finish; 0: of none
 	Tests    []string // predicates on the output that Finish is to be told of
+	Journal  bool     // there are entries to replay
 }
 
 // An Outcome is what became of an execution.
 type Outcome struct {
 	ID     ID
 	Lease  int64
-	To     State     // Scheduled or Queued (runs again), Blocked, or a terminal state
+	To     State     // Scheduled or Queued (runs again), Waiting, Blocked, or a terminal state
 	At     time.Time // when To is Scheduled
 	Refund bool      // the attempt does not count; for what does not end the run
 	Output []byte    // when To is Succeeded
@@ -101,6 +107,11 @@ type Outcome struct {
 	// Elsewhere, when To is Queued: this worker lacks the task's code. The run waits for
 	// one that has it.
 	Elsewhere bool
+
+	Waits Waits // when To is Waiting
+	// Forget removes these entries, what follows them in their scopes, and the scopes of
+	// the branches among that: the next attempt does not find the failure that ended this.
+	Forget []Address
 }
 
 // A Record is what a running handler reported. ID and Lease are ignored inside an Outcome.
@@ -311,6 +322,7 @@ type Admin interface {
 // A Store keeps the state of an engine. Its methods may be called concurrently.
 type Store interface {
 	Runs
+	Journal
 	Workers
 	Admin
 	// Close waits for what was begun, and gives back what the store's workers have.

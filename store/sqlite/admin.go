@@ -242,6 +242,7 @@ func (t *txn) deleteRun(key int64) error {
 		"DELETE FROM stint_joins WHERE run = ?",
 		"DELETE FROM stint_tests WHERE run = ?",
 		"DELETE FROM stint_waits WHERE run = ?",
+		"DELETE FROM stint_journal WHERE run = ?",
 		"DELETE FROM stint_progress WHERE run = ?",
 		"DELETE FROM stint_logs WHERE run = ?",
 		"DELETE FROM stint_chunks WHERE run = ?",

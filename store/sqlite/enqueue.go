@@ -21,12 +21,15 @@ const (
 
 // Enqueue implements store.Runs.
 func (s *Store) Enqueue(ctx context.Context, now time.Time, runs []store.NewRun) ([]store.Enqueued, error) {
-	if len(runs) > stageAbove && !keyed(runs) {
+	if len(runs) > stageAbove && !keyed(runs) && runs[0].Call == nil {
 		return s.enqueueStaged(ctx, now, runs)
 	}
 	var out []store.Enqueued
 	err := s.do(ctx, func(t *txn) (err error) {
 		out, err = t.enqueue(now.UnixMilli(), runs, nil)
+		if err == nil && len(runs) > 0 && runs[0].Call != nil {
+			err = t.recordCall(now.UnixMilli(), runs[0].Call, out)
+		}
 		return err
 	})
 	return out, err

@@ -55,7 +55,7 @@ func (t *txn) publish(now int64, e *store.NewEvent) (int64, error) {
 			}
 		}
 	}
-	return key, nil
+	return key, t.resolve(now, key, e)
 }
 
 // waitFieldsSQL skips from field to field along the index, as readyLanesSQL does.

@@ -73,6 +73,9 @@ func (t *txn) finish(now int64, o *store.Outcome) (bool, error) {
 	if err != nil || n == 0 {
 		return false, err
 	}
+	if err := t.forget(key, o.Forget); err != nil {
+		return false, err
+	}
 	if o.Elsewhere {
 		if err := t.elsewhere(key, o.Node); err != nil {
 			return false, err
@@ -100,6 +103,8 @@ func (t *txn) move(key, now int64, o *store.Outcome) (n int64, err error) {
 		n, err = t.execN(endSQL, key, o.Lease, int64(o.To), now, o.Output, text(o.Error))
 		t.end(key, n)
 		return n, err
+	case o.To == store.Waiting:
+		n, err = t.suspend(key, now, o)
 	case o.To == store.Queued:
 		n, err = t.execN(backSQL, key, o.Lease, refund)
 	case o.To == store.Blocked:

@@ -388,7 +388,7 @@ func (f *flow) insert(place int, r nodeRow) error {
 // reconsider decides a waiting task again: its time has come, or an event.
 func (t *txn) reconsider(key, now int64) error {
 	var parent, node, rank, due int64
-	err := t.one("SELECT parent, node, rank, coalesce(due_at, id >> 20) FROM stint_runs WHERE id = ? AND state = 5 AND node IS NOT NULL", []any{key}, &parent, &node, &rank, &due)
+	err := t.one("SELECT parent, node, rank, coalesce(due_at, id >> 20) FROM stint_runs WHERE id = ? AND state = 5 AND lease = 0 AND node IS NOT NULL", []any{key}, &parent, &node, &rank, &due)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}

@@ -35,6 +35,9 @@ func TestR9Plans(t *testing.T) {
 		{"FROM stint_queues", "SCAN stint_queues", "there are as many as queues"},
 		{"WITH RECURSIVE", "SCAN ready", "one row a lane that has something ready"},
 		{"sqlite_sequence", "SCAN sqlite_sequence", "has a row a table"},
+		{"WITH RECURSIVE", "SCAN fields", "one row a field by which somebody waits for events of the key"},
+		{"FROM stint_graphs", "SCAN stint_graphs", "there are as many as shapes of workflows"},
+		{"FROM stint_awaited)", "SCAN stint_awaited", "reads one row, if there is one"},
 		{"stint_workers", "SCAN stint_workers", "reads the live ones, through their index"},
 		{"crashes >= 2)", "SCAN stint_runs USING INDEX stint_runs_running", "reads what runs, if there are suspects"},
 	}
@@ -164,6 +167,7 @@ func useAll(t *testing.T, s *Store) {
 		_, err = s.List(ctx, f, ids[5], 10)
 		ok(err)
 	}
+	useGraphs(t, s, worker)
 	ok(s.PauseQueue(ctx, "q", false))
 	ok(s.do(ctx, func(t *txn) error { return t.releaseWorker(worker, true, &store.Recovered{}) }))
 	_, err = s.recover(ctx)
@@ -173,5 +177,75 @@ func useAll(t *testing.T, s *Store) {
 	_, err = s.Expire(ctx, now, now)
 	ok(err)
 	_, err = s.Delete(ctx, store.Filter{States: []store.State{store.Succeeded}})
+	ok(err)
+}
+
+// useGraphs has the verbs of workflows, events and journals prepare their statements.
+func useGraphs(t *testing.T, s *Store, worker int64) {
+	ctx, now, queue := t.Context(), time.Now(), "q"
+	ok := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	match := &store.Match{Key: "e", Field: "n", Value: "1"}
+	g, err := store.NewGraph(store.Graph{Workflow: "w", OnFailure: &queue, OnSuccess: &queue, Tasks: []store.GraphTask{
+		{Name: "a", Queue: "q", Tests: []string{"t"}}, {Name: "b", Queue: "q", WaitFor: &store.Condition{Event: match}},
+		{Name: "c", Queue: "q", Parents: []int{0, 1}, SkipIf: &store.Condition{Test: &store.TestRef{}}}, {Name: "d", Queue: "q", Parents: []int{0}, StartIn: time.Hour},
+		{Name: "e", Queue: "q", WaitFor: &store.Condition{Sleep: time.Millisecond}},
+	}})
+	ok(err)
+	run := store.NewRun{Task: "w", Queue: "q", Graph: g, StartBy: now.Add(time.Hour)}
+	later := run
+	later.RunAt = now.Add(2 * time.Millisecond)
+	flows, err := s.Enqueue(ctx, now, []store.NewRun{run, later, run})
+	ok(err)
+	claim := func(task string) store.Claimed {
+		got, err := s.Claim(ctx, store.ClaimRequest{Worker: worker, Free: func() int { return 1 }, Tasks: func(t string) bool { return t == task }})
+		ok(err)
+		return got[0]
+	}
+	finish := func(c store.Claimed, o store.Outcome) {
+		t.Helper()
+		o.ID, o.Lease, o.Parent, o.Node = c.ID, c.Lease, c.Parent, c.Node
+		_, err := s.Finish(ctx, now, []store.Outcome{o})
+		ok(err)
+	}
+	finish(claim("w:"), store.Outcome{To: store.Succeeded, Tests: []store.TestResult{{OK: true}}})
+	finish(claim("w:"), store.Outcome{To: store.Failed})
+	finish(claim("w:"), store.Outcome{To: store.Queued, Elsewhere: true})
+	_, err = s.Publish(ctx, now, []store.NewEvent{{Key: "e", Payload: []byte(`{"n":1}`)}})
+	ok(err)
+	_, _, err = s.Flow(ctx, flows[0].ID, nil)
+	ok(err)
+	_, _, err = s.Flow(ctx, flows[0].ID, []string{"a"})
+	ok(err)
+	_, err = s.List(ctx, store.Filter{Tasks: []string{"w:a"}}, store.ID{}, 10)
+	ok(err)
+	_, err = s.Cancel(ctx, now, store.Filter{IDs: []store.ID{flows[1].ID, flows[2].ID}}, nil)
+	ok(err)
+	_, err = s.Replay(ctx, now, store.Filter{IDs: []store.ID{flows[2].ID}})
+	ok(err)
+
+	_, err = s.Enqueue(ctx, now, []store.NewRun{{Task: "parent", Queue: "q"}})
+	ok(err)
+	p := claim("parent")
+	call := func(seq int, kind store.EntryKind, done bool) *store.Call {
+		return &store.Call{ID: p.ID, Lease: p.Lease, Entry: store.Entry{Address: store.Address{Seq: seq}, Kind: kind, Name: "e", Done: done, Match: *match}}
+	}
+	for _, c := range []*store.Call{call(1, store.EntryStep, true), call(1, store.EntryStep, true), call(2, store.EntryEvent, false)} {
+		_, _, err = s.Append(ctx, now, *c)
+		ok(err)
+	}
+	child, err := s.Enqueue(ctx, now, []store.NewRun{{Task: "child", Queue: "q", Parent: p.ID, Call: call(3, store.EntryChild, true)}})
+	ok(err)
+	ok(s.AwaitEntry(ctx, p.ID, store.Address{Seq: 1}))
+	finish(p, store.Outcome{To: store.Waiting, Waits: store.Waits{Entries: []store.Address{{Seq: 2}}, Children: []store.ID{child[0].ID}}})
+	finish(claim("child"), store.Outcome{To: store.Succeeded})
+	_, err = s.Load(ctx, p.ID)
+	ok(err)
+	finish(claim("parent"), store.Outcome{To: store.Scheduled, At: now, Forget: []store.Address{{Seq: 1}}})
+	_, err = s.Publish(ctx, now, []store.NewEvent{{Key: "e", Payload: []byte(`{"n":1}`)}})
 	ok(err)
 }

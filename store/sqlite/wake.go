@@ -151,12 +151,21 @@ func (t *txn) wake() error {
 	if err := t.overdue(); err != nil {
 		return err
 	}
-	waiting, err := column[int64](t, "SELECT id FROM stint_runs WHERE state = 5 AND due_at IS NOT NULL AND due_at <= ? ORDER BY due_at LIMIT ?", t.now, promoteAt)
+	type row struct {
+		id    int64
+		begun bool
+	}
+	waiting, err := rowsOf(t, func(r *row) []any { return []any{&r.id, &r.begun} },
+		"SELECT id, lease > 0 FROM stint_runs WHERE state = 5 AND due_at IS NOT NULL AND due_at <= ? ORDER BY due_at LIMIT ?", t.now, promoteAt)
 	if err != nil {
 		return err
 	}
-	for _, key := range waiting {
-		if err := t.reconsider(key, t.now); err != nil {
+	for _, r := range waiting {
+		move := t.reconsider // a task of a workflow, before its start
+		if r.begun {
+			move = t.rouse // its handler waits
+		}
+		if err := move(r.id, t.now); err != nil {
 			return err
 		}
 	}
@@ -294,6 +303,23 @@ func (a *await) end(err error) { a.once.Do(func() { a.err = err; close(a.over) }
 
 // Await implements store.Runs.
 func (s *Store) Await(ctx context.Context, id store.ID, afterChunk int64) error {
+	return s.await(ctx, id, func(q querier, key int64) (done bool, err error) {
+		var state store.State
+		err = q.one("SELECT state FROM stint_runs WHERE id = ?", []any{key}, &state)
+		if errors.Is(err, sql.ErrNoRows) {
+			return true, nil
+		}
+		if err != nil || state.Terminal() || afterChunk < 0 {
+			return state.Terminal(), err
+		}
+		err = q.one("SELECT EXISTS (SELECT 1 FROM stint_chunks WHERE run = ? AND seq > ?)", []any{key, afterChunk}, &done)
+		return done, err
+	})
+}
+
+// await returns when look is satisfied, at once or after something happened to the run,
+// or the run has ended.
+func (s *Store) await(ctx context.Context, id store.ID, look func(q querier, key int64) (bool, error)) error {
 	key, ok := s.ids.key(id)
 	if !ok {
 		return nil
@@ -304,7 +330,11 @@ func (s *Store) Await(ctx context.Context, id store.ID, afterChunk int64) error 
 	}
 	defer s.w.dropAwait(key, a)
 	for {
-		done, err := s.awaited(ctx, key, afterChunk)
+		done := false
+		err := s.view(ctx, func(q querier) (err error) {
+			done, err = look(q, key)
+			return err
+		})
 		if done || err != nil {
 			return err
 		}
@@ -316,23 +346,6 @@ func (s *Store) Await(ctx context.Context, id store.ID, afterChunk int64) error 
 			return ctx.Err()
 		}
 	}
-}
-
-func (s *Store) awaited(ctx context.Context, key, afterChunk int64) (done bool, err error) {
-	err = s.view(ctx, func(q querier) error {
-		var state store.State
-		err := q.one("SELECT state FROM stint_runs WHERE id = ?", []any{key}, &state)
-		if errors.Is(err, sql.ErrNoRows) {
-			done = true
-			return nil
-		}
-		if err != nil || state.Terminal() || afterChunk < 0 {
-			done = state.Terminal()
-			return err
-		}
-		return q.one("SELECT EXISTS (SELECT 1 FROM stint_chunks WHERE run = ? AND seq > ?)", []any{key, afterChunk}, &done)
-	})
-	return done, err
 }
 
 func (w *writer) addAwait(key int64, a *await) bool {

@@ -276,6 +276,9 @@ func (w *writer) apply(t *txn, ops []*op) ([]*claim, error) {
 	if err := t.wake(); err != nil {
 		return nil, err
 	}
+	if err := t.settle(); err != nil {
+		return nil, err
+	}
 	if err := t.nodes.flush(t); err != nil {
 		return nil, err
 	}
@@ -295,6 +298,9 @@ func (w *writer) solo(ops []*op) {
 		t, err := w.begin()
 		if err == nil {
 			if err = t.change(o); err == nil {
+				err = t.settle()
+			}
+			if err == nil {
 				err = w.commit(t)
 			}
 			if err != nil {

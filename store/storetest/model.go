@@ -38,13 +38,15 @@ type modelRun struct {
 	logs     []store.Log
 	chunks   []store.Chunk
 
-	graph *store.Graph // of a workflow's run, and of its tasks'
-	place int
-	joins map[int]store.Arrival
-	tests []store.TestResult
-	came  map[int]time.Time // events that a waiting task waited for, by leaf
-	wake  time.Time         // of a waiting task: when it is to be decided; zero: by events alone
-	lane  string            // of a task that was sent elsewhere
+	graph   *store.Graph // of a workflow's run, and of its tasks'
+	place   int
+	joins   map[int]store.Arrival
+	tests   []store.TestResult
+	came    map[int]time.Time // events that a waiting task waited for, by leaf
+	wake    time.Time         // of a waiting task: when it is to be decided; zero: by events alone
+	waits   store.Waits       // of a handler that waits
+	journal []modelEntry
+	lane    string // of a task that was sent elsewhere
 }
 
 type modelKey struct{ task, key string }
@@ -159,6 +161,8 @@ func (m *Model) elapse(r *modelRun, now time.Time) {
 		if r.Flow {
 			m.begin(r, now)
 		}
+	case r.State == store.Waiting && !r.wake.IsZero() && !r.wake.After(now) && r.lease > 0:
+		r.rouse(now)
 	case r.State == store.Waiting && !r.wake.IsZero() && !r.wake.After(now):
 		m.reconsider(r, now)
 	case r.Flow:
@@ -171,6 +175,7 @@ func (m *Model) elapse(r *modelRun, now time.Time) {
 
 func (m *Model) end(r *modelRun, to store.State, now time.Time, reason []byte) {
 	r.State, r.Ended, r.Error, r.StartBy = to, now, reason, time.Time{}
+	m.childEnded(r, now)
 	m.follow(r, now)
 }
 
@@ -186,9 +191,15 @@ func (m *Model) Enqueue(_ context.Context, now time.Time, runs []store.NewRun) (
 			return nil, fmt.Errorf("parent run %s: %w", p, store.ErrNotFound)
 		}
 	}
+	if c := runs[0].Call; c != nil && m.held(c.ID, c.Lease) == nil {
+		return nil, store.ErrStale
+	}
 	out := make([]store.Enqueued, len(runs))
 	for i := range runs {
 		out[i] = m.enqueue(now, runs[i])
+	}
+	if c := runs[0].Call; c != nil {
+		m.recordCall(now, c, out)
 	}
 	return out, nil
 }
@@ -294,7 +305,7 @@ func (m *Model) start(worker int64, r *modelRun) store.Claimed {
 		tests = r.graph.Tests(r.place)
 	}
 	return store.Claimed{
-		Node: r.node(), Tests: tests,
+		Node: r.node(), Tests: tests, Journal: len(r.journal) > 0,
 		ID: r.ID, Lease: r.lease, Task: r.Task, Queue: r.Queue, Priority: r.Priority, Attempt: r.Attempt, Crashes: r.Crashes,
 		Due: r.Due, Started: r.Started, Input: r.Input, Metadata: r.Metadata, Parent: r.Parent, Root: r.Root,
 	}
@@ -327,6 +338,7 @@ func (m *Model) Finish(_ context.Context, now time.Time, outcomes []store.Outcom
 
 func (m *Model) finish(now time.Time, r *modelRun, o *store.Outcome) {
 	m.record(r, &o.Record)
+	r.forget(o.Forget)
 	past := store.Attempt{Attempt: r.Attempt, Worker: r.Worker, Started: r.Started, Ended: now, Error: o.Error}
 	if o.Refund && r.CancelAt.IsZero() && !o.To.Terminal() {
 		r.Attempt--
@@ -340,6 +352,11 @@ func (m *Model) finish(now time.Time, r *modelRun, o *store.Outcome) {
 	case o.To.Terminal():
 		r.Output, r.tests = o.Output, o.Tests
 		m.end(r, o.To, now, o.Error)
+	case o.To == store.Waiting:
+		if o.Refund { // suspend gives it back
+			r.Attempt++
+		}
+		m.suspend(r, now, o)
 	case o.To == store.Queued:
 		r.State = store.Queued
 		if o.Elsewhere {

@@ -126,6 +126,7 @@ func (m *Model) cancel(r *modelRun, now time.Time, reason []byte) bool {
 	default:
 		over = true
 		r.State, r.Ended, r.Error, r.StartBy = store.Canceled, now, reason, time.Time{}
+		m.childEnded(r, now)
 	}
 	for _, id := range slices.Clone(m.order) {
 		if c := m.runs[id]; c != nil && c.Parent == r.ID && !c.detached {

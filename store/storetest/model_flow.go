@@ -225,16 +225,18 @@ func (m *Model) Publish(_ context.Context, now time.Time, events []store.NewEven
 	for i, e := range events {
 		ids[i] = m.newID(now)
 		e.Payload = slices.Clone(e.Payload)
-		m.events = append(m.events, modelEvent{e, ids[i], now})
+		ev := modelEvent{e, ids[i], now}
+		m.events = append(m.events, ev)
 		for _, id := range slices.Clone(m.order) {
 			m.deliver(m.runs[id], e, now)
+			m.resolve(m.runs[id], ev)
 		}
 	}
 	return ids, nil
 }
 
 func (m *Model) deliver(r *modelRun, e store.NewEvent, now time.Time) {
-	if r == nil || !r.isTask() || r.State != store.Waiting {
+	if r == nil || !r.isTask() || r.State != store.Waiting || r.lease > 0 {
 		return
 	}
 	some := false

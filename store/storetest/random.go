@@ -37,7 +37,7 @@ func Random(t *testing.T, open func(t testing.TB, dir string) Crasher) {
 			p.register(1)
 			rt.Repeat(map[string]func(*rapid.T){
 				"enqueue": p.enqueue, "claim": p.claim, "finish": p.finish, "cancel": p.cancel, "replay": p.replay,
-				"delete": p.delete, "pause": p.pause, "workflow": p.workflow, "publish": p.publish, "sleep": p.sleep, "crash": p.crash, "unregister": p.unregister,
+				"delete": p.delete, "pause": p.pause, "workflow": p.workflow, "publish": p.publish, "call": p.call, "sleep": p.sleep, "crash": p.crash, "unregister": p.unregister,
 				"": p.compare,
 			})
 		})
@@ -167,6 +167,29 @@ func (p *pair) workflow(rt *rapid.T) {
 	p.ids, p.twins = append(p.ids, got[0].ID), append(p.twins, want[0].ID)
 }
 
+// call makes a durable call of an execution, current or not.
+func (p *pair) call(rt *rapid.T) {
+	if len(p.held) == 0 {
+		return
+	}
+	x := p.held[rapid.IntRange(0, len(p.held)-1).Draw(rt, "execution")]
+	e := store.Entry{Address: store.Address{Seq: rapid.IntRange(1, 4).Draw(rt, "seq")}, Kind: store.EntryStep, Name: "s", Done: true, Value: []byte("1")}
+	switch begins := rapid.Bool().Draw(rt, "begins"); {
+	case e.Seq > 2: // an address has one kind of call
+		e.Kind, e.Name, e.Done, e.Value = store.EntryEvent, "e", false, nil
+		e.Match = store.Match{Key: "e", Field: "n", Value: fmt.Sprint(e.Seq - 3)}
+	case begins:
+		e.Done, e.Value, e.Attempts = false, nil, 1
+	}
+	got, gone, err := p.stores[p.side(rt)].Append(p.t.Context(), time.Now(), store.Call{ID: x.real.ID, Lease: x.real.Lease, Entry: e})
+	p.ok(err)
+	want, wantGone, err := p.model.Append(p.t.Context(), time.Now(), store.Call{ID: x.twin.ID, Lease: x.twin.Lease, Entry: e})
+	p.ok(err)
+	if gone != wantGone || !gone && fmt.Sprint(got.Kind, got.Done, string(got.Value), got.Attempts) != fmt.Sprint(want.Kind, want.Done, string(want.Value), want.Attempts) {
+		rt.Fatalf("call: %+v, stale %v; want %+v, %v", got, gone, want, wantGone)
+	}
+}
+
 func (p *pair) publish(rt *rapid.T) {
 	e := []store.NewEvent{{Key: "e", Payload: fmt.Appendf(nil, `{"n":%d}`, rapid.IntRange(0, 1).Draw(rt, "n"))}}
 	_, err := p.stores[p.side(rt)].Publish(p.t.Context(), time.Now(), e)
@@ -250,7 +273,7 @@ func (p *pair) finish(rt *rapid.T) {
 	for range n {
 		e := p.held[rapid.IntRange(0, len(p.held)-1).Draw(rt, "execution")]
 		o := store.Outcome{
-			To:     rapid.SampledFrom([]store.State{store.Succeeded, store.Succeeded, store.Failed, store.Scheduled, store.Queued, store.Blocked, store.Canceled}).Draw(rt, "to"),
+			To:     rapid.SampledFrom([]store.State{store.Succeeded, store.Succeeded, store.Failed, store.Scheduled, store.Queued, store.Blocked, store.Canceled, store.Waiting}).Draw(rt, "to"),
 			Refund: rapid.Bool().Draw(rt, "refund"),
 		}
 		switch o.To {
@@ -262,6 +285,15 @@ func (p *pair) finish(rt *rapid.T) {
 			o.Output = []byte(`"out"`)
 		case store.Queued:
 			o.Refund = true
+		case store.Waiting:
+			o.Refund = false
+			o.Waits.Entries = []store.Address{{Seq: rapid.IntRange(1, 4).Draw(rt, "for")}}
+			if rapid.Bool().Draw(rt, "until") {
+				o.Waits.Until = time.Now().Add(time.Duration(rapid.IntRange(0, 50).Draw(rt, "in"))*time.Second + p.jitter())
+			}
+		}
+		if rapid.IntRange(0, 3).Draw(rt, "forget") == 0 {
+			o.Forget = []store.Address{{Seq: rapid.IntRange(1, 4).Draw(rt, "from")}}
 		}
 		if o.To == store.Queued && e.real.Node != 0 {
 			o.Elsewhere = rapid.Bool().Draw(rt, "elsewhere")
@@ -386,7 +418,19 @@ func (p *pair) compare(rt *rapid.T) {
 		if d := cmp.Diff(p.essence(&twins[i], p.twins), p.essence(&all[i], p.ids)); d != "" {
 			rt.Fatalf("run %s (-want +got):\n%s", all[i].Input, d)
 		}
+		if d := cmp.Diff(journalOf(p, p.model, twins[i].ID), journalOf(p, p.stores[0], all[i].ID)); d != "" {
+			rt.Fatalf("journal of run %s (-want +got):\n%s", all[i].Input, d)
+		}
 	}
+}
+
+func journalOf(p *pair, s store.Store, id store.ID) (all []string) {
+	entries, err := s.Load(p.t.Context(), id)
+	p.ok(err)
+	for _, e := range entries {
+		all = append(all, fmt.Sprint(e.Seq, e.Kind, e.Name, e.Done, string(e.Value), e.Attempts))
+	}
+	return all
 }
 
 // essence is a run without what two stores need not agree on.

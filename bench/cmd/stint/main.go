@@ -16,6 +16,8 @@ import (
 )
 
 type peer struct {
+	five       *stint.Task[hb.Payload, int]
+	nap        *stint.Task[hb.Payload, int]
 	durability stint.Durability
 	c          *stint.Client
 	task       *stint.Task[hb.Payload, struct{}]
@@ -33,6 +35,53 @@ func (p *peer) Open(_ context.Context, dir string) (err error) {
 		p.work(in.T)
 		return struct{}{}, nil
 	})
+	step := func(context.Context) (int, error) { return 1, nil }
+	p.five = stint.NewTask(p.c, "five", func(ctx context.Context, _ hb.Payload) (sum int, err error) {
+		for range 5 {
+			n, err := stint.Step(ctx, "step", step)
+			if err != nil {
+				return 0, err
+			}
+			sum += n
+		}
+		return sum, nil
+	})
+	p.nap = stint.NewTask(p.c, "nap", func(ctx context.Context, _ hb.Payload) (int, error) { return 1, stint.Sleep(ctx, time.Hour) })
+	return nil
+}
+
+// RunFlows implements hb.Flows.
+func (p *peer) RunFlows(ctx context.Context, n, inflight int) error {
+	return closed(n, inflight, func() error { _, err := p.five.Run(ctx, hb.Payload{Pad: hb.Pad}); return err })
+}
+
+// SleepFlows implements hb.Flows.
+func (p *peer) SleepFlows(ctx context.Context, n int) error {
+	_, err := p.nap.EnqueueMany(ctx, make([]hb.Payload, n))
+	return err
+}
+
+// closed calls f n times, inflight at once.
+func closed(n, inflight int, f func() error) error {
+	var left atomic.Int64
+	left.Store(int64(n))
+	errs := make(chan error, inflight)
+	for range inflight {
+		go func() {
+			for left.Add(-1) >= 0 {
+				if err := f(); err != nil {
+					errs <- err
+					return
+				}
+			}
+			errs <- nil
+		}()
+	}
+	for range inflight {
+		if err := <-errs; err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -84,26 +133,7 @@ func (p *peer) RunGraphs(ctx context.Context, shape string, n int) error {
 // RunFlowsOf implements hb.Graphs.
 func (p *peer) RunFlowsOf(ctx context.Context, n, inflight int) error {
 	w := p.graph("chain5")
-	var left atomic.Int64
-	left.Store(int64(n))
-	errs := make(chan error, inflight)
-	for range inflight {
-		go func() {
-			for left.Add(-1) >= 0 {
-				if _, err := w.Run(ctx, hb.Payload{Pad: hb.Pad}); err != nil {
-					errs <- err
-					return
-				}
-			}
-			errs <- nil
-		}()
-	}
-	for range inflight {
-		if err := <-errs; err != nil {
-			return err
-		}
-	}
-	return nil
+	return closed(n, inflight, func() error { _, err := w.Run(ctx, hb.Payload{Pad: hb.Pad}); return err })
 }
 
 func (p *peer) Enqueue(ctx context.Context, t int64) error {

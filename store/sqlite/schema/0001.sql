@@ -86,6 +86,33 @@ CREATE TABLE stint_inputs (
   data BLOB NOT NULL
 ) STRICT;
 
+-- What runs have done, for handlers that run again. Of a run, in the order of its calls.
+CREATE TABLE stint_journal (
+  run      INTEGER NOT NULL,
+  scope    TEXT NOT NULL,
+  seq      INTEGER NOT NULL CHECK (seq > 0),
+  kind     INTEGER NOT NULL,
+  name     TEXT NOT NULL, -- of an event, its key
+  done     INTEGER NOT NULL CHECK (done IN (0, 1)),
+  value    BLOB,
+  error    TEXT,
+  at       INTEGER NOT NULL,
+  due_at   INTEGER,
+  field    TEXT,          -- of an event: '' any, else what it must have
+  match    TEXT,
+  event    INTEGER,       -- that came
+  attempts INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (run, scope, seq)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX stint_journal_events ON stint_journal (name, field, match) WHERE kind = 4 AND done = 0;
+
+-- Which runs wait for which children.
+CREATE TABLE stint_awaited (
+  child INTEGER NOT NULL,
+  run   INTEGER NOT NULL,
+  PRIMARY KEY (child, run)
+) STRICT, WITHOUT ROWID;
+
 -- The shapes of workflows. A run refers to the one that it started with.
 CREATE TABLE stint_graphs (
   id    INTEGER PRIMARY KEY,

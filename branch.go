@@ -1,0 +1,243 @@
+package stint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// A Future is what a branch that Go began will return.
+type Future[T any] struct {
+	f   *future
+	get func() (T, error) // outside of a run
+}
+
+// future is a Future without its type.
+type future struct {
+	sc      *scope // of the branch
+	done    bool   // guarded by durable.mu, as is all below
+	entry   store.Entry
+	err     error // as the branch returned it
+	waiting []*parked
+}
+
+// Go begins a branch: fn runs beside what follows, and what it returns is recorded. It
+// makes its own durable calls, with the context that it is given. A branch that has
+// ended is not entered again. The run does not end before its branches.
+//
+// Outside of a run fn runs in a goroutine.
+func Go[T any](ctx context.Context, name string, fn func(context.Context) (T, error)) *Future[T] {
+	sc, err := enter(ctx, store.EntryBranch, name)
+	if sc == nil {
+		return plainFuture(ctx, fn, err)
+	}
+	defer sc.leave()
+	f := sc.branch(ctx, name, func(ctx context.Context) ([]byte, error) {
+		v, err := fn(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return sc.e.w.c.encode(v)
+	})
+	return &Future[T]{f: f}
+}
+
+func plainFuture[T any](ctx context.Context, fn func(context.Context) (T, error), err error) *Future[T] {
+	var out T
+	if err != nil {
+		return &Future[T]{get: func() (T, error) { return out, err }}
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() {
+			if v := recover(); v != nil {
+				err = &PanicError{Value: v, Stack: debug.Stack()}
+			}
+		}()
+		out, err = fn(ctx)
+	}()
+	return &Future[T]{get: func() (T, error) { <-done; return out, err }}
+}
+
+// branch begins a branch, unless it has ended before.
+func (sc *scope) branch(ctx context.Context, name string, fn func(context.Context) ([]byte, error)) *future {
+	d := sc.e.durable
+	e, recorded := sc.ask(store.EntryBranch, name)
+	path := strconv.Itoa(e.Seq)
+	if e.Scope != "" {
+		path = e.Scope + "/" + path
+	}
+	f := &future{sc: d.scope(path), entry: e}
+	f.sc.now = sc.now
+	if recorded && e.Done {
+		d.tape.Skip(path)
+		f.done, f.err = true, sc.failureOf(&e)
+		return f
+	}
+	d.mu.Lock()
+	d.live++
+	d.futures = append(d.futures, f)
+	d.mu.Unlock()
+	d.branches.Go(func() { f.run(context.WithValue(ctx, scopeKey{}, f.sc), fn) })
+	return f
+}
+
+// run is the goroutine of a branch.
+func (f *future) run(ctx context.Context, fn func(context.Context) ([]byte, error)) {
+	d := f.sc.e.durable
+	var out []byte
+	var err error
+	returned := false
+	defer func() { // also when it is unwound
+		if !returned {
+			v := recover()
+			if v == nil && d.unwinding() {
+				return
+			}
+			err = panicError(v)
+		}
+		f.end(ctx, out, err)
+	}()
+	out, err = fn(ctx)
+	returned = true
+}
+
+// end records what a branch returned, and hands its liveness on to who waits for it.
+func (f *future) end(ctx context.Context, out []byte, err error) {
+	d := f.sc.e.durable
+	if err == nil {
+		if left := f.sc.cursor.End(); left != nil {
+			d.diverge(left)
+			return
+		}
+	}
+	if err == nil || ctx.Err() == nil { // else the attempt of the run is over
+		e := f.entry
+		e.Done, e.Value = true, out
+		if err != nil {
+			e.Error = encodeFailure(err)
+		}
+		stored, aerr := f.sc.append(ctx, e)
+		if aerr != nil {
+			err = aerr
+		} else if f.entry = stored; err != nil {
+			err = &entryError{f.sc.e, e.Address, err}
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f.done, f.err = true, err
+	for _, p := range f.waiting {
+		d.wakeLocked(p)
+	}
+	d.live--
+	d.idleLocked()
+}
+
+// Wait waits for the branch. Only the branch that began it, or one beside it, may.
+func (f *Future[T]) Wait(ctx context.Context) (T, error) {
+	var out T
+	if f.get != nil {
+		return f.get()
+	}
+	sc := scopeOf(ctx)
+	if sc == nil {
+		return out, fmt.Errorf("%w: Future.Wait inside a step", ErrDurable)
+	}
+	if err := sc.wait(ctx, waited{futures: []*future{f.f}}); err != nil {
+		return out, err
+	}
+	if f.f.err != nil {
+		return out, f.f.err
+	}
+	return out, sc.decode(f.f.entry.Value, &out)
+}
+
+// All waits for every branch, and returns their results in the order of the call. If
+// one fails its error is returned; of several, that of the first in the order of the call.
+func All[T any](ctx context.Context, fs ...*Future[T]) ([]T, error) {
+	all := make([]T, len(fs))
+	for i, f := range fs {
+		var err error
+		if all[i], err = f.Wait(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// Any waits for the first branch to end, with a result or an error. Which one that was
+// is recorded.
+func Any[T any](ctx context.Context, fs ...*Future[T]) (int, T, error) {
+	var zero T
+	if len(fs) == 0 {
+		return -1, zero, errors.New("stint: Any of no futures")
+	}
+	sc, err := enter(ctx, store.EntryAny, "any")
+	if sc == nil {
+		if err != nil {
+			return -1, zero, err
+		}
+		return anyPlain(fs)
+	}
+	i, err := sc.first(ctx, fs2(fs))
+	sc.leave()
+	if err != nil {
+		return -1, zero, err
+	}
+	out, err := fs[i].Wait(ctx)
+	return i, out, err
+}
+
+func fs2[T any](fs []*Future[T]) []*future {
+	all := make([]*future, len(fs))
+	for i, f := range fs {
+		all[i] = f.f
+	}
+	return all
+}
+
+func anyPlain[T any](fs []*Future[T]) (int, T, error) {
+	first := make(chan int, len(fs))
+	for i, f := range fs {
+		go func() { f.get(); first <- i }()
+	}
+	i := <-first
+	out, err := fs[i].get()
+	return i, out, err
+}
+
+// first is the index of the future that ended first, as it was or will be recorded.
+func (sc *scope) first(ctx context.Context, fs []*future) (int, error) {
+	e, recorded := sc.ask(store.EntryAny, "")
+	if recorded {
+		i, err := strconv.Atoi(string(e.Value))
+		if err != nil || i < 0 || i >= len(fs) {
+			sc.e.durable.diverge(fmt.Errorf("entry %d: the winner was future %s of %d", e.Seq, e.Value, len(fs)))
+			runtime.Goexit()
+		}
+		return i, nil
+	}
+	if err := sc.wait(ctx, waited{futures: fs}); err != nil {
+		return 0, err
+	}
+	d := sc.e.durable
+	d.mu.Lock()
+	winner := 0
+	for i, f := range fs {
+		if f.done {
+			winner = i
+			break
+		}
+	}
+	d.mu.Unlock()
+	e.Done, e.Value = true, strconv.AppendInt(nil, int64(winner), 10)
+	_, err := sc.append(ctx, e)
+	return winner, err
+}

@@ -1,0 +1,75 @@
+package stint
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// enqueueDurably stores runs. Inside a handler that is a durable call: the runs and its
+// record are one commit, and a handler that runs again finds the runs it began.
+func (c *Client) enqueueDurably(ctx context.Context, now time.Time, tx store.Tx, runs []store.NewRun) ([]store.Enqueued, error) {
+	if tx != nil || executionOf(ctx) == nil || ctx.Value(stepKey{}) != nil || executionOf(ctx).w.c != c {
+		return c.enqueue(ctx, now, tx, runs)
+	}
+	sc, err := enter(ctx, store.EntryChild, runs[0].Task)
+	if err != nil {
+		return nil, err
+	}
+	defer sc.leave()
+	e, recorded := sc.ask(store.EntryChild, runs[0].Task)
+	if recorded {
+		return begun(&e, len(runs))
+	}
+	e.Done = true
+	runs[0].Call = &store.Call{ID: sc.e.run.ID, Lease: sc.e.run.Lease, Entry: e}
+	got, err := c.enqueue(ctx, now, nil, runs)
+	if errors.Is(err, store.ErrStale) {
+		sc.e.durable.diverge(err)
+		runtime.Goexit()
+	}
+	sc.now = now
+	return got, err
+}
+
+// begun are the runs that a recorded call began.
+func begun(e *store.Entry, n int) ([]store.Enqueued, error) {
+	var ids []string
+	if err := json.Unmarshal(e.Value, &ids); err != nil || len(ids) != n {
+		return nil, fmt.Errorf("the journal has %d runs for a call that asks for %d (%v)", len(ids), n, err)
+	}
+	got := make([]store.Enqueued, n)
+	for i, id := range ids {
+		u, err := parseID(id)
+		if err != nil {
+			return nil, err
+		}
+		got[i] = store.Enqueued{ID: u}
+	}
+	return got, nil
+}
+
+// waitRun waits for a run's end. It is recorded with that run.
+func (sc *scope) waitRun(ctx context.Context, id store.ID) error {
+	if !sc.busy.CompareAndSwap(false, true) {
+		return fmt.Errorf("%w: Wait while another durable call of this branch is under way: use Go for what runs beside", ErrDurable)
+	}
+	defer sc.leave()
+	for {
+		r, err := sc.e.w.c.store.Get(ctx, id)
+		if err != nil {
+			return public("wait", err)
+		}
+		if r.State.Terminal() {
+			return nil
+		}
+		if err := sc.wait(ctx, waited{child: id}); err != nil {
+			return err
+		}
+	}
+}

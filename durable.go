@@ -1,0 +1,347 @@
+package stint
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stint-dev/stint/internal/journal"
+	"github.com/stint-dev/stint/store"
+)
+
+// Errors of durable calls.
+var (
+	// ErrMaybeRan: a step WithAtMostOnce had begun when its process died, and is not run again.
+	ErrMaybeRan = errors.New("stint: the step began before, and may have run")
+	// ErrDurable: a durable call where none can be made: inside a step, from two
+	// goroutines of one scope at once, or after the handler has returned.
+	ErrDurable = errors.New("stint: no durable call here")
+)
+
+// A StepOption changes a step: WithRetries, WithRetryBackoff, WithTimeout (of one
+// attempt), WithAtMostOnce.
+type StepOption interface{ applyStep(*stepConfig) error }
+
+type stepConfig struct {
+	task       taskConfig // retries, backoff and timeout
+	atMostOnce bool
+}
+
+type stepOption func(*stepConfig) error
+
+func (o stepOption) applyStep(c *stepConfig) error { return o(c) }
+func (o taskOption) applyStep(c *stepConfig) error { return o(&c.task) }
+func (o runOption) applyStep(*stepConfig) error {
+	return errors.New("an option of runs is none of a step")
+}
+
+// WithAtMostOnce never runs a step twice: its start is recorded first, and a handler
+// that runs again and finds it unfinished gets ErrMaybeRan.
+func WithAtMostOnce() StepOption {
+	return stepOption(func(c *stepConfig) error { c.atMostOnce = true; return nil })
+}
+
+// Step calls fn and records what it returns. When the handler runs again, after a crash
+// or a wait, Step returns what was recorded and does not call fn. So fn runs at least
+// once, and its outcome is recorded once; fn must not make durable calls.
+//
+// An error that fn returns is recorded once the step's own retries are used up. If it
+// ends the attempt of the run, the next attempt calls fn again. A panic in fn is an error.
+//
+// Outside of a run, Step calls fn.
+func Step[T any](ctx context.Context, name string, fn func(context.Context) (T, error), opts ...StepOption) (T, error) {
+	var out T
+	sc, err := enter(ctx, store.EntryStep, name)
+	if sc == nil {
+		if err != nil {
+			return out, err
+		}
+		return fn(ctx)
+	}
+	defer sc.leave()
+	var cfg stepConfig
+	for _, o := range opts {
+		if o == nil {
+			continue
+		}
+		if err := o.applyStep(&cfg); err != nil {
+			return out, fmt.Errorf("stint: step %q: %w", name, err)
+		}
+	}
+	e, err := sc.step(ctx, name, &cfg, func(ctx context.Context) ([]byte, error) {
+		v, err := fn(ctx)
+		if err != nil {
+			return nil, err
+		}
+		out = v
+		b, err := sc.e.w.c.encode(v)
+		if err != nil {
+			err = NonRetryable(fmt.Errorf("stint: result of step %q: %w", name, err))
+		}
+		return b, err
+	})
+	if err == nil && e != nil {
+		err = sc.decode(e.Value, &out)
+	}
+	return out, err
+}
+
+// step returns what is recorded of a step, or runs it; e is nil if it has run now.
+func (sc *scope) step(ctx context.Context, name string, cfg *stepConfig, fn func(context.Context) ([]byte, error)) (*store.Entry, error) {
+	e, recorded := sc.ask(store.EntryStep, name)
+	if recorded && e.Done {
+		return &e, sc.failureOf(&e)
+	}
+	e.Error = nil // of an attempt that failed
+	if cfg.atMostOnce {
+		if recorded {
+			return nil, sc.finish(ctx, e, nil, NonRetryable(ErrMaybeRan))
+		}
+		if _, err := sc.append(ctx, e); err != nil {
+			return nil, err
+		}
+	}
+	for {
+		if recorded && time.Now().Before(e.Due) { // its next attempt is due then
+			if err := sc.wait(ctx, waited{until: e.Due}); err != nil {
+				return nil, err
+			}
+		}
+		out, err := sc.body(ctx, e.Address, cfg.task.timeout, fn)
+		if err != nil && ctx.Err() != nil && !errors.Is(err, ErrTimeout) {
+			return nil, err // the attempt of the run is over; this one did not count
+		}
+		e.Attempts++
+		delay, again := cfg.task.next(e.Attempts, err)
+		if err == nil || !again || cfg.atMostOnce {
+			return nil, sc.finish(ctx, e, out, err)
+		}
+		e.Due, recorded = time.Now().Add(delay), true
+		e.Error = encodeFailure(err)
+		if _, err := sc.append(ctx, e); err != nil {
+			return nil, err
+		}
+		e.Error = nil
+	}
+}
+
+// finish records what came of a step, and returns its error.
+func (sc *scope) finish(ctx context.Context, e store.Entry, out []byte, err error) error {
+	e.Done, e.Value, e.Due = true, out, time.Time{}
+	if err != nil {
+		e.Error = encodeFailure(err)
+	}
+	if _, aerr := sc.append(ctx, e); aerr != nil {
+		return aerr
+	}
+	if err != nil {
+		return &entryError{sc.e, e.Address, err}
+	}
+	return nil
+}
+
+// body runs the function of a step.
+func (sc *scope) body(ctx context.Context, at store.Address, timeout time.Duration, fn func(context.Context) ([]byte, error)) (out []byte, err error) {
+	ctx = context.WithValue(ctx, stepKey{}, fmt.Sprintf("%s:%v", sc.e.run.ID, journal.Address(at)))
+	if timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, timeout, fmt.Errorf("%w: step took longer than %v", ErrTimeout, timeout))
+		defer cancel()
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			err = &PanicError{Value: v, Stack: debug.Stack()}
+		} else if cause := context.Cause(ctx); err != nil && errors.Is(cause, ErrTimeout) {
+			err = fmt.Errorf("%w: %w", cause, err)
+		}
+	}()
+	return fn(ctx)
+}
+
+type stepKey struct{}
+
+// StepKey is a token of a step, inside of its function: the same each time that it
+// runs, for the idempotency header of another service. Elsewhere it is empty.
+func StepKey(ctx context.Context) string {
+	key, _ := ctx.Value(stepKey{}).(string)
+	return key
+}
+
+// An entryError is the error of an entry, which the next attempt of the run is not to find.
+type entryError struct {
+	e   *execution
+	at  store.Address
+	err error
+}
+
+func (e *entryError) Error() string { return e.err.Error() }
+func (e *entryError) Unwrap() error { return e.err }
+
+// failureOf is the error that an entry records, or nil.
+func (sc *scope) failureOf(e *store.Entry) error {
+	if e.Error == nil {
+		return nil
+	}
+	return &entryError{sc.e, e.Address, decodeFailure(e.Error).err()}
+}
+
+// forget lists the entries whose errors are in err.
+func (e *execution) forget(err error) (all []store.Address) {
+	switch x := err.(type) {
+	case *entryError:
+		if x.e == e {
+			all = append(all, x.at)
+		}
+		return append(all, e.forget(x.err)...)
+	case interface{ Unwrap() error }:
+		return e.forget(x.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, one := range x.Unwrap() {
+			all = append(all, e.forget(one)...)
+		}
+	}
+	return all
+}
+
+// Sleep waits for d. The time is stored: a crash or a restart does not begin it anew. A
+// sleeping run holds no slot, and after a moment no goroutine and no memory.
+//
+// Outside of a run it sleeps, or until ctx is done.
+func Sleep(ctx context.Context, d time.Duration) error {
+	return sleepUntil(ctx, func() time.Time { return time.Now().Add(d) })
+}
+
+// SleepUntil is Sleep until a time.
+func SleepUntil(ctx context.Context, t time.Time) error {
+	return sleepUntil(ctx, func() time.Time { return t })
+}
+
+func sleepUntil(ctx context.Context, until func() time.Time) error {
+	sc, err := enter(ctx, store.EntrySleep, "sleep")
+	if sc == nil {
+		if err != nil {
+			return err
+		}
+		if pause(ctx, time.Until(until())) {
+			return nil
+		}
+		return context.Cause(ctx)
+	}
+	defer sc.leave()
+	e, recorded := sc.ask(store.EntrySleep, "")
+	if !recorded {
+		e.Done, e.Due = true, until()
+		if e, err = sc.append(ctx, e); err != nil {
+			return err
+		}
+	}
+	return sc.wait(ctx, waited{until: e.Due})
+}
+
+// WaitForEvent waits for an event with the key, and what WithMatch asks, published since
+// the run was enqueued and not yet given to it, and decodes its payload. With
+// WithWaitTimeout it is ErrTimeout after that.
+//
+// Outside of a run it is ErrDurable: there is nobody who would tell it.
+func WaitForEvent[T any](ctx context.Context, key string, opts ...WaitOption) (T, error) {
+	var out T
+	sc, err := enter(ctx, store.EntryEvent, key)
+	if sc == nil {
+		if err == nil {
+			err = fmt.Errorf("%w: WaitForEvent outside of a run", ErrDurable)
+		}
+		return out, err
+	}
+	defer sc.leave()
+	w := waitConfig{Match: store.Match{Key: key}}
+	for _, o := range opts {
+		if o == nil {
+			continue
+		}
+		if err := o.applyWait(&w); err != nil {
+			return out, fmt.Errorf("stint: wait for event %q: %w", key, err)
+		}
+	}
+	e, err := sc.event(ctx, key, &w)
+	if err == nil {
+		err = sc.decode(e.Value, &out)
+	}
+	return out, err
+}
+
+func (sc *scope) event(ctx context.Context, key string, w *waitConfig) (e store.Entry, err error) {
+	e, recorded := sc.ask(store.EntryEvent, key)
+	if !recorded {
+		e.Match = w.Match
+		if w.timeout > 0 {
+			e.Due = time.Now().Add(w.timeout)
+		}
+		if e, err = sc.append(ctx, e); err != nil {
+			return e, err
+		}
+	}
+	for !e.Done {
+		if err := sc.wait(ctx, waited{until: e.Due, entry: e.Address}); err != nil {
+			return e, err
+		}
+		if !e.Due.IsZero() && !time.Now().Before(e.Due) { // unless the event was first
+			late := e
+			late.Done, late.Error = true, encodeFailure(fmt.Errorf("%w: no event %q in %v", ErrTimeout, key, w.timeout))
+			e, err = sc.append(ctx, late)
+		} else {
+			e, err = sc.append(ctx, e)
+		}
+		if err != nil {
+			return e, err
+		}
+	}
+	return e, sc.failureOf(&e)
+}
+
+// decode reads a recorded value. One that does not fit what the code asks for is a divergence.
+func (sc *scope) decode(b []byte, v any) error {
+	if err := json.Unmarshal(b, v); err != nil {
+		return fmt.Errorf("stint: recorded value is not a %T: %w", v, err)
+	}
+	return nil
+}
+
+// Now is the time of the last durable call of this scope: the same when the handler
+// runs again. Outside of a run it is time.Now().
+func Now(ctx context.Context) time.Time {
+	sc := scopeOf(ctx)
+	if sc == nil {
+		return time.Now()
+	}
+	return sc.now
+}
+
+// NewID is a random UUID, the same when the handler runs again.
+func NewID(ctx context.Context) uuid.UUID {
+	sc := scopeOf(ctx)
+	if sc == nil {
+		return uuid.New()
+	}
+	sc.ids++
+	h := sha256.Sum256(fmt.Appendf(nil, "%s %s %d", sc.e.run.ID, sc.cursor.Path, sc.ids))
+	var id uuid.UUID
+	copy(id[:], h[:])
+	id[6], id[8] = 0x40|id[6]&0x0f, 0x80|id[8]&0x3f // RFC 9562: version 4, variant 10
+	return id
+}
+
+// Version reports whether a run executes the code after a change: true for runs that
+// had not come to this point before the change was made. It is decided once for each
+// run and change, and recorded. Outside of a run it is true.
+func Version(ctx context.Context, change string) bool {
+	sc := scopeOf(ctx)
+	if sc == nil {
+		return true
+	}
+	return sc.e.durable.version(ctx, sc, change)
+}

@@ -1,0 +1,410 @@
+package stint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/stint-dev/stint/internal/journal"
+	"github.com/stint-dev/stint/store"
+)
+
+// A durable is the journaled side of an execution: its tape, its branches, and what
+// they wait for. It comes into being with the first durable call.
+//
+// A branch is the handler, or what Go began. One that waits is parked: its goroutine
+// stays for a moment (linger), for the wait may be short. When all branches are parked
+// and none woke in that time, the execution is suspended: every goroutine is unwound,
+// the run is stored as waiting, and the handler runs again, from the top, when
+// something that it waits for has come.
+type durable struct {
+	e    *execution
+	tape *journal.Tape[store.Entry]
+	root *scope
+
+	mu        sync.Mutex
+	live      int // branches that are not parked
+	parked    map[*parked]struct{}
+	linger    *time.Timer
+	gone      chan struct{} // closed: every branch unwinds
+	suspended bool
+	verdict   error // the run does not match its journal
+	over      bool  // the handler has returned
+	versions  map[string]bool
+	futures   []*future // begun by this execution
+	branches  sync.WaitGroup
+}
+
+// lingerFor is how long a parked execution stays in memory.
+const lingerFor = time.Second
+
+// A scope is the durable calls of one branch, which it makes one after another.
+type scope struct {
+	e      *execution
+	cursor *journal.Scope[store.Entry]
+	busy   atomic.Bool
+	now    time.Time
+	ids    int
+}
+
+type scopeKey struct{}
+
+// scopeOf is the scope of a handler or branch; nil outside of a run and inside a step.
+func scopeOf(ctx context.Context) *scope {
+	e := executionOf(ctx)
+	if e == nil || ctx.Value(stepKey{}) != nil {
+		return nil
+	}
+	if sc, ok := ctx.Value(scopeKey{}).(*scope); ok && sc.e == e {
+		return sc
+	}
+	d, err := e.journaled(ctx)
+	if err != nil {
+		return nil
+	}
+	return d.root
+}
+
+// enter begins a durable call. It returns nil and no error outside of a run.
+func enter(ctx context.Context, kind store.EntryKind, name string) (*scope, error) {
+	e := executionOf(ctx)
+	if e == nil {
+		return nil, nil
+	}
+	fail := func(why string) (*scope, error) {
+		return nil, fmt.Errorf("%w: %v %q %s", ErrDurable, kind, name, why)
+	}
+	if ctx.Value(stepKey{}) != nil {
+		return fail("inside a step")
+	}
+	if err := checkName(kind.String()+" name", name); err != nil {
+		return nil, fmt.Errorf("stint: %w", err)
+	}
+	d, err := e.journaled(ctx)
+	if err != nil {
+		return nil, err
+	}
+	sc := d.root
+	if own, ok := ctx.Value(scopeKey{}).(*scope); ok {
+		sc = own
+	}
+	d.mu.Lock()
+	over := d.over
+	d.mu.Unlock()
+	switch {
+	case over:
+		return fail("after its handler has returned")
+	case d.unwinding():
+		runtime.Goexit() // a defer of a branch that is being unwound
+	case !sc.busy.CompareAndSwap(false, true):
+		return fail("while another durable call of this branch is under way: use Go for what runs beside")
+	}
+	return sc, nil
+}
+
+func (sc *scope) leave() { sc.busy.Store(false) }
+
+// journaled is the execution's journal, which the first durable call loads.
+func (e *execution) journaled(ctx context.Context) (*durable, error) {
+	e.loading.Lock()
+	defer e.loading.Unlock()
+	if e.durable != nil {
+		return e.durable, nil
+	}
+	d := &durable{e: e, tape: journal.NewTape[store.Entry](), live: 1, parked: map[*parked]struct{}{}, gone: make(chan struct{}), versions: map[string]bool{}}
+	if e.run.Journal {
+		entries, err := e.w.c.store.Load(ctx, e.run.ID)
+		if err != nil {
+			return nil, public("load the journal", err)
+		}
+		for _, entry := range entries {
+			if entry.Kind == store.EntryVersion {
+				d.versions[entry.Name] = string(entry.Value) == "true"
+				continue
+			}
+			name := entry.Name
+			d.tape.Add(journal.Address(entry.Address), journal.Record[store.Entry]{Kind: entry.Kind.String(), Name: name, Entry: entry})
+		}
+	}
+	d.root = d.scope("")
+	e.durable = d
+	return d, nil
+}
+
+func (d *durable) scope(path string) *scope {
+	return &scope{e: d.e, cursor: d.tape.Scope(path), now: createdAt(d.e.run.ID)}
+}
+
+func (d *durable) unwinding() bool {
+	select {
+	case <-d.gone:
+		return true
+	default:
+		return false
+	}
+}
+
+// ask takes the next address of the scope, and returns what is recorded there. Code
+// that asks for something else than is recorded does not go on.
+func (sc *scope) ask(kind store.EntryKind, name string) (e store.Entry, recorded bool) {
+	at, e, recorded, err := sc.cursor.Ask(kind.String(), name)
+	if err != nil {
+		sc.e.durable.diverge(err)
+		runtime.Goexit()
+	}
+	if !recorded {
+		return store.Entry{Address: store.Address(at), Kind: kind, Name: name}, false
+	}
+	sc.now = e.At
+	return e, true
+}
+
+// append stores an entry, and returns what stands there then. An execution that is not
+// current any more does not go on.
+func (sc *scope) append(ctx context.Context, e store.Entry) (store.Entry, error) {
+	stored, stale, err := sc.e.w.c.store.Append(context.WithoutCancel(ctx), time.Now(), store.Call{ID: sc.e.run.ID, Lease: sc.e.run.Lease, Entry: e})
+	if err != nil {
+		return e, public("record "+e.Kind.String(), err)
+	}
+	if stale {
+		sc.e.durable.diverge(store.ErrStale)
+		runtime.Goexit()
+	}
+	sc.now = stored.At
+	return stored, nil
+}
+
+// diverge unwinds the execution.
+func (d *durable) diverge(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.verdict == nil {
+		d.verdict = err
+	}
+	d.unwindLocked()
+}
+
+func (d *durable) unwindLocked() {
+	if !d.unwinding() {
+		close(d.gone)
+	}
+}
+
+// version decides once for each change.
+func (d *durable) version(ctx context.Context, sc *scope, change string) bool {
+	d.mu.Lock()
+	is, known := d.versions[change]
+	if !known {
+		is = d.tape.Played()
+		d.versions[change] = is
+	}
+	d.mu.Unlock()
+	if !known {
+		value := []byte("false")
+		if is {
+			value = []byte("true")
+		}
+		e := store.Entry{Address: store.Address{Scope: "version:" + change, Seq: 1}, Kind: store.EntryVersion, Name: change, Done: true, Value: value}
+		if _, err := sc.append(ctx, e); err != nil {
+			sc.e.w.c.logger().Error("stint: recording a version", "change", change, "err", err)
+		}
+	}
+	return is
+}
+
+// A waited is what a branch waits for: the first of its fields to come.
+type waited struct {
+	until   time.Time     // zero: no time
+	entry   store.Address // Seq 0: none
+	child   store.ID      // zero: none
+	futures []*future
+}
+
+// A parked is a branch that waits.
+type parked struct {
+	waited
+	woken chan struct{}
+	awake bool // guarded by durable.mu
+}
+
+// wait parks the branch until what it waits for may have come, or ctx is done.
+func (sc *scope) wait(ctx context.Context, w waited) error {
+	if !w.until.IsZero() && !time.Now().Before(w.until) {
+		return nil
+	}
+	d := sc.e.durable
+	p := &parked{waited: w, woken: make(chan struct{})}
+	if !d.park(p) {
+		return nil // a future is there
+	}
+	watch, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(ctx, func() { d.wake(p) })()
+	d.watch(watch, p)
+	select {
+	case <-p.woken:
+	case <-d.gone:
+		runtime.Goexit()
+	}
+	sc.e.w.resume(ctx, sc.e)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// watch has a parked branch woken while the execution is in memory.
+func (d *durable) watch(ctx context.Context, p *parked) {
+	if !p.until.IsZero() {
+		t := time.AfterFunc(time.Until(p.until), func() { d.wake(p) })
+		context.AfterFunc(ctx, func() { t.Stop() })
+	}
+	var await func() error
+	s, run := d.e.w.c.store, d.e.run.ID
+	switch {
+	case p.entry.Seq > 0:
+		await = func() error { return s.AwaitEntry(ctx, run, p.entry) }
+	case p.child != (store.ID{}):
+		await = func() error { return s.Await(ctx, p.child, -1) }
+	default:
+		return
+	}
+	d.branches.Go(func() {
+		if err := await(); err == nil || !errors.Is(err, context.Canceled) {
+			d.wake(p)
+		}
+	})
+}
+
+// park counts a branch out, unless a future that it waits for is there already.
+func (d *durable) park(p *parked) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, f := range p.futures {
+		if f.done {
+			return false
+		}
+	}
+	for _, f := range p.futures {
+		f.waiting = append(f.waiting, p)
+	}
+	d.parked[p] = struct{}{}
+	d.live--
+	d.idleLocked()
+	return true
+}
+
+// idleLocked gives up the slot when all branches are parked, and memory a little later.
+func (d *durable) idleLocked() {
+	if d.live > 0 || d.unwinding() {
+		return
+	}
+	d.e.w.release(d.e)
+	stay := d.e.w.lingers()
+	if soonest, others := d.waitsLocked(); !others && !soonest.IsZero() && time.Until(soonest) > stay {
+		stay = 0
+	}
+	if stay <= 0 {
+		d.suspendLocked()
+		return
+	}
+	d.linger = time.AfterFunc(stay, d.suspend)
+}
+
+// waitsLocked is the soonest time that a branch waits for, and whether any waits for
+// something else.
+func (d *durable) waitsLocked() (soonest time.Time, others bool) {
+	for p := range d.parked {
+		if !p.until.IsZero() && (soonest.IsZero() || p.until.Before(soonest)) {
+			soonest = p.until
+		}
+		others = others || p.entry.Seq > 0 || p.child != (store.ID{})
+	}
+	return soonest, others
+}
+
+func (d *durable) suspend() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.suspendLocked()
+}
+
+func (d *durable) suspendLocked() {
+	if d.live > 0 || d.unwinding() || d.e.ctx.Err() != nil {
+		return
+	}
+	d.suspended = true
+	d.unwindLocked()
+}
+
+// wake counts a parked branch in again.
+func (d *durable) wake(p *parked) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.wakeLocked(p)
+}
+
+func (d *durable) wakeLocked(p *parked) {
+	if p.awake || d.unwinding() {
+		return
+	}
+	p.awake = true
+	delete(d.parked, p)
+	d.live++
+	if d.linger != nil {
+		d.linger.Stop()
+		d.linger = nil
+	}
+	close(p.woken)
+}
+
+// waits is what a suspended execution waits for.
+func (d *durable) waits() (w store.Waits) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	w.Until, _ = d.waitsLocked()
+	for p := range d.parked {
+		if p.entry.Seq > 0 {
+			w.Entries = append(w.Entries, p.entry)
+		}
+		if p.child != (store.ID{}) {
+			w.Children = append(w.Children, p.child)
+		}
+	}
+	return w
+}
+
+// close waits for what the execution began, once its handler is through, and says what
+// becomes of the run if that is not what the handler returned.
+func (d *durable) close(returned bool, err error) (o *store.Outcome) {
+	d.mu.Lock()
+	d.over = true
+	if d.linger != nil {
+		d.linger.Stop()
+	}
+	if returned && err == nil && d.verdict == nil {
+		d.verdict = d.root.cursor.End()
+	}
+	d.unwindLocked()
+	suspended, verdict := d.suspended, d.verdict
+	d.mu.Unlock()
+	if returned {
+		d.e.cancel(nil) // branches that the handler leaves behind
+	}
+	d.branches.Wait()
+	out := d.e.outcome(store.Waiting)
+	switch {
+	case verdict != nil:
+		out.To, out.Refund, out.Error = store.Blocked, true, encodeFailure(verdict)
+		d.e.w.c.logger().Error("stint: run does not match its journal; it is blocked", "task", d.e.run.Task, "run", d.e.run.ID, "err", verdict)
+	case suspended:
+		out.Waits = d.waits()
+	default:
+		return nil
+	}
+	return &out
+}

@@ -1,0 +1,83 @@
+package store
+
+import (
+	"context"
+	"time"
+)
+
+// An Address is where an entry stands in a run's journal: a scope, "" for the handler
+// itself and "k" or "k/l" for the branches that entry k, and l within it, began; and a
+// number in that scope, from 1.
+type Address struct {
+	Scope string
+	Seq   int
+}
+
+// An EntryKind says which durable call an entry records. The numbers are stored.
+type EntryKind uint8
+
+// The kinds of entries.
+const (
+	EntryStep    EntryKind = iota + 2 // Value or Error
+	EntrySleep                        // over at Due
+	EntryEvent                        // Match; Value is the payload; Error if Due came first
+	EntryChild                        // Value is a JSON array of run IDs
+	EntryBranch                       // Value or Error, once the branch has ended
+	EntryAny                          // Value is the index of the winner
+	EntryVersion                      // Value is true or false
+)
+
+var entryNames = [...]string{
+	EntryStep: "step", EntrySleep: "sleep", EntryEvent: "event", EntryChild: "child", EntryBranch: "branch", EntryAny: "any", EntryVersion: "version",
+}
+
+// String is the kind's name, in lower case.
+func (k EntryKind) String() string {
+	if int(k) < len(entryNames) && entryNames[k] != "" {
+		return entryNames[k]
+	}
+	return "unknown"
+}
+
+// An Entry is one durable call of a run and what came of it. It is pending until it has
+// a Value or an Error, if it is a step that began, an event or a branch.
+type Entry struct {
+	Address
+	Kind     EntryKind
+	Name     string // of a step, child task, or branch; the key of an event
+	Done     bool
+	Value    []byte // JSON
+	Error    []byte // encoded by the engine
+	At       time.Time
+	Due      time.Time // zero: none
+	Match    Match     // of an event; its Key is Name
+	Attempts int       // of a step
+}
+
+// A Call is a durable call of an execution.
+type Call struct {
+	ID    ID
+	Lease int64
+	Entry Entry
+}
+
+// Journal keeps what runs have done, so that a handler which runs again finds it.
+type Journal interface {
+	// Append records an entry, or completes the pending one at its address, and returns
+	// what stands there then: of an event that is already there, its payload. stale says
+	// that the lease is old, and nothing was recorded.
+	Append(ctx context.Context, now time.Time, c Call) (e Entry, stale bool, err error)
+	// Load returns a run's journal, in the order of scopes and numbers.
+	Load(ctx context.Context, id ID) ([]Entry, error)
+	// AwaitEntry returns when the entry at an address is done, or its run has ended or
+	// does not exist.
+	AwaitEntry(ctx context.Context, id ID, at Address) error
+}
+
+// A Waits says what an execution that has come to an Outcome with To Waiting waits for:
+// the first of them queues it again.
+type Waits struct {
+	Until    time.Time // zero: no time
+	Entries  []Address // events
+	Children []ID
+}

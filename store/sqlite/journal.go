@@ -1,0 +1,287 @@
+package sqlite
+
+import (
+	"context"
+	"encoding/json"
+	"strconv"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// Append implements store.Journal.
+func (s *Store) Append(ctx context.Context, now time.Time, c store.Call) (e store.Entry, stale bool, err error) {
+	err = s.do(ctx, func(t *txn) (err error) {
+		e, stale, err = t.call(now.UnixMilli(), &c)
+		return err
+	})
+	return e, stale, err
+}
+
+const (
+	// appendSQL is fenced: it inserts nothing for an execution that is not current, and
+	// leaves what is done as it is.
+	appendSQL = `
+INSERT INTO stint_journal (run, scope, seq, kind, name, done, value, error, at, due_at, field, match, event, attempts)
+SELECT id, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15 FROM stint_runs WHERE id = ?1 AND lease = ?2 AND state = 4
+ON CONFLICT DO UPDATE SET done = excluded.done, value = excluded.value, error = excluded.error, at = excluded.at,
+  due_at = coalesce(excluded.due_at, due_at), attempts = excluded.attempts
+WHERE done = 0`
+
+	entryColumns = "scope, seq, kind, name, done, value, error, at, due_at, coalesce(field, ''), coalesce(match, ''), attempts"
+)
+
+// call records an entry, and returns what stands at its address then.
+func (t *txn) call(now int64, c *store.Call) (e store.Entry, stale bool, err error) {
+	key, ok := t.s.ids.key(c.ID)
+	if !ok {
+		return e, true, nil
+	}
+	e = c.Entry
+	e.At = millis(now)
+	var field, match, event, due any
+	if e.Kind == store.EntryEvent {
+		field, match = e.Match.Field, e.Match.Value
+		if !e.Done {
+			if event, e.Value, err = t.eventFor(key, e.Name, e.Match); err != nil {
+				return e, false, err
+			}
+			e.Done = event != nil
+		}
+	}
+	if !e.Due.IsZero() {
+		due = ceilMillis(e.Due)
+	}
+	n, err := t.execN(appendSQL, key, c.Lease, e.Scope, e.Seq, int64(e.Kind), e.Name, e.Done, e.Value, text(e.Error), now, due, field, match, event, e.Attempts)
+	if err != nil || n > 0 {
+		return e, false, err
+	}
+	err = t.one("SELECT NOT EXISTS (SELECT 1 FROM stint_runs WHERE id = ? AND lease = ? AND state = 4)", []any{key, c.Lease}, &stale)
+	if err != nil || stale {
+		return e, stale, err
+	}
+	there, err := entriesOf(t, "WHERE run = ? AND scope = ? AND seq = ?", key, e.Scope, e.Seq)
+	if err == nil && len(there) == 1 {
+		e = there[0]
+	}
+	return e, false, err
+}
+
+// eventFor finds the first event that a run has not had yet, since it was enqueued.
+func (t *txn) eventFor(run int64, name string, m store.Match) (event any, payload []byte, err error) {
+	rows, err := t.query(`SELECT id, payload FROM stint_events e WHERE key = ?1 AND id > ?2
+		AND NOT EXISTS (SELECT 1 FROM stint_journal j WHERE j.run = ?2 AND j.event = e.id) ORDER BY id`, name, run)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id, &payload); err != nil {
+			return nil, nil, err
+		}
+		if m.Matches(payload) {
+			return id, payload, nil
+		}
+	}
+	return nil, nil, rows.Err()
+}
+
+// entriesOf reads entries of a journal.
+func entriesOf(q querier, where string, args ...any) ([]store.Entry, error) {
+	type row struct {
+		store.Entry
+		at  int64
+		due *int64
+	}
+	rows, err := rowsOf(q, func(r *row) []any {
+		return []any{&r.Scope, &r.Seq, &r.Kind, &r.Name, &r.Done, &r.Value, &r.Error, &r.at, &r.due, &r.Match.Field, &r.Match.Value, &r.Attempts}
+	}, "SELECT "+entryColumns+" FROM stint_journal "+where, args...)
+	entries := make([]store.Entry, len(rows))
+	for i, r := range rows {
+		r.At, r.Due = millis(r.at), optionalTime(r.due)
+		if r.Kind == store.EntryEvent {
+			r.Match.Key = r.Name
+		}
+		entries[i] = r.Entry
+	}
+	return entries, err
+}
+
+// Load implements store.Journal.
+func (s *Store) Load(ctx context.Context, id store.ID) (entries []store.Entry, err error) {
+	key, _ := s.ids.key(id)
+	err = s.view(ctx, func(q querier) (err error) {
+		entries, err = entriesOf(q, "WHERE run = ? ORDER BY scope, seq", key)
+		return err
+	})
+	return entries, err
+}
+
+// AwaitEntry implements store.Journal.
+func (s *Store) AwaitEntry(ctx context.Context, id store.ID, at store.Address) error {
+	return s.await(ctx, id, func(q querier, key int64) (done bool, err error) {
+		err = q.one(`SELECT NOT EXISTS (SELECT 1 FROM stint_runs WHERE id = ?1 AND state < 7)
+			OR EXISTS (SELECT 1 FROM stint_journal WHERE run = ?1 AND scope = ?2 AND seq = ?3 AND done = 1)`, []any{key, at.Scope, at.Seq}, &done)
+		return done, err
+	})
+}
+
+// suspend has a run wait, or queues it again if what it waits for has come already.
+func (t *txn) suspend(key, now int64, o *store.Outcome) (int64, error) {
+	var until any
+	over := false
+	if w := &o.Waits; !w.Until.IsZero() {
+		at := ceilMillis(w.Until)
+		until, over = at, at <= now
+		t.newDue = min(t.newDue, at)
+	}
+	for _, a := range o.Waits.Entries {
+		var done bool
+		err := t.one("SELECT EXISTS (SELECT 1 FROM stint_journal WHERE run = ? AND scope = ? AND seq = ? AND done = 1)", []any{key, a.Scope, a.Seq}, &done)
+		if err != nil {
+			return 0, err
+		}
+		over = over || done
+	}
+	for _, child := range o.Waits.Children {
+		c, ok := t.s.ids.key(child)
+		open := false
+		if ok {
+			if err := t.one("SELECT EXISTS (SELECT 1 FROM stint_runs WHERE id = ? AND state < 7)", []any{c}, &open); err != nil {
+				return 0, err
+			}
+		}
+		over = over || !open
+		if open && !over {
+			if err := t.exec("INSERT OR IGNORE INTO stint_awaited (child, run) VALUES (?, ?)", c, key); err != nil {
+				return 0, err
+			}
+		}
+	}
+	state := store.Waiting
+	if over {
+		state, until = store.Queued, now
+	}
+	return t.execN(suspendSQL, key, o.Lease, int64(state), until)
+}
+
+// suspendSQL gives the attempt back, which the next claim takes again: a wait is within
+// an attempt.
+const suspendSQL = `
+UPDATE stint_runs SET state = ?3, due_at = ?4, rank = coalesce(?4, id >> 20) - coalesce(due_at, id >> 20) + rank, attempt = attempt - 1
+WHERE id = ?1 AND lease = ?2 AND state = 4 AND cancel_at IS NULL`
+
+// rouse queues a run that waited.
+func (t *txn) rouse(key, now int64) error {
+	n, err := t.execN("UPDATE stint_runs SET state = 3, due_at = ?2, rank = ?2 - coalesce(due_at, id >> 20) + rank WHERE id = ?1 AND state = 5 AND lease > 0", key, now)
+	if n > 0 && t.w != nil {
+		t.w.recheck = true
+	}
+	return err
+}
+
+// settle wakes those that wait for runs which have ended.
+func (t *txn) settle() error {
+	if len(t.ended) == 0 {
+		return nil
+	}
+	var some bool
+	if err := t.one("SELECT EXISTS (SELECT 1 FROM stint_awaited)", nil, &some); err != nil || !some {
+		return err
+	}
+	for _, child := range t.ended {
+		runs, err := column[int64](t, "DELETE FROM stint_awaited WHERE child = ? RETURNING run", child)
+		if err != nil {
+			return err
+		}
+		for _, run := range runs {
+			if err := t.rouse(run, t.now); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// resolve gives an event to the durable calls that wait for it.
+func (t *txn) resolve(now, event int64, e *store.NewEvent) error {
+	fields, err := column[string](t, journalFieldsSQL, e.Key)
+	if err != nil {
+		return err
+	}
+	for _, field := range fields {
+		value := ""
+		if field != "" {
+			if value = store.FieldOf(e.Payload, field); value == "" {
+				continue
+			}
+		}
+		runs, err := column[int64](t, `UPDATE stint_journal SET done = 1, value = ?4, event = ?5, at = ?6
+			WHERE kind = 4 AND done = 0 AND name = ?1 AND field = ?2 AND match = ?3 RETURNING run`, e.Key, field, value, e.Payload, event, now)
+		if err != nil {
+			return err
+		}
+		for _, run := range runs {
+			t.chunks = append(t.chunks, run) // those who await the entry look again
+			if err := t.rouse(run, now); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// journalFieldsSQL skips from field to field along the index, as waitFieldsSQL does.
+const journalFieldsSQL = `
+WITH RECURSIVE fields (field) AS (
+  SELECT (SELECT field FROM stint_journal WHERE kind = 4 AND done = 0 AND name = ?1 ORDER BY field LIMIT 1)
+  UNION ALL
+  SELECT (SELECT field FROM stint_journal WHERE kind = 4 AND done = 0 AND name = ?1 AND field > fields.field ORDER BY field LIMIT 1)
+  FROM fields WHERE fields.field IS NOT NULL)
+SELECT field FROM fields WHERE field IS NOT NULL`
+
+// forget removes entries, what follows them, and the scopes of the branches among that.
+func (t *txn) forget(key int64, from []store.Address) error {
+	for _, a := range from {
+		gone, err := column[int](t, "DELETE FROM stint_journal WHERE run = ? AND scope = ? AND seq >= ? RETURNING seq", key, a.Scope, a.Seq)
+		if err != nil {
+			return err
+		}
+		for _, seq := range gone {
+			if seq == a.Seq {
+				continue // a branch that failed goes on where it failed
+			}
+			scope := scopeOf(a.Scope, seq)
+			if err := t.exec("DELETE FROM stint_journal WHERE run = ?1 AND (scope = ?2 OR scope >= ?2 || '/' AND scope < ?2 || '0')", key, scope); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// recordCall records the durable call that enqueued runs.
+func (t *txn) recordCall(now int64, c *store.Call, out []store.Enqueued) error {
+	ids := make([]string, len(out))
+	for i, e := range out {
+		ids[i] = e.ID.String()
+	}
+	var err error
+	if c.Entry.Value, err = json.Marshal(ids); err != nil {
+		return err
+	}
+	_, stale, err := t.call(now, c)
+	if err == nil && stale {
+		return store.ErrStale
+	}
+	return err
+}
+
+// scopeOf is the scope of the branch that an entry began.
+func scopeOf(scope string, seq int) string {
+	if scope == "" {
+		return strconv.Itoa(seq)
+	}
+	return scope + "/" + strconv.Itoa(seq)
+}

@@ -1,0 +1,152 @@
+package storetest
+
+import (
+	"errors"
+	"fmt"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/stint-dev/stint/store"
+)
+
+// What runs have done, and what they wait for.
+
+func entry(scope string, seq int, kind store.EntryKind, name, value string) store.Entry {
+	e := store.Entry{Address: store.Address{Scope: scope, Seq: seq}, Kind: kind, Name: name}
+	if value != "" {
+		e.Done, e.Value = true, []byte(value)
+	}
+	return e
+}
+
+func (s *suite) call(c store.Claimed, e store.Entry) store.Entry {
+	s.Helper()
+	got, stale, err := s.Append(s.Context(), time.Now(), store.Call{ID: c.ID, Lease: c.Lease, Entry: e})
+	s.ok(err)
+	if stale {
+		s.Error("a current call was stale")
+	}
+	return got
+}
+
+// journal lists a run's entries, "address name value".
+func (s *suite) journal(id store.ID, want ...string) {
+	s.Helper()
+	entries, err := s.Load(s.Context(), id)
+	s.ok(err)
+	var got []string
+	for _, e := range entries {
+		got = append(got, fmt.Sprintf("%s:%d %v %s %s", e.Scope, e.Seq, e.Kind, e.Name, e.Value))
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		s.Errorf("journal (-want +got):\n%s", d)
+	}
+}
+
+func journalKept(s *suite) {
+	s.enqueue(run("x"))
+	c := s.claim(1)[0]
+	if c.Journal {
+		s.Error("a new run has a journal")
+	}
+	s.call(c, entry("", 1, store.EntryStep, "a", "1"))
+	s.call(c, entry("", 2, store.EntryStep, "b", ""))
+	s.call(c, entry("2", 1, store.EntryStep, "in", "3"))
+	if got := s.call(c, entry("", 2, store.EntryStep, "b", "2")); string(got.Value) != "2" {
+		s.Errorf("completed as %s", got.Value)
+	}
+	if got := s.call(c, entry("", 2, store.EntryStep, "b", "other")); string(got.Value) != "2" {
+		s.Errorf("what was done became %s", got.Value)
+	}
+	s.journal(c.ID, ":1 step a 1", ":2 step b 2", "2:1 step in 3")
+	s.finish(store.Outcome{ID: c.ID, Lease: c.Lease, To: store.Scheduled, At: time.Now(), Error: []byte(`"no"`), Forget: []store.Address{{Scope: "", Seq: 1}}})
+	s.journal(c.ID)
+	_, stale, err := s.Append(s.Context(), time.Now(), store.Call{ID: c.ID, Lease: c.Lease, Entry: entry("", 1, store.EntryStep, "a", "1")})
+	s.ok(err)
+	if !stale {
+		s.Error("a call of an old lease was recorded")
+	}
+	again := s.claim(1)[0]
+	s.call(again, entry("", 1, store.EntryStep, "a", "1"))
+	s.finish(store.Outcome{ID: c.ID, Lease: again.Lease, To: store.Queued, Refund: true})
+	if !s.claim(1)[0].Journal {
+		s.Error("a run with a journal is given without saying so")
+	}
+}
+
+func waitsUntil(s *suite) {
+	s.enqueue(run("x"))
+	c := s.claim(1)[0]
+	s.finish(store.Outcome{ID: c.ID, Lease: c.Lease, To: store.Waiting, Waits: store.Waits{Until: time.Now().Add(time.Hour)}})
+	s.state(c.ID, store.Waiting)
+	s.none(s.request(1))
+	time.Sleep(time.Hour)
+	synctest.Wait()
+	again := s.claim(1)[0]
+	if again.ID != c.ID || again.Attempt != c.Attempt || again.Lease == c.Lease {
+		s.Errorf("came back as %+v, was %+v: want the same attempt with another lease", again, c)
+	}
+	s.finish(store.Outcome{ID: c.ID, Lease: again.Lease, To: store.Waiting, Waits: store.Waits{Until: time.Now()}})
+	s.state(c.ID, store.Queued)
+}
+
+func waitsForEvents(s *suite) {
+	publish := func(key, payload string) {
+		s.Helper()
+		_, err := s.Publish(s.Context(), time.Now(), []store.NewEvent{{Key: key, Payload: []byte(payload)}})
+		s.ok(err)
+	}
+	event := func(seq int, value string) store.Entry {
+		e := entry("", seq, store.EntryEvent, "e", "")
+		e.Match = store.Match{Key: "e", Field: "n", Value: value}
+		return e
+	}
+	publish("e", `{"n":1}`) // before the run
+	s.enqueue(run("x"))
+	c := s.claim(1)[0]
+	publish("e", `{"n":1,"x":"early"}`)
+	if got := s.call(c, event(1, "1")); !got.Done || string(got.Value) != `{"n":1,"x":"early"}` {
+		s.Errorf("an event before the wait: %+v", got)
+	}
+	if got := s.call(c, event(2, "1")); got.Done {
+		s.Errorf("an event was given twice: %+v", got)
+	}
+	s.call(c, event(3, "2"))
+	waits := store.Waits{Entries: []store.Address{{Seq: 2}, {Seq: 3}}}
+	s.finish(store.Outcome{ID: c.ID, Lease: c.Lease, To: store.Waiting, Waits: waits})
+	publish("e", `{"n":3}`)
+	s.state(c.ID, store.Waiting)
+	publish("e", `{"n":2}`)
+	s.state(c.ID, store.Queued)
+	s.journal(c.ID, `:1 event e {"n":1,"x":"early"}`, ":2 event e ", `:3 event e {"n":2}`)
+	c = s.claim(1)[0]
+	publish("e", `{"n":1}`) // between the wait and its record
+	s.finish(store.Outcome{ID: c.ID, Lease: c.Lease, To: store.Waiting, Waits: waits})
+	s.state(c.ID, store.Queued)
+}
+
+func waitsForChildren(s *suite) {
+	s.enqueue(run("parent"))
+	p := s.claim(1)[0]
+	child := run("child")
+	child.Parent, child.Call = p.ID, &store.Call{ID: p.ID, Lease: p.Lease, Entry: entry("", 1, store.EntryChild, "t", "[]")}
+	ids := s.enqueue(child)
+	s.journal(p.ID, fmt.Sprintf(":1 child t [%q]", ids[0]))
+	waits := store.Waits{Children: ids}
+	s.finish(store.Outcome{ID: p.ID, Lease: p.Lease, To: store.Waiting, Waits: waits})
+	s.state(p.ID, store.Waiting)
+	s.finish(outcome(s.claim(1)[0], store.Succeeded))
+	s.state(p.ID, store.Queued)
+	again := s.claim(1)[0]
+	s.finish(store.Outcome{ID: p.ID, Lease: again.Lease, To: store.Waiting, Waits: waits})
+	s.state(p.ID, store.Queued)
+
+	child.Call = &store.Call{ID: p.ID, Lease: p.Lease, Entry: entry("", 2, store.EntryChild, "t", "[]")}
+	if _, err := s.Enqueue(s.Context(), time.Now(), []store.NewRun{child}); !errors.Is(err, store.ErrStale) {
+		s.Errorf("a stale call enqueued: %v", err)
+	}
+	if n := len(s.list(store.Filter{}, 10)); n != 2 {
+		s.Errorf("%d runs, want 2", n)
+	}
+}

@@ -1,0 +1,173 @@
+package storetest
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// A modelEntry is an entry with the event that resolved it.
+type modelEntry struct {
+	store.Entry
+	event store.ID
+}
+
+func byAddress(a modelEntry, at store.Address) int {
+	if c := strings.Compare(a.Scope, at.Scope); c != 0 {
+		return c
+	}
+	return a.Seq - at.Seq
+}
+
+// Append implements store.Journal.
+func (m *Model) Append(_ context.Context, now time.Time, c store.Call) (store.Entry, bool, error) {
+	if err := m.lock(); err != nil {
+		return c.Entry, false, err
+	}
+	defer m.unlock()
+	m.advance(now)
+	e, stale := m.call(now, &c)
+	return e, stale, nil
+}
+
+func (m *Model) call(now time.Time, c *store.Call) (store.Entry, bool) {
+	r := m.held(c.ID, c.Lease)
+	if r == nil {
+		return c.Entry, true
+	}
+	e := modelEntry{Entry: c.Entry}
+	e.At = now
+	i, there := slices.BinarySearchFunc(r.journal, e.Address, byAddress)
+	if there && r.journal[i].Done {
+		return r.journal[i].Entry, false
+	}
+	if e.Kind == store.EntryEvent && !e.Done {
+		for _, ev := range m.events {
+			had := slices.ContainsFunc(r.journal, func(j modelEntry) bool { return j.event == ev.id })
+			if !had && ev.Key == e.Name && slices.Compare(ev.id[:], r.ID[:]) > 0 && e.Match.Matches(ev.Payload) {
+				e.Done, e.Value, e.event = true, ev.Payload, ev.id
+				break
+			}
+		}
+	}
+	if there {
+		if e.Due.IsZero() {
+			e.Due = r.journal[i].Due
+		}
+		r.journal[i] = e
+	} else {
+		r.journal = slices.Insert(r.journal, i, e)
+	}
+	return e.Entry, false
+}
+
+// Load implements store.Journal.
+func (m *Model) Load(_ context.Context, id store.ID) (all []store.Entry, err error) {
+	if err := m.lock(); err != nil {
+		return nil, err
+	}
+	defer m.mu.Unlock()
+	if r := m.runs[id]; r != nil {
+		for _, e := range r.journal {
+			all = append(all, e.Entry)
+		}
+	}
+	return all, nil
+}
+
+// AwaitEntry implements store.Journal.
+func (m *Model) AwaitEntry(ctx context.Context, id store.ID, at store.Address) error {
+	return m.wait(ctx, func() (bool, time.Time) {
+		r := m.runs[id]
+		return r == nil || r.State.Terminal() || r.done(at), time.Time{}
+	})
+}
+
+func (r *modelRun) done(at store.Address) bool {
+	i, there := slices.BinarySearchFunc(r.journal, at, byAddress)
+	return there && r.journal[i].Done
+}
+
+// suspend has a run wait, or queues it again if what it waits for has come already.
+func (m *Model) suspend(r *modelRun, now time.Time, o *store.Outcome) {
+	w := o.Waits
+	over := !w.Until.IsZero() && !w.Until.After(now)
+	for _, a := range w.Entries {
+		over = over || r.done(a)
+	}
+	for _, c := range w.Children {
+		over = over || m.runs[c] == nil || m.runs[c].State.Terminal()
+	}
+	r.Attempt--
+	r.State, r.waits, r.wake, r.Due = store.Waiting, w, w.Until, r.Created
+	if !w.Until.IsZero() {
+		r.Due = w.Until
+	}
+	if over {
+		r.State, r.Due = store.Queued, now
+	}
+}
+
+// rouse queues a run that waited.
+func (r *modelRun) rouse(now time.Time) {
+	if r.State == store.Waiting && r.lease > 0 {
+		r.State, r.Due = store.Queued, now
+	}
+}
+
+// childEnded wakes those that wait for a run that has ended.
+func (m *Model) childEnded(child *modelRun, now time.Time) {
+	for _, id := range m.order {
+		if r := m.runs[id]; r != nil && r.State == store.Waiting && slices.Contains(r.waits.Children, child.ID) {
+			r.rouse(now)
+		}
+	}
+}
+
+// resolve gives an event to the durable calls that wait for it.
+func (m *Model) resolve(r *modelRun, e modelEvent) {
+	if r == nil {
+		return
+	}
+	for i := range r.journal {
+		j := &r.journal[i]
+		if j.Kind == store.EntryEvent && !j.Done && j.Name == e.Key && j.Match.Matches(e.Payload) {
+			j.Done, j.Value, j.event, j.At = true, e.Payload, e.id, e.at
+			r.rouse(e.at)
+		}
+	}
+}
+
+// forget removes entries, what follows them, and the scopes of the branches among that.
+func (r *modelRun) forget(from []store.Address) {
+	for _, a := range from {
+		var gone []string
+		r.journal = slices.DeleteFunc(r.journal, func(e modelEntry) bool {
+			if e.Scope != a.Scope || e.Seq < a.Seq {
+				return false
+			}
+			if e.Seq > a.Seq {
+				gone = append(gone, strings.TrimPrefix(a.Scope+"/"+strconv.Itoa(e.Seq), "/"))
+			}
+			return true
+		})
+		r.journal = slices.DeleteFunc(r.journal, func(e modelEntry) bool {
+			return slices.ContainsFunc(gone, func(s string) bool { return e.Scope == s || strings.HasPrefix(e.Scope, s+"/") })
+		})
+	}
+}
+
+// recordCall records the durable call that enqueued runs.
+func (m *Model) recordCall(now time.Time, c *store.Call, out []store.Enqueued) {
+	ids := make([]string, len(out))
+	for i, e := range out {
+		ids[i] = e.ID.String()
+	}
+	c.Entry.Value, _ = json.Marshal(ids) // strings always encode
+	m.call(now, c)
+}
