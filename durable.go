@@ -3,6 +3,7 @@ package stint
 import (
 	"context"
 	"crypto/sha256"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -91,6 +92,34 @@ func Step[T any](ctx context.Context, name string, fn func(context.Context) (T, 
 	return out, err
 }
 
+// StepTx is a step whose effect is rows of the app's own, on the same SQLite file: they
+// and the record of the step are one commit, so it happens exactly once. It needs a
+// file that SQLite keeps.
+//
+// Outside of a run it is ErrDurable: there is no database.
+func StepTx[T any](ctx context.Context, name string, fn func(context.Context, *sql.Tx) (T, error), opts ...StepOption) (T, error) {
+	var zero T
+	e := executionOf(ctx)
+	if e == nil {
+		return zero, fmt.Errorf("%w: StepTx outside of a run", ErrDurable)
+	}
+	return Step(ctx, name, func(ctx context.Context) (out T, err error) {
+		tx, err := beginStepTx(ctx, name)
+		if err != nil {
+			return zero, NonRetryable(err)
+		}
+		defer tx.abandon()
+		if out, err = fn(ctx, tx.Tx); err != nil {
+			return zero, err
+		}
+		b, err := e.w.c.encode(out)
+		if err != nil {
+			return zero, NonRetryable(fmt.Errorf("stint: result of step %q: %w", name, err))
+		}
+		return out, tx.commit(ctx, b)
+	}, opts...)
+}
+
 // step returns what is recorded of a step, or runs it; e is nil if it has run now.
 func (sc *scope) step(ctx context.Context, name string, cfg *stepConfig, fn func(context.Context) ([]byte, error)) (*store.Entry, error) {
 	e, recorded := sc.ask(store.EntryStep, name)
@@ -148,6 +177,7 @@ func (sc *scope) finish(ctx context.Context, e store.Entry, out []byte, err erro
 // body runs the function of a step.
 func (sc *scope) body(ctx context.Context, at store.Address, timeout time.Duration, fn func(context.Context) ([]byte, error)) (out []byte, err error) {
 	ctx = context.WithValue(ctx, stepKey{}, fmt.Sprintf("%s:%v", sc.e.run.ID, journal.Address(at)))
+	ctx = context.WithValue(ctx, stepAtKey{}, at)
 	if timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, timeout, fmt.Errorf("%w: step took longer than %v", ErrTimeout, timeout))

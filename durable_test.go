@@ -2,8 +2,10 @@ package stint_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -636,6 +638,99 @@ func TestDurableOutsideOfARun(t *testing.T) {
 		}
 		if _, err := stint.WaitForEvent[int](ctx, "e"); !errors.Is(err, stint.ErrDurable) {
 			t.Errorf("WaitForEvent = %v", err)
+		}
+	})
+}
+
+// Scenario 28: StepTx's rows and its record are one commit.
+func TestStepTx(t *testing.T) {
+	c := opened(t)
+	var runs atomic.Int64
+	task := stint.NewTask(c, "tx", func(ctx context.Context, mode string) (int, error) {
+		return stint.StepTx(ctx, "rows", func(ctx context.Context, tx *sql.Tx) (int, error) {
+			n := runs.Add(1)
+			if _, err := tx.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS app (v TEXT)"); err != nil {
+				return 0, err
+			}
+			if _, err := tx.ExecContext(ctx, "INSERT INTO app VALUES (?)", fmt.Sprint(mode, n)); err != nil {
+				return 0, err
+			}
+			if mode == "fails" && n == 1 {
+				return 0, errors.New("no")
+			}
+			return int(n), nil
+		}, stint.WithRetries(1))
+	})
+	working(t, c)
+	if got, err := task.Run(t.Context(), "fails"); err != nil || got != 2 {
+		t.Fatalf("Run = %d, %v", got, err)
+	}
+	run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), "again"))
+	must[int](t)(run.Wait(t.Context()))
+	must[int](t)(c.ReplayRuns(t.Context(), stint.RunFilter{IDs: []string{run.ID()}}))
+	if got := must[int](t)(run.Wait(t.Context())); got != 3 || runs.Load() != 3 {
+		t.Errorf("replayed: %d after %d executions, want 3 and 3", got, runs.Load())
+	}
+	check := stint.NewTask(c, "check", func(ctx context.Context, _ int) (rows []string, err error) {
+		return stint.StepTx(ctx, "read", func(ctx context.Context, tx *sql.Tx) (all []string, err error) {
+			r, err := tx.QueryContext(ctx, "SELECT v FROM app ORDER BY v")
+			if err != nil {
+				return nil, err
+			}
+			defer r.Close()
+			for r.Next() {
+				var v string
+				if err := r.Scan(&v); err != nil {
+					return nil, err
+				}
+				all = append(all, v)
+			}
+			return all, r.Err()
+		})
+	})
+	if rows := must[[]string](t)(check.Run(t.Context(), 0)); fmt.Sprint(rows) != "[again3 fails2]" {
+		t.Errorf("rows %v", rows)
+	}
+}
+
+// The journal is readable; a run is restarted, and forked, from a step of it.
+func TestJournal(t *testing.T) {
+	durably(t, func(t *testing.T, c *stint.Client) {
+		var a, b atomic.Int64
+		task := stint.NewTask(c, "steps", func(ctx context.Context, n int) (int64, error) {
+			if _, err := counted(ctx, &a, "a", 1); err != nil {
+				return 0, err
+			}
+			if err := stint.Sleep(ctx, time.Hour); err != nil {
+				return 0, err
+			}
+			_, err := counted(ctx, &b, "b", 2)
+			return b.Load(), err
+		})
+		working(t, c)
+		run := must[*stint.Run[int64]](t)(task.Enqueue(t.Context(), 0))
+		must[int64](t)(run.Wait(t.Context()))
+		var got []string
+		for _, e := range must[[]stint.JournalEntry](t)(c.Journal(t.Context(), run.ID())) {
+			got = append(got, fmt.Sprint(e.Address, " ", e.Kind, " ", e.Name, " ", string(e.Output)))
+		}
+		if want := []string{"1 step a 1", "2 sleep  ", "3 step b 2"}; !slices.Equal(got, want) {
+			t.Errorf("journal %q, want %q", got, want)
+		}
+		if err := c.RestartFrom(t.Context(), run.ID(), "b"); err != nil {
+			t.Fatal(err)
+		}
+		if n := must[int64](t)(run.Wait(t.Context())); n != 2 || a.Load() != 1 {
+			t.Errorf("restarted: %d, and a ran %d times", n, a.Load())
+		}
+		fork := must[string](t)(c.Fork(t.Context(), run.ID(), "b"))
+		if n := must[int64](t)(stint.RunByID[int64](c, fork).Wait(t.Context())); n != 3 || a.Load() != 1 {
+			t.Errorf("forked: %d, and a ran %d times", n, a.Load())
+		}
+		for _, err := range []error{c.RestartFrom(t.Context(), run.ID(), "none"), c.RestartFrom(t.Context(), "x", "a")} {
+			if !errors.Is(err, stint.ErrNotFound) {
+				t.Errorf("restart from nothing: %v", err)
+			}
 		}
 	})
 }

@@ -32,11 +32,50 @@ func WithTx(tx Tx) RunOption {
 	})
 }
 
+// stepAtKey holds the address of the step whose function a context is given to.
+type stepAtKey struct{}
+
+// A stepTx is the transaction of a StepTx.
+type stepTx struct {
+	*sql.Tx
+	c    store.AppTx
+	call store.Call
+}
+
+func beginStepTx(ctx context.Context, name string) (*stepTx, error) {
+	e := executionOf(ctx)
+	s, ok := e.w.c.store.(store.AppTx)
+	if !ok {
+		return nil, fmt.Errorf("stint: StepTx: %T has no transactions for the app", e.w.c.store)
+	}
+	tx, err := s.BeginTx(ctx)
+	if err != nil {
+		return nil, public("StepTx", err)
+	}
+	at, _ := ctx.Value(stepAtKey{}).(store.Address)
+	return &stepTx{tx, s, store.Call{ID: e.run.ID, Lease: e.run.Lease, Entry: store.Entry{Address: at, Kind: store.EntryStep, Name: name, Done: true}}}, nil
+}
+
+// commit records the step in the transaction, and commits both.
+func (t *stepTx) commit(ctx context.Context, value []byte) error {
+	t.call.Entry.Value = value
+	_, stale, err := t.c.AppendTx(ctx, time.Now(), t.Tx, t.call)
+	if err == nil && stale {
+		err = store.ErrStale
+	}
+	if err != nil {
+		return NonRetryable(public("StepTx", err))
+	}
+	return t.Commit()
+}
+
+func (t *stepTx) abandon() { t.Rollback() } // does nothing after the commit
+
 func (c *Client) enqueue(ctx context.Context, now time.Time, tx store.Tx, runs []store.NewRun) ([]store.Enqueued, error) {
 	if tx == nil {
 		return c.store.Enqueue(ctx, now, runs)
 	}
-	s, ok := c.store.(store.TxEnqueuer)
+	s, ok := c.store.(store.AppTx)
 	if !ok {
 		return nil, fmt.Errorf("WithTx: %T cannot join the app's transactions", c.store)
 	}

@@ -69,6 +69,13 @@ type Journal interface {
 	Append(ctx context.Context, now time.Time, c Call) (e Entry, stale bool, err error)
 	// Load returns a run's journal, in the order of scopes and numbers.
 	Load(ctx context.Context, id ID) ([]Entry, error)
+	// Restart queues a run that has ended, or is blocked, for a new attempt that finds
+	// what was recorded before an address in the handler's own scope, and no more. It is
+	// ErrNotFound if there is no such run, or it has not ended.
+	Restart(ctx context.Context, now time.Time, id ID, at Address) error
+	// Fork enqueues a new run like an old one, with what that had completed before an
+	// address in the handler's own scope.
+	Fork(ctx context.Context, now time.Time, id ID, at Address) (ID, error)
 	// AwaitEntry returns when the entry at an address is done, or its run has ended or
 	// does not exist.
 	AwaitEntry(ctx context.Context, id ID, at Address) error

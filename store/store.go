@@ -335,11 +335,16 @@ type Tx interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
-// TxEnqueuer is the one optional interface of a Store.
-type TxEnqueuer interface {
-	// EnqueueTx enqueues inside the app's transaction on the same database. The runs
-	// exist if and only if it commits, and start promptly after that.
+// AppTx is the one optional interface of a Store: joining the app's transactions on the
+// same database.
+type AppTx interface {
+	// EnqueueTx enqueues inside the app's transaction. The runs exist if and only if it
+	// commits, and start promptly after that.
 	EnqueueTx(ctx context.Context, now time.Time, tx Tx, runs []NewRun) ([]Enqueued, error)
+	// BeginTx begins a transaction that the app may use, to be joined by AppendTx.
+	BeginTx(ctx context.Context) (*sql.Tx, error)
+	// AppendTx is Append inside a transaction.
+	AppendTx(ctx context.Context, now time.Time, tx Tx, c Call) (e Entry, stale bool, err error)
 }
 
 // Rank is a run's place among those that may start, smaller first: its due time in

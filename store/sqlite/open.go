@@ -54,6 +54,8 @@ type Store struct {
 	me     *presence
 	w      *writer
 	graphs graphCache
+	appMu  sync.Mutex
+	app    *sql.DB       // for BeginTx; made by its first use
 	others chan struct{} // capacity 1: other stores were seen on the file
 
 	readMu    sync.Mutex
@@ -161,14 +163,15 @@ func (s *Store) dsn(readOnly bool) string {
 	if s.path == Memory {
 		return "file::memory:?_pragma=busy_timeout(50)"
 	}
-	q := url.Values{}
-	pragma := func(p string, arg any) { q.Add("_pragma", fmt.Sprintf("%s(%v)", p, arg)) }
 	if readOnly {
-		pragma("busy_timeout", readerBusy.Milliseconds())
-		pragma("query_only", 1)
-	} else {
-		pragma("busy_timeout", busyPoll.Milliseconds())
+		return s.fileDSN(url.Values{"_pragma": {pragma("busy_timeout", readerBusy.Milliseconds()), pragma("query_only", 1)}})
 	}
+	return s.fileDSN(url.Values{"_pragma": {pragma("busy_timeout", busyPoll.Milliseconds())}})
+}
+
+func pragma(name string, arg any) string { return fmt.Sprintf("%s(%v)", name, arg) }
+
+func (s *Store) fileDSN(q url.Values) string {
 	return (&url.URL{Scheme: "file", Opaque: strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(s.path), RawQuery: q.Encode()}).String()
 }
 
@@ -297,6 +300,11 @@ func (s *Store) closeFiles() error {
 	}
 	if s.write != nil {
 		errs = append(errs, s.write.Close())
+	}
+	s.appMu.Lock()
+	defer s.appMu.Unlock()
+	if s.app != nil {
+		errs = append(errs, s.app.Close())
 	}
 	return errors.Join(append(errs, s.me.close())...)
 }

@@ -1,6 +1,14 @@
 package sqlite
 
-import "github.com/stint-dev/stint/store"
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
 
 // An oldTask is the run that a task of a workflow has when the workflow is replayed.
 type oldTask struct {
@@ -125,4 +133,56 @@ func (r *replay) start() error {
 		}
 	}
 	return nil
+}
+
+// Restart implements store.Journal.
+func (s *Store) Restart(ctx context.Context, now time.Time, id store.ID, at store.Address) error {
+	return s.do(ctx, func(t *txn) error {
+		key, err := t.over(id, "state >= 6 AND NOT flags & 2")
+		if err != nil {
+			return err
+		}
+		if err := t.forget(key, []store.Address{at}); err != nil {
+			return err
+		}
+		return t.requeue(key, now.UnixMilli())
+	})
+}
+
+// over finds a run that is in a condition.
+func (t *txn) over(id store.ID, condition string) (key int64, err error) {
+	key, ok := t.s.ids.key(id)
+	if ok {
+		err = t.one("SELECT id FROM stint_runs WHERE id = ? AND "+condition, []any{key}, &key)
+	}
+	if !ok || errors.Is(err, sql.ErrNoRows) {
+		return 0, fmt.Errorf("run %s: %w, or it has not ended", id, store.ErrNotFound)
+	}
+	return key, err
+}
+
+// forkSQL copies a run as a new one that has run once, so that its journal is read.
+const forkSQL = `
+INSERT INTO stint_runs (id, lane, state, priority, rank, lease, input, metadata, flags)
+SELECT ?2, lane, 3, priority, rank - coalesce(due_at, id >> 20) + (?2 >> 20), 1,
+  coalesce(input, (SELECT data FROM stint_inputs i WHERE i.id = r.id)), metadata, flags & 1
+FROM stint_runs r WHERE id = ?1`
+
+// Fork implements store.Journal.
+func (s *Store) Fork(ctx context.Context, now time.Time, id store.ID, at store.Address) (fork store.ID, err error) {
+	err = s.do(ctx, func(t *txn) error {
+		key, err := t.over(id, "node IS NULL")
+		if err != nil {
+			return err
+		}
+		copied := t.nextKey(now.UnixMilli())
+		if err := t.exec(forkSQL, key, copied); err != nil {
+			return err
+		}
+		fork = s.ids.id(copied)
+		return t.exec(`INSERT INTO stint_journal (run, scope, seq, kind, name, done, value, error, at, due_at, field, match, event, attempts)
+			SELECT ?2, scope, seq, kind, name, done, value, error, at, due_at, field, match, event, attempts FROM stint_journal
+			WHERE run = ?1 AND done = 1 AND (scope = '' AND seq < ?3 OR scope <> '' AND CAST(scope AS INTEGER) < ?3)`, key, copied, at.Seq)
+	})
+	return fork, err
 }

@@ -3,36 +3,83 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
+	"net/url"
 	"path/filepath"
 	"time"
 
 	"github.com/stint-dev/stint/store"
 )
 
-// EnqueueTx implements store.TxEnqueuer. tx must be of modernc.org/sqlite and have
+// EnqueueTx implements store.AppTx. tx must be of modernc.org/sqlite and have
 // this store's file as its main database. If the transaction was begun deferred and
 // has read before, SQLite may refuse its first write with SQLITE_BUSY; begin it with
 // BEGIN IMMEDIATE (_txlock=immediate in the DSN) to be spared that.
-func (s *Store) EnqueueTx(ctx context.Context, now time.Time, tx store.Tx, runs []store.NewRun) ([]store.Enqueued, error) {
+func (s *Store) EnqueueTx(ctx context.Context, now time.Time, tx store.Tx, runs []store.NewRun) (out []store.Enqueued, err error) {
+	err = s.join(ctx, now, tx, func(t *txn) error {
+		if out, err = t.enqueue(t.now, runs, nil); err != nil {
+			return err
+		}
+		return t.nodes.flush(t)
+	})
+	return out, err
+}
+
+// BeginTx implements store.AppTx.
+func (s *Store) BeginTx(ctx context.Context) (*sql.Tx, error) {
+	if s.path == Memory {
+		return nil, errors.New("a database in memory has one connection, which is the engine's: open a file")
+	}
+	s.appMu.Lock()
+	defer s.appMu.Unlock()
+	if s.app == nil {
+		sync := "FULL"
+		if s.opts.Normal {
+			sync = "NORMAL"
+		}
+		db, err := sql.Open("sqlite", s.fileDSN(url.Values{
+			"_txlock": {"immediate"},
+			"_pragma": {pragma("busy_timeout", s.opts.BusyTimeout.Milliseconds()), pragma("synchronous", sync)},
+		}))
+		if err != nil {
+			return nil, err
+		}
+		db.SetMaxOpenConns(1)
+		s.app = db
+	}
+	tx, err := s.app.BeginTx(ctx, nil)
+	return tx, explain(err)
+}
+
+// AppendTx implements store.AppTx.
+func (s *Store) AppendTx(ctx context.Context, now time.Time, tx store.Tx, c store.Call) (e store.Entry, stale bool, err error) {
+	err = s.join(ctx, now, tx, func(t *txn) error {
+		e, stale, err = t.call(t.now, &c)
+		return err
+	})
+	return e, stale, err
+}
+
+// join makes a change inside the app's transaction.
+func (s *Store) join(ctx context.Context, now time.Time, tx store.Tx, change func(*txn) error) error {
 	a := appTx{ctx, tx}
 	var path string
 	if err := a.one("SELECT file FROM pragma_database_list WHERE name = 'main'", nil, &path); err != nil {
-		return nil, fmt.Errorf("the app's transaction: %w", err)
+		return fmt.Errorf("the app's transaction: %w", err)
 	}
 	if s.path == Memory || !sameFile(path, s.path) {
-		return nil, fmt.Errorf("the app's transaction is on %q, this store on %q: they must be one file", path, s.path)
+		return fmt.Errorf("the app's transaction is on %q, this store on %q: they must be one file", path, s.path)
 	}
-	t := &txn{querier: a, s: s, execN: a.execN, lanes: &laneCache{}, now: now.UnixMilli(), newDue: never}
+	t := &txn{querier: a, s: s, execN: a.execN, lanes: &laneCache{}, now: now.UnixMilli(), newDue: never, nodes: bulk{kind: nodeRows}}
 	if err := t.one(lastKeySQL, nil, &t.lastKey); err != nil {
-		return nil, fmt.Errorf("the app's transaction: %w", err)
+		return fmt.Errorf("the app's transaction: %w", err)
 	}
-	out, err := t.enqueue(t.now, runs, nil)
-	if err != nil {
-		return nil, fmt.Errorf("the app's transaction: %w", err)
+	if err := change(t); err != nil {
+		return fmt.Errorf("the app's transaction: %w", err)
 	}
 	s.w.hurry()
-	return out, nil
+	return nil
 }
 
 func sameFile(a, b string) bool {

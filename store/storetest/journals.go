@@ -150,3 +150,32 @@ func waitsForChildren(s *suite) {
 		s.Errorf("%d runs, want 2", n)
 	}
 }
+
+func restartAndFork(s *suite) {
+	s.enqueue(run("x"))
+	c := s.claim(1)[0]
+	for i := range 4 {
+		s.call(c, entry("", i+1, store.EntryStep, string(rune('a'+i)), "1"))
+	}
+	s.call(c, entry("2", 1, store.EntryStep, "in b", "1"))
+	s.call(c, entry("3", 1, store.EntryStep, "in c", "1"))
+	at := store.Address{Seq: 3}
+	if err := s.Restart(s.Context(), time.Now(), c.ID, at); !errors.Is(err, store.ErrNotFound) {
+		s.Errorf("restart of what runs: %v", err)
+	}
+	s.finish(outcome(c, store.Succeeded))
+	fork, err := s.Fork(s.Context(), time.Now(), c.ID, at)
+	s.ok(err)
+	s.journal(fork, ":1 step a 1", ":2 step b 1", "2:1 step in b 1")
+	s.journal(c.ID, ":1 step a 1", ":2 step b 1", ":3 step c 1", ":4 step d 1", "2:1 step in b 1", "3:1 step in c 1")
+	f := s.claim(1)[0]
+	if f.ID != fork || !f.Journal || string(f.Input) != "x" {
+		s.Errorf("the fork is given as %+v", f)
+	}
+	s.ok(s.Restart(s.Context(), time.Now(), c.ID, at))
+	s.journal(c.ID, ":1 step a 1", ":2 step b 1", "2:1 step in b 1", "3:1 step in c 1")
+	s.state(c.ID, store.Queued)
+	if _, err := s.Fork(s.Context(), time.Now(), store.ID{1}, at); !errors.Is(err, store.ErrNotFound) {
+		s.Errorf("a fork of nothing: %v", err)
+	}
+}

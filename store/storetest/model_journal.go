@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -170,4 +171,43 @@ func (m *Model) recordCall(now time.Time, c *store.Call, out []store.Enqueued) {
 	}
 	c.Entry.Value, _ = json.Marshal(ids) // strings always encode
 	m.call(now, c)
+}
+
+// Restart implements store.Journal.
+func (m *Model) Restart(_ context.Context, now time.Time, id store.ID, at store.Address) error {
+	if err := m.lock(); err != nil {
+		return err
+	}
+	defer m.unlock()
+	m.advance(now)
+	r := m.runs[id]
+	if r == nil || r.Flow || r.State < store.Blocked {
+		return fmt.Errorf("run %s: %w, or it has not ended", id, store.ErrNotFound)
+	}
+	r.forget([]store.Address{at})
+	m.requeue(r, now)
+	return nil
+}
+
+// Fork implements store.Journal.
+func (m *Model) Fork(_ context.Context, now time.Time, id store.ID, at store.Address) (store.ID, error) {
+	if err := m.lock(); err != nil {
+		return store.ID{}, err
+	}
+	defer m.unlock()
+	m.advance(now)
+	r := m.runs[id]
+	if r == nil || r.graph != nil {
+		return store.ID{}, fmt.Errorf("run %s: %w, or it has not ended", id, store.ErrNotFound)
+	}
+	e := m.enqueue(now, store.NewRun{Task: r.Task, Queue: r.Queue, Priority: r.Priority, AgeEvery: r.ageEvery, Input: r.Input, Metadata: r.Metadata, Detached: r.detached})
+	fork := m.runs[e.ID]
+	fork.lease = 1
+	for _, j := range r.journal {
+		branch, _ := strconv.Atoi(strings.Split(j.Scope, "/")[0])
+		if j.Done && (j.Scope == "" && j.Seq < at.Seq || j.Scope != "" && branch < at.Seq) {
+			fork.journal = append(fork.journal, j)
+		}
+	}
+	return e.ID, nil
 }

@@ -86,6 +86,7 @@ var rules = []struct {
 	{"R4 a wait until a time", waitsUntil},
 	{"R7 a wait for events", waitsForEvents},
 	{"R7 a wait for children", waitsForChildren},
+	{"restart and fork from an entry", restartAndFork},
 	{"R7 a workflow's task starts with the end of its last parent", workflowJoin},
 	{"a failure cancels what depends on it", workflowFailure},
 	{"a replay of a workflow", workflowReplay},

@@ -1,0 +1,93 @@
+package stint
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/stint-dev/stint/internal/journal"
+	"github.com/stint-dev/stint/store"
+)
+
+// A JournalEntry is a durable call of a run, and what came of it.
+type JournalEntry struct {
+	Address  string // scope and number: "3", and in the branch that it began "3/1"
+	Kind     string // step, sleep, event, child, branch, any, version
+	Name     string // of a step, branch, child's task, or change; the key of an event
+	Done     bool
+	Output   json.RawMessage // of a child: the IDs of the runs; of any: the index of the winner
+	Error    string
+	At       time.Time // when it was recorded
+	Due      time.Time // a sleep's end, an event's timeout, a step's next attempt; zero: none
+	Attempts int       // of a step, that failed
+}
+
+// Journal returns what a run has done so far, in the order of its scopes. It is empty
+// for a run without durable calls, and ErrNotFound for one that does not exist.
+func (c *Client) Journal(ctx context.Context, runID string) ([]JournalEntry, error) {
+	id, err := parseID(runID)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := c.store.Get(ctx, id); err != nil {
+		return nil, public("journal", err)
+	}
+	stored, err := c.store.Load(ctx, id)
+	if err != nil {
+		return nil, public("journal", err)
+	}
+	all := make([]JournalEntry, len(stored))
+	for i, e := range stored {
+		all[i] = JournalEntry{
+			Address: journal.Address(e.Address).String(), Kind: e.Kind.String(), Name: e.Name, Done: e.Done,
+			Output: e.Value, At: e.At, Due: e.Due, Attempts: e.Attempts,
+		}
+		if e.Error != nil {
+			all[i].Error = decodeFailure(e.Error).Message
+		}
+	}
+	return all, nil
+}
+
+// RestartFrom runs a run that has ended, or is blocked, again from its first step of
+// that name: what it recorded before stays, that step and all that follows it runs anew.
+func (c *Client) RestartFrom(ctx context.Context, runID, stepName string) error {
+	id, at, err := c.findStep(ctx, runID, stepName)
+	if err != nil {
+		return err
+	}
+	return public("restart", c.store.Restart(ctx, time.Now(), id, at))
+}
+
+// Fork makes a new run of the same task with the same input, that begins with what the
+// run recorded before its first step of that name, and returns its ID. The run itself
+// is left as it is; children that it began before are not begun again.
+func (c *Client) Fork(ctx context.Context, runID, stepName string) (string, error) {
+	id, at, err := c.findStep(ctx, runID, stepName)
+	if err != nil {
+		return "", err
+	}
+	fork, err := c.store.Fork(ctx, time.Now(), id, at)
+	if err != nil {
+		return "", public("fork", err)
+	}
+	return fork.String(), nil
+}
+
+// findStep is where the first step of that name stands in the handler's own scope.
+func (c *Client) findStep(ctx context.Context, runID, name string) (id store.ID, at store.Address, err error) {
+	if id, err = parseID(runID); err != nil {
+		return id, at, err
+	}
+	entries, err := c.store.Load(ctx, id)
+	if err != nil {
+		return id, at, public("load the journal", err)
+	}
+	for _, e := range entries {
+		if e.Kind == store.EntryStep && e.Name == name && e.Scope == "" {
+			return id, e.Address, nil
+		}
+	}
+	return id, at, fmt.Errorf("%w: run %s has no step %q of its own", ErrNotFound, runID, name)
+}
