@@ -61,7 +61,7 @@ func (sc *scope) waitRun(ctx context.Context, id store.ID) error {
 	}
 	defer sc.leave()
 	for {
-		r, err := sc.e.w.c.store.Get(ctx, id)
+		r, err := sc.e.w.c.store.Get(context.WithoutCancel(ctx), id)
 		if err != nil {
 			return public("wait", err)
 		}

@@ -127,6 +127,9 @@ func (sc *scope) step(ctx context.Context, name string, cfg *stepConfig, fn func
 		return &e, sc.failureOf(&e)
 	}
 	e.Error = nil // of an attempt that failed
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	if cfg.atMostOnce {
 		if recorded {
 			return nil, sc.finish(ctx, e, nil, NonRetryable(ErrMaybeRan))

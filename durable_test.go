@@ -734,3 +734,72 @@ func TestJournal(t *testing.T) {
 		}
 	})
 }
+
+// Compensations run last first if the run fails for good or is canceled, wherever it
+// is; each once, also when they are cut off; and not if it succeeds or is tried again.
+func TestCompensate(t *testing.T) {
+	durably(t, func(t *testing.T, c *stint.Client) {
+		var mu sync.Mutex
+		var undone []string
+		fails := true
+		undo := func(ctx context.Context, name string) {
+			stint.Compensate(ctx, name, func(ctx context.Context) error {
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				if name == "b" && fails { // tried again after a second or so
+					fails = false
+					return errors.New("not yet")
+				}
+				undone = append(undone, name)
+				return nil
+			})
+		}
+		var attempts atomic.Int64
+		task := stint.NewTask(c, "saga", func(ctx context.Context, mode string) (int, error) {
+			attempts.Add(1)
+			for _, name := range []string{"a", "b", "c"} {
+				if _, err := stint.Step(ctx, name, func(context.Context) (int, error) { return 1, nil }); err != nil {
+					return 0, err
+				}
+				undo(ctx, name)
+			}
+			if mode == "wait" {
+				return 0, stint.Sleep(ctx, time.Hour)
+			}
+			if mode == "fail" {
+				return 0, errors.New("no")
+			}
+			return 1, nil
+		}, stint.WithRetries(1))
+		working(t, c)
+		check := func(what, want string) {
+			t.Helper()
+			mu.Lock()
+			defer mu.Unlock()
+			if got := fmt.Sprint(undone); got != want {
+				t.Errorf("%s: undone %s, want %s", what, got, want)
+			}
+			undone, fails = nil, true
+		}
+		must[int](t)(task.Run(t.Context(), "good"))
+		check("success", "[]")
+		if _, err := task.Run(t.Context(), "fail"); err == nil {
+			t.Error("did not fail")
+		}
+		check("failure", "[c b a]")
+		for _, after := range []time.Duration{10 * time.Millisecond, time.Minute} {
+			run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), "wait"))
+			time.Sleep(after)
+			if err := run.Cancel(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := run.Wait(t.Context()); !errors.Is(err, stint.ErrCanceled) {
+				t.Errorf("Wait = %v", err)
+			}
+			check(fmt.Sprint("canceled after ", after), "[c b a]")
+		}
+	})
+}

@@ -74,11 +74,29 @@ func (e *execution) work() {
 		e.timer = time.AfterFunc(d, e.timedOut)
 		e.mu.Unlock()
 	}
-	out, err = e.def.handler(e.ctx, e.run.Input)
+	out, err = e.call()
 	if err == nil {
 		err = e.awaitBranches()
 	}
+	e.compensate(err)
 	returned = true
+}
+
+// call calls the handler. A panic is an error; a handler that ends its goroutine, or is
+// unwound, does not return here.
+func (e *execution) call() (out []byte, err error) {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		if v := recover(); v != nil {
+			err = panicError(v)
+		}
+	}()
+	out, err = e.def.handler(e.ctx, e.run.Input)
+	returned = true
+	return out, err
 }
 
 // awaitBranches waits for the branches that the handler did not wait for.

@@ -36,6 +36,7 @@ type durable struct {
 	over      bool  // the handler has returned
 	versions  map[string]bool
 	futures   []*future // begun by this execution
+	undo      []compensation
 	branches  sync.WaitGroup
 }
 
@@ -117,7 +118,7 @@ func (e *execution) journaled(ctx context.Context) (*durable, error) {
 	}
 	d := &durable{e: e, tape: journal.NewTape[store.Entry](), live: 1, parked: map[*parked]struct{}{}, gone: make(chan struct{}), versions: map[string]bool{}}
 	if e.run.Journal {
-		entries, err := e.w.c.store.Load(ctx, e.run.ID)
+		entries, err := e.w.c.store.Load(context.WithoutCancel(ctx), e.run.ID)
 		if err != nil {
 			return nil, public("load the journal", err)
 		}
@@ -235,6 +236,9 @@ type parked struct {
 func (sc *scope) wait(ctx context.Context, w waited) error {
 	if !w.until.IsZero() && !time.Now().Before(w.until) {
 		return nil
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 	d := sc.e.durable
 	p := &parked{waited: w, woken: make(chan struct{})}

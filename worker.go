@@ -295,6 +295,9 @@ func (w *Worker) start(r *store.Claimed) {
 		w.post(outcome{o, e})
 		return
 	}
+	if r.Canceled {
+		e.interrupt(ErrCanceled, cancelGrace)
+	}
 	w.mu.Lock()
 	w.inUse++
 	w.running[r.ID] = e

@@ -86,6 +86,7 @@ type Claimed struct {
 	Node     int64    // says which task of which graph this is, to Finish; 0: of none
 	Tests    []string // predicates on the output that Finish is to be told of
 	Journal  bool     // there are entries to replay
+	Canceled bool     // it was asked to cancel while it waited: it runs to clean up
 }
 
 // An Outcome is what became of an execution.
@@ -301,7 +302,8 @@ type Admin interface {
 	// Chunks returns up to limit stream chunks of a run after the given one, and whether the run has ended.
 	Chunks(ctx context.Context, id ID, after int64, limit int) ([]Chunk, bool, error)
 	// Cancel cancels all that match and have not ended: at once where nothing runs, by
-	// a Signal where a handler does. Children that are not detached are canceled with
+	// a Signal where a handler does, by one more execution, if a worker lives, where a
+	// handler with a journal waits. Children that are not detached are canceled with
 	// their parent. reason is encoded as Outcome.Error is. It counts what it canceled.
 	Cancel(ctx context.Context, now time.Time, f Filter, reason []byte) (int, error)
 	// Replay queues all ended runs that match for a new attempt.

@@ -89,11 +89,18 @@ func (t *txn) cancel(key, now int64, reason any) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	n, err := t.execN(`UPDATE stint_runs SET state = 9, ended_at = ?2, error = ?3, start_by = NULL WHERE id = ?1 AND state < 7 AND state <> 4`, key, now, reason)
+	cleans, err := t.execN(cleanUpSQL, key, now, reason)
 	if err != nil {
 		return false, err
 	}
-	if n == 0 {
+	n := int64(0)
+	if cleans == 0 {
+		n, err = t.execN(`UPDATE stint_runs SET state = 9, ended_at = ?2, error = ?3, start_by = NULL WHERE id = ?1 AND state < 7 AND state <> 4 AND cancel_at IS NULL`, key, now, reason)
+		if err != nil {
+			return false, err
+		}
+	}
+	if n == 0 && cleans == 0 {
 		var worker int64
 		err := t.one(`UPDATE stint_runs SET cancel_at = ?2, error = ?3 WHERE id = ?1 AND state = 4 AND cancel_at IS NULL RETURNING worker`,
 			[]any{key, now, reason}, &worker)
@@ -116,6 +123,12 @@ func (t *txn) cancel(key, now int64, reason any) (bool, error) {
 	}
 	return true, t.advance(parent, node, store.Canceled, now)
 }
+
+// cleanUpSQL has a run whose handler waits, or is about to go on, run once more.
+const cleanUpSQL = `
+UPDATE stint_runs SET state = 3, cancel_at = ?2, error = ?3, due_at = ?2, rank = ?2 - coalesce(due_at, id >> 20) + rank
+WHERE id = ?1 AND (state = 5 OR state = 3 OR state = 2) AND lease > 0 AND cancel_at IS NULL
+  AND EXISTS (SELECT 1 FROM stint_journal WHERE run = ?1) AND EXISTS (SELECT 1 FROM stint_workers WHERE ended_at IS NULL)`
 
 // cancelChildren cancels the children of a run. Those of a workflow's run may each
 // have others follow, which end with them.

@@ -133,7 +133,7 @@ WHERE id IN (`
 	claimReturning = `) AND state = 3
 RETURNING id, lane, lease, priority, attempt, crashes, coalesce(due_at, id >> 20), rank,
   coalesce(input, (SELECT data FROM stint_inputs i WHERE i.id = stint_runs.id)), metadata, parent, root, node,
-  lease > 1 AND EXISTS (SELECT 1 FROM stint_journal j WHERE j.run = stint_runs.id)`
+  lease > 1 AND EXISTS (SELECT 1 FROM stint_journal j WHERE j.run = stint_runs.id), cancel_at IS NOT NULL`
 
 	claimLaneSQL = claimSet + "SELECT id FROM stint_runs WHERE lane = ?3 AND state = 3 ORDER BY rank, id LIMIT ?4" + claimReturning
 	claimSQL     = claimSet + "SELECT value FROM json_each(?3)" + claimReturning
@@ -229,7 +229,7 @@ func (t *txn) start(text string, args ...any) ([]store.Claimed, error) {
 	for rows.Next() {
 		got = append(got, row{})
 		r := &got[len(got)-1]
-		if err := rows.Scan(&r.key, &r.lane, &r.Lease, &r.Priority, &r.Attempt, &r.Crashes, &r.due, &r.rank, &r.Input, &r.Metadata, &r.parent, &r.root, &r.node, &r.Journal); err != nil {
+		if err := rows.Scan(&r.key, &r.lane, &r.Lease, &r.Priority, &r.Attempt, &r.Crashes, &r.due, &r.rank, &r.Input, &r.Metadata, &r.parent, &r.root, &r.node, &r.Journal, &r.Canceled); err != nil {
 			return nil, err
 		}
 	}

@@ -24,6 +24,7 @@ type Model struct {
 	keys    map[modelKey]modelHold
 	queues  map[string]bool // paused
 	workers map[int64]string
+	gone    int // workers
 	told    map[store.ID]bool
 	events  []modelEvent
 	changed chan struct{} // closed at each change
@@ -305,7 +306,7 @@ func (m *Model) start(worker int64, r *modelRun) store.Claimed {
 		tests = r.graph.Tests(r.place)
 	}
 	return store.Claimed{
-		Node: r.node(), Tests: tests, Journal: len(r.journal) > 0,
+		Node: r.node(), Tests: tests, Journal: len(r.journal) > 0, Canceled: !r.CancelAt.IsZero(),
 		ID: r.ID, Lease: r.lease, Task: r.Task, Queue: r.Queue, Priority: r.Priority, Attempt: r.Attempt, Crashes: r.Crashes,
 		Due: r.Due, Started: r.Started, Input: r.Input, Metadata: r.Metadata, Parent: r.Parent, Root: r.Root,
 	}

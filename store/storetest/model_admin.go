@@ -119,8 +119,10 @@ func (m *Model) Cancel(_ context.Context, now time.Time, f store.Filter, reason 
 func (m *Model) cancel(r *modelRun, now time.Time, reason []byte) bool {
 	over := false
 	switch {
-	case r.State.Terminal(), r.State == store.Running && !r.CancelAt.IsZero():
+	case r.State.Terminal(), !r.CancelAt.IsZero():
 		return false
+	case len(r.journal) > 0 && r.lease > 0 && r.State != store.Running && r.State != store.Blocked && len(m.workers) > m.gone:
+		r.State, r.Due, r.CancelAt, r.Error = store.Queued, now, now, reason
 	case r.State == store.Running:
 		r.CancelAt, r.Error = now, reason
 	default:
