@@ -278,6 +278,7 @@ type RunInfo struct {
 	RootID   string // the first of its line, or ""
 	WorkerID string // name of the worker of the last attempt
 	Key      string // idempotency key
+	Workflow bool   // a workflow's run
 	Progress Progressed
 	Timeline []TimelineEntry // oldest first; only from GetRun and Run.Info
 	Tasks    []TaskInfo      // of a workflow's run, parents first; only from GetRun and Run.Info
@@ -403,7 +404,7 @@ func runInfo(r *store.Run) RunInfo {
 		ID: r.ID.String(), Task: r.Task, Queue: r.Queue, State: r.State, Attempt: r.Attempt, Priority: int(r.Priority),
 		Input: r.Input, Output: r.Output, Error: f.Message, Stack: f.Stack, Metadata: decodeMetadata(r.Metadata),
 		Created: r.Created, Scheduled: r.Due, Started: r.Started, Finished: r.Ended,
-		ParentID: idString(r.Parent), RootID: idString(r.Root), WorkerID: r.Worker, Key: r.Key,
+		ParentID: idString(r.Parent), RootID: idString(r.Root), WorkerID: r.Worker, Key: r.Key, Workflow: r.Flow,
 	}
 	info.Blocked = blockedReason(r.Task, r.State, r.Elsewhere, f.Message)
 	if p := r.Progress; p != nil {

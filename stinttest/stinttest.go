@@ -1,0 +1,90 @@
+// Package stinttest helps to test handlers with an engine. Without one, a handler needs
+// no help: called outside of a run, durable calls do the plain thing.
+package stinttest
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stint-dev/stint"
+)
+
+// New returns a client on a database in memory, which is closed when the test ends. In
+// a testing/synctest bubble a workflow that sleeps a month takes milliseconds. It logs
+// nothing, unless an option says otherwise.
+func New(t testing.TB, opts ...stint.ClientOption) *stint.Client {
+	t.Helper()
+	c, err := stint.Open(":memory:", append([]stint.ClientOption{stint.WithLogger(slog.New(slog.DiscardHandler))}, opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Errorf("close the client: %v", err)
+		}
+	})
+	return c
+}
+
+// Drain works until nothing is ready: every run has ended, or waits for a time, an
+// event or a person. It returns ctx's error if that ends first.
+func Drain(ctx context.Context, c *stint.Client, opts ...stint.WorkerOption) error {
+	w, err := c.NewWorker(opts...)
+	if err != nil {
+		return err
+	}
+	work, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	var werr error
+	wg.Go(func() { werr = w.Run(work) })
+	err = settled(ctx, c)
+	stop()
+	wg.Wait()
+	if err == nil {
+		err = werr
+	}
+	return err
+}
+
+// settled returns when no run is queued or executing.
+func settled(ctx context.Context, c *stint.Client) error {
+	pause := time.Millisecond
+	tick := time.NewTimer(pause)
+	defer tick.Stop()
+	for {
+		ready, err := anyReady(ctx, c)
+		if err != nil || !ready {
+			return err
+		}
+		select {
+		case <-tick.C:
+			pause = min(2*pause, 50*time.Millisecond)
+			tick.Reset(pause)
+		case <-ctx.Done():
+			return fmt.Errorf("stinttest: drain: %w", context.Cause(ctx))
+		}
+	}
+}
+
+func anyReady(ctx context.Context, c *stint.Client) (bool, error) {
+	f := stint.RunFilter{States: []stint.State{stint.StateQueued, stint.StateRunning}, Limit: 1000}
+	for {
+		page, err := c.ListRuns(ctx, f)
+		if err != nil {
+			return false, err
+		}
+		for _, r := range page.Runs {
+			if !r.Workflow { // a workflow's run is running as long as its tasks have not ended
+				return true, nil
+			}
+		}
+		if page.Next == "" {
+			return false, nil
+		}
+		f.Cursor = page.Next
+	}
+}
