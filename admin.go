@@ -75,6 +75,11 @@ func (c *Client) getRun(ctx context.Context, id store.ID) (*RunInfo, error) {
 		return nil, public("get run", err)
 	}
 	info := runInfo(r)
+	if r.State == store.Waiting {
+		if info.Blocked, err = c.waitsFor(ctx, r); err != nil {
+			return nil, public("get run", err)
+		}
+	}
 	if !r.Flow {
 		return &info, nil
 	}

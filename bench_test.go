@@ -3,6 +3,7 @@ package stint_test
 import (
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -86,4 +87,39 @@ func BenchmarkWorkflow(b *testing.B) {
 		b.StartTimer()
 	}
 	b.ReportMetric(float64(n*b.N)/b.Elapsed().Seconds(), "workflows/s")
+}
+
+// BenchmarkSteps runs tasks of five durable steps, 100 in flight.
+func BenchmarkSteps(b *testing.B) {
+	const n = 2_000
+	step := func(context.Context) (int, error) { return 1, nil }
+	for b.Loop() {
+		b.StopTimer()
+		c := opened(b)
+		task := stint.NewTask(c, "five", func(ctx context.Context, _ payload) (int, error) {
+			for range 5 {
+				if _, err := stint.Step(ctx, "step", step); err != nil {
+					return 0, err
+				}
+			}
+			return 5, nil
+		})
+		stop := working(b, c)
+		b.StartTimer()
+		var left atomic.Int64
+		left.Store(n)
+		var wg sync.WaitGroup
+		for range 100 {
+			wg.Go(func() {
+				for left.Add(-1) >= 0 {
+					must[int](b)(task.Run(b.Context(), sample))
+				}
+			})
+		}
+		wg.Wait()
+		b.StopTimer()
+		stop()
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(5*n*b.N)/b.Elapsed().Seconds(), "steps/s")
 }

@@ -207,8 +207,8 @@ func TestSleep(t *testing.T) {
 		long := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), time.Hour))
 		stop := working(t, c, stint.WithSlots(1))
 		time.Sleep(4 * time.Second)
-		if info := must[*stint.RunInfo](t)(run.Info(t.Context())); info.State != stint.StateWaiting || info.Attempt != 0 {
-			t.Logf("while asleep: %v, attempt %d", info.State, info.Attempt)
+		if info := must[*stint.RunInfo](t)(run.Info(t.Context())); info.State != stint.StateWaiting || !strings.HasPrefix(info.Blocked, "sleep until ") {
+			t.Errorf("while asleep: %v, by %q", info.State, info.Blocked)
 		}
 		stop()
 		stop = working(t, c)

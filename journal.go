@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/stint-dev/stint/internal/journal"
@@ -90,4 +91,39 @@ func (c *Client) findStep(ctx context.Context, runID, name string) (id store.ID,
 		}
 	}
 	return id, at, fmt.Errorf("%w: run %s has no step %q of its own", ErrNotFound, runID, name)
+}
+
+// waitsFor says what a waiting run waits for.
+func (c *Client) waitsFor(ctx context.Context, r *store.Run) (string, error) {
+	entries, err := c.store.Load(ctx, r.ID)
+	if err != nil {
+		return "", err
+	}
+	var parts []string
+	child := ""
+	for _, e := range entries {
+		switch {
+		case e.Kind == store.EntryEvent && !e.Done:
+			parts = append(parts, waitsFor(&store.Condition{Event: &e.Match}))
+		case (e.Kind == store.EntrySleep || e.Kind == store.EntryStep && !e.Done) && e.Due.After(time.Now()):
+			parts = append(parts, e.Kind.String()+" until "+e.Due.Format(time.RFC3339))
+		case e.Kind == store.EntryChild:
+			child = fmt.Sprintf("a run of task %q", e.Name)
+		}
+	}
+	if len(parts) == 0 && child != "" {
+		parts = append(parts, child)
+	}
+	if len(parts) > 0 || r.Parent == (store.ID{}) {
+		return strings.Join(parts, " or "), nil
+	}
+	g, _, err := c.store.Flow(ctx, r.Parent, []string{}) // a task of a workflow, before its start
+	if err != nil {
+		return "", err
+	}
+	_, name, _ := strings.Cut(r.Task, ":")
+	if place, ok := g.Place(name); ok && place < g.End() {
+		return waitsFor(g.Tasks[place].WaitFor), nil
+	}
+	return "", nil
 }

@@ -601,6 +601,7 @@ func TestChild(t *testing.T) {
 func TestStream(t *testing.T) {
 	c := opened(t)
 	next := make(chan struct{})
+	seen := sync.OnceFunc(func() { close(next) })
 	task := stint.NewTask(c, "t", func(ctx context.Context, n int) (int, error) {
 		for i := range n {
 			if err := stint.Stream(ctx, fmt.Append(nil, i)); err != nil {
@@ -620,10 +621,7 @@ func TestStream(t *testing.T) {
 				t.Error(err)
 			}
 			if all = append(all, string(b)); len(all) == 1 {
-				select {
-				case next <- struct{}{}: // it was seen while the run goes on
-				default:
-				}
+				seen() // while the run goes on
 			}
 		}
 		return all

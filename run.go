@@ -260,7 +260,7 @@ type RunInfo struct {
 	Task     string
 	Queue    string
 	State    State
-	Blocked  string // what a blocked run waits for
+	Blocked  string // what a blocked run waits for; of a waiting one, only from GetRun and Run.Info
 	Attempt  int    // the last that started, from 1; 0 before
 	Priority int
 	Input    json.RawMessage

@@ -61,7 +61,15 @@ func (s *Store) view(ctx context.Context, f func(querier) error) error {
 		return store.ErrClosed
 	default:
 	}
-	return explain(f(reader{ctx, s}))
+	err := f(reader{ctx, s})
+	select {
+	case <-s.w.done: // closed while it read: how far it came does not matter
+		if err != nil {
+			return store.ErrClosed
+		}
+	default:
+	}
+	return explain(err)
 }
 
 const runColumns = `r.id, l.task, l.queue, r.state, r.priority, r.attempt, r.crashes, coalesce(r.due_at, r.id >> 20),
