@@ -56,20 +56,12 @@ func (s *Store) view(ctx context.Context, f func(querier) error) error {
 	if s.read == nil {
 		return s.do(ctx, func(t *txn) error { return f(t) })
 	}
-	select {
-	case <-s.w.done:
+	s.reading.RLock() // Close waits for those who read
+	defer s.reading.RUnlock()
+	if s.closed {
 		return store.ErrClosed
-	default:
 	}
-	err := f(reader{ctx, s})
-	select {
-	case <-s.w.done: // closed while it read: how far it came does not matter
-		if err != nil {
-			return store.ErrClosed
-		}
-	default:
-	}
-	return explain(err)
+	return explain(f(reader{ctx, s}))
 }
 
 const runColumns = `r.id, l.task, l.queue, r.state, r.priority, r.attempt, r.crashes, coalesce(r.due_at, r.id >> 20),

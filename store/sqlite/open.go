@@ -46,17 +46,19 @@ const (
 
 // A Store is a store.Store in a SQLite file.
 type Store struct {
-	path   string
-	opts   Options
-	write  *sql.DB
-	read   *sql.DB // nil for a database in memory: reads go through the writer
-	ids    ids
-	me     *presence
-	w      *writer
-	graphs graphCache
-	appMu  sync.Mutex
-	app    *sql.DB       // for BeginTx; made by its first use
-	others chan struct{} // capacity 1: other stores were seen on the file
+	path    string
+	opts    Options
+	write   *sql.DB
+	read    *sql.DB // nil for a database in memory: reads go through the writer
+	ids     ids
+	me      *presence
+	w       *writer
+	graphs  graphCache
+	reading sync.RWMutex
+	closed  bool // guarded by reading
+	appMu   sync.Mutex
+	app     *sql.DB       // for BeginTx; made by its first use
+	others  chan struct{} // capacity 1: other stores were seen on the file
 
 	readMu    sync.Mutex
 	readStmts map[string]*sql.Stmt // by text
@@ -291,6 +293,9 @@ func (s *Store) Close() error {
 }
 
 func (s *Store) closeFiles() error {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	s.closed = true
 	var errs []error
 	for _, st := range s.readStmts {
 		errs = append(errs, st.Close())
