@@ -186,7 +186,7 @@ func Any[T any](ctx context.Context, fs ...*Future[T]) (int, T, error) {
 		}
 		return anyPlain(fs)
 	}
-	i, err := sc.first(ctx, fs2(fs))
+	i, err := sc.first(ctx, untyped(fs))
 	sc.leave()
 	if err != nil {
 		return -1, zero, err
@@ -195,7 +195,7 @@ func Any[T any](ctx context.Context, fs ...*Future[T]) (int, T, error) {
 	return i, out, err
 }
 
-func fs2[T any](fs []*Future[T]) []*future {
+func untyped[T any](fs []*Future[T]) []*future {
 	all := make([]*future, len(fs))
 	for i, f := range fs {
 		all[i] = f.f

@@ -30,9 +30,34 @@ func (t *txn) publish(now int64, e *store.NewEvent) (int64, error) {
 	if err := t.exec("INSERT INTO stint_events (id, key, payload, metadata) VALUES (?, ?, ?, ?)", key, e.Key, e.Payload, text(e.Metadata)); err != nil {
 		return 0, err
 	}
-	fields, err := column[string](t, waitFieldsSQL, e.Key)
+	err := t.eachMatch(waitFieldsSQL, e, func(field, value string) error {
+		runs, err := column[int64](t, "SELECT run FROM stint_waits WHERE event IS NULL AND key = ? AND field = ? AND value = ?", e.Key, field, value)
+		if err != nil {
+			return err
+		}
+		err = t.exec("UPDATE stint_waits SET event = ?4 WHERE event IS NULL AND key = ?1 AND field = ?2 AND value = ?3", e.Key, field, value, key)
+		if err != nil {
+			return err
+		}
+		for _, run := range runs {
+			if err := t.reconsider(run, now); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 	if err != nil {
 		return 0, err
+	}
+	return key, t.resolve(now, key, e)
+}
+
+// eachMatch calls f with each field by which somebody waits for events of the key, and
+// the value that this event has there; with "" for those who take any.
+func (t *txn) eachMatch(fieldsSQL string, e *store.NewEvent, f func(field, value string) error) error {
+	fields, err := column[string](t, fieldsSQL, e.Key)
+	if err != nil {
+		return err
 	}
 	for _, field := range fields {
 		value := ""
@@ -41,21 +66,11 @@ func (t *txn) publish(now int64, e *store.NewEvent) (int64, error) {
 				continue
 			}
 		}
-		runs, err := column[int64](t, "SELECT run FROM stint_waits WHERE event IS NULL AND key = ? AND field = ? AND value = ?", e.Key, field, value)
-		if err != nil {
-			return 0, err
-		}
-		err = t.exec("UPDATE stint_waits SET event = ?4 WHERE event IS NULL AND key = ?1 AND field = ?2 AND value = ?3", e.Key, field, value, key)
-		if err != nil {
-			return 0, err
-		}
-		for _, run := range runs {
-			if err := t.reconsider(run, now); err != nil {
-				return 0, err
-			}
+		if err := f(field, value); err != nil {
+			return err
 		}
 	}
-	return key, t.resolve(now, key, e)
+	return nil
 }
 
 // waitFieldsSQL skips from field to field along the index, as readyLanesSQL does.

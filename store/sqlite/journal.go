@@ -206,17 +206,7 @@ func (t *txn) settle() error {
 
 // resolve gives an event to the durable calls that wait for it.
 func (t *txn) resolve(now, event int64, e *store.NewEvent) error {
-	fields, err := column[string](t, journalFieldsSQL, e.Key)
-	if err != nil {
-		return err
-	}
-	for _, field := range fields {
-		value := ""
-		if field != "" {
-			if value = store.FieldOf(e.Payload, field); value == "" {
-				continue
-			}
-		}
+	return t.eachMatch(journalFieldsSQL, e, func(field, value string) error {
 		runs, err := column[int64](t, `UPDATE stint_journal SET done = 1, value = ?4, event = ?5, at = ?6
 			WHERE kind = 4 AND done = 0 AND name = ?1 AND field = ?2 AND match = ?3 RETURNING run`, e.Key, field, value, e.Payload, event, now)
 		if err != nil {
@@ -228,8 +218,8 @@ func (t *txn) resolve(now, event int64, e *store.NewEvent) error {
 				return err
 			}
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // journalFieldsSQL skips from field to field along the index, as waitFieldsSQL does.
