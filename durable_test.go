@@ -803,3 +803,46 @@ func TestCompensate(t *testing.T) {
 		}
 	})
 }
+
+// Scenario 11: an event that is published while its wait is being registered is never
+// lost, with handlers in memory and evicted at every wait.
+func TestEventRacesRegistration(t *testing.T) {
+	n := 2_000
+	if testing.Short() {
+		n = 200
+	}
+	for _, resident := range []int{0, stint.DefaultMaxResident} {
+		t.Run(fmt.Sprint("resident ", resident), func(t *testing.T) {
+			c := opened(t, stint.WithMaxResident(resident), stint.WithDurability(stint.DurabilityNormal))
+			task := stint.NewTask(c, "wait", func(ctx context.Context, i int) (int, error) {
+				v, err := stint.WaitForEvent[struct{ N int }](ctx, "e", stint.WithMatch("N", i))
+				return v.N, err
+			})
+			working(t, c)
+			runs := make(chan *stint.Run[int], n)
+			var wg sync.WaitGroup
+			for g := range 4 {
+				wg.Go(func() {
+					for i := g; i < n; i += 4 {
+						r, err := task.Enqueue(t.Context(), i)
+						if err == nil {
+							_, err = c.Publish(t.Context(), "e", map[string]int{"N": i})
+						}
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						runs <- r
+					}
+				})
+			}
+			wg.Wait()
+			close(runs)
+			for r := range runs {
+				if _, err := r.Wait(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
