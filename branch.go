@@ -156,7 +156,8 @@ func (f *Future[T]) Wait(ctx context.Context) (T, error) {
 	if f.f.err != nil {
 		return out, f.f.err
 	}
-	return out, sc.decode(f.f.entry.Value, &out)
+	err := sc.decode(f.f.entry.Value, &out)
+	return out, err
 }
 
 // All waits for every branch, and returns their results in the order of the call. If

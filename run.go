@@ -106,14 +106,18 @@ func (r *Run[Out]) Wait(ctx context.Context) (Out, error) {
 	}
 	kept := r.c.keepError(r.id)
 	defer r.c.dropError(r.id)
-	if err := r.c.store.Await(ctx, r.id, -1); err != nil {
+	end, err := r.c.store.Await(ctx, r.id, -1)
+	if err != nil {
 		if ctx.Err() != nil {
 			return out, context.Cause(ctx)
 		}
 		return out, public("wait", err)
 	}
+	if end.State == store.Succeeded && !end.Flow {
+		err = r.decode(end.Output, &out)
+		return out, err
+	}
 	if o, ok := any(&out).(*Outputs); ok { // spares a look at the run
-		var err error
 		if *o, err = r.c.outputs(ctx, r.id, nil); err == nil && o.state == store.Succeeded {
 			return out, nil
 		}
@@ -123,15 +127,21 @@ func (r *Run[Out]) Wait(ctx context.Context) (Out, error) {
 		return out, public("wait", err)
 	}
 	if run.Flow {
-		return out, r.workflowEnd(ctx, run, &out)
+		err = r.workflowEnd(ctx, run, &out)
+		return out, err
 	}
 	if run.State == store.Succeeded {
-		if err := r.c.decode(run.Output, &out); err != nil {
-			return out, fmt.Errorf("stint: wait: output of run %s is not a %T: %w", r.id, out, err)
-		}
-		return out, nil
+		err = r.decode(run.Output, &out)
+		return out, err
 	}
 	return out, endError(run, kept.error())
+}
+
+func (r *Run[Out]) decode(b []byte, out *Out) error {
+	if err := r.c.decode(b, out); err != nil {
+		return fmt.Errorf("stint: wait: output of run %s is not a %T: %w", r.id, *out, err)
+	}
+	return nil
 }
 
 // workflowEnd is what became of a workflow's run: its outputs, as JSON read into out, or
@@ -233,7 +243,7 @@ func (r *Run[Out]) Stream(ctx context.Context) iter.Seq2[[]byte, error] {
 		for after := int64(0); ; {
 			chunks, ended, err := r.c.store.Chunks(ctx, r.id, after, chunksAtOnce)
 			if err == nil && len(chunks) == 0 && !ended {
-				err = r.c.store.Await(ctx, r.id, after)
+				_, err = r.c.store.Await(ctx, r.id, after)
 			}
 			if err != nil {
 				yield(nil, public("stream", err))

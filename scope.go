@@ -273,7 +273,10 @@ func (d *durable) watch(ctx context.Context, p *parked) {
 	case p.entry.Seq > 0:
 		await = func() error { return s.AwaitEntry(ctx, run, p.entry) }
 	case p.child != (store.ID{}):
-		await = func() error { return s.Await(ctx, p.child, -1) }
+		await = func() error {
+			_, err := s.Await(ctx, p.child, -1)
+			return err
+		}
 	default:
 		return
 	}

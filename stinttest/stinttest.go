@@ -50,7 +50,7 @@ func Drain(ctx context.Context, c *stint.Client, opts ...stint.WorkerOption) err
 	return err
 }
 
-// settled returns when no run is queued or executing.
+// settled returns when no run is queued or executing, and none is due.
 func settled(ctx context.Context, c *stint.Client) error {
 	pause := time.Millisecond
 	tick := time.NewTimer(pause)
@@ -71,14 +71,18 @@ func settled(ctx context.Context, c *stint.Client) error {
 }
 
 func anyReady(ctx context.Context, c *stint.Client) (bool, error) {
-	f := stint.RunFilter{States: []stint.State{stint.StateQueued, stint.StateRunning}, Limit: 1000}
+	now := time.Now()
+	f := stint.RunFilter{
+		States: []stint.State{stint.StateQueued, stint.StateRunning, stint.StateWaiting, stint.StateScheduled},
+		Limit:  1000,
+	}
 	for {
 		page, err := c.ListRuns(ctx, f)
 		if err != nil {
 			return false, err
 		}
 		for _, r := range page.Runs {
-			if !r.Workflow { // a workflow's run is running as long as its tasks have not ended
+			if ready(r, now) {
 				return true, nil
 			}
 		}
@@ -86,5 +90,16 @@ func anyReady(ctx context.Context, c *stint.Client) (bool, error) {
 			return false, nil
 		}
 		f.Cursor = page.Next
+	}
+}
+
+func ready(r stint.RunInfo, now time.Time) bool {
+	switch r.State {
+	case stint.StateRunning:
+		return !r.Workflow // a workflow's run is running as long as its tasks have not ended
+	case stint.StateWaiting, stint.StateScheduled: // the engine's timer may be a moment behind ours
+		return r.Scheduled.After(r.Created) && !r.Scheduled.After(now)
+	default:
+		return true
 	}
 }

@@ -193,6 +193,13 @@ type Filter struct {
 	TopLevel bool              // no parent
 }
 
+// A Result is how a run stands.
+type Result struct {
+	State  State  // 0: there is no such run
+	Flow   bool   // of a workflow
+	Output []byte // when Succeeded
+}
+
 // A FlowTask is a task of a workflow's run that has a run of its own, or that run itself.
 type FlowTask struct {
 	Place   int // in the graph
@@ -265,8 +272,8 @@ type Runs interface {
 	// returns their IDs.
 	Publish(ctx context.Context, now time.Time, events []NewEvent) ([]ID, error)
 	// Await returns when the run has ended, or has a stream chunk after the given one
-	// (negative: whatever chunks there are), or does not exist.
-	Await(ctx context.Context, id ID, afterChunk int64) error
+	// (negative: whatever chunks there are), or does not exist, and says how it stands.
+	Await(ctx context.Context, id ID, afterChunk int64) (Result, error)
 }
 
 // Workers keeps who is there.

@@ -150,8 +150,10 @@ func useAll(t *testing.T, s *Store) {
 	ok(err)
 	_, err = s.Record(ctx, now, []store.Record{{ID: got[9].ID, Lease: got[9].Lease, Progress: &store.Progress{}}})
 	ok(err)
-	ok(s.Await(ctx, got[1].ID, -1))
-	ok(s.Await(ctx, got[1].ID, 0))
+	for _, after := range []int64{-1, 0} {
+		_, err = s.Await(ctx, got[1].ID, after)
+		ok(err)
+	}
 	_, err = s.Get(ctx, got[1].ID)
 	ok(err)
 	_, err = s.Logs(ctx, got[1].ID, 0, 1)

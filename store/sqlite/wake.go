@@ -302,19 +302,20 @@ func (a *await) poke() {
 func (a *await) end(err error) { a.once.Do(func() { a.err = err; close(a.over) }) }
 
 // Await implements store.Runs.
-func (s *Store) Await(ctx context.Context, id store.ID, afterChunk int64) error {
-	return s.await(ctx, id, func(q querier, key int64) (done bool, err error) {
-		var state store.State
-		err = q.one("SELECT state FROM stint_runs WHERE id = ?", []any{key}, &state)
+func (s *Store) Await(ctx context.Context, id store.ID, afterChunk int64) (r store.Result, err error) {
+	err = s.await(ctx, id, func(q querier, key int64) (done bool, err error) {
+		r = store.Result{}
+		err = q.one("SELECT state, flags & 2 > 0, CASE WHEN state = 7 THEN output END FROM stint_runs WHERE id = ?", []any{key}, &r.State, &r.Flow, &r.Output)
 		if errors.Is(err, sql.ErrNoRows) {
 			return true, nil
 		}
-		if err != nil || state.Terminal() || afterChunk < 0 {
-			return state.Terminal(), err
+		if err != nil || r.State.Terminal() || afterChunk < 0 {
+			return r.State.Terminal(), err
 		}
 		err = q.one("SELECT EXISTS (SELECT 1 FROM stint_chunks WHERE run = ? AND seq > ?)", []any{key, afterChunk}, &done)
 		return done, err
 	})
+	return r, err
 }
 
 // await returns when look is satisfied, at once or after something happened to the run,

@@ -419,14 +419,20 @@ func (m *Model) record(r *modelRun, rec *store.Record) {
 }
 
 // Await implements store.Runs.
-func (m *Model) Await(ctx context.Context, id store.ID, afterChunk int64) error {
-	return m.wait(ctx, func() (bool, time.Time) {
+func (m *Model) Await(ctx context.Context, id store.ID, afterChunk int64) (res store.Result, err error) {
+	err = m.wait(ctx, func() (bool, time.Time) {
+		res = store.Result{}
 		r := m.runs[id]
 		if r == nil {
 			return true, time.Time{}
 		}
+		res.State, res.Flow = r.State, r.Flow
+		if r.State == store.Succeeded {
+			res.Output = r.Output
+		}
 		return r.State.Terminal() || afterChunk >= 0 && int64(len(r.chunks)) > afterChunk, r.StartBy
 	})
+	return res, err
 }
 
 // Register implements store.Workers.

@@ -132,7 +132,7 @@ func startBy(s *suite) {
 	r := run("1")
 	r.StartBy = time.Now().Add(time.Minute)
 	late, started := s.enqueue(r)[0], run("2")
-	s.ok(s.Await(s.Context(), late, -1))
+	s.ok(s.await(late))
 	if got := s.get(late); got.State != store.Canceled || string(got.Error) != store.StartByError {
 		s.Errorf("not started: %v, %s", got.State, got.Error)
 	}
@@ -250,7 +250,7 @@ func unknownID(s *suite) {
 		if _, err := s.Get(s.Context(), id); !errors.Is(err, store.ErrNotFound) {
 			s.Errorf("Get(%s): %v", id, err)
 		}
-		s.ok(s.Await(s.Context(), id, -1))
+		s.ok(s.await(id))
 		if !s.finish(store.Outcome{ID: id, To: store.Succeeded}) {
 			s.Errorf("Finish(%s) was taken", id)
 		}
@@ -276,7 +276,7 @@ func closeEndsWaits(s *suite) {
 	var wg sync.WaitGroup
 	errs := make([]error, 4)
 	wg.Go(func() { _, errs[0] = s.Claim(s.Context(), s.request(1)) })
-	wg.Go(func() { errs[1] = s.Await(s.Context(), ids[0], -1) })
+	wg.Go(func() { errs[1] = s.await(ids[0]) })
 	wg.Go(func() { _, errs[2] = s.Watch(s.Context(), s.worker) })
 	wg.Go(func() { _, errs[3] = s.Recover(s.Context()) })
 	synctest.Wait()

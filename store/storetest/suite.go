@@ -186,3 +186,9 @@ func (s *suite) state(id store.ID, want store.State) {
 		s.Errorf("state is %v, want %v", got, want)
 	}
 }
+
+// await waits for a run's end.
+func (s *suite) await(id store.ID) error {
+	_, err := s.Await(s.Context(), id, -1)
+	return err
+}

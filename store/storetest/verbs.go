@@ -143,7 +143,7 @@ func cancel(s *suite) {
 		if r := s.get(id); r.State != store.Canceled || string(r.Error) != `"why"` || r.Ended.IsZero() {
 			s.Errorf("%+v", r)
 		}
-		s.ok(s.Await(s.Context(), id, -1))
+		s.ok(s.await(id))
 	}
 	s.none(s.request(1))
 }
@@ -289,7 +289,7 @@ func doneContext(s *suite) {
 	if _, err := s.Claim(ctx, s.request(1)); !errors.Is(err, context.Canceled) {
 		s.Errorf("Claim: %v", err)
 	}
-	if err := s.Await(ctx, s.enqueue(run("2"))[0], -1); !errors.Is(err, context.Canceled) {
+	if _, err := s.Await(ctx, s.enqueue(run("2"))[0], -1); !errors.Is(err, context.Canceled) {
 		s.Errorf("Await: %v", err)
 	}
 	if got := inputs(s.claim(5)); !slices.Equal(got, []string{"1", "2"}) {
@@ -395,7 +395,10 @@ func records(s *suite) {
 	id := s.enqueue(run("1"))[0]
 	c := s.claim(1)[0]
 	seen := make(chan error, 1)
-	go func() { seen <- s.Await(s.Context(), id, 0) }()
+	go func() {
+		_, err := s.Await(s.Context(), id, 0)
+		seen <- err
+	}()
 	synctest.Wait()
 	at := time.UnixMilli(time.Now().UnixMilli())
 	rec := store.Record{
