@@ -3,6 +3,7 @@ package stinttest_test
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,39 +17,57 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // A month of sleep takes milliseconds; Drain returns when what is left only waits.
 func TestMonth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { month(t, stinttest.New(t)) })
+}
+
+// On a file too, though that has to be looked at for what other processes commit.
+func TestMonthOnFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "month.db")
+	begun := time.Now()
 	synctest.Test(t, func(t *testing.T) {
-		c := stinttest.New(t)
-		task := stint.NewTask(c, "remind", func(ctx context.Context, days int) (int, error) {
-			for range days {
-				if err := stint.Sleep(ctx, 24*time.Hour); err != nil {
-					return 0, err
-				}
-			}
-			return stint.WaitForEvent[int](ctx, "answer")
-		})
-		run, err := task.Enqueue(t.Context(), 30)
+		c, err := stint.Open(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for range 31 {
-			if err := stinttest.Drain(t.Context(), c); err != nil {
-				t.Fatal(err)
+		defer c.Close()
+		month(t, c)
+	})
+	if took := time.Since(begun); took > 10*time.Second { // looked at 5 times a second: minutes
+		t.Errorf("a month on a file took %v", took)
+	}
+}
+
+func month(t *testing.T, c *stint.Client) {
+	task := stint.NewTask(c, "remind", func(ctx context.Context, days int) (int, error) {
+		for range days {
+			if err := stint.Sleep(ctx, 24*time.Hour); err != nil {
+				return 0, err
 			}
-			time.Sleep(24 * time.Hour)
 		}
-		if info, err := run.Info(t.Context()); err != nil || info.State != stint.StateWaiting {
-			t.Fatalf("after a month: %v, %v", info.State, err)
-		}
-		if _, err := c.Publish(t.Context(), "answer", 42); err != nil {
-			t.Fatal(err)
-		}
+		return stint.WaitForEvent[int](ctx, "answer")
+	})
+	run, err := task.Enqueue(t.Context(), 30)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 31 {
 		if err := stinttest.Drain(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := run.Wait(t.Context()); err != nil || got != 42 {
-			t.Errorf("Wait = %d, %v", got, err)
-		}
-	})
+		time.Sleep(24 * time.Hour)
+	}
+	if info, err := run.Info(t.Context()); err != nil || info.State != stint.StateWaiting {
+		t.Fatalf("after a month: %v, %v", info.State, err)
+	}
+	if _, err := c.Publish(t.Context(), "answer", 42); err != nil {
+		t.Fatal(err)
+	}
+	if err := stinttest.Drain(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := run.Wait(t.Context()); err != nil || got != 42 {
+		t.Errorf("Wait = %d, %v", got, err)
+	}
 }
 
 // A context that ends, ends a drain.

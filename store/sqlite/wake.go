@@ -16,6 +16,7 @@ import (
 // often that a newcomer's presence is soon seen.
 const (
 	pollAlone   = 200 * time.Millisecond
+	pollApart   = 10 * time.Minute // where time is not the world's
 	pollCompany = 10 * time.Millisecond
 	pollFast    = 2 * time.Millisecond // an app's transaction holds an enqueue of ours
 	fastFor     = 2 * time.Second
@@ -44,7 +45,20 @@ func (w *writer) pollEvery(now time.Time) time.Duration {
 	case w.company:
 		return pollCompany
 	}
-	return pollAlone
+	return max(pollAlone, w.apart)
+}
+
+// pace has looks grow apart where time runs much faster than the world's, as it does in
+// a testing/synctest bubble: hardly anybody comes in between, and a month has millions.
+func (w *writer) pace(now time.Time) {
+	world := worldTime()
+	passed, ours := world-w.world, now.Sub(w.polled)
+	w.world = world
+	if passed < 0 || passed > ours/16 {
+		w.apart = 0
+	} else {
+		w.apart = min(max(2*w.apart, 2*pollAlone), pollApart)
+	}
 }
 
 // poll looks whether others came, died or committed, if it is time to.
@@ -53,10 +67,12 @@ func (w *writer) poll() {
 	if now.Sub(w.polled) < w.pollEvery(now) {
 		return
 	}
-	w.polled = now
 	if w.s.path == Memory {
+		w.polled = now
 		return
 	}
+	w.pace(now)
+	w.polled = now
 	if now.Sub(w.looked) >= lookEvery {
 		w.looked = now
 		w.company = len(w.s.presences()) > 0

@@ -56,10 +56,12 @@ type writer struct {
 	flowBytes int
 	nextDue   int64 // earliest due or start-by time in the file, or never
 	blocked   time.Time
-	polled    time.Time // last look at the file
-	looked    time.Time // last look for other stores
-	company   bool      // another store has the file open
-	recheck   bool      // claims must be looked at again
+	polled    time.Time     // last look at the file
+	world     time.Duration // worldTime then
+	apart     time.Duration // see pace
+	looked    time.Time     // last look for other stores
+	company   bool          // another store has the file open
+	recheck   bool          // claims must be looked at again
 }
 
 const (

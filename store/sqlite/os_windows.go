@@ -3,6 +3,7 @@ package sqlite
 import (
 	"errors"
 	"os"
+	"time"
 
 	"golang.org/x/sys/windows"
 )
@@ -16,4 +17,11 @@ func lock(f *os.File) (bool, error) {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// worldTime is the machine's clock, which a testing/synctest bubble does not replace.
+func worldTime() time.Duration {
+	var ft windows.Filetime
+	windows.GetSystemTimeAsFileTime(&ft)
+	return time.Duration(ft.Nanoseconds())
 }

@@ -5,6 +5,7 @@ package sqlite
 import (
 	"errors"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,4 +18,13 @@ func lock(f *os.File) (bool, error) {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// worldTime is the machine's clock, which a testing/synctest bubble does not replace.
+func worldTime() time.Duration {
+	var tv unix.Timeval
+	if unix.Gettimeofday(&tv) != nil {
+		return 0
+	}
+	return time.Duration(tv.Nano())
 }
