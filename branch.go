@@ -156,8 +156,8 @@ func (f *Future[T]) Wait(ctx context.Context) (T, error) {
 	if f.f.err != nil {
 		return out, f.f.err
 	}
-	err := sc.decode(f.f.entry.Value, &out)
-	return out, err
+	sc.decode(&f.f.entry, &out)
+	return out, nil
 }
 
 // All waits for every branch, and returns their results in the order of the call. If

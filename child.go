@@ -14,9 +14,14 @@ import (
 // enqueueDurably stores runs. Inside a handler that is a durable call: the runs and its
 // record are one commit, and a handler that runs again finds the runs it began.
 func (c *Client) enqueueDurably(ctx context.Context, now time.Time, tx store.Tx, runs []store.NewRun) ([]store.Enqueued, error) {
-	if tx != nil || executionOf(ctx) == nil || ctx.Value(stepKey{}) != nil || executionOf(ctx).w.c != c {
+	e := executionOf(ctx)
+	if tx != nil || e == nil || ctx.Value(stepKey{}) != nil || e.w.c != c && e.replay == nil {
 		return c.enqueue(ctx, now, tx, runs)
 	}
+	return enqueueChildren(ctx, c, now, runs)
+}
+
+func enqueueChildren(ctx context.Context, c *Client, now time.Time, runs []store.NewRun) ([]store.Enqueued, error) {
 	sc, err := enter(ctx, store.EntryChild, runs[0].Task)
 	if err != nil {
 		return nil, err

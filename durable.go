@@ -4,9 +4,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
+	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -87,7 +88,7 @@ func Step[T any](ctx context.Context, name string, fn func(context.Context) (T, 
 		return b, err
 	})
 	if err == nil && e != nil {
-		err = sc.decode(e.Value, &out)
+		sc.decode(e, &out)
 	}
 	return out, err
 }
@@ -302,7 +303,7 @@ func WaitForEvent[T any](ctx context.Context, key string, opts ...WaitOption) (T
 	}
 	e, err := sc.event(ctx, key, &w)
 	if err == nil {
-		err = sc.decode(e.Value, &out)
+		sc.decode(&e, &out)
 	}
 	return out, err
 }
@@ -336,12 +337,13 @@ func (sc *scope) event(ctx context.Context, key string, w *waitConfig) (e store.
 	return e, sc.failureOf(&e)
 }
 
-// decode reads a recorded value. One that does not fit what the code asks for is a divergence.
-func (sc *scope) decode(b []byte, v any) error {
-	if err := json.Unmarshal(b, v); err != nil {
-		return fmt.Errorf("stint: recorded value is not a %T: %w", v, err)
+// decode reads a recorded value. One that is not what the code asks for blocks the run:
+// it is there, and code that can read it may come.
+func (sc *scope) decode(e *store.Entry, v any) {
+	if err := sc.e.w.c.decode(e.Value, v); err != nil {
+		sc.e.durable.diverge(fmt.Errorf("entry %v, %v %q: what is recorded is not a %s: %w", journal.Address(e.Address), e.Kind, e.Name, reflect.TypeOf(v).Elem(), err))
+		runtime.Goexit()
 	}
-	return nil
 }
 
 // Now is the time of the last durable call of this scope: the same when the handler

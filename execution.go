@@ -31,6 +31,8 @@ type execution struct {
 	moved    bool // progress is not stored yet
 	logs     []store.Log
 
+	replay *replayed // of ReplayJournal; else nil
+
 	loading sync.Mutex
 	durable *durable // nil before the first durable call; guarded by loading
 

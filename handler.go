@@ -71,7 +71,7 @@ func note(ctx context.Context, change func(*store.Progress)) error {
 // nothing.
 func Stream(ctx context.Context, chunk []byte) error {
 	e := executionOf(ctx)
-	if e == nil {
+	if e == nil || e.replay != nil {
 		return nil
 	}
 	if max := e.w.c.cfg.maxPayload; len(chunk) > max {

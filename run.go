@@ -97,6 +97,10 @@ func (r *Run[Out]) Wait(ctx context.Context) (Out, error) {
 		return out, r.bad
 	}
 	if sc := scopeOf(ctx); sc != nil {
+		if sc.e.replay != nil {
+			err := r.replayed(sc, &out)
+			return out, err
+		}
 		if err := sc.waitRun(ctx, r.id); err != nil {
 			return out, err
 		}
@@ -135,6 +139,15 @@ func (r *Run[Out]) Wait(ctx context.Context) (Out, error) {
 		return out, err
 	}
 	return out, endError(run, kept.error())
+}
+
+// replayed is the end of a run as a replay has it.
+func (r *Run[Out]) replayed(sc *scope, out *Out) error {
+	run := sc.e.replay.ended(sc, r.id)
+	if run.State == store.Succeeded {
+		return r.decode(run.Output, out)
+	}
+	return endError(run, nil)
 }
 
 func (r *Run[Out]) decode(b []byte, out *Out) error {

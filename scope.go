@@ -116,24 +116,28 @@ func (e *execution) journaled(ctx context.Context) (*durable, error) {
 	if e.durable != nil {
 		return e.durable, nil
 	}
-	d := &durable{e: e, tape: journal.NewTape[store.Entry](), live: 1, parked: map[*parked]struct{}{}, gone: make(chan struct{}), versions: map[string]bool{}}
+	var entries []store.Entry
 	if e.run.Journal {
-		entries, err := e.w.c.store.Load(context.WithoutCancel(ctx), e.run.ID)
-		if err != nil {
+		var err error
+		if entries, err = e.w.c.store.Load(context.WithoutCancel(ctx), e.run.ID); err != nil {
 			return nil, public("load the journal", err)
 		}
-		for _, entry := range entries {
-			if entry.Kind == store.EntryVersion {
-				d.versions[entry.Name] = string(entry.Value) == "true"
-				continue
-			}
-			name := entry.Name
-			d.tape.Add(journal.Address(entry.Address), journal.Record[store.Entry]{Kind: entry.Kind.String(), Name: name, Entry: entry})
+	}
+	e.durable = newDurable(e, entries)
+	return e.durable, nil
+}
+
+func newDurable(e *execution, entries []store.Entry) *durable {
+	d := &durable{e: e, tape: journal.NewTape[store.Entry](len(entries)), live: 1, parked: map[*parked]struct{}{}, gone: make(chan struct{}), versions: map[string]bool{}}
+	for _, entry := range entries {
+		if entry.Kind == store.EntryVersion {
+			d.versions[entry.Name] = string(entry.Value) == "true"
+			continue
 		}
+		d.tape.Add(journal.Address(entry.Address), journal.Record[store.Entry]{Kind: entry.Kind.String(), Name: entry.Name, Entry: entry})
 	}
 	d.root = d.scope("")
-	e.durable = d
-	return d, nil
+	return d
 }
 
 func (d *durable) scope(path string) *scope {
@@ -157,16 +161,23 @@ func (sc *scope) ask(kind store.EntryKind, name string) (e store.Entry, recorded
 		sc.e.durable.diverge(err)
 		runtime.Goexit()
 	}
-	if !recorded {
-		return store.Entry{Address: store.Address(at), Kind: kind, Name: name}, false
+	if recorded {
+		sc.now = e.At
+	} else {
+		e = store.Entry{Address: store.Address(at), Kind: kind, Name: name}
 	}
-	sc.now = e.At
-	return e, true
+	if r := sc.e.replay; r != nil && r.halts(&e, recorded) {
+		sc.halt()
+	}
+	return e, recorded
 }
 
 // append stores an entry, and returns what stands there then. An execution that is not
 // current any more does not go on.
 func (sc *scope) append(ctx context.Context, e store.Entry) (store.Entry, error) {
+	if sc.e.replay != nil {
+		return e, nil
+	}
 	stored, stale, err := sc.e.w.c.store.Append(context.WithoutCancel(ctx), time.Now(), store.Call{ID: sc.e.run.ID, Lease: sc.e.run.Lease, Entry: e})
 	if err != nil {
 		return e, public("record "+e.Kind.String(), err)
@@ -234,7 +245,7 @@ type parked struct {
 
 // wait parks the branch until what it waits for may have come, or ctx is done.
 func (sc *scope) wait(ctx context.Context, w waited) error {
-	if !w.until.IsZero() && !time.Now().Before(w.until) {
+	if !w.until.IsZero() && (!time.Now().Before(w.until) || sc.e.replay != nil) {
 		return nil
 	}
 	if ctx.Err() != nil {

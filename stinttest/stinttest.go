@@ -50,6 +50,19 @@ func Drain(ctx context.Context, c *stint.Client, opts ...stint.WorkerOption) err
 	return err
 }
 
+// Replay runs fn on a journal that Client.ExportJournal gave, and fails the test if fn
+// does not ask for the durable calls that are recorded: a deploy of it would block the
+// run. No step of fn runs. Keep journals of real runs in testdata, of each path through
+// the code, and of runs that wait in each place where they wait for long.
+//
+// The options are those of the client that matter to a handler, such as WithCodec.
+func Replay[In, Out any](t testing.TB, journal []byte, fn func(context.Context, In) (Out, error), opts ...stint.ClientOption) {
+	t.Helper()
+	if err := stint.ReplayJournal(t.Context(), journal, fn, opts...); err != nil {
+		t.Errorf("stinttest: %v", err)
+	}
+}
+
 // settled returns when no run is queued or executing, and none is due.
 func settled(ctx context.Context, c *stint.Client) error {
 	pause := time.Millisecond

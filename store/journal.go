@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"time"
 )
 
@@ -37,6 +38,16 @@ func (k EntryKind) String() string {
 		return entryNames[k]
 	}
 	return "unknown"
+}
+
+// EntryKindNamed is the kind that String gives that name.
+func EntryKindNamed(name string) (EntryKind, error) {
+	for k, n := range entryNames {
+		if n == name && n != "" {
+			return EntryKind(k), nil
+		}
+	}
+	return 0, fmt.Errorf("no kind of entry is called %q", name)
 }
 
 // An Entry is one durable call of a run and what came of it. It is pending until it has

@@ -49,8 +49,8 @@ type Tape[T any] struct {
 	left    int // recorded, and not asked for yet
 }
 
-// NewTape returns an empty tape, to which records are added.
-func NewTape[T any]() *Tape[T] { return &Tape[T]{records: map[Address]Record[T]{}} }
+// NewTape returns an empty tape, to which records are added; about so many.
+func NewTape[T any](n int) *Tape[T] { return &Tape[T]{records: make(map[Address]Record[T], n)} }
 
 // Add adds a recorded entry.
 func (t *Tape[T]) Add(at Address, r Record[T]) {

@@ -1,0 +1,301 @@
+package stint
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// ErrDiverged: code asks for other durable calls than a journal records.
+var ErrDiverged = errors.New("stint: the code does not match the journal")
+
+// recordingFormat is the version of what ExportJournal writes.
+const recordingFormat = 1
+
+// A recording is a run with its journal, and what the journal only refers to.
+type recording struct {
+	Format   int                      `json:"stint_journal"`
+	Task     string                   `json:"task"`
+	Run      store.ID                 `json:"run"`
+	Parent   store.ID                 `json:"parent,omitzero"`
+	Root     store.ID                 `json:"root,omitzero"`
+	State    string                   `json:"state"`
+	Attempt  int                      `json:"attempt"`
+	Exported time.Time                `json:"exported"`
+	Metadata map[string]string        `json:"metadata,omitempty"`
+	Input    json.RawMessage          `json:"input"`
+	Entries  []recordedEntry          `json:"entries"`
+	Runs     map[store.ID]recordedEnd `json:"runs,omitempty"`  // children that have ended
+	Tasks    map[string]recordedEnd   `json:"tasks,omitempty"` // of its workflow, that had ended
+}
+
+type recordedEntry struct {
+	Scope    string          `json:"scope,omitempty"`
+	Seq      int             `json:"seq"`
+	Kind     string          `json:"kind"`
+	Name     string          `json:"name,omitempty"`
+	Done     bool            `json:"done"`
+	Output   json.RawMessage `json:"output,omitempty"`
+	Error    json.RawMessage `json:"error,omitempty"`
+	At       time.Time       `json:"at"`
+	Due      time.Time       `json:"due,omitzero"`
+	Attempts int             `json:"attempts,omitempty"`
+}
+
+// A recordedEnd is how a run ended.
+type recordedEnd struct {
+	Task    string          `json:"task,omitempty"`
+	State   string          `json:"state"`
+	Attempt int             `json:"attempt,omitempty"`
+	Output  json.RawMessage `json:"output,omitempty"`
+	Error   json.RawMessage `json:"error,omitempty"`
+}
+
+// ExportJournal returns a run, its journal, and how the runs ended that it refers to, as
+// indented JSON: for ReplayJournal, and to keep beside the code's tests. It holds
+// inputs and outputs as they are stored.
+func (c *Client) ExportJournal(ctx context.Context, runID string) ([]byte, error) {
+	id, err := parseID(runID)
+	if err != nil {
+		return nil, err
+	}
+	r, err := c.store.Get(ctx, id)
+	if err != nil {
+		return nil, public("export a journal", err)
+	}
+	rec := recording{
+		Format: recordingFormat, Task: r.Task, Run: r.ID, Parent: r.Parent, Root: r.Root, State: r.State.String(), Attempt: r.Attempt,
+		Exported: time.Now().UTC(), Metadata: decodeMetadata(r.Metadata), Input: r.Input, Runs: map[store.ID]recordedEnd{},
+	}
+	entries, err := c.store.Load(ctx, id)
+	if err != nil {
+		return nil, public("export a journal", err)
+	}
+	for _, e := range entries {
+		if e.Kind == store.EntryChild {
+			if err := c.recordChildren(ctx, &rec, e.Value); err != nil {
+				return nil, public("export a journal", err)
+			}
+		}
+		rec.Entries = append(rec.Entries, recordedEntry{
+			Scope: e.Scope, Seq: e.Seq, Kind: e.Kind.String(), Name: e.Name, Done: e.Done, Output: e.Value, Error: e.Error,
+			At: e.At.UTC(), Due: utc(e.Due), Attempts: e.Attempts,
+		})
+	}
+	if err := c.recordTasks(ctx, &rec); err != nil {
+		return nil, public("export a journal", err)
+	}
+	return json.MarshalIndent(&rec, "", "  ")
+}
+
+func utc(t time.Time) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return t.UTC()
+}
+
+// recordChildren adds how the runs ended that an entry began.
+func (c *Client) recordChildren(ctx context.Context, rec *recording, ids []byte) error {
+	var children []store.ID
+	if err := json.Unmarshal(ids, &children); err != nil {
+		return err
+	}
+	for _, id := range children {
+		r, err := c.store.Get(ctx, id)
+		if errors.Is(err, store.ErrNotFound) {
+			continue // its retention is over
+		}
+		if err != nil {
+			return err
+		}
+		if !r.State.Terminal() {
+			continue
+		}
+		end := recordedEnd{Task: r.Task, State: r.State.String(), Attempt: r.Attempt, Output: r.Output, Error: r.Error}
+		if r.Flow && r.State == store.Succeeded {
+			o, err := c.outputs(ctx, id, nil)
+			if err != nil {
+				return err
+			}
+			if end.Output, err = json.Marshal(o); err != nil {
+				return err
+			}
+		}
+		rec.Runs[id] = end
+	}
+	return nil
+}
+
+// recordTasks adds the other tasks of the workflow's run that the run is of, if it is.
+func (c *Client) recordTasks(ctx context.Context, rec *recording) error {
+	if rec.Parent == (store.ID{}) {
+		return nil
+	}
+	p, err := c.store.Get(ctx, rec.Parent)
+	if err != nil || !p.Flow {
+		return err
+	}
+	o, err := c.outputs(ctx, rec.Parent, nil)
+	if err != nil {
+		return err
+	}
+	rec.Tasks = map[string]recordedEnd{}
+	for name, t := range o.tasks {
+		if t.State.Terminal() {
+			rec.Tasks[name] = recordedEnd{State: t.State.String(), Attempt: t.Attempt, Output: t.Output, Error: t.Error}
+		}
+	}
+	return nil
+}
+
+// A replayed is what an execution of ReplayJournal has in place of a database.
+type replayed struct {
+	at    time.Time // when the journal was exported
+	runs  map[store.ID]recordedEnd
+	tasks map[string]*store.FlowTask
+}
+
+// ReplayJournal runs fn on what ExportJournal gave, and returns an error that is
+// ErrDiverged if fn asks for other durable calls than are recorded: what would block
+// the run after a deploy. No step runs: where the journal ends, or the run waited, fn is
+// unwound. What fn does between durable calls it does.
+//
+// Options are those of the client whose run it was that matter to a handler: WithCodec,
+// WithMiddleware, WithLogger. ctx ends a handler that blocks elsewhere.
+func ReplayJournal[In, Out any](ctx context.Context, journal []byte, fn func(context.Context, In) (Out, error), opts ...ClientOption) error {
+	var rec recording
+	if err := json.Unmarshal(journal, &rec); err != nil {
+		return fmt.Errorf("stint: replay: not a journal from ExportJournal: %w", err)
+	}
+	if rec.Format != recordingFormat {
+		return fmt.Errorf("stint: replay: journal of format %d: this version reads %d", rec.Format, recordingFormat)
+	}
+	c, err := Open(":memory:", append([]ClientOption{WithLogger(slog.New(slog.DiscardHandler)), WithMaxResident(0)}, opts...)...)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	w, err := c.NewWorker()
+	if err != nil {
+		return err
+	}
+	e, err := newReplay(w, &rec, c.wrap(typedHandler(c, fn)))
+	if err != nil {
+		return err
+	}
+	done := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		e.cancel(context.Cause(ctx))
+		e.durable.diverge(context.Cause(ctx))
+	})
+	go func() { // the handler's, which ends it
+		defer close(done)
+		e.work()
+	}()
+	<-done
+	if !stop() {
+		return context.Cause(ctx)
+	}
+	return e.replayResult(rec.State)
+}
+
+// newReplay is an execution whose journal is a recording.
+func newReplay(w *Worker, rec *recording, h Handler) (*execution, error) {
+	metadata, err := json.Marshal(rec.Metadata)
+	if err != nil {
+		return nil, err
+	}
+	run := store.Claimed{
+		ID: rec.Run, Lease: 1, Attempt: max(rec.Attempt, 1), Task: rec.Task, Input: rec.Input, Metadata: metadata,
+		Parent: rec.Parent, Root: rec.Root, Due: createdAt(rec.Run), Started: rec.Exported, Journal: true,
+	}
+	e := newExecution(w, &run)
+	e.def = &taskDef{name: rec.Task, handler: h}
+	e.replay = &replayed{at: rec.Exported, runs: rec.Runs, tasks: map[string]*store.FlowTask{}}
+	for name, end := range rec.Tasks {
+		state, err := stateNamed(end.State)
+		if err != nil {
+			return nil, err
+		}
+		e.replay.tasks[name] = &store.FlowTask{ID: rec.Run, State: state, Attempt: end.Attempt, Output: end.Output, Error: end.Error}
+	}
+	entries := make([]store.Entry, len(rec.Entries))
+	for i, r := range rec.Entries {
+		kind, err := store.EntryKindNamed(r.Kind)
+		if err != nil {
+			return nil, fmt.Errorf("stint: replay: entry %d: %w", i+1, err)
+		}
+		entries[i] = store.Entry{
+			Address: store.Address{Scope: r.Scope, Seq: r.Seq}, Kind: kind, Name: r.Name, Done: r.Done, Value: r.Output,
+			Error: r.Error, At: r.At, Due: r.Due, Attempts: r.Attempts,
+		}
+	}
+	e.durable = newDurable(e, entries)
+	w.inUse, w.running[run.ID] = 1, e
+	w.execs.Add(1)
+	return e, nil
+}
+
+// replayResult is what a replay that is over found.
+func (e *execution) replayResult(recorded string) error {
+	d := e.durable
+	d.mu.Lock()
+	verdict := d.verdict
+	d.mu.Unlock()
+	if verdict != nil {
+		return fmt.Errorf("%w: run %s of task %q: %w", ErrDiverged, e.run.ID, e.run.Task, verdict)
+	}
+	if n := len(e.w.outbox); n > 0 && recorded != store.Failed.String() {
+		if f := decodeFailure(e.w.outbox[n-1].Error); f.Kind == kindPanic {
+			return fmt.Errorf("stint: replay of run %s of task %q: %w", e.run.ID, e.run.Task, f.err())
+		}
+	}
+	return nil
+}
+
+// halts reports whether a replay ends with this call: it is not recorded, or was not
+// over when the journal was exported. A branch is recorded when it ends, so one that
+// is not recorded had begun.
+func (r *replayed) halts(e *store.Entry, recorded bool) bool {
+	switch {
+	case !recorded:
+		return e.Kind != store.EntryBranch
+	case e.Kind == store.EntrySleep:
+		return e.Due.After(r.at)
+	}
+	return !e.Done
+}
+
+// halt parks a branch for good: it is unwound when all others are parked or through.
+func (sc *scope) halt() {
+	d := sc.e.durable
+	d.park(&parked{woken: make(chan struct{})})
+	<-d.gone
+	runtime.Goexit()
+}
+
+// ended is how a run ended that the replayed one waits for; if it had not, it does not return.
+func (r *replayed) ended(sc *scope, id store.ID) *store.Run {
+	end, ok := r.runs[id]
+	state, err := stateNamed(end.State)
+	if !ok || err != nil {
+		sc.halt()
+	}
+	return &store.Run{ID: id, Task: end.Task, State: state, Attempt: end.Attempt, Output: end.Output, Error: end.Error}
+}
+
+func stateNamed(name string) (State, error) {
+	for _, s := range store.States {
+		if s.String() == name {
+			return s, nil
+		}
+	}
+	return 0, fmt.Errorf("stint: replay: no state %q", name)
+}
