@@ -39,6 +39,7 @@ var children = map[string]func(path string){
 	"hang": hangChild,
 	"echo": echoChild,
 	"exit": exitChild,
+	"code": codeChild, "changed code": changedCodeChild,
 }
 
 // A child is a process of this binary in one of the roles above.
@@ -49,7 +50,13 @@ type child struct {
 
 func startChild(t *testing.T, role, path string) *child {
 	t.Helper()
-	cmd := exec.Command(os.Args[0])
+	return startProgram(t, os.Args[0], role, path)
+}
+
+// startProgram is startChild with a copy of the binary.
+func startProgram(t *testing.T, program, role, path string) *child {
+	t.Helper()
+	cmd := exec.Command(program)
 	cmd.Env = append(os.Environ(), "STINT_CHILD="+role, "STINT_FILE="+path)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -35,6 +36,28 @@ func exitChild(path string) {
 	c, w := childClient(path)
 	stint.NewTask(c, "fine", func(_ context.Context, n int) (int, error) { return n, nil })
 	stint.NewTask(c, "exit", func(context.Context, int) (int, error) { os.Exit(3); return 0, nil })
+	w.Run(context.Background())
+}
+
+// codeChild and changedCodeChild work the task "code", which the second has changed so
+// that it does not match the journals of the first.
+func codeChild(path string)        { workCode(path, "before") }
+func changedCodeChild(path string) { workCode(path, "changed") }
+
+func workCode(path, step string) {
+	c, w := childClient(path)
+	stint.NewTask(c, "code", func(ctx context.Context, n int) (int, error) {
+		one := func(context.Context) (int, error) { return n, nil }
+		if _, err := stint.Step(ctx, step, one); err != nil {
+			return 0, err
+		}
+		event, err := stint.WaitForEvent[map[string]int](ctx, "go", stint.WithMatch("n", n))
+		if err != nil {
+			return 0, err
+		}
+		_, err = stint.Step(ctx, "after", one)
+		return event["n"], err
+	})
 	w.Run(context.Background())
 }
 
@@ -129,6 +152,71 @@ func waitWhile(t *testing.T, r *stint.Run[int], state stint.State) {
 	t.Helper()
 	for tick := time.NewTicker(5 * time.Millisecond); ; <-tick.C {
 		if must[*stint.RunInfo](t)(r.Info(t.Context())).State != state {
+			tick.Stop()
+			return
+		}
+	}
+}
+
+// Another build goes on with every run of the one before; runs that one blocked are
+// tried again by the next, and not by the same. Durable scenario 25.
+func TestAnotherBuild(t *testing.T) {
+	dir := t.TempDir()
+	path, rebuilt := filepath.Join(dir, "build.db"), filepath.Join(dir, "rebuilt.exe")
+	program := must[[]byte](t)(os.ReadFile(os.Args[0]))
+	if err := os.WriteFile(rebuilt, append(program, "rebuilt"...), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c := openedAt(t, path)
+	code := stint.NewTask[int, int](c, "code", nil)
+	runs := must[[]*stint.Run[int]](t)(code.EnqueueMany(t.Context(), []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}))
+	serve := func(program, role string, states ...stint.State) {
+		t.Helper()
+		child := startProgram(t, program, role, path)
+		awaitStates(t, c, states...)
+		child.Process.Kill()
+		child.Wait()
+	}
+	serve(os.Args[0], "code", stint.StateWaiting)
+	publish := func(from, to int) {
+		for n := from; n < to; n++ {
+			must[string](t)(c.Publish(t.Context(), "go", map[string]int{"n": n}))
+		}
+	}
+	publish(0, 5)
+	serve(rebuilt, "code", stint.StateWaiting, stint.StateSucceeded)
+	publish(5, 10)
+	serve(rebuilt, "changed code", stint.StateBlocked, stint.StateSucceeded)
+	info := must[*stint.RunInfo](t)(runs[9].Info(t.Context()))
+	for _, want := range []string{"entry 1", `step "before"`, `step "changed"`} {
+		if !strings.Contains(info.Blocked, want) {
+			t.Errorf("blocked by %q, want it to say %s", info.Blocked, want)
+		}
+	}
+	last := startProgram(t, os.Args[0], "code", path)
+	for i, r := range runs {
+		if n, err := r.Wait(t.Context()); err != nil || n != i {
+			t.Errorf("Wait = %d, %v", n, err)
+		}
+	}
+	last.Process.Kill()
+	last.Wait()
+}
+
+// awaitStates waits until each run is in one of the states, and some are in the first.
+func awaitStates(t *testing.T, c *stint.Client, states ...stint.State) {
+	t.Helper()
+	for tick := time.NewTicker(5 * time.Millisecond); ; <-tick.C {
+		page := must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{Limit: 1000}))
+		in := map[stint.State]int{}
+		for _, r := range page.Runs {
+			in[r.State]++
+		}
+		sum := 0
+		for _, s := range states {
+			sum += in[s]
+		}
+		if sum == len(page.Runs) && in[states[0]] > 0 {
 			tick.Stop()
 			return
 		}

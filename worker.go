@@ -199,7 +199,7 @@ func (w *Worker) begin(ctx context.Context) error {
 	host, _ := os.Hostname()
 	var err error
 	w.id, err = c.store.Register(context.WithoutCancel(ctx), time.Now(), store.WorkerInfo{
-		Name: w.cfg.name, Slots: w.cfg.slots, Queues: w.cfg.queues, PID: os.Getpid(), Host: host,
+		Name: w.cfg.name, Slots: w.cfg.slots, Queues: w.cfg.queues, PID: os.Getpid(), Host: host, Build: build(),
 	})
 	if err != nil {
 		c.forget(w)

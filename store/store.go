@@ -229,6 +229,7 @@ type WorkerInfo struct {
 	Queues []string
 	PID    int
 	Host   string
+	Build  string // tells programs apart
 }
 
 // Signals are what the runs of a worker must be told.
@@ -279,7 +280,9 @@ type Runs interface {
 // Workers keeps who is there.
 type Workers interface {
 	// Register makes a worker known, and returns its number. It lives as long as the
-	// store that registered it is open, or until Unregister.
+	// store that registered it is open, or until Unregister. A run that its handler
+	// blocked is queued again, once a worker of another build lives and none of the one
+	// that had it.
 	Register(ctx context.Context, now time.Time, w WorkerInfo) (int64, error)
 	// Unregister gives what the worker still has back to the queue, at no cost of an attempt.
 	Unregister(ctx context.Context, now time.Time, worker int64) error

@@ -270,8 +270,12 @@ func (s *Store) Register(ctx context.Context, _ time.Time, i store.WorkerInfo) (
 		return 0, err
 	}
 	err = s.do(ctx, func(t *txn) error {
-		return t.one(`INSERT INTO stint_workers (name, lock, pid, host, slots, queues, started_at) VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id`,
-			[]any{i.Name, s.me.name, i.PID, i.Host, i.Slots, string(queues), t.now}, &id)
+		err := t.one(`INSERT INTO stint_workers (name, lock, pid, host, slots, queues, build, started_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id`,
+			[]any{i.Name, s.me.name, i.PID, i.Host, i.Slots, string(queues), i.Build, t.now}, &id)
+		if err != nil {
+			return err
+		}
+		return t.retryBlocked()
 	})
 	return id, err
 }

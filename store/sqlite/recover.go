@@ -156,7 +156,27 @@ func (t *txn) releaseWorker(worker int64, crashed bool, r *store.Recovered) erro
 	if len(rows) > 0 {
 		t.nextDueUnknown()
 	}
-	return t.exec("UPDATE stint_workers SET ended_at = ? WHERE id = ?", t.now, worker)
+	if err := t.exec("UPDATE stint_workers SET ended_at = ? WHERE id = ?", t.now, worker); err != nil {
+		return err
+	}
+	return t.retryBlocked()
+}
+
+// retryBlockedSQL queues what handlers blocked, not crashes or conditions, in builds of
+// which no worker lives, if there is another. The runs keep their places.
+const retryBlockedSQL = `
+UPDATE stint_runs SET state = 3 WHERE id IN (
+  SELECT r.id FROM stint_runs r LEFT JOIN stint_workers w ON w.id = r.worker
+  WHERE r.state > 4 AND r.state < 7 AND r.state = 6 AND r.lease > 0 AND r.crashes < ?
+    AND coalesce(w.build, '') NOT IN (SELECT build FROM stint_workers WHERE ended_at IS NULL))
+  AND EXISTS (SELECT 1 FROM stint_workers WHERE ended_at IS NULL)`
+
+func (t *txn) retryBlocked() error {
+	n, err := t.execN(retryBlockedSQL, store.MaxCrashes)
+	if n > 0 && t.w != nil {
+		t.w.recheck = true
+	}
+	return err
 }
 
 // suspectDelay doubles with each crash: 0, 1 s, 2 s, 4 s.

@@ -179,3 +179,39 @@ func restartAndFork(s *suite) {
 		s.Errorf("a fork of nothing: %v", err)
 	}
 }
+
+// A run that its code blocked is tried again when another build comes, after the last
+// worker of the one that blocked it has left; what waits for a person is not.
+func newBuild(s *suite) {
+	register := func(build string) int64 {
+		id, err := s.Register(s.Context(), time.Now(), store.WorkerInfo{Name: build, Build: build})
+		s.ok(err)
+		return id
+	}
+	leave := func(worker int64) { s.ok(s.Unregister(s.Context(), time.Now(), worker)) }
+	leave(s.worker)
+	s.worker = register("old")
+	s.enqueue(run("x"))
+	block := func() store.ID {
+		c := s.claim(1)[0]
+		o := outcome(c, store.Blocked)
+		o.Error = []byte(`"no match"`)
+		s.finish(o)
+		return c.ID
+	}
+	id := block()
+	again := register("old")
+	leave(s.worker)
+	s.state(id, store.Blocked) // the same build
+	s.worker = register("new")
+	s.state(id, store.Blocked) // the old one would take it again
+	leave(again)
+	s.state(id, store.Queued)
+	if got := block(); got != id {
+		s.Errorf("blocked %v, want %v", got, id)
+	}
+	register("old")
+	s.state(id, store.Blocked)
+	leave(s.worker)
+	s.state(id, store.Queued)
+}

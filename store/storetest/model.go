@@ -23,8 +23,7 @@ type Model struct {
 	last    uint64     // of the IDs given
 	keys    map[modelKey]modelHold
 	queues  map[string]bool // paused
-	workers map[int64]string
-	gone    int // workers
+	workers map[int64]*modelWorker
 	told    map[store.ID]bool
 	events  []modelEvent
 	changed chan struct{} // closed at each change
@@ -50,6 +49,11 @@ type modelRun struct {
 	lane    string // of a task that was sent elsewhere
 }
 
+type modelWorker struct {
+	store.WorkerInfo
+	gone bool
+}
+
 type modelKey struct{ task, key string }
 
 type modelHold struct {
@@ -61,7 +65,7 @@ type modelHold struct {
 func NewModel() *Model {
 	return &Model{
 		runs: map[store.ID]*modelRun{}, keys: map[modelKey]modelHold{}, queues: map[string]bool{},
-		workers: map[int64]string{}, told: map[store.ID]bool{}, changed: make(chan struct{}),
+		workers: map[int64]*modelWorker{}, told: map[store.ID]bool{}, changed: make(chan struct{}),
 	}
 }
 
@@ -298,7 +302,7 @@ func (m *Model) Claim(ctx context.Context, req store.ClaimRequest) (got []store.
 }
 
 func (m *Model) start(worker int64, r *modelRun) store.Claimed {
-	r.State, r.worker, r.Worker, r.Started, r.StartBy = store.Running, worker, m.workers[worker], time.Now(), time.Time{}
+	r.State, r.worker, r.Worker, r.Started, r.StartBy = store.Running, worker, m.workers[worker].Name, time.Now(), time.Time{}
 	r.Attempt++
 	r.lease++
 	var tests []string
@@ -442,8 +446,35 @@ func (m *Model) Register(_ context.Context, _ time.Time, w store.WorkerInfo) (in
 	}
 	defer m.unlock()
 	id := int64(len(m.workers)) + 1
-	m.workers[id] = w.Name
+	m.workers[id] = &modelWorker{WorkerInfo: w}
+	m.retryBlocked()
 	return id, nil
+}
+
+// leave is the end of a worker.
+func (m *Model) leave(worker int64) {
+	m.workers[worker].gone = true
+	m.retryBlocked()
+}
+
+// builds are those of which a worker lives.
+func (m *Model) builds() map[string]bool {
+	alive := map[string]bool{}
+	for _, w := range m.workers {
+		if !w.gone {
+			alive[w.Build] = true
+		}
+	}
+	return alive
+}
+
+func (m *Model) retryBlocked() {
+	alive := m.builds()
+	for _, r := range m.runs {
+		if r.State == store.Blocked && r.lease > 0 && r.Crashes < store.MaxCrashes && len(alive) > 0 && !alive[m.workers[r.worker].Build] {
+			r.State = store.Queued
+		}
+	}
 }
 
 // Unregister implements store.Workers.
@@ -458,6 +489,7 @@ func (m *Model) Unregister(_ context.Context, now time.Time, worker int64) error
 			m.finish(now, r, &store.Outcome{To: store.Queued, Refund: true})
 		}
 	}
+	m.leave(worker)
 	return nil
 }
 
@@ -488,6 +520,7 @@ func (m *Model) Crash(worker int64) {
 			r.State, r.Due = store.Scheduled, now.Add(time.Second<<(r.Crashes-2))
 		}
 	}
+	m.leave(worker)
 }
 
 // Recover implements store.Workers. No process of a model ever dies by itself.

@@ -121,7 +121,7 @@ func (m *Model) cancel(r *modelRun, now time.Time, reason []byte) bool {
 	switch {
 	case r.State.Terminal(), !r.CancelAt.IsZero():
 		return false
-	case len(r.journal) > 0 && r.lease > 0 && r.State != store.Running && r.State != store.Blocked && len(m.workers) > m.gone:
+	case len(r.journal) > 0 && r.lease > 0 && r.State != store.Running && r.State != store.Blocked && len(m.builds()) > 0:
 		r.State, r.Due, r.CancelAt, r.Error = store.Queued, now, now, reason
 	case r.State == store.Running:
 		r.CancelAt, r.Error = now, reason

@@ -58,6 +58,7 @@ type pair struct {
 	held    []execution
 	enqs    int
 	jit     int
+	builds  int // workers registered
 }
 
 // jitter makes a time that is drawn fall at no whole tenth of a second, where verbs are
@@ -85,10 +86,12 @@ func (p *pair) ok(err error) {
 }
 
 func (p *pair) register(i int) {
+	p.builds++
+	info := store.WorkerInfo{Name: fmt.Sprint("w", i), Build: fmt.Sprint("b", p.builds%3)}
 	var err error
-	p.workers[i], err = p.stores[i].Register(p.t.Context(), time.Now(), store.WorkerInfo{Name: fmt.Sprint("w", i)})
+	p.workers[i], err = p.stores[i].Register(p.t.Context(), time.Now(), info)
 	p.ok(err)
-	p.modeled[i], err = p.model.Register(p.t.Context(), time.Now(), store.WorkerInfo{Name: fmt.Sprint("w", i)})
+	p.modeled[i], err = p.model.Register(p.t.Context(), time.Now(), info)
 	p.ok(err)
 }
 

@@ -87,6 +87,7 @@ var rules = []struct {
 	{"R7 a wait for events", waitsForEvents},
 	{"R7 a wait for children", waitsForChildren},
 	{"restart and fork from an entry", restartAndFork},
+	{"what code blocked, another build tries", newBuild},
 	{"R7 a workflow's task starts with the end of its last parent", workflowJoin},
 	{"a failure cancels what depends on it", workflowFailure},
 	{"a replay of a workflow", workflowReplay},
