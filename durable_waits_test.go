@@ -1,0 +1,75 @@
+package stint_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stint-dev/stint"
+)
+
+// Scenario 27: a payload or a recorded value that cannot be read blocks its run alone,
+// and what blocks it is said.
+func TestUnreadablePayload(t *testing.T) {
+	durably(t, func(t *testing.T, c *stint.Client) {
+		type answer struct {
+			N int `json:"n"`
+		}
+		task := stint.NewTask(c, "ask", func(ctx context.Context, key string) (int, error) {
+			a, err := stint.WaitForEvent[answer](ctx, key)
+			return a.N, err
+		})
+		runs := must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), []string{"bad", "good"}))
+		working(t, c)
+		synctest.Wait()
+		must[string](t)(c.Publish(t.Context(), "bad", []string{"no", "answer"}))
+		must[string](t)(c.Publish(t.Context(), "good", answer{7}))
+		if n, err := runs[1].Wait(t.Context()); err != nil || n != 7 {
+			t.Errorf("the other run: %d, %v", n, err)
+		}
+		synctest.Wait()
+		info := must[*stint.RunInfo](t)(runs[0].Info(t.Context()))
+		if info.State != stint.StateBlocked || !strings.Contains(info.Blocked, `event "bad"`) || !strings.Contains(info.Blocked, "answer") {
+			t.Errorf("state %v, blocked by %q", info.State, info.Blocked)
+		}
+		if err := runs[0].Cancel(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Scenario 21: many more runs wait than may stay in memory, and each wakes.
+func TestManyWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const waiting, resident = 5_000, 50
+		c := openedAt(t, ":memory:", stint.WithMaxResident(resident))
+		task := stint.NewTask(c, "wait", func(ctx context.Context, n int) (int, error) {
+			if n%2 == 0 {
+				return n, stint.Sleep(ctx, time.Hour)
+			}
+			return stint.WaitForEvent[int](ctx, "go", stint.WithWaitTimeout(3*time.Hour))
+		})
+		ins := make([]int, waiting)
+		for i := range ins {
+			ins[i] = i
+		}
+		runs := must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), ins))
+		working(t, c)
+		time.Sleep(30 * time.Minute)
+		if n := len(must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{States: []stint.State{stint.StateRunning}, Limit: 1000})).Runs); n > resident {
+			t.Errorf("%d executions are in memory", n)
+		}
+		must[string](t)(c.Publish(t.Context(), "go", -1))
+		for i, r := range runs {
+			want := i
+			if i%2 == 1 {
+				want = -1
+			}
+			if got, err := r.Wait(t.Context()); err != nil || got != want {
+				t.Fatalf("run %d: %d, %v", i, got, err)
+			}
+		}
+	})
+}
