@@ -88,6 +88,20 @@ func WithMatch(field string, value any) WaitOption {
 	})
 }
 
+// WithFilter has only events count of which a CEL expression is true: over input, the
+// payload; metadata; and key. It needs import _ "github.com/stint-dev/stint/cel", which
+// says more. An event of which it cannot be computed does not count. WithMatch, which
+// may stand beside it, spares its evaluation.
+func WithFilter(expr string) WaitOption {
+	return waitOption(func(m *waitConfig) error {
+		m.Filter = expr
+		if _, err := store.CompileFilter(expr); err != nil {
+			return fmt.Errorf("WithFilter: %w", err)
+		}
+		return nil
+	})
+}
+
 // ParentOutput is true if f is, of the output of n, which must be a parent of the task.
 // It is false if that was skipped. f is called once, by the worker that finished the
 // parent; if it panics, the task is blocked, with the panic as the reason.

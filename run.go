@@ -395,10 +395,15 @@ func waitsFor(c *store.Condition) string {
 		return list(c.Any, " or ")
 	case c.All != nil:
 		return list(c.All, " and ")
-	case c.Event != nil && c.Event.Field != "":
-		return fmt.Sprintf("event %q with %s = %s", c.Event.Key, c.Event.Field, c.Event.Value)
 	case c.Event != nil:
-		return fmt.Sprintf("event %q", c.Event.Key)
+		what := fmt.Sprintf("event %q", c.Event.Key)
+		if c.Event.Field != "" {
+			what += fmt.Sprintf(" with %s = %s", c.Event.Field, c.Event.Value)
+		}
+		if c.Event.Filter != "" {
+			what += " where " + c.Event.Filter
+		}
+		return what
 	case c.Test != nil:
 		return "a parent's output"
 	}

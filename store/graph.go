@@ -53,6 +53,8 @@ type Match struct {
 	Key   string `json:"key"`
 	Field string `json:"field,omitempty"`
 	Value string `json:"value,omitempty"`
+	// Filter is an expression that the event must pass too; empty: none.
+	Filter string `json:"filter,omitempty"`
 }
 
 // A TestRef refers to a predicate on a parent's output.
@@ -448,9 +450,13 @@ func (c *Condition) since(next func() Truth) (at time.Time) {
 	return next().Since
 }
 
-// Matches reports whether an event's payload is one that m wants.
-func (m *Match) Matches(payload []byte) bool {
-	return m.Field == "" || FieldOf(payload, m.Field) == m.Value
+// Matches reports whether an event, which has m's key, is one that m wants. The error is
+// of the filter.
+func (m *Match) Matches(e *NewEvent) (bool, error) {
+	if m.Field != "" && FieldOf(e.Payload, m.Field) != m.Value {
+		return false, nil
+	}
+	return passes(m.Filter, e)
 }
 
 // FieldOf is a field of a JSON object, as compact JSON; "" if there is none.

@@ -233,7 +233,7 @@ func (f *flow) Ready(task int) (store.State, error) {
 		if c.Event == nil || !truths[i].Since.IsZero() {
 			continue
 		}
-		err := f.t.exec("INSERT INTO stint_waits (run, leaf, key, field, value) VALUES (?, ?, ?, ?, ?)", key, i, c.Event.Key, c.Event.Field, c.Event.Value)
+		err := f.t.exec("INSERT INTO stint_waits (run, leaf, key, field, value, filter) VALUES (?, ?, ?, ?, ?, ?)", key, i, c.Event.Key, c.Event.Field, c.Event.Value, c.Event.Filter)
 		if err != nil {
 			return 0, err
 		}

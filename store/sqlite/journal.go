@@ -11,48 +11,82 @@ import (
 
 // Append implements store.Journal.
 func (s *Store) Append(ctx context.Context, now time.Time, c store.Call) (e store.Entry, stale bool, err error) {
+	var from int64
+	if c.Entry.Kind == store.EntryEvent && !c.Entry.Done {
+		if from, err = s.lookBack(ctx, &c); err != nil {
+			return c.Entry, false, err
+		}
+	}
 	err = s.do(ctx, func(t *txn) (err error) {
-		e, stale, err = t.call(now.UnixMilli(), &c)
+		e, stale, err = t.call(now.UnixMilli(), &c, from)
 		return err
 	})
 	return e, stale, err
+}
+
+// lookBack finds the event from which on call must look, so that those before, which
+// may be many, are read while the writer does something else.
+func (s *Store) lookBack(ctx context.Context, c *store.Call) (from int64, err error) {
+	key, ok := s.ids.key(c.ID)
+	if !ok {
+		return 0, nil // call finds it stale
+	}
+	m := c.Entry.Match
+	m.Key = c.Entry.Name
+	err = s.view(ctx, func(q querier) error {
+		var last int64
+		if err := q.one("SELECT coalesce((SELECT id FROM stint_events WHERE key = ? ORDER BY id DESC LIMIT 1), 0)", []any{m.Key}, &last); err != nil {
+			return err
+		}
+		from, _, err = eventFor(q, key, 0, &m)
+		if err == nil && from == 0 {
+			from = last + 1
+		}
+		return err
+	})
+	return from, err
 }
 
 const (
 	// appendSQL is fenced: it inserts nothing for an execution that is not current, and
 	// leaves what is done as it is.
 	appendSQL = `
-INSERT INTO stint_journal (run, scope, seq, kind, name, done, value, error, at, due_at, field, match, event, attempts)
-SELECT id, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15 FROM stint_runs WHERE id = ?1 AND lease = ?2 AND state = 4
+INSERT INTO stint_journal (run, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event, attempts)
+SELECT id, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16 FROM stint_runs WHERE id = ?1 AND lease = ?2 AND state = 4
 ON CONFLICT DO UPDATE SET done = excluded.done, value = excluded.value, error = excluded.error, at = excluded.at,
   due_at = coalesce(excluded.due_at, due_at), attempts = excluded.attempts
 WHERE done = 0`
 
-	entryColumns = "scope, seq, kind, name, done, value, error, at, due_at, coalesce(field, ''), coalesce(match, ''), attempts"
+	entryColumns = "scope, seq, kind, name, done, value, error, at, due_at, coalesce(field, ''), coalesce(match, ''), coalesce(filter, ''), attempts"
 )
 
-// call records an entry, and returns what stands at its address then.
-func (t *txn) call(now int64, c *store.Call) (e store.Entry, stale bool, err error) {
+// call records an entry, and returns what stands at its address then. An event is
+// looked for among those from an ID on.
+func (t *txn) call(now int64, c *store.Call, from int64) (e store.Entry, stale bool, err error) {
 	key, ok := t.s.ids.key(c.ID)
 	if !ok {
 		return e, true, nil
 	}
 	e = c.Entry
 	e.At = millis(now)
-	var field, match, event, due any
+	var field, match, filter, event, due any
 	if e.Kind == store.EntryEvent {
-		field, match = e.Match.Field, e.Match.Value
+		e.Match.Key = e.Name
+		field, match, filter = e.Match.Field, e.Match.Value, e.Match.Filter
 		if !e.Done {
-			if event, e.Value, err = t.eventFor(key, e.Name, e.Match); err != nil {
+			var id int64
+			if id, e.Value, err = eventFor(t, key, from, &e.Match); err != nil {
 				return e, false, err
 			}
-			e.Done = event != nil
+			if e.Done = id > 0; e.Done {
+				event = id
+			}
 		}
 	}
 	if !e.Due.IsZero() {
 		due = ceilMillis(e.Due)
 	}
-	n, err := t.execN(appendSQL, key, c.Lease, e.Scope, e.Seq, int64(e.Kind), e.Name, e.Done, e.Value, text(e.Error), now, due, field, match, event, e.Attempts)
+	n, err := t.execN(appendSQL, key, c.Lease, e.Scope, e.Seq, int64(e.Kind), e.Name, e.Done, e.Value, text(e.Error), now, due, field, match, filter, event, e.Attempts)
 	if err != nil || n > 0 {
 		return e, false, err
 	}
@@ -67,24 +101,11 @@ func (t *txn) call(now int64, c *store.Call) (e store.Entry, stale bool, err err
 	return e, false, err
 }
 
-// eventFor finds the first event that a run has not had yet, since it was enqueued.
-func (t *txn) eventFor(run int64, name string, m store.Match) (event any, payload []byte, err error) {
-	rows, err := t.query(`SELECT id, payload FROM stint_events e WHERE key = ?1 AND id > ?2
-		AND NOT EXISTS (SELECT 1 FROM stint_journal j WHERE j.run = ?2 AND j.event = e.id) ORDER BY id`, name, run)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var id int64
-		if err := rows.Scan(&id, &payload); err != nil {
-			return nil, nil, err
-		}
-		if m.Matches(payload) {
-			return id, payload, nil
-		}
-	}
-	return nil, nil, rows.Err()
+// eventFor finds the first event that a run has not had yet, since it was enqueued; 0:
+// there is none.
+func eventFor(q querier, run, from int64, m *store.Match) (id int64, payload []byte, err error) {
+	return firstMatch(q, m, `SELECT id, payload, metadata FROM stint_events e WHERE key = ?1 AND id >= ?3
+		AND NOT EXISTS (SELECT 1 FROM stint_journal j WHERE j.run = ?2 AND j.event = e.id) ORDER BY id`, m.Key, run, max(run, from))
 }
 
 // entriesOf reads entries of a journal.
@@ -95,7 +116,7 @@ func entriesOf(q querier, where string, args ...any) ([]store.Entry, error) {
 		due *int64
 	}
 	rows, err := rowsOf(q, func(r *row) []any {
-		return []any{&r.Scope, &r.Seq, &r.Kind, &r.Name, &r.Done, &r.Value, &r.Error, &r.at, &r.due, &r.Match.Field, &r.Match.Value, &r.Attempts}
+		return []any{&r.Scope, &r.Seq, &r.Kind, &r.Name, &r.Done, &r.Value, &r.Error, &r.at, &r.due, &r.Match.Field, &r.Match.Value, &r.Match.Filter, &r.Attempts}
 	}, "SELECT "+entryColumns+" FROM stint_journal "+where, args...)
 	entries := make([]store.Entry, len(rows))
 	for i, r := range rows {
@@ -206,9 +227,9 @@ func (t *txn) settle() error {
 
 // resolve gives an event to the durable calls that wait for it.
 func (t *txn) resolve(now, event int64, e *store.NewEvent) error {
-	return t.eachMatch(journalFieldsSQL, e, func(field, value string) error {
-		runs, err := column[int64](t, `UPDATE stint_journal SET done = 1, value = ?4, event = ?5, at = ?6
-			WHERE kind = 4 AND done = 0 AND name = ?1 AND field = ?2 AND match = ?3 RETURNING run`, e.Key, field, value, e.Payload, event, now)
+	return t.eachMatch(journalFields, e, func(m []any) error {
+		runs, err := column[int64](t, `UPDATE stint_journal SET done = 1, value = ?5, event = ?6, at = ?7
+			WHERE kind = 4 AND done = 0 AND name = ?1 AND field = ?2 AND match = ?3 AND filter = ?4 RETURNING run`, append(m, e.Payload, event, now)...)
 		if err != nil {
 			return err
 		}
@@ -221,15 +242,6 @@ func (t *txn) resolve(now, event int64, e *store.NewEvent) error {
 		return nil
 	})
 }
-
-// journalFieldsSQL skips from field to field along the index, as waitFieldsSQL does.
-const journalFieldsSQL = `
-WITH RECURSIVE fields (field) AS (
-  SELECT (SELECT field FROM stint_journal WHERE kind = 4 AND done = 0 AND name = ?1 ORDER BY field LIMIT 1)
-  UNION ALL
-  SELECT (SELECT field FROM stint_journal WHERE kind = 4 AND done = 0 AND name = ?1 AND field > fields.field ORDER BY field LIMIT 1)
-  FROM fields WHERE fields.field IS NOT NULL)
-SELECT field FROM fields WHERE field IS NOT NULL`
 
 // forget removes entries, what follows them, and the scopes of the branches among that.
 func (t *txn) forget(key int64, from []store.Address) error {
@@ -261,7 +273,7 @@ func (t *txn) recordCall(now int64, c *store.Call, out []store.Enqueued) error {
 	if c.Entry.Value, err = json.Marshal(ids); err != nil {
 		return err
 	}
-	_, stale, err := t.call(now, c)
+	_, stale, err := t.call(now, c, 0)
 	if err == nil && stale {
 		return store.ErrStale
 	}

@@ -35,7 +35,7 @@ func TestR9Plans(t *testing.T) {
 		{"FROM stint_queues", "SCAN stint_queues", "there are as many as queues"},
 		{"WITH RECURSIVE", "SCAN ready", "one row a lane that has something ready"},
 		{"sqlite_sequence", "SCAN sqlite_sequence", "has a row a table"},
-		{"WITH RECURSIVE", "SCAN fields", "one row a field by which somebody waits for events of the key"},
+		{"WITH RECURSIVE", "SCAN found", "one row a field, or a filter, by which somebody waits for events of the key"},
 		{"FROM stint_graphs", "SCAN stint_graphs", "there are as many as shapes of workflows"},
 		{"FROM stint_awaited)", "SCAN stint_awaited", "reads one row, if there is one"},
 		{"stint_workers", "SCAN stint_workers", "reads the live ones, through their index"},

@@ -55,7 +55,7 @@ func (s *Store) BeginTx(ctx context.Context) (*sql.Tx, error) {
 // AppendTx implements store.AppTx.
 func (s *Store) AppendTx(ctx context.Context, now time.Time, tx store.Tx, c store.Call) (e store.Entry, stale bool, err error) {
 	err = s.join(ctx, now, tx, func(t *txn) error {
-		e, stale, err = t.call(t.now, &c)
+		e, stale, err = t.call(t.now, &c, 0)
 		return err
 	})
 	return e, stale, err

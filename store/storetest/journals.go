@@ -126,6 +126,40 @@ func waitsForEvents(s *suite) {
 	s.state(c.ID, store.Queued)
 }
 
+// A filter is asked of the events that match otherwise, before the wait and after it.
+func waitsForFiltered(s *suite) {
+	publish := func(payload string) {
+		s.Helper()
+		_, err := s.Publish(s.Context(), time.Now(), []store.NewEvent{{Key: "e", Payload: []byte(payload)}})
+		s.ok(err)
+	}
+	s.enqueue(run("x"))
+	c := s.claim(1)[0]
+	publish(`{"n":1,"x":"a"}`)
+	publish(`{"n":1,"x":"b"}`)
+	e := entry("", 1, store.EntryEvent, "e", "")
+	e.Match = store.Match{Key: "e", Field: "n", Value: "1", Filter: `"b"`}
+	if got := s.call(c, e); string(got.Value) != `{"n":1,"x":"b"}` {
+		s.Errorf("before the wait: %+v", got)
+	}
+	e.Seq = 2
+	if got := s.call(c, e); got.Done {
+		s.Errorf("an event was given twice: %+v", got)
+	}
+	s.finish(store.Outcome{ID: c.ID, Lease: c.Lease, To: store.Waiting, Waits: store.Waits{Entries: []store.Address{e.Address}}})
+	publish(`{"n":1,"x":"c"}`)
+	publish(`{"n":2,"x":"b"}`)
+	s.state(c.ID, store.Waiting)
+	publish(`{"n":1,"x":"b","y":2}`)
+	s.state(c.ID, store.Queued)
+	entries, err := s.Load(s.Context(), c.ID)
+	s.ok(err)
+	e.Match.Key = "e"
+	if got := entries[1]; string(got.Value) != `{"n":1,"x":"b","y":2}` || got.Match != e.Match {
+		s.Errorf("loaded as %+v", got)
+	}
+}
+
 func waitsForChildren(s *suite) {
 	s.enqueue(run("parent"))
 	p := s.claim(1)[0]

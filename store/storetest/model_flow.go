@@ -137,7 +137,7 @@ func (f modelFlow) truth(r *modelRun, leaf int, c *store.Condition) (truth store
 			return store.Truth{Since: at}
 		}
 		for _, e := range f.m.events {
-			if e.Key == c.Event.Key && slices.Compare(e.id[:], f.r.ID[:]) > 0 && c.Event.Matches(e.Payload) {
+			if e.Key == c.Event.Key && slices.Compare(e.id[:], f.r.ID[:]) > 0 && matches(c.Event, e.NewEvent) {
 				return store.Truth{Since: e.at}
 			}
 		}
@@ -241,7 +241,7 @@ func (m *Model) deliver(r *modelRun, e store.NewEvent, now time.Time) {
 	}
 	some := false
 	for i, c := range r.graph.Tasks[r.place].Leaves() {
-		if _, ok := r.came[i]; !ok && c.Event != nil && c.Event.Key == e.Key && c.Event.Matches(e.Payload) {
+		if _, ok := r.came[i]; !ok && c.Event != nil && c.Event.Key == e.Key && matches(c.Event, e) {
 			if r.came == nil {
 				r.came = map[int]time.Time{}
 			}

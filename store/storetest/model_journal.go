@@ -50,7 +50,7 @@ func (m *Model) call(now time.Time, c *store.Call) (store.Entry, bool) {
 	if e.Kind == store.EntryEvent && !e.Done {
 		for _, ev := range m.events {
 			had := slices.ContainsFunc(r.journal, func(j modelEntry) bool { return j.event == ev.id })
-			if !had && ev.Key == e.Name && slices.Compare(ev.id[:], r.ID[:]) > 0 && e.Match.Matches(ev.Payload) {
+			if !had && ev.Key == e.Name && slices.Compare(ev.id[:], r.ID[:]) > 0 && matches(&e.Match, ev.NewEvent) {
 				e.Done, e.Value, e.event = true, ev.Payload, ev.id
 				break
 			}
@@ -137,7 +137,7 @@ func (m *Model) resolve(r *modelRun, e modelEvent) {
 	}
 	for i := range r.journal {
 		j := &r.journal[i]
-		if j.Kind == store.EntryEvent && !j.Done && j.Name == e.Key && j.Match.Matches(e.Payload) {
+		if j.Kind == store.EntryEvent && !j.Done && j.Name == e.Key && matches(&j.Match, e.NewEvent) {
 			j.Done, j.Value, j.event, j.At = true, e.Payload, e.id, e.at
 			r.rouse(e.at)
 		}
@@ -210,4 +210,10 @@ func (m *Model) Fork(_ context.Context, now time.Time, id store.ID, at store.Add
 		}
 	}
 	return e.ID, nil
+}
+
+// matches reports whether an event of m's key matches; one whose filter cannot be compiled does not.
+func matches(m *store.Match, e store.NewEvent) bool {
+	ok, err := m.Matches(&e)
+	return ok && err == nil
 }

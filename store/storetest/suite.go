@@ -9,6 +9,7 @@
 package storetest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"testing"
@@ -26,6 +27,7 @@ type Opener func(t testing.TB, dir string) store.Store
 // Run holds every rule of package store against the stores that open makes. A rule
 // cannot be skipped: what breaks one is not a store.
 func Run(t *testing.T, open Opener) {
+	store.RegisterFilters(contains)
 	for _, rule := range rules {
 		t.Run(rule.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -37,6 +39,11 @@ func Run(t *testing.T, open Opener) {
 			})
 		})
 	}
+}
+
+// contains is the language of filters here: an event passes whose payload has the text.
+func contains(text string) (store.Predicate, error) {
+	return func(e *store.NewEvent) bool { return bytes.Contains(e.Payload, []byte(text)) }, nil
 }
 
 // A suite is a store under test, with helpers that fail the test on an error.
@@ -85,6 +92,7 @@ var rules = []struct {
 	{"R2 a journal is kept, once", journalKept},
 	{"R4 a wait until a time", waitsUntil},
 	{"R7 a wait for events", waitsForEvents},
+	{"R7 a wait for events that pass a filter", waitsForFiltered},
 	{"R7 a wait for children", waitsForChildren},
 	{"restart and fork from an entry", restartAndFork},
 	{"what code blocked, another build tries", newBuild},

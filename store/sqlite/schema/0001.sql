@@ -101,11 +101,12 @@ CREATE TABLE stint_journal (
   due_at   INTEGER,
   field    TEXT,          -- of an event: '' any, else what it must have
   match    TEXT,
+  filter   TEXT,          -- '' none
   event    INTEGER,       -- that came
   attempts INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (run, scope, seq)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX stint_journal_events ON stint_journal (name, field, match) WHERE kind = 4 AND done = 0;
+CREATE INDEX stint_journal_events ON stint_journal (name, field, match, filter) WHERE kind = 4 AND done = 0;
 
 -- Which runs wait for which children.
 CREATE TABLE stint_awaited (
@@ -145,10 +146,11 @@ CREATE TABLE stint_waits (
   key   TEXT NOT NULL,
   field TEXT NOT NULL,
   value TEXT NOT NULL,
+  filter TEXT NOT NULL,   -- '' none
   event INTEGER,          -- that came
   PRIMARY KEY (run, leaf)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX stint_waits_open ON stint_waits (key, field, value) WHERE event IS NULL;
+CREATE INDEX stint_waits_open ON stint_waits (key, field, value, filter) WHERE event IS NULL;
 
 CREATE TABLE stint_events (
   id       INTEGER PRIMARY KEY, -- from the sequence of run keys
