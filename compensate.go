@@ -29,6 +29,10 @@ type compensation struct {
 	fn   func(context.Context) error
 }
 
+// undoScope is the scope of compensations. What an attempt recorded there does not
+// concern the next one.
+const undoScope = "undo"
+
 // compensateRetries is how often a compensation that fails is tried again.
 const compensateRetries = 5
 
@@ -41,7 +45,7 @@ func (e *execution) compensate(err error) {
 		return
 	}
 	ctx := context.WithoutCancel(e.ctx)
-	sc := d.scope("undo")
+	sc := d.scope(undoScope)
 	for i := len(d.undo) - 1; i >= 0; i-- {
 		var cfg stepConfig
 		cfg.task.retries, cfg.task.backoff = compensateRetries, backoff{2, time.Minute}

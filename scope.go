@@ -23,7 +23,7 @@ import (
 // something that it waits for has come.
 type durable struct {
 	e    *execution
-	tape *journal.Tape[store.Entry]
+	tape *journal.Tape[*store.Entry]
 	root *scope
 
 	mu        sync.Mutex
@@ -46,7 +46,7 @@ const lingerFor = time.Second
 // A scope is the durable calls of one branch, which it makes one after another.
 type scope struct {
 	e      *execution
-	cursor *journal.Scope[store.Entry]
+	cursor *journal.Scope[*store.Entry]
 	busy   atomic.Bool
 	now    time.Time
 	ids    int
@@ -128,14 +128,17 @@ func (e *execution) journaled(ctx context.Context) (*durable, error) {
 }
 
 func newDurable(e *execution, entries []store.Entry) *durable {
-	d := &durable{e: e, tape: journal.NewTape[store.Entry](len(entries)), live: 1, parked: map[*parked]struct{}{}, gone: make(chan struct{}), versions: map[string]bool{}}
-	for _, entry := range entries {
+	d := &durable{e: e, live: 1, parked: map[*parked]struct{}{}, gone: make(chan struct{}), versions: map[string]bool{}}
+	records := make([]journal.Record[*store.Entry], 0, len(entries))
+	for i := range entries {
+		entry := &entries[i]
 		if entry.Kind == store.EntryVersion {
 			d.versions[entry.Name] = string(entry.Value) == "true"
 			continue
 		}
-		d.tape.Add(journal.Address(entry.Address), journal.Record[store.Entry]{Kind: entry.Kind.String(), Name: entry.Name, Entry: entry})
+		records = append(records, journal.Record[*store.Entry]{At: journal.Address(entry.Address), Kind: entry.Kind.String(), Name: entry.Name, Entry: entry})
 	}
+	d.tape = journal.NewTape(records)
 	d.root = d.scope("")
 	return d
 }
@@ -156,13 +159,13 @@ func (d *durable) unwinding() bool {
 // ask takes the next address of the scope, and returns what is recorded there. Code
 // that asks for something else than is recorded does not go on.
 func (sc *scope) ask(kind store.EntryKind, name string) (e store.Entry, recorded bool) {
-	at, e, recorded, err := sc.cursor.Ask(kind.String(), name)
+	at, found, recorded, err := sc.cursor.Ask(kind.String(), name)
 	if err != nil {
 		sc.e.durable.diverge(err)
 		runtime.Goexit()
 	}
 	if recorded {
-		sc.now = e.At
+		e, sc.now = *found, found.At
 	} else {
 		e = store.Entry{Address: store.Address(at), Kind: kind, Name: name}
 	}
@@ -405,7 +408,9 @@ func (d *durable) close(returned bool, err error) (o *store.Outcome) {
 		d.linger.Stop()
 	}
 	if returned && err == nil && d.verdict == nil {
-		d.verdict = d.root.cursor.End()
+		if d.verdict = d.root.cursor.End(); d.verdict == nil {
+			d.verdict = d.tape.End(undoScope)
+		}
 	}
 	d.unwindLocked()
 	suspended, verdict := d.suspended, d.verdict

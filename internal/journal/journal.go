@@ -6,6 +6,7 @@ package journal
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 )
 
@@ -26,6 +27,7 @@ func (a Address) String() string {
 // A Record is an entry: what kind of call it was, with what name, and what the caller
 // keeps with it.
 type Record[T any] struct {
+	At         Address
 	Kind, Name string
 	Entry      T
 }
@@ -44,20 +46,36 @@ func (d *Divergence) Error() string {
 // A Tape is the journal of a run. Its methods may be called concurrently, those of one
 // Scope may not.
 type Tape[T any] struct {
-	mu      sync.Mutex
-	records map[Address]Record[T]
-	left    int // recorded, and not asked for yet
+	mu     sync.Mutex
+	tracks map[string]*track[T] // of scopes
+	left   int                  // recorded, and not asked for yet
 }
 
-// NewTape returns an empty tape, to which records are added; about so many.
-func NewTape[T any](n int) *Tape[T] { return &Tape[T]{records: make(map[Address]Record[T], n)} }
+// A track is what is recorded in one scope, and not asked for yet, in order. It may have
+// gaps: a branch is recorded when it ends.
+type track[T any] struct{ records []Record[T] }
 
-// Add adds a recorded entry.
-func (t *Tape[T]) Add(at Address, r Record[T]) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.records[at] = r
-	t.left++
+// NewTape returns a tape of records, which are in order in each scope.
+func NewTape[T any](records []Record[T]) *Tape[T] {
+	t := &Tape[T]{tracks: map[string]*track[T]{}, left: len(records)}
+	for from := 0; from < len(records); {
+		scope, to := records[from].At.Scope, from
+		for to < len(records) && records[to].At.Scope == scope {
+			to++
+		}
+		t.track(scope).records = records[from:to:to]
+		from = to
+	}
+	return t
+}
+
+func (t *Tape[T]) track(scope string) *track[T] {
+	k := t.tracks[scope]
+	if k == nil {
+		k = &track[T]{}
+		t.tracks[scope] = k
+	}
+	return k
 }
 
 // Played reports whether every recorded entry was asked for.
@@ -72,23 +90,28 @@ func (t *Tape[T]) Played() bool {
 func (t *Tape[T]) Skip(scope string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for at := range t.records {
-		if at.Scope == scope || len(at.Scope) > len(scope) && at.Scope[:len(scope)+1] == scope+"/" {
-			delete(t.records, at)
-			t.left--
+	for path, k := range t.tracks {
+		if path == scope || strings.HasPrefix(path, scope+"/") {
+			t.left -= len(k.records)
+			k.records = nil
 		}
 	}
 }
 
 // A Scope is a cursor in one scope of a tape.
 type Scope[T any] struct {
-	tape *Tape[T]
-	Path string
-	seq  int
+	tape  *Tape[T]
+	track *track[T]
+	Path  string
+	seq   int
 }
 
 // Scope returns a cursor at the beginning of a scope.
-func (t *Tape[T]) Scope(path string) *Scope[T] { return &Scope[T]{tape: t, Path: path} }
+func (t *Tape[T]) Scope(path string) *Scope[T] {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return &Scope[T]{tape: t, track: t.track(path), Path: path}
+}
 
 // Ask takes the next number for a call, and returns what was recorded there, if
 // anything was. If that is another call it is a divergence.
@@ -97,14 +120,15 @@ func (s *Scope[T]) Ask(kind, name string) (at Address, entry T, recorded bool, e
 	defer s.tape.mu.Unlock()
 	s.seq++
 	at = Address{s.Path, s.seq}
-	r, recorded := s.tape.records[at]
-	if !recorded {
+	left := s.track.records
+	if len(left) == 0 || left[0].At.Seq != s.seq {
 		return at, entry, false, nil
 	}
+	r := &left[0]
 	if r.Kind != kind || r.Name != name {
 		return at, entry, true, &Divergence{at, describe(r.Kind, r.Name), describe(kind, name)}
 	}
-	delete(s.tape.records, at)
+	s.track.records = left[1:]
 	s.tape.left--
 	return at, r.Entry, true, nil
 }
@@ -113,11 +137,30 @@ func (s *Scope[T]) Ask(kind, name string) (at Address, entry T, recorded bool, e
 func (s *Scope[T]) End() error {
 	s.tape.mu.Lock()
 	defer s.tape.mu.Unlock()
-	at := Address{s.Path, s.seq + 1}
-	if r, ok := s.tape.records[at]; ok {
-		return &Divergence{at, describe(r.Kind, r.Name), "return"}
+	return s.track.end()
+}
+
+// End is a divergence if any scope has entries that were not asked for, save those named.
+func (t *Tape[T]) End(save string) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for path, k := range t.tracks {
+		if path == save {
+			continue
+		}
+		if err := k.end(); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+func (k *track[T]) end() error {
+	if len(k.records) == 0 {
+		return nil
+	}
+	r := &k.records[0]
+	return &Divergence{r.At, describe(r.Kind, r.Name), "return"}
 }
 
 func describe(kind, name string) string {

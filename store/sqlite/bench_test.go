@@ -62,3 +62,37 @@ func history(b *testing.B, n int) {
 	}
 	b.ReportMetric(float64(len(runs)*b.N)/b.Elapsed().Seconds(), "lives/s")
 }
+
+// BenchmarkLoad reads a journal of 10,000 entries, as each replay does.
+func BenchmarkLoad(b *testing.B) {
+	s, err := sqlite.Open(filepath.Join(b.TempDir(), "bench.db"), sqlite.Options{Normal: true})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	worker, err := s.Register(b.Context(), time.Now(), store.WorkerInfo{Name: "bench"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := s.Enqueue(b.Context(), time.Now(), []store.NewRun{{Task: "t", Queue: "q", Input: []byte("1")}}); err != nil {
+		b.Fatal(err)
+	}
+	got, err := s.Claim(b.Context(), store.ClaimRequest{Worker: worker, Free: func() int { return 1 }, Tasks: func(string) bool { return true }})
+	if err != nil {
+		b.Fatal(err)
+	}
+	const n = 10_000
+	for i := range n {
+		e := store.Entry{Address: store.Address{Seq: i + 1}, Kind: store.EntryStep, Name: "step", Done: true, Value: fmt.Appendf(nil, `"the result of step %d"`, i), Attempts: 1}
+		if _, _, err := s.Append(b.Context(), time.Now(), store.Call{ID: got[0].ID, Lease: got[0].Lease, Entry: e}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		all, err := s.Load(b.Context(), got[0].ID)
+		if err != nil || len(all) != n {
+			b.Fatal(len(all), err)
+		}
+	}
+}

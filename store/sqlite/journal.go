@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"time"
 
@@ -57,7 +58,8 @@ ON CONFLICT DO UPDATE SET done = excluded.done, value = excluded.value, error = 
   due_at = coalesce(excluded.due_at, due_at), attempts = excluded.attempts
 WHERE done = 0`
 
-	entryColumns = "scope, seq, kind, name, done, value, error, at, due_at, coalesce(field, ''), coalesce(match, ''), coalesce(filter, ''), attempts"
+	// entryColumns are few, for each costs as much to read as a row does.
+	entryColumns = "scope, kind + done * 256 + (attempts & 0xfffff) * 512 + (seq << 29), name, value, error, at, due_at, CASE WHEN kind = 4 THEN json_array(field, match, filter) END"
 )
 
 // call records an entry, and returns what stands at its address then. An event is
@@ -108,25 +110,44 @@ func eventFor(q querier, run, from int64, m *store.Match) (id int64, payload []b
 		AND NOT EXISTS (SELECT 1 FROM stint_journal j WHERE j.run = ?2 AND j.event = e.id) ORDER BY id`, m.Key, run, max(run, from))
 }
 
-// entriesOf reads entries of a journal.
-func entriesOf(q querier, where string, args ...any) ([]store.Entry, error) {
-	type row struct {
-		store.Entry
-		at  int64
-		due *int64
+// entriesOf reads entries of a journal, of which a replay may have many.
+func entriesOf(q querier, where string, args ...any) (entries []store.Entry, err error) {
+	rows, err := q.query("SELECT "+entryColumns+" FROM stint_journal "+where, args...)
+	if err != nil {
+		return nil, err
 	}
-	rows, err := rowsOf(q, func(r *row) []any {
-		return []any{&r.Scope, &r.Seq, &r.Kind, &r.Name, &r.Done, &r.Value, &r.Error, &r.at, &r.due, &r.Match.Field, &r.Match.Value, &r.Match.Filter, &r.Attempts}
-	}, "SELECT "+entryColumns+" FROM stint_journal "+where, args...)
-	entries := make([]store.Entry, len(rows))
-	for i, r := range rows {
-		r.At, r.Due = millis(r.at), optionalTime(r.due)
-		if r.Kind == store.EntryEvent {
-			r.Match.Key = r.Name
+	defer rows.Close()
+	var full [][]store.Entry
+	var e store.Entry
+	var packed, at int64
+	var due *int64
+	var match []byte
+	into := []any{&e.Scope, &packed, &e.Name, &e.Value, &e.Error, &at, &due, &match}
+	for rows.Next() {
+		e = store.Entry{}
+		if err := rows.Scan(into...); err != nil {
+			return nil, err
 		}
-		entries[i] = r.Entry
+		e.Kind, e.Done, e.Attempts = store.EntryKind(packed&0xff), packed>>8&1 == 1, int(packed>>9&0xfffff)
+		e.Seq = int(packed >> 29)
+		e.At, e.Due = millis(at), optionalTime(due)
+		if match != nil {
+			var m [3]string
+			if err := json.Unmarshal(match, &m); err != nil {
+				return nil, err
+			}
+			e.Match = store.Match{Key: e.Name, Field: m[0], Value: m[1], Filter: m[2]}
+		}
+		if len(entries) == cap(entries) { // not grown, which would copy what is there again and again
+			full = append(full, entries)
+			entries = make([]store.Entry, 0, min(max(4*len(entries), 16), 1024))
+		}
+		entries = append(entries, e)
 	}
-	return entries, err
+	if len(full) > 1 {
+		entries = slices.Concat(append(full, entries)...)
+	}
+	return entries, rows.Err()
 }
 
 // Load implements store.Journal.

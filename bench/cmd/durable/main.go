@@ -1,7 +1,7 @@
 // Command durable benches what durable functions cost: one JSON line a case, beside
 // what one fdatasync costs at the same rhythm.
 //
-//	durable [-cases seq1000,event,fan10000,replay10000,sleep100k,sleep1m,kill10k]
+//	durable [-durable seq1000,event,fan10000,replay10000,sleep100k,sleep1m,kill10k]
 package main
 
 import (
@@ -40,8 +40,8 @@ var cases = []struct {
 }
 
 var (
-	fCases = flag.String("cases", "seq1000,event,fan10000,replay10000,sleep100k,kill10k", "cases")
-	fChild = flag.String("child", "", "internal: file of a process to be killed")
+	fCases = flag.String("durable", "seq1000,event,fan10000,replay10000,sleep100k,kill10k", "cases")
+	fChild = flag.String("victim", "", "internal: file of a process to be killed")
 )
 
 func main() {
@@ -178,7 +178,7 @@ func event(dir string) error {
 	const n = 300
 	resumed := make(chan time.Time, 1)
 	task := stint.NewTask(e.Client, "wait", func(ctx context.Context, i int) (int, error) {
-		_, err := stint.WaitForEvent[int](ctx, "go", stint.WithMatch("n", i))
+		_, err := stint.WaitForEvent[map[string]int](ctx, "go", stint.WithMatch("n", i))
 		resumed <- time.Now()
 		return i, err
 	})
@@ -224,7 +224,7 @@ func eventEvicted(dir string, n int) error {
 	defer e.close()
 	resumed := make(chan time.Time, 1)
 	task := stint.NewTask(e.Client, "wait", func(ctx context.Context, i int) (int, error) {
-		_, err := stint.WaitForEvent[int](ctx, "go", stint.WithMatch("n", i))
+		_, err := stint.WaitForEvent[map[string]int](ctx, "go", stint.WithMatch("n", i))
 		resumed <- time.Now()
 		return i, err
 	})
@@ -457,7 +457,7 @@ func million(dir string) error {
 	if err != nil {
 		return err
 	}
-	out, err := exec.Command(self, "-child", "open:"+dir).Output()
+	out, err := exec.Command(self, "-victim", "open:"+dir).Output()
 	emit("sleep1m", n, took, nil, strings.TrimSpace(string(out)))
 	return err
 }
@@ -539,7 +539,7 @@ func kill(dir string) error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(self, "-child", dir)
+	cmd := exec.Command(self, "-victim", dir)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
