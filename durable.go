@@ -320,8 +320,11 @@ func (sc *scope) event(ctx context.Context, key string, w *waitConfig) (e store.
 		}
 	}
 	for !e.Done {
-		if err := sc.wait(ctx, waited{until: e.Due, entry: e.Address}); err != nil {
+		if err := sc.wait(ctx, waited{until: e.Due, entry: e.Address, into: &e}); err != nil {
 			return e, err
+		}
+		if e.Done {
+			break
 		}
 		if !e.Due.IsZero() && !time.Now().Before(e.Due) { // unless the event was first
 			late := e

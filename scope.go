@@ -235,6 +235,7 @@ func (d *durable) version(ctx context.Context, sc *scope, change string) bool {
 type waited struct {
 	until   time.Time     // zero: no time
 	entry   store.Address // Seq 0: none
+	into    *store.Entry  // becomes the entry, if that is what woke the branch in memory
 	child   store.ID      // zero: none
 	futures []*future
 }
@@ -243,7 +244,8 @@ type waited struct {
 type parked struct {
 	waited
 	woken chan struct{}
-	awake bool // guarded by durable.mu
+	awake bool        // guarded by durable.mu
+	got   store.Entry // the entry, if that woke it; it does not change after
 }
 
 // wait parks the branch until what it waits for may have come, or ctx is done.
@@ -269,6 +271,9 @@ func (sc *scope) wait(ctx context.Context, w waited) error {
 		runtime.Goexit()
 	}
 	sc.e.w.resume(ctx, sc.e)
+	if w.into != nil && p.got.Done {
+		*w.into, sc.now = p.got, p.got.At
+	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -281,22 +286,27 @@ func (d *durable) watch(ctx context.Context, p *parked) {
 		t := time.AfterFunc(time.Until(p.until), func() { d.wake(p) })
 		context.AfterFunc(ctx, func() { t.Stop() })
 	}
-	var await func() error
+	var await func() (store.Entry, error)
 	s, run := d.e.w.c.store, d.e.run.ID
 	switch {
 	case p.entry.Seq > 0:
-		await = func() error { return s.AwaitEntry(ctx, run, p.entry) }
+		await = func() (store.Entry, error) { return s.AwaitEntry(ctx, run, p.entry) }
 	case p.child != (store.ID{}):
-		await = func() error {
+		await = func() (store.Entry, error) {
 			_, err := s.Await(ctx, p.child, -1)
-			return err
+			return store.Entry{}, err
 		}
 	default:
 		return
 	}
 	d.branches.Go(func() {
-		if err := await(); err == nil || !errors.Is(err, context.Canceled) {
-			d.wake(p)
+		if got, err := await(); err == nil || !errors.Is(err, context.Canceled) {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			if !p.awake {
+				p.got = got
+			}
+			d.wakeLocked(p)
 		}
 	})
 }

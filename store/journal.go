@@ -87,9 +87,9 @@ type Journal interface {
 	// Fork enqueues a new run like an old one, with what that had completed before an
 	// address in the handler's own scope.
 	Fork(ctx context.Context, now time.Time, id ID, at Address) (ID, error)
-	// AwaitEntry returns when the entry at an address is done, or its run has ended or
-	// does not exist.
-	AwaitEntry(ctx context.Context, id ID, at Address) error
+	// AwaitEntry returns the entry at an address when it is done, or when its run has
+	// ended or does not exist: the zero Entry if there is none by then.
+	AwaitEntry(ctx context.Context, id ID, at Address) (Entry, error)
 }
 
 // A Waits says what an execution that has come to an Outcome with To Waiting waits for:

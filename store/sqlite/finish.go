@@ -29,15 +29,12 @@ func (s *Store) Finish(ctx context.Context, now time.Time, outcomes []store.Outc
 // nothing (R2). A run that was asked to cancel ends as canceled, whatever came of it.
 const (
 	endSQL = `
-UPDATE stint_runs SET
-  state = CASE WHEN cancel_at IS NULL THEN ?3 ELSE 9 END,
-  error = CASE WHEN cancel_at IS NULL THEN ?6 ELSE error END,
-  ended_at = ?4, output = ?5
-WHERE id = ?1 AND lease = ?2 AND state = 4`
-
-	endNodeSQL = `
-UPDATE stint_runs SET state = ?3, error = ?6, ended_at = ?4, output = ?5
+UPDATE stint_runs SET state = ?3, ended_at = ?4, output = ?5, error = ?6
 WHERE id = ?1 AND lease = ?2 AND state = 4 AND cancel_at IS NULL`
+
+	endCanceledSQL = `
+UPDATE stint_runs SET state = 9, ended_at = ?3, output = ?4
+WHERE id = ?1 AND lease = ?2 AND state = 4`
 
 	againSQL = `
 UPDATE stint_runs SET state = ?3, due_at = ?4, rank = ?4 - coalesce(due_at, id >> 20) + rank, error = coalesce(?5, error), attempt = attempt - ?6
@@ -97,12 +94,8 @@ func (t *txn) move(key, now int64, o *store.Outcome) (n int64, err error) {
 		refund = 1
 	}
 	switch {
-	case o.To.Terminal() && o.Node != 0:
-		return t.endNode(key, now, o)
 	case o.To.Terminal():
-		n, err = t.execN(endSQL, key, o.Lease, int64(o.To), now, o.Output, text(o.Error))
-		t.end(key, n)
-		return n, err
+		return t.finally(key, now, o)
 	case o.To == store.Waiting:
 		n, err = t.suspend(key, now, o)
 	case o.To == store.Queued:
@@ -122,19 +115,22 @@ func (t *txn) move(key, now int64, o *store.Outcome) (n int64, err error) {
 	return n, err
 }
 
-// endNode ends the run of a task of a workflow, with all that follows in its graph.
-func (t *txn) endNode(key, now int64, o *store.Outcome) (int64, error) {
-	ended := o.To
-	n, err := t.execN(endNodeSQL, key, o.Lease, int64(o.To), now, o.Output, text(o.Error))
+// finally ends a run, of a task of a workflow with all that follows in its graph.
+func (t *txn) finally(key, now int64, o *store.Outcome) (int64, error) {
+	end := store.Result{State: o.To, Output: o.Output}
+	n, err := t.execN(endSQL, key, o.Lease, int64(o.To), now, o.Output, text(o.Error))
 	if err == nil && n == 0 {
-		ended = store.Canceled
-		n, err = t.execN(endSQL, key, o.Lease, int64(o.To), now, o.Output, text(o.Error))
+		end = store.Result{State: store.Canceled}
+		n, err = t.execN(endCanceledSQL, key, o.Lease, now, o.Output)
 	}
 	if err != nil || n == 0 {
 		return 0, err
 	}
-	t.end(key, 1)
-	if len(o.Tests) > 0 && ended == store.Succeeded {
+	t.ended = append(t.ended, ending{key, &end})
+	if o.Node == 0 {
+		return 1, nil
+	}
+	if len(o.Tests) > 0 && end.State == store.Succeeded {
 		results, err := json.Marshal(o.Tests)
 		if err == nil {
 			err = t.exec("INSERT OR REPLACE INTO stint_tests (run, results) VALUES (?, ?)", key, string(results))
@@ -143,7 +139,13 @@ func (t *txn) endNode(key, now int64, o *store.Outcome) (int64, error) {
 			return 0, err
 		}
 	}
-	return 1, t.advanceOutcome(o, ended, now)
+	return 1, t.advanceOutcome(o, end.State, now)
+}
+
+// An ending is the end of a run, with what came of it if that is known.
+type ending struct {
+	key    int64
+	result *store.Result
 }
 
 func (t *txn) advanceOutcome(o *store.Outcome, ended store.State, now int64) error {
@@ -186,7 +188,7 @@ func (t *txn) again(key, now int64, o *store.Outcome, refund int) (int64, error)
 
 func (t *txn) end(key, n int64) {
 	if n > 0 {
-		t.ended = append(t.ended, key)
+		t.ended = append(t.ended, ending{key: key})
 	}
 }
 

@@ -161,12 +161,22 @@ func (s *Store) Load(ctx context.Context, id store.ID) (entries []store.Entry, e
 }
 
 // AwaitEntry implements store.Journal.
-func (s *Store) AwaitEntry(ctx context.Context, id store.ID, at store.Address) error {
-	return s.await(ctx, id, func(q querier, key int64) (done bool, err error) {
-		err = q.one(`SELECT NOT EXISTS (SELECT 1 FROM stint_runs WHERE id = ?1 AND state < 7)
-			OR EXISTS (SELECT 1 FROM stint_journal WHERE run = ?1 AND scope = ?2 AND seq = ?3 AND done = 1)`, []any{key, at.Scope, at.Seq}, &done)
-		return done, err
+func (s *Store) AwaitEntry(ctx context.Context, id store.ID, at store.Address) (e store.Entry, err error) {
+	_, err = s.await(ctx, id, func(q querier, key int64) (done bool, err error) {
+		e = store.Entry{}
+		there, err := entriesOf(q, "WHERE run = ? AND scope = ? AND seq = ?", key, at.Scope, at.Seq)
+		if err != nil {
+			return false, err
+		}
+		if len(there) > 0 {
+			e = there[0]
+		}
+		if !e.Done {
+			err = q.one("SELECT NOT EXISTS (SELECT 1 FROM stint_runs WHERE id = ? AND state < 7)", []any{key}, &done)
+		}
+		return done || e.Done, err
 	})
+	return e, err
 }
 
 // suspend has a run wait, or queues it again if what it waits for has come already.
@@ -232,8 +242,8 @@ func (t *txn) settle() error {
 	if err := t.one("SELECT EXISTS (SELECT 1 FROM stint_awaited)", nil, &some); err != nil || !some {
 		return err
 	}
-	for _, child := range t.ended {
-		runs, err := column[int64](t, "DELETE FROM stint_awaited WHERE child = ? RETURNING run", child)
+	for _, e := range t.ended {
+		runs, err := column[int64](t, "DELETE FROM stint_awaited WHERE child = ? RETURNING run", e.key)
 		if err != nil {
 			return err
 		}

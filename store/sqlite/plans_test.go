@@ -242,7 +242,8 @@ func useGraphs(t *testing.T, s *Store, worker int64) {
 	}
 	child, err := s.Enqueue(ctx, now, []store.NewRun{{Task: "child", Queue: "q", Parent: p.ID, Call: call(3, store.EntryChild, true)}})
 	ok(err)
-	ok(s.AwaitEntry(ctx, p.ID, store.Address{Seq: 1}))
+	_, err = s.AwaitEntry(ctx, p.ID, store.Address{Seq: 1})
+	ok(err)
 	finish(p, store.Outcome{To: store.Waiting, Waits: store.Waits{Entries: []store.Address{{Seq: 2}}, Children: []store.ID{child[0].ID}}})
 	finish(claim("child"), store.Outcome{To: store.Succeeded})
 	_, err = s.Load(ctx, p.ID)

@@ -138,9 +138,9 @@ func (w *writer) tell(t *txn) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, id := range t.ended {
-		for a := range w.awaits[id] {
-			a.end(nil)
+	for _, e := range t.ended {
+		for a := range w.awaits[e.key] {
+			a.end(e.result, nil)
 		}
 	}
 	for _, id := range t.chunks {
@@ -302,10 +302,11 @@ var globEscape = strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`)
 
 // An await is one call of Await.
 type await struct {
-	again chan struct{} // capacity 1: look again
-	over  chan struct{} // closed: the run ended, or err
-	once  sync.Once
-	err   error
+	again  chan struct{} // capacity 1: look again
+	over   chan struct{} // closed: the run ended, or err
+	once   sync.Once
+	result *store.Result // nil: not known
+	err    error
 }
 
 func (a *await) poke() {
@@ -315,11 +316,13 @@ func (a *await) poke() {
 	}
 }
 
-func (a *await) end(err error) { a.once.Do(func() { a.err = err; close(a.over) }) }
+func (a *await) end(r *store.Result, err error) {
+	a.once.Do(func() { a.result, a.err = r, err; close(a.over) })
+}
 
 // Await implements store.Runs.
 func (s *Store) Await(ctx context.Context, id store.ID, afterChunk int64) (r store.Result, err error) {
-	err = s.await(ctx, id, func(q querier, key int64) (done bool, err error) {
+	end, err := s.await(ctx, id, func(q querier, key int64) (done bool, err error) {
 		r = store.Result{}
 		err = q.one("SELECT state, flags & 2 > 0, CASE WHEN state = 7 THEN output END FROM stint_runs WHERE id = ?", []any{key}, &r.State, &r.Flow, &r.Output)
 		if errors.Is(err, sql.ErrNoRows) {
@@ -331,36 +334,42 @@ func (s *Store) Await(ctx context.Context, id store.ID, afterChunk int64) (r sto
 		err = q.one("SELECT EXISTS (SELECT 1 FROM stint_chunks WHERE run = ? AND seq > ?)", []any{key, afterChunk}, &done)
 		return done, err
 	})
+	if end != nil {
+		r = *end
+	}
 	return r, err
 }
 
-// await returns when look is satisfied, at once or after something happened to the run,
-// or the run has ended.
-func (s *Store) await(ctx context.Context, id store.ID, look func(q querier, key int64) (bool, error)) error {
+// await returns when look is satisfied, at once or after something happened to the run.
+// If the run ended meanwhile, and the writer knows what it came to, it returns that.
+func (s *Store) await(ctx context.Context, id store.ID, look func(q querier, key int64) (bool, error)) (*store.Result, error) {
 	key, ok := s.ids.key(id)
 	if !ok {
-		return nil
+		return nil, nil
 	}
 	a := &await{again: make(chan struct{}, 1), over: make(chan struct{})}
 	if !s.w.addAwait(key, a) {
-		return store.ErrClosed
+		return nil, store.ErrClosed
 	}
 	defer s.w.dropAwait(key, a)
-	for {
+	for over := false; ; {
 		done := false
 		err := s.view(ctx, func(q querier) (err error) {
 			done, err = look(q, key)
 			return err
 		})
-		if done || err != nil {
-			return err
+		if done || over || err != nil {
+			return nil, err
 		}
 		select {
 		case <-a.again:
 		case <-a.over:
-			return a.err
+			if a.err != nil || a.result != nil {
+				return a.result, a.err
+			}
+			over = true // look at what it came to
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil, ctx.Err()
 		}
 	}
 }

@@ -91,7 +91,7 @@ type txn struct {
 	lanes     *laneCache
 	now       int64 // milliseconds
 	lastKey   int64 // highest run key in the file, with those given here
-	ended     []int64
+	ended     []ending
 	chunks    []int64
 	cancels   []cancelOf
 	nodes     bulk // runs of tasks that a change has made ready
@@ -167,7 +167,7 @@ func (w *writer) close() bool {
 	w.claims = nil
 	for _, m := range w.awaits {
 		for a := range m {
-			a.end(store.ErrClosed)
+			a.end(nil, store.ErrClosed)
 		}
 	}
 	for _, x := range w.watch {

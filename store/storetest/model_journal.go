@@ -82,11 +82,18 @@ func (m *Model) Load(_ context.Context, id store.ID) (all []store.Entry, err err
 }
 
 // AwaitEntry implements store.Journal.
-func (m *Model) AwaitEntry(ctx context.Context, id store.ID, at store.Address) error {
-	return m.wait(ctx, func() (bool, time.Time) {
+func (m *Model) AwaitEntry(ctx context.Context, id store.ID, at store.Address) (e store.Entry, err error) {
+	err = m.wait(ctx, func() (bool, time.Time) {
 		r := m.runs[id]
-		return r == nil || r.State.Terminal() || r.done(at), time.Time{}
+		if r == nil {
+			return true, time.Time{}
+		}
+		if i, there := slices.BinarySearchFunc(r.journal, at, byAddress); there {
+			e = r.journal[i].Entry
+		}
+		return e.Done || r.State.Terminal(), time.Time{}
 	})
+	return e, err
 }
 
 func (r *modelRun) done(at store.Address) bool {
