@@ -111,6 +111,7 @@ func (f *future) run(ctx context.Context, fn func(context.Context) ([]byte, erro
 // end records what a branch returned, and hands its liveness on to who waits for it.
 func (f *future) end(ctx context.Context, out []byte, err error) {
 	d := f.sc.e.durable
+	f.sc.over.Store(true)
 	if err == nil {
 		if left := f.sc.cursor.End(); left != nil {
 			d.diverge(left)

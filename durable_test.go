@@ -615,11 +615,16 @@ func TestDurableMistakes(t *testing.T) {
 				<-done
 				return 0, nil
 			})
+			var finished context.Context
+			if _, err := stint.Go(ctx, "branch", func(ctx context.Context) (int, error) { finished = ctx; return 0, nil }).Wait(ctx); err != nil {
+				return "", err
+			}
+			_, late := stint.Step(finished, "late", func(context.Context) (int, error) { return 0, nil })
 			_, noCEL := stint.WaitForEvent[int](ctx, "e", stint.WithFilter("true")) // this program lacks the package
-			return fmt.Sprint(inStep, " ", noName != nil, " ", noJSON != nil, " ", errors.Is(both, stint.ErrDurable), " ", noCEL), nil
+			return fmt.Sprint(inStep, " ", noName != nil, " ", noJSON != nil, " ", errors.Is(both, stint.ErrDurable), " ", errors.Is(late, stint.ErrDurable), " ", noCEL), nil
 		})
 		working(t, c)
-		if got, err := task.Run(t.Context(), 0); err != nil || !strings.HasPrefix(got, "true true true true ") || !strings.Contains(got, `import _ "github.com/stint-dev/stint/cel"`) {
+		if got, err := task.Run(t.Context(), 0); err != nil || !strings.HasPrefix(got, "true true true true true ") || !strings.Contains(got, `import _ "github.com/stint-dev/stint/cel"`) {
 			t.Errorf("Run = %q, %v", got, err)
 		}
 	})

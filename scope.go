@@ -48,6 +48,7 @@ type scope struct {
 	e      *execution
 	cursor *journal.Scope[*store.Entry]
 	busy   atomic.Bool
+	over   atomic.Bool // its branch has returned
 	now    time.Time
 	ids    int
 }
@@ -101,6 +102,8 @@ func enter(ctx context.Context, kind store.EntryKind, name string) (*scope, erro
 		return fail("after its handler has returned")
 	case d.unwinding():
 		runtime.Goexit() // a defer of a branch that is being unwound
+	case sc.over.Load():
+		return fail("after its branch has returned")
 	case !sc.busy.CompareAndSwap(false, true):
 		return fail("while another durable call of this branch is under way: use Go for what runs beside")
 	}
