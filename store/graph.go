@@ -31,6 +31,7 @@ type GraphTask struct {
 	Priority *int8         `json:"priority,omitempty"` // nil: the workflow run's
 	StartIn  time.Duration `json:"start_in,omitempty"` // canceled if not started so long after it was ready
 	Parents  []int         `json:"parents,omitempty"`
+	Limited  bool          `json:"limited,omitempty"` // runs of the workflow may have TaskLimits for it
 	// Tests names the predicates that conditions have on the task's output.
 	Tests    []string   `json:"tests,omitempty"`
 	CancelIf *Condition `json:"cancel_if,omitempty"`

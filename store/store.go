@@ -45,6 +45,10 @@ type NewRun struct {
 	// Graph makes this the run of a workflow, whose name Task is. It is never claimed:
 	// its tasks are. StartBy is when it must have ended: it is canceled then.
 	Graph *Graph
+	// Limits are what the run must pass before each start, and TaskLimits what the tasks
+	// of its Graph must, by their places.
+	Limits     []Limit
+	TaskLimits map[int][]Limit
 	// Call, if not nil, is a durable call of the run's parent, recorded in the same
 	// commit with the IDs of all runs of the Enqueue. If it is stale nothing is enqueued.
 	Call *Call

@@ -196,7 +196,7 @@ func (t *txn) requeue(key, at int64) error {
 	}
 	var lane int64
 	err = t.one(`UPDATE stint_runs SET state = 3, due_at = ?2, rank = ?2 - coalesce(due_at, id >> 20) + rank, attempt = 0, crashes = 0,
-		ended_at = NULL, cancel_at = NULL, start_by = NULL, output = NULL, error = NULL WHERE id = ?1 AND state >= 6 RETURNING lane`, []any{key, at}, &lane)
+		ended_at = NULL, cancel_at = NULL, start_by = NULL, output = NULL, error = NULL, flags = flags & -5 WHERE id = ?1 AND state >= 6 RETURNING lane`, []any{key, at}, &lane)
 	if err != nil {
 		return err
 	}
@@ -259,6 +259,7 @@ func (t *txn) deleteRun(key int64) error {
 		"DELETE FROM stint_progress WHERE run = ?",
 		"DELETE FROM stint_logs WHERE run = ?",
 		"DELETE FROM stint_chunks WHERE run = ?",
+		"DELETE FROM stint_task_limits WHERE run = ?",
 	} {
 		if err := t.exec(q, key); err != nil {
 			return err

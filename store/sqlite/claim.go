@@ -128,23 +128,36 @@ func (w *writer) waitAgain(claims []*claim) {
 // claimLaneSQL starts the head of a lane, claimSQL the runs of a JSON array of keys.
 const (
 	claimSet = `
-UPDATE stint_runs SET state = 4, attempt = attempt + 1, lease = lease + 1, worker = ?1, started_at = ?2, start_by = NULL
+UPDATE stint_runs SET state = 4, attempt = attempt + 1, lease = lease + 1, worker = ?1, started_at = ?2, start_by = NULL, flags = flags & -5
 WHERE id IN (`
 	claimReturning = `) AND state = 3
-RETURNING id, lane, lease, priority, attempt, crashes, coalesce(due_at, id >> 20), rank,
+RETURNING id, lane, lease, priority, attempt, crashes, coalesce(due_at, id >> 20), rank, turn,
   coalesce(input, (SELECT data FROM stint_inputs i WHERE i.id = stint_runs.id)), metadata, parent, root, node,
   lease > 1 AND EXISTS (SELECT 1 FROM stint_journal j WHERE j.run = stint_runs.id), cancel_at IS NOT NULL`
 
-	claimLaneSQL = claimSet + "SELECT id FROM stint_runs WHERE lane = ?3 AND state = 3 ORDER BY rank, id LIMIT ?4" + claimReturning
+	claimLaneSQL = claimSet + "SELECT id FROM stint_runs WHERE lane = ?3 AND state = 3 AND gate IS NULL ORDER BY rank, turn, id LIMIT ?4" + claimReturning
 	claimSQL     = claimSet + "SELECT value FROM json_each(?3)" + claimReturning
 )
 
-// give starts up to Free runs for one claim, in order.
-func (t *txn) give(c *claim) ([]store.Claimed, error) {
-	n := c.Free()
-	if n <= 0 {
-		return nil, nil
+// give starts up to Free runs for one claim, in order. Starting some may let others of
+// their keys be ready.
+func (t *txn) give(c *claim) (all []store.Claimed, err error) {
+	for n := c.Free(); n > len(all); {
+		got, err := t.giveReady(c, n-len(all))
+		if all = append(all, got...); err != nil || len(got) == 0 {
+			return all, err
+		}
+		if used, err := t.gated(); !used || err != nil {
+			return all, err
+		}
+		if err := t.reconcile(); err != nil {
+			return all, err
+		}
 	}
+	return all, nil
+}
+
+func (t *txn) giveReady(c *claim, n int) ([]store.Claimed, error) {
 	lanes, suspects, err := t.lanesFor(c)
 	if err != nil {
 		return nil, err
@@ -217,8 +230,8 @@ func jsonKeys(picked []place) string {
 func (t *txn) start(text string, args ...any) ([]store.Claimed, error) {
 	type row struct {
 		store.Claimed
-		key, rank, due, lane int64
-		parent, root, node   *int64
+		key, rank, turn, due, lane int64
+		parent, root, node         *int64
 	}
 	rows, err := t.query(text, args...)
 	if err != nil {
@@ -229,7 +242,7 @@ func (t *txn) start(text string, args ...any) ([]store.Claimed, error) {
 	for rows.Next() {
 		got = append(got, row{})
 		r := &got[len(got)-1]
-		if err := rows.Scan(&r.key, &r.lane, &r.Lease, &r.Priority, &r.Attempt, &r.Crashes, &r.due, &r.rank, &r.Input, &r.Metadata, &r.parent, &r.root, &r.node, &r.Journal, &r.Canceled); err != nil {
+		if err := rows.Scan(&r.key, &r.lane, &r.Lease, &r.Priority, &r.Attempt, &r.Crashes, &r.due, &r.rank, &r.turn, &r.Input, &r.Metadata, &r.parent, &r.root, &r.node, &r.Journal, &r.Canceled); err != nil {
 			return nil, err
 		}
 	}
@@ -237,7 +250,7 @@ func (t *txn) start(text string, args ...any) ([]store.Claimed, error) {
 		return nil, err
 	}
 	slices.SortFunc(got, func(a, b row) int { // a suspect is last, and alone
-		return cmp.Or(cmp.Compare(min(a.Crashes, 2)/2, min(b.Crashes, 2)/2), comparePlace(place{a.rank, a.key}, place{b.rank, b.key}))
+		return cmp.Or(cmp.Compare(min(a.Crashes, 2)/2, min(b.Crashes, 2)/2), comparePlace(place{a.rank, a.turn, a.key}, place{b.rank, b.turn, b.key}))
 	})
 	claimed := make([]store.Claimed, len(got))
 	for i, r := range got {

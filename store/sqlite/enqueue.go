@@ -47,8 +47,8 @@ func keyed(runs []store.NewRun) bool {
 // Most runs are plain: due at once, with nothing special. They take the short row.
 const (
 	plainHead = "INSERT INTO stint_runs (id, lane, state, priority, rank, input) VALUES "
-	fullSQL   = `INSERT INTO stint_runs (id, lane, state, priority, rank, input, due_at, start_by, parent, root, key, metadata, flags, node, worker, started_at)
-VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`
+	fullSQL   = `INSERT INTO stint_runs (id, lane, state, priority, rank, input, due_at, start_by, parent, root, key, metadata, flags, node, worker, started_at, limits, gate)
+VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`
 )
 
 var (
@@ -57,7 +57,7 @@ var (
 )
 
 func plain(r *store.NewRun, now int64) bool {
-	return r.Key == "" && r.Metadata == nil && r.Graph == nil && r.Parent == (store.ID{}) && !r.Detached && r.StartBy.IsZero() &&
+	return r.Key == "" && r.Metadata == nil && r.Graph == nil && r.Limits == nil && r.Parent == (store.ID{}) && !r.Detached && r.StartBy.IsZero() &&
 		(r.RunAt.IsZero() || ceilMillis(r.RunAt) <= now)
 }
 
@@ -95,7 +95,7 @@ func (t *txn) enqueue(now int64, runs []store.NewRun, staged map[laneName]int64)
 		if plain(r, now) {
 			err = b.add(t, key, lane, int64(r.Priority), store.Rank(createdAt(key), r.Priority, r.AgeEvery), input)
 		} else if err = b.flush(t); err == nil {
-			err = t.insertFull(key, lane, now, r, input)
+			err = t.insertFull(key, lane, now, r, input, staged != nil)
 		}
 		if err != nil {
 			return nil, err
@@ -129,8 +129,9 @@ func (t *txn) spill(key int64, input []byte) (any, error) {
 	return nil, t.exec("INSERT INTO stint_inputs (id, data) VALUES (?, ?)", key, input)
 }
 
-func (t *txn) insertFull(key, lane, now int64, r *store.NewRun, input any) error {
+func (t *txn) insertFull(key, lane, now int64, r *store.NewRun, input any, staged bool) error {
 	state, due := store.Queued, createdAt(key)
+	var err error
 	var dueAt, startBy, parent, root, idem, meta any
 	if at := ceilMillis(r.RunAt); !r.RunAt.IsZero() && at > now {
 		state, due, dueAt = store.Scheduled, at, at
@@ -171,11 +172,28 @@ func (t *txn) insertFull(key, lane, now int64, r *store.NewRun, input any) error
 		flags, node = flags|flagFlow, &id
 	}
 	now = createdAt(key)
-	if node != nil && state == store.Queued { // nobody is to claim it: it runs by its tasks
+	var gate any
+	if len(r.Limits) > 0 {
+		switch {
+		case state == store.Scheduled:
+			err = t.useGates()
+		case staged:
+			gate, t.gates.newcomers = -lane, true
+		default:
+			gate, err = t.admit(key, r.Limits, flags)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if node != nil && state == store.Queued && gate == nil { // nobody is to claim it: it runs by its tasks
 		state, worker, started = store.Running, new(int64), &now
 	}
-	err := t.exec(fullSQL, key, lane, int64(state), int64(r.Priority), store.Rank(due, r.Priority, r.AgeEvery), input, dueAt, startBy, parent, root, idem, meta, flags, node, worker, started)
-	if err != nil || node == nil || dueAt != nil {
+	err = t.exec(fullSQL, key, lane, int64(state), int64(r.Priority), store.Rank(due, r.Priority, r.AgeEvery), input, dueAt, startBy, parent, root, idem, meta, flags, node, worker, started, text(store.EncodeLimits(r.Limits)), gate)
+	if err == nil {
+		err = t.keepTaskLimits(key, r.TaskLimits)
+	}
+	if err != nil || node == nil || dueAt != nil || gate != nil {
 		return err
 	}
 	info := flowInfo{int64(r.Priority), key, slices.Clone(r.Input), slices.Clone(r.Metadata)}

@@ -344,8 +344,8 @@ func (r *nodeRow) decided(d store.Decision, now int64) {
 
 const (
 	nodeHead    = "INSERT INTO stint_runs (id, lane, state, priority, rank, parent, root, node) VALUES "
-	nodeFullSQL = `INSERT INTO stint_runs (id, lane, state, priority, rank, parent, root, node, due_at, start_by, ended_at, error, flags)
-VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)`
+	nodeFullSQL = `INSERT INTO stint_runs (id, lane, state, priority, rank, parent, root, node, due_at, start_by, ended_at, error, flags, limits, gate)
+VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`
 )
 
 // insert makes the run of a task. Usual ones gather, and are inserted together at the
@@ -370,7 +370,11 @@ func (f *flow) insert(place int, r nodeRow) error {
 	key := t.nextKey(f.now)
 	rank := store.Rank(max(r.due, createdAt(key)), int8(priority), f.AgeEvery)
 	node := f.node | int64(place)
-	if r.state == store.Queued && startBy == nil && r.flags == 0 {
+	text, limits, err := f.taskLimits(place)
+	if err != nil {
+		return err
+	}
+	if r.state == store.Queued && startBy == nil && r.flags == 0 && text == nil {
 		return t.nodes.add(t, key, lane, priority, rank, f.key, f.root, node)
 	}
 	if r.state == store.Waiting && r.due > 0 {
@@ -382,7 +386,17 @@ func (f *flow) insert(place int, r nodeRow) error {
 	if err := t.nodes.flush(t); err != nil {
 		return err
 	}
-	return t.exec(nodeFullSQL, key, lane, int64(r.state), priority, rank, f.key, f.root, node, dueAt, startBy, endedAt, r.error, r.flags)
+	var gate any
+	if text != nil && r.state == store.Queued {
+		if gate, err = t.admit(key, limits, r.flags); err != nil { // not what finishes the parent
+			r.state, r.error = store.Blocked, failureJSON(store.KindCondition, err.Error())
+		}
+	} else if text != nil {
+		if err := t.useGates(); err != nil {
+			return err
+		}
+	}
+	return t.exec(nodeFullSQL, key, lane, int64(r.state), priority, rank, f.key, f.root, node, dueAt, startBy, endedAt, r.error, r.flags, text, gate)
 }
 
 // reconsider decides a waiting task again: its time has come, or an event.

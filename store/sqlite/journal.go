@@ -221,7 +221,7 @@ func (t *txn) suspend(key, now int64, o *store.Outcome) (int64, error) {
 // suspendSQL gives the attempt back, which the next claim takes again: a wait is within
 // an attempt.
 const suspendSQL = `
-UPDATE stint_runs SET state = ?3, due_at = ?4, rank = coalesce(?4, id >> 20) - coalesce(due_at, id >> 20) + rank, attempt = attempt - 1
+UPDATE stint_runs SET state = ?3, due_at = ?4, rank = coalesce(?4, id >> 20) - coalesce(due_at, id >> 20) + rank, attempt = attempt - 1, flags = flags | 4
 WHERE id = ?1 AND lease = ?2 AND state = 4 AND cancel_at IS NULL`
 
 // rouse queues a run that waited.

@@ -92,23 +92,23 @@ func (t *txn) newLane(n laneName, staged *string) (int64, error) {
 // lane that has something ready, however many runs are in it.
 const readyLanesSQL = `
 WITH RECURSIVE ready (lane) AS (
-  SELECT (SELECT lane FROM stint_runs WHERE state = 3 ORDER BY lane LIMIT 1)
+  SELECT (SELECT lane FROM stint_runs WHERE gate IS NULL AND state = 3 ORDER BY lane LIMIT 1)
   UNION ALL
-  SELECT (SELECT lane FROM stint_runs WHERE state = 3 AND lane > ready.lane ORDER BY lane LIMIT 1)
+  SELECT (SELECT lane FROM stint_runs WHERE state = 3 AND gate IS NULL AND lane > ready.lane ORDER BY lane LIMIT 1)
   FROM ready WHERE ready.lane IS NOT NULL)
 SELECT lane FROM ready WHERE lane IS NOT NULL`
 
 // laneSQL reads the head of a lane in order, after a place in it.
 const laneSQL = `
-SELECT rank, id FROM stint_runs
-WHERE lane = ? AND state = 3 AND (rank, id) > (?, ?)
-ORDER BY rank, id LIMIT ?`
+SELECT rank, turn, id FROM stint_runs
+WHERE lane = ? AND state = 3 AND gate IS NULL AND (rank, turn, id) > (?, ?, ?)
+ORDER BY rank, turn, id LIMIT ?`
 
 // A place is a run's place in the order of starting.
-type place struct{ rank, id int64 }
+type place struct{ rank, turn, id int64 }
 
 func comparePlace(a, b place) int {
-	return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.id, b.id))
+	return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.turn, b.turn), cmp.Compare(a.id, b.id))
 }
 
 // pick chooses the first n runs of several lanes together: a merge of the lanes'
@@ -163,7 +163,7 @@ type laneHead struct {
 }
 
 func (t *txn) fill(h *laneHead, n int) (err error) {
-	h.places, err = rowsOf(t, func(p *place) []any { return []any{&p.rank, &p.id} }, laneSQL, h.lane, h.last.rank, h.last.id, n)
+	h.places, err = rowsOf(t, func(p *place) []any { return []any{&p.rank, &p.turn, &p.id} }, laneSQL, h.lane, h.last.rank, h.last.turn, h.last.id, n)
 	h.end = len(h.places) < n
 	if len(h.places) > 0 {
 		h.last = h.places[len(h.places)-1]

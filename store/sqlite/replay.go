@@ -163,9 +163,9 @@ func (t *txn) over(id store.ID, condition string) (key int64, err error) {
 
 // forkSQL copies a run as a new one that has run once, so that its journal is read.
 const forkSQL = `
-INSERT INTO stint_runs (id, lane, state, priority, rank, lease, input, metadata, flags)
+INSERT INTO stint_runs (id, lane, state, priority, rank, lease, input, metadata, flags, limits, gate)
 SELECT ?2, lane, 3, priority, rank - coalesce(due_at, id >> 20) + (?2 >> 20), 1,
-  coalesce(input, (SELECT data FROM stint_inputs i WHERE i.id = r.id)), metadata, flags & 1
+  coalesce(input, (SELECT data FROM stint_inputs i WHERE i.id = r.id)), metadata, flags & 1, limits, CASE WHEN limits IS NOT NULL THEN 0 END
 FROM stint_runs r WHERE id = ?1`
 
 // Fork implements store.Journal.
@@ -180,8 +180,9 @@ func (s *Store) Fork(ctx context.Context, now time.Time, id store.ID, at store.A
 			return err
 		}
 		fork = s.ids.id(copied)
-		return t.exec(`INSERT INTO stint_journal (run, scope, seq, kind, name, done, value, error, at, due_at, field, match, event, attempts)
-			SELECT ?2, scope, seq, kind, name, done, value, error, at, due_at, field, match, event, attempts FROM stint_journal
+		t.gates.newcomers = true
+		return t.exec(`INSERT INTO stint_journal (run, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event, attempts)
+			SELECT ?2, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event, attempts FROM stint_journal
 			WHERE run = ?1 AND done = 1 AND (scope = '' AND seq < ?3 OR scope <> '' AND CAST(scope AS INTEGER) < ?3)`, key, copied, at.Seq)
 	})
 	return fork, err

@@ -71,7 +71,7 @@ func (s *Store) join(ctx context.Context, now time.Time, tx store.Tx, change fun
 	if s.path == Memory || !sameFile(path, s.path) {
 		return fmt.Errorf("the app's transaction is on %q, this store on %q: they must be one file", path, s.path)
 	}
-	t := &txn{querier: a, s: s, execN: a.execN, lanes: &laneCache{}, now: now.UnixMilli(), newDue: never, nodes: bulk{kind: nodeRows}}
+	t := &txn{querier: a, s: s, execN: a.execN, lanes: &laneCache{}, gates: newGateCache(), now: now.UnixMilli(), newDue: never, nodes: bulk{kind: nodeRows}}
 	if err := t.one(lastKeySQL, nil, &t.lastKey); err != nil {
 		return fmt.Errorf("the app's transaction: %w", err)
 	}

@@ -108,6 +108,7 @@ func (w *writer) look() error {
 		return err
 	}
 	w.lanes.forget()
+	w.gates.forget()
 	w.nextDue = 0 // unknown: the next transaction finds out
 	w.recheck = true
 	if !first {
@@ -200,8 +201,8 @@ func (t *txn) promote() error {
 		flags int
 		node  *int64
 	}
-	rows, err := rowsOf(t, func(r *row) []any { return []any{&r.id, &r.flags, &r.node} }, `UPDATE stint_runs SET state = CASE WHEN flags & 2 THEN 2 ELSE 3 END WHERE id IN
-		(SELECT id FROM stint_runs WHERE state = 2 AND due_at <= ? ORDER BY due_at LIMIT ?) RETURNING id, flags, node`, t.now, promoteAt)
+	rows, err := rowsOf(t, func(r *row) []any { return []any{&r.id, &r.flags, &r.node} }, `UPDATE stint_runs SET state = CASE WHEN flags & 2 AND limits IS NULL THEN 2 ELSE 3 END WHERE id IN
+		(SELECT id FROM stint_runs WHERE state = 2 AND due_at <= ? ORDER BY due_at LIMIT ?) RETURNING id, flags * (state = 2), node`, t.now, promoteAt)
 	if err != nil {
 		return err
 	}
@@ -262,6 +263,7 @@ func (t *txn) nextTime() (int64, error) {
 		"SELECT due_at FROM stint_runs WHERE state = 2 ORDER BY due_at LIMIT 1",
 		"SELECT start_by FROM stint_runs WHERE start_by IS NOT NULL ORDER BY start_by LIMIT 1",
 		"SELECT due_at FROM stint_runs WHERE state = 5 AND due_at IS NOT NULL ORDER BY due_at LIMIT 1",
+		"SELECT wake_at FROM stint_gates WHERE wake_at IS NOT NULL ORDER BY wake_at LIMIT 1",
 	} {
 		var at int64
 		switch err := t.one(q, nil, &at); {

@@ -52,6 +52,7 @@ type writer struct {
 	version   int64 // PRAGMA data_version at the last look
 	lastKey   int64 // highest run key in the file
 	lanes     laneCache
+	gates     *gateCache
 	flows     map[int64]flowInfo // those that were met lately
 	flowBytes int
 	nextDue   int64 // earliest due or start-by time in the file, or never
@@ -89,6 +90,7 @@ type txn struct {
 	w         *writer
 	execN     func(text string, args ...any) (int64, error)
 	lanes     *laneCache
+	gates     *gateCache
 	now       int64 // milliseconds
 	lastKey   int64 // highest run key in the file, with those given here
 	ended     []ending
@@ -108,7 +110,7 @@ type cancelOf struct{ worker, run int64 }
 
 func newWriter(s *Store, conn *sql.Conn) *writer {
 	return &writer{
-		s: s, conn: conn, stmt: map[string]*sql.Stmt{},
+		s: s, conn: conn, stmt: map[string]*sql.Stmt{}, gates: newGateCache(),
 		signal: make(chan struct{}, 1), done: make(chan struct{}),
 		awaits: map[int64]map[*await]struct{}{}, watch: map[int64]*watch{},
 		version: -1, nextDue: 0, recheck: true,
@@ -278,13 +280,28 @@ func (w *writer) apply(t *txn, ops []*op) ([]*claim, error) {
 	if err := t.wake(); err != nil {
 		return nil, err
 	}
-	if err := t.settle(); err != nil {
-		return nil, err
-	}
-	if err := t.nodes.flush(t); err != nil {
+	if err := t.follow(); err != nil {
 		return nil, err
 	}
 	return t.serve()
+}
+
+// follow does what follows from the runs that ended, and from those that changed their
+// state at the gates of their limits.
+func (t *txn) follow() error {
+	for ended := -1; ended != len(t.ended); {
+		ended = len(t.ended)
+		if err := t.settle(); err != nil {
+			return err
+		}
+		if err := t.nodes.flush(t); err != nil {
+			return err
+		}
+		if err := t.reconcile(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (t *txn) change(o *op) error {
@@ -300,7 +317,7 @@ func (w *writer) solo(ops []*op) {
 		t, err := w.begin()
 		if err == nil {
 			if err = t.change(o); err == nil {
-				err = t.settle()
+				err = t.follow()
 			}
 			if err == nil {
 				err = w.commit(t)
@@ -384,18 +401,21 @@ func (w *writer) begin() (*txn, error) {
 		w.rollback()
 		return nil, err
 	}
-	return &txn{querier: w, s: w.s, w: w, execN: w.execN, lanes: &w.lanes, lastKey: w.lastKey, now: time.Now().UnixMilli(), newDue: never, nodes: bulk{kind: nodeRows}}, nil
+	return &txn{querier: w, s: w.s, w: w, execN: w.execN, lanes: &w.lanes, gates: w.gates, lastKey: w.lastKey, now: time.Now().UnixMilli(), newDue: never, nodes: bulk{kind: nodeRows}}, nil
 }
 
 func (w *writer) commit(t *txn) error {
+	if err := t.closeGates(); err != nil {
+		return err
+	}
 	if err := w.exec("COMMIT"); err != nil {
 		return err
 	}
 	w.lastKey = t.lastKey
-	w.nextDue = min(w.nextDue, t.newDue)
 	for _, f := range t.committed {
 		f()
 	}
+	w.nextDue = min(w.nextDue, t.newDue)
 	w.tell(t)
 	return nil
 }
@@ -403,6 +423,7 @@ func (w *writer) commit(t *txn) error {
 func (w *writer) rollback() {
 	w.exec("ROLLBACK") // fails if SQLite has rolled back by itself, which is as well
 	w.lanes.forget()
+	w.gates.forget()
 	w.s.graphs.forget()
 	w.flows, w.flowBytes = nil, 0
 }

@@ -393,24 +393,28 @@ func (p *pair) crash(rt *rapid.T) {
 			had++
 		}
 	}
-	other := p.stores[1-i]
+	other, dead := p.stores[1-i], p.modeled[i]
+	comesBack := func() {
+		p.stores[i] = p.open()
+		p.register(i)
+	}
 	if had > 0 {
 		r, err := other.Recover(p.t.Context())
 		p.ok(err)
 		if r.Requeued+len(r.Blocked) != had {
 			rt.Fatalf("recovered %+v, want %d runs", r, had)
 		}
+		p.model.Crash(dead)
+		comesBack()
+		return
 	}
-	p.model.Crash(p.modeled[i])
-	p.stores[i] = p.open()
-	p.register(i)
-	if had == 0 { // nothing to tell of, but it is to be noticed all the same
-		ctx, cancel := context.WithTimeout(p.t.Context(), 3*time.Second)
-		defer cancel()
-		if r, err := other.Recover(ctx); ctx.Err() == nil {
-			rt.Fatalf("recovered %+v, %v: want nothing", r, err)
-		}
+	comesBack() // there is nothing to tell of, but it is to be noticed all the same
+	ctx, cancel := context.WithTimeout(p.t.Context(), 3*time.Second)
+	defer cancel()
+	if r, err := other.Recover(ctx); ctx.Err() == nil {
+		rt.Fatalf("recovered %+v, %v: want nothing", r, err)
 	}
+	p.model.Crash(dead)
 }
 
 // compare has every run of the stores equal its twin of the model.

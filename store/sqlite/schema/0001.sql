@@ -48,7 +48,8 @@ CREATE TABLE stint_runs (
   attempt    INTEGER NOT NULL DEFAULT 0 CHECK (attempt >= 0),
   lease      INTEGER NOT NULL DEFAULT 0, -- executions so far; fences late writers
   crashes    INTEGER NOT NULL DEFAULT 0,
-  flags      INTEGER NOT NULL DEFAULT 0, -- 1: detached, 2: a workflow's run
+  turn       INTEGER NOT NULL DEFAULT 0, -- decides among equal ranks; see limits.go
+  flags      INTEGER NOT NULL DEFAULT 0, -- 1: detached, 2: a workflow's run, 4: its handler goes on after a wait
   worker     INTEGER,                    -- of the last execution; 0: nobody's, a workflow's run
   due_at     INTEGER,                    -- NULL: on creation
   started_at INTEGER,
@@ -63,6 +64,8 @@ CREATE TABLE stint_runs (
   input      BLOB,                       -- NULL: in stint_inputs, or the workflow run's
   output     BLOB,
   error      TEXT,
+  limits     TEXT,                       -- JSON; NULL: none
+  gate       INTEGER,                    -- that it waits at, if it is queued; 0: it has asked none yet
   CHECK (state <> 4 OR worker IS NOT NULL),
   CHECK ((state >= 7) = (ended_at IS NOT NULL))
 ) STRICT;
@@ -71,7 +74,7 @@ CREATE TABLE stint_runs (
 -- repeats its condition word for word, with states as literals: a bound state hides
 -- the index from the planner. No condition has an IN list: SQLite builds a table for
 -- one at each change of a row, which made a finish cost twice as much.
-CREATE INDEX stint_runs_ready ON stint_runs (lane, rank) WHERE state = 3;
+CREATE INDEX stint_runs_ready ON stint_runs (gate, lane, rank, turn) WHERE state = 3;
 CREATE INDEX stint_runs_due ON stint_runs (due_at) WHERE state = 2;
 CREATE INDEX stint_runs_start_by ON stint_runs (start_by) WHERE start_by IS NOT NULL;
 CREATE INDEX stint_runs_running ON stint_runs (worker) WHERE state = 4;
@@ -80,6 +83,51 @@ CREATE INDEX stint_runs_unsuccessful ON stint_runs (state) WHERE state > 7;
 CREATE INDEX stint_runs_wake ON stint_runs (due_at) WHERE state = 5 AND due_at IS NOT NULL;
 CREATE INDEX stint_runs_parent ON stint_runs (parent) WHERE parent IS NOT NULL;
 CREATE INDEX stint_runs_node ON stint_runs (parent, node) WHERE node IS NOT NULL;
+
+-- A gate is the state of one key of a concurrency limit, or of one rate limit.
+CREATE TABLE stint_gates (
+  id         INTEGER PRIMARY KEY,
+  rate       INTEGER NOT NULL CHECK (rate IN (0, 1)),
+  name       TEXT NOT NULL, -- of the concurrency limit
+  key        TEXT NOT NULL,
+  max        INTEGER NOT NULL, -- of a rate: its burst
+  strategy   INTEGER NOT NULL,
+  active     INTEGER NOT NULL CHECK (active >= 0), -- runs that have passed and hold it; of a rate, units promised to runs that are ready
+  heads      INTEGER NOT NULL CHECK (heads >= 0),  -- of them, runs that have not started
+  parked     INTEGER NOT NULL CHECK (parked >= 0), -- runs that wait at it
+  per_second REAL NOT NULL,
+  tokens     REAL NOT NULL,
+  at         INTEGER NOT NULL, -- of tokens, or of the last use; microseconds
+  wake_at    INTEGER,          -- when a run that waits may pass; NULL: not by time
+  fixed      INTEGER NOT NULL DEFAULT 0 CHECK (fixed IN (0, 1)), -- a rate that was set by itself
+  UNIQUE (rate, name, key)
+) STRICT;
+CREATE INDEX stint_gates_wake ON stint_gates (wake_at) WHERE wake_at IS NOT NULL;
+
+-- Runs that newcomers at a gate may cancel. Those that have ended go with the next.
+CREATE TABLE stint_members (
+  gate INTEGER NOT NULL,
+  run  INTEGER NOT NULL,
+  PRIMARY KEY (gate, run)
+) STRICT, WITHOUT ROWID;
+
+-- Runs with limits whose state has changed, and what it was before, until the end of the
+-- transaction. A trigger, made with the first gate, fills it.
+CREATE TABLE stint_moves (
+  run   INTEGER PRIMARY KEY,
+  state INTEGER NOT NULL,
+  gate  INTEGER,
+  flags INTEGER NOT NULL,
+  lease INTEGER NOT NULL
+) STRICT;
+
+-- The limits of the tasks of a workflow's run.
+CREATE TABLE stint_task_limits (
+  run    INTEGER NOT NULL,
+  place  INTEGER NOT NULL,
+  limits TEXT NOT NULL,
+  PRIMARY KEY (run, place)
+) STRICT, WITHOUT ROWID;
 
 -- Inputs too large to be rewritten with each transition of their run.
 CREATE TABLE stint_inputs (

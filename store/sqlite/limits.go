@@ -1,0 +1,835 @@
+package sqlite
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// A run with limits passes a gate for each before it is ready; until it has passed all
+// of them at once it is queued, but waits at one, out of the sight of claims. What a
+// run holds follows from its state: it has passed when it is ready, holds its share of
+// a concurrency limit until it has left the states queued, running and waiting, and
+// takes a rate's units when it starts. So one place, reconcile, compares the state that
+// a run had with the one it has, whatever changed it.
+type gate struct {
+	id       int64
+	rate     bool
+	name     string
+	key      string
+	strategy store.Strategy
+	max      int64 // of a rate: the bucket's Burst says it
+	active   int64
+	heads    int64
+	parked   int64
+	bucket   store.Bucket
+	wakeAt   int64 // never: not by time
+	fixed    bool
+	fresh    bool // not stored yet
+	dirty    bool
+	open     bool // it may let runs pass that wait
+}
+
+type gateName struct {
+	rate      bool
+	name, key string
+}
+
+// A gateCache holds gates as they are in the database, and as the transaction changes
+// them. It is forgotten when a transaction fails, or another process commits.
+type gateCache struct {
+	used      bool // there are gates, or runs that ask for them
+	known     bool // that used is right
+	newcomers bool // there may be runs that were not led to their gates
+	byName    map[gateName]*gate
+	byID      map[int64]*gate
+	dirty     []*gate
+	limits    map[string][]store.Limit // by their text
+}
+
+func newGateCache() *gateCache {
+	return &gateCache{byName: map[gateName]*gate{}, byID: map[int64]*gate{}, limits: map[string][]store.Limit{}}
+}
+
+const maxGates = 50_000 // kept in memory
+
+func (c *gateCache) forget() {
+	*c = *newGateCache()
+}
+
+// makeTriggerSQL is run with the first gate, so that who uses no limits pays nothing.
+const makeTriggerSQL = `
+CREATE TRIGGER IF NOT EXISTS stint_runs_moved AFTER UPDATE OF state ON stint_runs WHEN old.limits IS NOT NULL
+BEGIN INSERT OR IGNORE INTO stint_moves (run, state, gate, flags, lease) VALUES (old.id, old.state, old.gate, old.flags, old.lease); END`
+
+// gated reports whether any run has limits.
+func (t *txn) gated() (bool, error) {
+	c := t.gates
+	if c.known {
+		return c.used, nil
+	}
+	err := t.one("SELECT EXISTS (SELECT 1 FROM stint_gates LIMIT 1), EXISTS (SELECT 1 FROM stint_runs WHERE state = 3 AND gate <= 0)", nil, &c.used, &c.newcomers)
+	c.used, c.known = c.used || c.newcomers, err == nil
+	return c.used, err
+}
+
+// useGates makes the trigger, once.
+func (t *txn) useGates() error {
+	if used, err := t.gated(); used || err != nil {
+		return err
+	}
+	t.gates.used, t.gates.known = true, true
+	return t.exec(makeTriggerSQL)
+}
+
+const gateColumns = "id, rate, name, key, max, strategy, active, heads, parked, per_second, tokens, at, coalesce(wake_at, 0), fixed"
+
+func (t *txn) readGate(where string, args ...any) (*gate, error) {
+	g := &gate{}
+	var at int64
+	err := t.one("SELECT "+gateColumns+" FROM stint_gates WHERE "+where, args,
+		&g.id, &g.rate, &g.name, &g.key, &g.max, &g.strategy, &g.active, &g.heads, &g.parked, &g.bucket.PerSecond, &g.bucket.Tokens, &at, &g.wakeAt, &g.fixed)
+	if err != nil {
+		return nil, err
+	}
+	g.bucket.At, g.bucket.Burst = time.UnixMicro(at), int(g.max)
+	if g.wakeAt == 0 {
+		g.wakeAt = never
+	}
+	t.gates.put(g)
+	return g, nil
+}
+
+func (c *gateCache) put(g *gate) {
+	c.byName[gateName{g.rate, g.name, g.key}] = g
+	if g.id != 0 {
+		c.byID[g.id] = g
+	}
+}
+
+func (t *txn) gateByID(id int64) (*gate, error) {
+	if g := t.gates.byID[id]; g != nil {
+		return g, nil
+	}
+	return t.readGate("id = ?", id)
+}
+
+// gateOf finds the gate of a limit, or makes it; it has the limit's figures from then on.
+func (t *txn) gateOf(l *store.Limit) (*gate, error) {
+	n := gateName{l.Rate(), l.Name, l.Key}
+	g := t.gates.byName[n]
+	if g == nil {
+		var err error
+		g, err = t.readGate("rate = ? AND name = ? AND key = ?", n.rate, n.name, n.key)
+		if errors.Is(err, sql.ErrNoRows) {
+			g, err = t.newGate(n, l)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if g.rate {
+		if l.Burst > 0 && !g.fixed && (g.bucket.PerSecond != l.PerSecond || g.bucket.Burst != l.Burst) {
+			g.setRate(millis(t.now), l.PerSecond, l.Burst)
+			t.touch(g)
+		}
+		return g, nil
+	}
+	if g.max != int64(l.Max) || g.strategy != l.Strategy {
+		g.open = true
+		g.max, g.strategy = int64(l.Max), l.Strategy
+		t.touch(g)
+	}
+	return g, nil
+}
+
+// setRate changes the figures, and keeps the tokens that there are by now.
+func (g *gate) setRate(now time.Time, perSecond float64, burst int) {
+	g.bucket.Fill(now)
+	g.bucket.PerSecond, g.bucket.Burst, g.max = perSecond, burst, int64(burst)
+	g.bucket.Fill(now)
+	g.open = true
+}
+
+func (t *txn) newGate(n gateName, l *store.Limit) (*gate, error) {
+	if n.rate && l.Burst == 0 {
+		return nil, fmt.Errorf("rate limit %q: %w: set it with SetRateLimit, or give its figures", l.Key, store.ErrNotFound)
+	}
+	g := &gate{rate: n.rate, name: n.name, key: n.key, strategy: l.Strategy, max: int64(l.Max), wakeAt: never}
+	g.bucket.At = millis(t.now)
+	if n.rate {
+		g.max = int64(l.Burst)
+		g.bucket.PerSecond, g.bucket.Burst, g.bucket.Tokens = l.PerSecond, l.Burst, float64(l.Burst)
+	}
+	err := t.one(`INSERT INTO stint_gates (rate, name, key, max, strategy, active, heads, parked, per_second, tokens, at)
+		VALUES (?, ?, ?, ?, ?, 0, 0, 0, ?, ?, ?) RETURNING id`,
+		[]any{g.rate, g.name, g.key, g.max, int64(g.strategy), g.bucket.PerSecond, g.bucket.Tokens, g.bucket.At.UnixMicro()}, &g.id)
+	if err != nil {
+		return nil, err
+	}
+	t.gates.put(g)
+	return g, t.useGates()
+}
+
+// touch has the gate stored at the end of the transaction.
+func (t *txn) touch(g *gate) {
+	if !g.dirty {
+		g.dirty = true
+		t.gates.dirty = append(t.gates.dirty, g)
+	}
+}
+
+// closeGates is the end of a transaction at the gates.
+func (t *txn) closeGates() error {
+	if err := t.follow(); err != nil {
+		return err
+	}
+	return t.flushGates()
+}
+
+// flushGates stores what changed. A gate of a concurrency limit that nobody needs goes.
+func (t *txn) flushGates() error {
+	c := t.gates
+	for _, g := range c.dirty {
+		g.dirty = false
+		if !g.rate && g.active == 0 && g.parked == 0 {
+			delete(c.byName, gateName{g.rate, g.name, g.key})
+			delete(c.byID, g.id)
+			if err := t.exec("DELETE FROM stint_gates WHERE id = ?", g.id); err != nil {
+				return err
+			}
+			if g.strategy == store.StrategyCancelInProgress {
+				if err := t.exec("DELETE FROM stint_members WHERE gate = ?", g.id); err != nil {
+					return err
+				}
+			}
+			continue
+		}
+		var wake any
+		if g.wakeAt != never {
+			wake = g.wakeAt
+		}
+		err := t.exec(`UPDATE stint_gates SET max = ?2, strategy = ?3, active = ?4, heads = ?5, parked = ?6, per_second = ?7, tokens = ?8, at = ?9, wake_at = ?10, fixed = ?11
+			WHERE id = ?1`, g.id, g.max, int64(g.strategy), g.active, g.heads, g.parked, g.bucket.PerSecond, g.bucket.Tokens, g.bucket.At.UnixMicro(), wake, g.fixed)
+		if err != nil {
+			return err
+		}
+	}
+	c.dirty = c.dirty[:0]
+	if len(c.byID) > maxGates {
+		used, newcomers := c.used, c.newcomers
+		c.forget()
+		c.used, c.known, c.newcomers = used, true, newcomers
+	}
+	return nil
+}
+
+// What a run has of a gate.
+type hold uint8
+
+const (
+	holdsNothing hold = iota
+	hasPassed         // it is ready
+	holdsShare        // it has started
+)
+
+// A standing is what of a run's row says what it holds.
+type standing struct {
+	state store.State
+	gate  *int64
+	flags int64
+	lease int64
+}
+
+const flagResumed = 4
+
+func (s *standing) ready() bool { return s.state == store.Queued && s.gate == nil }
+
+// holds says what a run that stands so has of a limit's gate.
+func (s *standing) holds(l *store.Limit) hold {
+	resumed := s.flags&flagResumed != 0
+	switch {
+	case l.Rate() && (!s.ready() || resumed):
+		return holdsNothing
+	case s.ready() && resumed && !l.Release:
+		return holdsShare
+	case s.ready():
+		return hasPassed
+	case s.state == store.Queued && resumed && !l.Release: // it waits for a share that it gave up of another
+		return holdsShare
+	case s.state == store.Running, s.state == store.Waiting && s.lease > 0 && !l.Release:
+		return holdsShare
+	}
+	return holdsNothing
+}
+
+// A moved is a run whose state has changed.
+type moved struct {
+	key           int64
+	before, after standing
+	limits        string
+}
+
+const movedSQL = `
+SELECT m.run, m.state, m.gate, m.flags, m.lease, r.state, r.gate, r.flags, r.lease, r.limits
+FROM stint_moves m CROSS JOIN stint_runs r ON r.id = m.run ORDER BY m.run`
+
+// reconcile brings the gates up to date with the states of their runs, and lets runs
+// pass that now can.
+func (t *txn) reconcile() error {
+	used, err := t.gated()
+	if !used || err != nil {
+		return err
+	}
+	if err := t.nodes.flush(t); err != nil {
+		return err
+	}
+	if err := t.admitNew(); err != nil {
+		return err
+	}
+	for { // a run that passes, or is canceled, may move others
+		rows, err := rowsOf(t, func(m *moved) []any {
+			return []any{&m.key, &m.before.state, &m.before.gate, &m.before.flags, &m.before.lease,
+				&m.after.state, &m.after.gate, &m.after.flags, &m.after.lease, &m.limits}
+		}, movedSQL)
+		if err != nil {
+			return err
+		}
+		if len(rows) > 0 {
+			if err := t.exec("DELETE FROM stint_moves"); err != nil {
+				return err
+			}
+		}
+		for i := range rows {
+			if err := t.adjust(&rows[i]); err != nil {
+				return err
+			}
+		}
+		if err := t.pumpAll(); err != nil {
+			return err
+		}
+		if err := t.nodes.flush(t); err != nil || len(rows) == 0 {
+			return err
+		}
+	}
+}
+
+// Runs that nobody has led to their gates yet, because they came in an app's
+// transaction, or in a bulk, stand at gate 0, or at their lane's number below it.
+const (
+	newGatesSQL = `
+WITH RECURSIVE found (v) AS (
+  SELECT (SELECT gate FROM stint_runs WHERE state = 3 AND gate <= 0 ORDER BY gate DESC LIMIT 1)
+  UNION ALL
+  SELECT (SELECT gate FROM stint_runs WHERE state = 3 AND gate < found.v ORDER BY gate DESC LIMIT 1) FROM found WHERE found.v IS NOT NULL)
+SELECT v FROM found WHERE v IS NOT NULL`
+
+	newRunsSQL = `SELECT id, state, gate, flags, lease, limits FROM stint_runs WHERE gate = ? AND state = 3 ORDER BY lane, rank, turn, id LIMIT ?`
+)
+
+// admitNew leads such runs to their gates, so many in a transaction.
+func (t *txn) admitNew() error {
+	c := t.gates
+	if !c.newcomers {
+		return nil
+	}
+	if err := t.loadLanes(); err != nil {
+		return err
+	}
+	at, err := column[int64](t, newGatesSQL)
+	if err != nil {
+		return err
+	}
+	c.newcomers = false
+	for _, gate := range at {
+		if l, ok := t.lanes.byID[-gate]; gate < 0 && (!ok || l.staged) {
+			continue
+		}
+		rows, err := rowsOf(t, func(m *moved) []any {
+			return []any{&m.key, &m.after.state, &m.after.gate, &m.after.flags, &m.after.lease, &m.limits}
+		}, newRunsSQL, gate, perPump)
+		if err != nil {
+			return err
+		}
+		for i := range rows {
+			if err := t.adjust(&rows[i]); err != nil {
+				return err
+			}
+		}
+		if len(rows) == perPump {
+			c.newcomers, t.newDue = true, t.now
+		}
+	}
+	return nil
+}
+
+func (t *txn) limitsOf(text string) ([]store.Limit, error) {
+	if ls, ok := t.gates.limits[text]; ok {
+		return ls, nil
+	}
+	ls, err := store.DecodeLimits([]byte(text))
+	if err == nil {
+		if len(t.gates.limits) >= maxGates {
+			clear(t.gates.limits)
+		}
+		t.gates.limits[text] = ls
+	}
+	return ls, err
+}
+
+// adjust does for one run what its change of state asks for.
+func (t *txn) adjust(m *moved) error {
+	limits, err := t.limitsOf(m.limits)
+	if err != nil {
+		return t.exec("UPDATE stint_runs SET state = 6, gate = NULL, error = ?2 WHERE id = ?1 AND state = 3", m.key, failureJSON(store.KindCondition, err.Error()))
+	}
+	if g := m.before.gate; m.before.state == store.Queued && g != nil && *g > 0 && (m.after.state != store.Queued || m.after.gate == nil || *m.after.gate != *g) {
+		if err := t.unpark(*g); err != nil {
+			return err
+		}
+	}
+	wants := m.after.state == store.Queued && m.before.state != store.Queued
+	var need []*store.Limit
+	for i := range limits {
+		l := &limits[i]
+		before, after := m.before.holds(l), m.after.holds(l)
+		if wants && !(m.after.flags&flagResumed != 0 && (l.Rate() || !l.Release)) {
+			after, need = holdsNothing, append(need, l)
+		}
+		if err := t.shift(l, before, after, m.after.state == store.Running); err != nil {
+			return err
+		}
+	}
+	if !wants || len(need) == 0 && m.after.gate == nil {
+		return nil
+	}
+	at, err := t.pass(m, need)
+	if err != nil || at < 0 {
+		return err
+	}
+	return t.place(m.key, at)
+}
+
+// shift changes what a gate has given to a run.
+func (t *txn) shift(l *store.Limit, before, after hold, started bool) error {
+	if before == after {
+		return nil
+	}
+	g, err := t.gateOf(l)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil // a rate limit that somebody deleted by hand
+	}
+	if err != nil {
+		return err
+	}
+	t.touch(g)
+	if g.rate {
+		g.active = max(g.active-int64(l.Units), 0) // it had passed
+		if started {
+			g.bucket.Fill(millis(t.now))
+			g.bucket.Tokens -= float64(l.Units)
+		} else {
+			g.open = true
+		}
+		return nil
+	}
+	if before == hasPassed {
+		g.heads = max(g.heads-1, 0)
+		g.open = g.open || g.strategy == store.StrategyGroupRoundRobin
+	}
+	switch {
+	case before == holdsNothing:
+		g.active++ // a workflow's run that is replayed
+	case after == holdsNothing:
+		g.active, g.open = max(g.active-1, 0), true
+	}
+	return nil
+}
+
+// place stores where a run stands: at a gate, or ready.
+func (t *txn) place(key, gate int64) error {
+	var at any
+	if gate > 0 {
+		at = gate
+	} else if t.w != nil {
+		t.w.recheck = true
+	}
+	return t.exec("UPDATE stint_runs SET gate = ?2 WHERE id = ?1", key, at)
+}
+
+func (t *txn) unpark(id int64) error {
+	g, err := t.gateByID(id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err == nil && g.parked > 0 {
+		g.parked--
+		t.touch(g)
+	}
+	return err
+}
+
+// lets reports whether a gate lets a run with that limit pass now.
+func (g *gate) lets(l *store.Limit, now time.Time) bool {
+	if g.rate {
+		g.bucket.Fill(now)
+		return g.bucket.Tokens-float64(g.active) >= float64(l.Units)
+	}
+	return g.active < g.max && (g.strategy != store.StrategyGroupRoundRobin || g.heads == 0)
+}
+
+// pass lets a run through all gates, and returns 0; or has it wait at one, and returns
+// that; or cancels it, and returns -1.
+func (t *txn) pass(m *moved, need []*store.Limit) (int64, error) {
+	gates := make([]*gate, len(need))
+	for i, l := range need {
+		g, err := t.gateOf(l)
+		if errors.Is(err, store.ErrNotFound) {
+			return -1, t.exec("UPDATE stint_runs SET state = 6, gate = NULL, error = ?2 WHERE id = ?1 AND state = 3", m.key, failureJSON(store.KindCondition, err.Error()))
+		}
+		if err != nil {
+			return 0, err
+		}
+		gates[i] = g
+		if g.strategy == store.StrategyCancelInProgress && !g.rate {
+			if err := t.exec("INSERT OR IGNORE INTO stint_members (gate, run) VALUES (?, ?)", g.id, m.key); err != nil {
+				return 0, err
+			}
+		}
+	}
+	for i, g := range gates {
+		if g.lets(need[i], millis(t.now)) && g.parked == 0 {
+			continue
+		}
+		switch {
+		case g.strategy == store.StrategyCancelNewest && m.after.lease == 0:
+			_, err := t.cancel(m.key, t.now, failureJSON("canceled", fmt.Sprintf("concurrency limit %s is used up: %d at once", g, g.max)))
+			return -1, err
+		case g.strategy == store.StrategyCancelInProgress:
+			g.parked++
+			t.touch(g)
+			if err := t.place(m.key, g.id); err != nil {
+				return 0, err
+			}
+			return -1, t.cancelOlder(g)
+		}
+		g.parked++
+		g.open = true // those that waited before it may pass now
+		t.touch(g)
+		return g.id, nil
+	}
+	return 0, t.takeAll(m.key, m.after.flags, gates, need)
+}
+
+// String names a gate.
+func (g *gate) String() string {
+	name := fmt.Sprintf("%q", g.name)
+	if g.rate {
+		return fmt.Sprintf("%q", g.key)
+	}
+	if g.key != "" {
+		name += fmt.Sprintf(" (key %q)", g.key)
+	}
+	return name
+}
+
+// takeAll takes a run's shares. A workflow's run begins with that.
+func (t *txn) takeAll(key, flags int64, gates []*gate, limits []*store.Limit) error {
+	for i, g := range gates {
+		t.touch(g)
+		switch {
+		case g.rate && flags&flagFlow != 0:
+			g.bucket.Tokens -= float64(limits[i].Units)
+		case g.rate:
+			g.active += int64(limits[i].Units)
+		case flags&flagFlow != 0:
+			g.active++
+		default:
+			g.active++
+			g.heads++
+		}
+	}
+	if flags&flagFlow == 0 {
+		return nil
+	}
+	return t.beginPassed(key)
+}
+
+// beginPassed begins a workflow's run that has passed its gates.
+func (t *txn) beginPassed(key int64) error {
+	var node int64
+	err := t.one("UPDATE stint_runs SET state = 4, worker = 0, started_at = ?2, gate = NULL WHERE id = ?1 RETURNING node", []any{key, t.now}, &node)
+	if err != nil {
+		return err
+	}
+	if err := t.exec("DELETE FROM stint_moves WHERE run = ?", key); err != nil { // taken already
+		return err
+	}
+	return t.begin(key, node, t.now)
+}
+
+// cancelOlder cancels the runs of a gate that are not among its best: by priority, then
+// the newest.
+func (t *txn) cancelOlder(g *gate) error {
+	if err := t.exec("DELETE FROM stint_members WHERE gate = ? AND NOT EXISTS (SELECT 1 FROM stint_runs WHERE id = run AND state < 7)", g.id); err != nil {
+		return err
+	}
+	keys, err := column[int64](t, `SELECT r.id FROM stint_members m CROSS JOIN stint_runs r ON r.id = m.run
+		WHERE m.gate = ? AND r.state >= 3 AND r.state <= 5 AND r.cancel_at IS NULL ORDER BY r.priority DESC, r.id DESC LIMIT -1 OFFSET ?`, g.id, g.max)
+	if err != nil {
+		return err
+	}
+	for _, key := range keys {
+		if _, err := t.cancel(key, t.now, failureJSON("canceled", fmt.Sprintf("concurrency limit %s: a newer run came", g))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// perPump is how many runs that wait at a gate are looked at in one transaction.
+const perPump = 256
+
+// pumpAll lets runs pass at the gates that may have become open.
+func (t *txn) pumpAll() error {
+	if err := t.dueGates(); err != nil {
+		return err
+	}
+	for again := true; again; {
+		again = false
+		for i := 0; i < len(t.gates.dirty); i++ { // it grows
+			g := t.gates.dirty[i]
+			if !g.open {
+				continue
+			}
+			g.open, again = false, true
+			if err := t.pump(g); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// dueGates opens the gates whose time has come.
+func (t *txn) dueGates() error {
+	if t.w == nil || t.w.nextDue > t.now {
+		return nil
+	}
+	ids, err := column[int64](t, "SELECT id FROM stint_gates WHERE wake_at IS NOT NULL AND wake_at <= ? ORDER BY wake_at LIMIT ?", t.now, promoteAt)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		g, err := t.gateByID(id)
+		if err != nil {
+			return err
+		}
+		g.open = true
+		t.touch(g)
+	}
+	return nil
+}
+
+// pump lets the runs that wait at a gate pass, in order, as far as they can. One that
+// must wait for another of its gates waits there from now on.
+func (t *txn) pump(g *gate) error {
+	g.wakeAt = never
+	for looked := 0; g.parked > 0; looked++ {
+		if looked == perPump {
+			g.wakeAt = t.now // and on, after others had their turn
+			break
+		}
+		if !g.rate && !g.lets(nil, millis(t.now)) {
+			break
+		}
+		var key, flags int64
+		var text string
+		err := t.firstParked(g.id, &key, &flags, &text)
+		if errors.Is(err, sql.ErrNoRows) {
+			g.parked = 0
+			break
+		}
+		if err != nil {
+			return err
+		}
+		limits, err := t.limitsOf(text)
+		if err != nil {
+			return err
+		}
+		stop, err := t.tryPass(g, key, flags, limits)
+		if err != nil || stop {
+			return err
+		}
+	}
+	t.touch(g)
+	if g.wakeAt != never {
+		t.newDue = min(t.newDue, g.wakeAt)
+	}
+	return nil
+}
+
+// parkedLanesSQL skips from lane to lane of the runs that wait at a gate. Nearly always
+// there is one.
+const parkedLanesSQL = `
+WITH RECURSIVE found (v) AS (
+  SELECT (SELECT lane FROM stint_runs WHERE gate = ?1 AND state = 3 ORDER BY lane LIMIT 1)
+  UNION ALL
+  SELECT (SELECT lane FROM stint_runs WHERE gate = ?1 AND state = 3 AND lane > found.v ORDER BY lane LIMIT 1) FROM found WHERE found.v IS NOT NULL)
+SELECT v FROM found WHERE v IS NOT NULL`
+
+// firstParked reads the run that waits at a gate and is next.
+func (t *txn) firstParked(gate int64, key, flags *int64, limits *string) error {
+	lanes, err := column[int64](t, parkedLanesSQL, gate)
+	if err != nil {
+		return err
+	}
+	var first place
+	found := false
+	for _, lane := range lanes {
+		var p place
+		var f int64
+		var text string
+		err := t.one("SELECT rank, turn, id, flags, limits FROM stint_runs WHERE gate = ? AND lane = ? AND state = 3 ORDER BY rank, turn, id LIMIT 1",
+			[]any{gate, lane}, &p.rank, &p.turn, &p.id, &f, &text)
+		if err != nil {
+			return err
+		}
+		if !found || comparePlace(p, first) < 0 {
+			found, first, *key, *flags, *limits = true, p, p.id, f, text
+		}
+	}
+	if !found {
+		return sql.ErrNoRows
+	}
+	return nil
+}
+
+// tryPass lets the first run that waits at g pass, or moves it to another gate of its;
+// stop says that it must wait at g.
+func (t *txn) tryPass(g *gate, key, flags int64, limits []store.Limit) (stop bool, err error) {
+	var gates []*gate
+	var need []*store.Limit
+	now := millis(t.now)
+	for i := range limits {
+		l := &limits[i]
+		if flags&flagResumed != 0 && (l.Rate() || !l.Release) {
+			continue
+		}
+		x, err := t.gateOf(l)
+		if err != nil {
+			return false, err
+		}
+		if x == g && !g.lets(l, now) {
+			if at := g.bucket.Ready(float64(g.active) + float64(l.Units)); g.rate && !at.IsZero() {
+				g.wakeAt = ceilMillis(at)
+				t.newDue = min(t.newDue, g.wakeAt)
+			}
+			t.touch(g)
+			return true, nil
+		}
+		gates, need = append(gates, x), append(need, l)
+	}
+	for i, x := range gates {
+		if x == g || x.lets(need[i], now) && (!x.rate || x.parked == 0) {
+			continue
+		}
+		g.parked--
+		x.parked++
+		t.touch(x)
+		x.open = x.open || x.rate
+		return false, t.exec("UPDATE stint_runs SET gate = ?2 WHERE id = ?1", key, x.id)
+	}
+	g.parked--
+	if err := t.takeAll(key, flags, gates, need); err != nil || flags&flagFlow != 0 {
+		return false, err
+	}
+	if t.w != nil {
+		t.w.recheck = true
+	}
+	if g.strategy == store.StrategyGroupRoundRobin && !g.rate {
+		return false, t.exec(nextTurnSQL, key, t.now, t.nextKey(t.now))
+	}
+	return false, t.exec("UPDATE stint_runs SET gate = NULL WHERE id = ?1", key)
+}
+
+// nextTurnSQL makes a run ready behind those of other keys whose turn came before.
+const nextTurnSQL = `
+UPDATE stint_runs SET gate = NULL, rank = max(?2, coalesce(due_at, id >> 20)) - coalesce(due_at, id >> 20) + rank,
+  due_at = max(?2, coalesce(due_at, id >> 20)), turn = ?3 WHERE id = ?1`
+
+// admit finds out where a new run stands, whose row is not there yet: what goes into its
+// column gate.
+func (t *txn) admit(key int64, limits []store.Limit, flags int) (any, error) {
+	if t.w == nil {
+		return 0, nil // the writer does it, after the app's commit
+	}
+	if err := t.useGates(); err != nil {
+		return nil, err
+	}
+	gates := make([]*gate, len(limits))
+	need := make([]*store.Limit, len(limits))
+	for i := range limits {
+		g, err := t.gateOf(&limits[i])
+		if err != nil {
+			return nil, err
+		}
+		gates[i], need[i] = g, &limits[i]
+		if g.rate && g.bucket.Burst < limits[i].Units {
+			return nil, fmt.Errorf("rate limit %s: %d units, but its burst is %d: it could never start", g, limits[i].Units, g.bucket.Burst)
+		}
+	}
+	if flags&flagFlow != 0 {
+		t.gates.newcomers = true // it begins when it has passed
+		return 0, nil
+	}
+	for _, g := range gates {
+		if !g.rate && g.strategy >= store.StrategyCancelInProgress {
+			t.gates.newcomers = true
+			return 0, nil
+		}
+	}
+	for i, g := range gates {
+		if g.lets(need[i], millis(t.now)) && g.parked == 0 {
+			continue
+		}
+		g.parked++
+		g.open = true
+		t.touch(g)
+		return g.id, nil
+	}
+	return nil, t.takeAll(key, int64(flags), gates, need)
+}
+
+// keepTaskLimits stores the limits of a workflow run's tasks.
+func (t *txn) keepTaskLimits(run int64, limits map[int][]store.Limit) error {
+	for place, ls := range limits {
+		if len(ls) == 0 {
+			continue
+		}
+		if err := t.exec("INSERT INTO stint_task_limits (run, place, limits) VALUES (?, ?, ?)", run, place, text(store.EncodeLimits(ls))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// taskLimits are the limits of a task of a workflow's run, as they are stored.
+func (f *flow) taskLimits(place int) (any, []store.Limit, error) {
+	if place >= len(f.Tasks) || !f.Tasks[place].Limited {
+		return nil, nil, nil
+	}
+	var text string
+	err := f.t.one("SELECT limits FROM stint_task_limits WHERE run = ? AND place = ?", []any{f.key, place}, &text)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	ls, err := f.t.limitsOf(text)
+	return text, ls, err
+}
