@@ -56,6 +56,7 @@ type taskConfig struct {
 	in          reflect.Type
 	idempotency func(any) string
 	keyTTL      time.Duration
+	limits      []func(task string, in any) (store.Limit, error)
 	onFailure   func(context.Context, any, *TaskError) error
 
 	// Of a task of a workflow.
@@ -232,10 +233,13 @@ func (t *Task[In, Out]) EnqueueMany(ctx context.Context, ins []In, opts ...RunOp
 			return nil, fmt.Errorf("stint: enqueue %q: input %d: %w", t.def.name, i, err)
 		}
 		if f := t.def.cfg.idempotency; f != nil && proto.Key == "" {
-			if runs[i].Key, err = callKey(f, ins[i]); err != nil {
+			if runs[i].Key, err = callKey("idempotency", f, ins[i]); err != nil {
 				return nil, fmt.Errorf("stint: enqueue %q: input %d: %w", t.def.name, i, err)
 			}
 			runs[i].KeyTTL = t.def.cfg.keyTTL
+		}
+		if err = t.def.limit(&runs[i], ins[i]); err != nil {
+			return nil, fmt.Errorf("stint: enqueue %q: input %d: %w", t.def.name, i, err)
 		}
 	}
 	got, err := t.c.enqueueDurably(ctx, now, rc.tx, runs)
@@ -269,15 +273,15 @@ func (t *Task[In, Out]) Schedule(ctx context.Context, at time.Time, in In, opts 
 }
 
 // callKey calls a user's key function, whose panic must not take the caller down.
-func callKey(f func(any) string, in any) (key string, err error) {
+func callKey(what string, f func(any) string, in any) (key string, err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = fmt.Errorf("idempotency key function: %w", &PanicError{Value: v})
+			err = fmt.Errorf("%s key function: %w", what, &PanicError{Value: v})
 		}
 	}()
 	key = f(in)
 	if len(key) > maxName {
-		return "", fmt.Errorf("idempotency key of %d bytes: want at most %d", len(key), maxName)
+		return "", fmt.Errorf("%s key of %d bytes: want at most %d", what, len(key), maxName)
 	}
 	return key, nil
 }

@@ -279,12 +279,15 @@ const chunksAtOnce = 256
 
 // RunInfo is what is known of a run.
 type RunInfo struct {
-	ID       string
-	Task     string
-	Queue    string
-	State    State
-	Blocked  string // what a blocked run waits for; of a waiting one, only from GetRun and Run.Info
-	Attempt  int    // the last that started, from 1; 0 before
+	ID    string
+	Task  string
+	Queue string
+	State State
+	// Blocked says what keeps a run from going on: a limit with its key, a paused queue, a
+	// time, what its handler or conditions wait for, or why it needs a person. Of a waiting
+	// run it is only from GetRun and Run.Info. Empty: nothing.
+	Blocked  string
+	Attempt  int // the last that started, from 1; 0 before
 	Priority int
 	Input    json.RawMessage
 	Output   json.RawMessage // of a run that succeeded
@@ -434,7 +437,14 @@ func runInfo(r *store.Run) RunInfo {
 		Created: r.Created, Scheduled: r.Due, Started: r.Started, Finished: r.Ended,
 		ParentID: idString(r.Parent), RootID: idString(r.Root), WorkerID: r.Worker, Key: r.Key, Workflow: r.Flow,
 	}
-	info.Blocked = blockedReason(r.Task, r.State, r.Elsewhere, f.Message)
+	switch info.Blocked = blockedReason(r.Task, r.State, r.Elsewhere, f.Message); {
+	case r.Gate != nil:
+		info.Blocked = waitsAt(r.Gate)
+	case r.Paused:
+		info.Blocked = fmt.Sprintf("queue %q is paused", r.Queue)
+	case r.State == store.Scheduled:
+		info.Blocked = "its time, " + r.Due.UTC().Format(time.RFC3339)
+	}
 	if p := r.Progress; p != nil {
 		info.Progress = Progressed{p.Done, p.Total, p.Message}
 	}

@@ -49,7 +49,8 @@ type workflowConfig struct {
 
 // A WorkflowOption changes a workflow, for all its runs: any of WithTimeout (of the
 // whole run: when it is over the run is canceled, with ErrTimeout in its error),
-// WithPriority, WithQueue, WithMetadata, WithIdempotency, WithTaskDefaults.
+// WithPriority, WithQueue, WithMetadata, WithIdempotency, WithConcurrency, WithRateLimit,
+// WithRateLimitFunc, WithTaskDefaults.
 type WorkflowOption interface {
 	applyWorkflow(*workflowConfig) error
 }
@@ -161,7 +162,7 @@ func (w *workflowDef) add(n *node) error {
 		return errors.New("idempotency keys and metadata are the workflow's, not one task's")
 	}
 	n.place = len(w.nodes)
-	n.graph = store.GraphTask{Name: n.name, Queue: cfg.run.queue, StartIn: cfg.scheduleTimeout}
+	n.graph = store.GraphTask{Name: n.name, Queue: cfg.run.queue, StartIn: cfg.scheduleTimeout, Limited: len(cfg.limits) > 0}
 	if cfg.run.prioritySet {
 		p := int8(cfg.run.priority)
 		n.graph.Priority = &p

@@ -64,13 +64,16 @@ type Bucket struct {
 	At        time.Time // of Tokens
 }
 
+// Unlimited reports whether PerSecond is rate.Inf.
+func (b *Bucket) Unlimited() bool { return b.PerSecond == math.MaxFloat64 }
+
 // Fill brings the tokens up to date. A clock that was set back adds none.
 func (b *Bucket) Fill(now time.Time) {
 	if d := now.Sub(b.At); d > 0 {
 		b.Tokens += d.Seconds() * b.PerSecond
 		b.At = now
 	}
-	if math.IsNaN(b.Tokens) || b.Tokens > float64(b.Burst) {
+	if math.IsNaN(b.Tokens) || b.Tokens > float64(b.Burst) || b.Unlimited() {
 		b.Tokens = float64(b.Burst)
 	}
 }
@@ -96,4 +99,5 @@ type LimitInfo struct {
 	Active  int // runs that hold a share, or units that runs which are about to start have been promised
 	Waiting int // runs that wait for it
 	Tokens  float64
+	ReadyAt time.Time // of a rate: when the first of them may start; zero: unknown
 }

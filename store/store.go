@@ -167,6 +167,8 @@ type Run struct {
 	Flow     bool // of a workflow
 	// Elsewhere: a task of a workflow that waits for a worker that has its code.
 	Elsewhere bool
+	Gate      *LimitInfo // of a queued run: the limit that it waits for, as that stands; nil: none
+	Paused    bool       // its queue is
 	Input     []byte
 	Output    []byte
 	Error     []byte
@@ -331,6 +333,11 @@ type Admin interface {
 	PauseQueue(ctx context.Context, queue string, paused bool) error
 	// Queues lists every queue that was ever used, by name.
 	Queues(ctx context.Context) ([]QueueInfo, error)
+	// SetRate sets the figures of a rate limit, which hold over those of Limits.
+	SetRate(ctx context.Context, now time.Time, key string, perSecond float64, burst int) error
+	// Limits lists the rate limits, or the keys of concurrency limits that are in use,
+	// by name and key, up to MaxLimits.
+	Limits(ctx context.Context, rates bool) ([]LimitInfo, error)
 	// Healthy is nil, or why the store cannot write at present.
 	Healthy() error
 }
@@ -382,6 +389,8 @@ func Rank(due int64, priority int8, ageEvery time.Duration) int64 {
 const (
 	// MaxCrashes is how many deaths of a process a run may be executing in before it is Blocked.
 	MaxCrashes = 5
+	// MaxLimits is how many limits are listed.
+	MaxLimits = 10_000
 	// MaxLogs is how many log lines of a run are kept: the last ones.
 	MaxLogs = 10_000
 )

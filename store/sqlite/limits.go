@@ -9,224 +9,6 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// A run with limits passes a gate for each before it is ready; until it has passed all
-// of them at once it is queued, but waits at one, out of the sight of claims. What a
-// run holds follows from its state: it has passed when it is ready, holds its share of
-// a concurrency limit until it has left the states queued, running and waiting, and
-// takes a rate's units when it starts. So one place, reconcile, compares the state that
-// a run had with the one it has, whatever changed it.
-type gate struct {
-	id       int64
-	rate     bool
-	name     string
-	key      string
-	strategy store.Strategy
-	max      int64 // of a rate: the bucket's Burst says it
-	active   int64
-	heads    int64
-	parked   int64
-	bucket   store.Bucket
-	wakeAt   int64 // never: not by time
-	fixed    bool
-	fresh    bool // not stored yet
-	dirty    bool
-	open     bool // it may let runs pass that wait
-}
-
-type gateName struct {
-	rate      bool
-	name, key string
-}
-
-// A gateCache holds gates as they are in the database, and as the transaction changes
-// them. It is forgotten when a transaction fails, or another process commits.
-type gateCache struct {
-	used      bool // there are gates, or runs that ask for them
-	known     bool // that used is right
-	newcomers bool // there may be runs that were not led to their gates
-	byName    map[gateName]*gate
-	byID      map[int64]*gate
-	dirty     []*gate
-	limits    map[string][]store.Limit // by their text
-}
-
-func newGateCache() *gateCache {
-	return &gateCache{byName: map[gateName]*gate{}, byID: map[int64]*gate{}, limits: map[string][]store.Limit{}}
-}
-
-const maxGates = 50_000 // kept in memory
-
-func (c *gateCache) forget() {
-	*c = *newGateCache()
-}
-
-// makeTriggerSQL is run with the first gate, so that who uses no limits pays nothing.
-const makeTriggerSQL = `
-CREATE TRIGGER IF NOT EXISTS stint_runs_moved AFTER UPDATE OF state ON stint_runs WHEN old.limits IS NOT NULL
-BEGIN INSERT OR IGNORE INTO stint_moves (run, state, gate, flags, lease) VALUES (old.id, old.state, old.gate, old.flags, old.lease); END`
-
-// gated reports whether any run has limits.
-func (t *txn) gated() (bool, error) {
-	c := t.gates
-	if c.known {
-		return c.used, nil
-	}
-	err := t.one("SELECT EXISTS (SELECT 1 FROM stint_gates LIMIT 1), EXISTS (SELECT 1 FROM stint_runs WHERE state = 3 AND gate <= 0)", nil, &c.used, &c.newcomers)
-	c.used, c.known = c.used || c.newcomers, err == nil
-	return c.used, err
-}
-
-// useGates makes the trigger, once.
-func (t *txn) useGates() error {
-	if used, err := t.gated(); used || err != nil {
-		return err
-	}
-	t.gates.used, t.gates.known = true, true
-	return t.exec(makeTriggerSQL)
-}
-
-const gateColumns = "id, rate, name, key, max, strategy, active, heads, parked, per_second, tokens, at, coalesce(wake_at, 0), fixed"
-
-func (t *txn) readGate(where string, args ...any) (*gate, error) {
-	g := &gate{}
-	var at int64
-	err := t.one("SELECT "+gateColumns+" FROM stint_gates WHERE "+where, args,
-		&g.id, &g.rate, &g.name, &g.key, &g.max, &g.strategy, &g.active, &g.heads, &g.parked, &g.bucket.PerSecond, &g.bucket.Tokens, &at, &g.wakeAt, &g.fixed)
-	if err != nil {
-		return nil, err
-	}
-	g.bucket.At, g.bucket.Burst = time.UnixMicro(at), int(g.max)
-	if g.wakeAt == 0 {
-		g.wakeAt = never
-	}
-	t.gates.put(g)
-	return g, nil
-}
-
-func (c *gateCache) put(g *gate) {
-	c.byName[gateName{g.rate, g.name, g.key}] = g
-	if g.id != 0 {
-		c.byID[g.id] = g
-	}
-}
-
-func (t *txn) gateByID(id int64) (*gate, error) {
-	if g := t.gates.byID[id]; g != nil {
-		return g, nil
-	}
-	return t.readGate("id = ?", id)
-}
-
-// gateOf finds the gate of a limit, or makes it; it has the limit's figures from then on.
-func (t *txn) gateOf(l *store.Limit) (*gate, error) {
-	n := gateName{l.Rate(), l.Name, l.Key}
-	g := t.gates.byName[n]
-	if g == nil {
-		var err error
-		g, err = t.readGate("rate = ? AND name = ? AND key = ?", n.rate, n.name, n.key)
-		if errors.Is(err, sql.ErrNoRows) {
-			g, err = t.newGate(n, l)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	if g.rate {
-		if l.Burst > 0 && !g.fixed && (g.bucket.PerSecond != l.PerSecond || g.bucket.Burst != l.Burst) {
-			g.setRate(millis(t.now), l.PerSecond, l.Burst)
-			t.touch(g)
-		}
-		return g, nil
-	}
-	if g.max != int64(l.Max) || g.strategy != l.Strategy {
-		g.open = true
-		g.max, g.strategy = int64(l.Max), l.Strategy
-		t.touch(g)
-	}
-	return g, nil
-}
-
-// setRate changes the figures, and keeps the tokens that there are by now.
-func (g *gate) setRate(now time.Time, perSecond float64, burst int) {
-	g.bucket.Fill(now)
-	g.bucket.PerSecond, g.bucket.Burst, g.max = perSecond, burst, int64(burst)
-	g.bucket.Fill(now)
-	g.open = true
-}
-
-func (t *txn) newGate(n gateName, l *store.Limit) (*gate, error) {
-	if n.rate && l.Burst == 0 {
-		return nil, fmt.Errorf("rate limit %q: %w: set it with SetRateLimit, or give its figures", l.Key, store.ErrNotFound)
-	}
-	g := &gate{rate: n.rate, name: n.name, key: n.key, strategy: l.Strategy, max: int64(l.Max), wakeAt: never}
-	g.bucket.At = millis(t.now)
-	if n.rate {
-		g.max = int64(l.Burst)
-		g.bucket.PerSecond, g.bucket.Burst, g.bucket.Tokens = l.PerSecond, l.Burst, float64(l.Burst)
-	}
-	err := t.one(`INSERT INTO stint_gates (rate, name, key, max, strategy, active, heads, parked, per_second, tokens, at)
-		VALUES (?, ?, ?, ?, ?, 0, 0, 0, ?, ?, ?) RETURNING id`,
-		[]any{g.rate, g.name, g.key, g.max, int64(g.strategy), g.bucket.PerSecond, g.bucket.Tokens, g.bucket.At.UnixMicro()}, &g.id)
-	if err != nil {
-		return nil, err
-	}
-	t.gates.put(g)
-	return g, t.useGates()
-}
-
-// touch has the gate stored at the end of the transaction.
-func (t *txn) touch(g *gate) {
-	if !g.dirty {
-		g.dirty = true
-		t.gates.dirty = append(t.gates.dirty, g)
-	}
-}
-
-// closeGates is the end of a transaction at the gates.
-func (t *txn) closeGates() error {
-	if err := t.follow(); err != nil {
-		return err
-	}
-	return t.flushGates()
-}
-
-// flushGates stores what changed. A gate of a concurrency limit that nobody needs goes.
-func (t *txn) flushGates() error {
-	c := t.gates
-	for _, g := range c.dirty {
-		g.dirty = false
-		if !g.rate && g.active == 0 && g.parked == 0 {
-			delete(c.byName, gateName{g.rate, g.name, g.key})
-			delete(c.byID, g.id)
-			if err := t.exec("DELETE FROM stint_gates WHERE id = ?", g.id); err != nil {
-				return err
-			}
-			if g.strategy == store.StrategyCancelInProgress {
-				if err := t.exec("DELETE FROM stint_members WHERE gate = ?", g.id); err != nil {
-					return err
-				}
-			}
-			continue
-		}
-		var wake any
-		if g.wakeAt != never {
-			wake = g.wakeAt
-		}
-		err := t.exec(`UPDATE stint_gates SET max = ?2, strategy = ?3, active = ?4, heads = ?5, parked = ?6, per_second = ?7, tokens = ?8, at = ?9, wake_at = ?10, fixed = ?11
-			WHERE id = ?1`, g.id, g.max, int64(g.strategy), g.active, g.heads, g.parked, g.bucket.PerSecond, g.bucket.Tokens, g.bucket.At.UnixMicro(), wake, g.fixed)
-		if err != nil {
-			return err
-		}
-	}
-	c.dirty = c.dirty[:0]
-	if len(c.byID) > maxGates {
-		used, newcomers := c.used, c.newcomers
-		c.forget()
-		c.used, c.known, c.newcomers = used, true, newcomers
-	}
-	return nil
-}
-
 // What a run has of a gate.
 type hold uint8
 
@@ -428,11 +210,9 @@ func (t *txn) shift(l *store.Limit, before, after hold, started bool) error {
 	t.touch(g)
 	if g.rate {
 		g.active = max(g.active-int64(l.Units), 0) // it had passed
-		if started {
+		if g.open = true; started { // who waits may be told when
 			g.bucket.Fill(millis(t.now))
 			g.bucket.Tokens -= float64(l.Units)
-		} else {
-			g.open = true
 		}
 		return nil
 	}
@@ -476,7 +256,7 @@ func (t *txn) unpark(id int64) error {
 func (g *gate) lets(l *store.Limit, now time.Time) bool {
 	if g.rate {
 		g.bucket.Fill(now)
-		return g.bucket.Tokens-float64(g.active) >= float64(l.Units)
+		return g.bucket.Unlimited() || g.bucket.Tokens-float64(g.active) >= float64(l.Units)
 	}
 	return g.active < g.max && (g.strategy != store.StrategyGroupRoundRobin || g.heads == 0)
 }
@@ -725,7 +505,7 @@ func (t *txn) tryPass(g *gate, key, flags int64, limits []store.Limit) (stop boo
 		}
 		if x == g && !g.lets(l, now) {
 			if at := g.bucket.Ready(float64(g.active) + float64(l.Units)); g.rate && !at.IsZero() {
-				g.wakeAt = ceilMillis(at)
+				g.wakeAt = max(ceilMillis(at), t.now+1)
 				t.newDue = min(t.newDue, g.wakeAt)
 			}
 			t.touch(g)
@@ -778,7 +558,7 @@ func (t *txn) admit(key int64, limits []store.Limit, flags int) (any, error) {
 			return nil, err
 		}
 		gates[i], need[i] = g, &limits[i]
-		if g.rate && g.bucket.Burst < limits[i].Units {
+		if g.rate && g.bucket.Burst < limits[i].Units && !g.bucket.Unlimited() {
 			return nil, fmt.Errorf("rate limit %s: %d units, but its burst is %d: it could never start", g, limits[i].Units, g.bucket.Burst)
 		}
 	}

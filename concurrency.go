@@ -1,0 +1,188 @@
+package stint
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// A Strategy says what becomes of a run whose concurrency limit is used up.
+type Strategy int
+
+// The strategies of a Concurrency.
+const (
+	// Queue has it wait: first in, first out over all keys.
+	Queue Strategy = iota
+	// GroupRoundRobin has it wait; keys take turns, first in, first out within a key.
+	GroupRoundRobin
+	// CancelInProgress cancels the others of its key so that it can start: the best Max
+	// by priority, then the newest, stay.
+	CancelInProgress
+	// CancelNewest cancels it, if it has not run before.
+	CancelNewest
+)
+
+var strategies = map[Strategy]store.Strategy{
+	Queue: store.StrategyQueue, GroupRoundRobin: store.StrategyGroupRoundRobin,
+	CancelInProgress: store.StrategyCancelInProgress, CancelNewest: store.StrategyCancelNewest,
+}
+
+// String is the strategy's name.
+func (s Strategy) String() string {
+	switch s {
+	case Queue:
+		return "Queue"
+	case GroupRoundRobin:
+		return "GroupRoundRobin"
+	case CancelInProgress:
+		return "CancelInProgress"
+	case CancelNewest:
+		return "CancelNewest"
+	}
+	return fmt.Sprintf("Strategy(%d)", int(s))
+}
+
+// Concurrency limits how many runs execute at once, over all workers and processes on
+// the database. See WithConcurrency.
+type Concurrency[In any] struct {
+	// Name tells limits apart. Tasks that use one name share the limit. The default is
+	// the task's or workflow's name, so the limit is its own.
+	Name string
+	// Key gives a run's key: Max is for each key. It is called once, at enqueue. Without
+	// it, all runs have one.
+	Key func(In) string
+	// Max is how many at once; at least 1.
+	Max      int
+	Strategy Strategy
+	// ReleaseWhileWaiting has a run give its share up while it waits in a durable call,
+	// and get in line again after.
+	ReleaseWhileWaiting bool
+}
+
+// WithConcurrency limits how many runs of a task, or of a workflow, execute at once. It
+// may be given several times: a run starts when all its limits let it, and waits for no
+// share while it holds another. A run holds its share from its start until it has ended
+// or waits for its next attempt.
+func WithConcurrency[In any](l Concurrency[In]) TaskOption {
+	return taskOption(func(c *taskConfig) error {
+		strategy, ok := strategies[l.Strategy]
+		switch {
+		case l.Max < 1:
+			return fmt.Errorf("stint: WithConcurrency: Max %d: want 1 or more", l.Max)
+		case !ok:
+			return fmt.Errorf("stint: WithConcurrency: no strategy %v", l.Strategy)
+		case len(l.Name) > maxName:
+			return fmt.Errorf("stint: WithConcurrency: name of %d bytes: want at most %d", len(l.Name), maxName)
+		}
+		if err := wantInput[In]("WithConcurrency", c); err != nil {
+			return err
+		}
+		c.limits = append(c.limits, func(task string, in any) (store.Limit, error) {
+			limit := store.Limit{Name: l.Name, Max: l.Max, Strategy: strategy, Release: l.ReleaseWhileWaiting}
+			if limit.Name == "" {
+				limit.Name = task
+			}
+			if l.Key == nil {
+				return limit, nil
+			}
+			var err error
+			limit.Key, err = callKey("concurrency", func(in any) string { return l.Key(in.(In)) }, in)
+			return limit, err
+		})
+		return nil
+	})
+}
+
+// limits are what a run of the task with that input must pass.
+func (d *taskDef) limits(in any) ([]store.Limit, error) {
+	if len(d.cfg.limits) == 0 {
+		return nil, nil
+	}
+	all := make([]store.Limit, len(d.cfg.limits))
+	for i, f := range d.cfg.limits {
+		var err error
+		if all[i], err = f(d.name, in); err != nil {
+			return nil, err
+		}
+		for j := range i {
+			if a, b := &all[i], &all[j]; a.Rate() == b.Rate() && a.Name == b.Name && a.Key == b.Key {
+				return nil, fmt.Errorf("two limits of one name and key: %q %q", a.Name, a.Key)
+			}
+		}
+	}
+	return all, nil
+}
+
+// limit gives a run the limits of its task, and of its workflow's tasks.
+func (d *taskDef) limit(r *store.NewRun, in any) (err error) {
+	if r.Limits, err = d.limits(in); err != nil || d.workflow == nil {
+		return err
+	}
+	r.TaskLimits, err = d.workflow.taskLimits(in)
+	return err
+}
+
+// taskLimits are those of the tasks of a workflow's run.
+func (w *workflowDef) taskLimits(in any) (map[int][]store.Limit, error) {
+	var all map[int][]store.Limit
+	for i, n := range w.nodes {
+		ls, err := n.def.limits(in)
+		if err != nil {
+			return nil, fmt.Errorf("task %q: %w", n.name, err)
+		}
+		if len(ls) == 0 {
+			continue
+		}
+		if all == nil {
+			all = map[int][]store.Limit{}
+		}
+		all[i] = ls
+	}
+	return all, nil
+}
+
+// A ConcurrencyInfo is how one key of a concurrency limit stands.
+type ConcurrencyInfo struct {
+	Name     string
+	Key      string
+	Max      int
+	Strategy Strategy
+	Active   int // runs that hold a share
+	Waiting  int // runs that wait for one
+}
+
+// ListConcurrency lists the keys of concurrency limits that runs hold or wait for now,
+// by name and key: up to 10,000.
+func (c *Client) ListConcurrency(ctx context.Context) ([]ConcurrencyInfo, error) {
+	all, err := c.store.Limits(ctx, false)
+	if err != nil {
+		return nil, public("list concurrency", err)
+	}
+	infos := make([]ConcurrencyInfo, len(all))
+	for i, l := range all {
+		infos[i] = ConcurrencyInfo{Name: l.Name, Key: l.Key, Max: l.Max, Active: l.Active, Waiting: l.Waiting}
+		for public, stored := range strategies {
+			if stored == l.Strategy {
+				infos[i].Strategy = public
+			}
+		}
+	}
+	return infos, nil
+}
+
+// waitsAt says at which limit a queued run waits.
+func waitsAt(g *store.LimitInfo) string {
+	if !g.Rate() {
+		what := fmt.Sprintf("concurrency limit %q", g.Name)
+		if g.Key != "" {
+			what += fmt.Sprintf(" (key %q)", g.Key)
+		}
+		return fmt.Sprintf("%s: %d at once", what, g.Max)
+	}
+	what := fmt.Sprintf("rate limit %q", g.Key)
+	if !g.ReadyAt.IsZero() {
+		what += ": until " + g.ReadyAt.UTC().Format("2006-01-02T15:04:05.000Z07:00")
+	}
+	return what
+}

@@ -1,0 +1,115 @@
+package stint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+	"golang.org/x/time/rate"
+)
+
+// A RateLimit is what a run takes of a rate: Units of Key's, whose figures are Limit a
+// second, and Burst at most at once. A limit is made by its first use, and has the
+// figures of its last. With a Burst of 0 it has those that SetRateLimit gave it.
+type RateLimit struct {
+	Key   string
+	Units int // 0 means 1
+	Limit rate.Limit
+	Burst int
+}
+
+// WithRateLimit has each start of an attempt take units of the rate limit of that key,
+// whose figures SetRateLimit sets before. Starts over all tasks and processes on the
+// database that take of one key are never, in any time t, more than its burst and
+// limit × t. A run that lacks units waits, without holding up others, and starts when
+// they are there.
+func WithRateLimit(key string, units int) TaskOption {
+	return taskOption(func(c *taskConfig) error {
+		if units < 1 {
+			return fmt.Errorf("stint: WithRateLimit(%q, %d): want 1 unit or more", key, units)
+		}
+		if err := checkName("rate limit key", key); err != nil {
+			return fmt.Errorf("stint: WithRateLimit: %w", err)
+		}
+		c.limits = append(c.limits, func(string, any) (store.Limit, error) { return store.Limit{Key: key, Units: units}, nil })
+		return nil
+	})
+}
+
+// WithRateLimitFunc is WithRateLimit with a key, units and figures made of a run's input
+// when it is enqueued.
+func WithRateLimitFunc[In any](f func(In) RateLimit) TaskOption {
+	return taskOption(func(c *taskConfig) error {
+		if f == nil {
+			return fmt.Errorf("stint: WithRateLimitFunc: nil function")
+		}
+		if err := wantInput[In]("WithRateLimitFunc", c); err != nil {
+			return err
+		}
+		c.limits = append(c.limits, func(_ string, in any) (l store.Limit, err error) {
+			var r RateLimit
+			if _, err = callKey("rate limit", func(in any) string { r = f(in.(In)); return r.Key }, in); err != nil {
+				return l, err
+			}
+			return r.limit()
+		})
+		return nil
+	})
+}
+
+func (r RateLimit) limit() (store.Limit, error) {
+	l := store.Limit{Key: r.Key, Units: max(r.Units, 1), PerSecond: float64(r.Limit), Burst: r.Burst}
+	switch {
+	case r.Key == "":
+		return l, errors.New("a rate limit without a key")
+	case r.Units < 0:
+		return l, fmt.Errorf("rate limit %q: %d units: want 1 or more", r.Key, r.Units)
+	case r.Burst < 0 || r.Limit < 0 || math.IsNaN(float64(r.Limit)):
+		return l, fmt.Errorf("rate limit %q: %v a second, burst %d: want 0 or more", r.Key, r.Limit, r.Burst)
+	case r.Burst > 0 && l.Units > r.Burst && r.Limit != rate.Inf:
+		return l, fmt.Errorf("rate limit %q: %d units, but its burst is %d: it could never start", r.Key, l.Units, r.Burst)
+	case r.Burst == 0 && r.Limit != 0:
+		return l, fmt.Errorf("rate limit %q: %v a second with a burst of 0 lets nothing start", r.Key, r.Limit)
+	}
+	return l, nil
+}
+
+// SetRateLimit sets the figures of a rate limit: limit units a second, burst at most at
+// once. rate.Every(d) is a unit each d, and rate.Inf no limit. It is stored, and holds
+// at once for all that take of it, also over the figures of a RateLimit.
+func (c *Client) SetRateLimit(ctx context.Context, key string, limit rate.Limit, burst int) error {
+	err := checkName("rate limit key", key)
+	if err == nil && (burst < 1 || limit < 0 || math.IsNaN(float64(limit))) {
+		err = fmt.Errorf("%v a second, burst %d: want a limit of 0 or more and a burst of 1 or more", limit, burst)
+	}
+	if err != nil {
+		return fmt.Errorf("stint: SetRateLimit: %w", err)
+	}
+	return public("set rate limit", c.store.SetRate(ctx, time.Now(), key, float64(limit), burst))
+}
+
+// A RateLimitInfo is how a rate limit stands.
+type RateLimitInfo struct {
+	Key     string
+	Limit   rate.Limit
+	Burst   int
+	Tokens  float64 // units that may be taken now
+	Waiting int     // runs that wait for units
+}
+
+// ListRateLimits lists the rate limits that there are, by key: up to 10,000. One that
+// was not set by SetRateLimit, and of which nobody took for an hour, is not kept.
+func (c *Client) ListRateLimits(ctx context.Context) ([]RateLimitInfo, error) {
+	all, err := c.store.Limits(ctx, true)
+	if err != nil {
+		return nil, public("list rate limits", err)
+	}
+	infos := make([]RateLimitInfo, len(all))
+	for i, l := range all {
+		infos[i] = RateLimitInfo{Key: l.Key, Limit: rate.Limit(l.PerSecond), Burst: l.Burst, Tokens: l.Tokens, Waiting: l.Waiting}
+	}
+	return infos, nil
+}
