@@ -400,7 +400,9 @@ func TestRateLimitOfWaiting(t *testing.T) {
 				}
 			}
 			return 1, nil
-		}, stint.WithRateLimitFunc(func(int) stint.RateLimit { return stint.RateLimit{Key: "k", Limit: rate.Every(24 * time.Hour), Burst: 1} }))
+		}, stint.WithRateLimitFunc(func(int) stint.RateLimit {
+			return stint.RateLimit{Key: "k", Limit: rate.Every(24 * time.Hour), Burst: 1}
+		}))
 		working(t, c)
 		began := time.Now()
 		must[int](t)(task.Run(t.Context(), 1))

@@ -100,6 +100,7 @@ func (t *txn) readGate(where string, args ...any) (*gate, error) {
 		g.wakeAt = never
 	}
 	t.gates.put(g)
+	t.touch(g) // it goes with the transaction, unless somebody needs it
 	return g, nil
 }
 

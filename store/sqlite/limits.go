@@ -210,7 +210,7 @@ func (t *txn) shift(l *store.Limit, before, after hold, started bool) error {
 	t.touch(g)
 	if g.rate {
 		g.active = max(g.active-int64(l.Units), 0) // it had passed
-		if g.open = true; started { // who waits may be told when
+		if g.open = true; started {                // who waits may be told when
 			g.bucket.Fill(millis(t.now))
 			g.bucket.Tokens -= float64(l.Units)
 		}
