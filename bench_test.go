@@ -19,7 +19,21 @@ var sample = payload{1234567890123456789, "0123456789abcdef0123456789abcdef01234
 
 // BenchmarkDrain works off no-op runs that were enqueued before, with 100 slots; each
 // outcome is durable.
-func BenchmarkDrain(b *testing.B) {
+func BenchmarkDrain(b *testing.B) { drain(b) }
+
+// BenchmarkDrainKeys is BenchmarkDrain over 1,000 keys that take turns, 2 at once each.
+func BenchmarkDrainKeys(b *testing.B) {
+	drain(b, stint.WithConcurrency(stint.Concurrency[payload]{Key: func(p payload) string { return fmt.Sprint(p.T % 1000) }, Max: 2, Strategy: stint.GroupRoundRobin}))
+}
+
+// BenchmarkDrainRates is BenchmarkDrain over 10,000 rate limits.
+func BenchmarkDrainRates(b *testing.B) {
+	drain(b, stint.WithRateLimitFunc(func(p payload) stint.RateLimit {
+		return stint.RateLimit{Key: fmt.Sprint(p.T % 10_000), Limit: 1000, Burst: 1000}
+	}))
+}
+
+func drain(b *testing.B, opts ...stint.TaskOption) {
 	const n = 20_000
 	for b.Loop() {
 		b.StopTimer()
@@ -32,12 +46,13 @@ func BenchmarkDrain(b *testing.B) {
 				close(done)
 			}
 			return struct{}{}, nil
-		})
+		}, opts...)
 		ins := make([]payload, 1000)
-		for i := range ins {
-			ins[i] = sample
-		}
 		for range n / len(ins) {
+			for i := range ins {
+				ins[i] = sample
+				ins[i].T += int64(i)
+			}
 			must[[]*stint.Run[struct{}]](b)(task.EnqueueMany(b.Context(), ins))
 		}
 		b.StartTimer()

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/stint-dev/stint/store"
@@ -30,8 +31,17 @@ type gate struct {
 	wakeAt   int64 // never: not by time
 	fixed    bool
 	dirty    bool
-	open     bool // it may let runs pass that wait
+	figures  figures // as they are stored
+	open     bool    // it may let runs pass that wait
 }
+
+type figures struct {
+	max      int64
+	strategy store.Strategy
+	wakeAt   int64
+}
+
+func (g *gate) figuresNow() figures { return figures{g.max, g.strategy, g.wakeAt} }
 
 type gateName struct {
 	rate      bool
@@ -99,6 +109,7 @@ func (t *txn) readGate(where string, args ...any) (*gate, error) {
 	if g.wakeAt == 0 {
 		g.wakeAt = never
 	}
+	g.figures = g.figuresNow()
 	t.gates.put(g)
 	t.touch(g) // it goes with the transaction, unless somebody needs it
 	return g, nil
@@ -186,6 +197,15 @@ func (t *txn) touch(g *gate) {
 	}
 }
 
+// countsSQL store the counts of so many gates at a time.
+var countsSQL = func() (texts [len(bulkSizes)]string) {
+	for i, n := range bulkSizes {
+		texts[i] = "WITH v (id, active, heads, parked) AS (VALUES (?,?,?,?)" + strings.Repeat(",(?,?,?,?)", n-1) + ") " +
+			"UPDATE stint_gates SET active = v.active, heads = v.heads, parked = v.parked FROM v WHERE stint_gates.id = v.id"
+	}
+	return texts
+}()
+
 // closeGates is the end of a transaction at the gates.
 func (t *txn) closeGates() error {
 	if err := t.follow(); err != nil {
@@ -197,6 +217,7 @@ func (t *txn) closeGates() error {
 // flushGates stores what changed. A gate of a concurrency limit that nobody needs goes.
 func (t *txn) flushGates() error {
 	c := t.gates
+	var counts []any
 	for _, g := range c.dirty {
 		g.dirty = false
 		if !g.rate && g.active == 0 && g.parked == 0 {
@@ -212,6 +233,11 @@ func (t *txn) flushGates() error {
 			}
 			continue
 		}
+		if !g.rate && g.figures == g.figuresNow() {
+			counts = append(counts, g.id, g.active, g.heads, g.parked)
+			continue
+		}
+		g.figures = g.figuresNow()
 		var wake any
 		if g.wakeAt != never {
 			wake = g.wakeAt
@@ -223,6 +249,13 @@ func (t *txn) flushGates() error {
 		}
 	}
 	c.dirty = c.dirty[:0]
+	for i, rows := range bulkSizes {
+		for ; len(counts) >= 4*rows; counts = counts[4*rows:] {
+			if err := t.exec(countsSQL[i], counts[:4*rows]...); err != nil {
+				return err
+			}
+		}
+	}
 	if len(c.byID) > maxGates {
 		used, newcomers := c.used, c.newcomers
 		c.forget()

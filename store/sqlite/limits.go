@@ -426,6 +426,11 @@ func (t *txn) pump(g *gate) error {
 		if !g.rate && !g.lets(nil, millis(t.now)) {
 			break
 		}
+		if passed, err := t.passAlone(g); err != nil {
+			return err
+		} else if passed {
+			continue
+		}
 		var key, flags int64
 		var text string
 		err := t.firstParked(g.id, &key, &flags, &text)
@@ -533,13 +538,50 @@ func (t *txn) tryPass(g *gate, key, flags int64, limits []store.Limit) (stop boo
 	if g.strategy == store.StrategyGroupRoundRobin && !g.rate {
 		return false, t.exec(nextTurnSQL, key, t.now, t.nextKey(t.now))
 	}
-	return false, t.exec("UPDATE stint_runs SET gate = NULL WHERE id = ?1", key)
+	return false, t.exec(readySQL, key)
 }
 
-// nextTurnSQL makes a run ready behind those of other keys whose turn came before.
-const nextTurnSQL = `
-UPDATE stint_runs SET gate = NULL, rank = max(?2, coalesce(due_at, id >> 20)) - coalesce(due_at, id >> 20) + rank,
-  due_at = max(?2, coalesce(due_at, id >> 20)), turn = ?3 WHERE id = ?1`
+// Making a run ready; of a limit whose keys take turns, behind those of other keys whose
+// turn came before.
+const (
+	readySQL = "UPDATE stint_runs SET gate = NULL WHERE id = ?1"
+
+	turnSet = `UPDATE stint_runs SET gate = NULL, rank = max(?2, coalesce(due_at, id >> 20)) - coalesce(due_at, id >> 20) + rank,
+  due_at = max(?2, coalesce(due_at, id >> 20)), turn = ?3 WHERE `
+	nextTurnSQL = turnSet + "id = ?1"
+
+	// aloneSQL picks the first run that waits at a gate, if all that wait there are in one
+	// lane and the run has no other limit, and is neither a workflow's nor resumed.
+	aloneSQL = `id = (SELECT id FROM stint_runs r WHERE gate = ?1 AND state = 3
+    AND NOT EXISTS (SELECT 1 FROM stint_runs x WHERE x.gate = ?1 AND x.state = 3 AND x.lane > r.lane)
+    ORDER BY lane, rank, turn, id LIMIT 1) AND flags & 6 = 0 AND instr(limits, '},{') = 0`
+	readyAloneSQL = "UPDATE stint_runs SET gate = NULL WHERE " + aloneSQL
+	turnAloneSQL  = turnSet + aloneSQL
+)
+
+// passAlone is the usual case of tryPass, in one statement.
+func (t *txn) passAlone(g *gate) (passed bool, err error) {
+	var n int64
+	switch {
+	case g.rate:
+		return false, nil // how many units, its row says
+	case g.strategy == store.StrategyGroupRoundRobin:
+		n, err = t.execN(turnAloneSQL, g.id, t.now, t.nextKey(t.now))
+	default:
+		n, err = t.execN(readyAloneSQL, g.id)
+	}
+	if err != nil || n == 0 {
+		return false, err
+	}
+	g.parked--
+	g.active++
+	g.heads++
+	t.touch(g)
+	if t.w != nil {
+		t.w.recheck = true
+	}
+	return true, nil
+}
 
 // admit finds out where a new run stands, whose row is not there yet: what goes into its
 // column gate.
