@@ -88,7 +88,7 @@ func (p *pair) ok(err error) {
 
 func (p *pair) register(i int) {
 	p.builds++
-	info := store.WorkerInfo{Name: fmt.Sprint("w", i), Build: fmt.Sprint("b", p.builds%3)}
+	info := store.WorkerInfo{Name: fmt.Sprint("w", i), Build: fmt.Sprint("b", max(p.builds-1, 1))} // the first two are of one build
 	var err error
 	p.workers[i], err = p.stores[i].Register(p.t.Context(), time.Now(), info)
 	p.ok(err)
@@ -408,13 +408,13 @@ func (p *pair) crash(rt *rapid.T) {
 		comesBack()
 		return
 	}
+	p.model.Crash(dead)
 	comesBack() // there is nothing to tell of, but it is to be noticed all the same
 	ctx, cancel := context.WithTimeout(p.t.Context(), 3*time.Second)
 	defer cancel()
 	if r, err := other.Recover(ctx); ctx.Err() == nil {
 		rt.Fatalf("recovered %+v, %v: want nothing", r, err)
 	}
-	p.model.Crash(dead)
 }
 
 // compare has every run of the stores equal its twin of the model.
