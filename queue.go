@@ -324,8 +324,10 @@ func (c *Client) pauseQueue(ctx context.Context, queue string, paused bool) erro
 
 // A QueueInfo is the state of a queue.
 type QueueInfo struct {
-	Name   string
-	Paused bool
+	Name    string
+	Paused  bool
+	Ready   int // runs that may start, counted up to 10,000 a task
+	Running int
 }
 
 // ListQueues lists every queue that was ever used, by name.

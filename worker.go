@@ -53,6 +53,7 @@ type Worker struct {
 type workerConfig struct {
 	slots  int
 	queues []string
+	labels map[string]string
 	drain  time.Duration
 	name   string
 }
@@ -197,15 +198,17 @@ func (w *Worker) begin(ctx context.Context) error {
 	c.workers[w] = struct{}{}
 	c.mu.Unlock()
 	host, _ := os.Hostname()
-	var err error
-	w.id, err = c.store.Register(context.WithoutCancel(ctx), time.Now(), store.WorkerInfo{
-		Name: w.cfg.name, Slots: w.cfg.slots, Queues: w.cfg.queues, PID: os.Getpid(), Host: host, Build: build(),
+	id, err := c.store.Register(context.WithoutCancel(ctx), time.Now(), store.WorkerInfo{
+		Name: w.cfg.name, Slots: w.cfg.slots, Queues: w.cfg.queues, Labels: w.cfg.labels, PID: os.Getpid(), Host: host, Build: build(),
 	})
 	if err != nil {
 		c.forget(w)
 		c.work.Done()
 		return public("worker: register", err)
 	}
+	w.mu.Lock()
+	w.id = id
+	w.mu.Unlock()
 	return nil
 }
 

@@ -233,9 +233,15 @@ type WorkerInfo struct {
 	Name   string
 	Slots  int
 	Queues []string
+	Labels map[string]string
 	PID    int
 	Host   string
 	Build  string // tells programs apart
+
+	// Given by the store.
+	ID      int64
+	Started time.Time
+	Running int // runs that it has
 }
 
 // Signals are what the runs of a worker must be told.
@@ -257,8 +263,10 @@ type Chunk struct {
 
 // A QueueInfo is the state of a queue.
 type QueueInfo struct {
-	Name   string
-	Paused bool
+	Name    string
+	Paused  bool
+	Ready   int // runs that may start, counted up to MaxCount
+	Running int
 }
 
 // Runs moves runs along their states.
@@ -290,6 +298,10 @@ type Workers interface {
 	// blocked is queued again, once a worker of another build lives and none of the one
 	// that had it.
 	Register(ctx context.Context, now time.Time, w WorkerInfo) (int64, error)
+	// SetLabels changes a worker's labels.
+	SetLabels(ctx context.Context, worker int64, labels map[string]string) error
+	// Living lists the workers that were registered and have not left.
+	Living(ctx context.Context) ([]WorkerInfo, error)
 	// Unregister gives what the worker still has back to the queue, at no cost of an attempt.
 	Unregister(ctx context.Context, now time.Time, worker int64) error
 	// Recover waits until a process that had the database open has died, and gives its
@@ -389,6 +401,8 @@ func Rank(due int64, priority int8, ageEvery time.Duration) int64 {
 const (
 	// MaxCrashes is how many deaths of a process a run may be executing in before it is Blocked.
 	MaxCrashes = 5
+	// MaxCount is up to how many runs are counted where they are listed as a number.
+	MaxCount = 10_000
 	// MaxLimits is how many limits are listed.
 	MaxLimits = 10_000
 	// MaxLogs is how many log lines of a run are kept: the last ones.

@@ -3,12 +3,10 @@ package sqlite
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"slices"
 	"strconv"
 	"sync"
-	"time"
 
 	"github.com/stint-dev/stint/store"
 )
@@ -274,34 +272,6 @@ func (t *txn) start(text string, args ...any) ([]store.Claimed, error) {
 		claimed[i] = r.Claimed
 	}
 	return claimed, nil
-}
-
-// Register implements store.Workers.
-func (s *Store) Register(ctx context.Context, _ time.Time, i store.WorkerInfo) (id int64, err error) {
-	queues, err := json.Marshal(append([]string{}, i.Queues...))
-	if err != nil {
-		return 0, err
-	}
-	err = s.do(ctx, func(t *txn) error {
-		err := t.one(`INSERT INTO stint_workers (name, lock, pid, host, slots, queues, build, started_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id`,
-			[]any{i.Name, s.me.name, i.PID, i.Host, i.Slots, string(queues), i.Build, t.now}, &id)
-		if err != nil {
-			return err
-		}
-		return t.retryBlocked()
-	})
-	return id, err
-}
-
-// Unregister implements store.Workers.
-func (s *Store) Unregister(ctx context.Context, _ time.Time, worker int64) error {
-	err := s.do(ctx, func(t *txn) error { return t.releaseWorker(worker, false, &store.Recovered{}) })
-	s.w.mu.Lock()
-	if x := s.w.watch[worker]; x != nil {
-		x.close()
-	}
-	s.w.mu.Unlock()
-	return err
 }
 
 // A watch is what Watch of one worker waits for.

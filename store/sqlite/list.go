@@ -351,10 +351,17 @@ func (s *Store) Chunks(ctx context.Context, id store.ID, after int64, limit int)
 	return chunks, ended && len(chunks) < limit, err
 }
 
+const queuesSQL = `
+SELECT name, paused,
+  coalesce((SELECT sum((SELECT count(*) FROM (SELECT 1 FROM stint_runs r WHERE r.gate IS NULL AND r.lane = l.id AND r.state = 3 LIMIT ?1)))
+    FROM stint_lanes l WHERE l.queue = q.name AND l.staged IS NULL), 0),
+  (SELECT count(*) FROM stint_runs r CROSS JOIN stint_lanes l ON l.id = r.lane WHERE r.state = 4 AND r.worker > 0 AND l.queue = q.name)
+FROM stint_queues q ORDER BY name`
+
 // Queues implements store.Admin.
 func (s *Store) Queues(ctx context.Context) (all []store.QueueInfo, err error) {
 	err = s.view(ctx, func(q querier) (err error) {
-		all, err = rowsOf(q, func(i *store.QueueInfo) []any { return []any{&i.Name, &i.Paused} }, "SELECT name, paused FROM stint_queues ORDER BY name")
+		all, err = rowsOf(q, func(i *store.QueueInfo) []any { return []any{&i.Name, &i.Paused, &i.Ready, &i.Running} }, queuesSQL, store.MaxCount)
 		return err
 	})
 	return all, err

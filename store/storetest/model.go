@@ -446,9 +446,40 @@ func (m *Model) Register(_ context.Context, _ time.Time, w store.WorkerInfo) (in
 	}
 	defer m.unlock()
 	id := int64(len(m.workers)) + 1
+	w.Started = time.Now()
 	m.workers[id] = &modelWorker{WorkerInfo: w}
 	m.retryBlocked()
 	return id, nil
+}
+
+// SetLabels implements store.Workers.
+func (m *Model) SetLabels(_ context.Context, worker int64, labels map[string]string) error {
+	if err := m.lock(); err != nil {
+		return err
+	}
+	defer m.unlock()
+	m.workers[worker].Labels = labels
+	return nil
+}
+
+// Living implements store.Workers.
+func (m *Model) Living(context.Context) (all []store.WorkerInfo, err error) {
+	if err := m.lock(); err != nil {
+		return nil, err
+	}
+	defer m.unlock()
+	for id := int64(1); id <= int64(len(m.workers)); id++ {
+		if w := m.workers[id]; !w.gone {
+			w.ID, w.Running = id, 0
+			for _, r := range m.runs {
+				if r.State == store.Running && r.worker == id && !r.Flow {
+					w.Running++
+				}
+			}
+			all = append(all, w.WorkerInfo)
+		}
+	}
+	return all, nil
 }
 
 // leave is the end of a worker.

@@ -237,7 +237,17 @@ func (m *Model) Queues(context.Context) ([]store.QueueInfo, error) {
 	defer m.mu.Unlock()
 	var all []store.QueueInfo
 	for name, paused := range m.queues {
-		all = append(all, store.QueueInfo{Name: name, Paused: paused})
+		info := store.QueueInfo{Name: name, Paused: paused}
+		for _, r := range m.runs {
+			switch {
+			case r.Queue != name || r.Flow:
+			case r.State == store.Queued:
+				info.Ready++
+			case r.State == store.Running:
+				info.Running++
+			}
+		}
+		all = append(all, info)
 	}
 	slices.SortFunc(all, func(a, b store.QueueInfo) int { return cmp.Compare(a.Name, b.Name) })
 	return all, nil

@@ -33,6 +33,7 @@ CREATE TABLE stint_workers (
   host       TEXT NOT NULL,
   slots      INTEGER NOT NULL,
   queues     TEXT NOT NULL,      -- JSON array; [] means every queue
+  labels     TEXT NOT NULL,      -- JSON object
   build      TEXT NOT NULL,
   started_at INTEGER NOT NULL,
   ended_at   INTEGER

@@ -1,0 +1,221 @@
+package sqlite
+
+import (
+	"database/sql"
+	"errors"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// perPump is how many runs that wait at a gate are looked at in one transaction.
+const perPump = 256
+
+// pumpAll lets runs pass at the gates that may have become open.
+func (t *txn) pumpAll() error {
+	if err := t.dueGates(); err != nil {
+		return err
+	}
+	for again := true; again; {
+		again = false
+		for i := 0; i < len(t.gates.dirty); i++ { // it grows
+			g := t.gates.dirty[i]
+			if !g.open {
+				continue
+			}
+			g.open, again = false, true
+			if err := t.pump(g); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// dueGates opens the gates whose time has come.
+func (t *txn) dueGates() error {
+	if t.w == nil || t.w.nextDue > t.now {
+		return nil
+	}
+	ids, err := column[int64](t, "SELECT id FROM stint_gates WHERE wake_at IS NOT NULL AND wake_at <= ? ORDER BY wake_at LIMIT ?", t.now, promoteAt)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		g, err := t.gateByID(id)
+		if err != nil {
+			return err
+		}
+		g.open = true
+		t.touch(g)
+	}
+	return nil
+}
+
+// pump lets the runs that wait at a gate pass, in order, as far as they can. One that
+// must wait for another of its gates waits there from now on.
+func (t *txn) pump(g *gate) error {
+	g.wakeAt = never
+	for looked := 0; g.parked > 0; looked++ {
+		if looked == perPump {
+			g.wakeAt = t.now // and on, after others had their turn
+			break
+		}
+		if !g.rate && !g.lets(nil, millis(t.now)) {
+			break
+		}
+		if passed, err := t.passAlone(g); err != nil {
+			return err
+		} else if passed {
+			continue
+		}
+		var key, flags int64
+		var text string
+		err := t.firstParked(g.id, &key, &flags, &text)
+		if errors.Is(err, sql.ErrNoRows) {
+			g.parked = 0
+			break
+		}
+		if err != nil {
+			return err
+		}
+		limits, err := t.limitsOf(text)
+		if err != nil {
+			return err
+		}
+		stop, err := t.tryPass(g, key, flags, limits)
+		if err != nil || stop {
+			return err
+		}
+	}
+	t.touch(g)
+	if g.wakeAt != never {
+		t.newDue = min(t.newDue, g.wakeAt)
+	}
+	return nil
+}
+
+// parkedLanesSQL skips from lane to lane of the runs that wait at a gate. Nearly always
+// there is one.
+const parkedLanesSQL = `
+WITH RECURSIVE found (v) AS (
+  SELECT (SELECT lane FROM stint_runs WHERE gate = ?1 AND state = 3 ORDER BY lane LIMIT 1)
+  UNION ALL
+  SELECT (SELECT lane FROM stint_runs WHERE gate = ?1 AND state = 3 AND lane > found.v ORDER BY lane LIMIT 1) FROM found WHERE found.v IS NOT NULL)
+SELECT v FROM found WHERE v IS NOT NULL`
+
+// firstParked reads the run that waits at a gate and is next.
+func (t *txn) firstParked(gate int64, key, flags *int64, limits *string) error {
+	lanes, err := column[int64](t, parkedLanesSQL, gate)
+	if err != nil {
+		return err
+	}
+	var first place
+	found := false
+	for _, lane := range lanes {
+		var p place
+		var f int64
+		var text string
+		err := t.one("SELECT rank, turn, id, flags, limits FROM stint_runs WHERE gate = ? AND lane = ? AND state = 3 ORDER BY rank, turn, id LIMIT 1",
+			[]any{gate, lane}, &p.rank, &p.turn, &p.id, &f, &text)
+		if err != nil {
+			return err
+		}
+		if !found || comparePlace(p, first) < 0 {
+			found, first, *key, *flags, *limits = true, p, p.id, f, text
+		}
+	}
+	if !found {
+		return sql.ErrNoRows
+	}
+	return nil
+}
+
+// tryPass lets the first run that waits at g pass, or moves it to another gate of its;
+// stop says that it must wait at g.
+func (t *txn) tryPass(g *gate, key, flags int64, limits []store.Limit) (stop bool, err error) {
+	var gates []*gate
+	var need []*store.Limit
+	now := millis(t.now)
+	for i := range limits {
+		l := &limits[i]
+		if flags&flagResumed != 0 && (l.Rate() || !l.Release) {
+			continue
+		}
+		x, err := t.gateOf(l)
+		if err != nil {
+			return false, err
+		}
+		if x == g && !g.lets(l, now) {
+			if at := g.bucket.Ready(float64(g.active) + float64(l.Units)); g.rate && !at.IsZero() {
+				g.wakeAt = max(ceilMillis(at), t.now+1)
+				t.newDue = min(t.newDue, g.wakeAt)
+			}
+			t.touch(g)
+			return true, nil
+		}
+		gates, need = append(gates, x), append(need, l)
+	}
+	for i, x := range gates {
+		if x == g || x.lets(need[i], now) && (!x.rate || x.parked == 0) {
+			continue
+		}
+		g.parked--
+		x.parked++
+		t.touch(x)
+		x.open = x.open || x.rate
+		return false, t.exec("UPDATE stint_runs SET gate = ?2 WHERE id = ?1", key, x.id)
+	}
+	g.parked--
+	if err := t.takeAll(key, flags, gates, need); err != nil || flags&flagFlow != 0 {
+		return false, err
+	}
+	if t.w != nil {
+		t.w.recheck = true
+	}
+	if g.strategy == store.StrategyGroupRoundRobin && !g.rate {
+		return false, t.exec(nextTurnSQL, key, t.now, t.nextKey(t.now))
+	}
+	return false, t.exec(readySQL, key)
+}
+
+// Making a run ready; of a limit whose keys take turns, behind those of other keys whose
+// turn came before.
+const (
+	readySQL = "UPDATE stint_runs SET gate = NULL WHERE id = ?1"
+
+	turnSet = `UPDATE stint_runs SET gate = NULL, rank = max(?2, coalesce(due_at, id >> 20)) - coalesce(due_at, id >> 20) + rank,
+  due_at = max(?2, coalesce(due_at, id >> 20)), turn = ?3 WHERE `
+	nextTurnSQL = turnSet + "id = ?1"
+
+	// aloneSQL picks the first run that waits at a gate, if all that wait there are in one
+	// lane and the run has no other limit, and is neither a workflow's nor resumed.
+	aloneSQL = `id = (SELECT id FROM stint_runs r WHERE gate = ?1 AND state = 3
+    AND NOT EXISTS (SELECT 1 FROM stint_runs x WHERE x.gate = ?1 AND x.state = 3 AND x.lane > r.lane)
+    ORDER BY lane, rank, turn, id LIMIT 1) AND flags & 6 = 0 AND instr(limits, '},{') = 0`
+	readyAloneSQL = "UPDATE stint_runs SET gate = NULL WHERE " + aloneSQL
+	turnAloneSQL  = turnSet + aloneSQL
+)
+
+// passAlone is the usual case of tryPass, in one statement.
+func (t *txn) passAlone(g *gate) (passed bool, err error) {
+	var n int64
+	switch {
+	case g.rate:
+		return false, nil // how many units, its row says
+	case g.strategy == store.StrategyGroupRoundRobin:
+		n, err = t.execN(turnAloneSQL, g.id, t.now, t.nextKey(t.now))
+	default:
+		n, err = t.execN(readyAloneSQL, g.id)
+	}
+	if err != nil || n == 0 {
+		return false, err
+	}
+	g.parked--
+	g.active++
+	g.heads++
+	t.touch(g)
+	if t.w != nil {
+		t.w.recheck = true
+	}
+	return true, nil
+}

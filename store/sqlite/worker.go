@@ -1,0 +1,93 @@
+package sqlite
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// Register implements store.Workers.
+func (s *Store) Register(ctx context.Context, _ time.Time, i store.WorkerInfo) (id int64, err error) {
+	queues, err := json.Marshal(append([]string{}, i.Queues...))
+	if err != nil {
+		return 0, err
+	}
+	labels, err := encodeLabels(i.Labels)
+	if err != nil {
+		return 0, err
+	}
+	err = s.do(ctx, func(t *txn) error {
+		err := t.one(`INSERT INTO stint_workers (name, lock, pid, host, slots, queues, labels, build, started_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id`,
+			[]any{i.Name, s.me.name, i.PID, i.Host, i.Slots, string(queues), labels, i.Build, t.now}, &id)
+		if err != nil {
+			return err
+		}
+		return t.retryBlocked()
+	})
+	return id, err
+}
+
+func encodeLabels(m map[string]string) (string, error) {
+	if m == nil {
+		m = map[string]string{}
+	}
+	b, err := json.Marshal(m)
+	return string(b), err
+}
+
+// SetLabels implements store.Workers.
+func (s *Store) SetLabels(ctx context.Context, worker int64, labels map[string]string) error {
+	text, err := encodeLabels(labels)
+	if err != nil {
+		return err
+	}
+	return s.do(ctx, func(t *txn) error {
+		t.w.recheck = true
+		return t.exec("UPDATE stint_workers SET labels = ? WHERE id = ?", text, worker)
+	})
+}
+
+// Unregister implements store.Workers.
+func (s *Store) Unregister(ctx context.Context, _ time.Time, worker int64) error {
+	err := s.do(ctx, func(t *txn) error { return t.releaseWorker(worker, false, &store.Recovered{}) })
+	s.w.mu.Lock()
+	if x := s.w.watch[worker]; x != nil {
+		x.close()
+	}
+	s.w.mu.Unlock()
+	return err
+}
+
+// Living implements store.Workers.
+func (s *Store) Living(ctx context.Context) (all []store.WorkerInfo, err error) {
+	type row struct {
+		store.WorkerInfo
+		queues, labels []byte
+		started        int64
+	}
+	err = s.view(ctx, func(q querier) error {
+		rows, err := rowsOf(q, func(r *row) []any {
+			return []any{&r.ID, &r.Name, &r.PID, &r.Host, &r.Slots, &r.queues, &r.labels, &r.Build, &r.started, &r.Running}
+		}, `SELECT id, name, pid, host, slots, queues, labels, build, started_at,
+			(SELECT count(*) FROM stint_runs r WHERE r.worker = w.id AND r.state = 4) FROM stint_workers w WHERE ended_at IS NULL ORDER BY +id`)
+		if err != nil {
+			return err
+		}
+		all = make([]store.WorkerInfo, len(rows))
+		for i, r := range rows {
+			if err := json.Unmarshal(r.queues, &r.Queues); err == nil {
+				err = json.Unmarshal(r.labels, &r.Labels)
+			}
+			if err != nil {
+				return fmt.Errorf("worker %d: %w", r.ID, err)
+			}
+			r.Started = millis(r.started)
+			all[i] = r.WorkerInfo
+		}
+		return nil
+	})
+	return all, err
+}
