@@ -3,6 +3,7 @@ package stint
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/stint-dev/stint/store"
 )
@@ -99,16 +100,18 @@ func (d *taskDef) limits(in any) ([]store.Limit, error) {
 	if len(d.cfg.limits) == 0 {
 		return nil, nil
 	}
-	all := make([]store.Limit, len(d.cfg.limits))
-	for i, f := range d.cfg.limits {
-		var err error
-		if all[i], err = f(d.name, in); err != nil {
+	all := make([]store.Limit, 0, len(d.cfg.limits))
+	for _, f := range d.cfg.limits {
+		l, err := f(d.name, in)
+		if err != nil {
 			return nil, err
 		}
-		for j := range i {
-			if a, b := &all[i], &all[j]; a.Rate() == b.Rate() && a.Name == b.Name && a.Key == b.Key {
-				return nil, fmt.Errorf("two limits of one name and key: %q %q", a.Name, a.Key)
-			}
+		all = append(all, l)
+	}
+	slices.SortFunc(all, store.CompareLimits)
+	for i := range len(all) - 1 {
+		if a, b := &all[i], &all[i+1]; store.CompareLimits(*a, *b) == 0 {
+			return nil, fmt.Errorf("two limits of one name and key: %q %q", a.Name, a.Key)
 		}
 	}
 	return all, nil

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -37,6 +38,13 @@ type Limit struct {
 
 // Rate reports whether this is a limit of a rate.
 func (l *Limit) Rate() bool { return l.Units > 0 }
+
+// CompareLimits orders limits: those of concurrency, then rates, each by name and key.
+// Runs keep them in this order, so that two never wait for each other's turns.
+func CompareLimits(a, b Limit) int {
+	kind := func(l *Limit) int { return min(l.Units, 1) }
+	return cmp.Or(cmp.Compare(kind(&a), kind(&b)), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Key, b.Key))
+}
 
 // EncodeLimits is how a run keeps its limits; nil if it has none.
 func EncodeLimits(ls []Limit) []byte {

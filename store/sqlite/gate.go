@@ -220,7 +220,7 @@ func (t *txn) flushGates() error {
 	var counts []any
 	for _, g := range c.dirty {
 		g.dirty = false
-		if !g.rate && g.active == 0 && g.parked == 0 {
+		if !g.rate && g.active == 0 && g.parked == 0 && g.heads == 0 {
 			delete(c.byName, gateName{g.rate, g.name, g.key})
 			delete(c.byID, g.id)
 			if err := t.exec("DELETE FROM stint_gates WHERE id = ?", g.id); err != nil {

@@ -14,6 +14,7 @@ type hold uint8
 
 const (
 	holdsNothing hold = iota
+	hasTurn           // of a limit whose keys take turns: it waits at a later gate
 	hasPassed         // it is ready
 	holdsShare        // it has started
 )
@@ -174,10 +175,24 @@ func (t *txn) adjust(m *moved) error {
 		}
 	}
 	wants := m.after.state == store.Queued && m.before.state != store.Queued
+	turnsBefore, err := t.turns(&m.before, limits)
+	if err != nil {
+		return err
+	}
+	turnsAfter, err := t.turns(&m.after, limits)
+	if err != nil {
+		return err
+	}
 	var need []*store.Limit
 	for i := range limits {
 		l := &limits[i]
 		before, after := m.before.holds(l), m.after.holds(l)
+		if turnsBefore[l] {
+			before = hasTurn
+		}
+		if turnsAfter[l] {
+			after = hasTurn
+		}
 		if wants && !(m.after.flags&flagResumed != 0 && (l.Rate() || !l.Release)) {
 			after, need = holdsNothing, append(need, l)
 		}
@@ -216,17 +231,50 @@ func (t *txn) shift(l *store.Limit, before, after hold, started bool) error {
 		}
 		return nil
 	}
-	if before == hasPassed {
-		g.heads = max(g.heads-1, 0)
-		g.open = g.open || g.strategy == store.StrategyGroupRoundRobin
-	}
-	switch {
-	case before == holdsNothing:
-		g.active++ // a workflow's run that is replayed
-	case after == holdsNothing:
-		g.active, g.open = max(g.active-1, 0), true
-	}
+	heads := map[hold]int64{hasTurn: 1, hasPassed: 1}
+	active := map[hold]int64{hasPassed: 1, holdsShare: 1}
+	g.heads = max(g.heads+heads[after]-heads[before], 0)
+	g.active = max(g.active+active[after]-active[before], 0)
+	g.open = true
 	return nil
+}
+
+// turns are the limits whose turn a run has that stands at the gate of a later one.
+func (t *txn) turns(s *standing, limits []store.Limit) (map[*store.Limit]bool, error) {
+	if s.state != store.Queued || s.gate == nil || *s.gate <= 0 || len(limits) < 2 {
+		return nil, nil
+	}
+	has := map[*store.Limit]bool{}
+	for i := range limits {
+		l := &limits[i]
+		if s.flags&flagResumed != 0 && (l.Rate() || !l.Release) {
+			continue
+		}
+		g, err := t.gateOf(l)
+		if err != nil {
+			return nil, err
+		}
+		if g.id == *s.gate {
+			return has, nil
+		}
+		has[l] = g.inTurns()
+	}
+	return nil, nil
+}
+
+// inTurns reports whether the gate's keys take turns.
+func (g *gate) inTurns() bool { return !g.rate && g.strategy == store.StrategyGroupRoundRobin }
+
+// takeTurns has a run that will stand at a later gate keep its turn at these.
+func (t *txn) takeTurns(gates []*gate) (some bool) {
+	for _, g := range gates {
+		if g.inTurns() {
+			g.heads++
+			t.touch(g)
+			some = true
+		}
+	}
+	return some
 }
 
 // place stores where a run stands: at a gate, or ready.
@@ -258,7 +306,7 @@ func (g *gate) lets(l *store.Limit, now time.Time) bool {
 		g.bucket.Fill(now)
 		return g.bucket.Unlimited() || g.bucket.Tokens-float64(g.active) >= float64(l.Units)
 	}
-	return g.active < g.max && (g.strategy != store.StrategyGroupRoundRobin || g.heads == 0)
+	return g.active < g.max && (!g.inTurns() || g.heads == 0)
 }
 
 // pass lets a run through all gates, and returns 0; or has it wait at one, and returns
@@ -299,6 +347,7 @@ func (t *txn) pass(m *moved, need []*store.Limit) (int64, error) {
 		g.parked++
 		g.open = true // those that waited before it may pass now
 		t.touch(g)
+		t.takeTurns(gates[:i])
 		return g.id, nil
 	}
 	return 0, t.takeAll(m.key, m.after.flags, gates, need)
@@ -408,6 +457,7 @@ func (t *txn) admit(key int64, limits []store.Limit, flags int) (any, error) {
 		g.parked++
 		g.open = true
 		t.touch(g)
+		t.takeTurns(gates[:i])
 		return g.id, nil
 	}
 	return nil, t.takeAll(key, int64(flags), gates, need)

@@ -1,8 +1,10 @@
 package sqlite
 
 import (
+	"cmp"
 	"database/sql"
 	"errors"
+	"slices"
 
 	"github.com/stint-dev/stint/store"
 )
@@ -15,20 +17,26 @@ func (t *txn) pumpAll() error {
 	if err := t.dueGates(); err != nil {
 		return err
 	}
-	for again := true; again; {
-		again = false
-		for i := 0; i < len(t.gates.dirty); i++ { // it grows
-			g := t.gates.dirty[i]
-			if !g.open {
-				continue
+	for {
+		var open []*gate
+		for _, g := range t.gates.dirty {
+			if g.open {
+				open = append(open, g)
 			}
-			g.open, again = false, true
+		}
+		if len(open) == 0 {
+			return nil
+		}
+		// Where few wait first: of runs that wait for a share of many and for their own
+		// key's, these are the ones whose key has just come free.
+		slices.SortStableFunc(open, func(a, b *gate) int { return cmp.Compare(a.parked, b.parked) })
+		for _, g := range open {
+			g.open = false
 			if err := t.pump(g); err != nil {
 				return err
 			}
 		}
 	}
-	return nil
 }
 
 // dueGates opens the gates whose time has come.
@@ -155,35 +163,59 @@ func (t *txn) tryPass(g *gate, key, flags int64, limits []store.Limit) (stop boo
 		}
 		gates, need = append(gates, x), append(need, l)
 	}
+	at := slices.Index(gates, g)
 	for i, x := range gates {
-		if x == g || x.lets(need[i], now) && (!x.rate || x.parked == 0) {
+		switch {
+		case i < at && x.inTurns() && x.active < x.max, i == at, !(i < at && x.inTurns()) && x.lets(need[i], now) && (!x.rate || x.parked == 0):
 			continue
 		}
-		g.parked--
-		x.parked++
-		t.touch(x)
-		x.open = x.open || x.rate
-		return false, t.exec("UPDATE stint_runs SET gate = ?2 WHERE id = ?1", key, x.id)
+		return false, t.standElsewhere(key, gates, at, i)
 	}
 	g.parked--
+	for _, x := range gates[:at] {
+		if x.inTurns() {
+			x.heads-- // takeAll counts it
+		}
+	}
 	if err := t.takeAll(key, flags, gates, need); err != nil || flags&flagFlow != 0 {
 		return false, err
 	}
 	if t.w != nil {
 		t.w.recheck = true
 	}
-	if g.strategy == store.StrategyGroupRoundRobin && !g.rate {
-		return false, t.exec(nextTurnSQL, key, t.now, t.nextKey(t.now))
+	if g.inTurns() {
+		return false, t.exec(nextTurnSQL, key, t.now, t.nextKey(t.now), nil)
 	}
-	return false, t.exec(readySQL, key)
+	return false, t.exec(standSQL, key, nil)
 }
 
-// Making a run ready; of a limit whose keys take turns, behind those of other keys whose
+// standElsewhere moves a run from the gate at which it stands to another of its gates. It
+// has its turn at those before.
+func (t *txn) standElsewhere(key int64, gates []*gate, from, to int) error {
+	gates[from].parked--
+	x := gates[to]
+	x.parked++
+	x.open = x.open || x.rate
+	t.touch(x)
+	if from < to && t.takeTurns(gates[from:to]) {
+		return t.exec(nextTurnSQL, key, t.now, t.nextKey(t.now), x.id)
+	}
+	for i := to; i < from; i++ {
+		if g := gates[i]; g.inTurns() {
+			g.heads = max(g.heads-1, 0)
+			g.open = true
+			t.touch(g)
+		}
+	}
+	return t.exec(standSQL, key, x.id)
+}
+
+// Making a run ready, or standing elsewhere; of a limit whose keys take turns, behind those of other keys whose
 // turn came before.
 const (
-	readySQL = "UPDATE stint_runs SET gate = NULL WHERE id = ?1"
+	standSQL = "UPDATE stint_runs SET gate = ?2 WHERE id = ?1"
 
-	turnSet = `UPDATE stint_runs SET gate = NULL, rank = max(?2, coalesce(due_at, id >> 20)) - coalesce(due_at, id >> 20) + rank,
+	turnSet = `UPDATE stint_runs SET gate = ?4, rank = max(?2, coalesce(due_at, id >> 20)) - coalesce(due_at, id >> 20) + rank,
   due_at = max(?2, coalesce(due_at, id >> 20)), turn = ?3 WHERE `
 	nextTurnSQL = turnSet + "id = ?1"
 
@@ -203,7 +235,7 @@ func (t *txn) passAlone(g *gate) (passed bool, err error) {
 	case g.rate:
 		return false, nil // how many units, its row says
 	case g.strategy == store.StrategyGroupRoundRobin:
-		n, err = t.execN(turnAloneSQL, g.id, t.now, t.nextKey(t.now))
+		n, err = t.execN(turnAloneSQL, g.id, t.now, t.nextKey(t.now), nil)
 	default:
 		n, err = t.execN(readyAloneSQL, g.id)
 	}

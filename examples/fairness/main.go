@@ -1,0 +1,158 @@
+// Command fairness has three tenants call an HTTP service that takes 40 requests a second,
+// and answers 429 above that. One tenant is greedy: it enqueues 60 calls first, the others
+// 10 each. Once without limits: the greedy one is served first, and the service refuses
+// most calls, which are tried again. Then with tenants that take turns, two calls at once
+// each, and the service's rate as a rate limit: the small ones are done long before the
+// greedy one, and the service refuses nothing.
+//
+//	go run ./examples/fairness
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/stint-dev/stint"
+	"golang.org/x/time/rate"
+)
+
+const (
+	perSecond = 40 // that the service takes
+	burst     = 5
+)
+
+// A call is one request of a tenant.
+type call struct {
+	Tenant string
+	N      int
+}
+
+func main() {
+	path := flag.String("db", ":memory:", "database file; :memory: keeps nothing")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	for _, limited := range []bool{false, true} {
+		if err := demo(ctx, *path, limited, os.Stdout); err != nil {
+			log.Fatal(err)
+		}
+	}
+}
+
+// service is the HTTP service, and counts what it refuses.
+func service(refused *atomic.Int64) *httptest.Server {
+	limit := rate.NewLimiter(perSecond, burst)
+	return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if !limit.Allow() {
+			refused.Add(1)
+			http.Error(w, "too many requests", http.StatusTooManyRequests)
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+		io.WriteString(w, "ok")
+	}))
+}
+
+// limits are what make it fair, and keep the service's rate with a little to spare.
+func limits() []stint.TaskOption {
+	return []stint.TaskOption{
+		stint.WithConcurrency(stint.Concurrency[call]{Key: func(c call) string { return c.Tenant }, Max: 2, Strategy: stint.GroupRoundRobin}),
+		stint.WithRateLimit("service", 1),
+	}
+}
+
+// demo enqueues everybody's calls, and tells when each tenant's were done.
+func demo(ctx context.Context, path string, limited bool, out io.Writer) error {
+	client, err := stint.Open(path, stint.WithLogger(slog.New(slog.DiscardHandler)))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	var refused atomic.Int64
+	server := service(&refused)
+	defer server.Close()
+	opts := []stint.TaskOption{stint.WithRetries(50), stint.WithRetryBackoff(1, 100*time.Millisecond)}
+	title := "without limits"
+	if limited {
+		title, opts = "with limits", append(opts, limits()...)
+		if err := client.SetRateLimit(ctx, "service", perSecond*8/10, burst/2); err != nil {
+			return err
+		}
+	}
+	task := stint.NewTask(client, title, func(ctx context.Context, c call) (string, error) { return get(ctx, server.URL) }, opts...)
+	begun := time.Now()
+	runs := map[string][]*stint.Run[string]{}
+	tenants := []string{"greedy", "small", "tiny"}
+	for _, tenant := range tenants {
+		calls := make([]call, map[string]int{"greedy": 60}[tenant]+10)
+		for i := range calls {
+			calls[i] = call{tenant, i}
+		}
+		if runs[tenant], err = task.EnqueueMany(ctx, calls); err != nil {
+			return err
+		}
+	}
+	worker, err := client.NewWorker(stint.WithSlots(8))
+	if err != nil {
+		return err
+	}
+	working, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- worker.Run(working) }()
+	err = report(ctx, out, title, begun, tenants, runs)
+	fmt.Fprintf(out, "  the service refused %d calls\n", refused.Load())
+	stop()
+	return errors.Join(err, <-ended)
+}
+
+// report waits for each tenant's runs, and prints how long they took.
+func report(ctx context.Context, out io.Writer, title string, begun time.Time, tenants []string, runs map[string][]*stint.Run[string]) error {
+	fmt.Fprintf(out, "%s:\n", title)
+	for _, tenant := range tenants {
+		var last time.Time
+		for _, r := range runs[tenant] {
+			if _, err := r.Wait(ctx); err != nil {
+				return err
+			}
+			info, err := r.Info(ctx)
+			if err != nil {
+				return err
+			}
+			if info.Finished.After(last) {
+				last = info.Finished
+			}
+		}
+		fmt.Fprintf(out, "  %-6s  %2d calls, done after %.1f s\n", tenant, len(runs[tenant]), last.Sub(begun).Seconds())
+	}
+	return nil
+}
+
+// get calls the service.
+func get(ctx context.Context, url string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return "", err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("the service says %s", resp.Status)
+	}
+	return string(body), err
+}
