@@ -215,8 +215,8 @@ func TestConcurrencySeveral(t *testing.T) {
 		if all.most[""] != 3 || perTenant.most["a"] != 1 {
 			t.Errorf("at once: %v in all, %v", all.most, perTenant.most)
 		}
-		if d := time.Since(began); d > 4500*time.Millisecond { // 10 runs, 3 at once, a's one by one
-			t.Errorf("took %v, want 4s", d)
+		if d := time.Since(began); d > 5500*time.Millisecond { // 10 runs, 3 at once, a's one by one; which of two shares came first is chance
+			t.Errorf("took %v, want 4s or 5s", d)
 		}
 	})
 }

@@ -111,7 +111,6 @@ func (t *txn) readGate(where string, args ...any) (*gate, error) {
 	}
 	g.figures = g.figuresNow()
 	t.gates.put(g)
-	t.touch(g) // it goes with the transaction, unless somebody needs it
 	return g, nil
 }
 
@@ -186,6 +185,7 @@ func (t *txn) newGate(n gateName, l *store.Limit) (*gate, error) {
 		return nil, err
 	}
 	t.gates.put(g)
+	t.touch(g) // it goes with the transaction, unless somebody needs it
 	return g, nil
 }
 

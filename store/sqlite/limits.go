@@ -94,7 +94,13 @@ func (t *txn) reconcile() error {
 		if err := t.pumpAll(); err != nil {
 			return err
 		}
-		if err := t.nodes.flush(t); err != nil || len(rows) == 0 {
+		if err := t.nodes.flush(t); err != nil {
+			return err
+		}
+		if len(rows) > 0 {
+			continue
+		}
+		if again, err := t.checkGates(); !again || err != nil {
 			return err
 		}
 	}

@@ -38,6 +38,8 @@ func TestR9Plans(t *testing.T) {
 		{"WITH RECURSIVE", "SCAN found", "one row a field, or a filter, by which somebody waits for events of the key"},
 		{"EXISTS (SELECT 1 FROM stint_gates", "SCAN stint_gates", "reads one row, if there is one"},
 		{"FROM stint_queues q ORDER", "SCAN", "figures for people: lanes, what runs, and counts that stop at MaxCount"},
+		{"FROM stint_gates", "SCAN stint_gates", "once after the file was opened: keys in use"},
+		{"limits IS NOT NULL", "SCAN stint_runs USING INDEX", "likewise: what is queued, if it is not too much, and runs or waits"},
 		{"FROM stint_graphs", "SCAN stint_graphs", "there are as many as shapes of workflows"},
 		{"FROM stint_awaited)", "SCAN stint_awaited", "reads one row, if there is one"},
 		{"stint_workers", "SCAN stint_workers", "reads the live ones, through their index"},

@@ -53,6 +53,7 @@ type writer struct {
 	lastKey   int64 // highest run key in the file
 	lanes     laneCache
 	gates     *gateCache
+	recounted bool               // the gates were checked
 	flows     map[int64]flowInfo // those that were met lately
 	flowBytes int
 	nextDue   int64 // earliest due or start-by time in the file, or never
