@@ -20,6 +20,7 @@ type runConfig struct {
 	runAt       time.Time
 	delay       time.Duration
 	key         string
+	debounce    time.Duration
 	keyTTL      time.Duration
 	metadata    map[string]string
 	detached    bool
@@ -107,6 +108,27 @@ func WithIdempotencyKey(key string, ttl time.Duration) RunOption {
 	})
 }
 
+// WithDebounce gathers enqueues of the task with the same key into one run, with the
+// input of the last: it starts once none has come for wait, or at the latest max after
+// the first. The enqueues after the first return a handle to that run, with Existing
+// true. Once it has started, the next enqueue begins another.
+func WithDebounce(key string, wait, max time.Duration) RunOption {
+	return runOnly(func(c *runConfig) error {
+		if err := checkName("key", key); err != nil {
+			return fmt.Errorf("stint: WithDebounce: %w", err)
+		}
+		if wait <= 0 || max < wait {
+			return fmt.Errorf("stint: WithDebounce(%q, %v, %v): want a wait of more than 0, and a max of at least that", key, wait, max)
+		}
+		c.key, c.keyTTL, c.debounce = debouncePrefix+key, UntilDone, max
+		c.runAt, c.delay = time.Time{}, wait
+		return nil
+	})
+}
+
+// debouncePrefix keeps the keys of WithDebounce apart from those of idempotency.
+const debouncePrefix = "debounce:"
+
 // WithIdempotency is WithIdempotencyKey for every run of a task, with a key made of
 // its input. An empty key means none.
 func WithIdempotency[In any](key func(In) string, ttl time.Duration) TaskOption {
@@ -170,7 +192,7 @@ func (d *taskDef) runConfig(ctx context.Context, opts []RunOption) (*runConfig, 
 func (rc *runConfig) newRun(d *taskDef, c *Client, now time.Time) store.NewRun {
 	r := store.NewRun{
 		Task: d.name, Queue: rc.queue, Priority: int8(rc.priority), AgeEvery: c.cfg.ageing,
-		RunAt: rc.runAt, Key: rc.key, KeyTTL: rc.keyTTL, Parent: rc.parent, Detached: rc.detached,
+		RunAt: rc.runAt, Key: rc.key, KeyTTL: rc.keyTTL, Debounce: rc.debounce, Parent: rc.parent, Detached: rc.detached,
 	}
 	if rc.delay > 0 {
 		r.RunAt = now.Add(rc.delay)

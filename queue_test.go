@@ -673,3 +673,34 @@ func TestOutsideOfARun(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// WithDebounce gathers enqueues into one run with the last input.
+func TestDebounce(t *testing.T) {
+	in(t, func(t *testing.T, c *stint.Client) {
+		var got []int
+		task := stint.NewTask(c, "t", func(_ context.Context, n int) (int, error) { got = append(got, n); return n, nil })
+		working(t, c)
+		var last *stint.Run[int]
+		for i := range 4 {
+			r := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), i, stint.WithDebounce("doc", 10*time.Second, time.Minute)))
+			if r.Existing() != (i > 0) || last != nil && r.ID() != last.ID() {
+				t.Errorf("enqueue %d: existing %v", i, r.Existing())
+			}
+			last = r
+			time.Sleep(5 * time.Second)
+		}
+		other := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 9, stint.WithDebounce("other", time.Second, time.Second)))
+		if n := must[int](t)(last.Wait(t.Context())); n != 3 {
+			t.Errorf("ran with input %d, want the last", n)
+		}
+		must[int](t)(other.Wait(t.Context()))
+		if len(got) != 2 {
+			t.Errorf("ran with %v", got)
+		}
+		for _, o := range []stint.RunOption{stint.WithDebounce("", 1, 1), stint.WithDebounce("k", 0, 1), stint.WithDebounce("k", 2, 1)} {
+			if _, err := task.Enqueue(t.Context(), 1, o); err == nil {
+				t.Error("a bad debounce was taken")
+			}
+		}
+	})
+}

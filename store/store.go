@@ -39,9 +39,13 @@ type NewRun struct {
 	StartBy  time.Time     // canceled if it has not started by then; zero means never
 	Key      string        // idempotency key within Task; empty means none
 	KeyTTL   time.Duration // how long Key refers to this run; UntilDone: until it ends
-	Metadata []byte        // a JSON object, or nil
-	Parent   ID            // the run that asked for this one, or zero
-	Detached bool          // outlives its parent
+	// Debounce, if more than 0, has this run's input, metadata, limits and RunAt take the
+	// place of those of the run that Key refers to, as long as that is Scheduled; but it
+	// starts at the latest so long after it was first enqueued.
+	Debounce time.Duration
+	Metadata []byte // a JSON object, or nil
+	Parent   ID     // the run that asked for this one, or zero
+	Detached bool   // outlives its parent
 	// Graph makes this the run of a workflow, whose name Task is. It is never claimed:
 	// its tasks are. StartBy is when it must have ended: it is canceled then.
 	Graph *Graph

@@ -74,6 +74,11 @@ func (t *txn) enqueue(now int64, runs []store.NewRun, staged map[laneName]int64)
 			if err != nil {
 				return nil, err
 			}
+			if holder != 0 && r.Debounce > 0 {
+				if holder, err = t.debounce(holder, r); err != nil {
+					return nil, err
+				}
+			}
 			if holder != 0 {
 				out[i] = store.Enqueued{ID: t.s.ids.id(holder), Existing: true}
 				continue
@@ -233,6 +238,33 @@ func (t *txn) keyHolder(now int64, r *store.NewRun) (int64, error) {
 		return 0, nil
 	}
 	return run, nil
+}
+
+// debounce has a run that is still scheduled take r's place; 0: it is not.
+func (t *txn) debounce(key int64, r *store.NewRun) (int64, error) {
+	at := min(ceilMillis(r.RunAt), createdAt(key)+r.Debounce.Milliseconds())
+	var input any = r.Input
+	if len(r.Input) > spillAbove {
+		input = nil
+	}
+	n, err := t.execN(`UPDATE stint_runs SET input = ?2, metadata = ?3, limits = ?4, rank = ?5 - coalesce(due_at, id >> 20) + rank, due_at = ?5 WHERE id = ?1 AND state = 2`,
+		key, input, text(r.Metadata), text(store.EncodeLimits(r.Limits)), at)
+	if err != nil || n == 0 {
+		return 0, err
+	}
+	t.newDue = min(t.newDue, at)
+	if r.Graph != nil {
+		if err := t.exec("DELETE FROM stint_task_limits WHERE run = ?", key); err != nil {
+			return 0, err
+		}
+		if err := t.keepTaskLimits(key, r.TaskLimits); err != nil {
+			return 0, err
+		}
+	}
+	if input != nil {
+		return key, t.exec("DELETE FROM stint_inputs WHERE id = ?", key)
+	}
+	return key, t.exec("INSERT OR REPLACE INTO stint_inputs (id, data) VALUES (?, ?)", key, r.Input)
 }
 
 // holdKey makes the run key the holder of r's idempotency key.

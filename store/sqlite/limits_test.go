@@ -24,7 +24,7 @@ func TestRecount(t *testing.T) {
 		}
 		return s, w
 	}
-	s, w := open()
+	s, _ := open()
 	limit := []store.Limit{{Name: "n", Key: "k", Max: 2, Strategy: store.StrategyQueue}}
 	runs := make([]store.NewRun, 5)
 	for i := range runs {
@@ -52,7 +52,7 @@ func TestRecount(t *testing.T) {
 		t.Fatal(err)
 	}
 	db.Close()
-	s, w = open()
+	s, w := open()
 	defer s.Close()
 	check(s, 2, 3)
 	got, err := s.Claim(t.Context(), store.ClaimRequest{Worker: w, Free: func() int { return 10 }, Tasks: func(string) bool { return true }})

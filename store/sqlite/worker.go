@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -78,10 +79,7 @@ func (s *Store) Living(ctx context.Context) (all []store.WorkerInfo, err error) 
 		}
 		all = make([]store.WorkerInfo, len(rows))
 		for i, r := range rows {
-			if err := json.Unmarshal(r.queues, &r.Queues); err == nil {
-				err = json.Unmarshal(r.labels, &r.Labels)
-			}
-			if err != nil {
+			if err := errors.Join(json.Unmarshal(r.queues, &r.Queues), json.Unmarshal(r.labels, &r.Labels)); err != nil {
 				return fmt.Errorf("worker %d: %w", r.ID, err)
 			}
 			r.Started = millis(r.started)

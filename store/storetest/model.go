@@ -213,7 +213,17 @@ func (m *Model) enqueue(now time.Time, n store.NewRun) store.Enqueued {
 	if n.Key != "" {
 		h, held := m.keys[modelKey{n.Task, n.Key}]
 		if held && (!h.expires.IsZero() && h.expires.After(now) || h.expires.IsZero() && m.runs[h.run] != nil && !m.runs[h.run].State.Terminal()) {
-			return store.Enqueued{ID: h.run, Existing: true}
+			r := m.runs[h.run]
+			switch {
+			case n.Debounce == 0:
+				return store.Enqueued{ID: h.run, Existing: true}
+			case r.State == store.Scheduled:
+				r.Input, r.Metadata, r.Due = slices.Clone(n.Input), n.Metadata, n.RunAt
+				if latest := r.Created.Add(n.Debounce); latest.Before(n.RunAt) {
+					r.Due = latest
+				}
+				return store.Enqueued{ID: h.run, Existing: true}
+			}
 		}
 	}
 	id := m.newID(now)

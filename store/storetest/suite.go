@@ -82,6 +82,7 @@ var rules = []struct {
 	{"cancel of what runs ends it as canceled", cancelRunning},
 	{"cancel takes children along", cancelChildren},
 	{"idempotency keys", keys},
+	{"debounce", debounce},
 	{"retry keeps the attempt, snooze refunds it", retry},
 	{"unregister gives back", unregister},
 	{"a context that is done changes nothing", doneContext},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing/synctest"
 	"time"
@@ -445,5 +446,40 @@ func large(s *suite) {
 		if r := s.get(id); string(r.Input) != in || string(r.Output) != in {
 			s.Errorf("stored %d and %d bytes, want %d", len(r.Input), len(r.Output), size)
 		}
+	}
+}
+
+// Enqueues of one key come to one run with the last input, that starts when none has
+// come for a while, or at last.
+func debounce(s *suite) {
+	began := time.Now()
+	enqueue := func(input string) store.Enqueued {
+		s.Helper()
+		r := run(input)
+		r.Key, r.KeyTTL, r.RunAt, r.Debounce = "k", store.UntilDone, time.Now().Add(10*time.Second), 25*time.Second
+		got, err := s.Enqueue(s.Context(), time.Now(), []store.NewRun{r})
+		s.ok(err)
+		return got[0]
+	}
+	first := enqueue("1")
+	for _, input := range []string{"2", strings.Repeat("x", 100_000), "4"} {
+		time.Sleep(8 * time.Second)
+		if got := enqueue(input); got.ID != first.ID || !got.Existing {
+			s.Errorf("a run of its own: %+v", got)
+		}
+	}
+	s.state(first.ID, store.Scheduled)
+	time.Sleep(time.Until(began.Add(25 * time.Second))) // not 34 s
+	c := s.claim(1)[0]
+	if string(c.Input) != "4" {
+		s.Errorf("input %.10s", c.Input)
+	}
+	if got := enqueue("5"); got.Existing {
+		s.Error("a run that has started took an input")
+	}
+	s.finish(outcome(c, store.Succeeded))
+	time.Sleep(10 * time.Second)
+	if got := s.claim(1)[0]; string(got.Input) != "5" {
+		s.Errorf("the next has input %s", got.Input)
 	}
 }
