@@ -21,6 +21,7 @@ type execution struct {
 	def     *taskDef
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
+	cost    int  // slots
 	hasSlot bool // guarded by w.mu
 
 	mu       sync.Mutex
@@ -48,7 +49,7 @@ func executionOf(ctx context.Context) *execution {
 }
 
 func newExecution(w *Worker, r *store.Claimed) *execution {
-	e := &execution{w: w, run: *r, def: w.c.task(r.Task), hasSlot: true}
+	e := &execution{w: w, run: *r, def: w.c.task(r.Task), hasSlot: true, cost: w.c.slotCost(r.Task)}
 	e.ctx, e.cancel = context.WithCancelCause(context.WithValue(context.Background(), executionKey{}, e))
 	return e
 }

@@ -57,6 +57,7 @@ type taskConfig struct {
 	idempotency func(any) string
 	keyTTL      time.Duration
 	limits      []func(task string, in any) (store.Limit, error)
+	slotCost    int // 0 means 1
 	onFailure   func(context.Context, any, *TaskError) error
 
 	// Of a task of a workflow.

@@ -2,9 +2,12 @@ package stint_test
 
 import (
 	"context"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/stint-dev/stint"
@@ -57,6 +60,61 @@ func TestListWorkers(t *testing.T) {
 			if _, err := c.NewWorker(stint.WithLabels(bad)); err == nil {
 				t.Errorf("took labels %.20v", bad)
 			}
+		}
+	})
+}
+
+// WithSlotCost: runs take as many slots as they cost, also when they go on after a wait;
+// what does not fit is not overtaken, and what never fits holds up nothing.
+func TestSlotCost(t *testing.T) {
+	in(t, func(t *testing.T, c *stint.Client) {
+		var mu sync.Mutex
+		used, most := 0, 0
+		var order []string
+		handler := func(cost int) func(context.Context, string) (int, error) {
+			return func(ctx context.Context, name string) (int, error) {
+				_, err := stint.Step(ctx, "work", func(ctx context.Context) (int, error) {
+					mu.Lock()
+					used += cost
+					most = max(most, used)
+					order = append(order, name)
+					mu.Unlock()
+					time.Sleep(time.Second)
+					mu.Lock()
+					used -= cost
+					mu.Unlock()
+					return 0, nil
+				})
+				if err == nil && name == "waits" {
+					err = stint.Sleep(ctx, 10*time.Second)
+				}
+				return cost, err
+			}
+		}
+		small := stint.NewTask(c, "small", handler(1))
+		big := stint.NewTask(c, "big", handler(3), stint.WithSlotCost(3))
+		huge := stint.NewTask(c, "huge", handler(9), stint.WithSlotCost(9))
+		never := must[*stint.Run[int]](t)(huge.Enqueue(t.Context(), "huge"))
+		var runs []*stint.Run[int]
+		for _, name := range []string{"s1", "s2", "B1", "s3", "s4", "waits", "s5"} {
+			task := small
+			if name[0] == 'B' || name == "waits" {
+				task = big
+			}
+			runs = append(runs, must[*stint.Run[int]](t)(task.Enqueue(t.Context(), name)))
+		}
+		working(t, c, stint.WithSlots(4))
+		for _, r := range runs {
+			must[int](t)(r.Wait(t.Context()))
+		}
+		if most > 4 || most < 4 {
+			t.Errorf("%d slots in use, want 4", most)
+		}
+		if i, j := slices.Index(order, "B1"), slices.Index(order, "s4"); i > j {
+			t.Errorf("overtaken: %v", order)
+		}
+		if info := must[*stint.RunInfo](t)(never.Info(t.Context())); info.State != stint.StateQueued {
+			t.Errorf("what does not fit is %v", info.State)
 		}
 	})
 }

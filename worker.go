@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -34,9 +33,10 @@ type Worker struct {
 
 	mu       sync.Mutex
 	begun    bool
-	inUse    int             // slots
-	starved  bool            // the last claim that was looked at found no slot
-	resuming []chan struct{} // executions that want their slot back, oldest first
+	inUse    int        // slots
+	holders  int        // executions that have theirs
+	starved  bool       // the last claim that was looked at found too few slots
+	resuming []resuming // executions that want their slots back, oldest first
 	running  map[store.ID]*execution
 	outbox   []outcome
 	reclaims context.CancelFunc // ends the claim that waits
@@ -220,7 +220,7 @@ func (c *Client) forget(w *Worker) {
 
 // claimLoop starts what it can until ctx is done.
 func (w *Worker) claimLoop(ctx context.Context) {
-	req := store.ClaimRequest{Worker: w.id, Free: w.free, Tasks: w.c.works, Queues: w.cfg.queues}
+	req := store.ClaimRequest{Worker: w.id, Free: w.free, Tasks: w.c.works, Cost: w.cost, Queues: w.cfg.queues}
 	for ctx.Err() == nil {
 		if w.free() <= 0 {
 			select {
@@ -279,15 +279,6 @@ func (c *Client) task(name string) *taskDef {
 	return c.tasks[name]
 }
 
-// free is how many runs may start now. Executions that want their slot back go first.
-func (w *Worker) free() int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	n := w.cfg.slots - w.inUse - len(w.resuming)
-	w.starved = n <= 0
-	return n
-}
-
 // start runs a claimed run, in a goroutine that has run others before if one is idle:
 // its stack has grown already.
 func (w *Worker) start(r *store.Claimed) {
@@ -302,7 +293,8 @@ func (w *Worker) start(r *store.Claimed) {
 		e.interrupt(ErrCanceled, cancelGrace)
 	}
 	w.mu.Lock()
-	w.inUse++
+	w.inUse += e.cost
+	w.holders++
 	w.running[r.ID] = e
 	w.mu.Unlock()
 	w.execs.Add(1)
@@ -330,60 +322,6 @@ func (w *Worker) ended(e *execution) {
 		delete(w.running, e.run.ID)
 	}
 	w.releaseLocked(e)
-}
-
-// release gives up an execution's slot, if it holds one.
-func (w *Worker) release(e *execution) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.releaseLocked(e)
-}
-
-func (w *Worker) releaseLocked(e *execution) {
-	if !e.hasSlot {
-		return
-	}
-	e.hasSlot = false
-	if len(w.resuming) > 0 { // hand it over
-		close(w.resuming[0])
-		w.resuming = w.resuming[1:]
-		return
-	}
-	w.inUse--
-	signal(w.freed)
-	if w.starved && w.reclaims != nil { // the claim that waits was passed over: it asks again
-		w.starved = false
-		w.reclaims()
-	}
-}
-
-// resume takes a slot for an execution that gave up its own, and waits for it.
-func (w *Worker) resume(ctx context.Context, e *execution) {
-	w.mu.Lock()
-	if e.hasSlot {
-		w.mu.Unlock()
-		return
-	}
-	if w.inUse < w.cfg.slots {
-		w.inUse++
-		e.hasSlot = true
-		w.mu.Unlock()
-		return
-	}
-	turn := make(chan struct{})
-	w.resuming = append(w.resuming, turn)
-	w.mu.Unlock()
-	select {
-	case <-turn:
-	case <-ctx.Done(): // it ends without a slot, unless one was just given
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if i := slices.Index(w.resuming, turn); i >= 0 {
-		w.resuming = slices.Delete(w.resuming, i, i+1)
-		return
-	}
-	e.hasSlot = true
 }
 
 func signal(c chan struct{}) {
@@ -497,19 +435,6 @@ func (w *Worker) recordLoop(ctx context.Context) {
 			e.flush(ctx)
 		}
 	}
-}
-
-// lingers is how long an execution that waits stays in memory.
-func (w *Worker) lingers() time.Duration {
-	if w.c.cfg.maxResident == 0 || w.draining() {
-		return 0
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if len(w.running)-w.inUse > w.c.cfg.maxResident {
-		return 0
-	}
-	return lingerFor
 }
 
 func (w *Worker) draining() bool {

@@ -71,7 +71,10 @@ type ClaimRequest struct {
 	// worker can start at that moment. It must not block or call the store.
 	Free func() int
 	// Tasks reports whether the worker has a handler for the task. Same duties as Free.
-	Tasks  func(task string) bool
+	Tasks func(task string) bool
+	// Cost says how many of Free a run of the task takes; 0: more than the worker has. nil
+	// means 1 for each. What is next in order and does not fit holds up what is behind it.
+	Cost   func(task string) int
 	Queues []string // nil means every queue
 }
 

@@ -140,8 +140,8 @@ RETURNING id, lane, lease, priority, attempt, crashes, coalesce(due_at, id >> 20
 // give starts up to Free runs for one claim, in order. Starting some may let others of
 // their keys be ready.
 func (t *txn) give(c *claim) (all []store.Claimed, err error) {
-	for n := c.Free(); n > len(all); {
-		got, err := t.giveReady(c, n-len(all))
+	for n := c.Free(); n > 0; {
+		got, err := t.giveReady(c, n)
 		if all = append(all, got...); err != nil || len(got) == 0 {
 			return all, err
 		}
@@ -151,8 +151,18 @@ func (t *txn) give(c *claim) (all []store.Claimed, err error) {
 		if err := t.reconcile(); err != nil {
 			return all, err
 		}
+		for i := range got {
+			n -= c.cost(got[i].Task)
+		}
 	}
 	return all, nil
+}
+
+func (c *claim) cost(task string) int {
+	if c.Cost == nil {
+		return 1
+	}
+	return c.Cost(task)
 }
 
 func (t *txn) giveReady(c *claim, n int) ([]store.Claimed, error) {
@@ -161,14 +171,17 @@ func (t *txn) giveReady(c *claim, n int) ([]store.Claimed, error) {
 		return nil, err
 	}
 	if len(lanes) == 1 && len(suspects) == 0 { // the usual case needs no merge
+		if n /= c.cost(t.lanes.byID[lanes[0]].task); n == 0 {
+			return nil, nil
+		}
 		return t.start(claimLaneSQL, c.Worker, t.now, lanes[0], n)
 	}
-	picked, err := t.pick(lanes, n)
+	picked, err := t.pick(lanes, n, c)
 	if err != nil {
 		return nil, err
 	}
-	if len(picked) < n && len(suspects) > 0 {
-		suspect, err := t.pickSuspect(suspects)
+	if len(picked) < n && len(suspects) > 0 && c.Cost == nil || len(picked) == 0 && len(suspects) > 0 {
+		suspect, err := t.pickSuspect(suspects, n, c)
 		if err != nil {
 			return nil, err
 		}
@@ -190,7 +203,7 @@ func (t *txn) lanesFor(c *claim) (usual, suspect []int64, err error) {
 	for _, id := range ready {
 		l, ok := t.lanes.byID[id]
 		switch {
-		case !ok || l.staged || t.lanes.paused[l.queue] || c.Queues != nil && !slices.Contains(c.Queues, l.queue) || !c.Tasks(l.task):
+		case !ok || l.staged || t.lanes.paused[l.queue] || c.Queues != nil && !slices.Contains(c.Queues, l.queue) || !c.Tasks(l.task) || c.cost(l.task) == 0:
 		case l.suspect:
 			suspect = append(suspect, id)
 		default:
@@ -202,12 +215,13 @@ func (t *txn) lanesFor(c *claim) (usual, suspect []int64, err error) {
 
 // pickSuspect chooses a run that was executing in two or more deaths of a process.
 // Such runs go one at a time, so that the one at fault is known at the next death.
-func (t *txn) pickSuspect(lanes []int64) ([]place, error) {
+func (t *txn) pickSuspect(lanes []int64, n int, c *claim) ([]place, error) {
 	var busy bool
 	if err := t.one("SELECT EXISTS (SELECT 1 FROM stint_runs WHERE state = 4 AND crashes >= 2)", nil, &busy); err != nil || busy {
 		return nil, err
 	}
-	return t.pick(lanes, 1)
+	picked, err := t.pick(lanes, n, c)
+	return picked[:min(len(picked), 1)], err
 }
 
 func jsonKeys(picked []place) string {

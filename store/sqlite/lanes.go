@@ -111,9 +111,9 @@ func comparePlace(a, b place) int {
 	return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.turn, b.turn), cmp.Compare(a.id, b.id))
 }
 
-// pick chooses the first n runs of several lanes together: a merge of the lanes'
-// orders that reads about as many rows as it gives, whatever the backlog (R9).
-func (t *txn) pick(lanes []int64, n int) ([]place, error) {
+// pick chooses the first runs of several lanes together that fit into n slots: a merge
+// of the lanes' orders that reads about as many rows as it gives, whatever the backlog (R9).
+func (t *txn) pick(lanes []int64, n int, c *claim) ([]place, error) {
 	chunk := n
 	if len(lanes) > 1 {
 		chunk = max(4, 2*n/len(lanes))
@@ -129,9 +129,9 @@ func (t *txn) pick(lanes []int64, n int) ([]place, error) {
 			heads = append(heads, h)
 		}
 	}
-	for len(heads) > 0 && len(picked) < n {
-		if len(heads) == 1 && len(heads[0].places) >= n-len(picked) {
-			return append(picked, heads[0].places[:n-len(picked)]...), nil
+	for left := n; len(heads) > 0 && left > 0; {
+		if len(heads) == 1 && len(heads[0].places) >= left && c.cost(t.lanes.byID[heads[0].lane].task) == 1 {
+			return append(picked, heads[0].places[:left]...), nil
 		}
 		first := 0
 		for i := range heads {
@@ -140,6 +140,9 @@ func (t *txn) pick(lanes []int64, n int) ([]place, error) {
 			}
 		}
 		h := &heads[first]
+		if left -= c.cost(t.lanes.byID[h.lane].task); left < 0 {
+			break
+		}
 		picked = append(picked, h.places[0])
 		h.places = h.places[1:]
 		if len(h.places) == 0 && !h.end {
