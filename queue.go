@@ -58,6 +58,7 @@ type taskConfig struct {
 	keyTTL      time.Duration
 	limits      []func(task string, in any) (store.Limit, error)
 	slotCost    int // 0 means 1
+	batch       batchConfig
 	onFailure   func(context.Context, any, *TaskError) error
 
 	// Of a task of a workflow.
@@ -78,6 +79,9 @@ func NewTask[In, Out any](c *Client, name string, fn func(context.Context, In) (
 	def, err := newTaskDef(c, name, fn, opts)
 	if err == nil && def.cfg.nodeOnly {
 		err = errors.New("parents and conditions are for tasks of a workflow: see AddTask")
+	}
+	if err == nil && def.cfg.batch.set {
+		err = errors.New("WithBatchSize, WithBatchInterval and WithBatchKey are for NewBatchTask")
 	}
 	if err == nil && strings.Contains(name, ":") {
 		err = errors.New("no colon in the name: it stands between a workflow's and its task's")
