@@ -80,6 +80,11 @@ func (c *Client) getRun(ctx context.Context, id store.ID) (*RunInfo, error) {
 			return nil, public("get run", err)
 		}
 	}
+	if r.State == store.Queued && info.Blocked == "" && r.Route.Text() != "" {
+		if info.Blocked, err = c.waitsForWorker(ctx, &r.Route); err != nil {
+			return nil, public("get run", err)
+		}
+	}
 	if !r.Flow {
 		return &info, nil
 	}

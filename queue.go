@@ -59,6 +59,8 @@ type taskConfig struct {
 	limits      []func(task string, in any) (store.Limit, error)
 	slotCost    int // 0 means 1
 	batch       batchConfig
+	wants       []store.Want
+	sticky      Sticky
 	onFailure   func(context.Context, any, *TaskError) error
 
 	// Of a task of a workflow.
@@ -226,6 +228,7 @@ func (t *Task[In, Out]) EnqueueMany(ctx context.Context, ins []In, opts ...RunOp
 	}
 	now := time.Now()
 	proto := rc.newRun(t.def, t.c, now)
+	proto.Route = t.def.route(ctx)
 	if w := t.def.workflow; w != nil {
 		if proto.Graph, err = w.shape(); err != nil {
 			return nil, err

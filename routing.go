@@ -5,7 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
+
+	"github.com/stint-dev/stint/store"
 )
 
 // WithLabels describes the worker: what runs with an affinity look for, and people. A
@@ -27,6 +33,125 @@ func checkLabels(labels map[string]string) error {
 		}
 	}
 	return nil
+}
+
+// An Affinity is what a task wants of a label of the worker that works it.
+type Affinity struct {
+	Label string
+	// Comparator is one of = != > >= < <=; empty means =. The last four compare numbers: a
+	// label that is none does not fit. A worker without the label fits != alone.
+	Comparator string
+	Value      any // a string, or a number of any type
+	// Preferred, the worker need not fit: among those that may work the task and have slots
+	// free, the one with the highest sum of weights gets it, if it takes it within a second.
+	Preferred bool
+	Weight    int // of a preference, from 1 to 1,000,000; 0 means 100
+}
+
+// WithAffinity has a task's runs worked by workers whose labels fit. It may be given
+// several times.
+func WithAffinity(wants ...Affinity) TaskOption {
+	return taskOption(func(c *taskConfig) error {
+		for _, a := range wants {
+			w, err := a.want()
+			if err != nil {
+				return fmt.Errorf("stint: WithAffinity: %w", err)
+			}
+			c.wants = append(c.wants, w)
+		}
+		return nil
+	})
+}
+
+func (a Affinity) want() (store.Want, error) {
+	w := store.Want{Label: a.Label, Op: a.Comparator}
+	if err := checkName("label", a.Label); err != nil {
+		return w, err
+	}
+	if w.Op == "" {
+		w.Op = "="
+	}
+	if !slices.Contains([]string{"=", "!=", ">", ">=", "<", "<="}, w.Op) {
+		return w, fmt.Errorf("label %q: no comparator %q: want = != > >= < or <=", a.Label, a.Comparator)
+	}
+	v := reflect.ValueOf(a.Value)
+	switch {
+	case v.IsValid() && v.Kind() == reflect.String:
+		w.Value = v.String()
+		if _, err := strconv.ParseFloat(w.Value, 64); err != nil && w.Op != "=" && w.Op != "!=" {
+			return w, fmt.Errorf("label %q %s %q: only numbers have an order", a.Label, w.Op, w.Value)
+		}
+	case v.CanInt(), v.CanUint(), v.CanFloat():
+		w.Value = fmt.Sprint(a.Value)
+	default:
+		return w, fmt.Errorf("label %q: a value of type %T: want a string or a number", a.Label, a.Value)
+	}
+	if a.Weight < 0 || a.Weight > 1_000_000 || a.Weight > 0 && !a.Preferred {
+		return w, fmt.Errorf("label %q: weight %d: want 1 to 1,000,000, of what is Preferred", a.Label, a.Weight)
+	}
+	if a.Preferred {
+		if w.Weight = a.Weight; w.Weight == 0 {
+			w.Weight = 100
+		}
+	}
+	return w, nil
+}
+
+// A Sticky says how runs follow a worker. See WithSticky.
+type Sticky = store.Sticky
+
+// How runs stick to a worker.
+const (
+	// StickySoft prefers that worker, if it has slots free and takes the run within a second.
+	StickySoft = store.StickySoft
+	// StickyHard takes that worker alone: if it has gone, the run waits until one of its
+	// name is there, or for the schedule timeout.
+	StickyHard = store.StickyHard
+)
+
+// WithSticky has the tasks of a workflow's run follow the worker that took the first of
+// them, and the runs of a task that are children the worker of their parent. Workers are
+// told apart by their names. What WithAffinity asks comes first.
+func WithSticky(s Sticky) TaskOption {
+	return taskOption(func(c *taskConfig) error {
+		if s != StickySoft && s != StickyHard {
+			return fmt.Errorf("stint: WithSticky(%d): want StickySoft or StickyHard", s)
+		}
+		c.sticky = s
+		return nil
+	})
+}
+
+// route is where a run of the task goes that is enqueued with ctx.
+func (d *taskDef) route(ctx context.Context) store.Route {
+	r := store.Route{Wants: d.cfg.wants}
+	if e := executionOf(ctx); e != nil && d.cfg.sticky != 0 && d.workflow == nil {
+		r.To, r.Hard = e.w.cfg.name, d.cfg.sticky == StickyHard
+	}
+	return r
+}
+
+// waitsForWorker says what workers lack for a queued run, if none that lives may work it.
+func (c *Client) waitsForWorker(ctx context.Context, r *store.Route) (string, error) {
+	workers, err := c.store.Living(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, w := range workers {
+		if _, ok := r.Score(w.Name, w.Labels); ok {
+			return "", nil
+		}
+	}
+	var parts []string
+	for _, w := range r.Wants {
+		if w.Weight == 0 {
+			parts = append(parts, fmt.Sprintf("label %s %s %s", w.Label, w.Op, w.Value))
+		}
+	}
+	if r.Hard && r.To != "" {
+		parts = append(parts, fmt.Sprintf("name %q", r.To))
+	}
+	return "a worker with " + strings.Join(parts, " and "), nil
 }
 
 // SetLabels changes the labels of a worker that runs, at once.

@@ -2,6 +2,7 @@ package stint_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -117,4 +118,178 @@ func TestSlotCost(t *testing.T) {
 			t.Errorf("what does not fit is %v", info.State)
 		}
 	})
+}
+
+// two workers of one client, named a and b, with labels.
+func two(t *testing.T, c *stint.Client, a, b map[string]string) {
+	working(t, c, stint.WithName("a"), stint.WithSlots(2), stint.WithLabels(a))
+	working(t, c, stint.WithName("b"), stint.WithSlots(2), stint.WithLabels(b))
+	synctest.Wait()
+}
+
+func workerName(ctx context.Context, _ int) (string, error) {
+	info, _ := stint.Info(ctx)
+	return info.WorkerID, nil
+}
+
+// Required labels are a must, with every comparator; labels changed live count at once.
+func TestAffinityRequired(t *testing.T) {
+	in(t, func(t *testing.T, c *stint.Client) {
+		two(t, c, map[string]string{"gpu": "a100", "mem": "80"}, map[string]string{"mem": "9"})
+		for i, tc := range []struct {
+			want stint.Affinity
+			on   string
+		}{
+			{stint.Affinity{Label: "gpu", Value: "a100"}, "a"},
+			{stint.Affinity{Label: "gpu", Comparator: "!=", Value: "a100"}, "b"},
+			{stint.Affinity{Label: "mem", Comparator: ">", Value: 9}, "a"},
+			{stint.Affinity{Label: "mem", Comparator: "<=", Value: 9.0}, "b"},
+			{stint.Affinity{Label: "mem", Comparator: ">=", Value: "80"}, "a"},
+			{stint.Affinity{Label: "mem", Comparator: "<", Value: uint(80)}, "b"},
+		} {
+			task := stint.NewTask(c, fmt.Sprint("t", i), workerName, stint.WithAffinity(tc.want))
+			for range 3 {
+				if on := must[string](t)(task.Run(t.Context(), 0)); on != tc.on {
+					t.Errorf("%+v ran on %s, want %s", tc.want, on, tc.on)
+				}
+			}
+		}
+		none := stint.NewTask(c, "none", workerName, stint.WithAffinity(stint.Affinity{Label: "zone", Value: "eu"}))
+		run := must[*stint.Run[string]](t)(none.Enqueue(t.Context(), 0))
+		synctest.Wait()
+		if info := must[*stint.RunInfo](t)(run.Info(t.Context())); info.Blocked != "a worker with label zone = eu" {
+			t.Errorf("%v, blocked by %q", info.State, info.Blocked)
+		}
+		w := must[*stint.Worker](t)(c.NewWorker(stint.WithName("c")))
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- w.Run(ctx) }()
+		synctest.Wait()
+		if err := w.SetLabels(t.Context(), map[string]string{"zone": "eu"}); err != nil {
+			t.Fatal(err)
+		}
+		if on := must[string](t)(run.Wait(t.Context())); on != "c" {
+			t.Errorf("ran on %s", on)
+		}
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Of workers that fit the one with the highest sum of weights is preferred, while it has
+// slots free.
+func TestAffinityPreferred(t *testing.T) {
+	in(t, func(t *testing.T, c *stint.Client) {
+		two(t, c, map[string]string{"ssd": "yes"}, map[string]string{"ssd": "no", "near": "yes"})
+		hold := make(chan struct{})
+		task := stint.NewTask(c, "t", func(ctx context.Context, n int) (string, error) {
+			if n > 0 {
+				<-hold
+			}
+			return workerName(ctx, n)
+		}, stint.WithAffinity(stint.Affinity{Label: "ssd", Value: "yes", Preferred: true, Weight: 10}, stint.Affinity{Label: "near", Value: "yes", Preferred: true, Weight: 20}))
+		for range 5 {
+			if on := must[string](t)(task.Run(t.Context(), 0)); on != "b" {
+				t.Errorf("ran on %s, want b", on)
+			}
+		}
+		must[[]*stint.Run[string]](t)(task.EnqueueMany(t.Context(), []int{1, 2})) // b is full
+		synctest.Wait()
+		began := time.Now()
+		if on := must[string](t)(task.Run(t.Context(), 0)); on != "a" || time.Since(began) > 1100*time.Millisecond {
+			t.Errorf("ran on %s after %v, want a", on, time.Since(began))
+		}
+		close(hold)
+	})
+}
+
+// The tasks of a sticky workflow, and sticky children, run on one worker.
+func TestSticky(t *testing.T) {
+	in(t, func(t *testing.T, c *stint.Client) {
+		for _, sticky := range []stint.Sticky{stint.StickySoft, stint.StickyHard} {
+			name := fmt.Sprint("w", sticky)
+			w := stint.NewWorkflow[int](c, name, stint.WithSticky(sticky))
+			var nodes []*stint.Node[string]
+			var last []stint.AnyNode
+			for i := range 4 {
+				n := stint.AddTask(w, fmt.Sprint("n", i), workerName, stint.WithParents(last...))
+				nodes, last = append(nodes, n), []stint.AnyNode{n}
+			}
+			child := stint.NewTask(c, name+"child", workerName, stint.WithSticky(sticky))
+			parent := stint.NewTask(c, name+"parent", func(ctx context.Context, _ int) (string, error) {
+				on, err := child.Run(ctx, 0)
+				if err != nil {
+					return "", err
+				}
+				mine, err := workerName(ctx, 0)
+				return on + mine, err
+			})
+			if sticky == stint.StickySoft {
+				two(t, c, nil, nil)
+			}
+			for range 5 {
+				out := must[stint.Outputs](t)(w.Run(t.Context(), 0))
+				first := must[string](t)(nodes[0].From(out))
+				for _, n := range nodes {
+					if on := must[string](t)(n.From(out)); on != first {
+						t.Errorf("a task ran on %s, the first on %s", on, first)
+					}
+				}
+				if on := must[string](t)(parent.Run(t.Context(), 0)); on != "aa" && on != "bb" {
+					t.Errorf("child and parent ran on %q", on)
+				}
+			}
+		}
+	})
+}
+
+// StickyHard waits for a worker that has gone, until the schedule timeout.
+func TestStickyHardGone(t *testing.T) {
+	in(t, func(t *testing.T, c *stint.Client) {
+		child := stint.NewTask(c, "child", workerName, stint.WithSticky(stint.StickyHard), stint.WithScheduleTimeout(time.Hour))
+		parent := stint.NewTask(c, "parent", func(ctx context.Context, _ int) (string, error) {
+			r, err := child.Enqueue(ctx, 0, stint.WithDelay(time.Minute), stint.Detached())
+			if err != nil {
+				return "", err
+			}
+			return r.ID(), nil
+		})
+		stop := working(t, c, stint.WithName("gone"))
+		id := must[string](t)(parent.Run(t.Context(), 0))
+		stop()
+		working(t, c, stint.WithName("other"))
+		time.Sleep(2 * time.Minute)
+		info := must[*stint.RunInfo](t)(c.GetRun(t.Context(), id))
+		if info.State != stint.StateQueued || info.Blocked != `a worker with name "gone"` {
+			t.Errorf("%v, blocked by %q", info.State, info.Blocked)
+		}
+		time.Sleep(time.Hour)
+		if info := must[*stint.RunInfo](t)(c.GetRun(t.Context(), id)); info.State != stint.StateCanceled {
+			t.Errorf("%v after the schedule timeout", info.State)
+		}
+	})
+}
+
+func TestRoutingBadInput(t *testing.T) {
+	c := openedAt(t, ":memory:")
+	for i, o := range []stint.TaskOption{
+		stint.WithAffinity(stint.Affinity{Value: "x"}),
+		stint.WithAffinity(stint.Affinity{Label: "l", Comparator: "~", Value: "x"}),
+		stint.WithAffinity(stint.Affinity{Label: "l", Value: []int{1}}),
+		stint.WithAffinity(stint.Affinity{Label: "l"}),
+		stint.WithAffinity(stint.Affinity{Label: "l", Comparator: "<", Value: "x"}),
+		stint.WithAffinity(stint.Affinity{Label: "l", Value: "x", Weight: 5}),
+		stint.WithSticky(7), stint.WithSlotCost(0),
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("option %d was taken", i)
+				}
+			}()
+			stint.NewTask(c, fmt.Sprint("bad", i), workerName, o)
+		}()
+	}
 }

@@ -50,7 +50,7 @@ type workflowConfig struct {
 // A WorkflowOption changes a workflow, for all its runs: any of WithTimeout (of the
 // whole run: when it is over the run is canceled, with ErrTimeout in its error),
 // WithPriority, WithQueue, WithMetadata, WithIdempotency, WithConcurrency, WithRateLimit,
-// WithRateLimitFunc, WithTaskDefaults.
+// WithRateLimitFunc, WithSticky, WithTaskDefaults.
 type WorkflowOption interface {
 	applyWorkflow(*workflowConfig) error
 }
@@ -158,11 +158,14 @@ func (w *workflowDef) add(n *node) error {
 		return fmt.Errorf("want a name that is not empty, has no colon and is neither %s nor %s", store.OnFailureName, store.OnSuccessName)
 	}
 	cfg := &n.def.cfg
+	if cfg.sticky != 0 {
+		return errors.New("WithSticky is the workflow's, not one task's")
+	}
 	if cfg.idempotency != nil || len(cfg.run.metadata) > 0 {
 		return errors.New("idempotency keys and metadata are the workflow's, not one task's")
 	}
 	n.place = len(w.nodes)
-	n.graph = store.GraphTask{Name: n.name, Queue: cfg.run.queue, StartIn: cfg.scheduleTimeout, Limited: len(cfg.limits) > 0}
+	n.graph = store.GraphTask{Name: n.name, Queue: cfg.run.queue, StartIn: cfg.scheduleTimeout, Limited: len(cfg.limits) > 0, Wants: cfg.wants}
 	if cfg.run.prioritySet {
 		p := int8(cfg.run.priority)
 		n.graph.Priority = &p
@@ -244,7 +247,7 @@ func (w *workflowDef) shape() (*store.Graph, error) {
 	if w.graph != nil {
 		return w.graph, nil
 	}
-	g := store.Graph{Workflow: w.name, AgeEvery: w.c.cfg.ageing}
+	g := store.Graph{Workflow: w.name, AgeEvery: w.c.cfg.ageing, Sticky: w.cfg.task.sticky}
 	for _, n := range w.nodes {
 		g.Tasks = append(g.Tasks, n.graph)
 	}

@@ -13,6 +13,7 @@ type Graph struct {
 	Workflow string        `json:"workflow"`
 	AgeEvery time.Duration `json:"age,omitempty"` // as NewRun's
 	Tasks    []GraphTask   `json:"tasks"`
+	Sticky   Sticky        `json:"sticky,omitempty"`
 	// OnFailure and OnSuccess are queues; nil: there is no such task.
 	OnFailure *string `json:"on_failure,omitempty"`
 	OnSuccess *string `json:"on_success,omitempty"`
@@ -31,6 +32,7 @@ type GraphTask struct {
 	Priority *int8         `json:"priority,omitempty"` // nil: the workflow run's
 	StartIn  time.Duration `json:"start_in,omitempty"` // canceled if not started so long after it was ready
 	Parents  []int         `json:"parents,omitempty"`
+	Wants    []Want        `json:"wants,omitempty"`
 	Limited  bool          `json:"limited,omitempty"` // runs of the workflow may have TaskLimits for it
 	// Tests names the predicates that conditions have on the task's output.
 	Tests    []string   `json:"tests,omitempty"`

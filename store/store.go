@@ -49,6 +49,7 @@ type NewRun struct {
 	// Graph makes this the run of a workflow, whose name Task is. It is never claimed:
 	// its tasks are. StartBy is when it must have ended: it is canceled then.
 	Graph *Graph
+	Route Route
 	// Limits are what the run must pass before each start, and TaskLimits what the tasks
 	// of its Graph must, by their places.
 	Limits     []Limit
@@ -174,6 +175,7 @@ type Run struct {
 	Flow     bool // of a workflow
 	// Elsewhere: a task of a workflow that waits for a worker that has its code.
 	Elsewhere bool
+	Route     Route      // of a queued run
 	Gate      *LimitInfo // of a queued run: the limit that it waits for, as that stands; nil: none
 	Paused    bool       // its queue is
 	Input     []byte

@@ -212,7 +212,7 @@ func (t *txn) moveLane(key, from int64, suspect bool) error {
 	if l.suspect == suspect {
 		return nil
 	}
-	to, err := t.lane(laneName{l.queue, l.task, suspect})
+	to, err := t.lane(laneName{l.queue, l.task, suspect, l.route})
 	if err != nil {
 		return err
 	}
@@ -260,6 +260,7 @@ func (t *txn) deleteRun(key int64) error {
 		"DELETE FROM stint_logs WHERE run = ?",
 		"DELETE FROM stint_chunks WHERE run = ?",
 		"DELETE FROM stint_task_limits WHERE run = ?",
+		"DELETE FROM stint_sticky WHERE run = ?",
 	} {
 		if err := t.exec(q, key); err != nil {
 			return err

@@ -204,6 +204,13 @@ func (t *txn) lanesFor(c *claim) (usual, suspect []int64, err error) {
 		l, ok := t.lanes.byID[id]
 		switch {
 		case !ok || l.staged || t.lanes.paused[l.queue] || c.Queues != nil && !slices.Contains(c.Queues, l.queue) || !c.Tasks(l.task) || c.cost(l.task) == 0:
+			continue
+		}
+		ok, err = t.routed(&l, c)
+		switch {
+		case err != nil:
+			return nil, nil, err
+		case !ok:
 		case l.suspect:
 			suspect = append(suspect, id)
 		default:
@@ -282,6 +289,11 @@ func (t *txn) start(text string, args ...any) ([]store.Claimed, error) {
 			place := int(*r.node & (1<<nodeBits - 1))
 			r.Task, r.Node, r.Tests = g.TaskName(place), *r.node, g.Tests(place)
 			r.Input, r.Metadata = slices.Clone(info.input), slices.Clone(info.metadata)
+			if g.Sticky != 0 {
+				if err := t.stick(*r.parent, *r.node, args[0].(int64)); err != nil {
+					return nil, err
+				}
+			}
 		}
 		claimed[i] = r.Claimed
 	}

@@ -84,7 +84,7 @@ func (t *txn) enqueue(now int64, runs []store.NewRun, staged map[laneName]int64)
 				continue
 			}
 		}
-		if n := (laneName{queue: r.Queue, task: r.Task}); n != name {
+		if n := (laneName{queue: r.Queue, task: r.Task, route: r.Route.Text()}); n != name {
 			var err error
 			if lane, err = t.laneOf(n, staged); err != nil {
 				return nil, err

@@ -163,7 +163,11 @@ func (t *txn) elsewhere(key, node int64) error {
 		return err
 	}
 	place := int(node & (1<<nodeBits - 1))
-	lane, err := t.lane(laneName{queue: g.QueueOf(place), task: g.TaskName(place)})
+	var route store.Route
+	if place < len(g.Tasks) {
+		route.Wants = g.Tasks[place].Wants
+	}
+	lane, err := t.lane(laneName{queue: g.QueueOf(place), task: g.TaskName(place), route: route.Text()})
 	if err != nil {
 		return err
 	}

@@ -352,7 +352,7 @@ VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`
 // end of the change that makes them.
 func (f *flow) insert(place int, r nodeRow) error {
 	t := f.t
-	lane, err := t.lane(laneName{queue: f.QueueOf(place), task: f.Lane()})
+	lane, err := t.nodeLane(f.Graph, place, f.key)
 	if err != nil {
 		return err
 	}

@@ -12,11 +12,13 @@ type lane struct {
 	task    string
 	staged  bool
 	suspect bool
+	route   string
 }
 
 type laneName struct {
 	queue, task string
 	suspect     bool
+	route       string
 }
 
 // laneCache is what the writer knows of lanes and paused queues. It is forgotten when
@@ -33,8 +35,8 @@ func (t *txn) loadLanes() error {
 	if t.lanes.byID != nil {
 		return nil
 	}
-	all, err := rowsOf(t, func(l *lane) []any { return []any{&l.id, &l.queue, &l.task, &l.staged, &l.suspect} },
-		"SELECT id, queue, task, staged IS NOT NULL, suspect FROM stint_lanes")
+	all, err := rowsOf(t, func(l *lane) []any { return []any{&l.id, &l.queue, &l.task, &l.staged, &l.suspect, &l.route} },
+		"SELECT id, queue, task, staged IS NOT NULL, suspect, route FROM stint_lanes")
 	if err != nil {
 		return err
 	}
@@ -55,7 +57,7 @@ func (t *txn) loadLanes() error {
 
 func (c *laneCache) add(l lane) {
 	c.byID[l.id] = l
-	name := laneName{l.queue, l.task, l.suspect}
+	name := laneName{l.queue, l.task, l.suspect, l.route}
 	if old, ok := c.byName[name]; !l.staged && (!ok || l.id < old) {
 		c.byName[name] = l.id
 	}
@@ -77,14 +79,14 @@ func (t *txn) newLane(n laneName, staged *string) (int64, error) {
 		return 0, err
 	}
 	var id int64
-	err := t.one("INSERT INTO stint_lanes (queue, task, suspect, staged) VALUES (?, ?, ?, ?) RETURNING id", []any{n.queue, n.task, n.suspect, staged}, &id)
+	err := t.one("INSERT INTO stint_lanes (queue, task, suspect, staged, route) VALUES (?, ?, ?, ?, ?) RETURNING id", []any{n.queue, n.task, n.suspect, staged, n.route}, &id)
 	if err != nil {
 		return 0, err
 	}
 	if err := t.exec("INSERT INTO stint_queues (name) VALUES (?) ON CONFLICT DO NOTHING", n.queue); err != nil {
 		return 0, err
 	}
-	t.lanes.add(lane{id, n.queue, n.task, staged != nil, n.suspect})
+	t.lanes.add(lane{id, n.queue, n.task, staged != nil, n.suspect, n.route})
 	return id, nil
 }
 

@@ -70,7 +70,7 @@ const runColumns = `r.id, l.task, l.queue, r.state, r.priority, r.attempt, r.cra
   coalesce(r.input, (SELECT data FROM stint_inputs i WHERE i.id = r.id),
     (SELECT coalesce(f.input, (SELECT data FROM stint_inputs i WHERE i.id = f.id)) FROM stint_runs f WHERE f.id = r.parent AND r.node IS NOT NULL AND NOT r.flags & 2)),
   r.node, r.flags & 2 > 0, r.output, r.error, p.done, p.total, p.message,
-  CASE WHEN r.state = 3 AND r.gate > 0 THEN r.gate END, r.state = 3 AND EXISTS (SELECT 1 FROM stint_queues q WHERE q.name = l.queue AND q.paused)`
+  CASE WHEN r.state = 3 AND r.gate > 0 THEN r.gate END, r.state = 3 AND EXISTS (SELECT 1 FROM stint_queues q WHERE q.name = l.queue AND q.paused), CASE WHEN r.state = 3 THEN l.route ELSE '' END`
 
 const runTables = ` FROM stint_runs r CROSS JOIN stint_lanes l ON l.id = r.lane LEFT JOIN stint_progress p ON p.run = r.id `
 
@@ -83,12 +83,13 @@ type runRow struct {
 	done, total                     *int64
 	message                         *string
 	gate                            *int64
+	route                           string
 }
 
 func (r *runRow) fields() []any {
 	return []any{&r.key, &r.Task, &r.Queue, &r.State, &r.Priority, &r.Attempt, &r.Crashes, &r.due,
 		&r.started, &r.ended, &r.cancel, &r.startBy, &r.Worker, &r.parent, &r.root, &r.Key, &r.Metadata,
-		&r.Input, &r.node, &r.flow, &r.Output, &r.Error, &r.done, &r.total, &r.message, &r.gate, &r.Paused}
+		&r.Input, &r.node, &r.flow, &r.Output, &r.Error, &r.done, &r.total, &r.message, &r.gate, &r.Paused, &r.route}
 }
 
 func (s *Store) run(q querier, r *runRow) (store.Run, error) {
@@ -103,6 +104,9 @@ func (s *Store) run(q querier, r *runRow) (store.Run, error) {
 	r.ID, r.Parent, r.Root = s.ids.id(r.key), s.ids.optional(r.parent), s.ids.optional(r.root)
 	r.Created, r.Due = millis(createdAt(r.key)), millis(r.due)
 	r.Started, r.Ended, r.CancelAt, r.StartBy = optionalTime(r.started), optionalTime(r.ended), optionalTime(r.cancel), optionalTime(r.startBy)
+	if r.route != "" {
+		r.Route, _ = store.ParseRoute(r.route) // one that somebody broke by hand says nothing
+	}
 	if r.gate != nil {
 		gates, err := gateInfos(q, "id = ?", *r.gate)
 		if err != nil {

@@ -159,6 +159,7 @@ func (t *txn) releaseWorker(worker int64, crashed bool, r *store.Recovered) erro
 	if err := t.exec("UPDATE stint_workers SET ended_at = ? WHERE id = ?", t.now, worker); err != nil {
 		return err
 	}
+	t.w.peers, t.w.recheck = nil, true
 	return t.retryBlocked()
 }
 

@@ -21,7 +21,7 @@ func (s *Store) enqueueStaged(ctx context.Context, now time.Time, runs []store.N
 	staged := map[laneName]int64{}
 	var token string
 	for i := range runs {
-		staged[laneName{queue: runs[i].Queue, task: runs[i].Task}] = 0
+		staged[laneName{queue: runs[i].Queue, task: runs[i].Task, route: runs[i].Route.Text()}] = 0
 	}
 	err := s.do(ctx, func(t *txn) error {
 		token = s.me.name + ":" + strconv.FormatInt(t.nextKey(now.UnixMilli()), 10)

@@ -109,6 +109,7 @@ func (w *writer) look() error {
 	}
 	w.lanes.forget()
 	w.gates.forget()
+	w.peers = nil
 	w.nextDue = 0 // unknown: the next transaction finds out
 	w.recheck = true
 	if !first {

@@ -26,6 +26,7 @@ func (s *Store) Register(ctx context.Context, _ time.Time, i store.WorkerInfo) (
 		if err != nil {
 			return err
 		}
+		t.w.peers = nil
 		return t.retryBlocked()
 	})
 	return id, err
@@ -46,7 +47,7 @@ func (s *Store) SetLabels(ctx context.Context, worker int64, labels map[string]s
 		return err
 	}
 	return s.do(ctx, func(t *txn) error {
-		t.w.recheck = true
+		t.w.recheck, t.w.peers = true, nil
 		return t.exec("UPDATE stint_workers SET labels = ? WHERE id = ?", text, worker)
 	})
 }

@@ -54,6 +54,7 @@ type writer struct {
 	lanes     laneCache
 	gates     *gateCache
 	recounted bool               // the gates were checked
+	peers     []peer             // nil: not known
 	flows     map[int64]flowInfo // those that were met lately
 	flowBytes int
 	nextDue   int64 // earliest due or start-by time in the file, or never
@@ -425,6 +426,7 @@ func (w *writer) rollback() {
 	w.exec("ROLLBACK") // fails if SQLite has rolled back by itself, which is as well
 	w.lanes.forget()
 	w.gates.forget()
+	w.peers = nil
 	w.s.graphs.forget()
 	w.flows, w.flowBytes = nil, 0
 }

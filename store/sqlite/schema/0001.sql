@@ -16,7 +16,9 @@ CREATE TABLE stint_lanes (
   staged TEXT,
   -- Runs that were executing in two or more deaths of a process wait in lanes of
   -- their own: one such run executes at a time.
-  suspect INTEGER NOT NULL DEFAULT 0 CHECK (suspect IN (0, 1))
+  suspect INTEGER NOT NULL DEFAULT 0 CHECK (suspect IN (0, 1)),
+  -- Which workers may have its runs: JSON; '' any.
+  route  TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE INDEX stint_lanes_name ON stint_lanes (queue, task);
 
@@ -120,6 +122,12 @@ CREATE TABLE stint_moves (
   gate  INTEGER,
   flags INTEGER NOT NULL,
   lease INTEGER NOT NULL
+) STRICT;
+
+-- The worker, by name, that the tasks of a workflow's run follow.
+CREATE TABLE stint_sticky (
+  run    INTEGER PRIMARY KEY,
+  worker TEXT NOT NULL
 ) STRICT;
 
 -- The limits of the tasks of a workflow's run.
