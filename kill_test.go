@@ -108,7 +108,8 @@ func busyTask(c *stint.Client) *stint.Task[int, int] {
 			return task.Run(ctx, n+1)
 		}
 		return n, nil
-	}, stint.WithRetries(3), stint.WithRetryBackoff(1, 5*time.Millisecond))
+	}, stint.WithRetries(3), stint.WithRetryBackoff(1, 5*time.Millisecond),
+		stint.WithConcurrency(stint.Concurrency[int]{Key: func(n int) string { return fmt.Sprint(n % 3) }, Max: 4, Strategy: stint.GroupRoundRobin}))
 	return task
 }
 
@@ -260,6 +261,9 @@ func TestR1R2Kill(t *testing.T) {
 	}
 	checkGraphs(t, path)
 	checkDurable(t, c)
+	if left := must[[]stint.ConcurrencyInfo](t)(c.ListConcurrency(t.Context())); len(left) > 0 {
+		t.Errorf("nothing is open, but limits are held: %+v", left)
+	}
 }
 
 // checkDurable fails the test unless every durable run returned what it must.

@@ -16,26 +16,24 @@ import (
 // SQLite's own POSIX locks.
 type presence struct {
 	name string // base name; kept in stint_workers.lock
+	path string
 	file *os.File
 }
 
 func newPresence(db string) (*presence, error) {
 	path := db + "-stint-" + strings.ReplaceAll(uuid.NewString(), "-", "")
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	f, err := createLocked(path)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := lock(f); err != nil {
-		return nil, errors.Join(err, f.Close(), os.Remove(path))
-	}
-	return &presence{filepath.Base(path), f}, nil
+	return &presence{filepath.Base(path), path, f}, nil
 }
 
 func (p *presence) close() error {
 	if p.file == nil {
 		return nil
 	}
-	return errors.Join(os.Remove(p.file.Name()), p.file.Close())
+	return errors.Join(os.Remove(p.path), p.file.Close())
 }
 
 // dead reports whether the owner of a presence beside db is gone.

@@ -19,6 +19,29 @@ func lock(f *os.File) (bool, error) {
 	return err == nil, err
 }
 
+// createLocked makes a file that is locked. Others may lock it first, to see whether its
+// owner is dead, but not remove it: it is open.
+func createLocked(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	locked := false
+	for range 1000 {
+		if locked, err = lock(f); locked || err != nil {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if err == nil && !locked {
+		err = errors.New("the file that says that this process lives is locked by another: " + path)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close(), os.Remove(path))
+	}
+	return f, nil
+}
+
 // worldTime is the machine's clock, which a testing/synctest bubble does not replace.
 func worldTime() time.Duration {
 	var ft windows.Filetime

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,11 +20,29 @@ import (
 	"github.com/stint-dev/stint/bench/hb"
 )
 
-var blocked = flag.Int("blocked", 1_000_000, "runs of the blocked key")
+var (
+	fCases  = flag.String("limits", "keys,rates,beside,fair,split", "cases")
+	blocked = flag.Int("blocked", 1_000_000, "runs of the blocked key")
+	seconds = flag.Int("seconds", 60, "of the case with two processes")
+	worker  = flag.String("worker", "", "internal: directory of a process that works")
+)
 
 func main() {
 	flag.Parse()
-	for _, f := range []func() error{keys, rates, beside, fair} {
+	if *worker != "" {
+		if err := workUntilKilled(*worker); err != nil {
+			fmt.Fprintln(os.Stderr, "error:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	cases := map[string]func() error{"keys": keys, "rates": rates, "beside": beside, "fair": fair, "split": split}
+	for _, name := range strings.Split(*fCases, ",") {
+		f := cases[name]
+		if f == nil {
+			fmt.Fprintln(os.Stderr, "no such case:", name)
+			os.Exit(2)
+		}
 		if err := f(); err != nil {
 			fmt.Fprintln(os.Stderr, "error:", err)
 			os.Exit(1)
