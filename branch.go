@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"strconv"
 
+	"github.com/stint-dev/stint/internal/journal"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -69,10 +70,7 @@ func plainFuture[T any](ctx context.Context, fn func(context.Context) (T, error)
 func (sc *scope) branch(ctx context.Context, name string, fn func(context.Context) ([]byte, error)) *future {
 	d := sc.e.durable
 	e, recorded := sc.ask(store.EntryBranch, name)
-	path := strconv.Itoa(e.Seq)
-	if e.Scope != "" {
-		path = e.Scope + "/" + path
-	}
+	path := journal.Address(e.Address).String() // the branch's scope is named by its entry
 	f := &future{sc: d.scope(path), entry: e}
 	f.sc.now = sc.now
 	if recorded && e.Done {

@@ -289,10 +289,8 @@ func (t *txn) start(text string, args ...any) ([]store.Claimed, error) {
 			place := int(*r.node & (1<<nodeBits - 1))
 			r.Task, r.Node, r.Tests = g.TaskName(place), *r.node, g.Tests(place)
 			r.Input, r.Metadata = slices.Clone(info.input), slices.Clone(info.metadata)
-			if g.Sticky != 0 {
-				if err := t.stick(*r.parent, *r.node, args[0].(int64)); err != nil {
-					return nil, err
-				}
+			if err := t.stick(g, *r.parent, args[0].(int64)); err != nil {
+				return nil, err
 			}
 		}
 		claimed[i] = r.Claimed

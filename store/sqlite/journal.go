@@ -233,16 +233,18 @@ func (t *txn) rouse(key, now int64) error {
 	return err
 }
 
-// settle wakes those that wait for runs which have ended.
+// settle wakes those that wait for runs which have ended since it was called last.
 func (t *txn) settle() error {
-	if len(t.ended) == 0 {
+	ended := t.ended[t.settled:]
+	if len(ended) == 0 {
 		return nil
 	}
+	t.settled = len(t.ended)
 	var some bool
 	if err := t.one("SELECT EXISTS (SELECT 1 FROM stint_awaited)", nil, &some); err != nil || !some {
 		return err
 	}
-	for _, e := range t.ended {
+	for _, e := range ended {
 		runs, err := column[int64](t, "DELETE FROM stint_awaited WHERE child = ? RETURNING run", e.key)
 		if err != nil {
 			return err

@@ -19,6 +19,12 @@ const (
 	holdsShare        // it has started
 )
 
+// What each hold counts for at a concurrency limit's gate.
+var (
+	headsOf  = [...]int64{hasTurn: 1, hasPassed: 1, holdsShare: 0}
+	activeOf = [...]int64{hasTurn: 0, hasPassed: 1, holdsShare: 1}
+)
+
 // A standing is what of a run's row says what it holds.
 type standing struct {
 	state store.State
@@ -237,10 +243,8 @@ func (t *txn) shift(l *store.Limit, before, after hold, started bool) error {
 		}
 		return nil
 	}
-	heads := map[hold]int64{hasTurn: 1, hasPassed: 1}
-	active := map[hold]int64{hasPassed: 1, holdsShare: 1}
-	g.heads = max(g.heads+heads[after]-heads[before], 0)
-	g.active = max(g.active+active[after]-active[before], 0)
+	g.heads = max(g.heads+headsOf[after]-headsOf[before], 0)
+	g.active = max(g.active+activeOf[after]-activeOf[before], 0)
 	g.open = true
 	return nil
 }
@@ -291,7 +295,7 @@ func (t *txn) place(key, gate int64) error {
 	} else if t.w != nil {
 		t.w.recheck = true
 	}
-	return t.exec("UPDATE stint_runs SET gate = ?2 WHERE id = ?1", key, at)
+	return t.exec(standSQL, key, at)
 }
 
 func (t *txn) unpark(id int64) error {

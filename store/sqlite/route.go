@@ -100,10 +100,9 @@ func (t *txn) waitsFor(p *peer, l *lane) (bool, error) {
 }
 
 // stick has the tasks of a workflow's run follow the worker that took the first.
-func (t *txn) stick(run, node int64, worker int64) error {
-	g, err := t.s.graph(t, node>>nodeBits)
-	if err != nil || g.Sticky == 0 {
-		return err
+func (t *txn) stick(g *store.Graph, run, worker int64) error {
+	if g.Sticky == 0 {
+		return nil
 	}
 	n, err := t.execN("INSERT OR IGNORE INTO stint_sticky (run, worker) SELECT ?, name FROM stint_workers WHERE id = ?", run, worker)
 	if err != nil || n == 0 {

@@ -96,6 +96,7 @@ type txn struct {
 	now       int64 // milliseconds
 	lastKey   int64 // highest run key in the file, with those given here
 	ended     []ending
+	settled   int // of ended: those before were seen to
 	chunks    []int64
 	cancels   []cancelOf
 	nodes     bulk // runs of tasks that a change has made ready

@@ -168,62 +168,26 @@ func sequential(dir string) error {
 	return nil
 }
 
-// event measures from the call of Publish to the handler that waited, each 20 ms, alone.
+// event measures from the call of Publish to the handler that waited, each 20 ms, alone:
+// of runs in memory, and of runs that are no longer.
 func event(dir string) error {
-	e, err := open(dir)
-	if err != nil {
+	const n, every = 300, 20 * time.Millisecond
+	before := versus(dir, n, every)
+	if err := published("event", filepath.Join(dir, "resident.db"), n, every, "publish to handler resumed, in memory; "+before); err != nil {
 		return err
 	}
-	defer e.close()
-	const n = 300
-	resumed := make(chan time.Time, 1)
-	task := stint.NewTask(e.Client, "wait", func(ctx context.Context, i int) (int, error) {
-		_, err := stint.WaitForEvent[map[string]int](ctx, "go", stint.WithMatch("n", i))
-		resumed <- time.Now()
-		return i, err
-	})
-	if err := e.work(); err != nil {
-		return err
-	}
-	ctx := context.Background()
-	measure := func(after time.Duration) (lat []time.Duration, took time.Duration, err error) {
-		begun := time.Now()
-		for i := range n {
-			r, err := task.Enqueue(ctx, i)
-			if err != nil {
-				return nil, 0, err
-			}
-			time.Sleep(after)
-			t := time.Now()
-			if _, err := e.Publish(ctx, "go", map[string]int{"n": i}); err != nil {
-				return nil, 0, err
-			}
-			lat = append(lat, (<-resumed).Sub(t))
-			if _, err := r.Wait(ctx); err != nil {
-				return nil, 0, err
-			}
-		}
-		return lat, time.Since(begun), nil
-	}
-	before := versus(dir, n, 20*time.Millisecond)
-	lat, took, err := measure(20 * time.Millisecond)
-	if err != nil {
-		return err
-	}
-	emit("event", n, took, lat, "publish to handler resumed, in memory; "+before)
-	return eventEvicted(dir, n)
+	return published("event-evicted", filepath.Join(dir, "evicted.db"), n, every, "publish to handler resumed, replayed", stint.WithMaxResident(0))
 }
 
-// eventEvicted is event with runs that are no longer in memory.
-func eventEvicted(dir string, n int) error {
-	c, err := stint.Open(filepath.Join(dir, "evicted.db"), stint.WithMaxResident(0), stint.WithLogger(slog.New(slog.DiscardHandler)))
+func published(name, path string, n int, every time.Duration, notes string, opts ...stint.ClientOption) error {
+	c, err := stint.Open(path, append(opts, stint.WithLogger(slog.New(slog.DiscardHandler)))...)
 	if err != nil {
 		return err
 	}
-	e := &engine{Client: c}
+	e := &engine{Client: c, stop: func() {}}
 	defer e.close()
 	resumed := make(chan time.Time, 1)
-	task := stint.NewTask(e.Client, "wait", func(ctx context.Context, i int) (int, error) {
+	task := stint.NewTask(c, "wait", func(ctx context.Context, i int) (int, error) {
 		_, err := stint.WaitForEvent[map[string]int](ctx, "go", stint.WithMatch("n", i))
 		resumed <- time.Now()
 		return i, err
@@ -239,9 +203,9 @@ func eventEvicted(dir string, n int) error {
 		if err != nil {
 			return err
 		}
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(every)
 		t := time.Now()
-		if _, err := e.Publish(ctx, "go", map[string]int{"n": i}); err != nil {
+		if _, err := c.Publish(ctx, "go", map[string]int{"n": i}); err != nil {
 			return err
 		}
 		lat = append(lat, (<-resumed).Sub(t))
@@ -249,7 +213,7 @@ func eventEvicted(dir string, n int) error {
 			return err
 		}
 	}
-	emit("event-evicted", n, time.Since(begun), lat, "publish to handler resumed, replayed")
+	emit(name, n, time.Since(begun), lat, notes)
 	return nil
 }
 
