@@ -100,8 +100,8 @@ type RateLimitInfo struct {
 	Waiting int     // runs that wait for units
 }
 
-// ListRateLimits lists the rate limits that there are, by key: up to 10,000. One that
-// was not set by SetRateLimit, and of which nobody took for an hour, is not kept.
+// ListRateLimits lists the rate limits that there are, by key: up to 10,000. One that a
+// run has made by its use stays.
 func (c *Client) ListRateLimits(ctx context.Context) ([]RateLimitInfo, error) {
 	all, err := c.store.Limits(ctx, true)
 	if err != nil {
