@@ -95,7 +95,6 @@ func (t *txn) waitsFor(p *peer, l *lane) (bool, error) {
 		return false, err
 	}
 	t.newDue = min(t.newDue, due+patience)
-	t.committed = append(t.committed, func() { t.w.recheck = true })
 	return true, nil
 }
 

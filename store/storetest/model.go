@@ -26,6 +26,8 @@ type Model struct {
 	workers map[int64]*modelWorker
 	told    map[store.ID]bool
 	events  []modelEvent
+	rates   map[string]*modelRate
+	turns   int
 	changed chan struct{} // closed at each change
 }
 
@@ -47,6 +49,12 @@ type modelRun struct {
 	waits   store.Waits       // of a handler that waits
 	journal []modelEntry
 	lane    string // of a task that was sent elsewhere
+
+	limits []store.Limit
+	route  store.Route
+	since  time.Time // when its key's turn came to it
+	turn   int       // among those whose turn came at one time
+	sticks string    // of a workflow's run: the worker that its tasks follow
 }
 
 type modelWorker struct {
@@ -65,7 +73,7 @@ type modelHold struct {
 func NewModel() *Model {
 	return &Model{
 		runs: map[store.ID]*modelRun{}, keys: map[modelKey]modelHold{}, queues: map[string]bool{},
-		workers: map[int64]*modelWorker{}, told: map[store.ID]bool{}, changed: make(chan struct{}),
+		workers: map[int64]*modelWorker{}, told: map[store.ID]bool{}, rates: map[string]*modelRate{}, changed: make(chan struct{}),
 	}
 }
 
@@ -166,6 +174,7 @@ func (m *Model) elapse(r *modelRun, now time.Time) {
 		if r.Flow {
 			m.begin(r, now)
 		}
+		m.admit(r, now)
 	case r.State == store.Waiting && !r.wake.IsZero() && !r.wake.After(now) && r.lease > 0:
 		r.rouse(now)
 	case r.State == store.Waiting && !r.wake.IsZero() && !r.wake.After(now):
@@ -199,6 +208,9 @@ func (m *Model) Enqueue(_ context.Context, now time.Time, runs []store.NewRun) (
 	if c := runs[0].Call; c != nil && m.held(c.ID, c.Lease) == nil {
 		return nil, store.ErrStale
 	}
+	if err := m.checkRates(runs, now); err != nil {
+		return nil, err
+	}
 	out := make([]store.Enqueued, len(runs))
 	for i := range runs {
 		out[i] = m.enqueue(now, runs[i])
@@ -230,7 +242,7 @@ func (m *Model) enqueue(now time.Time, n store.NewRun) store.Enqueued {
 	r := &modelRun{Run: store.Run{
 		ID: id, Task: n.Task, Queue: n.Queue, State: store.Queued, Priority: n.Priority, Created: now, Due: now, StartBy: n.StartBy,
 		Parent: n.Parent, Key: n.Key, Metadata: n.Metadata, Input: slices.Clone(n.Input),
-	}, ageEvery: n.AgeEvery, detached: n.Detached}
+	}, ageEvery: n.AgeEvery, detached: n.Detached, limits: n.Limits, route: n.Route}
 	if n.RunAt.After(now) {
 		r.State, r.Due = store.Scheduled, n.RunAt
 	}
@@ -257,6 +269,7 @@ func (m *Model) enqueue(now time.Time, n store.NewRun) store.Enqueued {
 			m.begin(r, now)
 		}
 	}
+	m.admit(r, now)
 	return store.Enqueued{ID: id}
 }
 
@@ -268,10 +281,19 @@ func (m *Model) newID(now time.Time) (id store.ID) {
 }
 
 // ahead orders runs as they start: by effective priority now, then due, then first in.
-// Suspects of crashes come after all others.
+// Suspects of crashes come after all others, and a run whose key has its turn after those
+// whose keys had it before.
 func ahead(a, b *modelRun) int {
-	rank := func(r *modelRun) int64 { return store.Rank(r.Due.UnixMilli(), r.Priority, r.ageEvery) }
-	return cmp.Or(cmp.Compare(min(a.Crashes, 2)/2, min(b.Crashes, 2)/2), cmp.Compare(rank(a), rank(b)), slices.Compare(a.ID[:], b.ID[:]))
+	return cmp.Or(cmp.Compare(min(a.Crashes, 2)/2, min(b.Crashes, 2)/2), cmp.Compare(a.rank(a.since), b.rank(b.since)), cmp.Compare(a.turn, b.turn), cameBefore(a, b))
+}
+
+// cameBefore orders the runs of one key.
+func cameBefore(a, b *modelRun) int {
+	return cmp.Or(cmp.Compare(a.rank(a.Due), b.rank(b.Due)), slices.Compare(a.ID[:], b.ID[:]))
+}
+
+func (r *modelRun) rank(since time.Time) int64 {
+	return store.Rank(max(r.Due.UnixMilli(), since.UnixMilli()), r.Priority, r.ageEvery)
 }
 
 // Claim implements store.Runs.
@@ -295,9 +317,21 @@ func (m *Model) Claim(ctx context.Context, req store.ClaimRequest) (got []store.
 			}
 		}
 		slices.SortFunc(ready, ahead)
+		used := 0
 		for _, r := range ready {
-			if len(got) == req.Free() {
+			if used == req.Free() {
 				break
+			}
+			if ok, at := m.mayStart(req.Worker, r); !ok {
+				if !at.IsZero() && (next.IsZero() || at.Before(next)) {
+					next = at
+				}
+				continue
+			}
+			if n := cost(&req, r); n == 0 || used+n > req.Free() {
+				break
+			} else {
+				used += n
 			}
 			if r.Crashes >= 2 {
 				if suspects++; suspects > 1 {
@@ -315,6 +349,7 @@ func (m *Model) start(worker int64, r *modelRun) store.Claimed {
 	r.State, r.worker, r.Worker, r.Started, r.StartBy = store.Running, worker, m.workers[worker].Name, time.Now(), time.Time{}
 	r.Attempt++
 	r.lease++
+	m.take(r)
 	var tests []string
 	if r.isTask() {
 		tests = r.graph.Tests(r.place)
@@ -447,138 +482,4 @@ func (m *Model) Await(ctx context.Context, id store.ID, afterChunk int64) (res s
 		return r.State.Terminal() || afterChunk >= 0 && int64(len(r.chunks)) > afterChunk, r.StartBy
 	})
 	return res, err
-}
-
-// Register implements store.Workers.
-func (m *Model) Register(_ context.Context, _ time.Time, w store.WorkerInfo) (int64, error) {
-	if err := m.lock(); err != nil {
-		return 0, err
-	}
-	defer m.unlock()
-	id := int64(len(m.workers)) + 1
-	w.Started = time.Now()
-	m.workers[id] = &modelWorker{WorkerInfo: w}
-	m.retryBlocked()
-	return id, nil
-}
-
-// SetLabels implements store.Workers.
-func (m *Model) SetLabels(_ context.Context, worker int64, labels map[string]string) error {
-	if err := m.lock(); err != nil {
-		return err
-	}
-	defer m.unlock()
-	m.workers[worker].Labels = labels
-	return nil
-}
-
-// Living implements store.Workers.
-func (m *Model) Living(context.Context) (all []store.WorkerInfo, err error) {
-	if err := m.lock(); err != nil {
-		return nil, err
-	}
-	defer m.unlock()
-	for id := int64(1); id <= int64(len(m.workers)); id++ {
-		if w := m.workers[id]; !w.gone {
-			w.ID, w.Running = id, 0
-			for _, r := range m.runs {
-				if r.State == store.Running && r.worker == id && !r.Flow {
-					w.Running++
-				}
-			}
-			all = append(all, w.WorkerInfo)
-		}
-	}
-	return all, nil
-}
-
-// leave is the end of a worker.
-func (m *Model) leave(worker int64) {
-	m.workers[worker].gone = true
-	m.retryBlocked()
-}
-
-// builds are those of which a worker lives.
-func (m *Model) builds() map[string]bool {
-	alive := map[string]bool{}
-	for _, w := range m.workers {
-		if !w.gone {
-			alive[w.Build] = true
-		}
-	}
-	return alive
-}
-
-func (m *Model) retryBlocked() {
-	alive := m.builds()
-	for _, r := range m.runs {
-		if r.State == store.Blocked && r.lease > 0 && r.Crashes < store.MaxCrashes && len(alive) > 0 && !alive[m.workers[r.worker].Build] {
-			r.State = store.Queued
-		}
-	}
-}
-
-// Unregister implements store.Workers.
-func (m *Model) Unregister(_ context.Context, now time.Time, worker int64) error {
-	if err := m.lock(); err != nil {
-		return err
-	}
-	defer m.unlock()
-	m.advance(now)
-	for _, id := range slices.Clone(m.order) {
-		if r := m.runs[id]; r.State == store.Running && r.worker == worker && !r.Flow {
-			m.finish(now, r, &store.Outcome{To: store.Queued, Refund: true})
-		}
-	}
-	m.leave(worker)
-	return nil
-}
-
-// Crash does what a store does when the process of a worker has died.
-func (m *Model) Crash(worker int64) {
-	m.mu.Lock()
-	defer m.unlock()
-	now := time.Now()
-	m.advance(now)
-	for _, id := range slices.Clone(m.order) {
-		r := m.runs[id]
-		if r.State != store.Running || r.worker != worker || r.Flow {
-			continue
-		}
-		r.Attempts = append(r.Attempts, store.Attempt{Attempt: r.Attempt, Worker: r.Worker, Started: r.Started, Ended: now, To: store.Queued, Error: []byte(store.CrashError)})
-		r.Crashes++
-		if r.CancelAt.IsZero() {
-			r.Attempt--
-		}
-		switch {
-		case !r.CancelAt.IsZero():
-			m.end(r, store.Canceled, now, r.Error)
-		case r.Crashes >= store.MaxCrashes:
-			r.State, r.Error = store.Blocked, []byte(store.QuarantineError)
-		case r.Crashes == 1:
-			r.State, r.Due = store.Queued, now
-		default:
-			r.State, r.Due = store.Scheduled, now.Add(time.Second<<(r.Crashes-2))
-		}
-	}
-	m.leave(worker)
-}
-
-// Recover implements store.Workers. No process of a model ever dies by itself.
-func (m *Model) Recover(ctx context.Context) (r store.Recovered, err error) {
-	return r, m.wait(ctx, func() (bool, time.Time) { return false, time.Time{} })
-}
-
-// Watch implements store.Workers.
-func (m *Model) Watch(ctx context.Context, worker int64) (sig store.Signals, err error) {
-	err = m.wait(ctx, func() (bool, time.Time) {
-		for _, r := range m.runs {
-			if r.State == store.Running && r.worker == worker && !r.CancelAt.IsZero() && !m.told[r.ID] {
-				m.told[r.ID] = true
-				sig.Cancel = append(sig.Cancel, r.ID)
-			}
-		}
-		return len(sig.Cancel) > 0, time.Time{}
-	})
-	return sig, err
 }

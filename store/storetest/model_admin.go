@@ -223,12 +223,6 @@ func (m *Model) PauseQueue(_ context.Context, queue string, paused bool) error {
 	return nil
 }
 
-// SetRate implements store.Admin. A model keeps no limits.
-func (m *Model) SetRate(context.Context, time.Time, string, float64, int) error { return nil }
-
-// Limits implements store.Admin.
-func (m *Model) Limits(context.Context, bool) ([]store.LimitInfo, error) { return nil, nil }
-
 // Queues implements store.Admin.
 func (m *Model) Queues(context.Context) ([]store.QueueInfo, error) {
 	if err := m.lock(); err != nil {

@@ -104,6 +104,17 @@ var rules = []struct {
 	{"a task that this worker lacks waits for another", workflowElsewhere},
 	{"a workflow's start and end in time", workflowTimes},
 	{"a graph is stored as it is", graphRoundTrip},
+	{"R4 a key's concurrency", concurrency},
+	{"R4 limits hold after a reopen", concurrencyKept},
+	{"R4 several limits, all or none", severalLimits},
+	{"R5 keys take turns", turns},
+	{"a limit that cancels the newest", cancelNewest},
+	{"a limit that cancels what is in progress", cancelInProgress},
+	{"R4 a rate", rates},
+	{"figures of a rate", rateFigures},
+	{"routes", routes},
+	{"preferred workers", preferred},
+	{"slot costs", slotCosts},
 }
 
 func (s *suite) ok(err error) {

@@ -1,0 +1,238 @@
+package storetest
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// The rules of limits and routes.
+
+// keyed is a run whose key's concurrency is limited.
+func keyed(input, key string, limit int, strategy store.Strategy) store.NewRun {
+	r := run(input)
+	r.Limits = []store.Limit{{Name: "t", Key: key, Max: limit, Strategy: strategy}}
+	return r
+}
+
+// rated is a run that takes units of a rate.
+func rated(input string, units int, perSecond float64, burst int) store.NewRun {
+	r := run(input)
+	r.Limits = []store.Limit{{Key: "rate", Units: units, PerSecond: perSecond, Burst: burst}}
+	return r
+}
+
+// takes claims up to n runs, which must be these.
+func (s *suite) takes(n int, want ...string) []store.Claimed {
+	s.Helper()
+	got := s.claim(n)
+	if in := inputs(got); !slices.Equal(in, want) {
+		s.Fatalf("claimed %s, want %s", in, want)
+	}
+	return got
+}
+
+func (s *suite) limits(rates bool) []store.LimitInfo {
+	s.Helper()
+	all, err := s.Limits(s.Context(), rates)
+	s.ok(err)
+	return all
+}
+
+func concurrency(s *suite) {
+	var ids []store.ID
+	for _, in := range []string{"1", "2", "3", "4"} {
+		ids = append(ids, s.enqueue(keyed(in, "k", 2, store.StrategyQueue))...)
+	}
+	s.enqueue(keyed("other", "x", 2, store.StrategyQueue))
+	got := s.takes(10, "1", "2", "other")
+	s.none(s.request(1))
+	want := store.LimitInfo{Limit: store.Limit{Name: "t", Key: "k", Max: 2, Strategy: store.StrategyQueue}, Active: 2, Waiting: 2}
+	if all := s.limits(false); len(all) != 2 || all[0] != want {
+		s.Errorf("limits are %+v, want %+v first", all, want)
+	}
+	retry := outcome(got[0], store.Scheduled) // holds nothing until it is due
+	retry.At = time.Now().Add(time.Minute)
+	s.finish(retry)
+	s.takes(10, "3")
+	s.finish(outcome(got[1], store.Failed))
+	s.takes(10, "4")
+	n, err := s.Cancel(s.Context(), time.Now(), store.Filter{IDs: ids[2:3]}, nil)
+	s.ok(err)
+	if n != 1 {
+		s.Errorf("canceled %d", n)
+	}
+	s.none(s.request(1)) // asked to cancel is not ended
+}
+
+func concurrencyKept(s *suite) {
+	if _, ok := s.Store.(*Model); ok {
+		return // has nothing to keep
+	}
+	s.enqueue(keyed("1", "k", 1, store.StrategyQueue), keyed("2", "k", 1, store.StrategyQueue), rated("3", 1, 0.001, 1), rated("4", 1, 0.001, 1))
+	s.takes(10, "1", "3")
+	s.ok(s.Close())
+	s.Store = s.open(s, s.dir)
+	s.worker = s.register()
+	s.takes(10, "1") // its worker left; its start took the units of "3" too
+	s.none(s.request(1))
+}
+
+func severalLimits(s *suite) {
+	both := keyed("both", "a", 1, store.StrategyQueue)
+	both.Limits = append(both.Limits, store.Limit{Name: "t", Key: "b", Max: 1, Strategy: store.StrategyQueue})
+	s.enqueue(keyed("a", "a", 1, store.StrategyQueue))
+	a := s.takes(10, "a")[0]
+	s.enqueue(both, keyed("b", "b", 1, store.StrategyQueue))
+	b := s.takes(10, "b")[0] // who waits for a holds no share of b
+	s.finish(outcome(a, store.Succeeded))
+	s.none(s.request(1))
+	s.finish(outcome(b, store.Succeeded))
+	s.takes(10, "both")
+}
+
+func turns(s *suite) {
+	for _, in := range []string{"a1", "a2", "a3", "b1", "b2", "c1"} {
+		s.enqueue(keyed(in, in[:1], 2, store.StrategyGroupRoundRobin))
+	}
+	for _, want := range []string{"a1", "b1", "c1", "a2", "b2", "a3"} {
+		c := s.takes(1, want)[0]
+		s.finish(outcome(c, store.Succeeded))
+	}
+}
+
+func cancelNewest(s *suite) {
+	first := s.enqueue(keyed("1", "k", 1, store.StrategyCancelNewest))[0]
+	second := s.enqueue(keyed("2", "k", 1, store.StrategyCancelNewest))[0]
+	s.state(first, store.Queued)
+	s.state(second, store.Canceled)
+	c := s.takes(10, "1")[0]
+	s.state(s.enqueue(keyed("3", "k", 1, store.StrategyCancelNewest))[0], store.Canceled)
+	s.finish(outcome(c, store.Succeeded))
+	s.state(s.enqueue(keyed("4", "k", 1, store.StrategyCancelNewest))[0], store.Queued)
+}
+
+func cancelInProgress(s *suite) {
+	first := s.enqueue(keyed("1", "k", 1, store.StrategyCancelInProgress))[0]
+	c := s.takes(10, "1")[0]
+	second := s.enqueue(keyed("2", "k", 1, store.StrategyCancelInProgress))[0]
+	if s.get(first).CancelAt.IsZero() {
+		s.Error("the older run was not asked to cancel")
+	}
+	s.none(s.request(1)) // its share is not free before it has ended
+	third := s.enqueue(keyed("3", "k", 1, store.StrategyCancelInProgress))[0]
+	s.state(second, store.Canceled)
+	s.finish(outcome(c, store.Failed))
+	s.state(first, store.Canceled)
+	if c := s.takes(10, "3")[0]; c.ID != third {
+		s.Errorf("claimed %s, want %s", c.ID, third)
+	}
+}
+
+func rates(s *suite) {
+	s.enqueue(rated("1", 1, 1, 2), rated("2", 1, 1, 2), rated("3", 2, 1, 2), rated("4", 1, 1, 2), run("free"))
+	got := s.takes(10, "1", "2", "free")
+	from := time.Now()
+	s.finish(outcome(got[0], store.Succeeded)) // gives back nothing
+	ctx := s.Context()
+	for _, want := range []struct {
+		input string
+		after time.Duration
+	}{{"3", 2 * time.Second}, {"4", 3 * time.Second}} {
+		c, err := s.Claim(ctx, s.request(10))
+		s.ok(err)
+		if d := time.Since(from); inputs(c)[0] != want.input || d < want.after || d > want.after+5*time.Millisecond {
+			s.Errorf("claimed %s after %v, want %s after %v", inputs(c), d, want.input, want.after)
+		}
+	}
+	all := s.limits(true)
+	if len(all) != 1 || all[0].Key != "rate" || all[0].PerSecond != 1 || all[0].Burst != 2 || all[0].Tokens >= 1 {
+		s.Errorf("limits are %+v", all)
+	}
+}
+
+func rateFigures(s *suite) {
+	ctx := s.Context()
+	for _, r := range []store.NewRun{rated("unknown", 1, 0, 0), rated("too many", 3, 1, 2)} {
+		if _, err := s.Enqueue(ctx, time.Now(), []store.NewRun{r}); err == nil {
+			s.Errorf("%s: enqueued", r.Input)
+		}
+	}
+	if _, err := s.Enqueue(ctx, time.Now(), []store.NewRun{rated("1", 1, 0, 0)}); !errors.Is(err, store.ErrNotFound) {
+		s.Errorf("an unknown rate is %v, want ErrNotFound", err)
+	}
+	s.ok(s.SetRate(ctx, time.Now(), "rate", 1, 1))
+	s.enqueue(rated("1", 1, 0, 0), rated("2", 1, 100, 100), rated("3", 1, 0, 0))
+	s.takes(10, "1") // what was set holds over what a run says
+	s.ok(s.SetRate(ctx, time.Now(), "rate", 1000, 2))
+	s.takes(1, "2")
+	s.takes(1, "3")
+}
+
+func routes(s *suite) {
+	gpu := run("gpu")
+	gpu.Route = store.Route{Wants: []store.Want{{Label: "gpu", Op: "=", Value: "yes"}, {Label: "mem", Op: ">=", Value: "16"}}}
+	only := run("only")
+	only.Route = store.Route{To: "second", Hard: true}
+	s.enqueue(gpu, only, run("any"))
+	s.takes(10, "any")
+	s.ok(s.SetLabels(s.Context(), s.worker, map[string]string{"gpu": "yes", "mem": "8"}))
+	s.none(s.request(1))
+	s.ok(s.SetLabels(s.Context(), s.worker, map[string]string{"gpu": "yes", "mem": "16"}))
+	s.takes(10, "gpu")
+	s.none(s.request(1))
+	second, err := s.Register(s.Context(), time.Now(), store.WorkerInfo{Name: "second", Slots: 1})
+	s.ok(err)
+	s.none(s.request(1))
+	r := s.request(10)
+	r.Worker = second
+	if got := inputs(s.claimBy(r)); !slices.Equal(got, []string{"only"}) {
+		s.Errorf("claimed %s", got)
+	}
+}
+
+func preferred(s *suite) {
+	better, err := s.Register(s.Context(), time.Now(), store.WorkerInfo{Name: "better", Slots: 1, Labels: map[string]string{"near": "yes"}})
+	s.ok(err)
+	near := func(input string) store.NewRun {
+		r := run(input)
+		r.Route = store.Route{Wants: []store.Want{{Label: "near", Op: "=", Value: "yes", Weight: 100}}}
+		return r
+	}
+	s.enqueue(near("1"))
+	s.none(s.request(1)) // the better worker has a slot free
+	r := s.request(1)
+	r.Worker = better
+	if got := inputs(s.claimBy(r)); !slices.Equal(got, []string{"1"}) {
+		s.Errorf("claimed %s", got)
+	}
+	s.enqueue(near("2"))
+	s.takes(1, "2") // now it has none
+	s.ok(s.SetLabels(s.Context(), better, nil))
+	s.enqueue(near("3"))
+	s.takes(1, "3")
+}
+
+func slotCosts(s *suite) {
+	heavy := run("heavy")
+	heavy.Task = "heavy"
+	s.enqueue(run("1"), heavy, run("2"))
+	r := s.request(3)
+	r.Cost = func(task string) int {
+		if task == "heavy" {
+			return 3
+		}
+		return 1
+	}
+	if got := inputs(s.claimBy(r)); !slices.Equal(got, []string{"1"}) {
+		s.Errorf("claimed %s, want what is next and does not fit to hold up what is behind it", got)
+	}
+	if got := inputs(s.claimBy(r)); !slices.Equal(got, []string{"heavy"}) {
+		s.Errorf("claimed %s", got)
+	}
+	if got := inputs(s.claimBy(r)); !slices.Equal(got, []string{"2"}) {
+		s.Errorf("claimed %s", got)
+	}
+}

@@ -1,0 +1,263 @@
+package storetest
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// Limits and routes, asked anew at each claim. Of the runs of a workflow the model knows
+// neither: that they hold for these too is tested through the public API.
+
+type modelRate struct {
+	store.Bucket
+	fixed bool
+}
+
+// keyed is the limit of a run for a key of a concurrency limit, if it has it.
+func (r *modelRun) keyed(l *store.Limit) *store.Limit {
+	for i := range r.limits {
+		if x := &r.limits[i]; !x.Rate() && x.Name == l.Name && x.Key == l.Key {
+			return x
+		}
+	}
+	return nil
+}
+
+// active counts the runs that hold a share of the limit.
+func (m *Model) active(l *store.Limit) (n int) {
+	for _, r := range m.runs {
+		x := r.keyed(l)
+		if x != nil && (r.State == store.Running || r.State == store.Waiting && !x.Release || r.State == store.Queued && r.resumed() && !x.Release) {
+			n++
+		}
+	}
+	return n
+}
+
+// resumed reports whether a queued run comes back from a wait: it goes on with its attempt.
+func (r *modelRun) resumed() bool {
+	return r.lease > 0 && r.State == store.Queued && len(r.journal) > 0
+}
+
+// checkRates brings the rates up to date with the figures of new runs, or refuses runs
+// that could never start.
+func (m *Model) checkRates(runs []store.NewRun, now time.Time) error {
+	rates := map[string]*modelRate{}
+	for key, b := range m.rates {
+		c := *b
+		rates[key] = &c
+	}
+	for i := range runs {
+		for _, l := range runs[i].Limits {
+			if !l.Rate() {
+				continue
+			}
+			b := rates[l.Key]
+			if b == nil && l.Burst == 0 {
+				return fmt.Errorf("rate limit %q: %w", l.Key, store.ErrNotFound)
+			}
+			if b == nil {
+				b = &modelRate{Bucket: store.Bucket{Burst: l.Burst, Tokens: float64(l.Burst), At: now}}
+				rates[l.Key] = b
+			}
+			if l.Burst > 0 && !b.fixed {
+				b.set(now, l.PerSecond, l.Burst)
+			}
+			if l.Units > b.Burst && !b.Unlimited() {
+				return fmt.Errorf("rate limit %q: %d units, but its burst is %d", l.Key, l.Units, b.Burst)
+			}
+		}
+	}
+	m.rates = rates
+	return nil
+}
+
+func (b *modelRate) set(now time.Time, perSecond float64, burst int) {
+	b.Fill(now)
+	b.PerSecond, b.Burst = perSecond, burst
+	b.Fill(now)
+}
+
+// admit does what a strategy that cancels does when a run is queued.
+func (m *Model) admit(r *modelRun, now time.Time) {
+	for i := range r.limits {
+		l := &r.limits[i]
+		if r.State != store.Queued || l.Strategy < store.StrategyCancelInProgress {
+			continue
+		}
+		var others []*modelRun
+		for _, o := range m.runs {
+			if o.keyed(l) != nil && o.State >= store.Queued && o.State <= store.Waiting && o.CancelAt.IsZero() {
+				others = append(others, o)
+			}
+		}
+		if len(others) <= l.Max {
+			continue
+		}
+		if l.Strategy == store.StrategyCancelNewest {
+			m.cancel(r, now, []byte(`{"kind":"canceled"}`))
+			continue
+		}
+		slices.SortFunc(others, func(a, b *modelRun) int {
+			return cmp.Or(cmp.Compare(b.Priority, a.Priority), slices.Compare(b.ID[:], a.ID[:]))
+		})
+		for _, o := range others[l.Max:] {
+			m.cancel(o, now, []byte(`{"kind":"canceled"}`))
+		}
+	}
+}
+
+// mayStart reports whether the worker may start a queued run now, or when that may be so
+// by time alone.
+func (m *Model) mayStart(worker int64, r *modelRun) (ok bool, at time.Time) {
+	if l, at := m.gateOf(r); l != nil {
+		return false, at
+	}
+	mine, ok := r.route.Score(m.workers[worker].Name, m.workers[worker].Labels)
+	if !ok {
+		return false, time.Time{}
+	}
+	until := r.Due.Add(time.Second)
+	for id, w := range m.workers {
+		score, ok := r.route.Score(w.Name, w.Labels)
+		if ok && !w.gone && score > mine && m.busy(id) < w.Slots && time.Now().Before(until) {
+			return false, until
+		}
+	}
+	return true, time.Time{}
+}
+
+func (m *Model) busy(worker int64) (n int) {
+	for _, r := range m.runs {
+		if r.State == store.Running && r.worker == worker {
+			n++
+		}
+	}
+	return n
+}
+
+// gateOf is the limit that a queued run waits for, or nil; at is when it may have it.
+func (m *Model) gateOf(r *modelRun) (l *store.Limit, at time.Time) {
+	for i := range r.limits {
+		l := &r.limits[i]
+		if l.Rate() {
+			b := m.rates[l.Key]
+			b.Fill(time.Now())
+			switch first := m.head(func(o *modelRun) bool { return o.takes(l.Key) }); {
+			case r.resumed():
+			case first != r:
+				return l, time.Time{}
+			case b.Tokens < float64(l.Units):
+				return l, b.Ready(float64(l.Units))
+			}
+			continue
+		}
+		if r.resumed() && !l.Release {
+			continue
+		}
+		if m.active(l) >= l.Max || l.Strategy == store.StrategyGroupRoundRobin && m.head(has(l)) != r {
+			return l, time.Time{}
+		}
+	}
+	return nil, time.Time{}
+}
+
+// head is the first of the queued runs that are so, as they came.
+func (m *Model) head(so func(*modelRun) bool) (first *modelRun) {
+	for _, r := range m.runs {
+		if r.State == store.Queued && so(r) && (first == nil || cameBefore(r, first) < 0) {
+			first = r
+		}
+	}
+	return first
+}
+
+// has selects the runs with a limit.
+func has(l *store.Limit) func(*modelRun) bool {
+	return func(r *modelRun) bool { return r.keyed(l) != nil }
+}
+
+// takes reports whether the start of a run takes units of a rate.
+func (r *modelRun) takes(rate string) bool {
+	return !r.resumed() && slices.ContainsFunc(r.limits, func(l store.Limit) bool { return l.Rate() && l.Key == rate })
+}
+
+// take takes units for a run that starts, and passes the turns of its keys on.
+func (m *Model) take(r *modelRun) {
+	for i := range r.limits {
+		switch l := &r.limits[i]; {
+		case l.Rate():
+			m.rates[l.Key].Tokens -= float64(l.Units)
+		case l.Strategy == store.StrategyGroupRoundRobin:
+			if next := m.head(has(l)); next != nil {
+				m.turns++
+				next.since, next.turn = time.Now(), m.turns
+			}
+		}
+	}
+}
+
+// cost is how many of a claim's Free a run takes.
+func cost(req *store.ClaimRequest, r *modelRun) int {
+	if req.Cost == nil {
+		return 1
+	}
+	return req.Cost(r.Task)
+}
+
+// SetRate implements store.Admin.
+func (m *Model) SetRate(_ context.Context, now time.Time, key string, perSecond float64, burst int) error {
+	if err := m.lock(); err != nil {
+		return err
+	}
+	defer m.unlock()
+	b := m.rates[key]
+	if b == nil {
+		b = &modelRate{Bucket: store.Bucket{Burst: burst, Tokens: float64(burst), At: now}}
+		m.rates[key] = b
+	}
+	b.fixed = true
+	b.set(now, perSecond, burst)
+	return nil
+}
+
+// Limits implements store.Admin.
+func (m *Model) Limits(_ context.Context, rates bool) (all []store.LimitInfo, err error) {
+	if err := m.lock(); err != nil {
+		return nil, err
+	}
+	defer m.unlock()
+	seen := map[[2]string]*store.LimitInfo{}
+	for _, r := range m.runs {
+		for _, l := range r.limits {
+			if r.State < store.Queued || r.State > store.Waiting || l.Rate() {
+				continue
+			}
+			n := [2]string{l.Name, l.Key}
+			if seen[n] == nil {
+				seen[n] = &store.LimitInfo{Limit: l, Active: m.active(&l)}
+			}
+			if at, _ := m.gateOf(r); r.State == store.Queued && at != nil && at.Name == l.Name && at.Key == l.Key {
+				seen[n].Waiting++
+			}
+		}
+	}
+	for _, i := range seen {
+		if !rates {
+			all = append(all, *i)
+		}
+	}
+	for key, b := range m.rates {
+		if rates {
+			b.Fill(time.Now())
+			all = append(all, store.LimitInfo{Limit: store.Limit{Key: key, Units: 1, PerSecond: b.PerSecond, Burst: b.Burst}, Tokens: b.Tokens})
+		}
+	}
+	slices.SortFunc(all, func(a, b store.LimitInfo) int { return store.CompareLimits(a.Limit, b.Limit) })
+	return all, nil
+}

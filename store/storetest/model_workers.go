@@ -1,0 +1,143 @@
+package storetest
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// Register implements store.Workers.
+func (m *Model) Register(_ context.Context, _ time.Time, w store.WorkerInfo) (int64, error) {
+	if err := m.lock(); err != nil {
+		return 0, err
+	}
+	defer m.unlock()
+	id := int64(len(m.workers)) + 1
+	w.Started = time.Now()
+	m.workers[id] = &modelWorker{WorkerInfo: w}
+	m.retryBlocked()
+	return id, nil
+}
+
+// SetLabels implements store.Workers.
+func (m *Model) SetLabels(_ context.Context, worker int64, labels map[string]string) error {
+	if err := m.lock(); err != nil {
+		return err
+	}
+	defer m.unlock()
+	m.workers[worker].Labels = labels
+	return nil
+}
+
+// Living implements store.Workers.
+func (m *Model) Living(context.Context) (all []store.WorkerInfo, err error) {
+	if err := m.lock(); err != nil {
+		return nil, err
+	}
+	defer m.unlock()
+	for id := int64(1); id <= int64(len(m.workers)); id++ {
+		if w := m.workers[id]; !w.gone {
+			w.ID, w.Running = id, 0
+			for _, r := range m.runs {
+				if r.State == store.Running && r.worker == id && !r.Flow {
+					w.Running++
+				}
+			}
+			all = append(all, w.WorkerInfo)
+		}
+	}
+	return all, nil
+}
+
+// leave is the end of a worker.
+func (m *Model) leave(worker int64) {
+	m.workers[worker].gone = true
+	m.retryBlocked()
+}
+
+// builds are those of which a worker lives.
+func (m *Model) builds() map[string]bool {
+	alive := map[string]bool{}
+	for _, w := range m.workers {
+		if !w.gone {
+			alive[w.Build] = true
+		}
+	}
+	return alive
+}
+
+func (m *Model) retryBlocked() {
+	alive := m.builds()
+	for _, r := range m.runs {
+		if r.State == store.Blocked && r.lease > 0 && r.Crashes < store.MaxCrashes && len(alive) > 0 && !alive[m.workers[r.worker].Build] {
+			r.State = store.Queued
+		}
+	}
+}
+
+// Unregister implements store.Workers.
+func (m *Model) Unregister(_ context.Context, now time.Time, worker int64) error {
+	if err := m.lock(); err != nil {
+		return err
+	}
+	defer m.unlock()
+	m.advance(now)
+	for _, id := range slices.Clone(m.order) {
+		if r := m.runs[id]; r.State == store.Running && r.worker == worker && !r.Flow {
+			m.finish(now, r, &store.Outcome{To: store.Queued, Refund: true})
+		}
+	}
+	m.leave(worker)
+	return nil
+}
+
+// Crash does what a store does when the process of a worker has died.
+func (m *Model) Crash(worker int64) {
+	m.mu.Lock()
+	defer m.unlock()
+	now := time.Now()
+	m.advance(now)
+	for _, id := range slices.Clone(m.order) {
+		r := m.runs[id]
+		if r.State != store.Running || r.worker != worker || r.Flow {
+			continue
+		}
+		r.Attempts = append(r.Attempts, store.Attempt{Attempt: r.Attempt, Worker: r.Worker, Started: r.Started, Ended: now, To: store.Queued, Error: []byte(store.CrashError)})
+		r.Crashes++
+		if r.CancelAt.IsZero() {
+			r.Attempt--
+		}
+		switch {
+		case !r.CancelAt.IsZero():
+			m.end(r, store.Canceled, now, r.Error)
+		case r.Crashes >= store.MaxCrashes:
+			r.State, r.Error = store.Blocked, []byte(store.QuarantineError)
+		case r.Crashes == 1:
+			r.State, r.Due = store.Queued, now
+		default:
+			r.State, r.Due = store.Scheduled, now.Add(time.Second<<(r.Crashes-2))
+		}
+	}
+	m.leave(worker)
+}
+
+// Recover implements store.Workers. No process of a model ever dies by itself.
+func (m *Model) Recover(ctx context.Context) (r store.Recovered, err error) {
+	return r, m.wait(ctx, func() (bool, time.Time) { return false, time.Time{} })
+}
+
+// Watch implements store.Workers.
+func (m *Model) Watch(ctx context.Context, worker int64) (sig store.Signals, err error) {
+	err = m.wait(ctx, func() (bool, time.Time) {
+		for _, r := range m.runs {
+			if r.State == store.Running && r.worker == worker && !r.CancelAt.IsZero() && !m.told[r.ID] {
+				m.told[r.ID] = true
+				sig.Cancel = append(sig.Cancel, r.ID)
+			}
+		}
+		return len(sig.Cancel) > 0, time.Time{}
+	})
+	return sig, err
+}
