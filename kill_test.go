@@ -39,6 +39,7 @@ var children = map[string]func(path string){
 	"hang": hangChild,
 	"echo": echoChild,
 	"exit": exitChild,
+	"soak": soakChild,
 	"code": codeChild, "changed code": changedCodeChild,
 }
 

@@ -275,6 +275,9 @@ func (t *txn) deleteRun(key int64) error {
 // more. What it must leave (open, or failed and younger) it passes by, and does not
 // meet again in this pass.
 func (s *Store) Expire(ctx context.Context, done, failed time.Time) (int, error) {
+	if err := s.expireRates(ctx); err != nil {
+		return 0, err
+	}
 	total, after, limit := 0, int64(0), keyAt(done)
 	if failed.After(done) {
 		limit = keyAt(failed)

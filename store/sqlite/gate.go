@@ -313,3 +313,43 @@ func gateInfos(q querier, where string, args ...any) ([]store.LimitInfo, error) 
 	}
 	return infos, err
 }
+
+// rateIdle is how long a rate limit that nobody set by itself is kept unused.
+const rateIdle = time.Hour
+
+// expireRates removes the rate limits that came with runs and have not been used for
+// long. Their buckets are full, so who uses one again finds it as it was.
+func (s *Store) expireRates(ctx context.Context) error {
+	for after, more := int64(0), true; more; {
+		err := s.do(ctx, func(t *txn) error {
+			now := millis(t.now)
+			ids, err := column[int64](t, "SELECT id FROM stint_gates WHERE id > ? AND +rate = 1 AND fixed = 0 AND active = 0 AND parked = 0 AND at < ? ORDER BY id LIMIT ?",
+				after, now.Add(-rateIdle).UnixMicro(), perBulk)
+			if more = err == nil && len(ids) > 0; !more {
+				return err
+			}
+			after = ids[len(ids)-1]
+			for _, id := range ids {
+				g, err := t.gateByID(id)
+				if err != nil {
+					return err
+				}
+				b := g.bucket
+				b.Fill(now)
+				if g.dirty || g.active > 0 || g.parked > 0 || now.Sub(g.bucket.At) < rateIdle || b.Tokens < float64(b.Burst) {
+					continue
+				}
+				delete(t.gates.byName, gateName{g.rate, g.name, g.key})
+				delete(t.gates.byID, id)
+				if err := t.exec("DELETE FROM stint_gates WHERE id = ?", id); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

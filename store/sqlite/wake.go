@@ -18,6 +18,8 @@ const (
 	pollAlone   = 200 * time.Millisecond
 	pollApart   = 10 * time.Minute // where time is not the world's
 	pollCompany = 10 * time.Millisecond
+	pollBusy    = time.Millisecond     // another has committed not long ago, and claims wait
+	busyFor     = 50 * time.Millisecond
 	pollFast    = 2 * time.Millisecond // an app's transaction holds an enqueue of ours
 	fastFor     = 2 * time.Second
 	lookEvery   = 100 * time.Millisecond // for stores that came or died
@@ -35,11 +37,13 @@ func (w *writer) sleep(now time.Time) time.Duration {
 
 func (w *writer) pollEvery(now time.Time) time.Duration {
 	w.mu.Lock()
-	fast := now.Before(w.fast)
+	fast, waits := now.Before(w.fast), len(w.claims) > 0
 	w.mu.Unlock()
 	switch {
 	case w.s.path == Memory:
 		return time.Hour
+	case w.company && waits && now.Sub(w.others) < busyFor:
+		return pollBusy
 	case fast:
 		return pollFast
 	case w.company:
@@ -113,6 +117,7 @@ func (w *writer) look() error {
 	w.nextDue = 0 // unknown: the next transaction finds out
 	w.recheck = true
 	if !first {
+		w.others = w.polled
 		w.foreign()
 	}
 	return nil

@@ -64,6 +64,7 @@ type writer struct {
 	apart     time.Duration // see pace
 	looked    time.Time     // last look for other stores
 	company   bool          // another store has the file open
+	others    time.Time     // last commit of another that was noticed
 	recheck   bool          // claims must be looked at again
 }
 

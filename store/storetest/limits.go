@@ -171,6 +171,33 @@ func rateFigures(s *suite) {
 	s.takes(1, "3")
 }
 
+func idleRates(s *suite) {
+	slow := rated("slow", 1, 1.0/7200, 1) // its bucket is full again after two hours
+	slow.Limits[0].Key = "slow"
+	s.ok(s.SetRate(s.Context(), time.Now(), "set", 1, 1))
+	s.enqueue(rated("1", 1, 1, 1), slow)
+	s.takes(10, "1", "slow")
+	has := func(want ...string) {
+		s.Helper()
+		var got []string
+		for _, l := range s.limits(true) {
+			got = append(got, l.Key)
+		}
+		if !slices.Equal(got, want) {
+			s.Errorf("rates %s, want %s", got, want)
+		}
+	}
+	for _, later := range []struct {
+		by   time.Duration
+		want []string
+	}{{time.Minute, []string{"rate", "set", "slow"}}, {time.Hour, []string{"set", "slow"}}, {time.Hour, []string{"set"}}} {
+		time.Sleep(later.by)
+		_, err := s.Expire(s.Context(), time.Time{}, time.Time{})
+		s.ok(err)
+		has(later.want...)
+	}
+}
+
 func routes(s *suite) {
 	gpu := run("gpu")
 	gpu.Route = store.Route{Wants: []store.Want{{Label: "gpu", Op: "=", Value: "yes"}, {Label: "mem", Op: ">=", Value: "16"}}}

@@ -210,6 +210,19 @@ func cost(req *store.ClaimRequest, r *modelRun) int {
 	return req.Cost(r.Task)
 }
 
+// expireRates removes the rates that came with runs and have not been used for an hour.
+func (m *Model) expireRates() {
+	m.mu.Lock()
+	defer m.unlock()
+	for key, b := range m.rates {
+		full := b.Bucket
+		full.Fill(time.Now())
+		if !b.fixed && time.Since(b.At) >= time.Hour && full.Tokens >= float64(b.Burst) {
+			delete(m.rates, key)
+		}
+	}
+}
+
 // SetRate implements store.Admin.
 func (m *Model) SetRate(_ context.Context, now time.Time, key string, perSecond float64, burst int) error {
 	if err := m.lock(); err != nil {
@@ -254,6 +267,7 @@ func (m *Model) Limits(_ context.Context, rates bool) (all []store.LimitInfo, er
 	}
 	for key, b := range m.rates {
 		if rates {
+			b := *b
 			b.Fill(time.Now())
 			all = append(all, store.LimitInfo{Limit: store.Limit{Key: key, Units: 1, PerSecond: b.PerSecond, Burst: b.Burst}, Tokens: b.Tokens})
 		}

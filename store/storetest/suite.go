@@ -112,6 +112,7 @@ var rules = []struct {
 	{"a limit that cancels what is in progress", cancelInProgress},
 	{"R4 a rate", rates},
 	{"figures of a rate", rateFigures},
+	{"rates that nobody uses go", idleRates},
 	{"routes", routes},
 	{"preferred workers", preferred},
 	{"slot costs", slotCosts},

@@ -21,7 +21,7 @@ import (
 const (
 	splitRate, splitBurst = 200, 10
 	splitMax              = 5
-	splitWork             = 20 * time.Millisecond
+	splitWork             = 100 * time.Millisecond
 )
 
 // splitTasks are a task with a rate and one with a concurrency limit. Each handler says
