@@ -54,7 +54,6 @@ type modelRun struct {
 	route  store.Route
 	since  time.Time // when its key's turn came to it
 	turn   int       // among those whose turn came at one time
-	sticks string    // of a workflow's run: the worker that its tasks follow
 }
 
 type modelWorker struct {
