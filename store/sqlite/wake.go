@@ -18,7 +18,7 @@ const (
 	pollAlone   = 200 * time.Millisecond
 	pollApart   = 10 * time.Minute // where time is not the world's
 	pollCompany = 10 * time.Millisecond
-	pollBusy    = time.Millisecond     // another has committed not long ago, and claims wait
+	pollBusy    = time.Millisecond // another has committed not long ago, and claims wait
 	busyFor     = 50 * time.Millisecond
 	pollFast    = 2 * time.Millisecond // an app's transaction holds an enqueue of ours
 	fastFor     = 2 * time.Second
