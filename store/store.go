@@ -235,6 +235,12 @@ type NewEvent struct {
 	Key      string // not empty
 	Payload  []byte // JSON
 	Metadata []byte // a JSON object, or nil
+	Scope    string // selects among the filters of tasks
+	// Delivery, if not empty, is stored once: a second event with it is the first.
+	Delivery string
+	// Runs are, by task, what the templates of triggers would make: with the limits and
+	// the keys that functions of the program make of the payload.
+	Runs map[string]NewRun
 }
 
 // A WorkerInfo describes a worker to Register.
@@ -292,8 +298,9 @@ type Runs interface {
 	Finish(ctx context.Context, now time.Time, outcomes []Outcome) (stale []bool, err error)
 	// Record stores what running handlers report, and says which were stale.
 	Record(ctx context.Context, now time.Time, records []Record) (stale []bool, err error)
-	// Publish stores events, in order, and wakes what waits for them, in one commit. It
-	// returns their IDs.
+	// Publish stores events, in order, wakes what waits for them, and makes the runs of
+	// the triggers that match, in one commit. A run has the event's payload as its input,
+	// and its metadata with what EventMetadata adds. It returns the events' IDs.
 	Publish(ctx context.Context, now time.Time, events []NewEvent) ([]ID, error)
 	// Await returns when the run has ended, or has a stream chunk after the given one
 	// (negative: whatever chunks there are), or does not exist, and says how it stands.
@@ -348,7 +355,8 @@ type Admin interface {
 	// Delete removes all ended runs that match, with all that was kept about them.
 	Delete(ctx context.Context, f Filter) (int, error)
 	// Expire deletes, in small batches, succeeded, canceled and skipped runs that ended
-	// before done, and failed ones that ended before failed.
+	// before done, failed ones that ended before failed, events published before done,
+	// and rate limits that nobody set and nobody used for an hour.
 	Expire(ctx context.Context, done, failed time.Time) (int, error)
 	// PauseQueue stops, or with paused false resumes, starts from a queue.
 	PauseQueue(ctx context.Context, queue string, paused bool) error
@@ -368,6 +376,7 @@ type Store interface {
 	Runs
 	Journal
 	Workers
+	Schedules
 	Admin
 	// Close waits for what was begun, and gives back what the store's workers have.
 	Close() error
@@ -385,6 +394,9 @@ type AppTx interface {
 	// EnqueueTx enqueues inside the app's transaction. The runs exist if and only if it
 	// commits, and start promptly after that.
 	EnqueueTx(ctx context.Context, now time.Time, tx Tx, runs []NewRun) ([]Enqueued, error)
+	// PublishTx publishes inside the app's transaction. The events exist if and only if it
+	// commits, and do what they do promptly after that.
+	PublishTx(ctx context.Context, now time.Time, tx Tx, events []NewEvent) ([]ID, error)
 	// BeginTx begins a transaction that the app may use, to be joined by AppendTx.
 	BeginTx(ctx context.Context) (*sql.Tx, error)
 	// AppendTx is Append inside a transaction.

@@ -278,6 +278,9 @@ func (s *Store) Expire(ctx context.Context, done, failed time.Time) (int, error)
 	if err := s.expireRates(ctx); err != nil {
 		return 0, err
 	}
+	if err := s.expireEvents(ctx, done); err != nil {
+		return 0, err
+	}
 	total, after, limit := 0, int64(0), keyAt(done)
 	if failed.After(done) {
 		limit = keyAt(failed)

@@ -2,6 +2,8 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"time"
 
 	"github.com/stint-dev/stint/store"
@@ -23,12 +25,61 @@ func (s *Store) Publish(ctx context.Context, now time.Time, events []store.NewEv
 	return ids, err
 }
 
-// publish stores an event and resolves what waits for it. It reads the fields by which
-// anybody waits for such events, and then, by the index, the waits that match.
+// publish stores an event, and does what follows from it, unless it was delivered before.
 func (t *txn) publish(now int64, e *store.NewEvent) (int64, error) {
-	key := t.nextKey(now)
-	if err := t.exec("INSERT INTO stint_events (id, key, payload, metadata) VALUES (?, ?, ?, ?)", key, e.Key, e.Payload, text(e.Metadata)); err != nil {
-		return 0, err
+	key, first, err := t.insertEvent(now, e, nil)
+	if err != nil || !first {
+		return key, err
+	}
+	return key, t.happen(now, key, e, false)
+}
+
+// insertEvent stores an event. first is false if it was delivered before.
+func (t *txn) insertEvent(now int64, e *store.NewEvent, pending any) (key int64, first bool, err error) {
+	var scope, delivery any
+	if e.Scope != "" {
+		scope = e.Scope
+	}
+	if e.Delivery != "" {
+		err := t.one("SELECT id FROM stint_events WHERE delivery = ? AND delivery IS NOT NULL", []any{e.Delivery}, &key)
+		if !errors.Is(err, sql.ErrNoRows) {
+			return key, false, err
+		}
+		delivery = e.Delivery
+	}
+	key = t.nextKey(now)
+	return key, true, t.exec("INSERT INTO stint_events (id, key, payload, metadata, scope, delivery, pending) VALUES (?, ?, ?, ?, ?, ?, ?)",
+		key, e.Key, e.Payload, text(e.Metadata), scope, delivery, pending)
+}
+
+// publishPending does what follows from the events of apps' transactions.
+func (t *txn) publishPending() error {
+	type row struct {
+		id int64
+		store.NewEvent
+	}
+	rows, err := rowsOf(t, func(r *row) []any { return []any{&r.id, &r.Key, &r.Payload, &r.Metadata, &r.Scope} },
+		"SELECT id, key, payload, metadata, coalesce(scope, '') FROM stint_events WHERE pending = 1 ORDER BY id LIMIT ?", promoteAt)
+	if err != nil {
+		return err
+	}
+	for i := range rows {
+		if err := t.exec("UPDATE stint_events SET pending = NULL WHERE id = ?", rows[i].id); err != nil {
+			return err
+		}
+		if err := t.happen(t.now, rows[i].id, &rows[i].NewEvent, true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// happen makes the runs of an event's triggers, and resolves what waits for it. It reads
+// the fields by which anybody waits for such events, and then, by the index, the waits
+// that match. An event that comes late has been there to see for those who looked.
+func (t *txn) happen(now, key int64, e *store.NewEvent, late bool) error {
+	if err := t.trigger(now, key, e); err != nil {
+		return err
 	}
 	err := t.eachMatch(waitFields, e, func(m []any) error {
 		runs, err := column[int64](t, "SELECT run FROM stint_waits WHERE event IS NULL AND key = ?1 AND field = ?2 AND value = ?3 AND filter = ?4", m...)
@@ -40,6 +91,9 @@ func (t *txn) publish(now int64, e *store.NewEvent) (int64, error) {
 			return err
 		}
 		for _, run := range runs {
+			if err := t.caused(key, run, true); err != nil {
+				return err
+			}
 			if err := t.reconsider(run, now); err != nil {
 				return err
 			}
@@ -47,9 +101,14 @@ func (t *txn) publish(now int64, e *store.NewEvent) (int64, error) {
 		return nil
 	})
 	if err != nil {
-		return 0, err
+		return err
 	}
-	return key, t.resolve(now, key, e)
+	return t.resolve(now, key, e, late)
+}
+
+// caused keeps what an event started or woke.
+func (t *txn) caused(event, run int64, woke bool) error {
+	return t.exec("INSERT OR IGNORE INTO stint_caused (event, run, woke) VALUES (?, ?, ?)", event, run, woke)
 }
 
 // A waitIndex has the statements that find, in an index of waits, which fields and then
@@ -133,4 +192,69 @@ func firstMatch(q querier, m *store.Match, query string, args ...any) (id int64,
 		}
 	}
 	return 0, nil, rows.Err()
+}
+
+// Events implements store.Schedules.
+func (s *Store) Events(ctx context.Context, key string, before store.ID, limit int) (infos []store.EventInfo, err error) {
+	last := int64(never)
+	if before != (store.ID{}) {
+		k, ok := s.ids.key(before)
+		if !ok {
+			return nil, store.ErrNotFound
+		}
+		last = k
+	}
+	where, args := "id < ?", []any{last}
+	if key != "" {
+		where, args = "key = ? AND id < ?", []any{key, last}
+	}
+	type row struct {
+		id int64
+		store.NewEvent
+	}
+	err = s.view(ctx, func(q querier) error {
+		rows, err := rowsOf(q, func(r *row) []any {
+			return []any{&r.id, &r.Key, &r.Payload, &r.Metadata, &r.Scope, &r.Delivery}
+		}, "SELECT id, key, payload, metadata, coalesce(scope, ''), coalesce(delivery, '') FROM stint_events WHERE "+where+" ORDER BY id DESC LIMIT ?", append(args, limit)...)
+		if err != nil {
+			return err
+		}
+		infos = make([]store.EventInfo, len(rows))
+		for i, r := range rows {
+			infos[i] = store.EventInfo{NewEvent: r.NewEvent, ID: s.ids.id(r.id), At: millis(createdAt(r.id))}
+			for woke, into := range []*[]store.ID{&infos[i].Started, &infos[i].Woke} {
+				runs, err := column[int64](q, "SELECT run FROM stint_caused WHERE event = ? AND woke = ? ORDER BY run LIMIT ?", r.id, woke, store.MaxCaused)
+				if err != nil {
+					return err
+				}
+				for _, run := range runs {
+					*into = append(*into, s.ids.id(run))
+				}
+			}
+		}
+		return nil
+	})
+	return infos, err
+}
+
+// expireEvents deletes the events that were published before a time, in small batches.
+func (s *Store) expireEvents(ctx context.Context, before time.Time) error {
+	for more := true; more; {
+		err := s.do(ctx, func(t *txn) error {
+			gone, err := column[int64](t, "SELECT id FROM stint_events WHERE id < ? ORDER BY id LIMIT ?", keyAt(before), perBulk)
+			more = len(gone) == perBulk
+			if err != nil || len(gone) == 0 {
+				return err
+			}
+			last := gone[len(gone)-1]
+			if err := t.exec("DELETE FROM stint_caused WHERE event <= ?", last); err != nil {
+				return err
+			}
+			return t.exec("DELETE FROM stint_events WHERE id <= ?", last)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -259,15 +259,19 @@ func (t *txn) settle() error {
 }
 
 // resolve gives an event to the durable calls that wait for it.
-func (t *txn) resolve(now, event int64, e *store.NewEvent) error {
+func (t *txn) resolve(now, event int64, e *store.NewEvent, late bool) error {
 	return t.eachMatch(journalFields, e, func(m []any) error {
 		runs, err := column[int64](t, `UPDATE stint_journal SET done = 1, value = ?5, event = ?6, at = ?7
-			WHERE kind = 4 AND done = 0 AND name = ?1 AND field = ?2 AND match = ?3 AND filter = ?4 RETURNING run`, append(m, e.Payload, event, now)...)
+			WHERE kind = 4 AND done = 0 AND name = ?1 AND field = ?2 AND match = ?3 AND filter = ?4
+			AND (?8 = 0 OR NOT EXISTS (SELECT 1 FROM stint_journal j WHERE j.run = stint_journal.run AND j.event = ?6)) RETURNING run`, append(m, e.Payload, event, now, late)...)
 		if err != nil {
 			return err
 		}
 		for _, run := range runs {
 			t.chunks = append(t.chunks, run) // those who await the entry look again
+			if err := t.caused(event, run, true); err != nil {
+				return err
+			}
 			if err := t.rouse(run, now); err != nil {
 				return err
 			}

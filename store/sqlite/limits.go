@@ -429,6 +429,8 @@ func (t *txn) cancelOlder(g *gate) error {
 	return nil
 }
 
+var errUnits = errors.New("it could never start")
+
 // admit finds out where a new run stands, whose row is not there yet: what goes into its
 // column gate.
 func (t *txn) admit(key int64, limits []store.Limit, flags int) (any, error) {
@@ -447,7 +449,7 @@ func (t *txn) admit(key int64, limits []store.Limit, flags int) (any, error) {
 		}
 		gates[i], need[i] = g, &limits[i]
 		if g.rate && g.bucket.Burst < limits[i].Units && !g.bucket.Unlimited() {
-			return nil, fmt.Errorf("rate limit %s: %d units, but its burst is %d: it could never start", g, limits[i].Units, g.bucket.Burst)
+			return nil, fmt.Errorf("rate limit %s: %d units, but its burst is %d: %w", g, limits[i].Units, g.bucket.Burst, errUnits)
 		}
 	}
 	if flags&flagFlow != 0 {

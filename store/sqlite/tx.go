@@ -26,6 +26,23 @@ func (s *Store) EnqueueTx(ctx context.Context, now time.Time, tx store.Tx, runs 
 	return out, err
 }
 
+// PublishTx implements store.AppTx. The writer does what follows from the events after
+// the app's commit.
+func (s *Store) PublishTx(ctx context.Context, now time.Time, tx store.Tx, events []store.NewEvent) (ids []store.ID, err error) {
+	err = s.join(ctx, now, tx, func(t *txn) error {
+		ids = make([]store.ID, len(events))
+		for i := range events {
+			key, _, err := t.insertEvent(t.now, &events[i], 1)
+			if err != nil {
+				return err
+			}
+			ids[i] = s.ids.id(key)
+		}
+		return nil
+	})
+	return ids, err
+}
+
 // BeginTx implements store.AppTx.
 func (s *Store) BeginTx(ctx context.Context) (*sql.Tx, error) {
 	if s.path == Memory {
@@ -71,7 +88,7 @@ func (s *Store) join(ctx context.Context, now time.Time, tx store.Tx, change fun
 	if s.path == Memory || !sameFile(path, s.path) {
 		return fmt.Errorf("the app's transaction is on %q, this store on %q: they must be one file", path, s.path)
 	}
-	t := &txn{querier: a, s: s, execN: a.execN, lanes: &laneCache{}, gates: newGateCache(), now: now.UnixMilli(), newDue: never, nodes: bulk{kind: nodeRows}}
+	t := &txn{querier: a, s: s, execN: a.execN, lanes: &laneCache{}, gates: newGateCache(), triggers: &triggerCache{}, now: now.UnixMilli(), newDue: never, nodes: bulk{kind: nodeRows}}
 	if err := t.one(lastKeySQL, nil, &t.lastKey); err != nil {
 		return fmt.Errorf("the app's transaction: %w", err)
 	}

@@ -113,6 +113,7 @@ func (w *writer) look() error {
 	}
 	w.lanes.forget()
 	w.gates.forget()
+	w.triggers.forget()
 	w.peers = nil
 	w.nextDue = 0 // unknown: the next transaction finds out
 	w.recheck = true
@@ -172,6 +173,12 @@ func (t *txn) wake() error {
 		return err
 	}
 	if err := t.overdue(); err != nil {
+		return err
+	}
+	if err := t.tick(); err != nil {
+		return err
+	}
+	if err := t.publishPending(); err != nil {
 		return err
 	}
 	type row struct {
@@ -270,6 +277,8 @@ func (t *txn) nextTime() (int64, error) {
 		"SELECT start_by FROM stint_runs WHERE start_by IS NOT NULL ORDER BY start_by LIMIT 1",
 		"SELECT due_at FROM stint_runs WHERE state = 5 AND due_at IS NOT NULL ORDER BY due_at LIMIT 1",
 		"SELECT wake_at FROM stint_gates WHERE wake_at IS NOT NULL ORDER BY wake_at LIMIT 1",
+		"SELECT next_at FROM stint_crons WHERE next_at IS NOT NULL ORDER BY next_at LIMIT 1",
+		"SELECT 0 FROM stint_events WHERE pending = 1 LIMIT 1",
 	} {
 		var at int64
 		switch err := t.one(q, nil, &at); {

@@ -52,6 +52,7 @@ type writer struct {
 	version   int64 // PRAGMA data_version at the last look
 	lastKey   int64 // highest run key in the file
 	lanes     laneCache
+	triggers  triggerCache
 	gates     *gateCache
 	recounted bool               // the gates were checked
 	peers     []peer             // nil: not known
@@ -94,6 +95,7 @@ type txn struct {
 	execN     func(text string, args ...any) (int64, error)
 	lanes     *laneCache
 	gates     *gateCache
+	triggers  *triggerCache
 	now       int64 // milliseconds
 	lastKey   int64 // highest run key in the file, with those given here
 	ended     []ending
@@ -405,7 +407,7 @@ func (w *writer) begin() (*txn, error) {
 		w.rollback()
 		return nil, err
 	}
-	return &txn{querier: w, s: w.s, w: w, execN: w.execN, lanes: &w.lanes, gates: w.gates, lastKey: w.lastKey, now: time.Now().UnixMilli(), newDue: never, nodes: bulk{kind: nodeRows}}, nil
+	return &txn{querier: w, s: w.s, w: w, execN: w.execN, lanes: &w.lanes, gates: w.gates, triggers: &w.triggers, lastKey: w.lastKey, now: time.Now().UnixMilli(), newDue: never, nodes: bulk{kind: nodeRows}}, nil
 }
 
 func (w *writer) commit(t *txn) error {
@@ -428,6 +430,7 @@ func (w *writer) rollback() {
 	w.exec("ROLLBACK") // fails if SQLite has rolled back by itself, which is as well
 	w.lanes.forget()
 	w.gates.forget()
+	w.triggers.forget()
 	w.peers = nil
 	w.s.graphs.forget()
 	w.flows, w.flowBytes = nil, 0

@@ -27,8 +27,13 @@ type Model struct {
 	told    map[store.ID]bool
 	events  []modelEvent
 	rates   map[string]*modelRate
-	turns   int
-	changed chan struct{} // closed at each change
+	crons   map[string]*store.Cron
+	filters []store.TaskFilter
+	filter  int64 // last number given
+
+	triggers map[string][]store.Trigger // by task
+	turns    int
+	changed  chan struct{} // closed at each change
 }
 
 type modelRun struct {
@@ -72,7 +77,8 @@ type modelHold struct {
 func NewModel() *Model {
 	return &Model{
 		runs: map[store.ID]*modelRun{}, keys: map[modelKey]modelHold{}, queues: map[string]bool{},
-		workers: map[int64]*modelWorker{}, told: map[store.ID]bool{}, rates: map[string]*modelRate{}, changed: make(chan struct{}),
+		workers: map[int64]*modelWorker{}, told: map[store.ID]bool{}, rates: map[string]*modelRate{},
+		crons: map[string]*store.Cron{}, triggers: map[string][]store.Trigger{}, changed: make(chan struct{}),
 	}
 }
 
@@ -144,6 +150,10 @@ func (m *Model) advance(now time.Time) {
 			if t := r.next(); !t.IsZero() && !t.After(now) && (first == nil || t.Before(at)) {
 				first, at = r, t
 			}
+		}
+		if c := m.nextCron(); c != nil && !c.Next.After(now) && (first == nil || c.Next.Before(at)) {
+			m.tick(c)
+			continue
 		}
 		if first == nil {
 			return
@@ -300,6 +310,9 @@ func (m *Model) Claim(ctx context.Context, req store.ClaimRequest) (got []store.
 	err = m.wait(ctx, func() (bool, time.Time) {
 		var ready []*modelRun
 		var next time.Time
+		if c := m.nextCron(); c != nil {
+			next = c.Next
+		}
 		suspects := 0
 		for _, r := range m.runs {
 			if r.State == store.Scheduled && (next.IsZero() || r.Due.Before(next)) {

@@ -201,6 +201,7 @@ func (m *Model) Delete(_ context.Context, f store.Filter) (int, error) {
 // Expire implements store.Admin.
 func (m *Model) Expire(_ context.Context, done, failed time.Time) (int, error) {
 	m.expireRates()
+	m.expireEvents(done)
 	return m.each(store.Filter{}, func(r *modelRun) bool {
 		cutoff := done
 		if r.State == store.Failed {

@@ -15,8 +15,9 @@ import (
 
 type modelEvent struct {
 	store.NewEvent
-	id store.ID
-	at time.Time
+	id            store.ID
+	at            time.Time
+	started, woke []store.ID
 }
 
 // isTask reports whether the run is of a task of a workflow.
@@ -223,23 +224,35 @@ func (m *Model) Publish(_ context.Context, now time.Time, events []store.NewEven
 	m.advance(now)
 	ids := make([]store.ID, len(events))
 	for i, e := range events {
+		if first := m.delivered(e.Delivery); first != nil {
+			ids[i] = first.id
+			continue
+		}
 		ids[i] = m.newID(now)
 		e.Payload = slices.Clone(e.Payload)
-		ev := modelEvent{e, ids[i], now}
+		ev := modelEvent{NewEvent: e, id: ids[i], at: now}
 		m.events = append(m.events, ev)
-		for _, id := range slices.Clone(m.order) {
-			m.deliver(m.runs[id], e, now)
-			m.resolve(m.runs[id], ev)
+		was := slices.Clone(m.order)
+		started, err := m.trigger(now, &ev)
+		if err != nil {
+			return nil, err
 		}
+		var woke []store.ID
+		for _, id := range was {
+			took, got := m.deliver(m.runs[id], e, now), m.resolve(m.runs[id], ev)
+			if took || got {
+				woke = append(woke, id)
+			}
+		}
+		m.events[len(m.events)-1].started, m.events[len(m.events)-1].woke = started, woke
 	}
 	return ids, nil
 }
 
-func (m *Model) deliver(r *modelRun, e store.NewEvent, now time.Time) {
+func (m *Model) deliver(r *modelRun, e store.NewEvent, now time.Time) (some bool) {
 	if r == nil || !r.isTask() || r.State != store.Waiting || r.lease > 0 {
-		return
+		return false
 	}
-	some := false
 	for i, c := range r.graph.Tasks[r.place].Leaves() {
 		if _, ok := r.came[i]; !ok && c.Event != nil && c.Event.Key == e.Key && matches(c.Event, e) {
 			if r.came == nil {
@@ -251,6 +264,7 @@ func (m *Model) deliver(r *modelRun, e store.NewEvent, now time.Time) {
 	if some {
 		m.reconsider(r, now)
 	}
+	return some
 }
 
 // Flow implements store.Admin.

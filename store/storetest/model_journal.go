@@ -138,17 +138,19 @@ func (m *Model) childEnded(child *modelRun, now time.Time) {
 }
 
 // resolve gives an event to the durable calls that wait for it.
-func (m *Model) resolve(r *modelRun, e modelEvent) {
+func (m *Model) resolve(r *modelRun, e modelEvent) (some bool) {
 	if r == nil {
-		return
+		return false
 	}
 	for i := range r.journal {
 		j := &r.journal[i]
 		if j.Kind == store.EntryEvent && !j.Done && j.Name == e.Key && matches(&j.Match, e.NewEvent) {
 			j.Done, j.Value, j.event, j.At = true, e.Payload, e.id, e.at
 			r.rouse(e.at)
+			some = true
 		}
 	}
+	return some
 }
 
 // forget removes entries, what follows them, and the scopes of the branches among that.

@@ -116,6 +116,15 @@ var rules = []struct {
 	{"routes", routes},
 	{"preferred workers", preferred},
 	{"slot costs", slotCosts},
+	{"a cron ticks, each tick once", cronTicks},
+	{"a cron is paused, replaced, deleted and started by hand", cronChanges},
+	{"ticks that were missed", missedTicks},
+	{"declared crons and triggers", declared},
+	{"R7 an event starts the runs of its triggers", triggers},
+	{"filters of a task", taskFilters},
+	{"an event that is delivered twice", deliveries},
+	{"events are listed with what they did, and expire", eventHistory},
+	{"reschedule", reschedule},
 }
 
 func (s *suite) ok(err error) {

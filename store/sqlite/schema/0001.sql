@@ -213,9 +213,65 @@ CREATE TABLE stint_events (
   id       INTEGER PRIMARY KEY, -- from the sequence of run keys
   key      TEXT NOT NULL CHECK (key <> ''),
   payload  BLOB NOT NULL,
-  metadata TEXT
+  metadata TEXT,
+  scope    TEXT,             -- NULL: none
+  delivery TEXT,             -- what was delivered twice is one event
+  pending  INTEGER CHECK (pending = 1) -- from an app's transaction; it has done nothing yet
 ) STRICT;
 CREATE INDEX stint_events_key ON stint_events (key, id);
+CREATE UNIQUE INDEX stint_events_delivery ON stint_events (delivery) WHERE delivery IS NOT NULL;
+CREATE INDEX stint_events_pending ON stint_events (pending, id) WHERE pending = 1;
+
+-- The runs that events started, and those that had waited for them.
+CREATE TABLE stint_caused (
+  event INTEGER NOT NULL,
+  run   INTEGER NOT NULL,
+  woke  INTEGER NOT NULL CHECK (woke IN (0, 1)),
+  PRIMARY KEY (event, run)
+) STRICT, WITHOUT ROWID;
+
+-- Runs that are made at times.
+CREATE TABLE stint_crons (
+  name     TEXT PRIMARY KEY CHECK (name <> ''),
+  task     TEXT NOT NULL,
+  spec     TEXT NOT NULL,
+  catch_up INTEGER NOT NULL,
+  declared INTEGER NOT NULL CHECK (declared IN (0, 1)), -- it stands in code
+  paused   INTEGER NOT NULL DEFAULT 0 CHECK (paused IN (0, 1)),
+  next_at  INTEGER,
+  last_at  INTEGER,
+  last_run INTEGER,
+  error    TEXT,             -- why its last tick made no run
+  graph    INTEGER,
+  input    BLOB NOT NULL,
+  template TEXT NOT NULL,    -- JSON: the rest of the run
+  CHECK (paused = 0 OR next_at IS NULL)
+) STRICT;
+CREATE INDEX stint_crons_next ON stint_crons (next_at) WHERE next_at IS NOT NULL;
+CREATE INDEX stint_crons_task ON stint_crons (task);
+
+-- Runs that are made for events.
+CREATE TABLE stint_triggers (
+  id       INTEGER PRIMARY KEY,
+  task     TEXT NOT NULL,
+  key      TEXT NOT NULL CHECK (key <> ''),
+  wild     INTEGER NOT NULL CHECK (wild IN (0, 1)), -- there is a * in it
+  filter   TEXT NOT NULL,    -- '' none
+  graph    INTEGER,
+  template TEXT NOT NULL
+) STRICT;
+CREATE INDEX stint_triggers_key ON stint_triggers (wild, key);
+CREATE INDEX stint_triggers_task ON stint_triggers (task);
+
+-- What narrows the triggers of a task.
+CREATE TABLE stint_filters (
+  id      INTEGER PRIMARY KEY AUTOINCREMENT,
+  task    TEXT NOT NULL,
+  scope   TEXT NOT NULL,
+  expr    TEXT NOT NULL,
+  payload TEXT               -- JSON, for the runs
+) STRICT;
+CREATE INDEX stint_filters_task ON stint_filters (task);
 
 -- Executions that did not end their run.
 CREATE TABLE stint_attempts (

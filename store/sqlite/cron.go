@@ -1,0 +1,255 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// A tick of a cron is made by the transaction that finds it due: it enqueues the run and
+// stores the next tick's time. So each tick makes one run, whichever process looks first.
+
+const cronColumns = "name, spec, catch_up, declared, paused, next_at, last_at, last_run, graph, input, template, coalesce(error, '')"
+
+type cronRow struct {
+	store.Cron
+	next, last, lastRun, graph *int64
+	input, template            []byte
+}
+
+func (r *cronRow) columns() []any {
+	return []any{&r.Name, &r.Spec, &r.CatchUp, &r.Declared, &r.Paused, &r.next, &r.last, &r.lastRun, &r.graph, &r.input, &r.template, &r.Error}
+}
+
+// cronsOf reads crons.
+func (s *Store) cronsOf(q querier, where string, args ...any) ([]store.Cron, error) {
+	rows, err := rowsOf(q, (*cronRow).columns, "SELECT "+cronColumns+" FROM stint_crons WHERE "+where, args...)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]store.Cron, len(rows))
+	for i := range rows {
+		r := &rows[i]
+		r.Next, r.Last, r.LastRun = optionalTime(r.next), optionalTime(r.last), s.ids.optional(r.lastRun)
+		if r.Template, err = s.template(q, r.template, r.graph); err != nil {
+			return nil, fmt.Errorf("cron %q: %w", r.Name, err)
+		}
+		r.Template.Run.Input = r.input
+		all[i] = r.Cron
+	}
+	return all, nil
+}
+
+// perTick is how many missed ticks of a cron are made up for in one transaction.
+const perTick = 100
+
+// tick makes the runs of the crons that are due.
+func (t *txn) tick() error {
+	due, err := t.s.cronsOf(t, "next_at IS NOT NULL AND next_at <= ? ORDER BY next_at LIMIT ?", t.now, promoteAt)
+	if err != nil {
+		return err
+	}
+	for i := range due {
+		if err := t.tickOne(&due[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *txn) tickOne(c *store.Cron) error {
+	ticks, then, err := c.Due(c.Next, millis(t.now), perTick)
+	if err != nil { // somebody broke it by hand, or its zone is unknown here
+		return t.exec("UPDATE stint_crons SET next_at = NULL, error = ?2 WHERE name = ?1", c.Name, err.Error())
+	}
+	var next, last, lastRun, problem any
+	if !then.IsZero() {
+		next = ceilMillis(then)
+	}
+	for _, at := range ticks {
+		id, err := t.startCron(c, at)
+		switch {
+		case errors.Is(err, store.ErrNotFound), errors.Is(err, errUnits):
+			problem = err.Error()
+		case err != nil:
+			return err
+		default:
+			last, lastRun = at.UnixMilli(), id
+		}
+	}
+	return t.exec("UPDATE stint_crons SET next_at = ?2, last_at = coalesce(?3, last_at), last_run = coalesce(?4, last_run), error = ?5 WHERE name = ?1",
+		c.Name, next, last, lastRun, problem)
+}
+
+// startCron makes a cron's run for a tick.
+func (t *txn) startCron(c *store.Cron, at time.Time) (int64, error) {
+	r := c.Template.Make(millis(t.now))
+	r.Metadata = store.AddMetadata(r.Metadata, store.MetaCron, c.Name, store.MetaTick, at.UTC().Format(time.RFC3339))
+	made, err := t.enqueue(t.now, []store.NewRun{r}, nil)
+	if err != nil {
+		return 0, err
+	}
+	key, _ := t.s.ids.key(made[0].ID)
+	if t.w != nil {
+		t.w.recheck = true
+	}
+	return key, nil
+}
+
+// declareCrons has the declared crons of a task be those of the declaration.
+func (t *txn) declareCrons(now time.Time, d *store.Declaration) error {
+	had, err := column[string](t, "SELECT name FROM stint_crons WHERE task = ? AND declared = 1", d.Task)
+	if err != nil {
+		return err
+	}
+	wanted := map[string]bool{}
+	for i := range d.Crons {
+		c := d.Crons[i]
+		c.Declared, wanted[c.Name] = true, true
+		if err := t.setCron(now, &c); err != nil {
+			return err
+		}
+	}
+	for _, name := range had {
+		if !wanted[name] {
+			if err := t.exec("DELETE FROM stint_crons WHERE name = ?", name); err != nil {
+				return err
+			}
+		}
+	}
+	if d.Graph == nil {
+		return nil
+	}
+	graph, err := t.intern(d.Graph)
+	if err != nil {
+		return err
+	}
+	return t.exec("UPDATE stint_crons SET graph = ?2 WHERE task = ?1 AND graph <> ?2", d.Task, graph)
+}
+
+// SetCron implements store.Schedules.
+func (s *Store) SetCron(ctx context.Context, now time.Time, c store.Cron) error {
+	c.Declared = false
+	return s.do(ctx, func(t *txn) error { return t.setCron(now, &c) })
+}
+
+// setCron makes or replaces a cron. One whose spec stays goes on as it was.
+func (t *txn) setCron(now time.Time, c *store.Cron) error {
+	var task, spec string
+	var declared bool
+	err := t.one("SELECT task, spec, declared FROM stint_crons WHERE name = ?", []any{c.Name}, &task, &spec, &declared)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+	case err != nil:
+		return err
+	case task != c.Template.Run.Task:
+		return fmt.Errorf("cron %q is one of task %q: %w", c.Name, task, store.ErrTaken)
+	case declared && !c.Declared:
+		return fmt.Errorf("cron %q is declared in code: %w", c.Name, store.ErrTaken)
+	}
+	next, err := store.NextTick(c.Spec, now)
+	if err != nil {
+		return err
+	}
+	text, graph, err := t.templateText(c.Template)
+	if err != nil {
+		return err
+	}
+	if err := t.exec(`INSERT INTO stint_crons (name, task, spec, catch_up, declared, next_at, graph, input, template) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+		ON CONFLICT DO UPDATE SET spec = ?3, catch_up = ?4, declared = ?5, graph = ?7, input = ?8, template = ?9, error = NULL,
+		next_at = CASE WHEN paused THEN NULL WHEN spec = ?3 AND next_at IS NOT NULL THEN next_at ELSE ?6 END`,
+		c.Name, c.Template.Run.Task, c.Spec, int64(c.CatchUp), c.Declared, ceilMillis(next), graph, c.Template.Run.Input, text); err != nil {
+		return err
+	}
+	t.newDue = min(t.newDue, ceilMillis(next))
+	return nil
+}
+
+// ChangeCron implements store.Schedules.
+func (s *Store) ChangeCron(ctx context.Context, now time.Time, name string, change store.CronChange) error {
+	return s.do(ctx, func(t *txn) error {
+		c, err := t.cron(name)
+		switch {
+		case err != nil:
+			return err
+		case change == store.CronPause:
+			return t.exec("UPDATE stint_crons SET paused = 1, next_at = NULL WHERE name = ?", name)
+		case change == store.CronDelete && c.Declared:
+			return fmt.Errorf("cron %q is declared in code: %w", name, store.ErrTaken)
+		case change == store.CronDelete:
+			return t.exec("DELETE FROM stint_crons WHERE name = ?", name)
+		case !c.Paused:
+			return nil
+		}
+		next, err := store.NextTick(c.Spec, now)
+		if err != nil {
+			return err
+		}
+		t.newDue = min(t.newDue, ceilMillis(next))
+		return t.exec("UPDATE stint_crons SET paused = 0, next_at = ? WHERE name = ?", ceilMillis(next), name)
+	})
+}
+
+func (t *txn) cron(name string) (*store.Cron, error) {
+	all, err := t.s.cronsOf(t, "name = ?", name)
+	if err != nil {
+		return nil, err
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("cron %q: %w", name, store.ErrNotFound)
+	}
+	return &all[0], nil
+}
+
+// TriggerCron implements store.Schedules.
+func (s *Store) TriggerCron(ctx context.Context, now time.Time, name string) (id store.ID, err error) {
+	err = s.do(ctx, func(t *txn) error {
+		c, err := t.cron(name)
+		if err != nil {
+			return err
+		}
+		key, err := t.startCron(c, now)
+		id = s.ids.id(key)
+		return err
+	})
+	return id, err
+}
+
+// Crons implements store.Schedules.
+func (s *Store) Crons(ctx context.Context, after string, limit int) (all []store.Cron, err error) {
+	err = s.view(ctx, func(q querier) (err error) {
+		all, err = s.cronsOf(q, "name > ? ORDER BY name LIMIT ?", after, limit)
+		return err
+	})
+	return all, err
+}
+
+// Reschedule implements store.Schedules.
+func (s *Store) Reschedule(ctx context.Context, now time.Time, id store.ID, at time.Time) error {
+	return s.do(ctx, func(t *txn) error {
+		key, ok := s.ids.key(id)
+		if !ok {
+			return store.ErrNotFound
+		}
+		due := max(ceilMillis(at), now.UnixMilli())
+		t.newDue = min(t.newDue, due)
+		n, err := t.execN(`UPDATE stint_runs SET rank = ?2 - coalesce(due_at, id >> 20) + rank, start_by = start_by + ?2 - due_at, due_at = ?2
+			WHERE id = ?1 AND state = 2 AND lease = 0`, key, due)
+		if err != nil || n > 0 {
+			return err
+		}
+		var state store.State
+		err = t.one("SELECT state FROM stint_runs WHERE id = ?", []any{key}, &state)
+		if errors.Is(err, sql.ErrNoRows) {
+			return store.ErrNotFound
+		}
+		if err == nil {
+			err = fmt.Errorf("it is %v: %w", state, store.ErrStarted)
+		}
+		return err
+	})
+}

@@ -1,0 +1,237 @@
+package sqlite
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// triggerCache is what the writer knows of triggers and of the filters of tasks, by key
+// and by task. It is forgotten when they change, when another connection commits and
+// when a transaction is rolled back.
+type triggerCache struct {
+	byKey   map[string][]store.Trigger
+	wild    []store.Trigger
+	filters map[string][]store.TaskFilter
+}
+
+const maxTriggerKeys = 10_000 // kept in memory
+
+func (c *triggerCache) forget() { *c = triggerCache{} }
+
+// trigger makes the runs that an event starts.
+func (t *txn) trigger(now, key int64, e *store.NewEvent) error {
+	exact, err := t.triggersOf(e.Key)
+	if err != nil {
+		return err
+	}
+	for _, list := range [][]store.Trigger{exact, t.triggers.wild} {
+		for i := range list {
+			if list[i].Key != e.Key && !store.MatchKey(list[i].Key, e.Key) {
+				continue
+			}
+			if err := t.startBy(now, key, &list[i], e); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (t *txn) startBy(now, key int64, tr *store.Trigger, e *store.NewEvent) error {
+	filters, err := t.filtersOf(tr.Template.Run.Task)
+	if err != nil {
+		return err
+	}
+	runs, err := tr.RunsOf(millis(now), t.s.ids.id(key), e, filters)
+	if err != nil || len(runs) == 0 {
+		return err
+	}
+	made, err := t.enqueue(now, runs, nil)
+	if err != nil {
+		return fmt.Errorf("start of task %q by the event: %w", runs[0].Task, err)
+	}
+	for _, m := range made {
+		run, _ := t.s.ids.key(m.ID)
+		if err := t.caused(key, run, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// triggersOf are the triggers of just that key; it sees to it that those with a * are
+// known too.
+func (t *txn) triggersOf(key string) ([]store.Trigger, error) {
+	c := t.triggers
+	if c.byKey == nil || len(c.byKey) > maxTriggerKeys {
+		wild, err := t.readTriggers("wild = 1")
+		if err != nil {
+			return nil, err
+		}
+		c.byKey, c.wild = map[string][]store.Trigger{}, wild
+	}
+	if list, ok := c.byKey[key]; ok {
+		return list, nil
+	}
+	list, err := t.readTriggers("wild = 0 AND key = ?", key)
+	if err == nil {
+		c.byKey[key] = list
+	}
+	return list, err
+}
+
+func (t *txn) readTriggers(where string, args ...any) ([]store.Trigger, error) {
+	type row struct {
+		store.Trigger
+		graph    *int64
+		template []byte
+	}
+	rows, err := rowsOf(t, func(r *row) []any { return []any{&r.Key, &r.Filter, &r.graph, &r.template} },
+		"SELECT key, filter, graph, template FROM stint_triggers WHERE "+where+" ORDER BY key, id", args...)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]store.Trigger, len(rows))
+	for i, r := range rows {
+		if list[i] = r.Trigger; err == nil {
+			list[i].Template, err = t.s.template(t, r.template, r.graph)
+		}
+	}
+	return list, err
+}
+
+func (t *txn) filtersOf(task string) ([]store.TaskFilter, error) {
+	c := t.triggers
+	if list, ok := c.filters[task]; ok {
+		return list, nil
+	}
+	if c.filters == nil || len(c.filters) > maxTriggerKeys {
+		c.filters = map[string][]store.TaskFilter{}
+	}
+	list, err := readFilters(t, "task = ?", task)
+	if err == nil {
+		c.filters[task] = list
+	}
+	return list, err
+}
+
+func readFilters(q querier, where string, args ...any) ([]store.TaskFilter, error) {
+	return rowsOf(q, func(f *store.TaskFilter) []any { return []any{&f.ID, &f.Task, &f.Scope, &f.Expr, &f.Payload} },
+		"SELECT id, task, scope, expr, payload FROM stint_filters WHERE "+where+" ORDER BY id", args...)
+}
+
+// template reads what templateText wrote.
+func (s *Store) template(q querier, text []byte, graph *int64) (t store.Template, err error) {
+	if err = json.Unmarshal(text, &t); err != nil {
+		return t, fmt.Errorf("stored template: %w", err)
+	}
+	if graph != nil {
+		t.Run.Graph, err = s.graph(q, *graph)
+	}
+	return t, err
+}
+
+// templateText is how a template is stored, without its input, and its graph by itself.
+func (t *txn) templateText(m store.Template) (text string, graph any, err error) {
+	if m.Run.Graph != nil {
+		if graph, err = t.intern(m.Run.Graph); err != nil {
+			return "", nil, err
+		}
+	}
+	m.Run.Graph, m.Run.Input = nil, nil
+	b, err := json.Marshal(m)
+	return string(b), graph, err
+}
+
+// Declare implements store.Schedules.
+func (s *Store) Declare(ctx context.Context, now time.Time, ds []store.Declaration) error {
+	return s.do(ctx, func(t *txn) error {
+		for i := range ds {
+			if err := t.declareCrons(now, &ds[i]); err != nil {
+				return err
+			}
+			if err := t.declareTriggers(&ds[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// declareTriggers replaces the triggers of a task, if they have changed.
+func (t *txn) declareTriggers(d *store.Declaration) error {
+	type row struct {
+		key, filter, template string
+		graph                 any
+	}
+	had, err := rowsOf(t, func(r *row) []any { return []any{&r.key, &r.filter, &r.graph, &r.template} },
+		"SELECT key, filter, graph, template FROM stint_triggers WHERE task = ? ORDER BY id", d.Task)
+	if err != nil {
+		return err
+	}
+	want := make([]row, len(d.Triggers))
+	same := len(had) == len(want)
+	for i, tr := range d.Triggers {
+		w := &want[i]
+		w.key, w.filter = tr.Key, tr.Filter
+		if w.template, w.graph, err = t.templateText(tr.Template); err != nil {
+			return err
+		}
+		same = same && had[i] == *w
+	}
+	if same {
+		return nil
+	}
+	t.triggers.forget()
+	if err := t.exec("DELETE FROM stint_triggers WHERE task = ?", d.Task); err != nil {
+		return err
+	}
+	for _, w := range want {
+		err := t.exec("INSERT INTO stint_triggers (task, key, wild, filter, graph, template) VALUES (?, ?, ?, ?, ?, ?)",
+			d.Task, w.key, strings.Contains(w.key, "*"), w.filter, w.graph, w.template)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// SetFilter implements store.Schedules.
+func (s *Store) SetFilter(ctx context.Context, f store.TaskFilter) (id int64, err error) {
+	err = s.do(ctx, func(t *txn) error {
+		t.triggers.forget()
+		return t.one("INSERT INTO stint_filters (task, scope, expr, payload) VALUES (?, ?, ?, ?) RETURNING id",
+			[]any{f.Task, f.Scope, f.Expr, text(f.Payload)}, &id)
+	})
+	return id, err
+}
+
+// DeleteFilter implements store.Schedules.
+func (s *Store) DeleteFilter(ctx context.Context, id int64) error {
+	return s.do(ctx, func(t *txn) error {
+		t.triggers.forget()
+		n, err := t.execN("DELETE FROM stint_filters WHERE id = ?", id)
+		if err == nil && n == 0 {
+			err = store.ErrNotFound
+		}
+		return err
+	})
+}
+
+// Filters implements store.Schedules.
+func (s *Store) Filters(ctx context.Context, task string) (all []store.TaskFilter, err error) {
+	err = s.view(ctx, func(q querier) (err error) {
+		if task == "" {
+			all, err = readFilters(q, "1")
+		} else {
+			all, err = readFilters(q, "task = ?", task)
+		}
+		return err
+	})
+	return all, err
+}

@@ -1,0 +1,256 @@
+package storetest
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// nextCron is the cron that ticks next; of several, any.
+func (m *Model) nextCron() (first *store.Cron) {
+	for _, c := range m.crons {
+		if !c.Next.IsZero() && (first == nil || c.Next.Before(first.Next)) {
+			first = c
+		}
+	}
+	return first
+}
+
+// tick makes a cron's run. A model is never late.
+func (m *Model) tick(c *store.Cron) {
+	at := c.Next
+	c.Last, c.LastRun = at, m.startCron(c, at, at)
+	var err error
+	c.Next, err = store.NextTick(c.Spec, at)
+	m.must(err)
+}
+
+func (m *Model) startCron(c *store.Cron, now, at time.Time) store.ID {
+	r := c.Template.Make(now)
+	r.Metadata = store.AddMetadata(r.Metadata, store.MetaCron, c.Name, store.MetaTick, at.UTC().Format(time.RFC3339))
+	return m.enqueue(now, r).ID
+}
+
+// trigger makes the runs that an event starts.
+func (m *Model) trigger(now time.Time, e *modelEvent) (started []store.ID, err error) {
+	for _, task := range slices.Sorted(maps.Keys(m.triggers)) {
+		filters := slices.DeleteFunc(slices.Clone(m.filters), func(f store.TaskFilter) bool { return f.Task != task })
+		for _, tr := range m.triggers[task] {
+			if !store.MatchKey(tr.Key, e.Key) {
+				continue
+			}
+			runs, err := tr.RunsOf(now, e.id, &e.NewEvent, filters)
+			if err != nil {
+				return nil, err
+			}
+			for _, r := range runs {
+				started = append(started, m.enqueue(now, r).ID)
+			}
+		}
+	}
+	return started, nil
+}
+
+// delivered is the event that came with a delivery before, or nil.
+func (m *Model) delivered(delivery string) *modelEvent {
+	for i := range m.events {
+		if delivery != "" && m.events[i].Delivery == delivery {
+			return &m.events[i]
+		}
+	}
+	return nil
+}
+
+func (m *Model) expireEvents(before time.Time) {
+	m.mu.Lock()
+	defer m.unlock()
+	m.events = slices.DeleteFunc(m.events, func(e modelEvent) bool { return e.at.Before(before) })
+}
+
+// Declare implements store.Schedules.
+func (m *Model) Declare(_ context.Context, now time.Time, ds []store.Declaration) error {
+	if err := m.lock(); err != nil {
+		return err
+	}
+	defer m.unlock()
+	m.advance(now)
+	for _, d := range ds {
+		m.triggers[d.Task] = d.Triggers
+		for name, c := range m.crons {
+			if c.Declared && c.Template.Run.Task == d.Task && !slices.ContainsFunc(d.Crons, func(c store.Cron) bool { return c.Name == name }) {
+				delete(m.crons, name)
+			}
+		}
+		for _, c := range d.Crons {
+			c.Declared = true
+			if err := m.setCron(now, c); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// SetCron implements store.Schedules.
+func (m *Model) SetCron(_ context.Context, now time.Time, c store.Cron) error {
+	if err := m.lock(); err != nil {
+		return err
+	}
+	defer m.unlock()
+	m.advance(now)
+	return m.setCron(now, c)
+}
+
+func (m *Model) setCron(now time.Time, c store.Cron) (err error) {
+	if c.Next, err = store.NextTick(c.Spec, now); err != nil {
+		return err
+	}
+	if old := m.crons[c.Name]; old != nil {
+		if old.Template.Run.Task != c.Template.Run.Task || old.Declared && !c.Declared {
+			return fmt.Errorf("cron %q: %w", c.Name, store.ErrTaken)
+		}
+		c.Paused, c.Last, c.LastRun = old.Paused, old.Last, old.LastRun
+		if old.Spec == c.Spec || old.Paused {
+			c.Next = old.Next
+		}
+	}
+	m.crons[c.Name] = &c
+	return nil
+}
+
+// ChangeCron implements store.Schedules.
+func (m *Model) ChangeCron(_ context.Context, now time.Time, name string, change store.CronChange) (err error) {
+	if err := m.lock(); err != nil {
+		return err
+	}
+	defer m.unlock()
+	m.advance(now)
+	c := m.crons[name]
+	switch {
+	case c == nil:
+		err = fmt.Errorf("cron %q: %w", name, store.ErrNotFound)
+	case change == store.CronPause:
+		c.Paused, c.Next = true, time.Time{}
+	case change == store.CronDelete && c.Declared:
+		err = fmt.Errorf("cron %q: %w", name, store.ErrTaken)
+	case change == store.CronDelete:
+		delete(m.crons, name)
+	case c.Paused:
+		c.Paused = false
+		c.Next, err = store.NextTick(c.Spec, now)
+	}
+	return err
+}
+
+// TriggerCron implements store.Schedules.
+func (m *Model) TriggerCron(_ context.Context, now time.Time, name string) (id store.ID, err error) {
+	if err := m.lock(); err != nil {
+		return id, err
+	}
+	defer m.unlock()
+	m.advance(now)
+	c := m.crons[name]
+	if c == nil {
+		return id, fmt.Errorf("cron %q: %w", name, store.ErrNotFound)
+	}
+	return m.startCron(c, now, now), nil
+}
+
+// Crons implements store.Schedules.
+func (m *Model) Crons(_ context.Context, after string, limit int) (all []store.Cron, err error) {
+	if err := m.lock(); err != nil {
+		return nil, err
+	}
+	defer m.unlock()
+	m.advance(time.Now())
+	for _, name := range slices.Sorted(maps.Keys(m.crons)) {
+		if name > after && len(all) < limit {
+			all = append(all, *m.crons[name])
+		}
+	}
+	return all, nil
+}
+
+// SetFilter implements store.Schedules.
+func (m *Model) SetFilter(_ context.Context, f store.TaskFilter) (int64, error) {
+	if err := m.lock(); err != nil {
+		return 0, err
+	}
+	defer m.unlock()
+	m.filter++
+	f.ID = m.filter
+	m.filters = append(m.filters, f)
+	return f.ID, nil
+}
+
+// DeleteFilter implements store.Schedules.
+func (m *Model) DeleteFilter(_ context.Context, id int64) error {
+	if err := m.lock(); err != nil {
+		return err
+	}
+	defer m.unlock()
+	n := len(m.filters)
+	m.filters = slices.DeleteFunc(m.filters, func(f store.TaskFilter) bool { return f.ID == id })
+	if len(m.filters) == n {
+		return store.ErrNotFound
+	}
+	return nil
+}
+
+// Filters implements store.Schedules.
+func (m *Model) Filters(_ context.Context, task string) (all []store.TaskFilter, err error) {
+	if err := m.lock(); err != nil {
+		return nil, err
+	}
+	defer m.unlock()
+	for _, f := range m.filters {
+		if task == "" || f.Task == task {
+			all = append(all, f)
+		}
+	}
+	return all, nil
+}
+
+// Events implements store.Schedules.
+func (m *Model) Events(_ context.Context, key string, before store.ID, limit int) (all []store.EventInfo, err error) {
+	if err := m.lock(); err != nil {
+		return nil, err
+	}
+	defer m.unlock()
+	for _, e := range slices.Backward(m.events) {
+		if (key == "" || e.Key == key) && (before == (store.ID{}) || bytes.Compare(e.id[:], before[:]) < 0) && len(all) < limit {
+			e.Runs = nil
+			all = append(all, store.EventInfo{NewEvent: e.NewEvent, ID: e.id, At: e.at, Started: e.started, Woke: e.woke})
+		}
+	}
+	return all, nil
+}
+
+// Reschedule implements store.Schedules.
+func (m *Model) Reschedule(_ context.Context, now time.Time, id store.ID, at time.Time) error {
+	if err := m.lock(); err != nil {
+		return err
+	}
+	defer m.unlock()
+	m.advance(now)
+	switch r := m.runs[id]; {
+	case r == nil:
+		return store.ErrNotFound
+	case r.State != store.Scheduled || r.lease > 0:
+		return fmt.Errorf("it is %v: %w", r.State, store.ErrStarted)
+	default:
+		if !r.StartBy.IsZero() {
+			r.StartBy = r.StartBy.Add(at.Sub(r.Due))
+		}
+		if r.Due = at; cmp.Compare(at.UnixNano(), now.UnixNano()) < 0 {
+			r.Due = now
+		}
+	}
+	return nil
+}

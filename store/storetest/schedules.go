@@ -1,0 +1,360 @@
+package storetest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// The rules of crons, triggers and events.
+
+func cronOf(name, spec, input string) store.Cron {
+	return store.Cron{Name: name, Spec: spec, Template: store.Template{Run: run(input)}}
+}
+
+// cron reads one cron.
+func (s *suite) cron(name string) store.Cron {
+	s.Helper()
+	all, err := s.Crons(s.Context(), "", 100)
+	s.ok(err)
+	for _, c := range all {
+		if c.Name == name {
+			return c
+		}
+	}
+	s.Fatalf("no cron %q among %v", name, all)
+	return store.Cron{}
+}
+
+func metadata(b []byte) map[string]string {
+	m := map[string]string{}
+	json.Unmarshal(b, &m)
+	return m
+}
+
+func cronTicks(s *suite) {
+	s.ok(s.SetCron(s.Context(), time.Now(), cronOf("minutely", "* * * * *", "1")))
+	s.ok(s.SetCron(s.Context(), time.Now(), cronOf("often", "@every 90s", "2")))
+	began := time.Now().Truncate(time.Minute)
+	s.none(s.request(1))
+	for _, want := range []struct {
+		cron string
+		at   time.Duration
+	}{{"minutely", time.Minute}, {"often", 90 * time.Second}, {"minutely", 2 * time.Minute}} {
+		got, err := s.Claim(s.Context(), s.request(10))
+		s.ok(err)
+		tick := began.Add(want.at)
+		if len(got) != 1 || metadata(got[0].Metadata)[store.MetaCron] != want.cron || metadata(got[0].Metadata)[store.MetaTick] != tick.UTC().Format(time.RFC3339) {
+			s.Fatalf("claimed %s %s, want a run of %s at %v", inputs(got), got[0].Metadata, want.cron, tick)
+		}
+		if late := time.Since(tick); late < 0 || late > 10*time.Millisecond {
+			s.Errorf("%s is %v late", want.cron, late)
+		}
+		if c := s.cron(want.cron); !c.Last.Equal(tick) || c.LastRun != got[0].ID || !c.Next.After(tick) {
+			s.Errorf("cron is %+v after a tick at %v that made %s", c, tick, got[0].ID)
+		}
+		s.finish(outcome(got[0], store.Succeeded))
+	}
+}
+
+func cronChanges(s *suite) {
+	ctx := s.Context()
+	set := func(c store.Cron) { s.Helper(); s.ok(s.SetCron(ctx, time.Now(), c)) }
+	change := func(name string, c store.CronChange) { s.Helper(); s.ok(s.ChangeCron(ctx, time.Now(), name, c)) }
+	set(cronOf("a", "@every 1h", "1"))
+	next := s.cron("a").Next
+	time.Sleep(time.Minute)
+	set(cronOf("a", "@every 1h", "2")) // the same times, another input
+	if c := s.cron("a"); !c.Next.Equal(next) || string(c.Template.Run.Input) != "2" {
+		s.Errorf("replaced: %+v, want it to go on at %v", c, next)
+	}
+	set(cronOf("a", "@every 2h", "2"))
+	if c := s.cron("a"); !c.Next.After(next) {
+		s.Errorf("replaced by another spec: next %v", c.Next)
+	}
+	id, err := s.TriggerCron(ctx, time.Now(), "a")
+	s.ok(err)
+	if got := s.takes(10, "2"); got[0].ID != id {
+		s.Errorf("claimed %s, want %s", got[0].ID, id)
+	}
+	change("a", store.CronPause)
+	time.Sleep(5 * time.Hour)
+	s.none(s.request(1))
+	if c := s.cron("a"); !c.Paused || !c.Next.IsZero() {
+		s.Errorf("paused: %+v", c)
+	}
+	set(cronOf("a", "@every 1h", "3")) // stays paused
+	s.none(s.request(1))
+	change("a", store.CronResume)
+	if c := s.cron("a"); c.Paused || time.Until(c.Next) > time.Hour || time.Until(c.Next) < time.Hour-time.Second {
+		s.Errorf("resumed: %+v", c)
+	}
+	change("a", store.CronDelete)
+	time.Sleep(5 * time.Hour)
+	s.none(s.request(1))
+	other := cronOf("b", "@daily", "1")
+	set(other)
+	other.Template.Run.Task = "another"
+	if err := s.SetCron(ctx, time.Now(), other); !errors.Is(err, store.ErrTaken) {
+		s.Errorf("a cron of another task: %v, want ErrTaken", err)
+	}
+	if err := s.ChangeCron(ctx, time.Now(), "none", store.CronPause); !errors.Is(err, store.ErrNotFound) {
+		s.Errorf("pause of none: %v", err)
+	}
+	if _, err := s.TriggerCron(ctx, time.Now(), "none"); !errors.Is(err, store.ErrNotFound) {
+		s.Errorf("trigger of none: %v", err)
+	}
+	if err := s.SetCron(ctx, time.Now(), cronOf("c", "nonsense", "1")); err == nil {
+		s.Error("took a bad spec")
+	}
+}
+
+// missedTicks closes the store for a while, as does a file that is opened after a month.
+func missedTicks(s *suite) {
+	if _, ok := s.Store.(*Model); ok {
+		return // has nothing to keep
+	}
+	for _, c := range []struct {
+		name string
+		c    store.CatchUp
+	}{{"grace", store.CatchUpGrace}, {"none", store.CatchUpNone}, {"latest", store.CatchUpLatest}, {"all", store.CatchUpAll}} {
+		cron := cronOf(c.name, "0 * * * *", `"`+c.name+`"`)
+		cron.CatchUp = c.c
+		s.ok(s.SetCron(s.Context(), time.Now(), cron))
+	}
+	away := func(until time.Duration) []string { // past a full hour
+		s.Helper()
+		s.ok(s.Close())
+		time.Sleep(time.Until(time.Now().Truncate(time.Hour).Add(until)))
+		s.Store = s.open(s, s.dir)
+		s.worker = s.register()
+		var got []string
+		for {
+			n := len(got)
+			if s.cron("all").Next.After(time.Now()) {
+				for _, c := range s.claim(1000) {
+					got = append(got, string(c.Input))
+					s.finish(outcome(c, store.Succeeded))
+				}
+			} else {
+				time.Sleep(10 * time.Millisecond)
+			}
+			if len(got) == n {
+				continue
+			}
+			slices.Sort(got)
+			return got
+		}
+	}
+	if got := away(2*time.Hour + 30*time.Second); !slices.Equal(got, []string{`"all"`, `"all"`, `"grace"`, `"latest"`}) {
+		s.Errorf("half a minute after the second tick: %s", got)
+	}
+	if got := away(time.Hour + 30*time.Minute); !slices.Equal(got, []string{`"all"`, `"latest"`}) {
+		s.Errorf("half an hour after a tick: %s", got)
+	}
+	month := away(30*24*time.Hour + 10*time.Minute)
+	if n := len(month); n != 30*24+1 || month[n-1] != `"latest"` {
+		s.Errorf("after a month: %d runs", n)
+	}
+}
+
+func trigger(key, filter string) store.Trigger {
+	tr := store.Trigger{Key: key, Filter: filter, Template: store.Template{Run: run("")}}
+	tr.Template.Run.Input = nil
+	return tr
+}
+
+func (s *suite) declare(d store.Declaration) {
+	s.Helper()
+	d.Task = "t"
+	s.ok(s.Declare(s.Context(), time.Now(), []store.Declaration{d}))
+}
+
+// publish publishes events whose payloads are their keys.
+func (s *suite) publish(keys ...string) {
+	s.Helper()
+	for _, k := range keys {
+		_, err := s.Publish(s.Context(), time.Now(), []store.NewEvent{{Key: k, Payload: []byte(`"` + k + `"`)}})
+		s.ok(err)
+	}
+}
+
+func declared(s *suite) {
+	s.ok(s.SetCron(s.Context(), time.Now(), cronOf("kept", "@daily", "1")))
+	hourly, daily := cronOf("t:@hourly", "@hourly", "1"), cronOf("t:@daily", "@daily", "1")
+	s.declare(store.Declaration{Crons: []store.Cron{hourly, daily}, Triggers: []store.Trigger{trigger("a", "")}})
+	next := s.cron("t:@daily").Next
+	time.Sleep(time.Minute)
+	s.declare(store.Declaration{Crons: []store.Cron{daily}, Triggers: []store.Trigger{trigger("b", "")}})
+	all, err := s.Crons(s.Context(), "", 10)
+	s.ok(err)
+	if len(all) != 2 || all[0].Name != "kept" || all[1].Name != "t:@daily" || !all[1].Declared || !all[1].Next.Equal(next) {
+		s.Errorf("crons %+v", all)
+	}
+	s.publish("a", "b")
+	s.takes(10, `"b"`)
+	if err := s.ChangeCron(s.Context(), time.Now(), "t:@daily", store.CronDelete); !errors.Is(err, store.ErrTaken) {
+		s.Errorf("deleting a declared cron: %v, want ErrTaken", err)
+	}
+	if err := s.SetCron(s.Context(), time.Now(), daily); !errors.Is(err, store.ErrTaken) {
+		s.Errorf("replacing a declared cron: %v, want ErrTaken", err)
+	}
+	s.declare(store.Declaration{})
+	s.publish("b")
+	s.none(s.request(1))
+}
+
+func triggers(s *suite) {
+	s.declare(store.Declaration{Triggers: []store.Trigger{
+		trigger("order.paid", ""), trigger("order.*", "big"), trigger("*.paid", ""), trigger("nothing", ""), trigger("a_b", ""),
+	}})
+	s.publish("order.paid")
+	s.takes(10, `"order.paid"`, `"order.paid"`)
+	s.publish("order.big", "order.small", "axb") // "_" is just itself
+	got := s.takes(10, `"order.big"`)
+	if m := metadata(got[0].Metadata); m[store.MetaEventKey] != "order.big" || m[store.MetaEvent] == "" {
+		s.Errorf("metadata %v", m)
+	}
+	made := run("")
+	made.Limits = []store.Limit{{Name: "t", Key: "k", Max: 1, Strategy: store.StrategyQueue}}
+	e := store.NewEvent{Key: "nothing", Payload: []byte("7"), Metadata: []byte(`{"a":"b"}`), Runs: map[string]store.NewRun{"t": made}}
+	_, err := s.Publish(s.Context(), time.Now(), []store.NewEvent{e, e})
+	s.ok(err)
+	if got := s.takes(10, "7"); metadata(got[0].Metadata)["a"] != "b" {
+		s.Errorf("metadata %s", got[0].Metadata)
+	}
+	via := trigger("via", "")
+	via.Template.Via = "t2"
+	s.declare(store.Declaration{Triggers: []store.Trigger{via}})
+	s.publish("via")
+	if got := s.takes(10, `"via"`); got[0].Task != "t2" {
+		s.Errorf("claimed a run of %q, want one of the task that knows the limits", got[0].Task)
+	}
+}
+
+func taskFilters(s *suite) {
+	ctx := s.Context()
+	s.declare(store.Declaration{Triggers: []store.Trigger{trigger("e", "")}})
+	var ids []int64
+	for i, f := range []store.TaskFilter{{Scope: "x", Expr: "big"}, {Scope: "x", Expr: "b", Payload: []byte(`{"n":1}`)}, {Scope: "y", Expr: "big"}} {
+		f.Task = "t"
+		id, err := s.SetFilter(ctx, f)
+		s.ok(err)
+		if ids = append(ids, id); i > 0 && id <= ids[i-1] {
+			s.Errorf("filters %v", ids)
+		}
+	}
+	publish := func(scope, payload string) {
+		s.Helper()
+		_, err := s.Publish(ctx, time.Now(), []store.NewEvent{{Key: "e", Payload: []byte(payload), Scope: scope}})
+		s.ok(err)
+	}
+	publish("x", `"big"`)
+	got := s.takes(10, `"big"`, `"big"`)
+	if p := metadata(got[1].Metadata)[store.MetaPayload]; p != `{"n":1}` {
+		s.Errorf("the second filter's payload is %q", p)
+	}
+	publish("y", `"b"`)
+	publish("z", `"big"`)
+	publish("", `"big"`)
+	s.none(s.request(1))
+	all, err := s.Filters(ctx, "t")
+	s.ok(err)
+	if len(all) != 3 || all[1].ID != ids[1] || all[1].Expr != "b" {
+		s.Errorf("filters %+v", all)
+	}
+	for _, id := range ids {
+		s.ok(s.DeleteFilter(ctx, id))
+	}
+	if err := s.DeleteFilter(ctx, ids[0]); !errors.Is(err, store.ErrNotFound) {
+		s.Errorf("deleted twice: %v", err)
+	}
+	publish("", `"big"`)
+	s.takes(10, `"big"`)
+}
+
+func deliveries(s *suite) {
+	s.declare(store.Declaration{Triggers: []store.Trigger{trigger("e", "")}})
+	var ids []store.ID
+	for i := range 2 {
+		got, err := s.Publish(s.Context(), time.Now(), []store.NewEvent{{Key: "e", Payload: fmt.Append(nil, i), Delivery: "one"}})
+		s.ok(err)
+		ids = append(ids, got...)
+	}
+	if ids[0] != ids[1] {
+		s.Errorf("two events %v", ids)
+	}
+	s.takes(10, "0")
+}
+
+func eventHistory(s *suite) {
+	ctx := s.Context()
+	s.declare(store.Declaration{Triggers: []store.Trigger{trigger("e", "")}})
+	waiting := s.enqueue(run("waits"))[0]
+	c := s.takes(1, "waits")[0]
+	_, stale, err := s.Append(ctx, time.Now(), store.Call{ID: c.ID, Lease: c.Lease, Entry: store.Entry{Address: store.Address{Seq: 1}, Kind: store.EntryEvent, Name: "e"}})
+	s.ok(err)
+	if stale {
+		s.Fatal("stale")
+	}
+	s.publish("e")
+	started := s.takes(1, `"e"`)[0].ID
+	s.publish("unwanted")
+	all, err := s.Events(ctx, "", store.ID{}, 10)
+	s.ok(err)
+	if len(all) != 2 || all[0].Key != "unwanted" || len(all[0].Started)+len(all[0].Woke) != 0 {
+		s.Fatalf("events %+v", all)
+	}
+	e := all[1]
+	if string(e.Payload) != `"e"` || !slices.Equal(e.Started, []store.ID{started}) || !slices.Equal(e.Woke, []store.ID{waiting}) {
+		s.Errorf("event %+v, want it to have started %s and woken %s", e, started, waiting)
+	}
+	if page, err := s.Events(ctx, "", all[0].ID, 10); err != nil || len(page) != 1 || page[0].ID != e.ID {
+		s.Errorf("the next page: %+v, %v", page, err)
+	}
+	if page, err := s.Events(ctx, "unwanted", store.ID{}, 10); err != nil || len(page) != 1 || page[0].ID != all[0].ID {
+		s.Errorf("by key: %+v, %v", page, err)
+	}
+	time.Sleep(time.Hour)
+	s.publish("young")
+	_, err = s.Expire(ctx, time.Now().Add(-time.Minute), time.Time{})
+	s.ok(err)
+	if all, err = s.Events(ctx, "", store.ID{}, 10); err != nil || len(all) != 1 || all[0].Key != "young" {
+		s.Errorf("after they expired: %+v, %v", all, err)
+	}
+}
+
+func reschedule(s *suite) {
+	ctx := s.Context()
+	r := run("1")
+	r.RunAt, r.StartBy = time.Now().Add(time.Hour), time.Now().Add(2*time.Hour)
+	id := s.enqueue(r)[0]
+	move := func(to time.Duration) error { return s.Reschedule(ctx, time.Now(), id, time.Now().Add(to)) }
+	s.ok(move(5 * time.Hour))
+	time.Sleep(4 * time.Hour)
+	s.state(id, store.Scheduled)
+	s.ok(move(time.Minute))
+	s.none(s.request(1))
+	time.Sleep(time.Minute)
+	c := s.takes(1, "1")[0]
+	if err := move(time.Hour); !errors.Is(err, store.ErrStarted) {
+		s.Errorf("moved a run that runs: %v", err)
+	}
+	retry := outcome(c, store.Scheduled)
+	retry.At = time.Now().Add(time.Hour)
+	s.finish(retry)
+	if err := move(time.Minute); !errors.Is(err, store.ErrStarted) {
+		s.Errorf("moved a retry: %v", err)
+	}
+	if err := s.Reschedule(ctx, time.Now(), store.ID{}, time.Now()); !errors.Is(err, store.ErrNotFound) {
+		s.Errorf("moved nothing: %v", err)
+	}
+	r.RunAt, r.StartBy = time.Now().Add(time.Hour), time.Time{}
+	id = s.enqueue(r)[0]
+	s.ok(move(-time.Hour))
+	s.takes(1, "1")
+}

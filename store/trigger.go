@@ -1,0 +1,132 @@
+package store
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+)
+
+// A Trigger makes a run of its template for each event that matches.
+type Trigger struct {
+	Key      string // with "*" for any text
+	Filter   string // an expression that the event must pass; empty: none
+	Template Template
+}
+
+// A TaskFilter narrows the triggers of a task. While a task has any, events start a run
+// for each filter of their scope that they pass, and none if they have no scope.
+type TaskFilter struct {
+	ID      int64 // given by the store
+	Task    string
+	Scope   string
+	Expr    string
+	Payload []byte // JSON that the runs are given beside their input, or nil
+}
+
+// A Declaration is what a task's definition in code says of how its runs begin.
+type Declaration struct {
+	Task     string
+	Crons    []Cron
+	Triggers []Trigger
+	Graph    *Graph // of a workflow: what its other crons start from now on
+}
+
+// MatchKey reports whether an event's key is as a trigger says, in which "*" stands for
+// any text, also none.
+func MatchKey(pattern, key string) bool {
+	parts := strings.Split(pattern, "*")
+	first, last := parts[0], parts[len(parts)-1]
+	if len(parts) == 1 {
+		return pattern == key
+	}
+	if len(key) < len(first)+len(last) || !strings.HasPrefix(key, first) || !strings.HasSuffix(key, last) {
+		return false
+	}
+	key = key[len(first) : len(key)-len(last)]
+	for _, part := range parts[1 : len(parts)-1] {
+		i := strings.Index(key, part)
+		if i < 0 {
+			return false
+		}
+		key = key[i+len(part):]
+	}
+	return true
+}
+
+// What the metadata of a run says of how it was made.
+const (
+	MetaCron     = "stint.cron"           // name of the cron
+	MetaTick     = "stint.tick"           // its time, RFC 3339
+	MetaEvent    = "stint.event"          // ID of the event
+	MetaEventKey = "stint.event_key"      // its key
+	MetaPayload  = "stint.filter_payload" // of the filter that it passed
+)
+
+// AddMetadata is a JSON object of texts with more of them, in pairs. A pair without a
+// value is left out.
+func AddMetadata(object []byte, pairs ...string) []byte {
+	m := map[string]string{}
+	if len(object) > 0 {
+		json.Unmarshal(object, &m) // what a person broke by hand counts as none
+	}
+	for i := 0; i < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			m[pairs[i]] = pairs[i+1]
+		}
+	}
+	b, _ := json.Marshal(m) // texts always encode
+	return b
+}
+
+// Join is the metadata of an event over that of a template.
+func Join(template, event []byte) []byte {
+	m := map[string]string{}
+	if json.Unmarshal(event, &m) != nil {
+		return template
+	}
+	pairs := make([]string, 0, 2*len(m))
+	for k, v := range m {
+		pairs = append(pairs, k, v)
+	}
+	return AddMetadata(template, pairs...)
+}
+
+// RunsOf are the runs that an event makes of a trigger of its key, by the filters of its
+// task.
+func (tr *Trigger) RunsOf(now time.Time, id ID, e *NewEvent, filters []TaskFilter) ([]NewRun, error) {
+	if ok, err := passes(tr.Filter, e); err != nil || !ok {
+		return nil, err
+	}
+	if len(filters) == 0 {
+		filters = []TaskFilter{{Scope: e.Scope}}
+	} else if e.Scope == "" {
+		return nil, nil
+	}
+	var runs []NewRun
+	for i := range filters {
+		f := &filters[i]
+		if f.Scope != e.Scope {
+			continue
+		}
+		if ok, err := passes(f.Expr, e); err != nil {
+			return nil, err
+		} else if ok {
+			runs = append(runs, tr.run(now, id, e, f.Payload))
+		}
+	}
+	return runs, nil
+}
+
+func (tr *Trigger) run(now time.Time, id ID, e *NewEvent, payload []byte) NewRun {
+	r := tr.Template.Make(now)
+	made, ok := e.Runs[r.Task]
+	switch {
+	case ok:
+		r.Limits, r.TaskLimits, r.Key, r.KeyTTL = made.Limits, made.TaskLimits, made.Key, made.KeyTTL
+	case tr.Template.Via != "":
+		r = NewRun{Task: tr.Template.Via, Queue: r.Queue, Priority: r.Priority, AgeEvery: r.AgeEvery, Metadata: r.Metadata}
+	}
+	r.Input = e.Payload
+	r.Metadata = AddMetadata(Join(r.Metadata, e.Metadata), MetaEvent, id.String(), MetaEventKey, e.Key, MetaPayload, string(payload))
+	return r
+}
