@@ -27,6 +27,10 @@ type Client struct {
 	workers map[*Worker]struct{}
 	waits   map[store.ID]*waitEntry
 
+	declaring  sync.Mutex
+	undeclared []*taskDef // whose crons and triggers are to be stored yet
+	triggered  []*taskDef // that events start
+
 	loops  sync.WaitGroup // recovery and retention
 	work   sync.WaitGroup // Worker.Run
 	ctx    context.Context

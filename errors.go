@@ -15,6 +15,10 @@ var (
 	ErrNotFound = errors.New("stint: not found")
 	// ErrClosed reports a call on a client that is closed.
 	ErrClosed = errors.New("stint: client is closed")
+	// ErrTaken reports a cron whose name another has, or that is declared in code.
+	ErrTaken = errors.New("stint: the name is taken")
+	// ErrStarted reports a run that is not scheduled any more.
+	ErrStarted = errors.New("stint: the run has started")
 	// ErrBusy reports that another program kept the database locked for longer than the
 	// client waits. Nothing was changed; the call may be repeated.
 	ErrBusy = errors.New("stint: database is locked by another program")
@@ -178,6 +182,7 @@ func public(op string, err error) error {
 	}
 	for _, m := range []struct{ from, to error }{
 		{store.ErrClosed, ErrClosed}, {store.ErrNotFound, ErrNotFound}, {store.ErrBusy, ErrBusy},
+		{store.ErrTaken, ErrTaken}, {store.ErrStarted, ErrStarted},
 	} {
 		if errors.Is(err, m.from) {
 			return fmt.Errorf("%w: %s: %w", m.to, op, err)

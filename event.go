@@ -3,14 +3,18 @@ package stint
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/stint-dev/stint/store"
 )
 
-// Publish stores an event, and wakes what waits for it, in one commit. payload is
-// encoded as JSON. It returns the event's ID.
+// Publish stores an event, starts a run of each task that it is a trigger of (see
+// WithEvents), and wakes what waits for it, in one commit. payload is encoded as JSON. It
+// returns the event's ID.
+//
+// Options: WithMetadata, WithScope, WithDeliveryID, WithTx.
 func (c *Client) Publish(ctx context.Context, key string, payload any, opts ...EventOption) (string, error) {
 	ids, err := c.PublishMany(ctx, []Event{{Key: key, Payload: payload, Options: opts}})
 	if err != nil {
@@ -28,7 +32,11 @@ type Event struct {
 
 // PublishMany stores all events or none, in order.
 func (c *Client) PublishMany(ctx context.Context, events []Event) ([]string, error) {
+	if len(events) == 0 {
+		return nil, nil
+	}
 	stored := make([]store.NewEvent, len(events))
+	var tx store.Tx
 	for i, e := range events {
 		var cfg eventConfig
 		err := checkName("event key", e.Key)
@@ -37,29 +45,147 @@ func (c *Client) PublishMany(ctx context.Context, events []Event) ([]string, err
 				err = o.applyEvent(&cfg)
 			}
 		}
+		if i > 0 && err == nil && cfg.tx != tx {
+			err = errors.New("WithTx: want one transaction for all events")
+		}
+		tx = cfg.tx
+		if err == nil {
+			stored[i], err = c.newEvent(e, &cfg)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("stint: publish %q: %w", e.Key, err)
 		}
-		stored[i] = store.NewEvent{Key: e.Key}
-		if stored[i].Payload, err = c.encode(e.Payload); err != nil {
-			return nil, fmt.Errorf("stint: publish %q: payload: %w", e.Key, err)
-		}
-		if len(cfg.metadata) > 0 {
-			stored[i].Metadata, _ = json.Marshal(cfg.metadata) // strings always encode
-		}
 	}
-	ids, err := c.store.Publish(ctx, time.Now(), stored)
+	ids, err := c.publish(ctx, tx, stored)
 	if err != nil {
 		return nil, public("publish", err)
 	}
+	return idStrings(ids), nil
+}
+
+func (c *Client) newEvent(e Event, cfg *eventConfig) (n store.NewEvent, err error) {
+	n = store.NewEvent{Key: e.Key, Scope: cfg.scope, Delivery: cfg.delivery}
+	if n.Payload, err = c.encode(e.Payload); err != nil {
+		return n, fmt.Errorf("payload: %w", err)
+	}
+	if !json.Valid(n.Payload) {
+		return n, errors.New("payload: the codec made something that is not JSON")
+	}
+	if len(cfg.metadata) > 0 {
+		n.Metadata, _ = json.Marshal(cfg.metadata) // strings always encode
+	}
+	if cfg.tx == nil {
+		n.Runs = c.runsOf(n.Key, n.Payload)
+	}
+	return n, nil
+}
+
+func (c *Client) publish(ctx context.Context, tx store.Tx, events []store.NewEvent) ([]store.ID, error) {
+	if tx != nil {
+		s, ok := c.store.(store.AppTx)
+		if !ok {
+			return nil, fmt.Errorf("WithTx: %T cannot join the app's transactions", c.store)
+		}
+		return s.PublishTx(ctx, time.Now(), tx, events)
+	}
+	if err := c.declare(ctx, true); err != nil {
+		return nil, err
+	}
+	return c.store.Publish(ctx, time.Now(), events)
+}
+
+func idStrings(ids []store.ID) []string {
 	names := make([]string, len(ids))
 	for i, id := range ids {
 		names[i] = id.String()
 	}
-	return names, nil
+	return names
 }
 
 // An EventOption changes an event. See Publish.
 type EventOption interface{ applyEvent(*eventConfig) error }
 
-type eventConfig struct{ metadata map[string]string }
+type eventConfig struct {
+	metadata map[string]string
+	scope    string
+	delivery string
+	tx       store.Tx
+}
+
+type eventOption func(*eventConfig) error
+
+func (o eventOption) applyEvent(c *eventConfig) error { return o(c) }
+
+// WithScope sets the event's scope, which selects among the filters of tasks. See
+// TriggerFilter.
+func WithScope(scope string) EventOption {
+	return eventOption(func(c *eventConfig) error {
+		c.scope = scope
+		return checkName("scope", scope)
+	})
+}
+
+// WithDeliveryID has an event be stored once: while the first with that ID is kept,
+// another does nothing, and Publish returns the first one's ID.
+func WithDeliveryID(id string) EventOption {
+	return eventOption(func(c *eventConfig) error {
+		c.delivery = id
+		return checkName("delivery ID", id)
+	})
+}
+
+// EventInfo is what is known of an event. Events are kept as long as runs that
+// succeeded are, wanted or not.
+type EventInfo struct {
+	ID        string
+	Key       string
+	Payload   json.RawMessage
+	Metadata  map[string]string
+	Scope     string
+	Published time.Time
+	Started   []string // IDs of runs that it started, up to 1,000
+	Woke      []string // IDs of runs that waited for it, up to 1,000
+}
+
+// An EventFilter selects events.
+type EventFilter struct {
+	Key    string // "": any
+	Limit  int    // how many a page has [100, at most 1,000]
+	Cursor string // EventPage.Next of the page before
+}
+
+// An EventPage is a page of events, newest first.
+type EventPage struct {
+	Events []EventInfo
+	Next   string // Cursor of the next page; "" on the last
+}
+
+// ListEvents lists events, newest first, with what each started and woke.
+func (c *Client) ListEvents(ctx context.Context, f EventFilter) (*EventPage, error) {
+	limit := f.Limit
+	if limit == 0 {
+		limit = defaultPage
+	}
+	if limit < 0 || limit > maxPage {
+		return nil, fmt.Errorf("stint: list events: limit %d: want 1 to %d", f.Limit, maxPage)
+	}
+	var before store.ID
+	if f.Cursor != "" {
+		var err error
+		if before, err = parseID(f.Cursor); err != nil {
+			return nil, err
+		}
+	}
+	all, err := c.store.Events(ctx, f.Key, before, limit)
+	if err != nil {
+		return nil, public("list events", err)
+	}
+	page := &EventPage{Events: make([]EventInfo, len(all))}
+	for i, e := range all {
+		page.Events[i] = EventInfo{e.ID.String(), e.Key, e.Payload, decodeMetadata(e.Metadata), e.Scope, e.At, idStrings(e.Started), idStrings(e.Woke)}
+	}
+	if len(all) == limit {
+		page.Next = page.Events[limit-1].ID
+	}
+	return page, nil
+}

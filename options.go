@@ -16,10 +16,11 @@ type TaskOption interface {
 // A RunOption changes one run, where it outranks the task's.
 type RunOption interface{ applyRun(*runConfig) error }
 
-// An Option is given to a task, for all its runs, or to one run, where it outranks.
+// An Option is given to a task, for all its runs, or to one run or cron, where it outranks.
 type Option interface {
 	TaskOption
 	RunOption
+	CronOption
 }
 
 // A ClientOption changes a client. See Open.

@@ -42,6 +42,8 @@ type taskDef struct {
 	onFailure *taskDef
 	workflow  *workflowDef // whose own name this is, or nil
 	node      *node        // of a workflow, or nil
+	zero      any          // the zero input
+	prepare   func(payload []byte, r *store.NewRun) error
 	hookOf    *workflowDef // whose on-failure or on-success task this is, or nil
 }
 
@@ -61,6 +63,11 @@ type taskConfig struct {
 	batch       batchConfig
 	wants       []store.Want
 	sticky      Sticky
+	crons       []string
+	cronInput   any // nil: the zero value
+	catchUp     CatchUp
+	events      []string
+	eventFilter string
 	onFailure   func(context.Context, any, *TaskError) error
 
 	// Of a task of a workflow.
@@ -110,6 +117,8 @@ func newTaskDef[In, Out any](c *Client, name string, fn func(context.Context, In
 		}
 	}
 	def.cfg = cfg
+	def.zero = *new(In)
+	def.prepare = func(payload []byte, r *store.NewRun) error { return prepare[In](c, def, payload, r) }
 	if fn != nil {
 		def.handler = c.wrap(typedHandler(c, fn))
 	}
@@ -136,6 +145,7 @@ func (c *Client) register(def *taskDef) error {
 	if def.onFailure != nil {
 		c.tasks[def.onFailure.name] = def.onFailure
 	}
+	c.declares(def)
 	for w := range c.workers {
 		w.reclaim() // it may work the new task too
 	}

@@ -22,15 +22,29 @@ type Tx interface {
 // modernc.org/sqlite. Begin it with BEGIN IMMEDIATE (_txlock=immediate in the DSN):
 // SQLite refuses the first write of a deferred transaction that has read before if
 // another has written since.
-func WithTx(tx Tx) RunOption {
-	return runOnly(func(c *runConfig) error {
-		if tx == nil {
-			return errors.New("stint: WithTx(nil): want a transaction")
-		}
-		c.tx = tx
-		return nil
-	})
+//
+// Of Publish, likewise: the event exists if and only if the transaction commits, and
+// starts and wakes what it does promptly after.
+func WithTx(tx Tx) TxOption { return txOption{tx} }
+
+// A TxOption is an option of runs and events.
+type TxOption interface {
+	RunOption
+	EventOption
 }
+
+type txOption struct{ tx Tx }
+
+func (o txOption) into(tx *store.Tx) error {
+	if o.tx == nil {
+		return errors.New("stint: WithTx(nil): want a transaction")
+	}
+	*tx = o.tx
+	return nil
+}
+
+func (o txOption) applyRun(c *runConfig) error     { return o.into(&c.tx) }
+func (o txOption) applyEvent(c *eventConfig) error { return o.into(&c.tx) }
 
 // stepAtKey holds the address of the step whose function a context is given to.
 type stepAtKey struct{}

@@ -197,6 +197,12 @@ func (w *Worker) begin(ctx context.Context) error {
 	c.work.Add(1)
 	c.workers[w] = struct{}{}
 	c.mu.Unlock()
+	err := c.declare(context.WithoutCancel(ctx), true)
+	if err != nil {
+		c.forget(w)
+		c.work.Done()
+		return err
+	}
 	host, _ := os.Hostname()
 	id, err := c.store.Register(context.WithoutCancel(ctx), time.Now(), store.WorkerInfo{
 		Name: w.cfg.name, Slots: w.cfg.slots, Queues: w.cfg.queues, Labels: w.cfg.labels, PID: os.Getpid(), Host: host, Build: build(),
@@ -228,6 +234,9 @@ func (w *Worker) claimLoop(ctx context.Context) {
 			case <-ctx.Done():
 			}
 			continue
+		}
+		if err := w.c.declare(ctx, false); err != nil && ctx.Err() == nil {
+			w.c.logger().Error("stint: storing crons and triggers; will retry", "err", err)
 		}
 		claimed, err := w.claim(ctx, req)
 		for i := range claimed {

@@ -50,7 +50,8 @@ type workflowConfig struct {
 // A WorkflowOption changes a workflow, for all its runs: any of WithTimeout (of the
 // whole run: when it is over the run is canceled, with ErrTimeout in its error),
 // WithPriority, WithQueue, WithMetadata, WithIdempotency, WithConcurrency, WithRateLimit,
-// WithRateLimitFunc, WithSticky, WithTaskDefaults.
+// WithRateLimitFunc, WithSticky, WithCron, WithCronInput, WithCatchUp, WithEvents,
+// WithEventFilter, WithTaskDefaults.
 type WorkflowOption interface {
 	applyWorkflow(*workflowConfig) error
 }
@@ -110,7 +111,8 @@ func NewWorkflow[In any](c *Client, name string, opts ...WorkflowOption) *Workfl
 	if strings.Contains(name, ":") {
 		panic(fmt.Sprintf("stint: NewWorkflow(%q): no colon in the name: it stands before a task's", name))
 	}
-	def := &taskDef{name: name, cfg: w.cfg.task, workflow: w}
+	def := &taskDef{name: name, cfg: w.cfg.task, workflow: w, zero: *new(In)}
+	def.prepare = func(payload []byte, r *store.NewRun) error { return prepare[In](c, def, payload, r) }
 	if err := c.register(def); err != nil {
 		panic(fmt.Sprintf("stint: NewWorkflow(%q): %v", name, err))
 	}
@@ -158,6 +160,9 @@ func (w *workflowDef) add(n *node) error {
 		return fmt.Errorf("want a name that is not empty, has no colon and is neither %s nor %s", store.OnFailureName, store.OnSuccessName)
 	}
 	cfg := &n.def.cfg
+	if len(cfg.crons)+len(cfg.events) > 0 {
+		return errors.New("WithCron and WithEvents are the workflow's, not one task's")
+	}
 	if cfg.sticky != 0 {
 		return errors.New("WithSticky is the workflow's, not one task's")
 	}

@@ -1,0 +1,256 @@
+package stint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// A CatchUp says what becomes of the ticks of a cron that were missed: that came while
+// no client had the database open, or the clock jumped over.
+type CatchUp = store.CatchUp
+
+// The policies for missed ticks. A tick that is at most a second late is not missed.
+const (
+	CatchUpGrace  = store.CatchUpGrace  // one run, if the newest missed tick is under a minute old; the default
+	CatchUpNone   = store.CatchUpNone   // no run
+	CatchUpLatest = store.CatchUpLatest // one run, however old the newest is
+	CatchUpAll    = store.CatchUpAll    // a run for each
+)
+
+// A CronOption changes a cron. WithPriority, WithQueue, WithMetadata and WithCatchUp are such.
+type CronOption interface{ applyCron(*cronConfig) error }
+
+type cronConfig struct {
+	catchUp CatchUp
+	run     []RunOption
+}
+
+func (o runOption) applyCron(c *cronConfig) error      { c.run = append(c.run, o); return nil }
+func (o metadataOption) applyCron(c *cronConfig) error { c.run = append(c.run, o); return nil }
+
+// A CatchUpOption is an option of a cron, and of a task for those that it declares.
+type CatchUpOption interface {
+	TaskOption
+	CronOption
+}
+
+type catchUpOption struct{ taskOption }
+
+func (o catchUpOption) applyCron(c *cronConfig) error {
+	var t taskConfig
+	err := o.taskOption(&t)
+	c.catchUp = t.catchUp
+	return err
+}
+
+// WithCatchUp sets what becomes of ticks that were missed.
+func WithCatchUp(p CatchUp) CatchUpOption {
+	return catchUpOption{func(c *taskConfig) error {
+		if p > CatchUpAll {
+			return fmt.Errorf("stint: WithCatchUp(%d): want one of the CatchUp constants", p)
+		}
+		c.catchUp = p
+		return nil
+	}}
+}
+
+// WithCron has a task or workflow start by itself, at each tick of each spec, with the
+// input of WithCronInput or else the zero In. Each tick starts one run, however many
+// processes there are; one without the option removes the cron when its worker starts.
+//
+// A spec has the five fields of cron (minute, hour, day of month, month, day of week),
+// or six with seconds first; or is a descriptor: @hourly, @daily, @weekly, @monthly,
+// @yearly, or @every with a duration of a second or more. "CRON_TZ=Europe/Oslo 0 9 * * *"
+// is of that zone; without one it is of the process's local time. When clocks go
+// forward, times that do not exist are passed over; see https://pkg.go.dev/github.com/robfig/cron/v3.
+//
+// The run's metadata has MetaCron, the cron's name, which is the task's, a colon and
+// the spec; and MetaTick, the tick's time.
+func WithCron(specs ...string) TaskOption {
+	return taskOption(func(c *taskConfig) error {
+		for _, spec := range specs {
+			if err := checkSpec(spec); err != nil {
+				return err
+			}
+		}
+		c.crons = append(c.crons, specs...)
+		return nil
+	})
+}
+
+// WithCronInput is the input of the runs that WithCron starts.
+func WithCronInput[In any](in In) TaskOption {
+	return taskOption(func(c *taskConfig) error {
+		c.cronInput = in
+		return wantInput[In]("WithCronInput", c)
+	})
+}
+
+// Keys in the metadata of runs that a cron or an event started.
+const (
+	MetaCron     = store.MetaCron     // name of the cron
+	MetaTick     = store.MetaTick     // the time that it was started for, RFC 3339
+	MetaEvent    = store.MetaEvent    // ID of the event
+	MetaEventKey = store.MetaEventKey // its key
+)
+
+func checkSpec(spec string) error {
+	if len(spec) > maxName-1 {
+		return fmt.Errorf("cron spec of %d bytes: want at most %d", len(spec), maxName-1)
+	}
+	return store.ParseCron(spec)
+}
+
+// Cron makes a cron of that name, or replaces it, for good: it starts a run with the
+// input at each tick of the spec, which is as WithCron says, until DeleteCron. One that
+// is replaced with the same spec goes on as it was.
+//
+// Errors: a spec that is none or never comes; ErrTaken for a name that a cron of
+// another task, or one declared with WithCron, has.
+func (t *Task[In, Out]) Cron(ctx context.Context, name, spec string, in In, opts ...CronOption) error {
+	if err := t.cron(ctx, name, spec, in, opts); err != nil {
+		return public(fmt.Sprintf("cron %q of task %q", name, t.def.name), err)
+	}
+	return nil
+}
+
+func (t *Task[In, Out]) cron(ctx context.Context, name, spec string, in In, opts []CronOption) error {
+	if err := errors.Join(checkName("name", name), checkSpec(spec)); err != nil {
+		return err
+	}
+	var cfg cronConfig
+	for _, o := range opts {
+		if o == nil {
+			continue
+		}
+		if err := o.applyCron(&cfg); err != nil {
+			return err
+		}
+	}
+	input, err := t.c.encode(in)
+	if err != nil {
+		return fmt.Errorf("input: %w", err)
+	}
+	c, err := t.def.cronOf(t.c, name, spec, cfg, input, in)
+	if err != nil {
+		return err
+	}
+	return t.c.store.SetCron(ctx, time.Now(), c)
+}
+
+// Cron is Task.Cron of a workflow.
+func (w *Workflow[In]) Cron(ctx context.Context, name, spec string, in In, opts ...CronOption) error {
+	return w.task.Cron(ctx, name, spec, in, opts...)
+}
+
+func (d *taskDef) cronOf(c *Client, name, spec string, cfg cronConfig, input []byte, in any) (cron store.Cron, err error) {
+	cron = store.Cron{Name: name, Spec: spec, CatchUp: cfg.catchUp}
+	if cron.Template, err = d.template(c, cfg.run); err != nil {
+		return cron, err
+	}
+	r := &cron.Template.Run
+	r.Input = input
+	if f := d.cfg.idempotency; f != nil {
+		if r.Key, err = callKey("idempotency", f, in); err != nil {
+			return cron, err
+		}
+		r.KeyTTL = d.cfg.keyTTL
+	}
+	return cron, d.limit(r, in)
+}
+
+// CronInfo is what is known of a cron.
+type CronInfo struct {
+	Name      string
+	Task      string
+	Spec      string
+	CatchUp   CatchUp
+	Declared  bool // with WithCron
+	Paused    bool
+	Input     []byte    // JSON
+	Next      time.Time // zero: while it is paused
+	Last      time.Time // the tick that last started a run; zero: none yet
+	LastRunID string    // "": none yet
+	Error     string    // why the last tick started no run, or ""
+}
+
+const cronsAtOnce = 1000
+
+// ListCrons lists all crons, by name.
+func (c *Client) ListCrons(ctx context.Context) ([]CronInfo, error) {
+	if err := c.declare(ctx, true); err != nil {
+		return nil, err
+	}
+	var infos []CronInfo
+	for after := ""; ; {
+		all, err := c.store.Crons(ctx, after, cronsAtOnce)
+		if err != nil {
+			return nil, public("list crons", err)
+		}
+		for i := range all {
+			x := &all[i]
+			r := &x.Template.Run
+			infos = append(infos, CronInfo{x.Name, r.Task, x.Spec, x.CatchUp, x.Declared, x.Paused, r.Input, x.Next, x.Last, idString(x.LastRun), x.Error})
+		}
+		if len(all) < cronsAtOnce {
+			return infos, nil
+		}
+		after = all[len(all)-1].Name
+	}
+}
+
+// PauseCron has a cron not tick until ResumeCron. Its ticks meanwhile are not made up for.
+func (c *Client) PauseCron(ctx context.Context, name string) error {
+	return c.changeCron(ctx, name, "pause", store.CronPause)
+}
+
+// ResumeCron undoes PauseCron.
+func (c *Client) ResumeCron(ctx context.Context, name string) error {
+	return c.changeCron(ctx, name, "resume", store.CronResume)
+}
+
+// DeleteCron removes a cron. One that is declared with WithCron is not: ErrTaken; pause
+// it, or take it out of the code.
+func (c *Client) DeleteCron(ctx context.Context, name string) error {
+	return c.changeCron(ctx, name, "delete", store.CronDelete)
+}
+
+func (c *Client) changeCron(ctx context.Context, name, what string, change store.CronChange) error {
+	if err := c.declare(ctx, true); err != nil {
+		return err
+	}
+	return public(fmt.Sprintf("%s cron %q", what, name), c.store.ChangeCron(ctx, time.Now(), name, change))
+}
+
+// TriggerCron starts a run of a cron now, also of one that is paused, and returns its
+// ID. The ticks stay as they are.
+func (c *Client) TriggerCron(ctx context.Context, name string) (string, error) {
+	if err := c.declare(ctx, true); err != nil {
+		return "", err
+	}
+	id, err := c.store.TriggerCron(ctx, time.Now(), name)
+	if err != nil {
+		return "", public(fmt.Sprintf("trigger cron %q", name), err)
+	}
+	return id.String(), nil
+}
+
+// Reschedule moves a run that is scheduled to another time; one that has passed means
+// now. It is ErrStarted for a run that has started or is queued already, or has ended.
+func (r *Run[Out]) Reschedule(ctx context.Context, at time.Time) error {
+	return r.c.Reschedule(ctx, r.ID(), at)
+}
+
+// Reschedule is Run.Reschedule, by the run's ID. ListRuns with StateScheduled lists the
+// runs that may be moved, and CancelRuns cancels them.
+func (c *Client) Reschedule(ctx context.Context, runID string, at time.Time) error {
+	id, err := parseID(runID)
+	if err != nil {
+		return err
+	}
+	return public(fmt.Sprintf("reschedule run %s", runID), c.store.Reschedule(ctx, time.Now(), id, at))
+}

@@ -1,0 +1,304 @@
+package stint
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// WithEvents has each event with one of the keys start a run of the task or workflow, in
+// the commit that publishes it, with the event's payload as its input and its metadata.
+// "*" in a key stands for any text: "order.*" matches "order.paid". A key that several
+// of them match starts a run for each.
+//
+// What a program defines holds for all processes on the database from when a worker of
+// it starts, or it publishes, until a program that defines it otherwise does. Limits
+// and idempotency keys that are functions of the input hold also where the publishing
+// program lacks the task: a worker that has it applies them.
+func WithEvents(keys ...string) TaskOption {
+	return taskOption(func(c *taskConfig) error {
+		for _, key := range keys {
+			if err := checkName("event key", key); err != nil {
+				return fmt.Errorf("WithEvents: %w", err)
+			}
+		}
+		c.events = append(c.events, keys...)
+		return nil
+	})
+}
+
+// WithEventFilter has only events start runs of which a CEL expression is true. See WithFilter.
+func WithEventFilter(expr string) TaskOption {
+	return taskOption(func(c *taskConfig) error {
+		if _, err := store.CompileFilter(expr); err != nil {
+			return fmt.Errorf("WithEventFilter: %w", err)
+		}
+		c.eventFilter = expr
+		return nil
+	})
+}
+
+// onEventSuffix makes the name of the task that starts runs of a task for events of
+// programs that lack it.
+const onEventSuffix = ":on-event"
+
+// ofInput reports whether limits or a key are functions of the input.
+func (d *taskDef) ofInput() bool {
+	if d.cfg.idempotency != nil || len(d.cfg.limits) > 0 {
+		return true
+	}
+	return d.workflow != nil && slices.ContainsFunc(d.workflow.nodes, func(n *node) bool { return len(n.def.cfg.limits) > 0 })
+}
+
+// prepare gives a run what functions of its input say.
+func prepare[In any](c *Client, d *taskDef, payload []byte, r *store.NewRun) error {
+	var in In
+	if err := c.decode(payload, &in); err != nil {
+		return NonRetryable(fmt.Errorf("stint: the event's payload is not of type %T: %w", in, err))
+	}
+	if f := d.cfg.idempotency; f != nil {
+		key, err := callKey("idempotency", f, in)
+		if err != nil {
+			return NonRetryable(err)
+		}
+		r.Key, r.KeyTTL = key, d.cfg.keyTTL
+	}
+	if err := d.limit(r, in); err != nil {
+		return NonRetryable(err)
+	}
+	return nil
+}
+
+// onEvent is the task that starts runs of d for events.
+func (c *Client) onEvent(d *taskDef) *taskDef {
+	on := &taskDef{name: d.name + onEventSuffix}
+	on.cfg.run = d.cfg.run
+	on.handler = c.wrap(func(ctx context.Context, payload []byte) ([]byte, error) {
+		t, err := d.template(c, nil)
+		if err != nil {
+			return nil, err
+		}
+		now := time.Now()
+		r := t.Make(now)
+		e := executionOf(ctx)
+		r.Input, r.Metadata, r.Parent, r.Detached = payload, e.run.Metadata, e.run.ID, true
+		if err := d.prepare(payload, &r); err != nil {
+			return nil, err
+		}
+		if r.Key == "" { // should this be tried again, it has started its run
+			r.Key, r.KeyTTL = "event:"+e.run.ID.String(), store.UntilDone
+		}
+		_, err = c.store.Enqueue(ctx, now, []store.NewRun{r})
+		return []byte("null"), err
+	})
+	return on
+}
+
+// template is a run of the task as a cron or a trigger makes it.
+func (d *taskDef) template(c *Client, opts []RunOption) (t store.Template, err error) {
+	rc := d.cfg.run
+	for _, o := range opts {
+		if err := o.applyRun(&rc); err != nil {
+			return t, err
+		}
+	}
+	none := time.Time{}
+	t.Run = rc.newRun(d, c, none)
+	if !t.Run.StartBy.IsZero() {
+		t.StartIn, t.Run.StartBy = t.Run.StartBy.Sub(none), none
+	}
+	t.Run.Route = d.route(context.Background())
+	if d.workflow != nil {
+		t.Run.Graph, err = d.workflow.shape()
+	}
+	return t, err
+}
+
+// declaration is what d's definition says of how its runs begin.
+func (d *taskDef) declaration(c *Client) (store.Declaration, error) {
+	dec := store.Declaration{Task: d.name}
+	if len(d.cfg.crons)+len(d.cfg.events) == 0 {
+		return dec, nil
+	}
+	t, err := d.template(c, nil)
+	if err != nil {
+		return dec, err
+	}
+	dec.Graph = t.Run.Graph
+	if d.ofInput() {
+		t.Via = d.name + onEventSuffix
+	}
+	for _, key := range d.cfg.events {
+		dec.Triggers = append(dec.Triggers, store.Trigger{Key: key, Filter: d.cfg.eventFilter, Template: t})
+	}
+	if len(d.cfg.crons) == 0 {
+		return dec, nil
+	}
+	in := d.cfg.cronInput
+	if in == nil {
+		in = d.zero
+	}
+	input, err := c.encode(in)
+	if err != nil {
+		return dec, fmt.Errorf("input of WithCron: %w", err)
+	}
+	for _, spec := range d.cfg.crons {
+		cron, err := d.cronOf(c, d.name+":"+spec, spec, cronConfig{catchUp: d.cfg.catchUp}, input, in)
+		if err != nil {
+			return dec, fmt.Errorf("cron %q: %w", spec, err)
+		}
+		dec.Crons = append(dec.Crons, cron)
+	}
+	return dec, nil
+}
+
+// declare stores how the runs of tasks begin that were defined since the last time.
+// Workflows are left out unless all is true, for their tasks are added one by one.
+func (c *Client) declare(ctx context.Context, all bool) error {
+	c.mu.Lock()
+	some := len(c.undeclared) > 0
+	c.mu.Unlock()
+	if !some {
+		return nil
+	}
+	c.declaring.Lock()
+	defer c.declaring.Unlock()
+	c.mu.Lock()
+	var defs, later []*taskDef
+	for _, d := range c.undeclared {
+		if w := d.workflow; w != nil && (!all || len(w.nodes) == 0) {
+			later = append(later, d)
+		} else {
+			defs = append(defs, d)
+		}
+	}
+	c.undeclared = later
+	c.mu.Unlock()
+	if len(defs) == 0 {
+		return nil
+	}
+	ds := make([]store.Declaration, len(defs))
+	var err error
+	for i, d := range defs {
+		if ds[i], err = d.declaration(c); err != nil {
+			break
+		}
+	}
+	if err == nil {
+		err = c.store.Declare(ctx, time.Now(), ds)
+	}
+	if err != nil {
+		c.mu.Lock()
+		c.undeclared = append(c.undeclared, defs...)
+		c.mu.Unlock()
+		return public("store the crons and triggers of tasks", err)
+	}
+	return nil
+}
+
+// declares notes a definition that was registered. The caller holds mu.
+func (c *Client) declares(d *taskDef) {
+	if d.node != nil || d.hookOf != nil || d.handler == nil && d.workflow == nil && len(d.cfg.crons)+len(d.cfg.events) == 0 {
+		return
+	}
+	c.undeclared = append(c.undeclared, d)
+	if len(d.cfg.events) > 0 {
+		c.triggered = append(c.triggered, d)
+		if d.handler != nil || d.workflow != nil {
+			on := c.onEvent(d)
+			c.tasks[on.name] = on
+		}
+	}
+}
+
+// runsOf are the runs that an event may start of tasks that this program has, for what
+// functions of the input say of them. One that they fail for is left to fail where a
+// person sees it: in a run.
+func (c *Client) runsOf(key string, payload []byte) map[string]store.NewRun {
+	c.mu.Lock()
+	triggered := c.triggered
+	c.mu.Unlock()
+	var runs map[string]store.NewRun
+	for _, d := range triggered {
+		if !d.ofInput() || !slices.ContainsFunc(d.cfg.events, func(k string) bool { return store.MatchKey(k, key) }) {
+			continue
+		}
+		r := store.NewRun{Task: d.name}
+		if d.prepare(payload, &r) != nil {
+			continue
+		}
+		if runs == nil {
+			runs = map[string]store.NewRun{}
+		}
+		runs[d.name] = r
+	}
+	return runs
+}
+
+// A TriggerFilter narrows which events start runs of a task, at run time. While a task
+// has filters, an event must have a scope (WithScope), and starts a run for each filter
+// of that scope that it passes.
+type TriggerFilter struct {
+	ID         int64 // given by CreateFilter
+	Task       string
+	Scope      string
+	Expression string // CEL; see WithFilter
+	Payload    any    // encoded as JSON, for FilterPayload; of ListFilters a json.RawMessage
+}
+
+// CreateFilter adds a filter, for good, and returns its number.
+func (c *Client) CreateFilter(ctx context.Context, f TriggerFilter) (int64, error) {
+	err := errors.Join(checkName("task name", f.Task), checkName("scope", f.Scope))
+	if err == nil {
+		_, err = store.CompileFilter(f.Expression)
+	}
+	stored := store.TaskFilter{Task: f.Task, Scope: f.Scope, Expr: f.Expression}
+	if err == nil && f.Payload != nil {
+		stored.Payload, err = c.encode(f.Payload)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("stint: create filter: %w", err)
+	}
+	id, err := c.store.SetFilter(ctx, stored)
+	return id, public("create filter", err)
+}
+
+// DeleteFilter removes a filter, or is ErrNotFound.
+func (c *Client) DeleteFilter(ctx context.Context, id int64) error {
+	return public(fmt.Sprintf("delete filter %d", id), c.store.DeleteFilter(ctx, id))
+}
+
+// ListFilters lists the filters of a task, or with "" of all tasks, oldest first.
+func (c *Client) ListFilters(ctx context.Context, task string) ([]TriggerFilter, error) {
+	all, err := c.store.Filters(ctx, task)
+	if err != nil {
+		return nil, public("list filters", err)
+	}
+	list := make([]TriggerFilter, len(all))
+	for i, f := range all {
+		list[i] = TriggerFilter{ID: f.ID, Task: f.Task, Scope: f.Scope, Expression: f.Expr}
+		if f.Payload != nil {
+			list[i].Payload = json.RawMessage(f.Payload)
+		}
+	}
+	return list, nil
+}
+
+// FilterPayload decodes the payload of the filter by which an event started this run
+// into v. It is ErrNotFound if no filter with a payload did.
+func FilterPayload(ctx context.Context, v any) error {
+	e := executionOf(ctx)
+	if e == nil {
+		return fmt.Errorf("%w: filter payload: not in a run", ErrNotFound)
+	}
+	text := decodeMetadata(e.run.Metadata)[store.MetaPayload]
+	if text == "" {
+		return fmt.Errorf("%w: filter payload", ErrNotFound)
+	}
+	return e.w.c.decode([]byte(text), v)
+}
