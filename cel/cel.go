@@ -1,5 +1,6 @@
 // Package cel is the language of filter expressions: CEL, the Common Expression
-// Language (https://cel.dev). A program that uses WithFilter imports it for its effect:
+// Language (https://cel.dev). A program that uses WithFilter, WithEventFilter, CreateFilter
+// or a key of WebhookHandler imports it for its effect:
 //
 //	import _ "github.com/stint-dev/stint/cel"
 //
@@ -31,19 +32,26 @@ const (
 	maxCost   = 100_000 // of one evaluation, in CEL's units: about 10 ms
 )
 
-func init() { store.RegisterFilters(compile) }
+func init() {
+	store.RegisterFilters(compile)
+	store.RegisterKeys(compileKey)
+}
 
-var env = newEnv()
+// env is of filters, keys of the keys that webhooks give their events.
+var (
+	env  = newEnv()
+	keys = newEnv(cel.Variable("headers", cel.MapType(cel.StringType, cel.StringType)))
+)
 
-func newEnv() *cel.Env {
-	e, err := cel.NewEnv(
+func newEnv(more ...cel.EnvOption) *cel.Env {
+	e, err := cel.NewEnv(append(more,
 		cel.Variable("input", cel.DynType),
 		cel.Variable("metadata", cel.MapType(cel.StringType, cel.StringType)),
 		cel.Variable("key", cel.StringType),
 		cel.CrossTypeNumericComparisons(true),
 		cel.OptionalTypes(),
 		ext.Strings(),
-	)
+	)...)
 	if err != nil {
 		panic(err) // the declarations above are constant
 	}
@@ -51,6 +59,37 @@ func newEnv() *cel.Env {
 }
 
 func compile(expr string) (store.Predicate, error) {
+	program, err := newProgram(env, expr, cel.BoolType, "true or false")
+	if err != nil {
+		return nil, err
+	}
+	return func(e *store.NewEvent) bool {
+		v, err := evaluate(program, e, nil)
+		ok, is := v.(bool)
+		return err == nil && is && ok
+	}, nil
+}
+
+func compileKey(expr string) (store.KeyOf, error) {
+	program, err := newProgram(keys, expr, cel.StringType, "a string")
+	if err != nil {
+		return nil, err
+	}
+	return func(e *store.NewEvent, headers map[string]string) (string, error) {
+		v, err := evaluate(program, e, headers)
+		if err != nil {
+			return "", err
+		}
+		key, is := v.(string)
+		if !is {
+			return "", errors.New("not a string")
+		}
+		return key, nil
+	}, nil
+}
+
+// newProgram compiles an expression that gives a value of the type.
+func newProgram(env *cel.Env, expr string, kind *cel.Type, want string) (cel.Program, error) {
 	if len(expr) > maxLength {
 		return nil, fmt.Errorf("%d bytes: want at most %d", len(expr), maxLength)
 	}
@@ -58,37 +97,30 @@ func compile(expr string) (store.Predicate, error) {
 	if issues != nil && issues.Err() != nil {
 		return nil, issues.Err()
 	}
-	if t := ast.OutputType(); !t.IsExactType(cel.BoolType) && !t.IsExactType(cel.DynType) {
-		return nil, fmt.Errorf("it is a %s: want true or false", t)
+	if t := ast.OutputType(); !t.IsExactType(kind) && !t.IsExactType(cel.DynType) {
+		return nil, fmt.Errorf("it is a %s: want %s", t, want)
 	}
-	program, err := env.Program(ast, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost))
-	if err != nil {
-		return nil, err
-	}
-	return func(e *store.NewEvent) bool {
-		ok, err := evaluate(program, e)
-		return err == nil && ok
-	}, nil
+	return env.Program(ast, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost))
 }
 
-func evaluate(program cel.Program, e *store.NewEvent) (bool, error) {
+func evaluate(program cel.Program, e *store.NewEvent, headers map[string]string) (any, error) {
 	var input any
 	if err := json.Unmarshal(e.Payload, &input); err != nil {
-		return false, err
+		return nil, err
 	}
 	metadata := map[string]string{}
 	if e.Metadata != nil {
 		if err := json.Unmarshal(e.Metadata, &metadata); err != nil {
-			return false, err
+			return nil, err
 		}
 	}
-	out, _, err := program.Eval(map[string]any{"input": input, "metadata": metadata, "key": e.Key})
+	vars := map[string]any{"input": input, "metadata": metadata, "key": e.Key}
+	if headers != nil {
+		vars["headers"] = headers
+	}
+	out, _, err := program.Eval(vars)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	ok, is := out.Value().(bool)
-	if !is {
-		return false, errors.New("not true or false")
-	}
-	return ok, nil
+	return out.Value(), nil
 }

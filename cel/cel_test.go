@@ -3,6 +3,8 @@ package cel_test
 import (
 	"context"
 	"errors"
+	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -139,4 +141,122 @@ func TestWithFilter(t *testing.T) {
 			t.Errorf("a bad filter: %v", err)
 		}
 	})
+}
+
+// Filters of triggers: of the definition, and made at run time, with a scope and a payload
+// of their own. With filters present, one run per filter that matches.
+func TestTriggerFilters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := stinttest.New(t)
+		ctx := t.Context()
+		type order struct {
+			Total int `json:"total"`
+		}
+		var got []string
+		stint.NewTask(c, "large", func(ctx context.Context, o order) (int, error) {
+			var p struct{ Name string }
+			err := stint.FilterPayload(ctx, &p)
+			if err != nil && !errors.Is(err, stint.ErrNotFound) {
+				return 0, err
+			}
+			got = append(got, p.Name+strings.Repeat("|", o.Total/100))
+			return 0, nil
+		}, stint.WithEvents("order.*"), stint.WithEventFilter("input.total >= 100 && key != 'order.void'"))
+		publish := func(key string, total int, opts ...stint.EventOption) []string {
+			t.Helper()
+			got = nil
+			if _, err := c.Publish(ctx, key, order{total}, opts...); err != nil {
+				t.Fatal(err)
+			}
+			if err := stinttest.Drain(ctx, c); err != nil {
+				t.Fatal(err)
+			}
+			return got
+		}
+		want := func(what string, got []string, want ...string) {
+			t.Helper()
+			slices.Sort(got)
+			if !slices.Equal(got, want) {
+				t.Errorf("%s: %q, want %q", what, got, want)
+			}
+		}
+		want("small", publish("order.paid", 99))
+		want("void", publish("order.void", 100))
+		want("large", publish("order.paid", 100), "|")
+		var ids []int64
+		for _, f := range []stint.TriggerFilter{
+			{Scope: "no", Expression: "input.total > 150", Payload: map[string]string{"name": "oslo"}},
+			{Scope: "no", Expression: "metadata.vip == 'yes'", Payload: map[string]string{"name": "vip"}},
+			{Scope: "se", Expression: "true"},
+		} {
+			f.Task = "large"
+			id, err := c.CreateFilter(ctx, f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ids = append(ids, id)
+		}
+		want("no scope", publish("order.paid", 200))
+		want("none of the filters", publish("order.paid", 100, stint.WithScope("no")))
+		want("another scope", publish("order.paid", 200, stint.WithScope("se")), "||")
+		want("both", publish("order.paid", 200, stint.WithScope("no"), stint.WithMetadata(map[string]string{"vip": "yes"})), "oslo||", "vip||")
+		list, err := c.ListFilters(ctx, "large")
+		if err != nil || len(list) != 3 || list[0].ID != ids[0] || list[1].Expression != "metadata.vip == 'yes'" {
+			t.Errorf("filters %+v, %v", list, err)
+		}
+		for _, id := range ids {
+			if err := c.DeleteFilter(ctx, id); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want("no filters any more", publish("order.paid", 100), "|")
+		for _, expr := range []string{"", "input.", "1"} {
+			if _, err := c.CreateFilter(ctx, stint.TriggerFilter{Task: "large", Scope: "x", Expression: expr}); err == nil {
+				t.Errorf("took the filter %q", expr)
+			}
+		}
+	})
+}
+
+// The key of a webhook's event is made of its body and headers.
+func TestWebhookKey(t *testing.T) {
+	c := stinttest.New(t)
+	h := c.WebhookHandler("github", stint.APIKey("X-Key", "k"), `"github." + headers["x-github-event"] + (has(input.action) ? "." + input.action : "")`)
+	for _, tc := range []struct{ event, body, want string }{
+		{"push", `{"ref":"main"}`, "github.push"},
+		{"issues", `{"action":"opened"}`, "github.issues.opened"},
+		{"", `{"action":"opened"}`, ""},         // lacks the header
+		{"issues", `{"action":7}`, ""},          // of another type
+		{"issues", `[{"action":"opened"}]`, ""}, // no object
+	} {
+		r := httptest.NewRequest("POST", "/", strings.NewReader(tc.body))
+		r.Header.Set("X-Key", "k")
+		if tc.event != "" {
+			r.Header.Set("X-GitHub-Event", tc.event)
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		page, err := c.ListEvents(t.Context(), stint.EventFilter{Limit: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch {
+		case w.Code != 200:
+			t.Errorf("%+v: %d", tc, w.Code)
+		case tc.want == "" && !strings.Contains(w.Body.String(), "ignored"):
+			t.Errorf("%+v: %s", tc, w.Body)
+		case tc.want != "" && (len(page.Events) == 0 || page.Events[0].Key != tc.want):
+			t.Errorf("%+v: %+v", tc, page.Events)
+		}
+	}
+	for _, expr := range []string{"input.", "1 + 1", "true", `"a" + nothing`} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("took the key %q", expr)
+				}
+			}()
+			c.WebhookHandler("x", stint.APIKey("X-Key", "k"), expr)
+		}()
+	}
 }

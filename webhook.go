@@ -1,0 +1,309 @@
+package stint
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// A WebhookVerifier tells whether a request is from whom it should be, and which
+// delivery it is: of several with one ID the first counts. "" means that it cannot tell
+// deliveries apart. An error refuses the request; its text is logged, not sent.
+type WebhookVerifier func(r *http.Request, body []byte) (deliveryID string, err error)
+
+// WebhookTolerance is how far the time of a signature may be from now.
+const WebhookTolerance = 5 * time.Minute
+
+// WebhookHandler takes webhooks from other services: it verifies each, and publishes its
+// body as an event. key is a CEL expression that gives the event's key, over input, the
+// body, and headers, a map with names in lower case; for example
+//
+//	"github." + headers["x-github-event"] + "." + input.action
+//
+// It needs import _ "github.com/stint-dev/stint/cel". An empty key means that name is
+// the event's key. Where the expression gives "", or cannot be computed, the request is
+// accepted and nothing published.
+//
+// The body is JSON, or a form, which becomes an object of texts; one whose only field is
+// payload is the JSON in that. The event's metadata has "webhook", the name, and
+// "delivery", the delivery's ID. A delivery that comes again publishes nothing.
+//
+// It answers 200 with the event's ID once that is stored; 400 for a body that is not JSON,
+// 401 for a request that verify refuses, 405 for another method than POST, 413 for a body
+// that is larger than WithMaxPayload allows, and 503 if the event could not be stored, so
+// that the sender tries again.
+//
+// It panics if the name or the expression is bad or verify is nil.
+func (c *Client) WebhookHandler(name string, verify WebhookVerifier, key string) http.Handler {
+	h := &webhook{c: c, name: name, verify: verify}
+	err := checkName("name", name)
+	if verify == nil {
+		err = errors.New("nil verifier: see GitHubSignature, StripeSignature, SlackSignature, BasicAuth and APIKey")
+	}
+	if err == nil && key != "" {
+		h.key, err = store.CompileKey(key)
+	}
+	if err != nil {
+		panic(fmt.Sprintf("stint: WebhookHandler(%q): %v", name, err))
+	}
+	return h
+}
+
+type webhook struct {
+	c      *Client
+	name   string
+	verify WebhookVerifier
+	key    store.KeyOf // nil: the name
+}
+
+// A refusal is a request that is not taken.
+type refusal struct {
+	status int
+	text   string
+	cause  error // for the log
+}
+
+func (h *webhook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	answer, refused := h.take(w, r)
+	if refused != nil {
+		h.c.logger().Warn("stint: webhook refused", "webhook", h.name, "status", refused.status, "reason", refused.text, "err", refused.cause)
+		if refused.status == http.StatusMethodNotAllowed {
+			w.Header().Set("Allow", http.MethodPost)
+		}
+		http.Error(w, refused.text, refused.status)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Write(answer)
+}
+
+func (h *webhook) take(w http.ResponseWriter, r *http.Request) (answer []byte, refused *refusal) {
+	if r.Method != http.MethodPost {
+		return nil, &refusal{http.StatusMethodNotAllowed, "want POST", nil}
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(h.c.cfg.maxPayload)))
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		return nil, &refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("want a body of at most %d bytes", h.c.cfg.maxPayload), nil}
+	}
+	if err != nil {
+		return nil, &refusal{http.StatusBadRequest, "the body ended early", err}
+	}
+	delivery, err := h.verify(r, body)
+	if err != nil {
+		return nil, &refusal{http.StatusUnauthorized, "not verified", err}
+	}
+	payload, err := jsonBody(r, body)
+	if err != nil {
+		return nil, &refusal{http.StatusBadRequest, "want a body of JSON, or a form", err}
+	}
+	if challenge := slackChallenge(r, payload); challenge != nil {
+		return challenge, nil
+	}
+	return h.publish(r, payload, delivery)
+}
+
+func (h *webhook) publish(r *http.Request, payload []byte, delivery string) (answer []byte, refused *refusal) {
+	e := store.NewEvent{Key: h.name, Payload: payload}
+	if h.key != nil {
+		headers := map[string]string{}
+		for k := range r.Header {
+			headers[strings.ToLower(k)] = r.Header.Get(k)
+		}
+		key, err := h.key(&e, headers)
+		if err != nil || key == "" {
+			return []byte(`{"ignored":true}`), nil
+		}
+		if err := checkName("event key", key); err != nil {
+			return nil, &refusal{http.StatusBadRequest, err.Error(), nil}
+		}
+		e.Key = key
+	}
+	e.Metadata = store.AddMetadata(nil, "webhook", h.name, "delivery", delivery)
+	if delivery != "" {
+		sum := sha256.Sum256([]byte(h.name + "\x00" + delivery)) // of one length, however long it is
+		e.Delivery = "webhook:" + hex.EncodeToString(sum[:])
+	}
+	e.Runs = h.c.runsOf(e.Key, e.Payload)
+	ids, err := h.c.publish(r.Context(), nil, []store.NewEvent{e})
+	if err != nil {
+		return nil, &refusal{http.StatusServiceUnavailable, "not stored: try again", err}
+	}
+	return fmt.Appendf(nil, `{"event":%q}`, ids[0]), nil
+}
+
+// jsonBody is the body as JSON.
+func jsonBody(r *http.Request, body []byte) ([]byte, error) {
+	if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind == "application/x-www-form-urlencoded" {
+		form, err := url.ParseQuery(string(body))
+		if err != nil {
+			return nil, err
+		}
+		if len(form) == 1 && form.Has("payload") {
+			body = []byte(form.Get("payload"))
+		} else {
+			fields := map[string]string{}
+			for k := range form {
+				fields[k] = form.Get(k)
+			}
+			return json.Marshal(fields)
+		}
+	}
+	if !json.Valid(body) {
+		return nil, errors.New("not JSON")
+	}
+	return body, nil
+}
+
+// slackChallenge answers the request by which Slack asks, once, whether an address takes
+// its events.
+func slackChallenge(r *http.Request, payload []byte) []byte {
+	var m struct{ Type, Challenge string }
+	if r.Header.Get("X-Slack-Signature") == "" || json.Unmarshal(payload, &m) != nil || m.Type != "url_verification" {
+		return nil
+	}
+	answer, _ := json.Marshal(map[string]string{"challenge": m.Challenge}) // texts always encode
+	return answer
+}
+
+// GitHubSignature verifies webhooks as GitHub signs them: X-Hub-Signature-256 is the
+// HMAC-SHA256 of the body. A delivery is known by its X-GitHub-Delivery.
+// See https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries.
+func GitHubSignature(secret string) WebhookVerifier {
+	return func(r *http.Request, body []byte) (string, error) {
+		signature, ok := strings.CutPrefix(r.Header.Get("X-Hub-Signature-256"), "sha256=")
+		if !ok {
+			return "", errors.New("no X-Hub-Signature-256")
+		}
+		return r.Header.Get("X-GitHub-Delivery"), checkHMAC(secret, signature, string(body))
+	}
+}
+
+// StripeSignature verifies webhooks as Stripe signs them: Stripe-Signature has a time and
+// the HMAC-SHA256 of that, a dot and the body; of several signatures, as there are while
+// a secret is replaced, one must be right. A delivery is known by the id of its body.
+// See https://docs.stripe.com/webhooks/signature.
+func StripeSignature(secret string) WebhookVerifier {
+	return func(r *http.Request, body []byte) (string, error) {
+		var at string
+		var signatures []string
+		for part := range strings.SplitSeq(r.Header.Get("Stripe-Signature"), ",") {
+			switch k, v, _ := strings.Cut(strings.TrimSpace(part), "="); k {
+			case "t":
+				at = v
+			case "v1":
+				signatures = append(signatures, v)
+			}
+		}
+		if err := checkTime(at); err != nil {
+			return "", err
+		}
+		err := errors.New("no signature v1 in Stripe-Signature")
+		for _, s := range signatures {
+			if err = checkHMAC(secret, s, at+"."+string(body)); err == nil {
+				break
+			}
+		}
+		return bodyField(body, "id"), err
+	}
+}
+
+// SlackSignature verifies requests as Slack signs them: X-Slack-Signature is the
+// HMAC-SHA256 of "v0:", X-Slack-Request-Timestamp, a colon and the body. A delivery is known
+// by the event_id of its body, or else by its signature.
+// See https://docs.slack.dev/authentication/verifying-requests-from-slack.
+func SlackSignature(secret string) WebhookVerifier {
+	return func(r *http.Request, body []byte) (string, error) {
+		at := r.Header.Get("X-Slack-Request-Timestamp")
+		if err := checkTime(at); err != nil {
+			return "", err
+		}
+		signature, _ := strings.CutPrefix(r.Header.Get("X-Slack-Signature"), "v0=")
+		id := bodyField(body, "event_id")
+		if id == "" {
+			id = signature
+		}
+		return id, checkHMAC(secret, signature, "v0:"+at+":"+string(body))
+	}
+}
+
+// BasicAuth verifies requests by HTTP basic authentication. A delivery is known by the
+// header Idempotency-Key or Webhook-Id, if it has one.
+func BasicAuth(user, password string) WebhookVerifier {
+	return func(r *http.Request, _ []byte) (string, error) {
+		u, p, ok := r.BasicAuth()
+		if !ok || !sameText(u, user) || !sameText(p, password) {
+			return "", errors.New("wrong user or password")
+		}
+		return deliveryHeader(r), nil
+	}
+}
+
+// APIKey verifies requests by a key in a header; a "Bearer " before it is allowed. A
+// delivery is known by the header Idempotency-Key or Webhook-Id, if it has one.
+func APIKey(header, key string) WebhookVerifier {
+	return func(r *http.Request, _ []byte) (string, error) {
+		if got := strings.TrimPrefix(r.Header.Get(header), "Bearer "); key == "" || !sameText(got, key) {
+			return "", fmt.Errorf("wrong key in %s", header)
+		}
+		return deliveryHeader(r), nil
+	}
+}
+
+func deliveryHeader(r *http.Request) string {
+	if id := r.Header.Get("Idempotency-Key"); id != "" {
+		return id
+	}
+	return r.Header.Get("Webhook-Id")
+}
+
+// sameText compares in a time that tells nothing of the texts, nor of their lengths.
+func sameText(a, b string) bool {
+	x, y := sha256.Sum256([]byte(a)), sha256.Sum256([]byte(b))
+	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
+}
+
+func checkHMAC(secret, signature, signed string) error {
+	if secret == "" {
+		return errors.New("empty secret: anybody could sign")
+	}
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte(signed))
+	if got, err := hex.DecodeString(signature); err != nil || !hmac.Equal(got, mac.Sum(nil)) {
+		return errors.New("wrong signature")
+	}
+	return nil
+}
+
+func checkTime(text string) error {
+	seconds, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return errors.New("no time of the signature")
+	}
+	if d := time.Since(time.Unix(seconds, 0)); d > WebhookTolerance || d < -WebhookTolerance {
+		return fmt.Errorf("signed %v ago: want at most %v", d.Round(time.Second), WebhookTolerance)
+	}
+	return nil
+}
+
+// bodyField is a text in a JSON object, or "".
+func bodyField(body []byte, field string) string {
+	var m map[string]json.RawMessage
+	var text string
+	if json.Unmarshal(body, &m) != nil || json.Unmarshal(m[field], &text) != nil {
+		return ""
+	}
+	return text
+}
