@@ -138,3 +138,19 @@ func BenchmarkSteps(b *testing.B) {
 	}
 	b.ReportMetric(float64(5*n*b.N)/b.Elapsed().Seconds(), "steps/s")
 }
+
+// BenchmarkPublish is events that each start a run, by 64 publishers.
+func BenchmarkPublish(b *testing.B) {
+	c := opened(b)
+	stint.NewTask(c, "t", func(context.Context, int) (int, error) { return 0, nil }, stint.WithEvents("go"))
+	b.SetParallelism(32)
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, err := c.Publish(context.Background(), "go", 1); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+}

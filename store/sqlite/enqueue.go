@@ -44,7 +44,7 @@ func keyed(runs []store.NewRun) bool {
 	return false
 }
 
-// Most runs are plain: due at once, with nothing special. They take the short row.
+// Most runs are plain: due at once, with nothing special but metadata. They take a short row.
 const (
 	plainHead = "INSERT INTO stint_runs (id, lane, state, priority, rank, input) VALUES "
 	fullSQL   = `INSERT INTO stint_runs (id, lane, state, priority, rank, input, due_at, start_by, parent, root, key, metadata, flags, node, worker, started_at, limits, gate)
@@ -53,11 +53,12 @@ VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`
 
 var (
 	plainRows = newRowKind(plainHead, "?,3,?,?,?")
+	metaRows  = newRowKind("INSERT INTO stint_runs (id, lane, state, priority, rank, input, metadata) VALUES ", "?,3,?,?,?,?")
 	nodeRows  = newRowKind(nodeHead, "?,3,?,?,?,?,?")
 )
 
 func plain(r *store.NewRun, now int64) bool {
-	return r.Key == "" && r.Metadata == nil && r.Graph == nil && r.Limits == nil && r.Parent == (store.ID{}) && !r.Detached && r.StartBy.IsZero() &&
+	return r.Key == "" && r.Graph == nil && r.Limits == nil && r.Parent == (store.ID{}) && !r.Detached && r.StartBy.IsZero() &&
 		(r.RunAt.IsZero() || ceilMillis(r.RunAt) <= now)
 }
 
@@ -98,7 +99,7 @@ func (t *txn) enqueue(now int64, runs []store.NewRun, staged map[laneName]int64)
 			return nil, err
 		}
 		if plain(r, now) {
-			err = b.add(t, key, lane, int64(r.Priority), store.Rank(createdAt(key), r.Priority, r.AgeEvery), input)
+			err = b.addPlain(t, key, lane, r, input)
 		} else if err = b.flush(t); err == nil {
 			err = t.insertFull(key, lane, now, r, input, staged != nil)
 		}
@@ -107,6 +108,25 @@ func (t *txn) enqueue(now int64, runs []store.NewRun, staged map[laneName]int64)
 		}
 	}
 	return out, b.flush(t)
+}
+
+// addPlain adds a run with or without metadata, which are rows of two kinds.
+func (b *bulk) addPlain(t *txn, key, lane int64, r *store.NewRun, input any) error {
+	kind := plainRows
+	if r.Metadata != nil {
+		kind = metaRows
+	}
+	if b.kind != kind {
+		if err := b.flush(t); err != nil {
+			return err
+		}
+		*b = bulk{kind: kind}
+	}
+	rank := store.Rank(createdAt(key), r.Priority, r.AgeEvery)
+	if kind == plainRows {
+		return b.add(t, key, lane, int64(r.Priority), rank, input)
+	}
+	return b.add(t, key, lane, int64(r.Priority), rank, input, string(r.Metadata))
 }
 
 func (t *txn) laneOf(n laneName, staged map[laneName]int64) (int64, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/stint-dev/stint/store"
@@ -81,7 +82,10 @@ func (t *txn) happen(now, key int64, e *store.NewEvent, late bool) error {
 	if err := t.trigger(now, key, e); err != nil {
 		return err
 	}
-	err := t.eachMatch(waitFields, e, func(m []any) error {
+	if t.triggers.unwaited[e.Key] {
+		return nil
+	}
+	some, err := t.eachMatch(waitFields, e, func(m []any) error {
 		runs, err := column[int64](t, "SELECT run FROM stint_waits WHERE event IS NULL AND key = ?1 AND field = ?2 AND value = ?3 AND filter = ?4", m...)
 		if err != nil {
 			return err
@@ -91,9 +95,7 @@ func (t *txn) happen(now, key int64, e *store.NewEvent, late bool) error {
 			return err
 		}
 		for _, run := range runs {
-			if err := t.caused(key, run, true); err != nil {
-				return err
-			}
+			t.caused(key, run, true)
 			if err := t.reconsider(run, now); err != nil {
 				return err
 			}
@@ -103,12 +105,30 @@ func (t *txn) happen(now, key int64, e *store.NewEvent, late bool) error {
 	if err != nil {
 		return err
 	}
-	return t.resolve(now, key, e, late)
+	more, err := t.resolve(now, key, e, late)
+	if err == nil && !some && !more {
+		t.triggers.unwait(e.Key)
+	}
+	return err
 }
 
-// caused keeps what an event started or woke.
-func (t *txn) caused(event, run int64, woke bool) error {
-	return t.exec("INSERT OR IGNORE INTO stint_caused (event, run, woke) VALUES (?, ?, ?)", event, run, woke)
+// causedSQL store what events caused, so many rows at a time.
+var causedSQL = func() (texts [len(bulkSizes)]string) {
+	for i, n := range bulkSizes {
+		texts[i] = "INSERT OR IGNORE INTO stint_caused (event, run, woke) VALUES (?,?,?)" + strings.Repeat(",(?,?,?)", n-1)
+	}
+	return texts
+}()
+
+// caused keeps what an event started or woke, at the end of the transaction.
+func (t *txn) caused(event, run int64, woke bool) {
+	t.causes = append(t.causes, event, run, woke)
+}
+
+func (t *txn) flushCauses() error {
+	err := t.insertAll(&causedSQL, 3, t.causes)
+	t.causes = t.causes[:0]
+	return err
 }
 
 // A waitIndex has the statements that find, in an index of waits, which fields and then
@@ -133,11 +153,12 @@ func newWaitIndex(from, value string) waitIndex {
 
 // eachMatch calls f with each key, field, value and filter by which somebody may wait
 // for this event: with the value that it has in the field, "" for those who take any,
-// and a filter that it passes, "" for those who have none.
-func (t *txn) eachMatch(index waitIndex, e *store.NewEvent, f func(m []any) error) error {
+// and a filter that it passes, "" for those who have none. It reports whether anybody
+// waits for events with that key.
+func (t *txn) eachMatch(index waitIndex, e *store.NewEvent, f func(m []any) error) (some bool, err error) {
 	fields, err := column[string](t, index.fields, e.Key)
 	if err != nil {
-		return err
+		return false, err
 	}
 	for _, field := range fields {
 		m := store.Match{Field: field}
@@ -148,21 +169,21 @@ func (t *txn) eachMatch(index waitIndex, e *store.NewEvent, f func(m []any) erro
 		}
 		filters, err := column[string](t, index.filters, e.Key, field, m.Value)
 		if err != nil {
-			return err
+			return false, err
 		}
 		for _, m.Filter = range filters {
 			switch ok, err := m.Matches(e); {
 			case err != nil:
-				return err
+				return false, err
 			case !ok:
 				continue
 			}
 			if err := f([]any{e.Key, field, m.Value, m.Filter}); err != nil {
-				return err
+				return false, err
 			}
 		}
 	}
-	return nil
+	return len(fields) > 0, nil
 }
 
 // eventSince is when the first event that matches came, after a run was enqueued; zero

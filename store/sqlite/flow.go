@@ -233,6 +233,7 @@ func (f *flow) Ready(task int) (store.State, error) {
 		if c.Event == nil || !truths[i].Since.IsZero() {
 			continue
 		}
+		delete(f.t.triggers.unwaited, c.Event.Key)
 		err := f.t.exec("INSERT INTO stint_waits (run, leaf, key, field, value, filter) VALUES (?, ?, ?, ?, ?, ?)", key, i, c.Event.Key, c.Event.Field, c.Event.Value, c.Event.Filter)
 		if err != nil {
 			return 0, err

@@ -249,12 +249,8 @@ func (t *txn) flushGates() error {
 		}
 	}
 	c.dirty = c.dirty[:0]
-	for i, rows := range bulkSizes {
-		for ; len(counts) >= 4*rows; counts = counts[4*rows:] {
-			if err := t.exec(countsSQL[i], counts[:4*rows]...); err != nil {
-				return err
-			}
-		}
+	if err := t.insertAll(&countsSQL, 4, counts); err != nil {
+		return err
 	}
 	if len(c.byID) > maxGates {
 		used, newcomers := c.used, c.newcomers

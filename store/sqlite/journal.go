@@ -89,6 +89,13 @@ func (t *txn) call(now int64, c *store.Call, from int64) (e store.Entry, stale b
 		due = ceilMillis(e.Due)
 	}
 	n, err := t.execN(appendSQL, key, c.Lease, e.Scope, e.Seq, int64(e.Kind), e.Name, e.Done, e.Value, text(e.Error), now, due, field, match, filter, event, e.Attempts)
+	if n > 0 && e.Kind == store.EntryEvent {
+		if !e.Done {
+			delete(t.triggers.unwaited, e.Name)
+		} else if id, ok := event.(int64); ok {
+			t.caused(id, key, true)
+		}
+	}
 	if err != nil || n > 0 {
 		return e, false, err
 	}
@@ -259,7 +266,8 @@ func (t *txn) settle() error {
 }
 
 // resolve gives an event to the durable calls that wait for it.
-func (t *txn) resolve(now, event int64, e *store.NewEvent, late bool) error {
+// It reports whether any waits for events with that key.
+func (t *txn) resolve(now, event int64, e *store.NewEvent, late bool) (bool, error) {
 	return t.eachMatch(journalFields, e, func(m []any) error {
 		runs, err := column[int64](t, `UPDATE stint_journal SET done = 1, value = ?5, event = ?6, at = ?7
 			WHERE kind = 4 AND done = 0 AND name = ?1 AND field = ?2 AND match = ?3 AND filter = ?4
@@ -269,9 +277,7 @@ func (t *txn) resolve(now, event int64, e *store.NewEvent, late bool) error {
 		}
 		for _, run := range runs {
 			t.chunks = append(t.chunks, run) // those who await the entry look again
-			if err := t.caused(event, run, true); err != nil {
-				return err
-			}
+			t.caused(event, run, true)
 			if err := t.rouse(run, now); err != nil {
 				return err
 			}

@@ -181,6 +181,7 @@ func (s *Store) Fork(ctx context.Context, now time.Time, id store.ID, at store.A
 		}
 		fork = s.ids.id(copied)
 		t.gates.newcomers = true
+		t.triggers.forget() // it may wait for what nobody waited for
 		return t.exec(`INSERT INTO stint_journal (run, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event, attempts)
 			SELECT ?2, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event, attempts FROM stint_journal
 			WHERE run = ?1 AND done = 1 AND (scope = '' AND seq < ?3 OR scope <> '' AND CAST(scope AS INTEGER) < ?3)`, key, copied, at.Seq)

@@ -17,11 +17,21 @@ type triggerCache struct {
 	byKey   map[string][]store.Trigger
 	wild    []store.Trigger
 	filters map[string][]store.TaskFilter
+	// unwaited are keys of events for which nothing waits.
+	unwaited map[string]bool
 }
 
 const maxTriggerKeys = 10_000 // kept in memory
 
 func (c *triggerCache) forget() { *c = triggerCache{} }
+
+// unwait notes that nothing waits for events with a key.
+func (c *triggerCache) unwait(key string) {
+	if c.unwaited == nil || len(c.unwaited) > maxTriggerKeys {
+		c.unwaited = map[string]bool{}
+	}
+	c.unwaited[key] = true
+}
 
 // trigger makes the runs that an event starts.
 func (t *txn) trigger(now, key int64, e *store.NewEvent) error {
@@ -51,14 +61,56 @@ func (t *txn) startBy(now, key int64, tr *store.Trigger, e *store.NewEvent) erro
 	if err != nil || len(runs) == 0 {
 		return err
 	}
-	made, err := t.enqueue(now, runs, nil)
-	if err != nil {
-		return fmt.Errorf("start of task %q by the event: %w", runs[0].Task, err)
+	for i := range runs {
+		run, err := t.fire(now, &runs[i])
+		if err != nil {
+			return fmt.Errorf("start of task %q by the event: %w", runs[i].Task, err)
+		}
+		t.caused(key, run, false)
 	}
-	for _, m := range made {
-		run, _ := t.s.ids.key(m.ID)
-		if err := t.caused(key, run, false); err != nil {
-			return err
+	return nil
+}
+
+// fire enqueues a run that an event starts. Plain ones are inserted together, those of a
+// group of changes: none of these knows the run, so none misses its row.
+func (t *txn) fire(now int64, r *store.NewRun) (int64, error) {
+	if t.w == nil || !plain(r, now) {
+		made, err := t.enqueue(now, []store.NewRun{*r}, nil)
+		if err != nil {
+			return 0, err
+		}
+		key, _ := t.s.ids.key(made[0].ID)
+		return key, nil
+	}
+	lane, err := t.lane(laneName{queue: r.Queue, task: r.Task, route: r.Route.Text()})
+	if err != nil {
+		return 0, err
+	}
+	key := t.nextKey(now)
+	input, err := t.spill(key, r.Input)
+	if err != nil {
+		return 0, err
+	}
+	t.fired = append(t.fired, key, lane, int64(r.Priority), store.Rank(createdAt(key), r.Priority, r.AgeEvery), input, string(r.Metadata))
+	return key, nil
+}
+
+// firedSQL insert the runs that events start, so many rows at a time.
+var firedSQL = func() (texts [len(bulkSizes)]string) {
+	for i, n := range bulkSizes {
+		texts[i] = "INSERT INTO stint_runs (id, lane, state, priority, rank, input, metadata) VALUES (?,?,3,?,?,?,?)" + strings.Repeat(",(?,?,3,?,?,?,?)", n-1)
+	}
+	return texts
+}()
+
+// insertAll executes statements for so many rows of so many columns as bulkSizes says,
+// until all arguments are used.
+func (t *txn) insertAll(texts *[len(bulkSizes)]string, columns int, args []any) error {
+	for i, rows := range bulkSizes {
+		for n := columns * rows; len(args) >= n; args = args[n:] {
+			if err := t.exec(texts[i], args[:n]...); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -92,7 +92,11 @@ func (s *Store) join(ctx context.Context, now time.Time, tx store.Tx, change fun
 	if err := t.one(lastKeySQL, nil, &t.lastKey); err != nil {
 		return fmt.Errorf("the app's transaction: %w", err)
 	}
-	if err := change(t); err != nil {
+	err := change(t)
+	if err == nil {
+		err = t.flushCauses()
+	}
+	if err != nil {
 		return fmt.Errorf("the app's transaction: %w", err)
 	}
 	s.w.hurry()

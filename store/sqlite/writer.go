@@ -102,7 +102,9 @@ type txn struct {
 	settled   int // of ended: those before were seen to
 	chunks    []int64
 	cancels   []cancelOf
-	nodes     bulk // runs of tasks that a change has made ready
+	causes    []any // rows of stint_caused
+	fired     []any // rows of runs that events start
+	nodes     bulk  // runs of tasks that a change has made ready
 	newDue    int64
 	committed []func()
 }
@@ -295,6 +297,10 @@ func (w *writer) apply(t *txn, ops []*op) ([]*claim, error) {
 // follow does what follows from the runs that ended, and from those that changed their
 // state at the gates of their limits.
 func (t *txn) follow() error {
+	if err := t.insertAll(&firedSQL, 6, t.fired); err != nil {
+		return err
+	}
+	t.fired = t.fired[:0]
 	for ended := -1; ended != len(t.ended); {
 		ended = len(t.ended)
 		if err := t.settle(); err != nil {
@@ -412,6 +418,9 @@ func (w *writer) begin() (*txn, error) {
 
 func (w *writer) commit(t *txn) error {
 	if err := t.closeGates(); err != nil {
+		return err
+	}
+	if err := t.flushCauses(); err != nil {
 		return err
 	}
 	if err := w.exec("COMMIT"); err != nil {

@@ -52,6 +52,7 @@ func (m *Model) call(now time.Time, c *store.Call) (store.Entry, bool) {
 			had := slices.ContainsFunc(r.journal, func(j modelEntry) bool { return j.event == ev.id })
 			if !had && ev.Key == e.Name && slices.Compare(ev.id[:], r.ID[:]) > 0 && matches(&e.Match, ev.NewEvent) {
 				e.Done, e.Value, e.event = true, ev.Payload, ev.id
+				m.woke(ev.id, r.ID)
 				break
 			}
 		}

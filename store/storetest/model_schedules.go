@@ -67,6 +67,15 @@ func (m *Model) delivered(delivery string) *modelEvent {
 	return nil
 }
 
+// woke notes that an event ended a run's wait.
+func (m *Model) woke(event, run store.ID) {
+	for i := range m.events {
+		if e := &m.events[i]; e.id == event && !slices.Contains(e.woke, run) {
+			e.woke = append(e.woke, run)
+		}
+	}
+}
+
 func (m *Model) expireEvents(before time.Time) {
 	m.mu.Lock()
 	defer m.unlock()
