@@ -124,6 +124,7 @@ type Outcome struct {
 	Waits Waits // when To is Waiting
 	// Forget removes these entries, what follows them in their scopes, and the scopes of
 	// the branches among that: the next attempt does not find the failure that ended this.
+	// It is done last: a run that waits for an entry which is done does not wait.
 	Forget []Address
 }
 

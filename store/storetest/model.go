@@ -400,7 +400,6 @@ func (m *Model) Finish(_ context.Context, now time.Time, outcomes []store.Outcom
 
 func (m *Model) finish(now time.Time, r *modelRun, o *store.Outcome) {
 	m.record(r, &o.Record)
-	r.forget(o.Forget)
 	past := store.Attempt{Attempt: r.Attempt, Worker: r.Worker, Started: r.Started, Ended: now, Error: o.Error}
 	if o.Refund && r.CancelAt.IsZero() && !o.To.Terminal() {
 		r.Attempt--
@@ -439,6 +438,7 @@ func (m *Model) finish(now time.Time, r *modelRun, o *store.Outcome) {
 			r.Attempts = append(r.Attempts, past)
 		}
 	}
+	r.forget(o.Forget) // after Waits were looked at
 	for _, f := range o.Follow {
 		f.Parent = r.ID
 		m.enqueue(now, f)
