@@ -11,7 +11,9 @@
 // There is one kind of task. NewTask names a function; Enqueue stores a call of it,
 // Run stores one and waits for the result, Schedule stores one for later.
 //
-// A workflow is a graph of tasks that runs as one: NewWorkflow, AddTask.
+// A workflow is a graph of tasks that runs as one: NewWorkflow, AddTask. A run begins by
+// a call, or by itself: at the ticks of a cron (WithCron), or with an event (WithEvents,
+// Publish).
 //
 // It is the same call everywhere. task.Run(ctx, in) in a web handler enqueues and
 // waits; the same line inside a task runs a child.

@@ -163,12 +163,27 @@ func busyDurable(c *stint.Client, task *stint.Task[int, int]) *stint.Task[int, i
 	})
 }
 
-// busyChild enqueues, works, and cancels without end. It says "enqueued ID" and
-// "ended ID" once each is acknowledged.
+// busyWaiter waits for the event of its number. The event starts a run, and a cron does
+// each second.
+func busyWaiter(c *stint.Client) *stint.Task[int, int] {
+	stint.NewTask(c, "started", func(_ context.Context, e busyEvent) (int, error) { return e.N, nil }, stint.WithEvents("busy.*"))
+	stint.NewTask(c, "ticked", func(context.Context, struct{}) (int, error) { return 1, nil }, stint.WithCron("@every 1s"), stint.WithCatchUp(stint.CatchUpAll))
+	return stint.NewTask(c, "waiter", func(ctx context.Context, n int) (int, error) {
+		e, err := stint.WaitForEvent[busyEvent](ctx, "busy.event", stint.WithMatch("n", n))
+		return e.N, err
+	})
+}
+
+type busyEvent struct {
+	N int `json:"n"`
+}
+
+// busyChild enqueues, publishes, works, and cancels without end. It says "enqueued ID",
+// "published ID" and "ended ID" once each is acknowledged.
 func busyChild(path string) {
 	c, w := childClient(path)
 	task := busyTask(c)
-	graph, durable := busyWorkflow(c, task), busyDurable(c, task)
+	graph, durable, waiter := busyWorkflow(c, task), busyDurable(c, task), busyWaiter(c)
 	go w.Run(context.Background())
 	var mu sync.Mutex
 	say := func(what, id string) {
@@ -196,6 +211,19 @@ func busyChild(path string) {
 						panic(err)
 					}
 					say("enqueued", d.ID())
+				}
+				if i%4 == 1 {
+					n := 4*int(time.Now().UnixMicro()) + g // no other child's
+					d, err := waiter.Enqueue(context.Background(), n)
+					if err != nil {
+						panic(err)
+					}
+					id, err := c.Publish(context.Background(), "busy.event", busyEvent{n})
+					if err != nil {
+						panic(err)
+					}
+					say("waiting", d.ID()) // acknowledged with its event
+					say("published", id)
 				}
 				if i%4 == 0 {
 					flow, err := graph.Enqueue(context.Background(), i)
@@ -225,13 +253,16 @@ func TestR1R2Kill(t *testing.T) {
 	enqueued := map[string]bool{}
 	ended := map[string]string{} // how, as first seen
 	said := map[string]bool{}
+	published := map[string]bool{}
 	for range kills {
 		c := startChild(t, "busy", path)
 		for left := rand.IntN(60); c.out.Scan(); left-- {
 			what, id, _ := strings.Cut(c.out.Text(), " ")
 			switch what {
-			case "enqueued":
+			case "enqueued", "waiting":
 				enqueued[id] = true
+			case "published":
+				published[id] = true
 			case "ended":
 				said[id] = true
 			}
@@ -254,6 +285,7 @@ func TestR1R2Kill(t *testing.T) {
 	task := busyTask(c)
 	busyDurable(c, task)
 	busyWorkflow(c, task)
+	busyWaiter(c)
 	working(t, c)
 	for id := range enqueued {
 		if err := endOf(t, c, id); err != nil && !errors.Is(err, stint.ErrCanceled) {
@@ -262,6 +294,7 @@ func TestR1R2Kill(t *testing.T) {
 	}
 	checkGraphs(t, path)
 	checkDurable(t, c)
+	checkEvents(t, path, published)
 	if left := must[[]stint.ConcurrencyInfo](t)(c.ListConcurrency(t.Context())); len(left) > 0 {
 		t.Errorf("nothing is open, but limits are held: %+v", left)
 	}
@@ -278,6 +311,41 @@ func checkDurable(t *testing.T, c *stint.Client) {
 	}
 	if len(page.Runs) == 0 {
 		t.Error("no durable run")
+	}
+}
+
+// checkEvents fails the test unless each event that was acknowledged is there, each
+// event started one run and woke at most one, and no tick of the cron made two.
+func checkEvents(t *testing.T, path string, published map[string]bool) {
+	db, err := sql.Open("sqlite", "file:"+path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	number := func(query string, args ...any) (n int) {
+		if err := db.QueryRow(query, args...).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	for id := range published {
+		if number("SELECT count(*) FROM stint_events WHERE id = ?", keyOf(t, id)) != 1 {
+			t.Errorf("event %s was acknowledged and is lost", id)
+		}
+	}
+	for what, query := range map[string]string{
+		"events did not start one run":     "SELECT count(*) FROM stint_events e WHERE 1 <> (SELECT count(*) FROM stint_caused c WHERE c.event = e.id AND NOT woke)",
+		"runs that no event started":       "SELECT count(*) FROM stint_runs_view r WHERE task = 'started' AND NOT EXISTS (SELECT 1 FROM stint_caused c WHERE c.run = r.id AND NOT woke)",
+		"events started one run twice":     "SELECT count(*) - count(DISTINCT run) FROM stint_caused WHERE NOT woke",
+		"events woke several":              "SELECT count(*) FROM (SELECT 1 FROM stint_caused WHERE woke GROUP BY event HAVING count(*) > 1)",
+		"ticks of the cron made more runs": `SELECT count(*) FROM (SELECT 1 FROM stint_runs_view WHERE task = 'ticked' GROUP BY metadata ->> '$."stint.tick"' HAVING count(*) > 1)`,
+	} {
+		if n := number(query); n > 0 {
+			t.Errorf("%d %s", n, what)
+		}
+	}
+	if ticks := number("SELECT count(*) FROM stint_runs_view WHERE task = 'ticked'"); len(published) == 0 || ticks == 0 {
+		t.Errorf("%d events were published, %d ticks came", len(published), ticks)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -152,6 +153,7 @@ func TestTriggerFilters(t *testing.T) {
 		type order struct {
 			Total int `json:"total"`
 		}
+		var mu sync.Mutex
 		var got []string
 		stint.NewTask(c, "large", func(ctx context.Context, o order) (int, error) {
 			var p struct{ Name string }
@@ -159,6 +161,8 @@ func TestTriggerFilters(t *testing.T) {
 			if err != nil && !errors.Is(err, stint.ErrNotFound) {
 				return 0, err
 			}
+			mu.Lock()
+			defer mu.Unlock()
 			got = append(got, p.Name+strings.Repeat("|", o.Total/100))
 			return 0, nil
 		}, stint.WithEvents("order.*"), stint.WithEventFilter("input.total >= 100 && key != 'order.void'"))

@@ -71,6 +71,7 @@ func TestDigest(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		want := []string{"digest of the last minute: map[]", "digest of the last minute: map[github.push:1]"}
 		if !slices.Equal(said, want) {
 			t.Errorf("%q, want %q", said, want)

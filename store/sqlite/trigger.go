@@ -62,37 +62,40 @@ func (t *txn) startBy(now, key int64, tr *store.Trigger, e *store.NewEvent) erro
 		return err
 	}
 	for i := range runs {
-		run, err := t.fire(now, &runs[i])
+		run, started, err := t.fire(now, &runs[i])
 		if err != nil {
 			return fmt.Errorf("start of task %q by the event: %w", runs[i].Task, err)
 		}
-		t.caused(key, run, false)
+		if started {
+			t.caused(key, run, false)
+		}
 	}
 	return nil
 }
 
 // fire enqueues a run that an event starts. Plain ones are inserted together, those of a
-// group of changes: none of these knows the run, so none misses its row.
-func (t *txn) fire(now int64, r *store.NewRun) (int64, error) {
+// group of changes: none of these knows the run, so none misses its row. started is false
+// for a run that its idempotency key knows already.
+func (t *txn) fire(now int64, r *store.NewRun) (key int64, started bool, err error) {
 	if t.w == nil || !plain(r, now) {
 		made, err := t.enqueue(now, []store.NewRun{*r}, nil)
 		if err != nil {
-			return 0, err
+			return 0, false, err
 		}
 		key, _ := t.s.ids.key(made[0].ID)
-		return key, nil
+		return key, !made[0].Existing, nil
 	}
 	lane, err := t.lane(laneName{queue: r.Queue, task: r.Task, route: r.Route.Text()})
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
-	key := t.nextKey(now)
+	key = t.nextKey(now)
 	input, err := t.spill(key, r.Input)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	t.fired = append(t.fired, key, lane, int64(r.Priority), store.Rank(createdAt(key), r.Priority, r.AgeEvery), input, string(r.Metadata))
-	return key, nil
+	return key, true, nil
 }
 
 // firedSQL insert the runs that events start, so many rows at a time.
@@ -144,7 +147,7 @@ func (t *txn) readTriggers(where string, args ...any) ([]store.Trigger, error) {
 		template []byte
 	}
 	rows, err := rowsOf(t, func(r *row) []any { return []any{&r.Key, &r.Filter, &r.graph, &r.template} },
-		"SELECT key, filter, graph, template FROM stint_triggers WHERE "+where+" ORDER BY key, id", args...)
+		"SELECT key, filter, graph, template FROM stint_triggers WHERE "+where+" ORDER BY task, id", args...)
 	if err != nil {
 		return nil, err
 	}

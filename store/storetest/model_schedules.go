@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/stint-dev/stint/store"
@@ -37,20 +38,25 @@ func (m *Model) startCron(c *store.Cron, now, at time.Time) store.ID {
 	return m.enqueue(now, r).ID
 }
 
-// trigger makes the runs that an event starts.
+// trigger makes the runs that an event starts: those of its very key before those with
+// a *, of each by task.
 func (m *Model) trigger(now time.Time, e *modelEvent) (started []store.ID, err error) {
-	for _, task := range slices.Sorted(maps.Keys(m.triggers)) {
-		filters := slices.DeleteFunc(slices.Clone(m.filters), func(f store.TaskFilter) bool { return f.Task != task })
-		for _, tr := range m.triggers[task] {
-			if !store.MatchKey(tr.Key, e.Key) {
-				continue
-			}
-			runs, err := tr.RunsOf(now, e.id, &e.NewEvent, filters)
-			if err != nil {
-				return nil, err
-			}
-			for _, r := range runs {
-				started = append(started, m.enqueue(now, r).ID)
+	for _, wild := range []bool{false, true} {
+		for _, task := range slices.Sorted(maps.Keys(m.triggers)) {
+			filters := slices.DeleteFunc(slices.Clone(m.filters), func(f store.TaskFilter) bool { return f.Task != task })
+			for _, tr := range m.triggers[task] {
+				if strings.Contains(tr.Key, "*") != wild || !store.MatchKey(tr.Key, e.Key) {
+					continue
+				}
+				runs, err := tr.RunsOf(now, e.id, &e.NewEvent, filters)
+				if err != nil {
+					return nil, err
+				}
+				for _, r := range runs {
+					if made := m.enqueue(now, r); !made.Existing {
+						started = append(started, made.ID)
+					}
+				}
 			}
 		}
 	}

@@ -34,11 +34,13 @@ func Random(t *testing.T, open func(t testing.TB, dir string) Crasher) {
 					s.Close()
 				}
 			}()
+			align()
 			p.register(0)
 			p.register(1)
 			rt.Repeat(map[string]func(*rapid.T){
 				"enqueue": p.enqueue, "claim": p.claim, "finish": p.finish, "cancel": p.cancel, "replay": p.replay,
 				"delete": p.delete, "pause": p.pause, "workflow": p.workflow, "publish": p.publish, "call": p.call, "sleep": p.sleep, "crash": p.crash, "unregister": p.unregister,
+				"declare": p.declare, "filter": p.filter, "cron": p.cron, "reschedule": p.reschedule,
 				"": p.compare,
 			})
 		})
@@ -70,10 +72,13 @@ func (p *pair) jitter() time.Duration {
 	return time.Duration(p.jit) * time.Millisecond
 }
 
-// align waits for a whole tenth of a second.
+// align waits for a whole tenth of a second, that is not a whole second: there crons tick.
 func align() {
 	const tenth = 100 * time.Millisecond
 	time.Sleep(tenth - time.Duration(time.Now().UnixNano())%tenth)
+	if time.Now().Nanosecond() == 0 {
+		time.Sleep(tenth)
+	}
 }
 
 // An execution is a claimed run, current or not any more.
@@ -198,14 +203,6 @@ func (p *pair) call(rt *rapid.T) {
 	if gone != wantGone || !gone && fmt.Sprint(got.Kind, got.Done, string(got.Value), got.Attempts) != fmt.Sprint(want.Kind, want.Done, string(want.Value), want.Attempts) {
 		rt.Fatalf("call: %+v, stale %v; want %+v, %v", got, gone, want, wantGone)
 	}
-}
-
-func (p *pair) publish(rt *rapid.T) {
-	e := []store.NewEvent{{Key: "e", Payload: fmt.Appendf(nil, `{"n":%d}`, rapid.IntRange(0, 1).Draw(rt, "n"))}}
-	_, err := p.stores[p.side(rt)].Publish(p.t.Context(), time.Now(), e)
-	p.ok(err)
-	_, err = p.model.Publish(p.t.Context(), time.Now(), e)
-	p.ok(err)
 }
 
 // newRun makes a run, and its twin, of random bits.
@@ -436,6 +433,7 @@ func (p *pair) compare(rt *rapid.T) {
 			rt.Fatalf("journal of run %s (-want +got):\n%s", all[i].Input, d)
 		}
 	}
+	p.compareSchedules(rt, all, twins)
 }
 
 func journalOf(p *pair, s store.Store, id store.ID) (all []string) {

@@ -1,0 +1,148 @@
+package storetest
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/stint-dev/stint/store"
+	"pgregory.net/rapid"
+)
+
+// both has a verb change one of the stores and the model, and compares how it ended.
+func (p *pair) both(rt *rapid.T, f func(s store.Store) error) {
+	got, want := f(p.stores[p.side(rt)]), f(p.model)
+	for _, err := range []error{store.ErrNotFound, store.ErrTaken, store.ErrStarted} {
+		if errors.Is(got, err) != errors.Is(want, err) {
+			rt.Fatalf("%v, want %v", got, want)
+		}
+	}
+	if (got == nil) != (want == nil) {
+		rt.Fatalf("%v, want %v", got, want)
+	}
+}
+
+func (p *pair) publish(rt *rapid.T) {
+	events := make([]store.NewEvent, rapid.IntRange(1, 3).Draw(rt, "events"))
+	for i := range events {
+		events[i] = store.NewEvent{
+			Key:     rapid.SampledFrom([]string{"e", "e", "e.f", "g"}).Draw(rt, "key"),
+			Payload: fmt.Appendf(nil, `{"n":%d}`, rapid.IntRange(0, 1).Draw(rt, "n")),
+			Scope:   rapid.SampledFrom([]string{"", "s", "t"}).Draw(rt, "scope"),
+		}
+		if rapid.IntRange(0, 3).Draw(rt, "delivered") == 0 {
+			events[i].Delivery = fmt.Sprint(rapid.IntRange(0, 9).Draw(rt, "delivery"))
+		}
+	}
+	p.both(rt, func(s store.Store) error {
+		_, err := s.Publish(p.t.Context(), time.Now(), events)
+		return err
+	})
+}
+
+// declare has events start runs of a task, or not any more.
+func (p *pair) declare(rt *rapid.T) {
+	d := store.Declaration{Task: rapid.SampledFrom([]string{"a", "b"}).Draw(rt, "task")}
+	for range rapid.IntRange(0, 2).Draw(rt, "triggers") {
+		r := store.NewRun{Task: d.Task, Queue: "q", Priority: 2, AgeEvery: time.Minute}
+		if rapid.IntRange(0, 3).Draw(rt, "plain") == 0 {
+			r.Key, r.KeyTTL = "x", time.Minute
+		}
+		d.Triggers = append(d.Triggers, store.Trigger{
+			Key:      rapid.SampledFrom([]string{"e", "e*", "*", "g"}).Draw(rt, "key"),
+			Filter:   rapid.SampledFrom([]string{"", "", `"n":1`}).Draw(rt, "filter"),
+			Template: store.Template{Run: r},
+		})
+	}
+	p.both(rt, func(s store.Store) error { return s.Declare(p.t.Context(), time.Now(), []store.Declaration{d}) })
+}
+
+// filter makes a filter of a task, or removes one.
+func (p *pair) filter(rt *rapid.T) {
+	if rapid.Bool().Draw(rt, "delete") {
+		id := int64(rapid.IntRange(1, 4).Draw(rt, "id"))
+		p.both(rt, func(s store.Store) error { return s.DeleteFilter(p.t.Context(), id) })
+		return
+	}
+	f := store.TaskFilter{
+		Task:  rapid.SampledFrom([]string{"a", "b"}).Draw(rt, "task"),
+		Scope: rapid.SampledFrom([]string{"s", "t"}).Draw(rt, "scope"),
+		Expr:  rapid.SampledFrom([]string{"", `"n":0`}).Draw(rt, "expr"),
+	}
+	var ids []int64
+	p.both(rt, func(s store.Store) error {
+		id, err := s.SetFilter(p.t.Context(), f)
+		ids = append(ids, id)
+		return err
+	})
+	if ids[0] != ids[1] {
+		rt.Fatalf("filter %d, want %d", ids[0], ids[1])
+	}
+}
+
+// cron sets a cron, or does something to it. There is one: what happens at one instant
+// has no order.
+func (p *pair) cron(rt *rapid.T) {
+	const name = "cron"
+	switch what := rapid.IntRange(0, 5).Draw(rt, "what"); what {
+	case 0, 1, 2:
+		r := store.NewRun{Task: rapid.SampledFrom([]string{"a", "a", "b"}).Draw(rt, "task"), Queue: "q", Priority: 2, AgeEvery: time.Minute, Input: []byte(`"tick"`)}
+		c := store.Cron{Name: name, Spec: fmt.Sprintf("@every %ds", 20*rapid.IntRange(1, 3).Draw(rt, "every")), Template: store.Template{Run: r}}
+		p.both(rt, func(s store.Store) error { return s.SetCron(p.t.Context(), time.Now(), c) })
+	case 3:
+		p.both(rt, func(s store.Store) error {
+			_, err := s.TriggerCron(p.t.Context(), time.Now(), name)
+			return err
+		})
+	default:
+		change := rapid.SampledFrom([]store.CronChange{store.CronPause, store.CronResume, store.CronResume, store.CronDelete}).Draw(rt, "change")
+		p.both(rt, func(s store.Store) error { return s.ChangeCron(p.t.Context(), time.Now(), name, change) })
+	}
+}
+
+func (p *pair) reschedule(rt *rapid.T) {
+	if len(p.ids) == 0 {
+		return
+	}
+	i := rapid.IntRange(0, len(p.ids)-1).Draw(rt, "run")
+	at := time.Now().Add(time.Duration(rapid.IntRange(-5, 60).Draw(rt, "in"))*time.Second + p.jitter())
+	of := map[bool]store.ID{true: p.twins[i], false: p.ids[i]}
+	p.both(rt, func(s store.Store) error {
+		return s.Reschedule(p.t.Context(), time.Now(), of[s == store.Store(p.model)], at)
+	})
+}
+
+// compareSchedules has the crons, and the events with the runs that they started and
+// woke, equal those of the model.
+func (p *pair) compareSchedules(rt *rapid.T, all, twins []store.Run) {
+	if d := cmp.Diff(p.schedules(p.model, twins), p.schedules(p.stores[0], all)); d != "" {
+		rt.Fatalf("crons and events (-want +got):\n%s", d)
+	}
+}
+
+func (p *pair) schedules(s store.Store, runs []store.Run) (all []string) {
+	place := map[store.ID]int{}
+	for i, r := range runs {
+		place[r.ID] = i + 1
+	}
+	places := func(ids []store.ID) (is []int) {
+		for _, id := range ids {
+			is = append(is, place[id])
+		}
+		slices.Sort(is)
+		return is
+	}
+	crons, err := s.Crons(p.t.Context(), "", 10)
+	p.ok(err)
+	for _, c := range crons {
+		all = append(all, fmt.Sprint(c.Name, c.Spec, c.Paused, c.Next.Unix(), c.Last.Unix(), c.Template.Run.Task, place[c.LastRun], c.Error))
+	}
+	events, err := s.Events(p.t.Context(), "", store.ID{}, 1000)
+	p.ok(err)
+	for _, e := range events {
+		all = append(all, fmt.Sprint(e.Key, string(e.Payload), e.Scope, e.Delivery, e.At.UnixMilli(), places(e.Started), places(e.Woke)))
+	}
+	return all
+}
