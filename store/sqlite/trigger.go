@@ -147,7 +147,7 @@ func (t *txn) readTriggers(where string, args ...any) ([]store.Trigger, error) {
 		template []byte
 	}
 	rows, err := rowsOf(t, func(r *row) []any { return []any{&r.Key, &r.Filter, &r.graph, &r.template} },
-		"SELECT key, filter, graph, template FROM stint_triggers WHERE "+where+" ORDER BY task, id", args...)
+		"SELECT key, filter, graph, template FROM stint_triggers WHERE "+where+" ORDER BY key, task, id", args...)
 	if err != nil {
 		return nil, err
 	}

@@ -39,24 +39,28 @@ func (m *Model) startCron(c *store.Cron, now, at time.Time) store.ID {
 }
 
 // trigger makes the runs that an event starts: those of its very key before those with
-// a *, of each by task.
+// a *, of each kind by key and task.
 func (m *Model) trigger(now time.Time, e *modelEvent) (started []store.ID, err error) {
-	for _, wild := range []bool{false, true} {
-		for _, task := range slices.Sorted(maps.Keys(m.triggers)) {
-			filters := slices.DeleteFunc(slices.Clone(m.filters), func(f store.TaskFilter) bool { return f.Task != task })
-			for _, tr := range m.triggers[task] {
-				if strings.Contains(tr.Key, "*") != wild || !store.MatchKey(tr.Key, e.Key) {
-					continue
-				}
-				runs, err := tr.RunsOf(now, e.id, &e.NewEvent, filters)
-				if err != nil {
-					return nil, err
-				}
-				for _, r := range runs {
-					if made := m.enqueue(now, r); !made.Existing {
-						started = append(started, made.ID)
-					}
-				}
+	var list []store.Trigger
+	for _, task := range slices.Sorted(maps.Keys(m.triggers)) {
+		list = append(list, m.triggers[task]...)
+	}
+	wild := func(t store.Trigger) int { return strings.Count(t.Key, "*") }
+	slices.SortStableFunc(list, func(a, b store.Trigger) int {
+		return cmp.Or(cmp.Compare(min(wild(a), 1), min(wild(b), 1)), cmp.Compare(a.Key, b.Key))
+	})
+	for _, tr := range list {
+		if !store.MatchKey(tr.Key, e.Key) {
+			continue
+		}
+		filters := slices.DeleteFunc(slices.Clone(m.filters), func(f store.TaskFilter) bool { return f.Task != tr.Template.Run.Task })
+		runs, err := tr.RunsOf(now, e.id, &e.NewEvent, filters)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range runs {
+			if made := m.enqueue(now, r); !made.Existing {
+				started = append(started, made.ID)
 			}
 		}
 	}

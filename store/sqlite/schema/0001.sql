@@ -260,7 +260,7 @@ CREATE TABLE stint_triggers (
   graph    INTEGER,
   template TEXT NOT NULL
 ) STRICT;
-CREATE INDEX stint_triggers_key ON stint_triggers (wild, key);
+CREATE INDEX stint_triggers_key ON stint_triggers (wild, key, task);
 CREATE INDEX stint_triggers_task ON stint_triggers (task);
 
 -- What narrows the triggers of a task.
