@@ -313,6 +313,9 @@ const retryStore = time.Second
 
 // pause waits for d, and reports false if ctx ended first.
 func pause(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
