@@ -1,0 +1,162 @@
+// Command torture attacks the library from outside, as the world does: it kills, freezes
+// and starves programs that use it, cuts their power, sets their clocks, and checks what
+// is left by the acknowledgements they gave and by the file. docs/reliability.md has the
+// figures of a long run.
+//
+//	go run ./internal/torture -minutes 60
+//	go run ./internal/torture -attacks power,kill -count 2000 -seed 7
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+)
+
+// An attack does something bad, checks, and repeats it as often as its round says.
+type attack struct {
+	name  string
+	what  string // that its count counts
+	brief int    // count of the short form
+	run   func(context.Context, *round) error
+}
+
+var attacks = []attack{
+	{"power", "images", 1000, power},
+	{"kill", "kills", 150, kill},
+}
+
+// A round is one attack's turn.
+type round struct {
+	count   int // how often
+	long    bool
+	seed    uint64
+	rng     *rand.Rand
+	faults  int // so far
+	verdict verdict
+	notes   []string
+	base    string
+	dirs    int
+}
+
+// newRound has a directory of its own under base.
+func newRound(base string, seed uint64, count int, long bool) *round {
+	return &round{count: count, long: long, seed: seed, rng: rand.New(rand.NewPCG(seed, 0)), base: base}
+}
+
+// dir makes a directory. It panics if it cannot: there is nothing to attack then.
+func (r *round) dir(name string) string {
+	r.dirs++
+	dir := fmt.Sprintf("%s/%s-%d", r.base, name, r.dirs)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		panic(err)
+	}
+	return dir
+}
+
+// scaled is a time of the short form, or of the long one.
+func (r *round) scaled(short, long time.Duration) time.Duration {
+	if r.long {
+		return long
+	}
+	return short
+}
+
+func (r *round) note(format string, args ...any) {
+	r.notes = append(r.notes, fmt.Sprintf(format, args...))
+}
+
+// err is what a round comes to.
+func (r *round) err(err error) error {
+	err = errors.Join(err, r.verdict.err())
+	if err != nil {
+		err = fmt.Errorf("seed %d, after %d faults: %w", r.seed, r.faults, err)
+	}
+	return err
+}
+
+func joinClose(err error, s *shop) error { return errors.Join(err, s.c.Close()) }
+
+func main() {
+	if becomeChild() {
+		return
+	}
+	minutes := flag.Float64("minutes", 0, "how long in all; 0: each attack once, in its short form")
+	names := flag.String("attacks", "", "which, with commas; empty: all")
+	count := flag.Int("count", 0, "how often each; 0: as its short form, or until its time is over")
+	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "of what is random")
+	dir := flag.String("dir", "", "where the files are; empty: a temporary directory")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	chosen, err := choose(*names)
+	if err == nil && *dir == "" {
+		if *dir, err = os.MkdirTemp("", "torture"); err == nil {
+			defer os.RemoveAll(*dir)
+		}
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+	each := time.Duration(*minutes * float64(time.Minute) / float64(len(chosen)))
+	if !runAll(ctx, chosen, *dir, *seed, *count, each) {
+		os.Exit(1)
+	}
+}
+
+func choose(names string) (chosen []attack, err error) {
+	if names == "" {
+		return attacks, nil
+	}
+	for name := range strings.SplitSeq(names, ",") {
+		found := false
+		for _, a := range attacks {
+			if a.name == name {
+				chosen, found = append(chosen, a), true
+			}
+		}
+		if !found {
+			return nil, fmt.Errorf("there is no attack %q", name)
+		}
+	}
+	return chosen, nil
+}
+
+// runAll prints a line an attack, and reports whether the library has stood them all.
+func runAll(ctx context.Context, chosen []attack, dir string, seed uint64, count int, each time.Duration) (stood bool) {
+	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(out, "attack\tfaults\tlost\tdoubled\tover a limit\tstuck\tseconds\tseed\t")
+	stood = true
+	for _, a := range chosen {
+		began := time.Now()
+		var sum verdict
+		faults, notes := 0, []string(nil)
+		for n := uint64(0); n == 0 || each > 0 && time.Since(began) < each && ctx.Err() == nil; n++ {
+			r := newRound(fmt.Sprintf("%s/%s-%d", dir, a.name, n), seed+n, max(count, a.brief), each > 0)
+			if count > 0 {
+				r.count = count
+			}
+			err := r.err(a.run(ctx, r))
+			sum.join(r.verdict)
+			faults, notes = faults+r.faults, r.notes
+			os.RemoveAll(r.base)
+			if err != nil {
+				fmt.Fprintf(os.Stderr, "%s: %v\n", a.name, err)
+				stood = false
+				break
+			}
+		}
+		fmt.Fprintf(out, "%s\t%d %s\t%d\t%d\t%d\t%d\t%.0f\t%d\t%s\n", a.name, faults, a.what, sum.Lost, sum.Doubled, sum.Over, sum.Stuck, time.Since(began).Seconds(), seed, strings.Join(notes, "; "))
+		out.Flush()
+	}
+	return stood
+}

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/stint-dev/stint"
+)
+
+// A shop is the program under attack: tasks of every kind on one file. What they do is
+// written into the table effects of that file, in the transactions of their steps.
+type shop struct {
+	c      *stint.Client
+	pay    *stint.Task[int, int]
+	refund *stint.Task[int, int]
+	order  *stint.Task[int, int]
+	waiter *stint.Task[int, int]
+	graph  *stint.Workflow[int]
+}
+
+// arrival is the payload of the events.
+type arrival struct {
+	N int `json:"n"`
+}
+
+// limitMax is how many runs of pay with one key execute at once.
+const limitMax = 4
+
+// openShop opens the file, which is made if it is missing.
+func openShop(path string, opts ...stint.ClientOption) (*shop, error) {
+	c, err := stint.Open(path, append([]stint.ClientOption{stint.WithLogger(slog.New(slog.DiscardHandler))}, opts...)...)
+	if err != nil {
+		return nil, err
+	}
+	err = inFile(path, func(db *sql.DB) error {
+		_, err := db.Exec("CREATE TABLE IF NOT EXISTS effects (run TEXT NOT NULL, step TEXT NOT NULL)")
+		return err
+	})
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	s := &shop{c: c}
+	s.define()
+	return s, nil
+}
+
+// inFile calls f with the app's own connections to the file.
+func inFile(path string, f func(*sql.DB) error) error {
+	db, err := sql.Open("sqlite", "file:"+path+"?_txlock=immediate&_pragma=busy_timeout(10000)")
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(db), db.Close())
+}
+
+func (s *shop) define() {
+	c := s.c
+	s.pay = stint.NewTask(c, "pay", s.doPay, stint.WithRetries(3), stint.WithRetryBackoff(1, 5*time.Millisecond),
+		stint.WithConcurrency(stint.Concurrency[int]{Key: func(n int) string { return fmt.Sprint(n % 3) }, Max: limitMax, Strategy: stint.GroupRoundRobin}))
+	s.refund = stint.NewTask(c, "refund", func(_ context.Context, n int) (int, error) { return n, nil })
+	s.order = stint.NewTask(c, "order", s.doOrder)
+	s.waiter = stint.NewTask(c, "waiter", func(ctx context.Context, n int) (int, error) {
+		e, err := stint.WaitForEvent[arrival](ctx, "shop.arrival", stint.WithMatch("n", n))
+		return e.N, err
+	})
+	stint.NewTask(c, "started", func(_ context.Context, e arrival) (int, error) { return e.N, nil }, stint.WithEvents("shop.*"))
+	stint.NewTask(c, "ticked", func(context.Context, struct{}) (int, error) { return 1, nil },
+		stint.WithCron("@every 1s"), stint.WithCatchUp(stint.CatchUpAll))
+	w := stint.NewWorkflow[int](c, "graph")
+	top := stint.AddTask(w, "top", func(_ context.Context, n int) (int, error) { return n, nil })
+	left := stint.AddTask(w, "left", func(ctx context.Context, n int) (int, error) {
+		if info, _ := stint.Info(ctx); n%3 == 0 && info.Attempt < 2 {
+			return 0, errors.New("not yet")
+		}
+		return s.pay.Run(ctx, n)
+	}, stint.WithParents(top), stint.WithRetries(3))
+	right := stint.AddTask(w, "right", func(ctx context.Context, n int) (int, error) { return top.Output(ctx) },
+		stint.WithParents(top), stint.WithWaitFor(stint.SleepFor(time.Millisecond)))
+	stint.AddTask(w, "bottom", func(ctx context.Context, n int) (int, error) {
+		r, err := right.Output(ctx)
+		return r + n, err
+	}, stint.WithParents(left, right))
+	s.graph = w
+}
+
+// doPay reports, fails now and then, and starts a child.
+func (s *shop) doPay(ctx context.Context, n int) (int, error) {
+	info, _ := stint.Info(ctx)
+	if err := errors.Join(stint.Progress(ctx, int64(n), 100), stint.Stream(ctx, []byte("x"))); err != nil {
+		return 0, err
+	}
+	stint.Logger(ctx).Info("paying", "n", n)
+	if n%7 == 0 && info.Attempt < 3 {
+		return 0, errors.New("not yet")
+	}
+	if n%5 == 1 { // it has its share while it waits: the child has no limit, or each could wait for another
+		return s.refund.Run(ctx, n)
+	}
+	return n, nil
+}
+
+// doOrder has steps with effects, a sleep, a branch and a child. However often it is cut
+// off, each effect happens once, and it returns orderOutput.
+func (s *shop) doOrder(ctx context.Context, n int) (int, error) {
+	effect := func(ctx context.Context, name string) (int, error) {
+		return stint.StepTx(ctx, name, func(ctx context.Context, tx *sql.Tx) (int, error) {
+			info, _ := stint.Info(ctx)
+			_, err := tx.ExecContext(ctx, "INSERT INTO effects VALUES (?, ?)", info.ID, name)
+			return n, err
+		})
+	}
+	f := stint.Go(ctx, "branch", func(ctx context.Context) (int, error) {
+		if err := stint.Sleep(ctx, 2*time.Millisecond); err != nil {
+			return 0, err
+		}
+		return effect(ctx, "branch")
+	})
+	sum := 0
+	for i := range orderEffects - 1 {
+		x, err := effect(ctx, fmt.Sprint("step ", i))
+		if err != nil {
+			return 0, err
+		}
+		sum += x
+	}
+	if _, err := s.pay.Run(ctx, 2); err != nil {
+		return 0, err
+	}
+	x, err := f.Wait(ctx)
+	return sum + x, err
+}
+
+const orderEffects = 3
+
+// work runs a worker until ctx is done.
+func (s *shop) work(ctx context.Context, slots int) error {
+	w, err := s.c.NewWorker(stint.WithSlots(slots))
+	if err != nil {
+		return err
+	}
+	return w.Run(ctx)
+}
+
+var visits atomic.Int64
+
+// visit makes one customer's calls, and says which were acknowledged. A call that fails
+// is an error, and what it would have done may have happened or not.
+func (s *shop) visit(ctx context.Context, i int, say func(what, id string)) error {
+	runs, err := s.pay.EnqueueMany(ctx, []int{i, i + 1})
+	if err != nil {
+		return err
+	}
+	for _, r := range runs {
+		say(enqueued, r.ID())
+	}
+	if i%11 == 0 {
+		runs[0].Cancel(ctx)
+	}
+	if i%3 == 1 {
+		r, err := s.order.Enqueue(ctx, i)
+		if err != nil {
+			return err
+		}
+		say(enqueued, r.ID())
+	}
+	if i%4 == 1 {
+		n := int(4*time.Now().UnixMicro() + visits.Add(1)%4) // of this process and visit alone
+		r, err := s.waiter.Enqueue(ctx, n)
+		if err != nil {
+			return err
+		}
+		say(enqueued, r.ID())
+		id, err := s.c.Publish(ctx, "shop.arrival", arrival{n})
+		if err != nil {
+			return err
+		}
+		say(published, id)
+	}
+	if i%4 == 0 {
+		r, err := s.graph.Enqueue(ctx, i)
+		if err != nil {
+			return err
+		}
+		say(enqueued, r.ID())
+	}
+	if _, err := runs[1].Wait(ctx); err != nil && !errors.Is(err, stint.ErrCanceled) {
+		return err
+	}
+	say(ended, runs[1].ID())
+	return nil
+}

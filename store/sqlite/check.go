@@ -1,0 +1,72 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"time"
+)
+
+// checks count rows that no sequence of commits can leave, crash or not.
+var checks = []struct{ what, query string }{
+	{"keys of runs that are not there", "SELECT count(*) FROM stint_keys k WHERE NOT EXISTS (SELECT 1 FROM stint_runs r WHERE r.id = k.run)"},
+	{"keys of runs that have ended", "SELECT count(*) FROM stint_keys k JOIN stint_runs r ON r.id = k.run WHERE k.expires_at IS NULL AND r.state >= 7"},
+	{"tasks of workflow runs that are not there", "SELECT count(*) FROM stint_runs n WHERE n.node IS NOT NULL AND n.parent IS NOT NULL AND n.flags & 1 = 0 AND NOT EXISTS (SELECT 1 FROM stint_runs r WHERE r.id = n.parent)"},
+	{"running workflow runs of which no task is left", "SELECT count(*) FROM stint_runs r WHERE r.state = 4 AND r.flags & 2 AND NOT EXISTS (SELECT 1 FROM stint_runs n WHERE n.parent = r.id AND n.node IS NOT NULL AND n.state < 7)"},
+	{"tasks of a workflow that are there twice", "SELECT count(*) FROM (SELECT 1 FROM stint_runs WHERE node IS NOT NULL AND parent IS NOT NULL GROUP BY parent, node HAVING count(*) > 1)"},
+	{"running runs of no worker", "SELECT count(*) FROM stint_runs r WHERE r.state = 4 AND r.worker > 0 AND NOT EXISTS (SELECT 1 FROM stint_workers w WHERE w.id = r.worker)"},
+	{"crons that never tick and do not say why", "SELECT count(*) FROM stint_crons WHERE next_at IS NULL AND paused = 0 AND error IS NULL"},
+	{"waits of runs that are not there", "SELECT count(*) FROM stint_waits w WHERE NOT EXISTS (SELECT 1 FROM stint_runs r WHERE r.id = w.run)"},
+	{"journal entries of runs that are not there", "SELECT count(*) FROM stint_journal j WHERE NOT EXISTS (SELECT 1 FROM stint_runs r WHERE r.id = j.run)"},
+	{"moves that nobody has led to their gates", "SELECT count(*) FROM stint_moves"},
+}
+
+// Check looks for damage in a file, also one that is in use: SQLite's own integrity
+// check, references to rows that are not there, and counts of limits that differ from
+// a recount. It changes nothing, and takes time in proportion to the file. It returns
+// what it found, in words.
+func Check(ctx context.Context, path string) (problems []string, err error) {
+	s := &Store{}
+	if s.path, err = filepath.Abs(path); err != nil {
+		return nil, err
+	}
+	db, err := sql.Open("sqlite", s.fileDSN(url.Values{"mode": {"rw"}, "_txlock": {"immediate"}, "_pragma": {pragma("busy_timeout", readerBusy.Milliseconds())}}))
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return nil, explain(err)
+	}
+	defer tx.Rollback()
+	a := appTx{ctx, tx}
+	t := &txn{querier: a, s: s, execN: a.execN, lanes: &laneCache{}, gates: newGateCache(), triggers: &triggerCache{}, now: time.Now().UnixMilli(), newDue: never}
+	for _, pragma := range []string{"SELECT integrity_check FROM pragma_integrity_check", `SELECT "table" || ' row ' || rowid || ' refers to no ' || parent FROM pragma_foreign_key_check`} {
+		found, err := column[string](t, pragma)
+		if err != nil {
+			return nil, explain(err)
+		}
+		problems = append(problems, found...)
+	}
+	if problems[0] != "ok" {
+		return problems, nil // rows cannot be trusted
+	}
+	problems = problems[1:]
+	for _, c := range checks {
+		var n int
+		if err := t.one(c.query, nil, &n); err != nil {
+			return nil, explain(err)
+		}
+		if n > 0 {
+			problems = append(problems, fmt.Sprintf("%d %s", n, c.what))
+		}
+	}
+	wrong, err := t.recount()
+	for _, w := range wrong {
+		problems = append(problems, "limit "+w)
+	}
+	return problems, err
+}
