@@ -33,7 +33,11 @@ func enqueueChildren(ctx context.Context, c *Client, now time.Time, runs []store
 	}
 	e.Done = true
 	runs[0].Call = &store.Call{ID: sc.e.run.ID, Lease: sc.e.run.Lease, Entry: e}
-	got, err := c.enqueue(ctx, now, nil, runs)
+	var got []store.Enqueued
+	err = c.insist(ctx, func() (err error) {
+		got, err = c.enqueue(ctx, now, nil, runs)
+		return err
+	})
 	if errors.Is(err, store.ErrStale) {
 		sc.e.durable.diverge(err)
 		runtime.Goexit()

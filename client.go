@@ -311,6 +311,21 @@ func (c *Client) expireLoop() {
 // retryStore is the pause before a store that failed is asked again.
 const retryStore = time.Second
 
+// insist makes a change that a handler depends on again and again, until the store can
+// write it, or ctx ends: a disk that is full for a while is not the handler's failure.
+func (c *Client) insist(ctx context.Context, change func() error) error {
+	for {
+		err := change()
+		if err == nil || !c.store.Degraded(err) {
+			return err
+		}
+		c.logger().Warn("stint: the database cannot be written; will retry", "err", err, "in", retryStore)
+		if !pause(ctx, retryStore) {
+			return err
+		}
+	}
+}
+
 // pause waits for d, and reports false if ctx ended first.
 func pause(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {

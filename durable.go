@@ -95,7 +95,8 @@ func Step[T any](ctx context.Context, name string, fn func(context.Context) (T, 
 
 // StepTx is a step whose effect is rows of the app's own, on the same SQLite file: they
 // and the record of the step are one commit, so it happens exactly once. It needs a
-// file that SQLite keeps.
+// file that SQLite keeps. While that cannot be written, because its disk is full or
+// another program has it locked, fn is called again each second, in a new transaction.
 //
 // Outside of a run it is ErrDurable: there is no database.
 func StepTx[T any](ctx context.Context, name string, fn func(context.Context, *sql.Tx) (T, error), opts ...StepOption) (T, error) {
@@ -105,20 +106,29 @@ func StepTx[T any](ctx context.Context, name string, fn func(context.Context, *s
 		return zero, fmt.Errorf("%w: StepTx outside of a run", ErrDurable)
 	}
 	return Step(ctx, name, func(ctx context.Context) (out T, err error) {
-		tx, err := beginStepTx(ctx, name)
-		if err != nil {
-			return zero, NonRetryable(err)
-		}
-		defer tx.abandon()
-		if out, err = fn(ctx, tx.Tx); err != nil {
-			return zero, err
-		}
-		b, err := e.w.c.encode(out)
-		if err != nil {
-			return zero, NonRetryable(fmt.Errorf("stint: result of step %q: %w", name, err))
-		}
-		return out, tx.commit(ctx, b)
+		err = e.w.c.insist(ctx, func() (err error) {
+			out, err = stepTxOnce(ctx, e, name, fn)
+			return err
+		})
+		return out, err
 	}, opts...)
+}
+
+func stepTxOnce[T any](ctx context.Context, e *execution, name string, fn func(context.Context, *sql.Tx) (T, error)) (out T, err error) {
+	var zero T
+	tx, err := beginStepTx(ctx, name)
+	if err != nil {
+		return zero, NonRetryable(err)
+	}
+	defer tx.abandon()
+	if out, err = fn(ctx, tx.Tx); err != nil {
+		return zero, err
+	}
+	b, err := e.w.c.encode(out)
+	if err != nil {
+		return zero, NonRetryable(fmt.Errorf("stint: result of step %q: %w", name, err))
+	}
+	return out, tx.commit(ctx, b)
 }
 
 // step returns what is recorded of a step, or runs it; e is nil if it has run now.

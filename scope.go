@@ -184,7 +184,12 @@ func (sc *scope) append(ctx context.Context, e store.Entry) (store.Entry, error)
 	if sc.e.replay != nil {
 		return e, nil
 	}
-	stored, stale, err := sc.e.w.c.store.Append(context.WithoutCancel(ctx), time.Now(), store.Call{ID: sc.e.run.ID, Lease: sc.e.run.Lease, Entry: e})
+	var stored store.Entry
+	var stale bool
+	err := sc.e.w.c.insist(ctx, func() (err error) {
+		stored, stale, err = sc.e.w.c.store.Append(context.WithoutCancel(ctx), time.Now(), store.Call{ID: sc.e.run.ID, Lease: sc.e.run.Lease, Entry: e})
+		return err
+	})
 	if err != nil {
 		return e, public("record "+e.Kind.String(), err)
 	}

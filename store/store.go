@@ -370,6 +370,10 @@ type Admin interface {
 	Limits(ctx context.Context, rates bool) ([]LimitInfo, error)
 	// Healthy is nil, or why the store cannot write at present.
 	Healthy() error
+	// Degraded reports whether an error, also of a statement in a transaction of the
+	// app's, says that the store cannot write at present: nothing was changed, and the
+	// same may be tried again later.
+	Degraded(err error) bool
 }
 
 // A Store keeps the state of an engine. Its methods may be called concurrently.

@@ -96,7 +96,7 @@ func check(ctx context.Context, path string, acks []ack, seen ends) (v verdict, 
 				v.add(&v.Lost, 1, "run %s was said to have ended (is there: %v)", a.id, open[key])
 			}
 		}
-		return counts(db, &v, snapshotQueries)
+		return counts(db, &v, append(snapshotQueries, tickQuery))
 	})
 }
 
@@ -179,8 +179,11 @@ var snapshotQueries = []countQuery{
 	{doubled, "events started several runs", "SELECT count(*) FROM (SELECT 1 FROM stint_caused WHERE NOT woke GROUP BY event HAVING count(*) > 1)"},
 	{lost, "events started nothing", "SELECT count(*) FROM stint_events e WHERE NOT EXISTS (SELECT 1 FROM stint_caused c WHERE c.event = e.id AND NOT woke)"},
 	{doubled, "runs were started by no event", "SELECT count(*) FROM stint_runs_view r WHERE task = 'started' AND NOT EXISTS (SELECT 1 FROM stint_caused c WHERE c.run = r.id AND NOT woke)"},
-	{doubled, "ticks made several runs", `SELECT count(*) FROM (SELECT 1 FROM stint_runs_view WHERE task = 'ticked' GROUP BY metadata ->> '$."stint.tick"' HAVING count(*) > 1)`},
 }
+
+// tickQuery holds where the clock is not set.
+var tickQuery = countQuery{doubled, "ticks made several runs",
+	`SELECT count(*) FROM (SELECT 1 FROM stint_runs_view WHERE task = 'ticked' GROUP BY metadata ->> '$."stint.tick"' HAVING count(*) > 1)`}
 
 // settledQueries hold once all runs have ended.
 var settledQueries = []countQuery{

@@ -33,6 +33,9 @@ type attack struct {
 var attacks = []attack{
 	{"power", "images", 1000, power},
 	{"kill", "kills", 150, kill},
+	{"freeze", "freezes", 20, freeze},
+	{"disk", "faults", 18, faulty},
+	{"clock", "jumps", 12, clock},
 }
 
 // A round is one attack's turn.

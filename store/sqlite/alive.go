@@ -33,7 +33,63 @@ func (p *presence) close() error {
 	if p.file == nil {
 		return nil
 	}
-	return errors.Join(os.Remove(p.path), p.file.Close())
+	err := os.Remove(p.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return errors.Join(err, p.file.Close())
+}
+
+// renew makes the file again if somebody has removed it, as a person may who tidies up,
+// and reports whether it did. Others have taken this process for dead then.
+func (p *presence) renew() (bool, error) {
+	if _, err := os.Lstat(p.path); !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	f, err := createLocked(p.path)
+	if err != nil {
+		return false, err
+	}
+	old := p.file
+	p.file = f
+	return true, old.Close()
+}
+
+// renew has others know that this process lives, should they have been led to think that
+// it is dead. What it executed has gone to others by then, and comes back refused; but
+// what its workers claim from now on must be seen to if it does die.
+func (w *writer) renew() {
+	again, err := w.s.me.renew()
+	if err != nil {
+		w.note(err)
+	}
+	if w.buried = w.buried || again; !w.buried {
+		return
+	}
+	w.push(&op{done: make(chan struct{}), apply: func(t *txn) error {
+		t.committed = append(t.committed, func() { w.buried = false })
+		w.peers = nil
+		for _, id := range w.watched() {
+			if err := t.exec("UPDATE stint_workers SET ended_at = NULL WHERE id = ? AND lock = ?", id, w.s.me.name); err != nil {
+				return err
+			}
+		}
+		return nil
+	}})
+}
+
+// watched are the workers of this store that have not been unregistered.
+func (w *writer) watched() (ids []int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for id, x := range w.watch {
+		select {
+		case <-x.closed:
+		default:
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // dead reports whether the owner of a presence beside db is gone.

@@ -3,6 +3,7 @@ package sqlite_test
 import (
 	"context"
 	"log/slog"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -67,5 +68,50 @@ func waitRunning(t *testing.T, run *stint.Run[string]) {
 		if info.State == stint.StateRunning {
 			return
 		}
+	}
+}
+
+// A disk that is full for a while is not the failure of a durable function: what it would
+// record waits until there is room.
+func TestFullDiskInDurable(t *testing.T) {
+	s := open(t, t.TempDir())
+	c, err := stint.New(s, stint.WithLogger(slog.New(slog.DiscardHandler)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	big := strings.Repeat("x", 1<<20)
+	begun, full := make(chan struct{}), make(chan struct{})
+	child := stint.NewTask(c, "child", func(_ context.Context, text string) (int, error) { return len(text), nil })
+	task := stint.NewTask(c, "t", func(ctx context.Context, _ int) (int, error) {
+		stint.Step(ctx, "begin", func(context.Context) (int, error) { close(begun); <-full; return 1, nil })
+		text, err := stint.Step(ctx, "big", func(context.Context) (string, error) { return big, nil })
+		if err != nil {
+			return 0, err
+		}
+		return child.Run(ctx, text)
+	})
+	run, err := task.Enqueue(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := c.NewWorker()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { w.Run(ctx) })
+	defer wg.Wait()
+	defer stop()
+	<-begun
+	s.LimitPages(t, 1)
+	close(full)
+	for c.Healthy() == nil { // until it has noticed
+		runtime.Gosched()
+	}
+	s.LimitPages(t, 1<<30)
+	if out, err := run.Wait(t.Context()); err != nil || out != len(big) {
+		t.Errorf("Wait: %d, %v", out, err)
 	}
 }

@@ -79,6 +79,7 @@ func (w *writer) poll() {
 	w.polled = now
 	if now.Sub(w.looked) >= lookEvery {
 		w.looked = now
+		w.renew()
 		w.company = len(w.s.presences()) > 0
 		if w.company {
 			select {

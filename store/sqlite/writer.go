@@ -67,6 +67,7 @@ type writer struct {
 	company   bool          // another store has the file open
 	others    time.Time     // last commit of another that was noticed
 	recheck   bool          // claims must be looked at again
+	buried    bool          // others took this process for dead; see renew
 }
 
 const (
@@ -403,6 +404,15 @@ func (s *Store) Healthy() error {
 		return *e
 	}
 	return nil
+}
+
+// Degraded implements store.Admin.
+func (s *Store) Degraded(err error) bool {
+	switch code(err) {
+	case lib.SQLITE_FULL, lib.SQLITE_IOERR, lib.SQLITE_READONLY, lib.SQLITE_CANTOPEN:
+		return true
+	}
+	return isBusy(err) || errors.Is(err, store.ErrBusy)
 }
 
 func (w *writer) begin() (*txn, error) {

@@ -252,6 +252,9 @@ func (m *Model) Queues(context.Context) ([]store.QueueInfo, error) {
 // Healthy implements store.Admin.
 func (m *Model) Healthy() error { return nil }
 
+// Degraded implements store.Admin.
+func (m *Model) Degraded(error) bool { return false }
+
 // Close implements store.Store.
 func (m *Model) Close() error {
 	if m.lock() == nil {

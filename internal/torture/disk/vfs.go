@@ -40,9 +40,10 @@ type Answer int32
 
 // Answers.
 const (
-	OK      Answer = lib.SQLITE_OK
-	IOError Answer = lib.SQLITE_IOERR
-	Full    Answer = lib.SQLITE_FULL
+	OK       Answer = lib.SQLITE_OK
+	IOError  Answer = lib.SQLITE_IOERR
+	Full     Answer = lib.SQLITE_FULL
+	ReadOnly Answer = lib.SQLITE_READONLY
 )
 
 var watched struct {
