@@ -1,7 +1,7 @@
 .PHONY: test quickstart bench check
 
 test: ## what the README says passes the tests
-	go test -timeout 5m ./...
+	go test -timeout 10m ./...
 
 quickstart: ## the main job on real input
 	go run ./examples/quickstart

@@ -440,6 +440,7 @@ const (
 	KindParent    = "parent"    // canceled: a task it depends on failed or was canceled
 	KindWorkflow  = "workflow"  // the workflow's run: one of its tasks did not succeed
 	KindCondition = "condition" // blocked: a condition cannot be decided
+	KindDamaged   = "damaged"   // blocked: its rows were changed by other means
 )
 
 // What a store writes as Run.Error where it ends or blocks a run by itself, in the

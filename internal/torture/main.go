@@ -1,3 +1,5 @@
+//go:build unix
+
 // Command torture attacks the library from outside, as the world does: it kills, freezes
 // and starves programs that use it, cuts their power, sets their clocks, and checks what
 // is left by the acknowledgements they gave and by the file. docs/reliability.md has the
@@ -36,12 +38,15 @@ var attacks = []attack{
 	{"freeze", "freezes", 20, freeze},
 	{"disk", "faults", 18, faulty},
 	{"clock", "jumps", 12, clock},
+	{"neighbours", "backups", 6, neighbours},
+	{"history", "calls", 20, history},
+	{"soak", "kills", 8, soak},
 }
 
 // A round is one attack's turn.
 type round struct {
-	count   int // how often
-	long    bool
+	count   int           // how often
+	long    time.Duration // 0: the short form
 	seed    uint64
 	rng     *rand.Rand
 	faults  int // so far
@@ -52,7 +57,7 @@ type round struct {
 }
 
 // newRound has a directory of its own under base.
-func newRound(base string, seed uint64, count int, long bool) *round {
+func newRound(base string, seed uint64, count int, long time.Duration) *round {
 	return &round{count: count, long: long, seed: seed, rng: rand.New(rand.NewPCG(seed, 0)), base: base}
 }
 
@@ -68,7 +73,7 @@ func (r *round) dir(name string) string {
 
 // scaled is a time of the short form, or of the long one.
 func (r *round) scaled(short, long time.Duration) time.Duration {
-	if r.long {
+	if r.long > 0 {
 		return long
 	}
 	return short
@@ -144,7 +149,7 @@ func runAll(ctx context.Context, chosen []attack, dir string, seed uint64, count
 		var sum verdict
 		faults, notes := 0, []string(nil)
 		for n := uint64(0); n == 0 || each > 0 && time.Since(began) < each && ctx.Err() == nil; n++ {
-			r := newRound(fmt.Sprintf("%s/%s-%d", dir, a.name, n), seed+n, max(count, a.brief), each > 0)
+			r := newRound(fmt.Sprintf("%s/%s-%d", dir, a.name, n), seed+n, max(count, a.brief), each)
 			if count > 0 {
 				r.count = count
 			}

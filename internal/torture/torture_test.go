@@ -1,3 +1,5 @@
+//go:build unix
+
 package main
 
 import (
@@ -5,7 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anishathalye/porcupine"
 	"github.com/stint-dev/stint/internal/torture/disk"
+	"github.com/stint-dev/stint/store"
 	"go.uber.org/goleak"
 )
 
@@ -24,7 +28,10 @@ func TestAttacks(t *testing.T) {
 			if testing.Short() {
 				count = max(count/20, 2)
 			}
-			r := newRound(t.TempDir(), uint64(time.Now().UnixNano()), count, false)
+			if a.name == "soak" {
+				count = a.brief // fewer say nothing
+			}
+			r := newRound(t.TempDir(), uint64(time.Now().UnixNano()), count, 0)
 			if err := r.err(a.run(t.Context(), r)); err != nil {
 				t.Error(err)
 			}
@@ -36,7 +43,7 @@ func TestAttacks(t *testing.T) {
 // A program that does not wait for the disk loses what it acknowledged, and the checks
 // say so.
 func TestChecksSeeLoss(t *testing.T) {
-	r := newRound(t.TempDir(), 1, 0, false)
+	r := newRound(t.TempDir(), 1, 0, 0)
 	dir := r.dir("normal")
 	rec := disk.Record(dir)
 	book := &ledger{at: rec.Len}
@@ -52,5 +59,23 @@ func TestChecksSeeLoss(t *testing.T) {
 	}
 	if r.verdict.Lost == 0 {
 		t.Error("nothing was found to be lost")
+	}
+}
+
+// The history of a store that gives one run to two is refused.
+func TestHistoryIsChecked(t *testing.T) {
+	id := store.ID{1}
+	op := func(at int64, c call) porcupine.Operation {
+		c.run = id
+		return porcupine.Operation{Input: c, Call: at, Return: at + 1}
+	}
+	good := []porcupine.Operation{op(0, call{verb: "enqueue"}), op(2, call{verb: "claim", lease: 1}), op(4, call{verb: "finish", lease: 1, to: store.Succeeded, did: true})}
+	if !porcupine.CheckOperations(runModel, good) {
+		t.Error("a good history was refused")
+	}
+	for _, bad := range []call{{verb: "claim", lease: 1}, {verb: "finish", lease: 1, to: store.Succeeded, did: true}, {verb: "get", state: store.Queued}, {verb: "cancel", did: true}} {
+		if porcupine.CheckOperations(runModel, append(good[:3:3], op(6, bad))) {
+			t.Errorf("took %+v after the end", bad)
+		}
 	}
 }

@@ -262,7 +262,7 @@ func (t *txn) start(text string, args ...any) ([]store.Claimed, error) {
 		got = append(got, row{})
 		r := &got[len(got)-1]
 		if err := rows.Scan(&r.key, &r.lane, &r.Lease, &r.Priority, &r.Attempt, &r.Crashes, &r.due, &r.rank, &r.turn, &r.Input, &r.Metadata, &r.parent, &r.root, &r.node, &r.Journal, &r.Canceled); err != nil {
-			return nil, err
+			return nil, &damage{r.key, err}
 		}
 	}
 	if err := rows.Err(); err != nil {
@@ -278,24 +278,30 @@ func (t *txn) start(text string, args ...any) ([]store.Claimed, error) {
 		r.Due, r.Started = millis(r.due), millis(t.now)
 		r.Parent, r.Root = t.s.ids.optional(r.parent), t.s.ids.optional(r.root)
 		if r.node != nil {
-			g, err := t.s.graph(t, *r.node>>nodeBits)
+			err := t.of(r.key, func() error { return t.startTask(&r.Claimed, *r.parent, *r.node, args[0].(int64)) })
 			if err != nil {
-				return nil, err
-			}
-			info, err := t.flowInfo(*r.parent)
-			if err != nil {
-				return nil, err
-			}
-			place := int(*r.node & (1<<nodeBits - 1))
-			r.Task, r.Node, r.Tests = g.TaskName(place), *r.node, g.Tests(place)
-			r.Input, r.Metadata = slices.Clone(info.input), slices.Clone(info.metadata)
-			if err := t.stick(g, *r.parent, args[0].(int64)); err != nil {
 				return nil, err
 			}
 		}
 		claimed[i] = r.Claimed
 	}
 	return claimed, nil
+}
+
+// startTask completes what is given of a task of a workflow's run.
+func (t *txn) startTask(c *store.Claimed, parent, node, worker int64) error {
+	g, err := t.s.graph(t, node>>nodeBits)
+	if err != nil {
+		return err
+	}
+	info, err := t.flowInfo(parent)
+	if err != nil {
+		return err
+	}
+	place := int(node & (1<<nodeBits - 1))
+	c.Task, c.Node, c.Tests = g.TaskName(place), node, g.Tests(place)
+	c.Input, c.Metadata = slices.Clone(info.input), slices.Clone(info.metadata)
+	return t.stick(g, parent, worker)
 }
 
 // A watch is what Watch of one worker waits for.

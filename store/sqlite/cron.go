@@ -146,7 +146,7 @@ func (t *txn) setCron(now time.Time, c *store.Cron) error {
 	case errors.Is(err, sql.ErrNoRows):
 	case err != nil:
 		return err
-	case task != c.Template.Run.Task:
+	case task != c.Template.Run.Task && !(declared && c.Declared): // the name of a declared one has its task's in it
 		return fmt.Errorf("cron %q is one of task %q: %w", c.Name, task, store.ErrTaken)
 	case declared && !c.Declared:
 		return fmt.Errorf("cron %q is declared in code: %w", c.Name, store.ErrTaken)
@@ -160,7 +160,7 @@ func (t *txn) setCron(now time.Time, c *store.Cron) error {
 		return err
 	}
 	if err := t.exec(`INSERT INTO stint_crons (name, task, spec, catch_up, declared, next_at, graph, input, template) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-		ON CONFLICT DO UPDATE SET spec = ?3, catch_up = ?4, declared = ?5, graph = ?7, input = ?8, template = ?9, error = NULL,
+		ON CONFLICT DO UPDATE SET task = ?2, spec = ?3, catch_up = ?4, declared = ?5, graph = ?7, input = ?8, template = ?9, error = NULL,
 		next_at = CASE WHEN paused THEN NULL WHEN spec = ?3 AND next_at IS NOT NULL THEN next_at ELSE ?6 END`,
 		c.Name, c.Template.Run.Task, c.Spec, int64(c.CatchUp), c.Declared, ceilMillis(next), graph, c.Template.Run.Input, text); err != nil {
 		return err

@@ -14,7 +14,14 @@ func (s *Store) Finish(ctx context.Context, now time.Time, outcomes []store.Outc
 	stale := make([]bool, len(outcomes))
 	err := s.do(ctx, func(t *txn) error {
 		for i := range outcomes {
-			ok, err := t.finish(now.UnixMilli(), &outcomes[i])
+			key, ok := s.ids.key(outcomes[i].ID)
+			if stale[i] = !ok; !ok {
+				continue
+			}
+			err := t.of(key, func() (err error) {
+				ok, err = t.finish(key, now.UnixMilli(), &outcomes[i])
+				return err
+			})
 			if err != nil {
 				return err
 			}
@@ -58,11 +65,7 @@ SELECT id, lease, attempt, worker, started_at, ?3, ?4, ?5 FROM stint_runs WHERE 
 )
 
 // finish records one outcome, and reports whether it was current.
-func (t *txn) finish(now int64, o *store.Outcome) (bool, error) {
-	key, ok := t.s.ids.key(o.ID)
-	if !ok {
-		return false, nil
-	}
+func (t *txn) finish(key, now int64, o *store.Outcome) (bool, error) {
 	if err := t.record(key, o.Lease, &o.Record); err != nil {
 		return false, err
 	}

@@ -95,11 +95,13 @@ func (r *runRow) fields() []any {
 func (s *Store) run(q querier, r *runRow) (store.Run, error) {
 	if r.node != nil {
 		g, err := s.graph(q, *r.node>>nodeBits)
-		if err != nil {
+		if code(err) != 0 {
 			return r.Run, err
 		}
-		name := g.TaskName(int(*r.node & (1<<nodeBits - 1)))
-		r.Elsewhere, r.Flow, r.Run.Task = !r.flow && r.Task == name && r.State == store.Queued, r.flow, name
+		if place := int(*r.node & (1<<nodeBits - 1)); err == nil && place <= g.Success() { // else somebody broke it by hand
+			name := g.TaskName(place)
+			r.Elsewhere, r.Flow, r.Run.Task = !r.flow && r.Task == name && r.State == store.Queued, r.flow, name
+		}
 	}
 	r.ID, r.Parent, r.Root = s.ids.id(r.key), s.ids.optional(r.parent), s.ids.optional(r.root)
 	r.Created, r.Due = millis(createdAt(r.key)), millis(r.due)

@@ -65,6 +65,8 @@ func migrateOne(ctx context.Context, conn *sql.Conn, steps []string) (done bool,
 	switch {
 	case err != nil:
 		return false, err
+	case have < 0:
+		return false, fmt.Errorf("schema %d: no version of stint made this: restore a backup", have)
 	case have > len(steps):
 		return false, fmt.Errorf("schema %d, this program knows %d: %w", have, len(steps), ErrNewer)
 	case have == len(steps):

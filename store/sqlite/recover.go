@@ -144,7 +144,7 @@ func (t *txn) releaseWorker(worker int64, crashed bool, r *store.Recovered) erro
 		switch {
 		case run.state.Terminal():
 			t.end(run.id, 1)
-			if err := t.advance(run.parent, run.node, run.state, t.now); err != nil {
+			if err := t.of(run.id, func() error { return t.advance(run.parent, run.node, run.state, t.now) }); err != nil {
 				return err
 			}
 		case run.state == store.Blocked:

@@ -196,7 +196,7 @@ func (t *txn) wake() error {
 		if r.begun {
 			move = t.rouse // its handler waits
 		}
-		if err := move(r.id, t.now); err != nil {
+		if err := t.of(r.id, func() error { return move(r.id, t.now) }); err != nil {
 			return err
 		}
 	}
@@ -228,7 +228,7 @@ func (t *txn) promote() error {
 		if err := t.exec("UPDATE stint_runs SET state = 4, worker = 0, started_at = ?2 WHERE id = ?1", r.id, t.now); err != nil {
 			return err
 		}
-		if err := t.begin(r.id, *r.node, t.now); err != nil {
+		if err := t.of(r.id, func() error { return t.begin(r.id, *r.node, t.now) }); err != nil {
 			return err
 		}
 	}
@@ -252,7 +252,11 @@ func (t *txn) overdue() error {
 			if err := t.exec("UPDATE stint_runs SET start_by = NULL WHERE id = ?", r.id); err != nil {
 				return err
 			}
-			if _, err := t.cancel(r.id, t.now, store.EndByError); err != nil {
+			err := t.of(r.id, func() error {
+				_, err := t.cancel(r.id, t.now, store.EndByError)
+				return err
+			})
+			if err != nil {
 				return err
 			}
 			continue
@@ -262,7 +266,7 @@ func (t *txn) overdue() error {
 			return err
 		}
 		if t.end(r.id, n); n > 0 {
-			if err := t.advance(r.parent, r.node, store.Canceled, t.now); err != nil {
+			if err := t.of(r.id, func() error { return t.advance(r.parent, r.node, store.Canceled, t.now) }); err != nil {
 				return err
 			}
 		}
@@ -274,7 +278,7 @@ func (t *txn) overdue() error {
 func (t *txn) nextTime() (int64, error) {
 	next := never
 	for _, q := range []string{
-		"SELECT due_at FROM stint_runs WHERE state = 2 ORDER BY due_at LIMIT 1",
+		"SELECT due_at FROM stint_runs WHERE state = 2 AND due_at IS NOT NULL ORDER BY due_at LIMIT 1",
 		"SELECT start_by FROM stint_runs WHERE start_by IS NOT NULL ORDER BY start_by LIMIT 1",
 		"SELECT due_at FROM stint_runs WHERE state = 5 AND due_at IS NOT NULL ORDER BY due_at LIMIT 1",
 		"SELECT wake_at FROM stint_gates WHERE wake_at IS NOT NULL ORDER BY wake_at LIMIT 1",

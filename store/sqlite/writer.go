@@ -67,6 +67,7 @@ type writer struct {
 	company   bool          // another store has the file open
 	others    time.Time     // last commit of another that was noticed
 	recheck   bool          // claims must be looked at again
+	changed   bool          // all changes of this group were applied
 	buried    bool          // others took this process for dead; see renew
 }
 
@@ -221,10 +222,12 @@ func (w *writer) release() {
 		return
 	}
 	if t, err := w.begin(); err == nil {
-		err = t.releaseLock(w.s.me.name, false, &store.Recovered{})
-		if err == nil {
-			err = w.commit(t)
-		}
+		err = guarded(func() error {
+			if err := t.releaseLock(w.s.me.name, false, &store.Recovered{}); err != nil {
+				return err
+			}
+			return w.commit(t)
+		})
 		if err != nil {
 			w.rollback()
 		}
@@ -252,15 +255,13 @@ func (w *writer) cycle() bool {
 	}
 	w.blocked = time.Time{}
 	ops := w.take()
-	claimed, err := w.apply(t, ops)
-	if err == nil {
-		err = w.commit(t)
-	}
+	claimed, err := w.attempt(t, ops)
 	if err != nil {
-		w.rollback()
-		w.unclaim(claimed)
 		w.note(err)
-		if len(ops) == 1 {
+		if w.changed && code(err) == 0 { // what is due has failed, or a claim
+			w.nextDue = max(w.nextDue, now.Add(time.Second).UnixMilli()) // no spinning
+			w.solo(ops)
+		} else if len(ops) == 1 {
 			ops[0].finish(explain(err))
 		} else {
 			w.solo(ops)
@@ -279,13 +280,42 @@ func (w *writer) cycle() bool {
 	return true
 }
 
+// maxDamages is how many damaged runs one group may meet.
+const maxDamages = 1000
+
+// attempt applies a group in a transaction that was begun and commits it, or leaves all
+// as it was. Damage that it meets is put aside.
+func (w *writer) attempt(t *txn, ops []*op) (claimed []*claim, err error) {
+	for tries := 0; ; tries++ {
+		err = guarded(func() (err error) {
+			if claimed, err = w.apply(t, ops); err == nil {
+				err = w.commit(t)
+			}
+			return err
+		})
+		if err == nil {
+			return claimed, nil
+		}
+		w.rollback()
+		w.unclaim(claimed)
+		if tries == maxDamages || !w.quarantine(err) {
+			return nil, err
+		}
+		if t, err = w.begin(); err != nil {
+			return nil, err
+		}
+	}
+}
+
 // apply runs the changes of a group, then lets the waiting claims have what is ready.
 func (w *writer) apply(t *txn, ops []*op) ([]*claim, error) {
+	w.changed = false
 	for _, o := range ops {
 		if err := t.change(o); err != nil {
 			return nil, err
 		}
 	}
+	w.changed = true
 	if err := t.wake(); err != nil {
 		return nil, err
 	}
@@ -327,22 +357,34 @@ func (t *txn) change(o *op) error {
 // solo tries each change of a failed group alone.
 func (w *writer) solo(ops []*op) {
 	for _, o := range ops {
-		t, err := w.begin()
-		if err == nil {
-			if err = t.change(o); err == nil {
-				err = t.follow()
-			}
-			if err == nil {
-				err = w.commit(t)
-			}
-			if err != nil {
-				w.rollback()
-			}
+		err := w.alone(o)
+		for tries := 0; err != nil && tries < maxDamages && w.quarantine(err); tries++ {
+			err = w.alone(o)
 		}
 		w.note(err)
 		o.finish(explain(err))
 	}
 	w.recheck = true
+}
+
+func (w *writer) alone(o *op) error {
+	t, err := w.begin()
+	if err != nil {
+		return err
+	}
+	err = guarded(func() error {
+		if err := t.change(o); err != nil {
+			return err
+		}
+		if err := t.follow(); err != nil {
+			return err
+		}
+		return w.commit(t)
+	})
+	if err != nil {
+		w.rollback()
+	}
+	return err
 }
 
 func (o *op) finish(err error) {

@@ -43,7 +43,7 @@ CREATE TABLE stint_workers (
 CREATE INDEX stint_workers_alive ON stint_workers (lock) WHERE ended_at IS NULL;
 
 CREATE TABLE stint_runs (
-  id         INTEGER PRIMARY KEY AUTOINCREMENT, -- creation time << 20 | sequence; see id.go
+  id         INTEGER PRIMARY KEY AUTOINCREMENT CHECK (id > 0), -- creation time << 20 | sequence; see id.go
   lane       INTEGER NOT NULL REFERENCES stint_lanes (id),
   state      INTEGER NOT NULL CHECK (state BETWEEN 2 AND 10),
   priority   INTEGER NOT NULL CHECK (priority BETWEEN -128 AND 127),
@@ -70,6 +70,7 @@ CREATE TABLE stint_runs (
   limits     TEXT,                       -- JSON; NULL: none
   gate       INTEGER,                    -- that it waits at, if it is queued; 0: it has asked none yet
   CHECK (state <> 4 OR worker IS NOT NULL),
+  CHECK (gate IS NULL OR limits IS NOT NULL),
   CHECK ((state >= 7) = (ended_at IS NOT NULL))
 ) STRICT;
 
@@ -94,7 +95,7 @@ CREATE TABLE stint_gates (
   name       TEXT NOT NULL, -- of the concurrency limit
   key        TEXT NOT NULL,
   max        INTEGER NOT NULL, -- of a rate: its burst
-  strategy   INTEGER NOT NULL,
+  strategy   INTEGER NOT NULL CHECK (strategy BETWEEN 0 AND 255),
   active     INTEGER NOT NULL CHECK (active >= 0), -- runs that have passed and hold it; of a rate, units promised to runs that are ready
   heads      INTEGER NOT NULL CHECK (heads >= 0),  -- of them, runs that have not started
   parked     INTEGER NOT NULL CHECK (parked >= 0), -- runs that wait at it
@@ -281,7 +282,7 @@ CREATE TABLE stint_attempts (
   worker     INTEGER,
   started_at INTEGER,
   ended_at   INTEGER NOT NULL,
-  state      INTEGER NOT NULL, -- what it led to
+  state      INTEGER NOT NULL CHECK (state BETWEEN 2 AND 10), -- what it led to
   error      TEXT,
   PRIMARY KEY (run, lease)
 ) STRICT, WITHOUT ROWID;

@@ -1,0 +1,71 @@
+package sqlite
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// A damage is a run whose rows say what no commit of ours has left: somebody changed
+// the file by other means. The run is blocked, and the rest goes on (R8).
+type damage struct {
+	run int64
+	err error
+}
+
+func (d *damage) Error() string { return fmt.Sprintf("run %d: its rows are damaged: %v", d.run, d.err) }
+func (d *damage) Unwrap() error { return d.err }
+
+// of calls f, which works on one run's rows. What goes wrong there, other than with the
+// database, is that run's damage.
+func (t *txn) of(run int64, f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &damage{run, fmt.Errorf("%v\n%s", v, debug.Stack())}
+		}
+	}()
+	err = f()
+	var d *damage
+	if err == nil || code(err) != 0 || errors.As(err, &d) {
+		return err
+	}
+	return &damage{run, err}
+}
+
+// guarded calls f, and makes an error of a panic: the process is the app's.
+func guarded(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("sqlite: %v\n%s", v, debug.Stack())
+		}
+	}()
+	return f()
+}
+
+// quarantine blocks the run that a failed transaction found damaged, and reports whether
+// the transaction may be tried again.
+func (w *writer) quarantine(err error) bool {
+	var d *damage
+	if !errors.As(err, &d) {
+		return false
+	}
+	reason := failureJSON(store.KindDamaged, d.err.Error())
+	t, err := w.begin()
+	if err == nil {
+		err = t.exec(`UPDATE stint_runs SET state = 6, error = ?2, crashes = ?3, gate = NULL, due_at = NULL, start_by = NULL, ended_at = NULL WHERE id = ?1`,
+			d.run, reason, store.MaxCrashes)
+		if err == nil {
+			err = guarded(t.follow)
+		}
+		if err == nil {
+			err = w.commit(t)
+		}
+		if err != nil {
+			w.rollback()
+		}
+	}
+	w.recheck = true
+	return err == nil
+}
