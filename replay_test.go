@@ -260,3 +260,28 @@ func TestReplayWorkflowTask(t *testing.T) {
 		t.Errorf("no run of task b in %+v", info.Tasks)
 	})
 }
+
+// Whatever somebody gives as a journal is refused, diverges, or is replayed.
+func FuzzReplayJournal(f *testing.F) {
+	files, err := filepath.Glob("testdata/journals/*.json")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, name := range files {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Add([]byte(`{"entries":[{"kind":"sleep","seq":-1}]}`))
+	f.Fuzz(func(t *testing.T, journal []byte) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		stint.ReplayJournal(ctx, journal, func(ctx context.Context, in any) (any, error) {
+			stint.Step(ctx, "a", func(context.Context) (int, error) { return 1, nil })
+			stint.Sleep(ctx, time.Hour)
+			return stint.WaitForEvent[any](ctx, "e")
+		})
+	})
+}

@@ -160,7 +160,6 @@ type countQuery struct {
 func doubled(v *verdict) *int { return &v.Doubled }
 func over(v *verdict) *int    { return &v.Over }
 func lost(v *verdict) *int    { return &v.Lost }
-func stuck(v *verdict) *int   { return &v.Stuck }
 
 func counts(db *sql.DB, v *verdict, queries []countQuery) error {
 	for _, q := range queries {
