@@ -165,6 +165,20 @@ func (c *Client) bulk(f RunFilter, op string, do func(store.Filter) (int, error)
 	return n, public(op, err)
 }
 
+// Check looks for damage in the database: SQLite's own integrity check, references to
+// rows that are not there, and counts of limits that differ from a recount. It returns
+// what it found, in words. It changes nothing, and takes time in proportion to the file.
+func (c *Client) Check(ctx context.Context) ([]string, error) {
+	found, err := c.store.Check(ctx)
+	return found, public("check", err)
+}
+
+// Backup writes a copy of the database, as of one moment, to a new file, while all goes
+// on. Opened by a program, the copy goes on from there: what was executing is queued again.
+func (c *Client) Backup(ctx context.Context, path string) error {
+	return public("backup", c.store.Backup(ctx, path))
+}
+
 // A LogLine is a line that a handler logged through Logger.
 type LogLine struct {
 	Seq     int64 // its number in the run

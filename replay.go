@@ -220,9 +220,9 @@ func newReplay(w *Worker, rec *recording, h Handler) (*execution, error) {
 	e.def = &taskDef{name: rec.Task, handler: h}
 	e.replay = &replayed{at: rec.Exported, runs: rec.Runs, tasks: map[string]*store.FlowTask{}}
 	for name, end := range rec.Tasks {
-		state, err := stateNamed(end.State)
-		if err != nil {
-			return nil, err
+		var state State
+		if err := state.UnmarshalText([]byte(end.State)); err != nil {
+			return nil, fmt.Errorf("stint: replay: %w", err)
 		}
 		e.replay.tasks[name] = &store.FlowTask{ID: rec.Run, State: state, Attempt: end.Attempt, Output: end.Output, Error: end.Error}
 	}
@@ -284,18 +284,10 @@ func (sc *scope) halt() {
 // ended is how a run ended that the replayed one waits for; if it had not, it does not return.
 func (r *replayed) ended(sc *scope, id store.ID) *store.Run {
 	end, ok := r.runs[id]
-	state, err := stateNamed(end.State)
+	var state State
+	err := state.UnmarshalText([]byte(end.State))
 	if !ok || err != nil {
 		sc.halt()
 	}
 	return &store.Run{ID: id, Task: end.Task, State: state, Attempt: end.Attempt, Output: end.Output, Error: end.Error}
-}
-
-func stateNamed(name string) (State, error) {
-	for _, s := range store.States {
-		if s.String() == name {
-			return s, nil
-		}
-	}
-	return 0, fmt.Errorf("stint: replay: no state %q", name)
 }

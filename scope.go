@@ -347,6 +347,9 @@ func (d *durable) idleLocked() {
 	if soonest, others := d.waitsLocked(); !others && !soonest.IsZero() && time.Until(soonest) > stay {
 		stay = 0
 	}
+	if d.e.run.Crashes >= store.SuspectCrashes { // other suspects wait until this one is out
+		stay = 0
+	}
 	if stay <= 0 {
 		d.suspendLocked()
 		return

@@ -35,6 +35,20 @@ func (s State) String() string {
 	return fmt.Sprintf("State(%d)", uint8(s))
 }
 
+// MarshalText is String.
+func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads a state's name.
+func (s *State) UnmarshalText(name []byte) error {
+	for _, st := range States {
+		if st.String() == string(name) {
+			*s = st
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is no state of a run", name)
+}
+
 // Terminal reports whether a run in s has ended. It leaves s only by an explicit replay (R3).
 func (s State) Terminal() bool { return s >= Succeeded }
 

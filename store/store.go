@@ -368,6 +368,10 @@ type Admin interface {
 	// Limits lists the rate limits, or the keys of concurrency limits that are in use,
 	// by name and key, up to MaxLimits.
 	Limits(ctx context.Context, rates bool) ([]LimitInfo, error)
+	// Check looks for damage, and says in words what it found. It changes nothing.
+	Check(ctx context.Context) ([]string, error)
+	// Backup writes a copy of all there is, as of one moment, to a new file.
+	Backup(ctx context.Context, path string) error
 	// Healthy is nil, or why the store cannot write at present.
 	Healthy() error
 	// Degraded reports whether an error, also of a statement in a transaction of the
@@ -427,6 +431,8 @@ func Rank(due int64, priority int8, ageEvery time.Duration) int64 {
 const (
 	// MaxCrashes is how many deaths of a process a run may be executing in before it is Blocked.
 	MaxCrashes = 5
+	// SuspectCrashes is from how many on it executes only while no other such run does.
+	SuspectCrashes = 2
 	// MaxCount is up to how many runs are counted where they are listed as a number.
 	MaxCount = 10_000
 	// MaxLimits is how many limits are listed.

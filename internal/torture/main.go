@@ -102,15 +102,13 @@ func main() {
 	names := flag.String("attacks", "", "which, with commas; empty: all")
 	count := flag.Int("count", 0, "how often each; 0: as its short form, or until its time is over")
 	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "of what is random")
-	dir := flag.String("dir", "", "where the files are; empty: a temporary directory")
+	dir := flag.String("dir", "", "where the files are, which stay if something is found; empty: a temporary directory")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	chosen, err := choose(*names)
 	if err == nil && *dir == "" {
-		if *dir, err = os.MkdirTemp("", "torture"); err == nil {
-			defer os.RemoveAll(*dir)
-		}
+		*dir, err = os.MkdirTemp("", "torture")
 	}
 	if err != nil {
 		log.Fatal(err)
@@ -119,6 +117,7 @@ func main() {
 	if !runAll(ctx, chosen, *dir, *seed, *count, each) {
 		os.Exit(1)
 	}
+	os.Remove(*dir)
 }
 
 func choose(names string) (chosen []attack, err error) {
@@ -156,12 +155,12 @@ func runAll(ctx context.Context, chosen []attack, dir string, seed uint64, count
 			err := r.err(a.run(ctx, r))
 			sum.join(r.verdict)
 			faults, notes = faults+r.faults, r.notes
-			os.RemoveAll(r.base)
 			if err != nil {
-				fmt.Fprintf(os.Stderr, "%s: %v\n", a.name, err)
+				fmt.Fprintf(os.Stderr, "%s: %v\nfiles: %s\n", a.name, err, r.base)
 				stood = false
 				break
 			}
+			os.RemoveAll(r.base)
 		}
 		fmt.Fprintf(out, "%s\t%d %s\t%d\t%d\t%d\t%d\t%.0f\t%d\t%s\n", a.name, faults, a.what, sum.Lost, sum.Doubled, sum.Over, sum.Stuck, time.Since(began).Seconds(), seed, strings.Join(notes, "; "))
 		out.Flush()

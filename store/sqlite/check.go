@@ -3,8 +3,10 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"path/filepath"
 	"time"
 )
@@ -21,6 +23,38 @@ var checks = []struct{ what, query string }{
 	{"waits of runs that are not there", "SELECT count(*) FROM stint_waits w WHERE NOT EXISTS (SELECT 1 FROM stint_runs r WHERE r.id = w.run)"},
 	{"journal entries of runs that are not there", "SELECT count(*) FROM stint_journal j WHERE NOT EXISTS (SELECT 1 FROM stint_runs r WHERE r.id = j.run)"},
 	{"moves that nobody has led to their gates", "SELECT count(*) FROM stint_moves"},
+}
+
+// Check implements store.Admin.
+func (s *Store) Check(ctx context.Context) ([]string, error) {
+	if s.path == Memory {
+		return nil, nil // nobody else can have changed it
+	}
+	return Check(ctx, s.path)
+}
+
+// Backup implements store.Admin, by VACUUM INTO: the copy is also compact.
+func (s *Store) Backup(ctx context.Context, path string) error {
+	if s.path == Memory {
+		return errors.New("a database in memory has one connection, which is the engine's: open a file")
+	}
+	db, err := sql.Open("sqlite", s.fileDSN(url.Values{"_pragma": {pragma("busy_timeout", readerBusy.Milliseconds())}}))
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600) // SQLite would make it readable for all
+	if err != nil {
+		return err
+	}
+	err = f.Close()
+	if err == nil {
+		_, err = db.ExecContext(ctx, "VACUUM INTO ?", path)
+	}
+	if err != nil {
+		return errors.Join(explain(err), os.Remove(path))
+	}
+	return nil
 }
 
 // Check looks for damage in a file, also one that is in use: SQLite's own integrity

@@ -76,7 +76,10 @@ func (t *txn) serve() ([]*claim, error) {
 	var err error
 	for _, c := range waiting {
 		if err == nil {
-			c.got, err = t.give(c)
+			err = guarded(func() (err error) { // or the claims would be lost
+				c.got, err = t.give(c)
+				return err
+			})
 		}
 		if err == nil && len(c.got) > 0 {
 			served = append(served, c)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 
 	"github.com/stint-dev/stint/store"
 )
@@ -44,28 +45,50 @@ func guarded(f func() error) (err error) {
 	return f()
 }
 
-// quarantine blocks the run that a failed transaction found damaged, and reports whether
-// the transaction may be tried again.
+// quarantine blocks the run that a failed transaction found damaged, with others that
+// are met on the way, and reports whether the transaction may be tried again.
 func (w *writer) quarantine(err error) bool {
+	var all []*damage
 	var d *damage
-	if !errors.As(err, &d) {
-		return false
-	}
-	reason := failureJSON(store.KindDamaged, d.err.Error())
-	t, err := w.begin()
-	if err == nil {
-		err = t.exec(`UPDATE stint_runs SET state = 6, error = ?2, crashes = ?3, gate = NULL, due_at = NULL, start_by = NULL, ended_at = NULL WHERE id = ?1`,
-			d.run, reason, store.MaxCrashes)
-		if err == nil {
-			err = guarded(t.follow)
+	for err != nil {
+		if len(all) == maxDamages || !errors.As(err, &d) {
+			return false
 		}
-		if err == nil {
-			err = w.commit(t)
-		}
-		if err != nil {
-			w.rollback()
-		}
+		again := slices.ContainsFunc(all, func(b *damage) bool { return b.run == d.run })
+		all = append(all, d)
+		err = w.block(all, !again)
 	}
 	w.recheck = true
-	return err == nil
+	return true
+}
+
+// block blocks damaged runs. Unless they stand in its way too, what follows from that is
+// done: what they held of limits is given back.
+func (w *writer) block(all []*damage, follow bool) error {
+	t, err := w.begin()
+	if err != nil {
+		return err
+	}
+	err = guarded(func() error {
+		for _, d := range all {
+			err := t.exec(`UPDATE stint_runs SET state = 6, error = ?2, crashes = ?3, gate = NULL, due_at = NULL, start_by = NULL, ended_at = NULL WHERE id = ?1`,
+				d.run, failureJSON(store.KindDamaged, d.err.Error()), store.MaxCrashes)
+			if err == nil && !follow {
+				err = t.exec("DELETE FROM stint_moves WHERE run = ?", d.run)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if follow {
+			if err := t.follow(); err != nil {
+				return err
+			}
+		}
+		return w.commit(t)
+	})
+	if err != nil {
+		w.rollback()
+	}
+	return err
 }

@@ -93,7 +93,7 @@ func (t *txn) reconcile() error {
 			}
 		}
 		for i := range rows {
-			if err := t.adjust(&rows[i]); err != nil {
+			if err := t.of(rows[i].key, func() error { return t.adjust(&rows[i]) }); err != nil {
 				return err
 			}
 		}
@@ -150,7 +150,7 @@ func (t *txn) admitNew() error {
 			return err
 		}
 		for i := range rows {
-			if err := t.adjust(&rows[i]); err != nil {
+			if err := t.of(rows[i].key, func() error { return t.adjust(&rows[i]) }); err != nil {
 				return err
 			}
 		}
@@ -394,7 +394,7 @@ func (t *txn) takeAll(key, flags int64, gates []*gate, limits []*store.Limit) er
 	if flags&flagFlow == 0 {
 		return nil
 	}
-	return t.beginPassed(key)
+	return t.of(key, func() error { return t.beginPassed(key) })
 }
 
 // beginPassed begins a workflow's run that has passed its gates.

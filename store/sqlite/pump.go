@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"database/sql"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/stint-dev/stint/store"
@@ -90,7 +91,11 @@ func (t *txn) pump(g *gate) error {
 		if err != nil {
 			return err
 		}
-		stop, err := t.tryPass(g, key, flags, limits)
+		var stop bool
+		err = t.of(key, func() (err error) {
+			stop, err = t.tryPass(g, key, flags, limits)
+			return err
+		})
 		if err != nil || stop {
 			return err
 		}
@@ -164,6 +169,9 @@ func (t *txn) tryPass(g *gate, key, flags int64, limits []store.Limit) (stop boo
 		gates, need = append(gates, x), append(need, l)
 	}
 	at := slices.Index(gates, g)
+	if at < 0 {
+		return false, fmt.Errorf("it waits at %s, which is none of its gates", g)
+	}
 	for i, x := range gates {
 		switch {
 		case i < at && x.inTurns() && x.active < x.max, i == at, !(i < at && x.inTurns()) && x.lets(need[i], now) && (!x.rate || x.parked == 0):

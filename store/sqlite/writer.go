@@ -287,6 +287,7 @@ const maxDamages = 1000
 // as it was. Damage that it meets is put aside.
 func (w *writer) attempt(t *txn, ops []*op) (claimed []*claim, err error) {
 	for tries := 0; ; tries++ {
+		claimed = nil
 		err = guarded(func() (err error) {
 			if claimed, err = w.apply(t, ops); err == nil {
 				err = w.commit(t)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -248,6 +249,12 @@ func (m *Model) Queues(context.Context) ([]store.QueueInfo, error) {
 	slices.SortFunc(all, func(a, b store.QueueInfo) int { return cmp.Compare(a.Name, b.Name) })
 	return all, nil
 }
+
+// Check implements store.Admin.
+func (m *Model) Check(context.Context) ([]string, error) { return nil, nil }
+
+// Backup implements store.Admin. A model has nothing that a file could keep.
+func (m *Model) Backup(context.Context, string) error { return errors.ErrUnsupported }
 
 // Healthy implements store.Admin.
 func (m *Model) Healthy() error { return nil }

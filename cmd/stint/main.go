@@ -1,0 +1,172 @@
+// The stint command looks into a file of the library's, and acts on it, also while
+// programs have it open.
+//
+//	stint runs -state failed app.db
+//	stint run app.db 01923b5c-7d3e-7000-8000-3f2a9c1b4d5e
+//	stint enqueue app.db send-mail '{"to": "ann@example.org"}'
+//	stint doctor app.db
+//
+// With -json it prints an object a line.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"text/tabwriter"
+
+	"github.com/stint-dev/stint"
+)
+
+// A command is what stint can be asked.
+type command struct {
+	name  string
+	args  string // after the file
+	what  string
+	flags func(*flag.FlagSet, *options)
+	run   func(context.Context, *session) error
+}
+
+var commands = []command{
+	{"runs", "", "list runs, newest first", filterFlags, listRuns},
+	{"run", "ID", "show a run: what it waits for, its tasks, its timeline", nil, showRun},
+	{"cancel", "[ID...]", "cancel runs, by ID or by filter", filterFlags, cancelRuns},
+	{"replay", "[ID...]", "run ended or blocked runs again, by ID or by filter", filterFlags, replayRuns},
+	{"delete", "[ID...]", "delete ended runs, by ID or by filter", filterFlags, deleteRuns},
+	{"enqueue", "TASK [JSON]", "start a task", enqueueFlags, enqueue},
+	{"publish", "KEY [JSON]", "publish an event", nil, publish},
+	{"tail", "[ID]", "print runs as they change, or the log of one, until it is interrupted", tailFlags, tail},
+	{"journal", "ID", "print what a durable function has recorded", nil, showJournal},
+	{"export", "ID", "print a journal in the form that ReplayJournal takes", nil, exportJournal},
+	{"cron", "[pause|resume|trigger|delete NAME]", "list crons, or act on one", nil, cron},
+	{"queues", "", "list queues", nil, listQueues},
+	{"workers", "", "list workers that live", nil, listWorkers},
+	{"pause", "QUEUE", "start nothing from a queue", nil, pauseQueue},
+	{"resume", "QUEUE", "undo pause", nil, resumeQueue},
+	{"doctor", "", "look for damage; exits with 1 if there is any", nil, doctor},
+	{"backup", "PATH", "write a copy, while all goes on", nil, backup},
+}
+
+// options are what flags say.
+type options struct {
+	json           bool
+	tasks, queues  texts
+	states         texts
+	limit          int
+	key            string
+	queue          string
+	delay, refresh duration
+	yes            bool
+}
+
+// A session is one command on one file.
+type session struct {
+	*options
+	c    *stint.Client
+	args []string
+	out  io.Writer
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := do(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
+		if !errors.Is(err, flag.ErrHelp) {
+			fmt.Fprintln(os.Stderr, err)
+		}
+		stop()
+		os.Exit(1)
+	}
+}
+
+func do(ctx context.Context, args []string, out, errs io.Writer) error {
+	if len(args) == 0 || args[0] == "help" || args[0] == "-h" || args[0] == "-help" || args[0] == "--help" {
+		usage(errs)
+		return flag.ErrHelp
+	}
+	for i := range commands {
+		if c := &commands[i]; c.name == args[0] {
+			return c.do(ctx, args[1:], out, errs)
+		}
+	}
+	usage(errs)
+	return fmt.Errorf("stint: there is no command %q", args[0])
+}
+
+func usage(w io.Writer) {
+	fmt.Fprintln(w, "usage: stint COMMAND [-flags] FILE [arguments]")
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, c := range commands {
+		fmt.Fprintf(t, "  %s FILE %s\t%s\n", c.name, c.args, c.what)
+	}
+	t.Flush()
+	fmt.Fprintln(w, "stint COMMAND -h lists the flags of one.")
+}
+
+func (c *command) do(ctx context.Context, args []string, out, errs io.Writer) error {
+	var o options
+	f := flag.NewFlagSet(c.name, flag.ContinueOnError)
+	f.SetOutput(errs)
+	f.BoolVar(&o.json, "json", false, "print JSON, an object a line")
+	if c.flags != nil {
+		c.flags(f, &o)
+	}
+	f.Usage = func() {
+		fmt.Fprintf(errs, "usage: stint %s [-flags] FILE %s\n%s\n", c.name, c.args, c.what)
+		f.PrintDefaults()
+	}
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	if f.NArg() == 0 {
+		f.Usage()
+		return errors.New("stint: name a file")
+	}
+	path := f.Arg(0)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("stint: %s does not exist", path) // Open would make it
+	}
+	client, err := stint.Open(path, stint.WithLogger(slog.New(slog.NewTextHandler(errs, &slog.HandlerOptions{Level: slog.LevelWarn}))))
+	if err != nil {
+		return err
+	}
+	err = c.run(ctx, &session{&o, client, f.Args()[1:], out})
+	return errors.Join(err, client.Close())
+}
+
+// arg is an argument after the file, or an error that names it.
+func (s *session) arg(i int, name string) (string, error) {
+	if i >= len(s.args) {
+		return "", fmt.Errorf("stint: %s is missing", name)
+	}
+	return s.args[i], nil
+}
+
+// print writes values as a table, or each as JSON.
+func print[T any](s *session, header string, all []T, row func(T) string) error {
+	if s.json {
+		enc := json.NewEncoder(s.out)
+		for _, v := range all {
+			if err := enc.Encode(v); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	t := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
+	if len(all) > 0 {
+		fmt.Fprintln(t, header)
+	}
+	for _, v := range all {
+		fmt.Fprintln(t, row(v))
+	}
+	return t.Flush()
+}

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stint-dev/stint"
+	"go.uber.org/goleak"
+	_ "modernc.org/sqlite"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// ask runs the command and returns what it prints.
+func ask(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	err := do(t.Context(), args, &out, &errs)
+	return out.String() + errs.String(), err
+}
+
+func must(t *testing.T, want string, args ...string) string {
+	t.Helper()
+	got, err := ask(t, args...)
+	if err != nil || !strings.Contains(got, want) {
+		t.Errorf("stint %q: %v\n%s\nwant %q", args, err, got, want)
+	}
+	return strings.TrimSpace(got)
+}
+
+// worked is a file on which a program has worked: a durable task, one that fails, a cron.
+func worked(t *testing.T) string {
+	path := filepath.Join(t.TempDir(), "app.db")
+	c, err := stint.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	steps := stint.NewTask(c, "steps", func(ctx context.Context, text string) (string, error) {
+		stint.Logger(ctx).Info("looking", "text", text)
+		return stint.Step(ctx, "look", func(context.Context) (string, error) { return "seen " + text, nil })
+	}, stint.WithCron("@daily"))
+	w, err := c.NewWorker(stint.WithName("w1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- w.Run(ctx) }()
+	if _, err := steps.Run(t.Context(), "x\x1b[31m"); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestCommands(t *testing.T) {
+	path := worked(t)
+	must(t, "steps", "runs", path)
+	line := must(t, `"State":"succeeded"`, "runs", "-json", "-state", "succeeded", "-task", "steps", path)
+	var r struct{ ID string }
+	if err := json.Unmarshal([]byte(line), &r); err != nil {
+		t.Fatal(err)
+	}
+	if got := must(t, "seen x", "run", path, r.ID); strings.Contains(got, "\x1b") {
+		t.Errorf("a payload reaches the terminal: %q", got)
+	}
+	must(t, `"ID":"`+r.ID, "run", "-json", path, r.ID)
+	must(t, "look", "journal", path, r.ID)
+	must(t, `"entries"`, "export", path, r.ID)
+	must(t, "looking", "tail", path, r.ID)
+
+	id := must(t, "", "enqueue", "-delay", "1h", path, "mail", `{"to":"ann"}`)
+	must(t, "scheduled", "run", path, id)
+	must(t, "1 canceled", "cancel", path, id)
+	must(t, "canceled", "run", path, id)
+	must(t, "1 queued", "replay", path, id)
+	must(t, "1 canceled", "cancel", "-task", "mail", path)
+	must(t, `{"deleted":1}`, "delete", "-json", "-state", "canceled", path)
+	must(t, "", "publish", path, "some.event", `{"a":1}`)
+
+	must(t, "steps:@daily", "cron", path)
+	must(t, "", "cron", path, "pause", "steps:@daily")
+	must(t, "true", "cron", path)
+	must(t, "", "cron", path, "resume", "steps:@daily")
+	must(t, "queued", "run", path, must(t, "", "cron", path, "trigger", "steps:@daily"))
+
+	must(t, "", "pause", path, "default")
+	must(t, "true", "queues", path)
+	must(t, "", "resume", path, "default")
+	must(t, "false", "queues", path)
+	must(t, "", "workers", path)
+
+	copied := filepath.Join(t.TempDir(), "copy.db")
+	must(t, "", "backup", path, copied)
+	if info, err := os.Stat(copied); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the copy: %v, %v", info, err)
+	}
+	must(t, "steps", "runs", copied)
+	must(t, "no problem found", "doctor", copied)
+	damage(t, copied, "UPDATE stint_crons SET next_at = NULL")
+	if got, err := ask(t, "doctor", copied); err == nil || !strings.Contains(got, "1 crons that never tick") {
+		t.Errorf("doctor: %v\n%s", err, got)
+	}
+}
+
+func damage(t *testing.T, path, query string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec(query); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What is asked wrongly is told so, and changes nothing.
+func TestBadArguments(t *testing.T) {
+	path := worked(t)
+	for _, c := range []struct {
+		want string
+		args []string
+	}{
+		{"usage", nil},
+		{"no command", []string{"frobnicate"}},
+		{"name a file", []string{"runs"}},
+		{"does not exist", []string{"runs", path + "x"}},
+		{"no state of a run", []string{"runs", "-state", "asleep", path}},
+		{"give IDs or a filter", []string{"cancel", path}},
+		{"ID is missing", []string{"run", path}},
+		{"not found", []string{"run", path, "01a20b55-3211-7000-801d-850939bbcc7a"}},
+		{"is not JSON", []string{"enqueue", path, "mail", "ann"}},
+		{"want pause, resume", []string{"cron", path, "stop", "x"}},
+		{"not found", []string{"cron", path, "pause", "x"}},
+		{"file exists", []string{"backup", path, path}},
+	} {
+		got, err := ask(t, c.args...)
+		if err == nil || !strings.Contains(got+err.Error(), c.want) {
+			t.Errorf("stint %q: %v\n%s\nwant %q", c.args, err, got, c.want)
+		}
+	}
+	if _, err := os.Stat(path + "x"); err == nil {
+		t.Error("a file was made")
+	}
+}

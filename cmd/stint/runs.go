@@ -1,0 +1,322 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/stint-dev/stint"
+)
+
+// texts is a flag that may be given several times, or with commas.
+type texts []string
+
+func (t *texts) String() string { return strings.Join(*t, ",") }
+
+// Set implements flag.Value.
+func (t *texts) Set(s string) error { *t = append(*t, strings.Split(s, ",")...); return nil }
+
+type duration = time.Duration
+
+func filterFlags(f *flag.FlagSet, o *options) {
+	f.Var(&o.tasks, "task", "only of these tasks")
+	f.Var(&o.queues, "queue", "only of these queues")
+	f.Var(&o.states, "state", "only in these states: scheduled, queued, running, waiting, blocked, succeeded, failed, canceled, skipped")
+	f.IntVar(&o.limit, "limit", 50, "how many are listed")
+	f.BoolVar(&o.yes, "all", false, "act on all runs, where no filter and no ID is given")
+}
+
+func enqueueFlags(f *flag.FlagSet, o *options) {
+	f.StringVar(&o.queue, "queue", "", "into this queue")
+	f.StringVar(&o.key, "key", "", "idempotency key, for a day")
+	f.DurationVar(&o.delay, "delay", 0, "start it that much later")
+}
+
+func tailFlags(f *flag.FlagSet, o *options) {
+	filterFlags(f, o)
+	f.DurationVar(&o.refresh, "every", 500*time.Millisecond, "how often to look")
+}
+
+// filter is what flags and arguments select.
+func (s *session) filter() (f stint.RunFilter, err error) {
+	f = stint.RunFilter{IDs: s.args, Tasks: s.tasks, Queues: s.queues, Limit: s.limit}
+	for _, name := range s.states {
+		var st stint.State
+		if err := st.UnmarshalText([]byte(name)); err != nil {
+			return f, fmt.Errorf("stint: %w", err)
+		}
+		f.States = append(f.States, st)
+	}
+	return f, nil
+}
+
+func listRuns(ctx context.Context, s *session) error {
+	f, err := s.filter()
+	if err != nil {
+		return err
+	}
+	page, err := s.c.ListRuns(ctx, f)
+	if err != nil {
+		return err
+	}
+	return print(s, "RUN\tTASK\tSTATE\tATTEMPT\tCREATED\tINPUT", page.Runs, func(r stint.RunInfo) string {
+		return fmt.Sprintf("%s\t%s\t%v\t%d\t%s\t%s", r.ID, r.Task, r.State, r.Attempt, stamp(r.Created), short(r.Input))
+	})
+}
+
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.Local().Format("2006-01-02 15:04:05")
+}
+
+// short is the beginning of a text, on one line, with nothing in it that a terminal obeys.
+func short[T ~[]byte | ~string](text T) string {
+	const most = 60
+	var b strings.Builder
+	for i, r := range string(text) {
+		if i > most {
+			return b.String() + "…"
+		}
+		if r < ' ' || r == 0x7f || 0x80 <= r && r < 0xa0 {
+			r = ' '
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+func showRun(ctx context.Context, s *session) error {
+	id, err := s.arg(0, "the run's ID")
+	if err != nil {
+		return err
+	}
+	r, err := s.c.GetRun(ctx, id)
+	if err != nil {
+		return err
+	}
+	if s.json {
+		return json.NewEncoder(s.out).Encode(r)
+	}
+	t := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
+	for _, f := range [][2]string{
+		{"run", r.ID}, {"task", r.Task}, {"queue", r.Queue}, {"state", r.State.String()}, {"waits for", short(r.Blocked)},
+		{"attempt", fmt.Sprint(r.Attempt)}, {"priority", fmt.Sprint(r.Priority)}, {"key", short(r.Key)}, {"parent", r.ParentID}, {"worker", short(r.WorkerID)},
+		{"created", stamp(r.Created)}, {"due", stamp(r.Scheduled)}, {"started", stamp(r.Started)}, {"finished", stamp(r.Finished)},
+		{"input", short(r.Input)}, {"output", short(r.Output)}, {"error", short(r.Error)},
+	} {
+		if f[1] != "" && f[1] != "-" {
+			fmt.Fprintf(t, "%s\t%s\n", f[0], f[1])
+		}
+	}
+	for _, n := range r.Tasks {
+		fmt.Fprintf(t, "task %s\t%v\t%s\n", n.Name, n.State, short(n.Blocked))
+	}
+	for _, e := range r.Timeline {
+		fmt.Fprintf(t, "%s\t%v\t%s\n", stamp(e.At), e.State, short(e.Error))
+	}
+	return t.Flush()
+}
+
+// act does something to the runs that are selected, and says to how many.
+func (s *session) act(done string, do func(stint.RunFilter) (int, error)) error {
+	f, err := s.filter()
+	if err != nil {
+		return err
+	}
+	if len(f.IDs)+len(f.Tasks)+len(f.Queues)+len(f.States) == 0 && !s.yes {
+		return errors.New("stint: give IDs or a filter, or -all")
+	}
+	n, err := do(f)
+	if err != nil {
+		return err
+	}
+	if s.json {
+		return json.NewEncoder(s.out).Encode(map[string]int{done: n})
+	}
+	_, err = fmt.Fprintf(s.out, "%d %s\n", n, done)
+	return err
+}
+
+func cancelRuns(ctx context.Context, s *session) error {
+	return s.act("canceled", func(f stint.RunFilter) (int, error) { return s.c.CancelRuns(ctx, f) })
+}
+
+func replayRuns(ctx context.Context, s *session) error {
+	return s.act("queued", func(f stint.RunFilter) (int, error) { return s.c.ReplayRuns(ctx, f) })
+}
+
+func deleteRuns(ctx context.Context, s *session) error {
+	return s.act("deleted", func(f stint.RunFilter) (int, error) { return s.c.DeleteRuns(ctx, f) })
+}
+
+// payload is an argument that is JSON, null if it is not given.
+func (s *session) payload(i int) (json.RawMessage, error) {
+	if i >= len(s.args) {
+		return json.RawMessage("null"), nil
+	}
+	b := json.RawMessage(s.args[i])
+	if !json.Valid(b) {
+		return nil, fmt.Errorf("stint: %q is not JSON; a text has quotes of its own: '\"text\"'", short(b))
+	}
+	return b, nil
+}
+
+func enqueue(ctx context.Context, s *session) error {
+	name, err := s.arg(0, "the task's name")
+	if err != nil {
+		return err
+	}
+	in, err := s.payload(1)
+	if err != nil {
+		return err
+	}
+	var opts []stint.RunOption
+	if s.queue != "" {
+		opts = append(opts, stint.WithQueue(s.queue))
+	}
+	if s.key != "" {
+		opts = append(opts, stint.WithIdempotencyKey(s.key, 24*time.Hour))
+	}
+	if s.delay > 0 {
+		opts = append(opts, stint.WithDelay(s.delay))
+	}
+	run, err := stint.NewTask[json.RawMessage, json.RawMessage](s.c, name, nil).Enqueue(ctx, in, opts...)
+	if err != nil {
+		return err
+	}
+	return s.made("run", run.ID())
+}
+
+func (s *session) made(what, id string) error {
+	if s.json {
+		return json.NewEncoder(s.out).Encode(map[string]string{what: id})
+	}
+	_, err := fmt.Fprintln(s.out, id)
+	return err
+}
+
+func publish(ctx context.Context, s *session) error {
+	key, err := s.arg(0, "the event's key")
+	if err != nil {
+		return err
+	}
+	payload, err := s.payload(1)
+	if err != nil {
+		return err
+	}
+	id, err := s.c.Publish(ctx, key, payload)
+	if err != nil {
+		return err
+	}
+	return s.made("event", id)
+}
+
+// tail prints runs whose state has changed since the last look, oldest first.
+func tail(ctx context.Context, s *session) error {
+	if len(s.args) > 0 {
+		return tailLog(ctx, s, s.args[0])
+	}
+	f, err := s.filter()
+	if err != nil {
+		return err
+	}
+	seen := map[string]string{}
+	for {
+		page, err := s.c.ListRuns(ctx, f)
+		if err != nil {
+			return quiet(ctx, err)
+		}
+		var changed []stint.RunInfo
+		now := map[string]string{}
+		for i := len(page.Runs) - 1; i >= 0; i-- {
+			r := page.Runs[i]
+			now[r.ID] = fmt.Sprint(r.State, r.Attempt)
+			if seen[r.ID] != now[r.ID] {
+				changed = append(changed, r)
+			}
+		}
+		seen = now
+		err = print(s, "", changed, func(r stint.RunInfo) string {
+			return fmt.Sprintf("%s  %s  %v  attempt %d  %s", stamp(time.Now()), r.ID, r.State, r.Attempt, r.Task)
+		})
+		if err != nil || !wait(ctx, s.refresh) {
+			return err
+		}
+	}
+}
+
+// tailLog prints the log of a run until it ends.
+func tailLog(ctx context.Context, s *session, id string) error {
+	for after := int64(0); ; {
+		r, err := s.c.GetRun(ctx, id) // first, so that no line that comes before the end is missed
+		if err != nil {
+			return quiet(ctx, err)
+		}
+		lines, err := s.c.Logs(ctx, id, after, 1000)
+		if err != nil {
+			return quiet(ctx, err)
+		}
+		err = print(s, "", lines, func(l stint.LogLine) string {
+			return fmt.Sprintf("%s  %v  %s  %s", stamp(l.At), l.Level, short(l.Message), short(l.Attrs))
+		})
+		if err != nil {
+			return err
+		}
+		if n := len(lines); n > 0 {
+			after = lines[n-1].Seq
+		} else if r.State.Terminal() || !wait(ctx, s.refresh) {
+			return nil
+		}
+	}
+}
+
+// quiet has an interrupt be no error.
+func quiet(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func wait(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func showJournal(ctx context.Context, s *session) error {
+	id, err := s.arg(0, "the run's ID")
+	if err != nil {
+		return err
+	}
+	entries, err := s.c.Journal(ctx, id)
+	if err != nil {
+		return err
+	}
+	return print(s, "AT\tWHERE\tKIND\tNAME\tDONE\tOUTPUT\tERROR", entries, func(e stint.JournalEntry) string {
+		return fmt.Sprintf("%s\t%s\t%s\t%s\t%v\t%s\t%s", stamp(e.At), e.Address, e.Kind, short(e.Name), e.Done, short(e.Output), short(e.Error))
+	})
+}
+
+func exportJournal(ctx context.Context, s *session) error {
+	id, err := s.arg(0, "the run's ID")
+	if err != nil {
+		return err
+	}
+	b, err := s.c.ExportJournal(ctx, id)
+	if err != nil {
+		return err
+	}
+	_, err = s.out.Write(append(b, '\n'))
+	return err
+}
