@@ -100,12 +100,13 @@ func worksOn(t *testing.T, file []byte, query string, args ...any) error {
 	if err != nil {
 		return nil // the file is refused
 	}
-	ctx, stop := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
 	worked := make(chan error, 1)
 	go func() { worked <- s.work(ctx, 8) }()
-	_, err = s.refund.Run(ctx, 1)
-	if err == nil {
+	if _, err = s.refund.Run(ctx, 1); err == nil {
 		err = looks(ctx, s.c)
+	} else {
+		err = fmt.Errorf("new work: %w (healthy: %v)", err, s.c.Healthy())
 	}
 	stop()
 	if werr := <-worked; err == nil {
