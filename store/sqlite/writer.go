@@ -261,6 +261,7 @@ func (w *writer) cycle() bool {
 		if w.changed && code(err) == 0 { // what is due has failed, or a claim
 			w.nextDue = max(w.nextDue, now.Add(time.Second).UnixMilli()) // no spinning
 			w.solo(ops)
+			w.health.Store(&err)
 		} else if len(ops) == 1 {
 			ops[0].finish(explain(err))
 		} else {
