@@ -484,7 +484,7 @@ func (f *flow) truthsAgain(key int64, g *store.GraphTask) ([]store.Truth, error)
 
 const flowTaskSQL = `
 SELECT id, node, state, attempt, coalesce(due_at, id >> 20), started_at, ended_at, output, error,
-  state = 3 AND (SELECT task FROM stint_lanes l WHERE l.id = r.lane) NOT LIKE '%:'
+  state = 3 AND coalesce((SELECT task FROM stint_lanes l WHERE l.id = r.lane) NOT LIKE '%:', 0)
 FROM stint_runs r WHERE `
 
 // Flow implements store.Admin.
