@@ -137,3 +137,19 @@ func TestRetention(t *testing.T) {
 		}
 	})
 }
+
+// A short retention is kept soon, not within the hour.
+func TestShortRetention(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := openedAt(t, ":memory:", stint.WithRetention(20*time.Second))
+		task := stint.NewTask(c, "t", func(_ context.Context, n int) (int, error) { return n, nil })
+		working(t, c)
+		must[int](t)(task.Run(t.Context(), 1))
+		for _, want := range []int{1, 0} {
+			if page := must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{})); len(page.Runs) != want {
+				t.Errorf("%d runs, want %d", len(page.Runs), want)
+			}
+			time.Sleep(23 * time.Second)
+		}
+	})
+}

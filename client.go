@@ -85,7 +85,8 @@ const (
 
 	failedFactor = 3 // failed runs are kept so many times as long
 	ageingStep   = time.Minute
-	expireEvery  = time.Hour
+	expireEvery  = time.Hour   // at most so long until the retention is looked at again
+	expireSoon   = time.Minute // and so long until it is looked at first
 )
 
 // WithLogger sets where the client logs what it cannot return: a failed attempt, a
@@ -115,7 +116,8 @@ func WithDurability(d Durability) ClientOption {
 }
 
 // WithRetention sets how long runs that succeeded or were canceled are kept after
-// they ended. Failed ones are kept three times as long. The default is 30 days.
+// they ended. Failed ones are kept three times as long. The default is 30 days. What it
+// is over for goes within a tenth of it, or an hour.
 func WithRetention(d time.Duration) ClientOption {
 	return clientOption(func(c *clientConfig) error {
 		c.retention = d
@@ -295,13 +297,15 @@ func (c *Client) recoverLoop() {
 	}
 }
 
-// expireLoop deletes what the retention is over for.
+// expireLoop deletes what the retention is over for: soon, for a program that never runs
+// long, and then each tenth of the retention.
 func (c *Client) expireLoop() {
-	for pause(c.ctx, expireEvery) {
+	every := min(expireEvery, max(c.cfg.retention/10, time.Second))
+	for wait := min(every, expireSoon); pause(c.ctx, wait); wait = every {
 		now := time.Now()
 		n, err := c.store.Expire(c.ctx, now.Add(-c.cfg.retention), now.Add(-failedFactor*c.cfg.retention))
 		if err != nil && c.ctx.Err() == nil {
-			c.logger().Error("stint: deleting runs past their retention; will retry", "err", err, "in", expireEvery)
+			c.logger().Error("stint: deleting runs past their retention; will retry", "err", err, "in", every)
 		} else if n > 0 {
 			c.logger().Debug("stint: deleted runs past their retention", "runs", n)
 		}

@@ -281,6 +281,9 @@ func (s *Store) Expire(ctx context.Context, done, failed time.Time) (int, error)
 	if err := s.expireEvents(ctx, done); err != nil {
 		return 0, err
 	}
+	if err := s.expireWorkers(ctx, earlier(done, failed)); err != nil {
+		return 0, err
+	}
 	total, after, limit := 0, int64(0), keyAt(done)
 	if failed.After(done) {
 		limit = keyAt(failed)
@@ -332,6 +335,27 @@ func (s *Store) Expire(ctx context.Context, done, failed time.Time) (int, error)
 		}
 		total += n
 	}
+}
+
+// expireWorkers forgets the workers that ended before a time, and whose runs are gone.
+func (s *Store) expireWorkers(ctx context.Context, before time.Time) error {
+	var some bool
+	err := s.view(ctx, func(q querier) error {
+		return q.one("SELECT EXISTS (SELECT 1 FROM stint_workers WHERE ended_at < ?)", []any{before.UnixMilli()}, &some)
+	})
+	if err != nil || !some {
+		return err
+	}
+	return s.do(ctx, func(t *txn) error {
+		return t.exec("DELETE FROM stint_workers WHERE ended_at < ? AND NOT EXISTS (SELECT 1 FROM stint_runs r WHERE r.worker = stint_workers.id AND r.state = 4)", before.UnixMilli())
+	})
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 // PauseQueue implements store.Admin.
