@@ -65,11 +65,7 @@ func (w *writer) quarantine(err error) bool {
 // block blocks damaged runs. Unless they stand in its way too, what follows from that is
 // done: what they held of limits is given back.
 func (w *writer) block(all []*damage, follow bool) error {
-	t, err := w.begin()
-	if err != nil {
-		return err
-	}
-	err = guarded(func() error {
+	return w.inOne(func(t *txn) error {
 		for _, d := range all {
 			err := t.exec(`UPDATE stint_runs SET state = 6, error = ?2, crashes = ?3, gate = NULL, due_at = NULL, start_by = NULL, ended_at = NULL WHERE id = ?1`,
 				d.run, failureJSON(store.KindDamaged, d.err.Error()), store.MaxCrashes)
@@ -80,15 +76,9 @@ func (w *writer) block(all []*damage, follow bool) error {
 				return err
 			}
 		}
-		if follow {
-			if err := t.follow(); err != nil {
-				return err
-			}
+		if !follow {
+			return nil
 		}
-		return w.commit(t)
+		return t.follow()
 	})
-	if err != nil {
-		w.rollback()
-	}
-	return err
 }

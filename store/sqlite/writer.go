@@ -221,17 +221,7 @@ func (w *writer) release() {
 		w.conn.Close()
 		return
 	}
-	if t, err := w.begin(); err == nil {
-		err = guarded(func() error {
-			if err := t.releaseLock(w.s.me.name, false, &store.Recovered{}); err != nil {
-				return err
-			}
-			return w.commit(t)
-		})
-		if err != nil {
-			w.rollback()
-		}
-	}
+	w.inOne(func(t *txn) error { return t.releaseLock(w.s.me.name, false, &store.Recovered{}) }) // or others do it
 	for _, st := range w.stmt {
 		st.Close()
 	}
@@ -370,15 +360,22 @@ func (w *writer) solo(ops []*op) {
 }
 
 func (w *writer) alone(o *op) error {
+	return w.inOne(func(t *txn) error {
+		if err := t.change(o); err != nil {
+			return err
+		}
+		return t.follow()
+	})
+}
+
+// inOne makes a change in a transaction of its own, or leaves all as it was.
+func (w *writer) inOne(change func(*txn) error) error {
 	t, err := w.begin()
 	if err != nil {
 		return err
 	}
 	err = guarded(func() error {
-		if err := t.change(o); err != nil {
-			return err
-		}
-		if err := t.follow(); err != nil {
+		if err := change(t); err != nil {
 			return err
 		}
 		return w.commit(t)
