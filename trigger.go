@@ -166,18 +166,15 @@ func (c *Client) declare(ctx context.Context, all bool) error {
 	if !some {
 		return nil
 	}
-	c.declaring.Lock()
+	c.declaring.Lock() // who finds some undeclared waits until another has stored them
 	defer c.declaring.Unlock()
 	c.mu.Lock()
-	var defs, later []*taskDef
+	var defs []*taskDef
 	for _, d := range c.undeclared {
-		if w := d.workflow; w != nil && (!all || len(w.nodes) == 0) {
-			later = append(later, d)
-		} else {
+		if w := d.workflow; w == nil || all && len(w.nodes) > 0 {
 			defs = append(defs, d)
 		}
 	}
-	c.undeclared = later
 	c.mu.Unlock()
 	if len(defs) == 0 {
 		return nil
@@ -193,11 +190,11 @@ func (c *Client) declare(ctx context.Context, all bool) error {
 		err = c.store.Declare(ctx, time.Now(), ds)
 	}
 	if err != nil {
-		c.mu.Lock()
-		c.undeclared = append(c.undeclared, defs...)
-		c.mu.Unlock()
 		return public("store the crons and triggers of tasks", err)
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.undeclared = slices.DeleteFunc(c.undeclared, func(d *taskDef) bool { return slices.Contains(defs, d) })
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +15,8 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/sqlite"
 )
 
 // inbox notes what runs were started with.
@@ -287,5 +290,38 @@ func TestTriggerOfAnotherType(t *testing.T) {
 		if len(page.Runs) != 1 || !strings.Contains(page.Runs[0].Error, "not of type string") {
 			t.Errorf("%+v", page.Runs)
 		}
+	})
+}
+
+// slowDeclare lets the test see a declaration on its way.
+type slowDeclare struct {
+	store.Store
+	begun, goOn chan struct{}
+}
+
+func (s *slowDeclare) Declare(ctx context.Context, now time.Time, ds []store.Declaration) error {
+	s.begun <- struct{}{}
+	<-s.goOn
+	return s.Store.Declare(ctx, now, ds)
+}
+
+// An event that is published while a worker stores the triggers waits for them.
+func TestPublishWhileTriggersAreStored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &slowDeclare{must[*sqlite.Store](t)(sqlite.Open(":memory:", sqlite.Options{})), make(chan struct{}), make(chan struct{})}
+		c := must[*stint.Client](t)(stint.New(s))
+		defer c.Close()
+		var b inbox
+		stint.NewTask(c, "t", func(ctx context.Context, n int) (string, error) { return b.note(ctx, "started") }, stint.WithEvents("e"))
+		working(t, c)
+		<-s.begun
+		var published sync.WaitGroup
+		published.Go(func() { publish(t, c, "e", 1) })
+		for range 1000 { // it waits for a mutex, of which synctest knows nothing
+			runtime.Gosched()
+		}
+		close(s.goOn)
+		published.Wait()
+		equal(t, "runs", b.take(), []string{"started"})
 	})
 }

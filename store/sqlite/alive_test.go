@@ -50,6 +50,12 @@ func TestPresenceIsBornLocked(t *testing.T) {
 // A process that was taken for dead, because somebody removed its lock file, is seen to
 // live again: what it claims from then on comes back when it does die.
 func TestBuriedAlive(t *testing.T) {
+	for name, soon := range map[string]bool{"dies before it has noticed": true, "dies later": false} {
+		t.Run(name, func(t *testing.T) { buriedAlive(t, soon) })
+	}
+}
+
+func buriedAlive(t *testing.T, soon bool) {
 	path := filepath.Join(t.TempDir(), "a.db")
 	open := func() *Store {
 		s, err := Open(path, Options{})
@@ -91,7 +97,7 @@ func TestBuriedAlive(t *testing.T) {
 		t.Fatal(err)
 	}
 	recovered()
-	for lives := false; !lives; {
+	for lives := soon; !lives; {
 		all, err := b.Living(t.Context())
 		if err != nil {
 			t.Fatal(err)

@@ -59,6 +59,12 @@ func (s *Store) recover(ctx context.Context) (total store.Recovered, err error) 
 	return total, nil
 }
 
+// workLocksSQL reads the lock names of workers that live, or were taken for dead, lived,
+// and have claimed something since; see renew.
+const workLocksSQL = `
+SELECT lock FROM stint_workers WHERE ended_at IS NULL
+UNION ALL SELECT w.lock FROM stint_runs r CROSS JOIN stint_workers w ON w.id = r.worker WHERE r.state = 4 AND r.worker > 0 AND w.ended_at IS NOT NULL`
+
 // left lists the lock names of others that the directory or the file knows, and the
 // tokens of what is staged.
 func (s *Store) left(ctx context.Context) (locks, staged []string, err error) {
@@ -67,7 +73,7 @@ func (s *Store) left(ctx context.Context) (locks, staged []string, err error) {
 	}
 	locks = s.presences()
 	err = s.view(ctx, func(q querier) error {
-		known, err := column[string](q, "SELECT lock FROM stint_workers WHERE ended_at IS NULL")
+		known, err := column[string](q, workLocksSQL)
 		if err != nil {
 			return err
 		}
@@ -90,7 +96,8 @@ func (s *Store) left(ctx context.Context) (locks, staged []string, err error) {
 
 // releaseLock gives back what the workers of a lock name have.
 func (t *txn) releaseLock(lock string, crashed bool, r *store.Recovered) error {
-	workers, err := column[int64](t, "SELECT id FROM stint_workers WHERE lock = ? AND ended_at IS NULL", lock)
+	workers, err := column[int64](t, `SELECT id FROM stint_workers WHERE lock = ?
+		AND (ended_at IS NULL OR EXISTS (SELECT 1 FROM stint_runs r WHERE r.worker = stint_workers.id AND r.state = 4))`, lock)
 	if err != nil {
 		return err
 	}

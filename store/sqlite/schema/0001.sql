@@ -40,6 +40,7 @@ CREATE TABLE stint_workers (
   started_at INTEGER NOT NULL,
   ended_at   INTEGER
 ) STRICT;
+CREATE INDEX stint_workers_lock ON stint_workers (lock);
 CREATE INDEX stint_workers_alive ON stint_workers (lock) WHERE ended_at IS NULL;
 
 CREATE TABLE stint_runs (
