@@ -94,9 +94,7 @@ func faulty(ctx context.Context, r *round) error {
 	if err != nil {
 		return err
 	}
-	v, err := check(ctx, path, book.acks, ends{})
-	r.verdict.join(v)
-	if err != nil {
+	if err := r.checkAcks(ctx, path, book.acks, ends{}); err != nil {
 		return err
 	}
 	r.note("%d acknowledgements", len(book.acks))

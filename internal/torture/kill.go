@@ -143,10 +143,7 @@ func (r *round) killAtRandom(ctx context.Context, path string) error {
 		return err
 	}
 	<-c.open
-	select {
-	case <-time.After(time.Duration(r.rng.IntN(150)) * time.Millisecond):
-	case <-ctx.Done():
-	}
+	wait(ctx, time.Duration(r.rng.IntN(150))*time.Millisecond)
 	return errors.Join(c.kill(), ctx.Err())
 }
 
@@ -168,6 +165,11 @@ func (r *round) checkLedger(ctx context.Context, path string, seen ends) error {
 	if err != nil {
 		return err
 	}
+	return r.checkAcks(ctx, path, acks, seen)
+}
+
+// checkAcks checks a file by what was acknowledged.
+func (r *round) checkAcks(ctx context.Context, path string, acks []ack, seen ends) error {
 	v, err := check(ctx, path, acks, seen)
 	r.verdict.join(v)
 	return errors.Join(err, v.err())

@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -66,16 +65,10 @@ func neighbours(ctx context.Context, r *round) error {
 	if err := joinClose(err, s); err != nil {
 		return err
 	}
-	if err := r.checkAcks(ctx, path, book.acks); err != nil {
+	if err := r.checkAcks(ctx, path, book.acks, ends{}); err != nil {
 		return err
 	}
 	return r.settled(ctx, path)
-}
-
-func (r *round) checkAcks(ctx context.Context, path string, acks []ack) error {
-	v, err := check(ctx, path, acks, ends{})
-	r.verdict.join(v)
-	return errors.Join(err, v.err())
 }
 
 // backups takes one after another, between transactions that hold the file for long.
@@ -89,7 +82,7 @@ func (r *round) backups(ctx context.Context, db *sql.DB, path string, book *ledg
 		if _, err := db.ExecContext(ctx, "VACUUM INTO ?", filepath.Join(dir, "shop.db")); err != nil {
 			return fmt.Errorf("backup: %w", err)
 		}
-		if err := r.checkAcks(ctx, filepath.Join(dir, "shop.db"), acks); err != nil {
+		if err := r.checkAcks(ctx, filepath.Join(dir, "shop.db"), acks, ends{}); err != nil {
 			return fmt.Errorf("backup: %w", err)
 		}
 		if err := r.settled(ctx, filepath.Join(dir, "shop.db")); err != nil {

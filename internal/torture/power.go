@@ -6,7 +6,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync"
@@ -25,7 +24,7 @@ func power(ctx context.Context, r *round) error {
 		path := filepath.Join(dir, "shop.db")
 		rec := disk.Record(dir)
 		book := &ledger{at: rec.Len}
-		err := busyFor(ctx, path, book, r.scaled(400*time.Millisecond, 2*time.Second), normal, r.rng)
+		err := busyFor(ctx, path, book, r.scaled(400*time.Millisecond, 2*time.Second), normal)
 		ops := rec.Stop()
 		if err != nil {
 			return err
@@ -44,7 +43,7 @@ func power(ctx context.Context, r *round) error {
 
 // busyFor has customers come and go for a time, while the log is written back into the
 // file again and again.
-func busyFor(ctx context.Context, path string, book *ledger, d time.Duration, normal bool, rng *rand.Rand) error {
+func busyFor(ctx context.Context, path string, book *ledger, d time.Duration, normal bool) error {
 	opts := []stint.ClientOption{}
 	if normal {
 		opts = append(opts, stint.WithDurability(stint.DurabilityNormal))
@@ -67,10 +66,7 @@ func busyFor(ctx context.Context, path string, book *ledger, d time.Duration, no
 		inFile(path, func(db *sql.DB) error {
 			for i := 0; ctx.Err() == nil; i++ {
 				db.ExecContext(ctx, fmt.Sprintf("PRAGMA wal_checkpoint(%s)", modes[i%len(modes)]))
-				select {
-				case <-time.After(20 * time.Millisecond):
-				case <-ctx.Done():
-				}
+				wait(ctx, 20*time.Millisecond)
 			}
 			return nil
 		})

@@ -47,7 +47,7 @@ func TestChecksSeeLoss(t *testing.T) {
 	dir := r.dir("normal")
 	rec := disk.Record(dir)
 	book := &ledger{at: rec.Len}
-	if err := busyFor(t.Context(), filepath.Join(dir, "shop.db"), book, 200*time.Millisecond, true, r.rng); err != nil {
+	if err := busyFor(t.Context(), filepath.Join(dir, "shop.db"), book, 200*time.Millisecond, true); err != nil {
 		t.Fatal(err)
 	}
 	ops, d := rec.Stop(), disk.NewDisk()
