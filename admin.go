@@ -23,10 +23,14 @@ type RunFilter struct {
 	Since    time.Time         // created at or after
 	Until    time.Time         // created before
 	TopLevel bool              // no parent
+	Error    string            // somewhere in the text of its error, in any case of letters
 
 	// For ListRuns alone: how many a page has [100, at most 1,000], and where it begins.
 	Limit  int
 	Cursor string // RunPage.Next of the page before
+	// Scan, if more than 0, bounds the time that a page takes by how many runs are looked
+	// at for it. A page may have fewer runs than Limit then, or none, and Next all the same.
+	Scan int
 }
 
 // A RunPage is a page of runs, newest first.
@@ -41,7 +45,7 @@ const (
 )
 
 func (f RunFilter) store() (s store.Filter, err error) {
-	s = store.Filter{Tasks: f.Tasks, Queues: f.Queues, States: f.States, Metadata: f.Metadata, Since: f.Since, Until: f.Until, TopLevel: f.TopLevel}
+	s = store.Filter{Tasks: f.Tasks, Queues: f.Queues, States: f.States, Metadata: f.Metadata, Since: f.Since, Until: f.Until, TopLevel: f.TopLevel, Error: f.Error, Scan: max(f.Scan, 0)}
 	for _, id := range f.IDs {
 		u, err := parseID(id)
 		if err != nil {
@@ -115,14 +119,13 @@ func (c *Client) ListRuns(ctx context.Context, f RunFilter) (*RunPage, error) {
 			return nil, fmt.Errorf("stint: list runs: cursor: %w", err)
 		}
 	}
-	runs, err := c.store.List(ctx, sf, before, limit+1)
+	runs, next, err := c.store.List(ctx, sf, before, limit)
 	if err != nil {
 		return nil, public("list runs", err)
 	}
 	page := &RunPage{}
-	if len(runs) > limit {
-		runs = runs[:limit]
-		page.Next = runs[limit-1].ID.String()
+	if next != (store.ID{}) {
+		page.Next = next.String()
 	}
 	for i := range runs {
 		info := runInfo(&runs[i])

@@ -198,7 +198,7 @@ func (e *execution) judge(out []byte, err error, cause error) store.Outcome {
 }
 
 func (e *execution) outcome(to store.State) store.Outcome {
-	return store.Outcome{ID: e.run.ID, Lease: e.run.Lease, Parent: e.run.Parent, Node: e.run.Node, To: to}
+	return store.Outcome{ID: e.run.ID, Lease: e.run.Lease, Parent: e.run.Parent, Node: e.run.Node, To: to, Queue: e.run.Queue, Task: e.run.Task, Started: e.run.Started}
 }
 
 func timeoutError(d time.Duration, err error) error {

@@ -113,6 +113,10 @@ type Outcome struct {
 	Follow []NewRun  // enqueued in the same commit, as children
 	Record Record    // the last progress, logs and stream chunks
 
+	// From Claimed, for Stats; they may be missing.
+	Queue, Task string
+	Started     time.Time
+
 	// Of a task of a workflow, from Claimed.
 	Parent ID
 	Node   int64
@@ -207,6 +211,10 @@ type Filter struct {
 	Since    time.Time         // created at or after
 	Until    time.Time         // created before
 	TopLevel bool              // no parent
+	Error    string            // in the text of its error, also of one that the engine made
+
+	// For List alone: how many runs it looks at, at most; 0: all.
+	Scan int
 }
 
 // A Result is how a run stands.
@@ -340,8 +348,9 @@ type Admin interface {
 	// on-success tasks) that have a run. It is ErrNotFound if there is no such run, or it
 	// is no workflow's.
 	Flow(ctx context.Context, id ID, names []string) (*Graph, []FlowTask, error)
-	// List returns up to limit runs that match, newest first, from after before (zero: the newest).
-	List(ctx context.Context, f Filter, before ID, limit int) ([]Run, error)
+	// List returns up to limit runs that match, newest first, from after before (zero: the
+	// newest). next is where to go on, or zero if there is nothing more.
+	List(ctx context.Context, f Filter, before ID, limit int) (runs []Run, next ID, err error)
 	// Logs returns up to limit lines of a run after the given line number, oldest first.
 	Logs(ctx context.Context, id ID, after int64, limit int) ([]Log, error)
 	// Chunks returns up to limit stream chunks of a run after the given one, and whether the run has ended.
@@ -357,7 +366,7 @@ type Admin interface {
 	Delete(ctx context.Context, f Filter) (int, error)
 	// Expire deletes, in small batches, succeeded, canceled and skipped runs that ended
 	// before done, failed ones that ended before failed, events published before done,
-	// and rate limits that nobody set and nobody used for an hour.
+	// rate limits that nobody set and nobody used for an hour, and old tallies.
 	Expire(ctx context.Context, done, failed time.Time) (int, error)
 	// PauseQueue stops, or with paused false resumes, starts from a queue.
 	PauseQueue(ctx context.Context, queue string, paused bool) error
@@ -387,6 +396,7 @@ type Store interface {
 	Workers
 	Schedules
 	Admin
+	Stats
 	// Close waits for what was begun, and gives back what the store's workers have.
 	Close() error
 }

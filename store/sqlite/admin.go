@@ -284,6 +284,9 @@ func (s *Store) Expire(ctx context.Context, done, failed time.Time) (int, error)
 	if err := s.expireWorkers(ctx, earlier(done, failed)); err != nil {
 		return 0, err
 	}
+	if err := s.expireTallies(ctx); err != nil {
+		return 0, err
+	}
 	total, after, limit := 0, int64(0), keyAt(done)
 	if failed.After(done) {
 		limit = keyAt(failed)

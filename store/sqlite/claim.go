@@ -286,6 +286,9 @@ func (t *txn) start(text string, args ...any) ([]store.Claimed, error) {
 				return nil, err
 			}
 		}
+		y := t.tally(r.Queue, r.Task)
+		y.Started++
+		y.Waits.Note(max(r.Started.Sub(r.Due), 0))
 		claimed[i] = r.Claimed
 	}
 	return claimed, nil

@@ -129,7 +129,10 @@ func (t *txn) finally(key, now int64, o *store.Outcome) (int64, error) {
 	if err != nil || n == 0 {
 		return 0, err
 	}
-	t.ended = append(t.ended, ending{key, &end})
+	t.ended = append(t.ended, ending{key, &end, o.Task != ""})
+	if o.Task != "" {
+		t.tally(o.Queue, o.Task).End(end.State, sinceStart(o.Started, now))
+	}
 	if o.Node == 0 {
 		return 1, nil
 	}
@@ -147,8 +150,9 @@ func (t *txn) finally(key, now int64, o *store.Outcome) (int64, error) {
 
 // An ending is the end of a run, with what came of it if that is known.
 type ending struct {
-	key    int64
-	result *store.Result
+	key     int64
+	result  *store.Result
+	tallied bool
 }
 
 func (t *txn) advanceOutcome(o *store.Outcome, ended store.State, now int64) error {
@@ -188,6 +192,9 @@ func (t *txn) again(key, now int64, o *store.Outcome, refund int) (int64, error)
 	if !o.Refund {
 		if err := t.exec(keepAttemptSQL, key, o.Lease, now, int64(state), text(o.Error)); err != nil {
 			return 0, err
+		}
+		if o.Task != "" {
+			t.tally(o.Queue, o.Task).Retried++
 		}
 	}
 	return t.execN(againSQL, key, o.Lease, int64(state), at, text(o.Error), refund)

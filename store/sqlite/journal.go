@@ -247,6 +247,9 @@ func (t *txn) settle() error {
 		return nil
 	}
 	t.settled = len(t.ended)
+	if err := t.tallyEndings(ended); err != nil {
+		return err
+	}
 	var some bool
 	if err := t.one("SELECT EXISTS (SELECT 1 FROM stint_awaited)", nil, &some); err != nil || !some {
 		return err

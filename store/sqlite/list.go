@@ -54,7 +54,7 @@ func (s *Store) readStmt(ctx context.Context, text string) (*sql.Stmt, error) {
 // statement; for a database in memory, in the writer's turn.
 func (s *Store) view(ctx context.Context, f func(querier) error) error {
 	if s.read == nil {
-		return s.do(ctx, func(t *txn) error { return f(t) })
+		return s.doOp(ctx, &op{apply: func(t *txn) error { return f(t) }, reads: true, done: make(chan struct{})})
 	}
 	s.reading.RLock() // Close waits for those who read
 	defer s.reading.RUnlock()
@@ -171,27 +171,39 @@ func (s *Store) attempts(q querier, key int64) ([]store.Attempt, error) {
 }
 
 // List implements store.Admin.
-func (s *Store) List(ctx context.Context, f store.Filter, before store.ID, limit int) ([]store.Run, error) {
+func (s *Store) List(ctx context.Context, f store.Filter, before store.ID, limit int) (runs []store.Run, next store.ID, err error) {
 	where, args, err := s.where(ctx, f)
 	if err != nil {
-		return nil, err
+		return nil, next, err
 	}
-	id := "r.id"
+	id, from := "r.id", never
 	if len(f.States) == 1 && f.States[0] == store.Running {
 		id = "+r.id" // few run: find them by their index and sort, rather than read all by ID
 	}
 	if before != (store.ID{}) {
 		key, ok := s.ids.key(before)
 		if !ok {
-			return nil, fmt.Errorf("list before run %s: %w", before, store.ErrNotFound)
+			return nil, next, fmt.Errorf("list before run %s: %w", before, store.ErrNotFound)
 		}
-		where, args = where+" AND "+id+" < ?", append(args, key)
+		from, where, args = key, where+" AND "+id+" < ?", append(args, key)
 	}
-	var runs []store.Run
 	err = s.view(ctx, func(q querier) error {
-		rows, err := rowsOf(q, (*runRow).fields, "SELECT "+runColumns+runTables+where+" ORDER BY "+id+" DESC LIMIT ?", append(args, limit)...)
+		var floor int64
+		if f.Scan > 0 && !rare(f.States) {
+			if err := floorOf(q, from, f.Scan, &floor); err != nil {
+				return err
+			}
+		}
+		if floor > 0 {
+			where, args, next = where+" AND r.id >= ?", append(args, floor), s.ids.id(floor)
+		}
+		rows, err := rowsOf(q, (*runRow).fields, "SELECT "+runColumns+runTables+where+" ORDER BY "+id+" DESC LIMIT ?", append(args, limit+1)...)
 		if err != nil {
 			return err
+		}
+		if len(rows) > limit {
+			rows = rows[:limit]
+			next = s.ids.id(rows[limit-1].key)
 		}
 		runs = make([]store.Run, len(rows))
 		for i := range rows {
@@ -201,7 +213,26 @@ func (s *Store) List(ctx context.Context, f store.Filter, before store.ID, limit
 		}
 		return nil
 	})
-	return runs, err
+	return runs, next, err
+}
+
+// rare reports whether the states have an index, and few runs as a rule.
+func rare(states []store.State) bool {
+	for _, st := range states {
+		if st != store.Running && st != store.Waiting && st != store.Blocked && st <= store.Succeeded {
+			return false
+		}
+	}
+	return len(states) > 0
+}
+
+// floorOf finds the run that n others lie before, in the order of a list; 0: there are fewer.
+func floorOf(q querier, from int64, n int, floor *int64) error {
+	err := q.one("SELECT id FROM stint_runs WHERE id < ? ORDER BY id DESC LIMIT 1 OFFSET ?", []any{from, n - 1}, floor)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	return err
 }
 
 // where is the condition of a filter over runTables. States and lanes are written as
@@ -242,6 +273,9 @@ func (s *Store) where(ctx context.Context, f store.Filter) (string, []any, error
 	}
 	if f.TopLevel {
 		and("r.parent IS NULL")
+	}
+	if f.Error != "" {
+		and("instr(lower(r.error), lower(?)) > 0", f.Error)
 	}
 	for k, v := range f.Metadata {
 		and("EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(r.metadata) THEN r.metadata END) j WHERE j.key = ? AND j.value = ?)", k, v)

@@ -44,6 +44,8 @@ func TestR9Plans(t *testing.T) {
 		{"FROM stint_awaited)", "SCAN stint_awaited", "reads one row, if there is one"},
 		{"stint_workers", "SCAN stint_workers", "reads the live ones, through their index"},
 		{"crashes >= 2)", "SCAN stint_runs USING INDEX stint_runs_running", "reads what runs, if there are suspects"},
+		{"SELECT count(*) FROM (SELECT 1 FROM stint_runs WHERE state", "SCAN", "a count that stops at MaxCount"},
+		{"FROM stint_schema", "SCAN stint_schema", "has one row"},
 	}
 	var texts []string
 	for text := range s.w.stmt {
@@ -166,11 +168,19 @@ func useAll(t *testing.T, s *Store) {
 	ok(err)
 	_, err = s.Queues(ctx)
 	ok(err)
-	for _, f := range []store.Filter{{}, {States: []store.State{store.Failed}}, {States: []store.State{store.Blocked}}, {States: []store.State{store.Running}},
-		{IDs: ids[:2]}, {Parent: ids[0]}, {Tasks: []string{"a"}}} {
-		_, err = s.List(ctx, f, store.ID{}, 10)
+	_, err = s.Counts(ctx)
+	ok(err)
+	_, err = s.Facts(ctx)
+	ok(err)
+	for _, perTask := range []bool{false, true} {
+		_, err = s.Tallies(ctx, time.Minute, now, perTask)
 		ok(err)
-		_, err = s.List(ctx, f, ids[5], 10)
+	}
+	for _, f := range []store.Filter{{}, {Scan: 10}, {States: []store.State{store.Failed}}, {States: []store.State{store.Blocked}}, {States: []store.State{store.Running}},
+		{IDs: ids[:2]}, {Parent: ids[0]}, {Tasks: []string{"a"}}} {
+		_, _, err = s.List(ctx, f, store.ID{}, 10)
+		ok(err)
+		_, _, err = s.List(ctx, f, ids[5], 10)
 		ok(err)
 	}
 	useGraphs(t, s, worker)
@@ -227,7 +237,7 @@ func useGraphs(t *testing.T, s *Store, worker int64) {
 	ok(err)
 	_, _, err = s.Flow(ctx, flows[0].ID, []string{"a"})
 	ok(err)
-	_, err = s.List(ctx, store.Filter{Tasks: []string{"w:a"}}, store.ID{}, 10)
+	_, _, err = s.List(ctx, store.Filter{Tasks: []string{"w:a"}}, store.ID{}, 10)
 	ok(err)
 	_, err = s.Cancel(ctx, now, store.Filter{IDs: []store.ID{flows[1].ID, flows[2].ID}}, nil)
 	ok(err)

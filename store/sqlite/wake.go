@@ -29,8 +29,8 @@ const (
 // sleep is how long the goroutine may sleep if nobody pokes it.
 func (w *writer) sleep(now time.Time) time.Duration {
 	d := w.pollEvery(now) - now.Sub(w.polled)
-	if w.nextDue != never {
-		d = min(d, time.UnixMilli(w.nextDue).Sub(now))
+	if due := min(w.nextDue, w.tallies.due()); due != never {
+		d = min(d, time.UnixMilli(due).Sub(now))
 	}
 	return max(d, 0)
 }
@@ -120,6 +120,7 @@ func (w *writer) look() error {
 	w.recheck = true
 	if !first {
 		w.others = w.polled
+		w.changes.note()
 		w.foreign()
 	}
 	return nil

@@ -46,7 +46,8 @@ type writer struct {
 	awaits  map[int64]map[*await]struct{} // by run
 	watch   map[int64]*watch              // by worker
 
-	health atomic.Pointer[error]
+	health  atomic.Pointer[error]
+	changes changes
 
 	// Owned by the goroutine.
 	version   int64 // PRAGMA data_version at the last look
@@ -58,6 +59,7 @@ type writer struct {
 	peers     []peer             // nil: not known
 	flows     map[int64]flowInfo // those that were met lately
 	flowBytes int
+	tallies   tallies
 	nextDue   int64 // earliest due or start-by time in the file, or never
 	blocked   time.Time
 	polled    time.Time     // last look at the file
@@ -84,6 +86,7 @@ const (
 
 type op struct {
 	apply func(*txn) error
+	reads bool // it changes nothing
 	err   error
 	state atomic.Int32
 	done  chan struct{}
@@ -130,10 +133,13 @@ func newWriter(s *Store, conn *sql.Conn) *writer {
 // do has the writer apply a change, and returns once it is committed or refused. If
 // ctx ends while the change still waits for its turn, nothing was changed.
 func (s *Store) do(ctx context.Context, apply func(*txn) error) error {
+	return s.doOp(ctx, &op{apply: apply, done: make(chan struct{})})
+}
+
+func (s *Store) doOp(ctx context.Context, o *op) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	o := &op{apply: apply, done: make(chan struct{})}
 	if !s.w.push(o) {
 		return store.ErrClosed
 	}
@@ -185,6 +191,7 @@ func (w *writer) close() bool {
 	for _, x := range w.watch {
 		x.close()
 	}
+	w.changes.note()
 	w.poke()
 	w.mu.Unlock()
 	<-w.done
@@ -221,6 +228,7 @@ func (w *writer) release() {
 		w.conn.Close()
 		return
 	}
+	w.tallies.last = true
 	w.inOne(func(t *txn) error { return t.releaseLock(w.s.me.name, false, &store.Recovered{}) }) // or others do it
 	for _, st := range w.stmt {
 		st.Close()
@@ -235,7 +243,7 @@ func (w *writer) cycle() bool {
 	claim := len(w.claims) > 0 && (w.arrived || w.recheck)
 	w.mu.Unlock()
 	now := time.Now()
-	due := w.nextDue <= now.UnixMilli()
+	due := min(w.nextDue, w.tallies.due()) <= now.UnixMilli()
 	if !pending && !due && !claim {
 		return false
 	}
@@ -261,6 +269,10 @@ func (w *writer) cycle() bool {
 	}
 	if len(ops)+len(claimed) > 0 { // something was written
 		w.note(nil)
+	}
+	w.tallies.calls(len(ops) + len(claimed))
+	if due || len(claimed) > 0 || slices.ContainsFunc(ops, func(o *op) bool { return !o.reads }) {
+		w.changes.note()
 	}
 	for _, o := range ops {
 		o.finish(nil)
@@ -354,6 +366,9 @@ func (w *writer) solo(ops []*op) {
 			err = w.alone(o)
 		}
 		w.note(err)
+		if !o.reads {
+			w.changes.note()
+		}
 		o.finish(explain(err))
 	}
 	w.recheck = true
@@ -474,9 +489,14 @@ func (w *writer) commit(t *txn) error {
 	if err := t.flushCauses(); err != nil {
 		return err
 	}
+	if err := w.tallies.store(t); err != nil {
+		return err
+	}
+	began := time.Now()
 	if err := w.exec("COMMIT"); err != nil {
 		return err
 	}
+	w.tallies.merge(t.now, time.Since(began))
 	w.lastKey = t.lastKey
 	for _, f := range t.committed {
 		f()
@@ -494,6 +514,7 @@ func (w *writer) rollback() {
 	w.peers = nil
 	w.s.graphs.forget()
 	w.flows, w.flowBytes = nil, 0
+	w.tallies.drop()
 }
 
 // prepared returns the statement with this text, which is prepared once.

@@ -34,6 +34,7 @@ type Model struct {
 	triggers map[string][]store.Trigger // by task
 	turns    int
 	changed  chan struct{} // closed at each change
+	changes  uint64
 }
 
 type modelRun struct {
@@ -95,6 +96,7 @@ func (m *Model) lock() error {
 }
 
 func (m *Model) unlock() {
+	m.changes++
 	close(m.changed)
 	m.changed = make(chan struct{})
 	m.mu.Unlock()

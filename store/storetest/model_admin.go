@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/stint-dev/stint/store"
@@ -37,27 +38,30 @@ func (r *modelRun) matches(f *store.Filter) bool {
 	}
 	return (f.IDs == nil || slices.Contains(f.IDs, r.ID)) && (f.Tasks == nil || slices.Contains(f.Tasks, r.Task)) &&
 		(f.Queues == nil || slices.Contains(f.Queues, r.Queue)) && (f.States == nil || slices.Contains(f.States, r.State)) &&
-		(f.Parent == store.ID{} || f.Parent == r.Parent) && (!f.TopLevel || r.Parent == store.ID{}) &&
+		(f.Parent == store.ID{} || f.Parent == r.Parent) && (!f.TopLevel || r.Parent == store.ID{}) && (f.Error == "" || strings.Contains(strings.ToLower(string(r.Error)), strings.ToLower(f.Error))) &&
 		(f.Since.IsZero() || !r.Created.Before(f.Since)) && (f.Until.IsZero() || r.Created.Before(f.Until))
 }
 
 // List implements store.Admin.
-func (m *Model) List(_ context.Context, f store.Filter, before store.ID, limit int) ([]store.Run, error) {
+func (m *Model) List(_ context.Context, f store.Filter, before store.ID, limit int) (all []store.Run, next store.ID, err error) {
 	if err := m.lock(); err != nil {
-		return nil, err
+		return nil, next, err
 	}
 	defer m.mu.Unlock()
 	m.advance(time.Now())
-	var all []store.Run
-	for i := len(m.order) - 1; i >= 0 && len(all) < limit; i-- {
+	for i := len(m.order) - 1; i >= 0; i-- {
 		r := m.runs[m.order[i]]
-		if r != nil && r.matches(&f) && (before == store.ID{} || slices.Compare(r.ID[:], before[:]) < 0) {
-			run := r.Run
-			run.Attempts = nil
-			all = append(all, run)
+		if r == nil || !r.matches(&f) || before != (store.ID{}) && slices.Compare(r.ID[:], before[:]) >= 0 {
+			continue
 		}
+		if len(all) == limit {
+			return all, all[limit-1].ID, nil
+		}
+		run := r.Run
+		run.Attempts = nil
+		all = append(all, run)
 	}
-	return all, nil
+	return all, next, nil
 }
 
 // Logs implements store.Admin.

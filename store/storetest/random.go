@@ -418,9 +418,9 @@ func (p *pair) crash(rt *rapid.T) {
 func (p *pair) compare(rt *rapid.T) {
 	synctest.Wait()
 	const most = 1 << 20
-	all, err := p.stores[0].List(p.t.Context(), store.Filter{}, store.ID{}, most)
+	all, _, err := p.stores[0].List(p.t.Context(), store.Filter{}, store.ID{}, most)
 	p.ok(err)
-	twins, err := p.model.List(p.t.Context(), store.Filter{}, store.ID{}, most)
+	twins, _, err := p.model.List(p.t.Context(), store.Filter{}, store.ID{}, most)
 	p.ok(err)
 	if len(all) != len(twins) {
 		rt.Fatalf("%d runs, want %d", len(all), len(twins))

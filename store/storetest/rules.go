@@ -221,7 +221,7 @@ func largeBulk(s *suite) {
 	go func() { done <- s.enqueue(all...) }()
 	first := s.claimMany(all, 100)
 	ids := <-done
-	runs, err := s.List(s.Context(), store.Filter{}, store.ID{}, len(all)+1)
+	runs, _, err := s.List(s.Context(), store.Filter{}, store.ID{}, len(all)+1)
 	s.ok(err)
 	if len(runs) != len(all) || len(first) == 0 {
 		s.Errorf("%d runs after the bulk, want %d", len(runs), len(all))
@@ -237,7 +237,7 @@ func largeBulk(s *suite) {
 // there, or none.
 func (s *suite) claimMany(all []store.NewRun, n int) []store.Claimed {
 	got := s.claim(n)
-	runs, err := s.List(s.Context(), store.Filter{}, store.ID{}, len(all)+1)
+	runs, _, err := s.List(s.Context(), store.Filter{}, store.ID{}, len(all)+1)
 	s.ok(err)
 	if len(runs) != len(all) {
 		s.Errorf("%d of %d runs are visible", len(runs), len(all))

@@ -125,6 +125,9 @@ var rules = []struct {
 	{"an event that is delivered twice", deliveries},
 	{"events are listed with what they did, and expire", eventHistory},
 	{"reschedule", reschedule},
+	{"states are counted, and changes told", counted},
+	{"what happened is tallied", tallied},
+	{"a page looks at so many runs", bounded},
 }
 
 func (s *suite) ok(err error) {

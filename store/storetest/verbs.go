@@ -339,7 +339,7 @@ func list(s *suite) {
 func (s *suite) list(f store.Filter, limit int) (all []store.ID) {
 	var before store.ID
 	for {
-		runs, err := s.List(s.Context(), f, before, limit)
+		runs, next, err := s.List(s.Context(), f, before, limit)
 		s.ok(err)
 		for _, r := range runs {
 			if before != (store.ID{}) && slices.Compare(r.ID[:], before[:]) >= 0 {
@@ -348,8 +348,11 @@ func (s *suite) list(f store.Filter, limit int) (all []store.ID) {
 			before = r.ID
 			all = append(all, r.ID)
 		}
-		if len(runs) < limit {
+		if next == (store.ID{}) {
 			return all
+		}
+		if next != before || len(runs) < limit {
+			s.Fatalf("a page of %d runs goes on at %s", len(runs), next)
 		}
 	}
 }

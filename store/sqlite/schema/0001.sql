@@ -322,6 +322,29 @@ CREATE TABLE stint_chunks (
   PRIMARY KEY (run, seq)
 ) STRICT, WITHOUT ROWID;
 
+-- What happened in each minute and each hour, as each process that had the file open
+-- counted it; see stats.go. Counts of durations are INDEX:COUNT, of store.Histogram.
+CREATE TABLE stint_tallies (
+  span      INTEGER NOT NULL CHECK (span IN (60000, 3600000)),
+  queue     TEXT NOT NULL, -- with task '': all runs
+  task      TEXT NOT NULL,
+  at        INTEGER NOT NULL,
+  process   TEXT NOT NULL,
+  started   INTEGER NOT NULL,
+  succeeded INTEGER NOT NULL,
+  failed    INTEGER NOT NULL,
+  canceled  INTEGER NOT NULL,
+  skipped   INTEGER NOT NULL,
+  retried   INTEGER NOT NULL,
+  waits     TEXT NOT NULL,
+  durations TEXT NOT NULL,
+  depth     INTEGER NOT NULL,
+  commits   INTEGER NOT NULL,
+  changes   INTEGER NOT NULL,
+  syncs     TEXT NOT NULL,
+  PRIMARY KEY (span, queue, task, at, process)
+) STRICT, WITHOUT ROWID;
+
 -- What a person reads with the sqlite3 shell.
 CREATE VIEW stint_runs_view AS
 SELECT r.id, l.task, l.queue,

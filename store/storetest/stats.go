@@ -1,0 +1,135 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"testing/synctest"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// counted has each state be counted, and all that happens be told.
+func counted(s *suite) {
+	mark, err := s.Changed(s.Context(), 0)
+	s.ok(err)
+	told := make(chan uint64, 1)
+	go func() {
+		n, err := s.Changed(s.Context(), mark)
+		s.ok(err)
+		told <- n
+	}()
+	synctest.Wait()
+	select {
+	case n := <-told:
+		s.Fatalf("change %d, and nothing had changed since %d", n, mark)
+	default:
+	}
+	s.enqueue(run("a"), run("b"), run("c"))
+	if n := <-told; n <= mark {
+		s.Errorf("a change is number %d, after %d", n, mark)
+	}
+	later := run("later")
+	later.RunAt = time.Now().Add(time.Hour)
+	s.enqueue(later)
+	c := s.claim(2)
+	s.finish(store.Outcome{ID: c[0].ID, Lease: c[0].Lease, To: store.Waiting, Waits: store.Waits{Until: time.Now().Add(time.Hour)}})
+	counts, err := s.Counts(s.Context())
+	s.ok(err)
+	for state, want := range map[store.State]int{store.Scheduled: 1, store.Queued: 1, store.Running: 1, store.Waiting: 1, store.Blocked: 0} {
+		if n, ok := counts[state]; n != want || !ok {
+			s.Errorf("%d runs are %v, want %d", n, state, want)
+		}
+	}
+	ctx, cancel := context.WithCancel(s.Context())
+	cancel()
+	if _, err := s.Changed(ctx, 1<<62); !errors.Is(err, context.Canceled) {
+		s.Errorf("Changed with a context that is done: %v", err)
+	}
+}
+
+// tallied has what happened be counted, by minute and hour, also after a reopen.
+func tallied(s *suite) {
+	if _, ok := s.Store.(*Model); ok {
+		return // counts nothing
+	}
+	began := time.Now()
+	s.enqueue(run("a"), run("b"), run("c"), run("d"))
+	time.Sleep(3 * time.Second)
+	c := s.claim(4)
+	time.Sleep(2 * time.Second)
+	for i, to := range []store.State{store.Succeeded, store.Failed, store.Canceled} {
+		o := outcome(c[i], to)
+		o.Queue, o.Task, o.Started = c[i].Queue, c[i].Task, c[i].Started
+		s.finish(o)
+	}
+	o := store.Outcome{ID: c[3].ID, Lease: c[3].Lease, To: store.Scheduled, At: time.Now().Add(time.Hour), Queue: c[3].Queue, Task: c[3].Task}
+	s.finish(o)
+	if n, err := s.Cancel(s.Context(), time.Now(), store.Filter{}, []byte(`{}`)); n != 1 || err != nil {
+		s.Errorf("canceled %d, %v", n, err)
+	}
+	check := func(when string, span time.Duration, perTask bool) {
+		all, err := s.Tallies(s.Context(), span, began, perTask)
+		s.ok(err)
+		var sum store.Tally
+		for i := range all {
+			if all[i].At.Truncate(span) != all[i].At || (all[i].Task != "") != perTask {
+				s.Errorf("%s: a tally of %q at %v", when, all[i].Task, all[i].At)
+			}
+			sum.Add(&all[i])
+		}
+		if sum.Started != 4 || sum.Succeeded != 1 || sum.Failed != 1 || sum.Canceled != 2 || sum.Retried != 1 {
+			s.Errorf("%s, by %v: %+v", when, span, sum)
+		}
+		if w, d := sum.Waits.Quantile(.5), sum.Durations.Quantile(.5); w < 3*time.Second || w > 5*time.Second || d < 2*time.Second || d > 4*time.Second {
+			s.Errorf("%s, by %v: waited %v, worked %v; want about 3s and 2s", when, span, w, d)
+		}
+		if !perTask && (sum.Commits == 0 || sum.Syncs.Count() != sum.Commits) {
+			s.Errorf("%s: %d commits, %d of them timed", when, sum.Commits, sum.Syncs.Count())
+		}
+	}
+	time.Sleep(2 * time.Second)
+	check("after a while", time.Minute, false)
+	check("after a while", time.Hour, true)
+	s.ok(s.Close())
+	s.Store = s.open(s, s.dir)
+	check("after a reopen", time.Hour, false)
+	check("after a reopen", time.Minute, true)
+	time.Sleep(store.MinutesKept + 2*time.Hour)
+	_, err := s.Expire(s.Context(), began, began)
+	s.ok(err)
+	if all, err := s.Tallies(s.Context(), time.Minute, began, true); err != nil || len(all) != 0 {
+		s.Errorf("%d old minutes, %v", len(all), err)
+	}
+	check("after a day", time.Hour, true)
+}
+
+// bounded has a page look at no more runs than it may.
+func bounded(s *suite) {
+	if _, ok := s.Store.(*Model); ok {
+		return // counts nothing
+	}
+	var all []store.NewRun
+	for range 50 {
+		all = append(all, run("x"))
+	}
+	rare := run("y")
+	rare.Task = "rare"
+	s.enqueue(rare)
+	s.enqueue(all...)
+	f := store.Filter{Tasks: []string{"rare"}, Scan: 20}
+	var before store.ID
+	pages, found := 0, 0
+	for {
+		runs, next, err := s.List(s.Context(), f, before, 10)
+		s.ok(err)
+		pages, found = pages+1, found+len(runs)
+		if next == (store.ID{}) {
+			break
+		}
+		before = next
+	}
+	if pages != 3 || found != 1 {
+		s.Errorf("found %d of 1 in %d pages, want 3", found, pages)
+	}
+}
