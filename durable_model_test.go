@@ -58,7 +58,7 @@ func published(id int) time.Duration {
 }
 
 // model is what a program that begins at a time returns, and when; tie says that it
-// does not decide which of two branches was first.
+// does not decide which of two was first: branches, or an event and its timeout.
 func model(prog []op, now time.Duration, tie *bool) (sum int, end time.Duration) {
 	for _, o := range prog {
 		switch o.kind {
@@ -72,7 +72,9 @@ func model(prog []op, now time.Duration, tie *bool) (sum int, end time.Duration)
 			sum += 2 * o.id
 			now += time.Second
 		case "event":
-			if at := max(now, published(o.id)); at < now+o.d {
+			at := max(now, published(o.id))
+			*tie = *tie || at == now+o.d
+			if at < now+o.d {
 				sum, now = sum+3*o.id, at
 			} else {
 				sum, now = sum+7, now+o.d
