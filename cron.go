@@ -203,6 +203,49 @@ func (c *Client) ListCrons(ctx context.Context) ([]CronInfo, error) {
 	}
 }
 
+// UpdateCron gives a cron another spec, and leaves the rest. One that is declared with
+// WithCron is not: ErrTaken; change the code.
+func (c *Client) UpdateCron(ctx context.Context, name, spec string) error {
+	if err := checkSpec(spec); err != nil {
+		return public(fmt.Sprintf("update cron %q", name), err)
+	}
+	if err := c.declare(ctx, true); err != nil {
+		return err
+	}
+	for after := ""; ; {
+		all, err := c.store.Crons(ctx, after, cronsAtOnce)
+		if err != nil {
+			return public("list crons", err)
+		}
+		for i := range all {
+			if all[i].Name == name {
+				all[i].Spec = spec
+				return public(fmt.Sprintf("update cron %q", name), c.store.SetCron(ctx, time.Now(), all[i]))
+			}
+		}
+		if len(all) < cronsAtOnce {
+			return public(fmt.Sprintf("update cron %q", name), store.ErrNotFound)
+		}
+		after = all[len(all)-1].Name
+	}
+}
+
+// CronTicks returns the next n times of a spec, which is as WithCron says, after a time.
+func CronTicks(spec string, after time.Time, n int) ([]time.Time, error) {
+	if err := checkSpec(spec); err != nil {
+		return nil, public("cron ticks", err)
+	}
+	var all []time.Time
+	for range n {
+		next, err := store.NextTick(spec, after)
+		if err != nil {
+			return all, public("cron ticks", err)
+		}
+		all, after = append(all, next), next
+	}
+	return all, nil
+}
+
 // PauseCron has a cron not tick until ResumeCron. Its ticks meanwhile are not made up for.
 func (c *Client) PauseCron(ctx context.Context, name string) error {
 	return c.changeCron(ctx, name, "pause", store.CronPause)

@@ -187,7 +187,7 @@ func enqueue(ctx context.Context, s *session) error {
 	if s.delay > 0 {
 		opts = append(opts, stint.WithDelay(s.delay))
 	}
-	run, err := stint.NewTask[json.RawMessage, json.RawMessage](s.c, name, nil).Enqueue(ctx, in, opts...)
+	run, err := s.c.EnqueueJSON(ctx, name, in, opts...)
 	if err != nil {
 		return err
 	}

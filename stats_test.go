@@ -1,0 +1,81 @@
+package stint_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stint-dev/stint"
+)
+
+// What runs do is counted, of all and of each task, tasks of workflows among them.
+func TestStats(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := opened(t)
+		slow := stint.NewTask(c, "slow", func(ctx context.Context, fail bool) (int, error) {
+			time.Sleep(3 * time.Second)
+			if fail {
+				return 0, errors.New("no")
+			}
+			return 1, nil
+		}, stint.WithRetries(1))
+		w := stint.NewWorkflow[int](c, "flow")
+		stint.AddTask(w, "a", func(ctx context.Context, n int) (int, error) { return n, nil })
+		began := time.Now()
+		stop := working(t, c)
+		defer stop()
+		slow.Run(t.Context(), false)
+		slow.Run(t.Context(), true)
+		if _, err := w.Run(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		counted := map[string]stint.Stats{}
+		for _, per := range []bool{false, true} {
+			for _, s := range must[[]stint.Stats](t)(c.Stats(t.Context(), stint.StatsFilter{Since: began, Span: time.Hour, PerTask: per})) {
+				counted[s.Task] = s
+			}
+		}
+		for task, want := range map[string][4]int64{"": {4, 3, 1, 1}, "slow": {3, 1, 1, 1}, "flow": {0, 1, 0, 0}, "flow:a": {1, 1, 0, 0}} {
+			s := counted[task]
+			if got := [4]int64{s.Started, s.Succeeded, s.Failed, s.Retried}; got != want {
+				t.Errorf("%q: started, succeeded, failed, retried: %v, want %v", task, got, want)
+			}
+		}
+		s := counted["slow"]
+		if d := s.Duration(1); d < 3*time.Second || d > 4500*time.Millisecond {
+			t.Errorf("the longest took %v, want 3s", d)
+		}
+		if _, err := c.Stats(t.Context(), stint.StatsFilter{Span: time.Second}); err == nil {
+			t.Error("statistics by the second")
+		}
+	})
+}
+
+// Who waits for a change is told of one, also of another client's on the file.
+func TestChanged(t *testing.T) {
+	path := t.TempDir() + "/two.db"
+	c, other := openedAt(t, path), openedAt(t, path)
+	task := stint.NewTask[int, int](other, "x", nil)
+	mark := must[uint64](t)(c.Changed(t.Context(), 0))
+	run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
+	for {
+		mark = must[uint64](t)(c.Changed(t.Context(), mark))
+		if _, err := c.GetRun(t.Context(), run.ID()); err == nil {
+			break
+		}
+	}
+	if n := must[map[stint.State]int](t)(c.CountRuns(t.Context())); n[stint.StateQueued] != 1 {
+		t.Errorf("counted %v, want 1 queued", n)
+	}
+	if d := must[*stint.DatabaseInfo](t)(c.Database(t.Context())); d.Path != path || d.Size == 0 || d.Schema == 0 || d.Durability != "full" {
+		t.Errorf("database: %+v", d)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := c.Changed(ctx, 1<<62); !errors.Is(err, context.Canceled) {
+		t.Errorf("Changed with a context that is done: %v", err)
+	}
+}
