@@ -136,8 +136,20 @@ func (t *txn) keepFlow(key int64, i flowInfo) {
 	if t.w.flows == nil || t.w.flowBytes > maxFlowBytes {
 		t.w.flows, t.w.flowBytes = map[int64]flowInfo{}, 0
 	}
+	t.dropFlow(key)
 	t.w.flows[key] = i
 	t.w.flowBytes += i.size()
+}
+
+// dropFlow forgets a workflow that has ended.
+func (t *txn) dropFlow(key int64) {
+	if t.w == nil {
+		return
+	}
+	if i, ok := t.w.flows[key]; ok {
+		t.w.flowBytes -= i.size()
+		delete(t.w.flows, key)
+	}
 }
 
 // begin starts the first tasks of a workflow's run.
@@ -315,6 +327,7 @@ func (f *flow) Over(all store.Arrival) error {
 		return err
 	}
 	f.t.end(f.key, 1)
+	f.t.dropFlow(f.key)
 	if ended == store.Succeeded && f.OnSuccess != nil {
 		return f.after(f.Success())
 	}
