@@ -182,6 +182,24 @@ func (c *Client) Backup(ctx context.Context, path string) error {
 	return public("backup", c.store.Backup(ctx, path))
 }
 
+// StreamChunks returns up to limit pieces of what a run has streamed so far, after the
+// piece of that number; 0 is before the first. Run.Stream waits for more.
+func (c *Client) StreamChunks(ctx context.Context, runID string, after int64, limit int) ([][]byte, error) {
+	u, err := parseID(runID)
+	if err != nil {
+		return nil, err
+	}
+	chunks, _, err := c.store.Chunks(ctx, u, after, limit)
+	if err != nil {
+		return nil, public("stream", err)
+	}
+	all := make([][]byte, len(chunks))
+	for i := range chunks {
+		all[i] = chunks[i].Data
+	}
+	return all, nil
+}
+
 // A LogLine is a line that a handler logged through Logger.
 type LogLine struct {
 	Seq     int64 // its number in the run

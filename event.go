@@ -94,6 +94,19 @@ func (c *Client) publish(ctx context.Context, tx store.Tx, events []store.NewEve
 	return c.store.Publish(ctx, time.Now(), events)
 }
 
+// MatchFilter reports whether a filter expression, as WithEventFilter takes one, matches
+// an event with a key and a payload that is JSON. It publishes nothing.
+func MatchFilter(expr, key string, payload json.RawMessage) (bool, error) {
+	if !json.Valid(payload) {
+		return false, errors.New("stint: match filter: the payload is not JSON")
+	}
+	f, err := store.CompileFilter(expr)
+	if err != nil {
+		return false, public("match filter", err)
+	}
+	return f(&store.NewEvent{Key: key, Payload: payload}), nil
+}
+
 func idStrings(ids []store.ID) []string {
 	names := make([]string, len(ids))
 	for i, id := range ids {

@@ -346,6 +346,7 @@ type QueueInfo struct {
 	Paused  bool
 	Ready   int // runs that may start, counted up to 10,000 a task
 	Running int
+	Oldest  time.Time // when the first that may start was due; zero: none may
 }
 
 // ListQueues lists every queue that was ever used, by name.

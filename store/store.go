@@ -291,6 +291,7 @@ type QueueInfo struct {
 	Paused  bool
 	Ready   int // runs that may start, counted up to MaxCount
 	Running int
+	Oldest  time.Time // when the first that may start was due, of those that are next of their task; zero: none
 }
 
 // Runs moves runs along their states.

@@ -24,6 +24,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/stint-dev/stint"
+	_ "github.com/stint-dev/stint/cel" // filters of triggers, for publish
 )
 
 // A command is what stint can be asked.
@@ -53,6 +54,7 @@ var commands = []command{
 	{"resume", "QUEUE", "undo pause", nil, resumeQueue},
 	{"doctor", "", "look for damage; exits with 1 if there is any", nil, doctor},
 	{"backup", "PATH", "write a copy, while all goes on", nil, backup},
+	{"ui", "", "serve the web page of a file, to this machine", uiFlags, serveUI},
 }
 
 // options are what flags say.
@@ -65,6 +67,8 @@ type options struct {
 	queue          string
 	delay, refresh duration
 	yes            bool
+	http           string
+	readOnly       bool
 }
 
 // A session is one command on one file.

@@ -395,13 +395,24 @@ const queuesSQL = `
 SELECT name, paused,
   coalesce((SELECT sum((SELECT count(*) FROM (SELECT 1 FROM stint_runs r WHERE r.gate IS NULL AND r.lane = l.id AND r.state = 3 LIMIT ?1)))
     FROM stint_lanes l WHERE l.queue = q.name AND l.staged IS NULL), 0),
-  (SELECT count(*) FROM stint_runs r CROSS JOIN stint_lanes l ON l.id = r.lane WHERE r.state = 4 AND r.worker > 0 AND l.queue = q.name)
+  (SELECT count(*) FROM stint_runs r CROSS JOIN stint_lanes l ON l.id = r.lane WHERE r.state = 4 AND r.worker > 0 AND l.queue = q.name),
+  (SELECT min((SELECT coalesce(r.due_at, r.id >> 20) FROM stint_runs r WHERE r.gate IS NULL AND r.lane = l.id AND r.state = 3 ORDER BY r.rank, r.turn LIMIT 1))
+    FROM stint_lanes l WHERE l.queue = q.name AND l.staged IS NULL)
 FROM stint_queues q ORDER BY name`
 
 // Queues implements store.Admin.
 func (s *Store) Queues(ctx context.Context) (all []store.QueueInfo, err error) {
 	err = s.view(ctx, func(q querier) (err error) {
-		all, err = rowsOf(q, func(i *store.QueueInfo) []any { return []any{&i.Name, &i.Paused, &i.Ready, &i.Running} }, queuesSQL, store.MaxCount)
+		all = nil
+		type row struct {
+			store.QueueInfo
+			oldest *int64
+		}
+		rows, err := rowsOf(q, func(i *row) []any { return []any{&i.Name, &i.Paused, &i.Ready, &i.Running, &i.oldest} }, queuesSQL, store.MaxCount)
+		for _, r := range rows {
+			r.Oldest = optionalTime(r.oldest)
+			all = append(all, r.QueueInfo)
+		}
 		return err
 	})
 	return all, err

@@ -244,6 +244,9 @@ func (m *Model) Queues(context.Context) ([]store.QueueInfo, error) {
 			case r.Queue != name || r.Flow:
 			case r.State == store.Queued:
 				info.Ready++
+				if info.Oldest.IsZero() || r.Due.Before(info.Oldest) {
+					info.Oldest = r.Due
+				}
 			case r.State == store.Running:
 				info.Running++
 			}

@@ -55,6 +55,7 @@ func withdrawn(s *suite) {
 func pausedQueues(s *suite) {
 	a, b := run("a"), run("b")
 	a.Queue, b.Queue = "a", "b"
+	began := time.Now()
 	s.enqueue(a, b)
 	s.ok(s.PauseQueue(s.Context(), "a", true))
 	if got := inputs(s.claim(5)); !slices.Equal(got, []string{"b"}) {
@@ -63,7 +64,7 @@ func pausedQueues(s *suite) {
 	s.none(s.request(5))
 	queues, err := s.Queues(s.Context())
 	s.ok(err)
-	if d := cmp.Diff([]store.QueueInfo{{Name: "a", Paused: true, Ready: 1}, {Name: "b", Running: 1}}, queues); d != "" {
+	if d := cmp.Diff([]store.QueueInfo{{Name: "a", Paused: true, Ready: 1, Oldest: began}, {Name: "b", Running: 1}}, queues); d != "" {
 		s.Error(d)
 	}
 	waiting := make(chan []store.Claimed)

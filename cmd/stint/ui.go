@@ -1,0 +1,47 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/stint-dev/stint/ui"
+)
+
+func uiFlags(f *flag.FlagSet, o *options) {
+	f.StringVar(&o.http, "http", "localhost:8080", "`address` to serve at; requests from other machines are refused")
+	f.BoolVar(&o.readOnly, "read-only", false, "change nothing")
+}
+
+// serveUI serves until it is interrupted. Open pages end with it.
+func serveUI(ctx context.Context, s *session) error {
+	var opts []ui.Option
+	if s.readOnly {
+		opts = append(opts, ui.WithReadOnly())
+	}
+	l, err := net.Listen("tcp", s.http)
+	if err != nil {
+		return fmt.Errorf("stint: %w", err)
+	}
+	fmt.Fprintf(s.out, "http://%s/\n", l.Addr())
+	server := &http.Server{Handler: ui.Handler(s.c, opts...), ReadHeaderTimeout: 10 * time.Second,
+		BaseContext: func(net.Listener) context.Context { return ctx }}
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(l) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	end, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	err = server.Shutdown(end)
+	if serve := <-done; !errors.Is(serve, http.ErrServerClosed) {
+		err = errors.Join(err, serve)
+	}
+	return err
+}

@@ -1,0 +1,177 @@
+package ui
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// An operation is something that the API does. Pages do it with forms, programs with
+// JSON; both come to the same values.
+type operation struct {
+	Method, Path string
+	Name         string // of its Action
+	Summary      string
+	Params       []string // of the query, or fields of the body; see params
+	Result       any      // an example, for its type
+	do           func(h *handler, ctx context.Context, in url.Values) (any, error)
+}
+
+func (o *operation) write() bool { return o.Method == http.MethodPost }
+
+// A redirect is the result of an operation after which a person sees another page.
+type redirect interface{ page() string }
+
+func (h *handler) routeAPI(mux *http.ServeMux) {
+	for i := range operations {
+		o := &operations[i]
+		mux.HandleFunc(o.Method+" "+o.Path, func(w http.ResponseWriter, r *http.Request) { h.operate(w, r, o) })
+	}
+	mux.HandleFunc("GET /api/openapi.json", func(w http.ResponseWriter, r *http.Request) {
+		text, _ := files.ReadFile("assets/openapi.json")
+		w.Header().Set("Content-Type", "application/json")
+		w.Write(text)
+	})
+	mux.HandleFunc("GET /metrics", h.metrics)
+	mux.HandleFunc("GET /healthz", h.healthz)
+	for _, method := range []string{"GET", "POST"} {
+		mux.HandleFunc(method+" /api/", func(w http.ResponseWriter, r *http.Request) {
+			h.refuse(w, r, http.StatusNotFound, fmt.Errorf("there is no %s %s; /api/openapi.json lists what there is", r.Method, r.URL.Path))
+		})
+	}
+}
+
+// operate does what a request asks, and answers.
+func (h *handler) operate(w http.ResponseWriter, r *http.Request, o *operation) {
+	if !h.may(w, r, Action{o.Name, o.write()}) {
+		return
+	}
+	in, err := values(r)
+	if err != nil {
+		h.refuse(w, r, http.StatusBadRequest, err)
+		return
+	}
+	for _, name := range pathNames(o.Path) {
+		in.Set(name, r.PathValue(name))
+	}
+	result, err := o.do(h, r.Context(), in)
+	if err != nil {
+		h.refuse(w, r, statusOf(err), err)
+		return
+	}
+	if o.write() && wantsHTML(r) {
+		h.after(w, r, o, in, result)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(result)
+}
+
+// after shows a person what a form did: the page that it came from, or the result.
+func (h *handler) after(w http.ResponseWriter, r *http.Request, o *operation, in url.Values, result any) {
+	if to, ok := result.(redirect); ok {
+		http.Redirect(w, r, h.base+to.page(), http.StatusSeeOther)
+		return
+	}
+	if next := in.Get("next"); strings.HasPrefix(next, h.base+"/") && !strings.HasPrefix(next, "//") && !strings.Contains(next, `\`) {
+		http.Redirect(w, r, next, http.StatusSeeOther)
+		return
+	}
+	text, err := json.Marshal(result)
+	if err != nil {
+		h.refuse(w, r, http.StatusInternalServerError, err)
+		return
+	}
+	h.write(w, http.StatusOK, "base", &view{Title: o.Summary, Name: "result", Data: json.RawMessage(text), Still: true, h: h})
+}
+
+// pathNames are the names in a pattern's braces.
+func pathNames(pattern string) (names []string) {
+	for part := range strings.SplitSeq(pattern, "/") {
+		if strings.HasPrefix(part, "{") {
+			names = append(names, strings.Trim(part, "{}"))
+		}
+	}
+	return names
+}
+
+// raws are the fields that are JSON of the app's, whatever it is.
+var raws = map[string]bool{"input": true, "payload": true}
+
+// values reads what a request says: its query, or the form or the JSON object that is its
+// body. In JSON, a list stands for a name with several values, and metadata is an object.
+func values(r *http.Request) (url.Values, error) {
+	if r.Method != http.MethodPost {
+		return r.URL.Query(), nil
+	}
+	if !strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") {
+		if err := r.ParseForm(); err != nil {
+			return nil, fmt.Errorf("the form: %w", err)
+		}
+		return r.PostForm, nil
+	}
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, fmt.Errorf("the body: %w", err)
+	}
+	in := url.Values{}
+	if len(body) == 0 {
+		return in, nil
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(body, &fields); err != nil {
+		return nil, fmt.Errorf("the body: want a JSON object: %w", err)
+	}
+	for name, raw := range fields {
+		if raws[name] {
+			in.Set(name, string(raw))
+			continue
+		}
+		if err := flatten(in, name, raw); err != nil {
+			return nil, err
+		}
+	}
+	return in, nil
+}
+
+func flatten(in url.Values, name string, raw json.RawMessage) error {
+	var v any
+	if err := json.Unmarshal(raw, &v); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	switch v := v.(type) {
+	case nil:
+	case []any:
+		for _, x := range v {
+			in.Add(name, fmt.Sprint(x))
+		}
+	case map[string]any:
+		for k, x := range v {
+			in.Add(name, k+"="+fmt.Sprint(x))
+		}
+	case bool:
+		if v {
+			in.Set(name, "true")
+		}
+	case float64:
+		in.Set(name, string(raw))
+	default:
+		in.Set(name, fmt.Sprint(v))
+	}
+	return nil
+}
+
+// need is a value that must be there.
+func need(in url.Values, name string) (string, error) {
+	if v := in.Get(name); v != "" {
+		return v, nil
+	}
+	return "", fmt.Errorf("%s is missing", name)
+}
+
+var errNoFilter = errors.New("name what to act on: id, task, queue, state, metadata, error, since, until, or all=true")

@@ -1,0 +1,159 @@
+// What the pages do beyond links and forms: live content, times in the viewer's zone,
+// the palette and keys. Idiomorph changes only what differs, so that focus, selections
+// and what is open stay.
+const root = document.documentElement;
+const main = document.querySelector("main");
+const base = root.dataset.base;
+
+const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style: "short" });
+const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const units = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
+
+function ago(ms) {
+  const seconds = ms / 1000;
+  for (const [unit, size] of units) {
+    if (Math.abs(seconds) >= size || unit === "second") return relative.format(Math.round(seconds / size), unit);
+  }
+}
+
+function writeTimes(within) {
+  for (const t of within.querySelectorAll("time[datetime]")) {
+    const at = new Date(t.dateTime);
+    const text = ago(at - Date.now());
+    if (t.textContent !== text) t.textContent = text;
+    const title = exact.format(at);
+    if (t.title !== title) t.title = title;
+  }
+}
+
+function show(html) {
+  const next = document.createElement("main");
+  next.id = "main";
+  next.tabIndex = -1;
+  next.innerHTML = html;
+  writeTimes(next);
+  Idiomorph.morph(main, next, {
+    ignoreActiveValue: true,
+    callbacks: {
+      beforeNodeMorphed(old, fresh) {
+        if (old.nodeType !== 1) return true;
+        // What the viewer opened, typed or chose is the viewer's.
+        if (old.tagName === "DETAILS") fresh.open = old.open;
+        if (old.tagName === "INPUT" && old.type === "checkbox" && old.dataset.pick !== undefined) fresh.checked = old.checked;
+        if (old.dataset.keep !== undefined) return false;
+        if (old.classList.contains("current")) fresh.classList.add("current");
+        return true;
+      },
+    },
+  });
+  document.dispatchEvent(new CustomEvent("stint:shown"));
+}
+
+const banner = document.getElementById("lost");
+function listen() {
+  const source = new EventSource(root.dataset.live);
+  source.addEventListener("main", (e) => { banner.hidden = true; show(e.data); });
+  source.onopen = () => { banner.hidden = true; };
+  source.onerror = () => {
+    banner.hidden = false;
+    if (source.readyState === EventSource.CLOSED) setTimeout(listen, 2000);
+  };
+  addEventListener("pagehide", () => source.close());
+}
+if (root.dataset.live) listen();
+addEventListener("pageshow", (e) => { if (e.persisted) location.reload(); });
+
+writeTimes(document);
+setInterval(() => writeTimes(document), 1000);
+
+// The palette: a page, a task, or a run by its id.
+const palette = document.getElementById("palette");
+const field = palette.querySelector("input");
+const found = palette.querySelector("ul");
+let tasks = [];
+let chosen = 0;
+
+async function openPalette() {
+  palette.showModal();
+  field.value = "";
+  if (!tasks.length) {
+    try {
+      const names = await (await fetch(base + "/api/tasks")).json();
+      tasks = names.tasks.map((t) => ({ text: "task " + t.name, url: base + "/tasks/" + encodeURIComponent(t.name) }));
+    } catch { tasks = []; }
+  }
+  offer();
+}
+
+function offer() {
+  const q = field.value.trim().toLowerCase();
+  const pages = [...document.querySelectorAll("header nav a")].map((a) => ({ text: a.textContent, url: a.href }));
+  let all = [...pages, ...tasks].filter((o) => o.text.toLowerCase().includes(q));
+  if (/^[0-9a-f-]{36}$/.test(q)) all = [{ text: "run " + q, url: base + "/runs/" + q }];
+  else if (q) all.push({ text: "runs whose error has “" + field.value.trim() + "”", url: base + "/runs?state=failed&error=" + encodeURIComponent(field.value.trim()) });
+  chosen = 0;
+  found.replaceChildren(...all.slice(0, 12).map((o, i) => {
+    const li = document.createElement("li");
+    const a = document.createElement("a");
+    a.href = o.url;
+    a.textContent = o.text;
+    a.role = "option";
+    a.setAttribute("aria-selected", i === 0);
+    li.role = "presentation";
+    li.append(a);
+    return li;
+  }));
+}
+
+field.addEventListener("input", offer);
+palette.addEventListener("keydown", (e) => {
+  const links = [...found.querySelectorAll("a")];
+  if (e.key === "ArrowDown" || e.key === "ArrowUp") {
+    e.preventDefault();
+    chosen = (chosen + (e.key === "ArrowDown" ? 1 : links.length - 1)) % Math.max(links.length, 1);
+    links.forEach((a, i) => a.setAttribute("aria-selected", i === chosen));
+  } else if (e.key === "Enter" && e.target === field && links[chosen]) {
+    e.preventDefault();
+    location.href = links[chosen].href;
+  }
+});
+document.getElementById("open-palette").addEventListener("click", openPalette);
+
+function rows() { return [...main.querySelectorAll("tbody tr[data-url]")]; }
+
+document.addEventListener("keydown", (e) => {
+  if ((e.ctrlKey || e.metaKey) && e.key.toLowerCase() === "k") { e.preventDefault(); openPalette(); return; }
+  if (e.ctrlKey || e.metaKey || e.altKey || palette.open || /^(INPUT|TEXTAREA|SELECT)$/.test(e.target.tagName)) return;
+  const all = rows();
+  const at = all.findIndex((r) => r.classList.contains("current"));
+  if (e.key === "/") { e.preventDefault(); openPalette(); }
+  else if ((e.key === "j" || e.key === "k") && all.length) {
+    const next = e.key === "j" ? Math.min(at + 1, all.length - 1) : Math.max(at - 1, 0);
+    all.forEach((r, i) => r.classList.toggle("current", i === next));
+    all[next].querySelector("a")?.focus();
+    all[next].scrollIntoView({ block: "nearest" });
+  } else if (e.key === "Enter" && at >= 0 && e.target === document.body) location.href = all[at].dataset.url;
+  else if (e.key === "Escape" && main.dataset.up) location.href = main.dataset.up;
+});
+
+// Choosing all rows of a list, and a form whose fields make one JSON input.
+document.addEventListener("change", (e) => {
+  if (e.target.dataset.all === undefined) return;
+  for (const box of main.querySelectorAll("input[data-pick]")) box.checked = e.target.checked;
+});
+document.addEventListener("submit", (e) => {
+  const form = e.target;
+  if (form.dataset.compose === undefined) return;
+  const value = {};
+  for (const el of form.querySelectorAll("[data-field]")) {
+    if (el.type === "checkbox") value[el.dataset.field] = el.checked;
+    else if (el.type === "number") { if (el.value !== "") value[el.dataset.field] = Number(el.value); }
+    else value[el.dataset.field] = el.value;
+  }
+  form.querySelector("[name=input]").value = JSON.stringify(value);
+});
+document.addEventListener("click", (e) => {
+  const what = e.target.dataset.copy;
+  if (what === undefined) return;
+  navigator.clipboard.writeText(document.getElementById(what).textContent).then(() => { e.target.textContent = "copied"; });
+});

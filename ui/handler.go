@@ -1,0 +1,178 @@
+package ui
+
+import (
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"github.com/stint-dev/stint"
+)
+
+// An Action is what a request asks for.
+type Action struct {
+	Name  string // "view", or as the API names it: "runs.cancel", "queues.pause", ...
+	Write bool   // it changes something
+}
+
+// A Payload is something that the app's code stored, which may be private.
+type Payload struct {
+	Of   string // "input", "output", "journal", "event", "cron", "stream" or "log"
+	Name string // the task, or the event's key
+	JSON json.RawMessage
+}
+
+// An Option changes a handler.
+type Option func(*config)
+
+type config struct {
+	base      string
+	authorize func(*http.Request, Action) error
+	redact    func(Payload) json.RawMessage
+	readOnly  bool
+	title     string
+}
+
+// WithBasePath says where the handler is mounted: "/stint". The default is the root.
+func WithBasePath(path string) Option {
+	return func(c *config) { c.base = "/" + strings.Trim(path, "/"); c.base = strings.TrimSuffix(c.base, "/") }
+}
+
+// WithAuthorize asks f about each request. An error refuses it, with status 403; the
+// user sees its text. Whoever f lets pass may see, and do, what the action says.
+func WithAuthorize(f func(*http.Request, Action) error) Option {
+	return func(c *config) { c.authorize = f }
+}
+
+// WithReadOnly refuses every action that changes something.
+func WithReadOnly() Option { return func(c *config) { c.readOnly = true } }
+
+// WithRedact shows what f returns in the place of each payload; nil hides it. f is called
+// at each view, by several goroutines.
+func WithRedact(f func(Payload) json.RawMessage) Option { return func(c *config) { c.redact = f } }
+
+// WithTitle is what pages call the program. The default is the name of its database file.
+func WithTitle(title string) Option { return func(c *config) { c.title = title } }
+
+// handler is everything that requests share.
+type handler struct {
+	config
+	c    *stint.Client
+	live *live
+}
+
+// maxBody is how large a request's body may be, in bytes.
+const maxBody = 8 << 20
+
+// Handler returns the web UI and the JSON API of a client.
+func Handler(c *stint.Client, opts ...Option) http.Handler {
+	h := &handler{c: c}
+	for _, o := range opts {
+		o(&h.config)
+	}
+	h.live = newLive(h)
+	mux := http.NewServeMux()
+	h.routePages(mux)
+	h.routeAPI(mux)
+	h.routeAssets(mux)
+	guarded := http.NewCrossOriginProtection().Handler(mux)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		secure(w.Header())
+		if r.URL.Path == h.base {
+			http.Redirect(w, r, h.base+"/", http.StatusMovedPermanently)
+			return
+		}
+		if h.authorize == nil && !local(r) {
+			h.refuse(w, r, http.StatusForbidden, errors.New("requests from other machines are refused until the program says who may do what: ui.WithAuthorize"))
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		http.StripPrefix(h.base, guarded).ServeHTTP(w, r)
+	})
+}
+
+// secure sets the headers of every response. No script and no style stands in a page
+// itself, so none that a payload brings can run.
+func secure(h http.Header) {
+	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Referrer-Policy", "same-origin")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cache-Control", "no-store")
+}
+
+// local reports whether a request was made on this machine, to this machine: not through
+// a proxy that serves others, and not by a page whose name resolves to this machine.
+func local(r *http.Request) bool {
+	for _, forwarded := range []string{"Forwarded", "X-Forwarded-For", "X-Real-Ip", "Via"} {
+		if r.Header.Get(forwarded) != "" {
+			return false
+		}
+	}
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil || !from.Addr().Unmap().IsLoopback() {
+		return false
+	}
+	host := r.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	to, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return host == "localhost" || err == nil && to.IsLoopback()
+}
+
+// may reports whether the request may do an action; if not, it has been answered.
+func (h *handler) may(w http.ResponseWriter, r *http.Request, a Action) bool {
+	if a.Write && h.readOnly {
+		h.refuse(w, r, http.StatusForbidden, errors.New("this page is read-only"))
+		return false
+	}
+	if h.authorize == nil {
+		return true
+	}
+	if err := h.authorize(r, a); err != nil {
+		h.refuse(w, r, http.StatusForbidden, err)
+		return false
+	}
+	return true
+}
+
+// statusOf is the HTTP status of an error of the client's.
+func statusOf(err error) int {
+	switch {
+	case errors.Is(err, stint.ErrNotFound):
+		return http.StatusNotFound
+	case errors.Is(err, stint.ErrTaken), errors.Is(err, stint.ErrStarted):
+		return http.StatusConflict
+	case errors.Is(err, stint.ErrClosed), errors.Is(err, stint.ErrBusy):
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusBadRequest
+}
+
+// refuse answers with an error: a page for people, problem details for programs.
+func (h *handler) refuse(w http.ResponseWriter, r *http.Request, status int, err error) {
+	if wantsHTML(r) {
+		h.errorPage(w, status, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(map[string]any{"type": "about:blank", "title": http.StatusText(status), "status": status, "detail": err.Error()})
+}
+
+// wantsHTML reports whether a person asks, with a browser.
+func wantsHTML(r *http.Request) bool {
+	return strings.Contains(r.Header.Get("Accept"), "text/html")
+}
+
+// show is a payload as it may be shown.
+func (h *handler) show(of, name string, payload json.RawMessage) json.RawMessage {
+	if h.redact == nil || payload == nil {
+		return payload
+	}
+	return h.redact(Payload{of, name, payload})
+}

@@ -1,0 +1,182 @@
+package ui
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/stint-dev/stint"
+)
+
+const (
+	liveEvery = 100 * time.Millisecond // a page changes at most so often
+	liveBeat  = 10 * time.Second       // and is looked at, and the connection kept, at least
+	// liveShare is which part of one CPU live pages take, all together, however many
+	// viewers there are and however busy the engine is; liveBurst is what they may take at
+	// once after a quiet time.
+	liveShare = 0.03
+	liveBurst = 150 * time.Millisecond
+)
+
+// live renders open pages again as the database changes. Viewers of one page share what
+// is rendered for it.
+type live struct {
+	h     *handler
+	mu    sync.Mutex
+	pages map[string]*livePage // by URL
+	debt  time.Duration        // that rendering took and has not been waited for
+	asOf  time.Time            // of debt
+}
+
+type livePage struct {
+	mu      sync.Mutex
+	viewers int
+	mark    uint64 // change that main is as of
+	at      time.Time
+	main    []byte
+}
+
+func newLive(h *handler) *live { return &live{h: h, pages: map[string]*livePage{}} }
+
+// serve streams a page's content, again after each change: server-sent events named
+// "main", each with the whole content, for the browser to find what differs.
+func (l *live) serve(w http.ResponseWriter, r *http.Request) {
+	if !l.h.may(w, r, Action{Name: "view"}) {
+		return
+	}
+	u, err := url.Parse(r.URL.Query().Get("url"))
+	if err != nil || u.IsAbs() || u.Host != "" || !strings.HasPrefix(u.Path, "/") {
+		l.h.refuse(w, r, http.StatusBadRequest, errors.New("url: want the path of a page"))
+		return
+	}
+	key := u.Path + "?" + u.RawQuery
+	page := l.enter(key)
+	defer l.leave(key, page)
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("X-Accel-Buffering", "no")
+	out := http.NewResponseController(w)
+	out.SetWriteDeadline(time.Time{}) // a server's own is for pages that end; not all writers have one
+	var mark uint64
+	var sent []byte
+	for {
+		n, err := l.changed(r.Context(), mark)
+		if err != nil {
+			return
+		}
+		main, err := l.render(r.Context(), page, u, n, n == mark)
+		mark = n
+		if err != nil {
+			return
+		}
+		if bytes.Equal(main, sent) {
+			fmt.Fprint(w, ":\n\n")
+		} else {
+			writeEvent(w, "main", main)
+			sent = main
+		}
+		if out.Flush() != nil || !pause(r.Context(), liveEvery) {
+			return
+		}
+	}
+}
+
+// changed waits for a change, but not for ever: times pass on a page also.
+func (l *live) changed(ctx context.Context, after uint64) (uint64, error) {
+	beat, cancel := context.WithTimeout(ctx, liveBeat)
+	defer cancel()
+	n, err := l.h.c.Changed(beat, after)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return after, nil
+	}
+	return n, err
+}
+
+func (l *live) enter(key string) *livePage {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.pages[key]
+	if p == nil {
+		p = &livePage{}
+		l.pages[key] = p
+	}
+	p.viewers++
+	return p
+}
+
+func (l *live) leave(key string, p *livePage) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p.viewers--; p.viewers == 0 {
+		delete(l.pages, key)
+	}
+}
+
+// render returns the content of a page as of a change, or a later one; of now, if it is
+// for the time that has passed.
+func (l *live) render(ctx context.Context, p *livePage, u *url.URL, mark uint64, passed bool) ([]byte, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mark >= mark && !(passed && time.Since(p.at) > liveBeat/2) {
+		return p.main, nil
+	}
+	if !pause(ctx, l.wait()) {
+		return nil, ctx.Err()
+	}
+	began := time.Now()
+	main, err := l.h.renderMain(ctx, u)
+	l.took(time.Since(began))
+	if errors.Is(err, stint.ErrClosed) || ctx.Err() != nil {
+		return nil, err
+	}
+	p.mark, p.at, p.main = mark, began, main
+	return main, nil
+}
+
+// wait is how long to wait before rendering, for the share to be kept.
+func (l *live) wait() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	l.debt = max(l.debt-time.Duration(liveShare*float64(now.Sub(l.asOf))), 0)
+	l.asOf = now
+	return time.Duration(float64(max(l.debt-liveBurst, 0)) / liveShare)
+}
+
+func (l *live) took(d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.debt += d
+}
+
+// writeEvent writes a server-sent event, whose data may have lines.
+func writeEvent(w http.ResponseWriter, name string, data []byte) {
+	fmt.Fprintf(w, "event: %s\n", name)
+	for line := range bytes.SplitSeq(data, []byte("\n")) {
+		w.Write([]byte("data: "))
+		w.Write(bytes.TrimSuffix(line, []byte("\r")))
+		w.Write([]byte("\n"))
+	}
+	w.Write([]byte("\n"))
+}
+
+// pause waits for d, and reports false if ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,426 @@
+package ui
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/stint-dev/stint"
+	"golang.org/x/time/rate"
+)
+
+var filterParams = []string{"id", "task", "queue", "state", "metadata", "error", "parent", "top", "since", "until"}
+
+// operations are the API. openapi.json is made of them; see TestOpenAPI.
+var operations = []operation{
+	{"GET", "/api/runs", "view", "List runs, newest first", append(slices.Clone(filterParams), "limit", "cursor"), wireRuns{}, listRuns},
+	{"GET", "/api/runs/{id}", "view", "A run, with its timeline and tasks", nil, wireRun{}, getRun},
+	{"GET", "/api/runs/{id}/journal", "view", "What a durable function has recorded", nil, wireJournal{}, getJournal},
+	{"GET", "/api/runs/{id}/logs", "view", "What a handler logged", []string{"after", "limit"}, wireLogs{}, getLogs},
+	{"POST", "/api/runs/{id}/cancel", "runs.cancel", "Cancel a run", nil, wireCount{}, bulk((*stint.Client).CancelRuns)},
+	{"POST", "/api/runs/{id}/replay", "runs.replay", "Run an ended or blocked run again", nil, wireCount{}, bulk((*stint.Client).ReplayRuns)},
+	{"POST", "/api/runs/{id}/delete", "runs.delete", "Delete an ended run", nil, wireCount{}, bulk((*stint.Client).DeleteRuns)},
+	{"POST", "/api/runs/{id}/restart", "runs.replay", "Run an ended run again from a step on", []string{"step"}, wireDone{}, restart},
+	{"POST", "/api/runs/{id}/fork", "runs.replay", "Start a new run that has what the run had recorded before a step", []string{"step"}, wireStarted{}, fork},
+	{"POST", "/api/runs/{id}/reschedule", "runs.reschedule", "Move a scheduled run to another time", []string{"at"}, wireDone{}, reschedule},
+	{"POST", "/api/runs.cancel", "runs.cancel", "Cancel all runs that match and have not ended", append(slices.Clone(filterParams), "all"), wireCount{}, bulk((*stint.Client).CancelRuns)},
+	{"POST", "/api/runs.replay", "runs.replay", "Run all that match and have ended again", append(slices.Clone(filterParams), "all"), wireCount{}, bulk((*stint.Client).ReplayRuns)},
+	{"POST", "/api/runs.delete", "runs.delete", "Delete all runs that match and have ended", append(slices.Clone(filterParams), "all"), wireCount{}, bulk((*stint.Client).DeleteRuns)},
+	{"GET", "/api/tasks", "view", "Tasks and workflows that the program defines", nil, wireTasks{}, listTasks},
+	{"POST", "/api/tasks/{task}/runs", "tasks.run", "Start a task or workflow", []string{"input", "key", "delay", "at", "priority", "metadata"}, wireStarted{}, startTask},
+	{"GET", "/api/queues", "view", "Queues", nil, wireQueues{}, listQueues},
+	{"POST", "/api/queues/{queue}/pause", "queues.pause", "Start nothing from a queue", nil, wireDone{}, named("queue", (*stint.Client).PauseQueue)},
+	{"POST", "/api/queues/{queue}/resume", "queues.resume", "Undo a pause", nil, wireDone{}, named("queue", (*stint.Client).ResumeQueue)},
+	{"GET", "/api/workers", "view", "Workers that run", nil, wireWorkers{}, listWorkers},
+	{"GET", "/api/limits", "view", "Concurrency limits in use, and rate limits", nil, wireLimits{}, listLimits},
+	{"POST", "/api/limits/{limitkey}", "limits.set", "Set a rate limit", []string{"limit", "burst"}, wireDone{}, setLimit},
+	{"GET", "/api/crons", "view", "Crons", nil, wireCrons{}, listCrons},
+	{"POST", "/api/crons/{cron}/pause", "crons.pause", "Have a cron not tick", nil, wireDone{}, named("cron", (*stint.Client).PauseCron)},
+	{"POST", "/api/crons/{cron}/resume", "crons.resume", "Undo a pause", nil, wireDone{}, named("cron", (*stint.Client).ResumeCron)},
+	{"POST", "/api/crons/{cron}/delete", "crons.delete", "Delete a cron that no code declares", nil, wireDone{}, named("cron", (*stint.Client).DeleteCron)},
+	{"POST", "/api/crons/{cron}/trigger", "crons.trigger", "Start a cron's run now", nil, wireStarted{}, triggerCron},
+	{"POST", "/api/crons/{cron}/update", "crons.update", "Change a cron's spec", []string{"spec"}, wireDone{}, updateCron},
+	{"GET", "/api/events", "view", "Events, newest first", []string{"key", "limit", "cursor"}, wireEvents{}, listEvents},
+	{"POST", "/api/events", "events.publish", "Publish an event", []string{"key", "payload", "scope", "metadata"}, wirePublished{}, publish},
+	{"POST", "/api/filters/test", "filters.test", "Say whether an expression matches an event", []string{"expr", "key", "payload"}, wireMatch{}, testFilter},
+	{"GET", "/api/stats", "view", "What happened, by minute or hour", []string{"since", "span", "per_task"}, wireStats{}, listStats},
+	{"GET", "/api/health", "view", "The database, and whether it can be written", nil, wireHealth{}, getHealth},
+	{"POST", "/api/check", "check", "Look for damage", nil, wireCheck{}, check},
+	{"POST", "/api/backup", "backup", "Write a copy of the database to a new file on the program's machine", []string{"path"}, wireDone{}, backup},
+}
+
+func listRuns(h *handler, ctx context.Context, in url.Values) (any, error) {
+	f, err := filterOf(in)
+	if err != nil {
+		return nil, err
+	}
+	if f.Limit, err = number(in, "limit", 0); err != nil {
+		return nil, err
+	}
+	f.Scan = perQuery
+	page, err := h.c.ListRuns(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	out := wireRuns{Runs: []wireRun{}, Next: page.Next}
+	for i := range page.Runs {
+		out.Runs = append(out.Runs, h.run(&page.Runs[i]))
+	}
+	return out, nil
+}
+
+func getRun(h *handler, ctx context.Context, in url.Values) (any, error) {
+	info, err := h.c.GetRun(ctx, in.Get("id"))
+	if err != nil {
+		return nil, err
+	}
+	return h.run(info), nil
+}
+
+func getJournal(h *handler, ctx context.Context, in url.Values) (any, error) {
+	info, err := h.c.GetRun(ctx, in.Get("id"))
+	if err != nil {
+		return nil, err
+	}
+	all, err := h.c.Journal(ctx, in.Get("id"))
+	if err != nil {
+		return nil, err
+	}
+	out := wireJournal{Entries: []wireEntry{}}
+	for _, e := range all {
+		out.Entries = append(out.Entries, wireEntry{e.Address, e.Kind, e.Name, e.Done, h.show("journal", info.Task, e.Output), e.Error, optional(e.At), optional(e.Due), e.Attempts})
+	}
+	return out, nil
+}
+
+func getLogs(h *handler, ctx context.Context, in url.Values) (any, error) {
+	after, err := number(in, "after", 0)
+	if err != nil {
+		return nil, err
+	}
+	limit, err := number(in, "limit", 1000)
+	if err != nil {
+		return nil, err
+	}
+	info, err := h.c.GetRun(ctx, in.Get("id"))
+	if err != nil {
+		return nil, err
+	}
+	lines, err := h.c.Logs(ctx, in.Get("id"), int64(after), min(limit, 10_000))
+	if err != nil {
+		return nil, err
+	}
+	out := wireLogs{Lines: []wireLine{}}
+	for _, l := range lines {
+		out.Lines = append(out.Lines, wireLine{l.Seq, l.At, l.Level.String(), l.Message, h.show("log", info.Task, l.Attrs), l.Attempt})
+	}
+	return out, nil
+}
+
+// bulk is an operation on the runs that match. One that names nothing must say so.
+func bulk(do func(*stint.Client, context.Context, stint.RunFilter) (int, error)) func(*handler, context.Context, url.Values) (any, error) {
+	return func(h *handler, ctx context.Context, in url.Values) (any, error) {
+		f, err := filterOf(in)
+		if err != nil {
+			return nil, err
+		}
+		f.Cursor = ""
+		if len(f.IDs)+len(f.Tasks)+len(f.Queues)+len(f.States)+len(f.Metadata)+len(f.Error)+len(f.ParentID) == 0 && f.Since.IsZero() && f.Until.IsZero() && !f.TopLevel && in.Get("all") == "" {
+			return nil, errNoFilter
+		}
+		if len(f.IDs) == 1 {
+			if _, err := h.c.GetRun(ctx, f.IDs[0]); err != nil {
+				return nil, err
+			}
+		}
+		n, err := do(h.c, ctx, f)
+		return wireCount{n}, err
+	}
+}
+
+// named is an operation on something by its name.
+func named(param string, do func(*stint.Client, context.Context, string) error) func(*handler, context.Context, url.Values) (any, error) {
+	return func(h *handler, ctx context.Context, in url.Values) (any, error) {
+		return wireDone{true}, do(h.c, ctx, in.Get(param))
+	}
+}
+
+func restart(h *handler, ctx context.Context, in url.Values) (any, error) {
+	step, err := need(in, "step")
+	if err != nil {
+		return nil, err
+	}
+	return wireDone{true}, h.c.RestartFrom(ctx, in.Get("id"), step)
+}
+
+func fork(h *handler, ctx context.Context, in url.Values) (any, error) {
+	step, err := need(in, "step")
+	if err != nil {
+		return nil, err
+	}
+	id, err := h.c.Fork(ctx, in.Get("id"), step)
+	return wireStarted{id, false}, err
+}
+
+func reschedule(h *handler, ctx context.Context, in url.Values) (any, error) {
+	text, err := need(in, "at")
+	if err != nil {
+		return nil, err
+	}
+	at, err := timeOf(text)
+	if err != nil {
+		return nil, err
+	}
+	return wireDone{true}, h.c.Reschedule(ctx, in.Get("id"), at)
+}
+
+func listTasks(h *handler, ctx context.Context, in url.Values) (any, error) {
+	out := wireTasks{Tasks: []wireTask{}}
+	known := map[string]bool{}
+	for _, d := range h.c.ListTasks() {
+		t := wireTask{Name: d.Name, Workflow: d.Workflow, Handler: d.Handler, Queue: d.Queue, Retries: d.Retries, TimeoutMS: ms(d.Timeout), Crons: d.Crons, Events: d.Events, Input: d.Input}
+		for _, n := range d.Tasks {
+			t.Tasks = append(t.Tasks, wireNode{n.Name, n.Parents})
+		}
+		out.Tasks, known[d.Name] = append(out.Tasks, t), true
+	}
+	names, err := h.taskNames(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range names {
+		if !known[n] {
+			out.Tasks = append(out.Tasks, wireTask{Name: n})
+		}
+	}
+	return out, nil
+}
+
+func startTask(h *handler, ctx context.Context, in url.Values) (any, error) {
+	input, err := need(in, "input")
+	if err != nil {
+		return nil, err
+	}
+	var opts []stint.RunOption
+	if key := in.Get("key"); key != "" {
+		opts = append(opts, stint.WithIdempotencyKey(key, 24*time.Hour))
+	}
+	if text := in.Get("delay"); text != "" {
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			return nil, fmt.Errorf("delay: %w", err)
+		}
+		opts = append(opts, stint.WithDelay(d))
+	}
+	if at, err := timeOf(in.Get("at")); err != nil {
+		return nil, err
+	} else if !at.IsZero() {
+		opts = append(opts, stint.WithRunAt(at))
+	}
+	if in.Get("priority") != "" {
+		p, err := number(in, "priority", 0)
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, stint.WithPriority(p))
+	}
+	f, err := filterOf(url.Values{"metadata": in["metadata"]})
+	if err != nil {
+		return nil, err
+	}
+	if f.Metadata != nil {
+		opts = append(opts, stint.WithMetadata(f.Metadata))
+	}
+	run, err := h.c.EnqueueJSON(ctx, in.Get("task"), json.RawMessage(input), opts...)
+	if err != nil {
+		return nil, err
+	}
+	return wireStarted{run.ID(), run.Existing()}, nil
+}
+
+func listQueues(h *handler, ctx context.Context, in url.Values) (any, error) {
+	all, err := h.c.ListQueues(ctx)
+	out := wireQueues{Queues: []wireQueue{}}
+	for _, q := range all {
+		out.Queues = append(out.Queues, wireQueue{q.Name, q.Paused, q.Ready, q.Running, optional(q.Oldest)})
+	}
+	return out, err
+}
+
+func listWorkers(h *handler, ctx context.Context, in url.Values) (any, error) {
+	all, err := h.c.ListWorkers(ctx)
+	out := wireWorkers{Workers: []wireWorker{}}
+	for _, w := range all {
+		out.Workers = append(out.Workers, wireWorker{w.Name, w.Host, w.PID, w.Started, w.Slots, w.Running, w.Queues, w.Labels})
+	}
+	return out, err
+}
+
+func listLimits(h *handler, ctx context.Context, in url.Values) (any, error) {
+	keys, err := h.c.ListConcurrency(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rates, err := h.c.ListRateLimits(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := wireLimits{Concurrency: []wireKey{}, Rates: []wireRate{}}
+	for _, k := range keys {
+		out.Concurrency = append(out.Concurrency, wireKey{k.Name, k.Key, k.Max, k.Active, k.Waiting})
+	}
+	for _, r := range rates {
+		out.Rates = append(out.Rates, wireRate{r.Key, float64(r.Limit), r.Burst, r.Tokens, r.Waiting})
+	}
+	return out, nil
+}
+
+func setLimit(h *handler, ctx context.Context, in url.Values) (any, error) {
+	limit, err := strconv.ParseFloat(in.Get("limit"), 64)
+	if err != nil {
+		return nil, fmt.Errorf("limit: want units each second: %w", err)
+	}
+	burst, err := number(in, "burst", 0)
+	if err != nil {
+		return nil, err
+	}
+	return wireDone{true}, h.c.SetRateLimit(ctx, in.Get("limitkey"), rate.Limit(limit), burst)
+}
+
+func listCrons(h *handler, ctx context.Context, in url.Values) (any, error) {
+	all, err := h.c.ListCrons(ctx)
+	out := wireCrons{Crons: []wireCron{}}
+	for _, c := range all {
+		out.Crons = append(out.Crons, wireCron{c.Name, c.Task, c.Spec, c.Declared, c.Paused, h.show("cron", c.Task, c.Input), optional(c.Next), optional(c.Last), c.LastRunID, c.Error})
+	}
+	return out, err
+}
+
+func triggerCron(h *handler, ctx context.Context, in url.Values) (any, error) {
+	id, err := h.c.TriggerCron(ctx, in.Get("cron"))
+	return wireStarted{id, false}, err
+}
+
+func updateCron(h *handler, ctx context.Context, in url.Values) (any, error) {
+	spec, err := need(in, "spec")
+	if err != nil {
+		return nil, err
+	}
+	return wireDone{true}, h.c.UpdateCron(ctx, in.Get("cron"), spec)
+}
+
+func listEvents(h *handler, ctx context.Context, in url.Values) (any, error) {
+	limit, err := number(in, "limit", 0)
+	if err != nil {
+		return nil, err
+	}
+	page, err := h.c.ListEvents(ctx, stint.EventFilter{Key: in.Get("key"), Limit: limit, Cursor: in.Get("cursor")})
+	if err != nil {
+		return nil, err
+	}
+	out := wireEvents{Events: []wireEvent{}, Next: page.Next}
+	for _, e := range page.Events {
+		out.Events = append(out.Events, wireEvent{e.ID, e.Key, h.show("event", e.Key, e.Payload), e.Metadata, e.Scope, e.Published, e.Started, e.Woke})
+	}
+	return out, nil
+}
+
+func publish(h *handler, ctx context.Context, in url.Values) (any, error) {
+	key, err := need(in, "key")
+	if err != nil {
+		return nil, err
+	}
+	payload := json.RawMessage(in.Get("payload"))
+	if !json.Valid(payload) {
+		return nil, fmt.Errorf("payload: want JSON")
+	}
+	var opts []stint.EventOption
+	if s := in.Get("scope"); s != "" {
+		opts = append(opts, stint.WithScope(s))
+	}
+	f, err := filterOf(url.Values{"metadata": in["metadata"]})
+	if err != nil {
+		return nil, err
+	}
+	if f.Metadata != nil {
+		opts = append(opts, stint.WithMetadata(f.Metadata))
+	}
+	id, err := h.c.Publish(ctx, key, payload, opts...)
+	return wirePublished{id}, err
+}
+
+func testFilter(h *handler, ctx context.Context, in url.Values) (any, error) {
+	expr, err := need(in, "expr")
+	if err != nil {
+		return nil, err
+	}
+	ok, err := stint.MatchFilter(expr, in.Get("key"), json.RawMessage(in.Get("payload")))
+	return wireMatch{ok}, err
+}
+
+func listStats(h *handler, ctx context.Context, in url.Values) (any, error) {
+	f := stint.StatsFilter{PerTask: in.Get("per_task") != ""}
+	var err error
+	if f.Since, err = timeOf(in.Get("since")); err != nil {
+		return nil, err
+	}
+	if f.Since.IsZero() {
+		f.Since = time.Now().Add(-time.Hour)
+	}
+	switch in.Get("span") {
+	case "hour":
+		f.Span = time.Hour
+	case "", "minute":
+	default:
+		return nil, fmt.Errorf("span %q: want minute or hour", in.Get("span"))
+	}
+	all, err := h.c.Stats(ctx, f)
+	out := wireStats{Stats: []wireStat{}}
+	for i := range all {
+		s := &all[i]
+		out.Stats = append(out.Stats, wireStat{s.At, s.Queue, s.Task, s.Started, s.Succeeded, s.Failed, s.Canceled, s.Skipped, s.Retried, s.Depth, s.Commits, s.Changes,
+			ms(s.Wait(.5)), ms(s.Wait(.99)), ms(s.Duration(.5)), ms(s.Duration(.95)), ms(s.Commit(.5)), ms(s.Commit(.99))})
+	}
+	return out, err
+}
+
+func getHealth(h *handler, ctx context.Context, in url.Values) (any, error) {
+	d, err := h.c.Database(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := wireHealth{OK: true, Path: d.Path, Engine: d.Engine, Schema: d.Schema, Durability: d.Durability, Size: d.Size, Free: d.Free, LogSize: d.LogSize}
+	if err := h.c.Healthy(); err != nil {
+		out.OK, out.Problem = false, err.Error()
+	}
+	return out, nil
+}
+
+func check(h *handler, ctx context.Context, in url.Values) (any, error) {
+	found, err := h.c.Check(ctx)
+	return wireCheck{append([]string{}, found...)}, err
+}
+
+func backup(h *handler, ctx context.Context, in url.Values) (any, error) {
+	path, err := need(in, "path")
+	if err != nil {
+		return nil, err
+	}
+	return wireDone{true}, h.c.Backup(ctx, path)
+}
+
+func number(in url.Values, name string, none int) (int, error) {
+	text := in.Get(name)
+	if text == "" {
+		return none, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return 0, fmt.Errorf("%s %q: want a whole number", name, text)
+	}
+	return n, nil
+}

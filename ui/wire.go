@@ -1,0 +1,288 @@
+package ui
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/stint-dev/stint"
+)
+
+// What the API answers. Durations are milliseconds; a time that is not there is null.
+
+type wireRuns struct {
+	Runs []wireRun `json:"runs"`
+	Next string    `json:"next,omitempty"` // cursor of the next page
+}
+
+type wireRun struct {
+	ID        string            `json:"id"`
+	Task      string            `json:"task"`
+	Queue     string            `json:"queue"`
+	State     string            `json:"state"`
+	Blocked   string            `json:"blocked,omitempty"`
+	Attempt   int               `json:"attempt"`
+	Priority  int               `json:"priority"`
+	Input     json.RawMessage   `json:"input"`
+	Output    json.RawMessage   `json:"output"`
+	Error     string            `json:"error,omitempty"`
+	Stack     string            `json:"stack,omitempty"`
+	Metadata  map[string]string `json:"metadata,omitempty"`
+	Created   time.Time         `json:"created"`
+	Scheduled *time.Time        `json:"scheduled"`
+	Started   *time.Time        `json:"started"`
+	Finished  *time.Time        `json:"finished"`
+	ParentID  string            `json:"parent_id,omitempty"`
+	RootID    string            `json:"root_id,omitempty"`
+	Worker    string            `json:"worker,omitempty"`
+	Key       string            `json:"key,omitempty"`
+	Workflow  bool              `json:"workflow,omitempty"`
+	Progress  *wireProgress     `json:"progress,omitempty"`
+	Timeline  []wireChange      `json:"timeline,omitempty"`
+	Tasks     []wireFlowTask    `json:"tasks,omitempty"`
+}
+
+type wireProgress struct {
+	Done    int64  `json:"done"`
+	Total   int64  `json:"total"`
+	Message string `json:"message,omitempty"`
+}
+
+type wireChange struct {
+	At      time.Time `json:"at"`
+	State   string    `json:"state"`
+	Attempt int       `json:"attempt,omitempty"`
+	Worker  string    `json:"worker,omitempty"`
+	Error   string    `json:"error,omitempty"`
+}
+
+type wireFlowTask struct {
+	Name    string   `json:"name"`
+	Parents []string `json:"parents,omitempty"`
+	State   string   `json:"state"`
+	Blocked string   `json:"blocked,omitempty"`
+	RunID   string   `json:"run_id,omitempty"`
+	Error   string   `json:"error,omitempty"`
+}
+
+type wireJournal struct {
+	Entries []wireEntry `json:"entries"`
+}
+
+type wireEntry struct {
+	Address  string          `json:"address"`
+	Kind     string          `json:"kind"`
+	Name     string          `json:"name"`
+	Done     bool            `json:"done"`
+	Output   json.RawMessage `json:"output"`
+	Error    string          `json:"error,omitempty"`
+	At       *time.Time      `json:"at"`
+	Due      *time.Time      `json:"due"`
+	Attempts int             `json:"attempts,omitempty"`
+}
+
+type wireLogs struct {
+	Lines []wireLine `json:"lines"`
+}
+
+type wireLine struct {
+	Seq     int64           `json:"seq"`
+	At      time.Time       `json:"at"`
+	Level   string          `json:"level"`
+	Message string          `json:"message"`
+	Attrs   json.RawMessage `json:"attrs"`
+	Attempt int             `json:"attempt"`
+}
+
+type wireCount struct {
+	Changed int `json:"changed"` // runs
+}
+
+type wireDone struct {
+	Done bool `json:"done"`
+}
+
+type wireStarted struct {
+	Run      string `json:"run"`
+	Existing bool   `json:"existing,omitempty"`
+}
+
+func (s wireStarted) page() string { return "/runs/" + s.Run }
+
+type wirePublished struct {
+	Event string `json:"event"`
+}
+
+type wireMatch struct {
+	Matches bool `json:"matches"`
+}
+
+type wireTasks struct {
+	Tasks []wireTask `json:"tasks"`
+}
+
+type wireTask struct {
+	Name      string          `json:"name"`
+	Workflow  bool            `json:"workflow,omitempty"`
+	Handler   bool            `json:"handler,omitempty"`
+	Queue     string          `json:"queue,omitempty"`
+	Retries   int             `json:"retries,omitempty"`
+	TimeoutMS float64         `json:"timeout_ms,omitempty"`
+	Crons     []string        `json:"crons,omitempty"`
+	Events    []string        `json:"events,omitempty"`
+	Input     json.RawMessage `json:"input"` // JSON schema
+	Tasks     []wireNode      `json:"tasks,omitempty"`
+}
+
+type wireNode struct {
+	Name    string   `json:"name"`
+	Parents []string `json:"parents,omitempty"`
+}
+
+type wireQueues struct {
+	Queues []wireQueue `json:"queues"`
+}
+
+type wireQueue struct {
+	Name    string     `json:"name"`
+	Paused  bool       `json:"paused"`
+	Ready   int        `json:"ready"`
+	Running int        `json:"running"`
+	Oldest  *time.Time `json:"oldest"`
+}
+
+type wireWorkers struct {
+	Workers []wireWorker `json:"workers"`
+}
+
+type wireWorker struct {
+	Name    string            `json:"name"`
+	Host    string            `json:"host"`
+	PID     int               `json:"pid"`
+	Started time.Time         `json:"started"`
+	Slots   int               `json:"slots"`
+	Running int               `json:"running"`
+	Queues  []string          `json:"queues,omitempty"`
+	Labels  map[string]string `json:"labels,omitempty"`
+}
+
+type wireLimits struct {
+	Concurrency []wireKey  `json:"concurrency"`
+	Rates       []wireRate `json:"rates"`
+}
+
+type wireKey struct {
+	Name    string `json:"name"`
+	Key     string `json:"key"`
+	Max     int    `json:"max"`
+	Active  int    `json:"active"`
+	Waiting int    `json:"waiting"`
+}
+
+type wireRate struct {
+	Key     string  `json:"key"`
+	Limit   float64 `json:"limit"` // units each second
+	Burst   int     `json:"burst"`
+	Tokens  float64 `json:"tokens"`
+	Waiting int     `json:"waiting"`
+}
+
+type wireCrons struct {
+	Crons []wireCron `json:"crons"`
+}
+
+type wireCron struct {
+	Name     string          `json:"name"`
+	Task     string          `json:"task"`
+	Spec     string          `json:"spec"`
+	Declared bool            `json:"declared"`
+	Paused   bool            `json:"paused"`
+	Input    json.RawMessage `json:"input"`
+	Next     *time.Time      `json:"next"`
+	Last     *time.Time      `json:"last"`
+	LastRun  string          `json:"last_run,omitempty"`
+	Error    string          `json:"error,omitempty"`
+}
+
+type wireEvents struct {
+	Events []wireEvent `json:"events"`
+	Next   string      `json:"next,omitempty"`
+}
+
+type wireEvent struct {
+	ID        string            `json:"id"`
+	Key       string            `json:"key"`
+	Payload   json.RawMessage   `json:"payload"`
+	Metadata  map[string]string `json:"metadata,omitempty"`
+	Scope     string            `json:"scope,omitempty"`
+	Published time.Time         `json:"published"`
+	Started   []string          `json:"started,omitempty"`
+	Woke      []string          `json:"woke,omitempty"`
+}
+
+type wireStats struct {
+	Stats []wireStat `json:"stats"`
+}
+
+type wireStat struct {
+	At            time.Time `json:"at"`
+	Queue         string    `json:"queue,omitempty"`
+	Task          string    `json:"task,omitempty"`
+	Started       int64     `json:"started"`
+	Succeeded     int64     `json:"succeeded"`
+	Failed        int64     `json:"failed"`
+	Canceled      int64     `json:"canceled"`
+	Skipped       int64     `json:"skipped"`
+	Retried       int64     `json:"retried"`
+	Depth         int       `json:"depth"`
+	Commits       int64     `json:"commits"`
+	Changes       int64     `json:"changes"`
+	WaitP50MS     float64   `json:"wait_p50_ms"`
+	WaitP99MS     float64   `json:"wait_p99_ms"`
+	DurationP50MS float64   `json:"duration_p50_ms"`
+	DurationP95MS float64   `json:"duration_p95_ms"`
+	CommitP50MS   float64   `json:"commit_p50_ms"`
+	CommitP99MS   float64   `json:"commit_p99_ms"`
+}
+
+type wireHealth struct {
+	OK         bool   `json:"ok"`
+	Problem    string `json:"problem,omitempty"`
+	Path       string `json:"path,omitempty"`
+	Engine     string `json:"engine"`
+	Schema     int    `json:"schema"`
+	Durability string `json:"durability"`
+	Size       int64  `json:"size"`
+	Free       int64  `json:"free"`
+	LogSize    int64  `json:"log_size"`
+}
+
+type wireCheck struct {
+	Problems []string `json:"problems"`
+}
+
+// run is a run as the API shows it.
+func (h *handler) run(r *stint.RunInfo) wireRun {
+	w := wireRun{ID: r.ID, Task: r.Task, Queue: r.Queue, State: r.State.String(), Blocked: r.Blocked, Attempt: r.Attempt, Priority: r.Priority,
+		Input: h.show("input", r.Task, r.Input), Output: h.show("output", r.Task, r.Output), Error: r.Error, Stack: r.Stack, Metadata: r.Metadata,
+		Created: r.Created, Scheduled: optional(r.Scheduled), Started: optional(r.Started), Finished: optional(r.Finished),
+		ParentID: r.ParentID, RootID: r.RootID, Worker: r.WorkerID, Key: r.Key, Workflow: r.Workflow}
+	if p := r.Progress; p.Total != 0 || p.Done != 0 || p.Message != "" {
+		w.Progress = &wireProgress{p.Done, p.Total, p.Message}
+	}
+	for _, e := range r.Timeline {
+		w.Timeline = append(w.Timeline, wireChange{e.At, e.State.String(), e.Attempt, e.Worker, e.Error})
+	}
+	for _, t := range r.Tasks {
+		w.Tasks = append(w.Tasks, wireFlowTask{t.Name, t.Parents, t.State.String(), t.Blocked, t.RunID, t.Error})
+	}
+	return w
+}
+
+func optional(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
