@@ -64,7 +64,7 @@ func took(d time.Duration) string {
 
 // stateSigns tell states apart without colour.
 var stateSigns = map[stint.State]string{
-	stint.StateScheduled: "◷", stint.StateQueued: "•", stint.StateRunning: "▶", stint.StateWaiting: "⏸", stint.StateBlocked: "■",
+	stint.StateScheduled: "◷", stint.StateQueued: "•", stint.StateRunning: "▶", stint.StateWaiting: "‖", stint.StateBlocked: "■",
 	stint.StateSucceeded: "✓", stint.StateFailed: "✗", stint.StateCanceled: "⊘", stint.StateSkipped: "↷",
 }
 
@@ -142,13 +142,13 @@ func jsonTree(payload json.RawMessage) template.HTML {
 	}
 	var b bytes.Buffer
 	if len(payload) > showMost {
-		fmt.Fprintf(&b, `<p class="none">%s in all; the beginning:</p><pre class="json">%s</pre>`, byteSize(int64(len(payload))), esc(short(4096, string(payload[:4*4096]))))
+		fmt.Fprintf(&b, `<p class="none">%s in all; the beginning:</p><pre class="json" tabindex="0">%s</pre>`, byteSize(int64(len(payload))), esc(short(4096, string(payload[:4*4096]))))
 		return template.HTML(b.String())
 	}
 	d := json.NewDecoder(bytes.NewReader(payload))
 	d.UseNumber()
 	if err := writeTree(&b, d, 0); err != nil {
-		return template.HTML(`<pre class="json">` + esc(visible(string(payload))) + `</pre>`)
+		return template.HTML(`<pre class="json" tabindex="0">` + esc(visible(string(payload))) + `</pre>`)
 	}
 	return template.HTML(`<div class="json">` + b.String() + `</div>`)
 }

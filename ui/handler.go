@@ -143,7 +143,7 @@ func (h *handler) may(w http.ResponseWriter, r *http.Request, a Action) bool {
 // statusOf is the HTTP status of an error of the client's.
 func statusOf(err error) int {
 	switch {
-	case errors.Is(err, stint.ErrNotFound):
+	case errors.Is(err, stint.ErrNotFound), errors.Is(err, errNoPage):
 		return http.StatusNotFound
 	case errors.Is(err, stint.ErrTaken), errors.Is(err, stint.ErrStarted):
 		return http.StatusConflict

@@ -20,8 +20,8 @@ const (
 	// liveShare is which part of one CPU live pages take, all together, however many
 	// viewers there are and however busy the engine is; liveBurst is what they may take at
 	// once after a quiet time.
-	liveShare = 0.03
-	liveBurst = 150 * time.Millisecond
+	liveShare = 0.05
+	liveBurst = 500 * time.Millisecond
 )
 
 // live renders open pages again as the database changes. Viewers of one page share what

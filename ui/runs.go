@@ -120,7 +120,7 @@ func runsPage(h *handler, ctx context.Context, arg string, q url.Values) (*view,
 		}
 	}
 	page, err := h.c.ListRuns(ctx, f)
-	if err != nil && !errors.Is(err, stint.ErrNotFound) {
+	if err != nil && !(errors.Is(err, stint.ErrNotFound) && len(f.IDs) > 0) {
 		return nil, err
 	}
 	v := &runsView{Query: url.Values{}, First: f.Cursor == "", States: []stint.State{stint.StateScheduled, stint.StateQueued, stint.StateRunning,

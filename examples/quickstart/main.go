@@ -2,7 +2,9 @@
 // as durable tasks: one run a file. Kill it at any moment and start it again: it goes
 // on where it stopped, and its report is the same.
 //
-//	go run ./examples/quickstart [-db FILE] [-slots N] [-fresh] [DIR]
+//	go run ./examples/quickstart [-db FILE] [-slots N] [-fresh] [-http ADDRESS] [DIR]
+//
+// With -http localhost:8080 a web page shows the runs as they move.
 package main
 
 import (
@@ -14,6 +16,8 @@ import (
 	"go/build"
 	"io"
 	"log/slog"
+	"net"
+	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -23,12 +27,14 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/ui"
 )
 
 func main() {
 	db := flag.String("db", filepath.Join(os.TempDir(), "stint-quickstart.db"), "database `file`; it is made if it is missing")
 	slots := flag.Int("slots", 2*runtime.GOMAXPROCS(0), "files analysed at once")
 	fresh := flag.Bool("fresh", false, "forget what was done before")
+	httpAddr := flag.String("http", "", "show the runs on a web page at this `address`, until Ctrl-C")
 	flag.Parse()
 	dir := filepath.Join(build.Default.GOROOT, "src")
 	if flag.NArg() > 0 {
@@ -36,7 +42,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := run(ctx, *db, dir, *slots, *fresh)
+	err := run(ctx, *db, dir, *httpAddr, *slots, *fresh)
 	if errors.Is(err, context.Canceled) {
 		fmt.Fprintln(os.Stderr, "Stopped. Run it again to go on.")
 		os.Exit(130)
@@ -47,7 +53,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, db, dir string, slots int, fresh bool) error {
+func run(ctx context.Context, db, dir, httpAddr string, slots int, fresh bool) error {
 	if fresh {
 		for _, suffix := range []string{"", "-wal", "-shm"} {
 			if err := os.Remove(db + suffix); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -76,6 +82,11 @@ func run(ctx context.Context, db, dir string, slots int, fresh bool) error {
 	if err != nil {
 		return err
 	}
+	page, err := servePage(httpAddr, client)
+	if err != nil {
+		return err
+	}
+	defer page.Close()
 
 	began := time.Now()
 	runs, err := analyse.EnqueueMany(ctx, files)
@@ -110,8 +121,27 @@ func run(ctx context.Context, db, dir string, slots int, fresh bool) error {
 	fmt.Fprintf(os.Stderr, "%d files analysed in %.1f s, %d skipped.\n", len(files)-skipped, time.Since(began).Seconds(), skipped)
 	var out bytes.Buffer
 	rep.write(&out)
-	_, err = io.Copy(os.Stdout, &out)
-	return err
+	if _, err = io.Copy(os.Stdout, &out); err != nil || httpAddr == "" {
+		return err
+	}
+	fmt.Fprintln(os.Stderr, "Done. The page stays until Ctrl-C.")
+	<-ctx.Done()
+	return nil
+}
+
+// servePage serves the web page of the client, if there is an address for it.
+func servePage(addr string, client *stint.Client) (*http.Server, error) {
+	server := &http.Server{Handler: ui.Handler(client), ReadHeaderTimeout: 10 * time.Second}
+	if addr == "" {
+		return server, nil
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	go server.Serve(l) // until Close
+	fmt.Fprintf(os.Stderr, "Watch it at http://%s/\n", l.Addr())
+	return server, nil
 }
 
 // finished counts the runs that ended before this start.

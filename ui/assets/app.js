@@ -53,9 +53,10 @@ const banner = document.getElementById("lost");
 function listen() {
   const source = new EventSource(root.dataset.live);
   source.addEventListener("main", (e) => { banner.hidden = true; show(e.data); });
-  source.onopen = () => { banner.hidden = true; };
+  source.onopen = () => { banner.hidden = true; root.dataset.connection = "live"; };
   source.onerror = () => {
     banner.hidden = false;
+    root.dataset.connection = "lost";
     if (source.readyState === EventSource.CLOSED) setTimeout(listen, 2000);
   };
   addEventListener("pagehide", () => source.close());

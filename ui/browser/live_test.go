@@ -1,0 +1,182 @@
+package browser
+
+import (
+	"fmt"
+	"net"
+
+	"net/http/httptest"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/input"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/ui"
+)
+
+// appears waits until a JavaScript condition holds on the page.
+func appears(t *testing.T, b *browser, js string) {
+	t.Helper()
+	for until := time.Now().Add(10 * time.Second); ; {
+		var ok bool
+		err := chromedp.Run(b.Context, chromedp.Evaluate(`!!(`+js+`)`, &ok)) // fails while a page gives way to the next
+		if ok && err == nil {
+			return
+		}
+		if time.Now().After(until) {
+			t.Fatalf("it does not come to be that %s (%v)", js, err)
+		}
+		b.do(t, chromedp.Sleep(5*time.Millisecond))
+	}
+}
+
+const connected = `document.documentElement.dataset.connection == "live"`
+
+// A change is on an open page within 250 ms of its commit.
+func TestCommitToPixel(t *testing.T) {
+	d, base := served(t)
+	b := opened(t, 1440, "light")
+	b.do(t, chromedp.Navigate(base+"/runs"), chromedp.WaitReady("main h1"))
+	appears(t, b, connected)
+	var took []time.Duration
+	for range 20 {
+		began := time.Now()
+		run, err := d.mail.Enqueue(t.Context(), letter{To: "live@example.org"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		appears(t, b, fmt.Sprintf(`document.getElementById("r%s")?.textContent.includes("succeeded")`, run.ID()))
+		took = append(took, time.Since(began))
+	}
+	slices.Sort(took)
+	t.Logf("from enqueue to the end of the run on the page: p50 %v, p95 %v", took[len(took)/2], took[len(took)*19/20])
+	if p95 := took[len(took)*19/20]; p95 > 250*time.Millisecond {
+		t.Errorf("p95 %v, want 250ms", p95)
+	}
+}
+
+// What the viewer has open, typed or focused stays while the page changes.
+func TestFocusStays(t *testing.T) {
+	d, base := served(t)
+	b := opened(t, 1440, "light")
+	b.do(t, chromedp.Navigate(base+"/runs/"+d.runs["order"]), chromedp.WaitReady("main h1"), chromedp.SendKeys(`input[name=text]`, "half a wo"))
+	b.do(t, chromedp.Evaluate(`document.querySelector("main details").open = true`, nil))
+	if _, err := d.c.Publish(t.Context(), "order:approved", map[string]any{"id": 7}); err != nil {
+		t.Fatal(err)
+	}
+	appears(t, b, `document.querySelector("h1").textContent.includes("succeeded")`)
+	if got := eval[string](t, b, `document.activeElement.name + "=" + document.activeElement.value`); got != "text=half a wo" {
+		t.Errorf("the focus is at %q", got)
+	}
+	if !eval[bool](t, b, `document.querySelector("main details").open`) {
+		t.Error("what was open has closed")
+	}
+}
+
+// A lost connection shows, and what was missed appears when it is back.
+func TestLostConnection(t *testing.T) {
+	d := newDemo(t)
+	gate := &listener{}
+	server := httptest.NewUnstartedServer(ui.Handler(d.c))
+	gate.Listener = server.Listener
+	server.Listener = gate
+	server.Start()
+	t.Cleanup(server.Close)
+	b := opened(t, 1440, "light")
+	b.do(t, chromedp.Navigate(server.URL+"/runs"), chromedp.WaitReady("main h1"))
+	appears(t, b, connected)
+	gate.cut(true)
+	appears(t, b, `!document.getElementById("lost").hidden`)
+	run, err := d.mail.Enqueue(t.Context(), letter{To: "missed@example.org"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	gate.cut(false)
+	appears(t, b, fmt.Sprintf(`document.getElementById("r%s") && document.getElementById("lost").hidden`, run.ID()))
+}
+
+// A listener can cut its connections, and refuse more.
+type listener struct {
+	net.Listener
+	mu    sync.Mutex
+	conns []net.Conn
+	off   bool
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.off {
+		c.Close()
+	} else {
+		l.conns = append(l.conns, c)
+	}
+	return c, nil
+}
+
+func (l *listener) cut(off bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.off = off
+	for _, c := range l.conns {
+		c.Close()
+	}
+	l.conns = nil
+}
+
+// palette presses Ctrl-K. A slash would do for a person; a driver's stands in the field also.
+var palette = chromedp.KeyEvent("k", chromedp.KeyModifiers(input.ModifierCtrl))
+
+// All can be done with the keyboard: lists, the palette, buttons.
+func TestKeyboard(t *testing.T) {
+	d, base := served(t)
+	b := opened(t, 1440, "light")
+	b.do(t, chromedp.Navigate(base+"/runs?task=resize-images"), chromedp.WaitReady("main h1"), chromedp.KeyEvent("j"), chromedp.KeyEvent(kb.Enter))
+	appears(t, b, fmt.Sprintf(`location.pathname.endsWith("/runs/%s") && document.querySelector("h1").textContent.includes("running")`, d.runs["slow"]))
+	b.do(t, palette, chromedp.WaitVisible("#palette"), chromedp.KeyEvent("queues"), chromedp.KeyEvent(kb.Enter))
+	appears(t, b, `location.pathname.endsWith("/queues")`)
+	b.do(t, chromedp.WaitReady("main h1"), palette, chromedp.KeyEvent(d.runs["slow"]), chromedp.KeyEvent(kb.Enter))
+	appears(t, b, `location.pathname.includes("/runs/") && document.readyState == "complete"`)
+	b.do(t, chromedp.Focus(`form[action$="/cancel"] button`), chromedp.KeyEvent(kb.Enter))
+	appears(t, b, `document.querySelector("h1").textContent.includes("canceled")`)
+}
+
+// What forms do is done.
+func TestActions(t *testing.T) {
+	d, base := served(t)
+	b := opened(t, 1440, "light")
+	click := func(path, button, then string) {
+		t.Helper()
+		b.do(t, chromedp.Navigate(base+path), chromedp.WaitReady("main h1"), chromedp.Evaluate("window.before = true", nil), chromedp.Click(button, chromedp.ByQuery))
+		appears(t, b, "!window.before && ("+then+")")
+	}
+	h1 := func(text string) string {
+		return fmt.Sprintf(`document.readyState == "complete" && document.querySelector("h1").textContent.includes(%q)`, text)
+	}
+	click("/runs/"+d.runs["mail"], `form[action$="/replay"] button`, h1("succeeded"))
+	click("/queues", `form[action$="media/pause"] button`, `document.querySelector("main").textContent.includes("■ paused")`)
+	click("/queues", `form[action$="media/resume"] button`, `document.querySelector('form[action$="media/pause"]')`)
+	click("/schedules", `form[action$="/trigger"] button`, h1("send-mail"))
+	b.do(t, chromedp.Navigate(base+"/tasks/send-mail"), chromedp.WaitReady("main h1"), chromedp.SendKeys(`[data-field=to]`, "form@example.org"), chromedp.SendKeys(`[data-field=times]`, "3"), chromedp.Click(`form[data-compose] button`))
+	appears(t, b, h1("succeeded")+` && document.querySelector(".json").textContent.includes("form@example.org") && document.querySelector(".json").textContent.includes("3")`)
+	b.do(t, chromedp.Navigate(base+"/events"), chromedp.WaitReady("main h1"), chromedp.SendKeys(`form[action$="/api/events"] [name=key]`, "new:event"), chromedp.Click(`form[action$="/api/events"] button`))
+	appears(t, b, `document.querySelector("tbody")?.textContent.includes("new:event")`)
+	b.do(t, chromedp.Navigate(base+"/events"), chromedp.WaitReady("main h1"), chromedp.SendKeys(`[name=expr]`, "input.amount > 100"), chromedp.Click(`form[action$="/filters/test"] button`))
+	appears(t, b, `document.querySelector("main").textContent.includes("matches") && document.querySelector("main").textContent.includes("true")`)
+	b.do(t, chromedp.Navigate(base+"/runs?state=failed&task=charge-card"), chromedp.WaitReady("main h1"), chromedp.Click(`[data-all]`), chromedp.Click(`button[value="runs.delete"]`))
+	appears(t, b, h1("Delete runs?"))
+	b.do(t, chromedp.Click(`main form button.danger`))
+	appears(t, b, `location.pathname.endsWith("/runs") && document.readyState == "complete"`)
+	page, err := d.c.ListRuns(t.Context(), stint.RunFilter{Tasks: []string{"charge-card"}})
+	if err != nil || len(page.Runs) != 0 {
+		t.Errorf("%d runs are left of those that were deleted, %v", len(page.Runs), err)
+	}
+	click("/health", `form[action$="/check"] button`, `document.querySelector("main").textContent.includes("problems")`)
+}

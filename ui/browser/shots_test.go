@@ -1,0 +1,59 @@
+package browser
+
+import (
+	"flag"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+	"github.com/stint-dev/stint/ui"
+)
+
+var shots = flag.String("shots", "", "write screenshots of every page to this `directory`")
+
+// served is a demo behind a prefix, as an app would mount it.
+func served(t *testing.T, opts ...ui.Option) (*demo, string) {
+	t.Helper()
+	d := newDemo(t)
+	mux := http.NewServeMux()
+	mux.Handle("/stint/", ui.Handler(d.c, append([]ui.Option{ui.WithBasePath("/stint")}, opts...)...))
+	s := httptest.NewServer(mux)
+	t.Cleanup(s.Close)
+	return d, s.URL + "/stint"
+}
+
+// pagesOf are all pages of a demo, by name.
+func pagesOf(d *demo) map[string]string {
+	return map[string]string{
+		"overview": "/", "runs": "/runs", "failed": "/runs?state=failed", "run": "/runs/" + d.runs["hostile"], "failed-run": "/runs/" + d.runs["failed"], "workflow": "/runs/" + d.runs["broken flow"],
+		"durable": "/runs/" + d.runs["approved"], "waiting": "/runs/" + d.runs["order"], "running": "/runs/" + d.runs["slow"], "large": "/runs/" + d.runs["large"], "odd": "/runs/" + d.runs["odd task"],
+		"tasks": "/tasks", "task": "/tasks/send-mail", "workflow-task": "/tasks/publish-site", "queues": "/queues", "limits": "/limits", "workers": "/workers",
+		"schedules": "/schedules", "events": "/events", "health": "/health", "confirm": "/confirm?do=runs.cancel&state=waiting",
+	}
+}
+
+// TestScreenshots writes pictures for people, if -shots names a directory for them.
+func TestScreenshots(t *testing.T) {
+	if *shots == "" {
+		return
+	}
+	d, base := served(t)
+	for _, look := range []struct {
+		name   string
+		wide   int64
+		scheme string
+	}{{"light", 1440, "light"}, {"dark", 1440, "dark"}, {"narrow", 360, "light"}} {
+		b := opened(t, look.wide, look.scheme)
+		for name, path := range pagesOf(d) {
+			var png []byte
+			b.do(t, chromedp.Navigate(base+path), chromedp.WaitReady("main"), chromedp.FullScreenshot(&png, 100))
+			if err := os.WriteFile(filepath.Join(*shots, fmt.Sprintf("%s-%s.png", name, look.name)), png, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}

@@ -1,0 +1,309 @@
+package ui_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/ui"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// shop is a client with a task, some of whose runs have ended.
+type shop struct {
+	t   *testing.T
+	c   *stint.Client
+	url string
+	ids []string
+}
+
+func newShop(t *testing.T, opts ...ui.Option) *shop {
+	t.Helper()
+	c, err := stint.Open(filepath.Join(t.TempDir(), "shop.db"), stint.WithLogger(slog.New(slog.DiscardHandler)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	task := stint.NewTask(c, "charge", func(ctx context.Context, cents int) (string, error) {
+		if cents < 0 {
+			return "", stint.NonRetryable(errors.New("less than nothing"))
+		}
+		return "secret receipt", nil
+	})
+	w, err := c.NewWorker()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- w.Run(ctx) }()
+	s := &shop{t: t, c: c}
+	for _, cents := range []int{100, -1, 300} {
+		r, err := task.Enqueue(t.Context(), cents)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Wait(t.Context())
+		s.ids = append(s.ids, r.ID())
+	}
+	server := httptest.NewServer(ui.Handler(c, opts...))
+	s.url = server.URL
+	t.Cleanup(func() {
+		server.Close()
+		stop()
+		<-done
+		c.Close()
+		http.DefaultClient.CloseIdleConnections()
+	})
+	return s
+}
+
+// ask makes a request, and returns the status and the body.
+func (s *shop) ask(method, path, body string, header ...string) (int, string) {
+	s.t.Helper()
+	r, err := http.NewRequestWithContext(s.t.Context(), method, s.url+path, strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+		if header[i] == "Host" {
+			r.Host = header[i+1]
+		}
+	}
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	got, err := client.Do(r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer got.Body.Close()
+	text, err := io.ReadAll(got.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if csp := got.Header.Get("Content-Security-Policy"); !strings.Contains(csp, "default-src 'none'") || strings.Contains(csp, "unsafe") {
+		s.t.Errorf("%s %s: Content-Security-Policy %q", method, path, csp)
+	}
+	return got.StatusCode, string(text)
+}
+
+const asJSON = "application/json"
+
+// Each route answers as it should to what is right and to what is wrong.
+func TestRoutes(t *testing.T) {
+	s := newShop(t)
+	id := s.ids[0]
+	none := "01923b5c-7d3e-7000-8000-3f2a9c1b4d5e"
+	for _, tt := range []struct {
+		method, path, body string
+		status             int
+		has                string
+	}{
+		{"GET", "/", "", 200, "Overview"},
+		{"GET", "/runs", "", 200, id},
+		{"GET", "/runs?state=failed", "", 200, "less than nothing"},
+		{"GET", "/runs?state=nonsense", "", 400, "nonsense"},
+		{"GET", "/runs?since=yesterday", "", 400, "yesterday"},
+		{"GET", "/runs?metadata=x", "", 400, "KEY=VALUE"},
+		{"GET", "/runs?cursor=x", "", 404, ""},
+		{"GET", "/runs?error=THAN", "", 200, s.ids[1]},
+		{"GET", "/runs?id=" + id, "", 200, "secret receipt"},
+		{"GET", "/runs/" + id, "", 200, "secret receipt"},
+		{"GET", "/runs/" + none, "", 404, ""},
+		{"GET", "/runs/x", "", 404, ""},
+		{"GET", "/tasks", "", 200, "charge"},
+		{"GET", "/tasks/charge", "", 200, "Run now"},
+		{"GET", "/tasks/none", "", 404, ""},
+		{"GET", "/queues", "", 200, "default"},
+		{"GET", "/limits", "", 200, "Rates"},
+		{"GET", "/workers", "", 200, "Slots"},
+		{"GET", "/schedules", "", 200, "Crons"},
+		{"GET", "/events", "", 200, "Publish one"},
+		{"GET", "/health", "", 200, "can be written"},
+		{"GET", "/confirm?do=runs.delete&state=failed", "", 200, "Delete runs?"},
+		{"GET", "/confirm?do=nothing", "", 404, ""},
+		{"GET", "/nothing", "", 404, ""},
+		{"GET", "/assets/style.css", "", 200, "--accent"},
+		{"GET", "/assets/../handler.go", "", 307, ""}, // to a page that is not there
+		{"GET", "/live?url=//evil.example", "", 400, ""},
+		{"POST", "/runs", "", 405, ""},
+		{"GET", "/api/runs", "", 200, id},
+		{"GET", "/api/runs?limit=1", "", 200, `"next"`},
+		{"GET", "/api/runs?limit=x", "", 400, "whole number"},
+		{"GET", "/api/runs?limit=100000", "", 400, "limit"},
+		{"GET", "/api/runs/" + id, "", 200, "secret receipt"},
+		{"GET", "/api/runs/" + none, "", 404, "Not Found"},
+		{"GET", "/api/runs/" + id + "/journal", "", 200, "entries"},
+		{"GET", "/api/runs/" + id + "/logs", "", 200, "lines"},
+		{"GET", "/api/tasks", "", 200, `"integer"`},
+		{"GET", "/api/queues", "", 200, "default"},
+		{"GET", "/api/workers", "", 200, "slots"},
+		{"GET", "/api/limits", "", 200, "rates"},
+		{"GET", "/api/crons", "", 200, "crons"},
+		{"GET", "/api/events", "", 200, "events"},
+		{"GET", "/api/stats?span=hour&per_task=1", "", 200, "stats"},
+		{"GET", "/api/stats?span=week", "", 400, "week"},
+		{"GET", "/api/health", "", 200, `"ok":true`},
+		{"GET", "/api/openapi.json", "", 200, "openapi"},
+		{"GET", "/api/nothing", "", 404, "openapi.json"},
+		{"GET", "/metrics", "", 200, `stint_runs{state="queued"} 0`},
+		{"GET", "/healthz", "", 200, "ok"},
+		{"POST", "/api/tasks/charge/runs", `{"input": 5, "metadata": {"a": "b"}, "delay": "1h", "priority": 7, "key": "k"}`, 200, `"run"`},
+		{"POST", "/api/tasks/charge/runs", `{"input": 5, "key": "k"}`, 200, `"existing":true`},
+		{"POST", "/api/tasks/charge/runs", `{"input": "five"}`, 400, "int"},
+		{"POST", "/api/tasks/charge/runs", `{}`, 400, "input is missing"},
+		{"POST", "/api/tasks/charge/runs", `[`, 400, "JSON object"},
+		{"POST", "/api/tasks/charge/runs", `{"input": 5, "delay": "soon"}`, 400, "delay"},
+		{"POST", "/api/runs/" + none + "/cancel", "", 404, ""},
+		{"POST", "/api/runs/" + id + "/replay", "", 200, `"changed":1`},
+		{"POST", "/api/runs/" + id + "/reschedule", `{"at": "2030-01-01T00:00:00Z"}`, 409, ""},
+		{"POST", "/api/runs/" + id + "/restart", `{"step": "none"}`, 404, ""},
+		{"POST", "/api/runs/" + id + "/fork", `{}`, 400, "step is missing"},
+		{"POST", "/api/runs.delete", `{}`, 400, "name what to act on"},
+		{"POST", "/api/runs.delete", `{"state": ["failed"]}`, 200, `"changed":1`},
+		{"POST", "/api/runs.cancel", `{"all": true}`, 200, `"changed"`},
+		{"POST", "/api/queues/default/pause", "", 200, "true"},
+		{"POST", "/api/queues/default/resume", "", 200, "true"},
+		{"POST", "/api/limits/mail", `{"limit": 2.5, "burst": 5}`, 200, "true"},
+		{"POST", "/api/limits/mail", `{"limit": "x"}`, 400, "limit"},
+		{"POST", "/api/crons/none/pause", "", 404, ""},
+		{"POST", "/api/events", `{"key": "k", "payload": {"n": 1}}`, 200, `"event"`},
+		{"POST", "/api/events", `{"payload": {}}`, 400, "key is missing"},
+		{"POST", "/api/filters/test", `{"expr": "1", "payload": {}}`, 400, "cel"},
+		{"POST", "/api/check", "", 200, `"problems":[]`},
+		{"POST", "/api/backup", `{"path": "/nowhere/at/all.db"}`, 400, ""},
+	} {
+		status, text := s.ask(tt.method, tt.path, tt.body, "Content-Type", asJSON)
+		if status != tt.status || !strings.Contains(text, tt.has) {
+			t.Errorf("%s %s %s: %d, want %d with %q:\n%.300s", tt.method, tt.path, tt.body, status, tt.status, tt.has, text)
+		}
+		if strings.HasPrefix(tt.path, "/api") && status >= 400 {
+			var problem struct{ Title, Detail string }
+			if json.Unmarshal([]byte(text), &problem) != nil || problem.Detail == "" {
+				t.Errorf("%s %s: no problem details: %s", tt.method, tt.path, text)
+			}
+		}
+	}
+}
+
+// Who may do what is asked, and else nobody but this machine.
+func TestAuthorize(t *testing.T) {
+	t.Run("none set", func(t *testing.T) {
+		s := newShop(t)
+		for _, header := range [][]string{{"X-Forwarded-For", "192.0.2.1"}, {"Forwarded", "for=192.0.2.1"}, {"Host", "evil.example"}} {
+			if status, _ := s.ask("GET", "/api/runs", "", header...); status != 403 {
+				t.Errorf("%v: %d, want 403", header, status)
+			}
+		}
+	})
+	t.Run("set", func(t *testing.T) {
+		var asked []string
+		s := newShop(t, ui.WithAuthorize(func(r *http.Request, a ui.Action) error {
+			asked = append(asked, fmt.Sprint(a.Name, a.Write))
+			if a.Write && r.Header.Get("X-User") != "ann" {
+				return errors.New("only ann may")
+			}
+			return nil
+		}))
+		if status, _ := s.ask("GET", "/", "", "Host", "app.example"); status != 200 {
+			t.Errorf("view: %d", status)
+		}
+		if status, text := s.ask("POST", "/api/queues/default/pause", ""); status != 403 || !strings.Contains(text, "only ann may") {
+			t.Errorf("somebody: %d %s", status, text)
+		}
+		if status, _ := s.ask("POST", "/api/queues/default/pause", "", "X-User", "ann"); status != 200 {
+			t.Errorf("ann: %d", status)
+		}
+		if got := strings.Join(asked, " "); got != "viewfalse queues.pausetrue queues.pausetrue" {
+			t.Errorf("asked about %s", got)
+		}
+	})
+	t.Run("read-only", func(t *testing.T) {
+		s := newShop(t, ui.WithReadOnly())
+		if status, _ := s.ask("POST", "/api/runs/"+s.ids[0]+"/replay", ""); status != 403 {
+			t.Errorf("a replay: %d, want 403", status)
+		}
+		if _, text := s.ask("GET", "/runs/"+s.ids[0], ""); strings.Contains(text, `method="post"`) {
+			t.Error("there is a form")
+		}
+	})
+}
+
+// A page of another site cannot act in the name of who is here.
+func TestCrossSite(t *testing.T) {
+	s := newShop(t)
+	for _, header := range [][]string{{"Sec-Fetch-Site", "cross-site"}, {"Origin", "https://evil.example"}} {
+		if status, _ := s.ask("POST", "/api/queues/default/pause", "", header...); status != 403 {
+			t.Errorf("%v: %d, want 403", header, status)
+		}
+	}
+	form := url.Values{"next": {"//evil.example/"}}.Encode()
+	if status, text := s.ask("POST", "/api/queues/default/pause", form, "Content-Type", "application/x-www-form-urlencoded", "Accept", "text/html"); status != 200 {
+		t.Errorf("next leads to another site: %d %s", status, text)
+	}
+}
+
+// Payloads are shown as WithRedact has them.
+func TestRedact(t *testing.T) {
+	s := newShop(t, ui.WithRedact(func(p ui.Payload) json.RawMessage {
+		if p.Of == "output" {
+			return json.RawMessage(`"(hidden)"`)
+		}
+		return p.JSON
+	}))
+	for _, path := range []string{"/runs/" + s.ids[0], "/runs", "/api/runs", "/api/runs/" + s.ids[0]} {
+		if _, text := s.ask("GET", path, ""); strings.Contains(text, "secret") {
+			t.Errorf("%s shows the output", path)
+		}
+	}
+	if _, text := s.ask("GET", "/api/runs/"+s.ids[0], ""); !strings.Contains(text, "(hidden)") {
+		t.Errorf("not hidden: %s", text)
+	}
+}
+
+// A page is sent again when the database changes, and the stream ends with its viewer.
+func TestLive(t *testing.T) {
+	s := newShop(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, "GET", s.url+"/live?url="+url.QueryEscape("/runs?task=charge"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer got.Body.Close()
+	lines := bufio.NewScanner(got.Body)
+	lines.Buffer(nil, 1<<20)
+	until := func(text string) {
+		t.Helper()
+		for lines.Scan() {
+			if strings.Contains(lines.Text(), text) {
+				return
+			}
+		}
+		t.Fatalf("the stream ended (%v) before %q", lines.Err(), text)
+	}
+	until("event: main")
+	until(s.ids[2])
+	run, err := s.c.EnqueueJSON(t.Context(), "charge", []byte("7"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(run.ID())
+}
