@@ -99,7 +99,7 @@ func taskPage(h *handler, ctx context.Context, name string, w window, totals []s
 			v.Example = string(pretty)
 		}
 	}
-	page, err := h.c.ListRuns(ctx, stint.RunFilter{Tasks: []string{name}, Limit: 10, Scan: perQuery})
+	page, err := h.list(ctx, stint.RunFilter{Tasks: []string{name}, Limit: 10, Scan: perQuery})
 	if err != nil {
 		return nil, err
 	}
@@ -207,7 +207,7 @@ func workersPage(h *handler, ctx context.Context, arg string, q url.Values) (*vi
 	if err != nil {
 		return nil, err
 	}
-	page, err := h.c.ListRuns(ctx, stint.RunFilter{States: []stint.State{stint.StateRunning}, Limit: 200})
+	page, err := h.list(ctx, stint.RunFilter{States: []stint.State{stint.StateRunning}, Limit: 200})
 	if err != nil {
 		return nil, err
 	}
@@ -240,7 +240,7 @@ func schedulesPage(h *handler, ctx context.Context, arg string, q url.Values) (*
 		}
 		v.Crons = append(v.Crons, row)
 	}
-	page, err := h.c.ListRuns(ctx, stint.RunFilter{States: []stint.State{stint.StateScheduled}, Limit: 100, Scan: perQuery})
+	page, err := h.list(ctx, stint.RunFilter{States: []stint.State{stint.StateScheduled}, Limit: 100, Scan: perQuery})
 	if err != nil {
 		return nil, err
 	}

@@ -51,7 +51,7 @@ func newShop(t *testing.T, opts ...ui.Option) *shop {
 	done := make(chan error, 1)
 	go func() { done <- w.Run(ctx) }()
 	s := &shop{t: t, c: c}
-	for _, cents := range []int{100, -1, 300} {
+	for _, cents := range []int{100, -1, 987654} {
 		r, err := task.Enqueue(t.Context(), cents)
 		if err != nil {
 			t.Fatal(err)
@@ -259,14 +259,14 @@ func TestCrossSite(t *testing.T) {
 // Payloads are shown as WithRedact has them.
 func TestRedact(t *testing.T) {
 	s := newShop(t, ui.WithRedact(func(p ui.Payload) json.RawMessage {
-		if p.Of == "output" {
+		if p.Of == "output" || p.Of == "input" {
 			return json.RawMessage(`"(hidden)"`)
 		}
 		return p.JSON
 	}))
-	for _, path := range []string{"/runs/" + s.ids[0], "/runs", "/api/runs", "/api/runs/" + s.ids[0]} {
-		if _, text := s.ask("GET", path, ""); strings.Contains(text, "secret") {
-			t.Errorf("%s shows the output", path)
+	for _, path := range []string{"/runs/" + s.ids[0], "/runs", "/tasks/charge", "/", "/confirm?do=runs.delete", "/api/runs", "/api/runs/" + s.ids[0]} {
+		if _, text := s.ask("GET", path, ""); strings.Contains(text, "secret") || strings.Contains(text, "987654") {
+			t.Errorf("%s shows a payload", path)
 		}
 	}
 	if _, text := s.ask("GET", "/api/runs/"+s.ids[0], ""); !strings.Contains(text, "(hidden)") {

@@ -62,7 +62,7 @@ func listRuns(h *handler, ctx context.Context, in url.Values) (any, error) {
 		return nil, err
 	}
 	f.Scan = perQuery
-	page, err := h.c.ListRuns(ctx, f)
+	page, err := h.list(ctx, f)
 	if err != nil {
 		return nil, err
 	}
@@ -78,6 +78,7 @@ func getRun(h *handler, ctx context.Context, in url.Values) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	h.redactRun(info)
 	return h.run(info), nil
 }
 

@@ -111,7 +111,7 @@ func overviewPage(h *handler, ctx context.Context, arg string, q url.Values) (*v
 		if counts[list.state] == 0 {
 			continue
 		}
-		page, err := h.c.ListRuns(ctx, stint.RunFilter{States: []stint.State{list.state}, Limit: 10})
+		page, err := h.list(ctx, stint.RunFilter{States: []stint.State{list.state}, Limit: 10})
 		if err != nil {
 			return nil, err
 		}
@@ -130,7 +130,7 @@ func overviewPage(h *handler, ctx context.Context, arg string, q url.Values) (*v
 		return nil, err
 	}
 	if o.Sum.Ended() == 0 && counts[stint.StateQueued]+counts[stint.StateRunning]+counts[stint.StateScheduled] == 0 {
-		page, err := h.c.ListRuns(ctx, stint.RunFilter{Limit: 1})
+		page, err := h.list(ctx, stint.RunFilter{Limit: 1})
 		if err != nil {
 			return nil, err
 		}
@@ -194,7 +194,7 @@ func (h *handler) failures(ctx context.Context, w window) (all []failure, err er
 			break
 		}
 		f := failure{Stats: t}
-		page, err := h.c.ListRuns(ctx, stint.RunFilter{Tasks: []string{t.Task}, States: []stint.State{stint.StateFailed}, Limit: 1})
+		page, err := h.list(ctx, stint.RunFilter{Tasks: []string{t.Task}, States: []stint.State{stint.StateFailed}, Limit: 1})
 		if err != nil {
 			return nil, err
 		}

@@ -61,7 +61,7 @@ func runPage(h *handler, ctx context.Context, id string, q url.Values) (*view, e
 	for i := range v.Journal {
 		v.Journal[i].Output = h.show("journal", info.Task, v.Journal[i].Output)
 	}
-	children, err := h.c.ListRuns(ctx, stint.RunFilter{ParentID: id, Limit: childrenShown})
+	children, err := h.list(ctx, stint.RunFilter{ParentID: id, Limit: childrenShown})
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +79,7 @@ func runPage(h *handler, ctx context.Context, id string, q url.Values) (*view, e
 	v.Graph = drawGraph(h.base, info.Tasks, true)
 	v.Waterfall = h.waterfall(v)
 	h.copies(v)
-	v.Input, v.Output = h.show("input", info.Task, info.Input), h.show("output", info.Task, info.Output)
+	h.redactRun(info)
 	if pretty, err := json.MarshalIndent(v.Input, "", "  "); err == nil {
 		v.Pretty = string(pretty)
 	}

@@ -72,6 +72,22 @@ func timeOf(s string) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("time %q: want one like 2026-01-31T12:00:00Z, or how long ago, like 90m", s)
 }
 
+// list is ListRuns, with payloads as they may be shown.
+func (h *handler) list(ctx context.Context, f stint.RunFilter) (*stint.RunPage, error) {
+	page, err := h.c.ListRuns(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	for i := range page.Runs {
+		h.redactRun(&page.Runs[i])
+	}
+	return page, nil
+}
+
+func (h *handler) redactRun(r *stint.RunInfo) {
+	r.Input, r.Output = h.show("input", r.Task, r.Input), h.show("output", r.Task, r.Output)
+}
+
 type runsView struct {
 	Runs   []stint.RunInfo
 	Counts []stateCount
@@ -119,7 +135,7 @@ func runsPage(h *handler, ctx context.Context, arg string, q url.Values) (*view,
 			return runPage(h, ctx, info.ID, q)
 		}
 	}
-	page, err := h.c.ListRuns(ctx, f)
+	page, err := h.list(ctx, f)
 	if err != nil && !(errors.Is(err, stint.ErrNotFound) && len(f.IDs) > 0) {
 		return nil, err
 	}
@@ -139,9 +155,6 @@ func runsPage(h *handler, ctx context.Context, arg string, q url.Values) (*view,
 			}
 			v.Next = next.Encode()
 		}
-	}
-	for i := range v.Runs {
-		v.Runs[i].Input = h.show("input", v.Runs[i].Task, v.Runs[i].Input)
 	}
 	counts, err := h.c.CountRuns(ctx)
 	if err != nil {
@@ -205,7 +218,7 @@ func confirmPage(h *handler, ctx context.Context, arg string, q url.Values) (*vi
 		}
 	}
 	f.Cursor, f.Limit, f.Scan = "", 1000, perQuery
-	page, err := h.c.ListRuns(ctx, f)
+	page, err := h.list(ctx, f)
 	if err != nil {
 		return nil, err
 	}

@@ -260,10 +260,10 @@ type wireCheck struct {
 	Problems []string `json:"problems"`
 }
 
-// run is a run as the API shows it.
+// run is a run as the API shows it. Its payloads are as they may be shown.
 func (h *handler) run(r *stint.RunInfo) wireRun {
 	w := wireRun{ID: r.ID, Task: r.Task, Queue: r.Queue, State: r.State.String(), Blocked: r.Blocked, Attempt: r.Attempt, Priority: r.Priority,
-		Input: h.show("input", r.Task, r.Input), Output: h.show("output", r.Task, r.Output), Error: r.Error, Stack: r.Stack, Metadata: r.Metadata,
+		Input: r.Input, Output: r.Output, Error: r.Error, Stack: r.Stack, Metadata: r.Metadata,
 		Created: r.Created, Scheduled: optional(r.Scheduled), Started: optional(r.Started), Finished: optional(r.Finished),
 		ParentID: r.ParentID, RootID: r.RootID, Worker: r.WorkerID, Key: r.Key, Workflow: r.Workflow}
 	if p := r.Progress; p.Total != 0 || p.Done != 0 || p.Message != "" {
