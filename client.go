@@ -13,6 +13,8 @@ import (
 
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/sqlite"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // A Client defines tasks, enqueues runs of them, and has workers that work them, all
@@ -31,6 +33,8 @@ type Client struct {
 	undeclared []*taskDef // whose crons and triggers are to be stored yet
 	triggered  []*taskDef // that events start
 
+	meters meters
+
 	loops  sync.WaitGroup // recovery and retention
 	work   sync.WaitGroup // Worker.Run
 	ctx    context.Context
@@ -46,6 +50,8 @@ type clientConfig struct {
 	ageing      time.Duration
 	maxPayload  int
 	maxResident int
+	tracer      trace.Tracer // nil: none
+	meter       metric.Meter // nil: none
 	set         map[string]bool // options that only Open takes
 }
 
@@ -201,7 +207,7 @@ func Open(path string, opts ...ClientOption) (*Client, error) {
 	if err != nil {
 		return nil, public("open", err)
 	}
-	return newClient(s, cfg), nil
+	return newClient(s, cfg)
 }
 
 // New makes a client on any store. The client closes it.
@@ -216,7 +222,7 @@ func New(s store.Store, opts ...ClientOption) (*Client, error) {
 	for name := range cfg.set {
 		return nil, fmt.Errorf("stint: New: %s is for Open: set it where the store is opened", name)
 	}
-	return newClient(s, cfg), nil
+	return newClient(s, cfg)
 }
 
 func newClientConfig(opts []ClientOption) (clientConfig, error) {
@@ -232,12 +238,15 @@ func newClientConfig(opts []ClientOption) (clientConfig, error) {
 	return cfg, nil
 }
 
-func newClient(s store.Store, cfg clientConfig) *Client {
+func newClient(s store.Store, cfg clientConfig) (*Client, error) {
 	c := &Client{cfg: cfg, store: s, tasks: map[string]*taskDef{}, workers: map[*Worker]struct{}{}, waits: map[store.ID]*waitEntry{}}
+	if err := c.measureAll(); err != nil {
+		return nil, errors.Join(public("WithMeterProvider", err), s.Close())
+	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.loops.Go(c.recoverLoop)
 	c.loops.Go(c.expireLoop)
-	return c
+	return c, nil
 }
 
 // Close drains the client's workers, waits for them, and closes the database. Calls in
@@ -256,6 +265,9 @@ func (c *Client) Close() error {
 	c.loops.Wait()
 	if !first {
 		return nil
+	}
+	if c.meters.observed != nil {
+		c.meters.observed.Unregister() // its error says only that it was
 	}
 	if err := c.store.Close(); err != nil {
 		return fmt.Errorf("stint: close: %w", err)

@@ -155,7 +155,9 @@ func (sc *scope) step(ctx context.Context, name string, cfg *stepConfig, fn func
 				return nil, err
 			}
 		}
-		out, err := sc.body(ctx, e.Address, cfg.task.timeout, fn)
+		traced, end := sc.traceStep(ctx, name)
+		out, err := sc.body(traced, e.Address, cfg.task.timeout, fn)
+		end(err)
 		if err != nil && ctx.Err() != nil && !errors.Is(err, ErrTimeout) {
 			return nil, err // the attempt of the run is over; this one did not count
 		}

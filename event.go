@@ -80,7 +80,9 @@ func (c *Client) newEvent(e Event, cfg *eventConfig) (n store.NewEvent, err erro
 	return n, nil
 }
 
-func (c *Client) publish(ctx context.Context, tx store.Tx, events []store.NewEvent) ([]store.ID, error) {
+func (c *Client) publish(ctx context.Context, tx store.Tx, events []store.NewEvent) (ids []store.ID, err error) {
+	end := c.traceEvents(ctx, events)
+	defer func() { end(err) }()
 	if tx != nil {
 		s, ok := c.store.(store.AppTx)
 		if !ok {

@@ -89,15 +89,16 @@ func (e *execution) work() {
 // unwound, does not return here.
 func (e *execution) call() (out []byte, err error) {
 	returned := false
+	ctx, end := e.trace()
 	defer func() {
-		if returned {
-			return
+		if !returned {
+			if v := recover(); v != nil {
+				err = panicError(v)
+			}
 		}
-		if v := recover(); v != nil {
-			err = panicError(v)
-		}
+		end(err)
 	}()
-	out, err = e.def.handler(e.ctx, e.run.Input)
+	out, err = e.def.handler(ctx, e.run.Input)
 	returned = true
 	return out, err
 }

@@ -21,7 +21,7 @@ type JournalEntry struct {
 	Error    string
 	At       time.Time // when it was recorded
 	Due      time.Time // a sleep's end, an event's timeout, a step's next attempt; zero: none
-	Attempts int       // of a step, that failed
+	Attempts int       // of a step
 }
 
 // Journal returns what a run has done so far, in the order of its scopes. It is empty

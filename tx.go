@@ -85,7 +85,9 @@ func (t *stepTx) commit(ctx context.Context, value []byte) error {
 
 func (t *stepTx) abandon() { t.Rollback() } // does nothing after the commit
 
-func (c *Client) enqueue(ctx context.Context, now time.Time, tx store.Tx, runs []store.NewRun) ([]store.Enqueued, error) {
+func (c *Client) enqueue(ctx context.Context, now time.Time, tx store.Tx, runs []store.NewRun) (got []store.Enqueued, err error) {
+	end := c.traceRuns(ctx, runs)
+	defer func() { end(err) }()
 	if tx == nil {
 		return c.store.Enqueue(ctx, now, runs)
 	}

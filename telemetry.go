@@ -1,0 +1,218 @@
+package stint
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// scopeName is what spans and metrics are said to come from.
+const scopeName = "github.com/stint-dev/stint"
+
+// WithTracerProvider makes spans: of each enqueueing and publishing, of each execution of
+// a run, and of each step that is executed. A run's executions are children of the span
+// that enqueued it, also in another process and after a restart: its metadata carries the
+// context of the trace, under the keys of https://www.w3.org/TR/trace-context/.
+func WithTracerProvider(p trace.TracerProvider) ClientOption {
+	return clientOption(func(c *clientConfig) error {
+		if p == nil {
+			return errors.New("stint: WithTracerProvider(nil): want a provider")
+		}
+		c.tracer = p.Tracer(scopeName)
+		return nil
+	})
+}
+
+// WithMeterProvider measures, with the units of https://ucum.org: executions that this
+// client's workers ended (stint.executions), how long they took (stint.execution.duration)
+// and waited before (stint.execution.wait); and what the database holds and did, whoever
+// did it: runs that have not ended, by state (stint.runs), ready runs by queue
+// (stint.queue.ready), and of the last whole minute the commits (stint.commits), the calls
+// that each answered (stint.commit.calls) and the time that they took (stint.commit.duration.p99).
+func WithMeterProvider(p metric.MeterProvider) ClientOption {
+	return clientOption(func(c *clientConfig) error {
+		if p == nil {
+			return errors.New("stint: WithMeterProvider(nil): want a provider")
+		}
+		c.meter = p.Meter(scopeName)
+		return nil
+	})
+}
+
+var traceContext propagation.TraceContext
+
+// traceKeys are those of traceContext in metadata.
+var traceKeys = traceContext.Fields()
+
+func nothing(error) {}
+
+// endOf is the function that ends a span with what came of it.
+func endOf(span trace.Span) func(error) {
+	return func(err error) {
+		if err != nil {
+			span.RecordError(err)
+			span.SetStatus(codes.Error, kindOf(err))
+		}
+		span.End()
+	}
+}
+
+// traceRuns begins the span of an enqueueing, and has the runs carry its context.
+func (c *Client) traceRuns(ctx context.Context, runs []store.NewRun) (end func(error)) {
+	if c.cfg.tracer == nil || len(runs) == 0 {
+		return nothing
+	}
+	ctx, span := c.cfg.tracer.Start(ctx, "enqueue "+runs[0].Task, trace.WithSpanKind(trace.SpanKindProducer),
+		trace.WithAttributes(attribute.String("stint.task", runs[0].Task), attribute.String("stint.queue", runs[0].Queue), attribute.Int("stint.runs", len(runs))))
+	var last, with []byte
+	for i := range runs {
+		if i == 0 || string(runs[i].Metadata) != string(last) {
+			last, with = runs[i].Metadata, withTrace(ctx, runs[i].Metadata)
+		}
+		runs[i].Metadata = with
+	}
+	return endOf(span)
+}
+
+// traceEvents is traceRuns of events, whose metadata the runs have that they start.
+func (c *Client) traceEvents(ctx context.Context, events []store.NewEvent) (end func(error)) {
+	if c.cfg.tracer == nil || len(events) == 0 {
+		return nothing
+	}
+	ctx, span := c.cfg.tracer.Start(ctx, "publish "+events[0].Key, trace.WithSpanKind(trace.SpanKindProducer),
+		trace.WithAttributes(attribute.String("stint.event", events[0].Key), attribute.Int("stint.events", len(events))))
+	for i := range events {
+		events[i].Metadata = withTrace(ctx, events[i].Metadata)
+	}
+	return endOf(span)
+}
+
+// withTrace is metadata with the context of the trace.
+func withTrace(ctx context.Context, metadata []byte) []byte {
+	m := decodeMetadata(metadata)
+	if m == nil {
+		m = map[string]string{}
+	}
+	for _, k := range traceKeys { // those of a parent
+		delete(m, k)
+	}
+	traceContext.Inject(ctx, propagation.MapCarrier(m))
+	if len(m) == 0 {
+		return nil
+	}
+	b, _ := json.Marshal(m) // strings always encode
+	return b
+}
+
+// trace begins the span of an execution, and its measure.
+func (e *execution) trace() (context.Context, func(error)) {
+	c := e.w.c
+	end := c.measure(e)
+	if c.cfg.tracer == nil {
+		return e.ctx, end
+	}
+	ctx := traceContext.Extract(e.ctx, propagation.MapCarrier(decodeMetadata(e.run.Metadata)))
+	ctx, span := c.cfg.tracer.Start(ctx, e.run.Task, trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(
+		attribute.String("stint.task", e.run.Task), attribute.String("stint.queue", e.run.Queue), attribute.String("stint.run", e.run.ID.String()), attribute.Int("stint.attempt", e.run.Attempt)))
+	endSpan := endOf(span)
+	return ctx, func(err error) {
+		end(err)
+		endSpan(err)
+	}
+}
+
+// traceStep begins the span of a step that is executed.
+func (sc *scope) traceStep(ctx context.Context, name string) (context.Context, func(error)) {
+	t := sc.e.w.c.cfg.tracer
+	if t == nil {
+		return ctx, nothing
+	}
+	ctx, span := t.Start(ctx, "step "+name, trace.WithAttributes(attribute.String("stint.step", name), attribute.String("stint.run", sc.e.run.ID.String())))
+	return ctx, endOf(span)
+}
+
+// meters are the instruments that executions use.
+type meters struct {
+	executions     metric.Int64Counter
+	duration, wait metric.Float64Histogram
+	observed       metric.Registration
+}
+
+// measureAll makes the instruments, and has the database be looked at when they are read.
+func (c *Client) measureAll() error {
+	m := c.cfg.meter
+	if m == nil {
+		return nil
+	}
+	var errs [8]error
+	c.meters.executions, errs[0] = m.Int64Counter("stint.executions", metric.WithUnit("{execution}"), metric.WithDescription("Executions of handlers that ended."))
+	c.meters.duration, errs[1] = m.Float64Histogram("stint.execution.duration", metric.WithUnit("s"), metric.WithDescription("Time that a handler took."))
+	c.meters.wait, errs[2] = m.Float64Histogram("stint.execution.wait", metric.WithUnit("s"), metric.WithDescription("Time from when a run was due to its start."))
+	runs, err := m.Int64ObservableGauge("stint.runs", metric.WithUnit("{run}"), metric.WithDescription("Runs that have not ended, counted up to 10,000."))
+	errs[3] = err
+	ready, err := m.Int64ObservableGauge("stint.queue.ready", metric.WithUnit("{run}"), metric.WithDescription("Runs that may start, counted up to 10,000 a task."))
+	errs[4] = err
+	commits, err := m.Int64ObservableGauge("stint.commits", metric.WithUnit("{commit}"), metric.WithDescription("Commits in the last whole minute."))
+	errs[5] = err
+	calls, err := m.Float64ObservableGauge("stint.commit.calls", metric.WithUnit("{call}"), metric.WithDescription("Calls that a commit answered, in the last whole minute."))
+	errs[6] = err
+	slow, err := m.Float64ObservableGauge("stint.commit.duration.p99", metric.WithUnit("s"), metric.WithDescription("Time that a commit took, in the last whole minute."))
+	errs[7] = err
+	if err := errors.Join(errs[:]...); err != nil {
+		return err
+	}
+	c.meters.observed, err = m.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		counts, err := c.CountRuns(ctx)
+		if err != nil {
+			return err
+		}
+		for state, n := range counts {
+			o.ObserveInt64(runs, int64(n), metric.WithAttributes(attribute.String("stint.state", state.String())))
+		}
+		queues, err := c.ListQueues(ctx)
+		if err != nil {
+			return err
+		}
+		for _, q := range queues {
+			o.ObserveInt64(ready, int64(q.Ready), metric.WithAttributes(attribute.String("stint.queue", q.Name)))
+		}
+		minute := time.Now().Truncate(time.Minute).Add(-time.Minute)
+		stats, err := c.Stats(ctx, StatsFilter{Since: minute})
+		if err != nil || len(stats) == 0 || !stats[0].At.Equal(minute) {
+			return err
+		}
+		s := &stats[0]
+		o.ObserveInt64(commits, s.Commits)
+		o.ObserveFloat64(calls, float64(s.Changes)/float64(max(s.Commits, 1)))
+		o.ObserveFloat64(slow, s.Commit(.99).Seconds())
+		return nil
+	}, runs, ready, commits, calls, slow)
+	return err
+}
+
+// measure begins to measure an execution.
+func (c *Client) measure(e *execution) func(error) {
+	m := &c.meters
+	if m.executions == nil {
+		return nothing
+	}
+	began := time.Now()
+	of := attribute.String("stint.task", e.run.Task)
+	m.wait.Record(e.ctx, max(e.run.Started.Sub(e.run.Due), 0).Seconds(), metric.WithAttributes(of))
+	return func(err error) {
+		came := "ok"
+		if err != nil {
+			came = kindOf(err)
+		}
+		m.executions.Add(e.ctx, 1, metric.WithAttributes(of, attribute.String("stint.outcome", came)))
+		m.duration.Record(e.ctx, time.Since(began).Seconds(), metric.WithAttributes(of))
+	}
+}
