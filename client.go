@@ -50,8 +50,8 @@ type clientConfig struct {
 	ageing      time.Duration
 	maxPayload  int
 	maxResident int
-	tracer      trace.Tracer // nil: none
-	meter       metric.Meter // nil: none
+	tracer      trace.Tracer    // nil: none
+	meter       metric.Meter    // nil: none
 	set         map[string]bool // options that only Open takes
 }
 
