@@ -522,7 +522,7 @@ func TestPauseQueue(t *testing.T) {
 	if info := must[*stint.RunInfo](t)(paused.Info(t.Context())); info.State != stint.StateQueued {
 		t.Errorf("state %v in a paused queue", info.State)
 	}
-	want := []stint.QueueInfo{{Name: "default"}, {Name: "slow", Paused: true, Ready: 1}}
+	want := []stint.QueueInfo{{Name: "default"}, {Name: "slow", Paused: true, Ready: 1, Oldest: must[*stint.RunInfo](t)(paused.Info(t.Context())).Scheduled}}
 	if d := cmp.Diff(want, must[[]stint.QueueInfo](t)(c.ListQueues(t.Context()))); d != "" {
 		t.Errorf("queues (-want +got):\n%s", d)
 	}

@@ -36,7 +36,7 @@ func TestListWorkers(t *testing.T) {
 			t.Error(d)
 		}
 		queues := must[[]stint.QueueInfo](t)(c.ListQueues(t.Context()))
-		if d := cmp.Diff([]stint.QueueInfo{{Name: "default", Ready: 1, Running: 2}}, queues); d != "" {
+		if d := cmp.Diff([]stint.QueueInfo{{Name: "default", Ready: 1, Running: 2, Oldest: time.Now()}}, queues); d != "" {
 			t.Error(d)
 		}
 		if err := w.SetLabels(t.Context(), map[string]string{"gpu": "none"}); err != nil {

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/alert"
 )
 
 // An Action is what a request asks for.
@@ -33,6 +34,7 @@ type config struct {
 	redact    func(Payload) json.RawMessage
 	readOnly  bool
 	title     string
+	alerts    *alert.Alerts // nil: none
 }
 
 // WithBasePath says where the handler is mounted: "/stint". The default is the root.
@@ -55,6 +57,9 @@ func WithRedact(f func(Payload) json.RawMessage) Option { return func(c *config)
 
 // WithTitle is what pages call the program. The default is the name of its database file.
 func WithTitle(title string) Option { return func(c *config) { c.title = title } }
+
+// WithAlerts shows the rules and sinks of alerts.
+func WithAlerts(a *alert.Alerts) Option { return func(c *config) { c.alerts = a } }
 
 // handler is everything that requests share.
 type handler struct {

@@ -47,6 +47,8 @@ var operations = []operation{
 	{"GET", "/api/events", "view", "Events, newest first", []string{"key", "limit", "cursor"}, wireEvents{}, listEvents},
 	{"POST", "/api/events", "events.publish", "Publish an event", []string{"key", "payload", "scope", "metadata"}, wirePublished{}, publish},
 	{"POST", "/api/filters/test", "filters.test", "Say whether an expression matches an event", []string{"expr", "key", "payload"}, wireMatch{}, testFilter},
+	{"GET", "/api/alerts", "view", "Rules and sinks of alerts, and how they stand", nil, wireAlerts{}, listAlerts},
+	{"POST", "/api/alerts/test", "alerts.test", "Send a test to a sink, or to all", []string{"sink"}, wireDone{}, testAlert},
 	{"GET", "/api/stats", "view", "What happened, by minute or hour", []string{"since", "span", "per_task"}, wireStats{}, listStats},
 	{"GET", "/api/health", "view", "The database, and whether it can be written", nil, wireHealth{}, getHealth},
 	{"POST", "/api/check", "check", "Look for damage", nil, wireCheck{}, check},
@@ -361,6 +363,28 @@ func testFilter(h *handler, ctx context.Context, in url.Values) (any, error) {
 	}
 	ok, err := stint.MatchFilter(expr, in.Get("key"), json.RawMessage(in.Get("payload")))
 	return wireMatch{ok}, err
+}
+
+func listAlerts(h *handler, ctx context.Context, in url.Values) (any, error) {
+	out := wireAlerts{Rules: []wireRule{}, Sinks: []wireSink{}}
+	if h.alerts == nil {
+		return out, nil
+	}
+	all, err := h.alerts.Standings(ctx)
+	for _, s := range all {
+		out.Rules = append(out.Rules, wireRule{s.Name, s.Task, s.State.String(), s.Count, s.Rate, ms(s.Window), s.Sinks, s.Holds(), optional(s.Since), optional(s.Sent)})
+	}
+	for _, s := range h.alerts.Sinks() {
+		out.Sinks = append(out.Sinks, wireSink{s.Name, s.Kind})
+	}
+	return out, err
+}
+
+func testAlert(h *handler, ctx context.Context, in url.Values) (any, error) {
+	if h.alerts == nil {
+		return nil, fmt.Errorf("the program has no alerts: ui.WithAlerts: %w", stint.ErrNotFound)
+	}
+	return wireDone{true}, h.alerts.Test(ctx, in.Get("sink"))
 }
 
 func listStats(h *handler, ctx context.Context, in url.Values) (any, error) {

@@ -32,7 +32,7 @@ type view struct {
 func (v *view) Nav() [][2]string {
 	return [][2]string{
 		{"overview", "Overview"}, {"runs", "Runs"}, {"tasks", "Tasks"}, {"queues", "Queues"}, {"limits", "Limits"}, {"workers", "Workers"},
-		{"schedules", "Schedules"}, {"events", "Events"}, {"health", "Health"},
+		{"schedules", "Schedules"}, {"events", "Events"}, {"alerts", "Alerts"}, {"health", "Health"},
 	}
 }
 
@@ -74,6 +74,7 @@ var pages = map[string]pageFunc{
 	"workers":   workersPage,
 	"schedules": schedulesPage,
 	"events":    eventsPage,
+	"alerts":    alertsPage,
 	"health":    healthPage,
 	"confirm":   confirmPage,
 }

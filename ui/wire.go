@@ -219,6 +219,29 @@ type wireEvent struct {
 	Woke      []string          `json:"woke,omitempty"`
 }
 
+type wireAlerts struct {
+	Rules []wireRule `json:"rules"`
+	Sinks []wireSink `json:"sinks"`
+}
+
+type wireRule struct {
+	Name     string     `json:"name"`
+	Task     string     `json:"task,omitempty"`
+	State    string     `json:"state"`
+	Count    int64      `json:"count"`
+	Rate     float64    `json:"rate,omitempty"`
+	WindowMS float64    `json:"window_ms"`
+	Sinks    []string   `json:"sinks,omitempty"` // none: all
+	Holds    bool       `json:"holds"`
+	Since    *time.Time `json:"since"`
+	Sent     *time.Time `json:"sent"`
+}
+
+type wireSink struct {
+	Name string `json:"name"`
+	Kind string `json:"kind"`
+}
+
 type wireStats struct {
 	Stats []wireStat `json:"stats"`
 }

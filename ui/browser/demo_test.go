@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/alert"
 	_ "github.com/stint-dev/stint/cel"
 )
 
@@ -33,6 +34,7 @@ type demo struct {
 	flaky   *stint.Task[string, int]
 	order   *stint.Task[int, int]
 	flow    *stint.Workflow[int]
+	alerts  *alert.Alerts
 	hold    chan struct{} // slow runs end when it is closed
 	runs    map[string]string
 	working sync.WaitGroup
@@ -52,6 +54,14 @@ func newDemo(t *testing.T) *demo {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	d.working.Go(func() { w.Run(ctx) })
+	d.alerts, err = alert.New(c, alert.Config{
+		Rules: []alert.Rule{{Name: hostile, Task: "charge-card"}, {Name: "half of all", Rate: 0.5, Count: 100}},
+		Sinks: []alert.Sink{alert.Func("pager", func(context.Context, alert.Notice) error { return nil })},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.working.Go(func() { d.alerts.Run(ctx) })
 	t.Cleanup(func() { close(d.hold); stop(); d.working.Wait(); c.Close() })
 	d.fill(t)
 	return d

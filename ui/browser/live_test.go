@@ -178,5 +178,6 @@ func TestActions(t *testing.T) {
 	if err != nil || len(page.Runs) != 0 {
 		t.Errorf("%d runs are left of those that were deleted, %v", len(page.Runs), err)
 	}
+	click("/alerts", `form[action$="/alerts/test"] button`, `document.querySelectorAll("tr[data-url]").length > 0`)
 	click("/health", `form[action$="/check"] button`, `document.querySelector("main").textContent.includes("problems")`)
 }

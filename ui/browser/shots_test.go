@@ -20,7 +20,7 @@ func served(t *testing.T, opts ...ui.Option) (*demo, string) {
 	t.Helper()
 	d := newDemo(t)
 	mux := http.NewServeMux()
-	mux.Handle("/stint/", ui.Handler(d.c, append([]ui.Option{ui.WithBasePath("/stint")}, opts...)...))
+	mux.Handle("/stint/", ui.Handler(d.c, append([]ui.Option{ui.WithBasePath("/stint"), ui.WithAlerts(d.alerts)}, opts...)...))
 	s := httptest.NewServer(mux)
 	t.Cleanup(s.Close)
 	return d, s.URL + "/stint"
@@ -32,7 +32,7 @@ func pagesOf(d *demo) map[string]string {
 		"overview": "/", "runs": "/runs", "failed": "/runs?state=failed", "run": "/runs/" + d.runs["hostile"], "failed-run": "/runs/" + d.runs["failed"], "workflow": "/runs/" + d.runs["broken flow"],
 		"durable": "/runs/" + d.runs["approved"], "waiting": "/runs/" + d.runs["order"], "running": "/runs/" + d.runs["slow"], "large": "/runs/" + d.runs["large"], "odd": "/runs/" + d.runs["odd task"],
 		"tasks": "/tasks", "task": "/tasks/send-mail", "workflow-task": "/tasks/publish-site", "queues": "/queues", "limits": "/limits", "workers": "/workers",
-		"schedules": "/schedules", "events": "/events", "health": "/health", "confirm": "/confirm?do=runs.cancel&state=waiting",
+		"schedules": "/schedules", "events": "/events", "alerts": "/alerts", "health": "/health", "confirm": "/confirm?do=runs.cancel&state=waiting",
 	}
 }
 
