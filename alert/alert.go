@@ -128,11 +128,13 @@ type delivery struct {
 	Notice Notice `json:"notice"`
 }
 
+// Task is the name of the task whose runs are deliveries, and Queue is their queue.
 const (
-	// Task is the name of the task whose runs are deliveries, and Queue is their queue.
 	Task  = "stint-alert"
 	Queue = "stint-alerts"
+)
 
+const (
 	everyLook   = time.Second      // at most so often
 	leastLook   = 10 * time.Second // and at least
 	defaultSpan = 5 * time.Minute

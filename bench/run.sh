@@ -22,6 +22,7 @@ b stint stint-normal C1,C2,C4
 b stint stint W-chain5,W-chain5-100,W-diamond10,W-wide10000,W-chain1000
 "$bin/limits" | tee -a "$out" >&2
 "$bin/schedules" | tee -a "$out" >&2
+"$bin/ui" | tee -a "$out" >&2
 "$bin/durable" | tee -a "$out" >&2
 b river river-sqlite C1,C2,C3,C4,C5,C6
 b river river-sqlite-tuned C4,C5,C6,C8

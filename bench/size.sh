@@ -16,5 +16,10 @@ size uuid "$std github.com/google/uuid"
 size modernc-sqlite "$std github.com/google/uuid modernc.org/sqlite"
 go build -trimpath -o "$tmp/hello" ./examples/hello
 printf '%-44s %6.2f MiB\n' "examples/hello" "$(stat -c %s "$tmp/hello" | awk '{print $1/1048576}')"
+cp -r examples/hello "$tmp/page"
+sed -i 's#^\t"github.com/stint-dev/stint"#&\n\t_ "github.com/stint-dev/stint/ui"#' "$tmp/page/main.go"
+rm -f "$tmp"/page/*_test.go
+go build -trimpath -o "$tmp/hello" "./$tmp/page"
+printf '%-44s %6.2f MiB\n' "examples/hello, with package ui" "$(stat -c %s "$tmp/hello" | awk '{print $1/1048576}')"
 go build -trimpath -ldflags '-s -w' -o "$tmp/hello" ./examples/hello
 printf '%-44s %6.2f MiB\n' "examples/hello, -ldflags '-s -w'" "$(stat -c %s "$tmp/hello" | awk '{print $1/1048576}')"
