@@ -310,3 +310,24 @@ func TestLive(t *testing.T) {
 	}
 	until(run.ID())
 }
+
+// A server that shuts down does not wait for open pages.
+func TestShutdown(t *testing.T) {
+	s := newShop(t)
+	server := httptest.NewServer(ui.Handler(s.c))
+	defer server.Close()
+	got, err := http.Get(server.URL + "/live?url=/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer got.Body.Close()
+	if _, err := got.Body.Read(make([]byte, 100)); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	go io.Copy(io.Discard, got.Body)
+	if err := server.Config.Shutdown(ctx); err != nil {
+		t.Errorf("Shutdown: %v", err)
+	}
+}

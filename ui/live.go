@@ -32,6 +32,7 @@ type live struct {
 	pages map[string]*livePage // by URL
 	debt  time.Duration        // that rendering took and has not been waited for
 	asOf  time.Time            // of debt
+	ends  map[*http.Server]context.Context
 }
 
 type livePage struct {
@@ -42,7 +43,28 @@ type livePage struct {
 	main    []byte
 }
 
-func newLive(h *handler) *live { return &live{h: h, pages: map[string]*livePage{}} }
+func newLive(h *handler) *live {
+	return &live{h: h, pages: map[string]*livePage{}, ends: map[*http.Server]context.Context{}}
+}
+
+// until is the request's context, which ends also when its server begins to shut down:
+// Shutdown waits for open requests, and a page would be open for ever.
+func (l *live) until(r *http.Request) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(r.Context())
+	server, ok := r.Context().Value(http.ServerContextKey).(*http.Server)
+	if !ok {
+		return ctx, cancel
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ends[server] == nil {
+		end, shut := context.WithCancel(context.Background())
+		l.ends[server] = end
+		server.RegisterOnShutdown(shut)
+	}
+	stop := context.AfterFunc(l.ends[server], cancel)
+	return ctx, func() { stop(); cancel() }
+}
 
 // serve streams a page's content, again after each change: server-sent events named
 // "main", each with the whole content, for the browser to find what differs.
@@ -58,6 +80,8 @@ func (l *live) serve(w http.ResponseWriter, r *http.Request) {
 	key := u.Path + "?" + u.RawQuery
 	page := l.enter(key)
 	defer l.leave(key, page)
+	ctx, stop := l.until(r)
+	defer stop()
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("X-Accel-Buffering", "no")
@@ -66,11 +90,11 @@ func (l *live) serve(w http.ResponseWriter, r *http.Request) {
 	var mark uint64
 	var sent []byte
 	for {
-		n, err := l.changed(r.Context(), mark)
+		n, err := l.changed(ctx, mark)
 		if err != nil {
 			return
 		}
-		main, err := l.render(r.Context(), page, u, n, n == mark)
+		main, err := l.render(ctx, page, u, n, n == mark)
 		mark = n
 		if err != nil {
 			return
@@ -81,7 +105,7 @@ func (l *live) serve(w http.ResponseWriter, r *http.Request) {
 			writeEvent(w, "main", main)
 			sent = main
 		}
-		if out.Flush() != nil || !pause(r.Context(), liveEvery) {
+		if out.Flush() != nil || !pause(ctx, liveEvery) {
 			return
 		}
 	}

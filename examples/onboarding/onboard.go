@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/ui"
 )
 
 type onboarding struct {
@@ -74,6 +75,7 @@ func (o *onboarding) mail(ctx context.Context, user, subject string) error {
 
 func (o *onboarding) handler() http.Handler {
 	mux := http.NewServeMux()
+	mux.Handle("/stint/", ui.Handler(o.client, ui.WithBasePath("/stint"))) // what runs, live
 	mux.HandleFunc("GET /{$}", o.page)
 	mux.HandleFunc("POST /users/{user}", o.user(func(ctx context.Context, user string) error {
 		_, err := o.task.Enqueue(ctx, user, stint.WithIdempotencyKey(user, stint.UntilDone))

@@ -21,6 +21,7 @@ import (
 
 	"github.com/stint-dev/stint"
 	_ "github.com/stint-dev/stint/cel"
+	"github.com/stint-dev/stint/ui"
 )
 
 // Secrets that the senders share. A real program reads them from its environment.
@@ -62,7 +63,7 @@ func serve(ctx context.Context, path, addr string) error {
 	if err != nil {
 		return errors.Join(err, c.Close())
 	}
-	fmt.Println("listening on http://" + l.Addr().String())
+	fmt.Println("listening on http://" + l.Addr().String() + "; /stint/ shows what runs")
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
@@ -126,6 +127,7 @@ func define(c *stint.Client, say func(format string, args ...any)) http.Handler 
 	}, stint.WithCron("* * * * *"))
 
 	mux := http.NewServeMux()
+	mux.Handle("/stint/", ui.Handler(c, ui.WithBasePath("/stint"))) // what runs, live
 	mux.Handle("POST /hooks/github", c.WebhookHandler("github", stint.GitHubSignature(githubSecret),
 		`"github." + headers["x-github-event"] + (has(input.action) ? "." + input.action : "")`))
 	mux.Handle("POST /hooks/stripe", c.WebhookHandler("stripe", stint.StripeSignature(stripeSecret), `"stripe." + input.type`))

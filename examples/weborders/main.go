@@ -48,7 +48,7 @@ func serve(ctx context.Context, path, addr string) error {
 	if err != nil {
 		return errors.Join(err, s.close())
 	}
-	fmt.Println("listening on http://" + l.Addr().String())
+	fmt.Println("listening on http://" + l.Addr().String() + "; /stint/ shows what runs")
 	srv := &http.Server{Handler: s.handler(), ReadHeaderTimeout: 5 * time.Second}
 	defer context.AfterFunc(ctx, func() { srv.Shutdown(context.Background()) })()
 	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/store/sqlite"
+	"github.com/stint-dev/stint/ui"
 )
 
 type order struct {
@@ -70,6 +71,7 @@ func (s *shop) confirmOrder(ctx context.Context, id int64) (string, error) {
 
 func (s *shop) handler() http.Handler {
 	mux := http.NewServeMux()
+	mux.Handle("/stint/", ui.Handler(s.client, ui.WithBasePath("/stint"))) // what runs, live
 	mux.HandleFunc("POST /orders", s.create)
 	mux.HandleFunc("GET /orders/{id}", s.show)
 	return mux
