@@ -178,6 +178,18 @@ type WorkerInfo struct {
 	Running int      // runs that it works
 	Queues  []string // empty: all
 	Labels  map[string]string
+	Paused  bool
+}
+
+// PauseWorker has the workers of that name start nothing until ResumeWorker, or until
+// they end; what runs goes on. It is ErrNotFound if none runs.
+func (c *Client) PauseWorker(ctx context.Context, name string) error {
+	return public("pause worker", c.store.PauseWorker(ctx, name, true))
+}
+
+// ResumeWorker undoes PauseWorker.
+func (c *Client) ResumeWorker(ctx context.Context, name string) error {
+	return public("resume worker", c.store.PauseWorker(ctx, name, false))
 }
 
 // ListWorkers lists the workers that run, oldest first. One whose process has died is
@@ -189,7 +201,7 @@ func (c *Client) ListWorkers(ctx context.Context) ([]WorkerInfo, error) {
 	}
 	infos := make([]WorkerInfo, len(all))
 	for i, w := range all {
-		infos[i] = WorkerInfo{Name: w.Name, Host: w.Host, PID: w.PID, Started: w.Started, Slots: w.Slots, Running: w.Running, Queues: w.Queues, Labels: w.Labels}
+		infos[i] = WorkerInfo{Name: w.Name, Host: w.Host, PID: w.PID, Started: w.Started, Slots: w.Slots, Running: w.Running, Queues: w.Queues, Labels: w.Labels, Paused: w.Paused}
 	}
 	return infos, nil
 }

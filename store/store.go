@@ -263,6 +263,7 @@ type WorkerInfo struct {
 	Build  string // tells programs apart
 
 	// Given by the store.
+	Paused  bool
 	ID      int64
 	Started time.Time
 	Running int // runs that it has
@@ -326,6 +327,9 @@ type Workers interface {
 	Register(ctx context.Context, now time.Time, w WorkerInfo) (int64, error)
 	// SetLabels changes a worker's labels.
 	SetLabels(ctx context.Context, worker int64, labels map[string]string) error
+	// PauseWorker stops, or with paused false resumes, starts by the living workers of that
+	// name. It is ErrNotFound if there is none.
+	PauseWorker(ctx context.Context, name string, paused bool) error
 	// Living lists the workers that were registered and have not left.
 	Living(ctx context.Context) ([]WorkerInfo, error)
 	// Unregister gives what the worker still has back to the queue, at no cost of an attempt.

@@ -275,9 +275,11 @@ type healthView struct {
 	*stint.DatabaseInfo
 	Problem string // "": it can be written
 	Hour    stint.Stats
-	Found   []string
-	Checked bool
-	Written string
+}
+
+// PerCommit is how many calls a commit answered.
+func (v *healthView) PerCommit() float64 {
+	return float64(v.Hour.Changes) / float64(max(v.Hour.Commits, 1))
 }
 
 func healthPage(h *handler, ctx context.Context, arg string, q url.Values) (*view, error) {

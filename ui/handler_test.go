@@ -180,6 +180,7 @@ func TestRoutes(t *testing.T) {
 		{"POST", "/api/runs.cancel", `{"all": true}`, 200, `"changed"`},
 		{"POST", "/api/queues/default/pause", "", 200, "true"},
 		{"POST", "/api/queues/default/resume", "", 200, "true"},
+		{"POST", "/api/workers/nobody/pause", "", 404, ""},
 		{"POST", "/api/limits/mail", `{"limit": 2.5, "burst": 5}`, 200, "true"},
 		{"POST", "/api/limits/mail", `{"limit": "x"}`, 400, "limit"},
 		{"POST", "/api/crons/none/pause", "", 404, ""},

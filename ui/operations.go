@@ -36,6 +36,8 @@ var operations = []operation{
 	{"POST", "/api/queues/{queue}/pause", "queues.pause", "Start nothing from a queue", nil, wireDone{}, named("queue", (*stint.Client).PauseQueue)},
 	{"POST", "/api/queues/{queue}/resume", "queues.resume", "Undo a pause", nil, wireDone{}, named("queue", (*stint.Client).ResumeQueue)},
 	{"GET", "/api/workers", "view", "Workers that run", nil, wireWorkers{}, listWorkers},
+	{"POST", "/api/workers/{worker}/pause", "workers.pause", "Have a worker start nothing", nil, wireDone{}, named("worker", (*stint.Client).PauseWorker)},
+	{"POST", "/api/workers/{worker}/resume", "workers.resume", "Undo a pause", nil, wireDone{}, named("worker", (*stint.Client).ResumeWorker)},
 	{"GET", "/api/limits", "view", "Concurrency limits in use, and rate limits", nil, wireLimits{}, listLimits},
 	{"POST", "/api/limits/{limitkey}", "limits.set", "Set a rate limit", []string{"limit", "burst"}, wireDone{}, setLimit},
 	{"GET", "/api/crons", "view", "Crons", nil, wireCrons{}, listCrons},
@@ -258,7 +260,7 @@ func listWorkers(h *handler, ctx context.Context, in url.Values) (any, error) {
 	all, err := h.c.ListWorkers(ctx)
 	out := wireWorkers{Workers: []wireWorker{}}
 	for _, w := range all {
-		out.Workers = append(out.Workers, wireWorker{w.Name, w.Host, w.PID, w.Started, w.Slots, w.Running, w.Queues, w.Labels})
+		out.Workers = append(out.Workers, wireWorker{w.Name, w.Host, w.PID, w.Started, w.Slots, w.Running, w.Paused, w.Queues, w.Labels})
 	}
 	return out, err
 }

@@ -161,6 +161,7 @@ type wireWorker struct {
 	Started time.Time         `json:"started"`
 	Slots   int               `json:"slots"`
 	Running int               `json:"running"`
+	Paused  bool              `json:"paused"`
 	Queues  []string          `json:"queues,omitempty"`
 	Labels  map[string]string `json:"labels,omitempty"`
 }

@@ -199,7 +199,7 @@ func (t *txn) giveReady(c *claim, n int) ([]store.Claimed, error) {
 // lanesFor lists the lanes that have something ready for a claim, the usual ones and
 // those of suspects.
 func (t *txn) lanesFor(c *claim) (usual, suspect []int64, err error) {
-	if err := t.loadLanes(); err != nil {
+	if err := t.loadLanes(); err != nil || t.lanes.idle[c.Worker] {
 		return nil, nil, err
 	}
 	ready, err := column[int64](t, readyLanesSQL)

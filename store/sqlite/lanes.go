@@ -26,7 +26,8 @@ type laneName struct {
 type laneCache struct {
 	byID   map[int64]lane
 	byName map[laneName]int64
-	paused map[string]bool
+	paused map[string]bool // queues
+	idle   map[int64]bool  // workers that are paused
 }
 
 func (c *laneCache) forget() { *c = laneCache{} }
@@ -44,12 +45,19 @@ func (t *txn) loadLanes() error {
 	if err != nil {
 		return err
 	}
-	c := laneCache{map[int64]lane{}, map[laneName]int64{}, map[string]bool{}}
+	idle, err := column[int64](t, "SELECT id FROM stint_workers WHERE paused = 1 AND ended_at IS NULL")
+	if err != nil {
+		return err
+	}
+	c := laneCache{map[int64]lane{}, map[laneName]int64{}, map[string]bool{}, map[int64]bool{}}
 	for _, l := range all {
 		c.add(l)
 	}
 	for _, q := range paused {
 		c.paused[q] = true
+	}
+	for _, w := range idle {
+		c.idle[w] = true
 	}
 	*t.lanes = c
 	return nil

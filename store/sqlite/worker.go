@@ -52,6 +52,19 @@ func (s *Store) SetLabels(ctx context.Context, worker int64, labels map[string]s
 	})
 }
 
+// PauseWorker implements store.Workers.
+func (s *Store) PauseWorker(ctx context.Context, name string, paused bool) error {
+	return s.do(ctx, func(t *txn) error {
+		t.lanes.forget()
+		t.w.recheck = true
+		n, err := t.execN("UPDATE stint_workers SET paused = ? WHERE name = ? AND ended_at IS NULL", paused, name)
+		if err == nil && n == 0 {
+			err = fmt.Errorf("worker %q: %w", name, store.ErrNotFound)
+		}
+		return err
+	})
+}
+
 // Unregister implements store.Workers.
 func (s *Store) Unregister(ctx context.Context, _ time.Time, worker int64) error {
 	err := s.do(ctx, func(t *txn) error { return t.releaseWorker(worker, false, &store.Recovered{}) })
@@ -72,8 +85,8 @@ func (s *Store) Living(ctx context.Context) (all []store.WorkerInfo, err error) 
 	}
 	err = s.view(ctx, func(q querier) error {
 		rows, err := rowsOf(q, func(r *row) []any {
-			return []any{&r.ID, &r.Name, &r.PID, &r.Host, &r.Slots, &r.queues, &r.labels, &r.Build, &r.started, &r.Running}
-		}, `SELECT id, name, pid, host, slots, queues, labels, build, started_at,
+			return []any{&r.ID, &r.Name, &r.PID, &r.Host, &r.Slots, &r.queues, &r.labels, &r.Build, &r.started, &r.Paused, &r.Running}
+		}, `SELECT id, name, pid, host, slots, queues, labels, build, started_at, paused,
 			(SELECT count(*) FROM stint_runs r WHERE r.worker = w.id AND r.state = 4) FROM stint_workers w WHERE ended_at IS NULL ORDER BY +id`)
 		if err != nil {
 			return err

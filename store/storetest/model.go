@@ -330,6 +330,9 @@ func (m *Model) Claim(ctx context.Context, req store.ClaimRequest) (got []store.
 				ready = append(ready, r)
 			}
 		}
+		if w := m.workers[req.Worker]; w != nil && w.Paused {
+			ready = nil
+		}
 		slices.SortFunc(ready, ahead)
 		used := 0
 		for _, r := range ready {

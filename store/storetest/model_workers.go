@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -29,6 +30,21 @@ func (m *Model) SetLabels(_ context.Context, worker int64, labels map[string]str
 	defer m.unlock()
 	m.workers[worker].Labels = labels
 	return nil
+}
+
+// PauseWorker implements store.Workers.
+func (m *Model) PauseWorker(_ context.Context, name string, paused bool) error {
+	if err := m.lock(); err != nil {
+		return err
+	}
+	defer m.unlock()
+	err := fmt.Errorf("worker %q: %w", name, store.ErrNotFound)
+	for _, w := range m.workers {
+		if w.Name == name && !w.gone {
+			w.Paused, err = paused, nil
+		}
+	}
+	return err
 }
 
 // Living implements store.Workers.

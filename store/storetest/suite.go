@@ -77,6 +77,7 @@ var rules = []struct {
 	{"claim gives no more than Free", claimFree},
 	{"claim that was withdrawn takes nothing", withdrawn},
 	{"claim by queue, and paused queues", pausedQueues},
+	{"paused workers", pausedWorkers},
 	{"two claims never share a run", noDouble},
 	{"cancel", cancel},
 	{"cancel of what runs ends it as canceled", cancelRunning},

@@ -52,6 +52,28 @@ func withdrawn(s *suite) {
 	s.none(s.request(1))
 }
 
+// pausedWorkers has a paused worker get nothing, and what it waited for when it goes on.
+func pausedWorkers(s *suite) {
+	if err := s.PauseWorker(s.Context(), "nobody", true); !errors.Is(err, store.ErrNotFound) {
+		s.Errorf("a worker that is not there: %v", err)
+	}
+	s.ok(s.PauseWorker(s.Context(), "tester", true))
+	s.enqueue(run("1"))
+	s.none(s.request(1))
+	all, err := s.Living(s.Context())
+	s.ok(err)
+	if len(all) != 1 || !all[0].Paused {
+		s.Errorf("workers: %+v", all)
+	}
+	waiting := make(chan []store.Claimed)
+	go func() { waiting <- s.claim(1) }()
+	synctest.Wait()
+	s.ok(s.PauseWorker(s.Context(), "tester", false))
+	if got := inputs(<-waiting); !slices.Equal(got, []string{"1"}) {
+		s.Errorf("after the pause: %s", got)
+	}
+}
+
 func pausedQueues(s *suite) {
 	a, b := run("a"), run("b")
 	a.Queue, b.Queue = "a", "b"

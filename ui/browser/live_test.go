@@ -163,6 +163,8 @@ func TestActions(t *testing.T) {
 	click("/runs/"+d.runs["mail"], `form[action$="/replay"] button`, h1("succeeded"))
 	click("/queues", `form[action$="media/pause"] button`, `document.querySelector("main").textContent.includes("■ paused")`)
 	click("/queues", `form[action$="media/resume"] button`, `document.querySelector('form[action$="media/pause"]')`)
+	click("/workers", `form[action$="worker-1/pause"] button`, `document.querySelector("main").textContent.includes("■ paused")`)
+	click("/workers", `form[action$="worker-1/resume"] button`, `document.querySelector('form[action$="worker-1/pause"]')`)
 	click("/schedules", `form[action$="/trigger"] button`, h1("send-mail"))
 	b.do(t, chromedp.Navigate(base+"/tasks/send-mail"), chromedp.WaitReady("main h1"), chromedp.SendKeys(`[data-field=to]`, "form@example.org"), chromedp.SendKeys(`[data-field=times]`, "3"), chromedp.Click(`form[data-compose] button`))
 	appears(t, b, h1("succeeded")+` && document.querySelector(".json").textContent.includes("form@example.org") && document.querySelector(".json").textContent.includes("3")`)

@@ -38,7 +38,8 @@ CREATE TABLE stint_workers (
   labels     TEXT NOT NULL,      -- JSON object
   build      TEXT NOT NULL,
   started_at INTEGER NOT NULL,
-  ended_at   INTEGER
+  ended_at   INTEGER,
+  paused     INTEGER NOT NULL DEFAULT 0 CHECK (paused IN (0, 1))
 ) STRICT;
 CREATE INDEX stint_workers_lock ON stint_workers (lock);
 CREATE INDEX stint_workers_alive ON stint_workers (lock) WHERE ended_at IS NULL;
