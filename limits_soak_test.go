@@ -85,7 +85,7 @@ func TestLimitsTwoProcesses(t *testing.T) {
 	for key := range int64(5) {
 		mine := slices.DeleteFunc(slices.Clone(spans["counted"]), func(s span) bool { return s.n%5 != key })
 		if n := atOnce(mine); n != soakMax {
-			t.Errorf("%d of key %d at once, want %d", n, key, soakMax)
+			t.Errorf("%d of key %d at once, want %d: %v", n, key, soakMax, crowd(mine))
 		}
 	}
 }
@@ -133,6 +133,22 @@ func overRate(spans []span) (over float64) {
 		over = max(over, at-least+1-soakBurst)
 	}
 	return over
+}
+
+// crowd lists the spans around the first moment at which there are too many.
+func crowd(spans []span) (all []span) {
+	for _, a := range spans {
+		all = all[:0]
+		for _, b := range spans {
+			if b.from < b.to && b.from <= a.from && a.from < b.to {
+				all = append(all, b)
+			}
+		}
+		if len(all) > soakMax {
+			return all
+		}
+	}
+	return nil
 }
 
 // atOnce is the most spans over one moment. One that ends and one that begins in a

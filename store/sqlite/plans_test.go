@@ -45,6 +45,7 @@ func TestR9Plans(t *testing.T) {
 		{"stint_workers", "SCAN stint_workers", "reads the live ones, through their index"},
 		{"crashes >= 2)", "SCAN stint_runs USING INDEX stint_runs_running", "reads what runs, if there are suspects"},
 		{"SELECT count(*) FROM (SELECT 1 FROM stint_runs WHERE state", "SCAN", "a count that stops at MaxCount"},
+		{"GROUP BY queue, task, at", "SCAN stint_tallies", "once an hour, or a tenth of the retention: a month's figures"},
 		{"FROM stint_schema", "SCAN stint_schema", "has one row"},
 	}
 	var texts []string

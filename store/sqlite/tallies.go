@@ -186,15 +186,18 @@ func (y *tallies) store(t *txn) error {
 		if n.task == "" && n.at+n.span > t.now {
 			s.Depth = max(s.Depth, depth)
 		}
-		err := t.exec(storeTallySQL, n.span, n.queue, n.task, n.at, t.s.me.name, s.Started, s.Succeeded, s.Failed, s.Canceled, s.Skipped, s.Retried,
-			s.Waits.String(), s.Durations.String(), s.Depth, s.Commits, s.Changes, s.Syncs.String())
-		if err != nil {
+		if err := t.storeTally(n, t.s.me.name, &s.Tally); err != nil {
 			return err
 		}
 		y.written = append(y.written, s)
 	}
 	t.committed = append(t.committed, func() { y.news, y.stored = false, t.now })
 	return nil
+}
+
+func (t *txn) storeTally(n spanName, process string, y *store.Tally) error {
+	return t.exec(storeTallySQL, n.span, n.queue, n.task, n.at, process, y.Started, y.Succeeded, y.Failed, y.Canceled, y.Skipped, y.Retried,
+		y.Waits.String(), y.Durations.String(), y.Depth, y.Commits, y.Changes, y.Syncs.String())
 }
 
 // nextTallySQL skips from task to task along the index, past that of all.
@@ -214,7 +217,7 @@ func tallyNames(q querier, span int64) (all []tallyName, err error) {
 }
 
 const talliesSQL = `SELECT at, queue, task, started, succeeded, failed, canceled, skipped, retried, waits, durations, depth, commits, changes, syncs
-FROM stint_tallies WHERE span = ? AND queue = ? AND task = ? AND at >= ? ORDER BY at`
+FROM stint_tallies WHERE span = ? AND queue = ? AND task = ? AND at >= ? AND at <= ? ORDER BY at`
 
 // Tallies implements store.Stats.
 func (s *Store) Tallies(ctx context.Context, span time.Duration, since time.Time, perTask bool) (all []store.Tally, err error) {
@@ -231,7 +234,7 @@ func (s *Store) Tallies(ctx context.Context, span time.Duration, since time.Time
 			}
 		}
 		for _, n := range names {
-			of, err := s.talliesOf(q, span.Milliseconds(), since.UnixMilli(), n)
+			of, err := s.talliesOf(q, span.Milliseconds(), since.UnixMilli(), never, n)
 			if err != nil {
 				return err
 			}
@@ -244,7 +247,7 @@ func (s *Store) Tallies(ctx context.Context, span time.Duration, since time.Time
 }
 
 // talliesOf adds up what the processes counted.
-func (s *Store) talliesOf(q querier, span, since int64, n tallyName) (all []store.Tally, err error) {
+func (s *Store) talliesOf(q querier, span, since, until int64, n tallyName) (all []store.Tally, err error) {
 	type row struct {
 		store.Tally
 		at                      int64
@@ -252,7 +255,7 @@ func (s *Store) talliesOf(q querier, span, since int64, n tallyName) (all []stor
 	}
 	rows, err := rowsOf(q, func(r *row) []any {
 		return []any{&r.at, &r.Queue, &r.Task, &r.Started, &r.Succeeded, &r.Failed, &r.Canceled, &r.Skipped, &r.Retried, &r.waits, &r.durations, &r.Depth, &r.Commits, &r.Changes, &r.syncs}
-	}, talliesSQL, span, n.queue, n.task, since-since%span)
+	}, talliesSQL, span, n.queue, n.task, since-since%span, until)
 	for i := range rows {
 		r := &rows[i]
 		r.At, r.Waits, r.Durations, r.Syncs = millis(r.at), store.ParseHistogram(r.waits), store.ParseHistogram(r.durations), store.ParseHistogram(r.syncs)
@@ -265,7 +268,58 @@ func (s *Store) talliesOf(q querier, span, since int64, n tallyName) (all []stor
 	return all, err
 }
 
-// expireTallies deletes old tallies.
+// foldAfter is how long after the end of a span the rows of its processes become one.
+const foldAfter = time.Hour
+
+const crowdedSQL = `SELECT queue, task, at FROM stint_tallies WHERE span = ? AND at < ? GROUP BY queue, task, at HAVING count(*) > 1 LIMIT ?`
+
+// foldTallies makes one row of what several processes counted in a span that is over, for a
+// program that is started often.
+func (s *Store) foldTallies(ctx context.Context, span int64, now time.Time) error {
+	for {
+		var crowded []store.Tally
+		err := s.view(ctx, func(q querier) error {
+			type row struct {
+				tallyName
+				at int64
+			}
+			rows, err := rowsOf(q, func(r *row) []any { return []any{&r.queue, &r.task, &r.at} }, crowdedSQL, span, now.Add(-foldAfter).UnixMilli()-span, perBulk)
+			crowded = nil
+			for _, r := range rows {
+				crowded = append(crowded, store.Tally{Queue: r.queue, Task: r.task, At: millis(r.at)})
+			}
+			return err
+		})
+		if err != nil || len(crowded) == 0 {
+			return err
+		}
+		err = s.do(ctx, func(t *txn) error {
+			for i := range crowded {
+				if err := t.foldTally(span, &crowded[i]); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil || len(crowded) < perBulk {
+			return err
+		}
+	}
+}
+
+func (t *txn) foldTally(span int64, c *store.Tally) error {
+	at := c.At.UnixMilli()
+	all, err := t.s.talliesOf(t, span, at, at, tallyName{c.Queue, c.Task})
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	if err := t.exec("DELETE FROM stint_tallies WHERE span = ? AND queue = ? AND task = ? AND at = ?", span, c.Queue, c.Task, at); err != nil {
+		return err
+	}
+	return t.storeTally(spanName{tallyName{c.Queue, c.Task}, span, at}, "", &all[0])
+}
+
+// expireTallies deletes old tallies, and folds those of spans that are over.
 func (s *Store) expireTallies(ctx context.Context) error {
 	now := time.Now()
 	for _, k := range []struct {
@@ -283,6 +337,9 @@ func (s *Store) expireTallies(ctx context.Context) error {
 			if err := s.do(ctx, func(t *txn) error { return t.exec("DELETE"+old, args...) }); err != nil {
 				return err
 			}
+		}
+		if err := s.foldTallies(ctx, k.span, now); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -253,6 +253,7 @@ func (w *writer) cycle() bool {
 	}
 	w.blocked = time.Time{}
 	ops := w.take()
+	t.now = time.Now().UnixMilli() // no earlier than what a change says of itself, or a run would start before the end that let it
 	claimed, err := w.attempt(t, ops)
 	if err != nil {
 		w.note(err)

@@ -68,6 +68,7 @@ func tallied(s *suite) {
 	if n, err := s.Cancel(s.Context(), time.Now(), store.Filter{}, []byte(`{}`)); n != 1 || err != nil {
 		s.Errorf("canceled %d, %v", n, err)
 	}
+	started := int64(4)
 	check := func(when string, span time.Duration, perTask bool) {
 		all, err := s.Tallies(s.Context(), span, began, perTask)
 		s.ok(err)
@@ -78,7 +79,7 @@ func tallied(s *suite) {
 			}
 			sum.Add(&all[i])
 		}
-		if sum.Started != 4 || sum.Succeeded != 1 || sum.Failed != 1 || sum.Canceled != 2 || sum.Retried != 1 {
+		if sum.Started != started || sum.Succeeded != 1 || sum.Failed != 1 || sum.Canceled != 2 || sum.Retried != 1 {
 			s.Errorf("%s, by %v: %+v", when, span, sum)
 		}
 		if w, d := sum.Waits.Quantile(.5), sum.Durations.Quantile(.5); w < 3*time.Second || w > 5*time.Second || d < 2*time.Second || d > 4*time.Second {
@@ -94,9 +95,15 @@ func tallied(s *suite) {
 	s.ok(s.Close())
 	s.Store = s.open(s, s.dir)
 	check("after a reopen", time.Hour, false)
+	s.enqueue(run("x")) // by another process, in the same minute and hour
+	s.worker = s.register()
+	s.claim(1)
+	started++
+	time.Sleep(2 * time.Second)
+	check("with another process", time.Hour, true)
 	check("after a reopen", time.Minute, true)
 	time.Sleep(store.MinutesKept + 2*time.Hour)
-	_, err := s.Expire(s.Context(), began, began)
+	_, err := s.Expire(s.Context(), began, began) // folds the rows of both
 	s.ok(err)
 	if all, err := s.Tallies(s.Context(), time.Minute, began, true); err != nil || len(all) != 0 {
 		s.Errorf("%d old minutes, %v", len(all), err)
