@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/alert"
@@ -64,8 +66,13 @@ func WithAlerts(a *alert.Alerts) Option { return func(c *config) { c.alerts = a 
 // handler is everything that requests share.
 type handler struct {
 	config
-	c    *stint.Client
-	live *live
+	c     *stint.Client
+	live  *live
+	names struct { // see taskNames
+		sync.Mutex
+		all []string
+		at  time.Time
+	}
 }
 
 // maxBody is how large a request's body may be, in bytes.

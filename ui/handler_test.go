@@ -332,3 +332,58 @@ func TestShutdown(t *testing.T) {
 		t.Errorf("Shutdown: %v", err)
 	}
 }
+
+// An app mounts the page where it likes, behind its own login.
+func TestMounted(t *testing.T) {
+	s := newShop(t)
+	page := ui.Handler(s.c, ui.WithBasePath("/admin/stint/"), ui.WithTitle("The Shop"), ui.WithAuthorize(func(r *http.Request, a ui.Action) error {
+		if user, _, _ := r.BasicAuth(); a.Write && user != "ann" {
+			return errors.New("only ann changes things")
+		}
+		return nil
+	}))
+	login := func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if _, password, _ := r.BasicAuth(); password != "secret" {
+				w.Header().Set("WWW-Authenticate", "Basic")
+				http.Error(w, "log in", http.StatusUnauthorized)
+				return
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/admin/stint/", login(page))
+	server := httptest.NewServer(mux)
+	defer server.Close()
+	for _, tt := range []struct {
+		method, path, user, password string
+		status                       int
+		has                          string
+	}{
+		{"GET", "/admin/stint/", "", "", 401, "log in"},
+		{"GET", "/admin/stint/", "bob", "secret", 200, `href="/admin/stint/runs"`},
+		{"GET", "/admin/stint/runs", "bob", "secret", 200, "The Shop"},
+		{"GET", "/admin/stint/assets/app.js", "bob", "secret", 200, "EventSource"},
+		{"GET", "/admin/stint/api/queues", "bob", "secret", 200, "default"},
+		{"POST", "/admin/stint/api/queues/default/pause", "bob", "secret", 403, "only ann"},
+		{"POST", "/admin/stint/api/queues/default/pause", "ann", "secret", 200, "true"},
+		{"GET", "/runs", "ann", "secret", 404, ""},
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), tt.method, server.URL+tt.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = "shop.example.org"
+		r.SetBasicAuth(tt.user, tt.password)
+		got, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _ := io.ReadAll(got.Body)
+		got.Body.Close()
+		if got.StatusCode != tt.status || !strings.Contains(string(text), tt.has) {
+			t.Errorf("%s %s as %s: %d %.200s", tt.method, tt.path, tt.user, got.StatusCode, text)
+		}
+	}
+}

@@ -169,9 +169,17 @@ func runsPage(h *handler, ctx context.Context, arg string, q url.Values) (*view,
 	return &view{Title: "Runs", Name: "runs", Data: v}, nil
 }
 
-// taskNames lists what has run in the last month, or is defined here.
+// namesFor is how long a list of names stands, which pages offer but do not depend on.
+const namesFor = 10 * time.Second
+
+// taskNames lists what has run in the last day, or is defined here.
 func (h *handler) taskNames(ctx context.Context) (names []string, err error) {
-	totals, err := h.totals(ctx, windows[len(windows)-1])
+	h.names.Lock()
+	defer h.names.Unlock()
+	if time.Since(h.names.at) < namesFor {
+		return h.names.all, nil
+	}
+	totals, err := h.totals(ctx, windows[2])
 	if err != nil {
 		return nil, err
 	}
@@ -182,7 +190,8 @@ func (h *handler) taskNames(ctx context.Context) (names []string, err error) {
 		names = append(names, d.Name)
 	}
 	slices.Sort(names)
-	return slices.Compact(names), nil
+	h.names.all, h.names.at = slices.Compact(names), time.Now()
+	return h.names.all, nil
 }
 
 // The actions that many runs take at once.

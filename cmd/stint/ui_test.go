@@ -1,0 +1,46 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// The page of a file is served until the command is interrupted, open pages included.
+func TestUI(t *testing.T) {
+	path := worked(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	r, w := io.Pipe()
+	done := make(chan error, 1)
+	go func() { done <- do(ctx, []string{"ui", "-http", "127.0.0.1:0", "-read-only", path}, w, io.Discard) }()
+	url, err := bufio.NewReader(r).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	url = strings.TrimSpace(url)
+	defer http.DefaultClient.CloseIdleConnections()
+	got, err := http.Get(url + "runs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(got.Body)
+	got.Body.Close()
+	if err != nil || got.StatusCode != http.StatusOK || !strings.Contains(string(text), "read-only") {
+		t.Errorf("%s %v:\n%.500s", got.Status, err, text)
+	}
+	live, err := http.Get(url + "live?url=/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer live.Body.Close()
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if _, err := ask(t, "ui", "-http", "nowhere:port", path); err == nil {
+		t.Error("an address that is none was taken")
+	}
+}
