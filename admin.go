@@ -24,6 +24,7 @@ type RunFilter struct {
 	Until    time.Time         // created before
 	TopLevel bool              // no parent
 	Error    string            // somewhere in the text of its error, in any case of letters
+	LimitKey *LimitKey         // a limit that it must pass: with StateRunning and StateWaiting, who holds it; with StateQueued, who waits
 
 	// For ListRuns alone: how many a page has [100, at most 1,000], and where it begins.
 	Limit  int
@@ -45,7 +46,7 @@ const (
 )
 
 func (f RunFilter) store() (s store.Filter, err error) {
-	s = store.Filter{Tasks: f.Tasks, Queues: f.Queues, States: f.States, Metadata: f.Metadata, Since: f.Since, Until: f.Until, TopLevel: f.TopLevel, Error: f.Error, Scan: max(f.Scan, 0)}
+	s = store.Filter{Tasks: f.Tasks, Queues: f.Queues, States: f.States, Metadata: f.Metadata, Since: f.Since, Until: f.Until, TopLevel: f.TopLevel, Error: f.Error, Limit: (*store.LimitKey)(f.LimitKey), Scan: max(f.Scan, 0)}
 	for _, id := range f.IDs {
 		u, err := parseID(id)
 		if err != nil {

@@ -39,6 +39,8 @@ type Client struct {
 	work   sync.WaitGroup // Worker.Run
 	ctx    context.Context
 	cancel context.CancelFunc
+
+	webhooks webhooks
 }
 
 type clientConfig struct {

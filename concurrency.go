@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/stint-dev/stint/store"
 )
@@ -153,10 +154,30 @@ type ConcurrencyInfo struct {
 	Strategy Strategy
 	Active   int // runs that hold a share
 	Waiting  int // runs that wait for one
+	Paused   bool
 }
 
-// ListConcurrency lists the keys of concurrency limits that runs hold or wait for now,
-// by name and key: up to 10,000.
+// A LimitKey names one key of a concurrency limit; or, with an empty Name, the rate limit
+// of that key.
+type LimitKey struct {
+	Name string // as ConcurrencyInfo has it: by default the task's
+	Key  string
+}
+
+// PauseLimit has no run pass a limit until ResumeLimit; those that hold a share go on. While
+// it is paused, runs wait for it that CancelNewest would cancel. It is stored, and holds for
+// all processes. It is ErrNotFound for a rate limit that there is not.
+func (c *Client) PauseLimit(ctx context.Context, k LimitKey) error {
+	return public("pause limit", c.store.PauseLimit(ctx, time.Now(), store.LimitKey(k), true))
+}
+
+// ResumeLimit undoes PauseLimit.
+func (c *Client) ResumeLimit(ctx context.Context, k LimitKey) error {
+	return public("resume limit", c.store.PauseLimit(ctx, time.Now(), store.LimitKey(k), false))
+}
+
+// ListConcurrency lists the keys of concurrency limits that runs hold or wait for now, or
+// that are paused, by name and key: up to 10,000.
 func (c *Client) ListConcurrency(ctx context.Context) ([]ConcurrencyInfo, error) {
 	all, err := c.store.Limits(ctx, false)
 	if err != nil {
@@ -164,7 +185,7 @@ func (c *Client) ListConcurrency(ctx context.Context) ([]ConcurrencyInfo, error)
 	}
 	infos := make([]ConcurrencyInfo, len(all))
 	for i, l := range all {
-		infos[i] = ConcurrencyInfo{Name: l.Name, Key: l.Key, Max: l.Max, Active: l.Active, Waiting: l.Waiting}
+		infos[i] = ConcurrencyInfo{Name: l.Name, Key: l.Key, Max: l.Max, Active: l.Active, Waiting: l.Waiting, Paused: l.Paused}
 		for public, stored := range strategies {
 			if stored == l.Strategy {
 				infos[i].Strategy = public
@@ -181,9 +202,15 @@ func waitsAt(g *store.LimitInfo) string {
 		if g.Key != "" {
 			what += fmt.Sprintf(" (key %q)", g.Key)
 		}
+		if g.Paused {
+			return what + " is paused"
+		}
 		return fmt.Sprintf("%s: %d at once", what, g.Max)
 	}
 	what := fmt.Sprintf("rate limit %q", g.Key)
+	if g.Paused {
+		return what + " is paused"
+	}
 	if !g.ReadyAt.IsZero() {
 		what += ": until " + g.ReadyAt.UTC().Format("2006-01-02T15:04:05.000Z07:00")
 	}

@@ -294,6 +294,57 @@ func TestConcurrencyWorkflow(t *testing.T) {
 	})
 }
 
+// A limit that is paused lets nothing start, by whoever, until it is resumed.
+func TestPauseLimit(t *testing.T) {
+	in(t, func(t *testing.T, c *stint.Client) {
+		g := newGauge()
+		task := stint.NewTask(c, "t", g.work(time.Second), stint.WithConcurrency(stint.Concurrency[job]{Key: func(j job) string { return j.Tenant }, Max: 2}), stint.WithRateLimit("api", 1))
+		if err := c.SetRateLimit(t.Context(), "api", 1000, 1000); err != nil {
+			t.Fatal(err)
+		}
+		working(t, c)
+		held := must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), jobs("a", "b")))
+		synctest.Wait()
+		key, rate := stint.LimitKey{Name: "t", Key: "a"}, stint.LimitKey{Key: "api"}
+		if err := c.PauseLimit(t.Context(), key); err != nil {
+			t.Fatal(err)
+		}
+		waits := must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), jobs("a", "a", "b")))
+		for _, r := range append(held, waits[2]) { // what runs goes on, and other keys do
+			must[int](t)(r.Wait(t.Context()))
+		}
+		if info := must[*stint.RunInfo](t)(waits[0].Info(t.Context())); info.State != stint.StateQueued || info.Blocked != `concurrency limit "t" (key "a") is paused` {
+			t.Errorf("%v, blocked by %q", info.State, info.Blocked)
+		}
+		page := must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{LimitKey: &key, States: []stint.State{stint.StateQueued}}))
+		if len(page.Runs) != 2 || page.Runs[0].ID != waits[1].ID() {
+			t.Errorf("who waits for it: %+v", page.Runs)
+		}
+		if l := must[[]stint.ConcurrencyInfo](t)(c.ListConcurrency(t.Context())); len(l) != 1 || !l[0].Paused || l[0].Waiting != 2 {
+			t.Errorf("limits %+v", l)
+		}
+		if err := errors.Join(c.PauseLimit(t.Context(), rate), c.ResumeLimit(t.Context(), key)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if info := must[*stint.RunInfo](t)(waits[0].Info(t.Context())); info.Blocked != `rate limit "api" is paused` {
+			t.Errorf("blocked by %q", info.Blocked)
+		}
+		if l := must[[]stint.RateLimitInfo](t)(c.ListRateLimits(t.Context())); len(l) != 1 || !l[0].Paused {
+			t.Errorf("limits %+v", l)
+		}
+		if err := c.ResumeLimit(t.Context(), rate); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range waits {
+			must[int](t)(r.Wait(t.Context()))
+		}
+		if err := c.PauseLimit(t.Context(), stint.LimitKey{Key: "none"}); !errors.Is(err, stint.ErrNotFound) {
+			t.Errorf("a rate that is not there: %v", err)
+		}
+	})
+}
+
 // R4: in any window of time t, starts are at most burst + limit × t; and as many.
 func TestRateLimit(t *testing.T) {
 	in(t, func(t *testing.T, c *stint.Client) {

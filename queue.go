@@ -347,6 +347,8 @@ type QueueInfo struct {
 	Ready   int // runs that may start, counted up to 10,000 a task
 	Running int
 	Oldest  time.Time // when the first that may start was due; zero: none may
+	// Priorities counts the runs that may start by their priority, 10,000 of them at most.
+	Priorities map[int8]int
 }
 
 // ListQueues lists every queue that was ever used, by name.

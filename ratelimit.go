@@ -98,6 +98,7 @@ type RateLimitInfo struct {
 	Burst   int
 	Tokens  float64 // units that may be taken now
 	Waiting int     // runs that wait for units
+	Paused  bool
 }
 
 // ListRateLimits lists the rate limits that there are, by key: up to 10,000. One that a
@@ -109,7 +110,7 @@ func (c *Client) ListRateLimits(ctx context.Context) ([]RateLimitInfo, error) {
 	}
 	infos := make([]RateLimitInfo, len(all))
 	for i, l := range all {
-		infos[i] = RateLimitInfo{Key: l.Key, Limit: rate.Limit(l.PerSecond), Burst: l.Burst, Tokens: l.Tokens, Waiting: l.Waiting}
+		infos[i] = RateLimitInfo{Key: l.Key, Limit: rate.Limit(l.PerSecond), Burst: l.Burst, Tokens: l.Tokens, Waiting: l.Waiting, Paused: l.Paused}
 	}
 	return infos, nil
 }

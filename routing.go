@@ -179,6 +179,7 @@ type WorkerInfo struct {
 	Queues  []string // empty: all
 	Labels  map[string]string
 	Paused  bool
+	Build   string // tells the program's builds apart
 }
 
 // PauseWorker has the workers of that name start nothing until ResumeWorker, or until
@@ -201,7 +202,7 @@ func (c *Client) ListWorkers(ctx context.Context) ([]WorkerInfo, error) {
 	}
 	infos := make([]WorkerInfo, len(all))
 	for i, w := range all {
-		infos[i] = WorkerInfo{Name: w.Name, Host: w.Host, PID: w.PID, Started: w.Started, Slots: w.Slots, Running: w.Running, Queues: w.Queues, Labels: w.Labels, Paused: w.Paused}
+		infos[i] = WorkerInfo{Name: w.Name, Host: w.Host, PID: w.PID, Started: w.Started, Slots: w.Slots, Running: w.Running, Queues: w.Queues, Labels: w.Labels, Paused: w.Paused, Build: w.Build}
 	}
 	return infos, nil
 }

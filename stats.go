@@ -15,6 +15,7 @@ type Stats struct {
 	At          time.Time // where the span begins
 	Queue, Task string    // both empty: of all runs
 
+	Enqueued  int64 // runs that were made, save tasks of workflows and what WithTx made
 	Started   int64 // executions
 	Succeeded int64 // runs that ended so; those of workflows, and of their tasks, count each
 	Failed    int64
@@ -51,7 +52,7 @@ func (s *Stats) Add(o *Stats) {
 }
 
 func statsOf(t store.Tally, at time.Time, queue, task string) Stats {
-	return Stats{at, queue, task, t.Started, t.Succeeded, t.Failed, t.Canceled, t.Skipped, t.Retried, t.Depth, t.Commits, t.Changes, t}
+	return Stats{at, queue, task, t.Enqueued, t.Started, t.Succeeded, t.Failed, t.Canceled, t.Skipped, t.Retried, t.Depth, t.Commits, t.Changes, t}
 }
 
 // A StatsFilter selects statistics.
@@ -109,6 +110,7 @@ type DatabaseInfo struct {
 	Free       int64  // of them, unused
 	LogSize    int64  // bytes of the log of what was committed last
 	Retention  time.Duration
+	Checkpoint time.Time // when what was committed last went from the log into the file; zero: in memory
 }
 
 // Database describes the database.
@@ -117,5 +119,5 @@ func (c *Client) Database(ctx context.Context) (*DatabaseInfo, error) {
 	if err != nil {
 		return nil, public("describe the database", err)
 	}
-	return &DatabaseInfo{f.Path, f.Engine, f.Schema, f.Durability, f.Size, f.FreePages * f.PageSize, f.LogSize, c.cfg.retention}, nil
+	return &DatabaseInfo{f.Path, f.Engine, f.Schema, f.Durability, f.Size, f.FreePages * f.PageSize, f.LogSize, c.cfg.retention, f.Checkpoint}, nil
 }

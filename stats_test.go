@@ -38,10 +38,10 @@ func TestStats(t *testing.T) {
 				counted[s.Task] = s
 			}
 		}
-		for task, want := range map[string][4]int64{"": {4, 3, 1, 1}, "slow": {3, 1, 1, 1}, "flow": {0, 1, 0, 0}, "flow:a": {1, 1, 0, 0}} {
+		for task, want := range map[string][5]int64{"": {3, 4, 3, 1, 1}, "slow": {2, 3, 1, 1, 1}, "flow": {1, 0, 1, 0, 0}, "flow:a": {0, 1, 1, 0, 0}} {
 			s := counted[task]
-			if got := [4]int64{s.Started, s.Succeeded, s.Failed, s.Retried}; got != want {
-				t.Errorf("%q: started, succeeded, failed, retried: %v, want %v", task, got, want)
+			if got := [5]int64{s.Enqueued, s.Started, s.Succeeded, s.Failed, s.Retried}; got != want {
+				t.Errorf("%q: enqueued, started, succeeded, failed, retried: %v, want %v", task, got, want)
 			}
 		}
 		s := counted["slow"]

@@ -12,8 +12,10 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/stint-dev/stint/store"
@@ -48,7 +50,7 @@ const WebhookTolerance = 5 * time.Minute
 //
 // It panics if the name or the expression is bad or verify is nil.
 func (c *Client) WebhookHandler(name string, verify WebhookVerifier, key string) http.Handler {
-	h := &webhook{c: c, name: name, verify: verify}
+	h := &webhook{c: c, name: name, verify: verify, info: WebhookInfo{Name: name}}
 	err := checkName("name", name)
 	if verify == nil {
 		err = errors.New("nil verifier: see GitHubSignature, StripeSignature, SlackSignature, BasicAuth and APIKey")
@@ -59,7 +61,43 @@ func (c *Client) WebhookHandler(name string, verify WebhookVerifier, key string)
 	if err != nil {
 		panic(fmt.Sprintf("stint: WebhookHandler(%q): %v", name, err))
 	}
+	c.webhooks.mu.Lock()
+	defer c.webhooks.mu.Unlock()
+	c.webhooks.all = append(c.webhooks.all, h)
 	return h
+}
+
+// webhooks are the handlers that a client has made.
+type webhooks struct {
+	mu  sync.Mutex
+	all []*webhook
+}
+
+// A WebhookInfo is what has come to a handler of webhooks since it was made.
+type WebhookInfo struct {
+	Name      string
+	Published int       // requests that became an event
+	Ignored   int       // that were well, and have no key
+	Refused   int       // that were not taken
+	Last      time.Time // when the last came that was taken; zero: none has
+	LastEvent string    // ID of the last event
+	Refusal   string    // why the last that was refused was; "": none was
+	RefusedAt time.Time
+}
+
+// ListWebhooks lists the handlers that this client has made with WebhookHandler, as they
+// were made. What they published is listed by ListEvents, with their name in its metadata.
+func (c *Client) ListWebhooks() []WebhookInfo {
+	c.webhooks.mu.Lock()
+	all := slices.Clone(c.webhooks.all)
+	c.webhooks.mu.Unlock()
+	infos := make([]WebhookInfo, len(all))
+	for i, h := range all {
+		h.mu.Lock()
+		infos[i] = h.info
+		h.mu.Unlock()
+	}
+	return infos
 }
 
 type webhook struct {
@@ -67,6 +105,24 @@ type webhook struct {
 	name   string
 	verify WebhookVerifier
 	key    store.KeyOf // nil: the name
+
+	mu   sync.Mutex
+	info WebhookInfo
+}
+
+// note remembers what became of a request: an event, if it has an ID.
+func (h *webhook) note(event string, refused *refusal) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := time.Now()
+	switch i := &h.info; {
+	case refused != nil:
+		i.Refused, i.Refusal, i.RefusedAt = i.Refused+1, refused.text, now
+	case event == "":
+		i.Ignored, i.Last = i.Ignored+1, now
+	default:
+		i.Published, i.Last, i.LastEvent = i.Published+1, now, event
+	}
 }
 
 // A refusal is a request that is not taken.
@@ -79,6 +135,7 @@ type refusal struct {
 func (h *webhook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	answer, refused := h.take(w, r)
 	if refused != nil {
+		h.note("", refused)
 		h.c.logger().Warn("stint: webhook refused", "webhook", h.name, "status", refused.status, "reason", refused.text, "err", refused.cause)
 		if refused.status == http.StatusMethodNotAllowed {
 			w.Header().Set("Allow", http.MethodPost)
@@ -124,6 +181,7 @@ func (h *webhook) publish(r *http.Request, payload []byte, delivery string) (ans
 		}
 		key, err := h.key(&e, headers)
 		if err != nil || key == "" {
+			h.note("", nil)
 			return []byte(`{"ignored":true}`), nil
 		}
 		if err := checkName("event key", key); err != nil {
@@ -141,6 +199,7 @@ func (h *webhook) publish(r *http.Request, payload []byte, delivery string) (ans
 	if err != nil {
 		return nil, &refusal{http.StatusServiceUnavailable, "not stored: try again", err}
 	}
+	h.note(ids[0].String(), nil)
 	return fmt.Appendf(nil, `{"event":%q}`, ids[0]), nil
 }
 

@@ -139,6 +139,9 @@ func TestWebhookHandler(t *testing.T) {
 		if len(page.Events) != 3 || page.Events[2].Metadata["webhook"] != "pay" || page.Events[2].Metadata["delivery"] != "1" {
 			t.Errorf("events %+v", page.Events)
 		}
+		if h := c.ListWebhooks(); len(h) != 1 || h[0].Name != "pay" || h[0].Published != 4 || h[0].Refused != 5 || h[0].LastEvent != page.Events[0].ID || h[0].Refusal == "" {
+			t.Errorf("webhooks %+v", h)
+		}
 		c.Close()
 		if got, _ := send(signed(`{"amount":"8"}`, "8")); got != 503 {
 			t.Errorf("closed: %d, want 503", got)

@@ -46,6 +46,20 @@ func CompareLimits(a, b Limit) int {
 	return cmp.Or(cmp.Compare(kind(&a), kind(&b)), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Key, b.Key))
 }
 
+// A LimitKey names a limit: a key of a concurrency limit, or, with an empty Name, a rate.
+type LimitKey struct{ Name, Key string }
+
+// Of is the key of a limit.
+func (l *Limit) Of() LimitKey {
+	if l.Rate() {
+		return LimitKey{Key: l.Key}
+	}
+	return LimitKey{l.Name, l.Key}
+}
+
+// Rate reports whether it is a rate's.
+func (k LimitKey) Rate() bool { return k.Name == "" }
+
 // EncodeLimits is how a run keeps its limits; nil if it has none.
 func EncodeLimits(ls []Limit) []byte {
 	if len(ls) == 0 {
@@ -108,4 +122,5 @@ type LimitInfo struct {
 	Waiting int // runs that wait for it
 	Tokens  float64
 	ReadyAt time.Time // of a rate: when the first of them may start; zero: unknown
+	Paused  bool
 }

@@ -34,6 +34,7 @@ type Tally struct {
 	At          time.Time // where the span begins
 	Queue, Task string    // both empty: of all
 
+	Enqueued  int64 // runs that were made, save tasks of workflows, and what an AppTx made
 	Started   int64 // executions
 	Succeeded int64 // runs that ended so; those of workflows count too
 	Failed    int64
@@ -52,6 +53,7 @@ type Tally struct {
 
 // Add adds what happened in another span, or to other runs in the same.
 func (t *Tally) Add(o *Tally) {
+	t.Enqueued += o.Enqueued
 	t.Started += o.Started
 	t.Succeeded += o.Succeeded
 	t.Failed += o.Failed
@@ -185,4 +187,6 @@ type Facts struct {
 	Schema     int    // version
 	Engine     string // and its version
 	Durability string // of this program's commits
+	// Checkpoint is when what was committed last went from the log into the file.
+	Checkpoint time.Time
 }

@@ -212,6 +212,7 @@ type Filter struct {
 	Until    time.Time         // created before
 	TopLevel bool              // no parent
 	Error    string            // in the text of its error, also of one that the engine made
+	Limit    *LimitKey         // it must pass this limit before each start
 
 	// For List alone: how many runs it looks at, at most; 0: all.
 	Scan int
@@ -293,6 +294,8 @@ type QueueInfo struct {
 	Ready   int // runs that may start, counted up to MaxCount
 	Running int
 	Oldest  time.Time // when the first that may start was due, of those that are next of their task; zero: none
+	// Priorities counts the runs that may start by their priority, MaxCount of them at most.
+	Priorities map[int8]int
 }
 
 // Runs moves runs along their states.
@@ -379,8 +382,12 @@ type Admin interface {
 	Queues(ctx context.Context) ([]QueueInfo, error)
 	// SetRate sets the figures of a rate limit, which hold over those of Limits.
 	SetRate(ctx context.Context, now time.Time, key string, perSecond float64, burst int) error
-	// Limits lists the rate limits, or the keys of concurrency limits that are in use,
-	// by name and key, up to MaxLimits.
+	// PauseLimit has no run pass a limit, or with paused false has them pass again. What has
+	// passed it goes on. While it is paused, a strategy that cancels newcomers has them wait.
+	// It is ErrNotFound for a rate that there is not.
+	PauseLimit(ctx context.Context, now time.Time, k LimitKey, paused bool) error
+	// Limits lists the rate limits, or the keys of concurrency limits that are in use or
+	// paused, by name and key, up to MaxLimits.
 	Limits(ctx context.Context, rates bool) ([]LimitInfo, error)
 	// Check looks for damage, and says in words what it found. It changes nothing.
 	Check(ctx context.Context) ([]string, error)

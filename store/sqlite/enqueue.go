@@ -68,6 +68,7 @@ func (t *txn) enqueue(now int64, runs []store.NewRun, staged map[laneName]int64)
 	b := bulk{kind: plainRows}
 	var name laneName
 	var lane int64
+	var tally *store.Tally
 	for i := range runs {
 		r := &runs[i]
 		if r.Key != "" {
@@ -90,8 +91,9 @@ func (t *txn) enqueue(now int64, runs []store.NewRun, staged map[laneName]int64)
 			if lane, err = t.laneOf(n, staged); err != nil {
 				return nil, err
 			}
-			name = n
+			name, tally = n, t.tally(r.Queue, r.Task)
 		}
+		tally.Enqueued++
 		key := t.nextKey(now)
 		out[i].ID = t.s.ids.id(key)
 		input, err := t.spill(key, r.Input)

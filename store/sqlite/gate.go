@@ -30,6 +30,7 @@ type gate struct {
 	bucket   store.Bucket
 	wakeAt   int64 // never: not by time
 	fixed    bool
+	paused   bool
 	dirty    bool
 	figures  figures // as they are stored
 	open     bool    // it may let runs pass that wait
@@ -39,9 +40,10 @@ type figures struct {
 	max      int64
 	strategy store.Strategy
 	wakeAt   int64
+	paused   bool
 }
 
-func (g *gate) figuresNow() figures { return figures{g.max, g.strategy, g.wakeAt} }
+func (g *gate) figuresNow() figures { return figures{g.max, g.strategy, g.wakeAt, g.paused} }
 
 type gateName struct {
 	rate      bool
@@ -95,13 +97,13 @@ func (t *txn) useGates() error {
 	return t.exec(makeTriggerSQL)
 }
 
-const gateColumns = "id, rate, name, key, max, strategy, active, heads, parked, per_second, tokens, at, coalesce(wake_at, 0), fixed"
+const gateColumns = "id, rate, name, key, max, strategy, active, heads, parked, per_second, tokens, at, coalesce(wake_at, 0), fixed, paused"
 
 func (t *txn) readGate(where string, args ...any) (*gate, error) {
 	g := &gate{}
 	var at int64
 	err := t.one("SELECT "+gateColumns+" FROM stint_gates WHERE "+where, args,
-		&g.id, &g.rate, &g.name, &g.key, &g.max, &g.strategy, &g.active, &g.heads, &g.parked, &g.bucket.PerSecond, &g.bucket.Tokens, &at, &g.wakeAt, &g.fixed)
+		&g.id, &g.rate, &g.name, &g.key, &g.max, &g.strategy, &g.active, &g.heads, &g.parked, &g.bucket.PerSecond, &g.bucket.Tokens, &at, &g.wakeAt, &g.fixed, &g.paused)
 	if err != nil {
 		return nil, err
 	}
@@ -131,16 +133,12 @@ func (t *txn) gateByID(id int64) (*gate, error) {
 // gateOf finds the gate of a limit, or makes it; it has the limit's figures from then on.
 func (t *txn) gateOf(l *store.Limit) (*gate, error) {
 	n := gateName{l.Rate(), l.Name, l.Key}
-	g := t.gates.byName[n]
-	if g == nil {
-		var err error
-		g, err = t.readGate("rate = ? AND name = ? AND key = ?", n.rate, n.name, n.key)
-		if errors.Is(err, sql.ErrNoRows) {
-			g, err = t.newGate(n, l)
-		}
-		if err != nil {
-			return nil, err
-		}
+	g, err := t.gateNamed(n)
+	if errors.Is(err, sql.ErrNoRows) {
+		g, err = t.newGate(n, l)
+	}
+	if err != nil {
+		return nil, err
 	}
 	if g.rate {
 		if l.Burst > 0 && !g.fixed && (g.bucket.PerSecond != l.PerSecond || g.bucket.Burst != l.Burst) {
@@ -155,6 +153,13 @@ func (t *txn) gateOf(l *store.Limit) (*gate, error) {
 		t.touch(g)
 	}
 	return g, nil
+}
+
+func (t *txn) gateNamed(n gateName) (*gate, error) {
+	if g := t.gates.byName[n]; g != nil {
+		return g, nil
+	}
+	return t.readGate("rate = ? AND name = ? AND key = ?", n.rate, n.name, n.key)
 }
 
 // setRate changes the figures, and keeps the tokens that there are by now.
@@ -214,13 +219,19 @@ func (t *txn) closeGates() error {
 	return t.flushGates()
 }
 
-// flushGates stores what changed. A gate of a concurrency limit that nobody needs goes.
+// needed reports whether a gate must stay though nobody stands at it: those of rates
+// have a level.
+func (g *gate) needed() bool {
+	return g.rate || g.paused || g.active > 0 || g.parked > 0 || g.heads > 0
+}
+
+// flushGates stores what changed. A gate that nobody needs goes.
 func (t *txn) flushGates() error {
 	c := t.gates
 	var counts []any
 	for _, g := range c.dirty {
 		g.dirty = false
-		if !g.rate && g.active == 0 && g.parked == 0 && g.heads == 0 {
+		if !g.needed() {
 			delete(c.byName, gateName{g.rate, g.name, g.key})
 			delete(c.byID, g.id)
 			if err := t.exec("DELETE FROM stint_gates WHERE id = ?", g.id); err != nil {
@@ -242,8 +253,8 @@ func (t *txn) flushGates() error {
 		if g.wakeAt != never {
 			wake = g.wakeAt
 		}
-		err := t.exec(`UPDATE stint_gates SET max = ?2, strategy = ?3, active = ?4, heads = ?5, parked = ?6, per_second = ?7, tokens = ?8, at = ?9, wake_at = ?10, fixed = ?11
-			WHERE id = ?1`, g.id, g.max, int64(g.strategy), g.active, g.heads, g.parked, g.bucket.PerSecond, g.bucket.Tokens, g.bucket.At.UnixMicro(), wake, g.fixed)
+		err := t.exec(`UPDATE stint_gates SET max = ?2, strategy = ?3, active = ?4, heads = ?5, parked = ?6, per_second = ?7, tokens = ?8, at = ?9, wake_at = ?10, fixed = ?11, paused = ?12
+			WHERE id = ?1`, g.id, g.max, int64(g.strategy), g.active, g.heads, g.parked, g.bucket.PerSecond, g.bucket.Tokens, g.bucket.At.UnixMicro(), wake, g.fixed, g.paused)
 		if err != nil {
 			return err
 		}
@@ -274,6 +285,28 @@ func (s *Store) SetRate(ctx context.Context, now time.Time, key string, perSecon
 	})
 }
 
+// PauseLimit implements store.Admin.
+func (s *Store) PauseLimit(ctx context.Context, _ time.Time, k store.LimitKey, paused bool) error {
+	return s.do(ctx, func(t *txn) error {
+		g, err := t.gateNamed(gateName{k.Rate(), k.Name, k.Key})
+		if errors.Is(err, sql.ErrNoRows) {
+			switch {
+			case k.Rate():
+				return fmt.Errorf("rate limit %q: %w", k.Key, store.ErrNotFound)
+			case !paused:
+				return nil
+			}
+			g, err = t.newGate(gateName{false, k.Name, k.Key}, &store.Limit{Name: k.Name, Key: k.Key, Strategy: store.StrategyQueue}) // who uses it first says more
+		}
+		if err != nil {
+			return err
+		}
+		g.paused, g.open = paused, true
+		t.touch(g)
+		return nil
+	})
+}
+
 // Limits implements store.Admin.
 func (s *Store) Limits(ctx context.Context, rates bool) (all []store.LimitInfo, err error) {
 	err = s.view(ctx, func(q querier) (err error) {
@@ -292,8 +325,8 @@ func gateInfos(q querier, where string, args ...any) ([]store.LimitInfo, error) 
 		at, wake int64
 	}
 	rows, err := rowsOf(q, func(r *row) []any {
-		return []any{&r.rate, &r.Name, &r.Key, &r.max, &r.Strategy, &r.Active, &r.Waiting, &r.PerSecond, &r.Tokens, &r.at, &r.wake}
-	}, "SELECT rate, name, key, max, strategy, active, parked, per_second, tokens, at, coalesce(wake_at, 0) FROM stint_gates WHERE "+where, args...)
+		return []any{&r.rate, &r.Name, &r.Key, &r.max, &r.Strategy, &r.Active, &r.Waiting, &r.PerSecond, &r.Tokens, &r.at, &r.wake, &r.Paused}
+	}, "SELECT rate, name, key, max, strategy, active, parked, per_second, tokens, at, coalesce(wake_at, 0), paused FROM stint_gates WHERE "+where, args...)
 	infos := make([]store.LimitInfo, len(rows))
 	for i, r := range rows {
 		if infos[i] = r.LimitInfo; !r.rate {
@@ -319,7 +352,7 @@ func (s *Store) expireRates(ctx context.Context) error {
 	for after, more := int64(0), true; more; {
 		err := s.do(ctx, func(t *txn) error {
 			now := millis(t.now)
-			ids, err := column[int64](t, "SELECT id FROM stint_gates WHERE id > ? AND +rate = 1 AND fixed = 0 AND active = 0 AND parked = 0 AND at < ? ORDER BY id LIMIT ?",
+			ids, err := column[int64](t, "SELECT id FROM stint_gates WHERE id > ? AND +rate = 1 AND fixed = 0 AND paused = 0 AND active = 0 AND parked = 0 AND at < ? ORDER BY id LIMIT ?",
 				after, now.Add(-rateIdle).UnixMicro(), perBulk)
 			if more = err == nil && len(ids) > 0; !more {
 				return err

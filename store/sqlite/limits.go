@@ -312,6 +312,9 @@ func (t *txn) unpark(id int64) error {
 
 // lets reports whether a gate lets a run with that limit pass now.
 func (g *gate) lets(l *store.Limit, now time.Time) bool {
+	if g.paused {
+		return false
+	}
 	if g.rate {
 		g.bucket.Fill(now)
 		return g.bucket.Unlimited() || g.bucket.Tokens-float64(g.active) >= float64(l.Units)
@@ -343,7 +346,7 @@ func (t *txn) pass(m *moved, need []*store.Limit) (int64, error) {
 			continue
 		}
 		switch {
-		case g.strategy == store.StrategyCancelNewest && m.after.lease == 0:
+		case g.strategy == store.StrategyCancelNewest && m.after.lease == 0 && !g.paused:
 			_, err := t.cancel(m.key, t.now, failureJSON("canceled", fmt.Sprintf("concurrency limit %s is used up: %d at once", g, g.max)))
 			return -1, err
 		case g.strategy == store.StrategyCancelInProgress:

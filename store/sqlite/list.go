@@ -277,6 +277,10 @@ func (s *Store) where(ctx context.Context, f store.Filter) (string, []any, error
 	if f.Error != "" {
 		and("instr(lower(r.error), lower(?)) > 0", f.Error)
 	}
+	if f.Limit != nil {
+		and(`EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(r.limits) THEN r.limits END) j
+			WHERE coalesce(j.value->>'n', '') = ? AND coalesce(j.value->>'k', '') = ? AND (j.value->>'u' IS NOT NULL) = ?)`, f.Limit.Name, f.Limit.Key, f.Limit.Rate())
+	}
 	for k, v := range f.Metadata {
 		and("EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(r.metadata) THEN r.metadata END) j WHERE j.key = ? AND j.value = ?)", k, v)
 	}
@@ -400,6 +404,24 @@ SELECT name, paused,
     FROM stint_lanes l WHERE l.queue = q.name AND l.staged IS NULL)
 FROM stint_queues q ORDER BY name`
 
+const prioritiesSQL = `
+SELECT priority, count(*) FROM (SELECT r.priority FROM stint_lanes l CROSS JOIN stint_runs r ON r.lane = l.id
+  WHERE l.queue = ? AND l.staged IS NULL AND r.gate IS NULL AND r.state = 3 LIMIT ?) GROUP BY priority`
+
+// priorities counts the runs of a queue that may start.
+func priorities(q querier, queue string) (map[int8]int, error) {
+	type row struct {
+		priority int8
+		n        int
+	}
+	rows, err := rowsOf(q, func(r *row) []any { return []any{&r.priority, &r.n} }, prioritiesSQL, queue, store.MaxCount)
+	counts := map[int8]int{}
+	for _, r := range rows {
+		counts[r.priority] = r.n
+	}
+	return counts, err
+}
+
 // Queues implements store.Admin.
 func (s *Store) Queues(ctx context.Context) (all []store.QueueInfo, err error) {
 	err = s.view(ctx, func(q querier) (err error) {
@@ -409,11 +431,19 @@ func (s *Store) Queues(ctx context.Context) (all []store.QueueInfo, err error) {
 			oldest *int64
 		}
 		rows, err := rowsOf(q, func(i *row) []any { return []any{&i.Name, &i.Paused, &i.Ready, &i.Running, &i.oldest} }, queuesSQL, store.MaxCount)
+		if err != nil {
+			return err
+		}
 		for _, r := range rows {
 			r.Oldest = optionalTime(r.oldest)
+			if r.Ready > 0 {
+				if r.Priorities, err = priorities(q, r.Name); err != nil {
+					return err
+				}
+			}
 			all = append(all, r.QueueInfo)
 		}
-		return err
+		return nil
 	})
 	return all, err
 }

@@ -38,6 +38,8 @@ func TestR9Plans(t *testing.T) {
 		{"WITH RECURSIVE", "SCAN found", "one row a field, or a filter, by which somebody waits for events of the key"},
 		{"EXISTS (SELECT 1 FROM stint_gates", "SCAN stint_gates", "reads one row, if there is one"},
 		{"FROM stint_queues q ORDER", "SCAN", "figures for people: lanes, what runs, and counts that stop at MaxCount"},
+		{"GROUP BY priority", "SCAN (subquery", "figures for people: of MaxCount runs at most"},
+		{"GROUP BY priority", "USE TEMP B-TREE FOR GROUP BY", "likewise"},
 		{"FROM stint_gates", "SCAN stint_gates", "once after the file was opened: keys in use"},
 		{"limits IS NOT NULL", "SCAN stint_runs USING INDEX", "likewise: what is queued, if it is not too much, and runs or waits"},
 		{"FROM stint_graphs", "SCAN stint_graphs", "there are as many as shapes of workflows"},

@@ -69,7 +69,7 @@ func (t *txn) pump(g *gate) error {
 			g.wakeAt = t.now // and on, after others had their turn
 			break
 		}
-		if !g.rate && !g.lets(nil, millis(t.now)) {
+		if g.paused || !g.rate && !g.lets(nil, millis(t.now)) {
 			break
 		}
 		if passed, err := t.passAlone(g); err != nil {
@@ -174,7 +174,7 @@ func (t *txn) tryPass(g *gate, key, flags int64, limits []store.Limit) (stop boo
 	}
 	for i, x := range gates {
 		switch {
-		case i < at && x.inTurns() && x.active < x.max, i == at, !(i < at && x.inTurns()) && x.lets(need[i], now) && (!x.rate || x.parked == 0):
+		case i < at && x.inTurns() && x.active < x.max && !x.paused, i == at, !(i < at && x.inTurns()) && x.lets(need[i], now) && (!x.rate || x.parked == 0):
 			continue
 		}
 		return false, t.standElsewhere(key, gates, at, i)

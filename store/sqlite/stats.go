@@ -113,6 +113,9 @@ func (s *Store) Facts(ctx context.Context) (f store.Facts, err error) {
 		return f, err
 	}
 	f.Path = s.path
+	if info, statErr := os.Stat(s.path); statErr == nil {
+		f.Checkpoint = info.ModTime() // with a log, nothing else writes the file
+	}
 	if info, statErr := os.Stat(s.path + "-wal"); statErr == nil {
 		f.LogSize = info.Size()
 	}

@@ -161,9 +161,9 @@ func (y *tallies) into(name tallyName, now int64, o *store.Tally) {
 }
 
 const storeTallySQL = `
-INSERT INTO stint_tallies (span, queue, task, at, process, started, succeeded, failed, canceled, skipped, retried, waits, durations, depth, commits, changes, syncs)
-VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
-ON CONFLICT DO UPDATE SET started = excluded.started, succeeded = excluded.succeeded, failed = excluded.failed, canceled = excluded.canceled,
+INSERT INTO stint_tallies (span, queue, task, at, process, enqueued, started, succeeded, failed, canceled, skipped, retried, waits, durations, depth, commits, changes, syncs)
+VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
+ON CONFLICT DO UPDATE SET enqueued = excluded.enqueued, started = excluded.started, succeeded = excluded.succeeded, failed = excluded.failed, canceled = excluded.canceled,
   skipped = excluded.skipped, retried = excluded.retried, waits = excluded.waits, durations = excluded.durations,
   depth = max(depth, excluded.depth), commits = excluded.commits, changes = excluded.changes, syncs = excluded.syncs`
 
@@ -196,7 +196,7 @@ func (y *tallies) store(t *txn) error {
 }
 
 func (t *txn) storeTally(n spanName, process string, y *store.Tally) error {
-	return t.exec(storeTallySQL, n.span, n.queue, n.task, n.at, process, y.Started, y.Succeeded, y.Failed, y.Canceled, y.Skipped, y.Retried,
+	return t.exec(storeTallySQL, n.span, n.queue, n.task, n.at, process, y.Enqueued, y.Started, y.Succeeded, y.Failed, y.Canceled, y.Skipped, y.Retried,
 		y.Waits.String(), y.Durations.String(), y.Depth, y.Commits, y.Changes, y.Syncs.String())
 }
 
@@ -216,7 +216,7 @@ func tallyNames(q querier, span int64) (all []tallyName, err error) {
 	}
 }
 
-const talliesSQL = `SELECT at, queue, task, started, succeeded, failed, canceled, skipped, retried, waits, durations, depth, commits, changes, syncs
+const talliesSQL = `SELECT at, queue, task, enqueued, started, succeeded, failed, canceled, skipped, retried, waits, durations, depth, commits, changes, syncs
 FROM stint_tallies WHERE span = ? AND queue = ? AND task = ? AND at >= ? AND at <= ? ORDER BY at`
 
 // Tallies implements store.Stats.
@@ -254,7 +254,7 @@ func (s *Store) talliesOf(q querier, span, since, until int64, n tallyName) (all
 		waits, durations, syncs string
 	}
 	rows, err := rowsOf(q, func(r *row) []any {
-		return []any{&r.at, &r.Queue, &r.Task, &r.Started, &r.Succeeded, &r.Failed, &r.Canceled, &r.Skipped, &r.Retried, &r.waits, &r.durations, &r.Depth, &r.Commits, &r.Changes, &r.syncs}
+		return []any{&r.at, &r.Queue, &r.Task, &r.Enqueued, &r.Started, &r.Succeeded, &r.Failed, &r.Canceled, &r.Skipped, &r.Retried, &r.waits, &r.durations, &r.Depth, &r.Commits, &r.Changes, &r.syncs}
 	}, talliesSQL, span, n.queue, n.task, since-since%span, until)
 	for i := range rows {
 		r := &rows[i]

@@ -171,6 +171,75 @@ func rateFigures(s *suite) {
 	s.takes(1, "3")
 }
 
+func pausedLimits(s *suite) {
+	k, unused, rate := store.LimitKey{Name: "t", Key: "k"}, store.LimitKey{Name: "t", Key: "unused"}, store.LimitKey{Key: "rate"}
+	pause := func(k store.LimitKey, paused bool) {
+		s.Helper()
+		s.ok(s.PauseLimit(s.Context(), time.Now(), k, paused))
+	}
+	if err := s.PauseLimit(s.Context(), time.Now(), rate, true); !errors.Is(err, store.ErrNotFound) {
+		s.Errorf("a rate that is not there: %v, want ErrNotFound", err)
+	}
+	pause(unused, false)
+	pause(unused, true)
+	ids := s.enqueue(keyed("1", "k", 1, store.StrategyQueue))
+	one := s.takes(10, "1")[0]
+	pause(k, true)
+	ids = append(ids, s.enqueue(keyed("2", "k", 1, store.StrategyQueue), keyed("3", "unused", 5, store.StrategyCancelNewest), keyed("4", "x", 1, store.StrategyQueue), rated("5", 1, 1000, 5))...)
+	s.finish(outcome(s.takes(10, "4", "5")[1], store.Succeeded))
+	pause(rate, true)
+	ids = append(ids, s.enqueue(rated("6", 1, 1000, 5))...)
+	s.finish(outcome(one, store.Scheduled)) // what held a share waits for the next also
+	time.Sleep(2 * time.Hour)
+	_, err := s.Expire(s.Context(), time.Time{}, time.Time{})
+	s.ok(err)
+	s.none(s.request(10))
+	if _, ok := s.Store.(*Model); !ok {
+		s.ok(s.Close())
+		s.Store = s.open(s, s.dir)
+		s.worker = s.register()
+		s.takes(10, "4") // it was given back
+		s.none(s.request(10))
+		for _, id := range ids {
+			if r := s.get(id); (r.Gate != nil && r.Gate.Paused) != (r.State == store.Queued) {
+				s.Errorf("run %s is %v and stands at %+v", r.Input, r.State, r.Gate)
+			}
+		}
+	}
+	all := append(s.limits(false), s.limits(true)...)
+	if len(all) != 4 || !all[0].Paused || all[0].Waiting != 2 || !all[1].Paused || all[1].Waiting != 1 || all[2].Paused || !all[3].Paused {
+		s.Errorf("limits are %+v", all)
+	}
+	for _, tt := range []struct {
+		f    store.Filter
+		want []string
+	}{
+		{store.Filter{Limit: &k}, []string{"2", "1"}},
+		{store.Filter{Limit: &k, States: []store.State{store.Running}}, nil},
+		{store.Filter{Limit: &rate, States: []store.State{store.Queued}}, []string{"6"}},
+		{store.Filter{Limit: &store.LimitKey{Name: "t"}}, nil},
+	} {
+		runs, _, err := s.List(s.Context(), tt.f, store.ID{}, 100)
+		s.ok(err)
+		var got []string
+		for _, r := range runs {
+			got = append(got, string(r.Input))
+		}
+		if !slices.Equal(got, tt.want) {
+			s.Errorf("%+v: runs %s, want %s", tt.f.Limit, got, tt.want)
+		}
+	}
+	pause(rate, false)
+	s.takes(10, "6")
+	pause(k, false)
+	c := s.takes(10, "1")[0]
+	s.none(s.request(1))
+	pause(unused, false)
+	s.takes(10, "3")
+	s.finish(outcome(c, store.Succeeded))
+	s.takes(10, "2")
+}
+
 func idleRates(s *suite) {
 	slow := rated("slow", 1, 1.0/7200, 1) // its bucket is full again after two hours
 	slow.Limits[0].Key = "slow"

@@ -27,6 +27,7 @@ type Model struct {
 	told    map[store.ID]bool
 	events  []modelEvent
 	rates   map[string]*modelRate
+	paused  map[store.LimitKey]bool
 	crons   map[string]*store.Cron
 	filters []store.TaskFilter
 	filter  int64 // last number given
@@ -78,7 +79,7 @@ type modelHold struct {
 func NewModel() *Model {
 	return &Model{
 		runs: map[store.ID]*modelRun{}, keys: map[modelKey]modelHold{}, queues: map[string]bool{},
-		workers: map[int64]*modelWorker{}, told: map[store.ID]bool{}, rates: map[string]*modelRate{},
+		workers: map[int64]*modelWorker{}, told: map[store.ID]bool{}, rates: map[string]*modelRate{}, paused: map[store.LimitKey]bool{},
 		crons: map[string]*store.Cron{}, triggers: map[string][]store.Trigger{}, changed: make(chan struct{}),
 	}
 }

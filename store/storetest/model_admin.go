@@ -38,6 +38,7 @@ func (r *modelRun) matches(f *store.Filter) bool {
 	}
 	return (f.IDs == nil || slices.Contains(f.IDs, r.ID)) && (f.Tasks == nil || slices.Contains(f.Tasks, r.Task)) &&
 		(f.Queues == nil || slices.Contains(f.Queues, r.Queue)) && (f.States == nil || slices.Contains(f.States, r.State)) &&
+		(f.Limit == nil || slices.ContainsFunc(r.limits, func(l store.Limit) bool { return l.Of() == *f.Limit })) &&
 		(f.Parent == store.ID{} || f.Parent == r.Parent) && (!f.TopLevel || r.Parent == store.ID{}) && (f.Error == "" || strings.Contains(strings.ToLower(string(r.Error)), strings.ToLower(f.Error))) &&
 		(f.Since.IsZero() || !r.Created.Before(f.Since)) && (f.Until.IsZero() || r.Created.Before(f.Until))
 }
@@ -243,7 +244,10 @@ func (m *Model) Queues(context.Context) ([]store.QueueInfo, error) {
 			switch {
 			case r.Queue != name || r.Flow:
 			case r.State == store.Queued:
-				info.Ready++
+				if info.Ready++; info.Priorities == nil {
+					info.Priorities = map[int8]int{}
+				}
+				info.Priorities[r.Priority]++
 				if info.Oldest.IsZero() || r.Due.Before(info.Oldest) {
 					info.Oldest = r.Due
 				}

@@ -100,6 +100,9 @@ func (m *Model) admit(r *modelRun, now time.Time) {
 			continue
 		}
 		if l.Strategy == store.StrategyCancelNewest {
+			if m.paused[l.Of()] {
+				continue
+			}
 			m.cancel(r, now, []byte(`{"kind":"canceled"}`))
 			continue
 		}
@@ -145,6 +148,9 @@ func (m *Model) busy(worker int64) (n int) {
 func (m *Model) gateOf(r *modelRun) (l *store.Limit, at time.Time) {
 	for i := range r.limits {
 		l := &r.limits[i]
+		if m.paused[l.Of()] && !(r.resumed() && (l.Rate() || !l.Release)) {
+			return l, time.Time{}
+		}
 		if l.Rate() {
 			b := m.rates[l.Key]
 			b.Fill(time.Now())
@@ -217,7 +223,7 @@ func (m *Model) expireRates() {
 	for key, b := range m.rates {
 		full := b.Bucket
 		full.Fill(time.Now())
-		if !b.fixed && time.Since(b.At) >= time.Hour && full.Tokens >= float64(b.Burst) {
+		if !b.fixed && !m.paused[store.LimitKey{Key: key}] && time.Since(b.At) >= time.Hour && full.Tokens >= float64(b.Burst) {
 			delete(m.rates, key)
 		}
 	}
@@ -236,6 +242,22 @@ func (m *Model) SetRate(_ context.Context, now time.Time, key string, perSecond 
 	}
 	b.fixed = true
 	b.set(now, perSecond, burst)
+	return nil
+}
+
+// PauseLimit implements store.Admin.
+func (m *Model) PauseLimit(_ context.Context, _ time.Time, k store.LimitKey, paused bool) error {
+	if err := m.lock(); err != nil {
+		return err
+	}
+	defer m.unlock()
+	if k.Rate() && m.rates[k.Key] == nil {
+		return fmt.Errorf("rate limit %q: %w", k.Key, store.ErrNotFound)
+	}
+	delete(m.paused, k)
+	if paused {
+		m.paused[k] = true
+	}
 	return nil
 }
 
@@ -260,8 +282,13 @@ func (m *Model) Limits(_ context.Context, rates bool) (all []store.LimitInfo, er
 			}
 		}
 	}
+	for k := range m.paused {
+		if n := [2]string{k.Name, k.Key}; !k.Rate() && seen[n] == nil {
+			seen[n] = &store.LimitInfo{Limit: store.Limit{Name: k.Name, Key: k.Key, Strategy: store.StrategyQueue}}
+		}
+	}
 	for _, i := range seen {
-		if !rates {
+		if i.Paused = m.paused[i.Limit.Of()]; !rates {
 			all = append(all, *i)
 		}
 	}
@@ -269,7 +296,7 @@ func (m *Model) Limits(_ context.Context, rates bool) (all []store.LimitInfo, er
 		if rates {
 			b := *b
 			b.Fill(time.Now())
-			all = append(all, store.LimitInfo{Limit: store.Limit{Key: key, Units: 1, PerSecond: b.PerSecond, Burst: b.Burst}, Tokens: b.Tokens})
+			all = append(all, store.LimitInfo{Limit: store.Limit{Key: key, Units: 1, PerSecond: b.PerSecond, Burst: b.Burst}, Tokens: b.Tokens, Paused: m.paused[store.LimitKey{Key: key}]})
 		}
 	}
 	slices.SortFunc(all, func(a, b store.LimitInfo) int { return store.CompareLimits(a.Limit, b.Limit) })

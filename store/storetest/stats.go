@@ -79,7 +79,7 @@ func tallied(s *suite) {
 			}
 			sum.Add(&all[i])
 		}
-		if sum.Started != started || sum.Succeeded != 1 || sum.Failed != 1 || sum.Canceled != 2 || sum.Retried != 1 {
+		if sum.Enqueued != started || sum.Started != started || sum.Succeeded != 1 || sum.Failed != 1 || sum.Canceled != 2 || sum.Retried != 1 {
 			s.Errorf("%s, by %v: %+v", when, span, sum)
 		}
 		if w, d := sum.Waits.Quantile(.5), sum.Durations.Quantile(.5); w < 3*time.Second || w > 5*time.Second || d < 2*time.Second || d > 4*time.Second {

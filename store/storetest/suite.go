@@ -111,6 +111,7 @@ var rules = []struct {
 	{"R5 keys take turns", turns},
 	{"a limit that cancels the newest", cancelNewest},
 	{"a limit that cancels what is in progress", cancelInProgress},
+	{"R4 a limit that is paused", pausedLimits},
 	{"R4 a rate", rates},
 	{"figures of a rate", rateFigures},
 	{"rates that nobody uses go", idleRates},

@@ -106,6 +106,7 @@ CREATE TABLE stint_gates (
   at         INTEGER NOT NULL, -- of tokens, or of the last use; microseconds
   wake_at    INTEGER,          -- when a run that waits may pass; NULL: not by time
   fixed      INTEGER NOT NULL DEFAULT 0 CHECK (fixed IN (0, 1)), -- a rate that was set by itself
+  paused     INTEGER NOT NULL DEFAULT 0 CHECK (paused IN (0, 1)),
   UNIQUE (rate, name, key)
 ) STRICT;
 CREATE INDEX stint_gates_wake ON stint_gates (wake_at) WHERE wake_at IS NOT NULL;
@@ -331,6 +332,7 @@ CREATE TABLE stint_tallies (
   task      TEXT NOT NULL,
   at        INTEGER NOT NULL,
   process   TEXT NOT NULL,
+  enqueued  INTEGER NOT NULL,
   started   INTEGER NOT NULL,
   succeeded INTEGER NOT NULL,
   failed    INTEGER NOT NULL,
