@@ -498,6 +498,11 @@ func TestDivergence(t *testing.T) {
 							t.Errorf("the run is %v (%s) after %d steps", info.State, info.Blocked, n.Load())
 						case tc.want != "" && (info.State != stint.StateBlocked || !strings.Contains(info.Blocked, tc.want) || n.Load() != 0):
 							t.Errorf("the run is %v by %q after %d steps, want %q", info.State, info.Blocked, n.Load(), tc.want)
+						case tc.want != "":
+							d := info.Divergence
+							if d == nil || fmt.Sprintf("entry %s is %s, the code asks for %s", d.Address, d.Recorded, d.Asked) != tc.want {
+								t.Errorf("the divergence is %+v, want %q", d, tc.want)
+							}
 						}
 					}
 					c.Close()

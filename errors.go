@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/stint-dev/stint/internal/journal"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -116,6 +117,8 @@ type failure struct {
 	Kind    string `json:"kind"` // one of the kinds below
 	Message string `json:"message"`
 	Stack   string `json:"stack,omitempty"`
+	// Divergence is what an error that is one says, in its parts.
+	Divergence *Divergence `json:"divergence,omitempty"`
 }
 
 const (
@@ -138,6 +141,9 @@ func encodeFailure(err error) []byte {
 		f.Kind = kindTimeout
 	case errors.Is(err, ErrCanceled):
 		f.Kind = kindCanceled
+	}
+	if d := (*journal.Divergence)(nil); errors.As(err, &d) {
+		f.Divergence = &Divergence{d.At.String(), d.Recorded, d.Asked}
 	}
 	b, _ := json.Marshal(f) // strings always encode
 	return b

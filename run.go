@@ -293,7 +293,9 @@ type RunInfo struct {
 	Output   json.RawMessage // of a run that succeeded
 	Error    string          // of the last attempt that failed, or why the run was canceled
 	Stack    string          // of the panic that was the error
-	Metadata map[string]string
+	// Divergence is where a blocked run's code does not match its journal; nil: it does.
+	Divergence *Divergence
+	Metadata   map[string]string
 
 	Created   time.Time
 	Scheduled time.Time // when it was or will be due
@@ -308,6 +310,13 @@ type RunInfo struct {
 	Progress Progressed
 	Timeline []TimelineEntry // oldest first; only from GetRun and Run.Info
 	Tasks    []TaskInfo      // of a workflow's run, parents first; only from GetRun and Run.Info
+}
+
+// A Divergence is a durable call that code asked for where its run's journal has another.
+type Divergence struct {
+	Address  string `json:"address"`  // of the entry, as JournalEntry has it
+	Recorded string `json:"recorded"` // step "charge"; nothing: it has no such call
+	Asked    string `json:"asked"`    // return: it ended with entries left
 }
 
 // TaskInfo is a task in a workflow's run. The shape is the one that the run has, which
@@ -436,6 +445,9 @@ func runInfo(r *store.Run) RunInfo {
 		Input: r.Input, Output: r.Output, Error: f.Message, Stack: f.Stack, Metadata: decodeMetadata(r.Metadata),
 		Created: r.Created, Scheduled: r.Due, Started: r.Started, Finished: r.Ended,
 		ParentID: idString(r.Parent), RootID: idString(r.Root), WorkerID: r.Worker, Key: r.Key, Workflow: r.Flow,
+	}
+	if r.State == store.Blocked {
+		info.Divergence = f.Divergence
 	}
 	switch info.Blocked = blockedReason(r.Task, r.State, r.Elsewhere, f.Message); {
 	case r.Gate != nil:

@@ -2,32 +2,68 @@ package ui
 
 import (
 	"context"
+	"fmt"
 	"net/url"
 
 	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/alert"
 )
 
-type alertsView struct {
-	Set   bool // the program has alerts
-	Rules []alert.Standing
-	Sinks []alert.Sink
-	Sent  []stint.RunInfo
-}
-
 func alertsPage(h *handler, ctx context.Context, arg string, q url.Values) (*view, error) {
-	v := &alertsView{Set: h.alerts != nil}
-	if v.Set {
-		var err error
-		if v.Rules, err = h.alerts.Standings(ctx); err != nil {
-			return nil, err
-		}
-		v.Sinks = h.alerts.Sinks()
-	}
 	page, err := h.list(ctx, stint.RunFilter{Queues: []string{alert.Queue}, Limit: 20, Scan: perQuery})
 	if err != nil {
 		return nil, err
 	}
-	v.Sent = page.Runs
-	return &view{Title: "Alerts", Name: "alerts", Data: v}, nil
+	sent := only(len(page.Runs) > 0, h2("Last deliveries"), h.runTable(page.Runs))
+	if h.alerts == nil {
+		return &view{Title: "Alerts", Main: all(el("h1", "Alerts"), noAlerts(), sent)}, nil
+	}
+	rules, err := h.alerts.Standings(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &view{Title: "Alerts", Main: all(el("h1", "Alerts"), h2("Rules"), h.showRules(rules), h2("Sinks"), h.showSinks(h.alerts.Sinks()), sent)}, nil
+}
+
+const firstAlert = `alerts, err := alert.New(client, alert.Config{
+	Rules: []alert.Rule{{Name: "payments fail", Task: "charge", Count: 3}},
+	Sinks: []alert.Sink{alert.Slack("ops", os.Getenv("SLACK_WEBHOOK"))},
+})
+go alerts.Run(ctx)
+ui.Handler(client, ui.WithAlerts(alerts))`
+
+func noAlerts() node {
+	return el("div.empty", el("p", "The program has no alerts. They tell of failures by chat, mail, HTTP or a function:"), pre(firstAlert))
+}
+
+func (h *handler) showRules(rules []alert.Standing) node {
+	if len(rules) == 0 {
+		return empty("No rule, so nothing is told. ", code("alert.Config.Rules"), " has some.")
+	}
+	return table(head("Rule", "When", "State", "Last notice"), each(rules, func(r alert.Standing) node {
+		of := el("span", "any task")
+		if r.Task != "" {
+			of = h.link(taskPath(r.Task), data(r.Task))
+		}
+		stands := el("span.state.succeeded", "✓ quiet")
+		if r.Holds() {
+			stands = all(el("span.state.failed", "✗ holds"), " since ", when(r.Since))
+		}
+		notice := none("none")
+		if r.Kind != "" {
+			notice = all(r.Kind+" ", when(r.Sent))
+		}
+		return el("tr", el("td", data(r.Name)),
+			el("td", fmt.Sprintf("%d or more runs of ", r.Count), of, fmt.Sprintf(" %v in %s", r.State, took(r.Window)), only(r.Rate > 0, fmt.Sprintf(", and %.3g of those that ended", r.Rate))),
+			el("td", stands), el("td", notice))
+	}))
+}
+
+func (h *handler) showSinks(sinks []alert.Sink) node {
+	if len(sinks) == 0 {
+		return empty("No sink, so nobody is told. ", code("alert.Slack"), ", ", code("alert.Email"), ", ", code("alert.Webhook"), " and ", code("alert.Func"), " make some.")
+	}
+	return table(head("Sink", "Kind", h.actions()), each(sinks, func(s alert.Sink) node {
+		return el("tr", el("td", data(s.Name)), el("td", s.Kind), el("td", h.act("", "Send a test", "alerts/test", "/alerts", hidden("sink", s.Name))))
+	}))
 }

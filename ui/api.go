@@ -78,6 +78,12 @@ func (h *handler) after(w http.ResponseWriter, r *http.Request, o *operation, in
 		http.Redirect(w, r, h.base+to.page(), http.StatusSeeOther)
 		return
 	}
+	if count, ok := result.(wireCount); ok && in.Get("paced") != "" {
+		if a, ok := bulkActionOf(o.Name); ok {
+			h.write(w, http.StatusOK, h.progressPage(a, in, count))
+			return
+		}
+	}
 	if next := in.Get("next"); strings.HasPrefix(next, h.base+"/") && !strings.HasPrefix(next, "//") && !strings.Contains(next, `\`) {
 		http.Redirect(w, r, next, http.StatusSeeOther)
 		return
@@ -87,7 +93,7 @@ func (h *handler) after(w http.ResponseWriter, r *http.Request, o *operation, in
 		h.refuse(w, r, http.StatusInternalServerError, err)
 		return
 	}
-	h.write(w, http.StatusOK, "base", &view{Title: o.Summary, Name: "result", Data: json.RawMessage(text), Still: true, h: h})
+	h.write(w, http.StatusOK, &view{Title: o.Summary, Still: true, Main: all(el("h1", o.Summary), jsonTree(text), el("p", h.link("/", "To the overview")))})
 }
 
 // pathNames are the names in a pattern's braces.

@@ -2,9 +2,10 @@ package ui
 
 import (
 	"fmt"
-	"html/template"
 	"strings"
 	"time"
+
+	g "maragu.dev/gomponents"
 )
 
 // A series is what a chart shows of one thing: a value for each of its spans.
@@ -22,7 +23,7 @@ const (
 // barChart stacks the series of each span; lineChart draws each as a line. The exact
 // figures of a span are shown where the pointer is, and read aloud as the chart's title
 // is: its whole.
-func barChart(label string, times []time.Time, all []series, figure func(float64) string) template.HTML {
+func barChart(label string, times []time.Time, all []series, figure func(float64) string) node {
 	most, sum := 0.0, 0.0
 	for i := range times {
 		high := 0.0
@@ -43,7 +44,7 @@ func barChart(label string, times []time.Time, all []series, figure func(float64
 	})
 }
 
-func lineChart(label string, times []time.Time, all []series, figure func(float64) string) template.HTML {
+func lineChart(label string, times []time.Time, all []series, figure func(float64) string) node {
 	most := 0.0
 	for _, s := range all {
 		for _, v := range s.Values {
@@ -61,7 +62,7 @@ func lineChart(label string, times []time.Time, all []series, figure func(float6
 	})
 }
 
-func chart(title string, times []time.Time, all []series, most float64, figure func(float64) string, draw func(b *strings.Builder, x, wide float64, i int)) template.HTML {
+func chart(title string, times []time.Time, all []series, most float64, figure func(float64) string, draw func(b *strings.Builder, x, wide float64, i int)) node {
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg class="chart" viewBox="0 0 %g %g" preserveAspectRatio="none" role="img" aria-label="%s">`, chartWide, chartHigh, esc(title))
 	wide := chartWide / float64(max(len(times), 1))
@@ -80,7 +81,7 @@ func chart(title string, times []time.Time, all []series, most float64, figure f
 		fmt.Fprintf(&b, `<span><i class="%s"></i>%s</span>`, s.Class, esc(s.Name))
 	}
 	b.WriteString(`</p>`)
-	return template.HTML(b.String())
+	return g.Raw(b.String())
 }
 
 // A bar is a span of time in a waterfall.
@@ -94,9 +95,9 @@ type bar struct {
 
 // waterfall draws bars on one axis of time, from the first start to the last end. It
 // stays readable with very short ones: none is narrower than a line.
-func waterfall(bars []bar) template.HTML {
+func waterfall(bars []bar) node {
 	if len(bars) == 0 {
-		return ""
+		return nil
 	}
 	first, last := bars[0].Start, bars[0].End
 	for _, x := range bars {
@@ -113,7 +114,7 @@ func waterfall(bars []bar) template.HTML {
 	for _, x := range bars {
 		from := float64(x.Start.Sub(first)) / float64(whole) * 1000
 		wide := max(float64(x.End.Sub(x.Start))/float64(whole)*1000, 3)
-		label := esc(short(60, x.Label))
+		label := esc(visible(short(60, x.Label)))
 		if x.Link != "" {
 			label = fmt.Sprintf(`<a href="%s">%s</a>`, esc(x.Link), label)
 		}
@@ -121,5 +122,5 @@ func waterfall(bars []bar) template.HTML {
 			min(x.Depth, 4), label, x.Class, min(from, 997), wide, took(x.End.Sub(x.Start)))
 	}
 	b.WriteString(`</tbody></table>`)
-	return template.HTML(b.String())
+	return g.Raw(b.String())
 }

@@ -5,40 +5,24 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"html/template"
-	"net/url"
+	"html"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf16"
 
 	"github.com/stint-dev/stint"
 )
 
 var errNoPage = errors.New("there is no such page")
 
-var funcs = template.FuncMap{
-	"when":    when,
-	"took":    took,
-	"state":   stateBadge,
-	"json":    jsonTree,
-	"plain":   visible,
-	"short":   short,
-	"bytes":   byteSize,
-	"count":   count,
-	"query":   func(s string) string { return url.QueryEscape(s) },
-	"segment": func(s string) string { return url.PathEscape(s) },
-	"list":    func(s ...any) []any { return s },
-	"join":    strings.Join,
-	"id8":     func(id string) string { return id[max(len(id)-8, 0):] },
-}
-
 // when is a time element: exact, for the script to write relative, in the viewer's zone.
-func when(t time.Time) template.HTML {
+func when(t time.Time) node {
 	if t.IsZero() {
-		return `<span class="none">–</span>`
+		return none("–")
 	}
-	return template.HTML(fmt.Sprintf(`<time datetime="%s">%s</time>`, t.UTC().Format(time.RFC3339Nano), at(t)))
+	return el("time", attr("datetime", t.UTC().Format(time.RFC3339Nano)), t.UTC().Format("2006-01-02 15:04:05.000 MST"))
 }
 
 // took is a duration with three digits.
@@ -68,8 +52,8 @@ var stateSigns = map[stint.State]string{
 	stint.StateSucceeded: "✓", stint.StateFailed: "✗", stint.StateCanceled: "⊘", stint.StateSkipped: "↷",
 }
 
-func stateBadge(s stint.State) template.HTML {
-	return template.HTML(fmt.Sprintf(`<span class="state %[1]s"><span aria-hidden="true">%[2]s</span> %[1]s</span>`, s, stateSigns[s]))
+func stateBadge(s stint.State) node {
+	return el("span.state."+s.String(), el("span", attr("aria-hidden", "true"), stateSigns[s]), " ", s)
 }
 
 // visible has text show what it is: characters that change the direction or the look of
@@ -81,19 +65,27 @@ func visible(s string) string {
 		case r == '\n' || r == '\t', unicode.IsPrint(r):
 			b.WriteRune(r)
 		default:
-			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
+			for _, unit := range utf16.AppendRune(nil, r) { // as JSON has it, so that a payload stays one
+				fmt.Fprintf(&b, `\u%04x`, unit)
+			}
 		}
 	}
 	return b.String()
 }
 
-// short is the beginning of a text, visible.
+// short is the beginning of a text.
 func short(n int, s string) string {
-	if r := []rune(s); len(r) > n {
-		s = string(r[:n]) + "…"
+	if len(s) > 4*n {
+		s = s[:4*n+4] // enough, and no more to look at
 	}
-	return visible(s)
+	if r := []rune(s); len(r) > n {
+		return string(r[:n]) + "…"
+	}
+	return s
 }
+
+// tail is the end of an ID, which tells those of one moment apart.
+func tail(id string) string { return id[max(len(id)-8, 0):] }
 
 func byteSize(n int64) string {
 	switch {
@@ -136,75 +128,75 @@ const (
 
 // jsonTree is a payload as nested lists that open and close. It is data: nothing in it
 // becomes markup.
-func jsonTree(payload json.RawMessage) template.HTML {
+func jsonTree(payload json.RawMessage) node {
 	if len(payload) == 0 {
-		return `<span class="none">none</span>`
+		return none("none")
 	}
-	var b bytes.Buffer
 	if len(payload) > showMost {
-		fmt.Fprintf(&b, `<p class="none">%s in all; the beginning:</p><pre class="json" tabindex="0">%s</pre>`, byteSize(int64(len(payload))), esc(short(4096, string(payload[:4*4096]))))
-		return template.HTML(b.String())
+		return all(el("p.none", byteSize(int64(len(payload)))+" in all; the beginning:"), el("pre.json", attr("tabindex", "0"), short(4096, string(payload))))
 	}
 	d := json.NewDecoder(bytes.NewReader(payload))
 	d.UseNumber()
-	if err := writeTree(&b, d, 0); err != nil {
-		return template.HTML(`<pre class="json" tabindex="0">` + esc(visible(string(payload))) + `</pre>`)
+	tree, err := treeOf(d, 0)
+	if err != nil {
+		return el("pre.json", attr("tabindex", "0"), string(payload))
 	}
-	return template.HTML(`<div class="json">` + b.String() + `</div>`)
+	return el("div.json", tree)
 }
 
-func esc(s string) string { return template.HTMLEscapeString(s) }
-
-// writeTree writes the next value in the order in which it stands.
-func writeTree(b *bytes.Buffer, d *json.Decoder, depth int) error {
+// treeOf is the next value, its fields in the order in which they stand.
+func treeOf(d *json.Decoder, depth int) (node, error) {
 	t, err := d.Token()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	open, ok := t.(json.Delim)
+	opens, ok := t.(json.Delim)
 	if !ok {
-		writeScalar(b, t)
-		return nil
+		return scalar(t), nil
+	}
+	brackets, kind := "{}", "object"
+	if opens == '[' {
+		brackets, kind = "[]", "list"
 	}
 	if !d.More() {
 		_, err := d.Token()
-		b.WriteString(map[json.Delim]string{'{': "{}", '[': "[]"}[open])
-		return err
+		return el("span", brackets), err
 	}
 	if depth == deepest {
-		return errors.New("too deep")
+		return nil, errors.New("too deep")
 	}
-	state := ""
-	if depth < 3 {
-		state = " open"
-	}
-	fmt.Fprintf(b, `<details%s><summary>%s</summary><ul>`, state, map[json.Delim]string{'{': "object", '[': "list"}[open])
+	var items []any
 	for n := 0; d.More(); n++ {
-		fmt.Fprintf(b, "<li%s>", map[bool]string{true: ` class="more"`}[n >= listMost])
-		if open == '{' {
-			key, err := d.Token()
+		item := "li"
+		if n >= listMost {
+			item = "li.more"
+		}
+		var key node
+		if opens == '{' {
+			name, err := d.Token()
 			if err != nil {
-				return err
+				return nil, err
 			}
-			fmt.Fprintf(b, `<span class="key"><bdi>%s</bdi></span> `, esc(visible(fmt.Sprint(key))))
+			key = all(el("span.key", data(fmt.Sprint(name))), " ")
 		}
-		if err := writeTree(b, d, depth+1); err != nil {
-			return err
+		value, err := treeOf(d, depth+1)
+		if err != nil {
+			return nil, err
 		}
-		b.WriteString("</li>")
+		items = append(items, el(item, key, value))
 	}
-	b.WriteString("</ul></details>")
 	_, err = d.Token()
-	return err
+	return el("details", only(depth < 3, attr("open")), el("summary", kind), el("ul", items...)), err
 }
 
-func writeScalar(b *bytes.Buffer, t json.Token) {
+func scalar(t json.Token) node {
 	switch v := t.(type) {
 	case string:
-		fmt.Fprintf(b, `<span class="text"><bdi>%s</bdi></span>`, esc(strconv.Quote(v)))
+		return el("span.text", data(strconv.Quote(v)))
 	case nil:
-		b.WriteString(`<span class="none">null</span>`)
-	default:
-		fmt.Fprintf(b, `<span class="number">%s</span>`, esc(fmt.Sprint(v)))
+		return none("null")
 	}
+	return el("span.number", t)
 }
+
+func esc(s string) string { return html.EscapeString(s) }

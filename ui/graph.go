@@ -3,11 +3,11 @@ package ui
 import (
 	"cmp"
 	"fmt"
-	"html/template"
 	"slices"
 	"strings"
 
 	"github.com/stint-dev/stint"
+	g "maragu.dev/gomponents"
 )
 
 const (
@@ -18,9 +18,9 @@ const (
 // drawGraph draws the tasks of a workflow from left to right, each to the right of its
 // parents. Within a column they stand near the middle of their parents, so that few edges
 // cross: one sweep of the barycenter method (Sugiyama, Tagawa and Toda, 1981).
-func drawGraph(base string, tasks []stint.TaskInfo, states bool) template.HTML {
+func drawGraph(base string, tasks []stint.TaskInfo, states bool) node {
 	if len(tasks) == 0 || len(tasks) > 400 {
-		return ""
+		return nil
 	}
 	at := map[string]int{}
 	for i, t := range tasks {
@@ -60,7 +60,7 @@ func drawGraph(base string, tasks []stint.TaskInfo, states bool) template.HTML {
 		writeNode(&b, base, &t, x(i), y(i), states)
 	}
 	b.WriteString(`</svg></div>`)
-	return template.HTML(b.String())
+	return g.Raw(b.String())
 }
 
 func writeNode(b *strings.Builder, base string, t *stint.TaskInfo, x, y int, states bool) {
@@ -69,7 +69,7 @@ func writeNode(b *strings.Builder, base string, t *stint.TaskInfo, x, y int, sta
 		class, sign = "node "+t.State.String(), stateSigns[t.State]+" "+t.State.String()
 	}
 	box := fmt.Sprintf(`<g class="%s"><title>%s</title><rect x="%d" y="%d" width="%d" height="%d" rx="6"/><text x="%d" y="%d">%s</text><text class="small" x="%d" y="%d">%s</text></g>`,
-		class, esc(visible(t.Name)+" "+sign), x, y, nodeWide, nodeHigh, x+10, y+18, esc(short(22, t.Name)), x+10, y+35, esc(sign))
+		class, esc(visible(t.Name)+" "+sign), x, y, nodeWide, nodeHigh, x+10, y+18, esc(visible(short(22, t.Name))), x+10, y+35, esc(sign))
 	if t.RunID != "" {
 		box = fmt.Sprintf(`<a href="%s/runs/%s">%s</a>`, base, t.RunID, box)
 	}

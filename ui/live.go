@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	liveEvery = 100 * time.Millisecond // a page changes at most so often
-	liveBeat  = 10 * time.Second       // and is looked at, and the connection kept, at least
+	liveEvery = 50 * time.Millisecond // a page changes at most so often
+	liveBeat  = 10 * time.Second      // and is looked at, and the connection kept, at least
 	// liveShare is which part of one CPU live pages take, all together, however many
 	// viewers there are and however busy the engine is; liveBurst is what they may take at
 	// once after a quiet time.

@@ -3,17 +3,22 @@ package ui
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/stint-dev/stint"
 	"golang.org/x/time/rate"
 )
 
-var filterParams = []string{"id", "task", "queue", "state", "metadata", "error", "parent", "top", "since", "until"}
+var (
+	filterParams = []string{"id", "task", "queue", "state", "metadata", "error", "parent", "top", "since", "until", "limit_name", "limit_key"}
+	bulkParams   = append(slices.Clone(filterParams), "all", "paced", "cursor")
+)
 
 // operations are the API. openapi.json is made of them; see TestOpenAPI.
 var operations = []operation{
@@ -27,9 +32,9 @@ var operations = []operation{
 	{"POST", "/api/runs/{id}/restart", "runs.replay", "Run an ended run again from a step on", []string{"step"}, wireDone{}, restart},
 	{"POST", "/api/runs/{id}/fork", "runs.replay", "Start a new run that has what the run had recorded before a step", []string{"step"}, wireStarted{}, fork},
 	{"POST", "/api/runs/{id}/reschedule", "runs.reschedule", "Move a scheduled run to another time", []string{"at"}, wireDone{}, reschedule},
-	{"POST", "/api/runs.cancel", "runs.cancel", "Cancel all runs that match and have not ended", append(slices.Clone(filterParams), "all"), wireCount{}, bulk((*stint.Client).CancelRuns)},
-	{"POST", "/api/runs.replay", "runs.replay", "Run all that match and have ended again", append(slices.Clone(filterParams), "all"), wireCount{}, bulk((*stint.Client).ReplayRuns)},
-	{"POST", "/api/runs.delete", "runs.delete", "Delete all runs that match and have ended", append(slices.Clone(filterParams), "all"), wireCount{}, bulk((*stint.Client).DeleteRuns)},
+	{"POST", "/api/runs.cancel", "runs.cancel", "Cancel all runs that match and have not ended", bulkParams, wireCount{}, bulk((*stint.Client).CancelRuns)},
+	{"POST", "/api/runs.replay", "runs.replay", "Run all that match and have ended again", bulkParams, wireCount{}, bulk((*stint.Client).ReplayRuns)},
+	{"POST", "/api/runs.delete", "runs.delete", "Delete all runs that match and have ended", bulkParams, wireCount{}, bulk((*stint.Client).DeleteRuns)},
 	{"GET", "/api/tasks", "view", "Tasks and workflows that the program defines", nil, wireTasks{}, listTasks},
 	{"POST", "/api/tasks/{task}/runs", "tasks.run", "Start a task or workflow", []string{"input", "key", "delay", "at", "priority", "metadata"}, wireStarted{}, startTask},
 	{"GET", "/api/queues", "view", "Queues", nil, wireQueues{}, listQueues},
@@ -39,6 +44,8 @@ var operations = []operation{
 	{"POST", "/api/workers/{worker}/pause", "workers.pause", "Have a worker start nothing", nil, wireDone{}, named("worker", (*stint.Client).PauseWorker)},
 	{"POST", "/api/workers/{worker}/resume", "workers.resume", "Undo a pause", nil, wireDone{}, named("worker", (*stint.Client).ResumeWorker)},
 	{"GET", "/api/limits", "view", "Concurrency limits in use, and rate limits", nil, wireLimits{}, listLimits},
+	{"POST", "/api/limits.pause", "limits.pause", "Let no run pass a limit: of the name and key, or the rate of the key", []string{"limit_name", "limit_key"}, wireDone{}, limited((*stint.Client).PauseLimit)},
+	{"POST", "/api/limits.resume", "limits.resume", "Undo a pause", []string{"limit_name", "limit_key"}, wireDone{}, limited((*stint.Client).ResumeLimit)},
 	{"POST", "/api/limits/{limitkey}", "limits.set", "Set a rate limit", []string{"limit", "burst"}, wireDone{}, setLimit},
 	{"GET", "/api/crons", "view", "Crons", nil, wireCrons{}, listCrons},
 	{"POST", "/api/crons/{cron}/pause", "crons.pause", "Have a cron not tick", nil, wireDone{}, named("cron", (*stint.Client).PauseCron)},
@@ -48,6 +55,10 @@ var operations = []operation{
 	{"POST", "/api/crons/{cron}/update", "crons.update", "Change a cron's spec", []string{"spec"}, wireDone{}, updateCron},
 	{"GET", "/api/events", "view", "Events, newest first", []string{"key", "limit", "cursor"}, wireEvents{}, listEvents},
 	{"POST", "/api/events", "events.publish", "Publish an event", []string{"key", "payload", "scope", "metadata"}, wirePublished{}, publish},
+	{"GET", "/api/filters", "view", "Filters of tasks", nil, wireFilters{}, listFilters},
+	{"POST", "/api/filters", "filters.create", "Add a filter to a task", []string{"task", "scope", "expr", "payload"}, wireFilter{}, createFilter},
+	{"POST", "/api/filters/{filter}/delete", "filters.delete", "Delete a filter", nil, wireDone{}, deleteFilter},
+	{"GET", "/api/webhooks", "view", "What has come to handlers of webhooks since the program started", nil, wireWebhooks{}, listWebhooks},
 	{"POST", "/api/filters/test", "filters.test", "Say whether an expression matches an event", []string{"expr", "key", "payload"}, wireMatch{}, testFilter},
 	{"GET", "/api/alerts", "view", "Rules and sinks of alerts, and how they stand", nil, wireAlerts{}, listAlerts},
 	{"POST", "/api/alerts/test", "alerts.test", "Send a test to a sink, or to all", []string{"sink"}, wireDone{}, testAlert},
@@ -126,15 +137,18 @@ func getLogs(h *handler, ctx context.Context, in url.Values) (any, error) {
 	return out, nil
 }
 
-// bulk is an operation on the runs that match. One that names nothing must say so.
-func bulk(do func(*stint.Client, context.Context, stint.RunFilter) (int, error)) func(*handler, context.Context, url.Values) (any, error) {
+// A bulkFunc does something to all runs that match.
+type bulkFunc func(*stint.Client, context.Context, stint.RunFilter) (int, error)
+
+// bulk is an operation on the runs that match. One that names nothing must say so. If it
+// is paced it stops after a moment, and is to be asked again from its cursor on.
+func bulk(do bulkFunc) func(*handler, context.Context, url.Values) (any, error) {
 	return func(h *handler, ctx context.Context, in url.Values) (any, error) {
 		f, err := filterOf(in)
 		if err != nil {
 			return nil, err
 		}
-		f.Cursor = ""
-		if len(f.IDs)+len(f.Tasks)+len(f.Queues)+len(f.States)+len(f.Metadata)+len(f.Error)+len(f.ParentID) == 0 && f.Since.IsZero() && f.Until.IsZero() && !f.TopLevel && in.Get("all") == "" {
+		if len(f.IDs)+len(f.Tasks)+len(f.Queues)+len(f.States)+len(f.Metadata)+len(f.Error)+len(f.ParentID) == 0 && f.Since.IsZero() && f.Until.IsZero() && !f.TopLevel && f.LimitKey == nil && in.Get("all") == "" {
 			return nil, errNoFilter
 		}
 		if len(f.IDs) == 1 {
@@ -142,8 +156,11 @@ func bulk(do func(*stint.Client, context.Context, stint.RunFilter) (int, error))
 				return nil, err
 			}
 		}
+		if in.Get("paced") != "" {
+			return h.paced(ctx, f, do)
+		}
 		n, err := do(h.c, ctx, f)
-		return wireCount{n}, err
+		return wireCount{Changed: n}, err
 	}
 }
 
@@ -251,7 +268,7 @@ func listQueues(h *handler, ctx context.Context, in url.Values) (any, error) {
 	all, err := h.c.ListQueues(ctx)
 	out := wireQueues{Queues: []wireQueue{}}
 	for _, q := range all {
-		out.Queues = append(out.Queues, wireQueue{q.Name, q.Paused, q.Ready, q.Running, optional(q.Oldest)})
+		out.Queues = append(out.Queues, wireQueue{q.Name, q.Paused, q.Ready, q.Running, optional(q.Oldest), q.Priorities})
 	}
 	return out, err
 }
@@ -260,7 +277,7 @@ func listWorkers(h *handler, ctx context.Context, in url.Values) (any, error) {
 	all, err := h.c.ListWorkers(ctx)
 	out := wireWorkers{Workers: []wireWorker{}}
 	for _, w := range all {
-		out.Workers = append(out.Workers, wireWorker{w.Name, w.Host, w.PID, w.Started, w.Slots, w.Running, w.Paused, w.Queues, w.Labels})
+		out.Workers = append(out.Workers, wireWorker{w.Name, w.Host, w.PID, w.Started, w.Slots, w.Running, w.Paused, w.Queues, w.Labels, w.Build})
 	}
 	return out, err
 }
@@ -276,10 +293,10 @@ func listLimits(h *handler, ctx context.Context, in url.Values) (any, error) {
 	}
 	out := wireLimits{Concurrency: []wireKey{}, Rates: []wireRate{}}
 	for _, k := range keys {
-		out.Concurrency = append(out.Concurrency, wireKey{k.Name, k.Key, k.Max, k.Active, k.Waiting})
+		out.Concurrency = append(out.Concurrency, wireKey{k.Name, k.Key, k.Max, k.Active, k.Waiting, k.Strategy.String(), k.Paused})
 	}
 	for _, r := range rates {
-		out.Rates = append(out.Rates, wireRate{r.Key, float64(r.Limit), r.Burst, r.Tokens, r.Waiting})
+		out.Rates = append(out.Rates, wireRate{r.Key, float64(r.Limit), r.Burst, r.Tokens, r.Waiting, r.Paused})
 	}
 	return out, nil
 }
@@ -358,6 +375,55 @@ func publish(h *handler, ctx context.Context, in url.Values) (any, error) {
 	return wirePublished{id}, err
 }
 
+func limited(do func(*stint.Client, context.Context, stint.LimitKey) error) func(*handler, context.Context, url.Values) (any, error) {
+	return func(h *handler, ctx context.Context, in url.Values) (any, error) {
+		k := stint.LimitKey{Name: in.Get("limit_name"), Key: in.Get("limit_key")}
+		if k == (stint.LimitKey{}) {
+			return nil, errors.New("limit_name or limit_key is missing")
+		}
+		return wireDone{true}, do(h.c, ctx, k)
+	}
+}
+
+func listFilters(h *handler, ctx context.Context, in url.Values) (any, error) {
+	filters, err := h.c.ListFilters(ctx, "")
+	out := wireFilters{Filters: []wireFilter{}}
+	for _, f := range filters {
+		payload, _ := f.Payload.(json.RawMessage)
+		out.Filters = append(out.Filters, wireFilter{f.ID, f.Task, f.Scope, f.Expression, h.show("filter", f.Task, payload)})
+	}
+	return out, err
+}
+
+func createFilter(h *handler, ctx context.Context, in url.Values) (any, error) {
+	f := stint.TriggerFilter{Task: in.Get("task"), Scope: in.Get("scope"), Expression: in.Get("expr")}
+	payload := json.RawMessage(strings.TrimSpace(in.Get("payload")))
+	if len(payload) > 0 {
+		if !json.Valid(payload) {
+			return nil, errors.New("payload: want JSON")
+		}
+		f.Payload = payload
+	}
+	id, err := h.c.CreateFilter(ctx, f)
+	return wireFilter{id, f.Task, f.Scope, f.Expression, payload}, err
+}
+
+func deleteFilter(h *handler, ctx context.Context, in url.Values) (any, error) {
+	id, err := number(in, "filter", 0)
+	if err != nil {
+		return nil, err
+	}
+	return wireDone{true}, h.c.DeleteFilter(ctx, int64(id))
+}
+
+func listWebhooks(h *handler, ctx context.Context, in url.Values) (any, error) {
+	out := wireWebhooks{Webhooks: []wireWebhook{}}
+	for _, w := range h.c.ListWebhooks() {
+		out.Webhooks = append(out.Webhooks, wireWebhook{w.Name, w.Published, w.Ignored, w.Refused, optional(w.Last), w.LastEvent, w.Refusal, optional(w.RefusedAt)})
+	}
+	return out, nil
+}
+
 func testFilter(h *handler, ctx context.Context, in url.Values) (any, error) {
 	expr, err := need(in, "expr")
 	if err != nil {
@@ -409,7 +475,7 @@ func listStats(h *handler, ctx context.Context, in url.Values) (any, error) {
 	out := wireStats{Stats: []wireStat{}}
 	for i := range all {
 		s := &all[i]
-		out.Stats = append(out.Stats, wireStat{s.At, s.Queue, s.Task, s.Started, s.Succeeded, s.Failed, s.Canceled, s.Skipped, s.Retried, s.Depth, s.Commits, s.Changes,
+		out.Stats = append(out.Stats, wireStat{s.At, s.Queue, s.Task, s.Enqueued, s.Started, s.Succeeded, s.Failed, s.Canceled, s.Skipped, s.Retried, s.Depth, s.Commits, s.Changes,
 			ms(s.Wait(.5)), ms(s.Wait(.99)), ms(s.Duration(.5)), ms(s.Duration(.95)), ms(s.Commit(.5)), ms(s.Commit(.99))})
 	}
 	return out, err
@@ -420,7 +486,7 @@ func getHealth(h *handler, ctx context.Context, in url.Values) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := wireHealth{OK: true, Path: d.Path, Engine: d.Engine, Schema: d.Schema, Durability: d.Durability, Size: d.Size, Free: d.Free, LogSize: d.LogSize}
+	out := wireHealth{OK: true, Path: d.Path, Engine: d.Engine, Schema: d.Schema, Durability: d.Durability, Size: d.Size, Free: d.Free, LogSize: d.LogSize, Checkpoint: optional(d.Checkpoint)}
 	if err := h.c.Healthy(); err != nil {
 		out.OK, out.Problem = false, err.Error()
 	}

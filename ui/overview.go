@@ -3,7 +3,7 @@ package ui
 import (
 	"cmp"
 	"context"
-	"html/template"
+	"fmt"
 	"net/url"
 	"slices"
 	"time"
@@ -37,6 +37,13 @@ func (w window) span() time.Duration {
 	return time.Minute
 }
 
+// chooser chooses among the windows.
+func (w window) chooser() node {
+	return el("ul.chips", attr("aria-label", "Time"), each(windows, func(x window) node {
+		return el("li", el("a", attr("href", "?window="+x.Name), x.Name, only(x.Name == w.Name, attr("aria-current", "true"))))
+	}))
+}
+
 // totals adds up what happened to the runs of each task, the one with most failures first.
 func (h *handler) totals(ctx context.Context, w window) (all []stint.Stats, err error) {
 	span := time.Hour
@@ -65,50 +72,36 @@ func (h *handler) totals(ctx context.Context, w window) (all []stint.Stats, err 
 	return all, nil
 }
 
+// Figures of the overview.
 type overview struct {
-	Windows    []window
-	Window     window
-	Counts     []stateCount
-	Sum        stint.Stats
-	Throughput template.HTML
-	Latency    template.HTML
-	Depth      template.HTML
-	Running    []stint.RunInfo
-	Failures   []failure
-	Stuck      []stint.RunInfo
-	Crons      []stint.CronInfo
-	Workers    []stint.WorkerInfo
-	Empty      bool // nothing has ever run
+	window
+	sum                        stint.Stats
+	throughput, latency, depth node
+	counts                     map[stint.State]int
+	running, stuck             []stint.RunInfo
+	failures                   []failure
+	crons                      []stint.CronInfo
+	workers                    []stint.WorkerInfo
+	unused                     bool // nothing has ever run
 }
 
-type stateCount struct {
-	State stint.State
-	N     int
-}
-
-// A failure is what failed of one task, and how it did last.
-type failure struct {
-	stint.Stats
-	Newest *stint.RunInfo
-}
+// open are the states of runs that have not ended.
+var open = []stint.State{stint.StateRunning, stint.StateQueued, stint.StateScheduled, stint.StateWaiting, stint.StateBlocked}
 
 func overviewPage(h *handler, ctx context.Context, arg string, q url.Values) (*view, error) {
-	o := overview{Windows: windows, Window: windowOf(q)}
+	o := overview{window: windowOf(q)}
 	if err := h.chartsOf(ctx, &o); err != nil {
 		return nil, err
 	}
-	counts, err := h.c.CountRuns(ctx)
-	if err != nil {
+	var err error
+	if o.counts, err = h.c.CountRuns(ctx); err != nil {
 		return nil, err
-	}
-	for _, s := range []stint.State{stint.StateRunning, stint.StateQueued, stint.StateScheduled, stint.StateWaiting, stint.StateBlocked} {
-		o.Counts = append(o.Counts, stateCount{s, counts[s]})
 	}
 	for _, list := range []struct {
 		into  *[]stint.RunInfo
 		state stint.State
-	}{{&o.Running, stint.StateRunning}, {&o.Stuck, stint.StateBlocked}} {
-		if counts[list.state] == 0 {
+	}{{&o.running, stint.StateRunning}, {&o.stuck, stint.StateBlocked}} {
+		if o.counts[list.state] == 0 {
 			continue
 		}
 		page, err := h.list(ctx, stint.RunFilter{States: []stint.State{list.state}, Limit: 10})
@@ -117,31 +110,108 @@ func overviewPage(h *handler, ctx context.Context, arg string, q url.Values) (*v
 		}
 		*list.into = page.Runs
 	}
-	if o.Failures, err = h.failures(ctx, o.Window); err != nil {
+	if o.failures, err = h.failures(ctx, o.window); err != nil {
 		return nil, err
 	}
-	if o.Crons, err = h.c.ListCrons(ctx); err != nil {
+	if o.crons, err = h.c.ListCrons(ctx); err != nil {
 		return nil, err
 	}
-	o.Crons = slices.DeleteFunc(o.Crons, func(c stint.CronInfo) bool { return c.Next.IsZero() })
-	slices.SortFunc(o.Crons, func(a, b stint.CronInfo) int { return a.Next.Compare(b.Next) })
-	o.Crons = o.Crons[:min(len(o.Crons), 8)]
-	if o.Workers, err = h.c.ListWorkers(ctx); err != nil {
+	o.crons = slices.DeleteFunc(o.crons, func(c stint.CronInfo) bool { return c.Next.IsZero() })
+	slices.SortFunc(o.crons, func(a, b stint.CronInfo) int { return a.Next.Compare(b.Next) })
+	o.crons = o.crons[:min(len(o.crons), 8)]
+	if o.workers, err = h.c.ListWorkers(ctx); err != nil {
 		return nil, err
 	}
-	if o.Sum.Ended() == 0 && counts[stint.StateQueued]+counts[stint.StateRunning]+counts[stint.StateScheduled] == 0 {
+	if o.sum.Ended() == 0 && o.counts[stint.StateQueued]+o.counts[stint.StateRunning]+o.counts[stint.StateScheduled] == 0 {
 		page, err := h.list(ctx, stint.RunFilter{Limit: 1})
 		if err != nil {
 			return nil, err
 		}
-		o.Empty = len(page.Runs) == 0
+		o.unused = len(page.Runs) == 0
 	}
-	return &view{Title: "Overview", Name: "overview", Data: &o}, nil
+	return &view{Title: "Overview", Main: h.showOverview(&o)}, nil
+}
+
+const firstTask = `hello := stint.NewTask(client, "hello", func(ctx context.Context, name string) (string, error) {
+	return "hello, " + name, nil
+})
+worker, err := client.NewWorker()
+go worker.Run(ctx)
+hello.Enqueue(ctx, "gopher")`
+
+func (h *handler) showOverview(o *overview) node {
+	card := func(state stint.State, n any, more ...string) node {
+		return h.link(runsPath(append(more, "state", state.String())...), el("b", count(n)), stateBadge(state), only(len(more) > 0, " in "+o.Name), attr("class", "card"))
+	}
+	since := []string{"since", o.Back.String()}
+	return all(
+		el("h1", "Overview"),
+		only(o.unused, el("div.empty", el("p", "Nothing has run yet. Define a task and enqueue it:"), pre(firstTask))),
+		el("div.cards", each(open, func(s stint.State) node { return card(s, o.counts[s]) }), card(stint.StateSucceeded, o.sum.Succeeded, since...), card(stint.StateFailed, o.sum.Failed, since...)),
+		o.chooser(),
+		el("div.grid",
+			el("section", h2(h.link(runsPath(since...), "Runs that ended")), o.throughput),
+			el("section", h2("Wait from due to start: p50 "+took(o.sum.Wait(.5))+", p99 "+took(o.sum.Wait(.99))), o.latency),
+			el("section", h2(h.link("/queues", "Ready at a time")), o.depth),
+			el("section", h2(h.link("/workers", "Workers")), h.workerLoad(o.workers))),
+		h.showFailures(o),
+		only(len(o.stuck) > 0, h2("Blocked: needs somebody"), table(head("Task", "Why", "Created"), each(o.stuck, func(r stint.RunInfo) node {
+			return h.line(runPath(r.ID), el("td", h.link(runPath(r.ID), data(r.Task))), el("td", data(short(200, r.Blocked))), el("td", when(r.Created)))
+		}))),
+		el("div.grid",
+			el("section", h2("Running now"), h.runningNow(o.running)),
+			el("section", h2("Next crons"), h.nextCrons(o.crons))))
+}
+
+func (h *handler) workerLoad(workers []stint.WorkerInfo) node {
+	if len(workers) == 0 {
+		return empty("No worker runs. Start one with ", code("client.NewWorker()"), " and its ", code("Run"), ".")
+	}
+	return table(head("Worker", "Host", "Runs / slots.figure"), each(workers, func(w stint.WorkerInfo) node {
+		return el("tr", el("td", h.link("/workers", data(w.Name)), pausedSign(w.Paused)), el("td", data(w.Host)),
+			el("td.number", meter("slots in use", int64(w.Running), int64(w.Slots)), fmt.Sprintf(" %d / %d", w.Running, w.Slots)))
+	}))
+}
+
+func (h *handler) showFailures(o *overview) node {
+	return only(len(o.failures) > 0, h2("What failed in "+o.Name), table(head("Task", "Failed.figure", "Succeeded.figure optional", "Newest error"), each(o.failures, func(f failure) node {
+		list := h.link(runsPath("state", "failed", "task", f.Task), data(f.Task))
+		figures := all(el("td", list), el("td.number", count(f.Failed)), el("td.number.optional", count(f.Succeeded)))
+		if f.Newest == nil {
+			return el("tr", figures, el("td"))
+		}
+		path := runPath(f.Newest.ID)
+		return h.line(path, figures, el("td", h.link(path, attr("class", "error"), data(short(160, f.Newest.Error))), " ", when(f.Newest.Finished)))
+	})))
+}
+
+func (h *handler) runningNow(runs []stint.RunInfo) node {
+	if len(runs) == 0 {
+		return none("nothing")
+	}
+	return table(head("Task", "Worker", "Since"), each(runs, func(r stint.RunInfo) node {
+		return h.line(runPath(r.ID), el("td", h.link(runPath(r.ID), data(r.Task))), el("td", data(r.WorkerID)), el("td", when(r.Started)))
+	}))
+}
+
+func (h *handler) nextCrons(crons []stint.CronInfo) node {
+	if len(crons) == 0 {
+		return none("none")
+	}
+	return table(head("Cron", "Next"), each(crons, func(c stint.CronInfo) node {
+		return el("tr", el("td", h.link("/schedules", data(c.Name))), el("td", when(c.Next)))
+	}))
+}
+
+// A failure is what failed of one task, and how it did last.
+type failure struct {
+	stint.Stats
+	Newest *stint.RunInfo
 }
 
 // chartsOf draws what happened in the window.
 func (h *handler) chartsOf(ctx context.Context, o *overview) error {
-	w := o.Window
+	w := o.window
 	end := time.Now().Truncate(w.Step).Add(w.Step)
 	begin := end.Add(-w.Back)
 	spans, err := h.c.Stats(ctx, stint.StatsFilter{Since: begin, Span: w.span()})
@@ -156,7 +226,7 @@ func (h *handler) chartsOf(ctx context.Context, o *overview) error {
 	for i := range spans {
 		if at := int(spans[i].At.Sub(begin) / w.Step); at >= 0 && at < n && !spans[i].At.Before(begin) {
 			steps[at].Add(&spans[i])
-			o.Sum.Add(&spans[i])
+			o.sum.Add(&spans[i])
 		}
 	}
 	of := func(name, class string, f func(*stint.Stats) float64) series {
@@ -168,16 +238,16 @@ func (h *handler) chartsOf(ctx context.Context, o *overview) error {
 	}
 	whole := func(v float64) string { return count(int64(v)) }
 	seconds := func(v float64) string { return took(time.Duration(v)) }
-	o.Throughput = barChart("Runs that ended", times, []series{
+	o.throughput = barChart("Runs that ended", times, []series{
 		of("succeeded", "succeeded", func(s *stint.Stats) float64 { return float64(s.Succeeded) }),
 		of("failed", "failed", func(s *stint.Stats) float64 { return float64(s.Failed) }),
 		of("canceled", "canceled", func(s *stint.Stats) float64 { return float64(s.Canceled + s.Skipped) }),
 	}, whole)
-	o.Latency = lineChart("Wait from due to start", times, []series{
+	o.latency = lineChart("Wait from due to start", times, []series{
 		of("p50", "p50", func(s *stint.Stats) float64 { return float64(s.Wait(.5)) }),
 		of("p99", "p99", func(s *stint.Stats) float64 { return float64(s.Wait(.99)) }),
 	}, seconds)
-	o.Depth = lineChart("Runs that were ready", times, []series{
+	o.depth = lineChart("Runs that were ready", times, []series{
 		of("most at a time", "p99", func(s *stint.Stats) float64 { return float64(s.Depth) }),
 	}, whole)
 	return nil

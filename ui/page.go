@@ -5,78 +5,47 @@ import (
 	"context"
 	"embed"
 	"fmt"
-	"html/template"
 	"io/fs"
 	"net/http"
 	"net/url"
 	"path"
 	"strings"
-	"time"
+
+	g "maragu.dev/gomponents"
 )
 
-//go:embed templates assets
+//go:embed assets
 var files embed.FS
 
-// A view is a page before it is written: the name of its template, and what that shows.
+// A view is a page, but for what stands around it on all.
 type view struct {
 	Title string
-	Name  string // of the template, and of the entry of the navigation
-	Data  any
-	Still bool // it does not change by itself
-
-	h    *handler
-	path string
+	Main  node
+	Still bool   // it does not change by itself
+	Up    string // where Esc leads; "": nowhere
+	path  string // with its query
 }
 
-// Nav is the navigation, in order.
-func (v *view) Nav() [][2]string {
-	return [][2]string{
-		{"overview", "Overview"}, {"runs", "Runs"}, {"tasks", "Tasks"}, {"queues", "Queues"}, {"limits", "Limits"}, {"workers", "Workers"},
-		{"schedules", "Schedules"}, {"events", "Events"}, {"alerts", "Alerts"}, {"health", "Health"},
-	}
-}
-
-// Base is the path that links begin with.
-func (v *view) Base() string { return v.h.base }
-
-// ReadOnly says that nothing can be changed.
-func (v *view) ReadOnly() bool { return v.h.readOnly }
-
-// Live is where the browser hears of changes; empty for a page that has none.
-func (v *view) Live() string {
-	if v.Still {
-		return ""
-	}
-	return v.h.base + "/live?url=" + url.QueryEscape(v.path)
-}
-
-// App is what the program is called.
-func (v *view) App() string {
-	if v.h.title != "" {
-		return v.h.title
-	}
-	if d, err := v.h.c.Database(context.Background()); err == nil && d.Path != "" {
-		return path.Base(d.Path)
-	}
-	return "stint"
-}
-
-// A pageFunc gathers what a page shows. arg is the rest of the path, if there is one.
+// A pageFunc makes a page. arg is the rest of the path, if there is one.
 type pageFunc func(h *handler, ctx context.Context, arg string, q url.Values) (*view, error)
 
-// pages are named by the first part of their path.
-var pages = map[string]pageFunc{
-	"":          overviewPage,
-	"runs":      runsPage,
-	"tasks":     tasksPage,
-	"queues":    queuesPage,
-	"limits":    limitsPage,
-	"workers":   workersPage,
-	"schedules": schedulesPage,
-	"events":    eventsPage,
-	"alerts":    alertsPage,
-	"health":    healthPage,
-	"confirm":   confirmPage,
+// pages are named by the first part of their path, and stand in the navigation if they
+// have a title.
+var pages = []struct {
+	name, title string
+	make        pageFunc
+}{
+	{"", "Overview", overviewPage},
+	{"runs", "Runs", runsPage},
+	{"tasks", "Tasks", tasksPage},
+	{"queues", "Queues", queuesPage},
+	{"limits", "Limits", limitsPage},
+	{"workers", "Workers", workersPage},
+	{"schedules", "Schedules", schedulesPage},
+	{"events", "Events", eventsPage},
+	{"alerts", "Alerts", alertsPage},
+	{"health", "Health", healthPage},
+	{"confirm", "", confirmPage},
 }
 
 func (h *handler) routePages(mux *http.ServeMux) {
@@ -90,48 +59,54 @@ func (h *handler) routePages(mux *http.ServeMux) {
 			h.errorPage(w, statusOf(err), err)
 			return
 		}
-		h.write(w, http.StatusOK, "base", v)
+		h.write(w, http.StatusOK, v)
 	})
 }
 
-// find gathers what the page at a URL shows.
+// find makes the page at a URL.
 func (h *handler) find(ctx context.Context, u *url.URL) (*view, error) {
 	name, arg, _ := strings.Cut(strings.Trim(u.Path, "/"), "/")
-	f := pages[name]
-	if f == nil {
-		return nil, errNoPage
+	for _, p := range pages {
+		if p.name != name {
+			continue
+		}
+		v, err := p.make(h, ctx, arg, u.Query())
+		if err != nil {
+			return nil, err
+		}
+		v.path = u.Path
+		if u.RawQuery != "" {
+			v.path += "?" + u.RawQuery
+		}
+		return v, nil
 	}
-	v, err := f(h, ctx, arg, u.Query())
-	if err != nil {
-		return nil, err
-	}
-	v.h, v.path = h, u.Path
-	if u.RawQuery != "" {
-		v.path += "?" + u.RawQuery
-	}
-	return v, nil
+	return nil, errNoPage
 }
 
 // renderMain is the content of a page, without what stands around it.
 func (h *handler) renderMain(ctx context.Context, u *url.URL) ([]byte, error) {
 	v, err := h.find(ctx, u)
 	if err != nil {
-		v = &view{Title: "Error", Name: "error", Data: err.Error(), h: h}
+		v = h.problem("Error", err)
 	}
 	var b bytes.Buffer
-	if err := templates.ExecuteTemplate(&b, v.Name, v); err != nil {
-		return nil, err
+	if renderErr := v.Main.Render(&b); renderErr != nil {
+		return nil, renderErr
 	}
-	return bytes.TrimSpace(b.Bytes()), err
+	return b.Bytes(), err
+}
+
+func (h *handler) problem(title string, err error) *view {
+	return &view{Title: title, Still: true, Main: all(el("h1", title), el("p.error", err), el("p", h.link("/", "To the overview")))}
 }
 
 func (h *handler) errorPage(w http.ResponseWriter, status int, err error) {
-	h.write(w, status, "base", &view{Title: http.StatusText(status), Name: "error", Data: err.Error(), Still: true, h: h})
+	h.write(w, status, h.problem(http.StatusText(status), err))
 }
 
-func (h *handler) write(w http.ResponseWriter, status int, name string, v *view) {
+func (h *handler) write(w http.ResponseWriter, status int, v *view) {
 	var b bytes.Buffer
-	if err := templates.ExecuteTemplate(&b, name, v); err != nil {
+	if err := h.around(v).Render(&b); err != nil {
 		http.Error(w, "stint: this page cannot be shown: "+err.Error(), http.StatusInternalServerError)
 		return
 	}
@@ -140,16 +115,53 @@ func (h *handler) write(w http.ResponseWriter, status int, name string, v *view)
 	w.Write(b.Bytes())
 }
 
-// templates are parsed once; base has the page that v.Name names in it.
-var templates = func() *template.Template {
-	t := template.New("").Funcs(funcs)
-	t.Funcs(template.FuncMap{"main": func(v *view) (template.HTML, error) {
-		var b bytes.Buffer
-		err := t.ExecuteTemplate(&b, v.Name, v)
-		return template.HTML(bytes.TrimSpace(b.Bytes())), err // made by a template, which escapes
-	}})
-	return template.Must(t.ParseFS(files, "templates/*.html"))
-}()
+// app is what the program is called.
+func (h *handler) app() string {
+	if h.title != "" {
+		return h.title
+	}
+	if d, err := h.c.Database(context.Background()); err == nil && d.Path != "" {
+		return path.Base(d.Path)
+	}
+	return "stint"
+}
+
+// around is a whole page.
+func (h *handler) around(v *view) node {
+	app := h.app()
+	live := only(!v.Still && v.path != "", attr("data-live", h.base+"/live?url="+url.QueryEscape(v.path)))
+	script := func(name string) node { return el("script", attr("src", h.base+"/assets/"+name), attr("defer")) }
+	return all(g.Raw("<!doctype html>"), el("html", attr("lang", "en"), attr("data-base", h.base), live,
+		el("head",
+			el("meta", attr("charset", "utf-8")),
+			el("meta", attr("name", "viewport"), attr("content", "width=device-width, initial-scale=1")),
+			el("title", v.Title+" · "+app),
+			el("link", attr("rel", "icon"), attr("href", h.base+"/assets/icon.svg")),
+			el("link", attr("rel", "stylesheet"), attr("href", h.base+"/assets/style.css")),
+			script("idiomorph.js"), script("app.js")),
+		el("body",
+			el("a.skip", attr("href", "#main"), "Skip to content"),
+			el("div.banner", attr("id", "lost"), attr("role", "status"), attr("hidden"), "The live connection is lost. What you see may be old; this page is trying to connect again."),
+			el("header", el("span.app", app), h.navigation(v),
+				el("button", attr("type", "button"), attr("id", "open-palette"), attr("aria-keyshortcuts", "/"), "Go to… ", el("kbd", "/"))),
+			el("main", attr("id", "main"), attr("tabindex", "-1"), only(v.Up != "", attr("data-up", h.base+v.Up)), v.Main),
+			el("footer", "Live: changes show as they are committed.", only(h.readOnly, " This page is read-only."), " Keys: ", el("kbd", "/"), " go to, ", el("kbd", "j"), " ", el("kbd", "k"), " move in a list, ", el("kbd", "Enter"), " open, ", el("kbd", "Esc"), " back."),
+			el("dialog", attr("id", "palette"), attr("aria-label", "Go to"),
+				el("input", attr("type", "search"), attr("aria-label", "A page, a task, a run's ID"), attr("placeholder", "A page, a task, a run's ID"), attr("autocomplete", "off")),
+				el("ul", attr("role", "listbox"), attr("aria-label", "Found"))))))
+}
+
+func (h *handler) navigation(v *view) node {
+	here, _, _ := strings.Cut(strings.Trim(v.path, "/"), "/")
+	here, _, _ = strings.Cut(here, "?")
+	var links []any
+	for _, p := range pages {
+		if p.title != "" {
+			links = append(links, h.link("/"+p.name, p.title, only(p.name == here && v.path != "", attr("aria-current", "page"))))
+		}
+	}
+	return el("nav", append(links, attr("aria-label", "Pages"))...)
+}
 
 func (h *handler) routeAssets(mux *http.ServeMux) {
 	assets, err := fs.Sub(files, "assets")
@@ -161,12 +173,4 @@ func (h *handler) routeAssets(mux *http.ServeMux) {
 		w.Header().Set("Cache-Control", "max-age=3600")
 		serve.ServeHTTP(w, r)
 	})
-}
-
-// at is a time as pages write it for readers without scripts.
-func at(t time.Time) string {
-	if t.IsZero() {
-		return ""
-	}
-	return t.UTC().Format("2006-01-02 15:04:05.000 MST")
 }

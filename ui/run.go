@@ -5,8 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"html/template"
 	"log/slog"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -15,38 +15,29 @@ import (
 	"github.com/stint-dev/stint"
 )
 
+// What a page of a run shows.
 type runView struct {
 	*stint.RunInfo
-	Graph     template.HTML
-	Waterfall template.HTML
-	Journal   []stint.JournalEntry
-	Children  []stint.RunInfo
-	Logs      []stint.LogLine
-	LogLevel  string
-	LogText   string
-	LogsMore  bool
-	Stream    string
-	Took      time.Duration // of the run, so far
-	Open      bool          // it has not ended
-	Curl      string
-	Go        string
-	Pretty    string // the input, for editing
+	journal           []stint.JournalEntry
+	children          []child
+	logs              []stint.LogLine
+	logsMore          bool
+	logLevel, logText string
+	stream            string
+	took              time.Duration // of the run, so far
+	open              bool          // it has not ended
 }
 
-// Replays reports whether the run can be replayed.
-func (v *runView) Replays() bool { return !v.Open || v.State == stint.StateBlocked }
-
-// Percent is its progress, 0 to 100; negative: it has none.
-func (v *runView) Percent() int64 {
-	if v.Progress.Total <= 0 {
-		return -1
-	}
-	return min(100*v.Progress.Done/v.Progress.Total, 100)
+// A child is a run that another asked for, itself or through another.
+type child struct {
+	stint.RunInfo
+	depth int // 1: itself
 }
 
 const (
 	logsShown     = 500
 	childrenShown = 100
+	childrenDeep  = 5
 )
 
 func runPage(h *handler, ctx context.Context, id string, q url.Values) (*view, error) {
@@ -54,42 +45,211 @@ func runPage(h *handler, ctx context.Context, id string, q url.Values) (*view, e
 	if err != nil {
 		return nil, err
 	}
-	v := &runView{RunInfo: info, LogLevel: q.Get("level"), LogText: q.Get("text"), Open: info.Finished.IsZero()}
-	if v.Journal, err = h.c.Journal(ctx, id); err != nil && !errors.Is(err, stint.ErrNotFound) {
+	h.redactRun(info)
+	v := &runView{RunInfo: info, logLevel: q.Get("level"), logText: q.Get("text"), open: info.Finished.IsZero()}
+	if v.journal, err = h.c.Journal(ctx, id); err != nil && !errors.Is(err, stint.ErrNotFound) {
 		return nil, err
 	}
-	for i := range v.Journal {
-		v.Journal[i].Output = h.show("journal", info.Task, v.Journal[i].Output)
+	for i := range v.journal {
+		v.journal[i].Output = h.show("journal", info.Task, v.journal[i].Output)
 	}
-	children, err := h.list(ctx, stint.RunFilter{ParentID: id, Limit: childrenShown})
-	if err != nil {
-		return nil, err
+	if !info.Workflow { // its tasks are shown as such
+		if err := h.childrenOf(ctx, v, id, 1); err != nil {
+			return nil, err
+		}
 	}
-	v.Children = children.Runs
-	slices.Reverse(v.Children)
 	if err := h.logsOf(ctx, v); err != nil {
 		return nil, err
 	}
 	if !v.Started.IsZero() {
-		v.Took = time.Since(v.Started)
-		if !v.Open {
-			v.Took = v.Finished.Sub(v.Started)
+		v.took = time.Since(v.Started)
+		if !v.open {
+			v.took = v.Finished.Sub(v.Started)
 		}
 	}
-	v.Graph = drawGraph(h.base, info.Tasks, true)
-	v.Waterfall = h.waterfall(v)
-	h.copies(v)
-	h.redactRun(info)
-	if pretty, err := json.MarshalIndent(v.Input, "", "  "); err == nil {
-		v.Pretty = string(pretty)
+	return &view{Title: info.Task + " " + id, Main: h.showRun(v), Up: "/runs"}, nil
+}
+
+// childrenOf gathers the tree of children, as they came, each before its own.
+func (h *handler) childrenOf(ctx context.Context, v *runView, id string, depth int) error {
+	if depth > childrenDeep || len(v.children) >= childrenShown {
+		return nil
 	}
-	return &view{Title: info.Task + " " + id, Name: "run", Data: v}, nil
+	page, err := h.list(ctx, stint.RunFilter{ParentID: id, Limit: childrenShown})
+	if err != nil {
+		return err
+	}
+	for _, r := range slices.Backward(page.Runs) {
+		if len(v.children) >= childrenShown {
+			break
+		}
+		v.children = append(v.children, child{r, depth})
+		if err := h.childrenOf(ctx, v, r.ID, depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (h *handler) showRun(v *runView) node {
+	graph, spans := drawGraph(h.base, v.Tasks, true), h.waterfall(v)
+	return all(el("h1", data(v.Task), " ", stateBadge(v.State)),
+		only(v.Blocked != "", el("p", el("b", "Waits:"), " ", data(v.Blocked))),
+		showDivergence(v.Divergence),
+		only(v.Error != "" && v.Divergence == nil, el("p.error", data(v.Error))),
+		only(v.Stack != "", details("Stack", pre(v.Stack))),
+		only(v.Progress.Total > 0, el("p", meter("progress", min(v.Progress.Done, v.Progress.Total), v.Progress.Total),
+			fmt.Sprintf(" %s of %s ", count(v.Progress.Done), count(v.Progress.Total)), data(v.Progress.Message))),
+		h.runActions(v),
+		el("div.grid", el("section", h2("Facts"), h.showFacts(v)), el("section", h2("Input"), jsonTree(v.Input), h2("Output"), jsonTree(v.Output))),
+		only(graph != nil, h2("Graph"), graph),
+		only(len(v.Tasks) > 0, h2("Tasks"), h.showFlow(v.Tasks)),
+		only(spans != nil, h2("Time"), spans),
+		only(len(v.journal) > 0, h2("Journal"), h.showJournal(v)),
+		only(len(v.children) > 0, h2("Children"), h.showChildren(v.children)),
+		h2("Logs"), showLogs(v),
+		only(v.stream != "", h2("Stream"), pre(v.stream)),
+		only(len(v.Timeline) > 0, h2("History"), showHistory(v.Timeline)),
+		h.runAgain(v))
+}
+
+// showDivergence has side by side what is recorded and what the code asked for.
+func showDivergence(d *stint.Divergence) node {
+	if d == nil {
+		return nil
+	}
+	return table(head("Entry", "The journal has", "The code asks for"), el("tr", el("td.mono", d.Address), el("td", code(d.Recorded)), el("td.error", code(d.Asked))))
+}
+
+func (h *handler) runActions(v *runView) node {
+	here, of := runPath(v.ID), "runs/"+v.ID+"/"
+	return row(only(v.open, h.act("danger", "Cancel", of+"cancel", here)),
+		only(!v.open || v.State == stint.StateBlocked, h.act("primary", "Replay", of+"replay", here)))
+}
+
+// Keys of metadata by which the library says what started a run.
+const (
+	metaCron     = "stint.cron"
+	metaEvent    = "stint.event"
+	metaEventKey = "stint.event_key"
+)
+
+// trigger is what started a run.
+func (h *handler) trigger(v *runView) node {
+	switch {
+	case v.Metadata[metaCron] != "":
+		return all("cron ", h.link("/schedules", data(v.Metadata[metaCron])))
+	case v.Metadata[metaEvent] != "":
+		return all("event ", h.link("/events?"+url.Values{"key": {v.Metadata[metaEventKey]}}.Encode(), data(v.Metadata[metaEventKey])))
+	case v.ParentID != "":
+		return all("run ", h.link(runPath(v.ParentID), attr("class", "mono"), v.ParentID))
+	}
+	return all("an enqueue")
+}
+
+func (h *handler) showFacts(v *runView) node {
+	run := func(id string) node { return h.link(runPath(id), attr("class", "mono"), id) }
+	return el("dl.facts",
+		fact("ID", el("span.mono", v.ID)), fact("Started by", h.trigger(v)),
+		fact("Queue", h.link(runsPath("queue", v.Queue), data(v.Queue)), fmt.Sprintf(", priority %d", v.Priority)),
+		fact("Task", h.link(taskPath(v.Task), data(v.Task))), fact("Attempt", v.Attempt),
+		fact("Created", when(v.Created)), fact("Due", when(v.Scheduled)), fact("Started", when(v.Started)),
+		fact("Ended", when(v.Finished), only(v.took > 0, " ("+took(v.took)+")")),
+		only(v.WorkerID != "", fact("Worker", h.link("/workers", data(v.WorkerID)))),
+		only(v.ParentID != "", fact("Parent", run(v.ParentID))),
+		only(v.RootID != "" && v.RootID != v.ParentID, fact("Root", run(v.RootID))),
+		only(v.Key != "", fact("Idempotency key", data(v.Key))),
+		each(slices.Sorted(maps.Keys(v.Metadata)), func(k string) node { return fact(data(k), data(v.Metadata[k])) }))
+}
+
+func (h *handler) showFlow(tasks []stint.TaskInfo) node {
+	return table(head("State", "Task", "Waits for, or error", "Took.figure"), each(tasks, func(t stint.TaskInfo) node {
+		cells := func(name node) node {
+			return all(el("td", stateBadge(t.State)), el("td", name), el("td", data(short(160, t.Blocked)), " ", el("bdi.error", short(160, t.Error))), el("td.number", lasted(t.Started, t.Finished)))
+		}
+		if t.RunID == "" {
+			return el("tr", cells(data(t.Name)))
+		}
+		return h.line(runPath(t.RunID), cells(h.link(runPath(t.RunID), data(t.Name))))
+	}))
+}
+
+func (h *handler) showJournal(v *runView) node {
+	of := "runs/" + v.ID + "/"
+	return table(head("No.", "Kind", "Name", "Result", "Recorded", h.actions()), each(v.journal, func(e stint.JournalEntry) node {
+		step := hidden("step", e.Name)
+		return el("tr", el("td.mono", e.Address), el("td.state", e.Kind), el("td", data(e.Name), only(e.Attempts > 1, el("span.dim", fmt.Sprintf(" (%d attempts)", e.Attempts)))),
+			el("td", h.showResult(e)), el("td", when(e.At)),
+			el("td", only(e.Kind == "step" && e.Done, h.act("", "New run from here", of+"fork", "", step),
+				only(!v.open, " ", h.act("", "Replay from here", of+"restart", runPath(v.ID), step)))))
+	}))
+}
+
+func (h *handler) showResult(e stint.JournalEntry) node {
+	switch {
+	case e.Error != "":
+		return el("bdi.error", short(300, e.Error))
+	case !e.Done:
+		return all(el("span.state.waiting", "‖ waiting"), only(!e.Due.IsZero(), " until ", when(e.Due)))
+	}
+	return jsonTree(e.Output)
+}
+
+func (h *handler) showChildren(children []child) node {
+	return table(head("State", "Task", "Input.optional", "Took.figure", "Created"), each(children, func(c child) node {
+		return h.line(runPath(c.ID), el("td", stateBadge(c.State)), el(fmt.Sprintf("td.in%d", min(c.depth-1, 4)), h.link(runPath(c.ID), data(c.Task))),
+			el("td.optional", el("bdi.dim.mono", short(70, string(c.Input)))), el("td.number", lasted(c.Started, c.Finished)), el("td", when(c.Created)))
+	}))
+}
+
+func showLogs(v *runView) node {
+	levels := each([]string{"", "DEBUG", "INFO", "WARN", "ERROR"}, func(l string) node {
+		return el("option", l, only(l == v.logLevel, attr("selected")))
+	})
+	form := el("form.filters", attr("method", "get"), el("label", "At least", el("select", attr("name", "level"), levels)), input("Text", attr("name", "text"), attr("value", v.logText)), button("", "Filter"))
+	if len(v.logs) == 0 {
+		if v.logLevel+v.logText != "" {
+			return all(form, empty("No line matches."))
+		}
+		return all(form, empty("No line. A handler writes some with ", code("stint.Logger(ctx)"), "."))
+	}
+	return all(form, only(v.logsMore, el("p.dim", fmt.Sprintf("The last %d lines that match:", logsShown))), el("dl.log.mono", each(v.logs, func(l stint.LogLine) node {
+		level := el("dd", l.Level)
+		if l.Level >= slog.LevelError {
+			level = el("dd.error", l.Level)
+		}
+		return all(el("dt.dim", when(l.At)), level, el("dd", data(l.Message), only(len(l.Attrs) > 0, " ", el("bdi.dim", string(l.Attrs)))))
+	})))
+}
+
+func showHistory(timeline []stint.TimelineEntry) node {
+	return table(head("When", "State", "Attempt.figure", "Worker", "Error"), each(timeline, func(e stint.TimelineEntry) node {
+		return el("tr", el("td", when(e.At)), el("td", stateBadge(e.State)), el("td.number", only(e.Attempt > 0, e.Attempt)), el("td", data(e.Worker)), el("td", el("bdi.error", short(300, e.Error))))
+	}))
+}
+
+// runAgain offers the run for another go: with an input to edit, as a command, as Go.
+func (h *handler) runAgain(v *runView) node {
+	if h.readOnly || h.redact != nil || len(v.Input) > 4096 || strings.Contains(v.Task, ":") {
+		return nil
+	}
+	body, err := json.Marshal(map[string]json.RawMessage{"input": v.Input})
+	if err != nil {
+		return nil
+	}
+	curl := fmt.Sprintf("curl -X POST http://localhost:8080%s/api/tasks/%s/runs -H 'Content-Type: application/json' -d '%s'", h.base, url.PathEscape(v.Task), strings.ReplaceAll(string(body), "'", `'\''`))
+	copied := func(summary, id, text string) node {
+		return details(summary, pre(text, attr("id", id)), el("button", attr("type", "button"), attr("data-copy", id), "Copy"))
+	}
+	return all(h2("Run again"),
+		details("With an input to edit", h.form("", "tasks/"+seg(v.Task)+"/runs", "", area("Input", "input", indented(v.Input)), row(button("primary", "Enqueue")))),
+		copied("As a command", "curl", curl), copied("As Go", "go", fmt.Sprintf("client.EnqueueJSON(ctx, %q, json.RawMessage(%q))", v.Task, v.Input)))
 }
 
 // logsOf reads what the handler logged and streamed.
 func (h *handler) logsOf(ctx context.Context, v *runView) error {
 	var least slog.Level
-	if v.LogLevel == "" || least.UnmarshalText([]byte(v.LogLevel)) != nil {
+	if v.logLevel == "" || least.UnmarshalText([]byte(v.logLevel)) != nil {
 		least = slog.Level(-1 << 20)
 	}
 	for after := int64(0); ; {
@@ -99,8 +259,8 @@ func (h *handler) logsOf(ctx context.Context, v *runView) error {
 		}
 		for _, l := range lines {
 			l.Attrs = h.show("log", v.Task, l.Attrs)
-			if l.Level >= least && (v.LogText == "" || strings.Contains(strings.ToLower(l.Message+string(l.Attrs)), strings.ToLower(v.LogText))) {
-				v.Logs = append(v.Logs, l)
+			if l.Level >= least && (v.logText == "" || strings.Contains(strings.ToLower(l.Message+string(l.Attrs)), strings.ToLower(v.logText))) {
+				v.logs = append(v.logs, l)
 			}
 		}
 		if len(lines) < 1000 {
@@ -108,8 +268,8 @@ func (h *handler) logsOf(ctx context.Context, v *runView) error {
 		}
 		after = lines[len(lines)-1].Seq
 	}
-	if n := len(v.Logs); n > logsShown {
-		v.Logs, v.LogsMore = v.Logs[n-logsShown:], true
+	if n := len(v.logs); n > logsShown {
+		v.logs, v.logsMore = v.logs[n-logsShown:], true
 	}
 	chunks, err := h.c.StreamChunks(ctx, v.ID, 0, 1000)
 	if err != nil {
@@ -119,15 +279,15 @@ func (h *handler) logsOf(ctx context.Context, v *runView) error {
 	for _, c := range chunks {
 		b.Write(c)
 	}
-	v.Stream = visible(strings.ToValidUTF8(b.String(), "\uFFFD"))
-	if s := h.show("stream", v.Task, json.RawMessage(v.Stream)); h.redact != nil {
-		v.Stream = string(s)
+	v.stream = b.String()
+	if s := h.show("stream", v.Task, json.RawMessage(v.stream)); h.redact != nil {
+		v.stream = string(s)
 	}
 	return nil
 }
 
 // waterfall draws what took how long: attempts, tasks, durable calls and children.
-func (h *handler) waterfall(v *runView) template.HTML {
+func (h *handler) waterfall(v *runView) node {
 	now := time.Now()
 	until := func(t time.Time) time.Time {
 		if t.IsZero() {
@@ -158,7 +318,7 @@ func (h *handler) waterfall(v *runView) template.HTML {
 		}
 	}
 	before := v.Started
-	for _, e := range v.Journal {
+	for _, e := range v.journal {
 		b := bar{Label: e.Kind + " " + e.Name, Class: "succeeded", Start: before, End: e.At, Depth: 1 + strings.Count(e.Address, "/")}
 		switch {
 		case !e.Done:
@@ -175,24 +335,11 @@ func (h *handler) waterfall(v *runView) template.HTML {
 		before = e.At
 	}
 	if len(v.Tasks) == 0 {
-		for _, c := range v.Children {
+		for _, c := range v.children {
 			if !c.Started.IsZero() {
 				bars = append(bars, bar{"child " + c.Task, h.base + "/runs/" + c.ID, c.State.String(), c.Started, until(c.Finished), 1})
 			}
 		}
 	}
 	return waterfall(bars[:min(len(bars), 300)])
-}
-
-// copies writes the run as a command and as Go, for somebody to start it anew.
-func (h *handler) copies(v *runView) {
-	if len(v.Input) > 4096 || h.redact != nil || strings.Contains(v.Task, ":") {
-		return
-	}
-	body, err := json.Marshal(map[string]json.RawMessage{"input": v.Input})
-	if err != nil {
-		return
-	}
-	v.Curl = fmt.Sprintf("curl -X POST http://localhost:8080%s/api/tasks/%s/runs -H 'Content-Type: application/json' -d '%s'", h.base, url.PathEscape(v.Task), strings.ReplaceAll(string(body), "'", `'\''`))
-	v.Go = fmt.Sprintf("client.EnqueueJSON(ctx, %q, json.RawMessage(%q))", v.Task, v.Input)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -53,6 +54,9 @@ func filterOf(q url.Values) (f stint.RunFilter, err error) {
 	}
 	f.ParentID, f.Error, f.Cursor = q.Get("parent"), q.Get("error"), q.Get("cursor")
 	f.TopLevel = q.Get("top") != ""
+	if k := (stint.LimitKey{Name: q.Get("limit_name"), Key: q.Get("limit_key")}); k != (stint.LimitKey{}) {
+		f.LimitKey = &k
+	}
 	return f, nil
 }
 
@@ -88,38 +92,20 @@ func (h *handler) redactRun(r *stint.RunInfo) {
 	r.Input, r.Output = h.show("input", r.Task, r.Input), h.show("output", r.Task, r.Output)
 }
 
-type runsView struct {
-	Runs   []stint.RunInfo
-	Counts []stateCount
-	Query  url.Values // without the cursor
-	States []stint.State
-	Tasks  []string
-	Next   string // query of the next page, or ""
-	First  bool
-	Filter bool // something is selected
-}
-
-// Has reports whether a filter has a value.
-func (v *runsView) Has(key string, value any) bool {
-	return slices.Contains(v.Query[key], fmt.Sprint(value))
-}
-
-// Is is a filter's first value.
-func (v *runsView) Is(key string) string { return v.Query.Get(key) }
-
-// Without is the query with one state more or less.
-func (v *runsView) Toggle(s stint.State) string {
-	q := url.Values{}
-	for k, vs := range v.Query {
-		q[k] = slices.Clone(vs)
+// chosen is a query without what is empty, and without its cursor.
+func chosen(q url.Values) url.Values {
+	c := url.Values{}
+	for k, vs := range q {
+		if k != "cursor" && strings.Join(vs, "") != "" {
+			c[k] = slices.Clone(vs)
+		}
 	}
-	if i := slices.Index(q["state"], s.String()); i >= 0 {
-		q["state"] = slices.Delete(q["state"], i, i+1)
-	} else {
-		q.Add("state", s.String())
-	}
-	return q.Encode()
+	return c
 }
+
+// states of runs, in the order in which they pass them.
+var states = []stint.State{stint.StateScheduled, stint.StateQueued, stint.StateRunning, stint.StateWaiting, stint.StateBlocked,
+	stint.StateSucceeded, stint.StateFailed, stint.StateCanceled, stint.StateSkipped}
 
 func runsPage(h *handler, ctx context.Context, arg string, q url.Values) (*view, error) {
 	if arg != "" {
@@ -136,37 +122,110 @@ func runsPage(h *handler, ctx context.Context, arg string, q url.Values) (*view,
 		}
 	}
 	page, err := h.list(ctx, f)
-	if err != nil && !(errors.Is(err, stint.ErrNotFound) && len(f.IDs) > 0) {
+	if errors.Is(err, stint.ErrNotFound) && len(f.IDs) > 0 {
+		page, err = &stint.RunPage{}, nil
+	}
+	if err != nil {
 		return nil, err
-	}
-	v := &runsView{Query: url.Values{}, First: f.Cursor == "", States: []stint.State{stint.StateScheduled, stint.StateQueued, stint.StateRunning,
-		stint.StateWaiting, stint.StateBlocked, stint.StateSucceeded, stint.StateFailed, stint.StateCanceled, stint.StateSkipped}}
-	for k, vs := range q {
-		if k != "cursor" && strings.Join(vs, "") != "" {
-			v.Query[k], v.Filter = vs, true
-		}
-	}
-	if page != nil {
-		v.Runs = page.Runs
-		if page.Next != "" {
-			next := url.Values{"cursor": {page.Next}}
-			for k, vs := range v.Query {
-				next[k] = vs
-			}
-			v.Next = next.Encode()
-		}
 	}
 	counts, err := h.c.CountRuns(ctx)
 	if err != nil {
 		return nil, err
 	}
-	for _, s := range v.States[:5] {
-		v.Counts = append(v.Counts, stateCount{s, counts[s]})
-	}
-	if v.Tasks, err = h.taskNames(ctx); err != nil {
+	tasks, err := h.taskNames(ctx)
+	if err != nil {
 		return nil, err
 	}
-	return &view{Title: "Runs", Name: "runs", Data: v}, nil
+	c := chosen(q)
+	list := h.noRuns(len(c) > 0, page.Next != "")
+	if len(page.Runs) > 0 {
+		list = el("form", attr("method", "get"), attr("action", h.base+"/confirm"), h.runList(page.Runs),
+			only(!h.readOnly, row(el("span.dim", "Selected:"), each(bulkActions, func(a bulkAction) node {
+				return button(a.class, a.verb+"…", attr("name", "do"), attr("value", a.operation))
+			}))))
+	}
+	return &view{Title: "Runs", Main: all(el("h1", "Runs"), stateChips(c, counts), h.filterForm(c, tasks), list, h.runsBelow(c, page, f.Cursor == ""))}, nil
+}
+
+// stateChips choose states, and count those that are counted.
+func stateChips(c url.Values, counts map[stint.State]int) node {
+	return el("ul.chips", attr("aria-label", "States"), each(states, func(s stint.State) node {
+		q := chosen(c)
+		at := slices.Index(q["state"], s.String())
+		if at >= 0 {
+			q["state"] = slices.Delete(q["state"], at, at+1)
+		} else {
+			q.Add("state", s.String())
+		}
+		n, counted := counts[s]
+		return el("li", el("a", attr("href", "?"+q.Encode()), stateBadge(s), only(counted, " "+count(n)), only(at >= 0, attr("aria-current", "true"))))
+	}))
+}
+
+func (h *handler) filterForm(c url.Values, tasks []string) node {
+	field := func(label, name, hint string) node {
+		return input(label, attr("name", name), attr("value", c.Get(name)), attr("placeholder", hint), attr("size", "12"))
+	}
+	limit := only(c.Has("limit_name") || c.Has("limit_key"), hidden("limit_name", c.Get("limit_name")), hidden("limit_key", c.Get("limit_key")),
+		el("span", "at limit ", data(strings.TrimSpace(c.Get("limit_name")+" "+c.Get("limit_key")))))
+	return el("form.filters", attr("method", "get"), attr("action", h.base+"/runs"), attr("role", "search"),
+		each(c["state"], func(s string) node { return hidden("state", s) }), limit,
+		input("Task", attr("name", "task"), attr("list", "tasks"), attr("value", c.Get("task"))),
+		el("datalist", attr("id", "tasks"), each(tasks, func(t string) node { return el("option", attr("value", t)) })),
+		field("Queue", "queue", ""), field("Created since", "since", "24h"), field("until", "until", "1h"), field("Metadata", "metadata", "key=value"), field("Error has", "error", ""), field("ID", "id", ""),
+		el("label.check", el("input", attr("type", "checkbox"), attr("name", "top"), attr("value", "1"), only(c.Has("top"), attr("checked"))), "no children"),
+		button("primary", "Filter"), only(len(c) > 0, " ", h.link("/runs", "Show all")))
+}
+
+func (h *handler) noRuns(filtered, more bool) node {
+	switch {
+	case !filtered:
+		return empty("No runs yet. ", code("task.Enqueue(ctx, input)"), " makes one.")
+	case more:
+		return empty("No run matches among the " + count(perQuery) + " looked at.")
+	}
+	return empty("No run matches.")
+}
+
+// runList is the table of the page, with boxes to choose.
+func (h *handler) runList(runs []stint.RunInfo) node {
+	pick := only(!h.readOnly, el("th", el("input", attr("type", "checkbox"), attr("data-all"), attr("aria-label", "Select all on this page"))))
+	heads := el("thead", el("tr", pick, el("th", "State"), el("th", "Task"), el("th.optional", "Input"), el("th.optional", "Queue"), el("th.optional", "Metadata"), el("th.figure.optional", "Attempt"), el("th.figure.optional", "Took"), el("th", "Created")))
+	return table(heads, each(runs, func(r stint.RunInfo) node {
+		box := only(!h.readOnly, el("td", el("input", attr("type", "checkbox"), attr("name", "id"), attr("value", r.ID), attr("data-pick"), attr("aria-label", "Select run "+tail(r.ID)))))
+		return h.line(runPath(r.ID), attr("id", "r"+r.ID), box, el("td", stateBadge(r.State)),
+			el("td", h.link(runPath(r.ID), data(r.Task)), only(r.Blocked != "", el("br"), el("bdi.dim", short(90, r.Blocked))), only(r.Error != "", el("br"), el("bdi.error", short(120, r.Error)))),
+			el("td.optional", el("bdi.dim.mono", short(60, string(r.Input)))), el("td.optional", data(short(30, r.Queue))),
+			el("td.optional", each(slices.Sorted(maps.Keys(r.Metadata)), func(k string) node { return all(el("bdi.dim", short(20, k)+"="+short(24, r.Metadata[k])), " ") })),
+			el("td.number.optional", r.Attempt), el("td.number.optional", lasted(r.Started, r.Finished)), el("td", when(r.Created)))
+	}))
+}
+
+// lasted is how long something took that has ended.
+func lasted(from, to time.Time) node {
+	return only(!from.IsZero() && !to.IsZero(), took(to.Sub(from)))
+}
+
+// runsBelow leads to other pages of the list, and does something to all that match.
+func (h *handler) runsBelow(c url.Values, page *stint.RunPage, first bool) node {
+	older := chosen(c)
+	older.Set("cursor", page.Next)
+	return row(only(!first, h.link("/runs?"+c.Encode(), attr("class", "button"), "Newest")),
+		only(page.Next != "", h.link("/runs?"+older.Encode(), attr("class", "button"), attr("rel", "next"), "Older")),
+		only(len(page.Runs) > 0 && !h.readOnly, el("span.dim", "All that match:"), each(bulkActions, func(a bulkAction) node {
+			return h.link("/confirm?do="+a.operation+"&"+c.Encode(), attr("class", "button"), a.verb+"…")
+		})))
+}
+
+// runTable is a short list of runs on another page.
+func (h *handler) runTable(runs []stint.RunInfo) node {
+	if len(runs) == 0 {
+		return none("none")
+	}
+	return table(head("State", "Task", "Input.optional", "Created"), each(runs, func(r stint.RunInfo) node {
+		return h.line(runPath(r.ID), attr("id", "r"+r.ID), el("td", stateBadge(r.State)), el("td", h.link(runPath(r.ID), data(r.Task))),
+			el("td.optional", el("bdi.dim.mono", short(70, string(r.Input)))), el("td", when(r.Created)))
+	}))
 }
 
 // namesFor is how long a list of names stands, which pages offer but do not depend on.
@@ -192,45 +251,4 @@ func (h *handler) taskNames(ctx context.Context) (names []string, err error) {
 	slices.Sort(names)
 	h.names.all, h.names.at = slices.Compact(names), time.Now()
 	return h.names.all, nil
-}
-
-// The actions that many runs take at once.
-var bulkActions = map[string]struct{ Verb, What string }{
-	"runs.cancel": {"Cancel", "have not ended"},
-	"runs.replay": {"Replay", "have ended, or are blocked"},
-	"runs.delete": {"Delete", "have ended"},
-}
-
-type confirmView struct {
-	Action     string
-	Verb, What string
-	N          int
-	More       bool // there are more than were counted
-	Query      url.Values
-	Sample     []stint.RunInfo
-}
-
-// confirmPage counts what a bulk action would touch, and asks.
-func confirmPage(h *handler, ctx context.Context, arg string, q url.Values) (*view, error) {
-	a, ok := bulkActions[q.Get("do")]
-	if !ok {
-		return nil, errNoPage
-	}
-	f, err := filterOf(q)
-	if err != nil {
-		return nil, err
-	}
-	v := &confirmView{Action: q.Get("do"), Verb: a.Verb, What: a.What, Query: url.Values{}}
-	for k, vs := range q {
-		if k != "do" && k != "cursor" && strings.Join(vs, "") != "" {
-			v.Query[k] = vs
-		}
-	}
-	f.Cursor, f.Limit, f.Scan = "", 1000, perQuery
-	page, err := h.list(ctx, f)
-	if err != nil {
-		return nil, err
-	}
-	v.N, v.More, v.Sample = len(page.Runs), page.Next != "", page.Runs[:min(len(page.Runs), 5)]
-	return &view{Title: a.Verb + " runs", Name: "confirm", Data: v, Still: true}, nil
 }

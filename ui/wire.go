@@ -94,7 +94,8 @@ type wireLine struct {
 }
 
 type wireCount struct {
-	Changed int `json:"changed"` // runs
+	Changed int    `json:"changed"`        // runs
+	Next    string `json:"next,omitempty"` // of what is paced: the cursor to go on from; "": all are done
 }
 
 type wireDone struct {
@@ -110,6 +111,33 @@ func (s wireStarted) page() string { return "/runs/" + s.Run }
 
 type wirePublished struct {
 	Event string `json:"event"`
+}
+
+type wireFilters struct {
+	Filters []wireFilter `json:"filters"`
+}
+
+type wireFilter struct {
+	ID      int64           `json:"id"`
+	Task    string          `json:"task"`
+	Scope   string          `json:"scope"`
+	Expr    string          `json:"expr"`
+	Payload json.RawMessage `json:"payload"`
+}
+
+type wireWebhooks struct {
+	Webhooks []wireWebhook `json:"webhooks"`
+}
+
+type wireWebhook struct {
+	Name      string     `json:"name"`
+	Published int        `json:"published"`
+	Ignored   int        `json:"ignored"`
+	Refused   int        `json:"refused"`
+	Last      *time.Time `json:"last"`
+	LastEvent string     `json:"last_event,omitempty"`
+	Refusal   string     `json:"refusal,omitempty"`
+	RefusedAt *time.Time `json:"refused_at"`
 }
 
 type wireMatch struct {
@@ -148,6 +176,8 @@ type wireQueue struct {
 	Ready   int        `json:"ready"`
 	Running int        `json:"running"`
 	Oldest  *time.Time `json:"oldest"`
+	// Priorities counts ready runs by priority.
+	Priorities map[int8]int `json:"priorities,omitempty"`
 }
 
 type wireWorkers struct {
@@ -164,6 +194,7 @@ type wireWorker struct {
 	Paused  bool              `json:"paused"`
 	Queues  []string          `json:"queues,omitempty"`
 	Labels  map[string]string `json:"labels,omitempty"`
+	Build   string            `json:"build,omitempty"`
 }
 
 type wireLimits struct {
@@ -172,11 +203,13 @@ type wireLimits struct {
 }
 
 type wireKey struct {
-	Name    string `json:"name"`
-	Key     string `json:"key"`
-	Max     int    `json:"max"`
-	Active  int    `json:"active"`
-	Waiting int    `json:"waiting"`
+	Name     string `json:"name"`
+	Key      string `json:"key"`
+	Max      int    `json:"max"`
+	Active   int    `json:"active"`
+	Waiting  int    `json:"waiting"`
+	Strategy string `json:"strategy"`
+	Paused   bool   `json:"paused"`
 }
 
 type wireRate struct {
@@ -185,6 +218,7 @@ type wireRate struct {
 	Burst   int     `json:"burst"`
 	Tokens  float64 `json:"tokens"`
 	Waiting int     `json:"waiting"`
+	Paused  bool    `json:"paused"`
 }
 
 type wireCrons struct {
@@ -251,6 +285,7 @@ type wireStat struct {
 	At            time.Time `json:"at"`
 	Queue         string    `json:"queue,omitempty"`
 	Task          string    `json:"task,omitempty"`
+	Enqueued      int64     `json:"enqueued"`
 	Started       int64     `json:"started"`
 	Succeeded     int64     `json:"succeeded"`
 	Failed        int64     `json:"failed"`
@@ -269,15 +304,16 @@ type wireStat struct {
 }
 
 type wireHealth struct {
-	OK         bool   `json:"ok"`
-	Problem    string `json:"problem,omitempty"`
-	Path       string `json:"path,omitempty"`
-	Engine     string `json:"engine"`
-	Schema     int    `json:"schema"`
-	Durability string `json:"durability"`
-	Size       int64  `json:"size"`
-	Free       int64  `json:"free"`
-	LogSize    int64  `json:"log_size"`
+	OK         bool       `json:"ok"`
+	Problem    string     `json:"problem,omitempty"`
+	Path       string     `json:"path,omitempty"`
+	Engine     string     `json:"engine"`
+	Schema     int        `json:"schema"`
+	Durability string     `json:"durability"`
+	Size       int64      `json:"size"`
+	Free       int64      `json:"free"`
+	LogSize    int64      `json:"log_size"`
+	Checkpoint *time.Time `json:"checkpoint"`
 }
 
 type wireCheck struct {

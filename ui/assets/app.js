@@ -137,6 +137,10 @@ document.addEventListener("keydown", (e) => {
   else if (e.key === "Escape" && main.dataset.up) location.href = main.dataset.up;
 });
 
+// A large action goes on until all is done, or the viewer leaves.
+const rest = document.querySelector("form[data-continue]");
+if (rest) setTimeout(() => rest.requestSubmit(), 50);
+
 // Choosing all rows of a list, and a form whose fields make one JSON input.
 document.addEventListener("change", (e) => {
   if (e.target.dataset.all === undefined) return;

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -145,6 +146,15 @@ func (d *demo) fill(t *testing.T) {
 	}
 	if err := d.c.PauseQueue(ctx, "cold"); err != nil {
 		t.Fatal(err)
+	}
+	if _, err := d.c.CreateFilter(ctx, stint.TriggerFilter{Task: "send-mail", Scope: hostile, Expression: `input.by == "<b>"`, Payload: hostile}); err != nil {
+		t.Fatal(err)
+	}
+	hook := d.c.WebhookHandler("shop", stint.APIKey("X-Key", "secret"), "")
+	for _, key := range []string{"secret", "guess"} {
+		r := httptest.NewRequest("POST", "/", strings.NewReader(`{"from": "a webhook"}`))
+		r.Header.Set("X-Key", key)
+		hook.ServeHTTP(httptest.NewRecorder(), r)
 	}
 	for _, name := range []string{"mail", "hostile", "failed", "flow", "broken flow"} {
 		d.wait(t, name)

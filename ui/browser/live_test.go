@@ -176,18 +176,21 @@ func TestActions(t *testing.T) {
 	appears(t, b, h1("succeeded")+` && document.querySelector(".json").textContent.includes("form@example.org") && document.querySelector(".json").textContent.includes("3")`)
 	b.do(t, chromedp.Navigate(base+"/events"), chromedp.WaitReady("main h1"), chromedp.SendKeys(`form[action$="/api/events"] [name=key]`, "new:event"), chromedp.Click(`form[action$="/api/events"] button`))
 	appears(t, b, `document.querySelector("tbody")?.textContent.includes("new:event")`)
-	b.do(t, chromedp.Navigate(base+"/events"), chromedp.WaitReady("main h1"), chromedp.SendKeys(`[name=expr]`, "input.amount > 100"), chromedp.Click(`form[action$="/filters/test"] button`))
+	b.do(t, chromedp.Navigate(base+"/events"), chromedp.WaitReady("main h1"), chromedp.SendKeys(`form[action$="/filters/test"] [name=expr]`, "input.amount > 100"), chromedp.Click(`form[action$="/filters/test"] button`))
 	appears(t, b, `document.querySelector("main").textContent.includes("matches") && document.querySelector("main").textContent.includes("true")`)
 	b.do(t, chromedp.Navigate(base+"/runs?state=failed&task=charge-card"))
 	appears(t, b, connected)
 	b.do(t, chromedp.Click(`[data-all]`), chromedp.Click(`button[value="runs.delete"]`))
 	appears(t, b, h1("Delete runs?"))
 	b.do(t, chromedp.Click(`main form button.danger`))
-	appears(t, b, `location.pathname.endsWith("/runs") && document.readyState == "complete"`)
+	appears(t, b, h1("Done")+` && document.querySelector("[role=status]").textContent.includes("4 runs were deleted")`)
 	page, err := d.c.ListRuns(t.Context(), stint.RunFilter{Tasks: []string{"charge-card"}})
 	if err != nil || len(page.Runs) != 0 {
 		t.Errorf("%d runs are left of those that were deleted, %v", len(page.Runs), err)
 	}
+	click("/limits", `form[action$="limits.pause"] button`, `document.querySelector("main").textContent.includes("■ paused")`)
+	click("/limits", `form[action$="limits.resume"] button`, `document.querySelector('form[action$="limits.pause"]')`)
+	click("/events", `form[action$="/delete"] button`, `!document.querySelector('form[action$="/delete"]')`)
 	click("/alerts", `form[action$="/alerts/test"] button`, `document.querySelectorAll("tr[data-url]").length > 0`)
 	click("/health", `form[action$="/check"] button`, `document.querySelector("main").textContent.includes("problems")`)
 }

@@ -1,0 +1,87 @@
+package ui
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+
+	"github.com/stint-dev/stint"
+)
+
+func eventsPage(h *handler, ctx context.Context, arg string, q url.Values) (*view, error) {
+	key := q.Get("key")
+	page, err := h.c.ListEvents(ctx, stint.EventFilter{Key: key, Limit: perPage, Cursor: q.Get("cursor")})
+	if err != nil {
+		return nil, err
+	}
+	filters, err := h.c.ListFilters(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	older := url.Values{"cursor": {page.Next}, "key": {key}}
+	return &view{Title: "Events", Main: all(el("h1", "Events"),
+		el("form.filters", attr("method", "get"), input("Key", attr("name", "key"), attr("value", key)), button("", "Filter"), only(key != "", " ", h.link("/events", "Show all"))),
+		h.showEvents(page.Events, key),
+		row(only(q.Get("cursor") != "", h.link("/events?"+url.Values{"key": {key}}.Encode(), attr("class", "button"), "Newest")),
+			only(page.Next != "", h.link("/events?"+older.Encode(), attr("class", "button"), attr("rel", "next"), "Older"))),
+		only(!h.readOnly, h.publishForm()),
+		h2("Filters"), h.showFilters(filters),
+		h2("Webhooks"), h.showWebhooks())}, nil
+}
+
+func (h *handler) showEvents(events []stint.EventInfo, key string) node {
+	if len(events) == 0 {
+		return empty("No event", only(key != "", " with that key"), ". ", code(`client.Publish(ctx, "order:paid", payload)`), " publishes one.")
+	}
+	runs := func(ids []string) node {
+		return each(ids, func(id string) node { return all(h.link(runPath(id), attr("class", "mono"), "…"+tail(id)), " ") })
+	}
+	return table(head("Key", "Published", "Started", "Woke", "Payload"), each(events, func(e stint.EventInfo) node {
+		return el("tr", attr("id", "e"+e.ID), el("td", data(e.Key), only(e.Scope != "", el("br"), el("bdi.dim", "scope "+e.Scope))),
+			el("td", when(e.Published)), el("td", runs(e.Started)), el("td", runs(e.Woke)), el("td", jsonTree(h.show("event", e.Key, e.Payload))))
+	}))
+}
+
+func (h *handler) publishForm() node {
+	return all(h2("Publish one"), h.form("", "events", "/events",
+		row(input("Key", attr("name", "key"), attr("required"), attr("data-keep")), input("Scope", attr("name", "scope"), attr("data-keep"))),
+		area("Payload", "payload", "{}"), row(button("primary", "Publish"))))
+}
+
+// showFilters lists the filters of all tasks, and has forms that make and try one.
+func (h *handler) showFilters(filters []stint.TriggerFilter) node {
+	list := empty("No task has filters. Without, each event whose key a task names starts a run of it.")
+	if len(filters) > 0 {
+		list = table(head("Task", "Scope", "Expression", "Payload.optional", h.actions()), each(filters, func(f stint.TriggerFilter) node {
+			payload, _ := f.Payload.(json.RawMessage)
+			return el("tr", el("td", h.link(taskPath(f.Task), data(f.Task))), el("td", data(f.Scope)), el("td", code(f.Expression)),
+				el("td.optional", jsonTree(h.show("filter", f.Task, payload))), el("td", h.act("danger", "Delete", fmt.Sprintf("filters/%d/delete", f.ID), "/events")))
+		}))
+	}
+	if h.readOnly {
+		return list
+	}
+	expr := func() node {
+		return el("label.wide", "Expression", el("input", attr("name", "expr"), attr("required"), attr("placeholder", "input.amount > 100"), attr("data-keep")))
+	}
+	add := h.form("", "filters", "/events", row(input("Task", attr("name", "task"), attr("required"), attr("data-keep")), input("Scope", attr("name", "scope"), attr("required"), attr("data-keep")), expr()),
+		area("Payload for the runs", "payload", ""), row(button("", "Add")))
+	try := h.form("", "filters/test", "", row(expr(), input("Key", attr("name", "key"), attr("value", "order:paid"), attr("data-keep"))), area("Payload", "payload", `{"amount": 250}`), row(button("", "Try")))
+	return all(list, details("Add a filter", add), el("h3", "Try an expression"), try)
+}
+
+func (h *handler) showWebhooks() node {
+	hooks := h.c.ListWebhooks()
+	if len(hooks) == 0 {
+		return empty("The program takes no webhooks. ", code(`client.WebhookHandler("github", stint.GitHubSignature(secret), "")`), " is a handler that makes them events.")
+	}
+	return all(el("p.dim", "Since the program started:"),
+		table(head("Webhook", "Published.figure", "Ignored.figure", "Refused.figure", "Last", "Last refusal"), each(hooks, func(w stint.WebhookInfo) node {
+			refusal := none("none")
+			if w.Refusal != "" {
+				refusal = all(el("bdi.error", w.Refusal), " ", when(w.RefusedAt))
+			}
+			return el("tr", el("td", data(w.Name)), el("td.number", count(w.Published)), el("td.number", count(w.Ignored)), el("td.number", count(w.Refused)), el("td", when(w.Last)), el("td", refusal))
+		})))
+}

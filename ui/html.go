@@ -1,0 +1,183 @@
+package ui
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+
+	g "maragu.dev/gomponents"
+)
+
+// A node is a piece of a page. Pages are made with el, so every text on them is escaped,
+// and shows what it is, without anybody having to think of it. html/template would have
+// the linker keep every exported method of the program, for 4 MiB.
+type node = g.Node
+
+// el is an element: el("td.number", "12") is a td whose class is number. What it holds are
+// nodes, attributes among them, nil, which is nothing, and else texts.
+func el(spec string, holds ...any) node {
+	name, class, ok := strings.Cut(spec, ".")
+	all := nodes(holds)
+	if ok {
+		all = append(all, g.Attr("class", strings.ReplaceAll(class, ".", " ")))
+	}
+	return g.El(name, all...)
+}
+
+// all is nodes one after the other.
+func all(holds ...any) node { return g.Group(nodes(holds)) }
+
+func nodes(holds []any) []node {
+	made := make([]node, 0, len(holds)+1)
+	for _, h := range holds {
+		switch h := h.(type) {
+		case nil:
+		case node:
+			made = append(made, h)
+		default:
+			made = append(made, g.Text(visible(fmt.Sprint(h))))
+		}
+	}
+	return made
+}
+
+// attr is an attribute; without a value, one that is there or not.
+func attr(name string, value ...string) node { return g.Attr(name, value...) }
+
+// only is what it holds if the condition is true.
+func only(when bool, holds ...any) node {
+	if !when {
+		return nil
+	}
+	return all(holds...)
+}
+
+// each is a node for each of a list.
+func each[T any](list []T, f func(T) node) node {
+	made := make([]node, len(list))
+	for i, x := range list {
+		made[i] = f(x)
+	}
+	return g.Group(made)
+}
+
+// data is a text that users wrote: its direction is its own.
+func data(text string) node { return el("bdi", text) }
+
+// none stands where there is nothing.
+func none(text string) node { return el("span.none", text) }
+
+// head is the row of headings of a table: "Failed.figure" has a class.
+func head(titles ...string) node {
+	return el("thead", el("tr", each(titles, func(t string) node {
+		title, class, _ := strings.Cut(t, ".")
+		return el(strings.TrimSuffix("th."+class, "."), title)
+	})))
+}
+
+// table is one that scrolls where it is wider than its window.
+func table(head node, rows ...any) node {
+	return el("div.scroll", attr("tabindex", "0"), el("table", head, el("tbody", rows...)))
+}
+
+// fact is a line of a list of facts.
+func fact(name any, value ...any) node { return all(el("dt", name), el("dd", value...)) }
+
+// empty says what to do where nothing is shown.
+func empty(holds ...any) node { return el("p.empty", holds...) }
+
+func code(text string) node { return el("code", text) }
+
+// pre is a text that is longer than a line.
+func pre(text string, more ...any) node {
+	return el("pre", append(more, attr("tabindex", "0"), text)...)
+}
+
+func details(summary string, holds ...any) node {
+	return el("details", el("summary", summary), all(holds...))
+}
+
+func h2(holds ...any) node { return el("h2", holds...) }
+
+// meter is a part of a whole.
+func meter(label string, part, whole int64) node {
+	return el("progress", attr("max", fmt.Sprint(whole)), attr("value", fmt.Sprint(part)), attr("aria-label", label))
+}
+
+func hidden(name, value string) node {
+	return el("input", attr("type", "hidden"), attr("name", name), attr("value", value))
+}
+
+// input is a field with its label: input("Key", attr("name", "key")).
+func input(label string, attrs ...any) node { return el("label", label, el("input", attrs...)) }
+
+// area is a field for JSON, which keeps what is typed while the page changes.
+func area(label, name, value string) node {
+	return el("label.wide", label, el("textarea", attr("name", name), attr("data-keep"), attr("spellcheck", "false"), value))
+}
+
+func row(holds ...any) node { return el("div.row", holds...) }
+
+// button is of a class, or of none.
+func button(class, label string, attrs ...any) node {
+	return el(strings.TrimSuffix("button."+class, "."), append(attrs, label)...)
+}
+
+// link leads to another page of this handler.
+func (h *handler) link(path string, holds ...any) node {
+	return el("a", append(holds, attr("href", h.base+path))...)
+}
+
+// line is a row of a table, which leads to a page.
+func (h *handler) line(path string, cells ...any) node {
+	return el("tr", append(cells, attr("data-url", h.base+path))...)
+}
+
+// form posts to an operation, and comes back to a page if next is not empty.
+func (h *handler) form(class, operation, next string, holds ...any) node {
+	return el(strings.TrimSuffix("form."+class, "."), attr("method", "post"), attr("action", h.base+"/api/"+operation), only(next != "", hidden("next", h.base+next)), all(holds...))
+}
+
+// act is a button that does something; nil on a page that is read-only.
+func (h *handler) act(class, label, operation, next string, holds ...any) node {
+	if h.readOnly {
+		return nil
+	}
+	return h.form("inline", operation, next, append(holds, button(class, label))...)
+}
+
+// toggle pauses what works, and resumes what is paused.
+func (h *handler) toggle(paused bool, of, next string, holds ...any) node {
+	if paused {
+		return h.act("primary", "Resume", of+"resume", next, holds...)
+	}
+	return h.act("", "Pause", of+"pause", next, holds...)
+}
+
+// pausedSign marks what is paused.
+func pausedSign(paused bool) node {
+	return only(paused, " ", el("span.state.blocked", "■ paused"))
+}
+
+// actions is a heading, or a cell, for actions where there are some.
+func (h *handler) actions() string {
+	if h.readOnly {
+		return ""
+	}
+	return "Actions"
+}
+
+func seg(s string) string { return url.PathEscape(s) }
+
+func taskPath(task string) string { return "/tasks/" + seg(task) }
+
+func runPath(id string) string { return "/runs/" + id }
+
+// runsPath is the list of the runs that a query selects: names and values.
+func runsPath(pairs ...string) string {
+	q := url.Values{}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		q.Add(pairs[i], pairs[i+1])
+	}
+	return "/runs?" + q.Encode()
+}

@@ -1,0 +1,69 @@
+package ui
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/stint-dev/stint"
+)
+
+// A queueRow is a queue and what happened there in the last hour.
+type queueRow struct {
+	stint.QueueInfo
+	hour stint.Stats
+}
+
+func queuesPage(h *handler, ctx context.Context, arg string, q url.Values) (*view, error) {
+	queues, err := h.c.ListQueues(ctx)
+	if err != nil {
+		return nil, err
+	}
+	totals, err := h.totals(ctx, windows[0])
+	if err != nil {
+		return nil, err
+	}
+	rows := make([]queueRow, len(queues))
+	for i, info := range queues {
+		rows[i].QueueInfo = info
+		for j := range totals {
+			if totals[j].Queue == info.Name {
+				rows[i].hour.Add(&totals[j])
+			}
+		}
+	}
+	return &view{Title: "Queues", Main: all(el("h1", "Queues"), h.showQueues(rows))}, nil
+}
+
+func (h *handler) showQueues(rows []queueRow) node {
+	if len(rows) == 0 {
+		return empty("No queue has been used. The first run of a task makes its queue.")
+	}
+	return table(head("Queue", "Ready.figure", "By priority.optional", "Running.figure", "In, 1h.figure optional", "Out, 1h.figure", "p99 wait.figure optional", "Oldest ready", h.actions()), each(rows, func(r queueRow) node {
+		list := func(state stint.State, n int) node {
+			return h.link(runsPath("queue", r.Name, "state", state.String()), count(n))
+		}
+		path := runsPath("queue", r.Name)
+		return h.line(path, el("td", h.link(path, data(r.Name)), pausedSign(r.Paused)),
+			el("td.number", list(stint.StateQueued, r.Ready)), el("td.optional", priorities(r.Priorities)), el("td.number", list(stint.StateRunning, r.Running)),
+			el("td.number.optional", count(r.hour.Enqueued)), el("td.number", count(r.hour.Ended())), el("td.number.optional", took(r.hour.Wait(.99))), el("td", when(r.Oldest)),
+			el("td", h.toggle(r.Paused, "queues/"+seg(r.Name)+"/", "/queues")))
+	}))
+}
+
+// priorities lists how many runs there are of each, the most urgent first.
+func priorities(counts map[int8]int) node {
+	names := map[int8]string{stint.PriorityLow: "low", stint.PriorityDefault: "default", stint.PriorityHigh: "high"}
+	var parts []string
+	for _, p := range slices.Backward(slices.Sorted(maps.Keys(counts))) {
+		name := names[p]
+		if name == "" {
+			name = fmt.Sprint(p)
+		}
+		parts = append(parts, name+" "+count(counts[p]))
+	}
+	return el("span.dim", strings.Join(parts, ", "))
+}

@@ -1,0 +1,192 @@
+package ui
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/stint-dev/stint"
+)
+
+// A taskRow is a task, or workflow, and what became of its runs.
+type taskRow struct {
+	stint.Stats
+	def *stint.TaskDefinition // nil: of another program
+}
+
+// errorRate is how many of those that ended failed, in percent.
+func (r *taskRow) errorRate() string {
+	if n := r.Succeeded + r.Failed; n > 0 {
+		return fmt.Sprintf("%.1f %%", 100*float64(r.Failed)/float64(n))
+	}
+	return "–"
+}
+
+func tasksPage(h *handler, ctx context.Context, arg string, q url.Values) (*view, error) {
+	w := windowOf(q)
+	totals, err := h.totals(ctx, w)
+	if err != nil {
+		return nil, err
+	}
+	if arg != "" {
+		return taskPage(h, ctx, arg, w, totals)
+	}
+	var rows []taskRow
+	defs := h.c.ListTasks()
+	for _, t := range totals {
+		rows = append(rows, taskRow{t, defined(defs, t.Task)})
+	}
+	for i, d := range defs {
+		if !slices.ContainsFunc(totals, func(t stint.Stats) bool { return t.Task == d.Name }) {
+			rows = append(rows, taskRow{stint.Stats{Task: d.Name, Queue: d.Queue}, &defs[i]})
+		}
+	}
+	slices.SortStableFunc(rows, func(a, b taskRow) int { return strings.Compare(a.Task, b.Task) })
+	return &view{Title: "Tasks", Main: all(el("h1", "Tasks and workflows"), w.chooser(), h.showTasks(rows))}, nil
+}
+
+func defined(defs []stint.TaskDefinition, name string) *stint.TaskDefinition {
+	if i := slices.IndexFunc(defs, func(d stint.TaskDefinition) bool { return d.Name == name }); i >= 0 {
+		return &defs[i]
+	}
+	return nil
+}
+
+func (h *handler) showTasks(rows []taskRow) node {
+	if len(rows) == 0 {
+		return empty("No task is defined, and none has run. ", code(`stint.NewTask(client, "name", fn)`), " defines one.")
+	}
+	return table(head("Name", "Queue.optional", "Succeeded.figure", "Failed.figure", "Retried.figure optional", "Error rate.figure", "p50.figure optional", "p95.figure"), each(rows, func(r taskRow) node {
+		failed := "td.number"
+		if r.Failed > 0 {
+			failed += ".error"
+		}
+		return h.line(taskPath(r.Task),
+			el("td", h.link(taskPath(r.Task), data(r.Task)), only(r.def != nil && r.def.Workflow, " ", el("span.dim", "workflow"))),
+			el("td.optional", data(r.Queue)), el("td.number", count(r.Succeeded)), el(failed, count(r.Failed)), el("td.number.optional", count(r.Retried)),
+			el("td.number", r.errorRate()), el("td.number.optional", took(r.Duration(.5))), el("td.number", took(r.Duration(.95))))
+	}))
+}
+
+func taskPage(h *handler, ctx context.Context, name string, w window, totals []stint.Stats) (*view, error) {
+	r := taskRow{def: defined(h.c.ListTasks(), name)}
+	for i := range totals {
+		if totals[i].Task == name {
+			r.Add(&totals[i])
+		}
+	}
+	page, err := h.list(ctx, stint.RunFilter{Tasks: []string{name}, Limit: 10, Scan: perQuery})
+	if err != nil {
+		return nil, err
+	}
+	if r.def == nil && len(page.Runs) == 0 && r.Started+r.Ended() == 0 {
+		return nil, errNoPage
+	}
+	card := func(figure, what string) node { return el("div.card", el("b", figure), what) }
+	main := all(el("h1", data(name)), w.chooser(),
+		el("div.cards",
+			h.link(runsPath("task", name, "state", "succeeded"), attr("class", "card"), el("b", count(r.Succeeded)), "✓ succeeded"),
+			h.link(runsPath("task", name, "state", "failed"), attr("class", "card"), el("b", count(r.Failed)), "✗ failed"),
+			card(r.errorRate(), "error rate"), card(count(r.Retried), "attempts retried"), card(took(r.Duration(.5)), "p50"), card(took(r.Duration(.95)), "p95"), card(took(r.Wait(.99)), "p99 wait to start")),
+		h.showDefinition(r.def), h.runNow(r.def),
+		h2("Newest runs"), h.runTable(page.Runs))
+	return &view{Title: name, Main: main, Up: "/tasks"}, nil
+}
+
+func (h *handler) showDefinition(d *stint.TaskDefinition) node {
+	if d == nil {
+		return nil
+	}
+	kind := "task"
+	switch {
+	case d.Workflow:
+		kind = "workflow"
+	case d.BatchSize > 0:
+		kind = fmt.Sprintf("batch task of up to %d", d.BatchSize)
+	}
+	if !d.Handler {
+		kind += ", worked by another program"
+	}
+	codes := func(texts []string) node {
+		return each(texts, func(t string) node { return all(code(t), " ") })
+	}
+	graph := drawGraph(h.base, d.Tasks, false)
+	return all(h2("Definition"), el("dl.facts",
+		fact("Kind", kind), fact("Queue", data(d.Queue), fmt.Sprintf(", priority %d", d.Priority)), fact("Retries", d.Retries),
+		only(d.Timeout > 0, fact("Timeout", took(d.Timeout))), only(d.SlotCost > 1, fact("Slots", d.SlotCost)),
+		only(len(d.Crons) > 0, fact("Crons", codes(d.Crons))),
+		only(len(d.Events) > 0, fact("Events", codes(d.Events), only(d.EventFilter != "", "if ", code(d.EventFilter))))),
+		only(graph != nil, h2("Graph"), graph))
+}
+
+// runNow is a form that starts a run: of fields if the input is an object with simple ones,
+// and of JSON. The operation checks what it is given against the input's type.
+func (h *handler) runNow(d *stint.TaskDefinition) node {
+	if d == nil || h.readOnly {
+		return nil
+	}
+	operation, fields := "tasks/"+seg(d.Name)+"/runs", fieldsOf(d.Input)
+	asJSON := h.form("", operation, "", area("Input", "input", indented(d.Example)), row(button("primary", "Enqueue")))
+	if len(fields) > 0 {
+		asJSON = details("As JSON", asJSON)
+	}
+	return all(h2("Run now"),
+		only(len(fields) > 0, h.form("", operation, "", attr("data-compose"), attr("data-keep"), hidden("input", "{}"), row(each(fields, field.show), button("primary", "Enqueue")))),
+		asJSON, details("Schema of the input", jsonTree(d.Input)))
+}
+
+func indented(payload json.RawMessage) string {
+	b, err := json.MarshalIndent(payload, "", "  ")
+	if err != nil {
+		return string(payload)
+	}
+	return string(b)
+}
+
+// A field is one of the form that starts a run.
+type field struct {
+	name, input string // input is the kind of its element
+	step        string
+	required    bool
+}
+
+// show is the field with its label. A text may be empty, a number that must be there not.
+func (f field) show() node {
+	if f.input == "checkbox" {
+		return el("label.check", el("input", attr("type", f.input), attr("data-field", f.name)), f.name)
+	}
+	return input(f.name, attr("type", f.input), attr("data-field", f.name), only(f.step != "", attr("step", f.step)), only(f.required && f.input == "number", attr("required")))
+}
+
+// fieldsOf makes a form of a schema, if each of its fields is simple.
+func fieldsOf(schema json.RawMessage) (fields []field) {
+	var s struct {
+		Type       string
+		Properties map[string]struct{ Type string }
+		Required   []string
+	}
+	if json.Unmarshal(schema, &s) != nil || s.Type != "object" {
+		return nil
+	}
+	for name, p := range s.Properties {
+		f := field{name: name, required: slices.Contains(s.Required, name)}
+		switch p.Type {
+		case "string":
+			f.input = "text"
+		case "integer":
+			f.input, f.step = "number", "1"
+		case "number":
+			f.input, f.step = "number", "any"
+		case "boolean":
+			f.input = "checkbox"
+		default:
+			return nil
+		}
+		fields = append(fields, f)
+	}
+	slices.SortFunc(fields, func(a, b field) int { return strings.Compare(a.name, b.name) })
+	return fields
+}
