@@ -347,8 +347,20 @@ type QueueInfo struct {
 	Ready   int // runs that may start, counted up to 10,000 a task
 	Running int
 	Oldest  time.Time // when the first that may start was due; zero: none may
-	// Priorities counts the runs that may start by their priority, 10,000 of them at most.
-	Priorities map[int8]int
+}
+
+// QueuePriorities counts the runs of a queue that may start by their priority, 10,000 of
+// them at most.
+func (c *Client) QueuePriorities(ctx context.Context, queue string) (map[int]int, error) {
+	counts, err := c.store.Priorities(ctx, queue)
+	if err != nil {
+		return nil, public("count priorities", err)
+	}
+	public := make(map[int]int, len(counts))
+	for p, n := range counts {
+		public[int(p)] = n
+	}
+	return public, nil
 }
 
 // ListQueues lists every queue that was ever used, by name.

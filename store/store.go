@@ -294,8 +294,6 @@ type QueueInfo struct {
 	Ready   int // runs that may start, counted up to MaxCount
 	Running int
 	Oldest  time.Time // when the first that may start was due, of those that are next of their task; zero: none
-	// Priorities counts the runs that may start by their priority, MaxCount of them at most.
-	Priorities map[int8]int
 }
 
 // Runs moves runs along their states.
@@ -380,6 +378,9 @@ type Admin interface {
 	PauseQueue(ctx context.Context, queue string, paused bool) error
 	// Queues lists every queue that was ever used, by name.
 	Queues(ctx context.Context) ([]QueueInfo, error)
+	// Priorities counts the runs of a queue that may start by their priority, MaxCount of
+	// them at most.
+	Priorities(ctx context.Context, queue string) (map[int8]int, error)
 	// SetRate sets the figures of a rate limit, which hold over those of Limits.
 	SetRate(ctx context.Context, now time.Time, key string, perSecond float64, burst int) error
 	// PauseLimit has no run pass a limit, or with paused false has them pass again. What has

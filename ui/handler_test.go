@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -385,5 +386,39 @@ func TestMounted(t *testing.T) {
 		if got.StatusCode != tt.status || !strings.Contains(string(text), tt.has) {
 			t.Errorf("%s %s as %s: %d %.200s", tt.method, tt.path, tt.user, got.StatusCode, text)
 		}
+	}
+}
+
+// A large action that a person asked for stops after a moment, says how far it is, and
+// goes on from there until all is done.
+func TestPaced(t *testing.T) {
+	s := newShop(t)
+	var ins []int
+	for range 1200 {
+		ins = append(ins, 1)
+	}
+	if _, err := stint.NewTask[int, string](s.c, "later", nil).EnqueueMany(t.Context(), ins, stint.WithDelay(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	form := url.Values{"task": {"later"}, "state": {"scheduled"}, "paced": {"1"}}
+	status, text := s.ask("POST", "/api/runs.cancel", form.Encode(), "Content-Type", "application/x-www-form-urlencoded", "Accept", "text/html")
+	for range 100 {
+		rest := regexp.MustCompile(`name="cursor" value="([0-9a-f-]+)"`).FindStringSubmatch(text)
+		if rest == nil {
+			break
+		}
+		form.Set("cursor", rest[1])
+		form.Set("done", regexp.MustCompile(`name="done" value="([0-9]+)"`).FindStringSubmatch(text)[1])
+		status, text = s.ask("POST", "/api/runs.cancel", form.Encode(), "Content-Type", "application/x-www-form-urlencoded", "Accept", "text/html")
+	}
+	if status != 200 || !strings.Contains(text, "1,200</b> runs were canceled") {
+		t.Errorf("%d %s", status, text)
+	}
+	if n, err := s.c.CountRuns(t.Context()); err != nil || n[stint.StateScheduled] != 0 {
+		t.Errorf("%v are left, %v", n, err)
+	}
+	form = url.Values{"id": s.ids, "paced": {"1"}}
+	if status, text := s.ask("POST", "/api/runs.delete", form.Encode(), "Content-Type", "application/x-www-form-urlencoded", "Accept", "text/html"); status != 200 || !strings.Contains(text, "3</b> runs were deleted") {
+		t.Errorf("%d %s", status, text)
 	}
 }

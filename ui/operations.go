@@ -266,11 +266,18 @@ func startTask(h *handler, ctx context.Context, in url.Values) (any, error) {
 
 func listQueues(h *handler, ctx context.Context, in url.Values) (any, error) {
 	all, err := h.c.ListQueues(ctx)
+	if err != nil {
+		return nil, err
+	}
 	out := wireQueues{Queues: []wireQueue{}}
 	for _, q := range all {
-		out.Queues = append(out.Queues, wireQueue{q.Name, q.Paused, q.Ready, q.Running, optional(q.Oldest), q.Priorities})
+		counts, err := h.c.QueuePriorities(ctx, q.Name)
+		if err != nil {
+			return nil, err
+		}
+		out.Queues = append(out.Queues, wireQueue{q.Name, q.Paused, q.Ready, q.Running, optional(q.Oldest), counts})
 	}
-	return out, err
+	return out, nil
 }
 
 func listWorkers(h *handler, ctx context.Context, in url.Values) (any, error) {

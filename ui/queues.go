@@ -14,7 +14,8 @@ import (
 // A queueRow is a queue and what happened there in the last hour.
 type queueRow struct {
 	stint.QueueInfo
-	hour stint.Stats
+	priorities map[int]int
+	hour       stint.Stats
 }
 
 func queuesPage(h *handler, ctx context.Context, arg string, q url.Values) (*view, error) {
@@ -29,6 +30,11 @@ func queuesPage(h *handler, ctx context.Context, arg string, q url.Values) (*vie
 	rows := make([]queueRow, len(queues))
 	for i, info := range queues {
 		rows[i].QueueInfo = info
+		if info.Ready > 0 {
+			if rows[i].priorities, err = h.c.QueuePriorities(ctx, info.Name); err != nil {
+				return nil, err
+			}
+		}
 		for j := range totals {
 			if totals[j].Queue == info.Name {
 				rows[i].hour.Add(&totals[j])
@@ -48,15 +54,15 @@ func (h *handler) showQueues(rows []queueRow) node {
 		}
 		path := runsPath("queue", r.Name)
 		return h.line(path, el("td", h.link(path, data(r.Name)), pausedSign(r.Paused)),
-			el("td.number", list(stint.StateQueued, r.Ready)), el("td.optional", priorities(r.Priorities)), el("td.number", list(stint.StateRunning, r.Running)),
+			el("td.number", list(stint.StateQueued, r.Ready)), el("td.optional", priorities(r.priorities)), el("td.number", list(stint.StateRunning, r.Running)),
 			el("td.number.optional", count(r.hour.Enqueued)), el("td.number", count(r.hour.Ended())), el("td.number.optional", took(r.hour.Wait(.99))), el("td", when(r.Oldest)),
 			el("td", h.toggle(r.Paused, "queues/"+seg(r.Name)+"/", "/queues")))
 	}))
 }
 
 // priorities lists how many runs there are of each, the most urgent first.
-func priorities(counts map[int8]int) node {
-	names := map[int8]string{stint.PriorityLow: "low", stint.PriorityDefault: "default", stint.PriorityHigh: "high"}
+func priorities(counts map[int]int) node {
+	names := map[int]string{stint.PriorityLow: "low", stint.PriorityDefault: "default", stint.PriorityHigh: "high"}
 	var parts []string
 	for _, p := range slices.Backward(slices.Sorted(maps.Keys(counts))) {
 		name := names[p]

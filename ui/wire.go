@@ -177,7 +177,7 @@ type wireQueue struct {
 	Running int        `json:"running"`
 	Oldest  *time.Time `json:"oldest"`
 	// Priorities counts ready runs by priority.
-	Priorities map[int8]int `json:"priorities,omitempty"`
+	Priorities map[int]int `json:"priorities,omitempty"`
 }
 
 type wireWorkers struct {

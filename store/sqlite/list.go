@@ -408,17 +408,20 @@ const prioritiesSQL = `
 SELECT priority, count(*) FROM (SELECT r.priority FROM stint_lanes l CROSS JOIN stint_runs r ON r.lane = l.id
   WHERE l.queue = ? AND l.staged IS NULL AND r.gate IS NULL AND r.state = 3 LIMIT ?) GROUP BY priority`
 
-// priorities counts the runs of a queue that may start.
-func priorities(q querier, queue string) (map[int8]int, error) {
-	type row struct {
-		priority int8
-		n        int
-	}
-	rows, err := rowsOf(q, func(r *row) []any { return []any{&r.priority, &r.n} }, prioritiesSQL, queue, store.MaxCount)
-	counts := map[int8]int{}
-	for _, r := range rows {
-		counts[r.priority] = r.n
-	}
+// Priorities implements store.Admin.
+func (s *Store) Priorities(ctx context.Context, queue string) (counts map[int8]int, err error) {
+	err = s.view(ctx, func(q querier) error {
+		type row struct {
+			priority int8
+			n        int
+		}
+		rows, err := rowsOf(q, func(r *row) []any { return []any{&r.priority, &r.n} }, prioritiesSQL, queue, store.MaxCount)
+		counts = map[int8]int{}
+		for _, r := range rows {
+			counts[r.priority] = r.n
+		}
+		return err
+	})
 	return counts, err
 }
 
@@ -431,19 +434,11 @@ func (s *Store) Queues(ctx context.Context) (all []store.QueueInfo, err error) {
 			oldest *int64
 		}
 		rows, err := rowsOf(q, func(i *row) []any { return []any{&i.Name, &i.Paused, &i.Ready, &i.Running, &i.oldest} }, queuesSQL, store.MaxCount)
-		if err != nil {
-			return err
-		}
 		for _, r := range rows {
 			r.Oldest = optionalTime(r.oldest)
-			if r.Ready > 0 {
-				if r.Priorities, err = priorities(q, r.Name); err != nil {
-					return err
-				}
-			}
 			all = append(all, r.QueueInfo)
 		}
-		return nil
+		return err
 	})
 	return all, err
 }

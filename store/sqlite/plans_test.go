@@ -171,6 +171,8 @@ func useAll(t *testing.T, s *Store) {
 	ok(err)
 	_, err = s.Queues(ctx)
 	ok(err)
+	_, err = s.Priorities(ctx, "q")
+	ok(err)
 	_, err = s.Counts(ctx)
 	ok(err)
 	_, err = s.Facts(ctx)

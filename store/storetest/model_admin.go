@@ -244,10 +244,7 @@ func (m *Model) Queues(context.Context) ([]store.QueueInfo, error) {
 			switch {
 			case r.Queue != name || r.Flow:
 			case r.State == store.Queued:
-				if info.Ready++; info.Priorities == nil {
-					info.Priorities = map[int8]int{}
-				}
-				info.Priorities[r.Priority]++
+				info.Ready++
 				if info.Oldest.IsZero() || r.Due.Before(info.Oldest) {
 					info.Oldest = r.Due
 				}
@@ -259,6 +256,21 @@ func (m *Model) Queues(context.Context) ([]store.QueueInfo, error) {
 	}
 	slices.SortFunc(all, func(a, b store.QueueInfo) int { return cmp.Compare(a.Name, b.Name) })
 	return all, nil
+}
+
+// Priorities implements store.Admin.
+func (m *Model) Priorities(_ context.Context, queue string) (map[int8]int, error) {
+	if err := m.lock(); err != nil {
+		return nil, err
+	}
+	defer m.mu.Unlock()
+	counts := map[int8]int{}
+	for _, r := range m.runs {
+		if l, _ := m.gateOf(r); r.Queue == queue && !r.Flow && r.State == store.Queued && l == nil {
+			counts[r.Priority]++
+		}
+	}
+	return counts, nil
 }
 
 // Check implements store.Admin.

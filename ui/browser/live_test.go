@@ -27,7 +27,7 @@ func appears(t *testing.T, b *browser, js string) {
 			return
 		}
 		if time.Now().After(until) {
-			t.Fatalf("it does not come to be that %s (%v)", js, err)
+			t.Fatalf("it does not come to be that %s (%v); the page says:\n%s", js, err, eval[string](t, b, `document.body.innerText.slice(0, 2000)`))
 		}
 		b.do(t, chromedp.Sleep(5*time.Millisecond))
 	}
@@ -183,7 +183,7 @@ func TestActions(t *testing.T) {
 	b.do(t, chromedp.Click(`[data-all]`), chromedp.Click(`button[value="runs.delete"]`))
 	appears(t, b, h1("Delete runs?"))
 	b.do(t, chromedp.Click(`main form button.danger`))
-	appears(t, b, h1("Done")+` && document.querySelector("[role=status]").textContent.includes("4 runs were deleted")`)
+	appears(t, b, h1("Done")+` && document.querySelector("main [role=status]").textContent.includes("4 runs were deleted")`)
 	page, err := d.c.ListRuns(t.Context(), stint.RunFilter{Tasks: []string{"charge-card"}})
 	if err != nil || len(page.Runs) != 0 {
 		t.Errorf("%d runs are left of those that were deleted, %v", len(page.Runs), err)
