@@ -184,6 +184,19 @@ func TestRoutes(t *testing.T) {
 		{"POST", "/api/workers/nobody/pause", "", 404, ""},
 		{"POST", "/api/limits/mail", `{"limit": 2.5, "burst": 5}`, 200, "true"},
 		{"POST", "/api/limits/mail", `{"limit": "x"}`, 400, "limit"},
+		{"POST", "/api/limits.pause", `{}`, 400, "missing"},
+		{"POST", "/api/limits.pause", `{"limit_key": "nobody's"}`, 404, ""},
+		{"POST", "/api/limits.pause", `{"limit_key": "mail"}`, 200, "true"},
+		{"GET", "/api/limits", "", 200, `"paused":true`},
+		{"GET", "/limits", "", 200, "■ paused"},
+		{"POST", "/api/limits.resume", `{"limit_key": "mail"}`, 200, "true"},
+		{"GET", "/runs?limit_name=charge&limit_key=k", "", 200, "at limit"},
+		{"GET", "/api/webhooks", "", 200, `"webhooks":[]`},
+		{"GET", "/api/filters", "", 200, `"filters":[]`},
+		{"POST", "/api/filters", `{"task": "charge", "scope": "s", "expr": "true"}`, 400, "cel"},
+		{"POST", "/api/filters", `{"task": "charge", "scope": "s", "expr": "true", "payload": "x"}`, 400, ""},
+		{"POST", "/api/filters/7/delete", "", 404, ""},
+		{"POST", "/api/filters/x/delete", "", 400, "whole number"},
 		{"POST", "/api/crons/none/pause", "", 404, ""},
 		{"POST", "/api/events", `{"key": "k", "payload": {"n": 1}}`, 200, `"event"`},
 		{"POST", "/api/events", `{"payload": {}}`, 400, "key is missing"},
@@ -385,6 +398,72 @@ func TestMounted(t *testing.T) {
 		got.Body.Close()
 		if got.StatusCode != tt.status || !strings.Contains(string(text), tt.has) {
 			t.Errorf("%s %s as %s: %d %.200s", tt.method, tt.path, tt.user, got.StatusCode, text)
+		}
+	}
+}
+
+// Where the code of a run does not match its journal, both are shown side by side.
+func TestDivergence(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "app.db")
+	var id string
+	for _, step := range []string{"old step", "new step"} {
+		c, err := stint.Open(path, stint.WithLogger(slog.New(slog.DiscardHandler)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		task := stint.NewTask(c, "t", func(ctx context.Context, _ int) (int, error) {
+			if _, err := stint.Step(ctx, step, func(context.Context) (int, error) { return 1, nil }); err != nil {
+				return 0, err
+			}
+			return stint.WaitForEvent[int](ctx, "never")
+		})
+		w, err := c.NewWorker()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- w.Run(ctx) }()
+		state := stint.StateWaiting
+		if id == "" {
+			run, err := task.Enqueue(t.Context(), 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			id = run.ID()
+		} else {
+			state = stint.StateBlocked
+			if _, err := c.Publish(t.Context(), "never", 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for mark := uint64(0); ; {
+			info, err := c.GetRun(t.Context(), id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if info.State == state {
+				break
+			}
+			if mark, err = c.Changed(t.Context(), mark); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if state == stint.StateBlocked {
+			answer := httptest.NewRecorder()
+			r := httptest.NewRequestWithContext(t.Context(), "GET", "http://localhost/runs/"+id, nil)
+			r.RemoteAddr = "127.0.0.1:1"
+			ui.Handler(c).ServeHTTP(answer, r)
+			for _, has := range []string{"The journal has", "<code>step &#34;old step&#34;</code>", "<code>step &#34;new step&#34;</code>"} {
+				if !strings.Contains(answer.Body.String(), has) {
+					t.Errorf("%q is not on the page:\n%s", has, answer.Body)
+				}
+			}
+		}
+		stop()
+		<-done
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

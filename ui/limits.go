@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/stint-dev/stint"
+	"golang.org/x/time/rate"
 )
 
 // limitsShown is how many limits of each kind a page has, those with most who wait first.
@@ -52,6 +53,13 @@ func (h *handler) showKeys(keys []stint.ConcurrencyInfo) node {
 	}))
 }
 
+func perSecond(l rate.Limit) string {
+	if l == rate.Inf {
+		return "no limit"
+	}
+	return fmt.Sprintf("%.6g", float64(l))
+}
+
 func (h *handler) showRates(rates []stint.RateLimitInfo) node {
 	if len(rates) == 0 {
 		return empty("No rate limit is set. ", code(`client.SetRateLimit(ctx, "key", 10, 20)`), " and ", code(`stint.WithRateLimit("key", 1)`), " make one.")
@@ -61,7 +69,7 @@ func (h *handler) showRates(rates []stint.RateLimitInfo) node {
 		figures := h.form("row", "limits/"+seg(r.Key), "/limits",
 			el("input", attr("name", "limit"), attr("type", "number"), attr("step", "any"), attr("min", "0"), attr("value", fmt.Sprintf("%g", float64(r.Limit))), attr("aria-label", "Units each second")),
 			el("input", attr("name", "burst"), attr("type", "number"), attr("min", "1"), attr("value", fmt.Sprint(r.Burst)), attr("aria-label", "Burst")), button("", "Set"))
-		return el("tr", el("td", data(r.Key), pausedSign(r.Paused)), el("td.number", fmt.Sprintf("%.1f", r.Tokens)), el("td.number", r.Burst), el("td.number", fmt.Sprintf("%.3g", float64(r.Limit))),
-			el("td.number", h.runsAt(name, r.Waiting, "queued")), el("td", only(!h.readOnly, figures), h.pauseLimit(name, r.Paused)))
+		return el("tr", el("td", data(r.Key), pausedSign(r.Paused)), el("td.number", fmt.Sprintf("%.1f", r.Tokens)), el("td.number", r.Burst), el("td.number", perSecond(r.Limit)),
+			el("td.number", h.runsAt(name, r.Waiting, "queued")), el("td", row(only(!h.readOnly, figures), h.pauseLimit(name, r.Paused))))
 	}))
 }

@@ -61,6 +61,7 @@ func writeMinute(b *strings.Builder, head func(name, help string), all []stint.S
 		of         func(*stint.Stats) float64
 		perTask    bool
 	}{
+		{"stint_task_enqueued", "Runs that were made in the last whole minute.", func(s *stint.Stats) float64 { return float64(s.Enqueued) }, true},
 		{"stint_task_started", "Executions that started in the last whole minute.", func(s *stint.Stats) float64 { return float64(s.Started) }, true},
 		{"stint_task_succeeded", "Runs that succeeded in the last whole minute.", func(s *stint.Stats) float64 { return float64(s.Succeeded) }, true},
 		{"stint_task_failed", "Runs that failed in the last whole minute.", func(s *stint.Stats) float64 { return float64(s.Failed) }, true},

@@ -30,6 +30,7 @@ function show(html) {
   const next = document.createElement("main");
   next.id = "main";
   next.tabIndex = -1;
+  if (main.dataset.up) next.dataset.up = main.dataset.up;
   next.innerHTML = html;
   writeTimes(next);
   Idiomorph.morph(main, next, {

@@ -18,8 +18,9 @@ import (
 )
 
 // hostile stands in every field that a user's data reaches: markup, quotes, an attribute,
-// a script, characters that turn the text around or are not seen.
-const hostile = `<img src=x onerror="document.title='owned'"><script>document.title='owned'</script>"'` + "\u202e\u0000\u200b" + `</td></main>{{.}}`
+// a script, characters that turn the text around or are not seen. Pictures for people have
+// another text there.
+var hostile = `<img src=x onerror="document.title='owned'"><script>document.title='owned'</script>"'` + "\u202e\u0000\u200b" + `</td></main>{{.}}`
 
 type letter struct {
 	To    string `json:"to"`
@@ -82,7 +83,7 @@ func (d *demo) define() {
 		case <-ctx.Done():
 		}
 		return n, ctx.Err()
-	}, stint.WithQueue("media"))
+	}, stint.WithQueue("media"), stint.WithConcurrency(stint.Concurrency[int]{Name: hostile, Key: func(int) string { return hostile }, Max: 1}))
 	d.flaky = stint.NewTask(c, "charge-card", func(ctx context.Context, s string) (int, error) {
 		stint.Logger(ctx).Error("declined", "card", s)
 		return 0, stint.NonRetryable(fmt.Errorf("card declined: %s", s))
@@ -134,6 +135,7 @@ func (d *demo) fill(t *testing.T) {
 		d.runs["failed"] = must(idOf(d.flaky.Enqueue(ctx, hostile)))
 	}
 	d.runs["slow"] = must(idOf(d.slow.Enqueue(ctx, 40)))
+	d.runs["held up"] = must(idOf(d.slow.Enqueue(ctx, 60)))
 	d.runs["order"] = must(idOf(d.order.Enqueue(ctx, 7)))
 	d.runs["approved"] = must(idOf(d.order.Enqueue(ctx, 8)))
 	d.runs["flow"] = must(idOf(d.flow.Enqueue(ctx, 1)))

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"testing"
@@ -13,7 +14,10 @@ import (
 	"github.com/stint-dev/stint/ui"
 )
 
-var shots = flag.String("shots", "", "write screenshots of every page to this `directory`")
+var (
+	shots = flag.String("shots", "", "write screenshots of every page to this `directory`")
+	plain = flag.Bool("plain", false, "with harmless texts")
+)
 
 // served is a demo behind a prefix, as an app would mount it.
 func served(t *testing.T, opts ...ui.Option) (*demo, string) {
@@ -31,7 +35,7 @@ func pagesOf(d *demo) map[string]string {
 	return map[string]string{
 		"overview": "/", "runs": "/runs", "failed": "/runs?state=failed", "run": "/runs/" + d.runs["hostile"], "failed-run": "/runs/" + d.runs["failed"], "workflow": "/runs/" + d.runs["broken flow"],
 		"durable": "/runs/" + d.runs["approved"], "waiting": "/runs/" + d.runs["order"], "running": "/runs/" + d.runs["slow"], "large": "/runs/" + d.runs["large"], "odd": "/runs/" + d.runs["odd task"],
-		"tasks": "/tasks", "task": "/tasks/send-mail", "workflow-task": "/tasks/publish-site", "queues": "/queues", "limits": "/limits", "workers": "/workers",
+		"tasks": "/tasks", "task": "/tasks/send-mail", "workflow-task": "/tasks/publish-site", "queues": "/queues", "held-up": "/runs/" + d.runs["held up"], "at-limit": "/runs?limit_name=" + url.QueryEscape(hostile) + "&limit_key=" + url.QueryEscape(hostile) + "&state=queued", "limits": "/limits", "workers": "/workers",
 		"schedules": "/schedules", "events": "/events", "alerts": "/alerts", "health": "/health", "confirm": "/confirm?do=runs.cancel&state=waiting",
 	}
 }
@@ -40,6 +44,9 @@ func pagesOf(d *demo) map[string]string {
 func TestScreenshots(t *testing.T) {
 	if *shots == "" {
 		return
+	}
+	if *plain {
+		hostile = "gift wrap"
 	}
 	d, base := served(t)
 	for _, look := range []struct {
