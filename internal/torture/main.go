@@ -39,6 +39,7 @@ var attacks = []attack{
 	{"disk", "faults", 18, faulty},
 	{"clock", "jumps", 12, clock},
 	{"neighbours", "backups", 6, neighbours},
+	{"litestream", "restores", 2, litestream},
 	{"history", "calls", 20, history},
 	{"soak", "kills", 8, soak},
 }

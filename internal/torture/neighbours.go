@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 )
 
@@ -22,47 +21,19 @@ const maxLog = 64 << 20
 // the log stays bounded, and each backup is a whole program that goes on.
 func neighbours(ctx context.Context, r *round) error {
 	path := filepath.Join(r.dir("neighbours"), "shop.db")
-	s, err := openShop(path)
-	if err != nil {
-		return err
-	}
 	book := &ledger{}
-	working, stop := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	errs := make(chan error, 8)
-	start := func(f func() error) {
-		wg.Go(func() {
-			if err := f(); err != nil && working.Err() == nil {
-				errs <- err
-			}
-		})
-	}
-	start(func() error { return s.work(working, 8) })
-	for g := range 2 {
-		start(func() error {
-			for i := g; working.Err() == nil; i += 2 {
-				if err := s.visit(working, i, book.say); err != nil {
-					return fmt.Errorf("a customer: %w", err)
-				}
-			}
-			return nil
-		})
-	}
-	err = inFile(path, func(db *sql.DB) error {
+	err := inFile(path, func(db *sql.DB) error {
 		if _, err := db.Exec("CREATE TABLE app (x)"); err != nil {
 			return err
 		}
-		start(func() error { return endlessReader(working, db) })
-		start(func() error { return shortWriter(working, db) })
-		start(func() error { return deferredWriter(working, path) })
-		err := r.backups(ctx, db, path, book, errs)
-		stop()
-		wg.Wait()
-		return err
+		return r.beside(ctx, path, book, func(working context.Context, start func(func() error)) error {
+			start(func() error { return endlessReader(working, db) })
+			start(func() error { return shortWriter(working, db) })
+			start(func() error { return deferredWriter(working, path) })
+			return r.backups(ctx, db, path, book)
+		})
 	})
-	stop()
-	wg.Wait()
-	if err := joinClose(err, s); err != nil {
+	if err != nil {
 		return err
 	}
 	if err := r.checkAcks(ctx, path, book.acks, ends{}); err != nil {
@@ -72,7 +43,7 @@ func neighbours(ctx context.Context, r *round) error {
 }
 
 // backups takes one after another, between transactions that hold the file for long.
-func (r *round) backups(ctx context.Context, db *sql.DB, path string, book *ledger, errs <-chan error) error {
+func (r *round) backups(ctx context.Context, db *sql.DB, path string, book *ledger) error {
 	for range r.count {
 		if err := longWriter(ctx, db); err != nil {
 			return fmt.Errorf("a long transaction: %w", err)
@@ -91,11 +62,6 @@ func (r *round) backups(ctx context.Context, db *sql.DB, path string, book *ledg
 		os.RemoveAll(dir)
 		if info, err := os.Stat(path + "-wal"); err != nil || info.Size() > maxLog {
 			r.verdict.problem("the log: %v, %v", info, err)
-		}
-		select {
-		case err := <-errs:
-			return err
-		default:
 		}
 		r.faults++
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -194,4 +195,39 @@ func (s *shop) visit(ctx context.Context, i int, say func(what, id string)) erro
 	}
 	say(ended, runs[1].ID())
 	return nil
+}
+
+// beside has a shop work, with customers who write down what they are told, while f does. f
+// may start others, which end with their context. No error of any of them is let pass.
+func (r *round) beside(ctx context.Context, path string, book *ledger, f func(working context.Context, start func(func() error)) error) error {
+	s, err := openShop(path)
+	if err != nil {
+		return err
+	}
+	working, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	var first error
+	var once sync.Once
+	start := func(f func() error) {
+		wg.Go(func() {
+			if err := f(); err != nil && working.Err() == nil {
+				once.Do(func() { first = err })
+			}
+		})
+	}
+	start(func() error { return s.work(working, 8) })
+	for g := range 2 {
+		start(func() error {
+			for i := g; working.Err() == nil; i += 2 {
+				if err := s.visit(working, i, book.say); err != nil {
+					return fmt.Errorf("a customer: %w", err)
+				}
+			}
+			return nil
+		})
+	}
+	err = f(working, start)
+	stop()
+	wg.Wait()
+	return joinClose(errors.Join(err, first), s)
 }
