@@ -5,7 +5,7 @@
 // each, and the service's rate as a rate limit: the small ones are done long before the
 // greedy one, and the service refuses nothing.
 //
-//	go run ./examples/fairness
+//	go run ./examples/fairness -http localhost:8080
 package main
 
 import (
@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/examples/internal/page"
 	"golang.org/x/time/rate"
 )
 
@@ -41,11 +42,12 @@ type call struct {
 
 func main() {
 	path := flag.String("db", ":memory:", "database file; :memory: keeps nothing")
+	httpAddr := flag.String("http", "", "show the runs on a web page at this `address`, until Ctrl-C")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	for _, limited := range []bool{false, true} {
-		if err := demo(ctx, *path, limited, os.Stdout); err != nil {
+		if err := demo(ctx, *path, *httpAddr, limited, os.Stdout); err != nil {
 			log.Fatal(err)
 		}
 	}
@@ -74,12 +76,17 @@ func limits() []stint.TaskOption {
 }
 
 // demo enqueues everybody's calls, and tells when each tenant's were done.
-func demo(ctx context.Context, path string, limited bool, out io.Writer) error {
+func demo(ctx context.Context, path, httpAddr string, limited bool, out io.Writer) error {
 	client, err := stint.Open(path, stint.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		return err
 	}
 	defer client.Close()
+	shown, err := page.Serve(httpAddr, client)
+	if err != nil {
+		return err
+	}
+	defer shown.Close()
 	var refused atomic.Int64
 	server := service(&refused)
 	defer server.Close()
@@ -113,6 +120,9 @@ func demo(ctx context.Context, path string, limited bool, out io.Writer) error {
 	go func() { ended <- worker.Run(working) }()
 	err = report(ctx, out, title, begun, tenants, runs)
 	fmt.Fprintf(out, "  the service refused %d calls\n", refused.Load())
+	if limited && err == nil {
+		shown.Stay(ctx)
+	}
 	stop()
 	return errors.Join(err, <-ended)
 }

@@ -19,7 +19,7 @@ func TestFairness(t *testing.T) {
 	refusals := map[bool]int{}
 	for _, limited := range []bool{false, true} {
 		var out strings.Builder
-		if err := demo(t.Context(), path, limited, &out); err != nil {
+		if err := demo(t.Context(), path, "", limited, &out); err != nil {
 			t.Fatal(err)
 		}
 		http.DefaultClient.CloseIdleConnections()

@@ -2,31 +2,40 @@
 // engine makes of each: it retries with backoff, waits as long as the service asks,
 // and gives up at once where a retry cannot help.
 //
-//	go run ./examples/flaky
+//	go run ./examples/flaky -http localhost:8080
 package main
 
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/signal"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/examples/internal/page"
 )
 
 func main() {
+	httpAddr := flag.String("http", "", "show the runs on a web page at this `address`, until Ctrl-C")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	service := httptest.NewServer(&flakyService{})
 	defer service.Close()
-	if err := demo(context.Background(), service.URL, log.Writer()); err != nil {
+	if err := demo(ctx, service.URL, *httpAddr, log.Writer()); err != nil {
 		log.Fatal(err)
 	}
 }
@@ -78,12 +87,17 @@ func fetch(ctx context.Context, url string) (string, error) {
 }
 
 // demo fetches four pages and prints what became of each.
-func demo(ctx context.Context, base string, out io.Writer) error {
+func demo(ctx context.Context, base, httpAddr string, out io.Writer) error {
 	c, err := stint.Open(":memory:", stint.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		return err
 	}
 	defer c.Close()
+	shown, err := page.Serve(httpAddr, c)
+	if err != nil {
+		return err
+	}
+	defer shown.Close()
 	task := stint.NewTask(c, "fetch", fetch,
 		stint.WithRetries(3), stint.WithRetryBackoff(2, time.Second), stint.WithTimeout(10*time.Second))
 	w, err := c.NewWorker()
@@ -114,5 +128,6 @@ func demo(ctx context.Context, base string, out io.Writer) error {
 		}
 		fmt.Fprintf(out, "%s after %d attempts: %s\n", info.State, info.Attempt, body)
 	}
+	shown.Stay(ctx)
 	return nil
 }

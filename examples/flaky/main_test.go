@@ -16,7 +16,7 @@ func TestDemo(t *testing.T) {
 	defer http.DefaultClient.CloseIdleConnections()
 	defer service.Close()
 	var out strings.Builder
-	if err := demo(t.Context(), service.URL, &out); err != nil {
+	if err := demo(t.Context(), service.URL, "", &out); err != nil {
 		t.Fatal(err)
 	}
 	want := `succeeded after 1 attempts: hello from /fine

@@ -8,7 +8,7 @@
 // It prints the graph's state as it goes. Kill it and run it again with the same -db: no
 // task that finished runs again.
 //
-//	go run ./examples/pipeline -db /tmp/pipeline.db .
+//	go run ./examples/pipeline -db /tmp/pipeline.db -http localhost:8080 .
 package main
 
 import (
@@ -25,10 +25,12 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/examples/internal/page"
 )
 
 func main() {
 	path := flag.String("db", ":memory:", "database file; :memory: keeps nothing")
+	httpAddr := flag.String("http", "", "show the runs on a web page at this `address`, until Ctrl-C")
 	flag.Parse()
 	dir := "."
 	if flag.NArg() > 0 {
@@ -36,18 +38,23 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := index(ctx, *path, dir, os.Stdout); err != nil {
+	if err := index(ctx, *path, dir, *httpAddr, os.Stdout); err != nil {
 		log.Fatal(err)
 	}
 }
 
 // index runs the pipeline over dir, or goes on with the run that is under way.
-func index(ctx context.Context, path, dir string, out io.Writer) error {
+func index(ctx context.Context, path, dir, httpAddr string, out io.Writer) error {
 	c, err := stint.Open(path, stint.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		return err
 	}
 	defer c.Close()
+	shown, err := page.Serve(httpAddr, c)
+	if err != nil {
+		return err
+	}
+	defer shown.Close()
 	p := define(c)
 	run, err := p.Enqueue(ctx, dir, stint.WithIdempotencyKey(dir, stint.UntilDone))
 	if err != nil {
@@ -69,6 +76,7 @@ func index(ctx context.Context, path, dir string, out io.Writer) error {
 		var text string
 		if text, err = p.report.From(outputs); err == nil {
 			fmt.Fprint(out, text)
+			shown.Stay(ctx)
 		}
 	}
 	stop()

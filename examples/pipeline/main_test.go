@@ -28,7 +28,7 @@ func folder(t *testing.T, files map[string]string) string {
 func TestIndex(t *testing.T) {
 	dir := folder(t, map[string]string{"a.txt": "durable tasks, durable graphs", "b.md": "durable tasks"})
 	var out strings.Builder
-	if err := index(t.Context(), ":memory:", dir, &out); err != nil {
+	if err := index(t.Context(), ":memory:", dir, "", &out); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"2 text files, 0 pictures, 42 bytes; most used words: durable, tasks, graphs", "↷ images", "✓ publish (attempt 3)", "✓ report"} {
@@ -49,10 +49,10 @@ func TestResume(t *testing.T) {
 			cancel()
 		}
 	})
-	if err := index(ctx, path, dir, stopping); !errors.Is(err, context.Canceled) {
+	if err := index(ctx, path, dir, "", stopping); !errors.Is(err, context.Canceled) {
 		t.Fatalf("stopped: %v", err)
 	}
-	if err := index(t.Context(), path, dir, &out); err != nil {
+	if err := index(t.Context(), path, dir, "", &out); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(out.String(), "going on with run") || strings.Contains(out.String(), "· list") {
@@ -67,7 +67,7 @@ func (w writer) Write(b []byte) (int, error) { w(b); return len(b), nil }
 // A folder that is not there fails the run, and names the task.
 func TestMissingFolder(t *testing.T) {
 	var out strings.Builder
-	err := index(t.Context(), ":memory:", filepath.Join(t.TempDir(), "none"), &out)
+	err := index(t.Context(), ":memory:", filepath.Join(t.TempDir(), "none"), "", &out)
 	var werr *stint.WorkflowError
 	if !errors.As(err, &werr) || werr.Tasks["list"] == nil {
 		t.Errorf("got %v, want the failure of task list", err)

@@ -16,8 +16,6 @@ import (
 	"go/build"
 	"io"
 	"log/slog"
-	"net"
-	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -27,7 +25,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint"
-	"github.com/stint-dev/stint/ui"
+	"github.com/stint-dev/stint/examples/internal/page"
 )
 
 func main() {
@@ -82,11 +80,11 @@ func run(ctx context.Context, db, dir, httpAddr string, slots int, fresh bool) e
 	if err != nil {
 		return err
 	}
-	page, err := servePage(httpAddr, client)
+	shown, err := page.Serve(httpAddr, client)
 	if err != nil {
 		return err
 	}
-	defer page.Close()
+	defer shown.Close()
 
 	began := time.Now()
 	runs, err := analyse.EnqueueMany(ctx, files)
@@ -121,27 +119,9 @@ func run(ctx context.Context, db, dir, httpAddr string, slots int, fresh bool) e
 	fmt.Fprintf(os.Stderr, "%d files analysed in %.1f s, %d skipped.\n", len(files)-skipped, time.Since(began).Seconds(), skipped)
 	var out bytes.Buffer
 	rep.write(&out)
-	if _, err = io.Copy(os.Stdout, &out); err != nil || httpAddr == "" {
-		return err
-	}
-	fmt.Fprintln(os.Stderr, "Done. The page stays until Ctrl-C.")
-	<-ctx.Done()
-	return nil
-}
-
-// servePage serves the web page of the client, if there is an address for it.
-func servePage(addr string, client *stint.Client) (*http.Server, error) {
-	server := &http.Server{Handler: ui.Handler(client), ReadHeaderTimeout: 10 * time.Second}
-	if addr == "" {
-		return server, nil
-	}
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return nil, err
-	}
-	go server.Serve(l) // until Close
-	fmt.Fprintf(os.Stderr, "Watch it at http://%s/\n", l.Addr())
-	return server, nil
+	_, err = io.Copy(os.Stdout, &out)
+	shown.Stay(ctx)
+	return err
 }
 
 // finished counts the runs that ended before this start.

@@ -2,7 +2,7 @@
 // the first Ctrl-C running handlers get two seconds to end; those that do not are
 // interrupted and start again, at no cost of an attempt, when the program does.
 //
-//	go run ./examples/shutdown
+//	go run ./examples/shutdown -http localhost:8080
 package main
 
 import (
@@ -17,25 +17,32 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/examples/internal/page"
 )
 
 func main() {
 	path := flag.String("db", "shutdown.db", "database file")
+	httpAddr := flag.String("http", "", "show the runs on a web page at this `address`, until Ctrl-C")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := count(ctx, *path, 10*time.Second, os.Stdout); err != nil {
+	if err := count(ctx, *path, *httpAddr, 10*time.Second, os.Stdout); err != nil {
 		log.Fatal(err)
 	}
 }
 
 // count works until ctx is done or every count is finished.
-func count(ctx context.Context, path string, d time.Duration, out io.Writer) error {
+func count(ctx context.Context, path, httpAddr string, d time.Duration, out io.Writer) error {
 	c, err := stint.Open(path)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
+	shown, err := page.Serve(httpAddr, c)
+	if err != nil {
+		return err
+	}
+	defer shown.Close()
 	task := stint.NewTask(c, "count", func(ctx context.Context, name string) (string, error) {
 		t := time.NewTimer(d)
 		defer t.Stop()

@@ -23,7 +23,7 @@ func TestShutdown(t *testing.T) {
 		defer cancel()
 		var out strings.Builder
 		began := time.Now()
-		if err := count(ctx, path, 10*time.Second, &out); err != nil {
+		if err := count(ctx, path, "", 10*time.Second, &out); err != nil {
 			t.Fatal(err)
 		}
 		if d := time.Since(began); d > 8*time.Second {
@@ -33,7 +33,7 @@ func TestShutdown(t *testing.T) {
 			t.Errorf("printed %q", &out)
 		}
 		out.Reset()
-		if err := count(t.Context(), path, 10*time.Second, &out); err != nil {
+		if err := count(t.Context(), path, "", 10*time.Second, &out); err != nil {
 			t.Fatal(err)
 		}
 		if n := strings.Count(out.String(), "counted <nil>"); n != 10 {
