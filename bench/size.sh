@@ -16,10 +16,13 @@ size uuid "$std github.com/google/uuid"
 size modernc-sqlite "$std github.com/google/uuid modernc.org/sqlite"
 go build -trimpath -o "$tmp/hello" ./examples/hello
 printf '%-44s %6.2f MiB\n' "examples/hello" "$(stat -c %s "$tmp/hello" | awk '{print $1/1048576}')"
-cp -r examples/hello "$tmp/page"
-sed -i 's#^\t"github.com/stint-dev/stint"#&\n\t_ "github.com/stint-dev/stint/ui"#' "$tmp/page/main.go"
-rm -f "$tmp"/page/*_test.go
-go build -trimpath -o "$tmp/hello" "./$tmp/page"
-printf '%-44s %6.2f MiB\n' "examples/hello, with package ui" "$(stat -c %s "$tmp/hello" | awk '{print $1/1048576}')"
+serving() { # what it is called, what it serves, import
+  mkdir -p "$tmp/serving"
+  sed "s#^\t\"github.com/stint-dev/stint\"#&\n\t\"net/http\"\n$3#; s#defer client.Close().*#&\n\tgo http.ListenAndServe(\"localhost:8080\", $2)#" examples/hello/main.go >"$tmp/serving/main.go"
+  go build -trimpath -o "$tmp/hello" "./$tmp/serving"
+  printf '%-44s %6.2f MiB\n' "$1" "$(stat -c %s "$tmp/hello" | awk '{print $1/1048576}')"
+}
+serving "examples/hello, serving HTTP" 'http.NotFoundHandler()' ""
+serving "examples/hello, serving package ui" 'ui.Handler(client)' '\t"github.com/stint-dev/stint/ui"'
 go build -trimpath -ldflags '-s -w' -o "$tmp/hello" ./examples/hello
 printf '%-44s %6.2f MiB\n' "examples/hello, -ldflags '-s -w'" "$(stat -c %s "$tmp/hello" | awk '{print $1/1048576}')"

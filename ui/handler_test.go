@@ -42,7 +42,7 @@ func newShop(t *testing.T, opts ...ui.Option) *shop {
 		if cents < 0 {
 			return "", stint.NonRetryable(errors.New("less than nothing"))
 		}
-		return "secret receipt", nil
+		return "secret receipt", stint.Stream(ctx, []byte("paid"))
 	})
 	w, err := c.NewWorker()
 	if err != nil {
@@ -152,6 +152,8 @@ func TestRoutes(t *testing.T) {
 		{"GET", "/api/runs/" + none, "", 404, "Not Found"},
 		{"GET", "/api/runs/" + id + "/journal", "", 200, "entries"},
 		{"GET", "/api/runs/" + id + "/logs", "", 200, "lines"},
+		{"GET", "/api/runs/" + id + "/stream", "", 200, `"chunks":["paid"],"next":1`},
+		{"GET", "/api/runs/" + none + "/stream", "", 404, ""},
 		{"GET", "/api/tasks", "", 200, `"integer"`},
 		{"GET", "/api/queues", "", 200, "default"},
 		{"GET", "/api/workers", "", 200, "slots"},

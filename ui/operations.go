@@ -26,6 +26,7 @@ var operations = []operation{
 	{"GET", "/api/runs/{id}", "view", "A run, with its timeline and tasks", nil, wireRun{}, getRun},
 	{"GET", "/api/runs/{id}/journal", "view", "What a durable function has recorded", nil, wireJournal{}, getJournal},
 	{"GET", "/api/runs/{id}/logs", "view", "What a handler logged", []string{"after", "limit"}, wireLogs{}, getLogs},
+	{"GET", "/api/runs/{id}/stream", "view", "What a handler has streamed so far", []string{"after", "limit"}, wireStream{}, getStream},
 	{"POST", "/api/runs/{id}/cancel", "runs.cancel", "Cancel a run", nil, wireCount{}, bulk((*stint.Client).CancelRuns)},
 	{"POST", "/api/runs/{id}/replay", "runs.replay", "Run an ended or blocked run again", nil, wireCount{}, bulk((*stint.Client).ReplayRuns)},
 	{"POST", "/api/runs/{id}/delete", "runs.delete", "Delete an ended run", nil, wireCount{}, bulk((*stint.Client).DeleteRuns)},
@@ -113,20 +114,24 @@ func getJournal(h *handler, ctx context.Context, in url.Values) (any, error) {
 	return out, nil
 }
 
+// part is the run whose lines or chunks are asked for: up to limit of them after one.
+func (h *handler) part(ctx context.Context, in url.Values) (info *stint.RunInfo, after, limit int, err error) {
+	if after, err = number(in, "after", 0); err != nil {
+		return nil, 0, 0, err
+	}
+	if limit, err = number(in, "limit", 1000); err != nil {
+		return nil, 0, 0, err
+	}
+	info, err = h.c.GetRun(ctx, in.Get("id"))
+	return info, after, min(limit, 10_000), err
+}
+
 func getLogs(h *handler, ctx context.Context, in url.Values) (any, error) {
-	after, err := number(in, "after", 0)
+	info, after, limit, err := h.part(ctx, in)
 	if err != nil {
 		return nil, err
 	}
-	limit, err := number(in, "limit", 1000)
-	if err != nil {
-		return nil, err
-	}
-	info, err := h.c.GetRun(ctx, in.Get("id"))
-	if err != nil {
-		return nil, err
-	}
-	lines, err := h.c.Logs(ctx, in.Get("id"), int64(after), min(limit, 10_000))
+	lines, err := h.c.Logs(ctx, info.ID, int64(after), limit)
 	if err != nil {
 		return nil, err
 	}
@@ -135,6 +140,19 @@ func getLogs(h *handler, ctx context.Context, in url.Values) (any, error) {
 		out.Lines = append(out.Lines, wireLine{l.Seq, l.At, l.Level.String(), l.Message, h.show("log", info.Task, l.Attrs), l.Attempt})
 	}
 	return out, nil
+}
+
+func getStream(h *handler, ctx context.Context, in url.Values) (any, error) {
+	info, after, limit, err := h.part(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	chunks, err := h.c.StreamChunks(ctx, info.ID, int64(after), limit)
+	out := wireStream{Chunks: []string{}, Next: after + len(chunks)}
+	for _, c := range chunks {
+		out.Chunks = append(out.Chunks, string(h.show("stream", info.Task, c)))
+	}
+	return out, err
 }
 
 // A bulkFunc does something to all runs that match.

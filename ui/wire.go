@@ -93,6 +93,11 @@ type wireLine struct {
 	Attempt int             `json:"attempt"`
 }
 
+type wireStream struct {
+	Chunks []string `json:"chunks"` // as UTF-8; what is none is replaced
+	Next   int      `json:"next"`   // after, of the next call
+}
+
 type wireCount struct {
 	Changed int    `json:"changed"`        // runs
 	Next    string `json:"next,omitempty"` // of what is paced: the cursor to go on from; "": all are done
