@@ -31,6 +31,8 @@ const (
 	rateBurst            = 4
 )
 
+var limitKeys = []stint.LimitKey{{Name: "limited", Key: "a"}, {Name: "limited", Key: "b"}, {Name: "shared", Key: "0"}, {Name: "shared", Key: "1"}, {Key: "rate"}}
+
 var rateLimit = rate.Every(300 * time.Millisecond)
 
 // limitLedger has the handlers that execute, and the starts of attempts.
@@ -95,7 +97,7 @@ func limitedTask(c *stint.Client, l *limitLedger, strategy stint.Strategy) *stin
 }
 
 // TestLimitsModel enqueues random runs on one of two clients of a file, with random
-// durations, failures, cancels and workers that come and go, and checks R4 at each
+// durations, failures, cancels, pauses of limits and workers that come and go, and checks R4 at each
 // start: no concurrency limit and no rate is ever exceeded. In the end all have ended,
 // and no gate holds anything.
 func TestLimitsModel(t *testing.T) {
@@ -144,7 +146,7 @@ func limitsOnce(t *testing.T, rt *rapid.T, strategy stint.Strategy, path string)
 	}
 	for range rapid.IntRange(1, most).Draw(rt, "actions") {
 		i := rapid.IntRange(0, 1).Draw(rt, "client")
-		switch rapid.IntRange(0, 7).Draw(rt, "action") {
+		switch rapid.IntRange(0, 8).Draw(rt, "action") {
 		case 0:
 			shut(i)
 			open(i)
@@ -157,6 +159,14 @@ func limitsOnce(t *testing.T, rt *rapid.T, strategy stint.Strategy, path string)
 			}
 		case 2:
 			time.Sleep(time.Duration(rapid.IntRange(1, 5000).Draw(rt, "ms")) * time.Millisecond)
+		case 3:
+			k, change := rapid.SampledFrom(limitKeys).Draw(rt, "limit"), clients[i].PauseLimit
+			if rapid.Bool().Draw(rt, "resume") {
+				change = clients[i].ResumeLimit
+			}
+			if err := change(t.Context(), k); err != nil && !errors.Is(err, stint.ErrNotFound) {
+				rt.Fatal(err)
+			}
 		default:
 			ins := make([]limited, rapid.IntRange(1, 6).Draw(rt, "n"))
 			for k := range ins {
@@ -170,6 +180,11 @@ func limitsOnce(t *testing.T, rt *rapid.T, strategy stint.Strategy, path string)
 			for _, r := range runs {
 				ids = append(ids, r.ID())
 			}
+		}
+	}
+	for _, k := range limitKeys {
+		if err := clients[1].ResumeLimit(t.Context(), k); err != nil && !errors.Is(err, stint.ErrNotFound) {
+			rt.Fatal(err)
 		}
 	}
 	for _, id := range ids {

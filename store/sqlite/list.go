@@ -278,11 +278,11 @@ func (s *Store) where(ctx context.Context, f store.Filter) (string, []any, error
 		and("instr(lower(r.error), lower(?)) > 0", f.Error)
 	}
 	if f.Limit != nil {
-		and(`EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(r.limits) THEN r.limits END) j
+		and(`r.limits IS NOT NULL AND EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(r.limits) THEN r.limits END) j
 			WHERE coalesce(j.value->>'n', '') = ? AND coalesce(j.value->>'k', '') = ? AND (j.value->>'u' IS NOT NULL) = ?)`, f.Limit.Name, f.Limit.Key, f.Limit.Rate())
 	}
 	for k, v := range f.Metadata {
-		and("EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(r.metadata) THEN r.metadata END) j WHERE j.key = ? AND j.value = ?)", k, v)
+		and("r.metadata IS NOT NULL AND EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(r.metadata) THEN r.metadata END) j WHERE j.key = ? AND j.value = ?)", k, v)
 	}
 	if !f.Since.IsZero() {
 		and("r.id >= ?", keyAt(f.Since))

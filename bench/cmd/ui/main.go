@@ -181,7 +181,7 @@ func (s *shop) pages(ctx context.Context) error {
 		return err
 	}
 	var all []float64
-	for _, path := range []string{"/", "/?window=24h", "/?window=7d", "/runs", "/runs?state=failed", "/runs?state=failed&error=no+good", "/runs?task=none", "/runs?state=succeeded&task=work&since=1h", "/runs/" + page.Runs[0].ID,
+	for _, path := range []string{"/", "/?window=24h", "/?window=7d", "/runs", "/runs?state=failed", "/runs?state=failed&error=no+good", "/runs?task=none", "/runs?metadata=a%3Db", "/runs?limit_name=work&limit_key=a&state=queued", "/runs?state=succeeded&task=work&since=1h", "/runs/" + page.Runs[0].ID,
 		"/tasks", "/tasks/work", "/queues", "/limits", "/workers", "/schedules", "/events", "/alerts", "/health", "/confirm?do=runs.delete&state=failed"} {
 		var took []float64
 		for range 60 {
