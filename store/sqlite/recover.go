@@ -54,6 +54,7 @@ func (s *Store) recover(ctx context.Context) (total store.Recovered, err error) 
 				}
 			}
 		}
+		s.do(ctx, func(t *txn) error { return t.foldProcess(lock) }) // of figures, no error is worth a recovery
 		bury(s.path, lock)
 	}
 	return total, nil

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/stint-dev/stint/store"
@@ -217,7 +218,14 @@ func tallyNames(q querier, span int64) (all []tallyName, err error) {
 }
 
 const talliesSQL = `SELECT at, queue, task, enqueued, started, succeeded, failed, canceled, skipped, retried, waits, durations, depth, commits, changes, syncs
-FROM stint_tallies WHERE span = ? AND queue = ? AND task = ? AND at >= ? AND at <= ? ORDER BY at`
+FROM stint_tallies WHERE ` + ofTask + " ORDER BY at"
+
+// Which rows of tallies: of a task, between two times, and of them those of a process, with
+// what has no process any more.
+const (
+	ofTask    = "span = ? AND queue = ? AND task = ? AND at >= ? AND at <= ?"
+	ofProcess = ofTask + " AND process IN (?, '')"
+)
 
 // Tallies implements store.Stats.
 func (s *Store) Tallies(ctx context.Context, span time.Duration, since time.Time, perTask bool) (all []store.Tally, err error) {
@@ -234,7 +242,7 @@ func (s *Store) Tallies(ctx context.Context, span time.Duration, since time.Time
 			}
 		}
 		for _, n := range names {
-			of, err := s.talliesOf(q, span.Milliseconds(), since.UnixMilli(), never, n)
+			of, err := talliesOf(q, talliesSQL, span.Milliseconds(), n.queue, n.task, since.UnixMilli()-since.UnixMilli()%span.Milliseconds(), never)
 			if err != nil {
 				return err
 			}
@@ -247,7 +255,7 @@ func (s *Store) Tallies(ctx context.Context, span time.Duration, since time.Time
 }
 
 // talliesOf adds up what the processes counted.
-func (s *Store) talliesOf(q querier, span, since, until int64, n tallyName) (all []store.Tally, err error) {
+func talliesOf(q querier, text string, args ...any) (all []store.Tally, err error) {
 	type row struct {
 		store.Tally
 		at                      int64
@@ -255,7 +263,7 @@ func (s *Store) talliesOf(q querier, span, since, until int64, n tallyName) (all
 	}
 	rows, err := rowsOf(q, func(r *row) []any {
 		return []any{&r.at, &r.Queue, &r.Task, &r.Enqueued, &r.Started, &r.Succeeded, &r.Failed, &r.Canceled, &r.Skipped, &r.Retried, &r.waits, &r.durations, &r.Depth, &r.Commits, &r.Changes, &r.syncs}
-	}, talliesSQL, span, n.queue, n.task, since-since%span, until)
+	}, text, args...)
 	for i := range rows {
 		r := &rows[i]
 		r.At, r.Waits, r.Durations, r.Syncs = millis(r.at), store.ParseHistogram(r.waits), store.ParseHistogram(r.durations), store.ParseHistogram(r.syncs)
@@ -295,7 +303,8 @@ func (s *Store) foldTallies(ctx context.Context, span int64, now time.Time) erro
 		}
 		err = s.do(ctx, func(t *txn) error {
 			for i := range crowded {
-				if err := t.foldTally(span, &crowded[i]); err != nil {
+				c := &crowded[i]
+				if err := t.foldTally(ofTask, span, c.Queue, c.Task, c.At.UnixMilli(), c.At.UnixMilli()); err != nil {
 					return err
 				}
 			}
@@ -307,16 +316,40 @@ func (s *Store) foldTallies(ctx context.Context, span int64, now time.Time) erro
 	}
 }
 
-func (t *txn) foldTally(span int64, c *store.Tally) error {
-	at := c.At.UnixMilli()
-	all, err := t.s.talliesOf(t, span, at, at, tallyName{c.Queue, c.Task})
-	if err != nil || len(all) == 0 {
+// foldTally makes one row, of no process, of those that a condition names.
+func (t *txn) foldTally(which string, span int64, queue, task string, at ...any) error {
+	args := append([]any{span, queue, task}, at...)
+	sums, err := talliesOf(t, strings.Replace(talliesSQL, ofTask, which, 1), args...)
+	if err != nil || len(sums) == 0 {
 		return err
 	}
-	if err := t.exec("DELETE FROM stint_tallies WHERE span = ? AND queue = ? AND task = ? AND at = ?", span, c.Queue, c.Task, at); err != nil {
+	if err := t.exec("DELETE FROM stint_tallies WHERE "+which, args...); err != nil {
 		return err
 	}
-	return t.storeTally(spanName{tallyName{c.Queue, c.Task}, span, at}, "", &all[0])
+	return t.storeTally(spanName{tallyName{queue, task}, span, sums[0].At.UnixMilli()}, "", &sums[0])
+}
+
+// foldProcess does so with what a process counted of late that is dead: a program that dies
+// often would leave many rows of each minute.
+func (t *txn) foldProcess(process string) error {
+	for _, span := range tallySpans {
+		names, err := tallyNames(t, span)
+		if err != nil {
+			return err
+		}
+		for _, n := range append(names, tallyName{}) {
+			ats, err := column[int64](t, "SELECT at FROM stint_tallies WHERE "+ofTask+" AND process = ?", span, n.queue, n.task, t.now-foldAfter.Milliseconds()-span, never, process)
+			if err != nil {
+				return err
+			}
+			for _, at := range ats {
+				if err := t.foldTally(ofProcess, span, n.queue, n.task, at, at, process); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // expireTallies deletes old tallies, and folds those of spans that are over.

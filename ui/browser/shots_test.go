@@ -17,6 +17,7 @@ import (
 var (
 	shots = flag.String("shots", "", "write screenshots of every page to this `directory`")
 	plain = flag.Bool("plain", false, "with harmless texts")
+	at    = flag.String("at", "", "of the server at this `URL`, rather than of a demo")
 )
 
 // served is a demo behind a prefix, as an app would mount it.
@@ -48,14 +49,19 @@ func TestScreenshots(t *testing.T) {
 	if *plain {
 		hostile = "gift wrap"
 	}
-	d, base := served(t)
+	base, pages := *at, map[string]string{"overview": "/", "runs": "/runs", "tasks": "/tasks", "queues": "/queues", "limits": "/limits", "workers": "/workers", "schedules": "/schedules", "events": "/events", "alerts": "/alerts", "health": "/health"}
+	if *at == "" {
+		var d *demo
+		d, base = served(t)
+		pages = pagesOf(d)
+	}
 	for _, look := range []struct {
 		name   string
 		wide   int64
 		scheme string
 	}{{"light", 1440, "light"}, {"dark", 1440, "dark"}, {"narrow", 360, "light"}} {
 		b := opened(t, look.wide, look.scheme)
-		for name, path := range pagesOf(d) {
+		for name, path := range pages {
 			var png []byte
 			b.do(t, chromedp.Navigate(base+path), chromedp.WaitReady("main"), chromedp.FullScreenshot(&png, 100))
 			if err := os.WriteFile(filepath.Join(*shots, fmt.Sprintf("%s-%s.png", name, look.name)), png, 0o644); err != nil {

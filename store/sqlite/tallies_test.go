@@ -1,0 +1,58 @@
+package sqlite
+
+import (
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// What dead processes counted stands in one row of each minute, and counts once.
+func TestTalliesOfTheDead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "dead.db")
+		began := time.Now()
+		open := func() *Store {
+			t.Helper()
+			s, err := Open(path, Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}
+		watcher := open()
+		defer watcher.Close()
+		for range 3 {
+			s := open()
+			w, err := s.Register(t.Context(), time.Now(), store.WorkerInfo{Name: "w"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Enqueue(t.Context(), time.Now(), []store.NewRun{{Task: "t", Queue: "q"}}); err != nil {
+				t.Fatal(err)
+			}
+			got, err := s.Claim(t.Context(), store.ClaimRequest{Worker: w, Free: func() int { return 1 }, Tasks: func(string) bool { return true }})
+			if err != nil || len(got) != 1 {
+				t.Fatalf("claimed %v, %v", got, err)
+			}
+			time.Sleep(3 * time.Second)
+			s.Crash()
+			if r, err := watcher.Recover(t.Context()); err != nil || r.Requeued != 1 {
+				t.Fatalf("recovered %+v, %v", r, err)
+			}
+			if n, err := watcher.Cancel(t.Context(), time.Now(), store.Filter{}, []byte("{}")); err != nil || n != 1 {
+				t.Fatalf("canceled %d, %v", n, err)
+			}
+		}
+		all, err := watcher.Tallies(t.Context(), time.Hour, began, true)
+		if err != nil || len(all) != 1 || all[0].Enqueued != 3 || all[0].Started != 3 {
+			t.Errorf("tallies are %+v, %v", all, err)
+		}
+		rows, err := column[string](reader{t.Context(), watcher}, "SELECT DISTINCT process FROM stint_tallies WHERE task = 't' AND process <> ?", watcher.me.name)
+		if err != nil || len(rows) != 1 || rows[0] != "" {
+			t.Errorf("there are rows of %q, %v", rows, err)
+		}
+	})
+}
