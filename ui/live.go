@@ -17,11 +17,14 @@ import (
 const (
 	liveEvery = 50 * time.Millisecond // a page changes at most so often
 	liveBeat  = 10 * time.Second      // and is looked at, and the connection kept, at least
-	// liveShare is which part of one CPU live pages take, all together, however many
-	// viewers there are and however busy the engine is; liveBurst is what they may take at
-	// once after a quiet time.
-	liveShare = 0.05
-	liveBurst = 500 * time.Millisecond
+	// quietShare is which part of one CPU live pages take, all together, however many
+	// viewers there are; busyShare is that while the engine is busy: while there were more
+	// than busyChanges since a page was rendered. liveBurst is what they may take at once
+	// after a quiet time.
+	quietShare  = 0.5
+	busyShare   = 0.05
+	busyChanges = 20
+	liveBurst   = 500 * time.Millisecond
 )
 
 // live renders open pages again as the database changes. Viewers of one page share what
@@ -94,7 +97,11 @@ func (l *live) serve(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			return
 		}
-		main, err := l.render(ctx, page, u, n, n == mark)
+		share := quietShare
+		if mark > 0 && n > mark+busyChanges {
+			share = busyShare
+		}
+		main, err := l.render(ctx, page, u, n, n == mark, share)
 		mark = n
 		if err != nil {
 			return
@@ -143,14 +150,14 @@ func (l *live) leave(key string, p *livePage) {
 }
 
 // render returns the content of a page as of a change, or a later one; of now, if it is
-// for the time that has passed.
-func (l *live) render(ctx context.Context, p *livePage, u *url.URL, mark uint64, passed bool) ([]byte, error) {
+// for the time that has passed. share is which part of a CPU this may take.
+func (l *live) render(ctx context.Context, p *livePage, u *url.URL, mark uint64, passed bool, share float64) ([]byte, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.mark >= mark && !(passed && time.Since(p.at) > liveBeat/2) {
 		return p.main, nil
 	}
-	if !pause(ctx, l.wait()) {
+	if !pause(ctx, l.wait(share)) {
 		return nil, ctx.Err()
 	}
 	began := time.Now()
@@ -164,13 +171,13 @@ func (l *live) render(ctx context.Context, p *livePage, u *url.URL, mark uint64,
 }
 
 // wait is how long to wait before rendering, for the share to be kept.
-func (l *live) wait() time.Duration {
+func (l *live) wait(share float64) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	l.debt = max(l.debt-time.Duration(liveShare*float64(now.Sub(l.asOf))), 0)
+	l.debt = max(l.debt-time.Duration(share*float64(now.Sub(l.asOf))), 0)
 	l.asOf = now
-	return time.Duration(float64(max(l.debt-liveBurst, 0)) / liveShare)
+	return time.Duration(float64(max(l.debt-liveBurst, 0)) / share)
 }
 
 func (l *live) took(d time.Duration) {

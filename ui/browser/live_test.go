@@ -42,7 +42,7 @@ func TestCommitToPixel(t *testing.T) {
 	b.do(t, chromedp.Navigate(base+"/runs"), chromedp.WaitReady("main h1"))
 	appears(t, b, connected)
 	var took []time.Duration
-	for range 20 {
+	for range 60 {
 		began := time.Now()
 		run, err := d.mail.Enqueue(t.Context(), letter{To: "live@example.org"})
 		if err != nil {
