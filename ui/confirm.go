@@ -28,7 +28,7 @@ func bulkActionOf(operation string) (bulkAction, bool) {
 }
 
 // countTo is how many runs are counted before somebody confirms, at most.
-const countTo = 1000
+const countTo = 500
 
 // confirmPage counts what a bulk action would touch, and asks.
 func confirmPage(h *handler, ctx context.Context, arg string, q url.Values) (*view, error) {

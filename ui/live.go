@@ -17,14 +17,11 @@ import (
 const (
 	liveEvery = 50 * time.Millisecond // a page changes at most so often
 	liveBeat  = 10 * time.Second      // and is looked at, and the connection kept, at least
-	// quietShare is which part of one CPU live pages take, all together, however many
-	// viewers there are; busyShare is that while the engine is busy: while there were more
-	// than busyChanges since a page was rendered. liveBurst is what they may take at once
-	// after a quiet time.
-	quietShare  = 0.5
-	busyShare   = 0.05
-	busyChanges = 20
-	liveBurst   = 500 * time.Millisecond
+	// liveShare is which part of one CPU rendering takes, of all live pages together,
+	// however many viewers there are and however busy the engine is; liveBurst is what it may
+	// take at once after a quiet time.
+	liveShare = 0.03
+	liveBurst = 250 * time.Millisecond
 )
 
 // live renders open pages again as the database changes. Viewers of one page share what
@@ -39,11 +36,12 @@ type live struct {
 }
 
 type livePage struct {
-	mu      sync.Mutex
-	viewers int
-	mark    uint64 // change that main is as of
-	at      time.Time
-	main    []byte
+	mu       sync.Mutex
+	viewers  int
+	mark     uint64 // change that main is as of
+	at       time.Time
+	main     []byte
+	quickest time.Duration // see work
 }
 
 func newLive(h *handler) *live {
@@ -97,11 +95,7 @@ func (l *live) serve(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			return
 		}
-		share := quietShare
-		if mark > 0 && n > mark+busyChanges {
-			share = busyShare
-		}
-		main, err := l.render(ctx, page, u, n, n == mark, share)
+		main, err := l.render(ctx, page, u, n, n == mark)
 		mark = n
 		if err != nil {
 			return
@@ -150,19 +144,19 @@ func (l *live) leave(key string, p *livePage) {
 }
 
 // render returns the content of a page as of a change, or a later one; of now, if it is
-// for the time that has passed. share is which part of a CPU this may take.
-func (l *live) render(ctx context.Context, p *livePage, u *url.URL, mark uint64, passed bool, share float64) ([]byte, error) {
+// for the time that has passed.
+func (l *live) render(ctx context.Context, p *livePage, u *url.URL, mark uint64, passed bool) ([]byte, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.mark >= mark && !(passed && time.Since(p.at) > liveBeat/2) {
 		return p.main, nil
 	}
-	if !pause(ctx, l.wait(share)) {
+	if !pause(ctx, l.wait()) {
 		return nil, ctx.Err()
 	}
 	began := time.Now()
 	main, err := l.h.renderMain(ctx, u)
-	l.took(time.Since(began))
+	l.took(p.work(time.Since(began)))
 	if errors.Is(err, stint.ErrClosed) || ctx.Err() != nil {
 		return nil, err
 	}
@@ -170,14 +164,25 @@ func (l *live) render(ctx context.Context, p *livePage, u *url.URL, mark uint64,
 	return main, nil
 }
 
+// work is what of the time that rendering took was work. Where others have the CPU too it
+// takes longer; so it counts as the page's quickest of late.
+func (p *livePage) work(took time.Duration) time.Duration {
+	if p.quickest == 0 || took < p.quickest {
+		p.quickest = took
+	} else {
+		p.quickest += min(p.quickest/8, took-p.quickest)
+	}
+	return p.quickest
+}
+
 // wait is how long to wait before rendering, for the share to be kept.
-func (l *live) wait(share float64) time.Duration {
+func (l *live) wait() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	l.debt = max(l.debt-time.Duration(share*float64(now.Sub(l.asOf))), 0)
+	l.debt = max(l.debt-time.Duration(liveShare*float64(now.Sub(l.asOf))), 0)
 	l.asOf = now
-	return time.Duration(float64(max(l.debt-liveBurst, 0)) / share)
+	return time.Duration(float64(max(l.debt-liveBurst, 0)) / liveShare)
 }
 
 func (l *live) took(d time.Duration) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/stint-dev/stint/store"
 )
@@ -172,11 +173,20 @@ func (s *Store) attempts(q querier, key int64) ([]store.Attempt, error) {
 
 // List implements store.Admin.
 func (s *Store) List(ctx context.Context, f store.Filter, before store.ID, limit int) (runs []store.Run, next store.ID, err error) {
+	// One bound on each side: of two SQLite goes by one, and walks to the other.
+	from, to := int64(0), never
+	if !f.Since.IsZero() {
+		from = keyAt(f.Since)
+	}
+	if !f.Until.IsZero() {
+		to = keyAt(f.Until)
+	}
+	f.Since, f.Until = time.Time{}, time.Time{}
 	where, args, err := s.where(ctx, f)
 	if err != nil {
 		return nil, next, err
 	}
-	id, from := "r.id", never
+	id := "r.id"
 	if len(f.States) == 1 && f.States[0] == store.Running {
 		id = "+r.id" // few run: find them by their index and sort, rather than read all by ID
 	}
@@ -185,19 +195,20 @@ func (s *Store) List(ctx context.Context, f store.Filter, before store.ID, limit
 		if !ok {
 			return nil, next, fmt.Errorf("list before run %s: %w", before, store.ErrNotFound)
 		}
-		from, where, args = key, where+" AND "+id+" < ?", append(args, key)
+		to = min(to, key)
 	}
 	err = s.view(ctx, func(q querier) error {
-		var floor int64
 		if f.Scan > 0 && !rare(f.States) {
-			if err := floorOf(q, from, f.Scan, &floor); err != nil {
+			var floor int64
+			if err := floorOf(q, to, f.Scan, &floor); err != nil {
 				return err
 			}
+			if floor > from {
+				from, next = floor, s.ids.id(floor)
+			}
 		}
-		if floor > 0 {
-			where, args, next = where+" AND r.id >= ?", append(args, floor), s.ids.id(floor)
-		}
-		rows, err := rowsOf(q, (*runRow).fields, "SELECT "+runColumns+runTables+where+" ORDER BY "+id+" DESC LIMIT ?", append(args, limit+1)...)
+		where := where + " AND " + id + " >= ? AND " + id + " < ? ORDER BY " + id + " DESC LIMIT ?"
+		rows, err := rowsOf(q, (*runRow).fields, "SELECT "+runColumns+runTables+where, append(args, from, to, limit+1)...)
 		if err != nil {
 			return err
 		}

@@ -123,6 +123,8 @@ func bounded(s *suite) {
 	rare := run("y")
 	rare.Task = "rare"
 	s.enqueue(rare)
+	time.Sleep(time.Second)
+	later := time.Now()
 	s.enqueue(all...)
 	f := store.Filter{Tasks: []string{"rare"}, Scan: 20}
 	var before store.ID
@@ -138,5 +140,17 @@ func bounded(s *suite) {
 	}
 	if pages != 3 || found != 1 {
 		s.Errorf("found %d of 1 in %d pages, want 3", found, pages)
+	}
+	for _, tt := range []struct {
+		since, until time.Time
+		found        int
+		more         bool
+	}{{time.Time{}, later, 1, false}, {later, time.Time{}, 0, true}, {later, later.Add(-time.Millisecond), 0, false}, {later.Add(-time.Hour), later, 1, false}} {
+		f.Since, f.Until = tt.since, tt.until
+		runs, next, err := s.List(s.Context(), f, store.ID{}, 10)
+		s.ok(err)
+		if len(runs) != tt.found || (next != store.ID{}) != tt.more {
+			s.Errorf("since %v until %v: %d runs, and more at %v", tt.since, tt.until, len(runs), next)
+		}
 	}
 }
