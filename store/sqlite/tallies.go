@@ -61,10 +61,12 @@ func (t *txn) tally(queue, task string) *store.Tally {
 	if y.open == nil {
 		y.open = map[tallyName]*store.Tally{}
 	}
-	if y.open[name] == nil {
-		y.open[name] = &store.Tally{}
+	of := y.open[name]
+	if of == nil {
+		of = &store.Tally{}
+		y.open[name] = of
 	}
-	return y.open[name]
+	return of
 }
 
 // tallyEndings counts runs that ended without an outcome that said it.
