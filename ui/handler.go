@@ -22,7 +22,7 @@ type Action struct {
 
 // A Payload is something that the app's code stored, which may be private.
 type Payload struct {
-	Of   string // "input", "output", "journal", "event", "cron", "stream" or "log"
+	Of   string // "input", "output", "journal", "event", "filter", "cron", "stream" or "log"
 	Name string // the task, or the event's key
 	JSON json.RawMessage
 }
