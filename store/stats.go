@@ -17,7 +17,8 @@ type Stats interface {
 	// Counts counts the runs that have not ended, by state, each up to MaxCount.
 	Counts(ctx context.Context) (map[State]int, error)
 	// Changed waits until something has changed since after, which is what an earlier call
-	// returned, or 0. It misses nothing, and may return when nothing has changed.
+	// returned, or 0. It misses nothing, and may return when nothing has changed. The number
+	// rises with what was done: by one or more a commit.
 	Changed(ctx context.Context, after uint64) (uint64, error)
 	// Facts describes the database.
 	Facts(ctx context.Context) (Facts, error)

@@ -17,11 +17,14 @@ import (
 const (
 	liveEvery = 50 * time.Millisecond // a page changes at most so often
 	liveBeat  = 10 * time.Second      // and is looked at, and the connection kept, at least
-	// liveShare is which part of one CPU rendering takes, of all live pages together,
-	// however many viewers there are and however busy the engine is; liveBurst is what it may
-	// take at once after a quiet time.
-	liveShare = 0.03
-	liveBurst = 250 * time.Millisecond
+	// quietShare is which part of one CPU rendering takes, of all live pages together,
+	// however many viewers there are; busyShare is that while the engine is busy: while the
+	// number of changes rises by more than busyChanges a second. liveBurst is what it may take at
+	// once after a quiet time.
+	quietShare  = 0.25
+	busyShare   = 0.03
+	busyChanges = 1000
+	liveBurst   = 250 * time.Millisecond
 )
 
 // live renders open pages again as the database changes. Viewers of one page share what
@@ -90,13 +93,17 @@ func (l *live) serve(w http.ResponseWriter, r *http.Request) {
 	out.SetWriteDeadline(time.Time{}) // a server's own is for pages that end; not all writers have one
 	var mark uint64
 	var sent []byte
-	for {
+	for asOf := time.Now(); ; {
 		n, err := l.changed(ctx, mark)
 		if err != nil {
 			return
 		}
-		main, err := l.render(ctx, page, u, n, n == mark)
-		mark = n
+		share, now := quietShare, time.Now()
+		if mark > 0 && float64(n-mark) > busyChanges*now.Sub(asOf).Seconds() {
+			share = busyShare
+		}
+		main, err := l.render(ctx, page, u, n, n == mark, share)
+		mark, asOf = n, now
 		if err != nil {
 			return
 		}
@@ -144,14 +151,14 @@ func (l *live) leave(key string, p *livePage) {
 }
 
 // render returns the content of a page as of a change, or a later one; of now, if it is
-// for the time that has passed.
-func (l *live) render(ctx context.Context, p *livePage, u *url.URL, mark uint64, passed bool) ([]byte, error) {
+// for the time that has passed. share is which part of a CPU this may take.
+func (l *live) render(ctx context.Context, p *livePage, u *url.URL, mark uint64, passed bool, share float64) ([]byte, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.mark >= mark && !(passed && time.Since(p.at) > liveBeat/2) {
 		return p.main, nil
 	}
-	if !pause(ctx, l.wait()) {
+	if !pause(ctx, l.wait(share)) {
 		return nil, ctx.Err()
 	}
 	began := time.Now()
@@ -176,13 +183,13 @@ func (p *livePage) work(took time.Duration) time.Duration {
 }
 
 // wait is how long to wait before rendering, for the share to be kept.
-func (l *live) wait() time.Duration {
+func (l *live) wait(share float64) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	l.debt = max(l.debt-time.Duration(liveShare*float64(now.Sub(l.asOf))), 0)
+	l.debt = max(l.debt-time.Duration(share*float64(now.Sub(l.asOf))), 0)
 	l.asOf = now
-	return time.Duration(float64(max(l.debt-liveBurst, 0)) / liveShare)
+	return time.Duration(float64(max(l.debt-liveBurst, 0)) / share)
 }
 
 func (l *live) took(d time.Duration) {

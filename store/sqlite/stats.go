@@ -10,7 +10,7 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// changes numbers the commits that may have changed something, for those who watch.
+// changes numbers commits that may have changed something, for those who watch.
 type changes struct {
 	n       atomic.Uint64
 	waiting atomic.Bool
@@ -18,8 +18,9 @@ type changes struct {
 	next    chan struct{} // closed by the next change, if waiting
 }
 
-func (c *changes) note() {
-	c.n.Add(1)
+// note counts a commit by what it did, so that the number says how busy the store is too.
+func (c *changes) note(did int) {
+	c.n.Add(uint64(max(did, 1)))
 	if !c.waiting.Load() {
 		return
 	}

@@ -120,7 +120,7 @@ func (w *writer) look() error {
 	w.recheck = true
 	if !first {
 		w.others = w.polled
-		w.changes.note()
+		w.changes.note(1)
 		w.foreign()
 	}
 	return nil

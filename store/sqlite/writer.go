@@ -191,7 +191,7 @@ func (w *writer) close() bool {
 	for _, x := range w.watch {
 		x.close()
 	}
-	w.changes.note()
+	w.changes.note(1)
 	w.poke()
 	w.mu.Unlock()
 	<-w.done
@@ -273,7 +273,11 @@ func (w *writer) cycle() bool {
 	}
 	w.tallies.calls(len(ops) + len(claimed))
 	if due || len(claimed) > 0 || slices.ContainsFunc(ops, func(o *op) bool { return !o.reads }) {
-		w.changes.note()
+		did := len(ops)
+		for _, c := range claimed {
+			did += len(c.got)
+		}
+		w.changes.note(did)
 	}
 	for _, o := range ops {
 		o.finish(nil)
@@ -368,7 +372,7 @@ func (w *writer) solo(ops []*op) {
 		}
 		w.note(err)
 		if !o.reads {
-			w.changes.note()
+			w.changes.note(1)
 		}
 		o.finish(explain(err))
 	}
