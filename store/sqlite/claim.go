@@ -385,3 +385,11 @@ func (s *Store) signals(ctx context.Context, worker int64, x *watch) (sig store.
 	})
 	return sig, err
 }
+
+// given counts the runs that claims were given.
+func given(claims []*claim) (n int) {
+	for _, c := range claims {
+		n += len(c.got)
+	}
+	return n
+}

@@ -273,11 +273,7 @@ func (w *writer) cycle() bool {
 	}
 	w.tallies.calls(len(ops) + len(claimed))
 	if due || len(claimed) > 0 || slices.ContainsFunc(ops, func(o *op) bool { return !o.reads }) {
-		did := len(ops)
-		for _, c := range claimed {
-			did += len(c.got)
-		}
-		w.changes.note(did)
+		w.changes.note(len(ops) + given(claimed))
 	}
 	for _, o := range ops {
 		o.finish(nil)
