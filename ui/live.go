@@ -24,7 +24,7 @@ const (
 	quietShare  = 0.25
 	busyShare   = 0.03
 	busyChanges = 1000
-	liveBurst   = 250 * time.Millisecond
+	liveBurst   = 50 * time.Millisecond
 )
 
 // live renders open pages again as the database changes. Viewers of one page share what
