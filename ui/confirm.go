@@ -65,13 +65,13 @@ func (a bulkAction) strong() string {
 
 // carried has a form name the runs that are left to do, after how many.
 func (h *handler) carried(c url.Values, cursor string, done int) node {
-	fields := []node{hidden("paced", "1"), hidden("cursor", cursor), hidden("done", fmt.Sprint(done)), only(len(c) == 0, hidden("all", "true"))}
+	fields := []any{hidden("paced", "1"), hidden("cursor", cursor), hidden("done", fmt.Sprint(done)), only(len(c) == 0, hidden("all", "true"))}
 	for k, vs := range c {
 		for _, v := range vs {
 			fields = append(fields, hidden(k, v))
 		}
 	}
-	return each(fields, func(n node) node { return n })
+	return all(fields...)
 }
 
 const (

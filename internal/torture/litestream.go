@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
@@ -64,9 +63,7 @@ func (r *round) replicate(ctx context.Context, bin string) error {
 			}
 		}
 		wait(ctx, time.Duration(r.rng.IntN(3000))*time.Millisecond)
-		if info, err := os.Stat(path + "-wal"); err != nil || info.Size() > maxLog {
-			r.verdict.problem("the log: %v, %v", info, err)
-		}
+		r.checkLog(path)
 		return nil
 	})
 	if c.Process != nil {

@@ -60,12 +60,17 @@ func (r *round) backups(ctx context.Context, db *sql.DB, path string, book *ledg
 			return fmt.Errorf("restored backup: %w", err)
 		}
 		os.RemoveAll(dir)
-		if info, err := os.Stat(path + "-wal"); err != nil || info.Size() > maxLog {
-			r.verdict.problem("the log: %v, %v", info, err)
-		}
+		r.checkLog(path)
 		r.faults++
 	}
 	return nil
+}
+
+// checkLog has the file's log be no longer than it may.
+func (r *round) checkLog(path string) {
+	if info, err := os.Stat(path + "-wal"); err != nil || info.Size() > maxLog {
+		r.verdict.problem("the log: %v, %v", info, err)
+	}
 }
 
 // so is what the ledger has by now.
