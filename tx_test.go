@@ -3,7 +3,9 @@ package stint_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -71,6 +73,41 @@ func TestWithTx(t *testing.T) {
 	many := must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), []int{1, 2}, stint.WithTx(tx), stint.WithIdempotencyKey("k", time.Hour)))
 	if !many[0].Existing() || many[0].ID() != run.ID() {
 		t.Error("the key of an earlier run is not known inside the transaction")
+	}
+}
+
+// A file's first runs with limits come in the app's transaction, one at once and one later.
+func TestWithTxLimits(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "app.db")
+	c := openedAt(t, path)
+	db := app(t, path)
+	var busy atomic.Int32
+	task := stint.NewTask(c, "t", func(ctx context.Context, n int) (int, error) {
+		if busy.Add(1) > 1 {
+			t.Error("two at once")
+		}
+		defer busy.Add(-1)
+		if info, _ := stint.Info(ctx); n == 2 && info.Attempt == 1 {
+			return 0, errors.New("not yet")
+		}
+		return n, nil
+	}, stint.WithConcurrency(stint.Concurrency[int]{Max: 1}), stint.WithRetries(1), stint.WithRetryBackoff(1, time.Millisecond))
+	working(t, c)
+	if _, err := stint.NewTask(c, "before", double).Run(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	tx := must[*sql.Tx](t)(db.BeginTx(t.Context(), nil))
+	runs := must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), []int{1, 2, 3}, stint.WithTx(tx)))
+	runs = append(runs, must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 4, stint.WithTx(tx), stint.WithDelay(10*time.Millisecond))))
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for i, r := range runs {
+		if got, err := r.Wait(ctx); err != nil || got != i+1 {
+			t.Errorf("run %d: %d, %v", i+1, got, err)
+		}
 	}
 }
 

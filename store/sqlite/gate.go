@@ -53,8 +53,8 @@ type gateName struct {
 // A gateCache holds gates as they are in the database, and as the transaction changes
 // them. It is forgotten when a transaction fails, or another process commits.
 type gateCache struct {
-	used      bool // there are gates, or runs that ask for them
-	known     bool // that used is right
+	made      bool // the trigger is there: runs ask for gates, or did once
+	known     bool // that made is right
 	newcomers bool // there may be runs that were not led to their gates
 	byName    map[gateName]*gate
 	byID      map[int64]*gate
@@ -77,23 +77,29 @@ const makeTriggerSQL = `
 CREATE TRIGGER IF NOT EXISTS stint_runs_moved AFTER UPDATE OF state ON stint_runs WHEN old.limits IS NOT NULL
 BEGIN INSERT OR IGNORE INTO stint_moves (run, state, gate, flags, lease) VALUES (old.id, old.state, old.gate, old.flags, old.lease); END`
 
-// gated reports whether any run has limits.
+// gated reports whether any run has limits, or had. Gates say less: there are none while
+// all runs that will ask for them are not due yet.
 func (t *txn) gated() (bool, error) {
 	c := t.gates
 	if c.known {
-		return c.used, nil
+		return c.made || c.newcomers, nil
 	}
-	err := t.one("SELECT EXISTS (SELECT 1 FROM stint_gates LIMIT 1), EXISTS (SELECT 1 FROM stint_runs WHERE state = 3 AND gate <= 0)", nil, &c.used, &c.newcomers)
-	c.used, c.known = c.used || c.newcomers, err == nil
-	return c.used, err
+	var new bool
+	err := t.one(gatedSQL, nil, &c.made, &new)
+	c.newcomers, c.known = c.newcomers || new, err == nil
+	return c.made || c.newcomers, err
 }
+
+const gatedSQL = `
+SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'trigger' AND name = 'stint_runs_moved'),
+  EXISTS (SELECT 1 FROM stint_runs WHERE state = 3 AND gate <= 0)`
 
 // useGates makes the trigger, once.
 func (t *txn) useGates() error {
-	if used, err := t.gated(); used || err != nil {
+	if _, err := t.gated(); t.gates.made || err != nil {
 		return err
 	}
-	t.gates.used, t.gates.known = true, true
+	t.gates.made = true
 	return t.exec(makeTriggerSQL)
 }
 
@@ -264,9 +270,9 @@ func (t *txn) flushGates() error {
 		return err
 	}
 	if len(c.byID) > maxGates {
-		used, newcomers := c.used, c.newcomers
+		made, newcomers := c.made, c.newcomers
 		c.forget()
-		c.used, c.known, c.newcomers = used, true, newcomers
+		c.made, c.known, c.newcomers = made, true, newcomers
 	}
 	return nil
 }

@@ -30,13 +30,17 @@ func TestR9Plans(t *testing.T) {
 		{"ORDER BY +r.id DESC LIMIT", "SCAN r USING INDEX stint_runs_running", "reads what runs"},
 		{"ORDER BY +r.id DESC LIMIT", "USE TEMP B-TREE FOR ORDER BY", "sorts what runs: as many as there are slots"},
 		{"json_each", "SCAN json_each", "reads the keys it is given"},
+		{"json_each", "SCAN j EXISTS VIRTUAL TABLE", "reads a run's limits"},
+		{"WITH v (", "SCAN v", "no table"},
+		{"FROM stint_members m", "USE TEMP B-TREE FOR ORDER BY", "sorts those of a key that newer runs may cancel: its limit, and what came since"},
 		{"FROM stint_lanes", "SCAN stint_lanes", "all lanes are read once after another process's commit; there are as many as pairs of task and queue"},
 		{"staged", "SCAN stint_lanes", "likewise"},
 		{"FROM stint_queues", "SCAN stint_queues", "there are as many as queues"},
 		{"WITH RECURSIVE", "SCAN ready", "one row a lane that has something ready"},
 		{"sqlite_sequence", "SCAN sqlite_sequence", "has a row a table"},
 		{"WITH RECURSIVE", "SCAN found", "one row a field, or a filter, by which somebody waits for events of the key"},
-		{"EXISTS (SELECT 1 FROM stint_gates", "SCAN stint_gates", "reads one row, if there is one"},
+		{"FROM sqlite_schema", "SCAN sqlite_schema", "once after another process's commit: as many rows as there are tables and indexes"},
+		{"FROM stint_moves", "SCAN m", "what has changed its state in this transaction"},
 		{"FROM stint_queues q ORDER", "SCAN", "figures for people: lanes, what runs, and counts that stop at MaxCount"},
 		{"GROUP BY priority", "SCAN (subquery", "figures for people: of MaxCount runs at most"},
 		{"GROUP BY priority", "USE TEMP B-TREE FOR GROUP BY", "likewise"},
@@ -189,6 +193,7 @@ func useAll(t *testing.T, s *Store) {
 		ok(err)
 	}
 	useGraphs(t, s, worker)
+	useLimits(t, s, worker)
 	ok(s.PauseQueue(ctx, "q", false))
 	ok(s.do(ctx, func(t *txn) error { return t.releaseWorker(worker, true, &store.Recovered{}) }))
 	_, err = s.recover(ctx)
@@ -273,4 +278,53 @@ func useGraphs(t *testing.T, s *Store, worker int64) {
 	finish(claim("parent"), store.Outcome{To: store.Scheduled, At: now, Forget: []store.Address{{Seq: 1}}})
 	_, err = s.Publish(ctx, now, []store.NewEvent{{Key: "e", Payload: []byte(`{"n":1}`)}})
 	ok(err)
+}
+
+// useLimits has limits of each kind hold up runs, and let them pass.
+func useLimits(t *testing.T, s *Store, worker int64) {
+	ctx, now := t.Context(), time.Now()
+	ok := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	one := func(strategy store.Strategy) store.Limit {
+		return store.Limit{Name: fmt.Sprint("n", strategy), Key: "k", Max: 1, Strategy: strategy}
+	}
+	rate := store.Limit{Key: "r", Units: 1, PerSecond: 1000, Burst: 1}
+	kinds := [][]store.Limit{{one(store.StrategyQueue)}, {one(store.StrategyGroupRoundRobin)}, {one(store.StrategyCancelNewest)},
+		{one(store.StrategyCancelInProgress)}, {rate}, {one(store.StrategyGroupRoundRobin), rate}}
+	for _, limits := range kinds {
+		r := store.NewRun{Task: "limited", Queue: "q", Input: []byte("1"), Limits: limits}
+		later := r
+		later.RunAt = now.Add(time.Hour)
+		_, err := s.Enqueue(ctx, now, []store.NewRun{r, r, r, later})
+		ok(err)
+	}
+	bulk := make([]store.NewRun, stageAbove+1)
+	for i := range bulk {
+		bulk[i] = store.NewRun{Task: "bulk", Queue: "q", Limits: kinds[0]}
+	}
+	_, err := s.Enqueue(ctx, now, bulk)
+	ok(err)
+	ok(s.SetRate(ctx, now, "r", 1000, 2))
+	for _, paused := range []bool{true, false} {
+		ok(s.PauseLimit(ctx, now, store.LimitKey{Name: "n0", Key: "k"}, paused))
+	}
+	for range 2 {
+		got, err := s.Claim(ctx, store.ClaimRequest{Worker: worker, Free: func() int { return 10 }, Tasks: func(t string) bool { return t == "limited" }})
+		ok(err)
+		for _, c := range got {
+			_, err := s.Finish(ctx, now, []store.Outcome{{ID: c.ID, Lease: c.Lease, To: store.Succeeded}})
+			ok(err)
+		}
+	}
+	for _, rates := range []bool{true, false} {
+		_, err = s.Limits(ctx, rates)
+		ok(err)
+	}
+	_, _, err = s.List(ctx, store.Filter{Limit: &store.LimitKey{Name: "n0", Key: "k"}}, store.ID{}, 10)
+	ok(err)
+	ok(s.expireRates(ctx))
 }

@@ -64,6 +64,7 @@ func (t *txn) unstage(staged map[laneName]int64) error {
 		}
 	}
 	t.lanes.forget()
+	t.gates.newcomers = true
 	t.nextDueUnknown()
 	return nil
 }

@@ -3,6 +3,7 @@ package storetest
 import (
 	"errors"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/stint-dev/stint/store"
@@ -78,6 +79,48 @@ func concurrencyKept(s *suite) {
 	s.worker = s.register()
 	s.takes(10, "1") // its worker left; its start took the units of "3" too
 	s.none(s.request(1))
+}
+
+// limitsOfScheduled has only runs that are not due yet ask for a limit, of which no
+// share is taken, when the file is opened.
+func limitsOfScheduled(s *suite) {
+	if _, ok := s.Store.(*Model); ok {
+		return // has nothing to keep
+	}
+	for _, in := range []string{"1", "2"} {
+		r := keyed(in, "k", 1, store.StrategyQueue)
+		r.RunAt = time.Now().Add(time.Minute)
+		s.enqueue(r)
+	}
+	s.ok(s.Close())
+	s.Store = s.open(s, s.dir)
+	s.worker = s.register()
+	s.none(s.request(1))
+	time.Sleep(time.Minute)
+	s.finish(outcome(s.takes(10, "1")[0], store.Succeeded))
+	s.takes(10, "2")
+}
+
+// limitsOfBulk has the first runs that ask for limits come in a large bulk.
+func limitsOfBulk(s *suite) {
+	s.finish(outcome(s.claimOf(run("before")), store.Succeeded))
+	bulk := make([]store.NewRun, 6000)
+	for i := range bulk {
+		bulk[i] = keyed(strconv.Itoa(i), "k", 1, store.StrategyQueue)
+	}
+	s.enqueue(bulk...)
+	for i := range 3 {
+		c := s.takes(10, strconv.Itoa(i))[0]
+		s.none(s.request(1))
+		s.finish(outcome(c, store.Succeeded))
+	}
+}
+
+// claimOf enqueues a run and claims it.
+func (s *suite) claimOf(r store.NewRun) store.Claimed {
+	s.Helper()
+	s.enqueue(r)
+	return s.takes(1, string(r.Input))[0]
 }
 
 func severalLimits(s *suite) {

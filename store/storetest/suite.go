@@ -107,6 +107,8 @@ var rules = []struct {
 	{"a graph is stored as it is", graphRoundTrip},
 	{"R4 a key's concurrency", concurrency},
 	{"R4 limits hold after a reopen", concurrencyKept},
+	{"R4 limits of runs that were not due at a reopen", limitsOfScheduled},
+	{"R4 limits that come with a large bulk", limitsOfBulk},
 	{"R4 several limits, all or none", severalLimits},
 	{"R5 keys take turns", turns},
 	{"a limit that cancels the newest", cancelNewest},
