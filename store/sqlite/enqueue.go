@@ -265,6 +265,11 @@ func (t *txn) keyHolder(now int64, r *store.NewRun) (int64, error) {
 // debounce has a run that is still scheduled take r's place; 0: it is not.
 func (t *txn) debounce(key int64, r *store.NewRun) (int64, error) {
 	at := min(ceilMillis(r.RunAt), createdAt(key)+r.Debounce.Milliseconds())
+	if len(r.Limits) > 0 {
+		if err := t.useGates(); err != nil {
+			return 0, err
+		}
+	}
 	var input any = r.Input
 	if len(r.Input) > spillAbove {
 		input = nil

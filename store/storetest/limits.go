@@ -116,6 +116,24 @@ func limitsOfBulk(s *suite) {
 	}
 }
 
+// limitsOfDebounced has runs come to ask for a limit, the first in the file, while they
+// wait for their time.
+func limitsOfDebounced(s *suite) {
+	for _, limited := range []bool{false, true} {
+		for _, in := range []string{"1", "2"} {
+			r := run(in)
+			if limited {
+				r = keyed(in, "k", 1, store.StrategyQueue)
+			}
+			r.Key, r.KeyTTL, r.RunAt, r.Debounce = in, store.UntilDone, time.Now().Add(time.Second), time.Minute
+			s.enqueue(r)
+		}
+	}
+	time.Sleep(time.Second)
+	s.finish(outcome(s.takes(10, "1")[0], store.Succeeded))
+	s.takes(10, "2")
+}
+
 // claimOf enqueues a run and claims it.
 func (s *suite) claimOf(r store.NewRun) store.Claimed {
 	s.Helper()

@@ -109,6 +109,7 @@ var rules = []struct {
 	{"R4 limits hold after a reopen", concurrencyKept},
 	{"R4 limits of runs that were not due at a reopen", limitsOfScheduled},
 	{"R4 limits that come with a large bulk", limitsOfBulk},
+	{"R4 limits that come with a debounced run", limitsOfDebounced},
 	{"R4 several limits, all or none", severalLimits},
 	{"R5 keys take turns", turns},
 	{"a limit that cancels the newest", cancelNewest},
