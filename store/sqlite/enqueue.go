@@ -199,24 +199,22 @@ func (t *txn) insertFull(key, lane, now int64, r *store.NewRun, input any, stage
 		flags, node = flags|flagFlow, &id
 	}
 	now = createdAt(key)
+	limits, err := t.storedLimits(r.Limits)
+	if err != nil {
+		return err
+	}
 	var gate any
-	if len(r.Limits) > 0 {
-		switch {
-		case state == store.Scheduled:
-			err = t.useGates()
-		case staged:
-			gate, t.gates.newcomers = -lane, true
-		default:
-			gate, err = t.admit(key, r.Limits, flags)
-		}
-		if err != nil {
+	if limits != nil && state == store.Queued {
+		if staged {
+			gate = -lane // unstage leads it to its gates
+		} else if gate, err = t.admit(key, r.Limits, flags); err != nil {
 			return err
 		}
 	}
 	if node != nil && state == store.Queued && gate == nil { // nobody is to claim it: it runs by its tasks
 		state, worker, started = store.Running, new(int64), &now
 	}
-	err = t.exec(fullSQL, key, lane, int64(state), int64(r.Priority), store.Rank(due, r.Priority, r.AgeEvery), input, dueAt, startBy, parent, root, idem, meta, flags, node, worker, started, text(store.EncodeLimits(r.Limits)), gate)
+	err = t.exec(fullSQL, key, lane, int64(state), int64(r.Priority), store.Rank(due, r.Priority, r.AgeEvery), input, dueAt, startBy, parent, root, idem, meta, flags, node, worker, started, limits, gate)
 	if err == nil {
 		err = t.keepTaskLimits(key, r.TaskLimits)
 	}
@@ -265,17 +263,16 @@ func (t *txn) keyHolder(now int64, r *store.NewRun) (int64, error) {
 // debounce has a run that is still scheduled take r's place; 0: it is not.
 func (t *txn) debounce(key int64, r *store.NewRun) (int64, error) {
 	at := min(ceilMillis(r.RunAt), createdAt(key)+r.Debounce.Milliseconds())
-	if len(r.Limits) > 0 {
-		if err := t.useGates(); err != nil {
-			return 0, err
-		}
+	limits, err := t.storedLimits(r.Limits)
+	if err != nil {
+		return 0, err
 	}
 	var input any = r.Input
 	if len(r.Input) > spillAbove {
 		input = nil
 	}
 	n, err := t.execN(`UPDATE stint_runs SET input = ?2, metadata = ?3, limits = ?4, rank = ?5 - coalesce(due_at, id >> 20) + rank, due_at = ?5 WHERE id = ?1 AND state = 2`,
-		key, input, text(r.Metadata), text(store.EncodeLimits(r.Limits)), at)
+		key, input, text(r.Metadata), limits, at)
 	if err != nil || n == 0 {
 		return 0, err
 	}

@@ -405,10 +405,6 @@ func (f *flow) insert(place int, r nodeRow) error {
 		if gate, err = t.admit(key, limits, r.flags); err != nil { // not what finishes the parent
 			r.state, r.error = store.Blocked, failureJSON(store.KindCondition, err.Error())
 		}
-	} else if text != nil {
-		if err := t.useGates(); err != nil {
-			return err
-		}
 	}
 	return t.exec(nodeFullSQL, key, lane, int64(r.state), priority, rank, f.key, f.root, node, dueAt, startBy, endedAt, r.error, r.flags, text, gate)
 }

@@ -72,7 +72,7 @@ func (c *gateCache) forget() {
 	*c = *newGateCache()
 }
 
-// makeTriggerSQL is run with the first gate, so that who uses no limits pays nothing.
+// makeTriggerSQL is run with the first limits, so that who uses none pays nothing.
 const makeTriggerSQL = `
 CREATE TRIGGER IF NOT EXISTS stint_runs_moved AFTER UPDATE OF state ON stint_runs WHEN old.limits IS NOT NULL
 BEGIN INSERT OR IGNORE INTO stint_moves (run, state, gate, flags, lease) VALUES (old.id, old.state, old.gate, old.flags, old.lease); END`
@@ -84,9 +84,9 @@ func (t *txn) gated() (bool, error) {
 	if c.known {
 		return c.made || c.newcomers, nil
 	}
-	var new bool
-	err := t.one(gatedSQL, nil, &c.made, &new)
-	c.newcomers, c.known = c.newcomers || new, err == nil
+	var came bool
+	err := t.one(gatedSQL, nil, &c.made, &came)
+	c.newcomers, c.known = c.newcomers || came, err == nil
 	return c.made || c.newcomers, err
 }
 
@@ -94,13 +94,17 @@ const gatedSQL = `
 SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'trigger' AND name = 'stint_runs_moved'),
   EXISTS (SELECT 1 FROM stint_runs WHERE state = 3 AND gate <= 0)`
 
-// useGates makes the trigger, once.
-func (t *txn) useGates() error {
+// storedLimits is how a row keeps limits. The trigger is there before any row has some.
+func (t *txn) storedLimits(ls []store.Limit) (any, error) {
+	if len(ls) == 0 {
+		return nil, nil
+	}
+	limits := text(store.EncodeLimits(ls))
 	if _, err := t.gated(); t.gates.made || err != nil {
-		return err
+		return limits, err
 	}
 	t.gates.made = true
-	return t.exec(makeTriggerSQL)
+	return limits, t.exec(makeTriggerSQL)
 }
 
 const gateColumns = "id, rate, name, key, max, strategy, active, heads, parked, per_second, tokens, at, coalesce(wake_at, 0), fixed, paused"
@@ -179,9 +183,6 @@ func (g *gate) setRate(now time.Time, perSecond float64, burst int) {
 func (t *txn) newGate(n gateName, l *store.Limit) (*gate, error) {
 	if n.rate && l.Burst == 0 {
 		return nil, fmt.Errorf("rate limit %q: %w: set it with SetRateLimit, or give its figures", l.Key, store.ErrNotFound)
-	}
-	if err := t.useGates(); err != nil {
-		return nil, err
 	}
 	g := &gate{rate: n.rate, name: n.name, key: n.key, strategy: l.Strategy, max: int64(l.Max), wakeAt: never}
 	g.bucket.At = millis(t.now)

@@ -440,9 +440,6 @@ func (t *txn) admit(key int64, limits []store.Limit, flags int) (any, error) {
 	if t.w == nil {
 		return 0, nil // the writer does it, after the app's commit
 	}
-	if err := t.useGates(); err != nil {
-		return nil, err
-	}
 	gates := make([]*gate, len(limits))
 	need := make([]*store.Limit, len(limits))
 	for i := range limits {
@@ -481,10 +478,11 @@ func (t *txn) admit(key int64, limits []store.Limit, flags int) (any, error) {
 // keepTaskLimits stores the limits of a workflow run's tasks.
 func (t *txn) keepTaskLimits(run int64, limits map[int][]store.Limit) error {
 	for place, ls := range limits {
-		if len(ls) == 0 {
-			continue
+		stored, err := t.storedLimits(ls)
+		if err == nil && stored != nil {
+			err = t.exec("INSERT INTO stint_task_limits (run, place, limits) VALUES (?, ?, ?)", run, place, stored)
 		}
-		if err := t.exec("INSERT INTO stint_task_limits (run, place, limits) VALUES (?, ?, ?)", run, place, text(store.EncodeLimits(ls))); err != nil {
+		if err != nil {
 			return err
 		}
 	}

@@ -107,16 +107,21 @@ func plan(t *testing.T, s *Store, text string) (steps []string) {
 	return steps
 }
 
-// useAll has every verb prepare its statements.
-func useAll(t *testing.T, s *Store) {
-	ctx := t.Context()
-	now := time.Now()
-	ok := func(err error) {
+// failing has an error fail the test.
+func failing(t *testing.T) func(error) {
+	return func(err error) {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
+}
+
+// useAll has every verb prepare its statements.
+func useAll(t *testing.T, s *Store) {
+	ctx := t.Context()
+	now := time.Now()
+	ok := failing(t)
 	worker, err := s.Register(ctx, now, store.WorkerInfo{Name: "w"})
 	ok(err)
 	var ids []store.ID
@@ -209,12 +214,7 @@ func useAll(t *testing.T, s *Store) {
 // useGraphs has the verbs of workflows, events and journals prepare their statements.
 func useGraphs(t *testing.T, s *Store, worker int64) {
 	ctx, now, queue := t.Context(), time.Now(), "q"
-	ok := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	ok := failing(t)
 	match := &store.Match{Key: "e", Field: "n", Value: "1"}
 	g, err := store.NewGraph(store.Graph{Workflow: "w", OnFailure: &queue, OnSuccess: &queue, Tasks: []store.GraphTask{
 		{Name: "a", Queue: "q", Tests: []string{"t"}}, {Name: "b", Queue: "q", WaitFor: &store.Condition{Event: match}},
@@ -283,12 +283,7 @@ func useGraphs(t *testing.T, s *Store, worker int64) {
 // useLimits has limits of each kind hold up runs, and let them pass.
 func useLimits(t *testing.T, s *Store, worker int64) {
 	ctx, now := t.Context(), time.Now()
-	ok := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	ok := failing(t)
 	one := func(strategy store.Strategy) store.Limit {
 		return store.Limit{Name: fmt.Sprint("n", strategy), Key: "k", Max: 1, Strategy: strategy}
 	}

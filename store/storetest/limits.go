@@ -74,9 +74,7 @@ func concurrencyKept(s *suite) {
 	}
 	s.enqueue(keyed("1", "k", 1, store.StrategyQueue), keyed("2", "k", 1, store.StrategyQueue), rated("3", 1, 0.001, 1), rated("4", 1, 0.001, 1))
 	s.takes(10, "1", "3")
-	s.ok(s.Close())
-	s.Store = s.open(s, s.dir)
-	s.worker = s.register()
+	s.reopen()
 	s.takes(10, "1") // its worker left; its start took the units of "3" too
 	s.none(s.request(1))
 }
@@ -92,9 +90,7 @@ func limitsOfScheduled(s *suite) {
 		r.RunAt = time.Now().Add(time.Minute)
 		s.enqueue(r)
 	}
-	s.ok(s.Close())
-	s.Store = s.open(s, s.dir)
-	s.worker = s.register()
+	s.reopen()
 	s.none(s.request(1))
 	time.Sleep(time.Minute)
 	s.finish(outcome(s.takes(10, "1")[0], store.Succeeded))
@@ -256,9 +252,7 @@ func pausedLimits(s *suite) {
 	s.ok(err)
 	s.none(s.request(10))
 	if _, ok := s.Store.(*Model); !ok {
-		s.ok(s.Close())
-		s.Store = s.open(s, s.dir)
-		s.worker = s.register()
+		s.reopen()
 		s.takes(10, "4") // it was given back
 		s.none(s.request(10))
 		for _, id := range ids {

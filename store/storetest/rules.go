@@ -23,9 +23,7 @@ func reopen(s *suite) {
 	if _, ok := s.Store.(*Model); ok {
 		return // has nothing to keep
 	}
-	s.ok(s.Close())
-	s.Store = s.open(s, s.dir)
-	s.worker = s.register()
+	s.reopen()
 	if r := s.get(ids[0]); r.State != store.Succeeded || string(r.Output) != "out" || r.Worker != "tester" {
 		s.Errorf("finished run: %+v", r)
 	}

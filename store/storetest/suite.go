@@ -142,6 +142,14 @@ func (s *suite) ok(err error) {
 	}
 }
 
+// reopen closes the store, and opens it again with a worker of its own.
+func (s *suite) reopen() {
+	s.Helper()
+	s.ok(s.Close())
+	s.Store = s.open(s, s.dir)
+	s.worker = s.register()
+}
+
 func (s *suite) register() int64 {
 	s.Helper()
 	id, err := s.Register(s.Context(), time.Now(), store.WorkerInfo{Name: "tester"})

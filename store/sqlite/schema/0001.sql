@@ -119,7 +119,7 @@ CREATE TABLE stint_members (
 ) STRICT, WITHOUT ROWID;
 
 -- Runs with limits whose state has changed, and what it was before, until the end of the
--- transaction. A trigger, made with the first gate, fills it.
+-- transaction. A trigger, made with the first limits, fills it.
 CREATE TABLE stint_moves (
   run   INTEGER PRIMARY KEY,
   state INTEGER NOT NULL,
