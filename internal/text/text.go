@@ -7,25 +7,25 @@ import (
 	"unicode/utf8"
 )
 
-// Cut returns s if it has at most max bytes. Else it returns the beginning of s, cut between
+// Cut returns s if it has at most size bytes. Else it returns the beginning of s, cut between
 // two characters, with a mark at its end that says how long s was: "… [cut: 8388608 bytes]".
-// The result has at most max bytes, the mark included; a max too small for the mark gives
+// The result has at most size bytes, the mark included; a size too small for the mark gives
 // the beginning of s alone.
-func Cut(s string, max int) string {
-	if len(s) <= max {
+func Cut(s string, size int) string {
+	size = max(size, 0)
+	if len(s) <= size {
 		return s
 	}
 	mark := fmt.Sprintf("… [cut: %d bytes]", len(s))
-	if len(mark) > max {
+	if len(mark) > size {
 		mark = ""
 	}
-	return s[:boundary(s, max-len(mark))] + mark
+	return s[:boundary(s, size-len(mark))] + mark
 }
 
-// boundary returns the largest index of s, at most n, that is between two characters. In
-// what is not UTF-8 it goes back by at most three bytes.
+// boundary returns the largest index of s, at most n, that is between two characters. Where
+// s is not UTF-8 there is none, and it returns n.
 func boundary(s string, n int) int {
-	n = max(n, 0)
 	for i := n; i >= 0 && n-i < utf8.UTFMax; i-- {
 		if utf8.RuneStart(s[i]) {
 			return i

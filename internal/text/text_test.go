@@ -31,11 +31,12 @@ func TestCut(t *testing.T) {
 
 func FuzzCut(f *testing.F) {
 	f.Add("aé🙂\x80", 4)
+	f.Add("", -14)
 	f.Add(strings.Repeat("🙂", 40), 61)
 	f.Fuzz(func(t *testing.T, s string, max int) {
 		max %= 1 << 10
 		got := Cut(s, max)
-		if len(s) > max && len(got) > max && max > 0 {
+		if len(s) > max && len(got) > max && max >= 0 {
 			t.Errorf("Cut(%q, %d) has %d bytes", s, max, len(got))
 		}
 		if utf8.ValidString(s) && !utf8.ValidString(got) {
