@@ -125,8 +125,8 @@ func (f *future) end(ctx context.Context, out []byte, err error) {
 		stored, aerr := f.sc.append(ctx, e)
 		if aerr != nil {
 			err = aerr
-		} else if f.entry = stored; err != nil {
-			err = &entryError{f.sc.e, e.Address, err}
+		} else {
+			f.entry, err = stored, f.sc.failureOf(&stored)
 		}
 	}
 	d.mu.Lock()

@@ -184,10 +184,7 @@ func (sc *scope) finish(ctx context.Context, e store.Entry, out []byte, err erro
 	if _, aerr := sc.append(ctx, e); aerr != nil {
 		return aerr
 	}
-	if err != nil {
-		return &entryError{sc.e, e.Address, err}
-	}
-	return nil
+	return sc.failureOf(&e)
 }
 
 // body runs the function of a step.
@@ -233,7 +230,7 @@ func (sc *scope) failureOf(e *store.Entry) error {
 	if e.Error == nil {
 		return nil
 	}
-	return &entryError{sc.e, e.Address, decodeFailure(e.Error).err()}
+	return &entryError{sc.e, e.Address, decodeFailure(e.Error).errOf(sc.e)}
 }
 
 // forget lists the entries whose errors are in err.

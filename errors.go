@@ -1,12 +1,10 @@
 package stint
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
-	"github.com/stint-dev/stint/internal/journal"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -41,7 +39,8 @@ var (
 
 // A TaskError is why a run ended without a result. Run.Wait returns it; the handler's
 // own error is inside, for errors.Is and errors.As. If the handler ran in another
-// process, or before a restart, what is inside has the error's text alone.
+// process, or before a restart, or the wait is a handler's, which may run again, what is
+// inside has the error's text, and what is known of it: see RegisterError.
 type TaskError struct {
 	Task    string
 	RunID   string
@@ -111,75 +110,6 @@ func (e *snooze) Error() string { return fmt.Sprintf("stint: snoozed for %v", e.
 // Snooze, returned by a handler, has the run come back after d and costs no attempt.
 // A negative d counts as 0.
 func Snooze(d time.Duration) error { return &snooze{max(d, 0)} }
-
-// failure is how an error is kept in the database.
-type failure struct {
-	Kind    string `json:"kind"` // one of the kinds below
-	Message string `json:"message"`
-	Stack   string `json:"stack,omitempty"`
-	// Divergence is what an error that is one says, in its parts.
-	Divergence *Divergence `json:"divergence,omitempty"`
-}
-
-const (
-	kindError           = "error"
-	kindPanic           = "panic"
-	kindTimeout         = "timeout"
-	kindScheduleTimeout = "schedule_timeout" // written by stores too
-	kindCanceled        = "canceled"
-	kindParent          = store.KindParent
-)
-
-// encodeFailure keeps an error's text, kind, and a panic's stack.
-func encodeFailure(err error) []byte {
-	f := failure{Kind: kindError, Message: err.Error()}
-	var p *PanicError
-	switch {
-	case errors.As(err, &p):
-		f.Kind, f.Message, f.Stack = kindPanic, fmt.Sprint(p.Value), string(p.Stack)
-	case errors.Is(err, ErrTimeout):
-		f.Kind = kindTimeout
-	case errors.Is(err, ErrCanceled):
-		f.Kind = kindCanceled
-	}
-	if d := (*journal.Divergence)(nil); errors.As(err, &d) {
-		f.Divergence = &Divergence{d.At.String(), d.Recorded, d.Asked}
-	}
-	b, _ := json.Marshal(f) // strings always encode
-	return b
-}
-
-func decodeFailure(b []byte) failure {
-	var f failure
-	if len(b) > 0 && json.Unmarshal(b, &f) != nil {
-		f = failure{Kind: kindError, Message: string(b)} // edited by hand
-	}
-	return f
-}
-
-// A storedError is an error as it came back from the database.
-type storedError struct {
-	text string
-	is   []error
-}
-
-func (e *storedError) Error() string   { return e.text }
-func (e *storedError) Unwrap() []error { return e.is }
-
-// err is the failure as an error that answers errors.Is and errors.As.
-func (f failure) err() error {
-	switch f.Kind {
-	case kindPanic:
-		return &PanicError{Value: f.Message, Stack: []byte(f.Stack)}
-	case kindTimeout:
-		return &storedError{f.Message, []error{ErrTimeout}}
-	case kindScheduleTimeout:
-		return &storedError{f.Message, []error{ErrCanceled, ErrTimeout}}
-	case kindCanceled, kindParent:
-		return &storedError{f.Message, []error{ErrCanceled}}
-	}
-	return &storedError{text: f.Message}
-}
 
 // public makes a store's error one of this package.
 func public(op string, err error) error {

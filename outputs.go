@@ -141,7 +141,7 @@ type WorkflowError struct {
 func (e *WorkflowError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "workflow %q", e.Workflow)
-	for i, name := range slices.Sorted(maps.Keys(e.Tasks)) {
+	for i, name := range e.names() {
 		sep := "; "
 		if i == 0 {
 			sep = ": "
@@ -160,11 +160,13 @@ const maxListed = 5 // tasks that a WorkflowError's text lists
 // Unwrap gives the tasks' errors, in the order of their names.
 func (e *WorkflowError) Unwrap() []error {
 	var all []error
-	for _, name := range slices.Sorted(maps.Keys(e.Tasks)) {
+	for _, name := range e.names() {
 		all = append(all, e.Tasks[name])
 	}
 	return all
 }
+
+func (e *WorkflowError) names() []string { return slices.Sorted(maps.Keys(e.Tasks)) }
 
 // workflowError reads which tasks did not succeed.
 func (c *Client) workflowError(ctx context.Context, workflow string, id store.ID) (*WorkflowError, error) {

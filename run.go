@@ -138,7 +138,11 @@ func (r *Run[Out]) Wait(ctx context.Context) (Out, error) {
 		err = r.decode(run.Output, &out)
 		return out, err
 	}
-	return out, endError(run, kept.error())
+	failed := endError(run, nil)
+	if live := kept.error(); live != nil && run.State == store.Failed && scopeOf(ctx) == nil { // a handler's wait must not differ when it is repeated
+		failed.Err = &storedError{failed.Err.Error(), []error{live, failed.Err}}
+	}
+	return out, failed
 }
 
 // replayed is the end of a run as a replay has it.

@@ -46,6 +46,9 @@ func (o txOption) into(tx *store.Tx) error {
 func (o txOption) applyRun(c *runConfig) error     { return o.into(&c.tx) }
 func (o txOption) applyEvent(c *eventConfig) error { return o.into(&c.tx) }
 
+// errNoRows is one of the errors that are known again after they were stored.
+var errNoRows = sql.ErrNoRows
+
 // stepAtKey holds the address of the step whose function a context is given to.
 type stepAtKey struct{}
 

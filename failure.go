@@ -1,0 +1,381 @@
+package stint
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/stint-dev/stint/internal/journal"
+	"github.com/stint-dev/stint/store"
+)
+
+// failure is how an error is kept in the database.
+type failure struct {
+	Kind    string `json:"kind"` // one of the kinds below
+	Message string `json:"message"`
+	Stack   string `json:"stack,omitempty"`
+	// Divergence is what an error that is one says, in its parts.
+	Divergence *Divergence `json:"divergence,omitempty"`
+	// Inside lists the errors in this one that errors.Is and errors.As find again.
+	Inside []knownError `json:"inside,omitempty"`
+}
+
+const (
+	kindError           = "error"
+	kindPanic           = "panic"
+	kindTimeout         = "timeout"
+	kindScheduleTimeout = "schedule_timeout" // written by stores too
+	kindCanceled        = "canceled"
+	kindParent          = store.KindParent
+)
+
+// A knownError is an error inside a stored one. Which of its fields are set depends on
+// what it is.
+type knownError struct {
+	Is      string          `json:"is"`                // the name of a sentinel, or one of the marks below
+	Text    string          `json:"text,omitempty"`    // of what it wraps; empty: the text of what it is in
+	After   time.Duration   `json:"after,omitempty"`   // of retryAfter and snooze
+	Stack   string          `json:"stack,omitempty"`   // of a panic; empty: the failure's own
+	Task    string          `json:"task,omitempty"`    // of a TaskError; of a WorkflowError: its Workflow
+	RunID   string          `json:"run,omitempty"`     // likewise
+	Attempt int             `json:"attempt,omitempty"` // of a TaskError
+	Tasks   []string        `json:"tasks,omitempty"`   // of a WorkflowError: the names of those Inside
+	At      *store.Address  `json:"at,omitempty"`      // of an entryError
+	Type    string          `json:"type,omitempty"`    // of a registered error: its name
+	Value   json.RawMessage `json:"value,omitempty"`   // and its JSON
+	Inside  []knownError    `json:"inside,omitempty"`  // what it wraps
+}
+
+const (
+	markFinal    = "final"    // NonRetryable
+	markAfter    = "after"    // RetryAfter
+	markSnooze   = "snooze"   // Snooze
+	markPanic    = "panic"    // PanicError
+	markTask     = "task"     // TaskError
+	markWorkflow = "workflow" // WorkflowError
+	markEntry    = "entry"    // an entryError
+	markType     = "type"     // of a registered type
+	markText     = "text"     // its text alone
+)
+
+// sentinels are the errors that errors.Is finds again, and the names they are stored by.
+var sentinels = []struct {
+	name string
+	err  error
+}{
+	{"ErrCanceled", ErrCanceled}, {"ErrTimeout", ErrTimeout}, {"ErrSkipped", ErrSkipped}, {"ErrShutdown", ErrShutdown},
+	{"ErrMaybeRan", ErrMaybeRan}, {"ErrDurable", ErrDurable}, {"ErrDiverged", ErrDiverged}, {"ErrNotFound", ErrNotFound},
+	{"ErrClosed", ErrClosed}, {"ErrTaken", ErrTaken}, {"ErrStarted", ErrStarted}, {"ErrBusy", ErrBusy},
+	{"context.Canceled", context.Canceled}, {"context.DeadlineExceeded", context.DeadlineExceeded},
+	{"io.EOF", io.EOF}, {"io.ErrUnexpectedEOF", io.ErrUnexpectedEOF}, {"os.ErrDeadlineExceeded", os.ErrDeadlineExceeded},
+	{"fs.ErrNotExist", fs.ErrNotExist}, {"fs.ErrExist", fs.ErrExist}, {"fs.ErrPermission", fs.ErrPermission},
+	{"sql.ErrNoRows", errNoRows}, {"errors.ErrUnsupported", errors.ErrUnsupported},
+}
+
+// registered holds the types given to RegisterError.
+var registered struct {
+	sync.RWMutex
+	names map[reflect.Type]string
+	reads map[string]func([]byte) (error, error)
+}
+
+// RegisterError makes errors of type T survive being stored: where a run, a step, a
+// branch or a child failed with one, on its own or wrapped, errors.As finds it in what
+// Step, Wait and the on-failure function return, in every attempt, after a restart, and
+// in other processes that registered T by the same name. Without it such an error has
+// its text alone, and what the package knows: its own errors, those of context, and the
+// common ones of io, io/fs and database/sql.
+//
+// What is stored is the value's JSON, so fields that matter must be exported and must
+// not be interfaces, such as an error: what it wraps is stored beside it. A value that
+// does not encode and decode, or whose JSON is over 64 KiB, is stored as its text.
+//
+// Call it when the program starts, once for each type. It panics if the name is empty,
+// T is an interface, or the name or T was registered before with another T or name.
+func RegisterError[T error](name string) {
+	t := reflect.TypeFor[T]()
+	if name == "" || t.Kind() == reflect.Interface {
+		panic(fmt.Sprintf("stint: RegisterError[%v](%q): want a name, and a type that is not an interface", t, name))
+	}
+	registered.Lock()
+	defer registered.Unlock()
+	if registered.names == nil {
+		registered.names, registered.reads = map[reflect.Type]string{}, map[string]func([]byte) (error, error){}
+	}
+	if had, known := registered.names[t]; known != (registered.reads[name] != nil) || known && had != name {
+		panic(fmt.Sprintf("stint: RegisterError[%v](%q): the name or the type is registered with another", t, name))
+	}
+	registered.names[t] = name
+	registered.reads[name] = func(b []byte) (error, error) {
+		var v T
+		err := json.Unmarshal(b, &v)
+		return v, err
+	}
+}
+
+const (
+	maxKnown      = 1000     // errors looked at inside of one: also ends one that wraps itself
+	maxErrorValue = 64 << 10 // bytes of a registered error's JSON
+)
+
+// encodeFailure keeps an error's text and kind, a panic's stack, and what is known of
+// the errors inside.
+func encodeFailure(err error) []byte {
+	f := failure{Kind: kindError, Message: err.Error()}
+	var p *PanicError
+	switch {
+	case errors.As(err, &p):
+		f.Kind, f.Stack = kindPanic, string(p.Stack)
+		if f.Message == p.Error() {
+			f.Message = fmt.Sprint(p.Value)
+		}
+	case errors.Is(err, ErrTimeout):
+		f.Kind = kindTimeout
+	case errors.Is(err, ErrCanceled):
+		f.Kind = kindCanceled
+	}
+	if d := (*journal.Divergence)(nil); errors.As(err, &d) {
+		f.Divergence = &Divergence{d.At.String(), d.Recorded, d.Asked}
+	}
+	f.Inside = (&recorder{left: maxKnown, stack: f.Stack}).inside(err, err.Error())
+	if len(f.Inside) == 1 && (f.Kind == kindTimeout && f.Inside[0].Is == "ErrTimeout" || f.Kind == kindCanceled && f.Inside[0].Is == "ErrCanceled") {
+		f.Inside = nil // the kind says it
+	}
+	b, _ := json.Marshal(f) // strings always encode
+	return b
+}
+
+// A recorder collects what is known of the errors inside of one.
+type recorder struct {
+	left  int    // how many more it looks at
+	stack string // of the failure
+}
+
+// inside lists what is known of err, whose text, or that of what it is in, is known.
+func (r *recorder) inside(err error, text string) (all []knownError) {
+	if r.left--; err == nil || r.left < 0 {
+		return nil
+	}
+	for _, s := range sentinels {
+		if is, ok := err.(interface{ Is(error) bool }); err == s.err || ok && is.Is(s.err) {
+			all = append(all, knownError{Is: s.name})
+		}
+	}
+	k := knownError{}
+	wraps := ""
+	var within error
+	switch e := err.(type) {
+	case *nonRetryable:
+		k.Is, within = markFinal, e.err
+	case *retryAfter:
+		k.Is, k.After, within = markAfter, e.d, e.err
+	case *snooze:
+		k.Is, k.After = markSnooze, e.d
+	case *PanicError:
+		k.Is, wraps = markPanic, fmt.Sprint(e.Value)
+		if within = e.Unwrap(); string(e.Stack) != r.stack {
+			k.Stack = string(e.Stack)
+		}
+	case *TaskError:
+		k.Is, k.Task, k.RunID, k.Attempt, within = markTask, e.Task, e.RunID, e.Attempt, e.Err
+	case *WorkflowError:
+		return append(all, r.workflow(e))
+	case *entryError:
+		k.Is, k.At, within = markEntry, &e.at, e.err
+	default:
+		k.Type, k.Value = registeredValue(err)
+		if k.Is = markType; k.Type == "" {
+			return append(all, r.unwrapped(err, text)...)
+		}
+		k.Inside = r.unwrapped(err, text)
+	}
+	if within != nil {
+		wraps = within.Error()
+		k.Inside = r.inside(within, wraps)
+	}
+	if wraps != text {
+		k.Text = wraps
+	}
+	return append(all, k)
+}
+
+func (r *recorder) unwrapped(err error, text string) (all []knownError) {
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		return r.inside(e.Unwrap(), text)
+	case interface{ Unwrap() []error }:
+		for _, one := range e.Unwrap() {
+			all = append(all, r.inside(one, text)...)
+		}
+	}
+	return all
+}
+
+func (r *recorder) workflow(e *WorkflowError) knownError {
+	k := knownError{Is: markWorkflow, Task: e.Workflow, RunID: e.RunID}
+	for _, name := range e.names() {
+		if r.left <= 0 {
+			break
+		}
+		text := e.Tasks[name].Error()
+		k.Tasks = append(k.Tasks, name)
+		k.Inside = append(k.Inside, knownError{Is: markText, Text: text, Inside: r.inside(e.Tasks[name], text)})
+	}
+	return k
+}
+
+// registeredValue is the name and the JSON of an error of a registered type, if it is
+// one, and is read again from that.
+func registeredValue(err error) (name string, value json.RawMessage) {
+	registered.RLock()
+	name = registered.names[reflect.TypeOf(err)]
+	read := registered.reads[name]
+	registered.RUnlock()
+	if read == nil {
+		return "", nil
+	}
+	value, merr := json.Marshal(err)
+	if merr != nil || len(value) > maxErrorValue || string(value) == "null" {
+		return "", nil
+	}
+	if _, rerr := read(value); rerr != nil {
+		return "", nil
+	}
+	return name, value
+}
+
+func decodeFailure(b []byte) failure {
+	var f failure
+	if len(b) > 0 && json.Unmarshal(b, &f) != nil {
+		f = failure{Kind: kindError, Message: string(b)} // edited by hand
+	}
+	return f
+}
+
+// A storedError is an error as it came back from the database.
+type storedError struct {
+	text string
+	is   []error
+}
+
+func (e *storedError) Error() string   { return e.text }
+func (e *storedError) Unwrap() []error { return e.is }
+
+// err is the failure as an error that answers errors.Is and errors.As.
+func (f failure) err() error { return f.errOf(nil) }
+
+// errOf is the failure as an error of an execution that recorded it: errors of its
+// entries are known as such.
+func (f failure) errOf(e *execution) error {
+	text := f.Message
+	if f.Kind == kindPanic {
+		if len(f.Inside) == 0 {
+			return &PanicError{Value: f.Message, Stack: []byte(f.Stack)}
+		}
+		if p := panicInside(f.Inside); p != nil && p.Text == f.Message {
+			text = (&PanicError{Value: text}).Error()
+		}
+	}
+	var is []error
+	switch f.Kind {
+	case kindTimeout:
+		is = []error{ErrTimeout}
+	case kindScheduleTimeout:
+		is = []error{ErrCanceled, ErrTimeout}
+	case kindCanceled, kindParent:
+		is = []error{ErrCanceled}
+	}
+	is = append(is, f.errorsOf(e, f.Inside, text)...)
+	return &storedError{text, is}
+}
+
+// panicInside is the first panic among errors.
+func panicInside(all []knownError) *knownError {
+	for i := range all {
+		if all[i].Is == markPanic {
+			return &all[i]
+		}
+		if p := panicInside(all[i].Inside); p != nil {
+			return p
+		}
+	}
+	return nil
+}
+
+func (f *failure) errorsOf(e *execution, all []knownError, text string) []error {
+	errs := make([]error, 0, len(all))
+	for i := range all {
+		errs = append(errs, f.known(e, &all[i], text))
+	}
+	return errs
+}
+
+// known is an error inside of one with that text.
+func (f *failure) known(e *execution, k *knownError, text string) error {
+	for _, s := range sentinels {
+		if s.name == k.Is {
+			return s.err
+		}
+	}
+	if k.Text != "" {
+		text = k.Text
+	}
+	within := &storedError{text, f.errorsOf(e, k.Inside, text)}
+	switch k.Is {
+	case markFinal:
+		return &nonRetryable{within}
+	case markAfter:
+		return &retryAfter{k.After, within}
+	case markSnooze:
+		return &snooze{k.After}
+	case markPanic:
+		stack := k.Stack
+		if stack == "" {
+			stack = f.Stack
+		}
+		if len(k.Inside) > 0 {
+			return &PanicError{Value: within, Stack: []byte(stack)}
+		}
+		return &PanicError{Value: text, Stack: []byte(stack)}
+	case markTask:
+		return &TaskError{Task: k.Task, RunID: k.RunID, Attempt: k.Attempt, Err: within}
+	case markWorkflow:
+		w := &WorkflowError{Workflow: k.Task, RunID: k.RunID, Tasks: map[string]error{}}
+		for i, one := range within.is {
+			if i < len(k.Tasks) {
+				w.Tasks[k.Tasks[i]] = one
+			}
+		}
+		return w
+	case markEntry:
+		if e != nil && k.At != nil {
+			return &entryError{e, *k.At, within}
+		}
+	case markType:
+		if err := readRegistered(k); err != nil {
+			within.is = append([]error{err}, within.is...)
+		}
+	}
+	return within
+}
+
+// readRegistered is the value of a registered type; nil if this program cannot read it.
+func readRegistered(k *knownError) error {
+	registered.RLock()
+	read := registered.reads[k.Type]
+	registered.RUnlock()
+	if read == nil {
+		return nil
+	}
+	if err, rerr := read(k.Value); rerr == nil {
+		return err
+	}
+	return nil
+}
