@@ -19,8 +19,10 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/internal/text"
 )
 
 // A Rule says when something is wrong: so many runs came to a state in a window of time.
@@ -42,6 +44,9 @@ type Config struct {
 	Sinks  []Sink
 	Digest time.Duration // between messages while a rule holds [1 hour]
 	Link   string        // where the web page is, for links: https://app.example.org/stint
+	// Redact returns what notices show as the error of a run; nil shows it as it is. It is
+	// called before a notice is stored. It may be called from several goroutines.
+	Redact func(Failure) string
 }
 
 // Kinds of notices.
@@ -76,30 +81,37 @@ type Failure struct {
 	Link  string    `json:"link,omitempty"`
 }
 
-// Subject is the notice in a line.
-func (n *Notice) Subject() string {
-	what := n.Task
+// Subject returns the notice in a line.
+func (n *Notice) Subject() string { return n.subject(oneLine) }
+
+// subject renders the names of the app's with show.
+func (n *Notice) subject(show func(string) string) string {
+	what := show(n.Task)
 	if what == "" {
 		what = "all tasks"
 	}
 	switch n.Kind {
 	case Recovered:
-		return fmt.Sprintf("[recovered] %s: %s", n.Rule, what)
+		return fmt.Sprintf("[recovered] %s: %s", show(n.Rule), what)
 	case Test:
-		return fmt.Sprintf("[test] %s", n.Rule)
+		return fmt.Sprintf("[test] %s", show(n.Rule))
 	}
-	return fmt.Sprintf("[%s] %s: %d of %d runs of %s %s in %s", n.Kind, n.Rule, n.Count, n.Ended, what, n.State, n.Window)
+	return fmt.Sprintf("[%s] %s: %d of %d runs of %s %s in %s", n.Kind, show(n.Rule), n.Count, n.Ended, what, n.State, n.Window)
 }
 
-// Text is the notice in a few lines.
-func (n *Notice) Text() string {
+// Text returns the notice in a few lines.
+func (n *Notice) Text() string { return n.text(oneLine, oneLine) }
+
+// text renders the names of the app's with name, and the errors of its runs with failure.
+// Both are given one line.
+func (n *Notice) text(name, failure func(string) string) string {
 	var b strings.Builder
-	b.WriteString(n.Subject() + "\n")
+	b.WriteString(n.subject(func(s string) string { return name(oneLine(s)) }) + "\n")
 	if !n.Since.IsZero() {
 		fmt.Fprintf(&b, "since %s\n", n.Since.UTC().Format(time.RFC1123))
 	}
 	for _, f := range n.Newest {
-		fmt.Fprintf(&b, "- %s %s: %s %s\n", f.Task, f.Run, firstLine(f.Error), f.Link)
+		fmt.Fprintf(&b, "- %s %s: %s %s\n", name(oneLine(f.Task)), f.Run, failure(oneLine(f.Error)), f.Link)
 	}
 	if n.Link != "" {
 		b.WriteString(n.Link + "\n")
@@ -107,12 +119,19 @@ func (n *Notice) Text() string {
 	return b.String()
 }
 
-func firstLine(s string) string {
+// maxLine is how many bytes of a text of the app's a line shows.
+const maxLine = 400
+
+// oneLine returns the first line of s, cut, with a space for each control character: a bare
+// CR ends a line in some mail programs, and ESC writes to terminals.
+func oneLine(s string) string {
 	line, _, _ := strings.Cut(s, "\n")
-	if r := []rune(line); len(r) > 200 {
-		line = string(r[:200]) + "…"
-	}
-	return line
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
+			return ' '
+		}
+		return r
+	}, text.Cut(strings.TrimRight(line, "\r"), maxLine))
 }
 
 // Alerts watches for what its rules say.
@@ -381,6 +400,9 @@ func (a *Alerts) newest(ctx context.Context, r *Rule, n *Notice) error {
 		failure := Failure{Run: run.ID, Task: run.Task, Error: run.Error, At: run.Finished}
 		if a.cfg.Link != "" {
 			failure.Link = strings.TrimSuffix(a.cfg.Link, "/") + "/runs/" + run.ID
+		}
+		if a.cfg.Redact != nil {
+			failure.Error = a.cfg.Redact(failure)
 		}
 		n.Newest = append(n.Newest, failure)
 	}

@@ -225,7 +225,7 @@ func TestMail(t *testing.T) {
 	go func() { done <- w.Run(ctx) }()
 	defer func() { cancel(); <-done }()
 	fail.Run(t.Context(), 1)
-	started(t, c, alert.Config{Rules: []alert.Rule{{Name: "r\r\nBcc: evil@example.org"}}, Sinks: []alert.Sink{alert.Email("mail", alert.Mail{Addr: l.Addr().String(), From: "app@example.org", To: []string{"ops@example.org"}})}})
+	started(t, c, alert.Config{Rules: []alert.Rule{{Name: "r\r\nBcc: evil@example.org"}}, Sinks: []alert.Sink{alert.Email("mail", alert.Mail{Addr: l.Addr().String(), From: "app@example.org", To: []string{"ops@example.org"}, AllowPlain: true})}})
 	mail := <-box.mails
 	head, body, _ := strings.Cut(mail, "\r\n\r\n")
 	if !strings.Contains(head, "Subject: ") || !strings.Contains(head, "To: ops@example.org") || strings.Contains(head, "\nBcc") || !strings.Contains(body, "no") {
