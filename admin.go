@@ -1,6 +1,7 @@
 package stint
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -60,9 +61,11 @@ func (f RunFilter) store() (s store.Filter, err error) {
 		}
 	}
 	if f.ParentID != "" {
-		s.Parent, err = parseID(f.ParentID)
+		if s.Parent, err = parseID(f.ParentID); err != nil {
+			return s, err
+		}
 	}
-	return s, err
+	return s, cmp.Or(wantTime("filter: Since", f.Since), wantTime("filter: Until", f.Until))
 }
 
 // GetRun returns what is known of a run, with its timeline, or ErrNotFound.

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/sqlite"
 	"go.opentelemetry.io/otel/metric"
@@ -317,7 +318,7 @@ func (c *Client) expireLoop() {
 	every := min(expireEvery, max(c.cfg.retention/10, time.Second))
 	for wait := min(every, expireSoon); pause(c.ctx, wait); wait = every {
 		now := time.Now()
-		n, err := c.store.Expire(c.ctx, now.Add(-c.cfg.retention), now.Add(-failedFactor*c.cfg.retention))
+		n, err := c.store.Expire(c.ctx, clock.Add(now, -c.cfg.retention), clock.Add(now, clock.Mul(c.cfg.retention, -failedFactor)))
 		if err != nil && c.ctx.Err() == nil {
 			c.logger().Error("stint: deleting runs past their retention; will retry", "err", err, "in", every)
 		} else if n > 0 {

@@ -72,12 +72,12 @@ func jobs(tenants ...string) (all []job) {
 }
 
 // in runs a test in a bubble, on a database in memory and on a file.
-func in(t *testing.T, f func(t *testing.T, c *stint.Client)) {
+func in(t *testing.T, f func(t *testing.T, c *stint.Client), opts ...stint.ClientOption) {
 	t.Run("memory", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) { f(t, openedAt(t, ":memory:")) })
+		synctest.Test(t, func(t *testing.T) { f(t, openedAt(t, ":memory:", opts...)) })
 	})
 	t.Run("file", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) { f(t, opened(t)) })
+		synctest.Test(t, func(t *testing.T) { f(t, opened(t, opts...)) })
 	})
 }
 

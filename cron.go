@@ -235,6 +235,9 @@ func CronTicks(spec string, after time.Time, n int) ([]time.Time, error) {
 	if err := checkSpec(spec); err != nil {
 		return nil, public("cron ticks", err)
 	}
+	if err := wantTime("CronTicks", after); err != nil {
+		return nil, err
+	}
 	var all []time.Time
 	for range n {
 		next, err := store.NextTick(spec, after)
@@ -292,6 +295,9 @@ func (r *Run[Out]) Reschedule(ctx context.Context, at time.Time) error {
 // runs that may be moved, and CancelRuns cancels them.
 func (c *Client) Reschedule(ctx context.Context, runID string, at time.Time) error {
 	id, err := parseID(runID)
+	if err == nil {
+		err = wantTime("Reschedule", at)
+	}
 	if err != nil {
 		return err
 	}

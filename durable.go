@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/internal/journal"
 	"github.com/stint-dev/stint/store"
 )
@@ -166,7 +167,7 @@ func (sc *scope) step(ctx context.Context, name string, cfg *stepConfig, fn func
 		if err == nil || !again || cfg.atMostOnce {
 			return nil, sc.finish(ctx, e, out, err)
 		}
-		e.Due, recorded = time.Now().Add(delay), true
+		e.Due, recorded = clock.Add(time.Now(), delay), true
 		e.Error = encodeFailure(err)
 		if _, err := sc.append(ctx, e); err != nil {
 			return nil, err
@@ -256,11 +257,14 @@ func (e *execution) forget(err error) (all []store.Address) {
 //
 // Outside of a run it sleeps, or until ctx is done.
 func Sleep(ctx context.Context, d time.Duration) error {
-	return sleepUntil(ctx, func() time.Time { return time.Now().Add(d) })
+	return sleepUntil(ctx, func() time.Time { return clock.Add(time.Now(), d) })
 }
 
-// SleepUntil is Sleep until a time.
+// SleepUntil is Sleep until a time. One outside of the years 1 to 9999 is an error.
 func SleepUntil(ctx context.Context, t time.Time) error {
+	if err := wantTime("SleepUntil", t); err != nil {
+		return err
+	}
 	return sleepUntil(ctx, func() time.Time { return t })
 }
 
@@ -322,7 +326,7 @@ func (sc *scope) event(ctx context.Context, key string, w *waitConfig) (e store.
 	if !recorded {
 		e.Match = w.Match
 		if w.timeout > 0 {
-			e.Due = time.Now().Add(w.timeout)
+			e.Due = clock.Add(time.Now(), w.timeout)
 		}
 		if e, err = sc.append(ctx, e); err != nil {
 			return e, err

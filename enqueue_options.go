@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"time"
 
+	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -79,9 +80,13 @@ func (o metadataOption) applyWorkflow(c *workflowConfig) error { return o.merge(
 func (o metadataOption) applyStep(*stepConfig) error           { return runOption(nil).applyStep(nil) }
 func (o metadataOption) applyEvent(c *eventConfig) error       { return o.merge(&c.metadata) }
 
-// WithRunAt has a run start at t, or at once if that has passed.
+// WithRunAt sets when a run starts: at t, or at once if that has passed. A t outside of the
+// years 1 to 9999 is an error of the enqueue.
 func WithRunAt(t time.Time) RunOption {
-	return runOnly(func(c *runConfig) error { c.runAt, c.delay = t, 0; return nil })
+	return runOnly(func(c *runConfig) error {
+		c.runAt, c.delay = t, 0
+		return wantTime("WithRunAt", t)
+	})
 }
 
 // WithDelay has a run start after d.
@@ -195,7 +200,7 @@ func (rc *runConfig) newRun(d *taskDef, c *Client, now time.Time) store.NewRun {
 		RunAt: rc.runAt, Key: rc.key, KeyTTL: rc.keyTTL, Debounce: rc.debounce, Parent: rc.parent, Detached: rc.detached,
 	}
 	if rc.delay > 0 {
-		r.RunAt = now.Add(rc.delay)
+		r.RunAt = clock.Add(now, rc.delay)
 	}
 	limit := d.cfg.scheduleTimeout
 	if d.workflow != nil { // the timeout is of the whole run
@@ -206,7 +211,7 @@ func (rc *runConfig) newRun(d *taskDef, c *Client, now time.Time) store.NewRun {
 		if r.RunAt.After(now) {
 			due = r.RunAt
 		}
-		r.StartBy = due.Add(limit)
+		r.StartBy = clock.Add(due, limit)
 	}
 	if len(rc.metadata) > 0 {
 		r.Metadata, _ = json.Marshal(rc.metadata) // strings always encode

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -73,7 +74,7 @@ func (e *execution) work() {
 	}()
 	if d := e.def.cfg.timeout; d > 0 {
 		e.mu.Lock()
-		e.deadline = time.Now().Add(d)
+		e.deadline = clock.Add(time.Now(), d)
 		e.timer = time.AfterFunc(d, e.timedOut)
 		e.mu.Unlock()
 	}
@@ -214,7 +215,7 @@ func after(d time.Duration) time.Time {
 	if d <= 0 {
 		return time.Time{}
 	}
-	return time.Now().Add(d)
+	return clock.Add(time.Now(), d)
 }
 
 // failed makes o the outcome of a failed attempt: another one, or the end.

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -104,7 +105,7 @@ func ExtendTimeout(ctx context.Context, d time.Duration) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if !e.deadline.IsZero() {
-		e.deadline = e.deadline.Add(d)
+		e.deadline = clock.Add(e.deadline, d)
 	}
 	return nil
 }

@@ -3,6 +3,8 @@ package stint
 import (
 	"fmt"
 	"time"
+
+	"github.com/stint-dev/stint/internal/clock"
 )
 
 // A TaskOption changes a task, for all its runs. See NewTask. A few are options of a
@@ -43,6 +45,14 @@ func (o runOption) applyTask(c *taskConfig) error        { return o(&c.run) }
 func (o runOption) applyRun(c *runConfig) error          { return o(c) }
 func (o clientOption) applyClient(c *clientConfig) error { return o(c) }
 func (o workerOption) applyWorker(c *workerConfig) error { return o(c) }
+
+// wantTime reports a time that cannot be kept.
+func wantTime(option string, t time.Time) error {
+	if err := clock.Check(t); err != nil {
+		return fmt.Errorf("stint: %s: %w", option, err)
+	}
+	return nil
+}
 
 func wantPositive(option string, d time.Duration) error {
 	if d <= 0 {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/stint-dev/stint/store"
@@ -28,8 +27,8 @@ type RateLimit struct {
 // they are there.
 func WithRateLimit(key string, units int) TaskOption {
 	return taskOption(func(c *taskConfig) error {
-		if units < 1 {
-			return fmt.Errorf("stint: WithRateLimit(%q, %d): want 1 unit or more", key, units)
+		if units < 1 || units > maxUnits {
+			return fmt.Errorf("stint: WithRateLimit(%q, %d): want 1 to %d units", key, units, maxUnits)
 		}
 		if err := checkName("rate limit key", key); err != nil {
 			return fmt.Errorf("stint: WithRateLimit: %w", err)
@@ -60,15 +59,23 @@ func WithRateLimitFunc[In any](f func(In) RateLimit) TaskOption {
 	})
 }
 
+// maxUnits bounds units and bursts, so that sums of them are exact.
+const maxUnits = 1 << 50
+
+// keepable reports whether a limit is a number that JSON writes: neither NaN nor
+// infinite. rate.Inf is finite.
+func keepable(l rate.Limit) bool { return l >= 0 && l <= rate.Inf }
+
 func (r RateLimit) limit() (store.Limit, error) {
 	l := store.Limit{Key: r.Key, Units: max(r.Units, 1), PerSecond: float64(r.Limit), Burst: r.Burst}
 	switch {
 	case r.Key == "":
 		return l, errors.New("a rate limit without a key")
-	case r.Units < 0:
-		return l, fmt.Errorf("rate limit %q: %d units: want 1 or more", r.Key, r.Units)
-	case r.Burst < 0 || r.Limit < 0 || math.IsNaN(float64(r.Limit)):
-		return l, fmt.Errorf("rate limit %q: %v a second, burst %d: want 0 or more", r.Key, r.Limit, r.Burst)
+	case r.Units < 0 || r.Units > maxUnits:
+		return l, fmt.Errorf("rate limit %q: %d units: want 1 to %d", r.Key, r.Units, maxUnits)
+	case r.Burst < 0 || r.Burst > maxUnits || !keepable(r.Limit):
+		return l, fmt.Errorf("rate limit %q: %v a second, burst %d: want a limit of 0 or more, or rate.Inf, and a burst of 0 to %d",
+			r.Key, r.Limit, r.Burst, maxUnits)
 	case r.Burst > 0 && l.Units > r.Burst && r.Limit != rate.Inf:
 		return l, fmt.Errorf("rate limit %q: %d units, but its burst is %d: it could never start", r.Key, l.Units, r.Burst)
 	case r.Burst == 0 && r.Limit != 0:
@@ -82,8 +89,8 @@ func (r RateLimit) limit() (store.Limit, error) {
 // at once for all that take of it, also over the figures of a RateLimit.
 func (c *Client) SetRateLimit(ctx context.Context, key string, limit rate.Limit, burst int) error {
 	err := checkName("rate limit key", key)
-	if err == nil && (burst < 1 || limit < 0 || math.IsNaN(float64(limit))) {
-		err = fmt.Errorf("%v a second, burst %d: want a limit of 0 or more and a burst of 1 or more", limit, burst)
+	if err == nil && (burst < 1 || burst > maxUnits || !keepable(limit)) {
+		err = fmt.Errorf("%v a second, burst %d: want a limit of 0 or more, or rate.Inf, and a burst of 1 to %d", limit, burst, maxUnits)
 	}
 	if err != nil {
 		return fmt.Errorf("stint: SetRateLimit: %w", err)

@@ -72,6 +72,9 @@ func (c *Client) Stats(ctx context.Context, f StatsFilter) ([]Stats, error) {
 	if f.Span != time.Minute && f.Span != time.Hour {
 		return nil, fmt.Errorf("stint: stats: span %v: want a minute or an hour", f.Span)
 	}
+	if err := wantTime("stats: Since", f.Since); err != nil {
+		return nil, err
+	}
 	all, err := c.store.Tallies(ctx, f.Span, f.Since, f.PerTask)
 	if err != nil {
 		return nil, public("stats", err)

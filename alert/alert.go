@@ -170,6 +170,9 @@ func New(c *stint.Client, cfg Config) (*Alerts, error) {
 	if a.cfg.Digest == 0 {
 		a.cfg.Digest = time.Hour
 	}
+	if a.cfg.Digest < 0 {
+		return nil, fmt.Errorf("alert: digest %v: want 0, for an hour, or more", a.cfg.Digest)
+	}
 	for _, s := range cfg.Sinks {
 		if a.sinks[s.Name] != (Sink{}) || s.Name == "" || s.send == nil {
 			return nil, fmt.Errorf("alert: sink %q: want a name of its own, and one of this package's sinks", s.Name)
@@ -206,7 +209,7 @@ func (r *Rule) complete(sinks map[string]Sink) error {
 		return errors.New("alert: a rule has no name")
 	case r.State != stint.StateFailed && r.State != stint.StateCanceled && r.State != stint.StateSkipped:
 		return fmt.Errorf("alert: rule %q: state %v: want one in which runs end", r.Name, r.State)
-	case r.Rate < 0 || r.Rate > 1:
+	case !(r.Rate >= 0 && r.Rate <= 1): // also NaN
 		return fmt.Errorf("alert: rule %q: rate %v: want 0 to 1", r.Name, r.Rate)
 	case r.Window < time.Minute || r.Window > 24*time.Hour:
 		return fmt.Errorf("alert: rule %q: window %v: want a minute to a day", r.Name, r.Window)

@@ -208,7 +208,7 @@ func lastTick(spec string, next, now time.Time) (time.Time, error) {
 		return next, err
 	}
 	last := next
-	for back := time.Minute; now.Add(-back).After(next); back *= 4 {
+	for back := time.Minute; back > 0 && now.Add(-back).After(next); back *= 4 { // to 0 after a century
 		t, err := NextTick(spec, now.Add(-back))
 		if err != nil {
 			return last, err

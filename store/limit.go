@@ -109,7 +109,7 @@ func (b *Bucket) Ready(n float64) time.Time {
 		return time.Time{}
 	}
 	wait := math.Ceil((n - b.Tokens) / b.PerSecond * float64(time.Second))
-	if wait > float64(math.MaxInt64/2) {
+	if wait >= math.MaxInt64 { // centuries: its figures change before
 		return time.Time{}
 	}
 	return b.At.Add(time.Duration(wait))

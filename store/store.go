@@ -26,7 +26,9 @@ type ID = uuid.UUID
 // UntilDone is the TTL of an idempotency key that is free again when its run ends.
 const UntilDone time.Duration = -1
 
-// A NewRun is a run to enqueue.
+// A NewRun is a run to enqueue. Its times, as all that a store is given, lie in the years
+// 1 to 9999, which JSON writes. A store keeps milliseconds, rounds when something is due
+// up, and takes the last time for one that a sum puts beyond it.
 type NewRun struct {
 	Task     string // not empty
 	Queue    string // not empty
@@ -444,7 +446,7 @@ type AppTx interface {
 // is ahead at any time. Their order never changes, and so an index can hold it.
 // Priorities that do not age are set further apart than any two times.
 func Rank(due int64, priority int8, ageEvery time.Duration) int64 {
-	step := int64(1) << 44
+	step := int64(1) << 49 // more than 9999 years
 	if ageEvery > 0 {
 		step = ageEvery.Milliseconds()
 	}

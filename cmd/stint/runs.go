@@ -287,7 +287,7 @@ func quiet(ctx context.Context, err error) error {
 
 func wait(ctx context.Context, d time.Duration) bool {
 	select {
-	case <-time.After(d):
+	case <-time.After(max(d, 10*time.Millisecond)): // -every 0 is no busy loop
 		return true
 	case <-ctx.Done():
 		return false

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -315,7 +316,7 @@ func (s *Store) Expire(ctx context.Context, done, failed time.Time) (int, error)
 				if r.state == store.Failed {
 					cutoff = failed
 				}
-				if !r.state.Terminal() || r.ended == nil || *r.ended >= cutoff.UnixMilli() {
+				if !r.state.Terminal() || r.ended == nil || *r.ended >= clock.Millis(cutoff) {
 					continue
 				}
 				// Replayed since it was read: it is open again and stays.
@@ -344,13 +345,13 @@ func (s *Store) Expire(ctx context.Context, done, failed time.Time) (int, error)
 func (s *Store) expireWorkers(ctx context.Context, before time.Time) error {
 	var some bool
 	err := s.view(ctx, func(q querier) error {
-		return q.one("SELECT EXISTS (SELECT 1 FROM stint_workers WHERE ended_at < ?)", []any{before.UnixMilli()}, &some)
+		return q.one("SELECT EXISTS (SELECT 1 FROM stint_workers WHERE ended_at < ?)", []any{clock.Millis(before)}, &some)
 	})
 	if err != nil || !some {
 		return err
 	}
 	return s.do(ctx, func(t *txn) error {
-		return t.exec("DELETE FROM stint_workers WHERE ended_at < ? AND NOT EXISTS (SELECT 1 FROM stint_runs r WHERE r.worker = stint_workers.id AND r.state = 4)", before.UnixMilli())
+		return t.exec("DELETE FROM stint_workers WHERE ended_at < ? AND NOT EXISTS (SELECT 1 FROM stint_runs r WHERE r.worker = stint_workers.id AND r.state = 4)", clock.Millis(before))
 	})
 }
 

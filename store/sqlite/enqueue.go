@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -165,7 +166,7 @@ func (t *txn) insertFull(key, lane, now int64, r *store.NewRun, input any, stage
 		t.newDue = min(t.newDue, at)
 	}
 	if !r.StartBy.IsZero() {
-		at := r.StartBy.UnixMilli()
+		at := clock.Millis(r.StartBy)
 		startBy = at
 		t.newDue = min(t.newDue, at)
 	}

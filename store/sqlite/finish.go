@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -252,7 +253,7 @@ func (t *txn) record(key, lease int64, r *store.Record) error {
 		err := t.exec(`INSERT INTO stint_logs (run, seq, at, level, attempt, message, attrs)
 			SELECT id, 1 + coalesce((SELECT max(seq) FROM stint_logs WHERE run = ?1), 0), ?3, ?4, ?5, ?6, ?7
 			FROM stint_runs WHERE id = ?1 AND lease = ?2 AND state = 4`,
-			key, lease, l.At.UnixMilli(), l.Level, l.Attempt, l.Message, text(l.Attrs))
+			key, lease, clock.Millis(l.At), l.Level, l.Attempt, l.Message, text(l.Attrs))
 		if err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"time"
 
+	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -54,17 +55,18 @@ func (i ids) optional(key *int64) store.ID {
 	return i.id(*key)
 }
 
-func keyAt(t time.Time) int64   { return t.UnixMilli() << seqBits }
 func createdAt(key int64) int64 { return key >> seqBits }
-func millis(ms int64) time.Time { return time.UnixMilli(ms) }
+func millis(ms int64) time.Time { return clock.FromMillis(ms) }
+
+// keyAt returns the first key of a time; of one that is too far for keys, the last there can be.
+func keyAt(t time.Time) int64 { return max(min(clock.Millis(t), 1<<43-1), 0) << seqBits }
+
 func optionalTime(ms *int64) time.Time {
 	if ms == nil {
 		return time.Time{}
 	}
-	return time.UnixMilli(*ms)
+	return millis(*ms)
 }
 
 // ceilMillis rounds up, so that nothing is ever due early (R4).
-func ceilMillis(t time.Time) int64 {
-	return t.Add(time.Millisecond - time.Nanosecond).UnixMilli()
-}
+func ceilMillis(t time.Time) int64 { return clock.CeilMillis(t) }

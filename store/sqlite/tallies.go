@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -244,7 +245,8 @@ func (s *Store) Tallies(ctx context.Context, span time.Duration, since time.Time
 			}
 		}
 		for _, n := range names {
-			of, err := talliesOf(q, talliesSQL, span.Milliseconds(), n.queue, n.task, since.UnixMilli()-since.UnixMilli()%span.Milliseconds(), never)
+			from := clock.Millis(since)
+			of, err := talliesOf(q, talliesSQL, span.Milliseconds(), n.queue, n.task, from-from%span.Milliseconds(), never)
 			if err != nil {
 				return err
 			}

@@ -267,7 +267,7 @@ func (m *Model) Reschedule(_ context.Context, now time.Time, id store.ID, at tim
 		if !r.StartBy.IsZero() {
 			r.StartBy = r.StartBy.Add(at.Sub(r.Due))
 		}
-		if r.Due = at; cmp.Compare(at.UnixNano(), now.UnixNano()) < 0 {
+		if r.Due = at; at.Before(now) {
 			r.Due = now
 		}
 	}

@@ -3,6 +3,7 @@ package storetest
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"testing/synctest"
@@ -33,6 +34,46 @@ func reopen(s *suite) {
 	}
 	if later := s.enqueue(run("4"))[0]; slices.Compare(later[:], ids[2][:]) <= 0 {
 		s.Errorf("ID %s was given after %s", later, ids[2])
+	}
+}
+
+// The years 1 to 9999 are kept as they are, and bound filters; ranks hold them apart.
+func farTimes(s *suite) {
+	last := time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+	far, late := run("far"), run("late")
+	far.RunAt, far.StartBy = last, last.Add(time.Millisecond)
+	late.RunAt, late.StartBy = time.Now().Add(math.MaxInt64), last
+	ids := s.enqueue(far, late, run("now"))
+	for i, want := range []time.Time{last, late.RunAt} {
+		r := s.get(ids[i])
+		if r.State != store.Scheduled || r.Due.Sub(want).Abs() > time.Millisecond || r.StartBy.Before(last) {
+			s.Errorf("run %d is %v, due %v, to start by %v", i, r.State, r.Due, r.StartBy)
+		}
+		if _, err := r.Due.MarshalJSON(); err != nil {
+			s.Error(err)
+		}
+	}
+	s.ok(s.Reschedule(s.Context(), time.Now(), ids[1], last))
+	if at := s.get(ids[1]).Due; !at.Equal(last) {
+		s.Errorf("rescheduled to %v: due %v", last, at)
+	}
+	first := time.Date(1, 1, 1, 0, 0, 0, 1, time.UTC)
+	for f, want := range map[*store.Filter]int{{Since: first}: 3, {Until: last}: 3, {Since: last}: 0, {Until: first}: 0} {
+		all, _, err := s.List(s.Context(), *f, store.ID{}, 10)
+		if s.ok(err); len(all) != want {
+			s.Errorf("%d runs from %v until %v, want %d", len(all), f.Since, f.Until, want)
+		}
+	}
+	if n, err := s.Expire(s.Context(), time.Now().Add(-math.MaxInt64), time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC)); n != 0 || err != nil {
+		s.Errorf("expired %d, %v", n, err)
+	}
+	for _, ageing := range []time.Duration{0, time.Minute, math.MaxInt64} {
+		if low, high := store.Rank(0, -128, ageing), store.Rank(0, 127, ageing); low <= high {
+			s.Errorf("ageing %v: rank %d of the lowest priority, %d of the highest", ageing, low, high)
+		}
+	}
+	if soon, never := store.Rank(last.UnixMilli(), 3, 0), store.Rank(0, 2, 0); soon >= never {
+		s.Errorf("without ageing a priority is worth less than a time: %d, %d", soon, never)
 	}
 }
 

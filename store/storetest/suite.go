@@ -65,6 +65,7 @@ var rules = []struct {
 	{"R3 terminal is final, save by a replay", terminal},
 	{"R4 never early", neverEarly},
 	{"R4 not started in time is canceled", startBy},
+	{"R4 times that are far away", farTimes},
 	{"R5 priority, then first in first out", order},
 	{"R5 order over many tasks and claims", orderOfMany},
 	{"R5 priorities age", ageing},

@@ -1,0 +1,72 @@
+// Package clock has the times that can be kept: those that a database of milliseconds
+// stores and that JSON writes. Arithmetic on them saturates; it never wraps.
+package clock
+
+import (
+	"fmt"
+	"math"
+	"time"
+)
+
+// Min and Max are the first and the last time that can be kept. RFC 3339, which JSON
+// uses, has years of four digits.
+var (
+	Min = time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC)
+	Max = time.Date(9999, 12, 31, 23, 59, 59, 999_999_999, time.UTC)
+)
+
+var minMillis, maxMillis = Min.UnixMilli(), Max.UnixMilli()
+
+// Check returns an error that says what to pass instead if t cannot be kept. The zero
+// time, which means none, can.
+func Check(t time.Time) error {
+	if t.Before(Min) || t.After(Max) {
+		return fmt.Errorf("a time of Unix second %d: want one of the years 1 to 9999 (milliseconds or nanoseconds taken for seconds?)", t.Unix())
+	}
+	return nil
+}
+
+// Clamp returns t, or the nearest time that can be kept.
+func Clamp(t time.Time) time.Time {
+	switch {
+	case t.Before(Min):
+		return Min
+	case t.After(Max):
+		return Max
+	}
+	return t
+}
+
+// Add returns t + d, or the nearest time that can be kept.
+func Add(t time.Time, d time.Duration) time.Time { return Clamp(Clamp(t).Add(d)) }
+
+// Mul returns n × d, or the longest duration of that sign.
+func Mul(d time.Duration, n int64) time.Duration {
+	p := d * time.Duration(n)
+	if n == 0 || p/time.Duration(n) == d && (n != -1 || d != math.MinInt64) {
+		return p
+	}
+	if (d < 0) == (n < 0) {
+		return math.MaxInt64
+	}
+	return math.MinInt64
+}
+
+// Millis returns t in milliseconds since 1970, rounded down.
+func Millis(t time.Time) int64 { return Clamp(t).UnixMilli() }
+
+// CeilMillis returns t in milliseconds since 1970, rounded up: nothing that waits for t
+// is due before it.
+func CeilMillis(t time.Time) int64 { return Millis(Add(t, time.Millisecond-1)) }
+
+// FromMillis returns the time of so many milliseconds since 1970, in the local zone, save
+// where its year there could have five digits.
+func FromMillis(ms int64) time.Time {
+	t := time.UnixMilli(max(min(ms, maxMillis), minMillis))
+	if ms >= maxMillis-day || ms < minMillis+day {
+		return t.UTC()
+	}
+	return t
+}
+
+const day = 24 * 60 * 60 * 1000 // milliseconds
