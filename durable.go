@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -33,6 +34,7 @@ type StepOption interface{ applyStep(*stepConfig) error }
 type stepConfig struct {
 	task       taskConfig // retries, backoff and timeout
 	atMostOnce bool
+	tx         bool // StepTx: what fn returns without an error is committed
 }
 
 type stepOption func(*stepConfig) error
@@ -55,6 +57,8 @@ func WithAtMostOnce() StepOption {
 //
 // An error that fn returns is recorded once the step's own retries are used up. If it
 // ends the attempt of the run, the next attempt calls fn again. A panic in fn is an error.
+// WithTimeout limits one call of fn: its context is done then with cause ErrTimeout, and
+// what fn returns later is refused, though Step returns no sooner than fn.
 //
 // Outside of a run, Step calls fn.
 func Step[T any](ctx context.Context, name string, fn func(context.Context) (T, error), opts ...StepOption) (T, error) {
@@ -112,7 +116,7 @@ func StepTx[T any](ctx context.Context, name string, fn func(context.Context, *s
 			return err
 		})
 		return out, err
-	}, opts...)
+	}, append(slices.Clone(opts), stepOption(func(c *stepConfig) error { c.tx = true; return nil }))...)
 }
 
 func stepTxOnce[T any](ctx context.Context, e *execution, name string, fn func(context.Context, *sql.Tx) (T, error)) (out T, err error) {
@@ -128,6 +132,9 @@ func stepTxOnce[T any](ctx context.Context, e *execution, name string, fn func(c
 	b, err := e.w.c.encode(out)
 	if err != nil {
 		return zero, NonRetryable(fmt.Errorf("stint: result of step %q: %w", name, err))
+	}
+	if ctx.Err() != nil { // too late, though fn does not mind
+		return zero, context.Cause(ctx)
 	}
 	return out, tx.commit(ctx, b)
 }
@@ -157,9 +164,9 @@ func (sc *scope) step(ctx context.Context, name string, cfg *stepConfig, fn func
 			}
 		}
 		traced, end := sc.traceStep(ctx, name)
-		out, err := sc.body(traced, e.Address, cfg.task.timeout, fn)
+		out, late, err := sc.body(traced, e.Address, cfg, fn)
 		end(err)
-		if err != nil && ctx.Err() != nil && !errors.Is(err, ErrTimeout) {
+		if err != nil && ctx.Err() != nil && !late {
 			return nil, err // the attempt of the run is over; this one did not count
 		}
 		e.Attempts++
@@ -188,23 +195,31 @@ func (sc *scope) finish(ctx context.Context, e store.Entry, out []byte, err erro
 	return sc.failureOf(&e)
 }
 
-// body runs the function of a step.
-func (sc *scope) body(ctx context.Context, at store.Address, timeout time.Duration, fn func(context.Context) ([]byte, error)) (out []byte, err error) {
+// body runs the function of a step. What that returns after the step's own timeout, which
+// late reports, is refused.
+func (sc *scope) body(ctx context.Context, at store.Address, cfg *stepConfig, fn func(context.Context) ([]byte, error)) (out []byte, late bool, err error) {
 	ctx = context.WithValue(ctx, stepKey{}, fmt.Sprintf("%s:%v", sc.e.run.ID, journal.Address(at)))
 	ctx = context.WithValue(ctx, stepAtKey{}, at)
-	if timeout > 0 {
+	var timeout error
+	if d := cfg.task.timeout; d > 0 {
+		timeout = fmt.Errorf("%w: step took longer than %v", ErrTimeout, d)
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, timeout, fmt.Errorf("%w: step took longer than %v", ErrTimeout, timeout))
+		ctx, cancel = context.WithTimeoutCause(ctx, d, timeout)
 		defer cancel()
 	}
 	defer func() {
+		cause := context.Cause(ctx)
+		late = timeout != nil && cause == timeout
 		if v := recover(); v != nil {
 			err = &PanicError{Value: v, Stack: debug.Stack()}
-		} else if cause := context.Cause(ctx); err != nil && errors.Is(cause, ErrTimeout) {
+		} else if err != nil && errors.Is(cause, ErrTimeout) {
 			err = fmt.Errorf("%w: %w", cause, err)
+		} else if late && !cfg.tx {
+			out, err = nil, cause
 		}
 	}()
-	return fn(ctx)
+	out, err = fn(ctx)
+	return out, false, err
 }
 
 type stepKey struct{}

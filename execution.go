@@ -184,6 +184,7 @@ func (e *execution) judge(out []byte, err error, cause error) store.Outcome {
 	case errors.Is(cause, ErrCanceled):
 		o.To, o.Output, o.Error = store.Canceled, nil, encodeFailure(ErrCanceled)
 	case errors.Is(cause, ErrTimeout):
+		o.Forget = e.forget(err) // timeoutError may leave err out
 		return e.failed(o, timeoutError(e.def.cfg.timeout, err))
 	case err == nil:
 		if len(e.run.Tests) > 0 {
@@ -220,7 +221,10 @@ func after(d time.Duration) time.Time {
 
 // failed makes o the outcome of a failed attempt: another one, or the end.
 func (e *execution) failed(o store.Outcome, err error) store.Outcome {
-	o.Output, o.Error, o.Forget = nil, encodeFailure(err), e.forget(err)
+	o.Output, o.Error = nil, encodeFailure(err)
+	if o.Forget == nil {
+		o.Forget = e.forget(err)
+	}
 	delay, again := e.def.cfg.next(e.run.Attempt, err)
 	if again {
 		o.To, o.At = store.Scheduled, after(delay)
