@@ -12,8 +12,8 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// A RunFilter selects runs: those that all its fields match. An empty field matches
-// every run.
+// A RunFilter selects runs: those that all its fields match. A field that is zero matches
+// every run; a list that is empty and not nil matches none.
 type RunFilter struct {
 	IDs      []string
 	Tasks    []string
@@ -26,6 +26,15 @@ type RunFilter struct {
 	TopLevel bool              // no parent
 	Error    string            // somewhere in the text of its error, in any case of letters
 	LimitKey *LimitKey         // a limit that it must pass: with StateRunning and StateWaiting, who holds it; with StateQueued, who waits
+	Through  string            // ID of a run: it, and those that were enqueued before it
+
+	// For CancelRuns, ReplayRuns and DeleteRuns alone. A filter that is else empty, but for
+	// Through, is ErrNoFilter there without All.
+	All bool
+	// DryRun changes nothing, and returns how many runs would be changed. With Through it
+	// counts those that the same filter acts on later. Where the cancellation of one run ends
+	// another that matches, as in a workflow, both count.
+	DryRun bool
 
 	// For ListRuns alone: how many a page has [100, at most 1,000], and where it begins.
 	Limit  int
@@ -60,12 +69,45 @@ func (f RunFilter) store() (s store.Filter, err error) {
 			return s, fmt.Errorf("stint: filter: %v is no state of a run", st)
 		}
 	}
+	if f.IDs != nil && s.IDs == nil {
+		s.IDs = []store.ID{}
+	}
 	if f.ParentID != "" {
 		if s.Parent, err = parseID(f.ParentID); err != nil {
 			return s, err
 		}
 	}
+	if f.Through != "" {
+		if s.Through, err = parseID(f.Through); err != nil {
+			return s, err
+		}
+	}
 	return s, cmp.Or(wantTime("filter: Since", f.Since), wantTime("filter: Until", f.Until))
+}
+
+// Selects returns the error with which CancelRuns, ReplayRuns and DeleteRuns refuse the
+// filter, without looking at any run: ErrNoFilter, or nil.
+func (f RunFilter) Selects() error {
+	for _, list := range []struct {
+		name    string
+		isEmpty bool
+	}{
+		{"IDs", f.IDs != nil && len(f.IDs) == 0}, {"Tasks", f.Tasks != nil && len(f.Tasks) == 0},
+		{"Queues", f.Queues != nil && len(f.Queues) == 0}, {"States", f.States != nil && len(f.States) == 0},
+	} {
+		if list.isEmpty {
+			return fmt.Errorf("%w: %s is an empty list: want one with something in it, or nil to select by the other fields", ErrNoFilter, list.name)
+		}
+	}
+	if f.Limit != 0 || f.Cursor != "" || f.Scan != 0 {
+		return errors.New("Limit, Cursor and Scan are for ListRuns alone: they would not bound this")
+	}
+	named := len(f.IDs)+len(f.Tasks)+len(f.Queues)+len(f.States)+len(f.Metadata) > 0 || f.ParentID != "" || f.Error != "" ||
+		!f.Since.IsZero() || !f.Until.IsZero() || f.TopLevel || f.LimitKey != nil
+	if !named && !f.All {
+		return fmt.Errorf("%w: name what to act on, or set All", ErrNoFilter)
+	}
+	return nil
 }
 
 // GetRun returns what is known of a run, with its timeline, or ErrNotFound.
@@ -140,33 +182,49 @@ func (c *Client) ListRuns(ctx context.Context, f RunFilter) (*RunPage, error) {
 }
 
 // CancelRuns cancels every run that matches and has not ended, as Run.Cancel does, and
-// returns how many. An empty filter matches all.
+// returns how many. An empty filter is ErrNoFilter, unless it says All.
 func (c *Client) CancelRuns(ctx context.Context, f RunFilter) (int, error) {
-	return c.bulk(f, "cancel runs", func(s store.Filter) (int, error) {
+	return c.bulk(ctx, f, "cancel runs", store.ActCancel, func(s store.Filter) (int, error) {
 		return c.store.Cancel(ctx, time.Now(), s, encodeFailure(ErrCanceled))
 	})
 }
 
-// ReplayRuns queues every run that matches and has ended, or is quarantined, for
+// ReplayRuns queues every run that matches and has ended, or is blocked or quarantined, for
 // another go: the same run with the same input, its attempts counted from 1 again.
 // It returns how many.
+//
+// A run that succeeded, or was skipped, is replayed only where the filter asks for it: by
+// its ID, or by its state in States. A filter without IDs and States replays runs that
+// failed, were canceled or are blocked; so does All. An empty filter is ErrNoFilter.
 func (c *Client) ReplayRuns(ctx context.Context, f RunFilter) (int, error) {
-	return c.bulk(f, "replay runs", func(s store.Filter) (int, error) { return c.store.Replay(ctx, time.Now(), s) })
+	if f.IDs == nil && f.States == nil && f.Selects() == nil {
+		f.States = []State{StateFailed, StateCanceled, StateBlocked}
+	}
+	return c.bulk(ctx, f, "replay runs", store.ActReplay, func(s store.Filter) (int, error) {
+		return c.store.Replay(ctx, time.Now(), s)
+	})
 }
 
 // DeleteRuns deletes every run that matches and has ended, with its logs and stream,
-// and returns how many.
+// and returns how many. An empty filter is ErrNoFilter, unless it says All.
 func (c *Client) DeleteRuns(ctx context.Context, f RunFilter) (int, error) {
-	return c.bulk(f, "delete runs", func(s store.Filter) (int, error) { return c.store.Delete(ctx, s) })
+	return c.bulk(ctx, f, "delete runs", store.ActDelete, func(s store.Filter) (int, error) { return c.store.Delete(ctx, s) })
 }
 
-func (c *Client) bulk(f RunFilter, op string, do func(store.Filter) (int, error)) (int, error) {
+func (c *Client) bulk(ctx context.Context, f RunFilter, op string, act store.Act, do func(store.Filter) (int, error)) (int, error) {
+	if err := f.Selects(); err != nil {
+		return 0, fmt.Errorf("stint: %s: %w", op, err)
+	}
 	s, err := f.store()
 	if errors.Is(err, ErrNotFound) && len(f.IDs) > 0 {
 		return 0, fmt.Errorf("stint: %s: %w", op, err)
 	}
 	if err != nil {
 		return 0, err
+	}
+	if f.DryRun {
+		n, err := c.store.Count(ctx, s, act)
+		return n, public(op, err)
 	}
 	n, err := do(s)
 	return n, public(op, err)

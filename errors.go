@@ -18,6 +18,9 @@ var (
 	ErrTaken = errors.New("stint: the name is taken")
 	// ErrStarted reports a run that is not scheduled any more.
 	ErrStarted = errors.New("stint: the run has started")
+	// ErrNoFilter reports an action on all runs that match a filter which selects nothing, and
+	// does not say that all are meant.
+	ErrNoFilter = errors.New("stint: nothing is selected")
 	// ErrBusy reports that another program kept the database locked for longer than the
 	// client waits. Nothing was changed; the call may be repeated.
 	ErrBusy = errors.New("stint: database is locked by another program")

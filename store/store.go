@@ -215,10 +215,21 @@ type Filter struct {
 	TopLevel bool              // no parent
 	Error    string            // in the text of its error, also of one that the engine made
 	Limit    *LimitKey         // it must pass this limit before each start
+	Through  ID                // that run, and those that were enqueued before it
 
 	// For List alone: how many runs it looks at, at most; 0: all.
 	Scan int
 }
+
+// An Act is a verb of Admin that acts on all runs that match a filter.
+type Act uint8
+
+// The verbs of Admin that Count counts for.
+const (
+	ActCancel Act = iota + 1
+	ActReplay
+	ActDelete
+)
 
 // A Result is how a run stands.
 type Result struct {
@@ -368,6 +379,9 @@ type Admin interface {
 	// handler with a journal waits. Children that are not detached are canceled with
 	// their parent. reason is encoded as Outcome.Error is. It counts what it canceled.
 	Cancel(ctx context.Context, now time.Time, f Filter, reason []byte) (int, error)
+	// Count returns how many runs a verb would change. It changes nothing. Where one run's
+	// end ends another that matches too, as in a workflow that is canceled, both count.
+	Count(ctx context.Context, f Filter, act Act) (int, error)
 	// Replay queues all ended runs that match for a new attempt.
 	Replay(ctx context.Context, now time.Time, f Filter) (int, error)
 	// Delete removes all ended runs that match, with all that was kept about them.

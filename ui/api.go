@@ -3,11 +3,11 @@ package ui
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -56,6 +56,10 @@ func (h *handler) operate(w http.ResponseWriter, r *http.Request, o *operation) 
 		h.refuse(w, r, http.StatusBadRequest, err)
 		return
 	}
+	if err := o.knows(in); err != nil {
+		h.refuse(w, r, http.StatusBadRequest, err)
+		return
+	}
 	for _, name := range pathNames(o.Path) {
 		in.Set(name, r.PathValue(name))
 	}
@@ -70,6 +74,20 @@ func (h *handler) operate(w http.ResponseWriter, r *http.Request, o *operation) 
 	}
 	w.Header().Set("Content-Type", "application/json")
 	json.NewEncoder(w).Encode(result)
+}
+
+// pageFields are what forms carry for the pages alone.
+var pageFields = []string{"next", "done"}
+
+// knows returns an error if there is a field that the operation does not have: to pass it
+// by would do something else than what was meant.
+func (o *operation) knows(in url.Values) error {
+	for name := range in {
+		if !slices.Contains(o.Params, name) && !(o.write() && slices.Contains(pageFields, name)) {
+			return fmt.Errorf("there is no %q here; %s %s takes: %s", name, o.Method, o.Path, strings.Join(o.Params, ", "))
+		}
+	}
+	return nil
 }
 
 // after shows a person what a form did: the page that it came from, or the result.
@@ -153,17 +171,17 @@ func flatten(in url.Values, name string, raw json.RawMessage) error {
 	switch v := v.(type) {
 	case nil:
 	case []any:
+		in[name] = []string{} // an empty list is there, and has nothing
 		for _, x := range v {
 			in.Add(name, fmt.Sprint(x))
 		}
 	case map[string]any:
+		in[name] = []string{}
 		for k, x := range v {
 			in.Add(name, k+"="+fmt.Sprint(x))
 		}
 	case bool:
-		if v {
-			in.Set(name, "true")
-		}
+		in.Set(name, fmt.Sprint(v))
 	case float64:
 		in.Set(name, string(raw))
 	default:
@@ -180,4 +198,14 @@ func need(in url.Values, name string) (string, error) {
 	return "", fmt.Errorf("%s is missing", name)
 }
 
-var errNoFilter = errors.New("name what to act on: id, task, queue, state, metadata, error, since, until, or all=true")
+// isTrue reads a field that is true or false.
+func isTrue(in url.Values, name string) (bool, error) {
+	switch v := in.Get(name); v {
+	case "true", "1", "on":
+		return true, nil
+	case "", "false", "0":
+		return false, nil
+	default:
+		return false, fmt.Errorf("%s %q: want true or false", name, v)
+	}
+}

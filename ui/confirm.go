@@ -2,21 +2,29 @@ package ui
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/stint-dev/stint"
 )
 
 // A bulkAction is one that many runs take at once.
-type bulkAction struct{ operation, verb, past, what, class string }
+type bulkAction struct {
+	operation, verb, past, class string
+	// states that are acted on where no IDs and no states are named, as the client does.
+	states []stint.State
+	do     func(*stint.Client, context.Context, stint.RunFilter) (int, error)
+}
 
 var bulkActions = []bulkAction{
-	{"runs.cancel", "Cancel", "canceled", "have not ended", ""},
-	{"runs.replay", "Replay", "replayed", "have ended, or are blocked", ""},
-	{"runs.delete", "Delete", "deleted", "have ended", "danger"},
+	{"runs.cancel", "Cancel", "canceled", "", states[:5], (*stint.Client).CancelRuns},
+	{"runs.replay", "Replay", "replayed", "", []stint.State{stint.StateFailed, stint.StateCanceled, stint.StateBlocked}, (*stint.Client).ReplayRuns},
+	{"runs.delete", "Delete", "deleted", "danger", states[5:], (*stint.Client).DeleteRuns},
 }
 
 func bulkActionOf(operation string) (bulkAction, bool) {
@@ -27,32 +35,135 @@ func bulkActionOf(operation string) (bulkAction, bool) {
 	return bulkActions[i], true
 }
 
-// countTo is how many runs are counted before somebody confirms, at most.
-const countTo = 500
+// narrow names the states that are acted on, where the filter leaves them open.
+func (a bulkAction) narrow(f stint.RunFilter) stint.RunFilter {
+	if f.IDs == nil && f.States == nil {
+		f.States = a.states
+	}
+	return f
+}
 
-// confirmPage counts what a bulk action would touch, and asks.
+var errNotTicked = errors.New("no run is selected: tick some, or use what stands at \"All that match\"")
+
+// confirmPage counts what a bulk action would touch, says in words what that is, and asks.
+// What it asks about is what it counted: runs that come later are not meant.
 func confirmPage(h *handler, ctx context.Context, arg string, q url.Values) (*view, error) {
 	a, ok := bulkActionOf(q.Get("do"))
 	if !ok {
 		return nil, errNoPage
 	}
-	f, err := filterOf(q)
+	if selected, err := isTrue(q, "selected"); err != nil || selected && strings.Join(q["id"], "") == "" {
+		return nil, errors.Join(err, errNotTicked)
+	}
+	c := chosen(q)
+	c.Del("do")
+	c.Del("selected")
+	f, err := selectionOf(q)
 	if err != nil {
 		return nil, err
 	}
-	f.Cursor, f.Limit, f.Scan = "", countTo, perQuery
+	f.Cursor = ""
+	if err := f.Selects(); err != nil {
+		return nil, err
+	}
+	if f, err = h.asOfNow(ctx, a.narrow(f)); err != nil {
+		return nil, err
+	}
+	dry := f
+	dry.DryRun = true
+	n, err := a.do(h.c, ctx, dry)
+	if err != nil {
+		return nil, err
+	}
+	f.Limit, f.Scan = 5, perQuery
 	page, err := h.list(ctx, f)
 	if err != nil {
 		return nil, err
 	}
-	c := chosen(q)
-	c.Del("do")
-	more := only(page.Next != "", " or more")
+	back := h.link("/runs?"+c.Encode(), attr("class", "button"), "Back")
+	for _, s := range f.States {
+		if !slices.Contains(c["state"], s.String()) {
+			c.Add("state", s.String())
+		}
+	}
+	c.Set("through", f.Through)
+	for name, at := range map[string]time.Time{"since": f.Since, "until": f.Until} { // "24h" ago is another time later
+		if !at.IsZero() {
+			c.Set(name, at.UTC().Format(time.RFC3339Nano))
+		}
+	}
+	ask := h.form("", a.operation, "", h.carried(c, "", 0), row(button(a.strong(), a.verb+" "+figure(n)), back))
+	if n == 0 {
+		ask = all(empty("None of them can be "+a.past+"."), row(back))
+	}
 	return &view{Title: a.verb + " runs", Still: true, Up: "/runs", Main: all(
 		el("h1", a.verb+" runs?"),
-		el("p", el("b", count(len(page.Runs)), more), " runs match. "+a.verb+" those of them that "+a.what+":"),
-		h.runTable(page.Runs[:min(len(page.Runs), 5)]),
-		h.form("", a.operation, "", h.carried(c, "", 0), row(button(a.strong(), a.verb), h.link("/runs?"+c.Encode(), attr("class", "button"), "Back"))))}, nil
+		el("p", attr("id", "filter"), el("b", figure(n)), " of the runs that match will be "+a.past+": ", data(inWords(f)), "."),
+		h.runTable(page.Runs), ask)}, nil
+}
+
+// asOfNow has a filter select no run that comes later.
+func (h *handler) asOfNow(ctx context.Context, f stint.RunFilter) (stint.RunFilter, error) {
+	if f.Through != "" {
+		return f, nil
+	}
+	newest, err := h.c.ListRuns(ctx, stint.RunFilter{Limit: 1})
+	if err == nil && len(newest.Runs) > 0 {
+		f.Through = newest.Runs[0].ID
+	}
+	return f, err
+}
+
+// inWords says which runs a filter selects.
+func inWords(f stint.RunFilter) string {
+	or := func(list []string) string { return strings.Join(list, " or ") }
+	quoted := func(list []string) (all []string) {
+		for _, s := range list {
+			all = append(all, fmt.Sprintf("%q", s))
+		}
+		return all
+	}
+	var parts []string
+	add := func(format string, args ...any) { parts = append(parts, fmt.Sprintf(format, args...)) }
+	if f.Tasks != nil {
+		add("of task %s", or(quoted(f.Tasks)))
+	}
+	if f.Queues != nil {
+		add("in queue %s", or(quoted(f.Queues)))
+	}
+	if f.States != nil {
+		var names []string
+		for _, s := range f.States {
+			names = append(names, s.String())
+		}
+		add("in state %s", or(names))
+	}
+	for _, k := range slices.Sorted(maps.Keys(f.Metadata)) {
+		add("with metadata %s=%s", k, f.Metadata[k])
+	}
+	if f.Error != "" {
+		add("whose error has %q", f.Error)
+	}
+	if f.LimitKey != nil {
+		add("at limit %q with key %q", f.LimitKey.Name, f.LimitKey.Key)
+	}
+	if f.ParentID != "" {
+		add("whose parent is run %s", f.ParentID)
+	}
+	if f.TopLevel {
+		add("that have no parent")
+	}
+	if !f.Since.IsZero() {
+		add("created since %s", f.Since.UTC().Format(time.RFC3339))
+	}
+	if !f.Until.IsZero() {
+		add("created before %s", f.Until.UTC().Format(time.RFC3339))
+	}
+	what := "all runs"
+	if f.IDs != nil {
+		what = "the runs that you selected (" + figure(len(f.IDs)) + ")"
+	}
+	return strings.TrimSpace(what + " " + strings.Join(parts, ", "))
 }
 
 // strong is the class of the button that does it.
@@ -63,11 +174,11 @@ func (a bulkAction) strong() string {
 	return "primary"
 }
 
-// carried has a form name the runs that are left to do, after how many.
+// carried makes a form name the runs that are left to do, after how many.
 func (h *handler) carried(c url.Values, cursor string, done int) node {
-	fields := []any{hidden("paced", "1"), hidden("cursor", cursor), hidden("done", fmt.Sprint(done)), only(len(c) == 0, hidden("all", "true"))}
-	for k, vs := range c {
-		for _, v := range vs {
+	fields := []any{hidden("paced", "true"), hidden("done", fmt.Sprint(done)), only(cursor != "", hidden("cursor", cursor))}
+	for _, k := range slices.Sorted(maps.Keys(c)) {
+		for _, v := range c[k] {
 			fields = append(fields, hidden(k, v))
 		}
 	}
@@ -82,20 +193,26 @@ const (
 // paced does a bulk action for a moment, and says where to go on: what a person sees who
 // waits for a large one. It begins with the newest and goes on with older ones, so it
 // leaves alone what comes meanwhile.
-func (h *handler) paced(ctx context.Context, f stint.RunFilter, do bulkFunc) (wireCount, error) {
+func (h *handler) paced(ctx context.Context, a bulkAction, f stint.RunFilter) (wireCount, error) {
 	var out wireCount
+	asked := f
+	asked.Cursor = ""
+	if err := asked.Selects(); err != nil {
+		return out, err
+	}
+	f = a.narrow(f)
 	f.Limit, f.Scan = paceEach, perQuery
 	for until := time.Now().Add(paceFor); ; {
 		page, err := h.c.ListRuns(ctx, f)
 		if err != nil {
 			return out, err
 		}
-		some := stint.RunFilter{}
+		some := stint.RunFilter{States: f.States}
 		for _, r := range page.Runs {
 			some.IDs = append(some.IDs, r.ID)
 		}
 		if len(some.IDs) > 0 {
-			n, err := do(h.c, ctx, some)
+			n, err := a.do(h.c, ctx, some)
 			if out.Changed += n; err != nil {
 				return out, err
 			}
@@ -111,16 +228,17 @@ func (h *handler) paced(ctx context.Context, f stint.RunFilter, do bulkFunc) (wi
 // scripts a button does.
 func (h *handler) progressPage(a bulkAction, in url.Values, w wireCount) *view {
 	c := chosen(in)
-	for _, k := range []string{"paced", "done", "all"} {
+	for _, k := range []string{"paced", "done", "next"} {
 		c.Del(k)
 	}
 	done, _ := number(in, "done", 0) // the form of the page before
 	done += w.Changed
 	if w.Next == "" {
+		c.Del("all")
 		return &view{Title: a.verb + " runs", Still: true, Up: "/runs", Main: all(el("h1", "Done"),
-			el("p", attr("role", "status"), el("b", count(done)), " runs were "+a.past+"."), el("p", h.link("/runs?"+c.Encode(), "To the list")))}
+			el("p", attr("role", "status"), el("b", figure(done)), " runs were "+a.past+"."), el("p", h.link("/runs?"+c.Encode(), "To the list")))}
 	}
 	return &view{Title: a.verb + " runs", Still: true, Up: "/runs", Main: all(el("h1", "Going on…"),
-		el("p", attr("role", "status"), el("b", count(done)), " runs were "+a.past+" so far. Leave this page to stop."), el("progress", attr("aria-label", "progress")),
+		el("p", attr("role", "status"), el("b", figure(done)), " runs were "+a.past+" so far. Leave this page to stop."), el("progress", attr("aria-label", "progress")),
 		h.form("", a.operation, "", attr("data-continue"), h.carried(c, w.Next, done), button("primary", "Go on")))}
 }

@@ -113,11 +113,19 @@ func count(n any) string {
 	case float64:
 		return strconv.FormatFloat(n, 'g', 3, 64)
 	}
+	return thousands(s)
+}
+
+// thousands sets the thousands of a whole number apart.
+func thousands(s string) string {
 	for i := len(s) - 3; i > 0; i -= 3 {
 		s = s[:i] + "," + s[i:]
 	}
 	return s
 }
+
+// figure is a number at which no counting stopped.
+func figure(n int) string { return thousands(strconv.Itoa(n)) }
 
 const (
 	countsTo = 10_000 // as the client counts

@@ -179,6 +179,8 @@ func TestRoutes(t *testing.T) {
 		{"POST", "/api/runs/" + id + "/restart", `{"step": "none"}`, 404, ""},
 		{"POST", "/api/runs/" + id + "/fork", `{}`, 400, "step is missing"},
 		{"POST", "/api/runs.delete", `{}`, 400, "name what to act on"},
+		{"POST", "/api/runs.delete", `{"tasks": ["charge"], "all": true}`, 400, "tasks"},
+		{"GET", "/api/runs?stat=failed", "", 400, "stat"},
 		{"POST", "/api/runs.delete", `{"state": ["failed"]}`, 200, `"changed":1`},
 		{"POST", "/api/runs.cancel", `{"all": true}`, 200, `"changed"`},
 		{"POST", "/api/queues/default/pause", "", 200, "true"},

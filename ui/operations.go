@@ -16,8 +16,8 @@ import (
 )
 
 var (
-	filterParams = []string{"id", "task", "queue", "state", "metadata", "error", "parent", "top", "since", "until", "limit_name", "limit_key"}
-	bulkParams   = append(slices.Clone(filterParams), "all", "paced", "cursor")
+	filterParams = []string{"id", "task", "queue", "state", "metadata", "error", "parent", "top", "since", "until", "limit_name", "limit_key", "through"}
+	bulkParams   = append(slices.Clone(filterParams), "all", "dry_run", "paced", "cursor")
 )
 
 // operations are the API. openapi.json is made of them; see TestOpenAPI.
@@ -27,15 +27,15 @@ var operations = []operation{
 	{"GET", "/api/runs/{id}/journal", "view", "What a durable function has recorded", nil, wireJournal{}, getJournal},
 	{"GET", "/api/runs/{id}/logs", "view", "What a handler logged", []string{"after", "limit"}, wireLogs{}, getLogs},
 	{"GET", "/api/runs/{id}/stream", "view", "What a handler has streamed so far", []string{"after", "limit"}, wireStream{}, getStream},
-	{"POST", "/api/runs/{id}/cancel", "runs.cancel", "Cancel a run", nil, wireCount{}, bulk((*stint.Client).CancelRuns)},
-	{"POST", "/api/runs/{id}/replay", "runs.replay", "Run an ended or blocked run again", nil, wireCount{}, bulk((*stint.Client).ReplayRuns)},
-	{"POST", "/api/runs/{id}/delete", "runs.delete", "Delete an ended run", nil, wireCount{}, bulk((*stint.Client).DeleteRuns)},
+	{"POST", "/api/runs/{id}/cancel", "runs.cancel", "Cancel a run", nil, wireCount{}, bulk("runs.cancel")},
+	{"POST", "/api/runs/{id}/replay", "runs.replay", "Run an ended or blocked run again", nil, wireCount{}, bulk("runs.replay")},
+	{"POST", "/api/runs/{id}/delete", "runs.delete", "Delete an ended run", nil, wireCount{}, bulk("runs.delete")},
 	{"POST", "/api/runs/{id}/restart", "runs.replay", "Run an ended run again from a step on", []string{"step"}, wireDone{}, restart},
 	{"POST", "/api/runs/{id}/fork", "runs.replay", "Start a new run that has what the run had recorded before a step", []string{"step"}, wireStarted{}, fork},
 	{"POST", "/api/runs/{id}/reschedule", "runs.reschedule", "Move a scheduled run to another time", []string{"at"}, wireDone{}, reschedule},
-	{"POST", "/api/runs.cancel", "runs.cancel", "Cancel all runs that match and have not ended", bulkParams, wireCount{}, bulk((*stint.Client).CancelRuns)},
-	{"POST", "/api/runs.replay", "runs.replay", "Run all that match and have ended again", bulkParams, wireCount{}, bulk((*stint.Client).ReplayRuns)},
-	{"POST", "/api/runs.delete", "runs.delete", "Delete all runs that match and have ended", bulkParams, wireCount{}, bulk((*stint.Client).DeleteRuns)},
+	{"POST", "/api/runs.cancel", "runs.cancel", "Cancel all runs that match and have not ended", bulkParams, wireCount{}, bulk("runs.cancel")},
+	{"POST", "/api/runs.replay", "runs.replay", "Run all that match again: those that failed, were canceled or are blocked, and those that succeeded if state or id asks for them", bulkParams, wireCount{}, bulk("runs.replay")},
+	{"POST", "/api/runs.delete", "runs.delete", "Delete all runs that match and have ended", bulkParams, wireCount{}, bulk("runs.delete")},
 	{"GET", "/api/tasks", "view", "Tasks and workflows that the program defines", nil, wireTasks{}, listTasks},
 	{"POST", "/api/tasks/{task}/runs", "tasks.run", "Start a task or workflow", []string{"input", "key", "delay", "at", "priority", "metadata"}, wireStarted{}, startTask},
 	{"GET", "/api/queues", "view", "Queues", nil, wireQueues{}, listQueues},
@@ -155,29 +155,29 @@ func getStream(h *handler, ctx context.Context, in url.Values) (any, error) {
 	return out, err
 }
 
-// A bulkFunc does something to all runs that match.
-type bulkFunc func(*stint.Client, context.Context, stint.RunFilter) (int, error)
-
-// bulk is an operation on the runs that match. One that names nothing must say so. If it
-// is paced it stops after a moment, and is to be asked again from its cursor on.
-func bulk(do bulkFunc) func(*handler, context.Context, url.Values) (any, error) {
+// bulk is an operation on the runs that match. One that names nothing must say that it
+// means all. If it is paced it stops after a moment, and is to be asked again from its
+// cursor on.
+func bulk(name string) func(*handler, context.Context, url.Values) (any, error) {
 	return func(h *handler, ctx context.Context, in url.Values) (any, error) {
-		f, err := filterOf(in)
+		a, _ := bulkActionOf(name)
+		f, err := selectionOf(in)
 		if err != nil {
 			return nil, err
-		}
-		if len(f.IDs)+len(f.Tasks)+len(f.Queues)+len(f.States)+len(f.Metadata)+len(f.Error)+len(f.ParentID) == 0 && f.Since.IsZero() && f.Until.IsZero() && !f.TopLevel && f.LimitKey == nil && in.Get("all") == "" {
-			return nil, errNoFilter
 		}
 		if len(f.IDs) == 1 {
 			if _, err := h.c.GetRun(ctx, f.IDs[0]); err != nil {
 				return nil, err
 			}
 		}
-		if in.Get("paced") != "" {
-			return h.paced(ctx, f, do)
+		paced, err := isTrue(in, "paced")
+		if err != nil {
+			return nil, err
 		}
-		n, err := do(h.c, ctx, f)
+		if paced && !f.DryRun {
+			return h.paced(ctx, a, f)
+		}
+		n, err := a.do(h.c, ctx, f)
 		return wireCount{Changed: n}, err
 	}
 }

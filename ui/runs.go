@@ -53,11 +53,32 @@ func filterOf(q url.Values) (f stint.RunFilter, err error) {
 		return f, err
 	}
 	f.ParentID, f.Error, f.Cursor = q.Get("parent"), q.Get("error"), q.Get("cursor")
-	f.TopLevel = q.Get("top") != ""
+	f.Through = q.Get("through")
+	if f.TopLevel, err = isTrue(q, "top"); err != nil {
+		return f, err
+	}
 	if k := (stint.LimitKey{Name: q.Get("limit_name"), Key: q.Get("limit_key")}); k != (stint.LimitKey{}) {
 		f.LimitKey = &k
 	}
 	return f, nil
+}
+
+// selectionOf reads the filter of an action on all runs that match. A field that is there
+// and has nothing selects nothing, where a list would pass it by.
+func selectionOf(q url.Values) (f stint.RunFilter, err error) {
+	if f, err = filterOf(q); err != nil {
+		return f, err
+	}
+	for _, name := range filterParams {
+		if vs, ok := q[name]; ok && strings.TrimSpace(strings.Join(vs, "")) == "" {
+			return f, fmt.Errorf("%w: %s is empty: name something, or leave it out", stint.ErrNoFilter, name)
+		}
+	}
+	if f.All, err = isTrue(q, "all"); err != nil {
+		return f, err
+	}
+	f.DryRun, err = isTrue(q, "dry_run")
+	return f, err
 }
 
 // timeOf reads a time, or how long ago it was: 2026-01-31T12:00:00Z, 90m, 24h.
@@ -139,7 +160,7 @@ func runsPage(h *handler, ctx context.Context, arg string, q url.Values) (*view,
 	c := chosen(q)
 	list := h.noRuns(len(c) > 0, page.Next != "")
 	if len(page.Runs) > 0 {
-		list = el("form", attr("method", "get"), attr("action", h.base+"/confirm"), h.runList(page.Runs),
+		list = el("form", attr("method", "get"), attr("action", h.base+"/confirm"), hidden("selected", "true"), h.runList(page.Runs),
 			only(!h.readOnly, row(el("span.dim", "Selected:"), each(bulkActions, func(a bulkAction) node {
 				return button(a.class, a.verb+"…", attr("name", "do"), attr("value", a.operation))
 			}))))
@@ -208,12 +229,15 @@ func lasted(from, to time.Time) node {
 
 // runsBelow leads to other pages of the list, and does something to all that match.
 func (h *handler) runsBelow(c url.Values, page *stint.RunPage, first bool) node {
-	older := chosen(c)
+	older, match := chosen(c), chosen(c)
+	if len(c) == 0 {
+		match.Set("all", "true")
+	}
 	older.Set("cursor", page.Next)
 	return row(only(!first, h.link("/runs?"+c.Encode(), attr("class", "button"), "Newest")),
 		only(page.Next != "", h.link("/runs?"+older.Encode(), attr("class", "button"), attr("rel", "next"), "Older")),
 		only(len(page.Runs) > 0 && !h.readOnly, el("span.dim", "All that match:"), each(bulkActions, func(a bulkAction) node {
-			return h.link("/confirm?do="+a.operation+"&"+c.Encode(), attr("class", "button"), a.verb+"…")
+			return h.link("/confirm?do="+a.operation+"&"+match.Encode(), attr("class", "button"), a.verb+"…")
 		})))
 }
 

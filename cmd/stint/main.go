@@ -37,11 +37,11 @@ type command struct {
 }
 
 var commands = []command{
-	{"runs", "", "list runs, newest first", filterFlags, listRuns},
+	{"runs", "", "list runs, newest first", listFlags, listRuns},
 	{"run", "ID", "show a run: what it waits for, its tasks, its timeline", nil, showRun},
-	{"cancel", "[ID...]", "cancel runs, by ID or by filter", filterFlags, cancelRuns},
-	{"replay", "[ID...]", "run ended or blocked runs again, by ID or by filter", filterFlags, replayRuns},
-	{"delete", "[ID...]", "delete ended runs, by ID or by filter", filterFlags, deleteRuns},
+	{"cancel", "[ID...]", "cancel runs, by ID or by filter", actFlags, cancelRuns},
+	{"replay", "[ID...]", "run runs again, by ID or by filter; those that succeeded only by ID or with -state succeeded", actFlags, replayRuns},
+	{"delete", "[ID...]", "delete ended runs, by ID or by filter", actFlags, deleteRuns},
 	{"enqueue", "TASK [JSON]", "start a task", enqueueFlags, enqueue},
 	{"publish", "KEY [JSON]", "publish an event", nil, publish},
 	{"tail", "[ID]", "print runs as they change, or the log of one, until it is interrupted", tailFlags, tail},
@@ -66,7 +66,7 @@ type options struct {
 	key            string
 	queue          string
 	delay, refresh duration
-	yes            bool
+	all, dryRun    bool
 	http           string
 	readOnly       bool
 }

@@ -84,7 +84,11 @@ func TestCommands(t *testing.T) {
 	must(t, "1 canceled", "cancel", path, id)
 	must(t, "canceled", "run", path, id)
 	must(t, "1 queued", "replay", path, id)
+	must(t, `{"would_be_canceled":1}`, "cancel", "-json", "-dry-run", "-task", "mail", path)
 	must(t, "1 canceled", "cancel", "-task", "mail", path)
+	must(t, "0 queued", "replay", "-task", "steps", path) // succeeded ones are replayed where they are asked for
+	must(t, "1 would be queued", "replay", "-dry-run", "-state", "succeeded", path)
+	must(t, "1 would be queued", "replay", "-dry-run", path, r.ID)
 	must(t, `{"deleted":1}`, "delete", "-json", "-state", "canceled", path)
 	must(t, "", "publish", path, "some.event", `{"a":1}`)
 
@@ -138,6 +142,9 @@ func TestBadArguments(t *testing.T) {
 		{"does not exist", []string{"runs", path + "x"}},
 		{"no state of a run", []string{"runs", "-state", "asleep", path}},
 		{"give IDs or a filter", []string{"cancel", path}},
+		{"give IDs or a filter", []string{"replay", path}},
+		{"give IDs or a filter", []string{"delete", "-dry-run", path}},
+		{"not defined: -limit", []string{"delete", "-limit", "1", "-all", path}},
 		{"ID is missing", []string{"run", path}},
 		{"not found", []string{"run", path, "01a20b55-3211-7000-801d-850939bbcc7a"}},
 		{"is not JSON", []string{"enqueue", path, "mail", "ann"}},

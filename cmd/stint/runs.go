@@ -27,8 +27,17 @@ func filterFlags(f *flag.FlagSet, o *options) {
 	f.Var(&o.tasks, "task", "only of these tasks")
 	f.Var(&o.queues, "queue", "only of these queues")
 	f.Var(&o.states, "state", "only in these states: scheduled, queued, running, waiting, blocked, succeeded, failed, canceled, skipped")
+}
+
+func listFlags(f *flag.FlagSet, o *options) {
+	filterFlags(f, o)
 	f.IntVar(&o.limit, "limit", 50, "how many are listed")
-	f.BoolVar(&o.yes, "all", false, "act on all runs, where no filter and no ID is given")
+}
+
+func actFlags(f *flag.FlagSet, o *options) {
+	filterFlags(f, o)
+	f.BoolVar(&o.all, "all", false, "act on all runs, where no filter and no ID is given")
+	f.BoolVar(&o.dryRun, "dry-run", false, "change nothing, and print how many runs would be")
 }
 
 func enqueueFlags(f *flag.FlagSet, o *options) {
@@ -38,13 +47,16 @@ func enqueueFlags(f *flag.FlagSet, o *options) {
 }
 
 func tailFlags(f *flag.FlagSet, o *options) {
-	filterFlags(f, o)
+	listFlags(f, o)
 	f.DurationVar(&o.refresh, "every", 500*time.Millisecond, "how often to look")
 }
 
 // filter is what flags and arguments select.
 func (s *session) filter() (f stint.RunFilter, err error) {
-	f = stint.RunFilter{IDs: s.args, Tasks: s.tasks, Queues: s.queues, Limit: s.limit}
+	f = stint.RunFilter{Tasks: s.tasks, Queues: s.queues, Limit: s.limit, All: s.all, DryRun: s.dryRun}
+	if len(s.args) > 0 {
+		f.IDs = s.args
+	}
 	for _, name := range s.states {
 		var st stint.State
 		if err := st.UnmarshalText([]byte(name)); err != nil {
@@ -130,15 +142,18 @@ func (s *session) act(done string, do func(stint.RunFilter) (int, error)) error 
 	if err != nil {
 		return err
 	}
-	if len(f.IDs)+len(f.Tasks)+len(f.Queues)+len(f.States) == 0 && !s.yes {
-		return errors.New("stint: give IDs or a filter, or -all")
+	if errors.Is(f.Selects(), stint.ErrNoFilter) {
+		return errors.New("stint: nothing is selected: give IDs or a filter, or -all")
 	}
 	n, err := do(f)
 	if err != nil {
 		return err
 	}
+	if s.dryRun {
+		done = "would be " + done
+	}
 	if s.json {
-		return json.NewEncoder(s.out).Encode(map[string]int{done: n})
+		return json.NewEncoder(s.out).Encode(map[string]int{strings.ReplaceAll(done, " ", "_"): n})
 	}
 	_, err = fmt.Fprintf(s.out, "%d %s\n", n, done)
 	return err

@@ -52,6 +52,35 @@ func (s *Store) each(ctx context.Context, f store.Filter, states []store.State, 
 	}
 }
 
+// counted is what each verb counts and, beyond the states, which runs it passes by.
+var counted = map[store.Act]struct {
+	states []store.State
+	what   string
+	where  string
+}{
+	store.ActCancel: {openStates, "r.id", "r.cancel_at IS NULL"},
+	store.ActDelete: {endedStates, "r.id", "(r.node IS NULL OR r.flags & 2)"},
+	// A task of a workflow is replayed with its workflow's run, if that has ended.
+	store.ActReplay: {replayStates, "DISTINCT CASE WHEN " + replaysParent + " THEN r.parent ELSE r.id END",
+		"(NOT (" + replaysParent + ") OR EXISTS (SELECT 1 FROM stint_runs f WHERE f.id = r.parent AND f.state >= 7))"},
+}
+
+const replaysParent = "r.node IS NOT NULL AND NOT r.flags & 2 AND r.state > 6"
+
+// Count implements store.Admin.
+func (s *Store) Count(ctx context.Context, f store.Filter, act store.Act) (n int, err error) {
+	c := counted[act]
+	f.States = both(f.States, c.states)
+	where, args, err := s.where(ctx, f)
+	if err != nil {
+		return 0, err
+	}
+	err = s.view(ctx, func(q querier) error {
+		return q.one("SELECT count("+c.what+")"+runTables+where+" AND "+c.where, args, &n)
+	})
+	return n, err
+}
+
 // both is the states that are in both lists; a nil first list has all.
 func both(a, b []store.State) []store.State {
 	if a == nil {
@@ -71,6 +100,8 @@ func both(a, b []store.State) []store.State {
 var (
 	openStates  = []store.State{store.Scheduled, store.Queued, store.Running, store.Waiting, store.Blocked}
 	endedStates = []store.State{store.Succeeded, store.Failed, store.Canceled, store.Skipped}
+
+	replayStates = append([]store.State{store.Blocked}, endedStates...)
 )
 
 // Cancel implements store.Admin.
@@ -152,8 +183,7 @@ func (t *txn) cancelChildren(key, now int64, reason any) error {
 // Replay implements store.Admin. The new attempt counts from 1 again; the last one
 // joins the earlier ones.
 func (s *Store) Replay(ctx context.Context, now time.Time, f store.Filter) (int, error) {
-	states := append([]store.State{store.Blocked}, endedStates...)
-	return s.each(ctx, f, states, func(t *txn, key int64) (bool, error) {
+	return s.each(ctx, f, replayStates, func(t *txn, key int64) (bool, error) {
 		return t.replay(key, now.UnixMilli())
 	})
 }

@@ -181,7 +181,11 @@ func (s *Store) List(ctx context.Context, f store.Filter, before store.ID, limit
 	if !f.Until.IsZero() {
 		to = keyAt(f.Until)
 	}
-	f.Since, f.Until = time.Time{}, time.Time{}
+	if f.Through != (store.ID{}) {
+		key, _ := s.ids.key(f.Through) // unknown: 0, before every run
+		to = min(to, key+1)
+	}
+	f.Since, f.Until, f.Through = time.Time{}, time.Time{}, store.ID{}
 	where, args, err := s.where(ctx, f)
 	if err != nil {
 		return nil, next, err
@@ -300,6 +304,10 @@ func (s *Store) where(ctx context.Context, f store.Filter) (string, []any, error
 	}
 	if !f.Until.IsZero() {
 		and("r.id < ?", keyAt(f.Until))
+	}
+	if f.Through != (store.ID{}) {
+		key, _ := s.ids.key(f.Through)
+		and("r.id <= ?", key)
 	}
 	return b.String(), args, nil
 }

@@ -52,6 +52,7 @@ func TestR9Plans(t *testing.T) {
 		{"crashes >= 2)", "SCAN stint_runs USING INDEX stint_runs_running", "reads what runs, if there are suspects"},
 		{"SELECT count(*) FROM (SELECT 1 FROM stint_runs WHERE state", "SCAN", "a count that stops at MaxCount"},
 		{"GROUP BY queue, task, at", "SCAN stint_tallies", "once an hour, or a tenth of the retention: a month's figures"},
+		{"SELECT count(DISTINCT", "USE TEMP B-TREE FOR count", "a count of all that match, which a person asked for: tasks of one workflow's run count once"},
 		{"FROM stint_schema", "SCAN stint_schema", "has one row"},
 	}
 	var texts []string
@@ -195,6 +196,10 @@ func useAll(t *testing.T, s *Store) {
 		_, _, err = s.List(ctx, f, store.ID{}, 10)
 		ok(err)
 		_, _, err = s.List(ctx, f, ids[5], 10)
+		ok(err)
+	}
+	for act := range counted {
+		_, err = s.Count(ctx, store.Filter{Through: ids[0]}, act)
 		ok(err)
 	}
 	useGraphs(t, s, worker)

@@ -40,7 +40,7 @@ func (r *modelRun) matches(f *store.Filter) bool {
 		(f.Queues == nil || slices.Contains(f.Queues, r.Queue)) && (f.States == nil || slices.Contains(f.States, r.State)) &&
 		(f.Limit == nil || slices.ContainsFunc(r.limits, func(l store.Limit) bool { return l.Of() == *f.Limit })) &&
 		(f.Parent == store.ID{} || f.Parent == r.Parent) && (!f.TopLevel || r.Parent == store.ID{}) && (f.Error == "" || strings.Contains(strings.ToLower(string(r.Error)), strings.ToLower(f.Error))) &&
-		(f.Since.IsZero() || !r.Created.Before(f.Since)) && (f.Until.IsZero() || r.Created.Before(f.Until))
+		(f.Through == store.ID{} || slices.Compare(r.ID[:], f.Through[:]) <= 0) && (f.Since.IsZero() || !r.Created.Before(f.Since)) && (f.Until.IsZero() || r.Created.Before(f.Until))
 }
 
 // List implements store.Admin.
@@ -115,6 +115,22 @@ func (m *Model) each(f store.Filter, change func(*modelRun) bool) (n int, err er
 		}
 	}
 	return n, nil
+}
+
+// Count implements store.Admin.
+func (m *Model) Count(_ context.Context, f store.Filter, act store.Act) (int, error) {
+	changed := map[store.ID]bool{}
+	_, err := m.each(f, func(r *modelRun) bool {
+		switch open := !r.State.Terminal(); {
+		case act == store.ActCancel && open && r.CancelAt.IsZero(), act == store.ActDelete && !open && !r.isTask(),
+			act == store.ActReplay && (r.State == store.Blocked || !open && !r.isTask()):
+			changed[r.ID] = true
+		case act == store.ActReplay && !open && m.runs[r.Parent].State.Terminal():
+			changed[r.Parent] = true
+		}
+		return false
+	})
+	return len(changed), err
 }
 
 // Cancel implements store.Admin.

@@ -341,8 +341,17 @@ func (p *pair) same(rt *rapid.T, op string, got int, err error, want int, merr e
 	}
 }
 
+// count counts what a verb would change.
+func (p *pair) count(rt *rapid.T, real, twin store.Filter, act store.Act) int {
+	got, err := p.stores[p.side(rt)].Count(p.t.Context(), real, act)
+	want, merr := p.model.Count(p.t.Context(), twin, act)
+	p.same(rt, "count", got, err, want, merr)
+	return got
+}
+
 func (p *pair) cancel(rt *rapid.T) {
 	real, twin := p.some(rt)
+	p.count(rt, real, twin, store.ActCancel)
 	got, err := p.stores[p.side(rt)].Cancel(p.t.Context(), time.Now(), real, []byte(`"why"`))
 	want, merr := p.model.Cancel(p.t.Context(), time.Now(), twin, []byte(`"why"`))
 	p.same(rt, "cancel", got, err, want, merr)
@@ -350,16 +359,20 @@ func (p *pair) cancel(rt *rapid.T) {
 
 func (p *pair) replay(rt *rapid.T) {
 	real, twin := p.some(rt)
+	n := p.count(rt, real, twin, store.ActReplay)
 	got, err := p.stores[p.side(rt)].Replay(p.t.Context(), time.Now(), real)
 	want, merr := p.model.Replay(p.t.Context(), time.Now(), twin)
 	p.same(rt, "replay", got, err, want, merr)
+	p.same(rt, "replay, as counted", got, err, n, nil)
 }
 
 func (p *pair) delete(rt *rapid.T) {
 	real, twin := p.some(rt)
+	n := p.count(rt, real, twin, store.ActDelete)
 	got, err := p.stores[p.side(rt)].Delete(p.t.Context(), real)
 	want, merr := p.model.Delete(p.t.Context(), twin)
 	p.same(rt, "delete", got, err, want, merr)
+	p.same(rt, "delete, as counted", got, err, n, nil)
 }
 
 func (p *pair) pause(rt *rapid.T) {

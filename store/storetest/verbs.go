@@ -337,7 +337,8 @@ func list(s *suite) {
 	for i, c := range s.claim(6) {
 		s.finish(outcome(c, []store.State{store.Succeeded, store.Failed, store.Canceled}[i%3]))
 	}
-	first := s.get(s.list(store.Filter{}, 20)[19])
+	all := s.list(store.Filter{}, 20)
+	first, fifth := s.get(all[19]), all[15]
 	for _, tt := range []struct {
 		name string
 		f    store.Filter
@@ -356,6 +357,8 @@ func list(s *suite) {
 		{"id", store.Filter{IDs: []store.ID{first.ID, {1}}}, 1},
 		{"parent", store.Filter{Parent: first.ID}, 0},
 		{"top level", store.Filter{TopLevel: true}, 20},
+		{"through", store.Filter{Through: fifth}, 5},
+		{"through, of a task", store.Filter{Through: fifth, Tasks: []string{"t1"}}, 2},
 	} {
 		if got := s.list(tt.f, 3); len(got) != tt.want {
 			s.Errorf("%s: %d runs, want %d", tt.name, len(got), tt.want)

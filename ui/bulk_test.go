@@ -1,0 +1,162 @@
+package ui_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/ui"
+)
+
+const asForm = "application/x-www-form-urlencoded"
+
+// states are the states of the shop's runs, in the order in which they were enqueued.
+func (s *shop) states() (all []string) {
+	s.t.Helper()
+	for _, id := range s.ids {
+		info, err := s.c.GetRun(s.t.Context(), id)
+		if err != nil {
+			all = append(all, "gone")
+			continue
+		}
+		all = append(all, info.State.String())
+	}
+	return all
+}
+
+// An action with nothing selected is refused, by pages and by the API, and changes nothing.
+func TestNothingSelected(t *testing.T) {
+	s := newShop(t)
+	for _, verb := range []string{"cancel", "replay", "delete"} {
+		for _, path := range []string{"", "&selected=true", "&selected=true&task=charge&state=failed", "&id=", "&id=&state=failed", "&all=", "&all=false"} {
+			if status, text := s.ask("GET", "/confirm?do=runs."+verb+path, "", "Accept", "text/html"); status != 400 || strings.Contains(text, "<form") {
+				t.Errorf("confirm %s%s: %d %s", verb, path, status, text)
+			}
+		}
+		for _, body := range []string{`{}`, ``, `{"id": []}`, `{"id": [], "state": ["failed", "succeeded"]}`, `{"task": [], "all": true}`, `{"state": ""}`, `{"metadata": {}}`,
+			`{"all": false}`, `{"all": "no"}`, `{"all": 0}`, `{"paced": true}`, `{"paced": true, "id": []}`, `{"dry_run": true}`, `{"limit": 1, "all": true}`} {
+			if status, text := s.ask("POST", "/api/runs."+verb, body, "Content-Type", asJSON); status != 400 {
+				t.Errorf("%s %s: %d %s", verb, body, status, text)
+			}
+		}
+		for _, form := range []string{"", "paced=1", "id=", "all=", "all=false", "all=0&paced=1", "next=/"} {
+			if status, text := s.ask("POST", "/api/runs."+verb, form, "Content-Type", asForm, "Accept", "text/html"); status != 400 {
+				t.Errorf("%s %s: %d %s", verb, form, status, text)
+			}
+		}
+	}
+	if got := strings.Join(s.states(), " "); got != "succeeded failed succeeded" {
+		t.Errorf("the runs are %s", got)
+	}
+	for _, body := range []string{`{"all": true}`, `{"task": "charge"}`, `{"state": ["failed", "canceled"]}`} {
+		if status, text := s.ask("POST", "/api/runs.replay", strings.Replace(body, "{", `{"dry_run": true, `, 1), "Content-Type", asJSON); status != 200 || !strings.Contains(text, `"changed":1}`) {
+			t.Errorf("replay %s: %d %s", body, status, text)
+		}
+	}
+	if status, text := s.ask("POST", "/api/runs.delete", `{"all": true}`, "Content-Type", asJSON); status != 200 || !strings.Contains(text, `"changed":3}`) {
+		t.Errorf("delete all: %d %s", status, text)
+	}
+}
+
+var (
+	hiddenField = regexp.MustCompile(`<input type="hidden" name="([^"]+)" value="([^"]*)">`)
+	counted     = regexp.MustCompile(`<b>([0-9,]+)</b>`)
+)
+
+// asked is the form with which a page asks to confirm an action.
+func (s *shop) asked(path string) (form url.Values, text string) {
+	s.t.Helper()
+	status, text := s.ask("GET", path, "", "Accept", "text/html")
+	if status != http.StatusOK {
+		s.t.Fatalf("%s: %d %s", path, status, text)
+	}
+	form = url.Values{}
+	for _, m := range hiddenField.FindAllStringSubmatch(text, -1) {
+		form.Add(m[1], m[2])
+	}
+	return form, text
+}
+
+// What a page asks to confirm is in words, has the exact count, and is what is done: runs
+// that come, or that succeeded and were not asked for, stay as they are.
+func TestConfirmed(t *testing.T) {
+	more := func(s *shop) {
+		for _, cents := range []int{-2, -3, 5} {
+			s.ids = append(s.ids, enqueued(s, cents))
+		}
+	}
+	for _, tt := range []struct {
+		path, words, count, then string
+	}{
+		{"runs.replay&all=true", "all runs in state failed or canceled or blocked", "1", ""},
+		{"runs.replay&task=charge", "all runs of task &#34;charge&#34;, in state failed or canceled or blocked", "1", ""},
+		{"runs.replay&state=succeeded", "in state succeeded", "2", ""},
+		{"runs.delete&state=failed&queue=default&since=24h&error=THAN", "in queue &#34;default&#34;, in state failed, whose error has &#34;THAN&#34;, created since 2", "1", "succeeded gone succeeded failed failed succeeded"},
+		{"runs.delete&top=1&metadata=a=b", "with metadata a=b, that have no parent", "0", "succeeded failed succeeded failed failed succeeded"},
+		{"runs.delete&all=true", "all runs in state", "3", "gone gone gone failed failed succeeded"},
+		{"runs.cancel&all=true", "all runs in state scheduled or", "0", "succeeded failed succeeded failed failed succeeded"},
+	} {
+		t.Run(tt.path, func(t *testing.T) {
+			s := newShop(t)
+			form, text := s.asked("/confirm?do=" + tt.path)
+			if got := counted.FindStringSubmatch(text); got == nil || got[1] != tt.count || !strings.Contains(text, tt.words) {
+				t.Errorf("counted %q, want %s with %q:\n%s", got, tt.count, tt.words, text)
+			}
+			more(s)
+			if tt.count == "0" {
+				if len(form) != 0 {
+					t.Errorf("asks with nothing to do: %v", form)
+				}
+				return
+			}
+			verb, _, _ := strings.Cut(tt.path, "&")
+			status, text := s.ask("POST", "/api/"+verb, form.Encode(), "Content-Type", asForm, "Accept", "text/html")
+			if got := counted.FindStringSubmatch(text); status != 200 || got == nil || got[1] != tt.count {
+				t.Errorf("%d: done to %q, want %s:\n%s", status, got, tt.count, text)
+			}
+			if got := strings.Join(s.states(), " "); tt.then != "" && got != tt.then {
+				t.Errorf("the runs are %s, want %s", got, tt.then)
+			}
+		})
+	}
+	t.Run("selected", func(t *testing.T) {
+		s := newShop(t)
+		form, text := s.asked("/confirm?do=runs.delete&selected=true&id=" + s.ids[0])
+		if !strings.Contains(text, "the runs that you selected (1)") || !strings.Contains(text, "<b>1</b>") {
+			t.Errorf("asks: %s", text)
+		}
+		s.ask("POST", "/api/runs.delete", form.Encode(), "Content-Type", asForm, "Accept", "text/html")
+		if got := strings.Join(s.states(), " "); got != "gone failed succeeded" {
+			t.Errorf("the runs are %s", got)
+		}
+	})
+	t.Run("all that match nothing in particular", func(t *testing.T) {
+		s := newShop(t, ui.WithTitle("x"))
+		if _, text := s.asked("/runs"); !strings.Contains(text, "/confirm?do=runs.delete&amp;all=true") {
+			t.Errorf("no link to an action on all: %s", text)
+		}
+	})
+}
+
+// enqueued is a run of the shop's task that has ended.
+func enqueued(s *shop, cents int) string {
+	s.t.Helper()
+	run, err := s.c.EnqueueJSON(s.t.Context(), "charge", jsonOf(cents))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	stint.RunByID[string](s.c, run.ID()).Wait(s.t.Context())
+	return run.ID()
+}
+
+func jsonOf(v any) json.RawMessage {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
