@@ -152,6 +152,7 @@ func (f *Future[T]) Wait(ctx context.Context) (T, error) {
 	if err := sc.wait(ctx, waited{futures: []*future{f.f}}); err != nil {
 		return out, err
 	}
+	sc.passed(f.f.entry.At)
 	if f.f.err != nil {
 		return out, f.f.err
 	}

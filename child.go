@@ -42,7 +42,7 @@ func enqueueChildren(ctx context.Context, c *Client, now time.Time, runs []store
 		sc.e.durable.diverge(err)
 		runtime.Goexit()
 	}
-	sc.now = now
+	sc.passed(now.Truncate(time.Millisecond)) // as it is stored
 	return got, err
 }
 
@@ -75,6 +75,7 @@ func (sc *scope) waitRun(ctx context.Context, id store.ID) error {
 			return public("wait", err)
 		}
 		if r.State.Terminal() {
+			sc.passed(r.Ended)
 			return nil
 		}
 		if err := sc.wait(ctx, waited{child: id}); err != nil {

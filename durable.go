@@ -280,6 +280,9 @@ func SleepUntil(ctx context.Context, t time.Time) error {
 	if err := wantTime("SleepUntil", t); err != nil {
 		return err
 	}
+	if err := wantTime("SleepUntil", t); err != nil {
+		return err
+	}
 	return sleepUntil(ctx, func() time.Time { return t })
 }
 
@@ -297,12 +300,27 @@ func sleepUntil(ctx context.Context, until func() time.Time) error {
 	defer sc.leave()
 	e, recorded := sc.ask(store.EntrySleep, "")
 	if !recorded {
-		e.Done, e.Due = true, until()
+		e.Done, e.Due = true, ceilMillis(until())
 		if e, err = sc.append(ctx, e); err != nil {
 			return err
 		}
 	}
-	return sc.wait(ctx, waited{until: e.Due})
+	if e.Due.IsZero() { // no time to wait for
+		return nil
+	}
+	if err := sc.wait(ctx, waited{until: e.Due}); err != nil {
+		return err
+	}
+	sc.passed(e.Due)
+	return nil
+}
+
+// ceilMillis is t as it is stored, so that the pass which stores it sees it as later ones do.
+func ceilMillis(t time.Time) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return time.UnixMilli(clock.CeilMillis(t))
 }
 
 // WaitForEvent waits for an event with the key, and what WithMatch asks, published since
@@ -377,8 +395,11 @@ func (sc *scope) decode(e *store.Entry, v any) {
 	}
 }
 
-// Now is the time of the last durable call of this scope: the same when the handler
-// runs again. Outside of a run it is time.Now().
+// Now is the time at which the last durable call that this branch waited for was over: a
+// step's end, a sleep's, when an event came, when a child or branch ended. Before the
+// first of them it is when the run was enqueued, or the branch begun. It never goes back,
+// and is the same when the handler runs again. Outside of a run, and inside a step, it
+// is time.Now().
 func Now(ctx context.Context) time.Time {
 	sc := scopeOf(ctx)
 	if sc == nil {

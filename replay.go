@@ -55,6 +55,7 @@ type recordedEnd struct {
 	Attempt int             `json:"attempt,omitempty"`
 	Output  json.RawMessage `json:"output,omitempty"`
 	Error   json.RawMessage `json:"error,omitempty"`
+	Ended   time.Time       `json:"ended,omitzero"`
 }
 
 // ExportJournal returns a run, its journal, and how the runs ended that it refers to, as
@@ -118,7 +119,7 @@ func (c *Client) recordChildren(ctx context.Context, rec *recording, ids []byte)
 		if !r.State.Terminal() {
 			continue
 		}
-		end := recordedEnd{Task: r.Task, State: r.State.String(), Attempt: r.Attempt, Output: r.Output, Error: r.Error}
+		end := recordedEnd{Task: r.Task, State: r.State.String(), Attempt: r.Attempt, Output: r.Output, Error: r.Error, Ended: utc(r.Ended)}
 		if r.Flow && r.State == store.Succeeded {
 			o, err := c.outputs(ctx, id, nil)
 			if err != nil {
@@ -289,5 +290,5 @@ func (r *replayed) ended(sc *scope, id store.ID) *store.Run {
 	if !ok || err != nil {
 		sc.halt()
 	}
-	return &store.Run{ID: id, Task: end.Task, State: state, Attempt: end.Attempt, Output: end.Output, Error: end.Error}
+	return &store.Run{ID: id, Task: end.Task, State: state, Attempt: end.Attempt, Output: end.Output, Error: end.Error, Ended: end.Ended}
 }

@@ -148,6 +148,7 @@ func (r *Run[Out]) Wait(ctx context.Context) (Out, error) {
 // replayed is the end of a run as a replay has it.
 func (r *Run[Out]) replayed(sc *scope, out *Out) error {
 	run := sc.e.replay.ended(sc, r.id)
+	sc.passed(run.Ended)
 	if run.State == store.Succeeded {
 		return r.decode(run.Output, out)
 	}

@@ -168,7 +168,10 @@ func (sc *scope) ask(kind store.EntryKind, name string) (e store.Entry, recorded
 		runtime.Goexit()
 	}
 	if recorded {
-		e, sc.now = *found, found.At
+		e = *found
+		if e.Done && kind != store.EntryBranch { // which is recorded when it has ended, and Go does not wait for that
+			sc.passed(e.At)
+		}
 	} else {
 		e = store.Entry{Address: store.Address(at), Kind: kind, Name: name}
 	}
@@ -197,8 +200,17 @@ func (sc *scope) append(ctx context.Context, e store.Entry) (store.Entry, error)
 		sc.e.durable.diverge(store.ErrStale)
 		runtime.Goexit()
 	}
-	sc.now = stored.At
+	if stored.Done && e.Kind != store.EntryVersion { // of which no later pass sees when it was
+		sc.passed(stored.At)
+	}
 	return stored, nil
+}
+
+// passed notes a time that the scope has come to, which every pass notes here.
+func (sc *scope) passed(t time.Time) {
+	if t.After(sc.now) {
+		sc.now = t
+	}
 }
 
 // diverge unwinds the execution.
@@ -280,7 +292,8 @@ func (sc *scope) wait(ctx context.Context, w waited) error {
 	}
 	sc.e.w.resume(ctx, sc.e)
 	if w.into != nil && p.got.Done {
-		*w.into, sc.now = p.got, p.got.At
+		*w.into = p.got
+		sc.passed(p.got.At)
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

@@ -1,0 +1,182 @@
+package stint_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/stinttest"
+)
+
+// A clockLog is what Now said in each pass of a run, by the place in the code.
+type clockLog struct {
+	mu    sync.Mutex
+	seen  map[string]time.Time
+	wrong []string
+}
+
+// note compares what Now says at a place with earlier passes, and with the time at which
+// the call before was over, less what virtual time does not tell.
+func (l *clockLog) note(ctx context.Context, place string, atLeast time.Time) time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := stint.Now(ctx)
+	if l.seen == nil {
+		l.seen = map[string]time.Time{}
+	}
+	if had, ok := l.seen[place]; ok && !had.Equal(now) {
+		l.wrong = append(l.wrong, fmt.Sprintf("%s: %v, then %v", place, had, now))
+	}
+	if now.Before(atLeast) {
+		l.wrong = append(l.wrong, fmt.Sprintf("%s: %v, want at least %v", place, now, atLeast))
+	}
+	l.seen[place] = now
+	return now
+}
+
+// everyCall makes each kind of durable call once, in an order, and notes the time after it.
+func everyCall(ctx context.Context, l *clockLog, child *stint.Task[time.Duration, int]) error {
+	start := l.note(ctx, "start", time.Time{})
+	f := stint.Go(ctx, "branch", func(ctx context.Context) (int, error) {
+		began := l.note(ctx, "in the branch", start)
+		if err := stint.Sleep(ctx, 90*time.Minute); err != nil {
+			return 0, err
+		}
+		l.note(ctx, "in the branch, later", began.Add(90*time.Minute))
+		return 1, nil
+	})
+	at := l.note(ctx, "go", start)
+	stint.Version(ctx, "change")
+	at = l.note(ctx, "version", at)
+	if _, err := stint.Step(ctx, "s", func(context.Context) (int, error) { <-time.After(time.Minute); return 1, nil }); err != nil {
+		return err
+	}
+	at = l.note(ctx, "step", at.Add(time.Minute))
+	run, err := child.Enqueue(ctx, 20*time.Minute)
+	if err != nil {
+		return err
+	}
+	at = l.note(ctx, "enqueue", at)
+	if err := stint.Sleep(ctx, time.Hour+time.Microsecond); err != nil {
+		return err
+	}
+	at = l.note(ctx, "sleep", at.Add(time.Hour))
+	if _, err := run.Wait(ctx); err != nil {
+		return err
+	}
+	at = l.note(ctx, "wait for what had ended", at)
+	if _, err := child.Run(ctx, 20*time.Minute); err != nil {
+		return err
+	}
+	at = l.note(ctx, "child", at.Add(20*time.Minute))
+	if _, err := stint.WaitForEvent[int](ctx, "none", stint.WithWaitTimeout(time.Minute)); !errors.Is(err, stint.ErrTimeout) {
+		return fmt.Errorf("no timeout: %v", err)
+	}
+	at = l.note(ctx, "timeout", at.Add(time.Minute))
+	if _, err := f.Wait(ctx); err != nil {
+		return err
+	}
+	at = l.note(ctx, "future", at)
+	if err := stint.SleepUntil(ctx, at.Add(-time.Hour)); err != nil {
+		return err
+	}
+	at = l.note(ctx, "sleep until the past", at)
+	if err := stint.SleepUntil(ctx, at.Add(10*time.Hour)); err != nil {
+		return err
+	}
+	l.note(ctx, "sleep until", at.Add(10*time.Hour))
+	return stint.Sleep(ctx, time.Second)
+}
+
+// Now is the same in each pass, never goes back, and is at least the time at which the
+// last wait ended: for handlers in memory, evicted, restarted while they wait, of a new
+// attempt, and on an exported journal.
+func TestNowIsTheSameInEachPass(t *testing.T) {
+	durably(t, func(t *testing.T, c *stint.Client) {
+		l := &clockLog{}
+		child := stint.NewTask(c, "child", func(ctx context.Context, d time.Duration) (int, error) { return 1, stint.Sleep(ctx, d) })
+		handler := func(ctx context.Context, _ int) (int, error) {
+			if err := everyCall(ctx, l, child); err != nil {
+				return 0, err
+			}
+			return stint.Step(ctx, "fails once", func(ctx context.Context) (int, error) {
+				if info, _ := stint.Info(ctx); info.Attempt == 1 {
+					return 0, errors.New("no")
+				}
+				return 1, nil
+			})
+		}
+		task := stint.NewTask(c, "t", handler, stint.WithRetries(1))
+		stop := working(t, c)
+		run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 0))
+		for range 5 {
+			time.Sleep(13 * time.Minute)
+			stop()
+			time.Sleep(3 * time.Minute)
+			stop = working(t, c)
+		}
+		must[int](t)(run.Wait(t.Context()))
+		stinttest.Replay(t, must[[]byte](t)(c.ExportJournal(t.Context(), run.ID())), handler)
+		for _, w := range l.wrong {
+			t.Error(w)
+		}
+		if len(l.seen) < 14 {
+			t.Errorf("came to %d places", len(l.seen))
+		}
+	})
+}
+
+// The zero time means none, wherever a time is given: it has passed.
+func TestZeroTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := openedAt(t, ":memory:")
+		task := stint.NewTask(c, "t", func(ctx context.Context, i int) (int, error) {
+			times := []time.Time{{}, time.Unix(0, 0), time.Time{}.UTC().Local(), time.Now().Add(-time.Hour)}
+			if err := stint.SleepUntil(ctx, times[i%4]); err != nil {
+				return 0, err
+			}
+			_, err := stint.Go(ctx, "b", func(ctx context.Context) (int, error) { return 0, stint.SleepUntil(ctx, times[i%4]) }).Wait(ctx)
+			if err == nil {
+				err = stint.Sleep(ctx, 2*time.Second) // evicts, so that what was recorded is read
+			}
+			return i, err
+		})
+		working(t, c)
+		soon := func(what string, run *stint.Run[int], err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			if _, err := run.Wait(ctx); err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		for i := range 4 {
+			run, err := task.Enqueue(t.Context(), i)
+			soon(fmt.Sprint("SleepUntil, ", i), run, err)
+		}
+		run, err := task.Schedule(t.Context(), time.Time{}, 0)
+		soon("Schedule", run, err)
+		run, err = task.Enqueue(t.Context(), 0, stint.WithDelay(time.Hour), stint.WithRunAt(time.Time{}))
+		soon("WithRunAt", run, err)
+		run, err = task.Schedule(t.Context(), time.Now().Add(time.Hour), 0)
+		if err == nil {
+			err = run.Reschedule(t.Context(), time.Time{})
+		}
+		soon("Reschedule", run, err)
+		if page := must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{Since: time.Time{}, Until: time.Time{}})); len(page.Runs) != 7 {
+			t.Errorf("a list without bounds has %d runs, want 7", len(page.Runs))
+		}
+		began := time.Now()
+		if err := stint.SleepUntil(t.Context(), time.Time{}); err != nil || !time.Now().Equal(began) {
+			t.Errorf("outside of a run: %v, after %v", err, time.Now().Sub(began))
+		}
+	})
+}
