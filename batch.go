@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -199,7 +198,6 @@ func (g *gatherer[In, Out]) call(b *batch[In, Out]) {
 	ins := make([]In, len(b.members))
 	for i, m := range b.members {
 		ins[i] = m.in
-		m.err = errors.New("stint: batch handler ended its goroutine (runtime.Goexit)") // unless it returns
 	}
 	outs, err := g.callFn(b.ctx, ins)
 	if err == nil && len(outs) != len(ins) {
@@ -212,11 +210,11 @@ func (g *gatherer[In, Out]) call(b *batch[In, Out]) {
 	}
 }
 
+// callFn calls the handler, whose Goexit is not to end the member's goroutine.
 func (g *gatherer[In, Out]) callFn(ctx context.Context, ins []In) (outs []Out, err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = &PanicError{Value: v, Stack: debug.Stack()}
-		}
-	}()
-	return g.fn(ctx, ins)
+	err = guarded(func() (err error) {
+		outs, err = g.fn(ctx, ins)
+		return err
+	})
+	return outs, raw(err)
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"runtime/debug"
 	"strconv"
 
 	"github.com/stint-dev/stint/internal/journal"
@@ -43,7 +42,7 @@ func Go[T any](ctx context.Context, name string, fn func(context.Context) (T, er
 		if err != nil {
 			return nil, err
 		}
-		return sc.e.w.c.encode(v)
+		return sc.e.w.c.marshal(v)
 	})
 	return &Future[T]{f: f}
 }
@@ -56,12 +55,14 @@ func plainFuture[T any](ctx context.Context, fn func(context.Context) (T, error)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		returned := false
 		defer func() {
-			if v := recover(); v != nil {
-				err = &PanicError{Value: v, Stack: debug.Stack()}
+			if !returned {
+				err = raw(panicError(recover()))
 			}
 		}()
 		out, err = fn(ctx)
+		returned = true
 	}()
 	return &Future[T]{get: func() (T, error) { <-done; return out, err }}
 }
@@ -103,6 +104,7 @@ func (f *future) run(ctx context.Context, fn func(context.Context) ([]byte, erro
 		f.end(ctx, out, err)
 	}()
 	out, err = fn(ctx)
+	err = vet(err)
 	returned = true
 }
 
@@ -131,7 +133,7 @@ func (f *future) end(ctx context.Context, out []byte, err error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	f.done, f.err = true, err
+	f.done, f.err = true, raw(err)
 	for _, p := range f.waiting {
 		d.wakeLocked(p)
 	}

@@ -2,7 +2,6 @@ package stint
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -69,17 +68,6 @@ const (
 	DurabilityNormal
 )
 
-// A Codec encodes inputs and outputs. What it writes must be JSON.
-type Codec interface {
-	Marshal(v any) ([]byte, error)
-	Unmarshal(data []byte, v any) error
-}
-
-type jsonCodec struct{}
-
-func (jsonCodec) Marshal(v any) ([]byte, error)      { return json.Marshal(v) }
-func (jsonCodec) Unmarshal(data []byte, v any) error { return json.Unmarshal(data, v) }
-
 // A Handler works one attempt: encoded input to encoded output. Info(ctx) tells of
 // which run.
 type Handler func(ctx context.Context, input []byte) (output []byte, err error)
@@ -131,17 +119,6 @@ func WithRetention(d time.Duration) ClientOption {
 	return clientOption(func(c *clientConfig) error {
 		c.retention = d
 		return wantPositive("WithRetention", d)
-	})
-}
-
-// WithCodec sets how inputs and outputs are encoded. The default is encoding/json.
-func WithCodec(codec Codec) ClientOption {
-	return clientOption(func(c *clientConfig) error {
-		if codec == nil {
-			return errors.New("stint: WithCodec(nil): want a codec")
-		}
-		c.codec = codec
-		return nil
 	})
 }
 
@@ -243,7 +220,7 @@ func newClientConfig(opts []ClientOption) (clientConfig, error) {
 
 func newClient(s store.Store, cfg clientConfig) (*Client, error) {
 	c := &Client{cfg: cfg, store: s, tasks: map[string]*taskDef{}, workers: map[*Worker]struct{}{}, waits: map[store.ID]*waitEntry{}}
-	if err := c.measureAll(); err != nil {
+	if err := guarded(c.measureAll); err != nil {
 		return nil, errors.Join(public("WithMeterProvider", err), s.Close())
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
@@ -270,7 +247,7 @@ func (c *Client) Close() error {
 		return nil
 	}
 	if c.meters.observed != nil {
-		c.meters.observed.Unregister() // its error says only that it was
+		c.observe(func() { c.meters.observed.Unregister() }) // its error says only that it was
 	}
 	if err := c.store.Close(); err != nil {
 		return fmt.Errorf("stint: close: %w", err)
@@ -286,13 +263,6 @@ func (c *Client) Healthy() error {
 		return public("degraded", err)
 	}
 	return nil
-}
-
-func (c *Client) logger() *slog.Logger {
-	if c.cfg.logger != nil {
-		return c.cfg.logger
-	}
-	return slog.Default()
 }
 
 // recoverLoop gives the runs of dead processes back to the queue.

@@ -50,7 +50,9 @@ func (e *execution) compensate(err error) {
 		var cfg stepConfig
 		cfg.task.retries, cfg.task.backoff = compensateRetries, backoff{2, time.Minute}
 		u := d.undo[i]
-		_, uerr := sc.step(ctx, u.name, &cfg, func(ctx context.Context) ([]byte, error) { return []byte("null"), u.fn(ctx) })
+		_, uerr := sc.step(ctx, u.name, &cfg, func(ctx context.Context) ([]byte, error) {
+			return []byte("null"), guarded(func() error { return u.fn(ctx) }) // the others are called though it ends its goroutine
+		})
 		if uerr != nil {
 			e.w.c.logger().Error("stint: compensation failed", "task", e.run.Task, "run", e.run.ID, "compensation", u.name, "err", kindOf(uerr))
 		}
@@ -69,6 +71,6 @@ func (e *execution) endsBadly(err error) bool {
 	case errors.Is(cause, ErrTimeout):
 		err = timeoutError(e.def.cfg.timeout, err)
 	}
-	_, again := e.def.cfg.next(e.run.Attempt, err)
+	_, again, _ := e.def.cfg.next(e.run.Attempt, err)
 	return !again
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -79,7 +78,11 @@ func WithWaitTimeout(d time.Duration) WaitOption {
 // field. It is found by an index: what else waits costs nothing.
 func WithMatch(field string, value any) WaitOption {
 	return waitOption(func(m *waitConfig) error {
-		b, err := json.Marshal(value)
+		var b []byte
+		err := guarded(func() (err error) {
+			b, err = json.Marshal(value)
+			return err
+		})
 		if err != nil {
 			return fmt.Errorf("WithMatch(%q): %w", field, err)
 		}
@@ -110,16 +113,15 @@ func ParentOutput[T any](n *Node[T], f func(T) bool) Condition {
 		return Condition{err: errors.New("ParentOutput: want a task and a function")}
 	}
 	return Condition{test: &predicate{n.n, func(output []byte) (ok bool, err error) {
-		defer func() {
-			if v := recover(); v != nil {
-				err = &PanicError{Value: v, Stack: debug.Stack()}
+		err = guarded(func() error {
+			var out T
+			if err := n.n.w.c.unmarshal(output, &out); err != nil {
+				return err
 			}
-		}()
-		var out T
-		if err := n.n.w.c.decode(output, &out); err != nil {
-			return false, err
-		}
-		return f(out), nil
+			ok = f(out)
+			return nil
+		})
+		return ok && err == nil, vet(err)
 	}}}
 }
 

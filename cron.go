@@ -154,13 +154,16 @@ func (d *taskDef) cronOf(c *Client, name, spec string, cfg cronConfig, input []b
 	}
 	r := &cron.Template.Run
 	r.Input = input
-	if f := d.cfg.idempotency; f != nil {
-		if r.Key, err = callKey("idempotency", f, in); err != nil {
-			return cron, err
+	err = c.calling(d, func() (err error) {
+		if f := d.cfg.idempotency; f != nil {
+			if r.Key, err = callKey("idempotency", f, in); err != nil {
+				return err
+			}
+			r.KeyTTL = d.cfg.keyTTL
 		}
-		r.KeyTTL = d.cfg.keyTTL
-	}
-	return cron, d.limit(r, in)
+		return d.limit(r, in)
+	})
+	return cron, err
 }
 
 // CronInfo is what is known of a cron.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -36,9 +37,10 @@ type TaskDefinition struct {
 // tasks of a workflow stand with it.
 func (c *Client) ListTasks() []TaskDefinition {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	defs := slices.Collect(maps.Values(c.tasks))
+	c.mu.Unlock()
 	var all []TaskDefinition
-	for _, d := range c.tasks {
+	for _, d := range defs {
 		if d.node == nil && d.hookOf == nil && !strings.Contains(d.name, ":") {
 			all = append(all, d.definition(c))
 		}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"reflect"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -86,7 +85,7 @@ func Step[T any](ctx context.Context, name string, fn func(context.Context) (T, 
 			return nil, err
 		}
 		out = v
-		b, err := sc.e.w.c.encode(v)
+		b, err := sc.e.w.c.marshal(v)
 		if err != nil {
 			err = NonRetryable(fmt.Errorf("stint: result of step %q: %w", name, err))
 		}
@@ -113,9 +112,9 @@ func StepTx[T any](ctx context.Context, name string, fn func(context.Context, *s
 	return Step(ctx, name, func(ctx context.Context) (out T, err error) {
 		err = e.w.c.insist(ctx, func() (err error) {
 			out, err = stepTxOnce(ctx, e, name, fn)
-			return err
+			return vet(err) // it is asked whether the database could not be written
 		})
-		return out, err
+		return out, raw(err)
 	}, append(slices.Clone(opts), stepOption(func(c *stepConfig) error { c.tx = true; return nil }))...)
 }
 
@@ -129,7 +128,7 @@ func stepTxOnce[T any](ctx context.Context, e *execution, name string, fn func(c
 	if out, err = fn(ctx, tx.Tx); err != nil {
 		return zero, err
 	}
-	b, err := e.w.c.encode(out)
+	b, err := e.w.c.marshal(out)
 	if err != nil {
 		return zero, NonRetryable(fmt.Errorf("stint: result of step %q: %w", name, err))
 	}
@@ -167,10 +166,10 @@ func (sc *scope) step(ctx context.Context, name string, cfg *stepConfig, fn func
 		out, late, err := sc.body(traced, e.Address, cfg, fn)
 		end(err)
 		if err != nil && ctx.Err() != nil && !late {
-			return nil, err // the attempt of the run is over; this one did not count
+			return nil, raw(err) // the attempt of the run is over; this one did not count
 		}
 		e.Attempts++
-		delay, again := cfg.task.next(e.Attempts, err)
+		delay, again, err := cfg.task.next(e.Attempts, err)
 		if err == nil || !again || cfg.atMostOnce {
 			return nil, sc.finish(ctx, e, out, err)
 		}
@@ -211,7 +210,7 @@ func (sc *scope) body(ctx context.Context, at store.Address, cfg *stepConfig, fn
 		cause := context.Cause(ctx)
 		late = timeout != nil && cause == timeout
 		if v := recover(); v != nil {
-			err = &PanicError{Value: v, Stack: debug.Stack()}
+			err = panicError(v)
 		} else if err != nil && errors.Is(cause, ErrTimeout) {
 			err = fmt.Errorf("%w: %w", cause, err)
 		} else if late && !cfg.tx {
@@ -219,7 +218,7 @@ func (sc *scope) body(ctx context.Context, at store.Address, cfg *stepConfig, fn
 		}
 	}()
 	out, err = fn(ctx)
-	return out, false, err
+	return out, false, vet(err)
 }
 
 type stepKey struct{}
@@ -252,6 +251,13 @@ func (sc *scope) failureOf(e *store.Entry) error {
 // forget lists the entries whose errors are in err.
 func (e *execution) forget(err error) (all []store.Address) {
 	switch x := err.(type) {
+	case *appError:
+		for _, one := range x.tree {
+			if x, ok := one.(*entryError); ok && x.e == e {
+				all = append(all, x.at)
+			}
+		}
+		return all
 	case *entryError:
 		if x.e == e {
 			all = append(all, x.at)
@@ -389,7 +395,7 @@ func (sc *scope) event(ctx context.Context, key string, w *waitConfig) (e store.
 // decode reads a recorded value. One that is not what the code asks for blocks the run:
 // it is there, and code that can read it may come.
 func (sc *scope) decode(e *store.Entry, v any) {
-	if err := sc.e.w.c.decode(e.Value, v); err != nil {
+	if err := sc.e.w.c.unmarshal(e.Value, v); err != nil {
 		sc.e.durable.diverge(fmt.Errorf("entry %v, %v %q: what is recorded is not a %s: %w", journal.Address(e.Address), e.Kind, e.Name, reflect.TypeOf(v).Elem(), err))
 		runtime.Goexit()
 	}

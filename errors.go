@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/stint-dev/stint/internal/guard"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -60,13 +61,15 @@ func (e *TaskError) Error() string {
 
 func (e *TaskError) Unwrap() error { return e.Err }
 
-// A PanicError is a handler's panic, or its call of runtime.Goexit, as an error.
+// A PanicError is a panic of the app's code, or its call of runtime.Goexit, as an error: of a
+// handler or step, of a function that an option was given, or of a method of the error that
+// a handler returned.
 type PanicError struct {
 	Value any    // what was passed to panic; a string once it was stored
-	Stack []byte // of the goroutine that panicked
+	Stack []byte // of the goroutine that panicked, as it was then
 }
 
-func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
+func (e *PanicError) Error() string { return "panic: " + guard.Text(e.Value) }
 
 // Unwrap gives the panic's value if it is an error.
 func (e *PanicError) Unwrap() error {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -100,6 +99,7 @@ func (e *execution) call() (out []byte, err error) {
 		end(err)
 	}()
 	out, err = e.def.handler(ctx, e.run.Input)
+	err = vet(err)
 	returned = true
 	return out, err
 }
@@ -156,13 +156,6 @@ func (e *execution) settleAs(o store.Outcome) {
 	e.cancel(nil)
 }
 
-func panicError(v any) error {
-	if v == nil {
-		v = "handler ended its goroutine (runtime.Goexit)"
-	}
-	return &PanicError{Value: v, Stack: debug.Stack()}
-}
-
 // conclude settles an execution whose handler is through.
 func (e *execution) conclude(out []byte, err error) {
 	cause := context.Cause(e.ctx)
@@ -171,12 +164,13 @@ func (e *execution) conclude(out []byte, err error) {
 		e.timer.Stop()
 	}
 	e.mu.Unlock()
-	e.settle(e.judge(out, err, cause), err)
+	o, err := e.judge(out, err, cause)
+	e.settle(o, err)
 	e.cancel(nil)
 }
 
-// judge says what an attempt that returned leads to.
-func (e *execution) judge(out []byte, err error, cause error) store.Outcome {
+// judge says what an attempt that returned leads to, and with which error.
+func (e *execution) judge(out []byte, err error, cause error) (store.Outcome, error) {
 	o := e.outcome(store.Succeeded)
 	o.Output = out
 	var s *snooze
@@ -197,7 +191,7 @@ func (e *execution) judge(out []byte, err error, cause error) store.Outcome {
 	default:
 		return e.failed(o, err)
 	}
-	return o
+	return o, err
 }
 
 func (e *execution) outcome(to store.State) store.Outcome {
@@ -220,23 +214,23 @@ func after(d time.Duration) time.Time {
 }
 
 // failed makes o the outcome of a failed attempt: another one, or the end.
-func (e *execution) failed(o store.Outcome, err error) store.Outcome {
+func (e *execution) failed(o store.Outcome, err error) (store.Outcome, error) {
+	delay, again, err := e.def.cfg.next(e.run.Attempt, err)
 	o.Output, o.Error = nil, encodeFailure(err)
 	if o.Forget == nil {
 		o.Forget = e.forget(err)
 	}
-	delay, again := e.def.cfg.next(e.run.Attempt, err)
 	if again {
 		o.To, o.At = store.Scheduled, after(delay)
 		e.w.c.logger().Info("stint: attempt failed; will retry", "task", e.run.Task, "run", e.run.ID, "attempt", e.run.Attempt, "in", delay, "err", kindOf(err))
-		return o
+		return o, err
 	}
 	o.To = store.Failed
 	e.w.c.logger().Warn("stint: run failed", "task", e.run.Task, "run", e.run.ID, "attempt", e.run.Attempt, "err", kindOf(err))
 	if f := e.def.onFailure; f != nil {
 		o.Follow = []store.NewRun{e.failureRun(f, o.Error)}
 	}
-	return o
+	return o, err
 }
 
 // kindOf is what the log says of an error. Its text may hold what the app must not
@@ -264,7 +258,7 @@ func (e *execution) settle(o store.Outcome, err error) {
 	o.Record = e.takeLocked()
 	e.mu.Unlock()
 	if o.To == store.Failed {
-		e.w.c.noteError(e.run.ID, err)
+		e.w.c.noteError(e.run.ID, raw(err))
 	}
 	e.w.post(outcome{o, e})
 }
@@ -301,7 +295,7 @@ func (e *execution) interrupt(cause error, grace time.Duration) {
 	}
 	e.timer = time.AfterFunc(grace, func() {
 		if !errors.Is(cause, ErrShutdown) { // else the run is given back when the worker is gone
-			e.settle(e.judge(nil, nil, cause), cause)
+			e.settle(e.judge(nil, nil, cause))
 		}
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/stint-dev/stint/internal/guard"
 	"github.com/stint-dev/stint/internal/journal"
 	"github.com/stint-dev/stint/store"
 )
@@ -126,15 +127,22 @@ const (
 )
 
 // encodeFailure keeps an error's text and kind, a panic's stack, and what is known of
-// the errors inside.
-func encodeFailure(err error) []byte {
+// the errors inside, whose methods it calls.
+func encodeFailure(err error) (b []byte) {
+	if p := guard.Call(func() { b = encodeError(err) }); p != nil {
+		b = encodeError(&PanicError{Value: guard.Text(p.Value), Stack: p.Stack})
+	}
+	return b
+}
+
+func encodeError(err error) []byte {
 	f := failure{Kind: kindError, Message: err.Error()}
 	var p *PanicError
 	switch {
 	case errors.As(err, &p):
 		f.Kind, f.Stack = kindPanic, string(p.Stack)
 		if f.Message == p.Error() {
-			f.Message = fmt.Sprint(p.Value)
+			f.Message = guard.Text(p.Value)
 		}
 	case errors.Is(err, ErrTimeout):
 		f.Kind = kindTimeout
@@ -160,6 +168,7 @@ type recorder struct {
 
 // inside lists what is known of err, whose text, or that of what it is in, is known.
 func (r *recorder) inside(err error, text string) (all []knownError) {
+	err = raw(err)
 	if r.left--; err == nil || r.left < 0 {
 		return nil
 	}
@@ -179,7 +188,7 @@ func (r *recorder) inside(err error, text string) (all []knownError) {
 	case *snooze:
 		k.Is, k.After = markSnooze, e.d
 	case *PanicError:
-		k.Is, wraps = markPanic, fmt.Sprint(e.Value)
+		k.Is, wraps = markPanic, guard.Text(e.Value)
 		if within = e.Unwrap(); string(e.Stack) != r.stack {
 			k.Stack = string(e.Stack)
 		}
@@ -241,11 +250,13 @@ func registeredValue(err error) (name string, value json.RawMessage) {
 	if read == nil {
 		return "", nil
 	}
-	value, merr := json.Marshal(err)
+	merr := guarded(func() (merr error) {
+		if value, merr = json.Marshal(err); merr == nil {
+			_, merr = read(value)
+		}
+		return merr
+	})
 	if merr != nil || len(value) > maxErrorValue || string(value) == "null" {
-		return "", nil
-	}
-	if _, rerr := read(value); rerr != nil {
 		return "", nil
 	}
 	return name, value
@@ -374,8 +385,13 @@ func readRegistered(k *knownError) error {
 	if read == nil {
 		return nil
 	}
-	if err, rerr := read(k.Value); rerr == nil {
+	var value error
+	err := guarded(func() (err error) {
+		value, err = read(k.Value)
 		return err
+	})
+	if err != nil {
+		return nil
 	}
-	return nil
+	return value
 }

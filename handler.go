@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/internal/clock"
+	"github.com/stint-dev/stint/internal/guard"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -160,14 +161,7 @@ func (h *runHandler) Enabled(ctx context.Context, l slog.Level) bool {
 }
 
 func (h *runHandler) Handle(ctx context.Context, r slog.Record) error {
-	h.sink.mu.Lock()
-	h.sink.buf.Reset()
-	err := h.attrs.Handle(ctx, r)
-	attrs := bytes.Clone(bytes.TrimSpace(h.sink.buf.Bytes()))
-	h.sink.mu.Unlock()
-	if string(attrs) == "{}" || err != nil {
-		attrs = nil
-	}
+	attrs, err := h.render(ctx, r)
 	h.e.mu.Lock()
 	h.e.logs = append(h.e.logs, store.Log{At: r.Time, Level: int(r.Level), Message: r.Message, Attrs: attrs, Attempt: h.e.run.Attempt})
 	if n := len(h.e.logs) - store.MaxLogs; n > 0 {
@@ -181,8 +175,22 @@ func (h *runHandler) Handle(ctx context.Context, r slog.Record) error {
 	return err
 }
 
+// render returns a record's attributes as JSON; nil: it has none, or they cannot be.
+func (h *runHandler) render(ctx context.Context, r slog.Record) (attrs []byte, err error) {
+	h.sink.mu.Lock()
+	defer h.sink.mu.Unlock()
+	h.sink.buf.Reset()
+	err = guarded(func() error { return h.attrs.Handle(ctx, r) })
+	if attrs = bytes.TrimSpace(h.sink.buf.Bytes()); err != nil || string(attrs) == "{}" {
+		return nil, err
+	}
+	return bytes.Clone(attrs), nil
+}
+
 func (h *runHandler) WithAttrs(as []slog.Attr) slog.Handler {
-	return &runHandler{h.e, h.base.WithAttrs(as), h.attrs.WithAttrs(as), h.sink}
+	attrs := h.attrs
+	guard.Call(func() { attrs = h.attrs.WithAttrs(as) }) // it renders them
+	return &runHandler{h.e, h.base.WithAttrs(as), attrs, h.sink}
 }
 
 func (h *runHandler) WithGroup(name string) slog.Handler {

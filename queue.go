@@ -40,6 +40,7 @@ type taskDef struct {
 	cfg       taskConfig
 	handler   Handler // nil: another process works it
 	onFailure *taskDef
+	onEvent   *taskDef     // starts runs for events of programs that lack the task, or nil
 	workflow  *workflowDef // whose own name this is, or nil
 	node      *node        // of a workflow, or nil
 	zero      any          // the zero input
@@ -119,12 +120,21 @@ func newTaskDef[In, Out any](c *Client, name string, fn func(context.Context, In
 	def.cfg = cfg
 	def.zero = *new(In)
 	def.prepare = func(payload []byte, r *store.NewRun) error { return prepare[In](c, def, payload, r) }
+	var err error
 	if fn != nil {
-		def.handler = c.wrap(typedHandler(c, fn))
+		if def.handler, err = c.wrap(typedHandler(c, fn)); err != nil {
+			return nil, err
+		}
+		if def.onEvent, err = c.onEventTask(def); err != nil {
+			return nil, err
+		}
 	}
 	if f := cfg.onFailure; f != nil {
-		def.onFailure = &taskDef{name: name + onFailureSuffix, handler: c.wrap(failureHandler[In](c, f))}
+		def.onFailure = &taskDef{name: name + onFailureSuffix}
 		def.onFailure.cfg.run = cfg.run
+		if def.onFailure.handler, err = c.wrap(failureHandler[In](c, f)); err != nil {
+			return nil, err
+		}
 	}
 	return def, nil
 }
@@ -145,6 +155,9 @@ func (c *Client) register(def *taskDef) error {
 	if def.onFailure != nil {
 		c.tasks[def.onFailure.name] = def.onFailure
 	}
+	if def.onEvent != nil {
+		c.tasks[def.onEvent.name] = def.onEvent
+	}
 	c.declares(def)
 	for w := range c.workers {
 		w.reclaim() // it may work the new task too
@@ -162,25 +175,32 @@ func checkName(what, name string) error {
 	return nil
 }
 
-func (c *Client) wrap(h Handler) Handler {
+// wrap puts the client's middleware around a handler.
+func (c *Client) wrap(h Handler) (Handler, error) {
 	for i := len(c.cfg.middleware) - 1; i >= 0; i-- {
-		h = c.cfg.middleware[i](h)
+		inner := h
+		if err := guarded(func() error { h = c.cfg.middleware[i](inner); return nil }); err != nil {
+			return nil, fmt.Errorf("middleware %d of WithMiddleware: %w", i+1, err)
+		}
+		if h == nil {
+			return nil, fmt.Errorf("middleware %d of WithMiddleware returned a nil handler", i+1)
+		}
 	}
-	return h
+	return h, nil
 }
 
 // typedHandler decodes, calls and encodes.
 func typedHandler[In, Out any](c *Client, fn func(context.Context, In) (Out, error)) Handler {
 	return func(ctx context.Context, input []byte) ([]byte, error) {
 		var in In
-		if err := c.decode(input, &in); err != nil {
+		if err := c.unmarshal(input, &in); err != nil {
 			return nil, NonRetryable(fmt.Errorf("stint: stored input is not of type %T: %w", in, err))
 		}
 		out, err := fn(ctx, in)
 		if err != nil {
 			return nil, err
 		}
-		b, err := c.encode(out)
+		b, err := c.marshal(out)
 		if err != nil {
 			return nil, NonRetryable(fmt.Errorf("stint: output of type %T: %w", out, err))
 		}
@@ -204,7 +224,7 @@ func failureHandler[In any](c *Client, fn func(context.Context, any, *TaskError)
 			return nil, NonRetryable(fmt.Errorf("stint: stored failure: %w", err))
 		}
 		var in In
-		if err := c.decode(f.Input, &in); err != nil {
+		if err := c.unmarshal(f.Input, &in); err != nil {
 			return nil, NonRetryable(fmt.Errorf("stint: stored input is not of type %T: %w", in, err))
 		}
 		return []byte("null"), fn(ctx, in, &TaskError{Task: f.Task, RunID: f.RunID, Attempt: f.Attempt, Err: decodeFailure(f.Failure).err()})
@@ -245,20 +265,18 @@ func (t *Task[In, Out]) EnqueueMany(ctx context.Context, ins []In, opts ...RunOp
 		}
 	}
 	runs := make([]store.NewRun, len(ins))
-	for i := range ins {
-		runs[i] = proto
-		if runs[i].Input, err = t.c.encode(ins[i]); err != nil {
-			return nil, fmt.Errorf("stint: enqueue %q: input %d: %w", t.def.name, i, err)
-		}
-		if f := t.def.cfg.idempotency; f != nil && proto.Key == "" {
-			if runs[i].Key, err = callKey("idempotency", f, ins[i]); err != nil {
-				return nil, fmt.Errorf("stint: enqueue %q: input %d: %w", t.def.name, i, err)
+	at := 0
+	err = t.c.calling(t.def, func() (err error) {
+		for at = range ins {
+			runs[at] = proto
+			if err = t.fill(&runs[at], ins[at]); err != nil {
+				break
 			}
-			runs[i].KeyTTL = t.def.cfg.keyTTL
 		}
-		if err = t.def.limit(&runs[i], ins[i]); err != nil {
-			return nil, fmt.Errorf("stint: enqueue %q: input %d: %w", t.def.name, i, err)
-		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("stint: enqueue %q: input %d: %w", t.def.name, at, err)
 	}
 	got, err := t.c.enqueueDurably(ctx, now, rc.tx, runs)
 	if err != nil {
@@ -271,6 +289,29 @@ func (t *Task[In, Out]) EnqueueMany(ctx context.Context, ins []In, opts ...RunOp
 		handles[i] = &all[i]
 	}
 	return handles, nil
+}
+
+// fill gives a run its input, and what functions of the input say.
+func (t *Task[In, Out]) fill(r *store.NewRun, in In) (err error) {
+	if r.Input, err = t.c.marshal(in); err != nil {
+		return err
+	}
+	if f := t.def.cfg.idempotency; f != nil && r.Key == "" {
+		if r.Key, err = callKey("idempotency", f, in); err != nil {
+			return err
+		}
+		r.KeyTTL = t.def.cfg.keyTTL
+	}
+	return t.def.limit(r, in)
+}
+
+// calling calls f, which encodes or decodes inputs of the task and calls its key functions:
+// if that is code of the app's, where its panic is an error.
+func (c *Client) calling(d *taskDef, f func() error) error {
+	if d.ofInput() || !c.encodesPlainly(d.cfg.in) {
+		return guarded(f)
+	}
+	return f()
 }
 
 // Run enqueues a run and waits for its result. Inside a handler it starts a child,
@@ -290,11 +331,12 @@ func (t *Task[In, Out]) Schedule(ctx context.Context, at time.Time, in In, opts 
 	return t.Enqueue(ctx, in, append([]RunOption{WithRunAt(at)}, opts...)...)
 }
 
-// callKey calls a user's key function, whose panic must not take the caller down.
+// callKey calls a key function of the app's, and says in an error which it was. The caller
+// is in guarded, or on a handler's goroutine.
 func callKey(what string, f func(any) string, in any) (key string, err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = fmt.Errorf("%s key function: %w", what, &PanicError{Value: v})
+			err = fmt.Errorf("%s key function: %w", what, raw(panicError(v)))
 		}
 	}()
 	key = f(in)
@@ -302,24 +344,6 @@ func callKey(what string, f func(any) string, in any) (key string, err error) {
 		return "", fmt.Errorf("%s key of %d bytes: want at most %d", what, len(key), maxName)
 	}
 	return key, nil
-}
-
-func (c *Client) encode(v any) ([]byte, error) {
-	b, err := c.cfg.codec.Marshal(v)
-	if err != nil {
-		return nil, fmt.Errorf("encode: %w", err)
-	}
-	if len(b) > c.cfg.maxPayload {
-		return nil, fmt.Errorf("%d bytes encoded: want at most %d (WithMaxPayload)", len(b), c.cfg.maxPayload)
-	}
-	return b, nil
-}
-
-func (c *Client) decode(b []byte, v any) error {
-	if len(b) == 0 {
-		return errors.New("decode: empty")
-	}
-	return c.cfg.codec.Unmarshal(b, v)
 }
 
 // PauseQueue stops starting runs of a queue, over all workers and processes, until

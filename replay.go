@@ -187,7 +187,11 @@ func ReplayJournal[In, Out any](ctx context.Context, journal []byte, fn func(con
 	if err != nil {
 		return err
 	}
-	e, err := newReplay(w, &rec, c.wrap(typedHandler(c, fn)))
+	h, err := c.wrap(typedHandler(c, fn))
+	if err != nil {
+		return fmt.Errorf("stint: replay: %w", err)
+	}
+	e, err := newReplay(w, &rec, h)
 	if err != nil {
 		return err
 	}

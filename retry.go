@@ -7,6 +7,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"time"
+
+	"github.com/stint-dev/stint/internal/guard"
 )
 
 // backoff is how long to wait before another attempt; the zero value is no wait.
@@ -62,7 +64,8 @@ func WithRetryBackoff(factor float64, max time.Duration) TaskOption {
 }
 
 // WithRetryPolicy sets the wait before the next attempt to what f says of the attempt
-// that failed, from 1, and of its error. Less than 0 means that no attempt follows.
+// that failed, from 1, and of its error. Less than 0 means that no attempt follows; so does
+// a panic of f, which is then the run's error.
 func WithRetryPolicy(f func(attempt int, err error) time.Duration) TaskOption {
 	return taskOption(func(c *taskConfig) error {
 		if f == nil {
@@ -104,28 +107,22 @@ func WithOnFailure[In any](fn func(context.Context, In, *TaskError) error) TaskO
 	})
 }
 
-// next is what follows a failed attempt: another after a delay, or none.
-func (c *taskConfig) next(attempt int, err error) (delay time.Duration, again bool) {
+// next is what follows an attempt that failed with err: another after a delay, or none; and
+// why it failed, which is more than err if the retry policy panics.
+func (c *taskConfig) next(attempt int, err error) (delay time.Duration, again bool, why error) {
 	var final *nonRetryable
 	var after *retryAfter
 	switch {
 	case errors.As(err, &final), attempt > c.retries:
-		return 0, false
+		return 0, false, err
 	case errors.As(err, &after):
-		return after.d, true
+		return after.d, true, err
 	case c.policy != nil:
-		return c.policyDelay(attempt, err)
-	}
-	return c.backoff.jittered(attempt), true
-}
-
-// policyDelay asks the user's policy, whose panic counts as no delay.
-func (c *taskConfig) policyDelay(attempt int, err error) (d time.Duration, again bool) {
-	defer func() {
-		if recover() != nil {
-			d, again = 0, true
+		p := guard.Call(func() { delay = c.policy(attempt, raw(err)) })
+		if p != nil {
+			return 0, false, &PanicError{Value: fmt.Sprintf("%s: in the retry policy, asked about: %v", guard.Text(p.Value), err), Stack: p.Stack}
 		}
-	}()
-	d = c.policy(attempt, err)
-	return d, d >= 0
+		return delay, delay >= 0, err
+	}
+	return c.backoff.jittered(attempt), true, err
 }

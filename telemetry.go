@@ -26,8 +26,7 @@ func WithTracerProvider(p trace.TracerProvider) ClientOption {
 		if p == nil {
 			return errors.New("stint: WithTracerProvider(nil): want a provider")
 		}
-		c.tracer = p.Tracer(scopeName)
-		return nil
+		return guarded(func() error { c.tracer = p.Tracer(scopeName); return nil })
 	})
 }
 
@@ -42,8 +41,7 @@ func WithMeterProvider(p metric.MeterProvider) ClientOption {
 		if p == nil {
 			return errors.New("stint: WithMeterProvider(nil): want a provider")
 		}
-		c.meter = p.Meter(scopeName)
-		return nil
+		return guarded(func() error { c.meter = p.Meter(scopeName); return nil })
 	})
 }
 
@@ -54,15 +52,34 @@ var traceKeys = traceContext.Fields()
 
 func nothing(error) {}
 
-// endOf is the function that ends a span with what came of it.
-func endOf(span trace.Span) func(error) {
-	return func(err error) {
-		if err != nil {
-			span.RecordError(err)
-			span.SetStatus(codes.Error, kindOf(err))
-		}
-		span.End()
+// observe calls a provider of the app's. That it panics is logged, and nothing else is
+// worse for it.
+func (c *Client) observe(f func()) {
+	if err := guarded(func() error { f(); return nil }); err != nil {
+		c.logger().Error("stint: an OpenTelemetry provider panicked", "err", err)
 	}
+}
+
+// startSpan starts a span; end ends it with what came of it. Without a tracer, or if that
+// panics, there is none.
+func (c *Client) startSpan(ctx context.Context, name string, opts ...trace.SpanStartOption) (traced context.Context, end func(error)) {
+	traced, end = ctx, nothing
+	if c.cfg.tracer == nil {
+		return traced, end
+	}
+	c.observe(func() {
+		in, span := c.cfg.tracer.Start(ctx, name, opts...)
+		traced, end = in, func(err error) { c.observe(func() { endSpan(span, err) }) }
+	})
+	return traced, end
+}
+
+func endSpan(span trace.Span, err error) {
+	if err != nil {
+		span.RecordError(raw(err))
+		span.SetStatus(codes.Error, kindOf(err))
+	}
+	span.End()
 }
 
 // traceRuns begins the span of an enqueueing, and has the runs carry its context.
@@ -70,7 +87,7 @@ func (c *Client) traceRuns(ctx context.Context, runs []store.NewRun) (end func(e
 	if c.cfg.tracer == nil || len(runs) == 0 {
 		return nothing
 	}
-	ctx, span := c.cfg.tracer.Start(ctx, "enqueue "+runs[0].Task, trace.WithSpanKind(trace.SpanKindProducer),
+	ctx, end = c.startSpan(ctx, "enqueue "+runs[0].Task, trace.WithSpanKind(trace.SpanKindProducer),
 		trace.WithAttributes(attribute.String("stint.task", runs[0].Task), attribute.String("stint.queue", runs[0].Queue), attribute.Int("stint.runs", len(runs))))
 	var last, with []byte
 	for i := range runs {
@@ -79,7 +96,7 @@ func (c *Client) traceRuns(ctx context.Context, runs []store.NewRun) (end func(e
 		}
 		runs[i].Metadata = with
 	}
-	return endOf(span)
+	return end
 }
 
 // traceEvents is traceRuns of events, whose metadata the runs have that they start.
@@ -87,12 +104,12 @@ func (c *Client) traceEvents(ctx context.Context, events []store.NewEvent) (end 
 	if c.cfg.tracer == nil || len(events) == 0 {
 		return nothing
 	}
-	ctx, span := c.cfg.tracer.Start(ctx, "publish "+events[0].Key, trace.WithSpanKind(trace.SpanKindProducer),
+	ctx, end = c.startSpan(ctx, "publish "+events[0].Key, trace.WithSpanKind(trace.SpanKindProducer),
 		trace.WithAttributes(attribute.String("stint.event", events[0].Key), attribute.Int("stint.events", len(events))))
 	for i := range events {
 		events[i].Metadata = withTrace(ctx, events[i].Metadata)
 	}
-	return endOf(span)
+	return end
 }
 
 // withTrace is metadata with the context of the trace.
@@ -120,9 +137,8 @@ func (e *execution) trace() (context.Context, func(error)) {
 		return e.ctx, end
 	}
 	ctx := traceContext.Extract(e.ctx, propagation.MapCarrier(decodeMetadata(e.run.Metadata)))
-	ctx, span := c.cfg.tracer.Start(ctx, e.run.Task, trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(
+	ctx, endSpan := c.startSpan(ctx, e.run.Task, trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(
 		attribute.String("stint.task", e.run.Task), attribute.String("stint.queue", e.run.Queue), attribute.String("stint.run", e.run.ID.String()), attribute.Int("stint.attempt", e.run.Attempt)))
-	endSpan := endOf(span)
 	return ctx, func(err error) {
 		end(err)
 		endSpan(err)
@@ -131,12 +147,11 @@ func (e *execution) trace() (context.Context, func(error)) {
 
 // traceStep begins the span of a step that is executed.
 func (sc *scope) traceStep(ctx context.Context, name string) (context.Context, func(error)) {
-	t := sc.e.w.c.cfg.tracer
-	if t == nil {
+	c := sc.e.w.c
+	if c.cfg.tracer == nil {
 		return ctx, nothing
 	}
-	ctx, span := t.Start(ctx, "step "+name, trace.WithAttributes(attribute.String("stint.step", name), attribute.String("stint.run", sc.e.run.ID.String())))
-	return ctx, endOf(span)
+	return c.startSpan(ctx, "step "+name, trace.WithAttributes(attribute.String("stint.step", name), attribute.String("stint.run", sc.e.run.ID.String())))
 }
 
 // meters are the instruments that executions use.
@@ -206,13 +221,17 @@ func (c *Client) measure(e *execution) func(error) {
 	}
 	began := time.Now()
 	of := attribute.String("stint.task", e.run.Task)
-	m.wait.Record(e.ctx, max(e.run.Started.Sub(e.run.Due), 0).Seconds(), metric.WithAttributes(of))
+	c.observe(func() {
+		m.wait.Record(e.ctx, max(e.run.Started.Sub(e.run.Due), 0).Seconds(), metric.WithAttributes(of))
+	})
 	return func(err error) {
 		came := "ok"
 		if err != nil {
 			came = kindOf(err)
 		}
-		m.executions.Add(e.ctx, 1, metric.WithAttributes(of, attribute.String("stint.outcome", came)))
-		m.duration.Record(e.ctx, time.Since(began).Seconds(), metric.WithAttributes(of))
+		c.observe(func() {
+			m.executions.Add(e.ctx, 1, metric.WithAttributes(of, attribute.String("stint.outcome", came)))
+			m.duration.Record(e.ctx, time.Since(began).Seconds(), metric.WithAttributes(of))
+		})
 	}
 }

@@ -57,8 +57,12 @@ func (d *taskDef) ofInput() bool {
 
 // prepare gives a run what functions of its input say.
 func prepare[In any](c *Client, d *taskDef, payload []byte, r *store.NewRun) error {
+	return c.calling(d, func() error { return prepareHere[In](c, d, payload, r) })
+}
+
+func prepareHere[In any](c *Client, d *taskDef, payload []byte, r *store.NewRun) error {
 	var in In
-	if err := c.decode(payload, &in); err != nil {
+	if err := c.unmarshal(payload, &in); err != nil {
 		return NonRetryable(fmt.Errorf("stint: the event's payload is not of type %T: %w", in, err))
 	}
 	if f := d.cfg.idempotency; f != nil {
@@ -74,11 +78,14 @@ func prepare[In any](c *Client, d *taskDef, payload []byte, r *store.NewRun) err
 	return nil
 }
 
-// onEvent is the task that starts runs of d for events.
-func (c *Client) onEvent(d *taskDef) *taskDef {
-	on := &taskDef{name: d.name + onEventSuffix}
+// onEventTask is the task that starts runs of d for events, or nil if no event does.
+func (c *Client) onEventTask(d *taskDef) (on *taskDef, err error) {
+	if len(d.cfg.events) == 0 {
+		return nil, nil
+	}
+	on = &taskDef{name: d.name + onEventSuffix}
 	on.cfg.run = d.cfg.run
-	on.handler = c.wrap(func(ctx context.Context, payload []byte) ([]byte, error) {
+	on.handler, err = c.wrap(func(ctx context.Context, payload []byte) ([]byte, error) {
 		t, err := d.template(c, nil)
 		if err != nil {
 			return nil, err
@@ -96,7 +103,7 @@ func (c *Client) onEvent(d *taskDef) *taskDef {
 		_, err = c.store.Enqueue(ctx, now, []store.NewRun{r})
 		return []byte("null"), err
 	})
-	return on
+	return on, err
 }
 
 // template is a run of the task as a cron or a trigger makes it.
@@ -206,10 +213,6 @@ func (c *Client) declares(d *taskDef) {
 	c.undeclared = append(c.undeclared, d)
 	if len(d.cfg.events) > 0 {
 		c.triggered = append(c.triggered, d)
-		if d.handler != nil || d.workflow != nil {
-			on := c.onEvent(d)
-			c.tasks[on.name] = on
-		}
 	}
 }
 

@@ -45,7 +45,7 @@ const WebhookTolerance = 5 * time.Minute
 //
 // It answers 200 with the event's ID once that is stored; 400 for a body that is not JSON,
 // 401 for a request that verify refuses, 405 for another method than POST, 413 for a body
-// that is larger than WithMaxPayload allows, and 503 if the event could not be stored, so
+// that is larger than WithMaxPayload allows, 500 if verify panics, and 503 if the event could not be stored, so
 // that the sender tries again.
 //
 // It panics if the name or the expression is bad or verify is nil.
@@ -158,7 +158,14 @@ func (h *webhook) take(w http.ResponseWriter, r *http.Request) (answer []byte, r
 	if err != nil {
 		return nil, &refusal{http.StatusBadRequest, "the body ended early", err}
 	}
-	delivery, err := h.verify(r, body)
+	var delivery string
+	err = guarded(func() (err error) {
+		delivery, err = h.verify(r, body)
+		return vet(err)
+	})
+	if p := (*PanicError)(nil); errors.As(err, &p) {
+		return nil, &refusal{http.StatusInternalServerError, "the verifier panicked", err}
+	}
 	if err != nil {
 		return nil, &refusal{http.StatusUnauthorized, "not verified", err}
 	}

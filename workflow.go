@@ -113,7 +113,11 @@ func NewWorkflow[In any](c *Client, name string, opts ...WorkflowOption) *Workfl
 	}
 	def := &taskDef{name: name, cfg: w.cfg.task, workflow: w, zero: *new(In)}
 	def.prepare = func(payload []byte, r *store.NewRun) error { return prepare[In](c, def, payload, r) }
-	if err := c.register(def); err != nil {
+	var err error
+	if def.onEvent, err = c.onEventTask(def); err == nil {
+		err = c.register(def)
+	}
+	if err != nil {
 		panic(fmt.Sprintf("stint: NewWorkflow(%q): %v", name, err))
 	}
 	return &Workflow[In]{w, &Task[In, Outputs]{c, def}}

@@ -3,6 +3,7 @@ package ui
 import (
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/alert"
+	"github.com/stint-dev/stint/internal/guard"
 )
 
 // An Action is what a request asks for.
@@ -45,7 +47,7 @@ func WithBasePath(path string) Option {
 }
 
 // WithAuthorize asks f about each request. An error refuses it, with status 403; the
-// user sees its text. Whoever f lets pass may see, and do, what the action says.
+// user sees its text. A panic of f refuses it too, with status 500. Whoever f lets pass may see, and do, what the action says.
 func WithAuthorize(f func(*http.Request, Action) error) Option {
 	return func(c *config) { c.authorize = f }
 }
@@ -53,8 +55,8 @@ func WithAuthorize(f func(*http.Request, Action) error) Option {
 // WithReadOnly refuses every action that changes something.
 func WithReadOnly() Option { return func(c *config) { c.readOnly = true } }
 
-// WithRedact shows what f returns in the place of each payload; nil hides it. f is called
-// at each view, by several goroutines.
+// WithRedact shows what f returns in the place of each payload; nil hides it, and so does a
+// panic of f. f is called at each view, by several goroutines.
 func WithRedact(f func(Payload) json.RawMessage) Option { return func(c *config) { c.redact = f } }
 
 // WithTitle is what pages call the program. The default is the name of its database file.
@@ -145,11 +147,19 @@ func (h *handler) may(w http.ResponseWriter, r *http.Request, a Action) bool {
 	if h.authorize == nil {
 		return true
 	}
-	if err := h.authorize(r, a); err != nil {
-		h.refuse(w, r, http.StatusForbidden, err)
+	var refused error
+	if !called("WithAuthorize", func() {
+		if err := h.authorize(r, a); err != nil {
+			refused = errors.New(err.Error()) // whose own methods may panic
+		}
+	}) {
+		h.refuse(w, r, http.StatusInternalServerError, errors.New("the program's WithAuthorize panicked: see its log"))
 		return false
 	}
-	return true
+	if refused != nil {
+		h.refuse(w, r, http.StatusForbidden, refused)
+	}
+	return refused == nil
 }
 
 // statusOf is the HTTP status of an error of the client's.
@@ -186,5 +196,18 @@ func (h *handler) show(of, name string, payload json.RawMessage) json.RawMessage
 	if h.redact == nil || payload == nil {
 		return payload
 	}
-	return h.redact(Payload{of, name, payload})
+	var shown json.RawMessage
+	if !called("WithRedact", func() { shown = h.redact(Payload{of, name, payload}) }) {
+		return json.RawMessage(`"(hidden: the program's WithRedact panicked)"`)
+	}
+	return shown
+}
+
+// called calls a function of the app's. If it panics, called logs that and returns false.
+func called(option string, f func()) bool {
+	p := guard.Call(f)
+	if p != nil {
+		slog.Error("stint/ui: the app's function panicked", "option", option, "panic", p.Error(), "stack", string(p.Stack))
+	}
+	return p == nil
 }
