@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -282,7 +283,7 @@ func TestAppCodeThatWatches(t *testing.T) {
 // worksWell fails the test if runs do not do what they do with no options.
 func worksWell(t *testing.T, opts ...stint.ClientOption) {
 	c := opened(t, opts...)
-	boom := errors.New("boom")
+	boom := io.EOF
 	good := stint.NewTask(c, "good", func(ctx context.Context, in int) (int, error) {
 		stint.Logger(ctx).With("with", 1).WithGroup("g").Info("a line", "in", in)
 		return stint.Step(ctx, "s", func(context.Context) (int, error) { return 2 * in, nil })

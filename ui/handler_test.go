@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -503,5 +504,26 @@ func TestPaced(t *testing.T) {
 	form = url.Values{"id": s.ids, "paced": {"1"}}
 	if status, text := s.ask("POST", "/api/runs.delete", form.Encode(), "Content-Type", "application/x-www-form-urlencoded", "Accept", "text/html"); status != 200 || !strings.Contains(text, "3</b> runs were deleted") {
 		t.Errorf("%d %s", status, text)
+	}
+}
+
+// A function of the program's that panics lets nobody in, shows nothing, and ends nothing.
+func TestFunctionsThatPanic(t *testing.T) {
+	for what, f := range map[string]func(){"panic": func() { panic("secret") }, "Goexit": runtime.Goexit} {
+		s := newShop(t, ui.WithAuthorize(func(*http.Request, ui.Action) error { f(); return nil }))
+		for _, path := range []string{"/runs", "/api/runs"} {
+			if status, body := s.ask("GET", path, ""); status != http.StatusInternalServerError || strings.Contains(body, "secret") {
+				t.Errorf("%s in WithAuthorize: GET %s = %d %s", what, path, status, body)
+			}
+		}
+		s = newShop(t, ui.WithRedact(func(ui.Payload) json.RawMessage { f(); return nil }))
+		status, body := s.ask("GET", "/api/runs", "")
+		var page struct{ Runs []struct{ Input string } }
+		if err := json.Unmarshal([]byte(body), &page); status != http.StatusOK || err != nil || len(page.Runs) == 0 || !strings.Contains(page.Runs[0].Input, "WithRedact panicked") {
+			t.Errorf("%s in WithRedact: GET /api/runs = %d %v %s", what, status, err, body)
+		}
+		if status, body := s.ask("GET", "/runs", ""); status != http.StatusOK || !strings.Contains(body, "WithRedact panicked") {
+			t.Errorf("%s in WithRedact: GET /runs = %d %s", what, status, body)
+		}
 	}
 }
