@@ -197,21 +197,13 @@ func (d *taskDef) runConfig(ctx context.Context, opts []RunOption) (*runConfig, 
 func (rc *runConfig) newRun(d *taskDef, c *Client, now time.Time) store.NewRun {
 	r := store.NewRun{
 		Task: d.name, Queue: rc.queue, Priority: int8(rc.priority), AgeEvery: c.cfg.ageing,
-		RunAt: rc.runAt, Key: rc.key, KeyTTL: rc.keyTTL, Debounce: rc.debounce, Parent: rc.parent, Detached: rc.detached,
+		RunAt: rc.runAt, Key: rc.key, KeyTTL: rc.keyTTL, Debounce: rc.debounce, StartIn: d.cfg.scheduleTimeout, Parent: rc.parent, Detached: rc.detached,
 	}
 	if rc.delay > 0 {
 		r.RunAt = clock.Add(now, rc.delay)
 	}
-	limit := d.cfg.scheduleTimeout
 	if d.workflow != nil { // the timeout is of the whole run
-		limit = d.cfg.timeout
-	}
-	if limit > 0 {
-		due := now
-		if r.RunAt.After(now) {
-			due = r.RunAt
-		}
-		r.StartBy = clock.Add(due, limit)
+		r.StartIn = d.cfg.timeout
 	}
 	if len(rc.metadata) > 0 {
 		r.Metadata, _ = json.Marshal(rc.metadata) // strings always encode

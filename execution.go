@@ -26,8 +26,9 @@ type execution struct {
 
 	mu       sync.Mutex
 	settled  bool
-	deadline time.Time   // zero: none
-	timer    *time.Timer // timeout, then grace
+	left     time.Duration // of the time that WithTimeout gives, while the attempt waits
+	deadline time.Time     // of it; zero: none, or the attempt waits
+	timer    *time.Timer   // timeout, then grace
 	progress store.Progress
 	moved    bool // progress is not stored yet
 	logs     []store.Log
@@ -71,12 +72,8 @@ func (e *execution) work() {
 		}
 		e.conclude(out, err)
 	}()
-	if d := e.def.cfg.timeout; d > 0 {
-		e.mu.Lock()
-		e.deadline = clock.Add(time.Now(), d)
-		e.timer = time.AfterFunc(d, e.timedOut)
-		e.mu.Unlock()
-	}
+	e.left = clock.Sum(e.def.cfg.timeout, -e.run.Spent)
+	e.startClock()
 	out, err = e.call()
 	if err == nil {
 		err = e.awaitBranches()
@@ -263,6 +260,40 @@ func (e *execution) settle(o store.Outcome, err error) {
 	e.w.post(outcome{o, e})
 }
 
+// startClock lets the time of the attempt's timeout pass, from here on. It stands still
+// while all branches wait in durable calls or for their slot, so what an attempt may use
+// is the same whether it waits in memory or leaves it.
+func (e *execution) startClock() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.def.cfg.timeout == 0 || !e.deadline.IsZero() || e.ctx.Err() != nil {
+		return
+	}
+	e.deadline = clock.Add(time.Now(), e.left)
+	e.timer = time.AfterFunc(e.left, e.timedOut)
+}
+
+// stopClock has the time of the attempt's timeout stand still, unless it is over.
+func (e *execution) stopClock() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if left := time.Until(e.deadline); !e.deadline.IsZero() && e.ctx.Err() == nil && left > 0 {
+		e.timer.Stop()
+		e.left, e.deadline = left, time.Time{}
+	}
+}
+
+// spent is how much of its timeout the attempt has used up, for its next execution.
+func (e *execution) spent() time.Duration {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	left := e.left
+	if !e.deadline.IsZero() {
+		left = time.Until(e.deadline)
+	}
+	return clock.Sum(e.def.cfg.timeout, -left)
+}
+
 // timedOut ends the attempt: its context at once, and its record when the handler
 // returns or does not within the grace.
 func (e *execution) timedOut() {
@@ -270,10 +301,12 @@ func (e *execution) timedOut() {
 	left := time.Until(e.deadline)
 	if left > 0 { // it was extended
 		e.timer.Reset(left)
-		e.mu.Unlock()
+	}
+	waits := e.deadline.IsZero()
+	e.mu.Unlock()
+	if left > 0 || waits {
 		return
 	}
-	e.mu.Unlock()
 	e.interrupt(ErrTimeout, timeoutGrace)
 }
 

@@ -89,9 +89,10 @@ func Stream(ctx context.Context, chunk []byte) error {
 	return nil
 }
 
-// ExtendTimeout gives the attempt d more before its WithTimeout ends it. Without a
-// timeout, or outside of a run, it does nothing. Once the time is over it is too late:
-// the error is ErrTimeout.
+// ExtendTimeout gives the attempt d more before its WithTimeout ends it, also where it
+// waits meanwhile and goes on in another process. A retry has its WithTimeout and no more.
+// Without a timeout, or outside of a run, it does nothing. Once the time is over it is too
+// late: the error is ErrTimeout.
 func ExtendTimeout(ctx context.Context, d time.Duration) error {
 	e := executionOf(ctx)
 	if e == nil {
@@ -105,7 +106,9 @@ func ExtendTimeout(ctx context.Context, d time.Duration) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if !e.deadline.IsZero() {
+	if e.deadline.IsZero() {
+		e.left = clock.Sum(e.left, d)
+	} else {
 		e.deadline = clock.Add(e.deadline, d)
 	}
 	return nil

@@ -78,6 +78,13 @@ func WithRetryPolicy(f func(attempt int, err error) time.Duration) TaskOption {
 
 // WithTimeout limits one attempt to d: then its context is done with cause ErrTimeout,
 // and the attempt fails even if the handler goes on. The default is no limit.
+//
+// Only the time in which the handler works counts, steps' functions included. Time in
+// which it, and each branch that Go began, waits in a durable call (Sleep, WaitForEvent,
+// a child's Run or Wait, a Future, a step's retry) does not, however long.
+//
+// Of a workflow it limits the whole run, waits included: it counts from when the run may
+// start, and anew from a replay.
 func WithTimeout(d time.Duration) TaskOption {
 	return taskOption(func(c *taskConfig) error {
 		c.timeout = d
@@ -85,8 +92,10 @@ func WithTimeout(d time.Duration) TaskOption {
 	})
 }
 
-// WithScheduleTimeout cancels a run that has not started within d of when it was due.
-// The default is no limit.
+// WithScheduleTimeout cancels a run that has not started within d of when it was due. What
+// moves that time moves the end too: WithRunAt, WithDelay, each enqueue of WithDebounce, a
+// Reschedule. A replay counts anew. A run that has started once is not limited any more:
+// neither its retries nor its waits. The default is no limit.
 func WithScheduleTimeout(d time.Duration) TaskOption {
 	return taskOption(func(c *taskConfig) error {
 		c.scheduleTimeout = d

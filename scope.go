@@ -291,6 +291,7 @@ func (sc *scope) wait(ctx context.Context, w waited) error {
 		runtime.Goexit()
 	}
 	sc.e.w.resume(ctx, sc.e)
+	sc.e.startClock()
 	if w.into != nil && p.got.Done {
 		*w.into = p.got
 		sc.passed(p.got.At)
@@ -356,6 +357,7 @@ func (d *durable) idleLocked() {
 		return
 	}
 	d.e.w.release(d.e)
+	d.e.stopClock()
 	stay := d.e.w.lingers()
 	if soonest, others := d.waitsLocked(); !others && !soonest.IsZero() && time.Until(soonest) > stay {
 		stay = 0
@@ -459,7 +461,7 @@ func (d *durable) close(returned bool, err error) (o *store.Outcome) {
 		out.To, out.Refund, out.Error = store.Blocked, true, encodeFailure(verdict)
 		d.e.w.c.logger().Error("stint: run does not match its journal; it is blocked", "task", d.e.run.Task, "run", d.e.run.ID, "err", verdict)
 	case suspended:
-		out.Waits = d.waits()
+		out.Waits, out.Spent = d.waits(), d.e.spent()
 	default:
 		return nil
 	}

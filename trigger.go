@@ -91,7 +91,7 @@ func (c *Client) onEventTask(d *taskDef) (on *taskDef, err error) {
 			return nil, err
 		}
 		now := time.Now()
-		r := t.Make(now)
+		r := t.Run
 		e := executionOf(ctx)
 		r.Input, r.Metadata, r.Parent, r.Detached = payload, e.run.Metadata, e.run.ID, true
 		if err := d.prepare(payload, &r); err != nil {
@@ -114,11 +114,7 @@ func (d *taskDef) template(c *Client, opts []RunOption) (t store.Template, err e
 			return t, err
 		}
 	}
-	none := time.Time{}
-	t.Run = rc.newRun(d, c, none)
-	if !t.Run.StartBy.IsZero() {
-		t.StartIn, t.Run.StartBy = t.Run.StartBy.Sub(none), none
-	}
+	t.Run = rc.newRun(d, c, time.Time{})
 	t.Run.Route = d.route(context.Background())
 	if d.workflow != nil {
 		t.Run.Graph, err = d.workflow.shape()

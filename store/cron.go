@@ -13,22 +13,11 @@ import (
 
 // A Template is a run that a cron or a trigger makes, again and again.
 type Template struct {
-	// Run has no RunAt and no StartBy; of a trigger, no Input.
+	// Run has no RunAt; of a trigger, no Input.
 	Run NewRun
-	// StartIn sets StartBy, counted from when the run is made; 0: never.
-	StartIn time.Duration
 	// Via, if not empty, is the task that is enqueued instead by who cannot tell the
 	// limits and the key of a run with that input: it enqueues the run.
 	Via string
-}
-
-// Make is a run of the template at a time.
-func (t *Template) Make(now time.Time) NewRun {
-	r := t.Run
-	if t.StartIn > 0 {
-		r.StartBy = now.Add(t.StartIn)
-	}
-	return r
 }
 
 // A CatchUp says what becomes of the ticks of a cron that were missed. The numbers are stored.

@@ -188,6 +188,14 @@ func (g *Graph) QueueOf(place int) string {
 	return g.Tasks[place].Queue
 }
 
+// StartIn is the like of the task of that name, of what stands at a place.
+func (g *Graph) StartIn(place int) time.Duration {
+	if place < len(g.Tasks) {
+		return g.Tasks[place].StartIn
+	}
+	return 0
+}
+
 // Tests names the predicates on the output of what stands at a place.
 func (g *Graph) Tests(place int) []string {
 	if place < len(g.Tasks) {

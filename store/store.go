@@ -38,10 +38,10 @@ type NewRun struct {
 	AgeEvery time.Duration
 	Input    []byte
 	RunAt    time.Time     // not before; zero means now
-	StartBy  time.Time     // canceled if it has not started by then; zero means never
+	StartIn  time.Duration // canceled if it has not started so long after it was due; 0 means never
 	Key      string        // idempotency key within Task; empty means none
 	KeyTTL   time.Duration // how long Key refers to this run; UntilDone: until it ends
-	// Debounce, if more than 0, has this run's input, metadata, limits and RunAt take the
+	// Debounce, if more than 0, has this run's input, metadata, limits, StartIn and RunAt take the
 	// place of those of the run that Key refers to, as long as that is Scheduled; but it
 	// starts at the latest so long after it was first enqueued.
 	Debounce time.Duration
@@ -49,7 +49,7 @@ type NewRun struct {
 	Parent   ID     // the run that asked for this one, or zero
 	Detached bool   // outlives its parent
 	// Graph makes this the run of a workflow, whose name Task is. It is never claimed:
-	// its tasks are. StartBy is when it must have ended: it is canceled then.
+	// its tasks are. StartIn is how long after it was due it must have ended: it is canceled then.
 	Graph *Graph
 	Route Route
 	// Limits are what the run must pass before each start, and TaskLimits what the tasks
@@ -97,10 +97,11 @@ type Claimed struct {
 	Metadata []byte
 	Parent   ID
 	Root     ID
-	Node     int64    // says which task of which graph this is, to Finish; 0: of none
-	Tests    []string // predicates on the output that Finish is to be told of
-	Journal  bool     // there are entries to replay
-	Canceled bool     // it was asked to cancel while it waited: it runs to clean up
+	Node     int64         // says which task of which graph this is, to Finish; 0: of none
+	Tests    []string      // predicates on the output that Finish is to be told of
+	Journal  bool          // there are entries to replay
+	Canceled bool          // it was asked to cancel while it waited: it runs to clean up
+	Spent    time.Duration // Outcome.Spent of the execution that waited in this attempt; else 0
 }
 
 // An Outcome is what became of an execution.
@@ -127,7 +128,8 @@ type Outcome struct {
 	// one that has it.
 	Elsewhere bool
 
-	Waits Waits // when To is Waiting
+	Waits Waits         // when To is Waiting
+	Spent time.Duration // when To is Waiting: how much of its time limit the attempt has used; less than 0: it was given more
 	// Forget removes these entries, what follows them in their scopes, and the scopes of
 	// the branches among that: the next attempt does not find the failure that ended this.
 	// It is done last: a run that waits for an entry which is done does not wait.
@@ -173,8 +175,8 @@ type Run struct {
 	Started  time.Time // of the last attempt; zero if none started
 	Ended    time.Time
 	CancelAt time.Time // when a running run was asked to cancel
-	StartBy  time.Time
-	Worker   string // name of the worker of the last attempt
+	StartBy  time.Time // StartIn after Due, until it starts; a replay sets it anew
+	Worker   string    // name of the worker of the last attempt
 	Parent   ID
 	Root     ID
 	Key      string

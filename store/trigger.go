@@ -3,7 +3,6 @@ package store
 import (
 	"encoding/json"
 	"strings"
-	"time"
 )
 
 // A Trigger makes a run of its template for each event that matches.
@@ -93,7 +92,7 @@ func Join(template, event []byte) []byte {
 
 // RunsOf are the runs that an event makes of a trigger of its key, by the filters of its
 // task.
-func (tr *Trigger) RunsOf(now time.Time, id ID, e *NewEvent, filters []TaskFilter) ([]NewRun, error) {
+func (tr *Trigger) RunsOf(id ID, e *NewEvent, filters []TaskFilter) ([]NewRun, error) {
 	if ok, err := passes(tr.Filter, e); err != nil || !ok {
 		return nil, err
 	}
@@ -111,14 +110,14 @@ func (tr *Trigger) RunsOf(now time.Time, id ID, e *NewEvent, filters []TaskFilte
 		if ok, err := passes(f.Expr, e); err != nil {
 			return nil, err
 		} else if ok {
-			runs = append(runs, tr.run(now, id, e, f.Payload))
+			runs = append(runs, tr.run(id, e, f.Payload))
 		}
 	}
 	return runs, nil
 }
 
-func (tr *Trigger) run(now time.Time, id ID, e *NewEvent, payload []byte) NewRun {
-	r := tr.Template.Make(now)
+func (tr *Trigger) run(id ID, e *NewEvent, payload []byte) NewRun {
+	r := tr.Template.Run
 	made, ok := e.Runs[r.Task]
 	switch {
 	case ok:

@@ -52,6 +52,18 @@ func Mul(d time.Duration, n int64) time.Duration {
 	return math.MinInt64
 }
 
+// Sum returns a + b, or the longest duration of that sign.
+func Sum(a, b time.Duration) time.Duration {
+	switch s := a + b; {
+	case a > 0 && b > 0 && s < 0:
+		return math.MaxInt64
+	case a < 0 && b < 0 && s >= 0:
+		return math.MinInt64
+	default:
+		return s
+	}
+}
+
 // Millis returns t in milliseconds since 1970, rounded down.
 func Millis(t time.Time) int64 { return Clamp(t).UnixMilli() }
 

@@ -38,6 +38,9 @@ func FuzzTimes(f *testing.F) {
 				t.Errorf("FromMillis(%d): %v", sec, err)
 			}
 		}
+		if got, exact := Sum(by, time.Duration(n)), float64(d)+float64(n); math.Abs(float64(got)-math.Max(math.Min(exact, math.MaxInt64), math.MinInt64)) > math.Abs(exact)/1e12+1 {
+			t.Errorf("Sum(%v, %d) is %v, want about %g", by, n, got, exact)
+		}
 		if got, exact := Mul(by, n), float64(d)*float64(n); math.Abs(float64(got)-math.Max(math.Min(exact, math.MaxInt64), math.MinInt64)) > math.Abs(exact)/1e12 {
 			t.Errorf("Mul(%v, %d) is %v, want about %g", by, n, got, exact)
 		}

@@ -225,12 +225,14 @@ func (t *txn) requeue(key, at int64) error {
 	if err != nil {
 		return err
 	}
-	var lane int64
+	var lane, startBy int64
 	err = t.one(`UPDATE stint_runs SET state = 3, due_at = ?2, rank = ?2 - coalesce(due_at, id >> 20) + rank, attempt = 0, crashes = 0,
-		ended_at = NULL, cancel_at = NULL, start_by = NULL, output = NULL, error = NULL, flags = flags & -5 WHERE id = ?1 AND state >= 6 RETURNING lane`, []any{key, at}, &lane)
+		ended_at = NULL, cancel_at = NULL, start_by = ?2 + start_in, spent = 0, output = NULL, error = NULL, flags = flags & -5
+		WHERE id = ?1 AND state >= 6 RETURNING lane, coalesce(start_by, ?3)`, []any{key, at, never}, &lane, &startBy)
 	if err != nil {
 		return err
 	}
+	t.newDue = min(t.newDue, startBy)
 	return t.moveLane(key, lane, false)
 }
 

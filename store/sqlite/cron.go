@@ -87,7 +87,7 @@ func (t *txn) tickOne(c *store.Cron) error {
 
 // startCron makes a cron's run for a tick.
 func (t *txn) startCron(c *store.Cron, at time.Time) (int64, error) {
-	r := c.Template.Make(millis(t.now))
+	r := c.Template.Run
 	r.Metadata = store.AddMetadata(r.Metadata, store.MetaCron, c.Name, store.MetaTick, at.UTC().Format(time.RFC3339))
 	made, err := t.enqueue(t.now, []store.NewRun{r}, nil)
 	if err != nil {
@@ -237,7 +237,7 @@ func (s *Store) Reschedule(ctx context.Context, now time.Time, id store.ID, at t
 		}
 		due := max(ceilMillis(at), now.UnixMilli())
 		t.newDue = min(t.newDue, due)
-		n, err := t.execN(`UPDATE stint_runs SET rank = ?2 - coalesce(due_at, id >> 20) + rank, start_by = start_by + ?2 - due_at, due_at = ?2
+		n, err := t.execN(`UPDATE stint_runs SET rank = ?2 - coalesce(due_at, id >> 20) + rank, start_by = ?2 + start_in, due_at = ?2
 			WHERE id = ?1 AND state = 2 AND lease = 0`, key, due)
 		if err != nil || n > 0 {
 			return err

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -48,8 +47,8 @@ func keyed(runs []store.NewRun) bool {
 // Most runs are plain: due at once, with nothing special but metadata. They take a short row.
 const (
 	plainHead = "INSERT INTO stint_runs (id, lane, state, priority, rank, input) VALUES "
-	fullSQL   = `INSERT INTO stint_runs (id, lane, state, priority, rank, input, due_at, start_by, parent, root, key, metadata, flags, node, worker, started_at, limits, gate)
-VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`
+	fullSQL   = `INSERT INTO stint_runs (id, lane, state, priority, rank, input, due_at, start_by, start_in, parent, root, key, metadata, flags, node, worker, started_at, limits, gate)
+VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`
 )
 
 var (
@@ -59,7 +58,7 @@ var (
 )
 
 func plain(r *store.NewRun, now int64) bool {
-	return r.Key == "" && r.Graph == nil && r.Limits == nil && r.Parent == (store.ID{}) && !r.Detached && r.StartBy.IsZero() &&
+	return r.Key == "" && r.Graph == nil && r.Limits == nil && r.Parent == (store.ID{}) && !r.Detached && r.StartIn == 0 &&
 		(r.RunAt.IsZero() || ceilMillis(r.RunAt) <= now)
 }
 
@@ -165,8 +164,9 @@ func (t *txn) insertFull(key, lane, now int64, r *store.NewRun, input any, stage
 		state, due, dueAt = store.Scheduled, at, at
 		t.newDue = min(t.newDue, at)
 	}
-	if !r.StartBy.IsZero() {
-		at := clock.Millis(r.StartBy)
+	startIn := startIn(r.StartIn)
+	if startIn != nil {
+		at := due + startIn.(int64)
 		startBy = at
 		t.newDue = min(t.newDue, at)
 	}
@@ -215,7 +215,7 @@ func (t *txn) insertFull(key, lane, now int64, r *store.NewRun, input any, stage
 	if node != nil && state == store.Queued && gate == nil { // nobody is to claim it: it runs by its tasks
 		state, worker, started = store.Running, new(int64), &now
 	}
-	err = t.exec(fullSQL, key, lane, int64(state), int64(r.Priority), store.Rank(due, r.Priority, r.AgeEvery), input, dueAt, startBy, parent, root, idem, meta, flags, node, worker, started, limits, gate)
+	err = t.exec(fullSQL, key, lane, int64(state), int64(r.Priority), store.Rank(due, r.Priority, r.AgeEvery), input, dueAt, startBy, startIn, parent, root, idem, meta, flags, node, worker, started, limits, gate)
 	if err == nil {
 		err = t.keepTaskLimits(key, r.TaskLimits)
 	}
@@ -228,6 +228,14 @@ func (t *txn) insertFull(key, lane, now int64, r *store.NewRun, input any, stage
 	}
 	t.keepFlow(key, info)
 	return t.begin(key, *node, now)
+}
+
+// startIn is how a row keeps StartIn.
+func startIn(d time.Duration) any {
+	if d <= 0 {
+		return nil
+	}
+	return max(d.Milliseconds(), 1)
 }
 
 type parentRow struct{ key, root int64 }
@@ -272,8 +280,8 @@ func (t *txn) debounce(key int64, r *store.NewRun) (int64, error) {
 	if len(r.Input) > spillAbove {
 		input = nil
 	}
-	n, err := t.execN(`UPDATE stint_runs SET input = ?2, metadata = ?3, limits = ?4, rank = ?5 - coalesce(due_at, id >> 20) + rank, due_at = ?5 WHERE id = ?1 AND state = 2`,
-		key, input, text(r.Metadata), limits, at)
+	n, err := t.execN(`UPDATE stint_runs SET input = ?2, metadata = ?3, limits = ?4, rank = ?5 - coalesce(due_at, id >> 20) + rank, due_at = ?5,
+		start_in = ?6, start_by = ?5 + ?6 WHERE id = ?1 AND state = 2`, key, input, text(r.Metadata), limits, at, startIn(r.StartIn))
 	if err != nil || n == 0 {
 		return 0, err
 	}

@@ -45,7 +45,7 @@ UPDATE stint_runs SET state = 9, ended_at = ?3, output = ?4
 WHERE id = ?1 AND lease = ?2 AND state = 4`
 
 	againSQL = `
-UPDATE stint_runs SET state = ?3, due_at = ?4, rank = ?4 - coalesce(due_at, id >> 20) + rank, error = coalesce(?5, error), attempt = attempt - ?6
+UPDATE stint_runs SET state = ?3, due_at = ?4, rank = ?4 - coalesce(due_at, id >> 20) + rank, error = coalesce(?5, error), attempt = attempt - ?6, spent = 0
 WHERE id = ?1 AND lease = ?2 AND state = 4 AND cancel_at IS NULL`
 
 	backSQL = `

@@ -358,8 +358,8 @@ func (r *nodeRow) decided(d store.Decision, now int64) {
 
 const (
 	nodeHead    = "INSERT INTO stint_runs (id, lane, state, priority, rank, parent, root, node) VALUES "
-	nodeFullSQL = `INSERT INTO stint_runs (id, lane, state, priority, rank, parent, root, node, due_at, start_by, ended_at, error, flags, limits, gate)
-VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`
+	nodeFullSQL = `INSERT INTO stint_runs (id, lane, state, priority, rank, parent, root, node, due_at, start_by, start_in, ended_at, error, flags, limits, gate)
+VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`
 )
 
 // insert makes the run of a task. Usual ones gather, and are inserted together at the
@@ -376,8 +376,8 @@ func (f *flow) insert(place int, r nodeRow) error {
 		if p := f.Tasks[place].Priority; p != nil {
 			priority = int64(*p)
 		}
-		if d := f.Tasks[place].StartIn; d > 0 && r.state == store.Queued {
-			at := f.now + d.Milliseconds()
+		if in, ok := startIn(f.Tasks[place].StartIn).(int64); ok && r.state == store.Queued {
+			at := f.now + in
 			startBy, t.newDue = at, min(t.newDue, at)
 		}
 	}
@@ -406,7 +406,7 @@ func (f *flow) insert(place int, r nodeRow) error {
 			r.state, r.error = store.Blocked, failureJSON(store.KindCondition, err.Error())
 		}
 	}
-	return t.exec(nodeFullSQL, key, lane, int64(r.state), priority, rank, f.key, f.root, node, dueAt, startBy, endedAt, r.error, r.flags, text, gate)
+	return t.exec(nodeFullSQL, key, lane, int64(r.state), priority, rank, f.key, f.root, node, dueAt, startBy, startIn(f.StartIn(place)), endedAt, r.error, r.flags, text, gate)
 }
 
 // reconsider decides a waiting task again: its time has come, or an event.
@@ -437,8 +437,8 @@ func (t *txn) reconsider(key, now int64) error {
 		dueAt, t.newDue = row.due, min(t.newDue, row.due)
 	case d.To == store.Queued:
 		dueAt = row.due
-		if g.StartIn > 0 {
-			at := now + g.StartIn.Milliseconds()
+		if in, ok := startIn(g.StartIn).(int64); ok {
+			at := now + in
 			startBy, t.newDue = at, min(t.newDue, at)
 		}
 	case d.To.Terminal():

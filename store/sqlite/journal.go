@@ -222,13 +222,13 @@ func (t *txn) suspend(key, now int64, o *store.Outcome) (int64, error) {
 	if over {
 		state, until = store.Queued, now
 	}
-	return t.execN(suspendSQL, key, o.Lease, int64(state), until)
+	return t.execN(suspendSQL, key, o.Lease, int64(state), until, o.Spent.Milliseconds())
 }
 
 // suspendSQL gives the attempt back, which the next claim takes again: a wait is within
 // an attempt.
 const suspendSQL = `
-UPDATE stint_runs SET state = ?3, due_at = ?4, rank = coalesce(?4, id >> 20) - coalesce(due_at, id >> 20) + rank, attempt = attempt - 1, flags = flags | 4
+UPDATE stint_runs SET state = ?3, due_at = ?4, rank = coalesce(?4, id >> 20) - coalesce(due_at, id >> 20) + rank, attempt = attempt - 1, flags = flags | 4, spent = ?5
 WHERE id = ?1 AND lease = ?2 AND state = 4 AND cancel_at IS NULL`
 
 // rouse queues a run that waited.

@@ -134,7 +134,7 @@ func useAll(t *testing.T, s *Store) {
 		many[0].Input = make([]byte, 2*spillAbove)
 		many[1].Key = "k"
 		many[2].RunAt = now.Add(1e12)
-		many[3].StartBy = now.Add(1e12)
+		many[3].StartIn = 1e12
 		got, err := s.Enqueue(ctx, now, many)
 		ok(err)
 		for _, e := range got {
@@ -227,7 +227,7 @@ func useGraphs(t *testing.T, s *Store, worker int64) {
 		{Name: "e", Queue: "q", WaitFor: &store.Condition{Sleep: time.Millisecond}},
 	}})
 	ok(err)
-	run := store.NewRun{Task: "w", Queue: "q", Graph: g, StartBy: now.Add(time.Hour)}
+	run := store.NewRun{Task: "w", Queue: "q", Graph: g, StartIn: time.Hour}
 	later := run
 	later.RunAt = now.Add(2 * time.Millisecond)
 	flows, err := s.Enqueue(ctx, now, []store.NewRun{run, later, run})

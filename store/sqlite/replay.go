@@ -26,10 +26,13 @@ func (t *txn) replayFlow(key, node, now int64) error {
 	if err != nil {
 		return err
 	}
-	err = t.exec(`UPDATE stint_runs SET state = 4, worker = 0, ended_at = NULL, cancel_at = NULL, error = NULL, started_at = ?2 WHERE id = ?1`, key, now)
+	var endBy int64
+	err = t.one(`UPDATE stint_runs SET state = 4, worker = 0, ended_at = NULL, cancel_at = NULL, error = NULL, started_at = ?2, start_by = ?2 + start_in
+		WHERE id = ?1 RETURNING coalesce(start_by, ?3)`, []any{key, now, never}, &endBy)
 	if err != nil {
 		return err
 	}
+	t.newDue = min(t.newDue, endBy)
 	if err := t.exec("DELETE FROM stint_joins WHERE run = ?", key); err != nil {
 		return err
 	}
@@ -163,8 +166,8 @@ func (t *txn) over(id store.ID, condition string) (key int64, err error) {
 
 // forkSQL copies a run as a new one that has run once, so that its journal is read.
 const forkSQL = `
-INSERT INTO stint_runs (id, lane, state, priority, rank, lease, input, metadata, flags, limits, gate)
-SELECT ?2, lane, 3, priority, rank - coalesce(due_at, id >> 20) + (?2 >> 20), 1,
+INSERT INTO stint_runs (id, lane, state, priority, rank, lease, start_in, start_by, input, metadata, flags, limits, gate)
+SELECT ?2, lane, 3, priority, rank - coalesce(due_at, id >> 20) + (?2 >> 20), 1, start_in, (?2 >> 20) + start_in,
   coalesce(input, (SELECT data FROM stint_inputs i WHERE i.id = r.id)), metadata, flags & 1, limits, CASE WHEN limits IS NOT NULL THEN 0 END
 FROM stint_runs r WHERE id = ?1`
 
@@ -181,6 +184,7 @@ func (s *Store) Fork(ctx context.Context, now time.Time, id store.ID, at store.A
 		}
 		fork = s.ids.id(copied)
 		t.gates.newcomers = true
+		t.nextDueUnknown()
 		t.triggers.forget() // it may wait for what nobody waited for
 		return t.exec(`INSERT INTO stint_journal (run, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event, attempts)
 			SELECT ?2, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event, attempts FROM stint_journal

@@ -57,7 +57,7 @@ func (t *txn) startBy(now, key int64, tr *store.Trigger, e *store.NewEvent) erro
 	if err != nil {
 		return err
 	}
-	runs, err := tr.RunsOf(millis(now), t.s.ids.id(key), e, filters)
+	runs, err := tr.RunsOf(t.s.ids.id(key), e, filters)
 	if err != nil || len(runs) == 0 {
 		return err
 	}

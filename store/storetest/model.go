@@ -41,6 +41,8 @@ type Model struct {
 type modelRun struct {
 	store.Run
 	ageEvery time.Duration
+	startIn  time.Duration // 0: no limit
+	spent    time.Duration
 	worker   int64
 	lease    int64
 	detached bool
@@ -246,18 +248,21 @@ func (m *Model) enqueue(now time.Time, n store.NewRun) store.Enqueued {
 				if latest := r.Created.Add(n.Debounce); latest.Before(n.RunAt) {
 					r.Due = latest
 				}
+				r.startIn = n.StartIn
+				r.limitStart(r.Due)
 				return store.Enqueued{ID: h.run, Existing: true}
 			}
 		}
 	}
 	id := m.newID(now)
 	r := &modelRun{Run: store.Run{
-		ID: id, Task: n.Task, Queue: n.Queue, State: store.Queued, Priority: n.Priority, Created: now, Due: now, StartBy: n.StartBy,
+		ID: id, Task: n.Task, Queue: n.Queue, State: store.Queued, Priority: n.Priority, Created: now, Due: now,
 		Parent: n.Parent, Key: n.Key, Metadata: n.Metadata, Input: slices.Clone(n.Input),
-	}, ageEvery: n.AgeEvery, detached: n.Detached, limits: n.Limits, route: n.Route}
+	}, ageEvery: n.AgeEvery, startIn: n.StartIn, detached: n.Detached, limits: n.Limits, route: n.Route}
 	if n.RunAt.After(now) {
 		r.State, r.Due = store.Scheduled, n.RunAt
 	}
+	r.limitStart(r.Due)
 	if p := m.runs[n.Parent]; p != nil {
 		if r.Root = p.Root; r.Root == (store.ID{}) {
 			r.Root = p.ID
@@ -283,6 +288,13 @@ func (m *Model) enqueue(now time.Time, n store.NewRun) store.Enqueued {
 	}
 	m.admit(r, now)
 	return store.Enqueued{ID: id}
+}
+
+// limitStart counts the time until which a run must have started from when it is due.
+func (r *modelRun) limitStart(due time.Time) {
+	if r.StartBy = (time.Time{}); r.startIn > 0 {
+		r.StartBy = due.Add(r.startIn)
+	}
 }
 
 func (m *Model) newID(now time.Time) (id store.ID) {
@@ -373,7 +385,7 @@ func (m *Model) start(worker int64, r *modelRun) store.Claimed {
 		tests = r.graph.Tests(r.place)
 	}
 	return store.Claimed{
-		Node: r.node(), Tests: tests, Journal: len(r.journal) > 0, Canceled: !r.CancelAt.IsZero(),
+		Spent: r.spent, Node: r.node(), Tests: tests, Journal: len(r.journal) > 0, Canceled: !r.CancelAt.IsZero(),
 		ID: r.ID, Lease: r.lease, Task: r.Task, Queue: r.Queue, Priority: r.Priority, Attempt: r.Attempt, Crashes: r.Crashes,
 		Due: r.Due, Started: r.Started, Input: r.Input, Metadata: r.Metadata, Parent: r.Parent, Root: r.Root,
 	}
@@ -432,7 +444,7 @@ func (m *Model) finish(now time.Time, r *modelRun, o *store.Outcome) {
 	case o.To == store.Blocked:
 		r.State, r.Error = store.Blocked, o.Error
 	default:
-		r.State, r.Due = store.Scheduled, o.At
+		r.State, r.Due, r.spent = store.Scheduled, o.At, 0
 		if !o.At.After(now) {
 			r.State, r.Due = store.Queued, now
 		}

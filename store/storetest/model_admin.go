@@ -190,7 +190,8 @@ func (m *Model) requeue(r *modelRun, now time.Time) {
 		r.Attempts = append(r.Attempts, last)
 	}
 	r.State, r.Due, r.Attempt, r.Crashes, r.Output, r.Error = store.Queued, now, 0, 0, nil, nil
-	r.Ended, r.CancelAt, r.StartBy = time.Time{}, time.Time{}, time.Time{}
+	r.Ended, r.CancelAt, r.spent = time.Time{}, time.Time{}, 0
+	r.limitStart(now)
 	delete(m.told, r.ID)
 }
 

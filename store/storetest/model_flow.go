@@ -116,10 +116,8 @@ func (f modelFlow) decide(r *modelRun) store.State {
 	}
 	switch {
 	case d.To == store.Queued:
-		r.Due = f.now
-		if t.StartIn > 0 {
-			r.StartBy = f.now.Add(t.StartIn)
-		}
+		r.Due, r.startIn = f.now, t.StartIn
+		r.limitStart(f.now)
 	case d.To == store.Blocked:
 		r.Error = []byte(fmt.Sprintf(`{"kind":"condition","message":%q}`, d.Reason))
 	case d.To == store.Canceled:
@@ -309,6 +307,7 @@ func (r *modelRun) flowTask() store.FlowTask {
 func (m *Model) replayFlow(r *modelRun, now time.Time) {
 	r.State, r.Started, r.Error, r.Ended, r.CancelAt = store.Running, now, nil, time.Time{}, time.Time{}
 	r.joins = map[int]store.Arrival{}
+	r.limitStart(now)
 	g := r.graph
 	old := make([]*modelRun, g.Success()+1)
 	for i := range old {

@@ -113,6 +113,7 @@ func (m *Model) suspend(r *modelRun, now time.Time, o *store.Outcome) {
 		over = over || m.runs[c] == nil || m.runs[c].State.Terminal()
 	}
 	r.Attempt--
+	r.spent = o.Spent.Truncate(time.Millisecond)
 	r.State, r.waits, r.wake, r.Due = store.Waiting, w, w.Until, r.Created
 	if !w.Until.IsZero() {
 		r.Due = w.Until
@@ -210,7 +211,7 @@ func (m *Model) Fork(_ context.Context, now time.Time, id store.ID, at store.Add
 	if r == nil || r.graph != nil {
 		return store.ID{}, fmt.Errorf("run %s: %w, or it has not ended", id, store.ErrNotFound)
 	}
-	e := m.enqueue(now, store.NewRun{Task: r.Task, Queue: r.Queue, Priority: r.Priority, AgeEvery: r.ageEvery, Input: r.Input, Metadata: r.Metadata, Detached: r.detached})
+	e := m.enqueue(now, store.NewRun{Task: r.Task, Queue: r.Queue, Priority: r.Priority, AgeEvery: r.ageEvery, Input: r.Input, Metadata: r.Metadata, Detached: r.detached, StartIn: r.startIn})
 	fork := m.runs[e.ID]
 	fork.lease = 1
 	for _, j := range r.journal {

@@ -33,7 +33,7 @@ func (m *Model) tick(c *store.Cron) {
 }
 
 func (m *Model) startCron(c *store.Cron, now, at time.Time) store.ID {
-	r := c.Template.Make(now)
+	r := c.Template.Run
 	r.Metadata = store.AddMetadata(r.Metadata, store.MetaCron, c.Name, store.MetaTick, at.UTC().Format(time.RFC3339))
 	return m.enqueue(now, r).ID
 }
@@ -54,7 +54,7 @@ func (m *Model) trigger(now time.Time, e *modelEvent) (started []store.ID, err e
 			continue
 		}
 		filters := slices.DeleteFunc(slices.Clone(m.filters), func(f store.TaskFilter) bool { return f.Task != tr.Template.Run.Task })
-		runs, err := tr.RunsOf(now, e.id, &e.NewEvent, filters)
+		runs, err := tr.RunsOf(e.id, &e.NewEvent, filters)
 		if err != nil {
 			return nil, err
 		}
@@ -264,12 +264,10 @@ func (m *Model) Reschedule(_ context.Context, now time.Time, id store.ID, at tim
 	case r.State != store.Scheduled || r.lease > 0:
 		return fmt.Errorf("it is %v: %w", r.State, store.ErrStarted)
 	default:
-		if !r.StartBy.IsZero() {
-			r.StartBy = r.StartBy.Add(at.Sub(r.Due))
-		}
 		if r.Due = at; at.Before(now) {
 			r.Due = now
 		}
+		r.limitStart(r.Due)
 	}
 	return nil
 }

@@ -170,7 +170,7 @@ func (p *pair) workflow(rt *rapid.T) {
 	case 0:
 		run.RunAt = time.Now().Add(time.Duration(1+n(40))*time.Second + p.jitter())
 	case 1:
-		run.StartBy = time.Now().Add(time.Duration(50+n(40))*time.Second + p.jitter())
+		run.StartIn = time.Duration(30+n(60))*time.Second + p.jitter()
 	}
 	got, err := p.stores[p.side(rt)].Enqueue(p.t.Context(), time.Now(), []store.NewRun{run})
 	p.ok(err)
@@ -222,9 +222,13 @@ func (p *pair) newRun(bits uint32) (run, twin store.NewRun) {
 	case 0:
 		r.RunAt = time.Now().Add(after)
 	case 1:
-		r.StartBy = time.Now().Add(after)
+		r.StartIn = after
 	case 2:
 		r.Key, r.KeyTTL = string(rune('x'+n(2))), []time.Duration{store.UntilDone, time.Minute}[n(2)]
+	case 4:
+		r.Task, r.Key, r.KeyTTL = "a", "debounced", store.UntilDone
+		r.RunAt, r.Debounce = time.Now().Add(time.Duration(1+n(20))*time.Second+p.jitter()), 30*time.Second+p.jitter()
+		r.StartIn = time.Duration(n(2)) * after
 	}
 	twin = r
 	if k := len(p.ids); kind == 3 && k > 0 {
@@ -251,6 +255,13 @@ func attempt(t *testing.T, s store.Store, r store.ClaimRequest) []store.Claimed 
 	return <-done
 }
 
+func spent(got []store.Claimed) (all []string) {
+	for _, c := range got {
+		all = append(all, c.Spent.String())
+	}
+	return all
+}
+
 func (p *pair) claim(rt *rapid.T) {
 	i, n := p.side(rt), rapid.IntRange(1, 20).Draw(rt, "n")
 	tasks := rapid.SampledFrom([][]string{{"a"}, {"a", "b", "w:"}, {"a", "b", "c", "w:", "w:A", "w:B"}}).Draw(rt, "tasks")
@@ -259,7 +270,7 @@ func (p *pair) claim(rt *rapid.T) {
 	got := attempt(p.t, p.stores[i], req)
 	req.Worker = p.modeled[i]
 	want := attempt(p.t, p.model, req)
-	if d := cmp.Diff(inputs(want), inputs(got)); d != "" {
+	if d := cmp.Diff(append(inputs(want), spent(want)...), append(inputs(got), spent(got)...)); d != "" {
 		rt.Fatalf("claimed (-want +got):\n%s", d)
 	}
 	for k := range got {
@@ -294,6 +305,7 @@ func (p *pair) finish(rt *rapid.T) {
 			o.Refund = true
 		case store.Waiting:
 			o.Refund = false
+			o.Spent = time.Duration(rapid.IntRange(-5, 5).Draw(rt, "spent")) * time.Second
 			o.Waits.Entries = []store.Address{{Seq: rapid.IntRange(1, 4).Draw(rt, "for")}}
 			if rapid.Bool().Draw(rt, "until") {
 				o.Waits.Until = time.Now().Add(time.Duration(rapid.IntRange(0, 50).Draw(rt, "in"))*time.Second + p.jitter())
@@ -460,7 +472,7 @@ func journalOf(p *pair, s store.Store, id store.ID) (all []string) {
 
 // essence is a run without what two stores need not agree on.
 func (p *pair) essence(r *store.Run, ids []store.ID) string {
-	return fmt.Sprintf("%s %s %s %v priority %d attempt %d crashes %d due %d ended %v cancel %v key %q parent %d root %d output %s error %s",
-		r.Input, r.Task, r.Queue, r.State, r.Priority, r.Attempt, r.Crashes, r.Due.Unix(), !r.Ended.IsZero(), !r.CancelAt.IsZero(),
+	return fmt.Sprintf("%s %s %s %v priority %d attempt %d crashes %d due %d start by %d ended %v cancel %v key %q parent %d root %d output %s error %s",
+		r.Input, r.Task, r.Queue, r.State, r.Priority, r.Attempt, r.Crashes, r.Due.Unix(), r.StartBy.Unix(), !r.Ended.IsZero(), !r.CancelAt.IsZero(),
 		r.Key, slices.Index(ids, r.Parent), slices.Index(ids, r.Root), r.Output, r.Error)
 }

@@ -41,12 +41,12 @@ func reopen(s *suite) {
 func farTimes(s *suite) {
 	last := time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 	far, late := run("far"), run("late")
-	far.RunAt, far.StartBy = last, last.Add(time.Millisecond)
-	late.RunAt, late.StartBy = time.Now().Add(math.MaxInt64), last
+	far.RunAt, far.StartIn = last, math.MaxInt64
+	late.RunAt, late.StartIn = time.Now().Add(math.MaxInt64), math.MaxInt64
 	ids := s.enqueue(far, late, run("now"))
 	for i, want := range []time.Time{last, late.RunAt} {
 		r := s.get(ids[i])
-		if r.State != store.Scheduled || r.Due.Sub(want).Abs() > time.Millisecond || r.StartBy.Before(last) {
+		if r.State != store.Scheduled || r.Due.Sub(want).Abs() > time.Millisecond || r.StartBy.Before(r.Due) {
 			s.Errorf("run %d is %v, due %v, to start by %v", i, r.State, r.Due, r.StartBy)
 		}
 		if _, err := r.Due.MarshalJSON(); err != nil {
@@ -169,13 +169,13 @@ func neverEarly(s *suite) {
 
 func startBy(s *suite) {
 	r := run("1")
-	r.StartBy = time.Now().Add(time.Minute)
+	r.StartIn = time.Minute
 	late, started := s.enqueue(r)[0], run("2")
 	s.ok(s.await(late))
 	if got := s.get(late); got.State != store.Canceled || string(got.Error) != store.StartByError {
 		s.Errorf("not started: %v, %s", got.State, got.Error)
 	}
-	started.StartBy = time.Now().Add(time.Minute)
+	started.StartIn = time.Minute
 	s.enqueue(started)
 	c := s.claim(1)[0]
 	time.Sleep(2 * time.Minute)
@@ -184,6 +184,62 @@ func startBy(s *suite) {
 	}
 	time.Sleep(2 * time.Minute)
 	s.claim(1)
+}
+
+// StartIn follows the time that it counts from: debounced, moved, replayed.
+func startInFollows(s *suite) {
+	check := func(id store.ID, what string, due, by time.Duration) {
+		s.Helper()
+		r := s.get(id)
+		if now := time.Now(); !r.Due.Equal(now.Add(due)) || !r.StartBy.Equal(now.Add(by)) {
+			s.Errorf("%s: due in %v, to start in %v; want %v, %v", what, r.Due.Sub(now), r.StartBy.Sub(now), due, by)
+		}
+	}
+	for task, graph := range map[string]*store.Graph{"t": nil, "w": graph(s, nil)} {
+		r := run("1")
+		r.Task, r.Graph, r.Key, r.KeyTTL, r.Debounce, r.StartIn = task, graph, "k", store.UntilDone, time.Hour, time.Minute
+		var id store.ID
+		for range 4 {
+			r.RunAt = time.Now().Add(30 * time.Second)
+			id = s.enqueue(r)[0]
+			check(id, "debounced", 30*time.Second, 90*time.Second)
+			time.Sleep(20 * time.Second)
+		}
+		r.StartIn, r.RunAt = 2*time.Minute, time.Now().Add(30*time.Second)
+		s.enqueue(r)
+		check(id, "debounced with another limit", 30*time.Second, 150*time.Second)
+		s.ok(s.Reschedule(s.Context(), time.Now(), id, time.Now().Add(time.Hour)))
+		check(id, "moved", time.Hour, time.Hour+2*time.Minute)
+		s.ok(s.await(id))
+		if r := s.get(id); r.State != store.Canceled || !r.StartBy.IsZero() {
+			s.Errorf("not started: %v, by %v", r.State, r.StartBy)
+		}
+		n, err := s.Replay(s.Context(), time.Now(), store.Filter{IDs: []store.ID{id}})
+		if s.ok(err); n != 1 || !s.get(id).StartBy.Equal(time.Now().Add(2*time.Minute)) {
+			s.Errorf("%d replayed: to start by %v", n, s.get(id).StartBy)
+		}
+		s.ok(s.await(id))
+		if r := s.get(id); r.State != store.Canceled {
+			s.Errorf("replayed, and not started again: %v", r.State)
+		}
+	}
+}
+
+// Spent is the attempt's: each wait has it, and the next attempt begins anew.
+func spentIsKept(s *suite) {
+	s.enqueue(run("1"))
+	for i, want := range []time.Duration{0, 3 * time.Second, -time.Second, 0} {
+		c := s.claim(1)[0]
+		if c.Spent != want {
+			s.Errorf("execution %d: %v spent, want %v", i+1, c.Spent, want)
+		}
+		o := outcome(c, store.Waiting)
+		o.Waits.Until, o.Spent = time.Now().Add(time.Millisecond), []time.Duration{3 * time.Second, -time.Second, 0, 0}[i]
+		if i == 2 {
+			o = outcome(c, store.Scheduled)
+		}
+		s.finish(o)
+	}
 }
 
 func order(s *suite) {

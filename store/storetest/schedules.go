@@ -331,7 +331,7 @@ func eventHistory(s *suite) {
 func reschedule(s *suite) {
 	ctx := s.Context()
 	r := run("1")
-	r.RunAt, r.StartBy = time.Now().Add(time.Hour), time.Now().Add(2*time.Hour)
+	r.RunAt, r.StartIn = time.Now().Add(time.Hour), time.Hour
 	id := s.enqueue(r)[0]
 	move := func(to time.Duration) error { return s.Reschedule(ctx, time.Now(), id, time.Now().Add(to)) }
 	s.ok(move(5 * time.Hour))
@@ -353,7 +353,7 @@ func reschedule(s *suite) {
 	if err := s.Reschedule(ctx, time.Now(), store.ID{}, time.Now()); !errors.Is(err, store.ErrNotFound) {
 		s.Errorf("moved nothing: %v", err)
 	}
-	r.RunAt, r.StartBy = time.Now().Add(time.Hour), time.Time{}
+	r.RunAt, r.StartIn = time.Now().Add(time.Hour), 0
 	id = s.enqueue(r)[0]
 	s.ok(move(-time.Hour))
 	s.takes(1, "1")

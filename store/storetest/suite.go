@@ -65,6 +65,8 @@ var rules = []struct {
 	{"R3 terminal is final, save by a replay", terminal},
 	{"R4 never early", neverEarly},
 	{"R4 not started in time is canceled", startBy},
+	{"R4 what must have started counts from when it may", startInFollows},
+	{"an attempt that waits keeps what it has used of its time", spentIsKept},
 	{"R4 times that are far away", farTimes},
 	{"R5 priority, then first in first out", order},
 	{"R5 order over many tasks and claims", orderOfMany},

@@ -178,7 +178,7 @@ func workflowElsewhere(s *suite) {
 
 func workflowTimes(s *suite) {
 	g := graph(s, nil)
-	late := s.enqueue(store.NewRun{Task: "w", Queue: "q", Priority: 2, Graph: g, RunAt: time.Now().Add(time.Hour), StartBy: time.Now().Add(2 * time.Hour)})[0]
+	late := s.enqueue(store.NewRun{Task: "w", Queue: "q", Priority: 2, Graph: g, RunAt: time.Now().Add(time.Hour), StartIn: time.Hour})[0]
 	s.state(late, store.Scheduled)
 	time.Sleep(time.Hour)
 	synctest.Wait()

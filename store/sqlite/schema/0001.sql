@@ -53,6 +53,7 @@ CREATE TABLE stint_runs (
   attempt    INTEGER NOT NULL DEFAULT 0 CHECK (attempt >= 0),
   lease      INTEGER NOT NULL DEFAULT 0, -- executions so far; fences late writers
   crashes    INTEGER NOT NULL DEFAULT 0,
+  spent      INTEGER NOT NULL DEFAULT 0, -- milliseconds of its time limit that an attempt had used when it came to wait
   turn       INTEGER NOT NULL DEFAULT 0, -- decides among equal ranks; see limits.go
   flags      INTEGER NOT NULL DEFAULT 0, -- 1: detached, 2: a workflow's run, 4: its handler goes on after a wait
   worker     INTEGER,                    -- of the last execution; 0: nobody's, a workflow's run
@@ -61,6 +62,7 @@ CREATE TABLE stint_runs (
   ended_at   INTEGER,
   cancel_at  INTEGER,
   start_by   INTEGER,                    -- of a workflow's run: end by
+  start_in   INTEGER,                    -- start_by counts from when it is due, so long
   parent     INTEGER,
   root       INTEGER,
   node       INTEGER,                    -- graph << 20 | place in it
