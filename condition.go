@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"slices"
 	"time"
+	"unicode/utf8"
 
+	"github.com/stint-dev/stint/internal/jsonx"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -74,8 +76,11 @@ func WithWaitTimeout(d time.Duration) WaitOption {
 	})
 }
 
-// WithMatch has only events count whose payload is a JSON object that has value in the
-// field. It is found by an index: what else waits costs nothing.
+// WithMatch counts only events whose payload is a JSON object that has value in the field,
+// as JSON: numbers are compared exactly, and 10, 10.0 and 1e1 are equal; so are objects
+// whose fields stand in another order. It is found by an index: what else waits costs
+// nothing. A value that JSON cannot hold, such as NaN or a text that is not UTF-8, is an
+// error.
 func WithMatch(field string, value any) WaitOption {
 	return waitOption(func(m *waitConfig) error {
 		var b []byte
@@ -86,7 +91,11 @@ func WithMatch(field string, value any) WaitOption {
 		if err != nil {
 			return fmt.Errorf("WithMatch(%q): %w", field, err)
 		}
-		m.Field, m.Value = field, store.Compact(b)
+		if s, ok := value.(string); ok && !utf8.ValidString(s) {
+			return fmt.Errorf("WithMatch(%q): %q is not UTF-8, which JSON cannot hold", field, s)
+		}
+		m.Field = field
+		m.Value, _ = jsonx.Canonical(b)
 		return checkName("field", field)
 	})
 }

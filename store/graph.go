@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+
+	"github.com/stint-dev/stint/internal/jsonx"
 )
 
 // A Graph is the shape of a workflow. It is stored, and does not change. Make one with
@@ -51,7 +53,7 @@ type Condition struct {
 }
 
 // A Match says which events count: those with the key and, if Field is not empty,
-// whose payload is an object that has Value, as JSON, there.
+// whose payload is an object that has Value there: JSON in the form that FieldOf returns.
 type Match struct {
 	Key   string `json:"key"`
 	Field string `json:"field,omitempty"`
@@ -470,7 +472,9 @@ func (m *Match) Matches(e *NewEvent) (bool, error) {
 	return passes(m.Filter, e)
 }
 
-// FieldOf is a field of a JSON object, as compact JSON; "" if there is none.
+// FieldOf returns a field of a JSON object in the form in which a Match compares it: as
+// jsonx.Canonical writes it, so that numbers are exact and 10, 10.0 and 1e1 are equal. It
+// returns "" if payload is no object, or has no such field.
 func FieldOf(payload []byte, field string) string {
 	var o map[string]json.RawMessage
 	if json.Unmarshal(payload, &o) != nil {
@@ -480,15 +484,6 @@ func FieldOf(payload []byte, field string) string {
 	if !ok {
 		return ""
 	}
-	return Compact(raw)
-}
-
-// Compact is JSON in the form in which values are compared.
-func Compact(raw []byte) string {
-	var v any
-	if json.Unmarshal(raw, &v) != nil {
-		return ""
-	}
-	b, _ := json.Marshal(v) // what was decoded encodes
-	return string(b)
+	value, _ := jsonx.Canonical(raw)
+	return value
 }

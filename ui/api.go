@@ -3,12 +3,15 @@ package ui
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/stint-dev/stint/internal/jsonx"
 )
 
 // An operation is something that the API does. Pages do it with forms, programs with
@@ -163,31 +166,54 @@ func values(r *http.Request) (url.Values, error) {
 	return in, nil
 }
 
+// flatten puts a field of a JSON object where a form's field would be. A number keeps the
+// digits that it is written with.
 func flatten(in url.Values, name string, raw json.RawMessage) error {
-	var v any
-	if err := json.Unmarshal(raw, &v); err != nil {
+	value, err := jsonx.Decode(raw)
+	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	switch v := v.(type) {
+	switch v := value.(type) {
 	case nil:
+	case bool:
+		in.Set(name, fmt.Sprint(v))
 	case []any:
 		in[name] = []string{} // an empty list is there, and has nothing
 		for _, x := range v {
-			in.Add(name, fmt.Sprint(x))
+			text, err := textOf(x)
+			if err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			in.Add(name, text)
 		}
 	case map[string]any:
 		in[name] = []string{}
 		for k, x := range v {
-			in.Add(name, k+"="+fmt.Sprint(x))
+			text, err := textOf(x)
+			if err != nil {
+				return fmt.Errorf("%s: %q: %w", name, k, err)
+			}
+			in.Add(name, k+"="+text)
 		}
-	case bool:
-		in.Set(name, fmt.Sprint(v))
-	case float64:
-		in.Set(name, string(raw))
 	default:
-		in.Set(name, fmt.Sprint(v))
+		text, err := textOf(v)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		in.Set(name, text)
 	}
 	return nil
+}
+
+// textOf is a value of JSON, as a form would have it.
+func textOf(v any) (string, error) {
+	switch v := v.(type) {
+	case string:
+		return v, nil
+	case json.Number, bool:
+		return fmt.Sprint(v), nil
+	}
+	return "", errors.New("want a text, a number, true or false")
 }
 
 // need is a value that must be there.

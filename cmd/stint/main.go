@@ -43,7 +43,7 @@ var commands = []command{
 	{"replay", "[ID...]", "run runs again, by ID or by filter; those that succeeded only by ID or with -state succeeded", actFlags, replayRuns},
 	{"delete", "[ID...]", "delete ended runs, by ID or by filter", actFlags, deleteRuns},
 	{"enqueue", "TASK [JSON]", "start a task", enqueueFlags, enqueue},
-	{"publish", "KEY [JSON]", "publish an event", nil, publish},
+	{"publish", "KEY [JSON]", "publish an event", metadataFlag, publish},
 	{"tail", "[ID]", "print runs as they change, or the log of one, until it is interrupted", tailFlags, tail},
 	{"journal", "ID", "print what a durable function has recorded", nil, showJournal},
 	{"export", "ID", "print a journal in the form that ReplayJournal takes", nil, exportJournal},
@@ -62,6 +62,8 @@ type options struct {
 	json           bool
 	tasks, queues  texts
 	states         texts
+	metadata       pairs
+	errorHas       string
 	limit          int
 	key            string
 	queue          string

@@ -129,6 +129,21 @@ func damage(t *testing.T, path, query string) {
 	}
 }
 
+// Numbers keep their digits, and metadata is texts, whatever they look like.
+func TestExactNumbers(t *testing.T) {
+	path := worked(t)
+	id := must(t, "", "enqueue", "-metadata", "order=9007199254740993", "-metadata", "eq=a=1e3", path, "mail", `{"id":9007199254740993}`)
+	must(t, `"Input":{"id":9007199254740993}`, "run", "-json", path, id)
+	must(t, id, "runs", "-metadata", "order=9007199254740993", "-metadata", "eq=a=1e3", path)
+	for _, other := range []string{"order=9007199254740992", "order=9007199254740993.0", "eq=a=1000"} {
+		if got := must(t, "", "runs", "-metadata", other, path); got != "" {
+			t.Errorf("by %s: %s", other, got)
+		}
+	}
+	must(t, "0 canceled", "cancel", "-metadata", "order=9007199254740992", path)
+	must(t, "1 canceled", "cancel", "-metadata", "order=9007199254740993", path)
+}
+
 // What is asked wrongly is told so, and changes nothing.
 func TestBadArguments(t *testing.T) {
 	path := worked(t)
@@ -145,6 +160,7 @@ func TestBadArguments(t *testing.T) {
 		{"give IDs or a filter", []string{"replay", path}},
 		{"give IDs or a filter", []string{"delete", "-dry-run", path}},
 		{"not defined: -limit", []string{"delete", "-limit", "1", "-all", path}},
+		{"want KEY=VALUE", []string{"cancel", "-metadata", "order", path}},
 		{"ID is missing", []string{"run", path}},
 		{"not found", []string{"run", path, "01a20b55-3211-7000-801d-850939bbcc7a"}},
 		{"is not JSON", []string{"enqueue", path, "mail", "ann"}},

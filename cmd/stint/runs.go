@@ -21,12 +21,33 @@ func (t *texts) String() string { return strings.Join(*t, ",") }
 // Set implements flag.Value.
 func (t *texts) Set(s string) error { *t = append(*t, strings.Split(s, ",")...); return nil }
 
+// pairs is a flag of the form KEY=VALUE that may be given several times. Both are texts, as
+// they stand.
+type pairs map[string]string
+
+func (p *pairs) String() string { return "" }
+
+// Set implements flag.Value.
+func (p *pairs) Set(s string) error {
+	k, v, ok := strings.Cut(s, "=")
+	if !ok {
+		return errors.New("want KEY=VALUE")
+	}
+	if *p == nil {
+		*p = pairs{}
+	}
+	(*p)[k] = v
+	return nil
+}
+
 type duration = time.Duration
 
 func filterFlags(f *flag.FlagSet, o *options) {
 	f.Var(&o.tasks, "task", "only of these tasks")
 	f.Var(&o.queues, "queue", "only of these queues")
 	f.Var(&o.states, "state", "only in these states: scheduled, queued, running, waiting, blocked, succeeded, failed, canceled, skipped")
+	f.Var(&o.metadata, "metadata", "only with this metadata, KEY=VALUE")
+	f.StringVar(&o.errorHas, "error", "", "only with this text in the error, in any case")
 }
 
 func listFlags(f *flag.FlagSet, o *options) {
@@ -40,7 +61,12 @@ func actFlags(f *flag.FlagSet, o *options) {
 	f.BoolVar(&o.dryRun, "dry-run", false, "change nothing, and print how many runs would be")
 }
 
+func metadataFlag(f *flag.FlagSet, o *options) {
+	f.Var(&o.metadata, "metadata", "with this metadata, KEY=VALUE")
+}
+
 func enqueueFlags(f *flag.FlagSet, o *options) {
+	metadataFlag(f, o)
 	f.StringVar(&o.queue, "queue", "", "into this queue")
 	f.StringVar(&o.key, "key", "", "idempotency key, for a day")
 	f.DurationVar(&o.delay, "delay", 0, "start it that much later")
@@ -53,7 +79,7 @@ func tailFlags(f *flag.FlagSet, o *options) {
 
 // filter is what flags and arguments select.
 func (s *session) filter() (f stint.RunFilter, err error) {
-	f = stint.RunFilter{Tasks: s.tasks, Queues: s.queues, Limit: s.limit, All: s.all, DryRun: s.dryRun}
+	f = stint.RunFilter{Tasks: s.tasks, Queues: s.queues, Metadata: s.metadata, Error: s.errorHas, Limit: s.limit, All: s.all, DryRun: s.dryRun}
 	if len(s.args) > 0 {
 		f.IDs = s.args
 	}
@@ -202,6 +228,9 @@ func enqueue(ctx context.Context, s *session) error {
 	if s.delay > 0 {
 		opts = append(opts, stint.WithDelay(s.delay))
 	}
+	if s.metadata != nil {
+		opts = append(opts, stint.WithMetadata(s.metadata))
+	}
 	run, err := s.c.EnqueueJSON(ctx, name, in, opts...)
 	if err != nil {
 		return err
@@ -226,7 +255,11 @@ func publish(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	id, err := s.c.Publish(ctx, key, payload)
+	var opts []stint.EventOption
+	if s.metadata != nil {
+		opts = append(opts, stint.WithMetadata(s.metadata))
+	}
+	id, err := s.c.Publish(ctx, key, payload, opts...)
 	if err != nil {
 		return err
 	}

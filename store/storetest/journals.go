@@ -126,6 +126,36 @@ func waitsForEvents(s *suite) {
 	s.state(c.ID, store.Queued)
 }
 
+// Values are compared exactly, however an event writes them: also those that are near.
+func waitsForNumbers(s *suite) {
+	values := []string{"9007199254740992", "9007199254740993", "10", "1e41"}
+	wants := []string{`{"n":9007199254740992}`, `{"n":9007199254740993.0}`, `{"n":1e1}`, `{"n":10e40}`}
+	for range values {
+		s.enqueue(run("x"))
+	}
+	waiting := s.claim(len(values))
+	for i, c := range waiting {
+		e := entry("", 1, store.EntryEvent, "e", "")
+		e.Match = store.Match{Key: "e", Field: "n", Value: values[i]}
+		s.call(c, e)
+		s.finish(store.Outcome{ID: c.ID, Lease: c.Lease, To: store.Waiting, Waits: store.Waits{Entries: []store.Address{e.Address}}})
+	}
+	publish := func(payload string) {
+		s.Helper()
+		_, err := s.Publish(s.Context(), time.Now(), []store.NewEvent{{Key: "e", Payload: []byte(payload)}})
+		s.ok(err)
+	}
+	for _, other := range []string{`{"n":9007199254740994}`, `{"n":9007199254740992.5}`, `{"n":"10"}`, `{"n":[10]}`, `{"n":1e40}`, `{"n":1e999999999}`} {
+		publish(other)
+	}
+	for i, c := range waiting {
+		s.state(c.ID, store.Waiting)
+		publish(wants[i])
+		s.state(c.ID, store.Queued)
+		s.journal(c.ID, ":1 event e "+wants[i])
+	}
+}
+
 // A filter is asked of the events that match otherwise, before the wait and after it.
 func waitsForFiltered(s *suite) {
 	publish := func(payload string) {

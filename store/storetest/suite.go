@@ -98,6 +98,7 @@ var rules = []struct {
 	{"R4 a wait until a time", waitsUntil},
 	{"R7 a wait for events", waitsForEvents},
 	{"R7 a wait for events that pass a filter", waitsForFiltered},
+	{"R7 a wait for an event with a number: exactly that", waitsForNumbers},
 	{"R7 a wait for children", waitsForChildren},
 	{"restart and fork from an entry", restartAndFork},
 	{"what code blocked, another build tries", newBuild},

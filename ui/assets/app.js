@@ -150,14 +150,24 @@ document.addEventListener("change", (e) => {
 document.addEventListener("submit", (e) => {
   const form = e.target;
   if (form.dataset.compose === undefined) return;
-  const value = {};
+  const fields = [];
   for (const el of form.querySelectorAll("[data-field]")) {
-    if (el.type === "checkbox") value[el.dataset.field] = el.checked;
-    else if (el.type === "number") { if (el.value !== "") value[el.dataset.field] = Number(el.value); }
-    else value[el.dataset.field] = el.value;
+    let value = JSON.stringify(el.value);
+    if (el.type === "checkbox") value = String(el.checked);
+    else if (el.type === "number") value = digits(el.value);
+    if (value !== "") fields.push(JSON.stringify(el.dataset.field) + ":" + value);
   }
-  form.querySelector("[name=input]").value = JSON.stringify(value);
+  form.querySelector("[name=input]").value = "{" + fields.join(",") + "}";
 });
+
+// The number of a field as JSON, with the digits that were typed: a Number would round an
+// ID of more than 53 bits. 10.0 and 1e1 are written 10, which a whole number must be.
+function digits(typed) {
+  let text = typed.trim().replace(/^\+/, "");
+  const whole = /^(-?\d+)(?:\.0*)?(?:[eE]\+?(\d{1,2}))?$/.exec(text);
+  if (whole) text = whole[1] + "0".repeat(Number(whole[2] ?? 0));
+  return text.replace(/^(-?)0+(?=\d)/, "$1").replace(/^(-?)\./, "$10.");
+}
 document.addEventListener("click", (e) => {
   const what = e.target.dataset.copy;
   if (what === undefined) return;
