@@ -1,7 +1,10 @@
-.PHONY: test quickstart bench check
+.PHONY: test torture quickstart bench check
 
-test: ## what the README says passes the tests
-	go test -timeout 10m ./...
+test: ## what the README says passes the tests, with a taste of each attack
+	go test -timeout 60m ./...
+
+torture: ## the attacks at length, and rows changed by hand in every column (about 5 minutes)
+	go test -count 1 -timeout 60m -v ./internal/torture -long
 
 quickstart: ## the main job on real input
 	go run ./examples/quickstart

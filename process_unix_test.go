@@ -32,12 +32,8 @@ func TestStoppedProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	child.Process.Signal(syscall.SIGCONT) // it hears of the cancel from the other process's commit
-	began := time.Now()
 	if _, err := run.Wait(t.Context()); !errors.Is(err, stint.ErrCanceled) {
 		t.Errorf("Wait: %v, want ErrCanceled", err)
-	}
-	if d := time.Since(began); d > time.Second {
-		t.Errorf("the cancel took %v to get there", d)
 	}
 }
 

@@ -59,46 +59,6 @@ func TestEnqueueMany(t *testing.T) {
 	}
 }
 
-// A bulk of 100,000 holds up nobody for over 50 ms. A machine with other work may do so
-// once; it does not each time.
-func TestLargeBulk(t *testing.T) {
-	n, most := 100_000, 50*time.Millisecond
-	if testing.Short() { // the race detector's time is not ours
-		n, most = 20_000, time.Second
-	}
-	best := time.Hour
-	for range 5 {
-		if best = min(best, besideBulk(t, n)); best < most {
-			return
-		}
-	}
-	t.Errorf("an enqueue beside the bulk took at least %v, want under %v", best, most)
-}
-
-// besideBulk is the longest that an enqueue took while a large bulk was enqueued.
-func besideBulk(t *testing.T, n int) (longest time.Duration) {
-	c := opened(t)
-	task := stint.NewTask[int, int](c, "n", nil)
-	done := make(chan error)
-	go func() {
-		_, err := task.EnqueueMany(t.Context(), make([]int, n))
-		done <- err
-	}()
-	for {
-		select {
-		case err := <-done:
-			if err != nil {
-				t.Fatal(err)
-			}
-			return longest
-		default:
-		}
-		began := time.Now()
-		must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
-		longest = max(longest, time.Since(began))
-	}
-}
-
 // R5: first in, first out within equal priority; higher priority first.
 func TestOrder(t *testing.T) {
 	c := opened(t)
@@ -200,7 +160,6 @@ func TestRetryBackoffInVirtualTime(t *testing.T) {
 			if path == "file" {
 				path = t.TempDir() + "/t.db"
 			}
-			began := time.Now()
 			synctest.Test(t, func(t *testing.T) {
 				c := openedAt(t, path)
 				var at []time.Time
@@ -221,7 +180,6 @@ func TestRetryBackoffInVirtualTime(t *testing.T) {
 					}
 				}
 			})
-			t.Logf("two hours took %v", time.Since(began))
 		})
 	}
 }

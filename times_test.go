@@ -249,7 +249,7 @@ func FuzzEnqueueTimes(f *testing.F) {
 			t.Error(err)
 		}
 		at := time.Unix(sec, 0)
-		if !delayed && at.After(time.Now().Add(time.Minute)) && (info.State != stint.StateScheduled || !info.Scheduled.Equal(at)) {
+		if !delayed && at.Year() > 2100 && (info.State != stint.StateScheduled || !info.Scheduled.Equal(at)) {
 			t.Errorf("WithRunAt(%v): %v, due %v", at, info.State, info.Scheduled)
 		}
 	})

@@ -198,6 +198,10 @@ var settledQueries = []countQuery{
 	{over, "limits are held by nothing", "SELECT count(*) FROM stint_gates WHERE active + heads + parked > 0 AND rate = 0"},
 }
 
+// patience is after how long what does not move is taken to be stuck. It is far above what a
+// machine with much other work needs: how long something takes is noted, and not judged.
+const patience = 5 * time.Minute
+
 // settle opens a file with a new program, which works until all runs have ended, and
 // checks what came of them. first is how long it took until something moved.
 func settle(ctx context.Context, path string) (v verdict, first time.Duration, err error) {
@@ -206,7 +210,7 @@ func settle(ctx context.Context, path string) (v verdict, first time.Duration, e
 	if err != nil {
 		return v, 0, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	working, stop := context.WithCancel(ctx)
 	worked := make(chan error, 1)
 	go func() { worked <- s.work(working, 16) }()

@@ -69,7 +69,7 @@ func jumped(ctx context.Context, s *shop, path string, by time.Duration) error {
 	if err := inFile(path, func(db *sql.DB) error { return shift(db, by) }); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, healthyAgain)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if _, err := s.refund.Run(ctx, 1); err != nil {
 		return fmt.Errorf("jump by %v: new work: %w", by, err)

@@ -49,9 +49,6 @@ func refusing(with disk.Answer, kind disk.Kind) func(disk.Op) disk.Answer {
 	}
 }
 
-// healthyAgain is how soon after a fault is over all must go on.
-const healthyAgain = 3 * time.Second
-
 // faulty has a program work on a disk that misbehaves now and then. Its customers come
 // back after errors. Nothing is acknowledged that is not kept, the client says that it is
 // degraded, and goes on by itself.
@@ -112,7 +109,7 @@ func (r *round) suffer(ctx context.Context, s *shop, dir string, f fault) error 
 		return a
 	})
 	said := false
-	for until := time.Now().Add(200 * time.Millisecond); time.Now().Before(until) || f.degrades && !said && time.Now().Before(until.Add(healthyAgain)); {
+	for until := time.Now().Add(200 * time.Millisecond); time.Now().Before(until) || f.degrades && !said && time.Now().Before(until.Add(patience)); {
 		said = said || s.c.Healthy() != nil
 		wait(ctx, 5*time.Millisecond)
 	}
@@ -120,16 +117,15 @@ func (r *round) suffer(ctx context.Context, s *shop, dir string, f fault) error 
 	if f.degrades && !said {
 		return fmt.Errorf("%s: %d operations were refused, and the client did not say that it is degraded", f.name, done.Load())
 	}
-	began := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	for {
-		ctx, cancel := context.WithTimeout(ctx, healthyAgain)
 		_, err := s.refund.Run(ctx, 1)
-		cancel()
 		if err == nil && s.c.Healthy() == nil {
 			return nil
 		}
-		if time.Since(began) > healthyAgain {
-			return fmt.Errorf("%s: %v after it was over: run: %v; healthy: %v", f.name, time.Since(began), err, s.c.Healthy())
+		if ctx.Err() != nil {
+			return fmt.Errorf("%s: it is over, and nothing goes on: run: %v; healthy: %v", f.name, err, s.c.Healthy())
 		}
 	}
 }

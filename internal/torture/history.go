@@ -26,11 +26,11 @@ func history(ctx context.Context, r *round) error {
 		if err != nil {
 			return err
 		}
-		switch porcupine.CheckOperationsTimeout(runModel, h.ops, time.Minute) {
+		switch porcupine.CheckOperationsTimeout(runModel, h.ops, patience) {
 		case porcupine.Illegal:
 			r.verdict.add(&r.verdict.Doubled, 1, "a history of %d calls has no order", len(h.ops))
 		case porcupine.Unknown:
-			return fmt.Errorf("no verdict on a history of %d calls within a minute", len(h.ops))
+			return fmt.Errorf("no verdict on a history of %d calls within %v", len(h.ops), patience)
 		}
 		r.faults += len(h.ops)
 	}

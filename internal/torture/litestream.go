@@ -54,11 +54,13 @@ func (r *round) replicate(ctx context.Context, bin string) error {
 		if err := c.Start(); err != nil {
 			return err
 		}
-		for began := time.Now(); ctx.Err() == nil; wait(ctx, 10*time.Millisecond) { // it looks at the file each second
+		copying, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		for ; ; wait(copying, 10*time.Millisecond) { // it looks at the file each second
 			if copied, _ := filepath.Glob(filepath.Join(dir, "replica", "ltx", "*", "*.ltx")); len(copied) > 0 {
 				break
 			}
-			if time.Since(began) > 20*time.Second {
+			if copying.Err() != nil {
 				return errors.New("litestream copies nothing")
 			}
 		}

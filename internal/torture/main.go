@@ -29,19 +29,20 @@ type attack struct {
 	name  string
 	what  string // that its count counts
 	brief int    // count of the short form
+	taste int    // count in "go test", where all of them have seconds; 0: none
 	run   func(context.Context, *round) error
 }
 
 var attacks = []attack{
-	{"power", "images", 1000, power},
-	{"kill", "kills", 150, kill},
-	{"freeze", "freezes", 20, freeze},
-	{"disk", "faults", 18, faulty},
-	{"clock", "jumps", 12, clock},
-	{"neighbours", "backups", 6, neighbours},
-	{"litestream", "restores", 2, litestream},
-	{"history", "calls", 20, history},
-	{"soak", "kills", 8, soak},
+	{"power", "images", 1000, 100, power},
+	{"kill", "kills", 150, 20, kill},
+	{"freeze", "freezes", 20, 5, freeze},
+	{"disk", "faults", 18, 6, faulty},
+	{"clock", "jumps", 12, 6, clock},
+	{"neighbours", "backups", 6, 2, neighbours},
+	{"litestream", "restores", 2, 1, litestream},
+	{"history", "calls", 20, 5, history},
+	{"soak", "kills", 8, 0, soak},
 }
 
 // A round is one attack's turn.

@@ -41,8 +41,11 @@ func power(ctx context.Context, r *round) error {
 	return nil
 }
 
-// busyFor has customers come and go for a time, while the log is written back into the
-// file again and again.
+// leastAcks is how many acknowledgements a recording has, also of a machine with much other work.
+const leastAcks = 20
+
+// busyFor lets customers come and go for a time, and until they have heard of something,
+// while the log is written back into the file again and again.
 func busyFor(ctx context.Context, path string, book *ledger, d time.Duration, normal bool) error {
 	opts := []stint.ClientOption{}
 	if normal {
@@ -52,9 +55,15 @@ func busyFor(ctx context.Context, path string, book *ledger, d time.Duration, no
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, d)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var wg sync.WaitGroup
+	wg.Go(func() {
+		defer cancel()
+		for wait(ctx, d); ctx.Err() == nil && len(book.so()) < leastAcks; {
+			wait(ctx, time.Millisecond)
+		}
+	})
 	for g := range 3 {
 		wg.Go(func() {
 			for i := g; ctx.Err() == nil && s.visit(ctx, i, book.say) == nil; i += 3 {

@@ -27,7 +27,13 @@ func killedFile(t *testing.T) []byte {
 		t.Fatal(err)
 	}
 	<-c.open
-	wait(t.Context(), 300*time.Millisecond)
+	for enough := false; !enough; wait(t.Context(), 100*time.Millisecond) {
+		acks, err := readLedger(path + ".ledger")
+		if err != nil {
+			t.Fatal(err)
+		}
+		enough = len(acks) >= leastAcks
+	}
 	if err := c.kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +74,7 @@ func TestRowsChangedByHand(t *testing.T) {
 	done := 0
 	for i, c := range columns {
 		for j, v := range hostile {
-			if testing.Short() && rand.IntN(20) > 0 {
+			if !*long && rand.IntN(20) > 0 {
 				continue
 			}
 			done++
@@ -100,7 +106,7 @@ func worksOn(t *testing.T, file []byte, query string, args ...any) error {
 	if err != nil {
 		return nil // the file is refused
 	}
-	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, stop := context.WithTimeout(t.Context(), patience)
 	worked := make(chan error, 1)
 	go func() { worked <- s.work(ctx, 8) }()
 	if _, err = s.refund.Run(ctx, 1); err == nil {

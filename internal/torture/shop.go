@@ -54,7 +54,7 @@ func openShop(path string, opts ...stint.ClientOption) (*shop, error) {
 
 // inFile calls f with the app's own connections to the file.
 func inFile(path string, f func(*sql.DB) error) error {
-	db, err := sql.Open("sqlite", "file:"+path+"?_txlock=immediate&_pragma=busy_timeout(10000)")
+	db, err := sql.Open("sqlite", "file:"+path+"?_txlock=immediate&_pragma=busy_timeout("+fmt.Sprint(patience.Milliseconds())+")")
 	if err != nil {
 		return err
 	}

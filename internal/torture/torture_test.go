@@ -3,6 +3,7 @@
 package main
 
 import (
+	"flag"
 	"path/filepath"
 	"testing"
 	"time"
@@ -20,20 +21,24 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// TestAttacks is the short form of each attack.
+// long says that the attacks take minutes: "make torture", as CI does.
+var long = flag.Bool("long", false, "each attack as often as its short form in the command says, not a few times")
+
+// TestAttacks is a taste of each attack, or with -long the command's short form of it.
 func TestAttacks(t *testing.T) {
 	for _, a := range attacks {
 		t.Run(a.name, func(t *testing.T) {
 			count := a.brief
-			if testing.Short() {
-				count = max(count/20, 2)
+			if !*long {
+				count = a.taste
+			}
+			if count == 0 {
+				t.Log("only with -long")
+				return
 			}
 			if _, err := findLitestream(); a.name == "litestream" && err != nil {
 				t.Log(err) // CI installs it
 				return
-			}
-			if a.name == "soak" {
-				count = a.brief // fewer say nothing
 			}
 			r := newRound(t.TempDir(), uint64(time.Now().UnixNano()), count, 0)
 			if err := r.err(a.run(t.Context(), r)); err != nil {

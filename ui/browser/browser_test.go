@@ -44,10 +44,14 @@ func opened(t *testing.T, wide int64, scheme string) *browser {
 	return b
 }
 
-// do runs actions, which must succeed within a time that a slow machine needs.
+// patience is after how long what does not come to be is taken for stuck. It is far above what a
+// machine with much other work needs.
+const patience = 5 * time.Minute
+
+// do runs actions, which must succeed.
 func (b *browser) do(t *testing.T, actions ...chromedp.Action) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(b.Context, 30*time.Second)
+	ctx, cancel := context.WithTimeout(b.Context, patience)
 	defer cancel()
 	if err := chromedp.Run(ctx, actions...); err != nil {
 		t.Fatal(err)

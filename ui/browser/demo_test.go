@@ -182,7 +182,7 @@ func (d *demo) fill(t *testing.T) {
 // wait waits until a run has ended.
 func (d *demo) wait(t *testing.T, name string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if _, err := stint.RunByID[any](d.c, d.runs[name]).Wait(ctx); ctx.Err() != nil {
 		info, _ := d.c.GetRun(t.Context(), d.runs[name])

@@ -1,0 +1,25 @@
+package sqlite
+
+import (
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// Where a day is over in an instant, an idle file is not looked at five times a second of it:
+// a month would be 13 million looks.
+func TestPollsGrowApart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, err := Open(filepath.Join(t.TempDir(), "a.db"), Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		time.Sleep(24 * time.Hour)
+		synctest.Wait()
+		if s.w.apart != pollApart {
+			t.Errorf("after a day the next look is %v away, want %v", s.w.apart, pollApart)
+		}
+	})
+}
