@@ -130,10 +130,9 @@ func (c *Client) getRun(ctx context.Context, id store.ID) (*RunInfo, error) {
 			return nil, public("get run", err)
 		}
 	}
-	if r.State == store.Queued && info.Blocked == "" && r.Route.Text() != "" {
-		if info.Blocked, err = c.waitsForWorker(ctx, &r.Route); err != nil {
-			return nil, public("get run", err)
-		}
+	workers := unserved{c: c}
+	if err := workers.explain(ctx, &info, r); err != nil {
+		return nil, public("get run", err)
 	}
 	if !r.Flow {
 		return &info, nil
@@ -143,7 +142,7 @@ func (c *Client) getRun(ctx context.Context, id store.ID) (*RunInfo, error) {
 		return nil, public("get workflow run", err)
 	}
 	info.Tasks = taskInfos(g, tasks)
-	return &info, nil
+	return &info, public("get workflow run", workers.explainTasks(ctx, g, info.Tasks, tasks))
 }
 
 // ListRuns returns a page of the runs that match, newest first.
@@ -173,8 +172,12 @@ func (c *Client) ListRuns(ctx context.Context, f RunFilter) (*RunPage, error) {
 	if next != (store.ID{}) {
 		page.Next = next.String()
 	}
+	workers := unserved{c: c}
 	for i := range runs {
 		info := runInfo(&runs[i])
+		if err := workers.explain(ctx, &info, &runs[i]); err != nil {
+			return nil, public("list runs", err)
+		}
 		info.Timeline = nil
 		page.Runs = append(page.Runs, info)
 	}

@@ -39,7 +39,6 @@ type taskDef struct {
 	name      string
 	cfg       taskConfig
 	handler   Handler // nil: another process works it
-	fn        any     // what handler calls
 	onFailure *taskDef
 	onEvent   *taskDef     // starts runs for events of programs that lack the task, or nil
 	workflow  *workflowDef // whose own name this is, or nil
@@ -123,7 +122,6 @@ func newTaskDef[In, Out any](c *Client, name string, fn func(context.Context, In
 	def.prepare = func(payload []byte, r *store.NewRun) error { return prepare[In](c, def, payload, r) }
 	var err error
 	if fn != nil {
-		def.fn = fn
 		if def.handler, err = c.wrap(typedHandler(c, fn)); err != nil {
 			return nil, err
 		}
@@ -349,12 +347,13 @@ func callKey(what string, f func(any) string, in any) (key string, err error) {
 }
 
 // PauseQueue stops starting runs of a queue, over all workers and processes, until
-// ResumeQueue. What runs goes on.
+// ResumeQueue. What runs goes on. A queue may be paused before its first use; the page and
+// the command, where a name is typed, refuse one that is not known (see Names).
 func (c *Client) PauseQueue(ctx context.Context, queue string) error {
 	return c.pauseQueue(ctx, queue, true)
 }
 
-// ResumeQueue undoes PauseQueue.
+// ResumeQueue undoes PauseQueue. It does nothing to a queue that was never used.
 func (c *Client) ResumeQueue(ctx context.Context, queue string) error {
 	return c.pauseQueue(ctx, queue, false)
 }

@@ -8,7 +8,6 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/stint-dev/stint/store"
@@ -129,29 +128,6 @@ func (d *taskDef) route(ctx context.Context) store.Route {
 		r.To, r.Hard = e.w.cfg.name, d.cfg.sticky == StickyHard
 	}
 	return r
-}
-
-// waitsForWorker says what workers lack for a queued run, if none that lives may work it.
-func (c *Client) waitsForWorker(ctx context.Context, r *store.Route) (string, error) {
-	workers, err := c.store.Living(ctx)
-	if err != nil {
-		return "", err
-	}
-	for _, w := range workers {
-		if _, ok := r.Score(w.Name, w.Labels); ok {
-			return "", nil
-		}
-	}
-	var parts []string
-	for _, w := range r.Wants {
-		if w.Weight == 0 {
-			parts = append(parts, fmt.Sprintf("label %s %s %s", w.Label, w.Op, w.Value))
-		}
-	}
-	if r.Hard && r.To != "" {
-		parts = append(parts, fmt.Sprintf("name %q", r.To))
-	}
-	return "a worker with " + strings.Join(parts, " and "), nil
 }
 
 // SetLabels changes the labels of a worker that runs, at once.

@@ -289,8 +289,9 @@ type RunInfo struct {
 	Queue string
 	State State
 	// Blocked says what keeps a run from going on: a limit with its key, a paused queue, a
-	// time, what its handler or conditions wait for, or why it needs a person. Of a waiting
-	// run it is only from GetRun and Run.Info. Empty: nothing.
+	// time, what its handler or conditions wait for, which worker it lacks ("no worker serves
+	// queue gpu", "no worker has task x", a label, a pause of all), or why it needs a person.
+	// Of a waiting run it is only from GetRun and Run.Info. Empty: nothing.
 	Blocked  string
 	Attempt  int // the last that started, from 1; 0 before
 	Priority int
@@ -322,10 +323,6 @@ type Divergence struct {
 	Address  string `json:"address"`  // of the entry, as JournalEntry has it
 	Recorded string `json:"recorded"` // step "charge"; nothing: it has no such call
 	Asked    string `json:"asked"`    // return: it ended with entries left
-	// File and Line are where the code asks, or, where it returned too early, where the
-	// function that did begins; Line 0: not known.
-	File string `json:"file,omitempty"`
-	Line int    `json:"line,omitempty"`
 }
 
 // TaskInfo is a task in a workflow's run. The shape is the one that the run has, which
@@ -379,7 +376,7 @@ func blockedReason(task string, state State, elsewhere bool, failure string) str
 	case state == store.Blocked:
 		return failure
 	case elsewhere:
-		return fmt.Sprintf("waits for a worker whose code has task %q", task)
+		return fmt.Sprintf("no worker has task %s: it waits for one whose code has %q", task, task)
 	}
 	return ""
 }

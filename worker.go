@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -40,6 +41,10 @@ type Worker struct {
 	running  map[store.ID]*execution
 	outbox   []outcome
 	reclaims context.CancelFunc // ends the claim that waits
+
+	// Of the claiming goroutine: what the store was told last.
+	described []string // tasks
+	defined   int      // tasks of the client, with and without handlers
 
 	freed  chan struct{}   // capacity 1: a slot is free
 	posted chan struct{}   // capacity 1: the outbox is not empty
@@ -204,8 +209,9 @@ func (w *Worker) begin(ctx context.Context) error {
 		return err
 	}
 	host, _ := os.Hostname()
+	w.described = c.workable()
 	id, err := c.store.Register(context.WithoutCancel(ctx), time.Now(), store.WorkerInfo{
-		Name: w.cfg.name, Slots: w.cfg.slots, Queues: w.cfg.queues, Labels: w.cfg.labels, PID: os.Getpid(), Host: host, Build: build(),
+		Name: w.cfg.name, Slots: w.cfg.slots, Queues: w.cfg.queues, Labels: w.cfg.labels, PID: os.Getpid(), Host: host, Build: build(), Tasks: w.described,
 	})
 	if err != nil {
 		c.forget(w)
@@ -238,6 +244,9 @@ func (w *Worker) claimLoop(ctx context.Context) {
 		if err := w.c.declare(ctx, false); err != nil && ctx.Err() == nil {
 			w.c.logger().Error("stint: storing crons and triggers; will retry", "err", err)
 		}
+		if err := w.describe(ctx); err != nil && ctx.Err() == nil {
+			w.c.logger().Error("stint: storing which tasks the worker has; will retry", "err", err)
+		}
 		claimed, err := w.claim(ctx, req)
 		for i := range claimed {
 			w.start(&claimed[i])
@@ -250,6 +259,38 @@ func (w *Worker) claimLoop(ctx context.Context) {
 			pause(ctx, retryStore)
 		}
 	}
+}
+
+// workable lists the tasks and workflows that the client has handlers for.
+func (c *Client) workable() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	names := []string{}
+	for name, d := range c.tasks {
+		if d.handler != nil || d.workflow != nil {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// describe stores which tasks the worker has, if some were defined since.
+func (w *Worker) describe(ctx context.Context) error {
+	w.c.mu.Lock()
+	defined := len(w.c.tasks)
+	w.c.mu.Unlock()
+	if defined == w.defined {
+		return nil
+	}
+	tasks := w.c.workable()
+	if !slices.Equal(tasks, w.described) {
+		if err := w.c.store.SetTasks(ctx, w.id, tasks); err != nil {
+			return err
+		}
+	}
+	w.defined, w.described = defined, tasks
+	return nil
 }
 
 // claim waits for runs, or until a task is defined that the worker may work too.

@@ -277,6 +277,8 @@ type WorkerInfo struct {
 	PID    int
 	Host   string
 	Build  string // tells programs apart
+	// Tasks are the tasks and workflows that it can work, sorted; nil: any.
+	Tasks []string
 
 	// Given by the store.
 	Paused  bool
@@ -311,6 +313,12 @@ type QueueInfo struct {
 	Oldest  time.Time // when the first that may start was due, of those that are next of their task; zero: none
 }
 
+// Names are names that the database knows, each list sorted.
+type Names struct {
+	Tasks  []string // that have or had runs, that a worker has or had, or that a cron, a trigger or a filter starts
+	Queues []string // that have or had runs, were paused, or that a worker serves or served
+}
+
 // Runs moves runs along their states.
 type Runs interface {
 	// Enqueue stores all runs or none, in order, in one commit. It retains nothing.
@@ -343,6 +351,8 @@ type Workers interface {
 	Register(ctx context.Context, now time.Time, w WorkerInfo) (int64, error)
 	// SetLabels changes a worker's labels.
 	SetLabels(ctx context.Context, worker int64, labels map[string]string) error
+	// SetTasks changes which tasks a worker can work.
+	SetTasks(ctx context.Context, worker int64, tasks []string) error
 	// PauseWorker stops, or with paused false resumes, starts by the living workers of that
 	// name. It is ErrNotFound if there is none.
 	PauseWorker(ctx context.Context, name string, paused bool) error
@@ -386,6 +396,8 @@ type Admin interface {
 	Count(ctx context.Context, f Filter, act Act) (int, error)
 	// Replay queues all ended runs that match for a new attempt.
 	Replay(ctx context.Context, now time.Time, f Filter) (int, error)
+	// Names returns the names that are known.
+	Names(ctx context.Context) (*Names, error)
 	// Delete removes all ended runs that match, with all that was kept about them.
 	Delete(ctx context.Context, f Filter) (int, error)
 	// Expire deletes, in small batches, succeeded, canceled and skipped runs that ended

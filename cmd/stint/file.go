@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/internal/near"
 )
 
 func cron(ctx context.Context, s *session) error {
@@ -24,7 +25,21 @@ func cron(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	switch s.args[0] {
+	err = s.cron(ctx, s.args[0], name)
+	if errors.Is(err, stint.ErrNotFound) {
+		all, _ := s.c.ListCrons(ctx)
+		var names []string
+		for _, c := range all {
+			names = append(names, c.Name)
+		}
+		return fmt.Errorf("%w%s", err, near.Meant(name, names))
+	}
+	return err
+}
+
+// cron acts on a cron.
+func (s *session) cron(ctx context.Context, verb, name string) error {
+	switch verb {
 	case "pause":
 		return s.c.PauseCron(ctx, name)
 	case "resume":
@@ -38,7 +53,7 @@ func cron(ctx context.Context, s *session) error {
 		}
 		return s.made("run", id)
 	}
-	return fmt.Errorf("stint: cron %s: want pause, resume, trigger or delete", s.args[0])
+	return fmt.Errorf("stint: cron %s: want pause, resume, trigger or delete", verb)
 }
 
 func listQueues(ctx context.Context, s *session) error {
@@ -66,12 +81,18 @@ func pauseQueue(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
+	if err := s.known(ctx, nil, []string{name}); err != nil {
+		return err
+	}
 	return s.c.PauseQueue(ctx, name)
 }
 
 func resumeQueue(ctx context.Context, s *session) error {
 	name, err := s.arg(0, "the queue's name")
 	if err != nil {
+		return err
+	}
+	if err := s.known(ctx, nil, []string{name}); err != nil {
 		return err
 	}
 	return s.c.ResumeQueue(ctx, name)

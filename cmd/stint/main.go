@@ -50,8 +50,8 @@ var commands = []command{
 	{"cron", "[pause|resume|trigger|delete NAME]", "list crons, or act on one", nil, cron},
 	{"queues", "", "list queues", nil, listQueues},
 	{"workers", "", "list workers that live", nil, listWorkers},
-	{"pause", "QUEUE", "start nothing from a queue", nil, pauseQueue},
-	{"resume", "QUEUE", "undo pause", nil, resumeQueue},
+	{"pause", "QUEUE", "start nothing from a queue", forceFlag, pauseQueue},
+	{"resume", "QUEUE", "undo pause", forceFlag, resumeQueue},
 	{"doctor", "", "look for damage; exits with 1 if there is any", nil, doctor},
 	{"backup", "PATH", "write a copy, while all goes on", nil, backup},
 	{"ui", "", "serve the web page of a file, to this machine", uiFlags, serveUI},
@@ -69,8 +69,11 @@ type options struct {
 	queue          string
 	delay, refresh duration
 	all, dryRun    bool
+	force          bool
 	http           string
 	readOnly       bool
+	localAccess    bool
+	backupDir      string
 }
 
 // A session is one command on one file.

@@ -79,7 +79,7 @@ func TestCommands(t *testing.T) {
 	must(t, `"entries"`, "export", path, r.ID)
 	must(t, "looking", "tail", path, r.ID)
 
-	id := must(t, "", "enqueue", "-delay", "1h", path, "mail", `{"to":"ann"}`)
+	id := must(t, "", "enqueue", "-force", "-delay", "1h", path, "mail", `{"to":"ann"}`)
 	must(t, "scheduled", "run", path, id)
 	must(t, "1 canceled", "cancel", path, id)
 	must(t, "canceled", "run", path, id)
@@ -166,6 +166,16 @@ func TestBadArguments(t *testing.T) {
 		{"is not JSON", []string{"enqueue", path, "mail", "ann"}},
 		{"want pause, resume", []string{"cron", path, "stop", "x"}},
 		{"not found", []string{"cron", path, "pause", "x"}},
+		{`did you mean "steps:@daily"?`, []string{"cron", path, "trigger", "step:@daily"}},
+		{`no queue "defualt" is known: did you mean "default"?`, []string{"pause", path, "defualt"}},
+		{`did you mean "default"?`, []string{"resume", path, "defualt"}},
+		{`no task "setps" is known: did you mean "steps"?`, []string{"enqueue", path, "setps"}},
+		{`no queue "gpu" is known (-force`, []string{"enqueue", "-queue", "gpu", path, "steps"}},
+		{`did you mean "steps"?`, []string{"runs", "-task", "step", path}},
+		{`did you mean "default"?`, []string{"cancel", "-queue", "deafult", path}},
+		{`did you mean "default"?`, []string{"tail", "-queue", "deafult", path}},
+		{`no task "" is known`, []string{"delete", "-task", "", path}},
+		{`did you mean "failed"?`, []string{"runs", "-state", "faild", path}},
 		{"file exists", []string{"backup", path, path}},
 	} {
 		got, err := ask(t, c.args...)
@@ -176,4 +186,11 @@ func TestBadArguments(t *testing.T) {
 	if _, err := os.Stat(path + "x"); err == nil {
 		t.Error("a file was made")
 	}
+	if got := must(t, "default", "queues", path); strings.Contains(got, "defualt") {
+		t.Errorf("a queue was made: %s", got)
+	}
+	must(t, "", "pause", "-force", path, "later")
+	must(t, "later", "queues", path)
+	must(t, "no worker serves queue default", "run", path, must(t, "", "enqueue", path, "steps", `"x"`))
+	must(t, "no worker serves queue default", "runs", path)
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/internal/near"
 )
 
 // texts is a flag that may be given several times, or with commas.
@@ -42,12 +43,34 @@ func (p *pairs) Set(s string) error {
 
 type duration = time.Duration
 
+var stateNames = []string{"scheduled", "queued", "running", "waiting", "blocked", "succeeded", "failed", "canceled", "skipped"}
+
 func filterFlags(f *flag.FlagSet, o *options) {
 	f.Var(&o.tasks, "task", "only of these tasks")
 	f.Var(&o.queues, "queue", "only of these queues")
-	f.Var(&o.states, "state", "only in these states: scheduled, queued, running, waiting, blocked, succeeded, failed, canceled, skipped")
+	forceFlag(f, o)
+	f.Var(&o.states, "state", "only in these states: "+strings.Join(stateNames, ", "))
 	f.Var(&o.metadata, "metadata", "only with this metadata, KEY=VALUE")
 	f.StringVar(&o.errorHas, "error", "", "only with this text in the error, in any case")
+}
+
+func forceFlag(f *flag.FlagSet, o *options) {
+	f.BoolVar(&o.force, "force", false, "take names of tasks and queues that the file does not know")
+}
+
+// known returns an error if a name was never heard of, which is then a typo as a rule.
+func (s *session) known(ctx context.Context, tasks, queues []string) error {
+	if s.force || len(tasks)+len(queues) == 0 {
+		return nil
+	}
+	names, err := s.c.Names(ctx)
+	if err != nil {
+		return err
+	}
+	if err := names.Unknown(tasks, queues); err != nil {
+		return fmt.Errorf("%w (-force insists)", err)
+	}
+	return nil
 }
 
 func listFlags(f *flag.FlagSet, o *options) {
@@ -67,6 +90,7 @@ func metadataFlag(f *flag.FlagSet, o *options) {
 
 func enqueueFlags(f *flag.FlagSet, o *options) {
 	metadataFlag(f, o)
+	forceFlag(f, o)
 	f.StringVar(&o.queue, "queue", "", "into this queue")
 	f.StringVar(&o.key, "key", "", "idempotency key, for a day")
 	f.DurationVar(&o.delay, "delay", 0, "start it that much later")
@@ -78,7 +102,7 @@ func tailFlags(f *flag.FlagSet, o *options) {
 }
 
 // filter is what flags and arguments select.
-func (s *session) filter() (f stint.RunFilter, err error) {
+func (s *session) filter(ctx context.Context) (f stint.RunFilter, err error) {
 	f = stint.RunFilter{Tasks: s.tasks, Queues: s.queues, Metadata: s.metadata, Error: s.errorHas, Limit: s.limit, All: s.all, DryRun: s.dryRun}
 	if len(s.args) > 0 {
 		f.IDs = s.args
@@ -86,15 +110,15 @@ func (s *session) filter() (f stint.RunFilter, err error) {
 	for _, name := range s.states {
 		var st stint.State
 		if err := st.UnmarshalText([]byte(name)); err != nil {
-			return f, fmt.Errorf("stint: %w", err)
+			return f, fmt.Errorf("stint: %w%s", err, near.Meant(name, stateNames))
 		}
 		f.States = append(f.States, st)
 	}
-	return f, nil
+	return f, s.known(ctx, s.tasks, s.queues)
 }
 
 func listRuns(ctx context.Context, s *session) error {
-	f, err := s.filter()
+	f, err := s.filter(ctx)
 	if err != nil {
 		return err
 	}
@@ -102,8 +126,8 @@ func listRuns(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	return print(s, "RUN\tTASK\tSTATE\tATTEMPT\tCREATED\tINPUT", page.Runs, func(r stint.RunInfo) string {
-		return fmt.Sprintf("%s\t%s\t%v\t%d\t%s\t%s", r.ID, r.Task, r.State, r.Attempt, stamp(r.Created), short(r.Input))
+	return print(s, "RUN\tTASK\tSTATE\tATTEMPT\tCREATED\tINPUT\tBLOCKED", page.Runs, func(r stint.RunInfo) string {
+		return fmt.Sprintf("%s\t%s\t%v\t%d\t%s\t%s\t%s", r.ID, short(r.Task), r.State, r.Attempt, stamp(r.Created), short(r.Input), short(r.Blocked))
 	})
 }
 
@@ -163,8 +187,8 @@ func showRun(ctx context.Context, s *session) error {
 }
 
 // act does something to the runs that are selected, and says to how many.
-func (s *session) act(done string, do func(stint.RunFilter) (int, error)) error {
-	f, err := s.filter()
+func (s *session) act(ctx context.Context, done string, do func(stint.RunFilter) (int, error)) error {
+	f, err := s.filter(ctx)
 	if err != nil {
 		return err
 	}
@@ -186,15 +210,15 @@ func (s *session) act(done string, do func(stint.RunFilter) (int, error)) error 
 }
 
 func cancelRuns(ctx context.Context, s *session) error {
-	return s.act("canceled", func(f stint.RunFilter) (int, error) { return s.c.CancelRuns(ctx, f) })
+	return s.act(ctx, "canceled", func(f stint.RunFilter) (int, error) { return s.c.CancelRuns(ctx, f) })
 }
 
 func replayRuns(ctx context.Context, s *session) error {
-	return s.act("queued", func(f stint.RunFilter) (int, error) { return s.c.ReplayRuns(ctx, f) })
+	return s.act(ctx, "queued", func(f stint.RunFilter) (int, error) { return s.c.ReplayRuns(ctx, f) })
 }
 
 func deleteRuns(ctx context.Context, s *session) error {
-	return s.act("deleted", func(f stint.RunFilter) (int, error) { return s.c.DeleteRuns(ctx, f) })
+	return s.act(ctx, "deleted", func(f stint.RunFilter) (int, error) { return s.c.DeleteRuns(ctx, f) })
 }
 
 // payload is an argument that is JSON, null if it is not given.
@@ -219,7 +243,9 @@ func enqueue(ctx context.Context, s *session) error {
 		return err
 	}
 	var opts []stint.RunOption
+	var queues []string
 	if s.queue != "" {
+		queues = []string{s.queue}
 		opts = append(opts, stint.WithQueue(s.queue))
 	}
 	if s.key != "" {
@@ -230,6 +256,9 @@ func enqueue(ctx context.Context, s *session) error {
 	}
 	if s.metadata != nil {
 		opts = append(opts, stint.WithMetadata(s.metadata))
+	}
+	if err := s.known(ctx, []string{name}, queues); err != nil {
+		return err
 	}
 	run, err := s.c.EnqueueJSON(ctx, name, in, opts...)
 	if err != nil {
@@ -271,7 +300,7 @@ func tail(ctx context.Context, s *session) error {
 	if len(s.args) > 0 {
 		return tailLog(ctx, s, s.args[0])
 	}
-	f, err := s.filter()
+	f, err := s.filter(ctx)
 	if err != nil {
 		return err
 	}

@@ -398,6 +398,9 @@ func earlier(a, b time.Time) time.Time {
 func (s *Store) PauseQueue(ctx context.Context, queue string, paused bool) error {
 	return s.do(ctx, func(t *txn) error {
 		t.lanes.forget()
-		return t.exec("INSERT INTO stint_queues (name, paused) VALUES (?, ?) ON CONFLICT DO UPDATE SET paused = excluded.paused", queue, paused)
+		if !paused { // one that was never used is not made
+			return t.exec("UPDATE stint_queues SET paused = 0 WHERE name = ?", queue)
+		}
+		return t.exec("INSERT INTO stint_queues (name, paused) VALUES (?, 1) ON CONFLICT DO UPDATE SET paused = 1", queue)
 	})
 }

@@ -52,6 +52,7 @@ func TestR9Plans(t *testing.T) {
 		{"crashes >= 2)", "SCAN stint_runs USING INDEX stint_runs_running", "reads what runs, if there are suspects"},
 		{"SELECT count(*) FROM (SELECT 1 FROM stint_runs WHERE state", "SCAN", "a count that stops at MaxCount"},
 		{"GROUP BY queue, task, at", "SCAN stint_tallies", "once an hour, or a tenth of the retention: a month's figures"},
+		{"UNION SELECT j.value FROM stint_workers", "", "names, for a person who typed one"},
 		{"SELECT count(DISTINCT", "USE TEMP B-TREE FOR count", "a count of all that match, which a person asked for: tasks of one workflow's run count once"},
 		{"FROM stint_schema", "SCAN stint_schema", "has one row"},
 	}
@@ -182,6 +183,8 @@ func useAll(t *testing.T, s *Store) {
 	_, err = s.Queues(ctx)
 	ok(err)
 	_, err = s.Priorities(ctx, "q")
+	ok(err)
+	_, err = s.Names(ctx)
 	ok(err)
 	_, err = s.Counts(ctx)
 	ok(err)

@@ -20,9 +20,13 @@ func (s *Store) Register(ctx context.Context, _ time.Time, i store.WorkerInfo) (
 	if err != nil {
 		return 0, err
 	}
+	tasks, err := json.Marshal(i.Tasks)
+	if err != nil {
+		return 0, err
+	}
 	err = s.do(ctx, func(t *txn) error {
-		err := t.one(`INSERT INTO stint_workers (name, lock, pid, host, slots, queues, labels, build, started_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id`,
-			[]any{i.Name, s.me.name, i.PID, i.Host, i.Slots, string(queues), labels, i.Build, t.now}, &id)
+		err := t.one(`INSERT INTO stint_workers (name, lock, pid, host, slots, queues, labels, tasks, build, started_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id`,
+			[]any{i.Name, s.me.name, i.PID, i.Host, i.Slots, string(queues), labels, string(tasks), i.Build, t.now}, &id)
 		if err != nil {
 			return err
 		}
@@ -49,6 +53,17 @@ func (s *Store) SetLabels(ctx context.Context, worker int64, labels map[string]s
 	return s.do(ctx, func(t *txn) error {
 		t.w.recheck, t.w.peers = true, nil
 		return t.exec("UPDATE stint_workers SET labels = ? WHERE id = ?", text, worker)
+	})
+}
+
+// SetTasks implements store.Workers.
+func (s *Store) SetTasks(ctx context.Context, worker int64, tasks []string) error {
+	text, err := json.Marshal(tasks)
+	if err != nil {
+		return err
+	}
+	return s.do(ctx, func(t *txn) error {
+		return t.exec("UPDATE stint_workers SET tasks = ? WHERE id = ?", string(text), worker)
 	})
 }
 
@@ -80,20 +95,20 @@ func (s *Store) Unregister(ctx context.Context, _ time.Time, worker int64) error
 func (s *Store) Living(ctx context.Context) (all []store.WorkerInfo, err error) {
 	type row struct {
 		store.WorkerInfo
-		queues, labels []byte
-		started        int64
+		queues, labels, tasks []byte
+		started               int64
 	}
 	err = s.view(ctx, func(q querier) error {
 		rows, err := rowsOf(q, func(r *row) []any {
-			return []any{&r.ID, &r.Name, &r.PID, &r.Host, &r.Slots, &r.queues, &r.labels, &r.Build, &r.started, &r.Paused, &r.Running}
-		}, `SELECT id, name, pid, host, slots, queues, labels, build, started_at, paused,
+			return []any{&r.ID, &r.Name, &r.PID, &r.Host, &r.Slots, &r.queues, &r.labels, &r.tasks, &r.Build, &r.started, &r.Paused, &r.Running}
+		}, `SELECT id, name, pid, host, slots, queues, labels, tasks, build, started_at, paused,
 			(SELECT count(*) FROM stint_runs r WHERE r.worker = w.id AND r.state = 4) FROM stint_workers w WHERE ended_at IS NULL ORDER BY +id`)
 		if err != nil {
 			return err
 		}
 		all = make([]store.WorkerInfo, len(rows))
 		for i, r := range rows {
-			if err := errors.Join(json.Unmarshal(r.queues, &r.Queues), json.Unmarshal(r.labels, &r.Labels)); err != nil {
+			if err := errors.Join(json.Unmarshal(r.queues, &r.Queues), json.Unmarshal(r.labels, &r.Labels), json.Unmarshal(r.tasks, &r.Tasks)); err != nil {
 				return fmt.Errorf("worker %d: %w", r.ID, err)
 			}
 			r.Started = millis(r.started)

@@ -244,8 +244,32 @@ func (m *Model) PauseQueue(_ context.Context, queue string, paused bool) error {
 		return err
 	}
 	defer m.unlock()
-	m.queues[queue] = paused
+	if _, known := m.queues[queue]; known || paused {
+		m.queues[queue] = paused
+	}
 	return nil
+}
+
+// Names implements store.Admin. It knows the names of runs, queues and workers.
+func (m *Model) Names(context.Context) (*store.Names, error) {
+	if err := m.lock(); err != nil {
+		return nil, err
+	}
+	defer m.unlock()
+	var n store.Names
+	for _, r := range m.runs {
+		n.Tasks = append(n.Tasks, r.Task)
+	}
+	for q := range m.queues {
+		n.Queues = append(n.Queues, q)
+	}
+	for _, w := range m.workers {
+		n.Tasks, n.Queues = append(n.Tasks, w.Tasks...), append(n.Queues, w.Queues...)
+	}
+	slices.Sort(n.Tasks)
+	slices.Sort(n.Queues)
+	n.Tasks, n.Queues = slices.Compact(n.Tasks), slices.Compact(n.Queues)
+	return &n, nil
 }
 
 // Queues implements store.Admin.

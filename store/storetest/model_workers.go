@@ -32,6 +32,16 @@ func (m *Model) SetLabels(_ context.Context, worker int64, labels map[string]str
 	return nil
 }
 
+// SetTasks implements store.Workers.
+func (m *Model) SetTasks(_ context.Context, worker int64, tasks []string) error {
+	if err := m.lock(); err != nil {
+		return err
+	}
+	defer m.unlock()
+	m.workers[worker].Tasks = tasks
+	return nil
+}
+
 // PauseWorker implements store.Workers.
 func (m *Model) PauseWorker(_ context.Context, name string, paused bool) error {
 	if err := m.lock(); err != nil {

@@ -91,6 +91,7 @@ var rules = []struct {
 	{"unregister gives back", unregister},
 	{"a context that is done changes nothing", doneContext},
 	{"list by filter, in pages", list},
+	{"names that are known", names},
 	{"delete and expire", expire},
 	{"progress, logs and chunks", records},
 	{"large inputs and outputs", large},

@@ -366,6 +366,31 @@ func list(s *suite) {
 	}
 }
 
+func names(s *suite) {
+	ctx := s.Context()
+	r := run("x")
+	r.Task, r.Queue = "ran", "q1"
+	s.enqueue(r)
+	worker, err := s.Register(ctx, time.Now(), store.WorkerInfo{Name: "w2", Slots: 1, Queues: []string{"q2"}, Tasks: []string{"a"}})
+	s.ok(err)
+	s.ok(s.SetTasks(ctx, worker, []string{"a", "b"}))
+	s.ok(s.PauseQueue(ctx, "q3", true))
+	s.ok(s.PauseQueue(ctx, "q4", false)) // makes none
+	living, err := s.Living(ctx)
+	s.ok(err)
+	if w := living[len(living)-1]; !slices.Equal(w.Tasks, []string{"a", "b"}) || living[0].Tasks != nil {
+		s.Errorf("workers have %q, and %q where any may come", w.Tasks, living[0].Tasks)
+	}
+	n, err := s.Names(ctx)
+	s.ok(err)
+	if want := []string{"a", "b", "ran"}; !slices.Equal(n.Tasks, want) {
+		s.Errorf("tasks %q, want %q", n.Tasks, want)
+	}
+	if want := []string{"q1", "q2", "q3"}; !slices.Equal(n.Queues, want) {
+		s.Errorf("queues %q, want %q", n.Queues, want)
+	}
+}
+
 // list reads all pages, which must be in order, without gaps or repetitions.
 func (s *suite) list(f store.Filter, limit int) (all []store.ID) {
 	var before store.ID
