@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strconv"
 
 	"github.com/stint-dev/stint/internal/journal"
@@ -19,7 +20,6 @@ type Future[T any] struct {
 // future is a Future without its type.
 type future struct {
 	sc      *scope // of the branch
-	fn      any    // what it calls
 	done    bool   // guarded by durable.mu, as is all below
 	entry   store.Entry
 	err     error // as the branch returned it
@@ -28,7 +28,7 @@ type future struct {
 
 // Go begins a branch: fn runs beside what follows, and what it returns is recorded. It
 // makes its own durable calls, with the context that it is given. A branch that has
-// ended is not entered again. Neither the run nor a branch ends before its branches.
+// ended is not entered again. The run does not end before its branches.
 //
 // Outside of a run fn runs in a goroutine.
 func Go[T any](ctx context.Context, name string, fn func(context.Context) (T, error)) *Future[T] {
@@ -43,7 +43,7 @@ func Go[T any](ctx context.Context, name string, fn func(context.Context) (T, er
 			return nil, err
 		}
 		return sc.e.w.c.marshal(v)
-	}, fn)
+	})
 	return &Future[T]{f: f}
 }
 
@@ -68,12 +68,11 @@ func plainFuture[T any](ctx context.Context, fn func(context.Context) (T, error)
 }
 
 // branch begins a branch, unless it has ended before.
-// calls is the app's own function.
-func (sc *scope) branch(ctx context.Context, name string, fn func(context.Context) ([]byte, error), calls any) *future {
+func (sc *scope) branch(ctx context.Context, name string, fn func(context.Context) ([]byte, error)) *future {
 	d := sc.e.durable
 	e, recorded := sc.ask(store.EntryBranch, name)
 	path := journal.Address(e.Address).String() // the branch's scope is named by its entry
-	f := &future{sc: d.scope(path), entry: e, fn: calls}
+	f := &future{sc: d.scope(path), entry: e}
 	f.sc.now = sc.now
 	if recorded && e.Done {
 		d.tape.Skip(path)
@@ -82,7 +81,7 @@ func (sc *scope) branch(ctx context.Context, name string, fn func(context.Contex
 	}
 	d.mu.Lock()
 	d.live++
-	sc.began = append(sc.began, f)
+	d.futures = append(d.futures, f)
 	d.mu.Unlock()
 	d.branches.Go(func() { f.run(context.WithValue(ctx, scopeKey{}, f.sc), fn) })
 	return f
@@ -104,42 +103,20 @@ func (f *future) run(ctx context.Context, fn func(context.Context) ([]byte, erro
 		}
 		f.end(ctx, out, err)
 	}()
-	if out, err = fn(ctx); err == nil {
-		err = f.sc.awaitBranches(ctx)
-	}
+	out, err = fn(ctx)
 	err = vet(err)
 	returned = true
-}
-
-// awaitBranches waits for the branches that were begun in this scope, and not waited for:
-// what has ended is not entered again.
-func (sc *scope) awaitBranches(ctx context.Context) error {
-	d := sc.e.durable
-	for i := 0; ; i++ {
-		d.mu.Lock()
-		if i == len(sc.began) {
-			d.mu.Unlock()
-			return nil
-		}
-		next := sc.began[i : i+1]
-		d.mu.Unlock()
-		if err := sc.wait(ctx, waited{futures: next}); err != nil {
-			return err
-		}
-	}
 }
 
 // end records what a branch returned, and hands its liveness on to who waits for it.
 func (f *future) end(ctx context.Context, out []byte, err error) {
 	d := f.sc.e.durable
 	f.sc.over.Store(true)
-	if left := returned(f.sc.cursor.End(), f.fn); left != nil && err == nil {
-		d.diverge(left)
-		return
-	} else if left != nil && ctx.Err() == nil { // blocks the run if the failure turns out to be final
-		d.mu.Lock()
-		d.failed = left
-		d.mu.Unlock()
+	if err == nil {
+		if left := f.sc.cursor.End(); left != nil {
+			d.diverge(left)
+			return
+		}
 	}
 	if err == nil || ctx.Err() == nil { // else the attempt of the run is over
 		e := f.entry
@@ -245,7 +222,8 @@ func (sc *scope) first(ctx context.Context, fs []*future) (int, error) {
 	if recorded {
 		i, err := strconv.Atoi(string(e.Value))
 		if err != nil || i < 0 || i >= len(fs) {
-			sc.differs(&journal.Divergence{At: journal.Address(e.Address), Recorded: fmt.Sprintf("any, won by future %s", e.Value), Asked: fmt.Sprintf("any of %d futures", len(fs))})
+			sc.e.durable.diverge(fmt.Errorf("entry %d: the winner was future %s of %d", e.Seq, e.Value, len(fs)))
+			runtime.Goexit()
 		}
 		return i, nil
 	}

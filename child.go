@@ -8,7 +8,6 @@ import (
 	"runtime"
 	"time"
 
-	"github.com/stint-dev/stint/internal/journal"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -30,7 +29,7 @@ func enqueueChildren(ctx context.Context, c *Client, now time.Time, runs []store
 	defer sc.leave()
 	e, recorded := sc.ask(store.EntryChild, runs[0].Task)
 	if recorded {
-		return sc.begun(&e, len(runs))
+		return begun(&e, len(runs))
 	}
 	e.Done = true
 	runs[0].Call = &store.Call{ID: sc.e.run.ID, Lease: sc.e.run.Lease, Entry: e}
@@ -48,14 +47,10 @@ func enqueueChildren(ctx context.Context, c *Client, now time.Time, runs []store
 }
 
 // begun are the runs that a recorded call began.
-func (sc *scope) begun(e *store.Entry, n int) ([]store.Enqueued, error) {
+func begun(e *store.Entry, n int) ([]store.Enqueued, error) {
 	var ids []string
-	if err := json.Unmarshal(e.Value, &ids); err != nil {
-		return nil, fmt.Errorf("stint: the journal's runs of task %q: %w", e.Name, err)
-	}
-	if len(ids) != n {
-		said := func(n int) string { return fmt.Sprintf("child %q, %d runs of it", e.Name, n) }
-		sc.differs(&journal.Divergence{At: journal.Address(e.Address), Recorded: said(len(ids)), Asked: said(n)})
+	if err := json.Unmarshal(e.Value, &ids); err != nil || len(ids) != n {
+		return nil, fmt.Errorf("the journal has %d runs for a call that asks for %d (%v)", len(ids), n, err)
 	}
 	got := make([]store.Enqueued, n)
 	for i, id := range ids {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"runtime"
 	"slices"
 	"time"
 
@@ -395,8 +396,8 @@ func (sc *scope) event(ctx context.Context, key string, w *waitConfig) (e store.
 // it is there, and code that can read it may come.
 func (sc *scope) decode(e *store.Entry, v any) {
 	if err := sc.e.w.c.unmarshal(e.Value, v); err != nil {
-		file, line := caller()
-		sc.differs(fmt.Errorf("entry %v, %v %q: what is recorded is not a %s (%s:%d): %w", journal.Address(e.Address), e.Kind, e.Name, reflect.TypeOf(v).Elem(), file, line, err))
+		sc.e.durable.diverge(fmt.Errorf("entry %v, %v %q: what is recorded is not a %s: %w", journal.Address(e.Address), e.Kind, e.Name, reflect.TypeOf(v).Elem(), err))
+		runtime.Goexit()
 	}
 }
 

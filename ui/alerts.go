@@ -30,7 +30,7 @@ const firstAlert = `alerts, err := alert.New(client, alert.Config{
 	Sinks: []alert.Sink{alert.Slack("ops", os.Getenv("SLACK_WEBHOOK"))},
 })
 go alerts.Run(ctx)
-ui.Handler(client, ui.WithAlerts(alerts))`
+ui.Handler(client, ui.WithToken(token), ui.WithAlerts(alerts))`
 
 func noAlerts() node {
 	return el("div.empty", el("p", "The program has no alerts. They tell of failures by chat, mail, HTTP or a function:"), pre(firstAlert))

@@ -36,17 +36,20 @@ func (h *handler) routeAPI(mux *http.ServeMux) {
 		mux.HandleFunc(o.Method+" "+o.Path, func(w http.ResponseWriter, r *http.Request) { h.operate(w, r, o) })
 	}
 	mux.HandleFunc("GET /api/openapi.json", func(w http.ResponseWriter, r *http.Request) {
+		if !h.may(w, r, Action{Name: "view"}) {
+			return
+		}
 		text, _ := files.ReadFile("assets/openapi.json")
 		w.Header().Set("Content-Type", "application/json")
 		w.Write(text)
 	})
 	mux.HandleFunc("GET /metrics", h.metrics)
 	mux.HandleFunc("GET /healthz", h.healthz)
-	for _, method := range []string{"GET", "POST"} {
-		mux.HandleFunc(method+" /api/", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
+		if h.may(w, r, Action{Name: "view"}) {
 			h.refuse(w, r, http.StatusNotFound, fmt.Errorf("there is no %s %s; /api/openapi.json lists what there is", r.Method, r.URL.Path))
-		})
-	}
+		}
+	})
 }
 
 // operate does what a request asks, and answers.
@@ -105,7 +108,7 @@ func (h *handler) after(w http.ResponseWriter, r *http.Request, o *operation, in
 			return
 		}
 	}
-	if next := in.Get("next"); strings.HasPrefix(next, h.base+"/") && !strings.HasPrefix(next, "//") && !strings.Contains(next, `\`) {
+	if next, ok := h.inside(in.Get("next")); ok {
 		http.Redirect(w, r, next, http.StatusSeeOther)
 		return
 	}

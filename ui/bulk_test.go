@@ -62,6 +62,37 @@ func TestNothingSelected(t *testing.T) {
 	}
 }
 
+// A name that nobody knows is an error that lists the near ones, and makes nothing.
+func TestTypos(t *testing.T) {
+	s := newShop(t)
+	for _, tt := range []struct {
+		method, path, body string
+		status             int
+		has                string
+	}{
+		{"POST", "/api/queues/defualt/pause", ``, 404, `did you mean \"default\"?`},
+		{"POST", "/api/queues/defualt/resume", ``, 404, `did you mean \"default\"?`},
+		{"POST", "/api/tasks/chagre/runs", `{"input": 1}`, 404, `did you mean \"charge\"?`},
+		{"POST", "/api/runs.delete", `{"task": ["chargee"]}`, 404, `did you mean \"charge\"?`},
+		{"POST", "/api/runs.cancel", `{"queue": "Default2", "paced": true}`, 404, `did you mean \"default\"?`},
+		{"POST", "/api/filters", `{"task": "charg", "scope": "s", "expr": "true"}`, 404, `did you mean \"charge\"?`},
+		{"POST", "/api/workers/nobody/pause", ``, 404, "not found"},
+		{"POST", "/api/crons/nobody/pause", ``, 404, "not found"},
+		{"POST", "/api/queues/default/pause", `{"force": "maybe"}`, 400, "want true or false"},
+		{"GET", "/runs?task=chareg", ``, 200, "did you mean &#34;charge&#34;?"},
+		{"GET", "/api/queues", ``, 200, `{"queues":[{"name":"default"`},
+		{"POST", "/api/queues/new/pause", `{"force": true}`, 200, "true"},
+		{"POST", "/api/tasks/elsewhere/runs", `{"input": 1, "force": true}`, 200, "run"},
+		{"GET", "/api/runs?task=elsewhere", ``, 200, "no worker has task elsewhere"},
+		{"GET", "/runs?task=elsewhere", ``, 200, "no worker has task elsewhere"},
+	} {
+		status, text := s.ask(tt.method, tt.path, tt.body, "Content-Type", asJSON)
+		if status != tt.status || !strings.Contains(text, tt.has) {
+			t.Errorf("%s %s %s: %d, want %d with %q:\n%.400s", tt.method, tt.path, tt.body, status, tt.status, tt.has, text)
+		}
+	}
+}
+
 var (
 	hiddenField = regexp.MustCompile(`<input type="hidden" name="([^"]+)" value="([^"]*)">`)
 	counted     = regexp.MustCompile(`<b>([0-9,]+)</b>`)

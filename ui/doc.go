@@ -1,8 +1,8 @@
 // Package ui serves a live web page for what a client's database holds: runs, queues,
 // limits, schedules, events, and what went wrong; and a JSON API for the same.
 //
-//	mux.Handle("/stint/", ui.Handler(client, ui.WithBasePath("/stint")))
+//	mux.Handle("/stint/", ui.Handler(client, ui.WithBasePath("/stint"), ui.WithToken(token)))
 //
-// It is one http.Handler with everything inside the binary. With no WithAuthorize it
-// answers only requests that come from the machine itself.
+// It is one http.Handler with everything inside the binary. It refuses every
+// request until WithAuthorize, WithToken or WithLocalAccess says who may come in.
 package ui

@@ -4,9 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -39,6 +37,11 @@ type config struct {
 	readOnly  bool
 	title     string
 	alerts    *alert.Alerts // nil: none
+	backupDir string        // "": the page makes no backups
+
+	// Without authorize: who comes in. See door.go.
+	token       string
+	localAccess bool
 }
 
 // WithBasePath says where the handler is mounted: "/stint". The default is the root.
@@ -46,8 +49,10 @@ func WithBasePath(path string) Option {
 	return func(c *config) { c.base = "/" + strings.Trim(path, "/"); c.base = strings.TrimSuffix(c.base, "/") }
 }
 
-// WithAuthorize asks f about each request. An error refuses it, with status 403; the
-// user sees its text. A panic of f refuses it too, with status 500. Whoever f lets pass may see, and do, what the action says.
+// WithAuthorize asks f about each request, from wherever it comes. An error refuses it,
+// with status 403; the user sees its text. A panic of f refuses it too, with status 500.
+// Whoever f lets pass may see, and do, what the action says. WithToken and WithLocalAccess
+// are without effect beside it.
 func WithAuthorize(f func(*http.Request, Action) error) Option {
 	return func(c *config) { c.authorize = f }
 }
@@ -58,6 +63,10 @@ func WithReadOnly() Option { return func(c *config) { c.readOnly = true } }
 // WithRedact shows what f returns in the place of each payload; nil hides it, and so does a
 // panic of f. f is called at each view, by several goroutines.
 func WithRedact(f func(Payload) json.RawMessage) Option { return func(c *config) { c.redact = f } }
+
+// WithBackupDir has the action "backup" write new files to a directory, and nowhere else.
+// Without it the page and the API make no backups.
+func WithBackupDir(dir string) Option { return func(c *config) { c.backupDir = dir } }
 
 // WithTitle is what pages call the program. The default is the name of its database file.
 func WithTitle(title string) Option { return func(c *config) { c.title = title } }
@@ -80,7 +89,9 @@ type handler struct {
 // maxBody is how large a request's body may be, in bytes.
 const maxBody = 8 << 20
 
-// Handler returns the web UI and the JSON API of a client.
+// Handler returns the web UI and the JSON API of a client. It refuses every request unless
+// an option says who may come in: WithAuthorize, WithToken or WithLocalAccess. That holds
+// for all that it serves, /healthz and /metrics too.
 func Handler(c *stint.Client, opts ...Option) http.Handler {
 	h := &handler{c: c}
 	for _, o := range opts {
@@ -94,12 +105,11 @@ func Handler(c *stint.Client, opts ...Option) http.Handler {
 	guarded := http.NewCrossOriginProtection().Handler(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		secure(w.Header())
-		if r.URL.Path == h.base {
-			http.Redirect(w, r, h.base+"/", http.StatusMovedPermanently)
+		if !h.admit(w, r) {
 			return
 		}
-		if h.authorize == nil && !local(r) {
-			h.refuse(w, r, http.StatusForbidden, errors.New("requests from other machines are refused until the program says who may do what: ui.WithAuthorize"))
+		if r.URL.Path == h.base {
+			http.Redirect(w, r, h.base+"/", http.StatusMovedPermanently)
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
@@ -116,26 +126,6 @@ func secure(h http.Header) {
 	h.Set("Referrer-Policy", "same-origin")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cache-Control", "no-store")
-}
-
-// local reports whether a request was made on this machine, to this machine: not through
-// a proxy that serves others, and not by a page whose name resolves to this machine.
-func local(r *http.Request) bool {
-	for _, forwarded := range []string{"Forwarded", "X-Forwarded-For", "X-Real-Ip", "Via"} {
-		if r.Header.Get(forwarded) != "" {
-			return false
-		}
-	}
-	from, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil || !from.Addr().Unmap().IsLoopback() {
-		return false
-	}
-	host := r.Host
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	to, err := netip.ParseAddr(strings.Trim(host, "[]"))
-	return host == "localhost" || err == nil && to.IsLoopback()
 }
 
 // may reports whether the request may do an action; if not, it has been answered.

@@ -61,7 +61,7 @@ func newShop(t *testing.T, opts ...ui.Option) *shop {
 		r.Wait(t.Context())
 		s.ids = append(s.ids, r.ID())
 	}
-	server := httptest.NewServer(ui.Handler(c, opts...))
+	server := httptest.NewServer(ui.Handler(c, append([]ui.Option{ui.WithLocalAccess()}, opts...)...))
 	s.url = server.URL
 	t.Cleanup(func() {
 		server.Close()
@@ -334,7 +334,7 @@ func TestLive(t *testing.T) {
 // A server that shuts down does not wait for open pages.
 func TestShutdown(t *testing.T) {
 	s := newShop(t)
-	server := httptest.NewServer(ui.Handler(s.c))
+	server := httptest.NewServer(ui.Handler(s.c, ui.WithLocalAccess()))
 	defer server.Close()
 	got, err := http.Get(server.URL + "/live?url=/")
 	if err != nil {
@@ -458,7 +458,7 @@ func TestDivergence(t *testing.T) {
 			answer := httptest.NewRecorder()
 			r := httptest.NewRequestWithContext(t.Context(), "GET", "http://localhost/runs/"+id, nil)
 			r.RemoteAddr = "127.0.0.1:1"
-			ui.Handler(c).ServeHTTP(answer, r)
+			ui.Handler(c, ui.WithLocalAccess()).ServeHTTP(answer, r)
 			for _, has := range []string{"The journal has", "<code>step &#34;old step&#34;</code>", "<code>step &#34;new step&#34;</code>"} {
 				if !strings.Contains(answer.Body.String(), has) {
 					t.Errorf("%q is not on the page:\n%s", has, answer.Body)

@@ -26,12 +26,15 @@ func healthPage(h *handler, ctx context.Context, arg string, q url.Values) (*vie
 	if err := h.c.Healthy(); err != nil {
 		status = el("p.error", "✗ The database cannot be written at present: ", err)
 	}
-	copy := h.form("row", "backup", "", el("input", attr("name", "path"), attr("required"), attr("aria-label", "Path of the copy"), attr("placeholder", "/var/backups/app.db"), attr("data-keep")), button("", "Back up now"))
+	copy := empty("The program names no directory for backups: ", code("ui.WithBackupDir"), ".")
+	if h.backupDir != "" {
+		copy = h.form("row", "backup", "", el("input", attr("name", "path"), attr("required"), attr("aria-label", "Name of the copy"), attr("placeholder", "app-1.db"), attr("data-keep")), button("", "Back up now"))
+	}
 	return &view{Title: "Health", Main: all(el("h1", "Health"), status,
 		el("div.grid", el("section", h2("File"), showFile(d)), el("section", h2("In the last hour"), showHour(&hour))),
 		only(!h.readOnly,
 			h2("Check"), el("p.dim", "Reads the whole file, and takes time in proportion to its size."), h.act("", "Look for damage", "check", ""),
-			h2("Backup"), el("p.dim", "Writes a copy, as of one moment, on the machine of this program, while all goes on."), copy))}, nil
+			h2("Backup"), el("p.dim", "Writes a copy, as of one moment, to a new file in the program's directory for backups, while all goes on."), copy))}, nil
 }
 
 func showFile(d *stint.DatabaseInfo) node {

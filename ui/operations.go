@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,7 +19,7 @@ import (
 
 var (
 	filterParams = []string{"id", "task", "queue", "state", "metadata", "error", "parent", "top", "since", "until", "limit_name", "limit_key", "through"}
-	bulkParams   = append(slices.Clone(filterParams), "all", "dry_run", "paced", "cursor")
+	bulkParams   = append(slices.Clone(filterParams), "all", "dry_run", "force", "paced", "cursor")
 )
 
 // operations are the API. openapi.json is made of them; see TestOpenAPI.
@@ -37,10 +39,10 @@ var operations = []operation{
 	{"POST", "/api/runs.replay", "runs.replay", "Run all that match again: those that failed, were canceled or are blocked, and those that succeeded if state or id asks for them", bulkParams, wireCount{}, bulk("runs.replay")},
 	{"POST", "/api/runs.delete", "runs.delete", "Delete all runs that match and have ended", bulkParams, wireCount{}, bulk("runs.delete")},
 	{"GET", "/api/tasks", "view", "Tasks and workflows that the program defines", nil, wireTasks{}, listTasks},
-	{"POST", "/api/tasks/{task}/runs", "tasks.run", "Start a task or workflow", []string{"input", "key", "delay", "at", "priority", "metadata"}, wireStarted{}, startTask},
+	{"POST", "/api/tasks/{task}/runs", "tasks.run", "Start a task or workflow", []string{"input", "key", "delay", "at", "priority", "metadata", "force"}, wireStarted{}, startTask},
 	{"GET", "/api/queues", "view", "Queues", nil, wireQueues{}, listQueues},
-	{"POST", "/api/queues/{queue}/pause", "queues.pause", "Start nothing from a queue", nil, wireDone{}, named("queue", (*stint.Client).PauseQueue)},
-	{"POST", "/api/queues/{queue}/resume", "queues.resume", "Undo a pause", nil, wireDone{}, named("queue", (*stint.Client).ResumeQueue)},
+	{"POST", "/api/queues/{queue}/pause", "queues.pause", "Start nothing from a queue", []string{"force"}, wireDone{}, named("queue", (*stint.Client).PauseQueue)},
+	{"POST", "/api/queues/{queue}/resume", "queues.resume", "Undo a pause", []string{"force"}, wireDone{}, named("queue", (*stint.Client).ResumeQueue)},
 	{"GET", "/api/workers", "view", "Workers that run", nil, wireWorkers{}, listWorkers},
 	{"POST", "/api/workers/{worker}/pause", "workers.pause", "Have a worker start nothing", nil, wireDone{}, named("worker", (*stint.Client).PauseWorker)},
 	{"POST", "/api/workers/{worker}/resume", "workers.resume", "Undo a pause", nil, wireDone{}, named("worker", (*stint.Client).ResumeWorker)},
@@ -57,7 +59,7 @@ var operations = []operation{
 	{"GET", "/api/events", "view", "Events, newest first", []string{"key", "limit", "cursor"}, wireEvents{}, listEvents},
 	{"POST", "/api/events", "events.publish", "Publish an event", []string{"key", "payload", "scope", "metadata"}, wirePublished{}, publish},
 	{"GET", "/api/filters", "view", "Filters of tasks", nil, wireFilters{}, listFilters},
-	{"POST", "/api/filters", "filters.create", "Add a filter to a task", []string{"task", "scope", "expr", "payload"}, wireFilter{}, createFilter},
+	{"POST", "/api/filters", "filters.create", "Add a filter to a task", []string{"task", "scope", "expr", "payload", "force"}, wireFilter{}, createFilter},
 	{"POST", "/api/filters/{filter}/delete", "filters.delete", "Delete a filter", nil, wireDone{}, deleteFilter},
 	{"GET", "/api/webhooks", "view", "What has come to handlers of webhooks since the program started", nil, wireWebhooks{}, listWebhooks},
 	{"POST", "/api/filters/test", "filters.test", "Say whether an expression matches an event", []string{"expr", "key", "payload"}, wireMatch{}, testFilter},
@@ -66,7 +68,7 @@ var operations = []operation{
 	{"GET", "/api/stats", "view", "What happened, by minute or hour", []string{"since", "span", "per_task"}, wireStats{}, listStats},
 	{"GET", "/api/health", "view", "The database, and whether it can be written", nil, wireHealth{}, getHealth},
 	{"POST", "/api/check", "check", "Look for damage", nil, wireCheck{}, check},
-	{"POST", "/api/backup", "backup", "Write a copy of the database to a new file on the program's machine", []string{"path"}, wireDone{}, backup},
+	{"POST", "/api/backup", "backup", "Write a copy of the database to a new file in the directory that the program has for it", []string{"path"}, wireDone{}, backup},
 }
 
 func listRuns(h *handler, ctx context.Context, in url.Values) (any, error) {
@@ -165,6 +167,9 @@ func bulk(name string) func(*handler, context.Context, url.Values) (any, error) 
 		if err != nil {
 			return nil, err
 		}
+		if err := h.known(ctx, in, f.Tasks, f.Queues); err != nil {
+			return nil, err
+		}
 		if len(f.IDs) == 1 {
 			if _, err := h.c.GetRun(ctx, f.IDs[0]); err != nil {
 				return nil, err
@@ -179,13 +184,6 @@ func bulk(name string) func(*handler, context.Context, url.Values) (any, error) 
 		}
 		n, err := a.do(h.c, ctx, f)
 		return wireCount{Changed: n}, err
-	}
-}
-
-// named is an operation on something by its name.
-func named(param string, do func(*stint.Client, context.Context, string) error) func(*handler, context.Context, url.Values) (any, error) {
-	return func(h *handler, ctx context.Context, in url.Values) (any, error) {
-		return wireDone{true}, do(h.c, ctx, in.Get(param))
 	}
 }
 
@@ -274,6 +272,9 @@ func startTask(h *handler, ctx context.Context, in url.Values) (any, error) {
 	}
 	if f.Metadata != nil {
 		opts = append(opts, stint.WithMetadata(f.Metadata))
+	}
+	if err := h.known(ctx, in, in["task"], nil); err != nil {
+		return nil, err
 	}
 	run, err := h.c.EnqueueJSON(ctx, in.Get("task"), json.RawMessage(input), opts...)
 	if err != nil {
@@ -429,6 +430,9 @@ func createFilter(h *handler, ctx context.Context, in url.Values) (any, error) {
 		}
 		f.Payload = payload
 	}
+	if err := h.known(ctx, in, []string{f.Task}, nil); err != nil {
+		return nil, err
+	}
 	id, err := h.c.CreateFilter(ctx, f)
 	return wireFilter{id, f.Task, f.Scope, f.Expression, payload}, err
 }
@@ -524,12 +528,26 @@ func check(h *handler, ctx context.Context, in url.Values) (any, error) {
 }
 
 func backup(h *handler, ctx context.Context, in url.Values) (any, error) {
-	path, err := need(in, "path")
+	name, err := need(in, "path")
 	if err != nil {
 		return nil, err
 	}
-	return wireDone{true}, h.c.Backup(ctx, path)
+	if h.backupDir == "" {
+		return nil, errors.New("the program names no directory for backups: ui.WithBackupDir")
+	}
+	if filepath.Dir(name) == filepath.Clean(h.backupDir) {
+		name = filepath.Base(name)
+	}
+	if !backupName.MatchString(name) || besideDatabase.MatchString(name) {
+		return nil, fmt.Errorf("path %q: want the name of a new file in %s: letters, digits, dots, _ and -, and not one of a database's log or lock", name, h.backupDir)
+	}
+	return wireDone{true}, h.c.Backup(ctx, filepath.Join(h.backupDir, name))
 }
+
+var (
+	backupName     = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
+	besideDatabase = regexp.MustCompile(`-(wal|shm|journal)$|-stint-`)
+)
 
 func number(in url.Values, name string, none int) (int, error) {
 	text := in.Get(name)

@@ -23,6 +23,7 @@ type view struct {
 	Main  node
 	Still bool   // it does not change by itself
 	Up    string // where Esc leads; "": nowhere
+	Bare  bool   // for who may not come in: it names nothing
 	path  string // with its query
 }
 
@@ -50,8 +51,13 @@ var pages = []struct {
 
 func (h *handler) routePages(mux *http.ServeMux) {
 	mux.HandleFunc("GET /live", h.live.serve)
-	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		if !h.may(w, r, Action{Name: "view"}) {
+			return
+		}
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.Header().Set("Allow", "GET, HEAD")
+			h.refuse(w, r, http.StatusMethodNotAllowed, fmt.Errorf("%s %s is not served; forms post to /api/", r.Method, r.URL.Path))
 			return
 		}
 		v, err := h.find(r.Context(), r.URL)
@@ -101,7 +107,9 @@ func (h *handler) problem(title string, err error) *view {
 }
 
 func (h *handler) errorPage(w http.ResponseWriter, status int, err error) {
-	h.write(w, status, h.problem(http.StatusText(status), err))
+	v := h.problem(http.StatusText(status), err)
+	v.Bare = status == http.StatusForbidden
+	h.write(w, status, v)
 }
 
 func (h *handler) write(w http.ResponseWriter, status int, v *view) {
@@ -128,6 +136,9 @@ func (h *handler) app() string {
 
 // around is a whole page.
 func (h *handler) around(v *view) node {
+	if v.Bare {
+		return all(g.Raw("<!doctype html>"), el("html", attr("lang", "en"), el("head", el("meta", attr("charset", "utf-8")), el("title", v.Title)), el("body", el("main", v.Main))))
+	}
 	app := h.app()
 	live := only(!v.Still && v.path != "", attr("data-live", h.base+"/live?url="+url.QueryEscape(v.path)))
 	script := func(name string) node { return el("script", attr("src", h.base+"/assets/"+name), attr("defer")) }
@@ -170,7 +181,10 @@ func (h *handler) routeAssets(mux *http.ServeMux) {
 	}
 	serve := http.StripPrefix("/assets/", http.FileServerFS(assets))
 	mux.HandleFunc("GET /assets/", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Cache-Control", "max-age=3600")
+		if !h.may(w, r, Action{Name: "view"}) {
+			return
+		}
+		w.Header().Set("Cache-Control", "private, max-age=3600")
 		serve.ServeHTTP(w, r)
 	})
 }

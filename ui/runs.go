@@ -159,6 +159,11 @@ func runsPage(h *handler, ctx context.Context, arg string, q url.Values) (*view,
 	}
 	c := chosen(q)
 	list := h.noRuns(len(c) > 0, page.Next != "")
+	if len(page.Runs) == 0 {
+		if names, err := h.c.Names(ctx); err == nil {
+			list = all(list, problem(names.Unknown(f.Tasks, f.Queues)))
+		}
+	}
 	if len(page.Runs) > 0 {
 		list = el("form", attr("method", "get"), attr("action", h.base+"/confirm"), hidden("selected", "true"), h.runList(page.Runs),
 			only(!h.readOnly, row(el("span.dim", "Selected:"), each(bulkActions, func(a bulkAction) node {
@@ -196,6 +201,14 @@ func (h *handler) filterForm(c url.Values, tasks []string) node {
 		field("Queue", "queue", ""), field("Created since", "since", "24h"), field("until", "until", "1h"), field("Metadata", "metadata", "key=value"), field("Error has", "error", ""), field("ID", "id", ""),
 		el("label.check", el("input", attr("type", "checkbox"), attr("name", "top"), attr("value", "1"), only(c.Has("top"), attr("checked"))), "no children"),
 		button("primary", "Filter"), only(len(c) > 0, " ", h.link("/runs", "Show all")))
+}
+
+// problem says what is wrong, if something is.
+func problem(err error) node {
+	if err == nil {
+		return nil
+	}
+	return el("p.error", err)
 }
 
 func (h *handler) noRuns(filtered, more bool) node {

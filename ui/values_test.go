@@ -12,7 +12,7 @@ import (
 // Numbers in a request keep their digits: in inputs, payloads, metadata and filters.
 func TestExactNumbers(t *testing.T) {
 	s := newShop(t)
-	body := `{"input":9007199254740993,"metadata":{"order":12345678,"id":9007199254740993,"share":1.50,"vip":true,"text":"1e3"}}`
+	body := `{"force":true,"input":9007199254740993,"metadata":{"order":12345678,"id":9007199254740993,"share":1.50,"vip":true,"text":"1e3"}}`
 	code, text := s.ask("POST", "/api/tasks/nobody/runs", body, "Content-Type", asJSON)
 	var started struct{ Run string }
 	if err := json.Unmarshal([]byte(text), &started); code != 200 || err != nil {

@@ -132,7 +132,7 @@ func damage(t *testing.T, path, query string) {
 // Numbers keep their digits, and metadata is texts, whatever they look like.
 func TestExactNumbers(t *testing.T) {
 	path := worked(t)
-	id := must(t, "", "enqueue", "-metadata", "order=9007199254740993", "-metadata", "eq=a=1e3", path, "mail", `{"id":9007199254740993}`)
+	id := must(t, "", "enqueue", "-force", "-metadata", "order=9007199254740993", "-metadata", "eq=a=1e3", path, "mail", `{"id":9007199254740993}`)
 	must(t, `"Input":{"id":9007199254740993}`, "run", "-json", path, id)
 	must(t, id, "runs", "-metadata", "order=9007199254740993", "-metadata", "eq=a=1e3", path)
 	for _, other := range []string{"order=9007199254740992", "order=9007199254740993.0", "eq=a=1000"} {

@@ -15,11 +15,23 @@ import (
 func uiFlags(f *flag.FlagSet, o *options) {
 	f.StringVar(&o.http, "http", "localhost:8080", "`address` to serve at; requests from other machines are refused")
 	f.BoolVar(&o.readOnly, "read-only", false, "change nothing")
+	f.BoolVar(&o.localAccess, "local-access", false, "let in every user and program of this machine, without the token that is printed")
+	f.StringVar(&o.backupDir, "backup-dir", "", "let the page write backups to this `directory`")
 }
 
 // serveUI serves until it is interrupted. Open pages end with it.
 func serveUI(ctx context.Context, s *session) error {
 	var opts []ui.Option
+	query := ""
+	if s.localAccess {
+		opts = append(opts, ui.WithLocalAccess())
+	} else {
+		token := ui.NewToken()
+		opts, query = append(opts, ui.WithToken(token)), "?token="+token
+	}
+	if s.backupDir != "" {
+		opts = append(opts, ui.WithBackupDir(s.backupDir))
+	}
 	if s.readOnly {
 		opts = append(opts, ui.WithReadOnly())
 	}
@@ -27,7 +39,7 @@ func serveUI(ctx context.Context, s *session) error {
 	if err != nil {
 		return fmt.Errorf("stint: %w", err)
 	}
-	fmt.Fprintf(s.out, "http://%s/\n", l.Addr())
+	fmt.Fprintf(s.out, "http://%s/%s\n", l.Addr(), query)
 	server := &http.Server{Handler: ui.Handler(s.c, opts...), ReadHeaderTimeout: 10 * time.Second,
 		BaseContext: func(net.Listener) context.Context { return ctx }}
 	done := make(chan error, 1)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"net/http/cookiejar"
 	"strings"
 	"testing"
 )
@@ -15,7 +16,9 @@ func TestUI(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	r, w := io.Pipe()
 	done := make(chan error, 1)
-	go func() { done <- do(ctx, []string{"ui", "-http", "127.0.0.1:0", "-read-only", path}, w, io.Discard) }()
+	go func() {
+		done <- do(ctx, []string{"ui", "-http", "127.0.0.1:0", "-local-access", "-read-only", path}, w, io.Discard)
+	}()
 	url, err := bufio.NewReader(r).ReadString('\n')
 	if err != nil {
 		t.Fatal(err)
@@ -42,5 +45,45 @@ func TestUI(t *testing.T) {
 	}
 	if _, err := ask(t, "ui", "-http", "nowhere:port", path); err == nil {
 		t.Error("an address that is none was taken")
+	}
+}
+
+// Who has the URL that is printed comes in, and nobody else.
+func TestUIToken(t *testing.T) {
+	path := worked(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	r, w := io.Pipe()
+	done := make(chan error, 1)
+	go func() { done <- do(ctx, []string{"ui", "-http", "127.0.0.1:0", path}, w, io.Discard) }()
+	line, err := bufio.NewReader(r).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	base, token, ok := strings.Cut(strings.TrimSpace(line), "?token=")
+	if !ok || len(token) != 64 {
+		t.Errorf("it prints %q", line)
+	}
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	browser := &http.Client{Jar: jar}
+	defer browser.CloseIdleConnections()
+	for _, tt := range []struct {
+		url    string
+		status int
+	}{{base, 403}, {base + "api/runs", 403}, {base + "?token=" + token, 200}, {base + "api/runs", 200}, {base, 200}} {
+		got, err := browser.Get(tt.url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got.Body.Close()
+		if got.StatusCode != tt.status {
+			t.Errorf("%s: %s, want %d", tt.url, got.Status, tt.status)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }

@@ -62,7 +62,7 @@ func serve(ctx context.Context, path, mails, addr string, day time.Duration) err
 	if err != nil {
 		return err
 	}
-	fmt.Println("listening on http://" + l.Addr().String() + "; /stint/ shows what runs")
+	fmt.Printf("listening on http://%[1]s; what runs: http://%[1]s/stint/?token=%[2]s\n", l.Addr(), o.token)
 	srv := &http.Server{Handler: o.handler(), ReadHeaderTimeout: 5 * time.Second}
 	defer context.AfterFunc(ctx, func() { srv.Shutdown(context.Background()) })()
 	worked := make(chan error, 1)

@@ -18,6 +18,7 @@ import (
 type onboarding struct {
 	client *stint.Client
 	mails  string
+	token  string // who has it may see the page
 	day    time.Duration
 	task   *stint.Task[string, string]
 }
@@ -29,7 +30,7 @@ type verdict struct {
 }
 
 func define(c *stint.Client, mails string, day time.Duration) *onboarding {
-	o := &onboarding{client: c, mails: mails, day: day}
+	o := &onboarding{client: c, mails: mails, token: ui.NewToken(), day: day}
 	o.task = stint.NewTask(c, "onboard", o.onboard, stint.WithRetries(3))
 	return o
 }
@@ -75,7 +76,7 @@ func (o *onboarding) mail(ctx context.Context, user, subject string) error {
 
 func (o *onboarding) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/stint/", ui.Handler(o.client, ui.WithBasePath("/stint"))) // what runs, live
+	mux.Handle("/stint/", ui.Handler(o.client, ui.WithBasePath("/stint"), ui.WithToken(o.token))) // what runs, live
 	mux.HandleFunc("GET /{$}", o.page)
 	mux.HandleFunc("POST /users/{user}", o.user(func(ctx context.Context, user string) error {
 		_, err := o.task.Enqueue(ctx, user, stint.WithIdempotencyKey(user, stint.UntilDone))

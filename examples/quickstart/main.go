@@ -4,7 +4,8 @@
 //
 //	go run ./examples/quickstart [-db FILE] [-slots N] [-fresh] [-http ADDRESS] [DIR]
 //
-// With -http localhost:8080 a web page shows the runs as they move.
+// With -http localhost:8080 it prints the URL, with a token, of a page that shows the runs
+// as they move.
 package main
 
 import (

@@ -55,6 +55,8 @@ func serve(ctx context.Context, path, addr string) error {
 		return err
 	}
 	mux := define(c, func(format string, args ...any) { fmt.Printf(format+"\n", args...) })
+	token := ui.NewToken()
+	mux.Handle("/stint/", ui.Handler(c, ui.WithBasePath("/stint"), ui.WithToken(token))) // what runs, live
 	w, err := c.NewWorker()
 	if err != nil {
 		return errors.Join(err, c.Close())
@@ -63,7 +65,7 @@ func serve(ctx context.Context, path, addr string) error {
 	if err != nil {
 		return errors.Join(err, c.Close())
 	}
-	fmt.Println("listening on http://" + l.Addr().String() + "; /stint/ shows what runs")
+	fmt.Printf("listening on http://%[1]s; what runs: http://%[1]s/stint/?token=%[2]s\n", l.Addr(), token)
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
@@ -93,7 +95,7 @@ type payment struct {
 }
 
 // define has the tasks, and the addresses that take webhooks.
-func define(c *stint.Client, say func(format string, args ...any)) http.Handler {
+func define(c *stint.Client, say func(format string, args ...any)) *http.ServeMux {
 	stint.NewTask(c, "triage", func(ctx context.Context, i issue) (string, error) {
 		say("triage: issue %d, %q", i.Issue.Number, i.Issue.Title)
 		return "triaged", nil
@@ -127,7 +129,6 @@ func define(c *stint.Client, say func(format string, args ...any)) http.Handler 
 	}, stint.WithCron("* * * * *"))
 
 	mux := http.NewServeMux()
-	mux.Handle("/stint/", ui.Handler(c, ui.WithBasePath("/stint"))) // what runs, live
 	mux.Handle("POST /hooks/github", c.WebhookHandler("github", stint.GitHubSignature(githubSecret),
 		`"github." + headers["x-github-event"] + (has(input.action) ? "." + input.action : "")`))
 	mux.Handle("POST /hooks/stripe", c.WebhookHandler("stripe", stint.StripeSignature(stripeSecret), `"stripe." + input.type`))

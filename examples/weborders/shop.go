@@ -25,6 +25,7 @@ type shop struct {
 	db      *sql.DB
 	client  *stint.Client
 	confirm *stint.Task[int64, string]
+	token   string // who has it may see the page
 	stop    context.CancelFunc
 	worked  chan error
 }
@@ -44,7 +45,7 @@ func newShop(ctx context.Context, db *sql.DB) (*shop, error) {
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
-	s := &shop{db: db, client: client, worked: make(chan error, 1)}
+	s := &shop{db: db, client: client, token: ui.NewToken(), worked: make(chan error, 1)}
 	s.confirm = stint.NewTask(client, "confirm", s.confirmOrder, stint.WithRetries(5), stint.WithRetryBackoff(2, time.Minute))
 	w, err := client.NewWorker(stint.WithSlots(10))
 	if err != nil {
@@ -71,7 +72,7 @@ func (s *shop) confirmOrder(ctx context.Context, id int64) (string, error) {
 
 func (s *shop) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/stint/", ui.Handler(s.client, ui.WithBasePath("/stint"))) // what runs, live
+	mux.Handle("/stint/", ui.Handler(s.client, ui.WithBasePath("/stint"), ui.WithToken(s.token))) // what runs, live
 	mux.HandleFunc("POST /orders", s.create)
 	mux.HandleFunc("GET /orders/{id}", s.show)
 	return mux

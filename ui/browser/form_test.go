@@ -24,7 +24,7 @@ func TestTypedDigits(t *testing.T) {
 	}
 	defer c.Close()
 	stint.NewTask(c, "ship", func(context.Context, order) (int, error) { return 0, nil })
-	s := httptest.NewServer(ui.Handler(c))
+	s := httptest.NewServer(ui.Handler(c, ui.WithLocalAccess()))
 	defer s.Close()
 	defer s.CloseClientConnections() // of pages that stay open
 	b := opened(t, 1440, "light")

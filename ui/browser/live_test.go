@@ -79,7 +79,7 @@ func TestFocusStays(t *testing.T) {
 func TestLostConnection(t *testing.T) {
 	d := newDemo(t)
 	gate := &listener{}
-	server := httptest.NewUnstartedServer(ui.Handler(d.c))
+	server := httptest.NewUnstartedServer(ui.Handler(d.c, ui.WithLocalAccess()))
 	gate.Listener = server.Listener
 	server.Listener = gate
 	server.Start()

@@ -25,7 +25,7 @@ func served(t *testing.T, opts ...ui.Option) (*demo, string) {
 	t.Helper()
 	d := newDemo(t)
 	mux := http.NewServeMux()
-	mux.Handle("/stint/", ui.Handler(d.c, append([]ui.Option{ui.WithBasePath("/stint"), ui.WithAlerts(d.alerts)}, opts...)...))
+	mux.Handle("/stint/", ui.Handler(d.c, append([]ui.Option{ui.WithBasePath("/stint"), ui.WithLocalAccess(), ui.WithAlerts(d.alerts)}, opts...)...))
 	s := httptest.NewServer(mux)
 	t.Cleanup(s.Close)
 	return d, s.URL + "/stint"

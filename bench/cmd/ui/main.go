@@ -83,7 +83,7 @@ func bench() error {
 	if err := s.fill(ctx, *fRuns); err != nil {
 		return err
 	}
-	server := httptest.NewServer(ui.Handler(c))
+	server := httptest.NewServer(ui.Handler(c, ui.WithLocalAccess()))
 	defer server.Close()
 	s.url = server.URL
 	assets(s.url)

@@ -28,9 +28,10 @@ func Serve(addr string, c *stint.Client) (*Page, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Page{&http.Server{Handler: ui.Handler(c), ReadHeaderTimeout: 10 * time.Second}, make(chan error, 1)}
+	token := ui.NewToken()
+	p := &Page{&http.Server{Handler: ui.Handler(c, ui.WithToken(token)), ReadHeaderTimeout: 10 * time.Second}, make(chan error, 1)}
 	go func() { p.ended <- p.server.Serve(l) }()
-	fmt.Fprintf(os.Stderr, "Watch it at http://%s/\n", l.Addr())
+	fmt.Fprintf(os.Stderr, "Watch it at http://%s/?token=%s\n", l.Addr(), token)
 	return p, nil
 }
 

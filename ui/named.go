@@ -1,0 +1,62 @@
+package ui
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+
+	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/internal/near"
+)
+
+// named is an operation on something by its name. One that is not known is an error that
+// lists those that are near.
+func named(param string, do func(*stint.Client, context.Context, string) error) func(*handler, context.Context, url.Values) (any, error) {
+	return func(h *handler, ctx context.Context, in url.Values) (any, error) {
+		name := in.Get(param)
+		if param == "queue" {
+			if err := h.known(ctx, in, nil, []string{name}); err != nil {
+				return nil, err
+			}
+		}
+		err := do(h.c, ctx, name)
+		if errors.Is(err, stint.ErrNotFound) {
+			err = fmt.Errorf("%w%s", err, near.Meant(name, h.namesOf(ctx, param)))
+		}
+		return wireDone{true}, err
+	}
+}
+
+// namesOf lists the names of crons or workers, as far as they can be read.
+func (h *handler) namesOf(ctx context.Context, what string) (names []string) {
+	switch what {
+	case "cron":
+		crons, _ := h.c.ListCrons(ctx)
+		for _, c := range crons {
+			names = append(names, c.Name)
+		}
+	case "worker":
+		workers, _ := h.c.ListWorkers(ctx)
+		for _, w := range workers {
+			names = append(names, w.Name)
+		}
+	}
+	return names
+}
+
+// known returns an error if a name was never heard of, and the request does not insist.
+func (h *handler) known(ctx context.Context, in url.Values, tasks, queues []string) error {
+	force, err := isTrue(in, "force")
+	if err != nil || force || len(tasks)+len(queues) == 0 {
+		return err
+	}
+	names, err := h.c.Names(ctx)
+	if err != nil {
+		return err
+	}
+	if err := names.Unknown(tasks, queues); err != nil {
+		return fmt.Errorf("%w (force=true insists)", err)
+	}
+	return nil
+}
