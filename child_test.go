@@ -25,11 +25,12 @@ func TestMain(m *testing.M) {
 }
 
 var children = map[string]func(path string){
-	"hang": hangChild,
-	"echo": echoChild,
-	"exit": exitChild,
-	"soak": soakChild,
-	"code": codeChild, "changed code": changedCodeChild,
+	"hang":   hangChild,
+	"echo":   echoChild,
+	"exit":   exitChild,
+	"reader": readerChild,
+	"soak":   soakChild,
+	"code":   codeChild, "changed code": changedCodeChild,
 }
 
 // A child is a process of this binary in one of the roles above.

@@ -256,8 +256,8 @@ func (c *Client) Close() error {
 }
 
 // Healthy is nil, or why the database cannot be written at present: a full disk, a
-// file made read-only. Nothing is acknowledged meanwhile, and the client goes on by
-// itself when it can.
+// file made read-only, or one that is no longer at its path (ErrFileGone, ErrReplaced).
+// Nothing is acknowledged meanwhile, and the client goes on by itself when it can.
 func (c *Client) Healthy() error {
 	if err := c.store.Healthy(); err != nil {
 		return public("degraded", err)

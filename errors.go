@@ -25,6 +25,12 @@ var (
 	// ErrBusy reports that another program kept the database locked for longer than the
 	// client waits. Nothing was changed; the call may be repeated.
 	ErrBusy = errors.New("stint: database is locked by another program")
+	// ErrFileGone reports that the database's file, or the log beside it, was removed or
+	// moved while the client had it open, and ErrReplaced that another file is at its path.
+	// What the call changed is not kept. Put the file back and the client goes on; or close
+	// it and open the path anew.
+	ErrFileGone = errors.New("stint: database file is gone")
+	ErrReplaced = errors.New("stint: database file was replaced by another")
 )
 
 // Why a run ended, through errors.Is on what Run.Wait returns; and, through
@@ -124,7 +130,7 @@ func public(op string, err error) error {
 	}
 	for _, m := range []struct{ from, to error }{
 		{store.ErrClosed, ErrClosed}, {store.ErrNotFound, ErrNotFound}, {store.ErrBusy, ErrBusy},
-		{store.ErrTaken, ErrTaken}, {store.ErrStarted, ErrStarted},
+		{store.ErrTaken, ErrTaken}, {store.ErrStarted, ErrStarted}, {store.ErrFileGone, ErrFileGone}, {store.ErrReplaced, ErrReplaced},
 	} {
 		if errors.Is(err, m.from) {
 			return fmt.Errorf("%w: %s: %w", m.to, op, err)

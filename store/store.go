@@ -18,6 +18,10 @@ var (
 	ErrBusy = errors.New("database is locked by another program")
 	// ErrStale reports that the run has been given to another execution, or has ended.
 	ErrStale = errors.New("stale execution")
+	// ErrFileGone reports that the database's file was removed or moved while it was open,
+	// and ErrReplaced that another is at its path. Nothing is acknowledged any more.
+	ErrFileGone = errors.New("database file is gone")
+	ErrReplaced = errors.New("database file was replaced by another")
 )
 
 // An ID names a run: a UUIDv7, assigned by the store, increasing in the order of enqueueing.
@@ -424,7 +428,8 @@ type Admin interface {
 	Check(ctx context.Context) ([]string, error)
 	// Backup writes a copy of all there is, as of one moment, to a new file.
 	Backup(ctx context.Context, path string) error
-	// Healthy is nil, or why the store cannot write at present.
+	// Healthy is nil, or why the store cannot write at present: also because its file is no
+	// longer the one at its path.
 	Healthy() error
 	// Degraded reports whether an error, also of a statement in a transaction of the
 	// app's, says that the store cannot write at present: nothing was changed, and the

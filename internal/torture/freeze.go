@@ -55,7 +55,7 @@ func freeze(ctx context.Context, r *round) error {
 
 // removeLock removes one of the files that show that a process lives.
 func (r *round) removeLock(path string) error {
-	locks, err := filepath.Glob(path + "-stint-*")
+	locks, err := filepath.Glob(filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"-stint", "*"))
 	if err != nil || len(locks) == 0 {
 		return err
 	}

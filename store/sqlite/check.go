@@ -3,11 +3,8 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"net/url"
-	"os"
-	"path/filepath"
 	"time"
 )
 
@@ -30,31 +27,10 @@ func (s *Store) Check(ctx context.Context) ([]string, error) {
 	if s.path == Memory {
 		return nil, nil // nobody else can have changed it
 	}
+	if err := s.at.check(); err != nil {
+		return nil, err
+	}
 	return Check(ctx, s.path)
-}
-
-// Backup implements store.Admin, by VACUUM INTO: the copy is also compact.
-func (s *Store) Backup(ctx context.Context, path string) error {
-	if s.path == Memory {
-		return errors.New("a database in memory has one connection, which is the engine's: open a file")
-	}
-	db, err := sql.Open("sqlite", s.fileDSN(url.Values{"_pragma": {pragma("busy_timeout", readerBusy.Milliseconds())}}))
-	if err != nil {
-		return err
-	}
-	defer db.Close()
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600) // SQLite would make it readable for all
-	if err != nil {
-		return err
-	}
-	err = f.Close()
-	if err == nil {
-		_, err = db.ExecContext(ctx, "VACUUM INTO ?", path)
-	}
-	if err != nil {
-		return errors.Join(explain(err), os.Remove(path))
-	}
-	return nil
 }
 
 // Check looks for damage in a file, also one that is in use: SQLite's own integrity
@@ -63,7 +39,7 @@ func (s *Store) Backup(ctx context.Context, path string) error {
 // what it found, in words.
 func Check(ctx context.Context, path string) (problems []string, err error) {
 	s := &Store{}
-	if s.path, err = filepath.Abs(path); err != nil {
+	if s.path, err = resolve(path); err != nil {
 		return nil, err
 	}
 	db, err := sql.Open("sqlite", s.fileDSN(url.Values{"mode": {"rw"}, "_txlock": {"immediate"}, "_pragma": {pragma("busy_timeout", readerBusy.Milliseconds())}}))

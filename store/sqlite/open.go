@@ -2,7 +2,7 @@
 //
 // One goroutine owns the write connection and commits in groups (writer.go); readers
 // have their own read-only connections and never block it. Processes that share a
-// file find each other by the lock files beside it (alive.go) and see each other's
+// file find each other by the lock files beside it (presence.go) and see each other's
 // commits through PRAGMA data_version (wake.go).
 package sqlite
 
@@ -10,12 +10,10 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -47,6 +45,7 @@ const (
 // A Store is a store.Store in a SQLite file.
 type Store struct {
 	path    string
+	at      *location // nil for a database in memory
 	opts    Options
 	write   *sql.DB
 	read    *sql.DB // nil for a database in memory: reads go through the writer
@@ -97,14 +96,18 @@ func New(db *sql.DB, opts Options) (*Store, error) {
 
 func open(path string, opts Options) (_ *Store, err error) {
 	s := &Store{path: path, opts: opts, others: make(chan struct{}, 1), readStmts: map[string]*sql.Stmt{}, me: &presence{name: Memory}}
+	if err := checkPath(path); err != nil {
+		return nil, err
+	}
 	if path != Memory {
-		if path == "" {
-			return nil, errors.New("empty path: name a file, or \":memory:\"")
-		}
-		if s.path, err = filepath.Abs(path); err != nil {
+		if s.path, err = resolve(path); err != nil {
 			return nil, err
 		}
 		if err := create(s.path); err != nil {
+			return nil, err
+		}
+		s.at = &location{path: s.path}
+		if err := s.at.find(); err != nil {
 			return nil, err
 		}
 	}
@@ -113,7 +116,7 @@ func open(path string, opts Options) (_ *Store, err error) {
 			s.closeFiles()
 		}
 	}()
-	if s.write, err = sql.Open("sqlite", s.dsn(false)); err != nil {
+	if s.write, err = s.connect(s.writeDSN()); err != nil {
 		return nil, err
 	}
 	s.write.SetMaxOpenConns(1)
@@ -121,16 +124,23 @@ func open(path string, opts Options) (_ *Store, err error) {
 	if err != nil {
 		return nil, explain(err)
 	}
-	if err := s.prepare(conn); err != nil {
+	secret, err := s.prepare(conn)
+	if err != nil {
 		return nil, explain(err)
 	}
+	if s.ids, err = newIDs(secret); err != nil {
+		return nil, err
+	}
 	if path != Memory {
-		if s.read, err = sql.Open("sqlite", s.dsn(true)); err != nil {
+		if err := s.at.findLog(); err != nil {
+			return nil, err
+		}
+		if s.read, err = s.connect(s.readDSN()); err != nil {
 			return nil, err
 		}
 		s.read.SetMaxOpenConns(readers)
 		s.read.SetMaxIdleConns(readers)
-		if s.me, err = newPresence(s.path); err != nil {
+		if s.me, err = newPresence(s.at, secret); err != nil {
 			return nil, fmt.Errorf("make the file that shows others this process lives: %w", err)
 		}
 	}
@@ -139,47 +149,59 @@ func open(path string, opts Options) (_ *Store, err error) {
 	return s, nil
 }
 
-// create makes the file readable for its owner alone, as SQLite would not.
-func create(path string) error {
-	info, err := os.Stat(path)
-	if err == nil && info.IsDir() {
-		return errors.New("is a directory: name a file in it")
+// The connections that do stint's own work trust no schema: what stands in one, such as a
+// view, calls no function that has effects, and no statement writes the schema as text.
+// Those that the app's code uses, and a backup, are as the app's other connections.
+func (s *Store) writeDSN() string {
+	q := url.Values{"_defensive": {"1"}, "_pragma": {pragma("busy_timeout", busyPoll.Milliseconds()), pragma("trusted_schema", 0)}}
+	if s.path == Memory {
+		return "file::memory:?" + q.Encode()
 	}
-	if err == nil || !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if _, err := os.Stat(filepath.Dir(path)); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("directory %s does not exist: make it first: %w", filepath.Dir(path), fs.ErrNotExist)
-	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return nil // another process was faster
-	}
-	if err != nil {
-		return err
-	}
-	return f.Close()
+	return s.fileDSN(q)
 }
 
-func (s *Store) dsn(readOnly bool) string {
-	if s.path == Memory {
-		return "file::memory:?_pragma=busy_timeout(50)"
-	}
-	if readOnly {
-		return s.fileDSN(url.Values{"_pragma": {pragma("busy_timeout", readerBusy.Milliseconds()), pragma("query_only", 1)}})
-	}
-	return s.fileDSN(url.Values{"_pragma": {pragma("busy_timeout", busyPoll.Milliseconds())}})
+func (s *Store) readDSN() string {
+	return s.fileDSN(url.Values{"_defensive": {"1"},
+		"_pragma": {pragma("busy_timeout", readerBusy.Milliseconds()), pragma("query_only", 1), pragma("trusted_schema", 0)}})
 }
 
 func pragma(name string, arg any) string { return fmt.Sprintf("%s(%v)", name, arg) }
 
+// fileDSN is that of connections which make no file: it is there, or it is not the same.
 func (s *Store) fileDSN(q url.Values) string {
+	q.Set("mode", "rw")
 	return (&url.URL{Scheme: "file", Opaque: strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(s.path), RawQuery: q.Encode()}).String()
 }
 
-// prepare sets the write connection's pragmas, reads back those that matter, and
-// brings the schema up to date.
-func (s *Store) prepare(conn *sql.Conn) error {
+// connect is sql.Open, but for connections to the very file that was found.
+func (s *Store) connect(dsn string) (*sql.DB, error) {
+	c, err := sqlite.NewConnector(dsn)
+	if err != nil {
+		return nil, err
+	}
+	return sql.OpenDB(connector{c, s.at}), nil
+}
+
+type connector struct {
+	driver.Connector
+	at *location
+}
+
+// Connect implements driver.Connector.
+func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
+	conn, err := c.Connector.Connect(ctx)
+	if misplaced := c.at.check(); misplaced != nil { // what was opened is another file, or none
+		if err == nil {
+			conn.Close()
+		}
+		return nil, misplaced
+	}
+	return conn, err
+}
+
+// prepare sets the write connection's pragmas, reads back those that matter, brings the
+// schema up to date, and returns the file's secret.
+func (s *Store) prepare(conn *sql.Conn) (secret []byte, err error) {
 	ctx := context.Background()
 	journal, sync, level := "wal", "FULL", 2
 	if s.path == Memory {
@@ -189,38 +211,46 @@ func (s *Store) prepare(conn *sql.Conn) error {
 		sync, level = "NORMAL", 1
 	}
 	if err := s.setWAL(ctx, conn, journal); err != nil {
-		return err
+		return nil, err
 	}
 	for _, p := range []string{"synchronous = " + sync, "cache_size = -16000", "temp_store = MEMORY", "wal_autocheckpoint = 4000", "journal_size_limit = 67108864"} {
 		if _, err := conn.ExecContext(ctx, "PRAGMA "+p); err != nil {
-			return fmt.Errorf("PRAGMA %s: %w", p, err)
+			return nil, fmt.Errorf("PRAGMA %s: %w", p, err)
 		}
 	}
 	var got int
 	if err := conn.QueryRowContext(ctx, "PRAGMA synchronous").Scan(&got); err != nil {
-		return err
+		return nil, err
 	}
 	if got != level {
-		return fmt.Errorf("synchronous is %d, not %d as asked", got, level)
+		return nil, fmt.Errorf("synchronous is %d, not %d as asked", got, level)
 	}
-	err := s.patient(func() error { return migrate(ctx, conn) })
-	if err != nil {
-		return err
+	if err := s.patient(func() error { return migrate(ctx, conn) }); err != nil {
+		return nil, err
 	}
-	secret := make([]byte, 16)
+	if err := checkSchema(ctx, conn); err != nil {
+		return nil, err
+	}
+	return s.secret(ctx, conn)
+}
+
+// secret returns the file's, which the first to open it makes.
+func (s *Store) secret(ctx context.Context, conn *sql.Conn) (secret []byte, err error) {
+	const query = "SELECT value FROM stint_meta WHERE key = 'id_secret'"
+	if err := conn.QueryRowContext(ctx, query).Scan(&secret); !errors.Is(err, sql.ErrNoRows) {
+		return secret, err
+	}
+	secret = make([]byte, 16)
 	rand.Read(secret)
 	err = s.patient(func() error {
 		_, err := conn.ExecContext(ctx, "INSERT INTO stint_meta VALUES ('id_secret', ?) ON CONFLICT DO NOTHING", secret)
 		return err
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := conn.QueryRowContext(ctx, "SELECT value FROM stint_meta WHERE key = 'id_secret'").Scan(&secret); err != nil {
-		return err
-	}
-	s.ids, err = newIDs(secret)
-	return err
+	err = conn.QueryRowContext(ctx, query).Scan(&secret)
+	return secret, err
 }
 
 func (s *Store) setWAL(ctx context.Context, conn *sql.Conn, want string) error {

@@ -2,11 +2,24 @@ package sqlite
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"time"
 
 	"golang.org/x/sys/windows"
 )
+
+// noFollow is 0: who may make links on Windows is an administrator.
+const noFollow = 0
+
+// A fileID is empty: Windows removes and replaces no file that SQLite has open.
+type fileID struct{ device, inode uint64 }
+
+func identify(path string) (fileID, error) { return fileID{}, nil }
+
+func singleName(fs.FileInfo) bool { return true }
+
+func share(string, fs.FileInfo, fs.FileMode) error { return nil }
 
 // lock takes f for as long as it stays open. The kernel lets go when the process
 // dies, however it dies, and not while it is merely stopped.

@@ -29,12 +29,15 @@ func (s *Store) Recover(ctx context.Context) (store.Recovered, error) {
 
 // recover looks once for dead processes.
 func (s *Store) recover(ctx context.Context) (total store.Recovered, err error) {
+	if s.at.check() != nil {
+		return total, nil // it would take those who have the next file for dead
+	}
 	locks, staged, err := s.left(ctx)
 	if err != nil {
 		return total, err
 	}
 	for _, lock := range locks {
-		if d, err := dead(s.path, lock); err != nil || !d {
+		if d, err := s.me.dead(lock); err != nil || !d {
 			continue // not ours to judge now; asked again at the next look
 		}
 		var r store.Recovered
@@ -55,7 +58,7 @@ func (s *Store) recover(ctx context.Context) (total store.Recovered, err error) 
 			}
 		}
 		s.do(ctx, func(t *txn) error { return t.foldProcess(lock) }) // of figures, no error is worth a recovery
-		bury(s.path, lock)
+		s.me.remove(lock)
 	}
 	return total, nil
 }
@@ -72,7 +75,13 @@ func (s *Store) left(ctx context.Context) (locks, staged []string, err error) {
 	if s.path == Memory {
 		return nil, nil, nil
 	}
-	locks = s.presences()
+	for _, name := range s.me.others() {
+		if strings.HasPrefix(name, s.me.mark) {
+			locks = append(locks, name)
+		} else {
+			s.me.remove(name) // it had a file that was replaced by this one
+		}
+	}
 	err = s.view(ctx, func(q querier) error {
 		known, err := column[string](q, workLocksSQL)
 		if err != nil {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"path/filepath"
 	"time"
 
 	"github.com/stint-dev/stint/store"
@@ -55,7 +54,7 @@ func (s *Store) BeginTx(ctx context.Context) (*sql.Tx, error) {
 		if s.opts.Normal {
 			sync = "NORMAL"
 		}
-		db, err := sql.Open("sqlite", s.fileDSN(url.Values{
+		db, err := s.connect(s.fileDSN(url.Values{
 			"_txlock": {"immediate"},
 			"_pragma": {pragma("busy_timeout", s.opts.BusyTimeout.Milliseconds()), pragma("synchronous", sync)},
 		}))
@@ -88,6 +87,9 @@ func (s *Store) join(ctx context.Context, now time.Time, tx store.Tx, change fun
 	if s.path == Memory || !sameFile(path, s.path) {
 		return fmt.Errorf("the app's transaction is on %q, this store on %q: they must be one file", path, s.path)
 	}
+	if err := s.at.check(); err != nil {
+		return err
+	}
 	t := &txn{querier: a, s: s, execN: a.execN, lanes: &laneCache{}, gates: newGateCache(), triggers: &triggerCache{}, now: now.UnixMilli(), newDue: never, nodes: bulk{kind: nodeRows}}
 	if err := t.one(lastKeySQL, nil, &t.lastKey); err != nil {
 		return fmt.Errorf("the app's transaction: %w", err)
@@ -103,10 +105,9 @@ func (s *Store) join(ctx context.Context, now time.Time, tx store.Tx, change fun
 	return nil
 }
 
-func sameFile(a, b string) bool {
-	ra, errA := filepath.EvalSymlinks(a)
-	rb, errB := filepath.EvalSymlinks(b)
-	return errA == nil && errB == nil && ra == rb
+func sameFile(a, resolved string) bool {
+	real, err := resolve(a)
+	return err == nil && real == resolved
 }
 
 // appTx runs statements in the app's transaction.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -77,20 +75,72 @@ func (w *writer) poll() {
 	}
 	w.pace(now)
 	w.polled = now
+	if err := w.s.at.check(); err != nil || w.misplaced {
+		w.misplaced = err != nil
+		w.note(err)
+		if err != nil {
+			return
+		}
+	}
 	if now.Sub(w.looked) >= lookEvery {
 		w.looked = now
-		w.renew()
-		w.company = len(w.s.presences()) > 0
-		if w.company {
-			select {
-			case w.s.others <- struct{}{}:
-			default:
-			}
-		}
+		w.lookForOthers()
 	}
 	if err := w.look(); err != nil && !isBusy(err) {
 		w.note(err)
 	}
+}
+
+// lookForOthers finds out who else has the file open, and has them know that this process
+// lives, should they have been led to think that it is dead.
+func (w *writer) lookForOthers() {
+	company, removed := w.s.me.look()
+	if w.company = company; company {
+		select {
+		case w.s.others <- struct{}{}:
+		default:
+		}
+	}
+	if removed {
+		if err := w.s.me.renew(); err != nil {
+			w.note(err)
+			return
+		}
+		w.presumedDead = true
+	}
+	if w.presumedDead {
+		w.revive()
+	}
+}
+
+// revive has the rows say that this process's workers live. What it executed has gone to
+// others by then, and comes back refused; but what its workers claim from now on must be
+// seen to if it does die.
+func (w *writer) revive() {
+	w.push(&op{done: make(chan struct{}), apply: func(t *txn) error {
+		t.committed = append(t.committed, func() { w.presumedDead = false })
+		w.peers = nil
+		for _, id := range w.watched() {
+			if err := t.exec("UPDATE stint_workers SET ended_at = NULL WHERE id = ? AND lock = ?", id, w.s.me.name); err != nil {
+				return err
+			}
+		}
+		return nil
+	}})
+}
+
+// watched are the workers of this store that have not been unregistered.
+func (w *writer) watched() (ids []int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for id, x := range w.watch {
+		select {
+		case <-x.closed:
+		default:
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // lastKeySQL reads the highest key ever given: AUTOINCREMENT remembers deleted ones too.
@@ -305,23 +355,6 @@ func (w *writer) hurry() {
 	w.fast = time.Now().Add(fastFor)
 	w.poke()
 }
-
-// presences lists the other stores that have, or had when they died, the file open.
-func (s *Store) presences() []string {
-	names, err := filepath.Glob(globEscape(s.path) + "-stint-*")
-	if err != nil {
-		return nil
-	}
-	others := names[:0]
-	for _, n := range names {
-		if n = filepath.Base(n); n != s.me.name {
-			others = append(others, n)
-		}
-	}
-	return others
-}
-
-var globEscape = strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace
 
 // An await is one call of Await.
 type await struct {

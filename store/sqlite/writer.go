@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -11,7 +10,6 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/store"
-	lib "modernc.org/sqlite/lib"
 )
 
 // The writer is the one goroutine that changes the database (group commit).
@@ -50,27 +48,28 @@ type writer struct {
 	changes changes
 
 	// Owned by the goroutine.
-	version   int64 // PRAGMA data_version at the last look
-	lastKey   int64 // highest run key in the file
-	lanes     laneCache
-	triggers  triggerCache
-	gates     *gateCache
-	recounted bool               // the gates were checked
-	peers     []peer             // nil: not known
-	flows     map[int64]flowInfo // those that were met lately
-	flowBytes int
-	tallies   tallies
-	nextDue   int64 // earliest due or start-by time in the file, or never
-	blocked   time.Time
-	polled    time.Time     // last look at the file
-	world     time.Duration // worldTime then
-	apart     time.Duration // see pace
-	looked    time.Time     // last look for other stores
-	company   bool          // another store has the file open
-	others    time.Time     // last commit of another that was noticed
-	recheck   bool          // claims must be looked at again
-	changed   bool          // all changes of this group were applied
-	buried    bool          // others took this process for dead; see renew
+	version      int64 // PRAGMA data_version at the last look
+	lastKey      int64 // highest run key in the file
+	lanes        laneCache
+	triggers     triggerCache
+	gates        *gateCache
+	recounted    bool               // the gates were checked
+	peers        []peer             // nil: not known
+	flows        map[int64]flowInfo // those that were met lately
+	flowBytes    int
+	tallies      tallies
+	nextDue      int64 // earliest due or start-by time in the file, or never
+	blocked      time.Time
+	polled       time.Time     // last look at the file
+	world        time.Duration // worldTime then
+	apart        time.Duration // see pace
+	looked       time.Time     // last look for other stores
+	company      bool          // another store has the file open
+	others       time.Time     // last commit of another that was noticed
+	recheck      bool          // claims must be looked at again
+	changed      bool          // all changes of this group were applied
+	misplaced    bool          // the file was not at its path when that was last looked at
+	presumedDead bool          // others took this process for dead; see lookForOthers
 }
 
 const (
@@ -268,15 +267,16 @@ func (w *writer) cycle() bool {
 		}
 		return len(ops) > 0 // a failing claim waits for the next change or timer
 	}
-	if len(ops)+len(claimed) > 0 { // something was written
-		w.note(nil)
+	misplaced := w.s.at.check()                        // after the commit: nothing is acknowledged that went with the file
+	if len(ops)+len(claimed) > 0 || misplaced != nil { // something was written
+		w.note(misplaced)
 	}
 	w.tallies.calls(len(ops) + len(claimed))
 	if due || len(claimed) > 0 || slices.ContainsFunc(ops, func(o *op) bool { return !o.reads }) {
 		w.changes.note(len(ops) + given(claimed))
 	}
 	for _, o := range ops {
-		o.finish(nil)
+		o.finish(misplaced)
 	}
 	for _, c := range claimed {
 		c.answer(c.got, nil)
@@ -366,6 +366,9 @@ func (w *writer) solo(ops []*op) {
 		for tries := 0; err != nil && tries < maxDamages && w.quarantine(err); tries++ {
 			err = w.alone(o)
 		}
+		if err == nil {
+			err = w.s.at.check()
+		}
 		w.note(err)
 		if !o.reads {
 			w.changes.note(1)
@@ -438,41 +441,14 @@ func (w *writer) cannotBegin(err error, now time.Time) bool {
 		o.finish(explain(err))
 	}
 	w.nextDue = max(w.nextDue, now.Add(time.Second).UnixMilli()) // no spinning
+	w.tallies.stored = max(w.tallies.stored, now.UnixMilli())
 	return false
 }
 
-// note keeps whether the database can be written.
-func (w *writer) note(err error) {
-	switch code(err) {
-	case lib.SQLITE_FULL, lib.SQLITE_IOERR, lib.SQLITE_READONLY, lib.SQLITE_CANTOPEN, lib.SQLITE_CORRUPT:
-		err = explain(err)
-	default:
-		if !errors.Is(err, store.ErrBusy) {
-			w.health.Store(nil)
-			return
-		}
-	}
-	w.health.Store(&err)
-}
-
-// Healthy is nil, or why the last change could not be written.
-func (s *Store) Healthy() error {
-	if e := s.w.health.Load(); e != nil {
-		return *e
-	}
-	return nil
-}
-
-// Degraded implements store.Admin.
-func (s *Store) Degraded(err error) bool {
-	switch code(err) {
-	case lib.SQLITE_FULL, lib.SQLITE_IOERR, lib.SQLITE_READONLY, lib.SQLITE_CANTOPEN:
-		return true
-	}
-	return isBusy(err) || errors.Is(err, store.ErrBusy)
-}
-
 func (w *writer) begin() (*txn, error) {
+	if err := w.s.at.check(); err != nil { // a log that the next file has taken over must not get ours
+		return nil, err
+	}
 	if err := w.exec("BEGIN IMMEDIATE"); err != nil {
 		return nil, err
 	}

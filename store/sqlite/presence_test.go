@@ -15,6 +15,17 @@ import (
 // time never takes the owner for dead.
 func TestPresenceIsBornLocked(t *testing.T) {
 	db := filepath.Join(t.TempDir(), "a.db")
+	if err := create(db); err != nil {
+		t.Fatal(err)
+	}
+	at := &location{path: db}
+	if err := at.find(); err != nil {
+		t.Fatal(err)
+	}
+	looker, err := newPresence(at, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	done := make(chan struct{})
 	var wg sync.WaitGroup
 	for range 2 {
@@ -25,26 +36,35 @@ func TestPresenceIsBornLocked(t *testing.T) {
 					return
 				default:
 				}
-				names, _ := filepath.Glob(db + "-stint-*")
-				for _, n := range names {
-					if d, err := dead(db, n); d && err == nil {
-						bury(db, n)
+				looker.sweep()
+				for _, n := range looker.others() {
+					if d, err := looker.dead(n); d && err == nil {
+						looker.remove(n)
 					}
 				}
 			}
 		})
 	}
 	for range 2000 {
-		p, err := newPresence(db)
+		p, err := newPresence(at, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := p.close(); err != nil {
+		if _, err := os.Stat(p.path(p.name)); err != nil {
 			t.Fatalf("the owner was taken for dead: %v", err)
+		}
+		if err := p.close(); err != nil {
+			t.Fatal(err)
 		}
 	}
 	close(done)
 	wg.Wait()
+	if err := looker.close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(looker.dir); !os.IsNotExist(err) {
+		t.Errorf("the directory was left: %v", err)
+	}
 }
 
 // A process that was taken for dead, because somebody removed its lock file, is seen to
@@ -93,7 +113,7 @@ func buriedAlive(t *testing.T, soon bool) {
 		}
 	}
 	claim()
-	if err := os.Remove(a.me.path); err != nil {
+	if err := os.Remove(a.me.path(a.me.name)); err != nil {
 		t.Fatal(err)
 	}
 	recovered()
@@ -107,4 +127,55 @@ func buriedAlive(t *testing.T, soon bool) {
 	claim()
 	a.Crash()
 	recovered()
+}
+
+// While nobody comes or goes the directory is not read, and other files beside the database
+// do not matter. Who comes is seen at the next look, and what a killed process left is not
+// company for the next file at that path.
+func TestPresenceLooksWhenSomethingChanged(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	open := func() *Store {
+		s, err := Open(path, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	a := open()
+	defer a.Close()
+	p, err := newPresence(a.at, []byte("another file at that path"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	old := time.Now().Add(-time.Hour)
+	look := func() (bool, bool) {
+		if err := os.Chtimes(p.dir, old, old); err != nil {
+			t.Fatal(err)
+		}
+		before := p.scanned
+		company, removed := p.look()
+		if removed {
+			t.Error("its own file is there")
+		}
+		return company, !p.scanned.Equal(before)
+	}
+	if company, read := look(); company || !read {
+		t.Errorf("the first look: company %v, read %v", company, read)
+	}
+	if err := os.WriteFile(path+"-stint-0", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if company, read := look(); company || read {
+		t.Errorf("nothing has changed: company %v, read %v", company, read)
+	}
+	b, err := newPresence(a.at, []byte("another file at that path"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.close()
+	old = old.Add(time.Minute)
+	if company, read := look(); !company || !read {
+		t.Errorf("another came: company %v, read %v", company, read)
+	}
 }

@@ -1,0 +1,152 @@
+package sqlite
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// A location is where the database's file is, and which file that was when it was opened. A
+// nil location is that of a database in memory.
+type location struct {
+	path    string // absolute; no part of it is a symbolic link
+	db, log fileID
+}
+
+// find notes which file is at the path, before anything opens it.
+func (l *location) find() (err error) {
+	l.db, err = identify(l.path)
+	return err
+}
+
+// findLog notes which file is the write-ahead log, which exists once a connection has read
+// and stays as long as one is open.
+func (l *location) findLog() (err error) {
+	l.log, err = identify(l.path + "-wal")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// check returns store.ErrFileGone or store.ErrReplaced if the file, or its log, is no longer
+// the one that was opened: what is written then is lost to whoever opens the path next. It
+// costs two calls of lstat, about a microsecond. An error that does not say what is there
+// says nothing.
+func (l *location) check() error {
+	if l == nil {
+		return nil
+	}
+	for _, f := range []struct {
+		path string
+		want fileID
+	}{{l.path, l.db}, {l.path + "-wal", l.log}} {
+		if f.want == (fileID{}) {
+			continue
+		}
+		got, err := identify(f.path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return fmt.Errorf("%w: %s: put it back, or close this and open the path anew", store.ErrFileGone, f.path)
+		case err == nil && got != f.want:
+			return fmt.Errorf("%w: %s: put the first one back, or close this and open the path anew", store.ErrReplaced, f.path)
+		}
+	}
+	return nil
+}
+
+func isMisplaced(err error) bool {
+	return errors.Is(err, store.ErrFileGone) || errors.Is(err, store.ErrReplaced)
+}
+
+// Names that other libraries take for more than the path of a file.
+var (
+	dsnScheme = regexp.MustCompile(`(?i)^(file|sqlite3?):(//)?`)
+	dsnOption = regexp.MustCompile(`(?i)[?&](_[a-z_]+|mode|cache|immutable|nolock|psow|vfs|modeof)=`)
+)
+
+// checkPath refuses what is not a path: a file of that very name would be made.
+func checkPath(path string) error {
+	switch {
+	case path == "":
+		return errors.New("empty path: name a file")
+	case path == Memory || !dsnScheme.MatchString(path) && !dsnOption.MatchString(path) && !strings.HasPrefix(path, Memory):
+		return nil
+	}
+	rest, options, _ := strings.Cut(dsnScheme.ReplaceAllString(path, ""), "?")
+	if plain, err := url.PathUnescape(rest); err == nil {
+		rest = plain
+	}
+	if rest == "" || strings.HasPrefix(rest, Memory) || strings.Contains(options, "mode=memory") {
+		return fmt.Errorf("%q is a DSN, not a path: write %q, a database of its own that nothing else can open", path, Memory)
+	}
+	return fmt.Errorf("%q is a DSN, not a path: write %q; SQLite's options are set by stint itself", path, rest)
+}
+
+// resolve makes a path absolute and follows its symbolic links, also those to a file that
+// does not exist. Two paths of one file resolve to one, except for hard links.
+func resolve(path string) (string, error) {
+	if !filepath.IsAbs(path) {
+		wd, err := os.Getwd()
+		if err != nil {
+			return "", err
+		}
+		path = wd + string(filepath.Separator) + path // not cleaned: link/.. is not what it seems
+	}
+	for range 40 {
+		dir, base := filepath.Split(path)
+		if base == "" || base == "." || base == ".." {
+			return filepath.EvalSymlinks(path)
+		}
+		real, err := filepath.EvalSymlinks(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			return "", fmt.Errorf("directory %s does not exist: make it first: %w", filepath.Clean(dir), fs.ErrNotExist)
+		}
+		if err != nil {
+			return "", err
+		}
+		path = filepath.Join(real, base)
+		info, err := os.Lstat(path)
+		if err != nil || info.Mode()&fs.ModeSymlink == 0 {
+			return path, nil // what is wrong with it is for the one who opens it
+		}
+		to, err := os.Readlink(path)
+		if err != nil {
+			return "", err
+		}
+		if !filepath.IsAbs(to) {
+			to = real + string(filepath.Separator) + to
+		}
+		path = to
+	}
+	return "", errors.New("too many symbolic links")
+}
+
+// create makes the file, readable for its owner alone, as SQLite would not, if it is
+// missing. It follows no symbolic link.
+func create(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case err == nil && info.IsDir():
+		return errors.New("is a directory: name a file in it")
+	case err == nil && !info.Mode().IsRegular():
+		return fmt.Errorf("is not a regular file but %v: name another", info.Mode().Type())
+	case err == nil || !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil // another process was faster
+	}
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}

@@ -1,0 +1,94 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strings"
+	"sync"
+)
+
+// A schemaRow is what sqlite_schema says of a thing.
+type schemaRow struct{ kind, name, table, text string }
+
+// knownSchema is what the migrations make, by name, with the trigger that comes later.
+var knownSchema = sync.OnceValues(func() (map[string]schemaRow, error) {
+	ctx := context.Background()
+	db, err := sql.Open("sqlite", Memory)
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	if err := migrate(ctx, conn); err != nil {
+		return nil, err
+	}
+	if _, err := conn.ExecContext(ctx, makeTriggerSQL); err != nil {
+		return nil, err
+	}
+	rows, err := readSchema(ctx, conn)
+	known := make(map[string]schemaRow, len(rows))
+	for _, r := range rows {
+		known[r.name] = r
+	}
+	return known, err
+})
+
+// readSchema reads all but the indexes that SQLite makes by itself.
+func readSchema(ctx context.Context, conn *sql.Conn) (all []schemaRow, err error) {
+	rows, err := conn.QueryContext(ctx, "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var r schemaRow
+		if err := rows.Scan(&r.kind, &r.name, &r.table, &r.text); err != nil {
+			return nil, err
+		}
+		all = append(all, r)
+	}
+	return all, rows.Err()
+}
+
+// checkSchema refuses a file in which something else stands for a table or view of ours, or
+// has a trigger on one: it would run in each of our transactions. The app's own tables,
+// views and triggers, and its indexes on ours, are its own business.
+func checkSchema(ctx context.Context, conn *sql.Conn) error {
+	known, err := knownSchema()
+	if err != nil {
+		return fmt.Errorf("make the schema to compare with: %w", err)
+	}
+	rows, err := readSchema(ctx, conn)
+	if err != nil {
+		return err
+	}
+	found := 0
+	for _, r := range rows {
+		k, ours := known[strings.ToLower(r.name)]
+		switch {
+		case ours && r == k:
+			if r.kind != "trigger" {
+				found++
+			}
+		case ours:
+			return fmt.Errorf("%s %s is not as stint made it: put it back, or restore a backup", r.kind, r.name)
+		case r.kind == "trigger" && known[strings.ToLower(r.table)] != (schemaRow{}): // SQLite holds that the text says so too
+			return fmt.Errorf("trigger %s is on stint's own %s, where it would run in each transaction: drop it", r.name, r.table)
+		}
+	}
+	want := 0
+	for _, k := range known {
+		if k.kind != "trigger" {
+			want++
+		}
+	}
+	if found < want {
+		return fmt.Errorf("%d of stint's own tables and indexes are missing: restore a backup", want-found)
+	}
+	return nil
+}
