@@ -1,0 +1,199 @@
+package stint_test
+
+import (
+	"fmt"
+	"go/ast"
+	"go/importer"
+	"go/parser"
+	"go/token"
+	"go/types"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// surroundings is the program that snippets of the docs are parts of: it declares what they do not.
+const surroundings = `package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/alert"
+	"github.com/stint-dev/stint/cel"
+	"github.com/stint-dev/stint/ui"
+	"golang.org/x/time/rate"
+)
+
+type (
+	Order   struct{}
+	Account struct{ Tenant string }
+	Click   struct{ User string }
+	Issue   struct{ Priority int }
+	user    struct{ Admin bool }
+)
+
+var (
+	ctx    context.Context
+	client *stint.Client
+	mux    *http.ServeMux
+	secret string
+	issue  Issue
+	o      Order
+	r      interface{ Mount(string, http.Handler) } // chi
+	g      interface{ Any(string, func()) }
+	gin    struct{ WrapH func(http.Handler) func() }
+)
+
+func chargeCard(context.Context, Order) (string, error)          { panic("") }
+func packGoods(context.Context, Order) (int, error)              { panic("") }
+func syncAccount(context.Context, Account) (int, error)          { panic("") }
+func triage(context.Context, Issue) (int, error)                 { panic("") }
+func send(ctx context.Context, user, what string) (string, error) { panic("") }
+func userOf(*http.Request) *user                                 { panic("") }
+func login(http.Handler) http.Handler                            { panic("") }
+`
+
+// A snippet is a block of Go in a document.
+type snippet struct {
+	at   string // file and line
+	code string
+}
+
+// Every block of Go in the docs compiles: a whole file as it is, declarations and statements as
+// parts of a program that has what is around them. A line "…" stands for code that is left out.
+func TestSnippetsCompile(t *testing.T) {
+	exports := exportsOf(t)
+	for _, s := range snippets(t) {
+		if err := s.compile(exports); err != nil {
+			t.Errorf("%s: %v\n%s", s.at, err, s.code)
+		}
+	}
+	bad := []snippet{{"a call", `client.Publish(ctx, "k", issue, stint.WithMetadata("tenant", "acme"))`}, {"a function", "func f() int {\n}"}, {"a file", "package p\nvar x int = \"\""}}
+	for _, s := range bad {
+		if s.compile(exports) == nil {
+			t.Errorf("%s that is wrong compiles", s.at)
+		}
+	}
+}
+
+// Names of the package that the docs' text mentions exist.
+func TestDocsNames(t *testing.T) {
+	pkg, err := importer.ForCompiler(token.NewFileSet(), "gc", exportsOf(t)).Import(module)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := regexp.MustCompile(`\bstint\.([A-Z]\w*)`)
+	eachDoc(t, func(path string, text string) {
+		for _, m := range name.FindAllStringSubmatch(text, -1) {
+			if pkg.Scope().Lookup(m[1]) == nil && !strings.HasPrefix(m[1], "Test") {
+				t.Errorf("%s: there is no %s", path, m[0])
+			}
+		}
+	})
+}
+
+// eachDoc calls f with every document of the module.
+func eachDoc(t *testing.T, f func(path, text string)) {
+	t.Helper()
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() && strings.HasPrefix(d.Name(), ".") && path != "." {
+			return filepath.SkipDir
+		}
+		if d.IsDir() || filepath.Ext(path) != ".md" {
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		if err == nil {
+			f(path, string(text))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// snippets returns the fenced blocks of Go in the docs. Go in an indented block would not be
+// checked: it is an error.
+func snippets(t *testing.T) (all []snippet) {
+	eachDoc(t, func(path, text string) {
+		inside, fenced := false, false
+		for i, line := range strings.Split(text, "\n") {
+			switch {
+			case strings.HasPrefix(line, "```"):
+				if fenced = !fenced; fenced && line == "```go" {
+					inside, all = true, append(all, snippet{at: fmt.Sprintf("%s:%d", path, i+2)})
+				} else {
+					inside = false
+				}
+			case inside:
+				all[len(all)-1].code += line + "\n"
+			case !fenced && strings.HasPrefix(line, "    ") && regexp.MustCompile(`stint\.[A-Z]|client\.[A-Z]`).MatchString(line):
+				t.Errorf("%s:%d: Go that is not in a ```go block", path, i+1)
+			}
+		}
+	})
+	if len(all) < 8 {
+		t.Errorf("%d snippets: want those of the guide", len(all))
+	}
+	return all
+}
+
+// compile returns the first error of a snippet's types. What is only not used is none.
+func (s snippet) compile(exports importer.Lookup) (first error) {
+	code := regexp.MustCompile(`(?m)^\s*…$`).ReplaceAllString(s.code, `panic("left out")`)
+	fset := token.NewFileSet()
+	files := make([]*ast.File, 1, 2)
+	var err error
+	if strings.HasPrefix(code, "package ") {
+		files[0], err = parser.ParseFile(fset, s.at, code, 0)
+	} else {
+		head := surroundings[:strings.Index(surroundings, "type (")]
+		if files[0], err = parser.ParseFile(fset, s.at, head+code, 0); err != nil {
+			files[0], err = parser.ParseFile(fset, s.at, head+"func _() {\n"+code+"}", 0)
+		}
+		around, bad := parser.ParseFile(fset, "surroundings", surroundings, 0)
+		if bad != nil {
+			return bad
+		}
+		files = append(files, around)
+	}
+	if err != nil {
+		return err
+	}
+	cfg := types.Config{Importer: importer.ForCompiler(fset, "gc", exports), Error: func(err error) {
+		if e, ok := err.(types.Error); first == nil && !(ok && e.Soft) {
+			first = err
+		}
+	}}
+	cfg.Check("main", fset, files, nil)
+	return first
+}
+
+// exportsOf returns where the compiled packages are that snippets import.
+func exportsOf(t *testing.T) importer.Lookup {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-export", "-deps", "-f", "{{.ImportPath}} {{.Export}}", ".", "./ui", "./alert", "./cel", "./stinttest", "golang.org/x/time/rate").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	files := map[string]string{}
+	for line := range strings.Lines(string(out)) {
+		if path, file, ok := strings.Cut(strings.TrimSpace(line), " "); ok {
+			files[path] = file
+		}
+	}
+	return func(path string) (io.ReadCloser, error) { return os.Open(files[path]) }
+}
