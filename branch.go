@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"strconv"
 
 	"github.com/stint-dev/stint/internal/journal"
@@ -20,6 +19,7 @@ type Future[T any] struct {
 // future is a Future without its type.
 type future struct {
 	sc      *scope // of the branch
+	fn      any    // what it calls
 	done    bool   // guarded by durable.mu, as is all below
 	entry   store.Entry
 	err     error // as the branch returned it
@@ -28,7 +28,7 @@ type future struct {
 
 // Go begins a branch: fn runs beside what follows, and what it returns is recorded. It
 // makes its own durable calls, with the context that it is given. A branch that has
-// ended is not entered again. The run does not end before its branches.
+// ended is not entered again. Neither the run nor a branch ends before its branches.
 //
 // Outside of a run fn runs in a goroutine.
 func Go[T any](ctx context.Context, name string, fn func(context.Context) (T, error)) *Future[T] {
@@ -37,13 +37,16 @@ func Go[T any](ctx context.Context, name string, fn func(context.Context) (T, er
 		return plainFuture(ctx, fn, err)
 	}
 	defer sc.leave()
-	f := sc.branch(ctx, name, func(ctx context.Context) ([]byte, error) {
+	f, err := sc.branch(ctx, name, func(ctx context.Context) ([]byte, error) {
 		v, err := fn(ctx)
 		if err != nil {
 			return nil, err
 		}
 		return sc.e.w.c.marshal(v)
-	})
+	}, fn)
+	if err != nil {
+		return plainFuture(ctx, fn, err)
+	}
 	return &Future[T]{f: f}
 }
 
@@ -68,23 +71,27 @@ func plainFuture[T any](ctx context.Context, fn func(context.Context) (T, error)
 }
 
 // branch begins a branch, unless it has ended before.
-func (sc *scope) branch(ctx context.Context, name string, fn func(context.Context) ([]byte, error)) *future {
+// calls is the app's own function.
+func (sc *scope) branch(ctx context.Context, name string, fn func(context.Context) ([]byte, error), calls any) (*future, error) {
 	d := sc.e.durable
-	e, recorded := sc.ask(store.EntryBranch, name)
+	e, recorded, err := sc.ask(store.EntryBranch, name)
+	if err != nil {
+		return nil, err
+	}
 	path := journal.Address(e.Address).String() // the branch's scope is named by its entry
-	f := &future{sc: d.scope(path), entry: e}
+	f := &future{sc: d.scope(path), entry: e, fn: calls}
 	f.sc.now = sc.now
 	if recorded && e.Done {
 		d.tape.Skip(path)
 		f.done, f.err = true, sc.failureOf(&e)
-		return f
+		return f, nil
 	}
 	d.mu.Lock()
 	d.live++
-	d.futures = append(d.futures, f)
+	sc.began = append(sc.began, f)
 	d.mu.Unlock()
 	d.branches.Go(func() { f.run(context.WithValue(ctx, scopeKey{}, f.sc), fn) })
-	return f
+	return f, nil
 }
 
 // run is the goroutine of a branch.
@@ -96,27 +103,49 @@ func (f *future) run(ctx context.Context, fn func(context.Context) ([]byte, erro
 	defer func() { // also when it is unwound
 		if !returned {
 			v := recover()
-			if v == nil && d.unwinding() {
+			if d.unwinding() { // what a deferred function of the app's does on the way is not the branch's
 				return
 			}
 			err = panicError(v)
 		}
 		f.end(ctx, out, err)
 	}()
-	out, err = fn(ctx)
+	if out, err = fn(ctx); err == nil {
+		err = f.sc.awaitBranches(ctx)
+	}
 	err = vet(err)
 	returned = true
+}
+
+// awaitBranches waits for the branches that were begun in this scope, and not waited for:
+// what has ended is not entered again.
+func (sc *scope) awaitBranches(ctx context.Context) error {
+	d := sc.e.durable
+	for i := 0; ; i++ {
+		d.mu.Lock()
+		if i == len(sc.began) {
+			d.mu.Unlock()
+			return nil
+		}
+		next := sc.began[i : i+1]
+		d.mu.Unlock()
+		if err := sc.wait(ctx, waited{futures: next}); err != nil {
+			return err
+		}
+	}
 }
 
 // end records what a branch returned, and hands its liveness on to who waits for it.
 func (f *future) end(ctx context.Context, out []byte, err error) {
 	d := f.sc.e.durable
 	f.sc.over.Store(true)
-	if err == nil {
-		if left := f.sc.cursor.End(); left != nil {
-			d.diverge(left)
-			return
-		}
+	if left := returned(f.sc.cursor.End(), f.fn); left != nil && err == nil {
+		d.diverge(left)
+		return
+	} else if left != nil && ctx.Err() == nil { // blocks the run if the failure turns out to be final
+		d.mu.Lock()
+		d.failed = left
+		d.mu.Unlock()
 	}
 	if err == nil || ctx.Err() == nil { // else the attempt of the run is over
 		e := f.entry
@@ -150,6 +179,9 @@ func (f *Future[T]) Wait(ctx context.Context) (T, error) {
 	sc := scopeOf(ctx)
 	if sc == nil {
 		return out, fmt.Errorf("%w: Future.Wait inside a step", ErrDurable)
+	}
+	if panicking() {
+		return out, refusedInPanic("wait for branch", f.f.entry.Name)
 	}
 	if err := sc.wait(ctx, waited{futures: []*future{f.f}}); err != nil {
 		return out, err
@@ -218,12 +250,14 @@ func anyPlain[T any](fs []*Future[T]) (int, T, error) {
 
 // first is the index of the future that ended first, as it was or will be recorded.
 func (sc *scope) first(ctx context.Context, fs []*future) (int, error) {
-	e, recorded := sc.ask(store.EntryAny, "")
+	e, recorded, err := sc.ask(store.EntryAny, "")
+	if err != nil {
+		return 0, err
+	}
 	if recorded {
 		i, err := strconv.Atoi(string(e.Value))
 		if err != nil || i < 0 || i >= len(fs) {
-			sc.e.durable.diverge(fmt.Errorf("entry %d: the winner was future %s of %d", e.Seq, e.Value, len(fs)))
-			runtime.Goexit()
+			sc.differs(&journal.Divergence{At: journal.Address(e.Address), Recorded: fmt.Sprintf("any, won by future %s", e.Value), Asked: fmt.Sprintf("any of %d futures", len(fs))})
 		}
 		return i, nil
 	}
@@ -241,6 +275,6 @@ func (sc *scope) first(ctx context.Context, fs []*future) (int, error) {
 	}
 	d.mu.Unlock()
 	e.Done, e.Value = true, strconv.AppendInt(nil, int64(winner), 10)
-	_, err := sc.append(ctx, e)
+	_, err = sc.append(ctx, e)
 	return winner, err
 }

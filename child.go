@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/stint-dev/stint/internal/journal"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -27,9 +28,12 @@ func enqueueChildren(ctx context.Context, c *Client, now time.Time, runs []store
 		return nil, err
 	}
 	defer sc.leave()
-	e, recorded := sc.ask(store.EntryChild, runs[0].Task)
+	e, recorded, err := sc.ask(store.EntryChild, runs[0].Task)
+	if err != nil {
+		return nil, err
+	}
 	if recorded {
-		return begun(&e, len(runs))
+		return sc.begun(&e, len(runs))
 	}
 	e.Done = true
 	runs[0].Call = &store.Call{ID: sc.e.run.ID, Lease: sc.e.run.Lease, Entry: e}
@@ -47,10 +51,14 @@ func enqueueChildren(ctx context.Context, c *Client, now time.Time, runs []store
 }
 
 // begun are the runs that a recorded call began.
-func begun(e *store.Entry, n int) ([]store.Enqueued, error) {
+func (sc *scope) begun(e *store.Entry, n int) ([]store.Enqueued, error) {
 	var ids []string
-	if err := json.Unmarshal(e.Value, &ids); err != nil || len(ids) != n {
-		return nil, fmt.Errorf("the journal has %d runs for a call that asks for %d (%v)", len(ids), n, err)
+	if err := json.Unmarshal(e.Value, &ids); err != nil {
+		return nil, fmt.Errorf("stint: the journal's runs of task %q: %w", e.Name, err)
+	}
+	if len(ids) != n {
+		said := func(n int) string { return fmt.Sprintf("child %q, %d runs of it", e.Name, n) }
+		sc.differs(&journal.Divergence{At: journal.Address(e.Address), Recorded: said(len(ids)), Asked: said(n)})
 	}
 	got := make([]store.Enqueued, n)
 	for i, id := range ids {
@@ -69,6 +77,9 @@ func (sc *scope) waitRun(ctx context.Context, id store.ID) error {
 		return fmt.Errorf("%w: Wait while another durable call of this branch is under way: use Go for what runs beside", ErrDurable)
 	}
 	defer sc.leave()
+	if panicking() {
+		return refusedInPanic("wait for run", id.String())
+	}
 	for {
 		r, err := sc.e.w.c.store.Get(context.WithoutCancel(ctx), id)
 		if err != nil {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"runtime"
 	"slices"
 	"time"
 
@@ -22,7 +21,8 @@ var (
 	// ErrMaybeRan: a step WithAtMostOnce had begun when its process died, and is not run again.
 	ErrMaybeRan = errors.New("stint: the step began before, and may have run")
 	// ErrDurable: a durable call where none can be made: inside a step, from two
-	// goroutines of one scope at once, or after the handler has returned.
+	// goroutines of one scope at once, in a deferred function that a panic has called, or
+	// after the handler has returned.
 	ErrDurable = errors.New("stint: no durable call here")
 )
 
@@ -140,7 +140,10 @@ func stepTxOnce[T any](ctx context.Context, e *execution, name string, fn func(c
 
 // step returns what is recorded of a step, or runs it; e is nil if it has run now.
 func (sc *scope) step(ctx context.Context, name string, cfg *stepConfig, fn func(context.Context) ([]byte, error)) (*store.Entry, error) {
-	e, recorded := sc.ask(store.EntryStep, name)
+	e, recorded, err := sc.ask(store.EntryStep, name)
+	if err != nil {
+		return nil, err
+	}
 	if recorded && e.Done {
 		return &e, sc.failureOf(&e)
 	}
@@ -304,7 +307,10 @@ func sleepUntil(ctx context.Context, until func() time.Time) error {
 		return context.Cause(ctx)
 	}
 	defer sc.leave()
-	e, recorded := sc.ask(store.EntrySleep, "")
+	e, recorded, err := sc.ask(store.EntrySleep, "")
+	if err != nil {
+		return err
+	}
 	if !recorded {
 		e.Done, e.Due = true, ceilMillis(until())
 		if e, err = sc.append(ctx, e); err != nil {
@@ -361,7 +367,10 @@ func WaitForEvent[T any](ctx context.Context, key string, opts ...WaitOption) (T
 }
 
 func (sc *scope) event(ctx context.Context, key string, w *waitConfig) (e store.Entry, err error) {
-	e, recorded := sc.ask(store.EntryEvent, key)
+	e, recorded, err := sc.ask(store.EntryEvent, key)
+	if err != nil {
+		return e, err
+	}
 	if !recorded {
 		e.Match = w.Match
 		if w.timeout > 0 {
@@ -396,8 +405,8 @@ func (sc *scope) event(ctx context.Context, key string, w *waitConfig) (e store.
 // it is there, and code that can read it may come.
 func (sc *scope) decode(e *store.Entry, v any) {
 	if err := sc.e.w.c.unmarshal(e.Value, v); err != nil {
-		sc.e.durable.diverge(fmt.Errorf("entry %v, %v %q: what is recorded is not a %s: %w", journal.Address(e.Address), e.Kind, e.Name, reflect.TypeOf(v).Elem(), err))
-		runtime.Goexit()
+		file, line := caller()
+		sc.differs(fmt.Errorf("entry %v, %v %q: what is recorded is not a %s (%s:%d): %w", journal.Address(e.Address), e.Kind, e.Name, reflect.TypeOf(v).Elem(), file, line, err))
 	}
 }
 

@@ -75,11 +75,27 @@ func (e *execution) work() {
 	e.left = clock.Sum(e.def.cfg.timeout, -e.run.Spent)
 	e.startClock()
 	out, err = e.call()
-	if err == nil {
-		err = e.awaitBranches()
+	if d := e.durable; err == nil && d != nil {
+		err = d.root.awaitBranches(e.ctx)
 	}
-	e.compensate(err)
+	if !e.failsEarly(err) {
+		e.compensate(err)
+	}
 	returned = true
+}
+
+// failsEarly reports whether the run is to be blocked and not to fail: its handler's
+// error would be final, and came before all was asked for that is recorded.
+func (e *execution) failsEarly(err error) bool {
+	if err == nil || !e.run.Journal || context.Cause(e.ctx) != nil || !e.endsBadly(err) {
+		return false
+	}
+	d, lerr := e.journaled(e.ctx)
+	if lerr != nil {
+		e.w.c.logger().Error("stint: reading the journal", "run", e.run.ID, "err", lerr)
+		return false
+	}
+	return d.failsEarly(err)
 }
 
 // call calls the handler. A panic is an error; a handler that ends its goroutine, or is
@@ -99,28 +115,6 @@ func (e *execution) call() (out []byte, err error) {
 	err = vet(err)
 	returned = true
 	return out, err
-}
-
-// awaitBranches waits for the branches that the handler did not wait for.
-func (e *execution) awaitBranches() error {
-	d := e.durable
-	if d == nil {
-		return nil
-	}
-	for i := 0; ; i++ {
-		d.mu.Lock()
-		var next []*future
-		if i < len(d.futures) {
-			next = []*future{d.futures[i]}
-		}
-		d.mu.Unlock()
-		if next == nil {
-			return nil
-		}
-		if err := d.root.wait(e.ctx, waited{futures: next}); err != nil {
-			return err
-		}
-	}
 }
 
 // closeJournal ends the journaled side of an execution; o is what becomes of the run if

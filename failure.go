@@ -150,7 +150,7 @@ func encodeError(err error) []byte {
 		f.Kind = kindCanceled
 	}
 	if d := (*journal.Divergence)(nil); errors.As(err, &d) {
-		f.Divergence = &Divergence{d.At.String(), d.Recorded, d.Asked}
+		f.Divergence = &Divergence{d.At.String(), d.Recorded, d.Asked, d.File, d.Line}
 	}
 	f.Inside = (&recorder{left: maxKnown, stack: f.Stack}).inside(err, err.Error())
 	if len(f.Inside) == 1 && (f.Kind == kindTimeout && f.Inside[0].Is == "ErrTimeout" || f.Kind == kindCanceled && f.Inside[0].Is == "ErrCanceled") {

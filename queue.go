@@ -39,6 +39,7 @@ type taskDef struct {
 	name      string
 	cfg       taskConfig
 	handler   Handler // nil: another process works it
+	fn        any     // what handler calls
 	onFailure *taskDef
 	onEvent   *taskDef     // starts runs for events of programs that lack the task, or nil
 	workflow  *workflowDef // whose own name this is, or nil
@@ -122,6 +123,7 @@ func newTaskDef[In, Out any](c *Client, name string, fn func(context.Context, In
 	def.prepare = func(payload []byte, r *store.NewRun) error { return prepare[In](c, def, payload, r) }
 	var err error
 	if fn != nil {
+		def.fn = fn
 		if def.handler, err = c.wrap(typedHandler(c, fn)); err != nil {
 			return nil, err
 		}

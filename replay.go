@@ -191,7 +191,7 @@ func ReplayJournal[In, Out any](ctx context.Context, journal []byte, fn func(con
 	if err != nil {
 		return fmt.Errorf("stint: replay: %w", err)
 	}
-	e, err := newReplay(w, &rec, h)
+	e, err := newReplay(w, &rec, &taskDef{name: rec.Task, handler: h, fn: fn})
 	if err != nil {
 		return err
 	}
@@ -212,7 +212,7 @@ func ReplayJournal[In, Out any](ctx context.Context, journal []byte, fn func(con
 }
 
 // newReplay is an execution whose journal is a recording.
-func newReplay(w *Worker, rec *recording, h Handler) (*execution, error) {
+func newReplay(w *Worker, rec *recording, def *taskDef) (*execution, error) {
 	metadata, err := json.Marshal(rec.Metadata)
 	if err != nil {
 		return nil, err
@@ -222,7 +222,7 @@ func newReplay(w *Worker, rec *recording, h Handler) (*execution, error) {
 		Parent: rec.Parent, Root: rec.Root, Due: createdAt(rec.Run), Started: rec.Exported, Journal: true,
 	}
 	e := newExecution(w, &run)
-	e.def = &taskDef{name: rec.Task, handler: h}
+	e.def = def
 	e.replay = &replayed{at: rec.Exported, runs: rec.Runs, tasks: map[string]*store.FlowTask{}}
 	for name, end := range rec.Tasks {
 		var state State

@@ -323,6 +323,10 @@ type Divergence struct {
 	Address  string `json:"address"`  // of the entry, as JournalEntry has it
 	Recorded string `json:"recorded"` // step "charge"; nothing: it has no such call
 	Asked    string `json:"asked"`    // return: it ended with entries left
+	// File and Line are where the code asks, or, where it returned too early, where the
+	// function that did begins; Line 0: not known.
+	File string `json:"file,omitempty"`
+	Line int    `json:"line,omitempty"`
 }
 
 // TaskInfo is a task in a workflow's run. The shape is the one that the run has, which

@@ -118,7 +118,8 @@ func showDivergence(d *stint.Divergence) node {
 	if d == nil {
 		return nil
 	}
-	return table(head("Entry", "The journal has", "The code asks for"), el("tr", el("td.mono", d.Address), el("td", code(d.Recorded)), el("td.error", code(d.Asked))))
+	return table(head("Entry", "The journal has", "The code asks for", "Where"), el("tr", el("td.mono", d.Address), el("td", code(d.Recorded)), el("td.error", code(d.Asked)),
+		el("td.mono", only(d.Line > 0, data(fmt.Sprintf("%s:%d", d.File, d.Line))))))
 }
 
 func (h *handler) runActions(v *runView) node {

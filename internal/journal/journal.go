@@ -32,15 +32,25 @@ type Record[T any] struct {
 	Entry      T
 }
 
+// Branch is the kind of the entries that have scopes of their own.
+const Branch = "branch"
+
 // A Divergence says that code asked for something else than it had recorded.
 type Divergence struct {
 	At       Address
 	Recorded string // "step \"charge\""; "nothing": the journal has no such call
 	Asked    string // "return": it ended with entries left
+	// File and Line, which the caller knows, are where the code asks; Line 0: not known.
+	File string
+	Line int
 }
 
 func (d *Divergence) Error() string {
-	return fmt.Sprintf("the code does not match the run's journal: entry %v is %s, the code asks for %s", d.At, d.Recorded, d.Asked)
+	s := fmt.Sprintf("the code does not match the run's journal: entry %v is %s, the code asks for %s", d.At, d.Recorded, d.Asked)
+	if d.Line > 0 {
+		s += fmt.Sprintf(" (%s:%d)", d.File, d.Line)
+	}
+	return s
 }
 
 // A Tape is the journal of a run. Its methods may be called concurrently, those of one
@@ -49,6 +59,9 @@ type Tape[T any] struct {
 	mu     sync.Mutex
 	tracks map[string]*track[T] // of scopes
 	left   int                  // recorded, and not asked for yet
+	// begun has the scopes in which, or within which, something is recorded, save "": at
+	// their addresses are branches, though one is recorded itself only when it ends.
+	begun map[string]struct{}
 }
 
 // A track is what is recorded in one scope, and not asked for yet, in order. It may have
@@ -64,9 +77,21 @@ func NewTape[T any](records []Record[T]) *Tape[T] {
 			to++
 		}
 		t.track(scope).records = records[from:to:to]
+		t.begin(scope)
 		from = to
 	}
 	return t
+}
+
+// begin notes a scope, and those that it is in.
+func (t *Tape[T]) begin(scope string) {
+	for scope != "" {
+		if t.begun == nil {
+			t.begun = map[string]struct{}{}
+		}
+		t.begun[scope] = struct{}{}
+		scope = scope[:max(strings.LastIndexByte(scope, '/'), 0)]
+	}
 }
 
 func (t *Tape[T]) track(scope string) *track[T] {
@@ -122,11 +147,16 @@ func (s *Scope[T]) Ask(kind, name string) (at Address, entry T, recorded bool, e
 	at = Address{s.Path, s.seq}
 	left := s.track.records
 	if len(left) == 0 || left[0].At.Seq != s.seq {
+		if s.tape.begun != nil && kind != Branch {
+			if _, branch := s.tape.begun[at.String()]; branch {
+				return at, entry, false, &Divergence{At: at, Recorded: Branch, Asked: describe(kind, name)}
+			}
+		}
 		return at, entry, false, nil
 	}
 	r := &left[0]
 	if r.Kind != kind || r.Name != name {
-		return at, entry, true, &Divergence{at, describe(r.Kind, r.Name), describe(kind, name)}
+		return at, entry, true, &Divergence{At: at, Recorded: describe(r.Kind, r.Name), Asked: describe(kind, name)}
 	}
 	s.track.records = left[1:]
 	s.tape.left--
@@ -160,7 +190,7 @@ func (k *track[T]) end() error {
 		return nil
 	}
 	r := &k.records[0]
-	return &Divergence{r.At, describe(r.Kind, r.Name), "return"}
+	return &Divergence{At: r.At, Recorded: describe(r.Kind, r.Name), Asked: "return"}
 }
 
 func describe(kind, name string) string {

@@ -1,0 +1,50 @@
+package stint
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+)
+
+// panicking reports whether the caller runs in a deferred function that a panic, or a call
+// of runtime.Goexit, has called: also if that function has recovered the panic, which it
+// alone can tell. It costs less than a microsecond.
+func panicking() bool {
+	unwinds := unwinders()
+	var pcs [64]uintptr
+	for skip := 2; ; skip += len(pcs) {
+		n := runtime.Callers(skip, pcs[:])
+		for _, pc := range pcs[:n] {
+			if pc == unwinds[0] || pc == unwinds[1] {
+				return true
+			}
+		}
+		if n < len(pcs) {
+			return false
+		}
+	}
+}
+
+func refusedInPanic(kind, name string) error {
+	return fmt.Errorf("%w: %s %q in a deferred function that a panic has called: make it after that has returned", ErrDurable, kind, name)
+}
+
+// unwinders are where the runtime calls deferred functions: for a panic, and for
+// runtime.Goexit. Both loop over one call, so a stack that has its address is in one; to
+// compare addresses is many times cheaper than to look up names.
+var unwinders = sync.OnceValue(func() (at [2]uintptr) {
+	var wg sync.WaitGroup
+	for i, unwind := range []func(){func() { panic("to see from where deferred functions are called") }, runtime.Goexit} {
+		wg.Go(func() {
+			defer func() {
+				var pcs [8]uintptr
+				runtime.Callers(2, pcs[:]) // 0 and 1 are Callers and this function
+				at[i] = pcs[0]
+				recover()
+			}()
+			unwind()
+		})
+	}
+	wg.Wait()
+	return at
+})
