@@ -103,6 +103,10 @@ func WithDelay(d time.Duration) RunOption {
 // WithIdempotencyKey makes a second enqueue of the task with the same key, within ttl
 // of the first, return a handle to the first run, with Existing true and no error.
 // With UntilDone as ttl the key is free again when that run has ended.
+//
+// The key holds for ttl whatever becomes of its run: a replay does not prolong it, and
+// when the run is deleted, by its retention or by DeleteRuns, the handle is one to a run
+// that is gone: Info and Wait are ErrNotFound.
 func WithIdempotencyKey(key string, ttl time.Duration) RunOption {
 	return runOnly(func(c *runConfig) error {
 		c.key, c.keyTTL = key, ttl

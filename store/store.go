@@ -44,7 +44,7 @@ type NewRun struct {
 	RunAt    time.Time     // not before; zero means now
 	StartIn  time.Duration // canceled if it has not started so long after it was due; 0 means never
 	Key      string        // idempotency key within Task; empty means none
-	KeyTTL   time.Duration // how long Key refers to this run; UntilDone: until it ends
+	KeyTTL   time.Duration // how long Key refers to this run, deleted or not; UntilDone: until it ends
 	// Debounce, if more than 0, has this run's input, metadata, limits, StartIn and RunAt take the
 	// place of those of the run that Key refers to, as long as that is Scheduled; but it
 	// starts at the latest so long after it was first enqueued.
@@ -402,7 +402,8 @@ type Admin interface {
 	Replay(ctx context.Context, now time.Time, f Filter) (int, error)
 	// Names returns the names that are known.
 	Names(ctx context.Context) (*Names, error)
-	// Delete removes all ended runs that match, with all that was kept about them.
+	// Delete removes all ended runs that match, with all that was kept about them, save
+	// that a key refers to its run as long as it was promised.
 	Delete(ctx context.Context, f Filter) (int, error)
 	// Expire deletes, in small batches, succeeded, canceled and skipped runs that ended
 	// before done, failed ones that ended before failed, events published before done,

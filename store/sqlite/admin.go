@@ -284,7 +284,6 @@ func (t *txn) deleteRun(key int64) error {
 		"DELETE FROM stint_runs WHERE id = ?",
 		"DELETE FROM stint_inputs WHERE id = ?",
 		"DELETE FROM stint_attempts WHERE run = ?",
-		"DELETE FROM stint_keys WHERE run = ?",
 		"DELETE FROM stint_joins WHERE run = ?",
 		"DELETE FROM stint_tests WHERE run = ?",
 		"DELETE FROM stint_waits WHERE run = ?",
@@ -300,7 +299,7 @@ func (t *txn) deleteRun(key int64) error {
 		}
 	}
 	t.end(key, 1)
-	return nil
+	return t.releaseKeys(key)
 }
 
 // Expire implements store.Admin. Runs lie in the order of their creation, and none
@@ -312,6 +311,9 @@ func (s *Store) Expire(ctx context.Context, done, failed time.Time) (int, error)
 		return 0, err
 	}
 	if err := s.expireEvents(ctx, done); err != nil {
+		return 0, err
+	}
+	if err := s.expireKeys(ctx); err != nil {
 		return 0, err
 	}
 	if err := s.expireWorkers(ctx, earlier(done, failed)); err != nil {

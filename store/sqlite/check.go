@@ -10,8 +10,7 @@ import (
 
 // checks count rows that no sequence of commits can leave, crash or not.
 var checks = []struct{ what, query string }{
-	{"keys of runs that are not there", "SELECT count(*) FROM stint_keys k WHERE NOT EXISTS (SELECT 1 FROM stint_runs r WHERE r.id = k.run)"},
-	{"keys of runs that have ended", "SELECT count(*) FROM stint_keys k JOIN stint_runs r ON r.id = k.run WHERE k.expires_at IS NULL AND r.state >= 7"},
+	{"keys of runs that are not there", "SELECT count(*) FROM stint_keys k WHERE gone = 0 AND NOT EXISTS (SELECT 1 FROM stint_runs r WHERE r.id = k.run)"},
 	{"tasks of workflow runs that are not there", "SELECT count(*) FROM stint_runs n WHERE n.node IS NOT NULL AND n.parent IS NOT NULL AND n.flags & 1 = 0 AND NOT EXISTS (SELECT 1 FROM stint_runs r WHERE r.id = n.parent)"},
 	{"running workflow runs of which no task is left", "SELECT count(*) FROM stint_runs r WHERE r.state = 4 AND r.flags & 2 AND NOT EXISTS (SELECT 1 FROM stint_runs n WHERE n.parent = r.id AND n.node IS NOT NULL AND n.state < 7)"},
 	{"tasks of a workflow that are there twice", "SELECT count(*) FROM (SELECT 1 FROM stint_runs WHERE node IS NOT NULL AND parent IS NOT NULL GROUP BY parent, node HAVING count(*) > 1)"},

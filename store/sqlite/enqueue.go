@@ -300,6 +300,33 @@ func (t *txn) debounce(key int64, r *store.NewRun) (int64, error) {
 	return key, t.exec("INSERT OR REPLACE INTO stint_inputs (id, data) VALUES (?, ?)", key, r.Input)
 }
 
+// releaseKeys has a run that is being deleted hold no key but those that were promised for longer.
+func (t *txn) releaseKeys(run int64) error {
+	err := t.exec("DELETE FROM stint_keys WHERE run = ? AND (expires_at IS NULL OR expires_at <= ?)", run, t.now)
+	if err != nil {
+		return err
+	}
+	return t.exec("UPDATE stint_keys SET gone = 1 WHERE run = ?", run)
+}
+
+// expireKeys forgets the keys of deleted runs that are over.
+func (s *Store) expireKeys(ctx context.Context) error {
+	for more := true; more; {
+		err := s.do(ctx, func(t *txn) error {
+			n, err := t.execN(expireKeysSQL, t.now, perBulk)
+			more = n == perBulk
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const expireKeysSQL = `
+DELETE FROM stint_keys WHERE (task, key) IN (SELECT task, key FROM stint_keys WHERE gone = 1 AND expires_at <= ? ORDER BY expires_at LIMIT ?)`
+
 // holdKey makes the run key the holder of r's idempotency key.
 func (t *txn) holdKey(now, key int64, r *store.NewRun) error {
 	var expires any
@@ -307,5 +334,5 @@ func (t *txn) holdKey(now, key int64, r *store.NewRun) error {
 		expires = now + max(r.KeyTTL.Milliseconds(), 1)
 	}
 	return t.exec(`INSERT INTO stint_keys (task, key, run, expires_at) VALUES (?, ?, ?, ?)
-		ON CONFLICT DO UPDATE SET run = excluded.run, expires_at = excluded.expires_at`, r.Task, r.Key, key, expires)
+		ON CONFLICT DO UPDATE SET run = excluded.run, expires_at = excluded.expires_at, gone = 0`, r.Task, r.Key, key, expires)
 }

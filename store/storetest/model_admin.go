@@ -204,7 +204,7 @@ func (m *Model) remove(r *modelRun) {
 		}
 	}
 	for k, h := range m.keys {
-		if h.run == r.ID {
+		if h.run == r.ID && !h.expires.After(time.Now()) { // zero: when the run ends
 			delete(m.keys, k)
 		}
 	}

@@ -268,6 +268,37 @@ func keys(s *suite) {
 	if n != 2 {
 		s.Errorf("deleted %d", n)
 	}
+	kept := again(keyed("c", time.Hour))
+	s.finish(outcome(s.claimKey("c"), store.Succeeded))
+	n, err = s.Delete(s.Context(), store.Filter{IDs: []store.ID{kept.ID}})
+	if s.ok(err); n != 1 {
+		s.Errorf("deleted %d", n)
+	}
+	for range 2 {
+		if e := again(keyed("c", time.Hour)); !e.Existing || e.ID != kept.ID {
+			s.Errorf("within the ttl of a run that is deleted: %+v", e)
+		}
+		_, err = s.Expire(s.Context(), time.Now(), time.Now())
+		s.ok(err)
+	}
+	time.Sleep(time.Hour)
+	_, err = s.Expire(s.Context(), time.Now(), time.Now())
+	s.ok(err)
+	if e := again(keyed("c", time.Hour)); e.Existing {
+		s.Errorf("after the ttl of a run that is deleted: %+v", e)
+	}
+}
+
+// claimKey claims what may start, and returns the run that has a key.
+func (s *suite) claimKey(key string) store.Claimed {
+	s.Helper()
+	for _, c := range s.claim(10) {
+		if s.get(c.ID).Key == key {
+			return c
+		}
+	}
+	s.Fatalf("no run with key %q", key)
+	return store.Claimed{}
 }
 
 func retry(s *suite) {

@@ -298,9 +298,11 @@ CREATE TABLE stint_keys (
   key        TEXT NOT NULL,
   run        INTEGER NOT NULL,
   expires_at INTEGER, -- NULL: when the run ends
+  gone       INTEGER NOT NULL DEFAULT 0 CHECK (gone IN (0, 1)), -- the run is deleted, and the key holds on
   PRIMARY KEY (task, key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX stint_keys_run ON stint_keys (run);
+CREATE INDEX stint_keys_gone ON stint_keys (expires_at) WHERE gone = 1;
 
 CREATE TABLE stint_progress (
   run     INTEGER PRIMARY KEY,
