@@ -52,7 +52,7 @@ func WithBatchKey[In any](key func(In) string) TaskOption {
 		if key == nil {
 			return errors.New("stint: WithBatchKey: nil key function")
 		}
-		c.batch.key, c.batch.set = func(in any) string { return key(in.(In)) }, true
+		c.batch.key, c.batch.set = func(in any) string { return key(inputAs[In](in)) }, true
 		return wantInput[In]("WithBatchKey", c)
 	})
 }

@@ -15,8 +15,7 @@ import (
 // enqueueDurably stores runs. Inside a handler that is a durable call: the runs and its
 // record are one commit, and a handler that runs again finds the runs it began.
 func (c *Client) enqueueDurably(ctx context.Context, now time.Time, tx store.Tx, runs []store.NewRun) ([]store.Enqueued, error) {
-	e := executionOf(ctx)
-	if tx != nil || e == nil || ctx.Value(stepKey{}) != nil || e.w.c != c && e.replay == nil {
+	if tx != nil || c.executionHere(ctx) == nil || ctx.Value(stepKey{}) != nil {
 		return c.enqueue(ctx, now, tx, runs)
 	}
 	return enqueueChildren(ctx, c, now, runs)

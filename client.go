@@ -123,7 +123,8 @@ func WithRetention(d time.Duration) ClientOption {
 }
 
 // WithMiddleware wraps every handler of the client's workers. The first given is the
-// outermost.
+// outermost. An output of no bytes that a middleware returns is null, which is read as the
+// zero value; one that is not JSON, or is larger than WithMaxPayload allows, fails the run.
 func WithMiddleware(m func(Handler) Handler) ClientOption {
 	return clientOption(func(c *clientConfig) error {
 		if m == nil {

@@ -63,7 +63,22 @@ func (c *Client) marshal(v any) ([]byte, error) {
 	if len(b) > c.cfg.maxPayload {
 		return nil, fmt.Errorf("%d bytes encoded: want at most %d (WithMaxPayload)", len(b), c.cfg.maxPayload)
 	}
+	if _, own := c.cfg.codec.(jsonCodec); !own && !json.Valid(b) {
+		return nil, errors.New("the codec made something that is not JSON")
+	}
 	return b, nil
+}
+
+// checkInterface reports a value that is encoded and could not be decoded again: of a type
+// like error, an interface with methods, of which a decoder does not know what to make.
+func (c *Client) checkInterface(v any, t reflect.Type, encoded []byte) error {
+	if v == nil || t.Kind() != reflect.Interface || t.NumMethod() == 0 {
+		return nil
+	}
+	if err := c.unmarshal(encoded, reflect.New(t).Interface()); err != nil {
+		return fmt.Errorf("a %T can be stored, but not read again as a %v, an interface with methods: want a type that is none: %w", v, t, err)
+	}
+	return nil
 }
 
 // unmarshal decodes b where a panic is caught already.

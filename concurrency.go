@@ -89,7 +89,7 @@ func WithConcurrency[In any](l Concurrency[In]) TaskOption {
 				return limit, nil
 			}
 			var err error
-			limit.Key, err = callKey("concurrency", func(in any) string { return l.Key(in.(In)) }, in)
+			limit.Key, err = callKey("concurrency", func(in any) string { return l.Key(inputAs[In](in)) }, in)
 			return limit, err
 		})
 		return nil

@@ -112,13 +112,13 @@ func (c *Client) newJSONRun(ctx context.Context, task string, input json.RawMess
 	case def == nil:
 		def = &taskDef{name: task, cfg: taskConfig{run: runConfig{priority: PriorityDefault, queue: DefaultQueue}}}
 	}
-	rc, err := def.runConfig(ctx, opts)
+	rc, err := def.runConfig(ctx, c, opts)
 	if err != nil {
 		return r, err
 	}
 	r.now, r.tx = time.Now(), rc.tx
 	r.NewRun = rc.newRun(def, c, r.now)
-	r.Route, r.Input = def.route(ctx), input
+	r.Route, r.Input = def.route(c.executionHere(ctx)), input
 	if def.workflow != nil {
 		if r.Graph, err = def.workflow.shape(); err != nil {
 			return r, err

@@ -148,7 +148,7 @@ func WithIdempotency[In any](key func(In) string, ttl time.Duration) TaskOption 
 		if err := wantInput[In]("WithIdempotency", c); err != nil {
 			return err
 		}
-		c.idempotency, c.keyTTL = func(in any) string { return key(in.(In)) }, ttl
+		c.idempotency, c.keyTTL = func(in any) string { return key(inputAs[In](in)) }, ttl
 		return checkTTL("WithIdempotency", ttl)
 	})
 }
@@ -173,11 +173,11 @@ func Detached() RunOption {
 	return runOnly(func(c *runConfig) error { c.detached = true; return nil })
 }
 
-// runConfig is the task's run options with those of one call applied. Inside a
-// handler the run is a child, with its parent's priority and metadata unless set.
-func (d *taskDef) runConfig(ctx context.Context, opts []RunOption) (*runConfig, error) {
+// runConfig is the task's run options with those of one call applied. Inside a handler of
+// the same database the run is a child, with its parent's priority and metadata unless set.
+func (d *taskDef) runConfig(ctx context.Context, c *Client, opts []RunOption) (*runConfig, error) {
 	rc := d.cfg.run
-	if e := executionOf(ctx); e != nil {
+	if e := c.executionHere(ctx); e != nil {
 		rc.parent = e.run.ID
 		if !rc.prioritySet {
 			rc.priority = int(e.run.Priority)

@@ -68,9 +68,6 @@ func (c *Client) newEvent(e Event, cfg *eventConfig) (n store.NewEvent, err erro
 	if n.Payload, err = c.encode(e.Payload); err != nil {
 		return n, fmt.Errorf("payload: %w", err)
 	}
-	if !json.Valid(n.Payload) {
-		return n, errors.New("payload: the codec made something that is not JSON")
-	}
 	if len(cfg.metadata) > 0 {
 		n.Metadata, _ = json.Marshal(cfg.metadata) // strings always encode
 	}

@@ -32,6 +32,7 @@ type execution struct {
 	progress store.Progress
 	moved    bool // progress is not stored yet
 	logs     []store.Log
+	here     map[*Client]bool // whether another client's database has the run
 
 	replay *replayed // of ReplayJournal; else nil
 
@@ -46,6 +47,33 @@ type executionKey struct{}
 // executionOf is the execution whose handler ctx belongs to, or nil.
 func executionOf(ctx context.Context) *execution {
 	e, _ := ctx.Value(executionKey{}).(*execution)
+	return e
+}
+
+// executionHere is executionOf, if that run is in this client's database. In the handler of
+// a client of another database it is nil: there a run of this one is nobody's child.
+func (c *Client) executionHere(ctx context.Context) *execution {
+	e := executionOf(ctx)
+	if e == nil || e.w.c == c || e.replay != nil {
+		return e
+	}
+	e.mu.Lock()
+	here, known := e.here[c]
+	e.mu.Unlock()
+	if !known {
+		_, err := c.store.Get(ctx, e.run.ID)
+		if here = err == nil; here || errors.Is(err, store.ErrNotFound) {
+			e.mu.Lock()
+			if e.here == nil {
+				e.here = map[*Client]bool{}
+			}
+			e.here[c] = here
+			e.mu.Unlock()
+		}
+	}
+	if !here {
+		return nil
+	}
 	return e
 }
 

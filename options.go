@@ -54,6 +54,12 @@ func wantTime(option string, t time.Time) error {
 	return nil
 }
 
+// inputAs is an input as its type. A nil of an interface type is nil: it has no type of its own.
+func inputAs[In any](in any) In {
+	typed, _ := in.(In)
+	return typed
+}
+
 func wantPositive(option string, d time.Duration) error {
 	if d <= 0 {
 		return fmt.Errorf("stint: %s(%v): want more than 0", option, d)

@@ -188,7 +188,29 @@ func (c *Client) wrap(h Handler) (Handler, error) {
 			return nil, fmt.Errorf("middleware %d of WithMiddleware returned a nil handler", i+1)
 		}
 	}
-	return h, nil
+	if len(c.cfg.middleware) == 0 {
+		return h, nil
+	}
+	return func(ctx context.Context, input []byte) ([]byte, error) {
+		out, err := h(ctx, input)
+		if err != nil {
+			return nil, err
+		}
+		return c.checkOutput(out)
+	}, nil
+}
+
+// checkOutput is an output that a middleware returned, as it is stored: none is null.
+func (c *Client) checkOutput(out []byte) ([]byte, error) {
+	switch {
+	case len(out) == 0:
+		return []byte("null"), nil
+	case len(out) > c.cfg.maxPayload:
+		return nil, NonRetryable(fmt.Errorf("stint: the output that a middleware returned has %d bytes: want at most %d (WithMaxPayload)", len(out), c.cfg.maxPayload))
+	case !json.Valid(out):
+		return nil, NonRetryable(errors.New("stint: the output that a middleware returned is not JSON"))
+	}
+	return out, nil
 }
 
 // typedHandler decodes, calls and encodes.
@@ -203,6 +225,9 @@ func typedHandler[In, Out any](c *Client, fn func(context.Context, In) (Out, err
 			return nil, err
 		}
 		b, err := c.marshal(out)
+		if err == nil {
+			err = c.checkInterface(any(out), reflect.TypeFor[Out](), b)
+		}
 		if err != nil {
 			return nil, NonRetryable(fmt.Errorf("stint: output of type %T: %w", out, err))
 		}
@@ -254,13 +279,13 @@ func (t *Task[In, Out]) EnqueueMany(ctx context.Context, ins []In, opts ...RunOp
 	if len(ins) == 0 {
 		return nil, nil
 	}
-	rc, err := t.def.runConfig(ctx, opts)
+	rc, err := t.def.runConfig(ctx, t.c, opts)
 	if err != nil {
 		return nil, err
 	}
 	now := time.Now()
 	proto := rc.newRun(t.def, t.c, now)
-	proto.Route = t.def.route(ctx)
+	proto.Route = t.def.route(t.c.executionHere(ctx))
 	if w := t.def.workflow; w != nil {
 		if proto.Graph, err = w.shape(); err != nil {
 			return nil, err
@@ -295,7 +320,10 @@ func (t *Task[In, Out]) EnqueueMany(ctx context.Context, ins []In, opts ...RunOp
 
 // fill gives a run its input, and what functions of the input say.
 func (t *Task[In, Out]) fill(r *store.NewRun, in In) (err error) {
-	if r.Input, err = t.c.marshal(in); err != nil {
+	if r.Input, err = t.c.marshal(in); err == nil {
+		err = t.c.checkInterface(any(in), reflect.TypeFor[In](), r.Input)
+	}
+	if err != nil {
 		return err
 	}
 	if f := t.def.cfg.idempotency; f != nil && r.Key == "" {

@@ -50,7 +50,7 @@ func WithRateLimitFunc[In any](f func(In) RateLimit) TaskOption {
 		}
 		c.limits = append(c.limits, func(_ string, in any) (l store.Limit, err error) {
 			var r RateLimit
-			if _, err = callKey("rate limit", func(in any) string { r = f(in.(In)); return r.Key }, in); err != nil {
+			if _, err = callKey("rate limit", func(in any) string { r = f(inputAs[In](in)); return r.Key }, in); err != nil {
 				return l, err
 			}
 			return r.limit()

@@ -111,7 +111,7 @@ func WithOnFailure[In any](fn func(context.Context, In, *TaskError) error) TaskO
 		if fn == nil {
 			return errors.New("stint: WithOnFailure(nil): want a function")
 		}
-		c.onFailure = func(ctx context.Context, in any, err *TaskError) error { return fn(ctx, in.(In), err) }
+		c.onFailure = func(ctx context.Context, in any, err *TaskError) error { return fn(ctx, inputAs[In](in), err) }
 		return wantInput[In]("WithOnFailure", c)
 	})
 }

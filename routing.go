@@ -121,10 +121,10 @@ func WithSticky(s Sticky) TaskOption {
 	})
 }
 
-// route is where a run of the task goes that is enqueued with ctx.
-func (d *taskDef) route(ctx context.Context) store.Route {
+// route is where a run of the task goes whose parent is e; nil: it has none.
+func (d *taskDef) route(e *execution) store.Route {
 	r := store.Route{Wants: d.cfg.wants}
-	if e := executionOf(ctx); e != nil && d.cfg.sticky != 0 && d.workflow == nil {
+	if e != nil && d.cfg.sticky != 0 && d.workflow == nil {
 		r.To, r.Hard = e.w.cfg.name, d.cfg.sticky == StickyHard
 	}
 	return r

@@ -96,7 +96,11 @@ func (r *Run[Out]) Wait(ctx context.Context) (Out, error) {
 	if r.bad != nil {
 		return out, r.bad
 	}
-	if sc := scopeOf(ctx); sc != nil {
+	e, sc := executionOf(ctx), (*scope)(nil)
+	if r.c.executionHere(ctx) != nil {
+		sc = scopeOf(ctx)
+	}
+	if sc != nil {
 		if sc.e.replay != nil {
 			err := r.replayed(sc, &out)
 			return out, err
@@ -104,7 +108,7 @@ func (r *Run[Out]) Wait(ctx context.Context) (Out, error) {
 		if err := sc.waitRun(ctx, r.id); err != nil {
 			return out, err
 		}
-	} else if e := executionOf(ctx); e != nil { // inside a step
+	} else if e != nil { // inside a step, or a run of another database, which cannot wake this one
 		e.w.release(e)
 		defer e.w.resume(ctx, e)
 	}

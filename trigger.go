@@ -115,7 +115,7 @@ func (d *taskDef) template(c *Client, opts []RunOption) (t store.Template, err e
 		}
 	}
 	t.Run = rc.newRun(d, c, time.Time{})
-	t.Run.Route = d.route(context.Background())
+	t.Run.Route = d.route(nil)
 	if d.workflow != nil {
 		t.Run.Graph, err = d.workflow.shape()
 	}
