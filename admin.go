@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/stint-dev/stint/internal/text"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -145,7 +146,8 @@ func (c *Client) getRun(ctx context.Context, id store.ID) (*RunInfo, error) {
 	return &info, public("get workflow run", workers.explainTasks(ctx, g, info.Tasks, tasks))
 }
 
-// ListRuns returns a page of the runs that match, newest first.
+// ListRuns returns a page of the runs that match, newest first. Of errors and stacks it has
+// the first 1 KiB.
 func (c *Client) ListRuns(ctx context.Context, f RunFilter) (*RunPage, error) {
 	sf, err := f.store()
 	if err != nil {
@@ -179,6 +181,7 @@ func (c *Client) ListRuns(ctx context.Context, f RunFilter) (*RunPage, error) {
 			return nil, public("list runs", err)
 		}
 		info.Timeline = nil
+		info.Error, info.Stack = text.Cut(info.Error, maxListedText), text.Cut(info.Stack, maxListedText)
 		page.Runs = append(page.Runs, info)
 	}
 	return page, nil

@@ -52,6 +52,7 @@ type clientConfig struct {
 	ageing      time.Duration
 	maxPayload  int
 	maxResident int
+	noErrorText bool
 	tracer      trace.Tracer    // nil: none
 	meter       metric.Meter    // nil: none
 	set         map[string]bool // options that only Open takes

@@ -54,7 +54,7 @@ func (e *execution) compensate(err error) {
 			return []byte("null"), guarded(func() error { return u.fn(ctx) }) // the others are called though it ends its goroutine
 		})
 		if uerr != nil {
-			e.w.c.logger().Error("stint: compensation failed", "task", e.run.Task, "run", e.run.ID, "compensation", u.name, "err", kindOf(uerr))
+			e.w.c.logger().Error("stint: compensation failed", "task", e.run.Task, "run", e.run.ID, "compensation", u.name, "err", e.w.c.logText(uerr))
 		}
 	}
 }

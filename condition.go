@@ -271,7 +271,7 @@ func (n *node) test(names []string, output []byte) []store.TestResult {
 		ok, err := fn(output)
 		results[i].OK = ok
 		if err != nil {
-			results[i].Error = fmt.Sprintf("condition %s on the output of task %q: %v", name, n.name, err)
+			results[i].Error = fmt.Sprintf("condition %s on the output of task %q: %s", name, n.name, errorText(err))
 		}
 	}
 	return results

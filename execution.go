@@ -241,19 +241,18 @@ func (e *execution) failed(o store.Outcome, err error) (store.Outcome, error) {
 	}
 	if again {
 		o.To, o.At = store.Scheduled, after(delay)
-		e.w.c.logger().Info("stint: attempt failed; will retry", "task", e.run.Task, "run", e.run.ID, "attempt", e.run.Attempt, "in", delay, "err", kindOf(err))
+		e.w.c.logger().Info("stint: attempt failed; will retry", "task", e.run.Task, "run", e.run.ID, "attempt", e.run.Attempt, "in", delay, "err", e.w.c.logText(err))
 		return o, err
 	}
 	o.To = store.Failed
-	e.w.c.logger().Warn("stint: run failed", "task", e.run.Task, "run", e.run.ID, "attempt", e.run.Attempt, "err", kindOf(err))
+	e.w.c.logger().Warn("stint: run failed", "task", e.run.Task, "run", e.run.ID, "attempt", e.run.Attempt, "err", e.w.c.logText(err))
 	if f := e.def.onFailure; f != nil {
 		o.Follow = []store.NewRun{e.failureRun(f, o.Error)}
 	}
 	return o, err
 }
 
-// kindOf is what the log says of an error. Its text may hold what the app must not
-// log, and is in the database.
+// kindOf is what sort of failure an error is, in a word.
 func kindOf(err error) string { return decodeFailure(encodeFailure(err)).Kind }
 
 func (e *execution) failureRun(f *taskDef, failure []byte) store.NewRun {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/stint-dev/stint/internal/guard"
 	"github.com/stint-dev/stint/internal/journal"
+	"github.com/stint-dev/stint/internal/text"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -40,18 +41,19 @@ const (
 // A knownError is an error inside a stored one. Which of its fields are set depends on
 // what it is.
 type knownError struct {
-	Is      string          `json:"is"`                // the name of a sentinel, or one of the marks below
-	Text    string          `json:"text,omitempty"`    // of what it wraps; empty: the text of what it is in
-	After   time.Duration   `json:"after,omitempty"`   // of retryAfter and snooze
-	Stack   string          `json:"stack,omitempty"`   // of a panic; empty: the failure's own
-	Task    string          `json:"task,omitempty"`    // of a TaskError; of a WorkflowError: its Workflow
-	RunID   string          `json:"run,omitempty"`     // likewise
-	Attempt int             `json:"attempt,omitempty"` // of a TaskError
-	Tasks   []string        `json:"tasks,omitempty"`   // of a WorkflowError: the names of those Inside
-	At      *store.Address  `json:"at,omitempty"`      // of an entryError
-	Type    string          `json:"type,omitempty"`    // of a registered error: its name
-	Value   json.RawMessage `json:"value,omitempty"`   // and its JSON
-	Inside  []knownError    `json:"inside,omitempty"`  // what it wraps
+	Is       string          `json:"is"`                 // the name of a sentinel, or one of the marks below
+	Text     string          `json:"text,omitempty"`     // of what it wraps; empty: the text of what it is in
+	After    time.Duration   `json:"after,omitempty"`    // of retryAfter and snooze
+	Stack    string          `json:"stack,omitempty"`    // of a panic; empty: the failure's own
+	Task     string          `json:"task,omitempty"`     // of a TaskError; of a WorkflowError: its Workflow
+	RunID    string          `json:"run,omitempty"`      // likewise
+	Attempt  int             `json:"attempt,omitempty"`  // of a TaskError
+	Tasks    []string        `json:"tasks,omitempty"`    // of a WorkflowError: the names of those Inside
+	Canceled bool            `json:"canceled,omitempty"` // of one of those: its task was canceled
+	At       *store.Address  `json:"at,omitempty"`       // of an entryError
+	Type     string          `json:"type,omitempty"`     // of a registered error: its name
+	Value    json.RawMessage `json:"value,omitempty"`    // and its JSON
+	Inside   []knownError    `json:"inside,omitempty"`   // what it wraps
 }
 
 const (
@@ -121,10 +123,20 @@ func RegisterError[T error](name string) {
 	}
 }
 
+// What is kept of an error, in bytes. A text that is cut says so at its end.
 const (
-	maxKnown      = 1000     // errors looked at inside of one: also ends one that wraps itself
-	maxErrorValue = 64 << 10 // bytes of a registered error's JSON
+	maxErrorText  = 16 << 10 // of its text, and of that of each error inside
+	maxStack      = 32 << 10
+	maxErrorValue = 64 << 10  // of a registered error's JSON
+	maxInside     = 128 << 10 // of texts, stacks and values of all errors inside
+	maxKnown      = 1000      // errors looked at inside of one: also ends one that wraps itself
+
+	// maxListedText is how much of an error is shown where many are: in lists and logs.
+	maxListedText = 1 << 10
 )
+
+// errorText is an error's text, as much of it as is kept.
+func errorText(err error) string { return text.Cut(err.Error(), maxErrorText) }
 
 // encodeFailure keeps an error's text and kind, a panic's stack, and what is known of
 // the errors inside, whose methods it calls.
@@ -136,13 +148,13 @@ func encodeFailure(err error) (b []byte) {
 }
 
 func encodeError(err error) []byte {
-	f := failure{Kind: kindError, Message: err.Error()}
+	f := failure{Kind: kindError, Message: errorText(err)}
 	var p *PanicError
 	switch {
 	case errors.As(err, &p):
-		f.Kind, f.Stack = kindPanic, string(p.Stack)
-		if f.Message == p.Error() {
-			f.Message = guard.Text(p.Value)
+		f.Kind, f.Stack = kindPanic, text.Cut(string(p.Stack), maxStack)
+		if f.Message == errorText(p) {
+			f.Message = text.Cut(guard.Text(p.Value), maxErrorText)
 		}
 	case errors.Is(err, ErrTimeout):
 		f.Kind = kindTimeout
@@ -152,7 +164,7 @@ func encodeError(err error) []byte {
 	if d := (*journal.Divergence)(nil); errors.As(err, &d) {
 		f.Divergence = &Divergence{d.At.String(), d.Recorded, d.Asked, d.File, d.Line}
 	}
-	f.Inside = (&recorder{left: maxKnown, stack: f.Stack}).inside(err, err.Error())
+	f.Inside = (&recorder{left: maxKnown, room: maxInside, stack: f.Stack}).inside(err, errorText(err))
 	if len(f.Inside) == 1 && (f.Kind == kindTimeout && f.Inside[0].Is == "ErrTimeout" || f.Kind == kindCanceled && f.Inside[0].Is == "ErrCanceled") {
 		f.Inside = nil // the kind says it
 	}
@@ -163,11 +175,12 @@ func encodeError(err error) []byte {
 // A recorder collects what is known of the errors inside of one.
 type recorder struct {
 	left  int    // how many more it looks at
+	room  int    // for how many bytes more
 	stack string // of the failure
 }
 
 // inside lists what is known of err, whose text, or that of what it is in, is known.
-func (r *recorder) inside(err error, text string) (all []knownError) {
+func (r *recorder) inside(err error, of string) (all []knownError) {
 	err = raw(err)
 	if r.left--; err == nil || r.left < 0 {
 		return nil
@@ -188,9 +201,10 @@ func (r *recorder) inside(err error, text string) (all []knownError) {
 	case *snooze:
 		k.Is, k.After = markSnooze, e.d
 	case *PanicError:
-		k.Is, wraps = markPanic, guard.Text(e.Value)
-		if within = e.Unwrap(); string(e.Stack) != r.stack {
-			k.Stack = string(e.Stack)
+		k.Is, wraps = markPanic, text.Cut(guard.Text(e.Value), maxErrorText)
+		within = e.Unwrap()
+		if stack := text.Cut(string(e.Stack), maxStack); stack != r.stack {
+			k.Stack = r.keep(stack)
 		}
 	case *TaskError:
 		k.Is, k.Task, k.RunID, k.Attempt, within = markTask, e.Task, e.RunID, e.Attempt, e.Err
@@ -199,20 +213,30 @@ func (r *recorder) inside(err error, text string) (all []knownError) {
 	case *entryError:
 		k.Is, k.At, within = markEntry, &e.at, e.err
 	default:
-		k.Type, k.Value = registeredValue(err)
-		if k.Is = markType; k.Type == "" {
-			return append(all, r.unwrapped(err, text)...)
+		if k.Type, k.Value = registeredValue(err); len(k.Value) > r.room {
+			k.Type, k.Value = "", nil
 		}
-		k.Inside = r.unwrapped(err, text)
+		r.room -= len(k.Value)
+		if k.Is = markType; k.Type == "" {
+			return append(all, r.unwrapped(err, of)...)
+		}
+		k.Inside = r.unwrapped(err, of)
 	}
 	if within != nil {
-		wraps = within.Error()
+		wraps = errorText(within)
 		k.Inside = r.inside(within, wraps)
 	}
-	if wraps != text {
-		k.Text = wraps
+	if wraps != of {
+		k.Text = r.keep(wraps)
 	}
 	return append(all, k)
+}
+
+// keep returns as much of a text as there is room for.
+func (r *recorder) keep(s string) string {
+	s = text.Cut(s, r.room)
+	r.room -= len(s)
+	return s
 }
 
 func (r *recorder) unwrapped(err error, text string) (all []knownError) {
@@ -233,9 +257,9 @@ func (r *recorder) workflow(e *WorkflowError) knownError {
 		if r.left <= 0 {
 			break
 		}
-		text := e.Tasks[name].Error()
+		of := errorText(e.Tasks[name])
 		k.Tasks = append(k.Tasks, name)
-		k.Inside = append(k.Inside, knownError{Is: markText, Text: text, Inside: r.inside(e.Tasks[name], text)})
+		k.Inside = append(k.Inside, knownError{Is: markText, Text: r.keep(of), Canceled: e.canceled[name], Inside: r.inside(e.Tasks[name], of)})
 	}
 	return k
 }
@@ -362,6 +386,7 @@ func (f *failure) known(e *execution, k *knownError, text string) error {
 		for i, one := range within.is {
 			if i < len(k.Tasks) {
 				w.Tasks[k.Tasks[i]] = one
+				w.cancel(k.Tasks[i], k.Inside[i].Canceled)
 			}
 		}
 		return w

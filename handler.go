@@ -3,6 +3,7 @@ package stint
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/internal/guard"
+	"github.com/stint-dev/stint/internal/text"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -47,10 +49,18 @@ func Progress(ctx context.Context, done, total int64) error {
 	return note(ctx, func(p *store.Progress) { p.Done, p.Total = done, total })
 }
 
-// ProgressMessage says in words what the run is doing. It is kept like Progress.
+// ProgressMessage says in words what the run is doing. It is kept like Progress, its first
+// 1 KiB.
 func ProgressMessage(ctx context.Context, message string) error {
-	return note(ctx, func(p *store.Progress) { p.Message = message })
+	return note(ctx, func(p *store.Progress) { p.Message = text.Cut(message, maxProgress) })
 }
+
+// What is kept, in bytes, of a message of progress, and of a log line and its attributes.
+const (
+	maxProgress = 1 << 10
+	maxLogText  = 16 << 10
+	maxLogAttrs = 64 << 10
+)
 
 func note(ctx context.Context, change func(*store.Progress)) error {
 	e := executionOf(ctx)
@@ -125,8 +135,8 @@ func ReleaseSlot(ctx context.Context) error {
 
 // Logger is a logger whose lines go to the client's logger, with the run's ID, task
 // and attempt, and are kept with the run: lines of level Info and above, and those
-// below that the client's logger takes; at most the last 10,000. Outside of a run it
-// is slog.Default().
+// below that the client's logger takes; at most the last 10,000, of each the first 16 KiB,
+// and attributes of 64 KiB at most. Outside of a run it is slog.Default().
 func Logger(ctx context.Context) *slog.Logger {
 	e := executionOf(ctx)
 	if e == nil {
@@ -166,7 +176,7 @@ func (h *runHandler) Enabled(ctx context.Context, l slog.Level) bool {
 func (h *runHandler) Handle(ctx context.Context, r slog.Record) error {
 	attrs, err := h.render(ctx, r)
 	h.e.mu.Lock()
-	h.e.logs = append(h.e.logs, store.Log{At: r.Time, Level: int(r.Level), Message: r.Message, Attrs: attrs, Attempt: h.e.run.Attempt})
+	h.e.logs = append(h.e.logs, store.Log{At: r.Time, Level: int(r.Level), Message: text.Cut(r.Message, maxLogText), Attrs: attrs, Attempt: h.e.run.Attempt})
 	if n := len(h.e.logs) - store.MaxLogs; n > 0 {
 		h.e.logs = h.e.logs[n:]
 	}
@@ -186,6 +196,9 @@ func (h *runHandler) render(ctx context.Context, r slog.Record) (attrs []byte, e
 	err = guarded(func() error { return h.attrs.Handle(ctx, r) })
 	if attrs = bytes.TrimSpace(h.sink.buf.Bytes()); err != nil || string(attrs) == "{}" {
 		return nil, err
+	}
+	if len(attrs) > maxLogAttrs {
+		return json.Marshal(map[string]string{"cut": text.Cut(string(attrs), maxListedText)})
 	}
 	return bytes.Clone(attrs), nil
 }

@@ -2,9 +2,11 @@ package stint
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 
 	"github.com/stint-dev/stint/internal/guard"
+	"github.com/stint-dev/stint/internal/text"
 )
 
 // logger is the app's logger. It may be called where a panic would end the process.
@@ -14,6 +16,36 @@ func (c *Client) logger() *slog.Logger {
 		l = slog.Default()
 	}
 	return slog.New(safeHandler{l.Handler()})
+}
+
+// WithoutErrorText keeps the texts of errors that the app's code returned out of the
+// client's logger and out of spans: they say what kind of failure it was ("error", "panic",
+// "timeout", "canceled"), and the text is in the database alone, with the run. Without it a
+// text is logged, cut at 1 KiB.
+func WithoutErrorText() ClientOption {
+	return clientOption(func(c *clientConfig) error {
+		c.noErrorText = true
+		return nil
+	})
+}
+
+// logText is what the log says of an error of the app's; nil: nothing.
+func (c *Client) logText(err error) string {
+	switch {
+	case err == nil:
+		return ""
+	case c.cfg.noErrorText:
+		return kindOf(vet(err))
+	}
+	return text.Cut(vet(err).Error(), maxListedText)
+}
+
+// spanError is an error of the app's as spans have it, of which they show the type too.
+func (c *Client) spanError(err error) error {
+	if seen := vet(err); !c.cfg.noErrorText && len(seen.Error()) <= maxListedText {
+		return raw(seen)
+	}
+	return errors.New(c.logText(err))
 }
 
 // A safeHandler calls a log handler of the app's. A line at which that panics, or of which

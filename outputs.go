@@ -131,11 +131,22 @@ func (c *Client) outputs(ctx context.Context, id store.ID, names []string) (Outp
 }
 
 // A WorkflowError says which tasks of a workflow's run did not succeed. It is inside
-// the *TaskError that Run.Wait returns.
+// the *TaskError that Run.Wait returns. errors.Is and errors.As look at those that failed.
 type WorkflowError struct {
 	Workflow string
 	RunID    string
 	Tasks    map[string]error // those that failed or were canceled, by name
+	canceled map[string]bool  // those that were canceled
+}
+
+// cancel notes whether a task was canceled.
+func (e *WorkflowError) cancel(name string, canceled bool) {
+	if canceled {
+		if e.canceled == nil {
+			e.canceled = map[string]bool{}
+		}
+		e.canceled[name] = true
+	}
 }
 
 func (e *WorkflowError) Error() string {
@@ -157,16 +168,33 @@ func (e *WorkflowError) Error() string {
 
 const maxListed = 5 // tasks that a WorkflowError's text lists
 
-// Unwrap gives the tasks' errors, in the order of their names.
+// Unwrap gives the errors of the tasks that failed, in the order of their names; if none did,
+// of those that were canceled. What a failure canceled does not make the run a canceled one.
 func (e *WorkflowError) Unwrap() []error {
 	var all []error
 	for _, name := range e.names() {
+		if e.canceled[name] && len(e.canceled) < len(e.Tasks) {
+			break
+		}
 		all = append(all, e.Tasks[name])
 	}
 	return all
 }
 
-func (e *WorkflowError) names() []string { return slices.Sorted(maps.Keys(e.Tasks)) }
+// names are those of the tasks that failed, then of those that were canceled.
+func (e *WorkflowError) names() []string {
+	names := slices.Sorted(maps.Keys(e.Tasks))
+	slices.SortStableFunc(names, func(a, b string) int {
+		switch {
+		case e.canceled[a] == e.canceled[b]:
+			return 0
+		case e.canceled[b]:
+			return -1
+		}
+		return 1
+	})
+	return names
+}
 
 // workflowError reads which tasks did not succeed.
 func (c *Client) workflowError(ctx context.Context, workflow string, id store.ID) (*WorkflowError, error) {
@@ -178,6 +206,7 @@ func (c *Client) workflowError(ctx context.Context, workflow string, id store.ID
 	for name, r := range o.tasks {
 		if r.State == store.Failed || r.State == store.Canceled {
 			e.Tasks[name] = endCause(r.State, r.Error)
+			e.cancel(name, r.State == store.Canceled)
 		}
 	}
 	return e, nil

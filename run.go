@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stint-dev/stint/internal/text"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -301,8 +302,8 @@ type RunInfo struct {
 	Priority int
 	Input    json.RawMessage
 	Output   json.RawMessage // of a run that succeeded
-	Error    string          // of the last attempt that failed, or why the run was canceled
-	Stack    string          // of the panic that was the error
+	Error    string          // of the last attempt that failed, or why the run was canceled; its first 16 KiB
+	Stack    string          // of the panic that was the error; its first 32 KiB
 	// Divergence is where a blocked run's code does not match its journal; nil: it does.
 	Divergence *Divergence
 	Metadata   map[string]string
@@ -362,7 +363,7 @@ func taskInfos(g *store.Graph, tasks []store.FlowTask) []TaskInfo {
 		f := decodeFailure(t.Error)
 		info := TaskInfo{
 			Name: g.Name(t.Place), State: t.State, RunID: t.ID.String(), Attempt: t.Attempt, Queue: g.QueueOf(t.Place),
-			Error: f.Message, Scheduled: t.Due, Started: t.Started, Finished: t.Ended,
+			Error: text.Cut(f.Message, maxListedText), Scheduled: t.Due, Started: t.Started, Finished: t.Ended,
 			Blocked: blockedReason(g.TaskName(t.Place), t.State, t.Elsewhere, f.Message),
 		}
 		if t.Place >= len(infos) {
@@ -382,7 +383,7 @@ func taskInfos(g *store.Graph, tasks []store.FlowTask) []TaskInfo {
 func blockedReason(task string, state State, elsewhere bool, failure string) string {
 	switch {
 	case state == store.Blocked:
-		return failure
+		return text.Cut(failure, maxListedText)
 	case elsewhere:
 		return fmt.Sprintf("no worker has task %s: it waits for one whose code has %q", task, task)
 	}
@@ -448,7 +449,7 @@ type TimelineEntry struct {
 	State   State
 	Attempt int
 	Worker  string
-	Error   string
+	Error   string // its first 1 KiB
 }
 
 // runInfo is a stored run as users see it.
@@ -488,13 +489,13 @@ func timeline(r *store.Run, failure string) []TimelineEntry {
 		if !a.Started.IsZero() {
 			all = append(all, TimelineEntry{At: a.Started, State: StateRunning, Attempt: a.Attempt, Worker: a.Worker})
 		}
-		all = append(all, TimelineEntry{At: a.Ended, State: a.To, Attempt: a.Attempt, Worker: a.Worker, Error: decodeFailure(a.Error).Message})
+		all = append(all, TimelineEntry{At: a.Ended, State: a.To, Attempt: a.Attempt, Worker: a.Worker, Error: text.Cut(decodeFailure(a.Error).Message, maxListedText)})
 	}
 	if r.Attempt > 0 && !r.Started.IsZero() && (r.State == store.Running || r.State.Terminal()) {
 		all = append(all, TimelineEntry{At: r.Started, State: StateRunning, Attempt: r.Attempt, Worker: r.Worker})
 	}
 	if r.State.Terminal() {
-		all = append(all, TimelineEntry{At: r.Ended, State: r.State, Attempt: r.Attempt, Worker: r.Worker, Error: failure})
+		all = append(all, TimelineEntry{At: r.Ended, State: r.State, Attempt: r.Attempt, Worker: r.Worker, Error: text.Cut(failure, maxListedText)})
 	}
 	return all
 }

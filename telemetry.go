@@ -69,14 +69,14 @@ func (c *Client) startSpan(ctx context.Context, name string, opts ...trace.SpanS
 	}
 	c.observe(func() {
 		in, span := c.cfg.tracer.Start(ctx, name, opts...)
-		traced, end = in, func(err error) { c.observe(func() { endSpan(span, err) }) }
+		traced, end = in, func(err error) { c.observe(func() { c.endSpan(span, err) }) }
 	})
 	return traced, end
 }
 
-func endSpan(span trace.Span, err error) {
+func (c *Client) endSpan(span trace.Span, err error) {
 	if err != nil {
-		span.RecordError(raw(err))
+		span.RecordError(c.spanError(err))
 		span.SetStatus(codes.Error, kindOf(err))
 	}
 	span.End()

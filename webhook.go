@@ -136,7 +136,7 @@ func (h *webhook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	answer, refused := h.take(w, r)
 	if refused != nil {
 		h.note("", refused)
-		h.c.logger().Warn("stint: webhook refused", "webhook", h.name, "status", refused.status, "reason", refused.text, "err", refused.cause)
+		h.c.logger().Warn("stint: webhook refused", "webhook", h.name, "status", refused.status, "reason", refused.text, "err", h.c.logText(refused.cause))
 		if refused.status == http.StatusMethodNotAllowed {
 			w.Header().Set("Allow", http.MethodPost)
 		}
