@@ -2,6 +2,7 @@ package stint_test
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"io"
@@ -35,6 +36,17 @@ func (e evilCodec) Unmarshal(b []byte, v any) error {
 		e.decode()
 	}
 	return json.Unmarshal(b, v)
+}
+
+type evilTx struct{ f func() }
+
+func (e evilTx) ExecContext(context.Context, string, ...any) (sql.Result, error) {
+	e.f()
+	return nil, nil
+}
+func (e evilTx) QueryContext(context.Context, string, ...any) (*sql.Rows, error) {
+	e.f()
+	return nil, nil
 }
 
 // What the host calls, and calls the app's code, returns its panic, and its Goexit, as an error.
@@ -79,6 +91,8 @@ func TestAppCodeIsAnErrorAtTheCall(t *testing.T) {
 			"output of a node, decoded":      func() error { return errOf(node.From(outputs)) },
 			"payload":                        func() error { return errOf(c.Publish(ctx, "k", evilJSON{encode: f})) },
 			"payload, inside":                func() error { return errOf(c.Publish(ctx, "k", map[string]any{"in": []any{&evilJSON{encode: f}}})) },
+			"transaction":                    func() error { return errOf(good.Enqueue(ctx, 1, stint.WithTx(evilTx{f}))) },
+			"transaction, published":         func() error { return errOf(c.Publish(ctx, "k", 1, stint.WithTx(evilTx{f}))) },
 			"codec":                          func() error { return errOf(number.Enqueue(ctx, 1)) },
 			"codec, published":               func() error { return errOf(coded.Publish(ctx, "k", 1)) },
 		}

@@ -42,7 +42,7 @@ func Go[T any](ctx context.Context, name string, fn func(context.Context) (T, er
 		if err != nil {
 			return nil, err
 		}
-		return sc.e.w.c.marshal(v)
+		return marshalAs(sc.e.w.c, v)
 	}, fn)
 	if err != nil {
 		return plainFuture(ctx, fn, err)

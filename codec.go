@@ -69,16 +69,16 @@ func (c *Client) marshal(v any) ([]byte, error) {
 	return b, nil
 }
 
-// checkInterface reports a value that is encoded and could not be decoded again: of a type
-// like error, an interface with methods, of which a decoder does not know what to make.
-func (c *Client) checkInterface(v any, t reflect.Type, encoded []byte) error {
-	if v == nil || t.Kind() != reflect.Interface || t.NumMethod() == 0 {
-		return nil
+// marshalAs is marshal of a value that will be decoded as a T. If that is an interface with
+// methods, like error, a decoder does not know what to make: an error here, not when it is read.
+func marshalAs[T any](c *Client, v T) ([]byte, error) {
+	b, err := c.marshal(v)
+	if t := reflect.TypeFor[T](); err == nil && t.Kind() == reflect.Interface && t.NumMethod() > 0 && any(v) != nil {
+		if err := c.unmarshal(b, new(T)); err != nil {
+			return nil, fmt.Errorf("a %T can be stored, but not read again as a %v, an interface with methods: want a type that is none: %w", v, t, err)
+		}
 	}
-	if err := c.unmarshal(encoded, reflect.New(t).Interface()); err != nil {
-		return fmt.Errorf("a %T can be stored, but not read again as a %v, an interface with methods: want a type that is none: %w", v, t, err)
-	}
-	return nil
+	return b, err
 }
 
 // unmarshal decodes b where a panic is caught already.

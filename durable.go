@@ -85,7 +85,7 @@ func Step[T any](ctx context.Context, name string, fn func(context.Context) (T, 
 			return nil, err
 		}
 		out = v
-		b, err := sc.e.w.c.marshal(v)
+		b, err := marshalAs(sc.e.w.c, v)
 		if err != nil {
 			err = NonRetryable(fmt.Errorf("stint: result of step %q: %w", name, err))
 		}
@@ -128,7 +128,7 @@ func stepTxOnce[T any](ctx context.Context, e *execution, name string, fn func(c
 	if out, err = fn(ctx, tx.Tx); err != nil {
 		return zero, err
 	}
-	b, err := e.w.c.marshal(out)
+	b, err := marshalAs(e.w.c, out)
 	if err != nil {
 		return zero, NonRetryable(fmt.Errorf("stint: result of step %q: %w", name, err))
 	}

@@ -85,7 +85,11 @@ func (c *Client) publish(ctx context.Context, tx store.Tx, events []store.NewEve
 		if !ok {
 			return nil, fmt.Errorf("WithTx: %T cannot join the app's transactions", c.store)
 		}
-		return s.PublishTx(ctx, time.Now(), tx, events)
+		err = guarded(func() (err error) { // its methods may be the app's
+			ids, err = s.PublishTx(ctx, time.Now(), tx, events)
+			return err
+		})
+		return ids, err
 	}
 	if err := c.declare(ctx, true); err != nil {
 		return nil, err

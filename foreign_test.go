@@ -240,7 +240,17 @@ func TestInterfacesWithMethods(t *testing.T) {
 		}
 		return nil, nil
 	})
+	step := stint.NewTask(c, "step", func(ctx context.Context, _ int) (int, error) {
+		_, err := stint.Step(ctx, "s", func(context.Context) (shape, error) { return square{3}, nil })
+		return 0, err
+	})
+	branch := stint.NewTask(c, "branch", func(ctx context.Context, _ int) (int, error) {
+		_, err := stint.Go(ctx, "b", func(context.Context) (shape, error) { return square{3}, nil }).Wait(ctx)
+		return 0, err
+	})
 	working(t, c)
+	says(t, errOf(step.Run(t.Context(), 1)), "square", "shape", "interface")
+	says(t, errOf(branch.Run(t.Context(), 1)), "square", "shape", "interface")
 	says(t, errOf(in.Enqueue(t.Context(), square{3})), "square", "shape", "interface")
 	says(t, errOf(out.Run(t.Context(), true)), "error", "interface")
 	if v, err := out.Run(t.Context(), false); v != nil || err != nil {

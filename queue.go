@@ -224,10 +224,7 @@ func typedHandler[In, Out any](c *Client, fn func(context.Context, In) (Out, err
 		if err != nil {
 			return nil, err
 		}
-		b, err := c.marshal(out)
-		if err == nil {
-			err = c.checkInterface(any(out), reflect.TypeFor[Out](), b)
-		}
+		b, err := marshalAs(c, out)
 		if err != nil {
 			return nil, NonRetryable(fmt.Errorf("stint: output of type %T: %w", out, err))
 		}
@@ -320,10 +317,7 @@ func (t *Task[In, Out]) EnqueueMany(ctx context.Context, ins []In, opts ...RunOp
 
 // fill gives a run its input, and what functions of the input say.
 func (t *Task[In, Out]) fill(r *store.NewRun, in In) (err error) {
-	if r.Input, err = t.c.marshal(in); err == nil {
-		err = t.c.checkInterface(any(in), reflect.TypeFor[In](), r.Input)
-	}
-	if err != nil {
+	if r.Input, err = marshalAs(t.c, in); err != nil {
 		return err
 	}
 	if f := t.def.cfg.idempotency; f != nil && r.Key == "" {

@@ -98,5 +98,9 @@ func (c *Client) enqueue(ctx context.Context, now time.Time, tx store.Tx, runs [
 	if !ok {
 		return nil, fmt.Errorf("WithTx: %T cannot join the app's transactions", c.store)
 	}
-	return s.EnqueueTx(ctx, now, tx, runs)
+	err = guarded(func() (err error) { // its methods may be the app's
+		got, err = s.EnqueueTx(ctx, now, tx, runs)
+		return err
+	})
+	return got, err
 }
