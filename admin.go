@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/stint-dev/stint/internal/jsonx"
 	"github.com/stint-dev/stint/internal/text"
 	"github.com/stint-dev/stint/store"
 )
@@ -294,7 +295,7 @@ func (c *Client) Logs(ctx context.Context, runID string, after int64, limit int)
 	}
 	lines := make([]LogLine, len(logs))
 	for i, l := range logs {
-		lines[i] = LogLine{l.Seq, l.At, slog.Level(l.Level), l.Message, l.Attrs, l.Attempt}
+		lines[i] = LogLine{l.Seq, l.At, slog.Level(l.Level), l.Message, jsonx.Embed(l.Attrs), l.Attempt}
 	}
 	return lines, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/stint-dev/stint/internal/jsonx"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -197,7 +198,7 @@ func (c *Client) ListCrons(ctx context.Context) ([]CronInfo, error) {
 		for i := range all {
 			x := &all[i]
 			r := &x.Template.Run
-			infos = append(infos, CronInfo{x.Name, r.Task, x.Spec, x.CatchUp, x.Declared, x.Paused, r.Input, x.Next, x.Last, idString(x.LastRun), x.Error})
+			infos = append(infos, CronInfo{x.Name, r.Task, x.Spec, x.CatchUp, x.Declared, x.Paused, jsonx.Embed(r.Input), x.Next, x.Last, idString(x.LastRun), x.Error})
 		}
 		if len(all) < cronsAtOnce {
 			return infos, nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/stint-dev/stint/internal/jsonx"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -198,7 +199,7 @@ func (c *Client) ListEvents(ctx context.Context, f EventFilter) (*EventPage, err
 	}
 	page := &EventPage{Events: make([]EventInfo, len(all))}
 	for i, e := range all {
-		page.Events[i] = EventInfo{e.ID.String(), e.Key, e.Payload, decodeMetadata(e.Metadata), e.Scope, e.At, idStrings(e.Started), idStrings(e.Woke)}
+		page.Events[i] = EventInfo{e.ID.String(), e.Key, jsonx.Embed(e.Payload), decodeMetadata(e.Metadata), e.Scope, e.At, idStrings(e.Started), idStrings(e.Woke)}
 	}
 	if len(all) == limit {
 		page.Next = page.Events[limit-1].ID

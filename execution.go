@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/internal/clock"
+	"github.com/stint-dev/stint/internal/jsonx"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -256,7 +257,7 @@ func (e *execution) failed(o store.Outcome, err error) (store.Outcome, error) {
 func kindOf(err error) string { return decodeFailure(encodeFailure(err)).Kind }
 
 func (e *execution) failureRun(f *taskDef, failure []byte) store.NewRun {
-	input, _ := json.Marshal(failedRun{e.run.ID.String(), e.run.Task, e.run.Attempt, e.run.Input, failure}) // all of it was decoded before
+	input, _ := json.Marshal(failedRun{e.run.ID.String(), e.run.Task, e.run.Attempt, jsonx.Embed(e.run.Input), failure}) // all of it is JSON
 	return store.NewRun{
 		Task: f.name, Queue: e.run.Queue, Priority: e.run.Priority, AgeEvery: e.w.c.cfg.ageing,
 		Input: input, Metadata: e.run.Metadata, Detached: true,

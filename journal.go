@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/internal/journal"
+	"github.com/stint-dev/stint/internal/jsonx"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -42,7 +43,7 @@ func (c *Client) Journal(ctx context.Context, runID string) ([]JournalEntry, err
 	for i, e := range stored {
 		all[i] = JournalEntry{
 			Address: journal.Address(e.Address).String(), Kind: e.Kind.String(), Name: e.Name, Done: e.Done,
-			Output: e.Value, At: e.At, Due: e.Due, Attempts: e.Attempts,
+			Output: jsonx.Embed(e.Value), At: e.At, Due: e.Due, Attempts: e.Attempts,
 		}
 		if e.Error != nil {
 			all[i].Error = decodeFailure(e.Error).Message

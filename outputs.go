@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/stint-dev/stint/internal/jsonx"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -24,7 +25,7 @@ func (o Outputs) MarshalJSON() ([]byte, error) {
 	m := map[string]json.RawMessage{}
 	for name, r := range o.tasks {
 		if r.State == store.Succeeded {
-			m[name] = r.Output
+			m[name] = jsonx.Embed(r.Output)
 		}
 	}
 	return json.Marshal(m)

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/stint-dev/stint/internal/jsonx"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -60,7 +61,7 @@ type recordedEnd struct {
 
 // ExportJournal returns a run, its journal, and how the runs ended that it refers to, as
 // indented JSON: for ReplayJournal, and to keep beside the code's tests. It holds
-// inputs and outputs as they are stored.
+// inputs and outputs as they are stored; what is not JSON there is a string that says so.
 func (c *Client) ExportJournal(ctx context.Context, runID string) ([]byte, error) {
 	id, err := parseID(runID)
 	if err != nil {
@@ -72,7 +73,7 @@ func (c *Client) ExportJournal(ctx context.Context, runID string) ([]byte, error
 	}
 	rec := recording{
 		Format: recordingFormat, Task: r.Task, Run: r.ID, Parent: r.Parent, Root: r.Root, State: r.State.String(), Attempt: r.Attempt,
-		Exported: time.Now().UTC(), Metadata: decodeMetadata(r.Metadata), Input: r.Input, Runs: map[store.ID]recordedEnd{},
+		Exported: time.Now().UTC(), Metadata: decodeMetadata(r.Metadata), Input: jsonx.Embed(r.Input), Runs: map[store.ID]recordedEnd{},
 	}
 	entries, err := c.store.Load(ctx, id)
 	if err != nil {
@@ -85,7 +86,7 @@ func (c *Client) ExportJournal(ctx context.Context, runID string) ([]byte, error
 			}
 		}
 		rec.Entries = append(rec.Entries, recordedEntry{
-			Scope: e.Scope, Seq: e.Seq, Kind: e.Kind.String(), Name: e.Name, Done: e.Done, Output: e.Value, Error: e.Error,
+			Scope: e.Scope, Seq: e.Seq, Kind: e.Kind.String(), Name: e.Name, Done: e.Done, Output: jsonx.Embed(e.Value), Error: jsonx.Embed(e.Error),
 			At: e.At.UTC(), Due: utc(e.Due), Attempts: e.Attempts,
 		})
 	}
@@ -105,8 +106,8 @@ func utc(t time.Time) time.Time {
 // recordChildren adds how the runs ended that an entry began.
 func (c *Client) recordChildren(ctx context.Context, rec *recording, ids []byte) error {
 	var children []store.ID
-	if err := json.Unmarshal(ids, &children); err != nil {
-		return err
+	if json.Unmarshal(ids, &children) != nil {
+		return nil // edited by hand; the entry is exported as it can be
 	}
 	for _, id := range children {
 		r, err := c.store.Get(ctx, id)
@@ -119,7 +120,7 @@ func (c *Client) recordChildren(ctx context.Context, rec *recording, ids []byte)
 		if !r.State.Terminal() {
 			continue
 		}
-		end := recordedEnd{Task: r.Task, State: r.State.String(), Attempt: r.Attempt, Output: r.Output, Error: r.Error, Ended: utc(r.Ended)}
+		end := recordedEnd{Task: r.Task, State: r.State.String(), Attempt: r.Attempt, Output: jsonx.Embed(r.Output), Error: jsonx.Embed(r.Error), Ended: utc(r.Ended)}
 		if r.Flow && r.State == store.Succeeded {
 			o, err := c.outputs(ctx, id, nil)
 			if err != nil {
@@ -150,7 +151,7 @@ func (c *Client) recordTasks(ctx context.Context, rec *recording) error {
 	rec.Tasks = map[string]recordedEnd{}
 	for name, t := range o.tasks {
 		if t.State.Terminal() {
-			rec.Tasks[name] = recordedEnd{State: t.State.String(), Attempt: t.Attempt, Output: t.Output, Error: t.Error}
+			rec.Tasks[name] = recordedEnd{State: t.State.String(), Attempt: t.Attempt, Output: jsonx.Embed(t.Output), Error: jsonx.Embed(t.Error)}
 		}
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stint-dev/stint/internal/jsonx"
 	"github.com/stint-dev/stint/internal/text"
 	"github.com/stint-dev/stint/store"
 )
@@ -300,10 +301,12 @@ type RunInfo struct {
 	Blocked  string
 	Attempt  int // the last that started, from 1; 0 before
 	Priority int
-	Input    json.RawMessage
-	Output   json.RawMessage // of a run that succeeded
-	Error    string          // of the last attempt that failed, or why the run was canceled; its first 16 KiB
-	Stack    string          // of the panic that was the error; its first 32 KiB
+	// Input and Output are JSON. What the file holds there that is not JSON is shown as a
+	// string that says so.
+	Input  json.RawMessage
+	Output json.RawMessage // of a run that succeeded
+	Error  string          // of the last attempt that failed, or why the run was canceled; its first 16 KiB
+	Stack  string          // of the panic that was the error; its first 32 KiB
 	// Divergence is where a blocked run's code does not match its journal; nil: it does.
 	Divergence *Divergence
 	Metadata   map[string]string
@@ -457,7 +460,7 @@ func runInfo(r *store.Run) RunInfo {
 	f := decodeFailure(r.Error)
 	info := RunInfo{
 		ID: r.ID.String(), Task: r.Task, Queue: r.Queue, State: r.State, Attempt: r.Attempt, Priority: int(r.Priority),
-		Input: r.Input, Output: r.Output, Error: f.Message, Stack: f.Stack, Metadata: decodeMetadata(r.Metadata),
+		Input: jsonx.Embed(r.Input), Output: jsonx.Embed(r.Output), Error: f.Message, Stack: f.Stack, Metadata: decodeMetadata(r.Metadata),
 		Created: r.Created, Scheduled: r.Due, Started: r.Started, Finished: r.Ended,
 		ParentID: idString(r.Parent), RootID: idString(r.Root), WorkerID: r.Worker, Key: r.Key, Workflow: r.Flow,
 	}

@@ -2,12 +2,12 @@ package stint
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/stint-dev/stint/internal/jsonx"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -279,7 +279,7 @@ func (c *Client) ListFilters(ctx context.Context, task string) ([]TriggerFilter,
 	for i, f := range all {
 		list[i] = TriggerFilter{ID: f.ID, Task: f.Task, Scope: f.Scope, Expression: f.Expr}
 		if f.Payload != nil {
-			list[i].Payload = json.RawMessage(f.Payload)
+			list[i].Payload = jsonx.Embed(f.Payload)
 		}
 	}
 	return list, nil

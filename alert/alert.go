@@ -285,6 +285,10 @@ func (a *Alerts) watch(ctx context.Context) error {
 	return nil
 }
 
+// manyEvents is how many events with a rule's key are looked at: the newest, and older ones if
+// that is not of this package or was damaged.
+const manyEvents = 10
+
 // A status is how a rule stands, as the last event with its key says.
 type status struct {
 	Kind    string    `json:"kind"` // "": it never held
@@ -299,11 +303,17 @@ func (s *status) holds() bool { return s.Kind == Firing || s.Kind == Digest }
 func Key(rule string) string { return "stint:alert:" + rule }
 
 func (a *Alerts) status(ctx context.Context, r *Rule) (s status, err error) {
-	page, err := a.c.ListEvents(ctx, stint.EventFilter{Key: Key(r.Name), Limit: 1})
-	if err != nil || len(page.Events) == 0 {
+	page, err := a.c.ListEvents(ctx, stint.EventFilter{Key: Key(r.Name), Limit: manyEvents})
+	if err != nil {
 		return s, err
 	}
-	return s, json.Unmarshal(page.Events[0].Payload, &s)
+	for _, e := range page.Events {
+		var s status
+		if json.Unmarshal(e.Payload, &s) == nil && s.Episode > 0 {
+			return s, nil
+		}
+	}
+	return status{}, nil
 }
 
 // look compares what happened with a rule, and says what has changed.

@@ -78,8 +78,13 @@ func (h *handler) operate(w http.ResponseWriter, r *http.Request, o *operation) 
 		h.after(w, r, o, in, result)
 		return
 	}
+	text, err := json.Marshal(result) // as a whole, so that no answer breaks off after a 200
+	if err != nil {
+		h.refuse(w, r, http.StatusInternalServerError, err)
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
-	json.NewEncoder(w).Encode(result)
+	w.Write(append(text, '\n'))
 }
 
 // pageFields are what forms carry for the pages alone.

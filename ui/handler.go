@@ -12,6 +12,7 @@ import (
 	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/alert"
 	"github.com/stint-dev/stint/internal/guard"
+	"github.com/stint-dev/stint/internal/jsonx"
 )
 
 // An Action is what a request asks for.
@@ -181,8 +182,13 @@ func wantsHTML(r *http.Request) bool {
 	return strings.Contains(r.Header.Get("Accept"), "text/html")
 }
 
-// show is a payload as it may be shown.
+// show is a payload as it may be shown: JSON, whatever the app's WithRedact returns.
 func (h *handler) show(of, name string, payload json.RawMessage) json.RawMessage {
+	return jsonx.Embed(h.redacted(of, name, payload))
+}
+
+// redacted is a payload, or a stream, which need not be JSON, as the app wants it seen.
+func (h *handler) redacted(of, name string, payload json.RawMessage) json.RawMessage {
 	if h.redact == nil || payload == nil {
 		return payload
 	}

@@ -203,7 +203,7 @@ func writeEvent(w http.ResponseWriter, name string, data []byte) {
 	fmt.Fprintf(w, "event: %s\n", name)
 	for line := range bytes.SplitSeq(data, []byte("\n")) {
 		w.Write([]byte("data: "))
-		w.Write(bytes.TrimSuffix(line, []byte("\r")))
+		w.Write(bytes.ReplaceAll(line, []byte("\r"), []byte("&#13;"))) // it would end the line
 		w.Write([]byte("\n"))
 	}
 	w.Write([]byte("\n"))

@@ -89,7 +89,10 @@ func writeMinute(b *strings.Builder, head func(name, help string), all []stint.S
 	}
 }
 
-var label = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace
+// label is a name as the value of a label, which is UTF-8.
+func label(name string) string { return labelEscapes.Replace(strings.ToValidUTF8(name, "\ufffd")) }
+
+var labelEscapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
 
 // healthz answers load balancers: 200 if the database can be written, else 503.
 func (h *handler) healthz(w http.ResponseWriter, r *http.Request) {

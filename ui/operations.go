@@ -152,7 +152,7 @@ func getStream(h *handler, ctx context.Context, in url.Values) (any, error) {
 	chunks, err := h.c.StreamChunks(ctx, info.ID, int64(after), limit)
 	out := wireStream{Chunks: []string{}, Next: after + len(chunks)}
 	for _, c := range chunks {
-		out.Chunks = append(out.Chunks, string(h.show("stream", info.Task, c)))
+		out.Chunks = append(out.Chunks, string(h.redacted("stream", info.Task, c)))
 	}
 	return out, err
 }

@@ -281,9 +281,7 @@ func (h *handler) logsOf(ctx context.Context, v *runView) error {
 		b.Write(c)
 	}
 	v.stream = b.String()
-	if s := h.show("stream", v.Task, json.RawMessage(v.stream)); h.redact != nil {
-		v.stream = string(s)
-	}
+	v.stream = string(h.redacted("stream", v.Task, json.RawMessage(v.stream)))
 	return nil
 }
 

@@ -162,13 +162,18 @@ func (s *session) arg(i int, name string) (string, error) {
 // print writes values as a table, or each as JSON.
 func print[T any](s *session, header string, all []T, row func(T) string) error {
 	if s.json {
-		enc := json.NewEncoder(s.out)
+		var failed error
 		for _, v := range all {
-			if err := enc.Encode(v); err != nil {
+			line, err := json.Marshal(v)
+			if err != nil {
+				failed = errors.Join(failed, err) // the others are printed all the same
+				continue
+			}
+			if _, err := s.out.Write(append(line, '\n')); err != nil {
 				return err
 			}
 		}
-		return nil
+		return failed
 	}
 	t := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
 	if len(all) > 0 {

@@ -129,6 +129,42 @@ func damage(t *testing.T, path, query string) {
 	}
 }
 
+// A value that is not JSON hides no other line, and is shown as a text that says so.
+func TestOneBrokenValue(t *testing.T) {
+	path := worked(t)
+	id := must(t, "", "enqueue", "-force", path, "mail", `{"to":"ann"}`)
+	all := strings.Count(must(t, "", "runs", "-json", path), "\n")
+	for _, query := range []string{
+		"UPDATE stint_runs SET input = X'7BFF'", "UPDATE stint_inputs SET data = X'7BFF'", "UPDATE stint_runs SET output = X'', error = '{', metadata = '['",
+		"UPDATE stint_journal SET value = X'FF', error = '{'", "UPDATE stint_logs SET attrs = '{'", "UPDATE stint_crons SET input = X'', template = '{'",
+	} {
+		damage(t, path, query)
+		for _, args := range [][]string{{"runs", "-json", path}, {"run", "-json", path, id}, {"cron", "-json", path}, {"queues", "-json", path}, {"export", path, id}} {
+			got := must(t, "", args...)
+			for line := range strings.Lines(got) {
+				if args[0] != "export" && !json.Valid([]byte(line)) {
+					t.Errorf("%s: stint %q prints %s", query, args, line)
+				}
+			}
+			if n := strings.Count(got, "\n"); args[0] == "runs" && n != all {
+				t.Errorf("%s: %d runs, of %d", query, n, all)
+			}
+		}
+	}
+	line := must(t, "(not JSON: {", "run", "-json", path, id)
+	var r struct{ ID string }
+	if err := json.Unmarshal([]byte(line), &r); err != nil || r.ID != id {
+		t.Errorf("%s: %v", line, err)
+	}
+	steps := must(t, "", "runs", "-json", "-task", "steps", path)
+	if err := json.Unmarshal([]byte(steps), &r); err != nil {
+		t.Fatal(err)
+	}
+	must(t, "not JSON", "journal", "-json", path, r.ID)
+	must(t, "looking", "tail", "-json", path, r.ID)
+	must(t, "not JSON", "export", path, r.ID)
+}
+
 // Numbers keep their digits, and metadata is texts, whatever they look like.
 func TestExactNumbers(t *testing.T) {
 	path := worked(t)

@@ -13,35 +13,40 @@ import (
 // A tick of a cron is made by the transaction that finds it due: it enqueues the run and
 // stores the next tick's time. So each tick makes one run, whichever process looks first.
 
-const cronColumns = "name, spec, catch_up, declared, paused, next_at, last_at, last_run, graph, input, template, coalesce(error, '')"
+const cronColumns = "name, task, spec, catch_up, declared, paused, next_at, last_at, last_run, graph, input, template, coalesce(error, '')"
 
 type cronRow struct {
 	store.Cron
 	next, last, lastRun, graph *int64
 	input, template            []byte
+	task                       string
+	broken                     error // why no run can be made of it
 }
 
 func (r *cronRow) columns() []any {
-	return []any{&r.Name, &r.Spec, &r.CatchUp, &r.Declared, &r.Paused, &r.next, &r.last, &r.lastRun, &r.graph, &r.input, &r.template, &r.Error}
+	return []any{&r.Name, &r.task, &r.Spec, &r.CatchUp, &r.Declared, &r.Paused, &r.next, &r.last, &r.lastRun, &r.graph, &r.input, &r.template, &r.Error}
 }
 
-// cronsOf reads crons.
-func (s *Store) cronsOf(q querier, where string, args ...any) ([]store.Cron, error) {
+// cronsOf reads crons. One whose template somebody broke is among them, with its task and
+// an error, and holds up no other.
+func (s *Store) cronsOf(q querier, where string, args ...any) ([]cronRow, error) {
 	rows, err := rowsOf(q, (*cronRow).columns, "SELECT "+cronColumns+" FROM stint_crons WHERE "+where, args...)
 	if err != nil {
 		return nil, err
 	}
-	all := make([]store.Cron, len(rows))
 	for i := range rows {
 		r := &rows[i]
 		r.Next, r.Last, r.LastRun = optionalTime(r.next), optionalTime(r.last), s.ids.optional(r.lastRun)
-		if r.Template, err = s.template(q, r.template, r.graph); err != nil {
-			return nil, fmt.Errorf("cron %q: %w", r.Name, err)
+		r.Template, r.broken = s.template(q, r.template, r.graph)
+		if run := &r.Template.Run; r.broken == nil && (run.Task == "" || run.Queue == "") {
+			r.broken = errors.New("stored template: it has no task or no queue")
+		}
+		if r.broken != nil {
+			r.Template, r.Error = store.Template{Run: store.NewRun{Task: r.task}}, r.broken.Error()
 		}
 		r.Template.Run.Input = r.input
-		all[i] = r.Cron
 	}
-	return all, nil
+	return rows, nil
 }
 
 // perTick is how many missed ticks of a cron are made up for in one transaction.
@@ -61,9 +66,10 @@ func (t *txn) tick() error {
 	return nil
 }
 
-func (t *txn) tickOne(c *store.Cron) error {
+func (t *txn) tickOne(row *cronRow) error {
+	c := &row.Cron
 	ticks, then, err := c.Due(c.Next, millis(t.now), perTick)
-	if err != nil { // somebody broke it by hand, or its zone is unknown here
+	if err = errors.Join(row.broken, err); err != nil { // somebody broke it by hand, or its zone is unknown here
 		return t.exec("UPDATE stint_crons SET next_at = NULL, error = ?2 WHERE name = ?1", c.Name, err.Error())
 	}
 	var next, last, lastRun, problem any
@@ -174,7 +180,7 @@ func (s *Store) ChangeCron(ctx context.Context, now time.Time, name string, chan
 	return s.do(ctx, func(t *txn) error {
 		c, err := t.cron(name)
 		switch {
-		case err != nil:
+		case c == nil || err != nil && change != store.CronDelete:
 			return err
 		case change == store.CronPause:
 			return t.exec("UPDATE stint_crons SET paused = 1, next_at = NULL WHERE name = ?", name)
@@ -194,6 +200,7 @@ func (s *Store) ChangeCron(ctx context.Context, now time.Time, name string, chan
 	})
 }
 
+// cron reads a cron. With an error that is of its template alone, it returns it too.
 func (t *txn) cron(name string) (*store.Cron, error) {
 	all, err := t.s.cronsOf(t, "name = ?", name)
 	if err != nil {
@@ -202,7 +209,10 @@ func (t *txn) cron(name string) (*store.Cron, error) {
 	if len(all) == 0 {
 		return nil, fmt.Errorf("cron %q: %w", name, store.ErrNotFound)
 	}
-	return &all[0], nil
+	if all[0].broken != nil {
+		return &all[0].Cron, fmt.Errorf("cron %q: %w", name, all[0].broken)
+	}
+	return &all[0].Cron, nil
 }
 
 // TriggerCron implements store.Schedules.
@@ -222,7 +232,11 @@ func (s *Store) TriggerCron(ctx context.Context, now time.Time, name string) (id
 // Crons implements store.Schedules.
 func (s *Store) Crons(ctx context.Context, after string, limit int) (all []store.Cron, err error) {
 	err = s.view(ctx, func(q querier) (err error) {
-		all, err = s.cronsOf(q, "name > ? ORDER BY name LIMIT ?", after, limit)
+		rows, err := s.cronsOf(q, "name > ? ORDER BY name LIMIT ?", after, limit)
+		all = make([]store.Cron, len(rows))
+		for i := range rows {
+			all[i] = rows[i].Cron
+		}
 		return err
 	})
 	return all, err
