@@ -147,10 +147,14 @@ func schedule(spec string) (s cron.Schedule, err error) {
 			return nil, fmt.Errorf("every %v: want a second or more", every)
 		}
 	}
-	if s, err = cronParser.Parse(spec); err == nil {
-		schedules.Store(spec, s)
+	if s, err = cronParser.Parse(spec); err != nil {
+		return nil, err
 	}
-	return s, err
+	if fields, ok := s.(*cron.SpecSchedule); ok {
+		s = &calendar{SpecSchedule: *fields, fixed: isFixed(spec)}
+	}
+	schedules.Store(spec, s)
+	return s, nil
 }
 
 // NextTick is the first tick of a spec after a time; the zero time: never.

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // The days on which clocks change, in three zones: a time that does not exist is passed
-// over, and one that exists twice is had as robfig/cron has it.
+// over; one that exists twice is had once by a spec that names its hour and minute, else twice.
 func TestDaylightSaving(t *testing.T) {
 	for _, tc := range []struct {
 		spec, from string
@@ -24,6 +25,10 @@ func TestDaylightSaving(t *testing.T) {
 		{"CRON_TZ=America/New_York 30 * * * *", "2024-03-10T01:00:00-05:00", []string{"2024-03-10T01:30:00-05:00", "2024-03-10T03:30:00-04:00"}},
 		{"CRON_TZ=America/New_York 0 3 * * *", "2024-03-09T12:00:00-05:00", []string{"2024-03-10T03:00:00-04:00"}},
 		{"CRON_TZ=America/New_York 0 2 * * *", "2024-11-02T12:00:00-04:00", []string{"2024-11-03T02:00:00-05:00", "2024-11-04T02:00:00-05:00"}},
+		{"CRON_TZ=America/New_York 30 1 * * *", "2024-11-02T12:00:00-04:00", []string{"2024-11-03T01:30:00-04:00", "2024-11-04T01:30:00-05:00"}},
+		{"CRON_TZ=America/New_York 20 30 1 * * *", "2024-11-02T12:00:00-04:00", []string{"2024-11-03T01:30:20-04:00", "2024-11-04T01:30:20-05:00"}},
+		{"CRON_TZ=America/New_York 30 1 * * *", "2024-11-03T01:45:00-04:00", []string{"2024-11-04T01:30:00-05:00"}},
+		{"CRON_TZ=America/New_York */30 1 * * *", "2024-11-03T00:30:00-04:00", []string{"2024-11-03T01:00:00-04:00", "2024-11-03T01:30:00-04:00", "2024-11-03T01:00:00-05:00", "2024-11-03T01:30:00-05:00", "2024-11-04T01:00:00-05:00"}},
 		{"CRON_TZ=America/New_York @hourly", "2024-11-03T00:30:00-04:00", []string{"2024-11-03T01:00:00-04:00", "2024-11-03T01:00:00-05:00", "2024-11-03T02:00:00-05:00"}},
 		{"CRON_TZ=America/New_York @daily", "2024-11-02T12:00:00-04:00", []string{"2024-11-03T00:00:00-04:00", "2024-11-04T00:00:00-05:00"}},
 		// Oslo goes from 02:00 to 03:00 on 31 March 2024, and back on 27 October.
@@ -31,6 +36,20 @@ func TestDaylightSaving(t *testing.T) {
 		{"CRON_TZ=Europe/Oslo */30 * * * *", "2024-03-31T01:30:00+01:00", []string{"2024-03-31T03:00:00+02:00", "2024-03-31T03:30:00+02:00"}},
 		{"CRON_TZ=Europe/Oslo 0 * * * *", "2024-10-27T01:30:00+02:00", []string{"2024-10-27T02:00:00+02:00", "2024-10-27T02:00:00+01:00", "2024-10-27T03:00:00+01:00"}},
 		{"CRON_TZ=Europe/Oslo 0 9 * * *", "2024-10-26T12:00:00+02:00", []string{"2024-10-27T09:00:00+01:00"}},
+		// Days without midnight: Cairo's 24 April 2026 begins at 01:00, and Beirut's 29 March 2026.
+		{"CRON_TZ=Africa/Cairo 0 9 * * FRI", "2026-04-23T12:00:00+02:00", []string{"2026-04-24T09:00:00+03:00", "2026-05-01T09:00:00+03:00"}},
+		{"CRON_TZ=Africa/Cairo @daily", "2026-04-23T12:00:00+02:00", []string{"2026-04-25T00:00:00+03:00"}},
+		{"CRON_TZ=Asia/Beirut 0 9 * * SUN", "2026-03-28T12:00:00+02:00", []string{"2026-03-29T09:00:00+03:00", "2026-04-05T09:00:00+03:00"}},
+		{"CRON_TZ=Asia/Beirut 0 9 29 * *", "2026-03-28T12:00:00+02:00", []string{"2026-03-29T09:00:00+03:00", "2026-04-29T09:00:00+03:00"}},
+		// Samoa had no 30 December 2011, a Friday.
+		{"CRON_TZ=Pacific/Apia 0 9 30 * *", "2011-12-29T12:00:00-10:00", []string{"2012-01-30T09:00:00+14:00"}},
+		{"CRON_TZ=Pacific/Apia 0 9 * * FRI", "2011-12-29T12:00:00-10:00", []string{"2012-01-06T09:00:00+14:00"}},
+		// A leap day after a leap year that is none, and the rule of two kinds of days.
+		{"CRON_TZ=UTC 0 0 29 2 *", "2096-03-01T00:00:00Z", []string{"2104-02-29T00:00:00Z"}},
+		{"CRON_TZ=Europe/Oslo 0 0 13 * FRI", "2026-03-13T00:00:00+01:00", []string{"2026-03-20T00:00:00+01:00", "2026-03-27T00:00:00+01:00", "2026-04-03T00:00:00+02:00", "2026-04-10T00:00:00+02:00", "2026-04-13T00:00:00+02:00"}},
+		// The last day of a leap year, far ahead.
+		{"CRON_TZ=America/New_York 0 12 31 12 *", "2040-12-30T12:00:00-05:00", []string{"2040-12-31T12:00:00-05:00", "2041-12-31T12:00:00-05:00"}},
+		{"CRON_TZ=America/New_York 0 12 1 1 *", "2040-12-31T12:00:00-05:00", []string{"2041-01-01T12:00:00-05:00"}},
 		// Lord Howe Island changes by half an hour: from 02:00 to 02:30 on 6 October 2024.
 		{"CRON_TZ=Australia/Lord_Howe 15 * * * *", "2024-10-06T01:00:00+10:30", []string{"2024-10-06T01:15:00+10:30", "2024-10-06T03:15:00+11:00"}},
 		{"CRON_TZ=Australia/Lord_Howe 45 2 * * *", "2024-10-05T12:00:00+10:30", []string{"2024-10-06T02:45:00+11:00"}},
@@ -158,6 +177,49 @@ func TestMatchKey(t *testing.T) {
 			t.Errorf("MatchKey(%q, %q) = %v", tc.pattern, tc.key, got)
 		}
 	}
+}
+
+// A spec that never comes is an error, and not a search without end.
+func TestNeverComes(t *testing.T) {
+	for _, spec := range []string{"0 0 30 2 *", "0 0 31 2,4,6,9,11 *", "CRON_TZ=Africa/Cairo 0 0 31 4 *", ", * * * *", "* , * * *"} {
+		if err := store.ParseCron(spec); err == nil || !strings.Contains(err.Error(), "never comes") {
+			t.Errorf("%s: %v", spec, err)
+		}
+	}
+}
+
+// A tick is after what it follows, is a time that the spec names, and nothing is between: going on
+// from any time before it gives the same tick.
+func FuzzNextTick(f *testing.F) {
+	f.Add("0 9 * * FRI", "Africa/Cairo", int64(1776945600), uint32(3600))
+	f.Add("30 1 * * *", "America/New_York", int64(1730610000), uint32(1800))
+	f.Add("*/10 15 2 * * *", "Australia/Lord_Howe", int64(1728140000), uint32(60))
+	f.Add("0 0 29 2 *", "Pacific/Apia", int64(1325000000), uint32(86400))
+	f.Fuzz(func(t *testing.T, spec, zone string, sec int64, between uint32) {
+		loc, err := time.LoadLocation(zone)
+		if err != nil || strings.ContainsAny(spec, "@=") {
+			return
+		}
+		spec = "CRON_TZ=" + zone + " " + spec
+		from := time.Unix(sec%(1<<37), 0)
+		if store.ParseCron(spec) != nil {
+			return
+		}
+		next, err := store.NextTick(spec, from)
+		if err != nil || next.IsZero() {
+			return
+		}
+		if !next.After(from) || !next.Equal(next.Truncate(time.Second)) {
+			t.Fatalf("%s from %v: %v", spec, from.In(loc), next.In(loc))
+		}
+		later := from.Add(time.Duration(between) * time.Second)
+		if !later.Before(next) {
+			later = next.Add(-time.Second)
+		}
+		if again, _ := store.NextTick(spec, later); !again.Equal(next) {
+			t.Fatalf("%s from %v: %v, but from %v: %v", spec, from.In(loc), next.In(loc), later.In(loc), again.In(loc))
+		}
+	})
 }
 
 func FuzzParseCron(f *testing.F) {
