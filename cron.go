@@ -67,7 +67,10 @@ func WithCatchUp(p CatchUp) CatchUpOption {
 // or six with seconds first; or is a descriptor: @hourly, @daily, @weekly, @monthly,
 // @yearly, or @every with a duration of a second or more. "CRON_TZ=Europe/Oslo 0 9 * * *"
 // is of that zone; without one it is of the process's local time. When clocks go
-// forward, times that do not exist are passed over; see https://pkg.go.dev/github.com/robfig/cron/v3.
+// forward, times that do not exist are passed over. When they go back, a spec whose hour and minute
+// are given ("30 1 * * *", @daily) ticks once, at the first of the two times; one with "*" or "*/n"
+// in either goes on with real time, and ticks at both. The fields are those of
+// https://pkg.go.dev/github.com/robfig/cron/v3.
 //
 // The run's metadata has MetaCron, the cron's name, which is the task's, a colon and
 // the spec; and MetaTick, the tick's time.

@@ -157,7 +157,8 @@ func schedule(spec string) (s cron.Schedule, err error) {
 	return s, nil
 }
 
-// NextTick is the first tick of a spec after a time; the zero time: never.
+// NextTick is the first tick of a spec after a time; the zero time: never. Times on the wall that
+// do not exist are passed over; of one that comes twice, a spec that gives hour and minute has the first.
 func NextTick(spec string, after time.Time) (time.Time, error) {
 	s, err := schedule(spec)
 	if err != nil {
