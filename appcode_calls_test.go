@@ -38,6 +38,11 @@ func (e evilCodec) Unmarshal(b []byte, v any) error {
 	return json.Unmarshal(b, v)
 }
 
+// An evilAlways cannot be decoded.
+type evilAlways struct{}
+
+func (*evilAlways) UnmarshalJSON([]byte) error { misbehavesByPanic(); return nil }
+
 type evilTx struct{ f func() }
 
 func (e evilTx) ExecContext(context.Context, string, ...any) (sql.Result, error) {
@@ -89,12 +94,16 @@ func TestAppCodeIsAnErrorAtTheCall(t *testing.T) {
 			"input, decoded":                 func() error { return errOf(c.EnqueueJSON(ctx, "typed", quoted)) },
 			"output, decoded":                func() error { return errOf(stint.RunByID[evilJSON](c, output.ID()).Wait(ctx)) },
 			"output of a node, decoded":      func() error { return errOf(node.From(outputs)) },
-			"payload":                        func() error { return errOf(c.Publish(ctx, "k", evilJSON{encode: f})) },
-			"payload, inside":                func() error { return errOf(c.Publish(ctx, "k", map[string]any{"in": []any{&evilJSON{encode: f}}})) },
-			"transaction":                    func() error { return errOf(good.Enqueue(ctx, 1, stint.WithTx(evilTx{f}))) },
-			"transaction, published":         func() error { return errOf(c.Publish(ctx, "k", 1, stint.WithTx(evilTx{f}))) },
-			"codec":                          func() error { return errOf(number.Enqueue(ctx, 1)) },
-			"codec, published":               func() error { return errOf(coded.Publish(ctx, "k", 1)) },
+			"outputs of a workflow, decoded": func() error {
+				run := must[*stint.Run[stint.Outputs]](t)(last.Enqueue(ctx, 1))
+				return errOf(stint.RunByID[evilAlways](c, run.ID()).Wait(ctx))
+			},
+			"payload":                func() error { return errOf(c.Publish(ctx, "k", evilJSON{encode: f})) },
+			"payload, inside":        func() error { return errOf(c.Publish(ctx, "k", map[string]any{"in": []any{&evilJSON{encode: f}}})) },
+			"transaction":            func() error { return errOf(good.Enqueue(ctx, 1, stint.WithTx(evilTx{f}))) },
+			"transaction, published": func() error { return errOf(c.Publish(ctx, "k", 1, stint.WithTx(evilTx{f}))) },
+			"codec":                  func() error { return errOf(number.Enqueue(ctx, 1)) },
+			"codec, published":       func() error { return errOf(coded.Publish(ctx, "k", 1)) },
 		}
 		for name, call := range calls {
 			t.Run(name+" "+what, func(t *testing.T) { panicked(t, call()) })

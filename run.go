@@ -178,7 +178,7 @@ func (r *Run[Out]) workflowEnd(ctx context.Context, run *store.Run, out any) err
 		}
 		b, err := json.Marshal(o)
 		if err == nil {
-			err = json.Unmarshal(b, out)
+			err = guarded(func() error { return json.Unmarshal(b, out) })
 		}
 		if err != nil {
 			return fmt.Errorf("stint: wait: run %s is of workflow %q, whose outputs are no %T: %w", r.id, run.Task, out, err)
