@@ -53,7 +53,7 @@ func TestFilesOfOthersStay(t *testing.T) {
 		}
 	}
 	for i, lock := range append(names, "app.db", "", ".", "..", "/", "../"+filepath.Base(dir)+"/precious.txt", filepath.Join(dir, "precious.txt")) {
-		inSQL(t, path, fmt.Sprintf("INSERT INTO stint_workers (name, lock, pid, host, slots, queues, labels, build, started_at) VALUES ('w%d', '%s', 1, 'h', 1, '[]', '{}', 'b', 1)", i, lock))
+		inSQL(t, path, fmt.Sprintf("INSERT INTO stint_workers (name, lock, pid, host, slots, queues, labels, tasks, build, started_at) VALUES ('w%d', '%s', 1, 'h', 1, '[]', '{}', '[]', 'b', 1)", i, lock))
 	}
 	inSQL(t, path, "INSERT INTO stint_lanes (queue, task, staged) VALUES ('q', 't', 'precious.txt:1'), ('q', 't', 'app.db:1')")
 	c := openedAt(t, path)
