@@ -68,6 +68,9 @@ func TestNothingSelected(t *testing.T) {
 	if page := must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{IDs: []string{}})); len(page.Runs) != 0 {
 		t.Errorf("an empty list of IDs lists %d runs", len(page.Runs))
 	}
+	if _, err := c.NewWorker(stint.WithQueues([]string{}...)); err == nil {
+		t.Error("a worker of no queue takes runs of all")
+	}
 	for name, state := range map[string]stint.State{"paid": stint.StateSucceeded, "failed": stint.StateFailed, "shipped": stint.StateSucceeded, "later": stint.StateScheduled} {
 		if info := must[*stint.RunInfo](t)(c.GetRun(t.Context(), ids[name])); info.State != state {
 			t.Errorf("the run %q is %v", name, info.State)

@@ -74,8 +74,9 @@ func WithConcurrency[In any](l Concurrency[In]) TaskOption {
 			return fmt.Errorf("stint: WithConcurrency: Max %d: want 1 or more", l.Max)
 		case !ok:
 			return fmt.Errorf("stint: WithConcurrency: no strategy %v", l.Strategy)
-		case len(l.Name) > maxName:
-			return fmt.Errorf("stint: WithConcurrency: name of %d bytes: want at most %d", len(l.Name), maxName)
+		}
+		if err := checkText("name", l.Name); err != nil {
+			return fmt.Errorf("stint: WithConcurrency: %w", err)
 		}
 		if err := wantInput[In]("WithConcurrency", c); err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stint-dev/stint/store"
 )
@@ -171,8 +172,17 @@ func checkName(what, name string) error {
 	if name == "" {
 		return fmt.Errorf("empty %s", what)
 	}
-	if len(name) > maxName {
-		return fmt.Errorf("%s of %d bytes: want at most %d", what, len(name), maxName)
+	return checkText(what, name)
+}
+
+// checkText is checkName for what may be empty. Names are shown, exported as figures and
+// compared: bytes that are no text would be replaced on the way.
+func checkText(what, text string) error {
+	if len(text) > maxName {
+		return fmt.Errorf("%s of %d bytes: want at most %d", what, len(text), maxName)
+	}
+	if !utf8.ValidString(text) {
+		return fmt.Errorf("%s %q: want UTF-8", what, text)
 	}
 	return nil
 }
@@ -364,8 +374,8 @@ func callKey(what string, f func(any) string, in any) (key string, err error) {
 		}
 	}()
 	key = f(in)
-	if len(key) > maxName {
-		return "", fmt.Errorf("%s key of %d bytes: want at most %d", what, len(key), maxName)
+	if err := checkText(what+" key", key); err != nil {
+		return "", err
 	}
 	return key, nil
 }

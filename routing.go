@@ -27,8 +27,8 @@ func checkLabels(labels map[string]string) error {
 		if err := checkName("label", name); err != nil {
 			return fmt.Errorf("stint: labels: %w", err)
 		}
-		if len(value) > maxName {
-			return fmt.Errorf("stint: labels: value of %q has %d bytes: want at most %d", name, len(value), maxName)
+		if err := checkText(fmt.Sprintf("value of label %q", name), value); err != nil {
+			return fmt.Errorf("stint: labels: %w", err)
 		}
 	}
 	return nil
@@ -77,6 +77,9 @@ func (a Affinity) want() (store.Want, error) {
 	switch {
 	case v.IsValid() && v.Kind() == reflect.String:
 		w.Value = v.String()
+		if err := checkText(fmt.Sprintf("value of label %q", a.Label), w.Value); err != nil {
+			return w, err
+		}
 		if _, err := strconv.ParseFloat(w.Value, 64); err != nil && w.Op != "=" && w.Op != "!=" {
 			return w, fmt.Errorf("label %q %s %q: only numbers have an order", a.Label, w.Op, w.Value)
 		}

@@ -1,6 +1,7 @@
 package stint
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -35,11 +36,14 @@ const WebhookTolerance = 5 * time.Minute
 //
 //	"github." + headers["x-github-event"] + "." + input.action
 //
+// No sender signs its headers: what must be sure is to be read from input.
+//
 // It needs import _ "github.com/stint-dev/stint/cel". An empty key means that name is
 // the event's key. Where the expression gives "", or cannot be computed, the request is
 // accepted and nothing published.
 //
-// The body is JSON, or a form, which becomes an object of texts; one whose only field is
+// The body is JSON, whatever its Content-Type says, which nobody signs; or else, with the
+// Content-Type of one, a form, which becomes an object of texts; one whose only field is
 // payload is the JSON in that. The event's metadata has "webhook", the name, and
 // "delivery", the delivery's ID. A delivery that comes again publishes nothing.
 //
@@ -198,7 +202,7 @@ func (h *webhook) publish(r *http.Request, payload []byte, delivery string) (ans
 	}
 	e.Metadata = store.AddMetadata(nil, "webhook", h.name, "delivery", delivery)
 	if delivery != "" {
-		sum := sha256.Sum256([]byte(h.name + "\x00" + delivery)) // of one length, however long it is
+		sum := sha256.Sum256(fmt.Appendf(nil, "%d:%s%s", len(h.name), h.name, delivery)) // no two pairs give one text, and it has one length
 		e.Delivery = "webhook:" + hex.EncodeToString(sum[:])
 	}
 	e.Runs = h.c.runsOf(e.Key, e.Payload)
@@ -210,27 +214,30 @@ func (h *webhook) publish(r *http.Request, payload []byte, delivery string) (ans
 	return fmt.Appendf(nil, `{"event":%q}`, ids[0]), nil
 }
 
-// jsonBody is the body as JSON.
+// jsonBody is the body as JSON. What is JSON is never read as a form, so that a header
+// which nobody signs does not give a body another meaning.
 func jsonBody(r *http.Request, body []byte) ([]byte, error) {
-	if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind == "application/x-www-form-urlencoded" {
-		form, err := url.ParseQuery(string(body))
-		if err != nil {
-			return nil, err
-		}
-		if len(form) == 1 && form.Has("payload") {
-			body = []byte(form.Get("payload"))
-		} else {
-			fields := map[string]string{}
-			for k := range form {
-				fields[k] = form.Get(k)
-			}
-			return json.Marshal(fields)
-		}
+	if json.Valid(body) {
+		return body, nil
 	}
-	if !json.Valid(body) {
+	if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind != "application/x-www-form-urlencoded" {
 		return nil, errors.New("not JSON")
 	}
-	return body, nil
+	form, err := url.ParseQuery(string(body))
+	if err != nil {
+		return nil, err
+	}
+	if len(form) == 1 && form.Has("payload") {
+		if body = []byte(form.Get("payload")); !json.Valid(body) {
+			return nil, errors.New("the form's payload is not JSON")
+		}
+		return body, nil
+	}
+	fields := map[string]string{}
+	for k := range form {
+		fields[k] = form.Get(k)
+	}
+	return json.Marshal(fields)
 }
 
 // slackChallenge answers the request by which Slack asks, once, whether an address takes
@@ -245,7 +252,9 @@ func slackChallenge(r *http.Request, payload []byte) []byte {
 }
 
 // GitHubSignature verifies webhooks as GitHub signs them: X-Hub-Signature-256 is the
-// HMAC-SHA256 of the body. A delivery is known by its X-GitHub-Delivery.
+// HMAC-SHA256 of the body. A delivery is known by the SHA-256 of its body, in hexadecimal:
+// X-GitHub-Delivery is not signed, so a request that somebody has seen could come again as
+// another. Two deliveries of the same body are one.
 // See https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries.
 func GitHubSignature(secret string) WebhookVerifier {
 	return func(r *http.Request, body []byte) (string, error) {
@@ -253,13 +262,18 @@ func GitHubSignature(secret string) WebhookVerifier {
 		if !ok {
 			return "", errors.New("no X-Hub-Signature-256")
 		}
-		return r.Header.Get("X-GitHub-Delivery"), checkHMAC(secret, signature, string(body))
+		if _, err := checkHMAC(secret, signature, string(body)); err != nil {
+			return "", err
+		}
+		sum := sha256.Sum256(body)
+		return hex.EncodeToString(sum[:]), nil
 	}
 }
 
 // StripeSignature verifies webhooks as Stripe signs them: Stripe-Signature has a time and
 // the HMAC-SHA256 of that, a dot and the body; of several signatures, as there are while
-// a secret is replaced, one must be right. A delivery is known by the id of its body.
+// a secret is replaced, one must be right. A delivery is known by the id of its body, or
+// else by its signature, in small letters.
 // See https://docs.stripe.com/webhooks/signature.
 func StripeSignature(secret string) WebhookVerifier {
 	return func(r *http.Request, body []byte) (string, error) {
@@ -278,17 +292,19 @@ func StripeSignature(secret string) WebhookVerifier {
 		}
 		err := errors.New("no signature v1 in Stripe-Signature")
 		for _, s := range signatures {
-			if err = checkHMAC(secret, s, at+"."+string(body)); err == nil {
-				break
+			var mac string
+			if mac, err = checkHMAC(secret, s, at+"."+string(body)); err == nil {
+				return cmp.Or(bodyField(body, "id"), mac), nil
 			}
 		}
-		return bodyField(body, "id"), err
+		return "", err
 	}
 }
 
 // SlackSignature verifies requests as Slack signs them: X-Slack-Signature is the
 // HMAC-SHA256 of "v0:", X-Slack-Request-Timestamp, a colon and the body. A delivery is known
-// by the event_id of its body, or else by its signature.
+// by the event_id of its body, or else by its signature, in small letters: both are made of
+// what is signed.
 // See https://docs.slack.dev/authentication/verifying-requests-from-slack.
 func SlackSignature(secret string) WebhookVerifier {
 	return func(r *http.Request, body []byte) (string, error) {
@@ -296,19 +312,26 @@ func SlackSignature(secret string) WebhookVerifier {
 		if err := checkTime(at); err != nil {
 			return "", err
 		}
-		signature, _ := strings.CutPrefix(r.Header.Get("X-Slack-Signature"), "v0=")
-		id := bodyField(body, "event_id")
-		if id == "" {
-			id = signature
+		signature, ok := strings.CutPrefix(r.Header.Get("X-Slack-Signature"), "v0=")
+		if !ok {
+			return "", errors.New("no X-Slack-Signature of version v0")
 		}
-		return id, checkHMAC(secret, signature, "v0:"+at+":"+string(body))
+		mac, err := checkHMAC(secret, signature, "v0:"+at+":"+string(body))
+		if err != nil {
+			return "", err
+		}
+		return cmp.Or(bodyField(body, "event_id"), mac), nil
 	}
 }
 
 // BasicAuth verifies requests by HTTP basic authentication. A delivery is known by the
-// header Idempotency-Key or Webhook-Id, if it has one.
+// header Idempotency-Key or Webhook-Id, if it has one. With an empty password it refuses
+// every request.
 func BasicAuth(user, password string) WebhookVerifier {
 	return func(r *http.Request, _ []byte) (string, error) {
+		if password == "" {
+			return "", errors.New("BasicAuth has an empty password: anybody could come in")
+		}
 		u, p, ok := r.BasicAuth()
 		if !ok || !sameText(u, user) || !sameText(p, password) {
 			return "", errors.New("wrong user or password")
@@ -318,10 +341,14 @@ func BasicAuth(user, password string) WebhookVerifier {
 }
 
 // APIKey verifies requests by a key in a header; a "Bearer " before it is allowed. A
-// delivery is known by the header Idempotency-Key or Webhook-Id, if it has one.
+// delivery is known by the header Idempotency-Key or Webhook-Id, if it has one. With an
+// empty key it refuses every request.
 func APIKey(header, key string) WebhookVerifier {
 	return func(r *http.Request, _ []byte) (string, error) {
-		if got := strings.TrimPrefix(r.Header.Get(header), "Bearer "); key == "" || !sameText(got, key) {
+		if key == "" {
+			return "", errors.New("APIKey has an empty key: anybody could come in")
+		}
+		if got := strings.TrimPrefix(r.Header.Get(header), "Bearer "); !sameText(got, key) {
 			return "", fmt.Errorf("wrong key in %s", header)
 		}
 		return deliveryHeader(r), nil
@@ -341,16 +368,19 @@ func sameText(a, b string) bool {
 	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
 }
 
-func checkHMAC(secret, signature, signed string) error {
+// checkHMAC returns the signature of a text, in small hexadecimal digits, if the given one
+// is that.
+func checkHMAC(secret, signature, signed string) (string, error) {
 	if secret == "" {
-		return errors.New("empty secret: anybody could sign")
+		return "", errors.New("empty secret: anybody could sign")
 	}
 	mac := hmac.New(sha256.New, []byte(secret))
 	mac.Write([]byte(signed))
-	if got, err := hex.DecodeString(signature); err != nil || !hmac.Equal(got, mac.Sum(nil)) {
-		return errors.New("wrong signature")
+	sum := mac.Sum(nil)
+	if got, err := hex.DecodeString(signature); err != nil || !hmac.Equal(got, sum) {
+		return "", errors.New("wrong signature")
 	}
-	return nil
+	return hex.EncodeToString(sum), nil
 }
 
 func checkTime(text string) error {

@@ -52,7 +52,7 @@ func TestWebhookSignatures(t *testing.T) {
 	}
 	github := stint.GitHubSignature("It's a Secret to Everybody")
 	const githubSignature = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
-	check(t, "GitHub", github, request("", "X-Hub-Signature-256", githubSignature, "X-GitHub-Delivery", "d"), "Hello, World!", "d")
+	check(t, "GitHub", github, request("", "X-Hub-Signature-256", githubSignature, "X-GitHub-Delivery", "d"), "Hello, World!", "dffd6021bb2bd5b0af676290809ec3a53191dd81c7f70a4b28688a362182986f")
 	check(t, "GitHub, forged", github, request("", "X-Hub-Signature-256", githubSignature), "Hello, World?", "")
 	check(t, "GitHub, SHA-1", github, request("", "X-Hub-Signature", "sha1=01"), "Hello, World!", "")
 	check(t, "GitHub, no secret", stint.GitHubSignature(""), request("", "X-Hub-Signature-256", "sha256="+sign("", "x")), "x", "")

@@ -80,9 +80,13 @@ func WithSlots(n int) WorkerOption {
 	})
 }
 
-// WithQueues has the worker take runs of these queues only. The default is all.
+// WithQueues has the worker take runs of these queues only; without the option it takes
+// those of all. No name is an error: a list that turned out empty does not mean all.
 func WithQueues(names ...string) WorkerOption {
 	return workerOption(func(c *workerConfig) error {
+		if len(names) == 0 {
+			return errors.New("stint: WithQueues: no queue is named; without the option the worker takes runs of all")
+		}
 		for _, n := range names {
 			if err := checkName("queue name", n); err != nil {
 				return fmt.Errorf("stint: WithQueues: %w", err)

@@ -13,6 +13,8 @@ package alert
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,6 +22,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/internal/text"
@@ -177,6 +180,9 @@ func New(c *stint.Client, cfg Config) (*Alerts, error) {
 		if a.sinks[s.Name] != (Sink{}) || s.Name == "" || s.send == nil {
 			return nil, fmt.Errorf("alert: sink %q: want a name of its own, and one of this package's sinks", s.Name)
 		}
+		if err := checkName(s.Name); err != nil {
+			return nil, fmt.Errorf("alert: sink %q: %w", s.Name, err)
+		}
 		a.sinks[s.Name] = s
 	}
 	a.cfg.Rules = slices.Clone(cfg.Rules)
@@ -196,6 +202,16 @@ func New(c *stint.Client, cfg Config) (*Alerts, error) {
 	return a, nil
 }
 
+// maxName is how many bytes a rule's or a sink's name has at most.
+const maxName = 200
+
+func checkName(name string) error {
+	if len(name) > maxName || !utf8.ValidString(name) {
+		return fmt.Errorf("want a name of at most %d bytes of UTF-8", maxName)
+	}
+	return nil
+}
+
 func (r *Rule) complete(sinks map[string]Sink) error {
 	if r.State == 0 {
 		r.State = stint.StateFailed
@@ -213,6 +229,9 @@ func (r *Rule) complete(sinks map[string]Sink) error {
 		return fmt.Errorf("alert: rule %q: rate %v: want 0 to 1", r.Name, r.Rate)
 	case r.Window < time.Minute || r.Window > 24*time.Hour:
 		return fmt.Errorf("alert: rule %q: window %v: want a minute to a day", r.Name, r.Window)
+	}
+	if err := checkName(r.Name); err != nil {
+		return fmt.Errorf("alert: rule %q: %w", r.Name, err)
 	}
 	for _, s := range r.Sinks {
 		if sinks[s] == (Sink{}) {
@@ -367,15 +386,21 @@ func (a *Alerts) tell(ctx context.Context, r *Rule, s status, count, ended int64
 	if err := a.newest(ctx, r, &n); err != nil {
 		return err
 	}
-	id := fmt.Sprintf("%s:%d:%s", r.Name, s.Episode, s.Kind)
+	id := fmt.Sprintf("%d:%s:%d:%s", len(r.Name), r.Name, s.Episode, s.Kind) // no two rules give one
 	if s.Kind == Digest {
 		id += fmt.Sprint(":", s.Sent.Sub(s.Since)/a.cfg.Digest)
 	}
 	if err := a.enqueue(ctx, r, n, id); err != nil {
 		return err
 	}
-	_, err := a.c.Publish(ctx, Key(r.Name), s, stint.WithDeliveryID("stint:alert:"+id))
+	_, err := a.c.Publish(ctx, Key(r.Name), s, stint.WithDeliveryID("stint:alert:"+digest(id)))
 	return err
+}
+
+// digest makes a key, which has a bound, of a text that has none.
+func digest(id string) string {
+	sum := sha256.Sum256([]byte(id))
+	return hex.EncodeToString(sum[:])
 }
 
 func (a *Alerts) enqueue(ctx context.Context, r *Rule, n Notice, id string) error {
@@ -383,7 +408,7 @@ func (a *Alerts) enqueue(ctx context.Context, r *Rule, n Notice, id string) erro
 		if r.Sinks != nil && !slices.Contains(r.Sinks, s.Name) {
 			continue
 		}
-		if _, err := a.deliver.Enqueue(ctx, delivery{s.Name, n}, stint.WithIdempotencyKey(id+":"+s.Name, 30*24*time.Hour), stint.WithMetadata(map[string]string{"alert": r.Name, "kind": n.Kind})); err != nil {
+		if _, err := a.deliver.Enqueue(ctx, delivery{s.Name, n}, stint.WithIdempotencyKey(digest(fmt.Sprintf("%d:%s:%s", len(id), id, s.Name)), 30*24*time.Hour), stint.WithMetadata(map[string]string{"alert": r.Name, "kind": n.Kind})); err != nil {
 			return err
 		}
 	}

@@ -2,8 +2,10 @@ package ui
 
 import (
 	"fmt"
+	"io"
 	"net/url"
 	"strings"
+	"unicode"
 
 	g "maragu.dev/gomponents"
 )
@@ -41,8 +43,42 @@ func nodes(holds []any) []node {
 	return made
 }
 
-// attr is an attribute; without a value, one that is there or not.
-func attr(name string, value ...string) node { return g.Attr(name, value...) }
+// attr is an attribute; without a value, one that is there or not. What people see shows
+// what it is, as texts do; a value that comes back with a form stays what it is, and has
+// its odd characters written as references.
+func attr(name string, value ...string) node {
+	if len(value) == 0 {
+		return g.Attr(name)
+	}
+	if shownAttrs[name] {
+		return g.Attr(name, visible(value[0]))
+	}
+	return attribute{name, value[0]}
+}
+
+// shownAttrs are the attributes that a browser shows or reads out.
+var shownAttrs = map[string]bool{"title": true, "aria-label": true, "placeholder": true, "alt": true, "label": true}
+
+// An attribute is written so that the page's source has no character that turns its
+// neighbours around, or that is not seen.
+type attribute struct{ name, value string }
+
+// Type tells el where it stands.
+func (a attribute) Type() g.NodeType { return g.AttributeType }
+
+// Render implements node.
+func (a attribute) Render(w io.Writer) error {
+	var b strings.Builder
+	for _, r := range esc(a.value) {
+		if r == '\n' || r == '\t' || unicode.IsPrint(r) || r >= 0x80 && r < 0xa0 { // of those a reference is another character
+			b.WriteRune(r)
+		} else {
+			fmt.Fprintf(&b, "&#x%x;", r)
+		}
+	}
+	_, err := fmt.Fprintf(w, ` %s="%s"`, a.name, b.String())
+	return err
+}
 
 // only is what it holds if the condition is true.
 func only(when bool, holds ...any) node {

@@ -64,7 +64,7 @@ var operations = []operation{
 	{"GET", "/api/webhooks", "view", "What has come to handlers of webhooks since the program started", nil, wireWebhooks{}, listWebhooks},
 	{"POST", "/api/filters/test", "filters.test", "Say whether an expression matches an event", []string{"expr", "key", "payload"}, wireMatch{}, testFilter},
 	{"GET", "/api/alerts", "view", "Rules and sinks of alerts, and how they stand", nil, wireAlerts{}, listAlerts},
-	{"POST", "/api/alerts/test", "alerts.test", "Send a test to a sink, or to all", []string{"sink"}, wireDone{}, testAlert},
+	{"POST", "/api/alerts/test", "alerts.test", "Send a test to a sink, or to all of them", []string{"sink", "all"}, wireDone{}, testAlert},
 	{"GET", "/api/stats", "view", "What happened, by minute or hour", []string{"since", "span", "per_task"}, wireStats{}, listStats},
 	{"GET", "/api/health", "view", "The database, and whether it can be written", nil, wireHealth{}, getHealth},
 	{"POST", "/api/check", "check", "Look for damage", nil, wireCheck{}, check},
@@ -481,7 +481,15 @@ func testAlert(h *handler, ctx context.Context, in url.Values) (any, error) {
 	if h.alerts == nil {
 		return nil, fmt.Errorf("the program has no alerts: ui.WithAlerts: %w", stint.ErrNotFound)
 	}
-	return wireDone{true}, h.alerts.Test(ctx, in.Get("sink"))
+	everySink, err := isTrue(in, "all")
+	if err != nil {
+		return nil, err
+	}
+	sink := in.Get("sink")
+	if (sink == "") != everySink {
+		return nil, errors.New("name a sink, or say all")
+	}
+	return wireDone{true}, h.alerts.Test(ctx, sink)
 }
 
 func listStats(h *handler, ctx context.Context, in url.Values) (any, error) {

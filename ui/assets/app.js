@@ -87,6 +87,11 @@ async function openPalette() {
   offer();
 }
 
+// What turns its neighbours around, or is not seen, is written as an escape.
+function visible(text) {
+  return text.replace(/[\p{Cc}\p{Cf}\p{Co}\p{Zl}\p{Zp}]/gu, (c) => "\\u{" + c.codePointAt(0).toString(16) + "}");
+}
+
 function offer() {
   const q = field.value.trim().toLowerCase();
   const pages = [...document.querySelectorAll("header nav a")].map((a) => ({ text: a.textContent, url: a.href }));
@@ -98,7 +103,7 @@ function offer() {
     const li = document.createElement("li");
     const a = document.createElement("a");
     a.href = o.url;
-    a.textContent = o.text;
+    a.textContent = visible(o.text);
     a.role = "option";
     a.setAttribute("aria-selected", i === 0);
     li.role = "presentation";

@@ -36,7 +36,7 @@ CREATE TABLE stint_workers (
   slots      INTEGER NOT NULL,
   queues     TEXT NOT NULL,      -- JSON array; [] means every queue
   labels     TEXT NOT NULL,      -- JSON object
-  tasks      TEXT NOT NULL,      -- JSON array of what it can work; null: any task
+  tasks      TEXT NOT NULL DEFAULT 'null', -- JSON array of what it can work; null: any task
   build      TEXT NOT NULL,
   started_at INTEGER NOT NULL,
   ended_at   INTEGER,
