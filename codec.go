@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 )
 
 // A Codec encodes inputs and outputs. What it writes must be JSON.
@@ -87,6 +88,21 @@ func (c *Client) unmarshal(b []byte, v any) error {
 		return errors.New("decode: empty")
 	}
 	return raw(vet(c.cfg.codec.Unmarshal(b, v)))
+}
+
+// decodesTheSame reports whether the value that v points to is what would be decoded of its
+// encoding, which spares that.
+func (c *Client) decodesTheSame(v any) bool {
+	if _, ok := c.cfg.codec.(jsonCodec); !ok {
+		return false
+	}
+	switch v := v.(type) {
+	case *bool, *int, *int8, *int16, *int32, *int64, *uint, *uint8, *uint16, *uint32, *uint64, *float32, *float64, *struct{}:
+		return true
+	case *string:
+		return utf8.ValidString(*v)
+	}
+	return false
 }
 
 // encodesPlainly reports whether no code of the app's is called to encode or decode a t, so

@@ -54,6 +54,10 @@ func WithAtMostOnce() StepOption {
 // or a wait, Step returns what was recorded and does not call fn. So fn runs at least
 // once, and its outcome is recorded once; fn must not make durable calls.
 //
+// Step returns what is decoded of the record also where it has called fn: what T's
+// encoding loses, as unexported fields and the types of values in interfaces, is never
+// there.
+//
 // An error that fn returns is recorded once the step's own retries are used up. If it
 // ends the attempt of the run, the next attempt calls fn again. A panic in fn is an error.
 // WithTimeout limits one call of fn: its context is done then with cause ErrTimeout, and
@@ -79,19 +83,22 @@ func Step[T any](ctx context.Context, name string, fn func(context.Context) (T, 
 			return out, fmt.Errorf("stint: step %q: %w", name, err)
 		}
 	}
+	same := false // decoding would make of out what it is
 	e, err := sc.step(ctx, name, &cfg, func(ctx context.Context) ([]byte, error) {
 		v, err := fn(ctx)
 		if err != nil {
 			return nil, err
 		}
-		out = v
+		if same = sc.e.w.c.decodesTheSame(&v); same {
+			out = v
+		}
 		b, err := marshalAs(sc.e.w.c, v)
 		if err != nil {
 			err = NonRetryable(fmt.Errorf("stint: result of step %q: %w", name, err))
 		}
 		return b, err
 	})
-	if err == nil && e != nil {
+	if err == nil && !same {
 		sc.decode(e, &out)
 	}
 	return out, err
@@ -138,7 +145,7 @@ func stepTxOnce[T any](ctx context.Context, e *execution, name string, fn func(c
 	return out, tx.commit(ctx, b)
 }
 
-// step returns what is recorded of a step, or runs it; e is nil if it has run now.
+// step runs a step, unless it is recorded, and returns what is recorded then.
 func (sc *scope) step(ctx context.Context, name string, cfg *stepConfig, fn func(context.Context) ([]byte, error)) (*store.Entry, error) {
 	e, recorded, err := sc.ask(store.EntryStep, name)
 	if err != nil {
@@ -153,7 +160,7 @@ func (sc *scope) step(ctx context.Context, name string, cfg *stepConfig, fn func
 	}
 	if cfg.atMostOnce {
 		if recorded {
-			return nil, sc.finish(ctx, e, nil, NonRetryable(ErrMaybeRan))
+			return sc.finish(ctx, e, nil, NonRetryable(ErrMaybeRan))
 		}
 		if _, err := sc.append(ctx, e); err != nil {
 			return nil, err
@@ -174,7 +181,7 @@ func (sc *scope) step(ctx context.Context, name string, cfg *stepConfig, fn func
 		e.Attempts++
 		delay, again, err := cfg.task.next(e.Attempts, err)
 		if err == nil || !again || cfg.atMostOnce {
-			return nil, sc.finish(ctx, e, out, err)
+			return sc.finish(ctx, e, out, err)
 		}
 		e.Due, recorded = clock.Add(time.Now(), delay), true
 		e.Error = encodeFailure(err)
@@ -185,16 +192,16 @@ func (sc *scope) step(ctx context.Context, name string, cfg *stepConfig, fn func
 	}
 }
 
-// finish records what came of a step, and returns its error.
-func (sc *scope) finish(ctx context.Context, e store.Entry, out []byte, err error) error {
+// finish records what came of a step, and returns that with its error.
+func (sc *scope) finish(ctx context.Context, e store.Entry, out []byte, err error) (*store.Entry, error) {
 	e.Done, e.Value, e.Due = true, out, time.Time{}
 	if err != nil {
 		e.Error = encodeFailure(err)
 	}
 	if _, aerr := sc.append(ctx, e); aerr != nil {
-		return aerr
+		return nil, aerr
 	}
-	return sc.failureOf(&e)
+	return &e, sc.failureOf(&e)
 }
 
 // body runs the function of a step. What that returns after the step's own timeout, which

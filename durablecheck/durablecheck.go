@@ -3,7 +3,9 @@
 // and must then ask for the same durable calls in the same order. So, among its durable
 // calls, it must not depend on what differs each time: the clock, randomness, the order
 // of a map, which case of a select is ready, goroutines that stint does not know; its
-// defers run at each unwinding, and a lock that it holds over a wait stays held.
+// defers run at each unwinding, and a lock that it holds over a wait stays held. And what a
+// call returns is decoded from JSON, so its type must survive that: interfaces, unexported
+// fields, functions and channels do not.
 //
 // A function is durable if it makes a durable call itself, or calls a function that
 // does, in any package. The bodies of steps are not: they may do anything, but make no
@@ -63,6 +65,7 @@ func run(pass *analysis.Pass) (any, error) {
 				c.check(n.Body)
 			case *ast.CallExpr:
 				c.checkStepBody(n)
+				c.checkResult(n)
 			}
 			return true
 		})
