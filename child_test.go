@@ -29,6 +29,7 @@ var children = map[string]func(path string){
 	"echo":   echoChild,
 	"exit":   exitChild,
 	"reader": readerChild,
+	"look":   lookChild,
 	"soak":   soakChild,
 	"code":   codeChild, "changed code": changedCodeChild,
 }

@@ -53,8 +53,9 @@ type clientConfig struct {
 	maxPayload  int
 	maxResident int
 	noErrorText bool
-	tracer      trace.Tracer    // nil: none
-	meter       metric.Meter    // nil: none
+	tracer      trace.Tracer // nil: none
+	meter       metric.Meter // nil: none
+	readOnly    bool
 	set         map[string]bool // options that only Open takes
 }
 
@@ -174,6 +175,21 @@ func WithMaxResident(n int) ClientOption {
 	})
 }
 
+// WithReadOnly has the client only look. It fires no cron and no timer, recovers nothing,
+// registers nothing, stores no definition, and leaves nothing beside the file; each call that
+// changes something is ErrReadOnly, and so is NewWorker. What it shows follows the commits of
+// others, and Run.Wait works. Backup and Check do too.
+//
+// With Open the file must exist and have the schema of this version; it may be one that the
+// user may not write, in a directory that the user may not write. For New, open the store so
+// that it does nothing by itself either (sqlite.Options.ReadOnly).
+func WithReadOnly() ClientOption {
+	return clientOption(func(c *clientConfig) error {
+		c.readOnly = true
+		return nil
+	})
+}
+
 // Open opens the SQLite file at path, which is made, readable for its owner alone, if
 // it is missing. ":memory:" is a database of the client's own that is gone when it is
 // closed. Several clients, in one process or in many, may have one file open.
@@ -185,7 +201,7 @@ func Open(path string, opts ...ClientOption) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := sqlite.Open(path, sqlite.Options{Normal: cfg.durability == DurabilityNormal})
+	s, err := sqlite.Open(path, sqlite.Options{Normal: cfg.durability == DurabilityNormal, ReadOnly: cfg.readOnly})
 	if err != nil {
 		return nil, public("open", err)
 	}
@@ -226,6 +242,10 @@ func newClient(s store.Store, cfg clientConfig) (*Client, error) {
 		return nil, errors.Join(public("WithMeterProvider", err), s.Close())
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
+	if cfg.readOnly {
+		c.store = readOnlyStore{s}
+		return c, nil
+	}
 	c.loops.Go(c.recoverLoop)
 	c.loops.Go(c.expireLoop)
 	return c, nil

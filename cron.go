@@ -213,6 +213,9 @@ func (c *Client) ListCrons(ctx context.Context) ([]CronInfo, error) {
 // UpdateCron gives a cron another spec, and leaves the rest. One that is declared with
 // WithCron is not: ErrTaken; change the code.
 func (c *Client) UpdateCron(ctx context.Context, name, spec string) error {
+	if err := c.writable("update cron"); err != nil {
+		return err
+	}
 	if err := checkSpec(spec); err != nil {
 		return public(fmt.Sprintf("update cron %q", name), err)
 	}

@@ -25,6 +25,8 @@ var (
 	// ErrBusy reports that another program kept the database locked for longer than the
 	// client waits. Nothing was changed; the call may be repeated.
 	ErrBusy = errors.New("stint: database is locked by another program")
+	// ErrReadOnly reports a call that would change something, on a client WithReadOnly.
+	ErrReadOnly = errors.New("stint: client is read-only")
 	// ErrFileGone reports that the database's file, or the log beside it, was removed or
 	// moved while the client had it open, and ErrReplaced that another file is at its path.
 	// What the call changed is not kept. Put the file back and the client goes on; or close
@@ -130,7 +132,8 @@ func public(op string, err error) error {
 	}
 	for _, m := range []struct{ from, to error }{
 		{store.ErrClosed, ErrClosed}, {store.ErrNotFound, ErrNotFound}, {store.ErrBusy, ErrBusy},
-		{store.ErrTaken, ErrTaken}, {store.ErrStarted, ErrStarted}, {store.ErrFileGone, ErrFileGone}, {store.ErrReplaced, ErrReplaced},
+		{store.ErrTaken, ErrTaken}, {store.ErrStarted, ErrStarted}, {store.ErrReadOnly, ErrReadOnly},
+		{store.ErrFileGone, ErrFileGone}, {store.ErrReplaced, ErrReplaced},
 	} {
 		if errors.Is(err, m.from) {
 			return fmt.Errorf("%w: %s: %w", m.to, op, err)

@@ -55,6 +55,9 @@ func (c *Client) Journal(ctx context.Context, runID string) ([]JournalEntry, err
 // RestartFrom runs a run that has ended, or is blocked, again from its first step of
 // that name: what it recorded before stays, that step and all that follows it runs anew.
 func (c *Client) RestartFrom(ctx context.Context, runID, stepName string) error {
+	if err := c.writable("restart"); err != nil {
+		return err
+	}
 	id, at, err := c.findStep(ctx, runID, stepName)
 	if err != nil {
 		return err
@@ -66,6 +69,9 @@ func (c *Client) RestartFrom(ctx context.Context, runID, stepName string) error 
 // run recorded before its first step of that name, and returns its ID. The run itself
 // is left as it is; children that it began before are not begun again.
 func (c *Client) Fork(ctx context.Context, runID, stepName string) (string, error) {
+	if err := c.writable("fork"); err != nil {
+		return "", err
+	}
 	id, at, err := c.findStep(ctx, runID, stepName)
 	if err != nil {
 		return "", err

@@ -164,7 +164,7 @@ func (d *taskDef) declaration(c *Client) (store.Declaration, error) {
 // Workflows are left out unless all is true, for their tasks are added one by one.
 func (c *Client) declare(ctx context.Context, all bool) error {
 	c.mu.Lock()
-	some := len(c.undeclared) > 0
+	some := len(c.undeclared) > 0 && !c.cfg.readOnly
 	c.mu.Unlock()
 	if !some {
 		return nil
@@ -249,6 +249,9 @@ type TriggerFilter struct {
 
 // CreateFilter adds a filter, for good, and returns its number.
 func (c *Client) CreateFilter(ctx context.Context, f TriggerFilter) (int64, error) {
+	if err := c.writable("create filter"); err != nil {
+		return 0, err
+	}
 	err := errors.Join(checkName("task name", f.Task), checkName("scope", f.Scope))
 	if err == nil {
 		_, err = store.CompileFilter(f.Expression)

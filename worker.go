@@ -121,8 +121,12 @@ func WithName(name string) WorkerOption {
 }
 
 // NewWorker makes a worker for all tasks that the client has, or will have, a handler
-// for. It works once Run is called. The error says which option is wrong.
+// for. It works once Run is called. The error says which option is wrong; it is ErrReadOnly
+// for a client WithReadOnly.
 func (c *Client) NewWorker(opts ...WorkerOption) (*Worker, error) {
+	if err := c.writable("new worker"); err != nil {
+		return nil, err
+	}
 	cfg := workerConfig{slots: DefaultSlots, drain: DefaultDrainTimeout}
 	for _, o := range opts {
 		if o == nil {

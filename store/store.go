@@ -18,6 +18,8 @@ var (
 	ErrBusy = errors.New("database is locked by another program")
 	// ErrStale reports that the run has been given to another execution, or has ended.
 	ErrStale = errors.New("stale execution")
+	// ErrReadOnly reports a change that was asked of a store which only reads.
+	ErrReadOnly = errors.New("store is read-only")
 	// ErrFileGone reports that the database's file was removed or moved while it was open,
 	// and ErrReplaced that another is at its path. Nothing is acknowledged any more.
 	ErrFileGone = errors.New("database file is gone")

@@ -58,7 +58,8 @@ func WithAuthorize(f func(*http.Request, Action) error) Option {
 	return func(c *config) { c.authorize = f }
 }
 
-// WithReadOnly refuses every action that changes something.
+// WithReadOnly refuses every action that changes something. It is on for a client
+// stint.WithReadOnly.
 func WithReadOnly() Option { return func(c *config) { c.readOnly = true } }
 
 // WithRedact shows what f returns in the place of each payload; nil hides it, and so does a
@@ -98,6 +99,7 @@ func Handler(c *stint.Client, opts ...Option) http.Handler {
 	for _, o := range opts {
 		o(&h.config)
 	}
+	h.readOnly = h.readOnly || c.ReadOnly()
 	h.live = newLive(h)
 	mux := http.NewServeMux()
 	h.routePages(mux)

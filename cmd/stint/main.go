@@ -36,6 +36,18 @@ type command struct {
 	run   func(context.Context, *session) error
 }
 
+// looks reports whether a command only looks: the file is opened read-only then, which fires
+// no cron, recovers nothing, and needs no rights to write.
+func (c *command) looks(o *options, args []string) bool {
+	switch c.name {
+	case "runs", "run", "tail", "journal", "export", "queues", "workers", "doctor", "backup":
+		return true
+	case "cron":
+		return len(args) == 0
+	}
+	return o.readOnly || o.dryRun
+}
+
 var commands = []command{
 	{"runs", "", "list runs, newest first", listFlags, listRuns},
 	{"run", "ID", "show a run: what it waits for, its tasks, its timeline", nil, showRun},
@@ -143,7 +155,11 @@ func (c *command) do(ctx context.Context, args []string, out, errs io.Writer) er
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("stint: %s does not exist", path) // Open would make it
 	}
-	client, err := stint.Open(path, stint.WithLogger(slog.New(slog.NewTextHandler(errs, &slog.HandlerOptions{Level: slog.LevelWarn}))))
+	opts := []stint.ClientOption{stint.WithLogger(slog.New(slog.NewTextHandler(errs, &slog.HandlerOptions{Level: slog.LevelWarn})))}
+	if c.looks(&o, f.Args()[1:]) {
+		opts = append(opts, stint.WithReadOnly())
+	}
+	client, err := stint.Open(path, opts...)
 	if err != nil {
 		return err
 	}

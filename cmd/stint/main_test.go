@@ -230,3 +230,32 @@ func TestBadArguments(t *testing.T) {
 	must(t, "no worker serves queue default", "run", path, must(t, "", "enqueue", path, "steps", `"x"`))
 	must(t, "no worker serves queue default", "runs", path)
 }
+
+// Commands that look leave the file as it is: a cron that is overdue stays so.
+func TestLookingChangesNothing(t *testing.T) {
+	path := worked(t)
+	damage(t, path, "UPDATE stint_crons SET next_at = 1000")
+	before, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := must(t, "ID", "runs", "-json", path)
+	var r struct{ ID string }
+	if err := json.Unmarshal([]byte(line), &r); err != nil {
+		t.Fatal(err)
+	}
+	copied := filepath.Join(t.TempDir(), "copy.db")
+	for _, args := range [][]string{{"runs", path}, {"run", path, r.ID}, {"tail", path, r.ID}, {"journal", path, r.ID}, {"export", path, r.ID},
+		{"cron", path}, {"queues", path}, {"workers", path}, {"doctor", path}, {"backup", path, copied}, {"delete", "-dry-run", "-task", "steps", path}} {
+		must(t, "", args...)
+	}
+	left, err := os.ReadDir(filepath.Dir(path))
+	if err != nil || len(left) != 1 {
+		t.Errorf("beside the file: %v, %v", left, err)
+	}
+	if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, before) {
+		t.Errorf("the file has changed (%v)", err)
+	}
+	must(t, "", "pause", path, "default") // the control
+	must(t, "queued", "runs", path)
+}

@@ -20,7 +20,18 @@ func (s *Store) Backup(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	db, err := s.connect(s.fileDSN(url.Values{"_pragma": {pragma("busy_timeout", readerBusy.Milliseconds())}}))
+	if s.opts.ReadOnly {
+		if _, err := s.refresh(); err != nil {
+			return err
+		}
+	}
+	dsn := s.fileDSN(url.Values{"_pragma": {pragma("busy_timeout", readerBusy.Milliseconds())}})
+	if s.opts.ReadOnly {
+		s.reading.RLock() // the file must be still meanwhile, if it has no log
+		defer s.reading.RUnlock()
+		dsn = s.readOnlyDSN()
+	}
+	db, err := s.connect(dsn)
 	if err != nil {
 		return err
 	}
@@ -35,6 +46,9 @@ func (s *Store) Backup(ctx context.Context, path string) error {
 	}
 	if err == nil {
 		err = s.at.check()
+	}
+	if err == nil && s.opts.ReadOnly && !s.isStill() {
+		err = errMoving
 	}
 	if err != nil {
 		return errors.Join(explain(err), os.Remove(path))

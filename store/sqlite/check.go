@@ -29,7 +29,20 @@ func (s *Store) Check(ctx context.Context) ([]string, error) {
 	if err := s.at.check(); err != nil {
 		return nil, err
 	}
-	return Check(ctx, s.path)
+	if !s.opts.ReadOnly {
+		return Check(ctx, s.path)
+	}
+	var problems []string
+	err := s.view(ctx, func(querier) error {
+		tx, err := s.read.BeginTx(ctx, nil)
+		if err != nil {
+			return err
+		}
+		defer tx.Rollback()
+		problems, err = s.check(ctx, tx)
+		return err
+	})
+	return problems, err
 }
 
 // Check looks for damage in a file, also one that is in use: SQLite's own integrity
@@ -51,6 +64,10 @@ func Check(ctx context.Context, path string) (problems []string, err error) {
 		return nil, explain(err)
 	}
 	defer tx.Rollback()
+	return s.check(ctx, tx)
+}
+
+func (s *Store) check(ctx context.Context, tx *sql.Tx) (problems []string, err error) {
 	a := appTx{ctx, tx}
 	t := &txn{querier: a, s: s, execN: a.execN, lanes: &laneCache{}, gates: newGateCache(), triggers: &triggerCache{}, now: time.Now().UnixMilli(), newDue: never}
 	for _, pragma := range []string{"SELECT integrity_check FROM pragma_integrity_check", `SELECT "table" || ' row ' || rowid || ' refers to no ' || parent FROM pragma_foreign_key_check`} {

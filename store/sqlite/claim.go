@@ -32,6 +32,9 @@ func (s *Store) Claim(ctx context.Context, r store.ClaimRequest) ([]store.Claime
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if s.opts.ReadOnly {
+		return nil, store.ErrReadOnly
+	}
 	c := &claim{ClaimRequest: r, done: make(chan struct{})}
 	w := s.w
 	w.mu.Lock()
@@ -331,6 +334,9 @@ func (x *watch) close() { x.once.Do(func() { close(x.closed) }) }
 
 // Watch implements store.Workers.
 func (s *Store) Watch(ctx context.Context, worker int64) (store.Signals, error) {
+	if s.opts.ReadOnly {
+		return store.Signals{}, store.ErrReadOnly
+	}
 	x := s.w.watchOf(worker)
 	if x == nil {
 		return store.Signals{}, store.ErrClosed

@@ -57,12 +57,21 @@ func (s *Store) view(ctx context.Context, f func(querier) error) error {
 	if s.read == nil {
 		return s.doOp(ctx, &op{apply: func(t *txn) error { return f(t) }, reads: true, done: make(chan struct{})})
 	}
+	if s.opts.ReadOnly {
+		if _, err := s.refresh(); err != nil {
+			return err
+		}
+	}
 	s.reading.RLock() // Close waits for those who read
 	defer s.reading.RUnlock()
 	if s.closed {
 		return store.ErrClosed
 	}
-	return explain(f(reader{ctx, s}))
+	err := explain(f(reader{ctx, s}))
+	if s.opts.ReadOnly && !s.isStill() {
+		return errMoving
+	}
+	return err
 }
 
 const runColumns = `r.id, l.task, l.queue, r.state, r.priority, r.attempt, r.crashes, coalesce(r.due_at, r.id >> 20),

@@ -31,6 +31,10 @@ type Options struct {
 	// BusyTimeout is how long a change waits for another program's write transaction
 	// before it fails with store.ErrBusy. Default 30 s.
 	BusyTimeout time.Duration
+	// ReadOnly only looks, also at a file that this user may not write: nothing becomes due,
+	// nobody is recovered, and every change is store.ErrReadOnly. The file must exist, with
+	// the schema of this version. What it shows follows the commits of others.
+	ReadOnly bool
 }
 
 // Memory is the path of a database that is private to its store and gone with it.
@@ -48,7 +52,8 @@ type Store struct {
 	at      *location // nil for a database in memory
 	opts    Options
 	write   *sql.DB
-	read    *sql.DB // nil for a database in memory: reads go through the writer
+	read    *sql.DB   // nil for a database in memory: reads go through the writer
+	still   stillness // of read, if it is read-only
 	ids     ids
 	me      *presence
 	w       *writer
@@ -95,10 +100,13 @@ func New(db *sql.DB, opts Options) (*Store, error) {
 }
 
 func open(path string, opts Options) (_ *Store, err error) {
-	s := &Store{path: path, opts: opts, others: make(chan struct{}, 1), readStmts: map[string]*sql.Stmt{}, me: &presence{name: Memory}}
 	if err := checkPath(path); err != nil {
 		return nil, err
 	}
+	if opts.ReadOnly {
+		return openReading(path, opts)
+	}
+	s := &Store{path: path, opts: opts, others: make(chan struct{}, 1), readStmts: map[string]*sql.Stmt{}, me: &presence{name: Memory}}
 	if path != Memory {
 		if s.path, err = resolve(path); err != nil {
 			return nil, err
@@ -169,7 +177,9 @@ func pragma(name string, arg any) string { return fmt.Sprintf("%s(%v)", name, ar
 
 // fileDSN is that of connections which make no file: it is there, or it is not the same.
 func (s *Store) fileDSN(q url.Values) string {
-	q.Set("mode", "rw")
+	if !q.Has("mode") {
+		q.Set("mode", "rw")
+	}
 	return (&url.URL{Scheme: "file", Opaque: strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(s.path), RawQuery: q.Encode()}).String()
 }
 
@@ -234,10 +244,11 @@ func (s *Store) prepare(conn *sql.Conn) (secret []byte, err error) {
 	return s.secret(ctx, conn)
 }
 
+const secretSQL = "SELECT value FROM stint_meta WHERE key = 'id_secret'"
+
 // secret returns the file's, which the first to open it makes.
 func (s *Store) secret(ctx context.Context, conn *sql.Conn) (secret []byte, err error) {
-	const query = "SELECT value FROM stint_meta WHERE key = 'id_secret'"
-	if err := conn.QueryRowContext(ctx, query).Scan(&secret); !errors.Is(err, sql.ErrNoRows) {
+	if err := conn.QueryRowContext(ctx, secretSQL).Scan(&secret); !errors.Is(err, sql.ErrNoRows) {
 		return secret, err
 	}
 	secret = make([]byte, 16)
@@ -249,7 +260,7 @@ func (s *Store) secret(ctx context.Context, conn *sql.Conn) (secret []byte, err 
 	if err != nil {
 		return nil, err
 	}
-	err = conn.QueryRowContext(ctx, query).Scan(&secret)
+	err = conn.QueryRowContext(ctx, secretSQL).Scan(&secret)
 	return secret, err
 }
 

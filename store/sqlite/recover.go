@@ -12,6 +12,9 @@ import (
 // Recover implements store.Workers. The death of a process is seen by its lock file,
 // which the kernel lets go; a process that is merely stopped keeps it.
 func (s *Store) Recover(ctx context.Context) (store.Recovered, error) {
+	if s.opts.ReadOnly {
+		return store.Recovered{}, store.ErrReadOnly
+	}
 	for {
 		r, err := s.recover(ctx)
 		if err != nil || r.Requeued > 0 || len(r.Blocked) > 0 {

@@ -44,6 +44,9 @@ func (s *Store) PublishTx(ctx context.Context, now time.Time, tx store.Tx, event
 
 // BeginTx implements store.AppTx.
 func (s *Store) BeginTx(ctx context.Context) (*sql.Tx, error) {
+	if s.opts.ReadOnly {
+		return nil, store.ErrReadOnly
+	}
 	if s.path == Memory {
 		return nil, errors.New("a database in memory has one connection, which is the engine's: open a file")
 	}
@@ -79,6 +82,9 @@ func (s *Store) AppendTx(ctx context.Context, now time.Time, tx store.Tx, c stor
 
 // join makes a change inside the app's transaction.
 func (s *Store) join(ctx context.Context, now time.Time, tx store.Tx, change func(*txn) error) error {
+	if s.opts.ReadOnly {
+		return store.ErrReadOnly
+	}
 	a := appTx{ctx, tx}
 	var path string
 	if err := a.one("SELECT file FROM pragma_database_list WHERE name = 'main'", nil, &path); err != nil {

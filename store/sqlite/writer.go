@@ -136,6 +136,9 @@ func (s *Store) do(ctx context.Context, apply func(*txn) error) error {
 }
 
 func (s *Store) doOp(ctx context.Context, o *op) error {
+	if s.opts.ReadOnly {
+		return store.ErrReadOnly
+	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}

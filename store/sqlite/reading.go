@@ -1,0 +1,268 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+	sqlite "modernc.org/sqlite"
+)
+
+// A store that is opened with Options.ReadOnly has no write connection and leaves nothing
+// behind. SQLite has two ways of reading a file with a write-ahead log:
+//
+//   - While the log exists somebody has the file open, or was killed: mode=ro, which reads the
+//     log and its index and takes part in the locks. As long as such a connection is open,
+//     nobody removes the log.
+//   - While there is none all is in the file, and mode=ro would have to make a log, which it
+//     may not be able to, and would leave: immutable=1, which takes no lock and looks for no
+//     change. It is right as long as the file is not changed, and nobody changes it without
+//     making a log first: so each look at the file begins and ends with a look for that.
+//
+// The second becomes the first, or itself anew, when that has changed, and never the other way.
+
+// A stillness is what tells whether a file was changed that has no log.
+type stillness struct {
+	log      bool
+	modified time.Time
+	size     int64
+}
+
+func stillnessOf(path string) (s stillness, err error) {
+	if _, err := os.Lstat(path + "-wal"); !errors.Is(err, fs.ErrNotExist) {
+		return stillness{log: true}, err
+	}
+	info, err := os.Lstat(path)
+	if err != nil {
+		return s, err
+	}
+	return stillness{false, info.ModTime(), info.Size()}, nil
+}
+
+func openReading(path string, opts Options) (_ *Store, err error) {
+	if path == Memory {
+		return nil, errors.New("a database in memory is empty when it is opened: leave ReadOnly out")
+	}
+	s := &Store{opts: opts, me: &presence{}, readStmts: map[string]*sql.Stmt{}}
+	if s.path, err = resolve(path); err != nil {
+		return nil, err
+	}
+	s.at = &location{path: s.path}
+	if err := s.at.find(); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("file does not exist, and read-only none is made: %w", err)
+	} else if err != nil {
+		return nil, err
+	}
+	if info, err := os.Lstat(s.path); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(errors.New("is not a regular file: name another"), err)
+	}
+	defer func() {
+		if err != nil {
+			s.closeFiles()
+		}
+	}()
+	if err := s.connectReading(); err != nil {
+		return nil, err
+	}
+	if err := s.knownFile(); err != nil {
+		return nil, explainReading(err)
+	}
+	s.w = newWriter(s, nil)
+	go s.w.observe()
+	return s, nil
+}
+
+// connectReading opens connections to the file as it is now, at least one. The caller holds
+// s.reading, or nobody else has s yet.
+func (s *Store) connectReading() error {
+	for tries := 0; ; tries++ {
+		err := s.tryConnect()
+		if err == nil || tries == 10 {
+			return err
+		}
+		if now, serr := stillnessOf(s.path); serr != nil || now == s.still {
+			return err
+		} // its log has come or gone meanwhile
+	}
+}
+
+func (s *Store) tryConnect() (err error) {
+	if s.still, err = stillnessOf(s.path); err != nil {
+		return err
+	}
+	c, err := sqlite.NewConnector(s.readOnlyDSN())
+	if err != nil {
+		return err
+	}
+	s.at.log = fileID{}
+	s.read = sql.OpenDB(connector{c, s.at})
+	s.read.SetMaxOpenConns(readers + 1) // one is observe's
+	s.read.SetMaxIdleConns(readers + 1)
+	var n int
+	if err := s.read.QueryRow("SELECT count(*) FROM sqlite_schema").Scan(&n); err != nil {
+		s.read.Close()
+		return explainReading(err)
+	}
+	if s.still.log {
+		return s.at.findLog() // which stays now
+	}
+	return nil
+}
+
+func (s *Store) readOnlyDSN() string {
+	q := url.Values{"mode": {"ro"}, "_defensive": {"1"}, "_pragma": {pragma("busy_timeout", readerBusy.Milliseconds()), pragma("trusted_schema", 0)}}
+	if !s.still.log {
+		q.Set("immutable", "1")
+	}
+	return s.fileDSN(q)
+}
+
+// knownFile checks that the file is one of stint's, as migrate and prepare do, and reads
+// its secret.
+func (s *Store) knownFile() error {
+	ctx := context.Background()
+	conn, err := s.read.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	steps, err := migrations()
+	if err != nil {
+		return err
+	}
+	switch have, err := version(ctx, conn); {
+	case err != nil:
+		return err
+	case have > len(steps):
+		return fmt.Errorf("schema %d, this program knows %d: %w", have, len(steps), ErrNewer)
+	case have < len(steps):
+		return fmt.Errorf("schema %d, this program reads %d: open the file once without ReadOnly, which brings it up to date", have, len(steps))
+	}
+	if err := checkSchema(ctx, conn); err != nil {
+		return err
+	}
+	var secret []byte
+	if err := conn.QueryRowContext(ctx, secretSQL).Scan(&secret); err != nil {
+		return err
+	}
+	s.ids, err = newIDs(secret)
+	return err
+}
+
+// explainReading says what to do where SQLite's rules leave no way to read.
+func explainReading(err error) error {
+	err = explain(err)
+	if c := code(err); c != 0 {
+		err = fmt.Errorf("%w (to be read without rights to write, a file needs to be readable, and its -wal and -shm too or both missing: else copy the file with its -wal, and read the copy)", err)
+	}
+	return err
+}
+
+// refresh makes the connections anew if the file has a log by now, or was changed, and
+// reports whether.
+func (s *Store) refresh() (bool, error) {
+	s.reading.RLock()
+	same := s.closed || s.isStill()
+	s.reading.RUnlock()
+	if same {
+		return false, nil
+	}
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	if s.closed || s.isStill() {
+		return false, nil
+	}
+	for _, st := range s.readStmts {
+		st.Close()
+	}
+	clear(s.readStmts)
+	s.read.Close()
+	return true, s.connectReading()
+}
+
+// isStill reports whether s.read shows what the file has now. The caller holds s.reading.
+func (s *Store) isStill() bool {
+	if s.still.log {
+		return true // its connections see to that
+	}
+	now, err := stillnessOf(s.path)
+	return err == nil && now == s.still
+}
+
+var errMoving = fmt.Errorf("%w: a program opened the file while it was read: read again", store.ErrBusy)
+
+// observe does the writer's goroutine's work for a store that only reads: it looks for the
+// commits of others until it is closed.
+func (w *writer) observe() {
+	defer close(w.done)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-w.signal:
+		case <-timer.C:
+		}
+		w.mu.Lock()
+		stop := w.closed
+		w.mu.Unlock()
+		if stop {
+			w.dropConn()
+			return
+		}
+		now := time.Now()
+		if now.Sub(w.polled) >= w.pollEvery(now) {
+			w.pace(now)
+			w.polled = now
+			w.note(w.observeOnce())
+		}
+		timer.Reset(max(w.pollEvery(now)-now.Sub(w.polled), 0))
+	}
+}
+
+// observeOnce has everyone who waits look again if others have committed.
+func (w *writer) observeOnce() error {
+	_, err := os.Lstat(presenceDir(w.s.path))
+	w.company = err == nil
+	changed, err := w.s.refresh()
+	if err != nil {
+		return err
+	}
+	w.s.reading.RLock()
+	defer w.s.reading.RUnlock()
+	if err := w.s.at.check(); err != nil {
+		return err
+	}
+	if w.s.still.log && w.conn == nil {
+		if w.conn, err = w.s.read.Conn(context.Background()); err != nil {
+			w.conn = nil
+			return explainReading(err)
+		}
+	}
+	if w.s.still.log {
+		was := w.version
+		if err := w.one("PRAGMA data_version", nil, &w.version); err != nil {
+			return explainReading(err)
+		}
+		changed = changed || was != w.version && was != -1
+	}
+	if changed {
+		w.changes.note(1)
+		w.foreign()
+	}
+	return nil
+}
+
+func (w *writer) dropConn() {
+	for _, st := range w.stmt {
+		st.Close()
+	}
+	if w.conn != nil {
+		w.conn.Close()
+	}
+}
