@@ -2,7 +2,6 @@ package stint
 
 import (
 	"context"
-	"database/sql"
 	"time"
 
 	"github.com/stint-dev/stint/store"
@@ -103,7 +102,6 @@ func (readOnlyStore) EnqueueTx(context.Context, time.Time, store.Tx, []store.New
 func (readOnlyStore) PublishTx(context.Context, time.Time, store.Tx, []store.NewEvent) ([]store.ID, error) {
 	return nil, store.ErrReadOnly
 }
-func (readOnlyStore) BeginTx(context.Context) (*sql.Tx, error) { return nil, store.ErrReadOnly }
 func (readOnlyStore) AppendTx(context.Context, time.Time, store.Tx, store.Call) (store.Entry, bool, error) {
 	return store.Entry{}, false, store.ErrReadOnly
 }

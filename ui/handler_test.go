@@ -265,6 +265,30 @@ func TestAuthorize(t *testing.T) {
 	})
 }
 
+// The page of a client that only looks is read-only by itself.
+func TestReadOnlyClient(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "shop.db")
+	c, err := stint.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if c, err = stint.Open(path, stint.WithReadOnly()); err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	h := ui.Handler(c, ui.WithAuthorize(func(*http.Request, ui.Action) error { return nil }))
+	for method, want := range map[string]int{"GET": 200, "POST": 403} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(method, map[string]string{"GET": "/queues", "POST": "/api/queues/default/pause"}[method], nil))
+		if w.Code != want || method == "GET" && !strings.Contains(w.Body.String(), "This page is read-only") {
+			t.Errorf("%s: %d, want %d\n%.300s", method, w.Code, want, w.Body)
+		}
+	}
+}
+
 // A page of another site cannot act in the name of who is here.
 func TestCrossSite(t *testing.T) {
 	s := newShop(t)

@@ -256,6 +256,9 @@ func TestLookingChangesNothing(t *testing.T) {
 	if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, before) {
 		t.Errorf("the file has changed (%v)", err)
 	}
+	must(t, "1970-01-01", "cron", path)
 	must(t, "", "pause", path, "default") // the control
-	must(t, "queued", "runs", path)
+	if got := must(t, "steps", "cron", path); strings.Contains(got, "1970") {
+		t.Errorf("a command that changes something fires no cron: %s", got)
+	}
 }

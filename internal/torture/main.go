@@ -40,6 +40,7 @@ var attacks = []attack{
 	{"disk", "faults", 18, 6, faulty},
 	{"clock", "jumps", 12, 6, clock},
 	{"neighbours", "backups", 6, 2, neighbours},
+	{"neighbour", "attacks", 20, 3, neighbour},
 	{"litestream", "restores", 2, 1, litestream},
 	{"history", "calls", 20, 5, history},
 	{"soak", "kills", 8, 0, soak},
