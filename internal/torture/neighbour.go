@@ -30,7 +30,7 @@ func neighbour(ctx context.Context, r *round) error {
 			return err
 		}
 		<-c.open
-		err = errors.Join(n.act(ctx), n.visit(), c.kill())
+		err = errors.Join(n.act(ctx), n.visit(), n.worksOn(ctx, c), c.kill())
 		if err == nil {
 			err = r.checkLedger(ctx, path, seen)
 		}
@@ -212,6 +212,29 @@ func (n *enemy) visit() error {
 		return err
 	}
 	return s.c.Close()
+}
+
+// worksOn returns when the program has acknowledged more, or has ended.
+func (n *enemy) worksOn(ctx context.Context, c *child) error {
+	ended := make(chan struct{})
+	go func() { c.wait(); close(ended) }()
+	size := func() int64 {
+		info, err := os.Stat(n.path + ".ledger")
+		if err != nil {
+			return 0
+		}
+		return info.Size()
+	}
+	for had := size(); size() == had; wait(ctx, 5*time.Millisecond) {
+		select {
+		case <-ended:
+			return errors.New("the program has ended by itself")
+		case <-ctx.Done():
+			return ctx.Err()
+		default:
+		}
+	}
+	return nil
 }
 
 // checkPrecious finds what was not the program's as it was.
