@@ -76,8 +76,11 @@ func (p *plain) comes(t time.Time) bool {
 // in the walk, a fixed spec does not have again.
 func expected(zone *time.Location, from, to time.Time, all []plain) [][]time.Time {
 	out := make([][]time.Time, len(all))
-	shown := map[string]bool{}
+	shown, before := map[string]bool{}, map[string]bool{} // of these two days, and of the two before
 	for t := from; t.Before(to); t = t.Add(time.Minute) {
+		if t.Sub(from)%(48*time.Hour) == 0 {
+			shown, before = map[string]bool{}, shown
+		}
 		wall := t.In(zone)
 		name, again := "", false
 		for i := range all {
@@ -86,7 +89,7 @@ func expected(zone *time.Location, from, to time.Time, all []plain) [][]time.Tim
 			}
 			if name == "" {
 				name = wall.Format("2006-01-02 15:04")
-				again = shown[name]
+				again = shown[name] || before[name]
 				shown[name] = true
 			}
 			if !(again && all[i].fixed) {
