@@ -95,7 +95,13 @@ func (c *Client) publish(ctx context.Context, tx store.Tx, events []store.NewEve
 	if err := c.declare(ctx, true); err != nil {
 		return nil, err
 	}
-	return c.store.Publish(ctx, time.Now(), events)
+	ids, err = c.store.Publish(ctx, time.Now(), events)
+	for i := range events {
+		for _, filter := range events[i].Costly {
+			c.logger().Warn("stint: a filter would cost too much for an event, which does not match it", "filter", filter, "event", events[i].Key, "bytes", len(events[i].Payload))
+		}
+	}
+	return ids, err
 }
 
 // MatchFilter reports whether a filter expression, as WithEventFilter takes one, matches

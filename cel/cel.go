@@ -16,8 +16,11 @@
 // the payload's numbers is not rounded: 10 by 4 is 2.5.
 //
 // An event of which the expression cannot be computed, because it lacks a field or has it
-// in another type, does not match. Neither does one of which it would cost too much, or
-// where it reads an integer of more than 64 bits.
+// in another type, does not match. Neither does one where it reads an integer of more than
+// 64 bits, or of which it would cost too much: each operator and function has a cost that
+// follows from the size of what it is given, and is refused before it is called if that is
+// over the limit of an expression, about 10 ms of work. The limit is of cost, not of time, so
+// that a busy machine decides as an idle one does.
 //
 // It adds about 14 MiB to a program, which is why it is a package of its own.
 package cel
@@ -28,7 +31,9 @@ import (
 	"fmt"
 
 	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/ext"
+	"cel.dev/cel-go/interpreter"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -36,6 +41,7 @@ import (
 const (
 	maxLength = 4096    // bytes
 	maxCost   = 100_000 // of one evaluation, in CEL's units: about 10 ms
+	maxLoops  = 20      // a check of types takes the third power of their depth: 2 s for 80
 )
 
 func init() {
@@ -71,6 +77,9 @@ func compile(expr string) (store.Predicate, error) {
 	}
 	return func(e *store.NewEvent) bool {
 		v, err := evaluate(program, e, nil)
+		if tooCostly(err) {
+			e.Costly = append(e.Costly, expr)
+		}
 		ok, is := v.(bool)
 		return err == nil && is && ok
 	}, nil
@@ -99,17 +108,30 @@ func newProgram(env *cel.Env, expr string, kind *cel.Type, want string) (cel.Pro
 	if len(expr) > maxLength {
 		return nil, fmt.Errorf("%d bytes: want at most %d", len(expr), maxLength)
 	}
-	ast, issues := env.Compile(expr)
-	if issues != nil && issues.Err() != nil {
+	parsed, issues := env.Parse(expr)
+	if issues.Err() != nil {
 		return nil, issues.Err()
 	}
-	if t := ast.OutputType(); !t.IsExactType(kind) && !t.IsExactType(cel.DynType) {
+	if n := loops(parsed); n > maxLoops {
+		return nil, fmt.Errorf("%d of all, exists, exists_one, filter and map: want at most %d", n, maxLoops)
+	}
+	checked, issues := env.Check(parsed)
+	if issues.Err() != nil {
+		return nil, issues.Err()
+	}
+	if t := checked.OutputType(); !t.IsExactType(kind) && !t.IsExactType(cel.DynType) {
 		return nil, fmt.Errorf("it is a %s: want %s", t, want)
 	}
-	return env.Program(ast, exactNumbers(ast), cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost))
+	return env.Program(checked, exactNumbers(checked), costed(env), cel.CostTracking(estimator{}), cel.CostLimit(maxCost))
 }
 
-func evaluate(program cel.Program, e *store.NewEvent, headers map[string]string) (any, error) {
+// A view is an event as expressions see it.
+type view struct {
+	input    any
+	metadata map[string]string
+}
+
+func viewOf(e *store.NewEvent) (any, error) {
 	input, err := decode(e.Payload)
 	if err != nil {
 		return nil, err
@@ -120,7 +142,26 @@ func evaluate(program cel.Program, e *store.NewEvent, headers map[string]string)
 			return nil, err
 		}
 	}
-	vars := map[string]any{"input": input, "metadata": metadata, "key": e.Key}
+	return &view{input, metadata}, nil
+}
+
+// loops counts the macros that go through a list.
+func loops(parsed *cel.Ast) (n int) {
+	ast.PreOrderVisit(parsed.NativeRep().Expr(), ast.NewExprVisitor(func(e ast.Expr) {
+		if e.Kind() == ast.ComprehensionKind {
+			n++
+		}
+	}))
+	return n
+}
+
+func evaluate(program cel.Program, e *store.NewEvent, headers map[string]string) (any, error) {
+	decoded, err := e.Decode(viewOf)
+	if err != nil {
+		return nil, err
+	}
+	v := decoded.(*view)
+	vars := map[string]any{"input": v.input, "metadata": v.metadata, "key": e.Key}
 	if headers != nil {
 		vars["headers"] = headers
 	}
@@ -129,4 +170,10 @@ func evaluate(program cel.Program, e *store.NewEvent, headers map[string]string)
 		return nil, err
 	}
 	return out.Value(), nil
+}
+
+// tooCostly reports whether an evaluation ended because of its cost.
+func tooCostly(err error) bool {
+	var canceled interpreter.EvalCancelledError
+	return errors.Is(err, errCost) || errors.As(err, &canceled) && canceled.Cause == interpreter.CostLimitExceeded
 }

@@ -61,7 +61,7 @@ func TestExpressions(t *testing.T) {
 
 // An expression that cannot be one is an error where it is given.
 func TestBadExpressions(t *testing.T) {
-	for _, expr := range []string{"", "input.", "1 + 1", `"text"`, "unknown > 1", `input.a == `, "metadata > 1", strings.Repeat("true || ", 1000) + "true"} {
+	for _, expr := range []string{"", "input.", "1 + 1", `"text"`, "unknown > 1", `input.a == `, "metadata > 1", strings.Repeat("true || ", 1000) + "true", "[1]" + strings.Repeat(".map(x, [x])", 21) + " == [1]"} {
 		if _, err := store.CompileFilter(expr); err == nil {
 			t.Errorf("%.20q compiles", expr)
 		}

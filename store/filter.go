@@ -7,7 +7,8 @@ import (
 )
 
 // A Predicate is a compiled filter expression over an event. One that cannot be computed of an
-// event, such as for a field that its payload lacks, does not match it.
+// event, such as for a field that its payload lacks, does not match it. One that would cost
+// too much does not either, and adds itself to the event's Costly.
 type Predicate func(e *NewEvent) bool
 
 // A KeyOf makes the key of an event of its payload and of the headers that it came with.
@@ -81,11 +82,46 @@ func CompileFilter(expr string) (Predicate, error) {
 	return f, nil
 }
 
-// passes reports whether an event passes a filter; an empty one passes all.
+// Decode returns what decode makes of the event. It calls decode once, and then returns what it
+// returned: an event is decoded once for all filters.
+func (e *NewEvent) Decode(decode func(*NewEvent) (any, error)) (any, error) {
+	if !e.viewed {
+		e.view, e.viewErr = decode(e)
+		e.viewed = true
+	}
+	return e.view, e.viewErr
+}
+
+// Decided reports whether it is known if the event passes a filter.
+func (e *NewEvent) Decided(expr string) bool {
+	_, known := e.passed[expr]
+	return known || expr == ""
+}
+
+// Decide computes whether the event passes filters, so that nobody need do it inside of a
+// transaction. An expression that does not compile is left for the transaction to report.
+func (e *NewEvent) Decide(exprs []string) {
+	for _, expr := range exprs {
+		passes(expr, e)
+	}
+}
+
+// passes reports whether an event passes a filter; an empty one passes all. It computes it
+// once.
 func passes(expr string, e *NewEvent) (bool, error) {
 	if expr == "" {
 		return true, nil
 	}
+	if pass, known := e.passed[expr]; known {
+		return pass, nil
+	}
 	f, err := CompileFilter(expr)
-	return err == nil && f(e), err
+	if err != nil {
+		return false, err
+	}
+	if e.passed == nil {
+		e.passed = map[string]bool{}
+	}
+	e.passed[expr] = f(e)
+	return e.passed[expr], nil
 }

@@ -469,8 +469,11 @@ func (m *Match) Matches(e *NewEvent) (bool, error) {
 	if m.Field != "" && FieldOf(e.Payload, m.Field) != m.Value {
 		return false, nil
 	}
-	return passes(m.Filter, e)
+	return m.Passes(e)
 }
+
+// Passes reports whether an event passes m's filter. The error is of the filter.
+func (m *Match) Passes(e *NewEvent) (bool, error) { return passes(m.Filter, e) }
 
 // FieldOf returns a field of a JSON object in the form in which a Match compares it: as
 // jsonx.Canonical writes it, so that numbers are exact and 10, 10.0 and 1e1 are equal. It

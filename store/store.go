@@ -272,6 +272,14 @@ type NewEvent struct {
 	// Runs are, by task, what the templates of triggers would make: with the limits and
 	// the keys that functions of the program make of the payload.
 	Runs map[string]NewRun
+	// Costly lists the filters that would have cost too much to compute of the event, and so
+	// did not match it. It is given by the store.
+	Costly []string
+
+	view    any // of Decode
+	viewErr error
+	viewed  bool
+	passed  map[string]bool // by filter expression
 }
 
 // A WorkerInfo describes a worker to Register.

@@ -12,27 +12,39 @@ import (
 
 // Publish implements store.Runs.
 func (s *Store) Publish(ctx context.Context, now time.Time, events []store.NewEvent) (ids []store.ID, err error) {
-	err = s.do(ctx, func(t *txn) error {
-		ids = make([]store.ID, len(events))
-		for i := range events {
-			key, err := t.publish(now.UnixMilli(), &events[i])
-			if err != nil {
+	s.filters.decide(events)
+	for {
+		var open []undecided
+		err = s.do(ctx, func(t *txn) (err error) {
+			var found *candidates
+			if open, found, err = t.undecided(events); err != nil || len(open) > 0 {
 				return err
 			}
-			ids[i] = s.ids.id(key)
+			ids = make([]store.ID, len(events))
+			for i := range events {
+				key, err := t.publish(now.UnixMilli(), &events[i], found)
+				if err != nil {
+					return err
+				}
+				ids[i], found = s.ids.id(key), nil
+			}
+			return nil
+		})
+		if err != nil || len(open) == 0 {
+			return ids, err
 		}
-		return nil
-	})
-	return ids, err
+		s.filters.learn(open)
+	}
 }
 
 // publish stores an event, and does what follows from it, unless it was delivered before.
-func (t *txn) publish(now int64, e *store.NewEvent) (int64, error) {
+// found are its candidates if they are known.
+func (t *txn) publish(now int64, e *store.NewEvent, found *candidates) (int64, error) {
 	key, first, err := t.insertEvent(now, e, nil)
 	if err != nil || !first {
 		return key, err
 	}
-	return key, t.happen(now, key, e, false)
+	return key, t.happen(now, key, e, found, false)
 }
 
 // insertEvent stores an event. first is false if it was delivered before.
@@ -68,7 +80,7 @@ func (t *txn) publishPending() error {
 		if err := t.exec("UPDATE stint_events SET pending = NULL WHERE id = ?", rows[i].id); err != nil {
 			return err
 		}
-		if err := t.happen(t.now, rows[i].id, &rows[i].NewEvent, true); err != nil {
+		if err := t.happen(t.now, rows[i].id, &rows[i].NewEvent, nil, true); err != nil {
 			return err
 		}
 	}
@@ -78,14 +90,23 @@ func (t *txn) publishPending() error {
 // happen makes the runs of an event's triggers, and resolves what waits for it. It reads
 // the fields by which anybody waits for such events, and then, by the index, the waits
 // that match. An event that comes late has been there to see for those who looked.
-func (t *txn) happen(now, key int64, e *store.NewEvent, late bool) error {
-	if err := t.trigger(now, key, e); err != nil {
+// What a run that the event starts waits for at once is among it, so found, which was read
+// before, is of use only where the event starts none.
+func (t *txn) happen(now, key int64, e *store.NewEvent, found *candidates, late bool) error {
+	started, err := t.trigger(now, key, e)
+	if err != nil {
 		return err
 	}
-	if t.triggers.unwaited[e.Key] {
+	if found == nil || started {
+		if found, err = t.candidates(e); err != nil {
+			return err
+		}
+	}
+	if !found.some {
+		t.triggers.unwait(e.Key)
 		return nil
 	}
-	some, err := t.eachMatch(waitFields, e, func(m []any) error {
+	err = eachMatch(found.waits, e, func(m []any) error {
 		runs, err := column[int64](t, "SELECT run FROM stint_waits WHERE event IS NULL AND key = ?1 AND field = ?2 AND value = ?3 AND filter = ?4", m...)
 		if err != nil {
 			return err
@@ -105,11 +126,7 @@ func (t *txn) happen(now, key int64, e *store.NewEvent, late bool) error {
 	if err != nil {
 		return err
 	}
-	more, err := t.resolve(now, key, e, late)
-	if err == nil && !some && !more {
-		t.triggers.unwait(e.Key)
-	}
-	return err
+	return t.resolve(now, key, e, found.journal, late)
 }
 
 // causedSQL store what events caused, so many rows at a time.
@@ -151,17 +168,35 @@ func newWaitIndex(from, value string) waitIndex {
 	return waitIndex{skip("field", from), skip("filter", from+" AND field = ?2 AND "+value+" = ?3")}
 }
 
-// eachMatch calls f with each key, field, value and filter by which somebody may wait
-// for this event: with the value that it has in the field, "" for those who take any,
-// and a filter that it passes, "" for those who have none. It reports whether anybody
-// waits for events with that key.
-func (t *txn) eachMatch(index waitIndex, e *store.NewEvent, f func(m []any) error) (some bool, err error) {
+// candidates are what may wait for an event: the fields, values and filters by which somebody
+// waits, of which the event has the values.
+type candidates struct {
+	waits, journal []store.Match
+	some           bool // somebody waits for events with that key
+}
+
+func (t *txn) candidates(e *store.NewEvent) (*candidates, error) {
+	c := &candidates{}
+	if t.triggers.unwaited[e.Key] {
+		return c, nil
+	}
+	var err error
+	if c.waits, err = t.candidatesOf(waitFields, e, &c.some); err == nil {
+		c.journal, err = t.candidatesOf(journalFields, e, &c.some)
+	}
+	return c, err
+}
+
+// candidatesOf reads an index: by each field, with the value that the event has in it, or ""
+// for those who take any; and each filter, "" for those who have none.
+func (t *txn) candidatesOf(index waitIndex, e *store.NewEvent, some *bool) (all []store.Match, err error) {
 	fields, err := column[string](t, index.fields, e.Key)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
+	*some = *some || len(fields) > 0
 	for _, field := range fields {
-		m := store.Match{Field: field}
+		m := store.Match{Key: e.Key, Field: field}
 		if field != "" {
 			if m.Value = store.FieldOf(e.Payload, field); m.Value == "" {
 				continue
@@ -169,21 +204,30 @@ func (t *txn) eachMatch(index waitIndex, e *store.NewEvent, f func(m []any) erro
 		}
 		filters, err := column[string](t, index.filters, e.Key, field, m.Value)
 		if err != nil {
-			return false, err
+			return nil, err
 		}
 		for _, m.Filter = range filters {
-			switch ok, err := m.Matches(e); {
-			case err != nil:
-				return false, err
-			case !ok:
-				continue
-			}
-			if err := f([]any{e.Key, field, m.Value, m.Filter}); err != nil {
-				return false, err
-			}
+			all = append(all, m)
 		}
 	}
-	return len(fields) > 0, nil
+	return all, nil
+}
+
+// eachMatch calls f with the key, field, value and filter of each candidate whose filter the
+// event passes.
+func eachMatch(all []store.Match, e *store.NewEvent, f func(m []any) error) error {
+	for i := range all {
+		m := &all[i]
+		if ok, err := m.Passes(e); err != nil {
+			return err
+		} else if !ok {
+			continue
+		}
+		if err := f([]any{m.Key, m.Field, m.Value, m.Filter}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // eventSince is when the first event that matches came, after a run was enqueued; zero

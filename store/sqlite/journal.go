@@ -270,8 +270,8 @@ func (t *txn) settle() error {
 
 // resolve gives an event to the durable calls that wait for it.
 // It reports whether any waits for events with that key.
-func (t *txn) resolve(now, event int64, e *store.NewEvent, late bool) (bool, error) {
-	return t.eachMatch(journalFields, e, func(m []any) error {
+func (t *txn) resolve(now, event int64, e *store.NewEvent, found []store.Match, late bool) error {
+	return eachMatch(found, e, func(m []any) error {
 		runs, err := column[int64](t, `UPDATE stint_journal SET done = 1, value = ?5, event = ?6, at = ?7
 			WHERE kind = 4 AND done = 0 AND name = ?1 AND field = ?2 AND match = ?3 AND filter = ?4
 			AND (?8 = 0 OR NOT EXISTS (SELECT 1 FROM stint_journal j WHERE j.run = stint_journal.run AND j.event = ?6)) RETURNING run`, append(m, e.Payload, event, now, late)...)

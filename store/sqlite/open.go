@@ -58,6 +58,7 @@ type Store struct {
 	me      *presence
 	w       *writer
 	graphs  graphCache
+	filters knownFilters
 	reading sync.RWMutex
 	closed  bool // guarded by reading
 	appMu   sync.Mutex

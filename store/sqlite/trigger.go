@@ -33,8 +33,21 @@ func (c *triggerCache) unwait(key string) {
 	c.unwaited[key] = true
 }
 
-// trigger makes the runs that an event starts.
-func (t *txn) trigger(now, key int64, e *store.NewEvent) error {
+// trigger makes the runs that an event starts, and reports whether there are any.
+func (t *txn) trigger(now, key int64, e *store.NewEvent) (started bool, err error) {
+	err = t.eachTrigger(e, func(tr *store.Trigger, filters []store.TaskFilter) error {
+		runs, err := tr.RunsOf(t.s.ids.id(key), e, filters)
+		if err != nil || len(runs) == 0 {
+			return err
+		}
+		started = true
+		return t.startBy(now, key, runs)
+	})
+	return started, err
+}
+
+// eachTrigger calls f with each trigger of an event's key, and the filters of its task.
+func (t *txn) eachTrigger(e *store.NewEvent, f func(*store.Trigger, []store.TaskFilter) error) error {
 	exact, err := t.triggersOf(e.Key)
 	if err != nil {
 		return err
@@ -44,7 +57,11 @@ func (t *txn) trigger(now, key int64, e *store.NewEvent) error {
 			if list[i].Key != e.Key && !store.MatchKey(list[i].Key, e.Key) {
 				continue
 			}
-			if err := t.startBy(now, key, &list[i], e); err != nil {
+			filters, err := t.filtersOf(list[i].Template.Run.Task)
+			if err != nil {
+				return err
+			}
+			if err := f(&list[i], filters); err != nil {
 				return err
 			}
 		}
@@ -52,15 +69,7 @@ func (t *txn) trigger(now, key int64, e *store.NewEvent) error {
 	return nil
 }
 
-func (t *txn) startBy(now, key int64, tr *store.Trigger, e *store.NewEvent) error {
-	filters, err := t.filtersOf(tr.Template.Run.Task)
-	if err != nil {
-		return err
-	}
-	runs, err := tr.RunsOf(t.s.ids.id(key), e, filters)
-	if err != nil || len(runs) == 0 {
-		return err
-	}
+func (t *txn) startBy(now, key int64, runs []store.NewRun) error {
 	for i := range runs {
 		run, started, err := t.fire(now, &runs[i])
 		if err != nil {

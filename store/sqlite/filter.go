@@ -1,0 +1,111 @@
+package sqlite
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// Filters are computed by the goroutine that publishes, before the writer's transaction: the
+// payload may be large and the filters many, and everybody waits for the writer. The writer
+// says which filters an event meets of which nothing is known yet. It has changed nothing
+// then, and the event comes again when they are computed.
+
+// undecided are filters of which it is not known whether an event passes them.
+type undecided struct {
+	event   *store.NewEvent
+	filters []string
+}
+
+// undecided returns the filters that decide what events do, as far as they are not computed;
+// and the candidates of the first event.
+func (t *txn) undecided(events []store.NewEvent) (open []undecided, first *candidates, err error) {
+	for i := range events {
+		e := &events[i]
+		u := undecided{event: e}
+		add := func(expr string) {
+			if !e.Decided(expr) && compiles(expr) {
+				u.filters = append(u.filters, expr)
+			}
+		}
+		err := t.eachTrigger(e, func(tr *store.Trigger, filters []store.TaskFilter) error {
+			add(tr.Filter)
+			for j := range filters {
+				if e.Scope != "" && filters[j].Scope == e.Scope {
+					add(filters[j].Expr)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+		found, err := t.candidates(e)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, list := range [][]store.Match{found.waits, found.journal} {
+			for j := range list {
+				add(list[j].Filter)
+			}
+		}
+		if i == 0 {
+			first = found
+		}
+		if len(u.filters) > 0 {
+			open = append(open, u)
+		}
+	}
+	return open, first, nil
+}
+
+// compiles reports whether an expression compiles. One that does not is an error of what asks
+// for it, and is never decided.
+func compiles(expr string) bool {
+	_, err := store.CompileFilter(expr)
+	return err == nil
+}
+
+// knownFilters remembers which filters events have met, so that most are computed before the
+// writer is asked.
+type knownFilters struct {
+	mu    sync.Mutex
+	byKey map[[2]string][]string // by key and scope of the events
+}
+
+const (
+	maxKnownKeys    = 1000 // of events
+	maxKnownFilters = 100  // of one key: more than that are computed as the writer asks
+)
+
+// decide computes what is likely to be asked of events.
+func (k *knownFilters) decide(events []store.NewEvent) {
+	for i := range events {
+		e := &events[i]
+		k.mu.Lock()
+		filters := k.byKey[[2]string{e.Key, e.Scope}]
+		k.mu.Unlock()
+		e.Decide(filters)
+	}
+}
+
+// learn computes what the writer asks of events, and remembers it.
+func (k *knownFilters) learn(open []undecided) {
+	for _, u := range open {
+		u.event.Decide(u.filters)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.byKey == nil || len(k.byKey) > maxKnownKeys {
+		k.byKey = map[[2]string][]string{}
+	}
+	for _, u := range open {
+		key := [2]string{u.event.Key, u.event.Scope}
+		known := k.byKey[key]
+		if len(known)+len(u.filters) > maxKnownFilters {
+			known = nil // of waits that are over, most likely
+		}
+		k.byKey[key] = slices.Concat(known, u.filters[:min(len(u.filters), maxKnownFilters)])
+	}
+}
