@@ -90,7 +90,7 @@ func everything(t *testing.T, opts ...ui.Option) (s *shop, path string) {
 	ok(err)
 	_, err = c.Publish(t.Context(), alert.Key("rule"), 7) // by somebody else
 	ok(err)
-	server := httptest.NewServer(ui.Handler(c, append(opts, ui.WithAlerts(a))...))
+	server := httptest.NewServer(ui.Handler(c, append(opts, ui.WithLocalAccess(), ui.WithAlerts(a))...))
 	s.url = server.URL
 	t.Cleanup(func() {
 		http.DefaultClient.CloseIdleConnections()
