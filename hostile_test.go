@@ -72,10 +72,18 @@ func TestFilesOfOthersStay(t *testing.T) {
 	}
 }
 
-// readerChild opens a file and closes it again.
+// readerChild looks into a file and closes it again, as any program that uses SQLite does. If
+// it is the last, SQLite removes the log.
 func readerChild(path string) {
-	c, _ := childClient(path)
-	c.Close()
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		panic(err)
+	}
+	defer db.Close()
+	var n int
+	if err := db.QueryRow("SELECT count(*) FROM stint_runs").Scan(&n); err != nil {
+		panic(err)
+	}
 }
 
 // Links to the database under the names of what stint keeps beside it do not have it drop
@@ -96,6 +104,9 @@ func TestLinksToTheDatabase(t *testing.T) {
 				}
 			}
 			recoversDead(t, c, path)
+			if _, err := os.Lstat(filepath.Join(ours, forged)); (err == nil) != (name != "none") {
+				t.Errorf("the link in the directory of presences was taken for one: %v", err)
+			}
 			startChild(t, "reader", path).Wait()
 			task := stint.NewTask[int, int](c, "later", nil)
 			must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), make([]int, 50)))

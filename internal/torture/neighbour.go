@@ -204,9 +204,16 @@ func (n *enemy) stranger(ctx context.Context) error {
 	return err
 }
 
-// visit opens the file and closes it, as another process that comes and goes: were the
-// program's locks gone, that would take its log with it.
+// visit opens the file and closes it, as other programs that come and go: were the program's
+// locks gone, the first would take its log with it.
 func (n *enemy) visit() error {
+	err := inFile(n.path, func(db *sql.DB) error {
+		var runs int
+		return db.QueryRow("SELECT count(*) FROM stint_runs").Scan(&runs)
+	})
+	if err != nil {
+		return err
+	}
 	s, err := openShop(n.path)
 	if err != nil {
 		return err
@@ -239,6 +246,11 @@ func (n *enemy) worksOn(ctx context.Context, c *child) error {
 
 // checkPrecious finds what was not the program's as it was.
 func (n *enemy) checkPrecious() {
+	for _, name := range n.links {
+		if _, err := os.Lstat(name); err != nil {
+			n.verdict.problem("what is no presence was taken for one: %v", err)
+		}
+	}
 	for _, name := range n.precious {
 		if b, err := os.ReadFile(name); err != nil || string(b) != preciousText {
 			n.verdict.problem("%s: %q, %v", name, b, err)
