@@ -197,8 +197,8 @@ func (c *Client) CancelRuns(ctx context.Context, f RunFilter) (int, error) {
 }
 
 // ReplayRuns queues every run that matches and has ended, or is blocked or quarantined, for
-// another go: the same run with the same input, its attempts counted from 1 again.
-// It returns how many.
+// another go: the same run with the same input. Its attempts go on counting, its retries
+// begin anew. It returns how many.
 //
 // A run that succeeded, or was skipped, is replayed only where the filter asks for it: by
 // its ID, or by its state in States. A filter without IDs and States replays runs that

@@ -82,16 +82,23 @@ func (sc *scope) branch(ctx context.Context, name string, fn func(context.Contex
 	f := &future{sc: d.scope(path), entry: e, fn: calls}
 	f.sc.now = sc.now
 	if recorded && e.Done {
-		d.tape.Skip(path)
 		f.done, f.err = true, sc.failureOf(&e)
+		d.skip(path, func() { f.begin(ctx, fn) })
 		return f, nil
 	}
 	d.mu.Lock()
-	d.live++
 	sc.began = append(sc.began, f)
 	d.mu.Unlock()
-	d.branches.Go(func() { f.run(context.WithValue(ctx, scopeKey{}, f.sc), fn) })
+	f.begin(ctx, fn)
 	return f, nil
+}
+
+func (f *future) begin(ctx context.Context, fn func(context.Context) ([]byte, error)) {
+	d := f.sc.e.durable
+	d.mu.Lock()
+	d.live++
+	d.mu.Unlock()
+	d.branches.Go(func() { f.run(context.WithValue(ctx, scopeKey{}, f.sc), fn) })
 }
 
 // run is the goroutine of a branch.
@@ -147,7 +154,7 @@ func (f *future) end(ctx context.Context, out []byte, err error) {
 		d.failed = left
 		d.mu.Unlock()
 	}
-	if err == nil || ctx.Err() == nil { // else the attempt of the run is over
+	if !f.entry.Done && (err == nil || ctx.Err() == nil) { // else it had ended before, or the attempt of the run is over
 		e := f.entry
 		e.Done, e.Value = true, out
 		if err != nil {
@@ -162,7 +169,9 @@ func (f *future) end(ctx context.Context, out []byte, err error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	f.done, f.err = true, raw(err)
+	if !f.done {
+		f.done, f.err = true, raw(err)
+	}
 	for _, p := range f.waiting {
 		d.wakeLocked(p)
 	}
@@ -183,8 +192,10 @@ func (f *Future[T]) Wait(ctx context.Context) (T, error) {
 	if panicking() {
 		return out, refusedInPanic("wait for branch", f.f.entry.Name)
 	}
-	if err := sc.wait(ctx, waited{futures: []*future{f.f}}); err != nil {
-		return out, err
+	if !f.f.endedBefore() {
+		if err := sc.wait(ctx, waited{futures: []*future{f.f}}); err != nil {
+			return out, err
+		}
 	}
 	sc.passed(f.f.entry.At)
 	if f.f.err != nil {
@@ -260,6 +271,9 @@ func (sc *scope) first(ctx context.Context, fs []*future) (int, error) {
 			sc.differs(&journal.Divergence{At: journal.Address(e.Address), Recorded: fmt.Sprintf("any, won by future %s", e.Value), Asked: fmt.Sprintf("any of %d futures", len(fs))})
 		}
 		return i, nil
+	}
+	if err := sc.refused(ctx); err != nil {
+		return 0, err
 	}
 	if err := sc.wait(ctx, waited{futures: fs}); err != nil {
 		return 0, err

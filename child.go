@@ -34,6 +34,9 @@ func enqueueChildren(ctx context.Context, c *Client, now time.Time, runs []store
 	if recorded {
 		return sc.begun(&e, len(runs))
 	}
+	if err := sc.refused(ctx); err != nil {
+		return nil, err
+	}
 	e.Done = true
 	runs[0].Call = &store.Call{ID: sc.e.run.ID, Lease: sc.e.run.Lease, Entry: e}
 	var got []store.Enqueued
@@ -84,7 +87,12 @@ func (sc *scope) waitRun(ctx context.Context, id store.ID) error {
 		if err != nil {
 			return public("wait", err)
 		}
-		if r.State.Terminal() {
+		over := r.State.Terminal()
+		if !over || sc.e.cutSince(r.Ended) {
+			sc.e.cut()
+			over = over && ctx.Err() == nil
+		}
+		if over {
 			sc.passed(r.Ended)
 			return nil
 		}

@@ -31,7 +31,8 @@ var children = map[string]func(path string){
 	"reader": readerChild,
 	"look":   lookChild,
 	"soak":   soakChild,
-	"code":   codeChild, "changed code": changedCodeChild,
+	"saga":   sagaChild, "exit saga": exitSagaChild,
+	"code": codeChild, "changed code": changedCodeChild,
 }
 
 // A child is a process of this binary in one of the roles above.

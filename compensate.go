@@ -3,74 +3,267 @@ package stint
 import (
 	"context"
 	"errors"
+	"runtime"
+	"slices"
+	"strings"
 	"time"
+
+	"github.com/stint-dev/stint/internal/journal"
+	"github.com/stint-dev/stint/store"
 )
 
 // Compensate says how to undo what the run has just done: fn is called if the run fails
 // for good or is canceled, the last one given first, each as a step of that name, tried
-// again up to five times. A handler that runs again gives it again; it is not recorded
-// before it is called.
+// again up to five times, after 2, 4, 8, 16 and 32 s. One that fails even then is recorded
+// and logged, and the others are called all the same.
 //
-// fn is given a context that the cancel does not end. It may run twice, as a step may.
-// Outside of a run Compensate does nothing.
+// Compensate records that there is something to undo before it returns. From then on the
+// run ends as failed or canceled only after fn has run to its end, whatever becomes of the
+// process, the worker or the wait that it is in; RunInfo says that it cleans up. A handler
+// that runs again gives its compensations again; where it does not, the run is blocked.
+// What was undone stays in the journal: a replay goes on behind it, RestartFrom does it
+// anew.
+//
+// fn is given a context that neither a cancel nor a timeout ends; a shutdown does, and
+// another worker goes on. It may run twice, as a step may. Outside of a run Compensate does
+// nothing.
 func Compensate(ctx context.Context, name string, fn func(context.Context) error) {
-	sc := scopeOf(ctx)
-	if sc == nil || fn == nil {
+	if sc := scopeOf(ctx); sc != nil && fn != nil && !panicking() {
+		sc.compensation(ctx, name, fn)
+	}
+}
+
+// A compensation stands in a scope of its own, at the place of its Compensate among those
+// of the scope that called it: not at its turn, which may differ where branches give some.
+type compensation struct {
+	entry store.Entry // Done: it ran to its end in an earlier execution
+	path  string      // the scope that gave it
+	after int         // the last call of that before it
+	fn    func(context.Context) error
+}
+
+// undoing is what a durable knows of compensations and cancels; guarded by durable.mu.
+type undoing struct {
+	undo     []compensation
+	recorded map[store.Address]*store.Entry // and not given yet
+	end      *store.Entry                   // the failure that ends the run; nil: none was recorded
+	skipped  []func()                       // enter branches that have ended, for their compensations
+	cuts     map[string]int                 // by scope: from which call on a cancel has cut them short
+}
+
+// endAt is where the failure is recorded that ends a run.
+var endAt = store.Address{Scope: store.UndoScope + "/end", Seq: 1}
+
+func undoScope(path string) string {
+	if path == "" {
+		return store.UndoScope
+	}
+	return store.UndoScope + "/" + path
+}
+
+// load takes an entry of a scope of compensations.
+func (d *durable) load(e *store.Entry) {
+	if e.Kind == store.EntryEnd {
+		d.end = e
 		return
 	}
+	d.recorded[e.Address] = e
+}
+
+// compensation adds one, and records it if it is new.
+func (sc *scope) compensation(ctx context.Context, name string, fn func(context.Context) error) {
 	d := sc.e.durable
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.undo = append(d.undo, compensation{name, fn})
-}
-
-type compensation struct {
-	name string
-	fn   func(context.Context) error
-}
-
-// undoScope is the scope of compensations. What an attempt recorded there does not
-// concern the next one.
-const undoScope = "undo"
-
-// compensateRetries is how often a compensation that fails is tried again.
-const compensateRetries = 5
-
-// compensate calls what Compensate was given, if the handler's return ends the run and
-// not well. The calls are journaled in a scope of their own, so that an execution that
-// was cut off goes on where it was.
-func (e *execution) compensate(err error) {
-	d := e.durable
-	if d == nil || len(d.undo) == 0 || !e.endsBadly(err) {
+	if d.over || d.unwinding() {
+		d.mu.Unlock()
 		return
 	}
-	ctx := context.WithoutCancel(e.ctx)
-	sc := d.scope(undoScope)
-	for i := len(d.undo) - 1; i >= 0; i-- {
-		var cfg stepConfig
-		cfg.task.retries, cfg.task.backoff = compensateRetries, backoff{2, time.Minute}
-		u := d.undo[i]
-		_, uerr := sc.step(ctx, u.name, &cfg, func(ctx context.Context) ([]byte, error) {
-			return []byte("null"), guarded(func() error { return u.fn(ctx) }) // the others are called though it ends its goroutine
-		})
-		if uerr != nil {
-			e.w.c.logger().Error("stint: compensation failed", "task", e.run.Task, "run", e.run.ID, "compensation", u.name, "err", e.w.c.logText(uerr))
+	sc.undos++
+	c := compensation{path: sc.cursor.Path, after: sc.last, fn: fn}
+	at := store.Address{Scope: undoScope(c.path), Seq: sc.undos}
+	old := d.recorded[at]
+	delete(d.recorded, at)
+	d.mu.Unlock()
+	switch {
+	case old == nil || old.Name != name && !old.Done: // or what an attempt that failed gave
+		c.entry = store.Entry{Address: at, Kind: store.EntryStep, Name: name}
+		if _, err := sc.append(ctx, c.entry); err != nil {
+			sc.e.w.c.logger().Error("stint: recording a compensation", "task", sc.e.run.Task, "run", sc.e.run.ID, "compensation", name, "err", err)
+		}
+	case old.Name != name:
+		d.diverge(undoDivergence(old, "step \""+name+"\""))
+		runtime.Goexit()
+	default:
+		c.entry = *old
+	}
+	d.mu.Lock()
+	d.undo = append(d.undo, c)
+	d.mu.Unlock()
+	if d.replayed() {
+		sc.e.cut()
+	}
+}
+
+func undoDivergence(e *store.Entry, asked string) error {
+	return &journal.Divergence{At: journal.Address(e.Address), Recorded: "step \"" + e.Name + "\"", Asked: asked}
+}
+
+// replayed reports whether all that is recorded was asked for.
+func (d *durable) replayed() bool {
+	if d.e.cutAt.IsZero() || !d.tape.Played() {
+		return false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.recorded) == 0
+}
+
+// skip passes over the entries of a branch that has ended. Those with compensations that
+// are not done are entered again when these are to run: then enter is called.
+func (d *durable) skip(path string, enter func()) {
+	restore := d.tape.Skip(path)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	scope := undoScope(path)
+	for at := range d.recorded {
+		if at.Scope == scope || strings.HasPrefix(at.Scope, scope+"/") {
+			d.skipped = append(d.skipped, func() { restore(); enter() })
+			return
 		}
 	}
 }
 
-// endsBadly reports whether a handler's return ends the run as failed or canceled.
-func (e *execution) endsBadly(err error) bool {
+// gather waits for the branches, so that all compensations are given. The context of the
+// execution has ended.
+func (d *durable) gather() {
+	for {
+		d.branches.Wait()
+		d.mu.Lock()
+		enter := d.skipped
+		d.skipped = nil
+		d.mu.Unlock()
+		if len(enter) == 0 {
+			return
+		}
+		for _, f := range enter {
+			f()
+		}
+	}
+}
+
+// compensateRetries is how often a compensation that fails is tried again.
+const compensateRetries = 5
+
+// compensate calls what Compensate was given, and says what becomes of the run if it does
+// not end now. Each is recorded, so that an execution which is cut off goes on where it
+// was; so is the failure that ends the run, so that the next one ends it by that.
+func (e *execution) compensate(err error) *store.Outcome {
+	d := e.durable
+	d.mu.Lock()
+	undo := slices.Clone(d.undo)
+	for _, r := range d.recorded {
+		if !r.Done && d.verdict == nil {
+			d.verdict = undoDivergence(r, "return")
+		}
+	}
+	verdict := d.verdict
+	d.mu.Unlock()
+	if verdict != nil {
+		return d.blocked(verdict, err)
+	}
+	if len(undo) == 0 {
+		return nil
+	}
+	ctx := e.undoContext()
+	sc := d.scope(store.UndoScope)
+	if !errors.Is(context.Cause(e.ctx), ErrCanceled) && e.failure == nil {
+		end := store.Entry{Address: endAt, Kind: store.EntryEnd, Done: true, Error: encodeFailure(err)}
+		if _, aerr := sc.append(ctx, end); aerr != nil {
+			return e.givenBack()
+		}
+		e.failure = err
+	}
+	var cfg stepConfig
+	cfg.task.retries, cfg.task.backoff = compensateRetries, backoff{2, time.Minute}
+	for _, u := range slices.Backward(undo) {
+		if u.entry.Done {
+			continue
+		}
+		_, err := sc.attempts(ctx, u.entry, true, &cfg, func(ctx context.Context) ([]byte, error) {
+			return []byte("null"), guarded(func() error { return u.fn(ctx) }) // the others are called though it ends its goroutine
+		})
+		if recorded := (*entryError)(nil); err != nil && !errors.As(err, &recorded) {
+			return e.givenBack()
+		}
+		if err != nil {
+			e.w.c.logger().Error("stint: compensation failed", "task", e.run.Task, "run", e.run.ID, "compensation", u.entry.Name, "err", e.w.c.logText(err))
+		}
+	}
+	return nil
+}
+
+// givenBack has another execution go on: the worker stops, or the store does.
+func (e *execution) givenBack() *store.Outcome {
+	o := e.outcome(store.Queued)
+	o.Refund = true
+	return &o
+}
+
+// endsBadly reports whether a handler's return ends the run as failed or canceled, and by
+// which error.
+func (e *execution) endsBadly(err error) (bool, error) {
 	cause := context.Cause(e.ctx)
 	var s *snooze
 	switch {
+	case e.failure != nil:
+		return true, e.failure
 	case errors.Is(cause, ErrCanceled):
-		return true
+		return true, err
 	case errors.Is(cause, ErrShutdown), err == nil && cause == nil, errors.As(err, &s):
-		return false
+		return false, err
 	case errors.Is(cause, ErrTimeout):
 		err = timeoutError(e.def.cfg.timeout, err)
 	}
-	_, again, _ := e.def.cfg.next(e.run.Attempt, err)
-	return !again
+	_, again, why := e.next(err)
+	return !again, why
+}
+
+// withUndo adds to what a failed attempt forgets the compensations of it.
+func (e *execution) withUndo(forget []store.Address) []store.Address {
+	d := e.durable
+	if d == nil || len(forget) == 0 {
+		return forget
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	first := map[string]int{}
+	for _, u := range d.undo {
+		if !slices.ContainsFunc(forget, u.follows) {
+			continue
+		}
+		scope := u.entry.Scope
+		if seq, ok := first[scope]; !ok || u.entry.Seq < seq {
+			first[scope] = u.entry.Seq
+		}
+	}
+	for scope, seq := range first {
+		forget = append(forget, store.Address{Scope: scope, Seq: seq})
+	}
+	return forget
+}
+
+// follows reports whether the compensation was given after a call, or in a branch that was
+// begun after it.
+func (u *compensation) follows(at store.Address) bool {
+	if u.path == at.Scope {
+		return u.after >= at.Seq
+	}
+	inside := u.path
+	if at.Scope != "" {
+		var ok bool
+		if inside, ok = strings.CutPrefix(u.path, at.Scope+"/"); !ok {
+			return false
+		}
+	}
+	return branchNumber(inside) > at.Seq
 }

@@ -154,9 +154,8 @@ func (sc *scope) step(ctx context.Context, name string, cfg *stepConfig, fn func
 	if recorded && e.Done {
 		return &e, sc.failureOf(&e)
 	}
-	e.Error = nil // of an attempt that failed
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+	if err := sc.refused(ctx); err != nil {
+		return nil, err
 	}
 	if cfg.atMostOnce {
 		if recorded {
@@ -166,24 +165,32 @@ func (sc *scope) step(ctx context.Context, name string, cfg *stepConfig, fn func
 			return nil, err
 		}
 	}
+	return sc.attempts(ctx, e, recorded, cfg, fn)
+}
+
+// attempts runs a step until it has succeeded or its retries are used up, and returns what
+// it records then.
+// begun says that it is recorded, as pending.
+func (sc *scope) attempts(ctx context.Context, e store.Entry, begun bool, cfg *stepConfig, fn func(context.Context) ([]byte, error)) (*store.Entry, error) {
+	e.Error = nil // of an attempt that failed
 	for {
-		if recorded && time.Now().Before(e.Due) { // its next attempt is due then
+		if begun && time.Now().Before(e.Due) { // its next attempt is due then
 			if err := sc.wait(ctx, waited{until: e.Due}); err != nil {
 				return nil, err
 			}
 		}
-		traced, end := sc.traceStep(ctx, name)
+		traced, end := sc.traceStep(ctx, e.Name)
 		out, late, err := sc.body(traced, e.Address, cfg, fn)
 		end(err)
 		if err != nil && ctx.Err() != nil && !late {
-			return nil, raw(err) // the attempt of the run is over; this one did not count
+			return nil, sc.cutShortBy(ctx, raw(err)) // the attempt of the run is over; this one did not count
 		}
 		e.Attempts++
 		delay, again, err := cfg.task.next(e.Attempts, err)
 		if err == nil || !again || cfg.atMostOnce {
 			return sc.finish(ctx, e, out, err)
 		}
-		e.Due, recorded = clock.Add(time.Now(), delay), true
+		e.Due, begun = clock.Add(time.Now(), delay), true
 		e.Error = encodeFailure(err)
 		if _, err := sc.append(ctx, e); err != nil {
 			return nil, err
@@ -296,9 +303,6 @@ func SleepUntil(ctx context.Context, t time.Time) error {
 	if err := wantTime("SleepUntil", t); err != nil {
 		return err
 	}
-	if err := wantTime("SleepUntil", t); err != nil {
-		return err
-	}
 	return sleepUntil(ctx, func() time.Time { return t })
 }
 
@@ -319,6 +323,9 @@ func sleepUntil(ctx context.Context, until func() time.Time) error {
 		return err
 	}
 	if !recorded {
+		if err := sc.refused(ctx); err != nil {
+			return err
+		}
 		e.Done, e.Due = true, ceilMillis(until())
 		if e, err = sc.append(ctx, e); err != nil {
 			return err
@@ -378,7 +385,13 @@ func (sc *scope) event(ctx context.Context, key string, w *waitConfig) (e store.
 	if err != nil {
 		return e, err
 	}
+	if recorded && e.Done && sc.e.cutSince(e.At) && ctx.Err() != nil {
+		return e, sc.refused(ctx)
+	}
 	if !recorded {
+		if err := sc.refused(ctx); err != nil {
+			return e, err
+		}
 		e.Match = w.Match
 		if w.timeout > 0 {
 			e.Due = clock.Add(time.Now(), w.timeout)

@@ -26,6 +26,7 @@ type execution struct {
 	hasSlot bool // guarded by w.mu
 
 	mu       sync.Mutex
+	owner    owner // who brings it to its end
 	settled  bool
 	left     time.Duration // of the time that WithTimeout gives, while the attempt waits
 	deadline time.Time     // of it; zero: none, or the attempt waits
@@ -35,6 +36,7 @@ type execution struct {
 	logs     []store.Log
 	here     map[*Client]bool // whether another client's database has the run
 
+	cleanup
 	replay *replayed // of ReplayJournal; else nil
 
 	loading sync.Mutex
@@ -79,7 +81,7 @@ func (c *Client) executionHere(ctx context.Context) *execution {
 }
 
 func newExecution(w *Worker, r *store.Claimed) *execution {
-	e := &execution{w: w, run: *r, def: w.c.task(r.Task), hasSlot: true, cost: w.c.slotCost(r.Task)}
+	e := &execution{w: w, run: *r, def: w.c.task(r.Task), hasSlot: true, cost: w.c.slotCost(r.Task), cleanup: newCleanup()}
 	e.ctx, e.cancel = context.WithCancelCause(context.WithValue(context.Background(), executionKey{}, e))
 	return e
 }
@@ -92,8 +94,13 @@ func (e *execution) work() {
 	returned := false
 	defer func() { // also when the handler ends its goroutine
 		v := recover()
+		e.own(ownedByHandler)
 		if o := e.closeJournal(returned, v, err); o != nil {
 			e.settleAs(*o)
+			return
+		}
+		if e.instead != nil {
+			e.settleAs(*e.instead)
 			return
 		}
 		if !returned {
@@ -107,16 +114,14 @@ func (e *execution) work() {
 	if d := e.durable; err == nil && d != nil {
 		err = d.root.awaitBranches(e.ctx)
 	}
-	if !e.failsEarly(err) {
-		e.compensate(err)
-	}
+	err = e.cleanUp(err)
 	returned = true
 }
 
 // failsEarly reports whether the run is to be blocked and not to fail: its handler's
 // error would be final, and came before all was asked for that is recorded.
 func (e *execution) failsEarly(err error) bool {
-	if err == nil || !e.run.Journal || context.Cause(e.ctx) != nil || !e.endsBadly(err) {
+	if err == nil || !e.run.Journal || context.Cause(e.ctx) != nil {
 		return false
 	}
 	d, lerr := e.journaled(e.ctx)
@@ -195,8 +200,10 @@ func (e *execution) judge(out []byte, err error, cause error) (store.Outcome, er
 	o.Output = out
 	var s *snooze
 	switch {
+	case e.failure != nil:
+		return e.failed(o, e.failure)
 	case errors.Is(cause, ErrCanceled):
-		o.To, o.Output, o.Error = store.Canceled, nil, encodeFailure(ErrCanceled)
+		o.To, o.Output, o.Error, o.Forget = store.Canceled, nil, encodeFailure(ErrCanceled), e.cutCalls()
 	case errors.Is(cause, ErrTimeout):
 		o.Forget = e.forget(err) // timeoutError may leave err out
 		return e.failed(o, timeoutError(e.def.cfg.timeout, err))
@@ -235,13 +242,17 @@ func after(d time.Duration) time.Time {
 
 // failed makes o the outcome of a failed attempt: another one, or the end.
 func (e *execution) failed(o store.Outcome, err error) (store.Outcome, error) {
-	delay, again, err := e.def.cfg.next(e.run.Attempt, err)
+	var delay time.Duration
+	again := e.failure == nil
+	if again {
+		delay, again, err = e.next(err)
+	}
 	o.Output, o.Error = nil, encodeFailure(err)
 	if o.Forget == nil {
 		o.Forget = e.forget(err)
 	}
 	if again {
-		o.To, o.At = store.Scheduled, after(delay)
+		o.To, o.At, o.Forget = store.Scheduled, after(delay), e.withUndo(o.Forget)
 		e.w.c.logger().Info("stint: attempt failed; will retry", "task", e.run.Task, "run", e.run.ID, "attempt", e.run.Attempt, "in", delay, "err", e.w.c.logText(err))
 		return o, err
 	}
@@ -288,7 +299,7 @@ func (e *execution) settle(o store.Outcome, err error) {
 func (e *execution) startClock() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.def.cfg.timeout == 0 || !e.deadline.IsZero() || e.ctx.Err() != nil {
+	if e.def.cfg.timeout == 0 || !e.deadline.IsZero() || e.ctx.Err() != nil || !e.cutAt.IsZero() || e.owner != ownedByNone {
 		return
 	}
 	e.deadline = clock.Add(time.Now(), e.left)
@@ -336,13 +347,17 @@ func (e *execution) timedOut() {
 // attempt is recorded as failed without it.
 const timeoutGrace = time.Second
 
-// interrupt ends the handler's context, and settles without it if it does not return
-// within the grace. The first cause stands.
+// interrupt ends the handler's context, and goes on without it if it does not return
+// within the grace. The first cause stands. Compensations are interrupted by a shutdown
+// alone.
 func (e *execution) interrupt(cause error, grace time.Duration) {
 	e.cancel(cause)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.settled || !errors.Is(context.Cause(e.ctx), cause) {
+	if errors.Is(cause, ErrShutdown) {
+		e.stopUndo(cause)
+	}
+	if e.settled || e.owner != ownedByNone || !errors.Is(context.Cause(e.ctx), cause) {
 		return
 	}
 	if e.timer != nil {
@@ -350,7 +365,7 @@ func (e *execution) interrupt(cause error, grace time.Duration) {
 	}
 	e.timer = time.AfterFunc(grace, func() {
 		if !errors.Is(cause, ErrShutdown) { // else the run is given back when the worker is gone
-			e.settle(e.judge(nil, nil, cause))
+			e.giveUp(cause)
 		}
 	})
 }

@@ -74,9 +74,11 @@ func (r *Run[Out]) Info(ctx context.Context) (*RunInfo, error) {
 }
 
 // Cancel cancels the run, and its children that are not detached. It returns when that
-// is stored: a run that is not executing has ended by then; one that is has its context
-// canceled with cause ErrCanceled, and ends when its handler returns, or after 30 s.
-// Canceling a run that has ended does nothing.
+// is stored: a run that has not begun has ended by then; one that executes has its context
+// canceled with cause ErrCanceled, and ends when its handler returns, or after 30 s. One
+// with durable calls that waits, or goes to wait, is taken by a worker once more, and one
+// with compensations ends after them: until then RunInfo.Canceling is true. One that is
+// blocked in that ends at the next Cancel. Canceling a run that has ended does nothing.
 func (r *Run[Out]) Cancel(ctx context.Context) error {
 	if r.bad != nil {
 		return r.bad
@@ -110,6 +112,7 @@ func (r *Run[Out]) Wait(ctx context.Context) (Out, error) {
 		if err := sc.waitRun(ctx, r.id); err != nil {
 			return out, err
 		}
+		ctx = context.WithoutCancel(ctx) // what it came to is there
 	} else if e != nil { // inside a step, or a run of another database, which cannot wake this one
 		e.w.release(e)
 		defer e.w.resume(ctx, e)
@@ -298,9 +301,18 @@ type RunInfo struct {
 	// time, what its handler or conditions wait for, which worker it lacks ("no worker serves
 	// queue gpu", "no worker has task x", a label, a pause of all), or why it needs a person.
 	// Of a waiting run it is only from GetRun and Run.Info. Empty: nothing.
-	Blocked  string
-	Attempt  int // the last that started, from 1; 0 before
-	Priority int
+	Blocked string
+	// Quarantined: it is StateBlocked because its process died five times while it was
+	// executing. ReplayRuns and CancelRuns let it go.
+	Quarantined bool
+	// Canceling: it was asked to cancel and has not ended, since its handler has yet to
+	// return, or it has something to clean up; then it may have to wait for a worker first.
+	Canceling bool
+	Attempt   int // the last that started, from 1; 0 before; a replay goes on counting
+	// Executions is how often a worker took it: for its attempts, and to go on after waits,
+	// crashes and shutdowns.
+	Executions int
+	Priority   int
 	// Input and Output are JSON. What the file holds there that is not JSON is shown as a
 	// string that says so.
 	Input  json.RawMessage
@@ -464,8 +476,9 @@ func runInfo(r *store.Run) RunInfo {
 		Created: r.Created, Scheduled: r.Due, Started: r.Started, Finished: r.Ended,
 		ParentID: idString(r.Parent), RootID: idString(r.Root), WorkerID: r.Worker, Key: r.Key, Workflow: r.Flow,
 	}
+	info.Executions, info.Canceling = r.Executions, !r.CancelAt.IsZero() && !r.State.Terminal()
 	if r.State == store.Blocked {
-		info.Divergence = f.Divergence
+		info.Divergence, info.Quarantined = f.Divergence, f.Kind == store.KindQuarantine
 	}
 	switch info.Blocked = blockedReason(r.Task, r.State, r.Elsewhere, f.Message); {
 	case r.Gate != nil:
@@ -480,6 +493,21 @@ func runInfo(r *store.Run) RunInfo {
 	}
 	info.Timeline = timeline(r, f.Message)
 	return info
+}
+
+// cleansUp says what a canceled run that has not ended waits for.
+func cleansUp(r *store.Run, blocked string) string {
+	switch {
+	case r.State == store.Blocked:
+		return "canceled, but it cannot clean up: " + blocked + "; cancel it again to end it as it is"
+	case r.State == store.Running && r.Flow:
+		return "canceled; its tasks clean up"
+	case r.State == store.Running:
+		return "canceled; its handler has yet to return or to clean up"
+	case blocked != "":
+		return "canceled; to clean up it waits for " + blocked
+	}
+	return "canceled; waits for a worker to clean up"
 }
 
 func timeline(r *store.Run, failure string) []TimelineEntry {

@@ -38,8 +38,8 @@ type durable struct {
 	failed    error // a branch failed before it asked for all that it had recorded
 	over      bool  // the handler has returned
 	versions  map[string]bool
-	undo      []compensation
-	branches  sync.WaitGroup
+	undoing
+	branches sync.WaitGroup
 }
 
 // lingerFor is how long a parked execution stays in memory.
@@ -54,6 +54,8 @@ type scope struct {
 	now    time.Time
 	ids    int
 	began  []*future // branches; guarded by durable.mu
+	last   int       // number of the last call
+	undos  int       // compensations given; guarded by durable.mu
 }
 
 type scopeKey struct{}
@@ -132,16 +134,23 @@ func (e *execution) journaled(ctx context.Context) (*durable, error) {
 		}
 	}
 	e.durable = newDurable(e, entries)
+	if end := e.durable.end; end != nil {
+		e.fails(end)
+	}
 	return e.durable, nil
 }
 
 func newDurable(e *execution, entries []store.Entry) *durable {
-	d := &durable{e: e, live: 1, parked: map[*parked]struct{}{}, gone: make(chan struct{}), versions: map[string]bool{}}
+	d := &durable{e: e, live: 1, parked: map[*parked]struct{}{}, gone: make(chan struct{}), versions: map[string]bool{}, undoing: undoing{recorded: map[store.Address]*store.Entry{}, cuts: map[string]int{}}}
 	records := make([]journal.Record[*store.Entry], 0, len(entries))
 	for i := range entries {
 		entry := &entries[i]
 		if entry.Kind == store.EntryVersion {
 			d.versions[entry.Name] = string(entry.Value) == "true"
+			continue
+		}
+		if store.IsUndo(entry.Scope) {
+			d.load(entry)
 			continue
 		}
 		records = append(records, journal.Record[*store.Entry]{At: journal.Address(entry.Address), Kind: entry.Kind.String(), Name: entry.Name, Entry: entry})
@@ -172,6 +181,7 @@ func (sc *scope) ask(kind store.EntryKind, name string) (e store.Entry, recorded
 	if err != nil {
 		sc.differs(err)
 	}
+	sc.last = at.Seq
 	if recorded {
 		e = *found
 		if e.Done && kind != store.EntryBranch { // which is recorded when it has ended, and Go does not wait for that
@@ -185,6 +195,9 @@ func (sc *scope) ask(kind store.EntryKind, name string) (e store.Entry, recorded
 	}
 	if r := sc.e.replay; r != nil && r.halts(&e, recorded) {
 		sc.halt()
+	}
+	if sc.e.cutBefore(found, recorded) && kind != store.EntryBranch || sc.e.durable.replayed() {
+		sc.e.cut()
 	}
 	return e, recorded, nil
 }
@@ -341,11 +354,16 @@ type parked struct {
 
 // wait parks the branch until what it waits for may have come, or ctx is done.
 func (sc *scope) wait(ctx context.Context, w waited) error {
-	if !w.until.IsZero() && (!time.Now().Before(w.until) || sc.e.replay != nil) {
+	passed := !w.until.IsZero() && (!time.Now().Before(w.until) || sc.e.replay != nil)
+	if passed && !sc.e.cutSince(w.until) {
 		return nil
 	}
+	sc.e.cut()
 	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		return sc.cutShort(ctx, &w)
+	}
+	if passed {
+		return nil
 	}
 	if panicking() { // to unwind here would hide the panic
 		return refusedInPanic("a wait", "")
@@ -371,7 +389,7 @@ func (sc *scope) wait(ctx context.Context, w waited) error {
 		sc.passed(p.got.At)
 	}
 	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		return sc.cutShort(ctx, &w)
 	}
 	return nil
 }
@@ -465,7 +483,7 @@ func (d *durable) suspend() {
 }
 
 func (d *durable) suspendLocked() {
-	if d.live > 0 || d.unwinding() || d.e.ctx.Err() != nil {
+	if d.live > 0 || d.unwinding() || d.e.ctx.Err() != nil && !d.e.w.draining() {
 		return
 	}
 	d.suspended = true
@@ -520,7 +538,7 @@ func (d *durable) close(done bool, err error) (o *store.Outcome) {
 	if done && err == nil && d.verdict == nil {
 		left := d.root.cursor.End()
 		if left == nil {
-			left = d.tape.End(undoScope)
+			left = d.tape.End()
 		}
 		d.verdict = returned(left, d.e.def.fn)
 	}
@@ -531,15 +549,21 @@ func (d *durable) close(done bool, err error) (o *store.Outcome) {
 		d.e.cancel(nil) // branches that the handler leaves behind
 	}
 	d.branches.Wait()
-	out := d.e.outcome(store.Waiting)
 	switch {
 	case verdict != nil:
-		out.To, out.Refund, out.Error, out.Forget = store.Blocked, true, encodeFailure(verdict), d.e.forget(err)
-		d.e.w.c.logger().Error("stint: run does not match its journal; it is blocked", "task", d.e.run.Task, "run", d.e.run.ID, "err", verdict)
+		return d.blocked(verdict, err)
 	case suspended:
+		out := d.e.outcome(store.Waiting)
 		out.Waits, out.Spent = d.waits(), d.e.spent()
-	default:
-		return nil
+		return &out
 	}
+	return nil
+}
+
+// blocked is the outcome of an execution whose code does not match its journal.
+func (d *durable) blocked(verdict, err error) *store.Outcome {
+	out := d.e.outcome(store.Blocked)
+	out.Refund, out.Error, out.Forget = true, encodeFailure(verdict), d.e.forget(err)
+	d.e.w.c.logger().Error("stint: run does not match its journal; it is blocked", "task", d.e.run.Task, "run", d.e.run.ID, "err", verdict)
 	return &out
 }

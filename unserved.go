@@ -85,6 +85,9 @@ func (u *unserved) explain(ctx context.Context, info *RunInfo, r *store.Run) (er
 	if r.State == store.Queued && info.Blocked == "" {
 		info.Blocked, err = u.why(ctx, r.Queue, r.Task, &r.Route)
 	}
+	if info.Canceling {
+		info.Blocked = cleansUp(r, info.Blocked)
+	}
 	return err
 }
 

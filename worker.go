@@ -347,8 +347,8 @@ func (w *Worker) start(r *store.Claimed) {
 		w.post(outcome{o, e})
 		return
 	}
-	if r.Canceled {
-		e.interrupt(ErrCanceled, cancelGrace)
+	if !r.CancelAt.IsZero() {
+		e.cleansUp(ErrCanceled, r.CancelAt)
 	}
 	w.mu.Lock()
 	w.inUse += e.cost
@@ -483,16 +483,21 @@ func (w *Worker) recordLoop(ctx context.Context) {
 		if !pause(ctx, recordEvery) {
 			return // what is left goes with the outcomes
 		}
-		w.mu.Lock()
-		all := make([]*execution, 0, len(w.running))
-		for _, e := range w.running {
-			all = append(all, e)
-		}
-		w.mu.Unlock()
-		for _, e := range all {
+		for _, e := range w.executions() {
 			e.flush(ctx)
 		}
 	}
+}
+
+// executions lists those whose handlers have not returned.
+func (w *Worker) executions() []*execution {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	all := make([]*execution, 0, len(w.running))
+	for _, e := range w.running {
+		all = append(all, e)
+	}
+	return all
 }
 
 func (w *Worker) draining() bool {
@@ -507,13 +512,7 @@ func (w *Worker) draining() bool {
 // suspendAll has the executions that wait leave memory: the worker drains.
 func (w *Worker) suspendAll() {
 	close(w.drains)
-	w.mu.Lock()
-	all := make([]*execution, 0, len(w.running))
-	for _, e := range w.running {
-		all = append(all, e)
-	}
-	w.mu.Unlock()
-	for _, e := range all {
+	for _, e := range w.executions() {
 		e.loading.Lock()
 		d := e.durable
 		e.loading.Unlock()
@@ -535,11 +534,9 @@ func (w *Worker) drain() error {
 	if wait(done, w.cfg.drain) {
 		return nil
 	}
-	w.mu.Lock()
-	for _, e := range w.running {
+	for _, e := range w.executions() {
 		e.interrupt(ErrShutdown, stopGrace)
 	}
-	w.mu.Unlock()
 	if wait(done, stopGrace) {
 		return nil
 	}

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -12,6 +13,15 @@ import (
 type Address struct {
 	Scope string
 	Seq   int
+}
+
+// UndoScope is the scope of the compensations that a handler itself has given, and the
+// first part of those of its branches, "undo/k". Each is a step, pending until it is done.
+const UndoScope = "undo"
+
+// IsUndo reports whether a scope is one of compensations.
+func IsUndo(scope string) bool {
+	return scope == UndoScope || strings.HasPrefix(scope, UndoScope+"/")
 }
 
 // An EntryKind says which durable call an entry records. The numbers are stored.
@@ -26,10 +36,12 @@ const (
 	EntryBranch                       // Value or Error, once the branch has ended
 	EntryAny                          // Value is the index of the winner
 	EntryVersion                      // Value is true or false
+	EntryEnd                          // a failure that ends the run once its compensations are done: Error
 )
 
 var entryNames = [...]string{
 	EntryStep: "step", EntrySleep: "sleep", EntryEvent: "event", EntryChild: "child", EntryBranch: "branch", EntryAny: "any", EntryVersion: "version",
+	EntryEnd: "end",
 }
 
 // String is the kind's name, in lower case.

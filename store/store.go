@@ -96,6 +96,7 @@ type Claimed struct {
 	Queue    string
 	Priority int8
 	Attempt  int // from 1; this one included
+	Replayed int // attempts that had been made when it was last replayed; of these the budget of retries knows nothing
 	Crashes  int // executions that ended with the death of their process
 	Due      time.Time
 	Started  time.Time
@@ -103,10 +104,11 @@ type Claimed struct {
 	Metadata []byte
 	Parent   ID
 	Root     ID
-	Node     int64         // says which task of which graph this is, to Finish; 0: of none
-	Tests    []string      // predicates on the output that Finish is to be told of
-	Journal  bool          // there are entries to replay
-	Canceled bool          // it was asked to cancel while it waited: it runs to clean up
+	Node     int64    // says which task of which graph this is, to Finish; 0: of none
+	Tests    []string // predicates on the output that Finish is to be told of
+	Journal  bool     // there are entries to replay
+	// CancelAt, if not zero, is when it was asked to cancel: it runs to clean up.
+	CancelAt time.Time
 	Spent    time.Duration // Outcome.Spent of the execution that waited in this attempt; else 0
 }
 
@@ -176,18 +178,21 @@ type Run struct {
 	Priority int8
 	Attempt  int
 	Crashes  int
-	Created  time.Time
-	Due      time.Time
-	Started  time.Time // of the last attempt; zero if none started
-	Ended    time.Time
-	CancelAt time.Time // when a running run was asked to cancel
-	StartBy  time.Time // StartIn after Due, until it starts; a replay sets it anew
-	Worker   string    // name of the worker of the last attempt
-	Parent   ID
-	Root     ID
-	Key      string
-	Metadata []byte
-	Flow     bool // of a workflow
+	// Executions is how often a worker was given the run: for attempts, and again after
+	// waits, crashes and drains.
+	Executions int
+	Created    time.Time
+	Due        time.Time
+	Started    time.Time // of the last attempt; zero if none started
+	Ended      time.Time
+	CancelAt   time.Time // when it was asked to cancel, of a run that did not end at once
+	StartBy    time.Time // StartIn after Due, until it starts; a replay sets it anew
+	Worker     string    // name of the worker of the last attempt
+	Parent     ID
+	Root       ID
+	Key        string
+	Metadata   []byte
+	Flow       bool // of a workflow
 	// Elsewhere: a task of a workflow that waits for a worker that has its code.
 	Elsewhere bool
 	Route     Route      // of a queued run
@@ -343,7 +348,10 @@ type Runs interface {
 	Claim(ctx context.Context, r ClaimRequest) ([]Claimed, error)
 	// Finish records outcomes, and reports for each whether it was stale: the run had
 	// been given to another, or had ended. A stale outcome changes nothing. A run that
-	// was asked to cancel does not run again: it ends as Canceled.
+	// was asked to cancel ends as Canceled, unless something is left to clean up: it has a
+	// journal, and To is not terminal, or it has compensations that are not done; see
+	// UndoScope. Then it is Queued, to run once more, or Blocked where that is To, and
+	// stays asked to cancel.
 	Finish(ctx context.Context, now time.Time, outcomes []Outcome) (stale []bool, err error)
 	// Record stores what running handlers report, and says which were stale.
 	Record(ctx context.Context, now time.Time, records []Record) (stale []bool, err error)
@@ -375,8 +383,10 @@ type Workers interface {
 	// Unregister gives what the worker still has back to the queue, at no cost of an attempt.
 	Unregister(ctx context.Context, now time.Time, worker int64) error
 	// Recover waits until a process that had the database open has died, and gives its
-	// runs back to the queue, behind the rest; their attempt does not count. A run that
-	// was executing in MaxCrashes deaths is Blocked instead. From its second on, a run
+	// runs back to the queue, behind the rest; their attempt does not count. One that was
+	// asked to cancel ends, unless it has a journal: it runs once more, to clean up. A run
+	// that was executing in MaxCrashes deaths is Blocked instead, or ends if it was asked to
+	// cancel and has no compensation that is not done. From its second on, a run
 	// comes back after a delay, when nothing else may start, and no two such runs execute
 	// at one time.
 	Recover(ctx context.Context) (Recovered, error)
@@ -400,15 +410,19 @@ type Admin interface {
 	Logs(ctx context.Context, id ID, after int64, limit int) ([]Log, error)
 	// Chunks returns up to limit stream chunks of a run after the given one, and whether the run has ended.
 	Chunks(ctx context.Context, id ID, after int64, limit int) ([]Chunk, bool, error)
-	// Cancel cancels all that match and have not ended: at once where nothing runs, by
-	// a Signal where a handler does, by one more execution, if a worker lives, where a
-	// handler with a journal waits. Children that are not detached are canceled with
-	// their parent. reason is encoded as Outcome.Error is. It counts what it canceled.
+	// Cancel cancels all that match and have not ended: by a Signal where a handler runs,
+	// by one more execution, which may have to wait for a worker, where a handler with a
+	// journal waits, or a run is Blocked that has compensations which are not done; and at
+	// once where nothing is to clean up. A run that is Blocked and was asked to cancel before
+	// ends at once. Children that are not detached are canceled with their parent. reason
+	// is encoded as Outcome.Error is. It counts what it canceled.
 	Cancel(ctx context.Context, now time.Time, f Filter, reason []byte) (int, error)
 	// Count returns how many runs a verb would change. It changes nothing. Where one run's
 	// end ends another that matches too, as in a workflow that is canceled, both count.
 	Count(ctx context.Context, f Filter, act Act) (int, error)
-	// Replay queues all ended runs that match for a new attempt.
+	// Replay queues all ended runs that match, and those that are Blocked, for a new
+	// attempt, whose number goes on, with a new budget of retries. Their compensations are
+	// forgotten: the new attempt records its own.
 	Replay(ctx context.Context, now time.Time, f Filter) (int, error)
 	// Names returns the names that are known.
 	Names(ctx context.Context) (*Names, error)
@@ -512,10 +526,11 @@ const (
 
 // Kinds of the errors that a store writes by itself, in the form the engine gives all.
 const (
-	KindParent    = "parent"    // canceled: a task it depends on failed or was canceled
-	KindWorkflow  = "workflow"  // the workflow's run: one of its tasks did not succeed
-	KindCondition = "condition" // blocked: a condition cannot be decided
-	KindDamaged   = "damaged"   // blocked: its rows were changed by other means
+	KindParent     = "parent"     // canceled: a task it depends on failed or was canceled
+	KindWorkflow   = "workflow"   // the workflow's run: one of its tasks did not succeed
+	KindCondition  = "condition"  // blocked: a condition cannot be decided
+	KindDamaged    = "damaged"    // blocked: its rows were changed by other means
+	KindQuarantine = "quarantine" // blocked: its process died too often
 )
 
 // What a store writes as Run.Error where it ends or blocks a run by itself, in the

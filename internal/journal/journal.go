@@ -111,14 +111,23 @@ func (t *Tape[T]) Played() bool {
 }
 
 // Skip counts the entries of a scope, and of those within it, as asked for: its branch
-// had ended and is not entered again.
-func (t *Tape[T]) Skip(scope string) {
+// had ended and is not entered again. restore takes that back.
+func (t *Tape[T]) Skip(scope string) (restore func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	skipped := map[*track[T]][]Record[T]{}
 	for path, k := range t.tracks {
-		if path == scope || strings.HasPrefix(path, scope+"/") {
+		if len(k.records) > 0 && (path == scope || strings.HasPrefix(path, scope+"/")) {
 			t.left -= len(k.records)
-			k.records = nil
+			skipped[k], k.records = k.records, nil
+		}
+	}
+	return func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		for k, records := range skipped {
+			t.left += len(records)
+			k.records = records
 		}
 	}
 }
@@ -170,14 +179,11 @@ func (s *Scope[T]) End() error {
 	return s.track.end()
 }
 
-// End is a divergence if any scope has entries that were not asked for, save those named.
-func (t *Tape[T]) End(save string) error {
+// End is a divergence if any scope has entries that were not asked for.
+func (t *Tape[T]) End() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for path, k := range t.tracks {
-		if path == save {
-			continue
-		}
+	for _, k := range t.tracks {
 		if err := k.end(); err != nil {
 			return err
 		}

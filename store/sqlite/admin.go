@@ -58,7 +58,7 @@ var counted = map[store.Act]struct {
 	what   string
 	where  string
 }{
-	store.ActCancel: {openStates, "r.id", "r.cancel_at IS NULL"},
+	store.ActCancel: {openStates, "r.id", "(r.cancel_at IS NULL OR r.state = 6)"},
 	store.ActDelete: {endedStates, "r.id", "(r.node IS NULL OR r.flags & 2)"},
 	// A task of a workflow is replayed with its workflow's run, if that has ended.
 	store.ActReplay: {replayStates, "DISTINCT CASE WHEN " + replaysParent + " THEN r.parent ELSE r.id END",
@@ -127,10 +127,12 @@ func (t *txn) cancel(key, now int64, reason any) (bool, error) {
 	}
 	n := int64(0)
 	if cleans == 0 {
-		n, err = t.execN(`UPDATE stint_runs SET state = 9, ended_at = ?2, error = ?3, start_by = NULL WHERE id = ?1 AND state < 7 AND state <> 4 AND cancel_at IS NULL`, key, now, reason)
+		n, err = t.execN(`UPDATE stint_runs SET state = 9, ended_at = ?2, error = ?3, start_by = NULL WHERE id = ?1 AND state < 7 AND state <> 4 AND (cancel_at IS NULL OR state = 6)`, key, now, reason)
 		if err != nil {
 			return false, err
 		}
+	} else if t.w != nil {
+		t.w.recheck = true
 	}
 	if n == 0 && cleans == 0 {
 		var worker int64
@@ -156,11 +158,11 @@ func (t *txn) cancel(key, now int64, reason any) (bool, error) {
 	return true, t.advance(parent, node, store.Canceled, now)
 }
 
-// cleanUpSQL has a run whose handler waits, or is about to go on, run once more.
+// cleanUpSQL queues a run once more whose handler waits, or is about to go on, or cannot
+// go on and has compensations.
 const cleanUpSQL = `
 UPDATE stint_runs SET state = 3, cancel_at = ?2, error = ?3, due_at = ?2, rank = ?2 - coalesce(due_at, id >> 20) + rank
-WHERE id = ?1 AND (state = 5 OR state = 3 OR state = 2) AND lease > 0 AND cancel_at IS NULL
-  AND EXISTS (SELECT 1 FROM stint_journal WHERE run = ?1) AND EXISTS (SELECT 1 FROM stint_workers WHERE ended_at IS NULL)`
+WHERE id = ?1 AND lease > 0 AND cancel_at IS NULL AND CASE state WHEN 6 THEN ` + hasUndo + ` WHEN 4 THEN 0 ELSE ` + hasJournal + ` END`
 
 // cancelChildren cancels the children of a run. Those of a workflow's run may each
 // have others follow, which end with them.
@@ -180,8 +182,8 @@ func (t *txn) cancelChildren(key, now int64, reason any) error {
 	return nil
 }
 
-// Replay implements store.Admin. The new attempt counts from 1 again; the last one
-// joins the earlier ones.
+// Replay implements store.Admin. The attempts go on counting; the last one joins the
+// earlier ones.
 func (s *Store) Replay(ctx context.Context, now time.Time, f store.Filter) (int, error) {
 	return s.each(ctx, f, replayStates, func(t *txn, key int64) (bool, error) {
 		return t.replay(key, now.UnixMilli())
@@ -217,7 +219,8 @@ func (t *txn) replayFlowOf(key, at int64) (bool, error) {
 	return t.replay(key, at)
 }
 
-// requeue queues a run for a new attempt; the last one joins the earlier ones.
+// requeue queues a run for a new attempt; the last one joins the earlier ones. What was
+// undone of it, the new attempt may have to undo again.
 func (t *txn) requeue(key, at int64) error {
 	err := t.exec(`INSERT INTO stint_attempts (run, lease, attempt, worker, started_at, ended_at, state, error)
 		SELECT id, lease, attempt, worker, started_at, coalesce(ended_at, ?2), state, error FROM stint_runs
@@ -226,9 +229,12 @@ func (t *txn) requeue(key, at int64) error {
 		return err
 	}
 	var lane, startBy int64
-	err = t.one(`UPDATE stint_runs SET state = 3, due_at = ?2, rank = ?2 - coalesce(due_at, id >> 20) + rank, attempt = 0, crashes = 0,
+	err = t.one(`UPDATE stint_runs SET state = 3, due_at = ?2, rank = ?2 - coalesce(due_at, id >> 20) + rank, replayed = attempt, crashes = 0,
 		ended_at = NULL, cancel_at = NULL, start_by = ?2 + start_in, spent = 0, output = NULL, error = NULL, flags = flags & -5
 		WHERE id = ?1 AND state >= 6 RETURNING lane, coalesce(start_by, ?3)`, []any{key, at, never}, &lane, &startBy)
+	if err == nil {
+		err = t.exec("DELETE FROM stint_journal WHERE run = ? AND scope >= 'undo' AND scope < 'undo0'", key)
+	}
 	if err != nil {
 		return err
 	}
@@ -285,6 +291,7 @@ func (t *txn) deleteRun(key int64) error {
 		"DELETE FROM stint_inputs WHERE id = ?",
 		"DELETE FROM stint_attempts WHERE run = ?",
 		"DELETE FROM stint_joins WHERE run = ?",
+		"DELETE FROM stint_remade WHERE run = ?",
 		"DELETE FROM stint_tests WHERE run = ?",
 		"DELETE FROM stint_waits WHERE run = ?",
 		"DELETE FROM stint_journal WHERE run = ?",

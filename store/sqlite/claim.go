@@ -136,9 +136,9 @@ const (
 UPDATE stint_runs SET state = 4, attempt = attempt + 1, lease = lease + 1, worker = ?1, started_at = ?2, start_by = NULL, flags = flags & -5
 WHERE id IN (`
 	claimReturning = `) AND state = 3
-RETURNING id, lane, lease, priority, attempt, crashes, coalesce(due_at, id >> 20), rank, turn,
+RETURNING id, lane, lease, priority, attempt, replayed, crashes, coalesce(due_at, id >> 20), rank, turn,
   coalesce(input, (SELECT data FROM stint_inputs i WHERE i.id = stint_runs.id)), metadata, parent, root, node,
-  lease > 1 AND EXISTS (SELECT 1 FROM stint_journal j WHERE j.run = stint_runs.id), cancel_at IS NOT NULL, spent`
+  (lease > 1 OR flags & 8) AND EXISTS (SELECT 1 FROM stint_journal j WHERE j.run = stint_runs.id), cancel_at, spent`
 
 	claimLaneSQL = claimSet + "SELECT id FROM stint_runs WHERE lane = ?3 AND state = 3 AND gate IS NULL ORDER BY rank, turn, id LIMIT ?4" + claimReturning
 	claimSQL     = claimSet + "SELECT value FROM json_each(?3)" + claimReturning
@@ -258,7 +258,7 @@ func (t *txn) start(text string, args ...any) ([]store.Claimed, error) {
 		store.Claimed
 		key, rank, turn, due, lane int64
 		spent                      int64
-		parent, root, node         *int64
+		parent, root, node, cancel *int64
 	}
 	rows, err := t.query(text, args...)
 	if err != nil {
@@ -269,7 +269,8 @@ func (t *txn) start(text string, args ...any) ([]store.Claimed, error) {
 	for rows.Next() {
 		got = append(got, row{})
 		r := &got[len(got)-1]
-		if err := rows.Scan(&r.key, &r.lane, &r.Lease, &r.Priority, &r.Attempt, &r.Crashes, &r.due, &r.rank, &r.turn, &r.Input, &r.Metadata, &r.parent, &r.root, &r.node, &r.Journal, &r.Canceled, &r.spent); err != nil {
+		if err := rows.Scan(&r.key, &r.lane, &r.Lease, &r.Priority, &r.Attempt, &r.Replayed, &r.Crashes, &r.due, &r.rank, &r.turn, &r.Input, &r.Metadata,
+			&r.parent, &r.root, &r.node, &r.Journal, &r.cancel, &r.spent); err != nil {
 			return nil, &damage{r.key, err}
 		}
 	}
@@ -283,7 +284,7 @@ func (t *txn) start(text string, args ...any) ([]store.Claimed, error) {
 	for i, r := range got {
 		l := t.lanes.byID[r.lane]
 		r.ID, r.Task, r.Queue = t.s.ids.id(r.key), l.task, l.queue
-		r.Due, r.Started, r.Spent = millis(r.due), millis(t.now), time.Duration(r.spent)*time.Millisecond
+		r.Due, r.Started, r.CancelAt, r.Spent = millis(r.due), millis(t.now), optionalTime(r.cancel), time.Duration(r.spent)*time.Millisecond
 		r.Parent, r.Root = t.s.ids.optional(r.parent), t.s.ids.optional(r.root)
 		if r.node != nil {
 			err := t.of(r.key, func() error { return t.startTask(&r.Claimed, *r.parent, *r.node, args[0].(int64)) })

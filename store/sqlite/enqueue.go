@@ -222,7 +222,7 @@ func (t *txn) insertFull(key, lane, now int64, r *store.NewRun, input any, stage
 	if err != nil || node == nil || dueAt != nil || gate != nil {
 		return err
 	}
-	info := flowInfo{int64(r.Priority), key, slices.Clone(r.Input), slices.Clone(r.Metadata)}
+	info := flowInfo{priority: int64(r.Priority), root: key, input: slices.Clone(r.Input), metadata: slices.Clone(r.Metadata)}
 	if parent != nil {
 		info.root = root.(int64)
 	}

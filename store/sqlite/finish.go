@@ -60,6 +60,22 @@ WHERE id = ?1 AND lease = ?2 AND state = 4 AND cancel_at IS NULL`
 UPDATE stint_runs SET state = 9, ended_at = ?3
 WHERE id = ?1 AND lease = ?2 AND state = 4 AND cancel_at IS NOT NULL`
 
+	// hasJournal and hasUndo say of a run that was asked to cancel that something is left
+	// to clean up: durable calls that its handler may go on from, or compensations.
+	hasJournal = "EXISTS (SELECT 1 FROM stint_journal j WHERE j.run = stint_runs.id)"
+	hasUndo    = "EXISTS (SELECT 1 FROM stint_journal j WHERE j.run = stint_runs.id AND j.scope >= 'undo' AND j.scope < 'undo0' AND j.done = 0)"
+
+	// cleanSQL queues a canceled run once more, in the same attempt, to clean up.
+	cleanSet = `
+UPDATE stint_runs SET state = 3, due_at = ?3, rank = ?3 - coalesce(due_at, id >> 20) + rank, attempt = attempt - 1, flags = flags | 4
+WHERE id = ?1 AND lease = ?2 AND state = 4 AND cancel_at IS NOT NULL AND `
+	cleanSQL     = cleanSet + hasJournal
+	cleanUndoSQL = cleanSet + hasUndo
+
+	blockUndoSQL = `
+UPDATE stint_runs SET state = 6, error = ?3, attempt = attempt - ?4
+WHERE id = ?1 AND lease = ?2 AND state = 4 AND cancel_at IS NOT NULL AND ` + hasUndo
+
 	keepAttemptSQL = `
 INSERT INTO stint_attempts (run, lease, attempt, worker, started_at, ended_at, state, error)
 SELECT id, lease, attempt, worker, started_at, ?3, ?4, ?5 FROM stint_runs WHERE id = ?1 AND lease = ?2 AND state = 4`
@@ -112,9 +128,28 @@ func (t *txn) move(key, now int64, o *store.Outcome) (n int64, err error) {
 	if err != nil || n > 0 {
 		return n, err
 	}
+	if o.To == store.Blocked {
+		n, err = t.execN(blockUndoSQL, key, o.Lease, text(o.Error), refund)
+	} else {
+		n, err = t.cleanUp(cleanSQL, key, now, o)
+	}
+	if err != nil || n > 0 {
+		return n, err
+	}
 	n, err = t.execN(canceledSQL, key, o.Lease, now)
 	if t.end(key, n); n > 0 && o.Node != 0 {
 		err = t.advanceOutcome(o, store.Canceled, now)
+	}
+	return n, err
+}
+
+// cleanUp queues a run that was asked to cancel once more, if it has what the statement
+// says. It is asked for after a statement that leaves out runs that were, so it costs
+// others nothing.
+func (t *txn) cleanUp(statement string, key, now int64, o *store.Outcome) (int64, error) {
+	n, err := t.execN(statement, key, o.Lease, now)
+	if n > 0 && t.w != nil {
+		t.w.recheck = true
 	}
 	return n, err
 }
@@ -124,6 +159,9 @@ func (t *txn) finally(key, now int64, o *store.Outcome) (int64, error) {
 	end := store.Result{State: o.To, Output: o.Output}
 	n, err := t.execN(endSQL, key, o.Lease, int64(o.To), now, o.Output, text(o.Error))
 	if err == nil && n == 0 {
+		if n, err = t.cleanUp(cleanUndoSQL, key, now, o); err != nil || n > 0 {
+			return n, err
+		}
 		end = store.Result{State: store.Canceled}
 		n, err = t.execN(endCanceledSQL, key, o.Lease, now, o.Output)
 	}

@@ -100,6 +100,7 @@ type flow struct {
 type flowInfo struct {
 	priority, root  int64
 	input, metadata []byte
+	replayed        bool
 }
 
 func (i *flowInfo) size() int { return 100 + len(i.input) + len(i.metadata) }
@@ -120,8 +121,8 @@ func (t *txn) flowInfo(key int64) (i flowInfo, err error) {
 			return i, nil
 		}
 	}
-	err = t.one("SELECT priority, coalesce(root, id), coalesce(input, (SELECT data FROM stint_inputs i WHERE i.id = r.id)), metadata FROM stint_runs r WHERE id = ?",
-		[]any{key}, &i.priority, &i.root, &i.input, &i.metadata)
+	err = t.one("SELECT priority, coalesce(root, id), coalesce(input, (SELECT data FROM stint_inputs i WHERE i.id = r.id)), metadata, replayed > 0 FROM stint_runs r WHERE id = ?",
+		[]any{key}, &i.priority, &i.root, &i.input, &i.metadata, &i.replayed)
 	if err == nil {
 		t.keepFlow(key, i)
 	}
@@ -358,8 +359,8 @@ func (r *nodeRow) decided(d store.Decision, now int64) {
 
 const (
 	nodeHead    = "INSERT INTO stint_runs (id, lane, state, priority, rank, parent, root, node) VALUES "
-	nodeFullSQL = `INSERT INTO stint_runs (id, lane, state, priority, rank, parent, root, node, due_at, start_by, start_in, ended_at, error, flags, limits, gate)
-VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`
+	nodeFullSQL = `INSERT INTO stint_runs (id, lane, state, priority, rank, parent, root, node, due_at, start_by, start_in, ended_at, error, flags, limits, gate, attempt, replayed)
+VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?17,?17)`
 )
 
 // insert makes the run of a task. Usual ones gather, and are inserted together at the
@@ -388,7 +389,11 @@ func (f *flow) insert(place int, r nodeRow) error {
 	if err != nil {
 		return err
 	}
-	if r.state == store.Queued && startBy == nil && r.flags == 0 && text == nil {
+	attempts, err := f.attempts(place)
+	if err != nil {
+		return err
+	}
+	if r.state == store.Queued && startBy == nil && r.flags == 0 && text == nil && attempts == 0 {
 		return t.nodes.add(t, key, lane, priority, rank, f.key, f.root, node)
 	}
 	if r.state == store.Waiting && r.due > 0 {
@@ -406,7 +411,19 @@ func (f *flow) insert(place int, r nodeRow) error {
 			r.state, r.error = store.Blocked, failureJSON(store.KindCondition, err.Error())
 		}
 	}
-	return t.exec(nodeFullSQL, key, lane, int64(r.state), priority, rank, f.key, f.root, node, dueAt, startBy, startIn(f.StartIn(place)), endedAt, r.error, r.flags, text, gate)
+	return t.exec(nodeFullSQL, key, lane, int64(r.state), priority, rank, f.key, f.root, node, dueAt, startBy, startIn(f.StartIn(place)), endedAt, r.error, r.flags, text, gate, attempts)
+}
+
+// attempts is how many attempts a task had made before its workflow was replayed.
+func (f *flow) attempts(place int) (n int64, err error) {
+	if !f.replayed {
+		return 0, nil
+	}
+	err = f.t.one("SELECT attempts FROM stint_remade WHERE run = ? AND place = ?", []any{f.key, place}, &n)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	return n, err
 }
 
 // reconsider decides a waiting task again: its time has come, or an event.

@@ -54,7 +54,7 @@ const (
 	appendSQL = `
 INSERT INTO stint_journal (run, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event, attempts)
 SELECT id, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16 FROM stint_runs WHERE id = ?1 AND lease = ?2 AND state = 4
-ON CONFLICT DO UPDATE SET done = excluded.done, value = excluded.value, error = excluded.error, at = excluded.at,
+ON CONFLICT DO UPDATE SET name = excluded.name, done = excluded.done, value = excluded.value, error = excluded.error, at = excluded.at,
   due_at = coalesce(excluded.due_at, due_at), attempts = excluded.attempts
 WHERE done = 0`
 
@@ -297,8 +297,8 @@ func (t *txn) forget(key int64, from []store.Address) error {
 			return err
 		}
 		for _, seq := range gone {
-			if seq == a.Seq {
-				continue // a branch that failed goes on where it failed
+			if seq == a.Seq || store.IsUndo(a.Scope) {
+				continue // a branch that failed goes on where it failed; a compensation begins none
 			}
 			scope := scopeOf(a.Scope, seq)
 			if err := t.exec("DELETE FROM stint_journal WHERE run = ?1 AND (scope = ?2 OR scope >= ?2 || '/' AND scope < ?2 || '0')", key, scope); err != nil {

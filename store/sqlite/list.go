@@ -74,7 +74,7 @@ func (s *Store) view(ctx context.Context, f func(querier) error) error {
 	return err
 }
 
-const runColumns = `r.id, l.task, l.queue, r.state, r.priority, r.attempt, r.crashes, coalesce(r.due_at, r.id >> 20),
+const runColumns = `r.id, l.task, l.queue, r.state, r.priority, r.attempt, r.crashes, r.lease, coalesce(r.due_at, r.id >> 20),
   r.started_at, r.ended_at, r.cancel_at, r.start_by, coalesce((SELECT name FROM stint_workers w WHERE w.id = r.worker), ''),
   r.parent, r.root, coalesce(r.key, ''), coalesce(r.metadata, (SELECT f.metadata FROM stint_runs f WHERE f.id = r.parent AND r.node IS NOT NULL AND NOT r.flags & 2)),
   coalesce(r.input, (SELECT data FROM stint_inputs i WHERE i.id = r.id),
@@ -97,7 +97,7 @@ type runRow struct {
 }
 
 func (r *runRow) fields() []any {
-	return []any{&r.key, &r.Task, &r.Queue, &r.State, &r.Priority, &r.Attempt, &r.Crashes, &r.due,
+	return []any{&r.key, &r.Task, &r.Queue, &r.State, &r.Priority, &r.Attempt, &r.Crashes, &r.Executions, &r.due,
 		&r.started, &r.ended, &r.cancel, &r.startBy, &r.Worker, &r.parent, &r.root, &r.Key, &r.Metadata,
 		&r.Input, &r.node, &r.flow, &r.Output, &r.Error, &r.done, &r.total, &r.message, &r.gate, &r.Paused, &r.route}
 }

@@ -122,17 +122,23 @@ func (t *txn) releaseLock(lock string, crashed bool, r *store.Recovered) error {
 	return nil
 }
 
-const releaseSQL = `
+// releaseEnds says that a run which was asked to cancel has nothing to clean up: it ends.
+// One that has killed its process too often gets no other chance, save for compensations.
+const (
+	releaseEnds = "(cancel_at IS NOT NULL AND NOT CASE WHEN ?2 AND crashes + 1 >= ?4 THEN " + hasUndo + " ELSE " + hasJournal + " END)"
+
+	releaseSQL = `
 UPDATE stint_runs SET
-  state    = CASE WHEN cancel_at IS NOT NULL THEN 9 WHEN ?2 AND crashes + 1 >= ?4 THEN 6 WHEN ?2 AND crashes >= 1 THEN 2 ELSE 3 END,
-  ended_at = CASE WHEN cancel_at IS NOT NULL THEN ?3 END,
-  error    = CASE WHEN cancel_at IS NULL AND ?2 AND crashes + 1 >= ?4 THEN ?5 ELSE error END,
-  rank     = CASE WHEN ?2 AND cancel_at IS NULL AND crashes + 1 < ?4 THEN rank - coalesce(due_at, id >> 20) + ?3 + CASE WHEN crashes >= 1 THEN ?6 << min(crashes, 10) ELSE 0 END ELSE rank END,
-  due_at   = CASE WHEN ?2 AND cancel_at IS NULL AND crashes + 1 < ?4 THEN ?3 + CASE WHEN crashes >= 1 THEN ?6 << min(crashes, 10) ELSE 0 END ELSE due_at END,
-  attempt  = attempt - (cancel_at IS NULL),
+  state    = CASE WHEN ` + releaseEnds + ` THEN 9 WHEN ?2 AND crashes + 1 >= ?4 THEN 6 WHEN ?2 AND crashes >= 1 THEN 2 ELSE 3 END,
+  ended_at = CASE WHEN ` + releaseEnds + ` THEN ?3 END,
+  error    = CASE WHEN NOT ` + releaseEnds + ` AND ?2 AND crashes + 1 >= ?4 THEN ?5 ELSE error END,
+  rank     = CASE WHEN NOT ` + releaseEnds + ` AND ?2 AND crashes + 1 < ?4 THEN rank - coalesce(due_at, id >> 20) + ?3 + CASE WHEN crashes >= 1 THEN ?6 << min(crashes, 10) ELSE 0 END ELSE rank END,
+  due_at   = CASE WHEN NOT ` + releaseEnds + ` AND ?2 AND crashes + 1 < ?4 THEN ?3 + CASE WHEN crashes >= 1 THEN ?6 << min(crashes, 10) ELSE 0 END ELSE due_at END,
+  attempt  = attempt - NOT ` + releaseEnds + `,
   crashes  = crashes + ?2
 WHERE worker = ?1 AND state = 4
 RETURNING id, state, lane, crashes, parent, node`
+)
 
 // releaseWorker gives back what one worker has; the attempts do not count. After a
 // crash the runs go behind the rest, from the second one on with a growing delay, and

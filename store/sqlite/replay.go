@@ -12,9 +12,9 @@ import (
 
 // An oldTask is the run that a task of a workflow has when the workflow is replayed.
 type oldTask struct {
-	id, place int64
-	state     store.State
-	ran       bool
+	id, place, attempts int64
+	state               store.State
+	ran                 bool
 }
 
 // replayFlow has the tasks that failed or were canceled, and what depends on them, run
@@ -27,12 +27,14 @@ func (t *txn) replayFlow(key, node, now int64) error {
 		return err
 	}
 	var endBy int64
-	err = t.one(`UPDATE stint_runs SET state = 4, worker = 0, ended_at = NULL, cancel_at = NULL, error = NULL, started_at = ?2, start_by = ?2 + start_in
+	err = t.one(`UPDATE stint_runs SET state = 4, worker = 0, ended_at = NULL, cancel_at = NULL, error = NULL, started_at = ?2, start_by = ?2 + start_in, replayed = 1
 		WHERE id = ?1 RETURNING coalesce(start_by, ?3)`, []any{key, now, never}, &endBy)
 	if err != nil {
 		return err
 	}
 	t.newDue = min(t.newDue, endBy)
+	t.dropFlow(key)
+	f.replayed = true
 	if err := t.exec("DELETE FROM stint_joins WHERE run = ?", key); err != nil {
 		return err
 	}
@@ -43,20 +45,33 @@ func (t *txn) replayFlow(key, node, now int64) error {
 	r := replay{f, old, f.Again(func(i int) store.State { return old[i].state })}
 	for i := range f.Tasks {
 		if _, waits := r.arrived(f.Tasks[i].Parents); r.again[i] && old[i].id != 0 && (waits || !old[i].ran) {
-			if err := t.deleteRun(old[i].id); err != nil {
+			if err := f.remake(&old[i]); err != nil {
 				return err
 			}
-			old[i].id = 0
 		}
 	}
 	return r.start()
 }
 
+// remake deletes the run of a task, which has another when its parents have ended, whose
+// attempts go on counting.
+func (f *flow) remake(o *oldTask) error {
+	if o.attempts > 0 {
+		err := f.t.exec("INSERT OR REPLACE INTO stint_remade (run, place, attempts) VALUES (?, ?, ?)", f.key, o.place, o.attempts)
+		if err != nil {
+			return err
+		}
+	}
+	id := o.id
+	o.id = 0
+	return f.t.deleteRun(id)
+}
+
 // oldTasks reads the runs that there are, and removes those of on-failure and
 // on-success tasks, which may have to run again.
 func (f *flow) oldTasks() ([]oldTask, error) {
-	rows, err := rowsOf(f.t, func(o *oldTask) []any { return []any{&o.id, &o.place, &o.state, &o.ran} },
-		"SELECT id, node & 1048575, state, lease > 0 FROM stint_runs WHERE parent = ? AND node >= ? AND node <= ? ORDER BY parent, node",
+	rows, err := rowsOf(f.t, func(o *oldTask) []any { return []any{&o.id, &o.place, &o.attempts, &o.state, &o.ran} },
+		"SELECT id, node & 1048575, attempt, state, lease > 0 FROM stint_runs WHERE parent = ? AND node >= ? AND node <= ? ORDER BY parent, node",
 		f.key, f.node, f.node|int64(f.Success()))
 	if err != nil {
 		return nil, err
@@ -65,7 +80,7 @@ func (f *flow) oldTasks() ([]oldTask, error) {
 	for _, o := range rows {
 		if int(o.place) < len(old) {
 			old[o.place] = o
-		} else if err := f.t.deleteRun(o.id); err != nil {
+		} else if err := f.remake(&o); err != nil {
 			return nil, err
 		}
 	}
@@ -164,11 +179,11 @@ func (t *txn) over(id store.ID, condition string) (key int64, err error) {
 	return key, err
 }
 
-// forkSQL copies a run as a new one that has run once, so that its journal is read.
+// forkSQL copies a run as a new one, whose journal is read at its first execution.
 const forkSQL = `
-INSERT INTO stint_runs (id, lane, state, priority, rank, lease, start_in, start_by, input, metadata, flags, limits, gate)
-SELECT ?2, lane, 3, priority, rank - coalesce(due_at, id >> 20) + (?2 >> 20), 1, start_in, (?2 >> 20) + start_in,
-  coalesce(input, (SELECT data FROM stint_inputs i WHERE i.id = r.id)), metadata, flags & 1, limits, CASE WHEN limits IS NOT NULL THEN 0 END
+INSERT INTO stint_runs (id, lane, state, priority, rank, start_in, start_by, input, metadata, flags, limits, gate)
+SELECT ?2, lane, 3, priority, rank - coalesce(due_at, id >> 20) + (?2 >> 20), start_in, (?2 >> 20) + start_in,
+  coalesce(input, (SELECT data FROM stint_inputs i WHERE i.id = r.id)), metadata, flags & 1 | 8, limits, CASE WHEN limits IS NOT NULL THEN 0 END
 FROM stint_runs r WHERE id = ?1`
 
 // Fork implements store.Journal.
@@ -188,7 +203,7 @@ func (s *Store) Fork(ctx context.Context, now time.Time, id store.ID, at store.A
 		t.triggers.forget() // it may wait for what nobody waited for
 		return t.exec(`INSERT INTO stint_journal (run, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event, attempts)
 			SELECT ?2, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event, attempts FROM stint_journal
-			WHERE run = ?1 AND done = 1 AND (scope = '' AND seq < ?3 OR scope <> '' AND CAST(scope AS INTEGER) < ?3)`, key, copied, at.Seq)
+			WHERE run = ?1 AND done = 1 AND NOT (scope >= 'undo' AND scope < 'undo0') AND (scope = '' AND seq < ?3 OR scope <> '' AND CAST(scope AS INTEGER) < ?3)`, key, copied, at.Seq)
 	})
 	return fork, err
 }

@@ -45,6 +45,8 @@ type modelRun struct {
 	spent    time.Duration
 	worker   int64
 	lease    int64
+	before   int         // attempts before the last replay
+	replayed map[int]int // of a workflow's run: attempts of its tasks before the last replay, by place
 	detached bool
 	logs     []store.Log
 	chunks   []store.Chunk
@@ -379,13 +381,14 @@ func (m *Model) start(worker int64, r *modelRun) store.Claimed {
 	r.State, r.worker, r.Worker, r.Started, r.StartBy = store.Running, worker, m.workers[worker].Name, time.Now(), time.Time{}
 	r.Attempt++
 	r.lease++
+	r.Executions++
 	m.take(r)
 	var tests []string
 	if r.isTask() {
 		tests = r.graph.Tests(r.place)
 	}
 	return store.Claimed{
-		Spent: r.spent, Node: r.node(), Tests: tests, Journal: len(r.journal) > 0, Canceled: !r.CancelAt.IsZero(),
+		Spent: r.spent, Node: r.node(), Tests: tests, Journal: len(r.journal) > 0, CancelAt: r.CancelAt, Replayed: r.before,
 		ID: r.ID, Lease: r.lease, Task: r.Task, Queue: r.Queue, Priority: r.Priority, Attempt: r.Attempt, Crashes: r.Crashes,
 		Due: r.Due, Started: r.Started, Input: r.Input, Metadata: r.Metadata, Parent: r.Parent, Root: r.Root,
 	}
@@ -423,6 +426,17 @@ func (m *Model) finish(now time.Time, r *modelRun, o *store.Outcome) {
 		r.Attempt--
 	}
 	switch {
+	case !r.CancelAt.IsZero() && o.To == store.Blocked && r.hasUndo():
+		r.State, r.Error = store.Blocked, o.Error
+		if o.Refund {
+			r.Attempt--
+		}
+	case !r.CancelAt.IsZero() && o.To != store.Blocked && (r.hasUndo() || !o.To.Terminal() && len(r.journal) > 0):
+		r.State, r.Due = store.Queued, now
+		r.Attempt--
+		if o.Elsewhere {
+			r.lane = r.Task
+		}
 	case !r.CancelAt.IsZero():
 		if o.To.Terminal() {
 			r.Output = o.Output

@@ -122,7 +122,7 @@ func (m *Model) Count(_ context.Context, f store.Filter, act store.Act) (int, er
 	changed := map[store.ID]bool{}
 	_, err := m.each(f, func(r *modelRun) bool {
 		switch open := !r.State.Terminal(); {
-		case act == store.ActCancel && open && r.CancelAt.IsZero(), act == store.ActDelete && !open && !r.isTask(),
+		case act == store.ActCancel && open && (r.CancelAt.IsZero() || r.State == store.Blocked), act == store.ActDelete && !open && !r.isTask(),
 			act == store.ActReplay && (r.State == store.Blocked || !open && !r.isTask()):
 			changed[r.ID] = true
 		case act == store.ActReplay && !open && m.runs[r.Parent].State.Terminal():
@@ -141,9 +141,9 @@ func (m *Model) Cancel(_ context.Context, now time.Time, f store.Filter, reason 
 func (m *Model) cancel(r *modelRun, now time.Time, reason []byte) bool {
 	over := false
 	switch {
-	case r.State.Terminal(), !r.CancelAt.IsZero():
+	case r.State.Terminal(), !r.CancelAt.IsZero() && r.State != store.Blocked:
 		return false
-	case len(r.journal) > 0 && r.lease > 0 && r.State != store.Running && r.State != store.Blocked && len(m.builds()) > 0:
+	case r.lease > 0 && r.CancelAt.IsZero() && r.State != store.Running && (r.State == store.Blocked && r.hasUndo() || r.State != store.Blocked && len(r.journal) > 0):
 		r.State, r.Due, r.CancelAt, r.Error = store.Queued, now, now, reason
 	case r.State == store.Running:
 		r.CancelAt, r.Error = now, reason
@@ -189,7 +189,8 @@ func (m *Model) requeue(r *modelRun, now time.Time) {
 		}
 		r.Attempts = append(r.Attempts, last)
 	}
-	r.State, r.Due, r.Attempt, r.Crashes, r.Output, r.Error = store.Queued, now, 0, 0, nil, nil
+	r.State, r.Due, r.before, r.Crashes, r.Output, r.Error = store.Queued, now, r.Attempt, 0, nil, nil
+	r.journal = slices.DeleteFunc(r.journal, func(e modelEntry) bool { return store.IsUndo(e.Scope) })
 	r.Ended, r.CancelAt, r.spent = time.Time{}, time.Time{}, 0
 	r.limitStart(now)
 	delete(m.told, r.ID)

@@ -188,6 +188,7 @@ func (f modelFlow) make(place int, state store.State) *modelRun {
 	if place < len(g.Tasks) && g.Tasks[place].Priority != nil {
 		r.Priority = *g.Tasks[place].Priority
 	}
+	r.Attempt, r.before = f.r.replayed[place], f.r.replayed[place]
 	f.m.runs[id] = r
 	f.m.order = append(f.m.order, id)
 	return r
@@ -320,6 +321,9 @@ func (m *Model) replayFlow(r *modelRun, now time.Time) {
 		return old[i].State
 	})
 	f := modelFlow{m, r, now}
+	if r.replayed == nil {
+		r.replayed = map[int]int{}
+	}
 	var leaves, ready []int
 	join := func(place int, parents []int) (waits bool) {
 		for _, p := range parents {
@@ -343,6 +347,7 @@ func (m *Model) replayFlow(r *modelRun, now time.Time) {
 			ready = append(ready, i)
 		}
 		if old[i] != nil && (waits || old[i].lease == 0) {
+			r.replayed[i] = old[i].Attempt
 			m.remove(old[i])
 			old[i] = nil
 		}
@@ -350,6 +355,7 @@ func (m *Model) replayFlow(r *modelRun, now time.Time) {
 	join(g.End(), leaves)
 	for _, place := range []int{g.Failure(), g.Success()} {
 		if old[place] != nil {
+			r.replayed[place] = old[place].Attempt
 			m.remove(old[place])
 		}
 	}

@@ -155,6 +155,11 @@ func (m *Model) resolve(r *modelRun, e modelEvent) (some bool) {
 	return some
 }
 
+// hasUndo reports whether there are compensations that are not done.
+func (r *modelRun) hasUndo() bool {
+	return slices.ContainsFunc(r.journal, func(e modelEntry) bool { return store.IsUndo(e.Scope) && !e.Done })
+}
+
 // forget removes entries, what follows them, and the scopes of the branches among that.
 func (r *modelRun) forget(from []store.Address) {
 	for _, a := range from {
@@ -163,7 +168,7 @@ func (r *modelRun) forget(from []store.Address) {
 			if e.Scope != a.Scope || e.Seq < a.Seq {
 				return false
 			}
-			if e.Seq > a.Seq {
+			if e.Seq > a.Seq && !store.IsUndo(a.Scope) {
 				gone = append(gone, strings.TrimPrefix(a.Scope+"/"+strconv.Itoa(e.Seq), "/"))
 			}
 			return true
@@ -213,10 +218,9 @@ func (m *Model) Fork(_ context.Context, now time.Time, id store.ID, at store.Add
 	}
 	e := m.enqueue(now, store.NewRun{Task: r.Task, Queue: r.Queue, Priority: r.Priority, AgeEvery: r.ageEvery, Input: r.Input, Metadata: r.Metadata, Detached: r.detached, StartIn: r.startIn})
 	fork := m.runs[e.ID]
-	fork.lease = 1
 	for _, j := range r.journal {
 		branch, _ := strconv.Atoi(strings.Split(j.Scope, "/")[0])
-		if j.Done && (j.Scope == "" && j.Seq < at.Seq || j.Scope != "" && branch < at.Seq) {
+		if j.Done && !store.IsUndo(j.Scope) && (j.Scope == "" && j.Seq < at.Seq || j.Scope != "" && branch < at.Seq) {
 			fork.journal = append(fork.journal, j)
 		}
 	}

@@ -111,12 +111,26 @@ func (m *Model) Unregister(_ context.Context, now time.Time, worker int64) error
 	defer m.unlock()
 	m.advance(now)
 	for _, id := range slices.Clone(m.order) {
-		if r := m.runs[id]; r.State == store.Running && r.worker == worker && !r.Flow {
+		switch r := m.runs[id]; {
+		case r.State != store.Running || r.worker != worker || r.Flow:
+		case !r.CancelAt.IsZero() && len(r.journal) > 0: // it cleans up in its place
+			r.State = store.Queued
+			r.Attempt--
+		default:
 			m.finish(now, r, &store.Outcome{To: store.Queued, Refund: true})
 		}
 	}
 	m.leave(worker)
 	return nil
+}
+
+// endsByCrash reports whether a run was asked to cancel and has nothing to clean up, now
+// that the process has died which executed it.
+func (r *modelRun) endsByCrash() bool {
+	if r.Crashes >= store.MaxCrashes {
+		return !r.CancelAt.IsZero() && !r.hasUndo()
+	}
+	return !r.CancelAt.IsZero() && len(r.journal) == 0
 }
 
 // Crash does what a store does when the process of a worker has died.
@@ -132,11 +146,12 @@ func (m *Model) Crash(worker int64) {
 		}
 		r.Attempts = append(r.Attempts, store.Attempt{Attempt: r.Attempt, Worker: r.Worker, Started: r.Started, Ended: now, To: store.Queued, Error: []byte(store.CrashError)})
 		r.Crashes++
-		if r.CancelAt.IsZero() {
+		ends := r.endsByCrash()
+		if !ends {
 			r.Attempt--
 		}
 		switch {
-		case !r.CancelAt.IsZero():
+		case ends:
 			m.end(r, store.Canceled, now, r.Error)
 		case r.Crashes >= store.MaxCrashes:
 			r.State, r.Error = store.Blocked, []byte(store.QuarantineError)

@@ -186,6 +186,10 @@ func (p *pair) call(rt *rapid.T) {
 	}
 	x := p.held[rapid.IntRange(0, len(p.held)-1).Draw(rt, "execution")]
 	e := store.Entry{Address: store.Address{Seq: rapid.IntRange(1, 4).Draw(rt, "seq")}, Kind: store.EntryStep, Name: "s", Done: true, Value: []byte("1")}
+	if rapid.IntRange(0, 3).Draw(rt, "undo") == 0 {
+		e.Scope = []string{store.UndoScope, store.UndoScope + "/1"}[e.Seq%2]
+		e.Seq = 1
+	}
 	switch begins := rapid.Bool().Draw(rt, "begins"); {
 	case e.Seq > 2: // an address has one kind of call
 		e.Kind, e.Name, e.Done, e.Value = store.EntryEvent, "e", false, nil
@@ -275,7 +279,7 @@ func (p *pair) claim(rt *rapid.T) {
 	}
 	for k := range got {
 		a, b := got[k], want[k]
-		if a.Attempt != b.Attempt || a.Task != b.Task || a.Queue != b.Queue || a.Crashes != b.Crashes {
+		if a.Attempt != b.Attempt || a.Replayed != b.Replayed || !a.CancelAt.Truncate(time.Millisecond).Equal(b.CancelAt.Truncate(time.Millisecond)) || a.Task != b.Task || a.Queue != b.Queue || a.Crashes != b.Crashes {
 			rt.Fatalf("claimed %+v, want %+v", a, b)
 		}
 		p.held = append(p.held, execution{a, b})
@@ -411,8 +415,11 @@ func (p *pair) crash(rt *rapid.T) {
 	p.stores[i].Crash()
 	had := 0
 	for _, r := range p.model.runs {
-		if r.State == store.Running && r.worker == p.modeled[i] && r.CancelAt.IsZero() {
-			had++
+		if r.State == store.Running && r.worker == p.modeled[i] {
+			after := *r
+			if after.Crashes++; !after.endsByCrash() {
+				had++
+			}
 		}
 	}
 	other, dead := p.stores[1-i], p.modeled[i]
@@ -465,14 +472,14 @@ func journalOf(p *pair, s store.Store, id store.ID) (all []string) {
 	entries, err := s.Load(p.t.Context(), id)
 	p.ok(err)
 	for _, e := range entries {
-		all = append(all, fmt.Sprint(e.Seq, e.Kind, e.Name, e.Done, string(e.Value), e.Attempts))
+		all = append(all, fmt.Sprint(e.Scope, e.Seq, e.Kind, e.Name, e.Done, string(e.Value), e.Attempts))
 	}
 	return all
 }
 
 // essence is a run without what two stores need not agree on.
 func (p *pair) essence(r *store.Run, ids []store.ID) string {
-	return fmt.Sprintf("%s %s %s %v priority %d attempt %d crashes %d due %d start by %d ended %v cancel %v key %q parent %d root %d output %s error %s",
-		r.Input, r.Task, r.Queue, r.State, r.Priority, r.Attempt, r.Crashes, r.Due.Unix(), r.StartBy.Unix(), !r.Ended.IsZero(), !r.CancelAt.IsZero(),
+	return fmt.Sprintf("%s %s %s %v priority %d attempt %d executions %d crashes %d due %d start by %d ended %v cancel %v key %q parent %d root %d output %s error %s",
+		r.Input, r.Task, r.Queue, r.State, r.Priority, r.Attempt, r.Executions, r.Crashes, r.Due.Unix(), r.StartBy.Unix(), !r.Ended.IsZero(), !r.CancelAt.IsZero(),
 		r.Key, slices.Index(ids, r.Parent), slices.Index(ids, r.Root), r.Output, r.Error)
 }

@@ -137,8 +137,8 @@ func terminal(s *suite) {
 			s.Fatalf("replayed %d, %v", n, err)
 		}
 		c := s.claim(1)[0]
-		if c.ID != id || c.Attempt != 1 {
-			s.Errorf("replay is attempt %d of %s", c.Attempt, c.ID)
+		if c.ID != id || c.Attempt != 2 || c.Replayed != 1 {
+			s.Errorf("replay is attempt %d of %s, after %d before a replay", c.Attempt, c.ID, c.Replayed)
 		}
 		s.finish(outcome(c, store.Succeeded))
 		if r := s.get(id); r.State != store.Succeeded || len(r.Attempts) != 1 || r.Attempts[0].To != to {

@@ -85,6 +85,8 @@ var rules = []struct {
 	{"cancel", cancel},
 	{"cancel of what runs ends it as canceled", cancelRunning},
 	{"cancel takes children along", cancelChildren},
+	{"a canceled run that has something to clean up runs once more", cancelCleansUp},
+	{"cancel of a blocked run", cancelOfBlocked},
 	{"idempotency keys", keys},
 	{"debounce", debounce},
 	{"retry keeps the attempt, snooze refunds it", retry},

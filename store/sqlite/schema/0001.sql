@@ -52,16 +52,17 @@ CREATE TABLE stint_runs (
   priority   INTEGER NOT NULL CHECK (priority BETWEEN -128 AND 127),
   rank       INTEGER NOT NULL,           -- place in the lane: due time less what priority is worth
   attempt    INTEGER NOT NULL DEFAULT 0 CHECK (attempt >= 0),
+  replayed      INTEGER NOT NULL DEFAULT 0, -- attempts before the last replay; of a workflow's run, 1 if it was replayed
   lease      INTEGER NOT NULL DEFAULT 0, -- executions so far; fences late writers
   crashes    INTEGER NOT NULL DEFAULT 0,
   spent      INTEGER NOT NULL DEFAULT 0, -- milliseconds of its time limit that an attempt had used when it came to wait
   turn       INTEGER NOT NULL DEFAULT 0, -- decides among equal ranks; see limits.go
-  flags      INTEGER NOT NULL DEFAULT 0, -- 1: detached, 2: a workflow's run, 4: its handler goes on after a wait
+  flags      INTEGER NOT NULL DEFAULT 0, -- 1: detached, 2: a workflow's run, 4: its handler goes on after a wait, 8: it began with the journal of another
   worker     INTEGER,                    -- of the last execution; 0: nobody's, a workflow's run
   due_at     INTEGER,                    -- NULL: on creation
   started_at INTEGER,
   ended_at   INTEGER,
-  cancel_at  INTEGER,
+  cancel_at  INTEGER,                    -- of a run that did not end at once: it ends when it has cleaned up
   start_by   INTEGER,                    -- of a workflow's run: end by
   start_in   INTEGER,                    -- start_by counts from when it is due, so long
   parent     INTEGER,
@@ -193,6 +194,14 @@ CREATE TABLE stint_joins (
   ended INTEGER NOT NULL,
   flags INTEGER NOT NULL, -- 1: one ran, 2: one failed, 4: one was canceled
   cause INTEGER,          -- place of a task that failed or was canceled
+  PRIMARY KEY (run, place)
+) STRICT, WITHOUT ROWID;
+
+-- The attempts that a task of a workflow's run had made, where a replay makes its run anew.
+CREATE TABLE stint_remade (
+  run      INTEGER NOT NULL, -- the workflow's
+  place    INTEGER NOT NULL, -- in its graph
+  attempts INTEGER NOT NULL,
   PRIMARY KEY (run, place)
 ) STRICT, WITHOUT ROWID;
 

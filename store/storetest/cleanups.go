@@ -1,0 +1,135 @@
+package storetest
+
+import (
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// begun is a run that has a journal, with a compensation in it if undo says so.
+func (s *suite) begun(undo bool) store.Claimed {
+	s.Helper()
+	s.enqueue(run("x"))
+	c := s.claim(1)[0]
+	s.call(c, entry("", 1, store.EntryStep, "a", "1"))
+	if undo {
+		s.call(c, entry(store.UndoScope, 1, store.EntryStep, "undo a", ""))
+	}
+	return c
+}
+
+func (s *suite) cancels(id store.ID, want int) {
+	s.Helper()
+	f := store.Filter{IDs: []store.ID{id}}
+	if n, err := s.Count(s.Context(), f, store.ActCancel); n != want || err != nil {
+		s.Errorf("%d to cancel, %v; want %d", n, err, want)
+	}
+	if n, err := s.Cancel(s.Context(), time.Now(), f, []byte(`"why"`)); n != want || err != nil {
+		s.Errorf("canceled %d, %v; want %d", n, err, want)
+	}
+}
+
+// cleansUp claims a run that was canceled, and ends it as one that has cleaned up.
+func (s *suite) cleansUp(was store.Claimed) {
+	s.Helper()
+	got := s.claim(1)
+	if len(got) != 1 || got[0].ID != was.ID || got[0].CancelAt.IsZero() || !got[0].Journal || got[0].Attempt != was.Attempt {
+		s.Fatalf("claimed %+v, want %s to clean up", got, was.ID)
+	}
+	s.call(got[0], entry(store.UndoScope, 1, store.EntryStep, "undo a", "1"))
+	s.cancels(was.ID, 0) // once more changes nothing
+	s.finish(outcome(got[0], store.Canceled))
+	if r := s.get(was.ID); r.State != store.Canceled || string(r.Error) != `"why"` {
+		s.Errorf("ends as %v, %s", r.State, r.Error)
+	}
+}
+
+// cancelCleansUp has runs canceled wherever they are, also before what they were about to
+// become is stored.
+func cancelCleansUp(s *suite) {
+	later := time.Now().Add(time.Hour)
+	for _, to := range []store.State{store.Waiting, store.Scheduled, store.Queued} {
+		for _, first := range []bool{false, true} { // the cancel comes first
+			c := s.begun(true)
+			if first {
+				s.cancels(c.ID, 1)
+			}
+			o := outcome(c, to)
+			o.At, o.Waits.Until, o.Refund = later, later, true
+			s.finish(o)
+			if !first {
+				s.cancels(c.ID, 1)
+			}
+			s.state(c.ID, store.Queued)
+			s.cleansUp(c)
+		}
+	}
+	c := s.begun(true) // the handler returned before it heard of it
+	s.cancels(c.ID, 1)
+	s.finish(outcome(c, store.Succeeded))
+	s.state(c.ID, store.Queued)
+	s.cleansUp(c)
+	c = s.begun(false)
+	s.cancels(c.ID, 1)
+	s.finish(outcome(c, store.Succeeded))
+	s.state(c.ID, store.Canceled)
+
+	c = s.begun(true)
+	s.cancels(c.ID, 1)
+	s.ok(s.Unregister(s.Context(), time.Now(), s.worker))
+	s.state(c.ID, store.Queued)
+	s.worker = s.register()
+	s.cleansUp(c)
+
+	c = s.begun(true) // while nobody is there
+	o := outcome(c, store.Waiting)
+	o.Waits.Until = later
+	s.finish(o)
+	s.ok(s.Unregister(s.Context(), time.Now(), s.worker))
+	s.cancels(c.ID, 1)
+	s.state(c.ID, store.Queued)
+	s.worker = s.register()
+	s.cleansUp(c)
+	s.none(s.request(10))
+}
+
+// cancelOfBlocked: what has compensations is tried once more, and ends by a second cancel
+// as it is; what has none ends at once.
+func cancelOfBlocked(s *suite) {
+	block := func(c store.Claimed) {
+		o := outcome(c, store.Blocked)
+		o.Refund, o.Error = true, []byte(`"no match"`)
+		s.finish(o)
+		s.state(c.ID, store.Blocked)
+	}
+	c := s.begun(false)
+	block(c)
+	s.cancels(c.ID, 1)
+	s.state(c.ID, store.Canceled)
+
+	c = s.begun(true)
+	block(c)
+	s.cancels(c.ID, 1)
+	s.state(c.ID, store.Queued)
+	s.cleansUp(c)
+
+	c = s.begun(true)
+	block(c)
+	s.cancels(c.ID, 1)
+	again := s.claim(1)[0]
+	block(again)
+	if r := s.get(c.ID); r.CancelAt.IsZero() || string(r.Error) != `"no match"` {
+		s.Errorf("blocked in its clean-up: %+v", r)
+	}
+	s.cancels(c.ID, 1)
+	if r := s.get(c.ID); r.State != store.Canceled || string(r.Error) != `"why"` {
+		s.Errorf("given up: %v, %s", r.State, r.Error)
+	}
+	if n, err := s.Replay(s.Context(), time.Now(), store.Filter{IDs: []store.ID{c.ID}}); n != 1 || err != nil {
+		s.Fatalf("replayed %d, %v", n, err)
+	}
+	s.journal(c.ID, ":1 step a 1") // its compensations are its next attempt's to give
+	if got := s.claim(1)[0]; !got.CancelAt.IsZero() {
+		s.Errorf("a replay is given as %+v", got)
+	}
+}
