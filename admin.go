@@ -26,7 +26,7 @@ type RunFilter struct {
 	Since    time.Time         // created at or after
 	Until    time.Time         // created before
 	TopLevel bool              // no parent
-	Error    string            // somewhere in the text of its error, in any case of letters
+	Error    string            // somewhere in RunInfo.Error, in any case of letters
 	LimitKey *LimitKey         // a limit that it must pass: with StateRunning and StateWaiting, who holds it; with StateQueued, who waits
 	Through  string            // ID of a run: it, and those that were enqueued before it
 
@@ -59,6 +59,9 @@ const (
 
 func (f RunFilter) store() (s store.Filter, err error) {
 	s = store.Filter{Tasks: f.Tasks, Queues: f.Queues, States: f.States, Metadata: f.Metadata, Since: f.Since, Until: f.Until, TopLevel: f.TopLevel, Error: f.Error, Limit: (*store.LimitKey)(f.LimitKey), Scan: max(f.Scan, 0)}
+	if err := checkMetadata(f.Metadata); err != nil {
+		return s, fmt.Errorf("stint: filter by metadata: %w", err)
+	}
 	for _, id := range f.IDs {
 		u, err := parseID(id)
 		if err != nil {

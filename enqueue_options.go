@@ -8,6 +8,7 @@ import (
 	"maps"
 	"reflect"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/store"
@@ -55,7 +56,7 @@ func WithQueue(name string) Option {
 }
 
 // WithMetadata attaches keys and values to a run, which filters find and children
-// inherit. It adds to the task's own.
+// inherit. It adds to the task's own. Keys and values are UTF-8; others are an error.
 func WithMetadata(m map[string]string) MetadataOption { return metadataOption(m) }
 
 // A MetadataOption is an option of tasks, workflows, runs and events.
@@ -67,10 +68,26 @@ type MetadataOption interface {
 type metadataOption map[string]string
 
 func (o metadataOption) merge(into *map[string]string) error {
+	if err := checkMetadata(o); err != nil {
+		return fmt.Errorf("stint: WithMetadata: %w", err)
+	}
 	merged := make(map[string]string, len(*into)+len(o))
 	maps.Copy(merged, *into)
 	maps.Copy(merged, o)
 	*into = merged
+	return nil
+}
+
+// checkMetadata reports keys and values that JSON cannot hold: they would come back as others.
+func checkMetadata(m map[string]string) error {
+	for k, v := range m {
+		switch {
+		case !utf8.ValidString(k):
+			return fmt.Errorf("key %q is not UTF-8: encode it, as hex or base64", k)
+		case !utf8.ValidString(v):
+			return fmt.Errorf("value %q of %q is not UTF-8: encode it, as hex or base64", v, k)
+		}
+	}
 	return nil
 }
 

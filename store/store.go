@@ -226,7 +226,7 @@ type Filter struct {
 	Since    time.Time         // created at or after
 	Until    time.Time         // created before
 	TopLevel bool              // no parent
-	Error    string            // in the text of its error, also of one that the engine made
+	Error    string            // in the message of its error, also of one that the engine made; see ErrorHas
 	Limit    *LimitKey         // it must pass this limit before each start
 	Through  ID                // that run, and those that were enqueued before it
 

@@ -201,7 +201,7 @@ func flatten(in url.Values, name string, raw json.RawMessage) error {
 			if err != nil {
 				return fmt.Errorf("%s: %q: %w", name, k, err)
 			}
-			in.Add(name, k+"="+text)
+			in.Add(name, pairOf(k, text))
 		}
 	default:
 		text, err := textOf(v)
@@ -211,6 +211,16 @@ func flatten(in url.Values, name string, raw json.RawMessage) error {
 		in.Set(name, text)
 	}
 	return nil
+}
+
+// pairOf is a pair of metadata as filterOf reads it: KEY=VALUE, or if the key has a = in
+// it, or could be taken for JSON, a JSON object.
+func pairOf(k, v string) string {
+	if !strings.Contains(k, "=") && !strings.HasPrefix(strings.TrimSpace(k), "{") {
+		return k + "=" + v
+	}
+	b, _ := json.Marshal(map[string]string{k: v}) // texts always encode
+	return string(b)
 }
 
 // textOf is a value of JSON, as a form would have it.

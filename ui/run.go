@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/internal/jsonx"
 )
 
 // What a page of a run shows.
@@ -247,6 +248,35 @@ func (h *handler) runAgain(v *runView) node {
 		copied("As a command", "curl", curl), copied("As Go", "go", fmt.Sprintf("client.EnqueueJSON(ctx, %q, json.RawMessage(%q))", v.Task, v.Input)))
 }
 
+// logText is what a person may look for in a line: its message, its attributes as they are
+// shown, and the texts in them as they were before they were encoded.
+func logText(l *stint.LogLine) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s\n%s", l.Message, l.Attrs)
+	attrs, err := jsonx.Decode(l.Attrs)
+	if err != nil {
+		return b.String()
+	}
+	var walk func(v any)
+	walk = func(v any) {
+		switch v := v.(type) {
+		case string:
+			b.WriteString("\n" + v)
+		case []any:
+			for _, x := range v {
+				walk(x)
+			}
+		case map[string]any:
+			for k, x := range v {
+				walk(k)
+				walk(x)
+			}
+		}
+	}
+	walk(attrs)
+	return b.String()
+}
+
 // logsOf reads what the handler logged and streamed.
 func (h *handler) logsOf(ctx context.Context, v *runView) error {
 	var least slog.Level
@@ -260,7 +290,7 @@ func (h *handler) logsOf(ctx context.Context, v *runView) error {
 		}
 		for _, l := range lines {
 			l.Attrs = h.show("log", v.Task, l.Attrs)
-			if l.Level >= least && (v.logText == "" || strings.Contains(strings.ToLower(l.Message+string(l.Attrs)), strings.ToLower(v.logText))) {
+			if l.Level >= least && (v.logText == "" || strings.Contains(strings.ToLower(logText(&l)), strings.ToLower(v.logText))) {
 				v.logs = append(v.logs, l)
 			}
 		}

@@ -2,6 +2,7 @@ package ui
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -22,7 +23,7 @@ const (
 func filterOf(q url.Values) (f stint.RunFilter, err error) {
 	texts := func(key string) (all []string) {
 		for _, v := range q[key] {
-			if v = strings.TrimSpace(v); v != "" {
+			if v != "" { // names and values may begin and end with spaces
 				all = append(all, v)
 			}
 		}
@@ -37,12 +38,15 @@ func filterOf(q url.Values) (f stint.RunFilter, err error) {
 		f.States = append(f.States, s)
 	}
 	for _, pair := range texts("metadata") {
-		k, v, ok := strings.Cut(pair, "=")
-		if !ok {
-			return f, fmt.Errorf("metadata %q: want KEY=VALUE", pair)
-		}
 		if f.Metadata == nil {
 			f.Metadata = map[string]string{}
+		}
+		if json.Unmarshal([]byte(pair), &f.Metadata) == nil {
+			continue
+		}
+		k, v, ok := strings.Cut(pair, "=")
+		if !ok {
+			return f, fmt.Errorf("metadata %q: want KEY=VALUE, or a JSON object of texts", pair)
 		}
 		f.Metadata[k] = v
 	}

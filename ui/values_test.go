@@ -52,3 +52,34 @@ func TestExactNumbers(t *testing.T) {
 		t.Errorf("events: %+v, %v", page, err)
 	}
 }
+
+// Errors, metadata and logs are found by the texts that a person sees, in the API and on the
+// page, whatever characters they have.
+func TestSearch(t *testing.T) {
+	s := newShop(t)
+	for _, pair := range [][2]string{{"k", " x "}, {"a=b", "c=d"}, {"{", "<\"&\n"}, {`{"a":"b"}`, "="}} {
+		body, err := json.Marshal(map[string]any{"input": 1, "force": true, "metadata": map[string]string{pair[0]: pair[1]}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var started struct{ Run string }
+		if code, text := s.ask("POST", "/api/tasks/nobody/runs", string(body), "Content-Type", asJSON); code != 200 || json.Unmarshal([]byte(text), &started) != nil {
+			t.Fatalf("%q: %d %s", pair, code, text)
+		}
+		info, err := s.c.GetRun(t.Context(), started.Run)
+		if err != nil || len(info.Metadata) != 1 || info.Metadata[pair[0]] != pair[1] {
+			t.Errorf("%q: %q, %v", pair, info.Metadata, err)
+		}
+		by, _ := json.Marshal(map[string]string{pair[0]: pair[1]})
+		if _, text := s.ask("GET", "/api/runs?metadata="+url.QueryEscape(string(by)), ""); strings.Count(text, `"id"`) != 1 || !strings.Contains(text, started.Run) {
+			t.Errorf("by %s: %s", by, text)
+		}
+	}
+	for by, found := range map[string]bool{"less than": true, "LESS": true, "message": false, "kind": false, "%": false} {
+		for _, path := range []string{"/api/runs?error=", "/runs?error="} {
+			if _, text := s.ask("GET", path+url.QueryEscape(by), "", "Accept", "text/html"); strings.Contains(text, s.ids[1]) != found {
+				t.Errorf("GET %s%s: found %v", path, by, !found)
+			}
+		}
+	}
+}

@@ -299,7 +299,7 @@ func (s *Store) where(ctx context.Context, f store.Filter) (string, []any, error
 		and("r.parent IS NULL")
 	}
 	if f.Error != "" {
-		and("instr(lower(r.error), lower(?)) > 0", f.Error)
+		and("r.error IS NOT NULL AND stint_error_has(r.error, ?)", f.Error)
 	}
 	if f.Limit != nil {
 		and(`r.limits IS NOT NULL AND EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(r.limits) THEN r.limits END) j

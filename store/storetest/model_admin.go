@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/stint-dev/stint/store"
@@ -39,7 +38,7 @@ func (r *modelRun) matches(f *store.Filter) bool {
 	return (f.IDs == nil || slices.Contains(f.IDs, r.ID)) && (f.Tasks == nil || slices.Contains(f.Tasks, r.Task)) &&
 		(f.Queues == nil || slices.Contains(f.Queues, r.Queue)) && (f.States == nil || slices.Contains(f.States, r.State)) &&
 		(f.Limit == nil || slices.ContainsFunc(r.limits, func(l store.Limit) bool { return l.Of() == *f.Limit })) &&
-		(f.Parent == store.ID{} || f.Parent == r.Parent) && (!f.TopLevel || r.Parent == store.ID{}) && (f.Error == "" || strings.Contains(strings.ToLower(string(r.Error)), strings.ToLower(f.Error))) &&
+		(f.Parent == store.ID{} || f.Parent == r.Parent) && (!f.TopLevel || r.Parent == store.ID{}) && (f.Error == "" || r.Error != nil && store.ErrorHas(r.Error, f.Error)) &&
 		(f.Through == store.ID{} || slices.Compare(r.ID[:], f.Through[:]) <= 0) && (f.Since.IsZero() || !r.Created.Before(f.Since)) && (f.Until.IsZero() || r.Created.Before(f.Until))
 }
 

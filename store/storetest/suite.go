@@ -93,6 +93,7 @@ var rules = []struct {
 	{"unregister gives back", unregister},
 	{"a context that is done changes nothing", doneContext},
 	{"list by filter, in pages", list},
+	{"errors are found by the text that a person sees", searchErrors},
 	{"names that are known", names},
 	{"delete and expire", expire},
 	{"progress, logs and chunks", records},
