@@ -94,7 +94,8 @@ func (h *handler) childrenOf(ctx context.Context, v *runView, id string, depth i
 
 func (h *handler) showRun(v *runView) node {
 	graph, spans := drawGraph(h.base, v.Tasks, true), h.waterfall(v)
-	return all(el("h1", data(v.Task), " ", stateBadge(v.State)),
+	return all(el("h1", data(v.Task), " ", stateBadge(v.State), only(v.Quarantined, " ", el("span.state.blocked", "quarantined")),
+		only(v.Canceling, " ", el("span.state.canceled", "canceling"))),
 		only(v.Blocked != "", el("p", el("b", "Waits:"), " ", data(v.Blocked))),
 		showDivergence(v.Divergence),
 		only(v.Error != "" && v.Divergence == nil, el("p.error", data(v.Error))),
@@ -154,7 +155,7 @@ func (h *handler) showFacts(v *runView) node {
 	return el("dl.facts",
 		fact("ID", el("span.mono", v.ID)), fact("Started by", h.trigger(v)),
 		fact("Queue", h.link(runsPath("queue", v.Queue), data(v.Queue)), fmt.Sprintf(", priority %d", v.Priority)),
-		fact("Task", h.link(taskPath(v.Task), data(v.Task))), fact("Attempt", v.Attempt),
+		fact("Task", h.link(taskPath(v.Task), data(v.Task))), fact("Attempt", v.Attempt, fmt.Sprintf(", of %d executions", v.Executions)),
 		fact("Created", when(v.Created)), fact("Due", when(v.Scheduled)), fact("Started", when(v.Started)),
 		fact("Ended", when(v.Finished), only(v.took > 0, " ("+took(v.took)+")")),
 		only(v.WorkerID != "", fact("Worker", h.link("/workers", data(v.WorkerID)))),

@@ -231,7 +231,7 @@ func (h *handler) runList(runs []stint.RunInfo) node {
 	heads := el("thead", el("tr", pick, el("th", "State"), el("th", "Task"), el("th.optional", "Input"), el("th.optional", "Queue"), el("th.optional", "Metadata"), el("th.figure.optional", "Attempt"), el("th.figure.optional", "Took"), el("th", "Created")))
 	return table(heads, each(runs, func(r stint.RunInfo) node {
 		box := only(!h.readOnly, el("td", el("input", attr("type", "checkbox"), attr("name", "id"), attr("value", r.ID), attr("data-pick"), attr("aria-label", "Select run "+tail(r.ID)))))
-		return h.line(runPath(r.ID), attr("id", "r"+r.ID), box, el("td", stateBadge(r.State)),
+		return h.line(runPath(r.ID), attr("id", "r"+r.ID), box, el("td", stateBadge(r.State), only(r.Quarantined, " quarantined"), only(r.Canceling, " canceling")),
 			el("td", h.link(runPath(r.ID), data(r.Task)), only(r.Blocked != "", el("br"), el("bdi.dim", short(90, r.Blocked))), only(r.Error != "", el("br"), el("bdi.error", short(120, r.Error)))),
 			el("td.optional", el("bdi.dim.mono", short(60, string(r.Input)))), el("td.optional", data(short(30, r.Queue))),
 			el("td.optional", each(slices.Sorted(maps.Keys(r.Metadata)), func(k string) node { return all(el("bdi.dim", short(20, k)+"="+short(24, r.Metadata[k])), " ") })),

@@ -15,30 +15,33 @@ type wireRuns struct {
 }
 
 type wireRun struct {
-	ID        string            `json:"id"`
-	Task      string            `json:"task"`
-	Queue     string            `json:"queue"`
-	State     string            `json:"state"`
-	Blocked   string            `json:"blocked,omitempty"`
-	Attempt   int               `json:"attempt"`
-	Priority  int               `json:"priority"`
-	Input     json.RawMessage   `json:"input"`
-	Output    json.RawMessage   `json:"output"`
-	Error     string            `json:"error,omitempty"`
-	Stack     string            `json:"stack,omitempty"`
-	Metadata  map[string]string `json:"metadata,omitempty"`
-	Created   time.Time         `json:"created"`
-	Scheduled *time.Time        `json:"scheduled"`
-	Started   *time.Time        `json:"started"`
-	Finished  *time.Time        `json:"finished"`
-	ParentID  string            `json:"parent_id,omitempty"`
-	RootID    string            `json:"root_id,omitempty"`
-	Worker    string            `json:"worker,omitempty"`
-	Key       string            `json:"key,omitempty"`
-	Workflow  bool              `json:"workflow,omitempty"`
-	Progress  *wireProgress     `json:"progress,omitempty"`
-	Timeline  []wireChange      `json:"timeline,omitempty"`
-	Tasks     []wireFlowTask    `json:"tasks,omitempty"`
+	ID          string            `json:"id"`
+	Task        string            `json:"task"`
+	Queue       string            `json:"queue"`
+	State       string            `json:"state"`
+	Blocked     string            `json:"blocked,omitempty"`
+	Quarantined bool              `json:"quarantined,omitempty"`
+	Canceling   bool              `json:"canceling,omitempty"`
+	Attempt     int               `json:"attempt"`
+	Executions  int               `json:"executions"`
+	Priority    int               `json:"priority"`
+	Input       json.RawMessage   `json:"input"`
+	Output      json.RawMessage   `json:"output"`
+	Error       string            `json:"error,omitempty"`
+	Stack       string            `json:"stack,omitempty"`
+	Metadata    map[string]string `json:"metadata,omitempty"`
+	Created     time.Time         `json:"created"`
+	Scheduled   *time.Time        `json:"scheduled"`
+	Started     *time.Time        `json:"started"`
+	Finished    *time.Time        `json:"finished"`
+	ParentID    string            `json:"parent_id,omitempty"`
+	RootID      string            `json:"root_id,omitempty"`
+	Worker      string            `json:"worker,omitempty"`
+	Key         string            `json:"key,omitempty"`
+	Workflow    bool              `json:"workflow,omitempty"`
+	Progress    *wireProgress     `json:"progress,omitempty"`
+	Timeline    []wireChange      `json:"timeline,omitempty"`
+	Tasks       []wireFlowTask    `json:"tasks,omitempty"`
 }
 
 type wireProgress struct {
@@ -328,6 +331,7 @@ type wireCheck struct {
 // run is a run as the API shows it. Its payloads are as they may be shown.
 func (h *handler) run(r *stint.RunInfo) wireRun {
 	w := wireRun{ID: r.ID, Task: r.Task, Queue: r.Queue, State: r.State.String(), Blocked: r.Blocked, Attempt: r.Attempt, Priority: r.Priority,
+		Quarantined: r.Quarantined, Canceling: r.Canceling, Executions: r.Executions,
 		Input: r.Input, Output: r.Output, Error: r.Error, Stack: r.Stack, Metadata: r.Metadata,
 		Created: r.Created, Scheduled: optional(r.Scheduled), Started: optional(r.Started), Finished: optional(r.Finished),
 		ParentID: r.ParentID, RootID: r.RootID, Worker: r.WorkerID, Key: r.Key, Workflow: r.Workflow}

@@ -169,7 +169,8 @@ func showRun(ctx context.Context, s *session) error {
 	t := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
 	for _, f := range [][2]string{
 		{"run", r.ID}, {"task", r.Task}, {"queue", r.Queue}, {"state", r.State.String()}, {"waits for", short(r.Blocked)},
-		{"attempt", fmt.Sprint(r.Attempt)}, {"priority", fmt.Sprint(r.Priority)}, {"key", short(r.Key)}, {"parent", r.ParentID}, {"worker", short(r.WorkerID)},
+		{"quarantined", yes(r.Quarantined)}, {"canceling", yes(r.Canceling)},
+		{"attempt", fmt.Sprint(r.Attempt)}, {"executions", fmt.Sprint(r.Executions)}, {"priority", fmt.Sprint(r.Priority)}, {"key", short(r.Key)}, {"parent", r.ParentID}, {"worker", short(r.WorkerID)},
 		{"created", stamp(r.Created)}, {"due", stamp(r.Scheduled)}, {"started", stamp(r.Started)}, {"finished", stamp(r.Finished)},
 		{"input", short(r.Input)}, {"output", short(r.Output)}, {"error", short(r.Error)},
 	} {
@@ -396,4 +397,12 @@ func exportJournal(ctx context.Context, s *session) error {
 	}
 	_, err = s.out.Write(append(b, '\n'))
 	return err
+}
+
+// yes is what is shown of something that is so, and nothing of what is not.
+func yes(is bool) string {
+	if is {
+		return "yes"
+	}
+	return ""
 }
