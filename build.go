@@ -5,9 +5,18 @@ import (
 	"encoding/hex"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"sync"
 )
+
+// program tells this program from others, and not from its other builds.
+var program = sync.OnceValue(func() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Path != "" {
+		return info.Path // of its main package
+	}
+	return filepath.Base(os.Args[0])
+})
 
 // build tells this program from others, and from itself before it was built anew: a run
 // that one build blocked is tried again by the next. Nothing else looks at it; above all,

@@ -61,7 +61,8 @@ func WithCatchUp(p CatchUp) CatchUpOption {
 
 // WithCron has a task or workflow start by itself, at each tick of each spec, with the
 // input of WithCronInput or else the zero In. Each tick starts one run, however many
-// processes there are; one without the option removes the cron when its worker starts.
+// processes there are. A program that has the task without the option removes the cron when
+// its worker starts; so does the same program without the task, unless a living worker has it.
 //
 // A spec has the five fields of cron (minute, hour, day of month, month, day of week),
 // or six with seconds first; or is a descriptor: @hourly, @daily, @weekly, @monthly,
@@ -183,6 +184,7 @@ type CronInfo struct {
 	Last      time.Time // the tick that last started a run; zero: none yet
 	LastRunID string    // "": none yet
 	Error     string    // why the last tick started no run, or ""
+	Blocked   string    // which worker its runs lack, or "": "no worker has task digest"
 }
 
 const cronsAtOnce = 1000
@@ -193,6 +195,7 @@ func (c *Client) ListCrons(ctx context.Context) ([]CronInfo, error) {
 		return nil, err
 	}
 	var infos []CronInfo
+	lacks := unserved{c: c}
 	for after := ""; ; {
 		all, err := c.store.Crons(ctx, after, cronsAtOnce)
 		if err != nil {
@@ -201,7 +204,11 @@ func (c *Client) ListCrons(ctx context.Context) ([]CronInfo, error) {
 		for i := range all {
 			x := &all[i]
 			r := &x.Template.Run
-			infos = append(infos, CronInfo{x.Name, r.Task, x.Spec, x.CatchUp, x.Declared, x.Paused, jsonx.Embed(r.Input), x.Next, x.Last, idString(x.LastRun), x.Error})
+			blocked, err := lacks.why(ctx, r.Queue, r.Task, &r.Route)
+			if err != nil {
+				return nil, public("list crons", err)
+			}
+			infos = append(infos, CronInfo{x.Name, r.Task, x.Spec, x.CatchUp, x.Declared, x.Paused, jsonx.Embed(r.Input), x.Next, x.Last, idString(x.LastRun), x.Error, blocked})
 		}
 		if len(all) < cronsAtOnce {
 			return infos, nil
@@ -269,8 +276,8 @@ func (c *Client) ResumeCron(ctx context.Context, name string) error {
 	return c.changeCron(ctx, name, "resume", store.CronResume)
 }
 
-// DeleteCron removes a cron. One that is declared with WithCron is not: ErrTaken; pause
-// it, or take it out of the code.
+// DeleteCron removes a cron. One that is declared with WithCron is not, while the program
+// or a living worker has its task: ErrTaken; pause it, or take it out of the code.
 func (c *Client) DeleteCron(ctx context.Context, name string) error {
 	return c.changeCron(ctx, name, "delete", store.CronDelete)
 }
@@ -279,8 +286,27 @@ func (c *Client) changeCron(ctx context.Context, name, what string, change store
 	if err := c.declare(ctx, true); err != nil {
 		return err
 	}
+	if change == store.CronDelete && c.declaresCron(name) {
+		return public(fmt.Sprintf("delete cron %q, which this program declares", name), store.ErrTaken)
+	}
 	return public(fmt.Sprintf("%s cron %q", what, name), c.store.ChangeCron(ctx, time.Now(), name, change))
 }
+
+func (c *Client) declaresCron(name string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, d := range c.tasks {
+		for _, spec := range d.cfg.crons {
+			if d.cronName(spec) == name {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// cronName is the name of a cron that WithCron declares.
+func (d *taskDef) cronName(spec string) string { return d.name + ":" + spec }
 
 // TriggerCron starts a run of a cron now, also of one that is paused, and returns its
 // ID. The ticks stay as they are.

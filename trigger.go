@@ -17,7 +17,8 @@ import (
 // of them match starts a run for each.
 //
 // What a program defines holds for all processes on the database from when a worker of
-// it starts, or it publishes, until a program that defines it otherwise does. Limits
+// it starts, or it publishes, until a program that defines it otherwise does, or a worker of
+// the same program starts that lacks the task, and no living worker has it. Limits
 // and idempotency keys that are functions of the input hold also where the publishing
 // program lacks the task: a worker that has it applies them.
 func WithEvents(keys ...string) TaskOption {
@@ -124,7 +125,7 @@ func (d *taskDef) template(c *Client, opts []RunOption) (t store.Template, err e
 
 // declaration is what d's definition says of how its runs begin.
 func (d *taskDef) declaration(c *Client) (store.Declaration, error) {
-	dec := store.Declaration{Task: d.name}
+	dec := store.Declaration{Task: d.name, Program: program()}
 	if len(d.cfg.crons)+len(d.cfg.events) == 0 {
 		return dec, nil
 	}
@@ -151,7 +152,7 @@ func (d *taskDef) declaration(c *Client) (store.Declaration, error) {
 		return dec, fmt.Errorf("input of WithCron: %w", err)
 	}
 	for _, spec := range d.cfg.crons {
-		cron, err := d.cronOf(c, d.name+":"+spec, spec, cronConfig{catchUp: d.cfg.catchUp}, input, in)
+		cron, err := d.cronOf(c, d.cronName(spec), spec, cronConfig{catchUp: d.cfg.catchUp}, input, in)
 		if err != nil {
 			return dec, fmt.Errorf("cron %q: %w", spec, err)
 		}

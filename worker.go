@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -220,6 +221,7 @@ func (w *Worker) begin(ctx context.Context) error {
 	w.described = c.workable()
 	id, err := c.store.Register(context.WithoutCancel(ctx), time.Now(), store.WorkerInfo{
 		Name: w.cfg.name, Slots: w.cfg.slots, Queues: w.cfg.queues, Labels: w.cfg.labels, PID: os.Getpid(), Host: host, Build: build(), Tasks: w.described,
+		Program: program(), Defines: c.defines(),
 	})
 	if err != nil {
 		c.forget(w)
@@ -281,6 +283,13 @@ func (c *Client) workable() []string {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// defines lists the tasks and workflows that the client has, with a handler or not.
+func (c *Client) defines() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Collect(maps.Keys(c.tasks))
 }
 
 // describe stores which tasks the worker has, if some were defined since.

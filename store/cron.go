@@ -68,14 +68,19 @@ const (
 type Schedules interface {
 	// Declare has the crons and triggers of the tasks be those declared, and no others,
 	// save crons that SetCron made. What did not change goes on as it was.
+	//
+	// What a program has declared goes when a worker of the same Program registers that
+	// does not define its task, and no living worker has that. Declared again it goes on as
+	// it was, and what it missed is made up for: ticks as its CatchUp says, events of the
+	// last CatchUpGraceTime.
 	Declare(ctx context.Context, now time.Time, ds []Declaration) error
 	// SetCron makes a cron, or replaces the one of that name and task. It is ErrTaken if
-	// a declared cron or one of another task has the name. Its first tick is after now;
+	// a declared cron that has not gone, or one of another task has the name. Its first tick is after now;
 	// replaced with the same spec it goes on as it was.
 	SetCron(ctx context.Context, now time.Time, c Cron) error
 	// ChangeCron pauses, resumes or deletes a cron. Ticks while it is paused are not
 	// made up for. It is ErrNotFound if there is none of the name, and ErrTaken for
-	// deleting one that is declared.
+	// deleting one that is declared and whose task a living worker has.
 	ChangeCron(ctx context.Context, now time.Time, name string, change CronChange) error
 	// TriggerCron makes a run of a cron now, besides its ticks.
 	TriggerCron(ctx context.Context, now time.Time, name string) (ID, error)

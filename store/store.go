@@ -295,7 +295,11 @@ type WorkerInfo struct {
 	Labels map[string]string
 	PID    int
 	Host   string
-	Build  string // tells programs apart
+	Build  string // tells programs apart, and builds of one
+	// Program is the same for all builds of one, and Defines what this one defines, with a
+	// handler or without: see Declare. Neither is kept.
+	Program string
+	Defines []string
 	// Tasks are the tasks and workflows that it can work, sorted; nil: any.
 	Tasks []string
 

@@ -25,6 +25,7 @@ type TaskFilter struct {
 // A Declaration is what a task's definition in code says of how its runs begin.
 type Declaration struct {
 	Task     string
+	Program  string // that declares it, the same from build to build
 	Crons    []Cron
 	Triggers []Trigger
 	Graph    *Graph // of a workflow: what its other crons start from now on

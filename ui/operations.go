@@ -343,7 +343,7 @@ func listCrons(h *handler, ctx context.Context, in url.Values) (any, error) {
 	all, err := h.c.ListCrons(ctx)
 	out := wireCrons{Crons: []wireCron{}}
 	for _, c := range all {
-		out.Crons = append(out.Crons, wireCron{c.Name, c.Task, c.Spec, c.Declared, c.Paused, h.show("cron", c.Task, c.Input), optional(c.Next), optional(c.Last), c.LastRunID, c.Error})
+		out.Crons = append(out.Crons, wireCron{c.Name, c.Task, c.Spec, c.Declared, c.Paused, h.show("cron", c.Task, c.Input), optional(c.Next), optional(c.Last), c.LastRunID, c.Error, c.Blocked})
 	}
 	return out, err
 }

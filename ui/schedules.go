@@ -37,7 +37,8 @@ func (h *handler) showCrons(crons []stint.CronInfo) node {
 			last = h.link(runPath(c.LastRunID), last)
 		}
 		return el("tr",
-			el("td", data(c.Name), pausedSign(c.Paused), only(c.Error != "", el("br"), el("bdi.error", short(160, c.Error)))),
+			el("td", data(c.Name), pausedSign(c.Paused), only(c.Error != "", el("br"), el("bdi.error", short(160, c.Error))),
+				only(c.Blocked != "", el("br"), el("bdi.error", short(160, c.Blocked)))),
 			el("td", h.link(taskPath(c.Task), data(c.Task))),
 			el("td", code(c.Spec), only(readSpec(c.Spec) != "", el("br"), el("span.dim", readSpec(c.Spec)))),
 			el("td.optional", el("bdi.dim.mono", short(60, string(h.show("cron", c.Task, c.Input))))),

@@ -244,6 +244,7 @@ type wireCron struct {
 	Last     *time.Time      `json:"last"`
 	LastRun  string          `json:"last_run,omitempty"`
 	Error    string          `json:"error,omitempty"`
+	Blocked  string          `json:"blocked,omitempty"` // which worker its runs lack
 }
 
 type wireEvents struct {

@@ -323,6 +323,9 @@ func (s *Store) Expire(ctx context.Context, done, failed time.Time) (int, error)
 	if err := s.expireKeys(ctx); err != nil {
 		return 0, err
 	}
+	if err := s.expireDeclared(ctx, earlier(done, failed)); err != nil {
+		return 0, err
+	}
 	if err := s.expireWorkers(ctx, earlier(done, failed)); err != nil {
 		return 0, err
 	}

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -13,18 +14,19 @@ import (
 // A tick of a cron is made by the transaction that finds it due: it enqueues the run and
 // stores the next tick's time. So each tick makes one run, whichever process looks first.
 
-const cronColumns = "name, task, spec, catch_up, declared, paused, next_at, last_at, last_run, graph, input, template, coalesce(error, '')"
+const cronColumns = "name, task, spec, catch_up, declared, paused, next_at, last_at, last_run, graph, input, template, coalesce(error, ''), gone_at"
 
 type cronRow struct {
 	store.Cron
 	next, last, lastRun, graph *int64
+	gone                       *int64
 	input, template            []byte
 	task                       string
 	broken                     error // why no run can be made of it
 }
 
 func (r *cronRow) columns() []any {
-	return []any{&r.Name, &r.task, &r.Spec, &r.CatchUp, &r.Declared, &r.Paused, &r.next, &r.last, &r.lastRun, &r.graph, &r.input, &r.template, &r.Error}
+	return []any{&r.Name, &r.task, &r.Spec, &r.CatchUp, &r.Declared, &r.Paused, &r.next, &r.last, &r.lastRun, &r.graph, &r.input, &r.template, &r.Error, &r.gone}
 }
 
 // cronsOf reads crons. One whose template somebody broke is among them, with its task and
@@ -116,7 +118,7 @@ func (t *txn) declareCrons(now time.Time, d *store.Declaration) error {
 	for i := range d.Crons {
 		c := d.Crons[i]
 		c.Declared, wanted[c.Name] = true, true
-		if err := t.setCron(now, &c); err != nil {
+		if err := t.setCron(now, &c, d.Program); err != nil {
 			return err
 		}
 	}
@@ -140,24 +142,32 @@ func (t *txn) declareCrons(now time.Time, d *store.Declaration) error {
 // SetCron implements store.Schedules.
 func (s *Store) SetCron(ctx context.Context, now time.Time, c store.Cron) error {
 	c.Declared = false
-	return s.do(ctx, func(t *txn) error { return t.setCron(now, &c) })
+	return s.do(ctx, func(t *txn) error { return t.setCron(now, &c, "") })
 }
 
 // setCron makes or replaces a cron. One whose spec stays goes on as it was.
-func (t *txn) setCron(now time.Time, c *store.Cron) error {
+func (t *txn) setCron(now time.Time, c *store.Cron, program string) error {
 	var task, spec string
 	var declared bool
-	err := t.one("SELECT task, spec, declared FROM stint_crons WHERE name = ?", []any{c.Name}, &task, &spec, &declared)
+	var gone *int64
+	after := now
+	err := t.one("SELECT task, spec, declared, gone_at FROM stint_crons WHERE name = ?", []any{c.Name}, &task, &spec, &declared, &gone)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 	case err != nil:
 		return err
+	case gone != nil && c.Declared:
+		after = millis(*gone) // what it missed since is for its CatchUp
+	case gone != nil:
+		if err := t.exec("DELETE FROM stint_crons WHERE name = ?", c.Name); err != nil {
+			return err
+		}
 	case task != c.Template.Run.Task && !(declared && c.Declared): // the name of a declared one has its task's in it
 		return fmt.Errorf("cron %q is one of task %q: %w", c.Name, task, store.ErrTaken)
 	case declared && !c.Declared:
 		return fmt.Errorf("cron %q is declared in code: %w", c.Name, store.ErrTaken)
 	}
-	next, err := store.NextTick(c.Spec, now)
+	next, err := store.NextTick(c.Spec, after)
 	if err != nil {
 		return err
 	}
@@ -165,10 +175,10 @@ func (t *txn) setCron(now time.Time, c *store.Cron) error {
 	if err != nil {
 		return err
 	}
-	if err := t.exec(`INSERT INTO stint_crons (name, task, spec, catch_up, declared, next_at, graph, input, template) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-		ON CONFLICT DO UPDATE SET task = ?2, spec = ?3, catch_up = ?4, declared = ?5, graph = ?7, input = ?8, template = ?9, error = NULL,
+	if err := t.exec(`INSERT INTO stint_crons (name, task, spec, catch_up, declared, next_at, graph, input, template, program) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+		ON CONFLICT DO UPDATE SET task = ?2, spec = ?3, catch_up = ?4, declared = ?5, graph = ?7, input = ?8, template = ?9, program = ?10, gone_at = NULL, error = NULL,
 		next_at = CASE WHEN paused THEN NULL WHEN spec = ?3 AND next_at IS NOT NULL THEN next_at ELSE ?6 END`,
-		c.Name, c.Template.Run.Task, c.Spec, int64(c.CatchUp), c.Declared, ceilMillis(next), graph, c.Template.Run.Input, text); err != nil {
+		c.Name, c.Template.Run.Task, c.Spec, int64(c.CatchUp), c.Declared, ceilMillis(next), graph, c.Template.Run.Input, text, program); err != nil {
 		return err
 	}
 	t.newDue = min(t.newDue, ceilMillis(next))
@@ -182,10 +192,15 @@ func (s *Store) ChangeCron(ctx context.Context, now time.Time, name string, chan
 		switch {
 		case c == nil || err != nil && change != store.CronDelete:
 			return err
+		case c.gone != nil && change != store.CronDelete:
+			return fmt.Errorf("cron %q, which code declared that is gone: %w", name, store.ErrNotFound)
 		case change == store.CronPause:
 			return t.exec("UPDATE stint_crons SET paused = 1, next_at = NULL WHERE name = ?", name)
-		case change == store.CronDelete && c.Declared:
-			return fmt.Errorf("cron %q is declared in code: %w", name, store.ErrTaken)
+		case change == store.CronDelete && c.Declared && c.gone == nil:
+			if worked, err := t.worked(c.Template.Run.Task); err != nil || worked {
+				return cmp.Or(err, fmt.Errorf("cron %q is declared in code: %w", name, store.ErrTaken))
+			}
+			return t.exec("DELETE FROM stint_crons WHERE name = ?", name)
 		case change == store.CronDelete:
 			return t.exec("DELETE FROM stint_crons WHERE name = ?", name)
 		case !c.Paused:
@@ -201,7 +216,7 @@ func (s *Store) ChangeCron(ctx context.Context, now time.Time, name string, chan
 }
 
 // cron reads a cron. With an error that is of its template alone, it returns it too.
-func (t *txn) cron(name string) (*store.Cron, error) {
+func (t *txn) cron(name string) (*cronRow, error) {
 	all, err := t.s.cronsOf(t, "name = ?", name)
 	if err != nil {
 		return nil, err
@@ -210,9 +225,9 @@ func (t *txn) cron(name string) (*store.Cron, error) {
 		return nil, fmt.Errorf("cron %q: %w", name, store.ErrNotFound)
 	}
 	if all[0].broken != nil {
-		return &all[0].Cron, fmt.Errorf("cron %q: %w", name, all[0].broken)
+		return &all[0], fmt.Errorf("cron %q: %w", name, all[0].broken)
 	}
-	return &all[0].Cron, nil
+	return &all[0], nil
 }
 
 // TriggerCron implements store.Schedules.
@@ -222,7 +237,10 @@ func (s *Store) TriggerCron(ctx context.Context, now time.Time, name string) (id
 		if err != nil {
 			return err
 		}
-		key, err := t.startCron(c, now)
+		if c.gone != nil {
+			return fmt.Errorf("cron %q, which code declared that is gone: %w", name, store.ErrNotFound)
+		}
+		key, err := t.startCron(&c.Cron, now)
 		id = s.ids.id(key)
 		return err
 	})
@@ -232,7 +250,7 @@ func (s *Store) TriggerCron(ctx context.Context, now time.Time, name string) (id
 // Crons implements store.Schedules.
 func (s *Store) Crons(ctx context.Context, after string, limit int) (all []store.Cron, err error) {
 	err = s.view(ctx, func(q querier) (err error) {
-		rows, err := s.cronsOf(q, "name > ? ORDER BY name LIMIT ?", after, limit)
+		rows, err := s.cronsOf(q, "name > ? AND gone_at IS NULL ORDER BY name LIMIT ?", after, limit)
 		all = make([]store.Cron, len(rows))
 		for i := range rows {
 			all[i] = rows[i].Cron

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/stint-dev/stint/store"
 )
@@ -156,7 +155,7 @@ func (t *txn) readTriggers(where string, args ...any) ([]store.Trigger, error) {
 		template []byte
 	}
 	rows, err := rowsOf(t, func(r *row) []any { return []any{&r.Key, &r.Filter, &r.graph, &r.template} },
-		"SELECT key, filter, graph, template FROM stint_triggers WHERE "+where+" ORDER BY key, task, id", args...)
+		"SELECT key, filter, graph, template FROM stint_triggers WHERE gone_at IS NULL AND "+where+" ORDER BY key, task, id", args...)
 	if err != nil {
 		return nil, err
 	}
@@ -210,59 +209,6 @@ func (t *txn) templateText(m store.Template) (text string, graph any, err error)
 	m.Run.Graph, m.Run.Input = nil, nil
 	b, err := json.Marshal(m)
 	return string(b), graph, err
-}
-
-// Declare implements store.Schedules.
-func (s *Store) Declare(ctx context.Context, now time.Time, ds []store.Declaration) error {
-	return s.do(ctx, func(t *txn) error {
-		for i := range ds {
-			if err := t.declareCrons(now, &ds[i]); err != nil {
-				return err
-			}
-			if err := t.declareTriggers(&ds[i]); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// declareTriggers replaces the triggers of a task, if they have changed.
-func (t *txn) declareTriggers(d *store.Declaration) error {
-	type row struct {
-		key, filter, template string
-		graph                 any
-	}
-	had, err := rowsOf(t, func(r *row) []any { return []any{&r.key, &r.filter, &r.graph, &r.template} },
-		"SELECT key, filter, graph, template FROM stint_triggers WHERE task = ? ORDER BY id", d.Task)
-	if err != nil {
-		return err
-	}
-	want := make([]row, len(d.Triggers))
-	same := len(had) == len(want)
-	for i, tr := range d.Triggers {
-		w := &want[i]
-		w.key, w.filter = tr.Key, tr.Filter
-		if w.template, w.graph, err = t.templateText(tr.Template); err != nil {
-			return err
-		}
-		same = same && had[i] == *w
-	}
-	if same {
-		return nil
-	}
-	t.triggers.forget()
-	if err := t.exec("DELETE FROM stint_triggers WHERE task = ?", d.Task); err != nil {
-		return err
-	}
-	for _, w := range want {
-		err := t.exec("INSERT INTO stint_triggers (task, key, wild, filter, graph, template) VALUES (?, ?, ?, ?, ?, ?)",
-			d.Task, w.key, strings.Contains(w.key, "*"), w.filter, w.graph, w.template)
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // SetFilter implements store.Schedules.

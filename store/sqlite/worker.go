@@ -31,6 +31,9 @@ func (s *Store) Register(ctx context.Context, _ time.Time, i store.WorkerInfo) (
 			return err
 		}
 		t.w.peers = nil
+		if err := t.dropUndeclared(&i); err != nil {
+			return err
+		}
 		return t.retryBlocked()
 	})
 	return id, err

@@ -33,6 +33,8 @@ type Model struct {
 	filter  int64 // last number given
 
 	triggers map[string][]store.Trigger // by task
+	programs map[string]string          // of the tasks that were declared
+	gone     map[string]time.Time       // of tasks that are declared no more
 	turns    int
 	changed  chan struct{} // closed at each change
 	changes  uint64
@@ -84,7 +86,7 @@ func NewModel() *Model {
 	return &Model{
 		runs: map[store.ID]*modelRun{}, keys: map[modelKey]modelHold{}, queues: map[string]bool{},
 		workers: map[int64]*modelWorker{}, told: map[store.ID]bool{}, rates: map[string]*modelRate{}, paused: map[store.LimitKey]bool{},
-		crons: map[string]*store.Cron{}, triggers: map[string][]store.Trigger{}, changed: make(chan struct{}),
+		crons: map[string]*store.Cron{}, triggers: map[string][]store.Trigger{}, programs: map[string]string{}, gone: map[string]time.Time{}, changed: make(chan struct{}),
 	}
 }
 

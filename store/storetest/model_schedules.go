@@ -43,6 +43,9 @@ func (m *Model) startCron(c *store.Cron, now, at time.Time) store.ID {
 func (m *Model) trigger(now time.Time, e *modelEvent) (started []store.ID, err error) {
 	var list []store.Trigger
 	for _, task := range slices.Sorted(maps.Keys(m.triggers)) {
+		if !m.gone[task].IsZero() {
+			continue
+		}
 		list = append(list, m.triggers[task]...)
 	}
 	wild := func(t store.Trigger) int { return strings.Count(t.Key, "*") }
@@ -100,7 +103,7 @@ func (m *Model) Declare(_ context.Context, now time.Time, ds []store.Declaration
 	defer m.unlock()
 	m.advance(now)
 	for _, d := range ds {
-		m.triggers[d.Task] = d.Triggers
+		m.triggers[d.Task], m.programs[d.Task] = d.Triggers, d.Program
 		for name, c := range m.crons {
 			if c.Declared && c.Template.Run.Task == d.Task && !slices.ContainsFunc(d.Crons, func(c store.Cron) bool { return c.Name == name }) {
 				delete(m.crons, name)
@@ -112,8 +115,66 @@ func (m *Model) Declare(_ context.Context, now time.Time, ds []store.Declaration
 				return err
 			}
 		}
+		gone := m.gone[d.Task]
+		delete(m.gone, d.Task)
+		if err := m.makeUp(now, gone, d.Triggers); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// isGone reports whether a cron was declared by code that is gone.
+func (m *Model) isGone(c *store.Cron) bool {
+	return c.Declared && !m.gone[c.Template.Run.Task].IsZero()
+}
+
+func (m *Model) worked(task string) bool {
+	for _, w := range m.workers {
+		if !w.gone && (w.Tasks == nil || slices.Contains(w.Tasks, task)) {
+			return true
+		}
+	}
+	return false
+}
+
+// makeUp starts what triggers that had gone for a moment would have started meanwhile.
+func (m *Model) makeUp(now, gone time.Time, triggers []store.Trigger) error {
+	if gone.IsZero() || now.Sub(gone) > store.CatchUpGraceTime {
+		return nil
+	}
+	for i := range m.events {
+		e := &m.events[i]
+		for _, tr := range triggers {
+			if e.at.Before(gone) || !store.MatchKey(tr.Key, e.Key) {
+				continue
+			}
+			filters := slices.DeleteFunc(slices.Clone(m.filters), func(f store.TaskFilter) bool { return f.Task != tr.Template.Run.Task })
+			runs, err := tr.RunsOf(e.id, &e.NewEvent, filters)
+			if err != nil {
+				return err
+			}
+			for _, r := range runs {
+				m.enqueue(now, r)
+			}
+		}
+	}
+	return nil
+}
+
+// dropUndeclared takes away what the program of a worker declared before and lacks now.
+func (m *Model) dropUndeclared(w *store.WorkerInfo, now time.Time) {
+	for task, program := range m.programs {
+		if program != w.Program || program == "" || slices.Contains(w.Defines, task) || m.worked(task) || !m.gone[task].IsZero() {
+			continue
+		}
+		m.gone[task] = now
+		for _, c := range m.crons {
+			if m.isGone(c) && c.Template.Run.Task == task {
+				c.Next = time.Time{}
+			}
+		}
+	}
 }
 
 // SetCron implements store.Schedules.
@@ -127,15 +188,23 @@ func (m *Model) SetCron(_ context.Context, now time.Time, c store.Cron) error {
 }
 
 func (m *Model) setCron(now time.Time, c store.Cron) (err error) {
-	if c.Next, err = store.NextTick(c.Spec, now); err != nil {
+	old := m.crons[c.Name]
+	gone := old != nil && m.isGone(old)
+	after := now
+	if gone && c.Declared {
+		after = m.gone[old.Template.Run.Task]
+	} else if gone {
+		old = nil
+	}
+	if c.Next, err = store.NextTick(c.Spec, after); err != nil {
 		return err
 	}
-	if old := m.crons[c.Name]; old != nil {
+	if old != nil {
 		if old.Template.Run.Task != c.Template.Run.Task || old.Declared && !c.Declared {
 			return fmt.Errorf("cron %q: %w", c.Name, store.ErrTaken)
 		}
 		c.Paused, c.Last, c.LastRun = old.Paused, old.Last, old.LastRun
-		if old.Spec == c.Spec || old.Paused {
+		if old.Spec == c.Spec && !gone || old.Paused {
 			c.Next = old.Next
 		}
 	}
@@ -152,11 +221,11 @@ func (m *Model) ChangeCron(_ context.Context, now time.Time, name string, change
 	m.advance(now)
 	c := m.crons[name]
 	switch {
-	case c == nil:
+	case c == nil, m.isGone(c) && change != store.CronDelete:
 		err = fmt.Errorf("cron %q: %w", name, store.ErrNotFound)
 	case change == store.CronPause:
 		c.Paused, c.Next = true, time.Time{}
-	case change == store.CronDelete && c.Declared:
+	case change == store.CronDelete && c.Declared && !m.isGone(c) && m.worked(c.Template.Run.Task):
 		err = fmt.Errorf("cron %q: %w", name, store.ErrTaken)
 	case change == store.CronDelete:
 		delete(m.crons, name)
@@ -175,7 +244,7 @@ func (m *Model) TriggerCron(_ context.Context, now time.Time, name string) (id s
 	defer m.unlock()
 	m.advance(now)
 	c := m.crons[name]
-	if c == nil {
+	if c == nil || m.isGone(c) {
 		return id, fmt.Errorf("cron %q: %w", name, store.ErrNotFound)
 	}
 	return m.startCron(c, now, now), nil
@@ -189,7 +258,7 @@ func (m *Model) Crons(_ context.Context, after string, limit int) (all []store.C
 	defer m.unlock()
 	m.advance(time.Now())
 	for _, name := range slices.Sorted(maps.Keys(m.crons)) {
-		if name > after && len(all) < limit {
+		if name > after && len(all) < limit && !m.isGone(m.crons[name]) {
 			all = append(all, *m.crons[name])
 		}
 	}

@@ -18,6 +18,7 @@ func (m *Model) Register(_ context.Context, _ time.Time, w store.WorkerInfo) (in
 	id := int64(len(m.workers)) + 1
 	w.Started = time.Now()
 	m.workers[id] = &modelWorker{WorkerInfo: w}
+	m.dropUndeclared(&w, w.Started)
 	m.retryBlocked()
 	return id, nil
 }

@@ -358,3 +358,48 @@ func reschedule(s *suite) {
 	s.ok(move(-time.Hour))
 	s.takes(1, "1")
 }
+
+// What a program declared goes when a worker of it comes that lacks the task, unless a
+// living worker has it; back within a moment it has missed no event.
+func declaredGoes(s *suite) {
+	ctx := s.Context()
+	s.ok(s.Unregister(ctx, time.Now(), s.worker))
+	made := store.Template{Run: run("")}
+	declare := func() {
+		s.declare(store.Declaration{Task: "t", Program: "p", Crons: []store.Cron{{Name: "c", Spec: "@every 1h", Template: made}},
+			Triggers: []store.Trigger{{Key: "e", Template: made}}})
+	}
+	worker := func(program string, tasks ...string) int64 {
+		id, err := s.Register(ctx, time.Now(), store.WorkerInfo{Name: "w", Program: program, Tasks: tasks, Defines: tasks})
+		s.ok(err)
+		return id
+	}
+	there := func(what string, want int) {
+		s.Helper()
+		all, err := s.Crons(ctx, "", 10)
+		if s.ok(err); len(all) != want {
+			s.Errorf("%s: %d crons, want %d", what, len(all), want)
+		}
+	}
+	declare()
+	has := worker("p", "t")
+	worker("p", "other")
+	there("beside a living worker that has the task", 1)
+	if err := s.ChangeCron(ctx, time.Now(), "c", store.CronDelete); !errors.Is(err, store.ErrTaken) {
+		s.Errorf("deleted what a living worker has: %v", err)
+	}
+	s.ok(s.Unregister(ctx, time.Now(), has))
+	worker("another", "other")
+	there("after a worker of another program", 1)
+	worker("p", "other")
+	there("after a worker of the program that lacks the task", 0)
+	s.publish("e")
+	time.Sleep(30 * time.Second)
+	declare()
+	there("declared again", 1)
+	if n := len(s.list(store.Filter{Tasks: []string{"t"}}, 10)); n != 1 {
+		s.Errorf("%d runs, want that of the event that came meanwhile", n)
+	}
+	s.ok(s.ChangeCron(ctx, time.Now(), "c", store.CronDelete))
+	there("deleted by hand, of nobody", 0)
+}

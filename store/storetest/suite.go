@@ -88,6 +88,7 @@ var rules = []struct {
 	{"a canceled run that has something to clean up runs once more", cancelCleansUp},
 	{"cancel of a blocked run", cancelOfBlocked},
 	{"idempotency keys", keys},
+	{"what code declared goes with it", declaredGoes},
 	{"debounce", debounce},
 	{"retry keeps the attempt, snooze refunds it", retry},
 	{"unregister gives back", unregister},

@@ -258,13 +258,18 @@ CREATE TABLE stint_crons (
   last_at  INTEGER,
   last_run INTEGER,
   error    TEXT,             -- why its last tick made no run
+  program  TEXT NOT NULL DEFAULT '', -- that declared it
+  gone_at  INTEGER,          -- when a worker of that program came that lacks it; NULL: it stands
   graph    INTEGER,
   input    BLOB NOT NULL,
   template TEXT NOT NULL,    -- JSON: the rest of the run
-  CHECK (paused = 0 OR next_at IS NULL)
+  CHECK (paused = 0 OR next_at IS NULL),
+  CHECK (gone_at IS NULL OR next_at IS NULL)
 ) STRICT;
 CREATE INDEX stint_crons_next ON stint_crons (next_at) WHERE next_at IS NOT NULL;
 CREATE INDEX stint_crons_task ON stint_crons (task);
+CREATE INDEX stint_crons_program ON stint_crons (program, gone_at);
+CREATE INDEX stint_crons_gone ON stint_crons (gone_at) WHERE gone_at IS NOT NULL;
 
 -- Runs that are made for events.
 CREATE TABLE stint_triggers (
@@ -273,11 +278,15 @@ CREATE TABLE stint_triggers (
   key      TEXT NOT NULL CHECK (key <> ''),
   wild     INTEGER NOT NULL CHECK (wild IN (0, 1)), -- there is a * in it
   filter   TEXT NOT NULL,    -- '' none
+  program  TEXT NOT NULL DEFAULT '', -- as that of a cron, and the next
+  gone_at  INTEGER,
   graph    INTEGER,
   template TEXT NOT NULL
 ) STRICT;
 CREATE INDEX stint_triggers_key ON stint_triggers (wild, key, task);
 CREATE INDEX stint_triggers_task ON stint_triggers (task);
+CREATE INDEX stint_triggers_program ON stint_triggers (program, gone_at);
+CREATE INDEX stint_triggers_gone ON stint_triggers (gone_at) WHERE gone_at IS NOT NULL;
 
 -- What narrows the triggers of a task.
 CREATE TABLE stint_filters (
