@@ -189,7 +189,8 @@ var tickQuery = countQuery{doubled, "ticks made several runs",
 // settledQueries hold once all runs have ended.
 var settledQueries = []countQuery{
 	{lost, "runs failed that should not", "SELECT count(*) FROM stint_runs WHERE state = 8"},
-	{lost, "runs were canceled that should not", "SELECT count(*) FROM stint_runs_view WHERE state = 'canceled' AND task NOT IN ('pay', 'refund')"},
+	{lost, "runs were canceled that should not", "SELECT count(*) FROM stint_runs_view WHERE state = 'canceled' AND task NOT IN ('pay', 'refund', 'saga')"},
+	{lost, "what canceled sagas did was not undone", "SELECT count(*) FROM sagas s WHERE NOT EXISTS (SELECT 1 FROM undone u WHERE u.run = s.run AND u.step = s.step)"},
 	{lost, "orders returned something else", fmt.Sprintf("SELECT count(*) FROM stint_runs_view WHERE task = 'order' AND output + 0 <> %d * input", orderEffects)},
 	{lost, "waiters returned something else", "SELECT count(*) FROM stint_runs_view WHERE task = 'waiter' AND output <> input"},
 	{lost, "effects are missing", fmt.Sprintf("SELECT max(0, %d * (SELECT count(*) FROM stint_runs_view WHERE task = 'order') - (SELECT count(*) FROM effects))", orderEffects)}, // those of runs past their retention stay
@@ -247,6 +248,9 @@ func (s *shop) untilSettled(ctx context.Context, db *sql.DB, began time.Time) (f
 			if is != was || left == 0 {
 				first = time.Since(began)
 			}
+		}
+		if err == nil && left > 0 {
+			err = s.cancelSagas(ctx)
 		}
 		if err == nil && blocked > 0 { // quarantined by bad luck
 			_, err = s.c.ReplayRuns(ctx, stint.RunFilter{States: []stint.State{stint.StateBlocked}})

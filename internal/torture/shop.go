@@ -23,7 +23,9 @@ type shop struct {
 	refund *stint.Task[int, int]
 	order  *stint.Task[int, int]
 	waiter *stint.Task[int, int]
+	saga   *stint.Task[int, int]
 	graph  *stint.Workflow[int]
+	path   string
 }
 
 // arrival is the payload of the events.
@@ -41,13 +43,13 @@ func openShop(path string, opts ...stint.ClientOption) (*shop, error) {
 		return nil, err
 	}
 	err = inFile(path, func(db *sql.DB) error {
-		_, err := db.Exec("CREATE TABLE IF NOT EXISTS effects (run TEXT NOT NULL, step TEXT NOT NULL)")
+		_, err := db.Exec("CREATE TABLE IF NOT EXISTS effects (run TEXT NOT NULL, step TEXT NOT NULL);" + sagaTables)
 		return err
 	})
 	if err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
-	s := &shop{c: c}
+	s := &shop{c: c, path: path}
 	s.define()
 	return s, nil
 }
@@ -67,6 +69,7 @@ func (s *shop) define() {
 		stint.WithConcurrency(stint.Concurrency[int]{Key: func(n int) string { return fmt.Sprint(n % 3) }, Max: limitMax, Strategy: stint.GroupRoundRobin}))
 	s.refund = stint.NewTask(c, "refund", func(_ context.Context, n int) (int, error) { return n, nil })
 	s.order = stint.NewTask(c, "order", s.doOrder)
+	s.saga = stint.NewTask(c, "saga", s.doSaga)
 	s.waiter = stint.NewTask(c, "waiter", func(ctx context.Context, n int) (int, error) {
 		e, err := stint.WaitForEvent[arrival](ctx, "shop.arrival", stint.WithMatch("n", n))
 		return e.N, err
@@ -170,6 +173,13 @@ func (s *shop) visit(ctx context.Context, i int, say func(what, id string)) erro
 		}
 		say(enqueued, r.ID())
 	}
+	var saga *stint.Run[int]
+	if i%5 < 2 {
+		if saga, err = s.saga.Enqueue(ctx, i); err != nil {
+			return err
+		}
+		say(enqueued, saga.ID())
+	}
 	if i%4 == 1 {
 		n := int(4*time.Now().UnixMicro() + visits.Add(1)%4) // of this process and visit alone
 		r, err := s.waiter.Enqueue(ctx, n)
@@ -194,6 +204,9 @@ func (s *shop) visit(ctx context.Context, i int, say func(what, id string)) erro
 		return err
 	}
 	say(ended, runs[1].ID())
+	if saga != nil { // it is somewhere by now
+		return saga.Cancel(ctx)
+	}
 	return nil
 }
 

@@ -1,0 +1,48 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/stint-dev/stint"
+)
+
+// sagaTables keep what sagas did, and what was undone of it.
+const sagaTables = `
+CREATE TABLE IF NOT EXISTS sagas (run TEXT NOT NULL, step TEXT NOT NULL, PRIMARY KEY (run, step));
+CREATE TABLE IF NOT EXISTS undone (run TEXT NOT NULL, step TEXT NOT NULL, PRIMARY KEY (run, step))`
+
+// doSaga does two things, each with its compensation, and then waits until it
+// is canceled: what it did is to be undone before it ends.
+func (s *shop) doSaga(ctx context.Context, n int) (int, error) {
+	info, _ := stint.Info(ctx)
+	for i := range 2 {
+		step := fmt.Sprint("step ", i)
+		_, err := stint.StepTx(ctx, step, func(ctx context.Context, tx *sql.Tx) (int, error) {
+			_, err := tx.ExecContext(ctx, "INSERT INTO sagas VALUES (?, ?)", info.ID, step)
+			return n, err
+		})
+		if err != nil {
+			return 0, err
+		}
+		stint.Compensate(ctx, step, func(context.Context) error {
+			return inFile(s.path, func(db *sql.DB) error {
+				_, err := db.Exec("INSERT OR IGNORE INTO undone VALUES (?, ?)", info.ID, step)
+				return err
+			})
+		})
+	}
+	return 0, stint.Sleep(ctx, time.Hour)
+}
+
+// cancelSagas cancels those that their customers did not come to cancel.
+func (s *shop) cancelSagas(ctx context.Context) error {
+	_, err := s.c.CancelRuns(ctx, stint.RunFilter{
+		Tasks: []string{"saga"}, States: []stint.State{stint.StateScheduled, stint.StateQueued, stint.StateRunning, stint.StateWaiting},
+	})
+	return err
+}
