@@ -67,7 +67,7 @@ func (h *handler) operate(w http.ResponseWriter, r *http.Request, o *operation) 
 		return
 	}
 	for _, name := range pathNames(o.Path) {
-		in.Set(name, r.PathValue(name))
+		in.Set(name, unseg(r.PathValue(name)))
 	}
 	result, err := o.do(h, r.Context(), in)
 	if err != nil {

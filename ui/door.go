@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"net/url"
 	"path"
+	"regexp"
 	"strings"
 )
 
@@ -128,18 +129,22 @@ func (h *handler) inside(text string) (to string, ok bool) {
 			return "", false
 		}
 	}
-	clean := path.Clean(u.Path)
-	if strings.HasSuffix(u.Path, "/") && clean != "/" {
+	escaped := dotEscape.ReplaceAllString(u.EscapedPath(), ".") // browsers take it for a dot
+	clean := path.Clean(escaped)
+	if strings.HasSuffix(escaped, "/") && clean != "/" {
 		clean += "/"
 	}
-	switch {
-	case clean != h.base && !strings.HasPrefix(clean, h.base+"/"):
+	base := (&url.URL{Path: h.base}).EscapedPath()
+	if clean != base && !strings.HasPrefix(clean, base+"/") {
 		return "", false
-	case clean == u.Path:
-		return text, true
 	}
-	return (&url.URL{Path: clean, RawQuery: u.RawQuery}).String(), true
+	if u.RawQuery != "" {
+		clean += "?" + u.RawQuery
+	}
+	return clean, true
 }
+
+var dotEscape = regexp.MustCompile(`(?i)%2e`)
 
 // forwarded are headers that proxies add, besides all that begin with "X-Forwarded".
 var forwarded = []string{"Forwarded", "Via", "X-Real-Ip", "X-Client-Ip", "X-Cluster-Client-Ip", "X-Original-Forwarded-For", "X-Original-Host", "X-Original-Url",

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"regexp"
 	"strings"
 	"unicode"
 
@@ -203,7 +204,25 @@ func (h *handler) actions() string {
 	return "Actions"
 }
 
-func seg(s string) string { return url.PathEscape(s) }
+// seg returns a name as a segment of a path. Browsers take the segments "." and "..", also
+// when their dots are escaped, for steps in the path: a name of dots alone gets a tilde
+// before them, and so does one that has tildes there already. app.js does the same.
+func seg(name string) string {
+	if dots.MatchString(name) {
+		name = "~" + name
+	}
+	return url.PathEscape(name)
+}
+
+// unseg returns the name that seg was given, of a segment whose escapes are decoded.
+func unseg(segment string) string {
+	if strings.HasPrefix(segment, "~") && dots.MatchString(segment) {
+		return segment[1:]
+	}
+	return segment
+}
+
+var dots = regexp.MustCompile(`^~*\.{1,2}$`)
 
 func taskPath(task string) string { return "/tasks/" + seg(task) }
 

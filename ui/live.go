@@ -81,7 +81,7 @@ func (l *live) serve(w http.ResponseWriter, r *http.Request) {
 		l.h.refuse(w, r, http.StatusBadRequest, errors.New("url: want the path of a page"))
 		return
 	}
-	key := u.Path + "?" + u.RawQuery
+	key := u.EscapedPath() + "?" + u.RawQuery
 	page := l.enter(key)
 	defer l.leave(key, page)
 	ctx, stop := l.until(r)

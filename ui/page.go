@@ -71,16 +71,21 @@ func (h *handler) routePages(mux *http.ServeMux) {
 
 // find makes the page at a URL.
 func (h *handler) find(ctx context.Context, u *url.URL) (*view, error) {
-	name, arg, _ := strings.Cut(strings.Trim(u.Path, "/"), "/")
+	escaped := u.EscapedPath() // a name may have a slash in it
+	name, arg, _ := strings.Cut(strings.Trim(escaped, "/"), "/")
+	arg, err := url.PathUnescape(arg)
+	if err != nil {
+		return nil, errNoPage
+	}
 	for _, p := range pages {
 		if p.name != name {
 			continue
 		}
-		v, err := p.make(h, ctx, arg, u.Query())
+		v, err := p.make(h, ctx, unseg(arg), u.Query())
 		if err != nil {
 			return nil, err
 		}
-		v.path = u.Path
+		v.path = escaped
 		if u.RawQuery != "" {
 			v.path += "?" + u.RawQuery
 		}

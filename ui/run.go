@@ -240,7 +240,7 @@ func (h *handler) runAgain(v *runView) node {
 	if err != nil {
 		return nil
 	}
-	curl := fmt.Sprintf("curl -X POST http://localhost:8080%s/api/tasks/%s/runs -H 'Content-Type: application/json' -d '%s'", h.base, url.PathEscape(v.Task), strings.ReplaceAll(string(body), "'", `'\''`))
+	curl := fmt.Sprintf("curl -X POST 'http://localhost:8080%s/api/tasks/%s/runs' -H 'Content-Type: application/json' -d '%s'", h.base, seg(v.Task), strings.ReplaceAll(string(body), "'", `'\''`))
 	copied := func(summary, id, text string) node {
 		return details(summary, pre(text, attr("id", id)), el("button", attr("type", "button"), attr("data-copy", id), "Copy"))
 	}

@@ -75,13 +75,16 @@ const found = palette.querySelector("ul");
 let tasks = [];
 let chosen = 0;
 
+// A name as a segment of a path: seg in html.go says why.
+function segment(name) { return encodeURIComponent(/^~*\.{1,2}$/.test(name) ? "~" + name : name); }
+
 async function openPalette() {
   palette.showModal();
   field.value = "";
   if (!tasks.length) {
     try {
       const names = await (await fetch(base + "/api/tasks")).json();
-      tasks = names.tasks.map((t) => ({ text: "task " + t.name, url: base + "/tasks/" + encodeURIComponent(t.name) }));
+      tasks = names.tasks.map((t) => ({ text: "task " + t.name, url: base + "/tasks/" + segment(t.name) }));
     } catch { tasks = []; }
   }
   offer();
