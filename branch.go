@@ -199,7 +199,7 @@ func (f *Future[T]) Wait(ctx context.Context) (T, error) {
 	}
 	sc.passed(f.f.entry.At)
 	if f.f.err != nil {
-		return out, f.f.err
+		return out, sc.met(store.Address{}, f.f.err) // which names the branch's entry
 	}
 	sc.decode(&f.f.entry, &out)
 	return out, nil

@@ -32,7 +32,11 @@ func enqueueChildren(ctx context.Context, c *Client, now time.Time, runs []store
 		return nil, err
 	}
 	if recorded {
-		return sc.begun(&e, len(runs))
+		got, err := sc.begun(&e, len(runs))
+		if err == nil {
+			err = sc.runAnew(ctx, e.Address, got)
+		}
+		return got, err
 	}
 	if err := sc.refused(ctx); err != nil {
 		return nil, err
@@ -100,4 +104,105 @@ func (sc *scope) waitRun(ctx context.Context, id store.ID) error {
 			return err
 		}
 	}
+}
+
+// noteOfFailure is the scope of the note that a handler has met the failure of a child. If
+// that ends the attempt the note is forgotten; else the handler has dealt with it, and it
+// stays what it is.
+func noteOfFailure(id store.ID) string { return "failed:" + id.String() }
+
+// note records something for later passes, once.
+func (sc *scope) note(ctx context.Context, scope string) error {
+	d := sc.e.durable
+	if d.unwinding() {
+		runtime.Goexit()
+	}
+	d.mu.Lock()
+	known := d.notes[scope]
+	d.notes[scope] = true
+	d.mu.Unlock()
+	if known {
+		return nil
+	}
+	_, err := sc.append(ctx, store.Entry{Address: store.Address{Scope: scope, Seq: 1}, Kind: store.EntryNote, Done: true, Value: []byte("true")})
+	return err
+}
+
+// metFailure is the failure of a child, which the handler has waited for.
+func (sc *scope) metFailure(ctx context.Context, id store.ID, failed error) error {
+	scope := noteOfFailure(id)
+	if err := sc.note(ctx, scope); err != nil {
+		return err
+	}
+	return sc.met(store.Address{Scope: scope, Seq: 1}, failed)
+}
+
+// runAnew queues those runs of a call for a new attempt that failed, or were canceled, in an
+// earlier attempt of the handler, which did not deal with it. The others stay.
+func (sc *scope) runAnew(ctx context.Context, at store.Address, runs []store.Enqueued) error {
+	if sc.e.replay != nil {
+		return nil
+	}
+	n, since, err := sc.e.failedAttempts(ctx)
+	if err != nil || n == 0 {
+		return err
+	}
+	d, noted := sc.e.durable, fmt.Sprintf("again:%d:%v", n, journal.Address(at))
+	var ids []store.ID
+	d.mu.Lock()
+	for _, r := range runs {
+		if !d.notes[noteOfFailure(r.ID)] {
+			ids = append(ids, r.ID)
+		}
+	}
+	known := d.notes[noted]
+	d.mu.Unlock()
+	if known || len(ids) == 0 {
+		return nil
+	}
+	s, failed := sc.e.w.c.store, store.Filter{IDs: ids, States: []store.State{store.Failed, store.Canceled}}
+	var again []store.ID
+	for before := (store.ID{}); ; {
+		page, next, err := s.List(context.WithoutCancel(ctx), failed, before, maxPage)
+		if err != nil {
+			return public("children of an earlier attempt", err)
+		}
+		for i := range page {
+			if !page[i].Ended.After(since) {
+				again = append(again, page[i].ID)
+			}
+		}
+		if before = next; next == (store.ID{}) {
+			break
+		}
+	}
+	if len(again) > 0 {
+		if _, err := s.Replay(context.WithoutCancel(ctx), time.Now(), store.Filter{IDs: again, States: failed.States}); err != nil {
+			return public("run children anew", err)
+		}
+	}
+	return sc.note(ctx, noted)
+}
+
+// failedAttempts counts the attempts of the run that failed, or were replayed, and says when
+// the last of them ended. It is read once.
+func (e *execution) failedAttempts(ctx context.Context) (n int, since time.Time, err error) {
+	e.loading.Lock()
+	defer e.loading.Unlock()
+	if e.earlier == nil {
+		r, err := e.w.c.store.Get(context.WithoutCancel(ctx), e.run.ID)
+		if err != nil {
+			return 0, since, public("earlier attempts", err)
+		}
+		e.earlier = []time.Time{}
+		for _, a := range r.Attempts {
+			if a.To.Terminal() || a.Error != nil && a.To != store.Blocked {
+				e.earlier = append(e.earlier, a.Ended)
+			}
+		}
+	}
+	if n = len(e.earlier); n > 0 {
+		since = e.earlier[n-1]
+	}
+	return n, since, nil
 }

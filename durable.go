@@ -249,9 +249,21 @@ func StepKey(ctx context.Context) string {
 
 // An entryError is the error of an entry, which the next attempt of the run is not to find.
 type entryError struct {
-	e   *execution
-	at  store.Address
-	err error
+	e    *execution
+	at   store.Address // Seq 0: none
+	next store.Address // of the first call after the failure was met; Seq 0: the one after at
+	err  error
+}
+
+// entries are what the next attempt is not to find.
+func (e *entryError) entries() []store.Address {
+	return slices.DeleteFunc([]store.Address{e.at, e.next}, func(a store.Address) bool { return a.Seq == 0 })
+}
+
+// met notes where a scope met a failure of something that had begun before: what followed
+// from there is forgotten with it.
+func (sc *scope) met(at store.Address, err error) error {
+	return &entryError{e: sc.e, at: at, next: store.Address(sc.cursor.Next()), err: err}
 }
 
 func (e *entryError) Error() string { return e.err.Error() }
@@ -262,29 +274,42 @@ func (sc *scope) failureOf(e *store.Entry) error {
 	if e.Error == nil {
 		return nil
 	}
-	return &entryError{sc.e, e.Address, decodeFailure(e.Error).errOf(sc.e)}
+	return &entryError{e: sc.e, at: e.Address, err: decodeFailure(e.Error).errOf(sc.e)}
 }
 
-// forget lists the entries whose errors are in err.
-func (e *execution) forget(err error) (all []store.Address) {
+// forget lists the entries whose errors are in err, each once: a branch that is forgotten
+// twice would take with it what came after.
+func (e *execution) forget(err error) []store.Address {
+	var all []store.Address
+	known := map[store.Address]bool{}
+	for _, a := range e.entriesIn(err) {
+		if !known[a] {
+			known[a] = true
+			all = append(all, a)
+		}
+	}
+	return all
+}
+
+func (e *execution) entriesIn(err error) (all []store.Address) {
 	switch x := err.(type) {
 	case *appError:
 		for _, one := range x.tree {
 			if x, ok := one.(*entryError); ok && x.e == e {
-				all = append(all, x.at)
+				all = append(all, x.entries()...)
 			}
 		}
 		return all
 	case *entryError:
 		if x.e == e {
-			all = append(all, x.at)
+			all = append(all, x.entries()...)
 		}
-		return append(all, e.forget(x.err)...)
+		return append(all, e.entriesIn(x.err)...)
 	case interface{ Unwrap() error }:
-		return e.forget(x.Unwrap())
+		return e.entriesIn(x.Unwrap())
 	case interface{ Unwrap() []error }:
 		for _, one := range x.Unwrap() {
-			all = append(all, e.forget(one)...)
+			all = append(all, e.entriesIn(one)...)
 		}
 	}
 	return all

@@ -40,7 +40,8 @@ type execution struct {
 	replay *replayed // of ReplayJournal; else nil
 
 	loading sync.Mutex
-	durable *durable // nil before the first durable call; guarded by loading
+	durable *durable    // nil before the first durable call; guarded by loading
+	earlier []time.Time // when attempts before this one ended; nil: not read yet; guarded by loading
 
 	storing sync.Mutex // held while what was noted is being stored, so that it keeps its order
 }

@@ -51,6 +51,7 @@ type knownError struct {
 	Tasks    []string        `json:"tasks,omitempty"`    // of a WorkflowError: the names of those Inside
 	Canceled bool            `json:"canceled,omitempty"` // of one of those: its task was canceled
 	At       *store.Address  `json:"at,omitempty"`       // of an entryError
+	Next     *store.Address  `json:"next,omitempty"`     // likewise, if it has one
 	Type     string          `json:"type,omitempty"`     // of a registered error: its name
 	Value    json.RawMessage `json:"value,omitempty"`    // and its JSON
 	Inside   []knownError    `json:"inside,omitempty"`   // what it wraps
@@ -212,6 +213,9 @@ func (r *recorder) inside(err error, of string) (all []knownError) {
 		return append(all, r.workflow(e))
 	case *entryError:
 		k.Is, k.At, within = markEntry, &e.at, e.err
+		if e.next.Seq > 0 {
+			k.Next = &e.next
+		}
 	default:
 		if k.Type, k.Value = registeredValue(err); len(k.Value) > r.room {
 			k.Type, k.Value = "", nil
@@ -392,7 +396,11 @@ func (f *failure) known(e *execution, k *knownError, text string) error {
 		return w
 	case markEntry:
 		if e != nil && k.At != nil {
-			return &entryError{e, *k.At, within}
+			known := &entryError{e: e, at: *k.At, err: within}
+			if k.Next != nil {
+				known.next = *k.Next
+			}
+			return known
 		}
 	case markType:
 		if err := readRegistered(k); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,6 +40,7 @@ func (c *Client) Journal(ctx context.Context, runID string) ([]JournalEntry, err
 	if err != nil {
 		return nil, public("journal", err)
 	}
+	stored = slices.DeleteFunc(stored, func(e store.Entry) bool { return e.Kind == store.EntryNote })
 	all := make([]JournalEntry, len(stored))
 	for i, e := range stored {
 		all[i] = JournalEntry{

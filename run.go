@@ -113,12 +113,23 @@ func (r *Run[Out]) Wait(ctx context.Context) (Out, error) {
 			return out, err
 		}
 		ctx = context.WithoutCancel(ctx) // what it came to is there
+		out, err := r.result(ctx, nil)
+		if _, failed := err.(*TaskError); failed {
+			err = sc.metFailure(ctx, r.id, err)
+		}
+		return out, err
 	} else if e != nil { // inside a step, or a run of another database, which cannot wake this one
 		e.w.release(e)
 		defer e.w.resume(ctx, e)
 	}
 	kept := r.c.keepError(r.id)
 	defer r.c.dropError(r.id)
+	return r.result(ctx, kept)
+}
+
+// result waits for the run's end, and returns what came of it. kept, if not nil, may hold
+// the handler's own error: a handler's wait must not differ when it is repeated.
+func (r *Run[Out]) result(ctx context.Context, kept *waitEntry) (out Out, err error) {
 	end, err := r.c.store.Await(ctx, r.id, -1)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -148,8 +159,10 @@ func (r *Run[Out]) Wait(ctx context.Context) (Out, error) {
 		return out, err
 	}
 	failed := endError(run, nil)
-	if live := kept.error(); live != nil && run.State == store.Failed && scopeOf(ctx) == nil { // a handler's wait must not differ when it is repeated
-		failed.Err = &storedError{failed.Err.Error(), []error{live, failed.Err}}
+	if kept != nil && run.State == store.Failed {
+		if live := kept.error(); live != nil {
+			failed.Err = &storedError{failed.Err.Error(), []error{live, failed.Err}}
+		}
 	}
 	return out, failed
 }

@@ -38,6 +38,7 @@ type durable struct {
 	failed    error // a branch failed before it asked for all that it had recorded
 	over      bool  // the handler has returned
 	versions  map[string]bool
+	notes     map[string]bool // by scope
 	undoing
 	branches sync.WaitGroup
 }
@@ -141,10 +142,14 @@ func (e *execution) journaled(ctx context.Context) (*durable, error) {
 }
 
 func newDurable(e *execution, entries []store.Entry) *durable {
-	d := &durable{e: e, live: 1, parked: map[*parked]struct{}{}, gone: make(chan struct{}), versions: map[string]bool{}, undoing: undoing{recorded: map[store.Address]*store.Entry{}, cuts: map[string]int{}}}
+	d := &durable{e: e, live: 1, parked: map[*parked]struct{}{}, gone: make(chan struct{}), versions: map[string]bool{}, notes: map[string]bool{}, undoing: undoing{recorded: map[store.Address]*store.Entry{}, cuts: map[string]int{}}}
 	records := make([]journal.Record[*store.Entry], 0, len(entries))
 	for i := range entries {
 		entry := &entries[i]
+		if entry.Kind == store.EntryNote {
+			d.notes[entry.Scope] = true
+			continue
+		}
 		if entry.Kind == store.EntryVersion {
 			d.versions[entry.Name] = string(entry.Value) == "true"
 			continue
@@ -264,7 +269,7 @@ func (sc *scope) append(ctx context.Context, e store.Entry) (store.Entry, error)
 		sc.e.durable.diverge(store.ErrStale)
 		runtime.Goexit()
 	}
-	if stored.Done && e.Kind != store.EntryVersion { // of which no later pass sees when it was
+	if stored.Done && e.Kind != store.EntryVersion && e.Kind != store.EntryNote { // of which no later pass sees when it was
 		sc.passed(stored.At)
 	}
 	return stored, nil

@@ -37,11 +37,12 @@ const (
 	EntryAny                          // Value is the index of the winner
 	EntryVersion                      // Value is true or false
 	EntryEnd                          // a failure that ends the run once its compensations are done: Error
+	EntryNote                         // what the engine notes for itself, in a scope of its own
 )
 
 var entryNames = [...]string{
 	EntryStep: "step", EntrySleep: "sleep", EntryEvent: "event", EntryChild: "child", EntryBranch: "branch", EntryAny: "any", EntryVersion: "version",
-	EntryEnd: "end",
+	EntryEnd: "end", EntryNote: "note",
 }
 
 // String is the kind's name, in lower case.

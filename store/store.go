@@ -140,6 +140,8 @@ type Outcome struct {
 	Spent time.Duration // when To is Waiting: how much of its time limit the attempt has used; less than 0: it was given more
 	// Forget removes these entries, what follows them in their scopes, and the scopes of
 	// the branches among that: the next attempt does not find the failure that ended this.
+	// Of a branch that failed it removes the entry alone: it goes on where it failed, and
+	// those beside it stay.
 	// It is done last: a run that waits for an entry which is done does not wait.
 	Forget []Address
 }

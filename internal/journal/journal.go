@@ -172,6 +172,9 @@ func (s *Scope[T]) Ask(kind, name string) (at Address, entry T, recorded bool, e
 	return at, r.Entry, true, nil
 }
 
+// Next returns the address of the next call.
+func (s *Scope[T]) Next() Address { return Address{s.Path, s.seq + 1} }
+
 // End is a divergence if the scope has entries that were not asked for.
 func (s *Scope[T]) End() error {
 	s.tape.mu.Lock()

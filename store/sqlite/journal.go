@@ -292,13 +292,20 @@ func (t *txn) resolve(now, event int64, e *store.NewEvent, found []store.Match, 
 // forget removes entries, what follows them, and the scopes of the branches among that.
 func (t *txn) forget(key int64, from []store.Address) error {
 	for _, a := range from {
+		n, err := t.execN("DELETE FROM stint_journal WHERE run = ? AND scope = ? AND seq = ? AND kind = 6 AND error IS NOT NULL", key, a.Scope, a.Seq)
+		if err != nil {
+			return err
+		}
+		if n > 0 { // a branch that failed
+			continue
+		}
 		gone, err := column[int](t, "DELETE FROM stint_journal WHERE run = ? AND scope = ? AND seq >= ? RETURNING seq", key, a.Scope, a.Seq)
 		if err != nil {
 			return err
 		}
 		for _, seq := range gone {
-			if seq == a.Seq || store.IsUndo(a.Scope) {
-				continue // a branch that failed goes on where it failed; a compensation begins none
+			if store.IsUndo(a.Scope) {
+				continue // a compensation begins none
 			}
 			scope := scopeOf(a.Scope, seq)
 			if err := t.exec("DELETE FROM stint_journal WHERE run = ?1 AND (scope = ?2 OR scope >= ?2 || '/' AND scope < ?2 || '0')", key, scope); err != nil {

@@ -68,6 +68,18 @@ func journalKept(s *suite) {
 		s.Error("a call of an old lease was recorded")
 	}
 	again := s.claim(1)[0]
+	failed := entry("", 2, store.EntryBranch, "b", "")
+	failed.Done, failed.Error = true, []byte(`"no"`)
+	s.call(again, failed)
+	for _, e := range []store.Entry{entry("2", 1, store.EntryStep, "in", "1"), entry("", 3, store.EntryStep, "c", "3"), entry("3", 1, store.EntryStep, "within", "4")} {
+		s.call(again, e)
+	}
+	s.finish(store.Outcome{ID: c.ID, Lease: again.Lease, To: store.Scheduled, At: time.Now(), Error: []byte(`"no"`), Forget: []store.Address{{Scope: "", Seq: 2}}})
+	s.journal(c.ID, ":3 step c 3", "2:1 step in 1", "3:1 step within 4") // the branch alone
+	again = s.claim(1)[0]
+	s.finish(store.Outcome{ID: c.ID, Lease: again.Lease, To: store.Scheduled, At: time.Now(), Error: []byte(`"no"`), Forget: []store.Address{{Scope: "", Seq: 3}}})
+	s.journal(c.ID, "2:1 step in 1")
+	again = s.claim(1)[0]
 	s.call(again, entry("", 1, store.EntryStep, "a", "1"))
 	s.finish(store.Outcome{ID: c.ID, Lease: again.Lease, To: store.Queued, Refund: true})
 	if !s.claim(1)[0].Journal {
@@ -237,7 +249,7 @@ func restartAndFork(s *suite) {
 		s.Errorf("the fork is given as %+v", f)
 	}
 	s.ok(s.Restart(s.Context(), time.Now(), c.ID, at))
-	s.journal(c.ID, ":1 step a 1", ":2 step b 1", "2:1 step in b 1", "3:1 step in c 1")
+	s.journal(c.ID, ":1 step a 1", ":2 step b 1", "2:1 step in b 1")
 	s.state(c.ID, store.Queued)
 	if _, err := s.Fork(s.Context(), time.Now(), store.ID{1}, at); !errors.Is(err, store.ErrNotFound) {
 		s.Errorf("a fork of nothing: %v", err)

@@ -163,12 +163,16 @@ func (r *modelRun) hasUndo() bool {
 // forget removes entries, what follows them, and the scopes of the branches among that.
 func (r *modelRun) forget(from []store.Address) {
 	for _, a := range from {
+		if i, there := slices.BinarySearchFunc(r.journal, a, byAddress); there && r.journal[i].Kind == store.EntryBranch && r.journal[i].Error != nil {
+			r.journal = slices.Delete(r.journal, i, i+1)
+			continue
+		}
 		var gone []string
 		r.journal = slices.DeleteFunc(r.journal, func(e modelEntry) bool {
 			if e.Scope != a.Scope || e.Seq < a.Seq {
 				return false
 			}
-			if e.Seq > a.Seq && !store.IsUndo(a.Scope) {
+			if !store.IsUndo(a.Scope) {
 				gone = append(gone, strings.TrimPrefix(a.Scope+"/"+strconv.Itoa(e.Seq), "/"))
 			}
 			return true
