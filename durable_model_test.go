@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -18,7 +19,7 @@ import (
 
 // An op is a durable call of a random program.
 type op struct {
-	kind string // step, fail, sleep, event, all, any, child
+	kind string // step, fail, sleep, event, all, any, child, lost: a child that fails
 	id   int    // one of its own
 	d    time.Duration
 	subs [][]op // of all and any: what each branch does
@@ -26,7 +27,7 @@ type op struct {
 
 // drawProgram makes a program. Times are chosen so that no two things happen at once.
 func drawProgram(rt *rapid.T, depth int, next *int) []op {
-	kinds := []string{"step", "step", "fail", "sleep", "sleep", "event", "child"}
+	kinds := []string{"step", "step", "fail", "sleep", "sleep", "event", "child", "lost"}
 	if depth > 0 {
 		kinds = append(kinds, "all", "any")
 	}
@@ -66,6 +67,9 @@ func model(prog []op, now time.Duration, tie *bool) (sum int, end time.Duration)
 			sum += o.id
 		case "fail":
 			sum += 1000
+		case "lost":
+			sum += 2000
+			now += time.Second
 		case "sleep":
 			now += o.d
 		case "child":
@@ -103,11 +107,45 @@ type machine struct {
 	child *stint.Task[int, int]
 	mu    sync.Mutex
 	ran   map[int]int
+	nows  map[int]time.Time // what Now said after each op, in the first pass that came there
+}
+
+// sees checks that Now is what it was in an earlier pass, and has not gone back.
+func (m *machine) sees(ctx context.Context, o op, before time.Time) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := stint.Now(ctx)
+	if had, ok := m.nows[o.id]; ok && !had.Equal(now) {
+		return fmt.Errorf("Now after op %d was %v, and is %v", o.id, had, now)
+	}
+	m.nows[o.id] = now
+	if o.kind == "sleep" && now.Before(before.Add(o.d)) || now.Before(before) {
+		return fmt.Errorf("Now went from %v to %v over op %+v", before, now, o)
+	}
+	return nil
+}
+
+// plannedError is how ops fail: an error that each pass must know again.
+func plannedError(id int) error {
+	return fmt.Errorf("planned: %w", errors.Join(&declined{Code: id}, stint.ErrSkipped))
+}
+
+// met checks that err is the planned one.
+func met(err error, id int) error {
+	d, ok := errors.AsType[*declined](err)
+	if !ok || d.Code != id || !errors.Is(err, stint.ErrSkipped) || !strings.Contains(err.Error(), plannedError(id).Error()) {
+		return fmt.Errorf("op %d failed with %v", id, err)
+	}
+	return nil
 }
 
 func (m *machine) run(ctx context.Context, prog []op) (sum int, err error) {
 	for _, o := range prog {
+		before := stint.Now(ctx)
 		v, err := m.op(ctx, o)
+		if err == nil {
+			err = m.sees(ctx, o, before)
+		}
 		if err != nil {
 			return 0, err
 		}
@@ -122,7 +160,7 @@ func (m *machine) op(ctx context.Context, o op) (int, error) {
 		defer m.mu.Unlock()
 		m.ran[o.id]++
 		if o.kind == "fail" {
-			return 0, stint.NonRetryable(errors.New("planned"))
+			return 0, stint.NonRetryable(plannedError(o.id))
 		}
 		return o.id, nil
 	}
@@ -131,10 +169,16 @@ func (m *machine) op(ctx context.Context, o op) (int, error) {
 		return stint.Step(ctx, fmt.Sprint("step ", o.id), body)
 	case "fail":
 		_, err := stint.Step(ctx, "fail", body)
-		if err == nil || context.Cause(ctx) != nil {
+		if context.Cause(ctx) != nil {
 			return 0, fmt.Errorf("a failing step: %v, %w", err, context.Cause(ctx))
 		}
-		return 1000, nil
+		return 1000, met(err, o.id)
+	case "lost":
+		_, err := m.child.Run(ctx, -o.id)
+		if context.Cause(ctx) != nil {
+			return 0, fmt.Errorf("a failing child: %v, %w", err, context.Cause(ctx))
+		}
+		return 2000, met(err, o.id)
 	case "sleep":
 		return 0, stint.Sleep(ctx, o.d)
 	case "child":
@@ -180,7 +224,8 @@ func events(prog []op, into map[int]time.Duration) {
 	}
 }
 
-// Random programs return what the model says, when it says, and run each step once:
+// Random programs return what the model says, when it says, run each step once, and see
+// the same times and errors in each pass:
 // with handlers that linger in memory, evicted at every wait, and with workers that
 // stop and start at random.
 func TestDurableModel(t *testing.T) {
@@ -200,8 +245,13 @@ func TestDurableModel(t *testing.T) {
 }
 
 func runProgram(t *testing.T, rt *rapid.T, c *stint.Client, prog []op) {
-	m := &machine{ran: map[int]int{}}
-	m.child = stint.NewTask(c, "child", func(ctx context.Context, n int) (int, error) { return 2 * n, stint.Sleep(ctx, time.Second) })
+	m := &machine{ran: map[int]int{}, nows: map[int]time.Time{}}
+	m.child = stint.NewTask(c, "child", func(ctx context.Context, n int) (int, error) {
+		if err := stint.Sleep(ctx, time.Second); err != nil || n >= 0 {
+			return 2 * n, err
+		}
+		return 0, plannedError(-n)
+	})
 	task := stint.NewTask(c, "program", func(ctx context.Context, _ int) (int, error) { return m.run(ctx, prog) })
 	tie := false
 	want, end := model(prog, 0, &tie)

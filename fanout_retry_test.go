@@ -125,7 +125,7 @@ func TestRetryOfAFanOut(t *testing.T) {
 				run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 0))
 				_, err := run.Wait(t.Context())
 				for replays := 0; by == "replay" && err != nil && replays < 3; replays++ {
-					time.Sleep(time.Hour)
+					<-time.After(time.Hour)
 					must[int](t)(c.ReplayRuns(t.Context(), stint.RunFilter{IDs: []string{run.ID()}}))
 					_, err = run.Wait(t.Context())
 				}
