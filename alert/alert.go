@@ -25,6 +25,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/internal/guard"
 	"github.com/stint-dev/stint/internal/text"
 )
 
@@ -48,7 +49,8 @@ type Config struct {
 	Digest time.Duration // between messages while a rule holds [1 hour]
 	Link   string        // where the web page is, for links: https://app.example.org/stint
 	// Redact returns what notices show as the error of a run; nil shows it as it is. It is
-	// called before a notice is stored. It may be called from several goroutines.
+	// called before a notice is stored. It may be called from several goroutines. If it
+	// panics, notices say so in the error's place.
 	Redact func(Failure) string
 }
 
@@ -440,11 +442,19 @@ func (a *Alerts) newest(ctx context.Context, r *Rule, n *Notice) error {
 			failure.Link = strings.TrimSuffix(a.cfg.Link, "/") + "/runs/" + run.ID
 		}
 		if a.cfg.Redact != nil {
-			failure.Error = a.cfg.Redact(failure)
+			failure.Error = a.redacted(failure)
 		}
 		n.Newest = append(n.Newest, failure)
 	}
 	return nil
+}
+
+// redacted is what a notice shows as the error of a run.
+func (a *Alerts) redacted(f Failure) (shown string) {
+	if p := guard.Call(func() { shown = a.cfg.Redact(f) }); p != nil {
+		return fmt.Sprintf("(hidden: the program's Redact panicked with a %T)", p.Value) // whose text may hold the error
+	}
+	return shown
 }
 
 // Test sends a notice of the kind Test to a sink, or to all if it is "". It returns when

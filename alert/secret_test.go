@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"net/textproto"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -124,6 +125,13 @@ func TestChatTextIsInert(t *testing.T) {
 	redacted := notice(func(f alert.Failure) string { return "error of " + f.Task })
 	if strings.Contains(redacted, "everyone") || !strings.Contains(redacted, "error of task") {
 		t.Errorf("redacted: %s", redacted)
+	}
+	for name, fails := range map[string]func(alert.Failure) string{
+		"panic": func(f alert.Failure) string { panic(f.Error) }, "Goexit": func(alert.Failure) string { runtime.Goexit(); return "" },
+	} {
+		if text := notice(fails); strings.Contains(text, "everyone") || !strings.Contains(text, "Redact panicked") {
+			t.Errorf("a Redact whose call is a %s: %s", name, text)
+		}
 	}
 }
 

@@ -58,7 +58,7 @@ func confirmPage(h *handler, ctx context.Context, arg string, q url.Values) (*vi
 	c := chosen(q)
 	c.Del("do")
 	c.Del("selected")
-	f, err := selectionOf(q)
+	f, err := h.selectionOf(q)
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,8 @@ func eventsPage(h *handler, ctx context.Context, arg string, q url.Values) (*vie
 	if err != nil {
 		return nil, err
 	}
+	h.redactEvents(page.Events)
+	h.redactFilters(filters)
 	older := url.Values{"cursor": {page.Next}, "key": {key}}
 	return &view{Title: "Events", Main: all(el("h1", "Events"),
 		el("form.filters", attr("method", "get"), input("Key", attr("name", "key"), attr("value", key)), button("", "Filter"), only(key != "", " ", h.link("/events", "Show all"))),
@@ -39,7 +41,7 @@ func (h *handler) showEvents(events []stint.EventInfo, key string) node {
 	}
 	return table(head("Key", "Published", "Started", "Woke", "Payload"), each(events, func(e stint.EventInfo) node {
 		return el("tr", attr("id", "e"+e.ID), el("td", data(e.Key), only(e.Scope != "", el("br"), el("bdi.dim", "scope "+e.Scope))),
-			el("td", when(e.Published)), el("td", runs(e.Started)), el("td", runs(e.Woke)), el("td", jsonTree(h.show("event", e.Key, e.Payload))))
+			el("td", when(e.Published)), el("td", runs(e.Started)), el("td", runs(e.Woke)), el("td", jsonTree(e.Payload)))
 	}))
 }
 
@@ -56,7 +58,7 @@ func (h *handler) showFilters(filters []stint.TriggerFilter) node {
 		list = table(head("Task", "Scope", "Expression", "Payload.optional", h.actions()), each(filters, func(f stint.TriggerFilter) node {
 			payload, _ := f.Payload.(json.RawMessage)
 			return el("tr", el("td", h.link(taskPath(f.Task), data(f.Task))), el("td", data(f.Scope)), el("td", code(f.Expression)),
-				el("td.optional", jsonTree(h.show("filter", f.Task, payload))), el("td", h.act("danger", "Delete", fmt.Sprintf("filters/%d/delete", f.ID), "/events")))
+				el("td.optional", jsonTree(payload)), el("td", h.act("danger", "Delete", fmt.Sprintf("filters/%d/delete", f.ID), "/events")))
 		}))
 	}
 	if h.readOnly {
@@ -80,7 +82,7 @@ func (h *handler) showWebhooks() node {
 		table(head("Webhook", "Published.figure", "Ignored.figure", "Refused.figure", "Last", "Last refusal"), each(hooks, func(w stint.WebhookInfo) node {
 			refusal := none("none")
 			if w.Refusal != "" {
-				refusal = all(el("bdi.error", w.Refusal), " ", when(w.RefusedAt))
+				refusal = all(el("bdi.error", h.showText("error", w.Name, w.Refusal)), " ", when(w.RefusedAt))
 			}
 			return el("tr", el("td", data(w.Name)), el("td.number", count(w.Published)), el("td.number", count(w.Ignored)), el("td.number", count(w.Refused)), el("td", when(w.Last)), el("td", refusal))
 		})))

@@ -3,7 +3,6 @@ package ui
 import (
 	"encoding/json"
 	"errors"
-	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
@@ -11,21 +10,12 @@ import (
 
 	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/alert"
-	"github.com/stint-dev/stint/internal/guard"
-	"github.com/stint-dev/stint/internal/jsonx"
 )
 
 // An Action is what a request asks for.
 type Action struct {
 	Name  string // "view", or as the API names it: "runs.cancel", "queues.pause", ...
 	Write bool   // it changes something
-}
-
-// A Payload is something that the app's code stored, which may be private.
-type Payload struct {
-	Of   string // "input", "output", "journal", "event", "filter", "cron", "stream" or "log"
-	Name string // the task, or the event's key
-	JSON json.RawMessage
 }
 
 // An Option changes a handler.
@@ -61,10 +51,6 @@ func WithAuthorize(f func(*http.Request, Action) error) Option {
 // WithReadOnly refuses every action that changes something. It is on for a client
 // stint.WithReadOnly.
 func WithReadOnly() Option { return func(c *config) { c.readOnly = true } }
-
-// WithRedact shows what f returns in the place of each payload; nil hides it, and so does a
-// panic of f. f is called at each view, by several goroutines.
-func WithRedact(f func(Payload) json.RawMessage) Option { return func(c *config) { c.redact = f } }
 
 // WithBackupDir has the action "backup" write new files to a directory, and nowhere else.
 // Without it the page and the API make no backups.
@@ -182,30 +168,4 @@ func (h *handler) refuse(w http.ResponseWriter, r *http.Request, status int, err
 // wantsHTML reports whether a person asks, with a browser.
 func wantsHTML(r *http.Request) bool {
 	return strings.Contains(r.Header.Get("Accept"), "text/html")
-}
-
-// show is a payload as it may be shown: JSON, whatever the app's WithRedact returns.
-func (h *handler) show(of, name string, payload json.RawMessage) json.RawMessage {
-	return jsonx.Embed(h.redacted(of, name, payload))
-}
-
-// redacted is a payload, or a stream, which need not be JSON, as the app wants it seen.
-func (h *handler) redacted(of, name string, payload json.RawMessage) json.RawMessage {
-	if h.redact == nil || payload == nil {
-		return payload
-	}
-	var shown json.RawMessage
-	if !called("WithRedact", func() { shown = h.redact(Payload{of, name, payload}) }) {
-		return json.RawMessage(`"(hidden: the program's WithRedact panicked)"`)
-	}
-	return shown
-}
-
-// called calls a function of the app's. If it panics, called logs that and returns false.
-func called(option string, f func()) bool {
-	p := guard.Call(f)
-	if p != nil {
-		slog.Error("stint/ui: the app's function panicked", "option", option, "panic", p.Error(), "stack", string(p.Stack))
-	}
-	return p == nil
 }

@@ -35,10 +35,20 @@ func (h *handler) runsAt(k stint.LimitKey, n int, states ...string) node {
 	for _, s := range states {
 		pairs = append(pairs, "state", s)
 	}
+	if h.showKey(k) != k.Key {
+		return all(count(n))
+	}
 	return h.link(runsPath(pairs...), count(n))
 }
 
+// showKey is a limit's key as it may be shown. Where that is another, no link and no form of
+// a page may name it.
+func (h *handler) showKey(k stint.LimitKey) string { return h.showText("limit_key", k.Name, k.Key) }
+
 func (h *handler) pauseLimit(k stint.LimitKey, paused bool) node {
+	if h.showKey(k) != k.Key {
+		return nil
+	}
 	return h.toggle(paused, "limits.", "/limits", hidden("limit_name", k.Name), hidden("limit_key", k.Key))
 }
 
@@ -48,7 +58,7 @@ func (h *handler) showKeys(keys []stint.ConcurrencyInfo) node {
 	}
 	return table(head("Limit", "Key", "Held.figure", "Max.figure", "Waiting.figure", "Strategy.optional", h.actions()), each(keys, func(k stint.ConcurrencyInfo) node {
 		name := stint.LimitKey{Name: k.Name, Key: k.Key}
-		return el("tr", el("td", data(k.Name), pausedSign(k.Paused)), el("td", data(k.Key)), el("td.number", h.runsAt(name, k.Active, "running", "waiting")),
+		return el("tr", el("td", data(k.Name), pausedSign(k.Paused)), el("td", data(h.showKey(name))), el("td.number", h.runsAt(name, k.Active, "running", "waiting")),
 			el("td.number", only(k.Max > 0, k.Max)), el("td.number", h.runsAt(name, k.Waiting, "queued")), el("td.optional", k.Strategy), el("td", h.pauseLimit(name, k.Paused)))
 	}))
 }
@@ -69,7 +79,7 @@ func (h *handler) showRates(rates []stint.RateLimitInfo) node {
 		figures := h.form("row", "limits/"+seg(r.Key), "/limits",
 			el("input", attr("name", "limit"), attr("type", "number"), attr("step", "any"), attr("min", "0"), attr("value", fmt.Sprintf("%g", float64(r.Limit))), attr("aria-label", "Units each second")),
 			el("input", attr("name", "burst"), attr("type", "number"), attr("min", "1"), attr("value", fmt.Sprint(r.Burst)), attr("aria-label", "Burst")), button("", "Set"))
-		return el("tr", el("td", data(r.Key), pausedSign(r.Paused)), el("td.number", fmt.Sprintf("%.1f", r.Tokens)), el("td.number", r.Burst), el("td.number", perSecond(r.Limit)),
-			el("td.number", h.runsAt(name, r.Waiting, "queued")), el("td", row(only(!h.readOnly, figures), h.pauseLimit(name, r.Paused))))
+		return el("tr", el("td", data(h.showKey(name)), pausedSign(r.Paused)), el("td.number", fmt.Sprintf("%.1f", r.Tokens)), el("td.number", r.Burst), el("td.number", perSecond(r.Limit)),
+			el("td.number", h.runsAt(name, r.Waiting, "queued")), el("td", row(only(!h.readOnly && h.showKey(name) == r.Key, figures), h.pauseLimit(name, r.Paused))))
 	}))
 }

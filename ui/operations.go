@@ -72,7 +72,7 @@ var operations = []operation{
 }
 
 func listRuns(h *handler, ctx context.Context, in url.Values) (any, error) {
-	f, err := filterOf(in)
+	f, err := h.filterOf(in)
 	if err != nil {
 		return nil, err
 	}
@@ -109,9 +109,10 @@ func getJournal(h *handler, ctx context.Context, in url.Values) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	h.redactEntries(info.Task, all)
 	out := wireJournal{Entries: []wireEntry{}}
 	for _, e := range all {
-		out.Entries = append(out.Entries, wireEntry{e.Address, e.Kind, e.Name, e.Done, h.show("journal", info.Task, e.Output), e.Error, optional(e.At), optional(e.Due), e.Attempts})
+		out.Entries = append(out.Entries, wireEntry{e.Address, e.Kind, e.Name, e.Done, e.Output, e.Error, optional(e.At), optional(e.Due), e.Attempts})
 	}
 	return out, nil
 }
@@ -137,9 +138,10 @@ func getLogs(h *handler, ctx context.Context, in url.Values) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	h.redactLines(info.Task, lines)
 	out := wireLogs{Lines: []wireLine{}}
 	for _, l := range lines {
-		out.Lines = append(out.Lines, wireLine{l.Seq, l.At, l.Level.String(), l.Message, h.show("log", info.Task, l.Attrs), l.Attempt})
+		out.Lines = append(out.Lines, wireLine{l.Seq, l.At, l.Level.String(), l.Message, l.Attrs, l.Attempt})
 	}
 	return out, nil
 }
@@ -152,7 +154,7 @@ func getStream(h *handler, ctx context.Context, in url.Values) (any, error) {
 	chunks, err := h.c.StreamChunks(ctx, info.ID, int64(after), limit)
 	out := wireStream{Chunks: []string{}, Next: after + len(chunks)}
 	for _, c := range chunks {
-		out.Chunks = append(out.Chunks, string(h.redacted("stream", info.Task, c)))
+		out.Chunks = append(out.Chunks, h.showText("stream", info.Task, string(c)))
 	}
 	return out, err
 }
@@ -163,7 +165,7 @@ func getStream(h *handler, ctx context.Context, in url.Values) (any, error) {
 func bulk(name string) func(*handler, context.Context, url.Values) (any, error) {
 	return func(h *handler, ctx context.Context, in url.Values) (any, error) {
 		a, _ := bulkActionOf(name)
-		f, err := selectionOf(in)
+		f, err := h.selectionOf(in)
 		if err != nil {
 			return nil, err
 		}
@@ -266,7 +268,7 @@ func startTask(h *handler, ctx context.Context, in url.Values) (any, error) {
 		}
 		opts = append(opts, stint.WithPriority(p))
 	}
-	f, err := filterOf(url.Values{"metadata": in["metadata"]})
+	f, err := h.filterOf(url.Values{"metadata": in["metadata"]})
 	if err != nil {
 		return nil, err
 	}
@@ -319,10 +321,10 @@ func listLimits(h *handler, ctx context.Context, in url.Values) (any, error) {
 	}
 	out := wireLimits{Concurrency: []wireKey{}, Rates: []wireRate{}}
 	for _, k := range keys {
-		out.Concurrency = append(out.Concurrency, wireKey{k.Name, k.Key, k.Max, k.Active, k.Waiting, k.Strategy.String(), k.Paused})
+		out.Concurrency = append(out.Concurrency, wireKey{k.Name, h.showKey(stint.LimitKey{Name: k.Name, Key: k.Key}), k.Max, k.Active, k.Waiting, k.Strategy.String(), k.Paused})
 	}
 	for _, r := range rates {
-		out.Rates = append(out.Rates, wireRate{r.Key, float64(r.Limit), r.Burst, r.Tokens, r.Waiting, r.Paused})
+		out.Rates = append(out.Rates, wireRate{h.showKey(stint.LimitKey{Key: r.Key}), float64(r.Limit), r.Burst, r.Tokens, r.Waiting, r.Paused})
 	}
 	return out, nil
 }
@@ -341,9 +343,10 @@ func setLimit(h *handler, ctx context.Context, in url.Values) (any, error) {
 
 func listCrons(h *handler, ctx context.Context, in url.Values) (any, error) {
 	all, err := h.c.ListCrons(ctx)
+	h.redactCrons(all)
 	out := wireCrons{Crons: []wireCron{}}
 	for _, c := range all {
-		out.Crons = append(out.Crons, wireCron{c.Name, c.Task, c.Spec, c.Declared, c.Paused, h.show("cron", c.Task, c.Input), optional(c.Next), optional(c.Last), c.LastRunID, c.Error, c.Blocked})
+		out.Crons = append(out.Crons, wireCron{c.Name, c.Task, c.Spec, c.Declared, c.Paused, c.Input, optional(c.Next), optional(c.Last), c.LastRunID, c.Error, c.Blocked})
 	}
 	return out, err
 }
@@ -370,9 +373,10 @@ func listEvents(h *handler, ctx context.Context, in url.Values) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	h.redactEvents(page.Events)
 	out := wireEvents{Events: []wireEvent{}, Next: page.Next}
 	for _, e := range page.Events {
-		out.Events = append(out.Events, wireEvent{e.ID, e.Key, h.show("event", e.Key, e.Payload), e.Metadata, e.Scope, e.Published, e.Started, e.Woke})
+		out.Events = append(out.Events, wireEvent{e.ID, e.Key, e.Payload, e.Metadata, e.Scope, e.Published, e.Started, e.Woke})
 	}
 	return out, nil
 }
@@ -390,7 +394,7 @@ func publish(h *handler, ctx context.Context, in url.Values) (any, error) {
 	if s := in.Get("scope"); s != "" {
 		opts = append(opts, stint.WithScope(s))
 	}
-	f, err := filterOf(url.Values{"metadata": in["metadata"]})
+	f, err := h.filterOf(url.Values{"metadata": in["metadata"]})
 	if err != nil {
 		return nil, err
 	}
@@ -415,8 +419,7 @@ func listFilters(h *handler, ctx context.Context, in url.Values) (any, error) {
 	filters, err := h.c.ListFilters(ctx, "")
 	out := wireFilters{Filters: []wireFilter{}}
 	for _, f := range filters {
-		payload, _ := f.Payload.(json.RawMessage)
-		out.Filters = append(out.Filters, wireFilter{f.ID, f.Task, f.Scope, f.Expression, h.show("filter", f.Task, payload)})
+		out.Filters = append(out.Filters, h.filter(f))
 	}
 	return out, err
 }
@@ -434,7 +437,14 @@ func createFilter(h *handler, ctx context.Context, in url.Values) (any, error) {
 		return nil, err
 	}
 	id, err := h.c.CreateFilter(ctx, f)
-	return wireFilter{id, f.Task, f.Scope, f.Expression, payload}, err
+	f.ID = id
+	return h.filter(f), err
+}
+
+// filter is a filter as the API shows it.
+func (h *handler) filter(f stint.TriggerFilter) wireFilter {
+	payload, _ := f.Payload.(json.RawMessage)
+	return wireFilter{f.ID, f.Task, h.showText("scope", f.Task, f.Scope), h.showText("expression", f.Task, f.Expression), h.show("filter", f.Task, payload)}
 }
 
 func deleteFilter(h *handler, ctx context.Context, in url.Values) (any, error) {
@@ -448,7 +458,7 @@ func deleteFilter(h *handler, ctx context.Context, in url.Values) (any, error) {
 func listWebhooks(h *handler, ctx context.Context, in url.Values) (any, error) {
 	out := wireWebhooks{Webhooks: []wireWebhook{}}
 	for _, w := range h.c.ListWebhooks() {
-		out.Webhooks = append(out.Webhooks, wireWebhook{w.Name, w.Published, w.Ignored, w.Refused, optional(w.Last), w.LastEvent, w.Refusal, optional(w.RefusedAt)})
+		out.Webhooks = append(out.Webhooks, wireWebhook{w.Name, w.Published, w.Ignored, w.Refused, optional(w.Last), w.LastEvent, h.showText("error", w.Name, w.Refusal), optional(w.RefusedAt)})
 	}
 	return out, nil
 }

@@ -51,9 +51,7 @@ func runPage(h *handler, ctx context.Context, id string, q url.Values) (*view, e
 	if v.journal, err = h.c.Journal(ctx, id); err != nil && !errors.Is(err, stint.ErrNotFound) {
 		return nil, err
 	}
-	for i := range v.journal {
-		v.journal[i].Output = h.show("journal", info.Task, v.journal[i].Output)
-	}
+	h.redactEntries(info.Task, v.journal)
 	if !info.Workflow { // its tasks are shown as such
 		if err := h.childrenOf(ctx, v, id, 1); err != nil {
 			return nil, err
@@ -133,6 +131,7 @@ func (h *handler) runActions(v *runView) node {
 // Keys of metadata by which the library says what started a run.
 const (
 	metaCron     = "stint.cron"
+	metaTick     = "stint.tick"
 	metaEvent    = "stint.event"
 	metaEventKey = "stint.event_key"
 )
@@ -289,8 +288,8 @@ func (h *handler) logsOf(ctx context.Context, v *runView) error {
 		if err != nil {
 			return err
 		}
+		h.redactLines(v.Task, lines) // before they are searched: see filterOf
 		for _, l := range lines {
-			l.Attrs = h.show("log", v.Task, l.Attrs)
 			if l.Level >= least && (v.logText == "" || strings.Contains(strings.ToLower(logText(&l)), strings.ToLower(v.logText))) {
 				v.logs = append(v.logs, l)
 			}
@@ -311,8 +310,7 @@ func (h *handler) logsOf(ctx context.Context, v *runView) error {
 	for _, c := range chunks {
 		b.Write(c)
 	}
-	v.stream = b.String()
-	v.stream = string(h.redacted("stream", v.Task, json.RawMessage(v.stream)))
+	v.stream = h.showText("stream", v.Task, b.String())
 	return nil
 }
 

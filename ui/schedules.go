@@ -17,6 +17,7 @@ func schedulesPage(h *handler, ctx context.Context, arg string, q url.Values) (*
 	if err != nil {
 		return nil, err
 	}
+	h.redactCrons(crons)
 	page, err := h.list(ctx, stint.RunFilter{States: []stint.State{stint.StateScheduled}, Limit: 100, Scan: perQuery})
 	if err != nil {
 		return nil, err
@@ -41,7 +42,7 @@ func (h *handler) showCrons(crons []stint.CronInfo) node {
 				only(c.Blocked != "", el("br"), el("bdi.error", short(160, c.Blocked)))),
 			el("td", h.link(taskPath(c.Task), data(c.Task))),
 			el("td", code(c.Spec), only(readSpec(c.Spec) != "", el("br"), el("span.dim", readSpec(c.Spec)))),
-			el("td.optional", el("bdi.dim.mono", short(60, string(h.show("cron", c.Task, c.Input))))),
+			el("td.optional", el("bdi.dim.mono", short(60, string(c.Input)))),
 			el("td", when(c.Next), nextTicks(c)), el("td.optional", last), el("td", h.cronActions(c)))
 	}))
 }

@@ -1,0 +1,154 @@
+package ui
+
+import (
+	"encoding/json"
+	"log/slog"
+	"strings"
+
+	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/internal/guard"
+	"github.com/stint-dev/stint/internal/jsonx"
+)
+
+// A Payload is something that the app's code stored, which may be private.
+type Payload struct {
+	// Of says what it is. JSON of the app's: "input" and "output" of a run, "journal" (what a
+	// durable call recorded), "event", "filter" (the payload of one), "cron" (the input of
+	// one), "log" (the attributes of a line, an object). A text, as a JSON string: "error"
+	// (of a run, an attempt, a task, a durable call, a cron, or why a webhook was refused),
+	// "stack" (of a panic), "blocked" (what a run waits for: a condition with its values, the
+	// key of a limit, an error), "progress" (its message), "message" (of a line of a log),
+	// "stream" (a chunk, or those of a page), "metadata" (one value of a run's or an event's),
+	// "key" (the idempotency key of a run), "limit_key" (the key of a limit), "scope" (of an
+	// event or a filter) and "expression" (of a filter made at run time).
+	Of string
+	// Name is the task, or of an event's its key, of a limit's key its limit.
+	Name string
+	JSON json.RawMessage
+}
+
+// WithRedact shows what f returns in the place of each payload, on every page and in every
+// answer of the API. What is empty hides it, and so does a panic of f. Of a text, f returns
+// a JSON string, or anything else to show. f is called at each view, by several goroutines.
+//
+// Names are shown as they are: of tasks, queues, steps, changes, crons, limits, workers and
+// webhooks, keys of events and of metadata; and IDs, states, times and counts. With
+// WithRedact runs cannot be searched by a text in their errors, nor be run again from a page
+// with the same input.
+func WithRedact(f func(Payload) json.RawMessage) Option { return func(c *config) { c.redact = f } }
+
+// hiddenText stands where a text is hidden.
+const hiddenText = "(hidden)"
+
+// show is a payload as it may be shown: JSON, whatever the app's WithRedact returns.
+func (h *handler) show(of, name string, payload json.RawMessage) json.RawMessage {
+	return jsonx.Embed(h.redacted(of, name, payload))
+}
+
+// redacted is a payload as the app wants it seen.
+func (h *handler) redacted(of, name string, payload json.RawMessage) json.RawMessage {
+	if h.redact == nil || payload == nil {
+		return payload
+	}
+	var shown json.RawMessage
+	if !called("WithRedact", func() { shown = h.redact(Payload{of, name, payload}) }) {
+		return json.RawMessage(`"(hidden: the program's WithRedact panicked)"`)
+	}
+	return shown
+}
+
+// showText is a text as it may be shown.
+func (h *handler) showText(of, name, s string) string {
+	if h.redact == nil || s == "" {
+		return s
+	}
+	b, _ := json.Marshal(s) // a text always encodes
+	shown := h.redacted(of, name, b)
+	if len(shown) == 0 {
+		return hiddenText
+	}
+	var text string
+	if json.Unmarshal(shown, &text) != nil {
+		text = strings.ToValidUTF8(string(shown), "\ufffd")
+	}
+	return text
+}
+
+// redactRun has a run be what may be shown of it.
+func (h *handler) redactRun(r *stint.RunInfo) {
+	r.Input, r.Output = h.show("input", r.Task, r.Input), h.show("output", r.Task, r.Output)
+	if h.redact == nil {
+		return
+	}
+	text := func(of string, s *string) { *s = h.showText(of, r.Task, *s) }
+	text("error", &r.Error)
+	text("stack", &r.Stack)
+	text("blocked", &r.Blocked)
+	text("key", &r.Key)
+	text("progress", &r.Progress.Message)
+	h.redactMetadata(r.Task, r.Metadata)
+	for i := range r.Timeline {
+		text("error", &r.Timeline[i].Error)
+	}
+	for i := range r.Tasks {
+		text("blocked", &r.Tasks[i].Blocked)
+		text("error", &r.Tasks[i].Error)
+	}
+}
+
+// namesInMetadata are keys of metadata whose values are names, IDs and times of the library's.
+var namesInMetadata = map[string]bool{metaCron: true, metaTick: true, metaEvent: true, metaEventKey: true}
+
+func (h *handler) redactMetadata(name string, m map[string]string) {
+	for k, v := range m {
+		if !namesInMetadata[k] {
+			m[k] = h.showText("metadata", name, v)
+		}
+	}
+}
+
+func (h *handler) redactEntries(task string, all []stint.JournalEntry) {
+	for i := range all {
+		all[i].Output, all[i].Error = h.show("journal", task, all[i].Output), h.showText("error", task, all[i].Error)
+	}
+}
+
+func (h *handler) redactLines(task string, all []stint.LogLine) {
+	for i := range all {
+		all[i].Message, all[i].Attrs = h.showText("message", task, all[i].Message), h.show("log", task, all[i].Attrs)
+	}
+}
+
+func (h *handler) redactEvents(all []stint.EventInfo) {
+	for i := range all {
+		e := &all[i]
+		e.Payload, e.Scope = h.show("event", e.Key, e.Payload), h.showText("scope", e.Key, e.Scope)
+		if h.redact != nil {
+			h.redactMetadata(e.Key, e.Metadata)
+		}
+	}
+}
+
+func (h *handler) redactFilters(all []stint.TriggerFilter) {
+	for i := range all {
+		f := &all[i]
+		payload, _ := f.Payload.(json.RawMessage)
+		f.Payload = h.show("filter", f.Task, payload)
+		f.Scope, f.Expression = h.showText("scope", f.Task, f.Scope), h.showText("expression", f.Task, f.Expression)
+	}
+}
+
+func (h *handler) redactCrons(all []stint.CronInfo) {
+	for i := range all {
+		all[i].Input, all[i].Error = h.show("cron", all[i].Task, all[i].Input), h.showText("error", all[i].Task, all[i].Error)
+	}
+}
+
+// called calls a function of the app's. If it panics, called logs that and returns false.
+func called(option string, f func()) bool {
+	p := guard.Call(f)
+	if p != nil {
+		slog.Error("stint/ui: the app's function panicked", "option", option, "panic", p.Error(), "stack", string(p.Stack))
+	}
+	return p == nil
+}
