@@ -70,7 +70,7 @@ func overdue(t *testing.T) (path string, ended *stint.Run[int]) {
 		t.Fatal(err)
 	}
 	startChild(t, "exit", path).Wait()
-	inSQL(t, path, "UPDATE stint_crons SET next_at = 1000", "UPDATE stint_runs SET due_at = 1000 WHERE state = 2", "PRAGMA wal_checkpoint(TRUNCATE)")
+	inSQL(t, path, "UPDATE stint_crons SET next_at = 1000, gone_at = NULL", "UPDATE stint_runs SET due_at = 1000 WHERE state = 2", "PRAGMA wal_checkpoint(TRUNCATE)")
 	return path, ended
 }
 
