@@ -23,6 +23,13 @@ var misdeeds = map[string]func(){
 	"panics with an error that panics": func() { misbehavesWith(evilError{misbehavesByPanic}) },
 }
 
+// inItself is a value of which package fmt finds no end.
+func inItself() any {
+	m := map[string]any{}
+	m["m"] = []any{m}
+	return m
+}
+
 func misbehavesByPanic()   { panic("oh") }
 func misbehavesByNil()     { var p *int; *p++ }
 func misbehavesByGoexit()  { runtime.Goexit() }
@@ -229,6 +236,8 @@ func TestAppCodeFailsItsRunAlone(t *testing.T) {
 			names = append(names, place+" "+what)
 			define(c, place+" "+what, func() error { deed(); return nil })
 		}
+		names = append(names, place+" panics with what is in itself")
+		define(c, place+" panics with what is in itself", func() error { misbehavesWith(inItself()); return nil })
 		for what, evil := range evilErrors() {
 			names = append(names, place+" returns "+what)
 			define(c, place+" returns "+what, func() error { return evil })

@@ -228,6 +228,10 @@ func TestDefinitionPanics(t *testing.T) {
 		{def("t", stint.WithIdempotency(func(string) string { return "" }, time.Hour)), "input string, this one has int"},
 		{def("t", stint.WithIdempotency[int](nil, time.Hour)), "nil key"},
 		{def("t", stint.WithOnFailure(func(context.Context, string, *stint.TaskError) error { return nil })), "input string, this one has int"},
+		{func() {
+			var none *stint.Node[int]
+			stint.AddTask(stint.NewWorkflow[int](c, "w"), "a", double, stint.WithParents(none))
+		}, "nil task"},
 	} {
 		func() {
 			defer func() {

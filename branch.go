@@ -13,7 +13,8 @@ import (
 // A Future is what a branch that Go began will return.
 type Future[T any] struct {
 	f   *future
-	get func() (T, error) // outside of a run
+	get func() (T, error) // outside of a run, and of a branch that did not begin
+	err error             // why it did not begin
 }
 
 // future is a Future without its type.
@@ -53,7 +54,7 @@ func Go[T any](ctx context.Context, name string, fn func(context.Context) (T, er
 func plainFuture[T any](ctx context.Context, fn func(context.Context) (T, error), err error) *Future[T] {
 	var out T
 	if err != nil {
-		return &Future[T]{get: func() (T, error) { return out, err }}
+		return &Future[T]{get: func() (T, error) { return out, err }, err: err}
 	}
 	done := make(chan struct{})
 	go func() {
@@ -182,7 +183,10 @@ func (f *future) end(ctx context.Context, out []byte, err error) {
 // Wait waits for the branch. Only the branch that began it, or one beside it, may.
 func (f *Future[T]) Wait(ctx context.Context) (T, error) {
 	var out T
-	if f.get != nil {
+	switch {
+	case f == nil || f.f == nil && f.get == nil:
+		return out, errNoFuture
+	case f.get != nil:
 		return f.get()
 	}
 	sc := scopeOf(ctx)
@@ -204,6 +208,9 @@ func (f *Future[T]) Wait(ctx context.Context) (T, error) {
 	sc.decode(&f.f.entry, &out)
 	return out, nil
 }
+
+// errNoFuture reports a future that Go did not return.
+var errNoFuture = errors.New("stint: a future that is nil: want one that Go returned")
 
 // All waits for every branch, and returns their results in the order of the call. If
 // one fails its error is returned; of several, that of the first in the order of the call.
@@ -232,8 +239,20 @@ func Any[T any](ctx context.Context, fs ...*Future[T]) (int, T, error) {
 		}
 		return anyPlain(fs)
 	}
-	i, err := sc.first(ctx, untyped(fs))
-	sc.leave()
+	defer sc.leave()
+	all := make([]*future, len(fs))
+	for i, f := range fs {
+		switch {
+		case f == nil || f.f == nil && f.get == nil:
+			return i, zero, errNoFuture
+		case f.err != nil: // it has ended with that, in each pass
+			return i, zero, f.err
+		case f.f == nil:
+			return i, zero, fmt.Errorf("%w: Any of a future that was begun outside of the run", ErrDurable)
+		}
+		all[i] = f.f
+	}
+	i, err := sc.first(ctx, all)
 	if err != nil {
 		return -1, zero, err
 	}
@@ -241,15 +260,16 @@ func Any[T any](ctx context.Context, fs ...*Future[T]) (int, T, error) {
 	return i, out, err
 }
 
-func untyped[T any](fs []*Future[T]) []*future {
-	all := make([]*future, len(fs))
-	for i, f := range fs {
-		all[i] = f.f
-	}
-	return all
-}
-
 func anyPlain[T any](fs []*Future[T]) (int, T, error) {
+	for i, f := range fs {
+		var zero T
+		switch {
+		case f == nil || f.f == nil && f.get == nil:
+			return i, zero, errNoFuture
+		case f.get == nil:
+			return i, zero, fmt.Errorf("%w: Any of a branch of a run, with a context that is not of its handler", ErrDurable)
+		}
+	}
 	first := make(chan int, len(fs))
 	for i, f := range fs {
 		go func() { f.get(); first <- i }()

@@ -75,7 +75,12 @@ type AnyNode interface{ anyNode() *node }
 // A Node is a task of a workflow, whose output is an Out.
 type Node[Out any] struct{ n *node }
 
-func (n *Node[Out]) anyNode() *node { return n.n }
+func (n *Node[Out]) anyNode() *node {
+	if n == nil {
+		return nil
+	}
+	return n.n
+}
 
 // node is a Node without its type.
 type node struct {

@@ -187,6 +187,8 @@ func implementation(name string, call interpreter.InterpretableCall) (functions.
 		return func(args ...ref.Val) ref.Val { return equal(args[0], args[1]) }, nil
 	case operators.NotEquals:
 		return func(args ...ref.Val) ref.Val { return not(equal(args[0], args[1])) }, nil
+	case operators.In:
+		return func(args ...ref.Val) ref.Val { return in(args[0], args[1]) }, nil
 	case "matches":
 		return matcher(call)
 	case "indexOf":

@@ -89,10 +89,9 @@ func exactNumbers(ast *cel.Ast) cel.ProgramOption {
 	})
 }
 
-// binary has the operators whose operands may be numbers of a payload.
+// binary has the operators whose operands may be numbers of a payload, but for those that
+// costed replaces.
 var binary = map[string]func(a, b ref.Val) ref.Val{
-	operators.Equals:        equal,
-	operators.NotEquals:     func(a, b ref.Val) ref.Val { return not(equal(a, b)) },
 	operators.Less:          order(func(c types.Int) bool { return c < 0 }),
 	operators.LessEquals:    order(func(c types.Int) bool { return c <= 0 }),
 	operators.Greater:       order(func(c types.Int) bool { return c > 0 }),
@@ -111,11 +110,70 @@ func not(v ref.Val) ref.Val {
 	return v
 }
 
+// equal compares what lists and maps hold too. What an expression may not read is no value.
 func equal(a, b ref.Val) ref.Val {
 	if c, ok := compareExactly(a, b); ok {
 		return types.Bool(c == 0)
 	}
+	switch x := a.(type) {
+	case traits.Lister:
+		if y, ok := b.(traits.Lister); ok {
+			return equalLists(x, y)
+		}
+	case traits.Mapper:
+		if y, ok := b.(traits.Mapper); ok {
+			return equalMaps(x, y)
+		}
+	}
 	return types.Equal(a, b)
+}
+
+func equalLists(a, b traits.Lister) ref.Val {
+	if a.Size() != b.Size() {
+		return types.False
+	}
+	for i, j := a.Iterator(), b.Iterator(); i.HasNext() == types.True; {
+		if v := equal(i.Next(), j.Next()); v != types.True {
+			return v
+		}
+	}
+	return types.True
+}
+
+func equalMaps(a, b traits.Mapper) ref.Val {
+	if a.Size() != b.Size() {
+		return types.False
+	}
+	for keys := a.Iterator(); keys.HasNext() == types.True; {
+		key := keys.Next()
+		x, _ := a.Find(key)
+		y, found := b.Find(key)
+		if !found {
+			return types.False
+		}
+		if v := equal(x, y); v != types.True {
+			return v
+		}
+	}
+	return types.True
+}
+
+// in looks for a value in a list. One of a map is a key, found as CEL does: by exact integers.
+func in(v, of ref.Val) ref.Val {
+	list, ok := of.(traits.Lister)
+	if !ok {
+		container, ok := of.(traits.Container)
+		if !ok {
+			return types.MaybeNoSuchOverloadErr(of)
+		}
+		return container.Contains(v)
+	}
+	for i := list.Iterator(); i.HasNext() == types.True; {
+		if equal(v, i.Next()) == types.True {
+			return types.True
+		}
+	}
+	return types.False
 }
 
 func order(holds func(types.Int) bool) func(a, b ref.Val) ref.Val {

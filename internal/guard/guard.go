@@ -6,6 +6,7 @@ package guard
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"runtime/debug"
 )
 
@@ -40,14 +41,64 @@ func Call(f func()) *Panic {
 }
 
 // Text is a panic's value as text. It is the type's name where a method of the value ends
-// its goroutine; package fmt catches the panic of one.
+// its goroutine, and where the value has more than maxParts parts: one that is in itself has
+// no end, and package fmt would end the process looking for it. That package catches the
+// panic of a method.
 func Text(v any) string {
 	if s, ok := v.(string); ok {
 		return s
 	}
 	text := fmt.Sprintf("%T", v)
-	Call(func() { text = fmt.Sprint(v) })
+	Call(func() {
+		if left := maxParts; fits(reflect.ValueOf(v), true, &left) {
+			text = fmt.Sprint(v)
+		}
+	})
 	return text
+}
+
+const maxParts = 10_000
+
+// fits reports whether v has no more parts than are left, as package fmt walks through them:
+// it follows only the outermost pointer, and asks a value that has a text of its own.
+func fits(v reflect.Value, outermost bool, left *int) bool {
+	if *left--; *left < 0 {
+		return false
+	}
+	if v.IsValid() && v.CanInterface() {
+		switch v.Interface().(type) {
+		case error, fmt.Stringer, fmt.Formatter:
+			return true
+		}
+	}
+	switch v.Kind() {
+	case reflect.Pointer:
+		return !outermost || fits(v.Elem(), false, left)
+	case reflect.Interface:
+		return fits(v.Elem(), false, left)
+	case reflect.Struct:
+		for _, f := range v.Fields() {
+			if !fits(f, false, left) {
+				return false
+			}
+		}
+	case reflect.Map:
+		for _, key := range v.MapKeys() {
+			if !fits(key, false, left) || !fits(v.MapIndex(key), false, left) {
+				return false
+			}
+		}
+	case reflect.Slice, reflect.Array:
+		switch v.Type().Elem().Kind() {
+		case reflect.Interface, reflect.Struct, reflect.Map, reflect.Slice, reflect.Array:
+			for i := range v.Len() {
+				if !fits(v.Index(i), false, left) {
+					return false
+				}
+			}
+		}
+	}
+	return true
 }
 
 // Recovered makes a Panic of what recover returned in a deferred function, where the stack
