@@ -18,7 +18,7 @@ func cron(ctx context.Context, s *session) error {
 			return err
 		}
 		return print(s, "CRON\tTASK\tSPEC\tNEXT\tLAST\tPAUSED\tERROR", all, func(c stint.CronInfo) string {
-			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%v\t%s", short(c.Name), c.Task, c.Spec, stamp(c.Next), stamp(c.Last), c.Paused, short(c.Error))
+			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%v\t%s", short(c.Name), short(c.Task), short(c.Spec), stamp(c.Next), stamp(c.Last), c.Paused, short(c.Error))
 		})
 	}
 	name, err := s.arg(1, "the cron's name")

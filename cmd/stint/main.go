@@ -20,11 +20,13 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"text/tabwriter"
 
 	"github.com/stint-dev/stint"
 	_ "github.com/stint-dev/stint/cel" // filters of triggers, for publish
+	"github.com/stint-dev/stint/store/sqlite"
 )
 
 // A command is what stint can be asked.
@@ -101,7 +103,7 @@ func main() {
 	defer stop()
 	if err := do(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
 		if !errors.Is(err, flag.ErrHelp) {
-			fmt.Fprintln(os.Stderr, err)
+			fmt.Fprintln(os.Stderr, plain(err.Error()))
 		}
 		stop()
 		os.Exit(1)
@@ -141,7 +143,7 @@ func (c *command) do(ctx context.Context, args []string, out, errs io.Writer) er
 		c.flags(f, &o)
 	}
 	f.Usage = func() {
-		fmt.Fprintf(errs, "usage: stint %s [-flags] FILE %s\n%s\n", c.name, c.args, c.what)
+		fmt.Fprintf(errs, "usage: stint %s\n%s\n", c.usage(), c.what)
 		f.PrintDefaults()
 	}
 	if err := f.Parse(args); err != nil {
@@ -151,20 +153,71 @@ func (c *command) do(ctx context.Context, args []string, out, errs io.Writer) er
 		f.Usage()
 		return errors.New("stint: name a file")
 	}
-	path := f.Arg(0)
+	path, args := f.Arg(0), f.Args()[1:]
+	if err := errors.Join(c.checkArgs(f, args), checkFlags(f)); err != nil {
+		return err
+	}
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("stint: %s does not exist", path) // Open would make it
 	}
 	opts := []stint.ClientOption{stint.WithLogger(slog.New(slog.NewTextHandler(errs, &slog.HandlerOptions{Level: slog.LevelWarn})))}
-	if c.looks(&o, f.Args()[1:]) {
+	if c.looks(&o, args) {
 		opts = append(opts, stint.WithReadOnly())
+	} else if err := checkFile(path); err != nil {
+		return err
 	}
 	client, err := stint.Open(path, opts...)
 	if err != nil {
 		return err
 	}
-	err = c.run(ctx, &session{&o, client, f.Args()[1:], out})
+	err = c.run(ctx, &session{&o, client, args, out})
 	return errors.Join(err, client.Close())
+}
+
+func (c *command) usage() string {
+	return strings.TrimSpace(c.name + " [-flags] FILE " + c.args)
+}
+
+// checkArgs returns an error if there are more arguments than the command takes, or a flag
+// among them, which would be passed by.
+func (c *command) checkArgs(f *flag.FlagSet, args []string) error {
+	for _, a := range args {
+		if name := strings.TrimLeft(a, "-"); name != a {
+			name, _, _ = strings.Cut(name, "=")
+			if f.Lookup(name) != nil {
+				return fmt.Errorf("stint: %s stands after the file: flags go before it", a)
+			}
+		}
+	}
+	most := len(strings.Fields(c.args))
+	if len(args) > most && !strings.Contains(c.args, "...") {
+		return fmt.Errorf("stint: %q is too much: want stint %s", args[most], c.usage())
+	}
+	return nil
+}
+
+// checkFlags returns an error if a flag that takes text was given none: the variable of a
+// script that was empty. It would act as if it was not there.
+func checkFlags(f *flag.FlagSet) (err error) {
+	f.Visit(func(given *flag.Flag) {
+		if _, pairs := given.Value.(*pairs); !pairs && given.Value.String() == "" {
+			err = fmt.Errorf("stint: -%s is empty: give a value, or leave it out", given.Name)
+		}
+	})
+	return err
+}
+
+// checkFile returns an error if a file has none of the library's tables. Open would make
+// them, in another program's database if the path has a typo.
+func checkFile(path string) error {
+	c, err := stint.Open(path, stint.WithReadOnly())
+	switch {
+	case err == nil:
+		return c.Close()
+	case errors.Is(err, sqlite.ErrNoTables):
+		return err
+	}
+	return nil // Open says it again, or can do what a reader cannot
 }
 
 // arg is an argument after the file, or an error that names it.

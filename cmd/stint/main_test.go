@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/stint-dev/stint"
 	"go.uber.org/goleak"
@@ -210,7 +211,19 @@ func TestBadArguments(t *testing.T) {
 		{`did you mean "steps"?`, []string{"runs", "-task", "step", path}},
 		{`did you mean "default"?`, []string{"cancel", "-queue", "deafult", path}},
 		{`did you mean "default"?`, []string{"tail", "-queue", "deafult", path}},
-		{`no task "" is known`, []string{"delete", "-task", "", path}},
+		{"-task is empty", []string{"delete", "-task", "", path}},
+		{"-error is empty", []string{"delete", "-dry-run", "-state", "failed", "-error", "", path}},
+		{"-queue is empty", []string{"cancel", "-queue=", path}},
+		{"-key is empty", []string{"enqueue", "-key", "", path, "steps", `"x"`}},
+		{"-delay -1h0m0s: want 0 or more", []string{"enqueue", "-delay", "-1h", path, "steps", `"x"`}},
+		{"-read-only stands after the file", []string{"ui", "-http", "127.0.0.1:0", path, "-read-only"}},
+		{"-delay stands after the file", []string{"enqueue", path, "steps", `"x"`, "-delay", "1h"}},
+		{"-delay=1h stands after the file", []string{"enqueue", path, "steps", "-delay=1h"}},
+		{"--dry-run stands after the file", []string{"delete", path, "--dry-run"}},
+		{"-json stands after the file", []string{"queues", path, "-json"}},
+		{`"2" is too much: want stint enqueue [-flags] FILE TASK [JSON]`, []string{"enqueue", path, "steps", `"x"`, "2"}},
+		{`"later" is too much`, []string{"pause", path, "default", "later"}},
+		{`"x" is too much: want stint runs [-flags] FILE`, []string{"runs", path, "x"}},
 		{`did you mean "failed"?`, []string{"runs", "-state", "faild", path}},
 		{"file exists", []string{"backup", path, path}},
 	} {
@@ -229,6 +242,59 @@ func TestBadArguments(t *testing.T) {
 	must(t, "later", "queues", path)
 	must(t, "no worker serves queue default", "run", path, must(t, "", "enqueue", path, "steps", `"x"`))
 	must(t, "no worker serves queue default", "runs", path)
+}
+
+// A file of another program's stays as it is, and an empty one stays empty, whatever is asked.
+func TestFilesOfOthers(t *testing.T) {
+	dir := t.TempDir()
+	other, empty := filepath.Join(dir, "other.db"), filepath.Join(dir, "empty.db")
+	damage(t, other, "CREATE TABLE bookmarks (url TEXT)")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{other, empty} {
+		before, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range commands {
+			args := []string{c.name, path, "x", "x"}[:2+min(2, len(strings.Fields(c.args)))]
+			if c.name == "ui" {
+				args = []string{"ui", "-http", "127.0.0.1:0", path}
+			}
+			if got, err := ask(t, args...); err == nil || !strings.Contains(err.Error(), "none of stint's tables") {
+				t.Errorf("stint %q: %v\n%s", args, err, got)
+			}
+		}
+		if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, before) {
+			t.Errorf("%s has changed: %d bytes, before %d (%v)", path, len(after), len(before), err)
+		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 2 {
+		t.Errorf("beside the files: %v, %v", left, err)
+	}
+	must(t, "", "cancel", "-all", worked(t)) // the control
+}
+
+// Nothing that a name says reaches the terminal, in no command.
+func TestOddNames(t *testing.T) {
+	path := worked(t)
+	name := "odd \x1b[31m\u202e\x00\r\nname"
+	id := must(t, "", "enqueue", "-force", "-queue", name, path, name, `"\u202e"`)
+	for _, args := range [][]string{{"runs", path}, {"run", path, id}, {"queues", path}, {"cron", path}, {"journal", path, id}, {"cancel", "-task", name, path}} {
+		for _, r := range must(t, "", args...) {
+			if r != '\n' && !unicode.IsPrint(r) {
+				t.Errorf("stint %q prints %q", args, r)
+			}
+		}
+	}
+	must(t, "odd  [31m    name", "run", path, id)
+	if got := must(t, `"Task":"odd `, "runs", "-json", "-limit", "1", path); !json.Valid([]byte(got)) { // the control: all of it, as JSON
+		t.Errorf("not JSON: %s", got)
+	}
+	if got := plain("no run \x1b[2J\nof \u202ethat name"); got != "no run  [2J\nof  that name" {
+		t.Errorf("an error is printed as %q", got)
+	}
 }
 
 // Commands that look leave the file as it is: a cron that is overdue stays so.

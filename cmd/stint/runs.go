@@ -9,6 +9,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/internal/near"
@@ -146,12 +147,31 @@ func short[T ~[]byte | ~string](text T) string {
 		if i > most {
 			return b.String() + "…"
 		}
-		if r < ' ' || r == 0x7f || 0x80 <= r && r < 0xa0 {
-			r = ' '
-		}
-		b.WriteRune(r)
+		b.WriteRune(printable(r))
 	}
 	return b.String()
+}
+
+// oneLine is a whole text, as short shows its beginning.
+func oneLine(text string) string { return strings.Map(printable, text) }
+
+// plain is a text of several lines, with nothing in it that a terminal obeys.
+func plain(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' {
+			return r
+		}
+		return printable(r)
+	}, text)
+}
+
+// printable is a character, or a space in place of one that moves the cursor, or changes
+// colours or the direction of what is read.
+func printable(r rune) rune {
+	if !unicode.IsPrint(r) {
+		return ' '
+	}
+	return r
 }
 
 func showRun(ctx context.Context, s *session) error {
@@ -168,7 +188,7 @@ func showRun(ctx context.Context, s *session) error {
 	}
 	t := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
 	for _, f := range [][2]string{
-		{"run", r.ID}, {"task", r.Task}, {"queue", r.Queue}, {"state", r.State.String()}, {"waits for", short(r.Blocked)},
+		{"run", r.ID}, {"task", oneLine(r.Task)}, {"queue", oneLine(r.Queue)}, {"state", r.State.String()}, {"waits for", short(r.Blocked)},
 		{"quarantined", yes(r.Quarantined)}, {"canceling", yes(r.Canceling)},
 		{"attempt", fmt.Sprint(r.Attempt)}, {"executions", fmt.Sprint(r.Executions)}, {"priority", fmt.Sprint(r.Priority)}, {"key", short(r.Key)}, {"parent", r.ParentID}, {"worker", short(r.WorkerID)},
 		{"created", stamp(r.Created)}, {"due", stamp(r.Scheduled)}, {"started", stamp(r.Started)}, {"finished", stamp(r.Finished)},
@@ -179,7 +199,7 @@ func showRun(ctx context.Context, s *session) error {
 		}
 	}
 	for _, n := range r.Tasks {
-		fmt.Fprintf(t, "task %s\t%v\t%s\n", n.Name, n.State, short(n.Blocked))
+		fmt.Fprintf(t, "task %s\t%v\t%s\n", oneLine(n.Name), n.State, short(n.Blocked))
 	}
 	for _, e := range r.Timeline {
 		fmt.Fprintf(t, "%s\t%v\t%s\n", stamp(e.At), e.State, short(e.Error))
@@ -252,7 +272,9 @@ func enqueue(ctx context.Context, s *session) error {
 	if s.key != "" {
 		opts = append(opts, stint.WithIdempotencyKey(s.key, 24*time.Hour))
 	}
-	if s.delay > 0 {
+	if s.delay < 0 {
+		return fmt.Errorf("stint: -delay %v: want 0 or more", s.delay)
+	} else if s.delay > 0 {
 		opts = append(opts, stint.WithDelay(s.delay))
 	}
 	if s.metadata != nil {
@@ -322,7 +344,7 @@ func tail(ctx context.Context, s *session) error {
 		}
 		seen = now
 		err = print(s, "", changed, func(r stint.RunInfo) string {
-			return fmt.Sprintf("%s  %s  %v  attempt %d  %s", stamp(time.Now()), r.ID, r.State, r.Attempt, r.Task)
+			return fmt.Sprintf("%s  %s  %v  attempt %d  %s", stamp(time.Now()), r.ID, r.State, r.Attempt, oneLine(r.Task))
 		})
 		if err != nil || !wait(ctx, s.refresh) {
 			return err

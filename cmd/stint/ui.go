@@ -19,6 +19,14 @@ func uiFlags(f *flag.FlagSet, o *options) {
 	f.StringVar(&o.backupDir, "backup-dir", "", "let the page write backups to this `directory`")
 }
 
+// reached is the host and port at which this machine reaches what listens at an address.
+func reached(addr net.Addr) string {
+	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() { // a Host that is refused
+		return net.JoinHostPort("localhost", fmt.Sprint(tcp.Port))
+	}
+	return addr.String()
+}
+
 // serveUI serves until it is interrupted. Open pages end with it.
 func serveUI(ctx context.Context, s *session) error {
 	var opts []ui.Option
@@ -39,7 +47,7 @@ func serveUI(ctx context.Context, s *session) error {
 	if err != nil {
 		return fmt.Errorf("stint: %w", err)
 	}
-	fmt.Fprintf(s.out, "http://%s/%s\n", l.Addr(), query)
+	fmt.Fprintf(s.out, "http://%s/%s\n", reached(l.Addr()), query)
 	server := &http.Server{Handler: ui.Handler(s.c, opts...), ReadHeaderTimeout: 10 * time.Second,
 		BaseContext: func(net.Listener) context.Context { return ctx }}
 	done := make(chan error, 1)

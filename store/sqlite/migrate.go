@@ -15,6 +15,10 @@ var schema embed.FS // schema/0001.sql makes version 1; a released file never ch
 // ErrNewer reports a file whose schema a later version of this library made.
 var ErrNewer = errors.New("file was made by a newer version of stint: upgrade the program")
 
+// ErrNoTables reports a file that was opened read-only and has none of stint's tables: an
+// empty one, or another program's.
+var ErrNoTables = errors.New("has none of stint's tables: name another file, or open it once without ReadOnly, which adds them")
+
 func migrations() ([]string, error) {
 	names, err := fs.Glob(schema, "schema/*.sql") // sorted
 	if err != nil {

@@ -141,6 +141,8 @@ func (s *Store) knownFile() error {
 		return err
 	case have > len(steps):
 		return fmt.Errorf("schema %d, this program knows %d: %w", have, len(steps), ErrNewer)
+	case have == 0:
+		return ErrNoTables
 	case have < len(steps):
 		return fmt.Errorf("schema %d, this program reads %d: open the file once without ReadOnly, which brings it up to date", have, len(steps))
 	}
