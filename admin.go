@@ -151,7 +151,8 @@ func (c *Client) getRun(ctx context.Context, id store.ID) (*RunInfo, error) {
 }
 
 // ListRuns returns a page of the runs that match, newest first. Of errors and stacks it has
-// the first 1 KiB.
+// the first 1 KiB. A page whose inputs, outputs, metadata and errors would have more than
+// 8 MiB ends earlier, with one run at least, and with Next.
 func (c *Client) ListRuns(ctx context.Context, f RunFilter) (*RunPage, error) {
 	sf, err := f.store()
 	if err != nil {
@@ -255,7 +256,8 @@ func (c *Client) Backup(ctx context.Context, path string) error {
 }
 
 // StreamChunks returns up to limit pieces of what a run has streamed so far, after the
-// piece of that number; 0 is before the first. Run.Stream waits for more.
+// piece of that number; 0 is before the first. It returns fewer where they would have more
+// than 8 MiB, but one at least; none, where there are no more yet. Run.Stream waits for more.
 func (c *Client) StreamChunks(ctx context.Context, runID string, after int64, limit int) ([][]byte, error) {
 	u, err := parseID(runID)
 	if err != nil {
@@ -283,7 +285,8 @@ type LogLine struct {
 }
 
 // Logs returns up to limit lines of a run after line number after, oldest first; 0 is
-// before the first.
+// before the first. It returns fewer where they would have more than 8 MiB, but one at
+// least; none, where there are no more.
 func (c *Client) Logs(ctx context.Context, runID string, after int64, limit int) ([]LogLine, error) {
 	u, err := parseID(runID)
 	if err != nil {

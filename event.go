@@ -183,7 +183,8 @@ type EventPage struct {
 	Next   string // Cursor of the next page; "" on the last
 }
 
-// ListEvents lists events, newest first, with what each started and woke.
+// ListEvents lists events, newest first, with what each started and woke. A page whose
+// payloads and metadata would have more than 8 MiB ends earlier, with one event at least.
 func (c *Client) ListEvents(ctx context.Context, f EventFilter) (*EventPage, error) {
 	limit := f.Limit
 	if limit == 0 {
@@ -199,7 +200,7 @@ func (c *Client) ListEvents(ctx context.Context, f EventFilter) (*EventPage, err
 			return nil, err
 		}
 	}
-	all, err := c.store.Events(ctx, f.Key, before, limit)
+	all, next, err := c.store.Events(ctx, f.Key, before, limit)
 	if err != nil {
 		return nil, public("list events", err)
 	}
@@ -207,8 +208,8 @@ func (c *Client) ListEvents(ctx context.Context, f EventFilter) (*EventPage, err
 	for i, e := range all {
 		page.Events[i] = EventInfo{e.ID.String(), e.Key, jsonx.Embed(e.Payload), decodeMetadata(e.Metadata), e.Scope, e.At, idStrings(e.Started), idStrings(e.Woke)}
 	}
-	if len(all) == limit {
-		page.Next = page.Events[limit-1].ID
+	if next != (store.ID{}) {
+		page.Next = next.String()
 	}
 	return page, nil
 }

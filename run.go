@@ -47,7 +47,7 @@ func RunByID[Out any](c *Client, id string) *Run[Out] {
 func parseID(id string) (store.ID, error) {
 	var u store.ID
 	if err := u.UnmarshalText([]byte(id)); err != nil {
-		return u, fmt.Errorf("%w: run ID %q is not a UUID", ErrNotFound, id)
+		return u, fmt.Errorf("%w: run ID %q is not a UUID", ErrNotFound, text.Cut(id, 64))
 	}
 	return u, nil
 }

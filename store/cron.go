@@ -93,8 +93,9 @@ type Schedules interface {
 	// Filters lists the filters of a task, or with "" of all tasks, oldest first.
 	Filters(ctx context.Context, task string) ([]TaskFilter, error)
 	// Events lists up to limit events with a key ("" any), newest first, from after
-	// before (zero: the newest).
-	Events(ctx context.Context, key string, before ID, limit int) ([]EventInfo, error)
+	// before (zero: the newest). next is where to go on, or zero if there is nothing more. A
+	// page whose Size would pass MaxPageBytes ends earlier; it has one event at least.
+	Events(ctx context.Context, key string, before ID, limit int) (events []EventInfo, next ID, err error)
 	// Reschedule moves a run that has not started to another time. It is ErrNotFound if
 	// there is none, and ErrStarted if it is not scheduled any more.
 	Reschedule(ctx context.Context, now time.Time, id ID, at time.Time) error

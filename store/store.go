@@ -207,6 +207,15 @@ type Run struct {
 	Attempts  []Attempt // earlier executions, oldest first
 }
 
+// Size returns how many bytes of payloads and texts the run has, for MaxPageBytes.
+func (r *Run) Size() int { return len(r.Metadata) + len(r.Input) + len(r.Output) + len(r.Error) }
+
+// Size returns how many bytes of payload and metadata the event has, for MaxPageBytes.
+func (e *NewEvent) Size() int { return len(e.Payload) + len(e.Metadata) }
+
+// Size returns how many bytes the line has, for MaxPageBytes.
+func (l *Log) Size() int { return len(l.Message) + len(l.Attrs) }
+
 // An Attempt is an earlier execution of a run, which did not end it.
 type Attempt struct {
 	Attempt int
@@ -410,11 +419,15 @@ type Admin interface {
 	// is no workflow's.
 	Flow(ctx context.Context, id ID, names []string) (*Graph, []FlowTask, error)
 	// List returns up to limit runs that match, newest first, from after before (zero: the
-	// newest). next is where to go on, or zero if there is nothing more.
+	// newest). next is where to go on, or zero if there is nothing more. A page whose Size
+	// would pass MaxPageBytes ends earlier; it has one run at least.
 	List(ctx context.Context, f Filter, before ID, limit int) (runs []Run, next ID, err error)
-	// Logs returns up to limit lines of a run after the given line number, oldest first.
+	// Logs returns up to limit lines of a run after the given line number, oldest first; fewer
+	// where they would pass MaxPageBytes, but one at least.
 	Logs(ctx context.Context, id ID, after int64, limit int) ([]Log, error)
-	// Chunks returns up to limit stream chunks of a run after the given one, and whether the run has ended.
+	// Chunks returns up to limit stream chunks of a run after the given one, fewer where they
+	// would pass MaxPageBytes, but one at least; and whether the run has ended and these are the
+	// last.
 	Chunks(ctx context.Context, id ID, after int64, limit int) ([]Chunk, bool, error)
 	// Cancel cancels all that match and have not ended: by a Signal where a handler runs,
 	// by one more execution, which may have to wait for a worker, where a handler with a
@@ -526,6 +539,9 @@ const (
 	MaxCount = 10_000
 	// MaxLimits is how many limits are listed.
 	MaxLimits = 10_000
+	// MaxPageBytes is how many bytes of payloads and texts a page of a list has, unless one
+	// row alone has more.
+	MaxPageBytes = 8 << 20
 	// MaxLogs is how many log lines of a run are kept: the last ones.
 	MaxLogs = 10_000
 )

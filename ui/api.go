@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/stint-dev/stint/internal/jsonx"
+	"github.com/stint-dev/stint/internal/text"
 )
 
 // An operation is something that the API does. Pages do it with forms, programs with
@@ -59,7 +61,7 @@ func (h *handler) operate(w http.ResponseWriter, r *http.Request, o *operation) 
 	}
 	in, err := values(r)
 	if err != nil {
-		h.refuse(w, r, http.StatusBadRequest, err)
+		h.refuse(w, r, statusOf(err), err)
 		return
 	}
 	if err := o.knows(in); err != nil {
@@ -69,22 +71,35 @@ func (h *handler) operate(w http.ResponseWriter, r *http.Request, o *operation) 
 	for _, name := range pathNames(o.Path) {
 		in.Set(name, unseg(r.PathValue(name)))
 	}
-	result, err := o.do(h, r.Context(), in)
+	done := func() {}
+	if !o.write() {
+		if done, err = h.turn(r.Context()); err != nil {
+			h.refuse(w, r, statusOf(err), err)
+			return
+		}
+	}
+	result, text, err := o.result(h, r.Context(), in)
+	done()
 	if err != nil {
 		h.refuse(w, r, statusOf(err), err)
 		return
 	}
 	if o.write() && wantsHTML(r) {
-		h.after(w, r, o, in, result)
+		h.after(w, r, o, in, result, text)
 		return
 	}
-	text, err := json.Marshal(result) // as a whole, so that no answer breaks off after a 200
+	h.send(w, http.StatusOK, "application/json", text)
+}
+
+// result is what an operation returns, and that as JSON: as a whole, so that no answer breaks
+// off after a 200.
+func (o *operation) result(h *handler, ctx context.Context, in url.Values) (any, []byte, error) {
+	result, err := o.do(h, ctx, in)
 	if err != nil {
-		h.refuse(w, r, http.StatusInternalServerError, err)
-		return
+		return nil, nil, err
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Write(append(text, '\n'))
+	text, err := encode(result)
+	return result, text, err
 }
 
 // pageFields are what forms carry for the pages alone.
@@ -95,14 +110,14 @@ var pageFields = []string{"next", "done"}
 func (o *operation) knows(in url.Values) error {
 	for name := range in {
 		if !slices.Contains(o.Params, name) && !(o.write() && slices.Contains(pageFields, name)) {
-			return fmt.Errorf("there is no %q here; %s %s takes: %s", name, o.Method, o.Path, strings.Join(o.Params, ", "))
+			return fmt.Errorf("there is no %.64q here; %s %s takes: %s", name, o.Method, o.Path, strings.Join(o.Params, ", "))
 		}
 	}
 	return nil
 }
 
 // after shows a person what a form did: the page that it came from, or the result.
-func (h *handler) after(w http.ResponseWriter, r *http.Request, o *operation, in url.Values, result any) {
+func (h *handler) after(w http.ResponseWriter, r *http.Request, o *operation, in url.Values, result any, text []byte) {
 	if to, ok := result.(redirect); ok {
 		http.Redirect(w, r, h.base+to.page(), http.StatusSeeOther)
 		return
@@ -117,12 +132,7 @@ func (h *handler) after(w http.ResponseWriter, r *http.Request, o *operation, in
 		http.Redirect(w, r, next, http.StatusSeeOther)
 		return
 	}
-	text, err := json.Marshal(result)
-	if err != nil {
-		h.refuse(w, r, http.StatusInternalServerError, err)
-		return
-	}
-	h.write(w, http.StatusOK, &view{Title: o.Summary, Still: true, Main: all(el("h1", o.Summary), jsonTree(text), el("p", h.link("/", "To the overview")))})
+	h.write(w, http.StatusOK, &view{Title: o.Summary, Still: true, Main: all(el("h1", o.Summary), jsonTree(text, wholeTree), el("p", h.link("/", "To the overview")))})
 }
 
 // pathNames are the names in a pattern's braces.
@@ -144,28 +154,78 @@ func values(r *http.Request) (url.Values, error) {
 	if r.Method != http.MethodPost {
 		return r.URL.Query(), nil
 	}
-	if !strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") {
-		if err := r.ParseForm(); err != nil {
-			return nil, fmt.Errorf("the form: %w", err)
-		}
-		return r.PostForm, nil
+	body, err := bodyOf(r)
+	if err != nil {
+		return nil, err
 	}
-	body, err := io.ReadAll(r.Body)
+	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") {
+		return objectOf(body)
+	}
+	if n := bytes.Count(body, []byte("&")); n >= maxValues {
+		return nil, fmt.Errorf("the form: %w: %d values, want at most %d", errLarge, n+1, maxValues)
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	if err := r.ParseForm(); err != nil {
+		return nil, fmt.Errorf("the form: %w", err)
+	}
+	return r.PostForm, nil
+}
+
+// errLarge is that a request's body has too much in it.
+var errLarge = errors.New("too large")
+
+// bodyOf reads a request's body.
+func bodyOf(r *http.Request) ([]byte, error) {
+	var b bytes.Buffer
+	if r.ContentLength > 0 && r.ContentLength <= maxBody {
+		b.Grow(int(r.ContentLength) + bytes.MinRead)
+	}
+	_, err := b.ReadFrom(r.Body)
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		return nil, fmt.Errorf("the body: %w: want at most %d bytes", errLarge, maxBody)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("the body: %w", err)
 	}
+	return b.Bytes(), nil
+}
+
+// objectOf reads the fields of a JSON object, which are few: so no more are kept than an
+// operation may have.
+func objectOf(body []byte) (url.Values, error) {
 	in := url.Values{}
 	if len(body) == 0 {
 		return in, nil
 	}
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(body, &fields); err != nil {
-		return nil, fmt.Errorf("the body: want a JSON object: %w", err)
+	want := func(err error) error { return fmt.Errorf("the body: want a JSON object: %w", err) }
+	if !json.Valid(body) {
+		var fields map[string]json.RawMessage
+		return nil, want(json.Unmarshal(body, &fields))
 	}
-	for name, raw := range fields {
+	d := json.NewDecoder(bytes.NewReader(body))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return nil, want(fmt.Errorf("it begins with %.1q", bytes.TrimSpace(body)))
+	}
+	for n := 1; d.More(); n++ {
+		if n > maxFields {
+			return nil, fmt.Errorf("the body: %w: more than %d fields", errLarge, maxFields)
+		}
+		t, err := d.Token()
+		if err != nil {
+			return nil, want(err)
+		}
+		name, _ := t.(string)
+		var raw json.RawMessage
+		if err := d.Decode(&raw); err != nil {
+			return nil, want(err)
+		}
+		delete(in, name) // of a field that is there twice the last counts
 		if raws[name] {
 			in.Set(name, string(raw))
 			continue
+		}
+		if n := bytes.Count(raw, []byte(",")); n >= maxValues {
+			return nil, fmt.Errorf("%s: %w: want at most %d values", text.Cut(name, 64), errLarge, maxValues)
 		}
 		if err := flatten(in, name, raw); err != nil {
 			return nil, err

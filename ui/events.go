@@ -37,11 +37,13 @@ func (h *handler) showEvents(events []stint.EventInfo, key string) node {
 		return empty("No event", only(key != "", " with that key"), ". ", code(`client.Publish(ctx, "order:paid", payload)`), " publishes one.")
 	}
 	runs := func(ids []string) node {
-		return each(ids, func(id string) node { return all(h.link(runPath(id), attr("class", "mono"), "…"+tail(id)), " ") })
+		shown := ids[:min(len(ids), linksShown)]
+		return all(each(shown, func(id string) node { return all(h.link(runPath(id), attr("class", "mono"), "…"+tail(id)), " ") }),
+			only(len(ids) > len(shown), fmt.Sprintf("and %s more", count(len(ids)-len(shown)))))
 	}
 	return table(head("Key", "Published", "Started", "Woke", "Payload"), each(events, func(e stint.EventInfo) node {
 		return el("tr", attr("id", "e"+e.ID), el("td", data(e.Key), only(e.Scope != "", el("br"), el("bdi.dim", "scope "+e.Scope))),
-			el("td", when(e.Published)), el("td", runs(e.Started)), el("td", runs(e.Woke)), el("td", jsonTree(e.Payload)))
+			el("td", when(e.Published)), el("td", runs(e.Started)), el("td", runs(e.Woke)), el("td", jsonTree(e.Payload, smallTree)))
 	}))
 }
 
@@ -55,10 +57,10 @@ func (h *handler) publishForm() node {
 func (h *handler) showFilters(filters []stint.TriggerFilter) node {
 	list := empty("No task has filters. Without, each event whose key a task names starts a run of it.")
 	if len(filters) > 0 {
-		list = table(head("Task", "Scope", "Expression", "Payload.optional", h.actions()), each(filters, func(f stint.TriggerFilter) node {
+		list = table(head("Task", "Scope", "Expression", "Payload.optional", h.actions()), some(filters, func(f stint.TriggerFilter) node {
 			payload, _ := f.Payload.(json.RawMessage)
-			return el("tr", el("td", h.link(taskPath(f.Task), data(f.Task))), el("td", data(f.Scope)), el("td", code(f.Expression)),
-				el("td.optional", jsonTree(payload)), el("td", h.act("danger", "Delete", fmt.Sprintf("filters/%d/delete", f.ID), "/events")))
+			return el("tr", el("td", h.link(taskPath(f.Task), data(f.Task))), el("td", data(f.Scope)), el("td", code(short(1000, f.Expression))),
+				el("td.optional", jsonTree(payload, smallTree)), el("td", h.act("danger", "Delete", fmt.Sprintf("filters/%d/delete", f.ID), "/events")))
 		}))
 	}
 	if h.readOnly {

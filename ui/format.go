@@ -129,72 +129,113 @@ func figure(n int) string { return thousands(strconv.Itoa(n)) }
 
 const (
 	countsTo = 10_000 // as the client counts
-	showMost = 64 << 10
-	listMost = 100 // entries of one list or object
+	listMost = 100    // entries of one list or object that are open
 	deepest  = 12
+)
+
+// A treeSize is how much of a payload is shown as a tree.
+type treeSize struct {
+	bytes  int // of a payload; of one that has more the beginning is shown, as text
+	nodes  int // values; then the tree ends
+	begins int // characters of a beginning
+}
+
+var (
+	wholeTree = treeSize{64 << 10, 2000, 4096} // on the run's own page
+	smallTree = treeSize{1 << 10, 100, 300}    // in lists
 )
 
 // jsonTree is a payload as nested lists that open and close. It is data: nothing in it
 // becomes markup.
-func jsonTree(payload json.RawMessage) node {
+func jsonTree(payload json.RawMessage, size treeSize) node {
 	if len(payload) == 0 {
 		return none("none")
 	}
-	if len(payload) > showMost {
-		return all(el("p.none", byteSize(int64(len(payload)))+" in all; the beginning:"), el("pre.json", attr("tabindex", "0"), short(4096, string(payload))))
+	beginning := func(text string) node { return el("pre.json", attr("tabindex", "0"), text) }
+	inAll := el("p.none", byteSize(int64(len(payload)))+" in all; the beginning:")
+	if len(payload) > size.bytes {
+		return all(inAll, beginning(short(size.begins, string(payload))))
 	}
-	d := json.NewDecoder(bytes.NewReader(payload))
-	d.UseNumber()
-	tree, err := treeOf(d, 0)
-	if err != nil {
-		return el("pre.json", attr("tabindex", "0"), string(payload))
+	t := treeReader{json.NewDecoder(bytes.NewReader(payload)), size.nodes}
+	t.d.UseNumber()
+	tree, err := t.next(0)
+	switch {
+	case errors.Is(err, errTreeFull):
+		return all(inAll, el("div.json", tree))
+	case err != nil:
+		return beginning(string(payload))
 	}
 	return el("div.json", tree)
 }
 
-// treeOf is the next value, its fields in the order in which they stand.
-func treeOf(d *json.Decoder, depth int) (node, error) {
-	t, err := d.Token()
+type treeReader struct {
+	d    *json.Decoder
+	left int // values that may still be shown
+}
+
+// errTreeFull ends a tree that is shown as far as it goes.
+var errTreeFull = errors.New("the tree is full")
+
+// next is the next value, its fields in the order in which they stand.
+func (t *treeReader) next(depth int) (node, error) {
+	token, err := t.d.Token()
 	if err != nil {
 		return nil, err
 	}
-	opens, ok := t.(json.Delim)
+	t.left--
+	opens, ok := token.(json.Delim)
 	if !ok {
-		return scalar(t), nil
+		return scalar(token), nil
 	}
 	brackets, kind := "{}", "object"
 	if opens == '[' {
 		brackets, kind = "[]", "list"
 	}
-	if !d.More() {
-		_, err := d.Token()
+	if !t.d.More() {
+		_, err := t.d.Token()
 		return el("span", brackets), err
 	}
 	if depth == deepest {
 		return nil, errors.New("too deep")
 	}
-	var items []any
-	for n := 0; d.More(); n++ {
+	items, err := t.items(opens, depth)
+	if err != nil && !errors.Is(err, errTreeFull) {
+		return nil, err
+	}
+	if err == nil {
+		_, err = t.d.Token()
+	}
+	return el("details", only(depth < 3, attr("open")), el("summary", kind), el("ul", items...)), err
+}
+
+// items are the values in a list or an object, with errTreeFull if there are more than can
+// be shown.
+func (t *treeReader) items(opens json.Delim, depth int) (items []any, err error) {
+	for n := 0; t.d.More(); n++ {
+		if t.left <= 0 {
+			return append(items, el("li", none("…"))), errTreeFull
+		}
 		item := "li"
 		if n >= listMost {
 			item = "li.more"
 		}
 		var key node
 		if opens == '{' {
-			name, err := d.Token()
+			name, err := t.d.Token()
 			if err != nil {
 				return nil, err
 			}
 			key = all(el("span.key", data(fmt.Sprint(name))), " ")
 		}
-		value, err := treeOf(d, depth+1)
-		if err != nil {
+		value, err := t.next(depth + 1)
+		if err != nil && !errors.Is(err, errTreeFull) {
 			return nil, err
 		}
-		items = append(items, el(item, key, value))
+		if items = append(items, el(item, key, value)); err != nil {
+			return items, err
+		}
 	}
-	_, err = d.Token()
-	return el("details", only(depth < 3, attr("open")), el("summary", kind), el("ul", items...)), err
+	return items, nil
 }
 
 func scalar(t json.Token) node {

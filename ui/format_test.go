@@ -61,12 +61,12 @@ var ours = regexp.MustCompile(`</?(details|summary|ul|li|span|bdi|div|pre|p)( (c
 
 // A payload never becomes markup: between the tags of the tree there is no other.
 func FuzzJSONTree(f *testing.F) {
-	for _, s := range []string{`{"a": [1, "<b>", null, true], "</ul>": {}}`, `[`, `"<script>"`, strings.Repeat("[", 40) + strings.Repeat("]", 40), `<img src=x>`, "\xff", `{"a": "\u202e"}`, strings.Repeat("9", showMost+9)} {
+	for _, s := range []string{`{"a": [1, "<b>", null, true], "</ul>": {}}`, `[`, `"<script>"`, strings.Repeat("[", 40) + strings.Repeat("]", 40), `<img src=x>`, "\xff", `{"a": "\u202e"}`, strings.Repeat("9", wholeTree.bytes+9)} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		var b strings.Builder
-		if err := jsonTree(json.RawMessage(payload)).Render(&b); err != nil {
+		if err := jsonTree(json.RawMessage(payload), wholeTree).Render(&b); err != nil {
 			t.Fatal(err)
 		}
 		if rest := ours.ReplaceAllString(b.String(), ""); strings.ContainsAny(rest, "<>") {

@@ -3,6 +3,7 @@ package ui
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -65,9 +66,12 @@ func WithAlerts(a *alert.Alerts) Option { return func(c *config) { c.alerts = a 
 // handler is everything that requests share.
 type handler struct {
 	config
-	c     *stint.Client
-	live  *live
-	names struct { // see taskNames
+	c    *stint.Client
+	live *live
+	// See bounds.go.
+	sending budget
+	working chan struct{}
+	names   struct { // see taskNames
 		sync.Mutex
 		all []string
 		at  time.Time
@@ -81,7 +85,7 @@ const maxBody = 8 << 20
 // an option says who may come in: WithAuthorize, WithToken or WithLocalAccess. That holds
 // for all that it serves, /healthz and /metrics too.
 func Handler(c *stint.Client, opts ...Option) http.Handler {
-	h := &handler{c: c}
+	h := &handler{c: c, sending: budget{most: maxSending}, working: make(chan struct{}, maxWorking)}
 	for _, o := range opts {
 		o(&h.config)
 	}
@@ -99,6 +103,10 @@ func Handler(c *stint.Client, opts ...Option) http.Handler {
 		}
 		if r.URL.Path == h.base {
 			http.Redirect(w, r, h.base+"/", http.StatusMovedPermanently)
+			return
+		}
+		if n := len(r.URL.RawQuery); n > maxQuery {
+			h.refuse(w, r, http.StatusRequestURITooLong, fmt.Errorf("a query of %d bytes: want at most %d; actions on many runs take a body", n, maxQuery))
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
@@ -144,11 +152,13 @@ func (h *handler) may(w http.ResponseWriter, r *http.Request, a Action) bool {
 // statusOf is the HTTP status of an error of the client's.
 func statusOf(err error) int {
 	switch {
+	case errors.Is(err, errLarge):
+		return http.StatusRequestEntityTooLarge
 	case errors.Is(err, stint.ErrNotFound), errors.Is(err, errNoPage):
 		return http.StatusNotFound
 	case errors.Is(err, stint.ErrTaken), errors.Is(err, stint.ErrStarted):
 		return http.StatusConflict
-	case errors.Is(err, stint.ErrClosed), errors.Is(err, stint.ErrBusy):
+	case errors.Is(err, stint.ErrClosed), errors.Is(err, stint.ErrBusy), errors.Is(err, errOverloaded):
 		return http.StatusServiceUnavailable
 	}
 	return http.StatusBadRequest
@@ -156,6 +166,9 @@ func statusOf(err error) int {
 
 // refuse answers with an error: a page for people, problem details for programs.
 func (h *handler) refuse(w http.ResponseWriter, r *http.Request, status int, err error) {
+	if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
+		w.Header().Set("Retry-After", retryAfter)
+	}
 	if wantsHTML(r) {
 		h.errorPage(w, status, err)
 		return

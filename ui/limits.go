@@ -56,7 +56,7 @@ func (h *handler) showKeys(keys []stint.ConcurrencyInfo) node {
 	if len(keys) == 0 {
 		return empty("No key is in use. ", code("stint.WithConcurrency(stint.Concurrency[In]{Key: …, Max: 1})"), " on a task makes some.")
 	}
-	return table(head("Limit", "Key", "Held.figure", "Max.figure", "Waiting.figure", "Strategy.optional", h.actions()), each(keys, func(k stint.ConcurrencyInfo) node {
+	return table(head("Limit", "Key", "Held.figure", "Max.figure", "Waiting.figure", "Strategy.optional", h.actions()), some(keys, func(k stint.ConcurrencyInfo) node {
 		name := stint.LimitKey{Name: k.Name, Key: k.Key}
 		return el("tr", el("td", data(k.Name), pausedSign(k.Paused)), el("td", data(h.showKey(name))), el("td.number", h.runsAt(name, k.Active, "running", "waiting")),
 			el("td.number", only(k.Max > 0, k.Max)), el("td.number", h.runsAt(name, k.Waiting, "queued")), el("td.optional", k.Strategy), el("td", h.pauseLimit(name, k.Paused)))
@@ -74,7 +74,7 @@ func (h *handler) showRates(rates []stint.RateLimitInfo) node {
 	if len(rates) == 0 {
 		return empty("No rate limit is set. ", code(`client.SetRateLimit(ctx, "key", 10, 20)`), " and ", code(`stint.WithRateLimit("key", 1)`), " make one.")
 	}
-	return table(head("Key", "Units left.figure", "Burst.figure", "Each second.figure", "Waiting.figure", h.actions()), each(rates, func(r stint.RateLimitInfo) node {
+	return table(head("Key", "Units left.figure", "Burst.figure", "Each second.figure", "Waiting.figure", h.actions()), some(rates, func(r stint.RateLimitInfo) node {
 		name := stint.LimitKey{Key: r.Key}
 		figures := h.form("row", "limits/"+seg(r.Key), "/limits",
 			el("input", attr("name", "limit"), attr("type", "number"), attr("step", "any"), attr("min", "0"), attr("value", fmt.Sprintf("%g", float64(r.Limit))), attr("aria-label", "Units each second")),

@@ -3,8 +3,11 @@ package ui
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -33,6 +36,9 @@ type live struct {
 	h     *handler
 	mu    sync.Mutex
 	pages map[string]*livePage // by URL
+	open  map[string]int       // streams, by the client's address
+	all   int                  // streams
+	cache budget               // of what pages keep
 	debt  time.Duration        // that rendering took and has not been waited for
 	asOf  time.Time            // of debt
 	ends  map[*http.Server]context.Context
@@ -43,12 +49,12 @@ type livePage struct {
 	viewers  int
 	mark     uint64 // change that main is as of
 	at       time.Time
-	main     []byte
+	main     []byte        // nil: the cache has no room for it
 	quickest time.Duration // see work
 }
 
 func newLive(h *handler) *live {
-	return &live{h: h, pages: map[string]*livePage{}, ends: map[*http.Server]context.Context{}}
+	return &live{h: h, pages: map[string]*livePage{}, open: map[string]int{}, cache: budget{most: maxCached}, ends: map[*http.Server]context.Context{}}
 }
 
 // until is the request's context, which ends also when its server begins to shut down:
@@ -81,6 +87,15 @@ func (l *live) serve(w http.ResponseWriter, r *http.Request) {
 		l.h.refuse(w, r, http.StatusBadRequest, errors.New("url: want the path of a page"))
 		return
 	}
+	client, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		client = r.RemoteAddr
+	}
+	if status, err := l.admit(client); err != nil {
+		l.h.refuse(w, r, status, err)
+		return
+	}
+	defer l.release(client)
 	key := u.EscapedPath() + "?" + u.RawQuery
 	page := l.enter(key)
 	defer l.leave(key, page)
@@ -89,10 +104,15 @@ func (l *live) serve(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("X-Accel-Buffering", "no")
-	out := http.NewResponseController(w)
-	out.SetWriteDeadline(time.Time{}) // a server's own is for pages that end; not all writers have one
+	out := newSlowWriter(w)
+	out.out.SetWriteDeadline(time.Time{}) // a server's own is for pages that end; not all writers have one
+	l.follow(ctx, out, page, u)
+}
+
+// follow sends a page's content after each change, until ctx ends or the reader is too slow.
+func (l *live) follow(ctx context.Context, out *slowWriter, page *livePage, u *url.URL) {
 	var mark uint64
-	var sent []byte
+	var sent [sha256.Size]byte
 	for asOf := time.Now(); ; {
 		n, err := l.changed(ctx, mark)
 		if err != nil {
@@ -107,15 +127,49 @@ func (l *live) serve(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			return
 		}
-		if bytes.Equal(main, sent) {
-			fmt.Fprint(w, ":\n\n")
-		} else {
-			writeEvent(w, "main", main)
-			sent = main
-		}
-		if out.Flush() != nil || !pause(ctx, liveEvery) {
+		if !l.send(out, main, &sent) || !pause(ctx, liveEvery) {
 			return
 		}
+	}
+}
+
+// send sends what a page shows now, if that is not what was sent. It reports false if the
+// stream ends: the page asks for another.
+func (l *live) send(out *slowWriter, main []byte, sent *[sha256.Size]byte) bool {
+	if sum := sha256.Sum256(main); sum == *sent {
+		fmt.Fprint(out, ":\n\n")
+	} else {
+		if !l.h.sending.take(len(main)) {
+			return false
+		}
+		defer l.h.sending.give(len(main))
+		writeEvent(out, "main", main)
+		*sent = sum
+	}
+	return out.flush() == nil
+}
+
+// admit counts a stream of a client, or says why there may be no more.
+func (l *live) admit(client string) (status int, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.all >= maxStreams {
+		return http.StatusServiceUnavailable, fmt.Errorf("%d live pages are open, and no more can be", maxStreams)
+	}
+	if l.open[client] >= perClient {
+		return http.StatusTooManyRequests, fmt.Errorf("%d live pages are open at %s: close some", perClient, client)
+	}
+	l.all++
+	l.open[client]++
+	return 0, nil
+}
+
+func (l *live) release(client string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all--
+	if l.open[client]--; l.open[client] == 0 {
+		delete(l.open, client)
 	}
 }
 
@@ -147,6 +201,7 @@ func (l *live) leave(key string, p *livePage) {
 	defer l.mu.Unlock()
 	if p.viewers--; p.viewers == 0 {
 		delete(l.pages, key)
+		l.cache.give(len(p.main))
 	}
 }
 
@@ -155,7 +210,7 @@ func (l *live) leave(key string, p *livePage) {
 func (l *live) render(ctx context.Context, p *livePage, u *url.URL, mark uint64, passed bool, share float64) ([]byte, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.mark >= mark && !(passed && time.Since(p.at) > liveBeat/2) {
+	if p.main != nil && p.mark >= mark && !(passed && time.Since(p.at) > liveBeat/2) {
 		return p.main, nil
 	}
 	if !pause(ctx, l.wait(share)) {
@@ -164,10 +219,14 @@ func (l *live) render(ctx context.Context, p *livePage, u *url.URL, mark uint64,
 	began := time.Now()
 	main, err := l.h.renderMain(ctx, u)
 	l.took(p.work(time.Since(began)))
-	if errors.Is(err, stint.ErrClosed) || ctx.Err() != nil {
+	if errors.Is(err, stint.ErrClosed) || main == nil || ctx.Err() != nil {
 		return nil, err
 	}
-	p.mark, p.at, p.main = mark, began, main
+	p.mark, p.at = mark, began
+	l.cache.give(len(p.main))
+	if p.main = main; !l.cache.take(len(main)) {
+		p.main = nil
+	}
 	return main, nil
 }
 
@@ -199,7 +258,7 @@ func (l *live) took(d time.Duration) {
 }
 
 // writeEvent writes a server-sent event, whose data may have lines.
-func writeEvent(w http.ResponseWriter, name string, data []byte) {
+func writeEvent(w io.Writer, name string, data []byte) {
 	fmt.Fprintf(w, "event: %s\n", name)
 	for line := range bytes.SplitSeq(data, []byte("\n")) {
 		w.Write([]byte("data: "))

@@ -26,7 +26,7 @@ var (
 var operations = []operation{
 	{"GET", "/api/runs", "view", "List runs, newest first", append(slices.Clone(filterParams), "limit", "cursor"), wireRuns{}, listRuns},
 	{"GET", "/api/runs/{id}", "view", "A run, with its timeline and tasks", nil, wireRun{}, getRun},
-	{"GET", "/api/runs/{id}/journal", "view", "What a durable function has recorded", nil, wireJournal{}, getJournal},
+	{"GET", "/api/runs/{id}/journal", "view", "What a durable function has recorded", []string{"after"}, wireJournal{}, getJournal},
 	{"GET", "/api/runs/{id}/logs", "view", "What a handler logged", []string{"after", "limit"}, wireLogs{}, getLogs},
 	{"GET", "/api/runs/{id}/stream", "view", "What a handler has streamed so far", []string{"after", "limit"}, wireStream{}, getStream},
 	{"POST", "/api/runs/{id}/cancel", "runs.cancel", "Cancel a run", nil, wireCount{}, bulk("runs.cancel")},
@@ -50,7 +50,7 @@ var operations = []operation{
 	{"POST", "/api/limits.pause", "limits.pause", "Let no run pass a limit: of the name and key, or the rate of the key", []string{"limit_name", "limit_key"}, wireDone{}, limited((*stint.Client).PauseLimit)},
 	{"POST", "/api/limits.resume", "limits.resume", "Undo a pause", []string{"limit_name", "limit_key"}, wireDone{}, limited((*stint.Client).ResumeLimit)},
 	{"POST", "/api/limits/{limitkey}", "limits.set", "Set a rate limit", []string{"limit", "burst"}, wireDone{}, setLimit},
-	{"GET", "/api/crons", "view", "Crons", nil, wireCrons{}, listCrons},
+	{"GET", "/api/crons", "view", "Crons, by name", []string{"after"}, wireCrons{}, listCrons},
 	{"POST", "/api/crons/{cron}/pause", "crons.pause", "Have a cron not tick", nil, wireDone{}, named("cron", (*stint.Client).PauseCron)},
 	{"POST", "/api/crons/{cron}/resume", "crons.resume", "Undo a pause", nil, wireDone{}, named("cron", (*stint.Client).ResumeCron)},
 	{"POST", "/api/crons/{cron}/delete", "crons.delete", "Delete a cron that no code declares", nil, wireDone{}, named("cron", (*stint.Client).DeleteCron)},
@@ -58,7 +58,7 @@ var operations = []operation{
 	{"POST", "/api/crons/{cron}/update", "crons.update", "Change a cron's spec", []string{"spec"}, wireDone{}, updateCron},
 	{"GET", "/api/events", "view", "Events, newest first", []string{"key", "limit", "cursor"}, wireEvents{}, listEvents},
 	{"POST", "/api/events", "events.publish", "Publish an event", []string{"key", "payload", "scope", "metadata"}, wirePublished{}, publish},
-	{"GET", "/api/filters", "view", "Filters of tasks", nil, wireFilters{}, listFilters},
+	{"GET", "/api/filters", "view", "Filters of tasks, oldest first", []string{"after"}, wireFilters{}, listFilters},
 	{"POST", "/api/filters", "filters.create", "Add a filter to a task", []string{"task", "scope", "expr", "payload", "force"}, wireFilter{}, createFilter},
 	{"POST", "/api/filters/{filter}/delete", "filters.delete", "Delete a filter", nil, wireDone{}, deleteFilter},
 	{"GET", "/api/webhooks", "view", "What has come to handlers of webhooks since the program started", nil, wireWebhooks{}, listWebhooks},
@@ -88,6 +88,9 @@ func listRuns(h *handler, ctx context.Context, in url.Values) (any, error) {
 	for i := range page.Runs {
 		out.Runs = append(out.Runs, h.run(&page.Runs[i]))
 	}
+	if n := fit(out.Runs); n < len(out.Runs) { // what WithRedact shows may be longer than what is stored
+		out.Runs, out.Next = out.Runs[:n], out.Runs[n-1].ID
+	}
 	return out, nil
 }
 
@@ -105,14 +108,22 @@ func getJournal(h *handler, ctx context.Context, in url.Values) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	after, err := number(in, "after", 0)
+	if err != nil {
+		return nil, err
+	}
 	all, err := h.c.Journal(ctx, in.Get("id"))
 	if err != nil {
 		return nil, err
 	}
 	h.redactEntries(info.Task, all)
 	out := wireJournal{Entries: []wireEntry{}}
-	for _, e := range all {
+	after = min(max(after, 0), len(all))
+	for _, e := range all[after:] {
 		out.Entries = append(out.Entries, wireEntry{e.Address, e.Kind, e.Name, e.Done, e.Output, e.Error, optional(e.At), optional(e.Due), e.Attempts})
+	}
+	if n := fit(out.Entries); n < len(out.Entries) {
+		out.Entries, out.Next = out.Entries[:n], after+n
 	}
 	return out, nil
 }
@@ -143,6 +154,11 @@ func getLogs(h *handler, ctx context.Context, in url.Values) (any, error) {
 	for _, l := range lines {
 		out.Lines = append(out.Lines, wireLine{l.Seq, l.At, l.Level.String(), l.Message, l.Attrs, l.Attempt})
 	}
+	out.Lines = out.Lines[:fit(out.Lines)]
+	out.Next = int64(after)
+	if n := len(out.Lines); n > 0 {
+		out.Next = out.Lines[n-1].Seq
+	}
 	return out, nil
 }
 
@@ -152,10 +168,12 @@ func getStream(h *handler, ctx context.Context, in url.Values) (any, error) {
 		return nil, err
 	}
 	chunks, err := h.c.StreamChunks(ctx, info.ID, int64(after), limit)
-	out := wireStream{Chunks: []string{}, Next: after + len(chunks)}
+	out := wireStream{Chunks: []string{}}
 	for _, c := range chunks {
 		out.Chunks = append(out.Chunks, h.showText("stream", info.Task, string(c)))
 	}
+	out.Chunks = out.Chunks[:fit(out.Chunks)]
+	out.Next = after + len(out.Chunks)
 	return out, err
 }
 
@@ -346,7 +364,13 @@ func listCrons(h *handler, ctx context.Context, in url.Values) (any, error) {
 	h.redactCrons(all)
 	out := wireCrons{Crons: []wireCron{}}
 	for _, c := range all {
+		if c.Name <= in.Get("after") {
+			continue
+		}
 		out.Crons = append(out.Crons, wireCron{c.Name, c.Task, c.Spec, c.Declared, c.Paused, c.Input, optional(c.Next), optional(c.Last), c.LastRunID, c.Error, c.Blocked})
+	}
+	if n := fit(out.Crons); n < len(out.Crons) {
+		out.Crons, out.Next = out.Crons[:n], out.Crons[n-1].Name
 	}
 	return out, err
 }
@@ -377,6 +401,9 @@ func listEvents(h *handler, ctx context.Context, in url.Values) (any, error) {
 	out := wireEvents{Events: []wireEvent{}, Next: page.Next}
 	for _, e := range page.Events {
 		out.Events = append(out.Events, wireEvent{e.ID, e.Key, e.Payload, e.Metadata, e.Scope, e.Published, e.Started, e.Woke})
+	}
+	if n := fit(out.Events); n < len(out.Events) {
+		out.Events, out.Next = out.Events[:n], out.Events[n-1].ID
 	}
 	return out, nil
 }
@@ -416,10 +443,20 @@ func limited(do func(*stint.Client, context.Context, stint.LimitKey) error) func
 }
 
 func listFilters(h *handler, ctx context.Context, in url.Values) (any, error) {
+	after, err := number(in, "after", 0)
+	if err != nil {
+		return nil, err
+	}
 	filters, err := h.c.ListFilters(ctx, "")
 	out := wireFilters{Filters: []wireFilter{}}
 	for _, f := range filters {
+		if f.ID <= int64(after) {
+			continue
+		}
 		out.Filters = append(out.Filters, h.filter(f))
+	}
+	if n := fit(out.Filters); n < len(out.Filters) {
+		out.Filters, out.Next = out.Filters[:n], out.Filters[n-1].ID
 	}
 	return out, err
 }

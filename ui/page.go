@@ -1,9 +1,9 @@
 package ui
 
 import (
-	"bytes"
 	"context"
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
@@ -60,12 +60,22 @@ func (h *handler) routePages(mux *http.ServeMux) {
 			h.refuse(w, r, http.StatusMethodNotAllowed, fmt.Errorf("%s %s is not served; forms post to /api/", r.Method, r.URL.Path))
 			return
 		}
+		done, err := h.turn(r.Context())
+		if err != nil {
+			h.refuse(w, r, statusOf(err), err)
+			return
+		}
 		v, err := h.find(r.Context(), r.URL)
+		var text []byte
+		if err == nil {
+			text, err = h.render(v)
+		}
+		done()
 		if err != nil {
 			h.errorPage(w, statusOf(err), err)
 			return
 		}
-		h.write(w, http.StatusOK, v)
+		h.send(w, http.StatusOK, "text/html; charset=utf-8", text)
 	})
 }
 
@@ -96,15 +106,23 @@ func (h *handler) find(ctx context.Context, u *url.URL) (*view, error) {
 
 // renderMain is the content of a page, without what stands around it.
 func (h *handler) renderMain(ctx context.Context, u *url.URL) ([]byte, error) {
+	done, err := h.turn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	v, err := h.find(ctx, u)
 	if err != nil {
 		v = h.problem("Error", err)
 	}
-	var b bytes.Buffer
-	if renderErr := v.Main.Render(&b); renderErr != nil {
+	text, renderErr := rendered(v.Main)
+	if errors.Is(renderErr, errLargePage) {
+		text, renderErr = rendered(h.problem("Error", renderErr).Main)
+	}
+	if renderErr != nil {
 		return nil, renderErr
 	}
-	return b.Bytes(), err
+	return text, err
 }
 
 func (h *handler) problem(title string, err error) *view {
@@ -118,14 +136,22 @@ func (h *handler) errorPage(w http.ResponseWriter, status int, err error) {
 }
 
 func (h *handler) write(w http.ResponseWriter, status int, v *view) {
-	var b bytes.Buffer
-	if err := h.around(v).Render(&b); err != nil {
+	text, err := h.render(v)
+	if err != nil {
 		http.Error(w, "stint: this page cannot be shown: "+err.Error(), http.StatusInternalServerError)
 		return
 	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.WriteHeader(status)
-	w.Write(b.Bytes())
+	h.send(w, status, "text/html; charset=utf-8", text)
+}
+
+// render is a whole page.
+func (h *handler) render(v *view) ([]byte, error) { return rendered(h.around(v)) }
+
+// rendered is what a node is written as, or errLargePage.
+func rendered(n node) ([]byte, error) {
+	var b pageBuffer
+	err := n.Render(&b)
+	return b.Bytes(), err
 }
 
 // app is what the program is called.

@@ -48,7 +48,7 @@ func (h *handler) showQueues(rows []queueRow) node {
 	if len(rows) == 0 {
 		return empty("No queue has been used. The first run of a task makes its queue.")
 	}
-	return table(head("Queue", "Ready.figure", "By priority.optional", "Running.figure", "In, 1h.figure optional", "Out, 1h.figure", "p99 wait.figure optional", "Oldest ready", h.actions()), each(rows, func(r queueRow) node {
+	return table(head("Queue", "Ready.figure", "By priority.optional", "Running.figure", "In, 1h.figure optional", "Out, 1h.figure", "p99 wait.figure optional", "Oldest ready", h.actions()), some(rows, func(r queueRow) node {
 		list := func(state stint.State, n int) node {
 			return h.link(runsPath("queue", r.Name, "state", state.String()), count(n))
 		}

@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/internal/jsonx"
+	"github.com/stint-dev/stint/internal/text"
 )
 
 // What a page of a run shows.
@@ -21,6 +23,8 @@ type runView struct {
 	*stint.RunInfo
 	journal           []stint.JournalEntry
 	children          []child
+	childrenMore      bool // than these
+	childBytes        int  // of payloads that were read for them
 	logs              []stint.LogLine
 	logsMore          bool
 	logLevel, logText string
@@ -39,6 +43,7 @@ const (
 	logsShown     = 500
 	childrenShown = 100
 	childrenDeep  = 5
+	childrenBytes = 8 << 20
 )
 
 func runPage(h *handler, ctx context.Context, id string, q url.Values) (*view, error) {
@@ -71,15 +76,22 @@ func runPage(h *handler, ctx context.Context, id string, q url.Values) (*view, e
 
 // childrenOf gathers the tree of children, as they came, each before its own.
 func (h *handler) childrenOf(ctx context.Context, v *runView, id string, depth int) error {
-	if depth > childrenDeep || len(v.children) >= childrenShown {
+	if depth > childrenDeep || len(v.children) >= childrenShown || v.childBytes > childrenBytes {
 		return nil
 	}
 	page, err := h.list(ctx, stint.RunFilter{ParentID: id, Limit: childrenShown})
 	if err != nil {
 		return err
 	}
+	v.childrenMore = v.childrenMore || page.Next != ""
+	for i := range page.Runs { // what is shown of them is kept, and no more
+		r := &page.Runs[i]
+		v.childBytes += len(r.Input) + len(r.Output)
+		r.Input, r.Output = json.RawMessage(strings.Clone(short(70, string(r.Input)))), nil
+	}
 	for _, r := range slices.Backward(page.Runs) {
-		if len(v.children) >= childrenShown {
+		if len(v.children) >= childrenShown || v.childBytes > childrenBytes && depth > 1 {
+			v.childrenMore = true
 			break
 		}
 		v.children = append(v.children, child{r, depth})
@@ -101,12 +113,12 @@ func (h *handler) showRun(v *runView) node {
 		only(v.Progress.Total > 0, el("p", meter("progress", min(v.Progress.Done, v.Progress.Total), v.Progress.Total),
 			fmt.Sprintf(" %s of %s ", count(v.Progress.Done), count(v.Progress.Total)), data(v.Progress.Message))),
 		h.runActions(v),
-		el("div.grid", el("section", h2("Facts"), h.showFacts(v)), el("section", h2("Input"), jsonTree(v.Input), h2("Output"), jsonTree(v.Output))),
+		el("div.grid", el("section", h2("Facts"), h.showFacts(v)), el("section", h2("Input"), jsonTree(v.Input, wholeTree), h2("Output"), jsonTree(v.Output, wholeTree))),
 		only(graph != nil, h2("Graph"), graph),
 		only(len(v.Tasks) > 0, h2("Tasks"), h.showFlow(v.Tasks)),
 		only(spans != nil, h2("Time"), spans),
 		only(len(v.journal) > 0, h2("Journal"), h.showJournal(v)),
-		only(len(v.children) > 0, h2("Children"), h.showChildren(v.children)),
+		only(len(v.children) > 0, h2("Children"), h.showChildren(v.children), only(v.childrenMore, el("p.dim", "There are more: the list of runs with this parent has them."))),
 		h2("Logs"), showLogs(v),
 		only(v.stream != "", h2("Stream"), pre(v.stream)),
 		only(len(v.Timeline) > 0, h2("History"), showHistory(v.Timeline)),
@@ -161,11 +173,18 @@ func (h *handler) showFacts(v *runView) node {
 		only(v.ParentID != "", fact("Parent", run(v.ParentID))),
 		only(v.RootID != "" && v.RootID != v.ParentID, fact("Root", run(v.RootID))),
 		only(v.Key != "", fact("Idempotency key", data(v.Key))),
-		each(slices.Sorted(maps.Keys(v.Metadata)), func(k string) node { return fact(data(k), data(v.Metadata[k])) }))
+		h.showMetadata(v.Metadata))
+}
+
+// showMetadata is a fact for each key, of the first listShown.
+func (h *handler) showMetadata(m map[string]string) node {
+	keys := slices.Sorted(maps.Keys(m))
+	return all(each(keys[:min(len(keys), listShown)], func(k string) node { return fact(data(k), data(short(4096, m[k]))) }),
+		only(len(keys) > listShown, fact("More metadata", count(len(keys)-listShown)+" keys")))
 }
 
 func (h *handler) showFlow(tasks []stint.TaskInfo) node {
-	return table(head("State", "Task", "Waits for, or error", "Took.figure"), each(tasks, func(t stint.TaskInfo) node {
+	return table(head("State", "Task", "Waits for, or error", "Took.figure"), some(tasks, func(t stint.TaskInfo) node {
 		cells := func(name node) node {
 			return all(el("td", stateBadge(t.State)), el("td", name), el("td", data(short(160, t.Blocked)), " ", el("bdi.error", short(160, t.Error))), el("td.number", lasted(t.Started, t.Finished)))
 		}
@@ -178,7 +197,7 @@ func (h *handler) showFlow(tasks []stint.TaskInfo) node {
 
 func (h *handler) showJournal(v *runView) node {
 	of := "runs/" + v.ID + "/"
-	return table(head("No.", "Kind", "Name", "Result", "Recorded", h.actions()), each(v.journal, func(e stint.JournalEntry) node {
+	return table(head("No.", "Kind", "Name", "Result", "Recorded", h.actions()), some(v.journal, func(e stint.JournalEntry) node {
 		step := hidden("step", e.Name)
 		return el("tr", el("td.mono", e.Address), el("td.state", e.Kind), el("td", data(e.Name), only(e.Attempts > 1, el("span.dim", fmt.Sprintf(" (%d attempts)", e.Attempts)))),
 			el("td", h.showResult(e)), el("td", when(e.At)),
@@ -194,7 +213,7 @@ func (h *handler) showResult(e stint.JournalEntry) node {
 	case !e.Done:
 		return all(el("span.state.waiting", "‖ waiting"), only(!e.Due.IsZero(), " until ", when(e.Due)))
 	}
-	return jsonTree(e.Output)
+	return jsonTree(e.Output, smallTree)
 }
 
 func (h *handler) showChildren(children []child) node {
@@ -215,7 +234,7 @@ func showLogs(v *runView) node {
 		}
 		return all(form, empty("No line. A handler writes some with ", code("stint.Logger(ctx)"), "."))
 	}
-	return all(form, only(v.logsMore, el("p.dim", fmt.Sprintf("The last %d lines that match:", logsShown))), el("dl.log.mono", each(v.logs, func(l stint.LogLine) node {
+	return all(form, only(v.logsMore, el("p.dim", fmt.Sprintf("The last %d lines that match:", len(v.logs)))), el("dl.log.mono", each(v.logs, func(l stint.LogLine) node {
 		level := el("dd", l.Level)
 		if l.Level >= slog.LevelError {
 			level = el("dd.error", l.Level)
@@ -225,7 +244,7 @@ func showLogs(v *runView) node {
 }
 
 func showHistory(timeline []stint.TimelineEntry) node {
-	return table(head("When", "State", "Attempt.figure", "Worker", "Error"), each(timeline, func(e stint.TimelineEntry) node {
+	return table(head("When", "State", "Attempt.figure", "Worker", "Error"), some(timeline, func(e stint.TimelineEntry) node {
 		return el("tr", el("td", when(e.At)), el("td", stateBadge(e.State)), el("td.number", only(e.Attempt > 0, e.Attempt)), el("td", data(e.Worker)), el("td", el("bdi.error", short(300, e.Error))))
 	}))
 }
@@ -288,30 +307,37 @@ func (h *handler) logsOf(ctx context.Context, v *runView) error {
 		if err != nil {
 			return err
 		}
+		if len(lines) == 0 {
+			break
+		}
 		h.redactLines(v.Task, lines) // before they are searched: see filterOf
 		for _, l := range lines {
 			if l.Level >= least && (v.logText == "" || strings.Contains(strings.ToLower(logText(&l)), strings.ToLower(v.logText))) {
 				v.logs = append(v.logs, l)
 			}
 		}
-		if len(lines) < 1000 {
-			break
-		}
+		v.cutLogs()
 		after = lines[len(lines)-1].Seq
-	}
-	if n := len(v.logs); n > logsShown {
-		v.logs, v.logsMore = v.logs[n-logsShown:], true
 	}
 	chunks, err := h.c.StreamChunks(ctx, v.ID, 0, 1000)
 	if err != nil {
 		return err
 	}
-	var b strings.Builder
-	for _, c := range chunks {
-		b.Write(c)
-	}
-	v.stream = h.showText("stream", v.Task, b.String())
+	v.stream = text.Cut(h.showText("stream", v.Task, string(bytes.Join(chunks, nil))), streamShown)
 	return nil
+}
+
+// cutLogs keeps the last lines that the page has room for.
+func (v *runView) cutLogs() {
+	n, size := 0, 0
+	for n < min(len(v.logs), logsShown) && size <= logsBytes {
+		n++
+		l := &v.logs[len(v.logs)-n]
+		size += len(l.Message) + len(l.Attrs)
+	}
+	if more := len(v.logs) - n; more > 0 {
+		v.logs, v.logsMore = slices.Delete(v.logs, 0, more), true
+	}
 }
 
 // waterfall draws what took how long: attempts, tasks, durable calls and children.

@@ -233,9 +233,15 @@ func (h *handler) runList(runs []stint.RunInfo) node {
 		return h.line(runPath(r.ID), attr("id", "r"+r.ID), box, el("td", stateBadge(r.State), only(r.Quarantined, " quarantined"), only(r.Canceling, " canceling")),
 			el("td", h.link(runPath(r.ID), data(r.Task)), only(r.Blocked != "", el("br"), el("bdi.dim", short(90, r.Blocked))), only(r.Error != "", el("br"), el("bdi.error", short(120, r.Error)))),
 			el("td.optional", el("bdi.dim.mono", short(60, string(r.Input)))), el("td.optional", data(short(30, r.Queue))),
-			el("td.optional", each(slices.Sorted(maps.Keys(r.Metadata)), func(k string) node { return all(el("bdi.dim", short(20, k)+"="+short(24, r.Metadata[k])), " ") })),
+			el("td.optional", each(firstKeys(r.Metadata), func(k string) node { return all(el("bdi.dim", short(20, k)+"="+short(24, r.Metadata[k])), " ") })),
 			el("td.number.optional", r.Attempt), el("td.number.optional", lasted(r.Started, r.Finished)), el("td", when(r.Created)))
 	}))
+}
+
+// firstKeys are the keys of metadata that a list shows.
+func firstKeys(m map[string]string) []string {
+	keys := slices.Sorted(maps.Keys(m))
+	return keys[:min(len(keys), keysShown)]
 }
 
 // lasted is how long something took that has ended.

@@ -59,7 +59,7 @@ func (h *handler) showTasks(rows []taskRow) node {
 	if len(rows) == 0 {
 		return empty("No task is defined, and none has run. ", code(`stint.NewTask(client, "name", fn)`), " defines one.")
 	}
-	return table(head("Name", "Queue.optional", "Succeeded.figure", "Failed.figure", "Retried.figure optional", "Error rate.figure", "p50.figure optional", "p95.figure"), each(rows, func(r taskRow) node {
+	return table(head("Name", "Queue.optional", "Succeeded.figure", "Failed.figure", "Retried.figure optional", "Error rate.figure", "p50.figure optional", "p95.figure"), some(rows, func(r taskRow) node {
 		failed := "td.number"
 		if r.Failed > 0 {
 			failed += ".error"
@@ -135,7 +135,7 @@ func (h *handler) runNow(d *stint.TaskDefinition) node {
 	}
 	return all(h2("Run now"),
 		only(len(fields) > 0, h.form("", operation, "", attr("data-compose"), attr("data-keep"), hidden("input", "{}"), row(each(fields, field.show), button("primary", "Enqueue")))),
-		asJSON, details("Schema of the input", jsonTree(d.Input)))
+		asJSON, details("Schema of the input", jsonTree(d.Input, wholeTree)))
 }
 
 func indented(payload json.RawMessage) string {

@@ -69,6 +69,7 @@ type wireFlowTask struct {
 
 type wireJournal struct {
 	Entries []wireEntry `json:"entries"`
+	Next    int         `json:"next,omitempty"` // after, of the next call; 0: that is all
 }
 
 type wireEntry struct {
@@ -85,6 +86,7 @@ type wireEntry struct {
 
 type wireLogs struct {
 	Lines []wireLine `json:"lines"`
+	Next  int64      `json:"next"` // after, of the next call
 }
 
 type wireLine struct {
@@ -123,6 +125,7 @@ type wirePublished struct {
 
 type wireFilters struct {
 	Filters []wireFilter `json:"filters"`
+	Next    int64        `json:"next,omitempty"` // after, of the next call; 0: that is all
 }
 
 type wireFilter struct {
@@ -231,6 +234,7 @@ type wireRate struct {
 
 type wireCrons struct {
 	Crons []wireCron `json:"crons"`
+	Next  string     `json:"next,omitempty"` // after, of the next call; "": that is all
 }
 
 type wireCron struct {

@@ -19,7 +19,8 @@ func workersPage(h *handler, ctx context.Context, arg string, q url.Values) (*vi
 	if err != nil {
 		return nil, err
 	}
-	main := all(el("h1", "Workers"), each(workers, func(w stint.WorkerInfo) node { return h.showWorker(w, page.Runs) }))
+	main := all(el("h1", "Workers"), each(workers[:min(len(workers), listShown)], func(w stint.WorkerInfo) node { return h.showWorker(w, page.Runs) }),
+		only(len(workers) > listShown, el("p.dim", fmt.Sprintf("and %s more, which the API lists", figure(len(workers)-listShown)))))
 	if len(workers) == 0 {
 		main = all(main, empty("No worker runs, so nothing starts. ", code("client.NewWorker()"), " makes one, and its ", code("Run"), " works until its context ends."))
 	}

@@ -260,12 +260,12 @@ func firstMatch(q querier, m *store.Match, query string, args ...any) (id int64,
 }
 
 // Events implements store.Schedules.
-func (s *Store) Events(ctx context.Context, key string, before store.ID, limit int) (infos []store.EventInfo, err error) {
+func (s *Store) Events(ctx context.Context, key string, before store.ID, limit int) (infos []store.EventInfo, next store.ID, err error) {
 	last := int64(never)
 	if before != (store.ID{}) {
 		k, ok := s.ids.key(before)
 		if !ok {
-			return nil, store.ErrNotFound
+			return nil, next, store.ErrNotFound
 		}
 		last = k
 	}
@@ -278,11 +278,14 @@ func (s *Store) Events(ctx context.Context, key string, before store.ID, limit i
 		store.NewEvent
 	}
 	err = s.view(ctx, func(q querier) error {
-		rows, err := rowsOf(q, func(r *row) []any {
+		rows, more, err := pageOf(q, limit, func(r *row) []any {
 			return []any{&r.id, &r.Key, &r.Payload, &r.Metadata, &r.Scope, &r.Delivery}
-		}, "SELECT id, key, payload, metadata, coalesce(scope, ''), coalesce(delivery, '') FROM stint_events WHERE "+where+" ORDER BY id DESC LIMIT ?", append(args, limit)...)
+		}, func(r *row) int { return r.Size() }, "SELECT id, key, payload, metadata, coalesce(scope, ''), coalesce(delivery, '') FROM stint_events WHERE "+where+" ORDER BY id DESC LIMIT ?", append(args, limit+1)...)
 		if err != nil {
 			return err
+		}
+		if more {
+			next = s.ids.id(rows[len(rows)-1].id)
 		}
 		infos = make([]store.EventInfo, len(rows))
 		for i, r := range rows {
@@ -299,7 +302,7 @@ func (s *Store) Events(ctx context.Context, key string, before store.ID, limit i
 		}
 		return nil
 	})
-	return infos, err
+	return infos, next, err
 }
 
 // expireEvents deletes the events that were published before a time, in small batches.

@@ -221,13 +221,13 @@ func (s *Store) List(ctx context.Context, f store.Filter, before store.ID, limit
 			}
 		}
 		where := where + " AND " + id + " >= ? AND " + id + " < ? ORDER BY " + id + " DESC LIMIT ?"
-		rows, err := rowsOf(q, (*runRow).fields, "SELECT "+runColumns+runTables+where, append(args, from, to, limit+1)...)
+		rows, more, err := pageOf(q, limit, (*runRow).fields, func(r *runRow) int { return r.Size() },
+			"SELECT "+runColumns+runTables+where, append(args, from, to, limit+1)...)
 		if err != nil {
 			return err
 		}
-		if len(rows) > limit {
-			rows = rows[:limit]
-			next = s.ids.id(rows[limit-1].key)
+		if more {
+			next = s.ids.id(rows[len(rows)-1].key)
 		}
 		runs = make([]store.Run, len(rows))
 		for i := range rows {
@@ -238,6 +238,31 @@ func (s *Store) List(ctx context.Context, f store.Filter, before store.ID, limit
 		return nil
 	})
 	return runs, next, err
+}
+
+// pageOf is rowsOf for a page of a list: at most limit rows, and fewer where their sizes
+// would pass store.MaxPageBytes, but one at least. more reports whether the query had
+// another, for which it asks one more than limit. Only one row is read that is not returned.
+func pageOf[T any](q querier, limit int, fields func(*T) []any, size func(*T) int, text string, args ...any) (page []T, more bool, err error) {
+	rows, err := q.query(text, args...)
+	if err != nil {
+		return nil, false, err
+	}
+	defer rows.Close()
+	for bytes := 0; rows.Next(); {
+		var v T
+		if len(page) == limit {
+			return page, true, nil
+		}
+		if err := rows.Scan(fields(&v)...); err != nil {
+			return nil, false, err
+		}
+		if bytes += size(&v); bytes > store.MaxPageBytes && len(page) > 0 {
+			return page, true, nil
+		}
+		page = append(page, v)
+	}
+	return page, false, rows.Err()
 }
 
 // rare reports whether the states have an index, and few runs as a rule.
@@ -391,9 +416,9 @@ func (s *Store) Logs(ctx context.Context, id store.ID, after int64, limit int) (
 	}
 	var rows []row
 	err := s.view(ctx, func(q querier) (err error) {
-		rows, err = rowsOf(q, func(r *row) []any {
+		rows, _, err = pageOf(q, limit, func(r *row) []any {
 			return []any{&r.Seq, &r.at, &r.Level, &r.Attempt, &r.Message, &r.Attrs}
-		}, "SELECT seq, at, level, attempt, message, attrs FROM stint_logs WHERE run = ? AND seq > ? ORDER BY seq LIMIT ?", key, after, limit)
+		}, func(r *row) int { return r.Size() }, "SELECT seq, at, level, attempt, message, attrs FROM stint_logs WHERE run = ? AND seq > ? ORDER BY seq LIMIT ?", key, after, limit)
 		return err
 	})
 	logs := make([]store.Log, len(rows))
@@ -416,11 +441,13 @@ func (s *Store) Chunks(ctx context.Context, id store.ID, after int64, limit int)
 		if err != nil {
 			return err
 		}
-		chunks, err = rowsOf(q, func(c *store.Chunk) []any { return []any{&c.Seq, &c.Data} },
+		var more bool
+		chunks, more, err = pageOf(q, limit, func(c *store.Chunk) []any { return []any{&c.Seq, &c.Data} }, func(c *store.Chunk) int { return len(c.Data) },
 			"SELECT seq, data FROM stint_chunks WHERE run = ? AND seq > ? ORDER BY seq LIMIT ?", key, after, limit)
+		ended = ended && !more && len(chunks) < limit
 		return err
 	})
-	return chunks, ended && len(chunks) < limit, err
+	return chunks, ended, err
 }
 
 const queuesSQL = `

@@ -49,13 +49,14 @@ func (m *Model) List(_ context.Context, f store.Filter, before store.ID, limit i
 	}
 	defer m.mu.Unlock()
 	m.advance(time.Now())
+	bytes := 0
 	for i := len(m.order) - 1; i >= 0; i-- {
 		r := m.runs[m.order[i]]
 		if r == nil || !r.matches(&f) || before != (store.ID{}) && slices.Compare(r.ID[:], before[:]) >= 0 {
 			continue
 		}
-		if len(all) == limit {
-			return all, all[limit-1].ID, nil
+		if bytes += r.Size(); len(all) == limit || bytes > store.MaxPageBytes && len(all) > 0 {
+			return all, all[len(all)-1].ID, nil
 		}
 		run := r.Run
 		run.Attempts = nil
@@ -70,11 +71,16 @@ func (m *Model) Logs(_ context.Context, id store.ID, after int64, limit int) (al
 		return nil, err
 	}
 	defer m.mu.Unlock()
+	bytes := 0
 	if r := m.runs[id]; r != nil {
 		for _, l := range r.logs {
-			if l.Seq > after && len(all) < limit {
-				all = append(all, l)
+			if l.Seq <= after {
+				continue
 			}
+			if bytes += l.Size(); len(all) == limit || bytes > store.MaxPageBytes && len(all) > 0 {
+				break
+			}
+			all = append(all, l)
 		}
 	}
 	return all, nil
@@ -90,9 +96,14 @@ func (m *Model) Chunks(_ context.Context, id store.ID, after int64, limit int) (
 	if r == nil {
 		return nil, false, fmt.Errorf("run %s: %w", id, store.ErrNotFound)
 	}
-	rest := r.chunks[min(after, int64(len(r.chunks))):]
-	rest = rest[:min(limit, len(rest))]
-	return slices.Clone(rest), r.State.Terminal() && len(rest) < limit, nil
+	rest, n, bytes := r.chunks[min(after, int64(len(r.chunks))):], 0, 0
+	for n < min(limit, len(rest)) {
+		if bytes += len(rest[n].Data); bytes > store.MaxPageBytes && n > 0 {
+			break
+		}
+		n++
+	}
+	return slices.Clone(rest[:n]), r.State.Terminal() && n == len(rest) && n < limit, nil
 }
 
 // each changes the runs that match.

@@ -306,18 +306,23 @@ func (m *Model) Filters(_ context.Context, task string) (all []store.TaskFilter,
 }
 
 // Events implements store.Schedules.
-func (m *Model) Events(_ context.Context, key string, before store.ID, limit int) (all []store.EventInfo, err error) {
+func (m *Model) Events(_ context.Context, key string, before store.ID, limit int) (all []store.EventInfo, next store.ID, err error) {
 	if err := m.lock(); err != nil {
-		return nil, err
+		return nil, next, err
 	}
 	defer m.unlock()
+	size := 0
 	for _, e := range slices.Backward(m.events) {
-		if (key == "" || e.Key == key) && (before == (store.ID{}) || bytes.Compare(e.id[:], before[:]) < 0) && len(all) < limit {
-			e.Runs = nil
-			all = append(all, store.EventInfo{NewEvent: e.NewEvent, ID: e.id, At: e.at, Started: e.started, Woke: e.woke})
+		if key != "" && e.Key != key || before != (store.ID{}) && bytes.Compare(e.id[:], before[:]) >= 0 {
+			continue
 		}
+		if size += e.Size(); len(all) == limit || size > store.MaxPageBytes && len(all) > 0 {
+			return all, all[len(all)-1].ID, nil
+		}
+		e.Runs = nil
+		all = append(all, store.EventInfo{NewEvent: e.NewEvent, ID: e.id, At: e.at, Started: e.started, Woke: e.woke})
 	}
-	return all, nil
+	return all, next, nil
 }
 
 // Reschedule implements store.Schedules.

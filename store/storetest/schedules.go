@@ -304,7 +304,7 @@ func eventHistory(s *suite) {
 	s.publish("e")
 	started := s.takes(1, `"e"`)[0].ID
 	s.publish("unwanted")
-	all, err := s.Events(ctx, "", store.ID{}, 10)
+	all, _, err := s.Events(ctx, "", store.ID{}, 10)
 	s.ok(err)
 	if len(all) != 2 || all[0].Key != "unwanted" || len(all[0].Started)+len(all[0].Woke) != 0 {
 		s.Fatalf("events %+v", all)
@@ -313,17 +313,17 @@ func eventHistory(s *suite) {
 	if string(e.Payload) != `"e"` || !slices.Equal(e.Started, []store.ID{started}) || !slices.Equal(e.Woke, []store.ID{waiting}) {
 		s.Errorf("event %+v, want it to have started %s and woken %s", e, started, waiting)
 	}
-	if page, err := s.Events(ctx, "", all[0].ID, 10); err != nil || len(page) != 1 || page[0].ID != e.ID {
+	if page, _, err := s.Events(ctx, "", all[0].ID, 10); err != nil || len(page) != 1 || page[0].ID != e.ID {
 		s.Errorf("the next page: %+v, %v", page, err)
 	}
-	if page, err := s.Events(ctx, "unwanted", store.ID{}, 10); err != nil || len(page) != 1 || page[0].ID != all[0].ID {
+	if page, _, err := s.Events(ctx, "unwanted", store.ID{}, 10); err != nil || len(page) != 1 || page[0].ID != all[0].ID {
 		s.Errorf("by key: %+v, %v", page, err)
 	}
 	time.Sleep(time.Hour)
 	s.publish("young")
 	_, err = s.Expire(ctx, time.Now().Add(-time.Minute), time.Time{})
 	s.ok(err)
-	if all, err = s.Events(ctx, "", store.ID{}, 10); err != nil || len(all) != 1 || all[0].Key != "young" {
+	if all, _, err = s.Events(ctx, "", store.ID{}, 10); err != nil || len(all) != 1 || all[0].Key != "young" {
 		s.Errorf("after they expired: %+v, %v", all, err)
 	}
 }
