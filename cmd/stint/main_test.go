@@ -166,6 +166,31 @@ func TestOneBrokenValue(t *testing.T) {
 	must(t, "not JSON", "export", path, r.ID)
 }
 
+// A list of runs with large inputs is printed whole, however many pages it takes to read.
+func TestRunsWithLargeInputs(t *testing.T) {
+	path := worked(t)
+	c, err := stint.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 8
+	for range n {
+		if _, err := c.EnqueueJSON(t.Context(), "steps", json.RawMessage(`"`+strings.Repeat("x", 3<<20)+`"`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Close()
+	for limit, want := range map[string]int{"5": 5, "50": n + 1} {
+		got := must(t, "", "runs", "-json", "-limit", limit, path)
+		if lines := strings.Split(got, "\n"); len(lines) != want || len(lines[0]) < 3<<20 {
+			t.Errorf("-limit %s prints %d lines, the first of %d bytes", limit, len(lines), len(lines[0]))
+		}
+		if got := must(t, "", "runs", "-limit", limit, path); strings.Count(got, "\n") != want || len(got) > 1<<14 {
+			t.Errorf("-limit %s prints a table of %d lines, %d bytes", limit, strings.Count(got, "\n"), len(got))
+		}
+	}
+}
+
 // Numbers keep their digits, and metadata is texts, whatever they look like.
 func TestExactNumbers(t *testing.T) {
 	path := worked(t)

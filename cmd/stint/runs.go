@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -123,13 +125,43 @@ func listRuns(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	page, err := s.c.ListRuns(ctx, f)
+	var rows []stint.RunInfo
+	err = s.pages(ctx, f, func(runs []stint.RunInfo) error {
+		if s.json { // at once: inputs and outputs may be large
+			return print(s, "", runs, func(stint.RunInfo) string { return "" })
+		}
+		rows = append(rows, runs...)
+		return nil
+	})
 	if err != nil {
 		return err
 	}
-	return print(s, "RUN\tTASK\tSTATE\tATTEMPT\tCREATED\tINPUT\tBLOCKED", page.Runs, func(r stint.RunInfo) string {
+	return print(s, "RUN\tTASK\tSTATE\tATTEMPT\tCREATED\tINPUT\tBLOCKED", rows, func(r stint.RunInfo) string {
 		return fmt.Sprintf("%s\t%s\t%v\t%d\t%s\t%s\t%s", r.ID, short(r.Task), r.State, r.Attempt, stamp(r.Created), short(r.Input), short(r.Blocked))
 	})
+}
+
+// pages lists runs that match, as many as the filter's limit, and calls f with some at a
+// time. In a table only the beginning of an input is printed: without -json no more is kept.
+func (s *session) pages(ctx context.Context, f stint.RunFilter, do func([]stint.RunInfo) error) error {
+	for left := cmp.Or(f.Limit, 100); ; {
+		f.Limit = left
+		page, err := s.c.ListRuns(ctx, f)
+		if err != nil {
+			return err
+		}
+		for i := range page.Runs {
+			if r := &page.Runs[i]; !s.json {
+				r.Input, r.Output = slices.Clone(r.Input[:min(len(r.Input), 1000)]), nil
+			}
+		}
+		if err := do(page.Runs); err != nil || page.Next == "" {
+			return err
+		}
+		if left, f.Cursor = left-len(page.Runs), page.Next; left <= 0 {
+			return nil
+		}
+	}
 }
 
 func stamp(t time.Time) string {
@@ -329,20 +361,22 @@ func tail(ctx context.Context, s *session) error {
 	}
 	seen := map[string]string{}
 	for {
-		page, err := s.c.ListRuns(ctx, f)
+		var changed []stint.RunInfo
+		now := map[string]string{}
+		err := s.pages(ctx, f, func(runs []stint.RunInfo) error {
+			for _, r := range runs {
+				now[r.ID] = fmt.Sprint(r.State, r.Attempt)
+				if seen[r.ID] != now[r.ID] {
+					changed = append(changed, r)
+				}
+			}
+			return nil
+		})
 		if err != nil {
 			return quiet(ctx, err)
 		}
-		var changed []stint.RunInfo
-		now := map[string]string{}
-		for i := len(page.Runs) - 1; i >= 0; i-- {
-			r := page.Runs[i]
-			now[r.ID] = fmt.Sprint(r.State, r.Attempt)
-			if seen[r.ID] != now[r.ID] {
-				changed = append(changed, r)
-			}
-		}
 		seen = now
+		slices.Reverse(changed)
 		err = print(s, "", changed, func(r stint.RunInfo) string {
 			return fmt.Sprintf("%s  %s  %v  attempt %d  %s", stamp(time.Now()), r.ID, r.State, r.Attempt, oneLine(r.Task))
 		})

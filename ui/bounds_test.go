@@ -1,0 +1,300 @@
+package ui_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/ui"
+)
+
+// most is what one request may allocate, in bytes.
+const most = 64 << 20
+
+// opened is a client on a new file, and its handler, which everybody may use.
+func opened(t *testing.T) (*stint.Client, http.Handler) {
+	t.Helper()
+	c, err := stint.Open(filepath.Join(t.TempDir(), "bounds.db"), stint.WithLogger(slog.New(slog.DiscardHandler)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c, ui.Handler(c, ui.WithAuthorize(func(*http.Request, ui.Action) error { return nil }))
+}
+
+// asked is the answer to a request, and how much it allocated.
+func asked(t *testing.T, h http.Handler, path string, header ...string) (*httptest.ResponseRecorder, uint64) {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), "GET", path, nil)
+	for i := 0; i+1 < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	w := httptest.NewRecorder()
+	w.Body.Grow(20 << 20)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	h.ServeHTTP(w, r)
+	runtime.ReadMemStats(&after)
+	return w, after.TotalAlloc - before.TotalAlloc
+}
+
+// zeros is JSON of about n bytes with as many values as can be.
+func zeros(n int) json.RawMessage { return json.RawMessage("[0" + strings.Repeat(",0", n/2) + "]") }
+
+// Pages show the beginning of what is large, within bounds of bytes and of memory.
+func TestLargePages(t *testing.T) {
+	c, h := opened(t)
+	for range 50 {
+		if _, err := c.Publish(t.Context(), "large", zeros(64<<10-10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := json.Marshal(strings.Repeat("\x01<&", 1<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids := map[string]json.RawMessage{}
+	for _, input := range []json.RawMessage{zeros(60 << 10), zeros(3 << 20), text[:0:0], json.RawMessage(`{"a":` + strings.Repeat(`{"b":`, 9000) + "1" + strings.Repeat("}", 9001))} {
+		if len(input) == 0 {
+			input, _ = json.Marshal(strings.Repeat("\x01<&", 60<<10))
+		}
+		run, err := c.EnqueueJSON(t.Context(), "large", input)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids[run.ID()] = input
+	}
+	paths := []string{"/events", "/runs", "/", "/tasks", "/schedules"}
+	for id := range ids {
+		paths = append(paths, "/runs/"+id)
+	}
+	for _, path := range paths {
+		w, bytes := asked(t, h, path, "Accept", "text/html")
+		if w.Code != 200 || w.Body.Len() > 4<<20 || bytes > most {
+			t.Errorf("GET %s: %d, %d bytes, allocates %d", path, w.Code, w.Body.Len(), bytes)
+		}
+		if !strings.HasSuffix(strings.TrimSpace(w.Body.String()), "</html>") {
+			t.Errorf("GET %s is not whole", path)
+		}
+	}
+	if w, _ := asked(t, h, "/events", "Accept", "text/html"); strings.Count(w.Body.String(), "in all; the beginning:") != 50 {
+		t.Error("/events does not say that it shows beginnings")
+	}
+	if _, err := c.Publish(t.Context(), "small", json.RawMessage(`{"all": [1, 2, "of it"]}`)); err != nil {
+		t.Fatal(err)
+	}
+	if w, _ := asked(t, h, "/events?key=small", "Accept", "text/html"); !strings.Contains(w.Body.String(), "of it") || strings.Contains(w.Body.String(), "the beginning:") {
+		t.Error("/events does not show a small payload whole")
+	}
+}
+
+// Lists of the API end at a row where they would be large, with next, and nothing is left out.
+func TestLargeLists(t *testing.T) {
+	c, h := opened(t)
+	const n, large = 12, 3 << 20
+	want := map[string][]string{}
+	for i := range n {
+		run, err := c.EnqueueJSON(t.Context(), "large", zeros(large))
+		if err != nil {
+			t.Fatal(err)
+		}
+		event, err := c.Publish(t.Context(), "large", json.RawMessage(fmt.Sprintf(`{"i":%d,"p":%q}`, i, strings.Repeat("x", large))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want["runs"], want["events"] = append([]string{run.ID()}, want["runs"]...), append([]string{event}, want["events"]...)
+	}
+	for _, list := range []string{"runs", "events"} {
+		var got []string
+		pages := 0
+		for cursor := ""; pages == 0 || cursor != ""; pages++ {
+			w, bytes := asked(t, h, "/api/"+list+"?limit=1000&cursor="+cursor)
+			if w.Code != 200 || w.Body.Len() > 16<<20 || bytes > most {
+				t.Fatalf("%s: %d, %d bytes, allocates %d", list, w.Code, w.Body.Len(), bytes)
+			}
+			var all struct {
+				Runs, Events []struct {
+					ID             string
+					Input, Payload json.RawMessage
+				}
+				Next string
+			}
+			if err := json.Unmarshal(w.Body.Bytes(), &all); err != nil {
+				t.Fatal(err)
+			}
+			for _, row := range append(all.Runs, all.Events...) {
+				if len(row.Input)+len(row.Payload) < large {
+					t.Errorf("%s has %d bytes of a payload", row.ID, len(row.Input)+len(row.Payload))
+				}
+				got = append(got, row.ID)
+			}
+			cursor = all.Next
+		}
+		if fmt.Sprint(got) != fmt.Sprint(want[list]) || pages < 3 {
+			t.Errorf("%s, in %d pages:\n%q\nwant\n%q", list, pages, got, want[list])
+		}
+	}
+}
+
+// What a handler streamed, logged and recorded is listed in parts, all of it.
+func TestLargeStreams(t *testing.T) {
+	c, h := opened(t)
+	const n, large = 10, 2 << 20
+	task := stint.NewTask(c, "large", func(ctx context.Context, _ int) (int, error) {
+		for i := range n {
+			if err := stint.Stream(ctx, bytes.Repeat([]byte("<"), large)); err != nil {
+				return 0, err
+			}
+			stint.Logger(ctx).Info(strings.Repeat("x", 16<<10))
+			if _, err := stint.Step(ctx, fmt.Sprint("s", i), func(context.Context) (string, error) { return strings.Repeat("x", large), nil }); err != nil {
+				return 0, err
+			}
+		}
+		return 0, nil
+	})
+	w, err := c.NewWorker()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- w.Run(ctx) }()
+	defer func() { stop(); <-done }()
+	run, err := task.Enqueue(ctx, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := run.Wait(ctx); err != nil {
+		t.Fatal(err)
+	}
+	streamed := 0
+	for chunk, err := range run.Stream(ctx) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		streamed += len(chunk)
+	}
+	if streamed != n*large {
+		t.Errorf("Stream gives %d bytes", streamed)
+	}
+	for part, wantPages := range map[string]int{"stream": 3, "logs": 1, "journal": 2} {
+		may := uint64(most)
+		if part == "journal" { // which is read as a whole, as a replay reads it
+			may += 2 * n * large
+		}
+		rows, pages := 0, 0
+		for after := 0; rows < n && pages < n; pages++ {
+			w, bytes := asked(t, h, fmt.Sprintf("/api/runs/%s/%s?after=%d", run.ID(), part, after))
+			if w.Code != 200 || w.Body.Len() > 16<<20 || bytes > may {
+				t.Fatalf("%s: %d, %d bytes, allocates %d", part, w.Code, w.Body.Len(), bytes)
+			}
+			var all struct {
+				Chunks         []string
+				Lines, Entries []json.RawMessage
+				Next           int
+			}
+			if err := json.Unmarshal(w.Body.Bytes(), &all); err != nil {
+				t.Fatal(err)
+			}
+			rows, after = rows+len(all.Chunks)+len(all.Lines)+len(all.Entries), all.Next
+		}
+		if rows != n || pages < wantPages {
+			t.Errorf("%s: %d rows in %d pages", part, rows, pages)
+		}
+	}
+	if w, bytes := asked(t, h, "/runs/"+run.ID(), "Accept", "text/html"); w.Code != 200 || w.Body.Len() > 4<<20 || bytes > 2*most {
+		t.Errorf("the run's page: %d, %d bytes, allocates %d", w.Code, w.Body.Len(), bytes)
+	}
+}
+
+// A client has so many live pages and no more, and one that is closed makes room.
+func TestStreamsOfAClient(t *testing.T) {
+	_, h := opened(t)
+	server := httptest.NewServer(h)
+	defer server.Close()
+	client := server.Client()
+	client.Transport.(*http.Transport).MaxConnsPerHost = 0
+	open := func(ctx context.Context) *http.Response {
+		t.Helper()
+		r, err := http.NewRequestWithContext(ctx, "GET", server.URL+"/live?url=/alerts", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	first, closeFirst := context.WithCancel(t.Context())
+	defer closeFirst()
+	rest, closeRest := context.WithCancel(t.Context())
+	defer closeRest()
+	for i := range 100 {
+		ctx := rest
+		if i == 0 {
+			ctx = first
+		}
+		if got := open(ctx); got.StatusCode != 200 {
+			t.Fatalf("stream %d: %s", i+1, got.Status)
+		}
+	}
+	got := open(rest)
+	text, _ := io.ReadAll(got.Body)
+	got.Body.Close()
+	if got.StatusCode != http.StatusTooManyRequests || got.Header.Get("Retry-After") == "" {
+		t.Errorf("stream 101: %s, %v: %s", got.Status, got.Header, text)
+	}
+	closeFirst()
+	for { // until the server has seen that it is closed
+		got := open(rest)
+		if got.StatusCode == 200 {
+			return
+		}
+		got.Body.Close()
+		runtime.Gosched()
+	}
+}
+
+// A readerOf notes what is written to it, and how much of it had a deadline.
+type readerOf struct {
+	*httptest.ResponseRecorder
+	atOnce, largest int
+}
+
+func (r *readerOf) SetWriteDeadline(at time.Time) error {
+	if !at.IsZero() {
+		r.atOnce = 0
+	}
+	return nil
+}
+
+func (r *readerOf) Write(p []byte) (int, error) {
+	r.atOnce += len(p)
+	r.largest = max(r.largest, r.atOnce)
+	return r.ResponseRecorder.Write(p)
+}
+
+// A slow reader has a time for each part of an answer, and so no answer stays in memory.
+func TestSlowReader(t *testing.T) {
+	c, h := opened(t)
+	if _, err := c.EnqueueJSON(t.Context(), "large", zeros(3<<20)); err != nil {
+		t.Fatal(err)
+	}
+	w := &readerOf{ResponseRecorder: httptest.NewRecorder()}
+	h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/api/runs", nil))
+	if w.Code != 200 || w.Body.Len() < 3<<20 || w.largest > 256<<10 {
+		t.Errorf("%d: %d bytes, %d of them with one deadline", w.Code, w.Body.Len(), w.largest)
+	}
+}
