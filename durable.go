@@ -228,7 +228,8 @@ func (sc *scope) body(ctx context.Context, at store.Address, cfg *stepConfig, fn
 		late = timeout != nil && cause == timeout
 		if v := recover(); v != nil {
 			err = panicError(v)
-		} else if err != nil && errors.Is(cause, ErrTimeout) {
+		}
+		if err != nil && errors.Is(cause, ErrTimeout) {
 			err = fmt.Errorf("%w: %w", cause, err)
 		} else if late && !cfg.tx {
 			out, err = nil, cause

@@ -56,6 +56,38 @@ func TestStepTimeoutIsFirm(t *testing.T) {
 	})
 }
 
+// What a step does after its timeout is ErrTimeout, and what it is else: an error that it
+// returns, or its panic. What it does in time is that alone.
+func TestStepFailsLate(t *testing.T) {
+	durably(t, func(t *testing.T, c *stint.Client) {
+		for name, ends := range map[string]func() error{
+			"error": func() error { return &declined{7, "late"} },
+			"panic": func() error { panic(&declined{7, "late"}) },
+		} {
+			for takes, late := range map[time.Duration]bool{0: false, 10 * time.Second: true} {
+				task := stint.NewTask(c, fmt.Sprint(name, takes), func(ctx context.Context, _ int) (int, error) {
+					_, err := stint.Step(ctx, "s", func(context.Context) (int, error) {
+						<-time.After(takes)
+						return 0, ends()
+					}, stint.WithTimeout(100*time.Millisecond))
+					if serr := stint.Sleep(ctx, time.Hour); serr != nil {
+						return 0, serr
+					}
+					return 0, err
+				})
+				stop := working(t, c)
+				_, err := task.Run(t.Context(), 0)
+				d, is := errors.AsType[*declined](err)
+				_, panicked := errors.AsType[*stint.PanicError](err)
+				if errors.Is(err, stint.ErrTimeout) != late || !is || d.Code != 7 || panicked != (name == "panic") {
+					t.Errorf("%s after %v: %v", name, takes, err)
+				}
+				stop()
+			}
+		}
+	})
+}
+
 // The rows of a StepTx that is late are rolled back, as its result is refused.
 func TestStepTxTimeoutIsFirm(t *testing.T) {
 	c := opened(t)
