@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"net/url"
 	"slices"
@@ -154,12 +155,18 @@ func values(r *http.Request) (url.Values, error) {
 	if r.Method != http.MethodPost {
 		return r.URL.Query(), nil
 	}
+	if r.URL.RawQuery != "" {
+		return nil, fmt.Errorf("?%s: POST takes its fields in the body", r.URL.RawQuery)
+	}
 	body, err := bodyOf(r)
 	if err != nil {
 		return nil, err
 	}
-	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") {
+	switch kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); {
+	case kind == "application/json", len(body) == 0:
 		return objectOf(body)
+	case kind != "application/x-www-form-urlencoded":
+		return nil, fmt.Errorf("the body: Content-Type %q: want application/json", r.Header.Get("Content-Type"))
 	}
 	if n := bytes.Count(body, []byte("&")); n >= maxValues {
 		return nil, fmt.Errorf("the form: %w: %d values, want at most %d", errLarge, n+1, maxValues)
@@ -242,11 +249,12 @@ func flatten(in url.Values, name string, raw json.RawMessage) error {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	switch v := value.(type) {
-	case nil:
+	case nil: // it is there, as is an empty list, and has nothing
+		in[name] = []string{}
 	case bool:
 		in.Set(name, fmt.Sprint(v))
 	case []any:
-		in[name] = []string{} // an empty list is there, and has nothing
+		in[name] = []string{}
 		for _, x := range v {
 			text, err := textOf(x)
 			if err != nil {

@@ -37,11 +37,21 @@ func TestNothingSelected(t *testing.T) {
 				t.Errorf("confirm %s%s: %d %s", verb, path, status, text)
 			}
 		}
-		for _, body := range []string{`{}`, ``, `{"id": []}`, `{"id": [], "state": ["failed", "succeeded"]}`, `{"task": [], "all": true}`, `{"state": ""}`, `{"metadata": {}}`,
+		for _, body := range []string{`{}`, ``, `{"id": []}`, `{"id": [], "state": ["failed", "succeeded"]}`, `{"task": [], "all": true}`, `{"state": ""}`, `{"metadata": {}}`, `{"id": null, "state": ["failed"]}`, `{"task": null, "all": true}`,
 			`{"all": false}`, `{"all": "no"}`, `{"all": 0}`, `{"paced": true}`, `{"paced": true, "id": []}`, `{"dry_run": true}`, `{"limit": 1, "all": true}`} {
 			if status, text := s.ask("POST", "/api/runs."+verb, body, "Content-Type", asJSON); status != 400 {
 				t.Errorf("%s %s: %d %s", verb, body, status, text)
 			}
+		}
+		for _, kind := range []string{"", "text/plain", "multipart/form-data; boundary=x"} { // a body that would be passed by, and a query
+			for path, body := range map[string]string{"": `{"state": ["failed"]}`, "?state=failed": "", "?task=charge": `{"state": ["failed"]}`} {
+				if status, text := s.ask("POST", "/api/runs."+verb+path, body, "Content-Type", kind); status != 400 || strings.Contains(path+body, "}") && !strings.Contains(text, "body") {
+					t.Errorf("%s%s %s as %q: %d %s", verb, path, body, kind, status, text)
+				}
+			}
+		}
+		if status, text := s.ask("POST", "/api/runs."+verb+"?task=none", `{"all": true}`, "Content-Type", asJSON); status != 400 {
+			t.Errorf("%s with a query: %d %s", verb, status, text)
 		}
 		for _, form := range []string{"", "paced=1", "id=", "all=", "all=false", "all=0&paced=1", "next=/"} {
 			if status, text := s.ask("POST", "/api/runs."+verb, form, "Content-Type", asForm, "Accept", "text/html"); status != 400 {
@@ -76,11 +86,14 @@ func TestTypos(t *testing.T) {
 		{"POST", "/api/runs.delete", `{"task": ["chargee"]}`, 404, `did you mean \"charge\"?`},
 		{"POST", "/api/runs.cancel", `{"queue": "Default2", "paced": true}`, 404, `did you mean \"default\"?`},
 		{"POST", "/api/filters", `{"task": "charg", "scope": "s", "expr": "true"}`, 404, `did you mean \"charge\"?`},
+		{"POST", "/api/tasks/charge/runs", `{"input": 1, "dealy": null}`, 400, `there is no \"dealy\" here`},
+		{"POST", "/api/tasks/charge/runs?delay=1h", `{"input": 1}`, 400, "in the body"},
 		{"POST", "/api/workers/nobody/pause", ``, 404, "not found"},
 		{"POST", "/api/crons/nobody/pause", ``, 404, "not found"},
 		{"POST", "/api/queues/default/pause", `{"force": "maybe"}`, 400, "want true or false"},
 		{"GET", "/runs?task=chareg", ``, 200, "did you mean &#34;charge&#34;?"},
 		{"GET", "/api/queues", ``, 200, `{"queues":[{"name":"default"`},
+		{"POST", "/api/queues/default/resume", `{"force": null}`, 200, "true"},
 		{"POST", "/api/queues/new/pause", `{"force": true}`, 200, "true"},
 		{"POST", "/api/tasks/elsewhere/runs", `{"input": 1, "force": true}`, 200, "run"},
 		{"GET", "/api/runs?task=elsewhere", ``, 200, "no worker has task elsewhere"},

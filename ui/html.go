@@ -205,8 +205,9 @@ func (h *handler) actions() string {
 }
 
 // seg returns a name as a segment of a path. Browsers take the segments "." and "..", also
-// when their dots are escaped, for steps in the path: a name of dots alone gets a tilde
-// before them, and so does one that has tildes there already. app.js does the same.
+// when their dots are escaped, for steps in the path, and http.ServeMux the segment "%2F" for
+// the path's end: such a name gets a tilde before it, and so does one that has tildes there
+// already. app.js does the same.
 func seg(name string) string {
 	if dots.MatchString(name) {
 		name = "~" + name
@@ -222,7 +223,7 @@ func unseg(segment string) string {
 	return segment
 }
 
-var dots = regexp.MustCompile(`^~*\.{1,2}$`)
+var dots = regexp.MustCompile(`^~*(\.{1,2}|/)$`)
 
 func taskPath(task string) string { return "/tasks/" + seg(task) }
 

@@ -35,7 +35,7 @@ func browsed(t *testing.T, ref string) string {
 // and the forms about it act on it.
 func TestEveryNameHasItsPage(t *testing.T) {
 	s := newShop(t)
-	names := []string{"plain", "trailing/", "/leading", "a/b//c", ".", "..", "...", "~.", "~..", "~~.", "%2F", "a%2e%2e", "?q=1&a#b", " a b ", "a;b,c=d+e", "漢字/é", `back\slash`, "../../runs", "runs"}
+	names := []string{"plain", "trailing/", "/leading", "a/b//c", ".", "..", "...", "~.", "~..", "~~.", "/", "//", "~/", "%2F", "a%2e%2e", "?q=1&a#b", " a b ", "a;b,c=d+e", "漢字/é", `back\slash`, "../../runs", "runs"}
 	for _, name := range names {
 		stint.NewTask(s.c, name, func(context.Context, int) (int, error) { return 0, nil }, stint.WithQueue(name))
 		if _, err := s.c.EnqueueJSON(t.Context(), name, json.RawMessage("1")); err != nil {

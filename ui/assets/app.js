@@ -76,7 +76,7 @@ let tasks = [];
 let chosen = 0;
 
 // A name as a segment of a path: seg in html.go says why.
-function segment(name) { return encodeURIComponent(/^~*\.{1,2}$/.test(name) ? "~" + name : name); }
+function segment(name) { return encodeURIComponent(/^~*(\.{1,2}|\/)$/.test(name) ? "~" + name : name); }
 
 async function openPalette() {
   palette.showModal();
