@@ -10,9 +10,13 @@ import (
 	"sync"
 	"time"
 	"unicode/utf8"
+
+	"github.com/stint-dev/stint/internal/jsonx"
 )
 
-// A Codec encodes inputs and outputs. What it writes must be JSON.
+// A Codec encodes inputs and outputs. What it writes must be JSON. What its errors say, and
+// those of methods like UnmarshalJSON, may quote the value, so the library's errors have their
+// types and the field alone; errors.As finds them where the call itself failed.
 type Codec interface {
 	Marshal(v any) ([]byte, error)
 	Unmarshal(data []byte, v any) error
@@ -59,7 +63,7 @@ func (c *Client) decode(b []byte, v any) error {
 func (c *Client) marshal(v any) ([]byte, error) {
 	b, err := c.cfg.codec.Marshal(v)
 	if err != nil {
-		return nil, fmt.Errorf("encode: %w", raw(vet(err)))
+		return nil, fmt.Errorf("encode: %w", valueError(vet(err), func(err error) error { return jsonx.EncodeError(err, reflect.TypeOf(v)) }))
 	}
 	if len(b) > c.cfg.maxPayload {
 		return nil, fmt.Errorf("%d bytes encoded: want at most %d (WithMaxPayload)", len(b), c.cfg.maxPayload)
@@ -87,7 +91,22 @@ func (c *Client) unmarshal(b []byte, v any) error {
 	if len(b) == 0 {
 		return errors.New("decode: empty")
 	}
-	return raw(vet(c.cfg.codec.Unmarshal(b, v)))
+	return valueError(vet(c.cfg.codec.Unmarshal(b, v)), func(err error) error {
+		text := b
+		if _, ok := c.cfg.codec.(jsonCodec); !ok {
+			text = nil
+		}
+		return jsonx.DecodeError(err, text, reflect.TypeOf(v).Elem())
+	})
+}
+
+// valueError makes the error of a codec, which was vetted, one that does not quote the value.
+// A panic stays what it is.
+func valueError(err error, from func(error) error) error {
+	if _, ok := err.(*appError); !ok {
+		return err
+	}
+	return from(raw(err))
 }
 
 // decodesTheSame reports whether the value that v points to is what would be decoded of its

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"runtime"
 	"time"
 
@@ -174,7 +175,7 @@ type replayed struct {
 func ReplayJournal[In, Out any](ctx context.Context, journal []byte, fn func(context.Context, In) (Out, error), opts ...ClientOption) error {
 	var rec recording
 	if err := json.Unmarshal(journal, &rec); err != nil {
-		return fmt.Errorf("stint: replay: not a journal from ExportJournal: %w", err)
+		return fmt.Errorf("stint: replay: not a journal from ExportJournal: %w", jsonx.DecodeError(err, journal, reflect.TypeFor[recording]()))
 	}
 	if rec.Format != recordingFormat {
 		return fmt.Errorf("stint: replay: journal of format %d: this version reads %d", rec.Format, recordingFormat)

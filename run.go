@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"reflect"
 	"strings"
 	"time"
 
@@ -194,7 +195,9 @@ func (r *Run[Out]) workflowEnd(ctx context.Context, run *store.Run, out any) err
 		}
 		b, err := json.Marshal(o)
 		if err == nil {
-			err = guarded(func() error { return json.Unmarshal(b, out) })
+			err = guarded(func() error {
+				return valueError(vet(json.Unmarshal(b, out)), func(err error) error { return jsonx.DecodeError(err, b, reflect.TypeOf(out).Elem()) })
+			})
 		}
 		if err != nil {
 			return fmt.Errorf("stint: wait: run %s is of workflow %q, whose outputs are no %T: %w", r.id, run.Task, out, err)

@@ -225,7 +225,7 @@ func jsonBody(r *http.Request, body []byte) ([]byte, error) {
 	}
 	form, err := url.ParseQuery(string(body))
 	if err != nil {
-		return nil, err
+		return nil, errors.New("the form is not URL-encoded") // err quotes it
 	}
 	if len(form) == 1 && form.Has("payload") {
 		if body = []byte(form.Get("payload")); !json.Valid(body) {

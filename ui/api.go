@@ -10,6 +10,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -172,8 +173,8 @@ func values(r *http.Request) (url.Values, error) {
 		return nil, fmt.Errorf("the form: %w: %d values, want at most %d", errLarge, n+1, maxValues)
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	if err := r.ParseForm(); err != nil {
-		return nil, fmt.Errorf("the form: %w", err)
+	if r.ParseForm() != nil { // whose error quotes it
+		return nil, errors.New("the form: want it URL-encoded")
 	}
 	return r.PostForm, nil
 }
@@ -207,7 +208,7 @@ func objectOf(body []byte) (url.Values, error) {
 	want := func(err error) error { return fmt.Errorf("the body: want a JSON object: %w", err) }
 	if !json.Valid(body) {
 		var fields map[string]json.RawMessage
-		return nil, want(json.Unmarshal(body, &fields))
+		return nil, want(jsonx.DecodeError(json.Unmarshal(body, &fields), body, reflect.TypeOf(fields)))
 	}
 	d := json.NewDecoder(bytes.NewReader(body))
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {

@@ -46,7 +46,7 @@ func (h *handler) filterOf(q url.Values) (f stint.RunFilter, err error) {
 		}
 		k, v, ok := strings.Cut(pair, "=")
 		if !ok {
-			return f, fmt.Errorf("metadata %q: want KEY=VALUE, or a JSON object of texts", pair)
+			return f, errors.New("metadata: want KEY=VALUE, or a JSON object of texts")
 		}
 		f.Metadata[k] = v
 	}
