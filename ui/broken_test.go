@@ -148,8 +148,8 @@ func TestOneBrokenValue(t *testing.T) {
 		table, name, _ := strings.Cut(column, ".")
 		for _, broken := range []string{"{", "", "\xff", "\"\xff\"", "[1", "7", `{"a":1}`, `"text"`, strings.Repeat("[", 20000)} {
 			damage(t, db, table, name, broken, func() {
-				for path, list := range lists(id) {
-					if n := s.read(path, list); n >= 0 && n != whole[path] && !strings.Contains(path, "metadata") {
+				for path, list := range lists(id) { // the names of tasks that ran come in later, with the figures
+					if n := s.read(path, list); n >= 0 && n != whole[path] && !strings.Contains(path, "metadata") && !(list == "tasks" && n > whole[path]) {
 						t.Errorf("%s is %.20q: GET %s has %d, of %d", column, broken, path, n, whole[path])
 					}
 				}
