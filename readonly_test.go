@@ -234,3 +234,20 @@ func TestReadOnlyRefusesEveryChange(t *testing.T) {
 		}
 	}
 }
+
+// lookChild says how many runs a file has, or why it cannot be read.
+func lookChild(path string) {
+	c, err := stint.Open(path, stint.WithReadOnly())
+	if err != nil {
+		fmt.Println("error:", err)
+		return
+	}
+	defer c.Close()
+	page, err := c.ListRuns(context.Background(), stint.RunFilter{})
+	if err != nil {
+		fmt.Println("error:", err)
+		return
+	}
+	_, err = stint.NewTask(c, "double", double).Enqueue(context.Background(), 1)
+	fmt.Println(len(page.Runs), "runs,", err)
+}

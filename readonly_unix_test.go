@@ -3,8 +3,6 @@
 package stint_test
 
 import (
-	"context"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,23 +12,6 @@ import (
 
 	"github.com/stint-dev/stint"
 )
-
-// lookChild says how many runs a file has, or why it cannot be read.
-func lookChild(path string) {
-	c, err := stint.Open(path, stint.WithReadOnly())
-	if err != nil {
-		fmt.Println("error:", err)
-		return
-	}
-	defer c.Close()
-	page, err := c.ListRuns(context.Background(), stint.RunFilter{})
-	if err != nil {
-		fmt.Println("error:", err)
-		return
-	}
-	_, err = stint.NewTask(c, "double", double).Enqueue(context.Background(), 1)
-	fmt.Println(len(page.Runs), "runs,", err)
-}
 
 // looksAt runs lookChild as a user who has no more rights than the files give.
 func looksAt(t *testing.T, path string) string {
