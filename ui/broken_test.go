@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -246,5 +247,30 @@ func TestLiveLines(t *testing.T) {
 		if line := lines.Text(); !strings.HasPrefix(line, "data: ") && !strings.HasPrefix(line, "event: ") || strings.Contains(line, "\r") {
 			t.Errorf("a line is %.200q", line)
 		}
+	}
+}
+
+// What cannot be done because the file is gone is no fault of the request's.
+func TestFileGone(t *testing.T) {
+	s := newShop(t)
+	db, err := s.c.Database(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := func() int {
+		status, _ := s.ask("POST", "/api/tasks/charge/runs", `{"input": 1}`, "Content-Type", asJSON)
+		return status
+	}
+	if err := os.Rename(db.Path, db.Path+"2"); err != nil {
+		t.Fatal(err)
+	}
+	if status := run(); status != http.StatusServiceUnavailable {
+		t.Errorf("without its file: status %d, want 503", status)
+	}
+	if err := os.Rename(db.Path+"2", db.Path); err != nil {
+		t.Fatal(err)
+	}
+	if status := run(); status != http.StatusOK { // the control
+		t.Errorf("with its file: status %d", status)
 	}
 }

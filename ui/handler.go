@@ -158,7 +158,8 @@ func statusOf(err error) int {
 		return http.StatusNotFound
 	case errors.Is(err, stint.ErrTaken), errors.Is(err, stint.ErrStarted):
 		return http.StatusConflict
-	case errors.Is(err, stint.ErrClosed), errors.Is(err, stint.ErrBusy), errors.Is(err, errOverloaded):
+	case errors.Is(err, stint.ErrClosed), errors.Is(err, stint.ErrBusy), errors.Is(err, errOverloaded),
+		errors.Is(err, stint.ErrFileGone), errors.Is(err, stint.ErrReplaced):
 		return http.StatusServiceUnavailable
 	}
 	return http.StatusBadRequest

@@ -91,7 +91,8 @@ func checkPath(path string) error {
 }
 
 // resolve makes a path absolute and follows its symbolic links, also those to a file that
-// does not exist. Two paths of one file resolve to one, except for hard links.
+// does not exist. Two paths of one file resolve to one, except for hard links, which create
+// refuses.
 func resolve(path string) (string, error) {
 	if !filepath.IsAbs(path) {
 		wd, err := os.Getwd()
@@ -138,6 +139,8 @@ func create(path string) error {
 		return errors.New("is a directory: name a file in it")
 	case err == nil && !info.Mode().IsRegular():
 		return fmt.Errorf("is not a regular file but %v: name another", info.Mode().Type())
+	case err == nil && hasLinks(info): // SQLite keeps a log for each name: two that write destroy the file
+		return errors.New("has further names, hard links: leave it one; a symbolic link may be another")
 	case err == nil || !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
