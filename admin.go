@@ -17,12 +17,12 @@ import (
 // A RunFilter selects runs: those that all its fields match. A field that is zero matches
 // every run; a list that is empty and not nil matches none.
 type RunFilter struct {
-	IDs      []string
-	Tasks    []string
-	Queues   []string
+	IDs      []string // at most 10,000
+	Tasks    []string // at most 1,000
+	Queues   []string // at most 1,000
 	States   []State
 	ParentID string
-	Metadata map[string]string // each key with that value
+	Metadata map[string]string // each key with that value; at most 100 keys
 	Since    time.Time         // created at or after
 	Until    time.Time         // created before
 	TopLevel bool              // no parent
@@ -58,6 +58,9 @@ const (
 )
 
 func (f RunFilter) store() (s store.Filter, err error) {
+	if err := f.check(); err != nil {
+		return s, fmt.Errorf("stint: filter: %w", err)
+	}
 	s = store.Filter{Tasks: f.Tasks, Queues: f.Queues, States: f.States, Metadata: f.Metadata, Since: f.Since, Until: f.Until, TopLevel: f.TopLevel, Error: f.Error, Limit: (*store.LimitKey)(f.LimitKey), Scan: max(f.Scan, 0)}
 	if err := checkMetadata(f.Metadata); err != nil {
 		return s, fmt.Errorf("stint: filter by metadata: %w", err)

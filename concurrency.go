@@ -170,12 +170,19 @@ type LimitKey struct {
 // it is paused, runs wait for it that CancelNewest would cancel. It is stored, and holds for
 // all processes. It is ErrNotFound for a rate limit that there is not.
 func (c *Client) PauseLimit(ctx context.Context, k LimitKey) error {
-	return public("pause limit", c.store.PauseLimit(ctx, time.Now(), store.LimitKey(k), true))
+	return c.pauseLimit(ctx, "pause limit", k, true)
 }
 
 // ResumeLimit undoes PauseLimit.
 func (c *Client) ResumeLimit(ctx context.Context, k LimitKey) error {
-	return public("resume limit", c.store.PauseLimit(ctx, time.Now(), store.LimitKey(k), false))
+	return c.pauseLimit(ctx, "resume limit", k, false)
+}
+
+func (c *Client) pauseLimit(ctx context.Context, op string, k LimitKey, paused bool) error {
+	if err := checkLimitKey(k); err != nil {
+		return public(op, err)
+	}
+	return public(op, c.store.PauseLimit(ctx, time.Now(), store.LimitKey(k), paused))
 }
 
 // ListConcurrency lists the keys of concurrency limits that runs hold or wait for now, or

@@ -78,7 +78,7 @@ func WithWaitTimeout(d time.Duration) WaitOption {
 
 // WithMatch counts only events whose payload is a JSON object that has value in the field,
 // as JSON: numbers are compared exactly, and 10, 10.0 and 1e1 are equal; so are objects
-// whose fields stand in another order. It is found by an index: what else waits costs
+// whose fields stand in another order. The value has at most 4 KiB as JSON. It is found by an index: what else waits costs
 // nothing. A value that JSON cannot hold, such as NaN or a text that is not UTF-8, is an
 // error.
 func WithMatch(field string, value any) WaitOption {
@@ -96,7 +96,10 @@ func WithMatch(field string, value any) WaitOption {
 		}
 		m.Field = field
 		m.Value, _ = jsonx.Canonical(b)
-		return checkName("field", field)
+		if err := checkName("field", field); err != nil {
+			return err
+		}
+		return checkSize(fmt.Sprintf("WithMatch(%q): a value", field), len(m.Value), maxMatch)
 	})
 }
 

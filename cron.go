@@ -223,6 +223,9 @@ func (c *Client) UpdateCron(ctx context.Context, name, spec string) error {
 	if err := c.writable("update cron"); err != nil {
 		return err
 	}
+	if err := checkText("name", name); err != nil {
+		return public("update cron", err)
+	}
 	if err := checkSpec(spec); err != nil {
 		return public(fmt.Sprintf("update cron %q", name), err)
 	}
@@ -283,6 +286,9 @@ func (c *Client) DeleteCron(ctx context.Context, name string) error {
 }
 
 func (c *Client) changeCron(ctx context.Context, name, what string, change store.CronChange) error {
+	if err := checkText("name", name); err != nil {
+		return public(what+" cron", err)
+	}
 	if err := c.declare(ctx, true); err != nil {
 		return err
 	}
@@ -311,6 +317,9 @@ func (d *taskDef) cronName(spec string) string { return d.name + ":" + spec }
 // TriggerCron starts a run of a cron now, also of one that is paused, and returns its
 // ID. The ticks stay as they are.
 func (c *Client) TriggerCron(ctx context.Context, name string) (string, error) {
+	if err := checkText("name", name); err != nil {
+		return "", public("trigger cron", err)
+	}
 	if err := c.declare(ctx, true); err != nil {
 		return "", err
 	}

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"reflect"
 	"time"
-	"unicode/utf8"
 
 	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/store"
@@ -56,7 +55,9 @@ func WithQueue(name string) Option {
 }
 
 // WithMetadata attaches keys and values to a run, which filters find and children
-// inherit. It adds to the task's own. Keys and values are UTF-8; others are an error.
+// inherit. It adds to the task's own. Keys and values are UTF-8, a
+// key has at most 255 bytes, and all keys and values have at most 64 KiB together; others are
+// an error.
 func WithMetadata(m map[string]string) MetadataOption { return metadataOption(m) }
 
 // A MetadataOption is an option of tasks, workflows, runs and events.
@@ -75,20 +76,8 @@ func (o metadataOption) merge(into *map[string]string) error {
 	maps.Copy(merged, *into)
 	maps.Copy(merged, o)
 	*into = merged
-	return nil
-}
-
-// checkMetadata reports keys and values that JSON cannot hold: they would come back as others.
-func checkMetadata(m map[string]string) error {
-	for k, v := range m {
-		switch {
-		case !utf8.ValidString(k):
-			return fmt.Errorf("key %q is not UTF-8: encode it, as hex or base64", k)
-		case !utf8.ValidString(v):
-			return fmt.Errorf("value %q of %q is not UTF-8: encode it, as hex or base64", v, k)
-		}
-	}
-	return nil
+	// The payload of the filter by which an event started the parent is bounded by itself.
+	return checkSize("stint: WithMetadata: metadata", metadataSize(merged)-len(merged[store.MetaPayload])+len(o[store.MetaPayload]), maxMetadata)
 }
 
 func (o metadataOption) applyRun(c *runConfig) error           { return o.merge(&c.metadata) }

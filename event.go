@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/internal/jsonx"
+	"github.com/stint-dev/stint/internal/text"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -31,11 +32,16 @@ type Event struct {
 	Options []EventOption
 }
 
-// PublishMany stores all events or none, in order.
+// PublishMany stores all events or none, in order: at most 1,000,000, with at most 256 MiB of
+// payloads and metadata.
 func (c *Client) PublishMany(ctx context.Context, events []Event) ([]string, error) {
 	if len(events) == 0 {
 		return nil, nil
 	}
+	if err := checkCount("events", len(events), maxPerCall); err != nil {
+		return nil, fmt.Errorf("stint: publish: %w", err)
+	}
+	var size callSize
 	stored := make([]store.NewEvent, len(events))
 	var tx store.Tx
 	for i, e := range events {
@@ -53,8 +59,11 @@ func (c *Client) PublishMany(ctx context.Context, events []Event) ([]string, err
 		if err == nil {
 			stored[i], err = c.newEvent(e, &cfg)
 		}
+		if err == nil {
+			err = size.add(stored[i].Size())
+		}
 		if err != nil {
-			return nil, fmt.Errorf("stint: publish %q: %w", e.Key, err)
+			return nil, fmt.Errorf("stint: publish %q: %w", text.Cut(e.Key, maxName), err)
 		}
 	}
 	ids, err := c.publish(ctx, tx, stored)
@@ -107,6 +116,9 @@ func (c *Client) publish(ctx context.Context, tx store.Tx, events []store.NewEve
 // MatchFilter reports whether a filter expression, as WithEventFilter takes one, matches
 // an event with a key and a payload that is JSON. It publishes nothing.
 func MatchFilter(expr, key string, payload json.RawMessage) (bool, error) {
+	if err := checkText("event key", key); err != nil {
+		return false, fmt.Errorf("stint: match filter: %w", err)
+	}
 	if !json.Valid(payload) {
 		return false, errors.New("stint: match filter: the payload is not JSON")
 	}
@@ -199,6 +211,9 @@ func (c *Client) ListEvents(ctx context.Context, f EventFilter) (*EventPage, err
 		if before, err = parseID(f.Cursor); err != nil {
 			return nil, err
 		}
+	}
+	if err := checkText("event key", f.Key); err != nil {
+		return nil, fmt.Errorf("stint: list events: %w", err)
 	}
 	all, next, err := c.store.Events(ctx, f.Key, before, limit)
 	if err != nil {

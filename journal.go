@@ -90,6 +90,9 @@ func (c *Client) findStep(ctx context.Context, runID, name string) (id store.ID,
 	if id, err = parseID(runID); err != nil {
 		return id, at, err
 	}
+	if err := checkText("step name", name); err != nil {
+		return id, at, public("find the step", err)
+	}
 	entries, err := c.store.Load(ctx, id)
 	if err != nil {
 		return id, at, public("load the journal", err)

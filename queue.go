@@ -178,8 +178,8 @@ func checkName(what, name string) error {
 // checkText is checkName for what may be empty. Names are shown, exported as figures and
 // compared: bytes that are no text would be replaced on the way.
 func checkText(what, text string) error {
-	if len(text) > maxName {
-		return fmt.Errorf("%s of %d bytes: want at most %d", what, len(text), maxName)
+	if err := checkSize(what, len(text), maxName); err != nil {
+		return err
 	}
 	if !utf8.ValidString(text) {
 		return fmt.Errorf("%s: want UTF-8", what) // a key may be made of an input
@@ -281,10 +281,14 @@ func (t *Task[In, Out]) Enqueue(ctx context.Context, in In, opts ...RunOption) (
 	return runs[0], nil
 }
 
-// EnqueueMany stores all runs or none, in order. The options are those of each run.
+// EnqueueMany stores all runs or none, in order: at most 1,000,000, with at most 256 MiB of
+// inputs. The options are those of each run.
 func (t *Task[In, Out]) EnqueueMany(ctx context.Context, ins []In, opts ...RunOption) ([]*Run[Out], error) {
 	if len(ins) == 0 {
 		return nil, nil
+	}
+	if err := checkCount("inputs", len(ins), maxPerCall); err != nil {
+		return nil, fmt.Errorf("stint: enqueue %q: %w", t.def.name, err)
 	}
 	rc, err := t.def.runConfig(ctx, t.c, opts)
 	if err != nil {
@@ -300,10 +304,14 @@ func (t *Task[In, Out]) EnqueueMany(ctx context.Context, ins []In, opts ...RunOp
 	}
 	runs := make([]store.NewRun, len(ins))
 	at := 0
+	var size callSize
 	err = t.c.calling(t.def, func() (err error) {
 		for at = range ins {
 			runs[at] = proto
-			if err = t.fill(&runs[at], ins[at]); err != nil {
+			if err = t.fill(&runs[at], ins[at]); err == nil {
+				err = size.add(len(runs[at].Input))
+			}
+			if err != nil {
 				break
 			}
 		}
@@ -411,6 +419,9 @@ type QueueInfo struct {
 // QueuePriorities counts the runs of a queue that may start by their priority, 10,000 of
 // them at most.
 func (c *Client) QueuePriorities(ctx context.Context, queue string) (map[int]int, error) {
+	if err := checkText("queue name", queue); err != nil {
+		return nil, public("count priorities", err)
+	}
 	counts, err := c.store.Priorities(ctx, queue)
 	if err != nil {
 		return nil, public("count priorities", err)

@@ -23,6 +23,9 @@ func WithLabels(labels map[string]string) WorkerOption {
 }
 
 func checkLabels(labels map[string]string) error {
+	if err := checkCount("labels", len(labels), maxNames); err != nil {
+		return fmt.Errorf("stint: %w", err)
+	}
 	for name, value := range labels {
 		if err := checkName("label", name); err != nil {
 			return fmt.Errorf("stint: labels: %w", err)
@@ -164,12 +167,19 @@ type WorkerInfo struct {
 // PauseWorker has the workers of that name start nothing until ResumeWorker, or until
 // they end; what runs goes on. It is ErrNotFound if none runs.
 func (c *Client) PauseWorker(ctx context.Context, name string) error {
-	return public("pause worker", c.store.PauseWorker(ctx, name, true))
+	return c.pauseWorker(ctx, "pause worker", name, true)
 }
 
 // ResumeWorker undoes PauseWorker.
 func (c *Client) ResumeWorker(ctx context.Context, name string) error {
-	return public("resume worker", c.store.PauseWorker(ctx, name, false))
+	return c.pauseWorker(ctx, "resume worker", name, false)
+}
+
+func (c *Client) pauseWorker(ctx context.Context, op, name string, paused bool) error {
+	if err := checkText("worker name", name); err != nil {
+		return public(op, err)
+	}
+	return public(op, c.store.PauseWorker(ctx, name, paused))
 }
 
 // ListWorkers lists the workers that run, oldest first. One whose process has died is

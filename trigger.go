@@ -29,6 +29,9 @@ func WithEvents(keys ...string) TaskOption {
 			}
 		}
 		c.events = append(c.events, keys...)
+		if err := checkCount("event keys", len(c.events), maxNames); err != nil {
+			return fmt.Errorf("WithEvents: %w", err)
+		}
 		return nil
 	})
 }
@@ -275,6 +278,9 @@ func (c *Client) DeleteFilter(ctx context.Context, id int64) error {
 
 // ListFilters lists the filters of a task, or with "" of all tasks, oldest first.
 func (c *Client) ListFilters(ctx context.Context, task string) ([]TriggerFilter, error) {
+	if err := checkText("task name", task); err != nil {
+		return nil, fmt.Errorf("stint: list filters: %w", err)
+	}
 	all, err := c.store.Filters(ctx, task)
 	if err != nil {
 		return nil, public("list filters", err)

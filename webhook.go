@@ -49,7 +49,7 @@ const WebhookTolerance = 5 * time.Minute
 //
 // It answers 200 with the event's ID once that is stored; 400 for a body that is not JSON,
 // 401 for a request that verify refuses, 405 for another method than POST, 413 for a body
-// that is larger than WithMaxPayload allows, 500 if verify panics, and 503 if the event could not be stored, so
+// that is larger than WithMaxPayload allows, 431 for more than 64 KiB of headers, 500 if verify panics, and 503 if the event could not be stored, so
 // that the sender tries again.
 //
 // It panics if the name or the expression is bad or verify is nil.
@@ -155,6 +155,9 @@ func (h *webhook) take(w http.ResponseWriter, r *http.Request) (answer []byte, r
 	if r.Method != http.MethodPost {
 		return nil, &refusal{http.StatusMethodNotAllowed, "want POST", nil}
 	}
+	if err := checkHeaders(r.Header); err != nil {
+		return nil, &refusal{http.StatusRequestHeaderFieldsTooLarge, err.Error(), nil}
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(h.c.cfg.maxPayload)))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 		return nil, &refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("want a body of at most %d bytes", h.c.cfg.maxPayload), nil}
@@ -173,9 +176,15 @@ func (h *webhook) take(w http.ResponseWriter, r *http.Request) (answer []byte, r
 	if err != nil {
 		return nil, &refusal{http.StatusUnauthorized, "not verified", err}
 	}
+	if err := checkText("delivery ID", delivery); err != nil {
+		return nil, &refusal{http.StatusBadRequest, err.Error(), nil}
+	}
 	payload, err := jsonBody(r, body)
 	if err != nil {
 		return nil, &refusal{http.StatusBadRequest, "want a body of JSON, or a form", err}
+	}
+	if err := checkSize("event", len(payload), h.c.cfg.maxPayload); err != nil { // a form, as JSON
+		return nil, &refusal{http.StatusRequestEntityTooLarge, err.Error(), nil}
 	}
 	if challenge := slackChallenge(r, payload); challenge != nil {
 		return challenge, nil

@@ -94,6 +94,9 @@ func WithQueues(names ...string) WorkerOption {
 			}
 		}
 		c.queues = append(c.queues, names...)
+		if err := checkCount("queues", len(c.queues), maxNames); err != nil {
+			return fmt.Errorf("stint: WithQueues: %w", err)
+		}
 		return nil
 	})
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+
+	"github.com/stint-dev/stint/internal/text"
 )
 
 // A Predicate is a compiled filter expression over an event. One that cannot be computed of an
@@ -52,7 +54,7 @@ func CompileKey(expr string) (KeyOf, error) {
 	}
 	f, err := compile(expr)
 	if err != nil {
-		return nil, fmt.Errorf("key %q: %w", expr, err)
+		return nil, fmt.Errorf("key %q: %w", text.Cut(expr, 256), err)
 	}
 	return f, nil
 }
@@ -71,7 +73,7 @@ func CompileFilter(expr string) (Predicate, error) {
 	}
 	f, err := compile(expr)
 	if err != nil {
-		return nil, fmt.Errorf("filter %q: %w", expr, err)
+		return nil, fmt.Errorf("filter %q: %w", text.Cut(expr, 256), err)
 	}
 	filters.Lock()
 	defer filters.Unlock()

@@ -60,15 +60,13 @@ func TestLargePages(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	text, err := json.Marshal(strings.Repeat("\x01<&", 1<<20))
+	odd, err := json.Marshal(strings.Repeat("\x01<&", 60<<10))
 	if err != nil {
 		t.Fatal(err)
 	}
 	ids := map[string]json.RawMessage{}
-	for _, input := range []json.RawMessage{zeros(60 << 10), zeros(3 << 20), text[:0:0], json.RawMessage(`{"a":` + strings.Repeat(`{"b":`, 9000) + "1" + strings.Repeat("}", 9001))} {
-		if len(input) == 0 {
-			input, _ = json.Marshal(strings.Repeat("\x01<&", 60<<10))
-		}
+	deep := json.RawMessage(`{"a":` + strings.Repeat(`{"b":`, 9000) + "1" + strings.Repeat("}", 9001))
+	for _, input := range []json.RawMessage{zeros(60 << 10), zeros(3 << 20), odd, deep} {
 		run, err := c.EnqueueJSON(t.Context(), "large", input)
 		if err != nil {
 			t.Fatal(err)
@@ -94,7 +92,8 @@ func TestLargePages(t *testing.T) {
 	if _, err := c.Publish(t.Context(), "small", json.RawMessage(`{"all": [1, 2, "of it"]}`)); err != nil {
 		t.Fatal(err)
 	}
-	if w, _ := asked(t, h, "/events?key=small", "Accept", "text/html"); !strings.Contains(w.Body.String(), "of it") || strings.Contains(w.Body.String(), "the beginning:") {
+	w, _ := asked(t, h, "/events?key=small", "Accept", "text/html")
+	if text := w.Body.String(); !strings.Contains(text, "of it") || strings.Contains(text, "the beginning:") {
 		t.Error("/events does not show a small payload whole")
 	}
 }
@@ -296,5 +295,48 @@ func TestSlowReader(t *testing.T) {
 	h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/api/runs", nil))
 	if w.Code != 200 || w.Body.Len() < 3<<20 || w.largest > 256<<10 {
 		t.Errorf("%d: %d bytes, %d of them with one deadline", w.Code, w.Body.Len(), w.largest)
+	}
+}
+
+// A request with too much in it is refused before it is taken apart, and costs little.
+func TestBoundsOfRequests(t *testing.T) {
+	c, h := opened(t)
+	ids := strings.Repeat(`"01890a5d-ac96-774b-bcce-b302099a8057",`, 9_999) + `"01890a5d-ac96-774b-bcce-b302099a8057"`
+	const form, object = "application/x-www-form-urlencoded", "application/json"
+	for what, tt := range map[string]struct {
+		method, path, kind, body string
+		want                     int
+	}{
+		"query":               {"GET", "/api/runs?error=" + strings.Repeat("x", 4<<10), "", "", 200},
+		"large query":         {"GET", "/api/runs?error=" + strings.Repeat("x", 64<<10), "", "", http.StatusRequestURITooLong},
+		"large query, a page": {"GET", "/runs?error=" + strings.Repeat("x", 64<<10), "", "", http.StatusRequestURITooLong},
+		"IDs":                 {"POST", "/api/runs.delete", object, `{"id": [` + ids + `]}`, 200},
+		"many IDs":            {"POST", "/api/runs.delete", object, `{"id": [` + ids + "," + ids + "," + ids + `]}`, http.StatusRequestEntityTooLarge},
+		"too many IDs":        {"POST", "/api/runs.delete", object, `{"id": [` + ids + `, ` + ids + `]}`, http.StatusBadRequest},
+		"values":              {"POST", "/api/runs.delete", form, strings.Repeat("state=failed&", 900) + "state=failed", 200},
+		"many values":         {"POST", "/api/runs.delete", form, strings.Repeat("task=a&", 1<<20), http.StatusRequestEntityTooLarge},
+		"empty values":        {"POST", "/api/runs.delete", form, strings.Repeat("&", 7<<20), http.StatusRequestEntityTooLarge},
+		"many elements":       {"POST", "/api/runs.delete", object, `{"task": [` + strings.Repeat(`"",`, 2<<20) + `""]}`, http.StatusRequestEntityTooLarge},
+		"many fields":         {"POST", "/api/runs.delete", object, "{" + strings.Repeat(`"a":1,`, 1<<20) + `"b":1}`, http.StatusRequestEntityTooLarge},
+		"large body":          {"POST", "/api/runs.delete", object, `{"task": "` + strings.Repeat("x", 8<<20) + `"}`, http.StatusRequestEntityTooLarge},
+		"large form":          {"POST", "/api/runs.delete", form, "task=" + strings.Repeat("x", 8<<20), http.StatusRequestEntityTooLarge},
+		"large payload":       {"POST", "/api/events", object, `{"key": "k", "payload": "` + strings.Repeat("x", 5<<20) + `"}`, http.StatusBadRequest},
+		"large key":           {"POST", "/api/events", object, `{"key": "` + strings.Repeat("x", 1<<20) + `", "payload": 1}`, http.StatusBadRequest},
+		"list":                {"POST", "/api/runs.delete", object, `["a"]`, http.StatusBadRequest},
+		"no JSON":             {"POST", "/api/runs.delete", object, `{"a"`, http.StatusBadRequest},
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), tt.method, tt.path, strings.NewReader(tt.body))
+		r.Header.Set("Content-Type", tt.kind)
+		w := httptest.NewRecorder()
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		h.ServeHTTP(w, r)
+		runtime.ReadMemStats(&after)
+		if n := after.TotalAlloc - before.TotalAlloc; w.Code != tt.want || n > most || w.Body.Len() > 2000 {
+			t.Errorf("%s: %d, want %d, allocates %d: %.300s", what, w.Code, tt.want, n, w.Body)
+		}
+	}
+	if page, err := c.ListRuns(t.Context(), stint.RunFilter{}); err != nil || len(page.Runs) > 0 {
+		t.Errorf("%v, %v", page, err)
 	}
 }
