@@ -51,6 +51,46 @@ func TestScheduleTimeoutFollowsDebounce(t *testing.T) {
 	})
 }
 
+// A run that has started, and comes back after a delay, takes no other input: what is
+// enqueued meanwhile is gathered into a run of its own.
+func TestDebounceAfterTheStart(t *testing.T) {
+	for how, comesBack := range map[string]func(ctx context.Context) error{
+		"retry":  func(context.Context) error { return stint.RetryAfter(time.Hour, errors.New("again")) },
+		"snooze": func(context.Context) error { return stint.Snooze(time.Hour) },
+		"sleep":  func(ctx context.Context) error { return stint.Sleep(ctx, time.Hour) },
+	} {
+		in(t, func(t *testing.T, c *stint.Client) {
+			task := stint.NewTask(c, "task", func(ctx context.Context, in string) (string, error) {
+				was, err := stint.Step(ctx, "s", func(context.Context) (string, error) { return in, nil })
+				if info, _ := stint.Info(ctx); err == nil && (how == "sleep" || info.Executions == 1) {
+					err = comesBack(ctx)
+				}
+				return in + was, err
+			}, stint.WithRetries(1), stint.WithScheduleTimeout(time.Minute))
+			working(t, c)
+			enqueue := func(in string) *stint.Run[string] {
+				return must[*stint.Run[string]](t)(task.Enqueue(t.Context(), in, stint.WithDebounce("k", 30*time.Second, 10*time.Minute)))
+			}
+			enqueue("a")
+			first := enqueue("b")
+			time.Sleep(40 * time.Second)
+			second := enqueue("c")
+			third := enqueue("d")
+			if !first.Existing() || second.Existing() || !third.Existing() || second.ID() != third.ID() || first.ID() == second.ID() {
+				t.Errorf("%s: runs %s, %s, %s", how, first.ID(), second.ID(), third.ID())
+			}
+			began := time.Now()
+			got, want := must[string](t)(first.Wait(t.Context())), "bb"
+			if d := time.Since(began).Round(time.Minute); got != want || d != time.Hour {
+				t.Errorf("%s: %s after %v, want %s after an hour", how, got, d, want)
+			}
+			if got := must[string](t)(third.Wait(t.Context())); got != "dd" {
+				t.Errorf("%s: the next %s", how, got)
+			}
+		})
+	}
+}
+
 // What moves the time at which a run may start moves the end of its schedule timeout: with
 // nobody to work it, it is canceled then and not before. So is a replay, and a fork.
 func TestScheduleTimeoutFollows(t *testing.T) {

@@ -48,8 +48,8 @@ type NewRun struct {
 	Key      string        // idempotency key within Task; empty means none
 	KeyTTL   time.Duration // how long Key refers to this run, deleted or not; UntilDone: until it ends
 	// Debounce, if more than 0, has this run's input, metadata, limits, StartIn and RunAt take the
-	// place of those of the run that Key refers to, as long as that is Scheduled; but it
-	// starts at the latest so long after it was first enqueued.
+	// place of those of the run that Key refers to, as long as that is Scheduled and was never
+	// claimed; but it starts at the latest so long after it was first enqueued.
 	Debounce time.Duration
 	Metadata []byte // a JSON object, or nil
 	Parent   ID     // the run that asked for this one, or zero

@@ -269,7 +269,7 @@ func (t *txn) keyHolder(now int64, r *store.NewRun) (int64, error) {
 	return run, nil
 }
 
-// debounce has a run that is still scheduled take r's place; 0: it is not.
+// debounce has a run that is still scheduled for its first start take r's place; 0: it is not.
 func (t *txn) debounce(key int64, r *store.NewRun) (int64, error) {
 	at := min(ceilMillis(r.RunAt), createdAt(key)+r.Debounce.Milliseconds())
 	used := t.nextKey(t.now) // the figures are as new as this enqueue, not as the run
@@ -282,7 +282,7 @@ func (t *txn) debounce(key int64, r *store.NewRun) (int64, error) {
 		input = nil
 	}
 	n, err := t.execN(`UPDATE stint_runs SET input = ?2, metadata = ?3, limits = ?4, rank = ?5 - coalesce(due_at, id >> 20) + rank, due_at = ?5,
-		start_in = ?6, start_by = ?5 + ?6 WHERE id = ?1 AND state = 2`, key, input, text(r.Metadata), limits, at, startIn(r.StartIn))
+		start_in = ?6, start_by = ?5 + ?6 WHERE id = ?1 AND state = 2 AND lease = 0`, key, input, text(r.Metadata), limits, at, startIn(r.StartIn))
 	if err != nil || n == 0 {
 		return 0, err
 	}

@@ -250,7 +250,7 @@ func (m *Model) enqueue(now time.Time, n store.NewRun) store.Enqueued {
 			switch {
 			case n.Debounce == 0:
 				return store.Enqueued{ID: h.run, Existing: true}
-			case r != nil && r.State == store.Scheduled:
+			case r != nil && r.State == store.Scheduled && r.lease == 0:
 				r.Input, r.Metadata, r.Due, r.limits = slices.Clone(n.Input), n.Metadata, n.RunAt, n.Limits
 				if latest := r.Created.Add(n.Debounce); latest.Before(n.RunAt) {
 					r.Due = latest

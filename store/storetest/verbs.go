@@ -569,7 +569,17 @@ func debounce(s *suite) {
 	}
 	s.finish(outcome(c, store.Succeeded))
 	time.Sleep(10 * time.Second)
-	if got := s.claim(1)[0]; string(got.Input) != "5" {
-		s.Errorf("the next has input %s", got.Input)
+	c = s.claim(1)[0]
+	if string(c.Input) != "5" {
+		s.Errorf("the next has input %s", c.Input)
+	}
+	later := outcome(c, store.Scheduled) // it has started, and comes back
+	later.At = time.Now().Add(time.Hour)
+	s.finish(later)
+	if got := enqueue("6"); got.Existing {
+		s.Error("a run that is scheduled for another attempt took an input")
+	}
+	if r := s.get(c.ID); string(r.Input) != "5" || !r.Due.Equal(later.At) {
+		s.Errorf("it has input %s, and is due %v, want 5 and %v", r.Input, r.Due, later.At)
 	}
 }
