@@ -31,10 +31,9 @@ type execution struct {
 	left     time.Duration // of the time that WithTimeout gives, while the attempt waits
 	deadline time.Time     // of it; zero: none, or the attempt waits
 	timer    *time.Timer   // timeout, then grace
-	progress store.Progress
-	moved    bool // progress is not stored yet
-	logs     []store.Log
-	here     map[*Client]bool // whether another client's database has the run
+	unstored
+	chunks *shares          // nil before the first
+	here   map[*Client]bool // whether another client's database has the run
 
 	cleanup
 	replay *replayed // of ReplayJournal; else nil
@@ -280,13 +279,15 @@ func (e *execution) failureRun(f *taskDef, failure []byte) store.NewRun {
 func (e *execution) settle(o store.Outcome, err error) {
 	e.storing.Lock()
 	defer e.storing.Unlock()
+	e.flushMost()
 	e.mu.Lock()
 	if e.settled {
 		e.mu.Unlock()
 		return
 	}
 	e.settled = true
-	o.Record = e.takeLocked()
+	e.drop(store.MaxLogs, portion) // nothing, unless a line came just now
+	o.Record = e.take()
 	e.mu.Unlock()
 	if o.To == store.Failed {
 		e.w.c.noteError(e.run.ID, raw(err))
@@ -333,7 +334,7 @@ func (e *execution) spent() time.Duration {
 func (e *execution) timedOut() {
 	e.mu.Lock()
 	left := time.Until(e.deadline)
-	if left > 0 { // it was extended
+	if left > 0 && e.ctx.Err() == nil { // it was extended; else the timer is that of the grace by now
 		e.timer.Reset(left)
 	}
 	waits := e.deadline.IsZero()
@@ -369,30 +370,4 @@ func (e *execution) interrupt(cause error, grace time.Duration) {
 			e.giveUp(cause)
 		}
 	})
-}
-
-// takeLocked takes what is not stored yet.
-func (e *execution) takeLocked() store.Record {
-	r := store.Record{ID: e.run.ID, Lease: e.run.Lease, Logs: e.logs}
-	if e.moved {
-		p := e.progress
-		r.Progress = &p
-	}
-	e.logs, e.moved = nil, false
-	return r
-}
-
-// flush stores what was noted.
-func (e *execution) flush(ctx context.Context) {
-	e.storing.Lock()
-	defer e.storing.Unlock()
-	e.mu.Lock()
-	r := e.takeLocked()
-	e.mu.Unlock()
-	if r.Progress == nil && len(r.Logs) == 0 {
-		return
-	}
-	if _, err := e.w.c.store.Record(context.WithoutCancel(ctx), time.Now(), []store.Record{r}); err != nil && !errors.Is(err, store.ErrClosed) {
-		e.w.c.logger().Error("stint: storing progress and logs", "run", e.run.ID, "err", err)
-	}
 }

@@ -79,8 +79,9 @@ func note(ctx context.Context, change func(*store.Progress)) error {
 }
 
 // Stream appends a chunk to the run's stream, which any number of readers follow
-// through Run.Stream. It is durable when Stream returns. Outside of a run it does
-// nothing.
+// through Run.Stream. It is durable when Stream returns. Chunks of one run are stored 64 or
+// 256 KiB a commit, or one that is larger, so that a stream without pause leaves others
+// their turn; calls beyond that wait. Outside of a run it does nothing.
 func Stream(ctx context.Context, chunk []byte) error {
 	e := executionOf(ctx)
 	if e == nil || e.replay != nil {
@@ -88,6 +89,15 @@ func Stream(ctx context.Context, chunk []byte) error {
 	}
 	if max := e.w.c.cfg.maxPayload; len(chunk) > max {
 		return fmt.Errorf("stint: Stream: chunk of %d bytes: want at most %d (WithMaxPayload)", len(chunk), max)
+	}
+	release, err := e.stream().acquire(ctx, len(chunk))
+	if err != nil {
+		return public("stream", err)
+	}
+	if began := time.Now(); len(chunk) < perChunk {
+		defer release()
+	} else { // as long again: the disk is for others too
+		defer func() { time.AfterFunc(time.Since(began), release) }()
 	}
 	stale, err := e.w.c.store.Record(ctx, time.Now(), []store.Record{{ID: e.run.ID, Lease: e.run.Lease, Chunks: [][]byte{chunk}}})
 	if err != nil {
@@ -136,7 +146,9 @@ func ReleaseSlot(ctx context.Context) error {
 // Logger is a logger whose lines go to the client's logger, with the run's ID, task
 // and attempt, and are kept with the run: lines of level Info and above, and those
 // below that the client's logger takes; at most the last 10,000, of each the first 16 KiB,
-// and attributes of 64 KiB at most. Outside of a run it is slog.Default().
+// and attributes of 64 KiB at most. A run may log some 5,000 short lines, or 2.5 MiB, a
+// second; more wait, at most a second, unless its context is done, so that others do not
+// wait for its lines. Outside of a run it is slog.Default().
 func Logger(ctx context.Context) *slog.Logger {
 	e := executionOf(ctx)
 	if e == nil {
@@ -175,13 +187,7 @@ func (h *runHandler) Enabled(ctx context.Context, l slog.Level) bool {
 
 func (h *runHandler) Handle(ctx context.Context, r slog.Record) error {
 	attrs, err := h.render(ctx, r)
-	h.e.mu.Lock()
-	h.e.logs = append(h.e.logs, store.Log{At: r.Time, Level: int(r.Level), Message: text.Cut(r.Message, maxLogText), Attrs: attrs, Attempt: h.e.run.Attempt})
-	if n := len(h.e.logs) - store.MaxLogs; n > 0 {
-		h.e.logs = h.e.logs[n:]
-	}
-	h.e.mu.Unlock()
-	signal(h.e.w.noted)
+	h.e.log(store.Log{At: r.Time, Level: int(r.Level), Message: text.Cut(r.Message, maxLogText), Attrs: attrs, Attempt: h.e.run.Attempt})
 	if h.base.Enabled(ctx, r.Level) {
 		return errors.Join(err, h.base.Handle(ctx, r))
 	}

@@ -40,6 +40,7 @@ type Worker struct {
 	starved  bool       // the last claim that was looked at found too few slots
 	resuming []resuming // executions that want their slots back, oldest first
 	running  map[store.ID]*execution
+	early    map[store.ID]struct{} // canceled before they were in running, perhaps, since the last claim was answered
 	outbox   []outcome
 	reclaims context.CancelFunc // ends the claim that waits
 
@@ -264,6 +265,7 @@ func (w *Worker) claimLoop(ctx context.Context) {
 		for i := range claimed {
 			w.start(&claimed[i])
 		}
+		w.startedAll()
 		if err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {
 			if errors.Is(err, store.ErrClosed) {
 				return
@@ -366,8 +368,12 @@ func (w *Worker) start(r *store.Claimed) {
 	w.inUse += e.cost
 	w.holders++
 	w.running[r.ID] = e
+	_, early := w.early[r.ID]
 	w.mu.Unlock()
 	w.execs.Add(1)
+	if early && r.CancelAt.IsZero() && w.isCanceled(r) {
+		e.interrupt(ErrCanceled, cancelGrace)
+	}
 	select {
 	case w.idle <- e:
 	default:
@@ -413,11 +419,7 @@ func (w *Worker) post(o outcome) {
 // and none is left. An outcome that cannot be written is tried until it can (R2).
 func (w *Worker) finishLoop(ctx context.Context) {
 	for {
-		w.mu.Lock()
-		batch := w.outbox
-		w.outbox = nil
-		w.mu.Unlock()
-		if len(batch) > 0 {
+		if batch := w.nextOutcomes(); len(batch) > 0 {
 			w.commit(ctx, batch)
 			continue
 		}
@@ -467,12 +469,7 @@ func (w *Worker) watchLoop(ctx context.Context) {
 	for ctx.Err() == nil {
 		sig, err := w.c.store.Watch(ctx, w.id)
 		for _, id := range sig.Cancel {
-			w.mu.Lock()
-			e := w.running[id]
-			w.mu.Unlock()
-			if e != nil {
-				e.interrupt(ErrCanceled, cancelGrace)
-			}
+			w.canceled(id)
 		}
 		if errors.Is(err, store.ErrClosed) {
 			return
@@ -484,21 +481,36 @@ func (w *Worker) watchLoop(ctx context.Context) {
 	}
 }
 
-// recordLoop stores what handlers log and how far they are, a little after they said so.
-func (w *Worker) recordLoop(ctx context.Context) {
-	for {
-		select {
-		case <-w.noted:
-		case <-ctx.Done():
-			return
+// canceled ends the context of a run that was canceled while it is executed. One that was
+// claimed to clean up ends it by itself. A run that is not known may have been claimed just
+// now: the store tells of a cancel only once, so it is kept until the claim's runs have started.
+func (w *Worker) canceled(id store.ID) {
+	w.mu.Lock()
+	e := w.running[id]
+	if e == nil {
+		if w.early == nil {
+			w.early = map[store.ID]struct{}{}
 		}
-		if !pause(ctx, recordEvery) {
-			return // what is left goes with the outcomes
-		}
-		for _, e := range w.executions() {
-			e.flush(ctx)
-		}
+		w.early[id] = struct{}{}
 	}
+	w.mu.Unlock()
+	if e != nil && e.run.CancelAt.IsZero() {
+		e.interrupt(ErrCanceled, cancelGrace)
+	}
+}
+
+// startedAll forgets the cancels of runs that were not known: whatever was claimed is known.
+func (w *Worker) startedAll() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.early = nil
+}
+
+// isCanceled reports whether a run was canceled in the execution that this worker has. The
+// cancel that Watch told of may have been an earlier one, before a replay.
+func (w *Worker) isCanceled(r *store.Claimed) bool {
+	now, err := w.c.store.Get(context.Background(), r.ID)
+	return err != nil || now.Executions == int(r.Lease) && !now.CancelAt.IsZero()
 }
 
 // executions lists those whose handlers have not returned.
@@ -533,9 +545,6 @@ func (w *Worker) suspendAll() {
 		}
 	}
 }
-
-// recordEvery is how long progress and logs gather before they are stored.
-const recordEvery = 100 * time.Millisecond
 
 // drain waits for what runs, interrupts it when the drain timeout is over, and says
 // what did not end even then.

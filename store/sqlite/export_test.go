@@ -36,3 +36,12 @@ func (s *Store) LimitPages(t testing.TB, n int) {
 		t.Fatal(err)
 	}
 }
+
+// Changes is how many rows the writer has changed.
+func (s *Store) Changes(t testing.TB) (n int64) {
+	t.Helper()
+	if err := s.do(context.Background(), func(t *txn) error { return t.one("SELECT total_changes()", nil, &n) }); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}

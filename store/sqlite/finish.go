@@ -2,8 +2,11 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/stint-dev/stint/internal/clock"
@@ -287,30 +290,60 @@ func (t *txn) record(key, lease int64, r *store.Record) error {
 			return err
 		}
 	}
-	for _, l := range r.Logs {
-		err := t.exec(`INSERT INTO stint_logs (run, seq, at, level, attempt, message, attrs)
-			SELECT id, 1 + coalesce((SELECT max(seq) FROM stint_logs WHERE run = ?1), 0), ?3, ?4, ?5, ?6, ?7
-			FROM stint_runs WHERE id = ?1 AND lease = ?2 AND state = 4`,
-			key, lease, clock.Millis(l.At), l.Level, l.Attempt, l.Message, text(l.Attrs))
-		if err != nil {
+	if len(r.Logs)+len(r.Chunks) == 0 {
+		return nil
+	}
+	var line, chunk int64 // the last ones
+	err := t.one(lastRecordedSQL, []any{key, lease}, &line, &chunk)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := t.insertLogs(key, line, r.Logs); err != nil {
+		return err
+	}
+	for i, c := range r.Chunks {
+		if err := t.exec("INSERT INTO stint_chunks (run, seq, data) VALUES (?, ?, ?)", key, chunk+1+int64(i), c); err != nil {
 			return err
 		}
 	}
-	if len(r.Logs) > 0 {
-		if err := t.exec("DELETE FROM stint_logs WHERE run = ?1 AND seq <= (SELECT max(seq) FROM stint_logs WHERE run = ?1) - ?2", key, store.MaxLogs); err != nil {
-			return err
-		}
-	}
-	for _, c := range r.Chunks {
-		n, err := t.execN(`INSERT INTO stint_chunks (run, seq, data)
-			SELECT id, 1 + coalesce((SELECT max(seq) FROM stint_chunks WHERE run = ?1), 0), ?3
-			FROM stint_runs WHERE id = ?1 AND lease = ?2 AND state = 4`, key, lease, c)
-		if err != nil {
-			return err
-		}
-		if n > 0 {
-			t.chunks = append(t.chunks, key)
-		}
+	if len(r.Chunks) > 0 {
+		t.chunks = append(t.chunks, key)
 	}
 	return nil
+}
+
+// lastRecordedSQL finds the last log line and chunk of a run, if its lease still stands.
+const lastRecordedSQL = `
+SELECT coalesce((SELECT max(seq) FROM stint_logs WHERE run = ?1), 0), coalesce((SELECT max(seq) FROM stint_chunks WHERE run = ?1), 0)
+FROM stint_runs WHERE id = ?1 AND lease = ?2 AND state = 4`
+
+// logsSQL insert log lines, so many rows at a time.
+var logsSQL = func() (texts [len(bulkSizes)]string) {
+	for i, n := range bulkSizes {
+		texts[i] = "INSERT INTO stint_logs (run, seq, at, level, attempt, message, attrs) VALUES (?,?,?,?,?,?,?)" + strings.Repeat(",(?,?,?,?,?,?,?)", n-1)
+	}
+	return texts
+}()
+
+// insertLogs appends log lines to those up to last, and deletes those that are too many.
+// Lines that would be deleted at once have numbers, but are not written.
+func (t *txn) insertLogs(key, last int64, logs []store.Log) error {
+	if len(logs) == 0 {
+		return nil
+	}
+	end := last + int64(len(logs))
+	if first := max(0, len(logs)-store.MaxLogs); first > 0 {
+		logs, last = logs[first:], last+int64(first)
+	}
+	args := make([]any, 0, 7*len(logs))
+	for i, l := range logs {
+		args = append(args, key, last+1+int64(i), clock.Millis(l.At), l.Level, l.Attempt, l.Message, text(l.Attrs))
+	}
+	if err := t.insertAll(&logsSQL, 7, args); err != nil || end <= store.MaxLogs {
+		return err
+	}
+	return t.exec("DELETE FROM stint_logs WHERE run = ? AND seq <= ?", key, end-store.MaxLogs)
 }

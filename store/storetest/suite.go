@@ -99,6 +99,7 @@ var rules = []struct {
 	{"names that are known", names},
 	{"delete and expire", expire},
 	{"progress, logs and chunks", records},
+	{"more log lines than are kept", manyLogs},
 	{"large inputs and outputs", large},
 	{"R2 a journal is kept, once", journalKept},
 	{"R4 a wait until a time", waitsUntil},

@@ -522,6 +522,21 @@ func records(s *suite) {
 	}
 }
 
+// manyLogs has more lines come at once than are kept: they have numbers all the same.
+func manyLogs(s *suite) {
+	id := s.enqueue(run("1"))[0]
+	c := s.claim(1)[0]
+	for _, n := range []int{3, store.MaxLogs + 5, 2} {
+		_, err := s.Record(s.Context(), time.Now(), []store.Record{{ID: id, Lease: c.Lease, Logs: make([]store.Log, n)}})
+		s.ok(err)
+	}
+	logs, err := s.Logs(s.Context(), id, 0, 2*store.MaxLogs)
+	s.ok(err)
+	if n := len(logs); n != store.MaxLogs || logs[0].Seq != 11 || logs[n-1].Seq != store.MaxLogs+10 {
+		s.Errorf("%d lines", n)
+	}
+}
+
 func large(s *suite) {
 	for _, size := range []int{0, 1, 2047, 2048, 2049, 1 << 20} {
 		in := string(make([]byte, size))
