@@ -138,17 +138,18 @@ func (t *txn) admitNew() error {
 	if !c.newcomers {
 		return nil
 	}
-	if err := t.loadLanes(); err != nil {
-		return err
-	}
 	at, err := column[int64](t, newGatesSQL)
 	if err != nil {
 		return err
 	}
 	c.newcomers = false
 	for _, gate := range at {
-		if l, ok := t.lanes.byID[-gate]; gate < 0 && (!ok || l.staged) {
-			continue
+		if gate < 0 {
+			if l, err := t.laneByID(-gate); err != nil {
+				return err
+			} else if l == nil || l.staged {
+				continue
+			}
 		}
 		rows, err := rowsOf(t, func(m *moved) []any {
 			return []any{&m.key, &m.after.state, &m.after.gate, &m.after.flags, &m.after.lease, &m.limits, &m.used}
@@ -299,8 +300,8 @@ func (t *txn) place(key, gate int64) error {
 	var at any
 	if gate > 0 {
 		at = gate
-	} else if t.w != nil {
-		t.w.recheck = true
+	} else {
+		t.readied(key)
 	}
 	return t.exec(standSQL, key, at)
 }

@@ -86,12 +86,18 @@ func (t *txn) useLast(runs []store.NewRun, out []store.Enqueued) error {
 }
 
 func (t *txn) unstage(staged map[laneName]int64) error {
+	t.lanes.lost = true // the cache, if this fails
 	for _, id := range staged {
 		if err := t.exec("UPDATE stint_lanes SET staged = NULL WHERE id = ?", id); err != nil {
 			return err
 		}
+		if l, err := t.laneByID(id); err != nil {
+			return err
+		} else if l != nil {
+			l.staged = false
+			t.touchLane(l)
+		}
 	}
-	t.lanes.forget()
 	t.gates.newcomers = true
 	t.nextDueUnknown()
 	return nil
@@ -113,8 +119,10 @@ func (s *Store) sweep(ctx context.Context, token string) error {
 				return err
 			}
 			if n = len(keys); n == 0 {
-				t.lanes.forget()
-				return t.exec("DELETE FROM stint_lanes WHERE staged = ?", token)
+				if err := t.exec("DELETE FROM stint_lanes WHERE staged = ?", token); err != nil {
+					return err
+				}
+				return t.forgetLanes()
 			}
 			for _, k := range keys {
 				if err := t.deleteRun(k); err != nil {
