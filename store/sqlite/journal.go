@@ -221,6 +221,7 @@ func (t *txn) suspend(key, now int64, o *store.Outcome) (int64, error) {
 	state := store.Waiting
 	if over {
 		state, until = store.Queued, now
+		t.readied(key)
 	}
 	return t.execN(suspendSQL, key, o.Lease, int64(state), until, o.Spent.Milliseconds())
 }
