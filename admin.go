@@ -108,7 +108,7 @@ func (f RunFilter) Selects() error {
 		}
 	}
 	if f.Limit != 0 || f.Cursor != "" || f.Scan != 0 {
-		return errors.New("Limit, Cursor and Scan are for ListRuns alone: they would not bound this")
+		return errors.New("want no Limit, Cursor or Scan: they are for ListRuns alone, and would not bound this")
 	}
 	named := len(f.IDs)+len(f.Tasks)+len(f.Queues)+len(f.States)+len(f.Metadata) > 0 || f.ParentID != "" || f.Error != "" ||
 		!f.Since.IsZero() || !f.Until.IsZero() || f.TopLevel || f.LimitKey != nil

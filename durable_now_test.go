@@ -176,7 +176,7 @@ func TestZeroTime(t *testing.T) {
 		}
 		began := time.Now()
 		if err := stint.SleepUntil(t.Context(), time.Time{}); err != nil || !time.Now().Equal(began) {
-			t.Errorf("outside of a run: %v, after %v", err, time.Now().Sub(began))
+			t.Errorf("outside of a run: %v, after %v", err, time.Since(began))
 		}
 	})
 }

@@ -212,7 +212,7 @@ func TestToken(t *testing.T) {
 			t.Errorf("%s leads to %q", path, to)
 		}
 	}
-	if NewToken() == NewToken() || len(NewToken()) != 64 {
+	if one, other := NewToken(), NewToken(); one == other || len(one) != 64 {
 		t.Error("tokens are alike, or short")
 	}
 	for _, short := range []string{"", "secret"} {
