@@ -54,8 +54,7 @@ type Concurrency[In any] struct {
 	// Key gives a run's key: Max is for each key. It is called once, at enqueue. Without
 	// it, all runs have one.
 	Key func(In) string
-	// Max is how many at once; at least 1. That of the newest enqueue is in force, and its
-	// Strategy, for what waits too. What runs above a lowered Max goes on.
+	// Max is how many at once; at least 1.
 	Max      int
 	Strategy Strategy
 	// ReleaseWhileWaiting has a run give its share up while it waits in a durable call,

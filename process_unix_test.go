@@ -5,9 +5,7 @@ package stint_test
 import (
 	"context"
 	"errors"
-	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -52,37 +50,5 @@ func stopOutsideCommit(t *testing.T, c *stint.Client, child *child) {
 			return
 		}
 		child.Process.Signal(syscall.SIGCONT)
-	}
-}
-
-// SQLite keeps a log for each name of a file, so that two hard links in use destroy it.
-func TestHardLinksAreRefused(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "app.db")
-	c := openedAt(t, path)
-	task := stint.NewTask(c, "double", double)
-	other := filepath.Join(filepath.Dir(path), "other.db")
-	if err := os.Link(path, other); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{path, other} {
-		if c, err := stint.Open(name); err == nil {
-			c.Close()
-			t.Errorf("%s was opened", name)
-		} else if !strings.Contains(err.Error(), "hard links") {
-			t.Error(err)
-		}
-	}
-	if left := must[[]string](t)(filepath.Glob(other + "?*")); len(left) > 0 {
-		t.Errorf("beside the link: %v", left)
-	}
-	if err := os.Remove(other); err != nil {
-		t.Fatal(err)
-	}
-	again := openedAt(t, path) // the control
-	run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 2))
-	stint.NewTask(again, "double", double)
-	working(t, again)
-	if got, err := run.Wait(t.Context()); err != nil || got != 4 {
-		t.Errorf("after the link is gone: %d, %v", got, err)
 	}
 }

@@ -33,9 +33,7 @@ type gate struct {
 	paused   bool
 	dirty    bool
 	figures  figures // as they are stored
-	setBy    int64   // the enqueue that set max, strategy and the rate: its key
 	open     bool    // it may let runs pass that wait
-	lowered  bool    // more may have passed than it allows by now
 }
 
 type figures struct {
@@ -109,13 +107,13 @@ func (t *txn) storedLimits(ls []store.Limit) (any, error) {
 	return limits, t.exec(makeTriggerSQL)
 }
 
-const gateColumns = "id, rate, name, key, max, strategy, active, heads, parked, per_second, tokens, at, coalesce(wake_at, 0), fixed, paused, set_by"
+const gateColumns = "id, rate, name, key, max, strategy, active, heads, parked, per_second, tokens, at, coalesce(wake_at, 0), fixed, paused"
 
 func (t *txn) readGate(where string, args ...any) (*gate, error) {
 	g := &gate{}
 	var at int64
 	err := t.one("SELECT "+gateColumns+" FROM stint_gates WHERE "+where, args,
-		&g.id, &g.rate, &g.name, &g.key, &g.max, &g.strategy, &g.active, &g.heads, &g.parked, &g.bucket.PerSecond, &g.bucket.Tokens, &at, &g.wakeAt, &g.fixed, &g.paused, &g.setBy)
+		&g.id, &g.rate, &g.name, &g.key, &g.max, &g.strategy, &g.active, &g.heads, &g.parked, &g.bucket.PerSecond, &g.bucket.Tokens, &at, &g.wakeAt, &g.fixed, &g.paused)
 	if err != nil {
 		return nil, err
 	}
@@ -142,35 +140,28 @@ func (t *txn) gateByID(id int64) (*gate, error) {
 	return t.readGate("id = ?", id)
 }
 
-// gateOf finds the gate of a limit, or makes it, with the limit's figures.
+// gateOf finds the gate of a limit, or makes it; it has the limit's figures from then on.
 func (t *txn) gateOf(l *store.Limit) (*gate, error) {
 	n := gateName{l.Rate(), l.Name, l.Key}
 	g, err := t.gateNamed(n)
 	if errors.Is(err, sql.ErrNoRows) {
 		g, err = t.newGate(n, l)
 	}
-	return g, err
-}
-
-// useGate is gateOf for a run that comes to the limit. The gate has the run's figures from
-// then on, unless those of a later enqueue are there: a run that waited, or makes its next
-// attempt, never brings old ones back. used is the key of the run's enqueue.
-func (t *txn) useGate(l *store.Limit, used int64) (*gate, error) {
-	g, err := t.gateOf(l)
-	if used = max(used, l.Used); err != nil || used < g.setBy || g.fixed || g.rate && l.Burst == 0 {
-		return g, err
+	if err != nil {
+		return nil, err
 	}
-	g.setBy = used
-	switch {
-	case g.rate && (g.bucket.PerSecond != l.PerSecond || g.bucket.Burst != l.Burst):
-		g.setRate(millis(t.now), l.PerSecond, l.Burst)
-	case !g.rate && (g.max != int64(l.Max) || g.strategy != l.Strategy):
+	if g.rate {
+		if l.Burst > 0 && !g.fixed && (g.bucket.PerSecond != l.PerSecond || g.bucket.Burst != l.Burst) {
+			g.setRate(millis(t.now), l.PerSecond, l.Burst)
+			t.touch(g)
+		}
+		return g, nil
+	}
+	if g.max != int64(l.Max) || g.strategy != l.Strategy {
+		g.open = true
 		g.max, g.strategy = int64(l.Max), l.Strategy
-		g.open, g.lowered = true, true
-	default:
-		return g, nil // it is stored with the counts that the run changes
+		t.touch(g)
 	}
-	t.touch(g)
 	return g, nil
 }
 
@@ -186,7 +177,7 @@ func (g *gate) setRate(now time.Time, perSecond float64, burst int) {
 	g.bucket.Fill(now)
 	g.bucket.PerSecond, g.bucket.Burst, g.max = perSecond, burst, int64(burst)
 	g.bucket.Fill(now)
-	g.open, g.lowered = true, true
+	g.open = true
 }
 
 func (t *txn) newGate(n gateName, l *store.Limit) (*gate, error) {
@@ -221,8 +212,8 @@ func (t *txn) touch(g *gate) {
 // countsSQL store the counts of so many gates at a time.
 var countsSQL = func() (texts [len(bulkSizes)]string) {
 	for i, n := range bulkSizes {
-		texts[i] = "WITH v (id, active, heads, parked, set_by) AS (VALUES (?,?,?,?,?)" + strings.Repeat(",(?,?,?,?,?)", n-1) + ") " +
-			"UPDATE stint_gates SET active = v.active, heads = v.heads, parked = v.parked, set_by = v.set_by FROM v WHERE stint_gates.id = v.id"
+		texts[i] = "WITH v (id, active, heads, parked) AS (VALUES (?,?,?,?)" + strings.Repeat(",(?,?,?,?)", n-1) + ") " +
+			"UPDATE stint_gates SET active = v.active, heads = v.heads, parked = v.parked FROM v WHERE stint_gates.id = v.id"
 	}
 	return texts
 }()
@@ -261,7 +252,7 @@ func (t *txn) flushGates() error {
 			continue
 		}
 		if !g.rate && g.figures == g.figuresNow() {
-			counts = append(counts, g.id, g.active, g.heads, g.parked, g.setBy)
+			counts = append(counts, g.id, g.active, g.heads, g.parked)
 			continue
 		}
 		g.figures = g.figuresNow()
@@ -269,14 +260,14 @@ func (t *txn) flushGates() error {
 		if g.wakeAt != never {
 			wake = g.wakeAt
 		}
-		err := t.exec(`UPDATE stint_gates SET max = ?2, strategy = ?3, active = ?4, heads = ?5, parked = ?6, per_second = ?7, tokens = ?8, at = ?9, wake_at = ?10, fixed = ?11, paused = ?12, set_by = ?13
-			WHERE id = ?1`, g.id, g.max, int64(g.strategy), g.active, g.heads, g.parked, g.bucket.PerSecond, g.bucket.Tokens, g.bucket.At.UnixMicro(), wake, g.fixed, g.paused, g.setBy)
+		err := t.exec(`UPDATE stint_gates SET max = ?2, strategy = ?3, active = ?4, heads = ?5, parked = ?6, per_second = ?7, tokens = ?8, at = ?9, wake_at = ?10, fixed = ?11, paused = ?12
+			WHERE id = ?1`, g.id, g.max, int64(g.strategy), g.active, g.heads, g.parked, g.bucket.PerSecond, g.bucket.Tokens, g.bucket.At.UnixMicro(), wake, g.fixed, g.paused)
 		if err != nil {
 			return err
 		}
 	}
 	c.dirty = c.dirty[:0]
-	if err := t.insertAll(&countsSQL, 5, counts); err != nil {
+	if err := t.insertAll(&countsSQL, 4, counts); err != nil {
 		return err
 	}
 	if len(c.byID) > maxGates {

@@ -60,15 +60,10 @@ type moved struct {
 	key           int64
 	before, after standing
 	limits        string
-	used          int64 // key of the enqueue that its limits came with
 }
 
-// usedSQL is the key of the enqueue that a run's limits came with: of a workflow's task, the
-// workflow's. A fork's are as old as what it was made of, so it sets nothing.
-const usedSQL = "CASE WHEN r.flags & 8 THEN 0 WHEN r.node IS NULL OR r.flags & 2 THEN r.id ELSE r.parent END"
-
 const movedSQL = `
-SELECT m.run, m.state, m.gate, m.flags, m.lease, r.state, r.gate, r.flags, r.lease, r.limits, ` + usedSQL + `
+SELECT m.run, m.state, m.gate, m.flags, m.lease, r.state, r.gate, r.flags, r.lease, r.limits
 FROM stint_moves m CROSS JOIN stint_runs r ON r.id = m.run ORDER BY m.run`
 
 // reconcile brings the gates up to date with the states of their runs, and lets runs
@@ -81,10 +76,13 @@ func (t *txn) reconcile() error {
 	if err := t.nodes.flush(t); err != nil {
 		return err
 	}
-	for first := true; ; first = false { // a run that passes, or is canceled, may move others
+	if err := t.admitNew(); err != nil {
+		return err
+	}
+	for { // a run that passes, or is canceled, may move others
 		rows, err := rowsOf(t, func(m *moved) []any {
 			return []any{&m.key, &m.before.state, &m.before.gate, &m.before.flags, &m.before.lease,
-				&m.after.state, &m.after.gate, &m.after.flags, &m.after.lease, &m.limits, &m.used}
+				&m.after.state, &m.after.gate, &m.after.flags, &m.after.lease, &m.limits}
 		}, movedSQL)
 		if err != nil {
 			return err
@@ -96,11 +94,6 @@ func (t *txn) reconcile() error {
 		}
 		for i := range rows {
 			if err := t.of(rows[i].key, func() error { return t.adjust(&rows[i]) }); err != nil {
-				return err
-			}
-		}
-		if first { // after what has started took its units: figures of newcomers may cut them
-			if err := t.admitNew(); err != nil {
 				return err
 			}
 		}
@@ -129,7 +122,7 @@ WITH RECURSIVE found (v) AS (
   SELECT (SELECT gate FROM stint_runs WHERE state = 3 AND gate < found.v ORDER BY gate DESC LIMIT 1) FROM found WHERE found.v IS NOT NULL)
 SELECT v FROM found WHERE v IS NOT NULL`
 
-	newRunsSQL = `SELECT id, state, gate, flags, lease, limits, ` + usedSQL + ` FROM stint_runs r WHERE gate = ? AND state = 3 ORDER BY lane, rank, turn, id LIMIT ?`
+	newRunsSQL = `SELECT id, state, gate, flags, lease, limits FROM stint_runs WHERE gate = ? AND state = 3 ORDER BY lane, rank, turn, id LIMIT ?`
 )
 
 // admitNew leads such runs to their gates, so many in a transaction.
@@ -152,7 +145,7 @@ func (t *txn) admitNew() error {
 			}
 		}
 		rows, err := rowsOf(t, func(m *moved) []any {
-			return []any{&m.key, &m.after.state, &m.after.gate, &m.after.flags, &m.after.lease, &m.limits, &m.used}
+			return []any{&m.key, &m.after.state, &m.after.gate, &m.after.flags, &m.after.lease, &m.limits}
 		}, newRunsSQL, gate, perPump)
 		if err != nil {
 			return err
@@ -335,7 +328,7 @@ func (g *gate) lets(l *store.Limit, now time.Time) bool {
 func (t *txn) pass(m *moved, need []*store.Limit) (int64, error) {
 	gates := make([]*gate, len(need))
 	for i, l := range need {
-		g, err := t.useGate(l, m.used)
+		g, err := t.gateOf(l)
 		if errors.Is(err, store.ErrNotFound) {
 			return -1, t.exec("UPDATE stint_runs SET state = 6, gate = NULL, error = ?2 WHERE id = ?1 AND state = 3", m.key, failureJSON(store.KindCondition, err.Error()))
 		}
@@ -443,15 +436,15 @@ func (t *txn) cancelOlder(g *gate) error {
 var errUnits = errors.New("it could never start")
 
 // admit finds out where a new run stands, whose row is not there yet: what goes into its
-// column gate. used is the key of the enqueue that the limits came with.
-func (t *txn) admit(used int64, limits []store.Limit, flags int) (any, error) {
+// column gate.
+func (t *txn) admit(key int64, limits []store.Limit, flags int) (any, error) {
 	if t.w == nil {
 		return 0, nil // the writer does it, after the app's commit
 	}
 	gates := make([]*gate, len(limits))
 	need := make([]*store.Limit, len(limits))
 	for i := range limits {
-		g, err := t.useGate(&limits[i], used)
+		g, err := t.gateOf(&limits[i])
 		if err != nil {
 			return nil, err
 		}
@@ -480,7 +473,7 @@ func (t *txn) admit(used int64, limits []store.Limit, flags int) (any, error) {
 		t.takeTurns(gates[:i])
 		return g.id, nil
 	}
-	return nil, t.takeAll(0, 0, gates, need)
+	return nil, t.takeAll(key, int64(flags), gates, need)
 }
 
 // keepTaskLimits stores the limits of a workflow run's tasks.

@@ -91,8 +91,8 @@ func checkPath(path string) error {
 }
 
 // resolve makes a path absolute and follows its symbolic links, also those to a file that
-// does not exist. Two paths of one file resolve to one, except for hard links, which create
-// refuses.
+// does not exist. Two paths of one file resolve to one, except for hard links: to refuse those
+// would let whoever plants one lock the program out.
 func resolve(path string) (string, error) {
 	if !filepath.IsAbs(path) {
 		wd, err := os.Getwd()
@@ -139,8 +139,6 @@ func create(path string) error {
 		return errors.New("is a directory: name a file in it")
 	case err == nil && !info.Mode().IsRegular():
 		return fmt.Errorf("is not a regular file but %v: name another", info.Mode().Type())
-	case err == nil && hasLinks(info): // SQLite keeps a log for each name: two that write destroy the file
-		return errors.New("has further names, hard links: leave it one; a symbolic link may be another")
 	case err == nil || !errors.Is(err, fs.ErrNotExist):
 		return err
 	}

@@ -35,12 +35,6 @@ func singleName(info fs.FileInfo) bool {
 	return ok && s.Nlink == 1
 }
 
-// hasLinks reports whether a file has further names, hard links.
-func hasLinks(info fs.FileInfo) bool {
-	s, ok := info.Sys().(*syscall.Stat_t)
-	return ok && s.Nlink > 1
-}
-
 // share gives a file rights, and where root made it, the owner of the database, who could
 // not use it otherwise. SQLite does the same with its log.
 func share(path string, db fs.FileInfo, rights fs.FileMode) error {

@@ -19,8 +19,6 @@ func identify(path string) (fileID, error) { return fileID{}, nil }
 
 func singleName(fs.FileInfo) bool { return true }
 
-func hasLinks(fs.FileInfo) bool { return false }
-
 func share(string, fs.FileInfo, fs.FileMode) error { return nil }
 
 // lock takes f for as long as it stays open. The kernel lets go when the process

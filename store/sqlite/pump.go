@@ -64,9 +64,6 @@ func (t *txn) dueGates() error {
 // must wait for another of its gates waits there from now on.
 func (t *txn) pump(g *gate) error {
 	g.wakeAt = never
-	if err := t.recall(g); err != nil {
-		return err
-	}
 	for looked := 0; g.parked > 0; looked++ {
 		if looked == perPump {
 			g.wakeAt = t.now // and on, after others had their turn
@@ -106,58 +103,6 @@ func (t *txn) pump(g *gate) error {
 	t.touch(g)
 	if g.wakeAt != never {
 		t.newDue = min(t.newDue, g.wakeAt)
-	}
-	return nil
-}
-
-// readySQL reads the runs that have passed all their gates and not started.
-const readySQL = `
-SELECT id, state, gate, flags, lease, limits FROM stint_runs WHERE gate IS NULL AND state = 3 AND limits IS NOT NULL
-  AND NOT EXISTS (SELECT 1 FROM stint_moves WHERE run = id)`
-
-// overdrawn reports whether more runs that have not started have passed g than it allows.
-func (g *gate) overdrawn() bool {
-	if g.rate {
-		return !g.bucket.Unlimited() && float64(g.active) > g.bucket.Tokens
-	}
-	return g.heads > 0 && g.active > g.max
-}
-
-// recall has runs that have passed g, and have not started, wait there again if its figures
-// were lowered below what it promised them (R4). Those that may start pass again at once, in order.
-func (t *txn) recall(g *gate) error {
-	lowered := g.lowered
-	if g.lowered = false; !lowered || !g.overdrawn() {
-		return nil
-	}
-	rows, err := rowsOf(t, func(m *moved) []any {
-		return []any{&m.key, &m.before.state, &m.before.gate, &m.before.flags, &m.before.lease, &m.limits}
-	}, readySQL)
-	if err != nil {
-		return err
-	}
-	for i := range rows {
-		m := &rows[i]
-		limits, err := t.limitsOf(m.limits)
-		if err != nil {
-			continue // it is blocked when it is met
-		}
-		at := slices.IndexFunc(limits, func(l store.Limit) bool { return l.Rate() == g.rate && l.Name == g.name && l.Key == g.key })
-		if at < 0 || m.before.holds(&limits[at]) != hasPassed {
-			continue
-		}
-		m.after = m.before
-		m.after.gate = &g.id
-		g.parked++
-		err = t.of(m.key, func() error {
-			if err := t.exec(standSQL, m.key, g.id); err != nil {
-				return err
-			}
-			return t.adjust(m)
-		})
-		if err != nil {
-			return err
-		}
 	}
 	return nil
 }

@@ -210,45 +210,6 @@ func rates(s *suite) {
 	}
 }
 
-// newestFigures has limits be as the newest enqueue says: for what waits, and for what has
-// passed and not started.
-func newestFigures(s *suite) {
-	const hour = 1.0 / 3600
-	none := func() { s.Helper(); s.none(s.request(10)) }
-	s.enqueue(rated("1", 1, hour, 1), rated("2", 1, hour, 1))
-	s.takes(10, "1")
-	none()
-	s.enqueue(rated("3", 1, 1000, 1000))
-	time.Sleep(10 * time.Millisecond)
-	s.takes(10, "2", "3")
-	time.Sleep(time.Second)
-	s.enqueue(rated("4", 1, 1000, 1000), rated("5", 1, 1000, 1000), rated("6", 1, hour, 1))
-	s.takes(10, "4")
-	none()
-	later := rated("later", 1, 1000, 1000)
-	later.RunAt = time.Now().Add(time.Minute)
-	s.enqueue(later)
-	s.enqueue(rated("7", 1, hour, 1))
-	time.Sleep(2 * time.Minute) // it is due, but not the newest
-	none()
-	s.enqueue(rated("8", 1, 1000, 1000))
-	time.Sleep(10 * time.Millisecond)
-	s.takes(10, "5", "6", "7", "later", "8")
-
-	for _, n := range []string{"a", "b", "c", "d"} {
-		s.enqueue(keyed(n, "k", 1, store.StrategyQueue))
-	}
-	a := s.takes(10, "a")[0]
-	s.enqueue(keyed("e", "k", 3, store.StrategyQueue))
-	b := s.takes(1, "b")[0] // and c has passed
-	s.enqueue(keyed("f", "k", 1, store.StrategyQueue))
-	none()
-	s.finish(outcome(a, store.Succeeded))
-	none()
-	s.finish(outcome(b, store.Succeeded))
-	s.takes(10, "c")
-}
-
 func rateFigures(s *suite) {
 	ctx := s.Context()
 	for _, r := range []store.NewRun{rated("unknown", 1, 0, 0), rated("too many", 3, 1, 2)} {

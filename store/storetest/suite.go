@@ -128,7 +128,6 @@ var rules = []struct {
 	{"R4 a limit that is paused", pausedLimits},
 	{"R4 a rate", rates},
 	{"figures of a rate", rateFigures},
-	{"R4 the newest figures of a limit", newestFigures},
 	{"rates that nobody uses go", idleRates},
 	{"routes", routes},
 	{"preferred workers", preferred},
