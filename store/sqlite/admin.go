@@ -131,8 +131,8 @@ func (t *txn) cancel(key, now int64, reason any) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-	} else {
-		t.readied(key)
+	} else if t.w != nil {
+		t.w.recheck = true
 	}
 	if n == 0 && cleans == 0 {
 		var worker int64
@@ -242,14 +242,13 @@ func (t *txn) requeue(key, at int64) error {
 	return t.moveLane(key, lane, false)
 }
 
-// moveLane has a run that may be ready by now be in the lane of suspects, or not.
+// moveLane moves a run to or from the lane of suspects.
 func (t *txn) moveLane(key, from int64, suspect bool) error {
-	l, err := t.laneByID(from)
-	if err != nil || l == nil {
+	if err := t.loadLanes(); err != nil {
 		return err
 	}
+	l := t.lanes.byID[from]
 	if l.suspect == suspect {
-		t.touchLane(l)
 		return nil
 	}
 	to, err := t.lane(laneName{l.queue, l.task, suspect, l.route})
@@ -338,24 +337,19 @@ func (s *Store) Expire(ctx context.Context, done, failed time.Time) (int, error)
 		limit = keyAt(failed)
 	}
 	type row struct {
-		key, lane int64
-		state     store.State
-		ended     *int64
-		task      bool // of a workflow: it goes with that
+		key   int64
+		state store.State
+		ended *int64
 	}
-	lanes := map[int64]struct{}{} // of what stays
 	for {
 		var rows []row
 		err := s.view(ctx, func(q querier) (err error) {
-			rows, err = rowsOf(q, func(r *row) []any { return []any{&r.key, &r.lane, &r.state, &r.ended, &r.task} },
-				"SELECT id, lane, state, ended_at, NOT (node IS NULL OR flags & 2) FROM stint_runs WHERE id > ? AND id < ? ORDER BY id LIMIT ?", after, limit, perBulk)
+			rows, err = rowsOf(q, func(r *row) []any { return []any{&r.key, &r.state, &r.ended} },
+				"SELECT id, state, ended_at FROM stint_runs WHERE id > ? AND id < ? AND (node IS NULL OR flags & 2) ORDER BY id LIMIT ?", after, limit, perBulk)
 			return err
 		})
-		if err != nil {
+		if err != nil || len(rows) == 0 {
 			return total, err
-		}
-		if len(rows) == 0 {
-			return total, s.expireLanes(ctx, limit, lanes)
 		}
 		after = rows[len(rows)-1].key
 		n := 0
@@ -366,14 +360,12 @@ func (s *Store) Expire(ctx context.Context, done, failed time.Time) (int, error)
 				if r.state == store.Failed {
 					cutoff = failed
 				}
-				if r.task || !r.state.Terminal() || r.ended == nil || *r.ended >= clock.Millis(cutoff) {
-					lanes[r.lane] = struct{}{}
+				if !r.state.Terminal() || r.ended == nil || *r.ended >= clock.Millis(cutoff) {
 					continue
 				}
 				// Replayed since it was read: it is open again and stays.
 				err := t.one("SELECT id FROM stint_runs WHERE id = ? AND "+deletable, []any{r.key}, &r.key)
 				if errors.Is(err, sql.ErrNoRows) {
-					lanes[r.lane] = struct{}{}
 					continue
 				}
 				if err == nil {
@@ -417,9 +409,7 @@ func earlier(a, b time.Time) time.Time {
 // PauseQueue implements store.Admin.
 func (s *Store) PauseQueue(ctx context.Context, queue string, paused bool) error {
 	return s.do(ctx, func(t *txn) error {
-		if err := t.forgetLanes(); err != nil {
-			return err
-		}
+		t.lanes.forget()
 		if !paused { // one that was never used is not made
 			return t.exec("UPDATE stint_queues SET paused = 0 WHERE name = ?", queue)
 		}

@@ -122,7 +122,6 @@ func (t *txn) move(key, now int64, o *store.Outcome) (n int64, err error) {
 	case o.To == store.Waiting:
 		n, err = t.suspend(key, now, o)
 	case o.To == store.Queued:
-		t.readied(key)
 		n, err = t.execN(backSQL, key, o.Lease, refund)
 	case o.To == store.Blocked:
 		n, err = t.execN(blockSQL, key, o.Lease, text(o.Error), refund)
@@ -152,8 +151,8 @@ func (t *txn) move(key, now int64, o *store.Outcome) (n int64, err error) {
 // others nothing.
 func (t *txn) cleanUp(statement string, key, now int64, o *store.Outcome) (int64, error) {
 	n, err := t.execN(statement, key, o.Lease, now)
-	if n > 0 {
-		t.readied(key)
+	if n > 0 && t.w != nil {
+		t.w.recheck = true
 	}
 	return n, err
 }
@@ -229,7 +228,6 @@ func (t *txn) again(key, now int64, o *store.Outcome, refund int) (int64, error)
 	at, state := ceilMillis(o.At), store.Scheduled
 	if at <= now {
 		at, state = now, store.Queued
-		t.readied(key)
 	} else {
 		t.newDue = min(t.newDue, at)
 	}

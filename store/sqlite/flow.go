@@ -454,7 +454,6 @@ func (t *txn) reconsider(key, now int64) error {
 		dueAt, t.newDue = row.due, min(t.newDue, row.due)
 	case d.To == store.Queued:
 		dueAt = row.due
-		t.readied(key)
 		if in, ok := startIn(g.StartIn).(int64); ok {
 			at := now + in
 			startBy, t.newDue = at, min(t.newDue, at)

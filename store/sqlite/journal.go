@@ -221,7 +221,6 @@ func (t *txn) suspend(key, now int64, o *store.Outcome) (int64, error) {
 	state := store.Waiting
 	if over {
 		state, until = store.Queued, now
-		t.readied(key)
 	}
 	return t.execN(suspendSQL, key, o.Lease, int64(state), until, o.Spent.Milliseconds())
 }
@@ -235,8 +234,8 @@ WHERE id = ?1 AND lease = ?2 AND state = 4 AND cancel_at IS NULL`
 // rouse queues a run that waited.
 func (t *txn) rouse(key, now int64) error {
 	n, err := t.execN("UPDATE stint_runs SET state = 3, due_at = ?2, rank = ?2 - coalesce(due_at, id >> 20) + rank WHERE id = ?1 AND state = 5 AND lease > 0", key, now)
-	if n > 0 {
-		t.readied(key)
+	if n > 0 && t.w != nil {
+		t.w.recheck = true
 	}
 	return err
 }

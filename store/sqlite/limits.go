@@ -131,18 +131,17 @@ func (t *txn) admitNew() error {
 	if !c.newcomers {
 		return nil
 	}
+	if err := t.loadLanes(); err != nil {
+		return err
+	}
 	at, err := column[int64](t, newGatesSQL)
 	if err != nil {
 		return err
 	}
 	c.newcomers = false
 	for _, gate := range at {
-		if gate < 0 {
-			if l, err := t.laneByID(-gate); err != nil {
-				return err
-			} else if l == nil || l.staged {
-				continue
-			}
+		if l, ok := t.lanes.byID[-gate]; gate < 0 && (!ok || l.staged) {
+			continue
 		}
 		rows, err := rowsOf(t, func(m *moved) []any {
 			return []any{&m.key, &m.after.state, &m.after.gate, &m.after.flags, &m.after.lease, &m.limits}
@@ -293,8 +292,8 @@ func (t *txn) place(key, gate int64) error {
 	var at any
 	if gate > 0 {
 		at = gate
-	} else {
-		t.readied(key)
+	} else if t.w != nil {
+		t.w.recheck = true
 	}
 	return t.exec(standSQL, key, at)
 }

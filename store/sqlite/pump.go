@@ -188,7 +188,9 @@ func (t *txn) tryPass(g *gate, key, flags int64, limits []store.Limit) (stop boo
 	if err := t.takeAll(key, flags, gates, need); err != nil || flags&flagFlow != 0 {
 		return false, err
 	}
-	t.readied(key)
+	if t.w != nil {
+		t.w.recheck = true
+	}
 	if g.inTurns() {
 		return false, t.exec(nextTurnSQL, key, t.now, t.nextKey(t.now), nil)
 	}
@@ -229,32 +231,31 @@ const (
 	// lane and the run has no other limit, and is neither a workflow's nor resumed.
 	aloneSQL = `id = (SELECT id FROM stint_runs r WHERE gate = ?1 AND state = 3
     AND NOT EXISTS (SELECT 1 FROM stint_runs x WHERE x.gate = ?1 AND x.state = 3 AND x.lane > r.lane)
-    ORDER BY lane, rank, turn, id LIMIT 1) AND flags & 6 = 0 AND instr(limits, '},{') = 0 RETURNING id`
+    ORDER BY lane, rank, turn, id LIMIT 1) AND flags & 6 = 0 AND instr(limits, '},{') = 0`
 	readyAloneSQL = "UPDATE stint_runs SET gate = NULL WHERE " + aloneSQL
 	turnAloneSQL  = turnSet + aloneSQL
 )
 
 // passAlone is the usual case of tryPass, in one statement.
 func (t *txn) passAlone(g *gate) (passed bool, err error) {
-	var key int64
+	var n int64
 	switch {
 	case g.rate:
 		return false, nil // how many units, its row says
 	case g.strategy == store.StrategyGroupRoundRobin:
-		err = t.one(turnAloneSQL, []any{g.id, t.now, t.nextKey(t.now), nil}, &key)
+		n, err = t.execN(turnAloneSQL, g.id, t.now, t.nextKey(t.now), nil)
 	default:
-		err = t.one(readyAloneSQL, []any{g.id}, &key)
+		n, err = t.execN(readyAloneSQL, g.id)
 	}
-	if errors.Is(err, sql.ErrNoRows) {
-		return false, nil
-	}
-	if err != nil {
+	if err != nil || n == 0 {
 		return false, err
 	}
 	g.parked--
 	g.active++
 	g.heads++
 	t.touch(g)
-	t.readied(key)
+	if t.w != nil {
+		t.w.recheck = true
+	}
 	return true, nil
 }

@@ -186,7 +186,6 @@ func (t *txn) releaseWorker(worker int64, crashed bool, r *store.Recovered) erro
 		return err
 	}
 	t.w.peers, t.w.recheck = nil, true
-	delete(t.lanes.views, worker)
 	return t.retryBlocked()
 }
 
@@ -197,13 +196,12 @@ UPDATE stint_runs SET state = 3 WHERE id IN (
   SELECT r.id FROM stint_runs r LEFT JOIN stint_workers w ON w.id = r.worker
   WHERE r.state > 4 AND r.state < 7 AND r.state = 6 AND r.lease > 0 AND r.crashes < ?
     AND coalesce(w.build, '') NOT IN (SELECT build FROM stint_workers WHERE ended_at IS NULL))
-  AND EXISTS (SELECT 1 FROM stint_workers WHERE ended_at IS NULL)
-RETURNING id`
+  AND EXISTS (SELECT 1 FROM stint_workers WHERE ended_at IS NULL)`
 
 func (t *txn) retryBlocked() error {
-	keys, err := column[int64](t, retryBlockedSQL, store.MaxCrashes)
-	for _, key := range keys {
-		t.readied(key)
+	n, err := t.execN(retryBlockedSQL, store.MaxCrashes)
+	if n > 0 && t.w != nil {
+		t.w.recheck = true
 	}
 	return err
 }

@@ -198,7 +198,6 @@ func (s *Store) Fork(ctx context.Context, now time.Time, id store.ID, at store.A
 			return err
 		}
 		fork = s.ids.id(copied)
-		t.readied(copied)
 		t.gates.newcomers = true
 		t.nextDueUnknown()
 		t.triggers.forget() // it may wait for what nobody waited for

@@ -58,18 +58,12 @@ func (s *Store) enqueueStaged(ctx context.Context, now time.Time, runs []store.N
 }
 
 func (t *txn) unstage(staged map[laneName]int64) error {
-	t.lanes.lost = true // the cache, if this fails
 	for _, id := range staged {
 		if err := t.exec("UPDATE stint_lanes SET staged = NULL WHERE id = ?", id); err != nil {
 			return err
 		}
-		if l, err := t.laneByID(id); err != nil {
-			return err
-		} else if l != nil {
-			l.staged = false
-			t.touchLane(l)
-		}
 	}
+	t.lanes.forget()
 	t.gates.newcomers = true
 	t.nextDueUnknown()
 	return nil
@@ -91,10 +85,8 @@ func (s *Store) sweep(ctx context.Context, token string) error {
 				return err
 			}
 			if n = len(keys); n == 0 {
-				if err := t.exec("DELETE FROM stint_lanes WHERE staged = ?", token); err != nil {
-					return err
-				}
-				return t.forgetLanes()
+				t.lanes.forget()
+				return t.exec("DELETE FROM stint_lanes WHERE staged = ?", token)
 			}
 			for _, k := range keys {
 				if err := t.deleteRun(k); err != nil {

@@ -89,14 +89,10 @@ func (t *txn) tallyEndings(ended []ending) error {
 		if err != nil {
 			return err
 		}
-		l, err := t.laneByID(lane)
-		if err != nil {
+		if err := t.loadLanes(); err != nil {
 			return err
 		}
-		if l == nil {
-			continue
-		}
-		name := tallyName{l.queue, l.task}
+		name := tallyName{t.lanes.byID[lane].queue, t.lanes.byID[lane].task}
 		if node != nil {
 			g, err := t.s.graph(t, *node>>nodeBits)
 			if code(err) != 0 {

@@ -96,16 +96,13 @@ func (s *Store) join(ctx context.Context, now time.Time, tx store.Tx, change fun
 	if err := s.at.check(); err != nil {
 		return err
 	}
-	t := &txn{querier: a, s: s, execN: a.execN, lanes: newLaneCache(), gates: newGateCache(), triggers: &triggerCache{}, now: now.UnixMilli(), newDue: never, nodes: bulk{kind: nodeRows}}
+	t := &txn{querier: a, s: s, execN: a.execN, lanes: &laneCache{}, gates: newGateCache(), triggers: &triggerCache{}, now: now.UnixMilli(), newDue: never, nodes: bulk{kind: nodeRows}}
 	if err := t.one(lastKeySQL, nil, &t.lastKey); err != nil {
 		return fmt.Errorf("the app's transaction: %w", err)
 	}
 	err := change(t)
 	if err == nil {
 		err = t.flushCauses()
-	}
-	if err == nil {
-		err = t.stampLanes()
 	}
 	if err != nil {
 		return fmt.Errorf("the app's transaction: %w", err)

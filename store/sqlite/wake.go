@@ -162,7 +162,7 @@ func (w *writer) look() error {
 		w.version = -2
 		return err
 	}
-	w.lanes.stale = true
+	w.lanes.forget()
 	w.gates.forget()
 	w.triggers.forget()
 	w.peers = nil
@@ -272,7 +272,8 @@ func (t *txn) promote() error {
 		return err
 	}
 	for _, r := range rows {
-		if t.readied(r.id); r.flags&flagFlow == 0 {
+		t.w.recheck = true
+		if r.flags&flagFlow == 0 {
 			continue
 		}
 		if err := t.exec("UPDATE stint_runs SET state = 4, worker = 0, started_at = ?2 WHERE id = ?1", r.id, t.now); err != nil {

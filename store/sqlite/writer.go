@@ -50,7 +50,7 @@ type writer struct {
 	// Owned by the goroutine.
 	version      int64 // PRAGMA data_version at the last look
 	lastKey      int64 // highest run key in the file
-	lanes        *laneCache
+	lanes        laneCache
 	triggers     triggerCache
 	gates        *gateCache
 	recounted    bool               // the gates were checked
@@ -106,11 +106,9 @@ type txn struct {
 	settled   int // of ended: those before were seen to
 	chunks    []int64
 	cancels   []cancelOf
-	causes    []any   // rows of stint_caused
-	fired     []any   // rows of runs that events start
-	nowReady  []int64 // runs that may have become ready; their lanes do not know yet
-	stamped   int64   // see stamp
-	nodes     bulk    // runs of tasks that a change has made ready
+	causes    []any // rows of stint_caused
+	fired     []any // rows of runs that events start
+	nodes     bulk  // runs of tasks that a change has made ready
 	newDue    int64
 	committed []func()
 }
@@ -124,7 +122,7 @@ type cancelOf struct{ worker, run int64 }
 
 func newWriter(s *Store, conn *sql.Conn) *writer {
 	return &writer{
-		s: s, conn: conn, stmt: map[string]*sql.Stmt{}, lanes: newLaneCache(), gates: newGateCache(),
+		s: s, conn: conn, stmt: map[string]*sql.Stmt{}, gates: newGateCache(),
 		signal: make(chan struct{}, 1), done: make(chan struct{}),
 		awaits: map[int64]map[*await]struct{}{}, watch: map[int64]*watch{},
 		version: -1, nextDue: 0, recheck: true,
@@ -461,13 +459,7 @@ func (w *writer) begin() (*txn, error) {
 		w.rollback()
 		return nil, err
 	}
-	t := &txn{querier: w, s: w.s, w: w, execN: w.execN, lanes: w.lanes, gates: w.gates, triggers: &w.triggers, lastKey: w.lastKey, now: time.Now().UnixMilli(), newDue: never, nodes: bulk{kind: nodeRows}}
-	if err := t.loadLanes(); err != nil {
-		w.rollback()
-		return nil, err
-	}
-	w.lanes.lost = false // all of it was committed
-	return t, nil
+	return &txn{querier: w, s: w.s, w: w, execN: w.execN, lanes: &w.lanes, gates: w.gates, triggers: &w.triggers, lastKey: w.lastKey, now: time.Now().UnixMilli(), newDue: never, nodes: bulk{kind: nodeRows}}, nil
 }
 
 func (w *writer) commit(t *txn) error {
@@ -475,9 +467,6 @@ func (w *writer) commit(t *txn) error {
 		return err
 	}
 	if err := t.flushCauses(); err != nil {
-		return err
-	}
-	if err := t.stampLanes(); err != nil {
 		return err
 	}
 	if err := w.tallies.store(t); err != nil {
@@ -489,7 +478,6 @@ func (w *writer) commit(t *txn) error {
 	}
 	w.tallies.merge(t.now, time.Since(began))
 	w.lastKey = t.lastKey
-	w.lanes.commit(t.stamped)
 	for _, f := range t.committed {
 		f()
 	}
@@ -500,7 +488,7 @@ func (w *writer) commit(t *txn) error {
 
 func (w *writer) rollback() {
 	w.exec("ROLLBACK") // fails if SQLite has rolled back by itself, which is as well
-	w.lanes.rollback()
+	w.lanes.forget()
 	w.gates.forget()
 	w.triggers.forget()
 	w.peers = nil
