@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint"
-	_ "github.com/stint-dev/stint/cel"
 )
 
 // repeat is a list of n of one thing.
@@ -101,14 +100,6 @@ func TestBounds(t *testing.T) {
 		"limit's key":        {255, func(n int) error { return missing(c.PauseLimit(ctx, stint.LimitKey{Name: "l", Key: name(n)})) }},
 		"event's key":        {255, func(n int) error { _, err := c.ListEvents(ctx, stint.EventFilter{Key: name(n)}); return err }},
 		"filters' task":      {255, func(n int) error { _, err := c.ListFilters(ctx, name(n)); return err }},
-		"filter": {4096, func(n int) error {
-			_, err := stint.MatchFilter("true"+strings.Repeat(" ", n-4), "k", json.RawMessage("1"))
-			return err
-		}},
-		"trigger filter": {4096, func(n int) error {
-			_, err := c.CreateFilter(ctx, stint.TriggerFilter{Task: "task", Scope: "s", Expression: "true" + strings.Repeat(" ", n-4)})
-			return err
-		}},
 		"match": {4<<10 - 2, func(n int) error {
 			return panics(func() { wait(c, fmt.Sprint("w", n), stint.WithMatch("f", name(n))) })
 		}},

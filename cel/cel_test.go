@@ -2,6 +2,7 @@ package cel_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http/httptest"
 	"slices"
@@ -19,6 +20,35 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// An expression has at most 4 KiB; at the bound all is well.
+func TestExpressionBounds(t *testing.T) {
+	c, err := stint.Open(":memory:")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for what, give := range map[string]func(expr string) error{
+		"MatchFilter": func(expr string) error {
+			_, err := stint.MatchFilter(expr, "k", json.RawMessage("1"))
+			return err
+		},
+		"CreateFilter": func(expr string) error {
+			_, err := c.CreateFilter(t.Context(), stint.TriggerFilter{Task: "task", Scope: "s", Expression: expr})
+			return err
+		},
+	} {
+		of := func(size int) string { return "true" + strings.Repeat(" ", size-4) }
+		if err := give(of(4096)); err != nil {
+			t.Errorf("%s at the bound: %v", what, err)
+		}
+		for _, size := range []int{4097, 8192} {
+			if err := give(of(size)); err == nil || len(err.Error()) > 1000 {
+				t.Errorf("%s of %d bytes: %.300v", what, size, err)
+			}
+		}
+	}
+}
 
 // Each expression with an event, and whether that passes.
 func TestExpressions(t *testing.T) {
