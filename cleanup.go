@@ -25,13 +25,11 @@ type cleanup struct {
 	pending  error     // why the context will end; nil: it will not, or it has
 	undoEnds context.CancelCauseFunc
 	shutdown error         // why undoEnds was called, or would have been
-	undone   chan struct{} // closed: giveUp is through
+	undone   chan struct{} // closed: giveUp is through; nil: it has not begun
 
 	failure error          // ends the run; it is recorded, since compensations began
 	instead *store.Outcome // of what the handler's return leads to
 }
-
-func newCleanup() cleanup { return cleanup{undone: make(chan struct{})} }
 
 // An owner is who brings an execution to its end, once its handler is through.
 type owner uint8
@@ -48,6 +46,9 @@ func (e *execution) own(o owner) bool {
 	e.mu.Lock()
 	if e.owner == ownedByNone {
 		e.owner, e.deadline = o, time.Time{}
+		if o == ownedByTimer {
+			e.undone = make(chan struct{})
+		}
 		if e.timer != nil {
 			e.timer.Stop()
 		}
@@ -131,6 +132,9 @@ func (sc *scope) cutShort(ctx context.Context, w *waited) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if _, ok := d.cuts[sc.cursor.Path]; !ok && from > 0 {
+		if d.cuts == nil {
+			d.cuts = map[string]int{}
+		}
 		d.cuts[sc.cursor.Path] = from
 	}
 	return cause

@@ -40,11 +40,12 @@ func WithCodec(codec Codec) ClientOption {
 
 // encode encodes v on the host's goroutine: if that calls the app's code, where its panic
 // is an error.
-func (c *Client) encode(v any) (b []byte, err error) {
+func (c *Client) encode(v any) ([]byte, error) {
 	if c.encodesPlainly(reflect.TypeOf(v)) {
 		return c.marshal(v)
 	}
-	err = guarded(func() (err error) {
+	var b []byte // here, as what a closure sets is allocated
+	err := guarded(func() (err error) {
 		b, err = c.marshal(v)
 		return err
 	})

@@ -67,6 +67,9 @@ func (d *durable) load(e *store.Entry) {
 		d.end = e
 		return
 	}
+	if d.recorded == nil {
+		d.recorded = map[store.Address]*store.Entry{}
+	}
 	d.recorded[e.Address] = e
 }
 
@@ -213,13 +216,17 @@ func (e *execution) givenBack() *store.Outcome {
 // which error.
 func (e *execution) endsBadly(err error) (bool, error) {
 	cause := context.Cause(e.ctx)
-	var s *snooze
 	switch {
 	case e.failure != nil:
 		return true, e.failure
+	case err == nil && cause == nil:
+		return false, nil
+	}
+	var s *snooze
+	switch {
 	case errors.Is(cause, ErrCanceled):
 		return true, err
-	case errors.Is(cause, ErrShutdown), err == nil && cause == nil, errors.As(err, &s):
+	case errors.Is(cause, ErrShutdown), errors.As(err, &s):
 		return false, err
 	case errors.Is(cause, ErrTimeout):
 		err = timeoutError(e.def.cfg.timeout, err)

@@ -152,7 +152,8 @@ func (sc *scope) step(ctx context.Context, name string, cfg *stepConfig, fn func
 		return nil, err
 	}
 	if recorded && e.Done {
-		return &e, sc.failureOf(&e)
+		done := e // the others need no place of their own
+		return &done, sc.failureOf(&done)
 	}
 	if err := sc.refused(ctx); err != nil {
 		return nil, err
@@ -186,8 +187,11 @@ func (sc *scope) attempts(ctx context.Context, e store.Entry, begun bool, cfg *s
 			return nil, sc.cutShortBy(ctx, raw(err)) // the attempt of the run is over; this one did not count
 		}
 		e.Attempts++
+		if err == nil || cfg.atMostOnce {
+			return sc.finish(ctx, e, out, err)
+		}
 		delay, again, err := cfg.task.next(e.Attempts, err)
-		if err == nil || !again || cfg.atMostOnce {
+		if !again {
 			return sc.finish(ctx, e, out, err)
 		}
 		e.Due, begun = clock.Add(time.Now(), delay), true
@@ -214,8 +218,7 @@ func (sc *scope) finish(ctx context.Context, e store.Entry, out []byte, err erro
 // body runs the function of a step. What that returns after the step's own timeout, which
 // late reports, is refused.
 func (sc *scope) body(ctx context.Context, at store.Address, cfg *stepConfig, fn func(context.Context) ([]byte, error)) (out []byte, late bool, err error) {
-	ctx = context.WithValue(ctx, stepKey{}, fmt.Sprintf("%s:%v", sc.e.run.ID, journal.Address(at)))
-	ctx = context.WithValue(ctx, stepAtKey{}, at)
+	ctx = context.WithValue(ctx, stepKey{}, &stepPlace{sc.e.run.ID, at})
 	var timeout error
 	if d := cfg.task.timeout; d > 0 {
 		timeout = fmt.Errorf("%w: step took longer than %v", ErrTimeout, d)
@@ -239,13 +242,22 @@ func (sc *scope) body(ctx context.Context, at store.Address, cfg *stepConfig, fn
 	return out, false, vet(err)
 }
 
+// stepKey holds the stepPlace of the step whose function a context is given to.
 type stepKey struct{}
+
+type stepPlace struct {
+	run store.ID
+	at  store.Address
+}
 
 // StepKey is a token of a step, inside of its function: the same each time that it
 // runs, for the idempotency header of another service. Elsewhere it is empty.
 func StepKey(ctx context.Context) string {
-	key, _ := ctx.Value(stepKey{}).(string)
-	return key
+	p, _ := ctx.Value(stepKey{}).(*stepPlace)
+	if p == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s:%v", p.run, journal.Address(p.at))
 }
 
 // An entryError is the error of an entry, which the next attempt of the run is not to find.

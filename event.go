@@ -91,15 +91,7 @@ func (c *Client) publish(ctx context.Context, tx store.Tx, events []store.NewEve
 	end := c.traceEvents(ctx, events)
 	defer func() { end(err) }()
 	if tx != nil {
-		s, ok := c.store.(store.AppTx)
-		if !ok {
-			return nil, fmt.Errorf("WithTx: %T cannot join the app's transactions", c.store)
-		}
-		err = guarded(func() (err error) { // its methods may be the app's
-			ids, err = s.PublishTx(ctx, time.Now(), tx, events)
-			return err
-		})
-		return ids, err
+		return c.publishTx(ctx, tx, events)
 	}
 	if err := c.declare(ctx, true); err != nil {
 		return nil, err
@@ -110,6 +102,18 @@ func (c *Client) publish(ctx context.Context, tx store.Tx, events []store.NewEve
 			c.logger().Warn("stint: a filter would cost too much for an event, which does not match it", "filter", filter, "event", events[i].Key, "bytes", len(events[i].Payload))
 		}
 	}
+	return ids, err
+}
+
+func (c *Client) publishTx(ctx context.Context, tx store.Tx, events []store.NewEvent) (ids []store.ID, err error) {
+	s, ok := c.store.(store.AppTx)
+	if !ok {
+		return nil, fmt.Errorf("WithTx: %T cannot join the app's transactions", c.store)
+	}
+	err = guarded(func() (err error) { // its methods may be the app's
+		ids, err = s.PublishTx(ctx, time.Now(), tx, events)
+		return err
+	})
 	return ids, err
 }
 

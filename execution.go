@@ -81,7 +81,7 @@ func (c *Client) executionHere(ctx context.Context) *execution {
 }
 
 func newExecution(w *Worker, r *store.Claimed) *execution {
-	e := &execution{w: w, run: *r, def: w.c.task(r.Task), hasSlot: true, cost: w.c.slotCost(r.Task), cleanup: newCleanup()}
+	e := &execution{w: w, run: *r, def: w.c.task(r.Task), hasSlot: true, cost: w.c.slotCost(r.Task)}
 	e.ctx, e.cancel = context.WithCancelCause(context.WithValue(context.Background(), executionKey{}, e))
 	return e
 }

@@ -26,10 +26,10 @@ const (
 type unstored struct {
 	progress  store.Progress
 	moved     bool // progress is not stored yet
+	impatient bool // a line waited in vain; until lines are taken
 	logs      []store.Log
 	size      int           // of logs
 	room      chan struct{} // closed when lines are taken; nil: nobody waits
-	impatient bool          // a line waited in vain; until lines are taken
 }
 
 func logSize(l *store.Log) int { return perLine + len(l.Message) + len(l.Attrs) }

@@ -127,11 +127,15 @@ func (c *taskConfig) next(attempt int, err error) (delay time.Duration, again bo
 	case errors.As(err, &after):
 		return after.d, true, err
 	case c.policy != nil:
-		p := guard.Call(func() { delay = c.policy(attempt, raw(err)) })
-		if p != nil {
-			return 0, false, &PanicError{Value: fmt.Sprintf("%s: in the retry policy, asked about: %v", guard.Text(p.Value), err), Stack: p.Stack}
-		}
-		return delay, delay >= 0, err
+		return c.askPolicy(attempt, err)
 	}
 	return c.backoff.jittered(attempt), true, err
+}
+
+func (c *taskConfig) askPolicy(attempt int, err error) (delay time.Duration, again bool, why error) {
+	p := guard.Call(func() { delay = c.policy(attempt, raw(err)) })
+	if p != nil {
+		return 0, false, &PanicError{Value: fmt.Sprintf("%s: in the retry policy, asked about: %v", guard.Text(p.Value), err), Stack: p.Stack}
+	}
+	return delay, delay >= 0, err
 }

@@ -49,9 +49,6 @@ func (o txOption) applyEvent(c *eventConfig) error { return o.into(&c.tx) }
 // errNoRows is one of the errors that are known again after they were stored.
 var errNoRows = sql.ErrNoRows
 
-// stepAtKey holds the address of the step whose function a context is given to.
-type stepAtKey struct{}
-
 // A stepTx is the transaction of a StepTx.
 type stepTx struct {
 	*sql.Tx
@@ -69,8 +66,8 @@ func beginStepTx(ctx context.Context, name string) (*stepTx, error) {
 	if err != nil {
 		return nil, public("StepTx", err)
 	}
-	at, _ := ctx.Value(stepAtKey{}).(store.Address)
-	return &stepTx{tx, s, store.Call{ID: e.run.ID, Lease: e.run.Lease, Entry: store.Entry{Address: at, Kind: store.EntryStep, Name: name, Done: true}}}, nil
+	p := ctx.Value(stepKey{}).(*stepPlace)
+	return &stepTx{tx, s, store.Call{ID: e.run.ID, Lease: e.run.Lease, Entry: store.Entry{Address: p.at, Kind: store.EntryStep, Name: name, Done: true}}}, nil
 }
 
 // commit records the step in the transaction, and commits both.

@@ -175,11 +175,14 @@ type candidates struct {
 	some           bool // somebody waits for events with that key
 }
 
+// noCandidates are those of an event that nobody waits for. Nobody changes them.
+var noCandidates = &candidates{}
+
 func (t *txn) candidates(e *store.NewEvent) (*candidates, error) {
-	c := &candidates{}
 	if t.triggers.unwaited[e.Key] {
-		return c, nil
+		return noCandidates, nil
 	}
+	c := &candidates{}
 	var err error
 	if c.waits, err = t.candidatesOf(waitFields, e, &c.some); err == nil {
 		c.journal, err = t.candidatesOf(journalFields, e, &c.some)
