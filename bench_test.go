@@ -23,7 +23,7 @@ func BenchmarkDrain(b *testing.B) { drain(b) }
 
 // BenchmarkDrainKeys is BenchmarkDrain over 1,000 keys that take turns, 2 at once each.
 func BenchmarkDrainKeys(b *testing.B) {
-	drain(b, stint.WithConcurrency(stint.Concurrency[payload]{Key: func(p payload) string { return fmt.Sprint(p.T % 1000) }, Max: 2, Strategy: stint.GroupRoundRobin}))
+	drain(b, stint.WithConcurrency(stint.Concurrency[payload]{Key: func(p payload) string { return fmt.Sprint(p.T % 1000) }, Max: 2, Strategy: stint.StrategyGroupRoundRobin}))
 }
 
 // BenchmarkDrainRates is BenchmarkDrain over 10,000 rate limits.

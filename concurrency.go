@@ -9,37 +9,50 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// A Strategy says what becomes of a run whose concurrency limit is used up.
+// A Strategy says what happens to a run whose concurrency limit is used up.
 type Strategy int
 
 // The strategies of a Concurrency.
 const (
-	// Queue has it wait: first in, first out over all keys.
-	Queue Strategy = iota
-	// GroupRoundRobin has it wait; keys take turns, first in, first out within a key.
-	GroupRoundRobin
-	// CancelInProgress cancels the others of its key so that it can start: the best Max
-	// by priority, then the newest, stay.
-	CancelInProgress
-	// CancelNewest cancels it, if it has not run before.
-	CancelNewest
+	// StrategyQueue, the default, makes the run wait: first in, first out over all keys.
+	StrategyQueue Strategy = iota
+	// StrategyGroupRoundRobin makes the run wait. Keys take turns; within a key it is first
+	// in, first out.
+	StrategyGroupRoundRobin
+	// StrategyCancelInProgress cancels other runs of the key, so that this one can start.
+	// The best Max by priority stay, and of equal priority the newest.
+	StrategyCancelInProgress
+	// StrategyCancelNewest cancels the run, if it has not started before.
+	StrategyCancelNewest
+)
+
+// The names that strategies had.
+const (
+	// Deprecated: use StrategyQueue.
+	Queue = StrategyQueue
+	// Deprecated: use StrategyGroupRoundRobin.
+	GroupRoundRobin = StrategyGroupRoundRobin
+	// Deprecated: use StrategyCancelInProgress.
+	CancelInProgress = StrategyCancelInProgress
+	// Deprecated: use StrategyCancelNewest.
+	CancelNewest = StrategyCancelNewest
 )
 
 var strategies = map[Strategy]store.Strategy{
-	Queue: store.StrategyQueue, GroupRoundRobin: store.StrategyGroupRoundRobin,
-	CancelInProgress: store.StrategyCancelInProgress, CancelNewest: store.StrategyCancelNewest,
+	StrategyQueue: store.StrategyQueue, StrategyGroupRoundRobin: store.StrategyGroupRoundRobin,
+	StrategyCancelInProgress: store.StrategyCancelInProgress, StrategyCancelNewest: store.StrategyCancelNewest,
 }
 
-// String is the strategy's name.
+// String returns the strategy's name, such as "GroupRoundRobin".
 func (s Strategy) String() string {
 	switch s {
-	case Queue:
+	case StrategyQueue:
 		return "Queue"
-	case GroupRoundRobin:
+	case StrategyGroupRoundRobin:
 		return "GroupRoundRobin"
-	case CancelInProgress:
+	case StrategyCancelInProgress:
 		return "CancelInProgress"
-	case CancelNewest:
+	case StrategyCancelNewest:
 		return "CancelNewest"
 	}
 	return fmt.Sprintf("Strategy(%d)", int(s))

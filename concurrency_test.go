@@ -121,7 +121,7 @@ func TestConcurrencyRoundRobin(t *testing.T) {
 	in(t, func(t *testing.T, c *stint.Client) {
 		g := newGauge()
 		task := stint.NewTask(c, "t", g.work(time.Second),
-			stint.WithConcurrency(stint.Concurrency[job]{Key: job.tenant, Max: 2, Strategy: stint.GroupRoundRobin}))
+			stint.WithConcurrency(stint.Concurrency[job]{Key: job.tenant, Max: 2, Strategy: stint.StrategyGroupRoundRobin}))
 		runs := must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), jobs("a", "a", "a", "a", "b", "b", "c", "c")))
 		working(t, c, stint.WithSlots(1))
 		for _, r := range runs {
@@ -137,7 +137,7 @@ func TestConcurrencyRoundRobin(t *testing.T) {
 func TestConcurrencyCancelNewest(t *testing.T) {
 	in(t, func(t *testing.T, c *stint.Client) {
 		g := newGauge()
-		task := stint.NewTask(c, "t", g.work(time.Second), stint.WithConcurrency(stint.Concurrency[job]{Key: job.tenant, Max: 1, Strategy: stint.CancelNewest}))
+		task := stint.NewTask(c, "t", g.work(time.Second), stint.WithConcurrency(stint.Concurrency[job]{Key: job.tenant, Max: 1, Strategy: stint.StrategyCancelNewest}))
 		first := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), job{"a", 1}))
 		second := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), job{"a", 2}))
 		other := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), job{"b", 3}))
@@ -160,7 +160,7 @@ func TestConcurrencyCancelNewest(t *testing.T) {
 func TestConcurrencyCancelInProgress(t *testing.T) {
 	in(t, func(t *testing.T, c *stint.Client) {
 		g := newGauge()
-		task := stint.NewTask(c, "t", g.work(time.Minute), stint.WithConcurrency(stint.Concurrency[job]{Key: job.tenant, Max: 2, Strategy: stint.CancelInProgress}))
+		task := stint.NewTask(c, "t", g.work(time.Minute), stint.WithConcurrency(stint.Concurrency[job]{Key: job.tenant, Max: 2, Strategy: stint.StrategyCancelInProgress}))
 		working(t, c)
 		enqueue := func(n int, opts ...stint.RunOption) *stint.Run[int] {
 			r := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), job{"a", n}, opts...))

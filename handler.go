@@ -29,7 +29,7 @@ func Info(ctx context.Context) (RunInfo, bool) {
 	return RunInfo{
 		ID: r.ID.String(), Task: r.Task, Queue: r.Queue, State: StateRunning, Attempt: r.Attempt, Executions: int(r.Lease), Canceling: !r.CancelAt.IsZero(), Priority: int(r.Priority),
 		Input: r.Input, Metadata: decodeMetadata(r.Metadata), Scheduled: r.Due, Started: r.Started, Created: createdAt(r.ID),
-		ParentID: idString(r.Parent), RootID: idString(r.Root), WorkerID: e.w.cfg.name, Progress: Progressed{p.Done, p.Total, p.Message},
+		ParentID: idString(r.Parent), RootID: idString(r.Root), Worker: e.w.cfg.name, WorkerID: e.w.cfg.name, Progress: ProgressInfo{p.Done, p.Total, p.Message},
 	}, true
 }
 

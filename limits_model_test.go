@@ -105,7 +105,7 @@ func TestLimitsModel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rapid.Check(struct{ testing.TB }{t}, func(rt *rapid.T) {
 			n++
-			strategy := rapid.SampledFrom([]stint.Strategy{stint.Queue, stint.GroupRoundRobin}).Draw(rt, "strategy")
+			strategy := rapid.SampledFrom([]stint.Strategy{stint.StrategyQueue, stint.StrategyGroupRoundRobin}).Draw(rt, "strategy")
 			limitsOnce(t, rt, strategy, filepath.Join(t.TempDir(), fmt.Sprint(n, ".db")))
 		})
 	})

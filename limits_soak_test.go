@@ -33,7 +33,7 @@ func soakTasks(c *stint.Client) (rated, counted *stint.Task[int, int]) {
 		}
 		return n, nil
 	}, stint.WithRetries(1), stint.WithConcurrency(stint.Concurrency[int]{
-		Key: func(n int) string { return fmt.Sprint(n % 5) }, Max: soakMax, Strategy: stint.GroupRoundRobin}))
+		Key: func(n int) string { return fmt.Sprint(n % 5) }, Max: soakMax, Strategy: stint.StrategyGroupRoundRobin}))
 	return rated, counted
 }
 

@@ -494,7 +494,7 @@ func TestWorkerQueues(t *testing.T) {
 	c := opened(t)
 	task := stint.NewTask(c, "who", func(ctx context.Context, _ int) (string, error) {
 		info, _ := stint.Info(ctx)
-		return info.WorkerID + " " + info.Queue, nil
+		return info.Worker + " " + info.Queue, nil
 	})
 	working(t, c, stint.WithQueues("a"), stint.WithName("A"))
 	working(t, c, stint.WithQueues("b", "c"), stint.WithName("B"))
@@ -611,7 +611,7 @@ func TestProgressAndLogs(t *testing.T) {
 	run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 3))
 	must[int](t)(run.Wait(t.Context()))
 	info := must[*stint.RunInfo](t)(run.Info(t.Context()))
-	if want := (stint.Progressed{Done: 3, Total: 10, Message: "reading"}); info.Progress != want {
+	if want := (stint.ProgressInfo{Done: 3, Total: 10, Message: "reading"}); info.Progress != want {
 		t.Errorf("progress %+v", info.Progress)
 	}
 	lines := must[[]stint.LogLine](t)(c.Logs(t.Context(), run.ID(), 0, 10))

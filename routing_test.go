@@ -129,7 +129,7 @@ func two(t *testing.T, c *stint.Client, a, b map[string]string) {
 
 func workerName(ctx context.Context, _ int) (string, error) {
 	info, _ := stint.Info(ctx)
-	return info.WorkerID, nil
+	return info.Worker, nil
 }
 
 // Required labels are a must, with every comparator; labels changed live count at once.

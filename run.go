@@ -346,10 +346,11 @@ type RunInfo struct {
 
 	ParentID string // the run that asked for this one, or ""
 	RootID   string // the first of its line, or ""
-	WorkerID string // name of the worker of the last attempt
+	Worker   string // name of the worker of the last attempt
+	WorkerID string // Deprecated: use Worker, which is the same.
 	Key      string // idempotency key
 	Workflow bool   // a workflow's run
-	Progress Progressed
+	Progress ProgressInfo
 	Timeline []TimelineEntry // oldest first; only from GetRun and Run.Info
 	Tasks    []TaskInfo      // of a workflow's run, parents first; only from GetRun and Run.Info
 }
@@ -468,8 +469,12 @@ func waitsFor(c *store.Condition) string {
 	return fmt.Sprintf("a sleep of %v", c.Sleep)
 }
 
-// Progressed is how far a run has come, as its handler said with Progress.
-type Progressed struct {
+// Deprecated: use ProgressInfo.
+type Progressed = ProgressInfo
+
+// A ProgressInfo says how far a run has come, as its handler reported with Progress. Total 0
+// means that it is unknown.
+type ProgressInfo struct {
 	Done, Total int64
 	Message     string
 }
@@ -490,7 +495,7 @@ func runInfo(r *store.Run) RunInfo {
 		ID: r.ID.String(), Task: r.Task, Queue: r.Queue, State: r.State, Attempt: r.Attempt, Priority: int(r.Priority),
 		Input: jsonx.Embed(r.Input), Output: jsonx.Embed(r.Output), Error: f.Message, Stack: f.Stack, Metadata: decodeMetadata(r.Metadata),
 		Created: r.Created, Scheduled: r.Due, Started: r.Started, Finished: r.Ended,
-		ParentID: idString(r.Parent), RootID: idString(r.Root), WorkerID: r.Worker, Key: r.Key, Workflow: r.Flow,
+		ParentID: idString(r.Parent), RootID: idString(r.Root), Worker: r.Worker, WorkerID: r.Worker, Key: r.Key, Workflow: r.Flow,
 	}
 	info.Executions, info.Canceling = r.Executions, !r.CancelAt.IsZero() && !r.State.Terminal()
 	if r.State == store.Blocked {
@@ -505,7 +510,7 @@ func runInfo(r *store.Run) RunInfo {
 		info.Blocked = "its time, " + r.Due.UTC().Format(time.RFC3339)
 	}
 	if p := r.Progress; p != nil {
-		info.Progress = Progressed{p.Done, p.Total, p.Message}
+		info.Progress = ProgressInfo{p.Done, p.Total, p.Message}
 	}
 	info.Timeline = timeline(r, f.Message)
 	return info

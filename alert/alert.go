@@ -243,28 +243,41 @@ func (r *Rule) complete(sinks map[string]Sink) error {
 	return nil
 }
 
-// A Standing is how a rule stands.
-type Standing struct {
+// A RuleStatus is a rule and its state.
+type RuleStatus struct {
 	Rule
 	Kind  string    // of the last notice; "": none was sent
-	Since time.Time // when the rule last began to hold
+	Since time.Time // when the rule last began to fire
 	Sent  time.Time // when the last notice was made
 }
 
-// Holds reports whether the rule holds at present.
-func (s *Standing) Holds() bool { return s.Kind == Firing || s.Kind == Digest }
+// Firing reports whether the rule's condition is met at present.
+func (s *RuleStatus) Firing() bool { return s.Kind == Firing || s.Kind == Digest }
 
-// Standings says of each rule how it stands.
-func (a *Alerts) Standings(ctx context.Context) (all []Standing, err error) {
+// Holds reports what Firing does.
+//
+// Deprecated: use Firing.
+func (s *RuleStatus) Holds() bool { return s.Firing() }
+
+// Deprecated: use RuleStatus.
+type Standing = RuleStatus
+
+// Statuses returns the state of each rule, in the order of Config.Rules.
+func (a *Alerts) Statuses(ctx context.Context) (all []RuleStatus, err error) {
 	for i := range a.cfg.Rules {
 		s, err := a.status(ctx, &a.cfg.Rules[i])
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, Standing{a.cfg.Rules[i], s.Kind, s.Since, s.Sent})
+		all = append(all, RuleStatus{a.cfg.Rules[i], s.Kind, s.Since, s.Sent})
 	}
 	return all, nil
 }
+
+// Standings returns what Statuses does.
+//
+// Deprecated: use Statuses.
+func (a *Alerts) Standings(ctx context.Context) ([]Standing, error) { return a.Statuses(ctx) }
 
 // Sinks lists the names and kinds of the sinks.
 func (a *Alerts) Sinks() []Sink { return a.cfg.Sinks }
@@ -320,11 +333,16 @@ type status struct {
 
 func (s *status) holds() bool { return s.Kind == Firing || s.Kind == Digest }
 
-// Key is the key of the events that record what became of a rule.
-func Key(rule string) string { return "stint:alert:" + rule }
+// EventKey returns the key of the events that record each change of a rule's state.
+func EventKey(rule string) string { return "stint:alert:" + rule }
+
+// Key returns what EventKey does.
+//
+// Deprecated: use EventKey.
+func Key(rule string) string { return EventKey(rule) }
 
 func (a *Alerts) status(ctx context.Context, r *Rule) (s status, err error) {
-	page, err := a.c.ListEvents(ctx, stint.EventFilter{Key: Key(r.Name), Limit: manyEvents})
+	page, err := a.c.ListEvents(ctx, stint.EventFilter{Key: EventKey(r.Name), Limit: manyEvents})
 	if err != nil {
 		return s, err
 	}
@@ -395,7 +413,7 @@ func (a *Alerts) tell(ctx context.Context, r *Rule, s status, count, ended int64
 	if err := a.enqueue(ctx, r, n, id); err != nil {
 		return err
 	}
-	_, err := a.c.Publish(ctx, Key(r.Name), s, stint.WithDeliveryID("stint:alert:"+digest(id)))
+	_, err := a.c.Publish(ctx, EventKey(r.Name), s, stint.WithDeliveryID("stint:alert:"+digest(id)))
 	return err
 }
 

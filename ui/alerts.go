@@ -18,7 +18,7 @@ func alertsPage(h *handler, ctx context.Context, arg string, q url.Values) (*vie
 	if h.alerts == nil {
 		return &view{Title: "Alerts", Main: all(el("h1", "Alerts"), noAlerts(), sent)}, nil
 	}
-	rules, err := h.alerts.Standings(ctx)
+	rules, err := h.alerts.Statuses(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -36,17 +36,17 @@ func noAlerts() node {
 	return el("div.empty", el("p", "The program has no alerts. They tell of failures by chat, mail, HTTP or a function:"), pre(firstAlert))
 }
 
-func (h *handler) showRules(rules []alert.Standing) node {
+func (h *handler) showRules(rules []alert.RuleStatus) node {
 	if len(rules) == 0 {
 		return empty("No rule, so nothing is told. ", code("alert.Config.Rules"), " has some.")
 	}
-	return table(head("Rule", "When", "State", "Last notice"), each(rules, func(r alert.Standing) node {
+	return table(head("Rule", "When", "State", "Last notice"), each(rules, func(r alert.RuleStatus) node {
 		of := el("span", "any task")
 		if r.Task != "" {
 			of = h.link(taskPath(r.Task), data(r.Task))
 		}
 		stands := el("span.state.succeeded", "✓ quiet")
-		if r.Holds() {
+		if r.Firing() {
 			stands = all(el("span.state.failed", "✗ holds"), " since ", when(r.Since))
 		}
 		notice := none("none")

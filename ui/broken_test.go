@@ -89,7 +89,7 @@ func everything(t *testing.T, opts ...ui.Option) (s *shop, path string) {
 	ok(err)
 	a, err := alert.New(c, alert.Config{Rules: []alert.Rule{{Name: "rule"}}})
 	ok(err)
-	_, err = c.Publish(t.Context(), alert.Key("rule"), 7) // by somebody else
+	_, err = c.Publish(t.Context(), alert.EventKey("rule"), 7) // by somebody else
 	ok(err)
 	server := httptest.NewServer(ui.Handler(c, append(opts, ui.WithLocalAccess(), ui.WithAlerts(a))...))
 	s.url = server.URL

@@ -440,9 +440,9 @@ func listAlerts(h *handler, ctx context.Context, in url.Values) (any, error) {
 	if h.alerts == nil {
 		return out, nil
 	}
-	all, err := h.alerts.Standings(ctx)
+	all, err := h.alerts.Statuses(ctx)
 	for _, s := range all {
-		out.Rules = append(out.Rules, wireRule{s.Name, s.Task, s.State.String(), s.Count, s.Rate, ms(s.Window), s.Sinks, s.Holds(), optional(s.Since), optional(s.Sent)})
+		out.Rules = append(out.Rules, wireRule{s.Name, s.Task, s.State.String(), s.Count, s.Rate, ms(s.Window), s.Sinks, s.Firing(), optional(s.Since), optional(s.Sent)})
 	}
 	for _, s := range h.alerts.Sinks() {
 		out.Sinks = append(out.Sinks, wireSink{s.Name, s.Kind})

@@ -190,7 +190,7 @@ func (h *handler) runningNow(runs []stint.RunInfo) node {
 		return none("nothing")
 	}
 	return table(head("Task", "Worker", "Since"), each(runs, func(r stint.RunInfo) node {
-		return h.line(runPath(r.ID), el("td", h.link(runPath(r.ID), data(r.Task))), el("td", data(r.WorkerID)), el("td", when(r.Started)))
+		return h.line(runPath(r.ID), el("td", h.link(runPath(r.ID), data(r.Task))), el("td", data(r.Worker)), el("td", when(r.Started)))
 	}))
 }
 

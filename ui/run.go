@@ -169,7 +169,7 @@ func (h *handler) showFacts(v *runView) node {
 		fact("Task", h.link(taskPath(v.Task), data(v.Task))), fact("Attempt", v.Attempt, fmt.Sprintf(", of %d executions", v.Executions)),
 		fact("Created", when(v.Created)), fact("Due", when(v.Scheduled)), fact("Started", when(v.Started)),
 		fact("Ended", when(v.Finished), only(v.took > 0, " ("+took(v.took)+")")),
-		only(v.WorkerID != "", fact("Worker", h.link("/workers", data(v.WorkerID)))),
+		only(v.Worker != "", fact("Worker", h.link("/workers", data(v.Worker)))),
 		only(v.ParentID != "", fact("Parent", run(v.ParentID))),
 		only(v.RootID != "" && v.RootID != v.ParentID, fact("Root", run(v.RootID))),
 		only(v.Key != "", fact("Idempotency key", data(v.Key))),

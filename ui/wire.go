@@ -339,7 +339,7 @@ func (h *handler) run(r *stint.RunInfo) wireRun {
 		Quarantined: r.Quarantined, Canceling: r.Canceling, Executions: r.Executions,
 		Input: r.Input, Output: r.Output, Error: r.Error, Stack: r.Stack, Metadata: r.Metadata,
 		Created: r.Created, Scheduled: optional(r.Scheduled), Started: optional(r.Started), Finished: optional(r.Finished),
-		ParentID: r.ParentID, RootID: r.RootID, Worker: r.WorkerID, Key: r.Key, Workflow: r.Workflow}
+		ParentID: r.ParentID, RootID: r.RootID, Worker: r.Worker, Key: r.Key, Workflow: r.Workflow}
 	if p := r.Progress; p.Total != 0 || p.Done != 0 || p.Message != "" {
 		w.Progress = &wireProgress{p.Done, p.Total, p.Message}
 	}

@@ -32,7 +32,7 @@ func (h *handler) showWorker(w stint.WorkerInfo, running []stint.RunInfo) node {
 	if len(w.Queues) == 0 {
 		queues = el("span", "all")
 	}
-	has := slices.DeleteFunc(slices.Clone(running), func(r stint.RunInfo) bool { return r.WorkerID != w.Name })
+	has := slices.DeleteFunc(slices.Clone(running), func(r stint.RunInfo) bool { return r.Worker != w.Name })
 	return el("section", h2(data(w.Name), pausedSign(w.Paused)),
 		only(!h.readOnly, row(h.toggle(w.Paused, "workers/"+seg(w.Name)+"/", "/workers"))),
 		el("dl.facts",

@@ -222,7 +222,7 @@ func showRun(ctx context.Context, s *session) error {
 	for _, f := range [][2]string{
 		{"run", r.ID}, {"task", oneLine(r.Task)}, {"queue", oneLine(r.Queue)}, {"state", r.State.String()}, {"waits for", short(r.Blocked)},
 		{"quarantined", yes(r.Quarantined)}, {"canceling", yes(r.Canceling)},
-		{"attempt", fmt.Sprint(r.Attempt)}, {"executions", fmt.Sprint(r.Executions)}, {"priority", fmt.Sprint(r.Priority)}, {"key", short(r.Key)}, {"parent", r.ParentID}, {"worker", short(r.WorkerID)},
+		{"attempt", fmt.Sprint(r.Attempt)}, {"executions", fmt.Sprint(r.Executions)}, {"priority", fmt.Sprint(r.Priority)}, {"key", short(r.Key)}, {"parent", r.ParentID}, {"worker", short(r.Worker)},
 		{"created", stamp(r.Created)}, {"due", stamp(r.Scheduled)}, {"started", stamp(r.Started)}, {"finished", stamp(r.Finished)},
 		{"input", short(r.Input)}, {"output", short(r.Output)}, {"error", short(r.Error)},
 	} {

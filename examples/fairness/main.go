@@ -70,7 +70,7 @@ func service(refused *atomic.Int64) *httptest.Server {
 // limits are what make it fair, and keep the service's rate with a little to spare.
 func limits() []stint.TaskOption {
 	return []stint.TaskOption{
-		stint.WithConcurrency(stint.Concurrency[call]{Key: func(c call) string { return c.Tenant }, Max: 2, Strategy: stint.GroupRoundRobin}),
+		stint.WithConcurrency(stint.Concurrency[call]{Key: func(c call) string { return c.Tenant }, Max: 2, Strategy: stint.StrategyGroupRoundRobin}),
 		stint.WithRateLimit("service", 1),
 	}
 }

@@ -66,7 +66,7 @@ func inFile(path string, f func(*sql.DB) error) error {
 func (s *shop) define() {
 	c := s.c
 	s.pay = stint.NewTask(c, "pay", s.doPay, stint.WithRetries(3), stint.WithRetryBackoff(1, 5*time.Millisecond),
-		stint.WithConcurrency(stint.Concurrency[int]{Key: func(n int) string { return fmt.Sprint(n % 3) }, Max: limitMax, Strategy: stint.GroupRoundRobin}))
+		stint.WithConcurrency(stint.Concurrency[int]{Key: func(n int) string { return fmt.Sprint(n % 3) }, Max: limitMax, Strategy: stint.StrategyGroupRoundRobin}))
 	s.refund = stint.NewTask(c, "refund", func(_ context.Context, n int) (int, error) { return n, nil })
 	s.order = stint.NewTask(c, "order", s.doOrder)
 	s.saga = stint.NewTask(c, "saga", s.doSaga)

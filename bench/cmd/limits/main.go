@@ -157,7 +157,7 @@ func compare(name string, n, keys int, opt stint.TaskOption) error {
 }
 
 func keys() error {
-	return compare("L-keys1000", 100_000, 1000, stint.WithConcurrency(stint.Concurrency[job]{Key: byKey, Max: 2, Strategy: stint.GroupRoundRobin}))
+	return compare("L-keys1000", 100_000, 1000, stint.WithConcurrency(stint.Concurrency[job]{Key: byKey, Max: 2, Strategy: stint.StrategyGroupRoundRobin}))
 }
 
 func rates() error {
@@ -258,7 +258,7 @@ func fair() error {
 			}
 		}
 		return 1, nil
-	}, stint.WithConcurrency(stint.Concurrency[job]{Key: byKey, Max: 1, Strategy: stint.GroupRoundRobin}))
+	}, stint.WithConcurrency(stint.Concurrency[job]{Key: byKey, Max: 1, Strategy: stint.StrategyGroupRoundRobin}))
 	if err := enqueue(t, 100_000, func(int) string { return "greedy" }); err != nil {
 		return err
 	}
