@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/webhook"
 	"go.opentelemetry.io/otel/metric"
 	metricnoop "go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/trace"
@@ -369,7 +370,7 @@ func (h *evilHandler) WithGroup(string) slog.Handler             { h.do("WithGro
 func TestVerifierPanics(t *testing.T) {
 	c := opened(t)
 	for what, f := range misdeeds {
-		verifiers := map[string]stint.WebhookVerifier{
+		verifiers := map[string]webhook.Verifier{
 			"panics":                       func(*http.Request, []byte) (string, error) { f(); return "", nil },
 			"returns an error that panics": func(*http.Request, []byte) (string, error) { return "", evilError{f} },
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/webhook"
 )
 
 // repeat is a list of n of one thing.
@@ -182,7 +183,7 @@ func TestRefusedFilterIsCheap(t *testing.T) {
 // A webhook refuses headers, deliveries and bodies that are too large.
 func TestBoundsOfWebhooks(t *testing.T) {
 	c := opened(t)
-	h := c.WebhookHandler("hook", stint.APIKey("X-Key", "k"), "")
+	h := c.WebhookHandler("hook", webhook.APIKey("X-Key", "k"), "")
 	for what, tt := range map[string]struct {
 		most   int
 		status int

@@ -26,18 +26,6 @@ const (
 	StrategyCancelNewest
 )
 
-// The names that strategies had.
-const (
-	// Deprecated: use StrategyQueue.
-	Queue = StrategyQueue
-	// Deprecated: use StrategyGroupRoundRobin.
-	GroupRoundRobin = StrategyGroupRoundRobin
-	// Deprecated: use StrategyCancelInProgress.
-	CancelInProgress = StrategyCancelInProgress
-	// Deprecated: use StrategyCancelNewest.
-	CancelNewest = StrategyCancelNewest
-)
-
 var strategies = map[Strategy]store.Strategy{
 	StrategyQueue: store.StrategyQueue, StrategyGroupRoundRobin: store.StrategyGroupRoundRobin,
 	StrategyCancelInProgress: store.StrategyCancelInProgress, StrategyCancelNewest: store.StrategyCancelNewest,

@@ -14,6 +14,7 @@ import (
 
 	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/webhook"
 )
 
 const canary = "S3CR3T"
@@ -142,7 +143,7 @@ func TestErrorsQuoteNoPayload(t *testing.T) {
 			err = stint.ReplayJournal(t.Context(), []byte(`{"task": {"`+canary+`": 1}}`), func(context.Context, int) (int, error) { return 0, nil })
 			note("what is no journal", fmt.Sprint(err))
 
-			hook := c.WebhookHandler("hook", stint.BasicAuth("u", "p"), "")
+			hook := c.WebhookHandler("hook", webhook.BasicAuth("u", "p"), "")
 			for _, body := range []string{"a=%" + canary, canary} {
 				r := httptest.NewRequest("POST", "/", strings.NewReader(body))
 				r.SetBasicAuth("u", "p")

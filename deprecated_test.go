@@ -2,6 +2,7 @@ package stint_test
 
 import (
 	"context"
+	"net/http/httptest"
 	"slices"
 	"testing"
 
@@ -16,6 +17,14 @@ func TestFormerNames(t *testing.T) {
 	now := []stint.Strategy{stint.StrategyQueue, stint.StrategyGroupRoundRobin, stint.StrategyCancelInProgress, stint.StrategyCancelNewest}
 	if !slices.Equal(former, now) {
 		t.Errorf("the strategies %v are %v", now, former)
+	}
+	for name, verify := range map[string]stint.WebhookVerifier{
+		"GitHub": stint.GitHubSignature("s"), "Stripe": stint.StripeSignature("s"), "Slack": stint.SlackSignature("s"),
+		"basic": stint.BasicAuth("u", "p"), "key": stint.APIKey("K", "k"),
+	} {
+		if _, err := verify(httptest.NewRequest("POST", "/", nil), nil); err == nil {
+			t.Errorf("%s takes a request that nobody signed", name)
+		}
 	}
 	c := opened(t)
 	task := stint.NewTask(c, "task", func(ctx context.Context, _ int) (string, error) {

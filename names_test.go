@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/webhook"
 )
 
 // A name that is no text is refused where it is given, whatever it names.
@@ -82,7 +83,7 @@ func TestNamesAreText(t *testing.T) {
 				stint.AddTask(stint.NewWorkflow[int](c, w), "a", double, stint.WithWaitFor(stint.UserEvent(n)))
 			})
 		},
-		"webhook": func(n string) error { return panics(func() { c.WebhookHandler(n, stint.APIKey("k", "v"), "") }) },
+		"webhook": func(n string) error { return panics(func() { c.WebhookHandler(n, webhook.APIKey("k", "v"), "") }) },
 		"step": func(n string) error {
 			step := stint.NewTask(c, fmt.Sprint("s", time.Now().UnixNano()), func(ctx context.Context, _ int) (int, error) {
 				return stint.Step(ctx, n, func(context.Context) (int, error) { return 1, nil })

@@ -29,6 +29,7 @@ func TestImports(t *testing.T) {
 		{"/alert", module + "/store", "alerts see what the app sees"},
 		{"/cmd", module + "/store", "a command sees what the app sees"},
 		{"", module + "/ui", "who wants no page links none"},
+		{"/webhook", "", "the root uses it for the verifiers' former names"},
 		{"/internal/journal", module + "/store", "replay is a function of the journal alone"},
 	}
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...").Output()

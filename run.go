@@ -469,9 +469,6 @@ func waitsFor(c *store.Condition) string {
 	return fmt.Sprintf("a sleep of %v", c.Sleep)
 }
 
-// Deprecated: use ProgressInfo.
-type Progressed = ProgressInfo
-
 // A ProgressInfo says how far a run has come, as its handler reported with Progress. Total 0
 // means that it is unknown.
 type ProgressInfo struct {

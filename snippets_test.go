@@ -33,6 +33,7 @@ import (
 	"github.com/stint-dev/stint/alert"
 	"github.com/stint-dev/stint/cel"
 	"github.com/stint-dev/stint/ui"
+	"github.com/stint-dev/stint/webhook"
 	"golang.org/x/time/rate"
 )
 
@@ -185,7 +186,7 @@ func (s snippet) compile(exports importer.Lookup) (first error) {
 // exportsOf returns where the compiled packages are that snippets import.
 func exportsOf(t *testing.T) importer.Lookup {
 	t.Helper()
-	out, err := exec.Command("go", "list", "-export", "-deps", "-f", "{{.ImportPath}} {{.Export}}", ".", "./ui", "./alert", "./cel", "./stinttest", "golang.org/x/time/rate").Output()
+	out, err := exec.Command("go", "list", "-export", "-deps", "-f", "{{.ImportPath}} {{.Export}}", ".", "./ui", "./alert", "./cel", "./stinttest", "./webhook", "golang.org/x/time/rate").Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}

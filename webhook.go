@@ -1,10 +1,7 @@
 package stint
 
 import (
-	"cmp"
-	"crypto/hmac"
 	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -14,21 +11,13 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/webhook"
 )
-
-// A WebhookVerifier tells whether a request is from whom it should be, and which
-// delivery it is: of several with one ID the first counts. "" means that it cannot tell
-// deliveries apart. An error refuses the request; its text is logged, not sent.
-type WebhookVerifier func(r *http.Request, body []byte) (deliveryID string, err error)
-
-// WebhookTolerance is how far the time of a signature may be from now.
-const WebhookTolerance = 5 * time.Minute
 
 // WebhookHandler takes webhooks from other services: it verifies each, and publishes its
 // body as an event. key is a CEL expression that gives the event's key, over input, the
@@ -53,11 +42,11 @@ const WebhookTolerance = 5 * time.Minute
 // that the sender tries again.
 //
 // It panics if the name or the expression is bad or verify is nil.
-func (c *Client) WebhookHandler(name string, verify WebhookVerifier, key string) http.Handler {
-	h := &webhook{c: c, name: name, verify: verify, info: WebhookInfo{Name: name}}
+func (c *Client) WebhookHandler(name string, verify webhook.Verifier, key string) http.Handler {
+	h := &webhookHandler{c: c, name: name, verify: verify, info: WebhookInfo{Name: name}}
 	err := checkName("name", name)
 	if verify == nil {
-		err = errors.New("nil verifier: see GitHubSignature, StripeSignature, SlackSignature, BasicAuth and APIKey")
+		err = errors.New("nil verifier: see package webhook")
 	}
 	if err == nil && key != "" {
 		h.key, err = store.CompileKey(key)
@@ -74,7 +63,7 @@ func (c *Client) WebhookHandler(name string, verify WebhookVerifier, key string)
 // webhooks are the handlers that a client has made.
 type webhooks struct {
 	mu  sync.Mutex
-	all []*webhook
+	all []*webhookHandler
 }
 
 // A WebhookInfo is what has come to a handler of webhooks since it was made.
@@ -104,10 +93,10 @@ func (c *Client) ListWebhooks() []WebhookInfo {
 	return infos
 }
 
-type webhook struct {
+type webhookHandler struct {
 	c      *Client
 	name   string
-	verify WebhookVerifier
+	verify webhook.Verifier
 	key    store.KeyOf // nil: the name
 
 	mu   sync.Mutex
@@ -115,7 +104,7 @@ type webhook struct {
 }
 
 // note remembers what became of a request: an event, if it has an ID.
-func (h *webhook) note(event string, refused *refusal) {
+func (h *webhookHandler) note(event string, refused *refusal) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := time.Now()
@@ -136,7 +125,7 @@ type refusal struct {
 	cause  error // for the log
 }
 
-func (h *webhook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (h *webhookHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	answer, refused := h.take(w, r)
 	if refused != nil {
 		h.note("", refused)
@@ -151,7 +140,7 @@ func (h *webhook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Write(answer)
 }
 
-func (h *webhook) take(w http.ResponseWriter, r *http.Request) (answer []byte, refused *refusal) {
+func (h *webhookHandler) take(w http.ResponseWriter, r *http.Request) (answer []byte, refused *refusal) {
 	if r.Method != http.MethodPost {
 		return nil, &refusal{http.StatusMethodNotAllowed, "want POST", nil}
 	}
@@ -192,7 +181,7 @@ func (h *webhook) take(w http.ResponseWriter, r *http.Request) (answer []byte, r
 	return h.publish(r, payload, delivery)
 }
 
-func (h *webhook) publish(r *http.Request, payload []byte, delivery string) (answer []byte, refused *refusal) {
+func (h *webhookHandler) publish(r *http.Request, payload []byte, delivery string) (answer []byte, refused *refusal) {
 	e := store.NewEvent{Key: h.name, Payload: payload}
 	if h.key != nil {
 		headers := map[string]string{}
@@ -258,157 +247,4 @@ func slackChallenge(r *http.Request, payload []byte) []byte {
 	}
 	answer, _ := json.Marshal(map[string]string{"challenge": m.Challenge}) // texts always encode
 	return answer
-}
-
-// GitHubSignature verifies webhooks as GitHub signs them: X-Hub-Signature-256 is the
-// HMAC-SHA256 of the body. A delivery is known by the SHA-256 of its body, in hexadecimal:
-// X-GitHub-Delivery is not signed, so a request that somebody has seen could come again as
-// another. Two deliveries of the same body are one.
-// See https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries.
-func GitHubSignature(secret string) WebhookVerifier {
-	return func(r *http.Request, body []byte) (string, error) {
-		signature, ok := strings.CutPrefix(r.Header.Get("X-Hub-Signature-256"), "sha256=")
-		if !ok {
-			return "", errors.New("no X-Hub-Signature-256")
-		}
-		if _, err := checkHMAC(secret, signature, string(body)); err != nil {
-			return "", err
-		}
-		sum := sha256.Sum256(body)
-		return hex.EncodeToString(sum[:]), nil
-	}
-}
-
-// StripeSignature verifies webhooks as Stripe signs them: Stripe-Signature has a time and
-// the HMAC-SHA256 of that, a dot and the body; of several signatures, as there are while
-// a secret is replaced, one must be right. A delivery is known by the id of its body, or
-// else by its signature, in small letters.
-// See https://docs.stripe.com/webhooks/signature.
-func StripeSignature(secret string) WebhookVerifier {
-	return func(r *http.Request, body []byte) (string, error) {
-		var at string
-		var signatures []string
-		for part := range strings.SplitSeq(r.Header.Get("Stripe-Signature"), ",") {
-			switch k, v, _ := strings.Cut(strings.TrimSpace(part), "="); k {
-			case "t":
-				at = v
-			case "v1":
-				signatures = append(signatures, v)
-			}
-		}
-		if err := checkTime(at); err != nil {
-			return "", err
-		}
-		err := errors.New("no signature v1 in Stripe-Signature")
-		for _, s := range signatures {
-			var mac string
-			if mac, err = checkHMAC(secret, s, at+"."+string(body)); err == nil {
-				return cmp.Or(bodyField(body, "id"), mac), nil
-			}
-		}
-		return "", err
-	}
-}
-
-// SlackSignature verifies requests as Slack signs them: X-Slack-Signature is the
-// HMAC-SHA256 of "v0:", X-Slack-Request-Timestamp, a colon and the body. A delivery is known
-// by the event_id of its body, or else by its signature, in small letters: both are made of
-// what is signed.
-// See https://docs.slack.dev/authentication/verifying-requests-from-slack.
-func SlackSignature(secret string) WebhookVerifier {
-	return func(r *http.Request, body []byte) (string, error) {
-		at := r.Header.Get("X-Slack-Request-Timestamp")
-		if err := checkTime(at); err != nil {
-			return "", err
-		}
-		signature, ok := strings.CutPrefix(r.Header.Get("X-Slack-Signature"), "v0=")
-		if !ok {
-			return "", errors.New("no X-Slack-Signature of version v0")
-		}
-		mac, err := checkHMAC(secret, signature, "v0:"+at+":"+string(body))
-		if err != nil {
-			return "", err
-		}
-		return cmp.Or(bodyField(body, "event_id"), mac), nil
-	}
-}
-
-// BasicAuth verifies requests by HTTP basic authentication. A delivery is known by the
-// header Idempotency-Key or Webhook-Id, if it has one. With an empty password it refuses
-// every request.
-func BasicAuth(user, password string) WebhookVerifier {
-	return func(r *http.Request, _ []byte) (string, error) {
-		if password == "" {
-			return "", errors.New("BasicAuth has an empty password: anybody could come in")
-		}
-		u, p, ok := r.BasicAuth()
-		if !ok || !sameText(u, user) || !sameText(p, password) {
-			return "", errors.New("wrong user or password")
-		}
-		return deliveryHeader(r), nil
-	}
-}
-
-// APIKey verifies requests by a key in a header; a "Bearer " before it is allowed. A
-// delivery is known by the header Idempotency-Key or Webhook-Id, if it has one. With an
-// empty key it refuses every request.
-func APIKey(header, key string) WebhookVerifier {
-	return func(r *http.Request, _ []byte) (string, error) {
-		if key == "" {
-			return "", errors.New("APIKey has an empty key: anybody could come in")
-		}
-		if got := strings.TrimPrefix(r.Header.Get(header), "Bearer "); !sameText(got, key) {
-			return "", fmt.Errorf("wrong key in %s", header)
-		}
-		return deliveryHeader(r), nil
-	}
-}
-
-func deliveryHeader(r *http.Request) string {
-	if id := r.Header.Get("Idempotency-Key"); id != "" {
-		return id
-	}
-	return r.Header.Get("Webhook-Id")
-}
-
-// sameText compares in a time that tells nothing of the texts, nor of their lengths.
-func sameText(a, b string) bool {
-	x, y := sha256.Sum256([]byte(a)), sha256.Sum256([]byte(b))
-	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
-}
-
-// checkHMAC returns the signature of a text, in small hexadecimal digits, if the given one
-// is that.
-func checkHMAC(secret, signature, signed string) (string, error) {
-	if secret == "" {
-		return "", errors.New("empty secret: anybody could sign")
-	}
-	mac := hmac.New(sha256.New, []byte(secret))
-	mac.Write([]byte(signed))
-	sum := mac.Sum(nil)
-	if got, err := hex.DecodeString(signature); err != nil || !hmac.Equal(got, sum) {
-		return "", errors.New("wrong signature")
-	}
-	return hex.EncodeToString(sum), nil
-}
-
-func checkTime(text string) error {
-	seconds, err := strconv.ParseInt(text, 10, 64)
-	if err != nil {
-		return errors.New("no time of the signature")
-	}
-	if d := time.Since(time.Unix(seconds, 0)); d > WebhookTolerance || d < -WebhookTolerance {
-		return fmt.Errorf("signed %v ago: want at most %v", d.Round(time.Second), WebhookTolerance)
-	}
-	return nil
-}
-
-// bodyField is a text in a JSON object, or "".
-func bodyField(body []byte, field string) string {
-	var m map[string]json.RawMessage
-	var text string
-	if json.Unmarshal(body, &m) != nil || json.Unmarshal(m[field], &text) != nil {
-		return ""
-	}
-	return text
 }

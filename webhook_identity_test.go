@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/webhook"
 )
 
 // A delivery that somebody has seen, and sends again with what nobody signed changed, is the
@@ -27,13 +28,13 @@ func TestDeliveryIdentity(t *testing.T) {
 	stripeMAC := sign("s", now+"."+stripeBody)
 	for _, tt := range []struct {
 		name    string
-		verify  stint.WebhookVerifier
+		verify  webhook.Verifier
 		body    string
 		first   []string // headers
 		again   [][]string
 		refused [][]string
 	}{
-		{"slack", stint.SlackSignature("s"), slackBody,
+		{"slack", webhook.SlackSignature("s"), slackBody,
 			[]string{"X-Slack-Request-Timestamp", now, "X-Slack-Signature", "v0=" + slackMAC},
 			[][]string{
 				{"X-Slack-Request-Timestamp", now, "X-Slack-Signature", "v0=" + strings.ToUpper(slackMAC)},
@@ -47,7 +48,7 @@ func TestDeliveryIdentity(t *testing.T) {
 				{"X-Slack-Request-Timestamp", now, "X-Slack-Signature", slackMAC},
 				{"X-Slack-Request-Timestamp", now, "X-Slack-Signature", "v0= " + slackMAC},
 			}},
-		{"github", stint.GitHubSignature("s"), githubBody,
+		{"github", webhook.GitHubSignature("s"), githubBody,
 			[]string{"X-Hub-Signature-256", "sha256=" + githubMAC, "X-GitHub-Delivery", "a"},
 			[][]string{
 				{"X-Hub-Signature-256", "sha256=" + githubMAC, "X-GitHub-Delivery", "b"},
@@ -55,7 +56,7 @@ func TestDeliveryIdentity(t *testing.T) {
 				{"X-Hub-Signature-256", "sha256=" + strings.ToUpper(githubMAC), "X-GitHub-Delivery", "c", "Content-Type", form},
 			},
 			[][]string{{"X-Hub-Signature-256", githubMAC, "X-GitHub-Delivery", "a"}, {"X-Hub-Signature-256", "sha256=" + githubMAC + "00"}}},
-		{"stripe", stint.StripeSignature("s"), stripeBody,
+		{"stripe", webhook.StripeSignature("s"), stripeBody,
 			[]string{"Stripe-Signature", "t=" + now + ",v1=" + stripeMAC},
 			[][]string{
 				{"Stripe-Signature", "t=" + now + ",v1=" + strings.ToUpper(stripeMAC)},
@@ -99,7 +100,7 @@ func TestDeliveriesApart(t *testing.T) {
 		w := httptest.NewRecorder()
 		r := request(`1`, "X-Key", "k")
 		r.Header["Idempotency-Key"] = []string{of[1]}
-		c.WebhookHandler(of[0], stint.APIKey("X-Key", "k"), "").ServeHTTP(w, r)
+		c.WebhookHandler(of[0], webhook.APIKey("X-Key", "k"), "").ServeHTTP(w, r)
 		if w.Code != http.StatusOK {
 			t.Errorf("%q: %d %s", of, w.Code, w.Body)
 		}
@@ -115,8 +116,8 @@ func TestDeliveriesApart(t *testing.T) {
 // Nothing is no password, and no key.
 func TestEmptyCredentials(t *testing.T) {
 	c := opened(t)
-	for name, v := range map[string]stint.WebhookVerifier{"basic": stint.BasicAuth("", ""), "basic with a user": stint.BasicAuth("ada", ""), "key": stint.APIKey("X-Key", ""),
-		"github": stint.GitHubSignature(""), "slack": stint.SlackSignature(""), "stripe": stint.StripeSignature("")} {
+	for name, v := range map[string]webhook.Verifier{"basic": webhook.BasicAuth("", ""), "basic with a user": webhook.BasicAuth("ada", ""), "key": webhook.APIKey("X-Key", ""),
+		"github": webhook.GitHubSignature(""), "slack": webhook.SlackSignature(""), "stripe": webhook.StripeSignature("")} {
 		h := c.WebhookHandler(name, v, "")
 		now := fmt.Sprint(time.Now().Unix())
 		r := request("1", "X-Key", "", "X-Hub-Signature-256", "sha256="+sign("", "1"), "X-Slack-Request-Timestamp", now, "X-Slack-Signature", "v0="+sign("", "v0:"+now+":1"),
@@ -130,7 +131,7 @@ func TestEmptyCredentials(t *testing.T) {
 			}
 		}
 	}
-	if _, err := stint.BasicAuth("", "pw")(withLogin("", "pw"), nil); err != nil {
+	if _, err := webhook.BasicAuth("", "pw")(withLogin("", "pw"), nil); err != nil {
 		t.Errorf("a password without a user: %v", err)
 	}
 }
@@ -154,21 +155,21 @@ func FuzzVerifiers(f *testing.F) {
 	f.Fuzz(func(t *testing.T, vendor uint8, secret, body, signature string, at int64) {
 		synctest.Test(t, func(t *testing.T) {
 			time.Sleep(time.Until(time.Unix(slackAt, 0)))
-			var v stint.WebhookVerifier
+			var v webhook.Verifier
 			var signed string
 			headers := func(signature string) []string { return nil }
 			when := fmt.Sprint(at)
 			switch vendor % 3 {
 			case 0:
-				v, signed = stint.GitHubSignature(secret), body
+				v, signed = webhook.GitHubSignature(secret), body
 				headers = func(s string) []string { return []string{"X-Hub-Signature-256", "sha256=" + s, "X-GitHub-Delivery", s} }
 			case 1:
-				v, signed = stint.SlackSignature(secret), "v0:"+when+":"+body
+				v, signed = webhook.SlackSignature(secret), "v0:"+when+":"+body
 				headers = func(s string) []string {
 					return []string{"X-Slack-Request-Timestamp", when, "X-Slack-Signature", "v0=" + s}
 				}
 			case 2:
-				v, signed = stint.StripeSignature(secret), when+"."+body
+				v, signed = webhook.StripeSignature(secret), when+"."+body
 				headers = func(s string) []string { return []string{"Stripe-Signature", "t=" + when + ",v1=" + s} }
 			}
 			good := sign(secret, signed)

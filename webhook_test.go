@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/webhook"
 )
 
 func sign(secret, text string) string {
@@ -43,22 +44,22 @@ func TestWebhookSignatures(t *testing.T) {
 			f(t)
 		})
 	}
-	check := func(t *testing.T, what string, v stint.WebhookVerifier, r *http.Request, body, wantID string) {
+	check := func(t *testing.T, what string, v webhook.Verifier, r *http.Request, body, wantID string) {
 		t.Helper()
 		id, err := v(r, []byte(body))
 		if (err == nil) != (wantID != "") || err == nil && id != wantID {
 			t.Errorf("%s: %q, %v; want %q", what, id, err, wantID)
 		}
 	}
-	github := stint.GitHubSignature("It's a Secret to Everybody")
+	github := webhook.GitHubSignature("It's a Secret to Everybody")
 	const githubSignature = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
 	check(t, "GitHub", github, request("", "X-Hub-Signature-256", githubSignature, "X-GitHub-Delivery", "d"), "Hello, World!", "dffd6021bb2bd5b0af676290809ec3a53191dd81c7f70a4b28688a362182986f")
 	check(t, "GitHub, forged", github, request("", "X-Hub-Signature-256", githubSignature), "Hello, World?", "")
 	check(t, "GitHub, SHA-1", github, request("", "X-Hub-Signature", "sha1=01"), "Hello, World!", "")
-	check(t, "GitHub, no secret", stint.GitHubSignature(""), request("", "X-Hub-Signature-256", "sha256="+sign("", "x")), "x", "")
+	check(t, "GitHub, no secret", webhook.GitHubSignature(""), request("", "X-Hub-Signature-256", "sha256="+sign("", "x")), "x", "")
 
 	at(1531420618+60, func(t *testing.T) {
-		slack := stint.SlackSignature("8f742231b10e8888abcd99yyyzzz85a5")
+		slack := webhook.SlackSignature("8f742231b10e8888abcd99yyyzzz85a5")
 		r := request("", "X-Slack-Request-Timestamp", "1531420618", "X-Slack-Signature", slackSignature)
 		check(t, "Slack", slack, r, slackBody, slackSignature[len("v0="):])
 		check(t, "Slack, forged", slack, r, slackBody+"x", "")
@@ -69,7 +70,7 @@ func TestWebhookSignatures(t *testing.T) {
 		check(t, "Slack, stale", slack, r, slackBody, "")
 	})
 	at(1614556800, func(t *testing.T) {
-		stripe := stint.StripeSignature("whsec_test")
+		stripe := webhook.StripeSignature("whsec_test")
 		good := sign("whsec_test", "1614556800."+stripeBody)
 		for what, h := range map[string]string{
 			"Stripe":              "t=1614556800,v1=" + good + ",v0=ff",
@@ -88,13 +89,13 @@ func TestWebhookSignatures(t *testing.T) {
 		}
 	})
 	r := request("", "Idempotency-Key", "k", "X-API-Key", "secret")
-	check(t, "API key", stint.APIKey("X-API-Key", "secret"), r, "", "k")
-	check(t, "wrong API key", stint.APIKey("X-API-Key", "other"), r, "", "")
-	check(t, "empty API key", stint.APIKey("X-Nothing", ""), r, "", "")
-	check(t, "bearer", stint.APIKey("Authorization", "secret"), request("", "Authorization", "Bearer secret", "Webhook-Id", "w"), "", "w")
+	check(t, "API key", webhook.APIKey("X-API-Key", "secret"), r, "", "k")
+	check(t, "wrong API key", webhook.APIKey("X-API-Key", "other"), r, "", "")
+	check(t, "empty API key", webhook.APIKey("X-Nothing", ""), r, "", "")
+	check(t, "bearer", webhook.APIKey("Authorization", "secret"), request("", "Authorization", "Bearer secret", "Webhook-Id", "w"), "", "w")
 	r.SetBasicAuth("ada", "pass")
-	check(t, "basic", stint.BasicAuth("ada", "pass"), r, "", "k")
-	check(t, "basic, wrong", stint.BasicAuth("ada", "word"), r, "", "")
+	check(t, "basic", webhook.BasicAuth("ada", "pass"), r, "", "k")
+	check(t, "basic, wrong", webhook.BasicAuth("ada", "word"), r, "", "")
 }
 
 // A webhook becomes an event, once: status and effect of good and of bad requests.
@@ -104,7 +105,7 @@ func TestWebhookHandler(t *testing.T) {
 		type payment struct{ Amount string }
 		stint.NewTask(c, "t", func(ctx context.Context, p payment) (string, error) { return b.note(ctx, p.Amount) }, stint.WithEvents("pay"))
 		working(t, c)
-		h := c.WebhookHandler("pay", stint.APIKey("X-Key", "secret"), "")
+		h := c.WebhookHandler("pay", webhook.APIKey("X-Key", "secret"), "")
 		send := func(r *http.Request) (int, string) {
 			w := httptest.NewRecorder()
 			h.ServeHTTP(w, r)
@@ -152,7 +153,7 @@ func TestWebhookHandler(t *testing.T) {
 // Slack asks, once, whether an address takes its events.
 func TestSlackChallenge(t *testing.T) {
 	c := opened(t)
-	h := c.WebhookHandler("slack", stint.SlackSignature("s"), "")
+	h := c.WebhookHandler("slack", webhook.SlackSignature("s"), "")
 	body := `{"type":"url_verification","challenge":"3eZbrw1a"}`
 	now := fmt.Sprint(time.Now().Unix())
 	w := httptest.NewRecorder()
@@ -161,9 +162,9 @@ func TestSlackChallenge(t *testing.T) {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 	for what, f := range map[string]func(){
-		"no name":     func() { c.WebhookHandler("", stint.APIKey("k", "v"), "") },
+		"no name":     func() { c.WebhookHandler("", webhook.APIKey("k", "v"), "") },
 		"no verifier": func() { c.WebhookHandler("x", nil, "") },
-		"no CEL":      func() { c.WebhookHandler("x", stint.APIKey("k", "v"), "input.kind") },
+		"no CEL":      func() { c.WebhookHandler("x", webhook.APIKey("k", "v"), "input.kind") },
 	} {
 		func() {
 			defer func() {
@@ -181,7 +182,7 @@ func FuzzWebhook(f *testing.F) {
 	f.Add("t=,v1=", `payload={}`, "application/x-www-form-urlencoded")
 	c := opened(f)
 	handlers := []http.Handler{
-		c.WebhookHandler("a", stint.GitHubSignature("s"), ""), c.WebhookHandler("b", stint.StripeSignature("s"), ""), c.WebhookHandler("c", stint.SlackSignature("s"), ""),
+		c.WebhookHandler("a", webhook.GitHubSignature("s"), ""), c.WebhookHandler("b", webhook.StripeSignature("s"), ""), c.WebhookHandler("c", webhook.SlackSignature("s"), ""),
 	}
 	f.Fuzz(func(t *testing.T, signature, body, kind string) {
 		for _, h := range handlers {

@@ -16,6 +16,7 @@ import (
 	_ "github.com/stint-dev/stint/cel"
 	"github.com/stint-dev/stint/stinttest"
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/webhook"
 	"go.uber.org/goleak"
 )
 
@@ -255,7 +256,7 @@ func TestTriggerFilters(t *testing.T) {
 // The key of a webhook's event is made of its body and headers.
 func TestWebhookKey(t *testing.T) {
 	c := stinttest.New(t)
-	h := c.WebhookHandler("github", stint.APIKey("X-Key", "k"), `"github." + headers["x-github-event"] + (has(input.action) ? "." + input.action : "")`)
+	h := c.WebhookHandler("github", webhook.APIKey("X-Key", "k"), `"github." + headers["x-github-event"] + (has(input.action) ? "." + input.action : "")`)
 	for _, tc := range []struct{ event, body, want string }{
 		{"push", `{"ref":"main"}`, "github.push"},
 		{"issues", `{"action":"opened"}`, "github.issues.opened"},
@@ -290,7 +291,7 @@ func TestWebhookKey(t *testing.T) {
 					t.Errorf("took the key %q", expr)
 				}
 			}()
-			c.WebhookHandler("x", stint.APIKey("X-Key", "k"), expr)
+			c.WebhookHandler("x", webhook.APIKey("X-Key", "k"), expr)
 		}()
 	}
 }

@@ -78,7 +78,7 @@ func (h *handler) showFilters(filters []stint.TriggerFilter) node {
 func (h *handler) showWebhooks() node {
 	hooks := h.c.ListWebhooks()
 	if len(hooks) == 0 {
-		return empty("The program takes no webhooks. ", code(`client.WebhookHandler("github", stint.GitHubSignature(secret), "")`), " is a handler that makes them events.")
+		return empty("The program takes no webhooks. ", code(`client.WebhookHandler("github", webhook.GitHubSignature(secret), "")`), " is a handler that makes them events.")
 	}
 	return all(el("p.dim", "Since the program started:"),
 		table(head("Webhook", "Published.figure", "Ignored.figure", "Refused.figure", "Last", "Last refusal"), each(hooks, func(w stint.WebhookInfo) node {

@@ -22,6 +22,7 @@ import (
 	"github.com/stint-dev/stint"
 	_ "github.com/stint-dev/stint/cel"
 	"github.com/stint-dev/stint/ui"
+	"github.com/stint-dev/stint/webhook"
 )
 
 // Secrets that the senders share. A real program reads them from its environment.
@@ -129,9 +130,9 @@ func define(c *stint.Client, say func(format string, args ...any)) *http.ServeMu
 	}, stint.WithCron("* * * * *"))
 
 	mux := http.NewServeMux()
-	mux.Handle("POST /hooks/github", c.WebhookHandler("github", stint.GitHubSignature(githubSecret),
+	mux.Handle("POST /hooks/github", c.WebhookHandler("github", webhook.GitHubSignature(githubSecret),
 		`"github." + headers["x-github-event"] + (has(input.action) ? "." + input.action : "")`))
-	mux.Handle("POST /hooks/stripe", c.WebhookHandler("stripe", stint.StripeSignature(stripeSecret), `"stripe." + input.type`))
+	mux.Handle("POST /hooks/stripe", c.WebhookHandler("stripe", webhook.StripeSignature(stripeSecret), `"stripe." + input.type`))
 	mux.HandleFunc("POST /orders/{id}", func(w http.ResponseWriter, r *http.Request) {
 		run, err := order.Enqueue(r.Context(), r.PathValue("id"), stint.WithIdempotencyKey(r.PathValue("id"), 24*time.Hour))
 		if err != nil {

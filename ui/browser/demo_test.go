@@ -15,6 +15,7 @@ import (
 	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/alert"
 	_ "github.com/stint-dev/stint/cel"
+	"github.com/stint-dev/stint/webhook"
 )
 
 // hostile stands in every field that a user's data reaches: markup, quotes, an attribute,
@@ -152,7 +153,7 @@ func (d *demo) fill(t *testing.T) {
 	if _, err := d.c.CreateFilter(ctx, stint.TriggerFilter{Task: "send-mail", Scope: hostile, Expression: `input.by == "<b>"`, Payload: hostile}); err != nil {
 		t.Fatal(err)
 	}
-	hook := d.c.WebhookHandler("shop", stint.APIKey("X-Key", "secret"), "")
+	hook := d.c.WebhookHandler("shop", webhook.APIKey("X-Key", "secret"), "")
 	for _, key := range []string{"secret", "guess"} {
 		r := httptest.NewRequest("POST", "/", strings.NewReader(`{"from": "a webhook"}`))
 		r.Header.Set("X-Key", key)
