@@ -3,6 +3,7 @@
 package stint_test
 
 import (
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -56,7 +57,13 @@ func TestReadOnlyNeedsNoRights(t *testing.T) {
 		"open":                  {func(t *testing.T, path string) { openedAt(t, path) }, 0o444, "4 runs"},
 		"killed":                {func(t *testing.T, path string) { kill(t, path) }, 0o444, "4 runs"},
 		"killed, and its index": {func(t *testing.T, path string) { kill(t, path); os.Remove(path + "-shm") }, 0o444, "read the copy"},
-		"not to be read":        {func(*testing.T, string) {}, 0o200, "error"},
+		"killed before its log had more than a header": {func(t *testing.T, path string) {
+			kill(t, path)
+			if err := os.Truncate(path+"-wal", 32); err != nil {
+				t.Error(err)
+			}
+		}, 0o444, "4 runs"},
+		"not to be read": {func(*testing.T, string) {}, 0o200, "error"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "data")
@@ -68,7 +75,8 @@ func TestReadOnlyNeedsNoRights(t *testing.T) {
 				t.Fatal(err)
 			}
 			o := must[*stint.Client](t)(stint.Open(path))
-			must[[]*stint.Run[int]](t)(stint.NewTask(o, "double", double).EnqueueMany(t.Context(), make([]int, 4)))
+			must[[]*stint.Run[int]](t)(stint.NewTask(o, "double", double).EnqueueMany(t.Context(), make([]int, 3)))
+			must[*stint.Run[json.RawMessage]](t)(o.EnqueueJSON(t.Context(), "hang", json.RawMessage("1")))
 			if err := o.Close(); err != nil {
 				t.Fatal(err)
 			}
@@ -97,10 +105,10 @@ func TestReadOnlyNeedsNoRights(t *testing.T) {
 	}
 }
 
-// kill leaves a file as a killed program does.
+// kill leaves a file as a program does that is killed while it works a run of "hang".
 func kill(t *testing.T, path string) {
 	t.Helper()
-	child := startChild(t, "echo", path)
+	child := startChild(t, "hang", path)
 	child.line(t)
 	child.Process.Kill()
 	child.Wait()

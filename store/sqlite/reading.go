@@ -17,15 +17,20 @@ import (
 // A store that is opened with Options.ReadOnly has no write connection and leaves nothing
 // behind. SQLite has two ways of reading a file with a write-ahead log:
 //
-//   - While the log exists somebody has the file open, or was killed: mode=ro, which reads the
+//   - While the log has frames somebody has the file open, or was killed: mode=ro, which reads the
 //     log and its index and takes part in the locks. As long as such a connection is open,
 //     nobody removes the log.
-//   - While there is none all is in the file, and mode=ro would have to make a log, which it
+//   - While it has none all is in the file, and mode=ro would have to make a log, which it
 //     may not be able to, and would leave: immutable=1, which takes no lock and looks for no
 //     change. It is right as long as the file is not changed, and nobody changes it without
 //     making a log first: so each look at the file begins and ends with a look for that.
 //
 // The second becomes the first, or itself anew, when that has changed, and never the other way.
+
+// logHeader is the size of a write-ahead log that has no frame yet: to a reader it is none.
+// A program that is killed in its first commit leaves one, and SQLite cannot read a file
+// with it where it may not write. See https://www.sqlite.org/fileformat.html#the_write_ahead_log.
+const logHeader = 32
 
 // A stillness is what tells whether a file was changed that has no log.
 type stillness struct {
@@ -35,10 +40,11 @@ type stillness struct {
 }
 
 func stillnessOf(path string) (s stillness, err error) {
-	if _, err := os.Lstat(path + "-wal"); !errors.Is(err, fs.ErrNotExist) {
+	info, err := os.Lstat(path + "-wal")
+	if err == nil && info.Size() > logHeader || err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return stillness{log: true}, err
 	}
-	info, err := os.Lstat(path)
+	info, err = os.Lstat(path)
 	if err != nil {
 		return s, err
 	}
