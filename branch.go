@@ -29,7 +29,8 @@ type future struct {
 
 // Go begins a branch: fn runs beside what follows, and what it returns is recorded. It
 // makes its own durable calls, with the context that it is given. A branch that has
-// ended is not entered again. Neither the run nor a branch ends before its branches.
+// ended is not entered again, unless it failed and the attempt of the run ends by that, or
+// before anybody has met its error. Neither the run nor a branch ends before its branches.
 //
 // Outside of a run fn runs in a goroutine.
 func Go[T any](ctx context.Context, name string, fn func(context.Context) (T, error)) *Future[T] {
@@ -81,10 +82,16 @@ func (sc *scope) branch(ctx context.Context, name string, fn func(context.Contex
 	}
 	path := journal.Address(e.Address).String() // the branch's scope is named by its entry
 	f := &future{sc: d.scope(path), entry: e, fn: calls}
-	f.sc.now = sc.now
+	f.sc.now, f.sc.replays = sc.now, sc.replays
 	if recorded && e.Done {
 		f.done, f.err = true, sc.failureOf(&e)
-		d.skip(path, func() { f.begin(ctx, fn) })
+		d.mu.Lock()
+		d.noteUnmetLocked(f)
+		d.mu.Unlock()
+		d.skip(path, func() {
+			f.sc.replays = true
+			f.begin(context.WithoutCancel(ctx), fn)
+		})
 		return f, nil
 	}
 	d.mu.Lock()
@@ -170,8 +177,12 @@ func (f *future) end(ctx context.Context, out []byte, err error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if !f.entry.Done && f.sc.e.ctx.Err() != nil {
+		d.cutOff = true
+	}
 	if !f.done {
 		f.done, f.err = true, raw(err)
+		d.noteUnmetLocked(f)
 	}
 	for _, p := range f.waiting {
 		d.wakeLocked(p)
@@ -203,6 +214,7 @@ func (f *Future[T]) Wait(ctx context.Context) (T, error) {
 	}
 	sc.passed(f.f.entry.At)
 	if f.f.err != nil {
+		sc.e.durable.meets(f.f)
 		return out, sc.met(store.Address{}, f.f.err) // which names the branch's entry
 	}
 	sc.decode(&f.f.entry, &out)

@@ -92,9 +92,9 @@ func (sc *scope) waitRun(ctx context.Context, id store.ID) error {
 			return public("wait", err)
 		}
 		over := r.State.Terminal()
-		if !over || sc.e.cutSince(r.Ended) {
-			sc.e.cut()
-			over = over && ctx.Err() == nil
+		if !over || sc.e.cutSince(r.Ended) || sc.canceledWith(r) {
+			sc.awaitCut()
+			over = over && !sc.ended(ctx)
 		}
 		if over {
 			sc.passed(r.Ended)
@@ -104,6 +104,23 @@ func (sc *scope) waitRun(ctx context.Context, id store.ID) error {
 			return err
 		}
 	}
+}
+
+// canceledWith reports whether a child was canceled with the run: who waits for it is told of
+// that, and not that its child failed.
+func (sc *scope) canceledWith(child *store.Run) bool {
+	if child.State != store.Canceled {
+		return false
+	}
+	e := sc.e
+	if e.cutAt.Load() == 0 && e.replay == nil { // the signal may be on its way
+		own, err := e.w.c.store.Get(context.Background(), e.run.ID)
+		if err == nil && own.Executions == int(e.run.Lease) && !own.CancelAt.IsZero() {
+			e.interrupt(ErrCanceled, cancelGrace)
+		}
+	}
+	cut := e.cutAt.Load()
+	return cut != 0 && child.Ended.UnixMilli() >= cut && errors.Is(e.endsBy(), ErrCanceled)
 }
 
 // noteOfFailure is the scope of the note that a handler has met the failure of a child. If
@@ -160,28 +177,66 @@ func (sc *scope) runAnew(ctx context.Context, at store.Address, runs []store.Enq
 	if known || len(ids) == 0 {
 		return nil
 	}
-	s, failed := sc.e.w.c.store, store.Filter{IDs: ids, States: []store.State{store.Failed, store.Canceled}}
-	var again []store.ID
+	again, err := sc.failedChildren(ctx, ids, since)
+	if err != nil {
+		return err
+	}
+	if len(again) > 0 {
+		s, failed := sc.e.w.c.store, []store.State{store.Failed, store.Canceled}
+		if _, err := s.Replay(context.WithoutCancel(ctx), time.Now(), store.Filter{IDs: again, States: failed}); err != nil {
+			return public("run children anew", err)
+		}
+	}
+	return sc.note(ctx, noted)
+}
+
+// failedChildren lists those of the runs that failed by a time, or were canceled by it. One
+// that still cleans up after that is waited for: it cannot run anew before it has ended.
+func (sc *scope) failedChildren(ctx context.Context, ids []store.ID, since time.Time) (failed []store.ID, err error) {
+	var cleaning []store.ID
+	states := []store.State{store.Scheduled, store.Queued, store.Running, store.Waiting, store.Failed, store.Canceled}
+	f := store.Filter{IDs: ids, States: states}
 	for before := (store.ID{}); ; {
-		page, next, err := s.List(context.WithoutCancel(ctx), failed, before, maxPage)
+		page, next, err := sc.e.w.c.store.List(context.WithoutCancel(ctx), f, before, maxPage)
 		if err != nil {
-			return public("children of an earlier attempt", err)
+			return nil, public("children of an earlier attempt", err)
 		}
 		for i := range page {
-			if !page[i].Ended.After(since) {
-				again = append(again, page[i].ID)
+			r := &page[i]
+			canceled := !r.CancelAt.IsZero() && !r.CancelAt.After(since)
+			switch {
+			case !r.State.Terminal() && canceled:
+				cleaning = append(cleaning, r.ID)
+			case r.State.Terminal() && (canceled || !r.Ended.After(since)):
+				failed = append(failed, r.ID)
 			}
 		}
 		if before = next; next == (store.ID{}) {
 			break
 		}
 	}
-	if len(again) > 0 {
-		if _, err := s.Replay(context.WithoutCancel(ctx), time.Now(), store.Filter{IDs: again, States: failed.States}); err != nil {
-			return public("run children anew", err)
+	for _, id := range cleaning {
+		if err := sc.ends(ctx, id); err != nil {
+			return nil, err
 		}
 	}
-	return sc.note(ctx, noted)
+	return append(failed, cleaning...), nil
+}
+
+// ends waits until a run has ended.
+func (sc *scope) ends(ctx context.Context, id store.ID) error {
+	for {
+		r, err := sc.e.w.c.store.Get(context.WithoutCancel(ctx), id)
+		if errors.Is(err, store.ErrNotFound) || err == nil && r.State.Terminal() {
+			return nil
+		}
+		if err == nil {
+			err = sc.wait(ctx, waited{child: id})
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // failedAttempts counts the attempts of the run that failed, or were replayed, and says when

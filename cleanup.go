@@ -1,12 +1,15 @@
 package stint
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/stint-dev/stint/store"
@@ -21,8 +24,8 @@ import (
 // cleanup is the part of an execution that concerns this. All but failure and instead,
 // which are its owner's, and cutAt, is guarded by execution.mu.
 type cleanup struct {
-	cutAt    time.Time // what was recorded later followed from the end of the context; zero: it runs as usual
-	pending  error     // why the context will end; nil: it will not, or it has
+	cutAt    atomic.Int64 // Unix time in ms: what was recorded later followed from the end of the context; 0: it runs as usual
+	pending  error        // why the context will end; nil: it will not, or it has
 	undoEnds context.CancelCauseFunc
 	shutdown error         // why undoEnds was called, or would have been
 	undone   chan struct{} // closed: giveUp is through; nil: it has not begun
@@ -66,10 +69,10 @@ func (e *execution) own(o owner) bool {
 func (e *execution) cleansUp(cause error, at time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if !e.cutAt.IsZero() {
+	if !e.cutAt.CompareAndSwap(0, at.UnixMilli()) {
 		return
 	}
-	e.cutAt, e.pending, e.deadline = at, cause, time.Time{}
+	e.pending, e.deadline = cause, time.Time{}
 	if e.timer != nil {
 		e.timer.Stop()
 	}
@@ -88,7 +91,7 @@ func (e *execution) fails(end *store.Entry) {
 
 // cut ends the context of an execution that cleans up.
 func (e *execution) cut() {
-	if e.cutAt.IsZero() {
+	if e.cutAt.Load() == 0 {
 		return
 	}
 	e.mu.Lock()
@@ -100,18 +103,78 @@ func (e *execution) cut() {
 	}
 }
 
+// awaitCut ends the context of an execution that cleans up, once all other branches have
+// come to where the end of it met them too: they may look at it on their way.
+func (sc *scope) awaitCut() {
+	e, d := sc.e, sc.e.durable
+	if e.cutAt.Load() == 0 || sc.replays || panicking() || !e.cutPends() {
+		return
+	}
+	d.mu.Lock()
+	d.live--
+	d.atCut++
+	d.idleLocked()
+	d.mu.Unlock()
+	select {
+	case <-e.ctx.Done():
+	case <-d.gone:
+		runtime.Goexit()
+	}
+	d.mu.Lock()
+	d.live++
+	d.atCut--
+	d.mu.Unlock()
+}
+
+// endsBy is why the context has ended, or is to end.
+func (e *execution) endsBy() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return cmp.Or(e.pending, context.Cause(e.ctx))
+}
+
+// cutPends reports whether the context is still to end.
+func (e *execution) cutPends() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.pending != nil
+}
+
+// cutSoon is when the context ends of an execution whose branches have asked for all that
+// is recorded, but make no other durable call.
+const cutSoon = 100 * time.Millisecond
+
+// cutWhenReplayed has the context of an execution that cleans up end soon, if all that is
+// recorded was asked for.
+func (e *execution) cutWhenReplayed() {
+	if e.cutAt.Load() == 0 || !e.cutPends() || !e.durable.replayed() {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.pending != nil {
+		e.timer.Reset(cutSoon)
+	}
+}
+
+// ended reports whether a branch makes no new call.
+func (sc *scope) ended(ctx context.Context) bool { return sc.replays || ctx.Err() != nil }
+
 // cutSince reports whether a time is after that from which on all follows from the end of
 // the context.
-func (e *execution) cutSince(t time.Time) bool { return !e.cutAt.IsZero() && t.After(e.cutAt) }
+func (e *execution) cutSince(t time.Time) bool {
+	cut := e.cutAt.Load()
+	return cut != 0 && t.UnixMilli() > cut
+}
 
 // cutBefore reports whether the context had ended before a call.
 func (e *execution) cutBefore(found *store.Entry, recorded bool) bool {
-	return !e.cutAt.IsZero() && (!recorded || found.At.After(e.cutAt))
+	return e.cutAt.Load() != 0 && (!recorded || e.cutSince(found.At))
 }
 
 // refused is why a call is not made that has not been made before: the context is done.
 func (sc *scope) refused(ctx context.Context) error {
-	if ctx.Err() == nil {
+	if !sc.ended(ctx) {
 		return nil
 	}
 	return sc.cutShort(ctx, &waited{until: time.Now()})
@@ -121,7 +184,10 @@ func (sc *scope) refused(ctx context.Context) error {
 // which call on a replay of the run must not find what follows.
 func (sc *scope) cutShort(ctx context.Context, w *waited) error {
 	cause := context.Cause(ctx)
-	if !errors.Is(cause, ErrCanceled) {
+	if cause == nil {
+		cause = context.Cause(sc.e.ctx)
+	}
+	if !errors.Is(cause, ErrCanceled) || sc.replays {
 		return cause
 	}
 	from := sc.last
@@ -163,6 +229,46 @@ func (e *execution) cutCalls() (all []store.Address) {
 	return all
 }
 
+// noteUnmetLocked notes a branch that has failed, until somebody has met its error.
+func (d *durable) noteUnmetLocked(f *future) {
+	if f.err != nil && f.entry.Done {
+		if d.unmet == nil {
+			d.unmet, d.broken = map[*future]struct{}{}, map[store.Address]struct{}{}
+		}
+		d.unmet[f], d.broken[f.entry.Address] = struct{}{}, struct{}{}
+	}
+}
+
+func (d *durable) meets(f *future) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.unmet, f)
+}
+
+// withUnmet adds to what the next attempt is not to find the failures of branches whose error
+// nobody has met: nobody has dealt with them.
+func (e *execution) withUnmet(forget []store.Address) []store.Address {
+	d := e.durable
+	if d == nil {
+		return forget
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	known := map[store.Address]bool{}
+	for _, a := range forget {
+		known[a] = true
+	}
+	for f := range d.unmet {
+		for _, a := range e.forget(f.err) {
+			if !known[a] {
+				known[a] = true
+				forget = append(forget, a)
+			}
+		}
+	}
+	return forget
+}
+
 // branchNumber is the first number of a scope's path.
 func branchNumber(path string) int {
 	first, _, _ := strings.Cut(path, "/")
@@ -170,12 +276,13 @@ func branchNumber(path string) int {
 	return n
 }
 
-// endedBefore reports whether a branch had ended before the execution's context was to end.
+// endedBefore reports whether a branch had ended before the execution's context did, or was
+// to end.
 func (f *future) endedBefore() bool {
 	d := f.sc.e.durable
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return f.done && !f.sc.e.cutAt.IsZero() && !f.sc.e.cutSince(f.entry.At)
+	return f.done && f.entry.Done && f.sc.e.cutAt.Load() != 0 && !f.sc.e.cutSince(f.entry.At)
 }
 
 // next is what follows a failed attempt: another after a delay, or none. A replay gives a
@@ -187,12 +294,15 @@ func (e *execution) next(err error) (delay time.Duration, again bool, why error)
 // cleanUp runs the compensations once the handler is through, if the run ends as failed or
 // canceled, and returns the error by which it ends.
 func (e *execution) cleanUp(err error) error {
-	e.cut()
-	bad, end := e.endsBadly(err)
-	early := bad && e.failsEarly(err)
 	e.loading.Lock()
 	d := e.durable
 	e.loading.Unlock()
+	if d != nil {
+		d.root.awaitCut()
+	}
+	e.cut()
+	bad, end := e.endsBadly(err)
+	early := bad && e.failsEarly(err)
 	if d == nil || e.replay != nil || !bad || early {
 		e.own(ownedByHandler)
 		return err
@@ -200,6 +310,7 @@ func (e *execution) cleanUp(err error) error {
 	if end == nil {
 		end = context.Cause(e.ctx)
 	}
+	e.cutAt.CompareAndSwap(0, time.Now().UnixMilli())
 	e.cancel(nil) // branches that the handler leaves behind
 	d.gather()
 	if e.own(ownedByHandler) {

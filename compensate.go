@@ -5,6 +5,7 @@ import (
 	"errors"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -36,7 +37,7 @@ func Compensate(ctx context.Context, name string, fn func(context.Context) error
 // A compensation stands in a scope of its own, at the place of its Compensate among those
 // of the scope that called it: not at its turn, which may differ where branches give some.
 type compensation struct {
-	entry store.Entry // Done: it ran to its end in an earlier execution
+	entry store.Entry // Done: it ran to its end in an earlier execution; Value: which one of the run's it is
 	path  string      // the scope that gave it
 	after int         // the last call of that before it
 	fn    func(context.Context) error
@@ -46,9 +47,14 @@ type compensation struct {
 type undoing struct {
 	undo     []compensation
 	recorded map[store.Address]*store.Entry // and not given yet
+	earlier  map[store.Address]*store.Entry // notes of those that were given before a replay
+	turns    int                            // compensations recorded so far: branches that run anew give them in another order
 	end      *store.Entry                   // the failure that ends the run; nil: none was recorded
 	skipped  []func()                       // enter branches that have ended, for their compensations
 	cuts     map[string]int                 // by scope: from which call on a cancel has cut them short
+	unmet    map[*future]struct{}           // have failed, and nobody has met their error
+	broken   map[store.Address]struct{}     // branches that have failed: alone forgotten, with nothing that follows
+	atCut    int                            // branches that have come to where the context is to end
 }
 
 // endAt is where the failure is recorded that ends a run.
@@ -71,6 +77,26 @@ func (d *durable) load(e *store.Entry) {
 		d.recorded = map[store.Address]*store.Entry{}
 	}
 	d.recorded[e.Address] = e
+	d.turns = max(d.turns, turn(e))
+}
+
+// loadNote takes a note.
+func (d *durable) loadNote(e *store.Entry) {
+	if path, ok := strings.CutPrefix(e.Scope, store.UndoneScope); ok && (path == "" || path[0] == '/') {
+		if d.earlier == nil {
+			d.earlier = map[store.Address]*store.Entry{}
+		}
+		d.earlier[store.Address{Scope: store.UndoScope + path, Seq: e.Seq}] = e
+		d.turns = max(d.turns, turn(e))
+		return
+	}
+	d.notes[e.Scope] = true
+}
+
+// turn is which compensation of the run an entry is, in the order in which they were given first.
+func turn(e *store.Entry) int {
+	n, _ := strconv.Atoi(string(e.Value))
+	return n
 }
 
 // compensation adds one, and records it if it is new.
@@ -86,10 +112,15 @@ func (sc *scope) compensation(ctx context.Context, name string, fn func(context.
 	at := store.Address{Scope: undoScope(c.path), Seq: sc.undos}
 	old := d.recorded[at]
 	delete(d.recorded, at)
+	d.turns++
+	turn := strconv.AppendInt(nil, int64(d.turns), 10)
+	if was := d.earlier[at]; was != nil && was.Name == name {
+		turn = was.Value
+	}
 	d.mu.Unlock()
 	switch {
 	case old == nil || old.Name != name && !old.Done: // or what an attempt that failed gave
-		c.entry = store.Entry{Address: at, Kind: store.EntryStep, Name: name}
+		c.entry = store.Entry{Address: at, Kind: store.EntryStep, Name: name, Value: turn}
 		if _, err := sc.append(ctx, c.entry); err != nil {
 			sc.e.w.c.logger().Error("stint: recording a compensation", "task", sc.e.run.Task, "run", sc.e.run.ID, "compensation", name, "err", err)
 		}
@@ -102,9 +133,7 @@ func (sc *scope) compensation(ctx context.Context, name string, fn func(context.
 	d.mu.Lock()
 	d.undo = append(d.undo, c)
 	d.mu.Unlock()
-	if d.replayed() {
-		sc.e.cut()
-	}
+	sc.e.cutWhenReplayed()
 }
 
 func undoDivergence(e *store.Entry, asked string) error {
@@ -113,7 +142,7 @@ func undoDivergence(e *store.Entry, asked string) error {
 
 // replayed reports whether all that is recorded was asked for.
 func (d *durable) replayed() bool {
-	if d.e.cutAt.IsZero() || !d.tape.Played() {
+	if !d.tape.Played() {
 		return false
 	}
 	d.mu.Lock()
@@ -177,6 +206,7 @@ func (e *execution) compensate(err error) *store.Outcome {
 	if len(undo) == 0 {
 		return nil
 	}
+	slices.SortStableFunc(undo, func(a, b compensation) int { return turn(&a.entry) - turn(&b.entry) })
 	ctx := e.undoContext()
 	sc := d.scope(store.UndoScope)
 	if !errors.Is(context.Cause(e.ctx), ErrCanceled) && e.failure == nil {
@@ -193,7 +223,7 @@ func (e *execution) compensate(err error) *store.Outcome {
 			continue
 		}
 		_, err := sc.attempts(ctx, u.entry, true, &cfg, func(ctx context.Context) ([]byte, error) {
-			return []byte("null"), guarded(func() error { return u.fn(ctx) }) // the others are called though it ends its goroutine
+			return u.entry.Value, guarded(func() error { return u.fn(ctx) }) // the others are called though it ends its goroutine
 		})
 		if recorded := (*entryError)(nil); err != nil && !errors.As(err, &recorded) {
 			return e.givenBack()
@@ -244,8 +274,9 @@ func (e *execution) withUndo(forget []store.Address) []store.Address {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	first := map[string]int{}
+	cut := slices.DeleteFunc(slices.Clone(forget), func(at store.Address) bool { _, ok := d.broken[at]; return ok })
 	for _, u := range d.undo {
-		if !slices.ContainsFunc(forget, u.follows) {
+		if !slices.ContainsFunc(cut, u.follows) {
 			continue
 		}
 		scope := u.entry.Scope

@@ -205,9 +205,11 @@ func (sc *scope) attempts(ctx context.Context, e store.Entry, begun bool, cfg *s
 
 // finish records what came of a step, and returns that with its error.
 func (sc *scope) finish(ctx context.Context, e store.Entry, out []byte, err error) (*store.Entry, error) {
-	e.Done, e.Value, e.Due = true, out, time.Time{}
+	e.Done, e.Due = true, time.Time{}
 	if err != nil {
 		e.Error = encodeFailure(err)
+	} else {
+		e.Value = out
 	}
 	if _, aerr := sc.append(ctx, e); aerr != nil {
 		return nil, aerr

@@ -1,33 +1,33 @@
 package stint_test
 
 import (
-	"context"
-	"errors"
+	"cmp"
 	"fmt"
-	"log/slog"
-	"maps"
 	"slices"
 	"strings"
-	"sync"
-	"testing"
-	"testing/synctest"
 	"time"
 
-	"github.com/stint-dev/stint"
 	"pgregory.net/rapid"
 )
 
 // An op is a durable call of a random program.
 type op struct {
-	kind string // step, fail, sleep, event, all, any, child, lost: a child that fails
-	id   int    // one of its own
-	d    time.Duration
-	subs [][]op // of all and any: what each branch does
+	// kind is step, slow: a step that takes d, fail: a step that fails, broken: one whose
+	// failure the handler returns, sleep, event, all, any, child, lost: a child that fails, or
+	// undo: a compensation that takes d.
+	kind  string
+	id    int // one of its own
+	d     time.Duration
+	times int    // how often broken or undo fails before it succeeds
+	subs  [][]op // of all and any: what each branch does
 }
 
-// drawProgram makes a program. Times are chosen so that no two things happen at once.
+// alwaysFails is op.times of a compensation that fails as often as it is tried: 6 times.
+const alwaysFails = 6
+
+// drawProgram makes a program. Times are chosen so that few things happen at once.
 func drawProgram(rt *rapid.T, depth int, next *int) []op {
-	kinds := []string{"step", "step", "fail", "sleep", "sleep", "event", "child", "lost"}
+	kinds := []string{"step", "step", "slow", "fail", "sleep", "sleep", "event", "child", "lost", "undo", "undo", "broken"}
 	if depth > 0 {
 		kinds = append(kinds, "all", "any")
 	}
@@ -38,10 +38,15 @@ func drawProgram(rt *rapid.T, depth int, next *int) []op {
 		o.kind, o.id = rapid.SampledFrom(kinds).Draw(rt, "kind"), *next
 		jitter := time.Duration(*next) * 10 * time.Millisecond
 		switch o.kind {
-		case "sleep":
+		case "sleep", "slow":
 			o.d = time.Duration(rapid.IntRange(0, 30).Draw(rt, "seconds"))*time.Second + jitter
 		case "event": // its timeout
 			o.d = time.Duration(rapid.IntRange(1, 30).Draw(rt, "timeout"))*time.Second + jitter
+		case "undo":
+			o.d = time.Duration(rapid.IntRange(0, 3).Draw(rt, "takes"))*time.Second + jitter
+			o.times = rapid.SampledFrom([]int{0, 0, 0, 0, 1, 3, alwaysFails}).Draw(rt, "fails")
+		case "broken":
+			o.times = rapid.SampledFrom([]int{0, 1, 1, 2}).Draw(rt, "breaks")
 		case "all", "any":
 			for range rapid.IntRange(1, 3).Draw(rt, "branches") {
 				*next++
@@ -53,236 +58,325 @@ func drawProgram(rt *rapid.T, depth int, next *int) []op {
 	return prog
 }
 
-// published is when the event of an op is, from the start of the run.
+// slack is how exact the model is: of what is nearer to one another it does not say which
+// was first.
+const slack = 300 * time.Millisecond
+
+// published is when the event of an op is, from the start of the test.
 func published(id int) time.Duration {
 	return time.Duration(id*7%40)*time.Second + 3*time.Millisecond
 }
 
-// model is what a program that begins at a time returns, and when; tie says that it
-// does not decide which of two was first: branches, or an event and its timeout.
-func model(prog []op, now time.Duration, tie *bool) (sum int, end time.Duration) {
+// A world is what the model knows of a run: what it has recorded, and when a worker is
+// there. Times are from the start of the test.
+type world struct {
+	absent  []absence
+	memos   map[int]*memo // by op
+	unclear bool          // what the model says may not be so: two things are at once
+
+	journaled bool // a call is recorded that a cancel cut short
+
+	cut     time.Duration // what is under way then is cut off, by a cancel or by a failure
+	cancels bool
+	failing string // the scope of what fails
+}
+
+// An absence is a time without a worker. Work that is under way then begins anew.
+type absence struct{ from, to time.Duration }
+
+// A memo is what is recorded of an op.
+type memo struct {
+	path   string
+	begun  bool
+	done   bool
+	sum    int           // of what is done
+	at     time.Duration // when it was done; of an undo: given
+	from   time.Duration // when it began
+	due    time.Duration // a sleep's end, an event's timeout, the end of a child's sleep
+	winner int           // of any
+	failed int           // how often a broken op has
+}
+
+// clone is a copy, to find out what would be.
+func (w *world) clone() *world {
+	c := *w
+	c.memos = map[int]*memo{}
+	for id, m := range w.memos {
+		copied := *m
+		c.memos[id] = &copied
+	}
+	return &c
+}
+
+func (w *world) near(a, b time.Duration) {
+	w.unclear = w.unclear || max(a-b, b-a) < slack
+}
+
+// attended is the first time from t on at which a worker is there.
+func (w *world) attended(t time.Duration) time.Duration {
+	for _, a := range w.absent {
+		w.near(t, a.from)
+		if t != a.to {
+			w.near(t, a.to)
+		}
+		if a.from <= t && t < a.to {
+			return a.to
+		}
+	}
+	return t
+}
+
+// worked is when work ends that takes d, from t on, and begins anew when its worker is gone.
+func (w *world) worked(t, d time.Duration) time.Duration {
+	t = w.attended(t)
+	for _, a := range w.absent {
+		w.near(t+d, a.from)
+		if t < a.from && a.from < t+d {
+			t = a.to
+		}
+	}
+	return t + d
+}
+
+// How a program comes to an end.
+const (
+	hasReturned = iota
+	hasFailed   // with the error of a broken op
+	isCut
+)
+
+// An ending is how a program ended, and when.
+type ending struct {
+	how int
+	sum int
+	by  int // the op that failed
+	at  time.Duration
+}
+
+// run is what a program comes to that begins, or goes on, at a time.
+func (w *world) run(prog []op, now time.Duration, path string) ending {
+	e := ending{at: now}
 	for _, o := range prog {
-		switch o.kind {
-		case "step":
-			sum += o.id
-		case "fail":
-			sum += 1000
-		case "lost":
-			sum += 2000
-			now += time.Second
-		case "sleep":
-			now += o.d
-		case "child":
-			sum += 2 * o.id
-			now += time.Second
-		case "event":
-			at := max(now, published(o.id))
-			*tie = *tie || at == now+o.d
-			if at < now+o.d {
-				sum, now = sum+3*o.id, at
-			} else {
-				sum, now = sum+7, now+o.d
-			}
-		case "all", "any":
-			first, last, winner := never, now, 0
-			for i, sub := range o.subs {
-				s, e := model(sub, now, tie)
-				*tie = *tie || o.kind == "any" && e == first
-				if sum += s; e < first {
-					first, winner = e, i
-				}
-				last = max(last, e)
-			}
-			if o.kind == "any" {
-				sum += 10 * winner
-			}
-			now = last
+		m := w.memos[o.id]
+		if m == nil {
+			m = &memo{path: path}
+			w.memos[o.id] = m
+		}
+		got := w.op(&o, m, e.at)
+		e.sum, e.at, e.how, e.by = e.sum+got.sum, max(e.at, got.at), got.how, got.by
+		if e.how != hasReturned {
+			break
 		}
 	}
-	return sum, now
+	return e
 }
 
-// A machine interprets programs in tasks, and counts what their steps do.
-type machine struct {
-	child *stint.Task[int, int]
-	mu    sync.Mutex
-	ran   map[int]int
-	nows  map[int]time.Time // what Now said after each op, in the first pass that came there
+// isFailing reports whether what is done in a scope comes before the failure that cuts.
+func (w *world) isFailing(path string) bool {
+	return !w.cancels && strings.HasPrefix(w.failing+"/", path+"/")
 }
 
-// sees checks that Now is what it was in an earlier pass, and has not gone back.
-func (m *machine) sees(ctx context.Context, o op, before time.Time) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	now := stint.Now(ctx)
-	if had, ok := m.nows[o.id]; ok && !had.Equal(now) {
-		return fmt.Errorf("Now after op %d was %v, and is %v", o.id, had, now)
+func (w *world) op(o *op, m *memo, now time.Duration) ending {
+	switch {
+	case m.done:
+		return ending{sum: m.sum, at: now}
+	case o.subs != nil:
+		return w.branches(o, m, now)
 	}
-	m.nows[o.id] = now
-	if o.kind == "sleep" && now.Before(before.Add(o.d)) || now.Before(before) {
-		return fmt.Errorf("Now went from %v to %v over op %+v", before, now, o)
+	if !w.isFailing(m.path) {
+		w.near(now, w.cut)
 	}
-	return nil
-}
-
-// plannedError is how ops fail: an error that each pass must know again.
-func plannedError(id int) error {
-	return fmt.Errorf("planned: %w", errors.Join(&declined{Code: id}, stint.ErrSkipped))
-}
-
-// met checks that err is the planned one.
-func met(err error, id int) error {
-	d, ok := errors.AsType[*declined](err)
-	if !ok || d.Code != id || !errors.Is(err, stint.ErrSkipped) || !strings.Contains(err.Error(), plannedError(id).Error()) {
-		return fmt.Errorf("op %d failed with %v", id, err)
+	if now > w.cut && !m.begun && o.kind != "undo" {
+		return ending{how: isCut, at: w.cut}
 	}
-	return nil
-}
-
-func (m *machine) run(ctx context.Context, prog []op) (sum int, err error) {
-	for _, o := range prog {
-		before := stint.Now(ctx)
-		v, err := m.op(ctx, o)
-		if err == nil {
-			err = m.sees(ctx, o, before)
-		}
-		if err != nil {
-			return 0, err
-		}
-		sum += v
+	if o.kind == "broken" && m.failed < o.times {
+		m.failed++
+		return ending{how: hasFailed, by: o.id, at: now}
 	}
-	return sum, nil
-}
-
-func (m *machine) op(ctx context.Context, o op) (int, error) {
-	body := func(context.Context) (int, error) {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		m.ran[o.id]++
-		if o.kind == "fail" {
-			return 0, stint.NonRetryable(plannedError(o.id))
-		}
-		return o.id, nil
+	begins := !m.begun
+	if begins {
+		m.begun, m.from = o.kind == "sleep" || o.kind == "event" || o.kind == "child" || o.kind == "lost", now
 	}
+	ready := now // when it is over, though nobody may be there to see it
 	switch o.kind {
-	case "step":
-		return stint.Step(ctx, fmt.Sprint("step ", o.id), body)
+	case "step", "broken":
+		m.sum = o.id
 	case "fail":
-		_, err := stint.Step(ctx, "fail", body)
-		if context.Cause(ctx) != nil {
-			return 0, fmt.Errorf("a failing step: %v, %w", err, context.Cause(ctx))
-		}
-		return 1000, met(err, o.id)
-	case "lost":
-		_, err := m.child.Run(ctx, -o.id)
-		if context.Cause(ctx) != nil {
-			return 0, fmt.Errorf("a failing child: %v, %w", err, context.Cause(ctx))
-		}
-		return 2000, met(err, o.id)
+		m.sum = 1000
+	case "slow":
+		m.sum, ready = o.id, w.worked(now, o.d)
 	case "sleep":
-		return 0, stint.Sleep(ctx, o.d)
-	case "child":
-		return m.child.Run(ctx, o.id)
+		m.due = m.from + o.d
+		ready = m.due
+	case "child", "lost":
+		m.sum = map[string]int{"child": 2 * o.id, "lost": 2000}[o.kind]
+		m.due = w.attended(m.from) + time.Second
+		ready = w.attended(m.due)
 	case "event":
-		v, err := stint.WaitForEvent[int](ctx, fmt.Sprint("event ", o.id), stint.WithWaitTimeout(o.d))
-		if errors.Is(err, stint.ErrTimeout) {
-			return 7, nil
-		}
-		return 3 * v, err
+		ready = w.event(o, m, now)
 	}
-	return m.branches(ctx, o)
+	if o.kind != "undo" && !w.isFailing(m.path) {
+		w.near(ready, w.cut)
+	}
+	if ready > w.cut && o.kind != "undo" {
+		w.journaled = w.journaled || m.begun
+		m.begun = m.begun && !w.cancels // a call that a cancel cuts short is made anew
+		return ending{how: isCut, at: w.cut}
+	}
+	m.done, m.at = true, w.attended(max(now, ready))
+	return ending{sum: m.sum, at: m.at}
 }
 
-func (m *machine) branches(ctx context.Context, o op) (sum int, err error) {
-	var fs []*stint.Future[int]
-	for _, sub := range o.subs {
-		fs = append(fs, stint.Go(ctx, "branch", func(ctx context.Context) (int, error) { return m.run(ctx, sub) }))
+// event is when a wait for an event is over.
+func (w *world) event(o *op, m *memo, now time.Duration) time.Duration {
+	m.due = m.from + o.d
+	came := max(m.from, published(o.id))
+	w.near(came, m.due)
+	if came < m.due {
+		m.sum = 3 * o.id
+		return came
+	}
+	if noticed := w.attended(max(now, m.due)); came < noticed+slack { // which of them counts nobody says
+		w.unclear = true
+	}
+	m.sum = 7
+	return m.due
+}
+
+// branches is what all and any come to.
+func (w *world) branches(o *op, m *memo, now time.Duration) ending {
+	if now > w.cut && !m.begun {
+		return ending{how: isCut, at: w.cut}
+	}
+	m.begun = true
+	var ends []ending
+	for i, sub := range o.subs {
+		ends = append(ends, w.run(sub, now, fmt.Sprintf("%s/%d.%d", m.path, o.id, i)))
+	}
+	all := ending{at: now}
+	wait := func(e ending) bool {
+		all.at, all.how, all.by = max(all.at, e.at), e.how, e.by
+		return e.how == hasReturned
 	}
 	if o.kind == "any" {
-		winner, _, err := stint.Any(ctx, fs...)
-		if err != nil {
-			return 0, err
+		for i, first := 0, never; i < len(ends) && m.winner <= 0; i++ {
+			if ends[i].how == isCut {
+				continue
+			}
+			if w.near(ends[i].at, first); ends[i].at < first {
+				first, m.winner = ends[i].at, -1-i
+			}
 		}
-		sum += 10 * winner
+		m.winner = max(m.winner, -m.winner)
+		if m.winner == 0 {
+			return ending{how: isCut, at: w.cut}
+		}
+		if !wait(ends[m.winner-1]) {
+			return all
+		}
+		all.sum = 10 * (m.winner - 1)
 	}
-	all, err := stint.All(ctx, fs...)
-	for _, v := range all {
-		sum += v
+	for _, e := range ends {
+		if !wait(e) {
+			return all
+		}
+		all.sum += e.sum
 	}
-	return sum, err
+	return all
 }
 
-// events lists the events that a program waits for.
-func events(prog []op, into map[int]time.Duration) {
+// An episode is how a run goes from its start, or a replay, to its end.
+type episode struct {
+	ending
+	undone []int         // compensations that run to their end
+	undoes bool          // it failed, and was canceled while it ran them: it ends as either
+	jitter time.Duration // how exact at is: delays between tries have some
+}
+
+// episode is the run's next one, which begins at a time and is canceled at another.
+func (w *world) episode(prog []op, now, cancel time.Duration, retries int) (e episode) {
+	for attempt := 0; ; attempt++ {
+		now = w.attended(now)
+		try := w.clone()
+		try.cut, try.cancels = never, true
+		e.ending = try.run(prog, now, "")
+		w.near(e.at, cancel)
+		w.unclear = w.unclear || try.unclear
+		switch {
+		case e.at > cancel:
+			w.cut, w.cancels = cancel, true
+		case e.how == hasFailed: // what is beside that which fails goes no further
+			w.cut, w.cancels, w.failing = e.at, false, try.memos[e.by].path
+		default:
+			w.cut, w.cancels = never, false
+		}
+		if e.ending = w.run(prog, now, ""); w.cancels && w.cut == cancel {
+			e.how, e.at = isCut, cancel // also where nothing was left to do
+		}
+		switch {
+		case e.how == hasReturned:
+			return e
+		case e.how == hasFailed && attempt < retries:
+			now = e.at
+			continue
+		}
+		from := e.at
+		w.undo(prog, &e)
+		e.undoes = e.how == hasFailed && from <= cancel && cancel <= e.at+e.jitter+slack
+		return e
+	}
+}
+
+// undo runs the compensations that were given.
+func (w *world) undo(prog []op, e *episode) {
+	for _, m := range w.memos {
+		w.journaled = w.journaled || m.begun || m.done
+	}
+	if w.journaled { // else there is nothing to be seen to
+		e.at = w.attended(e.at)
+	}
+	w.journaled = false
+	given := slices.DeleteFunc(undos(prog), func(o op) bool { return w.memos[o.id] == nil || !w.memos[o.id].done })
+	slices.SortFunc(given, func(a, b op) int { return w.order(b.id, a.id) })
+	for _, o := range given {
+		for try := 0; ; try++ {
+			e.at = w.worked(e.at, o.d)
+			if try >= o.times && o.times < alwaysFails {
+				e.undone = append(e.undone, o.id)
+				break
+			}
+			if try == 5 {
+				break
+			}
+			delay := 2 * time.Second << try
+			e.jitter += delay / 10
+			if n := len(w.absent); n > 0 && w.absent[n-1].to > e.at {
+				w.unclear = true
+			}
+			e.at += delay
+		}
+	}
+}
+
+// order compares when compensations were given.
+func (w *world) order(a, b int) int {
+	x, y := w.memos[a], w.memos[b]
+	if strings.HasPrefix(x.path+"/", y.path+"/") || strings.HasPrefix(y.path+"/", x.path+"/") {
+		return a - b
+	}
+	w.near(x.at, y.at)
+	return cmp.Compare(x.at, y.at)
+}
+
+// undos are the compensations of a program.
+func undos(prog []op) (all []op) {
 	for _, o := range prog {
-		if o.kind == "event" {
-			into[o.id] = published(o.id)
+		if o.kind == "undo" {
+			all = append(all, o)
 		}
 		for _, sub := range o.subs {
-			events(sub, into)
+			all = append(all, undos(sub)...)
 		}
 	}
-}
-
-// Random programs return what the model says, when it says, run each step once, and see
-// the same times and errors in each pass:
-// with handlers that linger in memory, evicted at every wait, and with workers that
-// stop and start at random.
-func TestDurableModel(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		rapid.Check(struct{ testing.TB }{t}, func(rt *rapid.T) {
-			next := 0
-			prog := drawProgram(rt, 2, &next)
-			resident := rapid.SampledFrom([]int{0, stint.DefaultMaxResident}).Draw(rt, "resident")
-			c, err := stint.Open(":memory:", stint.WithLogger(slog.New(slog.DiscardHandler)), stint.WithMaxResident(resident))
-			if err != nil {
-				rt.Fatal(err)
-			}
-			defer c.Close()
-			runProgram(t, rt, c, prog)
-		})
-	})
-}
-
-func runProgram(t *testing.T, rt *rapid.T, c *stint.Client, prog []op) {
-	m := &machine{ran: map[int]int{}, nows: map[int]time.Time{}}
-	m.child = stint.NewTask(c, "child", func(ctx context.Context, n int) (int, error) {
-		if err := stint.Sleep(ctx, time.Second); err != nil || n >= 0 {
-			return 2 * n, err
-		}
-		return 0, plannedError(-n)
-	})
-	task := stint.NewTask(c, "program", func(ctx context.Context, _ int) (int, error) { return m.run(ctx, prog) })
-	tie := false
-	want, end := model(prog, 0, &tie)
-	if tie {
-		return
-	}
-	stop := working(t, c, stint.WithDrainTimeout(0))
-	defer func() { stop() }()
-	began := time.Now()
-	run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 0))
-	waits := map[int]time.Duration{}
-	events(prog, waits)
-	for _, id := range slices.Sorted(maps.Keys(waits)) {
-		defer time.AfterFunc(waits[id], func() { c.Publish(t.Context(), fmt.Sprint("event ", id), id) }).Stop()
-	}
-	for range rapid.IntRange(0, 4).Draw(rt, "restarts") {
-		time.Sleep(time.Duration(rapid.IntRange(0, 20).Draw(rt, "after"))*time.Second + 777*time.Millisecond)
-		stop()
-		stop = working(t, c, stint.WithDrainTimeout(0))
-	}
-	got, err := run.Wait(t.Context())
-	if err != nil || got != want {
-		rt.Fatalf("returned %d, %v; want %d, of %+v", got, err, want, prog)
-	}
-	info := must[*stint.RunInfo](t)(run.Info(t.Context()))
-	if d := info.Finished.Sub(began); d < end || d > end+500*time.Millisecond {
-		rt.Fatalf("took %v, want %v, of %+v", d, end, prog)
-	}
-	for id, n := range m.ran {
-		if n != 1 {
-			rt.Fatalf("step %d ran %d times, of %+v", id, n, prog)
-		}
-	}
+	return all
 }

@@ -203,7 +203,7 @@ func (e *execution) judge(out []byte, err error, cause error) (store.Outcome, er
 	case e.failure != nil:
 		return e.failed(o, e.failure)
 	case errors.Is(cause, ErrCanceled):
-		o.To, o.Output, o.Error, o.Forget = store.Canceled, nil, encodeFailure(ErrCanceled), e.cutCalls()
+		o.To, o.Output, o.Error, o.Forget = store.Canceled, nil, encodeFailure(ErrCanceled), e.withUnmet(append(e.cutCalls(), e.forget(err)...))
 	case errors.Is(cause, ErrTimeout):
 		o.Forget = e.forget(err) // timeoutError may leave err out
 		return e.failed(o, timeoutError(e.def.cfg.timeout, err))
@@ -251,6 +251,7 @@ func (e *execution) failed(o store.Outcome, err error) (store.Outcome, error) {
 	if o.Forget == nil {
 		o.Forget = e.forget(err)
 	}
+	o.Forget = e.withUnmet(o.Forget)
 	if again {
 		o.To, o.At, o.Forget = store.Scheduled, after(delay), e.withUndo(o.Forget)
 		e.w.c.logger().Info("stint: attempt failed; will retry", "task", e.run.Task, "run", e.run.ID, "attempt", e.run.Attempt, "in", delay, "err", e.w.c.logText(err))
@@ -301,7 +302,7 @@ func (e *execution) settle(o store.Outcome, err error) {
 func (e *execution) startClock() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.def.cfg.timeout == 0 || !e.deadline.IsZero() || e.ctx.Err() != nil || !e.cutAt.IsZero() || e.owner != ownedByNone {
+	if e.def.cfg.timeout == 0 || !e.deadline.IsZero() || e.ctx.Err() != nil || e.cutAt.Load() != 0 || e.owner != ownedByNone {
 		return
 	}
 	e.deadline = clock.Add(time.Now(), e.left)
@@ -353,6 +354,9 @@ const timeoutGrace = time.Second
 // within the grace. The first cause stands. Compensations are interrupted by a shutdown
 // alone.
 func (e *execution) interrupt(cause error, grace time.Duration) {
+	if errors.Is(cause, ErrCanceled) {
+		e.cutAt.CompareAndSwap(0, time.Now().UnixMilli())
+	}
 	e.cancel(cause)
 	e.mu.Lock()
 	defer e.mu.Unlock()

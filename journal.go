@@ -50,6 +50,9 @@ func (c *Client) Journal(ctx context.Context, runID string) ([]JournalEntry, err
 		if e.Error != nil {
 			all[i].Error = decodeFailure(e.Error).Message
 		}
+		if store.IsUndo(e.Scope) { // whose value is the engine's
+			all[i].Output = nil
+		}
 	}
 	return all, nil
 }

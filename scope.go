@@ -34,6 +34,7 @@ type durable struct {
 	linger    *time.Timer
 	gone      chan struct{} // closed: every branch unwinds
 	suspended bool
+	cutOff    bool  // a branch was, with the execution: it has more to do than to wait
 	verdict   error // the run does not match its journal
 	failed    error // a branch failed before it asked for all that it had recorded
 	over      bool  // the handler has returned
@@ -57,6 +58,10 @@ type scope struct {
 	began  []*future // branches; guarded by durable.mu
 	last   int       // number of the last call
 	undos  int       // compensations given; guarded by durable.mu
+	// replays: its branch, or one that it is in, had ended, and is entered again for its
+	// compensations alone. It sees a context that has not ended, as it did, and makes no call
+	// that is not recorded.
+	replays bool
 }
 
 type scopeKey struct{}
@@ -147,7 +152,7 @@ func newDurable(e *execution, entries []store.Entry) *durable {
 	for i := range entries {
 		entry := &entries[i]
 		if entry.Kind == store.EntryNote {
-			d.notes[entry.Scope] = true
+			d.loadNote(entry)
 			continue
 		}
 		if entry.Kind == store.EntryVersion {
@@ -201,9 +206,10 @@ func (sc *scope) ask(kind store.EntryKind, name string) (e store.Entry, recorded
 	if r := sc.e.replay; r != nil && r.halts(&e, recorded) {
 		sc.halt()
 	}
-	if sc.e.cutBefore(found, recorded) && kind != store.EntryBranch || sc.e.durable.replayed() {
-		sc.e.cut()
+	if sc.e.cutBefore(found, recorded) && kind != store.EntryBranch {
+		sc.awaitCut()
 	}
+	sc.e.cutWhenReplayed()
 	return e, recorded, nil
 }
 
@@ -366,8 +372,7 @@ func (sc *scope) wait(ctx context.Context, w waited) error {
 	if passed && !sc.e.cutSince(w.until) {
 		return nil
 	}
-	sc.e.cut()
-	if ctx.Err() != nil {
+	if sc.awaitCut(); sc.ended(ctx) {
 		return sc.cutShort(ctx, &w)
 	}
 	if passed {
@@ -454,6 +459,10 @@ func (d *durable) park(p *parked) bool {
 // idleLocked gives up the slot when all branches are parked, and memory a little later.
 func (d *durable) idleLocked() {
 	if d.live > 0 || d.unwinding() {
+		return
+	}
+	if d.atCut > 0 {
+		d.e.cut()
 		return
 	}
 	d.e.w.release(d.e)
@@ -551,7 +560,7 @@ func (d *durable) close(done bool, err error) (o *store.Outcome) {
 		d.verdict = returned(left, d.e.def.fn)
 	}
 	d.unwindLocked()
-	suspended, verdict := d.suspended, d.verdict
+	suspended, cutOff, verdict := d.suspended, d.cutOff, d.verdict
 	d.mu.Unlock()
 	if done {
 		d.e.cancel(nil) // branches that the handler leaves behind
@@ -560,6 +569,8 @@ func (d *durable) close(done bool, err error) (o *store.Outcome) {
 	switch {
 	case verdict != nil:
 		return d.blocked(verdict, err)
+	case suspended && cutOff:
+		return d.e.givenBack()
 	case suspended:
 		out := d.e.outcome(store.Waiting)
 		out.Waits, out.Spent = d.waits(), d.e.spent()

@@ -19,6 +19,10 @@ type Address struct {
 // first part of those of its branches, "undo/k". Each is a step, pending until it is done.
 const UndoScope = "undo"
 
+// UndoneScope is UndoScope of earlier attempts: a note of each compensation that a new one has
+// to give again. Value is what it was.
+const UndoneScope = "undone"
+
 // IsUndo reports whether a scope is one of compensations.
 func IsUndo(scope string) bool {
 	return scope == UndoScope || strings.HasPrefix(scope, UndoScope+"/")

@@ -440,8 +440,9 @@ type Admin interface {
 	// end ends another that matches too, as in a workflow that is canceled, both count.
 	Count(ctx context.Context, f Filter, act Act) (int, error)
 	// Replay queues all ended runs that match, and those that are Blocked, for a new
-	// attempt, whose number goes on, with a new budget of retries. Their compensations are
-	// forgotten: the new attempt records its own.
+	// attempt, whose number goes on, with a new budget of retries. It records its
+	// compensations anew, so of those there are only notes stay, in UndoneScope; but those of
+	// branches that have ended, or within such a branch, are pending again.
 	Replay(ctx context.Context, now time.Time, f Filter) (int, error)
 	// Names returns the names that are known.
 	Names(ctx context.Context) (*Names, error)

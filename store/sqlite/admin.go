@@ -233,7 +233,7 @@ func (t *txn) requeue(key, at int64) error {
 		ended_at = NULL, cancel_at = NULL, start_by = ?2 + start_in, spent = 0, output = NULL, error = NULL, flags = flags & -5
 		WHERE id = ?1 AND state >= 6 RETURNING lane, coalesce(start_by, ?3)`, []any{key, at, never}, &lane, &startBy)
 	if err == nil {
-		err = t.exec("DELETE FROM stint_journal WHERE run = ? AND scope >= 'undo' AND scope < 'undo0'", key)
+		err = t.resetUndo(key)
 	}
 	if err != nil {
 		return err

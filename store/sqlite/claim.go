@@ -321,7 +321,7 @@ type watch struct {
 	again  chan struct{} // capacity 1
 	closed chan struct{}
 	once   sync.Once
-	told   map[int64]struct{} // runs whose cancel was told
+	told   map[int64]int64 // runs whose cancel was told, with the lease that it concerned
 }
 
 func (x *watch) look() {
@@ -369,7 +369,7 @@ func (w *writer) watchOf(worker int64) *watch {
 	}
 	x := w.watch[worker]
 	if x == nil {
-		x = &watch{again: make(chan struct{}, 1), closed: make(chan struct{}), told: map[int64]struct{}{}}
+		x = &watch{again: make(chan struct{}, 1), closed: make(chan struct{}), told: map[int64]int64{}}
 		x.look()
 		w.watch[worker] = x
 	}
@@ -378,16 +378,18 @@ func (w *writer) watchOf(worker int64) *watch {
 
 func (s *Store) signals(ctx context.Context, worker int64, x *watch) (sig store.Signals, err error) {
 	err = s.view(ctx, func(q querier) error {
-		keys, err := column[int64](q, "SELECT id FROM stint_runs WHERE worker = ? AND state = 4 AND cancel_at IS NOT NULL", worker)
+		type canceled struct{ key, lease int64 }
+		runs, err := rowsOf(q, func(c *canceled) []any { return []any{&c.key, &c.lease} },
+			"SELECT id, lease FROM stint_runs WHERE worker = ? AND state = 4 AND cancel_at IS NOT NULL", worker)
 		if err != nil {
 			return err
 		}
-		told := map[int64]struct{}{}
-		for _, k := range keys {
-			if _, ok := x.told[k]; !ok {
-				sig.Cancel = append(sig.Cancel, s.ids.id(k))
+		told := map[int64]int64{}
+		for _, c := range runs {
+			if x.told[c.key] != c.lease { // a run that was replayed since is told of again
+				sig.Cancel = append(sig.Cancel, s.ids.id(c.key))
 			}
-			told[k] = struct{}{}
+			told[c.key] = c.lease
 		}
 		x.told = told
 		return nil

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/stint-dev/stint/store"
@@ -299,21 +300,81 @@ func (t *txn) forget(key int64, from []store.Address) error {
 		if n > 0 { // a branch that failed
 			continue
 		}
-		gone, err := column[int](t, "DELETE FROM stint_journal WHERE run = ? AND scope = ? AND seq >= ? RETURNING seq", key, a.Scope, a.Seq)
+		if err := t.exec("DELETE FROM stint_journal WHERE run = ? AND scope = ? AND seq >= ?", key, a.Scope, a.Seq); err != nil {
+			return err
+		}
+		if store.IsUndo(a.Scope) {
+			continue // a compensation begins none
+		}
+		from, to, number := "0", ":", 1 // scopes that begin with a number
+		if a.Scope != "" {
+			from, to, number = a.Scope+"/", a.Scope+"0", len(a.Scope)+2
+		}
+		// Also of branches that have not ended, which are not recorded themselves.
+		err = t.exec("DELETE FROM stint_journal WHERE run = ?1 AND scope >= ?2 AND scope < ?3 AND CAST(substr(scope, ?4) AS INTEGER) >= ?5", key, from, to, number, a.Seq)
 		if err != nil {
 			return err
 		}
-		for _, seq := range gone {
-			if store.IsUndo(a.Scope) {
-				continue // a compensation begins none
-			}
-			scope := scopeOf(a.Scope, seq)
-			if err := t.exec("DELETE FROM stint_journal WHERE run = ?1 AND (scope = ?2 OR scope >= ?2 || '/' AND scope < ?2 || '0')", key, scope); err != nil {
+	}
+	return nil
+}
+
+// Compensations as a new attempt is to find them: those of a branch that has ended stay, to be
+// done anew, for it is not entered again; of the others, which are given again, a note stays.
+const (
+	keepUndo = "UPDATE stint_journal SET done = 0, error = NULL, due_at = NULL, attempts = 0 WHERE run = ? AND scope = ?"
+	noteUndo = `UPDATE OR REPLACE stint_journal SET scope = '` + store.UndoneScope + `' || substr(scope, 5), kind = 10,
+		done = 1, error = NULL, due_at = NULL, attempts = 0
+		WHERE run = ? AND scope = ? AND kind = 2`
+	dropUndo = "DELETE FROM stint_journal WHERE run = ? AND scope = ?"
+)
+
+// resetUndo prepares a run's compensations for a new attempt.
+func (t *txn) resetUndo(key int64) error {
+	scopes, err := column[string](t, `SELECT DISTINCT scope FROM stint_journal
+		WHERE run = ? AND scope >= 'undo' AND scope < 'undo0' ORDER BY scope`, key)
+	if err != nil {
+		return err
+	}
+	for _, scope := range scopes {
+		ended, err := t.branchEnded(key, strings.TrimPrefix(strings.TrimPrefix(scope, store.UndoScope), "/"))
+		if err != nil {
+			return err
+		}
+		changes := []string{noteUndo, dropUndo} // what is not noted is the failure that ended the run
+		if ended {
+			changes = []string{keepUndo}
+		}
+		for _, change := range changes {
+			if err := t.exec(change, key, scope); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// branchEnded reports whether a branch with that scope, or one that it is in, is recorded as
+// ended.
+func (t *txn) branchEnded(run int64, scope string) (ended bool, err error) {
+	for scope != "" && !ended && err == nil {
+		parent, number, nested := cutLast(scope)
+		seq, nerr := strconv.Atoi(number)
+		if nerr != nil {
+			return false, nil // what the engine keeps there for itself
+		}
+		err = t.one("SELECT EXISTS (SELECT 1 FROM stint_journal WHERE run = ? AND scope = ? AND seq = ? AND kind = 6 AND done = 1)", []any{run, parent, seq}, &ended)
+		if scope = parent; !nested {
+			break
+		}
+	}
+	return ended, err
+}
+
+// cutLast splits a scope at its last number.
+func cutLast(scope string) (parent, number string, nested bool) {
+	i := strings.LastIndexByte(scope, '/')
+	return scope[:max(i, 0)], scope[i+1:], i >= 0
 }
 
 // recordCall records the durable call that enqueued runs.
@@ -331,12 +392,4 @@ func (t *txn) recordCall(now int64, c *store.Call, out []store.Enqueued) error {
 		return store.ErrStale
 	}
 	return err
-}
-
-// scopeOf is the scope of the branch that an entry began.
-func scopeOf(scope string, seq int) string {
-	if scope == "" {
-		return strconv.Itoa(seq)
-	}
-	return scope + "/" + strconv.Itoa(seq)
 }

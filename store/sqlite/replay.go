@@ -201,9 +201,14 @@ func (s *Store) Fork(ctx context.Context, now time.Time, id store.ID, at store.A
 		t.gates.newcomers = true
 		t.nextDueUnknown()
 		t.triggers.forget() // it may wait for what nobody waited for
-		return t.exec(`INSERT INTO stint_journal (run, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event, attempts)
+		err = t.exec(`INSERT INTO stint_journal (run, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event, attempts)
 			SELECT ?2, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event, attempts FROM stint_journal
-			WHERE run = ?1 AND done = 1 AND NOT (scope >= 'undo' AND scope < 'undo0') AND (scope = '' AND seq < ?3 OR scope <> '' AND CAST(scope AS INTEGER) < ?3)`, key, copied, at.Seq)
+			WHERE run = ?1 AND CASE WHEN scope >= 'undo' AND scope < 'undo0' THEN kind = 2 AND CAST(substr(scope, 6) AS INTEGER) < ?3
+				ELSE done = 1 AND (scope = '' AND seq < ?3 OR scope <> '' AND CAST(scope AS INTEGER) < ?3) END`, key, copied, at.Seq)
+		if err != nil {
+			return err
+		}
+		return t.resetUndo(copied)
 	})
 	return fork, err
 }

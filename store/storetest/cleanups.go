@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"slices"
 	"time"
 
 	"github.com/stint-dev/stint/store"
@@ -128,8 +129,75 @@ func cancelOfBlocked(s *suite) {
 	if n, err := s.Replay(s.Context(), time.Now(), store.Filter{IDs: []store.ID{c.ID}}); n != 1 || err != nil {
 		s.Fatalf("replayed %d, %v", n, err)
 	}
-	s.journal(c.ID, ":1 step a 1") // its compensations are its next attempt's to give
+	s.journal(c.ID, ":1 step a 1", "undone:1 note undo a ") // its compensations are its next attempt's to give
 	if got := s.claim(1)[0]; !got.CancelAt.IsZero() {
 		s.Errorf("a replay is given as %+v", got)
 	}
+}
+
+// cancelAfterReplay has a run be canceled, replayed and canceled again on one worker.
+func cancelAfterReplay(s *suite) {
+	id := s.enqueue(run("x"))[0]
+	for range 3 {
+		c := s.claim(1)[0]
+		s.cancels(id, 1)
+		if sig, err := s.Watch(s.Context(), s.worker); err != nil || len(sig.Cancel) != 1 || sig.Cancel[0] != id {
+			s.Fatalf("told %v, %v", sig, err)
+		}
+		s.finish(outcome(c, store.Canceled))
+		if n, err := s.Replay(s.Context(), time.Now(), store.Filter{IDs: []store.ID{id}}); n != 1 || err != nil {
+			s.Fatalf("replayed %d, %v", n, err)
+		}
+	}
+}
+
+// undoOfNewAttempt replays and forks a run that undid what it did, in itself, in a branch that
+// has ended, in one within that, and in one that has not.
+func undoOfNewAttempt(s *suite) {
+	s.enqueue(run("x"))
+	c := s.claim(1)[0]
+	s.call(c, entry("", 1, store.EntryBranch, "ended", "1"))
+	s.call(c, entry("2", 1, store.EntryStep, "in 2", "1"))
+	s.call(c, entry("", 3, store.EntryStep, "last", "1"))
+	for i, scope := range []string{"", "/1", "/1/4", "/2"} {
+		s.call(c, entry(store.UndoScope+scope, 1, store.EntryStep, "undo", string(rune('1'+i))))
+	}
+	s.call(c, entry(store.UndoScope+"/end", 1, store.EntryEnd, "", "1"))
+	s.finish(outcome(c, store.Failed))
+	again := []string{":1 branch ended 1", ":3 step last 1", "2:1 step in 2 1",
+		"undo/1:1 step undo 2", "undo/1/4:1 step undo 3", "undone:1 note undo 1", "undone/2:1 note undo 4"}
+	fork, err := s.Fork(s.Context(), time.Now(), c.ID, store.Address{Seq: 3})
+	s.ok(err)
+	s.journal(fork, slices.DeleteFunc(slices.Clone(again), func(e string) bool { return e == ":3 step last 1" })...)
+	for range 2 { // the second finds notes, and what is pending
+		if n, err := s.Replay(s.Context(), time.Now(), store.Filter{IDs: []store.ID{c.ID}}); n != 1 || err != nil {
+			s.Fatalf("replayed %d, %v", n, err)
+		}
+		s.journal(c.ID, again...)
+		entries, err := s.Load(s.Context(), c.ID)
+		s.ok(err)
+		for _, e := range entries {
+			if e.Done == store.IsUndo(e.Scope) {
+				s.Errorf("%+v", e)
+			}
+		}
+		for _, c := range s.claim(2) {
+			s.finish(outcome(c, store.Failed))
+		}
+	}
+}
+
+// forgetBranches forgets a call, and with it branches that began after it, ended or not.
+func forgetBranches(s *suite) {
+	s.enqueue(run("x"))
+	c := s.claim(1)[0]
+	for _, scope := range []string{"2", "3", "3/1", "10", "10/2", "undone", "version:1"} {
+		s.call(c, entry(scope, 1, store.EntryStep, "in", "1"))
+	}
+	s.call(c, entry("10/2", 2, store.EntryStep, "in", "1"))
+	s.call(c, entry("10/2/5", 1, store.EntryStep, "in", "1"))
+	o := outcome(c, store.Scheduled)
+	o.Forget = []store.Address{{Scope: "10/2", Seq: 2}, {Seq: 3}}
+	s.finish(o)
+	s.journal(c.ID, "2:1 step in 1", "undone:1 step in 1", "version:1:1 step in 1")
 }

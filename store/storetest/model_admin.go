@@ -200,7 +200,7 @@ func (m *Model) requeue(r *modelRun, now time.Time) {
 		r.Attempts = append(r.Attempts, last)
 	}
 	r.State, r.Due, r.before, r.Crashes, r.Output, r.Error = store.Queued, now, r.Attempt, 0, nil, nil
-	r.journal = slices.DeleteFunc(r.journal, func(e modelEntry) bool { return store.IsUndo(e.Scope) })
+	r.resetUndo()
 	r.Ended, r.CancelAt, r.spent = time.Time{}, time.Time{}, 0
 	r.limitStart(now)
 	delete(m.told, r.ID)

@@ -167,20 +167,64 @@ func (r *modelRun) forget(from []store.Address) {
 			r.journal = slices.Delete(r.journal, i, i+1)
 			continue
 		}
-		var gone []string
 		r.journal = slices.DeleteFunc(r.journal, func(e modelEntry) bool {
-			if e.Scope != a.Scope || e.Seq < a.Seq {
-				return false
+			if e.Scope == a.Scope {
+				return e.Seq >= a.Seq
 			}
-			if !store.IsUndo(a.Scope) {
-				gone = append(gone, strings.TrimPrefix(a.Scope+"/"+strconv.Itoa(e.Seq), "/"))
-			}
-			return true
-		})
-		r.journal = slices.DeleteFunc(r.journal, func(e modelEntry) bool {
-			return slices.ContainsFunc(gone, func(s string) bool { return e.Scope == s || strings.HasPrefix(e.Scope, s+"/") })
+			inside, ok := strings.CutPrefix("/"+e.Scope, strings.TrimSuffix("/"+a.Scope, "/")+"/")
+			return ok && firstNumber(inside) >= a.Seq
 		})
 	}
+}
+
+// firstNumber is the number that a path begins with; -1: it begins with none.
+func firstNumber(path string) int {
+	first, _, _ := strings.Cut(path, "/")
+	n, err := strconv.Atoi(first)
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
+// resetUndo makes notes of compensations, but for those of branches that have ended, which are
+// to be done anew.
+func (r *modelRun) resetUndo() {
+	var kept, notes []modelEntry
+	for _, e := range r.journal {
+		ended := store.IsUndo(e.Scope) && r.branchEnded(e.Scope)
+		switch {
+		case ended:
+			e.Done, e.Error, e.Due, e.Attempts = false, nil, time.Time{}, 0
+		case store.IsUndo(e.Scope) && e.Kind == store.EntryStep:
+			e.Scope, e.Kind = store.UndoneScope+strings.TrimPrefix(e.Scope, store.UndoScope), store.EntryNote
+			e.Done, e.Error, e.Due, e.Attempts = true, nil, time.Time{}, 0
+			notes = append(notes, e)
+			continue
+		case store.IsUndo(e.Scope):
+			continue
+		}
+		kept = append(kept, e)
+	}
+	r.journal = kept
+	for _, note := range notes {
+		i, there := slices.BinarySearchFunc(r.journal, note.Address, byAddress)
+		if there {
+			r.journal[i] = note
+		} else {
+			r.journal = slices.Insert(r.journal, i, note)
+		}
+	}
+}
+
+// branchEnded reports whether the compensations of a scope are of a branch that has ended, or
+// of one within such a branch.
+func (r *modelRun) branchEnded(undo string) bool {
+	path, _ := strings.CutPrefix(undo, store.UndoScope+"/")
+	return slices.ContainsFunc(r.journal, func(e modelEntry) bool {
+		branch := strings.TrimPrefix(e.Scope+"/"+strconv.Itoa(e.Seq), "/")
+		return e.Kind == store.EntryBranch && e.Done && (path == branch || strings.HasPrefix(path, branch+"/"))
+	})
 }
 
 // recordCall records the durable call that enqueued runs.
@@ -224,10 +268,18 @@ func (m *Model) Fork(_ context.Context, now time.Time, id store.ID, at store.Add
 	fork := m.runs[e.ID]
 	for _, j := range r.journal {
 		branch, _ := strconv.Atoi(strings.Split(j.Scope, "/")[0])
-		if j.Done && !store.IsUndo(j.Scope) && (j.Scope == "" && j.Seq < at.Seq || j.Scope != "" && branch < at.Seq) {
+		if store.IsUndo(j.Scope) {
+			path, _ := strings.CutPrefix(j.Scope, store.UndoScope+"/")
+			if j.Kind == store.EntryStep && firstNumber(path) < at.Seq {
+				fork.journal = append(fork.journal, j)
+			}
+			continue
+		}
+		if j.Done && (j.Scope == "" && j.Seq < at.Seq || j.Scope != "" && branch < at.Seq) {
 			fork.journal = append(fork.journal, j)
 		}
 	}
+	fork.resetUndo()
 	return e.ID, nil
 }
 
