@@ -104,6 +104,16 @@ func TestBounds(t *testing.T) {
 		"match": {4<<10 - 2, func(n int) error {
 			return panics(func() { wait(c, fmt.Sprint("w", n), stint.WithMatch("f", name(n))) })
 		}},
+		"affinities": {1000, func(n int) error {
+			return defines(stint.WithAffinity(repeat(n, stint.Affinity{Label: "l", Value: "v"})...))
+		}},
+		"crons": {1000, func(n int) error { return defines(stint.WithCron(repeat(n, "@daily")...)) }},
+		"payload of MatchFilter": {4<<20 - 2, func(n int) error {
+			if _, err := stint.MatchFilter("true", "e", json.RawMessage(`"`+name(n)+`"`)); err != nil && strings.Contains(err.Error(), "want at most") {
+				return err
+			}
+			return nil // this package lacks the language
+		}},
 		"events of a trigger": {1000, func(n int) error { return defines(stint.WithEvents(repeat(n, "e")...)) }},
 		"labels":              {1000, func(n int) error { _, err := c.NewWorker(stint.WithLabels(pairsOf(n, 64*n))); return err }},
 		"a worker's queues":   {1000, func(n int) error { _, err := c.NewWorker(stint.WithQueues(repeat(n, "q")...)); return err }},

@@ -83,6 +83,9 @@ func WithCron(specs ...string) TaskOption {
 			}
 		}
 		c.crons = append(c.crons, specs...)
+		if err := checkCount("specs", len(c.crons), maxNames); err != nil {
+			return fmt.Errorf("stint: WithCron: %w", err)
+		}
 		return nil
 	})
 }

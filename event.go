@@ -118,9 +118,13 @@ func (c *Client) publishTx(ctx context.Context, tx store.Tx, events []store.NewE
 }
 
 // MatchFilter reports whether a filter expression, as WithEventFilter takes one, matches
-// an event with a key and a payload that is JSON. It publishes nothing.
+// an event with a key and a payload that is JSON, of at most DefaultMaxPayload bytes. It
+// publishes nothing.
 func MatchFilter(expr, key string, payload json.RawMessage) (bool, error) {
 	if err := checkText("event key", key); err != nil {
+		return false, fmt.Errorf("stint: match filter: %w", err)
+	}
+	if err := checkSize("payload", len(payload), DefaultMaxPayload); err != nil {
 		return false, fmt.Errorf("stint: match filter: %w", err)
 	}
 	if !json.Valid(payload) {

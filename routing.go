@@ -61,6 +61,9 @@ func WithAffinity(wants ...Affinity) TaskOption {
 			}
 			c.wants = append(c.wants, w)
 		}
+		if err := checkCount("affinities", len(c.wants), maxNames); err != nil {
+			return fmt.Errorf("stint: WithAffinity: %w", err)
+		}
 		return nil
 	})
 }
