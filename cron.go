@@ -162,12 +162,9 @@ func (d *taskDef) cronOf(c *Client, name, spec string, cfg cronConfig, input []b
 	}
 	r := &cron.Template.Run
 	r.Input = input
-	err = c.calling(d, func() (err error) {
-		if f := d.cfg.idempotency; f != nil {
-			if r.Key, err = callKey("idempotency", f, in); err != nil {
-				return err
-			}
-			r.KeyTTL = d.cfg.keyTTL
+	err = c.calling(d, func() error {
+		if err := d.setKey(r, in); err != nil {
+			return err
 		}
 		return d.limit(r, in)
 	})

@@ -127,12 +127,5 @@ func (c *Client) newJSONRun(ctx context.Context, task string, input json.RawMess
 	if def.prepare == nil {
 		return r, nil
 	}
-	key, ttl := r.Key, r.KeyTTL
-	if err := def.prepare(input, &r.NewRun); err != nil {
-		return r, err
-	}
-	if key != "" { // an option's is before the task's
-		r.Key, r.KeyTTL = key, ttl
-	}
-	return r, nil
+	return r, def.prepare(input, &r.NewRun)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"strings"
 	"time"
 
 	"github.com/stint-dev/stint/internal/clock"
@@ -115,7 +116,7 @@ func WithDelay(d time.Duration) RunOption {
 // that is gone: Info and Wait are ErrNotFound.
 func WithIdempotencyKey(key string, ttl time.Duration) RunOption {
 	return runOnly(func(c *runConfig) error {
-		c.key, c.keyTTL = key, ttl
+		c.key, c.keyTTL, c.debounce = idempotencyKey(key), ttl, 0
 		if err := checkName("key", key); err != nil {
 			return fmt.Errorf("stint: WithIdempotencyKey: %w", err)
 		}
@@ -141,8 +142,21 @@ func WithDebounce(key string, wait, max time.Duration) RunOption {
 	})
 }
 
-// debouncePrefix keeps the keys of WithDebounce apart from those of idempotency.
-const debouncePrefix = "debounce:"
+// A task's keys are stored in one name space, in which these keep those of WithDebounce apart
+// from those of idempotency.
+const (
+	debouncePrefix    = "debounce:"
+	idempotencyPrefix = "idempotency:"
+)
+
+// idempotencyKey returns a key of idempotency as it is stored: as it is, unless it begins as a
+// key does that has a prefix.
+func idempotencyKey(key string) string {
+	if strings.HasPrefix(key, debouncePrefix) || strings.HasPrefix(key, idempotencyPrefix) {
+		return idempotencyPrefix + key
+	}
+	return key
+}
 
 // WithIdempotency is WithIdempotencyKey for every run of a task, with a key made of
 // its input. An empty key means none.

@@ -338,13 +338,22 @@ func (t *Task[In, Out]) fill(r *store.NewRun, in In) (err error) {
 	if r.Input, err = marshalAs(t.c, in); err != nil {
 		return err
 	}
-	if f := t.def.cfg.idempotency; f != nil && r.Key == "" {
-		if r.Key, err = callKey("idempotency", f, in); err != nil {
-			return err
-		}
-		r.KeyTTL = t.def.cfg.keyTTL
+	if err := t.def.setKey(r, in); err != nil {
+		return err
 	}
 	return t.def.limit(r, in)
+}
+
+// setKey gives a run the key that WithIdempotency makes of its input, unless an option gave it one.
+func (d *taskDef) setKey(r *store.NewRun, in any) error {
+	if d.cfg.idempotency == nil || r.Key != "" {
+		return nil
+	}
+	key, err := callKey("idempotency", d.cfg.idempotency, in)
+	if err == nil {
+		r.Key, r.KeyTTL = idempotencyKey(key), d.cfg.keyTTL
+	}
+	return err
 }
 
 // calling calls f, which encodes or decodes inputs of the task and calls its key functions:

@@ -633,6 +633,50 @@ func TestOutsideOfARun(t *testing.T) {
 }
 
 // WithDebounce gathers enqueues into one run with the last input.
+// Keys of idempotency and of debounce are apart, whatever they begin with.
+func TestKeysOfIdempotencyAndDebounce(t *testing.T) {
+	in(t, func(t *testing.T, c *stint.Client) {
+		byInput := stint.NewTask(c, "by input", func(_ context.Context, s string) (string, error) { return s, nil },
+			stint.WithIdempotency(func(s string) string { return s }, time.Hour))
+		task := stint.NewTask(c, "t", func(_ context.Context, s string) (string, error) { return s, nil })
+		keyed := func(key string) *stint.Run[string] {
+			t.Helper()
+			return must[*stint.Run[string]](t)(task.Enqueue(t.Context(), key, stint.WithIdempotencyKey(key, time.Hour), stint.WithDelay(time.Minute)))
+		}
+		ids := map[string]bool{}
+		for _, key := range []string{"x", "debounce:x", "idempotency:x", "idempotency:debounce:x", "idempotency:idempotency:x"} {
+			r, f := keyed(key), must[*stint.Run[string]](t)(byInput.Enqueue(t.Context(), key))
+			if again := keyed(key); r.Existing() || !again.Existing() || again.ID() != r.ID() {
+				t.Errorf("key %q: existing %v, and again %v", key, r.Existing(), again.Existing())
+			}
+			if again := must[*stint.Run[string]](t)(byInput.Enqueue(t.Context(), key)); f.Existing() || !again.Existing() {
+				t.Errorf("key %q of the input: existing %v, and again %v", key, f.Existing(), again.Existing())
+			}
+			ids[r.ID()] = true
+		}
+		for _, key := range []string{"x", "debounce:x"} {
+			with := stint.WithDebounce(key, time.Minute, time.Hour)
+			r := must[*stint.Run[string]](t)(task.Enqueue(t.Context(), "first", with))
+			again := must[*stint.Run[string]](t)(task.Enqueue(t.Context(), "last", with))
+			if r.Existing() || !again.Existing() || ids[r.ID()] {
+				t.Errorf("debounce %q: existing %v, and again %v", key, r.Existing(), again.Existing())
+			}
+			ids[r.ID()] = true
+			if r := must[*stint.Run[string]](t)(byInput.Enqueue(t.Context(), "input", with)); r.Existing() {
+				t.Errorf("debounce %q is a key of the input", key)
+			}
+		}
+		// The option that comes last says which it is.
+		last := []stint.RunOption{stint.WithDebounce("y", time.Minute, time.Hour), stint.WithIdempotencyKey("y", time.Hour)}
+		first := must[*stint.Run[string]](t)(task.Enqueue(t.Context(), "kept", last...))
+		must[*stint.Run[string]](t)(task.Enqueue(t.Context(), "changed", last...))
+		working(t, c)
+		if out := must[string](t)(first.Wait(t.Context())); out != "kept" {
+			t.Errorf("an idempotent enqueue changed the input to %q", out)
+		}
+	})
+}
+
 func TestDebounce(t *testing.T) {
 	in(t, func(t *testing.T, c *stint.Client) {
 		var got []int

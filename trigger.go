@@ -69,12 +69,8 @@ func prepareHere[In any](c *Client, d *taskDef, payload []byte, r *store.NewRun)
 	if err := c.unmarshal(payload, &in); err != nil {
 		return NonRetryable(fmt.Errorf("stint: the event's payload is not of type %T: %w", in, err))
 	}
-	if f := d.cfg.idempotency; f != nil {
-		key, err := callKey("idempotency", f, in)
-		if err != nil {
-			return NonRetryable(err)
-		}
-		r.Key, r.KeyTTL = key, d.cfg.keyTTL
+	if err := d.setKey(r, in); err != nil {
+		return NonRetryable(err)
 	}
 	if err := d.limit(r, in); err != nil {
 		return NonRetryable(err)
