@@ -150,8 +150,14 @@ func pathNames(pattern string) (names []string) {
 // raws are the fields that are JSON of the app's, whatever it is.
 var raws = map[string]bool{"input": true, "payload": true}
 
+// empties are the fields whose empty text says something: a limit may have an empty name or
+// key, and a cursor that is empty is the beginning.
+var empties = map[string]bool{"limit_name": true, "limit_key": true, "cursor": true}
+
 // values reads what a request says: its query, or the form or the JSON object that is its
-// body. In JSON, a list stands for a name with several values, and metadata is an object.
+// body. In JSON, a list stands for a name with several values, and metadata is an object; a
+// text that is empty is an error, and null is as if the field was left out. A form's fields
+// that are empty are those that nobody filled in.
 func values(r *http.Request) (url.Values, error) {
 	if r.Method != http.MethodPost {
 		return r.URL.Query(), nil
@@ -237,6 +243,9 @@ func objectOf(body []byte) (url.Values, error) {
 		}
 		if err := flatten(in, name, raw); err != nil {
 			return nil, err
+		}
+		if string(bytes.TrimSpace(raw)) == `""` && !empties[name] {
+			return nil, fmt.Errorf("%s is empty: name something, or leave it out", text.Cut(name, 64))
 		}
 	}
 	return in, nil

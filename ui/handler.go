@@ -95,7 +95,11 @@ func Handler(c *stint.Client, opts ...Option) http.Handler {
 	h.routePages(mux)
 	h.routeAPI(mux)
 	h.routeAssets(mux)
-	guarded := http.NewCrossOriginProtection().Handler(mux)
+	protection := http.NewCrossOriginProtection()
+	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h.refuse(w, r, http.StatusForbidden, errors.New("a request of another site: send it from this page, or from a program without the headers Origin and Sec-Fetch-Site"))
+	}))
+	guarded := protection.Handler(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		secure(w.Header())
 		if !h.admit(w, r) {

@@ -174,6 +174,18 @@ func TestRoutes(t *testing.T) {
 		{"POST", "/api/tasks/charge/runs", `{}`, 400, "input is missing"},
 		{"POST", "/api/tasks/charge/runs", `[`, 400, "JSON object"},
 		{"POST", "/api/tasks/charge/runs", `{"input": 5, "delay": "soon"}`, 400, "delay"},
+		{"POST", "/api/tasks/charge/runs", `{"input": 5, "key": ""}`, 400, "key is empty"},
+		{"POST", "/api/tasks/charge/runs", `{"input": 5, "delay": ""}`, 400, "delay is empty"},
+		{"POST", "/api/tasks/charge/runs", `{"input": 5, "at": "" }`, 400, "at is empty"},
+		{"POST", "/api/tasks/charge/runs", `{"input": 5, "priority": ""}`, 400, "priority is empty"},
+		{"POST", "/api/tasks/charge/runs", `{"input": 5, "metadata": ""}`, 400, "metadata is empty"},
+		{"POST", "/api/tasks/charge/runs", `{"input": 5, "key": null, "delay": null, "metadata": {}}`, 200, `"run"`},
+		{"POST", "/api/events", `{"key": "k", "payload": "", "scope": ""}`, 400, "scope is empty"},
+		{"POST", "/api/events", `{"key": "k", "payload": ""}`, 200, `"event"`},
+		{"POST", "/api/filters", `{"task": "charge", "scope": "s", "expr": ""}`, 400, "expr is empty"},
+		{"POST", "/api/alerts/test", `{"sink": ""}`, 400, "sink is empty"},
+		{"POST", "/api/backup", `{"path": ""}`, 400, "path is empty"},
+		{"POST", "/api/limits.pause", `{"limit_name": "", "limit_key": "nobody's"}`, 404, ""},
 		{"POST", "/api/runs/" + none + "/cancel", "", 404, ""},
 		{"POST", "/api/runs/" + id + "/replay", "", 200, `"changed":1`},
 		{"POST", "/api/runs/" + id + "/reschedule", `{"at": "2030-01-01T00:00:00Z"}`, 409, ""},
@@ -293,8 +305,13 @@ func TestReadOnlyClient(t *testing.T) {
 func TestCrossSite(t *testing.T) {
 	s := newShop(t)
 	for _, header := range [][]string{{"Sec-Fetch-Site", "cross-site"}, {"Origin", "https://evil.example"}} {
-		if status, _ := s.ask("POST", "/api/queues/default/pause", "", header...); status != 403 {
-			t.Errorf("%v: %d, want 403", header, status)
+		status, answer := s.ask("POST", "/api/queues/default/pause", "", header...)
+		var problem struct{ Title, Detail string }
+		if err := json.Unmarshal([]byte(answer), &problem); status != 403 || err != nil || !strings.Contains(problem.Detail, "another site") {
+			t.Errorf("%v: %d %s, want 403 and problem details", header, status, answer)
+		}
+		if status, page := s.ask("POST", "/api/queues/default/pause", "", append(header, "Accept", "text/html")...); status != 403 || !strings.Contains(page, "<h1") {
+			t.Errorf("%v, in a browser: %d %s, want 403 and a page", header, status, page)
 		}
 	}
 	form := url.Values{"next": {"//evil.example/"}}.Encode()
