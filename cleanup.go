@@ -209,7 +209,7 @@ func (sc *scope) cutShort(ctx context.Context, w *waited) error {
 // cutShortBy is the error of a step whose context is done.
 func (sc *scope) cutShortBy(ctx context.Context, err error) error {
 	if cause := sc.refused(ctx); !errors.Is(err, cause) {
-		return fmt.Errorf("%w: %w", cause, err)
+		return once(fmt.Errorf("%w: %w", cause, err))
 	}
 	return err
 }

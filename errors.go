@@ -3,6 +3,7 @@ package stint
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/stint-dev/stint/internal/guard"
@@ -125,6 +126,24 @@ func (e *snooze) Error() string { return fmt.Sprintf("stint: snoozed for %v", e.
 // A negative d counts as 0.
 func Snooze(d time.Duration) error { return &snooze{max(d, 0)} }
 
+// once returns err with a text that names the library at its beginning alone: what it wraps may
+// name it too.
+func once(err error) error {
+	text := err.Error()
+	if plain := strings.ReplaceAll(text, ": stint: ", ": "); plain != text {
+		return &namedOnce{plain, err}
+	}
+	return err
+}
+
+type namedOnce struct {
+	text string
+	err  error
+}
+
+func (e *namedOnce) Error() string { return e.text }
+func (e *namedOnce) Unwrap() error { return e.err }
+
 // public makes a store's error one of this package.
 func public(op string, err error) error {
 	if err == nil {
@@ -136,8 +155,8 @@ func public(op string, err error) error {
 		{store.ErrFileGone, ErrFileGone}, {store.ErrReplaced, ErrReplaced},
 	} {
 		if errors.Is(err, m.from) {
-			return fmt.Errorf("%w: %s: %w", m.to, op, err)
+			return once(fmt.Errorf("%w: %s: %w", m.to, op, err))
 		}
 	}
-	return fmt.Errorf("stint: %s: %w", op, err)
+	return once(fmt.Errorf("stint: %s: %w", op, err))
 }

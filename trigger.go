@@ -67,7 +67,7 @@ func prepare[In any](c *Client, d *taskDef, payload []byte, r *store.NewRun) err
 func prepareHere[In any](c *Client, d *taskDef, payload []byte, r *store.NewRun) error {
 	var in In
 	if err := c.unmarshal(payload, &in); err != nil {
-		return NonRetryable(fmt.Errorf("stint: the event's payload is not of type %T: %w", in, err))
+		return NonRetryable(once(fmt.Errorf("stint: the event's payload is not of type %T: %w", in, err)))
 	}
 	if err := d.setKey(r, in); err != nil {
 		return NonRetryable(err)
@@ -261,7 +261,7 @@ func (c *Client) CreateFilter(ctx context.Context, f TriggerFilter) (int64, erro
 		stored.Payload, err = c.encode(f.Payload)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("stint: create filter: %w", err)
+		return 0, once(fmt.Errorf("stint: create filter: %w", err))
 	}
 	id, err := c.store.SetFilter(ctx, stored)
 	return id, public("create filter", err)
@@ -275,7 +275,7 @@ func (c *Client) DeleteFilter(ctx context.Context, id int64) error {
 // ListFilters lists the filters of a task, or with "" of all tasks, oldest first.
 func (c *Client) ListFilters(ctx context.Context, task string) ([]TriggerFilter, error) {
 	if err := checkText("task name", task); err != nil {
-		return nil, fmt.Errorf("stint: list filters: %w", err)
+		return nil, once(fmt.Errorf("stint: list filters: %w", err))
 	}
 	all, err := c.store.Filters(ctx, task)
 	if err != nil {
