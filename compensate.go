@@ -214,7 +214,9 @@ func (e *execution) compensate(err error) *store.Outcome {
 		if _, aerr := sc.append(ctx, end); aerr != nil {
 			return e.givenBack()
 		}
+		e.mu.Lock()
 		e.failure = err
+		e.mu.Unlock()
 	}
 	var cfg stepConfig
 	cfg.task.retries, cfg.task.backoff = compensateRetries, backoff{2, time.Minute}
@@ -246,9 +248,12 @@ func (e *execution) givenBack() *store.Outcome {
 // which error.
 func (e *execution) endsBadly(err error) (bool, error) {
 	cause := context.Cause(e.ctx)
+	e.mu.Lock() // a handler that was given up may ask while the timer compensates
+	failure := e.failure
+	e.mu.Unlock()
 	switch {
-	case e.failure != nil:
-		return true, e.failure
+	case failure != nil:
+		return true, failure
 	case err == nil && cause == nil:
 		return false, nil
 	}
