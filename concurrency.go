@@ -55,7 +55,8 @@ type Concurrency[In any] struct {
 	// Key gives a run's key: Max is for each key. It is called once, at enqueue. Without
 	// it, all runs have one.
 	Key func(In) string
-	// Max is how many at once; at least 1.
+	// Max is how many at once; at least 1. The Max and Strategy of the newest enqueue are in
+	// force while the key is in use, Max for what waits too. What runs above a lowered Max goes on.
 	Max      int
 	Strategy Strategy
 	// ReleaseWhileWaiting has a run give its share up while it waits in a durable call,

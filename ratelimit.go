@@ -11,8 +11,12 @@ import (
 )
 
 // A RateLimit is what a run takes of a rate: Units of Key's, whose figures are Limit a
-// second, and Burst at most at once. A limit is made by its first use, and has the
-// figures of its last. With a Burst of 0 it has those that SetRateLimit gave it.
+// second, and Burst at most at once. A limit is made by its first use. The figures of the
+// newest enqueue are in force, for all that wait too; runs that were enqueued before, their
+// next attempts and the tasks of older workflows never bring theirs back. A run that is
+// enqueued for later sets them when it is due. A run that wants more units than a lowered
+// Burst waits until it is raised, and those behind it too. With a Burst of 0 the limit has
+// the figures that SetRateLimit gave it, which hold over those of uses.
 type RateLimit struct {
 	Key   string
 	Units int // 0 means 1
@@ -86,7 +90,7 @@ func (r RateLimit) limit() (store.Limit, error) {
 
 // SetRateLimit sets the figures of a rate limit: limit units a second, burst at most at
 // once. rate.Every(d) is a unit each d, and rate.Inf no limit. It is stored, and holds
-// at once for all that take of it, also over the figures of a RateLimit.
+// at once for all that take of it and have not started, also over the figures of a RateLimit.
 func (c *Client) SetRateLimit(ctx context.Context, key string, limit rate.Limit, burst int) error {
 	err := checkName("rate limit key", key)
 	if err == nil && (burst < 1 || burst > maxUnits || !keepable(limit)) {

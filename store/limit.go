@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -34,6 +35,8 @@ type Limit struct {
 	Units     int     `json:"u,omitempty"` // of a rate limit; more than 0 says that it is one
 	PerSecond float64 `json:"p,omitempty"`
 	Burst     int     `json:"b,omitempty"` // 0: the figures that SetRate gave
+
+	Used int64 `json:"f,omitempty"` // of a run that a debounced enqueue changed: which that was; the newest sets the figures
 }
 
 // Rate reports whether this is a limit of a rate.
@@ -59,6 +62,15 @@ func (l *Limit) Of() LimitKey {
 
 // Rate reports whether it is a rate's.
 func (k LimitKey) Rate() bool { return k.Name == "" }
+
+// UsedAt returns a copy of limits whose Used is set.
+func UsedAt(ls []Limit, used int64) []Limit {
+	ls = slices.Clone(ls)
+	for i := range ls {
+		ls[i].Used = used
+	}
+	return ls
+}
 
 // EncodeLimits is how a run keeps its limits; nil if it has none.
 func EncodeLimits(ls []Limit) []byte {

@@ -59,7 +59,8 @@ type NewRun struct {
 	Graph *Graph
 	Route Route
 	// Limits are what the run must pass before each start, and TaskLimits what the tasks
-	// of its Graph must, by their places.
+	// of its Graph must, by their places. The newest enqueue of those that have come to a limit
+	// sets its figures, also for runs that wait, or have not started; SetRate's hold over them.
 	Limits     []Limit
 	TaskLimits map[int][]Limit
 	// Call, if not nil, is a durable call of the run's parent, recorded in the same

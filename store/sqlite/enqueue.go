@@ -272,7 +272,8 @@ func (t *txn) keyHolder(now int64, r *store.NewRun) (int64, error) {
 // debounce has a run that is still scheduled for its first start take r's place; 0: it is not.
 func (t *txn) debounce(key int64, r *store.NewRun) (int64, error) {
 	at := min(ceilMillis(r.RunAt), createdAt(key)+r.Debounce.Milliseconds())
-	limits, err := t.storedLimits(r.Limits)
+	used := t.nextKey(t.now) // the figures are as new as this enqueue, not as the run
+	limits, err := t.storedLimits(store.UsedAt(r.Limits, used))
 	if err != nil {
 		return 0, err
 	}
@@ -290,8 +291,10 @@ func (t *txn) debounce(key int64, r *store.NewRun) (int64, error) {
 		if err := t.exec("DELETE FROM stint_task_limits WHERE run = ?", key); err != nil {
 			return 0, err
 		}
-		if err := t.keepTaskLimits(key, r.TaskLimits); err != nil {
-			return 0, err
+		for place, ls := range r.TaskLimits {
+			if err := t.keepTaskLimits(key, map[int][]store.Limit{place: store.UsedAt(ls, used)}); err != nil {
+				return 0, err
+			}
 		}
 	}
 	if input != nil {

@@ -407,7 +407,7 @@ func (f *flow) insert(place int, r nodeRow) error {
 	}
 	var gate any
 	if text != nil && r.state == store.Queued {
-		if gate, err = t.admit(key, limits, r.flags); err != nil { // not what finishes the parent
+		if gate, err = t.admit(f.key, limits, r.flags); err != nil { // not what finishes the parent
 			r.state, r.error = store.Blocked, failureJSON(store.KindCondition, err.Error())
 		}
 	}

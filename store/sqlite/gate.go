@@ -25,7 +25,7 @@ type gate struct {
 	strategy store.Strategy
 	max      int64 // of a rate: the bucket's Burst says it
 	active   int64
-	heads    int64
+	heads    int64 // of concurrency: runs that are ready, or wait at a later gate
 	parked   int64
 	bucket   store.Bucket
 	wakeAt   int64 // never: not by time
@@ -33,17 +33,25 @@ type gate struct {
 	paused   bool
 	dirty    bool
 	figures  figures // as they are stored
+	setBy    int64   // the enqueue that set max, strategy and the rate: its key
 	open     bool    // it may let runs pass that wait
+	lowered  bool    // more may have passed than it allows by now
 }
 
+// Figures are what of a gate changes seldom.
 type figures struct {
-	max      int64
-	strategy store.Strategy
-	wakeAt   int64
-	paused   bool
+	max       int64
+	strategy  store.Strategy
+	perSecond float64
+	wakeAt    int64
+	fixed     bool
+	paused    bool
+	setBy     int64
 }
 
-func (g *gate) figuresNow() figures { return figures{g.max, g.strategy, g.wakeAt, g.paused} }
+func (g *gate) figuresNow() figures {
+	return figures{g.max, g.strategy, g.bucket.PerSecond, g.wakeAt, g.fixed, g.paused, g.setBy}
+}
 
 type gateName struct {
 	rate      bool
@@ -107,13 +115,13 @@ func (t *txn) storedLimits(ls []store.Limit) (any, error) {
 	return limits, t.exec(makeTriggerSQL)
 }
 
-const gateColumns = "id, rate, name, key, max, strategy, active, heads, parked, per_second, tokens, at, coalesce(wake_at, 0), fixed, paused"
+const gateColumns = "id, rate, name, key, max, strategy, active, heads, parked, per_second, tokens, at, coalesce(wake_at, 0), fixed, paused, set_by"
 
 func (t *txn) readGate(where string, args ...any) (*gate, error) {
 	g := &gate{}
 	var at int64
 	err := t.one("SELECT "+gateColumns+" FROM stint_gates WHERE "+where, args,
-		&g.id, &g.rate, &g.name, &g.key, &g.max, &g.strategy, &g.active, &g.heads, &g.parked, &g.bucket.PerSecond, &g.bucket.Tokens, &at, &g.wakeAt, &g.fixed, &g.paused)
+		&g.id, &g.rate, &g.name, &g.key, &g.max, &g.strategy, &g.active, &g.heads, &g.parked, &g.bucket.PerSecond, &g.bucket.Tokens, &at, &g.wakeAt, &g.fixed, &g.paused, &g.setBy)
 	if err != nil {
 		return nil, err
 	}
@@ -140,30 +148,45 @@ func (t *txn) gateByID(id int64) (*gate, error) {
 	return t.readGate("id = ?", id)
 }
 
-// gateOf finds the gate of a limit, or makes it; it has the limit's figures from then on.
+// gateOf finds the gate of a limit, or makes it, with the limit's figures.
 func (t *txn) gateOf(l *store.Limit) (*gate, error) {
 	n := gateName{l.Rate(), l.Name, l.Key}
 	g, err := t.gateNamed(n)
 	if errors.Is(err, sql.ErrNoRows) {
 		g, err = t.newGate(n, l)
 	}
-	if err != nil {
-		return nil, err
+	return g, err
+}
+
+// useGate returns the gate of a limit that a run comes to, or wants to pass. The gate has the
+// run's figures from then on, unless it has those of a later enqueue: a run that waited, or makes
+// its next attempt, never brings old ones back. A gate that PauseLimit made has none until then.
+// used is the key of the run's enqueue.
+func (t *txn) useGate(l *store.Limit, used int64) (*gate, error) {
+	g, err := t.gateOf(l)
+	if used = max(used, l.Used); err != nil || used < g.setBy || g.fixed || g.rate && l.Burst == 0 {
+		return g, err
 	}
-	if g.rate {
-		if l.Burst > 0 && !g.fixed && (g.bucket.PerSecond != l.PerSecond || g.bucket.Burst != l.Burst) {
-			g.setRate(millis(t.now), l.PerSecond, l.Burst)
-			t.touch(g)
-		}
-		return g, nil
-	}
-	if g.max != int64(l.Max) || g.strategy != l.Strategy {
-		g.open = true
-		g.max, g.strategy = int64(l.Max), l.Strategy
+	if g.setBy != used {
+		g.setBy = used
 		t.touch(g)
 	}
-	return g, nil
+	switch {
+	case g.rate && (g.bucket.PerSecond != l.PerSecond || g.bucket.Burst != l.Burst):
+		g.setRate(millis(t.now), l.PerSecond, l.Burst)
+		t.touch(g)
+	case !g.rate && (g.max != int64(l.Max) || g.strategy != l.Strategy):
+		if g.strategy == store.StrategyCancelInProgress && l.Strategy != g.strategy {
+			err = t.exec(forgetMembersSQL, g.id)
+		}
+		g.max, g.strategy = int64(l.Max), l.Strategy
+		g.open, g.lowered = true, true
+		t.touch(g)
+	}
+	return g, err
 }
+
+const forgetMembersSQL = "DELETE FROM stint_members WHERE gate = ?"
 
 func (t *txn) gateNamed(n gateName) (*gate, error) {
 	if g := t.gates.byName[n]; g != nil {
@@ -177,7 +200,7 @@ func (g *gate) setRate(now time.Time, perSecond float64, burst int) {
 	g.bucket.Fill(now)
 	g.bucket.PerSecond, g.bucket.Burst, g.max = perSecond, burst, int64(burst)
 	g.bucket.Fill(now)
-	g.open = true
+	g.open, g.lowered = true, true
 }
 
 func (t *txn) newGate(n gateName, l *store.Limit) (*gate, error) {
@@ -209,14 +232,24 @@ func (t *txn) touch(g *gate) {
 	}
 }
 
-// countsSQL store the counts of so many gates at a time.
-var countsSQL = func() (texts [len(bulkSizes)]string) {
+// countsSQL store the counts of so many gates at a time, setBySQL also who set their figures.
+var (
+	countsSQL = gatesSQL("id", "active", "heads", "parked")
+	setBySQL  = gatesSQL("id", "active", "heads", "parked", "set_by")
+)
+
+func gatesSQL(columns ...string) (texts [len(bulkSizes)]string) {
+	var set []string
+	for _, c := range columns[1:] {
+		set = append(set, c+" = v."+c)
+	}
+	row := "(?" + strings.Repeat(",?", len(columns)-1) + ")"
 	for i, n := range bulkSizes {
-		texts[i] = "WITH v (id, active, heads, parked) AS (VALUES (?,?,?,?)" + strings.Repeat(",(?,?,?,?)", n-1) + ") " +
-			"UPDATE stint_gates SET active = v.active, heads = v.heads, parked = v.parked FROM v WHERE stint_gates.id = v.id"
+		texts[i] = "WITH v (" + strings.Join(columns, ", ") + ") AS (VALUES " + row + strings.Repeat(","+row, n-1) + ") " +
+			"UPDATE stint_gates SET " + strings.Join(set, ", ") + " FROM v WHERE stint_gates.id = v.id"
 	}
 	return texts
-}()
+}
 
 // closeGates is the end of a transaction at the gates.
 func (t *txn) closeGates() error {
@@ -235,7 +268,7 @@ func (g *gate) needed() bool {
 // flushGates stores what changed. A gate that nobody needs goes.
 func (t *txn) flushGates() error {
 	c := t.gates
-	var counts []any
+	var counts, setBy []any
 	for _, g := range c.dirty {
 		g.dirty = false
 		if !g.needed() {
@@ -245,29 +278,35 @@ func (t *txn) flushGates() error {
 				return err
 			}
 			if g.strategy == store.StrategyCancelInProgress {
-				if err := t.exec("DELETE FROM stint_members WHERE gate = ?", g.id); err != nil {
+				if err := t.exec(forgetMembersSQL, g.id); err != nil {
 					return err
 				}
 			}
 			continue
 		}
-		if !g.rate && g.figures == g.figuresNow() {
+		was, now := g.figures, g.figuresNow()
+		use := now.setBy != was.setBy
+		was.setBy, g.figures = now.setBy, now
+		switch {
+		case was != now || use && g.rate:
+			if err := t.storeGate(g); err != nil {
+				return err
+			}
+		case g.rate:
+			if err := t.exec(levelSQL, g.id, g.active, g.parked, g.bucket.Tokens, g.bucket.At.UnixMicro()); err != nil {
+				return err
+			}
+		case use:
+			setBy = append(setBy, g.id, g.active, g.heads, g.parked, g.setBy)
+		default:
 			counts = append(counts, g.id, g.active, g.heads, g.parked)
-			continue
-		}
-		g.figures = g.figuresNow()
-		var wake any
-		if g.wakeAt != never {
-			wake = g.wakeAt
-		}
-		err := t.exec(`UPDATE stint_gates SET max = ?2, strategy = ?3, active = ?4, heads = ?5, parked = ?6, per_second = ?7, tokens = ?8, at = ?9, wake_at = ?10, fixed = ?11, paused = ?12
-			WHERE id = ?1`, g.id, g.max, int64(g.strategy), g.active, g.heads, g.parked, g.bucket.PerSecond, g.bucket.Tokens, g.bucket.At.UnixMicro(), wake, g.fixed, g.paused)
-		if err != nil {
-			return err
 		}
 	}
 	c.dirty = c.dirty[:0]
 	if err := t.insertAll(&countsSQL, 4, counts); err != nil {
+		return err
+	}
+	if err := t.insertAll(&setBySQL, 5, setBy); err != nil {
 		return err
 	}
 	if len(c.byID) > maxGates {
@@ -276,6 +315,19 @@ func (t *txn) flushGates() error {
 		c.made, c.known, c.newcomers = made, true, newcomers
 	}
 	return nil
+}
+
+// levelSQL stores what changes of a rate at each start.
+const levelSQL = "UPDATE stint_gates SET active = ?2, parked = ?3, tokens = ?4, at = ?5 WHERE id = ?1"
+
+// storeGate stores all of a gate.
+func (t *txn) storeGate(g *gate) error {
+	var wake any
+	if g.wakeAt != never {
+		wake = g.wakeAt
+	}
+	return t.exec(`UPDATE stint_gates SET max = ?2, strategy = ?3, active = ?4, heads = ?5, parked = ?6, per_second = ?7, tokens = ?8, at = ?9, wake_at = ?10, fixed = ?11, paused = ?12, set_by = ?13
+		WHERE id = ?1`, g.id, g.max, int64(g.strategy), g.active, g.heads, g.parked, g.bucket.PerSecond, g.bucket.Tokens, g.bucket.At.UnixMicro(), wake, g.fixed, g.paused, g.setBy)
 }
 
 // SetRate implements store.Admin.

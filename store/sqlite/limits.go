@@ -14,7 +14,7 @@ type hold uint8
 
 const (
 	holdsNothing hold = iota
-	hasTurn           // of a limit whose keys take turns: it waits at a later gate
+	hasTurn           // of a concurrency limit: it waits at a later gate
 	hasPassed         // it is ready
 	holdsShare        // it has started
 )
@@ -60,10 +60,16 @@ type moved struct {
 	key           int64
 	before, after standing
 	limits        string
+	used          int64 // key of the enqueue that its limits came with, if it wants to pass
 }
 
+// usedSQL is the key of the enqueue that a run's limits came with: of a workflow's task, the
+// workflow's. A fork's are as old as what it was made of, so it sets nothing.
+const usedSQL = "CASE WHEN r.flags & 8 THEN 0 WHEN r.node IS NULL OR r.flags & 2 THEN r.id ELSE r.parent END"
+
 const movedSQL = `
-SELECT m.run, m.state, m.gate, m.flags, m.lease, r.state, r.gate, r.flags, r.lease, r.limits
+SELECT m.run, m.state, m.gate, m.flags, m.lease, r.state, r.gate, r.flags, r.lease, r.limits,
+  CASE WHEN r.state <> 3 OR m.state = 3 THEN 0 ELSE ` + usedSQL + ` END
 FROM stint_moves m CROSS JOIN stint_runs r ON r.id = m.run ORDER BY m.run`
 
 // reconcile brings the gates up to date with the states of their runs, and lets runs
@@ -76,13 +82,10 @@ func (t *txn) reconcile() error {
 	if err := t.nodes.flush(t); err != nil {
 		return err
 	}
-	if err := t.admitNew(); err != nil {
-		return err
-	}
-	for { // a run that passes, or is canceled, may move others
+	for first := true; ; first = false { // a run that passes, or is canceled, may move others
 		rows, err := rowsOf(t, func(m *moved) []any {
 			return []any{&m.key, &m.before.state, &m.before.gate, &m.before.flags, &m.before.lease,
-				&m.after.state, &m.after.gate, &m.after.flags, &m.after.lease, &m.limits}
+				&m.after.state, &m.after.gate, &m.after.flags, &m.after.lease, &m.limits, &m.used}
 		}, movedSQL)
 		if err != nil {
 			return err
@@ -94,6 +97,11 @@ func (t *txn) reconcile() error {
 		}
 		for i := range rows {
 			if err := t.of(rows[i].key, func() error { return t.adjust(&rows[i]) }); err != nil {
+				return err
+			}
+		}
+		if first { // after what has started took its units: figures of newcomers may cut them
+			if err := t.admitNew(); err != nil {
 				return err
 			}
 		}
@@ -122,7 +130,7 @@ WITH RECURSIVE found (v) AS (
   SELECT (SELECT gate FROM stint_runs WHERE state = 3 AND gate < found.v ORDER BY gate DESC LIMIT 1) FROM found WHERE found.v IS NOT NULL)
 SELECT v FROM found WHERE v IS NOT NULL`
 
-	newRunsSQL = `SELECT id, state, gate, flags, lease, limits FROM stint_runs WHERE gate = ? AND state = 3 ORDER BY lane, rank, turn, id LIMIT ?`
+	newRunsSQL = `SELECT id, state, gate, flags, lease, limits, ` + usedSQL + ` FROM stint_runs r WHERE gate = ? AND state = 3 ORDER BY lane, rank, turn, id LIMIT ?`
 )
 
 // admitNew leads such runs to their gates, so many in a transaction.
@@ -144,7 +152,7 @@ func (t *txn) admitNew() error {
 			continue
 		}
 		rows, err := rowsOf(t, func(m *moved) []any {
-			return []any{&m.key, &m.after.state, &m.after.gate, &m.after.flags, &m.after.lease, &m.limits}
+			return []any{&m.key, &m.after.state, &m.after.gate, &m.after.flags, &m.after.lease, &m.limits, &m.used}
 		}, newRunsSQL, gate, perPump)
 		if err != nil {
 			return err
@@ -249,7 +257,8 @@ func (t *txn) shift(l *store.Limit, before, after hold, started bool) error {
 	return nil
 }
 
-// turns are the limits whose turn a run has that stands at the gate of a later one.
+// turns are the concurrency limits whose turn a run has that stands at the gate of a later one,
+// whatever their strategies: these may change meanwhile.
 func (t *txn) turns(s *standing, limits []store.Limit) (map[*store.Limit]bool, error) {
 	if s.state != store.Queued || s.gate == nil || *s.gate <= 0 || len(limits) < 2 {
 		return nil, nil
@@ -267,7 +276,7 @@ func (t *txn) turns(s *standing, limits []store.Limit) (map[*store.Limit]bool, e
 		if g.id == *s.gate {
 			return has, nil
 		}
-		has[l] = g.inTurns()
+		has[l] = !g.rate
 	}
 	return nil, nil
 }
@@ -275,13 +284,14 @@ func (t *txn) turns(s *standing, limits []store.Limit) (map[*store.Limit]bool, e
 // inTurns reports whether the gate's keys take turns.
 func (g *gate) inTurns() bool { return !g.rate && g.strategy == store.StrategyGroupRoundRobin }
 
-// takeTurns has a run that will stand at a later gate keep its turn at these.
+// takeTurns counts a run that will stand at a later gate as one of these, and reports whether the
+// keys of one take turns.
 func (t *txn) takeTurns(gates []*gate) (some bool) {
 	for _, g := range gates {
-		if g.inTurns() {
+		if !g.rate {
 			g.heads++
 			t.touch(g)
-			some = true
+			some = some || g.inTurns()
 		}
 	}
 	return some
@@ -327,7 +337,7 @@ func (g *gate) lets(l *store.Limit, now time.Time) bool {
 func (t *txn) pass(m *moved, need []*store.Limit) (int64, error) {
 	gates := make([]*gate, len(need))
 	for i, l := range need {
-		g, err := t.gateOf(l)
+		g, err := t.useGate(l, m.used)
 		if errors.Is(err, store.ErrNotFound) {
 			return -1, t.exec("UPDATE stint_runs SET state = 6, gate = NULL, error = ?2 WHERE id = ?1 AND state = 3", m.key, failureJSON(store.KindCondition, err.Error()))
 		}
@@ -352,6 +362,7 @@ func (t *txn) pass(m *moved, need []*store.Limit) (int64, error) {
 		case g.strategy == store.StrategyCancelInProgress:
 			g.parked++
 			t.touch(g)
+			t.takeTurns(gates[:i])
 			if err := t.place(m.key, g.id); err != nil {
 				return 0, err
 			}
@@ -435,15 +446,15 @@ func (t *txn) cancelOlder(g *gate) error {
 var errUnits = errors.New("it could never start")
 
 // admit finds out where a new run stands, whose row is not there yet: what goes into its
-// column gate.
-func (t *txn) admit(key int64, limits []store.Limit, flags int) (any, error) {
+// column gate. used is the key of the enqueue that the limits came with.
+func (t *txn) admit(used int64, limits []store.Limit, flags int) (any, error) {
 	if t.w == nil {
 		return 0, nil // the writer does it, after the app's commit
 	}
 	gates := make([]*gate, len(limits))
 	need := make([]*store.Limit, len(limits))
 	for i := range limits {
-		g, err := t.gateOf(&limits[i])
+		g, err := t.useGate(&limits[i], used)
 		if err != nil {
 			return nil, err
 		}
@@ -472,7 +483,7 @@ func (t *txn) admit(key int64, limits []store.Limit, flags int) (any, error) {
 		t.takeTurns(gates[:i])
 		return g.id, nil
 	}
-	return nil, t.takeAll(key, int64(flags), gates, need)
+	return nil, t.takeAll(0, 0, gates, need)
 }
 
 // keepTaskLimits stores the limits of a workflow run's tasks.

@@ -311,6 +311,12 @@ func useLimits(t *testing.T, s *Store, worker int64) {
 	}
 	_, err := s.Enqueue(ctx, now, bulk)
 	ok(err)
+	three := one(store.StrategyGroupRoundRobin) // and one again: what has passed is moved back
+	three.Max = 3
+	for _, l := range []store.Limit{three, one(store.StrategyGroupRoundRobin)} {
+		_, err := s.Enqueue(ctx, now, []store.NewRun{{Task: "limited", Queue: "q", Limits: []store.Limit{l}}})
+		ok(err)
+	}
 	ok(s.SetRate(ctx, now, "r", 1000, 2))
 	for _, paused := range []bool{true, false} {
 		ok(s.PauseLimit(ctx, now, store.LimitKey{Name: "n0", Key: "k"}, paused))

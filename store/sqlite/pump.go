@@ -64,6 +64,9 @@ func (t *txn) dueGates() error {
 // must wait for another of its gates waits there from now on.
 func (t *txn) pump(g *gate) error {
 	g.wakeAt = never
+	if err := t.recall(g); err != nil {
+		return err
+	}
 	for looked := 0; g.parked > 0; looked++ {
 		if looked == perPump {
 			g.wakeAt = t.now // and on, after others had their turn
@@ -77,9 +80,7 @@ func (t *txn) pump(g *gate) error {
 		} else if passed {
 			continue
 		}
-		var key, flags int64
-		var text string
-		err := t.firstParked(g.id, &key, &flags, &text)
+		m, err := t.firstParked(g.id)
 		if errors.Is(err, sql.ErrNoRows) {
 			g.parked = 0
 			break
@@ -87,13 +88,13 @@ func (t *txn) pump(g *gate) error {
 		if err != nil {
 			return err
 		}
-		limits, err := t.limitsOf(text)
+		limits, err := t.limitsOf(m.limits)
 		if err != nil {
 			return err
 		}
 		var stop bool
-		err = t.of(key, func() (err error) {
-			stop, err = t.tryPass(g, key, flags, limits)
+		err = t.of(m.key, func() (err error) {
+			stop, err = t.tryPass(g, m, limits)
 			return err
 		})
 		if err != nil || stop {
@@ -103,6 +104,68 @@ func (t *txn) pump(g *gate) error {
 	t.touch(g)
 	if g.wakeAt != never {
 		t.newDue = min(t.newDue, g.wakeAt)
+	}
+	return nil
+}
+
+const (
+	// readySQL reads the runs that have passed all their gates and not started, the last first.
+	readySQL = `
+SELECT id, state, gate, flags, lease, limits FROM stint_runs WHERE gate IS NULL AND state = 3 AND limits IS NOT NULL
+  AND NOT EXISTS (SELECT 1 FROM stint_moves WHERE run = id) ORDER BY lane DESC, rank DESC, turn DESC, id DESC`
+
+	// firstSQL makes a run the first of those that wait at a gate.
+	firstSQL = `UPDATE stint_runs SET gate = ?2, rank = min(rank, coalesce(
+  (SELECT x.rank - 1 FROM stint_runs x WHERE x.gate = ?2 AND x.state = 3 AND x.lane = stint_runs.lane ORDER BY x.rank LIMIT 1), rank)) WHERE id = ?1`
+)
+
+// overdrawn reports whether more runs that have not started have passed g than it allows.
+func (g *gate) overdrawn() bool {
+	if g.rate {
+		return !g.bucket.Unlimited() && float64(g.active) > g.bucket.Tokens
+	}
+	return g.heads > 0 && g.active > g.max
+}
+
+// recall moves the runs that have passed g, and have not started, back to it if its figures were
+// lowered below what it promised them (R4). Those that may start pass again at once, in order.
+func (t *txn) recall(g *gate) error {
+	lowered := g.lowered
+	if g.lowered = false; !lowered || !g.overdrawn() {
+		return nil
+	}
+	rows, err := rowsOf(t, func(m *moved) []any {
+		return []any{&m.key, &m.before.state, &m.before.gate, &m.before.flags, &m.before.lease, &m.limits}
+	}, readySQL)
+	if err != nil {
+		return err
+	}
+	stand := standSQL
+	if g.inTurns() {
+		stand = firstSQL // its turn came, and gave it a rank behind those that wait
+	}
+	for i := range rows {
+		m := &rows[i]
+		limits, err := t.limitsOf(m.limits)
+		if err != nil {
+			continue // it is blocked when it is met
+		}
+		at := slices.IndexFunc(limits, func(l store.Limit) bool { return l.Rate() == g.rate && l.Name == g.name && l.Key == g.key })
+		if at < 0 || m.before.holds(&limits[at]) != hasPassed {
+			continue
+		}
+		m.after = m.before
+		m.after.gate = &g.id
+		g.parked++
+		err = t.of(m.key, func() error {
+			if err := t.exec(stand, m.key, g.id); err != nil {
+				return err
+			}
+			return t.adjust(m)
+		})
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -117,35 +180,34 @@ WITH RECURSIVE found (v) AS (
 SELECT v FROM found WHERE v IS NOT NULL`
 
 // firstParked reads the run that waits at a gate and is next.
-func (t *txn) firstParked(gate int64, key, flags *int64, limits *string) error {
+func (t *txn) firstParked(gate int64) (first *moved, err error) {
 	lanes, err := column[int64](t, parkedLanesSQL, gate)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var first place
-	found := false
+	var at place
 	for _, lane := range lanes {
 		var p place
-		var f int64
-		var text string
-		err := t.one("SELECT rank, turn, id, flags, limits FROM stint_runs WHERE gate = ? AND lane = ? AND state = 3 ORDER BY rank, turn, id LIMIT 1",
-			[]any{gate, lane}, &p.rank, &p.turn, &p.id, &f, &text)
+		var m moved
+		err := t.one("SELECT rank, turn, id, flags, limits, "+usedSQL+" FROM stint_runs r WHERE gate = ? AND lane = ? AND state = 3 ORDER BY rank, turn, id LIMIT 1",
+			[]any{gate, lane}, &p.rank, &p.turn, &m.key, &m.after.flags, &m.limits, &m.used)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if !found || comparePlace(p, first) < 0 {
-			found, first, *key, *flags, *limits = true, p, p.id, f, text
+		if p.id = m.key; first == nil || comparePlace(p, at) < 0 {
+			first, at = &m, p
 		}
 	}
-	if !found {
-		return sql.ErrNoRows
+	if first == nil {
+		return nil, sql.ErrNoRows
 	}
-	return nil
+	return first, nil
 }
 
 // tryPass lets the first run that waits at g pass, or moves it to another gate of its;
 // stop says that it must wait at g.
-func (t *txn) tryPass(g *gate, key, flags int64, limits []store.Limit) (stop bool, err error) {
+func (t *txn) tryPass(g *gate, m *moved, limits []store.Limit) (stop bool, err error) {
+	key, flags := m.key, m.after.flags
 	var gates []*gate
 	var need []*store.Limit
 	now := millis(t.now)
@@ -154,7 +216,7 @@ func (t *txn) tryPass(g *gate, key, flags int64, limits []store.Limit) (stop boo
 		if flags&flagResumed != 0 && (l.Rate() || !l.Release) {
 			continue
 		}
-		x, err := t.gateOf(l)
+		x, err := t.useGate(l, m.used)
 		if err != nil {
 			return false, err
 		}
@@ -174,14 +236,14 @@ func (t *txn) tryPass(g *gate, key, flags int64, limits []store.Limit) (stop boo
 	}
 	for i, x := range gates {
 		switch {
-		case i < at && x.inTurns() && x.active < x.max && !x.paused, i == at, !(i < at && x.inTurns()) && x.lets(need[i], now) && (!x.rate || x.parked == 0):
+		case i < at && !x.rate && x.active < x.max && !x.paused, i == at, (i > at || x.rate) && x.lets(need[i], now) && (!x.rate || x.parked == 0):
 			continue
 		}
 		return false, t.standElsewhere(key, gates, at, i)
 	}
 	g.parked--
 	for _, x := range gates[:at] {
-		if x.inTurns() {
+		if !x.rate {
 			x.heads-- // takeAll counts it
 		}
 	}
@@ -209,7 +271,7 @@ func (t *txn) standElsewhere(key int64, gates []*gate, from, to int) error {
 		return t.exec(nextTurnSQL, key, t.now, t.nextKey(t.now), x.id)
 	}
 	for i := to; i < from; i++ {
-		if g := gates[i]; g.inTurns() {
+		if g := gates[i]; !g.rate {
 			g.heads = max(g.heads-1, 0)
 			g.open = true
 			t.touch(g)

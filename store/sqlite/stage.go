@@ -48,13 +48,41 @@ func (s *Store) enqueueStaged(ctx context.Context, now time.Time, runs []store.N
 		out, rest = append(out, got...), rest[len(part):]
 	}
 	if err == nil {
-		err = s.do(ctx, func(t *txn) error { return t.unstage(staged) })
+		err = s.do(ctx, func(t *txn) error {
+			if err := t.useLast(runs, out); err != nil {
+				return err
+			}
+			return t.unstage(staged)
+		})
 	}
 	if err != nil {
 		s.sweep(context.WithoutCancel(ctx), token) // what fails here, Recover does
 		return nil, err
 	}
 	return out, nil
+}
+
+// useLast sets the rates that a bulk takes of to the figures of its last run: its runs come to
+// them over several commits.
+func (t *txn) useLast(runs []store.NewRun, out []store.Enqueued) error {
+	done := map[string]bool{}
+	for i := len(runs) - 1; i >= 0; i-- {
+		if out[i].Existing || ceilMillis(runs[i].RunAt) > t.now && !runs[i].RunAt.IsZero() {
+			continue // it comes to its limits when it is due
+		}
+		for j := range runs[i].Limits {
+			l := &runs[i].Limits[j]
+			if !l.Rate() || l.Burst == 0 || done[l.Key] {
+				continue
+			}
+			done[l.Key] = true
+			key, _ := t.s.ids.key(out[i].ID)
+			if _, err := t.useGate(l, key); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (t *txn) unstage(staged map[laneName]int64) error {

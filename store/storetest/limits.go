@@ -210,6 +210,75 @@ func rates(s *suite) {
 	}
 }
 
+// newestFigures has limits be as the newest enqueue says: for what waits, and for what has
+// passed and not started.
+func newestFigures(s *suite) {
+	const hour = 1.0 / 3600
+	none := func() { s.Helper(); s.none(s.request(10)) }
+	s.enqueue(rated("1", 1, hour, 1), rated("2", 1, hour, 1))
+	s.takes(10, "1")
+	none()
+	s.enqueue(rated("3", 1, 1000, 1000))
+	time.Sleep(10 * time.Millisecond)
+	s.takes(10, "2", "3")
+	time.Sleep(time.Second)
+	s.enqueue(rated("4", 1, 1000, 1000), rated("5", 1, 1000, 1000), rated("6", 1, hour, 1))
+	s.takes(10, "4")
+	none()
+	later := rated("later", 1, 1000, 1000)
+	later.RunAt = time.Now().Add(time.Minute)
+	s.enqueue(later)
+	s.enqueue(rated("7", 1, hour, 1))
+	time.Sleep(2 * time.Minute) // it is due, but not the newest
+	none()
+	s.enqueue(rated("8", 1, 1000, 1000))
+	time.Sleep(10 * time.Millisecond)
+	s.takes(10, "5", "6", "7", "later", "8")
+
+	for _, n := range []string{"a", "b", "c", "d"} {
+		s.enqueue(keyed(n, "k", 1, store.StrategyQueue))
+	}
+	a := s.takes(10, "a")[0]
+	s.enqueue(keyed("e", "k", 3, store.StrategyQueue))
+	b := s.takes(1, "b")[0] // and c has passed
+	s.enqueue(keyed("f", "k", 1, store.StrategyQueue))
+	none()
+	s.finish(outcome(a, store.Succeeded))
+	none()
+	s.finish(outcome(b, store.Succeeded))
+	s.takes(10, "c")
+
+	for _, n := range []string{"1", "2", "3", "4"} {
+		s.enqueue(keyed(n, "turns", 1, store.StrategyGroupRoundRobin))
+	}
+	first := s.takes(10, "1")[0]
+	time.Sleep(time.Second)
+	s.enqueue(keyed("5", "turns", 3, store.StrategyGroupRoundRobin)) // and 2 has passed
+	s.enqueue(keyed("6", "turns", 1, store.StrategyGroupRoundRobin))
+	none()
+	s.finish(outcome(first, store.Succeeded))
+	s.takes(10, "2")
+}
+
+// figuresOfPaused pauses and resumes a key whose only run waits at a rate: the key has the figures
+// of that run then.
+func figuresOfPaused(s *suite) {
+	k := store.LimitKey{Name: "t", Key: "k"}
+	both := rated("both", 1, 1, 1)
+	both.Limits = append(keyed("", "k", 1, store.StrategyQueue).Limits, both.Limits...)
+	s.enqueue(rated("first", 1, 1, 1), both)
+	s.takes(10, "first")
+	s.ok(s.PauseLimit(s.Context(), time.Now(), k, true))
+	time.Sleep(2 * time.Second)
+	s.none(s.request(10))
+	s.ok(s.PauseLimit(s.Context(), time.Now(), k, false))
+	s.takes(10, "both")
+	want := store.LimitInfo{Limit: store.Limit{Name: "t", Key: "k", Max: 1, Strategy: store.StrategyQueue}, Active: 1}
+	if all := s.limits(false); len(all) != 1 || all[0] != want {
+		s.Errorf("limits are %+v, want %+v", all, want)
+	}
+}
+
 func rateFigures(s *suite) {
 	ctx := s.Context()
 	for _, r := range []store.NewRun{rated("unknown", 1, 0, 0), rated("too many", 3, 1, 2)} {

@@ -28,6 +28,7 @@ type Model struct {
 	events  []modelEvent
 	rates   map[string]*modelRate
 	paused  map[store.LimitKey]bool
+	limits  map[store.LimitKey]*modelLimit // as their newest enqueues have them
 	crons   map[string]*store.Cron
 	filters []store.TaskFilter
 	filter  int64 // last number given
@@ -67,6 +68,7 @@ type modelRun struct {
 	route  store.Route
 	since  time.Time // when its key's turn came to it
 	turn   int       // among those whose turn came at one time
+	used   store.ID  // the enqueue that its limits came with
 }
 
 type modelWorker struct {
@@ -85,7 +87,7 @@ type modelHold struct {
 func NewModel() *Model {
 	return &Model{
 		runs: map[store.ID]*modelRun{}, keys: map[modelKey]modelHold{}, queues: map[string]bool{},
-		workers: map[int64]*modelWorker{}, told: map[store.ID]bool{}, rates: map[string]*modelRate{}, paused: map[store.LimitKey]bool{},
+		workers: map[int64]*modelWorker{}, told: map[store.ID]bool{}, rates: map[string]*modelRate{}, paused: map[store.LimitKey]bool{}, limits: map[store.LimitKey]*modelLimit{},
 		crons: map[string]*store.Cron{}, triggers: map[string][]store.Trigger{}, programs: map[string]string{}, gone: map[string]time.Time{}, changed: make(chan struct{}),
 	}
 }
@@ -192,6 +194,7 @@ func (m *Model) elapse(r *modelRun, now time.Time) {
 		if r.Flow {
 			m.begin(r, now)
 		}
+		m.use(r, now)
 		m.admit(r, now)
 	case r.State == store.Waiting && !r.wake.IsZero() && !r.wake.After(now) && r.lease > 0:
 		r.rouse(now)
@@ -252,7 +255,7 @@ func (m *Model) enqueue(now time.Time, n store.NewRun) store.Enqueued {
 				if latest := r.Created.Add(n.Debounce); latest.Before(n.RunAt) {
 					r.Due = latest
 				}
-				r.startIn = n.StartIn
+				r.startIn, r.used = n.StartIn, m.newID(now)
 				r.limitStart(r.Due)
 				return store.Enqueued{ID: h.run, Existing: true}
 			}
@@ -289,6 +292,9 @@ func (m *Model) enqueue(now time.Time, n store.NewRun) store.Enqueued {
 		if r.State == store.Queued {
 			m.begin(r, now)
 		}
+	}
+	if r.used = id; r.State == store.Queued {
+		m.use(r, now)
 	}
 	m.admit(r, now)
 	return store.Enqueued{ID: id}

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -16,6 +17,66 @@ import (
 type modelRate struct {
 	store.Bucket
 	fixed bool
+	used  store.ID // the newest enqueue that came with figures
+}
+
+// A modelLimit is how a key of a concurrency limit is by its newest enqueue.
+type modelLimit struct {
+	store.Limit
+	used store.ID
+}
+
+// newest returns a limit of a run with the figures in force.
+func (m *Model) newest(l *store.Limit) *store.Limit {
+	if x := m.limits[l.Of()]; x != nil && !l.Rate() {
+		c := *l
+		c.Max, c.Strategy = x.Max, x.Strategy
+		return &c
+	}
+	return l
+}
+
+// use sets the figures of the limits of a run that comes to them, unless a later enqueue set them.
+func (m *Model) use(r *modelRun, now time.Time) {
+	for i := range r.limits {
+		l := &r.limits[i]
+		if l.Rate() {
+			m.useRate(r, l, now)
+			continue
+		}
+		if x := m.limits[l.Of()]; x == nil || !m.needed(l, r) || bytes.Compare(r.used[:], x.used[:]) >= 0 {
+			m.limits[l.Of()] = &modelLimit{*l, r.used}
+		}
+	}
+}
+
+func (m *Model) useRate(r *modelRun, l *store.Limit, now time.Time) {
+	b := m.rates[l.Key]
+	switch {
+	case b == nil && l.Burst == 0:
+		r.State, r.Error = store.Blocked, []byte(`{"kind":"condition"}`)
+		return
+	case b == nil:
+		b = &modelRate{Bucket: store.Bucket{Burst: l.Burst, Tokens: float64(l.Burst), At: now}}
+		m.rates[l.Key] = b
+	case l.Burst == 0 || b.fixed || bytes.Compare(r.used[:], b.used[:]) < 0:
+		return
+	}
+	b.set(now, l.PerSecond, l.Burst)
+	b.used = r.used
+}
+
+// needed reports whether another run is at a key of a concurrency limit.
+func (m *Model) needed(l *store.Limit, but *modelRun) bool {
+	if m.paused[l.Of()] || m.active(l) > 0 {
+		return true
+	}
+	for _, r := range m.runs {
+		if r != but && r.State == store.Queued && r.keyed(l) != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // keyed is the limit of a run for a key of a concurrency limit, if it has it.
@@ -44,8 +105,7 @@ func (r *modelRun) resumed() bool {
 	return r.lease > 0 && r.State == store.Queued && len(r.journal) > 0
 }
 
-// checkRates brings the rates up to date with the figures of new runs, or refuses runs
-// that could never start.
+// checkRates refuses new runs that could never start.
 func (m *Model) checkRates(runs []store.NewRun, now time.Time) error {
 	rates := map[string]*modelRate{}
 	for key, b := range m.rates {
@@ -54,7 +114,7 @@ func (m *Model) checkRates(runs []store.NewRun, now time.Time) error {
 	}
 	for i := range runs {
 		for _, l := range runs[i].Limits {
-			if !l.Rate() {
+			if !l.Rate() || runs[i].RunAt.After(now) {
 				continue
 			}
 			b := rates[l.Key]
@@ -73,7 +133,6 @@ func (m *Model) checkRates(runs []store.NewRun, now time.Time) error {
 			}
 		}
 	}
-	m.rates = rates
 	return nil
 }
 
@@ -86,7 +145,7 @@ func (b *modelRate) set(now time.Time, perSecond float64, burst int) {
 // admit does what a strategy that cancels does when a run is queued.
 func (m *Model) admit(r *modelRun, now time.Time) {
 	for i := range r.limits {
-		l := &r.limits[i]
+		l := m.newest(&r.limits[i])
 		if r.State != store.Queued || l.Strategy < store.StrategyCancelInProgress {
 			continue
 		}
@@ -147,7 +206,7 @@ func (m *Model) busy(worker int64) (n int) {
 // gateOf is the limit that a queued run waits for, or nil; at is when it may have it.
 func (m *Model) gateOf(r *modelRun) (l *store.Limit, at time.Time) {
 	for i := range r.limits {
-		l := &r.limits[i]
+		l := m.newest(&r.limits[i])
 		if m.paused[l.Of()] && !(r.resumed() && (l.Rate() || !l.Release)) {
 			return l, time.Time{}
 		}
@@ -196,7 +255,7 @@ func (r *modelRun) takes(rate string) bool {
 // take takes units for a run that starts, and passes the turns of its keys on.
 func (m *Model) take(r *modelRun) {
 	for i := range r.limits {
-		switch l := &r.limits[i]; {
+		switch l := m.newest(&r.limits[i]); {
 		case l.Rate():
 			m.rates[l.Key].Tokens -= float64(l.Units)
 		case l.Strategy == store.StrategyGroupRoundRobin:
@@ -275,7 +334,7 @@ func (m *Model) Limits(_ context.Context, rates bool) (all []store.LimitInfo, er
 			}
 			n := [2]string{l.Name, l.Key}
 			if seen[n] == nil {
-				seen[n] = &store.LimitInfo{Limit: l, Active: m.active(&l)}
+				seen[n] = &store.LimitInfo{Limit: *m.newest(&l), Active: m.active(&l)}
 			}
 			if at, _ := m.gateOf(r); r.State == store.Queued && at != nil && at.Name == l.Name && at.Key == l.Key {
 				seen[n].Waiting++

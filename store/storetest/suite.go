@@ -131,6 +131,8 @@ var rules = []struct {
 	{"R4 a limit that is paused", pausedLimits},
 	{"R4 a rate", rates},
 	{"figures of a rate", rateFigures},
+	{"R4 the newest figures of a limit", newestFigures},
+	{"figures of a key that was paused", figuresOfPaused},
 	{"rates that nobody uses go", idleRates},
 	{"routes", routes},
 	{"preferred workers", preferred},

@@ -111,6 +111,7 @@ CREATE TABLE stint_gates (
   wake_at    INTEGER,          -- when a run that waits may pass; NULL: not by time
   fixed      INTEGER NOT NULL DEFAULT 0 CHECK (fixed IN (0, 1)), -- a rate that was set by itself
   paused     INTEGER NOT NULL DEFAULT 0 CHECK (paused IN (0, 1)),
+  set_by     INTEGER NOT NULL DEFAULT 0, -- the newest enqueue that came with figures: a run's key
   UNIQUE (rate, name, key)
 ) STRICT;
 CREATE INDEX stint_gates_wake ON stint_gates (wake_at) WHERE wake_at IS NOT NULL;
