@@ -19,6 +19,10 @@ const (
 	maxPerCall   = 1_000_000 // runs or events that one call makes
 	maxCallBytes = 256 << 20 // bytes of their payloads and metadata, together
 	maxHeaders   = 64 << 10  // bytes of a webhook's headers
+
+	maxWholeEntries = 100_000   // entries of a journal that is returned as a whole
+	maxWholeBytes   = 256 << 20 // bytes of that, and of its document
+	maxWaits        = 100       // of what a run waits for that is named
 )
 
 // checkCount refuses a list that is too long.

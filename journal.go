@@ -4,7 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
+	"iter"
 	"strings"
 	"time"
 
@@ -26,35 +26,125 @@ type JournalEntry struct {
 	Attempts int       // of a step
 }
 
+// A JournalFilter says which part of a journal JournalPage returns.
+type JournalFilter struct {
+	Limit int // how many entries a page has [100, at most 1,000]
+	// Cursor is JournalPage.Next of the page before, or the Address of an entry: the page
+	// begins behind it. "": with the first.
+	Cursor string
+}
+
+// A JournalPage is a page of a run's journal, in the order of its scopes.
+type JournalPage struct {
+	Entries []JournalEntry
+	Next    string // Cursor of the next page; "" on the last
+}
+
 // Journal returns what a run has done so far, in the order of its scopes. It is empty
-// for a run without durable calls, and ErrNotFound for one that does not exist.
+// for a run without durable calls, and ErrNotFound for one that does not exist. It holds all
+// of it in memory: a journal of more than 100,000 entries, or 256 MiB, is an error. JournalPage
+// and WriteJournal read one of any length.
 func (c *Client) Journal(ctx context.Context, runID string) ([]JournalEntry, error) {
 	id, err := parseID(runID)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := c.store.Get(ctx, id); err != nil {
-		return nil, public("journal", err)
+	all, size := []JournalEntry{}, 0
+	for e, err := range c.entries(ctx, id, false) {
+		if err != nil {
+			return nil, public("journal", err)
+		}
+		if size += e.Size(); len(all) == maxWholeEntries || size > maxWholeBytes {
+			return nil, fmt.Errorf("stint: journal of run %s: it has more than %d entries, or %d MiB: read it with JournalPage, or WriteJournal", id, maxWholeEntries, maxWholeBytes>>20)
+		}
+		all = append(all, journalEntry(&e))
 	}
-	stored, err := c.store.Load(ctx, id)
+	if err := c.exists(ctx, id, len(all)); err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
+// JournalPage returns a page of a run's journal. A page whose outputs would have more than
+// 8 MiB ends earlier, with one entry at least. What the run does meanwhile may be on pages that
+// are read later. It is ErrNotFound for a run that does not exist, and an error for a cursor
+// that is none.
+func (c *Client) JournalPage(ctx context.Context, runID string, f JournalFilter) (*JournalPage, error) {
+	id, err := parseID(runID)
+	if err != nil {
+		return nil, err
+	}
+	limit := f.Limit
+	if limit == 0 {
+		limit = defaultPage
+	}
+	if limit < 0 || limit > maxPage {
+		return nil, fmt.Errorf("stint: journal: limit %d: want 1 to %d", f.Limit, maxPage)
+	}
+	var after journal.Address
+	if f.Cursor != "" {
+		if after, err = journal.ParseAddress(f.Cursor); err != nil {
+			return nil, once(fmt.Errorf("stint: journal: cursor: %w", err))
+		}
+	}
+	stored, more, err := c.store.Entries(ctx, id, store.Address(after), limit, false)
 	if err != nil {
 		return nil, public("journal", err)
 	}
-	stored = slices.DeleteFunc(stored, func(e store.Entry) bool { return e.Kind == store.EntryNote })
-	all := make([]JournalEntry, len(stored))
-	for i, e := range stored {
-		all[i] = JournalEntry{
-			Address: journal.Address(e.Address).String(), Kind: e.Kind.String(), Name: e.Name, Done: e.Done,
-			Output: jsonx.Embed(e.Value), At: e.At, Due: e.Due, Attempts: e.Attempts,
-		}
-		if e.Error != nil {
-			all[i].Error = decodeFailure(e.Error).Message
-		}
-		if store.IsUndo(e.Scope) { // whose value is the engine's
-			all[i].Output = nil
+	page := &JournalPage{Entries: make([]JournalEntry, len(stored))}
+	for i := range stored {
+		page.Entries[i] = journalEntry(&stored[i])
+	}
+	if more {
+		page.Next = page.Entries[len(stored)-1].Address
+	}
+	if err := c.exists(ctx, id, len(stored)); err != nil {
+		return nil, err
+	}
+	return page, nil
+}
+
+// exists returns ErrNotFound if a run of whose journal so much was read does not exist.
+func (c *Client) exists(ctx context.Context, id store.ID, entries int) error {
+	if entries > 0 {
+		return nil
+	}
+	_, err := c.store.Get(ctx, id)
+	return public("journal", err)
+}
+
+// entries yields a run's journal. No more than a page of the store is in memory.
+func (c *Client) entries(ctx context.Context, id store.ID, notes bool) iter.Seq2[store.Entry, error] {
+	return func(yield func(store.Entry, error) bool) {
+		for after, more := (store.Address{}), true; more; {
+			var page []store.Entry
+			var err error
+			if page, more, err = c.store.Entries(ctx, id, after, maxPage, notes); err != nil {
+				yield(store.Entry{}, err)
+				return
+			}
+			for i := range page {
+				if !yield(page[i], nil) {
+					return
+				}
+				after = page[i].Address
+			}
 		}
 	}
-	return all, nil
+}
+
+func journalEntry(e *store.Entry) JournalEntry {
+	j := JournalEntry{
+		Address: journal.Address(e.Address).String(), Kind: e.Kind.String(), Name: e.Name, Done: e.Done,
+		Output: jsonx.Embed(e.Value), At: e.At, Due: e.Due, Attempts: e.Attempts,
+	}
+	if e.Error != nil {
+		j.Error = decodeFailure(e.Error).Message
+	}
+	if store.IsUndo(e.Scope) { // whose value is the engine's
+		j.Output = nil
+	}
+	return j
 }
 
 // RestartFrom runs a run that has ended, or is blocked, again from its first step of
@@ -96,12 +186,14 @@ func (c *Client) findStep(ctx context.Context, runID, name string) (id store.ID,
 	if err := checkText("step name", name); err != nil {
 		return id, at, public("find the step", err)
 	}
-	entries, err := c.store.Load(ctx, id)
-	if err != nil {
-		return id, at, public("load the journal", err)
-	}
-	for _, e := range entries {
-		if e.Kind == store.EntryStep && e.Name == name && e.Scope == "" {
+	for e, err := range c.entries(ctx, id, false) {
+		if err != nil {
+			return id, at, public("read the journal", err)
+		}
+		if e.Scope != "" { // the handler's own comes first
+			break
+		}
+		if e.Kind == store.EntryStep && e.Name == name {
 			return id, e.Address, nil
 		}
 	}
@@ -110,13 +202,16 @@ func (c *Client) findStep(ctx context.Context, runID, name string) (id store.ID,
 
 // waitsFor says what a waiting run waits for.
 func (c *Client) waitsFor(ctx context.Context, r *store.Run) (string, error) {
-	entries, err := c.store.Load(ctx, r.ID)
-	if err != nil {
-		return "", err
-	}
 	var parts []string
 	child := ""
-	for _, e := range entries {
+	for e, err := range c.entries(ctx, r.ID, false) {
+		if err != nil {
+			return "", err
+		}
+		if len(parts) == maxWaits {
+			parts = append(parts, "others")
+			break
+		}
 		switch {
 		case e.Kind == store.EntryEvent && !e.Done:
 			parts = append(parts, waitsFor(&store.Condition{Event: &e.Match}))

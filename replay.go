@@ -32,7 +32,7 @@ type recording struct {
 	Exported time.Time                `json:"exported"`
 	Metadata map[string]string        `json:"metadata,omitempty"`
 	Input    json.RawMessage          `json:"input"`
-	Entries  []recordedEntry          `json:"entries"`
+	Entries  []recordedEntry          `json:"entries,omitempty"`
 	Runs     map[store.ID]recordedEnd `json:"runs,omitempty"`  // children that have ended
 	Tasks    map[string]recordedEnd   `json:"tasks,omitempty"` // of its workflow, that had ended
 }
@@ -60,104 +60,6 @@ type recordedEnd struct {
 	Ended   time.Time       `json:"ended,omitzero"`
 }
 
-// ExportJournal returns a run, its journal, and how the runs ended that it refers to, as
-// indented JSON: for ReplayJournal, and to keep beside the code's tests. It holds
-// inputs and outputs as they are stored; what is not JSON there is a string that says so.
-func (c *Client) ExportJournal(ctx context.Context, runID string) ([]byte, error) {
-	id, err := parseID(runID)
-	if err != nil {
-		return nil, err
-	}
-	r, err := c.store.Get(ctx, id)
-	if err != nil {
-		return nil, public("export a journal", err)
-	}
-	rec := recording{
-		Format: recordingFormat, Task: r.Task, Run: r.ID, Parent: r.Parent, Root: r.Root, State: r.State.String(), Attempt: r.Attempt,
-		Exported: time.Now().UTC(), Metadata: decodeMetadata(r.Metadata), Input: jsonx.Embed(r.Input), Runs: map[store.ID]recordedEnd{},
-	}
-	entries, err := c.store.Load(ctx, id)
-	if err != nil {
-		return nil, public("export a journal", err)
-	}
-	for _, e := range entries {
-		if e.Kind == store.EntryChild {
-			if err := c.recordChildren(ctx, &rec, e.Value); err != nil {
-				return nil, public("export a journal", err)
-			}
-		}
-		rec.Entries = append(rec.Entries, recordedEntry{
-			Scope: e.Scope, Seq: e.Seq, Kind: e.Kind.String(), Name: e.Name, Done: e.Done, Output: jsonx.Embed(e.Value), Error: jsonx.Embed(e.Error),
-			At: e.At.UTC(), Due: utc(e.Due), Attempts: e.Attempts,
-		})
-	}
-	if err := c.recordTasks(ctx, &rec); err != nil {
-		return nil, public("export a journal", err)
-	}
-	return json.MarshalIndent(&rec, "", "  ")
-}
-
-func utc(t time.Time) time.Time {
-	if t.IsZero() {
-		return t
-	}
-	return t.UTC()
-}
-
-// recordChildren adds how the runs ended that an entry began.
-func (c *Client) recordChildren(ctx context.Context, rec *recording, ids []byte) error {
-	var children []store.ID
-	if json.Unmarshal(ids, &children) != nil {
-		return nil // edited by hand; the entry is exported as it can be
-	}
-	for _, id := range children {
-		r, err := c.store.Get(ctx, id)
-		if errors.Is(err, store.ErrNotFound) {
-			continue // its retention is over
-		}
-		if err != nil {
-			return err
-		}
-		if !r.State.Terminal() {
-			continue
-		}
-		end := recordedEnd{Task: r.Task, State: r.State.String(), Attempt: r.Attempt, Output: jsonx.Embed(r.Output), Error: jsonx.Embed(r.Error), Ended: utc(r.Ended)}
-		if r.Flow && r.State == store.Succeeded {
-			o, err := c.outputs(ctx, id, nil)
-			if err != nil {
-				return err
-			}
-			if end.Output, err = json.Marshal(o); err != nil {
-				return err
-			}
-		}
-		rec.Runs[id] = end
-	}
-	return nil
-}
-
-// recordTasks adds the other tasks of the workflow's run that the run is of, if it is.
-func (c *Client) recordTasks(ctx context.Context, rec *recording) error {
-	if rec.Parent == (store.ID{}) {
-		return nil
-	}
-	p, err := c.store.Get(ctx, rec.Parent)
-	if err != nil || !p.Flow {
-		return err
-	}
-	o, err := c.outputs(ctx, rec.Parent, nil)
-	if err != nil {
-		return err
-	}
-	rec.Tasks = map[string]recordedEnd{}
-	for name, t := range o.tasks {
-		if t.State.Terminal() {
-			rec.Tasks[name] = recordedEnd{State: t.State.String(), Attempt: t.Attempt, Output: jsonx.Embed(t.Output), Error: jsonx.Embed(t.Error)}
-		}
-	}
-	return nil
-}
-
 // A replayed is what an execution of ReplayJournal has in place of a database.
 type replayed struct {
 	at    time.Time // when the journal was exported
@@ -165,7 +67,7 @@ type replayed struct {
 	tasks map[string]*store.FlowTask
 }
 
-// ReplayJournal runs fn on what ExportJournal gave, and returns an error that is
+// ReplayJournal runs fn on what ExportJournal or WriteJournal gave, and returns an error that is
 // ErrDiverged if fn asks for other durable calls than are recorded: what would block
 // the run after a deploy. No step runs: where the journal ends, or the run waited, fn is
 // unwound. What fn does between durable calls it does.

@@ -82,6 +82,11 @@ type Entry struct {
 	Attempts int       // of a step
 }
 
+// Size returns how many bytes of payloads and texts the entry has, for MaxPageBytes.
+func (e *Entry) Size() int {
+	return len(e.Scope) + len(e.Name) + len(e.Value) + len(e.Error) + len(e.Match.Field) + len(e.Match.Value) + len(e.Match.Filter)
+}
+
 // A Call is a durable call of an execution.
 type Call struct {
 	ID    ID
@@ -97,6 +102,11 @@ type Journal interface {
 	Append(ctx context.Context, now time.Time, c Call) (e Entry, stale bool, err error)
 	// Load returns a run's journal, in the order of scopes and numbers.
 	Load(ctx context.Context, id ID) ([]Entry, error)
+	// Entries returns up to limit entries of a run's journal that are behind an address (the zero
+	// one: from the first on), in the order of Load; fewer where they would pass MaxPageBytes,
+	// but one at least. more reports whether there are others. Those of kind EntryNote are left
+	// out, unless notes is true. Of a run that does not exist there are none.
+	Entries(ctx context.Context, id ID, after Address, limit int, notes bool) (entries []Entry, more bool, err error)
 	// Restart queues a run that has ended, or is blocked, for a new attempt that finds
 	// what was recorded before an address in the handler's own scope, and no more. It is
 	// ErrNotFound if there is no such run, or it has not ended.

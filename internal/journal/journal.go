@@ -24,6 +24,17 @@ func (a Address) String() string {
 	return a.Scope + "/" + strconv.Itoa(a.Seq)
 }
 
+// ParseAddress returns the address that String wrote as text.
+func ParseAddress(text string) (Address, error) {
+	i := strings.LastIndexByte(text, '/')
+	scope, number := text[:max(i, 0)], text[i+1:]
+	n, err := strconv.Atoi(number)
+	if err != nil || n < 1 || strconv.Itoa(n) != number || i == 0 {
+		return Address{}, fmt.Errorf("%.64q is no address of an entry: want one such as 3 or 3/1", text)
+	}
+	return Address{scope, n}, nil
+}
+
 // A Record is an entry: what kind of call it was, with what name, and what the caller
 // keeps with it.
 type Record[T any] struct {

@@ -120,12 +120,31 @@ func eventFor(q querier, run, from int64, m *store.Match) (id int64, payload []b
 
 // entriesOf reads entries of a journal, of which a replay may have many.
 func entriesOf(q querier, where string, args ...any) (entries []store.Entry, err error) {
-	rows, err := q.query("SELECT "+entryColumns+" FROM stint_journal "+where, args...)
+	var full [][]store.Entry
+	err = eachEntry(q, func(e store.Entry) bool {
+		if len(entries) == cap(entries) { // not grown, which would copy what is there again and again
+			full = append(full, entries)
+			entries = make([]store.Entry, 0, min(max(4*len(entries), 16), 1024))
+		}
+		entries = append(entries, e)
+		return true
+	}, where, args...)
 	if err != nil {
 		return nil, err
 	}
+	if len(full) > 1 {
+		entries = slices.Concat(append(full, entries)...)
+	}
+	return entries, nil
+}
+
+// eachEntry reads entries one at a time, until take wants no more.
+func eachEntry(q querier, take func(store.Entry) bool, where string, args ...any) error {
+	rows, err := q.query("SELECT "+entryColumns+" FROM stint_journal "+where, args...)
+	if err != nil {
+		return err
+	}
 	defer rows.Close()
-	var full [][]store.Entry
 	var e store.Entry
 	var packed, at int64
 	var due *int64
@@ -134,7 +153,7 @@ func entriesOf(q querier, where string, args ...any) (entries []store.Entry, err
 	for rows.Next() {
 		e = store.Entry{}
 		if err := rows.Scan(into...); err != nil {
-			return nil, err
+			return err
 		}
 		e.Kind, e.Done, e.Attempts = store.EntryKind(packed&0xff), packed>>8&1 == 1, int(packed>>9&0xfffff)
 		e.Seq = int(packed >> 29)
@@ -142,20 +161,15 @@ func entriesOf(q querier, where string, args ...any) (entries []store.Entry, err
 		if match != nil {
 			var m [3]string
 			if err := json.Unmarshal(match, &m); err != nil {
-				return nil, err
+				return err
 			}
 			e.Match = store.Match{Key: e.Name, Field: m[0], Value: m[1], Filter: m[2]}
 		}
-		if len(entries) == cap(entries) { // not grown, which would copy what is there again and again
-			full = append(full, entries)
-			entries = make([]store.Entry, 0, min(max(4*len(entries), 16), 1024))
+		if !take(e) {
+			return nil
 		}
-		entries = append(entries, e)
 	}
-	if len(full) > 1 {
-		entries = slices.Concat(append(full, entries)...)
-	}
-	return entries, rows.Err()
+	return rows.Err()
 }
 
 // Load implements store.Journal.
@@ -166,6 +180,23 @@ func (s *Store) Load(ctx context.Context, id store.ID) (entries []store.Entry, e
 		return err
 	})
 	return entries, err
+}
+
+// Entries implements store.Journal.
+func (s *Store) Entries(ctx context.Context, id store.ID, after store.Address, limit int, notes bool) (page []store.Entry, more bool, err error) {
+	key, _ := s.ids.key(id)
+	err = s.view(ctx, func(q querier) error {
+		size := 0
+		page = nil
+		return eachEntry(q, func(e store.Entry) bool {
+			size += e.Size()
+			if more = len(page) == limit || size > store.MaxPageBytes && len(page) > 0; !more {
+				page = append(page, e)
+			}
+			return !more
+		}, "WHERE run = ? AND (scope, seq) > (?, ?) AND (? OR kind <> 10) ORDER BY scope, seq LIMIT ?", key, after.Scope, after.Seq, notes, limit+1)
+	})
+	return page, more, err
 }
 
 // AwaitEntry implements store.Journal.

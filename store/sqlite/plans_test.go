@@ -280,6 +280,8 @@ func useGraphs(t *testing.T, s *Store, worker int64) {
 	finish(claim("child"), store.Outcome{To: store.Succeeded})
 	_, err = s.Load(ctx, p.ID)
 	ok(err)
+	_, _, err = s.Entries(ctx, p.ID, store.Address{Seq: 1}, 1, false)
+	ok(err)
 	_, err = s.Fork(ctx, now, p.ID, store.Address{Seq: 2})
 	ok(err)
 	ok(s.Restart(ctx, now, child[0].ID, store.Address{Seq: 1}))

@@ -82,6 +82,22 @@ func (m *Model) Load(_ context.Context, id store.ID) (all []store.Entry, err err
 	return all, nil
 }
 
+// Entries implements store.Journal.
+func (m *Model) Entries(ctx context.Context, id store.ID, after store.Address, limit int, notes bool) (page []store.Entry, more bool, err error) {
+	all, err := m.Load(ctx, id)
+	size := 0
+	for _, e := range all {
+		if byAddress(modelEntry{Entry: e}, after) <= 0 || e.Kind == store.EntryNote && !notes {
+			continue
+		}
+		if size += e.Size(); len(page) == limit || size > store.MaxPageBytes && len(page) > 0 {
+			return page, true, nil
+		}
+		page = append(page, e)
+	}
+	return page, false, err
+}
+
 // AwaitEntry implements store.Journal.
 func (m *Model) AwaitEntry(ctx context.Context, id store.ID, at store.Address) (e store.Entry, err error) {
 	err = m.wait(ctx, func() (bool, time.Time) {

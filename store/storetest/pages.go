@@ -3,8 +3,10 @@ package storetest
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -65,4 +67,69 @@ func (s *suite) pagesAre(what string, oldestFirst []store.ID, list func(before s
 	if fmt.Sprint(sizes) != "[1 1 3 2]" {
 		s.Errorf("pages of %s have %v rows", what, sizes)
 	}
+}
+
+// journalPages checks that pages of a journal, put together, are the journal in the order of Load,
+// whatever the limit, that they end by MaxPageBytes, and that they go on where entries came meanwhile.
+func journalPages(s *suite) {
+	s.enqueue(run("x"))
+	c := s.claim(1)[0]
+	s.call(c, entry("", 1, store.EntryStep, "a", "1"))
+	s.call(c, entry("10", 1, store.EntryStep, "b", "2"))
+	s.call(c, entry("2", 11, store.EntryStep, "c", "3"))
+	s.call(c, entry("2", 2, store.EntryEvent, "d", ""))
+	s.call(c, entry("note:", 1, store.EntryNote, "", "true"))
+	s.call(c, entry("version:a/b", 1, store.EntryVersion, "a/b", "true"))
+	third := fmt.Sprintf("%q", bytes.Repeat([]byte("x"), store.MaxPageBytes/3))
+	for seq := 1; seq <= 4; seq++ {
+		s.call(c, entry("3", seq, store.EntryStep, "large", third))
+	}
+	whole, err := s.Load(s.Context(), c.ID)
+	s.ok(err)
+	for _, notes := range []bool{true, false} {
+		want := whole
+		if !notes {
+			want = slices.DeleteFunc(slices.Clone(whole), func(e store.Entry) bool { return e.Kind == store.EntryNote })
+		}
+		for _, limit := range []int{1, 2, 3, 100} {
+			if d := cmp.Diff(want, s.journalInPages(c.ID, limit, notes)); d != "" {
+				s.Errorf("pages of %d entries (-want +got):\n%.2000s", limit, d)
+			}
+		}
+	}
+	page, more, err := s.Entries(s.Context(), c.ID, store.Address{Scope: "2", Seq: 2}, 1, true)
+	if s.ok(err); len(page) != 1 || page[0].Address != (store.Address{Scope: "2", Seq: 11}) || !more {
+		s.Errorf("behind 2:2 are %d entries, more: %v", len(page), more)
+	}
+	last := store.Address{Scope: "version:a/b", Seq: 1}
+	if page, more, err = s.Entries(s.Context(), c.ID, last, 1, true); len(page) > 0 || more || err != nil {
+		s.Errorf("behind the last: %v, %v, %v", page, more, err)
+	}
+	s.call(c, entry("version:c", 1, store.EntryVersion, "c", "true"))
+	if page, more, err = s.Entries(s.Context(), c.ID, last, 1, true); len(page) != 1 || more || err != nil {
+		s.Errorf("behind the last, with one that came: %v, %v, %v", page, more, err)
+	}
+	if page, more, err = s.Entries(s.Context(), store.ID{1}, store.Address{}, 1, true); len(page) > 0 || more || err != nil {
+		s.Errorf("of no run: %v, %v, %v", page, more, err)
+	}
+}
+
+// journalInPages reads a journal by pages of limit entries.
+func (s *suite) journalInPages(id store.ID, limit int, notes bool) (all []store.Entry) {
+	s.Helper()
+	for after, more := (store.Address{}), true; more; {
+		var page []store.Entry
+		var err error
+		page, more, err = s.Entries(s.Context(), id, after, limit, notes)
+		s.ok(err)
+		size := 0
+		for _, e := range page {
+			size += e.Size()
+		}
+		if len(page) == 0 || len(page) > limit || size > store.MaxPageBytes {
+			s.Fatalf("a page of %d entries of a limit of %d, %d bytes", len(page), limit, size)
+		}
+		all, after = append(all, page...), page[len(page)-1].Address
+	}
+	return all
 }

@@ -98,6 +98,7 @@ var rules = []struct {
 	{"a context that is done changes nothing", doneContext},
 	{"list by filter, in pages", list},
 	{"pages end where they would be large", largePages},
+	{"a journal in pages", journalPages},
 	{"errors are found by the text that a person sees", searchErrors},
 	{"names that are known", names},
 	{"delete and expire", expire},
