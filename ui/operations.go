@@ -26,7 +26,7 @@ var (
 var operations = []operation{
 	{"GET", "/api/runs", "view", "List runs, newest first", append(slices.Clone(filterParams), "limit", "cursor"), wireRuns{}, listRuns},
 	{"GET", "/api/runs/{id}", "view", "A run, with its timeline and tasks", nil, wireRun{}, getRun},
-	{"GET", "/api/runs/{id}/journal", "view", "What a durable function has recorded", []string{"after"}, wireJournal{}, getJournal},
+	{"GET", "/api/runs/{id}/journal", "view", "What a durable function has recorded", []string{"limit", "cursor"}, wireJournal{}, getJournal},
 	{"GET", "/api/runs/{id}/logs", "view", "What a handler logged", []string{"after", "limit"}, wireLogs{}, getLogs},
 	{"GET", "/api/runs/{id}/stream", "view", "What a handler has streamed so far", []string{"after", "limit"}, wireStream{}, getStream},
 	{"POST", "/api/runs/{id}/cancel", "runs.cancel", "Cancel a run", nil, wireCount{}, bulk("runs.cancel")},

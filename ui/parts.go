@@ -14,22 +14,21 @@ func getJournal(h *handler, ctx context.Context, in url.Values) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	after, err := number(in, "after", 0)
+	limit, err := number(in, "limit", 0)
 	if err != nil {
 		return nil, err
 	}
-	all, err := h.c.Journal(ctx, in.Get("id"))
+	page, err := h.c.JournalPage(ctx, info.ID, stint.JournalFilter{Limit: limit, Cursor: in.Get("cursor")})
 	if err != nil {
 		return nil, err
 	}
-	h.redactEntries(info.Task, all)
-	out := wireJournal{Entries: []wireEntry{}}
-	after = min(max(after, 0), len(all))
-	for _, e := range all[after:] {
+	h.redactEntries(info.Task, page.Entries)
+	out := wireJournal{Entries: []wireEntry{}, Next: page.Next}
+	for _, e := range page.Entries {
 		out.Entries = append(out.Entries, wireEntry{e.Address, e.Kind, e.Name, e.Done, e.Output, e.Error, optional(e.At), optional(e.Due), e.Attempts})
 	}
 	if n := fit(out.Entries); n < len(out.Entries) {
-		out.Entries, out.Next = out.Entries[:n], after+n
+		out.Entries, out.Next = out.Entries[:n], out.Entries[n-1].Address
 	}
 	return out, nil
 }

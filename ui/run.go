@@ -22,6 +22,8 @@ import (
 type runView struct {
 	*stint.RunInfo
 	journal           []stint.JournalEntry
+	journalFrom       string // cursor of the page of it; "": the first
+	journalNext       string // cursor of the next page; "": there is none
 	children          []child
 	childrenMore      bool // than these
 	childBytes        int  // of payloads that were read for them
@@ -53,10 +55,9 @@ func runPage(h *handler, ctx context.Context, id string, q url.Values) (*view, e
 	}
 	h.redactRun(info)
 	v := &runView{RunInfo: info, logLevel: q.Get("level"), logText: q.Get("text"), open: info.Finished.IsZero()}
-	if v.journal, err = h.c.Journal(ctx, id); err != nil && !errors.Is(err, stint.ErrNotFound) {
+	if err := h.journalOf(ctx, v, q.Get("journal")); err != nil {
 		return nil, err
 	}
-	h.redactEntries(info.Task, v.journal)
 	if !info.Workflow { // its tasks are shown as such
 		if err := h.childrenOf(ctx, v, id, 1); err != nil {
 			return nil, err
@@ -72,6 +73,20 @@ func runPage(h *handler, ctx context.Context, id string, q url.Values) (*view, e
 		}
 	}
 	return &view{Title: info.Task + " " + id, Main: h.showRun(v), Up: "/runs"}, nil
+}
+
+// journalOf reads a page of what the run has recorded.
+func (h *handler) journalOf(ctx context.Context, v *runView, cursor string) error {
+	page, err := h.c.JournalPage(ctx, v.ID, stint.JournalFilter{Limit: listShown, Cursor: cursor})
+	if errors.Is(err, stint.ErrNotFound) {
+		return nil // deleted meanwhile
+	}
+	if err != nil {
+		return err
+	}
+	h.redactEntries(v.Task, page.Entries)
+	v.journal, v.journalFrom, v.journalNext = page.Entries, cursor, page.Next
+	return nil
 }
 
 // childrenOf gathers the tree of children, as they came, each before its own.
@@ -117,7 +132,7 @@ func (h *handler) showRun(v *runView) node {
 		only(graph != nil, h2("Graph"), graph),
 		only(len(v.Tasks) > 0, h2("Tasks"), h.showFlow(v.Tasks)),
 		only(spans != nil, h2("Time"), spans),
-		only(len(v.journal) > 0, h2("Journal"), h.showJournal(v)),
+		only(len(v.journal) > 0 || v.journalFrom != "", h2("Journal"), h.showJournal(v)),
 		only(len(v.children) > 0, h2("Children"), h.showChildren(v.children), only(v.childrenMore, el("p.dim", "There are more: the list of runs with this parent has them."))),
 		h2("Logs"), showLogs(v),
 		only(v.stream != "", h2("Stream"), pre(v.stream)),
@@ -197,13 +212,17 @@ func (h *handler) showFlow(tasks []stint.TaskInfo) node {
 
 func (h *handler) showJournal(v *runView) node {
 	of := "runs/" + v.ID + "/"
-	return table(head("No.", "Kind", "Name", "Result", "Recorded", h.actions()), some(v.journal, func(e stint.JournalEntry) node {
+	entries := table(head("No.", "Kind", "Name", "Result", "Recorded", h.actions()), each(v.journal, func(e stint.JournalEntry) node {
 		step := hidden("step", e.Name)
 		return el("tr", el("td.mono", e.Address), el("td.state", e.Kind), el("td", data(e.Name), only(e.Attempts > 1, el("span.dim", fmt.Sprintf(" (%d attempts)", e.Attempts)))),
 			el("td", h.showResult(e)), el("td", when(e.At)),
 			el("td", only(e.Kind == "step" && e.Done, h.act("", "New run from here", of+"fork", "", step),
 				only(!v.open, " ", h.act("", "Replay from here", of+"restart", runPath(v.ID), step)))))
 	}))
+	more := url.Values{"journal": {v.journalNext}}
+	return all(entries, only(v.journalFrom+v.journalNext != "", row(
+		only(v.journalFrom != "", h.link(runPath(v.ID), attr("class", "button"), "First entries")),
+		only(v.journalNext != "", h.link(runPath(v.ID)+"?"+more.Encode(), attr("class", "button"), attr("rel", "next"), "More entries")))))
 }
 
 func (h *handler) showResult(e stint.JournalEntry) node {
@@ -372,6 +391,9 @@ func (h *handler) waterfall(v *runView) node {
 		}
 	}
 	before := v.Started
+	if v.journalFrom != "" && len(v.journal) > 0 { // what came before is not known
+		before = v.journal[0].At
+	}
 	for _, e := range v.journal {
 		b := bar{Label: e.Kind + " " + e.Name, Class: "succeeded", Start: before, End: e.At, Depth: 1 + strings.Count(e.Address, "/")}
 		switch {

@@ -69,7 +69,7 @@ type wireFlowTask struct {
 
 type wireJournal struct {
 	Entries []wireEntry `json:"entries"`
-	Next    int         `json:"next,omitempty"` // after, of the next call; 0: that is all
+	Next    string      `json:"next,omitempty"` // cursor, of the next call; "": that is all
 }
 
 type wireEntry struct {

@@ -245,7 +245,7 @@ func print[T any](s *session, header string, all []T, row func(T) string) error 
 		return failed
 	}
 	t := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
-	if len(all) > 0 {
+	if len(all) > 0 && header != "" {
 		fmt.Fprintln(t, header)
 	}
 	for _, v := range all {

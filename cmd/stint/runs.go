@@ -433,13 +433,19 @@ func showJournal(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	entries, err := s.c.Journal(ctx, id)
-	if err != nil {
-		return err
+	header := "AT\tWHERE\tKIND\tNAME\tDONE\tOUTPUT\tERROR"
+	for cursor := ""; ; { // a table for each page, with one header: a journal may be of any length
+		page, err := s.c.JournalPage(ctx, id, stint.JournalFilter{Limit: 1000, Cursor: cursor})
+		if err != nil {
+			return err
+		}
+		err = print(s, header, page.Entries, func(e stint.JournalEntry) string {
+			return fmt.Sprintf("%s\t%s\t%s\t%s\t%v\t%s\t%s", stamp(e.At), e.Address, e.Kind, short(e.Name), e.Done, short(e.Output), short(e.Error))
+		})
+		if header, cursor = "", page.Next; err != nil || cursor == "" {
+			return err
+		}
 	}
-	return print(s, "AT\tWHERE\tKIND\tNAME\tDONE\tOUTPUT\tERROR", entries, func(e stint.JournalEntry) string {
-		return fmt.Sprintf("%s\t%s\t%s\t%s\t%v\t%s\t%s", stamp(e.At), e.Address, e.Kind, short(e.Name), e.Done, short(e.Output), short(e.Error))
-	})
 }
 
 func exportJournal(ctx context.Context, s *session) error {
@@ -447,11 +453,10 @@ func exportJournal(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	b, err := s.c.ExportJournal(ctx, id)
-	if err != nil {
+	if err := s.c.WriteJournal(ctx, id, s.out); err != nil {
 		return err
 	}
-	_, err = s.out.Write(append(b, '\n'))
+	_, err = fmt.Fprintln(s.out)
 	return err
 }
 
