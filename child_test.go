@@ -3,6 +3,7 @@ package stint_test
 import (
 	"bufio"
 	"encoding/binary"
+	"flag"
 	"io"
 	"log/slog"
 	"os"
@@ -11,12 +12,16 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/internal/selfcheck"
 	"go.uber.org/goleak"
 )
 
 // The test binary is also what the tests kill: STINT_CHILD says which of children it
 // is to be, on the file STINT_FILE.
 func TestMain(m *testing.M) {
+	if flag.Parse(); flag.Lookup("test.bench").Value.String() == "" {
+		selfcheck.Lanes(selfcheck.Exit)
+	}
 	if role := os.Getenv("STINT_CHILD"); role != "" {
 		children[role](os.Getenv("STINT_FILE"))
 		return

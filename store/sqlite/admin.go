@@ -244,19 +244,19 @@ func (t *txn) requeue(key, at int64) error {
 
 // moveLane moves a run to or from the lane of suspects.
 func (t *txn) moveLane(key, from int64, suspect bool) error {
-	if err := t.loadLanes(); err != nil {
+	l, err := t.laneByID(from)
+	if err != nil || l == nil || l.suspect == suspect {
 		return err
-	}
-	l := t.lanes.byID[from]
-	if l.suspect == suspect {
-		return nil
 	}
 	to, err := t.lane(laneName{l.queue, l.task, suspect, l.route})
 	if err != nil {
 		return err
 	}
-	return t.exec("UPDATE stint_runs SET lane = ? WHERE id = ?", to, key)
+	return t.exec(moveSQL, key, to)
 }
+
+// moveSQL moves a run to another lane.
+const moveSQL = "UPDATE stint_runs SET lane = ?2 WHERE id = ?1"
 
 // Delete implements store.Admin.
 func (s *Store) Delete(ctx context.Context, f store.Filter) (int, error) {
@@ -337,19 +337,24 @@ func (s *Store) Expire(ctx context.Context, done, failed time.Time) (int, error)
 		limit = keyAt(failed)
 	}
 	type row struct {
-		key   int64
-		state store.State
-		ended *int64
+		key, lane int64
+		state     store.State
+		ended     *int64
+		task      bool // of a workflow: it goes with that
 	}
+	lanes := map[int64]struct{}{} // of what stays
 	for {
 		var rows []row
 		err := s.view(ctx, func(q querier) (err error) {
-			rows, err = rowsOf(q, func(r *row) []any { return []any{&r.key, &r.state, &r.ended} },
-				"SELECT id, state, ended_at FROM stint_runs WHERE id > ? AND id < ? AND (node IS NULL OR flags & 2) ORDER BY id LIMIT ?", after, limit, perBulk)
+			rows, err = rowsOf(q, func(r *row) []any { return []any{&r.key, &r.lane, &r.state, &r.ended, &r.task} },
+				"SELECT id, lane, state, ended_at, NOT (node IS NULL OR flags & 2) FROM stint_runs WHERE id > ? AND id < ? ORDER BY id LIMIT ?", after, limit, perBulk)
 			return err
 		})
-		if err != nil || len(rows) == 0 {
+		if err != nil {
 			return total, err
+		}
+		if len(rows) == 0 {
+			return total, s.expireLanes(ctx, limit, lanes)
 		}
 		after = rows[len(rows)-1].key
 		n := 0
@@ -360,12 +365,14 @@ func (s *Store) Expire(ctx context.Context, done, failed time.Time) (int, error)
 				if r.state == store.Failed {
 					cutoff = failed
 				}
-				if !r.state.Terminal() || r.ended == nil || *r.ended >= clock.Millis(cutoff) {
+				if r.task || !r.state.Terminal() || r.ended == nil || *r.ended >= clock.Millis(cutoff) {
+					lanes[r.lane] = struct{}{}
 					continue
 				}
 				// Replayed since it was read: it is open again and stays.
 				err := t.one("SELECT id FROM stint_runs WHERE id = ? AND "+deletable, []any{r.key}, &r.key)
 				if errors.Is(err, sql.ErrNoRows) {
+					lanes[r.lane] = struct{}{}
 					continue
 				}
 				if err == nil {
@@ -409,7 +416,6 @@ func earlier(a, b time.Time) time.Time {
 // PauseQueue implements store.Admin.
 func (s *Store) PauseQueue(ctx context.Context, queue string, paused bool) error {
 	return s.do(ctx, func(t *txn) error {
-		t.lanes.forget()
 		if !paused { // one that was never used is not made
 			return t.exec("UPDATE stint_queues SET paused = 0 WHERE name = ?", queue)
 		}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"sync"
@@ -173,22 +174,30 @@ func (c *claim) cost(task string) int {
 }
 
 func (t *txn) giveReady(c *claim, n int) ([]store.Claimed, error) {
-	lanes, suspects, err := t.lanesFor(c)
+	if err := t.touchNoted(); err != nil {
+		return nil, err
+	}
+	idle, err := t.idleWorkers()
+	if err != nil || idle[c.Worker] {
+		return nil, err
+	}
+	v, err := t.viewOf(c)
 	if err != nil {
 		return nil, err
 	}
-	if len(lanes) == 1 && len(suspects) == 0 { // the usual case needs no merge
-		if n /= c.cost(t.lanes.byID[lanes[0]].task); n == 0 {
-			return nil, nil
-		}
-		return t.start(claimLaneSQL, c.Worker, t.now, lanes[0], n)
+	if err := t.endWaits(v); err != nil {
+		return nil, err
 	}
-	picked, err := t.pick(lanes, n, c)
+	usual, suspects := v.groupsOf(c)
+	if len(usual) == 1 && len(usual[0].lanes) == 1 && len(suspects) == 0 && usual[0].lanes[0].route == "" { // the usual case needs no merge
+		return t.giveLane(c, usual[0].lanes[0], n/c.cost(usual[0].task))
+	}
+	picked, err := t.pick(v, usual, n, n, c)
 	if err != nil {
 		return nil, err
 	}
 	if len(picked) < n && len(suspects) > 0 && c.Cost == nil || len(picked) == 0 && len(suspects) > 0 {
-		suspect, err := t.pickSuspect(suspects, n, c)
+		suspect, err := t.pickSuspect(v, suspects, n, c)
 		if err != nil {
 			return nil, err
 		}
@@ -197,56 +206,62 @@ func (t *txn) giveReady(c *claim, n int) ([]store.Claimed, error) {
 	if len(picked) == 0 {
 		return nil, nil
 	}
-	return t.start(claimSQL, c.Worker, t.now, jsonKeys(picked))
+	ids := make([]int64, len(picked))
+	for i, p := range picked {
+		ids[i] = p.id
+	}
+	return t.start(claimSQL, c.Worker, t.now, jsonKeys(ids))
 }
 
-// lanesFor lists the lanes that have something ready for a claim, the usual ones and
-// those of suspects.
-func (t *txn) lanesFor(c *claim) (usual, suspect []int64, err error) {
-	if err := t.loadLanes(); err != nil || t.lanes.idle[c.Worker] {
-		return nil, nil, err
+// giveLane starts up to n of the runs of a lane that is alone.
+func (t *txn) giveLane(c *claim, l *lane, n int) ([]store.Claimed, error) {
+	if n == 0 {
+		return nil, nil
 	}
-	ready, err := column[int64](t, readyLanesSQL)
-	for _, id := range ready {
-		l, ok := t.lanes.byID[id]
-		switch {
-		case !ok || l.staged || t.lanes.paused[l.queue] || c.Queues != nil && !slices.Contains(c.Queues, l.queue) || !c.Tasks(l.task) || c.cost(l.task) == 0:
-			continue
-		}
-		ok, err = t.routed(&l, c)
-		switch {
-		case err != nil:
-			return nil, nil, err
-		case !ok:
-		case l.suspect:
-			suspect = append(suspect, id)
-		default:
-			usual = append(usual, id)
-		}
+	t.lanes.looked++
+	got, err := t.start(claimLaneSQL, c.Worker, t.now, l.id, n)
+	if err == nil && len(got) < n {
+		t.lanes.drop(l)
 	}
-	return usual, suspect, err
+	return got, err
+}
+
+// idleWorkers are the workers that are paused.
+func (t *txn) idleWorkers() (map[int64]bool, error) {
+	if t.lanes.idle != nil {
+		return t.lanes.idle, nil
+	}
+	ids, err := column[int64](t, "SELECT id FROM stint_workers WHERE paused = 1 AND ended_at IS NULL")
+	if err != nil {
+		return nil, err
+	}
+	idle := map[int64]bool{}
+	for _, id := range ids {
+		idle[id] = true
+	}
+	t.lanes.idle = idle
+	return idle, nil
 }
 
 // pickSuspect chooses a run that was executing in two or more deaths of a process.
 // Such runs go one at a time, so that the one at fault is known at the next death.
-func (t *txn) pickSuspect(lanes []int64, n int, c *claim) ([]place, error) {
+func (t *txn) pickSuspect(v *view, groups []*group, n int, c *claim) ([]place, error) {
 	var busy bool
 	if err := t.one("SELECT EXISTS (SELECT 1 FROM stint_runs WHERE state = 4 AND crashes >= 2)", nil, &busy); err != nil || busy {
 		return nil, err
 	}
-	picked, err := t.pick(lanes, n, c)
-	return picked[:min(len(picked), 1)], err
+	return t.pick(v, groups, n, 1, c)
 }
 
-func jsonKeys(picked []place) string {
-	keys := make([]byte, 0, 20*len(picked))
-	for i, p := range picked {
-		if i == 0 {
-			keys = append(keys, '[')
-		} else {
+// jsonKeys is a JSON array.
+func jsonKeys(ids []int64) string {
+	keys := make([]byte, 0, 2+20*len(ids))
+	keys = append(keys, '[')
+	for i, id := range ids {
+		if i > 0 {
 			keys = append(keys, ',')
 		}
-		keys = strconv.AppendInt(keys, p.id, 10)
+		keys = strconv.AppendInt(keys, id, 10)
 	}
 	return string(append(keys, ']'))
 }
@@ -282,7 +297,13 @@ func (t *txn) start(text string, args ...any) ([]store.Claimed, error) {
 	})
 	claimed := make([]store.Claimed, len(got))
 	for i, r := range got {
-		l := t.lanes.byID[r.lane]
+		l, err := t.laneByID(r.lane)
+		if err == nil && l == nil {
+			err = &damage{r.key, fmt.Errorf("lane %d is not there", r.lane)}
+		}
+		if err != nil {
+			return nil, err
+		}
 		r.ID, r.Task, r.Queue = t.s.ids.id(r.key), l.task, l.queue
 		r.Due, r.Started, r.CancelAt, r.Spent = millis(r.due), millis(t.now), optionalTime(r.cancel), time.Duration(r.spent)*time.Millisecond
 		r.Parent, r.Root = t.s.ids.optional(r.parent), t.s.ids.optional(r.root)

@@ -220,7 +220,7 @@ func (t *txn) elsewhere(key, node int64) error {
 	if err != nil {
 		return err
 	}
-	return t.exec("UPDATE stint_runs SET lane = ? WHERE id = ?", lane, key)
+	return t.exec(moveSQL, key, lane)
 }
 
 // again has a run start once more at o.At, and keeps the attempt if it counted.

@@ -36,6 +36,7 @@ type gate struct {
 	setBy    int64   // the enqueue that set max, strategy and the rate: its key
 	open     bool    // it may let runs pass that wait
 	lowered  bool    // more may have passed than it allows by now
+	lane     int64   // where a run waits at it; 0: not known. See passAlone
 }
 
 // Figures are what of a gate changes seldom.
@@ -67,6 +68,7 @@ type gateCache struct {
 	byName    map[gateName]*gate
 	byID      map[int64]*gate
 	dirty     []*gate
+	lane      int64                    // that the last run was in which passed alone
 	limits    map[string][]store.Limit // by their text
 }
 

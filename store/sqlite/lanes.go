@@ -2,7 +2,12 @@ package sqlite
 
 import (
 	"cmp"
+	"context"
+	"database/sql"
+	"errors"
 	"slices"
+
+	"github.com/stint-dev/stint/store"
 )
 
 // A lane is one task in one queue, or a part of it that one bulk enqueue filled.
@@ -13,6 +18,13 @@ type lane struct {
 	staged  bool
 	suspect bool
 	route   string
+	wants   *store.Route // the same; nil: not parsed
+
+	// What the writer knows of the runs that are ready in it: none, or the first is not
+	// before bound.
+	ready bool
+	bound place
+	dirty bool // it is to be stamped at the end of the transaction
 }
 
 type laneName struct {
@@ -21,165 +33,349 @@ type laneName struct {
 	route       string
 }
 
-// laneCache is what the writer knows of lanes and paused queues. It is forgotten when
-// another connection commits and when a transaction is rolled back.
+func (l *lane) name() laneName { return laneName{l.queue, l.task, l.suspect, l.route} }
+
+// laneCache is what the writer knows of lanes: once a claim has asked, all that have
+// something ready, and others that it has met. What statements do to lanes is noted where
+// they are executed (effect.go), and the transaction stamps the rows of these lanes: after
+// the commits of others only the lanes with later stamps are read. It is forgotten when a
+// queue is paused, when lanes are deleted, and after statements of which it is not known
+// which lanes they change, here or by others, which changes the mark in stint_meta.
 type laneCache struct {
-	byID   map[int64]lane
-	byName map[laneName]int64
+	loaded bool // it holds all lanes that have something ready
+	stale  bool // others have committed since
+	lost   bool // it has what a rollback of the transaction undoes, and is lost then
+	mark   string
+	seen   int64 // highest stamp
+
+	byID   map[int64]*lane
+	byName map[laneName]*lane
 	paused map[string]bool // queues
-	idle   map[int64]bool  // workers that are paused
+	idle   map[int64]bool  // workers that are paused; nil: not known
+	routed bool            // some lane is not for every worker
+	views  map[int64]*view // by worker
+
+	// Of the transaction: what its statements have changed, and touchNoted has not seen to.
+	keys  []int64 // of runs
+	noted []int64 // lanes
+	any   bool    // lanes that are not known
+
+	// Of the transaction, for its end.
+	dirty []*lane // to be stamped
+	added []*lane // made by it
+	moved []*lane // whose runs it has started
+
+	looked int // how many times the head of a lane was read; for tests
 }
 
-func (c *laneCache) forget() { *c = laneCache{} }
+func newLaneCache() *laneCache {
+	return &laneCache{byID: map[int64]*lane{}, byName: map[laneName]*lane{}, views: map[int64]*view{}}
+}
 
-func (t *txn) loadLanes() error {
-	if t.lanes.byID != nil {
+func (c *laneCache) forget() {
+	old := *c
+	*c = *newLaneCache()
+	c.seen, c.stale, c.looked, c.lost = old.seen, old.stale, old.looked, true
+}
+
+// forgetLanes is for changes that the stamps of lanes do not show.
+func (t *txn) forgetLanes() error {
+	if err := t.stampTouched(); err != nil {
+		return err
+	}
+	t.lanes.forget()
+	return t.exec("INSERT INTO stint_meta (key, value) VALUES ('lanes', randomblob(8)) ON CONFLICT DO UPDATE SET value = excluded.value")
+}
+
+// commit and rollback end a transaction.
+func (c *laneCache) commit(stamp int64) {
+	c.seen = max(c.seen, stamp)
+	c.added, c.moved, c.lost = c.added[:0], c.moved[:0], false
+}
+
+// unnote forgets what the statements of a transaction have changed that was rolled back.
+func (c *laneCache) unnote() { c.keys, c.noted, c.any = c.keys[:0], c.noted[:0], false }
+
+func (c *laneCache) rollback() {
+	c.unnote()
+	if c.lost {
+		c.forget()
+		return
+	}
+	for _, l := range c.dirty {
+		l.dirty = false
+	}
+	for _, l := range c.moved {
+		c.touch(l)
+	}
+	for _, l := range c.added {
+		c.drop(l)
+		delete(c.byID, l.id)
+		delete(c.byName, l.name())
+	}
+	c.dirty, c.added, c.moved, c.idle = c.dirty[:0], c.added[:0], c.moved[:0], nil
+}
+
+const (
+	laneColumns = "l.id, l.queue, l.task, l.staged IS NOT NULL, l.suspect, l.route"
+
+	// readyLanesSQL skips from lane to lane along the index: it costs one search for each
+	// lane that has something ready, however many runs are in it.
+	readyLanesSQL = `
+WITH RECURSIVE ready (lane) AS (
+  SELECT (SELECT lane FROM stint_runs WHERE gate IS NULL AND state = 3 ORDER BY lane LIMIT 1)
+  UNION ALL
+  SELECT (SELECT lane FROM stint_runs WHERE state = 3 AND gate IS NULL AND lane > ready.lane ORDER BY lane LIMIT 1)
+  FROM ready WHERE ready.lane IS NOT NULL)
+SELECT ` + laneColumns + ` FROM ready CROSS JOIN stint_lanes l ON l.id = ready.lane`
+
+	stampedLanesSQL = "SELECT " + laneColumns + " FROM stint_lanes l WHERE stamp > ?"
+	lastStampSQL    = "SELECT coalesce(max(stamp), 0) FROM stint_lanes"
+)
+
+func (l *lane) fields() []any {
+	return []any{&l.id, &l.queue, &l.task, &l.staged, &l.suspect, &l.route}
+}
+
+// refreshLanes brings the cache up to date after commits of others, before a transaction
+// changes anything. Who has no claims does not need to know which lanes have something ready.
+func (t *txn) refreshLanes() error {
+	c := t.lanes
+	if !c.stale {
 		return nil
 	}
-	all, err := rowsOf(t, func(l *lane) []any { return []any{&l.id, &l.queue, &l.task, &l.staged, &l.suspect, &l.route} },
-		"SELECT id, queue, task, staged IS NOT NULL, suspect, route FROM stint_lanes")
-	if err != nil {
+	if c.loaded {
+		return t.loadLanes()
+	}
+	var last int64 // ours are to be later
+	if err := t.one("SELECT ("+lastStampSQL+")", nil, &last); err != nil {
 		return err
 	}
-	paused, err := column[string](t, "SELECT name FROM stint_queues WHERE paused = 1")
-	if err != nil {
-		return err
-	}
-	idle, err := column[int64](t, "SELECT id FROM stint_workers WHERE paused = 1 AND ended_at IS NULL")
-	if err != nil {
-		return err
-	}
-	c := laneCache{map[int64]lane{}, map[laneName]int64{}, map[string]bool{}, map[int64]bool{}}
-	for _, l := range all {
-		c.add(l)
-	}
-	for _, q := range paused {
-		c.paused[q] = true
-	}
-	for _, w := range idle {
-		c.idle[w] = true
-	}
-	*t.lanes = c
+	c.forget()
+	c.lost, c.stale, c.seen = false, false, max(c.seen, last)
 	return nil
 }
 
-func (c *laneCache) add(l lane) {
-	c.byID[l.id] = l
-	name := laneName{l.queue, l.task, l.suspect, l.route}
-	if old, ok := c.byName[name]; !l.staged && (!ok || l.id < old) {
-		c.byName[name] = l.id
+// loadLanes reads the lanes that have something ready, or those of them that have changed
+// since it did.
+func (t *txn) loadLanes() error {
+	c := t.lanes
+	if c.loaded && !c.stale {
+		return nil
 	}
+	var mark string
+	var last int64
+	err := t.one("SELECT coalesce((SELECT hex(value) FROM stint_meta WHERE key = 'lanes'), ''), ("+lastStampSQL+")", nil, &mark, &last)
+	if err != nil {
+		return err
+	}
+	if c.loaded && mark != c.mark {
+		c.forget()
+	}
+	read, args := stampedLanesSQL, []any{c.seen}
+	if !c.loaded {
+		c.lost = true
+		read, args = readyLanesSQL, nil
+		paused, err := column[string](t, "SELECT name FROM stint_queues WHERE paused = 1")
+		if err != nil {
+			return err
+		}
+		c.paused = map[string]bool{}
+		for _, q := range paused {
+			c.paused[q] = true
+		}
+	}
+	lanes, err := rowsOf(t, (*lane).fields, read, args...)
+	if err != nil {
+		return err
+	}
+	for i := range lanes {
+		l := c.byID[lanes[i].id]
+		if l == nil {
+			l = c.add(&lanes[i])
+		}
+		l.staged = lanes[i].staged
+		c.touch(l)
+	}
+	c.loaded, c.stale, c.idle, c.mark, c.seen = true, false, nil, mark, max(c.seen, last)
+	return nil
 }
 
-// lane returns the lane of that name, which is made by its first use.
+func (c *laneCache) add(l *lane) *lane {
+	c.byID[l.id] = l
+	c.routed = c.routed || l.route != ""
+	return l
+}
+
+// laneByID returns nil if somebody has deleted it by hand.
+func (t *txn) laneByID(id int64) (*lane, error) {
+	if l := t.lanes.byID[id]; l != nil {
+		if !l.staged {
+			return l, nil
+		}
+		err := t.one("SELECT staged IS NOT NULL FROM stint_lanes WHERE id = ?", []any{id}, &l.staged)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil, nil
+		}
+		t.lanes.lost = t.lanes.lost || !l.staged
+		return l, err
+	}
+	l := &lane{}
+	err := t.one("SELECT "+laneColumns+" FROM stint_lanes l WHERE id = ?", []any{id}, l.fields()...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return t.lanes.add(l), nil
+}
+
+// lane returns the lane of that name for a run that comes into it; its first use makes it.
 func (t *txn) lane(n laneName) (int64, error) {
-	if err := t.loadLanes(); err != nil {
+	if t.lanes.any { // what is known of it may be over
+		if err := t.touchNoted(); err != nil {
+			return 0, err
+		}
+	}
+	if l := t.lanes.byName[n]; l != nil {
+		return l.id, nil
+	}
+	var id int64
+	err := t.one(`SELECT id FROM stint_lanes
+		WHERE queue = ? AND task = ? AND suspect = ? AND route = ? AND staged IS NULL ORDER BY id LIMIT 1`,
+		[]any{n.queue, n.task, n.suspect, n.route}, &id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return t.newLane(n, nil)
+	}
+	if err != nil {
 		return 0, err
 	}
-	if id, ok := t.lanes.byName[n]; ok {
-		return id, nil
+	l, err := t.laneByID(id)
+	if err != nil {
+		return 0, err
 	}
-	return t.newLane(n, nil)
+	t.lanes.byName[n] = l
+	return id, nil
 }
 
 func (t *txn) newLane(n laneName, staged *string) (int64, error) {
-	if err := t.loadLanes(); err != nil {
+	stamp, err := t.stamp()
+	if err != nil {
 		return 0, err
 	}
 	var id int64
-	err := t.one("INSERT INTO stint_lanes (queue, task, suspect, staged, route) VALUES (?, ?, ?, ?, ?) RETURNING id", []any{n.queue, n.task, n.suspect, staged, n.route}, &id)
+	err = t.one("INSERT INTO stint_lanes (queue, task, suspect, staged, route, stamp) VALUES (?, ?, ?, ?, ?, ?) RETURNING id",
+		[]any{n.queue, n.task, n.suspect, staged, n.route, stamp}, &id)
 	if err != nil {
 		return 0, err
 	}
 	if err := t.exec("INSERT INTO stint_queues (name) VALUES (?) ON CONFLICT DO NOTHING", n.queue); err != nil {
 		return 0, err
 	}
-	t.lanes.add(lane{id, n.queue, n.task, staged != nil, n.suspect, n.route})
+	l := t.lanes.add(&lane{id: id, queue: n.queue, task: n.task, staged: staged != nil, suspect: n.suspect, route: n.route})
+	t.lanes.added = append(t.lanes.added, l)
+	if staged == nil {
+		t.lanes.byName[n] = l
+	}
 	return id, nil
 }
 
-// readyLanesSQL skips from lane to lane along the index: it costs one search for each
-// lane that has something ready, however many runs are in it.
-const readyLanesSQL = `
-WITH RECURSIVE ready (lane) AS (
-  SELECT (SELECT lane FROM stint_runs WHERE gate IS NULL AND state = 3 ORDER BY lane LIMIT 1)
-  UNION ALL
-  SELECT (SELECT lane FROM stint_runs WHERE state = 3 AND gate IS NULL AND lane > ready.lane ORDER BY lane LIMIT 1)
-  FROM ready WHERE ready.lane IS NOT NULL)
-SELECT lane FROM ready WHERE lane IS NOT NULL`
+// touchLane says of a lane that a run may have become ready in it.
+func (t *txn) touchLane(l *lane) {
+	t.lanes.touch(l)
+	if !l.dirty {
+		l.dirty = true
+		t.lanes.dirty = append(t.lanes.dirty, l)
+	}
+}
 
-// laneSQL reads the head of a lane in order, after a place in it.
-const laneSQL = `
-SELECT rank, turn, id FROM stint_runs
-WHERE lane = ? AND state = 3 AND gate IS NULL AND (rank, turn, id) > (?, ?, ?)
-ORDER BY rank, turn, id LIMIT ?`
+// stamp is what the lanes get that the transaction touches: later than any before, and
+// than the keys of the runs so far.
+func (t *txn) stamp() (int64, error) {
+	if t.stamped != 0 {
+		return t.stamped, nil
+	}
+	seen := t.lanes.seen
+	if t.w == nil {
+		if err := t.one(lastStampSQL, nil, &seen); err != nil {
+			return 0, err
+		}
+	}
+	t.stamped = max(t.now<<seqBits, seen+1, t.lastKey)
+	return t.stamped, nil
+}
+
+// stampLanes is the end of a transaction for lanes.
+func (t *txn) stampLanes() error {
+	if err := t.touchNoted(); err != nil {
+		return err
+	}
+	return t.stampTouched()
+}
+
+func (t *txn) stampTouched() error {
+	if len(t.lanes.dirty) == 0 {
+		return nil
+	}
+	stamp, err := t.stamp()
+	if err != nil {
+		return err
+	}
+	ids := make([]int64, len(t.lanes.dirty))
+	for i, l := range t.lanes.dirty {
+		ids[i], l.dirty = l.id, false
+	}
+	t.lanes.dirty = t.lanes.dirty[:0]
+	if len(ids) == 1 {
+		return t.exec("UPDATE stint_lanes SET stamp = ? WHERE id = ?", stamp, ids[0])
+	}
+	return t.exec("UPDATE stint_lanes SET stamp = ? WHERE id IN (SELECT value FROM json_each(?))", stamp, jsonKeys(ids))
+}
 
 // A place is a run's place in the order of starting.
 type place struct{ rank, turn, id int64 }
+
+// nowhere is before every place: where a lane's first run is has not been looked up.
+var nowhere = place{rank: -1 << 62}
 
 func comparePlace(a, b place) int {
 	return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.turn, b.turn), cmp.Compare(a.id, b.id))
 }
 
-// pick chooses the first runs of several lanes together that fit into n slots: a merge
-// of the lanes' orders that reads about as many rows as it gives, whatever the backlog (R9).
-func (t *txn) pick(lanes []int64, n int, c *claim) ([]place, error) {
-	chunk := n
-	if len(lanes) > 1 {
-		chunk = max(4, 2*n/len(lanes))
+// expireLanes deletes the lanes that no run has come into since before, and that none of
+// the runs is in that are older: a pass of Expire says which those are in. Queues without
+// lanes go with them, but those that are paused.
+func (s *Store) expireLanes(ctx context.Context, before int64, used map[int64]struct{}) error {
+	var old []int64
+	err := s.view(ctx, func(q querier) (err error) {
+		old, err = column[int64](q, "SELECT id FROM stint_lanes WHERE stamp < ? AND staged IS NULL", before)
+		return err
+	})
+	if err != nil {
+		return err
 	}
-	var picked []place
-	heads := make([]laneHead, 0, len(lanes))
-	for _, id := range lanes {
-		h := laneHead{lane: id, last: place{rank: -1 << 62}}
-		if err := t.fill(&h, chunk); err != nil {
-			return nil, err
-		}
-		if len(h.places) > 0 {
-			heads = append(heads, h)
-		}
-	}
-	for left := n; len(heads) > 0 && left > 0; {
-		if len(heads) == 1 && len(heads[0].places) >= left && c.cost(t.lanes.byID[heads[0].lane].task) == 1 {
-			return append(picked, heads[0].places[:left]...), nil
-		}
-		first := 0
-		for i := range heads {
-			if comparePlace(heads[i].places[0], heads[first].places[0]) < 0 {
-				first = i
+	old = slices.DeleteFunc(old, func(id int64) bool { _, ok := used[id]; return ok })
+	for part := range slices.Chunk(old, perBulk) {
+		err := s.do(ctx, func(t *txn) error {
+			queues, err := column[string](t, `DELETE FROM stint_lanes
+				WHERE id IN (SELECT value FROM json_each(?)) AND stamp < ? RETURNING queue`, jsonKeys(part), before)
+			if err != nil || len(queues) == 0 {
+				return err
 			}
-		}
-		h := &heads[first]
-		if left -= c.cost(t.lanes.byID[h.lane].task); left < 0 {
-			break
-		}
-		picked = append(picked, h.places[0])
-		h.places = h.places[1:]
-		if len(h.places) == 0 && !h.end {
-			if err := t.fill(h, chunk); err != nil {
-				return nil, err
+			slices.Sort(queues)
+			for _, q := range slices.Compact(queues) {
+				err := t.exec(`DELETE FROM stint_queues WHERE name = ?1 AND paused = 0
+					AND NOT EXISTS (SELECT 1 FROM stint_lanes WHERE queue = ?1)`, q)
+				if err != nil {
+					return err
+				}
 			}
-		}
-		if len(h.places) == 0 {
-			heads = slices.Delete(heads, first, first+1)
+			return nil
+		})
+		if err != nil {
+			return err
 		}
 	}
-	return picked, nil
-}
-
-// A laneHead is what has been read of a lane and not been picked.
-type laneHead struct {
-	lane   int64
-	places []place
-	last   place
-	end    bool // nothing follows
-}
-
-func (t *txn) fill(h *laneHead, n int) (err error) {
-	h.places, err = rowsOf(t, func(p *place) []any { return []any{&p.rank, &p.turn, &p.id} }, laneSQL, h.lane, h.last.rank, h.last.turn, h.last.id, n)
-	h.end = len(h.places) < n
-	if len(h.places) > 0 {
-		h.last = h.places[len(h.places)-1]
-	}
-	return err
+	return nil
 }

@@ -139,17 +139,18 @@ func (t *txn) admitNew() error {
 	if !c.newcomers {
 		return nil
 	}
-	if err := t.loadLanes(); err != nil {
-		return err
-	}
 	at, err := column[int64](t, newGatesSQL)
 	if err != nil {
 		return err
 	}
 	c.newcomers = false
 	for _, gate := range at {
-		if l, ok := t.lanes.byID[-gate]; gate < 0 && (!ok || l.staged) {
-			continue
+		if gate < 0 {
+			if l, err := t.laneByID(-gate); err != nil {
+				return err
+			} else if l == nil || l.staged {
+				continue
+			}
 		}
 		rows, err := rowsOf(t, func(m *moved) []any {
 			return []any{&m.key, &m.after.state, &m.after.gate, &m.after.flags, &m.after.lease, &m.limits, &m.used}

@@ -289,29 +289,43 @@ const (
   due_at = max(?2, coalesce(due_at, id >> 20)), turn = ?3 WHERE `
 	nextTurnSQL = turnSet + "id = ?1"
 
-	// aloneSQL picks the first run that waits at a gate, if all that wait there are in one
+	// aloneSQL picks the first run that waits at a gate, if all that wait there are in that
 	// lane and the run has no other limit, and is neither a workflow's nor resumed.
 	aloneSQL = `id = (SELECT id FROM stint_runs r WHERE gate = ?1 AND state = 3
     AND NOT EXISTS (SELECT 1 FROM stint_runs x WHERE x.gate = ?1 AND x.state = 3 AND x.lane > r.lane)
-    ORDER BY lane, rank, turn, id LIMIT 1) AND flags & 6 = 0 AND instr(limits, '},{') = 0`
-	readyAloneSQL = "UPDATE stint_runs SET gate = NULL WHERE " + aloneSQL
-	turnAloneSQL  = turnSet + aloneSQL
+    ORDER BY lane, rank, turn, id LIMIT 1) AND flags & 6 = 0 AND instr(limits, '},{') = 0 AND lane = ?`
+	readyAloneSQL = "UPDATE stint_runs SET gate = NULL WHERE " + aloneSQL + "2"
+	turnAloneSQL  = turnSet + aloneSQL + "5"
+
+	parkedLaneSQL = "SELECT lane FROM stint_runs WHERE gate = ? AND state = 3 ORDER BY lane LIMIT 1"
 )
 
-// passAlone is the usual case of tryPass, in one statement.
+// passAlone is the usual case of tryPass, in one statement: which lane that is, is known of
+// the gate, or as good as known of the last one.
 func (t *txn) passAlone(g *gate) (passed bool, err error) {
-	var n int64
-	switch {
-	case g.rate:
+	if g.rate {
 		return false, nil // how many units, its row says
-	case g.strategy == store.StrategyGroupRoundRobin:
-		n, err = t.execN(turnAloneSQL, g.id, t.now, t.nextKey(t.now), nil)
-	default:
-		n, err = t.execN(readyAloneSQL, g.id)
+	}
+	lane := g.lane
+	if lane == 0 {
+		lane = t.gates.lane
+	}
+	n, err := t.passIn(g, lane)
+	if n == 0 && err == nil && g.lane == 0 {
+		err = t.one(parkedLaneSQL, []any{g.id}, &g.lane)
+		if errors.Is(err, sql.ErrNoRows) {
+			return false, nil
+		}
+		if err == nil && g.lane != lane {
+			lane = g.lane
+			n, err = t.passIn(g, lane)
+		}
 	}
 	if err != nil || n == 0 {
+		g.lane = 0 // others wait there too by now, maybe
 		return false, err
 	}
+	g.lane, t.gates.lane = lane, lane
 	g.parked--
 	g.active++
 	g.heads++
@@ -320,4 +334,15 @@ func (t *txn) passAlone(g *gate) (passed bool, err error) {
 		t.w.recheck = true
 	}
 	return true, nil
+}
+
+// passIn lets the first run that waits at a gate pass, if it is alone in that lane.
+func (t *txn) passIn(g *gate, lane int64) (int64, error) {
+	switch {
+	case lane == 0:
+		return 0, nil
+	case g.strategy == store.StrategyGroupRoundRobin:
+		return t.execN(turnAloneSQL, g.id, t.now, t.nextKey(t.now), nil, lane)
+	}
+	return t.execN(readyAloneSQL, g.id, lane)
 }

@@ -158,7 +158,7 @@ func (t *txn) releaseWorker(worker int64, crashed bool, r *store.Recovered) erro
 		state             store.State
 		parent, node      *int64
 	}
-	rows, err := rowsOf(t, func(r *row) []any { return []any{&r.id, &r.state, &r.lane, &r.crashes, &r.parent, &r.node} }, releaseSQL,
+	rows, err := readying(t, func(r *row) int64 { return r.id }, func(r *row) []any { return []any{&r.id, &r.state, &r.lane, &r.crashes, &r.parent, &r.node} }, releaseSQL,
 		worker, c, t.now, store.MaxCrashes, store.QuarantineError, suspectDelay.Milliseconds())
 	if err != nil {
 		return err
@@ -186,6 +186,7 @@ func (t *txn) releaseWorker(worker int64, crashed bool, r *store.Recovered) erro
 		return err
 	}
 	t.w.peers, t.w.recheck = nil, true
+	delete(t.lanes.views, worker)
 	return t.retryBlocked()
 }
 
@@ -196,11 +197,12 @@ UPDATE stint_runs SET state = 3 WHERE id IN (
   SELECT r.id FROM stint_runs r LEFT JOIN stint_workers w ON w.id = r.worker
   WHERE r.state > 4 AND r.state < 7 AND r.state = 6 AND r.lease > 0 AND r.crashes < ?
     AND coalesce(w.build, '') NOT IN (SELECT build FROM stint_workers WHERE ended_at IS NULL))
-  AND EXISTS (SELECT 1 FROM stint_workers WHERE ended_at IS NULL)`
+  AND EXISTS (SELECT 1 FROM stint_workers WHERE ended_at IS NULL)
+RETURNING id`
 
 func (t *txn) retryBlocked() error {
-	n, err := t.execN(retryBlockedSQL, store.MaxCrashes)
-	if n > 0 && t.w != nil {
+	keys, err := readying(t, func(key *int64) int64 { return *key }, func(key *int64) []any { return []any{key} }, retryBlockedSQL, store.MaxCrashes)
+	if len(keys) > 0 && t.w != nil {
 		t.w.recheck = true
 	}
 	return err

@@ -182,9 +182,9 @@ func (t *txn) over(id store.ID, condition string) (key int64, err error) {
 // forkSQL copies a run as a new one, whose journal is read at its first execution.
 const forkSQL = `
 INSERT INTO stint_runs (id, lane, state, priority, rank, start_in, start_by, input, metadata, flags, limits, gate)
-SELECT ?2, lane, 3, priority, rank - coalesce(due_at, id >> 20) + (?2 >> 20), start_in, (?2 >> 20) + start_in,
+SELECT ?1, lane, 3, priority, rank - coalesce(due_at, id >> 20) + (?1 >> 20), start_in, (?1 >> 20) + start_in,
   coalesce(input, (SELECT data FROM stint_inputs i WHERE i.id = r.id)), metadata, flags & 1 | 8, limits, CASE WHEN limits IS NOT NULL THEN 0 END
-FROM stint_runs r WHERE id = ?1`
+FROM stint_runs r WHERE id = ?2`
 
 // Fork implements store.Journal.
 func (s *Store) Fork(ctx context.Context, now time.Time, id store.ID, at store.Address) (fork store.ID, err error) {
@@ -194,7 +194,7 @@ func (s *Store) Fork(ctx context.Context, now time.Time, id store.ID, at store.A
 			return err
 		}
 		copied := t.nextKey(now.UnixMilli())
-		if err := t.exec(forkSQL, key, copied); err != nil {
+		if err := t.exec(forkSQL, copied, key); err != nil {
 			return err
 		}
 		fork = s.ids.id(copied)

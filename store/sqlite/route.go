@@ -1,7 +1,10 @@
 package sqlite
 
 import (
+	"container/heap"
+	"database/sql"
 	"encoding/json"
+	"errors"
 	"slices"
 
 	"github.com/stint-dev/stint/store"
@@ -45,57 +48,135 @@ func (t *txn) peers() ([]peer, error) {
 // that has slots free.
 const patience = 1000 // ms
 
-// routed reports whether a claim's worker may have the runs of a lane now: it has what
-// they must have, and no better worker with slots free is there to take them.
-func (t *txn) routed(l *lane, c *claim) (bool, error) {
-	if l.route == "" {
-		return true, nil
-	}
-	route, err := store.ParseRoute(l.route)
-	if err != nil {
-		return false, nil // somebody broke it by hand: it waits
-	}
-	peers, err := t.peers()
-	if err != nil {
-		return false, err
-	}
-	i := slices.IndexFunc(peers, func(p peer) bool { return p.id == c.Worker })
-	if i < 0 {
-		return false, nil
+// betterFor lists the workers that the runs of a lane would rather have than that one; ok
+// says that it may have them.
+func betterFor(peers []peer, worker int64, l *lane) (better []peer, ok bool) {
+	route := l.parsed()
+	i := slices.IndexFunc(peers, func(p peer) bool { return p.id == worker })
+	if route == nil || i < 0 {
+		return nil, false
 	}
 	mine, ok := route.Score(peers[i].name, peers[i].labels)
 	if !ok {
-		return false, nil
+		return nil, false
 	}
 	for _, p := range peers {
-		if p.id == c.Worker || len(p.queues) > 0 && !slices.Contains(p.queues, l.queue) {
+		if p.id == worker || len(p.queues) > 0 && !slices.Contains(p.queues, l.queue) {
 			continue
 		}
-		if score, ok := route.Score(p.name, p.labels); !ok || score <= mine {
+		if score, ok := route.Score(p.name, p.labels); ok && score > mine {
+			better = append(better, p)
+		}
+	}
+	return better, true
+}
+
+// parsed returns nil if somebody broke the route by hand: the lane's runs wait.
+func (l *lane) parsed() *store.Route {
+	if l.wants == nil {
+		route, err := store.ParseRoute(l.route)
+		if err != nil {
+			return nil
+		}
+		l.wants = &route
+	}
+	return l.wants
+}
+
+// A wait is a lane whose head waits for a better worker until then.
+type wait struct {
+	l     *lane
+	until int64
+}
+
+type waitHeap []*wait
+
+func (h waitHeap) Len() int           { return len(h) }
+func (h waitHeap) Less(i, j int) bool { return h[i].until < h[j].until }
+func (h waitHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *waitHeap) Push(x any)        { *h = append(*h, x.(*wait)) }
+func (h *waitHeap) Pop() any {
+	old := *h
+	x := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	return x
+}
+
+// routed reports whether a view's worker may have the head of a lane now: no better worker
+// with slots free is there to take it. Otherwise the lane waits.
+func (t *txn) routed(v *view, l *lane) (bool, error) {
+	if l.route == "" {
+		return true, nil
+	}
+	better, ok := betterFor(v.peers, v.worker, l)
+	if !ok {
+		v.remove(l)
+		return false, nil
+	}
+	for i := range better {
+		p := &better[i]
+		if free, err := t.hasFree(p); err != nil {
+			return false, err
+		} else if !free {
 			continue
 		}
-		wait, err := t.waitsFor(&p, l)
-		if err != nil || wait {
+		var due int64
+		err := t.one("SELECT coalesce(due_at, id >> 20) FROM stint_runs WHERE gate IS NULL AND lane = ? AND state = 3 ORDER BY rank, turn, id LIMIT 1", []any{l.id}, &due)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return false, err
 		}
+		if err != nil || t.now >= due+patience {
+			return true, nil
+		}
+		x := &wait{l, due + patience}
+		v.remove(l)
+		v.waits[l] = x
+		if v.better[p.id] == nil {
+			v.better[p.id] = &waitHeap{}
+		}
+		heap.Push(v.better[p.id], x)
+		t.newDue = min(t.newDue, x.until)
+		return false, nil
 	}
 	return true, nil
 }
 
-// waitsFor reports whether the head of a lane waits for a better worker: that has slots
-// free, and the run has not waited for long.
-func (t *txn) waitsFor(p *peer, l *lane) (bool, error) {
+// hasFree reports whether a worker has slots free.
+func (t *txn) hasFree(p *peer) (bool, error) {
 	var busy int
-	if err := t.one("SELECT count(*) FROM stint_runs WHERE worker = ? AND state = 4", []any{p.id}, &busy); err != nil || busy >= p.slots {
-		return false, err
+	err := t.one("SELECT count(*) FROM stint_runs WHERE worker = ? AND state = 4", []any{p.id}, &busy)
+	return busy < p.slots, err
+}
+
+// endWaits has the lanes of a view stand in their groups again that have waited long
+// enough for a better worker, or whose better worker has no slots free.
+func (t *txn) endWaits(v *view) error {
+	for id, h := range v.better {
+		i := slices.IndexFunc(v.peers, func(p peer) bool { return p.id == id })
+		free := false
+		if i >= 0 && len(*h) > 0 {
+			var err error
+			if free, err = t.hasFree(&v.peers[i]); err != nil {
+				return err
+			}
+		}
+		for len(*h) > 0 {
+			x := (*h)[0]
+			current := v.waits[x.l] == x
+			if free && current && x.until > t.now {
+				t.newDue = min(t.newDue, x.until)
+				break
+			}
+			if heap.Pop(h); current {
+				v.put(t.lanes, x.l)
+			}
+		}
+		if len(*h) == 0 {
+			delete(v.better, id)
+		}
 	}
-	var due int64
-	err := t.one("SELECT coalesce(due_at, id >> 20) FROM stint_runs WHERE gate IS NULL AND lane = ? AND state = 3 ORDER BY rank, turn, id LIMIT 1", []any{l.id}, &due)
-	if err != nil || t.now >= due+patience {
-		return false, err
-	}
-	t.newDue = min(t.newDue, due+patience)
-	return true, nil
+	return nil
 }
 
 // stick has the tasks of a workflow's run follow the worker that took the first.
@@ -119,7 +200,7 @@ func (t *txn) stick(g *store.Graph, run, worker int64) error {
 	for _, r := range rows {
 		lane, err := t.nodeLane(g, int(r.node&(1<<nodeBits-1)), run)
 		if err == nil {
-			err = t.exec("UPDATE stint_runs SET lane = ? WHERE id = ?", lane, r.key)
+			err = t.exec(moveSQL, r.key, lane)
 		}
 		if err != nil {
 			return err

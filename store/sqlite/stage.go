@@ -91,7 +91,6 @@ func (t *txn) unstage(staged map[laneName]int64) error {
 			return err
 		}
 	}
-	t.lanes.forget()
 	t.gates.newcomers = true
 	t.nextDueUnknown()
 	return nil
@@ -113,7 +112,6 @@ func (s *Store) sweep(ctx context.Context, token string) error {
 				return err
 			}
 			if n = len(keys); n == 0 {
-				t.lanes.forget()
 				return t.exec("DELETE FROM stint_lanes WHERE staged = ?", token)
 			}
 			for _, k := range keys {

@@ -1,16 +1,23 @@
 package sqlite_test
 
 import (
+	"flag"
 	"path/filepath"
 	"testing"
 
+	"github.com/stint-dev/stint/internal/selfcheck"
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/sqlite"
 	"github.com/stint-dev/stint/store/storetest"
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if flag.Parse(); flag.Lookup("test.bench").Value.String() == "" {
+		selfcheck.Lanes(selfcheck.Exit)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 func open(t testing.TB, dir string) *sqlite.Store {
 	s, err := sqlite.Open(filepath.Join(dir, "test.db"), sqlite.Options{})

@@ -89,10 +89,14 @@ func (t *txn) tallyEndings(ended []ending) error {
 		if err != nil {
 			return err
 		}
-		if err := t.loadLanes(); err != nil {
+		l, err := t.laneByID(lane)
+		if err != nil {
 			return err
 		}
-		name := tallyName{t.lanes.byID[lane].queue, t.lanes.byID[lane].task}
+		if l == nil {
+			continue
+		}
+		name := tallyName{l.queue, l.task}
 		if node != nil {
 			g, err := t.s.graph(t, *node>>nodeBits)
 			if code(err) != 0 {

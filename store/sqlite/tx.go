@@ -85,7 +85,7 @@ func (s *Store) join(ctx context.Context, now time.Time, tx store.Tx, change fun
 	if s.opts.ReadOnly {
 		return store.ErrReadOnly
 	}
-	a := appTx{ctx, tx}
+	a := appTx{ctx, tx, newLaneCache()}
 	var path string
 	if err := a.one("SELECT file FROM pragma_database_list WHERE name = 'main'", nil, &path); err != nil {
 		return fmt.Errorf("the app's transaction: %w", err)
@@ -96,13 +96,16 @@ func (s *Store) join(ctx context.Context, now time.Time, tx store.Tx, change fun
 	if err := s.at.check(); err != nil {
 		return err
 	}
-	t := &txn{querier: a, s: s, execN: a.execN, lanes: &laneCache{}, gates: newGateCache(), triggers: &triggerCache{}, now: now.UnixMilli(), newDue: never, nodes: bulk{kind: nodeRows}}
+	t := &txn{querier: a, s: s, execN: a.execN, lanes: a.lanes, gates: newGateCache(), triggers: &triggerCache{}, now: now.UnixMilli(), newDue: never, nodes: bulk{kind: nodeRows}}
 	if err := t.one(lastKeySQL, nil, &t.lastKey); err != nil {
 		return fmt.Errorf("the app's transaction: %w", err)
 	}
 	err := change(t)
 	if err == nil {
 		err = t.flushCauses()
+	}
+	if err == nil {
+		err = t.stampLanes()
 	}
 	if err != nil {
 		return fmt.Errorf("the app's transaction: %w", err)
@@ -118,11 +121,18 @@ func sameFile(a, resolved string) bool {
 
 // appTx runs statements in the app's transaction.
 type appTx struct {
-	ctx context.Context
-	tx  store.Tx
+	ctx   context.Context
+	tx    store.Tx
+	lanes *laneCache
+}
+
+func (a appTx) note(text string, args []any) {
+	e := effectOf(text)
+	a.lanes.note(&e, args)
 }
 
 func (a appTx) execN(text string, args ...any) (int64, error) {
+	a.note(text, args)
 	r, err := a.tx.ExecContext(a.ctx, text, args...)
 	if err != nil {
 		return 0, err
@@ -131,6 +141,7 @@ func (a appTx) execN(text string, args ...any) (int64, error) {
 }
 
 func (a appTx) query(text string, args ...any) (*sql.Rows, error) {
+	a.note(text, args)
 	return a.tx.QueryContext(a.ctx, text, args...)
 }
 

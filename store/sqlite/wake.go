@@ -162,7 +162,7 @@ func (w *writer) look() error {
 		w.version = -2
 		return err
 	}
-	w.lanes.forget()
+	w.lanes.stale = true
 	w.gates.forget()
 	w.triggers.forget()
 	w.peers = nil
@@ -266,7 +266,7 @@ func (t *txn) promote() error {
 		flags int
 		node  *int64
 	}
-	rows, err := rowsOf(t, func(r *row) []any { return []any{&r.id, &r.flags, &r.node} }, `UPDATE stint_runs SET state = CASE WHEN flags & 2 AND limits IS NULL THEN 2 ELSE 3 END WHERE id IN
+	rows, err := readying(t, func(r *row) int64 { return r.id }, func(r *row) []any { return []any{&r.id, &r.flags, &r.node} }, `UPDATE stint_runs SET state = CASE WHEN flags & 2 AND limits IS NULL THEN 2 ELSE 3 END WHERE id IN
 		(SELECT id FROM stint_runs WHERE state = 2 AND due_at <= ? ORDER BY due_at LIMIT ?) RETURNING id, flags * (state = 2), node`, t.now, promoteAt)
 	if err != nil {
 		return err

@@ -73,7 +73,7 @@ func (s *Store) SetTasks(ctx context.Context, worker int64, tasks []string) erro
 // PauseWorker implements store.Workers.
 func (s *Store) PauseWorker(ctx context.Context, name string, paused bool) error {
 	return s.do(ctx, func(t *txn) error {
-		t.lanes.forget()
+		t.lanes.idle = nil
 		t.w.recheck = true
 		n, err := t.execN("UPDATE stint_workers SET paused = ? WHERE name = ? AND ended_at IS NULL", paused, name)
 		if err == nil && n == 0 {

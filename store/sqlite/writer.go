@@ -29,7 +29,7 @@ import (
 type writer struct {
 	s    *Store
 	conn *sql.Conn
-	stmt map[string]*sql.Stmt // prepared for the connection's life, by text
+	stmt map[string]*statement // prepared for the connection's life, by text
 
 	signal chan struct{} // capacity 1: there is something to look at
 	done   chan struct{}
@@ -50,7 +50,7 @@ type writer struct {
 	// Owned by the goroutine.
 	version      int64 // PRAGMA data_version at the last look
 	lastKey      int64 // highest run key in the file
-	lanes        laneCache
+	lanes        *laneCache
 	triggers     triggerCache
 	gates        *gateCache
 	recounted    bool               // the gates were checked
@@ -108,6 +108,7 @@ type txn struct {
 	cancels   []cancelOf
 	causes    []any // rows of stint_caused
 	fired     []any // rows of runs that events start
+	stamped   int64 // see stamp
 	nodes     bulk  // runs of tasks that a change has made ready
 	newDue    int64
 	committed []func()
@@ -122,7 +123,7 @@ type cancelOf struct{ worker, run int64 }
 
 func newWriter(s *Store, conn *sql.Conn) *writer {
 	return &writer{
-		s: s, conn: conn, stmt: map[string]*sql.Stmt{}, gates: newGateCache(),
+		s: s, conn: conn, stmt: map[string]*statement{}, lanes: newLaneCache(), gates: newGateCache(),
 		signal: make(chan struct{}, 1), done: make(chan struct{}),
 		awaits: map[int64]map[*await]struct{}{}, watch: map[int64]*watch{},
 		version: -1, nextDue: 0, recheck: true,
@@ -318,6 +319,9 @@ func (w *writer) attempt(t *txn, ops []*op) (claimed []*claim, err error) {
 // apply runs the changes of a group, then lets the waiting claims have what is ready.
 func (w *writer) apply(t *txn, ops []*op) ([]*claim, error) {
 	w.changed = false
+	if err := t.refreshLanes(); err != nil {
+		return nil, err
+	}
 	for _, o := range ops {
 		if err := t.change(o); err != nil {
 			return nil, err
@@ -397,6 +401,9 @@ func (w *writer) inOne(change func(*txn) error) error {
 		return err
 	}
 	err = guarded(func() error {
+		if err := t.refreshLanes(); err != nil {
+			return err
+		}
 		if err := change(t); err != nil {
 			return err
 		}
@@ -459,7 +466,7 @@ func (w *writer) begin() (*txn, error) {
 		w.rollback()
 		return nil, err
 	}
-	return &txn{querier: w, s: w.s, w: w, execN: w.execN, lanes: &w.lanes, gates: w.gates, triggers: &w.triggers, lastKey: w.lastKey, now: time.Now().UnixMilli(), newDue: never, nodes: bulk{kind: nodeRows}}, nil
+	return &txn{querier: w, s: w.s, w: w, execN: w.execN, lanes: w.lanes, gates: w.gates, triggers: &w.triggers, lastKey: w.lastKey, now: time.Now().UnixMilli(), newDue: never, nodes: bulk{kind: nodeRows}}, nil
 }
 
 func (w *writer) commit(t *txn) error {
@@ -469,7 +476,13 @@ func (w *writer) commit(t *txn) error {
 	if err := t.flushCauses(); err != nil {
 		return err
 	}
+	if err := t.stampLanes(); err != nil {
+		return err
+	}
 	if err := w.tallies.store(t); err != nil {
+		return err
+	}
+	if err := t.verify(); err != nil {
 		return err
 	}
 	began := time.Now()
@@ -478,6 +491,7 @@ func (w *writer) commit(t *txn) error {
 	}
 	w.tallies.merge(t.now, time.Since(began))
 	w.lastKey = t.lastKey
+	w.lanes.commit(t.stamped)
 	for _, f := range t.committed {
 		f()
 	}
@@ -488,7 +502,7 @@ func (w *writer) commit(t *txn) error {
 
 func (w *writer) rollback() {
 	w.exec("ROLLBACK") // fails if SQLite has rolled back by itself, which is as well
-	w.lanes.forget()
+	w.lanes.rollback()
 	w.gates.forget()
 	w.triggers.forget()
 	w.peers = nil
@@ -497,16 +511,19 @@ func (w *writer) rollback() {
 	w.tallies.drop()
 }
 
-// prepared returns the statement with this text, which is prepared once.
-func (w *writer) prepared(text string) (*sql.Stmt, error) {
-	if st := w.stmt[text]; st != nil {
-		return st, nil
+// prepared returns the statement with this text, which is prepared once, to be executed
+// with these arguments: what that does to lanes is noted.
+func (w *writer) prepared(text string, args []any) (*statement, error) {
+	st := w.stmt[text]
+	if st == nil {
+		s, err := w.conn.PrepareContext(context.Background(), text)
+		if err != nil {
+			return nil, fmt.Errorf("prepare %q: %w", text, err)
+		}
+		st = &statement{s, effectOf(text)}
+		w.stmt[text] = st
 	}
-	st, err := w.conn.PrepareContext(context.Background(), text)
-	if err != nil {
-		return nil, fmt.Errorf("prepare %q: %w", text, err)
-	}
-	w.stmt[text] = st
+	w.lanes.note(&st.effect, args)
 	return st, nil
 }
 
@@ -517,7 +534,7 @@ func (w *writer) exec(text string) error {
 
 // execN runs a statement and returns how many rows it changed.
 func (w *writer) execN(text string, args ...any) (int64, error) {
-	st, err := w.prepared(text)
+	st, err := w.prepared(text, args)
 	if err != nil {
 		return 0, err
 	}
@@ -529,7 +546,7 @@ func (w *writer) execN(text string, args ...any) (int64, error) {
 }
 
 func (w *writer) query(text string, args ...any) (*sql.Rows, error) {
-	st, err := w.prepared(text)
+	st, err := w.prepared(text, args)
 	if err != nil {
 		return nil, err
 	}
@@ -538,7 +555,7 @@ func (w *writer) query(text string, args ...any) (*sql.Rows, error) {
 
 // one scans the single row of a statement; sql.ErrNoRows if there is none.
 func (w *writer) one(text string, args []any, into ...any) error {
-	st, err := w.prepared(text)
+	st, err := w.prepared(text, args)
 	if err != nil {
 		return err
 	}

@@ -18,9 +18,13 @@ CREATE TABLE stint_lanes (
   -- their own: one such run executes at a time.
   suspect INTEGER NOT NULL DEFAULT 0 CHECK (suspect IN (0, 1)),
   -- Which workers may have its runs: JSON; '' any.
-  route  TEXT NOT NULL DEFAULT ''
+  route  TEXT NOT NULL DEFAULT '',
+  -- Rises when a run comes into the lane or becomes ready in it: other processes read
+  -- the lanes that have a later one than they have seen. See lanes.go.
+  stamp  INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX stint_lanes_name ON stint_lanes (queue, task);
+CREATE INDEX stint_lanes_stamp ON stint_lanes (stamp);
 
 CREATE TABLE stint_queues (
   name   TEXT PRIMARY KEY CHECK (name <> ''),

@@ -1,0 +1,193 @@
+package sqlite
+
+import (
+	"database/sql"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// An effect says which lanes a statement may bring runs into, or make runs ready in. It
+// is read off the statement's text when that is prepared, so that no caller has to
+// report what it does: a text of a form that is not known may have changed any lane.
+type effect struct {
+	kind  effectKind
+	lanes []int // of effectLanes: which arguments, from 0
+	state int   // of effectKey: the argument, from 1, that is the run's new state
+	gate  int   // likewise of its gate
+}
+
+// A statement is prepared, and says what it may do to lanes.
+type statement struct {
+	*sql.Stmt
+	effect effect
+}
+
+type effectKind uint8
+
+const (
+	effectNone  effectKind = iota
+	effectKey              // on the run whose key is the first argument
+	effectLanes            // on the lanes that arguments name
+	effectAny
+)
+
+var (
+	changesRuns   = regexp.MustCompile(`\b(?:UPDATE(?:\s+OR\s+\w+)?|INTO)\s+stint_runs\b\s*`)
+	changesLanes  = regexp.MustCompile(`\b(?:UPDATE(?:\s+OR\s+\w+)?|DELETE\s+FROM)\s+stint_lanes\b\s*`)
+	changesQueues = regexp.MustCompile(`\b(?:UPDATE|INTO)\s+stint_queues\b.*\bpaused\b`)
+
+	insertsRows = regexp.MustCompile(`^\(id, lane, [\w, ]*\)\s*VALUES\s*`)
+	insertsCopy = regexp.MustCompile(`^\(id, lane, [\w, ]*\)\s*SELECT \?1, `)
+	setsOther   = regexp.MustCompile(`^SET state = ([24-9]|10)[,\s]`)
+	setsState   = regexp.MustCompile(`^SET state = \?(\d+),`)
+	setsGate    = regexp.MustCompile(`^SET gate = \?(\d+)[,\s]`)
+	setsOrder   = regexp.MustCompile(`\b(?:state|gate|lane|rank|turn) =`)
+	ofKey       = regexp.MustCompile(`^id = \?1\b`)
+	ofLane      = regexp.MustCompile(` AND lane = \?(\d+)$`)
+)
+
+func effectOf(text string) effect {
+	if !strings.Contains(text, "stint_") {
+		return effect{}
+	}
+	if at := changesRuns.FindStringIndex(text); at != nil {
+		return effectOnRuns(text[at[1]:])
+	}
+	if at := changesLanes.FindStringIndex(text); at != nil {
+		switch rest := text[at[1]:]; {
+		case strings.HasPrefix(rest, "SET stamp = "):
+			return effect{}
+		case rest == "SET staged = NULL WHERE id = ?":
+			return effect{kind: effectLanes, lanes: []int{0}}
+		}
+		return effect{kind: effectAny}
+	}
+	if changesQueues.MatchString(text) {
+		return effect{kind: effectAny}
+	}
+	return effect{}
+}
+
+// effectOnRuns is that of a statement whose text goes on so after the table's name.
+func effectOnRuns(text string) effect {
+	if at := insertsRows.FindStringIndex(text); at != nil {
+		return effect{kind: effectLanes, lanes: secondValues(text[at[1]:])}
+	}
+	set, where, found := strings.Cut(text, "WHERE ")
+	switch {
+	case insertsCopy.MatchString(text):
+		return effect{kind: effectKey}
+	case setsOther.MatchString(text):
+		return effect{} // whatever it was, it is not queued now
+	case !strings.HasPrefix(text, "SET ") || !found || strings.Contains(set, "SELECT") || strings.Contains(where, " OR "):
+		return effect{kind: effectAny}
+	case !setsOrder.MatchString(set):
+		return effect{}
+	case ofKey.MatchString(where):
+		return effect{kind: effectKey, state: numberIn(setsState, text), gate: numberIn(setsGate, text)}
+	case ofLane.MatchString(where) && !strings.Contains(set, "lane ="):
+		return effect{kind: effectLanes, lanes: []int{numberIn(ofLane, where) - 1}}
+	}
+	return effect{kind: effectAny}
+}
+
+func numberIn(r *regexp.Regexp, text string) int {
+	m := r.FindStringSubmatch(text)
+	if m == nil {
+		return 0
+	}
+	n, _ := strconv.Atoi(m[1]) // they are digits
+	return n
+}
+
+// secondValues are the arguments that are the second values of rows, (?,?,...),(NULL,?,...).
+func secondValues(rows string) (at []int) {
+	n := 0
+	for row := range strings.SplitSeq(rows, ")") {
+		if !strings.Contains(row, "(") {
+			break
+		}
+		if strings.Contains(row, "(?") {
+			at = append(at, n+1)
+		} else {
+			at = append(at, n)
+		}
+		n += strings.Count(row, "?")
+	}
+	return at
+}
+
+// note keeps what a statement is going to do until touchNoted.
+func (c *laneCache) note(e *effect, args []any) {
+	switch e.kind {
+	case effectNone:
+		return
+	case effectKey:
+		if e.state > 0 && args[e.state-1] != any(int64(store.Queued)) || e.gate > 0 && args[e.gate-1] != nil {
+			return
+		}
+		if key, ok := args[0].(int64); ok {
+			c.keys = append(c.keys, key)
+			return
+		}
+	case effectLanes:
+		known := true
+		for _, i := range e.lanes {
+			id, ok := args[i].(int64)
+			if known = known && ok; ok && (len(c.noted) == 0 || c.noted[len(c.noted)-1] != id) {
+				c.noted = append(c.noted, id)
+			}
+		}
+		if known {
+			return
+		}
+	}
+	c.any = true
+}
+
+// readying is rowsOf for a statement that changes runs of which only its rows say which
+// they are.
+func readying[T any](t *txn, key func(*T) int64, fields func(*T) []any, text string, args ...any) ([]T, error) {
+	before := t.lanes.any
+	rows, err := rowsOf(t, fields, text, args...)
+	if err != nil {
+		return nil, err
+	}
+	t.lanes.any = before
+	for i := range rows {
+		t.lanes.keys = append(t.lanes.keys, key(&rows[i]))
+	}
+	return rows, nil
+}
+
+// touchNoted touches the lanes that the transaction's statements have changed so far.
+func (t *txn) touchNoted() error {
+	c := t.lanes
+	if len(c.keys) > 0 {
+		lanes, err := column[int64](t, "SELECT lane FROM stint_runs WHERE id IN (SELECT value FROM json_each(?))", jsonKeys(c.keys))
+		if err != nil {
+			return err
+		}
+		c.keys, c.noted = c.keys[:0], append(c.noted, lanes...)
+	}
+	for i, id := range c.noted {
+		if i > 0 && c.noted[i-1] == id {
+			continue
+		}
+		l, err := t.laneByID(id)
+		if err != nil {
+			return err
+		}
+		if l != nil {
+			t.touchLane(l)
+		}
+	}
+	c.noted = c.noted[:0]
+	if !c.any {
+		return nil
+	}
+	return t.forgetLanes()
+}

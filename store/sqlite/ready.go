@@ -1,0 +1,346 @@
+package sqlite
+
+import (
+	"container/heap"
+	"maps"
+	"slices"
+)
+
+// A view holds the lanes that have something ready and that one worker may take from, in
+// the order of their first runs. Lanes of queues that it does not serve or that are
+// paused, and those for other workers, are not in it, so no claim walks them.
+type view struct {
+	queues []string        // nil: all
+	serves map[string]bool // the same
+	worker int64
+	peers  []peer // by which routes were judged; nil: none has been
+	groups map[groupName]*group
+	at     map[*lane]*spot
+	waits  map[*lane]*wait     // for better workers: they are in no group
+	better map[int64]*waitHeap // the same, by that worker
+}
+
+// A groupName says which lanes a claim may take from, or may not, together.
+type groupName struct {
+	task    string
+	suspect bool
+}
+
+// A group is a heap of lanes by their bounds.
+type group struct {
+	groupName
+	lanes []*lane
+	spots map[*lane]*spot // of the view
+}
+
+// A spot is where a lane stands.
+type spot struct {
+	g *group
+	i int
+}
+
+func (g *group) Len() int           { return len(g.lanes) }
+func (g *group) Less(i, j int) bool { return comparePlace(g.lanes[i].bound, g.lanes[j].bound) < 0 }
+func (g *group) Swap(i, j int) {
+	g.lanes[i], g.lanes[j] = g.lanes[j], g.lanes[i]
+	g.spots[g.lanes[i]].i, g.spots[g.lanes[j]].i = i, j
+}
+func (g *group) Push(x any) {
+	l := x.(*lane)
+	g.spots[l] = &spot{g, len(g.lanes)}
+	g.lanes = append(g.lanes, l)
+}
+func (g *group) Pop() any {
+	l := g.lanes[len(g.lanes)-1]
+	g.lanes[len(g.lanes)-1] = nil
+	g.lanes = g.lanes[:len(g.lanes)-1]
+	delete(g.spots, l)
+	return l
+}
+
+// viewOf returns the view of a claim's worker.
+func (t *txn) viewOf(c *claim) (*view, error) {
+	if err := t.loadLanes(); err != nil {
+		return nil, err
+	}
+	var peers []peer
+	if t.lanes.routed {
+		var err error
+		if peers, err = t.peers(); err != nil {
+			return nil, err
+		}
+	}
+	v := t.lanes.views[c.Worker]
+	if v != nil && (v.queues == nil) == (c.Queues == nil) && slices.Equal(v.queues, c.Queues) && samePeers(v.peers, peers) {
+		v.peers = peers // the next comparison is quick
+		return v, nil
+	}
+	v = &view{queues: slices.Clone(c.Queues), worker: c.Worker, peers: peers, groups: map[groupName]*group{}, at: map[*lane]*spot{},
+		waits: map[*lane]*wait{}, better: map[int64]*waitHeap{}}
+	if c.Queues != nil {
+		v.serves = make(map[string]bool, len(c.Queues))
+		for _, q := range c.Queues {
+			v.serves[q] = true
+		}
+	}
+	t.lanes.views[c.Worker] = v
+	for _, l := range t.lanes.byID {
+		if l.ready {
+			v.put(t.lanes, l)
+		}
+	}
+	return v, nil
+}
+
+func samePeers(a, b []peer) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0]) || slices.EqualFunc(a, b, func(a, b peer) bool {
+		return a.id == b.id && a.name == b.name && maps.Equal(a.labels, b.labels) && slices.Equal(a.queues, b.queues)
+	})
+}
+
+// put has a lane stand where its bound says.
+func (v *view) put(c *laneCache, l *lane) {
+	delete(v.waits, l)
+	if s := v.at[l]; s != nil {
+		heap.Fix(s.g, s.i)
+		return
+	}
+	n, ok := v.groupOf(c, l)
+	if !ok {
+		return
+	}
+	g := v.groups[n]
+	if g == nil {
+		g = &group{groupName: n, spots: v.at}
+		v.groups[n] = g
+	}
+	heap.Push(g, l)
+}
+
+// groupOf says in which group a lane is; ok is false if the worker may not take from it.
+func (v *view) groupOf(c *laneCache, l *lane) (n groupName, ok bool) {
+	ok = !l.staged && !c.paused[l.queue] && (v.serves == nil || v.serves[l.queue])
+	if ok && l.route != "" {
+		_, ok = betterFor(v.peers, v.worker, l)
+	}
+	return groupName{l.task, l.suspect}, ok
+}
+
+func (v *view) remove(l *lane) {
+	delete(v.waits, l)
+	s := v.at[l]
+	if s == nil {
+		return
+	}
+	g := s.g
+	heap.Remove(g, s.i)
+	if len(g.lanes) == 0 {
+		delete(v.groups, g.groupName)
+	}
+}
+
+// touch says of a lane that runs may have become ready in it.
+func (c *laneCache) touch(l *lane) { c.set(l, nowhere) }
+
+func (c *laneCache) set(l *lane, bound place) {
+	l.ready, l.bound = true, bound
+	for _, v := range c.views {
+		v.put(c, l)
+	}
+}
+
+// advance says where the first run of a lane is now, and drop that it has none.
+func (c *laneCache) advance(l *lane, to place) {
+	c.moved = append(c.moved, l)
+	c.set(l, to)
+}
+
+func (c *laneCache) drop(l *lane) {
+	c.moved = append(c.moved, l)
+	l.ready = false
+	for _, v := range c.views {
+		v.remove(l)
+	}
+}
+
+// groupsOf are the groups that a claim may take from.
+func (v *view) groupsOf(c *claim) (usual, suspect []*group) {
+	for n, g := range v.groups {
+		switch {
+		case !c.Tasks(n.task) || c.cost(n.task) == 0:
+		case n.suspect:
+			suspect = append(suspect, g)
+		default:
+			usual = append(usual, g)
+		}
+	}
+	return usual, suspect
+}
+
+const (
+	// laneSQL reads the head of a lane in order, after a place in it.
+	laneSQL = `
+SELECT rank, turn, id FROM stint_runs
+WHERE lane = ? AND state = 3 AND gate IS NULL AND (rank, turn, id) > (?, ?, ?)
+ORDER BY rank, turn, id LIMIT ?`
+
+	// headsSQL reads the heads of many lanes, and whether more follows.
+	headsSQL = `
+SELECT j.value, r.rank, r.turn, r.id,
+  EXISTS (SELECT 1 FROM stint_runs x WHERE x.lane = j.value AND x.state = 3 AND x.gate IS NULL ORDER BY x.rank, x.turn, x.id LIMIT 1 OFFSET 1)
+FROM json_each(?) j CROSS JOIN stint_runs r ON r.id =
+  (SELECT id FROM stint_runs x WHERE x.lane = j.value AND x.state = 3 AND x.gate IS NULL ORDER BY x.rank, x.turn, x.id LIMIT 1)`
+
+	perHeads = 1000 // lanes that headsSQL reads at a time
+)
+
+// A picking is the choice of the first runs of several groups together that fit into a
+// claim. It reads a lane when that is next, so it reads about as much as it gives,
+// whatever the backlog and however many lanes it is in (R9).
+type picking struct {
+	t      *txn
+	c      *claim
+	v      *view
+	groups []*group
+	slots  int
+	many   bool // more lanes than slots
+	chunk  int
+	open   map[*lane]*laneHead
+}
+
+func (t *txn) pick(v *view, groups []*group, slots, most int, c *claim) ([]place, error) {
+	p := &picking{t: t, c: c, v: v, groups: groups, slots: slots, open: map[*lane]*laneHead{}}
+	lanes := 0
+	for _, g := range groups {
+		lanes += len(g.lanes)
+	}
+	p.many = lanes > slots
+	if p.chunk = slots; lanes > 1 {
+		p.chunk = max(4, 2*slots/lanes)
+	}
+	p.chunk = min(p.chunk, most)
+	var picked []place
+	for len(picked) < most {
+		l, h, err := p.next()
+		if l == nil || err != nil {
+			return picked, err
+		}
+		if p.slots -= c.cost(l.task); p.slots < 0 {
+			break
+		}
+		picked = append(picked, h.places[0])
+		h.places = h.places[1:]
+		if err := p.follow(l, h); err != nil {
+			return nil, err
+		}
+	}
+	return picked, nil
+}
+
+// next finds the lane whose first run is before all others; nil: nothing is ready.
+func (p *picking) next() (*lane, *laneHead, error) {
+	for {
+		g := p.first()
+		if g == nil {
+			return nil, nil, nil
+		}
+		l := g.lanes[0]
+		h := p.open[l]
+		var err error
+		switch {
+		case h == nil && len(g.lanes) > 1 && (p.many || l.bound == nowhere):
+			err = p.lookUp(g)
+		case h == nil:
+			p.open[l] = &laneHead{last: nowhere}
+			err = p.follow(l, p.open[l])
+		case h.allowed:
+			return l, h, nil
+		default:
+			h.allowed, err = p.t.routed(p.v, l)
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+}
+
+// first is the group that has the first lane.
+func (p *picking) first() (first *group) {
+	for _, g := range p.groups {
+		if len(g.lanes) > 0 && (first == nil || comparePlace(g.lanes[0].bound, first.lanes[0].bound) < 0) {
+			first = g
+		}
+	}
+	return first
+}
+
+// follow has a lane stand where the first run is that has not been picked.
+func (p *picking) follow(l *lane, h *laneHead) error {
+	if len(h.places) == 0 && !h.end {
+		if err := p.t.fill(l, h, p.chunk); err != nil {
+			return err
+		}
+	}
+	if len(h.places) == 0 {
+		p.t.lanes.drop(l)
+		return nil
+	}
+	p.t.lanes.advance(l, h.places[0])
+	return nil
+}
+
+// A laneHead is what has been read of a lane and not been picked.
+type laneHead struct {
+	places  []place
+	last    place
+	end     bool // nothing follows
+	allowed bool // the claim may take them now
+}
+
+func (t *txn) fill(l *lane, h *laneHead, n int) (err error) {
+	t.lanes.looked++
+	h.places, err = rowsOf(t, func(p *place) []any { return []any{&p.rank, &p.turn, &p.id} },
+		laneSQL, l.id, h.last.rank, h.last.turn, h.last.id, n)
+	h.end = len(h.places) < n
+	if len(h.places) > 0 {
+		h.last = h.places[len(h.places)-1]
+	}
+	return err
+}
+
+// lookUp reads where the first runs of lanes are: of those at the top for which that is
+// not known, and of as many as the claim may take.
+func (p *picking) lookUp(g *group) error {
+	var ids []int64
+	lanes := map[int64]*lane{}
+	for len(g.lanes) > 0 && (len(ids) < p.slots || g.lanes[0].bound == nowhere) && len(ids) < perHeads {
+		l := heap.Pop(g).(*lane)
+		ids, lanes[l.id] = append(ids, l.id), l
+	}
+	for _, id := range ids {
+		heap.Push(g, lanes[id])
+	}
+	c := p.t.lanes
+	c.looked += len(ids)
+	type head struct {
+		lane int64
+		place
+		more bool
+	}
+	heads, err := rowsOf(p.t, func(h *head) []any { return []any{&h.lane, &h.rank, &h.turn, &h.id, &h.more} }, headsSQL, jsonKeys(ids))
+	if err != nil {
+		return err
+	}
+	for _, h := range heads {
+		l := lanes[h.lane]
+		if p.open[l] == nil {
+			p.open[l] = &laneHead{places: []place{h.place}, last: h.place, end: !h.more}
+		}
+		c.advance(l, p.open[l].places[0])
+		delete(lanes, h.lane)
+	}
+	for _, l := range lanes {
+		c.drop(l)
+	}
+	return nil
+}

@@ -1,0 +1,47 @@
+package sqlite
+
+import (
+	"fmt"
+
+	"github.com/stint-dev/stint/internal/selfcheck"
+)
+
+// verifySQL reads the first runs of the lanes that have something ready, of so many.
+const verifySQL = `
+WITH RECURSIVE ready (lane) AS (
+  SELECT (SELECT lane FROM stint_runs WHERE gate IS NULL AND state = 3 ORDER BY lane LIMIT 1)
+  UNION ALL
+  SELECT (SELECT lane FROM stint_runs WHERE state = 3 AND gate IS NULL AND lane > ready.lane ORDER BY lane LIMIT 1)
+  FROM ready WHERE ready.lane IS NOT NULL LIMIT ?)
+SELECT r.lane, r.rank, r.turn, r.id FROM ready CROSS JOIN stint_runs r ON r.id =
+  (SELECT id FROM stint_runs x WHERE x.lane = ready.lane AND x.state = 3 AND x.gate IS NULL ORDER BY x.rank, x.turn, x.id LIMIT 1)`
+
+// verify has tests hear of lanes with something ready that claims would not find, or
+// find too late. Elsewhere nothing is looked at.
+func (t *txn) verify() error {
+	fails, c := selfcheck.OfLanes(), t.lanes
+	if fails == nil || !c.loaded {
+		return nil
+	}
+	type head struct {
+		lane int64
+		place
+	}
+	heads, err := rowsOf(t, func(h *head) []any { return []any{&h.lane, &h.rank, &h.turn, &h.id} }, verifySQL, 500)
+	if err != nil {
+		return err
+	}
+	for _, h := range heads {
+		l := c.byID[h.lane]
+		if l == nil || !l.ready || comparePlace(l.bound, h.place) > 0 {
+			fails(fmt.Sprintf("run %d is ready at %+v, and of its lane %d is known: %+v", h.id, h.place, h.lane, l))
+			continue
+		}
+		for worker, v := range c.views {
+			if _, wanted := v.groupOf(c, l); wanted != (v.at[l] != nil || v.waits[l] != nil) {
+				fails(fmt.Sprintf("run %d is ready, and that lane %d is in the view of worker %d: %t", h.id, h.lane, worker, v.at[l] != nil))
+			}
+		}
+	}
+	return nil
+}
