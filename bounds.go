@@ -20,8 +20,8 @@ const (
 	maxCallBytes = 256 << 20 // bytes of their payloads and metadata, together
 	maxHeaders   = 64 << 10  // bytes of a webhook's headers
 
-	maxWholeEntries = 100_000   // entries of a journal that is returned as a whole
-	maxWholeBytes   = 256 << 20 // bytes of that, and of its document
+	maxWholeEntries = 100_000   // rows of a list that is returned as a whole, such as a journal
+	maxWholeBytes   = 256 << 20 // bytes of that, and of a journal's document
 	maxWaits        = 100       // of what a run waits for that is named
 )
 
@@ -125,6 +125,29 @@ func checkLimitKey(k LimitKey) error {
 		return err
 	}
 	return checkText("limit key", k.Key)
+}
+
+// pageLimit is how many rows a page has that a call asks for; 0: as many as is usual.
+func pageLimit(limit int) (int, error) {
+	if limit == 0 {
+		return defaultPage, nil
+	}
+	if limit < 0 || limit > maxPage {
+		return 0, fmt.Errorf("limit %d: want 1 to %d", limit, maxPage)
+	}
+	return limit, nil
+}
+
+// A wholeList counts what a call returns as a whole, and the bytes of that.
+type wholeList struct{ n, bytes int }
+
+// add refuses what is too much to be held in memory.
+func (w *wholeList) add(bytes int) error {
+	w.n, w.bytes = w.n+1, w.bytes+bytes
+	if w.n > maxWholeEntries || w.bytes > maxWholeBytes {
+		return fmt.Errorf("more than %d, or %d MiB", maxWholeEntries, maxWholeBytes>>20)
+	}
+	return nil
 }
 
 // A callSize adds up what one call makes.

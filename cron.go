@@ -187,34 +187,72 @@ type CronInfo struct {
 	Blocked   string    // which worker its runs lack, or "": "no worker has task digest"
 }
 
-const cronsAtOnce = 1000
+// A CronFilter says which part of the list of crons CronPage returns.
+type CronFilter struct {
+	Limit  int    // how many a page has [100, at most 1,000]
+	Cursor string // CronPage.Next of the page before, or a cron's name: the page begins behind it
+}
 
-// ListCrons lists all crons, by name.
+// A CronPage is a page of crons, by name.
+type CronPage struct {
+	Crons []CronInfo
+	Next  string // Cursor of the next page; "" on the last
+}
+
+// ListCrons lists all crons, by name, and holds them in memory: more than 100,000, or 256 MiB of
+// inputs, are an error. CronPage lists any number.
 func (c *Client) ListCrons(ctx context.Context) ([]CronInfo, error) {
+	var infos []CronInfo
+	var whole wholeList
+	for f := (CronFilter{Limit: maxPage}); ; {
+		page, err := c.CronPage(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		for i := range page.Crons {
+			x := &page.Crons[i]
+			if err := whole.add(len(x.Name) + len(x.Spec) + len(x.Error) + len(x.Input)); err != nil {
+				return nil, fmt.Errorf("stint: list crons: %w: list them with CronPage", err)
+			}
+		}
+		infos = append(infos, page.Crons...)
+		if f.Cursor = page.Next; f.Cursor == "" {
+			return infos, nil
+		}
+	}
+}
+
+// CronPage lists crons, by name. A page whose inputs would have more than 8 MiB ends earlier,
+// with one cron at least.
+func (c *Client) CronPage(ctx context.Context, f CronFilter) (*CronPage, error) {
+	limit, err := pageLimit(f.Limit)
+	if err == nil {
+		err = checkText("cursor", f.Cursor)
+	}
+	if err != nil {
+		return nil, once(fmt.Errorf("stint: list crons: %w", err))
+	}
 	if err := c.declare(ctx, true); err != nil {
 		return nil, err
 	}
-	var infos []CronInfo
-	lacks := unserved{c: c}
-	for after := ""; ; {
-		all, err := c.store.Crons(ctx, after, cronsAtOnce)
+	all, more, err := c.store.Crons(ctx, f.Cursor, limit)
+	if err != nil {
+		return nil, public("list crons", err)
+	}
+	page, lacks := &CronPage{Crons: make([]CronInfo, len(all))}, unserved{c: c}
+	for i := range all {
+		x := &all[i]
+		r := &x.Template.Run
+		blocked, err := lacks.why(ctx, r.Queue, r.Task, &r.Route)
 		if err != nil {
 			return nil, public("list crons", err)
 		}
-		for i := range all {
-			x := &all[i]
-			r := &x.Template.Run
-			blocked, err := lacks.why(ctx, r.Queue, r.Task, &r.Route)
-			if err != nil {
-				return nil, public("list crons", err)
-			}
-			infos = append(infos, CronInfo{x.Name, r.Task, x.Spec, x.CatchUp, x.Declared, x.Paused, jsonx.Embed(r.Input), x.Next, x.Last, idString(x.LastRun), x.Error, blocked})
-		}
-		if len(all) < cronsAtOnce {
-			return infos, nil
-		}
-		after = all[len(all)-1].Name
+		page.Crons[i] = CronInfo{x.Name, r.Task, x.Spec, x.CatchUp, x.Declared, x.Paused, jsonx.Embed(r.Input), x.Next, x.Last, idString(x.LastRun), x.Error, blocked}
 	}
+	if more {
+		page.Next = all[len(all)-1].Name
+	}
+	return page, nil
 }
 
 // UpdateCron gives a cron another spec, and leaves the rest. One that is declared with
@@ -233,7 +271,7 @@ func (c *Client) UpdateCron(ctx context.Context, name, spec string) error {
 		return err
 	}
 	for after := ""; ; {
-		all, err := c.store.Crons(ctx, after, cronsAtOnce)
+		all, more, err := c.store.Crons(ctx, after, maxPage)
 		if err != nil {
 			return public("list crons", err)
 		}
@@ -243,7 +281,7 @@ func (c *Client) UpdateCron(ctx context.Context, name, spec string) error {
 				return public(fmt.Sprintf("update cron %q", name), c.store.SetCron(ctx, time.Now(), all[i]))
 			}
 		}
-		if len(all) < cronsAtOnce {
+		if !more {
 			return public(fmt.Sprintf("update cron %q", name), store.ErrNotFound)
 		}
 		after = all[len(all)-1].Name

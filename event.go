@@ -206,16 +206,12 @@ type EventPage struct {
 // ListEvents lists events, newest first, with what each started and woke. A page whose
 // payloads and metadata would have more than 8 MiB ends earlier, with one event at least.
 func (c *Client) ListEvents(ctx context.Context, f EventFilter) (*EventPage, error) {
-	limit := f.Limit
-	if limit == 0 {
-		limit = defaultPage
-	}
-	if limit < 0 || limit > maxPage {
-		return nil, fmt.Errorf("stint: list events: limit %d: want 1 to %d", f.Limit, maxPage)
+	limit, err := pageLimit(f.Limit)
+	if err != nil {
+		return nil, fmt.Errorf("stint: list events: %w", err)
 	}
 	var before store.ID
 	if f.Cursor != "" {
-		var err error
 		if before, err = parseID(f.Cursor); err != nil {
 			return nil, err
 		}

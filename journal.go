@@ -49,13 +49,14 @@ func (c *Client) Journal(ctx context.Context, runID string) ([]JournalEntry, err
 	if err != nil {
 		return nil, err
 	}
-	all, size := []JournalEntry{}, 0
+	all := []JournalEntry{}
+	var whole wholeList
 	for e, err := range c.entries(ctx, id, false) {
 		if err != nil {
 			return nil, public("journal", err)
 		}
-		if size += e.Size(); len(all) == maxWholeEntries || size > maxWholeBytes {
-			return nil, fmt.Errorf("stint: journal of run %s: it has more than %d entries, or %d MiB: read it with JournalPage, or WriteJournal", id, maxWholeEntries, maxWholeBytes>>20)
+		if err := whole.add(e.Size()); err != nil {
+			return nil, fmt.Errorf("stint: journal of run %s: %w: read it with JournalPage, or WriteJournal", id, err)
 		}
 		all = append(all, journalEntry(&e))
 	}
@@ -74,12 +75,9 @@ func (c *Client) JournalPage(ctx context.Context, runID string, f JournalFilter)
 	if err != nil {
 		return nil, err
 	}
-	limit := f.Limit
-	if limit == 0 {
-		limit = defaultPage
-	}
-	if limit < 0 || limit > maxPage {
-		return nil, fmt.Errorf("stint: journal: limit %d: want 1 to %d", f.Limit, maxPage)
+	limit, err := pageLimit(f.Limit)
+	if err != nil {
+		return nil, fmt.Errorf("stint: journal: %w", err)
 	}
 	var after journal.Address
 	if f.Cursor != "" {

@@ -2,9 +2,11 @@ package stint
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/stint-dev/stint/internal/jsonx"
@@ -272,23 +274,73 @@ func (c *Client) DeleteFilter(ctx context.Context, id int64) error {
 	return public(fmt.Sprintf("delete filter %d", id), c.store.DeleteFilter(ctx, id))
 }
 
-// ListFilters lists the filters of a task, or with "" of all tasks, oldest first.
+// A FilterQuery says which filters FilterPage lists.
+type FilterQuery struct {
+	Task   string // "": of all tasks
+	Limit  int    // how many a page has [100, at most 1,000]
+	Cursor string // FilterPage.Next of the page before, or a filter's ID: the page begins behind it
+}
+
+// A FilterPage is a page of filters, oldest first. A Payload in it is a json.RawMessage.
+type FilterPage struct {
+	Filters []TriggerFilter
+	Next    string // Cursor of the next page; "" on the last
+}
+
+// ListFilters lists the filters of a task, or with "" of all tasks, oldest first, and holds them
+// in memory: more than 100,000, or 256 MiB, are an error. FilterPage lists any number.
 func (c *Client) ListFilters(ctx context.Context, task string) ([]TriggerFilter, error) {
-	if err := checkText("task name", task); err != nil {
+	list := []TriggerFilter{}
+	var whole wholeList
+	for q := (FilterQuery{Task: task, Limit: maxPage}); ; {
+		page, err := c.FilterPage(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range page.Filters {
+			payload, _ := f.Payload.(json.RawMessage)
+			if err := whole.add(len(f.Task) + len(f.Scope) + len(f.Expression) + len(payload)); err != nil {
+				return nil, fmt.Errorf("stint: list filters: %w: list them with FilterPage", err)
+			}
+		}
+		list = append(list, page.Filters...)
+		if q.Cursor = page.Next; q.Cursor == "" {
+			return list, nil
+		}
+	}
+}
+
+// FilterPage lists filters, oldest first. A page that would have more than 8 MiB ends earlier,
+// with one filter at least.
+func (c *Client) FilterPage(ctx context.Context, q FilterQuery) (*FilterPage, error) {
+	limit, err := pageLimit(q.Limit)
+	if err == nil {
+		err = checkText("task name", q.Task)
+	}
+	var after int64
+	if err == nil && q.Cursor != "" {
+		if after, err = strconv.ParseInt(q.Cursor, 10, 64); err != nil || after < 0 {
+			err = fmt.Errorf("cursor %.64q: want a filter's ID", q.Cursor)
+		}
+	}
+	if err != nil {
 		return nil, once(fmt.Errorf("stint: list filters: %w", err))
 	}
-	all, err := c.store.Filters(ctx, task)
+	all, more, err := c.store.Filters(ctx, q.Task, after, limit)
 	if err != nil {
 		return nil, public("list filters", err)
 	}
-	list := make([]TriggerFilter, len(all))
+	page := &FilterPage{Filters: make([]TriggerFilter, len(all))}
 	for i, f := range all {
-		list[i] = TriggerFilter{ID: f.ID, Task: f.Task, Scope: f.Scope, Expression: f.Expr}
+		page.Filters[i] = TriggerFilter{ID: f.ID, Task: f.Task, Scope: f.Scope, Expression: f.Expr}
 		if f.Payload != nil {
-			list[i].Payload = jsonx.Embed(f.Payload)
+			page.Filters[i].Payload = jsonx.Embed(f.Payload)
 		}
 	}
-	return list, nil
+	if more {
+		page.Next = strconv.FormatInt(all[len(all)-1].ID, 10)
+	}
+	return page, nil
 }
 
 // FilterPayload decodes the payload of the filter by which an event started this run

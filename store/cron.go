@@ -54,6 +54,11 @@ type Cron struct {
 	Error   string // why the last tick made no run
 }
 
+// Size returns how many bytes of payloads and texts the cron has, for MaxPageBytes.
+func (c *Cron) Size() int {
+	return len(c.Name) + len(c.Spec) + len(c.Error) + len(c.Template.Run.Input)
+}
+
 // A CronChange is what ChangeCron does.
 type CronChange uint8
 
@@ -84,14 +89,17 @@ type Schedules interface {
 	ChangeCron(ctx context.Context, now time.Time, name string, change CronChange) error
 	// TriggerCron makes a run of a cron now, besides its ticks.
 	TriggerCron(ctx context.Context, now time.Time, name string) (ID, error)
-	// Crons lists up to limit crons by name, after one.
-	Crons(ctx context.Context, after string, limit int) ([]Cron, error)
+	// Crons lists up to limit crons by name, after one, fewer where they would pass MaxPageBytes,
+	// but one at least. more reports whether there are others.
+	Crons(ctx context.Context, after string, limit int) (crons []Cron, more bool, err error)
 	// SetFilter adds a filter, and returns its number.
 	SetFilter(ctx context.Context, f TaskFilter) (int64, error)
 	// DeleteFilter removes a filter, or is ErrNotFound.
 	DeleteFilter(ctx context.Context, id int64) error
-	// Filters lists the filters of a task, or with "" of all tasks, oldest first.
-	Filters(ctx context.Context, task string) ([]TaskFilter, error)
+	// Filters lists up to limit filters of a task, or with "" of all tasks, oldest first, after
+	// the one of that number, fewer where they would pass MaxPageBytes, but one at least. more
+	// reports whether there are others.
+	Filters(ctx context.Context, task string, after int64, limit int) (filters []TaskFilter, more bool, err error)
 	// Events lists up to limit events with a key ("" any), newest first, from after
 	// before (zero: the newest). next is where to go on, or zero if there is nothing more. A
 	// page whose Size would pass MaxPageBytes ends earlier; it has one event at least.

@@ -22,6 +22,9 @@ type TaskFilter struct {
 	Payload []byte // JSON that the runs are given beside their input, or nil
 }
 
+// Size returns how many bytes of payloads and texts the filter has, for MaxPageBytes.
+func (f *TaskFilter) Size() int { return len(f.Task) + len(f.Scope) + len(f.Expr) + len(f.Payload) }
+
 // A Declaration is what a task's definition in code says of how its runs begin.
 type Declaration struct {
 	Task     string

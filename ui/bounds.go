@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"sync"
 	"time"
 )
@@ -173,6 +174,16 @@ func fit[T any](rows []T) int {
 		}
 	}
 	return len(rows)
+}
+
+// otherRows links to the other parts of a list that a page shows in parts, by a field of its
+// query: to the first part, if this is not it, and to the next, if there is one.
+func (h *handler) otherRows(path, field, from, next string) node {
+	if from+next == "" {
+		return nil
+	}
+	return row(only(from != "", h.link(path, attr("class", "button"), "First part")),
+		only(next != "", h.link(path+"?"+url.Values{field: {next}}.Encode(), attr("class", "button"), attr("rel", "next"), "Next part")))
 }
 
 // some is each for a table whose list may be long: it shows the first listShown rows, and

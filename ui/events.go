@@ -15,12 +15,12 @@ func eventsPage(h *handler, ctx context.Context, arg string, q url.Values) (*vie
 	if err != nil {
 		return nil, err
 	}
-	filters, err := h.c.ListFilters(ctx, "")
+	filters, err := h.c.FilterPage(ctx, stint.FilterQuery{Limit: listShown, Cursor: q.Get("filters")})
 	if err != nil {
 		return nil, err
 	}
 	h.redactEvents(page.Events)
-	h.redactFilters(filters)
+	h.redactFilters(filters.Filters)
 	older := url.Values{"cursor": {page.Next}, "key": {key}}
 	return &view{Title: "Events", Main: all(el("h1", "Events"),
 		el("form.filters", attr("method", "get"), input("Key", attr("name", "key"), attr("value", key)), button("", "Filter"), only(key != "", " ", h.link("/events", "Show all"))),
@@ -28,7 +28,7 @@ func eventsPage(h *handler, ctx context.Context, arg string, q url.Values) (*vie
 		row(only(q.Get("cursor") != "", h.link("/events?"+url.Values{"key": {key}}.Encode(), attr("class", "button"), "Newest")),
 			only(page.Next != "", h.link("/events?"+older.Encode(), attr("class", "button"), attr("rel", "next"), "Older"))),
 		only(!h.readOnly, h.publishForm()),
-		h2("Filters"), h.showFilters(filters),
+		h2("Filters"), h.showFilters(filters.Filters), h.otherRows("/events", "filters", q.Get("filters"), filters.Next),
 		h2("Webhooks"), h.showWebhooks())}, nil
 }
 
@@ -57,7 +57,7 @@ func (h *handler) publishForm() node {
 func (h *handler) showFilters(filters []stint.TriggerFilter) node {
 	list := empty("No task has filters. Without, each event whose key a task names starts a run of it.")
 	if len(filters) > 0 {
-		list = table(head("Task", "Scope", "Expression", "Payload.optional", h.actions()), some(filters, func(f stint.TriggerFilter) node {
+		list = table(head("Task", "Scope", "Expression", "Payload.optional", h.actions()), each(filters, func(f stint.TriggerFilter) node {
 			payload, _ := f.Payload.(json.RawMessage)
 			return el("tr", el("td", h.link(taskPath(f.Task), data(f.Task))), el("td", data(f.Scope)), el("td", code(short(1000, f.Expression))),
 				el("td.optional", jsonTree(payload, smallTree)), el("td", h.act("danger", "Delete", fmt.Sprintf("filters/%d/delete", f.ID), "/events")))

@@ -75,7 +75,7 @@ func TestJournalInPages(t *testing.T) {
 	for pages := 1; path != ""; pages++ {
 		w, _ := asked(t, h, path, "Accept", "text/html")
 		text := w.Body.String()
-		if w.Code != 200 || strings.Contains(text, "First entries") != (pages > 1) {
+		if w.Code != 200 || strings.Contains(text, "First part") != (pages > 1) {
 			t.Fatalf("%s: %d: %.300s", path, w.Code, text)
 		}
 		_, text, _ = strings.Cut(text, "<h2>Journal</h2>")

@@ -32,10 +32,7 @@ func named(param string, do func(*stint.Client, context.Context, string) error) 
 func (h *handler) namesOf(ctx context.Context, what string) (names []string) {
 	switch what {
 	case "cron":
-		crons, _ := h.c.ListCrons(ctx)
-		for _, c := range crons {
-			names = append(names, c.Name)
-		}
+		h.eachCron(ctx, func(c *stint.CronInfo) { names = append(names, c.Name) })
 	case "worker":
 		workers, _ := h.c.ListWorkers(ctx)
 		for _, w := range workers {
@@ -43,6 +40,22 @@ func (h *handler) namesOf(ctx context.Context, what string) (names []string) {
 		}
 	}
 	return names
+}
+
+// eachCron reads all crons, a page at a time.
+func (h *handler) eachCron(ctx context.Context, f func(*stint.CronInfo)) error {
+	for cursor := ""; ; {
+		page, err := h.c.CronPage(ctx, stint.CronFilter{Limit: 1000, Cursor: cursor})
+		if err != nil {
+			return err
+		}
+		for i := range page.Crons {
+			f(&page.Crons[i])
+		}
+		if cursor = page.Next; cursor == "" {
+			return nil
+		}
+	}
 }
 
 // known returns an error if a name was never heard of, and the request does not insist.

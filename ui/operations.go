@@ -50,7 +50,7 @@ var operations = []operation{
 	{"POST", "/api/limits.pause", "limits.pause", "Let no run pass a limit: of the name and key, or the rate of the key", []string{"limit_name", "limit_key"}, wireDone{}, limited((*stint.Client).PauseLimit)},
 	{"POST", "/api/limits.resume", "limits.resume", "Undo a pause", []string{"limit_name", "limit_key"}, wireDone{}, limited((*stint.Client).ResumeLimit)},
 	{"POST", "/api/limits/{limitkey}", "limits.set", "Set a rate limit", []string{"limit", "burst"}, wireDone{}, setLimit},
-	{"GET", "/api/crons", "view", "Crons, by name", []string{"after"}, wireCrons{}, listCrons},
+	{"GET", "/api/crons", "view", "Crons, by name", []string{"after", "limit"}, wireCrons{}, listCrons},
 	{"POST", "/api/crons/{cron}/pause", "crons.pause", "Have a cron not tick", nil, wireDone{}, named("cron", (*stint.Client).PauseCron)},
 	{"POST", "/api/crons/{cron}/resume", "crons.resume", "Undo a pause", nil, wireDone{}, named("cron", (*stint.Client).ResumeCron)},
 	{"POST", "/api/crons/{cron}/delete", "crons.delete", "Delete a cron that no code declares", nil, wireDone{}, named("cron", (*stint.Client).DeleteCron)},
@@ -58,7 +58,7 @@ var operations = []operation{
 	{"POST", "/api/crons/{cron}/update", "crons.update", "Change a cron's spec", []string{"spec"}, wireDone{}, updateCron},
 	{"GET", "/api/events", "view", "Events, newest first", []string{"key", "limit", "cursor"}, wireEvents{}, listEvents},
 	{"POST", "/api/events", "events.publish", "Publish an event", []string{"key", "payload", "scope", "metadata"}, wirePublished{}, publish},
-	{"GET", "/api/filters", "view", "Filters of tasks, oldest first", []string{"after"}, wireFilters{}, listFilters},
+	{"GET", "/api/filters", "view", "Filters of tasks, oldest first", []string{"after", "limit"}, wireFilters{}, listFilters},
 	{"POST", "/api/filters", "filters.create", "Add a filter to a task", []string{"task", "scope", "expr", "payload", "force"}, wireFilter{}, createFilter},
 	{"POST", "/api/filters/{filter}/delete", "filters.delete", "Delete a filter", nil, wireDone{}, deleteFilter},
 	{"GET", "/api/webhooks", "view", "What has come to handlers of webhooks since the program started", nil, wireWebhooks{}, listWebhooks},
@@ -286,19 +286,23 @@ func setLimit(h *handler, ctx context.Context, in url.Values) (any, error) {
 }
 
 func listCrons(h *handler, ctx context.Context, in url.Values) (any, error) {
-	all, err := h.c.ListCrons(ctx)
-	h.redactCrons(all)
-	out := wireCrons{Crons: []wireCron{}}
-	for _, c := range all {
-		if c.Name <= in.Get("after") {
-			continue
-		}
+	limit, err := number(in, "limit", 0)
+	if err != nil {
+		return nil, err
+	}
+	page, err := h.c.CronPage(ctx, stint.CronFilter{Limit: limit, Cursor: in.Get("after")})
+	if err != nil {
+		return nil, err
+	}
+	h.redactCrons(page.Crons)
+	out := wireCrons{Crons: []wireCron{}, Next: page.Next}
+	for _, c := range page.Crons {
 		out.Crons = append(out.Crons, wireCron{c.Name, c.Task, c.Spec, c.Declared, c.Paused, c.Input, optional(c.Next), optional(c.Last), c.LastRunID, c.Error, c.Blocked})
 	}
 	if n := fit(out.Crons); n < len(out.Crons) {
 		out.Crons, out.Next = out.Crons[:n], out.Crons[n-1].Name
 	}
-	return out, err
+	return out, nil
 }
 
 func triggerCron(h *handler, ctx context.Context, in url.Values) (any, error) {
@@ -369,22 +373,27 @@ func limited(do func(*stint.Client, context.Context, stint.LimitKey) error) func
 }
 
 func listFilters(h *handler, ctx context.Context, in url.Values) (any, error) {
+	limit, err := number(in, "limit", 0)
+	if err != nil {
+		return nil, err
+	}
 	after, err := number(in, "after", 0)
 	if err != nil {
 		return nil, err
 	}
-	filters, err := h.c.ListFilters(ctx, "")
+	page, err := h.c.FilterPage(ctx, stint.FilterQuery{Limit: limit, Cursor: strconv.Itoa(after)})
+	if err != nil {
+		return nil, err
+	}
 	out := wireFilters{Filters: []wireFilter{}}
-	for _, f := range filters {
-		if f.ID <= int64(after) {
-			continue
-		}
+	for _, f := range page.Filters {
 		out.Filters = append(out.Filters, h.filter(f))
 	}
-	if n := fit(out.Filters); n < len(out.Filters) {
+	n := fit(out.Filters)
+	if n < len(out.Filters) || page.Next != "" {
 		out.Filters, out.Next = out.Filters[:n], out.Filters[n-1].ID
 	}
-	return out, err
+	return out, nil
 }
 
 func createFilter(h *handler, ctx context.Context, in url.Values) (any, error) {

@@ -113,12 +113,9 @@ func overviewPage(h *handler, ctx context.Context, arg string, q url.Values) (*v
 	if o.failures, err = h.failures(ctx, o.window); err != nil {
 		return nil, err
 	}
-	if o.crons, err = h.c.ListCrons(ctx); err != nil {
+	if o.crons, err = h.firstCrons(ctx, 8); err != nil {
 		return nil, err
 	}
-	o.crons = slices.DeleteFunc(o.crons, func(c stint.CronInfo) bool { return c.Next.IsZero() })
-	slices.SortFunc(o.crons, func(a, b stint.CronInfo) int { return a.Next.Compare(b.Next) })
-	o.crons = o.crons[:min(len(o.crons), 8)]
 	if o.workers, err = h.c.ListWorkers(ctx); err != nil {
 		return nil, err
 	}
@@ -192,6 +189,23 @@ func (h *handler) runningNow(runs []stint.RunInfo) node {
 	return table(head("Task", "Worker", "Since"), each(runs, func(r stint.RunInfo) node {
 		return h.line(runPath(r.ID), el("td", h.link(runPath(r.ID), data(r.Task))), el("td", data(r.Worker)), el("td", when(r.Started)))
 	}))
+}
+
+// firstCrons returns the n crons that tick next, without their inputs.
+func (h *handler) firstCrons(ctx context.Context, n int) (first []stint.CronInfo, err error) {
+	err = h.eachCron(ctx, func(c *stint.CronInfo) {
+		i, _ := slices.BinarySearchFunc(first, c.Next, func(have stint.CronInfo, at time.Time) int {
+			return cmp.Or(have.Next.Compare(at), -1) // behind those of that time
+		})
+		if c.Next.IsZero() || i == n {
+			return
+		}
+		kept := *c
+		kept.Input = nil
+		first = slices.Insert(first, i, kept)
+		first = first[:min(len(first), n)]
+	})
+	return first, err
 }
 
 func (h *handler) nextCrons(crons []stint.CronInfo) node {

@@ -219,10 +219,7 @@ func (h *handler) showJournal(v *runView) node {
 			el("td", only(e.Kind == "step" && e.Done, h.act("", "New run from here", of+"fork", "", step),
 				only(!v.open, " ", h.act("", "Replay from here", of+"restart", runPath(v.ID), step)))))
 	}))
-	more := url.Values{"journal": {v.journalNext}}
-	return all(entries, only(v.journalFrom+v.journalNext != "", row(
-		only(v.journalFrom != "", h.link(runPath(v.ID), attr("class", "button"), "First entries")),
-		only(v.journalNext != "", h.link(runPath(v.ID)+"?"+more.Encode(), attr("class", "button"), attr("rel", "next"), "More entries")))))
+	return all(entries, h.otherRows(runPath(v.ID), "journal", v.journalFrom, v.journalNext))
 }
 
 func (h *handler) showResult(e stint.JournalEntry) node {

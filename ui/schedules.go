@@ -13,18 +13,18 @@ import (
 const cronsShown = 500
 
 func schedulesPage(h *handler, ctx context.Context, arg string, q url.Values) (*view, error) {
-	crons, err := h.c.ListCrons(ctx)
+	crons, err := h.c.CronPage(ctx, stint.CronFilter{Limit: cronsShown, Cursor: q.Get("crons")})
 	if err != nil {
 		return nil, err
 	}
-	h.redactCrons(crons)
+	h.redactCrons(crons.Crons)
 	page, err := h.list(ctx, stint.RunFilter{States: []stint.State{stint.StateScheduled}, Limit: 100, Scan: perQuery})
 	if err != nil {
 		return nil, err
 	}
 	slices.SortStableFunc(page.Runs, func(a, b stint.RunInfo) int { return a.Scheduled.Compare(b.Scheduled) })
 	return &view{Title: "Schedules", Main: all(el("h1", "Schedules"),
-		h2("Crons"), h.showCrons(crons[:min(len(crons), cronsShown)]),
+		h2("Crons"), h.showCrons(crons.Crons), h.otherRows("/schedules", "crons", q.Get("crons"), crons.Next),
 		h2("One-time"), h.showScheduled(page.Runs), only(page.Next != "", el("p", h.link(runsPath("state", "scheduled"), "All of them"))))}, nil
 }
 

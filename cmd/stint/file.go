@@ -13,12 +13,13 @@ import (
 
 func cron(ctx context.Context, s *session) error {
 	if len(s.args) == 0 {
-		all, err := s.c.ListCrons(ctx)
-		if err != nil {
+		header := "CRON\tTASK\tSPEC\tNEXT\tLAST\tPAUSED\tERROR"
+		return s.eachCrons(ctx, func(crons []stint.CronInfo) error {
+			err := print(s, header, crons, func(c stint.CronInfo) string {
+				return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%v\t%s", short(c.Name), short(c.Task), short(c.Spec), stamp(c.Next), stamp(c.Last), c.Paused, short(c.Error))
+			})
+			header = ""
 			return err
-		}
-		return print(s, "CRON\tTASK\tSPEC\tNEXT\tLAST\tPAUSED\tERROR", all, func(c stint.CronInfo) string {
-			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%v\t%s", short(c.Name), short(c.Task), short(c.Spec), stamp(c.Next), stamp(c.Last), c.Paused, short(c.Error))
 		})
 	}
 	name, err := s.arg(1, "the cron's name")
@@ -27,14 +28,30 @@ func cron(ctx context.Context, s *session) error {
 	}
 	err = s.cron(ctx, s.args[0], name)
 	if errors.Is(err, stint.ErrNotFound) {
-		all, _ := s.c.ListCrons(ctx)
 		var names []string
-		for _, c := range all {
-			names = append(names, c.Name)
-		}
+		s.eachCrons(ctx, func(crons []stint.CronInfo) error { // as far as they can be read
+			for _, c := range crons {
+				names = append(names, c.Name)
+			}
+			return nil
+		})
 		return fmt.Errorf("%w%s", err, near.Meant(name, names))
 	}
 	return err
+}
+
+// eachCrons reads all crons, a page at a time.
+func (s *session) eachCrons(ctx context.Context, f func([]stint.CronInfo) error) error {
+	for cursor := ""; ; {
+		page, err := s.c.CronPage(ctx, stint.CronFilter{Limit: 1000, Cursor: cursor})
+		if err == nil {
+			err = f(page.Crons)
+		}
+		if err != nil || page.Next == "" {
+			return err
+		}
+		cursor = page.Next
+	}
 }
 
 // cron acts on a cron.

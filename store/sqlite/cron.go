@@ -33,9 +33,14 @@ func (r *cronRow) columns() []any {
 // an error, and holds up no other.
 func (s *Store) cronsOf(q querier, where string, args ...any) ([]cronRow, error) {
 	rows, err := rowsOf(q, (*cronRow).columns, "SELECT "+cronColumns+" FROM stint_crons WHERE "+where, args...)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		s.complete(q, rows)
 	}
+	return rows, err
+}
+
+// complete decodes what was read of crons.
+func (s *Store) complete(q querier, rows []cronRow) {
 	for i := range rows {
 		r := &rows[i]
 		r.Next, r.Last, r.LastRun = optionalTime(r.next), optionalTime(r.last), s.ids.optional(r.lastRun)
@@ -48,7 +53,6 @@ func (s *Store) cronsOf(q querier, where string, args ...any) ([]cronRow, error)
 		}
 		r.Template.Run.Input = r.input
 	}
-	return rows, nil
 }
 
 // perTick is how many missed ticks of a cron are made up for in one transaction.
@@ -248,16 +252,19 @@ func (s *Store) TriggerCron(ctx context.Context, now time.Time, name string) (id
 }
 
 // Crons implements store.Schedules.
-func (s *Store) Crons(ctx context.Context, after string, limit int) (all []store.Cron, err error) {
-	err = s.view(ctx, func(q querier) (err error) {
-		rows, err := s.cronsOf(q, "name > ? AND gone_at IS NULL ORDER BY name LIMIT ?", after, limit)
+func (s *Store) Crons(ctx context.Context, after string, limit int) (all []store.Cron, more bool, err error) {
+	err = s.view(ctx, func(q querier) error {
+		var rows []cronRow
+		rows, more, err = pageOf(q, limit, (*cronRow).columns, func(r *cronRow) int { return r.Size() + len(r.input) },
+			"SELECT "+cronColumns+" FROM stint_crons WHERE name > ? AND gone_at IS NULL ORDER BY name LIMIT ?", after, limit+1)
+		s.complete(q, rows)
 		all = make([]store.Cron, len(rows))
 		for i := range rows {
 			all[i] = rows[i].Cron
 		}
 		return err
 	})
-	return all, err
+	return all, more, err
 }
 
 // Reschedule implements store.Schedules.

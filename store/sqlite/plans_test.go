@@ -282,6 +282,12 @@ func useGraphs(t *testing.T, s *Store, worker int64) {
 	ok(err)
 	_, _, err = s.Entries(ctx, p.ID, store.Address{Seq: 1}, 1, false)
 	ok(err)
+	_, _, err = s.Crons(ctx, "a", 1)
+	ok(err)
+	for _, task := range []string{"", "t"} {
+		_, _, err = s.Filters(ctx, task, 1, 1)
+		ok(err)
+	}
 	_, err = s.Fork(ctx, now, p.ID, store.Address{Seq: 2})
 	ok(err)
 	ok(s.Restart(ctx, now, child[0].ID, store.Address{Seq: 1}))

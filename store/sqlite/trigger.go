@@ -176,16 +176,17 @@ func (t *txn) filtersOf(task string) ([]store.TaskFilter, error) {
 	if c.filters == nil || len(c.filters) > maxTriggerKeys {
 		c.filters = map[string][]store.TaskFilter{}
 	}
-	list, err := readFilters(t, "task = ?", task)
+	list, err := rowsOf(t, filterFields, filtersSQL+"task = ? ORDER BY id", task)
 	if err == nil {
 		c.filters[task] = list
 	}
 	return list, err
 }
 
-func readFilters(q querier, where string, args ...any) ([]store.TaskFilter, error) {
-	return rowsOf(q, func(f *store.TaskFilter) []any { return []any{&f.ID, &f.Task, &f.Scope, &f.Expr, &f.Payload} },
-		"SELECT id, task, scope, expr, payload FROM stint_filters WHERE "+where+" ORDER BY id", args...)
+const filtersSQL = "SELECT id, task, scope, expr, payload FROM stint_filters WHERE "
+
+func filterFields(f *store.TaskFilter) []any {
+	return []any{&f.ID, &f.Task, &f.Scope, &f.Expr, &f.Payload}
 }
 
 // template reads what templateText wrote.
@@ -234,14 +235,14 @@ func (s *Store) DeleteFilter(ctx context.Context, id int64) error {
 }
 
 // Filters implements store.Schedules.
-func (s *Store) Filters(ctx context.Context, task string) (all []store.TaskFilter, err error) {
-	err = s.view(ctx, func(q querier) (err error) {
-		if task == "" {
-			all, err = readFilters(q, "1")
-		} else {
-			all, err = readFilters(q, "task = ?", task)
-		}
+func (s *Store) Filters(ctx context.Context, task string, after int64, limit int) (all []store.TaskFilter, more bool, err error) {
+	where, args := "id > ? ORDER BY id LIMIT ?", []any{after, limit + 1}
+	if task != "" {
+		where, args = "task = ? AND "+where, append([]any{task}, args...)
+	}
+	err = s.view(ctx, func(q querier) error {
+		all, more, err = pageOf(q, limit, filterFields, func(f *store.TaskFilter) int { return f.Size() }, filtersSQL+where, args...)
 		return err
 	})
-	return all, err
+	return all, more, err
 }

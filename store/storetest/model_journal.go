@@ -85,17 +85,11 @@ func (m *Model) Load(_ context.Context, id store.ID) (all []store.Entry, err err
 // Entries implements store.Journal.
 func (m *Model) Entries(ctx context.Context, id store.ID, after store.Address, limit int, notes bool) (page []store.Entry, more bool, err error) {
 	all, err := m.Load(ctx, id)
-	size := 0
-	for _, e := range all {
-		if byAddress(modelEntry{Entry: e}, after) <= 0 || e.Kind == store.EntryNote && !notes {
-			continue
-		}
-		if size += e.Size(); len(page) == limit || size > store.MaxPageBytes && len(page) > 0 {
-			return page, true, nil
-		}
-		page = append(page, e)
-	}
-	return page, false, err
+	all = slices.DeleteFunc(all, func(e store.Entry) bool {
+		return byAddress(modelEntry{Entry: e}, after) <= 0 || e.Kind == store.EntryNote && !notes
+	})
+	page, more = firstPage(all, limit, (*store.Entry).Size)
+	return page, more, err
 }
 
 // AwaitEntry implements store.Journal.

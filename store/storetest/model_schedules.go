@@ -251,18 +251,30 @@ func (m *Model) TriggerCron(_ context.Context, now time.Time, name string) (id s
 }
 
 // Crons implements store.Schedules.
-func (m *Model) Crons(_ context.Context, after string, limit int) (all []store.Cron, err error) {
+func (m *Model) Crons(_ context.Context, after string, limit int) (all []store.Cron, more bool, err error) {
 	if err := m.lock(); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer m.unlock()
 	m.advance(time.Now())
 	for _, name := range slices.Sorted(maps.Keys(m.crons)) {
-		if name > after && len(all) < limit && !m.isGone(m.crons[name]) {
+		if name > after && !m.isGone(m.crons[name]) {
 			all = append(all, *m.crons[name])
 		}
 	}
-	return all, nil
+	all, more = firstPage(all, limit, (*store.Cron).Size)
+	return all, more, nil
+}
+
+// firstPage is what a list returns of rows, and whether there are more.
+func firstPage[T any](all []T, limit int, size func(*T) int) (page []T, more bool) {
+	bytes := 0
+	for i := range all {
+		if bytes += size(&all[i]); i == limit || bytes > store.MaxPageBytes && i > 0 {
+			return all[:i], true
+		}
+	}
+	return all, false
 }
 
 // SetFilter implements store.Schedules.
@@ -292,17 +304,18 @@ func (m *Model) DeleteFilter(_ context.Context, id int64) error {
 }
 
 // Filters implements store.Schedules.
-func (m *Model) Filters(_ context.Context, task string) (all []store.TaskFilter, err error) {
+func (m *Model) Filters(_ context.Context, task string, after int64, limit int) (all []store.TaskFilter, more bool, err error) {
 	if err := m.lock(); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer m.unlock()
 	for _, f := range m.filters {
-		if task == "" || f.Task == task {
+		if (task == "" || f.Task == task) && f.ID > after {
 			all = append(all, f)
 		}
 	}
-	return all, nil
+	all, more = firstPage(all, limit, (*store.TaskFilter).Size)
+	return all, more, nil
 }
 
 // Events implements store.Schedules.

@@ -133,3 +133,58 @@ func (s *suite) journalInPages(id store.ID, limit int, notes bool) (all []store.
 	}
 	return all
 }
+
+// schedulePages checks that crons and filters are listed in pages that end by limit or by
+// MaxPageBytes, all of them, once.
+func schedulePages(s *suite) {
+	third := fmt.Sprintf("%q", bytes.Repeat([]byte("x"), store.MaxPageBytes/3))
+	var names []string
+	var filters []int64
+	for i := range 7 {
+		input := "1"
+		if i > 1 {
+			input = third
+		}
+		c := cronOf(fmt.Sprint("c", i), "@daily", input)
+		s.ok(s.SetCron(s.Context(), time.Now(), c))
+		names = append(names, c.Name)
+		for _, task := range []string{"t", "other"} {
+			id, err := s.SetFilter(s.Context(), store.TaskFilter{Task: task, Scope: "s", Expr: "big", Payload: []byte(input)})
+			if s.ok(err); task == "t" {
+				filters = append(filters, id)
+			}
+		}
+	}
+	for limit, want := range map[int]string{1: "[1 1 1 1 1 1 1]", 3: "[3 2 2]", 100: "[4 2 1]"} {
+		var crons []string
+		var sizes []int
+		for more := true; more; {
+			page, others, err := s.Crons(s.Context(), append(crons, "")[max(len(crons)-1, 0)], limit)
+			s.ok(err)
+			for _, c := range page {
+				crons = append(crons, c.Name)
+			}
+			sizes, more = append(sizes, len(page)), others
+		}
+		if !slices.Equal(crons, names) || fmt.Sprint(sizes) != want {
+			s.Errorf("crons by %d: %v in pages of %v, want %s", limit, crons, sizes, want)
+		}
+		var ids []int64
+		sizes = nil
+		for more := true; more; {
+			page, others, err := s.Filters(s.Context(), "t", append(ids, 0)[max(len(ids)-1, 0)], limit)
+			s.ok(err)
+			for _, f := range page {
+				ids = append(ids, f.ID)
+			}
+			sizes, more = append(sizes, len(page)), others
+		}
+		if !slices.Equal(ids, filters) || fmt.Sprint(sizes) != want {
+			s.Errorf("filters by %d: %v in pages of %v, want %s", limit, ids, sizes, want)
+		}
+	}
+	all, more, err := s.Filters(s.Context(), "", filters[0], 2)
+	if s.ok(err); len(all) != 2 || all[0].Task != "other" || all[1].ID != filters[1] || !more {
+		s.Errorf("of all tasks: %d filters, more: %v", len(all), more)
+	}
+}

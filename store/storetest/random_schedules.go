@@ -134,7 +134,7 @@ func (p *pair) schedules(s store.Store, runs []store.Run) (all []string) {
 		slices.Sort(is)
 		return is
 	}
-	crons, err := s.Crons(p.t.Context(), "", 10)
+	crons, _, err := s.Crons(p.t.Context(), "", 10)
 	p.ok(err)
 	for _, c := range crons {
 		all = append(all, fmt.Sprint(c.Name, c.Spec, c.Paused, c.Next.Unix(), c.Last.Unix(), c.Template.Run.Task, place[c.LastRun], c.Error))

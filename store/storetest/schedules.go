@@ -19,7 +19,7 @@ func cronOf(name, spec, input string) store.Cron {
 // cron reads one cron.
 func (s *suite) cron(name string) store.Cron {
 	s.Helper()
-	all, err := s.Crons(s.Context(), "", 100)
+	all, _, err := s.Crons(s.Context(), "", 100)
 	s.ok(err)
 	for _, c := range all {
 		if c.Name == name {
@@ -190,7 +190,7 @@ func declared(s *suite) {
 	next := s.cron("t:@daily").Next
 	time.Sleep(time.Minute)
 	s.declare(store.Declaration{Crons: []store.Cron{daily}, Triggers: []store.Trigger{trigger("b", "")}})
-	all, err := s.Crons(s.Context(), "", 10)
+	all, _, err := s.Crons(s.Context(), "", 10)
 	s.ok(err)
 	if len(all) != 2 || all[0].Name != "kept" || all[1].Name != "t:@daily" || !all[1].Declared || !all[1].Next.Equal(next) {
 		s.Errorf("crons %+v", all)
@@ -262,7 +262,7 @@ func taskFilters(s *suite) {
 	publish("z", `"big"`)
 	publish("", `"big"`)
 	s.none(s.request(1))
-	all, err := s.Filters(ctx, "t")
+	all, _, err := s.Filters(ctx, "t", 0, 100)
 	s.ok(err)
 	if len(all) != 3 || all[1].ID != ids[1] || all[1].Expr != "b" {
 		s.Errorf("filters %+v", all)
@@ -376,7 +376,7 @@ func declaredGoes(s *suite) {
 	}
 	there := func(what string, want int) {
 		s.Helper()
-		all, err := s.Crons(ctx, "", 10)
+		all, _, err := s.Crons(ctx, "", 10)
 		if s.ok(err); len(all) != want {
 			s.Errorf("%s: %d crons, want %d", what, len(all), want)
 		}

@@ -99,6 +99,7 @@ var rules = []struct {
 	{"list by filter, in pages", list},
 	{"pages end where they would be large", largePages},
 	{"a journal in pages", journalPages},
+	{"crons and filters in pages", schedulePages},
 	{"errors are found by the text that a person sees", searchErrors},
 	{"names that are known", names},
 	{"delete and expire", expire},
