@@ -3,10 +3,10 @@ package storetest
 import (
 	"bytes"
 	"fmt"
+	"reflect"
 	"slices"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -92,8 +92,8 @@ func journalPages(s *suite) {
 			want = slices.DeleteFunc(slices.Clone(whole), func(e store.Entry) bool { return e.Kind == store.EntryNote })
 		}
 		for _, limit := range []int{1, 2, 3, 100} {
-			if d := cmp.Diff(want, s.journalInPages(c.ID, limit, notes)); d != "" {
-				s.Errorf("pages of %d entries (-want +got):\n%.2000s", limit, d)
+			if got := s.journalInPages(c.ID, limit, notes); !reflect.DeepEqual(got, want) { // cmp takes a minute for values so large
+				s.Errorf("pages of %d entries have %d, not the %d of the whole, or others", limit, len(got), len(want))
 			}
 		}
 	}
