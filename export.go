@@ -82,27 +82,25 @@ func (c *Client) writeJournal(ctx context.Context, r *store.Run, d *document) er
 
 // writeEntries writes the journal, and returns the runs that it refers to.
 func (c *Client) writeEntries(ctx context.Context, r *store.Run, d *document) (children []store.ID, err error) {
-	written, size := 0, 0
-	for e, err := range c.entries(ctx, r.ID, true) {
-		if err != nil {
+	pages := 0
+	for after, more := (store.Address{}), true; more; pages++ {
+		var page []store.Entry
+		if page, more, err = c.store.Entries(ctx, r.ID, after, maxPage, true); err != nil {
 			return nil, err
 		}
-		if e.Kind == store.EntryChild {
+		for i := range page {
+			e := &page[i]
 			var ids []store.ID
-			if json.Unmarshal(e.Value, &ids) == nil { // else edited by hand; the entry is exported as it can be
+			if e.Kind == store.EntryChild && json.Unmarshal(e.Value, &ids) == nil { // else edited by hand; the entry is exported as it can be
 				children = append(children, ids...)
 			}
+			if err := d.item("entries", "", recordedOf(e)); err != nil {
+				return nil, err
+			}
+			after = e.Address
 		}
-		err := d.item("entries", "", &recordedEntry{
-			Scope: e.Scope, Seq: e.Seq, Kind: e.Kind.String(), Name: e.Name, Done: e.Done, Output: jsonx.Embed(e.Value), Error: jsonx.Embed(e.Error),
-			At: e.At.UTC(), Due: utc(e.Due), Attempts: e.Attempts,
-		})
-		if err != nil {
-			return nil, err
-		}
-		written, size = written+1, size+e.Size()
 	}
-	if written <= maxPage && size <= store.MaxPageBytes { // one page, as of one moment
+	if pages == 1 { // as of one moment
 		return children, nil
 	}
 	now, err := c.store.Get(ctx, r.ID)
@@ -113,6 +111,13 @@ func (c *Client) writeEntries(ctx context.Context, r *store.Run, d *document) (c
 		return nil, errors.New("the run began another attempt meanwhile: export it again")
 	}
 	return children, nil
+}
+
+func recordedOf(e *store.Entry) *recordedEntry {
+	return &recordedEntry{
+		Scope: e.Scope, Seq: e.Seq, Kind: e.Kind.String(), Name: e.Name, Done: e.Done, Output: jsonx.Embed(e.Value), Error: jsonx.Embed(e.Error),
+		At: e.At.UTC(), Due: utc(e.Due), Attempts: e.Attempts,
+	}
 }
 
 func utc(t time.Time) time.Time {

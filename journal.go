@@ -51,7 +51,7 @@ func (c *Client) Journal(ctx context.Context, runID string) ([]JournalEntry, err
 	}
 	all := []JournalEntry{}
 	var whole wholeList
-	for e, err := range c.entries(ctx, id, false) {
+	for e, err := range c.entries(ctx, id) {
 		if err != nil {
 			return nil, public("journal", err)
 		}
@@ -111,13 +111,13 @@ func (c *Client) exists(ctx context.Context, id store.ID, entries int) error {
 	return public("journal", err)
 }
 
-// entries yields a run's journal. No more than a page of the store is in memory.
-func (c *Client) entries(ctx context.Context, id store.ID, notes bool) iter.Seq2[store.Entry, error] {
+// entries yields a run's journal, without notes. No more than a page of the store is in memory.
+func (c *Client) entries(ctx context.Context, id store.ID) iter.Seq2[store.Entry, error] {
 	return func(yield func(store.Entry, error) bool) {
 		for after, more := (store.Address{}), true; more; {
 			var page []store.Entry
 			var err error
-			if page, more, err = c.store.Entries(ctx, id, after, maxPage, notes); err != nil {
+			if page, more, err = c.store.Entries(ctx, id, after, maxPage, false); err != nil {
 				yield(store.Entry{}, err)
 				return
 			}
@@ -184,7 +184,7 @@ func (c *Client) findStep(ctx context.Context, runID, name string) (id store.ID,
 	if err := checkText("step name", name); err != nil {
 		return id, at, public("find the step", err)
 	}
-	for e, err := range c.entries(ctx, id, false) {
+	for e, err := range c.entries(ctx, id) {
 		if err != nil {
 			return id, at, public("read the journal", err)
 		}
@@ -202,7 +202,7 @@ func (c *Client) findStep(ctx context.Context, runID, name string) (id store.ID,
 func (c *Client) waitsFor(ctx context.Context, r *store.Run) (string, error) {
 	var parts []string
 	child := ""
-	for e, err := range c.entries(ctx, r.ID, false) {
+	for e, err := range c.entries(ctx, r.ID) {
 		if err != nil {
 			return "", err
 		}

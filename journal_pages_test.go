@@ -320,3 +320,48 @@ func TestManyEntries(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// onWrite calls a function with the first bytes that are written.
+type onWrite struct{ do func() }
+
+func (w *onWrite) Write(p []byte) (int, error) {
+	if w.do != nil {
+		w.do()
+		w.do = nil
+	}
+	return len(p), nil
+}
+
+// A journal that is taken back while it is written is an error, and no mixture of two attempts.
+func TestWriteJournalOfARestartedRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := stinttest.New(t)
+		task := stint.NewTask(c, "task", func(ctx context.Context, n int) (int, error) {
+			for i := range n {
+				if _, err := stint.Step(ctx, fmt.Sprint("step ", i), func(context.Context) (string, error) { return strings.Repeat("x", 100), nil }); err != nil {
+					return 0, err
+				}
+			}
+			return 0, nil
+		})
+		run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 2500))
+		if err := stinttest.Drain(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.WriteJournal(t.Context(), run.ID(), &onWrite{func() {}}); err != nil {
+			t.Errorf("the control: %v", err)
+		}
+		err := c.WriteJournal(t.Context(), run.ID(), &onWrite{func() {
+			if err := c.RestartFrom(t.Context(), run.ID(), "step 10"); err != nil {
+				t.Error(err)
+			}
+		}})
+		if err == nil || !strings.Contains(err.Error(), "another attempt") {
+			t.Errorf("of a run that was restarted meanwhile: %v", err)
+		}
+		if err := stinttest.Drain(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		isWritten(t, c, run.ID())
+	})
+}
