@@ -3,7 +3,6 @@ package stint_test
 import (
 	"bufio"
 	"encoding/binary"
-	"flag"
 	"io"
 	"log/slog"
 	"os"
@@ -19,14 +18,12 @@ import (
 // The test binary is also what the tests kill: STINT_CHILD says which of children it
 // is to be, on the file STINT_FILE.
 func TestMain(m *testing.M) {
-	if flag.Parse(); flag.Lookup("test.bench").Value.String() == "" {
-		selfcheck.Lanes(selfcheck.Exit)
-	}
+	selfcheck.Enable()
 	if role := os.Getenv("STINT_CHILD"); role != "" {
 		children[role](os.Getenv("STINT_FILE"))
 		return
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.Cleanup(selfcheck.Exit))
 }
 
 var children = map[string]func(path string){

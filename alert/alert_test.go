@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"github.com/stint-dev/stint/internal/selfcheck"
 	"io"
 	"log/slog"
 	"net"
@@ -23,7 +24,10 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	selfcheck.Enable()
+	goleak.VerifyTestMain(m, goleak.Cleanup(selfcheck.Exit))
+}
 
 func opened(t *testing.T, path string) *stint.Client {
 	t.Helper()

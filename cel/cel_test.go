@@ -14,13 +14,17 @@ import (
 
 	"github.com/stint-dev/stint"
 	_ "github.com/stint-dev/stint/cel"
+	"github.com/stint-dev/stint/internal/selfcheck"
 	"github.com/stint-dev/stint/stinttest"
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/webhook"
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	selfcheck.Enable()
+	goleak.VerifyTestMain(m, goleak.Cleanup(selfcheck.Exit))
+}
 
 // An expression has at most 4 KiB; at the bound all is well.
 func TestExpressionBounds(t *testing.T) {

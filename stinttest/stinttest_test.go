@@ -3,6 +3,7 @@ package stinttest_test
 import (
 	"context"
 	"errors"
+	"github.com/stint-dev/stint/internal/selfcheck"
 	"path/filepath"
 	"testing"
 	"testing/synctest"
@@ -13,7 +14,10 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	selfcheck.Enable()
+	goleak.VerifyTestMain(m, goleak.Cleanup(selfcheck.Exit))
+}
 
 // A month of sleep takes milliseconds; Drain returns when what is left only waits.
 func TestMonth(t *testing.T) {

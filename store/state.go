@@ -1,6 +1,9 @@
 package store
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // A State is where a run stands. The numbers are stored; they never change meaning.
 type State uint8
@@ -52,27 +55,48 @@ func (s *State) UnmarshalText(name []byte) error {
 // Terminal reports whether a run in s has ended. It leaves s only by an explicit replay (R3).
 func (s State) Terminal() bool { return s >= Succeeded }
 
-// transitions is the whole state machine: for each state, those a single commit may
-// move a run to.
-var transitions = map[State][]State{
-	Scheduled: {Queued, Canceled},
-	Queued:    {Running, Canceled},
-	Running:   {Queued, Scheduled, Waiting, Blocked, Succeeded, Failed, Canceled, Skipped},
-	Waiting:   {Queued, Failed, Canceled},
-	Blocked:   {Queued, Canceled, Failed, Skipped},
-	Succeeded: {Queued},
-	Failed:    {Queued},
-	Canceled:  {Queued},
-	Skipped:   {Queued},
+// A Transition is a change of a run's state that a single commit may make.
+type Transition struct {
+	From, To State
+	When     string
+}
+
+// Transitions is the whole state machine. docs/design/states.md is made from it, and in tests
+// each change that a store makes is looked up in it.
+var Transitions = []Transition{
+	{Scheduled, Queued, "its time has come"},
+	{Scheduled, Running, "its time has come, and it is a workflow's: its tasks start"},
+	{Scheduled, Canceled, "it is canceled"},
+	{Queued, Running, "a worker claims it"},
+	{Queued, Blocked, "what is stored of it cannot be read"},
+	{Queued, Canceled, "it is canceled, or WithStartIn has passed"},
+	{Running, Queued, "its attempt goes on elsewhere, or a retry is due at once"},
+	{Running, Scheduled, "an attempt failed: a retry follows"},
+	{Running, Waiting, "it sleeps, or waits for an event or a child"},
+	{Running, Blocked, "no worker can go on with it until a person acts"},
+	{Running, Succeeded, "its handler, or its workflow, succeeded"},
+	{Running, Failed, "its last attempt, or its workflow, failed"},
+	{Running, Canceled, "it has cleaned up after a cancel"},
+	{Running, Skipped, "all tasks of the workflow were skipped"},
+	{Waiting, Queued, "what it waits for is there, or it is canceled and has to clean up"},
+	{Waiting, Blocked, "what is stored of it cannot be read"},
+	{Waiting, Canceled, "it is canceled"},
+	{Waiting, Skipped, "a workflow's task: its condition says so"},
+	{Blocked, Queued, "what it lacked is there, or it is canceled and has to clean up"},
+	{Blocked, Running, "a workflow's run: a person has replayed it"},
+	{Blocked, Canceled, "it is canceled"},
+	{Succeeded, Queued, "it is replayed"},
+	{Succeeded, Running, "it is replayed, and it is a workflow's"},
+	{Failed, Queued, "it is replayed"},
+	{Failed, Running, "it is replayed, and it is a workflow's"},
+	{Canceled, Queued, "it is replayed"},
+	{Canceled, Running, "it is replayed, and it is a workflow's"},
+	{Skipped, Queued, "it is replayed"},
+	{Skipped, Running, "it is replayed, and it is a workflow's"},
 }
 
 // Legal reports whether one commit may move a run from one state to another.
-// From a terminal state only Queued is legal, and only by a replay.
+// From a terminal state it may only by a replay.
 func Legal(from, to State) bool {
-	for _, s := range transitions[from] {
-		if s == to {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(Transitions, func(t Transition) bool { return t.From == from && t.To == to })
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"github.com/stint-dev/stint/internal/selfcheck"
 	"io"
 	"log/slog"
 	"net/http"
@@ -23,7 +24,10 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	selfcheck.Enable()
+	goleak.VerifyTestMain(m, goleak.Cleanup(selfcheck.Exit))
+}
 
 // shop is a client with a task, some of whose runs have ended.
 type shop struct {

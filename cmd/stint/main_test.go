@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"github.com/stint-dev/stint/internal/selfcheck"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,7 +17,10 @@ import (
 	_ "modernc.org/sqlite"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	selfcheck.Enable()
+	goleak.VerifyTestMain(m, goleak.Cleanup(selfcheck.Exit))
+}
 
 // ask runs the command and returns what it prints.
 func ask(t *testing.T, args ...string) (string, error) {

@@ -1,35 +1,57 @@
-// Package selfcheck lets tests have the store compare what it keeps in memory with the
-// file, in every transaction, which costs too much to be done anywhere else.
+// Package selfcheck makes stores check themselves in tests, where that may cost more than it
+// does elsewhere: whether each change of a run's state is legal, and whether what a store
+// keeps in memory is what the file says.
 package selfcheck
 
 import (
+	"flag"
 	"fmt"
 	"os"
-	"sync/atomic"
+	"sync"
 )
 
-var fails atomic.Pointer[func(problem string)]
+var state struct {
+	sync.Mutex
+	on    bool
+	found map[string]bool
+}
 
-// Lanes has the SQLite store look, before each commit, for lanes that have runs ready
-// which the next claims would not find, and call f with what it finds. A nil f ends that.
-func Lanes(f func(problem string)) {
-	if f == nil {
-		fails.Store(nil)
+// Enable makes stores that are opened from now on check themselves. TestMain calls it. It
+// does nothing if benchmarks are to run.
+func Enable() {
+	flag.Parse()
+	if f := flag.Lookup("test.bench"); f != nil && f.Value.String() != "" {
 		return
 	}
-	fails.Store(&f)
+	state.Lock()
+	defer state.Unlock()
+	state.on, state.found = true, map[string]bool{}
 }
 
-// Exit ends the process with the problem: for Lanes, in a TestMain.
-func Exit(problem string) {
-	fmt.Fprintln(os.Stderr, "FAIL:", problem)
-	os.Exit(3)
+// Enabled reports whether Enable was called.
+func Enabled() bool {
+	state.Lock()
+	defer state.Unlock()
+	return state.on
 }
 
-// OfLanes returns what Lanes was given last; nil, nothing is to be looked for.
-func OfLanes() func(problem string) {
-	if f := fails.Load(); f != nil {
-		return *f
+// Report prints what a store has found, once.
+func Report(problem string) {
+	state.Lock()
+	defer state.Unlock()
+	if !state.found[problem] {
+		fmt.Fprintln(os.Stderr, "FAIL:", problem)
 	}
-	return nil
+	state.found[problem] = true
+}
+
+// Exit ends the process with the exit code of its tests, or with 1 if a store has reported
+// something. It is for goleak.Cleanup.
+func Exit(code int) {
+	state.Lock()
+	defer state.Unlock()
+	if code == 0 && len(state.found) > 0 {
+		code = 1
+	}
+	os.Exit(code)
 }

@@ -9,16 +9,18 @@ import (
 	"time"
 
 	"github.com/anishathalye/porcupine"
+	"github.com/stint-dev/stint/internal/selfcheck"
 	"github.com/stint-dev/stint/internal/torture/disk"
 	"github.com/stint-dev/stint/store"
 	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) {
+	selfcheck.Enable()
 	if becomeChild() {
 		return
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.Cleanup(selfcheck.Exit))
 }
 
 // long says that the attacks take minutes: "make torture", as CI does.

@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/stint-dev/stint/internal/selfcheck"
 	"github.com/stint-dev/stint/store"
 	sqlite "modernc.org/sqlite"
 	lib "modernc.org/sqlite/lib"
@@ -125,6 +126,11 @@ func open(path string, opts Options) (_ *Store, err error) {
 			s.closeFiles()
 		}
 	}()
+	if selfcheck.Enabled() {
+		if err := registerReport(); err != nil {
+			return nil, err
+		}
+	}
 	if s.write, err = s.connect(s.writeDSN()); err != nil {
 		return nil, err
 	}
@@ -241,6 +247,11 @@ func (s *Store) prepare(conn *sql.Conn) (secret []byte, err error) {
 	}
 	if err := checkSchema(ctx, conn); err != nil {
 		return nil, err
+	}
+	if selfcheck.Enabled() {
+		if err := reportIllegal(ctx, conn); err != nil {
+			return nil, err
+		}
 	}
 	return s.secret(ctx, conn)
 }

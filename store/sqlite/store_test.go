@@ -1,7 +1,6 @@
 package sqlite_test
 
 import (
-	"flag"
 	"path/filepath"
 	"testing"
 
@@ -13,10 +12,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if flag.Parse(); flag.Lookup("test.bench").Value.String() == "" {
-		selfcheck.Lanes(selfcheck.Exit)
-	}
-	goleak.VerifyTestMain(m)
+	selfcheck.Enable()
+	goleak.VerifyTestMain(m, goleak.Cleanup(selfcheck.Exit))
 }
 
 func open(t testing.TB, dir string) *sqlite.Store {

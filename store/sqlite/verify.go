@@ -16,11 +16,11 @@ WITH RECURSIVE ready (lane) AS (
 SELECT r.lane, r.rank, r.turn, r.id FROM ready CROSS JOIN stint_runs r ON r.id =
   (SELECT id FROM stint_runs x WHERE x.lane = ready.lane AND x.state = 3 AND x.gate IS NULL ORDER BY x.rank, x.turn, x.id LIMIT 1)`
 
-// verify has tests hear of lanes with something ready that claims would not find, or
-// find too late. Elsewhere nothing is looked at.
+// verify reports, in tests, lanes with something ready that claims would not find, or would
+// find too late.
 func (t *txn) verify() error {
-	fails, c := selfcheck.OfLanes(), t.lanes
-	if fails == nil || !c.loaded {
+	c := t.lanes
+	if !selfcheck.Enabled() || !c.loaded {
 		return nil
 	}
 	type head struct {
@@ -34,12 +34,12 @@ func (t *txn) verify() error {
 	for _, h := range heads {
 		l := c.byID[h.lane]
 		if l == nil || !l.ready || comparePlace(l.bound, h.place) > 0 {
-			fails(fmt.Sprintf("run %d is ready at %+v, and of its lane %d is known: %+v", h.id, h.place, h.lane, l))
+			selfcheck.Report(fmt.Sprintf("run %d is ready at %+v, and of its lane %d is known: %+v", h.id, h.place, h.lane, l))
 			continue
 		}
 		for worker, v := range c.views {
 			if _, wanted := v.groupOf(c, l); wanted != (v.at[l] != nil || v.waits[l] != nil) {
-				fails(fmt.Sprintf("run %d is ready, and that lane %d is in the view of worker %d: %t", h.id, h.lane, worker, v.at[l] != nil))
+				selfcheck.Report(fmt.Sprintf("run %d is ready, and that lane %d is in the view of worker %d: %t", h.id, h.lane, worker, v.at[l] != nil))
 			}
 		}
 	}

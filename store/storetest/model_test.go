@@ -3,12 +3,16 @@ package storetest_test
 import (
 	"testing"
 
+	"github.com/stint-dev/stint/internal/selfcheck"
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/storetest"
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	selfcheck.Enable()
+	goleak.VerifyTestMain(m, goleak.Cleanup(selfcheck.Exit))
+}
 
 // The model keeps the rules itself, or it could not be the oracle.
 func TestModel(t *testing.T) {
