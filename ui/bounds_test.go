@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -338,5 +339,61 @@ func TestBoundsOfRequests(t *testing.T) {
 	}
 	if page, err := c.ListRuns(t.Context(), stint.RunFilter{}); err != nil || len(page.Runs) > 0 {
 		t.Errorf("%v, %v", page, err)
+	}
+}
+
+// A streamReader is a browser that reads a live page, and says when the first of it comes.
+type streamReader struct {
+	*httptest.ResponseRecorder
+	once  sync.Once
+	reads func()
+}
+
+func (s *streamReader) Write(b []byte) (int, error) {
+	s.once.Do(s.reads)
+	return len(b), nil
+}
+
+// So many live pages are open and no more, whoever has them, and one that is closed makes room.
+func TestLivePagesOfAll(t *testing.T) {
+	_, h := opened(t)
+	request := func(ctx context.Context, client int) *http.Request {
+		r := httptest.NewRequestWithContext(ctx, "GET", "/live?url=/alerts", nil)
+		r.RemoteAddr = fmt.Sprintf("10.0.0.%d:1234", client)
+		return r
+	}
+	var pages, reading sync.WaitGroup
+	defer pages.Wait()
+	all, closeAll := context.WithCancel(t.Context())
+	defer closeAll()
+	last, closeLast := context.WithCancel(all)
+	defer closeLast()
+	ended := make(chan struct{})
+	for i := range 1000 {
+		reading.Add(1)
+		w := &streamReader{ResponseRecorder: httptest.NewRecorder(), reads: reading.Done}
+		pages.Go(func() {
+			if i < 999 {
+				h.ServeHTTP(w, request(all, i/100))
+				return
+			}
+			h.ServeHTTP(w, request(last, i/100))
+			close(ended)
+		})
+	}
+	reading.Wait()
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, request(t.Context(), 200))
+	if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "1000 live pages are open") {
+		t.Errorf("one more: %d %.200s", w.Code, w.Body)
+	}
+	closeLast()
+	<-ended
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	again := &streamReader{ResponseRecorder: httptest.NewRecorder(), reads: stop}
+	h.ServeHTTP(again, request(ctx, 200))
+	if again.Code != http.StatusOK {
+		t.Errorf("after one was closed: %d %.200s", again.Code, again.Body)
 	}
 }
