@@ -397,3 +397,49 @@ func TestLivePagesOfAll(t *testing.T) {
 		t.Errorf("after one was closed: %d %.200s", again.Code, again.Body)
 	}
 }
+
+// A stuckReader takes nothing of an answer until it is let go.
+type stuckReader struct {
+	*httptest.ResponseRecorder
+	once  sync.Once
+	stuck func()
+	letGo <-chan struct{}
+}
+
+func (s *stuckReader) Write(b []byte) (int, error) {
+	s.once.Do(s.stuck)
+	<-s.letGo
+	return len(b), nil
+}
+
+// Answers that readers do not take have so much memory together, and no more: another is
+// refused for now, and answered when they are through.
+func TestAnswersThatNobodyTakes(t *testing.T) {
+	c, h := opened(t)
+	run, err := stint.NewTask[string, int](c, "large", nil).Enqueue(t.Context(), strings.Repeat("x", 4<<20-2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := func() *http.Request {
+		return httptest.NewRequestWithContext(t.Context(), "GET", "/api/runs/"+run.ID(), nil)
+	}
+	letGo := make(chan struct{})
+	var readers, stuck sync.WaitGroup
+	for range 15 { // of 4 MiB and a little
+		stuck.Add(1)
+		w := &stuckReader{ResponseRecorder: httptest.NewRecorder(), stuck: stuck.Done, letGo: letGo}
+		readers.Go(func() { h.ServeHTTP(w, request()) })
+	}
+	stuck.Wait()
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, request())
+	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
+		t.Errorf("one more: %d, %v", w.Code, w.Header())
+	}
+	close(letGo)
+	readers.Wait()
+	w = httptest.NewRecorder()
+	if h.ServeHTTP(w, request()); w.Code != http.StatusOK || w.Body.Len() < 4<<20 {
+		t.Errorf("when they are through: %d, %d bytes", w.Code, w.Body.Len())
+	}
+}
