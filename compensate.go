@@ -3,6 +3,7 @@ package stint
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"slices"
 	"strconv"
@@ -27,10 +28,19 @@ import (
 //
 // fn is given a context that neither a cancel nor a timeout ends; a shutdown does, and
 // another worker goes on. It may run twice, as a step may. Outside of a run Compensate does
-// nothing.
+// nothing. It panics if the name is empty, no UTF-8 or longer than 255 bytes.
 func Compensate(ctx context.Context, name string, fn func(context.Context) error) {
 	if sc := scopeOf(ctx); sc != nil && fn != nil && !panicking() {
+		mustName("Compensate", name)
 		sc.compensation(ctx, name, fn)
+	}
+}
+
+// mustName panics if a name is bad that is given to a call which returns no error: its run
+// fails by that.
+func mustName(call, name string) {
+	if err := checkName("name", name); err != nil {
+		panic(fmt.Errorf("stint: %s(%.50q): %w", call, name, err))
 	}
 }
 

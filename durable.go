@@ -499,11 +499,13 @@ func NewID(ctx context.Context) uuid.UUID {
 
 // Version reports whether a run executes the code after a change: true for runs that
 // had not come to this point before the change was made. It is decided once for each
-// run and change, and recorded. Outside of a run it is true.
+// run and change, and recorded. Outside of a run it is true. It panics if change is empty, no
+// UTF-8 or longer than 255 bytes.
 func Version(ctx context.Context, change string) bool {
 	sc := scopeOf(ctx)
 	if sc == nil {
 		return true
 	}
+	mustName("Version", change)
 	return sc.e.durable.version(ctx, sc, change)
 }

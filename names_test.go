@@ -84,6 +84,22 @@ func TestNamesAreText(t *testing.T) {
 			})
 		},
 		"webhook": func(n string) error { return panics(func() { c.WebhookHandler(n, webhook.APIKey("k", "v"), "") }) },
+		"compensation": func(n string) error {
+			task := stint.NewTask(c, fmt.Sprint("c", time.Now().UnixNano()), func(ctx context.Context, _ int) (int, error) {
+				stint.Compensate(ctx, n, func(context.Context) error { return nil })
+				return 1, nil
+			}, stint.WithRetries(0))
+			_, err := task.Run(ctx, 1)
+			return err
+		},
+		"version": func(n string) error {
+			task := stint.NewTask(c, fmt.Sprint("v", time.Now().UnixNano()), func(ctx context.Context, _ int) (int, error) {
+				stint.Version(ctx, n)
+				return 1, nil
+			}, stint.WithRetries(0))
+			_, err := task.Run(ctx, 1)
+			return err
+		},
 		"step": func(n string) error {
 			step := stint.NewTask(c, fmt.Sprint("s", time.Now().UnixNano()), func(ctx context.Context, _ int) (int, error) {
 				return stint.Step(ctx, n, func(context.Context) (int, error) { return 1, nil })
