@@ -9,18 +9,16 @@ import (
 	"time"
 
 	"github.com/anishathalye/porcupine"
-	"github.com/stint-dev/stint/internal/selfcheck"
 	"github.com/stint-dev/stint/internal/torture/disk"
 	"github.com/stint-dev/stint/store"
 	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) {
-	selfcheck.Enable()
 	if becomeChild() {
 		return
 	}
-	goleak.VerifyTestMain(m, goleak.Cleanup(selfcheck.Exit))
+	goleak.VerifyTestMain(m)
 }
 
 // long says that the attacks take minutes: "make torture", as CI does.
