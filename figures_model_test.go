@@ -145,7 +145,7 @@ func (l *figuresLedger) tasks(c *stint.Client) (all []*stint.Task[figured, int])
 func TestFiguresModel(t *testing.T) {
 	n := 0
 	synctest.Test(t, func(t *testing.T) {
-		rapid.Check(struct{ testing.TB }{t}, func(rt *rapid.T) {
+		checkRandom(t, 40, func(rt *rapid.T) {
 			n++
 			figuresOnce(t, rt, filepath.Join(t.TempDir(), fmt.Sprint(n, ".db")))
 		})

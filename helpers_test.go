@@ -3,14 +3,17 @@ package stint_test
 import (
 	"context"
 	"database/sql"
+	"flag"
 	"log/slog"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/stint-dev/stint"
 	_ "modernc.org/sqlite"
+	"pgregory.net/rapid"
 )
 
 // opened opens a client on a new file, which is checked when the test ends: no
@@ -79,4 +82,14 @@ func must[T any](t testing.TB) func(T, error) T {
 		}
 		return v
 	}
+}
+
+// checkRandom checks a property of so many random programs, or of as many as -rapid.checks says.
+func checkRandom(t *testing.T, programs int, property func(*rapid.T)) {
+	t.Helper()
+	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue {
+		f.Value.Set(strconv.Itoa(programs))
+		defer f.Value.Set(f.DefValue)
+	}
+	rapid.Check(struct{ testing.TB }{t}, property) // a bubble's t has no subtests
 }

@@ -103,7 +103,7 @@ func limitedTask(c *stint.Client, l *limitLedger, strategy stint.Strategy) *stin
 func TestLimitsModel(t *testing.T) {
 	n := 0
 	synctest.Test(t, func(t *testing.T) {
-		rapid.Check(struct{ testing.TB }{t}, func(rt *rapid.T) {
+		checkRandom(t, 40, func(rt *rapid.T) {
 			n++
 			strategy := rapid.SampledFrom([]stint.Strategy{stint.StrategyQueue, stint.StrategyGroupRoundRobin}).Draw(rt, "strategy")
 			limitsOnce(t, rt, strategy, filepath.Join(t.TempDir(), fmt.Sprint(n, ".db")))

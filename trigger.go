@@ -16,7 +16,7 @@ import (
 // WithEvents has each event with one of the keys start a run of the task or workflow, in
 // the commit that publishes it, with the event's payload as its input and its metadata.
 // "*" in a key stands for any text: "order.*" matches "order.paid". A key that several
-// of them match starts a run for each.
+// of them match starts a run for each; one that is given twice counts once.
 //
 // What a program defines holds for all processes on the database from when a worker of
 // it starts, or it publishes, until a program that defines it otherwise does, or a worker of
@@ -30,9 +30,13 @@ func WithEvents(keys ...string) TaskOption {
 				return fmt.Errorf("WithEvents: %w", err)
 			}
 		}
-		c.events = append(c.events, keys...)
-		if err := checkCount("event keys", len(c.events), maxNames); err != nil {
+		if err := checkCount("event keys", len(c.events)+len(keys), maxNames); err != nil {
 			return fmt.Errorf("WithEvents: %w", err)
+		}
+		for _, key := range keys {
+			if !slices.Contains(c.events, key) {
+				c.events = append(c.events, key)
+			}
 		}
 		return nil
 	})

@@ -325,3 +325,16 @@ func TestPublishWhileTriggersAreStored(t *testing.T) {
 		equal(t, "runs", b.take(), []string{"started"})
 	})
 }
+
+// A key that is given twice starts one run, and patterns that both match start one each.
+func TestSameEventTwice(t *testing.T) {
+	c := opened(t)
+	stint.NewTask(c, "task", double, stint.WithEvents("e", "e", "f.*"), stint.WithEvents("e", "f.a"))
+	for key, want := range map[string]int{"e": 1, "f.a": 2, "g": 0} {
+		must[string](t)(c.Publish(t.Context(), key, 1))
+		page := must[*stint.EventPage](t)(c.ListEvents(t.Context(), stint.EventFilter{Key: key}))
+		if got := len(page.Events[0].Started); got != want {
+			t.Errorf("%s starts %d runs, want %d", key, got, want)
+		}
+	}
+}
