@@ -84,9 +84,13 @@ func must[T any](t testing.TB) func(T, error) T {
 	}
 }
 
-// checkRandom checks a property of so many random programs, or of as many as -rapid.checks says.
+// checkRandom checks a property of so many random programs, of a quarter in short runs, or of as
+// many as -rapid.checks says.
 func checkRandom(t *testing.T, programs int, property func(*rapid.T)) {
 	t.Helper()
+	if testing.Short() {
+		programs /= 4
+	}
 	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue {
 		f.Value.Set(strconv.Itoa(programs))
 		defer f.Value.Set(f.DefValue)
