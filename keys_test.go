@@ -3,6 +3,7 @@ package stint_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,10 +17,16 @@ func TestKeyOutlivesItsRun(t *testing.T) {
 	const ttl = 24 * time.Hour
 	in(t, func(t *testing.T, c *stint.Client) {
 		ctx := t.Context()
+		var mu sync.Mutex
 		calls := map[string]int{}
+		called := func(what string, n int) {
+			mu.Lock()
+			defer mu.Unlock()
+			calls[what] += n
+		}
 		count := func(what string) func(context.Context, int) (int, error) {
 			return func(_ context.Context, n int) (int, error) {
-				calls[what]++
+				called(what, 1)
 				if what == "fails" {
 					return 0, errors.New("no")
 				}
@@ -29,7 +36,7 @@ func TestKeyOutlivesItsRun(t *testing.T) {
 		charge := stint.NewTask(c, "charge", count("charge"))
 		ofInput := stint.NewTask(c, "of input", count("of input"), stint.WithIdempotency(func(int) string { return "k" }, ttl))
 		fails := stint.NewTask(c, "fails", count("fails"))
-		batch := stint.NewBatchTask(c, "batch", func(_ context.Context, ins []int) ([]int, error) { calls["batch"] += len(ins); return ins, nil })
+		batch := stint.NewBatchTask(c, "batch", func(_ context.Context, ins []int) ([]int, error) { called("batch", len(ins)); return ins, nil })
 		flow := stint.NewWorkflow[int](c, "flow")
 		stint.AddTask(flow, "a", count("flow"))
 		key := stint.WithIdempotencyKey("k", ttl)

@@ -3,6 +3,7 @@ package stint_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,9 +16,12 @@ import (
 func TestAttemptsGoOnAfterReplay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := openedAt(t, ":memory:")
+		var mu sync.Mutex
 		attempts := map[string][]int{}
 		note := func(ctx context.Context, name string) error {
 			info, _ := stint.Info(ctx)
+			mu.Lock()
+			defer mu.Unlock()
 			attempts[name] = append(attempts[name], info.Attempt)
 			return errors.New("no")
 		}
@@ -30,7 +34,10 @@ func TestAttemptsGoOnAfterReplay(t *testing.T) {
 		flow := stint.NewWorkflow[int](c, "flow")
 		top := stint.AddTask(flow, "top", func(ctx context.Context, _ int) (int, error) { note(ctx, "top"); return 1, nil })
 		stint.AddTask(flow, "bottom", func(ctx context.Context, _ int) (int, error) {
-			return 1, stint.Sleep(ctx, time.Duration(len(attempts["top"])))
+			mu.Lock()
+			n := len(attempts["top"])
+			mu.Unlock()
+			return 1, stint.Sleep(ctx, time.Duration(n))
 		},
 			stint.WithParents(top))
 		working(t, c)
