@@ -173,34 +173,25 @@ func endedBy(t *testing.T, s *recordings, latest time.Time) {
 // Whatever keeps lines from being stored, a handler that logs goes on.
 func TestNoisyLoggerGoesOn(t *testing.T) {
 	const lines = 20_000
-	t.Run("canceled", func(t *testing.T) {
-		recorded(t, func(t *testing.T, c *stint.Client, s *recordings) {
-			task := stint.NewTask(c, "t", func(ctx context.Context, _ int) (int, error) { <-ctx.Done(); logLines(ctx, lines); return 0, ctx.Err() })
-			defer working(t, c)()
-			run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
-			synctest.Wait()
-			began := time.Now()
-			must[int](t)(c.CancelRuns(t.Context(), stint.RunFilter{IDs: []string{run.ID()}}))
-			if _, err := run.Wait(t.Context()); !errors.Is(err, stint.ErrCanceled) {
-				t.Error(err)
-			}
-			endedBy(t, s, began)
+	for name, begin := range map[string]func(context.Context){
+		"canceled":                func(ctx context.Context) { <-ctx.Done() },
+		"canceled while it waits": func(context.Context) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			recorded(t, func(t *testing.T, c *stint.Client, s *recordings) {
+				task := stint.NewTask(c, "t", func(ctx context.Context, _ int) (int, error) { begin(ctx); logLines(ctx, lines); return 0, ctx.Err() })
+				defer working(t, c)()
+				run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
+				synctest.Wait()
+				began := time.Now()
+				must[int](t)(c.CancelRuns(t.Context(), stint.RunFilter{IDs: []string{run.ID()}}))
+				if _, err := run.Wait(t.Context()); !errors.Is(err, stint.ErrCanceled) {
+					t.Error(err)
+				}
+				endedBy(t, s, began)
+			})
 		})
-	})
-	t.Run("canceled while it waits", func(t *testing.T) {
-		recorded(t, func(t *testing.T, c *stint.Client, s *recordings) {
-			task := stint.NewTask(c, "t", func(ctx context.Context, _ int) (int, error) { logLines(ctx, lines); return 0, ctx.Err() })
-			defer working(t, c)()
-			run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
-			synctest.Wait()
-			began := time.Now()
-			must[int](t)(c.CancelRuns(t.Context(), stint.RunFilter{IDs: []string{run.ID()}}))
-			if _, err := run.Wait(t.Context()); !errors.Is(err, stint.ErrCanceled) {
-				t.Error(err)
-			}
-			endedBy(t, s, began)
-		})
-	})
+	}
 	t.Run("shutdown", func(t *testing.T) {
 		recorded(t, func(t *testing.T, c *stint.Client, s *recordings) {
 			task := stint.NewTask(c, "t", func(ctx context.Context, _ int) (int, error) { logLines(ctx, lines); return 0, ctx.Err() })
