@@ -127,7 +127,8 @@ func checkLimitKey(k LimitKey) error {
 	return checkText("limit key", k.Key)
 }
 
-// pageLimit is how many rows a page has that a call asks for; 0: as many as is usual.
+// pageLimit returns how many rows a page has: limit, or defaultPage for 0. A limit below 0
+// or above maxPage is an error.
 func pageLimit(limit int) (int, error) {
 	if limit == 0 {
 		return defaultPage, nil

@@ -140,12 +140,12 @@ func (e *execution) cutPends() bool {
 	return e.pending != nil
 }
 
-// cutSoon is when the context ends of an execution whose branches have asked for all that
-// is recorded, but make no other durable call.
+// cutSoon is the delay after which the context of an execution ends whose branches have
+// replayed all that is recorded and make no other durable call.
 const cutSoon = 100 * time.Millisecond
 
-// cutWhenReplayed has the context of an execution that cleans up end soon, if all that is
-// recorded was asked for.
+// cutWhenReplayed ends the context of an execution that cleans up after cutSoon, if all that
+// is recorded was replayed.
 func (e *execution) cutWhenReplayed() {
 	if e.cutAt.Load() == 0 || !e.cutPends() || !e.durable.replayed() {
 		return

@@ -52,15 +52,16 @@ type Concurrency[In any] struct {
 	// Name tells limits apart. Tasks that use one name share the limit. The default is
 	// the task's or workflow's name, so the limit is its own.
 	Name string
-	// Key gives a run's key: Max is for each key. It is called once, at enqueue. Without
-	// it, all runs have one.
+	// Key returns a run's key: Max applies to each key. It is called once, at enqueue. With
+	// a nil Key all runs share one key.
 	Key func(In) string
-	// Max is how many at once; at least 1. The Max and Strategy of the newest enqueue are in
-	// force while the key is in use, Max for what waits too. What runs above a lowered Max goes on.
+	// Max is the number of runs of a key that execute at once; at least 1. While a key is in
+	// use the newest enqueue's Max and Strategy apply, its Max to runs that wait, too. Runs
+	// that execute go on when Max is lowered.
 	Max      int
 	Strategy Strategy
-	// ReleaseWhileWaiting has a run give its share up while it waits in a durable call,
-	// and get in line again after.
+	// ReleaseWhileWaiting makes a run release its share while it waits in a durable call,
+	// and queue for it again afterwards.
 	ReleaseWhileWaiting bool
 }
 

@@ -42,7 +42,7 @@ func (m *machine) sees(ctx context.Context, o op, before time.Time) error {
 	return nil
 }
 
-// plannedError is how ops fail: an error that each pass must know again.
+// plannedError returns the error of an op that fails. Each pass must find it to be the same error.
 func plannedError(id int) error {
 	return fmt.Errorf("planned: %w", errors.Join(&declined{Code: id}, stint.ErrSkipped))
 }
