@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 )
+
+var on atomic.Bool // asked for in each transaction
 
 var state struct {
 	sync.Mutex
-	on    bool
 	found map[string]bool
 }
 
@@ -25,15 +27,12 @@ func Enable() {
 	}
 	state.Lock()
 	defer state.Unlock()
-	state.on, state.found = true, map[string]bool{}
+	state.found = map[string]bool{}
+	on.Store(true)
 }
 
 // Enabled reports whether Enable was called.
-func Enabled() bool {
-	state.Lock()
-	defer state.Unlock()
-	return state.on
-}
+func Enabled() bool { return on.Load() }
 
 // Report prints what a store has found, once.
 func Report(problem string) {
