@@ -190,27 +190,7 @@ func figuresOnce(t *testing.T, rt *rapid.T, path string) {
 	keys := []stint.LimitKey{{Name: "shared", Key: "a"}, {Name: "shared", Key: "b"}, {Key: "rate"}}
 	for range rapid.IntRange(1, 15).Draw(rt, "actions") {
 		i := rapid.IntRange(0, 1).Draw(rt, "client")
-		switch rapid.IntRange(0, 8).Draw(rt, "action") {
-		case 0:
-			shut[i]()
-			open(i)
-		case 1:
-			if len(ids) > 0 {
-				if err := stint.RunByID[int](clients[i], rapid.SampledFrom(ids).Draw(rt, "cancel")).Cancel(t.Context()); err != nil {
-					rt.Fatal(err)
-				}
-			}
-		case 2:
-			time.Sleep(time.Duration(rapid.IntRange(1, 5000).Draw(rt, "ms")) * time.Millisecond)
-		case 3:
-			k, change := rapid.SampledFrom(keys).Draw(rt, "limit"), clients[i].PauseLimit
-			if rapid.Bool().Draw(rt, "resume") {
-				change = clients[i].ResumeLimit
-			}
-			if err := change(t.Context(), k); err != nil && !errors.Is(err, stint.ErrNotFound) {
-				rt.Fatal(err)
-			}
-		default:
+		drawAction(t, rt, clients[i], ids, keys, func() { shut[i](); open(i) }, func() {
 			ins := make([]figured, rapid.IntRange(1, 6).Draw(rt, "n"))
 			bits := rapid.Uint32().Draw(rt, "runs")
 			for k := range ins {
@@ -218,7 +198,7 @@ func figuresOnce(t *testing.T, rt *rapid.T, path string) {
 					Units: 1 + int(bits>>(10+k)%2), Sleeps: bits>>(16+k)%4 == 0, Seconds: int(bits >> (24 + k%4) % 3)}
 			}
 			enqueue(i, rapid.IntRange(0, len(figuredLimits)-1).Draw(rt, "task"), ins...)
-		}
+		})
 	}
 	check := func(i int) {
 		if found, err := clients[i].Check(t.Context()); err != nil || len(found) > 0 {

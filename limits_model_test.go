@@ -146,28 +146,7 @@ func limitsOnce(t *testing.T, rt *rapid.T, strategy stint.Strategy, path string)
 	}
 	for range rapid.IntRange(1, most).Draw(rt, "actions") {
 		i := rapid.IntRange(0, 1).Draw(rt, "client")
-		switch rapid.IntRange(0, 8).Draw(rt, "action") {
-		case 0:
-			shut(i)
-			open(i)
-		case 1:
-			if len(ids) > 0 {
-				id := rapid.SampledFrom(ids).Draw(rt, "cancel")
-				if err := stint.RunByID[int](clients[i], id).Cancel(t.Context()); err != nil {
-					rt.Fatal(err)
-				}
-			}
-		case 2:
-			time.Sleep(time.Duration(rapid.IntRange(1, 5000).Draw(rt, "ms")) * time.Millisecond)
-		case 3:
-			k, change := rapid.SampledFrom(limitKeys).Draw(rt, "limit"), clients[i].PauseLimit
-			if rapid.Bool().Draw(rt, "resume") {
-				change = clients[i].ResumeLimit
-			}
-			if err := change(t.Context(), k); err != nil && !errors.Is(err, stint.ErrNotFound) {
-				rt.Fatal(err)
-			}
-		default:
+		drawAction(t, rt, clients[i], ids, limitKeys, func() { shut(i); open(i) }, func() {
 			ins := make([]limited, rapid.IntRange(1, 6).Draw(rt, "n"))
 			for k := range ins {
 				bits := rapid.Uint16().Draw(rt, "run")
@@ -180,7 +159,7 @@ func limitsOnce(t *testing.T, rt *rapid.T, strategy stint.Strategy, path string)
 			for _, r := range runs {
 				ids = append(ids, r.ID())
 			}
-		}
+		})
 	}
 	for _, k := range limitKeys {
 		if err := clients[1].ResumeLimit(t.Context(), k); err != nil && !errors.Is(err, stint.ErrNotFound) {
@@ -210,5 +189,34 @@ func limitsOnce(t *testing.T, rt *rapid.T, strategy stint.Strategy, path string)
 				rt.Fatalf("%d starts in %v", j-i+1, starts[j].Sub(starts[i]))
 			}
 		}
+	}
+}
+
+// drawAction does one of what happens to runs with limits, in the bubble of t: a client stops and is
+// opened anew, one of the runs is canceled, time passes, a limit is paused or resumed, or, mostly,
+// runs are enqueued.
+func drawAction(t *testing.T, rt *rapid.T, c *stint.Client, ids []string, limits []stint.LimitKey, reopen, enqueue func()) {
+	t.Helper()
+	switch rapid.IntRange(0, 8).Draw(rt, "action") {
+	case 0:
+		reopen()
+	case 1:
+		if len(ids) > 0 {
+			if err := stint.RunByID[int](c, rapid.SampledFrom(ids).Draw(rt, "cancel")).Cancel(t.Context()); err != nil {
+				rt.Fatal(err)
+			}
+		}
+	case 2:
+		time.Sleep(time.Duration(rapid.IntRange(1, 5000).Draw(rt, "ms")) * time.Millisecond)
+	case 3:
+		k, change := rapid.SampledFrom(limits).Draw(rt, "limit"), c.PauseLimit
+		if rapid.Bool().Draw(rt, "resume") {
+			change = c.ResumeLimit
+		}
+		if err := change(t.Context(), k); err != nil && !errors.Is(err, stint.ErrNotFound) {
+			rt.Fatal(err)
+		}
+	default:
+		enqueue()
 	}
 }
