@@ -59,11 +59,11 @@ const (
 
 func (f RunFilter) store() (s store.Filter, err error) {
 	if err := f.check(); err != nil {
-		return s, once(fmt.Errorf("stint: filter: %w", err))
+		return s, errorf("stint: filter: %w", err)
 	}
 	s = store.Filter{Tasks: f.Tasks, Queues: f.Queues, States: f.States, Metadata: f.Metadata, Since: f.Since, Until: f.Until, TopLevel: f.TopLevel, Error: f.Error, Limit: (*store.LimitKey)(f.LimitKey), Scan: max(f.Scan, 0)}
 	if err := checkMetadata(f.Metadata); err != nil {
-		return s, once(fmt.Errorf("stint: filter by metadata: %w", err))
+		return s, errorf("stint: filter by metadata: %w", err)
 	}
 	for _, id := range f.IDs {
 		u, err := parseID(id)
@@ -171,7 +171,7 @@ func (c *Client) ListRuns(ctx context.Context, f RunFilter) (*RunPage, error) {
 	var before store.ID
 	if f.Cursor != "" {
 		if before, err = parseID(f.Cursor); err != nil {
-			return nil, once(fmt.Errorf("stint: list runs: cursor: %w", err))
+			return nil, errorf("stint: list runs: cursor: %w", err)
 		}
 	}
 	runs, next, err := c.store.List(ctx, sf, before, limit)
@@ -227,11 +227,11 @@ func (c *Client) DeleteRuns(ctx context.Context, f RunFilter) (int, error) {
 
 func (c *Client) bulk(ctx context.Context, f RunFilter, op string, act store.Act, do func(store.Filter) (int, error)) (int, error) {
 	if err := f.Selects(); err != nil {
-		return 0, once(fmt.Errorf("stint: %s: %w", op, err))
+		return 0, errorf("stint: %s: %w", op, err)
 	}
 	s, err := f.store()
 	if errors.Is(err, ErrNotFound) && len(f.IDs) > 0 {
-		return 0, once(fmt.Errorf("stint: %s: %w", op, err))
+		return 0, errorf("stint: %s: %w", op, err)
 	}
 	if err != nil {
 		return 0, err

@@ -60,7 +60,7 @@ func enqueueChildren(ctx context.Context, c *Client, now time.Time, runs []store
 func (sc *scope) begun(e *store.Entry, n int) ([]store.Enqueued, error) {
 	var ids []string
 	if err := json.Unmarshal(e.Value, &ids); err != nil {
-		return nil, once(fmt.Errorf("stint: the journal's runs of task %q: %w", e.Name, err))
+		return nil, errorf("stint: the journal's runs of task %q: %w", e.Name, err)
 	}
 	if len(ids) != n {
 		said := func(n int) string { return fmt.Sprintf("child %q, %d runs of it", e.Name, n) }

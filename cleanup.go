@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"runtime"
 	"slices"
 	"strconv"
@@ -209,7 +208,7 @@ func (sc *scope) cutShort(ctx context.Context, w *waited) error {
 // cutShortBy is the error of a step whose context is done.
 func (sc *scope) cutShortBy(ctx context.Context, err error) error {
 	if cause := sc.refused(ctx); !errors.Is(err, cause) {
-		return once(fmt.Errorf("%w: %w", cause, err))
+		return errorf("%w: %w", cause, err)
 	}
 	return err
 }

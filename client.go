@@ -272,7 +272,7 @@ func (c *Client) Close() error {
 		c.observe(func() { c.meters.observed.Unregister() }) // its error says only that it was
 	}
 	if err := c.store.Close(); err != nil {
-		return once(fmt.Errorf("stint: close: %w", err))
+		return errorf("stint: close: %w", err)
 	}
 	return nil
 }

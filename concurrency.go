@@ -79,7 +79,7 @@ func WithConcurrency[In any](l Concurrency[In]) TaskOption {
 			return fmt.Errorf("stint: WithConcurrency: no strategy %v", l.Strategy)
 		}
 		if err := checkText("name", l.Name); err != nil {
-			return once(fmt.Errorf("stint: WithConcurrency: %w", err))
+			return errorf("stint: WithConcurrency: %w", err)
 		}
 		if err := wantInput[In]("WithConcurrency", c); err != nil {
 			return err

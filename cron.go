@@ -230,7 +230,7 @@ func (c *Client) CronPage(ctx context.Context, f CronFilter) (*CronPage, error) 
 		err = checkText("cursor", f.Cursor)
 	}
 	if err != nil {
-		return nil, once(fmt.Errorf("stint: list crons: %w", err))
+		return nil, errorf("stint: list crons: %w", err)
 	}
 	if err := c.declare(ctx, true); err != nil {
 		return nil, err

@@ -78,7 +78,7 @@ func (d *taskDef) definition(c *Client) TaskDefinition {
 func (c *Client) EnqueueJSON(ctx context.Context, task string, input json.RawMessage, opts ...RunOption) (*Run[json.RawMessage], error) {
 	r, err := c.newJSONRun(ctx, task, input, opts)
 	if err != nil {
-		return nil, once(fmt.Errorf("stint: enqueue %q: %w", task, err))
+		return nil, errorf("stint: enqueue %q: %w", task, err)
 	}
 	got, err := c.enqueueDurably(ctx, r.now, r.tx, []store.NewRun{r.NewRun})
 	if err != nil {

@@ -80,7 +80,7 @@ func Step[T any](ctx context.Context, name string, fn func(context.Context) (T, 
 			continue
 		}
 		if err := o.applyStep(&cfg); err != nil {
-			return out, once(fmt.Errorf("stint: step %q: %w", name, err))
+			return out, errorf("stint: step %q: %w", name, err)
 		}
 	}
 	same := false // decoding would make of out what it is
@@ -94,7 +94,7 @@ func Step[T any](ctx context.Context, name string, fn func(context.Context) (T, 
 		}
 		b, err := marshalAs(sc.e.w.c, v)
 		if err != nil {
-			err = NonRetryable(once(fmt.Errorf("stint: result of step %q: %w", name, err)))
+			err = NonRetryable(errorf("stint: result of step %q: %w", name, err))
 		}
 		return b, err
 	})
@@ -137,7 +137,7 @@ func stepTxOnce[T any](ctx context.Context, e *execution, name string, fn func(c
 	}
 	b, err := marshalAs(e.w.c, out)
 	if err != nil {
-		return zero, NonRetryable(once(fmt.Errorf("stint: result of step %q: %w", name, err)))
+		return zero, NonRetryable(errorf("stint: result of step %q: %w", name, err))
 	}
 	if ctx.Err() != nil { // too late, though fn does not mind
 		return zero, context.Cause(ctx)
@@ -235,7 +235,7 @@ func (sc *scope) body(ctx context.Context, at store.Address, cfg *stepConfig, fn
 			err = panicError(v)
 		}
 		if err != nil && errors.Is(cause, ErrTimeout) {
-			err = once(fmt.Errorf("%w: %w", cause, err))
+			err = errorf("%w: %w", cause, err)
 		} else if late && !cfg.tx {
 			out, err = nil, cause
 		}
@@ -410,7 +410,7 @@ func WaitForEvent[T any](ctx context.Context, key string, opts ...WaitOption) (T
 			continue
 		}
 		if err := o.applyWait(&w); err != nil {
-			return out, once(fmt.Errorf("stint: wait for event %q: %w", key, err))
+			return out, errorf("stint: wait for event %q: %w", key, err)
 		}
 	}
 	e, err := sc.event(ctx, key, &w)

@@ -49,7 +49,7 @@ func WithQueue(name string) Option {
 	return runOption(func(c *runConfig) error {
 		c.queue = name
 		if err := checkName("queue name", name); err != nil {
-			return once(fmt.Errorf("stint: WithQueue: %w", err))
+			return errorf("stint: WithQueue: %w", err)
 		}
 		return nil
 	})
@@ -71,7 +71,7 @@ type metadataOption map[string]string
 
 func (o metadataOption) merge(into *map[string]string) error {
 	if err := checkMetadata(o); err != nil {
-		return once(fmt.Errorf("stint: WithMetadata: %w", err))
+		return errorf("stint: WithMetadata: %w", err)
 	}
 	merged := make(map[string]string, len(*into)+len(o))
 	maps.Copy(merged, *into)
@@ -118,7 +118,7 @@ func WithIdempotencyKey(key string, ttl time.Duration) RunOption {
 	return runOnly(func(c *runConfig) error {
 		c.key, c.keyTTL, c.debounce = idempotencyKey(key), ttl, 0
 		if err := checkName("key", key); err != nil {
-			return once(fmt.Errorf("stint: WithIdempotencyKey: %w", err))
+			return errorf("stint: WithIdempotencyKey: %w", err)
 		}
 		return checkTTL("WithIdempotencyKey", ttl)
 	})
@@ -131,7 +131,7 @@ func WithIdempotencyKey(key string, ttl time.Duration) RunOption {
 func WithDebounce(key string, wait, max time.Duration) RunOption {
 	return runOnly(func(c *runConfig) error {
 		if err := checkName("key", key); err != nil {
-			return once(fmt.Errorf("stint: WithDebounce: %w", err))
+			return errorf("stint: WithDebounce: %w", err)
 		}
 		if wait <= 0 || max < wait {
 			return fmt.Errorf("stint: WithDebounce(%q, %v, %v): want a wait of more than 0, and a max of at least that", key, wait, max)
@@ -211,7 +211,7 @@ func (d *taskDef) runConfig(ctx context.Context, c *Client, opts []RunOption) (*
 			continue
 		}
 		if err := o.applyRun(&rc); err != nil {
-			return nil, once(fmt.Errorf("stint: enqueue %q: %w", d.name, err))
+			return nil, errorf("stint: enqueue %q: %w", d.name, err)
 		}
 	}
 	return &rc, nil

@@ -126,9 +126,10 @@ func (e *snooze) Error() string { return fmt.Sprintf("stint: snoozed for %v", e.
 // A negative d counts as 0.
 func Snooze(d time.Duration) error { return &snooze{max(d, 0)} }
 
-// once returns err with a text that names the library at its beginning alone: what it wraps may
-// name it too.
-func once(err error) error {
+// errorf formats an error as fmt.Errorf does. Its text names the library at its beginning
+// alone: what it wraps may name it too.
+func errorf(format string, args ...any) error {
+	err := fmt.Errorf(format, args...)
 	text := err.Error()
 	if plain := strings.ReplaceAll(text, ": stint: ", ": "); plain != text {
 		return &namedOnce{plain, err}
@@ -155,8 +156,8 @@ func public(op string, err error) error {
 		{store.ErrFileGone, ErrFileGone}, {store.ErrReplaced, ErrReplaced},
 	} {
 		if errors.Is(err, m.from) {
-			return once(fmt.Errorf("%w: %s: %w", m.to, op, err))
+			return errorf("%w: %s: %w", m.to, op, err)
 		}
 	}
-	return once(fmt.Errorf("stint: %s: %w", op, err))
+	return errorf("stint: %s: %w", op, err)
 }

@@ -39,7 +39,7 @@ func (c *Client) PublishMany(ctx context.Context, events []Event) ([]string, err
 		return nil, nil
 	}
 	if err := checkCount("events", len(events), maxPerCall); err != nil {
-		return nil, once(fmt.Errorf("stint: publish: %w", err))
+		return nil, errorf("stint: publish: %w", err)
 	}
 	var size callSize
 	stored := make([]store.NewEvent, len(events))
@@ -63,7 +63,7 @@ func (c *Client) PublishMany(ctx context.Context, events []Event) ([]string, err
 			err = size.add(stored[i].Size())
 		}
 		if err != nil {
-			return nil, once(fmt.Errorf("stint: publish %q: %w", text.Cut(e.Key, maxName), err))
+			return nil, errorf("stint: publish %q: %w", text.Cut(e.Key, maxName), err)
 		}
 	}
 	ids, err := c.publish(ctx, tx, stored)
@@ -122,7 +122,7 @@ func (c *Client) publishTx(ctx context.Context, tx store.Tx, events []store.NewE
 // publishes nothing.
 func MatchFilter(expr, key string, payload json.RawMessage) (bool, error) {
 	if err := checkText("event key", key); err != nil {
-		return false, once(fmt.Errorf("stint: match filter: %w", err))
+		return false, errorf("stint: match filter: %w", err)
 	}
 	if err := checkSize("payload", len(payload), DefaultMaxPayload); err != nil {
 		return false, fmt.Errorf("stint: match filter: %w", err)
@@ -217,7 +217,7 @@ func (c *Client) ListEvents(ctx context.Context, f EventFilter) (*EventPage, err
 		}
 	}
 	if err := checkText("event key", f.Key); err != nil {
-		return nil, once(fmt.Errorf("stint: list events: %w", err))
+		return nil, errorf("stint: list events: %w", err)
 	}
 	all, next, err := c.store.Events(ctx, f.Key, before, limit)
 	if err != nil {

@@ -229,7 +229,7 @@ func timeoutError(d time.Duration, err error) error {
 	if err == nil || errors.Is(err, ErrTimeout) || errors.Is(err, context.Canceled) {
 		return fmt.Errorf("%w: attempt took longer than %v", ErrTimeout, d)
 	}
-	return once(fmt.Errorf("%w: attempt took longer than %v: %w", ErrTimeout, d, err))
+	return errorf("%w: attempt took longer than %v: %w", ErrTimeout, d, err)
 }
 
 // after is the time d from now; zero, which is past, for no wait.

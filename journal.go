@@ -82,7 +82,7 @@ func (c *Client) JournalPage(ctx context.Context, runID string, f JournalFilter)
 	var after journal.Address
 	if f.Cursor != "" {
 		if after, err = journal.ParseAddress(f.Cursor); err != nil {
-			return nil, once(fmt.Errorf("stint: journal: cursor: %w", err))
+			return nil, errorf("stint: journal: cursor: %w", err)
 		}
 	}
 	stored, more, err := c.store.Entries(ctx, id, store.Address(after), limit, false)

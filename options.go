@@ -49,7 +49,7 @@ func (o workerOption) applyWorker(c *workerConfig) error { return o(c) }
 // wantTime reports a time that cannot be kept.
 func wantTime(option string, t time.Time) error {
 	if err := clock.Check(t); err != nil {
-		return once(fmt.Errorf("stint: %s: %w", option, err))
+		return errorf("stint: %s: %w", option, err)
 	}
 	return nil
 }

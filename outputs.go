@@ -82,7 +82,7 @@ func nodeOutput[Out any](n *node, r *store.FlowTask) (out Out, err error) {
 	switch r.State {
 	case store.Succeeded:
 		if err := n.w.c.decode(r.Output, &out); err != nil {
-			return out, once(fmt.Errorf("stint: output of task %q is not a %T: %w", n.def.name, out, err))
+			return out, errorf("stint: output of task %q is not a %T: %w", n.def.name, out, err)
 		}
 		return out, nil
 	case store.Skipped:

@@ -228,7 +228,7 @@ func typedHandler[In, Out any](c *Client, fn func(context.Context, In) (Out, err
 	return func(ctx context.Context, input []byte) ([]byte, error) {
 		var in In
 		if err := c.unmarshal(input, &in); err != nil {
-			return nil, NonRetryable(once(fmt.Errorf("stint: stored input is not of type %T: %w", in, err)))
+			return nil, NonRetryable(errorf("stint: stored input is not of type %T: %w", in, err))
 		}
 		out, err := fn(ctx, in)
 		if err != nil {
@@ -236,7 +236,7 @@ func typedHandler[In, Out any](c *Client, fn func(context.Context, In) (Out, err
 		}
 		b, err := marshalAs(c, out)
 		if err != nil {
-			return nil, NonRetryable(once(fmt.Errorf("stint: output of type %T: %w", out, err)))
+			return nil, NonRetryable(errorf("stint: output of type %T: %w", out, err))
 		}
 		return b, nil
 	}
@@ -255,11 +255,11 @@ func failureHandler[In any](c *Client, fn func(context.Context, any, *TaskError)
 	return func(ctx context.Context, input []byte) ([]byte, error) {
 		var f failedRun
 		if err := json.Unmarshal(input, &f); err != nil {
-			return nil, NonRetryable(once(fmt.Errorf("stint: stored failure: %w", err)))
+			return nil, NonRetryable(errorf("stint: stored failure: %w", err))
 		}
 		var in In
 		if err := c.unmarshal(f.Input, &in); err != nil {
-			return nil, NonRetryable(once(fmt.Errorf("stint: stored input is not of type %T: %w", in, err)))
+			return nil, NonRetryable(errorf("stint: stored input is not of type %T: %w", in, err))
 		}
 		return []byte("null"), fn(ctx, in, &TaskError{Task: f.Task, RunID: f.RunID, Attempt: f.Attempt, Err: decodeFailure(f.Failure).err()})
 	}
@@ -288,7 +288,7 @@ func (t *Task[In, Out]) EnqueueMany(ctx context.Context, ins []In, opts ...RunOp
 		return nil, nil
 	}
 	if err := checkCount("inputs", len(ins), maxPerCall); err != nil {
-		return nil, once(fmt.Errorf("stint: enqueue %q: %w", t.def.name, err))
+		return nil, errorf("stint: enqueue %q: %w", t.def.name, err)
 	}
 	rc, err := t.def.runConfig(ctx, t.c, opts)
 	if err != nil {
@@ -318,7 +318,7 @@ func (t *Task[In, Out]) EnqueueMany(ctx context.Context, ins []In, opts ...RunOp
 		return err
 	})
 	if err != nil {
-		return nil, once(fmt.Errorf("stint: enqueue %q: input %d: %w", t.def.name, at, err))
+		return nil, errorf("stint: enqueue %q: input %d: %w", t.def.name, at, err)
 	}
 	got, err := t.c.enqueueDurably(ctx, now, rc.tx, runs)
 	if err != nil {
@@ -411,7 +411,7 @@ func (c *Client) ResumeQueue(ctx context.Context, queue string) error {
 
 func (c *Client) pauseQueue(ctx context.Context, queue string, paused bool) error {
 	if err := checkName("queue name", queue); err != nil {
-		return once(fmt.Errorf("stint: pause or resume: %w", err))
+		return errorf("stint: pause or resume: %w", err)
 	}
 	return public("pause or resume queue", c.store.PauseQueue(ctx, queue, paused))
 }

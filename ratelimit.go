@@ -35,7 +35,7 @@ func WithRateLimit(key string, units int) TaskOption {
 			return fmt.Errorf("stint: WithRateLimit(%q, %d): want 1 to %d units", key, units, maxUnits)
 		}
 		if err := checkName("rate limit key", key); err != nil {
-			return once(fmt.Errorf("stint: WithRateLimit: %w", err))
+			return errorf("stint: WithRateLimit: %w", err)
 		}
 		c.limits = append(c.limits, func(string, any) (store.Limit, error) { return store.Limit{Key: key, Units: units}, nil })
 		return nil
@@ -97,7 +97,7 @@ func (c *Client) SetRateLimit(ctx context.Context, key string, limit rate.Limit,
 		err = fmt.Errorf("%v a second, burst %d: want a limit of 0 or more, or rate.Inf, and a burst of 1 to %d", limit, burst, maxUnits)
 	}
 	if err != nil {
-		return once(fmt.Errorf("stint: SetRateLimit: %w", err))
+		return errorf("stint: SetRateLimit: %w", err)
 	}
 	return public("set rate limit", c.store.SetRate(ctx, time.Now(), key, float64(limit), burst))
 }

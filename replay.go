@@ -77,7 +77,7 @@ type replayed struct {
 func ReplayJournal[In, Out any](ctx context.Context, journal []byte, fn func(context.Context, In) (Out, error), opts ...ClientOption) error {
 	var rec recording
 	if err := json.Unmarshal(journal, &rec); err != nil {
-		return once(fmt.Errorf("stint: replay: not a journal from ExportJournal: %w", jsonx.DecodeError(err, journal, reflect.TypeFor[recording]())))
+		return errorf("stint: replay: not a journal from ExportJournal: %w", jsonx.DecodeError(err, journal, reflect.TypeFor[recording]()))
 	}
 	if rec.Format != recordingFormat {
 		return fmt.Errorf("stint: replay: journal of format %d: this version reads %d", rec.Format, recordingFormat)
@@ -93,7 +93,7 @@ func ReplayJournal[In, Out any](ctx context.Context, journal []byte, fn func(con
 	}
 	h, err := c.wrap(typedHandler(c, fn))
 	if err != nil {
-		return once(fmt.Errorf("stint: replay: %w", err))
+		return errorf("stint: replay: %w", err)
 	}
 	e, err := newReplay(w, &rec, &taskDef{name: rec.Task, handler: h, fn: fn})
 	if err != nil {
@@ -131,7 +131,7 @@ func newReplay(w *Worker, rec *recording, def *taskDef) (*execution, error) {
 	for name, end := range rec.Tasks {
 		var state State
 		if err := state.UnmarshalText([]byte(end.State)); err != nil {
-			return nil, once(fmt.Errorf("stint: replay: %w", err))
+			return nil, errorf("stint: replay: %w", err)
 		}
 		e.replay.tasks[name] = &store.FlowTask{ID: rec.Run, State: state, Attempt: end.Attempt, Output: end.Output, Error: end.Error}
 	}
@@ -139,7 +139,7 @@ func newReplay(w *Worker, rec *recording, def *taskDef) (*execution, error) {
 	for i, r := range rec.Entries {
 		kind, err := store.EntryKindNamed(r.Kind)
 		if err != nil {
-			return nil, once(fmt.Errorf("stint: replay: entry %d: %w", i+1, err))
+			return nil, errorf("stint: replay: entry %d: %w", i+1, err)
 		}
 		entries[i] = store.Entry{
 			Address: store.Address{Scope: r.Scope, Seq: r.Seq}, Kind: kind, Name: r.Name, Done: r.Done, Value: r.Output,
@@ -159,11 +159,11 @@ func (e *execution) replayResult(recorded string) error {
 	verdict := d.verdict
 	d.mu.Unlock()
 	if verdict != nil {
-		return once(fmt.Errorf("%w: run %s of task %q: %w", ErrDiverged, e.run.ID, e.run.Task, verdict))
+		return errorf("%w: run %s of task %q: %w", ErrDiverged, e.run.ID, e.run.Task, verdict)
 	}
 	if n := len(e.w.outbox); n > 0 && recorded != store.Failed.String() {
 		if f := decodeFailure(e.w.outbox[n-1].Error); f.Kind == kindPanic {
-			return once(fmt.Errorf("stint: replay of run %s of task %q: %w", e.run.ID, e.run.Task, f.err()))
+			return errorf("stint: replay of run %s of task %q: %w", e.run.ID, e.run.Task, f.err())
 		}
 	}
 	return nil

@@ -24,14 +24,14 @@ func WithLabels(labels map[string]string) WorkerOption {
 
 func checkLabels(labels map[string]string) error {
 	if err := checkCount("labels", len(labels), maxNames); err != nil {
-		return once(fmt.Errorf("stint: %w", err))
+		return errorf("stint: %w", err)
 	}
 	for name, value := range labels {
 		if err := checkName("label", name); err != nil {
-			return once(fmt.Errorf("stint: labels: %w", err))
+			return errorf("stint: labels: %w", err)
 		}
 		if err := checkText(fmt.Sprintf("value of label %q", name), value); err != nil {
-			return once(fmt.Errorf("stint: labels: %w", err))
+			return errorf("stint: labels: %w", err)
 		}
 	}
 	return nil
@@ -57,7 +57,7 @@ func WithAffinity(wants ...Affinity) TaskOption {
 		for _, a := range wants {
 			w, err := a.want()
 			if err != nil {
-				return once(fmt.Errorf("stint: WithAffinity: %w", err))
+				return errorf("stint: WithAffinity: %w", err)
 			}
 			c.wants = append(c.wants, w)
 		}

@@ -180,7 +180,7 @@ func (r *Run[Out]) replayed(sc *scope, out *Out) error {
 
 func (r *Run[Out]) decode(b []byte, out *Out) error {
 	if err := r.c.decode(b, out); err != nil {
-		return once(fmt.Errorf("stint: wait: output of run %s is not a %T: %w", r.id, *out, err))
+		return errorf("stint: wait: output of run %s is not a %T: %w", r.id, *out, err)
 	}
 	return nil
 }
@@ -200,7 +200,7 @@ func (r *Run[Out]) workflowEnd(ctx context.Context, run *store.Run, out any) err
 			})
 		}
 		if err != nil {
-			return once(fmt.Errorf("stint: wait: run %s is of workflow %q, whose outputs are no %T: %w", r.id, run.Task, out, err))
+			return errorf("stint: wait: run %s is of workflow %q, whose outputs are no %T: %w", r.id, run.Task, out, err)
 		}
 		return nil
 	}
@@ -212,7 +212,7 @@ func (r *Run[Out]) workflowEnd(ctx context.Context, run *store.Run, out any) err
 		return endError(run, werr)
 	}
 	end := endError(run, nil)
-	end.Err = once(fmt.Errorf("%w: %w", end.Err, werr))
+	end.Err = errorf("%w: %w", end.Err, werr)
 	return end
 }
 
@@ -228,7 +228,7 @@ func endError(run *store.Run, cause error) *TaskError {
 func endCause(state State, stored []byte) error {
 	cause := decodeFailure(stored).err()
 	if state == store.Canceled && !errors.Is(cause, ErrCanceled) {
-		cause = once(fmt.Errorf("%w: %w", ErrCanceled, cause))
+		cause = errorf("%w: %w", ErrCanceled, cause)
 	}
 	return cause
 }

@@ -95,7 +95,7 @@ func enter(ctx context.Context, kind store.EntryKind, name string) (*scope, erro
 		return fail("inside a step")
 	}
 	if err := checkName(kind.String()+" name", name); err != nil {
-		return nil, once(fmt.Errorf("stint: %w", err))
+		return nil, errorf("stint: %w", err)
 	}
 	d, err := e.journaled(ctx)
 	if err != nil {

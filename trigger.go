@@ -73,7 +73,7 @@ func prepare[In any](c *Client, d *taskDef, payload []byte, r *store.NewRun) err
 func prepareHere[In any](c *Client, d *taskDef, payload []byte, r *store.NewRun) error {
 	var in In
 	if err := c.unmarshal(payload, &in); err != nil {
-		return NonRetryable(once(fmt.Errorf("stint: the event's payload is not of type %T: %w", in, err)))
+		return NonRetryable(errorf("stint: the event's payload is not of type %T: %w", in, err))
 	}
 	if err := d.setKey(r, in); err != nil {
 		return NonRetryable(err)
@@ -267,7 +267,7 @@ func (c *Client) CreateFilter(ctx context.Context, f TriggerFilter) (int64, erro
 		stored.Payload, err = c.encode(f.Payload)
 	}
 	if err != nil {
-		return 0, once(fmt.Errorf("stint: create filter: %w", err))
+		return 0, errorf("stint: create filter: %w", err)
 	}
 	id, err := c.store.SetFilter(ctx, stored)
 	return id, public("create filter", err)
@@ -328,7 +328,7 @@ func (c *Client) FilterPage(ctx context.Context, q FilterQuery) (*FilterPage, er
 		}
 	}
 	if err != nil {
-		return nil, once(fmt.Errorf("stint: list filters: %w", err))
+		return nil, errorf("stint: list filters: %w", err)
 	}
 	all, more, err := c.store.Filters(ctx, q.Task, after, limit)
 	if err != nil {

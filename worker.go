@@ -91,12 +91,12 @@ func WithQueues(names ...string) WorkerOption {
 		}
 		for _, n := range names {
 			if err := checkName("queue name", n); err != nil {
-				return once(fmt.Errorf("stint: WithQueues: %w", err))
+				return errorf("stint: WithQueues: %w", err)
 			}
 		}
 		c.queues = append(c.queues, names...)
 		if err := checkCount("queues", len(c.queues), maxNames); err != nil {
-			return once(fmt.Errorf("stint: WithQueues: %w", err))
+			return errorf("stint: WithQueues: %w", err)
 		}
 		return nil
 	})
@@ -119,7 +119,7 @@ func WithName(name string) WorkerOption {
 	return workerOption(func(c *workerConfig) error {
 		c.name = name
 		if err := checkName("worker name", name); err != nil {
-			return once(fmt.Errorf("stint: WithName: %w", err))
+			return errorf("stint: WithName: %w", err)
 		}
 		return nil
 	})

@@ -274,7 +274,7 @@ func (w *workflowDef) shape() (*store.Graph, error) {
 	var err error
 	if w.graph, err = store.NewGraph(g); err != nil {
 		w.graph = nil
-		return nil, once(fmt.Errorf("stint: %w", err))
+		return nil, errorf("stint: %w", err)
 	}
 	return w.graph, nil
 }
