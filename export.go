@@ -83,11 +83,11 @@ func (c *Client) writeJournal(ctx context.Context, r *store.Run, d *document) er
 // writeEntries writes the journal, and returns the runs that it refers to.
 func (c *Client) writeEntries(ctx context.Context, r *store.Run, d *document) (children []store.ID, err error) {
 	pages := 0
-	for after, more := (store.Address{}), true; more; pages++ {
-		var page []store.Entry
-		if page, more, err = c.store.Entries(ctx, r.ID, after, maxPage, true); err != nil {
+	for page, err := range c.pages(ctx, r.ID, true) {
+		if err != nil {
 			return nil, err
 		}
+		pages++
 		for i := range page {
 			e := &page[i]
 			var ids []store.ID
@@ -97,7 +97,6 @@ func (c *Client) writeEntries(ctx context.Context, r *store.Run, d *document) (c
 			if err := d.item("entries", "", recordedOf(e)); err != nil {
 				return nil, err
 			}
-			after = e.Address
 		}
 	}
 	if pages == 1 { // as of one moment

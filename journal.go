@@ -114,10 +114,8 @@ func (c *Client) exists(ctx context.Context, id store.ID, entries int) error {
 // entries yields a run's journal, without notes. No more than a page of the store is in memory.
 func (c *Client) entries(ctx context.Context, id store.ID) iter.Seq2[store.Entry, error] {
 	return func(yield func(store.Entry, error) bool) {
-		for after, more := (store.Address{}), true; more; {
-			var page []store.Entry
-			var err error
-			if page, more, err = c.store.Entries(ctx, id, after, maxPage, false); err != nil {
+		for page, err := range c.pages(ctx, id, false) {
+			if err != nil {
 				yield(store.Entry{}, err)
 				return
 			}
@@ -125,8 +123,20 @@ func (c *Client) entries(ctx context.Context, id store.ID) iter.Seq2[store.Entry
 				if !yield(page[i], nil) {
 					return
 				}
-				after = page[i].Address
 			}
+		}
+	}
+}
+
+// pages yields a run's journal in pages of the store, one at least.
+func (c *Client) pages(ctx context.Context, id store.ID, notes bool) iter.Seq2[[]store.Entry, error] {
+	return func(yield func([]store.Entry, error) bool) {
+		for after := (store.Address{}); ; {
+			page, more, err := c.store.Entries(ctx, id, after, maxPage, notes)
+			if !yield(page, err) || err != nil || !more || len(page) == 0 {
+				return
+			}
+			after = page[len(page)-1].Address
 		}
 	}
 }

@@ -17,13 +17,18 @@ type backlog struct {
 	req    store.ClaimRequest
 }
 
-func newBacklog(t *testing.T, path string) *backlog {
+func openNormal(t *testing.T, path string) *Store {
+	t.Helper()
 	s, err := Open(path, Options{Normal: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	failing(t)(err)
 	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func newBacklog(t *testing.T, path string) *backlog {
+	s := openNormal(t, path)
 	b := &backlog{T: t, s: s}
+	var err error
 	b.worker, err = s.Register(t.Context(), time.Now(), store.WorkerInfo{Name: "w", Slots: 10})
 	failing(t)(err)
 	b.req = store.ClaimRequest{Worker: b.worker, Free: func() int { return 10 }, Tasks: func(task string) bool { return task != "unknown" }}
@@ -187,11 +192,7 @@ func TestBacklogBehindOthers(t *testing.T) {
 func TestBacklogOfOthers(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "q.db")
 	b := newBacklog(t, path)
-	other, err := Open(path, Options{Normal: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer other.Close()
+	other := openNormal(t, path)
 	b.enqueue(tenants(manyQueues, store.NewRun{Task: "t", Queue: "q", Priority: -10})...)
 	b.drain(10, 2*manyQueues)
 	before := b.looked()
@@ -229,11 +230,7 @@ func TestBacklogOfOthers(t *testing.T) {
 func TestBacklogLanesGo(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "q.db")
 	b := newBacklog(t, path)
-	other, err := Open(path, Options{Normal: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer other.Close()
+	other := openNormal(t, path)
 	failing(t)(b.s.PauseQueue(t.Context(), "paused", true))
 	b.enqueue(store.NewRun{Task: "unknown", Queue: "stays"})
 	runs := tenants(100, store.NewRun{Task: "t", Queue: "q"})
@@ -243,7 +240,7 @@ func TestBacklogLanesGo(t *testing.T) {
 	}
 	b.enqueue(runs...)
 	b.drain(200, 1000)
-	_, err = other.Enqueue(t.Context(), time.Now(), runs[:1]) // it knows this lane
+	_, err := other.Enqueue(t.Context(), time.Now(), runs[:1]) // it knows this lane
 	failing(t)(err)
 	b.drain(1, 1000)
 	count := func(what string) (n int) {

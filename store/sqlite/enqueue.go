@@ -291,10 +291,12 @@ func (t *txn) debounce(key int64, r *store.NewRun) (int64, error) {
 		if err := t.exec("DELETE FROM stint_task_limits WHERE run = ?", key); err != nil {
 			return 0, err
 		}
+		limits := make(map[int][]store.Limit, len(r.TaskLimits))
 		for place, ls := range r.TaskLimits {
-			if err := t.keepTaskLimits(key, map[int][]store.Limit{place: store.UsedAt(ls, used)}); err != nil {
-				return 0, err
-			}
+			limits[place] = store.UsedAt(ls, used)
+		}
+		if err := t.keepTaskLimits(key, limits); err != nil {
+			return 0, err
 		}
 	}
 	if input != nil {

@@ -156,29 +156,13 @@ func schedulePages(s *suite) {
 		}
 	}
 	for limit, want := range map[int]string{1: "[1 1 1 1 1 1 1]", 3: "[3 2 2]", 100: "[4 2 1]"} {
-		var crons []string
-		var sizes []int
-		for more := true; more; {
-			page, others, err := s.Crons(s.Context(), append(crons, "")[max(len(crons)-1, 0)], limit)
-			s.ok(err)
-			for _, c := range page {
-				crons = append(crons, c.Name)
-			}
-			sizes, more = append(sizes, len(page)), others
-		}
+		crons, sizes := pagesOf(s, func(after string) ([]store.Cron, bool, error) { return s.Crons(s.Context(), after, limit) },
+			func(c *store.Cron) string { return c.Name })
 		if !slices.Equal(crons, names) || fmt.Sprint(sizes) != want {
 			s.Errorf("crons by %d: %v in pages of %v, want %s", limit, crons, sizes, want)
 		}
-		var ids []int64
-		sizes = nil
-		for more := true; more; {
-			page, others, err := s.Filters(s.Context(), "t", append(ids, 0)[max(len(ids)-1, 0)], limit)
-			s.ok(err)
-			for _, f := range page {
-				ids = append(ids, f.ID)
-			}
-			sizes, more = append(sizes, len(page)), others
-		}
+		ids, sizes := pagesOf(s, func(after int64) ([]store.TaskFilter, bool, error) { return s.Filters(s.Context(), "t", after, limit) },
+			func(f *store.TaskFilter) int64 { return f.ID })
 		if !slices.Equal(ids, filters) || fmt.Sprint(sizes) != want {
 			s.Errorf("filters by %d: %v in pages of %v, want %s", limit, ids, sizes, want)
 		}
@@ -187,4 +171,23 @@ func schedulePages(s *suite) {
 	if s.ok(err); len(all) != 2 || all[0].Task != "other" || all[1].ID != filters[1] || !more {
 		s.Errorf("of all tasks: %d filters, more: %v", len(all), more)
 	}
+}
+
+// pagesOf reads a list by pages, each after the key of the last row of the one before, and returns
+// the keys of all rows and the sizes of the pages.
+func pagesOf[T, K any](s *suite, read func(after K) (page []T, more bool, err error), key func(*T) K) (keys []K, sizes []int) {
+	s.Helper()
+	var after K
+	for more := true; more; {
+		var page []T
+		var err error
+		page, more, err = read(after)
+		s.ok(err)
+		for i := range page {
+			after = key(&page[i])
+			keys = append(keys, after)
+		}
+		sizes = append(sizes, len(page))
+	}
+	return keys, sizes
 }
