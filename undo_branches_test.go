@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -138,12 +139,15 @@ func TestReplayWhileAChildCleansUp(t *testing.T) {
 // A new attempt runs those branches anew that failed, also where nobody had met their failure.
 func TestNewAttemptOfFailedBranches(t *testing.T) {
 	durably(t, func(t *testing.T, c *stint.Client) {
-		tries := map[string]int{}
+		var mu sync.Mutex
+		tries := map[string]int{} // locked by mu: the branches of a new attempt run side by side
 		task := stint.NewTask(c, "t", func(ctx context.Context, _ int) (int, error) {
 			var fs []*stint.Future[int]
 			for _, name := range []string{"a", "b", "c"} {
 				fs = append(fs, stint.Go(ctx, name, func(ctx context.Context) (int, error) {
 					return stint.Step(ctx, name, func(context.Context) (int, error) {
+						mu.Lock()
+						defer mu.Unlock()
 						if tries[name]++; tries[name] == 1 && name != "a" {
 							return 0, errors.New(name)
 						}

@@ -191,12 +191,16 @@ var errLarge = errors.New("too large")
 // bodyOf reads a request's body.
 func bodyOf(r *http.Request) ([]byte, error) {
 	var b bytes.Buffer
-	if r.ContentLength > 0 && r.ContentLength <= maxBody {
+	large := fmt.Errorf("the body: %w: want at most %d bytes", errLarge, maxBody)
+	if r.ContentLength > maxBody {
+		return nil, large
+	}
+	if r.ContentLength > 0 {
 		b.Grow(int(r.ContentLength) + bytes.MinRead)
 	}
 	_, err := b.ReadFrom(r.Body)
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		return nil, fmt.Errorf("the body: %w: want at most %d bytes", errLarge, maxBody)
+		return nil, large
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the body: %w", err)
