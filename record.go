@@ -236,9 +236,26 @@ func (w *Worker) nextOutcomes() []outcome {
 			size += logSize(&w.outbox[n].Record.Logs[i])
 		}
 	}
-	batch := w.outbox[:n:n]
-	if w.outbox = w.outbox[n:]; len(w.outbox) == 0 {
-		w.outbox = nil
+	if n == 0 {
+		return nil
 	}
+	batch, rest := w.outbox[:n:n], w.outbox[n:]
+	if len(rest) == 0 {
+		batch, rest, w.spare = w.outbox, w.spare, nil
+	}
+	w.outbox = rest
 	return batch
 }
+
+// reuse makes the next outbox of a batch that was committed: outcomes are large.
+func (w *Worker) reuse(batch []outcome) {
+	clear(batch) // what they refer to may go
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if cap(batch) <= maxSpare {
+		w.spare = batch[:0]
+	}
+}
+
+// maxSpare is the size of an outbox that is kept: half a MiB.
+const maxSpare = 1024

@@ -42,6 +42,7 @@ type Worker struct {
 	running  map[store.ID]*execution
 	early    map[store.ID]struct{} // canceled before they were in running, perhaps, since the last claim was answered
 	outbox   []outcome
+	spare    []outcome          // empty: what was an outbox, to be one again
 	reclaims context.CancelFunc // ends the claim that waits
 
 	// Of the claiming goroutine: what the store was told last.
@@ -421,6 +422,7 @@ func (w *Worker) finishLoop(ctx context.Context) {
 	for {
 		if batch := w.nextOutcomes(); len(batch) > 0 {
 			w.commit(ctx, batch)
+			w.reuse(batch)
 			continue
 		}
 		select {

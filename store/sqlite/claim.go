@@ -150,7 +150,12 @@ RETURNING id, lane, lease, priority, attempt, replayed, crashes, coalesce(due_at
 func (t *txn) give(c *claim) (all []store.Claimed, err error) {
 	for n := c.Free(); n > 0; {
 		got, err := t.giveReady(c, n)
-		if all = append(all, got...); err != nil || len(got) == 0 {
+		if all == nil {
+			all = got
+		} else {
+			all = append(all, got...)
+		}
+		if err != nil || len(got) == 0 {
 			return all, err
 		}
 		if used, err := t.gated(); !used || err != nil {
@@ -296,7 +301,8 @@ func (t *txn) start(text string, args ...any) ([]store.Claimed, error) {
 		return cmp.Or(cmp.Compare(min(a.Crashes, 2)/2, min(b.Crashes, 2)/2), comparePlace(place{a.rank, a.turn, a.key}, place{b.rank, b.turn, b.key}))
 	})
 	claimed := make([]store.Claimed, len(got))
-	for i, r := range got {
+	for i := range got {
+		r := &got[i]
 		l, err := t.laneByID(r.lane)
 		if err == nil && l == nil {
 			err = &damage{r.key, fmt.Errorf("lane %d is not there", r.lane)}
