@@ -65,28 +65,6 @@ func (t *txn) insertEvent(now int64, e *store.NewEvent, pending any) (key int64,
 		key, e.Key, e.Payload, text(e.Metadata), scope, delivery, pending)
 }
 
-// publishPending does what follows from the events of apps' transactions.
-func (t *txn) publishPending() error {
-	type row struct {
-		id int64
-		store.NewEvent
-	}
-	rows, err := rowsOf(t, func(r *row) []any { return []any{&r.id, &r.Key, &r.Payload, &r.Metadata, &r.Scope} },
-		"SELECT id, key, payload, metadata, coalesce(scope, '') FROM stint_events WHERE pending = 1 ORDER BY id LIMIT ?", promoteAt)
-	if err != nil {
-		return err
-	}
-	for i := range rows {
-		if err := t.exec("UPDATE stint_events SET pending = NULL WHERE id = ?", rows[i].id); err != nil {
-			return err
-		}
-		if err := t.happen(t.now, rows[i].id, &rows[i].NewEvent, nil, true); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // happen makes the runs of an event's triggers, and resolves what waits for it. It reads
 // the fields by which anybody waits for such events, and then, by the index, the waits
 // that match. An event that comes late has been there to see for those who looked.

@@ -49,22 +49,23 @@ const (
 
 // A Store is a store.Store in a SQLite file.
 type Store struct {
-	path    string
-	at      *location // nil for a database in memory
-	opts    Options
-	write   *sql.DB
-	read    *sql.DB   // nil for a database in memory: reads go through the writer
-	still   stillness // of read, if it is read-only
-	ids     ids
-	me      *presence
-	w       *writer
-	graphs  graphCache
-	filters knownFilters
-	reading sync.RWMutex
-	closed  bool // guarded by reading
-	appMu   sync.Mutex
-	app     *sql.DB       // for BeginTx; made by its first use
-	others  chan struct{} // capacity 1: other stores were seen on the file
+	path      string
+	at        *location // nil for a database in memory
+	opts      Options
+	write     *sql.DB
+	read      *sql.DB   // nil for a database in memory: reads go through the writer
+	still     stillness // of read, if it is read-only
+	ids       ids
+	me        *presence
+	w         *writer
+	publisher publisher
+	graphs    graphCache
+	filters   knownFilters
+	reading   sync.RWMutex
+	closed    bool // guarded by reading
+	appMu     sync.Mutex
+	app       *sql.DB       // for BeginTx; made by its first use
+	others    chan struct{} // capacity 1: other stores were seen on the file
 
 	readMu    sync.Mutex
 	readStmts map[string]*sql.Stmt // by text
@@ -108,7 +109,7 @@ func open(path string, opts Options) (_ *Store, err error) {
 	if opts.ReadOnly {
 		return openReading(path, opts)
 	}
-	s := &Store{path: path, opts: opts, others: make(chan struct{}, 1), readStmts: map[string]*sql.Stmt{}, me: &presence{name: Memory}}
+	s := &Store{path: path, opts: opts, others: make(chan struct{}, 1), publisher: publisher{signal: make(chan struct{}, 1)}, readStmts: map[string]*sql.Stmt{}, me: &presence{name: Memory}}
 	if path != Memory {
 		if s.path, err = resolve(path); err != nil {
 			return nil, err
@@ -161,6 +162,8 @@ func open(path string, opts Options) (_ *Store, err error) {
 	}
 	s.w = newWriter(s, conn)
 	go s.w.run()
+	s.publisher.done = make(chan struct{})
+	go s.publishLoop()
 	return s, nil
 }
 
@@ -346,6 +349,9 @@ func (s *Store) Close() error {
 }
 
 func (s *Store) closeFiles() error {
+	if s.publisher.done != nil {
+		<-s.publisher.done // it ends when the writer has
+	}
 	s.reading.Lock()
 	defer s.reading.Unlock()
 	s.closed = true

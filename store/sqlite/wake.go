@@ -230,9 +230,6 @@ func (t *txn) wake() error {
 	if err := t.tick(); err != nil {
 		return err
 	}
-	if err := t.publishPending(); err != nil {
-		return err
-	}
 	type row struct {
 		id    int64
 		begun bool
@@ -254,6 +251,13 @@ func (t *txn) wake() error {
 	next, err := t.nextTime()
 	if err != nil {
 		return err
+	}
+	var pending bool
+	if err := t.one("SELECT EXISTS (SELECT 1 FROM stint_events WHERE pending = 1)", nil, &pending); err != nil {
+		return err
+	}
+	if pending {
+		t.committed = append(t.committed, t.s.publisher.wake)
 	}
 	t.committed = append(t.committed, func() { t.w.nextDue = next })
 	return nil
@@ -334,7 +338,6 @@ func (t *txn) nextTime() (int64, error) {
 		"SELECT due_at FROM stint_runs WHERE state = 5 AND due_at IS NOT NULL ORDER BY due_at LIMIT 1",
 		"SELECT wake_at FROM stint_gates WHERE wake_at IS NOT NULL ORDER BY wake_at LIMIT 1",
 		"SELECT next_at FROM stint_crons WHERE next_at IS NOT NULL ORDER BY next_at LIMIT 1",
-		"SELECT 0 FROM stint_events WHERE pending = 1 LIMIT 1",
 	} {
 		var at int64
 		switch err := t.one(q, nil, &at); {

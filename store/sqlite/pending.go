@@ -1,0 +1,123 @@
+package sqlite
+
+import (
+	"context"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// A publisher publishes the events of apps' transactions, which are stored as pending, after
+// the app's commit. It computes their filters in a goroutine of its own, as Publish does in
+// its caller's: everybody waits for the writer. That an event is pending no more is stored with
+// what follows from it: so after a crash the next process goes on, and of several processes
+// that see an event one publishes it.
+type publisher struct {
+	signal chan struct{} // capacity 1: the file has pending events
+	done   chan struct{}
+}
+
+const (
+	pendingPage  = 64 // events that are read at once, of at most store.MaxPageBytes
+	retryPending = time.Second
+)
+
+// wake has the publisher look for pending events.
+func (p *publisher) wake() {
+	select {
+	case p.signal <- struct{}{}:
+	default:
+	}
+}
+
+// publishLoop publishes what is pending until the writer has stopped. An event that cannot be
+// published, such as one whose filters need another program, holds up no other.
+func (s *Store) publishLoop() {
+	defer close(s.publisher.done)
+	var retry <-chan time.Time
+	for {
+		select {
+		case <-s.w.done:
+			return
+		case <-s.publisher.signal:
+		case <-retry:
+		}
+		retry = nil
+		if err := s.publishPending(); err != nil {
+			s.w.health.Store(&err)
+			retry = time.After(retryPending)
+		}
+	}
+}
+
+// publishPending publishes each pending event once, oldest first, and returns the first
+// error.
+func (s *Store) publishPending() (failed error) {
+	for after, more := int64(-1), true; more; {
+		var events []store.NewEvent
+		var keys []int64
+		var err error
+		if keys, events, more, err = s.pendingEvents(after); err != nil {
+			return err
+		}
+		if len(keys) == 0 {
+			return failed
+		}
+		after = keys[len(keys)-1]
+		s.filters.decide(events)
+		if s.publishStored(keys, events) == nil {
+			continue
+		}
+		for i := range events { // those at fault alone stay pending
+			if err := s.publishStored(keys[i:i+1], events[i:i+1]); err != nil && failed == nil {
+				failed = err
+			}
+		}
+	}
+	return failed
+}
+
+// pendingEvents reads a page of the pending events after one.
+func (s *Store) pendingEvents(after int64) (keys []int64, events []store.NewEvent, more bool, err error) {
+	type row struct {
+		id int64
+		store.NewEvent
+	}
+	err = s.view(context.Background(), func(q querier) error {
+		var rows []row
+		rows, more, err = pageOf(q, pendingPage, func(r *row) []any { return []any{&r.id, &r.Key, &r.Payload, &r.Metadata, &r.Scope} },
+			func(r *row) int { return r.Size() },
+			"SELECT id, key, payload, metadata, coalesce(scope, '') FROM stint_events WHERE pending = 1 AND id > ? ORDER BY id LIMIT ?", after, pendingPage+1)
+		for i := range rows {
+			keys, events = append(keys, rows[i].id), append(events, rows[i].NewEvent)
+		}
+		return err
+	})
+	return keys, events, more, err
+}
+
+// publishStored does what follows from events that are stored, unless another process has.
+func (s *Store) publishStored(keys []int64, events []store.NewEvent) error {
+	for {
+		var open []undecided
+		err := s.do(context.Background(), func(t *txn) (err error) {
+			if open, _, err = t.undecided(events); err != nil || len(open) > 0 {
+				return err
+			}
+			for i := range events {
+				n, err := t.execN("UPDATE stint_events SET pending = NULL WHERE id = ? AND pending = 1", keys[i])
+				if err == nil && n > 0 {
+					err = t.happen(t.now, keys[i], &events[i], nil, true)
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil || len(open) == 0 {
+			return err
+		}
+		s.filters.learn(open)
+	}
+}
