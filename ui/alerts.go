@@ -10,19 +10,19 @@ import (
 )
 
 func alertsPage(h *handler, ctx context.Context, arg string, q url.Values) (*view, error) {
-	page, err := h.list(ctx, stint.RunFilter{Queues: []string{alert.Queue}, Limit: 20, Scan: perQuery})
+	page, err := h.list(ctx, stint.RunFilter{Queues: []string{alert.Queue}, Limit: 20, Scan: scanLimit})
 	if err != nil {
 		return nil, err
 	}
-	sent := only(len(page.Runs) > 0, h2("Last deliveries"), h.runTable(page.Runs))
+	sent := when(len(page.Runs) > 0, h2("Last deliveries"), h.runTable(page.Runs))
 	if h.alerts == nil {
-		return &view{Title: "Alerts", Main: all(el("h1", "Alerts"), noAlerts(), sent)}, nil
+		return &view{Title: "Alerts", Main: group(el("h1", "Alerts"), noAlerts(), sent)}, nil
 	}
 	rules, err := h.alerts.Statuses(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return &view{Title: "Alerts", Main: all(el("h1", "Alerts"), h2("Rules"), h.showRules(rules), h2("Sinks"), h.showSinks(h.alerts.Sinks()), sent)}, nil
+	return &view{Title: "Alerts", Main: group(el("h1", "Alerts"), h2("Rules"), h.showRules(rules), h2("Sinks"), h.showSinks(h.alerts.Sinks()), sent)}, nil
 }
 
 const firstAlert = `alerts, err := alert.New(client, alert.Config{
@@ -38,32 +38,32 @@ func noAlerts() node {
 
 func (h *handler) showRules(rules []alert.RuleStatus) node {
 	if len(rules) == 0 {
-		return empty("No rule, so nothing is told. ", code("alert.Config.Rules"), " has some.")
+		return emptyState("No rule, so nothing is told. ", code("alert.Config.Rules"), " has some.")
 	}
-	return table(head("Rule", "When", "State", "Last notice"), each(rules, func(r alert.RuleStatus) node {
+	return table(tableHead("Rule", "When", "State", "Last notice"), each(rules, func(r alert.RuleStatus) node {
 		of := el("span", "any task")
 		if r.Task != "" {
-			of = h.link(taskPath(r.Task), data(r.Task))
+			of = h.link(taskPath(r.Task), userText(r.Task))
 		}
 		stands := el("span.state.succeeded", "✓ quiet")
 		if r.Firing() {
-			stands = all(el("span.state.failed", "✗ holds"), " since ", when(r.Since))
+			stands = group(el("span.state.failed", "✗ holds"), " since ", timestamp(r.Since))
 		}
-		notice := none("none")
+		notice := placeholder("none")
 		if r.Kind != "" {
-			notice = all(r.Kind+" ", when(r.Sent))
+			notice = group(r.Kind+" ", timestamp(r.Sent))
 		}
-		return el("tr", el("td", data(r.Name)),
-			el("td", fmt.Sprintf("%d or more runs of ", r.Count), of, fmt.Sprintf(" %v in %s", r.State, took(r.Window)), only(r.Rate > 0, fmt.Sprintf(", and %.3g of those that ended", r.Rate))),
+		return el("tr", el("td", userText(r.Name)),
+			el("td", fmt.Sprintf("%d or more runs of ", r.Count), of, fmt.Sprintf(" %v in %s", r.State, formatDuration(r.Window)), when(r.Rate > 0, fmt.Sprintf(", and %.3g of those that ended", r.Rate))),
 			el("td", stands), el("td", notice))
 	}))
 }
 
 func (h *handler) showSinks(sinks []alert.Sink) node {
 	if len(sinks) == 0 {
-		return empty("No sink, so nobody is told. ", code("alert.Slack"), ", ", code("alert.Email"), ", ", code("alert.Webhook"), " and ", code("alert.Func"), " make some.")
+		return emptyState("No sink, so nobody is told. ", code("alert.Slack"), ", ", code("alert.Email"), ", ", code("alert.Webhook"), " and ", code("alert.Func"), " make some.")
 	}
-	return table(head("Sink", "Kind", h.actions()), each(sinks, func(s alert.Sink) node {
-		return el("tr", el("td", data(s.Name)), el("td", s.Kind), el("td", h.act("", "Send a test", "alerts/test", "/alerts", hidden("sink", s.Name))))
+	return table(tableHead("Sink", "Kind", h.actions()), each(sinks, func(s alert.Sink) node {
+		return el("tr", el("td", userText(s.Name)), el("td", s.Kind), el("td", h.actionButton("", "Send a test", "alerts/test", "/alerts", hidden("sink", s.Name))))
 	}))
 }

@@ -39,22 +39,22 @@ const (
 
 // A budget is a number of bytes that several share.
 type budget struct {
-	mu         sync.Mutex
-	used, most int
+	mu        sync.Mutex
+	used, max int
 }
 
-// take reports whether n more are within the budget, which has them until give.
-func (b *budget) take(n int) bool {
+// reserve reports whether n more are within the budget, which has them until give.
+func (b *budget) reserve(n int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.used > 0 && b.used+n > b.most { // one alone passes, whatever its size
+	if b.used > 0 && b.used+n > b.max { // one alone passes, whatever its size
 		return false
 	}
 	b.used += n
 	return true
 }
 
-func (b *budget) give(n int) {
+func (b *budget) release(n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.used -= n
@@ -62,14 +62,14 @@ func (b *budget) give(n int) {
 
 var errOverloaded = errors.New("too much is asked for at once: try again in a moment")
 
-// turn waits until fewer than maxWorking pages and answers are being made. The function that
+// acquireSlot waits until fewer than maxWorking pages and answers are being made. The function that
 // it returns ends the turn.
-func (h *handler) turn(ctx context.Context) (done func(), err error) {
+func (h *handler) acquireSlot(ctx context.Context) (done func(), err error) {
 	t := time.NewTimer(workFor)
 	defer t.Stop()
 	select {
-	case h.working <- struct{}{}:
-		return func() { <-h.working }, nil
+	case h.slots <- struct{}{}:
+		return func() { <-h.slots }, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case <-t.C:
@@ -79,12 +79,12 @@ func (h *handler) turn(ctx context.Context) (done func(), err error) {
 
 // send writes an answer, to a reader who may be slow or not read at all.
 func (h *handler) send(w http.ResponseWriter, status int, kind string, body []byte) {
-	if !h.sending.take(len(body)) {
+	if !h.sendBudget.reserve(len(body)) {
 		w.Header().Set("Retry-After", retryAfter)
 		http.Error(w, "stint: "+errOverloaded.Error(), http.StatusServiceUnavailable)
 		return
 	}
-	defer h.sending.give(len(body))
+	defer h.sendBudget.release(len(body))
 	w.Header().Set("Content-Type", kind)
 	w.WriteHeader(status)
 	newSlowWriter(w).Write(body)
@@ -123,7 +123,7 @@ func (s *slowWriter) flush() error {
 	return err
 }
 
-var errLargePage = fmt.Errorf("this page would have more than %s: ask for less with a filter, or use the API, whose lists have cursors", byteSize(maxPage))
+var errPageTooLarge = fmt.Errorf("this page would have more than %s: ask for less with a filter, or use the API, whose lists have cursors", formatBytes(maxPage))
 
 // A pageBuffer takes maxPage bytes.
 type pageBuffer struct{ bytes.Buffer }
@@ -131,7 +131,7 @@ type pageBuffer struct{ bytes.Buffer }
 // Write implements io.Writer.
 func (b *pageBuffer) Write(p []byte) (int, error) {
 	if b.Len()+len(p) > maxPage {
-		return 0, errLargePage
+		return 0, errPageTooLarge
 	}
 	return b.Buffer.Write(p)
 }
@@ -139,7 +139,7 @@ func (b *pageBuffer) Write(p []byte) (int, error) {
 // WriteString implements io.StringWriter.
 func (b *pageBuffer) WriteString(s string) (int, error) {
 	if b.Len()+len(s) > maxPage {
-		return 0, errLargePage
+		return 0, errPageTooLarge
 	}
 	return b.Buffer.WriteString(s)
 }
@@ -162,8 +162,8 @@ func (c *counter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// fit returns how many of the rows an answer has room for, one at least.
-func fit[T any](rows []T) int {
+// fitAnswer returns how many of the rows an answer has room for, one at least.
+func fitAnswer[T any](rows []T) int {
 	var n counter
 	e := json.NewEncoder(&n)
 	e.SetEscapeHTML(false)
@@ -182,16 +182,16 @@ func (h *handler) otherRows(path, field, from, next string) node {
 	if from+next == "" {
 		return nil
 	}
-	return row(only(from != "", h.link(path, attr("class", "button"), "First part")),
-		only(next != "", h.link(path+"?"+url.Values{field: {next}}.Encode(), attr("class", "button"), attr("rel", "next"), "Next part")))
+	return row(when(from != "", h.link(path, attr("class", "button"), "First part")),
+		when(next != "", h.link(path+"?"+url.Values{field: {next}}.Encode(), attr("class", "button"), attr("rel", "next"), "Next part")))
 }
 
-// some is each for a table whose list may be long: it shows the first listShown rows, and
+// eachShown is each for a table whose list may be long: it shows the first listShown rows, and
 // says how many more there are.
-func some[T any](list []T, f func(T) node) node {
+func eachShown[T any](list []T, f func(T) node) node {
 	if len(list) <= listShown {
 		return each(list, f)
 	}
-	more := fmt.Sprintf("and %s more, which the API lists", figure(len(list)-listShown))
-	return all(each(list[:listShown], f), el("tr", el("td.dim", attr("colspan", "20"), more)))
+	more := fmt.Sprintf("and %s more, which the API lists", formatNumber(len(list)-listShown))
+	return group(each(list[:listShown], f), el("tr", el("td.dim", attr("colspan", "20"), more)))
 }

@@ -64,7 +64,7 @@ func lineChart(label string, times []time.Time, all []series, figure func(float6
 
 func chart(title string, times []time.Time, all []series, most float64, figure func(float64) string, draw func(b *strings.Builder, x, wide float64, i int)) node {
 	var b strings.Builder
-	fmt.Fprintf(&b, `<svg class="chart" viewBox="0 0 %g %g" preserveAspectRatio="none" role="img" aria-label="%s">`, chartWide, chartHigh, esc(visible(title)))
+	fmt.Fprintf(&b, `<svg class="chart" viewBox="0 0 %g %g" preserveAspectRatio="none" role="img" aria-label="%s">`, chartWide, chartHigh, escapeHTML(escapeInvisible(title)))
 	wide := chartWide / float64(max(len(times), 1))
 	for i, t := range times {
 		fmt.Fprintf(&b, `<g><rect class="hit" x="%.1f" y="0" width="%.1f" height="%g"/>`, float64(i)*wide, wide, chartHigh)
@@ -73,12 +73,12 @@ func chart(title string, times []time.Time, all []series, most float64, figure f
 		for _, s := range all {
 			figures = append(figures, s.Name+" "+figure(s.Values[i]))
 		}
-		fmt.Fprintf(&b, `<title>%s: %s</title></g>`, t.UTC().Format("2006-01-02 15:04 MST"), esc(visible(strings.Join(figures, ", "))))
+		fmt.Fprintf(&b, `<title>%s: %s</title></g>`, t.UTC().Format("2006-01-02 15:04 MST"), escapeHTML(escapeInvisible(strings.Join(figures, ", "))))
 	}
 	b.WriteString(`</svg>`)
-	fmt.Fprintf(&b, `<p class="legend"><span>most %s</span>`, esc(figure(most)))
+	fmt.Fprintf(&b, `<p class="legend"><span>most %s</span>`, escapeHTML(figure(most)))
 	for _, s := range all {
-		fmt.Fprintf(&b, `<span><i class="%s"></i>%s</span>`, s.Class, esc(visible(s.Name)))
+		fmt.Fprintf(&b, `<span><i class="%s"></i>%s</span>`, s.Class, escapeHTML(escapeInvisible(s.Name)))
 	}
 	b.WriteString(`</p>`)
 	return g.Raw(b.String())
@@ -110,16 +110,16 @@ func waterfall(bars []bar) node {
 	}
 	whole := max(last.Sub(first), time.Millisecond)
 	var b strings.Builder
-	fmt.Fprintf(&b, `<table class="waterfall"><caption class="none">%s in all</caption><tbody>`, took(whole))
+	fmt.Fprintf(&b, `<table class="waterfall"><caption class="none">%s in all</caption><tbody>`, formatDuration(whole))
 	for _, x := range bars {
 		from := float64(x.Start.Sub(first)) / float64(whole) * 1000
 		wide := max(float64(x.End.Sub(x.Start))/float64(whole)*1000, 3)
-		label := esc(visible(short(60, x.Label)))
+		label := escapeHTML(escapeInvisible(truncate(60, x.Label)))
 		if x.Link != "" {
-			label = fmt.Sprintf(`<a href="%s">%s</a>`, esc(visible(x.Link)), label)
+			label = fmt.Sprintf(`<a href="%s">%s</a>`, escapeHTML(escapeInvisible(x.Link)), label)
 		}
 		fmt.Fprintf(&b, `<tr><th scope="row" class="in%d"><bdi>%s</bdi></th><td><svg viewBox="0 0 1000 16" preserveAspectRatio="none" aria-hidden="true"><rect class="%s" x="%.1f" y="2" width="%.1f" height="12"/></svg></td><td class="figure">%s</td></tr>`,
-			min(x.Depth, 4), label, x.Class, min(from, 997), wide, took(x.End.Sub(x.Start)))
+			min(x.Depth, 4), label, x.Class, min(from, 997), wide, formatDuration(x.End.Sub(x.Start)))
 	}
 	b.WriteString(`</tbody></table>`)
 	return g.Raw(b.String())

@@ -22,9 +22,9 @@ type bulkAction struct {
 }
 
 var bulkActions = []bulkAction{
-	{"runs.cancel", "Cancel", "canceled", "", states[:5], (*stint.Client).CancelRuns},
+	{"runs.cancel", "Cancel", "canceled", "", allStates[:5], (*stint.Client).CancelRuns},
 	{"runs.replay", "Replay", "replayed", "", []stint.State{stint.StateFailed, stint.StateCanceled, stint.StateBlocked}, (*stint.Client).ReplayRuns},
-	{"runs.delete", "Delete", "deleted", "danger", states[5:], (*stint.Client).DeleteRuns},
+	{"runs.delete", "Delete", "deleted", "danger", allStates[5:], (*stint.Client).DeleteRuns},
 }
 
 func bulkActionOf(operation string) (bulkAction, bool) {
@@ -35,15 +35,15 @@ func bulkActionOf(operation string) (bulkAction, bool) {
 	return bulkActions[i], true
 }
 
-// narrow names the states that are acted on, where the filter leaves them open.
-func (a bulkAction) narrow(f stint.RunFilter) stint.RunFilter {
+// withDefaultStates names the states that are acted on, where the filter leaves them open.
+func (a bulkAction) withDefaultStates(f stint.RunFilter) stint.RunFilter {
 	if f.IDs == nil && f.States == nil {
 		f.States = a.states
 	}
 	return f
 }
 
-var errNotTicked = errors.New("no run is selected: tick some, or use what stands at \"All that match\"")
+var errNothingSelected = errors.New("no run is selected: tick some, or use what stands at \"All that match\"")
 
 // confirmPage counts what a bulk action would touch, says in words what that is, and asks.
 // What it asks about is what it counted: runs that come later are not meant.
@@ -52,10 +52,10 @@ func confirmPage(h *handler, ctx context.Context, arg string, q url.Values) (*vi
 	if !ok {
 		return nil, errNoPage
 	}
-	if selected, err := isTrue(q, "selected"); err != nil || selected && strings.Join(q["id"], "") == "" {
-		return nil, errors.Join(err, errNotTicked)
+	if selected, err := boolParam(q, "selected"); err != nil || selected && strings.Join(q["id"], "") == "" {
+		return nil, errors.Join(err, errNothingSelected)
 	}
-	c := chosen(q)
+	c := filterQuery(q)
 	c.Del("do")
 	c.Del("selected")
 	f, err := h.selectionOf(q)
@@ -66,7 +66,7 @@ func confirmPage(h *handler, ctx context.Context, arg string, q url.Values) (*vi
 	if err := f.Selects(); err != nil {
 		return nil, err
 	}
-	if f, err = h.asOfNow(ctx, a.narrow(f)); err != nil {
+	if f, err = h.upToNow(ctx, a.withDefaultStates(f)); err != nil {
 		return nil, err
 	}
 	dry := f
@@ -75,7 +75,7 @@ func confirmPage(h *handler, ctx context.Context, arg string, q url.Values) (*vi
 	if err != nil {
 		return nil, err
 	}
-	f.Limit, f.Scan = 5, perQuery
+	f.Limit, f.Scan = 5, scanLimit
 	page, err := h.list(ctx, f)
 	if err != nil {
 		return nil, err
@@ -92,18 +92,18 @@ func confirmPage(h *handler, ctx context.Context, arg string, q url.Values) (*vi
 			c.Set(name, at.UTC().Format(time.RFC3339Nano))
 		}
 	}
-	ask := h.form("", a.operation, "", h.carried(c, "", 0), row(button(a.strong(), a.verb+" "+figure(n)), back))
+	ask := h.form("", a.operation, "", h.hiddenFields(c, "", 0), row(button(a.buttonClass(), a.verb+" "+formatNumber(n)), back))
 	if n == 0 {
-		ask = all(empty("None of them can be "+a.past+"."), row(back))
+		ask = group(emptyState("None of them can be "+a.past+"."), row(back))
 	}
-	return &view{Title: a.verb + " runs", Still: true, Up: "/runs", Main: all(
+	return &view{Title: a.verb + " runs", Still: true, Up: "/runs", Main: group(
 		el("h1", a.verb+" runs?"),
-		el("p", attr("id", "filter"), el("b", figure(n)), " of the runs that match will be "+a.past+": ", data(inWords(f)), "."),
+		el("p", attr("id", "filter"), el("b", formatNumber(n)), " of the runs that match will be "+a.past+": ", userText(describeFilter(f)), "."),
 		h.runTable(page.Runs), ask)}, nil
 }
 
-// asOfNow has a filter select no run that comes later.
-func (h *handler) asOfNow(ctx context.Context, f stint.RunFilter) (stint.RunFilter, error) {
+// upToNow has a filter select no run that comes later.
+func (h *handler) upToNow(ctx context.Context, f stint.RunFilter) (stint.RunFilter, error) {
 	if f.Through != "" {
 		return f, nil
 	}
@@ -114,8 +114,8 @@ func (h *handler) asOfNow(ctx context.Context, f stint.RunFilter) (stint.RunFilt
 	return f, err
 }
 
-// inWords says which runs a filter selects.
-func inWords(f stint.RunFilter) string {
+// describeFilter says which runs a filter selects.
+func describeFilter(f stint.RunFilter) string {
 	or := func(list []string) string { return strings.Join(list, " or ") }
 	quoted := func(list []string) (all []string) {
 		for _, s := range list {
@@ -161,32 +161,32 @@ func inWords(f stint.RunFilter) string {
 	}
 	what := "all runs"
 	if f.IDs != nil {
-		what = "the runs that you selected (" + figure(len(f.IDs)) + ")"
+		what = "the runs that you selected (" + formatNumber(len(f.IDs)) + ")"
 	}
 	return strings.TrimSpace(what + " " + strings.Join(parts, ", "))
 }
 
-// strong is the class of the button that does it.
-func (a bulkAction) strong() string {
+// buttonClass is the class of the button that does it.
+func (a bulkAction) buttonClass() string {
 	if a.class != "" {
 		return a.class
 	}
 	return "primary"
 }
 
-// carried makes a form name the runs that are left to do, after how many.
-func (h *handler) carried(c url.Values, cursor string, done int) node {
-	fields := []any{hidden("paced", "true"), hidden("done", fmt.Sprint(done)), only(cursor != "", hidden("cursor", cursor))}
+// hiddenFields makes a form name the runs that are left to do, after how many.
+func (h *handler) hiddenFields(c url.Values, cursor string, done int) node {
+	fields := []any{hidden("paced", "true"), hidden("done", fmt.Sprint(done)), when(cursor != "", hidden("cursor", cursor))}
 	for _, k := range slices.Sorted(maps.Keys(c)) {
 		for _, v := range c[k] {
 			fields = append(fields, hidden(k, v))
 		}
 	}
-	return all(fields...)
+	return group(fields...)
 }
 
 const (
-	paceEach = 500             // runs at a time
+	paceRuns = 500             // runs at a time
 	paceFor  = time.Second / 2 // until a page says how far it is
 )
 
@@ -200,8 +200,8 @@ func (h *handler) paced(ctx context.Context, a bulkAction, f stint.RunFilter) (w
 	if err := asked.Selects(); err != nil {
 		return out, err
 	}
-	f = a.narrow(f)
-	f.Limit, f.Scan = paceEach, perQuery
+	f = a.withDefaultStates(f)
+	f.Limit, f.Scan = paceRuns, scanLimit
 	for until := time.Now().Add(paceFor); ; {
 		page, err := h.c.ListRuns(ctx, f)
 		if err != nil {
@@ -227,18 +227,18 @@ func (h *handler) paced(ctx context.Context, a bulkAction, f stint.RunFilter) (w
 // progressPage says how far a bulk action is. The script goes on by itself; without
 // scripts a button does.
 func (h *handler) progressPage(a bulkAction, in url.Values, w wireCount) *view {
-	c := chosen(in)
+	c := filterQuery(in)
 	for _, k := range []string{"paced", "done", "next"} {
 		c.Del(k)
 	}
-	done, _ := number(in, "done", 0) // the form of the page before
+	done, _ := intParam(in, "done", 0) // the form of the page before
 	done += w.Changed
 	if w.Next == "" {
 		c.Del("all")
-		return &view{Title: a.verb + " runs", Still: true, Up: "/runs", Main: all(el("h1", "Done"),
-			el("p", attr("role", "status"), el("b", figure(done)), " runs were "+a.past+"."), el("p", h.link("/runs?"+c.Encode(), "To the list")))}
+		return &view{Title: a.verb + " runs", Still: true, Up: "/runs", Main: group(el("h1", "Done"),
+			el("p", attr("role", "status"), el("b", formatNumber(done)), " runs were "+a.past+"."), el("p", h.link("/runs?"+c.Encode(), "To the list")))}
 	}
-	return &view{Title: a.verb + " runs", Still: true, Up: "/runs", Main: all(el("h1", "Going on…"),
-		el("p", attr("role", "status"), el("b", figure(done)), " runs were "+a.past+" so far. Leave this page to stop."), el("progress", attr("aria-label", "progress")),
-		h.form("", a.operation, "", attr("data-continue"), h.carried(c, w.Next, done), button("primary", "Go on")))}
+	return &view{Title: a.verb + " runs", Still: true, Up: "/runs", Main: group(el("h1", "Going on…"),
+		el("p", attr("role", "status"), el("b", formatNumber(done)), " runs were "+a.past+" so far. Leave this page to stop."), el("progress", attr("aria-label", "progress")),
+		h.form("", a.operation, "", attr("data-continue"), h.hiddenFields(c, w.Next, done), button("primary", "Go on")))}
 }

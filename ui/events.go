@@ -11,7 +11,7 @@ import (
 
 func eventsPage(h *handler, ctx context.Context, arg string, q url.Values) (*view, error) {
 	key := q.Get("key")
-	page, err := h.c.ListEvents(ctx, stint.EventFilter{Key: key, Limit: perPage, Cursor: q.Get("cursor")})
+	page, err := h.c.ListEvents(ctx, stint.EventFilter{Key: key, Limit: pageLimit, Cursor: q.Get("cursor")})
 	if err != nil {
 		return nil, err
 	}
@@ -22,45 +22,45 @@ func eventsPage(h *handler, ctx context.Context, arg string, q url.Values) (*vie
 	h.redactEvents(page.Events)
 	h.redactFilters(filters.Filters)
 	older := url.Values{"cursor": {page.Next}, "key": {key}}
-	return &view{Title: "Events", Main: all(el("h1", "Events"),
-		el("form.filters", attr("method", "get"), input("Key", attr("name", "key"), attr("value", key)), button("", "Filter"), only(key != "", " ", h.link("/events", "Show all"))),
+	return &view{Title: "Events", Main: group(el("h1", "Events"),
+		el("form.filters", attr("method", "get"), input("Key", attr("name", "key"), attr("value", key)), button("", "Filter"), when(key != "", " ", h.link("/events", "Show all"))),
 		h.showEvents(page.Events, key),
-		row(only(q.Get("cursor") != "", h.link("/events?"+url.Values{"key": {key}}.Encode(), attr("class", "button"), "Newest")),
-			only(page.Next != "", h.link("/events?"+older.Encode(), attr("class", "button"), attr("rel", "next"), "Older"))),
-		only(!h.readOnly, h.publishForm()),
+		row(when(q.Get("cursor") != "", h.link("/events?"+url.Values{"key": {key}}.Encode(), attr("class", "button"), "Newest")),
+			when(page.Next != "", h.link("/events?"+older.Encode(), attr("class", "button"), attr("rel", "next"), "Older"))),
+		when(!h.readOnly, h.publishForm()),
 		h2("Filters"), h.showFilters(filters.Filters), h.otherRows("/events", "filters", q.Get("filters"), filters.Next),
 		h2("Webhooks"), h.showWebhooks())}, nil
 }
 
 func (h *handler) showEvents(events []stint.EventInfo, key string) node {
 	if len(events) == 0 {
-		return empty("No event", only(key != "", " with that key"), ". ", code(`client.Publish(ctx, "order:paid", payload)`), " publishes one.")
+		return emptyState("No event", when(key != "", " with that key"), ". ", code(`client.Publish(ctx, "order:paid", payload)`), " publishes one.")
 	}
 	runs := func(ids []string) node {
 		shown := ids[:min(len(ids), linksShown)]
-		return all(each(shown, func(id string) node { return all(h.link(runPath(id), attr("class", "mono"), "…"+tail(id)), " ") }),
-			only(len(ids) > len(shown), fmt.Sprintf("and %s more", count(len(ids)-len(shown)))))
+		return group(each(shown, func(id string) node { return group(h.link(runPath(id), attr("class", "mono"), "…"+shortID(id)), " ") }),
+			when(len(ids) > len(shown), fmt.Sprintf("and %s more", formatCount(len(ids)-len(shown)))))
 	}
-	return table(head("Key", "Published", "Started", "Woke", "Payload"), each(events, func(e stint.EventInfo) node {
-		return el("tr", attr("id", "e"+e.ID), el("td", data(e.Key), only(e.Scope != "", el("br"), el("bdi.dim", "scope "+e.Scope))),
-			el("td", when(e.Published)), el("td", runs(e.Started)), el("td", runs(e.Woke)), el("td", jsonTree(e.Payload, smallTree)))
+	return table(tableHead("Key", "Published", "Started", "Woke", "Payload"), each(events, func(e stint.EventInfo) node {
+		return el("tr", attr("id", "e"+e.ID), el("td", userText(e.Key), when(e.Scope != "", el("br"), el("bdi.dim", "scope "+e.Scope))),
+			el("td", timestamp(e.Published)), el("td", runs(e.Started)), el("td", runs(e.Woke)), el("td", jsonTree(e.Payload, smallTree)))
 	}))
 }
 
 func (h *handler) publishForm() node {
-	return all(h2("Publish one"), h.form("", "events", "/events",
+	return group(h2("Publish one"), h.form("", "events", "/events",
 		row(input("Key", attr("name", "key"), attr("required"), attr("data-keep")), input("Scope", attr("name", "scope"), attr("data-keep"))),
-		area("Payload", "payload", "{}"), row(button("primary", "Publish"))))
+		textArea("Payload", "payload", "{}"), row(button("primary", "Publish"))))
 }
 
 // showFilters lists the filters of all tasks, and has forms that make and try one.
 func (h *handler) showFilters(filters []stint.TriggerFilter) node {
-	list := empty("No task has filters. Without, each event whose key a task names starts a run of it.")
+	list := emptyState("No task has filters. Without, each event whose key a task names starts a run of it.")
 	if len(filters) > 0 {
-		list = table(head("Task", "Scope", "Expression", "Payload.optional", h.actions()), each(filters, func(f stint.TriggerFilter) node {
+		list = table(tableHead("Task", "Scope", "Expression", "Payload.optional", h.actions()), each(filters, func(f stint.TriggerFilter) node {
 			payload, _ := f.Payload.(json.RawMessage)
-			return el("tr", el("td", h.link(taskPath(f.Task), data(f.Task))), el("td", data(f.Scope)), el("td", code(short(1000, f.Expression))),
-				el("td.optional", jsonTree(payload, smallTree)), el("td", h.act("danger", "Delete", fmt.Sprintf("filters/%d/delete", f.ID), "/events")))
+			return el("tr", el("td", h.link(taskPath(f.Task), userText(f.Task))), el("td", userText(f.Scope)), el("td", code(truncate(1000, f.Expression))),
+				el("td.optional", jsonTree(payload, smallTree)), el("td", h.actionButton("danger", "Delete", fmt.Sprintf("filters/%d/delete", f.ID), "/events")))
 		}))
 	}
 	if h.readOnly {
@@ -70,22 +70,22 @@ func (h *handler) showFilters(filters []stint.TriggerFilter) node {
 		return el("label.wide", "Expression", el("input", attr("name", "expr"), attr("required"), attr("placeholder", "input.amount > 100"), attr("data-keep")))
 	}
 	add := h.form("", "filters", "/events", row(input("Task", attr("name", "task"), attr("required"), attr("data-keep")), input("Scope", attr("name", "scope"), attr("required"), attr("data-keep")), expr()),
-		area("Payload for the runs", "payload", ""), row(button("", "Add")))
-	try := h.form("", "filters/test", "", row(expr(), input("Key", attr("name", "key"), attr("value", "order:paid"), attr("data-keep"))), area("Payload", "payload", `{"amount": 250}`), row(button("", "Try")))
-	return all(list, details("Add a filter", add), el("h3", "Try an expression"), try)
+		textArea("Payload for the runs", "payload", ""), row(button("", "Add")))
+	try := h.form("", "filters/test", "", row(expr(), input("Key", attr("name", "key"), attr("value", "order:paid"), attr("data-keep"))), textArea("Payload", "payload", `{"amount": 250}`), row(button("", "Try")))
+	return group(list, details("Add a filter", add), el("h3", "Try an expression"), try)
 }
 
 func (h *handler) showWebhooks() node {
 	hooks := h.c.ListWebhooks()
 	if len(hooks) == 0 {
-		return empty("The program takes no webhooks. ", code(`client.WebhookHandler("github", webhook.GitHubSignature(secret), "")`), " is a handler that makes them events.")
+		return emptyState("The program takes no webhooks. ", code(`client.WebhookHandler("github", webhook.GitHubSignature(secret), "")`), " is a handler that makes them events.")
 	}
-	return all(el("p.dim", "Since the program started:"),
-		table(head("Webhook", "Published.figure", "Ignored.figure", "Refused.figure", "Last", "Last refusal"), each(hooks, func(w stint.WebhookInfo) node {
-			refusal := none("none")
+	return group(el("p.dim", "Since the program started:"),
+		table(tableHead("Webhook", "Published.figure", "Ignored.figure", "Refused.figure", "Last", "Last refusal"), each(hooks, func(w stint.WebhookInfo) node {
+			refusal := placeholder("none")
 			if w.Refusal != "" {
-				refusal = all(el("bdi.error", h.showText("error", w.Name, w.Refusal)), " ", when(w.RefusedAt))
+				refusal = group(el("bdi.error", h.redactText("error", w.Name, w.Refusal)), " ", timestamp(w.RefusedAt))
 			}
-			return el("tr", el("td", data(w.Name)), el("td.number", count(w.Published)), el("td.number", count(w.Ignored)), el("td.number", count(w.Refused)), el("td", when(w.Last)), el("td", refusal))
+			return el("tr", el("td", userText(w.Name)), el("td.number", formatCount(w.Published)), el("td.number", formatCount(w.Ignored)), el("td.number", formatCount(w.Refused)), el("td", timestamp(w.Last)), el("td", refusal))
 		})))
 }

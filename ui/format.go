@@ -17,16 +17,16 @@ import (
 
 var errNoPage = errors.New("there is no such page")
 
-// when is a time element: exact, for the script to write relative, in the viewer's zone.
-func when(t time.Time) node {
+// timestamp is a time element: exact, for the script to write relative, in the viewer's zone.
+func timestamp(t time.Time) node {
 	if t.IsZero() {
-		return none("–")
+		return placeholder("–")
 	}
 	return el("time", attr("datetime", t.UTC().Format(time.RFC3339Nano)), t.UTC().Format("2006-01-02 15:04:05.000 MST"))
 }
 
-// took is a duration with three digits.
-func took(d time.Duration) string {
+// formatDuration is a duration with three digits.
+func formatDuration(d time.Duration) string {
 	switch {
 	case d < 0:
 		return "–"
@@ -56,9 +56,9 @@ func stateBadge(s stint.State) node {
 	return el("span.state."+s.String(), el("span", attr("aria-hidden", "true"), stateSigns[s]), " ", s)
 }
 
-// visible has text show what it is: characters that change the direction or the look of
+// escapeInvisible has text show what it is: characters that change the direction or the look of
 // their neighbours, or that have none, are written as escapes.
-func visible(s string) string {
+func escapeInvisible(s string) string {
 	var b strings.Builder
 	for _, r := range s {
 		switch {
@@ -73,8 +73,8 @@ func visible(s string) string {
 	return b.String()
 }
 
-// short is the beginning of a text.
-func short(n int, s string) string {
+// truncate is the beginning of a text.
+func truncate(n int, s string) string {
 	if len(s) > 4*n {
 		s = s[:4*n+4] // enough, and no more to look at
 	}
@@ -84,10 +84,10 @@ func short(n int, s string) string {
 	return s
 }
 
-// tail is the end of an ID, which tells those of one moment apart.
-func tail(id string) string { return id[max(len(id)-8, 0):] }
+// shortID is the end of an ID, which tells those of one moment apart.
+func shortID(id string) string { return id[max(len(id)-8, 0):] }
 
-func byteSize(n int64) string {
+func formatBytes(n int64) string {
 	switch {
 	case n < 1<<10:
 		return fmt.Sprintf("%d B", n)
@@ -99,8 +99,8 @@ func byteSize(n int64) string {
 	return fmt.Sprintf("%.2f GiB", float64(n)/(1<<30))
 }
 
-// count is a number with its thousands apart; one at which counting stopped says so.
-func count(n any) string {
+// formatCount is a number with its thousands apart; one at which counting stopped says so.
+func formatCount(n any) string {
 	var s string
 	switch n := n.(type) {
 	case int:
@@ -124,13 +124,13 @@ func thousands(s string) string {
 	return s
 }
 
-// figure is a number at which no counting stopped.
-func figure(n int) string { return thousands(strconv.Itoa(n)) }
+// formatNumber is a number at which no counting stopped.
+func formatNumber(n int) string { return thousands(strconv.Itoa(n)) }
 
 const (
 	countsTo = 10_000 // as the client counts
-	listMost = 100    // entries of one list or object that are open
-	deepest  = 12
+	listOpen = 100    // entries of one list or object that are open
+	maxDepth = 12
 )
 
 // A treeSize is how much of a payload is shown as a tree.
@@ -149,19 +149,19 @@ var (
 // becomes markup.
 func jsonTree(payload json.RawMessage, size treeSize) node {
 	if len(payload) == 0 {
-		return none("none")
+		return placeholder("none")
 	}
 	beginning := func(text string) node { return el("pre.json", attr("tabindex", "0"), text) }
-	inAll := el("p.none", byteSize(int64(len(payload)))+" in all; the beginning:")
+	inAll := el("p.none", formatBytes(int64(len(payload)))+" in all; the beginning:")
 	if len(payload) > size.bytes {
-		return all(inAll, beginning(short(size.begins, string(payload))))
+		return group(inAll, beginning(truncate(size.begins, string(payload))))
 	}
 	t := treeReader{json.NewDecoder(bytes.NewReader(payload)), size.nodes}
 	t.d.UseNumber()
 	tree, err := t.next(0)
 	switch {
 	case errors.Is(err, errTreeFull):
-		return all(inAll, el("div.json", tree))
+		return group(inAll, el("div.json", tree))
 	case err != nil:
 		return beginning(string(payload))
 	}
@@ -195,7 +195,7 @@ func (t *treeReader) next(depth int) (node, error) {
 		_, err := t.d.Token()
 		return el("span", brackets), err
 	}
-	if depth == deepest {
+	if depth == maxDepth {
 		return nil, errors.New("too deep")
 	}
 	items, err := t.items(opens, depth)
@@ -205,7 +205,7 @@ func (t *treeReader) next(depth int) (node, error) {
 	if err == nil {
 		_, err = t.d.Token()
 	}
-	return el("details", only(depth < 3, attr("open")), el("summary", kind), el("ul", items...)), err
+	return el("details", when(depth < 3, attr("open")), el("summary", kind), el("ul", items...)), err
 }
 
 // items are the values in a list or an object, with errTreeFull if there are more than can
@@ -213,10 +213,10 @@ func (t *treeReader) next(depth int) (node, error) {
 func (t *treeReader) items(opens json.Delim, depth int) (items []any, err error) {
 	for n := 0; t.d.More(); n++ {
 		if t.left <= 0 {
-			return append(items, el("li", none("…"))), errTreeFull
+			return append(items, el("li", placeholder("…"))), errTreeFull
 		}
 		item := "li"
-		if n >= listMost {
+		if n >= listOpen {
 			item = "li.more"
 		}
 		var key node
@@ -225,7 +225,7 @@ func (t *treeReader) items(opens json.Delim, depth int) (items []any, err error)
 			if err != nil {
 				return nil, err
 			}
-			key = all(el("span.key", data(fmt.Sprint(name))), " ")
+			key = group(el("span.key", userText(fmt.Sprint(name))), " ")
 		}
 		value, err := t.next(depth + 1)
 		if err != nil && !errors.Is(err, errTreeFull) {
@@ -241,11 +241,11 @@ func (t *treeReader) items(opens json.Delim, depth int) (items []any, err error)
 func scalar(t json.Token) node {
 	switch v := t.(type) {
 	case string:
-		return el("span.text", data(strconv.Quote(v)))
+		return el("span.text", userText(strconv.Quote(v)))
 	case nil:
-		return none("null")
+		return placeholder("null")
 	}
 	return el("span.number", t)
 }
 
-func esc(s string) string { return html.EscapeString(s) }
+func escapeHTML(s string) string { return html.EscapeString(s) }

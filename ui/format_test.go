@@ -45,7 +45,7 @@ func TestReadSpec(t *testing.T) {
 // Whatever a text holds, what is shown of it has nothing that hides or turns around.
 func TestVisible(t *testing.T) {
 	err := quick.Check(func(s string) bool {
-		for _, r := range visible(s + "\u202e\u200b\x00\u2066") {
+		for _, r := range escapeInvisible(s + "\u202e\u200b\x00\u2066") {
 			if r != '\n' && r != '\t' && !unicode.IsPrint(r) {
 				return false
 			}
@@ -78,12 +78,12 @@ func FuzzJSONTree(f *testing.F) {
 // Durations and counts are short.
 func TestFigures(t *testing.T) {
 	for d, want := range map[time.Duration]string{0: "0", 1500 * time.Microsecond: "2 ms", 250 * time.Microsecond: "0.25 ms", 1200 * time.Millisecond: "1.2 s", 90 * time.Second: "1 min 30 s", 3 * time.Hour: "3 h 0 min", 72 * time.Hour: "3 days", -1: "–"} {
-		if got := took(d); got != want {
+		if got := formatDuration(d); got != want {
 			t.Errorf("%d is %q, want %q", d, got, want)
 		}
 	}
 	for n, want := range map[any]string{1234567: "1,234,567", 999: "999", countsTo: "10,000+", int64(10_000): "10,000"} {
-		if got := count(n); got != want {
+		if got := formatCount(n); got != want {
 			t.Errorf("%v is %q, want %q", n, got, want)
 		}
 	}

@@ -32,7 +32,7 @@ func drawGraph(base string, tasks []stint.TaskInfo, states bool) node {
 	for _, c := range columns {
 		tallest = max(tallest, len(c))
 		for _, i := range c {
-			row[i] = middle(tasks[i].Parents, at, row)
+			row[i] = barycenter(tasks[i].Parents, at, row)
 		}
 		slices.SortStableFunc(c, func(a, b int) int { return cmp.Compare(row[a], row[b]) })
 		for place, i := range c {
@@ -69,7 +69,7 @@ func writeNode(b *strings.Builder, base string, t *stint.TaskInfo, x, y int, sta
 		class, sign = "node "+t.State.String(), stateSigns[t.State]+" "+t.State.String()
 	}
 	box := fmt.Sprintf(`<g class="%s"><title>%s</title><rect x="%d" y="%d" width="%d" height="%d" rx="6"/><text x="%d" y="%d">%s</text><text class="small" x="%d" y="%d">%s</text></g>`,
-		class, esc(visible(t.Name)+" "+sign), x, y, nodeWide, nodeHigh, x+10, y+18, esc(visible(short(22, t.Name))), x+10, y+35, esc(sign))
+		class, escapeHTML(escapeInvisible(t.Name)+" "+sign), x, y, nodeWide, nodeHigh, x+10, y+18, escapeHTML(escapeInvisible(truncate(22, t.Name))), x+10, y+35, escapeHTML(sign))
 	if t.RunID != "" {
 		box = fmt.Sprintf(`<a href="%s/runs/%s">%s</a>`, base, t.RunID, box)
 	}
@@ -94,7 +94,7 @@ func layers(tasks []stint.TaskInfo, at map[string]int) (columns [][]int, column 
 	return columns, column
 }
 
-func middle(parents []string, at map[string]int, row []float64) float64 {
+func barycenter(parents []string, at map[string]int, row []float64) float64 {
 	sum := 0.0
 	for _, p := range parents {
 		sum += row[at[p]]

@@ -23,15 +23,15 @@ type Action struct {
 type Option func(*config)
 
 type config struct {
-	base      string
-	authorize func(*http.Request, Action) error
-	redact    func(Payload) json.RawMessage
-	readOnly  bool
-	title     string
-	alerts    *alert.Alerts // nil: none
-	backupDir string        // "": the page makes no backups
+	base       string
+	authorizer func(*http.Request, Action) error
+	redact     func(Payload) json.RawMessage
+	readOnly   bool
+	title      string
+	alerts     *alert.Alerts // nil: none
+	backupDir  string        // "": the page makes no backups
 
-	// Without authorize: who comes in. See door.go.
+	// Without authorize: who comes in. See access.go.
 	token       string
 	localAccess bool
 }
@@ -46,7 +46,7 @@ func WithBasePath(path string) Option {
 // Whoever f lets pass may see, and do, what the action says. WithToken and WithLocalAccess
 // are without effect beside it.
 func WithAuthorize(f func(*http.Request, Action) error) Option {
-	return func(c *config) { c.authorize = f }
+	return func(c *config) { c.authorizer = f }
 }
 
 // WithReadOnly refuses every action that changes something. It is on for a client
@@ -69,9 +69,9 @@ type handler struct {
 	c    *stint.Client
 	live *live
 	// See bounds.go.
-	sending budget
-	working chan struct{}
-	names   struct { // see taskNames
+	sendBudget budget
+	slots      chan struct{}
+	names      struct { // see taskNames
 		sync.Mutex
 		all []string
 		at  time.Time
@@ -85,7 +85,7 @@ const maxBody = 8 << 20
 // an option says who may come in: WithAuthorize, WithToken or WithLocalAccess. That holds
 // for all that it serves, /healthz and /metrics too.
 func Handler(c *stint.Client, opts ...Option) http.Handler {
-	h := &handler{c: c, sending: budget{most: maxSending}, working: make(chan struct{}, maxWorking)}
+	h := &handler{c: c, sendBudget: budget{max: maxSending}, slots: make(chan struct{}, maxWorking)}
 	for _, o := range opts {
 		o(&h.config)
 	}
@@ -97,11 +97,11 @@ func Handler(c *stint.Client, opts ...Option) http.Handler {
 	h.routeAssets(mux)
 	protection := http.NewCrossOriginProtection()
 	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h.refuse(w, r, http.StatusForbidden, errors.New("a request of another site: send it from this page, or from a program without the headers Origin and Sec-Fetch-Site"))
+		h.writeError(w, r, http.StatusForbidden, errors.New("a request of another site: send it from this page, or from a program without the headers Origin and Sec-Fetch-Site"))
 	}))
 	guarded := protection.Handler(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		secure(w.Header())
+		setSecurityHeaders(w.Header())
 		if !h.admit(w, r) {
 			return
 		}
@@ -110,7 +110,7 @@ func Handler(c *stint.Client, opts ...Option) http.Handler {
 			return
 		}
 		if n := len(r.URL.RawQuery); n > maxQuery {
-			h.refuse(w, r, http.StatusRequestURITooLong, fmt.Errorf("a query of %d bytes: want at most %d; actions on many runs take a body", n, maxQuery))
+			h.writeError(w, r, http.StatusRequestURITooLong, fmt.Errorf("a query of %d bytes: want at most %d; actions on many runs take a body", n, maxQuery))
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
@@ -118,9 +118,9 @@ func Handler(c *stint.Client, opts ...Option) http.Handler {
 	})
 }
 
-// secure sets the headers of every response. No script and no style stands in a page
+// setSecurityHeaders sets the headers of every response. No script and no style stands in a page
 // itself, so none that a payload brings can run.
-func secure(h http.Header) {
+func setSecurityHeaders(h http.Header) {
 	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Frame-Options", "DENY")
@@ -129,26 +129,26 @@ func secure(h http.Header) {
 	h.Set("Cache-Control", "no-store")
 }
 
-// may reports whether the request may do an action; if not, it has been answered.
-func (h *handler) may(w http.ResponseWriter, r *http.Request, a Action) bool {
+// authorize reports whether the request may do an action; if not, it has been answered.
+func (h *handler) authorize(w http.ResponseWriter, r *http.Request, a Action) bool {
 	if a.Write && h.readOnly {
-		h.refuse(w, r, http.StatusForbidden, errors.New("this page is read-only"))
+		h.writeError(w, r, http.StatusForbidden, errors.New("this page is read-only"))
 		return false
 	}
-	if h.authorize == nil {
+	if h.authorizer == nil {
 		return true
 	}
 	var refused error
-	if !called("WithAuthorize", func() {
-		if err := h.authorize(r, a); err != nil {
+	if !callApp("WithAuthorize", func() {
+		if err := h.authorizer(r, a); err != nil {
 			refused = errors.New(err.Error()) // whose own methods may panic
 		}
 	}) {
-		h.refuse(w, r, http.StatusInternalServerError, errors.New("the program's WithAuthorize panicked: see its log"))
+		h.writeError(w, r, http.StatusInternalServerError, errors.New("the program's WithAuthorize panicked: see its log"))
 		return false
 	}
 	if refused != nil {
-		h.refuse(w, r, http.StatusForbidden, refused)
+		h.writeError(w, r, http.StatusForbidden, refused)
 	}
 	return refused == nil
 }
@@ -156,7 +156,7 @@ func (h *handler) may(w http.ResponseWriter, r *http.Request, a Action) bool {
 // statusOf is the HTTP status of an error of the client's.
 func statusOf(err error) int {
 	switch {
-	case errors.Is(err, errLarge):
+	case errors.Is(err, errTooLarge):
 		return http.StatusRequestEntityTooLarge
 	case errors.Is(err, stint.ErrNotFound), errors.Is(err, errNoPage):
 		return http.StatusNotFound
@@ -169,8 +169,8 @@ func statusOf(err error) int {
 	return http.StatusBadRequest
 }
 
-// refuse answers with an error: a page for people, problem details for programs.
-func (h *handler) refuse(w http.ResponseWriter, r *http.Request, status int, err error) {
+// writeError answers with an error: a page for people, problem details for programs.
+func (h *handler) writeError(w http.ResponseWriter, r *http.Request, status int, err error) {
 	if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
 		w.Header().Set("Retry-After", retryAfter)
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"github.com/stint-dev/stint/internal/selfcheck"
 	"io"
 	"log/slog"
 	"net/http"
@@ -18,6 +17,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/stint-dev/stint/internal/selfcheck"
 
 	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/ui"

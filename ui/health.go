@@ -26,31 +26,31 @@ func healthPage(h *handler, ctx context.Context, arg string, q url.Values) (*vie
 	if err := h.c.Healthy(); err != nil {
 		status = el("p.error", "✗ The database cannot be written at present: ", err)
 	}
-	copy := empty("The program names no directory for backups: ", code("ui.WithBackupDir"), ".")
+	copy := emptyState("The program names no directory for backups: ", code("ui.WithBackupDir"), ".")
 	if h.backupDir != "" {
 		copy = h.form("row", "backup", "", el("input", attr("name", "path"), attr("required"), attr("aria-label", "Name of the copy"), attr("placeholder", "app-1.db"), attr("data-keep")), button("", "Back up now"))
 	}
-	return &view{Title: "Health", Main: all(el("h1", "Health"), status,
+	return &view{Title: "Health", Main: group(el("h1", "Health"), status,
 		el("div.grid", el("section", h2("File"), showFile(d)), el("section", h2("In the last hour"), showHour(&hour))),
-		only(!h.readOnly,
-			h2("Check"), el("p.dim", "Reads the whole file, and takes time in proportion to its size."), h.act("", "Look for damage", "check", ""),
+		when(!h.readOnly,
+			h2("Check"), el("p.dim", "Reads the whole file, and takes time in proportion to its size."), h.actionButton("", "Look for damage", "check", ""),
 			h2("Backup"), el("p.dim", "Writes a copy, as of one moment, to a new file in the program's directory for backups, while all goes on."), copy))}, nil
 }
 
 func showFile(d *stint.DatabaseInfo) node {
-	path := data(d.Path)
+	path := userText(d.Path)
 	if d.Path == "" {
 		path = el("span", "in memory")
 	}
-	return el("dl.facts", fact("Path", path), fact("Size", byteSize(d.Size)+", of which "+byteSize(d.Free)+" is free"),
-		fact("Log", byteSize(d.LogSize)), fact("Last checkpoint", when(d.Checkpoint)),
+	return el("dl.facts", fact("Path", path), fact("Size", formatBytes(d.Size)+", of which "+formatBytes(d.Free)+" is free"),
+		fact("Log", formatBytes(d.LogSize)), fact("Last checkpoint", timestamp(d.Checkpoint)),
 		fact("Engine", fmt.Sprintf("%s, schema %d", d.Engine, d.Schema)), fact("Durability", d.Durability),
-		fact("Retention", took(d.Retention)+" for what succeeded, three times as long for what failed"))
+		fact("Retention", formatDuration(d.Retention)+" for what succeeded, three times as long for what failed"))
 }
 
 func showHour(s *stint.Stats) node {
-	return el("dl.facts", fact("Commits", count(s.Commits)),
-		fact("Calls answered", fmt.Sprintf("%s, %.1f a commit", count(s.Changes), float64(s.Changes)/float64(max(s.Commits, 1)))),
-		fact("A commit takes", "p50 "+took(s.Commit(.5))+", p99 "+took(s.Commit(.99))),
-		fact("Runs enqueued", count(s.Enqueued)), fact("Executions", count(s.Started)), fact("Wait to start", "p50 "+took(s.Wait(.5))+", p99 "+took(s.Wait(.99))))
+	return el("dl.facts", fact("Commits", formatCount(s.Commits)),
+		fact("Calls answered", fmt.Sprintf("%s, %.1f a commit", formatCount(s.Changes), float64(s.Changes)/float64(max(s.Commits, 1)))),
+		fact("A commit takes", "p50 "+formatDuration(s.Commit(.5))+", p99 "+formatDuration(s.Commit(.99))),
+		fact("Runs enqueued", formatCount(s.Enqueued)), fact("Executions", formatCount(s.Started)), fact("Wait to start", "p50 "+formatDuration(s.Wait(.5))+", p99 "+formatDuration(s.Wait(.99))))
 }

@@ -27,8 +27,8 @@ func el(spec string, holds ...any) node {
 	return g.El(name, all...)
 }
 
-// all is nodes one after the other.
-func all(holds ...any) node { return g.Group(nodes(holds)) }
+// group is nodes one after the other.
+func group(holds ...any) node { return g.Group(nodes(holds)) }
 
 func nodes(holds []any) []node {
 	made := make([]node, 0, len(holds)+1)
@@ -38,7 +38,7 @@ func nodes(holds []any) []node {
 		case node:
 			made = append(made, h)
 		default:
-			made = append(made, g.Text(visible(fmt.Sprint(h))))
+			made = append(made, g.Text(escapeInvisible(fmt.Sprint(h))))
 		}
 	}
 	return made
@@ -52,7 +52,7 @@ func attr(name string, value ...string) node {
 		return g.Attr(name)
 	}
 	if shownAttrs[name] {
-		return g.Attr(name, visible(value[0]))
+		return g.Attr(name, escapeInvisible(value[0]))
 	}
 	return attribute{name, value[0]}
 }
@@ -70,7 +70,7 @@ func (a attribute) Type() g.NodeType { return g.AttributeType }
 // Render implements node.
 func (a attribute) Render(w io.Writer) error {
 	var b strings.Builder
-	for _, r := range esc(a.value) {
+	for _, r := range escapeHTML(a.value) {
 		if r == '\n' || r == '\t' || unicode.IsPrint(r) || r >= 0x80 && r < 0xa0 { // of those a reference is another character
 			b.WriteRune(r)
 		} else {
@@ -81,12 +81,12 @@ func (a attribute) Render(w io.Writer) error {
 	return err
 }
 
-// only is what it holds if the condition is true.
-func only(when bool, holds ...any) node {
+// when is what it holds if the condition is true.
+func when(when bool, holds ...any) node {
 	if !when {
 		return nil
 	}
-	return all(holds...)
+	return group(holds...)
 }
 
 // each is a node for each of a list.
@@ -98,14 +98,14 @@ func each[T any](list []T, f func(T) node) node {
 	return g.Group(made)
 }
 
-// data is a text that users wrote: its direction is its own.
-func data(text string) node { return el("bdi", text) }
+// userText is a text that users wrote: its direction is its own.
+func userText(text string) node { return el("bdi", text) }
 
-// none stands where there is nothing.
-func none(text string) node { return el("span.none", text) }
+// placeholder stands where there is nothing.
+func placeholder(text string) node { return el("span.none", text) }
 
-// head is the row of headings of a table: "Failed.figure" has a class.
-func head(titles ...string) node {
+// tableHead is the row of headings of a table: "Failed.figure" has a class.
+func tableHead(titles ...string) node {
 	return el("thead", el("tr", each(titles, func(t string) node {
 		title, class, _ := strings.Cut(t, ".")
 		return el(strings.TrimSuffix("th."+class, "."), title)
@@ -118,10 +118,10 @@ func table(head node, rows ...any) node {
 }
 
 // fact is a line of a list of facts.
-func fact(name any, value ...any) node { return all(el("dt", name), el("dd", value...)) }
+func fact(name any, value ...any) node { return group(el("dt", name), el("dd", value...)) }
 
-// empty says what to do where nothing is shown.
-func empty(holds ...any) node { return el("p.empty", holds...) }
+// emptyState says what to do where nothing is shown.
+func emptyState(holds ...any) node { return el("p.empty", holds...) }
 
 func code(text string) node { return el("code", text) }
 
@@ -131,13 +131,13 @@ func pre(text string, more ...any) node {
 }
 
 func details(summary string, holds ...any) node {
-	return el("details", el("summary", summary), all(holds...))
+	return el("details", el("summary", summary), group(holds...))
 }
 
 func h2(holds ...any) node { return el("h2", holds...) }
 
-// meter is a part of a whole.
-func meter(label string, part, whole int64) node {
+// progressBar is a part of a whole.
+func progressBar(label string, part, whole int64) node {
 	return el("progress", attr("max", fmt.Sprint(whole)), attr("value", fmt.Sprint(part)), attr("aria-label", label))
 }
 
@@ -148,8 +148,8 @@ func hidden(name, value string) node {
 // input is a field with its label: input("Key", attr("name", "key")).
 func input(label string, attrs ...any) node { return el("label", label, el("input", attrs...)) }
 
-// area is a field for JSON, which keeps what is typed while the page changes.
-func area(label, name, value string) node {
+// textArea is a field for JSON, which keeps what is typed while the page changes.
+func textArea(label, name, value string) node {
 	return el("label.wide", label, el("textarea", attr("name", name), attr("data-keep"), attr("spellcheck", "false"), value))
 }
 
@@ -165,35 +165,35 @@ func (h *handler) link(path string, holds ...any) node {
 	return el("a", append(holds, attr("href", h.base+path))...)
 }
 
-// line is a row of a table, which leads to a page.
-func (h *handler) line(path string, cells ...any) node {
+// linkedRow is a row of a table, which leads to a page.
+func (h *handler) linkedRow(path string, cells ...any) node {
 	return el("tr", append(cells, attr("data-url", h.base+path))...)
 }
 
 // form posts to an operation, and comes back to a page if next is not empty.
 func (h *handler) form(class, operation, next string, holds ...any) node {
-	return el(strings.TrimSuffix("form."+class, "."), attr("method", "post"), attr("action", h.base+"/api/"+operation), only(next != "", hidden("next", h.base+next)), all(holds...))
+	return el(strings.TrimSuffix("form."+class, "."), attr("method", "post"), attr("action", h.base+"/api/"+operation), when(next != "", hidden("next", h.base+next)), group(holds...))
 }
 
-// act is a button that does something; nil on a page that is read-only.
-func (h *handler) act(class, label, operation, next string, holds ...any) node {
+// actionButton is a button that does something; nil on a page that is read-only.
+func (h *handler) actionButton(class, label, operation, next string, holds ...any) node {
 	if h.readOnly {
 		return nil
 	}
 	return h.form("inline", operation, next, append(holds, button(class, label))...)
 }
 
-// toggle pauses what works, and resumes what is paused.
-func (h *handler) toggle(paused bool, of, next string, holds ...any) node {
+// pauseToggle pauses what works, and resumes what is paused.
+func (h *handler) pauseToggle(paused bool, of, next string, holds ...any) node {
 	if paused {
-		return h.act("primary", "Resume", of+"resume", next, holds...)
+		return h.actionButton("primary", "Resume", of+"resume", next, holds...)
 	}
-	return h.act("", "Pause", of+"pause", next, holds...)
+	return h.actionButton("", "Pause", of+"pause", next, holds...)
 }
 
-// pausedSign marks what is paused.
-func pausedSign(paused bool) node {
-	return only(paused, " ", el("span.state.blocked", "■ paused"))
+// pausedBadge marks what is paused.
+func pausedBadge(paused bool) node {
+	return when(paused, " ", el("span.state.blocked", "■ paused"))
 }
 
 // actions is a heading, or a cell, for actions where there are some.
@@ -204,19 +204,19 @@ func (h *handler) actions() string {
 	return "Actions"
 }
 
-// seg returns a name as a segment of a path. Browsers take the segments "." and "..", also
+// escapeSegment returns a name as a segment of a path. Browsers take the segments "." and "..", also
 // when their dots are escaped, for steps in the path, and http.ServeMux the segment "%2F" for
 // the path's end: such a name gets a tilde before it, and so does one that has tildes there
 // already. app.js does the same.
-func seg(name string) string {
+func escapeSegment(name string) string {
 	if dots.MatchString(name) {
 		name = "~" + name
 	}
 	return url.PathEscape(name)
 }
 
-// unseg returns the name that seg was given, of a segment whose escapes are decoded.
-func unseg(segment string) string {
+// unescapeSegment returns the name that seg was given, of a segment whose escapes are decoded.
+func unescapeSegment(segment string) string {
 	if strings.HasPrefix(segment, "~") && dots.MatchString(segment) {
 		return segment[1:]
 	}
@@ -225,7 +225,7 @@ func unseg(segment string) string {
 
 var dots = regexp.MustCompile(`^~*(\.{1,2}|/)$`)
 
-func taskPath(task string) string { return "/tasks/" + seg(task) }
+func taskPath(task string) string { return "/tasks/" + escapeSegment(task) }
 
 func runPath(id string) string { return "/runs/" + id }
 

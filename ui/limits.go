@@ -24,7 +24,7 @@ func limitsPage(h *handler, ctx context.Context, arg string, q url.Values) (*vie
 	}
 	slices.SortStableFunc(keys, func(a, b stint.ConcurrencyInfo) int { return b.Waiting - a.Waiting })
 	slices.SortStableFunc(rates, func(a, b stint.RateLimitInfo) int { return b.Waiting - a.Waiting })
-	return &view{Title: "Limits", Main: all(el("h1", "Limits"),
+	return &view{Title: "Limits", Main: group(el("h1", "Limits"),
 		h2("Concurrency"), h.showKeys(keys[:min(len(keys), limitsShown)]),
 		h2("Rates"), h.showRates(rates[:min(len(rates), limitsShown)]))}, nil
 }
@@ -35,31 +35,31 @@ func (h *handler) runsAt(k stint.LimitKey, n int, states ...string) node {
 	for _, s := range states {
 		pairs = append(pairs, "state", s)
 	}
-	if h.showKey(k) != k.Key {
-		return all(count(n))
+	if h.redactKey(k) != k.Key {
+		return group(formatCount(n))
 	}
-	return h.link(runsPath(pairs...), count(n))
+	return h.link(runsPath(pairs...), formatCount(n))
 }
 
-// showKey is a limit's key as it may be shown. Where that is another, no link and no form of
+// redactKey is a limit's key as it may be shown. Where that is another, no link and no form of
 // a page may name it.
-func (h *handler) showKey(k stint.LimitKey) string { return h.showText("limit_key", k.Name, k.Key) }
+func (h *handler) redactKey(k stint.LimitKey) string { return h.redactText("limit_key", k.Name, k.Key) }
 
 func (h *handler) pauseLimit(k stint.LimitKey, paused bool) node {
-	if h.showKey(k) != k.Key {
+	if h.redactKey(k) != k.Key {
 		return nil
 	}
-	return h.toggle(paused, "limits.", "/limits", hidden("limit_name", k.Name), hidden("limit_key", k.Key))
+	return h.pauseToggle(paused, "limits.", "/limits", hidden("limit_name", k.Name), hidden("limit_key", k.Key))
 }
 
 func (h *handler) showKeys(keys []stint.ConcurrencyInfo) node {
 	if len(keys) == 0 {
-		return empty("No key is in use. ", code("stint.WithConcurrency(stint.Concurrency[In]{Key: …, Max: 1})"), " on a task makes some.")
+		return emptyState("No key is in use. ", code("stint.WithConcurrency(stint.Concurrency[In]{Key: …, Max: 1})"), " on a task makes some.")
 	}
-	return table(head("Limit", "Key", "Held.figure", "Max.figure", "Waiting.figure", "Strategy.optional", h.actions()), some(keys, func(k stint.ConcurrencyInfo) node {
+	return table(tableHead("Limit", "Key", "Held.figure", "Max.figure", "Waiting.figure", "Strategy.optional", h.actions()), eachShown(keys, func(k stint.ConcurrencyInfo) node {
 		name := stint.LimitKey{Name: k.Name, Key: k.Key}
-		return el("tr", el("td", data(k.Name), pausedSign(k.Paused)), el("td", data(h.showKey(name))), el("td.number", h.runsAt(name, k.Active, "running", "waiting")),
-			el("td.number", only(k.Max > 0, k.Max)), el("td.number", h.runsAt(name, k.Waiting, "queued")), el("td.optional", k.Strategy), el("td", h.pauseLimit(name, k.Paused)))
+		return el("tr", el("td", userText(k.Name), pausedBadge(k.Paused)), el("td", userText(h.redactKey(name))), el("td.number", h.runsAt(name, k.Active, "running", "waiting")),
+			el("td.number", when(k.Max > 0, k.Max)), el("td.number", h.runsAt(name, k.Waiting, "queued")), el("td.optional", k.Strategy), el("td", h.pauseLimit(name, k.Paused)))
 	}))
 }
 
@@ -72,14 +72,14 @@ func perSecond(l rate.Limit) string {
 
 func (h *handler) showRates(rates []stint.RateLimitInfo) node {
 	if len(rates) == 0 {
-		return empty("No rate limit is set. ", code(`client.SetRateLimit(ctx, "key", 10, 20)`), " and ", code(`stint.WithRateLimit("key", 1)`), " make one.")
+		return emptyState("No rate limit is set. ", code(`client.SetRateLimit(ctx, "key", 10, 20)`), " and ", code(`stint.WithRateLimit("key", 1)`), " make one.")
 	}
-	return table(head("Key", "Units left.figure", "Burst.figure", "Each second.figure", "Waiting.figure", h.actions()), some(rates, func(r stint.RateLimitInfo) node {
+	return table(tableHead("Key", "Units left.figure", "Burst.figure", "Each second.figure", "Waiting.figure", h.actions()), eachShown(rates, func(r stint.RateLimitInfo) node {
 		name := stint.LimitKey{Key: r.Key}
-		figures := h.form("row", "limits/"+seg(r.Key), "/limits",
+		figures := h.form("row", "limits/"+escapeSegment(r.Key), "/limits",
 			el("input", attr("name", "limit"), attr("type", "number"), attr("step", "any"), attr("min", "0"), attr("value", fmt.Sprintf("%g", float64(r.Limit))), attr("aria-label", "Units each second")),
 			el("input", attr("name", "burst"), attr("type", "number"), attr("min", "1"), attr("value", fmt.Sprint(r.Burst)), attr("aria-label", "Burst")), button("", "Set"))
-		return el("tr", el("td", data(h.showKey(name)), pausedSign(r.Paused)), el("td.number", fmt.Sprintf("%.1f", r.Tokens)), el("td.number", r.Burst), el("td.number", perSecond(r.Limit)),
-			el("td.number", h.runsAt(name, r.Waiting, "queued")), el("td", row(only(!h.readOnly && h.showKey(name) == r.Key, figures), h.pauseLimit(name, r.Paused))))
+		return el("tr", el("td", userText(h.redactKey(name)), pausedBadge(r.Paused)), el("td.number", fmt.Sprintf("%.1f", r.Tokens)), el("td.number", r.Burst), el("td.number", perSecond(r.Limit)),
+			el("td.number", h.runsAt(name, r.Waiting, "queued")), el("td", row(when(!h.readOnly && h.redactKey(name) == r.Key, figures), h.pauseLimit(name, r.Paused))))
 	}))
 }

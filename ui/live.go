@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	liveEvery = 50 * time.Millisecond // a page changes at most so often
-	liveBeat  = 10 * time.Second      // and is looked at, and the connection kept, at least
+	liveInterval  = 50 * time.Millisecond // a page changes at most so often
+	liveHeartbeat = 10 * time.Second      // and is looked at, and the connection kept, at least
 	// quietShare is which part of one CPU rendering takes, of all live pages together,
 	// however many viewers there are; busyShare is that while the engine is busy: while the
 	// number of changes rises by more than busyChanges a second. liveBurst is what it may take at
@@ -45,21 +45,21 @@ type live struct {
 }
 
 type livePage struct {
-	mu       sync.Mutex
-	viewers  int
-	mark     uint64 // change that main is as of
-	at       time.Time
-	main     []byte        // nil: the cache has no room for it
-	quickest time.Duration // see work
+	mu        sync.Mutex
+	viewers   int
+	mark      uint64 // change that main is as of
+	at        time.Time
+	main      []byte        // nil: the cache has no room for it
+	recentMin time.Duration // see work
 }
 
 func newLive(h *handler) *live {
-	return &live{h: h, pages: map[string]*livePage{}, open: map[string]int{}, cache: budget{most: maxCached}, ends: map[*http.Server]context.Context{}}
+	return &live{h: h, pages: map[string]*livePage{}, open: map[string]int{}, cache: budget{max: maxCached}, ends: map[*http.Server]context.Context{}}
 }
 
-// until is the request's context, which ends also when its server begins to shut down:
+// requestContext is the request's context, which ends also when its server begins to shut down:
 // Shutdown waits for open requests, and a page would be open for ever.
-func (l *live) until(r *http.Request) (context.Context, context.CancelFunc) {
+func (l *live) requestContext(r *http.Request) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(r.Context())
 	server, ok := r.Context().Value(http.ServerContextKey).(*http.Server)
 	if !ok {
@@ -79,12 +79,12 @@ func (l *live) until(r *http.Request) (context.Context, context.CancelFunc) {
 // serve streams a page's content, again after each change: server-sent events named
 // "main", each with the whole content, for the browser to find what differs.
 func (l *live) serve(w http.ResponseWriter, r *http.Request) {
-	if !l.h.may(w, r, Action{Name: "view"}) {
+	if !l.h.authorize(w, r, Action{Name: "view"}) {
 		return
 	}
 	u, err := url.Parse(r.URL.Query().Get("url"))
 	if err != nil || u.IsAbs() || u.Host != "" || !strings.HasPrefix(u.Path, "/") {
-		l.h.refuse(w, r, http.StatusBadRequest, errors.New("url: want the path of a page"))
+		l.h.writeError(w, r, http.StatusBadRequest, errors.New("url: want the path of a page"))
 		return
 	}
 	client, _, err := net.SplitHostPort(r.RemoteAddr)
@@ -92,14 +92,14 @@ func (l *live) serve(w http.ResponseWriter, r *http.Request) {
 		client = r.RemoteAddr
 	}
 	if status, err := l.admit(client); err != nil {
-		l.h.refuse(w, r, status, err)
+		l.h.writeError(w, r, status, err)
 		return
 	}
 	defer l.release(client)
 	key := u.EscapedPath() + "?" + u.RawQuery
 	page := l.enter(key)
 	defer l.leave(key, page)
-	ctx, stop := l.until(r)
+	ctx, stop := l.requestContext(r)
 	defer stop()
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
@@ -114,7 +114,7 @@ func (l *live) follow(ctx context.Context, out *slowWriter, page *livePage, u *u
 	var mark uint64
 	var sent [sha256.Size]byte
 	for asOf := time.Now(); ; {
-		n, err := l.changed(ctx, mark)
+		n, err := l.waitForChange(ctx, mark)
 		if err != nil {
 			return
 		}
@@ -127,7 +127,7 @@ func (l *live) follow(ctx context.Context, out *slowWriter, page *livePage, u *u
 		if err != nil {
 			return
 		}
-		if !l.send(out, main, &sent) || !pause(ctx, liveEvery) {
+		if !l.send(out, main, &sent) || !pause(ctx, liveInterval) {
 			return
 		}
 	}
@@ -139,10 +139,10 @@ func (l *live) send(out *slowWriter, main []byte, sent *[sha256.Size]byte) bool 
 	if sum := sha256.Sum256(main); sum == *sent {
 		fmt.Fprint(out, ":\n\n")
 	} else {
-		if !l.h.sending.take(len(main)) {
+		if !l.h.sendBudget.reserve(len(main)) {
 			return false
 		}
-		defer l.h.sending.give(len(main))
+		defer l.h.sendBudget.release(len(main))
 		writeEvent(out, "main", main)
 		*sent = sum
 	}
@@ -173,9 +173,9 @@ func (l *live) release(client string) {
 	}
 }
 
-// changed waits for a change, but not for ever: times pass on a page also.
-func (l *live) changed(ctx context.Context, after uint64) (uint64, error) {
-	beat, cancel := context.WithTimeout(ctx, liveBeat)
+// waitForChange waits for a change, but not for ever: times pass on a page also.
+func (l *live) waitForChange(ctx context.Context, after uint64) (uint64, error) {
+	beat, cancel := context.WithTimeout(ctx, liveHeartbeat)
 	defer cancel()
 	n, err := l.h.c.Changed(beat, after)
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
@@ -201,7 +201,7 @@ func (l *live) leave(key string, p *livePage) {
 	defer l.mu.Unlock()
 	if p.viewers--; p.viewers == 0 {
 		delete(l.pages, key)
-		l.cache.give(len(p.main))
+		l.cache.release(len(p.main))
 	}
 }
 
@@ -210,39 +210,39 @@ func (l *live) leave(key string, p *livePage) {
 func (l *live) render(ctx context.Context, p *livePage, u *url.URL, mark uint64, passed bool, share float64) ([]byte, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.main != nil && p.mark >= mark && !(passed && time.Since(p.at) > liveBeat/2) {
+	if p.main != nil && p.mark >= mark && !(passed && time.Since(p.at) > liveHeartbeat/2) {
 		return p.main, nil
 	}
-	if !pause(ctx, l.wait(share)) {
+	if !pause(ctx, l.delay(share)) {
 		return nil, ctx.Err()
 	}
 	began := time.Now()
 	main, err := l.h.renderMain(ctx, u)
-	l.took(p.work(time.Since(began)))
+	l.charge(p.cost(time.Since(began)))
 	if errors.Is(err, stint.ErrClosed) || main == nil || ctx.Err() != nil {
 		return nil, err
 	}
 	p.mark, p.at = mark, began
-	l.cache.give(len(p.main))
-	if p.main = main; !l.cache.take(len(main)) {
+	l.cache.release(len(p.main))
+	if p.main = main; !l.cache.reserve(len(main)) {
 		p.main = nil
 	}
 	return main, nil
 }
 
-// work is what of the time that rendering took was work. Where others have the CPU too it
+// cost is what of the time that rendering took was work. Where others have the CPU too it
 // takes longer; so it counts as the page's quickest of late.
-func (p *livePage) work(took time.Duration) time.Duration {
-	if p.quickest == 0 || took < p.quickest {
-		p.quickest = took
+func (p *livePage) cost(took time.Duration) time.Duration {
+	if p.recentMin == 0 || took < p.recentMin {
+		p.recentMin = took
 	} else {
-		p.quickest += min(p.quickest/8, took-p.quickest)
+		p.recentMin += min(p.recentMin/8, took-p.recentMin)
 	}
-	return p.quickest
+	return p.recentMin
 }
 
-// wait is how long to wait before rendering, for the share to be kept.
-func (l *live) wait(share float64) time.Duration {
+// delay is how long to wait before rendering, for the share to be kept.
+func (l *live) delay(share float64) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
@@ -251,7 +251,7 @@ func (l *live) wait(share float64) time.Duration {
 	return time.Duration(float64(max(l.debt-liveBurst, 0)) / share)
 }
 
-func (l *live) took(d time.Duration) {
+func (l *live) charge(d time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.debt += d

@@ -13,17 +13,17 @@ import (
 // https://prometheus.io/docs/instrumenting/exposition_formats/. What happened is of the
 // last whole minute, as gauges: the file keeps minutes, over restarts and processes.
 func (h *handler) metrics(w http.ResponseWriter, r *http.Request) {
-	if !h.may(w, r, Action{Name: "metrics"}) {
+	if !h.authorize(w, r, Action{Name: "metrics"}) {
 		return
 	}
 	counts, err := h.c.CountRuns(r.Context())
 	if err != nil {
-		h.refuse(w, r, statusOf(err), err)
+		h.writeError(w, r, statusOf(err), err)
 		return
 	}
 	queues, err := h.c.ListQueues(r.Context())
 	if err != nil {
-		h.refuse(w, r, statusOf(err), err)
+		h.writeError(w, r, statusOf(err), err)
 		return
 	}
 	var b strings.Builder
@@ -40,7 +40,7 @@ func (h *handler) metrics(w http.ResponseWriter, r *http.Request) {
 	for _, perTask := range []bool{false, true} {
 		all, err := h.c.Stats(r.Context(), stint.StatsFilter{Since: minute, PerTask: perTask})
 		if err != nil {
-			h.refuse(w, r, statusOf(err), err)
+			h.writeError(w, r, statusOf(err), err)
 			return
 		}
 		writeMinute(&b, head, all, minute, perTask)
@@ -96,11 +96,11 @@ var labelEscapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
 
 // healthz answers load balancers: 200 if the database can be written, else 503.
 func (h *handler) healthz(w http.ResponseWriter, r *http.Request) {
-	if !h.may(w, r, Action{Name: "healthz"}) {
+	if !h.authorize(w, r, Action{Name: "healthz"}) {
 		return
 	}
 	if err := h.c.Healthy(); err != nil {
-		h.refuse(w, r, http.StatusServiceUnavailable, err)
+		h.writeError(w, r, http.StatusServiceUnavailable, err)
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")

@@ -40,7 +40,7 @@ func (w window) span() time.Duration {
 // chooser chooses among the windows.
 func (w window) chooser() node {
 	return el("ul.chips", attr("aria-label", "Time"), each(windows, func(x window) node {
-		return el("li", el("a", attr("href", "?window="+x.Name), x.Name, only(x.Name == w.Name, attr("aria-current", "true"))))
+		return el("li", el("a", attr("href", "?window="+x.Name), x.Name, when(x.Name == w.Name, attr("aria-current", "true"))))
 	}))
 }
 
@@ -85,12 +85,12 @@ type overview struct {
 	unused                     bool // nothing has ever run
 }
 
-// open are the states of runs that have not ended.
-var open = []stint.State{stint.StateRunning, stint.StateQueued, stint.StateScheduled, stint.StateWaiting, stint.StateBlocked}
+// openStates are the states of runs that have not ended.
+var openStates = []stint.State{stint.StateRunning, stint.StateQueued, stint.StateScheduled, stint.StateWaiting, stint.StateBlocked}
 
 func overviewPage(h *handler, ctx context.Context, arg string, q url.Values) (*view, error) {
 	o := overview{window: windowOf(q)}
-	if err := h.chartsOf(ctx, &o); err != nil {
+	if err := h.loadCharts(ctx, &o); err != nil {
 		return nil, err
 	}
 	var err error
@@ -110,7 +110,7 @@ func overviewPage(h *handler, ctx context.Context, arg string, q url.Values) (*v
 		}
 		*list.into = page.Runs
 	}
-	if o.failures, err = h.failures(ctx, o.window); err != nil {
+	if o.failures, err = h.loadFailures(ctx, o.window); err != nil {
 		return nil, err
 	}
 	if o.crons, err = h.firstCrons(ctx, 8); err != nil {
@@ -138,22 +138,22 @@ hello.Enqueue(ctx, "gopher")`
 
 func (h *handler) showOverview(o *overview) node {
 	card := func(state stint.State, n any, more ...string) node {
-		return h.link(runsPath(append(more, "state", state.String())...), el("b", count(n)), stateBadge(state), only(len(more) > 0, " in "+o.Name), attr("class", "card"))
+		return h.link(runsPath(append(more, "state", state.String())...), el("b", formatCount(n)), stateBadge(state), when(len(more) > 0, " in "+o.Name), attr("class", "card"))
 	}
 	since := []string{"since", o.Back.String()}
-	return all(
+	return group(
 		el("h1", "Overview"),
-		only(o.unused, el("div.empty", el("p", "Nothing has run yet. Define a task and enqueue it:"), pre(firstTask))),
-		el("div.cards", each(open, func(s stint.State) node { return card(s, o.counts[s]) }), card(stint.StateSucceeded, o.sum.Succeeded, since...), card(stint.StateFailed, o.sum.Failed, since...)),
+		when(o.unused, el("div.empty", el("p", "Nothing has run yet. Define a task and enqueue it:"), pre(firstTask))),
+		el("div.cards", each(openStates, func(s stint.State) node { return card(s, o.counts[s]) }), card(stint.StateSucceeded, o.sum.Succeeded, since...), card(stint.StateFailed, o.sum.Failed, since...)),
 		o.chooser(),
 		el("div.grid",
 			el("section", h2(h.link(runsPath(since...), "Runs that ended")), o.throughput),
-			el("section", h2("Wait from due to start: p50 "+took(o.sum.Wait(.5))+", p99 "+took(o.sum.Wait(.99))), o.latency),
+			el("section", h2("Wait from due to start: p50 "+formatDuration(o.sum.Wait(.5))+", p99 "+formatDuration(o.sum.Wait(.99))), o.latency),
 			el("section", h2(h.link("/queues", "Ready at a time")), o.depth),
 			el("section", h2(h.link("/workers", "Workers")), h.workerLoad(o.workers))),
 		h.showFailures(o),
-		only(len(o.stuck) > 0, h2("Blocked: needs somebody"), table(head("Task", "Why", "Created"), each(o.stuck, func(r stint.RunInfo) node {
-			return h.line(runPath(r.ID), el("td", h.link(runPath(r.ID), data(r.Task))), el("td", data(short(200, r.Blocked))), el("td", when(r.Created)))
+		when(len(o.stuck) > 0, h2("Blocked: needs somebody"), table(tableHead("Task", "Why", "Created"), each(o.stuck, func(r stint.RunInfo) node {
+			return h.linkedRow(runPath(r.ID), el("td", h.link(runPath(r.ID), userText(r.Task))), el("td", userText(truncate(200, r.Blocked))), el("td", timestamp(r.Created)))
 		}))),
 		el("div.grid",
 			el("section", h2("Running now"), h.runningNow(o.running)),
@@ -162,32 +162,32 @@ func (h *handler) showOverview(o *overview) node {
 
 func (h *handler) workerLoad(workers []stint.WorkerInfo) node {
 	if len(workers) == 0 {
-		return empty("No worker runs. Start one with ", code("client.NewWorker()"), " and its ", code("Run"), ".")
+		return emptyState("No worker runs. Start one with ", code("client.NewWorker()"), " and its ", code("Run"), ".")
 	}
-	return table(head("Worker", "Host", "Runs / slots.figure"), each(workers, func(w stint.WorkerInfo) node {
-		return el("tr", el("td", h.link("/workers", data(w.Name)), pausedSign(w.Paused)), el("td", data(w.Host)),
-			el("td.number", meter("slots in use", int64(w.Running), int64(w.Slots)), fmt.Sprintf(" %d / %d", w.Running, w.Slots)))
+	return table(tableHead("Worker", "Host", "Runs / slots.figure"), each(workers, func(w stint.WorkerInfo) node {
+		return el("tr", el("td", h.link("/workers", userText(w.Name)), pausedBadge(w.Paused)), el("td", userText(w.Host)),
+			el("td.number", progressBar("slots in use", int64(w.Running), int64(w.Slots)), fmt.Sprintf(" %d / %d", w.Running, w.Slots)))
 	}))
 }
 
 func (h *handler) showFailures(o *overview) node {
-	return only(len(o.failures) > 0, h2("What failed in "+o.Name), table(head("Task", "Failed.figure", "Succeeded.figure optional", "Newest error"), each(o.failures, func(f failure) node {
-		list := h.link(runsPath("state", "failed", "task", f.Task), data(f.Task))
-		figures := all(el("td", list), el("td.number", count(f.Failed)), el("td.number.optional", count(f.Succeeded)))
+	return when(len(o.failures) > 0, h2("What failed in "+o.Name), table(tableHead("Task", "Failed.figure", "Succeeded.figure optional", "Newest error"), each(o.failures, func(f failure) node {
+		list := h.link(runsPath("state", "failed", "task", f.Task), userText(f.Task))
+		figures := group(el("td", list), el("td.number", formatCount(f.Failed)), el("td.number.optional", formatCount(f.Succeeded)))
 		if f.Newest == nil {
 			return el("tr", figures, el("td"))
 		}
 		path := runPath(f.Newest.ID)
-		return h.line(path, figures, el("td", h.link(path, attr("class", "error"), data(short(160, f.Newest.Error))), " ", when(f.Newest.Finished)))
+		return h.linkedRow(path, figures, el("td", h.link(path, attr("class", "error"), userText(truncate(160, f.Newest.Error))), " ", timestamp(f.Newest.Finished)))
 	})))
 }
 
 func (h *handler) runningNow(runs []stint.RunInfo) node {
 	if len(runs) == 0 {
-		return none("nothing")
+		return placeholder("nothing")
 	}
-	return table(head("Task", "Worker", "Since"), each(runs, func(r stint.RunInfo) node {
-		return h.line(runPath(r.ID), el("td", h.link(runPath(r.ID), data(r.Task))), el("td", data(r.Worker)), el("td", when(r.Started)))
+	return table(tableHead("Task", "Worker", "Since"), each(runs, func(r stint.RunInfo) node {
+		return h.linkedRow(runPath(r.ID), el("td", h.link(runPath(r.ID), userText(r.Task))), el("td", userText(r.Worker)), el("td", timestamp(r.Started)))
 	}))
 }
 
@@ -210,10 +210,10 @@ func (h *handler) firstCrons(ctx context.Context, n int) (first []stint.CronInfo
 
 func (h *handler) nextCrons(crons []stint.CronInfo) node {
 	if len(crons) == 0 {
-		return none("none")
+		return placeholder("none")
 	}
-	return table(head("Cron", "Next"), each(crons, func(c stint.CronInfo) node {
-		return el("tr", el("td", h.link("/schedules", data(c.Name))), el("td", when(c.Next)))
+	return table(tableHead("Cron", "Next"), each(crons, func(c stint.CronInfo) node {
+		return el("tr", el("td", h.link("/schedules", userText(c.Name))), el("td", timestamp(c.Next)))
 	}))
 }
 
@@ -223,8 +223,8 @@ type failure struct {
 	Newest *stint.RunInfo
 }
 
-// chartsOf draws what happened in the window.
-func (h *handler) chartsOf(ctx context.Context, o *overview) error {
+// loadCharts draws what happened in the window.
+func (h *handler) loadCharts(ctx context.Context, o *overview) error {
 	w := o.window
 	end := time.Now().Truncate(w.Step).Add(w.Step)
 	begin := end.Add(-w.Back)
@@ -250,8 +250,8 @@ func (h *handler) chartsOf(ctx context.Context, o *overview) error {
 		}
 		return s
 	}
-	whole := func(v float64) string { return count(int64(v)) }
-	seconds := func(v float64) string { return took(time.Duration(v)) }
+	whole := func(v float64) string { return formatCount(int64(v)) }
+	seconds := func(v float64) string { return formatDuration(time.Duration(v)) }
 	o.throughput = barChart("Runs that ended", times, []series{
 		of("succeeded", "succeeded", func(s *stint.Stats) float64 { return float64(s.Succeeded) }),
 		of("failed", "failed", func(s *stint.Stats) float64 { return float64(s.Failed) }),
@@ -267,8 +267,8 @@ func (h *handler) chartsOf(ctx context.Context, o *overview) error {
 	return nil
 }
 
-// failures lists the tasks of which runs failed, with the newest.
-func (h *handler) failures(ctx context.Context, w window) (all []failure, err error) {
+// loadFailures lists the tasks of which runs failed, with the newest.
+func (h *handler) loadFailures(ctx context.Context, w window) (all []failure, err error) {
 	totals, err := h.totals(ctx, w)
 	if err != nil {
 		return nil, err

@@ -52,20 +52,20 @@ var pages = []struct {
 func (h *handler) routePages(mux *http.ServeMux) {
 	mux.HandleFunc("GET /live", h.live.serve)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		if !h.may(w, r, Action{Name: "view"}) {
+		if !h.authorize(w, r, Action{Name: "view"}) {
 			return
 		}
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			w.Header().Set("Allow", "GET, HEAD")
-			h.refuse(w, r, http.StatusMethodNotAllowed, fmt.Errorf("%s %s is not served; forms post to /api/", r.Method, r.URL.Path))
+			h.writeError(w, r, http.StatusMethodNotAllowed, fmt.Errorf("%s %s is not served; forms post to /api/", r.Method, r.URL.Path))
 			return
 		}
-		done, err := h.turn(r.Context())
+		done, err := h.acquireSlot(r.Context())
 		if err != nil {
-			h.refuse(w, r, statusOf(err), err)
+			h.writeError(w, r, statusOf(err), err)
 			return
 		}
-		v, err := h.find(r.Context(), r.URL)
+		v, err := h.makePage(r.Context(), r.URL)
 		var text []byte
 		if err == nil {
 			text, err = h.render(v)
@@ -79,8 +79,8 @@ func (h *handler) routePages(mux *http.ServeMux) {
 	})
 }
 
-// find makes the page at a URL.
-func (h *handler) find(ctx context.Context, u *url.URL) (*view, error) {
+// makePage makes the page at a URL.
+func (h *handler) makePage(ctx context.Context, u *url.URL) (*view, error) {
 	escaped := u.EscapedPath() // a name may have a slash in it
 	name, arg, _ := strings.Cut(strings.Trim(escaped, "/"), "/")
 	arg, err := url.PathUnescape(arg)
@@ -91,7 +91,7 @@ func (h *handler) find(ctx context.Context, u *url.URL) (*view, error) {
 		if p.name != name {
 			continue
 		}
-		v, err := p.make(h, ctx, unseg(arg), u.Query())
+		v, err := p.make(h, ctx, unescapeSegment(arg), u.Query())
 		if err != nil {
 			return nil, err
 		}
@@ -106,18 +106,18 @@ func (h *handler) find(ctx context.Context, u *url.URL) (*view, error) {
 
 // renderMain is the content of a page, without what stands around it.
 func (h *handler) renderMain(ctx context.Context, u *url.URL) ([]byte, error) {
-	done, err := h.turn(ctx)
+	done, err := h.acquireSlot(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	v, err := h.find(ctx, u)
+	v, err := h.makePage(ctx, u)
 	if err != nil {
-		v = h.problem("Error", err)
+		v = h.errorView("Error", err)
 	}
 	text, renderErr := rendered(v.Main)
-	if errors.Is(renderErr, errLargePage) {
-		text, renderErr = rendered(h.problem("Error", renderErr).Main)
+	if errors.Is(renderErr, errPageTooLarge) {
+		text, renderErr = rendered(h.errorView("Error", renderErr).Main)
 	}
 	if renderErr != nil {
 		return nil, renderErr
@@ -125,17 +125,17 @@ func (h *handler) renderMain(ctx context.Context, u *url.URL) ([]byte, error) {
 	return text, err
 }
 
-func (h *handler) problem(title string, err error) *view {
-	return &view{Title: title, Still: true, Main: all(el("h1", title), el("p.error", err), el("p", h.link("/", "To the overview")))}
+func (h *handler) errorView(title string, err error) *view {
+	return &view{Title: title, Still: true, Main: group(el("h1", title), el("p.error", err), el("p", h.link("/", "To the overview")))}
 }
 
 func (h *handler) errorPage(w http.ResponseWriter, status int, err error) {
-	v := h.problem(http.StatusText(status), err)
+	v := h.errorView(http.StatusText(status), err)
 	v.Bare = status == http.StatusForbidden
-	h.write(w, status, v)
+	h.writePage(w, status, v)
 }
 
-func (h *handler) write(w http.ResponseWriter, status int, v *view) {
+func (h *handler) writePage(w http.ResponseWriter, status int, v *view) {
 	text, err := h.render(v)
 	if err != nil {
 		http.Error(w, "stint: this page cannot be shown: "+err.Error(), http.StatusInternalServerError)
@@ -168,12 +168,12 @@ func (h *handler) app() string {
 // around is a whole page.
 func (h *handler) around(v *view) node {
 	if v.Bare {
-		return all(g.Raw("<!doctype html>"), el("html", attr("lang", "en"), el("head", el("meta", attr("charset", "utf-8")), el("title", v.Title)), el("body", el("main", v.Main))))
+		return group(g.Raw("<!doctype html>"), el("html", attr("lang", "en"), el("head", el("meta", attr("charset", "utf-8")), el("title", v.Title)), el("body", el("main", v.Main))))
 	}
 	app := h.app()
-	live := only(!v.Still && v.path != "", attr("data-live", h.base+"/live?url="+url.QueryEscape(v.path)))
+	live := when(!v.Still && v.path != "", attr("data-live", h.base+"/live?url="+url.QueryEscape(v.path)))
 	script := func(name string) node { return el("script", attr("src", h.base+"/assets/"+name), attr("defer")) }
-	return all(g.Raw("<!doctype html>"), el("html", attr("lang", "en"), attr("data-base", h.base), live,
+	return group(g.Raw("<!doctype html>"), el("html", attr("lang", "en"), attr("data-base", h.base), live,
 		el("head",
 			el("meta", attr("charset", "utf-8")),
 			el("meta", attr("name", "viewport"), attr("content", "width=device-width, initial-scale=1")),
@@ -186,8 +186,8 @@ func (h *handler) around(v *view) node {
 			el("div.banner", attr("id", "lost"), attr("role", "status"), attr("hidden"), "The live connection is lost. What you see may be old; this page is trying to connect again."),
 			el("header", el("span.app", app), h.navigation(v),
 				el("button", attr("type", "button"), attr("id", "open-palette"), attr("aria-keyshortcuts", "/"), "Go to… ", el("kbd", "/"))),
-			el("main", attr("id", "main"), attr("tabindex", "-1"), only(v.Up != "", attr("data-up", h.base+v.Up)), v.Main),
-			el("footer", "Live: changes show as they are committed.", only(h.readOnly, " This page is read-only."), " Keys: ", el("kbd", "/"), " go to, ", el("kbd", "j"), " ", el("kbd", "k"), " move in a list, ", el("kbd", "Enter"), " open, ", el("kbd", "Esc"), " back."),
+			el("main", attr("id", "main"), attr("tabindex", "-1"), when(v.Up != "", attr("data-up", h.base+v.Up)), v.Main),
+			el("footer", "Live: changes show as they are committed.", when(h.readOnly, " This page is read-only."), " Keys: ", el("kbd", "/"), " go to, ", el("kbd", "j"), " ", el("kbd", "k"), " move in a list, ", el("kbd", "Enter"), " open, ", el("kbd", "Esc"), " back."),
 			el("dialog", attr("id", "palette"), attr("aria-label", "Go to"),
 				el("input", attr("type", "search"), attr("aria-label", "A page, a task, a run's ID"), attr("placeholder", "A page, a task, a run's ID"), attr("autocomplete", "off")),
 				el("ul", attr("role", "listbox"), attr("aria-label", "Found"))))))
@@ -199,7 +199,7 @@ func (h *handler) navigation(v *view) node {
 	var links []any
 	for _, p := range pages {
 		if p.title != "" {
-			links = append(links, h.link("/"+p.name, p.title, only(p.name == here && v.path != "", attr("aria-current", "page"))))
+			links = append(links, h.link("/"+p.name, p.title, when(p.name == here && v.path != "", attr("aria-current", "page"))))
 		}
 	}
 	return el("nav", append(links, attr("aria-label", "Pages"))...)
@@ -212,7 +212,7 @@ func (h *handler) routeAssets(mux *http.ServeMux) {
 	}
 	serve := http.StripPrefix("/assets/", http.FileServerFS(assets))
 	mux.HandleFunc("GET /assets/", func(w http.ResponseWriter, r *http.Request) {
-		if !h.may(w, r, Action{Name: "view"}) {
+		if !h.authorize(w, r, Action{Name: "view"}) {
 			return
 		}
 		w.Header().Set("Cache-Control", "private, max-age=3600")

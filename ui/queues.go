@@ -41,22 +41,22 @@ func queuesPage(h *handler, ctx context.Context, arg string, q url.Values) (*vie
 			}
 		}
 	}
-	return &view{Title: "Queues", Main: all(el("h1", "Queues"), h.showQueues(rows))}, nil
+	return &view{Title: "Queues", Main: group(el("h1", "Queues"), h.showQueues(rows))}, nil
 }
 
 func (h *handler) showQueues(rows []queueRow) node {
 	if len(rows) == 0 {
-		return empty("No queue has been used. The first run of a task makes its queue.")
+		return emptyState("No queue has been used. The first run of a task makes its queue.")
 	}
-	return table(head("Queue", "Ready.figure", "By priority.optional", "Running.figure", "In, 1h.figure optional", "Out, 1h.figure", "p99 wait.figure optional", "Oldest ready", h.actions()), some(rows, func(r queueRow) node {
+	return table(tableHead("Queue", "Ready.figure", "By priority.optional", "Running.figure", "In, 1h.figure optional", "Out, 1h.figure", "p99 wait.figure optional", "Oldest ready", h.actions()), eachShown(rows, func(r queueRow) node {
 		list := func(state stint.State, n int) node {
-			return h.link(runsPath("queue", r.Name, "state", state.String()), count(n))
+			return h.link(runsPath("queue", r.Name, "state", state.String()), formatCount(n))
 		}
 		path := runsPath("queue", r.Name)
-		return h.line(path, el("td", h.link(path, data(r.Name)), pausedSign(r.Paused)),
+		return h.linkedRow(path, el("td", h.link(path, userText(r.Name)), pausedBadge(r.Paused)),
 			el("td.number", list(stint.StateQueued, r.Ready)), el("td.optional", priorities(r.priorities)), el("td.number", list(stint.StateRunning, r.Running)),
-			el("td.number.optional", count(r.hour.Enqueued)), el("td.number", count(r.hour.Ended())), el("td.number.optional", took(r.hour.Wait(.99))), el("td", when(r.Oldest)),
-			el("td", h.toggle(r.Paused, "queues/"+seg(r.Name)+"/", "/queues")))
+			el("td.number.optional", formatCount(r.hour.Enqueued)), el("td.number", formatCount(r.hour.Ended())), el("td.number.optional", formatDuration(r.hour.Wait(.99))), el("td", timestamp(r.Oldest)),
+			el("td", h.pauseToggle(r.Paused, "queues/"+escapeSegment(r.Name)+"/", "/queues")))
 	}))
 }
 
@@ -69,7 +69,7 @@ func priorities(counts map[int]int) node {
 		if name == "" {
 			name = fmt.Sprint(p)
 		}
-		parts = append(parts, name+" "+count(counts[p]))
+		parts = append(parts, name+" "+formatCount(counts[p]))
 	}
 	return el("span.dim", strings.Join(parts, ", "))
 }

@@ -40,8 +40,8 @@ func WithRedact(f func(Payload) json.RawMessage) Option { return func(c *config)
 // hiddenText stands where a text is hidden.
 const hiddenText = "(hidden)"
 
-// show is a payload as it may be shown: JSON, whatever the app's WithRedact returns.
-func (h *handler) show(of, name string, payload json.RawMessage) json.RawMessage {
+// redactJSON is a payload as it may be shown: JSON, whatever the app's WithRedact returns.
+func (h *handler) redactJSON(of, name string, payload json.RawMessage) json.RawMessage {
 	return jsonx.Embed(h.redacted(of, name, payload))
 }
 
@@ -51,14 +51,14 @@ func (h *handler) redacted(of, name string, payload json.RawMessage) json.RawMes
 		return payload
 	}
 	var shown json.RawMessage
-	if !called("WithRedact", func() { shown = h.redact(Payload{of, name, payload}) }) {
+	if !callApp("WithRedact", func() { shown = h.redact(Payload{of, name, payload}) }) {
 		return json.RawMessage(`"(hidden: the program's WithRedact panicked)"`)
 	}
 	return shown
 }
 
-// showText is a text as it may be shown.
-func (h *handler) showText(of, name, s string) string {
+// redactText is a text as it may be shown.
+func (h *handler) redactText(of, name, s string) string {
 	if h.redact == nil || s == "" {
 		return s
 	}
@@ -76,11 +76,11 @@ func (h *handler) showText(of, name, s string) string {
 
 // redactRun has a run be what may be shown of it.
 func (h *handler) redactRun(r *stint.RunInfo) {
-	r.Input, r.Output = h.show("input", r.Task, r.Input), h.show("output", r.Task, r.Output)
+	r.Input, r.Output = h.redactJSON("input", r.Task, r.Input), h.redactJSON("output", r.Task, r.Output)
 	if h.redact == nil {
 		return
 	}
-	text := func(of string, s *string) { *s = h.showText(of, r.Task, *s) }
+	text := func(of string, s *string) { *s = h.redactText(of, r.Task, *s) }
 	text("error", &r.Error)
 	text("stack", &r.Stack)
 	text("blocked", &r.Blocked)
@@ -102,27 +102,27 @@ var namesInMetadata = map[string]bool{metaCron: true, metaTick: true, metaEvent:
 func (h *handler) redactMetadata(name string, m map[string]string) {
 	for k, v := range m {
 		if !namesInMetadata[k] {
-			m[k] = h.showText("metadata", name, v)
+			m[k] = h.redactText("metadata", name, v)
 		}
 	}
 }
 
 func (h *handler) redactEntries(task string, all []stint.JournalEntry) {
 	for i := range all {
-		all[i].Output, all[i].Error = h.show("journal", task, all[i].Output), h.showText("error", task, all[i].Error)
+		all[i].Output, all[i].Error = h.redactJSON("journal", task, all[i].Output), h.redactText("error", task, all[i].Error)
 	}
 }
 
 func (h *handler) redactLines(task string, all []stint.LogLine) {
 	for i := range all {
-		all[i].Message, all[i].Attrs = h.showText("message", task, all[i].Message), h.show("log", task, all[i].Attrs)
+		all[i].Message, all[i].Attrs = h.redactText("message", task, all[i].Message), h.redactJSON("log", task, all[i].Attrs)
 	}
 }
 
 func (h *handler) redactEvents(all []stint.EventInfo) {
 	for i := range all {
 		e := &all[i]
-		e.Payload, e.Scope = h.show("event", e.Key, e.Payload), h.showText("scope", e.Key, e.Scope)
+		e.Payload, e.Scope = h.redactJSON("event", e.Key, e.Payload), h.redactText("scope", e.Key, e.Scope)
 		if h.redact != nil {
 			h.redactMetadata(e.Key, e.Metadata)
 		}
@@ -133,19 +133,19 @@ func (h *handler) redactFilters(all []stint.TriggerFilter) {
 	for i := range all {
 		f := &all[i]
 		payload, _ := f.Payload.(json.RawMessage)
-		f.Payload = h.show("filter", f.Task, payload)
-		f.Scope, f.Expression = h.showText("scope", f.Task, f.Scope), h.showText("expression", f.Task, f.Expression)
+		f.Payload = h.redactJSON("filter", f.Task, payload)
+		f.Scope, f.Expression = h.redactText("scope", f.Task, f.Scope), h.redactText("expression", f.Task, f.Expression)
 	}
 }
 
 func (h *handler) redactCrons(all []stint.CronInfo) {
 	for i := range all {
-		all[i].Input, all[i].Error = h.show("cron", all[i].Task, all[i].Input), h.showText("error", all[i].Task, all[i].Error)
+		all[i].Input, all[i].Error = h.redactJSON("cron", all[i].Task, all[i].Input), h.redactText("error", all[i].Task, all[i].Error)
 	}
 }
 
-// called calls a function of the app's. If it panics, called logs that and returns false.
-func called(option string, f func()) bool {
+// callApp calls a function of the app's. If it panics, called logs that and returns false.
+func callApp(option string, f func()) bool {
 	p := guard.Call(f)
 	if p != nil {
 		slog.Error("stint/ui: the app's function panicked", "option", option, "panic", p.Error(), "stack", string(p.Stack))

@@ -31,7 +31,7 @@ type runView struct {
 	logsMore          bool
 	logLevel, logText string
 	stream            string
-	took              time.Duration // of the run, so far
+	elapsed           time.Duration // of the run, so far
 	open              bool          // it has not ended
 }
 
@@ -44,7 +44,7 @@ type child struct {
 const (
 	logsShown     = 500
 	childrenShown = 100
-	childrenDeep  = 5
+	childrenDepth = 5
 	childrenBytes = 8 << 20
 )
 
@@ -55,28 +55,28 @@ func runPage(h *handler, ctx context.Context, id string, q url.Values) (*view, e
 	}
 	h.redactRun(info)
 	v := &runView{RunInfo: info, logLevel: q.Get("level"), logText: q.Get("text"), open: info.Finished.IsZero()}
-	if err := h.journalOf(ctx, v, q.Get("journal")); err != nil {
+	if err := h.loadJournal(ctx, v, q.Get("journal")); err != nil {
 		return nil, err
 	}
 	if !info.Workflow { // its tasks are shown as such
-		if err := h.childrenOf(ctx, v, id, 1); err != nil {
+		if err := h.loadChildren(ctx, v, id, 1); err != nil {
 			return nil, err
 		}
 	}
-	if err := h.logsOf(ctx, v); err != nil {
+	if err := h.loadLogs(ctx, v); err != nil {
 		return nil, err
 	}
 	if !v.Started.IsZero() {
-		v.took = time.Since(v.Started)
+		v.elapsed = time.Since(v.Started)
 		if !v.open {
-			v.took = v.Finished.Sub(v.Started)
+			v.elapsed = v.Finished.Sub(v.Started)
 		}
 	}
 	return &view{Title: info.Task + " " + id, Main: h.showRun(v), Up: "/runs"}, nil
 }
 
-// journalOf reads a page of what the run has recorded.
-func (h *handler) journalOf(ctx context.Context, v *runView, cursor string) error {
+// loadJournal reads a page of what the run has recorded.
+func (h *handler) loadJournal(ctx context.Context, v *runView, cursor string) error {
 	page, err := h.c.JournalPage(ctx, v.ID, stint.JournalFilter{Limit: listShown, Cursor: cursor})
 	if errors.Is(err, stint.ErrNotFound) {
 		return nil // deleted meanwhile
@@ -89,9 +89,9 @@ func (h *handler) journalOf(ctx context.Context, v *runView, cursor string) erro
 	return nil
 }
 
-// childrenOf gathers the tree of children, as they came, each before its own.
-func (h *handler) childrenOf(ctx context.Context, v *runView, id string, depth int) error {
-	if depth > childrenDeep || len(v.children) >= childrenShown || v.childBytes > childrenBytes {
+// loadChildren gathers the tree of children, as they came, each before its own.
+func (h *handler) loadChildren(ctx context.Context, v *runView, id string, depth int) error {
+	if depth > childrenDepth || len(v.children) >= childrenShown || v.childBytes > childrenBytes {
 		return nil
 	}
 	page, err := h.list(ctx, stint.RunFilter{ParentID: id, Limit: childrenShown})
@@ -102,7 +102,7 @@ func (h *handler) childrenOf(ctx context.Context, v *runView, id string, depth i
 	for i := range page.Runs { // what is shown of them is kept, and no more
 		r := &page.Runs[i]
 		v.childBytes += len(r.Input) + len(r.Output)
-		r.Input, r.Output = json.RawMessage(strings.Clone(short(70, string(r.Input)))), nil
+		r.Input, r.Output = json.RawMessage(strings.Clone(truncate(70, string(r.Input)))), nil
 	}
 	for _, r := range slices.Backward(page.Runs) {
 		if len(v.children) >= childrenShown || v.childBytes > childrenBytes && depth > 1 {
@@ -110,7 +110,7 @@ func (h *handler) childrenOf(ctx context.Context, v *runView, id string, depth i
 			break
 		}
 		v.children = append(v.children, child{r, depth})
-		if err := h.childrenOf(ctx, v, r.ID, depth+1); err != nil {
+		if err := h.loadChildren(ctx, v, r.ID, depth+1); err != nil {
 			return err
 		}
 	}
@@ -119,24 +119,24 @@ func (h *handler) childrenOf(ctx context.Context, v *runView, id string, depth i
 
 func (h *handler) showRun(v *runView) node {
 	graph, spans := drawGraph(h.base, v.Tasks, true), h.waterfall(v)
-	return all(el("h1", data(v.Task), " ", stateBadge(v.State), only(v.Quarantined, " ", el("span.state.blocked", "quarantined")),
-		only(v.Canceling, " ", el("span.state.canceled", "canceling"))),
-		only(v.Blocked != "", el("p", el("b", "Waits:"), " ", data(v.Blocked))),
+	return group(el("h1", userText(v.Task), " ", stateBadge(v.State), when(v.Quarantined, " ", el("span.state.blocked", "quarantined")),
+		when(v.Canceling, " ", el("span.state.canceled", "canceling"))),
+		when(v.Blocked != "", el("p", el("b", "Waits:"), " ", userText(v.Blocked))),
 		showDivergence(v.Divergence),
-		only(v.Error != "" && v.Divergence == nil, el("p.error", data(v.Error))),
-		only(v.Stack != "", details("Stack", pre(v.Stack))),
-		only(v.Progress.Total > 0, el("p", meter("progress", min(v.Progress.Done, v.Progress.Total), v.Progress.Total),
-			fmt.Sprintf(" %s of %s ", count(v.Progress.Done), count(v.Progress.Total)), data(v.Progress.Message))),
+		when(v.Error != "" && v.Divergence == nil, el("p.error", userText(v.Error))),
+		when(v.Stack != "", details("Stack", pre(v.Stack))),
+		when(v.Progress.Total > 0, el("p", progressBar("progress", min(v.Progress.Done, v.Progress.Total), v.Progress.Total),
+			fmt.Sprintf(" %s of %s ", formatCount(v.Progress.Done), formatCount(v.Progress.Total)), userText(v.Progress.Message))),
 		h.runActions(v),
 		el("div.grid", el("section", h2("Facts"), h.showFacts(v)), el("section", h2("Input"), jsonTree(v.Input, wholeTree), h2("Output"), jsonTree(v.Output, wholeTree))),
-		only(graph != nil, h2("Graph"), graph),
-		only(len(v.Tasks) > 0, h2("Tasks"), h.showFlow(v.Tasks)),
-		only(spans != nil, h2("Time"), spans),
-		only(len(v.journal) > 0 || v.journalFrom != "", h2("Journal"), h.showJournal(v)),
-		only(len(v.children) > 0, h2("Children"), h.showChildren(v.children), only(v.childrenMore, el("p.dim", "There are more: the list of runs with this parent has them."))),
+		when(graph != nil, h2("Graph"), graph),
+		when(len(v.Tasks) > 0, h2("Tasks"), h.showFlow(v.Tasks)),
+		when(spans != nil, h2("Time"), spans),
+		when(len(v.journal) > 0 || v.journalFrom != "", h2("Journal"), h.showJournal(v)),
+		when(len(v.children) > 0, h2("Children"), h.showChildren(v.children), when(v.childrenMore, el("p.dim", "There are more: the list of runs with this parent has them."))),
 		h2("Logs"), showLogs(v),
-		only(v.stream != "", h2("Stream"), pre(v.stream)),
-		only(len(v.Timeline) > 0, h2("History"), showHistory(v.Timeline)),
+		when(v.stream != "", h2("Stream"), pre(v.stream)),
+		when(len(v.Timeline) > 0, h2("History"), showHistory(v.Timeline)),
 		h.runAgain(v))
 }
 
@@ -145,14 +145,14 @@ func showDivergence(d *stint.Divergence) node {
 	if d == nil {
 		return nil
 	}
-	return table(head("Entry", "The journal has", "The code asks for", "Where"), el("tr", el("td.mono", d.Address), el("td", code(d.Recorded)), el("td.error", code(d.Asked)),
-		el("td.mono", only(d.Line > 0, data(fmt.Sprintf("%s:%d", d.File, d.Line))))))
+	return table(tableHead("Entry", "The journal has", "The code asks for", "Where"), el("tr", el("td.mono", d.Address), el("td", code(d.Recorded)), el("td.error", code(d.Asked)),
+		el("td.mono", when(d.Line > 0, userText(fmt.Sprintf("%s:%d", d.File, d.Line))))))
 }
 
 func (h *handler) runActions(v *runView) node {
 	here, of := runPath(v.ID), "runs/"+v.ID+"/"
-	return row(only(v.open, h.act("danger", "Cancel", of+"cancel", here)),
-		only(!v.open || v.State == stint.StateBlocked, h.act("primary", "Replay", of+"replay", here)))
+	return row(when(v.open, h.actionButton("danger", "Cancel", of+"cancel", here)),
+		when(!v.open || v.State == stint.StateBlocked, h.actionButton("primary", "Replay", of+"replay", here)))
 }
 
 // Keys of metadata by which the library says what started a run.
@@ -167,101 +167,101 @@ const (
 func (h *handler) trigger(v *runView) node {
 	switch {
 	case v.Metadata[metaCron] != "":
-		return all("cron ", h.link("/schedules", data(v.Metadata[metaCron])))
+		return group("cron ", h.link("/schedules", userText(v.Metadata[metaCron])))
 	case v.Metadata[metaEvent] != "":
-		return all("event ", h.link("/events?"+url.Values{"key": {v.Metadata[metaEventKey]}}.Encode(), data(v.Metadata[metaEventKey])))
+		return group("event ", h.link("/events?"+url.Values{"key": {v.Metadata[metaEventKey]}}.Encode(), userText(v.Metadata[metaEventKey])))
 	case v.ParentID != "":
-		return all("run ", h.link(runPath(v.ParentID), attr("class", "mono"), v.ParentID))
+		return group("run ", h.link(runPath(v.ParentID), attr("class", "mono"), v.ParentID))
 	}
-	return all("an enqueue")
+	return group("an enqueue")
 }
 
 func (h *handler) showFacts(v *runView) node {
 	run := func(id string) node { return h.link(runPath(id), attr("class", "mono"), id) }
 	return el("dl.facts",
 		fact("ID", el("span.mono", v.ID)), fact("Started by", h.trigger(v)),
-		fact("Queue", h.link(runsPath("queue", v.Queue), data(v.Queue)), fmt.Sprintf(", priority %d", v.Priority)),
-		fact("Task", h.link(taskPath(v.Task), data(v.Task))), fact("Attempt", v.Attempt, fmt.Sprintf(", of %d executions", v.Executions)),
-		fact("Created", when(v.Created)), fact("Due", when(v.Scheduled)), fact("Started", when(v.Started)),
-		fact("Ended", when(v.Finished), only(v.took > 0, " ("+took(v.took)+")")),
-		only(v.Worker != "", fact("Worker", h.link("/workers", data(v.Worker)))),
-		only(v.ParentID != "", fact("Parent", run(v.ParentID))),
-		only(v.RootID != "" && v.RootID != v.ParentID, fact("Root", run(v.RootID))),
-		only(v.Key != "", fact("Idempotency key", data(v.Key))),
+		fact("Queue", h.link(runsPath("queue", v.Queue), userText(v.Queue)), fmt.Sprintf(", priority %d", v.Priority)),
+		fact("Task", h.link(taskPath(v.Task), userText(v.Task))), fact("Attempt", v.Attempt, fmt.Sprintf(", of %d executions", v.Executions)),
+		fact("Created", timestamp(v.Created)), fact("Due", timestamp(v.Scheduled)), fact("Started", timestamp(v.Started)),
+		fact("Ended", timestamp(v.Finished), when(v.elapsed > 0, " ("+formatDuration(v.elapsed)+")")),
+		when(v.Worker != "", fact("Worker", h.link("/workers", userText(v.Worker)))),
+		when(v.ParentID != "", fact("Parent", run(v.ParentID))),
+		when(v.RootID != "" && v.RootID != v.ParentID, fact("Root", run(v.RootID))),
+		when(v.Key != "", fact("Idempotency key", userText(v.Key))),
 		h.showMetadata(v.Metadata))
 }
 
 // showMetadata is a fact for each key, of the first listShown.
 func (h *handler) showMetadata(m map[string]string) node {
 	keys := slices.Sorted(maps.Keys(m))
-	return all(each(keys[:min(len(keys), listShown)], func(k string) node { return fact(data(k), data(short(4096, m[k]))) }),
-		only(len(keys) > listShown, fact("More metadata", count(len(keys)-listShown)+" keys")))
+	return group(each(keys[:min(len(keys), listShown)], func(k string) node { return fact(userText(k), userText(truncate(4096, m[k]))) }),
+		when(len(keys) > listShown, fact("More metadata", formatCount(len(keys)-listShown)+" keys")))
 }
 
 func (h *handler) showFlow(tasks []stint.TaskInfo) node {
-	return table(head("State", "Task", "Waits for, or error", "Took.figure"), some(tasks, func(t stint.TaskInfo) node {
+	return table(tableHead("State", "Task", "Waits for, or error", "Took.figure"), eachShown(tasks, func(t stint.TaskInfo) node {
 		cells := func(name node) node {
-			return all(el("td", stateBadge(t.State)), el("td", name), el("td", data(short(160, t.Blocked)), " ", el("bdi.error", short(160, t.Error))), el("td.number", lasted(t.Started, t.Finished)))
+			return group(el("td", stateBadge(t.State)), el("td", name), el("td", userText(truncate(160, t.Blocked)), " ", el("bdi.error", truncate(160, t.Error))), el("td.number", elapsed(t.Started, t.Finished)))
 		}
 		if t.RunID == "" {
-			return el("tr", cells(data(t.Name)))
+			return el("tr", cells(userText(t.Name)))
 		}
-		return h.line(runPath(t.RunID), cells(h.link(runPath(t.RunID), data(t.Name))))
+		return h.linkedRow(runPath(t.RunID), cells(h.link(runPath(t.RunID), userText(t.Name))))
 	}))
 }
 
 func (h *handler) showJournal(v *runView) node {
 	of := "runs/" + v.ID + "/"
-	entries := table(head("No.", "Kind", "Name", "Result", "Recorded", h.actions()), each(v.journal, func(e stint.JournalEntry) node {
+	entries := table(tableHead("No.", "Kind", "Name", "Result", "Recorded", h.actions()), each(v.journal, func(e stint.JournalEntry) node {
 		step := hidden("step", e.Name)
-		return el("tr", el("td.mono", e.Address), el("td.state", e.Kind), el("td", data(e.Name), only(e.Attempts > 1, el("span.dim", fmt.Sprintf(" (%d attempts)", e.Attempts)))),
-			el("td", h.showResult(e)), el("td", when(e.At)),
-			el("td", only(e.Kind == "step" && e.Done, h.act("", "New run from here", of+"fork", "", step),
-				only(!v.open, " ", h.act("", "Replay from here", of+"restart", runPath(v.ID), step)))))
+		return el("tr", el("td.mono", e.Address), el("td.state", e.Kind), el("td", userText(e.Name), when(e.Attempts > 1, el("span.dim", fmt.Sprintf(" (%d attempts)", e.Attempts)))),
+			el("td", h.showResult(e)), el("td", timestamp(e.At)),
+			el("td", when(e.Kind == "step" && e.Done, h.actionButton("", "New run from here", of+"fork", "", step),
+				when(!v.open, " ", h.actionButton("", "Replay from here", of+"restart", runPath(v.ID), step)))))
 	}))
-	return all(entries, h.otherRows(runPath(v.ID), "journal", v.journalFrom, v.journalNext))
+	return group(entries, h.otherRows(runPath(v.ID), "journal", v.journalFrom, v.journalNext))
 }
 
 func (h *handler) showResult(e stint.JournalEntry) node {
 	switch {
 	case e.Error != "":
-		return el("bdi.error", short(300, e.Error))
+		return el("bdi.error", truncate(300, e.Error))
 	case !e.Done:
-		return all(el("span.state.waiting", "‖ waiting"), only(!e.Due.IsZero(), " until ", when(e.Due)))
+		return group(el("span.state.waiting", "‖ waiting"), when(!e.Due.IsZero(), " until ", timestamp(e.Due)))
 	}
 	return jsonTree(e.Output, smallTree)
 }
 
 func (h *handler) showChildren(children []child) node {
-	return table(head("State", "Task", "Input.optional", "Took.figure", "Created"), each(children, func(c child) node {
-		return h.line(runPath(c.ID), el("td", stateBadge(c.State)), el(fmt.Sprintf("td.in%d", min(c.depth-1, 4)), h.link(runPath(c.ID), data(c.Task))),
-			el("td.optional", el("bdi.dim.mono", short(70, string(c.Input)))), el("td.number", lasted(c.Started, c.Finished)), el("td", when(c.Created)))
+	return table(tableHead("State", "Task", "Input.optional", "Took.figure", "Created"), each(children, func(c child) node {
+		return h.linkedRow(runPath(c.ID), el("td", stateBadge(c.State)), el(fmt.Sprintf("td.in%d", min(c.depth-1, 4)), h.link(runPath(c.ID), userText(c.Task))),
+			el("td.optional", el("bdi.dim.mono", truncate(70, string(c.Input)))), el("td.number", elapsed(c.Started, c.Finished)), el("td", timestamp(c.Created)))
 	}))
 }
 
 func showLogs(v *runView) node {
 	levels := each([]string{"", "DEBUG", "INFO", "WARN", "ERROR"}, func(l string) node {
-		return el("option", l, only(l == v.logLevel, attr("selected")))
+		return el("option", l, when(l == v.logLevel, attr("selected")))
 	})
 	form := el("form.filters", attr("method", "get"), el("label", "At least", el("select", attr("name", "level"), levels)), input("Text", attr("name", "text"), attr("value", v.logText)), button("", "Filter"))
 	if len(v.logs) == 0 {
 		if v.logLevel+v.logText != "" {
-			return all(form, empty("No line matches."))
+			return group(form, emptyState("No line matches."))
 		}
-		return all(form, empty("No line. A handler writes some with ", code("stint.Logger(ctx)"), "."))
+		return group(form, emptyState("No line. A handler writes some with ", code("stint.Logger(ctx)"), "."))
 	}
-	return all(form, only(v.logsMore, el("p.dim", fmt.Sprintf("The last %d lines that match:", len(v.logs)))), el("dl.log.mono", each(v.logs, func(l stint.LogLine) node {
+	return group(form, when(v.logsMore, el("p.dim", fmt.Sprintf("The last %d lines that match:", len(v.logs)))), el("dl.log.mono", each(v.logs, func(l stint.LogLine) node {
 		level := el("dd", l.Level)
 		if l.Level >= slog.LevelError {
 			level = el("dd.error", l.Level)
 		}
-		return all(el("dt.dim", when(l.At)), level, el("dd", data(l.Message), only(len(l.Attrs) > 0, " ", el("bdi.dim", string(l.Attrs)))))
+		return group(el("dt.dim", timestamp(l.At)), level, el("dd", userText(l.Message), when(len(l.Attrs) > 0, " ", el("bdi.dim", string(l.Attrs)))))
 	})))
 }
 
 func showHistory(timeline []stint.TimelineEntry) node {
-	return table(head("When", "State", "Attempt.figure", "Worker", "Error"), some(timeline, func(e stint.TimelineEntry) node {
-		return el("tr", el("td", when(e.At)), el("td", stateBadge(e.State)), el("td.number", only(e.Attempt > 0, e.Attempt)), el("td", data(e.Worker)), el("td", el("bdi.error", short(300, e.Error))))
+	return table(tableHead("When", "State", "Attempt.figure", "Worker", "Error"), eachShown(timeline, func(e stint.TimelineEntry) node {
+		return el("tr", el("td", timestamp(e.At)), el("td", stateBadge(e.State)), el("td.number", when(e.Attempt > 0, e.Attempt)), el("td", userText(e.Worker)), el("td", el("bdi.error", truncate(300, e.Error))))
 	}))
 }
 
@@ -274,12 +274,12 @@ func (h *handler) runAgain(v *runView) node {
 	if err != nil {
 		return nil
 	}
-	curl := fmt.Sprintf("curl -X POST 'http://localhost:8080%s/api/tasks/%s/runs' -H 'Content-Type: application/json' -d '%s'", h.base, seg(v.Task), strings.ReplaceAll(string(body), "'", `'\''`))
+	curl := fmt.Sprintf("curl -X POST 'http://localhost:8080%s/api/tasks/%s/runs' -H 'Content-Type: application/json' -d '%s'", h.base, escapeSegment(v.Task), strings.ReplaceAll(string(body), "'", `'\''`))
 	copied := func(summary, id, text string) node {
 		return details(summary, pre(text, attr("id", id)), el("button", attr("type", "button"), attr("data-copy", id), "Copy"))
 	}
-	return all(h2("Run again"),
-		details("With an input to edit", h.form("", "tasks/"+seg(v.Task)+"/runs", "", area("Input", "input", indented(v.Input)), row(button("primary", "Enqueue")))),
+	return group(h2("Run again"),
+		details("With an input to edit", h.form("", "tasks/"+escapeSegment(v.Task)+"/runs", "", textArea("Input", "input", indented(v.Input)), row(button("primary", "Enqueue")))),
 		copied("As a command", "curl", curl), copied("As Go", "go", fmt.Sprintf("client.EnqueueJSON(ctx, %q, json.RawMessage(%q))", v.Task, v.Input)))
 }
 
@@ -312,8 +312,8 @@ func logText(l *stint.LogLine) string {
 	return b.String()
 }
 
-// logsOf reads what the handler logged and streamed.
-func (h *handler) logsOf(ctx context.Context, v *runView) error {
+// loadLogs reads what the handler logged and streamed.
+func (h *handler) loadLogs(ctx context.Context, v *runView) error {
 	var least slog.Level
 	if v.logLevel == "" || least.UnmarshalText([]byte(v.logLevel)) != nil {
 		least = slog.Level(-1 << 20)
@@ -339,7 +339,7 @@ func (h *handler) logsOf(ctx context.Context, v *runView) error {
 	if err != nil {
 		return err
 	}
-	v.stream = text.Cut(h.showText("stream", v.Task, string(bytes.Join(chunks, nil))), streamShown)
+	v.stream = text.Cut(h.redactText("stream", v.Task, string(bytes.Join(chunks, nil))), streamShown)
 	return nil
 }
 

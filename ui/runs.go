@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	perPage  = 50
-	perQuery = 20_000 // runs that a page looks at, at most
+	pageLimit = 50
+	scanLimit = 20_000 // runs that a page looks at, at most
 )
 
 // filterOf reads a filter from a query, as lists, bulk actions and the API take it.
@@ -50,10 +50,10 @@ func (h *handler) filterOf(q url.Values) (f stint.RunFilter, err error) {
 		}
 		f.Metadata[k] = v
 	}
-	if f.Since, err = timeOf(q.Get("since")); err != nil {
+	if f.Since, err = timeParam(q.Get("since")); err != nil {
 		return f, err
 	}
-	if f.Until, err = timeOf(q.Get("until")); err != nil {
+	if f.Until, err = timeParam(q.Get("until")); err != nil {
 		return f, err
 	}
 	f.ParentID, f.Error, f.Cursor = q.Get("parent"), q.Get("error"), q.Get("cursor")
@@ -61,7 +61,7 @@ func (h *handler) filterOf(q url.Values) (f stint.RunFilter, err error) {
 	if f.Error != "" && h.redact != nil { // whoever may ask for parts of a text can find all of it
 		return f, errors.New("error: runs cannot be searched by their errors where WithRedact may hide these")
 	}
-	if f.TopLevel, err = isTrue(q, "top"); err != nil {
+	if f.TopLevel, err = boolParam(q, "top"); err != nil {
 		return f, err
 	}
 	if k := (stint.LimitKey{Name: q.Get("limit_name"), Key: q.Get("limit_key")}); k != (stint.LimitKey{}) {
@@ -81,27 +81,11 @@ func (h *handler) selectionOf(q url.Values) (f stint.RunFilter, err error) {
 			return f, fmt.Errorf("%w: %s is empty: name something, or leave it out", stint.ErrNoFilter, name)
 		}
 	}
-	if f.All, err = isTrue(q, "all"); err != nil {
+	if f.All, err = boolParam(q, "all"); err != nil {
 		return f, err
 	}
-	f.DryRun, err = isTrue(q, "dry_run")
+	f.DryRun, err = boolParam(q, "dry_run")
 	return f, err
-}
-
-// timeOf reads a time, or how long ago it was: 2026-01-31T12:00:00Z, 90m, 24h.
-func timeOf(s string) (time.Time, error) {
-	if s == "" {
-		return time.Time{}, nil
-	}
-	if d, err := time.ParseDuration(s); err == nil {
-		return time.Now().Add(-d), nil
-	}
-	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04", "2006-01-02"} {
-		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
-			return t, nil
-		}
-	}
-	return time.Time{}, fmt.Errorf("time %q: want one like 2026-01-31T12:00:00Z, or how long ago, like 90m", s)
 }
 
 // list is ListRuns, with payloads as they may be shown.
@@ -116,8 +100,8 @@ func (h *handler) list(ctx context.Context, f stint.RunFilter) (*stint.RunPage, 
 	return page, nil
 }
 
-// chosen is a query without what is empty, and without its cursor.
-func chosen(q url.Values) url.Values {
+// filterQuery is a query without what is empty, and without its cursor.
+func filterQuery(q url.Values) url.Values {
 	c := url.Values{}
 	for k, vs := range q {
 		if k != "cursor" && strings.Join(vs, "") != "" {
@@ -127,8 +111,8 @@ func chosen(q url.Values) url.Values {
 	return c
 }
 
-// states of runs, in the order in which they pass them.
-var states = []stint.State{stint.StateScheduled, stint.StateQueued, stint.StateRunning, stint.StateWaiting, stint.StateBlocked,
+// allStates of runs, in the order in which they pass them.
+var allStates = []stint.State{stint.StateScheduled, stint.StateQueued, stint.StateRunning, stint.StateWaiting, stint.StateBlocked,
 	stint.StateSucceeded, stint.StateFailed, stint.StateCanceled, stint.StateSkipped}
 
 func runsPage(h *handler, ctx context.Context, arg string, q url.Values) (*view, error) {
@@ -139,7 +123,7 @@ func runsPage(h *handler, ctx context.Context, arg string, q url.Values) (*view,
 	if err != nil {
 		return nil, err
 	}
-	f.Limit, f.Scan = perPage, perQuery
+	f.Limit, f.Scan = pageLimit, scanLimit
 	if len(f.IDs) == 1 && f.Cursor == "" && len(f.States)+len(f.Tasks) == 0 {
 		if info, err := h.c.GetRun(ctx, f.IDs[0]); err == nil {
 			return runPage(h, ctx, info.ID, q)
@@ -160,26 +144,26 @@ func runsPage(h *handler, ctx context.Context, arg string, q url.Values) (*view,
 	if err != nil {
 		return nil, err
 	}
-	c := chosen(q)
+	c := filterQuery(q)
 	list := h.noRuns(len(c) > 0, page.Next != "")
 	if len(page.Runs) == 0 {
 		if names, err := h.c.Names(ctx); err == nil {
-			list = all(list, problem(names.Unknown(f.Tasks, f.Queues)))
+			list = group(list, errorText(names.Unknown(f.Tasks, f.Queues)))
 		}
 	}
 	if len(page.Runs) > 0 {
 		list = el("form", attr("method", "get"), attr("action", h.base+"/confirm"), hidden("selected", "true"), h.runList(page.Runs),
-			only(!h.readOnly, row(el("span.dim", "Selected:"), each(bulkActions, func(a bulkAction) node {
+			when(!h.readOnly, row(el("span.dim", "Selected:"), each(bulkActions, func(a bulkAction) node {
 				return button(a.class, a.verb+"…", attr("name", "do"), attr("value", a.operation))
 			}))))
 	}
-	return &view{Title: "Runs", Main: all(el("h1", "Runs"), stateChips(c, counts), h.filterForm(c, tasks), list, h.runsBelow(c, page, f.Cursor == ""))}, nil
+	return &view{Title: "Runs", Main: group(el("h1", "Runs"), stateChips(c, counts), h.filterForm(c, tasks), list, h.listFooter(c, page, f.Cursor == ""))}, nil
 }
 
 // stateChips choose states, and count those that are counted.
 func stateChips(c url.Values, counts map[stint.State]int) node {
-	return el("ul.chips", attr("aria-label", "States"), each(states, func(s stint.State) node {
-		q := chosen(c)
+	return el("ul.chips", attr("aria-label", "States"), each(allStates, func(s stint.State) node {
+		q := filterQuery(c)
 		at := slices.Index(q["state"], s.String())
 		if at >= 0 {
 			q["state"] = slices.Delete(q["state"], at, at+1)
@@ -187,7 +171,7 @@ func stateChips(c url.Values, counts map[stint.State]int) node {
 			q.Add("state", s.String())
 		}
 		n, counted := counts[s]
-		return el("li", el("a", attr("href", "?"+q.Encode()), stateBadge(s), only(counted, " "+count(n)), only(at >= 0, attr("aria-current", "true"))))
+		return el("li", el("a", attr("href", "?"+q.Encode()), stateBadge(s), when(counted, " "+formatCount(n)), when(at >= 0, attr("aria-current", "true"))))
 	}))
 }
 
@@ -195,19 +179,19 @@ func (h *handler) filterForm(c url.Values, tasks []string) node {
 	field := func(label, name, hint string) node {
 		return input(label, attr("name", name), attr("value", c.Get(name)), attr("placeholder", hint), attr("size", "12"))
 	}
-	limit := only(c.Has("limit_name") || c.Has("limit_key"), hidden("limit_name", c.Get("limit_name")), hidden("limit_key", c.Get("limit_key")),
-		el("span", "at limit ", data(strings.TrimSpace(c.Get("limit_name")+" "+c.Get("limit_key")))))
+	limit := when(c.Has("limit_name") || c.Has("limit_key"), hidden("limit_name", c.Get("limit_name")), hidden("limit_key", c.Get("limit_key")),
+		el("span", "at limit ", userText(strings.TrimSpace(c.Get("limit_name")+" "+c.Get("limit_key")))))
 	return el("form.filters", attr("method", "get"), attr("action", h.base+"/runs"), attr("role", "search"),
 		each(c["state"], func(s string) node { return hidden("state", s) }), limit,
 		input("Task", attr("name", "task"), attr("list", "tasks"), attr("value", c.Get("task"))),
 		el("datalist", attr("id", "tasks"), each(tasks, func(t string) node { return el("option", attr("value", t)) })),
-		field("Queue", "queue", ""), field("Created since", "since", "24h"), field("until", "until", "1h"), field("Metadata", "metadata", "key=value"), only(h.redact == nil, field("Error has", "error", "")), field("ID", "id", ""),
-		el("label.check", el("input", attr("type", "checkbox"), attr("name", "top"), attr("value", "1"), only(c.Has("top"), attr("checked"))), "no children"),
-		button("primary", "Filter"), only(len(c) > 0, " ", h.link("/runs", "Show all")))
+		field("Queue", "queue", ""), field("Created since", "since", "24h"), field("until", "until", "1h"), field("Metadata", "metadata", "key=value"), when(h.redact == nil, field("Error has", "error", "")), field("ID", "id", ""),
+		el("label.check", el("input", attr("type", "checkbox"), attr("name", "top"), attr("value", "1"), when(c.Has("top"), attr("checked"))), "no children"),
+		button("primary", "Filter"), when(len(c) > 0, " ", h.link("/runs", "Show all")))
 }
 
-// problem says what is wrong, if something is.
-func problem(err error) node {
+// errorText says what is wrong, if something is.
+func errorText(err error) node {
 	if err == nil {
 		return nil
 	}
@@ -217,24 +201,24 @@ func problem(err error) node {
 func (h *handler) noRuns(filtered, more bool) node {
 	switch {
 	case !filtered:
-		return empty("No runs yet. ", code("task.Enqueue(ctx, input)"), " makes one.")
+		return emptyState("No runs yet. ", code("task.Enqueue(ctx, input)"), " makes one.")
 	case more:
-		return empty("No run matches among the " + count(perQuery) + " looked at.")
+		return emptyState("No run matches among the " + formatCount(scanLimit) + " looked at.")
 	}
-	return empty("No run matches.")
+	return emptyState("No run matches.")
 }
 
 // runList is the table of the page, with boxes to choose.
 func (h *handler) runList(runs []stint.RunInfo) node {
-	pick := only(!h.readOnly, el("th", el("input", attr("type", "checkbox"), attr("data-all"), attr("aria-label", "Select all on this page"))))
+	pick := when(!h.readOnly, el("th", el("input", attr("type", "checkbox"), attr("data-all"), attr("aria-label", "Select all on this page"))))
 	heads := el("thead", el("tr", pick, el("th", "State"), el("th", "Task"), el("th.optional", "Input"), el("th.optional", "Queue"), el("th.optional", "Metadata"), el("th.figure.optional", "Attempt"), el("th.figure.optional", "Took"), el("th", "Created")))
 	return table(heads, each(runs, func(r stint.RunInfo) node {
-		box := only(!h.readOnly, el("td", el("input", attr("type", "checkbox"), attr("name", "id"), attr("value", r.ID), attr("data-pick"), attr("aria-label", "Select run "+tail(r.ID)))))
-		return h.line(runPath(r.ID), attr("id", "r"+r.ID), box, el("td", stateBadge(r.State), only(r.Quarantined, " quarantined"), only(r.Canceling, " canceling")),
-			el("td", h.link(runPath(r.ID), data(r.Task)), only(r.Blocked != "", el("br"), el("bdi.dim", short(90, r.Blocked))), only(r.Error != "", el("br"), el("bdi.error", short(120, r.Error)))),
-			el("td.optional", el("bdi.dim.mono", short(60, string(r.Input)))), el("td.optional", data(short(30, r.Queue))),
-			el("td.optional", each(firstKeys(r.Metadata), func(k string) node { return all(el("bdi.dim", short(20, k)+"="+short(24, r.Metadata[k])), " ") })),
-			el("td.number.optional", r.Attempt), el("td.number.optional", lasted(r.Started, r.Finished)), el("td", when(r.Created)))
+		box := when(!h.readOnly, el("td", el("input", attr("type", "checkbox"), attr("name", "id"), attr("value", r.ID), attr("data-pick"), attr("aria-label", "Select run "+shortID(r.ID)))))
+		return h.linkedRow(runPath(r.ID), attr("id", "r"+r.ID), box, el("td", stateBadge(r.State), when(r.Quarantined, " quarantined"), when(r.Canceling, " canceling")),
+			el("td", h.link(runPath(r.ID), userText(r.Task)), when(r.Blocked != "", el("br"), el("bdi.dim", truncate(90, r.Blocked))), when(r.Error != "", el("br"), el("bdi.error", truncate(120, r.Error)))),
+			el("td.optional", el("bdi.dim.mono", truncate(60, string(r.Input)))), el("td.optional", userText(truncate(30, r.Queue))),
+			el("td.optional", each(firstKeys(r.Metadata), func(k string) node { return group(el("bdi.dim", truncate(20, k)+"="+truncate(24, r.Metadata[k])), " ") })),
+			el("td.number.optional", r.Attempt), el("td.number.optional", elapsed(r.Started, r.Finished)), el("td", timestamp(r.Created)))
 	}))
 }
 
@@ -244,21 +228,21 @@ func firstKeys(m map[string]string) []string {
 	return keys[:min(len(keys), keysShown)]
 }
 
-// lasted is how long something took that has ended.
-func lasted(from, to time.Time) node {
-	return only(!from.IsZero() && !to.IsZero(), took(to.Sub(from)))
+// elapsed is how long something took that has ended.
+func elapsed(from, to time.Time) node {
+	return when(!from.IsZero() && !to.IsZero(), formatDuration(to.Sub(from)))
 }
 
-// runsBelow leads to other pages of the list, and does something to all that match.
-func (h *handler) runsBelow(c url.Values, page *stint.RunPage, first bool) node {
-	older, match := chosen(c), chosen(c)
+// listFooter leads to other pages of the list, and does something to all that match.
+func (h *handler) listFooter(c url.Values, page *stint.RunPage, first bool) node {
+	older, match := filterQuery(c), filterQuery(c)
 	if len(c) == 0 {
 		match.Set("all", "true")
 	}
 	older.Set("cursor", page.Next)
-	return row(only(!first, h.link("/runs?"+c.Encode(), attr("class", "button"), "Newest")),
-		only(page.Next != "", h.link("/runs?"+older.Encode(), attr("class", "button"), attr("rel", "next"), "Older")),
-		only(len(page.Runs) > 0 && !h.readOnly, el("span.dim", "All that match:"), each(bulkActions, func(a bulkAction) node {
+	return row(when(!first, h.link("/runs?"+c.Encode(), attr("class", "button"), "Newest")),
+		when(page.Next != "", h.link("/runs?"+older.Encode(), attr("class", "button"), attr("rel", "next"), "Older")),
+		when(len(page.Runs) > 0 && !h.readOnly, el("span.dim", "All that match:"), each(bulkActions, func(a bulkAction) node {
 			return h.link("/confirm?do="+a.operation+"&"+match.Encode(), attr("class", "button"), a.verb+"…")
 		})))
 }
@@ -266,22 +250,22 @@ func (h *handler) runsBelow(c url.Values, page *stint.RunPage, first bool) node 
 // runTable is a short list of runs on another page.
 func (h *handler) runTable(runs []stint.RunInfo) node {
 	if len(runs) == 0 {
-		return none("none")
+		return placeholder("none")
 	}
-	return table(head("State", "Task", "Input.optional", "Created"), each(runs, func(r stint.RunInfo) node {
-		return h.line(runPath(r.ID), attr("id", "r"+r.ID), el("td", stateBadge(r.State)), el("td", h.link(runPath(r.ID), data(r.Task))),
-			el("td.optional", el("bdi.dim.mono", short(70, string(r.Input)))), el("td", when(r.Created)))
+	return table(tableHead("State", "Task", "Input.optional", "Created"), each(runs, func(r stint.RunInfo) node {
+		return h.linkedRow(runPath(r.ID), attr("id", "r"+r.ID), el("td", stateBadge(r.State)), el("td", h.link(runPath(r.ID), userText(r.Task))),
+			el("td.optional", el("bdi.dim.mono", truncate(70, string(r.Input)))), el("td", timestamp(r.Created)))
 	}))
 }
 
-// namesFor is how long a list of names stands, which pages offer but do not depend on.
-const namesFor = 10 * time.Second
+// namesTTL is how long a list of names stands, which pages offer but do not depend on.
+const namesTTL = 10 * time.Second
 
 // taskNames lists what has run in the last day, or is defined here.
 func (h *handler) taskNames(ctx context.Context) (names []string, err error) {
 	h.names.Lock()
 	defer h.names.Unlock()
-	if time.Since(h.names.at) < namesFor {
+	if time.Since(h.names.at) < namesTTL {
 		return h.names.all, nil
 	}
 	totals, err := h.totals(ctx, windows[2])

@@ -18,32 +18,32 @@ func schedulesPage(h *handler, ctx context.Context, arg string, q url.Values) (*
 		return nil, err
 	}
 	h.redactCrons(crons.Crons)
-	page, err := h.list(ctx, stint.RunFilter{States: []stint.State{stint.StateScheduled}, Limit: 100, Scan: perQuery})
+	page, err := h.list(ctx, stint.RunFilter{States: []stint.State{stint.StateScheduled}, Limit: 100, Scan: scanLimit})
 	if err != nil {
 		return nil, err
 	}
 	slices.SortStableFunc(page.Runs, func(a, b stint.RunInfo) int { return a.Scheduled.Compare(b.Scheduled) })
-	return &view{Title: "Schedules", Main: all(el("h1", "Schedules"),
+	return &view{Title: "Schedules", Main: group(el("h1", "Schedules"),
 		h2("Crons"), h.showCrons(crons.Crons), h.otherRows("/schedules", "crons", q.Get("crons"), crons.Next),
-		h2("One-time"), h.showScheduled(page.Runs), only(page.Next != "", el("p", h.link(runsPath("state", "scheduled"), "All of them"))))}, nil
+		h2("One-time"), h.showScheduled(page.Runs), when(page.Next != "", el("p", h.link(runsPath("state", "scheduled"), "All of them"))))}, nil
 }
 
 func (h *handler) showCrons(crons []stint.CronInfo) node {
 	if len(crons) == 0 {
-		return empty("No cron. ", code(`stint.WithCron("0 9 * * *")`), " on a task declares one, ", code(`task.Cron(ctx, "name", "0 9 * * *", input)`), " makes one at run time.")
+		return emptyState("No cron. ", code(`stint.WithCron("0 9 * * *")`), " on a task declares one, ", code(`task.Cron(ctx, "name", "0 9 * * *", input)`), " makes one at run time.")
 	}
-	return table(head("Cron", "Task", "When", "Input.optional", "Next", "Last.optional", h.actions()), each(crons, func(c stint.CronInfo) node {
-		last := when(c.Last)
+	return table(tableHead("Cron", "Task", "When", "Input.optional", "Next", "Last.optional", h.actions()), each(crons, func(c stint.CronInfo) node {
+		last := timestamp(c.Last)
 		if c.LastRunID != "" {
 			last = h.link(runPath(c.LastRunID), last)
 		}
 		return el("tr",
-			el("td", data(c.Name), pausedSign(c.Paused), only(c.Error != "", el("br"), el("bdi.error", short(160, c.Error))),
-				only(c.Blocked != "", el("br"), el("bdi.error", short(160, c.Blocked)))),
-			el("td", h.link(taskPath(c.Task), data(c.Task))),
-			el("td", code(c.Spec), only(readSpec(c.Spec) != "", el("br"), el("span.dim", readSpec(c.Spec)))),
-			el("td.optional", el("bdi.dim.mono", short(60, string(c.Input)))),
-			el("td", when(c.Next), nextTicks(c)), el("td.optional", last), el("td", h.cronActions(c)))
+			el("td", userText(c.Name), pausedBadge(c.Paused), when(c.Error != "", el("br"), el("bdi.error", truncate(160, c.Error))),
+				when(c.Blocked != "", el("br"), el("bdi.error", truncate(160, c.Blocked)))),
+			el("td", h.link(taskPath(c.Task), userText(c.Task))),
+			el("td", code(c.Spec), when(readSpec(c.Spec) != "", el("br"), el("span.dim", readSpec(c.Spec)))),
+			el("td.optional", el("bdi.dim.mono", truncate(60, string(c.Input)))),
+			el("td", timestamp(c.Next), nextTicks(c)), el("td.optional", last), el("td", h.cronActions(c)))
 	}))
 }
 
@@ -55,26 +55,26 @@ func nextTicks(c stint.CronInfo) node {
 	if err != nil || len(ticks) == 0 {
 		return nil // its spec was read when it was made
 	}
-	return details("next five", each(ticks, func(t time.Time) node { return all(when(t), el("br")) }))
+	return details("next five", each(ticks, func(t time.Time) node { return group(timestamp(t), el("br")) }))
 }
 
 func (h *handler) cronActions(c stint.CronInfo) node {
 	const next = "/schedules"
-	of := "crons/" + seg(c.Name) + "/"
-	edit := h.form("row", of+"update", next, el("input", attr("name", "spec"), attr("value", c.Spec), attr("aria-label", "Spec of "+visible(c.Name))), button("", "Save"))
-	return all(h.act("", "Run now", of+"trigger", ""), " ", h.toggle(c.Paused, of, next),
-		only(!c.Declared && !h.readOnly, " ", h.act("danger", "Delete", of+"delete", next), details("Edit", edit)))
+	of := "crons/" + escapeSegment(c.Name) + "/"
+	edit := h.form("row", of+"update", next, el("input", attr("name", "spec"), attr("value", c.Spec), attr("aria-label", "Spec of "+escapeInvisible(c.Name))), button("", "Save"))
+	return group(h.actionButton("", "Run now", of+"trigger", ""), " ", h.pauseToggle(c.Paused, of, next),
+		when(!c.Declared && !h.readOnly, " ", h.actionButton("danger", "Delete", of+"delete", next), details("Edit", edit)))
 }
 
 func (h *handler) showScheduled(runs []stint.RunInfo) node {
 	if len(runs) == 0 {
-		return empty("No run waits for its time. ", code("task.Schedule(ctx, at, input)"), " makes one that does.")
+		return emptyState("No run waits for its time. ", code("task.Schedule(ctx, at, input)"), " makes one that does.")
 	}
-	return table(head("Task", "Due", "Input.optional", h.actions()), each(runs, func(r stint.RunInfo) node {
+	return table(tableHead("Task", "Due", "Input.optional", h.actions()), each(runs, func(r stint.RunInfo) node {
 		move := h.form("row", "runs/"+r.ID+"/reschedule", "/schedules",
-			el("input", attr("name", "at"), attr("type", "datetime-local"), attr("required"), attr("data-keep"), attr("aria-label", "New time of "+tail(r.ID))), button("", "Move"))
-		return el("tr", attr("id", "r"+r.ID), attr("data-url", h.base+runPath(r.ID)), el("td", h.link(runPath(r.ID), data(r.Task))), el("td", when(r.Scheduled)),
-			el("td.optional", el("bdi.dim.mono", short(60, string(r.Input)))),
-			el("td", only(!h.readOnly, move), h.act("danger", "Cancel", "runs/"+r.ID+"/cancel", "/schedules")))
+			el("input", attr("name", "at"), attr("type", "datetime-local"), attr("required"), attr("data-keep"), attr("aria-label", "New time of "+shortID(r.ID))), button("", "Move"))
+		return el("tr", attr("id", "r"+r.ID), attr("data-url", h.base+runPath(r.ID)), el("td", h.link(runPath(r.ID), userText(r.Task))), el("td", timestamp(r.Scheduled)),
+			el("td.optional", el("bdi.dim.mono", truncate(60, string(r.Input)))),
+			el("td", when(!h.readOnly, move), h.actionButton("danger", "Cancel", "runs/"+r.ID+"/cancel", "/schedules")))
 	}))
 }

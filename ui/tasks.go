@@ -45,7 +45,7 @@ func tasksPage(h *handler, ctx context.Context, arg string, q url.Values) (*view
 		}
 	}
 	slices.SortStableFunc(rows, func(a, b taskRow) int { return strings.Compare(a.Task, b.Task) })
-	return &view{Title: "Tasks", Main: all(el("h1", "Tasks and workflows"), w.chooser(), h.showTasks(rows))}, nil
+	return &view{Title: "Tasks", Main: group(el("h1", "Tasks and workflows"), w.chooser(), h.showTasks(rows))}, nil
 }
 
 func defined(defs []stint.TaskDefinition, name string) *stint.TaskDefinition {
@@ -57,17 +57,17 @@ func defined(defs []stint.TaskDefinition, name string) *stint.TaskDefinition {
 
 func (h *handler) showTasks(rows []taskRow) node {
 	if len(rows) == 0 {
-		return empty("No task is defined, and none has run. ", code(`stint.NewTask(client, "name", fn)`), " defines one.")
+		return emptyState("No task is defined, and none has run. ", code(`stint.NewTask(client, "name", fn)`), " defines one.")
 	}
-	return table(head("Name", "Queue.optional", "Succeeded.figure", "Failed.figure", "Retried.figure optional", "Error rate.figure", "p50.figure optional", "p95.figure"), some(rows, func(r taskRow) node {
+	return table(tableHead("Name", "Queue.optional", "Succeeded.figure", "Failed.figure", "Retried.figure optional", "Error rate.figure", "p50.figure optional", "p95.figure"), eachShown(rows, func(r taskRow) node {
 		failed := "td.number"
 		if r.Failed > 0 {
 			failed += ".error"
 		}
-		return h.line(taskPath(r.Task),
-			el("td", h.link(taskPath(r.Task), data(r.Task)), only(r.def != nil && r.def.Workflow, " ", el("span.dim", "workflow"))),
-			el("td.optional", data(r.Queue)), el("td.number", count(r.Succeeded)), el(failed, count(r.Failed)), el("td.number.optional", count(r.Retried)),
-			el("td.number", r.errorRate()), el("td.number.optional", took(r.Duration(.5))), el("td.number", took(r.Duration(.95))))
+		return h.linkedRow(taskPath(r.Task),
+			el("td", h.link(taskPath(r.Task), userText(r.Task)), when(r.def != nil && r.def.Workflow, " ", el("span.dim", "workflow"))),
+			el("td.optional", userText(r.Queue)), el("td.number", formatCount(r.Succeeded)), el(failed, formatCount(r.Failed)), el("td.number.optional", formatCount(r.Retried)),
+			el("td.number", r.errorRate()), el("td.number.optional", formatDuration(r.Duration(.5))), el("td.number", formatDuration(r.Duration(.95))))
 	}))
 }
 
@@ -78,7 +78,7 @@ func taskPage(h *handler, ctx context.Context, name string, w window, totals []s
 			r.Add(&totals[i])
 		}
 	}
-	page, err := h.list(ctx, stint.RunFilter{Tasks: []string{name}, Limit: 10, Scan: perQuery})
+	page, err := h.list(ctx, stint.RunFilter{Tasks: []string{name}, Limit: 10, Scan: scanLimit})
 	if err != nil {
 		return nil, err
 	}
@@ -86,11 +86,11 @@ func taskPage(h *handler, ctx context.Context, name string, w window, totals []s
 		return nil, errNoPage
 	}
 	card := func(figure, what string) node { return el("div.card", el("b", figure), what) }
-	main := all(el("h1", data(name)), w.chooser(),
+	main := group(el("h1", userText(name)), w.chooser(),
 		el("div.cards",
-			h.link(runsPath("task", name, "state", "succeeded"), attr("class", "card"), el("b", count(r.Succeeded)), "✓ succeeded"),
-			h.link(runsPath("task", name, "state", "failed"), attr("class", "card"), el("b", count(r.Failed)), "✗ failed"),
-			card(r.errorRate(), "error rate"), card(count(r.Retried), "attempts retried"), card(took(r.Duration(.5)), "p50"), card(took(r.Duration(.95)), "p95"), card(took(r.Wait(.99)), "p99 wait to start")),
+			h.link(runsPath("task", name, "state", "succeeded"), attr("class", "card"), el("b", formatCount(r.Succeeded)), "✓ succeeded"),
+			h.link(runsPath("task", name, "state", "failed"), attr("class", "card"), el("b", formatCount(r.Failed)), "✗ failed"),
+			card(r.errorRate(), "error rate"), card(formatCount(r.Retried), "attempts retried"), card(formatDuration(r.Duration(.5)), "p50"), card(formatDuration(r.Duration(.95)), "p95"), card(formatDuration(r.Wait(.99)), "p99 wait to start")),
 		h.showDefinition(r.def), h.runNow(r.def),
 		h2("Newest runs"), h.runTable(page.Runs))
 	return &view{Title: name, Main: main, Up: "/tasks"}, nil
@@ -111,15 +111,15 @@ func (h *handler) showDefinition(d *stint.TaskDefinition) node {
 		kind += ", worked by another program"
 	}
 	codes := func(texts []string) node {
-		return each(texts, func(t string) node { return all(code(t), " ") })
+		return each(texts, func(t string) node { return group(code(t), " ") })
 	}
 	graph := drawGraph(h.base, d.Tasks, false)
-	return all(h2("Definition"), el("dl.facts",
-		fact("Kind", kind), fact("Queue", data(d.Queue), fmt.Sprintf(", priority %d", d.Priority)), fact("Retries", d.Retries),
-		only(d.Timeout > 0, fact("Timeout", took(d.Timeout))), only(d.SlotCost > 1, fact("Slots", d.SlotCost)),
-		only(len(d.Crons) > 0, fact("Crons", codes(d.Crons))),
-		only(len(d.Events) > 0, fact("Events", codes(d.Events), only(d.EventFilter != "", "if ", code(d.EventFilter))))),
-		only(graph != nil, h2("Graph"), graph))
+	return group(h2("Definition"), el("dl.facts",
+		fact("Kind", kind), fact("Queue", userText(d.Queue), fmt.Sprintf(", priority %d", d.Priority)), fact("Retries", d.Retries),
+		when(d.Timeout > 0, fact("Timeout", formatDuration(d.Timeout))), when(d.SlotCost > 1, fact("Slots", d.SlotCost)),
+		when(len(d.Crons) > 0, fact("Crons", codes(d.Crons))),
+		when(len(d.Events) > 0, fact("Events", codes(d.Events), when(d.EventFilter != "", "if ", code(d.EventFilter))))),
+		when(graph != nil, h2("Graph"), graph))
 }
 
 // runNow is a form that starts a run: of fields if the input is an object with simple ones,
@@ -128,13 +128,13 @@ func (h *handler) runNow(d *stint.TaskDefinition) node {
 	if d == nil || h.readOnly {
 		return nil
 	}
-	operation, fields := "tasks/"+seg(d.Name)+"/runs", fieldsOf(d.Input)
-	asJSON := h.form("", operation, "", area("Input", "input", indented(d.Example)), row(button("primary", "Enqueue")))
+	operation, fields := "tasks/"+escapeSegment(d.Name)+"/runs", fieldsOf(d.Input)
+	asJSON := h.form("", operation, "", textArea("Input", "input", indented(d.Example)), row(button("primary", "Enqueue")))
 	if len(fields) > 0 {
 		asJSON = details("As JSON", asJSON)
 	}
-	return all(h2("Run now"),
-		only(len(fields) > 0, h.form("", operation, "", attr("data-compose"), attr("data-keep"), hidden("input", "{}"), row(each(fields, field.show), button("primary", "Enqueue")))),
+	return group(h2("Run now"),
+		when(len(fields) > 0, h.form("", operation, "", attr("data-compose"), attr("data-keep"), hidden("input", "{}"), row(each(fields, field.show), button("primary", "Enqueue")))),
 		asJSON, details("Schema of the input", jsonTree(d.Input, wholeTree)))
 }
 
@@ -158,7 +158,7 @@ func (f field) show() node {
 	if f.input == "checkbox" {
 		return el("label.check", el("input", attr("type", f.input), attr("data-field", f.name)), f.name)
 	}
-	return input(f.name, attr("type", f.input), attr("data-field", f.name), only(f.step != "", attr("step", f.step)), only(f.required && f.input == "number", attr("required")))
+	return input(f.name, attr("type", f.input), attr("data-field", f.name), when(f.step != "", attr("step", f.step)), when(f.required && f.input == "number", attr("required")))
 }
 
 // fieldsOf makes a form of a schema, if each of its fields is simple.

@@ -19,28 +19,28 @@ func workersPage(h *handler, ctx context.Context, arg string, q url.Values) (*vi
 	if err != nil {
 		return nil, err
 	}
-	main := all(el("h1", "Workers"), each(workers[:min(len(workers), listShown)], func(w stint.WorkerInfo) node { return h.showWorker(w, page.Runs) }),
-		only(len(workers) > listShown, el("p.dim", fmt.Sprintf("and %s more, which the API lists", figure(len(workers)-listShown)))))
+	main := group(el("h1", "Workers"), each(workers[:min(len(workers), listShown)], func(w stint.WorkerInfo) node { return h.showWorker(w, page.Runs) }),
+		when(len(workers) > listShown, el("p.dim", fmt.Sprintf("and %s more, which the API lists", formatNumber(len(workers)-listShown)))))
 	if len(workers) == 0 {
-		main = all(main, empty("No worker runs, so nothing starts. ", code("client.NewWorker()"), " makes one, and its ", code("Run"), " works until its context ends."))
+		main = group(main, emptyState("No worker runs, so nothing starts. ", code("client.NewWorker()"), " makes one, and its ", code("Run"), " works until its context ends."))
 	}
 	return &view{Title: "Workers", Main: main}, nil
 }
 
 func (h *handler) showWorker(w stint.WorkerInfo, running []stint.RunInfo) node {
-	queues := el("span", each(w.Queues, func(q string) node { return all(data(q), " ") }))
+	queues := el("span", each(w.Queues, func(q string) node { return group(userText(q), " ") }))
 	if len(w.Queues) == 0 {
 		queues = el("span", "all")
 	}
 	has := slices.DeleteFunc(slices.Clone(running), func(r stint.RunInfo) bool { return r.Worker != w.Name })
-	return el("section", h2(data(w.Name), pausedSign(w.Paused)),
-		only(!h.readOnly, row(h.toggle(w.Paused, "workers/"+seg(w.Name)+"/", "/workers"))),
+	return el("section", h2(userText(w.Name), pausedBadge(w.Paused)),
+		when(!h.readOnly, row(h.pauseToggle(w.Paused, "workers/"+escapeSegment(w.Name)+"/", "/workers"))),
 		el("dl.facts",
-			fact("Slots", meter("slots in use", int64(w.Running), int64(w.Slots)), fmt.Sprintf(" %d of %d", w.Running, w.Slots)),
-			fact("Process", fmt.Sprintf("%d on ", w.PID), data(w.Host), ", since ", when(w.Started)),
+			fact("Slots", progressBar("slots in use", int64(w.Running), int64(w.Slots)), fmt.Sprintf(" %d of %d", w.Running, w.Slots)),
+			fact("Process", fmt.Sprintf("%d on ", w.PID), userText(w.Host), ", since ", timestamp(w.Started)),
 			fact("Alive", "its process holds its lock; a death is noticed within a second"),
 			fact("Build", el("span.mono", w.Build)),
 			fact("Queues", queues),
-			each(slices.Sorted(maps.Keys(w.Labels)), func(k string) node { return fact(data(k), data(w.Labels[k])) })),
-		only(len(has) > 0, h.runTable(has)))
+			each(slices.Sorted(maps.Keys(w.Labels)), func(k string) node { return fact(userText(k), userText(w.Labels[k])) })),
+		when(len(has) > 0, h.runTable(has)))
 }

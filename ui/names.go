@@ -10,13 +10,13 @@ import (
 	"github.com/stint-dev/stint/internal/near"
 )
 
-// named is an operation on something by its name. One that is not known is an error that
+// byName is an operation on something by its name. One that is not known is an error that
 // lists those that are near.
-func named(param string, do func(*stint.Client, context.Context, string) error) func(*handler, context.Context, url.Values) (any, error) {
+func byName(param string, do func(*stint.Client, context.Context, string) error) func(*handler, context.Context, url.Values) (any, error) {
 	return func(h *handler, ctx context.Context, in url.Values) (any, error) {
 		name := in.Get(param)
 		if param == "queue" {
-			if err := h.known(ctx, in, nil, []string{name}); err != nil {
+			if err := h.checkNames(ctx, in, nil, []string{name}); err != nil {
 				return nil, err
 			}
 		}
@@ -58,9 +58,9 @@ func (h *handler) eachCron(ctx context.Context, f func(*stint.CronInfo)) error {
 	}
 }
 
-// known returns an error if a name was never heard of, and the request does not insist.
-func (h *handler) known(ctx context.Context, in url.Values, tasks, queues []string) error {
-	force, err := isTrue(in, "force")
+// checkNames returns an error if a name was never heard of, and the request does not insist.
+func (h *handler) checkNames(ctx context.Context, in url.Values, tasks, queues []string) error {
+	force, err := boolParam(in, "force")
 	if err != nil || force || len(tasks)+len(queues) == 0 {
 		return err
 	}

@@ -150,7 +150,7 @@ func TestForwarded(t *testing.T) {
 	if w := try(t, h, "GET", "/healthz", ""); w.Code != http.StatusOK {
 		t.Fatalf("a local request: %d %s", w.Code, w.Body)
 	}
-	for _, name := range append(forwarded, "X-Forwarded-For", "x-forwarded-host", "X-Forwarded-Proto", "X-Forwarded-Server", "X-Forwarded", "X-Forwarded-By") {
+	for _, name := range append(proxyHeaders, "X-Forwarded-For", "x-forwarded-host", "X-Forwarded-Proto", "X-Forwarded-Server", "X-Forwarded", "X-Forwarded-By") {
 		for _, value := range []string{"", "127.0.0.1", "x"} {
 			if w := try(t, h, "GET", "/healthz", "", header(name, value)); w.Code != http.StatusForbidden {
 				t.Errorf("%s: %q: %d", name, value, w.Code)
@@ -258,7 +258,7 @@ func TestNoOpenRedirect(t *testing.T) {
 			"http:" + base + "/":                "",
 			"/\u00a0/evil":                      "?", // not a space that browsers pass by
 		} {
-			got, ok := h.inside(next)
+			got, ok := h.localPath(next)
 			if want == "?" {
 				continue
 			}
@@ -267,10 +267,10 @@ func TestNoOpenRedirect(t *testing.T) {
 			}
 		}
 	}
-	if got, ok := (&handler{config: config{base: "/stint"}}).inside("/stint/../evil"); ok {
+	if got, ok := (&handler{config: config{base: "/stint"}}).localPath("/stint/../evil"); ok {
 		t.Errorf("outside of the base: %q", got)
 	}
-	if got, ok := (&handler{config: config{base: "/stint"}}).inside("/stinted/"); ok {
+	if got, ok := (&handler{config: config{base: "/stint"}}).localPath("/stinted/"); ok {
 		t.Errorf("beside the base: %q", got)
 	}
 }

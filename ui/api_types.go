@@ -333,8 +333,8 @@ type wireCheck struct {
 	Problems []string `json:"problems"`
 }
 
-// run is a run as the API shows it. Its payloads are as they may be shown.
-func (h *handler) run(r *stint.RunInfo) wireRun {
+// wireRunOf is a run as the API shows it. Its payloads are as they may be shown.
+func (h *handler) wireRunOf(r *stint.RunInfo) wireRun {
 	w := wireRun{ID: r.ID, Task: r.Task, Queue: r.Queue, State: r.State.String(), Blocked: r.Blocked, Attempt: r.Attempt, Priority: r.Priority,
 		Quarantined: r.Quarantined, Canceling: r.Canceling, Executions: r.Executions,
 		Input: r.Input, Output: r.Output, Error: r.Error, Stack: r.Stack, Metadata: r.Metadata,

@@ -19,8 +19,8 @@ import (
 // The door is what every request passes, those for assets and for the API's description
 // too. A program says who comes in: WithAuthorize, WithToken or WithLocalAccess.
 
-// minToken is how many characters a token has at least.
-const minToken = 16
+// minTokenLength is how many characters a token has at least.
+const minTokenLength = 16
 
 // NewToken returns a token for WithToken: 64 hexadecimal digits, 256 random bits.
 func NewToken() string {
@@ -35,8 +35,8 @@ func NewToken() string {
 //
 // It panics if the token is shorter than 16 characters. NewToken makes one.
 func WithToken(token string) Option {
-	if len(token) < minToken {
-		panic(fmt.Sprintf("ui: WithToken: a token of %d characters: want %d or more; NewToken makes one", len(token), minToken))
+	if len(token) < minTokenLength {
+		panic(fmt.Sprintf("ui: WithToken: a token of %d characters: want %d or more; NewToken makes one", len(token), minTokenLength))
 	}
 	return func(c *config) { c.token = token }
 }
@@ -49,28 +49,28 @@ func WithToken(token string) Option {
 func WithLocalAccess() Option { return func(c *config) { c.localAccess = true } }
 
 var (
-	errNobody  = errors.New("the program does not say who may come in: ui.WithAuthorize, ui.WithToken or ui.WithLocalAccess")
-	errRemote  = errors.New("requests from other machines, and through proxies, are refused: ui.WithAuthorize says who may do what")
-	errNoToken = errors.New("open the page with the URL that the program printed, which has a token, or send it as \"Authorization: Bearer TOKEN\"")
+	errNoAccess = errors.New("the program does not say who may come in: ui.WithAuthorize, ui.WithToken or ui.WithLocalAccess")
+	errRemote   = errors.New("requests from other machines, and through proxies, are refused: ui.WithAuthorize says who may do what")
+	errNoToken  = errors.New("open the page with the URL that the program printed, which has a token, or send it as \"Authorization: Bearer TOKEN\"")
 )
 
 // admit lets a request in, or has answered it.
 func (h *handler) admit(w http.ResponseWriter, r *http.Request) bool {
 	switch {
-	case h.authorize != nil: // asked for each action
+	case h.authorizer != nil: // asked for each action
 		return true
 	case h.token == "" && !h.localAccess:
-		h.refuse(w, r, http.StatusForbidden, errNobody)
-	case !local(r):
-		h.refuse(w, r, http.StatusForbidden, errRemote)
+		h.writeError(w, r, http.StatusForbidden, errNoAccess)
+	case !isLocal(r):
+		h.writeError(w, r, http.StatusForbidden, errRemote)
 	case h.token == "":
 		return true
 	case r.Method == http.MethodGet && h.isToken(r.URL.Query().Get("token")):
-		h.remember(w, r)
+		h.setTokenCookie(w, r)
 	case h.hasToken(r):
 		return true
 	default:
-		h.refuse(w, r, http.StatusForbidden, errNoToken)
+		h.writeError(w, r, http.StatusForbidden, errNoToken)
 	}
 	return false
 }
@@ -100,21 +100,21 @@ func (h *handler) cookieName() string {
 	return "stint-" + hex.EncodeToString(sum[:4])
 }
 
-// remember gives a browser the cookie, and shows the page without the token in its URL.
-func (h *handler) remember(w http.ResponseWriter, r *http.Request) {
+// setTokenCookie gives a browser the cookie, and shows the page without the token in its URL.
+func (h *handler) setTokenCookie(w http.ResponseWriter, r *http.Request) {
 	http.SetCookie(w, &http.Cookie{Name: h.cookieName(), Value: h.token, Path: h.base + "/", HttpOnly: true, Secure: r.TLS != nil, SameSite: http.SameSiteStrictMode})
 	q := r.URL.Query()
 	q.Del("token")
-	to, ok := h.inside(strings.TrimSuffix(r.URL.EscapedPath()+"?"+q.Encode(), "?"))
+	to, ok := h.localPath(strings.TrimSuffix(r.URL.EscapedPath()+"?"+q.Encode(), "?"))
 	if !ok {
 		to = h.base + "/"
 	}
 	http.Redirect(w, r, to, http.StatusSeeOther)
 }
 
-// inside returns a path of this handler's, with its query, as a browser understands it; ok
+// localPath returns a path of this handler's, with its query, as a browser understands it; ok
 // is false for all else, such as what leads to another host.
-func (h *handler) inside(text string) (to string, ok bool) {
+func (h *handler) localPath(text string) (to string, ok bool) {
 	for _, c := range text {
 		if c <= ' ' || c == 0x7f || c == '\\' { // browsers pass some of these by, and take \ for /
 			return "", false
@@ -146,21 +146,21 @@ func (h *handler) inside(text string) (to string, ok bool) {
 
 var dotEscape = regexp.MustCompile(`(?i)%2e`)
 
-// forwarded are headers that proxies add, besides all that begin with "X-Forwarded".
-var forwarded = []string{"Forwarded", "Via", "X-Real-Ip", "X-Client-Ip", "X-Cluster-Client-Ip", "X-Original-Forwarded-For", "X-Original-Host", "X-Original-Url",
+// proxyHeaders are headers that proxies add, besides all that begin with "X-Forwarded".
+var proxyHeaders = []string{"Forwarded", "Via", "X-Real-Ip", "X-Client-Ip", "X-Cluster-Client-Ip", "X-Original-Forwarded-For", "X-Original-Host", "X-Original-Url",
 	"X-Rewrite-Url", "X-Proxyuser-Ip", "X-Envoy-External-Address", "X-Envoy-Peer-Metadata", "True-Client-Ip", "Cf-Connecting-Ip", "Cf-Connecting-Ipv6", "Cf-Ray",
 	"Fastly-Client-Ip", "Client-Ip", "Fly-Client-Ip", "X-Appengine-User-Ip", "X-Azure-Clientip", "X-Azure-Socketip", "X-Arr-Log-Id", "X-Amzn-Trace-Id", "Proxy-Connection"}
 
-// local reports whether a request was made on this machine, to this machine: not through
+// isLocal reports whether a request was made on this machine, to this machine: not through
 // a proxy that says so, and not by a page whose name resolves to this machine. It is no
 // proof that a proxy which says nothing does not serve others.
-func local(r *http.Request) bool {
+func isLocal(r *http.Request) bool {
 	for name := range r.Header { // one without a value was added, too
 		if strings.HasPrefix(name, "X-Forwarded") {
 			return false
 		}
 	}
-	for _, name := range forwarded {
+	for _, name := range proxyHeaders {
 		if _, ok := r.Header[name]; ok {
 			return false
 		}

@@ -1,0 +1,53 @@
+package ui
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+
+	"github.com/stint-dev/stint"
+	"golang.org/x/time/rate"
+)
+
+func listLimits(h *handler, ctx context.Context, in url.Values) (any, error) {
+	keys, err := h.c.ListConcurrency(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rates, err := h.c.ListRateLimits(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := wireLimits{Concurrency: []wireKey{}, Rates: []wireRate{}}
+	for _, k := range keys {
+		out.Concurrency = append(out.Concurrency, wireKey{k.Name, h.redactKey(stint.LimitKey{Name: k.Name, Key: k.Key}), k.Max, k.Active, k.Waiting, k.Strategy.String(), k.Paused})
+	}
+	for _, r := range rates {
+		out.Rates = append(out.Rates, wireRate{h.redactKey(stint.LimitKey{Key: r.Key}), float64(r.Limit), r.Burst, r.Tokens, r.Waiting, r.Paused})
+	}
+	return out, nil
+}
+
+func byLimit(do func(*stint.Client, context.Context, stint.LimitKey) error) func(*handler, context.Context, url.Values) (any, error) {
+	return func(h *handler, ctx context.Context, in url.Values) (any, error) {
+		k := stint.LimitKey{Name: in.Get("limit_name"), Key: in.Get("limit_key")}
+		if k == (stint.LimitKey{}) {
+			return nil, errors.New("limit_name or limit_key is missing")
+		}
+		return wireDone{true}, do(h.c, ctx, k)
+	}
+}
+
+func setLimit(h *handler, ctx context.Context, in url.Values) (any, error) {
+	limit, err := strconv.ParseFloat(in.Get("limit"), 64)
+	if err != nil {
+		return nil, fmt.Errorf("limit: want units each second: %w", err)
+	}
+	burst, err := intParam(in, "burst", 0)
+	if err != nil {
+		return nil, err
+	}
+	return wireDone{true}, h.c.SetRateLimit(ctx, in.Get("limitkey"), rate.Limit(limit), burst)
+}

@@ -1,0 +1,108 @@
+package ui
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"time"
+
+	"github.com/stint-dev/stint"
+)
+
+func listAlerts(h *handler, ctx context.Context, in url.Values) (any, error) {
+	out := wireAlerts{Rules: []wireRule{}, Sinks: []wireSink{}}
+	if h.alerts == nil {
+		return out, nil
+	}
+	all, err := h.alerts.Statuses(ctx)
+	for _, s := range all {
+		out.Rules = append(out.Rules, wireRule{s.Name, s.Task, s.State.String(), s.Count, s.Rate, ms(s.Window), s.Sinks, s.Firing(), optional(s.Since), optional(s.Sent)})
+	}
+	for _, s := range h.alerts.Sinks() {
+		out.Sinks = append(out.Sinks, wireSink{s.Name, s.Kind})
+	}
+	return out, err
+}
+
+func testAlert(h *handler, ctx context.Context, in url.Values) (any, error) {
+	if h.alerts == nil {
+		return nil, fmt.Errorf("the program has no alerts: ui.WithAlerts: %w", stint.ErrNotFound)
+	}
+	everySink, err := boolParam(in, "all")
+	if err != nil {
+		return nil, err
+	}
+	sink := in.Get("sink")
+	if (sink == "") != everySink {
+		return nil, errors.New("name a sink, or say all")
+	}
+	return wireDone{true}, h.alerts.Test(ctx, sink)
+}
+
+func listStats(h *handler, ctx context.Context, in url.Values) (any, error) {
+	f := stint.StatsFilter{PerTask: in.Get("per_task") != ""}
+	var err error
+	if f.Since, err = timeParam(in.Get("since")); err != nil {
+		return nil, err
+	}
+	if f.Since.IsZero() {
+		f.Since = time.Now().Add(-time.Hour)
+	}
+	switch in.Get("span") {
+	case "hour":
+		f.Span = time.Hour
+	case "", "minute":
+	default:
+		return nil, fmt.Errorf("span %q: want minute or hour", in.Get("span"))
+	}
+	all, err := h.c.Stats(ctx, f)
+	out := wireStats{Stats: []wireStat{}}
+	for i := range all {
+		s := &all[i]
+		out.Stats = append(out.Stats, wireStat{s.At, s.Queue, s.Task, s.Enqueued, s.Started, s.Succeeded, s.Failed, s.Canceled, s.Skipped, s.Retried, s.Depth, s.Commits, s.Changes,
+			ms(s.Wait(.5)), ms(s.Wait(.99)), ms(s.Duration(.5)), ms(s.Duration(.95)), ms(s.Commit(.5)), ms(s.Commit(.99))})
+	}
+	return out, err
+}
+
+func getHealth(h *handler, ctx context.Context, in url.Values) (any, error) {
+	d, err := h.c.Database(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := wireHealth{OK: true, Path: d.Path, Engine: d.Engine, Schema: d.Schema, Durability: d.Durability, Size: d.Size, Free: d.Free, LogSize: d.LogSize, Checkpoint: optional(d.Checkpoint)}
+	if err := h.c.Healthy(); err != nil {
+		out.OK, out.Problem = false, err.Error()
+	}
+	return out, nil
+}
+
+func check(h *handler, ctx context.Context, in url.Values) (any, error) {
+	found, err := h.c.Check(ctx)
+	return wireCheck{append([]string{}, found...)}, err
+}
+
+func backup(h *handler, ctx context.Context, in url.Values) (any, error) {
+	name, err := requiredParam(in, "path")
+	if err != nil {
+		return nil, err
+	}
+	if h.backupDir == "" {
+		return nil, errors.New("the program names no directory for backups: ui.WithBackupDir")
+	}
+	if filepath.Dir(name) == filepath.Clean(h.backupDir) {
+		name = filepath.Base(name)
+	}
+	if !backupName.MatchString(name) || besideDatabase.MatchString(name) {
+		return nil, fmt.Errorf("path %q: want the name of a new file in %s: letters, digits, dots, _ and -, and not one of a database's log or lock", name, h.backupDir)
+	}
+	return wireDone{true}, h.c.Backup(ctx, filepath.Join(h.backupDir, name))
+}
+
+var (
+	backupName     = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
+	besideDatabase = regexp.MustCompile(`-(wal|shm|journal)$|-stint-`)
+)

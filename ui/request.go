@@ -1,0 +1,236 @@
+package ui
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/stint-dev/stint/internal/jsonx"
+	"github.com/stint-dev/stint/internal/text"
+)
+
+// rawFields are the fields that are JSON of the app's, whatever it is.
+var rawFields = map[string]bool{"input": true, "payload": true}
+
+// emptyAllowed are the fields whose empty text says something: a limit may have an empty name or
+// key, and a cursor that is empty is the beginning.
+var emptyAllowed = map[string]bool{"limit_name": true, "limit_key": true, "cursor": true}
+
+// requestValues reads what a request says: its query, or the form or the JSON object that is its
+// body. In JSON, a list stands for a name with several values, and metadata is an object; a
+// text that is empty is an error, and null is as if the field was left out. A form's fields
+// that are empty are those that nobody filled in.
+func requestValues(r *http.Request) (url.Values, error) {
+	if r.Method != http.MethodPost {
+		return r.URL.Query(), nil
+	}
+	if r.URL.RawQuery != "" {
+		return nil, fmt.Errorf("?%s: POST takes its fields in the body", r.URL.RawQuery)
+	}
+	body, err := bodyOf(r)
+	if err != nil {
+		return nil, err
+	}
+	switch kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); {
+	case kind == "application/json", len(body) == 0:
+		return objectOf(body)
+	case kind != "application/x-www-form-urlencoded":
+		return nil, fmt.Errorf("the body: Content-Type %q: want application/json", r.Header.Get("Content-Type"))
+	}
+	if n := bytes.Count(body, []byte("&")); n >= maxValues {
+		return nil, fmt.Errorf("the form: %w: %d values, want at most %d", errTooLarge, n+1, maxValues)
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	if r.ParseForm() != nil { // whose error quotes it
+		return nil, errors.New("the form: want it URL-encoded")
+	}
+	return r.PostForm, nil
+}
+
+// errTooLarge is that a request's body has too much in it.
+var errTooLarge = errors.New("too large")
+
+// bodyOf reads a request's body.
+func bodyOf(r *http.Request) ([]byte, error) {
+	var b bytes.Buffer
+	large := fmt.Errorf("the body: %w: want at most %d bytes", errTooLarge, maxBody)
+	if r.ContentLength > maxBody {
+		return nil, large
+	}
+	if r.ContentLength > 0 {
+		b.Grow(int(r.ContentLength) + bytes.MinRead)
+	}
+	_, err := b.ReadFrom(r.Body)
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		return nil, large
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the body: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// objectOf reads the fields of a JSON object, which are few: so no more are kept than an
+// operation may have.
+func objectOf(body []byte) (url.Values, error) {
+	in := url.Values{}
+	if len(body) == 0 {
+		return in, nil
+	}
+	want := func(err error) error { return fmt.Errorf("the body: want a JSON object: %w", err) }
+	if !json.Valid(body) {
+		var fields map[string]json.RawMessage
+		return nil, want(jsonx.DecodeError(json.Unmarshal(body, &fields), body, reflect.TypeOf(fields)))
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return nil, want(fmt.Errorf("it begins with %.1q", bytes.TrimSpace(body)))
+	}
+	for n := 1; d.More(); n++ {
+		if n > maxFields {
+			return nil, fmt.Errorf("the body: %w: more than %d fields", errTooLarge, maxFields)
+		}
+		t, err := d.Token()
+		if err != nil {
+			return nil, want(err)
+		}
+		name, _ := t.(string)
+		var raw json.RawMessage
+		if err := d.Decode(&raw); err != nil {
+			return nil, want(err)
+		}
+		delete(in, name) // of a field that is there twice the last counts
+		if rawFields[name] {
+			in.Set(name, string(raw))
+			continue
+		}
+		if n := bytes.Count(raw, []byte(",")); n >= maxValues {
+			return nil, fmt.Errorf("%s: %w: want at most %d values", text.Cut(name, 64), errTooLarge, maxValues)
+		}
+		if err := flatten(in, name, raw); err != nil {
+			return nil, err
+		}
+		if string(bytes.TrimSpace(raw)) == `""` && !emptyAllowed[name] {
+			return nil, fmt.Errorf("%s is empty: name something, or leave it out", text.Cut(name, 64))
+		}
+	}
+	return in, nil
+}
+
+// flatten puts a field of a JSON object where a form's field would be. A number keeps the
+// digits that it is written with.
+func flatten(in url.Values, name string, raw json.RawMessage) error {
+	value, err := jsonx.Decode(raw)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	switch v := value.(type) {
+	case nil: // it is there, as is an empty list, and has nothing
+		in[name] = []string{}
+	case bool:
+		in.Set(name, fmt.Sprint(v))
+	case []any:
+		in[name] = []string{}
+		for _, x := range v {
+			text, err := textOf(x)
+			if err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			in.Add(name, text)
+		}
+	case map[string]any:
+		in[name] = []string{}
+		for k, x := range v {
+			text, err := textOf(x)
+			if err != nil {
+				return fmt.Errorf("%s: %q: %w", name, k, err)
+			}
+			in.Add(name, pairOf(k, text))
+		}
+	default:
+		text, err := textOf(v)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		in.Set(name, text)
+	}
+	return nil
+}
+
+// pairOf is a pair of metadata as filterOf reads it: KEY=VALUE, or if the key has a = in
+// it, or could be taken for JSON, a JSON object.
+func pairOf(k, v string) string {
+	if !strings.Contains(k, "=") && !strings.HasPrefix(strings.TrimSpace(k), "{") {
+		return k + "=" + v
+	}
+	b, _ := json.Marshal(map[string]string{k: v}) // texts always encode
+	return string(b)
+}
+
+// textOf is a value of JSON, as a form would have it.
+func textOf(v any) (string, error) {
+	switch v := v.(type) {
+	case string:
+		return v, nil
+	case json.Number, bool:
+		return fmt.Sprint(v), nil
+	}
+	return "", errors.New("want a text, a number, true or false")
+}
+
+// requiredParam is a value that must be there.
+func requiredParam(in url.Values, name string) (string, error) {
+	if v := in.Get(name); v != "" {
+		return v, nil
+	}
+	return "", fmt.Errorf("%s is missing", name)
+}
+
+// boolParam reads a field that is true or false.
+func boolParam(in url.Values, name string) (bool, error) {
+	switch v := in.Get(name); v {
+	case "true", "1", "on":
+		return true, nil
+	case "", "false", "0":
+		return false, nil
+	default:
+		return false, fmt.Errorf("%s %q: want true or false", name, v)
+	}
+}
+
+func intParam(in url.Values, name string, none int) (int, error) {
+	text := in.Get(name)
+	if text == "" {
+		return none, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return 0, fmt.Errorf("%s %q: want a whole number", name, text)
+	}
+	return n, nil
+}
+
+// timeParam reads a time, or how long ago it was: 2026-01-31T12:00:00Z, 90m, 24h.
+func timeParam(s string) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	if d, err := time.ParseDuration(s); err == nil {
+		return time.Now().Add(-d), nil
+	}
+	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04", "2006-01-02"} {
+		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("time %q: want one like 2026-01-31T12:00:00Z, or how long ago, like 90m", s)
+}
