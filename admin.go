@@ -130,27 +130,27 @@ func (c *Client) GetRun(ctx context.Context, id string) (*RunInfo, error) {
 func (c *Client) getRun(ctx context.Context, id store.ID) (*RunInfo, error) {
 	r, err := c.store.Get(ctx, id)
 	if err != nil {
-		return nil, public("get run", err)
+		return nil, wrapStoreErr("get run", err)
 	}
 	info := runInfo(r)
 	if r.State == store.Waiting {
-		if info.Blocked, err = c.waitsFor(ctx, r); err != nil {
-			return nil, public("get run", err)
+		if info.Blocked, err = c.waitReason(ctx, r); err != nil {
+			return nil, wrapStoreErr("get run", err)
 		}
 	}
-	workers := unserved{c: c}
+	workers := workerReasons{c: c}
 	if err := workers.explain(ctx, &info, r); err != nil {
-		return nil, public("get run", err)
+		return nil, wrapStoreErr("get run", err)
 	}
 	if !r.Flow {
 		return &info, nil
 	}
 	g, tasks, err := c.store.Flow(ctx, id, nil)
 	if err != nil {
-		return nil, public("get workflow run", err)
+		return nil, wrapStoreErr("get workflow run", err)
 	}
 	info.Tasks = taskInfos(g, tasks)
-	return &info, public("get workflow run", workers.explainTasks(ctx, g, info.Tasks, tasks))
+	return &info, wrapStoreErr("get workflow run", workers.explainTasks(ctx, g, info.Tasks, tasks))
 }
 
 // ListRuns returns a page of the runs that match, newest first. Of errors and stacks it has
@@ -176,17 +176,17 @@ func (c *Client) ListRuns(ctx context.Context, f RunFilter) (*RunPage, error) {
 	}
 	runs, next, err := c.store.List(ctx, sf, before, limit)
 	if err != nil {
-		return nil, public("list runs", err)
+		return nil, wrapStoreErr("list runs", err)
 	}
 	page := &RunPage{}
 	if next != (store.ID{}) {
 		page.Next = next.String()
 	}
-	workers := unserved{c: c}
+	workers := workerReasons{c: c}
 	for i := range runs {
 		info := runInfo(&runs[i])
 		if err := workers.explain(ctx, &info, &runs[i]); err != nil {
-			return nil, public("list runs", err)
+			return nil, wrapStoreErr("list runs", err)
 		}
 		info.Timeline = nil
 		info.Error, info.Stack = text.Cut(info.Error, maxListedText), text.Cut(info.Stack, maxListedText)
@@ -198,7 +198,7 @@ func (c *Client) ListRuns(ctx context.Context, f RunFilter) (*RunPage, error) {
 // CancelRuns cancels every run that matches and has not ended, as Run.Cancel does, and
 // returns how many. An empty filter is ErrNoFilter, unless it says All.
 func (c *Client) CancelRuns(ctx context.Context, f RunFilter) (int, error) {
-	return c.bulk(ctx, f, "cancel runs", store.ActCancel, func(s store.Filter) (int, error) {
+	return c.actOn(ctx, f, "cancel runs", store.ActCancel, func(s store.Filter) (int, error) {
 		return c.store.Cancel(ctx, time.Now(), s, encodeFailure(ErrCanceled))
 	})
 }
@@ -214,7 +214,7 @@ func (c *Client) ReplayRuns(ctx context.Context, f RunFilter) (int, error) {
 	if f.IDs == nil && f.States == nil && f.Selects() == nil {
 		f.States = []State{StateFailed, StateCanceled, StateBlocked}
 	}
-	return c.bulk(ctx, f, "replay runs", store.ActReplay, func(s store.Filter) (int, error) {
+	return c.actOn(ctx, f, "replay runs", store.ActReplay, func(s store.Filter) (int, error) {
 		return c.store.Replay(ctx, time.Now(), s)
 	})
 }
@@ -222,10 +222,10 @@ func (c *Client) ReplayRuns(ctx context.Context, f RunFilter) (int, error) {
 // DeleteRuns deletes every run that matches and has ended, with its logs and stream,
 // and returns how many. An empty filter is ErrNoFilter, unless it says All.
 func (c *Client) DeleteRuns(ctx context.Context, f RunFilter) (int, error) {
-	return c.bulk(ctx, f, "delete runs", store.ActDelete, func(s store.Filter) (int, error) { return c.store.Delete(ctx, s) })
+	return c.actOn(ctx, f, "delete runs", store.ActDelete, func(s store.Filter) (int, error) { return c.store.Delete(ctx, s) })
 }
 
-func (c *Client) bulk(ctx context.Context, f RunFilter, op string, act store.Act, do func(store.Filter) (int, error)) (int, error) {
+func (c *Client) actOn(ctx context.Context, f RunFilter, op string, act store.Act, do func(store.Filter) (int, error)) (int, error) {
 	if err := f.Selects(); err != nil {
 		return 0, errorf("stint: %s: %w", op, err)
 	}
@@ -238,10 +238,10 @@ func (c *Client) bulk(ctx context.Context, f RunFilter, op string, act store.Act
 	}
 	if f.DryRun {
 		n, err := c.store.Count(ctx, s, act)
-		return n, public(op, err)
+		return n, wrapStoreErr(op, err)
 	}
 	n, err := do(s)
-	return n, public(op, err)
+	return n, wrapStoreErr(op, err)
 }
 
 // Check looks for damage in the database: SQLite's own integrity check, references to
@@ -249,13 +249,13 @@ func (c *Client) bulk(ctx context.Context, f RunFilter, op string, act store.Act
 // what it found, in words. It changes nothing, and takes time in proportion to the file.
 func (c *Client) Check(ctx context.Context) ([]string, error) {
 	found, err := c.store.Check(ctx)
-	return found, public("check", err)
+	return found, wrapStoreErr("check", err)
 }
 
 // Backup writes a copy of the database, as of one moment, to a new file, while all goes
 // on. Opened by a program, the copy goes on from there: what was executing is queued again.
 func (c *Client) Backup(ctx context.Context, path string) error {
-	return public("backup", c.store.Backup(ctx, path))
+	return wrapStoreErr("backup", c.store.Backup(ctx, path))
 }
 
 // StreamChunks returns up to limit pieces of what a run has streamed so far, after the
@@ -268,7 +268,7 @@ func (c *Client) StreamChunks(ctx context.Context, runID string, after int64, li
 	}
 	chunks, _, err := c.store.Chunks(ctx, u, after, limit)
 	if err != nil {
-		return nil, public("stream", err)
+		return nil, wrapStoreErr("stream", err)
 	}
 	all := make([][]byte, len(chunks))
 	for i := range chunks {
@@ -300,7 +300,7 @@ func (c *Client) Logs(ctx context.Context, runID string, after int64, limit int)
 	}
 	logs, err := c.store.Logs(ctx, u, after, limit)
 	if err != nil {
-		return nil, public("logs", err)
+		return nil, wrapStoreErr("logs", err)
 	}
 	lines := make([]LogLine, len(logs))
 	for i, l := range logs {

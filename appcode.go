@@ -9,7 +9,7 @@ import (
 
 // What the app gives the engine to call, and the errors that it returns, may panic or end
 // its goroutine. A handler, and what it calls, runs on a goroutine of the engine's that
-// expects both: see execution.work and future.run. All else is called through here.
+// expects both: see execution.execute and future.run. All else is called through here.
 
 // guarded calls f, which calls code of the app's, on a goroutine of its own. A panic, or a
 // call of runtime.Goexit, is a *PanicError.
@@ -58,8 +58,8 @@ func vet(err error) error {
 	return bad
 }
 
-// raw returns the error of the app's as the app knows it.
-func raw(err error) error {
+// original returns the error of the app's as the app knows it.
+func original(err error) error {
 	if a, ok := err.(*appError); ok {
 		return a.err
 	}

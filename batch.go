@@ -69,7 +69,7 @@ func NewBatchTask[In, Out any](c *Client, name string, fn func(ctx context.Conte
 	if fn == nil {
 		return NewTask[In, Out](c, name, nil, append(slices.Clone(opts), batchMark)...)
 	}
-	g := &gatherer[In, Out]{fn: fn, open: map[string]*batch[In, Out]{}}
+	g := &batcher[In, Out]{fn: fn, open: map[string]*batch[In, Out]{}}
 	t := NewTask(c, name, g.handle, append(slices.Clone(opts), batchMark)...)
 	g.cfg = t.def.cfg.batch
 	if g.cfg.size == 0 {
@@ -84,8 +84,8 @@ func NewBatchTask[In, Out any](c *Client, name string, fn func(ctx context.Conte
 // batchMark tells NewTask that batch options are in place.
 var batchMark = taskOption(func(c *taskConfig) error { c.batch.set = false; return nil })
 
-// A gatherer has the batches of a task that are open, by key.
-type gatherer[In, Out any] struct {
+// A batcher has the batches of a task that are open, by key.
+type batcher[In, Out any] struct {
 	fn  func(context.Context, []In) ([]Out, error)
 	cfg batchConfig
 
@@ -97,12 +97,12 @@ type gatherer[In, Out any] struct {
 type batch[In, Out any] struct {
 	ready chan struct{} // closed when it takes no more
 	timer *time.Timer
-	work  sync.Once
+	once  sync.Once
 
 	ctx     context.Context // of the call; done when all members' are
 	cancel  context.CancelCauseFunc
-	members []*member[In, Out] // guarded by gatherer.mu until ready is closed
-	left    int                // members whose contexts are not done; guarded by gatherer.mu
+	members []*member[In, Out] // guarded by batcher.mu until ready is closed
+	left    int                // members whose contexts are not done; guarded by batcher.mu
 }
 
 type member[In, Out any] struct {
@@ -113,7 +113,7 @@ type member[In, Out any] struct {
 }
 
 // handle is the handler of one run.
-func (g *gatherer[In, Out]) handle(ctx context.Context, in In) (Out, error) {
+func (g *batcher[In, Out]) handle(ctx context.Context, in In) (Out, error) {
 	m := &member[In, Out]{in: in}
 	size, key := g.cfg.size, ""
 	if e := executionOf(ctx); e != nil {
@@ -134,12 +134,12 @@ func (g *gatherer[In, Out]) handle(ctx context.Context, in In) (Out, error) {
 			return m.out, context.Cause(ctx)
 		}
 	}
-	b.work.Do(func() { g.call(b) })
+	b.once.Do(func() { g.call(b) })
 	return m.out, m.err
 }
 
 // join adds a run to the open batch of its key.
-func (g *gatherer[In, Out]) join(ctx context.Context, key string, m *member[In, Out], size int) *batch[In, Out] {
+func (g *batcher[In, Out]) join(ctx context.Context, key string, m *member[In, Out], size int) *batch[In, Out] {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	b := g.open[key]
@@ -160,7 +160,7 @@ func (g *gatherer[In, Out]) join(ctx context.Context, key string, m *member[In, 
 	return b
 }
 
-func (g *gatherer[In, Out]) closeLocked(key string, b *batch[In, Out]) {
+func (g *batcher[In, Out]) closeLocked(key string, b *batch[In, Out]) {
 	if g.open[key] != b {
 		return
 	}
@@ -170,7 +170,7 @@ func (g *gatherer[In, Out]) closeLocked(key string, b *batch[In, Out]) {
 }
 
 // leave counts a member out whose context is done.
-func (g *gatherer[In, Out]) leave(b *batch[In, Out], cause error) {
+func (g *batcher[In, Out]) leave(b *batch[In, Out], cause error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if b.left--; b.left == 0 {
@@ -179,7 +179,7 @@ func (g *gatherer[In, Out]) leave(b *batch[In, Out], cause error) {
 }
 
 // withdraw takes a member out of a batch that is open yet.
-func (g *gatherer[In, Out]) withdraw(b *batch[In, Out], m *member[In, Out]) bool {
+func (g *batcher[In, Out]) withdraw(b *batch[In, Out], m *member[In, Out]) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	select {
@@ -192,7 +192,7 @@ func (g *gatherer[In, Out]) withdraw(b *batch[In, Out], m *member[In, Out]) bool
 }
 
 // call works a batch, on the goroutine of one of its members.
-func (g *gatherer[In, Out]) call(b *batch[In, Out]) {
+func (g *batcher[In, Out]) call(b *batch[In, Out]) {
 	defer b.cancel(nil)
 	slices.SortFunc(b.members, func(x, y *member[In, Out]) int { return slices.Compare(x.id[:], y.id[:]) })
 	ins := make([]In, len(b.members))
@@ -211,10 +211,10 @@ func (g *gatherer[In, Out]) call(b *batch[In, Out]) {
 }
 
 // callFn calls the handler, whose Goexit is not to end the member's goroutine.
-func (g *gatherer[In, Out]) callFn(ctx context.Context, ins []In) (outs []Out, err error) {
+func (g *batcher[In, Out]) callFn(ctx context.Context, ins []In) (outs []Out, err error) {
 	err = guarded(func() (err error) {
 		outs, err = g.fn(ctx, ins)
 		return err
 	})
-	return outs, raw(err)
+	return outs, original(err)
 }

@@ -102,7 +102,7 @@ func TestBounds(t *testing.T) {
 		"event's key":        {255, func(n int) error { _, err := c.ListEvents(ctx, stint.EventFilter{Key: name(n)}); return err }},
 		"filters' task":      {255, func(n int) error { _, err := c.ListFilters(ctx, name(n)); return err }},
 		"match": {4<<10 - 2, func(n int) error {
-			return panics(func() { wait(c, fmt.Sprint("w", n), stint.WithMatch("f", name(n))) })
+			return panics(func() { closedWithin(c, fmt.Sprint("w", n), stint.WithMatch("f", name(n))) })
 		}},
 		"affinities": {1000, func(n int) error {
 			return defines(stint.WithAffinity(repeat(n, stint.Affinity{Label: "l", Value: "v"})...))
@@ -149,8 +149,8 @@ func TestBounds(t *testing.T) {
 	}
 }
 
-// wait defines a workflow that waits for an event.
-func wait(c *stint.Client, name string, o stint.WaitOption) {
+// closedWithin defines a workflow that waits for an event.
+func closedWithin(c *stint.Client, name string, o stint.WaitOption) {
 	stint.AddTask(stint.NewWorkflow[int](c, name), "a", double, stint.WithWaitFor(stint.UserEvent("e", o)))
 }
 

@@ -21,7 +21,7 @@ type Future[T any] struct {
 type future struct {
 	sc      *scope // of the branch
 	fn      any    // what it calls
-	done    bool   // guarded by durable.mu, as is all below
+	done    bool   // guarded by durableRun.mu, as is all below
 	entry   store.Entry
 	err     error // as the branch returned it
 	waiting []*parked
@@ -39,12 +39,12 @@ func Go[T any](ctx context.Context, name string, fn func(context.Context) (T, er
 		return plainFuture(ctx, fn, err)
 	}
 	defer sc.leave()
-	f, err := sc.branch(ctx, name, func(ctx context.Context) ([]byte, error) {
+	f, err := sc.startBranch(ctx, name, func(ctx context.Context) ([]byte, error) {
 		v, err := fn(ctx)
 		if err != nil {
 			return nil, err
 		}
-		return marshalAs(sc.e.w.c, v)
+		return marshalAs(sc.e.c, v)
 	}, fn)
 	if err != nil {
 		return plainFuture(ctx, fn, err)
@@ -63,7 +63,7 @@ func plainFuture[T any](ctx context.Context, fn func(context.Context) (T, error)
 		returned := false
 		defer func() {
 			if !returned {
-				err = raw(panicError(recover()))
+				err = original(panicError(recover()))
 			}
 		}()
 		out, err = fn(ctx)
@@ -72,41 +72,41 @@ func plainFuture[T any](ctx context.Context, fn func(context.Context) (T, error)
 	return &Future[T]{get: func() (T, error) { <-done; return out, err }}
 }
 
-// branch begins a branch, unless it has ended before.
+// startBranch begins a branch, unless it has ended before.
 // calls is the app's own function.
-func (sc *scope) branch(ctx context.Context, name string, fn func(context.Context) ([]byte, error), calls any) (*future, error) {
+func (sc *scope) startBranch(ctx context.Context, name string, fn func(context.Context) ([]byte, error), calls any) (*future, error) {
 	d := sc.e.durable
-	e, recorded, err := sc.ask(store.EntryBranch, name)
+	e, recorded, err := sc.next(store.EntryBranch, name)
 	if err != nil {
 		return nil, err
 	}
 	path := journal.Address(e.Address).String() // the branch's scope is named by its entry
-	f := &future{sc: d.scope(path), entry: e, fn: calls}
-	f.sc.now, f.sc.replays = sc.now, sc.replays
+	f := &future{sc: d.newScope(path), entry: e, fn: calls}
+	f.sc.now, f.sc.replaysOnly = sc.now, sc.replaysOnly
 	if recorded && e.Done {
-		f.done, f.err = true, sc.failureOf(&e)
+		f.done, f.err = true, sc.errorOf(&e)
 		d.mu.Lock()
-		d.noteUnmetLocked(f)
+		d.noteUnseenLocked(f)
 		d.mu.Unlock()
-		d.skip(path, func() {
-			f.sc.replays = true
-			f.begin(context.WithoutCancel(ctx), fn)
+		d.skipBranch(path, func() {
+			f.sc.replaysOnly = true
+			f.start(context.WithoutCancel(ctx), fn)
 		})
 		return f, nil
 	}
 	d.mu.Lock()
-	sc.began = append(sc.began, f)
+	sc.branches = append(sc.branches, f)
 	d.mu.Unlock()
-	f.begin(ctx, fn)
+	f.start(ctx, fn)
 	return f, nil
 }
 
-func (f *future) begin(ctx context.Context, fn func(context.Context) ([]byte, error)) {
+func (f *future) start(ctx context.Context, fn func(context.Context) ([]byte, error)) {
 	d := f.sc.e.durable
 	d.mu.Lock()
 	d.live++
 	d.mu.Unlock()
-	d.branches.Go(func() { f.run(context.WithValue(ctx, scopeKey{}, f.sc), fn) })
+	d.goroutines.Go(func() { f.run(context.WithValue(ctx, scopeKey{}, f.sc), fn) })
 }
 
 // run is the goroutine of a branch.
@@ -123,7 +123,7 @@ func (f *future) run(ctx context.Context, fn func(context.Context) ([]byte, erro
 			}
 			err = panicError(v)
 		}
-		f.end(ctx, out, err)
+		f.finish(ctx, out, err)
 	}()
 	if out, err = fn(ctx); err == nil {
 		err = f.sc.awaitBranches(ctx)
@@ -138,28 +138,28 @@ func (sc *scope) awaitBranches(ctx context.Context) error {
 	d := sc.e.durable
 	for i := 0; ; i++ {
 		d.mu.Lock()
-		if i == len(sc.began) {
+		if i == len(sc.branches) {
 			d.mu.Unlock()
 			return nil
 		}
-		next := sc.began[i : i+1]
+		next := sc.branches[i : i+1]
 		d.mu.Unlock()
-		if err := sc.wait(ctx, waited{futures: next}); err != nil {
+		if err := sc.wait(ctx, waitSpec{futures: next}); err != nil {
 			return err
 		}
 	}
 }
 
-// end records what a branch returned, and hands its liveness on to who waits for it.
-func (f *future) end(ctx context.Context, out []byte, err error) {
+// finish records what a branch returned, and hands its liveness on to who waits for it.
+func (f *future) finish(ctx context.Context, out []byte, err error) {
 	d := f.sc.e.durable
-	f.sc.over.Store(true)
-	if left := returned(f.sc.cursor.End(), f.fn); left != nil && err == nil {
+	f.sc.returned.Store(true)
+	if left := locateFunc(f.sc.cursor.End(), f.fn); left != nil && err == nil {
 		d.diverge(left)
 		return
 	} else if left != nil && ctx.Err() == nil { // blocks the run if the failure turns out to be final
 		d.mu.Lock()
-		d.failed = left
+		d.branchDivergence = left
 		d.mu.Unlock()
 	}
 	if !f.entry.Done && (err == nil || ctx.Err() == nil) { // else it had ended before, or the attempt of the run is over
@@ -172,23 +172,23 @@ func (f *future) end(ctx context.Context, out []byte, err error) {
 		if aerr != nil {
 			err = aerr
 		} else {
-			f.entry, err = stored, f.sc.failureOf(&stored)
+			f.entry, err = stored, f.sc.errorOf(&stored)
 		}
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !f.entry.Done && f.sc.e.ctx.Err() != nil {
-		d.cutOff = true
+		d.branchInterrupted = true
 	}
 	if !f.done {
-		f.done, f.err = true, raw(err)
-		d.noteUnmetLocked(f)
+		f.done, f.err = true, original(err)
+		d.noteUnseenLocked(f)
 	}
 	for _, p := range f.waiting {
 		d.wakeLocked(p)
 	}
 	d.live--
-	d.idleLocked()
+	d.allParkedLocked()
 }
 
 // Wait waits for the branch. Only the branch that began it, or one beside it, may.
@@ -207,17 +207,17 @@ func (f *Future[T]) Wait(ctx context.Context) (T, error) {
 	if panicking() {
 		return out, refusedInPanic("wait for branch", f.f.entry.Name)
 	}
-	if !f.f.endedBefore() {
-		if err := sc.wait(ctx, waited{futures: []*future{f.f}}); err != nil {
+	if !f.f.endedBeforeInterrupt() {
+		if err := sc.wait(ctx, waitSpec{futures: []*future{f.f}}); err != nil {
 			return out, err
 		}
 	}
-	sc.passed(f.f.entry.At)
+	sc.advanceTo(f.f.entry.At)
 	if f.f.err != nil {
-		sc.e.durable.meets(f.f)
-		return out, sc.met(store.Address{}, f.f.err) // which names the branch's entry
+		sc.e.durable.markSeen(f.f)
+		return out, sc.seenError(store.Address{}, f.f.err) // which names the branch's entry
 	}
-	sc.decode(&f.f.entry, &out)
+	sc.decodeEntry(&f.f.entry, &out)
 	return out, nil
 }
 
@@ -264,7 +264,7 @@ func Any[T any](ctx context.Context, fs ...*Future[T]) (int, T, error) {
 		}
 		all[i] = f.f
 	}
-	i, err := sc.first(ctx, all)
+	i, err := sc.firstDone(ctx, all)
 	if err != nil {
 		return -1, zero, err
 	}
@@ -291,23 +291,23 @@ func anyPlain[T any](fs []*Future[T]) (int, T, error) {
 	return i, out, err
 }
 
-// first is the index of the future that ended first, as it was or will be recorded.
-func (sc *scope) first(ctx context.Context, fs []*future) (int, error) {
-	e, recorded, err := sc.ask(store.EntryAny, "")
+// firstDone is the index of the future that ended first, as it was or will be recorded.
+func (sc *scope) firstDone(ctx context.Context, fs []*future) (int, error) {
+	e, recorded, err := sc.next(store.EntryAny, "")
 	if err != nil {
 		return 0, err
 	}
 	if recorded {
 		i, err := strconv.Atoi(string(e.Value))
 		if err != nil || i < 0 || i >= len(fs) {
-			sc.differs(&journal.Divergence{At: journal.Address(e.Address), Recorded: fmt.Sprintf("any, won by future %s", e.Value), Asked: fmt.Sprintf("any of %d futures", len(fs))})
+			sc.diverge(&journal.Divergence{At: journal.Address(e.Address), Recorded: fmt.Sprintf("any, won by future %s", e.Value), Asked: fmt.Sprintf("any of %d futures", len(fs))})
 		}
 		return i, nil
 	}
-	if err := sc.refused(ctx); err != nil {
+	if err := sc.refuseNew(ctx); err != nil {
 		return 0, err
 	}
-	if err := sc.wait(ctx, waited{futures: fs}); err != nil {
+	if err := sc.wait(ctx, waitSpec{futures: fs}); err != nil {
 		return 0, err
 	}
 	d := sc.e.durable

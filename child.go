@@ -15,7 +15,7 @@ import (
 // enqueueDurably stores runs. Inside a handler that is a durable call: the runs and its
 // record are one commit, and a handler that runs again finds the runs it began.
 func (c *Client) enqueueDurably(ctx context.Context, now time.Time, tx store.Tx, runs []store.NewRun) ([]store.Enqueued, error) {
-	if tx != nil || c.executionHere(ctx) == nil || ctx.Value(stepKey{}) != nil {
+	if tx != nil || c.localExecution(ctx) == nil || ctx.Value(stepKey{}) != nil {
 		return c.enqueue(ctx, now, tx, runs)
 	}
 	return enqueueChildren(ctx, c, now, runs)
@@ -27,24 +27,24 @@ func enqueueChildren(ctx context.Context, c *Client, now time.Time, runs []store
 		return nil, err
 	}
 	defer sc.leave()
-	e, recorded, err := sc.ask(store.EntryChild, runs[0].Task)
+	e, recorded, err := sc.next(store.EntryChild, runs[0].Task)
 	if err != nil {
 		return nil, err
 	}
 	if recorded {
-		got, err := sc.begun(&e, len(runs))
+		got, err := sc.recordedRuns(&e, len(runs))
 		if err == nil {
-			err = sc.runAnew(ctx, e.Address, got)
+			err = sc.rerunFailed(ctx, e.Address, got)
 		}
 		return got, err
 	}
-	if err := sc.refused(ctx); err != nil {
+	if err := sc.refuseNew(ctx); err != nil {
 		return nil, err
 	}
 	e.Done = true
 	runs[0].Call = &store.Call{ID: sc.e.run.ID, Lease: sc.e.run.Lease, Entry: e}
 	var got []store.Enqueued
-	err = c.insist(ctx, func() (err error) {
+	err = c.retryWhileDegraded(ctx, func() (err error) {
 		got, err = c.enqueue(ctx, now, nil, runs)
 		return err
 	})
@@ -52,19 +52,19 @@ func enqueueChildren(ctx context.Context, c *Client, now time.Time, runs []store
 		sc.e.durable.diverge(err)
 		runtime.Goexit()
 	}
-	sc.passed(now.Truncate(time.Millisecond)) // as it is stored
+	sc.advanceTo(now.Truncate(time.Millisecond)) // as it is stored
 	return got, err
 }
 
-// begun are the runs that a recorded call began.
-func (sc *scope) begun(e *store.Entry, n int) ([]store.Enqueued, error) {
+// recordedRuns are the runs that a recorded call began.
+func (sc *scope) recordedRuns(e *store.Entry, n int) ([]store.Enqueued, error) {
 	var ids []string
 	if err := json.Unmarshal(e.Value, &ids); err != nil {
 		return nil, errorf("stint: the journal's runs of task %q: %w", e.Name, err)
 	}
 	if len(ids) != n {
 		said := func(n int) string { return fmt.Sprintf("child %q, %d runs of it", e.Name, n) }
-		sc.differs(&journal.Divergence{At: journal.Address(e.Address), Recorded: said(len(ids)), Asked: said(n)})
+		sc.diverge(&journal.Divergence{At: journal.Address(e.Address), Recorded: said(len(ids)), Asked: said(n)})
 	}
 	got := make([]store.Enqueued, n)
 	for i, id := range ids {
@@ -87,20 +87,20 @@ func (sc *scope) waitRun(ctx context.Context, id store.ID) error {
 		return refusedInPanic("wait for run", id.String())
 	}
 	for {
-		r, err := sc.e.w.c.store.Get(context.WithoutCancel(ctx), id)
+		r, err := sc.e.c.store.Get(context.WithoutCancel(ctx), id)
 		if err != nil {
-			return public("wait", err)
+			return wrapStoreErr("wait", err)
 		}
 		over := r.State.Terminal()
-		if !over || sc.e.cutSince(r.Ended) || sc.canceledWith(r) {
-			sc.awaitCut()
-			over = over && !sc.ended(ctx)
+		if !over || sc.e.afterInterrupt(r.Ended) || sc.canceledWith(r) {
+			sc.awaitInterrupt()
+			over = over && !sc.noNewCalls(ctx)
 		}
 		if over {
-			sc.passed(r.Ended)
+			sc.advanceTo(r.Ended)
 			return nil
 		}
-		if err := sc.wait(ctx, waited{child: id}); err != nil {
+		if err := sc.wait(ctx, waitSpec{child: id}); err != nil {
 			return err
 		}
 	}
@@ -113,23 +113,23 @@ func (sc *scope) canceledWith(child *store.Run) bool {
 		return false
 	}
 	e := sc.e
-	if e.cutAt.Load() == 0 && e.replay == nil { // the signal may be on its way
-		own, err := e.w.c.store.Get(context.Background(), e.run.ID)
+	if e.interruptedAt.Load() == 0 && e.replay == nil { // the signal may be on its way
+		own, err := e.c.store.Get(context.Background(), e.run.ID)
 		if err == nil && own.Executions == int(e.run.Lease) && !own.CancelAt.IsZero() {
 			e.interrupt(ErrCanceled, cancelGrace)
 		}
 	}
-	cut := e.cutAt.Load()
-	return cut != 0 && child.Ended.UnixMilli() >= cut && errors.Is(e.endsBy(), ErrCanceled)
+	cut := e.interruptedAt.Load()
+	return cut != 0 && child.Ended.UnixMilli() >= cut && errors.Is(e.interruptCause(), ErrCanceled)
 }
 
-// noteOfFailure is the scope of the note that a handler has met the failure of a child. If
+// failureNote is the scope of the note that a handler has met the failure of a child. If
 // that ends the attempt the note is forgotten; else the handler has dealt with it, and it
 // stays what it is.
-func noteOfFailure(id store.ID) string { return "failed:" + id.String() }
+func failureNote(id store.ID) string { return "failed:" + id.String() }
 
-// note records something for later passes, once.
-func (sc *scope) note(ctx context.Context, scope string) error {
+// recordNote records something for later passes, once.
+func (sc *scope) recordNote(ctx context.Context, scope string) error {
 	d := sc.e.durable
 	if d.unwinding() {
 		runtime.Goexit()
@@ -145,18 +145,18 @@ func (sc *scope) note(ctx context.Context, scope string) error {
 	return err
 }
 
-// metFailure is the failure of a child, which the handler has waited for.
-func (sc *scope) metFailure(ctx context.Context, id store.ID, failed error) error {
-	scope := noteOfFailure(id)
-	if err := sc.note(ctx, scope); err != nil {
+// seenChildError is the failure of a child, which the handler has waited for.
+func (sc *scope) seenChildError(ctx context.Context, id store.ID, failed error) error {
+	scope := failureNote(id)
+	if err := sc.recordNote(ctx, scope); err != nil {
 		return err
 	}
-	return sc.met(store.Address{Scope: scope, Seq: 1}, failed)
+	return sc.seenError(store.Address{Scope: scope, Seq: 1}, failed)
 }
 
-// runAnew queues those runs of a call for a new attempt that failed, or were canceled, in an
+// rerunFailed queues those runs of a call for a new attempt that failed, or were canceled, in an
 // earlier attempt of the handler, which did not deal with it. The others stay.
-func (sc *scope) runAnew(ctx context.Context, at store.Address, runs []store.Enqueued) error {
+func (sc *scope) rerunFailed(ctx context.Context, at store.Address, runs []store.Enqueued) error {
 	if sc.e.replay != nil {
 		return nil
 	}
@@ -168,7 +168,7 @@ func (sc *scope) runAnew(ctx context.Context, at store.Address, runs []store.Enq
 	var ids []store.ID
 	d.mu.Lock()
 	for _, r := range runs {
-		if !d.notes[noteOfFailure(r.ID)] {
+		if !d.notes[failureNote(r.ID)] {
 			ids = append(ids, r.ID)
 		}
 	}
@@ -182,12 +182,12 @@ func (sc *scope) runAnew(ctx context.Context, at store.Address, runs []store.Enq
 		return err
 	}
 	if len(again) > 0 {
-		s, failed := sc.e.w.c.store, []store.State{store.Failed, store.Canceled}
+		s, failed := sc.e.c.store, []store.State{store.Failed, store.Canceled}
 		if _, err := s.Replay(context.WithoutCancel(ctx), time.Now(), store.Filter{IDs: again, States: failed}); err != nil {
-			return public("run children anew", err)
+			return wrapStoreErr("run children anew", err)
 		}
 	}
-	return sc.note(ctx, noted)
+	return sc.recordNote(ctx, noted)
 }
 
 // failedChildren lists those of the runs that failed by a time, or were canceled by it. One
@@ -197,9 +197,9 @@ func (sc *scope) failedChildren(ctx context.Context, ids []store.ID, since time.
 	states := []store.State{store.Scheduled, store.Queued, store.Running, store.Waiting, store.Failed, store.Canceled}
 	f := store.Filter{IDs: ids, States: states}
 	for before := (store.ID{}); ; {
-		page, next, err := sc.e.w.c.store.List(context.WithoutCancel(ctx), f, before, maxPage)
+		page, next, err := sc.e.c.store.List(context.WithoutCancel(ctx), f, before, maxPage)
 		if err != nil {
-			return nil, public("children of an earlier attempt", err)
+			return nil, wrapStoreErr("children of an earlier attempt", err)
 		}
 		for i := range page {
 			r := &page[i]
@@ -216,22 +216,22 @@ func (sc *scope) failedChildren(ctx context.Context, ids []store.ID, since time.
 		}
 	}
 	for _, id := range cleaning {
-		if err := sc.ends(ctx, id); err != nil {
+		if err := sc.awaitEnd(ctx, id); err != nil {
 			return nil, err
 		}
 	}
 	return append(failed, cleaning...), nil
 }
 
-// ends waits until a run has ended.
-func (sc *scope) ends(ctx context.Context, id store.ID) error {
+// awaitEnd waits until a run has ended.
+func (sc *scope) awaitEnd(ctx context.Context, id store.ID) error {
 	for {
-		r, err := sc.e.w.c.store.Get(context.WithoutCancel(ctx), id)
+		r, err := sc.e.c.store.Get(context.WithoutCancel(ctx), id)
 		if errors.Is(err, store.ErrNotFound) || err == nil && r.State.Terminal() {
 			return nil
 		}
 		if err == nil {
-			err = sc.wait(ctx, waited{child: id})
+			err = sc.wait(ctx, waitSpec{child: id})
 		}
 		if err != nil {
 			return err
@@ -242,22 +242,22 @@ func (sc *scope) ends(ctx context.Context, id store.ID) error {
 // failedAttempts counts the attempts of the run that failed, or were replayed, and says when
 // the last of them ended. It is read once.
 func (e *execution) failedAttempts(ctx context.Context) (n int, since time.Time, err error) {
-	e.loading.Lock()
-	defer e.loading.Unlock()
-	if e.earlier == nil {
-		r, err := e.w.c.store.Get(context.WithoutCancel(ctx), e.run.ID)
+	e.loadMu.Lock()
+	defer e.loadMu.Unlock()
+	if e.earlierEnds == nil {
+		r, err := e.c.store.Get(context.WithoutCancel(ctx), e.run.ID)
 		if err != nil {
-			return 0, since, public("earlier attempts", err)
+			return 0, since, wrapStoreErr("earlier attempts", err)
 		}
-		e.earlier = []time.Time{}
+		e.earlierEnds = []time.Time{}
 		for _, a := range r.Attempts {
 			if a.To.Terminal() || a.Error != nil && a.To != store.Blocked {
-				e.earlier = append(e.earlier, a.Ended)
+				e.earlierEnds = append(e.earlierEnds, a.Ended)
 			}
 		}
 	}
-	if n = len(e.earlier); n > 0 {
-		since = e.earlier[n-1]
+	if n = len(e.earlierEnds); n > 0 {
+		since = e.earlierEnds[n-1]
 	}
 	return n, since, nil
 }

@@ -27,18 +27,18 @@ type Client struct {
 	closed  bool
 	tasks   map[string]*taskDef
 	workers map[*Worker]struct{}
-	waits   map[store.ID]*waitEntry
+	waiters map[store.ID]*errorWaiter
 
-	declaring  sync.Mutex
-	undeclared []*taskDef // whose crons and triggers are to be stored yet
-	triggered  []*taskDef // that events start
+	declareMu    sync.Mutex
+	undeclared   []*taskDef // whose crons and triggers are to be stored yet
+	triggerTasks []*taskDef // that events start
 
 	meters meters
 
-	loops  sync.WaitGroup // recovery and retention
-	work   sync.WaitGroup // Worker.Run
-	ctx    context.Context
-	cancel context.CancelFunc
+	loops   sync.WaitGroup // recovery and retention
+	running sync.WaitGroup // Worker.Run
+	ctx     context.Context
+	cancel  context.CancelFunc
 
 	webhooks webhooks
 }
@@ -203,7 +203,7 @@ func Open(path string, opts ...ClientOption) (*Client, error) {
 	}
 	s, err := sqlite.Open(path, sqlite.Options{Normal: cfg.durability == DurabilityNormal, ReadOnly: cfg.readOnly})
 	if err != nil {
-		return nil, public("open", err)
+		return nil, wrapStoreErr("open", err)
 	}
 	return newClient(s, cfg)
 }
@@ -237,9 +237,9 @@ func newClientConfig(opts []ClientOption) (clientConfig, error) {
 }
 
 func newClient(s store.Store, cfg clientConfig) (*Client, error) {
-	c := &Client{cfg: cfg, store: s, tasks: map[string]*taskDef{}, workers: map[*Worker]struct{}{}, waits: map[store.ID]*waitEntry{}}
+	c := &Client{cfg: cfg, store: s, tasks: map[string]*taskDef{}, workers: map[*Worker]struct{}{}, waiters: map[store.ID]*errorWaiter{}}
 	if err := guarded(c.measureAll); err != nil {
-		return nil, errors.Join(public("WithMeterProvider", err), s.Close())
+		return nil, errors.Join(wrapStoreErr("WithMeterProvider", err), s.Close())
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	if cfg.readOnly {
@@ -262,14 +262,14 @@ func (c *Client) Close() error {
 	for _, w := range workers {
 		w.stop()
 	}
-	c.work.Wait()
+	c.running.Wait()
 	c.cancel()
 	c.loops.Wait()
 	if !first {
 		return nil
 	}
 	if c.meters.observed != nil {
-		c.observe(func() { c.meters.observed.Unregister() }) // its error says only that it was
+		c.guardProvider(func() { c.meters.observed.Unregister() }) // its error says only that it was
 	}
 	if err := c.store.Close(); err != nil {
 		return errorf("stint: close: %w", err)
@@ -282,7 +282,7 @@ func (c *Client) Close() error {
 // Nothing is acknowledged meanwhile, and the client goes on by itself when it can.
 func (c *Client) Healthy() error {
 	if err := c.store.Healthy(); err != nil {
-		return public("degraded", err)
+		return wrapStoreErr("degraded", err)
 	}
 	return nil
 }
@@ -322,9 +322,9 @@ func (c *Client) expireLoop() {
 // retryStore is the pause before a store that failed is asked again.
 const retryStore = time.Second
 
-// insist makes a change that a handler depends on again and again, until the store can
+// retryWhileDegraded makes a change that a handler depends on again and again, until the store can
 // write it, or ctx ends: a disk that is full for a while is not the handler's failure.
-func (c *Client) insist(ctx context.Context, change func() error) error {
+func (c *Client) retryWhileDegraded(ctx context.Context, change func() error) error {
 	for {
 		err := change()
 		if err == nil || !c.store.Degraded(err) {

@@ -107,12 +107,12 @@ func valueError(err error, from func(error) error) error {
 	if _, ok := err.(*appError); !ok {
 		return err
 	}
-	return from(raw(err))
+	return from(original(err))
 }
 
-// decodesTheSame reports whether the value that v points to is what would be decoded of its
+// decodesUnchanged reports whether the value that v points to is what would be decoded of its
 // encoding, which spares that.
-func (c *Client) decodesTheSame(v any) bool {
+func (c *Client) decodesUnchanged(v any) bool {
 	if _, ok := c.cfg.codec.(jsonCodec); !ok {
 		return false
 	}

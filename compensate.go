@@ -32,7 +32,7 @@ import (
 func Compensate(ctx context.Context, name string, fn func(context.Context) error) {
 	if sc := scopeOf(ctx); sc != nil && fn != nil && !panicking() {
 		mustName("Compensate", name)
-		sc.compensation(ctx, name, fn)
+		sc.addCompensation(ctx, name, fn)
 	}
 }
 
@@ -47,28 +47,28 @@ func mustName(call, name string) {
 // A compensation stands in a scope of its own, at the place of its Compensate among those
 // of the scope that called it: not at its turn, which may differ where branches give some.
 type compensation struct {
-	entry store.Entry // Done: it ran to its end in an earlier execution; Value: which one of the run's it is
-	path  string      // the scope that gave it
-	after int         // the last call of that before it
-	fn    func(context.Context) error
+	entry    store.Entry // Done: it ran to its end in an earlier execution; Value: which one of the run's it is
+	path     string      // the scope that gave it
+	afterSeq int         // the last call of that before it
+	fn       func(context.Context) error
 }
 
-// undoing is what a durable knows of compensations and cancels; guarded by durable.mu.
-type undoing struct {
-	undo     []compensation
-	recorded map[store.Address]*store.Entry // and not given yet
-	earlier  map[store.Address]*store.Entry // notes of those that were given before a replay
-	turns    int                            // compensations recorded so far: branches that run anew give them in another order
-	end      *store.Entry                   // the failure that ends the run; nil: none was recorded
-	skipped  []func()                       // enter branches that have ended, for their compensations
-	cuts     map[string]int                 // by scope: from which call on a cancel has cut them short
-	unmet    map[*future]struct{}           // have failed, and nobody has met their error
-	broken   map[store.Address]struct{}     // branches that have failed: alone forgotten, with nothing that follows
-	atCut    int                            // branches that have come to where the context is to end
+// undoState is what a durableRun knows of compensations and cancels; guarded by durableRun.mu.
+type undoState struct {
+	compensations   []compensation
+	recorded        map[store.Address]*store.Entry // and not given yet
+	beforeReplay    map[store.Address]*store.Entry // notes of those that were given before a replay
+	undoGiven       int                            // compensations recorded so far: branches that run anew give them in another order
+	failureEntry    *store.Entry                   // the failure that ends the run; nil: none was recorded
+	skippedBranches []func()                       // enter branches that have ended, for their compensations
+	interrupted     map[string]int                 // by scope: from which call on a cancel has cut them short
+	unseen          map[*future]struct{}           // have failed, and nobody has met their error
+	failedBranches  map[store.Address]struct{}     // branches that have failed: alone forgotten, with nothing that follows
+	atInterrupt     int                            // branches that have come to where the context is to end
 }
 
-// endAt is where the failure is recorded that ends a run.
-var endAt = store.Address{Scope: store.UndoScope + "/end", Seq: 1}
+// failureAddress is where the failure is recorded that ends a run.
+var failureAddress = store.Address{Scope: store.UndoScope + "/end", Seq: 1}
 
 func undoScope(path string) string {
 	if path == "" {
@@ -77,54 +77,54 @@ func undoScope(path string) string {
 	return store.UndoScope + "/" + path
 }
 
-// load takes an entry of a scope of compensations.
-func (d *durable) load(e *store.Entry) {
+// loadUndo takes an entry of a scope of compensations.
+func (d *durableRun) loadUndo(e *store.Entry) {
 	if e.Kind == store.EntryEnd {
-		d.end = e
+		d.failureEntry = e
 		return
 	}
 	if d.recorded == nil {
 		d.recorded = map[store.Address]*store.Entry{}
 	}
 	d.recorded[e.Address] = e
-	d.turns = max(d.turns, turn(e))
+	d.undoGiven = max(d.undoGiven, undoOrder(e))
 }
 
 // loadNote takes a note.
-func (d *durable) loadNote(e *store.Entry) {
+func (d *durableRun) loadNote(e *store.Entry) {
 	if path, ok := strings.CutPrefix(e.Scope, store.UndoneScope); ok && (path == "" || path[0] == '/') {
-		if d.earlier == nil {
-			d.earlier = map[store.Address]*store.Entry{}
+		if d.beforeReplay == nil {
+			d.beforeReplay = map[store.Address]*store.Entry{}
 		}
-		d.earlier[store.Address{Scope: store.UndoScope + path, Seq: e.Seq}] = e
-		d.turns = max(d.turns, turn(e))
+		d.beforeReplay[store.Address{Scope: store.UndoScope + path, Seq: e.Seq}] = e
+		d.undoGiven = max(d.undoGiven, undoOrder(e))
 		return
 	}
 	d.notes[e.Scope] = true
 }
 
-// turn is which compensation of the run an entry is, in the order in which they were given first.
-func turn(e *store.Entry) int {
+// undoOrder is which compensation of the run an entry is, in the order in which they were given first.
+func undoOrder(e *store.Entry) int {
 	n, _ := strconv.Atoi(string(e.Value))
 	return n
 }
 
-// compensation adds one, and records it if it is new.
-func (sc *scope) compensation(ctx context.Context, name string, fn func(context.Context) error) {
+// addCompensation adds one, and records it if it is new.
+func (sc *scope) addCompensation(ctx context.Context, name string, fn func(context.Context) error) {
 	d := sc.e.durable
 	d.mu.Lock()
-	if d.over || d.unwinding() {
+	if d.handlerReturned || d.unwinding() {
 		d.mu.Unlock()
 		return
 	}
-	sc.undos++
-	c := compensation{path: sc.cursor.Path, after: sc.last, fn: fn}
-	at := store.Address{Scope: undoScope(c.path), Seq: sc.undos}
+	sc.undoCount++
+	c := compensation{path: sc.cursor.Path, afterSeq: sc.lastSeq, fn: fn}
+	at := store.Address{Scope: undoScope(c.path), Seq: sc.undoCount}
 	old := d.recorded[at]
 	delete(d.recorded, at)
-	d.turns++
-	turn := strconv.AppendInt(nil, int64(d.turns), 10)
-	if was := d.earlier[at]; was != nil && was.Name == name {
+	d.undoGiven++
+	turn := strconv.AppendInt(nil, int64(d.undoGiven), 10)
+	if was := d.beforeReplay[at]; was != nil && was.Name == name {
 		turn = was.Value
 	}
 	d.mu.Unlock()
@@ -132,7 +132,7 @@ func (sc *scope) compensation(ctx context.Context, name string, fn func(context.
 	case old == nil || old.Name != name && !old.Done: // or what an attempt that failed gave
 		c.entry = store.Entry{Address: at, Kind: store.EntryStep, Name: name, Value: turn}
 		if _, err := sc.append(ctx, c.entry); err != nil {
-			sc.e.w.c.logger().Error("stint: recording a compensation", "task", sc.e.run.Task, "run", sc.e.run.ID, "compensation", name, "err", err)
+			sc.e.c.logger().Error("stint: recording a compensation", "task", sc.e.run.Task, "run", sc.e.run.ID, "compensation", name, "err", err)
 		}
 	case old.Name != name:
 		d.diverge(undoDivergence(old, "step \""+name+"\""))
@@ -141,17 +141,17 @@ func (sc *scope) compensation(ctx context.Context, name string, fn func(context.
 		c.entry = *old
 	}
 	d.mu.Lock()
-	d.undo = append(d.undo, c)
+	d.compensations = append(d.compensations, c)
 	d.mu.Unlock()
-	sc.e.cutWhenReplayed()
+	sc.e.interruptWhenReplayed()
 }
 
 func undoDivergence(e *store.Entry, asked string) error {
 	return &journal.Divergence{At: journal.Address(e.Address), Recorded: "step \"" + e.Name + "\"", Asked: asked}
 }
 
-// replayed reports whether all that is recorded was asked for.
-func (d *durable) replayed() bool {
+// fullyReplayed reports whether all that is recorded was asked for.
+func (d *durableRun) fullyReplayed() bool {
 	if !d.tape.Played() {
 		return false
 	}
@@ -160,29 +160,29 @@ func (d *durable) replayed() bool {
 	return len(d.recorded) == 0
 }
 
-// skip passes over the entries of a branch that has ended. Those with compensations that
+// skipBranch passes over the entries of a branch that has ended. Those with compensations that
 // are not done are entered again when these are to run: then enter is called.
-func (d *durable) skip(path string, enter func()) {
+func (d *durableRun) skipBranch(path string, enter func()) {
 	restore := d.tape.Skip(path)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	scope := undoScope(path)
 	for at := range d.recorded {
 		if at.Scope == scope || strings.HasPrefix(at.Scope, scope+"/") {
-			d.skipped = append(d.skipped, func() { restore(); enter() })
+			d.skippedBranches = append(d.skippedBranches, func() { restore(); enter() })
 			return
 		}
 	}
 }
 
-// gather waits for the branches, so that all compensations are given. The context of the
+// awaitCompensations waits for the branches, so that all compensations are given. The context of the
 // execution has ended.
-func (d *durable) gather() {
+func (d *durableRun) awaitCompensations() {
 	for {
-		d.branches.Wait()
+		d.goroutines.Wait()
 		d.mu.Lock()
-		enter := d.skipped
-		d.skipped = nil
+		enter := d.skippedBranches
+		d.skippedBranches = nil
 		d.mu.Unlock()
 		if len(enter) == 0 {
 			return
@@ -196,33 +196,33 @@ func (d *durable) gather() {
 // compensateRetries is how often a compensation that fails is tried again.
 const compensateRetries = 5
 
-// compensate calls what Compensate was given, and says what becomes of the run if it does
+// runCompensations calls what Compensate was given, and says what becomes of the run if it does
 // not end now. Each is recorded, so that an execution which is cut off goes on where it
 // was; so is the failure that ends the run, so that the next one ends it by that.
-func (e *execution) compensate(err error) *store.Outcome {
+func (e *execution) runCompensations(err error) *store.Outcome {
 	d := e.durable
 	d.mu.Lock()
-	undo := slices.Clone(d.undo)
+	undo := slices.Clone(d.compensations)
 	for _, r := range d.recorded {
-		if !r.Done && d.verdict == nil {
-			d.verdict = undoDivergence(r, "return")
+		if !r.Done && d.divergence == nil {
+			d.divergence = undoDivergence(r, "return")
 		}
 	}
-	verdict := d.verdict
+	verdict := d.divergence
 	d.mu.Unlock()
 	if verdict != nil {
-		return d.blocked(verdict, err)
+		return d.blockedOutcome(verdict, err)
 	}
 	if len(undo) == 0 {
 		return nil
 	}
-	slices.SortStableFunc(undo, func(a, b compensation) int { return turn(&a.entry) - turn(&b.entry) })
+	slices.SortStableFunc(undo, func(a, b compensation) int { return undoOrder(&a.entry) - undoOrder(&b.entry) })
 	ctx := e.undoContext()
-	sc := d.scope(store.UndoScope)
+	sc := d.newScope(store.UndoScope)
 	if !errors.Is(context.Cause(e.ctx), ErrCanceled) && e.failure == nil {
-		end := store.Entry{Address: endAt, Kind: store.EntryEnd, Done: true, Error: encodeFailure(err)}
+		end := store.Entry{Address: failureAddress, Kind: store.EntryEnd, Done: true, Error: encodeFailure(err)}
 		if _, aerr := sc.append(ctx, end); aerr != nil {
-			return e.givenBack()
+			return e.requeued()
 		}
 		e.mu.Lock()
 		e.failure = err
@@ -234,29 +234,29 @@ func (e *execution) compensate(err error) *store.Outcome {
 		if u.entry.Done {
 			continue
 		}
-		_, err := sc.attempts(ctx, u.entry, true, &cfg, func(ctx context.Context) ([]byte, error) {
+		_, err := sc.attemptStep(ctx, u.entry, true, &cfg, func(ctx context.Context) ([]byte, error) {
 			return u.entry.Value, guarded(func() error { return u.fn(ctx) }) // the others are called though it ends its goroutine
 		})
 		if recorded := (*entryError)(nil); err != nil && !errors.As(err, &recorded) {
-			return e.givenBack()
+			return e.requeued()
 		}
 		if err != nil {
-			e.w.c.logger().Error("stint: compensation failed", "task", e.run.Task, "run", e.run.ID, "compensation", u.entry.Name, "err", e.w.c.logText(err))
+			e.c.logger().Error("stint: compensation failed", "task", e.run.Task, "run", e.run.ID, "compensation", u.entry.Name, "err", e.c.logText(err))
 		}
 	}
 	return nil
 }
 
-// givenBack has another execution go on: the worker stops, or the store does.
-func (e *execution) givenBack() *store.Outcome {
-	o := e.outcome(store.Queued)
+// requeued has another execution go on: the worker stops, or the store does.
+func (e *execution) requeued() *store.Outcome {
+	o := e.newOutcome(store.Queued)
 	o.Refund = true
 	return &o
 }
 
-// endsBadly reports whether a handler's return ends the run as failed or canceled, and by
+// finalError reports whether a handler's return ends the run as failed or canceled, and by
 // which error.
-func (e *execution) endsBadly(err error) (bool, error) {
+func (e *execution) finalError(err error) (bool, error) {
 	cause := context.Cause(e.ctx)
 	e.mu.Lock() // a handler that was given up may ask while the timer compensates
 	failure := e.failure
@@ -276,12 +276,12 @@ func (e *execution) endsBadly(err error) (bool, error) {
 	case errors.Is(cause, ErrTimeout):
 		err = timeoutError(e.def.cfg.timeout, err)
 	}
-	_, again, why := e.next(err)
+	_, again, why := e.nextAttempt(err)
 	return !again, why
 }
 
-// withUndo adds to what a failed attempt forgets the compensations of it.
-func (e *execution) withUndo(forget []store.Address) []store.Address {
+// withCompensations adds to what a failed attempt forgets the compensations of it.
+func (e *execution) withCompensations(forget []store.Address) []store.Address {
 	d := e.durable
 	if d == nil || len(forget) == 0 {
 		return forget
@@ -289,8 +289,8 @@ func (e *execution) withUndo(forget []store.Address) []store.Address {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	first := map[string]int{}
-	cut := slices.DeleteFunc(slices.Clone(forget), func(at store.Address) bool { _, ok := d.broken[at]; return ok })
-	for _, u := range d.undo {
+	cut := slices.DeleteFunc(slices.Clone(forget), func(at store.Address) bool { _, ok := d.failedBranches[at]; return ok })
+	for _, u := range d.compensations {
 		if !slices.ContainsFunc(cut, u.follows) {
 			continue
 		}
@@ -309,7 +309,7 @@ func (e *execution) withUndo(forget []store.Address) []store.Address {
 // begun after it.
 func (u *compensation) follows(at store.Address) bool {
 	if u.path == at.Scope {
-		return u.after >= at.Seq
+		return u.afterSeq >= at.Seq
 	}
 	inside := u.path
 	if at.Scope != "" {

@@ -100,8 +100,8 @@ func WithConcurrency[In any](l Concurrency[In]) TaskOption {
 	})
 }
 
-// limits are what a run of the task with that input must pass.
-func (d *taskDef) limits(in any) ([]store.Limit, error) {
+// limitsFor are what a run of the task with that input must pass.
+func (d *taskDef) limitsFor(in any) ([]store.Limit, error) {
 	if len(d.cfg.limits) == 0 {
 		return nil, nil
 	}
@@ -122,9 +122,9 @@ func (d *taskDef) limits(in any) ([]store.Limit, error) {
 	return all, nil
 }
 
-// limit gives a run the limits of its task, and of its workflow's tasks.
-func (d *taskDef) limit(r *store.NewRun, in any) (err error) {
-	if r.Limits, err = d.limits(in); err != nil || d.workflow == nil {
+// setLimits gives a run the limits of its task, and of its workflow's tasks.
+func (d *taskDef) setLimits(r *store.NewRun, in any) (err error) {
+	if r.Limits, err = d.limitsFor(in); err != nil || d.workflow == nil {
 		return err
 	}
 	r.TaskLimits, err = d.workflow.taskLimits(in)
@@ -135,7 +135,7 @@ func (d *taskDef) limit(r *store.NewRun, in any) (err error) {
 func (w *workflowDef) taskLimits(in any) (map[int][]store.Limit, error) {
 	var all map[int][]store.Limit
 	for i, n := range w.nodes {
-		ls, err := n.def.limits(in)
+		ls, err := n.def.limitsFor(in)
 		if err != nil {
 			return nil, fmt.Errorf("task %q: %w", n.name, err)
 		}
@@ -182,9 +182,9 @@ func (c *Client) ResumeLimit(ctx context.Context, k LimitKey) error {
 
 func (c *Client) pauseLimit(ctx context.Context, op string, k LimitKey, paused bool) error {
 	if err := checkLimitKey(k); err != nil {
-		return public(op, err)
+		return wrapStoreErr(op, err)
 	}
-	return public(op, c.store.PauseLimit(ctx, time.Now(), store.LimitKey(k), paused))
+	return wrapStoreErr(op, c.store.PauseLimit(ctx, time.Now(), store.LimitKey(k), paused))
 }
 
 // ListConcurrency lists the keys of concurrency limits that runs hold or wait for now, or
@@ -192,7 +192,7 @@ func (c *Client) pauseLimit(ctx context.Context, op string, k LimitKey, paused b
 func (c *Client) ListConcurrency(ctx context.Context) ([]ConcurrencyInfo, error) {
 	all, err := c.store.Limits(ctx, false)
 	if err != nil {
-		return nil, public("list concurrency", err)
+		return nil, wrapStoreErr("list concurrency", err)
 	}
 	infos := make([]ConcurrencyInfo, len(all))
 	for i, l := range all {
@@ -206,8 +206,8 @@ func (c *Client) ListConcurrency(ctx context.Context) ([]ConcurrencyInfo, error)
 	return infos, nil
 }
 
-// waitsAt says at which limit a queued run waits.
-func waitsAt(g *store.LimitInfo) string {
+// limitReason says at which limit a queued run waits.
+func limitReason(g *store.LimitInfo) string {
 	if !g.Rate() {
 		what := fmt.Sprintf("concurrency limit %q", g.Name)
 		if g.Key != "" {

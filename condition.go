@@ -28,7 +28,7 @@ type Condition struct {
 
 // A predicate is a function of the app's on a parent's output.
 type predicate struct {
-	of *node
+	on *node
 	fn func([]byte) (bool, error)
 }
 
@@ -138,12 +138,12 @@ func ParentOutput[T any](n *Node[T], f func(T) bool) Condition {
 }
 
 // AnyOf is true when one of the conditions is. They may be AllOf and AnyOf again.
-func AnyOf(cs ...Condition) Condition { return several("AnyOf", cs, Condition{any: slices.Clone(cs)}) }
+func AnyOf(cs ...Condition) Condition { return combine("AnyOf", cs, Condition{any: slices.Clone(cs)}) }
 
 // AllOf is true when all of the conditions are.
-func AllOf(cs ...Condition) Condition { return several("AllOf", cs, Condition{all: slices.Clone(cs)}) }
+func AllOf(cs ...Condition) Condition { return combine("AllOf", cs, Condition{all: slices.Clone(cs)}) }
 
-func several(name string, cs []Condition, c Condition) Condition {
+func combine(name string, cs []Condition, c Condition) Condition {
 	if len(cs) == 0 {
 		c.err = fmt.Errorf("%s: no conditions", name)
 	}
@@ -205,9 +205,9 @@ func conditionOption(name string, cond Condition, where func(*taskConfig) **Cond
 	})
 }
 
-// conditions puts the conditions of a task into its graph's form, and the predicates
+// buildConditions puts the conditions of a task into its graph's form, and the predicates
 // to the parents whose outputs they are on.
-func (n *node) conditions() (err error) {
+func (n *node) buildConditions() (err error) {
 	for _, c := range []struct {
 		kind string
 		from *Condition
@@ -217,7 +217,7 @@ func (n *node) conditions() (err error) {
 			continue
 		}
 		count := 0
-		stored, err := n.condition(c.from, c.kind, &count)
+		stored, err := n.buildCondition(c.from, c.kind, &count)
 		if err != nil {
 			return err
 		}
@@ -226,10 +226,10 @@ func (n *node) conditions() (err error) {
 	return nil
 }
 
-func (n *node) condition(c *Condition, kind string, count *int) (s store.Condition, err error) {
+func (n *node) buildCondition(c *Condition, kind string, count *int) (s store.Condition, err error) {
 	list := func(cs []Condition) (all []store.Condition, err error) {
 		for i := range cs {
-			one, err := n.condition(&cs[i], kind, count)
+			one, err := n.buildCondition(&cs[i], kind, count)
 			if err != nil {
 				return nil, err
 			}
@@ -245,13 +245,13 @@ func (n *node) condition(c *Condition, kind string, count *int) (s store.Conditi
 	case c.event != nil:
 		s.Event = c.event
 	case c.test != nil:
-		p := c.test.of
-		if p.w != n.w || !slices.Contains(n.graph.Parents, p.place) {
+		p := c.test.on
+		if p.w != n.w || !slices.Contains(n.graph.Parents, p.index) {
 			return s, fmt.Errorf("ParentOutput: task %q is not one of its parents", p.name)
 		}
 		*count++
 		name := fmt.Sprintf("%s/%s/%d", n.name, kind, *count)
-		s.Test = &store.TestRef{Parent: p.place, Test: len(p.graph.Tests)}
+		s.Test = &store.TestRef{Parent: p.index, Test: len(p.graph.Tests)}
 		p.graph.Tests = append(p.graph.Tests, name)
 		p.tests[name] = c.test.fn
 	case c.sleep > 0:
@@ -262,8 +262,8 @@ func (n *node) condition(c *Condition, kind string, count *int) (s store.Conditi
 	return s, err
 }
 
-// test has the predicates of the run's graph judge an output.
-func (n *node) test(names []string, output []byte) []store.TestResult {
+// evaluate has the predicates of the run's graph judge an output.
+func (n *node) evaluate(names []string, output []byte) []store.TestResult {
 	results := make([]store.TestResult, len(names))
 	for i, name := range names {
 		fn := n.tests[name]

@@ -121,7 +121,7 @@ func checkSpec(spec string) error {
 // another task, or one declared with WithCron, has.
 func (t *Task[In, Out]) Cron(ctx context.Context, name, spec string, in In, opts ...CronOption) error {
 	if err := t.cron(ctx, name, spec, in, opts); err != nil {
-		return public(fmt.Sprintf("cron %q of task %q", name, t.def.name), err)
+		return wrapStoreErr(fmt.Sprintf("cron %q of task %q", name, t.def.name), err)
 	}
 	return nil
 }
@@ -162,11 +162,11 @@ func (d *taskDef) cronOf(c *Client, name, spec string, cfg cronConfig, input []b
 	}
 	r := &cron.Template.Run
 	r.Input = input
-	err = c.calling(d, func() error {
+	err = c.guardInput(d, func() error {
 		if err := d.setKey(r, in); err != nil {
 			return err
 		}
-		return d.limit(r, in)
+		return d.setLimits(r, in)
 	})
 	return cron, err
 }
@@ -237,15 +237,15 @@ func (c *Client) CronPage(ctx context.Context, f CronFilter) (*CronPage, error) 
 	}
 	all, more, err := c.store.Crons(ctx, f.Cursor, limit)
 	if err != nil {
-		return nil, public("list crons", err)
+		return nil, wrapStoreErr("list crons", err)
 	}
-	page, lacks := &CronPage{Crons: make([]CronInfo, len(all))}, unserved{c: c}
+	page, lacks := &CronPage{Crons: make([]CronInfo, len(all))}, workerReasons{c: c}
 	for i := range all {
 		x := &all[i]
 		r := &x.Template.Run
-		blocked, err := lacks.why(ctx, r.Queue, r.Task, &r.Route)
+		blocked, err := lacks.reason(ctx, r.Queue, r.Task, &r.Route)
 		if err != nil {
-			return nil, public("list crons", err)
+			return nil, wrapStoreErr("list crons", err)
 		}
 		page.Crons[i] = CronInfo{x.Name, r.Task, x.Spec, x.CatchUp, x.Declared, x.Paused, jsonx.Embed(r.Input), x.Next, x.Last, idString(x.LastRun), x.Error, blocked}
 	}
@@ -262,10 +262,10 @@ func (c *Client) UpdateCron(ctx context.Context, name, spec string) error {
 		return err
 	}
 	if err := checkText("name", name); err != nil {
-		return public("update cron", err)
+		return wrapStoreErr("update cron", err)
 	}
 	if err := checkSpec(spec); err != nil {
-		return public(fmt.Sprintf("update cron %q", name), err)
+		return wrapStoreErr(fmt.Sprintf("update cron %q", name), err)
 	}
 	if err := c.declare(ctx, true); err != nil {
 		return err
@@ -273,16 +273,16 @@ func (c *Client) UpdateCron(ctx context.Context, name, spec string) error {
 	for after := ""; ; {
 		all, more, err := c.store.Crons(ctx, after, maxPage)
 		if err != nil {
-			return public("list crons", err)
+			return wrapStoreErr("list crons", err)
 		}
 		for i := range all {
 			if all[i].Name == name {
 				all[i].Spec = spec
-				return public(fmt.Sprintf("update cron %q", name), c.store.SetCron(ctx, time.Now(), all[i]))
+				return wrapStoreErr(fmt.Sprintf("update cron %q", name), c.store.SetCron(ctx, time.Now(), all[i]))
 			}
 		}
 		if !more {
-			return public(fmt.Sprintf("update cron %q", name), store.ErrNotFound)
+			return wrapStoreErr(fmt.Sprintf("update cron %q", name), store.ErrNotFound)
 		}
 		after = all[len(all)-1].Name
 	}
@@ -291,7 +291,7 @@ func (c *Client) UpdateCron(ctx context.Context, name, spec string) error {
 // CronTicks returns the next n times of a spec, which is as WithCron says, after a time.
 func CronTicks(spec string, after time.Time, n int) ([]time.Time, error) {
 	if err := checkSpec(spec); err != nil {
-		return nil, public("cron ticks", err)
+		return nil, wrapStoreErr("cron ticks", err)
 	}
 	if err := wantTime("CronTicks", after); err != nil {
 		return nil, err
@@ -300,7 +300,7 @@ func CronTicks(spec string, after time.Time, n int) ([]time.Time, error) {
 	for range n {
 		next, err := store.NextTick(spec, after)
 		if err != nil {
-			return all, public("cron ticks", err)
+			return all, wrapStoreErr("cron ticks", err)
 		}
 		all, after = append(all, next), next
 	}
@@ -325,15 +325,15 @@ func (c *Client) DeleteCron(ctx context.Context, name string) error {
 
 func (c *Client) changeCron(ctx context.Context, name, what string, change store.CronChange) error {
 	if err := checkText("name", name); err != nil {
-		return public(what+" cron", err)
+		return wrapStoreErr(what+" cron", err)
 	}
 	if err := c.declare(ctx, true); err != nil {
 		return err
 	}
 	if change == store.CronDelete && c.declaresCron(name) {
-		return public(fmt.Sprintf("delete cron %q, which this program declares", name), store.ErrTaken)
+		return wrapStoreErr(fmt.Sprintf("delete cron %q, which this program declares", name), store.ErrTaken)
 	}
-	return public(fmt.Sprintf("%s cron %q", what, name), c.store.ChangeCron(ctx, time.Now(), name, change))
+	return wrapStoreErr(fmt.Sprintf("%s cron %q", what, name), c.store.ChangeCron(ctx, time.Now(), name, change))
 }
 
 func (c *Client) declaresCron(name string) bool {
@@ -356,14 +356,14 @@ func (d *taskDef) cronName(spec string) string { return d.name + ":" + spec }
 // ID. The ticks stay as they are.
 func (c *Client) TriggerCron(ctx context.Context, name string) (string, error) {
 	if err := checkText("name", name); err != nil {
-		return "", public("trigger cron", err)
+		return "", wrapStoreErr("trigger cron", err)
 	}
 	if err := c.declare(ctx, true); err != nil {
 		return "", err
 	}
 	id, err := c.store.TriggerCron(ctx, time.Now(), name)
 	if err != nil {
-		return "", public(fmt.Sprintf("trigger cron %q", name), err)
+		return "", wrapStoreErr(fmt.Sprintf("trigger cron %q", name), err)
 	}
 	return id.String(), nil
 }
@@ -384,5 +384,5 @@ func (c *Client) Reschedule(ctx context.Context, runID string, at time.Time) err
 	if err != nil {
 		return err
 	}
-	return public(fmt.Sprintf("reschedule run %s", runID), c.store.Reschedule(ctx, time.Now(), id, at))
+	return wrapStoreErr(fmt.Sprintf("reschedule run %s", runID), c.store.Reschedule(ctx, time.Now(), id, at))
 }

@@ -82,7 +82,7 @@ func (c *Client) EnqueueJSON(ctx context.Context, task string, input json.RawMes
 	}
 	got, err := c.enqueueDurably(ctx, r.now, r.tx, []store.NewRun{r.NewRun})
 	if err != nil {
-		return nil, public(fmt.Sprintf("enqueue %q", task), err)
+		return nil, wrapStoreErr(fmt.Sprintf("enqueue %q", task), err)
 	}
 	return &Run[json.RawMessage]{c: c, id: got[0].ID, existing: got[0].Existing}, nil
 }
@@ -118,9 +118,9 @@ func (c *Client) newJSONRun(ctx context.Context, task string, input json.RawMess
 	}
 	r.now, r.tx = time.Now(), rc.tx
 	r.NewRun = rc.newRun(def, c, r.now)
-	r.Route, r.Input = def.route(c.executionHere(ctx)), input
+	r.Route, r.Input = def.route(c.localExecution(ctx)), input
 	if def.workflow != nil {
-		if r.Graph, err = def.workflow.shape(); err != nil {
+		if r.Graph, err = def.workflow.freeze(); err != nil {
 			return r, err
 		}
 	}

@@ -89,17 +89,17 @@ func Step[T any](ctx context.Context, name string, fn func(context.Context) (T, 
 		if err != nil {
 			return nil, err
 		}
-		if same = sc.e.w.c.decodesTheSame(&v); same {
+		if same = sc.e.c.decodesUnchanged(&v); same {
 			out = v
 		}
-		b, err := marshalAs(sc.e.w.c, v)
+		b, err := marshalAs(sc.e.c, v)
 		if err != nil {
 			err = NonRetryable(errorf("stint: result of step %q: %w", name, err))
 		}
 		return b, err
 	})
 	if err == nil && !same {
-		sc.decode(e, &out)
+		sc.decodeEntry(e, &out)
 	}
 	return out, err
 }
@@ -117,11 +117,11 @@ func StepTx[T any](ctx context.Context, name string, fn func(context.Context, *s
 		return zero, fmt.Errorf("%w: StepTx outside of a run", ErrDurable)
 	}
 	return Step(ctx, name, func(ctx context.Context) (out T, err error) {
-		err = e.w.c.insist(ctx, func() (err error) {
+		err = e.c.retryWhileDegraded(ctx, func() (err error) {
 			out, err = stepTxOnce(ctx, e, name, fn)
 			return vet(err) // it is asked whether the database could not be written
 		})
-		return out, raw(err)
+		return out, original(err)
 	}, append(slices.Clone(opts), stepOption(func(c *stepConfig) error { c.tx = true; return nil }))...)
 }
 
@@ -131,11 +131,11 @@ func stepTxOnce[T any](ctx context.Context, e *execution, name string, fn func(c
 	if err != nil {
 		return zero, NonRetryable(err)
 	}
-	defer tx.abandon()
+	defer tx.rollback()
 	if out, err = fn(ctx, tx.Tx); err != nil {
 		return zero, err
 	}
-	b, err := marshalAs(e.w.c, out)
+	b, err := marshalAs(e.c, out)
 	if err != nil {
 		return zero, NonRetryable(errorf("stint: result of step %q: %w", name, err))
 	}
@@ -147,52 +147,52 @@ func stepTxOnce[T any](ctx context.Context, e *execution, name string, fn func(c
 
 // step runs a step, unless it is recorded, and returns what is recorded then.
 func (sc *scope) step(ctx context.Context, name string, cfg *stepConfig, fn func(context.Context) ([]byte, error)) (*store.Entry, error) {
-	e, recorded, err := sc.ask(store.EntryStep, name)
+	e, recorded, err := sc.next(store.EntryStep, name)
 	if err != nil {
 		return nil, err
 	}
 	if recorded && e.Done {
 		done := e // the others need no place of their own
-		return &done, sc.failureOf(&done)
+		return &done, sc.errorOf(&done)
 	}
-	if err := sc.refused(ctx); err != nil {
+	if err := sc.refuseNew(ctx); err != nil {
 		return nil, err
 	}
 	if cfg.atMostOnce {
 		if recorded {
-			return sc.finish(ctx, e, nil, NonRetryable(ErrMaybeRan))
+			return sc.finishStep(ctx, e, nil, NonRetryable(ErrMaybeRan))
 		}
 		if _, err := sc.append(ctx, e); err != nil {
 			return nil, err
 		}
 	}
-	return sc.attempts(ctx, e, recorded, cfg, fn)
+	return sc.attemptStep(ctx, e, recorded, cfg, fn)
 }
 
-// attempts runs a step until it has succeeded or its retries are used up, and returns what
+// attemptStep runs a step until it has succeeded or its retries are used up, and returns what
 // it records then.
 // begun says that it is recorded, as pending.
-func (sc *scope) attempts(ctx context.Context, e store.Entry, begun bool, cfg *stepConfig, fn func(context.Context) ([]byte, error)) (*store.Entry, error) {
+func (sc *scope) attemptStep(ctx context.Context, e store.Entry, begun bool, cfg *stepConfig, fn func(context.Context) ([]byte, error)) (*store.Entry, error) {
 	e.Error = nil // of an attempt that failed
 	for {
 		if begun && time.Now().Before(e.Due) { // its next attempt is due then
-			if err := sc.wait(ctx, waited{until: e.Due}); err != nil {
+			if err := sc.wait(ctx, waitSpec{until: e.Due}); err != nil {
 				return nil, err
 			}
 		}
 		traced, end := sc.traceStep(ctx, e.Name)
-		out, late, err := sc.body(traced, e.Address, cfg, fn)
+		out, late, err := sc.callStep(traced, e.Address, cfg, fn)
 		end(err)
 		if err != nil && ctx.Err() != nil && !late {
-			return nil, sc.cutShortBy(ctx, raw(err)) // the attempt of the run is over; this one did not count
+			return nil, sc.interruptedStepErr(ctx, original(err)) // the attempt of the run is over; this one did not count
 		}
 		e.Attempts++
 		if err == nil || cfg.atMostOnce {
-			return sc.finish(ctx, e, out, err)
+			return sc.finishStep(ctx, e, out, err)
 		}
-		delay, again, err := cfg.task.next(e.Attempts, err)
+		delay, again, err := cfg.task.nextAttempt(e.Attempts, err)
 		if !again {
-			return sc.finish(ctx, e, out, err)
+			return sc.finishStep(ctx, e, out, err)
 		}
 		e.Due, begun = clock.Add(time.Now(), delay), true
 		e.Error = encodeFailure(err)
@@ -203,8 +203,8 @@ func (sc *scope) attempts(ctx context.Context, e store.Entry, begun bool, cfg *s
 	}
 }
 
-// finish records what came of a step, and returns that with its error.
-func (sc *scope) finish(ctx context.Context, e store.Entry, out []byte, err error) (*store.Entry, error) {
+// finishStep records what came of a step, and returns that with its error.
+func (sc *scope) finishStep(ctx context.Context, e store.Entry, out []byte, err error) (*store.Entry, error) {
 	e.Done, e.Due = true, time.Time{}
 	if err != nil {
 		e.Error = encodeFailure(err)
@@ -214,13 +214,13 @@ func (sc *scope) finish(ctx context.Context, e store.Entry, out []byte, err erro
 	if _, aerr := sc.append(ctx, e); aerr != nil {
 		return nil, aerr
 	}
-	return &e, sc.failureOf(&e)
+	return &e, sc.errorOf(&e)
 }
 
-// body runs the function of a step. What that returns after the step's own timeout, which
+// callStep runs the function of a step. What that returns after the step's own timeout, which
 // late reports, is refused.
-func (sc *scope) body(ctx context.Context, at store.Address, cfg *stepConfig, fn func(context.Context) ([]byte, error)) (out []byte, late bool, err error) {
-	ctx = context.WithValue(ctx, stepKey{}, &stepPlace{sc.e.run.ID, at})
+func (sc *scope) callStep(ctx context.Context, at store.Address, cfg *stepConfig, fn func(context.Context) ([]byte, error)) (out []byte, late bool, err error) {
+	ctx = context.WithValue(ctx, stepKey{}, &stepRef{sc.e.run.ID, at})
 	var timeout error
 	if d := cfg.task.timeout; d > 0 {
 		timeout = fmt.Errorf("%w: step took longer than %v", ErrTimeout, d)
@@ -247,7 +247,7 @@ func (sc *scope) body(ctx context.Context, at store.Address, cfg *stepConfig, fn
 // stepKey holds the stepPlace of the step whose function a context is given to.
 type stepKey struct{}
 
-type stepPlace struct {
+type stepRef struct {
 	run store.ID
 	at  store.Address
 }
@@ -255,7 +255,7 @@ type stepPlace struct {
 // StepKey is a token of a step, inside of its function: the same each time that it
 // runs, for the idempotency header of another service. Elsewhere it is empty.
 func StepKey(ctx context.Context) string {
-	p, _ := ctx.Value(stepKey{}).(*stepPlace)
+	p, _ := ctx.Value(stepKey{}).(*stepRef)
 	if p == nil {
 		return ""
 	}
@@ -275,26 +275,26 @@ func (e *entryError) entries() []store.Address {
 	return slices.DeleteFunc([]store.Address{e.at, e.next}, func(a store.Address) bool { return a.Seq == 0 })
 }
 
-// met notes where a scope met a failure of something that had begun before: what followed
+// seenError notes where a scope met a failure of something that had begun before: what followed
 // from there is forgotten with it.
-func (sc *scope) met(at store.Address, err error) error {
-	return &entryError{e: sc.e, at: at, next: store.Address(sc.cursor.Next()), err: err}
+func (sc *scope) seenError(at store.Address, err error) error {
+	return &entryError{e: sc.e, at: at, next: store.Address(sc.cursor.Peek()), err: err}
 }
 
 func (e *entryError) Error() string { return e.err.Error() }
 func (e *entryError) Unwrap() error { return e.err }
 
-// failureOf is the error that an entry records, or nil.
-func (sc *scope) failureOf(e *store.Entry) error {
+// errorOf is the error that an entry records, or nil.
+func (sc *scope) errorOf(e *store.Entry) error {
 	if e.Error == nil {
 		return nil
 	}
 	return &entryError{e: sc.e, at: e.Address, err: decodeFailure(e.Error).errOf(sc.e)}
 }
 
-// forget lists the entries whose errors are in err, each once: a branch that is forgotten
+// toForget lists the entries whose errors are in err, each once: a branch that is forgotten
 // twice would take with it what came after.
-func (e *execution) forget(err error) []store.Address {
+func (e *execution) toForget(err error) []store.Address {
 	var all []store.Address
 	known := map[store.Address]bool{}
 	for _, a := range e.entriesIn(err) {
@@ -358,12 +358,12 @@ func sleepUntil(ctx context.Context, until func() time.Time) error {
 		return context.Cause(ctx)
 	}
 	defer sc.leave()
-	e, recorded, err := sc.ask(store.EntrySleep, "")
+	e, recorded, err := sc.next(store.EntrySleep, "")
 	if err != nil {
 		return err
 	}
 	if !recorded {
-		if err := sc.refused(ctx); err != nil {
+		if err := sc.refuseNew(ctx); err != nil {
 			return err
 		}
 		e.Done, e.Due = true, ceilMillis(until())
@@ -374,10 +374,10 @@ func sleepUntil(ctx context.Context, until func() time.Time) error {
 	if e.Due.IsZero() { // no time to wait for
 		return nil
 	}
-	if err := sc.wait(ctx, waited{until: e.Due}); err != nil {
+	if err := sc.wait(ctx, waitSpec{until: e.Due}); err != nil {
 		return err
 	}
-	sc.passed(e.Due)
+	sc.advanceTo(e.Due)
 	return nil
 }
 
@@ -413,23 +413,23 @@ func WaitForEvent[T any](ctx context.Context, key string, opts ...WaitOption) (T
 			return out, errorf("stint: wait for event %q: %w", key, err)
 		}
 	}
-	e, err := sc.event(ctx, key, &w)
+	e, err := sc.awaitEvent(ctx, key, &w)
 	if err == nil {
-		sc.decode(&e, &out)
+		sc.decodeEntry(&e, &out)
 	}
 	return out, err
 }
 
-func (sc *scope) event(ctx context.Context, key string, w *waitConfig) (e store.Entry, err error) {
-	e, recorded, err := sc.ask(store.EntryEvent, key)
+func (sc *scope) awaitEvent(ctx context.Context, key string, w *waitConfig) (e store.Entry, err error) {
+	e, recorded, err := sc.next(store.EntryEvent, key)
 	if err != nil {
 		return e, err
 	}
-	if recorded && e.Done && sc.e.cutSince(e.At) && ctx.Err() != nil {
-		return e, sc.refused(ctx)
+	if recorded && e.Done && sc.e.afterInterrupt(e.At) && ctx.Err() != nil {
+		return e, sc.refuseNew(ctx)
 	}
 	if !recorded {
-		if err := sc.refused(ctx); err != nil {
+		if err := sc.refuseNew(ctx); err != nil {
 			return e, err
 		}
 		e.Match = w.Match
@@ -441,7 +441,7 @@ func (sc *scope) event(ctx context.Context, key string, w *waitConfig) (e store.
 		}
 	}
 	for !e.Done {
-		if err := sc.wait(ctx, waited{until: e.Due, entry: e.Address, into: &e}); err != nil {
+		if err := sc.wait(ctx, waitSpec{until: e.Due, entry: e.Address, into: &e}); err != nil {
 			return e, err
 		}
 		if e.Done {
@@ -458,15 +458,15 @@ func (sc *scope) event(ctx context.Context, key string, w *waitConfig) (e store.
 			return e, err
 		}
 	}
-	return e, sc.failureOf(&e)
+	return e, sc.errorOf(&e)
 }
 
-// decode reads a recorded value. One that is not what the code asks for blocks the run:
+// decodeEntry reads a recorded value. One that is not what the code asks for blocks the run:
 // it is there, and code that can read it may come.
-func (sc *scope) decode(e *store.Entry, v any) {
-	if err := sc.e.w.c.unmarshal(e.Value, v); err != nil {
-		file, line := caller()
-		sc.differs(fmt.Errorf("entry %v, %v %q: what is recorded is not a %s (%s:%d): %w", journal.Address(e.Address), e.Kind, e.Name, reflect.TypeOf(v).Elem(), file, line, err))
+func (sc *scope) decodeEntry(e *store.Entry, v any) {
+	if err := sc.e.c.unmarshal(e.Value, v); err != nil {
+		file, line := appCaller()
+		sc.diverge(fmt.Errorf("entry %v, %v %q: what is recorded is not a %s (%s:%d): %w", journal.Address(e.Address), e.Kind, e.Name, reflect.TypeOf(v).Elem(), file, line, err))
 	}
 }
 

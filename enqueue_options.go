@@ -197,7 +197,7 @@ func Detached() RunOption {
 // the same database the run is a child, with its parent's priority and metadata unless set.
 func (d *taskDef) runConfig(ctx context.Context, c *Client, opts []RunOption) (*runConfig, error) {
 	rc := d.cfg.run
-	if e := c.executionHere(ctx); e != nil {
+	if e := c.localExecution(ctx); e != nil {
 		rc.parent = e.run.ID
 		if !rc.prioritySet {
 			rc.priority = int(e.run.Priority)

@@ -145,8 +145,8 @@ type namedOnce struct {
 func (e *namedOnce) Error() string { return e.text }
 func (e *namedOnce) Unwrap() error { return e.err }
 
-// public makes a store's error one of this package.
-func public(op string, err error) error {
+// wrapStoreErr makes a store's error one of this package.
+func wrapStoreErr(op string, err error) error {
 	if err == nil {
 		return nil
 	}

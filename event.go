@@ -68,7 +68,7 @@ func (c *Client) PublishMany(ctx context.Context, events []Event) ([]string, err
 	}
 	ids, err := c.publish(ctx, tx, stored)
 	if err != nil {
-		return nil, public("publish", err)
+		return nil, wrapStoreErr("publish", err)
 	}
 	return idStrings(ids), nil
 }
@@ -82,7 +82,7 @@ func (c *Client) newEvent(e Event, cfg *eventConfig) (n store.NewEvent, err erro
 		n.Metadata, _ = json.Marshal(cfg.metadata) // strings always encode
 	}
 	if cfg.tx == nil {
-		n.Runs = c.runsOf(n.Key, n.Payload)
+		n.Runs = c.triggeredRuns(n.Key, n.Payload)
 	}
 	return n, nil
 }
@@ -132,7 +132,7 @@ func MatchFilter(expr, key string, payload json.RawMessage) (bool, error) {
 	}
 	f, err := store.CompileFilter(expr)
 	if err != nil {
-		return false, public("match filter", err)
+		return false, wrapStoreErr("match filter", err)
 	}
 	return f(&store.NewEvent{Key: key, Payload: payload}), nil
 }
@@ -221,7 +221,7 @@ func (c *Client) ListEvents(ctx context.Context, f EventFilter) (*EventPage, err
 	}
 	all, next, err := c.store.Events(ctx, f.Key, before, limit)
 	if err != nil {
-		return nil, public("list events", err)
+		return nil, wrapStoreErr("list events", err)
 	}
 	page := &EventPage{Events: make([]EventInfo, len(all))}
 	for i, e := range all {

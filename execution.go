@@ -17,6 +17,7 @@ import (
 // once: by the handler's return, or by the grace after a timeout, cancel or shutdown
 // that it ignored. Its slot stays taken until the handler returns.
 type execution struct {
+	c       *Client
 	w       *Worker
 	run     store.Claimed
 	def     *taskDef
@@ -27,22 +28,22 @@ type execution struct {
 
 	mu       sync.Mutex
 	owner    owner // who brings it to its end
-	settled  bool
+	posted   bool
 	left     time.Duration // of the time that WithTimeout gives, while the attempt waits
 	deadline time.Time     // of it; zero: none, or the attempt waits
 	timer    *time.Timer   // timeout, then grace
 	unstored
-	chunks *shares          // nil before the first
-	here   map[*Client]bool // whether another client's database has the run
+	streamLimit *chunkSemaphore  // nil before the first
+	local       map[*Client]bool // whether another client's database has the run
 
 	cleanup
-	replay *replayed // of ReplayJournal; else nil
+	replay *replaySource // of ReplayJournal; else nil
 
-	loading sync.Mutex
-	durable *durable    // nil before the first durable call; guarded by loading
-	earlier []time.Time // when attempts before this one ended; nil: not read yet; guarded by loading
+	loadMu      sync.Mutex
+	durable     *durableRun // nil before the first durable call; guarded by loading
+	earlierEnds []time.Time // when attempts before this one ended; nil: not read yet; guarded by loading
 
-	storing sync.Mutex // held while what was noted is being stored, so that it keeps its order
+	storeMu sync.Mutex // held while what was noted is being stored, so that it keeps its order
 }
 
 type executionKey struct{}
@@ -53,24 +54,24 @@ func executionOf(ctx context.Context) *execution {
 	return e
 }
 
-// executionHere is executionOf, if that run is in this client's database. In the handler of
+// localExecution is executionOf, if that run is in this client's database. In the handler of
 // a client of another database it is nil: there a run of this one is nobody's child.
-func (c *Client) executionHere(ctx context.Context) *execution {
+func (c *Client) localExecution(ctx context.Context) *execution {
 	e := executionOf(ctx)
-	if e == nil || e.w.c == c || e.replay != nil {
+	if e == nil || e.c == c || e.replay != nil {
 		return e
 	}
 	e.mu.Lock()
-	here, known := e.here[c]
+	here, known := e.local[c]
 	e.mu.Unlock()
 	if !known {
 		_, err := c.store.Get(ctx, e.run.ID)
 		if here = err == nil; here || errors.Is(err, store.ErrNotFound) {
 			e.mu.Lock()
-			if e.here == nil {
-				e.here = map[*Client]bool{}
+			if e.local == nil {
+				e.local = map[*Client]bool{}
 			}
-			e.here[c] = here
+			e.local[c] = here
 			e.mu.Unlock()
 		}
 	}
@@ -81,40 +82,40 @@ func (c *Client) executionHere(ctx context.Context) *execution {
 }
 
 func newExecution(w *Worker, r *store.Claimed) *execution {
-	e := &execution{w: w, run: *r, def: w.c.task(r.Task), hasSlot: true, cost: w.c.slotCost(r.Task)}
+	e := &execution{c: w.c, w: w, run: *r, def: w.c.task(r.Task), hasSlot: true, cost: w.c.slotCost(r.Task)}
 	e.ctx, e.cancel = context.WithCancelCause(context.WithValue(context.Background(), executionKey{}, e))
 	return e
 }
 
-// work runs the handler and settles what came of it.
-func (e *execution) work() {
-	defer e.w.ended(e)
+// execute runs the handler and settles what came of it.
+func (e *execution) execute() {
+	defer e.w.removeExecution(e)
 	var out []byte
 	var err error
 	returned := false
 	defer func() { // also when the handler ends its goroutine
 		v := recover()
-		e.own(ownedByHandler)
+		e.becomeOwner(ownedByHandler)
 		if o := e.closeJournal(returned, v, err); o != nil {
-			e.settleAs(*o)
+			e.finishAs(*o)
 			return
 		}
-		if e.instead != nil {
-			e.settleAs(*e.instead)
+		if e.override != nil {
+			e.finishAs(*e.override)
 			return
 		}
 		if !returned {
 			err = panicError(v)
 		}
-		e.conclude(out, err)
+		e.finish(out, err)
 	}()
 	e.left = clock.Sum(e.def.cfg.timeout, -e.run.Spent)
 	e.startClock()
-	out, err = e.call()
+	out, err = e.callHandler()
 	if d := e.durable; err == nil && d != nil {
 		err = d.root.awaitBranches(e.ctx)
 	}
-	err = e.cleanUp(err)
+	err = e.runCleanup(err)
 	returned = true
 }
 
@@ -124,19 +125,19 @@ func (e *execution) failsEarly(err error) bool {
 	if err == nil || !e.run.Journal || context.Cause(e.ctx) != nil {
 		return false
 	}
-	d, lerr := e.journaled(e.ctx)
+	d, lerr := e.loadDurable(e.ctx)
 	if lerr != nil {
-		e.w.c.logger().Error("stint: reading the journal", "run", e.run.ID, "err", lerr)
+		e.c.logger().Error("stint: reading the journal", "run", e.run.ID, "err", lerr)
 		return false
 	}
 	return d.failsEarly(err)
 }
 
-// call calls the handler. A panic is an error; a handler that ends its goroutine, or is
+// callHandler calls the handler. A panic is an error; a handler that ends its goroutine, or is
 // unwound, does not return here.
-func (e *execution) call() (out []byte, err error) {
+func (e *execution) callHandler() (out []byte, err error) {
 	returned := false
-	ctx, end := e.trace()
+	ctx, end := e.startTrace()
 	defer func() {
 		if !returned {
 			if v := recover(); v != nil {
@@ -154,74 +155,74 @@ func (e *execution) call() (out []byte, err error) {
 // closeJournal ends the journaled side of an execution; o is what becomes of the run if
 // it is not what the handler returned.
 func (e *execution) closeJournal(returned bool, panicked any, err error) *store.Outcome {
-	e.loading.Lock()
+	e.loadMu.Lock()
 	if e.durable == nil && returned && err == nil && e.run.Journal { // code that makes no durable call any more
-		e.loading.Unlock()
-		if _, lerr := e.journaled(context.WithoutCancel(e.ctx)); lerr != nil {
-			e.w.c.logger().Error("stint: reading the journal", "run", e.run.ID, "err", lerr)
+		e.loadMu.Unlock()
+		if _, lerr := e.loadDurable(context.WithoutCancel(e.ctx)); lerr != nil {
+			e.c.logger().Error("stint: reading the journal", "run", e.run.ID, "err", lerr)
 		}
-		e.loading.Lock()
+		e.loadMu.Lock()
 	}
 	d := e.durable
-	e.loading.Unlock()
+	e.loadMu.Unlock()
 	if d == nil {
 		return nil
 	}
-	return d.close(returned || panicked != nil, err)
+	return d.finish(returned || panicked != nil, err)
 }
 
-// settleAs posts an outcome that is not the handler's.
-func (e *execution) settleAs(o store.Outcome) {
+// finishAs posts an outcome that is not the handler's.
+func (e *execution) finishAs(o store.Outcome) {
 	e.mu.Lock()
 	if e.timer != nil {
 		e.timer.Stop()
 	}
 	e.mu.Unlock()
-	e.settle(o, nil)
+	e.post(o, nil)
 	e.cancel(nil)
 }
 
-// conclude settles an execution whose handler is through.
-func (e *execution) conclude(out []byte, err error) {
+// finish settles an execution whose handler is through.
+func (e *execution) finish(out []byte, err error) {
 	cause := context.Cause(e.ctx)
 	e.mu.Lock()
 	if e.timer != nil {
 		e.timer.Stop()
 	}
 	e.mu.Unlock()
-	o, err := e.judge(out, err, cause)
-	e.settle(o, err)
+	o, err := e.outcomeOf(out, err, cause)
+	e.post(o, err)
 	e.cancel(nil)
 }
 
-// judge says what an attempt that returned leads to, and with which error.
-func (e *execution) judge(out []byte, err error, cause error) (store.Outcome, error) {
-	o := e.outcome(store.Succeeded)
+// outcomeOf says what an attempt that returned leads to, and with which error.
+func (e *execution) outcomeOf(out []byte, err error, cause error) (store.Outcome, error) {
+	o := e.newOutcome(store.Succeeded)
 	o.Output = out
 	var s *snooze
 	switch {
 	case e.failure != nil:
-		return e.failed(o, e.failure)
+		return e.failedOutcome(o, e.failure)
 	case errors.Is(cause, ErrCanceled):
-		o.To, o.Output, o.Error, o.Forget = store.Canceled, nil, encodeFailure(ErrCanceled), e.withUnmet(append(e.cutCalls(), e.forget(err)...))
+		o.To, o.Output, o.Error, o.Forget = store.Canceled, nil, encodeFailure(ErrCanceled), e.withUnseen(append(e.interruptedCalls(), e.toForget(err)...))
 	case errors.Is(cause, ErrTimeout):
-		o.Forget = e.forget(err) // timeoutError may leave err out
-		return e.failed(o, timeoutError(e.def.cfg.timeout, err))
+		o.Forget = e.toForget(err) // timeoutError may leave err out
+		return e.failedOutcome(o, timeoutError(e.def.cfg.timeout, err))
 	case err == nil:
 		if len(e.run.Tests) > 0 {
-			o.Tests = e.def.node.test(e.run.Tests, out)
+			o.Tests = e.def.node.evaluate(e.run.Tests, out)
 		}
 	case errors.Is(cause, ErrShutdown):
 		o.To, o.Refund, o.Output = store.Queued, true, nil
 	case errors.As(err, &s):
-		o.To, o.At, o.Refund, o.Output = store.Scheduled, after(s.d), true, nil
+		o.To, o.At, o.Refund, o.Output = store.Scheduled, dueIn(s.d), true, nil
 	default:
-		return e.failed(o, err)
+		return e.failedOutcome(o, err)
 	}
 	return o, err
 }
 
-func (e *execution) outcome(to store.State) store.Outcome {
+func (e *execution) newOutcome(to store.State) store.Outcome {
 	return store.Outcome{ID: e.run.ID, Lease: e.run.Lease, Parent: e.run.Parent, Node: e.run.Node, To: to, Queue: e.run.Queue, Task: e.run.Task, Started: e.run.Started}
 }
 
@@ -232,66 +233,66 @@ func timeoutError(d time.Duration, err error) error {
 	return errorf("%w: attempt took longer than %v: %w", ErrTimeout, d, err)
 }
 
-// after is the time d from now; zero, which is past, for no wait.
-func after(d time.Duration) time.Time {
+// dueIn is the time d from now; zero, which is past, for no wait.
+func dueIn(d time.Duration) time.Time {
 	if d <= 0 {
 		return time.Time{}
 	}
 	return clock.Add(time.Now(), d)
 }
 
-// failed makes o the outcome of a failed attempt: another one, or the end.
-func (e *execution) failed(o store.Outcome, err error) (store.Outcome, error) {
+// failedOutcome makes o the outcome of a failed attempt: another one, or the end.
+func (e *execution) failedOutcome(o store.Outcome, err error) (store.Outcome, error) {
 	var delay time.Duration
 	again := e.failure == nil
 	if again {
-		delay, again, err = e.next(err)
+		delay, again, err = e.nextAttempt(err)
 	}
 	o.Output, o.Error = nil, encodeFailure(err)
 	if o.Forget == nil {
-		o.Forget = e.forget(err)
+		o.Forget = e.toForget(err)
 	}
-	o.Forget = e.withUnmet(o.Forget)
+	o.Forget = e.withUnseen(o.Forget)
 	if again {
-		o.To, o.At, o.Forget = store.Scheduled, after(delay), e.withUndo(o.Forget)
-		e.w.c.logger().Info("stint: attempt failed; will retry", "task", e.run.Task, "run", e.run.ID, "attempt", e.run.Attempt, "in", delay, "err", e.w.c.logText(err))
+		o.To, o.At, o.Forget = store.Scheduled, dueIn(delay), e.withCompensations(o.Forget)
+		e.c.logger().Info("stint: attempt failed; will retry", "task", e.run.Task, "run", e.run.ID, "attempt", e.run.Attempt, "in", delay, "err", e.c.logText(err))
 		return o, err
 	}
 	o.To = store.Failed
-	e.w.c.logger().Warn("stint: run failed", "task", e.run.Task, "run", e.run.ID, "attempt", e.run.Attempt, "err", e.w.c.logText(err))
+	e.c.logger().Warn("stint: run failed", "task", e.run.Task, "run", e.run.ID, "attempt", e.run.Attempt, "err", e.c.logText(err))
 	if f := e.def.onFailure; f != nil {
 		o.Follow = []store.NewRun{e.failureRun(f, o.Error)}
 	}
 	return o, err
 }
 
-// kindOf is what sort of failure an error is, in a word.
-func kindOf(err error) string { return decodeFailure(encodeFailure(err)).Kind }
+// failureKind is what sort of failure an error is, in a word.
+func failureKind(err error) string { return decodeFailure(encodeFailure(err)).Kind }
 
 func (e *execution) failureRun(f *taskDef, failure []byte) store.NewRun {
 	input, _ := json.Marshal(failedRun{e.run.ID.String(), e.run.Task, e.run.Attempt, jsonx.Embed(e.run.Input), failure}) // all of it is JSON
 	return store.NewRun{
-		Task: f.name, Queue: e.run.Queue, Priority: e.run.Priority, AgeEvery: e.w.c.cfg.ageing,
+		Task: f.name, Queue: e.run.Queue, Priority: e.run.Priority, AgeEvery: e.c.cfg.ageing,
 		Input: input, Metadata: e.run.Metadata, Detached: true,
 	}
 }
 
-// settle posts the outcome, if none was posted before.
-func (e *execution) settle(o store.Outcome, err error) {
-	e.storing.Lock()
-	defer e.storing.Unlock()
-	e.flushMost()
+// post posts the outcome, if none was posted before.
+func (e *execution) post(o store.Outcome, err error) {
+	e.storeMu.Lock()
+	defer e.storeMu.Unlock()
+	e.flushExcess()
 	e.mu.Lock()
-	if e.settled {
+	if e.posted {
 		e.mu.Unlock()
 		return
 	}
-	e.settled = true
-	e.drop(store.MaxLogs, portion) // nothing, unless a line came just now
-	o.Record = e.take()
+	e.posted = true
+	e.dropLogs(store.MaxLogs, portion) // nothing, unless a line came just now
+	o.Record = e.takeRecord()
 	e.mu.Unlock()
 	if o.To == store.Failed {
-		e.w.c.noteError(e.run.ID, raw(err))
+		e.c.reportError(e.run.ID, original(err))
 	}
 	e.w.post(outcome{o, e})
 }
@@ -302,7 +303,7 @@ func (e *execution) settle(o store.Outcome, err error) {
 func (e *execution) startClock() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.def.cfg.timeout == 0 || !e.deadline.IsZero() || e.ctx.Err() != nil || e.cutAt.Load() != 0 || e.owner != ownedByNone {
+	if e.def.cfg.timeout == 0 || !e.deadline.IsZero() || e.ctx.Err() != nil || e.interruptedAt.Load() != 0 || e.owner != ownedByNone {
 		return
 	}
 	e.deadline = clock.Add(time.Now(), e.left)
@@ -355,7 +356,7 @@ const timeoutGrace = time.Second
 // alone.
 func (e *execution) interrupt(cause error, grace time.Duration) {
 	if errors.Is(cause, ErrCanceled) {
-		e.cutAt.CompareAndSwap(0, time.Now().UnixMilli())
+		e.interruptedAt.CompareAndSwap(0, time.Now().UnixMilli())
 	}
 	e.cancel(cause)
 	e.mu.Lock()
@@ -363,7 +364,7 @@ func (e *execution) interrupt(cause error, grace time.Duration) {
 	if errors.Is(cause, ErrShutdown) {
 		e.stopUndo(cause)
 	}
-	if e.settled || e.owner != ownedByNone || !errors.Is(context.Cause(e.ctx), cause) {
+	if e.posted || e.owner != ownedByNone || !errors.Is(context.Cause(e.ctx), cause) {
 		return
 	}
 	if e.timer != nil {
@@ -371,7 +372,7 @@ func (e *execution) interrupt(cause error, grace time.Duration) {
 	}
 	e.timer = time.AfterFunc(grace, func() {
 		if !errors.Is(cause, ErrShutdown) { // else the run is given back when the worker is gone
-			e.giveUp(cause)
+			e.abandonHandler(cause)
 		}
 	})
 }

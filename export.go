@@ -50,17 +50,17 @@ func (c *Client) WriteJournal(ctx context.Context, runID string, w io.Writer) er
 	}
 	r, err := c.store.Get(ctx, id)
 	if err != nil {
-		return public("export a journal", err)
+		return wrapStoreErr("export a journal", err)
 	}
 	d := &document{w: bufio.NewWriterSize(w, 64<<10)}
 	if err := c.writeJournal(ctx, r, d); err != nil {
-		return public("export a journal", err)
+		return wrapStoreErr("export a journal", err)
 	}
-	return public("export a journal", d.w.Flush())
+	return wrapStoreErr("export a journal", d.w.Flush())
 }
 
 func (c *Client) writeJournal(ctx context.Context, r *store.Run, d *document) error {
-	err := d.begin(&recording{
+	err := d.open(&recording{
 		Format: recordingFormat, Task: r.Task, Run: r.ID, Parent: r.Parent, Root: r.Root, State: r.State.String(), Attempt: r.Attempt,
 		Exported: time.Now().UTC(), Metadata: decodeMetadata(r.Metadata), Input: jsonx.Embed(r.Input),
 	})
@@ -77,7 +77,7 @@ func (c *Client) writeJournal(ctx context.Context, r *store.Run, d *document) er
 	if err := c.writeTasks(ctx, r.Parent, d); err != nil {
 		return err
 	}
-	return d.end()
+	return d.close()
 }
 
 // writeEntries writes the journal, and returns the runs that it refers to.
@@ -197,11 +197,11 @@ func (c *Client) writeTasks(ctx context.Context, parent store.ID, d *document) e
 type document struct {
 	w       *bufio.Writer
 	section string // that the last item was of
-	closes  string // that section
+	closing string // that section
 }
 
-// begin writes what stands before the entries of a recording, which has none.
-func (d *document) begin(rec *recording) error {
+// open writes what stands before the entries of a recording, which has none.
+func (d *document) open(rec *recording) error {
 	b, err := json.MarshalIndent(rec, "", "  ")
 	if err != nil {
 		return err
@@ -221,8 +221,8 @@ func (d *document) item(section, key string, v any) error {
 		opens, closes = "{", "\n  }"
 	}
 	if section != d.section {
-		lead = fmt.Sprintf("%s,\n  %q: %s\n    ", d.closes, section, opens)
-		d.section, d.closes = section, closes
+		lead = fmt.Sprintf("%s,\n  %q: %s\n    ", d.closing, section, opens)
+		d.section, d.closing = section, closes
 	}
 	if key != "" {
 		name, err := json.Marshal(key)
@@ -238,7 +238,7 @@ func (d *document) item(section, key string, v any) error {
 	return err
 }
 
-func (d *document) end() error {
-	_, err := d.w.WriteString(d.closes + "\n}")
+func (d *document) close() error {
+	_, err := d.w.WriteString(d.closing + "\n}")
 	return err
 }

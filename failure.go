@@ -182,7 +182,7 @@ type recorder struct {
 
 // inside lists what is known of err, whose text, or that of what it is in, is known.
 func (r *recorder) inside(err error, of string) (all []knownError) {
-	err = raw(err)
+	err = original(err)
 	if r.left--; err == nil || r.left < 0 {
 		return nil
 	}
@@ -390,7 +390,7 @@ func (f *failure) known(e *execution, k *knownError, text string) error {
 		for i, one := range within.is {
 			if i < len(k.Tasks) {
 				w.Tasks[k.Tasks[i]] = one
-				w.cancel(k.Tasks[i], k.Inside[i].Canceled)
+				w.noteCanceled(k.Tasks[i], k.Inside[i].Canceled)
 			}
 		}
 		return w

@@ -46,13 +46,13 @@ func Progress(ctx context.Context, done, total int64) error {
 	if done < 0 || total < 0 {
 		return fmt.Errorf("stint: Progress(%d, %d): want 0 or more", done, total)
 	}
-	return note(ctx, func(p *store.Progress) { p.Done, p.Total = done, total })
+	return setProgress(ctx, func(p *store.Progress) { p.Done, p.Total = done, total })
 }
 
 // ProgressMessage says in words what the run is doing. It is kept like Progress, its first
 // 1 KiB.
 func ProgressMessage(ctx context.Context, message string) error {
-	return note(ctx, func(p *store.Progress) { p.Message = text.Cut(message, maxProgress) })
+	return setProgress(ctx, func(p *store.Progress) { p.Message = text.Cut(message, maxProgress) })
 }
 
 // What is kept, in bytes, of a message of progress, and of a log line and its attributes.
@@ -62,7 +62,7 @@ const (
 	maxLogAttrs = 64 << 10
 )
 
-func note(ctx context.Context, change func(*store.Progress)) error {
+func setProgress(ctx context.Context, change func(*store.Progress)) error {
 	e := executionOf(ctx)
 	if e == nil {
 		return nil
@@ -72,9 +72,9 @@ func note(ctx context.Context, change func(*store.Progress)) error {
 	}
 	e.mu.Lock()
 	change(&e.progress)
-	e.moved = true
+	e.progressed = true
 	e.mu.Unlock()
-	signal(e.w.noted)
+	signal(e.w.reported)
 	return nil
 }
 
@@ -87,21 +87,21 @@ func Stream(ctx context.Context, chunk []byte) error {
 	if e == nil || e.replay != nil {
 		return nil
 	}
-	if max := e.w.c.cfg.maxPayload; len(chunk) > max {
+	if max := e.c.cfg.maxPayload; len(chunk) > max {
 		return fmt.Errorf("stint: Stream: chunk of %d bytes: want at most %d (WithMaxPayload)", len(chunk), max)
 	}
-	release, err := e.stream().acquire(ctx, len(chunk))
+	release, err := e.streamSemaphore().acquire(ctx, len(chunk))
 	if err != nil {
-		return public("stream", err)
+		return wrapStoreErr("stream", err)
 	}
-	if began := time.Now(); len(chunk) < perChunk {
+	if began := time.Now(); len(chunk) < chunkUnit {
 		defer release()
 	} else { // as long again: the disk is for others too
 		defer func() { time.AfterFunc(time.Since(began), release) }()
 	}
-	stale, err := e.w.c.store.Record(ctx, time.Now(), []store.Record{{ID: e.run.ID, Lease: e.run.Lease, Chunks: [][]byte{chunk}}})
+	stale, err := e.c.store.Record(ctx, time.Now(), []store.Record{{ID: e.run.ID, Lease: e.run.Lease, Chunks: [][]byte{chunk}}})
 	if err != nil {
-		return public("stream", err)
+		return wrapStoreErr("stream", err)
 	}
 	if stale[0] {
 		return errors.New("stint: Stream: this attempt is over")
@@ -138,7 +138,7 @@ func ExtendTimeout(ctx context.Context, d time.Duration) error {
 // another run may start. Outside of a run it does nothing.
 func ReleaseSlot(ctx context.Context) error {
 	if e := executionOf(ctx); e != nil {
-		e.w.release(e)
+		e.w.releaseSlots(e)
 	}
 	return nil
 }
@@ -154,7 +154,7 @@ func Logger(ctx context.Context) *slog.Logger {
 	if e == nil {
 		return slog.Default()
 	}
-	base := e.w.c.logger().With("run", e.run.ID, "task", e.run.Task, "attempt", e.run.Attempt)
+	base := e.c.logger().With("run", e.run.ID, "task", e.run.Task, "attempt", e.run.Attempt)
 	sink := &logSink{}
 	attrs := slog.NewJSONHandler(&sink.buf, &slog.HandlerOptions{Level: slog.Level(-1 << 20), ReplaceAttr: dropBuiltin})
 	return slog.New(&runHandler{e, base.Handler(), attrs, sink})

@@ -53,7 +53,7 @@ func (c *Client) Journal(ctx context.Context, runID string) ([]JournalEntry, err
 	var whole wholeList
 	for e, err := range c.entries(ctx, id) {
 		if err != nil {
-			return nil, public("journal", err)
+			return nil, wrapStoreErr("journal", err)
 		}
 		if err := whole.add(e.Size()); err != nil {
 			return nil, fmt.Errorf("stint: journal of run %s: %w: read it with JournalPage, or WriteJournal", id, err)
@@ -87,7 +87,7 @@ func (c *Client) JournalPage(ctx context.Context, runID string, f JournalFilter)
 	}
 	stored, more, err := c.store.Entries(ctx, id, store.Address(after), limit, false)
 	if err != nil {
-		return nil, public("journal", err)
+		return nil, wrapStoreErr("journal", err)
 	}
 	page := &JournalPage{Entries: make([]JournalEntry, len(stored))}
 	for i := range stored {
@@ -108,7 +108,7 @@ func (c *Client) exists(ctx context.Context, id store.ID, entries int) error {
 		return nil
 	}
 	_, err := c.store.Get(ctx, id)
-	return public("journal", err)
+	return wrapStoreErr("journal", err)
 }
 
 // entries yields a run's journal, without notes. No more than a page of the store is in memory.
@@ -165,7 +165,7 @@ func (c *Client) RestartFrom(ctx context.Context, runID, stepName string) error 
 	if err != nil {
 		return err
 	}
-	return public("restart", c.store.Restart(ctx, time.Now(), id, at))
+	return wrapStoreErr("restart", c.store.Restart(ctx, time.Now(), id, at))
 }
 
 // Fork makes a new run of the same task with the same input, that begins with what the
@@ -181,7 +181,7 @@ func (c *Client) Fork(ctx context.Context, runID, stepName string) (string, erro
 	}
 	fork, err := c.store.Fork(ctx, time.Now(), id, at)
 	if err != nil {
-		return "", public("fork", err)
+		return "", wrapStoreErr("fork", err)
 	}
 	return fork.String(), nil
 }
@@ -192,11 +192,11 @@ func (c *Client) findStep(ctx context.Context, runID, name string) (id store.ID,
 		return id, at, err
 	}
 	if err := checkText("step name", name); err != nil {
-		return id, at, public("find the step", err)
+		return id, at, wrapStoreErr("find the step", err)
 	}
 	for e, err := range c.entries(ctx, id) {
 		if err != nil {
-			return id, at, public("read the journal", err)
+			return id, at, wrapStoreErr("read the journal", err)
 		}
 		if e.Scope != "" { // the handler's own comes first
 			break
@@ -208,8 +208,8 @@ func (c *Client) findStep(ctx context.Context, runID, name string) (id store.ID,
 	return id, at, fmt.Errorf("%w: run %s has no step %q of its own", ErrNotFound, runID, name)
 }
 
-// waitsFor says what a waiting run waits for.
-func (c *Client) waitsFor(ctx context.Context, r *store.Run) (string, error) {
+// waitReason says what a waiting run waits for.
+func (c *Client) waitReason(ctx context.Context, r *store.Run) (string, error) {
 	var parts []string
 	child := ""
 	for e, err := range c.entries(ctx, r.ID) {
@@ -222,7 +222,7 @@ func (c *Client) waitsFor(ctx context.Context, r *store.Run) (string, error) {
 		}
 		switch {
 		case e.Kind == store.EntryEvent && !e.Done:
-			parts = append(parts, waitsFor(&store.Condition{Event: &e.Match}))
+			parts = append(parts, conditionText(&store.Condition{Event: &e.Match}))
 		case (e.Kind == store.EntrySleep || e.Kind == store.EntryStep && !e.Done) && e.Due.After(time.Now()):
 			parts = append(parts, e.Kind.String()+" until "+e.Due.Format(time.RFC3339))
 		case e.Kind == store.EntryChild:
@@ -241,7 +241,7 @@ func (c *Client) waitsFor(ctx context.Context, r *store.Run) (string, error) {
 	}
 	_, name, _ := strings.Cut(r.Task, ":")
 	if place, ok := g.Place(name); ok && place < g.End() {
-		return waitsFor(g.Tasks[place].WaitFor), nil
+		return conditionText(g.Tasks[place].WaitFor), nil
 	}
 	return "", nil
 }

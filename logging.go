@@ -35,7 +35,7 @@ func (c *Client) logText(err error) string {
 	case err == nil:
 		return ""
 	case c.cfg.noErrorText:
-		return kindOf(vet(err))
+		return failureKind(vet(err))
 	}
 	return text.Cut(vet(err).Error(), maxListedText)
 }
@@ -43,7 +43,7 @@ func (c *Client) logText(err error) string {
 // spanError is an error of the app's as spans have it, of which they show the type too.
 func (c *Client) spanError(err error) error {
 	if seen := vet(err); !c.cfg.noErrorText && len(seen.Error()) <= maxListedText {
-		return raw(seen)
+		return original(seen)
 	}
 	return errors.New(c.logText(err))
 }

@@ -68,7 +68,7 @@ func (n *Node[Out]) Output(ctx context.Context) (Out, error) {
 	if e == nil || e.def.hookOf != n.n.w && (e.def.node == nil || e.def.node.w != n.n.w) {
 		return out, fmt.Errorf("stint: output of task %q: ctx is not of a handler of workflow %q", n.n.name, n.n.w.name)
 	}
-	if from := e.def.node; from != nil && !from.after(n.n) {
+	if from := e.def.node; from != nil && !from.comesAfter(n.n) {
 		return out, fmt.Errorf("stint: output of task %q: it does not come before task %q: make it a parent", n.n.name, from.name)
 	}
 	o, err := n.n.w.c.outputs(ctx, e.run.Parent, []string{n.n.name})
@@ -93,21 +93,21 @@ func nodeOutput[Out any](n *node, r *store.FlowTask) (out Out, err error) {
 	return out, fmt.Errorf("stint: output of task %q: it has not ended: it is %v", n.def.name, r.State)
 }
 
-// after reports whether n comes after other in the graph.
-func (n *node) after(other *node) bool {
-	if slices.Contains(n.graph.Parents, other.place) {
+// comesAfter reports whether n comes after other in the graph.
+func (n *node) comesAfter(other *node) bool {
+	if slices.Contains(n.graph.Parents, other.index) {
 		return true
 	}
-	seen := make([]bool, n.place+1)
-	todo := []int{n.place}
+	seen := make([]bool, n.index+1)
+	todo := []int{n.index}
 	for len(todo) > 0 {
 		at := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
 		for _, p := range n.w.nodes[at].graph.Parents {
-			if p == other.place {
+			if p == other.index {
 				return true
 			}
-			if p > other.place && !seen[p] {
+			if p > other.index && !seen[p] {
 				seen[p] = true
 				todo = append(todo, p)
 			}
@@ -120,7 +120,7 @@ func (n *node) after(other *node) bool {
 func (c *Client) outputs(ctx context.Context, id store.ID, names []string) (Outputs, error) {
 	g, tasks, err := c.store.Flow(ctx, id, names)
 	if err != nil {
-		return Outputs{}, public("outputs of a workflow", err)
+		return Outputs{}, wrapStoreErr("outputs of a workflow", err)
 	}
 	o := Outputs{runID: id.String(), state: tasks[0].State, tasks: make(map[string]*store.FlowTask, len(tasks))}
 	for i := range tasks {
@@ -140,8 +140,8 @@ type WorkflowError struct {
 	canceled map[string]bool  // those that were canceled
 }
 
-// cancel notes whether a task was canceled.
-func (e *WorkflowError) cancel(name string, canceled bool) {
+// noteCanceled notes whether a task was canceled.
+func (e *WorkflowError) noteCanceled(name string, canceled bool) {
 	if canceled {
 		if e.canceled == nil {
 			e.canceled = map[string]bool{}
@@ -207,7 +207,7 @@ func (c *Client) workflowError(ctx context.Context, workflow string, id store.ID
 	for name, r := range o.tasks {
 		if r.State == store.Failed || r.State == store.Canceled {
 			e.Tasks[name] = endCause(r.State, r.Error)
-			e.cancel(name, r.State == store.Canceled)
+			e.noteCanceled(name, r.State == store.Canceled)
 		}
 	}
 	return e, nil

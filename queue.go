@@ -99,7 +99,7 @@ func NewTask[In, Out any](c *Client, name string, fn func(context.Context, In) (
 		err = errors.New("no colon in the name: it stands between a workflow's and its task's")
 	}
 	if err == nil {
-		err = c.register(def)
+		err = c.registerTask(def)
 	}
 	if err != nil {
 		panic(fmt.Sprintf("stint: NewTask(%q): %v", name, err))
@@ -121,21 +121,21 @@ func newTaskDef[In, Out any](c *Client, name string, fn func(context.Context, In
 	}
 	def.cfg = cfg
 	def.zero = *new(In)
-	def.prepare = func(payload []byte, r *store.NewRun) error { return prepare[In](c, def, payload, r) }
+	def.prepare = func(payload []byte, r *store.NewRun) error { return prepareRun[In](c, def, payload, r) }
 	var err error
 	if fn != nil {
 		def.fn = fn
-		if def.handler, err = c.wrap(typedHandler(c, fn)); err != nil {
+		if def.handler, err = c.withMiddleware(typedHandler(c, fn)); err != nil {
 			return nil, err
 		}
-		if def.onEvent, err = c.onEventTask(def); err != nil {
+		if def.onEvent, err = c.newOnEventTask(def); err != nil {
 			return nil, err
 		}
 	}
 	if f := cfg.onFailure; f != nil {
 		def.onFailure = &taskDef{name: name + onFailureSuffix}
 		def.onFailure.cfg.run = cfg.run
-		if def.onFailure.handler, err = c.wrap(failureHandler[In](c, f)); err != nil {
+		if def.onFailure.handler, err = c.withMiddleware(failureHandler[In](c, f)); err != nil {
 			return nil, err
 		}
 	}
@@ -145,7 +145,7 @@ func newTaskDef[In, Out any](c *Client, name string, fn func(context.Context, In
 // onFailureSuffix makes the name of the task that runs after a task failed.
 const onFailureSuffix = ":on-failure"
 
-func (c *Client) register(def *taskDef) error {
+func (c *Client) registerTask(def *taskDef) error {
 	if err := checkName("task name", def.name); err != nil {
 		return err
 	}
@@ -161,9 +161,9 @@ func (c *Client) register(def *taskDef) error {
 	if def.onEvent != nil {
 		c.tasks[def.onEvent.name] = def.onEvent
 	}
-	c.declares(def)
+	c.addUndeclared(def)
 	for w := range c.workers {
-		w.reclaim() // it may work the new task too
+		w.restartClaim() // it may work the new task too
 	}
 	return nil
 }
@@ -187,8 +187,8 @@ func checkText(what, text string) error {
 	return nil
 }
 
-// wrap puts the client's middleware around a handler.
-func (c *Client) wrap(h Handler) (Handler, error) {
+// withMiddleware puts the client's middleware around a handler.
+func (c *Client) withMiddleware(h Handler) (Handler, error) {
 	for i := len(c.cfg.middleware) - 1; i >= 0; i-- {
 		inner := h
 		if err := guarded(func() error { h = c.cfg.middleware[i](inner); return nil }); err != nil {
@@ -296,16 +296,16 @@ func (t *Task[In, Out]) EnqueueMany(ctx context.Context, ins []In, opts ...RunOp
 	}
 	now := time.Now()
 	proto := rc.newRun(t.def, t.c, now)
-	proto.Route = t.def.route(t.c.executionHere(ctx))
+	proto.Route = t.def.route(t.c.localExecution(ctx))
 	if w := t.def.workflow; w != nil {
-		if proto.Graph, err = w.shape(); err != nil {
+		if proto.Graph, err = w.freeze(); err != nil {
 			return nil, err
 		}
 	}
 	runs := make([]store.NewRun, len(ins))
 	at := 0
 	var size callSize
-	err = t.c.calling(t.def, func() (err error) {
+	err = t.c.guardInput(t.def, func() (err error) {
 		for at = range ins {
 			runs[at] = proto
 			if err = t.fill(&runs[at], ins[at]); err == nil {
@@ -322,7 +322,7 @@ func (t *Task[In, Out]) EnqueueMany(ctx context.Context, ins []In, opts ...RunOp
 	}
 	got, err := t.c.enqueueDurably(ctx, now, rc.tx, runs)
 	if err != nil {
-		return nil, public(fmt.Sprintf("enqueue %q", t.def.name), err)
+		return nil, wrapStoreErr(fmt.Sprintf("enqueue %q", t.def.name), err)
 	}
 	all := make([]Run[Out], len(got))
 	handles := make([]*Run[Out], len(got))
@@ -341,7 +341,7 @@ func (t *Task[In, Out]) fill(r *store.NewRun, in In) (err error) {
 	if err := t.def.setKey(r, in); err != nil {
 		return err
 	}
-	return t.def.limit(r, in)
+	return t.def.setLimits(r, in)
 }
 
 // setKey gives a run the key that WithIdempotency makes of its input, unless an option gave it one.
@@ -356,10 +356,10 @@ func (d *taskDef) setKey(r *store.NewRun, in any) error {
 	return err
 }
 
-// calling calls f, which encodes or decodes inputs of the task and calls its key functions:
+// guardInput calls f, which encodes or decodes inputs of the task and calls its key functions:
 // if that is code of the app's, where its panic is an error.
-func (c *Client) calling(d *taskDef, f func() error) error {
-	if d.ofInput() || !c.encodesPlainly(d.cfg.in) {
+func (c *Client) guardInput(d *taskDef, f func() error) error {
+	if d.dependsOnInput() || !c.encodesPlainly(d.cfg.in) {
 		return guarded(f)
 	}
 	return f()
@@ -387,7 +387,7 @@ func (t *Task[In, Out]) Schedule(ctx context.Context, at time.Time, in In, opts 
 func callKey(what string, f func(any) string, in any) (key string, err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = fmt.Errorf("%s key function: %w", what, raw(panicError(v)))
+			err = fmt.Errorf("%s key function: %w", what, original(panicError(v)))
 		}
 	}()
 	key = f(in)
@@ -413,7 +413,7 @@ func (c *Client) pauseQueue(ctx context.Context, queue string, paused bool) erro
 	if err := checkName("queue name", queue); err != nil {
 		return errorf("stint: pause or resume: %w", err)
 	}
-	return public("pause or resume queue", c.store.PauseQueue(ctx, queue, paused))
+	return wrapStoreErr("pause or resume queue", c.store.PauseQueue(ctx, queue, paused))
 }
 
 // A QueueInfo is the state of a queue.
@@ -429,11 +429,11 @@ type QueueInfo struct {
 // them at most.
 func (c *Client) QueuePriorities(ctx context.Context, queue string) (map[int]int, error) {
 	if err := checkText("queue name", queue); err != nil {
-		return nil, public("count priorities", err)
+		return nil, wrapStoreErr("count priorities", err)
 	}
 	counts, err := c.store.Priorities(ctx, queue)
 	if err != nil {
-		return nil, public("count priorities", err)
+		return nil, wrapStoreErr("count priorities", err)
 	}
 	public := make(map[int]int, len(counts))
 	for p, n := range counts {
@@ -446,7 +446,7 @@ func (c *Client) QueuePriorities(ctx context.Context, queue string) (map[int]int
 func (c *Client) ListQueues(ctx context.Context) ([]QueueInfo, error) {
 	all, err := c.store.Queues(ctx)
 	if err != nil {
-		return nil, public("list queues", err)
+		return nil, wrapStoreErr("list queues", err)
 	}
 	infos := make([]QueueInfo, len(all))
 	for i, q := range all {

@@ -57,7 +57,7 @@ func WithRateLimitFunc[In any](f func(In) RateLimit) TaskOption {
 			if _, err = callKey("rate limit", func(in any) string { r = f(inputAs[In](in)); return r.Key }, in); err != nil {
 				return l, err
 			}
-			return r.limit()
+			return r.toStore()
 		})
 		return nil
 	})
@@ -66,18 +66,18 @@ func WithRateLimitFunc[In any](f func(In) RateLimit) TaskOption {
 // maxUnits bounds units and bursts, so that sums of them are exact.
 const maxUnits = 1 << 50
 
-// keepable reports whether a limit is a number that JSON writes: neither NaN nor
+// validRate reports whether a limit is a number that JSON writes: neither NaN nor
 // infinite. rate.Inf is finite.
-func keepable(l rate.Limit) bool { return l >= 0 && l <= rate.Inf }
+func validRate(l rate.Limit) bool { return l >= 0 && l <= rate.Inf }
 
-func (r RateLimit) limit() (store.Limit, error) {
+func (r RateLimit) toStore() (store.Limit, error) {
 	l := store.Limit{Key: r.Key, Units: max(r.Units, 1), PerSecond: float64(r.Limit), Burst: r.Burst}
 	switch {
 	case r.Key == "":
 		return l, errors.New("a rate limit without a key")
 	case r.Units < 0 || r.Units > maxUnits:
 		return l, fmt.Errorf("rate limit %q: %d units: want 1 to %d", r.Key, r.Units, maxUnits)
-	case r.Burst < 0 || r.Burst > maxUnits || !keepable(r.Limit):
+	case r.Burst < 0 || r.Burst > maxUnits || !validRate(r.Limit):
 		return l, fmt.Errorf("rate limit %q: %v a second, burst %d: want a limit of 0 or more, or rate.Inf, and a burst of 0 to %d",
 			r.Key, r.Limit, r.Burst, maxUnits)
 	case r.Burst > 0 && l.Units > r.Burst && r.Limit != rate.Inf:
@@ -93,13 +93,13 @@ func (r RateLimit) limit() (store.Limit, error) {
 // at once for all that take of it and have not started, also over the figures of a RateLimit.
 func (c *Client) SetRateLimit(ctx context.Context, key string, limit rate.Limit, burst int) error {
 	err := checkName("rate limit key", key)
-	if err == nil && (burst < 1 || burst > maxUnits || !keepable(limit)) {
+	if err == nil && (burst < 1 || burst > maxUnits || !validRate(limit)) {
 		err = fmt.Errorf("%v a second, burst %d: want a limit of 0 or more, or rate.Inf, and a burst of 1 to %d", limit, burst, maxUnits)
 	}
 	if err != nil {
 		return errorf("stint: SetRateLimit: %w", err)
 	}
-	return public("set rate limit", c.store.SetRate(ctx, time.Now(), key, float64(limit), burst))
+	return wrapStoreErr("set rate limit", c.store.SetRate(ctx, time.Now(), key, float64(limit), burst))
 }
 
 // A RateLimitInfo is how a rate limit stands.
@@ -117,7 +117,7 @@ type RateLimitInfo struct {
 func (c *Client) ListRateLimits(ctx context.Context) ([]RateLimitInfo, error) {
 	all, err := c.store.Limits(ctx, true)
 	if err != nil {
-		return nil, public("list rate limits", err)
+		return nil, wrapStoreErr("list rate limits", err)
 	}
 	infos := make([]RateLimitInfo, len(all))
 	for i, l := range all {

@@ -14,7 +14,7 @@ func (c *Client) ReadOnly() bool { return c.cfg.readOnly }
 // they change ask it first; the rest learn it from the store.
 func (c *Client) writable(op string) error {
 	if c.cfg.readOnly {
-		return public(op, store.ErrReadOnly)
+		return wrapStoreErr(op, store.ErrReadOnly)
 	}
 	return nil
 }

@@ -14,38 +14,38 @@ import (
 // where it cannot end soon: the context is done, or the store is not written to, perhaps
 // because the handler itself holds a transaction. Then the last lines are kept.
 const (
-	portion     = 256 << 10 // bytes that a commit takes of what one run logged, or streamed
-	perLine     = 512       // bytes that a log line counts for beside its texts
-	perChunk    = 4 << 10   // bytes that a chunk counts for at least
-	maxUnstored = 16 << 20  // bytes of log lines that are kept in memory
-	logPatience = time.Second
+	portion      = 256 << 10 // bytes that a commit takes of what one run logged, or streamed
+	lineOverhead = 512       // bytes that a log line counts for beside its texts
+	chunkUnit    = 4 << 10   // bytes that a chunk counts for at least
+	maxUnstored  = 16 << 20  // bytes of log lines that are kept in memory
+	logPatience  = time.Second
 )
 
 // unstored is what a handler reported and the store does not have yet. It is guarded by
 // execution.mu.
 type unstored struct {
-	progress  store.Progress
-	moved     bool // progress is not stored yet
-	impatient bool // a line waited in vain; until lines are taken
-	logs      []store.Log
-	size      int           // of logs
-	room      chan struct{} // closed when lines are taken; nil: nobody waits
+	progress   store.Progress
+	progressed bool // progress is not stored yet
+	impatient  bool // a line waited in vain; until lines are taken
+	logs       []store.Log
+	size       int           // of logs
+	room       chan struct{} // closed when lines are taken; nil: nobody waits
 }
 
-func logSize(l *store.Log) int { return perLine + len(l.Message) + len(l.Attrs) }
+func logSize(l *store.Log) int { return lineOverhead + len(l.Message) + len(l.Attrs) }
 
 // full reports whether a portion of lines is there.
 func (u *unstored) full() bool { return u.size >= portion }
 
-// add appends a line, and drops the first lines if there are too many.
-func (u *unstored) add(l store.Log) {
+// addLog appends a line, and drops the first lines if there are too many.
+func (u *unstored) addLog(l store.Log) {
 	u.logs = append(u.logs, l)
 	u.size += logSize(&l)
-	u.drop(store.MaxLogs, maxUnstored)
+	u.dropLogs(store.MaxLogs, maxUnstored)
 }
 
-// drop removes the first lines until there are at most so many lines and bytes.
-func (u *unstored) drop(lines, size int) {
+// dropLogs removes the first lines until there are at most so many lines and bytes.
+func (u *unstored) dropLogs(lines, size int) {
 	n := 0
 	for ; len(u.logs)-n > lines || u.size > size && n < len(u.logs); n++ {
 		u.size -= logSize(&u.logs[n])
@@ -55,9 +55,9 @@ func (u *unstored) drop(lines, size int) {
 
 // take removes a portion, and makes room.
 func (u *unstored) take() (r store.Record) {
-	if u.moved {
+	if u.progressed {
 		p := u.progress
-		r.Progress, u.moved = &p, false
+		r.Progress, u.progressed = &p, false
 	}
 	n, size := 0, 0
 	for n < len(u.logs) && size < portion {
@@ -81,27 +81,27 @@ func (e *execution) log(l store.Log) {
 		return
 	}
 	e.mu.Lock()
-	for e.full() && !e.settled && !e.impatient && e.ctx.Err() == nil {
+	for e.full() && !e.posted && !e.impatient && e.ctx.Err() == nil {
 		if e.room == nil {
 			e.room = make(chan struct{})
 		}
 		room := e.room
 		e.mu.Unlock()
-		signal(e.w.noted)
-		inTime := e.roomIn(room)
+		signal(e.w.reported)
+		inTime := e.waitForRoom(room)
 		e.mu.Lock()
 		e.impatient = e.impatient || !inTime && room == e.room
 	}
-	if !e.settled {
-		e.add(l)
+	if !e.posted {
+		e.addLog(l)
 	}
 	e.mu.Unlock()
-	signal(e.w.noted)
+	signal(e.w.reported)
 }
 
-// roomIn waits until there is room, or the context is done. It returns false if it waited
+// waitForRoom waits until there is room, or the context is done. It returns false if it waited
 // in vain.
-func (e *execution) roomIn(room <-chan struct{}) bool {
+func (e *execution) waitForRoom(room <-chan struct{}) bool {
 	t := time.NewTimer(logPatience)
 	defer t.Stop()
 	select {
@@ -113,8 +113,8 @@ func (e *execution) roomIn(room <-chan struct{}) bool {
 	return true
 }
 
-// take is what is to be stored next. The caller holds mu.
-func (e *execution) take() store.Record {
+// takeRecord is what is to be stored next. The caller holds mu.
+func (e *execution) takeRecord() store.Record {
 	r := e.unstored.take()
 	r.ID, r.Lease = e.run.ID, e.run.Lease
 	return r
@@ -122,10 +122,10 @@ func (e *execution) take() store.Record {
 
 // flush stores a portion of what was reported, and reports whether more is left.
 func (e *execution) flush(ctx context.Context) (more bool) {
-	e.storing.Lock()
-	defer e.storing.Unlock()
+	e.storeMu.Lock()
+	defer e.storeMu.Unlock()
 	e.mu.Lock()
-	r := e.take()
+	r := e.takeRecord()
 	more = len(e.logs) > 0
 	e.mu.Unlock()
 	if r.Progress != nil || len(r.Logs) > 0 {
@@ -135,57 +135,57 @@ func (e *execution) flush(ctx context.Context) (more bool) {
 }
 
 func (e *execution) record(ctx context.Context, r store.Record) bool {
-	_, err := e.w.c.store.Record(context.WithoutCancel(ctx), time.Now(), []store.Record{r})
+	_, err := e.c.store.Record(context.WithoutCancel(ctx), time.Now(), []store.Record{r})
 	if err != nil && !errors.Is(err, store.ErrClosed) {
-		e.w.c.logger().Error("stint: storing progress and logs", "run", e.run.ID, "err", err)
+		e.c.logger().Error("stint: storing progress and logs", "run", e.run.ID, "err", err)
 	}
 	return err == nil
 }
 
-// flushMost stores what is more than goes with the outcome. The caller holds storing.
-func (e *execution) flushMost() {
+// flushExcess stores what is more than goes with the outcome. The caller holds storing.
+func (e *execution) flushExcess() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for e.full() && !e.settled {
-		r := e.take()
+	for e.full() && !e.posted {
+		r := e.takeRecord()
 		e.mu.Unlock()
 		stored := e.record(e.ctx, r)
 		e.mu.Lock()
 		if !stored {
-			e.drop(store.MaxLogs, portion)
+			e.dropLogs(store.MaxLogs, portion)
 			return
 		}
 	}
 }
 
-// shares lets a run have chunks of one portion at a time on their way to the store.
-type shares struct {
-	turn chan struct{} // of who takes shares: two who have some each would wait for ever
-	used chan struct{}
+// chunkSemaphore lets a run have chunks of one portion at a time on their way to the store.
+type chunkSemaphore struct {
+	lock   chan struct{} // of who takes shares: two who have some each would wait for ever
+	tokens chan struct{}
 }
 
-func newShares() *shares {
-	return &shares{make(chan struct{}, 1), make(chan struct{}, portion/perChunk)}
+func newChunkSemaphore() *chunkSemaphore {
+	return &chunkSemaphore{make(chan struct{}, 1), make(chan struct{}, portion/chunkUnit)}
 }
 
 // acquire waits until a chunk of that size may go, in order, and returns what gives its
 // shares back.
-func (s *shares) acquire(ctx context.Context, size int) (release func(), err error) {
+func (s *chunkSemaphore) acquire(ctx context.Context, size int) (release func(), err error) {
 	select {
-	case s.turn <- struct{}{}:
-		defer func() { <-s.turn }()
+	case s.lock <- struct{}{}:
+		defer func() { <-s.lock }()
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 	n := 0
 	release = func() {
 		for range n {
-			<-s.used
+			<-s.tokens
 		}
 	}
-	for want := min(1+size/perChunk, cap(s.used)); n < want; n++ {
+	for want := min(1+size/chunkUnit, cap(s.tokens)); n < want; n++ {
 		select {
-		case s.used <- struct{}{}:
+		case s.tokens <- struct{}{}:
 		case <-ctx.Done():
 			release()
 			return nil, ctx.Err()
@@ -194,21 +194,21 @@ func (s *shares) acquire(ctx context.Context, size int) (release func(), err err
 	return release, nil
 }
 
-// stream returns the shares of the run's chunks.
-func (e *execution) stream() *shares {
+// streamSemaphore returns the shares of the run's chunks.
+func (e *execution) streamSemaphore() *chunkSemaphore {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.chunks == nil {
-		e.chunks = newShares()
+	if e.streamLimit == nil {
+		e.streamLimit = newChunkSemaphore()
 	}
-	return e.chunks
+	return e.streamLimit
 }
 
 // recordLoop stores what handlers log and how far they are, a little after they said so.
 func (w *Worker) recordLoop(ctx context.Context) {
 	for {
 		select {
-		case <-w.noted:
+		case <-w.reported:
 		case <-ctx.Done():
 			return
 		}
@@ -217,7 +217,7 @@ func (w *Worker) recordLoop(ctx context.Context) {
 		}
 		for _, e := range w.executions() {
 			if e.flush(ctx) {
-				signal(w.noted)
+				signal(w.reported)
 			}
 		}
 	}
@@ -247,8 +247,8 @@ func (w *Worker) nextOutcomes() []outcome {
 	return batch
 }
 
-// reuse makes the next outbox of a batch that was committed: outcomes are large.
-func (w *Worker) reuse(batch []outcome) {
+// reuseOutbox makes the next outbox of a batch that was committed: outcomes are large.
+func (w *Worker) reuseOutbox(batch []outcome) {
 	clear(batch) // what they refer to may go
 	w.mu.Lock()
 	defer w.mu.Unlock()

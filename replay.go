@@ -60,8 +60,8 @@ type recordedEnd struct {
 	Ended   time.Time       `json:"ended,omitzero"`
 }
 
-// A replayed is what an execution of ReplayJournal has in place of a database.
-type replayed struct {
+// A replaySource is what an execution of ReplayJournal has in place of a database.
+type replaySource struct {
 	at    time.Time // when the journal was exported
 	runs  map[store.ID]recordedEnd
 	tasks map[string]*store.FlowTask
@@ -91,7 +91,7 @@ func ReplayJournal[In, Out any](ctx context.Context, journal []byte, fn func(con
 	if err != nil {
 		return err
 	}
-	h, err := c.wrap(typedHandler(c, fn))
+	h, err := c.withMiddleware(typedHandler(c, fn))
 	if err != nil {
 		return errorf("stint: replay: %w", err)
 	}
@@ -106,7 +106,7 @@ func ReplayJournal[In, Out any](ctx context.Context, journal []byte, fn func(con
 	})
 	go func() { // the handler's, which ends it
 		defer close(done)
-		e.work()
+		e.execute()
 	}()
 	<-done
 	if !stop() {
@@ -127,7 +127,7 @@ func newReplay(w *Worker, rec *recording, def *taskDef) (*execution, error) {
 	}
 	e := newExecution(w, &run)
 	e.def = def
-	e.replay = &replayed{at: rec.Exported, runs: rec.Runs, tasks: map[string]*store.FlowTask{}}
+	e.replay = &replaySource{at: rec.Exported, runs: rec.Runs, tasks: map[string]*store.FlowTask{}}
 	for name, end := range rec.Tasks {
 		var state State
 		if err := state.UnmarshalText([]byte(end.State)); err != nil {
@@ -146,7 +146,7 @@ func newReplay(w *Worker, rec *recording, def *taskDef) (*execution, error) {
 			Error: r.Error, At: r.At, Due: r.Due, Attempts: r.Attempts,
 		}
 	}
-	e.durable = newDurable(e, entries)
+	e.durable = newDurableRun(e, entries)
 	w.inUse, w.running[run.ID] = 1, e
 	w.execs.Add(1)
 	return e, nil
@@ -156,7 +156,7 @@ func newReplay(w *Worker, rec *recording, def *taskDef) (*execution, error) {
 func (e *execution) replayResult(recorded string) error {
 	d := e.durable
 	d.mu.Lock()
-	verdict := d.verdict
+	verdict := d.divergence
 	d.mu.Unlock()
 	if verdict != nil {
 		return errorf("%w: run %s of task %q: %w", ErrDiverged, e.run.ID, e.run.Task, verdict)
@@ -169,10 +169,10 @@ func (e *execution) replayResult(recorded string) error {
 	return nil
 }
 
-// halts reports whether a replay ends with this call: it is not recorded, or was not
+// stopsAt reports whether a replay ends with this call: it is not recorded, or was not
 // over when the journal was exported. A branch is recorded when it ends, so one that
 // is not recorded had begun.
-func (r *replayed) halts(e *store.Entry, recorded bool) bool {
+func (r *replaySource) stopsAt(e *store.Entry, recorded bool) bool {
 	switch {
 	case !recorded:
 		return e.Kind != store.EntryBranch
@@ -182,21 +182,21 @@ func (r *replayed) halts(e *store.Entry, recorded bool) bool {
 	return !e.Done
 }
 
-// halt parks a branch for good: it is unwound when all others are parked or through.
-func (sc *scope) halt() {
+// stopReplay parks a branch for good: it is unwound when all others are parked or through.
+func (sc *scope) stopReplay() {
 	d := sc.e.durable
 	d.park(&parked{woken: make(chan struct{})})
-	<-d.gone
+	<-d.unwind
 	runtime.Goexit()
 }
 
-// ended is how a run ended that the replayed one waits for; if it had not, it does not return.
-func (r *replayed) ended(sc *scope, id store.ID) *store.Run {
+// runEnd is how a run ended that the replayed one waits for; if it had not, it does not return.
+func (r *replaySource) runEnd(sc *scope, id store.ID) *store.Run {
 	end, ok := r.runs[id]
 	var state State
 	err := state.UnmarshalText([]byte(end.State))
 	if !ok || err != nil {
-		sc.halt()
+		sc.stopReplay()
 	}
 	return &store.Run{ID: id, Task: end.Task, State: state, Attempt: end.Attempt, Output: end.Output, Error: end.Error, Ended: end.Ended}
 }

@@ -116,9 +116,9 @@ func WithOnFailure[In any](fn func(context.Context, In, *TaskError) error) TaskO
 	})
 }
 
-// next is what follows an attempt that failed with err: another after a delay, or none; and
+// nextAttempt is what follows an attempt that failed with err: another after a delay, or none; and
 // why it failed, which is more than err if the retry policy panics.
-func (c *taskConfig) next(attempt int, err error) (delay time.Duration, again bool, why error) {
+func (c *taskConfig) nextAttempt(attempt int, err error) (delay time.Duration, again bool, why error) {
 	var final *nonRetryable
 	var after *retryAfter
 	switch {
@@ -133,7 +133,7 @@ func (c *taskConfig) next(attempt int, err error) (delay time.Duration, again bo
 }
 
 func (c *taskConfig) askPolicy(attempt int, err error) (delay time.Duration, again bool, why error) {
-	p := guard.Call(func() { delay = c.policy(attempt, raw(err)) })
+	p := guard.Call(func() { delay = c.policy(attempt, original(err)) })
 	if p != nil {
 		return 0, false, &PanicError{Value: fmt.Sprintf("%s: in the retry policy, asked about: %v", guard.Text(p.Value), err), Stack: p.Stack}
 	}

@@ -55,7 +55,7 @@ type Affinity struct {
 func WithAffinity(wants ...Affinity) TaskOption {
 	return taskOption(func(c *taskConfig) error {
 		for _, a := range wants {
-			w, err := a.want()
+			w, err := a.toStore()
 			if err != nil {
 				return errorf("stint: WithAffinity: %w", err)
 			}
@@ -68,7 +68,7 @@ func WithAffinity(wants ...Affinity) TaskOption {
 	})
 }
 
-func (a Affinity) want() (store.Want, error) {
+func (a Affinity) toStore() (store.Want, error) {
 	w := store.Want{Label: a.Label, Op: a.Comparator}
 	if err := checkName("label", a.Label); err != nil {
 		return w, err
@@ -150,7 +150,7 @@ func (w *Worker) SetLabels(ctx context.Context, labels map[string]string) error 
 	if id == 0 {
 		return errors.New("stint: SetLabels: the worker does not run yet: use WithLabels")
 	}
-	return public("set labels", w.c.store.SetLabels(ctx, id, maps.Clone(labels)))
+	return wrapStoreErr("set labels", w.c.store.SetLabels(ctx, id, maps.Clone(labels)))
 }
 
 // A WorkerInfo is a worker that runs, of any process on the database.
@@ -180,9 +180,9 @@ func (c *Client) ResumeWorker(ctx context.Context, name string) error {
 
 func (c *Client) pauseWorker(ctx context.Context, op, name string, paused bool) error {
 	if err := checkText("worker name", name); err != nil {
-		return public(op, err)
+		return wrapStoreErr(op, err)
 	}
-	return public(op, c.store.PauseWorker(ctx, name, paused))
+	return wrapStoreErr(op, c.store.PauseWorker(ctx, name, paused))
 }
 
 // ListWorkers lists the workers that run, oldest first. One whose process has died is
@@ -190,7 +190,7 @@ func (c *Client) pauseWorker(ctx context.Context, op, name string, paused bool) 
 func (c *Client) ListWorkers(ctx context.Context) ([]WorkerInfo, error) {
 	all, err := c.store.Living(ctx)
 	if err != nil {
-		return nil, public("list workers", err)
+		return nil, wrapStoreErr("list workers", err)
 	}
 	infos := make([]WorkerInfo, len(all))
 	for i, w := range all {

@@ -36,13 +36,13 @@ type Run[Out any] struct {
 	c        *Client
 	id       store.ID
 	existing bool
-	bad      error // an ID that is not one
+	idErr    error // an ID that is not one
 }
 
 // RunByID is a handle to the run with that ID. Whether it exists shows when it is used.
 func RunByID[Out any](c *Client, id string) *Run[Out] {
 	u, err := parseID(id)
-	return &Run[Out]{c: c, id: u, bad: err}
+	return &Run[Out]{c: c, id: u, idErr: err}
 }
 
 func parseID(id string) (store.ID, error) {
@@ -68,8 +68,8 @@ func (r *Run[Out]) Existing() bool { return r.existing }
 
 // Info returns what is known of the run, or ErrNotFound.
 func (r *Run[Out]) Info(ctx context.Context) (*RunInfo, error) {
-	if r.bad != nil {
-		return nil, r.bad
+	if r.idErr != nil {
+		return nil, r.idErr
 	}
 	return r.c.getRun(ctx, r.id)
 }
@@ -81,14 +81,14 @@ func (r *Run[Out]) Info(ctx context.Context) (*RunInfo, error) {
 // with compensations ends after them: until then RunInfo.Canceling is true. One that is
 // blocked in that ends at the next Cancel. Canceling a run that has ended does nothing.
 func (r *Run[Out]) Cancel(ctx context.Context) error {
-	if r.bad != nil {
-		return r.bad
+	if r.idErr != nil {
+		return r.idErr
 	}
 	n, err := r.c.store.Cancel(ctx, time.Now(), store.Filter{IDs: []store.ID{r.id}}, encodeFailure(ErrCanceled))
 	if err == nil && n == 0 {
 		_, err = r.c.store.Get(ctx, r.id) // ended, or never was
 	}
-	return public("cancel", err)
+	return wrapStoreErr("cancel", err)
 }
 
 // Wait waits until the run has ended and returns its output, or a *TaskError that says
@@ -98,16 +98,16 @@ func (r *Run[Out]) Cancel(ctx context.Context) error {
 // Inside a handler, Wait gives up the slot while it waits.
 func (r *Run[Out]) Wait(ctx context.Context) (Out, error) {
 	var out Out
-	if r.bad != nil {
-		return out, r.bad
+	if r.idErr != nil {
+		return out, r.idErr
 	}
 	e, sc := executionOf(ctx), (*scope)(nil)
-	if r.c.executionHere(ctx) != nil {
+	if r.c.localExecution(ctx) != nil {
 		sc = scopeOf(ctx)
 	}
 	if sc != nil {
 		if sc.e.replay != nil {
-			err := r.replayed(sc, &out)
+			err := r.endInReplay(sc, &out)
 			return out, err
 		}
 		if err := sc.waitRun(ctx, r.id); err != nil {
@@ -116,27 +116,27 @@ func (r *Run[Out]) Wait(ctx context.Context) (Out, error) {
 		ctx = context.WithoutCancel(ctx) // what it came to is there
 		out, err := r.result(ctx, nil)
 		if _, failed := err.(*TaskError); failed {
-			err = sc.metFailure(ctx, r.id, err)
+			err = sc.seenChildError(ctx, r.id, err)
 		}
 		return out, err
 	} else if e != nil { // inside a step, or a run of another database, which cannot wake this one
-		e.w.release(e)
-		defer e.w.resume(ctx, e)
+		e.w.releaseSlots(e)
+		defer e.w.reacquireSlots(ctx, e)
 	}
-	kept := r.c.keepError(r.id)
-	defer r.c.dropError(r.id)
+	kept := r.c.watchError(r.id)
+	defer r.c.unwatchError(r.id)
 	return r.result(ctx, kept)
 }
 
 // result waits for the run's end, and returns what came of it. kept, if not nil, may hold
 // the handler's own error: a handler's wait must not differ when it is repeated.
-func (r *Run[Out]) result(ctx context.Context, kept *waitEntry) (out Out, err error) {
+func (r *Run[Out]) result(ctx context.Context, kept *errorWaiter) (out Out, err error) {
 	end, err := r.c.store.Await(ctx, r.id, -1)
 	if err != nil {
 		if ctx.Err() != nil {
 			return out, context.Cause(ctx)
 		}
-		return out, public("wait", err)
+		return out, wrapStoreErr("wait", err)
 	}
 	if end.State == store.Succeeded && !end.Flow {
 		err = r.decode(end.Output, &out)
@@ -149,7 +149,7 @@ func (r *Run[Out]) result(ctx context.Context, kept *waitEntry) (out Out, err er
 	}
 	run, err := r.c.store.Get(ctx, r.id)
 	if err != nil {
-		return out, public("wait", err)
+		return out, wrapStoreErr("wait", err)
 	}
 	if run.Flow {
 		err = r.workflowEnd(ctx, run, &out)
@@ -161,17 +161,17 @@ func (r *Run[Out]) result(ctx context.Context, kept *waitEntry) (out Out, err er
 	}
 	failed := endError(run, nil)
 	if kept != nil && run.State == store.Failed {
-		if live := kept.error(); live != nil {
+		if live := kept.get(); live != nil {
 			failed.Err = &storedError{failed.Err.Error(), []error{live, failed.Err}}
 		}
 	}
 	return out, failed
 }
 
-// replayed is the end of a run as a replay has it.
-func (r *Run[Out]) replayed(sc *scope, out *Out) error {
-	run := sc.e.replay.ended(sc, r.id)
-	sc.passed(run.Ended)
+// endInReplay is the end of a run as a replay has it.
+func (r *Run[Out]) endInReplay(sc *scope, out *Out) error {
+	run := sc.e.replay.runEnd(sc, r.id)
+	sc.advanceTo(run.Ended)
 	if run.State == store.Succeeded {
 		return r.decode(run.Output, out)
 	}
@@ -233,45 +233,45 @@ func endCause(state State, stored []byte) error {
 	return cause
 }
 
-// A waitEntry holds a handler's error for those in the same process who wait for it.
-type waitEntry struct {
-	c    *Client
-	n    int // waiting
-	held error
+// A errorWaiter holds a handler's error for those in the same process who wait for it.
+type errorWaiter struct {
+	c   *Client
+	n   int // waiting
+	err error
 }
 
-func (w *waitEntry) error() error {
+func (w *errorWaiter) get() error {
 	w.c.mu.Lock()
 	defer w.c.mu.Unlock()
-	return w.held
+	return w.err
 }
 
-func (c *Client) keepError(id store.ID) *waitEntry {
+func (c *Client) watchError(id store.ID) *errorWaiter {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	w := c.waits[id]
+	w := c.waiters[id]
 	if w == nil {
-		w = &waitEntry{c: c}
-		c.waits[id] = w
+		w = &errorWaiter{c: c}
+		c.waiters[id] = w
 	}
 	w.n++
 	return w
 }
 
-func (c *Client) dropError(id store.ID) {
+func (c *Client) unwatchError(id store.ID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	w := c.waits[id]
+	w := c.waiters[id]
 	if w.n--; w.n == 0 {
-		delete(c.waits, id)
+		delete(c.waiters, id)
 	}
 }
 
-func (c *Client) noteError(id store.ID, err error) {
+func (c *Client) reportError(id store.ID, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if w := c.waits[id]; w != nil {
-		w.held = err
+	if w := c.waiters[id]; w != nil {
+		w.err = err
 	}
 }
 
@@ -279,8 +279,8 @@ func (c *Client) noteError(id store.ID, err error) {
 // every chunk was given, or ctx is done, which is the last error.
 func (r *Run[Out]) Stream(ctx context.Context) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
-		if r.bad != nil {
-			yield(nil, r.bad)
+		if r.idErr != nil {
+			yield(nil, r.idErr)
 			return
 		}
 		for after := int64(0); ; {
@@ -289,7 +289,7 @@ func (r *Run[Out]) Stream(ctx context.Context) iter.Seq2[[]byte, error] {
 				_, err = r.c.store.Await(ctx, r.id, after)
 			}
 			if err != nil {
-				yield(nil, public("stream", err))
+				yield(nil, wrapStoreErr("stream", err))
 				return
 			}
 			for _, c := range chunks {
@@ -404,11 +404,11 @@ func taskInfos(g *store.Graph, tasks []store.FlowTask) []TaskInfo {
 		}
 		info.Parents = infos[t.Place].Parents
 		if info.State == StateWaiting {
-			info.Blocked = waitsFor(g.Tasks[t.Place].WaitFor)
+			info.Blocked = conditionText(g.Tasks[t.Place].WaitFor)
 		}
 		infos[t.Place] = info
 	}
-	blockedBy(g, infos)
+	setParentReasons(g, infos)
 	return infos
 }
 
@@ -422,8 +422,8 @@ func blockedReason(task string, state State, elsewhere bool, failure string) str
 	return ""
 }
 
-// blockedBy says of each task that has no run yet which parents it waits for.
-func blockedBy(g *store.Graph, infos []TaskInfo) {
+// setParentReasons says of each task that has no run yet which parents it waits for.
+func setParentReasons(g *store.Graph, infos []TaskInfo) {
 	for i := range g.Tasks {
 		if infos[i].RunID != "" {
 			continue
@@ -438,12 +438,12 @@ func blockedBy(g *store.Graph, infos []TaskInfo) {
 	}
 }
 
-// waitsFor is a condition in words.
-func waitsFor(c *store.Condition) string {
+// conditionText is a condition in words.
+func conditionText(c *store.Condition) string {
 	list := func(cs []store.Condition, sep string) string {
 		words := make([]string, len(cs))
 		for i := range cs {
-			words[i] = waitsFor(&cs[i])
+			words[i] = conditionText(&cs[i])
 		}
 		return "(" + strings.Join(words, sep) + ")"
 	}
@@ -500,7 +500,7 @@ func runInfo(r *store.Run) RunInfo {
 	}
 	switch info.Blocked = blockedReason(r.Task, r.State, r.Elsewhere, f.Message); {
 	case r.Gate != nil:
-		info.Blocked = waitsAt(r.Gate)
+		info.Blocked = limitReason(r.Gate)
 	case r.Paused:
 		info.Blocked = fmt.Sprintf("queue %q is paused", r.Queue)
 	case r.State == store.Scheduled:
@@ -513,8 +513,8 @@ func runInfo(r *store.Run) RunInfo {
 	return info
 }
 
-// cleansUp says what a canceled run that has not ended waits for.
-func cleansUp(r *store.Run, blocked string) string {
+// cleanupReason says what a canceled run that has not ended waits for.
+func cleanupReason(r *store.Run, blocked string) string {
 	switch {
 	case r.State == store.Blocked:
 		return "canceled, but it cannot clean up: " + blocked + "; cancel it again to end it as it is"

@@ -15,7 +15,7 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// A durable is the journaled side of an execution: its tape, its branches, and what
+// A durableRun is the journaled side of an execution: its tape, its branches, and what
 // they wait for. It comes into being with the first durable call.
 //
 // A branch is the handler, or what Go began. One that waits is parked: its goroutine
@@ -23,25 +23,25 @@ import (
 // and none woke in that time, the execution is suspended: every goroutine is unwound,
 // the run is stored as waiting, and the handler runs again, from the top, when
 // something that it waits for has come.
-type durable struct {
+type durableRun struct {
 	e    *execution
 	tape *journal.Tape[*store.Entry]
 	root *scope
 
-	mu        sync.Mutex
-	live      int // branches that are not parked
-	parked    map[*parked]struct{}
-	linger    *time.Timer
-	gone      chan struct{} // closed: every branch unwinds
-	suspended bool
-	cutOff    bool  // a branch was, with the execution: it has more to do than to wait
-	verdict   error // the run does not match its journal
-	failed    error // a branch failed before it asked for all that it had recorded
-	over      bool  // the handler has returned
-	versions  map[string]bool
-	notes     map[string]bool // by scope
-	undoing
-	branches sync.WaitGroup
+	mu                sync.Mutex
+	live              int // branches that are not parked
+	parked            map[*parked]struct{}
+	linger            *time.Timer
+	unwind            chan struct{} // closed: every branch unwinds
+	suspended         bool
+	branchInterrupted bool  // a branch was, with the execution: it has more to do than to wait
+	divergence        error // the run does not match its journal
+	branchDivergence  error // a branch failed before it asked for all that it had recorded
+	handlerReturned   bool  // the handler has returned
+	versions          map[string]bool
+	notes             map[string]bool // by scope
+	undoState
+	goroutines sync.WaitGroup
 }
 
 // lingerFor is how long a parked execution stays in memory.
@@ -49,19 +49,19 @@ const lingerFor = time.Second
 
 // A scope is the durable calls of one branch, which it makes one after another.
 type scope struct {
-	e      *execution
-	cursor *journal.Scope[*store.Entry]
-	busy   atomic.Bool
-	over   atomic.Bool // its branch has returned
-	now    time.Time
-	ids    int
-	began  []*future // branches; guarded by durable.mu
-	last   int       // number of the last call
-	undos  int       // compensations given; guarded by durable.mu
+	e         *execution
+	cursor    *journal.Scope[*store.Entry]
+	busy      atomic.Bool
+	returned  atomic.Bool // its branch has returned
+	now       time.Time
+	ids       int
+	branches  []*future // branches; guarded by durableRun.mu
+	lastSeq   int       // number of the last call
+	undoCount int       // compensations given; guarded by durableRun.mu
 	// replays: its branch, or one that it is in, had ended, and is entered again for its
 	// compensations alone. It sees a context that has not ended, as it did, and makes no call
 	// that is not recorded.
-	replays bool
+	replaysOnly bool
 }
 
 type scopeKey struct{}
@@ -75,7 +75,7 @@ func scopeOf(ctx context.Context) *scope {
 	if sc, ok := ctx.Value(scopeKey{}).(*scope); ok && sc.e == e {
 		return sc
 	}
-	d, err := e.journaled(ctx)
+	d, err := e.loadDurable(ctx)
 	if err != nil {
 		return nil
 	}
@@ -97,7 +97,7 @@ func enter(ctx context.Context, kind store.EntryKind, name string) (*scope, erro
 	if err := checkName(kind.String()+" name", name); err != nil {
 		return nil, errorf("stint: %w", err)
 	}
-	d, err := e.journaled(ctx)
+	d, err := e.loadDurable(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +106,7 @@ func enter(ctx context.Context, kind store.EntryKind, name string) (*scope, erro
 		sc = own
 	}
 	d.mu.Lock()
-	over := d.over
+	over := d.handlerReturned
 	d.mu.Unlock()
 	switch {
 	case over:
@@ -115,7 +115,7 @@ func enter(ctx context.Context, kind store.EntryKind, name string) (*scope, erro
 		return nil, fmt.Errorf("%w: %v %q", ErrShutdown, kind, name)
 	case d.unwinding():
 		runtime.Goexit() // a defer of a branch that is being unwound
-	case sc.over.Load():
+	case sc.returned.Load():
 		return fail("after its branch has returned")
 	case !sc.busy.CompareAndSwap(false, true):
 		return fail("while another durable call of this branch is under way: use Go for what runs beside")
@@ -125,29 +125,29 @@ func enter(ctx context.Context, kind store.EntryKind, name string) (*scope, erro
 
 func (sc *scope) leave() { sc.busy.Store(false) }
 
-// journaled is the execution's journal, which the first durable call loads.
-func (e *execution) journaled(ctx context.Context) (*durable, error) {
-	e.loading.Lock()
-	defer e.loading.Unlock()
+// loadDurable is the execution's journal, which the first durable call loads.
+func (e *execution) loadDurable(ctx context.Context) (*durableRun, error) {
+	e.loadMu.Lock()
+	defer e.loadMu.Unlock()
 	if e.durable != nil {
 		return e.durable, nil
 	}
 	var entries []store.Entry
 	if e.run.Journal {
 		var err error
-		if entries, err = e.w.c.store.Load(context.WithoutCancel(ctx), e.run.ID); err != nil {
-			return nil, public("load the journal", err)
+		if entries, err = e.c.store.Load(context.WithoutCancel(ctx), e.run.ID); err != nil {
+			return nil, wrapStoreErr("load the journal", err)
 		}
 	}
-	e.durable = newDurable(e, entries)
-	if end := e.durable.end; end != nil {
-		e.fails(end)
+	e.durable = newDurableRun(e, entries)
+	if end := e.durable.failureEntry; end != nil {
+		e.failWith(end)
 	}
 	return e.durable, nil
 }
 
-func newDurable(e *execution, entries []store.Entry) *durable {
-	d := &durable{e: e, live: 1, parked: map[*parked]struct{}{}, gone: make(chan struct{}), versions: map[string]bool{}, notes: map[string]bool{}}
+func newDurableRun(e *execution, entries []store.Entry) *durableRun {
+	d := &durableRun{e: e, live: 1, parked: map[*parked]struct{}{}, unwind: make(chan struct{}), versions: map[string]bool{}, notes: map[string]bool{}}
 	records := make([]journal.Record[*store.Entry], 0, len(entries))
 	for i := range entries {
 		entry := &entries[i]
@@ -160,42 +160,42 @@ func newDurable(e *execution, entries []store.Entry) *durable {
 			continue
 		}
 		if store.IsUndo(entry.Scope) {
-			d.load(entry)
+			d.loadUndo(entry)
 			continue
 		}
 		records = append(records, journal.Record[*store.Entry]{At: journal.Address(entry.Address), Kind: entry.Kind.String(), Name: entry.Name, Entry: entry})
 	}
 	d.tape = journal.NewTape(records)
-	d.root = d.scope("")
+	d.root = d.newScope("")
 	return d
 }
 
-func (d *durable) scope(path string) *scope {
+func (d *durableRun) newScope(path string) *scope {
 	return &scope{e: d.e, cursor: d.tape.Scope(path), now: createdAt(d.e.run.ID)}
 }
 
-func (d *durable) unwinding() bool {
+func (d *durableRun) unwinding() bool {
 	select {
-	case <-d.gone:
+	case <-d.unwind:
 		return true
 	default:
 		return false
 	}
 }
 
-// ask takes the next address of the scope, and returns what is recorded there. Code
+// next takes the next address of the scope, and returns what is recorded there. Code
 // that asks for something else than is recorded does not go on; nothing new is begun while a
 // panic unwinds.
-func (sc *scope) ask(kind store.EntryKind, name string) (e store.Entry, recorded bool, err error) {
-	at, found, recorded, err := sc.cursor.Ask(kind.String(), name)
+func (sc *scope) next(kind store.EntryKind, name string) (e store.Entry, recorded bool, err error) {
+	at, found, recorded, err := sc.cursor.Next(kind.String(), name)
 	if err != nil {
-		sc.differs(err)
+		sc.diverge(err)
 	}
-	sc.last = at.Seq
+	sc.lastSeq = at.Seq
 	if recorded {
 		e = *found
 		if e.Done && kind != store.EntryBranch { // which is recorded when it has ended, and Go does not wait for that
-			sc.passed(e.At)
+			sc.advanceTo(e.At)
 		}
 	} else {
 		e = store.Entry{Address: store.Address(at), Kind: kind, Name: name}
@@ -203,32 +203,32 @@ func (sc *scope) ask(kind store.EntryKind, name string) (e store.Entry, recorded
 	if !recorded && panicking() {
 		return e, false, refusedInPanic(kind.String(), name)
 	}
-	if r := sc.e.replay; r != nil && r.halts(&e, recorded) {
-		sc.halt()
+	if r := sc.e.replay; r != nil && r.stopsAt(&e, recorded) {
+		sc.stopReplay()
 	}
-	if sc.e.cutBefore(found, recorded) && kind != store.EntryBranch {
-		sc.awaitCut()
+	if sc.e.interruptedBefore(found, recorded) && kind != store.EntryBranch {
+		sc.awaitInterrupt()
 	}
-	sc.e.cutWhenReplayed()
+	sc.e.interruptWhenReplayed()
 	return e, recorded, nil
 }
 
-// differs unwinds the execution: the call under way is not what is recorded.
-func (sc *scope) differs(err error) {
-	sc.e.durable.diverge(asked(err))
+// diverge unwinds the execution: the call under way is not what is recorded.
+func (sc *scope) diverge(err error) {
+	sc.e.durable.diverge(locateCall(err))
 	runtime.Goexit()
 }
 
-// asked adds to a divergence where the app calls this package.
-func asked(err error) error {
+// locateCall adds to a divergence where the app calls this package.
+func locateCall(err error) error {
 	if d := (*journal.Divergence)(nil); errors.As(err, &d) {
-		d.File, d.Line = caller()
+		d.File, d.Line = appCaller()
 	}
 	return err
 }
 
-// caller returns where the app calls this package; line 0: it does not.
-func caller() (file string, line int) {
+// appCaller returns where the app calls this package; line 0: it does not.
+func appCaller() (file string, line int) {
 	var pcs [32]uintptr
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
 	for more := true; more; {
@@ -243,8 +243,8 @@ func caller() (file string, line int) {
 // ownPackage is how the names of this package's functions begin.
 var ownPackage = reflect.TypeFor[scope]().PkgPath() + "."
 
-// returned adds to a divergence where fn, which returned too early, begins.
-func returned(err error, fn any) error {
+// locateFunc adds to a divergence where fn, which returned too early, begins.
+func locateFunc(err error, fn any) error {
 	if err == nil || fn == nil {
 		return err
 	}
@@ -267,65 +267,65 @@ func (sc *scope) append(ctx context.Context, e store.Entry) (store.Entry, error)
 	}
 	var stored store.Entry
 	var stale bool
-	err := sc.e.w.c.insist(ctx, func() (err error) {
-		stored, stale, err = sc.e.w.c.store.Append(context.WithoutCancel(ctx), time.Now(), store.Call{ID: sc.e.run.ID, Lease: sc.e.run.Lease, Entry: e})
+	err := sc.e.c.retryWhileDegraded(ctx, func() (err error) {
+		stored, stale, err = sc.e.c.store.Append(context.WithoutCancel(ctx), time.Now(), store.Call{ID: sc.e.run.ID, Lease: sc.e.run.Lease, Entry: e})
 		return err
 	})
 	if err != nil {
-		return e, public("record "+e.Kind.String(), err)
+		return e, wrapStoreErr("record "+e.Kind.String(), err)
 	}
 	if stale {
 		sc.e.durable.diverge(store.ErrStale)
 		runtime.Goexit()
 	}
 	if stored.Done && e.Kind != store.EntryVersion && e.Kind != store.EntryNote { // of which no later pass sees when it was
-		sc.passed(stored.At)
+		sc.advanceTo(stored.At)
 	}
 	return stored, nil
 }
 
-// passed notes a time that the scope has come to, which every pass notes here.
-func (sc *scope) passed(t time.Time) {
+// advanceTo notes a time that the scope has come to, which every pass notes here.
+func (sc *scope) advanceTo(t time.Time) {
 	if t.After(sc.now) {
 		sc.now = t
 	}
 }
 
 // diverge unwinds the execution.
-func (d *durable) diverge(err error) {
+func (d *durableRun) diverge(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.verdict == nil {
-		d.verdict = err
+	if d.divergence == nil {
+		d.divergence = err
 	}
 	d.unwindLocked()
 }
 
-func (d *durable) unwindLocked() {
+func (d *durableRun) unwindLocked() {
 	if !d.unwinding() {
-		close(d.gone)
+		close(d.unwind)
 	}
 }
 
 // failsEarly is a divergence if the handler failed for good before it asked for all that
 // is recorded; failsEarly reports whether there is one, before compensations begin.
-func (d *durable) failsEarly(err error) bool {
+func (d *durableRun) failsEarly(err error) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	left := d.root.cursor.End()
 	if left == nil {
-		left = d.failed
+		left = d.branchDivergence
 	} else {
-		returned(left, d.e.def.fn)
+		locateFunc(left, d.e.def.fn)
 	}
-	if left != nil && d.verdict == nil {
-		d.verdict = fmt.Errorf("%w, with the error: %w", left, err)
+	if left != nil && d.divergence == nil {
+		d.divergence = fmt.Errorf("%w, with the error: %w", left, err)
 	}
-	return d.verdict != nil
+	return d.divergence != nil
 }
 
 // version decides once for each change.
-func (d *durable) version(ctx context.Context, sc *scope, change string) bool {
+func (d *durableRun) version(ctx context.Context, sc *scope, change string) bool {
 	d.mu.Lock()
 	is, known := d.versions[change]
 	begins := !known && !panicking()
@@ -343,14 +343,14 @@ func (d *durable) version(ctx context.Context, sc *scope, change string) bool {
 		}
 		e := store.Entry{Address: store.Address{Scope: "version:" + change, Seq: 1}, Kind: store.EntryVersion, Name: change, Done: true, Value: value}
 		if _, err := sc.append(ctx, e); err != nil {
-			sc.e.w.c.logger().Error("stint: recording a version", "change", change, "err", err)
+			sc.e.c.logger().Error("stint: recording a version", "change", change, "err", err)
 		}
 	}
 	return is
 }
 
-// A waited is what a branch waits for: the first of its fields to come.
-type waited struct {
+// A waitSpec is what a branch waits for: the first of its fields to come.
+type waitSpec struct {
 	until   time.Time     // zero: no time
 	entry   store.Address // Seq 0: none
 	into    *store.Entry  // becomes the entry, if that is what woke the branch in memory
@@ -360,20 +360,20 @@ type waited struct {
 
 // A parked is a branch that waits.
 type parked struct {
-	waited
+	waitSpec
 	woken chan struct{}
-	awake bool        // guarded by durable.mu
+	awake bool        // guarded by durableRun.mu
 	got   store.Entry // the entry, if that woke it; it does not change after
 }
 
 // wait parks the branch until what it waits for may have come, or ctx is done.
-func (sc *scope) wait(ctx context.Context, w waited) error {
+func (sc *scope) wait(ctx context.Context, w waitSpec) error {
 	passed := !w.until.IsZero() && (!time.Now().Before(w.until) || sc.e.replay != nil)
-	if passed && !sc.e.cutSince(w.until) {
+	if passed && !sc.e.afterInterrupt(w.until) {
 		return nil
 	}
-	if sc.awaitCut(); sc.ended(ctx) {
-		return sc.cutShort(ctx, &w)
+	if sc.awaitInterrupt(); sc.noNewCalls(ctx) {
+		return sc.interruptedErr(ctx, &w)
 	}
 	if passed {
 		return nil
@@ -382,7 +382,7 @@ func (sc *scope) wait(ctx context.Context, w waited) error {
 		return refusedInPanic("a wait", "")
 	}
 	d := sc.e.durable
-	p := &parked{waited: w, woken: make(chan struct{})}
+	p := &parked{waitSpec: w, woken: make(chan struct{})}
 	if !d.park(p) {
 		return nil // a future is there
 	}
@@ -392,29 +392,29 @@ func (sc *scope) wait(ctx context.Context, w waited) error {
 	d.watch(watch, p)
 	select {
 	case <-p.woken:
-	case <-d.gone:
+	case <-d.unwind:
 		runtime.Goexit()
 	}
-	sc.e.w.resume(ctx, sc.e)
+	sc.e.w.reacquireSlots(ctx, sc.e)
 	sc.e.startClock()
 	if w.into != nil && p.got.Done {
 		*w.into = p.got
-		sc.passed(p.got.At)
+		sc.advanceTo(p.got.At)
 	}
 	if ctx.Err() != nil {
-		return sc.cutShort(ctx, &w)
+		return sc.interruptedErr(ctx, &w)
 	}
 	return nil
 }
 
 // watch has a parked branch woken while the execution is in memory.
-func (d *durable) watch(ctx context.Context, p *parked) {
+func (d *durableRun) watch(ctx context.Context, p *parked) {
 	if !p.until.IsZero() {
 		t := time.AfterFunc(time.Until(p.until), func() { d.wake(p) })
 		context.AfterFunc(ctx, func() { t.Stop() })
 	}
 	var await func() (store.Entry, error)
-	s, run := d.e.w.c.store, d.e.run.ID
+	s, run := d.e.c.store, d.e.run.ID
 	switch {
 	case p.entry.Seq > 0:
 		await = func() (store.Entry, error) { return s.AwaitEntry(ctx, run, p.entry) }
@@ -426,7 +426,7 @@ func (d *durable) watch(ctx context.Context, p *parked) {
 	default:
 		return
 	}
-	d.branches.Go(func() {
+	d.goroutines.Go(func() {
 		if got, err := await(); err == nil || !errors.Is(err, context.Canceled) {
 			d.mu.Lock()
 			defer d.mu.Unlock()
@@ -439,7 +439,7 @@ func (d *durable) watch(ctx context.Context, p *parked) {
 }
 
 // park counts a branch out, unless a future that it waits for is there already.
-func (d *durable) park(p *parked) bool {
+func (d *durableRun) park(p *parked) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, f := range p.futures {
@@ -452,23 +452,23 @@ func (d *durable) park(p *parked) bool {
 	}
 	d.parked[p] = struct{}{}
 	d.live--
-	d.idleLocked()
+	d.allParkedLocked()
 	return true
 }
 
-// idleLocked gives up the slot when all branches are parked, and memory a little later.
-func (d *durable) idleLocked() {
+// allParkedLocked gives up the slot when all branches are parked, and memory a little later.
+func (d *durableRun) allParkedLocked() {
 	if d.live > 0 || d.unwinding() {
 		return
 	}
-	if d.atCut > 0 {
-		d.e.cut()
+	if d.atInterrupt > 0 {
+		d.e.interruptNow()
 		return
 	}
-	d.e.w.release(d.e)
+	d.e.w.releaseSlots(d.e)
 	d.e.stopClock()
-	stay := d.e.w.lingers()
-	if soonest, others := d.waitsLocked(); !others && !soonest.IsZero() && time.Until(soonest) > stay {
+	stay := d.e.w.lingerTime()
+	if soonest, others := d.soonestWaitLocked(); !others && !soonest.IsZero() && time.Until(soonest) > stay {
 		stay = 0
 	}
 	if d.e.run.Crashes >= store.SuspectCrashes { // other suspects wait until this one is out
@@ -481,9 +481,9 @@ func (d *durable) idleLocked() {
 	d.linger = time.AfterFunc(stay, d.suspend)
 }
 
-// waitsLocked is the soonest time that a branch waits for, and whether any waits for
+// soonestWaitLocked is the soonest time that a branch waits for, and whether any waits for
 // something else.
-func (d *durable) waitsLocked() (soonest time.Time, others bool) {
+func (d *durableRun) soonestWaitLocked() (soonest time.Time, others bool) {
 	for p := range d.parked {
 		if !p.until.IsZero() && (soonest.IsZero() || p.until.Before(soonest)) {
 			soonest = p.until
@@ -493,13 +493,13 @@ func (d *durable) waitsLocked() (soonest time.Time, others bool) {
 	return soonest, others
 }
 
-func (d *durable) suspend() {
+func (d *durableRun) suspend() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.suspendLocked()
 }
 
-func (d *durable) suspendLocked() {
+func (d *durableRun) suspendLocked() {
 	if d.live > 0 || d.unwinding() || d.e.ctx.Err() != nil && !d.e.w.draining() {
 		return
 	}
@@ -508,13 +508,13 @@ func (d *durable) suspendLocked() {
 }
 
 // wake counts a parked branch in again.
-func (d *durable) wake(p *parked) {
+func (d *durableRun) wake(p *parked) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.wakeLocked(p)
 }
 
-func (d *durable) wakeLocked(p *parked) {
+func (d *durableRun) wakeLocked(p *parked) {
 	if p.awake || d.unwinding() {
 		return
 	}
@@ -529,10 +529,10 @@ func (d *durable) wakeLocked(p *parked) {
 }
 
 // waits is what a suspended execution waits for.
-func (d *durable) waits() (w store.Waits) {
+func (d *durableRun) waits() (w store.Waits) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	w.Until, _ = d.waitsLocked()
+	w.Until, _ = d.soonestWaitLocked()
 	for p := range d.parked {
 		if p.entry.Seq > 0 {
 			w.Entries = append(w.Entries, p.entry)
@@ -544,45 +544,45 @@ func (d *durable) waits() (w store.Waits) {
 	return w
 }
 
-// close waits for what the execution began, once its handler is through, and says what
+// finish waits for what the execution began, once its handler is through, and says what
 // becomes of the run if that is not what the handler returned.
-func (d *durable) close(done bool, err error) (o *store.Outcome) {
+func (d *durableRun) finish(done bool, err error) (o *store.Outcome) {
 	d.mu.Lock()
-	d.over = true
+	d.handlerReturned = true
 	if d.linger != nil {
 		d.linger.Stop()
 	}
-	if done && err == nil && d.verdict == nil {
+	if done && err == nil && d.divergence == nil {
 		left := d.root.cursor.End()
 		if left == nil {
 			left = d.tape.End()
 		}
-		d.verdict = returned(left, d.e.def.fn)
+		d.divergence = locateFunc(left, d.e.def.fn)
 	}
 	d.unwindLocked()
-	suspended, cutOff, verdict := d.suspended, d.cutOff, d.verdict
+	suspended, cutOff, verdict := d.suspended, d.branchInterrupted, d.divergence
 	d.mu.Unlock()
 	if done {
 		d.e.cancel(nil) // branches that the handler leaves behind
 	}
-	d.branches.Wait()
+	d.goroutines.Wait()
 	switch {
 	case verdict != nil:
-		return d.blocked(verdict, err)
+		return d.blockedOutcome(verdict, err)
 	case suspended && cutOff:
-		return d.e.givenBack()
+		return d.e.requeued()
 	case suspended:
-		out := d.e.outcome(store.Waiting)
+		out := d.e.newOutcome(store.Waiting)
 		out.Waits, out.Spent = d.waits(), d.e.spent()
 		return &out
 	}
 	return nil
 }
 
-// blocked is the outcome of an execution whose code does not match its journal.
-func (d *durable) blocked(verdict, err error) *store.Outcome {
-	out := d.e.outcome(store.Blocked)
-	out.Refund, out.Error, out.Forget = true, encodeFailure(verdict), d.e.forget(err)
-	d.e.w.c.logger().Error("stint: run does not match its journal; it is blocked", "task", d.e.run.Task, "run", d.e.run.ID, "err", verdict)
+// blockedOutcome is the outcome of an execution whose code does not match its journal.
+func (d *durableRun) blockedOutcome(verdict, err error) *store.Outcome {
+	out := d.e.newOutcome(store.Blocked)
+	out.Refund, out.Error, out.Forget = true, encodeFailure(verdict), d.e.toForget(err)
+	d.e.c.logger().Error("stint: run does not match its journal; it is blocked", "task", d.e.run.Task, "run", d.e.run.ID, "err", verdict)
 	return &out
 }

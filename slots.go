@@ -21,24 +21,24 @@ func WithSlotCost(n int) TaskOption {
 	})
 }
 
-// A resuming is an execution that goes on when it has its slots again.
-type resuming struct {
-	turn chan struct{} // closed then
-	cost int
+// A slotWaiter is an execution that goes on when it has its slots again.
+type slotWaiter struct {
+	granted chan struct{} // closed then
+	cost    int
 }
 
-// free is how many runs may start now. Executions that want their slot back go first.
-func (w *Worker) free() int {
+// freeSlots is how many runs may start now. Executions that want their slot back go first.
+func (w *Worker) freeSlots() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	n := w.freeLocked()
+	n := w.freeSlotsLocked()
 	w.starved = n <= 0
 	return n
 }
 
-func (w *Worker) freeLocked() int {
+func (w *Worker) freeSlotsLocked() int {
 	n := w.cfg.slots - w.inUse
-	for _, r := range w.resuming {
+	for _, r := range w.slotWaiters {
 		n -= r.cost
 	}
 	return n
@@ -53,7 +53,7 @@ func (w *Worker) cost(task string) int {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if n > w.freeLocked() { // it is passed over
+	if n > w.freeSlotsLocked() { // it is passed over
 		w.starved = true
 	}
 	return n
@@ -75,41 +75,41 @@ func (c *Client) slotCost(task string) int {
 	return 1
 }
 
-// release gives up an execution's slot, if it holds one.
-func (w *Worker) release(e *execution) {
+// releaseSlots gives up an execution's slot, if it holds one.
+func (w *Worker) releaseSlots(e *execution) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.releaseLocked(e)
+	w.releaseSlotsLocked(e)
 }
 
-func (w *Worker) releaseLocked(e *execution) {
+func (w *Worker) releaseSlotsLocked(e *execution) {
 	if !e.hasSlot {
 		return
 	}
 	e.hasSlot = false
 	w.inUse -= e.cost
 	w.holders--
-	for len(w.resuming) > 0 && w.inUse+w.resuming[0].cost <= w.cfg.slots { // hand them over
-		w.inUse += w.resuming[0].cost
+	for len(w.slotWaiters) > 0 && w.inUse+w.slotWaiters[0].cost <= w.cfg.slots { // hand them over
+		w.inUse += w.slotWaiters[0].cost
 		w.holders++
-		close(w.resuming[0].turn)
-		w.resuming = w.resuming[1:]
+		close(w.slotWaiters[0].granted)
+		w.slotWaiters = w.slotWaiters[1:]
 	}
 	signal(w.freed)
-	if w.starved && w.reclaims != nil { // the claim that waits was passed over: it asks again
+	if w.starved && w.cancelClaim != nil { // the claim that waits was passed over: it asks again
 		w.starved = false
-		w.reclaims()
+		w.cancelClaim()
 	}
 }
 
-// resume takes slots for an execution that gave up its own, and waits for it.
-func (w *Worker) resume(ctx context.Context, e *execution) {
+// reacquireSlots takes slots for an execution that gave up its own, and waits for it.
+func (w *Worker) reacquireSlots(ctx context.Context, e *execution) {
 	w.mu.Lock()
 	if e.hasSlot {
 		w.mu.Unlock()
 		return
 	}
-	if len(w.resuming) == 0 && w.inUse+e.cost <= w.cfg.slots {
+	if len(w.slotWaiters) == 0 && w.inUse+e.cost <= w.cfg.slots {
 		w.inUse += e.cost
 		w.holders++
 		e.hasSlot = true
@@ -117,7 +117,7 @@ func (w *Worker) resume(ctx context.Context, e *execution) {
 		return
 	}
 	turn := make(chan struct{})
-	w.resuming = append(w.resuming, resuming{turn, e.cost})
+	w.slotWaiters = append(w.slotWaiters, slotWaiter{turn, e.cost})
 	w.mu.Unlock()
 	select {
 	case <-turn:
@@ -125,15 +125,15 @@ func (w *Worker) resume(ctx context.Context, e *execution) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if i := slices.Index(w.resuming, resuming{turn, e.cost}); i >= 0 {
-		w.resuming = slices.Delete(w.resuming, i, i+1)
+	if i := slices.Index(w.slotWaiters, slotWaiter{turn, e.cost}); i >= 0 {
+		w.slotWaiters = slices.Delete(w.slotWaiters, i, i+1)
 		return
 	}
 	e.hasSlot = true
 }
 
-// lingers is how long an execution that waits stays in memory.
-func (w *Worker) lingers() time.Duration {
+// lingerTime is how long an execution that waits stays in memory.
+func (w *Worker) lingerTime() time.Duration {
 	if w.c.cfg.maxResident == 0 || w.draining() {
 		return 0
 	}

@@ -77,7 +77,7 @@ func (c *Client) Stats(ctx context.Context, f StatsFilter) ([]Stats, error) {
 	}
 	all, err := c.store.Tallies(ctx, f.Span, f.Since, f.PerTask)
 	if err != nil {
-		return nil, public("stats", err)
+		return nil, wrapStoreErr("stats", err)
 	}
 	stats := make([]Stats, len(all))
 	for i, t := range all {
@@ -89,7 +89,7 @@ func (c *Client) Stats(ctx context.Context, f StatsFilter) ([]Stats, error) {
 // CountRuns counts the runs that have not ended, by state, each up to 10,000.
 func (c *Client) CountRuns(ctx context.Context) (map[State]int, error) {
 	counts, err := c.store.Counts(ctx)
-	return counts, public("count runs", err)
+	return counts, wrapStoreErr("count runs", err)
 }
 
 // Changed waits until something in the database has changed, by whatever process, since
@@ -100,7 +100,7 @@ func (c *Client) Changed(ctx context.Context, after uint64) (uint64, error) {
 	if ctx.Err() != nil {
 		return 0, ctx.Err()
 	}
-	return n, public("changed", err)
+	return n, wrapStoreErr("changed", err)
 }
 
 // DatabaseInfo describes the database.
@@ -120,7 +120,7 @@ type DatabaseInfo struct {
 func (c *Client) Database(ctx context.Context) (*DatabaseInfo, error) {
 	f, err := c.store.Facts(ctx)
 	if err != nil {
-		return nil, public("describe the database", err)
+		return nil, wrapStoreErr("describe the database", err)
 	}
 	return &DatabaseInfo{f.Path, f.Engine, f.Schema, f.Durability, f.Size, f.FreePages * f.PageSize, f.LogSize, c.cfg.retention, f.Checkpoint}, nil
 }

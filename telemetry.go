@@ -50,11 +50,11 @@ var traceContext propagation.TraceContext
 // traceKeys are those of traceContext in metadata.
 var traceKeys = traceContext.Fields()
 
-func nothing(error) {}
+func noEnd(error) {}
 
-// observe calls a provider of the app's. That it panics is logged, and nothing else is
+// guardProvider calls a provider of the app's. That it panics is logged, and nothing else is
 // worse for it.
-func (c *Client) observe(f func()) {
+func (c *Client) guardProvider(f func()) {
 	if err := guarded(func() error { f(); return nil }); err != nil {
 		c.logger().Error("stint: an OpenTelemetry provider panicked", "err", err)
 	}
@@ -63,13 +63,13 @@ func (c *Client) observe(f func()) {
 // startSpan starts a span; end ends it with what came of it. Without a tracer, or if that
 // panics, there is none.
 func (c *Client) startSpan(ctx context.Context, name string, opts ...trace.SpanStartOption) (traced context.Context, end func(error)) {
-	traced, end = ctx, nothing
+	traced, end = ctx, noEnd
 	if c.cfg.tracer == nil {
 		return traced, end
 	}
-	c.observe(func() {
+	c.guardProvider(func() {
 		in, span := c.cfg.tracer.Start(ctx, name, opts...)
-		traced, end = in, func(err error) { c.observe(func() { c.endSpan(span, err) }) }
+		traced, end = in, func(err error) { c.guardProvider(func() { c.endSpan(span, err) }) }
 	})
 	return traced, end
 }
@@ -77,7 +77,7 @@ func (c *Client) startSpan(ctx context.Context, name string, opts ...trace.SpanS
 func (c *Client) endSpan(span trace.Span, err error) {
 	if err != nil {
 		span.RecordError(c.spanError(err))
-		span.SetStatus(codes.Error, kindOf(err))
+		span.SetStatus(codes.Error, failureKind(err))
 	}
 	span.End()
 }
@@ -85,7 +85,7 @@ func (c *Client) endSpan(span trace.Span, err error) {
 // traceRuns begins the span of an enqueueing, and has the runs carry its context.
 func (c *Client) traceRuns(ctx context.Context, runs []store.NewRun) (end func(error)) {
 	if c.cfg.tracer == nil || len(runs) == 0 {
-		return nothing
+		return noEnd
 	}
 	ctx, end = c.startSpan(ctx, "enqueue "+runs[0].Task, trace.WithSpanKind(trace.SpanKindProducer),
 		trace.WithAttributes(attribute.String("stint.task", runs[0].Task), attribute.String("stint.queue", runs[0].Queue), attribute.Int("stint.runs", len(runs))))
@@ -102,7 +102,7 @@ func (c *Client) traceRuns(ctx context.Context, runs []store.NewRun) (end func(e
 // traceEvents is traceRuns of events, whose metadata the runs have that they start.
 func (c *Client) traceEvents(ctx context.Context, events []store.NewEvent) (end func(error)) {
 	if c.cfg.tracer == nil || len(events) == 0 {
-		return nothing
+		return noEnd
 	}
 	ctx, end = c.startSpan(ctx, "publish "+events[0].Key, trace.WithSpanKind(trace.SpanKindProducer),
 		trace.WithAttributes(attribute.String("stint.event", events[0].Key), attribute.Int("stint.events", len(events))))
@@ -129,9 +129,9 @@ func withTrace(ctx context.Context, metadata []byte) []byte {
 	return b
 }
 
-// trace begins the span of an execution, and its measure.
-func (e *execution) trace() (context.Context, func(error)) {
-	c := e.w.c
+// startTrace begins the span of an execution, and its measure.
+func (e *execution) startTrace() (context.Context, func(error)) {
+	c := e.c
 	end := c.measure(e)
 	if c.cfg.tracer == nil {
 		return e.ctx, end
@@ -147,9 +147,9 @@ func (e *execution) trace() (context.Context, func(error)) {
 
 // traceStep begins the span of a step that is executed.
 func (sc *scope) traceStep(ctx context.Context, name string) (context.Context, func(error)) {
-	c := sc.e.w.c
+	c := sc.e.c
 	if c.cfg.tracer == nil {
-		return ctx, nothing
+		return ctx, noEnd
 	}
 	return c.startSpan(ctx, "step "+name, trace.WithAttributes(attribute.String("stint.step", name), attribute.String("stint.run", sc.e.run.ID.String())))
 }
@@ -217,19 +217,19 @@ func (c *Client) measureAll() error {
 func (c *Client) measure(e *execution) func(error) {
 	m := &c.meters
 	if m.executions == nil {
-		return nothing
+		return noEnd
 	}
 	began := time.Now()
 	of := attribute.String("stint.task", e.run.Task)
-	c.observe(func() {
+	c.guardProvider(func() {
 		m.wait.Record(e.ctx, max(e.run.Started.Sub(e.run.Due), 0).Seconds(), metric.WithAttributes(of))
 	})
 	return func(err error) {
 		came := "ok"
 		if err != nil {
-			came = kindOf(err)
+			came = failureKind(err)
 		}
-		c.observe(func() {
+		c.guardProvider(func() {
 			m.executions.Add(e.ctx, 1, metric.WithAttributes(of, attribute.String("stint.outcome", came)))
 			m.duration.Record(e.ctx, time.Since(began).Seconds(), metric.WithAttributes(of))
 		})

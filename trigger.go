@@ -57,20 +57,20 @@ func WithEventFilter(expr string) TaskOption {
 // programs that lack it.
 const onEventSuffix = ":on-event"
 
-// ofInput reports whether limits or a key are functions of the input.
-func (d *taskDef) ofInput() bool {
+// dependsOnInput reports whether limits or a key are functions of the input.
+func (d *taskDef) dependsOnInput() bool {
 	if d.cfg.idempotency != nil || len(d.cfg.limits) > 0 {
 		return true
 	}
 	return d.workflow != nil && slices.ContainsFunc(d.workflow.nodes, func(n *node) bool { return len(n.def.cfg.limits) > 0 })
 }
 
-// prepare gives a run what functions of its input say.
-func prepare[In any](c *Client, d *taskDef, payload []byte, r *store.NewRun) error {
-	return c.calling(d, func() error { return prepareHere[In](c, d, payload, r) })
+// prepareRun gives a run what functions of its input say.
+func prepareRun[In any](c *Client, d *taskDef, payload []byte, r *store.NewRun) error {
+	return c.guardInput(d, func() error { return decodeAndPrepare[In](c, d, payload, r) })
 }
 
-func prepareHere[In any](c *Client, d *taskDef, payload []byte, r *store.NewRun) error {
+func decodeAndPrepare[In any](c *Client, d *taskDef, payload []byte, r *store.NewRun) error {
 	var in In
 	if err := c.unmarshal(payload, &in); err != nil {
 		return NonRetryable(errorf("stint: the event's payload is not of type %T: %w", in, err))
@@ -78,20 +78,20 @@ func prepareHere[In any](c *Client, d *taskDef, payload []byte, r *store.NewRun)
 	if err := d.setKey(r, in); err != nil {
 		return NonRetryable(err)
 	}
-	if err := d.limit(r, in); err != nil {
+	if err := d.setLimits(r, in); err != nil {
 		return NonRetryable(err)
 	}
 	return nil
 }
 
-// onEventTask is the task that starts runs of d for events, or nil if no event does.
-func (c *Client) onEventTask(d *taskDef) (on *taskDef, err error) {
+// newOnEventTask is the task that starts runs of d for events, or nil if no event does.
+func (c *Client) newOnEventTask(d *taskDef) (on *taskDef, err error) {
 	if len(d.cfg.events) == 0 {
 		return nil, nil
 	}
 	on = &taskDef{name: d.name + onEventSuffix}
 	on.cfg.run = d.cfg.run
-	on.handler, err = c.wrap(func(ctx context.Context, payload []byte) ([]byte, error) {
+	on.handler, err = c.withMiddleware(func(ctx context.Context, payload []byte) ([]byte, error) {
 		t, err := d.template(c, nil)
 		if err != nil {
 			return nil, err
@@ -123,7 +123,7 @@ func (d *taskDef) template(c *Client, opts []RunOption) (t store.Template, err e
 	t.Run = rc.newRun(d, c, time.Time{})
 	t.Run.Route = d.route(nil)
 	if d.workflow != nil {
-		t.Run.Graph, err = d.workflow.shape()
+		t.Run.Graph, err = d.workflow.freeze()
 	}
 	return t, err
 }
@@ -139,7 +139,7 @@ func (d *taskDef) declaration(c *Client) (store.Declaration, error) {
 		return dec, err
 	}
 	dec.Graph = t.Run.Graph
-	if d.ofInput() {
+	if d.dependsOnInput() {
 		t.Via = d.name + onEventSuffix
 	}
 	for _, key := range d.cfg.events {
@@ -175,8 +175,8 @@ func (c *Client) declare(ctx context.Context, all bool) error {
 	if !some {
 		return nil
 	}
-	c.declaring.Lock() // who finds some undeclared waits until another has stored them
-	defer c.declaring.Unlock()
+	c.declareMu.Lock() // who finds some undeclared waits until another has stored them
+	defer c.declareMu.Unlock()
 	c.mu.Lock()
 	var defs []*taskDef
 	for _, d := range c.undeclared {
@@ -199,7 +199,7 @@ func (c *Client) declare(ctx context.Context, all bool) error {
 		err = c.store.Declare(ctx, time.Now(), ds)
 	}
 	if err != nil {
-		return public("store the crons and triggers of tasks", err)
+		return wrapStoreErr("store the crons and triggers of tasks", err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -207,27 +207,27 @@ func (c *Client) declare(ctx context.Context, all bool) error {
 	return nil
 }
 
-// declares notes a definition that was registered. The caller holds mu.
-func (c *Client) declares(d *taskDef) {
+// addUndeclared notes a definition that was registered. The caller holds mu.
+func (c *Client) addUndeclared(d *taskDef) {
 	if d.node != nil || d.hookOf != nil || d.handler == nil && d.workflow == nil && len(d.cfg.crons)+len(d.cfg.events) == 0 {
 		return
 	}
 	c.undeclared = append(c.undeclared, d)
 	if len(d.cfg.events) > 0 {
-		c.triggered = append(c.triggered, d)
+		c.triggerTasks = append(c.triggerTasks, d)
 	}
 }
 
-// runsOf are the runs that an event may start of tasks that this program has, for what
+// triggeredRuns are the runs that an event may start of tasks that this program has, for what
 // functions of the input say of them. One that they fail for is left to fail where a
 // person sees it: in a run.
-func (c *Client) runsOf(key string, payload []byte) map[string]store.NewRun {
+func (c *Client) triggeredRuns(key string, payload []byte) map[string]store.NewRun {
 	c.mu.Lock()
-	triggered := c.triggered
+	triggered := c.triggerTasks
 	c.mu.Unlock()
 	var runs map[string]store.NewRun
 	for _, d := range triggered {
-		if !d.ofInput() || !slices.ContainsFunc(d.cfg.events, func(k string) bool { return store.MatchKey(k, key) }) {
+		if !d.dependsOnInput() || !slices.ContainsFunc(d.cfg.events, func(k string) bool { return store.MatchKey(k, key) }) {
 			continue
 		}
 		r := store.NewRun{Task: d.name}
@@ -270,12 +270,12 @@ func (c *Client) CreateFilter(ctx context.Context, f TriggerFilter) (int64, erro
 		return 0, errorf("stint: create filter: %w", err)
 	}
 	id, err := c.store.SetFilter(ctx, stored)
-	return id, public("create filter", err)
+	return id, wrapStoreErr("create filter", err)
 }
 
 // DeleteFilter removes a filter, or is ErrNotFound.
 func (c *Client) DeleteFilter(ctx context.Context, id int64) error {
-	return public(fmt.Sprintf("delete filter %d", id), c.store.DeleteFilter(ctx, id))
+	return wrapStoreErr(fmt.Sprintf("delete filter %d", id), c.store.DeleteFilter(ctx, id))
 }
 
 // A FilterQuery says which filters FilterPage lists.
@@ -332,7 +332,7 @@ func (c *Client) FilterPage(ctx context.Context, q FilterQuery) (*FilterPage, er
 	}
 	all, more, err := c.store.Filters(ctx, q.Task, after, limit)
 	if err != nil {
-		return nil, public("list filters", err)
+		return nil, wrapStoreErr("list filters", err)
 	}
 	page := &FilterPage{Filters: make([]TriggerFilter, len(all))}
 	for i, f := range all {
@@ -358,5 +358,5 @@ func FilterPayload(ctx context.Context, v any) error {
 	if text == "" {
 		return fmt.Errorf("%w: filter payload", ErrNotFound)
 	}
-	return e.w.c.decode([]byte(text), v)
+	return e.c.decode([]byte(text), v)
 }

@@ -35,7 +35,7 @@ type TxOption interface {
 
 type txOption struct{ tx Tx }
 
-func (o txOption) into(tx *store.Tx) error {
+func (o txOption) set(tx *store.Tx) error {
 	if o.tx == nil {
 		return errors.New("stint: WithTx(nil): want a transaction")
 	}
@@ -43,8 +43,8 @@ func (o txOption) into(tx *store.Tx) error {
 	return nil
 }
 
-func (o txOption) applyRun(c *runConfig) error     { return o.into(&c.tx) }
-func (o txOption) applyEvent(c *eventConfig) error { return o.into(&c.tx) }
+func (o txOption) applyRun(c *runConfig) error     { return o.set(&c.tx) }
+func (o txOption) applyEvent(c *eventConfig) error { return o.set(&c.tx) }
 
 // errNoRows is one of the errors that are known again after they were stored.
 var errNoRows = sql.ErrNoRows
@@ -58,15 +58,15 @@ type stepTx struct {
 
 func beginStepTx(ctx context.Context, name string) (*stepTx, error) {
 	e := executionOf(ctx)
-	s, ok := e.w.c.store.(store.AppTx)
+	s, ok := e.c.store.(store.AppTx)
 	if !ok {
-		return nil, fmt.Errorf("stint: StepTx: %T has no transactions for the app", e.w.c.store)
+		return nil, fmt.Errorf("stint: StepTx: %T has no transactions for the app", e.c.store)
 	}
 	tx, err := s.BeginTx(ctx)
 	if err != nil {
-		return nil, public("StepTx", err)
+		return nil, wrapStoreErr("StepTx", err)
 	}
-	p := ctx.Value(stepKey{}).(*stepPlace)
+	p := ctx.Value(stepKey{}).(*stepRef)
 	return &stepTx{tx, s, store.Call{ID: e.run.ID, Lease: e.run.Lease, Entry: store.Entry{Address: p.at, Kind: store.EntryStep, Name: name, Done: true}}}, nil
 }
 
@@ -78,12 +78,12 @@ func (t *stepTx) commit(ctx context.Context, value []byte) error {
 		err = store.ErrStale
 	}
 	if err != nil {
-		return NonRetryable(public("StepTx", err))
+		return NonRetryable(wrapStoreErr("StepTx", err))
 	}
 	return t.Commit()
 }
 
-func (t *stepTx) abandon() { t.Rollback() } // does nothing after the commit
+func (t *stepTx) rollback() { t.Rollback() } // does nothing after the commit
 
 func (c *Client) enqueue(ctx context.Context, now time.Time, tx store.Tx, runs []store.NewRun) (got []store.Enqueued, err error) {
 	end := c.traceRuns(ctx, runs)

@@ -10,16 +10,16 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// unserved says of queued runs that no living worker may start them. It reads the workers
+// workerReasons says of queued runs that no living worker may start them. It reads the workers
 // once, when the first run is asked about, and looks once for runs that are alike.
-type unserved struct {
+type workerReasons struct {
 	c       *Client
 	workers []store.WorkerInfo
 	found   map[[3]string]string // by queue, task and route; nil: the workers are not read yet
 }
 
-// why returns which worker a queued run lacks, in words, or "" if one may start it.
-func (u *unserved) why(ctx context.Context, queue, task string, route *store.Route) (string, error) {
+// reason returns which worker a queued run lacks, in words, or "" if one may start it.
+func (u *workerReasons) reason(ctx context.Context, queue, task string, route *store.Route) (string, error) {
 	if u.found == nil {
 		all, err := u.c.store.Living(ctx)
 		if err != nil {
@@ -30,13 +30,13 @@ func (u *unserved) why(ctx context.Context, queue, task string, route *store.Rou
 	like := [3]string{queue, task, route.Text()}
 	why, ok := u.found[like]
 	if !ok {
-		why = u.look(queue, task, route)
+		why = u.findReason(queue, task, route)
 		u.found[like] = why
 	}
 	return why, nil
 }
 
-func (u *unserved) look(queue, task string, route *store.Route) string {
+func (u *workerReasons) findReason(queue, task string, route *store.Route) string {
 	serving := slices.DeleteFunc(slices.Clone(u.workers), func(w store.WorkerInfo) bool {
 		return len(w.Queues) > 0 && !slices.Contains(w.Queues, queue)
 	})
@@ -58,7 +58,7 @@ func (u *unserved) look(queue, task string, route *store.Route) string {
 		return !ok
 	})
 	if len(fit) == 0 {
-		return wantedWorker(route)
+		return routeText(route)
 	}
 	if len(slices.DeleteFunc(fit, func(w store.WorkerInfo) bool { return w.Paused })) == 0 {
 		return "every worker that may work it is paused"
@@ -66,8 +66,8 @@ func (u *unserved) look(queue, task string, route *store.Route) string {
 	return ""
 }
 
-// wantedWorker says which worker a route asks for.
-func wantedWorker(r *store.Route) string {
+// routeText says which worker a route asks for.
+func routeText(r *store.Route) string {
 	var parts []string
 	for _, w := range r.Wants {
 		if w.Weight == 0 {
@@ -81,18 +81,18 @@ func wantedWorker(r *store.Route) string {
 }
 
 // explain completes what keeps a run from starting, if nothing else does.
-func (u *unserved) explain(ctx context.Context, info *RunInfo, r *store.Run) (err error) {
+func (u *workerReasons) explain(ctx context.Context, info *RunInfo, r *store.Run) (err error) {
 	if r.State == store.Queued && info.Blocked == "" {
-		info.Blocked, err = u.why(ctx, r.Queue, r.Task, &r.Route)
+		info.Blocked, err = u.reason(ctx, r.Queue, r.Task, &r.Route)
 	}
 	if info.Canceling {
-		info.Blocked = cleansUp(r, info.Blocked)
+		info.Blocked = cleanupReason(r, info.Blocked)
 	}
 	return err
 }
 
 // explainTasks is explain for the tasks of a workflow's run.
-func (u *unserved) explainTasks(ctx context.Context, g *store.Graph, infos []TaskInfo, tasks []store.FlowTask) error {
+func (u *workerReasons) explainTasks(ctx context.Context, g *store.Graph, infos []TaskInfo, tasks []store.FlowTask) error {
 	byRun := map[string]int{}
 	for i := range infos {
 		byRun[infos[i].RunID] = i
@@ -106,7 +106,7 @@ func (u *unserved) explainTasks(ctx context.Context, g *store.Graph, infos []Tas
 		if t.Place < len(g.Tasks) {
 			route.Wants = g.Tasks[t.Place].Wants
 		}
-		why, err := u.why(ctx, infos[i].Queue, g.TaskName(t.Place), &route)
+		why, err := u.reason(ctx, infos[i].Queue, g.TaskName(t.Place), &route)
 		if err != nil {
 			return err
 		}
@@ -142,7 +142,7 @@ func (n *Names) Unknown(tasks, queues []string) error {
 func (c *Client) Names(ctx context.Context) (*Names, error) {
 	known, err := c.store.Names(ctx)
 	if err != nil {
-		return nil, public("names", err)
+		return nil, wrapStoreErr("names", err)
 	}
 	n := &Names{known.Tasks, known.Queues}
 	for _, d := range c.ListTasks() {

@@ -103,8 +103,8 @@ type webhookHandler struct {
 	info WebhookInfo
 }
 
-// note remembers what became of a request: an event, if it has an ID.
-func (h *webhookHandler) note(event string, refused *refusal) {
+// count remembers what became of a request: an event, if it has an ID.
+func (h *webhookHandler) count(event string, refused *refusal) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := time.Now()
@@ -126,9 +126,9 @@ type refusal struct {
 }
 
 func (h *webhookHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	answer, refused := h.take(w, r)
+	answer, refused := h.receive(w, r)
 	if refused != nil {
-		h.note("", refused)
+		h.count("", refused)
 		h.c.logger().Warn("stint: webhook refused", "webhook", h.name, "status", refused.status, "reason", refused.text, "err", h.c.logText(refused.cause))
 		if refused.status == http.StatusMethodNotAllowed {
 			w.Header().Set("Allow", http.MethodPost)
@@ -140,7 +140,7 @@ func (h *webhookHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Write(answer)
 }
 
-func (h *webhookHandler) take(w http.ResponseWriter, r *http.Request) (answer []byte, refused *refusal) {
+func (h *webhookHandler) receive(w http.ResponseWriter, r *http.Request) (answer []byte, refused *refusal) {
 	if r.Method != http.MethodPost {
 		return nil, &refusal{http.StatusMethodNotAllowed, "want POST", nil}
 	}
@@ -190,7 +190,7 @@ func (h *webhookHandler) publish(r *http.Request, payload []byte, delivery strin
 		}
 		key, err := h.key(&e, headers)
 		if err != nil || key == "" {
-			h.note("", nil)
+			h.count("", nil)
 			return []byte(`{"ignored":true}`), nil
 		}
 		if err := checkName("event key", key); err != nil {
@@ -203,12 +203,12 @@ func (h *webhookHandler) publish(r *http.Request, payload []byte, delivery strin
 		sum := sha256.Sum256(fmt.Appendf(nil, "%d:%s%s", len(h.name), h.name, delivery)) // no two pairs give one text, and it has one length
 		e.Delivery = "webhook:" + hex.EncodeToString(sum[:])
 	}
-	e.Runs = h.c.runsOf(e.Key, e.Payload)
+	e.Runs = h.c.triggeredRuns(e.Key, e.Payload)
 	ids, err := h.c.publish(r.Context(), nil, []store.NewEvent{e})
 	if err != nil {
 		return nil, &refusal{http.StatusServiceUnavailable, "not stored: try again", err}
 	}
-	h.note(ids[0].String(), nil)
+	h.count(ids[0].String(), nil)
 	return fmt.Appendf(nil, `{"event":%q}`, ids[0]), nil
 }
 

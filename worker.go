@@ -33,29 +33,29 @@ type Worker struct {
 	ctx  context.Context
 	stop context.CancelFunc
 
-	mu       sync.Mutex
-	begun    bool
-	inUse    int        // slots
-	holders  int        // executions that have theirs
-	starved  bool       // the last claim that was looked at found too few slots
-	resuming []resuming // executions that want their slots back, oldest first
-	running  map[store.ID]*execution
-	early    map[store.ID]struct{} // canceled before they were in running, perhaps, since the last claim was answered
-	outbox   []outcome
-	spare    []outcome          // empty: what was an outbox, to be one again
-	reclaims context.CancelFunc // ends the claim that waits
+	mu           sync.Mutex
+	ran          bool
+	inUse        int          // slots
+	holders      int          // executions that have theirs
+	starved      bool         // the last claim that was looked at found too few slots
+	slotWaiters  []slotWaiter // executions that want their slots back, oldest first
+	running      map[store.ID]*execution
+	earlyCancels map[store.ID]struct{} // canceled before they were in running, perhaps, since the last claim was answered
+	outbox       []outcome
+	spare        []outcome          // empty: what was an outbox, to be one again
+	cancelClaim  context.CancelFunc // ends the claim that waits
 
 	// Of the claiming goroutine: what the store was told last.
-	described []string // tasks
-	defined   int      // tasks of the client, with and without handlers
+	storedTasks  []string // tasks
+	definedCount int      // tasks of the client, with and without handlers
 
-	freed  chan struct{}   // capacity 1: a slot is free
-	posted chan struct{}   // capacity 1: the outbox is not empty
-	drains chan struct{}   // closed when the worker drains
-	noted  chan struct{}   // capacity 1: an execution has something to record
-	idle   chan *execution // to hands that wait
-	execs  sync.WaitGroup
-	hands  sync.WaitGroup
+	freed    chan struct{}   // capacity 1: a slot is free
+	posted   chan struct{}   // capacity 1: the outbox is not empty
+	drains   chan struct{}   // closed when the worker drains
+	reported chan struct{}   // capacity 1: an execution has something to record
+	handoff  chan *execution // to runners that wait
+	execs    sync.WaitGroup
+	runners  sync.WaitGroup
 }
 
 type workerConfig struct {
@@ -153,7 +153,7 @@ func (c *Client) NewWorker(opts ...WorkerOption) (*Worker, error) {
 	}
 	w := &Worker{
 		c: c, cfg: cfg, running: map[store.ID]*execution{},
-		freed: make(chan struct{}, 1), posted: make(chan struct{}, 1), noted: make(chan struct{}, 1), idle: make(chan *execution), drains: make(chan struct{}),
+		freed: make(chan struct{}, 1), posted: make(chan struct{}, 1), reported: make(chan struct{}, 1), handoff: make(chan *execution), drains: make(chan struct{}),
 	}
 	w.ctx, w.stop = context.WithCancel(context.Background())
 	return w, nil
@@ -167,11 +167,11 @@ func (c *Client) NewWorker(opts ...WorkerOption) (*Worker, error) {
 //
 // A worker runs once.
 func (w *Worker) Run(ctx context.Context) error {
-	if err := w.begin(ctx); err != nil {
+	if err := w.register(ctx); err != nil {
 		return err
 	}
-	defer w.c.work.Done()
-	defer w.c.forget(w)
+	defer w.c.running.Done()
+	defer w.c.removeWorker(w)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(w.ctx, cancel)()
@@ -185,24 +185,24 @@ func (w *Worker) Run(ctx context.Context) error {
 
 	w.claimLoop(ctx)
 	err := w.drain()
-	close(w.idle)
+	close(w.handoff)
 	if err == nil {
-		w.hands.Wait()
+		w.runners.Wait()
 	}
 	stopHelpers()
 	wg.Wait()
 	<-finisher
 	if uerr := w.c.store.Unregister(context.Background(), time.Now(), w.id); uerr != nil {
-		err = errors.Join(err, public("worker: give back what was not finished", uerr))
+		err = errors.Join(err, wrapStoreErr("worker: give back what was not finished", uerr))
 	}
 	return err
 }
 
-// begin registers the worker with its client and the store.
-func (w *Worker) begin(ctx context.Context) error {
+// register registers the worker with its client and the store.
+func (w *Worker) register(ctx context.Context) error {
 	w.mu.Lock()
-	again := w.begun
-	w.begun = true
+	again := w.ran
+	w.ran = true
 	w.mu.Unlock()
 	if again {
 		return errors.New("stint: worker: Run was called before: make another worker")
@@ -213,25 +213,25 @@ func (w *Worker) begin(ctx context.Context) error {
 		c.mu.Unlock()
 		return fmt.Errorf("%w: worker", ErrClosed)
 	}
-	c.work.Add(1)
+	c.running.Add(1)
 	c.workers[w] = struct{}{}
 	c.mu.Unlock()
 	err := c.declare(context.WithoutCancel(ctx), true)
 	if err != nil {
-		c.forget(w)
-		c.work.Done()
+		c.removeWorker(w)
+		c.running.Done()
 		return err
 	}
 	host, _ := os.Hostname()
-	w.described = c.workable()
+	w.storedTasks = c.handledTasks()
 	id, err := c.store.Register(context.WithoutCancel(ctx), time.Now(), store.WorkerInfo{
-		Name: w.cfg.name, Slots: w.cfg.slots, Queues: w.cfg.queues, Labels: w.cfg.labels, PID: os.Getpid(), Host: host, Build: build(), Tasks: w.described,
-		Program: program(), Defines: c.defines(),
+		Name: w.cfg.name, Slots: w.cfg.slots, Queues: w.cfg.queues, Labels: w.cfg.labels, PID: os.Getpid(), Host: host, Build: build(), Tasks: w.storedTasks,
+		Program: program(), Defines: c.definedTasks(),
 	})
 	if err != nil {
-		c.forget(w)
-		c.work.Done()
-		return public("worker: register", err)
+		c.removeWorker(w)
+		c.running.Done()
+		return wrapStoreErr("worker: register", err)
 	}
 	w.mu.Lock()
 	w.id = id
@@ -239,7 +239,7 @@ func (w *Worker) begin(ctx context.Context) error {
 	return nil
 }
 
-func (c *Client) forget(w *Worker) {
+func (c *Client) removeWorker(w *Worker) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.workers, w)
@@ -247,9 +247,9 @@ func (c *Client) forget(w *Worker) {
 
 // claimLoop starts what it can until ctx is done.
 func (w *Worker) claimLoop(ctx context.Context) {
-	req := store.ClaimRequest{Worker: w.id, Free: w.free, Tasks: w.c.works, Cost: w.cost, Queues: w.cfg.queues}
+	req := store.ClaimRequest{Worker: w.id, Free: w.freeSlots, Tasks: w.c.hasHandler, Cost: w.cost, Queues: w.cfg.queues}
 	for ctx.Err() == nil {
-		if w.free() <= 0 {
+		if w.freeSlots() <= 0 {
 			select {
 			case <-w.freed:
 			case <-ctx.Done():
@@ -259,14 +259,14 @@ func (w *Worker) claimLoop(ctx context.Context) {
 		if err := w.c.declare(ctx, false); err != nil && ctx.Err() == nil {
 			w.c.logger().Error("stint: storing crons and triggers; will retry", "err", err)
 		}
-		if err := w.describe(ctx); err != nil && ctx.Err() == nil {
+		if err := w.storeTasks(ctx); err != nil && ctx.Err() == nil {
 			w.c.logger().Error("stint: storing which tasks the worker has; will retry", "err", err)
 		}
 		claimed, err := w.claim(ctx, req)
 		for i := range claimed {
 			w.start(&claimed[i])
 		}
-		w.startedAll()
+		w.clearEarlyCancels()
 		if err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {
 			if errors.Is(err, store.ErrClosed) {
 				return
@@ -277,8 +277,8 @@ func (w *Worker) claimLoop(ctx context.Context) {
 	}
 }
 
-// workable lists the tasks and workflows that the client has handlers for.
-func (c *Client) workable() []string {
+// handledTasks lists the tasks and workflows that the client has handlers for.
+func (c *Client) handledTasks() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	names := []string{}
@@ -291,28 +291,28 @@ func (c *Client) workable() []string {
 	return names
 }
 
-// defines lists the tasks and workflows that the client has, with a handler or not.
-func (c *Client) defines() []string {
+// definedTasks lists the tasks and workflows that the client has, with a handler or not.
+func (c *Client) definedTasks() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.Collect(maps.Keys(c.tasks))
 }
 
-// describe stores which tasks the worker has, if some were defined since.
-func (w *Worker) describe(ctx context.Context) error {
+// storeTasks stores which tasks the worker has, if some were defined since.
+func (w *Worker) storeTasks(ctx context.Context) error {
 	w.c.mu.Lock()
 	defined := len(w.c.tasks)
 	w.c.mu.Unlock()
-	if defined == w.defined {
+	if defined == w.definedCount {
 		return nil
 	}
-	tasks := w.c.workable()
-	if !slices.Equal(tasks, w.described) {
+	tasks := w.c.handledTasks()
+	if !slices.Equal(tasks, w.storedTasks) {
 		if err := w.c.store.SetTasks(ctx, w.id, tasks); err != nil {
 			return err
 		}
 	}
-	w.defined, w.described = defined, tasks
+	w.definedCount, w.storedTasks = defined, tasks
 	return nil
 }
 
@@ -321,21 +321,21 @@ func (w *Worker) claim(ctx context.Context, req store.ClaimRequest) ([]store.Cla
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	w.mu.Lock()
-	w.reclaims = cancel
+	w.cancelClaim = cancel
 	w.mu.Unlock()
 	return w.c.store.Claim(ctx, req)
 }
 
-func (w *Worker) reclaim() {
+func (w *Worker) restartClaim() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.reclaims != nil {
-		w.reclaims()
+	if w.cancelClaim != nil {
+		w.cancelClaim()
 	}
 }
 
-// works reports whether the client has a handler for a task.
-func (c *Client) works(task string) bool {
+// hasHandler reports whether the client has a handler for a task.
+func (c *Client) hasHandler(task string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if workflow, all := strings.CutSuffix(task, ":"); all { // all tasks of a workflow
@@ -357,48 +357,48 @@ func (c *Client) task(name string) *taskDef {
 func (w *Worker) start(r *store.Claimed) {
 	e := newExecution(w, r)
 	if e.def == nil || e.def.handler == nil { // a task of a workflow that the code has no more, or not yet
-		o := e.outcome(store.Queued)
+		o := e.newOutcome(store.Queued)
 		o.Refund, o.Elsewhere = true, true
 		w.post(outcome{o, e})
 		return
 	}
 	if !r.CancelAt.IsZero() {
-		e.cleansUp(ErrCanceled, r.CancelAt)
+		e.interruptLater(ErrCanceled, r.CancelAt)
 	}
 	w.mu.Lock()
 	w.inUse += e.cost
 	w.holders++
 	w.running[r.ID] = e
-	_, early := w.early[r.ID]
+	_, early := w.earlyCancels[r.ID]
 	w.mu.Unlock()
 	w.execs.Add(1)
 	if early && r.CancelAt.IsZero() && w.isCanceled(r) {
 		e.interrupt(ErrCanceled, cancelGrace)
 	}
 	select {
-	case w.idle <- e:
+	case w.handoff <- e:
 	default:
-		w.hands.Go(func() { w.hand(e) })
+		w.runners.Go(func() { w.runner(e) })
 	}
 }
 
-// hand works an execution, and then others as they come, until the worker has drained.
-// A handler that ends its goroutine ends the hand with it.
-func (w *Worker) hand(e *execution) {
-	for ok := true; ok; e, ok = <-w.idle {
-		e.work()
+// runner works an execution, and then others as they come, until the worker has drained.
+// A handler that ends its goroutine ends the runner with it.
+func (w *Worker) runner(e *execution) {
+	for ok := true; ok; e, ok = <-w.handoff {
+		e.execute()
 	}
 }
 
-// ended forgets an execution whose handler has returned.
-func (w *Worker) ended(e *execution) {
+// removeExecution forgets an execution whose handler has returned.
+func (w *Worker) removeExecution(e *execution) {
 	defer w.execs.Done()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.running[e.run.ID] == e {
 		delete(w.running, e.run.ID)
 	}
-	w.releaseLocked(e)
+	w.releaseSlotsLocked(e)
 }
 
 func signal(c chan struct{}) {
@@ -421,27 +421,27 @@ func (w *Worker) post(o outcome) {
 func (w *Worker) finishLoop(ctx context.Context) {
 	for {
 		if batch := w.nextOutcomes(); len(batch) > 0 {
-			w.commit(ctx, batch)
-			w.reuse(batch)
+			w.commitOutcomes(ctx, batch)
+			w.reuseOutbox(batch)
 			continue
 		}
 		select {
 		case <-w.posted:
 		case <-ctx.Done():
-			if w.posts() == 0 {
+			if w.outboxLen() == 0 {
 				return
 			}
 		}
 	}
 }
 
-func (w *Worker) posts() int {
+func (w *Worker) outboxLen() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.outbox)
 }
 
-func (w *Worker) commit(ctx context.Context, batch []outcome) {
+func (w *Worker) commitOutcomes(ctx context.Context, batch []outcome) {
 	outcomes := make([]store.Outcome, len(batch))
 	for i := range batch {
 		outcomes[i] = batch[i].Outcome
@@ -471,7 +471,7 @@ func (w *Worker) watchLoop(ctx context.Context) {
 	for ctx.Err() == nil {
 		sig, err := w.c.store.Watch(ctx, w.id)
 		for _, id := range sig.Cancel {
-			w.canceled(id)
+			w.cancelRun(id)
 		}
 		if errors.Is(err, store.ErrClosed) {
 			return
@@ -483,17 +483,17 @@ func (w *Worker) watchLoop(ctx context.Context) {
 	}
 }
 
-// canceled ends the context of a run that was canceled while it is executed. One that was
+// cancelRun ends the context of a run that was canceled while it is executed. One that was
 // claimed to clean up ends it by itself. A run that is not known may have been claimed just
 // now: the store tells of a cancel only once, so it is kept until the claim's runs have started.
-func (w *Worker) canceled(id store.ID) {
+func (w *Worker) cancelRun(id store.ID) {
 	w.mu.Lock()
 	e := w.running[id]
 	if e == nil {
-		if w.early == nil {
-			w.early = map[store.ID]struct{}{}
+		if w.earlyCancels == nil {
+			w.earlyCancels = map[store.ID]struct{}{}
 		}
-		w.early[id] = struct{}{}
+		w.earlyCancels[id] = struct{}{}
 	}
 	w.mu.Unlock()
 	if e != nil && e.run.CancelAt.IsZero() {
@@ -501,11 +501,11 @@ func (w *Worker) canceled(id store.ID) {
 	}
 }
 
-// startedAll forgets the cancels of runs that were not known: whatever was claimed is known.
-func (w *Worker) startedAll() {
+// clearEarlyCancels forgets the cancels of runs that were not known: whatever was claimed is known.
+func (w *Worker) clearEarlyCancels() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.early = nil
+	w.earlyCancels = nil
 }
 
 // isCanceled reports whether a run was canceled in the execution that this worker has. The
@@ -539,9 +539,9 @@ func (w *Worker) draining() bool {
 func (w *Worker) suspendAll() {
 	close(w.drains)
 	for _, e := range w.executions() {
-		e.loading.Lock()
+		e.loadMu.Lock()
 		d := e.durable
-		e.loading.Unlock()
+		e.loadMu.Unlock()
 		if d != nil {
 			d.suspend()
 		}
@@ -554,13 +554,13 @@ func (w *Worker) drain() error {
 	w.suspendAll()
 	done := make(chan struct{})
 	go func() { w.execs.Wait(); close(done) }()
-	if wait(done, w.cfg.drain) {
+	if closedWithin(done, w.cfg.drain) {
 		return nil
 	}
 	for _, e := range w.executions() {
 		e.interrupt(ErrShutdown, stopGrace)
 	}
-	if wait(done, stopGrace) {
+	if closedWithin(done, stopGrace) {
 		return nil
 	}
 	w.mu.Lock()
@@ -572,8 +572,8 @@ func (w *Worker) drain() error {
 	return fmt.Errorf("stint: worker: handlers ignore their context and still run %v after the drain: %v", stopGrace, tasks)
 }
 
-// wait reports whether done closed within d.
-func wait(done <-chan struct{}, d time.Duration) bool {
+// closedWithin reports whether done closed within d.
+func closedWithin(done <-chan struct{}, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

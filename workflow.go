@@ -85,7 +85,7 @@ func (n *Node[Out]) anyNode() *node {
 // node is a Node without its type.
 type node struct {
 	w     *workflowDef
-	place int
+	index int
 	name  string
 	def   *taskDef
 	graph store.GraphTask
@@ -117,10 +117,10 @@ func NewWorkflow[In any](c *Client, name string, opts ...WorkflowOption) *Workfl
 		panic(fmt.Sprintf("stint: NewWorkflow(%q): no colon in the name: it stands before a task's", name))
 	}
 	def := &taskDef{name: name, cfg: w.cfg.task, workflow: w, zero: *new(In)}
-	def.prepare = func(payload []byte, r *store.NewRun) error { return prepare[In](c, def, payload, r) }
+	def.prepare = func(payload []byte, r *store.NewRun) error { return prepareRun[In](c, def, payload, r) }
 	var err error
-	if def.onEvent, err = c.onEventTask(def); err == nil {
-		err = c.register(def)
+	if def.onEvent, err = c.newOnEventTask(def); err == nil {
+		err = c.registerTask(def)
 	}
 	if err != nil {
 		panic(fmt.Sprintf("stint: NewWorkflow(%q): %v", name, err))
@@ -147,7 +147,7 @@ func AddTask[In, Out any](w *Workflow[In], name string, fn func(context.Context,
 	}
 	n := &node{w: w.def, name: name, def: def, tests: map[string]func([]byte) (bool, error){}}
 	def.node = n
-	if err := w.def.add(n); err != nil {
+	if err := w.def.addNode(n); err != nil {
 		fail("%v", err)
 	}
 	return &Node[Out]{n}
@@ -159,7 +159,7 @@ func (w *workflowDef) taskOptions(own []TaskOption) []TaskOption {
 	return append(append([]TaskOption{queue}, w.cfg.defaults...), own...)
 }
 
-func (w *workflowDef) add(n *node) error {
+func (w *workflowDef) addNode(n *node) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.graph != nil {
@@ -178,7 +178,7 @@ func (w *workflowDef) add(n *node) error {
 	if cfg.idempotency != nil || len(cfg.run.metadata) > 0 {
 		return errors.New("idempotency keys and metadata are the workflow's, not one task's")
 	}
-	n.place = len(w.nodes)
+	n.index = len(w.nodes)
 	n.graph = store.GraphTask{Name: n.name, Queue: cfg.run.queue, StartIn: cfg.scheduleTimeout, Limited: len(cfg.limits) > 0, Wants: cfg.wants}
 	if cfg.run.prioritySet {
 		p := int8(cfg.run.priority)
@@ -188,14 +188,14 @@ func (w *workflowDef) add(n *node) error {
 		if p.w != w {
 			return fmt.Errorf("parent %q is a task of workflow %q", p.name, p.w.name)
 		}
-		if !slices.Contains(n.graph.Parents, p.place) {
-			n.graph.Parents = append(n.graph.Parents, p.place)
+		if !slices.Contains(n.graph.Parents, p.index) {
+			n.graph.Parents = append(n.graph.Parents, p.index)
 		}
 	}
-	if err := n.conditions(); err != nil {
+	if err := n.buildConditions(); err != nil {
 		return err
 	}
-	if err := w.c.register(n.def); err != nil {
+	if err := w.c.registerTask(n.def); err != nil {
 		return err
 	}
 	w.nodes = append(w.nodes, n)
@@ -206,7 +206,7 @@ func (w *workflowDef) add(n *node) error {
 // cancellations. The run fails all the same. Errors of the tasks that have failed by
 // then are in the *WorkflowError.
 func (w *Workflow[In]) OnFailure(fn func(context.Context, In, *WorkflowError) error, opts ...TaskOption) {
-	w.def.hook(&w.def.onFailure, store.OnFailureName, fn == nil, func(name string) (*taskDef, error) {
+	w.def.setHook(&w.def.onFailure, store.OnFailureName, fn == nil, func(name string) (*taskDef, error) {
 		return newTaskDef(w.def.c, name, func(ctx context.Context, in In) (struct{}, error) {
 			werr, err := w.def.c.workflowError(ctx, w.def.name, executionOf(ctx).run.Parent)
 			if err != nil {
@@ -219,7 +219,7 @@ func (w *Workflow[In]) OnFailure(fn func(context.Context, In, *WorkflowError) er
 
 // OnSuccess has fn run once after a run has succeeded.
 func (w *Workflow[In]) OnSuccess(fn func(context.Context, In, Outputs) error, opts ...TaskOption) {
-	w.def.hook(&w.def.onSuccess, store.OnSuccessName, fn == nil, func(name string) (*taskDef, error) {
+	w.def.setHook(&w.def.onSuccess, store.OnSuccessName, fn == nil, func(name string) (*taskDef, error) {
 		return newTaskDef(w.def.c, name, func(ctx context.Context, in In) (struct{}, error) {
 			out, err := w.def.c.outputs(ctx, executionOf(ctx).run.Parent, nil)
 			if err != nil {
@@ -230,8 +230,8 @@ func (w *Workflow[In]) OnSuccess(fn func(context.Context, In, Outputs) error, op
 	})
 }
 
-// hook sets the on-failure or on-success task.
-func (w *workflowDef) hook(where **taskDef, name string, isNil bool, define func(name string) (*taskDef, error)) {
+// setHook sets the on-failure or on-success task.
+func (w *workflowDef) setHook(where **taskDef, name string, isNil bool, define func(name string) (*taskDef, error)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var def *taskDef
@@ -245,7 +245,7 @@ func (w *workflowDef) hook(where **taskDef, name string, isNil bool, define func
 	default:
 		if def, err = define(w.name + ":" + name); err == nil {
 			def.hookOf = w
-			err = w.c.register(def)
+			err = w.c.registerTask(def)
 		}
 	}
 	if err != nil {
@@ -254,8 +254,8 @@ func (w *workflowDef) hook(where **taskDef, name string, isNil bool, define func
 	*where = def
 }
 
-// shape is the workflow's graph, which it keeps from now on.
-func (w *workflowDef) shape() (*store.Graph, error) {
+// freeze is the workflow's graph, which it keeps from now on.
+func (w *workflowDef) freeze() (*store.Graph, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.graph != nil {

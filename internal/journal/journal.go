@@ -72,7 +72,7 @@ type Tape[T any] struct {
 	left   int                  // recorded, and not asked for yet
 	// begun has the scopes in which, or within which, something is recorded, save "": at
 	// their addresses are branches, though one is recorded itself only when it ends.
-	begun map[string]struct{}
+	nonEmpty map[string]struct{}
 }
 
 // A track is what is recorded in one scope, and not asked for yet, in order. It may have
@@ -88,19 +88,19 @@ func NewTape[T any](records []Record[T]) *Tape[T] {
 			to++
 		}
 		t.track(scope).records = records[from:to:to]
-		t.begin(scope)
+		t.noteScope(scope)
 		from = to
 	}
 	return t
 }
 
-// begin notes a scope, and those that it is in.
-func (t *Tape[T]) begin(scope string) {
+// noteScope notes a scope, and those that it is in.
+func (t *Tape[T]) noteScope(scope string) {
 	for scope != "" {
-		if t.begun == nil {
-			t.begun = map[string]struct{}{}
+		if t.nonEmpty == nil {
+			t.nonEmpty = map[string]struct{}{}
 		}
-		t.begun[scope] = struct{}{}
+		t.nonEmpty[scope] = struct{}{}
 		scope = scope[:max(strings.LastIndexByte(scope, '/'), 0)]
 	}
 }
@@ -158,17 +158,17 @@ func (t *Tape[T]) Scope(path string) *Scope[T] {
 	return &Scope[T]{tape: t, track: t.track(path), Path: path}
 }
 
-// Ask takes the next number for a call, and returns what was recorded there, if
+// Next takes the next number for a call, and returns what was recorded there, if
 // anything was. If that is another call it is a divergence.
-func (s *Scope[T]) Ask(kind, name string) (at Address, entry T, recorded bool, err error) {
+func (s *Scope[T]) Next(kind, name string) (at Address, entry T, recorded bool, err error) {
 	s.tape.mu.Lock()
 	defer s.tape.mu.Unlock()
 	s.seq++
 	at = Address{s.Path, s.seq}
 	left := s.track.records
 	if len(left) == 0 || left[0].At.Seq != s.seq {
-		if s.tape.begun != nil && kind != Branch {
-			if _, branch := s.tape.begun[at.String()]; branch {
+		if s.tape.nonEmpty != nil && kind != Branch {
+			if _, branch := s.tape.nonEmpty[at.String()]; branch {
 				return at, entry, false, &Divergence{At: at, Recorded: Branch, Asked: describe(kind, name)}
 			}
 		}
@@ -183,8 +183,8 @@ func (s *Scope[T]) Ask(kind, name string) (at Address, entry T, recorded bool, e
 	return at, r.Entry, true, nil
 }
 
-// Next returns the address of the next call.
-func (s *Scope[T]) Next() Address { return Address{s.Path, s.seq + 1} }
+// Peek returns the address of the next call.
+func (s *Scope[T]) Peek() Address { return Address{s.Path, s.seq + 1} }
 
 // End is a divergence if the scope has entries that were not asked for.
 func (s *Scope[T]) End() error {
