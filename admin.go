@@ -142,10 +142,10 @@ func (c *Client) getRun(ctx context.Context, id store.ID) (*RunInfo, error) {
 	if err := workers.explain(ctx, &info, r); err != nil {
 		return nil, wrapStoreErr("get run", err)
 	}
-	if !r.Flow {
+	if !r.Workflow {
 		return &info, nil
 	}
-	g, tasks, err := c.store.Flow(ctx, id, nil)
+	g, tasks, err := c.store.Workflow(ctx, id, nil)
 	if err != nil {
 		return nil, wrapStoreErr("get workflow run", err)
 	}

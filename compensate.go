@@ -250,7 +250,7 @@ func (e *execution) runCompensations(err error) *store.Outcome {
 // requeued has another execution go on: the worker stops, or the store does.
 func (e *execution) requeued() *store.Outcome {
 	o := e.newOutcome(store.Queued)
-	o.Refund = true
+	o.Uncounted = true
 	return &o
 }
 

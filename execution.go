@@ -213,9 +213,9 @@ func (e *execution) outcomeOf(out []byte, err error, cause error) (store.Outcome
 			o.Tests = e.def.node.evaluate(e.run.Tests, out)
 		}
 	case errors.Is(cause, ErrShutdown):
-		o.To, o.Refund, o.Output = store.Queued, true, nil
+		o.To, o.Uncounted, o.Output = store.Queued, true, nil
 	case errors.As(err, &s):
-		o.To, o.At, o.Refund, o.Output = store.Scheduled, dueIn(s.d), true, nil
+		o.To, o.At, o.Uncounted, o.Output = store.Scheduled, dueIn(s.d), true, nil
 	default:
 		return e.failedOutcome(o, err)
 	}

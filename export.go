@@ -141,7 +141,7 @@ func (c *Client) writeChildren(ctx context.Context, ids []store.ID, d *document)
 			continue
 		}
 		end := recordedEnd{Task: r.Task, State: r.State.String(), Attempt: r.Attempt, Output: jsonx.Embed(r.Output), Error: jsonx.Embed(r.Error), Ended: utc(r.Ended)}
-		if r.Flow && r.State == store.Succeeded {
+		if r.Workflow && r.State == store.Succeeded {
 			o, err := c.outputs(ctx, id, nil)
 			if err != nil {
 				return err
@@ -164,10 +164,10 @@ func (c *Client) writeTasks(ctx context.Context, parent store.ID, d *document) e
 		return nil
 	}
 	p, err := c.store.Get(ctx, parent)
-	if err != nil || !p.Flow {
+	if err != nil || !p.Workflow {
 		return err
 	}
-	g, _, err := c.store.Flow(ctx, parent, []string{})
+	g, _, err := c.store.Workflow(ctx, parent, []string{})
 	if err != nil {
 		return err
 	}

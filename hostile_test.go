@@ -140,7 +140,7 @@ func TestHostileSchema(t *testing.T) {
 		"a trigger of a schema":         {"trigger evil", []string{`CREATE TRIGGER main."evil" AFTER DELETE ON "main" . 'stint_runs' BEGIN SELECT 1; END`}},
 		"a trigger on a view":           {"trigger evil", []string{"CREATE TRIGGER evil INSTEAD OF DELETE ON stint_runs_view BEGIN SELECT 1; END"}},
 		"a trigger that says otherwise": {"damaged", []string{"CREATE TABLE app (x)", hidden, "PRAGMA writable_schema = on", "UPDATE sqlite_schema SET name = 'evil', sql = 'CREATE TRIGGER evil AFTER INSERT ON stint_runs BEGIN SELECT 1; END' WHERE name = 'app_t'"}},
-		"the trigger of limits changed": {"stint_runs_moved", []string{"CREATE TRIGGER stint_runs_moved AFTER INSERT ON stint_runs BEGIN SELECT 1; END"}},
+		"the trigger of limits changed": {"stint_runs_transition", []string{"CREATE TRIGGER stint_runs_transition AFTER INSERT ON stint_runs BEGIN SELECT 1; END"}},
 		"a view for a table":            {"view stint_progress", []string{"DROP TABLE stint_progress", "CREATE VIEW stint_progress AS SELECT 1 AS run, 2 AS done, 3 AS total, '' AS message"}},
 		"a column more":                 {"table stint_progress", []string{"ALTER TABLE stint_progress ADD COLUMN x INTEGER DEFAULT 1"}},
 		"a table less":                  {"missing", []string{"DROP TABLE stint_progress"}},

@@ -235,7 +235,7 @@ func (c *Client) waitReason(ctx context.Context, r *store.Run) (string, error) {
 	if len(parts) > 0 || r.Parent == (store.ID{}) {
 		return strings.Join(parts, " or "), nil
 	}
-	g, _, err := c.store.Flow(ctx, r.Parent, []string{}) // a task of a workflow, before its start
+	g, _, err := c.store.Workflow(ctx, r.Parent, []string{}) // a task of a workflow, before its start
 	if err != nil {
 		return "", err
 	}

@@ -99,7 +99,7 @@ func limitedTask(c *stint.Client, l *limitLedger, strategy stint.Strategy) *stin
 // TestLimitsModel enqueues random runs on one of two clients of a file, with random
 // durations, failures, cancels, pauses of limits and workers that come and go, and checks R4 at each
 // start: no concurrency limit and no rate is ever exceeded. In the end all have ended,
-// and no gate holds anything.
+// and no limiter holds anything.
 func TestLimitsModel(t *testing.T) {
 	n := 0
 	synctest.Test(t, func(t *testing.T) {
@@ -172,7 +172,7 @@ func limitsOnce(t *testing.T, rt *rapid.T, strategy stint.Strategy, path string)
 		}
 	}
 	if left, err := clients[0].ListConcurrency(t.Context()); err != nil || len(left) > 0 {
-		rt.Errorf("gates hold %+v, %v", left, err)
+		rt.Errorf("limiters hold %+v, %v", left, err)
 	}
 	shut(0)
 	shut(1)

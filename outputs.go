@@ -16,8 +16,8 @@ import (
 // JSON they are an object of outputs by the names of the tasks that succeeded.
 type Outputs struct {
 	runID string
-	state State                      // of the workflow's run
-	tasks map[string]*store.FlowTask // by name
+	state State                          // of the workflow's run
+	tasks map[string]*store.WorkflowTask // by name
 }
 
 // MarshalJSON implements json.Marshaler.
@@ -38,9 +38,9 @@ func (o *Outputs) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &m); err != nil {
 		return err
 	}
-	o.tasks = map[string]*store.FlowTask{}
+	o.tasks = map[string]*store.WorkflowTask{}
 	for name, out := range m {
-		o.tasks[name] = &store.FlowTask{State: store.Succeeded, Output: out}
+		o.tasks[name] = &store.WorkflowTask{State: store.Succeeded, Output: out}
 	}
 	return nil
 }
@@ -78,7 +78,7 @@ func (n *Node[Out]) Output(ctx context.Context) (Out, error) {
 	return n.From(o)
 }
 
-func nodeOutput[Out any](n *node, r *store.FlowTask) (out Out, err error) {
+func nodeOutput[Out any](n *node, r *store.WorkflowTask) (out Out, err error) {
 	switch r.State {
 	case store.Succeeded:
 		if err := n.w.c.decode(r.Output, &out); err != nil {
@@ -118,11 +118,11 @@ func (n *node) comesAfter(other *node) bool {
 
 // outputs reads what became of a workflow's tasks; nil names: of all.
 func (c *Client) outputs(ctx context.Context, id store.ID, names []string) (Outputs, error) {
-	g, tasks, err := c.store.Flow(ctx, id, names)
+	g, tasks, err := c.store.Workflow(ctx, id, names)
 	if err != nil {
 		return Outputs{}, wrapStoreErr("outputs of a workflow", err)
 	}
-	o := Outputs{runID: id.String(), state: tasks[0].State, tasks: make(map[string]*store.FlowTask, len(tasks))}
+	o := Outputs{runID: id.String(), state: tasks[0].State, tasks: make(map[string]*store.WorkflowTask, len(tasks))}
 	for i := range tasks {
 		if tasks[i].Place < g.End() {
 			o.tasks[g.Name(tasks[i].Place)] = &tasks[i]

@@ -64,7 +64,7 @@ type recordedEnd struct {
 type replaySource struct {
 	at    time.Time // when the journal was exported
 	runs  map[store.ID]recordedEnd
-	tasks map[string]*store.FlowTask
+	tasks map[string]*store.WorkflowTask
 }
 
 // ReplayJournal runs fn on what ExportJournal or WriteJournal gave, and returns an error that is
@@ -127,13 +127,13 @@ func newReplay(w *Worker, rec *recording, def *taskDef) (*execution, error) {
 	}
 	e := newExecution(w, &run)
 	e.def = def
-	e.replay = &replaySource{at: rec.Exported, runs: rec.Runs, tasks: map[string]*store.FlowTask{}}
+	e.replay = &replaySource{at: rec.Exported, runs: rec.Runs, tasks: map[string]*store.WorkflowTask{}}
 	for name, end := range rec.Tasks {
 		var state State
 		if err := state.UnmarshalText([]byte(end.State)); err != nil {
 			return nil, errorf("stint: replay: %w", err)
 		}
-		e.replay.tasks[name] = &store.FlowTask{ID: rec.Run, State: state, Attempt: end.Attempt, Output: end.Output, Error: end.Error}
+		e.replay.tasks[name] = &store.WorkflowTask{ID: rec.Run, State: state, Attempt: end.Attempt, Output: end.Output, Error: end.Error}
 	}
 	entries := make([]store.Entry, len(rec.Entries))
 	for i, r := range rec.Entries {

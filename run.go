@@ -138,7 +138,7 @@ func (r *Run[Out]) result(ctx context.Context, kept *errorWaiter) (out Out, err 
 		}
 		return out, wrapStoreErr("wait", err)
 	}
-	if end.State == store.Succeeded && !end.Flow {
+	if end.State == store.Succeeded && !end.Workflow {
 		err = r.decode(end.Output, &out)
 		return out, err
 	}
@@ -151,7 +151,7 @@ func (r *Run[Out]) result(ctx context.Context, kept *errorWaiter) (out Out, err 
 	if err != nil {
 		return out, wrapStoreErr("wait", err)
 	}
-	if run.Flow {
+	if run.Workflow {
 		err = r.workflowEnd(ctx, run, &out)
 		return out, err
 	}
@@ -382,7 +382,7 @@ type TaskInfo struct {
 }
 
 // taskInfos is the graph of a workflow's run with the state of each task.
-func taskInfos(g *store.Graph, tasks []store.FlowTask) []TaskInfo {
+func taskInfos(g *store.Graph, tasks []store.WorkflowTask) []TaskInfo {
 	infos := make([]TaskInfo, len(g.Tasks))
 	for i := range infos {
 		t := &g.Tasks[i]
@@ -396,7 +396,7 @@ func taskInfos(g *store.Graph, tasks []store.FlowTask) []TaskInfo {
 		info := TaskInfo{
 			Name: g.Name(t.Place), State: t.State, RunID: t.ID.String(), Attempt: t.Attempt, Queue: g.QueueOf(t.Place),
 			Error: text.Cut(f.Message, maxListedText), Scheduled: t.Due, Started: t.Started, Finished: t.Ended,
-			Blocked: blockedReason(g.TaskName(t.Place), t.State, t.Elsewhere, f.Message),
+			Blocked: blockedReason(g.TaskName(t.Place), t.State, t.NoHandler, f.Message),
 		}
 		if t.Place >= len(infos) {
 			infos = append(infos, info)
@@ -492,15 +492,15 @@ func runInfo(r *store.Run) RunInfo {
 		ID: r.ID.String(), Task: r.Task, Queue: r.Queue, State: r.State, Attempt: r.Attempt, Priority: int(r.Priority),
 		Input: jsonx.Embed(r.Input), Output: jsonx.Embed(r.Output), Error: f.Message, Stack: f.Stack, Metadata: decodeMetadata(r.Metadata),
 		Created: r.Created, Scheduled: r.Due, Started: r.Started, Finished: r.Ended,
-		ParentID: idString(r.Parent), RootID: idString(r.Root), Worker: r.Worker, WorkerID: r.Worker, Key: r.Key, Workflow: r.Flow,
+		ParentID: idString(r.Parent), RootID: idString(r.Root), Worker: r.Worker, WorkerID: r.Worker, Key: r.Key, Workflow: r.Workflow,
 	}
 	info.Executions, info.Canceling = r.Executions, !r.CancelAt.IsZero() && !r.State.Terminal()
 	if r.State == store.Blocked {
 		info.Divergence, info.Quarantined = f.Divergence, f.Kind == store.KindQuarantine
 	}
-	switch info.Blocked = blockedReason(r.Task, r.State, r.Elsewhere, f.Message); {
-	case r.Gate != nil:
-		info.Blocked = limitReason(r.Gate)
+	switch info.Blocked = blockedReason(r.Task, r.State, r.NoHandler, f.Message); {
+	case r.Limiter != nil:
+		info.Blocked = limitReason(r.Limiter)
 	case r.Paused:
 		info.Blocked = fmt.Sprintf("queue %q is paused", r.Queue)
 	case r.State == store.Scheduled:
@@ -518,7 +518,7 @@ func cleanupReason(r *store.Run, blocked string) string {
 	switch {
 	case r.State == store.Blocked:
 		return "canceled, but it cannot clean up: " + blocked + "; cancel it again to end it as it is"
-	case r.State == store.Running && r.Flow:
+	case r.State == store.Running && r.Workflow:
 		return "canceled; its tasks clean up"
 	case r.State == store.Running:
 		return "canceled; its handler has yet to return or to clean up"

@@ -582,7 +582,7 @@ func (d *durableRun) finish(done bool, err error) (o *store.Outcome) {
 // blockedOutcome is the outcome of an execution whose code does not match its journal.
 func (d *durableRun) blockedOutcome(verdict, err error) *store.Outcome {
 	out := d.e.newOutcome(store.Blocked)
-	out.Refund, out.Error, out.Forget = true, encodeFailure(verdict), d.e.toForget(err)
+	out.Uncounted, out.Error, out.Forget = true, encodeFailure(verdict), d.e.toForget(err)
 	d.e.c.logger().Error("stint: run does not match its journal; it is blocked", "task", d.e.run.Task, "run", d.e.run.ID, "err", verdict)
 	return &out
 }

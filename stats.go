@@ -28,7 +28,7 @@ type Stats struct {
 	Commits int64 // transactions
 	Changes int64 // calls that they answered
 
-	tally store.Tally
+	tally store.Counters
 }
 
 // Wait is a quantile, 0 to 1, of the time from when a run was due to its start: a value
@@ -51,7 +51,7 @@ func (s *Stats) Add(o *Stats) {
 	*s = statsOf(t, s.At, s.Queue, s.Task)
 }
 
-func statsOf(t store.Tally, at time.Time, queue, task string) Stats {
+func statsOf(t store.Counters, at time.Time, queue, task string) Stats {
 	return Stats{at, queue, task, t.Enqueued, t.Started, t.Succeeded, t.Failed, t.Canceled, t.Skipped, t.Retried, t.Depth, t.Commits, t.Changes, t}
 }
 
@@ -75,7 +75,7 @@ func (c *Client) Stats(ctx context.Context, f StatsFilter) ([]Stats, error) {
 	if err := wantTime("stats: Since", f.Since); err != nil {
 		return nil, err
 	}
-	all, err := c.store.Tallies(ctx, f.Span, f.Since, f.PerTask)
+	all, err := c.store.Counters(ctx, f.Span, f.Since, f.PerTask)
 	if err != nil {
 		return nil, wrapStoreErr("stats", err)
 	}

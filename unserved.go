@@ -92,7 +92,7 @@ func (u *workerReasons) explain(ctx context.Context, info *RunInfo, r *store.Run
 }
 
 // explainTasks is explain for the tasks of a workflow's run.
-func (u *workerReasons) explainTasks(ctx context.Context, g *store.Graph, infos []TaskInfo, tasks []store.FlowTask) error {
+func (u *workerReasons) explainTasks(ctx context.Context, g *store.Graph, infos []TaskInfo, tasks []store.WorkflowTask) error {
 	byRun := map[string]int{}
 	for i := range infos {
 		byRun[infos[i].RunID] = i

@@ -358,7 +358,7 @@ func (w *Worker) start(r *store.Claimed) {
 	e := newExecution(w, r)
 	if e.def == nil || e.def.handler == nil { // a task of a workflow that the code has no more, or not yet
 		o := e.newOutcome(store.Queued)
-		o.Refund, o.Elsewhere = true, true
+		o.Uncounted, o.NoHandler = true, true
 		w.post(outcome{o, e})
 		return
 	}

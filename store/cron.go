@@ -114,12 +114,12 @@ type EventInfo struct {
 	NewEvent
 	ID      ID
 	At      time.Time
-	Started []ID // runs that it started, up to MaxCaused
-	Woke    []ID // runs that waited for it, up to MaxCaused
+	Started []ID // runs that it started, up to MaxEventRuns
+	Woke    []ID // runs that waited for it, up to MaxEventRuns
 }
 
-// MaxCaused is how many runs that an event started or woke are listed.
-const MaxCaused = 1000
+// MaxEventRuns is how many runs that an event started or woke are listed.
+const MaxEventRuns = 1000
 
 var (
 	// ErrTaken reports a name that something else has.

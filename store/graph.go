@@ -206,10 +206,10 @@ func (g *Graph) Tests(place int) []string {
 	return nil
 }
 
-// Again says which tasks a replay runs again: those that neither succeeded nor were
+// Reruns says which tasks a replay runs again: those that neither succeeded nor were
 // skipped, and what depends on them; all if there are none. state is 0 of a task that
 // has no run.
-func (g *Graph) Again(state func(task int) State) []bool {
+func (g *Graph) Reruns(state func(task int) State) []bool {
 	again, some := make([]bool, len(g.Tasks)), false
 	for i := range g.Tasks {
 		s := state(i)
@@ -236,8 +236,8 @@ func (g *Graph) Joins(place int) int {
 	return len(g.Tasks[place].Parents)
 }
 
-// An Arrival is how parents of a task have ended: one, or all so far.
-type Arrival struct {
+// An JoinState is how parents of a task have ended: one, or all so far.
+type JoinState struct {
 	Ended    int  // how many
 	Ran      bool // one was not skipped
 	Failed   bool // one failed, or was canceled because of one that failed
@@ -246,7 +246,7 @@ type Arrival struct {
 }
 
 // Join adds what b says to a.
-func (a Arrival) Join(b Arrival) Arrival {
+func (a JoinState) Join(b JoinState) JoinState {
 	a.Ended += b.Ended
 	a.Ran = a.Ran || b.Ran
 	a.Failed = a.Failed || b.Failed
@@ -257,28 +257,28 @@ func (a Arrival) Join(b Arrival) Arrival {
 	return a
 }
 
-// A Flow is one run of a graph, inside a transaction of the store that keeps it.
-type Flow interface {
-	// Arrive adds to what is known of how the parents of the task, or of the end, at a
+// A WorkflowRun is one run of a graph, inside a transaction of the store that keeps it.
+type WorkflowRun interface {
+	// ParentEnded adds to what is known of how the parents of the task, or of the end, at a
 	// place have ended, and returns the sum. It is called where there are several.
-	Arrive(place int, a Arrival) (Arrival, error)
-	// Ready makes a run of a task all of whose parents have ended, in the state that
+	ParentEnded(place int, a JoinState) (JoinState, error)
+	// Start makes a run of a task all of whose parents have ended, in the state that
 	// its conditions give it now, and returns that.
-	Ready(task int) (State, error)
-	// Never makes a run of a task that ends without having been ready, as Canceled
+	Start(task int) (State, error)
+	// EndUnstarted makes a run of a task that ends without having been ready, as Canceled
 	// because of a cause, or as Skipped.
-	Never(task int, to State, cause int) error
-	// Over ends the workflow's run.
-	Over(all Arrival) error
+	EndUnstarted(task int, to State, cause int) error
+	// EndWorkflow ends the workflow's run.
+	EndWorkflow(all JoinState) error
 }
 
 // Begin makes the runs of the tasks that have no parents.
-func (g *Graph) Begin(f Flow) error {
+func (g *Graph) Begin(f WorkflowRun) error {
 	for i := range g.Tasks {
 		if len(g.Tasks[i].Parents) > 0 {
 			continue
 		}
-		to, err := f.Ready(i)
+		to, err := f.Start(i)
 		if err != nil {
 			return err
 		}
@@ -296,12 +296,12 @@ func (g *Graph) Begin(f Flow) error {
 // all its parents have ended and one of them ran. If one failed or was canceled it is
 // canceled, even beside skipped ones; if all were skipped it is skipped, unless it has
 // a skip condition of its own.
-func (g *Graph) Advance(f Flow, task int, to State) error {
+func (g *Graph) Advance(f WorkflowRun, task int, to State) error {
 	type end struct {
 		place int
-		how   Arrival
+		how   JoinState
 	}
-	ended := []end{{task, arrival(task, to)}}
+	ended := []end{{task, joinState(task, to)}}
 	for len(ended) > 0 {
 		e := ended[len(ended)-1]
 		ended = ended[:len(ended)-1]
@@ -309,7 +309,7 @@ func (g *Graph) Advance(f Flow, task int, to State) error {
 			all := e.how
 			if n := g.Joins(c); n > 1 {
 				var err error
-				if all, err = f.Arrive(c, e.how); err != nil {
+				if all, err = f.ParentEnded(c, e.how); err != nil {
 					return err
 				}
 				if all.Ended < n {
@@ -317,9 +317,9 @@ func (g *Graph) Advance(f Flow, task int, to State) error {
 				}
 			}
 			if c == g.End() {
-				return f.Over(all) // the last to end
+				return f.EndWorkflow(all) // the last to end
 			}
-			to, how, err := g.settle(f, c, all)
+			to, how, err := g.startOrEnd(f, c, all)
 			if err != nil {
 				return err
 			}
@@ -331,30 +331,30 @@ func (g *Graph) Advance(f Flow, task int, to State) error {
 	return nil
 }
 
-func arrival(task int, to State) Arrival {
-	a := Arrival{Ended: 1, Ran: to != Skipped, Failed: to == Failed, Canceled: to == Canceled, Cause: -1}
+func joinState(task int, to State) JoinState {
+	a := JoinState{Ended: 1, Ran: to != Skipped, Failed: to == Failed, Canceled: to == Canceled, Cause: -1}
 	if a.Failed || a.Canceled {
 		a.Cause = task
 	}
 	return a
 }
 
-// settle decides a task whose parents have all ended.
-func (g *Graph) settle(f Flow, task int, all Arrival) (State, Arrival, error) {
+// startOrEnd decides a task whose parents have all ended.
+func (g *Graph) startOrEnd(f WorkflowRun, task int, all JoinState) (State, JoinState, error) {
 	switch {
 	case all.Failed || all.Canceled:
 		how := all
 		how.Ended, how.Canceled = 1, true
-		return Canceled, how, f.Never(task, Canceled, all.Cause)
+		return Canceled, how, f.EndUnstarted(task, Canceled, all.Cause)
 	case !all.Ran && g.Tasks[task].SkipIf == nil:
-		return Skipped, arrival(task, Skipped), f.Never(task, Skipped, -1)
+		return Skipped, joinState(task, Skipped), f.EndUnstarted(task, Skipped, -1)
 	}
-	to, err := f.Ready(task)
-	return to, arrival(task, to), err
+	to, err := f.Start(task)
+	return to, joinState(task, to), err
 }
 
 // State is the state in which a workflow's run ends.
-func (a Arrival) State() State {
+func (a JoinState) State() State {
 	switch {
 	case a.Failed:
 		return Failed

@@ -10,10 +10,10 @@ import (
 // Stats says how the store and its runs fare. What it counts is not part of any
 // guarantee: the death of a process may take the counts of its last second.
 type Stats interface {
-	// Tallies returns what happened since a time, in spans of a minute or an hour, oldest
+	// Counters returns what happened since a time, in spans of a minute or an hour, oldest
 	// first: of all runs together, or, with perTask, of each task in each queue. Minutes
 	// are kept for MinutesKept, hours for HoursKept.
-	Tallies(ctx context.Context, span time.Duration, since time.Time, perTask bool) ([]Tally, error)
+	Counters(ctx context.Context, span time.Duration, since time.Time, perTask bool) ([]Counters, error)
 	// Counts counts the runs that have not ended, by state, each up to MaxCount.
 	Counts(ctx context.Context) (map[State]int, error)
 	// Changed waits until something has changed since after, which is what an earlier call
@@ -30,8 +30,8 @@ const (
 	HoursKept   = 31 * 24 * time.Hour
 )
 
-// A Tally is what happened in a span of time.
-type Tally struct {
+// A Counters is what happened in a span of time.
+type Counters struct {
 	At          time.Time // where the span begins
 	Queue, Task string    // both empty: of all
 
@@ -53,7 +53,7 @@ type Tally struct {
 }
 
 // Add adds what happened in another span, or to other runs in the same.
-func (t *Tally) Add(o *Tally) {
+func (t *Counters) Add(o *Counters) {
 	t.Enqueued += o.Enqueued
 	t.Started += o.Started
 	t.Succeeded += o.Succeeded
@@ -70,7 +70,7 @@ func (t *Tally) Add(o *Tally) {
 }
 
 // End counts a run that ended in a state, d after its last start; negative: it had none.
-func (t *Tally) End(s State, d time.Duration) {
+func (t *Counters) End(s State, d time.Duration) {
 	switch s {
 	case Succeeded:
 		t.Succeeded++
@@ -82,7 +82,7 @@ func (t *Tally) End(s State, d time.Duration) {
 		t.Skipped++
 	}
 	if d >= 0 {
-		t.Durations.Note(d)
+		t.Durations.Observe(d)
 	}
 }
 
@@ -108,8 +108,8 @@ var bounds = func() (b [len(Histogram{}) - 1]time.Duration) {
 	return b
 }()
 
-// Note counts a duration.
-func (h *Histogram) Note(d time.Duration) {
+// Observe counts a duration.
+func (h *Histogram) Observe(d time.Duration) {
 	lo, hi := 0, len(bounds)
 	for lo < hi {
 		if mid := (lo + hi) / 2; bounds[mid] < d {

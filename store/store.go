@@ -115,15 +115,15 @@ type Claimed struct {
 
 // An Outcome is what became of an execution.
 type Outcome struct {
-	ID     ID
-	Lease  int64
-	To     State     // Scheduled or Queued (runs again), Waiting, Blocked, or a terminal state
-	At     time.Time // when To is Scheduled
-	Refund bool      // the attempt does not count; for what does not end the run
-	Output []byte    // when To is Succeeded
-	Error  []byte    // the failure, encoded by the engine; kept with the attempt
-	Follow []NewRun  // enqueued in the same commit, as children
-	Record Record    // the last progress, logs and stream chunks
+	ID        ID
+	Lease     int64
+	To        State     // Scheduled or Queued (runs again), Waiting, Blocked, or a terminal state
+	At        time.Time // when To is Scheduled
+	Uncounted bool      // the attempt does not count; for what does not end the run
+	Output    []byte    // when To is Succeeded
+	Error     []byte    // the failure, encoded by the engine; kept with the attempt
+	Follow    []NewRun  // enqueued in the same commit, as children
+	Record    Record    // the last progress, logs and stream chunks
 
 	// From Claimed, for Stats; they may be missing.
 	Queue, Task string
@@ -133,9 +133,9 @@ type Outcome struct {
 	Parent ID
 	Node   int64
 	Tests  []TestResult // in the order of Claimed.Tests, when To is Succeeded
-	// Elsewhere, when To is Queued: this worker lacks the task's code. The run waits for
+	// NoHandler, when To is Queued: this worker lacks the task's code. The run waits for
 	// one that has it.
-	Elsewhere bool
+	NoHandler bool
 
 	Waits Waits         // when To is Waiting
 	Spent time.Duration // when To is Waiting: how much of its time limit the attempt has used; less than 0: it was given more
@@ -195,11 +195,11 @@ type Run struct {
 	Root       ID
 	Key        string
 	Metadata   []byte
-	Flow       bool // of a workflow
-	// Elsewhere: a task of a workflow that waits for a worker that has its code.
-	Elsewhere bool
+	Workflow   bool // of a workflow
+	// NoHandler: a task of a workflow that waits for a worker that has its code.
+	NoHandler bool
 	Route     Route      // of a queued run
-	Gate      *LimitInfo // of a queued run: the limit that it waits for, as that stands; nil: none
+	Limiter   *LimitInfo // of a queued run: the limit that it waits for, as that stands; nil: none
 	Paused    bool       // its queue is
 	Input     []byte
 	Output    []byte
@@ -258,13 +258,13 @@ const (
 
 // A Result is how a run stands.
 type Result struct {
-	State  State  // 0: there is no such run
-	Flow   bool   // of a workflow
-	Output []byte // when Succeeded
+	State    State  // 0: there is no such run
+	Workflow bool   // of a workflow
+	Output   []byte // when Succeeded
 }
 
-// A FlowTask is a task of a workflow's run that has a run of its own, or that run itself.
-type FlowTask struct {
+// A WorkflowTask is a task of a workflow's run that has a run of its own, or that run itself.
+type WorkflowTask struct {
 	Place   int // in the graph
 	ID      ID
 	State   State
@@ -274,8 +274,8 @@ type FlowTask struct {
 	Ended   time.Time // zero if it has not
 	Output  []byte
 	Error   []byte
-	// Elsewhere: it waits for a worker that has its code.
-	Elsewhere bool
+	// NoHandler: it waits for a worker that has its code.
+	NoHandler bool
 }
 
 // A NewEvent is an event to publish.
@@ -414,11 +414,11 @@ type Workers interface {
 type Admin interface {
 	// Get returns a run with its attempts, or ErrNotFound.
 	Get(ctx context.Context, id ID) (*Run, error)
-	// Flow returns the graph of a workflow's run; that run itself, with Place End; and
+	// Workflow returns the graph of a workflow's run; that run itself, with Place End; and
 	// those of its tasks with the given names (nil: all, and the on-failure and
 	// on-success tasks) that have a run. It is ErrNotFound if there is no such run, or it
 	// is no workflow's.
-	Flow(ctx context.Context, id ID, names []string) (*Graph, []FlowTask, error)
+	Workflow(ctx context.Context, id ID, names []string) (*Graph, []WorkflowTask, error)
 	// List returns up to limit runs that match, newest first, from after before (zero: the
 	// newest). next is where to go on, or zero if there is nothing more. A page whose Size
 	// would pass MaxPageBytes ends earlier; it has one run at least.

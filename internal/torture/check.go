@@ -177,9 +177,9 @@ var snapshotQueries = []countQuery{
 	{over, "keys of pay are above their limit", fmt.Sprintf(`SELECT count(*) FROM (SELECT CAST(CAST(r.input AS TEXT) AS INTEGER) %% 3 AS k FROM stint_runs r JOIN stint_lanes l ON l.id = r.lane
 		WHERE l.task = 'pay' AND (r.state = 4 OR r.state = 5 AND r.lease > 0) GROUP BY k HAVING count(*) > %d)`, limitMax)},
 	{doubled, "effects happened twice", "SELECT count(*) - count(DISTINCT run || step) FROM effects"},
-	{doubled, "events started several runs", "SELECT count(*) FROM (SELECT 1 FROM stint_caused WHERE NOT woke GROUP BY event HAVING count(*) > 1)"},
-	{lost, "events started nothing", "SELECT count(*) FROM stint_events e WHERE NOT EXISTS (SELECT 1 FROM stint_caused c WHERE c.event = e.id AND NOT woke)"},
-	{doubled, "runs were started by no event", "SELECT count(*) FROM stint_runs_view r WHERE task = 'started' AND NOT EXISTS (SELECT 1 FROM stint_caused c WHERE c.run = r.id AND NOT woke)"},
+	{doubled, "events started several runs", "SELECT count(*) FROM (SELECT 1 FROM stint_event_runs WHERE NOT woke GROUP BY event HAVING count(*) > 1)"},
+	{lost, "events started nothing", "SELECT count(*) FROM stint_events e WHERE NOT EXISTS (SELECT 1 FROM stint_event_runs c WHERE c.event = e.id AND NOT woke)"},
+	{doubled, "runs were started by no event", "SELECT count(*) FROM stint_runs_view r WHERE task = 'started' AND NOT EXISTS (SELECT 1 FROM stint_event_runs c WHERE c.run = r.id AND NOT woke)"},
 }
 
 // tickQuery holds where the clock is not set.
@@ -196,7 +196,7 @@ var settledQueries = []countQuery{
 	{lost, "effects are missing", fmt.Sprintf("SELECT max(0, %d * (SELECT count(*) FROM stint_runs_view WHERE task = 'order') - (SELECT count(*) FROM effects))", orderEffects)}, // those of runs past their retention stay
 	{lost, "graphs did not run each task once", `SELECT count(*) FROM stint_runs f WHERE f.flags & 2 AND f.state = 7 AND
 		(SELECT count(DISTINCT n.node) * 100 + count(*) * 10 + sum(n.state = 7) FROM stint_runs n WHERE n.parent = f.id AND n.node IS NOT NULL) <> 444`},
-	{over, "limits are held by nothing", "SELECT count(*) FROM stint_gates WHERE active + heads + parked > 0 AND rate = 0"},
+	{over, "limits are held by nothing", "SELECT count(*) FROM stint_limiters WHERE active + admitted + waiting > 0 AND rate = 0"},
 }
 
 // patience is after how long what does not move is taken to be stuck. It is far above what a

@@ -114,7 +114,7 @@ func shift(db *sql.DB, by time.Duration) error {
 		"UPDATE stint_journal SET at = at - ?1, due_at = due_at - ?1",
 		"UPDATE stint_crons SET next_at = next_at - ?1, last_at = last_at - ?1",
 		"UPDATE stint_keys SET expires_at = expires_at - ?1",
-		"UPDATE stint_gates SET at = at - 1000 * ?1, wake_at = wake_at - ?1",
+		"UPDATE stint_limiters SET at = at - 1000 * ?1, wake_at = wake_at - ?1",
 		"UPDATE stint_workers SET started_at = started_at - ?1, ended_at = ended_at - ?1",
 	} {
 		if _, err := tx.Exec(q, ms); err != nil {

@@ -233,7 +233,7 @@ func (c *caller) finish(ctx context.Context) error {
 	}
 	op := c.held[c.random(len(c.held))]
 	op.verb, op.to = "finish", []store.State{store.Succeeded, store.Failed, store.Queued}[c.random(3)]
-	o := store.Outcome{ID: op.run, Lease: op.lease, To: op.to, Refund: op.to == store.Queued}
+	o := store.Outcome{ID: op.run, Lease: op.lease, To: op.to, Uncounted: op.to == store.Queued}
 	if op.to == store.Failed {
 		o.Error = []byte(`"bad"`)
 	}

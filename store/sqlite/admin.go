@@ -203,15 +203,15 @@ func (t *txn) replay(key, at int64) (bool, error) {
 	case err != nil:
 		return false, err
 	case isFlow:
-		return true, t.replayFlow(key, *node, at)
+		return true, t.replayWorkflow(key, *node, at)
 	case node != nil && state != store.Blocked:
-		return t.replayFlowOf(*parent, at)
+		return t.replayWorkflowOf(*parent, at)
 	}
 	return true, t.requeue(key, at)
 }
 
-// replayFlowOf replays the workflow's run that a task belongs to, if that has ended.
-func (t *txn) replayFlowOf(key, at int64) (bool, error) {
+// replayWorkflowOf replays the workflow's run that a task belongs to, if that has ended.
+func (t *txn) replayWorkflowOf(key, at int64) (bool, error) {
 	var over bool
 	if err := t.one("SELECT state >= 7 FROM stint_runs WHERE id = ?", []any{key}, &over); err != nil || !over {
 		return false, err
@@ -252,11 +252,11 @@ func (t *txn) moveLane(key, from int64, suspect bool) error {
 	if err != nil {
 		return err
 	}
-	return t.exec(moveSQL, key, to)
+	return t.exec(setLaneSQL, key, to)
 }
 
-// moveSQL moves a run to another lane.
-const moveSQL = "UPDATE stint_runs SET lane = ?2 WHERE id = ?1"
+// setLaneSQL moves a run to another lane.
+const setLaneSQL = "UPDATE stint_runs SET lane = ?2 WHERE id = ?1"
 
 // Delete implements store.Admin.
 func (s *Store) Delete(ctx context.Context, f store.Filter) (int, error) {
@@ -329,7 +329,7 @@ func (s *Store) Expire(ctx context.Context, done, failed time.Time) (int, error)
 	if err := s.expireWorkers(ctx, earlier(done, failed)); err != nil {
 		return 0, err
 	}
-	if err := s.expireTallies(ctx); err != nil {
+	if err := s.expireCounters(ctx); err != nil {
 		return 0, err
 	}
 	total, after, limit := 0, int64(0), keyAt(done)

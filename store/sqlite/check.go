@@ -18,7 +18,7 @@ var checks = []struct{ what, query string }{
 	{"crons that never tick and do not say why", "SELECT count(*) FROM stint_crons WHERE next_at IS NULL AND paused = 0 AND gone_at IS NULL AND error IS NULL"},
 	{"waits of runs that are not there", "SELECT count(*) FROM stint_waits w WHERE NOT EXISTS (SELECT 1 FROM stint_runs r WHERE r.id = w.run)"},
 	{"journal entries of runs that are not there", "SELECT count(*) FROM stint_journal j WHERE NOT EXISTS (SELECT 1 FROM stint_runs r WHERE r.id = j.run)"},
-	{"moves that nobody has led to their gates", "SELECT count(*) FROM stint_moves"},
+	{"moves that nobody has led to their limiters", "SELECT count(*) FROM stint_transitions"},
 }
 
 // Check implements store.Admin.
@@ -69,7 +69,7 @@ func Check(ctx context.Context, path string) (problems []string, err error) {
 
 func (s *Store) check(ctx context.Context, tx *sql.Tx) (problems []string, err error) {
 	a := appTx{ctx, tx, newLaneCache()}
-	t := &txn{querier: a, s: s, execN: a.execN, lanes: a.lanes, gates: newGateCache(), triggers: &triggerCache{}, now: time.Now().UnixMilli(), newDue: never}
+	t := &txn{querier: a, s: s, execN: a.execN, lanes: a.lanes, limiters: newLimiterCache(), triggers: &triggerCache{}, now: time.Now().UnixMilli(), newDue: never}
 	for _, pragma := range []string{"SELECT integrity_check FROM pragma_integrity_check", `SELECT "table" || ' row ' || rowid || ' refers to no ' || parent FROM pragma_foreign_key_check`} {
 		found, err := column[string](t, pragma)
 		if err != nil {

@@ -44,7 +44,7 @@ func TestCheck(t *testing.T) {
 	}
 	defer db.Close()
 	for _, c := range []struct{ do, undo, found string }{
-		{"UPDATE stint_gates SET active = 17", "UPDATE stint_gates SET active = 1", `limit "n" (key "k"): has {active:17 heads:1 parked:0}, want {active:1 heads:1 parked:0}`},
+		{"UPDATE stint_limiters SET active = 17", "UPDATE stint_limiters SET active = 1", `limit "n" (key "k"): has {active:17 admitted:1 waiting:0}, want {active:1 admitted:1 waiting:0}`},
 		{"UPDATE stint_keys SET run = 1", "UPDATE stint_keys SET run = (SELECT max(id) FROM stint_runs)", "1 keys of runs that are not there"},
 		{"UPDATE stint_runs SET lane = lane + 9", "UPDATE stint_runs SET lane = lane - 9", ""},
 	} {

@@ -46,7 +46,7 @@ func (s *Store) Claim(ctx context.Context, r store.ClaimRequest) ([]store.Claime
 	w.claims = append(w.claims, c)
 	w.arrived = true
 	w.mu.Unlock()
-	w.poke()
+	w.signal()
 	select {
 	case <-c.done:
 		return c.got, c.err
@@ -69,8 +69,8 @@ func (s *Store) Claim(ctx context.Context, r store.ClaimRequest) ([]store.Claime
 	return c.got, c.err
 }
 
-// serve gives the waiting claims what is ready, and returns those that got something.
-func (t *txn) serve() ([]*claim, error) {
+// serveClaims gives the waiting claims what is ready, and returns those that got something.
+func (t *txn) serveClaims() ([]*claim, error) {
 	w := t.w
 	w.mu.Lock()
 	waiting := w.claims
@@ -82,7 +82,7 @@ func (t *txn) serve() ([]*claim, error) {
 	for _, c := range waiting {
 		if err == nil {
 			err = guarded(func() (err error) { // or the claims would be lost
-				c.got, err = t.give(c)
+				c.got, err = t.fillClaim(c)
 				return err
 			})
 		}
@@ -98,24 +98,24 @@ func (t *txn) serve() ([]*claim, error) {
 		left, served = waiting, nil
 		w.recheck = true
 	}
-	w.waitAgain(left)
+	w.requeueClaims(left)
 	return served, err
 }
 
-// unclaim has claims wait again whose transaction was not committed.
-func (w *writer) unclaim(claims []*claim) {
+// returnClaims has claims wait again whose transaction was not committed.
+func (w *writer) returnClaims(claims []*claim) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, c := range claims {
 		c.got = nil
 	}
 	w.recheck = true
-	w.waitAgain(claims)
+	w.requeueClaims(claims)
 }
 
-// waitAgain puts claims back that got nothing, before those that came since. The
+// requeueClaims puts claims back that got nothing, before those that came since. The
 // caller holds mu.
-func (w *writer) waitAgain(claims []*claim) {
+func (w *writer) requeueClaims(claims []*claim) {
 	for _, c := range claims {
 		if c.withdrawn {
 			c.answer(nil, nil)
@@ -141,15 +141,15 @@ RETURNING id, lane, lease, priority, attempt, replayed, crashes, coalesce(due_at
   coalesce(input, (SELECT data FROM stint_inputs i WHERE i.id = stint_runs.id)), metadata, parent, root, node,
   (lease > 1 OR flags & 8) AND EXISTS (SELECT 1 FROM stint_journal j WHERE j.run = stint_runs.id), cancel_at, spent`
 
-	claimLaneSQL = claimSet + "SELECT id FROM stint_runs WHERE lane = ?3 AND state = 3 AND gate IS NULL ORDER BY rank, turn, id LIMIT ?4" + claimReturning
+	claimLaneSQL = claimSet + "SELECT id FROM stint_runs WHERE lane = ?3 AND state = 3 AND limiter IS NULL ORDER BY rank, turn, id LIMIT ?4" + claimReturning
 	claimSQL     = claimSet + "SELECT value FROM json_each(?3)" + claimReturning
 )
 
-// give starts up to Free runs for one claim, in order. Starting some may let others of
+// fillClaim starts up to Free runs for one claim, in order. Starting some may let others of
 // their keys be ready.
-func (t *txn) give(c *claim) (all []store.Claimed, err error) {
+func (t *txn) fillClaim(c *claim) (all []store.Claimed, err error) {
 	for n := c.Free(); n > 0; {
-		got, err := t.giveReady(c, n)
+		got, err := t.claimReady(c, n)
 		if all == nil {
 			all = got
 		} else {
@@ -158,7 +158,7 @@ func (t *txn) give(c *claim) (all []store.Claimed, err error) {
 		if err != nil || len(got) == 0 {
 			return all, err
 		}
-		if used, err := t.gated(); !used || err != nil {
+		if used, err := t.usesLimits(); !used || err != nil {
 			return all, err
 		}
 		if err := t.reconcile(); err != nil {
@@ -178,11 +178,11 @@ func (c *claim) cost(task string) int {
 	return c.Cost(task)
 }
 
-func (t *txn) giveReady(c *claim, n int) ([]store.Claimed, error) {
+func (t *txn) claimReady(c *claim, n int) ([]store.Claimed, error) {
 	if err := t.touchNoted(); err != nil {
 		return nil, err
 	}
-	idle, err := t.idleWorkers()
+	idle, err := t.pausedWorkers()
 	if err != nil || idle[c.Worker] {
 		return nil, err
 	}
@@ -195,7 +195,7 @@ func (t *txn) giveReady(c *claim, n int) ([]store.Claimed, error) {
 	}
 	usual, suspects := v.groupsOf(c)
 	if len(usual) == 1 && len(usual[0].lanes) == 1 && len(suspects) == 0 && usual[0].lanes[0].route == "" { // the usual case needs no merge
-		return t.giveLane(c, usual[0].lanes[0], n/c.cost(usual[0].task))
+		return t.claimLane(c, usual[0].lanes[0], n/c.cost(usual[0].task))
 	}
 	picked, err := t.pick(v, usual, n, n, c)
 	if err != nil {
@@ -218,12 +218,12 @@ func (t *txn) giveReady(c *claim, n int) ([]store.Claimed, error) {
 	return t.start(claimSQL, c.Worker, t.now, jsonKeys(ids))
 }
 
-// giveLane starts up to n of the runs of a lane that is alone.
-func (t *txn) giveLane(c *claim, l *lane, n int) ([]store.Claimed, error) {
+// claimLane starts up to n of the runs of a lane that is alone.
+func (t *txn) claimLane(c *claim, l *lane, n int) ([]store.Claimed, error) {
 	if n == 0 {
 		return nil, nil
 	}
-	t.lanes.looked++
+	t.lanes.headsRead++
 	got, err := t.start(claimLaneSQL, c.Worker, t.now, l.id, n)
 	if err == nil && len(got) < n {
 		t.lanes.drop(l)
@@ -231,10 +231,10 @@ func (t *txn) giveLane(c *claim, l *lane, n int) ([]store.Claimed, error) {
 	return got, err
 }
 
-// idleWorkers are the workers that are paused.
-func (t *txn) idleWorkers() (map[int64]bool, error) {
-	if t.lanes.idle != nil {
-		return t.lanes.idle, nil
+// pausedWorkers are the workers that are paused.
+func (t *txn) pausedWorkers() (map[int64]bool, error) {
+	if t.lanes.pausedWorkers != nil {
+		return t.lanes.pausedWorkers, nil
 	}
 	ids, err := column[int64](t, "SELECT id FROM stint_workers WHERE paused = 1 AND ended_at IS NULL")
 	if err != nil {
@@ -244,13 +244,13 @@ func (t *txn) idleWorkers() (map[int64]bool, error) {
 	for _, id := range ids {
 		idle[id] = true
 	}
-	t.lanes.idle = idle
+	t.lanes.pausedWorkers = idle
 	return idle, nil
 }
 
 // pickSuspect chooses a run that was executing in two or more deaths of a process.
 // Such runs go one at a time, so that the one at fault is known at the next death.
-func (t *txn) pickSuspect(v *view, groups []*group, n int, c *claim) ([]place, error) {
+func (t *txn) pickSuspect(v *view, groups []*group, n int, c *claim) ([]position, error) {
 	var busy bool
 	if err := t.one("SELECT EXISTS (SELECT 1 FROM stint_runs WHERE state = 4 AND crashes >= 2)", nil, &busy); err != nil || busy {
 		return nil, err
@@ -298,7 +298,7 @@ func (t *txn) start(text string, args ...any) ([]store.Claimed, error) {
 		return nil, err
 	}
 	slices.SortFunc(got, func(a, b row) int { // a suspect is last, and alone
-		return cmp.Or(cmp.Compare(min(a.Crashes, 2)/2, min(b.Crashes, 2)/2), comparePlace(place{a.rank, a.turn, a.key}, place{b.rank, b.turn, b.key}))
+		return cmp.Or(cmp.Compare(min(a.Crashes, 2)/2, min(b.Crashes, 2)/2), comparePositions(position{a.rank, a.turn, a.key}, position{b.rank, b.turn, b.key}))
 	})
 	claimed := make([]store.Claimed, len(got))
 	for i := range got {
@@ -314,14 +314,14 @@ func (t *txn) start(text string, args ...any) ([]store.Claimed, error) {
 		r.Due, r.Started, r.CancelAt, r.Spent = millis(r.due), millis(t.now), optionalTime(r.cancel), time.Duration(r.spent)*time.Millisecond
 		r.Parent, r.Root = t.s.ids.optional(r.parent), t.s.ids.optional(r.root)
 		if r.node != nil {
-			err := t.of(r.key, func() error { return t.startTask(&r.Claimed, *r.parent, *r.node, args[0].(int64)) })
+			err := t.forRun(r.key, func() error { return t.startTask(&r.Claimed, *r.parent, *r.node, args[0].(int64)) })
 			if err != nil {
 				return nil, err
 			}
 		}
-		y := t.tally(r.Queue, r.Task)
-		y.Started++
-		y.Waits.Note(max(r.Started.Sub(r.Due), 0))
+		n := t.counters(r.Queue, r.Task)
+		n.Started++
+		n.Waits.Observe(max(r.Started.Sub(r.Due), 0))
 		claimed[i] = r.Claimed
 	}
 	return claimed, nil
@@ -333,7 +333,7 @@ func (t *txn) startTask(c *store.Claimed, parent, node, worker int64) error {
 	if err != nil {
 		return err
 	}
-	info, err := t.flowInfo(parent)
+	info, err := t.workflowInfo(parent)
 	if err != nil {
 		return err
 	}
@@ -345,15 +345,15 @@ func (t *txn) startTask(c *store.Claimed, parent, node, worker int64) error {
 
 // A watch is what Watch of one worker waits for.
 type watch struct {
-	again  chan struct{} // capacity 1
-	closed chan struct{}
-	once   sync.Once
-	told   map[int64]int64 // runs whose cancel was told, with the lease that it concerned
+	signaled chan struct{} // capacity 1
+	closed   chan struct{}
+	once     sync.Once
+	notified map[int64]int64 // runs whose cancel was told, with the lease that it concerned
 }
 
-func (x *watch) look() {
+func (x *watch) signal() {
 	select {
-	case x.again <- struct{}{}:
+	case x.signaled <- struct{}{}:
 	default:
 	}
 }
@@ -371,7 +371,7 @@ func (s *Store) Watch(ctx context.Context, worker int64) (store.Signals, error) 
 	}
 	for {
 		select {
-		case <-x.again:
+		case <-x.signaled:
 		case <-x.closed:
 			return store.Signals{}, store.ErrClosed
 		case <-ctx.Done():
@@ -379,7 +379,7 @@ func (s *Store) Watch(ctx context.Context, worker int64) (store.Signals, error) 
 		}
 		sig, err := s.signals(ctx, worker, x)
 		if err != nil && ctx.Err() == nil && !errors.Is(err, store.ErrClosed) {
-			x.look() // to be told yet
+			x.signal() // to be told yet
 		}
 		if err != nil || len(sig.Cancel) > 0 {
 			return sig, err
@@ -396,8 +396,8 @@ func (w *writer) watchOf(worker int64) *watch {
 	}
 	x := w.watch[worker]
 	if x == nil {
-		x = &watch{again: make(chan struct{}, 1), closed: make(chan struct{}), told: map[int64]int64{}}
-		x.look()
+		x = &watch{signaled: make(chan struct{}, 1), closed: make(chan struct{}), notified: map[int64]int64{}}
+		x.signal()
 		w.watch[worker] = x
 	}
 	return x
@@ -413,19 +413,19 @@ func (s *Store) signals(ctx context.Context, worker int64, x *watch) (sig store.
 		}
 		told := map[int64]int64{}
 		for _, c := range runs {
-			if x.told[c.key] != c.lease { // a run that was replayed since is told of again
+			if x.notified[c.key] != c.lease { // a run that was replayed since is told of again
 				sig.Cancel = append(sig.Cancel, s.ids.id(c.key))
 			}
 			told[c.key] = c.lease
 		}
-		x.told = told
+		x.notified = told
 		return nil
 	})
 	return sig, err
 }
 
-// given counts the runs that claims were given.
-func given(claims []*claim) (n int) {
+// claimedRuns counts the runs that claims were given.
+func claimedRuns(claims []*claim) (n int) {
 	for _, c := range claims {
 		n += len(c.got)
 	}

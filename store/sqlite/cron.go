@@ -60,7 +60,7 @@ const perTick = 100
 
 // tick makes the runs of the crons that are due.
 func (t *txn) tick() error {
-	due, err := t.s.cronsOf(t, "next_at IS NOT NULL AND next_at <= ? ORDER BY next_at LIMIT ?", t.now, promoteAt)
+	due, err := t.s.cronsOf(t, "next_at IS NOT NULL AND next_at <= ? ORDER BY next_at LIMIT ?", t.now, perTimers)
 	if err != nil {
 		return err
 	}

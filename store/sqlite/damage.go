@@ -19,9 +19,9 @@ type damage struct {
 func (d *damage) Error() string { return fmt.Sprintf("run %d: its rows are damaged: %v", d.run, d.err) }
 func (d *damage) Unwrap() error { return d.err }
 
-// of calls f, which works on one run's rows. What goes wrong there, other than with the
+// forRun calls f, which works on one run's rows. What goes wrong there, other than with the
 // database, is that run's damage.
-func (t *txn) of(run int64, f func() error) (err error) {
+func (t *txn) forRun(run int64, f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = &damage{run, fmt.Errorf("%v\n%s", v, debug.Stack())}
@@ -65,12 +65,12 @@ func (w *writer) quarantine(err error) bool {
 // block blocks damaged runs. Unless they stand in its way too, what follows from that is
 // done: what they held of limits is given back.
 func (w *writer) block(all []*damage, follow bool) error {
-	return w.inOne(func(t *txn) error {
+	return w.inTx(func(t *txn) error {
 		for _, d := range all {
-			err := t.exec(`UPDATE stint_runs SET state = 6, error = ?2, crashes = ?3, gate = NULL, due_at = NULL, start_by = NULL, ended_at = NULL WHERE id = ?1`,
+			err := t.exec(`UPDATE stint_runs SET state = 6, error = ?2, crashes = ?3, limiter = NULL, due_at = NULL, start_by = NULL, ended_at = NULL WHERE id = ?1`,
 				d.run, failureJSON(store.KindDamaged, d.err.Error()), store.MaxCrashes)
 			if err == nil && !follow {
-				err = t.exec("DELETE FROM stint_moves WHERE run = ?", d.run)
+				err = t.exec("DELETE FROM stint_transitions WHERE run = ?", d.run)
 			}
 			if err != nil {
 				return err

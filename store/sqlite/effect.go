@@ -13,10 +13,10 @@ import (
 // is read off the statement's text when that is prepared, so that no caller has to
 // report what it does: a text of a form that is not known may have changed any lane.
 type effect struct {
-	kind  effectKind
-	lanes []int // of effectLanes: which arguments, from 0
-	state int   // of effectKey: the argument, from 1, that is the run's new state
-	gate  int   // likewise of its gate
+	kind    effectKind
+	lanes   []int // of effectLanes: which arguments, from 0
+	state   int   // of effectKey: the argument, from 1, that is the run's new state
+	limiter int   // likewise of its limiter
 }
 
 // A statement is prepared, and says what it may do to lanes.
@@ -43,8 +43,8 @@ var (
 	insertsCopy = regexp.MustCompile(`^\(id, lane, [\w, ]*\)\s*SELECT \?1, `)
 	setsOther   = regexp.MustCompile(`^SET state = ([24-9]|10)[,\s]`)
 	setsState   = regexp.MustCompile(`^SET state = \?(\d+),`)
-	setsGate    = regexp.MustCompile(`^SET gate = \?(\d+)[,\s]`)
-	setsOrder   = regexp.MustCompile(`\b(?:state|gate|lane|rank|turn) =`)
+	setsLimiter = regexp.MustCompile(`^SET limiter = \?(\d+)[,\s]`)
+	setsOrder   = regexp.MustCompile(`\b(?:state|limiter|lane|rank|turn) =`)
 	ofKey       = regexp.MustCompile(`^id = \?1\b`)
 	ofLane      = regexp.MustCompile(` AND lane = \?(\d+)$`)
 )
@@ -87,7 +87,7 @@ func effectOnRuns(text string) effect {
 	case !setsOrder.MatchString(set):
 		return effect{}
 	case ofKey.MatchString(where):
-		return effect{kind: effectKey, state: numberIn(setsState, text), gate: numberIn(setsGate, text)}
+		return effect{kind: effectKey, state: numberIn(setsState, text), limiter: numberIn(setsLimiter, text)}
 	case ofLane.MatchString(where) && !strings.Contains(set, "lane ="):
 		return effect{kind: effectLanes, lanes: []int{numberIn(ofLane, where) - 1}}
 	}
@@ -120,13 +120,13 @@ func secondValues(rows string) (at []int) {
 	return at
 }
 
-// note keeps what a statement is going to do until touchNoted.
-func (c *laneCache) note(e *effect, args []any) {
+// noteEffect keeps what a statement is going to do until touchNoted.
+func (c *laneCache) noteEffect(e *effect, args []any) {
 	switch e.kind {
 	case effectNone:
 		return
 	case effectKey:
-		if e.state > 0 && args[e.state-1] != any(int64(store.Queued)) || e.gate > 0 && args[e.gate-1] != nil {
+		if e.state > 0 && args[e.state-1] != any(int64(store.Queued)) || e.limiter > 0 && args[e.limiter-1] != nil {
 			return
 		}
 		if key, ok := args[0].(int64); ok {

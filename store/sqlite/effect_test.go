@@ -51,15 +51,15 @@ func TestEffectOf(t *testing.T) {
 		{claimSQL, effectNone},
 		{claimLaneSQL, effectNone},
 		{endSQL, effectKey},
-		{againSQL, effectKey},
-		{standSQL, effectKey},
-		{moveSQL, effectKey},
+		{retrySQL, effectKey},
+		{setLimiterSQL, effectKey},
+		{setLaneSQL, effectKey},
 		{forkSQL, effectKey},
 		{fullSQL, effectLanes},
 		{nodeFullSQL, effectLanes},
 		{plainRows.texts[0], effectLanes},
-		{readyAloneSQL, effectLanes},
-		{turnAloneSQL, effectLanes},
+		{admitHeadSQL, effectLanes},
+		{admitHeadTurnSQL, effectLanes},
 		{"UPDATE stint_lanes SET stamp = ? WHERE id = ?", effectNone},
 		{"UPDATE stint_runs SET state = 3", effectAny},
 		{"UPDATE stint_runs\nSET state = 3 WHERE worker = ?1", effectAny},
@@ -81,11 +81,11 @@ func TestEffectOf(t *testing.T) {
 	done := []any{int64(1), int64(1), int64(store.Succeeded)}
 	c := newLaneCache()
 	e := effectOf(endSQL)
-	if c.note(&e, done); len(c.keys) > 0 || c.any {
+	if c.noteEffect(&e, done); len(c.keys) > 0 || c.any {
 		t.Error("a run that ends is taken for one that is ready")
 	}
 	done[2] = int64(store.Queued)
-	if c.note(&e, done); len(c.keys) != 1 {
+	if c.noteEffect(&e, done); len(c.keys) != 1 {
 		t.Error("a run that is queued is not noted")
 	}
 }

@@ -47,7 +47,7 @@ func keyed(runs []store.NewRun) bool {
 // Most runs are plain: due at once, with nothing special but metadata. They take a short row.
 const (
 	plainHead = "INSERT INTO stint_runs (id, lane, state, priority, rank, input) VALUES "
-	fullSQL   = `INSERT INTO stint_runs (id, lane, state, priority, rank, input, due_at, start_by, start_in, parent, root, key, metadata, flags, node, worker, started_at, limits, gate)
+	fullSQL   = `INSERT INTO stint_runs (id, lane, state, priority, rank, input, due_at, start_by, start_in, parent, root, key, metadata, flags, node, worker, started_at, limits, limiter)
 VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`
 )
 
@@ -68,7 +68,7 @@ func (t *txn) enqueue(now int64, runs []store.NewRun, staged map[laneName]int64)
 	b := bulk{kind: plainRows}
 	var name laneName
 	var lane int64
-	var tally *store.Tally
+	var tally *store.Counters
 	for i := range runs {
 		r := &runs[i]
 		if r.Key != "" {
@@ -91,7 +91,7 @@ func (t *txn) enqueue(now int64, runs []store.NewRun, staged map[laneName]int64)
 			if lane, err = t.laneOf(n, staged); err != nil {
 				return nil, err
 			}
-			name, tally = n, t.tally(r.Queue, r.Task)
+			name, tally = n, t.counters(r.Queue, r.Task)
 		}
 		tally.Enqueued++
 		key := t.nextKey(now)
@@ -197,37 +197,37 @@ func (t *txn) insertFull(key, lane, now int64, r *store.NewRun, input any, stage
 			return err
 		}
 		id = id<<nodeBits | int64(r.Graph.End())
-		flags, node = flags|flagFlow, &id
+		flags, node = flags|flagWorkflow, &id
 	}
 	now = createdAt(key)
 	limits, err := t.storedLimits(r.Limits)
 	if err != nil {
 		return err
 	}
-	var gate any
+	var limiter any
 	if limits != nil && state == store.Queued {
 		if staged {
-			gate = -lane // unstage leads it to its gates
-		} else if gate, err = t.admit(key, r.Limits, flags); err != nil {
+			limiter = -lane // unstage leads it to its limiters
+		} else if limiter, err = t.admitNewRun(key, r.Limits, flags); err != nil {
 			return err
 		}
 	}
-	if node != nil && state == store.Queued && gate == nil { // nobody is to claim it: it runs by its tasks
+	if node != nil && state == store.Queued && limiter == nil { // nobody is to claim it: it runs by its tasks
 		state, worker, started = store.Running, new(int64), &now
 	}
-	err = t.exec(fullSQL, key, lane, int64(state), int64(r.Priority), store.Rank(due, r.Priority, r.AgeEvery), input, dueAt, startBy, startIn, parent, root, idem, meta, flags, node, worker, started, limits, gate)
+	err = t.exec(fullSQL, key, lane, int64(state), int64(r.Priority), store.Rank(due, r.Priority, r.AgeEvery), input, dueAt, startBy, startIn, parent, root, idem, meta, flags, node, worker, started, limits, limiter)
 	if err == nil {
 		err = t.keepTaskLimits(key, r.TaskLimits)
 	}
-	if err != nil || node == nil || dueAt != nil || gate != nil {
+	if err != nil || node == nil || dueAt != nil || limiter != nil {
 		return err
 	}
-	info := flowInfo{priority: int64(r.Priority), root: key, input: slices.Clone(r.Input), metadata: slices.Clone(r.Metadata)}
+	info := workflowInfo{priority: int64(r.Priority), root: key, input: slices.Clone(r.Input), metadata: slices.Clone(r.Metadata)}
 	if parent != nil {
 		info.root = root.(int64)
 	}
-	t.keepFlow(key, info)
-	return t.begin(key, *node, now)
+	t.cacheWorkflow(key, info)
+	return t.beginWorkflow(key, *node, now)
 }
 
 // startIn is how a row keeps StartIn.
@@ -272,7 +272,7 @@ func (t *txn) keyHolder(now int64, r *store.NewRun) (int64, error) {
 // debounce has a run that is still scheduled for its first start take r's place; 0: it is not.
 func (t *txn) debounce(key int64, r *store.NewRun) (int64, error) {
 	at := min(ceilMillis(r.RunAt), createdAt(key)+r.Debounce.Milliseconds())
-	used := t.nextKey(t.now) // the figures are as new as this enqueue, not as the run
+	used := t.nextKey(t.now) // the settings are as new as this enqueue, not as the run
 	limits, err := t.storedLimits(store.UsedAt(r.Limits, used))
 	if err != nil {
 		return 0, err

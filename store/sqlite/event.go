@@ -44,7 +44,7 @@ func (t *txn) publish(now int64, e *store.NewEvent, found *candidates) (int64, e
 	if err != nil || !first {
 		return key, err
 	}
-	return key, t.happen(now, key, e, found, false)
+	return key, t.deliver(now, key, e, found, false)
 }
 
 // insertEvent stores an event. first is false if it was delivered before.
@@ -65,12 +65,12 @@ func (t *txn) insertEvent(now int64, e *store.NewEvent, pending any) (key int64,
 		key, e.Key, e.Payload, text(e.Metadata), scope, delivery, pending)
 }
 
-// happen makes the runs of an event's triggers, and resolves what waits for it. It reads
+// deliver makes the runs of an event's triggers, and resolves what waits for it. It reads
 // the fields by which anybody waits for such events, and then, by the index, the waits
 // that match. An event that comes late has been there to see for those who looked.
 // What a run that the event starts waits for at once is among it, so found, which was read
 // before, is of use only where the event starts none.
-func (t *txn) happen(now, key int64, e *store.NewEvent, found *candidates, late bool) error {
+func (t *txn) deliver(now, key int64, e *store.NewEvent, found *candidates, late bool) error {
 	started, err := t.trigger(now, key, e)
 	if err != nil {
 		return err
@@ -81,7 +81,7 @@ func (t *txn) happen(now, key int64, e *store.NewEvent, found *candidates, late 
 		}
 	}
 	if !found.some {
-		t.triggers.unwait(e.Key)
+		t.triggers.setNoWaiters(e.Key)
 		return nil
 	}
 	err = eachMatch(found.waits, e, func(m []any) error {
@@ -94,7 +94,7 @@ func (t *txn) happen(now, key int64, e *store.NewEvent, found *candidates, late 
 			return err
 		}
 		for _, run := range runs {
-			t.caused(key, run, true)
+			t.recordEventRun(key, run, true)
 			if err := t.reconsider(run, now); err != nil {
 				return err
 			}
@@ -107,22 +107,22 @@ func (t *txn) happen(now, key int64, e *store.NewEvent, found *candidates, late 
 	return t.resolve(now, key, e, found.journal, late)
 }
 
-// causedSQL store what events caused, so many rows at a time.
-var causedSQL = func() (texts [len(bulkSizes)]string) {
+// eventRunsSQL store what events caused, so many rows at a time.
+var eventRunsSQL = func() (texts [len(bulkSizes)]string) {
 	for i, n := range bulkSizes {
-		texts[i] = "INSERT OR IGNORE INTO stint_caused (event, run, woke) VALUES (?,?,?)" + strings.Repeat(",(?,?,?)", n-1)
+		texts[i] = "INSERT OR IGNORE INTO stint_event_runs (event, run, woke) VALUES (?,?,?)" + strings.Repeat(",(?,?,?)", n-1)
 	}
 	return texts
 }()
 
-// caused keeps what an event started or woke, at the end of the transaction.
-func (t *txn) caused(event, run int64, woke bool) {
-	t.causes = append(t.causes, event, run, woke)
+// recordEventRun keeps what an event started or woke, at the end of the transaction.
+func (t *txn) recordEventRun(event, run int64, woke bool) {
+	t.eventRuns = append(t.eventRuns, event, run, woke)
 }
 
-func (t *txn) flushCauses() error {
-	err := t.insertAll(&causedSQL, 3, t.causes)
-	t.causes = t.causes[:0]
+func (t *txn) flushEventRuns() error {
+	err := t.insertAll(&eventRunsSQL, 3, t.eventRuns)
+	t.eventRuns = t.eventRuns[:0]
 	return err
 }
 
@@ -157,7 +157,7 @@ type candidates struct {
 var noCandidates = &candidates{}
 
 func (t *txn) candidates(e *store.NewEvent) (*candidates, error) {
-	if t.triggers.unwaited[e.Key] {
+	if t.triggers.noWaiters[e.Key] {
 		return noCandidates, nil
 	}
 	c := &candidates{}
@@ -272,7 +272,7 @@ func (s *Store) Events(ctx context.Context, key string, before store.ID, limit i
 		for i, r := range rows {
 			infos[i] = store.EventInfo{NewEvent: r.NewEvent, ID: s.ids.id(r.id), At: millis(createdAt(r.id))}
 			for woke, into := range []*[]store.ID{&infos[i].Started, &infos[i].Woke} {
-				runs, err := column[int64](q, "SELECT run FROM stint_caused WHERE event = ? AND woke = ? ORDER BY run LIMIT ?", r.id, woke, store.MaxCaused)
+				runs, err := column[int64](q, "SELECT run FROM stint_event_runs WHERE event = ? AND woke = ? ORDER BY run LIMIT ?", r.id, woke, store.MaxEventRuns)
 				if err != nil {
 					return err
 				}
@@ -296,7 +296,7 @@ func (s *Store) expireEvents(ctx context.Context, before time.Time) error {
 				return err
 			}
 			last := gone[len(gone)-1]
-			if err := t.exec("DELETE FROM stint_caused WHERE event <= ?", last); err != nil {
+			if err := t.exec("DELETE FROM stint_event_runs WHERE event <= ?", last); err != nil {
 				return err
 			}
 			return t.exec("DELETE FROM stint_events WHERE id <= ?", last)

@@ -19,11 +19,11 @@ func (s *Store) Crash() {
 	s.w.claims = nil
 	s.w.crashed = true
 	s.w.mu.Unlock()
-	s.w.poke()
+	s.w.signal()
 	<-s.w.done
-	if s.me.file != nil {
-		s.me.file.Close() // and leaves the name, as a kill does
-		s.me.file = nil
+	if s.presence.file != nil {
+		s.presence.file.Close() // and leaves the name, as a kill does
+		s.presence.file = nil
 	}
 	s.closeFiles()
 }

@@ -22,7 +22,7 @@ func (s *Store) Finish(ctx context.Context, now time.Time, outcomes []store.Outc
 			if stale[i] = !ok; !ok {
 				continue
 			}
-			err := t.of(key, func() (err error) {
+			err := t.forRun(key, func() (err error) {
 				ok, err = t.finish(key, now.UnixMilli(), &outcomes[i])
 				return err
 			})
@@ -47,11 +47,11 @@ WHERE id = ?1 AND lease = ?2 AND state = 4 AND cancel_at IS NULL`
 UPDATE stint_runs SET state = 9, ended_at = ?3, output = ?4
 WHERE id = ?1 AND lease = ?2 AND state = 4`
 
-	againSQL = `
+	retrySQL = `
 UPDATE stint_runs SET state = ?3, due_at = ?4, rank = ?4 - coalesce(due_at, id >> 20) + rank, error = coalesce(?5, error), attempt = attempt - ?6, spent = 0
 WHERE id = ?1 AND lease = ?2 AND state = 4 AND cancel_at IS NULL`
 
-	backSQL = `
+	putBackSQL = `
 UPDATE stint_runs SET state = 3, attempt = attempt - ?3
 WHERE id = ?1 AND lease = ?2 AND state = 4 AND cancel_at IS NULL`
 
@@ -89,15 +89,15 @@ func (t *txn) finish(key, now int64, o *store.Outcome) (bool, error) {
 	if err := t.record(key, o.Lease, &o.Record); err != nil {
 		return false, err
 	}
-	n, err := t.move(key, now, o)
+	n, err := t.applyOutcome(key, now, o)
 	if err != nil || n == 0 {
 		return false, err
 	}
 	if err := t.forget(key, o.Forget); err != nil {
 		return false, err
 	}
-	if o.Elsewhere {
-		if err := t.elsewhere(key, o.Node); err != nil {
+	if o.NoHandler {
+		if err := t.moveToTaskLane(key, o.Node); err != nil {
 			return false, err
 		}
 	}
@@ -110,23 +110,23 @@ func (t *txn) finish(key, now int64, o *store.Outcome) (bool, error) {
 	return true, err
 }
 
-// move takes a running run to what its outcome says, and reports 0 if it was stale.
-func (t *txn) move(key, now int64, o *store.Outcome) (n int64, err error) {
+// applyOutcome takes a running run to what its outcome says, and reports 0 if it was stale.
+func (t *txn) applyOutcome(key, now int64, o *store.Outcome) (n int64, err error) {
 	refund := 0
-	if o.Refund {
+	if o.Uncounted {
 		refund = 1
 	}
 	switch {
 	case o.To.Terminal():
-		return t.finally(key, now, o)
+		return t.endRun(key, now, o)
 	case o.To == store.Waiting:
 		n, err = t.suspend(key, now, o)
 	case o.To == store.Queued:
-		n, err = t.execN(backSQL, key, o.Lease, refund)
+		n, err = t.execN(putBackSQL, key, o.Lease, refund)
 	case o.To == store.Blocked:
 		n, err = t.execN(blockSQL, key, o.Lease, text(o.Error), refund)
 	default:
-		n, err = t.again(key, now, o, refund)
+		n, err = t.retry(key, now, o, refund)
 	}
 	if err != nil || n > 0 {
 		return n, err
@@ -157,8 +157,8 @@ func (t *txn) cleanUp(statement string, key, now int64, o *store.Outcome) (int64
 	return n, err
 }
 
-// finally ends a run, of a task of a workflow with all that follows in its graph.
-func (t *txn) finally(key, now int64, o *store.Outcome) (int64, error) {
+// endRun ends a run, of a task of a workflow with all that follows in its graph.
+func (t *txn) endRun(key, now int64, o *store.Outcome) (int64, error) {
 	end := store.Result{State: o.To, Output: o.Output}
 	n, err := t.execN(endSQL, key, o.Lease, int64(o.To), now, o.Output, text(o.Error))
 	if err == nil && n == 0 {
@@ -173,7 +173,7 @@ func (t *txn) finally(key, now int64, o *store.Outcome) (int64, error) {
 	}
 	t.ended = append(t.ended, ending{key, &end, o.Task != ""})
 	if o.Task != "" {
-		t.tally(o.Queue, o.Task).End(end.State, sinceStart(o.Started, now))
+		t.counters(o.Queue, o.Task).End(end.State, sinceStart(o.Started, now))
 	}
 	if o.Node == 0 {
 		return 1, nil
@@ -194,7 +194,7 @@ func (t *txn) finally(key, now int64, o *store.Outcome) (int64, error) {
 type ending struct {
 	key     int64
 	result  *store.Result
-	tallied bool
+	counted bool
 }
 
 func (t *txn) advanceOutcome(o *store.Outcome, ended store.State, now int64) error {
@@ -205,8 +205,8 @@ func (t *txn) advanceOutcome(o *store.Outcome, ended store.State, now int64) err
 	return t.advance(&parent, &o.Node, ended, now)
 }
 
-// elsewhere moves a run to the lane of its task alone.
-func (t *txn) elsewhere(key, node int64) error {
+// moveToTaskLane moves a run to the lane of its task alone.
+func (t *txn) moveToTaskLane(key, node int64) error {
 	g, err := t.s.graph(t, node>>nodeBits)
 	if err != nil {
 		return err
@@ -220,26 +220,26 @@ func (t *txn) elsewhere(key, node int64) error {
 	if err != nil {
 		return err
 	}
-	return t.exec(moveSQL, key, lane)
+	return t.exec(setLaneSQL, key, lane)
 }
 
-// again has a run start once more at o.At, and keeps the attempt if it counted.
-func (t *txn) again(key, now int64, o *store.Outcome, refund int) (int64, error) {
+// retry has a run start once more at o.At, and keeps the attempt if it counted.
+func (t *txn) retry(key, now int64, o *store.Outcome, refund int) (int64, error) {
 	at, state := ceilMillis(o.At), store.Scheduled
 	if at <= now {
 		at, state = now, store.Queued
 	} else {
 		t.newDue = min(t.newDue, at)
 	}
-	if !o.Refund {
+	if !o.Uncounted {
 		if err := t.exec(keepAttemptSQL, key, o.Lease, now, int64(state), text(o.Error)); err != nil {
 			return 0, err
 		}
 		if o.Task != "" {
-			t.tally(o.Queue, o.Task).Retried++
+			t.counters(o.Queue, o.Task).Retried++
 		}
 	}
-	return t.execN(againSQL, key, o.Lease, int64(state), at, text(o.Error), refund)
+	return t.execN(retrySQL, key, o.Lease, int64(state), at, text(o.Error), refund)
 }
 
 func (t *txn) end(key, n int64) {

@@ -7,8 +7,8 @@ import (
 	lib "modernc.org/sqlite/lib"
 )
 
-// note keeps whether the database can be written.
-func (w *writer) note(err error) {
+// setHealth keeps whether the database can be written.
+func (w *writer) setHealth(err error) {
 	switch code(err) {
 	case lib.SQLITE_FULL, lib.SQLITE_IOERR, lib.SQLITE_READONLY, lib.SQLITE_CANTOPEN, lib.SQLITE_CORRUPT:
 		err = explain(err)

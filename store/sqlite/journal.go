@@ -92,9 +92,9 @@ func (t *txn) call(now int64, c *store.Call, from int64) (e store.Entry, stale b
 	n, err := t.execN(appendSQL, key, c.Lease, e.Scope, e.Seq, int64(e.Kind), e.Name, e.Done, e.Value, text(e.Error), now, due, field, match, filter, event, e.Attempts)
 	if n > 0 && e.Kind == store.EntryEvent {
 		if !e.Done {
-			delete(t.triggers.unwaited, e.Name)
+			delete(t.triggers.noWaiters, e.Name)
 		} else if id, ok := event.(int64); ok {
-			t.caused(id, key, true)
+			t.recordEventRun(id, key, true)
 		}
 	}
 	if err != nil || n > 0 {
@@ -263,8 +263,8 @@ const suspendSQL = `
 UPDATE stint_runs SET state = ?3, due_at = ?4, rank = coalesce(?4, id >> 20) - coalesce(due_at, id >> 20) + rank, attempt = attempt - 1, flags = flags | 4, spent = ?5
 WHERE id = ?1 AND lease = ?2 AND state = 4 AND cancel_at IS NULL`
 
-// rouse queues a run that waited.
-func (t *txn) rouse(key, now int64) error {
+// resume queues a run that waited.
+func (t *txn) resume(key, now int64) error {
 	n, err := t.execN("UPDATE stint_runs SET state = 3, due_at = ?2, rank = ?2 - coalesce(due_at, id >> 20) + rank WHERE id = ?1 AND state = 5 AND lease > 0", key, now)
 	if n > 0 && t.w != nil {
 		t.w.recheck = true
@@ -272,14 +272,14 @@ func (t *txn) rouse(key, now int64) error {
 	return err
 }
 
-// settle wakes those that wait for runs which have ended since it was called last.
-func (t *txn) settle() error {
-	ended := t.ended[t.settled:]
+// resumeWaiters wakes those that wait for runs which have ended since it was called last.
+func (t *txn) resumeWaiters() error {
+	ended := t.ended[t.resumed:]
 	if len(ended) == 0 {
 		return nil
 	}
-	t.settled = len(t.ended)
-	if err := t.tallyEndings(ended); err != nil {
+	t.resumed = len(t.ended)
+	if err := t.countEndings(ended); err != nil {
 		return err
 	}
 	var some bool
@@ -292,7 +292,7 @@ func (t *txn) settle() error {
 			return err
 		}
 		for _, run := range runs {
-			if err := t.rouse(run, t.now); err != nil {
+			if err := t.resume(run, t.now); err != nil {
 				return err
 			}
 		}
@@ -312,8 +312,8 @@ func (t *txn) resolve(now, event int64, e *store.NewEvent, found []store.Match, 
 		}
 		for _, run := range runs {
 			t.chunks = append(t.chunks, run) // those who await the entry look again
-			t.caused(event, run, true)
-			if err := t.rouse(run, now); err != nil {
+			t.recordEventRun(event, run, true)
+			if err := t.resume(run, now); err != nil {
 				return err
 			}
 		}

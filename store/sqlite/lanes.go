@@ -23,7 +23,7 @@ type lane struct {
 	// What the writer knows of the runs that are ready in it: none, or the first is not
 	// before bound.
 	ready bool
-	bound place
+	bound position
 	dirty bool // it is to be stamped at the end of the transaction
 }
 
@@ -48,12 +48,12 @@ type laneCache struct {
 	mark   string
 	seen   int64 // highest stamp
 
-	byID   map[int64]*lane
-	byName map[laneName]*lane
-	paused map[string]bool // queues
-	idle   map[int64]bool  // workers that are paused; nil: not known
-	routed bool            // some lane is not for every worker
-	views  map[int64]*view // by worker
+	byID          map[int64]*lane
+	byName        map[laneName]*lane
+	paused        map[string]bool // queues
+	pausedWorkers map[int64]bool  // workers that are paused; nil: not known
+	routed        bool            // some lane is not for every worker
+	views         map[int64]*view // by worker
 
 	// Of the transaction: what its statements have changed, and touchNoted has not seen to.
 	keys  []int64 // of runs
@@ -61,11 +61,11 @@ type laneCache struct {
 	any   bool    // lanes that are not known
 
 	// Of the transaction, for its end.
-	dirty []*lane // to be stamped
-	added []*lane // made by it
-	moved []*lane // whose runs it has started
+	dirty    []*lane // to be stamped
+	added    []*lane // made by it
+	advanced []*lane // whose runs it has started
 
-	looked int // how many times the head of a lane was read; for tests
+	headsRead int // how many times the head of a lane was read; for tests
 }
 
 func newLaneCache() *laneCache {
@@ -75,7 +75,7 @@ func newLaneCache() *laneCache {
 func (c *laneCache) forget() {
 	old := *c
 	*c = *newLaneCache()
-	c.seen, c.stale, c.looked, c.lost = old.seen, old.stale, old.looked, true
+	c.seen, c.stale, c.headsRead, c.lost = old.seen, old.stale, old.headsRead, true
 }
 
 // forgetLanes is for changes that the stamps of lanes do not show.
@@ -90,14 +90,14 @@ func (t *txn) forgetLanes() error {
 // commit and rollback end a transaction.
 func (c *laneCache) commit(stamp int64) {
 	c.seen = max(c.seen, stamp)
-	c.added, c.moved, c.lost = c.added[:0], c.moved[:0], false
+	c.added, c.advanced, c.lost = c.added[:0], c.advanced[:0], false
 }
 
-// unnote forgets what the statements of a transaction have changed that was rolled back.
-func (c *laneCache) unnote() { c.keys, c.noted, c.any = c.keys[:0], c.noted[:0], false }
+// dropNoted forgets what the statements of a transaction have changed that was rolled back.
+func (c *laneCache) dropNoted() { c.keys, c.noted, c.any = c.keys[:0], c.noted[:0], false }
 
 func (c *laneCache) rollback() {
-	c.unnote()
+	c.dropNoted()
 	if c.lost {
 		c.forget()
 		return
@@ -105,7 +105,7 @@ func (c *laneCache) rollback() {
 	for _, l := range c.dirty {
 		l.dirty = false
 	}
-	for _, l := range c.moved {
+	for _, l := range c.advanced {
 		c.touch(l)
 	}
 	for _, l := range c.added {
@@ -113,7 +113,7 @@ func (c *laneCache) rollback() {
 		delete(c.byID, l.id)
 		delete(c.byName, l.name())
 	}
-	c.dirty, c.added, c.moved, c.idle = c.dirty[:0], c.added[:0], c.moved[:0], nil
+	c.dirty, c.added, c.advanced, c.pausedWorkers = c.dirty[:0], c.added[:0], c.advanced[:0], nil
 }
 
 const (
@@ -123,9 +123,9 @@ const (
 	// lane that has something ready, however many runs are in it.
 	readyLanesSQL = `
 WITH RECURSIVE ready (lane) AS (
-  SELECT (SELECT lane FROM stint_runs WHERE gate IS NULL AND state = 3 ORDER BY lane LIMIT 1)
+  SELECT (SELECT lane FROM stint_runs WHERE limiter IS NULL AND state = 3 ORDER BY lane LIMIT 1)
   UNION ALL
-  SELECT (SELECT lane FROM stint_runs WHERE state = 3 AND gate IS NULL AND lane > ready.lane ORDER BY lane LIMIT 1)
+  SELECT (SELECT lane FROM stint_runs WHERE state = 3 AND limiter IS NULL AND lane > ready.lane ORDER BY lane LIMIT 1)
   FROM ready WHERE ready.lane IS NOT NULL)
 SELECT ` + laneColumns + ` FROM ready CROSS JOIN stint_lanes l ON l.id = ready.lane`
 
@@ -197,7 +197,7 @@ func (t *txn) loadLanes() error {
 		l.staged = lanes[i].staged
 		c.touch(l)
 	}
-	c.loaded, c.stale, c.idle, c.mark, c.seen = true, false, nil, mark, max(c.seen, last)
+	c.loaded, c.stale, c.pausedWorkers, c.mark, c.seen = true, false, nil, mark, max(c.seen, last)
 	return nil
 }
 
@@ -333,13 +333,13 @@ func (t *txn) stampTouched() error {
 	return t.exec("UPDATE stint_lanes SET stamp = ? WHERE id IN (SELECT value FROM json_each(?))", stamp, jsonKeys(ids))
 }
 
-// A place is a run's place in the order of starting.
-type place struct{ rank, turn, id int64 }
+// A position is a run's place in the order of starting.
+type position struct{ rank, turn, id int64 }
 
-// nowhere is before every place: where a lane's first run is has not been looked up.
-var nowhere = place{rank: -1 << 62}
+// unknownPosition is before every place: where a lane's first run is has not been looked up.
+var unknownPosition = position{rank: -1 << 62}
 
-func comparePlace(a, b place) int {
+func comparePositions(a, b position) int {
 	return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.turn, b.turn), cmp.Compare(a.id, b.id))
 }
 

@@ -80,7 +80,7 @@ const runColumns = `r.id, l.task, l.queue, r.state, r.priority, r.attempt, r.cra
   coalesce(r.input, (SELECT data FROM stint_inputs i WHERE i.id = r.id),
     (SELECT coalesce(f.input, (SELECT data FROM stint_inputs i WHERE i.id = f.id)) FROM stint_runs f WHERE f.id = r.parent AND r.node IS NOT NULL AND NOT r.flags & 2)),
   r.node, r.flags & 2 > 0, r.output, r.error, p.done, p.total, p.message,
-  CASE WHEN r.state = 3 AND r.gate > 0 THEN r.gate END, r.state = 3 AND EXISTS (SELECT 1 FROM stint_queues q WHERE q.name = l.queue AND q.paused), CASE WHEN r.state = 3 THEN l.route ELSE '' END`
+  CASE WHEN r.state = 3 AND r.limiter > 0 THEN r.limiter END, r.state = 3 AND EXISTS (SELECT 1 FROM stint_queues q WHERE q.name = l.queue AND q.paused), CASE WHEN r.state = 3 THEN l.route ELSE '' END`
 
 const runTables = ` FROM stint_runs r CROSS JOIN stint_lanes l ON l.id = r.lane LEFT JOIN stint_progress p ON p.run = r.id `
 
@@ -92,14 +92,14 @@ type runRow struct {
 	flow                            bool
 	done, total                     *int64
 	message                         *string
-	gate                            *int64
+	limiter                         *int64
 	route                           string
 }
 
 func (r *runRow) fields() []any {
 	return []any{&r.key, &r.Task, &r.Queue, &r.State, &r.Priority, &r.Attempt, &r.Crashes, &r.Executions, &r.due,
 		&r.started, &r.ended, &r.cancel, &r.startBy, &r.Worker, &r.parent, &r.root, &r.Key, &r.Metadata,
-		&r.Input, &r.node, &r.flow, &r.Output, &r.Error, &r.done, &r.total, &r.message, &r.gate, &r.Paused, &r.route}
+		&r.Input, &r.node, &r.flow, &r.Output, &r.Error, &r.done, &r.total, &r.message, &r.limiter, &r.Paused, &r.route}
 }
 
 func (s *Store) run(q querier, r *runRow) (store.Run, error) {
@@ -110,7 +110,7 @@ func (s *Store) run(q querier, r *runRow) (store.Run, error) {
 		}
 		if place := int(*r.node & (1<<nodeBits - 1)); err == nil && place <= g.Success() { // else somebody broke it by hand
 			name := g.TaskName(place)
-			r.Elsewhere, r.Flow, r.Run.Task = !r.flow && r.Task == name && r.State == store.Queued, r.flow, name
+			r.NoHandler, r.Workflow, r.Run.Task = !r.flow && r.Task == name && r.State == store.Queued, r.flow, name
 		}
 	}
 	r.ID, r.Parent, r.Root = s.ids.id(r.key), s.ids.optional(r.parent), s.ids.optional(r.root)
@@ -119,13 +119,13 @@ func (s *Store) run(q querier, r *runRow) (store.Run, error) {
 	if r.route != "" {
 		r.Route, _ = store.ParseRoute(r.route) // one that somebody broke by hand says nothing
 	}
-	if r.gate != nil {
-		gates, err := gateInfos(q, "id = ?", *r.gate)
+	if r.limiter != nil {
+		limiters, err := limiterInfos(q, "id = ?", *r.limiter)
 		if err != nil {
 			return r.Run, err
 		}
-		if len(gates) > 0 {
-			r.Gate = &gates[0]
+		if len(limiters) > 0 {
+			r.Limiter = &limiters[0]
 		}
 	}
 	if r.done != nil {
@@ -452,16 +452,16 @@ func (s *Store) Chunks(ctx context.Context, id store.ID, after int64, limit int)
 
 const queuesSQL = `
 SELECT name, paused,
-  coalesce((SELECT sum((SELECT count(*) FROM (SELECT 1 FROM stint_runs r WHERE r.gate IS NULL AND r.lane = l.id AND r.state = 3 LIMIT ?1)))
+  coalesce((SELECT sum((SELECT count(*) FROM (SELECT 1 FROM stint_runs r WHERE r.limiter IS NULL AND r.lane = l.id AND r.state = 3 LIMIT ?1)))
     FROM stint_lanes l WHERE l.queue = q.name AND l.staged IS NULL), 0),
   (SELECT count(*) FROM stint_runs r CROSS JOIN stint_lanes l ON l.id = r.lane WHERE r.state = 4 AND r.worker > 0 AND l.queue = q.name),
-  (SELECT min((SELECT coalesce(r.due_at, r.id >> 20) FROM stint_runs r WHERE r.gate IS NULL AND r.lane = l.id AND r.state = 3 ORDER BY r.rank, r.turn LIMIT 1))
+  (SELECT min((SELECT coalesce(r.due_at, r.id >> 20) FROM stint_runs r WHERE r.limiter IS NULL AND r.lane = l.id AND r.state = 3 ORDER BY r.rank, r.turn LIMIT 1))
     FROM stint_lanes l WHERE l.queue = q.name AND l.staged IS NULL)
 FROM stint_queues q ORDER BY name`
 
 const prioritiesSQL = `
 SELECT priority, count(*) FROM (SELECT r.priority FROM stint_lanes l CROSS JOIN stint_runs r ON r.lane = l.id
-  WHERE l.queue = ? AND l.staged IS NULL AND r.gate IS NULL AND r.state = 3 LIMIT ?) GROUP BY priority`
+  WHERE l.queue = ? AND l.staged IS NULL AND r.limiter IS NULL AND r.state = 3 LIMIT ?) GROUP BY priority`
 
 // Priorities implements store.Admin.
 func (s *Store) Priorities(ctx context.Context, queue string) (counts map[int8]int, err error) {

@@ -49,23 +49,23 @@ const (
 
 // A Store is a store.Store in a SQLite file.
 type Store struct {
-	path      string
-	at        *location // nil for a database in memory
-	opts      Options
-	write     *sql.DB
-	read      *sql.DB   // nil for a database in memory: reads go through the writer
-	still     stillness // of read, if it is read-only
-	ids       ids
-	me        *presence
-	w         *writer
-	publisher publisher
-	graphs    graphCache
-	filters   knownFilters
-	reading   sync.RWMutex
-	closed    bool // guarded by reading
-	appMu     sync.Mutex
-	app       *sql.DB       // for BeginTx; made by its first use
-	others    chan struct{} // capacity 1: other stores were seen on the file
+	path             string
+	at               *location // nil for a database in memory
+	opts             Options
+	write            *sql.DB
+	read             *sql.DB   // nil for a database in memory: reads go through the writer
+	still            stillness // of read, if it is read-only
+	ids              ids
+	presence         *presence
+	w                *writer
+	publisher        publisher
+	graphs           graphCache
+	filters          knownFilters
+	reading          sync.RWMutex
+	closed           bool // guarded by reading
+	appMu            sync.Mutex
+	app              *sql.DB       // for BeginTx; made by its first use
+	presencesChanged chan struct{} // capacity 1: other stores were seen on the file
 
 	readMu    sync.Mutex
 	readStmts map[string]*sql.Stmt // by text
@@ -109,7 +109,7 @@ func open(path string, opts Options) (_ *Store, err error) {
 	if opts.ReadOnly {
 		return openReading(path, opts)
 	}
-	s := &Store{path: path, opts: opts, others: make(chan struct{}, 1), publisher: publisher{signal: make(chan struct{}, 1)}, readStmts: map[string]*sql.Stmt{}, me: &presence{name: Memory}}
+	s := &Store{path: path, opts: opts, presencesChanged: make(chan struct{}, 1), publisher: publisher{signaled: make(chan struct{}, 1)}, readStmts: map[string]*sql.Stmt{}, presence: &presence{name: Memory}}
 	if path != Memory {
 		if s.path, err = resolve(path); err != nil {
 			return nil, err
@@ -156,7 +156,7 @@ func open(path string, opts Options) (_ *Store, err error) {
 		}
 		s.read.SetMaxOpenConns(readers)
 		s.read.SetMaxIdleConns(readers)
-		if s.me, err = newPresence(s.at, secret); err != nil {
+		if s.presence, err = newPresence(s.at, secret); err != nil {
 			return nil, fmt.Errorf("make the file that shows others this process lives: %w", err)
 		}
 	}
@@ -370,5 +370,5 @@ func (s *Store) closeFiles() error {
 	if s.app != nil {
 		errs = append(errs, s.app.Close())
 	}
-	return errors.Join(append(errs, s.me.close())...)
+	return errors.Join(append(errs, s.presence.close())...)
 }

@@ -13,8 +13,8 @@ import (
 // what follows from it: so after a crash the next process goes on, and of several processes
 // that see an event one publishes it.
 type publisher struct {
-	signal chan struct{} // capacity 1: the file has pending events
-	done   chan struct{}
+	signaled chan struct{} // capacity 1: the file has pending events
+	done     chan struct{}
 }
 
 const (
@@ -22,10 +22,10 @@ const (
 	retryPending = time.Second
 )
 
-// wake has the publisher look for pending events.
-func (p *publisher) wake() {
+// signal has the publisher look for pending events.
+func (p *publisher) signal() {
 	select {
-	case p.signal <- struct{}{}:
+	case p.signaled <- struct{}{}:
 	default:
 	}
 }
@@ -39,7 +39,7 @@ func (s *Store) publishLoop() {
 		select {
 		case <-s.w.done:
 			return
-		case <-s.publisher.signal:
+		case <-s.publisher.signaled:
 		case <-retry:
 		}
 		retry = nil
@@ -107,7 +107,7 @@ func (s *Store) publishStored(keys []int64, events []store.NewEvent) error {
 			for i := range events {
 				n, err := t.execN("UPDATE stint_events SET pending = NULL WHERE id = ? AND pending = 1", keys[i])
 				if err == nil && n > 0 {
-					err = t.happen(t.now, keys[i], &events[i], nil, true)
+					err = t.deliver(t.now, keys[i], &events[i], nil, true)
 				}
 				if err != nil {
 					return err

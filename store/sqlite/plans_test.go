@@ -40,18 +40,18 @@ func TestR9Plans(t *testing.T) {
 		{"sqlite_sequence", "SCAN sqlite_sequence", "has a row a table"},
 		{"WITH RECURSIVE", "SCAN found", "one row a field, or a filter, by which somebody waits for events of the key"},
 		{"FROM sqlite_schema", "SCAN sqlite_schema", "once after another process's commit: as many rows as there are tables and indexes"},
-		{"FROM stint_moves", "SCAN m", "what has changed its state in this transaction"},
+		{"FROM stint_transitions", "SCAN m", "what has changed its state in this transaction"},
 		{"FROM stint_queues q ORDER", "SCAN", "figures for people: lanes, what runs, and counts that stop at MaxCount"},
 		{"GROUP BY priority", "SCAN (subquery", "figures for people: of MaxCount runs at most"},
 		{"GROUP BY priority", "USE TEMP B-TREE FOR GROUP BY", "likewise"},
-		{"FROM stint_gates", "SCAN stint_gates", "once after the file was opened: keys in use"},
+		{"FROM stint_limiters", "SCAN stint_limiters", "once after the file was opened: keys in use"},
 		{"limits IS NOT NULL", "SCAN stint_runs USING INDEX", "likewise: what is queued, if it is not too much, and runs or waits"},
 		{"FROM stint_graphs", "SCAN stint_graphs", "there are as many as shapes of workflows"},
 		{"FROM stint_awaited)", "SCAN stint_awaited", "reads one row, if there is one"},
 		{"stint_workers", "SCAN stint_workers", "reads the live ones, through their index"},
 		{"crashes >= 2)", "SCAN stint_runs USING INDEX stint_runs_running", "reads what runs, if there are suspects"},
 		{"SELECT count(*) FROM (SELECT 1 FROM stint_runs WHERE state", "SCAN", "a count that stops at MaxCount"},
-		{"GROUP BY queue, task, at", "SCAN stint_tallies", "once an hour, or a tenth of the retention: a month's figures"},
+		{"GROUP BY queue, task, at", "SCAN stint_counters", "once an hour, or a tenth of the retention: a month's figures"},
 		{"UNION SELECT j.value FROM stint_workers", "", "names, for a person who typed one"},
 		{"SELECT count(DISTINCT", "USE TEMP B-TREE FOR count", "a count of all that match, which a person asked for: tasks of one workflow's run count once"},
 		{"FROM stint_schema", "SCAN stint_schema", "has one row"},
@@ -191,7 +191,7 @@ func useAll(t *testing.T, s *Store) {
 	_, err = s.Facts(ctx)
 	ok(err)
 	for _, perTask := range []bool{false, true} {
-		_, err = s.Tallies(ctx, time.Minute, now, perTask)
+		_, err = s.Counters(ctx, time.Minute, now, perTask)
 		ok(err)
 	}
 	for _, f := range []store.Filter{{}, {Scan: 10}, {States: []store.State{store.Failed}}, {States: []store.State{store.Blocked}}, {States: []store.State{store.Running}},
@@ -233,7 +233,7 @@ func useGraphs(t *testing.T, s *Store, worker int64) {
 	run := store.NewRun{Task: "w", Queue: "q", Graph: g, StartIn: time.Hour}
 	later := run
 	later.RunAt = now.Add(2 * time.Millisecond)
-	flows, err := s.Enqueue(ctx, now, []store.NewRun{run, later, run})
+	workflows, err := s.Enqueue(ctx, now, []store.NewRun{run, later, run})
 	ok(err)
 	claim := func(task string) store.Claimed {
 		got, err := s.Claim(ctx, store.ClaimRequest{Worker: worker, Free: func() int { return 1 }, Tasks: func(t string) bool { return t == task }})
@@ -248,18 +248,18 @@ func useGraphs(t *testing.T, s *Store, worker int64) {
 	}
 	finish(claim("w:"), store.Outcome{To: store.Succeeded, Tests: []store.TestResult{{OK: true}}})
 	finish(claim("w:"), store.Outcome{To: store.Failed})
-	finish(claim("w:"), store.Outcome{To: store.Queued, Elsewhere: true})
+	finish(claim("w:"), store.Outcome{To: store.Queued, NoHandler: true})
 	_, err = s.Publish(ctx, now, []store.NewEvent{{Key: "e", Payload: []byte(`{"n":1}`)}})
 	ok(err)
-	_, _, err = s.Flow(ctx, flows[0].ID, nil)
+	_, _, err = s.Workflow(ctx, workflows[0].ID, nil)
 	ok(err)
-	_, _, err = s.Flow(ctx, flows[0].ID, []string{"a"})
+	_, _, err = s.Workflow(ctx, workflows[0].ID, []string{"a"})
 	ok(err)
 	_, _, err = s.List(ctx, store.Filter{Tasks: []string{"w:a"}}, store.ID{}, 10)
 	ok(err)
-	_, err = s.Cancel(ctx, now, store.Filter{IDs: []store.ID{flows[1].ID, flows[2].ID}}, nil)
+	_, err = s.Cancel(ctx, now, store.Filter{IDs: []store.ID{workflows[1].ID, workflows[2].ID}}, nil)
 	ok(err)
-	_, err = s.Replay(ctx, now, store.Filter{IDs: []store.ID{flows[2].ID}})
+	_, err = s.Replay(ctx, now, store.Filter{IDs: []store.ID{workflows[2].ID}})
 	ok(err)
 
 	_, err = s.Enqueue(ctx, now, []store.NewRun{{Task: "parent", Queue: "q"}})

@@ -162,9 +162,9 @@ const (
 	scanEvery  = 10 * time.Second // though the directory has not changed, where no time is kept
 )
 
-// look reports whether other stores have the file open, or had when they died, and whether
+// scan reports whether other stores have the file open, or had when they died, and whether
 // this store's own presence was removed. The directory is read only when it has changed.
-func (p *presence) look() (company, removed bool) {
+func (p *presence) scan() (company, removed bool) {
 	now := time.Unix(0, worldTime().Nanoseconds())
 	var modified time.Time
 	if info, err := os.Lstat(p.dir); err == nil {

@@ -116,7 +116,7 @@ func buriedAlive(t *testing.T, soon bool) {
 	}
 	claim()
 	for taken := false; !taken; { // until b looks before a has made the file again
-		if err := os.Remove(a.me.path(a.me.name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := os.Remove(a.presence.path(a.presence.name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			t.Fatal(err)
 		}
 		ctx, stop := context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -164,7 +164,7 @@ func TestPresenceLooksWhenSomethingChanged(t *testing.T) {
 			t.Fatal(err)
 		}
 		before := p.scanned
-		company, removed := p.look()
+		company, removed := p.scan()
 		if removed {
 			t.Error("its own file is there")
 		}

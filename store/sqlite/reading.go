@@ -55,7 +55,7 @@ func openReading(path string, opts Options) (_ *Store, err error) {
 	if path == Memory {
 		return nil, errors.New("a database in memory is empty when it is opened: leave ReadOnly out")
 	}
-	s := &Store{opts: opts, me: &presence{}, readStmts: map[string]*sql.Stmt{}}
+	s := &Store{opts: opts, presence: &presence{}, readStmts: map[string]*sql.Stmt{}}
 	if s.path, err = resolve(path); err != nil {
 		return nil, err
 	}
@@ -213,7 +213,7 @@ func (w *writer) observe() {
 	defer timer.Stop()
 	for {
 		select {
-		case <-w.signal:
+		case <-w.signaled:
 		case <-timer.C:
 		}
 		w.mu.Lock()
@@ -225,9 +225,9 @@ func (w *writer) observe() {
 		}
 		now := time.Now()
 		if now.Sub(w.polled) >= w.pollEvery(now) {
-			w.pace(now)
+			w.adaptPolling(now)
 			w.polled = now
-			w.note(w.observeOnce())
+			w.setHealth(w.observeOnce())
 		}
 		timer.Reset(max(w.pollEvery(now)-now.Sub(w.polled), 0))
 	}
@@ -236,7 +236,7 @@ func (w *writer) observe() {
 // observeOnce has everyone who waits look again if others have committed.
 func (w *writer) observeOnce() error {
 	_, err := os.Lstat(presenceDir(w.s.path))
-	w.company = err == nil
+	w.shared = err == nil
 	changed, err := w.s.refresh()
 	if err != nil {
 		return err
@@ -260,8 +260,8 @@ func (w *writer) observeOnce() error {
 		changed = changed || was != w.version && was != -1
 	}
 	if changed {
-		w.changes.note(1)
-		w.foreign()
+		w.changes.add(1)
+		w.notifyAll()
 	}
 	return nil
 }

@@ -40,7 +40,7 @@ type spot struct {
 }
 
 func (g *group) Len() int           { return len(g.lanes) }
-func (g *group) Less(i, j int) bool { return comparePlace(g.lanes[i].bound, g.lanes[j].bound) < 0 }
+func (g *group) Less(i, j int) bool { return comparePositions(g.lanes[i].bound, g.lanes[j].bound) < 0 }
 func (g *group) Swap(i, j int) {
 	g.lanes[i], g.lanes[j] = g.lanes[j], g.lanes[i]
 	g.spots[g.lanes[i]].i, g.spots[g.lanes[j]].i = i, j
@@ -140,9 +140,9 @@ func (v *view) remove(l *lane) {
 }
 
 // touch says of a lane that runs may have become ready in it.
-func (c *laneCache) touch(l *lane) { c.set(l, nowhere) }
+func (c *laneCache) touch(l *lane) { c.set(l, unknownPosition) }
 
-func (c *laneCache) set(l *lane, bound place) {
+func (c *laneCache) set(l *lane, bound position) {
 	l.ready, l.bound = true, bound
 	for _, v := range c.views {
 		v.put(c, l)
@@ -150,13 +150,13 @@ func (c *laneCache) set(l *lane, bound place) {
 }
 
 // advance says where the first run of a lane is now, and drop that it has none.
-func (c *laneCache) advance(l *lane, to place) {
-	c.moved = append(c.moved, l)
+func (c *laneCache) advance(l *lane, to position) {
+	c.advanced = append(c.advanced, l)
 	c.set(l, to)
 }
 
 func (c *laneCache) drop(l *lane) {
-	c.moved = append(c.moved, l)
+	c.advanced = append(c.advanced, l)
 	l.ready = false
 	for _, v := range c.views {
 		v.remove(l)
@@ -181,15 +181,15 @@ const (
 	// laneSQL reads the head of a lane in order, after a place in it.
 	laneSQL = `
 SELECT rank, turn, id FROM stint_runs
-WHERE lane = ? AND state = 3 AND gate IS NULL AND (rank, turn, id) > (?, ?, ?)
+WHERE lane = ? AND state = 3 AND limiter IS NULL AND (rank, turn, id) > (?, ?, ?)
 ORDER BY rank, turn, id LIMIT ?`
 
 	// headsSQL reads the heads of many lanes, and whether more follows.
 	headsSQL = `
 SELECT j.value, r.rank, r.turn, r.id,
-  EXISTS (SELECT 1 FROM stint_runs x WHERE x.lane = j.value AND x.state = 3 AND x.gate IS NULL ORDER BY x.rank, x.turn, x.id LIMIT 1 OFFSET 1)
+  EXISTS (SELECT 1 FROM stint_runs x WHERE x.lane = j.value AND x.state = 3 AND x.limiter IS NULL ORDER BY x.rank, x.turn, x.id LIMIT 1 OFFSET 1)
 FROM json_each(?) j CROSS JOIN stint_runs r ON r.id =
-  (SELECT id FROM stint_runs x WHERE x.lane = j.value AND x.state = 3 AND x.gate IS NULL ORDER BY x.rank, x.turn, x.id LIMIT 1)`
+  (SELECT id FROM stint_runs x WHERE x.lane = j.value AND x.state = 3 AND x.limiter IS NULL ORDER BY x.rank, x.turn, x.id LIMIT 1)`
 
 	perHeads = 1000 // lanes that headsSQL reads at a time
 )
@@ -208,7 +208,7 @@ type picking struct {
 	open   map[*lane]*laneHead
 }
 
-func (t *txn) pick(v *view, groups []*group, slots, most int, c *claim) ([]place, error) {
+func (t *txn) pick(v *view, groups []*group, slots, most int, c *claim) ([]position, error) {
 	p := &picking{t: t, c: c, v: v, groups: groups, slots: slots, open: map[*lane]*laneHead{}}
 	lanes := 0
 	for _, g := range groups {
@@ -219,7 +219,7 @@ func (t *txn) pick(v *view, groups []*group, slots, most int, c *claim) ([]place
 		p.chunk = max(4, 2*slots/lanes)
 	}
 	p.chunk = min(p.chunk, most)
-	var picked []place
+	var picked []position
 	for len(picked) < most {
 		l, h, err := p.next()
 		if l == nil || err != nil {
@@ -228,8 +228,8 @@ func (t *txn) pick(v *view, groups []*group, slots, most int, c *claim) ([]place
 		if p.slots -= c.cost(l.task); p.slots < 0 {
 			break
 		}
-		picked = append(picked, h.places[0])
-		h.places = h.places[1:]
+		picked = append(picked, h.positions[0])
+		h.positions = h.positions[1:]
 		if err := p.follow(l, h); err != nil {
 			return nil, err
 		}
@@ -248,10 +248,10 @@ func (p *picking) next() (*lane, *laneHead, error) {
 		h := p.open[l]
 		var err error
 		switch {
-		case h == nil && len(g.lanes) > 1 && (p.many || l.bound == nowhere):
+		case h == nil && len(g.lanes) > 1 && (p.many || l.bound == unknownPosition):
 			err = p.lookUp(g)
 		case h == nil:
-			p.open[l] = &laneHead{last: nowhere}
+			p.open[l] = &laneHead{last: unknownPosition}
 			err = p.follow(l, p.open[l])
 		case h.allowed:
 			return l, h, nil
@@ -267,7 +267,7 @@ func (p *picking) next() (*lane, *laneHead, error) {
 // first is the group that has the first lane.
 func (p *picking) first() (first *group) {
 	for _, g := range p.groups {
-		if len(g.lanes) > 0 && (first == nil || comparePlace(g.lanes[0].bound, first.lanes[0].bound) < 0) {
+		if len(g.lanes) > 0 && (first == nil || comparePositions(g.lanes[0].bound, first.lanes[0].bound) < 0) {
 			first = g
 		}
 	}
@@ -276,34 +276,34 @@ func (p *picking) first() (first *group) {
 
 // follow has a lane stand where the first run is that has not been picked.
 func (p *picking) follow(l *lane, h *laneHead) error {
-	if len(h.places) == 0 && !h.end {
+	if len(h.positions) == 0 && !h.end {
 		if err := p.t.fill(l, h, p.chunk); err != nil {
 			return err
 		}
 	}
-	if len(h.places) == 0 {
+	if len(h.positions) == 0 {
 		p.t.lanes.drop(l)
 		return nil
 	}
-	p.t.lanes.advance(l, h.places[0])
+	p.t.lanes.advance(l, h.positions[0])
 	return nil
 }
 
 // A laneHead is what has been read of a lane and not been picked.
 type laneHead struct {
-	places  []place
-	last    place
-	end     bool // nothing follows
-	allowed bool // the claim may take them now
+	positions []position
+	last      position
+	end       bool // nothing follows
+	allowed   bool // the claim may take them now
 }
 
 func (t *txn) fill(l *lane, h *laneHead, n int) (err error) {
-	t.lanes.looked++
-	h.places, err = rowsOf(t, func(p *place) []any { return []any{&p.rank, &p.turn, &p.id} },
+	t.lanes.headsRead++
+	h.positions, err = rowsOf(t, func(p *position) []any { return []any{&p.rank, &p.turn, &p.id} },
 		laneSQL, l.id, h.last.rank, h.last.turn, h.last.id, n)
-	h.end = len(h.places) < n
-	if len(h.places) > 0 {
-		h.last = h.places[len(h.places)-1]
+	h.end = len(h.positions) < n
+	if len(h.positions) > 0 {
+		h.last = h.positions[len(h.positions)-1]
 	}
 	return err
 }
@@ -313,7 +313,7 @@ func (t *txn) fill(l *lane, h *laneHead, n int) (err error) {
 func (p *picking) lookUp(g *group) error {
 	var ids []int64
 	lanes := map[int64]*lane{}
-	for len(g.lanes) > 0 && (len(ids) < p.slots || g.lanes[0].bound == nowhere) && len(ids) < perHeads {
+	for len(g.lanes) > 0 && (len(ids) < p.slots || g.lanes[0].bound == unknownPosition) && len(ids) < perHeads {
 		l := heap.Pop(g).(*lane)
 		ids, lanes[l.id] = append(ids, l.id), l
 	}
@@ -321,10 +321,10 @@ func (p *picking) lookUp(g *group) error {
 		heap.Push(g, lanes[id])
 	}
 	c := p.t.lanes
-	c.looked += len(ids)
+	c.headsRead += len(ids)
 	type head struct {
 		lane int64
-		place
+		position
 		more bool
 	}
 	heads, err := rowsOf(p.t, func(h *head) []any { return []any{&h.lane, &h.rank, &h.turn, &h.id, &h.more} }, headsSQL, jsonKeys(ids))
@@ -334,9 +334,9 @@ func (p *picking) lookUp(g *group) error {
 	for _, h := range heads {
 		l := lanes[h.lane]
 		if p.open[l] == nil {
-			p.open[l] = &laneHead{places: []place{h.place}, last: h.place, end: !h.more}
+			p.open[l] = &laneHead{positions: []position{h.position}, last: h.position, end: !h.more}
 		}
-		c.advance(l, p.open[l].places[0])
+		c.advance(l, p.open[l].positions[0])
 		delete(lanes, h.lane)
 	}
 	for _, l := range lanes {

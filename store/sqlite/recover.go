@@ -21,7 +21,7 @@ func (s *Store) Recover(ctx context.Context) (store.Recovered, error) {
 			return r, err
 		}
 		select {
-		case <-s.others:
+		case <-s.presencesChanged:
 		case <-s.w.done:
 			return r, store.ErrClosed
 		case <-ctx.Done():
@@ -40,7 +40,7 @@ func (s *Store) recover(ctx context.Context) (total store.Recovered, err error) 
 		return total, err
 	}
 	for _, lock := range locks {
-		if d, err := s.me.dead(lock); err != nil || !d {
+		if d, err := s.presence.dead(lock); err != nil || !d {
 			continue // not ours to judge now; asked again at the next look
 		}
 		var r store.Recovered
@@ -60,8 +60,8 @@ func (s *Store) recover(ctx context.Context) (total store.Recovered, err error) 
 				}
 			}
 		}
-		s.do(ctx, func(t *txn) error { return t.foldProcess(lock) }) // of figures, no error is worth a recovery
-		s.me.remove(lock)
+		s.do(ctx, func(t *txn) error { return t.rollUpProcess(lock) }) // of figures, no error is worth a recovery
+		s.presence.remove(lock)
 	}
 	return total, nil
 }
@@ -78,11 +78,11 @@ func (s *Store) left(ctx context.Context) (locks, staged []string, err error) {
 	if s.path == Memory {
 		return nil, nil, nil
 	}
-	for _, name := range s.me.others() {
-		if strings.HasPrefix(name, s.me.mark) {
+	for _, name := range s.presence.others() {
+		if strings.HasPrefix(name, s.presence.mark) {
 			locks = append(locks, name)
 		} else {
-			s.me.remove(name) // it had a file that was replaced by this one
+			s.presence.remove(name) // it had a file that was replaced by this one
 		}
 	}
 	err = s.view(ctx, func(q querier) error {
@@ -103,7 +103,7 @@ func (s *Store) left(ctx context.Context) (locks, staged []string, err error) {
 		return nil
 	})
 	slices.Sort(locks)
-	locks = slices.DeleteFunc(slices.Compact(locks), func(l string) bool { return l == s.me.name })
+	locks = slices.DeleteFunc(slices.Compact(locks), func(l string) bool { return l == s.presence.name })
 	return locks, staged, err
 }
 
@@ -170,7 +170,7 @@ func (t *txn) releaseWorker(worker int64, crashed bool, r *store.Recovered) erro
 		switch {
 		case run.state.Terminal():
 			t.end(run.id, 1)
-			if err := t.of(run.id, func() error { return t.advance(run.parent, run.node, run.state, t.now) }); err != nil {
+			if err := t.forRun(run.id, func() error { return t.advance(run.parent, run.node, run.state, t.now) }); err != nil {
 				return err
 			}
 		case run.state == store.Blocked:

@@ -17,12 +17,12 @@ type oldTask struct {
 	ran                 bool
 }
 
-// replayFlow has the tasks that failed or were canceled, and what depends on them, run
+// replayWorkflow has the tasks that failed or were canceled, and what depends on them, run
 // again; all of them if none did. A task whose parents all stay starts now, the run of
 // one that failed before as a new attempt; the runs of the others go, and their joins
 // are set back.
-func (t *txn) replayFlow(key, node, now int64) error {
-	f, err := t.flow(key, node, now)
+func (t *txn) replayWorkflow(key, node, now int64) error {
+	f, err := t.workflowRun(key, node, now)
 	if err != nil {
 		return err
 	}
@@ -33,7 +33,7 @@ func (t *txn) replayFlow(key, node, now int64) error {
 		return err
 	}
 	t.newDue = min(t.newDue, endBy)
-	t.dropFlow(key)
+	t.uncacheWorkflow(key)
 	f.replayed = true
 	if err := t.exec("DELETE FROM stint_joins WHERE run = ?", key); err != nil {
 		return err
@@ -42,9 +42,9 @@ func (t *txn) replayFlow(key, node, now int64) error {
 	if err != nil {
 		return err
 	}
-	r := replay{f, old, f.Again(func(i int) store.State { return old[i].state })}
+	r := replay{f, old, f.Reruns(func(i int) store.State { return old[i].state })}
 	for i := range f.Tasks {
-		if _, waits := r.arrived(f.Tasks[i].Parents); r.again[i] && old[i].id != 0 && (waits || !old[i].ran) {
+		if _, waits := r.join(f.Tasks[i].Parents); r.reruns[i] && old[i].id != 0 && (waits || !old[i].ran) {
 			if err := f.remake(&old[i]); err != nil {
 				return err
 			}
@@ -55,7 +55,7 @@ func (t *txn) replayFlow(key, node, now int64) error {
 
 // remake deletes the run of a task, which has another when its parents have ended, whose
 // attempts go on counting.
-func (f *flow) remake(o *oldTask) error {
+func (f *workflowRun) remake(o *oldTask) error {
 	if o.attempts > 0 {
 		err := f.t.exec("INSERT OR REPLACE INTO stint_remade (run, place, attempts) VALUES (?, ?, ?)", f.key, o.place, o.attempts)
 		if err != nil {
@@ -69,7 +69,7 @@ func (f *flow) remake(o *oldTask) error {
 
 // oldTasks reads the runs that there are, and removes those of on-failure and
 // on-success tasks, which may have to run again.
-func (f *flow) oldTasks() ([]oldTask, error) {
+func (f *workflowRun) oldTasks() ([]oldTask, error) {
 	rows, err := rowsOf(f.t, func(o *oldTask) []any { return []any{&o.id, &o.place, &o.attempts, &o.state, &o.ran} },
 		"SELECT id, node & 1048575, attempt, state, lease > 0 FROM stint_runs WHERE parent = ? AND node >= ? AND node <= ? ORDER BY parent, node",
 		f.key, f.node, f.node|int64(f.Success()))
@@ -88,20 +88,20 @@ func (f *flow) oldTasks() ([]oldTask, error) {
 }
 
 type replay struct {
-	f     *flow
-	old   []oldTask
-	again []bool
+	f      *workflowRun
+	old    []oldTask
+	reruns []bool
 }
 
-// arrived sums up the parents that stay, and reports whether others do not.
-func (r *replay) arrived(parents []int) (all store.Arrival, waits bool) {
+// join sums up the parents that stay, and reports whether others do not.
+func (r *replay) join(parents []int) (all store.JoinState, waits bool) {
 	all.Cause = -1
 	for _, p := range parents {
-		if r.again[p] {
+		if r.reruns[p] {
 			waits = true
 			continue
 		}
-		all = all.Join(store.Arrival{Ended: 1, Ran: r.old[p].state != store.Skipped, Cause: -1})
+		all = all.Join(store.JoinState{Ended: 1, Ran: r.old[p].state != store.Skipped, Cause: -1})
 	}
 	return all, waits
 }
@@ -110,9 +110,9 @@ func (r *replay) arrived(parents []int) (all store.Arrival, waits bool) {
 func (r *replay) start() error {
 	f := r.f
 	join := func(place int, parents []int) (waits bool, err error) {
-		all, waits := r.arrived(parents)
+		all, waits := r.join(parents)
 		if waits && all.Ended > 0 {
-			_, err = f.Arrive(place, all)
+			_, err = f.ParentEnded(place, all)
 		}
 		return waits, err
 	}
@@ -121,7 +121,7 @@ func (r *replay) start() error {
 		if f.Leaf(i) {
 			leaves = append(leaves, i)
 		}
-		if !r.again[i] {
+		if !r.reruns[i] {
 			continue
 		}
 		waits, err := join(i, f.Tasks[i].Parents)
@@ -142,7 +142,7 @@ func (r *replay) start() error {
 			}
 			continue
 		}
-		to, err := f.Ready(i)
+		to, err := f.Start(i)
 		if err == nil && to.Terminal() {
 			err = f.Advance(f, i, to)
 		}
@@ -156,7 +156,7 @@ func (r *replay) start() error {
 // Restart implements store.Journal.
 func (s *Store) Restart(ctx context.Context, now time.Time, id store.ID, at store.Address) error {
 	return s.do(ctx, func(t *txn) error {
-		key, err := t.over(id, "state >= 6 AND NOT flags & 2")
+		key, err := t.endedRun(id, "state >= 6 AND NOT flags & 2")
 		if err != nil {
 			return err
 		}
@@ -167,8 +167,8 @@ func (s *Store) Restart(ctx context.Context, now time.Time, id store.ID, at stor
 	})
 }
 
-// over finds a run that is in a condition.
-func (t *txn) over(id store.ID, condition string) (key int64, err error) {
+// endedRun finds a run that is in a condition.
+func (t *txn) endedRun(id store.ID, condition string) (key int64, err error) {
 	key, ok := t.s.ids.key(id)
 	if ok {
 		err = t.one("SELECT id FROM stint_runs WHERE id = ? AND "+condition, []any{key}, &key)
@@ -181,7 +181,7 @@ func (t *txn) over(id store.ID, condition string) (key int64, err error) {
 
 // forkSQL copies a run as a new one, whose journal is read at its first execution.
 const forkSQL = `
-INSERT INTO stint_runs (id, lane, state, priority, rank, start_in, start_by, input, metadata, flags, limits, gate)
+INSERT INTO stint_runs (id, lane, state, priority, rank, start_in, start_by, input, metadata, flags, limits, limiter)
 SELECT ?1, lane, 3, priority, rank - coalesce(due_at, id >> 20) + (?1 >> 20), start_in, (?1 >> 20) + start_in,
   coalesce(input, (SELECT data FROM stint_inputs i WHERE i.id = r.id)), metadata, flags & 1 | 8, limits, CASE WHEN limits IS NOT NULL THEN 0 END
 FROM stint_runs r WHERE id = ?2`
@@ -189,7 +189,7 @@ FROM stint_runs r WHERE id = ?2`
 // Fork implements store.Journal.
 func (s *Store) Fork(ctx context.Context, now time.Time, id store.ID, at store.Address) (fork store.ID, err error) {
 	err = s.do(ctx, func(t *txn) error {
-		key, err := t.over(id, "node IS NULL")
+		key, err := t.endedRun(id, "node IS NULL")
 		if err != nil {
 			return err
 		}
@@ -198,7 +198,7 @@ func (s *Store) Fork(ctx context.Context, now time.Time, id store.ID, at store.A
 			return err
 		}
 		fork = s.ids.id(copied)
-		t.gates.newcomers = true
+		t.limiters.unadmitted = true
 		t.nextDueUnknown()
 		t.triggers.forget() // it may wait for what nobody waited for
 		err = t.exec(`INSERT INTO stint_journal (run, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event, attempts)

@@ -122,7 +122,7 @@ func (t *txn) routed(v *view, l *lane) (bool, error) {
 			continue
 		}
 		var due int64
-		err := t.one("SELECT coalesce(due_at, id >> 20) FROM stint_runs WHERE gate IS NULL AND lane = ? AND state = 3 ORDER BY rank, turn, id LIMIT 1", []any{l.id}, &due)
+		err := t.one("SELECT coalesce(due_at, id >> 20) FROM stint_runs WHERE limiter IS NULL AND lane = ? AND state = 3 ORDER BY rank, turn, id LIMIT 1", []any{l.id}, &due)
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return false, err
 		}
@@ -200,7 +200,7 @@ func (t *txn) stick(g *store.Graph, run, worker int64) error {
 	for _, r := range rows {
 		lane, err := t.nodeLane(g, int(r.node&(1<<nodeBits-1)), run)
 		if err == nil {
-			err = t.exec(moveSQL, r.key, lane)
+			err = t.exec(setLaneSQL, r.key, lane)
 		}
 		if err != nil {
 			return err

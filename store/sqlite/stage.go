@@ -24,7 +24,7 @@ func (s *Store) enqueueStaged(ctx context.Context, now time.Time, runs []store.N
 		staged[laneName{queue: runs[i].Queue, task: runs[i].Task, route: runs[i].Route.Text()}] = 0
 	}
 	err := s.do(ctx, func(t *txn) error {
-		token = s.me.name + ":" + strconv.FormatInt(t.nextKey(now.UnixMilli()), 10)
+		token = s.presence.name + ":" + strconv.FormatInt(t.nextKey(now.UnixMilli()), 10)
 		for n := range staged {
 			id, err := t.newLane(n, &token)
 			if err != nil {
@@ -62,7 +62,7 @@ func (s *Store) enqueueStaged(ctx context.Context, now time.Time, runs []store.N
 	return out, nil
 }
 
-// useLast sets the rates that a bulk takes of to the figures of its last run: its runs come to
+// useLast sets the rates that a bulk takes of to the settings of its last run: its runs come to
 // them over several commits.
 func (t *txn) useLast(runs []store.NewRun, out []store.Enqueued) error {
 	done := map[string]bool{}
@@ -77,7 +77,7 @@ func (t *txn) useLast(runs []store.NewRun, out []store.Enqueued) error {
 			}
 			done[l.Key] = true
 			key, _ := t.s.ids.key(out[i].ID)
-			if _, err := t.useGate(l, key); err != nil {
+			if _, err := t.useLimiter(l, key); err != nil {
 				return err
 			}
 		}
@@ -91,7 +91,7 @@ func (t *txn) unstage(staged map[laneName]int64) error {
 			return err
 		}
 	}
-	t.gates.newcomers = true
+	t.limiters.unadmitted = true
 	t.nextDueUnknown()
 	return nil
 }

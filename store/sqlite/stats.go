@@ -18,8 +18,8 @@ type changes struct {
 	next    chan struct{} // closed by the next change, if waiting
 }
 
-// note counts a commit by what it did, so that the number says how busy the store is too.
-func (c *changes) note(did int) {
+// add counts a commit by what it did, so that the number says how busy the store is too.
+func (c *changes) add(did int) {
 	c.n.Add(uint64(max(did, 1)))
 	if !c.waiting.Load() {
 		return

@@ -16,20 +16,20 @@ type triggerCache struct {
 	byKey   map[string][]store.Trigger
 	wild    []store.Trigger
 	filters map[string][]store.TaskFilter
-	// unwaited are keys of events for which nothing waits.
-	unwaited map[string]bool
+	// noWaiters are keys of events for which nothing waits.
+	noWaiters map[string]bool
 }
 
 const maxTriggerKeys = 10_000 // kept in memory
 
 func (c *triggerCache) forget() { *c = triggerCache{} }
 
-// unwait notes that nothing waits for events with a key.
-func (c *triggerCache) unwait(key string) {
-	if c.unwaited == nil || len(c.unwaited) > maxTriggerKeys {
-		c.unwaited = map[string]bool{}
+// setNoWaiters notes that nothing waits for events with a key.
+func (c *triggerCache) setNoWaiters(key string) {
+	if c.noWaiters == nil || len(c.noWaiters) > maxTriggerKeys {
+		c.noWaiters = map[string]bool{}
 	}
-	c.unwaited[key] = true
+	c.noWaiters[key] = true
 }
 
 // trigger makes the runs that an event starts, and reports whether there are any.
@@ -75,7 +75,7 @@ func (t *txn) startBy(now, key int64, runs []store.NewRun) error {
 			return fmt.Errorf("start of task %q by the event: %w", runs[i].Task, err)
 		}
 		if started {
-			t.caused(key, run, false)
+			t.recordEventRun(key, run, false)
 		}
 	}
 	return nil

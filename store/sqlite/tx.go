@@ -96,13 +96,13 @@ func (s *Store) join(ctx context.Context, now time.Time, tx store.Tx, change fun
 	if err := s.at.check(); err != nil {
 		return err
 	}
-	t := &txn{querier: a, s: s, execN: a.execN, lanes: a.lanes, gates: newGateCache(), triggers: &triggerCache{}, now: now.UnixMilli(), newDue: never, nodes: bulk{kind: nodeRows}}
+	t := &txn{querier: a, s: s, execN: a.execN, lanes: a.lanes, limiters: newLimiterCache(), triggers: &triggerCache{}, now: now.UnixMilli(), newDue: never, nodes: bulk{kind: nodeRows}}
 	if err := t.one(lastKeySQL, nil, &t.lastKey); err != nil {
 		return fmt.Errorf("the app's transaction: %w", err)
 	}
 	err := change(t)
 	if err == nil {
-		err = t.flushCauses()
+		err = t.flushEventRuns()
 	}
 	if err == nil {
 		err = t.stampLanes()
@@ -110,7 +110,7 @@ func (s *Store) join(ctx context.Context, now time.Time, tx store.Tx, change fun
 	if err != nil {
 		return fmt.Errorf("the app's transaction: %w", err)
 	}
-	s.w.hurry()
+	s.w.pollFast()
 	return nil
 }
 
@@ -128,7 +128,7 @@ type appTx struct {
 
 func (a appTx) note(text string, args []any) {
 	e := effectOf(text)
-	a.lanes.note(&e, args)
+	a.lanes.noteEffect(&e, args)
 }
 
 func (a appTx) execN(text string, args ...any) (int64, error) {

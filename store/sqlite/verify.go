@@ -9,12 +9,12 @@ import (
 // verifySQL reads the first runs of the lanes that have something ready, of so many.
 const verifySQL = `
 WITH RECURSIVE ready (lane) AS (
-  SELECT (SELECT lane FROM stint_runs WHERE gate IS NULL AND state = 3 ORDER BY lane LIMIT 1)
+  SELECT (SELECT lane FROM stint_runs WHERE limiter IS NULL AND state = 3 ORDER BY lane LIMIT 1)
   UNION ALL
-  SELECT (SELECT lane FROM stint_runs WHERE state = 3 AND gate IS NULL AND lane > ready.lane ORDER BY lane LIMIT 1)
+  SELECT (SELECT lane FROM stint_runs WHERE state = 3 AND limiter IS NULL AND lane > ready.lane ORDER BY lane LIMIT 1)
   FROM ready WHERE ready.lane IS NOT NULL LIMIT ?)
 SELECT r.lane, r.rank, r.turn, r.id FROM ready CROSS JOIN stint_runs r ON r.id =
-  (SELECT id FROM stint_runs x WHERE x.lane = ready.lane AND x.state = 3 AND x.gate IS NULL ORDER BY x.rank, x.turn, x.id LIMIT 1)`
+  (SELECT id FROM stint_runs x WHERE x.lane = ready.lane AND x.state = 3 AND x.limiter IS NULL ORDER BY x.rank, x.turn, x.id LIMIT 1)`
 
 // verify reports, in tests, lanes with something ready that claims would not find, or would
 // find too late.
@@ -25,7 +25,7 @@ func (t *txn) verify() error {
 	}
 	type head struct {
 		lane int64
-		place
+		position
 	}
 	heads, err := rowsOf(t, func(h *head) []any { return []any{&h.lane, &h.rank, &h.turn, &h.id} }, verifySQL, 500)
 	if err != nil {
@@ -33,8 +33,8 @@ func (t *txn) verify() error {
 	}
 	for _, h := range heads {
 		l := c.byID[h.lane]
-		if l == nil || !l.ready || comparePlace(l.bound, h.place) > 0 {
-			selfcheck.Report(fmt.Sprintf("run %d is ready at %+v, and of its lane %d is known: %+v", h.id, h.place, h.lane, l))
+		if l == nil || !l.ready || comparePositions(l.bound, h.position) > 0 {
+			selfcheck.Report(fmt.Sprintf("run %d is ready at %+v, and of its lane %d is known: %+v", h.id, h.position, h.lane, l))
 			continue
 		}
 		for worker, v := range c.views {

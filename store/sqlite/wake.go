@@ -13,21 +13,21 @@ import (
 // How often the file is looked at for commits of others. Alone on the file, only so
 // often that a newcomer's presence is soon seen.
 const (
-	pollAlone   = 200 * time.Millisecond
-	pollApart   = 10 * time.Minute // where time is not the world's
-	pollCompany = 10 * time.Millisecond
-	pollBusy    = time.Millisecond // another has committed not long ago, and claims wait
-	busyFor     = 50 * time.Millisecond
-	pollFast    = 2 * time.Millisecond // an app's transaction holds an enqueue of ours
-	fastFor     = 2 * time.Second
-	lookEvery   = 100 * time.Millisecond // for stores that came or died
-	promoteAt   = 500                    // due runs a commit
+	pollAlone      = 200 * time.Millisecond
+	pollBackoffMax = 10 * time.Minute // where time is not the world's
+	pollShared     = 10 * time.Millisecond
+	pollBusy       = time.Millisecond // another has committed not long ago, and claims wait
+	busyFor        = 50 * time.Millisecond
+	pollPending    = 2 * time.Millisecond // an app's transaction holds an enqueue of ours
+	fastFor        = 2 * time.Second
+	presencesEvery = 100 * time.Millisecond // for stores that came or died
+	perTimers      = 500                    // due runs a commit
 )
 
 // sleep is how long the goroutine may sleep if nobody pokes it.
 func (w *writer) sleep(now time.Time) time.Duration {
 	d := w.pollEvery(now) - now.Sub(w.polled)
-	if due := min(w.nextDue, w.tallies.due()); due != never {
+	if due := min(w.nextDue, w.counters.due()); due != never {
 		d = min(d, time.UnixMilli(due).Sub(now))
 	}
 	return max(d, 0)
@@ -40,26 +40,26 @@ func (w *writer) pollEvery(now time.Time) time.Duration {
 	switch {
 	case w.s.path == Memory:
 		return time.Hour
-	case w.company && waits && now.Sub(w.others) < busyFor:
+	case w.shared && waits && now.Sub(w.lastForeignCommit) < busyFor:
 		return pollBusy
 	case fast:
-		return pollFast
-	case w.company:
-		return pollCompany
+		return pollPending
+	case w.shared:
+		return pollShared
 	}
-	return max(pollAlone, w.apart)
+	return max(pollAlone, w.pollBackoff)
 }
 
-// pace has looks grow apart where time runs much faster than the world's, as it does in
+// adaptPolling has looks grow apart where time runs much faster than the world's, as it does in
 // a testing/synctest bubble: hardly anybody comes in between, and a month has millions.
-func (w *writer) pace(now time.Time) {
+func (w *writer) adaptPolling(now time.Time) {
 	world := worldTime()
 	passed, ours := world-w.world, now.Sub(w.polled)
 	w.world = world
 	if passed < 0 || passed > ours/16 {
-		w.apart = 0
+		w.pollBackoff = 0
 	} else {
-		w.apart = min(max(2*w.apart, 2*pollAlone), pollApart)
+		w.pollBackoff = min(max(2*w.pollBackoff, 2*pollAlone), pollBackoffMax)
 	}
 }
 
@@ -73,37 +73,37 @@ func (w *writer) poll() {
 		w.polled = now
 		return
 	}
-	w.pace(now)
+	w.adaptPolling(now)
 	w.polled = now
 	if err := w.s.at.check(); err != nil || w.misplaced {
 		w.misplaced = err != nil
-		w.note(err)
+		w.setHealth(err)
 		if err != nil {
 			return
 		}
 	}
-	if now.Sub(w.looked) >= lookEvery {
-		w.looked = now
-		w.lookForOthers()
+	if now.Sub(w.presencesChecked) >= presencesEvery {
+		w.presencesChecked = now
+		w.checkPresences()
 	}
-	if err := w.look(); err != nil && !isBusy(err) {
-		w.note(err)
+	if err := w.refresh(); err != nil && !isBusy(err) {
+		w.setHealth(err)
 	}
 }
 
-// lookForOthers finds out who else has the file open, and has them know that this process
+// checkPresences finds out who else has the file open, and has them know that this process
 // lives, should they have been led to think that it is dead.
-func (w *writer) lookForOthers() {
-	company, removed := w.s.me.look()
-	if w.company = company; company {
+func (w *writer) checkPresences() {
+	company, removed := w.s.presence.scan()
+	if w.shared = company; company {
 		select {
-		case w.s.others <- struct{}{}:
+		case w.s.presencesChanged <- struct{}{}:
 		default:
 		}
 	}
 	if removed {
-		if err := w.s.me.renew(); err != nil {
-			w.note(err)
+		if err := w.s.presence.renew(); err != nil {
+			w.setHealth(err)
 			return
 		}
 		w.presumedDead = true
@@ -121,7 +121,7 @@ func (w *writer) revive() {
 		t.committed = append(t.committed, func() { w.presumedDead = false })
 		w.peers = nil
 		for _, id := range w.watched() {
-			if err := t.exec("UPDATE stint_workers SET ended_at = NULL WHERE id = ? AND lock = ?", id, w.s.me.name); err != nil {
+			if err := t.exec("UPDATE stint_workers SET ended_at = NULL WHERE id = ? AND lock = ?", id, w.s.presence.name); err != nil {
 				return err
 			}
 		}
@@ -146,9 +146,9 @@ func (w *writer) watched() (ids []int64) {
 // lastKeySQL reads the highest key ever given: AUTOINCREMENT remembers deleted ones too.
 const lastKeySQL = "SELECT coalesce((SELECT max(seq, coalesce((SELECT max(id) FROM stint_events), 0)) FROM sqlite_sequence WHERE name = 'stint_runs'), (SELECT max(id) FROM stint_events), 0)"
 
-// look finds out whether another connection has committed since the last look, and
+// refresh finds out whether another connection has committed since the last look, and
 // if so forgets what this one knew.
-func (w *writer) look() error {
+func (w *writer) refresh() error {
 	var v int64
 	if err := w.one("PRAGMA data_version", nil, &v); err != nil {
 		return err
@@ -163,36 +163,36 @@ func (w *writer) look() error {
 		return err
 	}
 	w.lanes.stale = true
-	w.gates.forget()
+	w.limiters.forget()
 	w.triggers.forget()
 	w.peers = nil
 	w.nextDue = 0 // unknown: the next transaction finds out
 	w.recheck = true
 	if !first {
-		w.others = w.polled
-		w.changes.note(1)
-		w.foreign()
+		w.lastForeignCommit = w.polled
+		w.changes.add(1)
+		w.notifyAll()
 	}
 	return nil
 }
 
-// foreign has everyone who waits look again: what they wait for may have come in
+// notifyAll has everyone who waits look again: what they wait for may have come in
 // another process's commit.
-func (w *writer) foreign() {
+func (w *writer) notifyAll() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, m := range w.awaits {
 		for a := range m {
-			a.poke()
+			a.signal()
 		}
 	}
 	for _, x := range w.watch {
-		x.look()
+		x.signal()
 	}
 }
 
-// tell wakes those who wait for what t did.
-func (w *writer) tell(t *txn) {
+// notify wakes those who wait for what t did.
+func (w *writer) notify(t *txn) {
 	if len(t.ended)+len(t.chunks)+len(t.cancels) == 0 {
 		return
 	}
@@ -205,26 +205,26 @@ func (w *writer) tell(t *txn) {
 	}
 	for _, id := range t.chunks {
 		for a := range w.awaits[id] {
-			a.poke()
+			a.signal()
 		}
 	}
 	for _, c := range t.cancels {
 		if x := w.watch[c.worker]; x != nil {
-			x.look()
+			x.signal()
 		}
 	}
 }
 
-// wake moves what has become due, and cancels what was not started in time. It finds
+// fireTimers moves what has become due, and cancels what was not started in time. It finds
 // the next such time, unless another look at it is needed at once.
-func (t *txn) wake() error {
+func (t *txn) fireTimers() error {
 	if t.w.nextDue > t.now {
 		return nil
 	}
-	if err := t.promote(); err != nil {
+	if err := t.queueDue(); err != nil {
 		return err
 	}
-	if err := t.overdue(); err != nil {
+	if err := t.cancelOverdue(); err != nil {
 		return err
 	}
 	if err := t.tick(); err != nil {
@@ -235,16 +235,16 @@ func (t *txn) wake() error {
 		begun bool
 	}
 	waiting, err := rowsOf(t, func(r *row) []any { return []any{&r.id, &r.begun} },
-		"SELECT id, lease > 0 FROM stint_runs WHERE state = 5 AND due_at IS NOT NULL AND due_at <= ? ORDER BY due_at LIMIT ?", t.now, promoteAt)
+		"SELECT id, lease > 0 FROM stint_runs WHERE state = 5 AND due_at IS NOT NULL AND due_at <= ? ORDER BY due_at LIMIT ?", t.now, perTimers)
 	if err != nil {
 		return err
 	}
 	for _, r := range waiting {
 		move := t.reconsider // a task of a workflow, before its start
 		if r.begun {
-			move = t.rouse // its handler waits
+			move = t.resume // its handler waits
 		}
-		if err := t.of(r.id, func() error { return move(r.id, t.now) }); err != nil {
+		if err := t.forRun(r.id, func() error { return move(r.id, t.now) }); err != nil {
 			return err
 		}
 	}
@@ -257,57 +257,57 @@ func (t *txn) wake() error {
 		return err
 	}
 	if pending {
-		t.committed = append(t.committed, t.s.publisher.wake)
+		t.committed = append(t.committed, t.s.publisher.signal)
 	}
 	t.committed = append(t.committed, func() { t.w.nextDue = next })
 	return nil
 }
 
-// promote queues what has become due, and begins the workflows among it.
-func (t *txn) promote() error {
+// queueDue queues what has become due, and begins the workflows among it.
+func (t *txn) queueDue() error {
 	type row struct {
 		id    int64
 		flags int
 		node  *int64
 	}
 	rows, err := readying(t, func(r *row) int64 { return r.id }, func(r *row) []any { return []any{&r.id, &r.flags, &r.node} }, `UPDATE stint_runs SET state = CASE WHEN flags & 2 AND limits IS NULL THEN 2 ELSE 3 END WHERE id IN
-		(SELECT id FROM stint_runs WHERE state = 2 AND due_at <= ? ORDER BY due_at LIMIT ?) RETURNING id, flags * (state = 2), node`, t.now, promoteAt)
+		(SELECT id FROM stint_runs WHERE state = 2 AND due_at <= ? ORDER BY due_at LIMIT ?) RETURNING id, flags * (state = 2), node`, t.now, perTimers)
 	if err != nil {
 		return err
 	}
 	for _, r := range rows {
 		t.w.recheck = true
-		if r.flags&flagFlow == 0 {
+		if r.flags&flagWorkflow == 0 {
 			continue
 		}
 		if err := t.exec("UPDATE stint_runs SET state = 4, worker = 0, started_at = ?2 WHERE id = ?1", r.id, t.now); err != nil {
 			return err
 		}
-		if err := t.of(r.id, func() error { return t.begin(r.id, *r.node, t.now) }); err != nil {
+		if err := t.forRun(r.id, func() error { return t.beginWorkflow(r.id, *r.node, t.now) }); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// overdue cancels what was not started in time, and workflows that have not ended.
-func (t *txn) overdue() error {
+// cancelOverdue cancels what was not started in time, and workflows that have not ended.
+func (t *txn) cancelOverdue() error {
 	type row struct {
 		id           int64
 		flags        int
 		parent, node *int64
 	}
 	rows, err := rowsOf(t, func(r *row) []any { return []any{&r.id, &r.flags, &r.parent, &r.node} },
-		"SELECT id, flags, parent, node FROM stint_runs WHERE start_by IS NOT NULL AND start_by <= ? ORDER BY start_by LIMIT ?", t.now, promoteAt)
+		"SELECT id, flags, parent, node FROM stint_runs WHERE start_by IS NOT NULL AND start_by <= ? ORDER BY start_by LIMIT ?", t.now, perTimers)
 	if err != nil {
 		return err
 	}
 	for _, r := range rows {
-		if r.flags&flagFlow != 0 {
+		if r.flags&flagWorkflow != 0 {
 			if err := t.exec("UPDATE stint_runs SET start_by = NULL WHERE id = ?", r.id); err != nil {
 				return err
 			}
-			err := t.of(r.id, func() error {
+			err := t.forRun(r.id, func() error {
 				_, err := t.cancel(r.id, t.now, store.EndByError)
 				return err
 			})
@@ -321,7 +321,7 @@ func (t *txn) overdue() error {
 			return err
 		}
 		if t.end(r.id, n); n > 0 {
-			if err := t.of(r.id, func() error { return t.advance(r.parent, r.node, store.Canceled, t.now) }); err != nil {
+			if err := t.forRun(r.id, func() error { return t.advance(r.parent, r.node, store.Canceled, t.now) }); err != nil {
 				return err
 			}
 		}
@@ -336,7 +336,7 @@ func (t *txn) nextTime() (int64, error) {
 		"SELECT due_at FROM stint_runs WHERE state = 2 AND due_at IS NOT NULL ORDER BY due_at LIMIT 1",
 		"SELECT start_by FROM stint_runs WHERE start_by IS NOT NULL ORDER BY start_by LIMIT 1",
 		"SELECT due_at FROM stint_runs WHERE state = 5 AND due_at IS NOT NULL ORDER BY due_at LIMIT 1",
-		"SELECT wake_at FROM stint_gates WHERE wake_at IS NOT NULL ORDER BY wake_at LIMIT 1",
+		"SELECT wake_at FROM stint_limiters WHERE wake_at IS NOT NULL ORDER BY wake_at LIMIT 1",
 		"SELECT next_at FROM stint_crons WHERE next_at IS NOT NULL ORDER BY next_at LIMIT 1",
 	} {
 		var at int64
@@ -350,40 +350,40 @@ func (t *txn) nextTime() (int64, error) {
 	return next, nil
 }
 
-// hurry has the file looked at often for a while: an app's transaction with our rows
+// pollFast has the file looked at often for a while: an app's transaction with our rows
 // in it is going to commit.
-func (w *writer) hurry() {
+func (w *writer) pollFast() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.fast = time.Now().Add(fastFor)
-	w.poke()
+	w.signal()
 }
 
 // An await is one call of Await.
 type await struct {
-	again  chan struct{} // capacity 1: look again
-	over   chan struct{} // closed: the run ended, or err
-	once   sync.Once
-	result *store.Result // nil: not known
-	err    error
+	signaled chan struct{} // capacity 1: look again
+	ended    chan struct{} // closed: the run ended, or err
+	once     sync.Once
+	result   *store.Result // nil: not known
+	err      error
 }
 
-func (a *await) poke() {
+func (a *await) signal() {
 	select {
-	case a.again <- struct{}{}:
+	case a.signaled <- struct{}{}:
 	default:
 	}
 }
 
 func (a *await) end(r *store.Result, err error) {
-	a.once.Do(func() { a.result, a.err = r, err; close(a.over) })
+	a.once.Do(func() { a.result, a.err = r, err; close(a.ended) })
 }
 
 // Await implements store.Runs.
 func (s *Store) Await(ctx context.Context, id store.ID, afterChunk int64) (r store.Result, err error) {
 	end, err := s.await(ctx, id, func(q querier, key int64) (done bool, err error) {
 		r = store.Result{}
-		err = q.one("SELECT state, flags & 2 > 0, CASE WHEN state = 7 THEN output END FROM stint_runs WHERE id = ?", []any{key}, &r.State, &r.Flow, &r.Output)
+		err = q.one("SELECT state, flags & 2 > 0, CASE WHEN state = 7 THEN output END FROM stint_runs WHERE id = ?", []any{key}, &r.State, &r.Workflow, &r.Output)
 		if errors.Is(err, sql.ErrNoRows) {
 			return true, nil
 		}
@@ -406,7 +406,7 @@ func (s *Store) await(ctx context.Context, id store.ID, look func(q querier, key
 	if !ok {
 		return nil, nil
 	}
-	a := &await{again: make(chan struct{}, 1), over: make(chan struct{})}
+	a := &await{signaled: make(chan struct{}, 1), ended: make(chan struct{})}
 	if !s.w.addAwait(key, a) {
 		return nil, store.ErrClosed
 	}
@@ -421,8 +421,8 @@ func (s *Store) await(ctx context.Context, id store.ID, look func(q querier, key
 			return nil, err
 		}
 		select {
-		case <-a.again:
-		case <-a.over:
+		case <-a.signaled:
+		case <-a.ended:
 			if a.err != nil || a.result != nil {
 				return a.result, a.err
 			}

@@ -18,8 +18,8 @@ func TestPollsGrowApart(t *testing.T) {
 		defer s.Close()
 		time.Sleep(24 * time.Hour)
 		synctest.Wait()
-		if s.w.apart != pollApart {
-			t.Errorf("after a day the next look is %v away, want %v", s.w.apart, pollApart)
+		if s.w.pollBackoff != pollBackoffMax {
+			t.Errorf("after a day the next look is %v away, want %v", s.w.pollBackoff, pollBackoffMax)
 		}
 	})
 }

@@ -26,7 +26,7 @@ func (s *Store) Register(ctx context.Context, _ time.Time, i store.WorkerInfo) (
 	}
 	err = s.do(ctx, func(t *txn) error {
 		err := t.one(`INSERT INTO stint_workers (name, lock, pid, host, slots, queues, labels, tasks, build, started_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id`,
-			[]any{i.Name, s.me.name, i.PID, i.Host, i.Slots, string(queues), labels, string(tasks), i.Build, t.now}, &id)
+			[]any{i.Name, s.presence.name, i.PID, i.Host, i.Slots, string(queues), labels, string(tasks), i.Build, t.now}, &id)
 		if err != nil {
 			return err
 		}
@@ -73,7 +73,7 @@ func (s *Store) SetTasks(ctx context.Context, worker int64, tasks []string) erro
 // PauseWorker implements store.Workers.
 func (s *Store) PauseWorker(ctx context.Context, name string, paused bool) error {
 	return s.do(ctx, func(t *txn) error {
-		t.lanes.idle = nil
+		t.lanes.pausedWorkers = nil
 		t.w.recheck = true
 		n, err := t.execN("UPDATE stint_workers SET paused = ? WHERE name = ? AND ended_at IS NULL", paused, name)
 		if err == nil && n == 0 {

@@ -31,8 +31,8 @@ type writer struct {
 	conn *sql.Conn
 	stmt map[string]*statement // prepared for the connection's life, by text
 
-	signal chan struct{} // capacity 1: there is something to look at
-	done   chan struct{}
+	signaled chan struct{} // capacity 1: there is something to look at
+	done     chan struct{}
 
 	mu      sync.Mutex
 	ops     []*op
@@ -48,28 +48,28 @@ type writer struct {
 	changes changes
 
 	// Owned by the goroutine.
-	version      int64 // PRAGMA data_version at the last look
-	lastKey      int64 // highest run key in the file
-	lanes        *laneCache
-	triggers     triggerCache
-	gates        *gateCache
-	recounted    bool               // the gates were checked
-	peers        []peer             // nil: not known
-	flows        map[int64]flowInfo // those that were met lately
-	flowBytes    int
-	tallies      tallies
-	nextDue      int64 // earliest due or start-by time in the file, or never
-	blocked      time.Time
-	polled       time.Time     // last look at the file
-	world        time.Duration // worldTime then
-	apart        time.Duration // see pace
-	looked       time.Time     // last look for other stores
-	company      bool          // another store has the file open
-	others       time.Time     // last commit of another that was noticed
-	recheck      bool          // claims must be looked at again
-	changed      bool          // all changes of this group were applied
-	misplaced    bool          // the file was not at its path when that was last looked at
-	presumedDead bool          // others took this process for dead; see lookForOthers
+	version           int64 // PRAGMA data_version at the last look
+	lastKey           int64 // highest run key in the file
+	lanes             *laneCache
+	triggers          triggerCache
+	limiters          *limiterCache
+	recounted         bool                   // the limiters were checked
+	peers             []peer                 // nil: not known
+	workflows         map[int64]workflowInfo // those that were met lately
+	workflowBytes     int
+	counters          counters
+	nextDue           int64 // earliest due or start-by time in the file, or never
+	lockedSince       time.Time
+	polled            time.Time     // last look at the file
+	world             time.Duration // worldTime then
+	pollBackoff       time.Duration // see pace
+	presencesChecked  time.Time     // last look for other stores
+	shared            bool          // another store has the file open
+	lastForeignCommit time.Time     // last commit of another that was noticed
+	recheck           bool          // claims must be looked at again
+	changed           bool          // all changes of this group were applied
+	misplaced         bool          // the file was not at its path when that was last looked at
+	presumedDead      bool          // others took this process for dead; see checkPresences
 }
 
 const (
@@ -98,15 +98,15 @@ type txn struct {
 	w         *writer
 	execN     func(text string, args ...any) (int64, error)
 	lanes     *laneCache
-	gates     *gateCache
+	limiters  *limiterCache
 	triggers  *triggerCache
 	now       int64 // milliseconds
 	lastKey   int64 // highest run key in the file, with those given here
 	ended     []ending
-	settled   int // of ended: those before were seen to
+	resumed   int // of ended: those before were seen to
 	chunks    []int64
 	cancels   []cancelOf
-	causes    []any // rows of stint_caused
+	eventRuns []any // rows of stint_event_runs
 	fired     []any // rows of runs that events start
 	stamped   int64 // see stamp
 	nodes     bulk  // runs of tasks that a change has made ready
@@ -123,8 +123,8 @@ type cancelOf struct{ worker, run int64 }
 
 func newWriter(s *Store, conn *sql.Conn) *writer {
 	return &writer{
-		s: s, conn: conn, stmt: map[string]*statement{}, lanes: newLaneCache(), gates: newGateCache(),
-		signal: make(chan struct{}, 1), done: make(chan struct{}),
+		s: s, conn: conn, stmt: map[string]*statement{}, lanes: newLaneCache(), limiters: newLimiterCache(),
+		signaled: make(chan struct{}, 1), done: make(chan struct{}),
 		awaits: map[int64]map[*await]struct{}{}, watch: map[int64]*watch{},
 		version: -1, nextDue: 0, recheck: true,
 	}
@@ -165,13 +165,13 @@ func (w *writer) push(o *op) bool {
 		return false
 	}
 	w.ops = append(w.ops, o)
-	w.poke()
+	w.signal()
 	return true
 }
 
-func (w *writer) poke() {
+func (w *writer) signal() {
 	select {
-	case w.signal <- struct{}{}:
+	case w.signaled <- struct{}{}:
 	default:
 	}
 }
@@ -194,8 +194,8 @@ func (w *writer) close() bool {
 	for _, x := range w.watch {
 		x.close()
 	}
-	w.changes.note(1)
-	w.poke()
+	w.changes.add(1)
+	w.signal()
 	w.mu.Unlock()
 	<-w.done
 	return first
@@ -207,11 +207,11 @@ func (w *writer) run() {
 	defer timer.Stop()
 	for {
 		select {
-		case <-w.signal:
+		case <-w.signaled:
 		case <-timer.C:
 		}
 		w.poll()
-		for w.cycle() {
+		for w.commitGroup() {
 			w.poll()
 		}
 		w.mu.Lock()
@@ -231,56 +231,56 @@ func (w *writer) release() {
 		w.conn.Close()
 		return
 	}
-	w.tallies.last = true
-	w.inOne(func(t *txn) error { return t.releaseLock(w.s.me.name, false, &store.Recovered{}) }) // or others do it
+	w.counters.last = true
+	w.inTx(func(t *txn) error { return t.releaseLock(w.s.presence.name, false, &store.Recovered{}) }) // or others do it
 	for _, st := range w.stmt {
 		st.Close()
 	}
 	w.conn.Close()
 }
 
-// cycle commits one group, and reports whether there may be more to do at once.
-func (w *writer) cycle() bool {
+// commitGroup commits one group, and reports whether there may be more to do at once.
+func (w *writer) commitGroup() bool {
 	w.mu.Lock()
 	pending := len(w.ops) > 0
 	claim := len(w.claims) > 0 && (w.arrived || w.recheck)
 	w.mu.Unlock()
 	now := time.Now()
-	due := min(w.nextDue, w.tallies.due()) <= now.UnixMilli()
+	due := min(w.nextDue, w.counters.due()) <= now.UnixMilli()
 	if !pending && !due && !claim {
 		return false
 	}
-	t, err := w.begin()
+	t, err := w.beginTx()
 	if err != nil {
 		return w.cannotBegin(err, now)
 	}
-	w.blocked = time.Time{}
-	ops := w.take()
+	w.lockedSince = time.Time{}
+	ops := w.dequeue()
 	t.now = time.Now().UnixMilli() // no earlier than what a change says of itself, or a run would start before the end that let it
-	claimed, err := w.attempt(t, ops)
+	claimed, err := w.tryCommit(t, ops)
 	if err != nil {
-		w.note(err)
+		w.setHealth(err)
 		if w.changed && code(err) == 0 { // what is due has failed, or a claim
 			w.nextDue = max(w.nextDue, now.Add(time.Second).UnixMilli()) // no spinning
-			w.solo(ops)
+			w.commitOneByOne(ops)
 			w.health.Store(&err)
 		} else if len(ops) == 1 {
-			ops[0].finish(explain(err))
+			ops[0].answer(explain(err))
 		} else {
-			w.solo(ops)
+			w.commitOneByOne(ops)
 		}
 		return len(ops) > 0 // a failing claim waits for the next change or timer
 	}
 	misplaced := w.s.at.check()                        // after the commit: nothing is acknowledged that went with the file
 	if len(ops)+len(claimed) > 0 || misplaced != nil { // something was written
-		w.note(misplaced)
+		w.setHealth(misplaced)
 	}
-	w.tallies.calls(len(ops) + len(claimed))
+	w.counters.calls(len(ops) + len(claimed))
 	if due || len(claimed) > 0 || slices.ContainsFunc(ops, func(o *op) bool { return !o.reads }) {
-		w.changes.note(len(ops) + given(claimed))
+		w.changes.add(len(ops) + claimedRuns(claimed))
 	}
 	for _, o := range ops {
-		o.finish(misplaced)
+		o.answer(misplaced)
 	}
 	for _, c := range claimed {
 		c.answer(c.got, nil)
@@ -291,9 +291,9 @@ func (w *writer) cycle() bool {
 // maxDamages is how many damaged runs one group may meet.
 const maxDamages = 1000
 
-// attempt applies a group in a transaction that was begun and commits it, or leaves all
+// tryCommit applies a group in a transaction that was begun and commits it, or leaves all
 // as it was. Damage that it meets is put aside.
-func (w *writer) attempt(t *txn, ops []*op) (claimed []*claim, err error) {
+func (w *writer) tryCommit(t *txn, ops []*op) (claimed []*claim, err error) {
 	for tries := 0; ; tries++ {
 		claimed = nil
 		err = guarded(func() (err error) {
@@ -306,11 +306,11 @@ func (w *writer) attempt(t *txn, ops []*op) (claimed []*claim, err error) {
 			return claimed, nil
 		}
 		w.rollback()
-		w.unclaim(claimed)
+		w.returnClaims(claimed)
 		if tries == maxDamages || !w.quarantine(err) {
 			return nil, err
 		}
-		if t, err = w.begin(); err != nil {
+		if t, err = w.beginTx(); err != nil {
 			return nil, err
 		}
 	}
@@ -328,17 +328,17 @@ func (w *writer) apply(t *txn, ops []*op) ([]*claim, error) {
 		}
 	}
 	w.changed = true
-	if err := t.wake(); err != nil {
+	if err := t.fireTimers(); err != nil {
 		return nil, err
 	}
 	if err := t.follow(); err != nil {
 		return nil, err
 	}
-	return t.serve()
+	return t.serveClaims()
 }
 
 // follow does what follows from the runs that ended, and from those that changed their
-// state at the gates of their limits.
+// state at the limiters of their limits.
 func (t *txn) follow() error {
 	if err := t.insertAll(&firedSQL, 6, t.fired); err != nil {
 		return err
@@ -346,7 +346,7 @@ func (t *txn) follow() error {
 	t.fired = t.fired[:0]
 	for ended := -1; ended != len(t.ended); {
 		ended = len(t.ended)
-		if err := t.settle(); err != nil {
+		if err := t.resumeWaiters(); err != nil {
 			return err
 		}
 		if err := t.nodes.flush(t); err != nil {
@@ -366,27 +366,27 @@ func (t *txn) change(o *op) error {
 	return t.nodes.flush(t)
 }
 
-// solo tries each change of a failed group alone.
-func (w *writer) solo(ops []*op) {
+// commitOneByOne tries each change of a failed group alone.
+func (w *writer) commitOneByOne(ops []*op) {
 	for _, o := range ops {
-		err := w.alone(o)
+		err := w.commitAlone(o)
 		for tries := 0; err != nil && tries < maxDamages && w.quarantine(err); tries++ {
-			err = w.alone(o)
+			err = w.commitAlone(o)
 		}
 		if err == nil {
 			err = w.s.at.check()
 		}
-		w.note(err)
+		w.setHealth(err)
 		if !o.reads {
-			w.changes.note(1)
+			w.changes.add(1)
 		}
-		o.finish(explain(err))
+		o.answer(explain(err))
 	}
 	w.recheck = true
 }
 
-func (w *writer) alone(o *op) error {
-	return w.inOne(func(t *txn) error {
+func (w *writer) commitAlone(o *op) error {
+	return w.inTx(func(t *txn) error {
 		if err := t.change(o); err != nil {
 			return err
 		}
@@ -394,9 +394,9 @@ func (w *writer) alone(o *op) error {
 	})
 }
 
-// inOne makes a change in a transaction of its own, or leaves all as it was.
-func (w *writer) inOne(change func(*txn) error) error {
-	t, err := w.begin()
+// inTx makes a change in a transaction of its own, or leaves all as it was.
+func (w *writer) inTx(change func(*txn) error) error {
+	t, err := w.beginTx()
 	if err != nil {
 		return err
 	}
@@ -415,13 +415,13 @@ func (w *writer) inOne(change func(*txn) error) error {
 	return err
 }
 
-func (o *op) finish(err error) {
+func (o *op) answer(err error) {
 	o.err = err
 	close(o.done)
 }
 
-// take removes a group from the queue, less what was abandoned.
-func (w *writer) take() []*op {
+// dequeue removes a group from the queue, less what was abandoned.
+func (w *writer) dequeue() []*op {
 	w.mu.Lock()
 	n := min(len(w.ops), maxGroup)
 	ops := slices.Clone(w.ops[:n])
@@ -434,52 +434,52 @@ func (w *writer) take() []*op {
 // BusyTimeout has passed since it was first refused.
 func (w *writer) cannotBegin(err error, now time.Time) bool {
 	if isBusy(err) {
-		if w.blocked.IsZero() {
-			w.blocked = now
+		if w.lockedSince.IsZero() {
+			w.lockedSince = now
 		}
 		w.mu.Lock()
 		closed := w.closed
 		w.mu.Unlock()
-		if now.Sub(w.blocked) < w.s.opts.BusyTimeout && !closed {
+		if now.Sub(w.lockedSince) < w.s.opts.BusyTimeout && !closed {
 			return true // SQLite itself waited busyPoll
 		}
 		err = fmt.Errorf("%w (waited %v): %w", store.ErrBusy, w.s.opts.BusyTimeout, err)
 	}
-	w.blocked = time.Time{}
-	w.note(err)
-	for _, o := range w.take() {
-		o.finish(explain(err))
+	w.lockedSince = time.Time{}
+	w.setHealth(err)
+	for _, o := range w.dequeue() {
+		o.answer(explain(err))
 	}
 	w.nextDue = max(w.nextDue, now.Add(time.Second).UnixMilli()) // no spinning
-	w.tallies.stored = max(w.tallies.stored, now.UnixMilli())
+	w.counters.stored = max(w.counters.stored, now.UnixMilli())
 	return false
 }
 
-func (w *writer) begin() (*txn, error) {
+func (w *writer) beginTx() (*txn, error) {
 	if err := w.s.at.check(); err != nil { // a log that the next file has taken over must not get ours
 		return nil, err
 	}
 	if err := w.exec("BEGIN IMMEDIATE"); err != nil {
 		return nil, err
 	}
-	if err := w.look(); err != nil {
+	if err := w.refresh(); err != nil {
 		w.rollback()
 		return nil, err
 	}
-	return &txn{querier: w, s: w.s, w: w, execN: w.execN, lanes: w.lanes, gates: w.gates, triggers: &w.triggers, lastKey: w.lastKey, now: time.Now().UnixMilli(), newDue: never, nodes: bulk{kind: nodeRows}}, nil
+	return &txn{querier: w, s: w.s, w: w, execN: w.execN, lanes: w.lanes, limiters: w.limiters, triggers: &w.triggers, lastKey: w.lastKey, now: time.Now().UnixMilli(), newDue: never, nodes: bulk{kind: nodeRows}}, nil
 }
 
 func (w *writer) commit(t *txn) error {
-	if err := t.closeGates(); err != nil {
+	if err := t.closeLimiters(); err != nil {
 		return err
 	}
-	if err := t.flushCauses(); err != nil {
+	if err := t.flushEventRuns(); err != nil {
 		return err
 	}
 	if err := t.stampLanes(); err != nil {
 		return err
 	}
-	if err := w.tallies.store(t); err != nil {
+	if err := w.counters.store(t); err != nil {
 		return err
 	}
 	if err := t.verify(); err != nil {
@@ -489,26 +489,26 @@ func (w *writer) commit(t *txn) error {
 	if err := w.exec("COMMIT"); err != nil {
 		return err
 	}
-	w.tallies.merge(t.now, time.Since(began))
+	w.counters.merge(t.now, time.Since(began))
 	w.lastKey = t.lastKey
 	w.lanes.commit(t.stamped)
 	for _, f := range t.committed {
 		f()
 	}
 	w.nextDue = min(w.nextDue, t.newDue)
-	w.tell(t)
+	w.notify(t)
 	return nil
 }
 
 func (w *writer) rollback() {
 	w.exec("ROLLBACK") // fails if SQLite has rolled back by itself, which is as well
 	w.lanes.rollback()
-	w.gates.forget()
+	w.limiters.forget()
 	w.triggers.forget()
 	w.peers = nil
 	w.s.graphs.forget()
-	w.flows, w.flowBytes = nil, 0
-	w.tallies.drop()
+	w.workflows, w.workflowBytes = nil, 0
+	w.counters.drop()
 }
 
 // prepared returns the statement with this text, which is prepared once, to be executed
@@ -523,7 +523,7 @@ func (w *writer) prepared(text string, args []any) (*statement, error) {
 		st = &statement{s, effectOf(text)}
 		w.stmt[text] = st
 	}
-	w.lanes.note(&st.effect, args)
+	w.lanes.noteEffect(&st.effect, args)
 	return st, nil
 }
 

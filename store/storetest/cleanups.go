@@ -56,7 +56,7 @@ func cancelCleansUp(s *suite) {
 				s.cancels(c.ID, 1)
 			}
 			o := outcome(c, to)
-			o.At, o.Waits.Until, o.Refund = later, later, true
+			o.At, o.Waits.Until, o.Uncounted = later, later, true
 			s.finish(o)
 			if !first {
 				s.cancels(c.ID, 1)
@@ -99,7 +99,7 @@ func cancelCleansUp(s *suite) {
 func cancelOfBlocked(s *suite) {
 	block := func(c store.Claimed) {
 		o := outcome(c, store.Blocked)
-		o.Refund, o.Error = true, []byte(`"no match"`)
+		o.Uncounted, o.Error = true, []byte(`"no match"`)
 		s.finish(o)
 		s.state(c.ID, store.Blocked)
 	}

@@ -81,7 +81,7 @@ func journalKept(s *suite) {
 	s.journal(c.ID, "2:1 step in 1")
 	again = s.claim(1)[0]
 	s.call(again, entry("", 1, store.EntryStep, "a", "1"))
-	s.finish(store.Outcome{ID: c.ID, Lease: again.Lease, To: store.Queued, Refund: true})
+	s.finish(store.Outcome{ID: c.ID, Lease: again.Lease, To: store.Queued, Uncounted: true})
 	if !s.claim(1)[0].Journal {
 		s.Error("a run with a journal is given without saying so")
 	}

@@ -325,8 +325,8 @@ func pausedLimits(s *suite) {
 		s.takes(10, "4") // it was given back
 		s.none(s.request(10))
 		for _, id := range ids {
-			if r := s.get(id); (r.Gate != nil && r.Gate.Paused) != (r.State == store.Queued) {
-				s.Errorf("run %s is %v and stands at %+v", r.Input, r.State, r.Gate)
+			if r := s.get(id); (r.Limiter != nil && r.Limiter.Paused) != (r.State == store.Queued) {
+				s.Errorf("run %s is %v and stands at %+v", r.Input, r.State, r.Limiter)
 			}
 		}
 	}

@@ -16,22 +16,22 @@ import (
 // the oracle that random sequences of verbs are compared with, and a reading aid: what
 // a verb means, without how a database does it.
 type Model struct {
-	mu      sync.Mutex
-	closed  bool
-	runs    map[store.ID]*modelRun
-	order   []store.ID // as enqueued
-	last    uint64     // of the IDs given
-	keys    map[modelKey]modelHold
-	queues  map[string]bool // paused
-	workers map[int64]*modelWorker
-	told    map[store.ID]bool
-	events  []modelEvent
-	rates   map[string]*modelRate
-	paused  map[store.LimitKey]bool
-	limits  map[store.LimitKey]*modelLimit // as their newest enqueues have them
-	crons   map[string]*store.Cron
-	filters []store.TaskFilter
-	filter  int64 // last number given
+	mu       sync.Mutex
+	closed   bool
+	runs     map[store.ID]*modelRun
+	order    []store.ID // as enqueued
+	last     uint64     // of the IDs given
+	keys     map[modelKey]modelHold
+	queues   map[string]bool // paused
+	workers  map[int64]*modelWorker
+	notified map[store.ID]bool
+	events   []modelEvent
+	rates    map[string]*modelRate
+	paused   map[store.LimitKey]bool
+	limits   map[store.LimitKey]*modelLimit // as their newest enqueues have them
+	crons    map[string]*store.Cron
+	filters  []store.TaskFilter
+	filter   int64 // last number given
 
 	triggers map[string][]store.Trigger // by task
 	programs map[string]string          // of the tasks that were declared
@@ -56,7 +56,7 @@ type modelRun struct {
 
 	graph   *store.Graph // of a workflow's run, and of its tasks'
 	place   int
-	joins   map[int]store.Arrival
+	joins   map[int]store.JoinState
 	tests   []store.TestResult
 	came    map[int]time.Time // events that a waiting task waited for, by leaf
 	wake    time.Time         // of a waiting task: when it is to be decided; zero: by events alone
@@ -87,7 +87,7 @@ type modelHold struct {
 func NewModel() *Model {
 	return &Model{
 		runs: map[store.ID]*modelRun{}, keys: map[modelKey]modelHold{}, queues: map[string]bool{},
-		workers: map[int64]*modelWorker{}, told: map[store.ID]bool{}, rates: map[string]*modelRate{}, paused: map[store.LimitKey]bool{}, limits: map[store.LimitKey]*modelLimit{},
+		workers: map[int64]*modelWorker{}, notified: map[store.ID]bool{}, rates: map[string]*modelRate{}, paused: map[store.LimitKey]bool{}, limits: map[store.LimitKey]*modelLimit{},
 		crons: map[string]*store.Cron{}, triggers: map[string][]store.Trigger{}, programs: map[string]string{}, gone: map[string]time.Time{}, changed: make(chan struct{}),
 	}
 }
@@ -191,16 +191,16 @@ func (m *Model) elapse(r *modelRun, now time.Time) {
 	switch {
 	case r.State == store.Scheduled && !r.Due.After(now):
 		r.State = store.Queued
-		if r.Flow {
+		if r.Workflow {
 			m.begin(r, now)
 		}
 		m.use(r, now)
 		m.admit(r, now)
 	case r.State == store.Waiting && !r.wake.IsZero() && !r.wake.After(now) && r.lease > 0:
-		r.rouse(now)
+		r.resume(now)
 	case r.State == store.Waiting && !r.wake.IsZero() && !r.wake.After(now):
 		m.reconsider(r, now)
-	case r.Flow:
+	case r.Workflow:
 		r.StartBy = time.Time{}
 		m.cancel(r, now, []byte(store.EndByError))
 	default:
@@ -288,7 +288,7 @@ func (m *Model) enqueue(now time.Time, n store.NewRun) store.Enqueued {
 	m.runs[id] = r
 	m.order = append(m.order, id)
 	if n.Graph != nil {
-		r.graph, r.Flow, r.place, r.joins = n.Graph, true, n.Graph.End(), map[int]store.Arrival{}
+		r.graph, r.Workflow, r.place, r.joins = n.Graph, true, n.Graph.End(), map[int]store.JoinState{}
 		if r.State == store.Queued {
 			m.begin(r, now)
 		}
@@ -430,19 +430,19 @@ func (m *Model) Finish(_ context.Context, now time.Time, outcomes []store.Outcom
 func (m *Model) finish(now time.Time, r *modelRun, o *store.Outcome) {
 	m.record(r, &o.Record)
 	past := store.Attempt{Attempt: r.Attempt, Worker: r.Worker, Started: r.Started, Ended: now, Error: o.Error}
-	if o.Refund && r.CancelAt.IsZero() && !o.To.Terminal() {
+	if o.Uncounted && r.CancelAt.IsZero() && !o.To.Terminal() {
 		r.Attempt--
 	}
 	switch {
 	case !r.CancelAt.IsZero() && o.To == store.Blocked && r.hasUndo():
 		r.State, r.Error = store.Blocked, o.Error
-		if o.Refund {
+		if o.Uncounted {
 			r.Attempt--
 		}
 	case !r.CancelAt.IsZero() && o.To != store.Blocked && (r.hasUndo() || !o.To.Terminal() && len(r.journal) > 0):
 		r.State, r.Due = store.Queued, now
 		r.Attempt--
-		if o.Elsewhere {
+		if o.NoHandler {
 			r.lane = r.Task
 		}
 	case !r.CancelAt.IsZero():
@@ -454,13 +454,13 @@ func (m *Model) finish(now time.Time, r *modelRun, o *store.Outcome) {
 		r.Output, r.tests = o.Output, o.Tests
 		m.end(r, o.To, now, o.Error)
 	case o.To == store.Waiting:
-		if o.Refund { // suspend gives it back
+		if o.Uncounted { // suspend gives it back
 			r.Attempt++
 		}
 		m.suspend(r, now, o)
 	case o.To == store.Queued:
 		r.State = store.Queued
-		if o.Elsewhere {
+		if o.NoHandler {
 			r.lane = r.Task
 		}
 	case o.To == store.Blocked:
@@ -473,7 +473,7 @@ func (m *Model) finish(now time.Time, r *modelRun, o *store.Outcome) {
 		if o.Error != nil {
 			r.Error = o.Error
 		}
-		if !o.Refund {
+		if !o.Uncounted {
 			past.To = r.State
 			r.Attempts = append(r.Attempts, past)
 		}
@@ -527,7 +527,7 @@ func (m *Model) Await(ctx context.Context, id store.ID, afterChunk int64) (res s
 		if r == nil {
 			return true, time.Time{}
 		}
-		res.State, res.Flow = r.State, r.Flow
+		res.State, res.Workflow = r.State, r.Workflow
 		if r.State == store.Succeeded {
 			res.Output = r.Output
 		}

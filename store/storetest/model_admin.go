@@ -182,8 +182,8 @@ func (m *Model) replay(r *modelRun, now time.Time) bool {
 	switch {
 	case m.runs[r.ID] == nil, !r.State.Terminal() && r.State != store.Blocked:
 		return false
-	case r.Flow:
-		m.replayFlow(r, now)
+	case r.Workflow:
+		m.replayWorkflow(r, now)
 	case r.isTask() && r.State != store.Blocked:
 		return m.runs[r.Parent].State.Terminal() && m.replay(m.runs[r.Parent], now)
 	default:
@@ -203,7 +203,7 @@ func (m *Model) requeue(r *modelRun, now time.Time) {
 	r.resetUndo()
 	r.Ended, r.CancelAt, r.spent = time.Time{}, time.Time{}, 0
 	r.limitStart(now)
-	delete(m.told, r.ID)
+	delete(m.notified, r.ID)
 }
 
 func (m *Model) remove(r *modelRun) {
@@ -294,7 +294,7 @@ func (m *Model) Queues(context.Context) ([]store.QueueInfo, error) {
 		info := store.QueueInfo{Name: name, Paused: paused}
 		for _, r := range m.runs {
 			switch {
-			case r.Queue != name || r.Flow:
+			case r.Queue != name || r.Workflow:
 			case r.State == store.Queued:
 				info.Ready++
 				if info.Oldest.IsZero() || r.Due.Before(info.Oldest) {
@@ -318,7 +318,7 @@ func (m *Model) Priorities(_ context.Context, queue string) (map[int8]int, error
 	defer m.mu.Unlock()
 	counts := map[int8]int{}
 	for _, r := range m.runs {
-		if l, _ := m.gateOf(r); r.Queue == queue && !r.Flow && r.State == store.Queued && l == nil {
+		if l, _ := m.waitsAt(r); r.Queue == queue && !r.Workflow && r.State == store.Queued && l == nil {
 			counts[r.Priority]++
 		}
 	}

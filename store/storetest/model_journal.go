@@ -133,8 +133,8 @@ func (m *Model) suspend(r *modelRun, now time.Time, o *store.Outcome) {
 	}
 }
 
-// rouse queues a run that waited.
-func (r *modelRun) rouse(now time.Time) {
+// resume queues a run that waited.
+func (r *modelRun) resume(now time.Time) {
 	if r.State == store.Waiting && r.lease > 0 {
 		r.State, r.Due = store.Queued, now
 	}
@@ -144,7 +144,7 @@ func (r *modelRun) rouse(now time.Time) {
 func (m *Model) childEnded(child *modelRun, now time.Time) {
 	for _, id := range m.order {
 		if r := m.runs[id]; r != nil && r.State == store.Waiting && slices.Contains(r.waits.Children, child.ID) {
-			r.rouse(now)
+			r.resume(now)
 		}
 	}
 }
@@ -158,7 +158,7 @@ func (m *Model) resolve(r *modelRun, e modelEvent) (some bool) {
 		j := &r.journal[i]
 		if j.Kind == store.EntryEvent && !j.Done && j.Name == e.Key && matches(&j.Match, e.NewEvent) {
 			j.Done, j.Value, j.event, j.At = true, e.Payload, e.id, e.at
-			r.rouse(e.at)
+			r.resume(e.at)
 			some = true
 		}
 	}
@@ -255,7 +255,7 @@ func (m *Model) Restart(_ context.Context, now time.Time, id store.ID, at store.
 	defer m.unlock()
 	m.advance(now)
 	r := m.runs[id]
-	if r == nil || r.Flow || r.State < store.Blocked {
+	if r == nil || r.Workflow || r.State < store.Blocked {
 		return fmt.Errorf("run %s: %w, or it has not ended", id, store.ErrNotFound)
 	}
 	r.forget([]store.Address{at})

@@ -16,8 +16,8 @@ import (
 
 type modelRate struct {
 	store.Bucket
-	fixed bool
-	used  store.ID // the newest enqueue that came with figures
+	explicit bool
+	used     store.ID // the newest enqueue that came with figures
 }
 
 // A modelLimit is how a key of a concurrency limit is by its newest enqueue.
@@ -59,7 +59,7 @@ func (m *Model) useRate(r *modelRun, l *store.Limit, now time.Time) {
 	case b == nil:
 		b = &modelRate{Bucket: store.Bucket{Burst: l.Burst, Tokens: float64(l.Burst), At: now}}
 		m.rates[l.Key] = b
-	case l.Burst == 0 || b.fixed || bytes.Compare(r.used[:], b.used[:]) < 0:
+	case l.Burst == 0 || b.explicit || bytes.Compare(r.used[:], b.used[:]) < 0:
 		return
 	}
 	b.set(now, l.PerSecond, l.Burst)
@@ -125,7 +125,7 @@ func (m *Model) checkRates(runs []store.NewRun, now time.Time) error {
 				b = &modelRate{Bucket: store.Bucket{Burst: l.Burst, Tokens: float64(l.Burst), At: now}}
 				rates[l.Key] = b
 			}
-			if l.Burst > 0 && !b.fixed {
+			if l.Burst > 0 && !b.explicit {
 				b.set(now, l.PerSecond, l.Burst)
 			}
 			if l.Units > b.Burst && !b.Unlimited() {
@@ -177,7 +177,7 @@ func (m *Model) admit(r *modelRun, now time.Time) {
 // mayStart reports whether the worker may start a queued run now, or when that may be so
 // by time alone.
 func (m *Model) mayStart(worker int64, r *modelRun) (ok bool, at time.Time) {
-	if l, at := m.gateOf(r); l != nil {
+	if l, at := m.waitsAt(r); l != nil {
 		return false, at
 	}
 	mine, ok := r.route.Score(m.workers[worker].Name, m.workers[worker].Labels)
@@ -203,8 +203,8 @@ func (m *Model) busy(worker int64) (n int) {
 	return n
 }
 
-// gateOf is the limit that a queued run waits for, or nil; at is when it may have it.
-func (m *Model) gateOf(r *modelRun) (l *store.Limit, at time.Time) {
+// waitsAt is the limit that a queued run waits for, or nil; at is when it may have it.
+func (m *Model) waitsAt(r *modelRun) (l *store.Limit, at time.Time) {
 	for i := range r.limits {
 		l := m.newest(&r.limits[i])
 		if m.paused[l.Of()] && !(r.resumed() && (l.Rate() || !l.Release)) {
@@ -282,7 +282,7 @@ func (m *Model) expireRates() {
 	for key, b := range m.rates {
 		full := b.Bucket
 		full.Fill(time.Now())
-		if !b.fixed && !m.paused[store.LimitKey{Key: key}] && time.Since(b.At) >= time.Hour && full.Tokens >= float64(b.Burst) {
+		if !b.explicit && !m.paused[store.LimitKey{Key: key}] && time.Since(b.At) >= time.Hour && full.Tokens >= float64(b.Burst) {
 			delete(m.rates, key)
 		}
 	}
@@ -299,7 +299,7 @@ func (m *Model) SetRate(_ context.Context, now time.Time, key string, perSecond 
 		b = &modelRate{Bucket: store.Bucket{Burst: burst, Tokens: float64(burst), At: now}}
 		m.rates[key] = b
 	}
-	b.fixed = true
+	b.explicit = true
 	b.set(now, perSecond, burst)
 	return nil
 }
@@ -336,7 +336,7 @@ func (m *Model) Limits(_ context.Context, rates bool) (all []store.LimitInfo, er
 			if seen[n] == nil {
 				seen[n] = &store.LimitInfo{Limit: *m.newest(&l), Active: m.active(&l)}
 			}
-			if at, _ := m.gateOf(r); r.State == store.Queued && at != nil && at.Name == l.Name && at.Key == l.Key {
+			if at, _ := m.waitsAt(r); r.State == store.Queued && at != nil && at.Name == l.Name && at.Key == l.Key {
 				seen[n].Waiting++
 			}
 		}

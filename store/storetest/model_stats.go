@@ -8,8 +8,8 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// Tallies implements store.Stats. What stores count is no part of what the model proves.
-func (m *Model) Tallies(context.Context, time.Duration, time.Time, bool) ([]store.Tally, error) {
+// Counters implements store.Stats. What stores count is no part of what the model proves.
+func (m *Model) Counters(context.Context, time.Duration, time.Time, bool) ([]store.Counters, error) {
 	return nil, errors.ErrUnsupported
 }
 

@@ -68,7 +68,7 @@ func (m *Model) Living(context.Context) (all []store.WorkerInfo, err error) {
 		if w := m.workers[id]; !w.gone {
 			w.ID, w.Running = id, 0
 			for _, r := range m.runs {
-				if r.State == store.Running && r.worker == id && !r.Flow {
+				if r.State == store.Running && r.worker == id && !r.Workflow {
 					w.Running++
 				}
 			}
@@ -113,12 +113,12 @@ func (m *Model) Unregister(_ context.Context, now time.Time, worker int64) error
 	m.advance(now)
 	for _, id := range slices.Clone(m.order) {
 		switch r := m.runs[id]; {
-		case r.State != store.Running || r.worker != worker || r.Flow:
+		case r.State != store.Running || r.worker != worker || r.Workflow:
 		case !r.CancelAt.IsZero() && len(r.journal) > 0: // it cleans up in its place
 			r.State = store.Queued
 			r.Attempt--
 		default:
-			m.finish(now, r, &store.Outcome{To: store.Queued, Refund: true})
+			m.finish(now, r, &store.Outcome{To: store.Queued, Uncounted: true})
 		}
 	}
 	m.leave(worker)
@@ -142,7 +142,7 @@ func (m *Model) Crash(worker int64) {
 	m.advance(now)
 	for _, id := range slices.Clone(m.order) {
 		r := m.runs[id]
-		if r.State != store.Running || r.worker != worker || r.Flow {
+		if r.State != store.Running || r.worker != worker || r.Workflow {
 			continue
 		}
 		r.Attempts = append(r.Attempts, store.Attempt{Attempt: r.Attempt, Worker: r.Worker, Started: r.Started, Ended: now, To: store.Queued, Error: []byte(store.CrashError)})
@@ -174,8 +174,8 @@ func (m *Model) Recover(ctx context.Context) (r store.Recovered, err error) {
 func (m *Model) Watch(ctx context.Context, worker int64) (sig store.Signals, err error) {
 	err = m.wait(ctx, func() (bool, time.Time) {
 		for _, r := range m.runs {
-			if r.State == store.Running && r.worker == worker && !r.CancelAt.IsZero() && !m.told[r.ID] {
-				m.told[r.ID] = true
+			if r.State == store.Running && r.worker == worker && !r.CancelAt.IsZero() && !m.notified[r.ID] {
+				m.notified[r.ID] = true
 				sig.Cancel = append(sig.Cancel, r.ID)
 			}
 		}

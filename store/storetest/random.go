@@ -295,8 +295,8 @@ func (p *pair) finish(rt *rapid.T) {
 	for range n {
 		e := p.held[rapid.IntRange(0, len(p.held)-1).Draw(rt, "execution")]
 		o := store.Outcome{
-			To:     rapid.SampledFrom([]store.State{store.Succeeded, store.Succeeded, store.Failed, store.Scheduled, store.Queued, store.Blocked, store.Canceled, store.Waiting}).Draw(rt, "to"),
-			Refund: rapid.Bool().Draw(rt, "refund"),
+			To:        rapid.SampledFrom([]store.State{store.Succeeded, store.Succeeded, store.Failed, store.Scheduled, store.Queued, store.Blocked, store.Canceled, store.Waiting}).Draw(rt, "to"),
+			Uncounted: rapid.Bool().Draw(rt, "refund"),
 		}
 		switch o.To {
 		case store.Scheduled:
@@ -306,9 +306,9 @@ func (p *pair) finish(rt *rapid.T) {
 		case store.Succeeded:
 			o.Output = []byte(`"out"`)
 		case store.Queued:
-			o.Refund = true
+			o.Uncounted = true
 		case store.Waiting:
-			o.Refund = false
+			o.Uncounted = false
 			o.Spent = time.Duration(rapid.IntRange(-5, 5).Draw(rt, "spent")) * time.Second
 			o.Waits.Entries = []store.Address{{Seq: rapid.IntRange(1, 4).Draw(rt, "for")}}
 			if rapid.Bool().Draw(rt, "until") {
@@ -319,7 +319,7 @@ func (p *pair) finish(rt *rapid.T) {
 			o.Forget = []store.Address{{Seq: rapid.IntRange(1, 4).Draw(rt, "from")}}
 		}
 		if o.To == store.Queued && e.real.Node != 0 {
-			o.Elsewhere = rapid.Bool().Draw(rt, "elsewhere")
+			o.NoHandler = rapid.Bool().Draw(rt, "elsewhere")
 		}
 		o.ID, o.Lease, o.Parent, o.Node = e.real.ID, e.real.Lease, e.real.Parent, e.real.Node
 		real = append(real, o)

@@ -81,7 +81,7 @@ func lateOutcome(s *suite) {
 	id := s.enqueue(run("1"))[0]
 	first := s.claim(1)[0]
 	o := outcome(first, store.Queued)
-	o.Refund = true
+	o.Uncounted = true
 	if s.finish(o) {
 		s.Fatal("a current outcome is stale")
 	}

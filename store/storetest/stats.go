@@ -48,8 +48,8 @@ func counted(s *suite) {
 	}
 }
 
-// tallied has what happened be counted, by minute and hour, also after a reopen.
-func tallied(s *suite) {
+// counters has what happened be counted, by minute and hour, also after a reopen.
+func counters(s *suite) {
 	if _, ok := s.Store.(*Model); ok {
 		return // counts nothing
 	}
@@ -70,9 +70,9 @@ func tallied(s *suite) {
 	}
 	started := int64(4)
 	check := func(when string, span time.Duration, perTask bool) {
-		all, err := s.Tallies(s.Context(), span, began, perTask)
+		all, err := s.Counters(s.Context(), span, began, perTask)
 		s.ok(err)
-		var sum store.Tally
+		var sum store.Counters
 		for i := range all {
 			if all[i].At.Truncate(span) != all[i].At || (all[i].Task != "") != perTask {
 				s.Errorf("%s: a tally of %q at %v", when, all[i].Task, all[i].At)
@@ -105,7 +105,7 @@ func tallied(s *suite) {
 	time.Sleep(store.MinutesKept + 2*time.Hour)
 	_, err := s.Expire(s.Context(), began, began) // folds the rows of both
 	s.ok(err)
-	if all, err := s.Tallies(s.Context(), time.Minute, began, true); err != nil || len(all) != 0 {
+	if all, err := s.Counters(s.Context(), time.Minute, began, true); err != nil || len(all) != 0 {
 		s.Errorf("%d old minutes, %v", len(all), err)
 	}
 	check("after a day", time.Hour, true)

@@ -118,7 +118,7 @@ var rules = []struct {
 	{"a failure cancels what depends on it", workflowFailure},
 	{"a replay of a workflow", workflowReplay},
 	{"conditions of a workflow's tasks", workflowConditions},
-	{"a task that this worker lacks waits for another", workflowElsewhere},
+	{"a task that this worker lacks waits for another", workflowNoHandler},
 	{"a workflow's start and end in time", workflowTimes},
 	{"a graph is stored as it is", graphRoundTrip},
 	{"R4 a key's concurrency", concurrency},
@@ -149,7 +149,7 @@ var rules = []struct {
 	{"events are listed with what they did, and expire", eventHistory},
 	{"reschedule", reschedule},
 	{"states are counted, and changes told", counted},
-	{"what happened is tallied", tallied},
+	{"what happened is counted", counters},
 	{"a page looks at so many runs", bounded},
 }
 

@@ -314,7 +314,7 @@ func retry(s *suite) {
 	}
 	for range 5 {
 		o := outcome(s.claim(1)[0], store.Scheduled)
-		o.Refund = true
+		o.Uncounted = true
 		s.finish(o)
 	}
 	c := s.claim(1)[0]

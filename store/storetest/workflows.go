@@ -37,7 +37,7 @@ func (s *suite) begin(g *store.Graph) store.ID {
 // tasks lists the tasks of a workflow's run that have a run, "name state".
 func (s *suite) tasks(id store.ID, want ...string) {
 	s.Helper()
-	g, tasks, err := s.Flow(s.Context(), id, nil)
+	g, tasks, err := s.Workflow(s.Context(), id, nil)
 	s.ok(err)
 	var got []string
 	for _, t := range tasks[1:] {
@@ -158,16 +158,16 @@ func workflowConditions(s *suite) {
 	s.state(id, store.Canceled)
 }
 
-func workflowElsewhere(s *suite) {
+func workflowNoHandler(s *suite) {
 	id := s.begin(graph(s, nil))
 	r := s.request(10)
 	r.Tasks = func(name string) bool { return name == "w:" }
 	c := s.claimBy(r)[0]
 	o := outcome(c, store.Queued)
-	o.Parent, o.Node, o.Refund, o.Elsewhere = c.Parent, c.Node, true, true
+	o.Parent, o.Node, o.Uncounted, o.NoHandler = c.Parent, c.Node, true, true
 	s.finish(o)
 	s.none(r)
-	if _, tasks, err := s.Flow(s.Context(), id, []string{"a"}); err != nil || len(tasks) != 2 || !tasks[1].Elsewhere {
+	if _, tasks, err := s.Workflow(s.Context(), id, []string{"a"}); err != nil || len(tasks) != 2 || !tasks[1].NoHandler {
 		s.Errorf("Flow: %+v, %v: want it to wait for another worker", tasks, err)
 	}
 	r.Tasks = func(name string) bool { return name == "w:a" }
@@ -205,7 +205,7 @@ func graphRoundTrip(s *suite) {
 	if again.Hash() != g.Hash() {
 		s.Errorf("read back as %s, was %s", again.Text(), g.Text())
 	}
-	stored, _, err := s.Flow(s.Context(), s.begin(g), nil)
+	stored, _, err := s.Workflow(s.Context(), s.begin(g), nil)
 	s.ok(err)
 	if stored.Hash() != g.Hash() {
 		s.Errorf("stored as %s, was %s", stored.Text(), g.Text())

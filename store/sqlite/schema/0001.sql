@@ -54,7 +54,7 @@ CREATE TABLE stint_runs (
   lane       INTEGER NOT NULL REFERENCES stint_lanes (id),
   state      INTEGER NOT NULL CHECK (state BETWEEN 2 AND 10),
   priority   INTEGER NOT NULL CHECK (priority BETWEEN -128 AND 127),
-  rank       INTEGER NOT NULL,           -- place in the lane: due time less what priority is worth
+  rank       INTEGER NOT NULL,           -- position in the lane: due time less what priority is worth
   attempt    INTEGER NOT NULL DEFAULT 0 CHECK (attempt >= 0),
   replayed      INTEGER NOT NULL DEFAULT 0, -- attempts before the last replay; of a workflow's run, 1 if it was replayed
   lease      INTEGER NOT NULL DEFAULT 0, -- executions so far; fences late writers
@@ -78,9 +78,9 @@ CREATE TABLE stint_runs (
   output     BLOB,
   error      TEXT,
   limits     TEXT,                       -- JSON; NULL: none
-  gate       INTEGER,                    -- that it waits at, if it is queued; 0: it has asked none yet
+  limiter    INTEGER,                    -- that a queued run waits for; 0 or less: it was not led to its limiters yet
   CHECK (state <> 4 OR worker IS NOT NULL),
-  CHECK (gate IS NULL OR limits IS NOT NULL),
+  CHECK (limiter IS NULL OR limits IS NOT NULL),
   CHECK ((state >= 7) = (ended_at IS NOT NULL))
 ) STRICT;
 
@@ -88,7 +88,7 @@ CREATE TABLE stint_runs (
 -- repeats its condition word for word, with states as literals: a bound state hides
 -- the index from the planner. No condition has an IN list: SQLite builds a table for
 -- one at each change of a row, which made a finish cost twice as much.
-CREATE INDEX stint_runs_ready ON stint_runs (gate, lane, rank, turn) WHERE state = 3;
+CREATE INDEX stint_runs_ready ON stint_runs (limiter, lane, rank, turn) WHERE state = 3;
 CREATE INDEX stint_runs_due ON stint_runs (due_at) WHERE state = 2;
 CREATE INDEX stint_runs_start_by ON stint_runs (start_by) WHERE start_by IS NOT NULL;
 CREATE INDEX stint_runs_running ON stint_runs (worker) WHERE state = 4;
@@ -98,43 +98,43 @@ CREATE INDEX stint_runs_wake ON stint_runs (due_at) WHERE state = 5 AND due_at I
 CREATE INDEX stint_runs_parent ON stint_runs (parent) WHERE parent IS NOT NULL;
 CREATE INDEX stint_runs_node ON stint_runs (parent, node) WHERE node IS NOT NULL;
 
--- A gate is the state of one key of a concurrency limit, or of one rate limit.
-CREATE TABLE stint_gates (
+-- A limiter is the state of one key of a concurrency limit, or of one rate limit.
+CREATE TABLE stint_limiters (
   id         INTEGER PRIMARY KEY,
   rate       INTEGER NOT NULL CHECK (rate IN (0, 1)),
   name       TEXT NOT NULL, -- of the concurrency limit
   key        TEXT NOT NULL,
   max        INTEGER NOT NULL, -- of a rate: its burst
   strategy   INTEGER NOT NULL CHECK (strategy BETWEEN 0 AND 255),
-  active     INTEGER NOT NULL CHECK (active >= 0), -- runs that have passed and hold it; of a rate, units promised to runs that are ready
-  heads      INTEGER NOT NULL CHECK (heads >= 0),  -- of them, runs that have not started
-  parked     INTEGER NOT NULL CHECK (parked >= 0), -- runs that wait at it
+  active     INTEGER NOT NULL CHECK (active >= 0), -- runs that occupy it; of a rate, units promised to runs that are ready
+  admitted   INTEGER NOT NULL CHECK (admitted >= 0), -- of concurrency: admitted runs that have not started, also those that wait for a later limiter
+  waiting    INTEGER NOT NULL CHECK (waiting >= 0), -- runs that wait for it; not a state: they are queued
   per_second REAL NOT NULL,
   tokens     REAL NOT NULL,
   at         INTEGER NOT NULL, -- of tokens, or of the last use; microseconds
-  wake_at    INTEGER,          -- when a run that waits may pass; NULL: not by time
-  fixed      INTEGER NOT NULL DEFAULT 0 CHECK (fixed IN (0, 1)), -- a rate that was set by itself
+  wake_at    INTEGER,          -- when it may admit a run that waits; NULL: not by time
+  explicit   INTEGER NOT NULL DEFAULT 0 CHECK (explicit IN (0, 1)), -- its settings are SetRate's, not a run's
   paused     INTEGER NOT NULL DEFAULT 0 CHECK (paused IN (0, 1)),
-  set_by     INTEGER NOT NULL DEFAULT 0, -- the newest enqueue that came with figures: a run's key
+  set_by     INTEGER NOT NULL DEFAULT 0, -- the newest enqueue that came with settings: a run's key
   UNIQUE (rate, name, key)
 ) STRICT;
-CREATE INDEX stint_gates_wake ON stint_gates (wake_at) WHERE wake_at IS NOT NULL;
+CREATE INDEX stint_limiters_wake ON stint_limiters (wake_at) WHERE wake_at IS NOT NULL;
 
--- Runs that newcomers at a gate may cancel. Those that have ended go with the next.
+-- Runs that a later run at the limiter may cancel. Those that have ended are deleted with the next.
 CREATE TABLE stint_members (
-  gate INTEGER NOT NULL,
-  run  INTEGER NOT NULL,
-  PRIMARY KEY (gate, run)
+  limiter INTEGER NOT NULL,
+  run     INTEGER NOT NULL,
+  PRIMARY KEY (limiter, run)
 ) STRICT, WITHOUT ROWID;
 
--- Runs with limits whose state has changed, and what it was before, until the end of the
--- transaction. A trigger, made with the first limits, fills it.
-CREATE TABLE stint_moves (
-  run   INTEGER PRIMARY KEY,
-  state INTEGER NOT NULL,
-  gate  INTEGER,
-  flags INTEGER NOT NULL,
-  lease INTEGER NOT NULL
+-- The state that runs with limits had before the transaction, which empties this table
+-- at its end. A trigger, created with the first limits, fills it.
+CREATE TABLE stint_transitions (
+  run     INTEGER PRIMARY KEY,
+  state   INTEGER NOT NULL,
+  limiter INTEGER,
+  flags   INTEGER NOT NULL,
+  lease   INTEGER NOT NULL
 ) STRICT;
 
 -- The worker, by name, that the tasks of a workflow's run follow.
@@ -244,7 +244,7 @@ CREATE UNIQUE INDEX stint_events_delivery ON stint_events (delivery) WHERE deliv
 CREATE INDEX stint_events_pending ON stint_events (pending, id) WHERE pending = 1;
 
 -- The runs that events started, and those that had waited for them.
-CREATE TABLE stint_caused (
+CREATE TABLE stint_event_runs (
   event INTEGER NOT NULL,
   run   INTEGER NOT NULL,
   woke  INTEGER NOT NULL CHECK (woke IN (0, 1)),
@@ -354,7 +354,7 @@ CREATE TABLE stint_chunks (
 
 -- What happened in each minute and each hour, as each process that had the file open
 -- counted it; see stats.go. Counts of durations are INDEX:COUNT, of store.Histogram.
-CREATE TABLE stint_tallies (
+CREATE TABLE stint_counters (
   span      INTEGER NOT NULL CHECK (span IN (60000, 3600000)),
   queue     TEXT NOT NULL, -- with task '': all runs
   task      TEXT NOT NULL,

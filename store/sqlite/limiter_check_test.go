@@ -10,7 +10,7 @@ import (
 	"github.com/stint-dev/stint/store/sqlite"
 )
 
-// Counts of gates that somebody changed by hand are set right when the file is opened.
+// Counts of limiters that somebody changed by hand are set right when the file is opened.
 func TestRecount(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "limits.db")
 	open := func() (*sqlite.Store, int64) {
@@ -48,7 +48,7 @@ func TestRecount(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := db.Exec("UPDATE stint_gates SET active = 17, heads = 0, parked = 40"); err != nil {
+	if _, err := db.Exec("UPDATE stint_limiters SET active = 17, admitted = 0, waiting = 40"); err != nil {
 		t.Fatal(err)
 	}
 	db.Close()

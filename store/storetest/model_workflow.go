@@ -21,7 +21,7 @@ type modelEvent struct {
 }
 
 // isTask reports whether the run is of a task of a workflow.
-func (r *modelRun) isTask() bool { return r.graph != nil && !r.Flow }
+func (r *modelRun) isTask() bool { return r.graph != nil && !r.Workflow }
 
 // claimName is what a worker must have code for.
 func (r *modelRun) claimName() string {
@@ -38,8 +38,8 @@ func (r *modelRun) node() int64 {
 	return 1<<20 | int64(r.place)
 }
 
-// A modelFlow is a workflow's run. It implements store.Flow.
-type modelFlow struct {
+// A modelWorkflow is a workflow's run. It implements store.Flow.
+type modelWorkflow struct {
 	m   *Model
 	r   *modelRun
 	now time.Time
@@ -47,7 +47,7 @@ type modelFlow struct {
 
 func (m *Model) begin(r *modelRun, now time.Time) {
 	r.State, r.Started = store.Running, now
-	m.must(r.graph.Begin(modelFlow{m, r, now}))
+	m.must(r.graph.Begin(modelWorkflow{m, r, now}))
 }
 
 // must is for errors that a model's Flow does not make.
@@ -62,14 +62,14 @@ func (m *Model) follow(r *modelRun, now time.Time) {
 	if !r.isTask() || r.place >= len(r.graph.Tasks) {
 		return
 	}
-	f := modelFlow{m, m.runs[r.Parent], now}
+	f := modelWorkflow{m, m.runs[r.Parent], now}
 	if r.State == store.Failed && r.graph.OnFailure != nil {
-		f.after(r.graph.Failure())
+		f.startHook(r.graph.Failure())
 	}
 	m.must(r.graph.Advance(f, r.place, r.State))
 }
 
-func (f modelFlow) after(place int) {
+func (f modelWorkflow) startHook(place int) {
 	if f.m.taskOf(f.r, place) == nil {
 		f.make(place, store.Queued).detached = true
 	}
@@ -85,8 +85,8 @@ func (m *Model) taskOf(flow *modelRun, place int) *modelRun {
 	return nil
 }
 
-// Arrive implements store.Flow.
-func (f modelFlow) Arrive(place int, a store.Arrival) (store.Arrival, error) {
+// ParentEnded implements store.Flow.
+func (f modelWorkflow) ParentEnded(place int, a store.JoinState) (store.JoinState, error) {
 	all, ok := f.r.joins[place]
 	if ok {
 		a = all.Join(a)
@@ -95,14 +95,14 @@ func (f modelFlow) Arrive(place int, a store.Arrival) (store.Arrival, error) {
 	return a, nil
 }
 
-// Ready implements store.Flow.
-func (f modelFlow) Ready(task int) (store.State, error) {
+// Start implements store.Flow.
+func (f modelWorkflow) Start(task int) (store.State, error) {
 	r := f.make(task, store.Waiting)
 	return f.decide(r), nil
 }
 
 // decide has a task become what its conditions say now.
-func (f modelFlow) decide(r *modelRun) store.State {
+func (f modelWorkflow) decide(r *modelRun) store.State {
 	t := &r.graph.Tasks[r.place]
 	leaves := t.Leaves()
 	truths := make([]store.Truth, len(leaves))
@@ -129,7 +129,7 @@ func (f modelFlow) decide(r *modelRun) store.State {
 	return d.To
 }
 
-func (f modelFlow) truth(r *modelRun, leaf int, c *store.Condition) (truth store.Truth) {
+func (f modelWorkflow) truth(r *modelRun, leaf int, c *store.Condition) (truth store.Truth) {
 	switch {
 	case c.Event != nil:
 		if at, ok := r.came[leaf]; ok {
@@ -158,14 +158,14 @@ func (f modelFlow) truth(r *modelRun, leaf int, c *store.Condition) (truth store
 
 // reconsider decides a waiting task again.
 func (m *Model) reconsider(r *modelRun, now time.Time) {
-	f := modelFlow{m, m.runs[r.Parent], now}
+	f := modelWorkflow{m, m.runs[r.Parent], now}
 	if to := f.decide(r); to.Terminal() {
 		m.follow(r, now)
 	}
 }
 
-// Never implements store.Flow.
-func (f modelFlow) Never(task int, to store.State, cause int) error {
+// EndUnstarted implements store.Flow.
+func (f modelWorkflow) EndUnstarted(task int, to store.State, cause int) error {
 	r := f.make(task, to)
 	r.Ended = f.now
 	if cause >= 0 {
@@ -175,7 +175,7 @@ func (f modelFlow) Never(task int, to store.State, cause int) error {
 }
 
 // make makes the run of a task.
-func (f modelFlow) make(place int, state store.State) *modelRun {
+func (f modelWorkflow) make(place int, state store.State) *modelRun {
 	g := f.r.graph
 	id := f.m.newID(f.now)
 	r := &modelRun{Run: store.Run{
@@ -194,8 +194,8 @@ func (f modelFlow) make(place int, state store.State) *modelRun {
 	return r
 }
 
-// Over implements store.Flow.
-func (f modelFlow) Over(all store.Arrival) error {
+// EndWorkflow implements store.Flow.
+func (f modelWorkflow) EndWorkflow(all store.JoinState) error {
 	r := f.r
 	if r.State != store.Running {
 		return nil
@@ -209,7 +209,7 @@ func (f modelFlow) Over(all store.Arrival) error {
 	}
 	f.m.end(r, to, f.now, reason)
 	if to == store.Succeeded && r.graph.OnSuccess != nil {
-		f.after(r.graph.Success())
+		f.startHook(r.graph.Success())
 	}
 	return nil
 }
@@ -266,15 +266,15 @@ func (m *Model) deliver(r *modelRun, e store.NewEvent, now time.Time) (some bool
 	return some
 }
 
-// Flow implements store.Admin.
-func (m *Model) Flow(_ context.Context, id store.ID, names []string) (*store.Graph, []store.FlowTask, error) {
+// Workflow implements store.Admin.
+func (m *Model) Workflow(_ context.Context, id store.ID, names []string) (*store.Graph, []store.WorkflowTask, error) {
 	if err := m.lock(); err != nil {
 		return nil, nil, err
 	}
 	defer m.mu.Unlock()
 	m.advance(time.Now())
 	r := m.runs[id]
-	if r == nil || !r.Flow {
+	if r == nil || !r.Workflow {
 		return nil, nil, fmt.Errorf("workflow run %s: %w", id, store.ErrNotFound)
 	}
 	var places []int
@@ -288,39 +288,39 @@ func (m *Model) Flow(_ context.Context, id store.ID, names []string) (*store.Gra
 			places = append(places, i)
 		}
 	}
-	tasks := []store.FlowTask{r.flowTask()}
+	tasks := []store.WorkflowTask{r.workflowTask()}
 	for _, p := range places {
 		if t := m.taskOf(r, p); t != nil {
-			tasks = append(tasks, t.flowTask())
+			tasks = append(tasks, t.workflowTask())
 		}
 	}
 	return r.graph, tasks, nil
 }
 
-func (r *modelRun) flowTask() store.FlowTask {
-	return store.FlowTask{
+func (r *modelRun) workflowTask() store.WorkflowTask {
+	return store.WorkflowTask{
 		Place: r.place, ID: r.ID, State: r.State, Attempt: r.Attempt, Due: r.Due, Started: r.Started, Ended: r.Ended,
-		Output: r.Output, Error: r.Error, Elsewhere: r.lane != "" && r.State == store.Queued,
+		Output: r.Output, Error: r.Error, NoHandler: r.lane != "" && r.State == store.Queued,
 	}
 }
 
-// replayFlow has what did not succeed of a workflow's run, and what depends on it, run again.
-func (m *Model) replayFlow(r *modelRun, now time.Time) {
+// replayWorkflow has what did not succeed of a workflow's run, and what depends on it, run again.
+func (m *Model) replayWorkflow(r *modelRun, now time.Time) {
 	r.State, r.Started, r.Error, r.Ended, r.CancelAt = store.Running, now, nil, time.Time{}, time.Time{}
-	r.joins = map[int]store.Arrival{}
+	r.joins = map[int]store.JoinState{}
 	r.limitStart(now)
 	g := r.graph
 	old := make([]*modelRun, g.Success()+1)
 	for i := range old {
 		old[i] = m.taskOf(r, i)
 	}
-	again := g.Again(func(i int) store.State {
+	again := g.Reruns(func(i int) store.State {
 		if old[i] == nil {
 			return 0
 		}
 		return old[i].State
 	})
-	f := modelFlow{m, r, now}
+	f := modelWorkflow{m, r, now}
 	if r.replayed == nil {
 		r.replayed = map[int]int{}
 	}
@@ -330,7 +330,7 @@ func (m *Model) replayFlow(r *modelRun, now time.Time) {
 			if again[p] {
 				waits = true
 			} else {
-				f.Arrive(place, store.Arrival{Ended: 1, Ran: old[p].State != store.Skipped, Cause: -1})
+				f.ParentEnded(place, store.JoinState{Ended: 1, Ran: old[p].State != store.Skipped, Cause: -1})
 			}
 		}
 		return waits
@@ -362,7 +362,7 @@ func (m *Model) replayFlow(r *modelRun, now time.Time) {
 	for _, i := range ready {
 		if old[i] != nil {
 			m.requeue(old[i], now)
-		} else if to, _ := f.Ready(i); to.Terminal() {
+		} else if to, _ := f.Start(i); to.Terminal() {
 			m.must(g.Advance(f, i, to))
 		}
 	}

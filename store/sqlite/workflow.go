@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	flagFlow     = 2 // a workflow's run
-	nodeBits     = 20
-	maxFlowBytes = 8 << 20 // of flows that are remembered
+	flagWorkflow     = 2 // a workflow's run
+	nodeBits         = 20
+	maxWorkflowBytes = 8 << 20 // of workflows that are remembered
 )
 
 // graphCache is what is known of stored graphs, which never change. It is forgotten
@@ -86,76 +86,76 @@ func (t *txn) intern(g *store.Graph) (id int64, err error) {
 	return id, err
 }
 
-// A flow is one run of a graph, in a transaction. It implements store.Flow.
-type flow struct {
+// A workflowRun is one run of a graph, in a transaction. It implements store.Flow.
+type workflowRun struct {
 	*store.Graph
-	flowInfo
+	workflowInfo
 	t    *txn
 	key  int64 // the workflow run's
 	node int64 // graph << 20
 	now  int64
 }
 
-// flowInfo is what does not change about a workflow's run, and its tasks have in common.
-type flowInfo struct {
+// workflowInfo is what does not change about a workflow's run, and its tasks have in common.
+type workflowInfo struct {
 	priority, root  int64
 	input, metadata []byte
 	replayed        bool
 }
 
-func (i *flowInfo) size() int { return 100 + len(i.input) + len(i.metadata) }
+func (i *workflowInfo) size() int { return 100 + len(i.input) + len(i.metadata) }
 
-func (t *txn) flow(key, node, now int64) (*flow, error) {
+func (t *txn) workflowRun(key, node, now int64) (*workflowRun, error) {
 	g, err := t.s.graph(t, node>>nodeBits)
 	if err != nil {
 		return nil, err
 	}
-	info, err := t.flowInfo(key)
-	return &flow{Graph: g, flowInfo: info, t: t, key: key, node: node >> nodeBits << nodeBits, now: now}, err
+	info, err := t.workflowInfo(key)
+	return &workflowRun{Graph: g, workflowInfo: info, t: t, key: key, node: node >> nodeBits << nodeBits, now: now}, err
 }
 
-// flowInfo reads what the tasks of a workflow's run have in common.
-func (t *txn) flowInfo(key int64) (i flowInfo, err error) {
+// workflowInfo reads what the tasks of a workflow's run have in common.
+func (t *txn) workflowInfo(key int64) (i workflowInfo, err error) {
 	if t.w != nil {
-		if i, ok := t.w.flows[key]; ok {
+		if i, ok := t.w.workflows[key]; ok {
 			return i, nil
 		}
 	}
 	err = t.one("SELECT priority, coalesce(root, id), coalesce(input, (SELECT data FROM stint_inputs i WHERE i.id = r.id)), metadata, replayed > 0 FROM stint_runs r WHERE id = ?",
 		[]any{key}, &i.priority, &i.root, &i.input, &i.metadata, &i.replayed)
 	if err == nil {
-		t.keepFlow(key, i)
+		t.cacheWorkflow(key, i)
 	}
 	return i, err
 }
 
-// keepFlow remembers what a workflow's next tasks will need of it.
-func (t *txn) keepFlow(key int64, i flowInfo) {
-	if t.w == nil || i.size() > maxFlowBytes/1000 {
+// cacheWorkflow remembers what a workflow's next tasks will need of it.
+func (t *txn) cacheWorkflow(key int64, i workflowInfo) {
+	if t.w == nil || i.size() > maxWorkflowBytes/1000 {
 		return
 	}
-	if t.w.flows == nil || t.w.flowBytes > maxFlowBytes {
-		t.w.flows, t.w.flowBytes = map[int64]flowInfo{}, 0
+	if t.w.workflows == nil || t.w.workflowBytes > maxWorkflowBytes {
+		t.w.workflows, t.w.workflowBytes = map[int64]workflowInfo{}, 0
 	}
-	t.dropFlow(key)
-	t.w.flows[key] = i
-	t.w.flowBytes += i.size()
+	t.uncacheWorkflow(key)
+	t.w.workflows[key] = i
+	t.w.workflowBytes += i.size()
 }
 
-// dropFlow forgets a workflow that has ended.
-func (t *txn) dropFlow(key int64) {
+// uncacheWorkflow forgets a workflow that has ended.
+func (t *txn) uncacheWorkflow(key int64) {
 	if t.w == nil {
 		return
 	}
-	if i, ok := t.w.flows[key]; ok {
-		t.w.flowBytes -= i.size()
-		delete(t.w.flows, key)
+	if i, ok := t.w.workflows[key]; ok {
+		t.w.workflowBytes -= i.size()
+		delete(t.w.workflows, key)
 	}
 }
 
-// begin starts the first tasks of a workflow's run.
-func (t *txn) begin(key, node, now int64) error {
-	f, err := t.flow(key, node, now)
+// beginWorkflow starts the first tasks of a workflow's run.
+func (t *txn) beginWorkflow(key, node, now int64) error {
+	f, err := t.workflowRun(key, node, now)
 	if err != nil {
 		return err
 	}
@@ -167,7 +167,7 @@ func (t *txn) advance(parent, node *int64, to store.State, now int64) error {
 	if node == nil || parent == nil {
 		return nil
 	}
-	f, err := t.flow(*parent, *node, now)
+	f, err := t.workflowRun(*parent, *node, now)
 	if err != nil {
 		return err
 	}
@@ -176,15 +176,15 @@ func (t *txn) advance(parent, node *int64, to store.State, now int64) error {
 		return nil // nothing follows from the workflow's own end, or its on-failure task's
 	}
 	if to == store.Failed && f.OnFailure != nil {
-		if err := f.after(f.Failure()); err != nil {
+		if err := f.startHook(f.Failure()); err != nil {
 			return err
 		}
 	}
 	return f.Advance(f, place, to)
 }
 
-// after starts the on-failure or on-success task, once.
-func (f *flow) after(place int) error {
+// startHook starts the on-failure or on-success task, once.
+func (f *workflowRun) startHook(place int) error {
 	var there bool
 	err := f.t.one("SELECT EXISTS (SELECT 1 FROM stint_runs WHERE parent = ? AND node = ?)", []any{f.key, f.node | int64(place)}, &there)
 	if err != nil || there {
@@ -201,8 +201,8 @@ RETURNING ended, flags, cause`
 	joinRan, joinFailed, joinCanceled = 1, 2, 4
 )
 
-// Arrive implements store.Flow.
-func (f *flow) Arrive(place int, a store.Arrival) (store.Arrival, error) {
+// ParentEnded implements store.Flow.
+func (f *workflowRun) ParentEnded(place int, a store.JoinState) (store.JoinState, error) {
 	flags := 0
 	for bit, on := range map[int]bool{joinRan: a.Ran, joinFailed: a.Failed, joinCanceled: a.Canceled} {
 		if on {
@@ -221,8 +221,8 @@ func (f *flow) Arrive(place int, a store.Arrival) (store.Arrival, error) {
 	return a, err
 }
 
-// Ready implements store.Flow.
-func (f *flow) Ready(task int) (store.State, error) {
+// Start implements store.Flow.
+func (f *workflowRun) Start(task int) (store.State, error) {
 	g := &f.Tasks[task]
 	row := nodeRow{state: store.Queued, due: f.now}
 	if g.CancelIf == nil && g.SkipIf == nil && g.WaitFor == nil {
@@ -246,7 +246,7 @@ func (f *flow) Ready(task int) (store.State, error) {
 		if c.Event == nil || !truths[i].Since.IsZero() {
 			continue
 		}
-		delete(f.t.triggers.unwaited, c.Event.Key)
+		delete(f.t.triggers.noWaiters, c.Event.Key)
 		err := f.t.exec("INSERT INTO stint_waits (run, leaf, key, field, value, filter) VALUES (?, ?, ?, ?, ?, ?)", key, i, c.Event.Key, c.Event.Field, c.Event.Value, c.Event.Filter)
 		if err != nil {
 			return 0, err
@@ -256,7 +256,7 @@ func (f *flow) Ready(task int) (store.State, error) {
 }
 
 // truth is since when a leaf is true of a task whose parents were done at a time.
-func (f *flow) truth(c *store.Condition, parentsDone int64) (store.Truth, error) {
+func (f *workflowRun) truth(c *store.Condition, parentsDone int64) (store.Truth, error) {
 	switch {
 	case c.Event != nil:
 		at, err := f.t.eventSince(f.key, c.Event)
@@ -268,7 +268,7 @@ func (f *flow) truth(c *store.Condition, parentsDone int64) (store.Truth, error)
 }
 
 // test is what a predicate said when the parent ended; of one that was skipped, false.
-func (f *flow) test(r *store.TestRef, parentsDone int64) (truth store.Truth, err error) {
+func (f *workflowRun) test(r *store.TestRef, parentsDone int64) (truth store.Truth, err error) {
 	var text []byte
 	err = f.t.one(`SELECT t.results FROM stint_runs r JOIN stint_tests t ON t.run = r.id WHERE r.parent = ? AND r.node = ? AND r.state = 7`,
 		[]any{f.key, f.node | int64(r.Parent)}, &text)
@@ -291,8 +291,8 @@ func (f *flow) test(r *store.TestRef, parentsDone int64) (truth store.Truth, err
 	return truth, nil
 }
 
-// Never implements store.Flow.
-func (f *flow) Never(task int, to store.State, cause int) error {
+// EndUnstarted implements store.Flow.
+func (f *workflowRun) EndUnstarted(task int, to store.State, cause int) error {
 	row := nodeRow{state: to, due: f.now}
 	if cause >= 0 {
 		row.error = parentError(f.Tasks[cause].Name)
@@ -310,8 +310,8 @@ func parentError(task string) string {
 	return failureJSON(store.KindParent, fmt.Sprintf("task %q did not succeed", task))
 }
 
-// Over implements store.Flow.
-func (f *flow) Over(all store.Arrival) error {
+// EndWorkflow implements store.Flow.
+func (f *workflowRun) EndWorkflow(all store.JoinState) error {
 	to := all.State()
 	var reason any
 	if to != store.Succeeded && all.Cause >= 0 {
@@ -328,9 +328,9 @@ func (f *flow) Over(all store.Arrival) error {
 		return err
 	}
 	f.t.end(f.key, 1)
-	f.t.dropFlow(f.key)
+	f.t.uncacheWorkflow(f.key)
 	if ended == store.Succeeded && f.OnSuccess != nil {
-		return f.after(f.Success())
+		return f.startHook(f.Success())
 	}
 	return nil
 }
@@ -359,13 +359,13 @@ func (r *nodeRow) decided(d store.Decision, now int64) {
 
 const (
 	nodeHead    = "INSERT INTO stint_runs (id, lane, state, priority, rank, parent, root, node) VALUES "
-	nodeFullSQL = `INSERT INTO stint_runs (id, lane, state, priority, rank, parent, root, node, due_at, start_by, start_in, ended_at, error, flags, limits, gate, attempt, replayed)
+	nodeFullSQL = `INSERT INTO stint_runs (id, lane, state, priority, rank, parent, root, node, due_at, start_by, start_in, ended_at, error, flags, limits, limiter, attempt, replayed)
 VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?17,?17)`
 )
 
 // insert makes the run of a task. Usual ones gather, and are inserted together at the
 // end of the change that makes them.
-func (f *flow) insert(place int, r nodeRow) error {
+func (f *workflowRun) insert(place int, r nodeRow) error {
 	t := f.t
 	lane, err := t.nodeLane(f.Graph, place, f.key)
 	if err != nil {
@@ -405,17 +405,17 @@ func (f *flow) insert(place int, r nodeRow) error {
 	if err := t.nodes.flush(t); err != nil {
 		return err
 	}
-	var gate any
+	var limiter any
 	if text != nil && r.state == store.Queued {
-		if gate, err = t.admit(f.key, limits, r.flags); err != nil { // not what finishes the parent
+		if limiter, err = t.admitNewRun(f.key, limits, r.flags); err != nil { // not what finishes the parent
 			r.state, r.error = store.Blocked, failureJSON(store.KindCondition, err.Error())
 		}
 	}
-	return t.exec(nodeFullSQL, key, lane, int64(r.state), priority, rank, f.key, f.root, node, dueAt, startBy, startIn(f.StartIn(place)), endedAt, r.error, r.flags, text, gate, attempts)
+	return t.exec(nodeFullSQL, key, lane, int64(r.state), priority, rank, f.key, f.root, node, dueAt, startBy, startIn(f.StartIn(place)), endedAt, r.error, r.flags, text, limiter, attempts)
 }
 
 // attempts is how many attempts a task had made before its workflow was replayed.
-func (f *flow) attempts(place int) (n int64, err error) {
+func (f *workflowRun) attempts(place int) (n int64, err error) {
 	if !f.replayed {
 		return 0, nil
 	}
@@ -436,7 +436,7 @@ func (t *txn) reconsider(key, now int64) error {
 	if err != nil {
 		return err
 	}
-	f, err := t.flow(parent, node, now)
+	f, err := t.workflowRun(parent, node, now)
 	if err != nil {
 		return err
 	}
@@ -484,7 +484,7 @@ func (t *txn) decided(key, parent, node int64, to store.State, now int64) error 
 }
 
 // truthsAgain is what is true by now of a waiting task's leaves.
-func (f *flow) truthsAgain(key int64, g *store.GraphTask) ([]store.Truth, error) {
+func (f *workflowRun) truthsAgain(key int64, g *store.GraphTask) ([]store.Truth, error) {
 	came := map[int]time.Time{}
 	type row struct{ leaf, event int64 }
 	rows, err := rowsOf(f.t, func(r *row) []any { return []any{&r.leaf, &r.event} }, "SELECT leaf, event FROM stint_waits WHERE run = ? AND event IS NOT NULL", key)
@@ -508,19 +508,19 @@ func (f *flow) truthsAgain(key int64, g *store.GraphTask) ([]store.Truth, error)
 	return truths, nil
 }
 
-const flowTaskSQL = `
+const workflowTaskSQL = `
 SELECT id, node, state, attempt, coalesce(due_at, id >> 20), started_at, ended_at, output, error,
   state = 3 AND coalesce((SELECT task FROM stint_lanes l WHERE l.id = r.lane) NOT LIKE '%:', 0)
 FROM stint_runs r WHERE `
 
-// Flow implements store.Admin.
-func (s *Store) Flow(ctx context.Context, id store.ID, names []string) (g *store.Graph, tasks []store.FlowTask, err error) {
+// Workflow implements store.Admin.
+func (s *Store) Workflow(ctx context.Context, id store.ID, names []string) (g *store.Graph, tasks []store.WorkflowTask, err error) {
 	key, ok := s.ids.key(id)
 	if !ok {
 		return nil, nil, fmt.Errorf("run %s: %w", id, store.ErrNotFound)
 	}
 	err = s.view(ctx, func(q querier) error {
-		node, err := s.flowTasks(q, &tasks, "id = ? AND flags & 2", key)
+		node, err := s.workflowTasks(q, &tasks, "id = ? AND flags & 2", key)
 		if err != nil {
 			return err
 		}
@@ -532,12 +532,12 @@ func (s *Store) Flow(ctx context.Context, id store.ID, names []string) (g *store
 		}
 		base := node >> nodeBits << nodeBits
 		if names == nil {
-			_, err = s.flowTasks(q, &tasks, "parent = ? AND node >= ? AND node <= ? ORDER BY parent, node", key, base, base|int64(g.Success()))
+			_, err = s.workflowTasks(q, &tasks, "parent = ? AND node >= ? AND node <= ? ORDER BY parent, node", key, base, base|int64(g.Success()))
 			return err
 		}
 		for _, name := range names {
 			if p, ok := g.Place(name); ok {
-				if _, err := s.flowTasks(q, &tasks, "parent = ? AND node = ?", key, base|int64(p)); err != nil {
+				if _, err := s.workflowTasks(q, &tasks, "parent = ? AND node = ?", key, base|int64(p)); err != nil {
 					return err
 				}
 			}
@@ -547,18 +547,18 @@ func (s *Store) Flow(ctx context.Context, id store.ID, names []string) (g *store
 	return g, tasks, err
 }
 
-// flowTasks reads rows of a workflow's run, and says what the last one's node is.
-func (s *Store) flowTasks(q querier, into *[]store.FlowTask, where string, args ...any) (node int64, err error) {
-	rows, err := q.query(flowTaskSQL+where, args...)
+// workflowTasks reads rows of a workflow's run, and says what the last one's node is.
+func (s *Store) workflowTasks(q querier, into *[]store.WorkflowTask, where string, args ...any) (node int64, err error) {
+	rows, err := q.query(workflowTaskSQL+where, args...)
 	if err != nil {
 		return 0, err
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var t store.FlowTask
+		var t store.WorkflowTask
 		var key, due int64
 		var started, ended *int64
-		if err := rows.Scan(&key, &node, &t.State, &t.Attempt, &due, &started, &ended, &t.Output, &t.Error, &t.Elsewhere); err != nil {
+		if err := rows.Scan(&key, &node, &t.State, &t.Attempt, &due, &started, &ended, &t.Output, &t.Error, &t.NoHandler); err != nil {
 			return 0, err
 		}
 		t.Place = int(node & (1<<nodeBits - 1))

@@ -46,11 +46,11 @@ func TestTalliesOfTheDead(t *testing.T) {
 				t.Fatalf("canceled %d, %v", n, err)
 			}
 		}
-		all, err := watcher.Tallies(t.Context(), time.Hour, began, true)
+		all, err := watcher.Counters(t.Context(), time.Hour, began, true)
 		if err != nil || len(all) != 1 || all[0].Enqueued != 3 || all[0].Started != 3 {
 			t.Errorf("tallies are %+v, %v", all, err)
 		}
-		rows, err := column[string](reader{t.Context(), watcher}, "SELECT DISTINCT process FROM stint_tallies WHERE task = 't' AND process <> ?", watcher.me.name)
+		rows, err := column[string](reader{t.Context(), watcher}, "SELECT DISTINCT process FROM stint_counters WHERE task = 't' AND process <> ?", watcher.presence.name)
 		if err != nil || len(rows) != 1 || rows[0] != "" {
 			t.Errorf("there are rows of %q, %v", rows, err)
 		}

@@ -1,0 +1,348 @@
+package sqlite
+
+import (
+	"cmp"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// perAdmit is how many runs that wait at a limiter are looked at in one transaction.
+const perAdmit = 256
+
+// admitAll lets runs pass at the limiters that may have become open.
+func (t *txn) admitAll() error {
+	if err := t.openDueLimiters(); err != nil {
+		return err
+	}
+	for {
+		var open []*limiter
+		for _, lim := range t.limiters.dirty {
+			if lim.open {
+				open = append(open, lim)
+			}
+		}
+		if len(open) == 0 {
+			return nil
+		}
+		// Where few wait first: of runs that wait for a share of many and for their own
+		// key's, these are the ones whose key has just come free.
+		slices.SortStableFunc(open, func(a, b *limiter) int { return cmp.Compare(a.waiting, b.waiting) })
+		for _, lim := range open {
+			lim.open = false
+			if err := t.admitWaiting(lim); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// openDueLimiters opens the limiters whose time has come.
+func (t *txn) openDueLimiters() error {
+	if t.w == nil || t.w.nextDue > t.now {
+		return nil
+	}
+	ids, err := column[int64](t, "SELECT id FROM stint_limiters WHERE wake_at IS NOT NULL AND wake_at <= ? ORDER BY wake_at LIMIT ?", t.now, perTimers)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		lim, err := t.limiterByID(id)
+		if err != nil {
+			return err
+		}
+		lim.open = true
+		t.touch(lim)
+	}
+	return nil
+}
+
+// admitWaiting lets the runs that wait at a limiter pass, in order, as far as they can. One that
+// must wait for another of its limiters waits there from now on.
+func (t *txn) admitWaiting(lim *limiter) error {
+	lim.wakeAt = never
+	if err := t.recall(lim); err != nil {
+		return err
+	}
+	for looked := 0; lim.waiting > 0; looked++ {
+		if looked == perAdmit {
+			lim.wakeAt = t.now // and on, after others had their turn
+			break
+		}
+		if lim.paused || !lim.rate && !lim.allows(nil, millis(t.now)) {
+			break
+		}
+		if passed, err := t.admitHead(lim); err != nil {
+			return err
+		} else if passed {
+			continue
+		}
+		m, err := t.firstWaiting(lim.id)
+		if errors.Is(err, sql.ErrNoRows) {
+			lim.waiting = 0
+			break
+		}
+		if err != nil {
+			return err
+		}
+		limits, err := t.limitsOf(m.limits)
+		if err != nil {
+			return err
+		}
+		var stop bool
+		err = t.forRun(m.key, func() (err error) {
+			stop, err = t.tryAdmit(lim, m, limits)
+			return err
+		})
+		if err != nil || stop {
+			return err
+		}
+	}
+	t.touch(lim)
+	if lim.wakeAt != never {
+		t.newDue = min(t.newDue, lim.wakeAt)
+	}
+	return nil
+}
+
+const (
+	// admittedSQL reads the runs that have passed all their limiters and not started, the last first.
+	admittedSQL = `
+SELECT id, state, limiter, flags, lease, limits FROM stint_runs WHERE limiter IS NULL AND state = 3 AND limits IS NOT NULL
+  AND NOT EXISTS (SELECT 1 FROM stint_transitions WHERE run = id) ORDER BY lane DESC, rank DESC, turn DESC, id DESC`
+
+	// setFirstSQL makes a run the first of those that wait at a limiter.
+	setFirstSQL = `UPDATE stint_runs SET limiter = ?2, rank = min(rank, coalesce(
+  (SELECT x.rank - 1 FROM stint_runs x WHERE x.limiter = ?2 AND x.state = 3 AND x.lane = stint_runs.lane ORDER BY x.rank LIMIT 1), rank)) WHERE id = ?1`
+)
+
+// overdrawn reports whether more runs that have not started have passed g than it allows.
+func (lim *limiter) overdrawn() bool {
+	if lim.rate {
+		return !lim.bucket.Unlimited() && float64(lim.active) > lim.bucket.Tokens
+	}
+	return lim.admitted > 0 && lim.active > lim.max
+}
+
+// recall moves the runs that have passed g, and have not started, back to it if its settings were
+// lowered below what it promised them (R4). Those that may start pass again at once, in order.
+func (t *txn) recall(lim *limiter) error {
+	lowered := lim.lowered
+	if lim.lowered = false; !lowered || !lim.overdrawn() {
+		return nil
+	}
+	rows, err := rowsOf(t, func(m *transition) []any {
+		return []any{&m.key, &m.before.state, &m.before.limiter, &m.before.flags, &m.before.lease, &m.limits}
+	}, admittedSQL)
+	if err != nil {
+		return err
+	}
+	stand := setLimiterSQL
+	if lim.inTurns() {
+		stand = setFirstSQL // its turn came, and gave it a rank behind those that wait
+	}
+	for i := range rows {
+		m := &rows[i]
+		limits, err := t.limitsOf(m.limits)
+		if err != nil {
+			continue // it is blocked when it is met
+		}
+		at := slices.IndexFunc(limits, func(l store.Limit) bool { return l.Rate() == lim.rate && l.Name == lim.name && l.Key == lim.key })
+		if at < 0 || m.before.holds(&limits[at]) != isAdmitted {
+			continue
+		}
+		m.after = m.before
+		m.after.limiter = &lim.id
+		lim.waiting++
+		err = t.forRun(m.key, func() error {
+			if err := t.exec(stand, m.key, lim.id); err != nil {
+				return err
+			}
+			return t.applyTransition(m)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// waitingLanesSQL skips from lane to lane of the runs that wait at a limiter. Nearly always
+// there is one.
+const waitingLanesSQL = `
+WITH RECURSIVE found (v) AS (
+  SELECT (SELECT lane FROM stint_runs WHERE limiter = ?1 AND state = 3 ORDER BY lane LIMIT 1)
+  UNION ALL
+  SELECT (SELECT lane FROM stint_runs WHERE limiter = ?1 AND state = 3 AND lane > found.v ORDER BY lane LIMIT 1) FROM found WHERE found.v IS NOT NULL)
+SELECT v FROM found WHERE v IS NOT NULL`
+
+// firstWaiting reads the run that waits at a limiter and is next.
+func (t *txn) firstWaiting(limiter int64) (first *transition, err error) {
+	lanes, err := column[int64](t, waitingLanesSQL, limiter)
+	if err != nil {
+		return nil, err
+	}
+	var at position
+	for _, lane := range lanes {
+		var p position
+		var m transition
+		err := t.one("SELECT rank, turn, id, flags, limits, "+usedSQL+" FROM stint_runs r WHERE limiter = ? AND lane = ? AND state = 3 ORDER BY rank, turn, id LIMIT 1",
+			[]any{limiter, lane}, &p.rank, &p.turn, &m.key, &m.after.flags, &m.limits, &m.used)
+		if err != nil {
+			return nil, err
+		}
+		if p.id = m.key; first == nil || comparePositions(p, at) < 0 {
+			first, at = &m, p
+		}
+	}
+	if first == nil {
+		return nil, sql.ErrNoRows
+	}
+	return first, nil
+}
+
+// tryAdmit lets the first run that waits at g pass, or moves it to another limiter of its;
+// stop says that it must wait at g.
+func (t *txn) tryAdmit(lim *limiter, m *transition, limits []store.Limit) (stop bool, err error) {
+	key, flags := m.key, m.after.flags
+	var limiters []*limiter
+	var need []*store.Limit
+	now := millis(t.now)
+	for i := range limits {
+		l := &limits[i]
+		if flags&flagResumed != 0 && (l.Rate() || !l.Release) {
+			continue
+		}
+		x, err := t.useLimiter(l, m.used)
+		if err != nil {
+			return false, err
+		}
+		if x == lim && !lim.allows(l, now) {
+			if at := lim.bucket.Ready(float64(lim.active) + float64(l.Units)); lim.rate && !at.IsZero() {
+				lim.wakeAt = max(ceilMillis(at), t.now+1)
+				t.newDue = min(t.newDue, lim.wakeAt)
+			}
+			t.touch(lim)
+			return true, nil
+		}
+		limiters, need = append(limiters, x), append(need, l)
+	}
+	at := slices.Index(limiters, lim)
+	if at < 0 {
+		return false, fmt.Errorf("it waits at %s, which is none of its limiters", lim)
+	}
+	for i, x := range limiters {
+		switch {
+		case i < at && !x.rate && x.active < x.max && !x.paused, i == at, (i > at || x.rate) && x.allows(need[i], now) && (!x.rate || x.waiting == 0):
+			continue
+		}
+		return false, t.moveToLimiter(key, limiters, at, i)
+	}
+	lim.waiting--
+	for _, x := range limiters[:at] {
+		if !x.rate {
+			x.admitted-- // takeShares counts it
+		}
+	}
+	if err := t.takeShares(key, flags, limiters, need); err != nil || flags&flagWorkflow != 0 {
+		return false, err
+	}
+	if t.w != nil {
+		t.w.recheck = true
+	}
+	if lim.inTurns() {
+		return false, t.exec(nextTurnSQL, key, t.now, t.nextKey(t.now), nil)
+	}
+	return false, t.exec(setLimiterSQL, key, nil)
+}
+
+// moveToLimiter moves a run from the limiter at which it stands to another of its limiters. It
+// has its turn at those before.
+func (t *txn) moveToLimiter(key int64, limiters []*limiter, from, to int) error {
+	limiters[from].waiting--
+	x := limiters[to]
+	x.waiting++
+	x.open = x.open || x.rate
+	t.touch(x)
+	if from < to && t.countAdmitted(limiters[from:to]) {
+		return t.exec(nextTurnSQL, key, t.now, t.nextKey(t.now), x.id)
+	}
+	for i := to; i < from; i++ {
+		if lim := limiters[i]; !lim.rate {
+			lim.admitted = max(lim.admitted-1, 0)
+			lim.open = true
+			t.touch(lim)
+		}
+	}
+	return t.exec(setLimiterSQL, key, x.id)
+}
+
+// Making a run ready, or standing elsewhere; of a limit whose keys take turns, behind those of other keys whose
+// turn came before.
+const (
+	setLimiterSQL = "UPDATE stint_runs SET limiter = ?2 WHERE id = ?1"
+
+	turnSet = `UPDATE stint_runs SET limiter = ?4, rank = max(?2, coalesce(due_at, id >> 20)) - coalesce(due_at, id >> 20) + rank,
+  due_at = max(?2, coalesce(due_at, id >> 20)), turn = ?3 WHERE `
+	nextTurnSQL = turnSet + "id = ?1"
+
+	// onlyHeadSQL picks the first run that waits at a limiter, if all that wait there are in that
+	// lane and the run has no other limit, and is neither a workflow's nor resumed.
+	onlyHeadSQL = `id = (SELECT id FROM stint_runs r WHERE limiter = ?1 AND state = 3
+    AND NOT EXISTS (SELECT 1 FROM stint_runs x WHERE x.limiter = ?1 AND x.state = 3 AND x.lane > r.lane)
+    ORDER BY lane, rank, turn, id LIMIT 1) AND flags & 6 = 0 AND instr(limits, '},{') = 0 AND lane = ?`
+	admitHeadSQL     = "UPDATE stint_runs SET limiter = NULL WHERE " + onlyHeadSQL + "2"
+	admitHeadTurnSQL = turnSet + onlyHeadSQL + "5"
+
+	waitingLaneSQL = "SELECT lane FROM stint_runs WHERE limiter = ? AND state = 3 ORDER BY lane LIMIT 1"
+)
+
+// admitHead is the usual case of tryAdmit, in one statement: which lane that is, is known of
+// the limiter, or as good as known of the last one.
+func (t *txn) admitHead(lim *limiter) (passed bool, err error) {
+	if lim.rate {
+		return false, nil // how many units, its row says
+	}
+	lane := lim.lane
+	if lane == 0 {
+		lane = t.limiters.lane
+	}
+	n, err := t.admitHeadIn(lim, lane)
+	if n == 0 && err == nil && lim.lane == 0 {
+		err = t.one(waitingLaneSQL, []any{lim.id}, &lim.lane)
+		if errors.Is(err, sql.ErrNoRows) {
+			return false, nil
+		}
+		if err == nil && lim.lane != lane {
+			lane = lim.lane
+			n, err = t.admitHeadIn(lim, lane)
+		}
+	}
+	if err != nil || n == 0 {
+		lim.lane = 0 // others wait there too by now, maybe
+		return false, err
+	}
+	lim.lane, t.limiters.lane = lane, lane
+	lim.waiting--
+	lim.active++
+	lim.admitted++
+	t.touch(lim)
+	if t.w != nil {
+		t.w.recheck = true
+	}
+	return true, nil
+}
+
+// admitHeadIn lets the first run that waits at a limiter pass, if it is alone in that lane.
+func (t *txn) admitHeadIn(lim *limiter, lane int64) (int64, error) {
+	switch {
+	case lane == 0:
+		return 0, nil
+	case lim.strategy == store.StrategyGroupRoundRobin:
+		return t.execN(admitHeadTurnSQL, lim.id, t.now, t.nextKey(t.now), nil, lane)
+	}
+	return t.execN(admitHeadSQL, lim.id, lane)
+}

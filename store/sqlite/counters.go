@@ -1,0 +1,387 @@
+package sqlite
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stint-dev/stint/internal/clock"
+	"github.com/stint-dev/stint/store"
+)
+
+// counters are what the writer counts, for store.Stats. A transaction counts into open,
+// which becomes part of the sums when it is committed. The sums of this process are
+// written about once a second, in a transaction that there is anyhow while there is work,
+// each to a row of this process alone: nothing is read, and a row is never added to.
+type counters struct {
+	open    map[counterName]*store.Counters
+	sums    map[spanName]*sum
+	count   int   // calls that were answered and are in no sum yet
+	dirty   bool  // something is counted and not written
+	stored  int64 // when it was written last; milliseconds
+	written []*sum
+	last    bool // the store is about to close
+}
+
+type counterName struct{ queue, task string }
+
+type spanName struct {
+	counterName
+	span, at int64 // milliseconds
+}
+
+type sum struct {
+	store.Counters
+	dirty bool
+}
+
+var counterSpans = [...]int64{time.Minute.Milliseconds(), time.Hour.Milliseconds()}
+
+// countersEvery is how far what is written lags behind what happened, in milliseconds.
+const countersEvery = 1000
+
+// due is when the sums want to be written, though nothing else happens.
+func (c *counters) due() int64 {
+	if !c.dirty {
+		return never
+	}
+	return c.stored + countersEvery
+}
+
+// counters is where the transaction counts for runs of a task.
+func (t *txn) counters(queue, task string) *store.Counters {
+	if t.w == nil { // the app's: it may never be committed
+		return &store.Counters{}
+	}
+	c, name := &t.w.counters, counterName{queue, task}
+	if c.open == nil {
+		c.open = map[counterName]*store.Counters{}
+	}
+	of := c.open[name]
+	if of == nil {
+		of = &store.Counters{}
+		c.open[name] = of
+	}
+	return of
+}
+
+// countEndings counts runs that ended without an outcome that said it.
+func (t *txn) countEndings(ended []ending) error {
+	if t.w == nil {
+		return nil
+	}
+	for _, e := range ended {
+		if e.counted {
+			continue
+		}
+		var state store.State
+		var lane int64
+		var started, end, node *int64
+		err := t.one("SELECT state, lane, started_at, ended_at, node FROM stint_runs WHERE id = ? AND state >= 7", []any{e.key}, &state, &lane, &started, &end, &node)
+		if errors.Is(err, sql.ErrNoRows) || code(err) == 0 && err != nil { // deleted, or changed by other means
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		l, err := t.laneByID(lane)
+		if err != nil {
+			return err
+		}
+		if l == nil {
+			continue
+		}
+		name := counterName{l.queue, l.task}
+		if node != nil {
+			g, err := t.s.graph(t, *node>>nodeBits)
+			if code(err) != 0 {
+				return err
+			}
+			if place := int(*node & (1<<nodeBits - 1)); err == nil && place < len(g.Tasks) {
+				name.task = g.TaskName(place) // its lane is that of all the workflow's
+			}
+		}
+		took := time.Duration(-1)
+		if started != nil && end != nil {
+			took = sinceStart(millis(*started), *end)
+		}
+		t.counters(name.queue, name.task).End(state, took)
+	}
+	return nil
+}
+
+// sinceStart is how long a run took; negative if it never started.
+func sinceStart(started time.Time, now int64) time.Duration {
+	if started.IsZero() {
+		return -1
+	}
+	return max(millis(now).Sub(started), 0)
+}
+
+// calls counts calls that a commit answered.
+func (c *counters) calls(n int) { c.count += n }
+
+// drop forgets what a transaction counted that was rolled back.
+func (c *counters) drop() {
+	clear(c.open)
+	c.written = c.written[:0]
+}
+
+// merge makes what a transaction counted part of the sums.
+func (c *counters) merge(now int64, took time.Duration) {
+	if c.sums == nil {
+		c.sums = map[spanName]*sum{}
+	}
+	for _, s := range c.written { // by this commit
+		s.dirty = false
+	}
+	c.written = c.written[:0]
+	all := store.Counters{Commits: 1, Changes: int64(c.count)}
+	c.count = 0
+	all.Syncs.Observe(took)
+	for name, o := range c.open {
+		all.Add(o)
+		c.into(name, now, o)
+	}
+	c.into(counterName{}, now, &all)
+	if len(c.open) > 0 && !c.dirty {
+		c.dirty, c.stored = true, max(c.stored, now-countersEvery/2)
+	}
+	clear(c.open)
+}
+
+func (c *counters) into(name counterName, now int64, o *store.Counters) {
+	for _, span := range counterSpans {
+		n := spanName{name, span, now - now%span}
+		s := c.sums[n]
+		if s == nil {
+			s = &sum{}
+			c.sums[n] = s
+		}
+		s.Add(o)
+		s.dirty = true
+	}
+}
+
+const storeCountersSQL = `
+INSERT INTO stint_counters (span, queue, task, at, process, enqueued, started, succeeded, failed, canceled, skipped, retried, waits, durations, depth, commits, changes, syncs)
+VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
+ON CONFLICT DO UPDATE SET enqueued = excluded.enqueued, started = excluded.started, succeeded = excluded.succeeded, failed = excluded.failed, canceled = excluded.canceled,
+  skipped = excluded.skipped, retried = excluded.retried, waits = excluded.waits, durations = excluded.durations,
+  depth = max(depth, excluded.depth), commits = excluded.commits, changes = excluded.changes, syncs = excluded.syncs`
+
+// store writes the sums if it is time to, and forgets those whose time is over.
+func (c *counters) store(t *txn) error {
+	if !c.dirty || !c.last && t.now < c.stored+countersEvery && t.now >= c.stored {
+		return nil
+	}
+	var depth int
+	if err := t.one("SELECT count(*) FROM (SELECT 1 FROM stint_runs WHERE state = 3 LIMIT ?)", []any{store.MaxCount}, &depth); err != nil {
+		return err
+	}
+	for n, s := range c.sums {
+		if !s.dirty {
+			if n.at+n.span <= t.now {
+				delete(c.sums, n)
+			}
+			continue
+		}
+		if n.task == "" && n.at+n.span > t.now {
+			s.Depth = max(s.Depth, depth)
+		}
+		if err := t.storeCounters(n, t.s.presence.name, &s.Counters); err != nil {
+			return err
+		}
+		c.written = append(c.written, s)
+	}
+	t.committed = append(t.committed, func() { c.dirty, c.stored = false, t.now })
+	return nil
+}
+
+func (t *txn) storeCounters(n spanName, process string, c *store.Counters) error {
+	return t.exec(storeCountersSQL, n.span, n.queue, n.task, n.at, process, c.Enqueued, c.Started, c.Succeeded, c.Failed, c.Canceled, c.Skipped, c.Retried,
+		c.Waits.String(), c.Durations.String(), c.Depth, c.Commits, c.Changes, c.Syncs.String())
+}
+
+// nextCounterSQL skips from task to task along the index, past that of all.
+const nextCounterSQL = `
+SELECT queue, task FROM stint_counters WHERE span = ? AND (queue, task) > (?, ?) ORDER BY queue, task LIMIT 1`
+
+func counterNames(q querier, span int64) (all []counterName, err error) {
+	for n := (counterName{}); ; all = append(all, n) {
+		err := q.one(nextCounterSQL, []any{span, n.queue, n.task}, &n.queue, &n.task)
+		if errors.Is(err, sql.ErrNoRows) {
+			return all, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+const countersSQL = `SELECT at, queue, task, enqueued, started, succeeded, failed, canceled, skipped, retried, waits, durations, depth, commits, changes, syncs
+FROM stint_counters WHERE ` + ofTask + " ORDER BY at"
+
+// Which rows of tallies: of a task, between two times, and of them those of a process, with
+// what has no process any more.
+const (
+	ofTask    = "span = ? AND queue = ? AND task = ? AND at >= ? AND at <= ?"
+	ofProcess = ofTask + " AND process IN (?, '')"
+)
+
+// Counters implements store.Stats.
+func (s *Store) Counters(ctx context.Context, span time.Duration, since time.Time, perTask bool) (all []store.Counters, err error) {
+	if span != time.Minute && span != time.Hour {
+		return nil, fmt.Errorf("tallies of %v: want a minute or an hour", span)
+	}
+	err = s.view(ctx, func(q querier) error {
+		all = nil
+		names := []counterName{{}}
+		if perTask {
+			var err error
+			if names, err = counterNames(q, span.Milliseconds()); err != nil {
+				return err
+			}
+		}
+		for _, n := range names {
+			from := clock.Millis(since)
+			of, err := countersOf(q, countersSQL, span.Milliseconds(), n.queue, n.task, from-from%span.Milliseconds(), never)
+			if err != nil {
+				return err
+			}
+			all = append(all, of...)
+		}
+		return nil
+	})
+	slices.SortStableFunc(all, func(a, b store.Counters) int { return cmp.Compare(a.At.UnixMilli(), b.At.UnixMilli()) })
+	return all, err
+}
+
+// countersOf adds up what the processes counted.
+func countersOf(q querier, text string, args ...any) (all []store.Counters, err error) {
+	type row struct {
+		store.Counters
+		at                      int64
+		waits, durations, syncs string
+	}
+	rows, err := rowsOf(q, func(r *row) []any {
+		return []any{&r.at, &r.Queue, &r.Task, &r.Enqueued, &r.Started, &r.Succeeded, &r.Failed, &r.Canceled, &r.Skipped, &r.Retried, &r.waits, &r.durations, &r.Depth, &r.Commits, &r.Changes, &r.syncs}
+	}, text, args...)
+	for i := range rows {
+		r := &rows[i]
+		r.At, r.Waits, r.Durations, r.Syncs = millis(r.at), store.ParseHistogram(r.waits), store.ParseHistogram(r.durations), store.ParseHistogram(r.syncs)
+		if last := len(all) - 1; last >= 0 && all[last].At.Equal(r.At) {
+			all[last].Add(&r.Counters)
+		} else {
+			all = append(all, r.Counters)
+		}
+	}
+	return all, err
+}
+
+// rollUpAfter is how long after the end of a span the rows of its processes become one.
+const rollUpAfter = time.Hour
+
+const crowdedSQL = `SELECT queue, task, at FROM stint_counters WHERE span = ? AND at < ? GROUP BY queue, task, at HAVING count(*) > 1 LIMIT ?`
+
+// rollUpCounters makes one row of what several processes counted in a span that is over, for a
+// program that is started often.
+func (s *Store) rollUpCounters(ctx context.Context, span int64, now time.Time) error {
+	for {
+		var crowded []store.Counters
+		err := s.view(ctx, func(q querier) error {
+			type row struct {
+				counterName
+				at int64
+			}
+			rows, err := rowsOf(q, func(r *row) []any { return []any{&r.queue, &r.task, &r.at} }, crowdedSQL, span, now.Add(-rollUpAfter).UnixMilli()-span, perBulk)
+			crowded = nil
+			for _, r := range rows {
+				crowded = append(crowded, store.Counters{Queue: r.queue, Task: r.task, At: millis(r.at)})
+			}
+			return err
+		})
+		if err != nil || len(crowded) == 0 {
+			return err
+		}
+		err = s.do(ctx, func(t *txn) error {
+			for i := range crowded {
+				c := &crowded[i]
+				if err := t.rollUp(ofTask, span, c.Queue, c.Task, c.At.UnixMilli(), c.At.UnixMilli()); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil || len(crowded) < perBulk {
+			return err
+		}
+	}
+}
+
+// rollUp makes one row, of no process, of those that a condition names.
+func (t *txn) rollUp(which string, span int64, queue, task string, at ...any) error {
+	args := append([]any{span, queue, task}, at...)
+	sums, err := countersOf(t, strings.Replace(countersSQL, ofTask, which, 1), args...)
+	if err != nil || len(sums) == 0 {
+		return err
+	}
+	if err := t.exec("DELETE FROM stint_counters WHERE "+which, args...); err != nil {
+		return err
+	}
+	return t.storeCounters(spanName{counterName{queue, task}, span, sums[0].At.UnixMilli()}, "", &sums[0])
+}
+
+// rollUpProcess does so with what a process counted of late that is dead: a program that dies
+// often would leave many rows of each minute.
+func (t *txn) rollUpProcess(process string) error {
+	for _, span := range counterSpans {
+		names, err := counterNames(t, span)
+		if err != nil {
+			return err
+		}
+		for _, n := range append(names, counterName{}) {
+			ats, err := column[int64](t, "SELECT at FROM stint_counters WHERE "+ofTask+" AND process = ?", span, n.queue, n.task, t.now-rollUpAfter.Milliseconds()-span, never, process)
+			if err != nil {
+				return err
+			}
+			for _, at := range ats {
+				if err := t.rollUp(ofProcess, span, n.queue, n.task, at, at, process); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// expireCounters deletes old tallies, and folds those of spans that are over.
+func (s *Store) expireCounters(ctx context.Context) error {
+	now := time.Now()
+	for _, k := range []struct {
+		span int64
+		keep time.Duration
+	}{{counterSpans[0], store.MinutesKept}, {counterSpans[1], store.HoursKept}} {
+		args := []any{k.span, now.Add(-k.keep).UnixMilli()}
+		const old = " FROM stint_counters WHERE span = ? AND at < ?"
+		var some bool
+		err := s.view(ctx, func(q querier) error { return q.one("SELECT EXISTS (SELECT 1"+old+")", args, &some) })
+		if err != nil {
+			return err
+		}
+		if some {
+			if err := s.do(ctx, func(t *txn) error { return t.exec("DELETE"+old, args...) }); err != nil {
+				return err
+			}
+		}
+		if err := s.rollUpCounters(ctx, k.span, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}

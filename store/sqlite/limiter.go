@@ -1,0 +1,445 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// A run with limits passes a limiter for each before it is ready; until it has passed all
+// of them at once it is queued, but waits at one, out of the sight of claims. What a
+// run holds follows from its state: it has passed when it is ready, holds its share of
+// a concurrency limit until it has left the states queued, running and waiting, and
+// takes a rate's units when it starts. So one place, reconcile, compares the state that
+// a run had with the one it has, whatever changed it.
+type limiter struct {
+	id       int64
+	rate     bool
+	name     string
+	key      string
+	strategy store.Strategy
+	max      int64 // of a rate: the bucket's Burst says it
+	active   int64
+	admitted int64 // of concurrency: runs that are ready, or wait at a later limiter
+	waiting  int64
+	bucket   store.Bucket
+	wakeAt   int64 // never: not by time
+	explicit bool
+	paused   bool
+	dirty    bool
+	settings settings // as they are stored
+	setBy    int64    // the enqueue that set max, strategy and the rate: its key
+	open     bool     // it may let runs pass that wait
+	lowered  bool     // more may have passed than it allows by now
+	lane     int64    // where a run waits at it; 0: not known. See admitHead
+}
+
+// Figures are what of a limiter changes seldom.
+type settings struct {
+	max       int64
+	strategy  store.Strategy
+	perSecond float64
+	wakeAt    int64
+	explicit  bool
+	paused    bool
+	setBy     int64
+}
+
+func (lim *limiter) currentSettings() settings {
+	return settings{lim.max, lim.strategy, lim.bucket.PerSecond, lim.wakeAt, lim.explicit, lim.paused, lim.setBy}
+}
+
+type limiterName struct {
+	rate      bool
+	name, key string
+}
+
+// A limiterCache holds limiters as they are in the database, and as the transaction changes
+// them. It is forgotten when a transaction fails, or another process commits.
+type limiterCache struct {
+	made       bool // the trigger is there: runs ask for limiters, or did once
+	known      bool // that made is right
+	unadmitted bool // there may be runs that were not led to their limiters
+	byName     map[limiterName]*limiter
+	byID       map[int64]*limiter
+	dirty      []*limiter
+	lane       int64                    // that the last run was in which passed alone
+	limits     map[string][]store.Limit // by their text
+}
+
+func newLimiterCache() *limiterCache {
+	return &limiterCache{byName: map[limiterName]*limiter{}, byID: map[int64]*limiter{}, limits: map[string][]store.Limit{}}
+}
+
+const maxLimiters = 50_000 // kept in memory
+
+func (c *limiterCache) forget() {
+	*c = *newLimiterCache()
+}
+
+// makeTriggerSQL is run with the first limits, so that who uses none pays nothing.
+const makeTriggerSQL = `
+CREATE TRIGGER IF NOT EXISTS stint_runs_transition AFTER UPDATE OF state ON stint_runs WHEN old.limits IS NOT NULL
+BEGIN INSERT OR IGNORE INTO stint_transitions (run, state, limiter, flags, lease) VALUES (old.id, old.state, old.limiter, old.flags, old.lease); END`
+
+// usesLimits reports whether any run has limits, or had. Limiters say less: there are none while
+// all runs that will ask for them are not due yet.
+func (t *txn) usesLimits() (bool, error) {
+	c := t.limiters
+	if c.known {
+		return c.made || c.unadmitted, nil
+	}
+	var came bool
+	err := t.one(usesLimitsSQL, nil, &c.made, &came)
+	c.unadmitted, c.known = c.unadmitted || came, err == nil
+	return c.made || c.unadmitted, err
+}
+
+const usesLimitsSQL = `
+SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'trigger' AND name = 'stint_runs_transition'),
+  EXISTS (SELECT 1 FROM stint_runs WHERE state = 3 AND limiter <= 0)`
+
+// storedLimits is how a row keeps limits. The trigger is there before any row has some.
+func (t *txn) storedLimits(ls []store.Limit) (any, error) {
+	if len(ls) == 0 {
+		return nil, nil
+	}
+	limits := text(store.EncodeLimits(ls))
+	if _, err := t.usesLimits(); t.limiters.made || err != nil {
+		return limits, err
+	}
+	t.limiters.made = true
+	return limits, t.exec(makeTriggerSQL)
+}
+
+const limiterColumns = "id, rate, name, key, max, strategy, active, admitted, waiting, per_second, tokens, at, coalesce(wake_at, 0), explicit, paused, set_by"
+
+func (t *txn) readLimiter(where string, args ...any) (*limiter, error) {
+	lim := &limiter{}
+	var at int64
+	err := t.one("SELECT "+limiterColumns+" FROM stint_limiters WHERE "+where, args,
+		&lim.id, &lim.rate, &lim.name, &lim.key, &lim.max, &lim.strategy, &lim.active, &lim.admitted, &lim.waiting, &lim.bucket.PerSecond, &lim.bucket.Tokens, &at, &lim.wakeAt, &lim.explicit, &lim.paused, &lim.setBy)
+	if err != nil {
+		return nil, err
+	}
+	lim.bucket.At, lim.bucket.Burst = time.UnixMicro(at), int(lim.max)
+	if lim.wakeAt == 0 {
+		lim.wakeAt = never
+	}
+	lim.settings = lim.currentSettings()
+	t.limiters.put(lim)
+	return lim, nil
+}
+
+func (c *limiterCache) put(lim *limiter) {
+	c.byName[limiterName{lim.rate, lim.name, lim.key}] = lim
+	if lim.id != 0 {
+		c.byID[lim.id] = lim
+	}
+}
+
+func (t *txn) limiterByID(id int64) (*limiter, error) {
+	if lim := t.limiters.byID[id]; lim != nil {
+		return lim, nil
+	}
+	return t.readLimiter("id = ?", id)
+}
+
+// limiterOf finds the limiter of a limit, or makes it, with the limit's settings.
+func (t *txn) limiterOf(l *store.Limit) (*limiter, error) {
+	n := limiterName{l.Rate(), l.Name, l.Key}
+	lim, err := t.limiterNamed(n)
+	if errors.Is(err, sql.ErrNoRows) {
+		lim, err = t.newLimiter(n, l)
+	}
+	return lim, err
+}
+
+// useLimiter returns the limiter of a limit that a run comes to, or wants to pass. The limiter has the
+// run's settings from then on, unless it has those of a later enqueue: a run that waited, or makes
+// its next attempt, never brings old ones back. A limiter that PauseLimit made has none until then.
+// used is the key of the run's enqueue.
+func (t *txn) useLimiter(l *store.Limit, used int64) (*limiter, error) {
+	lim, err := t.limiterOf(l)
+	if used = max(used, l.Used); err != nil || used < lim.setBy || lim.explicit || lim.rate && l.Burst == 0 {
+		return lim, err
+	}
+	if lim.setBy != used {
+		lim.setBy = used
+		t.touch(lim)
+	}
+	switch {
+	case lim.rate && (lim.bucket.PerSecond != l.PerSecond || lim.bucket.Burst != l.Burst):
+		lim.setRate(millis(t.now), l.PerSecond, l.Burst)
+		t.touch(lim)
+	case !lim.rate && (lim.max != int64(l.Max) || lim.strategy != l.Strategy):
+		if lim.strategy == store.StrategyCancelInProgress && l.Strategy != lim.strategy {
+			err = t.exec(forgetMembersSQL, lim.id)
+		}
+		lim.max, lim.strategy = int64(l.Max), l.Strategy
+		lim.open, lim.lowered = true, true
+		t.touch(lim)
+	}
+	return lim, err
+}
+
+const forgetMembersSQL = "DELETE FROM stint_members WHERE limiter = ?"
+
+func (t *txn) limiterNamed(n limiterName) (*limiter, error) {
+	if lim := t.limiters.byName[n]; lim != nil {
+		return lim, nil
+	}
+	return t.readLimiter("rate = ? AND name = ? AND key = ?", n.rate, n.name, n.key)
+}
+
+// setRate changes the settings, and keeps the tokens that there are by now.
+func (lim *limiter) setRate(now time.Time, perSecond float64, burst int) {
+	lim.bucket.Fill(now)
+	lim.bucket.PerSecond, lim.bucket.Burst, lim.max = perSecond, burst, int64(burst)
+	lim.bucket.Fill(now)
+	lim.open, lim.lowered = true, true
+}
+
+func (t *txn) newLimiter(n limiterName, l *store.Limit) (*limiter, error) {
+	if n.rate && l.Burst == 0 {
+		return nil, fmt.Errorf("rate limit %q: %w: set it with SetRateLimit, or give its figures", l.Key, store.ErrNotFound)
+	}
+	lim := &limiter{rate: n.rate, name: n.name, key: n.key, strategy: l.Strategy, max: int64(l.Max), wakeAt: never}
+	lim.bucket.At = millis(t.now)
+	if n.rate {
+		lim.max = int64(l.Burst)
+		lim.bucket.PerSecond, lim.bucket.Burst, lim.bucket.Tokens = l.PerSecond, l.Burst, float64(l.Burst)
+	}
+	err := t.one(`INSERT INTO stint_limiters (rate, name, key, max, strategy, active, admitted, waiting, per_second, tokens, at)
+		VALUES (?, ?, ?, ?, ?, 0, 0, 0, ?, ?, ?) RETURNING id`,
+		[]any{lim.rate, lim.name, lim.key, lim.max, int64(lim.strategy), lim.bucket.PerSecond, lim.bucket.Tokens, lim.bucket.At.UnixMicro()}, &lim.id)
+	if err != nil {
+		return nil, err
+	}
+	t.limiters.put(lim)
+	t.touch(lim) // it goes with the transaction, unless somebody needs it
+	return lim, nil
+}
+
+// touch has the limiter stored at the end of the transaction.
+func (t *txn) touch(lim *limiter) {
+	if !lim.dirty {
+		lim.dirty = true
+		t.limiters.dirty = append(t.limiters.dirty, lim)
+	}
+}
+
+// countsSQL store the counts of so many limiters at a time, setBySQL also who set their settings.
+var (
+	countsSQL = limiterUpdates("id", "active", "admitted", "waiting")
+	setBySQL  = limiterUpdates("id", "active", "admitted", "waiting", "set_by")
+)
+
+func limiterUpdates(columns ...string) (texts [len(bulkSizes)]string) {
+	var set []string
+	for _, c := range columns[1:] {
+		set = append(set, c+" = v."+c)
+	}
+	row := "(?" + strings.Repeat(",?", len(columns)-1) + ")"
+	for i, n := range bulkSizes {
+		texts[i] = "WITH v (" + strings.Join(columns, ", ") + ") AS (VALUES " + row + strings.Repeat(","+row, n-1) + ") " +
+			"UPDATE stint_limiters SET " + strings.Join(set, ", ") + " FROM v WHERE stint_limiters.id = v.id"
+	}
+	return texts
+}
+
+// closeLimiters is the end of a transaction at the limiters.
+func (t *txn) closeLimiters() error {
+	if err := t.follow(); err != nil {
+		return err
+	}
+	return t.flushLimiters()
+}
+
+// needed reports whether a limiter must stay though nobody stands at it: those of rates
+// have a level.
+func (lim *limiter) needed() bool {
+	return lim.rate || lim.paused || lim.active > 0 || lim.waiting > 0 || lim.admitted > 0
+}
+
+// flushLimiters stores what changed. A limiter that nobody needs goes.
+func (t *txn) flushLimiters() error {
+	c := t.limiters
+	var counts, setBy []any
+	for _, lim := range c.dirty {
+		lim.dirty = false
+		if !lim.needed() {
+			delete(c.byName, limiterName{lim.rate, lim.name, lim.key})
+			delete(c.byID, lim.id)
+			if err := t.exec("DELETE FROM stint_limiters WHERE id = ?", lim.id); err != nil {
+				return err
+			}
+			if lim.strategy == store.StrategyCancelInProgress {
+				if err := t.exec(forgetMembersSQL, lim.id); err != nil {
+					return err
+				}
+			}
+			continue
+		}
+		was, now := lim.settings, lim.currentSettings()
+		use := now.setBy != was.setBy
+		was.setBy, lim.settings = now.setBy, now
+		switch {
+		case was != now || use && lim.rate:
+			if err := t.storeLimiter(lim); err != nil {
+				return err
+			}
+		case lim.rate:
+			if err := t.exec(levelSQL, lim.id, lim.active, lim.waiting, lim.bucket.Tokens, lim.bucket.At.UnixMicro()); err != nil {
+				return err
+			}
+		case use:
+			setBy = append(setBy, lim.id, lim.active, lim.admitted, lim.waiting, lim.setBy)
+		default:
+			counts = append(counts, lim.id, lim.active, lim.admitted, lim.waiting)
+		}
+	}
+	c.dirty = c.dirty[:0]
+	if err := t.insertAll(&countsSQL, 4, counts); err != nil {
+		return err
+	}
+	if err := t.insertAll(&setBySQL, 5, setBy); err != nil {
+		return err
+	}
+	if len(c.byID) > maxLimiters {
+		made, unadmitted := c.made, c.unadmitted
+		c.forget()
+		c.made, c.known, c.unadmitted = made, true, unadmitted
+	}
+	return nil
+}
+
+// levelSQL stores what changes of a rate at each start.
+const levelSQL = "UPDATE stint_limiters SET active = ?2, waiting = ?3, tokens = ?4, at = ?5 WHERE id = ?1"
+
+// storeLimiter stores all of a limiter.
+func (t *txn) storeLimiter(lim *limiter) error {
+	var wake any
+	if lim.wakeAt != never {
+		wake = lim.wakeAt
+	}
+	return t.exec(`UPDATE stint_limiters SET max = ?2, strategy = ?3, active = ?4, admitted = ?5, waiting = ?6, per_second = ?7, tokens = ?8, at = ?9, wake_at = ?10, explicit = ?11, paused = ?12, set_by = ?13
+		WHERE id = ?1`, lim.id, lim.max, int64(lim.strategy), lim.active, lim.admitted, lim.waiting, lim.bucket.PerSecond, lim.bucket.Tokens, lim.bucket.At.UnixMicro(), wake, lim.explicit, lim.paused, lim.setBy)
+}
+
+// SetRate implements store.Admin.
+func (s *Store) SetRate(ctx context.Context, now time.Time, key string, perSecond float64, burst int) error {
+	return s.do(ctx, func(t *txn) error {
+		lim, err := t.limiterOf(&store.Limit{Key: key, Units: 1, PerSecond: perSecond, Burst: burst})
+		if err != nil {
+			return err
+		}
+		lim.explicit = true
+		lim.setRate(now, perSecond, burst)
+		t.touch(lim)
+		return nil
+	})
+}
+
+// PauseLimit implements store.Admin.
+func (s *Store) PauseLimit(ctx context.Context, _ time.Time, k store.LimitKey, paused bool) error {
+	return s.do(ctx, func(t *txn) error {
+		lim, err := t.limiterNamed(limiterName{k.Rate(), k.Name, k.Key})
+		if errors.Is(err, sql.ErrNoRows) {
+			switch {
+			case k.Rate():
+				return fmt.Errorf("rate limit %q: %w", k.Key, store.ErrNotFound)
+			case !paused:
+				return nil
+			}
+			lim, err = t.newLimiter(limiterName{false, k.Name, k.Key}, &store.Limit{Name: k.Name, Key: k.Key, Strategy: store.StrategyQueue}) // who uses it first says more
+		}
+		if err != nil {
+			return err
+		}
+		lim.paused, lim.open = paused, true
+		t.touch(lim)
+		return nil
+	})
+}
+
+// Limits implements store.Admin.
+func (s *Store) Limits(ctx context.Context, rates bool) (all []store.LimitInfo, err error) {
+	err = s.view(ctx, func(q querier) (err error) {
+		all, err = limiterInfos(q, "rate = ? ORDER BY rate, name, key LIMIT ?", rates, store.MaxLimits)
+		return err
+	})
+	return all, err
+}
+
+// limiterInfos reads limiters as they stand now.
+func limiterInfos(q querier, where string, args ...any) ([]store.LimitInfo, error) {
+	type row struct {
+		store.LimitInfo
+		rate     bool
+		max      int
+		at, wake int64
+	}
+	rows, err := rowsOf(q, func(r *row) []any {
+		return []any{&r.rate, &r.Name, &r.Key, &r.max, &r.Strategy, &r.Active, &r.Waiting, &r.PerSecond, &r.Tokens, &r.at, &r.wake, &r.Paused}
+	}, "SELECT rate, name, key, max, strategy, active, waiting, per_second, tokens, at, coalesce(wake_at, 0), paused FROM stint_limiters WHERE "+where, args...)
+	infos := make([]store.LimitInfo, len(rows))
+	for i, r := range rows {
+		if infos[i] = r.LimitInfo; !r.rate {
+			infos[i].Max = r.max
+			continue
+		}
+		b := store.Bucket{PerSecond: r.PerSecond, Burst: r.max, Tokens: r.Tokens, At: time.UnixMicro(r.at)}
+		b.Fill(time.Now())
+		infos[i].Units, infos[i].Burst, infos[i].Tokens = 1, r.max, b.Tokens
+		if r.wake > 0 {
+			infos[i].ReadyAt = millis(r.wake)
+		}
+	}
+	return infos, err
+}
+
+// rateIdle is how long a rate limit that nobody set by itself is kept unused.
+const rateIdle = time.Hour
+
+// expireRates removes the rate limits that came with runs and have not been used for
+// long. Their buckets are full, so who uses one again finds it as it was.
+func (s *Store) expireRates(ctx context.Context) error {
+	for after, more := int64(0), true; more; {
+		err := s.do(ctx, func(t *txn) error {
+			now := millis(t.now)
+			ids, err := column[int64](t, "SELECT id FROM stint_limiters WHERE id > ? AND +rate = 1 AND explicit = 0 AND paused = 0 AND active = 0 AND waiting = 0 AND at < ? ORDER BY id LIMIT ?",
+				after, now.Add(-rateIdle).UnixMicro(), perBulk)
+			if more = err == nil && len(ids) > 0; !more {
+				return err
+			}
+			after = ids[len(ids)-1]
+			for _, id := range ids {
+				lim, err := t.limiterByID(id)
+				if err != nil {
+					return err
+				}
+				b := lim.bucket
+				b.Fill(now)
+				if lim.dirty || lim.active > 0 || lim.waiting > 0 || now.Sub(lim.bucket.At) < rateIdle || b.Tokens < float64(b.Burst) {
+					continue
+				}
+				delete(t.limiters.byName, limiterName{lim.rate, lim.name, lim.key})
+				delete(t.limiters.byID, id)
+				if err := t.exec("DELETE FROM stint_limiters WHERE id = ?", id); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
