@@ -36,7 +36,7 @@ type Limit struct {
 	PerSecond float64 `json:"p,omitempty"`
 	Burst     int     `json:"b,omitempty"` // 0: the figures that SetRate gave
 
-	Used int64 `json:"f,omitempty"` // of a run that a debounced enqueue changed: which that was; the newest sets the figures
+	SetBy int64 `json:"f,omitempty"` // of a run that a debounced enqueue changed: which that was; the newest sets the figures
 }
 
 // Rate reports whether this is a limit of a rate.
@@ -63,11 +63,11 @@ func (l *Limit) Of() LimitKey {
 // Rate reports whether it is a rate's.
 func (k LimitKey) Rate() bool { return k.Name == "" }
 
-// UsedAt returns a copy of limits whose Used is set.
-func UsedAt(ls []Limit, used int64) []Limit {
+// SetByEnqueue returns a copy of limits whose SetBy is set.
+func SetByEnqueue(ls []Limit, used int64) []Limit {
 	ls = slices.Clone(ls)
 	for i := range ls {
-		ls[i].Used = used
+		ls[i].SetBy = used
 	}
 	return ls
 }

@@ -203,9 +203,9 @@ var settledQueries = []countQuery{
 // machine with much other work needs: how long something takes is noted, and not judged.
 const patience = 5 * time.Minute
 
-// settle opens a file with a new program, which works until all runs have ended, and
+// drain opens a file with a new program, which works until all runs have ended, and
 // checks what came of them. first is how long it took until something moved.
-func settle(ctx context.Context, path string) (v verdict, first time.Duration, err error) {
+func drain(ctx context.Context, path string) (v verdict, first time.Duration, err error) {
 	began := time.Now()
 	s, err := openShop(path)
 	if err != nil {

@@ -66,7 +66,7 @@ func jumped(ctx context.Context, s *shop, path string, by time.Duration) error {
 	if err != nil {
 		return err
 	}
-	if err := inFile(path, func(db *sql.DB) error { return shift(db, by) }); err != nil {
+	if err := inFile(path, func(db *sql.DB) error { return shiftTimes(db, by) }); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -101,8 +101,8 @@ func (s *shop) scheduled(ctx context.Context, by time.Duration) (passed, future 
 	return passed, future, err
 }
 
-// shift moves all times of a file against a jump of the clock.
-func shift(db *sql.DB, by time.Duration) error {
+// shiftTimes moves all times of a file against a jump of the clock.
+func shiftTimes(db *sql.DB, by time.Duration) error {
 	tx, err := db.Begin()
 	if err != nil {
 		return err

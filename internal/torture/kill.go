@@ -177,7 +177,7 @@ func (r *round) checkAcks(ctx context.Context, path string, acks []ack, seen end
 
 // settled has a file come to its end.
 func (r *round) settled(ctx context.Context, path string) error {
-	v, first, err := settle(ctx, path)
+	v, first, err := drain(ctx, path)
 	r.verdict.join(v)
 	r.note("first progress after %v", first.Round(time.Millisecond))
 	return errors.Join(err, v.err())

@@ -97,7 +97,7 @@ func TestUpgrade(t *testing.T) {
 	for _, f := range files {
 		path := filepath.Join(t.TempDir(), "shop.db")
 		unpack(t, f, path)
-		v, _, err := settle(t.Context(), path)
+		v, _, err := drain(t.Context(), path)
 		if err != nil || v.err() != nil {
 			t.Errorf("%s: %v, %v", f, err, v.err())
 		}
@@ -105,7 +105,7 @@ func TestUpgrade(t *testing.T) {
 			t.Errorf("%s: %q, %v", f, problems, err)
 		}
 		fresh := filepath.Join(t.TempDir(), "fresh.db")
-		if v, _, err := settle(t.Context(), fresh); err != nil || v.err() != nil {
+		if v, _, err := drain(t.Context(), fresh); err != nil || v.err() != nil {
 			t.Fatal(err, v.err())
 		}
 		if d := cmp.Diff(schemaOf(t, fresh), schemaOf(t, path)); d != "" {

@@ -109,7 +109,7 @@ func (r *round) image(ctx context.Context, d *disk.Disk, cut int, acks []ack, no
 	}
 	if err == nil {
 		var w verdict
-		w, _, err = settle(ctx, path)
+		w, _, err = drain(ctx, path)
 		v.join(w)
 	}
 	r.verdict.join(v)

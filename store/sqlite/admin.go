@@ -16,7 +16,7 @@ const perBulk = 500
 // each applies change to every run that matches f and is in one of the states, a part
 // a commit, newest first. change reports whether it changed the run.
 func (s *Store) each(ctx context.Context, f store.Filter, states []store.State, change func(*txn, int64) (bool, error)) (int, error) {
-	f.States = both(f.States, states)
+	f.States = intersect(f.States, states)
 	where, args, err := s.where(ctx, f)
 	if err != nil {
 		return 0, err
@@ -70,7 +70,7 @@ const replaysParent = "r.node IS NOT NULL AND NOT r.flags & 2 AND r.state > 6"
 // Count implements store.Admin.
 func (s *Store) Count(ctx context.Context, f store.Filter, act store.Act) (n int, err error) {
 	c := counted[act]
-	f.States = both(f.States, c.states)
+	f.States = intersect(f.States, c.states)
 	where, args, err := s.where(ctx, f)
 	if err != nil {
 		return 0, err
@@ -81,8 +81,8 @@ func (s *Store) Count(ctx context.Context, f store.Filter, act store.Act) (n int
 	return n, err
 }
 
-// both is the states that are in both lists; a nil first list has all.
-func both(a, b []store.State) []store.State {
+// intersect is the states that are in both lists; a nil first list has all.
+func intersect(a, b []store.State) []store.State {
 	if a == nil {
 		return b
 	}

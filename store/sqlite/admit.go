@@ -21,7 +21,7 @@ func (t *txn) admitAll() error {
 	for {
 		var open []*limiter
 		for _, lim := range t.limiters.dirty {
-			if lim.open {
+			if lim.recheck {
 				open = append(open, lim)
 			}
 		}
@@ -32,7 +32,7 @@ func (t *txn) admitAll() error {
 		// key's, these are the ones whose key has just come free.
 		slices.SortStableFunc(open, func(a, b *limiter) int { return cmp.Compare(a.waiting, b.waiting) })
 		for _, lim := range open {
-			lim.open = false
+			lim.recheck = false
 			if err := t.admitWaiting(lim); err != nil {
 				return err
 			}
@@ -54,7 +54,7 @@ func (t *txn) openDueLimiters() error {
 		if err != nil {
 			return err
 		}
-		lim.open = true
+		lim.recheck = true
 		t.touch(lim)
 	}
 	return nil
@@ -189,8 +189,8 @@ func (t *txn) firstWaiting(limiter int64) (first *transition, err error) {
 	for _, lane := range lanes {
 		var p position
 		var m transition
-		err := t.one("SELECT rank, turn, id, flags, limits, "+usedSQL+" FROM stint_runs r WHERE limiter = ? AND lane = ? AND state = 3 ORDER BY rank, turn, id LIMIT 1",
-			[]any{limiter, lane}, &p.rank, &p.turn, &m.key, &m.after.flags, &m.limits, &m.used)
+		err := t.one("SELECT rank, turn, id, flags, limits, "+enqueueKeySQL+" FROM stint_runs r WHERE limiter = ? AND lane = ? AND state = 3 ORDER BY rank, turn, id LIMIT 1",
+			[]any{limiter, lane}, &p.rank, &p.turn, &m.key, &m.after.flags, &m.limits, &m.setBy)
 		if err != nil {
 			return nil, err
 		}
@@ -216,7 +216,7 @@ func (t *txn) tryAdmit(lim *limiter, m *transition, limits []store.Limit) (stop 
 		if flags&flagResumed != 0 && (l.Rate() || !l.Release) {
 			continue
 		}
-		x, err := t.useLimiter(l, m.used)
+		x, err := t.useLimiter(l, m.setBy)
 		if err != nil {
 			return false, err
 		}
@@ -265,7 +265,7 @@ func (t *txn) moveToLimiter(key int64, limiters []*limiter, from, to int) error 
 	limiters[from].waiting--
 	x := limiters[to]
 	x.waiting++
-	x.open = x.open || x.rate
+	x.recheck = x.recheck || x.rate
 	t.touch(x)
 	if from < to && t.countAdmitted(limiters[from:to]) {
 		return t.exec(nextTurnSQL, key, t.now, t.nextKey(t.now), x.id)
@@ -273,7 +273,7 @@ func (t *txn) moveToLimiter(key int64, limiters []*limiter, from, to int) error 
 	for i := to; i < from; i++ {
 		if lim := limiters[i]; !lim.rate {
 			lim.admitted = max(lim.admitted-1, 0)
-			lim.open = true
+			lim.recheck = true
 			t.touch(lim)
 		}
 	}

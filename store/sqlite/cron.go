@@ -136,7 +136,7 @@ func (t *txn) declareCrons(now time.Time, d *store.Declaration) error {
 	if d.Graph == nil {
 		return nil
 	}
-	graph, err := t.intern(d.Graph)
+	graph, err := t.storeGraph(d.Graph)
 	if err != nil {
 		return err
 	}
@@ -201,7 +201,7 @@ func (s *Store) ChangeCron(ctx context.Context, now time.Time, name string, chan
 		case change == store.CronPause:
 			return t.exec("UPDATE stint_crons SET paused = 1, next_at = NULL WHERE name = ?", name)
 		case change == store.CronDelete && c.Declared && c.gone == nil:
-			if worked, err := t.worked(c.Template.Run.Task); err != nil || worked {
+			if worked, err := t.hasWorker(c.Template.Run.Task); err != nil || worked {
 				return cmp.Or(err, fmt.Errorf("cron %q is declared in code: %w", name, store.ErrTaken))
 			}
 			return t.exec("DELETE FROM stint_crons WHERE name = ?", name)

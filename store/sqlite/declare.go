@@ -63,11 +63,11 @@ func (t *txn) declareTriggers(now int64, d *store.Declaration) error {
 		return nil
 	}
 	gone, _ := had[0].gone.(int64)
-	return t.makeUp(now, gone, d.Triggers)
+	return t.catchUp(now, gone, d.Triggers)
 }
 
-// makeUp starts what triggers that had gone for a moment would have started meanwhile.
-func (t *txn) makeUp(now, gone int64, triggers []store.Trigger) error {
+// catchUp starts what triggers that had gone for a moment would have started meanwhile.
+func (t *txn) catchUp(now, gone int64, triggers []store.Trigger) error {
 	if gone == 0 || now-gone > store.CatchUpGraceTime.Milliseconds() {
 		return nil
 	}
@@ -102,8 +102,8 @@ func (t *txn) makeUp(now, gone int64, triggers []store.Trigger) error {
 	return nil
 }
 
-// worked reports whether a living worker has a task.
-func (t *txn) worked(task string) (is bool, err error) {
+// hasWorker reports whether a living worker has a task.
+func (t *txn) hasWorker(task string) (is bool, err error) {
 	err = t.one("SELECT EXISTS (SELECT 1 FROM stint_workers w WHERE w.ended_at IS NULL AND "+hasTask+")", []any{task}, &is)
 	return is, err
 }
@@ -129,7 +129,7 @@ func (t *txn) dropUndeclared(i *store.WorkerInfo) error {
 		if slices.Contains(i.Defines, task) {
 			continue
 		}
-		worked, err := t.worked(task)
+		worked, err := t.hasWorker(task)
 		if err != nil {
 			return err
 		}

@@ -192,7 +192,7 @@ func (t *txn) insertFull(key, lane, now int64, r *store.NewRun, input any, stage
 	}
 	var node, worker, started *int64
 	if r.Graph != nil {
-		id, err := t.intern(r.Graph)
+		id, err := t.storeGraph(r.Graph)
 		if err != nil {
 			return err
 		}
@@ -272,8 +272,8 @@ func (t *txn) keyHolder(now int64, r *store.NewRun) (int64, error) {
 // debounce has a run that is still scheduled for its first start take r's place; 0: it is not.
 func (t *txn) debounce(key int64, r *store.NewRun) (int64, error) {
 	at := min(ceilMillis(r.RunAt), createdAt(key)+r.Debounce.Milliseconds())
-	used := t.nextKey(t.now) // the settings are as new as this enqueue, not as the run
-	limits, err := t.storedLimits(store.UsedAt(r.Limits, used))
+	setBy := t.nextKey(t.now) // the settings are as new as this enqueue, not as the run
+	limits, err := t.storedLimits(store.SetByEnqueue(r.Limits, setBy))
 	if err != nil {
 		return 0, err
 	}
@@ -293,7 +293,7 @@ func (t *txn) debounce(key int64, r *store.NewRun) (int64, error) {
 		}
 		limits := make(map[int][]store.Limit, len(r.TaskLimits))
 		for place, ls := range r.TaskLimits {
-			limits[place] = store.UsedAt(ls, used)
+			limits[place] = store.SetByEnqueue(ls, setBy)
 		}
 		if err := t.keepTaskLimits(key, limits); err != nil {
 			return 0, err

@@ -34,7 +34,7 @@ type limiter struct {
 	dirty    bool
 	settings settings // as they are stored
 	setBy    int64    // the enqueue that set max, strategy and the rate: its key
-	open     bool     // it may let runs pass that wait
+	recheck  bool     // it may let runs pass that wait
 	lowered  bool     // more may have passed than it allows by now
 	lane     int64    // where a run waits at it; 0: not known. See admitHead
 }
@@ -163,14 +163,14 @@ func (t *txn) limiterOf(l *store.Limit) (*limiter, error) {
 // useLimiter returns the limiter of a limit that a run comes to, or wants to pass. The limiter has the
 // run's settings from then on, unless it has those of a later enqueue: a run that waited, or makes
 // its next attempt, never brings old ones back. A limiter that PauseLimit made has none until then.
-// used is the key of the run's enqueue.
-func (t *txn) useLimiter(l *store.Limit, used int64) (*limiter, error) {
+// setBy is the key of the run's enqueue.
+func (t *txn) useLimiter(l *store.Limit, setBy int64) (*limiter, error) {
 	lim, err := t.limiterOf(l)
-	if used = max(used, l.Used); err != nil || used < lim.setBy || lim.explicit || lim.rate && l.Burst == 0 {
+	if setBy = max(setBy, l.SetBy); err != nil || setBy < lim.setBy || lim.explicit || lim.rate && l.Burst == 0 {
 		return lim, err
 	}
-	if lim.setBy != used {
-		lim.setBy = used
+	if lim.setBy != setBy {
+		lim.setBy = setBy
 		t.touch(lim)
 	}
 	switch {
@@ -182,7 +182,7 @@ func (t *txn) useLimiter(l *store.Limit, used int64) (*limiter, error) {
 			err = t.exec(forgetMembersSQL, lim.id)
 		}
 		lim.max, lim.strategy = int64(l.Max), l.Strategy
-		lim.open, lim.lowered = true, true
+		lim.recheck, lim.lowered = true, true
 		t.touch(lim)
 	}
 	return lim, err
@@ -202,7 +202,7 @@ func (lim *limiter) setRate(now time.Time, perSecond float64, burst int) {
 	lim.bucket.Fill(now)
 	lim.bucket.PerSecond, lim.bucket.Burst, lim.max = perSecond, burst, int64(burst)
 	lim.bucket.Fill(now)
-	lim.open, lim.lowered = true, true
+	lim.recheck, lim.lowered = true, true
 }
 
 func (t *txn) newLimiter(n limiterName, l *store.Limit) (*limiter, error) {
@@ -362,7 +362,7 @@ func (s *Store) PauseLimit(ctx context.Context, _ time.Time, k store.LimitKey, p
 		if err != nil {
 			return err
 		}
-		lim.paused, lim.open = paused, true
+		lim.paused, lim.recheck = paused, true
 		t.touch(lim)
 		return nil
 	})

@@ -107,7 +107,7 @@ func (t *txn) recount() (wrong []string, err error) {
 	for lim, c := range want {
 		if has := (counts{lim.active, lim.admitted, lim.waiting}); has != *c {
 			wrong = append(wrong, fmt.Sprintf("%s: has %+v, want %+v", lim, has, *c))
-			lim.active, lim.admitted, lim.waiting, lim.open = c.active, c.admitted, c.waiting, true
+			lim.active, lim.admitted, lim.waiting, lim.recheck = c.active, c.admitted, c.waiting, true
 			t.touch(lim)
 		}
 	}

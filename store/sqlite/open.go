@@ -3,7 +3,7 @@
 // One goroutine owns the write connection and commits in groups (writer.go); readers
 // have their own read-only connections and never block it. Processes that share a
 // file find each other by the lock files beside it (presence.go) and see each other's
-// commits through PRAGMA data_version (wake.go).
+// commits through PRAGMA data_version (poll.go).
 package sqlite
 
 import (

@@ -62,7 +62,7 @@ func newPresence(at *location, secret []byte) (*presence, error) {
 	rand.Read(half)
 	p := &presence{dir: presenceDir(at.path), mark: markOf(secret, at.db), db: db}
 	p.name = p.mark + hex.EncodeToString(half)
-	if err := p.make(); err != nil {
+	if err := p.create(); err != nil {
 		return nil, err
 	}
 	p.sweep()
@@ -71,11 +71,11 @@ func newPresence(at *location, secret []byte) (*presence, error) {
 
 func (p *presence) path(name string) string { return filepath.Join(p.dir, name) }
 
-// make makes the file, and the directory. Others may remove that as they leave, or what
+// create makes the file, and the directory. Others may remove that as they leave, or what
 // they take for left over, while this is at it.
-func (p *presence) make() error {
+func (p *presence) create() error {
 	for tries := 0; ; tries++ {
-		f, err := p.tryMake()
+		f, err := p.tryCreate()
 		if err == nil {
 			p.file = f
 			return nil
@@ -86,7 +86,7 @@ func (p *presence) make() error {
 	}
 }
 
-func (p *presence) tryMake() (*os.File, error) {
+func (p *presence) tryCreate() (*os.File, error) {
 	rights := p.db.Mode().Perm() & 0o666
 	err := os.Mkdir(p.dir, 0o700)
 	if err == nil {
@@ -185,14 +185,14 @@ func (p *presence) scan() (company, removed bool) {
 // Others have taken this process for dead then.
 func (p *presence) renew() error {
 	old := p.file
-	if err := p.make(); err != nil {
+	if err := p.create(); err != nil {
 		return err
 	}
 	return old.Close()
 }
 
-// dead reports whether the store of that presence is gone, or has another file open.
-func (p *presence) dead(name string) (bool, error) {
+// isDead reports whether the store of that presence is gone, or has another file open.
+func (p *presence) isDead(name string) (bool, error) {
 	if !presenceName.MatchString(name) || !strings.HasPrefix(name, p.mark) {
 		return true, nil // it never had this file open: this is a copy, or a row changed by hand
 	}

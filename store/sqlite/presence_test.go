@@ -40,7 +40,7 @@ func TestPresenceIsBornLocked(t *testing.T) {
 				}
 				looker.sweep()
 				for _, n := range looker.others() {
-					if d, err := looker.dead(n); d && err == nil {
+					if d, err := looker.isDead(n); d && err == nil {
 						looker.remove(n)
 					}
 				}

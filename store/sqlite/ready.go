@@ -10,14 +10,14 @@ import (
 // the order of their first runs. Lanes of queues that it does not serve or that are
 // paused, and those for other workers, are not in it, so no claim walks them.
 type view struct {
-	queues []string        // nil: all
-	serves map[string]bool // the same
-	worker int64
-	peers  []peer // by which routes were judged; nil: none has been
-	groups map[groupName]*group
-	at     map[*lane]*spot
-	waits  map[*lane]*wait     // for better workers: they are in no group
-	better map[int64]*waitHeap // the same, by that worker
+	queues  []string        // nil: all
+	serves  map[string]bool // the same
+	worker  int64
+	peers   []peer // by which routes were judged; nil: none has been
+	groups  map[groupName]*group
+	entries map[*lane]*heapEntry
+	waits   map[*lane]*laneWait // for better workers: they are in no group
+	better  map[int64]*waitHeap // the same, by that worker
 }
 
 // A groupName says which lanes a claim may take from, or may not, together.
@@ -29,12 +29,12 @@ type groupName struct {
 // A group is a heap of lanes by their bounds.
 type group struct {
 	groupName
-	lanes []*lane
-	spots map[*lane]*spot // of the view
+	lanes   []*lane
+	entries map[*lane]*heapEntry // of the view
 }
 
-// A spot is where a lane stands.
-type spot struct {
+// A heapEntry is where a lane stands.
+type heapEntry struct {
 	g *group
 	i int
 }
@@ -43,18 +43,18 @@ func (g *group) Len() int           { return len(g.lanes) }
 func (g *group) Less(i, j int) bool { return comparePositions(g.lanes[i].bound, g.lanes[j].bound) < 0 }
 func (g *group) Swap(i, j int) {
 	g.lanes[i], g.lanes[j] = g.lanes[j], g.lanes[i]
-	g.spots[g.lanes[i]].i, g.spots[g.lanes[j]].i = i, j
+	g.entries[g.lanes[i]].i, g.entries[g.lanes[j]].i = i, j
 }
 func (g *group) Push(x any) {
 	l := x.(*lane)
-	g.spots[l] = &spot{g, len(g.lanes)}
+	g.entries[l] = &heapEntry{g, len(g.lanes)}
 	g.lanes = append(g.lanes, l)
 }
 func (g *group) Pop() any {
 	l := g.lanes[len(g.lanes)-1]
 	g.lanes[len(g.lanes)-1] = nil
 	g.lanes = g.lanes[:len(g.lanes)-1]
-	delete(g.spots, l)
+	delete(g.entries, l)
 	return l
 }
 
@@ -75,8 +75,8 @@ func (t *txn) viewOf(c *claim) (*view, error) {
 		v.peers = peers // the next comparison is quick
 		return v, nil
 	}
-	v = &view{queues: slices.Clone(c.Queues), worker: c.Worker, peers: peers, groups: map[groupName]*group{}, at: map[*lane]*spot{},
-		waits: map[*lane]*wait{}, better: map[int64]*waitHeap{}}
+	v = &view{queues: slices.Clone(c.Queues), worker: c.Worker, peers: peers, groups: map[groupName]*group{}, entries: map[*lane]*heapEntry{},
+		waits: map[*lane]*laneWait{}, better: map[int64]*waitHeap{}}
 	if c.Queues != nil {
 		v.serves = make(map[string]bool, len(c.Queues))
 		for _, q := range c.Queues {
@@ -101,7 +101,7 @@ func samePeers(a, b []peer) bool {
 // put has a lane stand where its bound says.
 func (v *view) put(c *laneCache, l *lane) {
 	delete(v.waits, l)
-	if s := v.at[l]; s != nil {
+	if s := v.entries[l]; s != nil {
 		heap.Fix(s.g, s.i)
 		return
 	}
@@ -111,7 +111,7 @@ func (v *view) put(c *laneCache, l *lane) {
 	}
 	g := v.groups[n]
 	if g == nil {
-		g = &group{groupName: n, spots: v.at}
+		g = &group{groupName: n, entries: v.entries}
 		v.groups[n] = g
 	}
 	heap.Push(g, l)
@@ -128,7 +128,7 @@ func (v *view) groupOf(c *laneCache, l *lane) (n groupName, ok bool) {
 
 func (v *view) remove(l *lane) {
 	delete(v.waits, l)
-	s := v.at[l]
+	s := v.entries[l]
 	if s == nil {
 		return
 	}

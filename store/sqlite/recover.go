@@ -35,12 +35,12 @@ func (s *Store) recover(ctx context.Context) (total store.Recovered, err error) 
 	if s.at.check() != nil {
 		return total, nil // it would take those who have the next file for dead
 	}
-	locks, staged, err := s.left(ctx)
+	locks, staged, err := s.leftBehind(ctx)
 	if err != nil {
 		return total, err
 	}
 	for _, lock := range locks {
-		if d, err := s.presence.dead(lock); err != nil || !d {
+		if d, err := s.presence.isDead(lock); err != nil || !d {
 			continue // not ours to judge now; asked again at the next look
 		}
 		var r store.Recovered
@@ -72,9 +72,9 @@ const workLocksSQL = `
 SELECT lock FROM stint_workers WHERE ended_at IS NULL
 UNION ALL SELECT w.lock FROM stint_runs r CROSS JOIN stint_workers w ON w.id = r.worker WHERE r.state = 4 AND r.worker > 0 AND w.ended_at IS NOT NULL`
 
-// left lists the lock names of others that the directory or the file knows, and the
+// leftBehind lists the lock names of others that the directory or the file knows, and the
 // tokens of what is staged.
-func (s *Store) left(ctx context.Context) (locks, staged []string, err error) {
+func (s *Store) leftBehind(ctx context.Context) (locks, staged []string, err error) {
 	if s.path == Memory {
 		return nil, nil, nil
 	}

@@ -44,14 +44,14 @@ func (t *txn) peers() ([]peer, error) {
 	return all, nil
 }
 
-// patience is how long a run waits for the worker that it would rather have, while
+// preferenceWait is how long a run waits for the worker that it would rather have, while
 // that has slots free.
-const patience = 1000 // ms
+const preferenceWait = 1000 // ms
 
 // betterFor lists the workers that the runs of a lane would rather have than that one; ok
 // says that it may have them.
 func betterFor(peers []peer, worker int64, l *lane) (better []peer, ok bool) {
-	route := l.parsed()
+	route := l.parsedRoute()
 	i := slices.IndexFunc(peers, func(p peer) bool { return p.id == worker })
 	if route == nil || i < 0 {
 		return nil, false
@@ -71,8 +71,8 @@ func betterFor(peers []peer, worker int64, l *lane) (better []peer, ok bool) {
 	return better, true
 }
 
-// parsed returns nil if somebody broke the route by hand: the lane's runs wait.
-func (l *lane) parsed() *store.Route {
+// parsedRoute returns nil if somebody broke the route by hand: the lane's runs wait.
+func (l *lane) parsedRoute() *store.Route {
 	if l.wants == nil {
 		route, err := store.ParseRoute(l.route)
 		if err != nil {
@@ -83,18 +83,18 @@ func (l *lane) parsed() *store.Route {
 	return l.wants
 }
 
-// A wait is a lane whose head waits for a better worker until then.
-type wait struct {
+// A laneWait is a lane whose head waits for a better worker until then.
+type laneWait struct {
 	l     *lane
 	until int64
 }
 
-type waitHeap []*wait
+type waitHeap []*laneWait
 
 func (h waitHeap) Len() int           { return len(h) }
 func (h waitHeap) Less(i, j int) bool { return h[i].until < h[j].until }
 func (h waitHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *waitHeap) Push(x any)        { *h = append(*h, x.(*wait)) }
+func (h *waitHeap) Push(x any)        { *h = append(*h, x.(*laneWait)) }
 func (h *waitHeap) Pop() any {
 	old := *h
 	x := old[len(old)-1]
@@ -126,10 +126,10 @@ func (t *txn) routed(v *view, l *lane) (bool, error) {
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return false, err
 		}
-		if err != nil || t.now >= due+patience {
+		if err != nil || t.now >= due+preferenceWait {
 			return true, nil
 		}
-		x := &wait{l, due + patience}
+		x := &laneWait{l, due + preferenceWait}
 		v.remove(l)
 		v.waits[l] = x
 		if v.better[p.id] == nil {

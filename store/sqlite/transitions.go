@@ -60,16 +60,16 @@ type transition struct {
 	key           int64
 	before, after limitState
 	limits        string
-	used          int64 // key of the enqueue that its limits came with, if it wants to pass
+	setBy         int64 // key of the enqueue that its limits came with, if it wants to pass
 }
 
-// usedSQL is the key of the enqueue that a run's limits came with: of a workflow's task, the
+// enqueueKeySQL is the key of the enqueue that a run's limits came with: of a workflow's task, the
 // workflow's. A fork's are as old as what it was made of, so it sets nothing.
-const usedSQL = "CASE WHEN r.flags & 8 THEN 0 WHEN r.node IS NULL OR r.flags & 2 THEN r.id ELSE r.parent END"
+const enqueueKeySQL = "CASE WHEN r.flags & 8 THEN 0 WHEN r.node IS NULL OR r.flags & 2 THEN r.id ELSE r.parent END"
 
 const transitionsSQL = `
 SELECT m.run, m.state, m.limiter, m.flags, m.lease, r.state, r.limiter, r.flags, r.lease, r.limits,
-  CASE WHEN r.state <> 3 OR m.state = 3 THEN 0 ELSE ` + usedSQL + ` END
+  CASE WHEN r.state <> 3 OR m.state = 3 THEN 0 ELSE ` + enqueueKeySQL + ` END
 FROM stint_transitions m CROSS JOIN stint_runs r ON r.id = m.run ORDER BY m.run`
 
 // reconcile brings the limiters up to date with the states of their runs, and lets runs
@@ -85,7 +85,7 @@ func (t *txn) reconcile() error {
 	for first := true; ; first = false { // a run that passes, or is canceled, may move others
 		rows, err := rowsOf(t, func(m *transition) []any {
 			return []any{&m.key, &m.before.state, &m.before.limiter, &m.before.flags, &m.before.lease,
-				&m.after.state, &m.after.limiter, &m.after.flags, &m.after.lease, &m.limits, &m.used}
+				&m.after.state, &m.after.limiter, &m.after.flags, &m.after.lease, &m.limits, &m.setBy}
 		}, transitionsSQL)
 		if err != nil {
 			return err
@@ -130,7 +130,7 @@ WITH RECURSIVE found (v) AS (
   SELECT (SELECT limiter FROM stint_runs WHERE state = 3 AND limiter < found.v ORDER BY limiter DESC LIMIT 1) FROM found WHERE found.v IS NOT NULL)
 SELECT v FROM found WHERE v IS NOT NULL`
 
-	unadmittedSQL = `SELECT id, state, limiter, flags, lease, limits, ` + usedSQL + ` FROM stint_runs r WHERE limiter = ? AND state = 3 ORDER BY lane, rank, turn, id LIMIT ?`
+	unadmittedSQL = `SELECT id, state, limiter, flags, lease, limits, ` + enqueueKeySQL + ` FROM stint_runs r WHERE limiter = ? AND state = 3 ORDER BY lane, rank, turn, id LIMIT ?`
 )
 
 // admitUnadmitted leads such runs to their limiters, so many in a transaction.
@@ -153,7 +153,7 @@ func (t *txn) admitUnadmitted() error {
 			}
 		}
 		rows, err := rowsOf(t, func(m *transition) []any {
-			return []any{&m.key, &m.after.state, &m.after.limiter, &m.after.flags, &m.after.lease, &m.limits, &m.used}
+			return []any{&m.key, &m.after.state, &m.after.limiter, &m.after.flags, &m.after.lease, &m.limits, &m.setBy}
 		}, unadmittedSQL, limiter, perAdmit)
 		if err != nil {
 			return err
@@ -246,7 +246,7 @@ func (t *txn) updateCounts(l *store.Limit, before, after holding, started bool) 
 	t.touch(lim)
 	if lim.rate {
 		lim.active = max(lim.active-int64(l.Units), 0) // it had passed
-		if lim.open = true; started {                  // who waits may be told when
+		if lim.recheck = true; started {               // who waits may be told when
 			lim.bucket.Fill(millis(t.now))
 			lim.bucket.Tokens -= float64(l.Units)
 		}
@@ -254,7 +254,7 @@ func (t *txn) updateCounts(l *store.Limit, before, after holding, started bool) 
 	}
 	lim.admitted = max(lim.admitted+admittedOf[after]-admittedOf[before], 0)
 	lim.active = max(lim.active+activeOf[after]-activeOf[before], 0)
-	lim.open = true
+	lim.recheck = true
 	return nil
 }
 
@@ -338,7 +338,7 @@ func (lim *limiter) allows(l *store.Limit, now time.Time) bool {
 func (t *txn) admitOrWait(m *transition, need []*store.Limit) (int64, error) {
 	limiters := make([]*limiter, len(need))
 	for i, l := range need {
-		lim, err := t.useLimiter(l, m.used)
+		lim, err := t.useLimiter(l, m.setBy)
 		if errors.Is(err, store.ErrNotFound) {
 			return -1, t.exec("UPDATE stint_runs SET state = 6, limiter = NULL, error = ?2 WHERE id = ?1 AND state = 3", m.key, failureJSON(store.KindCondition, err.Error()))
 		}
@@ -370,7 +370,7 @@ func (t *txn) admitOrWait(m *transition, need []*store.Limit) (int64, error) {
 			return -1, t.cancelOlder(lim)
 		}
 		lim.waiting++
-		lim.open = true // those that waited before it may pass now
+		lim.recheck = true // those that waited before it may pass now
 		t.touch(lim)
 		t.countAdmitted(limiters[:i])
 		return lim.id, nil
@@ -447,15 +447,15 @@ func (t *txn) cancelOlder(lim *limiter) error {
 var errUnits = errors.New("it could never start")
 
 // admitNewRun finds out where a new run stands, whose row is not there yet: what goes into its
-// column limiter. used is the key of the enqueue that the limits came with.
-func (t *txn) admitNewRun(used int64, limits []store.Limit, flags int) (any, error) {
+// column limiter. setBy is the key of the enqueue that the limits came with.
+func (t *txn) admitNewRun(setBy int64, limits []store.Limit, flags int) (any, error) {
 	if t.w == nil {
 		return 0, nil // the writer does it, after the app's commit
 	}
 	limiters := make([]*limiter, len(limits))
 	need := make([]*store.Limit, len(limits))
 	for i := range limits {
-		lim, err := t.useLimiter(&limits[i], used)
+		lim, err := t.useLimiter(&limits[i], setBy)
 		if err != nil {
 			return nil, err
 		}
@@ -479,7 +479,7 @@ func (t *txn) admitNewRun(used int64, limits []store.Limit, flags int) (any, err
 			continue
 		}
 		lim.waiting++
-		lim.open = true
+		lim.recheck = true
 		t.touch(lim)
 		t.countAdmitted(limiters[:i])
 		return lim.id, nil

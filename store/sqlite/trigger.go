@@ -203,7 +203,7 @@ func (s *Store) template(q querier, text []byte, graph *int64) (t store.Template
 // templateText is how a template is stored, without its input, and its graph by itself.
 func (t *txn) templateText(m store.Template) (text string, graph any, err error) {
 	if m.Run.Graph != nil {
-		if graph, err = t.intern(m.Run.Graph); err != nil {
+		if graph, err = t.storeGraph(m.Run.Graph); err != nil {
 			return "", nil, err
 		}
 	}

@@ -16,7 +16,7 @@ import (
 // has read before, SQLite may refuse its first write with SQLITE_BUSY; begin it with
 // BEGIN IMMEDIATE (_txlock=immediate in the DSN) to be spared that.
 func (s *Store) EnqueueTx(ctx context.Context, now time.Time, tx store.Tx, runs []store.NewRun) (out []store.Enqueued, err error) {
-	err = s.join(ctx, now, tx, func(t *txn) error {
+	err = s.inAppTx(ctx, now, tx, func(t *txn) error {
 		if out, err = t.enqueue(t.now, runs, nil); err != nil {
 			return err
 		}
@@ -28,7 +28,7 @@ func (s *Store) EnqueueTx(ctx context.Context, now time.Time, tx store.Tx, runs 
 // PublishTx implements store.AppTx. The writer does what follows from the events after
 // the app's commit.
 func (s *Store) PublishTx(ctx context.Context, now time.Time, tx store.Tx, events []store.NewEvent) (ids []store.ID, err error) {
-	err = s.join(ctx, now, tx, func(t *txn) error {
+	err = s.inAppTx(ctx, now, tx, func(t *txn) error {
 		ids = make([]store.ID, len(events))
 		for i := range events {
 			key, _, err := t.insertEvent(t.now, &events[i], 1)
@@ -73,15 +73,15 @@ func (s *Store) BeginTx(ctx context.Context) (*sql.Tx, error) {
 
 // AppendTx implements store.AppTx.
 func (s *Store) AppendTx(ctx context.Context, now time.Time, tx store.Tx, c store.Call) (e store.Entry, stale bool, err error) {
-	err = s.join(ctx, now, tx, func(t *txn) error {
+	err = s.inAppTx(ctx, now, tx, func(t *txn) error {
 		e, stale, err = t.call(t.now, &c, 0)
 		return err
 	})
 	return e, stale, err
 }
 
-// join makes a change inside the app's transaction.
-func (s *Store) join(ctx context.Context, now time.Time, tx store.Tx, change func(*txn) error) error {
+// inAppTx makes a change inside the app's transaction.
+func (s *Store) inAppTx(ctx context.Context, now time.Time, tx store.Tx, change func(*txn) error) error {
 	if s.opts.ReadOnly {
 		return store.ErrReadOnly
 	}

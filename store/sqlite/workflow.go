@@ -70,8 +70,8 @@ func (s *Store) graph(q querier, id int64) (*store.Graph, error) {
 	return g, err
 }
 
-// intern stores a graph, if it is new, and returns its number.
-func (t *txn) intern(g *store.Graph) (id int64, err error) {
+// storeGraph stores a graph, if it is new, and returns its number.
+func (t *txn) storeGraph(g *store.Graph) (id int64, err error) {
 	hash := g.Hash()
 	if id, ok := t.s.graphs.id(hash); ok {
 		return id, nil

@@ -34,15 +34,15 @@ type writer struct {
 	signaled chan struct{} // capacity 1: there is something to look at
 	done     chan struct{}
 
-	mu      sync.Mutex
-	ops     []*op
-	claims  []*claim // waiting for runs, oldest first
-	arrived bool     // a claim that has not been looked at
-	closed  bool
-	crashed bool                          // by a test: nothing is given back on close
-	fast    time.Time                     // poll fast until then: an app's transaction is about to commit
-	awaits  map[int64]map[*await]struct{} // by run
-	watch   map[int64]*watch              // by worker
+	mu        sync.Mutex
+	ops       []*op
+	claims    []*claim // waiting for runs, oldest first
+	arrived   bool     // a claim that has not been looked at
+	closed    bool
+	crashed   bool                          // by a test: nothing is given back on close
+	fastUntil time.Time                     // poll fast until then: an app's transaction is about to commit
+	awaits    map[int64]map[*await]struct{} // by run
+	watch     map[int64]*watch              // by worker
 
 	health  atomic.Pointer[error]
 	changes changes
@@ -61,7 +61,7 @@ type writer struct {
 	nextDue           int64 // earliest due or start-by time in the file, or never
 	lockedSince       time.Time
 	polled            time.Time     // last look at the file
-	world             time.Duration // worldTime then
+	polledWorld       time.Duration // worldTime then
 	pollBackoff       time.Duration // see pace
 	presencesChecked  time.Time     // last look for other stores
 	shared            bool          // another store has the file open

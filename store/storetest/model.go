@@ -68,7 +68,7 @@ type modelRun struct {
 	route  store.Route
 	since  time.Time // when its key's turn came to it
 	turn   int       // among those whose turn came at one time
-	used   store.ID  // the enqueue that its limits came with
+	setBy  store.ID  // the enqueue that its limits came with
 }
 
 type modelWorker struct {
@@ -255,7 +255,7 @@ func (m *Model) enqueue(now time.Time, n store.NewRun) store.Enqueued {
 				if latest := r.Created.Add(n.Debounce); latest.Before(n.RunAt) {
 					r.Due = latest
 				}
-				r.startIn, r.used = n.StartIn, m.newID(now)
+				r.startIn, r.setBy = n.StartIn, m.newID(now)
 				r.limitStart(r.Due)
 				return store.Enqueued{ID: h.run, Existing: true}
 			}
@@ -293,7 +293,7 @@ func (m *Model) enqueue(now time.Time, n store.NewRun) store.Enqueued {
 			m.begin(r, now)
 		}
 	}
-	if r.used = id; r.State == store.Queued {
+	if r.setBy = id; r.State == store.Queued {
 		m.use(r, now)
 	}
 	m.admit(r, now)

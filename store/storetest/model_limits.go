@@ -17,13 +17,13 @@ import (
 type modelRate struct {
 	store.Bucket
 	explicit bool
-	used     store.ID // the newest enqueue that came with figures
+	setBy    store.ID // the newest enqueue that came with figures
 }
 
 // A modelLimit is how a key of a concurrency limit is by its newest enqueue.
 type modelLimit struct {
 	store.Limit
-	used store.ID
+	setBy store.ID
 }
 
 // newest returns a limit of a run with the figures in force.
@@ -44,8 +44,8 @@ func (m *Model) use(r *modelRun, now time.Time) {
 			m.useRate(r, l, now)
 			continue
 		}
-		if x := m.limits[l.Of()]; x == nil || !m.needed(l, r) || bytes.Compare(r.used[:], x.used[:]) >= 0 {
-			m.limits[l.Of()] = &modelLimit{*l, r.used}
+		if x := m.limits[l.Of()]; x == nil || !m.needed(l, r) || bytes.Compare(r.setBy[:], x.setBy[:]) >= 0 {
+			m.limits[l.Of()] = &modelLimit{*l, r.setBy}
 		}
 	}
 }
@@ -59,11 +59,11 @@ func (m *Model) useRate(r *modelRun, l *store.Limit, now time.Time) {
 	case b == nil:
 		b = &modelRate{Bucket: store.Bucket{Burst: l.Burst, Tokens: float64(l.Burst), At: now}}
 		m.rates[l.Key] = b
-	case l.Burst == 0 || b.explicit || bytes.Compare(r.used[:], b.used[:]) < 0:
+	case l.Burst == 0 || b.explicit || bytes.Compare(r.setBy[:], b.setBy[:]) < 0:
 		return
 	}
 	b.set(now, l.PerSecond, l.Burst)
-	b.used = r.used
+	b.setBy = r.setBy
 }
 
 // needed reports whether another run is at a key of a concurrency limit.

@@ -117,7 +117,7 @@ func (m *Model) Declare(_ context.Context, now time.Time, ds []store.Declaration
 		}
 		gone := m.gone[d.Task]
 		delete(m.gone, d.Task)
-		if err := m.makeUp(now, gone, d.Triggers); err != nil {
+		if err := m.catchUp(now, gone, d.Triggers); err != nil {
 			return err
 		}
 	}
@@ -129,7 +129,7 @@ func (m *Model) isGone(c *store.Cron) bool {
 	return c.Declared && !m.gone[c.Template.Run.Task].IsZero()
 }
 
-func (m *Model) worked(task string) bool {
+func (m *Model) hasWorker(task string) bool {
 	for _, w := range m.workers {
 		if !w.gone && (w.Tasks == nil || slices.Contains(w.Tasks, task)) {
 			return true
@@ -138,8 +138,8 @@ func (m *Model) worked(task string) bool {
 	return false
 }
 
-// makeUp starts what triggers that had gone for a moment would have started meanwhile.
-func (m *Model) makeUp(now, gone time.Time, triggers []store.Trigger) error {
+// catchUp starts what triggers that had gone for a moment would have started meanwhile.
+func (m *Model) catchUp(now, gone time.Time, triggers []store.Trigger) error {
 	if gone.IsZero() || now.Sub(gone) > store.CatchUpGraceTime {
 		return nil
 	}
@@ -165,7 +165,7 @@ func (m *Model) makeUp(now, gone time.Time, triggers []store.Trigger) error {
 // dropUndeclared takes away what the program of a worker declared before and lacks now.
 func (m *Model) dropUndeclared(w *store.WorkerInfo, now time.Time) {
 	for task, program := range m.programs {
-		if program != w.Program || program == "" || slices.Contains(w.Defines, task) || m.worked(task) || !m.gone[task].IsZero() {
+		if program != w.Program || program == "" || slices.Contains(w.Defines, task) || m.hasWorker(task) || !m.gone[task].IsZero() {
 			continue
 		}
 		m.gone[task] = now
@@ -225,7 +225,7 @@ func (m *Model) ChangeCron(_ context.Context, now time.Time, name string, change
 		err = fmt.Errorf("cron %q: %w", name, store.ErrNotFound)
 	case change == store.CronPause:
 		c.Paused, c.Next = true, time.Time{}
-	case change == store.CronDelete && c.Declared && !m.isGone(c) && m.worked(c.Template.Run.Task):
+	case change == store.CronDelete && c.Declared && !m.isGone(c) && m.hasWorker(c.Template.Run.Task):
 		err = fmt.Errorf("cron %q: %w", name, store.ErrTaken)
 	case change == store.CronDelete:
 		delete(m.crons, name)

@@ -246,8 +246,8 @@ func (p *pair) newRun(bits uint32) (run, twin store.NewRun) {
 	return r, twin
 }
 
-// attempt claims what is there at this instant.
-func attempt(t *testing.T, s store.Store, r store.ClaimRequest) []store.Claimed {
+// tryClaim claims what is there at this instant.
+func tryClaim(t *testing.T, s store.Store, r store.ClaimRequest) []store.Claimed {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan []store.Claimed, 1)
 	go func() {
@@ -271,9 +271,9 @@ func (p *pair) claim(rt *rapid.T) {
 	tasks := rapid.SampledFrom([][]string{{"a"}, {"a", "b", "w:"}, {"a", "b", "c", "w:", "w:A", "w:B"}}).Draw(rt, "tasks")
 	req := store.ClaimRequest{Worker: p.workers[i], Free: func() int { return n }, Tasks: func(t string) bool { return slices.Contains(tasks, t) }}
 	req.Queues = rapid.SampledFrom([][]string{nil, {"q"}}).Draw(rt, "queues")
-	got := attempt(p.t, p.stores[i], req)
+	got := tryClaim(p.t, p.stores[i], req)
 	req.Worker = p.modeled[i]
-	want := attempt(p.t, p.model, req)
+	want := tryClaim(p.t, p.model, req)
 	if d := cmp.Diff(append(inputs(want), spent(want)...), append(inputs(got), spent(got)...)); d != "" {
 		rt.Fatalf("claimed (-want +got):\n%s", d)
 	}

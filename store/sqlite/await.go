@@ -1,0 +1,145 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"sync"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// An await is one call of Await.
+type await struct {
+	signaled chan struct{} // capacity 1: look again
+	ended    chan struct{} // closed: the run ended, or err
+	once     sync.Once
+	result   *store.Result // nil: not known
+	err      error
+}
+
+func (a *await) signal() {
+	select {
+	case a.signaled <- struct{}{}:
+	default:
+	}
+}
+
+func (a *await) end(r *store.Result, err error) {
+	a.once.Do(func() { a.result, a.err = r, err; close(a.ended) })
+}
+
+// Await implements store.Runs.
+func (s *Store) Await(ctx context.Context, id store.ID, afterChunk int64) (r store.Result, err error) {
+	end, err := s.await(ctx, id, func(q querier, key int64) (done bool, err error) {
+		r = store.Result{}
+		err = q.one("SELECT state, flags & 2 > 0, CASE WHEN state = 7 THEN output END FROM stint_runs WHERE id = ?", []any{key}, &r.State, &r.Workflow, &r.Output)
+		if errors.Is(err, sql.ErrNoRows) {
+			return true, nil
+		}
+		if err != nil || r.State.Terminal() || afterChunk < 0 {
+			return r.State.Terminal(), err
+		}
+		err = q.one("SELECT EXISTS (SELECT 1 FROM stint_chunks WHERE run = ? AND seq > ?)", []any{key, afterChunk}, &done)
+		return done, err
+	})
+	if end != nil {
+		r = *end
+	}
+	return r, err
+}
+
+// await returns when look is satisfied, at once or after something happened to the run.
+// If the run ended meanwhile, and the writer knows what it came to, it returns that.
+func (s *Store) await(ctx context.Context, id store.ID, look func(q querier, key int64) (bool, error)) (*store.Result, error) {
+	key, ok := s.ids.key(id)
+	if !ok {
+		return nil, nil
+	}
+	a := &await{signaled: make(chan struct{}, 1), ended: make(chan struct{})}
+	if !s.w.addAwait(key, a) {
+		return nil, store.ErrClosed
+	}
+	defer s.w.dropAwait(key, a)
+	for over := false; ; {
+		done := false
+		err := s.view(ctx, func(q querier) (err error) {
+			done, err = look(q, key)
+			return err
+		})
+		if done || over || err != nil {
+			return nil, err
+		}
+		select {
+		case <-a.signaled:
+		case <-a.ended:
+			if a.err != nil || a.result != nil {
+				return a.result, a.err
+			}
+			over = true // look at what it came to
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (w *writer) addAwait(key int64, a *await) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return false
+	}
+	if w.awaits[key] == nil {
+		w.awaits[key] = map[*await]struct{}{}
+	}
+	w.awaits[key][a] = struct{}{}
+	return true
+}
+
+func (w *writer) dropAwait(key int64, a *await) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.awaits[key], a)
+	if len(w.awaits[key]) == 0 {
+		delete(w.awaits, key)
+	}
+}
+
+// notifyAll has everyone who waits look again: what they wait for may have come in
+// another process's commit.
+func (w *writer) notifyAll() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, m := range w.awaits {
+		for a := range m {
+			a.signal()
+		}
+	}
+	for _, x := range w.watch {
+		x.signal()
+	}
+}
+
+// notify wakes those who wait for what t did.
+func (w *writer) notify(t *txn) {
+	if len(t.ended)+len(t.chunks)+len(t.cancels) == 0 {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, e := range t.ended {
+		for a := range w.awaits[e.key] {
+			a.end(e.result, nil)
+		}
+	}
+	for _, id := range t.chunks {
+		for a := range w.awaits[id] {
+			a.signal()
+		}
+	}
+	for _, c := range t.cancels {
+		if x := w.watch[c.worker]; x != nil {
+			x.signal()
+		}
+	}
+}

@@ -1,0 +1,179 @@
+package sqlite
+
+import (
+	"time"
+)
+
+// How often the file is looked at for commits of others. Alone on the file, only so
+// often that a newcomer's presence is soon seen.
+const (
+	pollAlone      = 200 * time.Millisecond
+	pollBackoffMax = 10 * time.Minute // where time is not the world's
+	pollShared     = 10 * time.Millisecond
+	pollBusy       = time.Millisecond // another has committed not long ago, and claims wait
+	busyFor        = 50 * time.Millisecond
+	pollPending    = 2 * time.Millisecond // an app's transaction holds an enqueue of ours
+	fastFor        = 2 * time.Second
+	presencesEvery = 100 * time.Millisecond // for stores that came or died
+)
+
+// sleep is how long the goroutine may sleep if nobody pokes it.
+func (w *writer) sleep(now time.Time) time.Duration {
+	d := w.pollEvery(now) - now.Sub(w.polled)
+	if due := min(w.nextDue, w.counters.due()); due != never {
+		d = min(d, time.UnixMilli(due).Sub(now))
+	}
+	return max(d, 0)
+}
+
+func (w *writer) pollEvery(now time.Time) time.Duration {
+	w.mu.Lock()
+	fast, waits := now.Before(w.fastUntil), len(w.claims) > 0
+	w.mu.Unlock()
+	switch {
+	case w.s.path == Memory:
+		return time.Hour
+	case w.shared && waits && now.Sub(w.lastForeignCommit) < busyFor:
+		return pollBusy
+	case fast:
+		return pollPending
+	case w.shared:
+		return pollShared
+	}
+	return max(pollAlone, w.pollBackoff)
+}
+
+// adaptPolling has looks grow apart where time runs much faster than the world's, as it does in
+// a testing/synctest bubble: hardly anybody comes in between, and a month has millions.
+func (w *writer) adaptPolling(now time.Time) {
+	world := worldTime()
+	passed, ours := world-w.polledWorld, now.Sub(w.polled)
+	w.polledWorld = world
+	if passed < 0 || passed > ours/16 {
+		w.pollBackoff = 0
+	} else {
+		w.pollBackoff = min(max(2*w.pollBackoff, 2*pollAlone), pollBackoffMax)
+	}
+}
+
+// poll looks whether others came, died or committed, if it is time to.
+func (w *writer) poll() {
+	now := time.Now()
+	if now.Sub(w.polled) < w.pollEvery(now) {
+		return
+	}
+	if w.s.path == Memory {
+		w.polled = now
+		return
+	}
+	w.adaptPolling(now)
+	w.polled = now
+	if err := w.s.at.check(); err != nil || w.misplaced {
+		w.misplaced = err != nil
+		w.setHealth(err)
+		if err != nil {
+			return
+		}
+	}
+	if now.Sub(w.presencesChecked) >= presencesEvery {
+		w.presencesChecked = now
+		w.checkPresences()
+	}
+	if err := w.refresh(); err != nil && !isBusy(err) {
+		w.setHealth(err)
+	}
+}
+
+// checkPresences finds out who else has the file open, and has them know that this process
+// lives, should they have been led to think that it is dead.
+func (w *writer) checkPresences() {
+	company, removed := w.s.presence.scan()
+	if w.shared = company; company {
+		select {
+		case w.s.presencesChanged <- struct{}{}:
+		default:
+		}
+	}
+	if removed {
+		if err := w.s.presence.renew(); err != nil {
+			w.setHealth(err)
+			return
+		}
+		w.presumedDead = true
+	}
+	if w.presumedDead {
+		w.revive()
+	}
+}
+
+// revive has the rows say that this process's workers live. What it executed has gone to
+// others by then, and comes back refused; but what its workers claim from now on must be
+// seen to if it does die.
+func (w *writer) revive() {
+	w.push(&op{done: make(chan struct{}), apply: func(t *txn) error {
+		t.committed = append(t.committed, func() { w.presumedDead = false })
+		w.peers = nil
+		for _, id := range w.watched() {
+			if err := t.exec("UPDATE stint_workers SET ended_at = NULL WHERE id = ? AND lock = ?", id, w.s.presence.name); err != nil {
+				return err
+			}
+		}
+		return nil
+	}})
+}
+
+// watched are the workers of this store that have not been unregistered.
+func (w *writer) watched() (ids []int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for id, x := range w.watch {
+		select {
+		case <-x.closed:
+		default:
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// lastKeySQL reads the highest key ever given: AUTOINCREMENT remembers deleted ones too.
+const lastKeySQL = "SELECT coalesce((SELECT max(seq, coalesce((SELECT max(id) FROM stint_events), 0)) FROM sqlite_sequence WHERE name = 'stint_runs'), (SELECT max(id) FROM stint_events), 0)"
+
+// refresh finds out whether another connection has committed since the last look, and
+// if so forgets what this one knew.
+func (w *writer) refresh() error {
+	var v int64
+	if err := w.one("PRAGMA data_version", nil, &v); err != nil {
+		return err
+	}
+	if v == w.version {
+		return nil
+	}
+	first := w.version == -1
+	w.version = v
+	if err := w.one(lastKeySQL, nil, &w.lastKey); err != nil {
+		w.version = -2
+		return err
+	}
+	w.lanes.stale = true
+	w.limiters.forget()
+	w.triggers.forget()
+	w.peers = nil
+	w.nextDue = 0 // unknown: the next transaction finds out
+	w.recheck = true
+	if !first {
+		w.lastForeignCommit = w.polled
+		w.changes.add(1)
+		w.notifyAll()
+	}
+	return nil
+}
+
+// pollFast has the file looked at often for a while: an app's transaction with our rows
+// in it is going to commit.
+func (w *writer) pollFast() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.fastUntil = time.Now().Add(fastFor)
+	w.signal()
+}

@@ -1,0 +1,145 @@
+package sqlite
+
+import (
+	"database/sql"
+	"errors"
+
+	"github.com/stint-dev/stint/store"
+)
+
+const perTimers = 500 // due runs a commit
+
+// fireTimers moves what has become due, and cancels what was not started in time. It finds
+// the next such time, unless another look at it is needed at once.
+func (t *txn) fireTimers() error {
+	if t.w.nextDue > t.now {
+		return nil
+	}
+	if err := t.queueDue(); err != nil {
+		return err
+	}
+	if err := t.cancelOverdue(); err != nil {
+		return err
+	}
+	if err := t.tick(); err != nil {
+		return err
+	}
+	type row struct {
+		id    int64
+		begun bool
+	}
+	waiting, err := rowsOf(t, func(r *row) []any { return []any{&r.id, &r.begun} },
+		"SELECT id, lease > 0 FROM stint_runs WHERE state = 5 AND due_at IS NOT NULL AND due_at <= ? ORDER BY due_at LIMIT ?", t.now, perTimers)
+	if err != nil {
+		return err
+	}
+	for _, r := range waiting {
+		move := t.reconsider // a task of a workflow, before its start
+		if r.begun {
+			move = t.resume // its handler waits
+		}
+		if err := t.forRun(r.id, func() error { return move(r.id, t.now) }); err != nil {
+			return err
+		}
+	}
+	next, err := t.nextTime()
+	if err != nil {
+		return err
+	}
+	var pending bool
+	if err := t.one("SELECT EXISTS (SELECT 1 FROM stint_events WHERE pending = 1)", nil, &pending); err != nil {
+		return err
+	}
+	if pending {
+		t.committed = append(t.committed, t.s.publisher.signal)
+	}
+	t.committed = append(t.committed, func() { t.w.nextDue = next })
+	return nil
+}
+
+// queueDue queues what has become due, and begins the workflows among it.
+func (t *txn) queueDue() error {
+	type row struct {
+		id    int64
+		flags int
+		node  *int64
+	}
+	rows, err := readying(t, func(r *row) int64 { return r.id }, func(r *row) []any { return []any{&r.id, &r.flags, &r.node} }, `UPDATE stint_runs SET state = CASE WHEN flags & 2 AND limits IS NULL THEN 2 ELSE 3 END WHERE id IN
+		(SELECT id FROM stint_runs WHERE state = 2 AND due_at <= ? ORDER BY due_at LIMIT ?) RETURNING id, flags * (state = 2), node`, t.now, perTimers)
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		t.w.recheck = true
+		if r.flags&flagWorkflow == 0 {
+			continue
+		}
+		if err := t.exec("UPDATE stint_runs SET state = 4, worker = 0, started_at = ?2 WHERE id = ?1", r.id, t.now); err != nil {
+			return err
+		}
+		if err := t.forRun(r.id, func() error { return t.beginWorkflow(r.id, *r.node, t.now) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cancelOverdue cancels what was not started in time, and workflows that have not ended.
+func (t *txn) cancelOverdue() error {
+	type row struct {
+		id           int64
+		flags        int
+		parent, node *int64
+	}
+	rows, err := rowsOf(t, func(r *row) []any { return []any{&r.id, &r.flags, &r.parent, &r.node} },
+		"SELECT id, flags, parent, node FROM stint_runs WHERE start_by IS NOT NULL AND start_by <= ? ORDER BY start_by LIMIT ?", t.now, perTimers)
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		if r.flags&flagWorkflow != 0 {
+			if err := t.exec("UPDATE stint_runs SET start_by = NULL WHERE id = ?", r.id); err != nil {
+				return err
+			}
+			err := t.forRun(r.id, func() error {
+				_, err := t.cancel(r.id, t.now, store.EndByError)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		n, err := t.execN("UPDATE stint_runs SET state = 9, ended_at = ?2, error = ?3, start_by = NULL WHERE id = ?1 AND start_by IS NOT NULL", r.id, t.now, store.StartByError)
+		if err != nil {
+			return err
+		}
+		if t.end(r.id, n); n > 0 {
+			if err := t.forRun(r.id, func() error { return t.advance(r.parent, r.node, store.Canceled, t.now) }); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// nextTime is when wake has work again.
+func (t *txn) nextTime() (int64, error) {
+	next := never
+	for _, q := range []string{
+		"SELECT due_at FROM stint_runs WHERE state = 2 AND due_at IS NOT NULL ORDER BY due_at LIMIT 1",
+		"SELECT start_by FROM stint_runs WHERE start_by IS NOT NULL ORDER BY start_by LIMIT 1",
+		"SELECT due_at FROM stint_runs WHERE state = 5 AND due_at IS NOT NULL ORDER BY due_at LIMIT 1",
+		"SELECT wake_at FROM stint_limiters WHERE wake_at IS NOT NULL ORDER BY wake_at LIMIT 1",
+		"SELECT next_at FROM stint_crons WHERE next_at IS NOT NULL ORDER BY next_at LIMIT 1",
+	} {
+		var at int64
+		switch err := t.one(q, nil, &at); {
+		case err == nil:
+			next = min(next, at)
+		case !errors.Is(err, sql.ErrNoRows):
+			return 0, err
+		}
+	}
+	return next, nil
+}
