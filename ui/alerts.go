@@ -22,7 +22,8 @@ func alertsPage(h *handler, ctx context.Context, arg string, q url.Values) (*vie
 	if err != nil {
 		return nil, err
 	}
-	return &view{Title: "Alerts", Main: group(el("h1", "Alerts"), h2("Rules"), h.showRules(rules), h2("Sinks"), h.showSinks(h.alerts.Sinks()), sent)}, nil
+	return &view{Title: "Alerts", Main: group(el("h1", "Alerts"),
+		h2("Rules"), h.showRules(rules), h2("Sinks"), h.showSinks(h.alerts.Sinks()), sent)}, nil
 }
 
 const firstAlert = `alerts, err := alert.New(client, alert.Config{
@@ -33,37 +34,40 @@ go alerts.Run(ctx)
 ui.Handler(client, ui.WithToken(token), ui.WithAlerts(alerts))`
 
 func noAlerts() node {
-	return el("div.empty", el("p", "The program has no alerts. They tell of failures by chat, mail, HTTP or a function:"), pre(firstAlert))
+	return el("div.empty", el("p", "The program has no alerts. They report failures by chat, mail, HTTP or a function:"), pre(firstAlert))
 }
 
 func (h *handler) showRules(rules []alert.RuleStatus) node {
 	if len(rules) == 0 {
-		return emptyState("No rule, so nothing is told. ", code("alert.Config.Rules"), " has some.")
+		return emptyState("No rules, so nothing is reported. Set ", code("alert.Config.Rules"), ".")
 	}
 	return table(tableHead("Rule", "When", "State", "Last notice"), each(rules, func(r alert.RuleStatus) node {
 		of := el("span", "any task")
 		if r.Task != "" {
 			of = h.link(taskPath(r.Task), userText(r.Task))
 		}
-		stands := el("span.state.succeeded", "✓ quiet")
+		state := el("span.state.succeeded", "✓ quiet")
 		if r.Firing() {
-			stands = group(el("span.state.failed", "✗ holds"), " since ", timestamp(r.Since))
+			state = group(el("span.state.failed", "✗ firing"), " since ", timestamp(r.Since))
 		}
 		notice := placeholder("none")
 		if r.Kind != "" {
 			notice = group(r.Kind+" ", timestamp(r.Sent))
 		}
 		return el("tr", el("td", userText(r.Name)),
-			el("td", fmt.Sprintf("%d or more runs of ", r.Count), of, fmt.Sprintf(" %v in %s", r.State, formatDuration(r.Window)), when(r.Rate > 0, fmt.Sprintf(", and %.3g of those that ended", r.Rate))),
-			el("td", stands), el("td", notice))
+			el("td", fmt.Sprintf("%d or more runs of ", r.Count), of, fmt.Sprintf(" %v in %s", r.State, formatDuration(r.Window)),
+				when(r.Rate > 0, fmt.Sprintf(", and %.3g of those that ended", r.Rate))),
+			el("td", state), el("td", notice))
 	}))
 }
 
 func (h *handler) showSinks(sinks []alert.Sink) node {
 	if len(sinks) == 0 {
-		return emptyState("No sink, so nobody is told. ", code("alert.Slack"), ", ", code("alert.Email"), ", ", code("alert.Webhook"), " and ", code("alert.Func"), " make some.")
+		return emptyState("No sinks, so nobody is notified. Make one with ", code("alert.Slack"), ", ", code("alert.Email"), ", ",
+			code("alert.Webhook"), " or ", code("alert.Func"), ".")
 	}
 	return table(tableHead("Sink", "Kind", h.actions()), each(sinks, func(s alert.Sink) node {
-		return el("tr", el("td", userText(s.Name)), el("td", s.Kind), el("td", h.actionButton("", "Send a test", "alerts/test", "/alerts", hidden("sink", s.Name))))
+		return el("tr", el("td", userText(s.Name)), el("td", s.Kind),
+			el("td", h.actionButton("", "Send a test", "alerts/test", "/alerts", hidden("sink", s.Name))))
 	}))
 }

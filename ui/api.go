@@ -9,20 +9,22 @@ import (
 	"strings"
 )
 
-// An operation is something that the API does. Pages do it with forms, programs with
-// JSON; both come to the same values.
+// An operation is a call of the API. Pages make it with a form, programs with JSON; both are
+// read into the same url.Values.
 type operation struct {
 	Method, Path string
 	Name         string // of its Action
 	Summary      string
-	Params       []string // of the query, or fields of the body; see params
-	Result       any      // an example, for its type
-	do           func(h *handler, ctx context.Context, in url.Values) (any, error)
+	Params       []string // fields of the query, or of the body
+	Result       any      // a value of the type that do returns
+	do           operationFunc
 }
+
+type operationFunc func(h *handler, ctx context.Context, in url.Values) (any, error)
 
 func (o *operation) write() bool { return o.Method == http.MethodPost }
 
-// A redirect is the result of an operation after which a person sees another page.
+// A redirect is a result that browsers show by another page.
 type redirect interface{ page() string }
 
 func (h *handler) routeAPI(mux *http.ServeMux) {
@@ -42,12 +44,13 @@ func (h *handler) routeAPI(mux *http.ServeMux) {
 	mux.HandleFunc("GET /healthz", h.healthz)
 	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
 		if h.authorize(w, r, Action{Name: "view"}) {
-			h.writeError(w, r, http.StatusNotFound, fmt.Errorf("there is no %s %s; /api/openapi.json lists what there is", r.Method, r.URL.Path))
+			err := fmt.Errorf("there is no %s %s; /api/openapi.json lists what there is", r.Method, r.URL.Path)
+			h.writeError(w, r, http.StatusNotFound, err)
 		}
 	})
 }
 
-// serveOperation does what a request asks, and answers.
+// serveOperation reads a request, does the operation, and answers.
 func (h *handler) serveOperation(w http.ResponseWriter, r *http.Request, o *operation) {
 	if !h.authorize(w, r, Action{o.Name, o.write()}) {
 		return
@@ -84,8 +87,8 @@ func (h *handler) serveOperation(w http.ResponseWriter, r *http.Request, o *oper
 	h.send(w, http.StatusOK, "application/json", text)
 }
 
-// result is what an operation returns, and that as JSON: as a whole, so that no answer breaks
-// off after a 200.
+// result does the operation and encodes its result. All of it is encoded before the answer
+// begins, so that an error never follows a status 200.
 func (o *operation) result(h *handler, ctx context.Context, in url.Values) (any, []byte, error) {
 	result, err := o.do(h, ctx, in)
 	if err != nil {
@@ -95,21 +98,21 @@ func (o *operation) result(h *handler, ctx context.Context, in url.Values) (any,
 	return result, text, err
 }
 
-// formFields are what forms carry for the pages alone.
-var formFields = []string{"next", "done"}
+// pageOnlyFields are fields of forms that only pages read.
+var pageOnlyFields = []string{"next", "done"}
 
-// checkFields returns an error if there is a field that the operation does not have: to pass it
-// by would do something else than what was meant.
+// checkFields returns an error if the request has a field that the operation does not know: to
+// ignore it would do something other than what the caller meant.
 func (o *operation) checkFields(in url.Values) error {
 	for name := range in {
-		if !slices.Contains(o.Params, name) && !(o.write() && slices.Contains(formFields, name)) {
+		if !slices.Contains(o.Params, name) && !(o.write() && slices.Contains(pageOnlyFields, name)) {
 			return fmt.Errorf("there is no %.64q here; %s %s takes: %s", name, o.Method, o.Path, strings.Join(o.Params, ", "))
 		}
 	}
 	return nil
 }
 
-// answerForm shows a person what a form did: the page that it came from, or the result.
+// answerForm answers a form: with the page that it names as next, or with the result.
 func (h *handler) answerForm(w http.ResponseWriter, r *http.Request, o *operation, in url.Values, result any, text []byte) {
 	if to, ok := result.(redirect); ok {
 		http.Redirect(w, r, h.base+to.page(), http.StatusSeeOther)
@@ -125,10 +128,11 @@ func (h *handler) answerForm(w http.ResponseWriter, r *http.Request, o *operatio
 		http.Redirect(w, r, next, http.StatusSeeOther)
 		return
 	}
-	h.writePage(w, http.StatusOK, &view{Title: o.Summary, Still: true, Main: group(el("h1", o.Summary), jsonTree(text, wholeTree), el("p", h.link("/", "To the overview")))})
+	h.writePage(w, http.StatusOK, &view{Title: o.Summary, Still: true, Main: group(
+		el("h1", o.Summary), jsonTree(text, wholeTree), el("p", h.link("/", "To the overview")))})
 }
 
-// pathNames are the names in a pattern's braces.
+// pathNames returns the names in a pattern's braces.
 func pathNames(pattern string) (names []string) {
 	for part := range strings.SplitSeq(pattern, "/") {
 		if strings.HasPrefix(part, "{") {

@@ -24,7 +24,8 @@ func listCrons(h *handler, ctx context.Context, in url.Values) (any, error) {
 	h.redactCrons(page.Crons)
 	out := wireCrons{Crons: []wireCron{}, Next: page.Next}
 	for _, c := range page.Crons {
-		out.Crons = append(out.Crons, wireCron{c.Name, c.Task, c.Spec, c.Declared, c.Paused, c.Input, optional(c.Next), optional(c.Last), c.LastRunID, c.Error, c.Blocked})
+		out.Crons = append(out.Crons, wireCron{c.Name, c.Task, c.Spec, c.Declared, c.Paused, c.Input,
+			optional(c.Next), optional(c.Last), c.LastRunID, c.Error, c.Blocked})
 	}
 	if n := fitAnswer(out.Crons); n < len(out.Crons) {
 		out.Crons, out.Next = out.Crons[:n], out.Crons[n-1].Name
@@ -130,10 +131,11 @@ func createFilter(h *handler, ctx context.Context, in url.Values) (any, error) {
 	return h.wireFilterOf(f), err
 }
 
-// wireFilterOf is a filter as the API shows it.
+// wireFilterOf returns a filter, redacted, as the API shows it.
 func (h *handler) wireFilterOf(f stint.TriggerFilter) wireFilter {
 	payload, _ := f.Payload.(json.RawMessage)
-	return wireFilter{f.ID, f.Task, h.redactText("scope", f.Task, f.Scope), h.redactText("expression", f.Task, f.Expression), h.redactJSON("filter", f.Task, payload)}
+	return wireFilter{f.ID, f.Task, h.redactText("scope", f.Task, f.Scope),
+		h.redactText("expression", f.Task, f.Expression), h.redactJSON("filter", f.Task, payload)}
 }
 
 func deleteFilter(h *handler, ctx context.Context, in url.Values) (any, error) {
@@ -156,7 +158,8 @@ func testFilter(h *handler, ctx context.Context, in url.Values) (any, error) {
 func listWebhooks(h *handler, ctx context.Context, in url.Values) (any, error) {
 	out := wireWebhooks{Webhooks: []wireWebhook{}}
 	for _, w := range h.c.ListWebhooks() {
-		out.Webhooks = append(out.Webhooks, wireWebhook{w.Name, w.Published, w.Ignored, w.Refused, optional(w.Last), w.LastEvent, h.redactText("error", w.Name, w.Refusal), optional(w.RefusedAt)})
+		out.Webhooks = append(out.Webhooks, wireWebhook{w.Name, w.Published, w.Ignored, w.Refused, optional(w.Last), w.LastEvent,
+			h.redactText("error", w.Name, w.Refusal), optional(w.RefusedAt)})
 	}
 	return out, nil
 }

@@ -22,15 +22,18 @@ func listLimits(h *handler, ctx context.Context, in url.Values) (any, error) {
 	}
 	out := wireLimits{Concurrency: []wireKey{}, Rates: []wireRate{}}
 	for _, k := range keys {
-		out.Concurrency = append(out.Concurrency, wireKey{k.Name, h.redactKey(stint.LimitKey{Name: k.Name, Key: k.Key}), k.Max, k.Active, k.Waiting, k.Strategy.String(), k.Paused})
+		key := h.redactKey(stint.LimitKey{Name: k.Name, Key: k.Key})
+		out.Concurrency = append(out.Concurrency, wireKey{k.Name, key, k.Max, k.Active, k.Waiting, k.Strategy.String(), k.Paused})
 	}
 	for _, r := range rates {
-		out.Rates = append(out.Rates, wireRate{h.redactKey(stint.LimitKey{Key: r.Key}), float64(r.Limit), r.Burst, r.Tokens, r.Waiting, r.Paused})
+		key := h.redactKey(stint.LimitKey{Key: r.Key})
+		out.Rates = append(out.Rates, wireRate{key, float64(r.Limit), r.Burst, r.Tokens, r.Waiting, r.Paused})
 	}
 	return out, nil
 }
 
-func byLimit(do func(*stint.Client, context.Context, stint.LimitKey) error) func(*handler, context.Context, url.Values) (any, error) {
+// byLimit returns an operation that calls do with a limit's name and key.
+func byLimit(do func(*stint.Client, context.Context, stint.LimitKey) error) operationFunc {
 	return func(h *handler, ctx context.Context, in url.Values) (any, error) {
 		k := stint.LimitKey{Name: in.Get("limit_name"), Key: in.Get("limit_key")}
 		if k == (stint.LimitKey{}) {

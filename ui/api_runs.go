@@ -24,7 +24,7 @@ func listRuns(h *handler, ctx context.Context, in url.Values) (any, error) {
 	for i := range page.Runs {
 		out.Runs = append(out.Runs, h.wireRunOf(&page.Runs[i]))
 	}
-	if n := fitAnswer(out.Runs); n < len(out.Runs) { // what WithRedact shows may be longer than what is stored
+	if n := fitAnswer(out.Runs); n < len(out.Runs) { // WithRedact may return more than what is stored
 		out.Runs, out.Next = out.Runs[:n], out.Runs[n-1].ID
 	}
 	return out, nil
@@ -39,10 +39,10 @@ func getRun(h *handler, ctx context.Context, in url.Values) (any, error) {
 	return h.wireRunOf(info), nil
 }
 
-// bulk is an operation on the runs that match. One that names nothing must say that it
-// means all. If it is paced it stops after a moment, and is to be asked again from its
-// cursor on.
-func bulk(name string) func(*handler, context.Context, url.Values) (any, error) {
+// bulk returns an operation on the runs that match a filter. A filter that selects nothing is an
+// error, unless the field all is true. With paced it stops after paceFor; the caller continues
+// from the cursor that it returns.
+func bulk(name string) operationFunc {
 	return func(h *handler, ctx context.Context, in url.Values) (any, error) {
 		a, _ := bulkActionOf(name)
 		f, err := h.selectionOf(in)
@@ -116,7 +116,8 @@ func getJournal(h *handler, ctx context.Context, in url.Values) (any, error) {
 	h.redactEntries(info.Task, page.Entries)
 	out := wireJournal{Entries: []wireEntry{}, Next: page.Next}
 	for _, e := range page.Entries {
-		out.Entries = append(out.Entries, wireEntry{e.Address, e.Kind, e.Name, e.Done, e.Output, e.Error, optional(e.At), optional(e.Due), e.Attempts})
+		out.Entries = append(out.Entries,
+			wireEntry{e.Address, e.Kind, e.Name, e.Done, e.Output, e.Error, optional(e.At), optional(e.Due), e.Attempts})
 	}
 	if n := fitAnswer(out.Entries); n < len(out.Entries) {
 		out.Entries, out.Next = out.Entries[:n], out.Entries[n-1].Address
@@ -124,7 +125,7 @@ func getJournal(h *handler, ctx context.Context, in url.Values) (any, error) {
 	return out, nil
 }
 
-// runPart is the run whose lines or chunks are asked for: up to limit of them after one.
+// runPart returns the run whose lines or chunks are requested: up to limit of them, after one.
 func (h *handler) runPart(ctx context.Context, in url.Values) (info *stint.RunInfo, after, limit int, err error) {
 	if after, err = intParam(in, "after", 0); err != nil {
 		return nil, 0, 0, err

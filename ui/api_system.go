@@ -19,7 +19,8 @@ func listAlerts(h *handler, ctx context.Context, in url.Values) (any, error) {
 	}
 	all, err := h.alerts.Statuses(ctx)
 	for _, s := range all {
-		out.Rules = append(out.Rules, wireRule{s.Name, s.Task, s.State.String(), s.Count, s.Rate, ms(s.Window), s.Sinks, s.Firing(), optional(s.Since), optional(s.Sent)})
+		out.Rules = append(out.Rules, wireRule{s.Name, s.Task, s.State.String(), s.Count, s.Rate, ms(s.Window), s.Sinks,
+			s.Firing(), optional(s.Since), optional(s.Sent)})
 	}
 	for _, s := range h.alerts.Sinks() {
 		out.Sinks = append(out.Sinks, wireSink{s.Name, s.Kind})
@@ -62,7 +63,8 @@ func listStats(h *handler, ctx context.Context, in url.Values) (any, error) {
 	out := wireStats{Stats: []wireStat{}}
 	for i := range all {
 		s := &all[i]
-		out.Stats = append(out.Stats, wireStat{s.At, s.Queue, s.Task, s.Enqueued, s.Started, s.Succeeded, s.Failed, s.Canceled, s.Skipped, s.Retried, s.Depth, s.Commits, s.Changes,
+		out.Stats = append(out.Stats, wireStat{s.At, s.Queue, s.Task,
+			s.Enqueued, s.Started, s.Succeeded, s.Failed, s.Canceled, s.Skipped, s.Retried, s.Depth, s.Commits, s.Changes,
 			ms(s.Wait(.5)), ms(s.Wait(.99)), ms(s.Duration(.5)), ms(s.Duration(.95)), ms(s.Commit(.5)), ms(s.Commit(.99))})
 	}
 	return out, err
@@ -73,7 +75,8 @@ func getHealth(h *handler, ctx context.Context, in url.Values) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := wireHealth{OK: true, Path: d.Path, Engine: d.Engine, Schema: d.Schema, Durability: d.Durability, Size: d.Size, Free: d.Free, LogSize: d.LogSize, Checkpoint: optional(d.Checkpoint)}
+	out := wireHealth{OK: true, Path: d.Path, Engine: d.Engine, Schema: d.Schema, Durability: d.Durability,
+		Size: d.Size, Free: d.Free, LogSize: d.LogSize, Checkpoint: optional(d.Checkpoint)}
 	if err := h.c.Healthy(); err != nil {
 		out.OK, out.Problem = false, err.Error()
 	}
@@ -97,7 +100,8 @@ func backup(h *handler, ctx context.Context, in url.Values) (any, error) {
 		name = filepath.Base(name)
 	}
 	if !backupName.MatchString(name) || besideDatabase.MatchString(name) {
-		return nil, fmt.Errorf("path %q: want the name of a new file in %s: letters, digits, dots, _ and -, and not one of a database's log or lock", name, h.backupDir)
+		return nil, fmt.Errorf("path %q: want the name of a new file in %s: letters, digits, dots, _ and -, "+
+			"and not one of a database's log or lock", name, h.backupDir)
 	}
 	return wireDone{true}, h.c.Backup(ctx, filepath.Join(h.backupDir, name))
 }

@@ -14,7 +14,8 @@ func listTasks(h *handler, ctx context.Context, in url.Values) (any, error) {
 	out := wireTasks{Tasks: []wireTask{}}
 	known := map[string]bool{}
 	for _, d := range h.c.ListTasks() {
-		t := wireTask{Name: d.Name, Workflow: d.Workflow, Handler: d.Handler, Queue: d.Queue, Retries: d.Retries, TimeoutMS: ms(d.Timeout), Crons: d.Crons, Events: d.Events, Input: d.Input}
+		t := wireTask{Name: d.Name, Workflow: d.Workflow, Handler: d.Handler, Queue: d.Queue, Retries: d.Retries,
+			TimeoutMS: ms(d.Timeout), Crons: d.Crons, Events: d.Events, Input: d.Input}
 		for _, n := range d.Tasks {
 			t.Tasks = append(t.Tasks, wireNode{n.Name, n.Parents})
 		}
@@ -97,7 +98,8 @@ func listWorkers(h *handler, ctx context.Context, in url.Values) (any, error) {
 	all, err := h.c.ListWorkers(ctx)
 	out := wireWorkers{Workers: []wireWorker{}}
 	for _, w := range all {
-		out.Workers = append(out.Workers, wireWorker{w.Name, w.Host, w.PID, w.Started, w.Slots, w.Running, w.Paused, w.Queues, w.Labels, w.Build})
+		out.Workers = append(out.Workers,
+			wireWorker{w.Name, w.Host, w.PID, w.Started, w.Slots, w.Running, w.Paused, w.Queues, w.Labels, w.Build})
 	}
 	return out, err
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/stint-dev/stint"
 )
 
-// What the API answers. Durations are milliseconds; a time that is not there is null.
+// The API's answers. Durations are in milliseconds; a time that is not set is null.
 
 type wireRuns struct {
 	Runs []wireRun `json:"runs"`
@@ -69,7 +69,7 @@ type wireFlowTask struct {
 
 type wireJournal struct {
 	Entries []wireEntry `json:"entries"`
-	Next    string      `json:"next,omitempty"` // cursor, of the next call; "": that is all
+	Next    string      `json:"next,omitempty"` // cursor of the next page; "": this is the last
 }
 
 type wireEntry struct {
@@ -86,7 +86,7 @@ type wireEntry struct {
 
 type wireLogs struct {
 	Lines []wireLine `json:"lines"`
-	Next  int64      `json:"next"` // after, of the next call
+	Next  int64      `json:"next"` // the field after of the next call
 }
 
 type wireLine struct {
@@ -99,13 +99,13 @@ type wireLine struct {
 }
 
 type wireStream struct {
-	Chunks []string `json:"chunks"` // as UTF-8; what is none is replaced
-	Next   int      `json:"next"`   // after, of the next call
+	Chunks []string `json:"chunks"` // UTF-8; other bytes are replaced
+	Next   int      `json:"next"`   // the field after of the next call
 }
 
 type wireCount struct {
 	Changed int    `json:"changed"`        // runs
-	Next    string `json:"next,omitempty"` // of what is paced: the cursor to go on from; "": all are done
+	Next    string `json:"next,omitempty"` // with paced: the cursor to continue from; "": all are done
 }
 
 type wireDone struct {
@@ -125,7 +125,7 @@ type wirePublished struct {
 
 type wireFilters struct {
 	Filters []wireFilter `json:"filters"`
-	Next    int64        `json:"next,omitempty"` // after, of the next call; 0: that is all
+	Next    int64        `json:"next,omitempty"` // the field after of the next call; 0: this is the last page
 }
 
 type wireFilter struct {
@@ -225,7 +225,7 @@ type wireKey struct {
 
 type wireRate struct {
 	Key     string  `json:"key"`
-	Limit   float64 `json:"limit"` // units each second
+	Limit   float64 `json:"limit"` // units a second
 	Burst   int     `json:"burst"`
 	Tokens  float64 `json:"tokens"`
 	Waiting int     `json:"waiting"`
@@ -234,7 +234,7 @@ type wireRate struct {
 
 type wireCrons struct {
 	Crons []wireCron `json:"crons"`
-	Next  string     `json:"next,omitempty"` // after, of the next call; "": that is all
+	Next  string     `json:"next,omitempty"` // the field after of the next call; "": this is the last page
 }
 
 type wireCron struct {
@@ -248,7 +248,7 @@ type wireCron struct {
 	Last     *time.Time      `json:"last"`
 	LastRun  string          `json:"last_run,omitempty"`
 	Error    string          `json:"error,omitempty"`
-	Blocked  string          `json:"blocked,omitempty"` // which worker its runs lack
+	Blocked  string          `json:"blocked,omitempty"` // why no worker can start its runs; "": one can
 }
 
 type wireEvents struct {
@@ -279,7 +279,7 @@ type wireRule struct {
 	Count    int64      `json:"count"`
 	Rate     float64    `json:"rate,omitempty"`
 	WindowMS float64    `json:"window_ms"`
-	Sinks    []string   `json:"sinks,omitempty"` // none: all
+	Sinks    []string   `json:"sinks,omitempty"` // empty: all
 	Holds    bool       `json:"holds"`
 	Since    *time.Time `json:"since"`
 	Sent     *time.Time `json:"sent"`
@@ -333,10 +333,10 @@ type wireCheck struct {
 	Problems []string `json:"problems"`
 }
 
-// wireRunOf is a run as the API shows it. Its payloads are as they may be shown.
+// wireRunOf returns a run, already redacted, as the API shows it.
 func (h *handler) wireRunOf(r *stint.RunInfo) wireRun {
-	w := wireRun{ID: r.ID, Task: r.Task, Queue: r.Queue, State: r.State.String(), Blocked: r.Blocked, Attempt: r.Attempt, Priority: r.Priority,
-		Quarantined: r.Quarantined, Canceling: r.Canceling, Executions: r.Executions,
+	w := wireRun{ID: r.ID, Task: r.Task, Queue: r.Queue, State: r.State.String(), Blocked: r.Blocked, Attempt: r.Attempt,
+		Priority: r.Priority, Quarantined: r.Quarantined, Canceling: r.Canceling, Executions: r.Executions,
 		Input: r.Input, Output: r.Output, Error: r.Error, Stack: r.Stack, Metadata: r.Metadata,
 		Created: r.Created, Scheduled: optional(r.Scheduled), Started: optional(r.Started), Finished: optional(r.Finished),
 		ParentID: r.ParentID, RootID: r.RootID, Worker: r.Worker, Key: r.Key, Workflow: r.Workflow}

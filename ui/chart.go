@@ -8,10 +8,10 @@ import (
 	g "maragu.dev/gomponents"
 )
 
-// A series is what a chart shows of one thing: a value for each of its spans.
+// A series is one line, or one colour of bars, of a chart: a value for each span of time.
 type series struct {
 	Name   string
-	Class  string // of its colour and pattern
+	Class  string // CSS class of its colour and pattern
 	Values []float64
 }
 
@@ -20,9 +20,8 @@ const (
 	chartHigh = 120.0
 )
 
-// barChart stacks the series of each span; lineChart draws each as a line. The exact
-// figures of a span are shown where the pointer is, and read aloud as the chart's title
-// is: its whole.
+// barChart stacks the series of each span; lineChart draws each as a line. The pointer shows the
+// exact values of a span; screen readers read the total and the maximum.
 func barChart(label string, times []time.Time, all []series, figure func(float64) string) node {
 	most, sum := 0.0, 0.0
 	for i := range times {
@@ -32,13 +31,15 @@ func barChart(label string, times []time.Time, all []series, figure func(float64
 		}
 		most, sum = max(most, high), sum+high
 	}
-	return chart(fmt.Sprintf("%s: %s in all, at most %s", label, figure(sum), figure(most)), times, all, most, figure, func(b *strings.Builder, x, wide float64, i int) {
+	title := fmt.Sprintf("%s: %s in all, at most %s", label, figure(sum), figure(most))
+	return chart(title, times, all, figure, most, func(b *strings.Builder, x, wide float64, i int) {
 		y := chartHigh
 		for _, s := range all {
 			if s.Values[i] > 0 {
 				high := max(s.Values[i]/most*(chartHigh-10), 1)
 				y -= high
-				fmt.Fprintf(b, `<rect class="%s" x="%.1f" y="%.1f" width="%.1f" height="%.1f"/>`, s.Class, x, y, max(wide-1, 1), high)
+				fmt.Fprintf(b, `<rect class="%s" x="%.1f" y="%.1f" width="%.1f" height="%.1f"/>`,
+					s.Class, x, y, max(wide-1, 1), high)
 			}
 		}
 	})
@@ -51,20 +52,26 @@ func lineChart(label string, times []time.Time, all []series, figure func(float6
 			most = max(most, v)
 		}
 	}
-	return chart(fmt.Sprintf("%s: at most %s", label, figure(most)), times, all, most, figure, func(b *strings.Builder, x, wide float64, i int) {
+	title := fmt.Sprintf("%s: at most %s", label, figure(most))
+	return chart(title, times, all, figure, most, func(b *strings.Builder, x, wide float64, i int) {
 		for _, s := range all {
 			if i == 0 || most == 0 || s.Values[i] == 0 && s.Values[i-1] == 0 {
 				continue
 			}
 			y := func(v float64) float64 { return chartHigh - v/most*(chartHigh-10) }
-			fmt.Fprintf(b, `<line class="%s" x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f"/>`, s.Class, x-wide/2, y(s.Values[i-1]), x+wide/2, y(s.Values[i]))
+			fmt.Fprintf(b, `<line class="%s" x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f"/>`,
+				s.Class, x-wide/2, y(s.Values[i-1]), x+wide/2, y(s.Values[i]))
 		}
 	})
 }
 
-func chart(title string, times []time.Time, all []series, most float64, figure func(float64) string, draw func(b *strings.Builder, x, wide float64, i int)) node {
+// chart draws the frame of a chart. draw draws the series in one span, at x; figure formats a
+// value; most is the largest.
+func chart(title string, times []time.Time, all []series, figure func(float64) string, most float64,
+	draw func(b *strings.Builder, x, wide float64, i int)) node {
 	var b strings.Builder
-	fmt.Fprintf(&b, `<svg class="chart" viewBox="0 0 %g %g" preserveAspectRatio="none" role="img" aria-label="%s">`, chartWide, chartHigh, escapeHTML(escapeInvisible(title)))
+	fmt.Fprintf(&b, `<svg class="chart" viewBox="0 0 %g %g" preserveAspectRatio="none" role="img" aria-label="%s">`,
+		chartWide, chartHigh, escapeHTML(escapeInvisible(title)))
 	wide := chartWide / float64(max(len(times), 1))
 	for i, t := range times {
 		fmt.Fprintf(&b, `<g><rect class="hit" x="%.1f" y="0" width="%.1f" height="%g"/>`, float64(i)*wide, wide, chartHigh)
@@ -73,10 +80,11 @@ func chart(title string, times []time.Time, all []series, most float64, figure f
 		for _, s := range all {
 			figures = append(figures, s.Name+" "+figure(s.Values[i]))
 		}
-		fmt.Fprintf(&b, `<title>%s: %s</title></g>`, t.UTC().Format("2006-01-02 15:04 MST"), escapeHTML(escapeInvisible(strings.Join(figures, ", "))))
+		fmt.Fprintf(&b, `<title>%s: %s</title></g>`,
+			t.UTC().Format("2006-01-02 15:04 MST"), escapeHTML(escapeInvisible(strings.Join(figures, ", "))))
 	}
 	b.WriteString(`</svg>`)
-	fmt.Fprintf(&b, `<p class="legend"><span>most %s</span>`, escapeHTML(figure(most)))
+	fmt.Fprintf(&b, `<p class="legend"><span>max. %s</span>`, escapeHTML(figure(most)))
 	for _, s := range all {
 		fmt.Fprintf(&b, `<span><i class="%s"></i>%s</span>`, s.Class, escapeHTML(escapeInvisible(s.Name)))
 	}
@@ -84,7 +92,7 @@ func chart(title string, times []time.Time, all []series, most float64, figure f
 	return g.Raw(b.String())
 }
 
-// A bar is a span of time in a waterfall.
+// A bar is one row of a waterfall.
 type bar struct {
 	Label      string
 	Link       string // "": none
@@ -93,8 +101,8 @@ type bar struct {
 	Depth      int
 }
 
-// waterfall draws bars on one axis of time, from the first start to the last end. It
-// stays readable with very short ones: none is narrower than a line.
+// waterfall draws bars on one time axis, from the first start to the last end. No bar is
+// narrower than a line, so very short ones stay visible.
 func waterfall(bars []bar) node {
 	if len(bars) == 0 {
 		return nil
@@ -118,8 +126,10 @@ func waterfall(bars []bar) node {
 		if x.Link != "" {
 			label = fmt.Sprintf(`<a href="%s">%s</a>`, escapeHTML(escapeInvisible(x.Link)), label)
 		}
-		fmt.Fprintf(&b, `<tr><th scope="row" class="in%d"><bdi>%s</bdi></th><td><svg viewBox="0 0 1000 16" preserveAspectRatio="none" aria-hidden="true"><rect class="%s" x="%.1f" y="2" width="%.1f" height="12"/></svg></td><td class="figure">%s</td></tr>`,
-			min(x.Depth, 4), label, x.Class, min(from, 997), wide, formatDuration(x.End.Sub(x.Start)))
+		fmt.Fprintf(&b, `<tr><th scope="row" class="in%d"><bdi>%s</bdi></th><td>`, min(x.Depth, 4), label)
+		fmt.Fprintf(&b, `<svg viewBox="0 0 1000 16" preserveAspectRatio="none" aria-hidden="true">`)
+		fmt.Fprintf(&b, `<rect class="%s" x="%.1f" y="2" width="%.1f" height="12"/></svg>`, x.Class, min(from, 997), wide)
+		fmt.Fprintf(&b, `</td><td class="figure">%s</td></tr>`, formatDuration(x.End.Sub(x.Start)))
 	}
 	b.WriteString(`</tbody></table>`)
 	return g.Raw(b.String())

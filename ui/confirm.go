@@ -13,17 +13,18 @@ import (
 	"github.com/stint-dev/stint"
 )
 
-// A bulkAction is one that many runs take at once.
+// A bulkAction is an action on all runs that a filter selects.
 type bulkAction struct {
 	operation, verb, past, class string
-	// states that are acted on where no IDs and no states are named, as the client does.
+	// states are acted on if the filter names neither IDs nor states, as in the client.
 	states []stint.State
 	do     func(*stint.Client, context.Context, stint.RunFilter) (int, error)
 }
 
 var bulkActions = []bulkAction{
 	{"runs.cancel", "Cancel", "canceled", "", allStates[:5], (*stint.Client).CancelRuns},
-	{"runs.replay", "Replay", "replayed", "", []stint.State{stint.StateFailed, stint.StateCanceled, stint.StateBlocked}, (*stint.Client).ReplayRuns},
+	{"runs.replay", "Replay", "replayed", "",
+		[]stint.State{stint.StateFailed, stint.StateCanceled, stint.StateBlocked}, (*stint.Client).ReplayRuns},
 	{"runs.delete", "Delete", "deleted", "danger", allStates[5:], (*stint.Client).DeleteRuns},
 }
 
@@ -35,7 +36,7 @@ func bulkActionOf(operation string) (bulkAction, bool) {
 	return bulkActions[i], true
 }
 
-// withDefaultStates names the states that are acted on, where the filter leaves them open.
+// withDefaultStates returns f with the action's states if f names neither IDs nor states.
 func (a bulkAction) withDefaultStates(f stint.RunFilter) stint.RunFilter {
 	if f.IDs == nil && f.States == nil {
 		f.States = a.states
@@ -43,10 +44,10 @@ func (a bulkAction) withDefaultStates(f stint.RunFilter) stint.RunFilter {
 	return f
 }
 
-var errNothingSelected = errors.New("no run is selected: tick some, or use what stands at \"All that match\"")
+var errNothingSelected = errors.New("no run is selected: tick some, or use the buttons at \"All that match\"")
 
-// confirmPage counts what a bulk action would touch, says in words what that is, and asks.
-// What it asks about is what it counted: runs that come later are not meant.
+// confirmPage asks before a bulk action: it shows the filter in words, the exact count and some of
+// the runs. The action is then done to the runs that were counted, not to newer ones.
 func confirmPage(h *handler, ctx context.Context, arg string, q url.Values) (*view, error) {
 	a, ok := bulkActionOf(q.Get("do"))
 	if !ok {
@@ -87,7 +88,7 @@ func confirmPage(h *handler, ctx context.Context, arg string, q url.Values) (*vi
 		}
 	}
 	c.Set("through", f.Through)
-	for name, at := range map[string]time.Time{"since": f.Since, "until": f.Until} { // "24h" ago is another time later
+	for name, at := range map[string]time.Time{"since": f.Since, "until": f.Until} { // "24h" would later mean another time
 		if !at.IsZero() {
 			c.Set(name, at.UTC().Format(time.RFC3339Nano))
 		}
@@ -98,11 +99,12 @@ func confirmPage(h *handler, ctx context.Context, arg string, q url.Values) (*vi
 	}
 	return &view{Title: a.verb + " runs", Still: true, Up: "/runs", Main: group(
 		el("h1", a.verb+" runs?"),
-		el("p", attr("id", "filter"), el("b", formatNumber(n)), " of the runs that match will be "+a.past+": ", userText(describeFilter(f)), "."),
+		el("p", attr("id", "filter"), el("b", formatNumber(n)), " of the runs that match will be "+a.past+": ",
+			userText(describeFilter(f)), "."),
 		h.runTable(page.Runs), ask)}, nil
 }
 
-// upToNow has a filter select no run that comes later.
+// upToNow returns f limited to runs that exist now.
 func (h *handler) upToNow(ctx context.Context, f stint.RunFilter) (stint.RunFilter, error) {
 	if f.Through != "" {
 		return f, nil
@@ -114,7 +116,7 @@ func (h *handler) upToNow(ctx context.Context, f stint.RunFilter) (stint.RunFilt
 	return f, err
 }
 
-// describeFilter says which runs a filter selects.
+// describeFilter says in words which runs a filter selects.
 func describeFilter(f stint.RunFilter) string {
 	or := func(list []string) string { return strings.Join(list, " or ") }
 	quoted := func(list []string) (all []string) {
@@ -166,7 +168,7 @@ func describeFilter(f stint.RunFilter) string {
 	return strings.TrimSpace(what + " " + strings.Join(parts, ", "))
 }
 
-// buttonClass is the class of the button that does it.
+// buttonClass returns the class of the button that confirms the action.
 func (a bulkAction) buttonClass() string {
 	if a.class != "" {
 		return a.class
@@ -174,7 +176,8 @@ func (a bulkAction) buttonClass() string {
 	return "primary"
 }
 
-// hiddenFields makes a form name the runs that are left to do, after how many.
+// hiddenFields returns the fields of a form that continues a paced action: its filter, the cursor
+// to continue from, and the number of runs done so far.
 func (h *handler) hiddenFields(c url.Values, cursor string, done int) node {
 	fields := []any{hidden("paced", "true"), hidden("done", fmt.Sprint(done)), when(cursor != "", hidden("cursor", cursor))}
 	for _, k := range slices.Sorted(maps.Keys(c)) {
@@ -187,12 +190,12 @@ func (h *handler) hiddenFields(c url.Values, cursor string, done int) node {
 
 const (
 	paceRuns = 500             // runs at a time
-	paceFor  = time.Second / 2 // until a page says how far it is
+	paceFor  = time.Second / 2 // between two pages that show the progress
 )
 
-// paced does a bulk action for a moment, and says where to go on: what a person sees who
-// waits for a large one. It begins with the newest and goes on with older ones, so it
-// leaves alone what comes meanwhile.
+// paced does a bulk action for paceFor and returns the cursor to continue from, so that the page
+// can show progress. It goes from newer to older runs, so it does not touch runs that are
+// enqueued meanwhile.
 func (h *handler) paced(ctx context.Context, a bulkAction, f stint.RunFilter) (wireCount, error) {
 	var out wireCount
 	asked := f
@@ -224,21 +227,26 @@ func (h *handler) paced(ctx context.Context, a bulkAction, f stint.RunFilter) (w
 	}
 }
 
-// progressPage says how far a bulk action is. The script goes on by itself; without
-// scripts a button does.
+// progressPage shows the progress of a paced action. app.js continues it; without scripts the
+// user presses a button.
 func (h *handler) progressPage(a bulkAction, in url.Values, w wireCount) *view {
 	c := filterQuery(in)
 	for _, k := range []string{"paced", "done", "next"} {
 		c.Del(k)
 	}
-	done, _ := intParam(in, "done", 0) // the form of the page before
+	done, _ := intParam(in, "done", 0) // from the form of the page before
 	done += w.Changed
+	status := func(text string) node {
+		return el("p", attr("role", "status"), el("b", formatNumber(done)), " runs were "+a.past+text)
+	}
+	v := &view{Title: a.verb + " runs", Still: true, Up: "/runs"}
 	if w.Next == "" {
 		c.Del("all")
-		return &view{Title: a.verb + " runs", Still: true, Up: "/runs", Main: group(el("h1", "Done"),
-			el("p", attr("role", "status"), el("b", formatNumber(done)), " runs were "+a.past+"."), el("p", h.link("/runs?"+c.Encode(), "To the list")))}
+		v.Main = group(el("h1", "Done"), status("."), el("p", h.link("/runs?"+c.Encode(), "To the list")))
+		return v
 	}
-	return &view{Title: a.verb + " runs", Still: true, Up: "/runs", Main: group(el("h1", "Going on…"),
-		el("p", attr("role", "status"), el("b", formatNumber(done)), " runs were "+a.past+" so far. Leave this page to stop."), el("progress", attr("aria-label", "progress")),
-		h.form("", a.operation, "", attr("data-continue"), h.hiddenFields(c, w.Next, done), button("primary", "Go on")))}
+	v.Main = group(el("h1", "In progress…"), status(" so far. Leave this page to stop."),
+		el("progress", attr("aria-label", "progress")),
+		h.form("", a.operation, "", attr("data-continue"), h.hiddenFields(c, w.Next, done), button("primary", "Continue")))
+	return v
 }

@@ -17,7 +17,8 @@ import (
 
 var errNoPage = errors.New("there is no such page")
 
-// timestamp is a time element: exact, for the script to write relative, in the viewer's zone.
+// timestamp returns a time element. It holds the exact time in UTC; app.js shows it relative to
+// now, in the viewer's zone.
 func timestamp(t time.Time) node {
 	if t.IsZero() {
 		return placeholder("–")
@@ -25,7 +26,7 @@ func timestamp(t time.Time) node {
 	return el("time", attr("datetime", t.UTC().Format(time.RFC3339Nano)), t.UTC().Format("2006-01-02 15:04:05.000 MST"))
 }
 
-// formatDuration is a duration with three digits.
+// formatDuration returns a duration with about three digits.
 func formatDuration(d time.Duration) string {
 	switch {
 	case d < 0:
@@ -46,7 +47,7 @@ func formatDuration(d time.Duration) string {
 	return fmt.Sprintf("%d days", int(d.Hours()/24))
 }
 
-// stateSigns tell states apart without colour.
+// stateSigns distinguish states without colour.
 var stateSigns = map[stint.State]string{
 	stint.StateScheduled: "◷", stint.StateQueued: "•", stint.StateRunning: "▶", stint.StateWaiting: "‖", stint.StateBlocked: "■",
 	stint.StateSucceeded: "✓", stint.StateFailed: "✗", stint.StateCanceled: "⊘", stint.StateSkipped: "↷",
@@ -56,8 +57,8 @@ func stateBadge(s stint.State) node {
 	return el("span.state."+s.String(), el("span", attr("aria-hidden", "true"), stateSigns[s]), " ", s)
 }
 
-// escapeInvisible has text show what it is: characters that change the direction or the look of
-// their neighbours, or that have none, are written as escapes.
+// escapeInvisible returns s with escapes in place of characters that are invisible or change the
+// direction or look of their neighbours.
 func escapeInvisible(s string) string {
 	var b strings.Builder
 	for _, r := range s {
@@ -65,7 +66,7 @@ func escapeInvisible(s string) string {
 		case r == '\n' || r == '\t', unicode.IsPrint(r):
 			b.WriteRune(r)
 		default:
-			for _, unit := range utf16.AppendRune(nil, r) { // as JSON has it, so that a payload stays one
+			for _, unit := range utf16.AppendRune(nil, r) { // as in JSON, so that a payload stays valid
 				fmt.Fprintf(&b, `\u%04x`, unit)
 			}
 		}
@@ -73,10 +74,10 @@ func escapeInvisible(s string) string {
 	return b.String()
 }
 
-// truncate is the beginning of a text.
+// truncate returns the first n characters of a text.
 func truncate(n int, s string) string {
 	if len(s) > 4*n {
-		s = s[:4*n+4] // enough, and no more to look at
+		s = s[:4*n+4] // enough for n characters: do not decode the rest
 	}
 	if r := []rune(s); len(r) > n {
 		return string(r[:n]) + "…"
@@ -84,7 +85,7 @@ func truncate(n int, s string) string {
 	return s
 }
 
-// shortID is the end of an ID, which tells those of one moment apart.
+// shortID returns the end of an ID, which differs also between runs of the same moment.
 func shortID(id string) string { return id[max(len(id)-8, 0):] }
 
 func formatBytes(n int64) string {
@@ -99,12 +100,12 @@ func formatBytes(n int64) string {
 	return fmt.Sprintf("%.2f GiB", float64(n)/(1<<30))
 }
 
-// formatCount is a number with its thousands apart; one at which counting stopped says so.
+// formatCount returns a number with thousands separators; "10,000+" where the client stopped counting.
 func formatCount(n any) string {
 	var s string
 	switch n := n.(type) {
 	case int:
-		if n == countsTo {
+		if n == maxCounted {
 			return "10,000+"
 		}
 		s = strconv.Itoa(n)
@@ -116,7 +117,7 @@ func formatCount(n any) string {
 	return thousands(s)
 }
 
-// thousands sets the thousands of a whole number apart.
+// thousands inserts thousands separators.
 func thousands(s string) string {
 	for i := len(s) - 3; i > 0; i -= 3 {
 		s = s[:i] + "," + s[i:]
@@ -124,20 +125,20 @@ func thousands(s string) string {
 	return s
 }
 
-// formatNumber is a number at which no counting stopped.
+// formatNumber returns an exact number with thousands separators.
 func formatNumber(n int) string { return thousands(strconv.Itoa(n)) }
 
 const (
-	countsTo = 10_000 // as the client counts
-	listOpen = 100    // entries of one list or object that are open
-	maxDepth = 12
+	maxCounted   = 10_000 // the client stops counting here
+	maxOpenItems = 100    // entries of one list or object that are shown at first
+	maxDepth     = 12
 )
 
-// A treeSize is how much of a payload is shown as a tree.
+// A treeSize bounds the tree of a payload.
 type treeSize struct {
-	bytes  int // of a payload; of one that has more the beginning is shown, as text
-	nodes  int // values; then the tree ends
-	begins int // characters of a beginning
+	bytes   int // of a payload; a larger one is shown as text, truncated to preview
+	nodes   int // values that are shown
+	preview int // characters of a payload that is too large
 }
 
 var (
@@ -145,8 +146,7 @@ var (
 	smallTree = treeSize{1 << 10, 100, 300}    // in lists
 )
 
-// jsonTree is a payload as nested lists that open and close. It is data: nothing in it
-// becomes markup.
+// jsonTree returns a payload as nested lists that open and close. All of it is escaped.
 func jsonTree(payload json.RawMessage, size treeSize) node {
 	if len(payload) == 0 {
 		return placeholder("none")
@@ -154,11 +154,11 @@ func jsonTree(payload json.RawMessage, size treeSize) node {
 	beginning := func(text string) node { return el("pre.json", attr("tabindex", "0"), text) }
 	inAll := el("p.none", formatBytes(int64(len(payload)))+" in all; the beginning:")
 	if len(payload) > size.bytes {
-		return group(inAll, beginning(truncate(size.begins, string(payload))))
+		return group(inAll, beginning(truncate(size.preview, string(payload))))
 	}
 	t := treeReader{json.NewDecoder(bytes.NewReader(payload)), size.nodes}
 	t.d.UseNumber()
-	tree, err := t.next(0)
+	tree, err := t.value(0)
 	switch {
 	case errors.Is(err, errTreeFull):
 		return group(inAll, el("div.json", tree))
@@ -173,11 +173,11 @@ type treeReader struct {
 	left int // values that may still be shown
 }
 
-// errTreeFull ends a tree that is shown as far as it goes.
+// errTreeFull ends a tree of too many values. What came before is shown.
 var errTreeFull = errors.New("the tree is full")
 
-// next is the next value, its fields in the order in which they stand.
-func (t *treeReader) next(depth int) (node, error) {
+// value returns the next value, its fields in the order of the payload.
+func (t *treeReader) value(depth int) (node, error) {
 	token, err := t.d.Token()
 	if err != nil {
 		return nil, err
@@ -208,7 +208,7 @@ func (t *treeReader) next(depth int) (node, error) {
 	return el("details", when(depth < 3, attr("open")), el("summary", kind), el("ul", items...)), err
 }
 
-// items are the values in a list or an object, with errTreeFull if there are more than can
+// items returns the values of a list or an object, with errTreeFull if there are more than may
 // be shown.
 func (t *treeReader) items(opens json.Delim, depth int) (items []any, err error) {
 	for n := 0; t.d.More(); n++ {
@@ -216,7 +216,7 @@ func (t *treeReader) items(opens json.Delim, depth int) (items []any, err error)
 			return append(items, el("li", placeholder("…"))), errTreeFull
 		}
 		item := "li"
-		if n >= listOpen {
+		if n >= maxOpenItems {
 			item = "li.more"
 		}
 		var key node
@@ -227,7 +227,7 @@ func (t *treeReader) items(opens json.Delim, depth int) (items []any, err error)
 			}
 			key = group(el("span.key", userText(fmt.Sprint(name))), " ")
 		}
-		value, err := t.next(depth + 1)
+		value, err := t.value(depth + 1)
 		if err != nil && !errors.Is(err, errTreeFull) {
 			return nil, err
 		}

@@ -82,7 +82,7 @@ func TestFigures(t *testing.T) {
 			t.Errorf("%d is %q, want %q", d, got, want)
 		}
 	}
-	for n, want := range map[any]string{1234567: "1,234,567", 999: "999", countsTo: "10,000+", int64(10_000): "10,000"} {
+	for n, want := range map[any]string{1234567: "1,234,567", 999: "999", maxCounted: "10,000+", int64(10_000): "10,000"} {
 		if got := formatCount(n); got != want {
 			t.Errorf("%v is %q, want %q", n, got, want)
 		}

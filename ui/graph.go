@@ -15,9 +15,9 @@ const (
 	gapWide, gapHigh   = 60, 18
 )
 
-// drawGraph draws the tasks of a workflow from left to right, each to the right of its
-// parents. Within a column they stand near the middle of their parents, so that few edges
-// cross: one sweep of the barycenter method (Sugiyama, Tagawa and Toda, 1981).
+// drawGraph draws the tasks of a workflow in columns, each task to the right of its parents.
+// Within a column tasks are ordered by the mean row of their parents, so that few edges cross:
+// one sweep of the barycenter method (Sugiyama, Tagawa and Toda, 1981).
 func drawGraph(base string, tasks []stint.TaskInfo, states bool) node {
 	if len(tasks) == 0 || len(tasks) > 400 {
 		return nil
@@ -45,7 +45,8 @@ func drawGraph(base string, tasks []stint.TaskInfo, states bool) node {
 	}
 	var b strings.Builder
 	wide, high := len(columns)*(nodeWide+gapWide)-gapWide, tallest*(nodeHigh+gapHigh)-gapHigh
-	fmt.Fprintf(&b, `<div class="scroll" tabindex="0" role="region" aria-label="graph"><svg class="graph" width="%d" height="%d" viewBox="-2 -2 %d %d">`, wide+4, high+4, wide+4, high+4)
+	fmt.Fprint(&b, `<div class="scroll" tabindex="0" role="region" aria-label="graph">`)
+	fmt.Fprintf(&b, `<svg class="graph" width="%d" height="%d" viewBox="-2 -2 %[1]d %[2]d">`, wide+4, high+4)
 	for i, t := range tasks {
 		for _, p := range t.Parents {
 			from, ok := at[p]
@@ -68,16 +69,19 @@ func writeNode(b *strings.Builder, base string, t *stint.TaskInfo, x, y int, sta
 	if states {
 		class, sign = "node "+t.State.String(), stateSigns[t.State]+" "+t.State.String()
 	}
-	box := fmt.Sprintf(`<g class="%s"><title>%s</title><rect x="%d" y="%d" width="%d" height="%d" rx="6"/><text x="%d" y="%d">%s</text><text class="small" x="%d" y="%d">%s</text></g>`,
-		class, escapeHTML(escapeInvisible(t.Name)+" "+sign), x, y, nodeWide, nodeHigh, x+10, y+18, escapeHTML(escapeInvisible(truncate(22, t.Name))), x+10, y+35, escapeHTML(sign))
+	name := escapeInvisible(t.Name)
+	box := fmt.Sprintf(`<g class="%s"><title>%s</title><rect x="%d" y="%d" width="%d" height="%d" rx="6"/>`,
+		class, escapeHTML(name+" "+sign), x, y, nodeWide, nodeHigh) +
+		fmt.Sprintf(`<text x="%d" y="%d">%s</text>`, x+10, y+18, escapeHTML(escapeInvisible(truncate(22, t.Name)))) +
+		fmt.Sprintf(`<text class="small" x="%d" y="%d">%s</text></g>`, x+10, y+35, escapeHTML(sign))
 	if t.RunID != "" {
 		box = fmt.Sprintf(`<a href="%s/runs/%s">%s</a>`, base, t.RunID, box)
 	}
 	b.WriteString(box)
 }
 
-// layers puts each task into the column after the last of its parents'. Parents stand
-// before their children.
+// layers puts each task into the column after the last column of its parents. Parents come
+// before their children in tasks.
 func layers(tasks []stint.TaskInfo, at map[string]int) (columns [][]int, column []int) {
 	column = make([]int, len(tasks))
 	for i, t := range tasks {

@@ -13,13 +13,13 @@ import (
 	"github.com/stint-dev/stint/alert"
 )
 
-// An Action is what a request asks for.
+// An Action says what a request wants to do.
 type Action struct {
-	Name  string // "view", or as the API names it: "runs.cancel", "queues.pause", ...
-	Write bool   // it changes something
+	Name  string // "view", "metrics", "healthz", or an action of the API: "runs.cancel", "queues.pause", ...
+	Write bool   // whether it changes something
 }
 
-// An Option changes a handler.
+// An Option configures a handler.
 type Option func(*config)
 
 type config struct {
@@ -29,41 +29,40 @@ type config struct {
 	readOnly   bool
 	title      string
 	alerts     *alert.Alerts // nil: none
-	backupDir  string        // "": the page makes no backups
+	backupDir  string        // "": no backups
 
-	// Without authorize: who comes in. See access.go.
+	// Who has access if authorizer is nil. See access.go.
 	token       string
 	localAccess bool
 }
 
-// WithBasePath says where the handler is mounted: "/stint". The default is the root.
+// WithBasePath sets the path at which the handler is mounted, such as "/stint" [the root].
 func WithBasePath(path string) Option {
 	return func(c *config) { c.base = "/" + strings.Trim(path, "/"); c.base = strings.TrimSuffix(c.base, "/") }
 }
 
-// WithAuthorize asks f about each request, from wherever it comes. An error refuses it,
-// with status 403; the user sees its text. A panic of f refuses it too, with status 500.
-// Whoever f lets pass may see, and do, what the action says. WithToken and WithLocalAccess
-// are without effect beside it.
+// WithAuthorize calls f for each request, from any machine. If f returns an error, the request
+// is refused with status 403, and the user sees the error's text; if f panics, with status 500.
+// Otherwise the request may do the action. WithToken and WithLocalAccess then have no effect.
 func WithAuthorize(f func(*http.Request, Action) error) Option {
 	return func(c *config) { c.authorizer = f }
 }
 
-// WithReadOnly refuses every action that changes something. It is on for a client
-// stint.WithReadOnly.
+// WithReadOnly refuses every action that changes something. It is always on for a client that
+// was opened with stint.WithReadOnly.
 func WithReadOnly() Option { return func(c *config) { c.readOnly = true } }
 
-// WithBackupDir has the action "backup" write new files to a directory, and nowhere else.
-// Without it the page and the API make no backups.
+// WithBackupDir sets the directory to which the action "backup" writes new files. Without it
+// the page and the API make no backups.
 func WithBackupDir(dir string) Option { return func(c *config) { c.backupDir = dir } }
 
-// WithTitle is what pages call the program. The default is the name of its database file.
+// WithTitle sets the program's name on pages [the name of its database file].
 func WithTitle(title string) Option { return func(c *config) { c.title = title } }
 
-// WithAlerts shows the rules and sinks of alerts.
+// WithAlerts adds the rules and sinks of a to the page and the API.
 func WithAlerts(a *alert.Alerts) Option { return func(c *config) { c.alerts = a } }
 
-// handler is everything that requests share.
+// handler holds what all requests share.
 type handler struct {
 	config
 	c    *stint.Client
@@ -71,21 +70,20 @@ type handler struct {
 	// See bounds.go.
 	sendBudget budget
 	slots      chan struct{}
-	names      struct { // see taskNames
+	names      struct { // the cache of taskNames
 		sync.Mutex
 		all []string
 		at  time.Time
 	}
 }
 
-// maxBody is how large a request's body may be, in bytes.
+// maxBody limits a request's body, in bytes.
 const maxBody = 8 << 20
 
-// Handler returns the web UI and the JSON API of a client. It refuses every request unless
-// an option says who may come in: WithAuthorize, WithToken or WithLocalAccess. That holds
-// for all that it serves, /healthz and /metrics too.
+// Handler returns the web UI and the JSON API of a client. It refuses every request, also for
+// /healthz and /metrics, unless WithAuthorize, WithToken or WithLocalAccess says who has access.
 func Handler(c *stint.Client, opts ...Option) http.Handler {
-	h := &handler{c: c, sendBudget: budget{max: maxSending}, slots: make(chan struct{}, maxWorking)}
+	h := &handler{c: c, sendBudget: budget{max: maxUnsent}, slots: make(chan struct{}, maxRendering)}
 	for _, o := range opts {
 		o(&h.config)
 	}
@@ -97,7 +95,7 @@ func Handler(c *stint.Client, opts ...Option) http.Handler {
 	h.routeAssets(mux)
 	protection := http.NewCrossOriginProtection()
 	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h.writeError(w, r, http.StatusForbidden, errors.New("a request of another site: send it from this page, or from a program without the headers Origin and Sec-Fetch-Site"))
+		h.writeError(w, r, http.StatusForbidden, errCrossSite)
 	}))
 	guarded := protection.Handler(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -110,7 +108,8 @@ func Handler(c *stint.Client, opts ...Option) http.Handler {
 			return
 		}
 		if n := len(r.URL.RawQuery); n > maxQuery {
-			h.writeError(w, r, http.StatusRequestURITooLong, fmt.Errorf("a query of %d bytes: want at most %d; actions on many runs take a body", n, maxQuery))
+			err := fmt.Errorf("a query of %d bytes: want at most %d; actions on many runs take a body", n, maxQuery)
+			h.writeError(w, r, http.StatusRequestURITooLong, err)
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
@@ -118,10 +117,14 @@ func Handler(c *stint.Client, opts ...Option) http.Handler {
 	})
 }
 
-// setSecurityHeaders sets the headers of every response. No script and no style stands in a page
-// itself, so none that a payload brings can run.
+var errCrossSite = errors.New("a request of another site: send it from this page, " +
+	"or from a program without the headers Origin and Sec-Fetch-Site")
+
+// setSecurityHeaders sets the headers of every response. Pages have no inline scripts or
+// styles, and the policy forbids them, so a payload cannot bring any.
 func setSecurityHeaders(h http.Header) {
-	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
+	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "+
+		"connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Frame-Options", "DENY")
 	h.Set("Referrer-Policy", "same-origin")
@@ -129,7 +132,7 @@ func setSecurityHeaders(h http.Header) {
 	h.Set("Cache-Control", "no-store")
 }
 
-// authorize reports whether the request may do an action; if not, it has been answered.
+// authorize reports whether the request may do an action. If not, it has answered the request.
 func (h *handler) authorize(w http.ResponseWriter, r *http.Request, a Action) bool {
 	if a.Write && h.readOnly {
 		h.writeError(w, r, http.StatusForbidden, errors.New("this page is read-only"))
@@ -141,7 +144,7 @@ func (h *handler) authorize(w http.ResponseWriter, r *http.Request, a Action) bo
 	var refused error
 	if !callApp("WithAuthorize", func() {
 		if err := h.authorizer(r, a); err != nil {
-			refused = errors.New(err.Error()) // whose own methods may panic
+			refused = errors.New(err.Error()) // here, since methods of err may panic
 		}
 	}) {
 		h.writeError(w, r, http.StatusInternalServerError, errors.New("the program's WithAuthorize panicked: see its log"))
@@ -153,7 +156,7 @@ func (h *handler) authorize(w http.ResponseWriter, r *http.Request, a Action) bo
 	return refused == nil
 }
 
-// statusOf is the HTTP status of an error of the client's.
+// statusOf returns the HTTP status for an error of the client.
 func statusOf(err error) int {
 	switch {
 	case errors.Is(err, errTooLarge):
@@ -169,21 +172,23 @@ func statusOf(err error) int {
 	return http.StatusBadRequest
 }
 
-// writeError answers with an error: a page for people, problem details for programs.
+// writeError answers with an error: a page for browsers, problem details (RFC 9457) for programs.
 func (h *handler) writeError(w http.ResponseWriter, r *http.Request, status int, err error) {
 	if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
 		w.Header().Set("Retry-After", retryAfter)
 	}
 	if wantsHTML(r) {
-		h.errorPage(w, status, err)
+		h.writeErrorPage(w, status, err)
 		return
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(map[string]any{"type": "about:blank", "title": http.StatusText(status), "status": status, "detail": err.Error()})
+	json.NewEncoder(w).Encode(map[string]any{
+		"type": "about:blank", "title": http.StatusText(status), "status": status, "detail": err.Error(),
+	})
 }
 
-// wantsHTML reports whether a person asks, with a browser.
+// wantsHTML reports whether a browser made the request.
 func wantsHTML(r *http.Request) bool {
 	return strings.Contains(r.Header.Get("Accept"), "text/html")
 }

@@ -138,7 +138,7 @@ func TestRoutes(t *testing.T) {
 		{"GET", "/limits", "", 200, "Rates"},
 		{"GET", "/workers", "", 200, "Slots"},
 		{"GET", "/schedules", "", 200, "Crons"},
-		{"GET", "/events", "", 200, "Publish one"},
+		{"GET", "/events", "", 200, "Publish an event"},
 		{"GET", "/alerts", "", 200, "alert.New"},
 		{"GET", "/api/alerts", "", 200, `"rules":[]`},
 		{"POST", "/api/alerts/test", "", 404, "WithAlerts"},

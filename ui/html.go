@@ -11,68 +11,67 @@ import (
 	g "maragu.dev/gomponents"
 )
 
-// A node is a piece of a page. Pages are made with el, so every text on them is escaped,
-// and shows what it is, without anybody having to think of it. html/template would have
-// the linker keep every exported method of the program, for 4 MiB.
+// A node is a piece of a page. Pages are made with el, which escapes every text.
+// Rejected: html/template, since it calls methods by name, so the linker would keep every
+// exported method of the program (4 MiB).
 type node = g.Node
 
-// el is an element: el("td.number", "12") is a td whose class is number. What it holds are
-// nodes, attributes among them, nil, which is nothing, and else texts.
-func el(spec string, holds ...any) node {
+// el returns an element: el("td.number", "12") is a td of the class number. Its contents are
+// nodes, attributes, nil for nothing, and anything else as text.
+func el(spec string, contents ...any) node {
 	name, class, ok := strings.Cut(spec, ".")
-	all := nodes(holds)
+	nodes := toNodes(contents)
 	if ok {
-		all = append(all, g.Attr("class", strings.ReplaceAll(class, ".", " ")))
+		nodes = append(nodes, g.Attr("class", strings.ReplaceAll(class, ".", " ")))
 	}
-	return g.El(name, all...)
+	return g.El(name, nodes...)
 }
 
-// group is nodes one after the other.
-func group(holds ...any) node { return g.Group(nodes(holds)) }
+// group returns its contents as one node.
+func group(contents ...any) node { return g.Group(toNodes(contents)) }
 
-func nodes(holds []any) []node {
-	made := make([]node, 0, len(holds)+1)
-	for _, h := range holds {
-		switch h := h.(type) {
+func toNodes(contents []any) []node {
+	nodes := make([]node, 0, len(contents)+1)
+	for _, c := range contents {
+		switch c := c.(type) {
 		case nil:
 		case node:
-			made = append(made, h)
+			nodes = append(nodes, c)
 		default:
-			made = append(made, g.Text(escapeInvisible(fmt.Sprint(h))))
+			nodes = append(nodes, g.Text(escapeInvisible(fmt.Sprint(c))))
 		}
 	}
-	return made
+	return nodes
 }
 
-// attr is an attribute; without a value, one that is there or not. What people see shows
-// what it is, as texts do; a value that comes back with a form stays what it is, and has
-// its odd characters written as references.
+// attr returns an attribute, or without a value a boolean one. In a value that people see,
+// invisible characters are escaped as in texts. Other values must come back from forms as they
+// are, so there such characters are written as character references.
 func attr(name string, value ...string) node {
 	if len(value) == 0 {
 		return g.Attr(name)
 	}
-	if shownAttrs[name] {
+	if visibleAttrs[name] {
 		return g.Attr(name, escapeInvisible(value[0]))
 	}
 	return attribute{name, value[0]}
 }
 
-// shownAttrs are the attributes that a browser shows or reads out.
-var shownAttrs = map[string]bool{"title": true, "aria-label": true, "placeholder": true, "alt": true, "label": true}
+// visibleAttrs are the attributes that a browser shows or reads aloud.
+var visibleAttrs = map[string]bool{"title": true, "aria-label": true, "placeholder": true, "alt": true, "label": true}
 
-// An attribute is written so that the page's source has no character that turns its
-// neighbours around, or that is not seen.
+// An attribute is written without invisible characters in the page's source.
 type attribute struct{ name, value string }
 
-// Type tells el where it stands.
+// Type says that it belongs inside the opening tag.
 func (a attribute) Type() g.NodeType { return g.AttributeType }
 
 // Render implements node.
 func (a attribute) Render(w io.Writer) error {
 	var b strings.Builder
 	for _, r := range escapeHTML(a.value) {
-		if r == '\n' || r == '\t' || unicode.IsPrint(r) || r >= 0x80 && r < 0xa0 { // of those a reference is another character
-			b.WriteRune(r)
+		if r == '\n' || r == '\t' || unicode.IsPrint(r) || r >= 0x80 && r < 0xa0 {
+			b.WriteRune(r) // also 0x80 to 0x9f: HTML reads references to these as other characters
 		} else {
 			fmt.Fprintf(&b, "&#x%x;", r)
 		}
@@ -81,30 +80,30 @@ func (a attribute) Render(w io.Writer) error {
 	return err
 }
 
-// when is what it holds if the condition is true.
-func when(when bool, holds ...any) node {
-	if !when {
+// when returns its contents if the condition is true, else nil.
+func when(condition bool, contents ...any) node {
+	if !condition {
 		return nil
 	}
-	return group(holds...)
+	return group(contents...)
 }
 
-// each is a node for each of a list.
+// each returns f of each item of a list.
 func each[T any](list []T, f func(T) node) node {
-	made := make([]node, len(list))
+	nodes := make([]node, len(list))
 	for i, x := range list {
-		made[i] = f(x)
+		nodes[i] = f(x)
 	}
-	return g.Group(made)
+	return g.Group(nodes)
 }
 
-// userText is a text that users wrote: its direction is its own.
+// userText returns a text of a user's. Its writing direction does not affect its neighbours.
 func userText(text string) node { return el("bdi", text) }
 
-// placeholder stands where there is nothing.
+// placeholder returns a dim text, such as "none", for a value that is missing.
 func placeholder(text string) node { return el("span.none", text) }
 
-// tableHead is the row of headings of a table: "Failed.figure" has a class.
+// tableHead returns the heading row of a table: "Failed.figure" has the class figure.
 func tableHead(titles ...string) node {
 	return el("thead", el("tr", each(titles, func(t string) node {
 		title, class, _ := strings.Cut(t, ".")
@@ -112,31 +111,30 @@ func tableHead(titles ...string) node {
 	})))
 }
 
-// table is one that scrolls where it is wider than its window.
+// table returns a table that scrolls if it is wider than the window.
 func table(head node, rows ...any) node {
 	return el("div.scroll", attr("tabindex", "0"), el("table", head, el("tbody", rows...)))
 }
 
-// fact is a line of a list of facts.
+// fact returns a name and its value in a dl.
 func fact(name any, value ...any) node { return group(el("dt", name), el("dd", value...)) }
 
-// emptyState says what to do where nothing is shown.
-func emptyState(holds ...any) node { return el("p.empty", holds...) }
+// emptyState returns the text in place of an empty list: what to do to fill it.
+func emptyState(contents ...any) node { return el("p.empty", contents...) }
 
 func code(text string) node { return el("code", text) }
 
-// pre is a text that is longer than a line.
+// pre returns a text of several lines.
 func pre(text string, more ...any) node {
 	return el("pre", append(more, attr("tabindex", "0"), text)...)
 }
 
-func details(summary string, holds ...any) node {
-	return el("details", el("summary", summary), group(holds...))
+func details(summary string, contents ...any) node {
+	return el("details", el("summary", summary), group(contents...))
 }
 
-func h2(holds ...any) node { return el("h2", holds...) }
+func h2(contents ...any) node { return el("h2", contents...) }
 
-// progressBar is a part of a whole.
 func progressBar(label string, part, whole int64) node {
 	return el("progress", attr("max", fmt.Sprint(whole)), attr("value", fmt.Sprint(part)), attr("aria-label", label))
 }
@@ -145,58 +143,60 @@ func hidden(name, value string) node {
 	return el("input", attr("type", "hidden"), attr("name", name), attr("value", value))
 }
 
-// input is a field with its label: input("Key", attr("name", "key")).
+// input returns a field with its label: input("Key", attr("name", "key")).
 func input(label string, attrs ...any) node { return el("label", label, el("input", attrs...)) }
 
-// textArea is a field for JSON, which keeps what is typed while the page changes.
+// textArea returns a field for JSON. Live updates of the page keep what is typed in it.
 func textArea(label, name, value string) node {
 	return el("label.wide", label, el("textarea", attr("name", name), attr("data-keep"), attr("spellcheck", "false"), value))
 }
 
-func row(holds ...any) node { return el("div.row", holds...) }
+func row(contents ...any) node { return el("div.row", contents...) }
 
-// button is of a class, or of none.
+// button returns a button of a class; "" for none.
 func button(class, label string, attrs ...any) node {
 	return el(strings.TrimSuffix("button."+class, "."), append(attrs, label)...)
 }
 
-// link leads to another page of this handler.
-func (h *handler) link(path string, holds ...any) node {
-	return el("a", append(holds, attr("href", h.base+path))...)
+// link returns a link to a page of this handler.
+func (h *handler) link(path string, contents ...any) node {
+	return el("a", append(contents, attr("href", h.base+path))...)
 }
 
-// linkedRow is a row of a table, which leads to a page.
+// linkedRow returns a row of a table that opens a page.
 func (h *handler) linkedRow(path string, cells ...any) node {
 	return el("tr", append(cells, attr("data-url", h.base+path))...)
 }
 
-// form posts to an operation, and comes back to a page if next is not empty.
-func (h *handler) form(class, operation, next string, holds ...any) node {
-	return el(strings.TrimSuffix("form."+class, "."), attr("method", "post"), attr("action", h.base+"/api/"+operation), when(next != "", hidden("next", h.base+next)), group(holds...))
+// form returns a form that posts to an operation of the API. Afterwards the browser shows the
+// page next, or the operation's result if next is empty.
+func (h *handler) form(class, operation, next string, contents ...any) node {
+	return el(strings.TrimSuffix("form."+class, "."), attr("method", "post"), attr("action", h.base+"/api/"+operation),
+		when(next != "", hidden("next", h.base+next)), group(contents...))
 }
 
-// actionButton is a button that does something; nil on a page that is read-only.
-func (h *handler) actionButton(class, label, operation, next string, holds ...any) node {
+// actionButton returns a form of one button, or nil if the page is read-only.
+func (h *handler) actionButton(class, label, operation, next string, contents ...any) node {
 	if h.readOnly {
 		return nil
 	}
-	return h.form("inline", operation, next, append(holds, button(class, label))...)
+	return h.form("inline", operation, next, append(contents, button(class, label))...)
 }
 
-// pauseToggle pauses what works, and resumes what is paused.
-func (h *handler) pauseToggle(paused bool, of, next string, holds ...any) node {
+// pauseToggle returns a button that pauses, or if paused resumes. prefix is what comes before
+// "pause" or "resume" in the operation's path.
+func (h *handler) pauseToggle(paused bool, prefix, next string, contents ...any) node {
 	if paused {
-		return h.actionButton("primary", "Resume", of+"resume", next, holds...)
+		return h.actionButton("primary", "Resume", prefix+"resume", next, contents...)
 	}
-	return h.actionButton("", "Pause", of+"pause", next, holds...)
+	return h.actionButton("", "Pause", prefix+"pause", next, contents...)
 }
 
-// pausedBadge marks what is paused.
 func pausedBadge(paused bool) node {
 	return when(paused, " ", el("span.state.blocked", "■ paused"))
 }
 
-// actions is a heading, or a cell, for actions where there are some.
+// actions returns the heading of a table's column of buttons; "" if the page is read-only.
 func (h *handler) actions() string {
 	if h.readOnly {
 		return ""
@@ -204,10 +204,9 @@ func (h *handler) actions() string {
 	return "Actions"
 }
 
-// escapeSegment returns a name as a segment of a path. Browsers take the segments "." and "..", also
-// when their dots are escaped, for steps in the path, and http.ServeMux the segment "%2F" for
-// the path's end: such a name gets a tilde before it, and so does one that has tildes there
-// already. app.js does the same.
+// escapeSegment returns a name as a segment of a path. Browsers resolve the segments "." and "..",
+// also with escaped dots, and http.ServeMux ends the path at the segment "%2F". So such a name
+// gets a leading tilde, and so does one that already has leading tildes. app.js does the same.
 func escapeSegment(name string) string {
 	if dots.MatchString(name) {
 		name = "~" + name
@@ -215,7 +214,7 @@ func escapeSegment(name string) string {
 	return url.PathEscape(name)
 }
 
-// unescapeSegment returns the name that seg was given, of a segment whose escapes are decoded.
+// unescapeSegment undoes escapeSegment, for a segment whose percent-escapes are decoded.
 func unescapeSegment(segment string) string {
 	if strings.HasPrefix(segment, "~") && dots.MatchString(segment) {
 		return segment[1:]
@@ -229,7 +228,7 @@ func taskPath(task string) string { return "/tasks/" + escapeSegment(task) }
 
 func runPath(id string) string { return "/runs/" + id }
 
-// runsPath is the list of the runs that a query selects: names and values.
+// runsPath returns the path of the list of runs with a filter of names and values.
 func runsPath(pairs ...string) string {
 	q := url.Values{}
 	for i := 0; i+1 < len(pairs); i += 2 {

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// limitsShown is how many limits of each kind a page has, those with most who wait first.
-const limitsShown = 500
+// maxLimits bounds the limits of each kind on the page, those with the most waiting runs first.
+const maxLimits = 500
 
 func limitsPage(h *handler, ctx context.Context, arg string, q url.Values) (*view, error) {
 	keys, err := h.c.ListConcurrency(ctx)
@@ -25,12 +25,12 @@ func limitsPage(h *handler, ctx context.Context, arg string, q url.Values) (*vie
 	slices.SortStableFunc(keys, func(a, b stint.ConcurrencyInfo) int { return b.Waiting - a.Waiting })
 	slices.SortStableFunc(rates, func(a, b stint.RateLimitInfo) int { return b.Waiting - a.Waiting })
 	return &view{Title: "Limits", Main: group(el("h1", "Limits"),
-		h2("Concurrency"), h.showKeys(keys[:min(len(keys), limitsShown)]),
-		h2("Rates"), h.showRates(rates[:min(len(rates), limitsShown)]))}, nil
+		h2("Concurrency"), h.showKeys(keys[:min(len(keys), maxLimits)]),
+		h2("Rates"), h.showRates(rates[:min(len(rates), maxLimits)]))}, nil
 }
 
-// runsAt is the list of the runs at a limit that are in one of some states.
-func (h *handler) runsAt(k stint.LimitKey, n int, states ...string) node {
+// limitRunsLink returns n as a link to the runs at a limit that are in one of the states.
+func (h *handler) limitRunsLink(k stint.LimitKey, n int, states ...string) node {
 	pairs := []string{"limit_name", k.Name, "limit_key", k.Key}
 	for _, s := range states {
 		pairs = append(pairs, "state", s)
@@ -41,8 +41,8 @@ func (h *handler) runsAt(k stint.LimitKey, n int, states ...string) node {
 	return h.link(runsPath(pairs...), formatCount(n))
 }
 
-// redactKey is a limit's key as it may be shown. Where that is another, no link and no form of
-// a page may name it.
+// redactKey returns a limit's key as it may be shown. If that differs from the key, the page has
+// no link and no form for it, since these would contain the key.
 func (h *handler) redactKey(k stint.LimitKey) string { return h.redactText("limit_key", k.Name, k.Key) }
 
 func (h *handler) pauseLimit(k stint.LimitKey, paused bool) node {
@@ -54,12 +54,16 @@ func (h *handler) pauseLimit(k stint.LimitKey, paused bool) node {
 
 func (h *handler) showKeys(keys []stint.ConcurrencyInfo) node {
 	if len(keys) == 0 {
-		return emptyState("No key is in use. ", code("stint.WithConcurrency(stint.Concurrency[In]{Key: …, Max: 1})"), " on a task makes some.")
+		return emptyState("No concurrency limit is in use. Set one on a task with ",
+			code("stint.WithConcurrency(stint.Concurrency[In]{Key: …, Max: 1})"), ".")
 	}
-	return table(tableHead("Limit", "Key", "Held.figure", "Max.figure", "Waiting.figure", "Strategy.optional", h.actions()), eachShown(keys, func(k stint.ConcurrencyInfo) node {
+	heads := tableHead("Limit", "Key", "Running.figure", "Max.figure", "Waiting.figure", "Strategy.optional", h.actions())
+	return table(heads, eachShown(keys, func(k stint.ConcurrencyInfo) node {
 		name := stint.LimitKey{Name: k.Name, Key: k.Key}
-		return el("tr", el("td", userText(k.Name), pausedBadge(k.Paused)), el("td", userText(h.redactKey(name))), el("td.number", h.runsAt(name, k.Active, "running", "waiting")),
-			el("td.number", when(k.Max > 0, k.Max)), el("td.number", h.runsAt(name, k.Waiting, "queued")), el("td.optional", k.Strategy), el("td", h.pauseLimit(name, k.Paused)))
+		return el("tr", el("td", userText(k.Name), pausedBadge(k.Paused)), el("td", userText(h.redactKey(name))),
+			el("td.number", h.limitRunsLink(name, k.Active, "running", "waiting")),
+			el("td.number", when(k.Max > 0, k.Max)), el("td.number", h.limitRunsLink(name, k.Waiting, "queued")),
+			el("td.optional", k.Strategy), el("td", h.pauseLimit(name, k.Paused)))
 	}))
 }
 
@@ -72,14 +76,24 @@ func perSecond(l rate.Limit) string {
 
 func (h *handler) showRates(rates []stint.RateLimitInfo) node {
 	if len(rates) == 0 {
-		return emptyState("No rate limit is set. ", code(`client.SetRateLimit(ctx, "key", 10, 20)`), " and ", code(`stint.WithRateLimit("key", 1)`), " make one.")
+		return emptyState("No rate limit is set. Set one with ", code(`client.SetRateLimit(ctx, "key", 10, 20)`),
+			" and charge it with ", code(`stint.WithRateLimit("key", 1)`), ".")
 	}
-	return table(tableHead("Key", "Units left.figure", "Burst.figure", "Each second.figure", "Waiting.figure", h.actions()), eachShown(rates, func(r stint.RateLimitInfo) node {
+	heads := tableHead("Key", "Units left.figure", "Burst.figure", "Units a second.figure", "Waiting.figure", h.actions())
+	return table(heads, eachShown(rates, func(r stint.RateLimitInfo) node {
 		name := stint.LimitKey{Key: r.Key}
-		figures := h.form("row", "limits/"+escapeSegment(r.Key), "/limits",
-			el("input", attr("name", "limit"), attr("type", "number"), attr("step", "any"), attr("min", "0"), attr("value", fmt.Sprintf("%g", float64(r.Limit))), attr("aria-label", "Units each second")),
-			el("input", attr("name", "burst"), attr("type", "number"), attr("min", "1"), attr("value", fmt.Sprint(r.Burst)), attr("aria-label", "Burst")), button("", "Set"))
-		return el("tr", el("td", userText(h.redactKey(name)), pausedBadge(r.Paused)), el("td.number", fmt.Sprintf("%.1f", r.Tokens)), el("td.number", r.Burst), el("td.number", perSecond(r.Limit)),
-			el("td.number", h.runsAt(name, r.Waiting, "queued")), el("td", row(when(!h.readOnly && h.redactKey(name) == r.Key, figures), h.pauseLimit(name, r.Paused))))
+		return el("tr", el("td", userText(h.redactKey(name)), pausedBadge(r.Paused)),
+			el("td.number", fmt.Sprintf("%.1f", r.Tokens)), el("td.number", r.Burst), el("td.number", perSecond(r.Limit)),
+			el("td.number", h.limitRunsLink(name, r.Waiting, "queued")),
+			el("td", row(when(!h.readOnly && h.redactKey(name) == r.Key, h.rateForm(r)), h.pauseLimit(name, r.Paused))))
 	}))
+}
+
+func (h *handler) rateForm(r stint.RateLimitInfo) node {
+	field := func(name, label, least, step string, value any) node {
+		return el("input", attr("name", name), attr("type", "number"), attr("min", least), attr("step", step),
+			attr("value", fmt.Sprint(value)), attr("aria-label", label))
+	}
+	return h.form("row", "limits/"+escapeSegment(r.Key), "/limits",
+		field("limit", "Units a second", "0", "any", float64(r.Limit)), field("burst", "Burst", "1", "1", r.Burst), button("", "Set"))
 }

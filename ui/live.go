@@ -18,47 +18,47 @@ import (
 )
 
 const (
-	liveInterval  = 50 * time.Millisecond // a page changes at most so often
-	liveHeartbeat = 10 * time.Second      // and is looked at, and the connection kept, at least
-	// quietShare is which part of one CPU rendering takes, of all live pages together,
-	// however many viewers there are; busyShare is that while the engine is busy: while the
-	// number of changes rises by more than busyChanges a second. liveBurst is what it may take at
-	// once after a quiet time.
+	liveInterval  = 50 * time.Millisecond // shortest time between two updates of a page
+	liveHeartbeat = 10 * time.Second      // longest time between two checks of a page, which also keep the connection open
+	// quietShare is the part of one CPU that rendering may use, for all live pages and viewers
+	// together; busyShare is that part while the engine is busy: while there are more than
+	// busyChanges changes a second. liveBurst is the CPU time it may use at once after a quiet time.
 	quietShare  = 0.25
 	busyShare   = 0.03
 	busyChanges = 1000
 	liveBurst   = 50 * time.Millisecond
 )
 
-// live renders open pages again as the database changes. Viewers of one page share what
-// is rendered for it.
+// live renders open pages again when the database changes. Viewers of the same page share one
+// rendering.
 type live struct {
-	h     *handler
-	mu    sync.Mutex
-	pages map[string]*livePage // by URL
-	open  map[string]int       // streams, by the client's address
-	all   int                  // streams
-	cache budget               // of what pages keep
-	debt  time.Duration        // that rendering took and has not been waited for
-	asOf  time.Time            // of debt
-	ends  map[*http.Server]context.Context
+	h         *handler
+	mu        sync.Mutex
+	pages     map[string]*livePage // by URL
+	byClient  map[string]int       // open streams, by the client's address
+	total     int                  // open streams
+	cache     budget               // of the pages' main
+	debt      time.Duration        // CPU time that rendering used and that has not been waited for
+	debtAt    time.Time            // when debt was computed
+	shutdowns map[*http.Server]context.Context
 }
 
 type livePage struct {
 	mu        sync.Mutex
 	viewers   int
-	mark      uint64 // change that main is as of
+	mark      uint64 // the last change that main shows
 	at        time.Time
-	main      []byte        // nil: the cache has no room for it
-	recentMin time.Duration // see work
+	main      []byte        // nil: the cache has no room
+	recentMin time.Duration // see cost
 }
 
 func newLive(h *handler) *live {
-	return &live{h: h, pages: map[string]*livePage{}, open: map[string]int{}, cache: budget{max: maxCached}, ends: map[*http.Server]context.Context{}}
+	return &live{h: h, pages: map[string]*livePage{}, byClient: map[string]int{},
+		cache: budget{max: maxCached}, shutdowns: map[*http.Server]context.Context{}}
 }
 
-// requestContext is the request's context, which ends also when its server begins to shut down:
-// Shutdown waits for open requests, and a page would be open for ever.
+// requestContext returns the request's context, which also ends when the server begins to shut
+// down: Shutdown waits for open requests, and a live page never ends by itself.
 func (l *live) requestContext(r *http.Request) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(r.Context())
 	server, ok := r.Context().Value(http.ServerContextKey).(*http.Server)
@@ -67,17 +67,17 @@ func (l *live) requestContext(r *http.Request) (context.Context, context.CancelF
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.ends[server] == nil {
+	if l.shutdowns[server] == nil {
 		end, shut := context.WithCancel(context.Background())
-		l.ends[server] = end
+		l.shutdowns[server] = end
 		server.RegisterOnShutdown(shut)
 	}
-	stop := context.AfterFunc(l.ends[server], cancel)
+	stop := context.AfterFunc(l.shutdowns[server], cancel)
 	return ctx, func() { stop(); cancel() }
 }
 
-// serve streams a page's content, again after each change: server-sent events named
-// "main", each with the whole content, for the browser to find what differs.
+// serve streams a page's content as server-sent events named "main", one after each change. Each
+// has the whole content; the browser finds what differs.
 func (l *live) serve(w http.ResponseWriter, r *http.Request) {
 	if !l.h.authorize(w, r, Action{Name: "view"}) {
 		return
@@ -105,11 +105,11 @@ func (l *live) serve(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("X-Accel-Buffering", "no")
 	out := newSlowWriter(w)
-	out.out.SetWriteDeadline(time.Time{}) // a server's own is for pages that end; not all writers have one
+	out.ctrl.SetWriteDeadline(time.Time{}) // the server's own deadline is for pages that end
 	l.follow(ctx, out, page, u)
 }
 
-// follow sends a page's content after each change, until ctx ends or the reader is too slow.
+// follow sends a page's content after each change, until ctx ends or the client reads too slowly.
 func (l *live) follow(ctx context.Context, out *slowWriter, page *livePage, u *url.URL) {
 	var mark uint64
 	var sent [sha256.Size]byte
@@ -133,8 +133,8 @@ func (l *live) follow(ctx context.Context, out *slowWriter, page *livePage, u *u
 	}
 }
 
-// send sends what a page shows now, if that is not what was sent. It reports false if the
-// stream ends: the page asks for another.
+// send sends the page's content if it differs from what was sent last. It returns false if the
+// stream must end; the browser then opens another.
 func (l *live) send(out *slowWriter, main []byte, sent *[sha256.Size]byte) bool {
 	if sum := sha256.Sum256(main); sum == *sent {
 		fmt.Fprint(out, ":\n\n")
@@ -149,31 +149,31 @@ func (l *live) send(out *slowWriter, main []byte, sent *[sha256.Size]byte) bool 
 	return out.flush() == nil
 }
 
-// admit counts a stream of a client, or says why there may be no more.
+// admit counts a stream of a client, or returns why the client may open no more.
 func (l *live) admit(client string) (status int, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.all >= maxStreams {
+	if l.total >= maxStreams {
 		return http.StatusServiceUnavailable, fmt.Errorf("%d live pages are open, and no more can be", maxStreams)
 	}
-	if l.open[client] >= perClient {
-		return http.StatusTooManyRequests, fmt.Errorf("%d live pages are open at %s: close some", perClient, client)
+	if l.byClient[client] >= maxStreamsPerClient {
+		return http.StatusTooManyRequests, fmt.Errorf("%d live pages are open at %s: close some", maxStreamsPerClient, client)
 	}
-	l.all++
-	l.open[client]++
+	l.total++
+	l.byClient[client]++
 	return 0, nil
 }
 
 func (l *live) release(client string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.all--
-	if l.open[client]--; l.open[client] == 0 {
-		delete(l.open, client)
+	l.total--
+	if l.byClient[client]--; l.byClient[client] == 0 {
+		delete(l.byClient, client)
 	}
 }
 
-// waitForChange waits for a change, but not for ever: times pass on a page also.
+// waitForChange waits for a change, at most liveHeartbeat: pages also show times that pass.
 func (l *live) waitForChange(ctx context.Context, after uint64) (uint64, error) {
 	beat, cancel := context.WithTimeout(ctx, liveHeartbeat)
 	defer cancel()
@@ -205,8 +205,9 @@ func (l *live) leave(key string, p *livePage) {
 	}
 }
 
-// render returns the content of a page as of a change, or a later one; of now, if it is
-// for the time that has passed. share is which part of a CPU this may take.
+// render returns the content of a page as of the change mark, or a later one. passed means that
+// nothing has changed, but that times on the page have passed. share is the part of a CPU that
+// this may use.
 func (l *live) render(ctx context.Context, p *livePage, u *url.URL, mark uint64, passed bool, share float64) ([]byte, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -230,8 +231,8 @@ func (l *live) render(ctx context.Context, p *livePage, u *url.URL, mark uint64,
 	return main, nil
 }
 
-// cost is what of the time that rendering took was work. Where others have the CPU too it
-// takes longer; so it counts as the page's quickest of late.
+// cost estimates a render's CPU time as the page's recent minimum: wall time is inflated on a
+// busy machine.
 func (p *livePage) cost(took time.Duration) time.Duration {
 	if p.recentMin == 0 || took < p.recentMin {
 		p.recentMin = took
@@ -241,13 +242,13 @@ func (p *livePage) cost(took time.Duration) time.Duration {
 	return p.recentMin
 }
 
-// delay is how long to wait before rendering, for the share to be kept.
+// delay returns how long to wait before the next rendering, to stay within share.
 func (l *live) delay(share float64) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	l.debt = max(l.debt-time.Duration(share*float64(now.Sub(l.asOf))), 0)
-	l.asOf = now
+	l.debt = max(l.debt-time.Duration(share*float64(now.Sub(l.debtAt))), 0)
+	l.debtAt = now
 	return time.Duration(float64(max(l.debt-liveBurst, 0)) / share)
 }
 
@@ -257,7 +258,7 @@ func (l *live) charge(d time.Duration) {
 	l.debt += d
 }
 
-// writeEvent writes a server-sent event, whose data may have lines.
+// writeEvent writes a server-sent event. data may have several lines.
 func writeEvent(w io.Writer, name string, data []byte) {
 	fmt.Fprintf(w, "event: %s\n", name)
 	for line := range bytes.SplitSeq(data, []byte("\n")) {
@@ -268,7 +269,7 @@ func writeEvent(w io.Writer, name string, data []byte) {
 	w.Write([]byte("\n"))
 }
 
-// pause waits for d, and reports false if ctx ended first.
+// pause waits for d. It returns false if ctx ends first.
 func pause(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() == nil

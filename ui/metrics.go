@@ -9,9 +9,9 @@ import (
 	"github.com/stint-dev/stint"
 )
 
-// metrics writes figures in the text format of Prometheus,
-// https://prometheus.io/docs/instrumenting/exposition_formats/. What happened is of the
-// last whole minute, as gauges: the file keeps minutes, over restarts and processes.
+// metrics writes the text format of Prometheus,
+// https://prometheus.io/docs/instrumenting/exposition_formats/. Statistics are gauges of the last
+// whole minute, not counters: the file holds minutes, over restarts and of all processes.
 func (h *handler) metrics(w http.ResponseWriter, r *http.Request) {
 	if !h.authorize(w, r, Action{Name: "metrics"}) {
 		return
@@ -29,7 +29,7 @@ func (h *handler) metrics(w http.ResponseWriter, r *http.Request) {
 	var b strings.Builder
 	head := func(name, help string) { fmt.Fprintf(&b, "# HELP %[1]s %[2]s\n# TYPE %[1]s gauge\n", name, help) }
 	head("stint_runs", "Runs that have not ended, counted up to 10,000.")
-	for _, s := range []stint.State{stint.StateScheduled, stint.StateQueued, stint.StateRunning, stint.StateWaiting, stint.StateBlocked} {
+	for _, s := range allStates[:5] {
 		fmt.Fprintf(&b, "stint_runs{state=%q} %d\n", s, counts[s])
 	}
 	head("stint_queue_ready", "Runs that may start, counted up to 10,000 a task.")
@@ -55,46 +55,57 @@ func (h *handler) metrics(w http.ResponseWriter, r *http.Request) {
 	w.Write([]byte(b.String()))
 }
 
+// A metric is a value of the last whole minute.
+type metric struct {
+	name, help string
+	value      func(*stint.Stats) float64
+}
+
+var taskMetrics = []metric{
+	{"stint_task_enqueued", "Runs that were enqueued", func(s *stint.Stats) float64 { return float64(s.Enqueued) }},
+	{"stint_task_started", "Executions that started", func(s *stint.Stats) float64 { return float64(s.Started) }},
+	{"stint_task_succeeded", "Runs that succeeded", func(s *stint.Stats) float64 { return float64(s.Succeeded) }},
+	{"stint_task_failed", "Runs that failed", func(s *stint.Stats) float64 { return float64(s.Failed) }},
+	{"stint_task_retried", "Attempts that failed and are retried,", func(s *stint.Stats) float64 { return float64(s.Retried) }},
+	{"stint_task_duration_p95_seconds", "Time from start to end, of runs that ended",
+		func(s *stint.Stats) float64 { return s.Duration(.95).Seconds() }},
+}
+
+var minuteMetrics = []metric{
+	{"stint_wait_p50_seconds", "Time from due to start, of runs that started",
+		func(s *stint.Stats) float64 { return s.Wait(.5).Seconds() }},
+	{"stint_wait_p99_seconds", "Time from due to start, of runs that started",
+		func(s *stint.Stats) float64 { return s.Wait(.99).Seconds() }},
+	{"stint_commits", "Transactions", func(s *stint.Stats) float64 { return float64(s.Commits) }},
+	{"stint_commit_p99_seconds", "Duration of a commit", func(s *stint.Stats) float64 { return s.Commit(.99).Seconds() }},
+}
+
+// writeMinute writes the metrics per task and queue, or those of the whole database.
 func writeMinute(b *strings.Builder, head func(name, help string), all []stint.Stats, minute time.Time, perTask bool) {
-	figures := []struct {
-		name, help string
-		of         func(*stint.Stats) float64
-		perTask    bool
-	}{
-		{"stint_task_enqueued", "Runs that were made in the last whole minute.", func(s *stint.Stats) float64 { return float64(s.Enqueued) }, true},
-		{"stint_task_started", "Executions that started in the last whole minute.", func(s *stint.Stats) float64 { return float64(s.Started) }, true},
-		{"stint_task_succeeded", "Runs that succeeded in the last whole minute.", func(s *stint.Stats) float64 { return float64(s.Succeeded) }, true},
-		{"stint_task_failed", "Runs that failed in the last whole minute.", func(s *stint.Stats) float64 { return float64(s.Failed) }, true},
-		{"stint_task_retried", "Attempts that failed, and were not the last, in the last whole minute.", func(s *stint.Stats) float64 { return float64(s.Retried) }, true},
-		{"stint_task_duration_p95_seconds", "Time from start to end, of those that ended in the last whole minute.", func(s *stint.Stats) float64 { return s.Duration(.95).Seconds() }, true},
-		{"stint_wait_p50_seconds", "Time from due to start, of those that started in the last whole minute.", func(s *stint.Stats) float64 { return s.Wait(.5).Seconds() }, false},
-		{"stint_wait_p99_seconds", "Time from due to start, of those that started in the last whole minute.", func(s *stint.Stats) float64 { return s.Wait(.99).Seconds() }, false},
-		{"stint_commits", "Transactions in the last whole minute.", func(s *stint.Stats) float64 { return float64(s.Commits) }, false},
-		{"stint_commit_p99_seconds", "Time that a commit took, in the last whole minute.", func(s *stint.Stats) float64 { return s.Commit(.99).Seconds() }, false},
+	metrics := minuteMetrics
+	if perTask {
+		metrics = taskMetrics
 	}
-	for _, f := range figures {
-		if f.perTask != perTask {
-			continue
-		}
-		head(f.name, f.help)
+	for _, f := range metrics {
+		head(f.name, f.help+" in the last whole minute.")
 		for i := range all {
 			switch s := &all[i]; {
 			case !s.At.Equal(minute):
 			case perTask:
-				fmt.Fprintf(b, "%s{task=\"%s\",queue=\"%s\"} %g\n", f.name, label(s.Task), label(s.Queue), f.of(s))
+				fmt.Fprintf(b, "%s{task=\"%s\",queue=\"%s\"} %g\n", f.name, label(s.Task), label(s.Queue), f.value(s))
 			default:
-				fmt.Fprintf(b, "%s %g\n", f.name, f.of(s))
+				fmt.Fprintf(b, "%s %g\n", f.name, f.value(s))
 			}
 		}
 	}
 }
 
-// label is a name as the value of a label, which is UTF-8.
+// label returns a name as the value of a label, which must be UTF-8.
 func label(name string) string { return labelEscapes.Replace(strings.ToValidUTF8(name, "\ufffd")) }
 
 var labelEscapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
 
-// healthz answers load balancers: 200 if the database can be written, else 503.
+// healthz answers 200 if the database can be written, else 503.
 func (h *handler) healthz(w http.ResponseWriter, r *http.Request) {
 	if !h.authorize(w, r, Action{Name: "healthz"}) {
 		return

@@ -10,9 +10,9 @@ import (
 	"github.com/stint-dev/stint/internal/near"
 )
 
-// byName is an operation on something by its name. One that is not known is an error that
-// lists those that are near.
-func byName(param string, do func(*stint.Client, context.Context, string) error) func(*handler, context.Context, url.Values) (any, error) {
+// byName returns an operation that calls do with a name. An unknown name is an error that
+// suggests similar ones.
+func byName(param string, do func(*stint.Client, context.Context, string) error) operationFunc {
 	return func(h *handler, ctx context.Context, in url.Values) (any, error) {
 		name := in.Get(param)
 		if param == "queue" {
@@ -28,7 +28,7 @@ func byName(param string, do func(*stint.Client, context.Context, string) error)
 	}
 }
 
-// namesOf lists the names of crons or workers, as far as they can be read.
+// namesOf returns the names of crons or workers, without those that cannot be read.
 func (h *handler) namesOf(ctx context.Context, what string) (names []string) {
 	switch what {
 	case "cron":
@@ -42,7 +42,7 @@ func (h *handler) namesOf(ctx context.Context, what string) (names []string) {
 	return names
 }
 
-// eachCron reads all crons, a page at a time.
+// eachCron calls f with each cron.
 func (h *handler) eachCron(ctx context.Context, f func(*stint.CronInfo)) error {
 	for cursor := ""; ; {
 		page, err := h.c.CronPage(ctx, stint.CronFilter{Limit: 1000, Cursor: cursor})
@@ -58,7 +58,7 @@ func (h *handler) eachCron(ctx context.Context, f func(*stint.CronInfo)) error {
 	}
 }
 
-// checkNames returns an error if a name was never heard of, and the request does not insist.
+// checkNames returns an error if a name is unknown, unless the request has force=true.
 func (h *handler) checkNames(ctx context.Context, in url.Values, tasks, queues []string) error {
 	force, err := boolParam(in, "force")
 	if err != nil || force || len(tasks)+len(queues) == 0 {

@@ -11,14 +11,19 @@ import (
 	"github.com/stint-dev/stint"
 )
 
-// A window is how far back the figures of a page reach, and how finely.
+// A window is the time that a page's statistics cover, up to now.
 type window struct {
-	Name string
-	Back time.Duration
-	Step time.Duration // of a chart's spans
+	Name   string
+	Length time.Duration
+	Step   time.Duration // of a chart
 }
 
-var windows = []window{{"1h", time.Hour, time.Minute}, {"6h", 6 * time.Hour, 5 * time.Minute}, {"24h", 24 * time.Hour, 20 * time.Minute}, {"7d", 7 * 24 * time.Hour, 2 * time.Hour}}
+var windows = []window{
+	{"1h", time.Hour, time.Minute},
+	{"6h", 6 * time.Hour, 5 * time.Minute},
+	{"24h", 24 * time.Hour, 20 * time.Minute},
+	{"7d", 7 * 24 * time.Hour, 2 * time.Hour},
+}
 
 func windowOf(q url.Values) window {
 	for _, w := range windows {
@@ -29,28 +34,28 @@ func windowOf(q url.Values) window {
 	return windows[0]
 }
 
-// span is how finely its figures are kept.
-func (w window) span() time.Duration {
-	if w.Back > 24*time.Hour {
+// resolution returns the finest span of statistics that the database keeps for the window.
+func (w window) resolution() time.Duration {
+	if w.Length > 24*time.Hour {
 		return time.Hour
 	}
 	return time.Minute
 }
 
-// chooser chooses among the windows.
-func (w window) chooser() node {
+// windowLinks returns links to the page with each window.
+func (w window) windowLinks() node {
 	return el("ul.chips", attr("aria-label", "Time"), each(windows, func(x window) node {
 		return el("li", el("a", attr("href", "?window="+x.Name), x.Name, when(x.Name == w.Name, attr("aria-current", "true"))))
 	}))
 }
 
-// totals adds up what happened to the runs of each task, the one with most failures first.
-func (h *handler) totals(ctx context.Context, w window) (all []stint.Stats, err error) {
+// taskTotals returns the statistics of each task, the one with the most failures first.
+func (h *handler) taskTotals(ctx context.Context, w window) (all []stint.Stats, err error) {
 	span := time.Hour
-	if w.Back <= time.Hour {
+	if w.Length <= time.Hour {
 		span = time.Minute
 	}
-	spans, err := h.c.Stats(ctx, stint.StatsFilter{Since: time.Now().Add(-w.Back), Span: span, PerTask: true})
+	spans, err := h.c.Stats(ctx, stint.StatsFilter{Since: time.Now().Add(-w.Length), Span: span, PerTask: true})
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +77,7 @@ func (h *handler) totals(ctx context.Context, w window) (all []stint.Stats, err 
 	return all, nil
 }
 
-// Figures of the overview.
+// overview holds what the overview shows.
 type overview struct {
 	window
 	sum                        stint.Stats
@@ -85,7 +90,7 @@ type overview struct {
 	unused                     bool // nothing has ever run
 }
 
-// openStates are the states of runs that have not ended.
+// openStates are the states of runs that have not ended, in the order of the overview's cards.
 var openStates = []stint.State{stint.StateRunning, stint.StateQueued, stint.StateScheduled, stint.StateWaiting, stint.StateBlocked}
 
 func overviewPage(h *handler, ctx context.Context, arg string, q url.Values) (*view, error) {
@@ -113,7 +118,7 @@ func overviewPage(h *handler, ctx context.Context, arg string, q url.Values) (*v
 	if o.failures, err = h.loadFailures(ctx, o.window); err != nil {
 		return nil, err
 	}
-	if o.crons, err = h.firstCrons(ctx, 8); err != nil {
+	if o.crons, err = h.nextCronsToFire(ctx, 8); err != nil {
 		return nil, err
 	}
 	if o.workers, err = h.c.ListWorkers(ctx); err != nil {
@@ -138,47 +143,59 @@ hello.Enqueue(ctx, "gopher")`
 
 func (h *handler) showOverview(o *overview) node {
 	card := func(state stint.State, n any, more ...string) node {
-		return h.link(runsPath(append(more, "state", state.String())...), el("b", formatCount(n)), stateBadge(state), when(len(more) > 0, " in "+o.Name), attr("class", "card"))
+		return h.link(runsPath(append(more, "state", state.String())...), attr("class", "card"),
+			el("b", formatCount(n)), stateBadge(state), when(len(more) > 0, " in "+o.Name))
 	}
-	since := []string{"since", o.Back.String()}
+	since := []string{"since", o.Length.String()}
 	return group(
 		el("h1", "Overview"),
 		when(o.unused, el("div.empty", el("p", "Nothing has run yet. Define a task and enqueue it:"), pre(firstTask))),
-		el("div.cards", each(openStates, func(s stint.State) node { return card(s, o.counts[s]) }), card(stint.StateSucceeded, o.sum.Succeeded, since...), card(stint.StateFailed, o.sum.Failed, since...)),
-		o.chooser(),
+		el("div.cards", each(openStates, func(s stint.State) node { return card(s, o.counts[s]) }),
+			card(stint.StateSucceeded, o.sum.Succeeded, since...), card(stint.StateFailed, o.sum.Failed, since...)),
+		o.windowLinks(),
 		el("div.grid",
 			el("section", h2(h.link(runsPath(since...), "Runs that ended")), o.throughput),
-			el("section", h2("Wait from due to start: p50 "+formatDuration(o.sum.Wait(.5))+", p99 "+formatDuration(o.sum.Wait(.99))), o.latency),
+			el("section", h2("Wait from due to start: p50 "+formatDuration(o.sum.Wait(.5))+
+				", p99 "+formatDuration(o.sum.Wait(.99))), o.latency),
 			el("section", h2(h.link("/queues", "Ready at a time")), o.depth),
 			el("section", h2(h.link("/workers", "Workers")), h.workerLoad(o.workers))),
-		h.showFailures(o),
-		when(len(o.stuck) > 0, h2("Blocked: needs somebody"), table(tableHead("Task", "Why", "Created"), each(o.stuck, func(r stint.RunInfo) node {
-			return h.linkedRow(runPath(r.ID), el("td", h.link(runPath(r.ID), userText(r.Task))), el("td", userText(truncate(200, r.Blocked))), el("td", timestamp(r.Created)))
-		}))),
+		h.showFailures(o.failures, o.window),
+		h.showStuck(o.stuck),
 		el("div.grid",
 			el("section", h2("Running now"), h.runningNow(o.running)),
 			el("section", h2("Next crons"), h.nextCrons(o.crons))))
 }
 
+func (h *handler) showStuck(runs []stint.RunInfo) node {
+	return when(len(runs) > 0, h2("Blocked: needs your action"), table(tableHead("Task", "Why", "Created"), each(runs,
+		func(r stint.RunInfo) node {
+			return h.linkedRow(runPath(r.ID), el("td", h.link(runPath(r.ID), userText(r.Task))),
+				el("td", userText(truncate(200, r.Blocked))), el("td", timestamp(r.Created)))
+		})))
+}
+
 func (h *handler) workerLoad(workers []stint.WorkerInfo) node {
 	if len(workers) == 0 {
-		return emptyState("No worker runs. Start one with ", code("client.NewWorker()"), " and its ", code("Run"), ".")
+		return emptyState("No worker is running. Start one with ", code("client.NewWorker()"), " and its ", code("Run"), ".")
 	}
 	return table(tableHead("Worker", "Host", "Runs / slots.figure"), each(workers, func(w stint.WorkerInfo) node {
 		return el("tr", el("td", h.link("/workers", userText(w.Name)), pausedBadge(w.Paused)), el("td", userText(w.Host)),
-			el("td.number", progressBar("slots in use", int64(w.Running), int64(w.Slots)), fmt.Sprintf(" %d / %d", w.Running, w.Slots)))
+			el("td.number", progressBar("slots in use", int64(w.Running), int64(w.Slots)),
+				fmt.Sprintf(" %d / %d", w.Running, w.Slots)))
 	}))
 }
 
-func (h *handler) showFailures(o *overview) node {
-	return when(len(o.failures) > 0, h2("What failed in "+o.Name), table(tableHead("Task", "Failed.figure", "Succeeded.figure optional", "Newest error"), each(o.failures, func(f failure) node {
+func (h *handler) showFailures(failures []failure, w window) node {
+	heads := tableHead("Task", "Failed.figure", "Succeeded.figure optional", "Newest error")
+	return when(len(failures) > 0, h2("What failed in "+w.Name), table(heads, each(failures, func(f failure) node {
 		list := h.link(runsPath("state", "failed", "task", f.Task), userText(f.Task))
 		figures := group(el("td", list), el("td.number", formatCount(f.Failed)), el("td.number.optional", formatCount(f.Succeeded)))
 		if f.Newest == nil {
 			return el("tr", figures, el("td"))
 		}
 		path := runPath(f.Newest.ID)
-		return h.linkedRow(path, figures, el("td", h.link(path, attr("class", "error"), userText(truncate(160, f.Newest.Error))), " ", timestamp(f.Newest.Finished)))
+		newest := h.link(path, attr("class", "error"), userText(truncate(160, f.Newest.Error)))
+		return h.linkedRow(path, figures, el("td", newest, " ", timestamp(f.Newest.Finished)))
 	})))
 }
 
@@ -187,15 +204,16 @@ func (h *handler) runningNow(runs []stint.RunInfo) node {
 		return placeholder("nothing")
 	}
 	return table(tableHead("Task", "Worker", "Since"), each(runs, func(r stint.RunInfo) node {
-		return h.linkedRow(runPath(r.ID), el("td", h.link(runPath(r.ID), userText(r.Task))), el("td", userText(r.Worker)), el("td", timestamp(r.Started)))
+		return h.linkedRow(runPath(r.ID), el("td", h.link(runPath(r.ID), userText(r.Task))),
+			el("td", userText(r.Worker)), el("td", timestamp(r.Started)))
 	}))
 }
 
-// firstCrons returns the n crons that tick next, without their inputs.
-func (h *handler) firstCrons(ctx context.Context, n int) (first []stint.CronInfo, err error) {
+// nextCronsToFire returns the n crons that tick next, without their inputs.
+func (h *handler) nextCronsToFire(ctx context.Context, n int) (first []stint.CronInfo, err error) {
 	err = h.eachCron(ctx, func(c *stint.CronInfo) {
 		i, _ := slices.BinarySearchFunc(first, c.Next, func(have stint.CronInfo, at time.Time) int {
-			return cmp.Or(have.Next.Compare(at), -1) // behind those of that time
+			return cmp.Or(have.Next.Compare(at), -1) // after those of the same time
 		})
 		if c.Next.IsZero() || i == n {
 			return
@@ -217,22 +235,22 @@ func (h *handler) nextCrons(crons []stint.CronInfo) node {
 	}))
 }
 
-// A failure is what failed of one task, and how it did last.
+// A failure is a task with failed runs, its statistics, and the newest run that failed.
 type failure struct {
 	stint.Stats
 	Newest *stint.RunInfo
 }
 
-// loadCharts draws what happened in the window.
+// loadCharts sums up the statistics of the window and draws its charts.
 func (h *handler) loadCharts(ctx context.Context, o *overview) error {
 	w := o.window
 	end := time.Now().Truncate(w.Step).Add(w.Step)
-	begin := end.Add(-w.Back)
-	spans, err := h.c.Stats(ctx, stint.StatsFilter{Since: begin, Span: w.span()})
+	begin := end.Add(-w.Length)
+	spans, err := h.c.Stats(ctx, stint.StatsFilter{Since: begin, Span: w.resolution()})
 	if err != nil {
 		return err
 	}
-	n := int(w.Back / w.Step)
+	n := int(w.Length / w.Step)
 	steps, times := make([]stint.Stats, n), make([]time.Time, n)
 	for i := range times {
 		times[i] = begin.Add(time.Duration(i) * w.Step)
@@ -267,9 +285,9 @@ func (h *handler) loadCharts(ctx context.Context, o *overview) error {
 	return nil
 }
 
-// loadFailures lists the tasks of which runs failed, with the newest.
+// loadFailures lists the tasks with failed runs, at most 8.
 func (h *handler) loadFailures(ctx context.Context, w window) (all []failure, err error) {
-	totals, err := h.totals(ctx, w)
+	totals, err := h.taskTotals(ctx, w)
 	if err != nil {
 		return nil, err
 	}

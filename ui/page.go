@@ -17,21 +17,21 @@ import (
 //go:embed assets
 var files embed.FS
 
-// A view is a page, but for what stands around it on all.
+// A view is the content of a page, without header, navigation and footer.
 type view struct {
 	Title string
 	Main  node
-	Still bool   // it does not change by itself
-	Up    string // where Esc leads; "": nowhere
-	Bare  bool   // for who may not come in: it names nothing
+	Still bool   // not updated live
+	Up    string // the path that Esc opens; "": none
+	Bare  bool   // without header and navigation, for visitors without access
 	path  string // with its query
 }
 
-// A pageFunc makes a page. arg is the rest of the path, if there is one.
+// A pageFunc makes a page. arg is the path after the page's name, or "".
 type pageFunc func(h *handler, ctx context.Context, arg string, q url.Values) (*view, error)
 
-// pages are named by the first part of their path, and stand in the navigation if they
-// have a title.
+// pages are found by name, the first segment of the path. Those with a title are in the
+// navigation.
 var pages = []struct {
 	name, title string
 	make        pageFunc
@@ -72,16 +72,16 @@ func (h *handler) routePages(mux *http.ServeMux) {
 		}
 		done()
 		if err != nil {
-			h.errorPage(w, statusOf(err), err)
+			h.writeErrorPage(w, statusOf(err), err)
 			return
 		}
 		h.send(w, http.StatusOK, "text/html; charset=utf-8", text)
 	})
 }
 
-// makePage makes the page at a URL.
+// makePage returns the page at a URL.
 func (h *handler) makePage(ctx context.Context, u *url.URL) (*view, error) {
-	escaped := u.EscapedPath() // a name may have a slash in it
+	escaped := u.EscapedPath() // a name may contain a slash
 	name, arg, _ := strings.Cut(strings.Trim(escaped, "/"), "/")
 	arg, err := url.PathUnescape(arg)
 	if err != nil {
@@ -104,7 +104,7 @@ func (h *handler) makePage(ctx context.Context, u *url.URL) (*view, error) {
 	return nil, errNoPage
 }
 
-// renderMain is the content of a page, without what stands around it.
+// renderMain returns the content of a page as HTML, without header, navigation and footer.
 func (h *handler) renderMain(ctx context.Context, u *url.URL) ([]byte, error) {
 	done, err := h.acquireSlot(ctx)
 	if err != nil {
@@ -115,9 +115,9 @@ func (h *handler) renderMain(ctx context.Context, u *url.URL) ([]byte, error) {
 	if err != nil {
 		v = h.errorView("Error", err)
 	}
-	text, renderErr := rendered(v.Main)
+	text, renderErr := renderNode(v.Main)
 	if errors.Is(renderErr, errPageTooLarge) {
-		text, renderErr = rendered(h.errorView("Error", renderErr).Main)
+		text, renderErr = renderNode(h.errorView("Error", renderErr).Main)
 	}
 	if renderErr != nil {
 		return nil, renderErr
@@ -126,10 +126,11 @@ func (h *handler) renderMain(ctx context.Context, u *url.URL) ([]byte, error) {
 }
 
 func (h *handler) errorView(title string, err error) *view {
-	return &view{Title: title, Still: true, Main: group(el("h1", title), el("p.error", err), el("p", h.link("/", "To the overview")))}
+	return &view{Title: title, Still: true, Main: group(
+		el("h1", title), el("p.error", err), el("p", h.link("/", "To the overview")))}
 }
 
-func (h *handler) errorPage(w http.ResponseWriter, status int, err error) {
+func (h *handler) writeErrorPage(w http.ResponseWriter, status int, err error) {
 	v := h.errorView(http.StatusText(status), err)
 	v.Bare = status == http.StatusForbidden
 	h.writePage(w, status, v)
@@ -144,18 +145,18 @@ func (h *handler) writePage(w http.ResponseWriter, status int, v *view) {
 	h.send(w, status, "text/html; charset=utf-8", text)
 }
 
-// render is a whole page.
-func (h *handler) render(v *view) ([]byte, error) { return rendered(h.around(v)) }
+// render returns a whole page as HTML.
+func (h *handler) render(v *view) ([]byte, error) { return renderNode(h.document(v)) }
 
-// rendered is what a node is written as, or errLargePage.
-func rendered(n node) ([]byte, error) {
+// renderNode returns a node as HTML, or errPageTooLarge.
+func renderNode(n node) ([]byte, error) {
 	var b pageBuffer
 	err := n.Render(&b)
 	return b.Bytes(), err
 }
 
-// app is what the program is called.
-func (h *handler) app() string {
+// appName returns the program's name.
+func (h *handler) appName() string {
 	if h.title != "" {
 		return h.title
 	}
@@ -165,17 +166,17 @@ func (h *handler) app() string {
 	return "stint"
 }
 
-// around is a whole page.
-func (h *handler) around(v *view) node {
+// document returns a whole page: v with header, navigation and footer.
+func (h *handler) document(v *view) node {
+	doctype, charset := g.Raw("<!doctype html>"), el("meta", attr("charset", "utf-8"))
 	if v.Bare {
-		return group(g.Raw("<!doctype html>"), el("html", attr("lang", "en"), el("head", el("meta", attr("charset", "utf-8")), el("title", v.Title)), el("body", el("main", v.Main))))
+		return group(doctype, el("html", attr("lang", "en"), el("head", charset, el("title", v.Title)), el("body", el("main", v.Main))))
 	}
-	app := h.app()
+	app := h.appName()
 	live := when(!v.Still && v.path != "", attr("data-live", h.base+"/live?url="+url.QueryEscape(v.path)))
 	script := func(name string) node { return el("script", attr("src", h.base+"/assets/"+name), attr("defer")) }
-	return group(g.Raw("<!doctype html>"), el("html", attr("lang", "en"), attr("data-base", h.base), live,
-		el("head",
-			el("meta", attr("charset", "utf-8")),
+	return group(doctype, el("html", attr("lang", "en"), attr("data-base", h.base), live,
+		el("head", charset,
 			el("meta", attr("name", "viewport"), attr("content", "width=device-width, initial-scale=1")),
 			el("title", v.Title+" · "+app),
 			el("link", attr("rel", "icon"), attr("href", h.base+"/assets/icon.svg")),
@@ -183,14 +184,27 @@ func (h *handler) around(v *view) node {
 			script("idiomorph.js"), script("app.js")),
 		el("body",
 			el("a.skip", attr("href", "#main"), "Skip to content"),
-			el("div.banner", attr("id", "lost"), attr("role", "status"), attr("hidden"), "The live connection is lost. What you see may be old; this page is trying to connect again."),
+			el("div.banner", attr("id", "lost"), attr("role", "status"), attr("hidden"),
+				"The live connection is lost, so this page may be out of date. It is reconnecting."),
 			el("header", el("span.app", app), h.navigation(v),
-				el("button", attr("type", "button"), attr("id", "open-palette"), attr("aria-keyshortcuts", "/"), "Go to… ", el("kbd", "/"))),
+				el("button", attr("type", "button"), attr("id", "open-palette"), attr("aria-keyshortcuts", "/"),
+					"Go to… ", el("kbd", "/"))),
 			el("main", attr("id", "main"), attr("tabindex", "-1"), when(v.Up != "", attr("data-up", h.base+v.Up)), v.Main),
-			el("footer", "Live: changes show as they are committed.", when(h.readOnly, " This page is read-only."), " Keys: ", el("kbd", "/"), " go to, ", el("kbd", "j"), " ", el("kbd", "k"), " move in a list, ", el("kbd", "Enter"), " open, ", el("kbd", "Esc"), " back."),
-			el("dialog", attr("id", "palette"), attr("aria-label", "Go to"),
-				el("input", attr("type", "search"), attr("aria-label", "A page, a task, a run's ID"), attr("placeholder", "A page, a task, a run's ID"), attr("autocomplete", "off")),
-				el("ul", attr("role", "listbox"), attr("aria-label", "Found"))))))
+			h.footer(), palette())))
+}
+
+func (h *handler) footer() node {
+	key := func(name string) node { return el("kbd", name) }
+	return el("footer", "Live: changes show as they are committed.", when(h.readOnly, " This page is read-only."),
+		" Keys: ", key("/"), " go to, ", key("j"), " ", key("k"), " move in a list, ", key("Enter"), " open, ", key("Esc"), " back.")
+}
+
+// palette is the dialog that the key / opens: app.js fills it with pages, tasks and runs.
+func palette() node {
+	const hint = "A page, a task, a run's ID"
+	return el("dialog", attr("id", "palette"), attr("aria-label", "Go to"),
+		el("input", attr("type", "search"), attr("aria-label", hint), attr("placeholder", hint), attr("autocomplete", "off")),
+		el("ul", attr("role", "listbox"), attr("aria-label", "Found")))
 }
 
 func (h *handler) navigation(v *view) node {
@@ -208,7 +222,7 @@ func (h *handler) navigation(v *view) node {
 func (h *handler) routeAssets(mux *http.ServeMux) {
 	assets, err := fs.Sub(files, "assets")
 	if err != nil {
-		panic(fmt.Sprintf("ui: %v", err)) // it is embedded
+		panic(fmt.Sprintf("ui: %v", err)) // impossible: it is embedded
 	}
 	serve := http.StripPrefix("/assets/", http.FileServerFS(assets))
 	mux.HandleFunc("GET /assets/", func(w http.ResponseWriter, r *http.Request) {

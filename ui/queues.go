@@ -11,7 +11,7 @@ import (
 	"github.com/stint-dev/stint"
 )
 
-// A queueRow is a queue and what happened there in the last hour.
+// A queueRow is a queue with its ready runs by priority and its statistics of the last hour.
 type queueRow struct {
 	stint.QueueInfo
 	priorities map[int]int
@@ -23,7 +23,7 @@ func queuesPage(h *handler, ctx context.Context, arg string, q url.Values) (*vie
 	if err != nil {
 		return nil, err
 	}
-	totals, err := h.totals(ctx, windows[0])
+	totals, err := h.taskTotals(ctx, windows[0])
 	if err != nil {
 		return nil, err
 	}
@@ -46,21 +46,25 @@ func queuesPage(h *handler, ctx context.Context, arg string, q url.Values) (*vie
 
 func (h *handler) showQueues(rows []queueRow) node {
 	if len(rows) == 0 {
-		return emptyState("No queue has been used. The first run of a task makes its queue.")
+		return emptyState("No queue has been used yet. The first run of a task creates its queue.")
 	}
-	return table(tableHead("Queue", "Ready.figure", "By priority.optional", "Running.figure", "In, 1h.figure optional", "Out, 1h.figure", "p99 wait.figure optional", "Oldest ready", h.actions()), eachShown(rows, func(r queueRow) node {
+	heads := tableHead("Queue", "Ready.figure", "By priority.optional", "Running.figure", "Enqueued, 1h.figure optional",
+		"Ended, 1h.figure", "p99 wait.figure optional", "Oldest ready", h.actions())
+	return table(heads, eachShown(rows, func(r queueRow) node {
 		list := func(state stint.State, n int) node {
 			return h.link(runsPath("queue", r.Name, "state", state.String()), formatCount(n))
 		}
 		path := runsPath("queue", r.Name)
 		return h.linkedRow(path, el("td", h.link(path, userText(r.Name)), pausedBadge(r.Paused)),
-			el("td.number", list(stint.StateQueued, r.Ready)), el("td.optional", priorities(r.priorities)), el("td.number", list(stint.StateRunning, r.Running)),
-			el("td.number.optional", formatCount(r.hour.Enqueued)), el("td.number", formatCount(r.hour.Ended())), el("td.number.optional", formatDuration(r.hour.Wait(.99))), el("td", timestamp(r.Oldest)),
+			el("td.number", list(stint.StateQueued, r.Ready)), el("td.optional", priorities(r.priorities)),
+			el("td.number", list(stint.StateRunning, r.Running)),
+			el("td.number.optional", formatCount(r.hour.Enqueued)), el("td.number", formatCount(r.hour.Ended())),
+			el("td.number.optional", formatDuration(r.hour.Wait(.99))), el("td", timestamp(r.Oldest)),
 			el("td", h.pauseToggle(r.Paused, "queues/"+escapeSegment(r.Name)+"/", "/queues")))
 	}))
 }
 
-// priorities lists how many runs there are of each, the most urgent first.
+// priorities lists the number of runs of each priority, the most urgent first.
 func priorities(counts map[int]int) node {
 	names := map[int]string{stint.PriorityLow: "low", stint.PriorityDefault: "default", stint.PriorityHigh: "high"}
 	var parts []string

@@ -10,42 +10,45 @@ import (
 	"github.com/stint-dev/stint/internal/jsonx"
 )
 
-// A Payload is something that the app's code stored, which may be private.
+// A Payload is a value that the app's code stored, and that may be private.
 type Payload struct {
-	// Of says what it is. JSON of the app's: "input" and "output" of a run, "journal" (what a
-	// durable call recorded), "event", "filter" (the payload of one), "cron" (the input of
-	// one), "log" (the attributes of a line, an object). A text, as a JSON string: "error"
-	// (of a run, an attempt, a task, a durable call, a cron, or why a webhook was refused),
-	// "stack" (of a panic), "blocked" (what a run waits for: a condition with its values, the
-	// key of a limit, an error), "progress" (its message), "message" (of a line of a log),
-	// "stream" (a chunk, or those of a page), "metadata" (one value of a run's or an event's),
-	// "key" (the idempotency key of a run), "limit_key" (the key of a limit), "scope" (of an
-	// event or a filter) and "expression" (of a filter made at run time).
+	// Of says what the value is.
+	//
+	// JSON of the app: "input" and "output" of a run, "journal" (the result of a durable call),
+	// "event" (its payload), "filter" (its payload), "cron" (its input), "log" (the attributes
+	// of a log line, an object).
+	//
+	// Text, as a JSON string: "error" (of a run, an attempt, a task, a durable call or a cron, or
+	// why a webhook was refused), "stack" (of a panic), "blocked" (what a run waits for: a
+	// condition with its values, the key of a limit, an error), "progress" (its message),
+	// "message" (of a log line), "stream" (one chunk, or all on a page), "metadata" (one value,
+	// of a run or an event), "key" (the idempotency key of a run), "limit_key" (the key of a
+	// limit), "scope" (of an event or a filter), "expression" (of a filter made at run time).
 	Of string
-	// Name is the task, or of an event's its key, of a limit's key its limit.
+	// Name is the task; the event's key if the value is of an event; the limit if it is a limit_key.
 	Name string
 	JSON json.RawMessage
 }
 
-// WithRedact shows what f returns in the place of each payload, on every page and in every
-// answer of the API. What is empty hides it, and so does a panic of f. Of a text, f returns
-// a JSON string, or anything else to show. f is called at each view, by several goroutines.
+// WithRedact shows the result of f in place of each payload, on every page and in every answer of
+// the API. An empty result hides the payload, and so does a panic of f. For a text, f returns a
+// JSON string; anything else is shown as it is. f is called at each view, by several goroutines.
 //
-// Names are shown as they are: of tasks, queues, steps, changes, crons, limits, workers and
-// webhooks, keys of events and of metadata; and IDs, states, times and counts. With
-// WithRedact runs cannot be searched by a text in their errors, nor be run again from a page
-// with the same input.
+// Not redacted are names (of tasks, queues, steps, versions, crons, limits, workers and webhooks),
+// keys of events and of metadata, IDs, states, times and counts. WithRedact also disables the
+// search of runs by the text of their errors, and the form that runs a run again with its input.
 func WithRedact(f func(Payload) json.RawMessage) Option { return func(c *config) { c.redact = f } }
 
-// hiddenText stands where a text is hidden.
+// hiddenText is shown in place of a hidden text.
 const hiddenText = "(hidden)"
 
-// redactJSON is a payload as it may be shown: JSON, whatever the app's WithRedact returns.
+// redactJSON returns a payload as it may be shown. It is always JSON, whatever WithRedact's
+// function returns.
 func (h *handler) redactJSON(of, name string, payload json.RawMessage) json.RawMessage {
 	return jsonx.Embed(h.redacted(of, name, payload))
 }
 
-// redacted is a payload as the app wants it seen.
+// redacted returns what WithRedact's function makes of a payload.
 func (h *handler) redacted(of, name string, payload json.RawMessage) json.RawMessage {
 	if h.redact == nil || payload == nil {
 		return payload
@@ -57,12 +60,12 @@ func (h *handler) redacted(of, name string, payload json.RawMessage) json.RawMes
 	return shown
 }
 
-// redactText is a text as it may be shown.
+// redactText returns a text as it may be shown.
 func (h *handler) redactText(of, name, s string) string {
 	if h.redact == nil || s == "" {
 		return s
 	}
-	b, _ := json.Marshal(s) // a text always encodes
+	b, _ := json.Marshal(s) // never fails
 	shown := h.redacted(of, name, b)
 	if len(shown) == 0 {
 		return hiddenText
@@ -74,7 +77,7 @@ func (h *handler) redactText(of, name, s string) string {
 	return text
 }
 
-// redactRun has a run be what may be shown of it.
+// redactRun redacts a run in place.
 func (h *handler) redactRun(r *stint.RunInfo) {
 	r.Input, r.Output = h.redactJSON("input", r.Task, r.Input), h.redactJSON("output", r.Task, r.Output)
 	if h.redact == nil {
@@ -96,7 +99,7 @@ func (h *handler) redactRun(r *stint.RunInfo) {
 	}
 }
 
-// namesInMetadata are keys of metadata whose values are names, IDs and times of the library's.
+// namesInMetadata are keys of metadata whose values are names, IDs and times of the library.
 var namesInMetadata = map[string]bool{metaCron: true, metaTick: true, metaEvent: true, metaEventKey: true}
 
 func (h *handler) redactMetadata(name string, m map[string]string) {
@@ -144,7 +147,7 @@ func (h *handler) redactCrons(all []stint.CronInfo) {
 	}
 }
 
-// callApp calls a function of the app's. If it panics, called logs that and returns false.
+// callApp calls a function of the app. If f panics, callApp logs that and returns false.
 func callApp(option string, f func()) bool {
 	p := guard.Call(f)
 	if p != nil {

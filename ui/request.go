@@ -18,17 +18,17 @@ import (
 	"github.com/stint-dev/stint/internal/text"
 )
 
-// rawFields are the fields that are JSON of the app's, whatever it is.
+// rawFields are the fields whose value is any JSON.
 var rawFields = map[string]bool{"input": true, "payload": true}
 
-// emptyAllowed are the fields whose empty text says something: a limit may have an empty name or
-// key, and a cursor that is empty is the beginning.
+// emptyAllowed are the fields that may be "": a limit may have an empty name or key, and an
+// empty cursor is the beginning.
 var emptyAllowed = map[string]bool{"limit_name": true, "limit_key": true, "cursor": true}
 
-// requestValues reads what a request says: its query, or the form or the JSON object that is its
-// body. In JSON, a list stands for a name with several values, and metadata is an object; a
-// text that is empty is an error, and null is as if the field was left out. A form's fields
-// that are empty are those that nobody filled in.
+// requestValues reads the fields of a request: the query of a GET; of a POST the body, a form or
+// a JSON object. In JSON, a list gives a field several values, metadata is an object, an empty
+// string is an error, and null counts as left out. In a form, empty fields are allowed: they are
+// those that the user did not fill in.
 func requestValues(r *http.Request) (url.Values, error) {
 	if r.Method != http.MethodPost {
 		return r.URL.Query(), nil
@@ -50,13 +50,13 @@ func requestValues(r *http.Request) (url.Values, error) {
 		return nil, fmt.Errorf("the form: %w: %d values, want at most %d", errTooLarge, n+1, maxValues)
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	if r.ParseForm() != nil { // whose error quotes it
+	if r.ParseForm() != nil { // its error would quote the body
 		return nil, errors.New("the form: want it URL-encoded")
 	}
 	return r.PostForm, nil
 }
 
-// errTooLarge is that a request's body has too much in it.
+// errTooLarge is the error for a body of too many bytes, fields or values.
 var errTooLarge = errors.New("too large")
 
 // bodyOf reads a request's body.
@@ -79,8 +79,8 @@ func bodyOf(r *http.Request) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// objectOf reads the fields of a JSON object, which are few: so no more are kept than an
-// operation may have.
+// objectOf reads the fields of a JSON object, at most maxFields, so that a large body cannot
+// make a large map.
 func objectOf(body []byte) (url.Values, error) {
 	in := url.Values{}
 	if len(body) == 0 {
@@ -108,7 +108,7 @@ func objectOf(body []byte) (url.Values, error) {
 		if err := d.Decode(&raw); err != nil {
 			return nil, want(err)
 		}
-		delete(in, name) // of a field that is there twice the last counts
+		delete(in, name) // the last of two equal fields counts
 		if rawFields[name] {
 			in.Set(name, string(raw))
 			continue
@@ -126,15 +126,14 @@ func objectOf(body []byte) (url.Values, error) {
 	return in, nil
 }
 
-// flatten puts a field of a JSON object where a form's field would be. A number keeps the
-// digits that it is written with.
+// flatten adds a field of a JSON object to in, as a form would. Numbers keep their digits.
 func flatten(in url.Values, name string, raw json.RawMessage) error {
 	value, err := jsonx.Decode(raw)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	switch v := value.(type) {
-	case nil: // it is there, as is an empty list, and has nothing
+	case nil: // present without a value, like an empty list
 		in[name] = []string{}
 	case bool:
 		in.Set(name, fmt.Sprint(v))
@@ -166,17 +165,17 @@ func flatten(in url.Values, name string, raw json.RawMessage) error {
 	return nil
 }
 
-// pairOf is a pair of metadata as filterOf reads it: KEY=VALUE, or if the key has a = in
-// it, or could be taken for JSON, a JSON object.
+// pairOf returns a pair of metadata in the form that filterOf reads: KEY=VALUE, or a JSON object
+// if the key contains = or begins like JSON.
 func pairOf(k, v string) string {
 	if !strings.Contains(k, "=") && !strings.HasPrefix(strings.TrimSpace(k), "{") {
 		return k + "=" + v
 	}
-	b, _ := json.Marshal(map[string]string{k: v}) // texts always encode
+	b, _ := json.Marshal(map[string]string{k: v}) // never fails
 	return string(b)
 }
 
-// textOf is a value of JSON, as a form would have it.
+// textOf returns a JSON value as a form would send it.
 func textOf(v any) (string, error) {
 	switch v := v.(type) {
 	case string:
@@ -187,7 +186,7 @@ func textOf(v any) (string, error) {
 	return "", errors.New("want a text, a number, true or false")
 }
 
-// requiredParam is a value that must be there.
+// requiredParam returns a field's value, or an error if it is missing or empty.
 func requiredParam(in url.Values, name string) (string, error) {
 	if v := in.Get(name); v != "" {
 		return v, nil
@@ -195,7 +194,7 @@ func requiredParam(in url.Values, name string) (string, error) {
 	return "", fmt.Errorf("%s is missing", name)
 }
 
-// boolParam reads a field that is true or false.
+// boolParam reads a field that is true or false [false].
 func boolParam(in url.Values, name string) (bool, error) {
 	switch v := in.Get(name); v {
 	case "true", "1", "on":
@@ -219,7 +218,7 @@ func intParam(in url.Values, name string, none int) (int, error) {
 	return n, nil
 }
 
-// timeParam reads a time, or how long ago it was: 2026-01-31T12:00:00Z, 90m, 24h.
+// timeParam parses a time (2026-01-31T12:00:00Z), or how long ago it was (90m, 24h). "" is zero.
 func timeParam(s string) (time.Time, error) {
 	if s == "" {
 		return time.Time{}, nil

@@ -18,34 +18,34 @@ import (
 	"github.com/stint-dev/stint/internal/text"
 )
 
-// What a page of a run shows.
+// A runView holds what a run's page shows.
 type runView struct {
 	*stint.RunInfo
 	journal           []stint.JournalEntry
-	journalFrom       string // cursor of the page of it; "": the first
-	journalNext       string // cursor of the next page; "": there is none
+	journalFrom       string // cursor of this page of the journal; "": the first
+	journalNext       string // cursor of the next page; "": none
 	children          []child
-	childrenMore      bool // than these
-	childBytes        int  // of payloads that were read for them
+	childrenMore      bool // there are more than these
+	childBytes        int  // of the payloads read for them
 	logs              []stint.LogLine
 	logsMore          bool
 	logLevel, logText string
 	stream            string
-	elapsed           time.Duration // of the run, so far
+	elapsed           time.Duration // from the run's start to its end, or to now
 	open              bool          // it has not ended
 }
 
-// A child is a run that another asked for, itself or through another.
+// A child is a descendant of a run.
 type child struct {
 	stint.RunInfo
-	depth int // 1: itself
+	depth int // 1: a child, 2: a child's child, ...
 }
 
 const (
-	logsShown     = 500
-	childrenShown = 100
-	childrenDepth = 5
-	childrenBytes = 8 << 20
+	maxLogLines   = 500
+	maxChildren   = 100
+	maxChildDepth = 5
+	maxChildBytes = 8 << 20
 )
 
 func runPage(h *handler, ctx context.Context, id string, q url.Values) (*view, error) {
@@ -58,7 +58,7 @@ func runPage(h *handler, ctx context.Context, id string, q url.Values) (*view, e
 	if err := h.loadJournal(ctx, v, q.Get("journal")); err != nil {
 		return nil, err
 	}
-	if !info.Workflow { // its tasks are shown as such
+	if !info.Workflow { // a workflow's children are its tasks, shown as such
 		if err := h.loadChildren(ctx, v, id, 1); err != nil {
 			return nil, err
 		}
@@ -75,9 +75,9 @@ func runPage(h *handler, ctx context.Context, id string, q url.Values) (*view, e
 	return &view{Title: info.Task + " " + id, Main: h.showRun(v), Up: "/runs"}, nil
 }
 
-// loadJournal reads a page of what the run has recorded.
+// loadJournal reads a page of the run's journal.
 func (h *handler) loadJournal(ctx context.Context, v *runView, cursor string) error {
-	page, err := h.c.JournalPage(ctx, v.ID, stint.JournalFilter{Limit: listShown, Cursor: cursor})
+	page, err := h.c.JournalPage(ctx, v.ID, stint.JournalFilter{Limit: maxRows, Cursor: cursor})
 	if errors.Is(err, stint.ErrNotFound) {
 		return nil // deleted meanwhile
 	}
@@ -89,23 +89,23 @@ func (h *handler) loadJournal(ctx context.Context, v *runView, cursor string) er
 	return nil
 }
 
-// loadChildren gathers the tree of children, as they came, each before its own.
+// loadChildren reads the tree of children, oldest first, each before its own children.
 func (h *handler) loadChildren(ctx context.Context, v *runView, id string, depth int) error {
-	if depth > childrenDepth || len(v.children) >= childrenShown || v.childBytes > childrenBytes {
+	if depth > maxChildDepth || len(v.children) >= maxChildren || v.childBytes > maxChildBytes {
 		return nil
 	}
-	page, err := h.list(ctx, stint.RunFilter{ParentID: id, Limit: childrenShown})
+	page, err := h.list(ctx, stint.RunFilter{ParentID: id, Limit: maxChildren})
 	if err != nil {
 		return err
 	}
 	v.childrenMore = v.childrenMore || page.Next != ""
-	for i := range page.Runs { // what is shown of them is kept, and no more
+	for i := range page.Runs { // keep only what is shown
 		r := &page.Runs[i]
 		v.childBytes += len(r.Input) + len(r.Output)
 		r.Input, r.Output = json.RawMessage(strings.Clone(truncate(70, string(r.Input)))), nil
 	}
 	for _, r := range slices.Backward(page.Runs) {
-		if len(v.children) >= childrenShown || v.childBytes > childrenBytes && depth > 1 {
+		if len(v.children) >= maxChildren || v.childBytes > maxChildBytes && depth > 1 {
 			v.childrenMore = true
 			break
 		}
@@ -125,37 +125,44 @@ func (h *handler) showRun(v *runView) node {
 		showDivergence(v.Divergence),
 		when(v.Error != "" && v.Divergence == nil, el("p.error", userText(v.Error))),
 		when(v.Stack != "", details("Stack", pre(v.Stack))),
-		when(v.Progress.Total > 0, el("p", progressBar("progress", min(v.Progress.Done, v.Progress.Total), v.Progress.Total),
-			fmt.Sprintf(" %s of %s ", formatCount(v.Progress.Done), formatCount(v.Progress.Total)), userText(v.Progress.Message))),
+		showProgress(v.Progress),
 		h.runActions(v),
-		el("div.grid", el("section", h2("Facts"), h.showFacts(v)), el("section", h2("Input"), jsonTree(v.Input, wholeTree), h2("Output"), jsonTree(v.Output, wholeTree))),
+		el("div.grid", el("section", h2("Facts"), h.showFacts(v)),
+			el("section", h2("Input"), jsonTree(v.Input, wholeTree), h2("Output"), jsonTree(v.Output, wholeTree))),
 		when(graph != nil, h2("Graph"), graph),
 		when(len(v.Tasks) > 0, h2("Tasks"), h.showFlow(v.Tasks)),
 		when(spans != nil, h2("Time"), spans),
 		when(len(v.journal) > 0 || v.journalFrom != "", h2("Journal"), h.showJournal(v)),
-		when(len(v.children) > 0, h2("Children"), h.showChildren(v.children), when(v.childrenMore, el("p.dim", "There are more: the list of runs with this parent has them."))),
+		when(len(v.children) > 0, h2("Children"), h.showChildren(v.children),
+			when(v.childrenMore, el("p.dim", "There are more: filter the list of runs by this parent."))),
 		h2("Logs"), showLogs(v),
 		when(v.stream != "", h2("Stream"), pre(v.stream)),
 		when(len(v.Timeline) > 0, h2("History"), showHistory(v.Timeline)),
 		h.runAgain(v))
 }
 
-// showDivergence has side by side what is recorded and what the code asked for.
+func showProgress(p stint.ProgressInfo) node {
+	return when(p.Total > 0, el("p", progressBar("progress", min(p.Done, p.Total), p.Total),
+		fmt.Sprintf(" %s of %s ", formatCount(p.Done), formatCount(p.Total)), userText(p.Message)))
+}
+
+// showDivergence shows what the journal records beside what the code asked for.
 func showDivergence(d *stint.Divergence) node {
 	if d == nil {
 		return nil
 	}
-	return table(tableHead("Entry", "The journal has", "The code asks for", "Where"), el("tr", el("td.mono", d.Address), el("td", code(d.Recorded)), el("td.error", code(d.Asked)),
-		el("td.mono", when(d.Line > 0, userText(fmt.Sprintf("%s:%d", d.File, d.Line))))))
+	return table(tableHead("Entry", "The journal has", "The code asks for", "Where"),
+		el("tr", el("td.mono", d.Address), el("td", code(d.Recorded)), el("td.error", code(d.Asked)),
+			el("td.mono", when(d.Line > 0, userText(fmt.Sprintf("%s:%d", d.File, d.Line))))))
 }
 
 func (h *handler) runActions(v *runView) node {
-	here, of := runPath(v.ID), "runs/"+v.ID+"/"
-	return row(when(v.open, h.actionButton("danger", "Cancel", of+"cancel", here)),
-		when(!v.open || v.State == stint.StateBlocked, h.actionButton("primary", "Replay", of+"replay", here)))
+	here, path := runPath(v.ID), "runs/"+v.ID+"/"
+	return row(when(v.open, h.actionButton("danger", "Cancel", path+"cancel", here)),
+		when(!v.open || v.State == stint.StateBlocked, h.actionButton("primary", "Replay", path+"replay", here)))
 }
 
-// Keys of metadata by which the library says what started a run.
+// Metadata in which the library records what started a run.
 const (
 	metaCron     = "stint.cron"
 	metaTick     = "stint.tick"
@@ -163,13 +170,14 @@ const (
 	metaEventKey = "stint.event_key"
 )
 
-// trigger is what started a run.
-func (h *handler) trigger(v *runView) node {
+// startedBy returns what started a run.
+func (h *handler) startedBy(v *runView) node {
 	switch {
 	case v.Metadata[metaCron] != "":
 		return group("cron ", h.link("/schedules", userText(v.Metadata[metaCron])))
 	case v.Metadata[metaEvent] != "":
-		return group("event ", h.link("/events?"+url.Values{"key": {v.Metadata[metaEventKey]}}.Encode(), userText(v.Metadata[metaEventKey])))
+		key := v.Metadata[metaEventKey]
+		return group("event ", h.link("/events?"+url.Values{"key": {key}}.Encode(), userText(key)))
 	case v.ParentID != "":
 		return group("run ", h.link(runPath(v.ParentID), attr("class", "mono"), v.ParentID))
 	}
@@ -179,9 +187,10 @@ func (h *handler) trigger(v *runView) node {
 func (h *handler) showFacts(v *runView) node {
 	run := func(id string) node { return h.link(runPath(id), attr("class", "mono"), id) }
 	return el("dl.facts",
-		fact("ID", el("span.mono", v.ID)), fact("Started by", h.trigger(v)),
+		fact("ID", el("span.mono", v.ID)), fact("Started by", h.startedBy(v)),
 		fact("Queue", h.link(runsPath("queue", v.Queue), userText(v.Queue)), fmt.Sprintf(", priority %d", v.Priority)),
-		fact("Task", h.link(taskPath(v.Task), userText(v.Task))), fact("Attempt", v.Attempt, fmt.Sprintf(", of %d executions", v.Executions)),
+		fact("Task", h.link(taskPath(v.Task), userText(v.Task))),
+		fact("Attempt", v.Attempt, fmt.Sprintf(", of %d executions", v.Executions)),
 		fact("Created", timestamp(v.Created)), fact("Due", timestamp(v.Scheduled)), fact("Started", timestamp(v.Started)),
 		fact("Ended", timestamp(v.Finished), when(v.elapsed > 0, " ("+formatDuration(v.elapsed)+")")),
 		when(v.Worker != "", fact("Worker", h.link("/workers", userText(v.Worker)))),
@@ -191,17 +200,19 @@ func (h *handler) showFacts(v *runView) node {
 		h.showMetadata(v.Metadata))
 }
 
-// showMetadata is a fact for each key, of the first listShown.
+// showMetadata shows the first maxRows keys and their values.
 func (h *handler) showMetadata(m map[string]string) node {
 	keys := slices.Sorted(maps.Keys(m))
-	return group(each(keys[:min(len(keys), listShown)], func(k string) node { return fact(userText(k), userText(truncate(4096, m[k]))) }),
-		when(len(keys) > listShown, fact("More metadata", formatCount(len(keys)-listShown)+" keys")))
+	return group(each(keys[:min(len(keys), maxRows)], func(k string) node { return fact(userText(k), userText(truncate(4096, m[k]))) }),
+		when(len(keys) > maxRows, fact("More metadata", formatCount(len(keys)-maxRows)+" keys")))
 }
 
 func (h *handler) showFlow(tasks []stint.TaskInfo) node {
 	return table(tableHead("State", "Task", "Waits for, or error", "Took.figure"), eachShown(tasks, func(t stint.TaskInfo) node {
 		cells := func(name node) node {
-			return group(el("td", stateBadge(t.State)), el("td", name), el("td", userText(truncate(160, t.Blocked)), " ", el("bdi.error", truncate(160, t.Error))), el("td.number", elapsed(t.Started, t.Finished)))
+			why := group(userText(truncate(160, t.Blocked)), " ", el("bdi.error", truncate(160, t.Error)))
+			return group(el("td", stateBadge(t.State)), el("td", name), el("td", why),
+				el("td.number", elapsed(t.Started, t.Finished)))
 		}
 		if t.RunID == "" {
 			return el("tr", cells(userText(t.Name)))
@@ -211,15 +222,16 @@ func (h *handler) showFlow(tasks []stint.TaskInfo) node {
 }
 
 func (h *handler) showJournal(v *runView) node {
-	of := "runs/" + v.ID + "/"
+	path := "runs/" + v.ID + "/"
 	entries := table(tableHead("No.", "Kind", "Name", "Result", "Recorded", h.actions()), each(v.journal, func(e stint.JournalEntry) node {
 		step := hidden("step", e.Name)
-		return el("tr", el("td.mono", e.Address), el("td.state", e.Kind), el("td", userText(e.Name), when(e.Attempts > 1, el("span.dim", fmt.Sprintf(" (%d attempts)", e.Attempts)))),
+		return el("tr", el("td.mono", e.Address), el("td.state", e.Kind),
+			el("td", userText(e.Name), when(e.Attempts > 1, el("span.dim", fmt.Sprintf(" (%d attempts)", e.Attempts)))),
 			el("td", h.showResult(e)), el("td", timestamp(e.At)),
-			el("td", when(e.Kind == "step" && e.Done, h.actionButton("", "New run from here", of+"fork", "", step),
-				when(!v.open, " ", h.actionButton("", "Replay from here", of+"restart", runPath(v.ID), step)))))
+			el("td", when(e.Kind == "step" && e.Done, h.actionButton("", "New run from here", path+"fork", "", step),
+				when(!v.open, " ", h.actionButton("", "Replay from here", path+"restart", runPath(v.ID), step)))))
 	}))
-	return group(entries, h.otherRows(runPath(v.ID), "journal", v.journalFrom, v.journalNext))
+	return group(entries, h.moreRowsLinks(runPath(v.ID), "journal", v.journalFrom, v.journalNext))
 }
 
 func (h *handler) showResult(e stint.JournalEntry) node {
@@ -234,8 +246,10 @@ func (h *handler) showResult(e stint.JournalEntry) node {
 
 func (h *handler) showChildren(children []child) node {
 	return table(tableHead("State", "Task", "Input.optional", "Took.figure", "Created"), each(children, func(c child) node {
-		return h.linkedRow(runPath(c.ID), el("td", stateBadge(c.State)), el(fmt.Sprintf("td.in%d", min(c.depth-1, 4)), h.link(runPath(c.ID), userText(c.Task))),
-			el("td.optional", el("bdi.dim.mono", truncate(70, string(c.Input)))), el("td.number", elapsed(c.Started, c.Finished)), el("td", timestamp(c.Created)))
+		return h.linkedRow(runPath(c.ID), el("td", stateBadge(c.State)),
+			el(fmt.Sprintf("td.in%d", min(c.depth-1, 4)), h.link(runPath(c.ID), userText(c.Task))),
+			el("td.optional", el("bdi.dim.mono", truncate(70, string(c.Input)))),
+			el("td.number", elapsed(c.Started, c.Finished)), el("td", timestamp(c.Created)))
 	}))
 }
 
@@ -243,29 +257,33 @@ func showLogs(v *runView) node {
 	levels := each([]string{"", "DEBUG", "INFO", "WARN", "ERROR"}, func(l string) node {
 		return el("option", l, when(l == v.logLevel, attr("selected")))
 	})
-	form := el("form.filters", attr("method", "get"), el("label", "At least", el("select", attr("name", "level"), levels)), input("Text", attr("name", "text"), attr("value", v.logText)), button("", "Filter"))
+	form := el("form.filters", attr("method", "get"), el("label", "At least", el("select", attr("name", "level"), levels)),
+		input("Text", attr("name", "text"), attr("value", v.logText)), button("", "Filter"))
 	if len(v.logs) == 0 {
 		if v.logLevel+v.logText != "" {
 			return group(form, emptyState("No line matches."))
 		}
-		return group(form, emptyState("No line. A handler writes some with ", code("stint.Logger(ctx)"), "."))
+		return group(form, emptyState("No lines. Handlers write them with ", code("stint.Logger(ctx)"), "."))
 	}
-	return group(form, when(v.logsMore, el("p.dim", fmt.Sprintf("The last %d lines that match:", len(v.logs)))), el("dl.log.mono", each(v.logs, func(l stint.LogLine) node {
+	lines := each(v.logs, func(l stint.LogLine) node {
 		level := el("dd", l.Level)
 		if l.Level >= slog.LevelError {
 			level = el("dd.error", l.Level)
 		}
-		return group(el("dt.dim", timestamp(l.At)), level, el("dd", userText(l.Message), when(len(l.Attrs) > 0, " ", el("bdi.dim", string(l.Attrs)))))
-	})))
+		attrs := when(len(l.Attrs) > 0, " ", el("bdi.dim", string(l.Attrs)))
+		return group(el("dt.dim", timestamp(l.At)), level, el("dd", userText(l.Message), attrs))
+	})
+	return group(form, when(v.logsMore, el("p.dim", fmt.Sprintf("The last %d lines that match:", len(v.logs)))), el("dl.log.mono", lines))
 }
 
 func showHistory(timeline []stint.TimelineEntry) node {
 	return table(tableHead("When", "State", "Attempt.figure", "Worker", "Error"), eachShown(timeline, func(e stint.TimelineEntry) node {
-		return el("tr", el("td", timestamp(e.At)), el("td", stateBadge(e.State)), el("td.number", when(e.Attempt > 0, e.Attempt)), el("td", userText(e.Worker)), el("td", el("bdi.error", truncate(300, e.Error))))
+		return el("tr", el("td", timestamp(e.At)), el("td", stateBadge(e.State)), el("td.number", when(e.Attempt > 0, e.Attempt)),
+			el("td", userText(e.Worker)), el("td", el("bdi.error", truncate(300, e.Error))))
 	}))
 }
 
-// runAgain offers the run for another go: with an input to edit, as a command, as Go.
+// runAgain offers to enqueue the run again: with its input to edit, as a command, as Go.
 func (h *handler) runAgain(v *runView) node {
 	if h.readOnly || h.redact != nil || len(v.Input) > 4096 || strings.Contains(v.Task, ":") {
 		return nil
@@ -274,17 +292,19 @@ func (h *handler) runAgain(v *runView) node {
 	if err != nil {
 		return nil
 	}
-	curl := fmt.Sprintf("curl -X POST 'http://localhost:8080%s/api/tasks/%s/runs' -H 'Content-Type: application/json' -d '%s'", h.base, escapeSegment(v.Task), strings.ReplaceAll(string(body), "'", `'\''`))
+	operation := "tasks/" + escapeSegment(v.Task) + "/runs"
+	curl := fmt.Sprintf("curl -X POST 'http://localhost:8080%s/api/%s' -H 'Content-Type: application/json' -d '%s'",
+		h.base, operation, strings.ReplaceAll(string(body), "'", `'\''`))
+	asGo := fmt.Sprintf("client.EnqueueJSON(ctx, %q, json.RawMessage(%q))", v.Task, v.Input)
 	copied := func(summary, id, text string) node {
 		return details(summary, pre(text, attr("id", id)), el("button", attr("type", "button"), attr("data-copy", id), "Copy"))
 	}
-	return group(h2("Run again"),
-		details("With an input to edit", h.form("", "tasks/"+escapeSegment(v.Task)+"/runs", "", textArea("Input", "input", indented(v.Input)), row(button("primary", "Enqueue")))),
-		copied("As a command", "curl", curl), copied("As Go", "go", fmt.Sprintf("client.EnqueueJSON(ctx, %q, json.RawMessage(%q))", v.Task, v.Input)))
+	edit := h.form("", operation, "", textArea("Input", "input", indented(v.Input)), row(button("primary", "Enqueue")))
+	return group(h2("Run again"), details("With another input", edit), copied("As a command", "curl", curl), copied("As Go", "go", asGo))
 }
 
-// logText is what a person may look for in a line: its message, its attributes as they are
-// shown, and the texts in them as they were before they were encoded.
+// logText returns the text of a line to search: its message, its attributes as JSON, and the
+// strings in them without JSON's escapes.
 func logText(l *stint.LogLine) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n%s", l.Message, l.Attrs)
@@ -312,7 +332,7 @@ func logText(l *stint.LogLine) string {
 	return b.String()
 }
 
-// loadLogs reads what the handler logged and streamed.
+// loadLogs reads the run's log lines and its stream.
 func (h *handler) loadLogs(ctx context.Context, v *runView) error {
 	var least slog.Level
 	if v.logLevel == "" || least.UnmarshalText([]byte(v.logLevel)) != nil {
@@ -326,7 +346,7 @@ func (h *handler) loadLogs(ctx context.Context, v *runView) error {
 		if len(lines) == 0 {
 			break
 		}
-		h.redactLines(v.Task, lines) // before they are searched: see filterOf
+		h.redactLines(v.Task, lines) // before the search, so that a search finds nothing hidden
 		for _, l := range lines {
 			if l.Level >= least && (v.logText == "" || strings.Contains(strings.ToLower(logText(&l)), strings.ToLower(v.logText))) {
 				v.logs = append(v.logs, l)
@@ -339,14 +359,14 @@ func (h *handler) loadLogs(ctx context.Context, v *runView) error {
 	if err != nil {
 		return err
 	}
-	v.stream = text.Cut(h.redactText("stream", v.Task, string(bytes.Join(chunks, nil))), streamShown)
+	v.stream = text.Cut(h.redactText("stream", v.Task, string(bytes.Join(chunks, nil))), maxStreamBytes)
 	return nil
 }
 
-// cutLogs keeps the last lines that the page has room for.
+// cutLogs drops all but the last lines that the page has room for.
 func (v *runView) cutLogs() {
 	n, size := 0, 0
-	for n < min(len(v.logs), logsShown) && size <= logsBytes {
+	for n < min(len(v.logs), maxLogLines) && size <= maxLogBytes {
 		n++
 		l := &v.logs[len(v.logs)-n]
 		size += len(l.Message) + len(l.Attrs)
@@ -356,18 +376,42 @@ func (v *runView) cutLogs() {
 	}
 }
 
-// waterfall draws what took how long: attempts, tasks, durable calls and children.
+// waterfall draws the duration of attempts, tasks, durable calls and children.
 func (h *handler) waterfall(v *runView) node {
 	now := time.Now()
-	until := func(t time.Time) time.Time {
-		if t.IsZero() {
-			return now
+	bars := v.attemptBars(now)
+	for _, t := range v.Tasks {
+		if !t.Started.IsZero() {
+			bars = append(bars, bar{t.Name, h.base + "/runs/" + t.RunID, t.State.String(), t.Started, orElse(t.Finished, now), 1})
 		}
-		return t
 	}
-	var bars []bar
+	bars = append(bars, v.journalBars(now)...)
+	if len(v.Tasks) == 0 {
+		for _, c := range v.children {
+			if !c.Started.IsZero() {
+				end := orElse(c.Finished, now)
+				bars = append(bars, bar{"child " + c.Task, h.base + "/runs/" + c.ID, c.State.String(), c.Started, end, 1})
+			}
+		}
+	}
+	return waterfall(bars[:min(len(bars), 300)])
+}
+
+// orElse returns t, or other if t is not set.
+func orElse(t, other time.Time) time.Time {
+	if t.IsZero() {
+		return other
+	}
+	return t
+}
+
+// attemptBars returns a bar for the wait to start and one for each attempt.
+func (v *runView) attemptBars(now time.Time) (bars []bar) {
 	if !v.Scheduled.IsZero() && v.Scheduled.Before(now) && v.Started.After(v.Scheduled) {
 		bars = append(bars, bar{Label: "waits to start", Class: "queued", Start: v.Scheduled, End: v.Started})
+	}
+	attempt := func(n int, class string, start, end time.Time) {
+		bars = append(bars, bar{Label: fmt.Sprintf("attempt %d", max(n, 1)), Class: class, Start: start, End: end})
 	}
 	var began time.Time
 	for _, e := range v.Timeline {
@@ -375,20 +419,20 @@ func (h *handler) waterfall(v *runView) node {
 		case e.State == stint.StateRunning:
 			began = e.At
 		case !began.IsZero():
-			bars = append(bars, bar{Label: fmt.Sprintf("attempt %d", max(e.Attempt, 1)), Class: e.State.String(), Start: began, End: e.At})
+			attempt(e.Attempt, e.State.String(), began, e.At)
 			began = time.Time{}
 		}
 	}
 	if !began.IsZero() {
-		bars = append(bars, bar{Label: fmt.Sprintf("attempt %d", max(v.Attempt, 1)), Class: "running", Start: began, End: until(v.Finished)})
+		attempt(v.Attempt, "running", began, orElse(v.Finished, now))
 	}
-	for _, t := range v.Tasks {
-		if !t.Started.IsZero() {
-			bars = append(bars, bar{t.Name, h.base + "/runs/" + t.RunID, t.State.String(), t.Started, until(t.Finished), 1})
-		}
-	}
+	return bars
+}
+
+// journalBars returns a bar for each entry: from the entry before it to its own time.
+func (v *runView) journalBars(now time.Time) (bars []bar) {
 	before := v.Started
-	if v.journalFrom != "" && len(v.journal) > 0 { // what came before is not known
+	if v.journalFrom != "" && len(v.journal) > 0 { // the entry before is on another page
 		before = v.journal[0].At
 	}
 	for _, e := range v.journal {
@@ -407,12 +451,5 @@ func (h *handler) waterfall(v *runView) node {
 		bars = append(bars, b)
 		before = e.At
 	}
-	if len(v.Tasks) == 0 {
-		for _, c := range v.children {
-			if !c.Started.IsZero() {
-				bars = append(bars, bar{"child " + c.Task, h.base + "/runs/" + c.ID, c.State.String(), c.Started, until(c.Finished), 1})
-			}
-		}
-	}
-	return waterfall(bars[:min(len(bars), 300)])
+	return bars
 }

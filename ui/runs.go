@@ -16,14 +16,14 @@ import (
 
 const (
 	pageLimit = 50
-	scanLimit = 20_000 // runs that a page looks at, at most
+	scanLimit = 20_000 // runs that one page may scan for matches
 )
 
-// filterOf reads a filter from a query, as lists, bulk actions and the API take it.
+// filterOf reads a filter from a query: the same fields for lists, bulk actions and the API.
 func (h *handler) filterOf(q url.Values) (f stint.RunFilter, err error) {
 	texts := func(key string) (all []string) {
 		for _, v := range q[key] {
-			if v != "" { // names and values may begin and end with spaces
+			if v != "" { // not trimmed: names and values may begin and end with spaces
 				all = append(all, v)
 			}
 		}
@@ -58,7 +58,7 @@ func (h *handler) filterOf(q url.Values) (f stint.RunFilter, err error) {
 	}
 	f.ParentID, f.Error, f.Cursor = q.Get("parent"), q.Get("error"), q.Get("cursor")
 	f.Through = q.Get("through")
-	if f.Error != "" && h.redact != nil { // whoever may ask for parts of a text can find all of it
+	if f.Error != "" && h.redact != nil { // who can search a hidden text can guess all of it
 		return f, errors.New("error: runs cannot be searched by their errors where WithRedact may hide these")
 	}
 	if f.TopLevel, err = boolParam(q, "top"); err != nil {
@@ -70,8 +70,8 @@ func (h *handler) filterOf(q url.Values) (f stint.RunFilter, err error) {
 	return f, nil
 }
 
-// selectionOf reads the filter of an action on all runs that match. A field that is there
-// and has nothing selects nothing, where a list would pass it by.
+// selectionOf reads the filter of an action on all runs that match. A field that is present but
+// empty is an error here, while a list ignores it.
 func (h *handler) selectionOf(q url.Values) (f stint.RunFilter, err error) {
 	if f, err = h.filterOf(q); err != nil {
 		return f, err
@@ -88,7 +88,7 @@ func (h *handler) selectionOf(q url.Values) (f stint.RunFilter, err error) {
 	return f, err
 }
 
-// list is ListRuns, with payloads as they may be shown.
+// list calls ListRuns and redacts what it returns.
 func (h *handler) list(ctx context.Context, f stint.RunFilter) (*stint.RunPage, error) {
 	page, err := h.c.ListRuns(ctx, f)
 	if err != nil {
@@ -100,7 +100,7 @@ func (h *handler) list(ctx context.Context, f stint.RunFilter) (*stint.RunPage, 
 	return page, nil
 }
 
-// filterQuery is a query without what is empty, and without its cursor.
+// filterQuery returns a query without its cursor and its empty fields.
 func filterQuery(q url.Values) url.Values {
 	c := url.Values{}
 	for k, vs := range q {
@@ -111,7 +111,8 @@ func filterQuery(q url.Values) url.Values {
 	return c
 }
 
-// allStates of runs, in the order in which they pass them.
+// allStates are the states of runs in the order of their life: first those of runs that have not
+// ended, then those of runs that have.
 var allStates = []stint.State{stint.StateScheduled, stint.StateQueued, stint.StateRunning, stint.StateWaiting, stint.StateBlocked,
 	stint.StateSucceeded, stint.StateFailed, stint.StateCanceled, stint.StateSkipped}
 
@@ -157,10 +158,11 @@ func runsPage(h *handler, ctx context.Context, arg string, q url.Values) (*view,
 				return button(a.class, a.verb+"…", attr("name", "do"), attr("value", a.operation))
 			}))))
 	}
-	return &view{Title: "Runs", Main: group(el("h1", "Runs"), stateChips(c, counts), h.filterForm(c, tasks), list, h.listFooter(c, page, f.Cursor == ""))}, nil
+	return &view{Title: "Runs", Main: group(el("h1", "Runs"),
+		stateChips(c, counts), h.filterForm(c, tasks), list, h.listFooter(c, page, f.Cursor == ""))}, nil
 }
 
-// stateChips choose states, and count those that are counted.
+// stateChips returns links that add a state to the filter or remove it, with the states' counts.
 func stateChips(c url.Values, counts map[stint.State]int) node {
 	return el("ul.chips", attr("aria-label", "States"), each(allStates, func(s stint.State) node {
 		q := filterQuery(c)
@@ -171,7 +173,8 @@ func stateChips(c url.Values, counts map[stint.State]int) node {
 			q.Add("state", s.String())
 		}
 		n, counted := counts[s]
-		return el("li", el("a", attr("href", "?"+q.Encode()), stateBadge(s), when(counted, " "+formatCount(n)), when(at >= 0, attr("aria-current", "true"))))
+		return el("li", el("a", attr("href", "?"+q.Encode()), when(at >= 0, attr("aria-current", "true")),
+			stateBadge(s), when(counted, " "+formatCount(n))))
 	}))
 }
 
@@ -179,18 +182,21 @@ func (h *handler) filterForm(c url.Values, tasks []string) node {
 	field := func(label, name, hint string) node {
 		return input(label, attr("name", name), attr("value", c.Get(name)), attr("placeholder", hint), attr("size", "12"))
 	}
-	limit := when(c.Has("limit_name") || c.Has("limit_key"), hidden("limit_name", c.Get("limit_name")), hidden("limit_key", c.Get("limit_key")),
-		el("span", "at limit ", userText(strings.TrimSpace(c.Get("limit_name")+" "+c.Get("limit_key")))))
+	limitName, limitKey := c.Get("limit_name"), c.Get("limit_key")
+	limit := when(c.Has("limit_name") || c.Has("limit_key"), hidden("limit_name", limitName), hidden("limit_key", limitKey),
+		el("span", "at limit ", userText(strings.TrimSpace(limitName+" "+limitKey))))
+	noChildren := el("label.check",
+		el("input", attr("type", "checkbox"), attr("name", "top"), attr("value", "1"), when(c.Has("top"), attr("checked"))), "no children")
 	return el("form.filters", attr("method", "get"), attr("action", h.base+"/runs"), attr("role", "search"),
 		each(c["state"], func(s string) node { return hidden("state", s) }), limit,
 		input("Task", attr("name", "task"), attr("list", "tasks"), attr("value", c.Get("task"))),
 		el("datalist", attr("id", "tasks"), each(tasks, func(t string) node { return el("option", attr("value", t)) })),
-		field("Queue", "queue", ""), field("Created since", "since", "24h"), field("until", "until", "1h"), field("Metadata", "metadata", "key=value"), when(h.redact == nil, field("Error has", "error", "")), field("ID", "id", ""),
-		el("label.check", el("input", attr("type", "checkbox"), attr("name", "top"), attr("value", "1"), when(c.Has("top"), attr("checked"))), "no children"),
-		button("primary", "Filter"), when(len(c) > 0, " ", h.link("/runs", "Show all")))
+		field("Queue", "queue", ""), field("Created since", "since", "24h"), field("until", "until", "1h"),
+		field("Metadata", "metadata", "key=value"), when(h.redact == nil, field("Error has", "error", "")), field("ID", "id", ""),
+		noChildren, button("primary", "Filter"), when(len(c) > 0, " ", h.link("/runs", "Show all")))
 }
 
-// errorText says what is wrong, if something is.
+// errorText returns the error's text, or nil.
 func errorText(err error) node {
 	if err == nil {
 		return nil
@@ -201,39 +207,46 @@ func errorText(err error) node {
 func (h *handler) noRuns(filtered, more bool) node {
 	switch {
 	case !filtered:
-		return emptyState("No runs yet. ", code("task.Enqueue(ctx, input)"), " makes one.")
+		return emptyState("No runs yet. Start one with ", code("task.Enqueue(ctx, input)"), ".")
 	case more:
-		return emptyState("No run matches among the " + formatCount(scanLimit) + " looked at.")
+		return emptyState("No match in the first " + formatCount(scanLimit) + " runs.")
 	}
 	return emptyState("No run matches.")
 }
 
-// runList is the table of the page, with boxes to choose.
+// runList returns the table of runs, with checkboxes that select them for an action.
 func (h *handler) runList(runs []stint.RunInfo) node {
-	pick := when(!h.readOnly, el("th", el("input", attr("type", "checkbox"), attr("data-all"), attr("aria-label", "Select all on this page"))))
-	heads := el("thead", el("tr", pick, el("th", "State"), el("th", "Task"), el("th.optional", "Input"), el("th.optional", "Queue"), el("th.optional", "Metadata"), el("th.figure.optional", "Attempt"), el("th.figure.optional", "Took"), el("th", "Created")))
+	all := el("th", el("input", attr("type", "checkbox"), attr("data-all"), attr("aria-label", "Select all on this page")))
+	heads := el("thead", el("tr", when(!h.readOnly, all), el("th", "State"), el("th", "Task"), el("th.optional", "Input"),
+		el("th.optional", "Queue"), el("th.optional", "Metadata"), el("th.figure.optional", "Attempt"),
+		el("th.figure.optional", "Took"), el("th", "Created")))
 	return table(heads, each(runs, func(r stint.RunInfo) node {
-		box := when(!h.readOnly, el("td", el("input", attr("type", "checkbox"), attr("name", "id"), attr("value", r.ID), attr("data-pick"), attr("aria-label", "Select run "+shortID(r.ID)))))
-		return h.linkedRow(runPath(r.ID), attr("id", "r"+r.ID), box, el("td", stateBadge(r.State), when(r.Quarantined, " quarantined"), when(r.Canceling, " canceling")),
-			el("td", h.link(runPath(r.ID), userText(r.Task)), when(r.Blocked != "", el("br"), el("bdi.dim", truncate(90, r.Blocked))), when(r.Error != "", el("br"), el("bdi.error", truncate(120, r.Error)))),
+		box := el("td", el("input", attr("type", "checkbox"), attr("name", "id"), attr("value", r.ID), attr("data-pick"),
+			attr("aria-label", "Select run "+shortID(r.ID))))
+		pair := func(k string) node { return group(el("bdi.dim", truncate(20, k)+"="+truncate(24, r.Metadata[k])), " ") }
+		return h.linkedRow(runPath(r.ID), attr("id", "r"+r.ID), when(!h.readOnly, box),
+			el("td", stateBadge(r.State), when(r.Quarantined, " quarantined"), when(r.Canceling, " canceling")),
+			el("td", h.link(runPath(r.ID), userText(r.Task)),
+				when(r.Blocked != "", el("br"), el("bdi.dim", truncate(90, r.Blocked))),
+				when(r.Error != "", el("br"), el("bdi.error", truncate(120, r.Error)))),
 			el("td.optional", el("bdi.dim.mono", truncate(60, string(r.Input)))), el("td.optional", userText(truncate(30, r.Queue))),
-			el("td.optional", each(firstKeys(r.Metadata), func(k string) node { return group(el("bdi.dim", truncate(20, k)+"="+truncate(24, r.Metadata[k])), " ") })),
+			el("td.optional", each(firstKeys(r.Metadata), pair)),
 			el("td.number.optional", r.Attempt), el("td.number.optional", elapsed(r.Started, r.Finished)), el("td", timestamp(r.Created)))
 	}))
 }
 
-// firstKeys are the keys of metadata that a list shows.
+// firstKeys returns the keys of metadata that a list shows.
 func firstKeys(m map[string]string) []string {
 	keys := slices.Sorted(maps.Keys(m))
-	return keys[:min(len(keys), keysShown)]
+	return keys[:min(len(keys), maxKeys)]
 }
 
-// elapsed is how long something took that has ended.
+// elapsed returns the time between two times that are set, else nil.
 func elapsed(from, to time.Time) node {
 	return when(!from.IsZero() && !to.IsZero(), formatDuration(to.Sub(from)))
 }
 
-// listFooter leads to other pages of the list, and does something to all that match.
+// listFooter returns links to other pages of the list, and to the actions on all that match.
 func (h *handler) listFooter(c url.Values, page *stint.RunPage, first bool) node {
 	older, match := filterQuery(c), filterQuery(c)
 	if len(c) == 0 {
@@ -247,28 +260,29 @@ func (h *handler) listFooter(c url.Values, page *stint.RunPage, first bool) node
 		})))
 }
 
-// runTable is a short list of runs on another page.
+// runTable returns a short list of runs, for other pages.
 func (h *handler) runTable(runs []stint.RunInfo) node {
 	if len(runs) == 0 {
 		return placeholder("none")
 	}
 	return table(tableHead("State", "Task", "Input.optional", "Created"), each(runs, func(r stint.RunInfo) node {
-		return h.linkedRow(runPath(r.ID), attr("id", "r"+r.ID), el("td", stateBadge(r.State)), el("td", h.link(runPath(r.ID), userText(r.Task))),
+		return h.linkedRow(runPath(r.ID), attr("id", "r"+r.ID),
+			el("td", stateBadge(r.State)), el("td", h.link(runPath(r.ID), userText(r.Task))),
 			el("td.optional", el("bdi.dim.mono", truncate(70, string(r.Input)))), el("td", timestamp(r.Created)))
 	}))
 }
 
-// namesTTL is how long a list of names stands, which pages offer but do not depend on.
+// namesTTL is how long the names that forms suggest are cached.
 const namesTTL = 10 * time.Second
 
-// taskNames lists what has run in the last day, or is defined here.
+// taskNames returns the tasks that ran in the last day or that this program defines.
 func (h *handler) taskNames(ctx context.Context) (names []string, err error) {
 	h.names.Lock()
 	defer h.names.Unlock()
 	if time.Since(h.names.at) < namesTTL {
 		return h.names.all, nil
 	}
-	totals, err := h.totals(ctx, windows[2])
+	totals, err := h.taskTotals(ctx, windows[2])
 	if err != nil {
 		return nil, err
 	}

@@ -9,11 +9,11 @@ import (
 	"github.com/stint-dev/stint"
 )
 
-// cronsShown is how many crons a page has.
-const cronsShown = 500
+// maxCrons bounds the crons on one page.
+const maxCrons = 500
 
 func schedulesPage(h *handler, ctx context.Context, arg string, q url.Values) (*view, error) {
-	crons, err := h.c.CronPage(ctx, stint.CronFilter{Limit: cronsShown, Cursor: q.Get("crons")})
+	crons, err := h.c.CronPage(ctx, stint.CronFilter{Limit: maxCrons, Cursor: q.Get("crons")})
 	if err != nil {
 		return nil, err
 	}
@@ -24,15 +24,18 @@ func schedulesPage(h *handler, ctx context.Context, arg string, q url.Values) (*
 	}
 	slices.SortStableFunc(page.Runs, func(a, b stint.RunInfo) int { return a.Scheduled.Compare(b.Scheduled) })
 	return &view{Title: "Schedules", Main: group(el("h1", "Schedules"),
-		h2("Crons"), h.showCrons(crons.Crons), h.otherRows("/schedules", "crons", q.Get("crons"), crons.Next),
-		h2("One-time"), h.showScheduled(page.Runs), when(page.Next != "", el("p", h.link(runsPath("state", "scheduled"), "All of them"))))}, nil
+		h2("Crons"), h.showCrons(crons.Crons), h.moreRowsLinks("/schedules", "crons", q.Get("crons"), crons.Next),
+		h2("One-time"), h.showScheduled(page.Runs),
+		when(page.Next != "", el("p", h.link(runsPath("state", "scheduled"), "All of them"))))}, nil
 }
 
 func (h *handler) showCrons(crons []stint.CronInfo) node {
 	if len(crons) == 0 {
-		return emptyState("No cron. ", code(`stint.WithCron("0 9 * * *")`), " on a task declares one, ", code(`task.Cron(ctx, "name", "0 9 * * *", input)`), " makes one at run time.")
+		return emptyState("No crons. Declare one on a task with ", code(`stint.WithCron("0 9 * * *")`), ", or create one at run time with ",
+			code(`task.Cron(ctx, "name", "0 9 * * *", input)`), ".")
 	}
-	return table(tableHead("Cron", "Task", "When", "Input.optional", "Next", "Last.optional", h.actions()), each(crons, func(c stint.CronInfo) node {
+	heads := tableHead("Cron", "Task", "When", "Input.optional", "Next", "Last.optional", h.actions())
+	return table(heads, each(crons, func(c stint.CronInfo) node {
 		last := timestamp(c.Last)
 		if c.LastRunID != "" {
 			last = h.link(runPath(c.LastRunID), last)
@@ -53,27 +56,30 @@ func nextTicks(c stint.CronInfo) node {
 	}
 	ticks, err := stint.CronTicks(c.Spec, time.Now(), 5)
 	if err != nil || len(ticks) == 0 {
-		return nil // its spec was read when it was made
+		return nil // cannot happen: the spec was checked when it was set
 	}
-	return details("next five", each(ticks, func(t time.Time) node { return group(timestamp(t), el("br")) }))
+	return details("next 5", each(ticks, func(t time.Time) node { return group(timestamp(t), el("br")) }))
 }
 
 func (h *handler) cronActions(c stint.CronInfo) node {
 	const next = "/schedules"
-	of := "crons/" + escapeSegment(c.Name) + "/"
-	edit := h.form("row", of+"update", next, el("input", attr("name", "spec"), attr("value", c.Spec), attr("aria-label", "Spec of "+escapeInvisible(c.Name))), button("", "Save"))
-	return group(h.actionButton("", "Run now", of+"trigger", ""), " ", h.pauseToggle(c.Paused, of, next),
-		when(!c.Declared && !h.readOnly, " ", h.actionButton("danger", "Delete", of+"delete", next), details("Edit", edit)))
+	path := "crons/" + escapeSegment(c.Name) + "/"
+	spec := el("input", attr("name", "spec"), attr("value", c.Spec), attr("aria-label", "Spec of "+escapeInvisible(c.Name)))
+	edit := h.form("row", path+"update", next, spec, button("", "Save"))
+	return group(h.actionButton("", "Run now", path+"trigger", ""), " ", h.pauseToggle(c.Paused, path, next),
+		when(!c.Declared && !h.readOnly, " ", h.actionButton("danger", "Delete", path+"delete", next), details("Edit", edit)))
 }
 
 func (h *handler) showScheduled(runs []stint.RunInfo) node {
 	if len(runs) == 0 {
-		return emptyState("No run waits for its time. ", code("task.Schedule(ctx, at, input)"), " makes one that does.")
+		return emptyState("No scheduled runs. Schedule one with ", code("task.Schedule(ctx, at, input)"), ".")
 	}
 	return table(tableHead("Task", "Due", "Input.optional", h.actions()), each(runs, func(r stint.RunInfo) node {
 		move := h.form("row", "runs/"+r.ID+"/reschedule", "/schedules",
-			el("input", attr("name", "at"), attr("type", "datetime-local"), attr("required"), attr("data-keep"), attr("aria-label", "New time of "+shortID(r.ID))), button("", "Move"))
-		return el("tr", attr("id", "r"+r.ID), attr("data-url", h.base+runPath(r.ID)), el("td", h.link(runPath(r.ID), userText(r.Task))), el("td", timestamp(r.Scheduled)),
+			el("input", attr("name", "at"), attr("type", "datetime-local"), attr("required"), attr("data-keep"),
+				attr("aria-label", "New time of "+shortID(r.ID))), button("", "Move"))
+		return h.linkedRow(runPath(r.ID), attr("id", "r"+r.ID),
+			el("td", h.link(runPath(r.ID), userText(r.Task))), el("td", timestamp(r.Scheduled)),
 			el("td.optional", el("bdi.dim.mono", truncate(60, string(r.Input)))),
 			el("td", when(!h.readOnly, move), h.actionButton("danger", "Cancel", "runs/"+r.ID+"/cancel", "/schedules")))
 	}))

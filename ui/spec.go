@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// readSpec says a cron spec in words, as far as it is one that people write; else "".
+// readSpec describes a cron spec in words. It returns "" for the rarer forms.
 func readSpec(spec string) string {
 	zone := ""
 	for _, prefix := range []string{"CRON_TZ=", "TZ="} {
@@ -18,8 +18,7 @@ func readSpec(spec string) string {
 	if every, ok := strings.CutPrefix(spec, "@every "); ok {
 		return "every " + every
 	}
-	if words, ok := map[string]string{"@hourly": "every hour", "@daily": "every day at 00:00", "@midnight": "every day at 00:00", "@weekly": "every Sunday at 00:00",
-		"@monthly": "on the 1st of each month at 00:00", "@yearly": "every 1 January at 00:00", "@annually": "every 1 January at 00:00"}[spec]; ok {
+	if words, ok := specWords[spec]; ok {
 		return words + zone
 	}
 	f := strings.Fields(spec)
@@ -47,7 +46,13 @@ func readSpec(spec string) string {
 	return when + second + days + zone
 }
 
-// clock reads the minute and hour.
+var specWords = map[string]string{
+	"@hourly": "every hour", "@daily": "every day at 00:00", "@midnight": "every day at 00:00",
+	"@weekly": "every Sunday at 00:00", "@monthly": "on the 1st of each month at 00:00",
+	"@yearly": "every 1 January at 00:00", "@annually": "every 1 January at 00:00",
+}
+
+// clock describes the minute and hour; "" if it cannot.
 func clock(minute, hour string) string {
 	m, errM := strconv.Atoi(minute)
 	h, errH := strconv.Atoi(hour)
@@ -72,10 +77,11 @@ func clock(minute, hour string) string {
 
 var (
 	weekdays = []string{"Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"}
-	months   = []string{"", "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"}
+	months   = []string{"", "January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
+		"November", "December"}
 )
 
-// dayWords reads the day of month, the month and the day of week; "-" if it cannot.
+// dayWords describes the day of month, the month and the day of week; "-" if it cannot.
 func dayWords(day, month, week string) string {
 	words := ""
 	switch {
@@ -107,7 +113,8 @@ func dayWords(day, month, week string) string {
 	return words + " in " + named
 }
 
-// listWords reads a number, a range or a list of them, or of their first three letters.
+// listWords describes a list of numbers, of names (by their first three letters), and of ranges
+// of these.
 func listWords(s string, names []string) (string, bool) {
 	var all []string
 	for part := range strings.SplitSeq(s, ",") {

@@ -7,17 +7,18 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/stint-dev/stint"
 )
 
-// A taskRow is a task, or workflow, and what became of its runs.
+// A taskRow is a task or workflow with its statistics.
 type taskRow struct {
 	stint.Stats
-	def *stint.TaskDefinition // nil: of another program
+	def *stint.TaskDefinition // nil: this program does not define it
 }
 
-// errorRate is how many of those that ended failed, in percent.
+// errorRate returns the share of failed runs among those that succeeded or failed, in percent.
 func (r *taskRow) errorRate() string {
 	if n := r.Succeeded + r.Failed; n > 0 {
 		return fmt.Sprintf("%.1f %%", 100*float64(r.Failed)/float64(n))
@@ -27,7 +28,7 @@ func (r *taskRow) errorRate() string {
 
 func tasksPage(h *handler, ctx context.Context, arg string, q url.Values) (*view, error) {
 	w := windowOf(q)
-	totals, err := h.totals(ctx, w)
+	totals, err := h.taskTotals(ctx, w)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +46,7 @@ func tasksPage(h *handler, ctx context.Context, arg string, q url.Values) (*view
 		}
 	}
 	slices.SortStableFunc(rows, func(a, b taskRow) int { return strings.Compare(a.Task, b.Task) })
-	return &view{Title: "Tasks", Main: group(el("h1", "Tasks and workflows"), w.chooser(), h.showTasks(rows))}, nil
+	return &view{Title: "Tasks", Main: group(el("h1", "Tasks and workflows"), w.windowLinks(), h.showTasks(rows))}, nil
 }
 
 func defined(defs []stint.TaskDefinition, name string) *stint.TaskDefinition {
@@ -57,17 +58,20 @@ func defined(defs []stint.TaskDefinition, name string) *stint.TaskDefinition {
 
 func (h *handler) showTasks(rows []taskRow) node {
 	if len(rows) == 0 {
-		return emptyState("No task is defined, and none has run. ", code(`stint.NewTask(client, "name", fn)`), " defines one.")
+		return emptyState("No task is defined, and none has run. Define one with ", code(`stint.NewTask(client, "name", fn)`), ".")
 	}
-	return table(tableHead("Name", "Queue.optional", "Succeeded.figure", "Failed.figure", "Retried.figure optional", "Error rate.figure", "p50.figure optional", "p95.figure"), eachShown(rows, func(r taskRow) node {
+	heads := tableHead("Name", "Queue.optional", "Succeeded.figure", "Failed.figure", "Retried.figure optional", "Error rate.figure",
+		"p50.figure optional", "p95.figure")
+	return table(heads, eachShown(rows, func(r taskRow) node {
 		failed := "td.number"
 		if r.Failed > 0 {
 			failed += ".error"
 		}
 		return h.linkedRow(taskPath(r.Task),
 			el("td", h.link(taskPath(r.Task), userText(r.Task)), when(r.def != nil && r.def.Workflow, " ", el("span.dim", "workflow"))),
-			el("td.optional", userText(r.Queue)), el("td.number", formatCount(r.Succeeded)), el(failed, formatCount(r.Failed)), el("td.number.optional", formatCount(r.Retried)),
-			el("td.number", r.errorRate()), el("td.number.optional", formatDuration(r.Duration(.5))), el("td.number", formatDuration(r.Duration(.95))))
+			el("td.optional", userText(r.Queue)), el("td.number", formatCount(r.Succeeded)), el(failed, formatCount(r.Failed)),
+			el("td.number.optional", formatCount(r.Retried)), el("td.number", r.errorRate()),
+			el("td.number.optional", formatDuration(r.Duration(.5))), el("td.number", formatDuration(r.Duration(.95))))
 	}))
 }
 
@@ -86,11 +90,13 @@ func taskPage(h *handler, ctx context.Context, name string, w window, totals []s
 		return nil, errNoPage
 	}
 	card := func(figure, what string) node { return el("div.card", el("b", figure), what) }
-	main := group(el("h1", userText(name)), w.chooser(),
+	duration := func(d time.Duration, what string) node { return card(formatDuration(d), what) }
+	main := group(el("h1", userText(name)), w.windowLinks(),
 		el("div.cards",
 			h.link(runsPath("task", name, "state", "succeeded"), attr("class", "card"), el("b", formatCount(r.Succeeded)), "✓ succeeded"),
 			h.link(runsPath("task", name, "state", "failed"), attr("class", "card"), el("b", formatCount(r.Failed)), "✗ failed"),
-			card(r.errorRate(), "error rate"), card(formatCount(r.Retried), "attempts retried"), card(formatDuration(r.Duration(.5)), "p50"), card(formatDuration(r.Duration(.95)), "p95"), card(formatDuration(r.Wait(.99)), "p99 wait to start")),
+			card(r.errorRate(), "error rate"), card(formatCount(r.Retried), "attempts retried"),
+			duration(r.Duration(.5), "p50"), duration(r.Duration(.95), "p95"), duration(r.Wait(.99), "p99 wait to start")),
 		h.showDefinition(r.def), h.runNow(r.def),
 		h2("Newest runs"), h.runTable(page.Runs))
 	return &view{Title: name, Main: main, Up: "/tasks"}, nil
@@ -108,7 +114,7 @@ func (h *handler) showDefinition(d *stint.TaskDefinition) node {
 		kind = fmt.Sprintf("batch task of up to %d", d.BatchSize)
 	}
 	if !d.Handler {
-		kind += ", worked by another program"
+		kind += ", executed by another program"
 	}
 	codes := func(texts []string) node {
 		return each(texts, func(t string) node { return group(code(t), " ") })
@@ -122,8 +128,8 @@ func (h *handler) showDefinition(d *stint.TaskDefinition) node {
 		when(graph != nil, h2("Graph"), graph))
 }
 
-// runNow is a form that starts a run: of fields if the input is an object with simple ones,
-// and of JSON. The operation checks what it is given against the input's type.
+// runNow returns the form that starts a run. It has a field for the input as JSON; if the input
+// is an object of simple fields, also one for each. The operation checks the input's type.
 func (h *handler) runNow(d *stint.TaskDefinition) node {
 	if d == nil || h.readOnly {
 		return nil
@@ -134,7 +140,8 @@ func (h *handler) runNow(d *stint.TaskDefinition) node {
 		asJSON = details("As JSON", asJSON)
 	}
 	return group(h2("Run now"),
-		when(len(fields) > 0, h.form("", operation, "", attr("data-compose"), attr("data-keep"), hidden("input", "{}"), row(each(fields, field.show), button("primary", "Enqueue")))),
+		when(len(fields) > 0, h.form("", operation, "", attr("data-compose"), attr("data-keep"), hidden("input", "{}"),
+			row(each(fields, field.show), button("primary", "Enqueue")))),
 		asJSON, details("Schema of the input", jsonTree(d.Input, wholeTree)))
 }
 
@@ -146,22 +153,24 @@ func indented(payload json.RawMessage) string {
 	return string(b)
 }
 
-// A field is one of the form that starts a run.
+// A field is a field of an input, in the form that starts a run.
 type field struct {
-	name, input string // input is the kind of its element
+	name, input string // input is the type of its element
 	step        string
 	required    bool
 }
 
-// show is the field with its label. A text may be empty, a number that must be there not.
+// show returns the field with its label. Of required fields only numbers must be filled in: a
+// text may be empty.
 func (f field) show() node {
 	if f.input == "checkbox" {
 		return el("label.check", el("input", attr("type", f.input), attr("data-field", f.name)), f.name)
 	}
-	return input(f.name, attr("type", f.input), attr("data-field", f.name), when(f.step != "", attr("step", f.step)), when(f.required && f.input == "number", attr("required")))
+	return input(f.name, attr("type", f.input), attr("data-field", f.name), when(f.step != "", attr("step", f.step)),
+		when(f.required && f.input == "number", attr("required")))
 }
 
-// fieldsOf makes a form of a schema, if each of its fields is simple.
+// fieldsOf returns the fields of a JSON schema, or nil if one is not simple.
 func fieldsOf(schema json.RawMessage) (fields []field) {
 	var s struct {
 		Type       string

@@ -19,10 +19,12 @@ func workersPage(h *handler, ctx context.Context, arg string, q url.Values) (*vi
 	if err != nil {
 		return nil, err
 	}
-	main := group(el("h1", "Workers"), each(workers[:min(len(workers), listShown)], func(w stint.WorkerInfo) node { return h.showWorker(w, page.Runs) }),
-		when(len(workers) > listShown, el("p.dim", fmt.Sprintf("and %s more, which the API lists", formatNumber(len(workers)-listShown)))))
+	show := func(w stint.WorkerInfo) node { return h.showWorker(w, page.Runs) }
+	main := group(el("h1", "Workers"), each(workers[:min(len(workers), maxRows)], show),
+		when(len(workers) > maxRows, el("p.dim", fmt.Sprintf("and %s more, which the API lists", formatNumber(len(workers)-maxRows)))))
 	if len(workers) == 0 {
-		main = group(main, emptyState("No worker runs, so nothing starts. ", code("client.NewWorker()"), " makes one, and its ", code("Run"), " works until its context ends."))
+		main = group(main, emptyState("No worker is running, so no run starts. Create one with ", code("client.NewWorker()"),
+			"; its ", code("Run"), " works until its context ends."))
 	}
 	return &view{Title: "Workers", Main: main}, nil
 }
@@ -38,7 +40,7 @@ func (h *handler) showWorker(w stint.WorkerInfo, running []stint.RunInfo) node {
 		el("dl.facts",
 			fact("Slots", progressBar("slots in use", int64(w.Running), int64(w.Slots)), fmt.Sprintf(" %d of %d", w.Running, w.Slots)),
 			fact("Process", fmt.Sprintf("%d on ", w.PID), userText(w.Host), ", since ", timestamp(w.Started)),
-			fact("Alive", "its process holds its lock; a death is noticed within a second"),
+			fact("Alive", "its process holds its lock; if it dies, that is noticed within a second"),
 			fact("Build", el("span.mono", w.Build)),
 			fact("Queues", queues),
 			each(slices.Sorted(maps.Keys(w.Labels)), func(k string) node { return fact(userText(k), userText(w.Labels[k])) })),
