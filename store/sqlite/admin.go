@@ -58,14 +58,14 @@ var counted = map[store.Act]struct {
 	what   string
 	where  string
 }{
-	store.ActCancel: {openStates, "r.id", "(r.cancel_at IS NULL OR r.state = 6)"},
+	store.ActCancel: {openStates, "r.id", "(r.cancel_at IS NULL OR r." + stateBlocked + ")"},
 	store.ActDelete: {endedStates, "r.id", "(r.node IS NULL OR r.flags & 2)"},
 	// A task of a workflow is replayed with its workflow's run, if that has ended.
 	store.ActReplay: {replayStates, "DISTINCT CASE WHEN " + replaysParent + " THEN r.parent ELSE r.id END",
-		"(NOT (" + replaysParent + ") OR EXISTS (SELECT 1 FROM stint_runs f WHERE f.id = r.parent AND f.state >= 7))"},
+		"(NOT (" + replaysParent + ") OR EXISTS (SELECT 1 FROM stint_runs f WHERE f.id = r.parent AND f." + hasEnded + "))"},
 }
 
-const replaysParent = "r.node IS NOT NULL AND NOT r.flags & 2 AND r.state > 6"
+const replaysParent = "r.node IS NOT NULL AND NOT r.flags & 2 AND r." + hasEnded
 
 // Count implements store.Admin.
 func (s *Store) Count(ctx context.Context, f store.Filter, act store.Act) (n int, err error) {
@@ -114,7 +114,7 @@ func (s *Store) Cancel(ctx context.Context, now time.Time, f store.Filter, reaso
 // cancel cancels a run and those of its descendants that are not detached.
 func (t *txn) cancel(key, now int64, reason any) (bool, error) {
 	var parent, node *int64
-	err := t.one("SELECT parent, CASE WHEN flags & 2 THEN NULL ELSE node END FROM stint_runs WHERE id = ? AND state < 7", []any{key}, &parent, &node)
+	err := t.one("SELECT parent, CASE WHEN flags & 2 THEN NULL ELSE node END FROM stint_runs WHERE id = ? AND "+notEnded, []any{key}, &parent, &node)
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, nil
 	}
@@ -127,7 +127,7 @@ func (t *txn) cancel(key, now int64, reason any) (bool, error) {
 	}
 	n := int64(0)
 	if cleans == 0 {
-		n, err = t.execN(`UPDATE stint_runs SET state = 9, ended_at = ?2, error = ?3, start_by = NULL WHERE id = ?1 AND state < 7 AND state <> 4 AND (cancel_at IS NULL OR state = 6)`, key, now, reason)
+		n, err = t.execN(`UPDATE stint_runs SET `+stateCanceled+`, ended_at = ?2, error = ?3, start_by = NULL WHERE id = ?1 AND `+notEnded+` AND `+notRunning+` AND (cancel_at IS NULL OR `+stateBlocked+`)`, key, now, reason)
 		if err != nil {
 			return false, err
 		}
@@ -136,7 +136,7 @@ func (t *txn) cancel(key, now int64, reason any) (bool, error) {
 	}
 	if n == 0 && cleans == 0 {
 		var worker int64
-		err := t.one(`UPDATE stint_runs SET cancel_at = ?2, error = ?3 WHERE id = ?1 AND state = 4 AND cancel_at IS NULL RETURNING worker`,
+		err := t.one(`UPDATE stint_runs SET cancel_at = ?2, error = ?3 WHERE id = ?1 AND `+stateRunning+` AND cancel_at IS NULL RETURNING worker`,
 			[]any{key, now, reason}, &worker)
 		if errors.Is(err, sql.ErrNoRows) {
 			return false, nil
@@ -161,8 +161,8 @@ func (t *txn) cancel(key, now int64, reason any) (bool, error) {
 // cleanUpSQL queues a run once more whose handler waits, or is about to go on, or cannot
 // go on and has compensations.
 const cleanUpSQL = `
-UPDATE stint_runs SET state = 3, cancel_at = ?2, error = ?3, due_at = ?2, rank = ?2 - coalesce(due_at, id >> 20) + rank
-WHERE id = ?1 AND lease > 0 AND cancel_at IS NULL AND CASE state WHEN 6 THEN ` + hasUndo + ` WHEN 4 THEN 0 ELSE ` + hasJournal + ` END`
+UPDATE stint_runs SET ` + stateQueued + `, cancel_at = ?2, error = ?3, due_at = ?2, ` + setRank + `?2
+WHERE id = ?1 AND lease > 0 AND cancel_at IS NULL AND CASE state WHEN ` + blockedState + ` THEN ` + hasUndo + ` WHEN ` + runningState + ` THEN 0 ELSE ` + hasJournal + ` END`
 
 // cancelChildren cancels the children of a run. Those of a workflow's run may each
 // have others follow, which end with them.
@@ -170,7 +170,7 @@ func (t *txn) cancelChildren(key, now int64, reason any) error {
 	if err := t.nodes.flush(t); err != nil {
 		return err
 	}
-	children, err := column[int64](t, "SELECT id FROM stint_runs WHERE parent = ? AND flags & 1 = 0 AND state < 7", key)
+	children, err := column[int64](t, "SELECT id FROM stint_runs WHERE parent = ? AND flags & 1 = 0 AND "+notEnded, key)
 	if err != nil {
 		return err
 	}
@@ -196,7 +196,7 @@ func (t *txn) replay(key, at int64) (bool, error) {
 	var state store.State
 	var parent, node *int64
 	var isFlow bool
-	err := t.one("SELECT state, parent, node, flags & 2 > 0 FROM stint_runs WHERE id = ? AND state >= 6", []any{key}, &state, &parent, &node, &isFlow)
+	err := t.one("SELECT state, parent, node, flags & 2 > 0 FROM stint_runs WHERE id = ? AND "+blockedOrEnded, []any{key}, &state, &parent, &node, &isFlow)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return false, nil
@@ -213,7 +213,7 @@ func (t *txn) replay(key, at int64) (bool, error) {
 // replayWorkflowOf replays the workflow's run that a task belongs to, if that has ended.
 func (t *txn) replayWorkflowOf(key, at int64) (bool, error) {
 	var over bool
-	if err := t.one("SELECT state >= 7 FROM stint_runs WHERE id = ?", []any{key}, &over); err != nil || !over {
+	if err := t.one("SELECT "+hasEnded+" FROM stint_runs WHERE id = ?", []any{key}, &over); err != nil || !over {
 		return false, err
 	}
 	return t.replay(key, at)
@@ -224,14 +224,14 @@ func (t *txn) replayWorkflowOf(key, at int64) (bool, error) {
 func (t *txn) requeue(key, at int64) error {
 	err := t.exec(`INSERT INTO stint_attempts (run, lease, attempt, worker, started_at, ended_at, state, error)
 		SELECT id, lease, attempt, worker, started_at, coalesce(ended_at, ?2), state, error FROM stint_runs
-		WHERE id = ?1 AND state >= 6 AND lease > 0 ON CONFLICT DO NOTHING`, key, at)
+		WHERE id = ?1 AND `+blockedOrEnded+` AND lease > 0 ON CONFLICT DO NOTHING`, key, at)
 	if err != nil {
 		return err
 	}
 	var lane, startBy int64
-	err = t.one(`UPDATE stint_runs SET state = 3, due_at = ?2, rank = ?2 - coalesce(due_at, id >> 20) + rank, replayed = attempt, crashes = 0,
+	err = t.one(`UPDATE stint_runs SET `+stateQueued+`, due_at = ?2, `+setRank+`?2, replayed = attempt, crashes = 0,
 		ended_at = NULL, cancel_at = NULL, start_by = ?2 + start_in, spent = 0, output = NULL, error = NULL, flags = flags & -5
-		WHERE id = ?1 AND state >= 6 RETURNING lane, coalesce(start_by, ?3)`, []any{key, at, never}, &lane, &startBy)
+		WHERE id = ?1 AND `+blockedOrEnded+` RETURNING lane, coalesce(start_by, ?3)`, []any{key, at, never}, &lane, &startBy)
 	if err == nil {
 		err = t.resetUndo(key)
 	}
@@ -273,7 +273,7 @@ func (s *Store) Delete(ctx context.Context, f store.Filter) (int, error) {
 }
 
 // deletable are runs that have ended; a task of a workflow goes with its workflow's run.
-const deletable = "state >= 7 AND (node IS NULL OR flags & 2)"
+const deletable = hasEnded + " AND (node IS NULL OR flags & 2)"
 
 // deleteRun removes a run with all that is kept about it, a workflow's with its tasks'.
 func (t *txn) deleteRun(key int64) error {
@@ -402,7 +402,7 @@ func (s *Store) expireWorkers(ctx context.Context, before time.Time) error {
 		return err
 	}
 	return s.do(ctx, func(t *txn) error {
-		return t.exec("DELETE FROM stint_workers WHERE ended_at < ? AND NOT EXISTS (SELECT 1 FROM stint_runs r WHERE r.worker = stint_workers.id AND r.state = 4)", clock.Millis(before))
+		return t.exec("DELETE FROM stint_workers WHERE ended_at < ? AND NOT EXISTS (SELECT 1 FROM stint_runs r WHERE r.worker = stint_workers.id AND r."+stateRunning+")", clock.Millis(before))
 	})
 }
 

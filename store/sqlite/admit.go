@@ -111,12 +111,12 @@ func (t *txn) admitWaiting(lim *limiter) error {
 const (
 	// admittedSQL reads the runs that have passed all their limiters and not started, the last first.
 	admittedSQL = `
-SELECT id, state, limiter, flags, lease, limits FROM stint_runs WHERE limiter IS NULL AND state = 3 AND limits IS NOT NULL
+SELECT id, state, limiter, flags, lease, limits FROM stint_runs WHERE limiter IS NULL AND ` + stateQueued + ` AND limits IS NOT NULL
   AND NOT EXISTS (SELECT 1 FROM stint_transitions WHERE run = id) ORDER BY lane DESC, rank DESC, turn DESC, id DESC`
 
 	// setFirstSQL makes a run the first of those that wait at a limiter.
 	setFirstSQL = `UPDATE stint_runs SET limiter = ?2, rank = min(rank, coalesce(
-  (SELECT x.rank - 1 FROM stint_runs x WHERE x.limiter = ?2 AND x.state = 3 AND x.lane = stint_runs.lane ORDER BY x.rank LIMIT 1), rank)) WHERE id = ?1`
+  (SELECT x.rank - 1 FROM stint_runs x WHERE x.limiter = ?2 AND x.` + stateQueued + ` AND x.lane = stint_runs.lane ORDER BY x.rank LIMIT 1), rank)) WHERE id = ?1`
 )
 
 // overdrawn reports whether more runs that have not started have passed g than it allows.
@@ -170,14 +170,8 @@ func (t *txn) recall(lim *limiter) error {
 	return nil
 }
 
-// waitingLanesSQL skips from lane to lane of the runs that wait at a limiter. Nearly always
-// there is one.
-const waitingLanesSQL = `
-WITH RECURSIVE found (v) AS (
-  SELECT (SELECT lane FROM stint_runs WHERE limiter = ?1 AND state = 3 ORDER BY lane LIMIT 1)
-  UNION ALL
-  SELECT (SELECT lane FROM stint_runs WHERE limiter = ?1 AND state = 3 AND lane > found.v ORDER BY lane LIMIT 1) FROM found WHERE found.v IS NOT NULL)
-SELECT v FROM found WHERE v IS NOT NULL`
+// waitingLanesSQL reads the lanes of the runs that wait for a limiter. Nearly always there is one.
+var waitingLanesSQL = selectDistinct("lane", "stint_runs WHERE limiter = ?1 AND "+stateQueued)
 
 // firstWaiting reads the run that waits at a limiter and is next.
 func (t *txn) firstWaiting(limiter int64) (first *transition, err error) {
@@ -189,7 +183,7 @@ func (t *txn) firstWaiting(limiter int64) (first *transition, err error) {
 	for _, lane := range lanes {
 		var p position
 		var m transition
-		err := t.one("SELECT rank, turn, id, flags, limits, "+enqueueKeySQL+" FROM stint_runs r WHERE limiter = ? AND lane = ? AND state = 3 ORDER BY rank, turn, id LIMIT 1",
+		err := t.one("SELECT rank, turn, id, flags, limits, "+enqueueKeySQL+" FROM stint_runs r WHERE limiter = ? AND lane = ? AND "+stateQueued+" ORDER BY rank, turn, id LIMIT 1",
 			[]any{limiter, lane}, &p.rank, &p.turn, &m.key, &m.after.flags, &m.limits, &m.setBy)
 		if err != nil {
 			return nil, err
@@ -285,19 +279,19 @@ func (t *txn) moveToLimiter(key int64, limiters []*limiter, from, to int) error 
 const (
 	setLimiterSQL = "UPDATE stint_runs SET limiter = ?2 WHERE id = ?1"
 
-	turnSet = `UPDATE stint_runs SET limiter = ?4, rank = max(?2, coalesce(due_at, id >> 20)) - coalesce(due_at, id >> 20) + rank,
-  due_at = max(?2, coalesce(due_at, id >> 20)), turn = ?3 WHERE `
+	turnSet = `UPDATE stint_runs SET limiter = ?4, rank = max(?2, ` + dueTime + `) - ` + dueTime + ` + rank,
+  due_at = max(?2, ` + dueTime + `), turn = ?3 WHERE `
 	nextTurnSQL = turnSet + "id = ?1"
 
 	// onlyHeadSQL picks the first run that waits at a limiter, if all that wait there are in that
 	// lane and the run has no other limit, and is neither a workflow's nor resumed.
-	onlyHeadSQL = `id = (SELECT id FROM stint_runs r WHERE limiter = ?1 AND state = 3
-    AND NOT EXISTS (SELECT 1 FROM stint_runs x WHERE x.limiter = ?1 AND x.state = 3 AND x.lane > r.lane)
+	onlyHeadSQL = `id = (SELECT id FROM stint_runs r WHERE limiter = ?1 AND ` + stateQueued + `
+    AND NOT EXISTS (SELECT 1 FROM stint_runs x WHERE x.limiter = ?1 AND x.` + stateQueued + ` AND x.lane > r.lane)
     ORDER BY lane, rank, turn, id LIMIT 1) AND flags & 6 = 0 AND instr(limits, '},{') = 0 AND lane = ?`
 	admitHeadSQL     = "UPDATE stint_runs SET limiter = NULL WHERE " + onlyHeadSQL + "2"
 	admitHeadTurnSQL = turnSet + onlyHeadSQL + "5"
 
-	waitingLaneSQL = "SELECT lane FROM stint_runs WHERE limiter = ? AND state = 3 ORDER BY lane LIMIT 1"
+	waitingLaneSQL = "SELECT lane FROM stint_runs WHERE limiter = ? AND " + stateQueued + " ORDER BY lane LIMIT 1"
 )
 
 // admitHead is the usual case of tryAdmit, in one statement: which lane that is, is known of

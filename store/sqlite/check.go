@@ -12,9 +12,9 @@ import (
 var checks = []struct{ what, query string }{
 	{"keys of runs that are not there", "SELECT count(*) FROM stint_keys k WHERE gone = 0 AND NOT EXISTS (SELECT 1 FROM stint_runs r WHERE r.id = k.run)"},
 	{"tasks of workflow runs that are not there", "SELECT count(*) FROM stint_runs n WHERE n.node IS NOT NULL AND n.parent IS NOT NULL AND n.flags & 1 = 0 AND NOT EXISTS (SELECT 1 FROM stint_runs r WHERE r.id = n.parent)"},
-	{"running workflow runs of which no task is left", "SELECT count(*) FROM stint_runs r WHERE r.state = 4 AND r.flags & 2 AND NOT EXISTS (SELECT 1 FROM stint_runs n WHERE n.parent = r.id AND n.node IS NOT NULL AND n.state < 7)"},
+	{"running workflow runs of which no task is left", "SELECT count(*) FROM stint_runs r WHERE r." + stateRunning + " AND r.flags & 2 AND NOT EXISTS (SELECT 1 FROM stint_runs n WHERE n.parent = r.id AND n.node IS NOT NULL AND n." + notEnded + ")"},
 	{"tasks of a workflow that are there twice", "SELECT count(*) FROM (SELECT 1 FROM stint_runs WHERE node IS NOT NULL AND parent IS NOT NULL GROUP BY parent, node HAVING count(*) > 1)"},
-	{"running runs of no worker", "SELECT count(*) FROM stint_runs r WHERE r.state = 4 AND r.worker > 0 AND NOT EXISTS (SELECT 1 FROM stint_workers w WHERE w.id = r.worker)"},
+	{"running runs of no worker", "SELECT count(*) FROM stint_runs r WHERE r." + stateRunning + " AND r.worker > 0 AND NOT EXISTS (SELECT 1 FROM stint_workers w WHERE w.id = r.worker)"},
 	{"crons that never tick and do not say why", "SELECT count(*) FROM stint_crons WHERE next_at IS NULL AND paused = 0 AND gone_at IS NULL AND error IS NULL"},
 	{"waits of runs that are not there", "SELECT count(*) FROM stint_waits w WHERE NOT EXISTS (SELECT 1 FROM stint_runs r WHERE r.id = w.run)"},
 	{"journal entries of runs that are not there", "SELECT count(*) FROM stint_journal j WHERE NOT EXISTS (SELECT 1 FROM stint_runs r WHERE r.id = j.run)"},

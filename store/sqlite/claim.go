@@ -134,14 +134,14 @@ func (w *writer) requeueClaims(claims []*claim) {
 // claimLaneSQL starts the head of a lane, claimSQL the runs of a JSON array of keys.
 const (
 	claimSet = `
-UPDATE stint_runs SET state = 4, attempt = attempt + 1, lease = lease + 1, worker = ?1, started_at = ?2, start_by = NULL, flags = flags & -5
+UPDATE stint_runs SET ` + stateRunning + `, attempt = attempt + 1, lease = lease + 1, worker = ?1, started_at = ?2, start_by = NULL, flags = flags & -5
 WHERE id IN (`
-	claimReturning = `) AND state = 3
-RETURNING id, lane, lease, priority, attempt, replayed, crashes, coalesce(due_at, id >> 20), rank, turn,
+	claimReturning = `) AND ` + stateQueued + `
+RETURNING id, lane, lease, priority, attempt, replayed, crashes, ` + dueTime + `, rank, turn,
   coalesce(input, (SELECT data FROM stint_inputs i WHERE i.id = stint_runs.id)), metadata, parent, root, node,
   (lease > 1 OR flags & 8) AND EXISTS (SELECT 1 FROM stint_journal j WHERE j.run = stint_runs.id), cancel_at, spent`
 
-	claimLaneSQL = claimSet + "SELECT id FROM stint_runs WHERE lane = ?3 AND state = 3 AND limiter IS NULL ORDER BY rank, turn, id LIMIT ?4" + claimReturning
+	claimLaneSQL = claimSet + "SELECT id FROM stint_runs WHERE lane = ?3 AND " + stateQueued + " AND limiter IS NULL ORDER BY rank, turn, id LIMIT ?4" + claimReturning
 	claimSQL     = claimSet + "SELECT value FROM json_each(?3)" + claimReturning
 )
 
@@ -252,7 +252,7 @@ func (t *txn) pausedWorkers() (map[int64]bool, error) {
 // Such runs go one at a time, so that the one at fault is known at the next death.
 func (t *txn) pickSuspect(v *view, groups []*group, n int, c *claim) ([]position, error) {
 	var busy bool
-	if err := t.one("SELECT EXISTS (SELECT 1 FROM stint_runs WHERE state = 4 AND crashes >= 2)", nil, &busy); err != nil || busy {
+	if err := t.one("SELECT EXISTS (SELECT 1 FROM stint_runs WHERE "+stateRunning+" AND crashes >= 2)", nil, &busy); err != nil || busy {
 		return nil, err
 	}
 	return t.pick(v, groups, n, 1, c)
@@ -407,7 +407,7 @@ func (s *Store) signals(ctx context.Context, worker int64, x *watch) (sig store.
 	err = s.view(ctx, func(q querier) error {
 		type canceled struct{ key, lease int64 }
 		runs, err := rowsOf(q, func(c *canceled) []any { return []any{&c.key, &c.lease} },
-			"SELECT id, lease FROM stint_runs WHERE worker = ? AND state = 4 AND cancel_at IS NOT NULL", worker)
+			"SELECT id, lease FROM stint_runs WHERE worker = ? AND "+stateRunning+" AND cancel_at IS NOT NULL", worker)
 		if err != nil {
 			return err
 		}

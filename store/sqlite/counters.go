@@ -82,7 +82,7 @@ func (t *txn) countEndings(ended []ending) error {
 		var state store.State
 		var lane int64
 		var started, end, node *int64
-		err := t.one("SELECT state, lane, started_at, ended_at, node FROM stint_runs WHERE id = ? AND state >= 7", []any{e.key}, &state, &lane, &started, &end, &node)
+		err := t.one("SELECT state, lane, started_at, ended_at, node FROM stint_runs WHERE id = ? AND "+hasEnded, []any{e.key}, &state, &lane, &started, &end, &node)
 		if errors.Is(err, sql.ErrNoRows) || code(err) == 0 && err != nil { // deleted, or changed by other means
 			continue
 		}
@@ -181,7 +181,7 @@ func (c *counters) store(t *txn) error {
 		return nil
 	}
 	var depth int
-	if err := t.one("SELECT count(*) FROM (SELECT 1 FROM stint_runs WHERE state = 3 LIMIT ?)", []any{store.MaxCount}, &depth); err != nil {
+	if err := t.one("SELECT count(*) FROM (SELECT 1 FROM stint_runs WHERE "+stateQueued+" LIMIT ?)", []any{store.MaxCount}, &depth); err != nil {
 		return err
 	}
 	for n, s := range c.sums {

@@ -276,8 +276,8 @@ func (s *Store) Reschedule(ctx context.Context, now time.Time, id store.ID, at t
 		}
 		due := max(ceilMillis(at), now.UnixMilli())
 		t.newDue = min(t.newDue, due)
-		n, err := t.execN(`UPDATE stint_runs SET rank = ?2 - coalesce(due_at, id >> 20) + rank, start_by = ?2 + start_in, due_at = ?2
-			WHERE id = ?1 AND state = 2 AND lease = 0`, key, due)
+		n, err := t.execN(`UPDATE stint_runs SET `+setRank+`?2, start_by = ?2 + start_in, due_at = ?2
+			WHERE id = ?1 AND `+stateScheduled+` AND lease = 0`, key, due)
 		if err != nil || n > 0 {
 			return err
 		}

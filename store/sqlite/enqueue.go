@@ -52,9 +52,9 @@ VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`
 )
 
 var (
-	plainRows = newRowKind(plainHead, "?,3,?,?,?")
-	metaRows  = newRowKind("INSERT INTO stint_runs (id, lane, state, priority, rank, input, metadata) VALUES ", "?,3,?,?,?,?")
-	nodeRows  = newRowKind(nodeHead, "?,3,?,?,?,?,?")
+	plainRows = newRowKind(plainHead, "?,"+queuedState+",?,?,?")
+	metaRows  = newRowKind("INSERT INTO stint_runs (id, lane, state, priority, rank, input, metadata) VALUES ", "?,"+queuedState+",?,?,?,?")
+	nodeRows  = newRowKind(nodeHead, "?,"+queuedState+",?,?,?,?,?")
 )
 
 func plain(r *store.NewRun, now int64) bool {
@@ -256,7 +256,7 @@ func (t *txn) keyHolder(now int64, r *store.NewRun) (int64, error) {
 	var run int64
 	var expires *int64
 	var ended bool
-	err := t.one(`SELECT k.run, k.expires_at, coalesce(r.state >= 7, 1) FROM stint_keys k LEFT JOIN stint_runs r ON r.id = k.run
+	err := t.one(`SELECT k.run, k.expires_at, coalesce(r.`+hasEnded+`, 1) FROM stint_keys k LEFT JOIN stint_runs r ON r.id = k.run
 		WHERE k.task = ? AND k.key = ?`, []any{r.Task, r.Key}, &run, &expires, &ended)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
@@ -281,8 +281,8 @@ func (t *txn) debounce(key int64, r *store.NewRun) (int64, error) {
 	if len(r.Input) > spillAbove {
 		input = nil
 	}
-	n, err := t.execN(`UPDATE stint_runs SET input = ?2, metadata = ?3, limits = ?4, rank = ?5 - coalesce(due_at, id >> 20) + rank, due_at = ?5,
-		start_in = ?6, start_by = ?5 + ?6 WHERE id = ?1 AND state = 2 AND lease = 0`, key, input, text(r.Metadata), limits, at, startIn(r.StartIn))
+	n, err := t.execN(`UPDATE stint_runs SET input = ?2, metadata = ?3, limits = ?4, `+setRank+`?5, due_at = ?5,
+		start_in = ?6, start_by = ?5 + ?6 WHERE id = ?1 AND `+stateScheduled+` AND lease = 0`, key, input, text(r.Metadata), limits, at, startIn(r.StartIn))
 	if err != nil || n == 0 {
 		return 0, err
 	}

@@ -135,15 +135,8 @@ var (
 	journalFields = newWaitIndex("stint_journal WHERE kind = 4 AND done = 0 AND name = ?1", "match")
 )
 
-// newWaitIndex writes statements that skip from value to value along the index, as
-// readyLanesSQL does.
 func newWaitIndex(from, value string) waitIndex {
-	skip := func(column, from string) string {
-		return "WITH RECURSIVE found (v) AS (SELECT (SELECT " + column + " FROM " + from + " ORDER BY " + column + " LIMIT 1)" +
-			" UNION ALL SELECT (SELECT " + column + " FROM " + from + " AND " + column + " > found.v ORDER BY " + column + " LIMIT 1) FROM found WHERE found.v IS NOT NULL)" +
-			" SELECT v FROM found WHERE v IS NOT NULL"
-	}
-	return waitIndex{skip("field", from), skip("filter", from+" AND field = ?2 AND "+value+" = ?3")}
+	return waitIndex{selectDistinct("field", from), selectDistinct("filter", from+" AND field = ?2 AND "+value+" = ?3")}
 }
 
 // candidates are what may wait for an event: the fields, values and filters by which somebody

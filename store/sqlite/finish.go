@@ -41,27 +41,27 @@ func (s *Store) Finish(ctx context.Context, now time.Time, outcomes []store.Outc
 const (
 	endSQL = `
 UPDATE stint_runs SET state = ?3, ended_at = ?4, output = ?5, error = ?6
-WHERE id = ?1 AND lease = ?2 AND state = 4 AND cancel_at IS NULL`
+WHERE id = ?1 AND lease = ?2 AND ` + stateRunning + ` AND cancel_at IS NULL`
 
 	endCanceledSQL = `
-UPDATE stint_runs SET state = 9, ended_at = ?3, output = ?4
-WHERE id = ?1 AND lease = ?2 AND state = 4`
+UPDATE stint_runs SET ` + stateCanceled + `, ended_at = ?3, output = ?4
+WHERE id = ?1 AND lease = ?2 AND ` + stateRunning
 
 	retrySQL = `
-UPDATE stint_runs SET state = ?3, due_at = ?4, rank = ?4 - coalesce(due_at, id >> 20) + rank, error = coalesce(?5, error), attempt = attempt - ?6, spent = 0
-WHERE id = ?1 AND lease = ?2 AND state = 4 AND cancel_at IS NULL`
+UPDATE stint_runs SET state = ?3, due_at = ?4, ` + setRank + `?4, error = coalesce(?5, error), attempt = attempt - ?6, spent = 0
+WHERE id = ?1 AND lease = ?2 AND ` + stateRunning + ` AND cancel_at IS NULL`
 
 	putBackSQL = `
-UPDATE stint_runs SET state = 3, attempt = attempt - ?3
-WHERE id = ?1 AND lease = ?2 AND state = 4 AND cancel_at IS NULL`
+UPDATE stint_runs SET ` + stateQueued + `, attempt = attempt - ?3
+WHERE id = ?1 AND lease = ?2 AND ` + stateRunning + ` AND cancel_at IS NULL`
 
 	blockSQL = `
-UPDATE stint_runs SET state = 6, error = ?3, attempt = attempt - ?4
-WHERE id = ?1 AND lease = ?2 AND state = 4 AND cancel_at IS NULL`
+UPDATE stint_runs SET ` + stateBlocked + `, error = ?3, attempt = attempt - ?4
+WHERE id = ?1 AND lease = ?2 AND ` + stateRunning + ` AND cancel_at IS NULL`
 
 	canceledSQL = `
-UPDATE stint_runs SET state = 9, ended_at = ?3
-WHERE id = ?1 AND lease = ?2 AND state = 4 AND cancel_at IS NOT NULL`
+UPDATE stint_runs SET ` + stateCanceled + `, ended_at = ?3
+WHERE id = ?1 AND lease = ?2 AND ` + stateRunning + ` AND cancel_at IS NOT NULL`
 
 	// hasJournal and hasUndo say of a run that was asked to cancel that something is left
 	// to clean up: durable calls that its handler may go on from, or compensations.
@@ -70,18 +70,18 @@ WHERE id = ?1 AND lease = ?2 AND state = 4 AND cancel_at IS NOT NULL`
 
 	// cleanSQL queues a canceled run once more, in the same attempt, to clean up.
 	cleanSet = `
-UPDATE stint_runs SET state = 3, due_at = ?3, rank = ?3 - coalesce(due_at, id >> 20) + rank, attempt = attempt - 1, flags = flags | 4
-WHERE id = ?1 AND lease = ?2 AND state = 4 AND cancel_at IS NOT NULL AND `
+UPDATE stint_runs SET ` + stateQueued + `, due_at = ?3, ` + setRank + `?3, attempt = attempt - 1, flags = flags | 4
+WHERE id = ?1 AND lease = ?2 AND ` + stateRunning + ` AND cancel_at IS NOT NULL AND `
 	cleanSQL     = cleanSet + hasJournal
 	cleanUndoSQL = cleanSet + hasUndo
 
 	blockUndoSQL = `
-UPDATE stint_runs SET state = 6, error = ?3, attempt = attempt - ?4
-WHERE id = ?1 AND lease = ?2 AND state = 4 AND cancel_at IS NOT NULL AND ` + hasUndo
+UPDATE stint_runs SET ` + stateBlocked + `, error = ?3, attempt = attempt - ?4
+WHERE id = ?1 AND lease = ?2 AND ` + stateRunning + ` AND cancel_at IS NOT NULL AND ` + hasUndo
 
 	keepAttemptSQL = `
 INSERT INTO stint_attempts (run, lease, attempt, worker, started_at, ended_at, state, error)
-SELECT id, lease, attempt, worker, started_at, ?3, ?4, ?5 FROM stint_runs WHERE id = ?1 AND lease = ?2 AND state = 4`
+SELECT id, lease, attempt, worker, started_at, ?3, ?4, ?5 FROM stint_runs WHERE id = ?1 AND lease = ?2 AND ` + stateRunning
 )
 
 // finish records one outcome, and reports whether it was current.
@@ -263,7 +263,7 @@ func (s *Store) Record(ctx context.Context, _ time.Time, records []store.Record)
 		for i := range records {
 			key, ok := t.s.ids.key(records[i].ID)
 			if ok {
-				err := t.one("SELECT EXISTS (SELECT 1 FROM stint_runs WHERE id = ? AND lease = ? AND state = 4)", []any{key, records[i].Lease}, &ok)
+				err := t.one("SELECT EXISTS (SELECT 1 FROM stint_runs WHERE id = ? AND lease = ? AND "+stateRunning+")", []any{key, records[i].Lease}, &ok)
 				if err != nil {
 					return err
 				}
@@ -284,7 +284,7 @@ func (s *Store) Record(ctx context.Context, _ time.Time, records []store.Record)
 func (t *txn) record(key, lease int64, r *store.Record) error {
 	if p := r.Progress; p != nil {
 		err := t.exec(`INSERT INTO stint_progress (run, done, total, message)
-			SELECT id, ?3, ?4, ?5 FROM stint_runs WHERE id = ?1 AND lease = ?2 AND state = 4
+			SELECT id, ?3, ?4, ?5 FROM stint_runs WHERE id = ?1 AND lease = ?2 AND `+stateRunning+`
 			ON CONFLICT DO UPDATE SET done = excluded.done, total = excluded.total, message = excluded.message`, key, lease, p.Done, p.Total, p.Message)
 		if err != nil {
 			return err
@@ -318,7 +318,7 @@ func (t *txn) record(key, lease int64, r *store.Record) error {
 // lastRecordedSQL finds the last log line and chunk of a run, if its lease still stands.
 const lastRecordedSQL = `
 SELECT coalesce((SELECT max(seq) FROM stint_logs WHERE run = ?1), 0), coalesce((SELECT max(seq) FROM stint_chunks WHERE run = ?1), 0)
-FROM stint_runs WHERE id = ?1 AND lease = ?2 AND state = 4`
+FROM stint_runs WHERE id = ?1 AND lease = ?2 AND ` + stateRunning
 
 // logsSQL insert log lines, so many rows at a time.
 var logsSQL = func() (texts [len(bulkSizes)]string) {

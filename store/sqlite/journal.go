@@ -54,7 +54,7 @@ const (
 	// leaves what is done as it is.
 	appendSQL = `
 INSERT INTO stint_journal (run, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event, attempts)
-SELECT id, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16 FROM stint_runs WHERE id = ?1 AND lease = ?2 AND state = 4
+SELECT id, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16 FROM stint_runs WHERE id = ?1 AND lease = ?2 AND ` + stateRunning + `
 ON CONFLICT DO UPDATE SET name = excluded.name, done = excluded.done, value = excluded.value, error = excluded.error, at = excluded.at,
   due_at = coalesce(excluded.due_at, due_at), attempts = excluded.attempts
 WHERE done = 0`
@@ -100,7 +100,7 @@ func (t *txn) call(now int64, c *store.Call, from int64) (e store.Entry, stale b
 	if err != nil || n > 0 {
 		return e, false, err
 	}
-	err = t.one("SELECT NOT EXISTS (SELECT 1 FROM stint_runs WHERE id = ? AND lease = ? AND state = 4)", []any{key, c.Lease}, &stale)
+	err = t.one("SELECT NOT EXISTS (SELECT 1 FROM stint_runs WHERE id = ? AND lease = ? AND "+stateRunning+")", []any{key, c.Lease}, &stale)
 	if err != nil || stale {
 		return e, stale, err
 	}
@@ -211,7 +211,7 @@ func (s *Store) AwaitEntry(ctx context.Context, id store.ID, at store.Address) (
 			e = there[0]
 		}
 		if !e.Done {
-			err = q.one("SELECT NOT EXISTS (SELECT 1 FROM stint_runs WHERE id = ? AND state < 7)", []any{key}, &done)
+			err = q.one("SELECT NOT EXISTS (SELECT 1 FROM stint_runs WHERE id = ? AND "+notEnded+")", []any{key}, &done)
 		}
 		return done || e.Done, err
 	})
@@ -239,7 +239,7 @@ func (t *txn) suspend(key, now int64, o *store.Outcome) (int64, error) {
 		c, ok := t.s.ids.key(child)
 		open := false
 		if ok {
-			if err := t.one("SELECT EXISTS (SELECT 1 FROM stint_runs WHERE id = ? AND state < 7)", []any{c}, &open); err != nil {
+			if err := t.one("SELECT EXISTS (SELECT 1 FROM stint_runs WHERE id = ? AND "+notEnded+")", []any{c}, &open); err != nil {
 				return 0, err
 			}
 		}
@@ -260,12 +260,12 @@ func (t *txn) suspend(key, now int64, o *store.Outcome) (int64, error) {
 // suspendSQL gives the attempt back, which the next claim takes again: a wait is within
 // an attempt.
 const suspendSQL = `
-UPDATE stint_runs SET state = ?3, due_at = ?4, rank = coalesce(?4, id >> 20) - coalesce(due_at, id >> 20) + rank, attempt = attempt - 1, flags = flags | 4, spent = ?5
-WHERE id = ?1 AND lease = ?2 AND state = 4 AND cancel_at IS NULL`
+UPDATE stint_runs SET state = ?3, due_at = ?4, ` + setRank + `coalesce(?4, id >> 20), attempt = attempt - 1, flags = flags | 4, spent = ?5
+WHERE id = ?1 AND lease = ?2 AND ` + stateRunning + ` AND cancel_at IS NULL`
 
 // resume queues a run that waited.
 func (t *txn) resume(key, now int64) error {
-	n, err := t.execN("UPDATE stint_runs SET state = 3, due_at = ?2, rank = ?2 - coalesce(due_at, id >> 20) + rank WHERE id = ?1 AND state = 5 AND lease > 0", key, now)
+	n, err := t.execN("UPDATE stint_runs SET "+stateQueued+", due_at = ?2, "+setRank+"?2 WHERE id = ?1 AND "+stateWaiting+" AND lease > 0", key, now)
 	if n > 0 && t.w != nil {
 		t.w.recheck = true
 	}

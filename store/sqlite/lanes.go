@@ -119,19 +119,13 @@ func (c *laneCache) rollback() {
 const (
 	laneColumns = "l.id, l.queue, l.task, l.staged IS NOT NULL, l.suspect, l.route"
 
-	// readyLanesSQL skips from lane to lane along the index: it costs one search for each
-	// lane that has something ready, however many runs are in it.
-	readyLanesSQL = `
-WITH RECURSIVE ready (lane) AS (
-  SELECT (SELECT lane FROM stint_runs WHERE limiter IS NULL AND state = 3 ORDER BY lane LIMIT 1)
-  UNION ALL
-  SELECT (SELECT lane FROM stint_runs WHERE state = 3 AND limiter IS NULL AND lane > ready.lane ORDER BY lane LIMIT 1)
-  FROM ready WHERE ready.lane IS NOT NULL)
-SELECT ` + laneColumns + ` FROM ready CROSS JOIN stint_lanes l ON l.id = ready.lane`
-
 	stampedLanesSQL = "SELECT " + laneColumns + " FROM stint_lanes l WHERE stamp > ?"
 	lastStampSQL    = "SELECT coalesce(max(stamp), 0) FROM stint_lanes"
 )
+
+// readyLanesSQL reads the lanes that have something ready: one search of the index for each.
+var readyLanesSQL = distinctValues("lane", "stint_runs WHERE limiter IS NULL AND "+stateQueued) +
+	"SELECT " + laneColumns + " FROM found CROSS JOIN stint_lanes l ON l.id = found.v"
 
 func (l *lane) fields() []any {
 	return []any{&l.id, &l.queue, &l.task, &l.staged, &l.suspect, &l.route}

@@ -102,7 +102,7 @@ func (t *txn) usesLimits() (bool, error) {
 
 const usesLimitsSQL = `
 SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'trigger' AND name = 'stint_runs_transition'),
-  EXISTS (SELECT 1 FROM stint_runs WHERE state = 3 AND limiter <= 0)`
+  EXISTS (SELECT 1 FROM stint_runs WHERE ` + stateQueued + ` AND limiter <= 0)`
 
 // storedLimits is how a row keeps limits. The trigger is there before any row has some.
 func (t *txn) storedLimits(ls []store.Limit) (any, error) {

@@ -9,9 +9,9 @@ import (
 
 // recountSQL reads the runs that may stand at limiters or hold something of one.
 const recountSQL = `
-SELECT id, state, limiter, flags, lease, limits FROM stint_runs WHERE state = 3 AND limits IS NOT NULL
-UNION ALL SELECT id, state, limiter, flags, lease, limits FROM stint_runs WHERE state = 4 AND limits IS NOT NULL
-UNION ALL SELECT id, state, limiter, flags, lease, limits FROM stint_runs WHERE state > 4 AND state < 7 AND state = 5 AND limits IS NOT NULL`
+SELECT id, state, limiter, flags, lease, limits FROM stint_runs WHERE ` + stateQueued + ` AND limits IS NOT NULL
+UNION ALL SELECT id, state, limiter, flags, lease, limits FROM stint_runs WHERE ` + stateRunning + ` AND limits IS NOT NULL
+UNION ALL SELECT id, state, limiter, flags, lease, limits FROM stint_runs WHERE ` + afterRunning + ` AND ` + notEnded + ` AND ` + stateWaiting + ` AND limits IS NOT NULL`
 
 // maxRecount is up to how many waiting runs the limiters are checked when a file is opened:
 // a tenth of a second.

@@ -80,7 +80,7 @@ const runColumns = `r.id, l.task, l.queue, r.state, r.priority, r.attempt, r.cra
   coalesce(r.input, (SELECT data FROM stint_inputs i WHERE i.id = r.id),
     (SELECT coalesce(f.input, (SELECT data FROM stint_inputs i WHERE i.id = f.id)) FROM stint_runs f WHERE f.id = r.parent AND r.node IS NOT NULL AND NOT r.flags & 2)),
   r.node, r.flags & 2 > 0, r.output, r.error, p.done, p.total, p.message,
-  CASE WHEN r.state = 3 AND r.limiter > 0 THEN r.limiter END, r.state = 3 AND EXISTS (SELECT 1 FROM stint_queues q WHERE q.name = l.queue AND q.paused), CASE WHEN r.state = 3 THEN l.route ELSE '' END`
+  CASE WHEN r.` + stateQueued + ` AND r.limiter > 0 THEN r.limiter END, r.` + stateQueued + ` AND EXISTS (SELECT 1 FROM stint_queues q WHERE q.name = l.queue AND q.paused), CASE WHEN r.` + stateQueued + ` THEN l.route ELSE '' END`
 
 const runTables = ` FROM stint_runs r CROSS JOIN stint_lanes l ON l.id = r.lane LEFT JOIN stint_progress p ON p.run = r.id `
 
@@ -390,9 +390,9 @@ func stateCondition(states []store.State) string {
 	}
 	switch {
 	case held:
-		cond += " AND r.state > 4 AND r.state < 7"
+		cond += " AND r." + afterRunning + " AND r." + notEnded
 	case unsuccessful:
-		cond += " AND r.state > 7"
+		cond += " AND r." + notSucceeded
 	}
 	return cond
 }
@@ -434,7 +434,7 @@ func (s *Store) Chunks(ctx context.Context, id store.ID, after int64, limit int)
 	key, _ := s.ids.key(id)
 	err = s.view(ctx, func(q querier) (err error) {
 		// The state first: what is read after it holds all chunks of a run that has ended.
-		err = q.one("SELECT state >= 7 FROM stint_runs WHERE id = ?", []any{key}, &ended)
+		err = q.one("SELECT "+hasEnded+" FROM stint_runs WHERE id = ?", []any{key}, &ended)
 		if errors.Is(err, sql.ErrNoRows) {
 			return fmt.Errorf("run %s: %w", id, store.ErrNotFound)
 		}
@@ -452,16 +452,16 @@ func (s *Store) Chunks(ctx context.Context, id store.ID, after int64, limit int)
 
 const queuesSQL = `
 SELECT name, paused,
-  coalesce((SELECT sum((SELECT count(*) FROM (SELECT 1 FROM stint_runs r WHERE r.limiter IS NULL AND r.lane = l.id AND r.state = 3 LIMIT ?1)))
+  coalesce((SELECT sum((SELECT count(*) FROM (SELECT 1 FROM stint_runs r WHERE r.limiter IS NULL AND r.lane = l.id AND r.` + stateQueued + ` LIMIT ?1)))
     FROM stint_lanes l WHERE l.queue = q.name AND l.staged IS NULL), 0),
-  (SELECT count(*) FROM stint_runs r CROSS JOIN stint_lanes l ON l.id = r.lane WHERE r.state = 4 AND r.worker > 0 AND l.queue = q.name),
-  (SELECT min((SELECT coalesce(r.due_at, r.id >> 20) FROM stint_runs r WHERE r.limiter IS NULL AND r.lane = l.id AND r.state = 3 ORDER BY r.rank, r.turn LIMIT 1))
+  (SELECT count(*) FROM stint_runs r CROSS JOIN stint_lanes l ON l.id = r.lane WHERE r.` + stateRunning + ` AND r.worker > 0 AND l.queue = q.name),
+  (SELECT min((SELECT coalesce(r.due_at, r.id >> 20) FROM stint_runs r WHERE r.limiter IS NULL AND r.lane = l.id AND r.` + stateQueued + ` ORDER BY r.rank, r.turn LIMIT 1))
     FROM stint_lanes l WHERE l.queue = q.name AND l.staged IS NULL)
 FROM stint_queues q ORDER BY name`
 
 const prioritiesSQL = `
 SELECT priority, count(*) FROM (SELECT r.priority FROM stint_lanes l CROSS JOIN stint_runs r ON r.lane = l.id
-  WHERE l.queue = ? AND l.staged IS NULL AND r.limiter IS NULL AND r.state = 3 LIMIT ?) GROUP BY priority`
+  WHERE l.queue = ? AND l.staged IS NULL AND r.limiter IS NULL AND r.` + stateQueued + ` LIMIT ?) GROUP BY priority`
 
 // Priorities implements store.Admin.
 func (s *Store) Priorities(ctx context.Context, queue string) (counts map[int8]int, err error) {

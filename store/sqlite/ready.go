@@ -181,15 +181,15 @@ const (
 	// laneSQL reads the head of a lane in order, after a place in it.
 	laneSQL = `
 SELECT rank, turn, id FROM stint_runs
-WHERE lane = ? AND state = 3 AND limiter IS NULL AND (rank, turn, id) > (?, ?, ?)
+WHERE lane = ? AND ` + stateQueued + ` AND limiter IS NULL AND (rank, turn, id) > (?, ?, ?)
 ORDER BY rank, turn, id LIMIT ?`
 
 	// headsSQL reads the heads of many lanes, and whether more follows.
 	headsSQL = `
 SELECT j.value, r.rank, r.turn, r.id,
-  EXISTS (SELECT 1 FROM stint_runs x WHERE x.lane = j.value AND x.state = 3 AND x.limiter IS NULL ORDER BY x.rank, x.turn, x.id LIMIT 1 OFFSET 1)
+  EXISTS (SELECT 1 FROM stint_runs x WHERE x.lane = j.value AND x.` + stateQueued + ` AND x.limiter IS NULL ORDER BY x.rank, x.turn, x.id LIMIT 1 OFFSET 1)
 FROM json_each(?) j CROSS JOIN stint_runs r ON r.id =
-  (SELECT id FROM stint_runs x WHERE x.lane = j.value AND x.state = 3 AND x.limiter IS NULL ORDER BY x.rank, x.turn, x.id LIMIT 1)`
+  (SELECT id FROM stint_runs x WHERE x.lane = j.value AND x.` + stateQueued + ` AND x.limiter IS NULL ORDER BY x.rank, x.turn, x.id LIMIT 1)`
 
 	perHeads = 1000 // lanes that headsSQL reads at a time
 )

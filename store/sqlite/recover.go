@@ -70,7 +70,7 @@ func (s *Store) recover(ctx context.Context) (total store.Recovered, err error) 
 // and have claimed something since; see renew.
 const workLocksSQL = `
 SELECT lock FROM stint_workers WHERE ended_at IS NULL
-UNION ALL SELECT w.lock FROM stint_runs r CROSS JOIN stint_workers w ON w.id = r.worker WHERE r.state = 4 AND r.worker > 0 AND w.ended_at IS NOT NULL`
+UNION ALL SELECT w.lock FROM stint_runs r CROSS JOIN stint_workers w ON w.id = r.worker WHERE r.` + stateRunning + ` AND r.worker > 0 AND w.ended_at IS NOT NULL`
 
 // leftBehind lists the lock names of others that the directory or the file knows, and the
 // tokens of what is staged.
@@ -110,7 +110,7 @@ func (s *Store) leftBehind(ctx context.Context) (locks, staged []string, err err
 // releaseLock gives back what the workers of a lock name have.
 func (t *txn) releaseLock(lock string, crashed bool, r *store.Recovered) error {
 	workers, err := column[int64](t, `SELECT id FROM stint_workers WHERE lock = ?
-		AND (ended_at IS NULL OR EXISTS (SELECT 1 FROM stint_runs r WHERE r.worker = stint_workers.id AND r.state = 4))`, lock)
+		AND (ended_at IS NULL OR EXISTS (SELECT 1 FROM stint_runs r WHERE r.worker = stint_workers.id AND r.`+stateRunning+`))`, lock)
 	if err != nil {
 		return err
 	}
@@ -129,14 +129,15 @@ const (
 
 	releaseSQL = `
 UPDATE stint_runs SET
-  state    = CASE WHEN ` + releaseEnds + ` THEN 9 WHEN ?2 AND crashes + 1 >= ?4 THEN 6 WHEN ?2 AND crashes >= 1 THEN 2 ELSE 3 END,
+  state    = CASE WHEN ` + releaseEnds + ` THEN ` + canceledState + `
+    WHEN ?2 AND crashes + 1 >= ?4 THEN ` + blockedState + ` WHEN ?2 AND crashes >= 1 THEN ` + scheduledState + ` ELSE ` + queuedState + ` END,
   ended_at = CASE WHEN ` + releaseEnds + ` THEN ?3 END,
   error    = CASE WHEN NOT ` + releaseEnds + ` AND ?2 AND crashes + 1 >= ?4 THEN ?5 ELSE error END,
-  rank     = CASE WHEN NOT ` + releaseEnds + ` AND ?2 AND crashes + 1 < ?4 THEN rank - coalesce(due_at, id >> 20) + ?3 + CASE WHEN crashes >= 1 THEN ?6 << min(crashes, 10) ELSE 0 END ELSE rank END,
+  rank     = CASE WHEN NOT ` + releaseEnds + ` AND ?2 AND crashes + 1 < ?4 THEN rank - ` + dueTime + ` + ?3 + CASE WHEN crashes >= 1 THEN ?6 << min(crashes, 10) ELSE 0 END ELSE rank END,
   due_at   = CASE WHEN NOT ` + releaseEnds + ` AND ?2 AND crashes + 1 < ?4 THEN ?3 + CASE WHEN crashes >= 1 THEN ?6 << min(crashes, 10) ELSE 0 END ELSE due_at END,
   attempt  = attempt - NOT ` + releaseEnds + `,
   crashes  = crashes + ?2
-WHERE worker = ?1 AND state = 4
+WHERE worker = ?1 AND ` + stateRunning + `
 RETURNING id, state, lane, crashes, parent, node`
 )
 
@@ -148,7 +149,7 @@ func (t *txn) releaseWorker(worker int64, crashed bool, r *store.Recovered) erro
 	if crashed {
 		c = 1
 		err := t.exec(`INSERT INTO stint_attempts (run, lease, attempt, worker, started_at, ended_at, state, error)
-			SELECT id, lease, attempt, worker, started_at, ?2, 3, ?3 FROM stint_runs WHERE worker = ?1 AND state = 4`, worker, t.now, store.CrashError)
+			SELECT id, lease, attempt, worker, started_at, ?2, `+queuedState+`, ?3 FROM stint_runs WHERE worker = ?1 AND `+stateRunning, worker, t.now, store.CrashError)
 		if err != nil {
 			return err
 		}
@@ -193,9 +194,9 @@ func (t *txn) releaseWorker(worker int64, crashed bool, r *store.Recovered) erro
 // retryBlockedSQL queues what handlers blocked, not crashes or conditions, in builds of
 // which no worker lives, if there is another. The runs keep their places.
 const retryBlockedSQL = `
-UPDATE stint_runs SET state = 3 WHERE id IN (
+UPDATE stint_runs SET ` + stateQueued + ` WHERE id IN (
   SELECT r.id FROM stint_runs r LEFT JOIN stint_workers w ON w.id = r.worker
-  WHERE r.state > 4 AND r.state < 7 AND r.state = 6 AND r.lease > 0 AND r.crashes < ?
+  WHERE r.` + afterRunning + ` AND r.` + notEnded + ` AND r.` + stateBlocked + ` AND r.lease > 0 AND r.crashes < ?
     AND coalesce(w.build, '') NOT IN (SELECT build FROM stint_workers WHERE ended_at IS NULL))
   AND EXISTS (SELECT 1 FROM stint_workers WHERE ended_at IS NULL)
 RETURNING id`

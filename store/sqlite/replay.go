@@ -27,7 +27,7 @@ func (t *txn) replayWorkflow(key, node, now int64) error {
 		return err
 	}
 	var endBy int64
-	err = t.one(`UPDATE stint_runs SET state = 4, worker = 0, ended_at = NULL, cancel_at = NULL, error = NULL, started_at = ?2, start_by = ?2 + start_in, replayed = 1
+	err = t.one(`UPDATE stint_runs SET `+stateRunning+`, worker = 0, ended_at = NULL, cancel_at = NULL, error = NULL, started_at = ?2, start_by = ?2 + start_in, replayed = 1
 		WHERE id = ?1 RETURNING coalesce(start_by, ?3)`, []any{key, now, never}, &endBy)
 	if err != nil {
 		return err
@@ -156,7 +156,7 @@ func (r *replay) start() error {
 // Restart implements store.Journal.
 func (s *Store) Restart(ctx context.Context, now time.Time, id store.ID, at store.Address) error {
 	return s.do(ctx, func(t *txn) error {
-		key, err := t.endedRun(id, "state >= 6 AND NOT flags & 2")
+		key, err := t.endedRun(id, blockedOrEnded+" AND NOT flags & 2")
 		if err != nil {
 			return err
 		}
@@ -182,7 +182,7 @@ func (t *txn) endedRun(id store.ID, condition string) (key int64, err error) {
 // forkSQL copies a run as a new one, whose journal is read at its first execution.
 const forkSQL = `
 INSERT INTO stint_runs (id, lane, state, priority, rank, start_in, start_by, input, metadata, flags, limits, limiter)
-SELECT ?1, lane, 3, priority, rank - coalesce(due_at, id >> 20) + (?1 >> 20), start_in, (?1 >> 20) + start_in,
+SELECT ?1, lane, ` + queuedState + `, priority, rank - ` + dueTime + ` + (?1 >> 20), start_in, (?1 >> 20) + start_in,
   coalesce(input, (SELECT data FROM stint_inputs i WHERE i.id = r.id)), metadata, flags & 1 | 8, limits, CASE WHEN limits IS NOT NULL THEN 0 END
 FROM stint_runs r WHERE id = ?2`
 

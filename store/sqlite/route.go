@@ -122,7 +122,7 @@ func (t *txn) routed(v *view, l *lane) (bool, error) {
 			continue
 		}
 		var due int64
-		err := t.one("SELECT coalesce(due_at, id >> 20) FROM stint_runs WHERE limiter IS NULL AND lane = ? AND state = 3 ORDER BY rank, turn, id LIMIT 1", []any{l.id}, &due)
+		err := t.one("SELECT "+dueTime+" FROM stint_runs WHERE limiter IS NULL AND lane = ? AND "+stateQueued+" ORDER BY rank, turn, id LIMIT 1", []any{l.id}, &due)
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return false, err
 		}
@@ -145,7 +145,7 @@ func (t *txn) routed(v *view, l *lane) (bool, error) {
 // hasFree reports whether a worker has slots free.
 func (t *txn) hasFree(p *peer) (bool, error) {
 	var busy int
-	err := t.one("SELECT count(*) FROM stint_runs WHERE worker = ? AND state = 4", []any{p.id}, &busy)
+	err := t.one("SELECT count(*) FROM stint_runs WHERE worker = ? AND "+stateRunning, []any{p.id}, &busy)
 	return busy < p.slots, err
 }
 
@@ -193,7 +193,7 @@ func (t *txn) stick(g *store.Graph, run, worker int64) error {
 	}
 	type row struct{ key, node int64 }
 	rows, err := rowsOf(t, func(r *row) []any { return []any{&r.key, &r.node} },
-		"SELECT id, node FROM stint_runs WHERE parent = ? AND node IS NOT NULL AND state < 7 AND state <> 4", run)
+		"SELECT id, node FROM stint_runs WHERE parent = ? AND node IS NOT NULL AND "+notEnded+" AND "+notRunning, run)
 	if err != nil {
 		return err
 	}

@@ -68,11 +68,11 @@ func (w *writer) isClosed() bool {
 
 // stateCountsSQL counts by the partial indexes, whose conditions hold the states as literals.
 var stateCountsSQL = map[store.State]string{
-	store.Scheduled: "state = 2",
-	store.Queued:    "state = 3",
-	store.Running:   "state = 4",
-	store.Waiting:   "state = 5 AND state > 4 AND state < 7",
-	store.Blocked:   "state = 6 AND state > 4 AND state < 7",
+	store.Scheduled: stateScheduled,
+	store.Queued:    stateQueued,
+	store.Running:   stateRunning,
+	store.Waiting:   stateWaiting + " AND " + afterRunning + " AND " + notEnded,
+	store.Blocked:   stateBlocked + " AND " + afterRunning + " AND " + notEnded,
 }
 
 // Counts implements store.Stats.

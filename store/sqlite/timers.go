@@ -29,7 +29,7 @@ func (t *txn) fireTimers() error {
 		begun bool
 	}
 	waiting, err := rowsOf(t, func(r *row) []any { return []any{&r.id, &r.begun} },
-		"SELECT id, lease > 0 FROM stint_runs WHERE state = 5 AND due_at IS NOT NULL AND due_at <= ? ORDER BY due_at LIMIT ?", t.now, perTimers)
+		"SELECT id, lease > 0 FROM stint_runs WHERE "+stateWaiting+" AND due_at IS NOT NULL AND due_at <= ? ORDER BY due_at LIMIT ?", t.now, perTimers)
 	if err != nil {
 		return err
 	}
@@ -64,8 +64,8 @@ func (t *txn) queueDue() error {
 		flags int
 		node  *int64
 	}
-	rows, err := readying(t, func(r *row) int64 { return r.id }, func(r *row) []any { return []any{&r.id, &r.flags, &r.node} }, `UPDATE stint_runs SET state = CASE WHEN flags & 2 AND limits IS NULL THEN 2 ELSE 3 END WHERE id IN
-		(SELECT id FROM stint_runs WHERE state = 2 AND due_at <= ? ORDER BY due_at LIMIT ?) RETURNING id, flags * (state = 2), node`, t.now, perTimers)
+	rows, err := readying(t, func(r *row) int64 { return r.id }, func(r *row) []any { return []any{&r.id, &r.flags, &r.node} }, `UPDATE stint_runs SET state = CASE WHEN flags & 2 AND limits IS NULL THEN `+scheduledState+` ELSE `+queuedState+` END WHERE id IN
+		(SELECT id FROM stint_runs WHERE `+stateScheduled+` AND due_at <= ? ORDER BY due_at LIMIT ?) RETURNING id, flags * (`+stateScheduled+`), node`, t.now, perTimers)
 	if err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func (t *txn) queueDue() error {
 		if r.flags&flagWorkflow == 0 {
 			continue
 		}
-		if err := t.exec("UPDATE stint_runs SET state = 4, worker = 0, started_at = ?2 WHERE id = ?1", r.id, t.now); err != nil {
+		if err := t.exec("UPDATE stint_runs SET "+stateRunning+", worker = 0, started_at = ?2 WHERE id = ?1", r.id, t.now); err != nil {
 			return err
 		}
 		if err := t.forRun(r.id, func() error { return t.beginWorkflow(r.id, *r.node, t.now) }); err != nil {
@@ -110,7 +110,7 @@ func (t *txn) cancelOverdue() error {
 			}
 			continue
 		}
-		n, err := t.execN("UPDATE stint_runs SET state = 9, ended_at = ?2, error = ?3, start_by = NULL WHERE id = ?1 AND start_by IS NOT NULL", r.id, t.now, store.StartByError)
+		n, err := t.execN("UPDATE stint_runs SET "+stateCanceled+", ended_at = ?2, error = ?3, start_by = NULL WHERE id = ?1 AND start_by IS NOT NULL", r.id, t.now, store.StartByError)
 		if err != nil {
 			return err
 		}
@@ -127,9 +127,9 @@ func (t *txn) cancelOverdue() error {
 func (t *txn) nextTime() (int64, error) {
 	next := never
 	for _, q := range []string{
-		"SELECT due_at FROM stint_runs WHERE state = 2 AND due_at IS NOT NULL ORDER BY due_at LIMIT 1",
+		"SELECT due_at FROM stint_runs WHERE " + stateScheduled + " AND due_at IS NOT NULL ORDER BY due_at LIMIT 1",
 		"SELECT start_by FROM stint_runs WHERE start_by IS NOT NULL ORDER BY start_by LIMIT 1",
-		"SELECT due_at FROM stint_runs WHERE state = 5 AND due_at IS NOT NULL ORDER BY due_at LIMIT 1",
+		"SELECT due_at FROM stint_runs WHERE " + stateWaiting + " AND due_at IS NOT NULL ORDER BY due_at LIMIT 1",
 		"SELECT wake_at FROM stint_limiters WHERE wake_at IS NOT NULL ORDER BY wake_at LIMIT 1",
 		"SELECT next_at FROM stint_crons WHERE next_at IS NOT NULL ORDER BY next_at LIMIT 1",
 	} {

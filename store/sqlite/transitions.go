@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/stint-dev/stint/store"
@@ -69,7 +70,7 @@ const enqueueKeySQL = "CASE WHEN r.flags & 8 THEN 0 WHEN r.node IS NULL OR r.fla
 
 const transitionsSQL = `
 SELECT m.run, m.state, m.limiter, m.flags, m.lease, r.state, r.limiter, r.flags, r.lease, r.limits,
-  CASE WHEN r.state <> 3 OR m.state = 3 THEN 0 ELSE ` + enqueueKeySQL + ` END
+  CASE WHEN r.` + notQueued + ` OR m.` + stateQueued + ` THEN 0 ELSE ` + enqueueKeySQL + ` END
 FROM stint_transitions m CROSS JOIN stint_runs r ON r.id = m.run ORDER BY m.run`
 
 // reconcile brings the limiters up to date with the states of their runs, and lets runs
@@ -122,15 +123,11 @@ func (t *txn) reconcile() error {
 
 // Runs that nobody has led to their limiters yet, because they came in an app's
 // transaction, or in a bulk, stand at limiter 0, or at their lane's number below it.
-const (
-	unadmittedAtSQL = `
-WITH RECURSIVE found (v) AS (
-  SELECT (SELECT limiter FROM stint_runs WHERE state = 3 AND limiter <= 0 ORDER BY limiter DESC LIMIT 1)
-  UNION ALL
-  SELECT (SELECT limiter FROM stint_runs WHERE state = 3 AND limiter < found.v ORDER BY limiter DESC LIMIT 1) FROM found WHERE found.v IS NOT NULL)
-SELECT v FROM found WHERE v IS NOT NULL`
+var (
+	unadmittedAtSQL = selectDistinct("limiter", "stint_runs WHERE "+stateQueued+" AND limiter <= 0")
 
-	unadmittedSQL = `SELECT id, state, limiter, flags, lease, limits, ` + enqueueKeySQL + ` FROM stint_runs r WHERE limiter = ? AND state = 3 ORDER BY lane, rank, turn, id LIMIT ?`
+	unadmittedSQL = `SELECT id, state, limiter, flags, lease, limits, ` + enqueueKeySQL + ` FROM stint_runs r
+WHERE limiter = ? AND ` + stateQueued + ` ORDER BY lane, rank, turn, id LIMIT ?`
 )
 
 // admitUnadmitted leads such runs to their limiters, so many in a transaction.
@@ -144,7 +141,7 @@ func (t *txn) admitUnadmitted() error {
 		return err
 	}
 	c.unadmitted = false
-	for _, limiter := range at {
+	for _, limiter := range slices.Backward(at) {
 		if limiter < 0 {
 			if l, err := t.laneByID(-limiter); err != nil {
 				return err
@@ -188,7 +185,7 @@ func (t *txn) limitsOf(text string) ([]store.Limit, error) {
 func (t *txn) applyTransition(m *transition) error {
 	limits, err := t.limitsOf(m.limits)
 	if err != nil {
-		return t.exec("UPDATE stint_runs SET state = 6, limiter = NULL, error = ?2 WHERE id = ?1 AND state = 3", m.key, failureJSON(store.KindCondition, err.Error()))
+		return t.exec("UPDATE stint_runs SET "+stateBlocked+", limiter = NULL, error = ?2 WHERE id = ?1 AND "+stateQueued, m.key, failureJSON(store.KindCondition, err.Error()))
 	}
 	if g := m.before.limiter; m.before.state == store.Queued && g != nil && *g > 0 && (m.after.state != store.Queued || m.after.limiter == nil || *m.after.limiter != *g) {
 		if err := t.leaveLimiter(*g); err != nil {
@@ -340,7 +337,7 @@ func (t *txn) admitOrWait(m *transition, need []*store.Limit) (int64, error) {
 	for i, l := range need {
 		lim, err := t.useLimiter(l, m.setBy)
 		if errors.Is(err, store.ErrNotFound) {
-			return -1, t.exec("UPDATE stint_runs SET state = 6, limiter = NULL, error = ?2 WHERE id = ?1 AND state = 3", m.key, failureJSON(store.KindCondition, err.Error()))
+			return -1, t.exec("UPDATE stint_runs SET "+stateBlocked+", limiter = NULL, error = ?2 WHERE id = ?1 AND "+stateQueued, m.key, failureJSON(store.KindCondition, err.Error()))
 		}
 		if err != nil {
 			return 0, err
@@ -415,7 +412,7 @@ func (t *txn) takeShares(key, flags int64, limiters []*limiter, limits []*store.
 // beginAdmitted begins a workflow's run that has passed its limiters.
 func (t *txn) beginAdmitted(key int64) error {
 	var node int64
-	err := t.one("UPDATE stint_runs SET state = 4, worker = 0, started_at = ?2, limiter = NULL WHERE id = ?1 RETURNING node", []any{key, t.now}, &node)
+	err := t.one("UPDATE stint_runs SET "+stateRunning+", worker = 0, started_at = ?2, limiter = NULL WHERE id = ?1 RETURNING node", []any{key, t.now}, &node)
 	if err != nil {
 		return err
 	}
@@ -428,11 +425,11 @@ func (t *txn) beginAdmitted(key int64) error {
 // cancelOlder cancels the runs of a limiter that are not among its best: by priority, then
 // the newest.
 func (t *txn) cancelOlder(lim *limiter) error {
-	if err := t.exec("DELETE FROM stint_members WHERE limiter = ? AND NOT EXISTS (SELECT 1 FROM stint_runs WHERE id = run AND state < 7)", lim.id); err != nil {
+	if err := t.exec("DELETE FROM stint_members WHERE limiter = ? AND NOT EXISTS (SELECT 1 FROM stint_runs WHERE id = run AND "+notEnded+")", lim.id); err != nil {
 		return err
 	}
 	keys, err := column[int64](t, `SELECT r.id FROM stint_members m CROSS JOIN stint_runs r ON r.id = m.run
-		WHERE m.limiter = ? AND r.state >= 3 AND r.state <= 5 AND r.cancel_at IS NULL ORDER BY r.priority DESC, r.id DESC LIMIT -1 OFFSET ?`, lim.id, lim.max)
+		WHERE m.limiter = ? AND r.`+sinceQueued+` AND r.`+upToWaiting+` AND r.cancel_at IS NULL ORDER BY r.priority DESC, r.id DESC LIMIT -1 OFFSET ?`, lim.id, lim.max)
 	if err != nil {
 		return err
 	}

@@ -109,7 +109,8 @@ func (t *txn) fire(now int64, r *store.NewRun) (key int64, started bool, err err
 // firedSQL insert the runs that events start, so many rows at a time.
 var firedSQL = func() (texts [len(bulkSizes)]string) {
 	for i, n := range bulkSizes {
-		texts[i] = "INSERT INTO stint_runs (id, lane, state, priority, rank, input, metadata) VALUES (?,?,3,?,?,?,?)" + strings.Repeat(",(?,?,3,?,?,?,?)", n-1)
+		const row = "(?,?," + queuedState + ",?,?,?,?)"
+		texts[i] = "INSERT INTO stint_runs (id, lane, state, priority, rank, input, metadata) VALUES " + row + strings.Repeat(","+row, n-1)
 	}
 	return texts
 }()

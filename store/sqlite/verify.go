@@ -7,14 +7,10 @@ import (
 )
 
 // verifySQL reads the first runs of the lanes that have something ready, of so many.
-const verifySQL = `
-WITH RECURSIVE ready (lane) AS (
-  SELECT (SELECT lane FROM stint_runs WHERE limiter IS NULL AND state = 3 ORDER BY lane LIMIT 1)
-  UNION ALL
-  SELECT (SELECT lane FROM stint_runs WHERE state = 3 AND limiter IS NULL AND lane > ready.lane ORDER BY lane LIMIT 1)
-  FROM ready WHERE ready.lane IS NOT NULL LIMIT ?)
-SELECT r.lane, r.rank, r.turn, r.id FROM ready CROSS JOIN stint_runs r ON r.id =
-  (SELECT id FROM stint_runs x WHERE x.lane = ready.lane AND x.state = 3 AND x.limiter IS NULL ORDER BY x.rank, x.turn, x.id LIMIT 1)`
+var verifySQL = distinctValues("lane", "stint_runs WHERE limiter IS NULL AND "+stateQueued) + `
+SELECT r.lane, r.rank, r.turn, r.id FROM found CROSS JOIN stint_runs r ON r.id =
+  (SELECT id FROM stint_runs x WHERE x.lane = found.v AND x.` + stateQueued + ` AND x.limiter IS NULL ORDER BY x.rank, x.turn, x.id LIMIT 1)
+LIMIT ?`
 
 // verify reports, in tests, lanes with something ready that claims would not find, or would
 // find too late.

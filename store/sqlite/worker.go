@@ -105,7 +105,7 @@ func (s *Store) Living(ctx context.Context) (all []store.WorkerInfo, err error) 
 		rows, err := rowsOf(q, func(r *row) []any {
 			return []any{&r.ID, &r.Name, &r.PID, &r.Host, &r.Slots, &r.queues, &r.labels, &r.tasks, &r.Build, &r.started, &r.Paused, &r.Running}
 		}, `SELECT id, name, pid, host, slots, queues, labels, tasks, build, started_at, paused,
-			(SELECT count(*) FROM stint_runs r WHERE r.worker = w.id AND r.state = 4) FROM stint_workers w WHERE ended_at IS NULL ORDER BY +id`)
+			(SELECT count(*) FROM stint_runs r WHERE r.worker = w.id AND r.`+stateRunning+`) FROM stint_workers w WHERE ended_at IS NULL ORDER BY +id`)
 		if err != nil {
 			return err
 		}

@@ -270,7 +270,7 @@ func (f *workflowRun) truth(c *store.Condition, parentsDone int64) (store.Truth,
 // test is what a predicate said when the parent ended; of one that was skipped, false.
 func (f *workflowRun) test(r *store.TestRef, parentsDone int64) (truth store.Truth, err error) {
 	var text []byte
-	err = f.t.one(`SELECT t.results FROM stint_runs r JOIN stint_tests t ON t.run = r.id WHERE r.parent = ? AND r.node = ? AND r.state = 7`,
+	err = f.t.one(`SELECT t.results FROM stint_runs r JOIN stint_tests t ON t.run = r.id WHERE r.parent = ? AND r.node = ? AND r.`+stateSucceeded,
 		[]any{f.key, f.node | int64(r.Parent)}, &text)
 	if errors.Is(err, sql.ErrNoRows) {
 		return truth, nil
@@ -318,8 +318,8 @@ func (f *workflowRun) EndWorkflow(all store.JoinState) error {
 		reason = failureJSON(store.KindWorkflow, fmt.Sprintf("task %q did not succeed", f.Tasks[all.Cause].Name))
 	}
 	var ended store.State
-	err := f.t.one(`UPDATE stint_runs SET state = CASE WHEN cancel_at IS NULL THEN ?2 ELSE 9 END, ended_at = ?3, start_by = NULL,
-		error = CASE WHEN cancel_at IS NULL THEN ?4 ELSE error END WHERE id = ?1 AND state = 4 RETURNING state`,
+	err := f.t.one(`UPDATE stint_runs SET state = CASE WHEN cancel_at IS NULL THEN ?2 ELSE `+canceledState+` END, ended_at = ?3, start_by = NULL,
+		error = CASE WHEN cancel_at IS NULL THEN ?4 ELSE error END WHERE id = ?1 AND `+stateRunning+` RETURNING state`,
 		[]any{f.key, int64(to), f.now, reason}, &ended)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
@@ -429,7 +429,7 @@ func (f *workflowRun) attempts(place int) (n int64, err error) {
 // reconsider decides a waiting task again: its time has come, or an event.
 func (t *txn) reconsider(key, now int64) error {
 	var parent, node, rank, due int64
-	err := t.one("SELECT parent, node, rank, coalesce(due_at, id >> 20) FROM stint_runs WHERE id = ? AND state = 5 AND lease = 0 AND node IS NOT NULL", []any{key}, &parent, &node, &rank, &due)
+	err := t.one("SELECT parent, node, rank, "+dueTime+" FROM stint_runs WHERE id = ? AND "+stateWaiting+" AND lease = 0 AND node IS NOT NULL", []any{key}, &parent, &node, &rank, &due)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}
@@ -509,8 +509,8 @@ func (f *workflowRun) truthsAgain(key int64, g *store.GraphTask) ([]store.Truth,
 }
 
 const workflowTaskSQL = `
-SELECT id, node, state, attempt, coalesce(due_at, id >> 20), started_at, ended_at, output, error,
-  state = 3 AND coalesce((SELECT task FROM stint_lanes l WHERE l.id = r.lane) NOT LIKE '%:', 0)
+SELECT id, node, state, attempt, ` + dueTime + `, started_at, ended_at, output, error,
+  ` + stateQueued + ` AND coalesce((SELECT task FROM stint_lanes l WHERE l.id = r.lane) NOT LIKE '%:', 0)
 FROM stint_runs r WHERE `
 
 // Workflow implements store.Admin.
