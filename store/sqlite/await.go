@@ -11,7 +11,7 @@ import (
 
 // An await is one call of Await.
 type await struct {
-	signaled chan struct{} // capacity 1: look again
+	signaled chan struct{} // capacity 1: read again
 	ended    chan struct{} // closed: the run ended, or err
 	once     sync.Once
 	result   *store.Result // nil: not known
@@ -49,9 +49,9 @@ func (s *Store) Await(ctx context.Context, id store.ID, afterChunk int64) (r sto
 	return r, err
 }
 
-// await returns when look is satisfied, at once or after something happened to the run.
-// If the run ended meanwhile, and the writer knows what it came to, it returns that.
-func (s *Store) await(ctx context.Context, id store.ID, look func(q querier, key int64) (bool, error)) (*store.Result, error) {
+// await returns once done reports true, now or after a change of the run. If the run ends
+// meanwhile and the writer knows its result, await returns that.
+func (s *Store) await(ctx context.Context, id store.ID, done func(q querier, key int64) (bool, error)) (*store.Result, error) {
 	key, ok := s.ids.key(id)
 	if !ok {
 		return nil, nil
@@ -62,12 +62,12 @@ func (s *Store) await(ctx context.Context, id store.ID, look func(q querier, key
 	}
 	defer s.w.dropAwait(key, a)
 	for over := false; ; {
-		done := false
+		ok := false
 		err := s.view(ctx, func(q querier) (err error) {
-			done, err = look(q, key)
+			ok, err = done(q, key)
 			return err
 		})
-		if done || over || err != nil {
+		if ok || over || err != nil {
 			return nil, err
 		}
 		select {
@@ -76,7 +76,7 @@ func (s *Store) await(ctx context.Context, id store.ID, look func(q querier, key
 			if a.err != nil || a.result != nil {
 				return a.result, a.err
 			}
-			over = true // look at what it came to
+			over = true // read its result
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -105,8 +105,8 @@ func (w *writer) dropAwait(key int64, a *await) {
 	}
 }
 
-// notifyAll has everyone who waits look again: what they wait for may have come in
-// another process's commit.
+// notifyAll makes all waiting calls read again: another process's commit may have what they
+// wait for.
 func (w *writer) notifyAll() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -120,7 +120,7 @@ func (w *writer) notifyAll() {
 	}
 }
 
-// notify wakes those who wait for what t did.
+// notify signals the calls that wait for what t has changed.
 func (w *writer) notify(t *txn) {
 	if len(t.ended)+len(t.chunks)+len(t.cancels) == 0 {
 		return

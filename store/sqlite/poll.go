@@ -4,20 +4,20 @@ import (
 	"time"
 )
 
-// How often the file is looked at for commits of others. Alone on the file, only so
-// often that a newcomer's presence is soon seen.
+// How often the file is polled for commits of other processes. A process that is alone on it
+// polls only to notice the presence of another soon.
 const (
 	pollAlone      = 200 * time.Millisecond
-	pollBackoffMax = 10 * time.Minute // where time is not the world's
+	pollBackoffMax = 10 * time.Minute // under a fake clock
 	pollShared     = 10 * time.Millisecond
 	pollBusy       = time.Millisecond // another has committed not long ago, and claims wait
 	busyFor        = 50 * time.Millisecond
-	pollPending    = 2 * time.Millisecond // an app's transaction holds an enqueue of ours
+	pollPending    = 2 * time.Millisecond // an app's transaction with our rows is about to commit
 	fastFor        = 2 * time.Second
-	presencesEvery = 100 * time.Millisecond // for stores that came or died
+	presencesEvery = 100 * time.Millisecond // for stores that opened the file or died
 )
 
-// sleep is how long the goroutine may sleep if nobody pokes it.
+// sleep returns how long the goroutine may sleep unless it is signaled.
 func (w *writer) sleep(now time.Time) time.Duration {
 	d := w.pollEvery(now) - now.Sub(w.polled)
 	if due := min(w.nextDue, w.counters.due()); due != never {
@@ -43,8 +43,7 @@ func (w *writer) pollEvery(now time.Time) time.Duration {
 	return max(pollAlone, w.pollBackoff)
 }
 
-// adaptPolling has looks grow apart where time runs much faster than the world's, as it does in
-// a testing/synctest bubble: hardly anybody comes in between, and a month has millions.
+// adaptPolling polls rarely under a fake clock (synctest), where a month would mean millions of polls.
 func (w *writer) adaptPolling(now time.Time) {
 	world := worldTime()
 	passed, ours := world-w.polledWorld, now.Sub(w.polled)
@@ -56,7 +55,7 @@ func (w *writer) adaptPolling(now time.Time) {
 	}
 }
 
-// poll looks whether others came, died or committed, if it is time to.
+// poll checks, if it is time to, whether other processes opened the file, died or committed.
 func (w *writer) poll() {
 	now := time.Now()
 	if now.Sub(w.polled) < w.pollEvery(now) {
@@ -84,8 +83,8 @@ func (w *writer) poll() {
 	}
 }
 
-// checkPresences finds out who else has the file open, and has them know that this process
-// lives, should they have been led to think that it is dead.
+// checkPresences finds out whether other processes have the file open, and recreates this
+// process's presence if somebody removed it.
 func (w *writer) checkPresences() {
 	company, removed := w.s.presence.scan()
 	if w.shared = company; company {
@@ -106,9 +105,9 @@ func (w *writer) checkPresences() {
 	}
 }
 
-// revive has the rows say that this process's workers live. What it executed has gone to
-// others by then, and comes back refused; but what its workers claim from now on must be
-// seen to if it does die.
+// revive marks this process's workers as living again. Their runs have gone to others by then,
+// and their outcomes are refused; but what they claim from now on must be recovered if the
+// process does die.
 func (w *writer) revive() {
 	w.push(&op{done: make(chan struct{}), apply: func(t *txn) error {
 		t.committed = append(t.committed, func() { w.presumedDead = false })
@@ -122,7 +121,7 @@ func (w *writer) revive() {
 	}})
 }
 
-// watched are the workers of this store that have not been unregistered.
+// watched returns the workers of this store that are registered.
 func (w *writer) watched() (ids []int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -136,11 +135,11 @@ func (w *writer) watched() (ids []int64) {
 	return ids
 }
 
-// lastKeySQL reads the highest key ever given: AUTOINCREMENT remembers deleted ones too.
+// lastKeySQL reads the highest key ever assigned: AUTOINCREMENT remembers deleted ones too.
 const lastKeySQL = "SELECT coalesce((SELECT max(seq, coalesce((SELECT max(id) FROM stint_events), 0)) FROM sqlite_sequence WHERE name = 'stint_runs'), (SELECT max(id) FROM stint_events), 0)"
 
-// refresh finds out whether another connection has committed since the last look, and
-// if so forgets what this one knew.
+// refresh drops what the writer has cached if another connection has committed since the last
+// call.
 func (w *writer) refresh() error {
 	var v int64
 	if err := w.one("PRAGMA data_version", nil, &v); err != nil {
@@ -159,7 +158,7 @@ func (w *writer) refresh() error {
 	w.limiters.forget()
 	w.triggers.forget()
 	w.peers = nil
-	w.nextDue = 0 // unknown: the next transaction finds out
+	w.nextDue = 0 // unknown: the next transaction reads it
 	w.recheck = true
 	if !first {
 		w.lastForeignCommit = w.polled
@@ -169,8 +168,7 @@ func (w *writer) refresh() error {
 	return nil
 }
 
-// pollFast has the file looked at often for a while: an app's transaction with our rows
-// in it is going to commit.
+// pollFast polls often for a while: an app's transaction with our rows is about to commit.
 func (w *writer) pollFast() {
 	w.mu.Lock()
 	defer w.mu.Unlock()

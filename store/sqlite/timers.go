@@ -9,8 +9,8 @@ import (
 
 const perTimers = 500 // due runs a commit
 
-// fireTimers moves what has become due, and cancels what was not started in time. It finds
-// the next such time, unless another look at it is needed at once.
+// fireTimers queues what is due, cancels what did not start in time, runs crons, resumes waits,
+// and finds the next time at which one of these is due.
 func (t *txn) fireTimers() error {
 	if t.w.nextDue > t.now {
 		return nil
@@ -57,7 +57,7 @@ func (t *txn) fireTimers() error {
 	return nil
 }
 
-// queueDue queues what has become due, and begins the workflows among it.
+// queueDue queues the runs that are due, and begins the workflows among them.
 func (t *txn) queueDue() error {
 	type row struct {
 		id    int64
@@ -84,7 +84,7 @@ func (t *txn) queueDue() error {
 	return nil
 }
 
-// cancelOverdue cancels what was not started in time, and workflows that have not ended.
+// cancelOverdue cancels runs that did not start in time, and workflows that did not end in time.
 func (t *txn) cancelOverdue() error {
 	type row struct {
 		id           int64
@@ -123,7 +123,7 @@ func (t *txn) cancelOverdue() error {
 	return nil
 }
 
-// nextTime is when wake has work again.
+// nextTime returns when fireTimers has work next.
 func (t *txn) nextTime() (int64, error) {
 	next := never
 	for _, q := range []string{
