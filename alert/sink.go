@@ -21,7 +21,7 @@ import (
 	"github.com/stint-dev/stint"
 )
 
-// A Sink is where notices go: make one with Slack, Webhook, Email or Func.
+// A Sink receives notices. Slack, Webhook, Email and Func make one.
 type Sink struct {
 	Name string
 	Kind string // "slack", "webhook", "email" or "func"
@@ -29,45 +29,46 @@ type Sink struct {
 }
 
 type sender struct {
-	notice func(context.Context, *Notice) error
+	send func(context.Context, *Notice) error
 }
 
-// Func calls a function of the app's. An error has it called again later.
+// Func returns a sink that calls f with each notice. If f returns an error, it is called again
+// later.
 func Func(name string, f func(context.Context, Notice) error) Sink {
 	return Sink{name, "func", &sender{func(ctx context.Context, n *Notice) error { return f(ctx, *n) }}}
 }
 
-// Webhook posts each notice, as JSON, to a URL. A status of 2xx means that it was taken;
-// other 4xx than 408 and 429, and redirects, which are not followed, that it never will be.
+// Webhook returns a sink that posts each notice as JSON to a URL. A status 2xx is success.
+// Redirects are not followed; they and 4xx, except 408 and 429, fail the delivery for good. Other
+// statuses are retried.
 func Webhook(name, url string) Sink {
 	return Sink{name, "webhook", &sender{func(ctx context.Context, n *Notice) error { return post(ctx, url, n) }}}
 }
 
-// Slack posts each notice as text to a URL that takes what Slack's incoming webhooks do,
-// https://api.slack.com/messaging/webhooks: Slack, Mattermost, Rocket.Chat, Discord with
-// /slack at the URL's end. What comes from runs is shown as it is: it mentions nobody and
-// makes no link.
+// Slack returns a sink that posts each notice as text to a URL in the format of Slack's incoming
+// webhooks, https://api.slack.com/messaging/webhooks: Slack, Mattermost, Rocket.Chat, or Discord
+// with /slack at the end of the URL. Texts of runs are escaped: they mention nobody and make no
+// link.
 func Slack(name, url string) Sink {
 	return Sink{name, "slack", &sender{func(ctx context.Context, n *Notice) error {
-		return post(ctx, url, map[string]string{"text": n.text(chatPlain, chatCode)})
+		return post(ctx, url, map[string]string{"text": n.format(escapeChat, chatCodeSpan)})
 	}}}
 }
 
-// chatPlain keeps a text of the app's from being read as markup. &, < and > are escaped as
-// https://api.slack.com/reference/surfaces/formatting#escaping says. For the chats that
-// read @everyone, links and Markdown in plain text, a character without width parts what
-// would be one.
-var chatPlain = strings.NewReplacer(
+// escapeChat escapes a text of the app for chats. &, < and > are escaped as
+// https://api.slack.com/reference/surfaces/formatting#escaping says. A zero-width space splits
+// @everyone, links and Markdown, which some chats read in plain text.
+var escapeChat = strings.NewReplacer(
 	"&", "&amp;", "<", "&lt;", ">", "&gt;",
 	"@", "@\u200b", "://", ":\u200b//", "www.", "www\u200b.", "](", "]\u200b(",
 ).Replace
 
-// chatCode shows a text of the app's as code, in which no chat reads markup.
-func chatCode(s string) string {
+// chatCodeSpan returns a text of the app as code, in which no chat reads markup.
+func chatCodeSpan(s string) string {
 	if s == "" {
 		return ""
 	}
-	return "`" + chatPlain(strings.ReplaceAll(s, "`", "'")) + "`"
+	return "`" + escapeChat(strings.ReplaceAll(s, "`", "'")) + "`"
 }
 
 func post(ctx context.Context, to string, v any) error {
@@ -77,7 +78,7 @@ func post(ctx context.Context, to string, v any) error {
 	}
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, to, bytes.NewReader(body))
 	if err != nil {
-		return stint.NonRetryable(errors.New("alert: post: the sink's URL is not a URL")) // without it: it may hold a secret
+		return stint.NonRetryable(errors.New("alert: post: the sink's URL is not a URL")) // not quoted: it may contain a secret
 	}
 	r.Header.Set("Content-Type", "application/json")
 	got, err := client.Do(r)
@@ -86,12 +87,12 @@ func post(ctx context.Context, to string, v any) error {
 	}
 	defer got.Body.Close()
 	io.Copy(io.Discard, io.LimitReader(got.Body, 64<<10))
-	return answer(got.StatusCode)
+	return statusError(got.StatusCode)
 }
 
-// answer returns what a status means for a delivery. The server's own words stay out of it:
-// they may repeat the URL.
-func answer(status int) error {
+// statusError returns the error of a delivery that was answered with a status, or nil. It leaves
+// out the body of the answer, which may repeat the URL.
+func statusError(status int) error {
 	err := fmt.Errorf("alert: post: status %d %s", status, http.StatusText(status))
 	switch {
 	case status/100 == 2:
@@ -104,8 +105,8 @@ func answer(status int) error {
 	return err
 }
 
-// withoutURL returns the cause of a failed request, or an error that says less where the
-// cause names a part of the URL: chats put their secret into its path.
+// withoutURL returns the cause of a failed request, or a general error if the cause contains a
+// part of the URL: chats put their secret into its path.
 func withoutURL(err error, to *url.URL) error {
 	var failed *url.Error
 	if errors.As(err, &failed) {
@@ -115,7 +116,8 @@ func withoutURL(err error, to *url.URL) error {
 	if to.User != nil {
 		user = to.User.String()
 	}
-	for _, part := range []string{strings.Trim(to.Path, "/"), strings.Trim(to.EscapedPath(), "/"), to.RawQuery, to.Fragment, user} {
+	path, escaped := strings.Trim(to.Path, "/"), strings.Trim(to.EscapedPath(), "/")
+	for _, part := range []string{path, escaped, to.RawQuery, to.Fragment, user} {
 		if part != "" && strings.Contains(err.Error(), part) {
 			return errors.New("the request failed")
 		}
@@ -123,28 +125,28 @@ func withoutURL(err error, to *url.URL) error {
 	return err
 }
 
-// client keeps no connection: alerts are rare. It follows no redirect, which would take the
-// notice, and what it says of the app, to a host that nobody named.
+// client keeps no connections open, since alerts are rare. It follows no redirect, which could
+// send the notice to a host that nobody configured.
 var client = &http.Client{
 	Transport:     &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true},
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	Timeout:       sendTimeout,
 }
 
-// Mail says how Email sends.
+// Mail configures Email.
 type Mail struct {
-	Addr     string // of the SMTP server: host:port
+	Addr     string // host:port of the SMTP server
 	From     string
 	To       []string
 	User     string // "": no authentication
-	Password string // sent over TLS alone, or to this machine
-	// AllowPlain sends without encryption to a server that offers no STARTTLS. By default
-	// such a server is an error of the delivery.
+	Password string // only sent over TLS, or to this machine
+	// AllowPlain sends without encryption if the server offers no STARTTLS. By default that fails
+	// the delivery for good.
 	AllowPlain bool
 }
 
-// Email mails each notice, by SMTP with STARTTLS, which the server must offer unless
-// Mail.AllowPlain is set.
+// Email returns a sink that mails each notice by SMTP with STARTTLS. The server must offer
+// STARTTLS unless Mail.AllowPlain is set.
 func Email(name string, m Mail) Sink {
 	return Sink{name, "email", &sender{func(ctx context.Context, n *Notice) error { return m.send(ctx, n) }}}
 }
@@ -176,7 +178,7 @@ func (m *Mail) send(ctx context.Context, n *Notice) error {
 		}
 		return fmt.Errorf("alert: mail: %w", err)
 	}
-	c.Quit() // the server has taken the mail: an error now must not send it again
+	c.Quit() // the server has accepted the mail: an error now must not send it again
 	return nil
 }
 
@@ -211,9 +213,9 @@ func (m *Mail) transfer(c *smtp.Client, host string, n *Notice) error {
 	return w.Close()
 }
 
-// message returns the mail. Nothing of a notice can add a header or end a line by itself:
-// the subject is encoded, and the body is quoted-printable (RFC 2045, section 6.7), whose
-// lines are short and have no bare CR.
+// message returns the mail. A notice cannot add a header or break a line: the subject is encoded,
+// and the body is quoted-printable (RFC 2045, section 6.7), whose lines are short and without
+// bare CR.
 func (m *Mail) message(n *Notice) []byte {
 	var b bytes.Buffer
 	header := func(k, v string) {
@@ -228,7 +230,7 @@ func (m *Mail) message(n *Notice) []byte {
 	header("Content-Transfer-Encoding", "quoted-printable")
 	b.WriteString("\r\n")
 	w := quotedprintable.NewWriter(&b)
-	io.WriteString(w, n.Text()) // into memory: it does not fail
+	io.WriteString(w, n.Text()) // to memory: never fails
 	w.Close()
 	return b.Bytes()
 }
