@@ -1,28 +1,26 @@
-// Package cel is the language of filter expressions: CEL, the Common Expression
-// Language (https://cel.dev). A program that uses WithFilter, WithEventFilter, CreateFilter
-// or a key of WebhookHandler imports it for its effect:
+// Package cel provides the language of filter expressions: CEL, the Common Expression Language
+// (https://cel.dev). A program that uses WithFilter, WithEventFilter, CreateFilter or a key of
+// WebhookHandler imports it for its side effect:
 //
 //	import _ "github.com/stint-dev/stint/cel"
 //
-// An expression is true or false of an event. Its variables are input, the payload;
+// An expression is true or false for an event. Its variables are input, the event's payload;
 // metadata, a map of strings; and key. For example:
 //
 //	input.total > 100 && input.country in ["NO", "SE"] && metadata.source == "shop"
 //
-// A number of the payload is an int if it has no fraction, however it is written: 10, 10.0
-// and 1e1 are the same. It is a uint if it is too large for an int, and a double if it has a
-// fraction. All kinds compare with each other, exactly, and add, subtract, multiply and
-// divide with each other: where an integer meets a double the result is a double. A quotient of
-// the payload's numbers is not rounded: 10 by 4 is 2.5.
+// A number in the payload is an int if it has no fraction (10, 10.0 and 1e1 are the same), a uint
+// if it is too large for an int, and a double if it has a fraction. All three compare exactly with
+// each other, and can be added, subtracted, multiplied and divided: an integer with a double gives
+// a double. Dividing two numbers of the payload does not round: 10 by 4 is 2.5.
 //
-// An event of which the expression cannot be computed, because it lacks a field or has it
-// in another type, does not match. Neither does one where it reads an integer of more than
-// 64 bits, or of which it would cost too much: each operator and function has a cost that
-// follows from the size of what it is given, and is refused before it is called if that is
-// over the limit of an expression, about 10 ms of work. The limit is of cost, not of time, so
-// that a busy machine decides as an idle one does.
+// An event does not match if the expression cannot be computed for it: if a field is missing or
+// has another type, if an integer has more than 64 bits, or if the expression costs too much. Each
+// operator and function has a cost that follows from the size of its arguments. It is not called
+// if its cost exceeds the limit of an expression, about 10 ms of work. The limit is a cost and not
+// a time, so the result does not depend on how busy the machine is.
 //
-// It adds about 14 MiB to a program, which is why it is a package of its own.
+// This package adds about 14 MiB to a program; that is why it is separate.
 package cel
 
 import (
@@ -41,7 +39,7 @@ import (
 const (
 	maxLength = 4096    // bytes
 	maxCost   = 100_000 // of one evaluation, in CEL's units: about 10 ms
-	maxLoops  = 20      // a check of types takes the third power of their depth: 2 s for 80
+	maxLoops  = 20      // the time to check types is cubic in the nesting of loops: 2 s for 80
 )
 
 func init() {
@@ -49,7 +47,7 @@ func init() {
 	store.RegisterKeys(compileKey)
 }
 
-// env is of filters, keys of the keys that webhooks give their events.
+// env is the environment of filters, keys that of the event keys of webhooks.
 var (
 	env  = newEnv()
 	keys = newEnv(cel.Variable("headers", cel.MapType(cel.StringType, cel.StringType)))
@@ -65,7 +63,7 @@ func newEnv(more ...cel.EnvOption) *cel.Env {
 		ext.Strings(),
 	)...)
 	if err != nil {
-		panic(err) // the declarations above are constant
+		panic(err) // impossible: the declarations above are constant
 	}
 	return e
 }
@@ -103,7 +101,7 @@ func compileKey(expr string) (store.KeyOf, error) {
 	}, nil
 }
 
-// newProgram compiles an expression that gives a value of the type.
+// newProgram compiles an expression whose value has a type.
 func newProgram(env *cel.Env, expr string, kind *cel.Type, want string) (cel.Program, error) {
 	if len(expr) > maxLength {
 		return nil, fmt.Errorf("%d bytes: want at most %d", len(expr), maxLength)
@@ -145,7 +143,7 @@ func viewOf(e *store.NewEvent) (any, error) {
 	return &view{input, metadata}, nil
 }
 
-// loops counts the macros that go through a list.
+// loops returns the number of macros that iterate over a list.
 func loops(parsed *cel.Ast) (n int) {
 	ast.PreOrderVisit(parsed.NativeRep().Expr(), ast.NewExprVisitor(func(e ast.Expr) {
 		if e.Kind() == ast.ComprehensionKind {
@@ -172,7 +170,7 @@ func evaluate(program cel.Program, e *store.NewEvent, headers map[string]string)
 	return out.Value(), nil
 }
 
-// tooCostly reports whether an evaluation ended because of its cost.
+// tooCostly reports whether err means that an expression costs too much.
 func tooCostly(err error) bool {
 	var canceled interpreter.EvalCancelledError
 	return errors.Is(err, errCost) || errors.As(err, &canceled) && canceled.Cause == interpreter.CostLimitExceeded

@@ -17,41 +17,41 @@ import (
 	"cel.dev/cel-go/interpreter"
 )
 
-// CEL counts the cost of a call after it, and that of most functions of ext.Strings as one
-// unit, whatever they are given: one indexOf in a payload of 4 MiB took 13 s. So the cost of
-// each call is computed here from its arguments, and before it.
+// CEL adds the cost of a call after the call, and counts most functions of ext.Strings as one unit
+// whatever their arguments: one indexOf in a payload of 4 MiB took 13 s. So the cost of each call
+// is computed here, from its arguments and before the call.
 
 const (
 	maxRegexp     = 4096 // bytes of a pattern
-	bytesPerUnit  = 100  // of text that is read once; an element of a list counts as so much
+	bytesPerUnit  = 100  // of text that is read once; an element of a list counts as much
 	statesPerUnit = 320  // of a regular expression, each for one byte of text
 )
 
-// errCost is the error of a call, and so of the expression, that would cost too much.
+// errCost is the error of a call, and so of its expression, that would cost too much.
 var errCost = errors.New("the expression costs too much for this event")
 
-// costs has, by name, the functions whose cost follows from the size of their arguments.
+// costs maps the name of a function to the cost of a call with arguments.
 var costs = map[string]func(args []ref.Val) uint64{
-	"size": length, "charAt": read, "lowerAscii": read, "upperAscii": read, "trim": read, "substring": read, "split": read, "reverse": read,
-	"strings.quote": read, "string": read, "bytes": read, "int": read, "uint": read, "double": read, "bool": read, "timestamp": read, "duration": read,
-	"contains": read, "indexOf": read, "lastIndexOf": read,
+	"size": length, "charAt": read, "lowerAscii": read, "upperAscii": read, "trim": read, "substring": read, "split": read,
+	"reverse": read, "strings.quote": read, "string": read, "bytes": read, "int": read, "uint": read, "double": read,
+	"bool": read, "timestamp": read, "duration": read, "contains": read, "indexOf": read, "lastIndexOf": read,
 	"replace": replaced, "join": joined, "format": read, operators.In: read,
 	operators.Equals: compared, operators.NotEquals: compared,
 	"matches": matched,
 }
 
-// read is the cost of looking once at all that the arguments hold.
+// read returns the cost of reading the arguments once.
 func read(args []ref.Val) uint64 {
 	n := 0
 	for _, a := range args {
-		if _, found := a.(traits.Mapper); !found { // a key is looked up
+		if _, found := a.(traits.Mapper); !found { // not maps: a key is looked up
 			n += weigh(a, maxWeight)
 		}
 	}
 	return units(n)
 }
 
-// length is the cost of size: the characters of a text are counted.
+// length returns the cost of size, which counts the characters of a text.
 func length(args []ref.Val) uint64 {
 	if _, text := args[0].(types.String); text {
 		return read(args)
@@ -59,13 +59,13 @@ func length(args []ref.Val) uint64 {
 	return 1
 }
 
-// replaced is the cost of the text that replace makes.
+// replaced returns the cost of replace, by the size of its result.
 func replaced(args []ref.Val) uint64 {
 	s, old, by := weigh(args[0], maxWeight), weigh(args[1], maxWeight), weigh(args[2], maxWeight)
 	return units(s) + units((s/max(old, 1)+1)*by)
 }
 
-// joined is the cost of the text that join makes.
+// joined returns the cost of join, by the size of its result.
 func joined(args []ref.Val) uint64 {
 	list, ok := args[0].(traits.Lister)
 	if !ok || len(args) < 2 {
@@ -75,12 +75,12 @@ func joined(args []ref.Val) uint64 {
 	return read(args[:1]) + units(int(n)*weigh(args[1], maxWeight))
 }
 
-// compared is the cost of comparing two values, which ends with the smaller one.
+// compared returns the cost of comparing two values, by the size of the smaller one.
 func compared(args []ref.Val) uint64 {
 	return units(min(weigh(args[0], maxWeight), weigh(args[1], maxWeight)))
 }
 
-// matched is the cost of a regular expression: each of its states for each byte, as RE2 bounds it.
+// matched returns the cost of a regular expression: its states times the bytes of text (RE2's bound).
 func matched(args []ref.Val) uint64 {
 	pattern, ok := args[1].(types.String)
 	if !ok {
@@ -89,14 +89,14 @@ func matched(args []ref.Val) uint64 {
 	return uint64(weigh(args[0], maxWeight))*uint64(states(string(pattern)))/statesPerUnit + 1
 }
 
-// states returns how many instructions a regular expression has.
+// states returns the number of instructions of a regular expression.
 func states(pattern string) int {
 	if len(pattern) > maxRegexp {
 		return math.MaxInt32
 	}
 	parsed, err := syntax.Parse(pattern, syntax.Perl)
 	if err != nil {
-		return 1 // the call says so
+		return 1 // the call returns the error
 	}
 	program, err := syntax.Compile(parsed.Simplify())
 	if err != nil {
@@ -107,12 +107,12 @@ func states(pattern string) int {
 
 func units(weight int) uint64 { return uint64(weight)/bytesPerUnit + 1 }
 
-// maxWeight is more than an expression may look at.
+// maxWeight is more than an expression may read.
 const maxWeight = maxCost * bytesPerUnit * 2
 
-// weigh returns the size of a value, with all that is in it, up to a bound. The bound also ends
-// the walk through a value that an expression built of itself, such as of
-// [x].map(y, [y, y]).map(z, [z, z]), whose size doubles with each step.
+// weigh returns the size of a value with all that it contains, at most bound. Without the bound, a
+// value that an expression built of itself would take for ever: [x].map(y, [y, y]).map(z, [z, z])
+// doubles with each step.
 func weigh(v ref.Val, bound int) int {
 	switch v := v.(type) {
 	case types.String:
@@ -138,7 +138,7 @@ func weighAll(each traits.Iterator, bound int, one func(ref.Val, int) int) int {
 	return min(n, bound)
 }
 
-// An estimator counts what calls have cost, with the same figures.
+// An estimator tells CEL the same costs, for the sum of an expression.
 type estimator struct{}
 
 func (estimator) CallCost(function, _ string, args []ref.Val, _ ref.Val) *uint64 {
@@ -149,11 +149,10 @@ func (estimator) CallCost(function, _ string, args []ref.Val, _ ref.Val) *uint64
 	return nil // CEL's own figure
 }
 
-// anyOverload keeps CEL from counting a call by its overload, which goes before the estimator.
+// anyOverload stops CEL from taking the cost of a call's overload instead of the estimator's.
 const anyOverload = ""
 
-// costed makes an expression's calls fail, before they do anything, where they alone cost
-// more than the expression may.
+// costed makes a call fail, before it does anything, if it alone costs more than the expression may.
 func costed(env *cel.Env) cel.ProgramOption {
 	declared := env.Functions()
 	return cel.CustomDecoratorV2(func(i interpreter.InterpretableV2) (interpreter.InterpretableV2, error) {
@@ -180,7 +179,7 @@ func costed(env *cel.Env) cel.ProgramOption {
 	})
 }
 
-// implementation returns what is called in the place of CEL's own function; nil: that one.
+// implementation returns the function to call in place of CEL's own, or nil for CEL's own.
 func implementation(name string, call interpreter.InterpretableCall) (functions.FunctionOp, error) {
 	switch name {
 	case operators.Equals:
@@ -199,8 +198,8 @@ func implementation(name string, call interpreter.InterpretableCall) (functions.
 	return nil, nil
 }
 
-// indexer returns indexOf or lastIndexOf, whose search, unlike CEL's, is linear. They count in
-// characters, from a place that is the third argument, or none.
+// indexer returns indexOf or lastIndexOf with a linear search, unlike CEL's. Positions are in
+// characters. The search starts at the third argument, or without it at none.
 func indexer(none int, search func(s, sub string, from int) int) functions.FunctionOp {
 	return func(args ...ref.Val) ref.Val {
 		s, ok := args[0].(types.String)
@@ -238,12 +237,13 @@ func indexFrom(s, sub string, from int) int {
 	return -1
 }
 
-// lastIndexFrom finds the last sub that begins at the character from, or before it.
+// lastIndexFrom returns the byte position of the last sub that begins at or before the character
+// from, or -1.
 func lastIndexFrom(s, sub string, from int) int {
 	return strings.LastIndex(s[:byteOf(s, from+utf8.RuneCountInString(sub))], sub)
 }
 
-// byteOf returns where the character of a number begins, or the end of s.
+// byteOf returns the byte position of the character n, or the length of s.
 func byteOf(s string, n int) int {
 	for i := range s {
 		if n == 0 {
@@ -254,7 +254,7 @@ func byteOf(s string, n int) int {
 	return len(s)
 }
 
-// matcher compiles a pattern that is a literal once.
+// matcher returns matches. It compiles a literal pattern only once.
 func matcher(call interpreter.InterpretableCall) (functions.FunctionOp, error) {
 	var literal *regexp.Regexp
 	if c, ok := call.Args()[1].(interpreter.InterpretableConst); ok {
@@ -279,7 +279,7 @@ func matcher(call interpreter.InterpretableCall) (functions.FunctionOp, error) {
 	}, nil
 }
 
-// dispatch returns the binding of a function that takes all its overloads.
+// dispatch returns the binding that handles all overloads of a function.
 func dispatch(bindings []*functions.Overload, name string) functions.FunctionOp {
 	for _, b := range bindings {
 		if b.Operator != name {

@@ -15,13 +15,13 @@ import (
 	"github.com/stint-dev/stint/internal/jsonx"
 )
 
-// decode returns a payload as expressions see it: as json.Unmarshal does, but for numbers.
+// decode decodes a payload for expressions: like json.Unmarshal, except for numbers.
 func decode(payload []byte) (any, error) {
 	v, err := jsonx.Decode(payload)
 	return exact(v), err
 }
 
-// exact replaces the numbers in v by what number makes of them.
+// exact replaces each json.Number in v by the result of number.
 func exact(v any) any {
 	switch v := v.(type) {
 	case json.Number:
@@ -38,10 +38,10 @@ func exact(v any) any {
 	return v
 }
 
-// number returns a JSON number as an int64 or uint64 if it is an integer, however it is
-// written, and as a float64 if it has a fraction. One that would become another number, an
-// integer of more than 64 bits or a fraction that rounds to an integer, is an error where
-// an expression reads it: it must not pass for its neighbour.
+// number returns a JSON number as an int64 or uint64 if it is an integer, however it is written,
+// and as a float64 if it has a fraction. An integer of more than 64 bits, and a fraction that
+// rounds to an integer, become errors when an expression reads them: they must not equal a
+// neighbouring number.
 func number(text string) any {
 	if i, err := strconv.ParseInt(text, 10, 64); err == nil {
 		return i
@@ -62,9 +62,8 @@ func number(text string) any {
 	return f
 }
 
-// exactNumbers makes operators compute with the integers of payloads as with doubles where
-// they meet doubles, and compare the two kinds exactly. CEL itself has no operators for
-// such a pair but comparisons, and those round.
+// exactNumbers lets operators take an integer of a payload together with a double: they compute
+// with doubles and compare exactly. CEL itself only compares such a pair, and rounds.
 func exactNumbers(ast *cel.Ast) cel.ProgramOption {
 	kinds := ast.NativeRep()
 	return cel.CustomDecoratorV2(func(i interpreter.InterpretableV2) (interpreter.InterpretableV2, error) {
@@ -89,8 +88,8 @@ func exactNumbers(ast *cel.Ast) cel.ProgramOption {
 	})
 }
 
-// binary has the operators whose operands may be numbers of a payload, but for those that
-// costed replaces.
+// binary holds the operators whose operands may be numbers of a payload, except those that costed
+// replaces.
 var binary = map[string]func(a, b ref.Val) ref.Val{
 	operators.Less:          order(func(c types.Int) bool { return c < 0 }),
 	operators.LessEquals:    order(func(c types.Int) bool { return c <= 0 }),
@@ -110,7 +109,7 @@ func not(v ref.Val) ref.Val {
 	return v
 }
 
-// equal compares what lists and maps hold too. What an expression may not read is no value.
+// equal compares two values, also within lists and maps. The result is an error if a value is one.
 func equal(a, b ref.Val) ref.Val {
 	if c, ok := compareExactly(a, b); ok {
 		return types.Bool(c == 0)
@@ -158,7 +157,7 @@ func equalMaps(a, b traits.Mapper) ref.Val {
 	return types.True
 }
 
-// in looks for a value in a list. One of a map is a key, found as CEL does: by exact integers.
+// in reports whether a list contains a value, or a map a key. CEL finds keys by exact integers.
 func in(v, of ref.Val) ref.Val {
 	list, ok := of.(traits.Lister)
 	if !ok {
@@ -193,7 +192,7 @@ func order(holds func(types.Int) bool) func(a, b ref.Val) ref.Val {
 	}
 }
 
-// compareExactly compares an integer with a double. ok is false of other pairs.
+// compareExactly compares an integer with a double. ok is false for other pairs.
 func compareExactly(a, b ref.Val) (c int, ok bool) {
 	sign := 1
 	if _, is := a.(types.Double); is {
@@ -207,7 +206,7 @@ func compareExactly(a, b ref.Val) (c int, ok bool) {
 	return sign * new(big.Float).SetInt(n).Cmp(big.NewFloat(float64(d))), true
 }
 
-// integer returns v if it is an integer, or nil.
+// integer returns v if it is an integer, else nil.
 func integer(v ref.Val) *big.Int {
 	switch v := v.(type) {
 	case types.Int:
@@ -218,8 +217,8 @@ func integer(v ref.Val) *big.Int {
 	return nil
 }
 
-// arithmetic returns the operator that does native to two doubles, or to what are no
-// numbers; and whole to two integers, unless that returns nil: then they count as doubles.
+// arithmetic returns an operator. It applies whole to two integers. If that returns nil, or if one
+// operand is a double, it applies native to them as doubles; to other values, native as they are.
 func arithmetic[T any](whole func(z, a, b *big.Int) *big.Int, native func(T, ref.Val) ref.Val) func(a, b ref.Val) ref.Val {
 	return func(a, b ref.Val) ref.Val {
 		m, n := integer(a), integer(b)
@@ -260,7 +259,7 @@ func fitting(z *big.Int) ref.Val {
 	return types.NewErr("a result is an integer of more than 64 bits")
 }
 
-// remainder is nil of a division by zero.
+// remainder returns nil for a division by zero.
 func remainder(z, a, b *big.Int) *big.Int {
 	if b.Sign() == 0 {
 		return nil
@@ -268,7 +267,7 @@ func remainder(z, a, b *big.Int) *big.Int {
 	return z.Rem(a, b)
 }
 
-// quotient is nil if it is no integer: that of payloads' numbers is not rounded to one.
+// quotient returns nil if the result is not an integer: numbers of payloads are not rounded.
 func quotient(z, a, b *big.Int) *big.Int {
 	if b.Sign() == 0 {
 		return nil

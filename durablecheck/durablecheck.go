@@ -1,15 +1,13 @@
-// Package durablecheck finds, in the source, what breaks the replay of stint's durable
-// functions. A durable function runs again from the top after each crash or long wait,
-// and must then ask for the same durable calls in the same order. So, among its durable
-// calls, it must not depend on what differs each time: the clock, randomness, the order
-// of a map, which case of a select is ready, goroutines that stint does not know; its
-// defers run at each unwinding, and a lock that it holds over a wait stays held. And what a
-// call returns is decoded from JSON, so its type must survive that: interfaces, unexported
-// fields, functions and channels do not.
+// Package durablecheck reports code that breaks the replay of stint's durable functions. A durable
+// function runs again from the top after each crash or long wait, and must then make the same
+// durable calls in the same order. So between durable calls it must not depend on values that
+// differ each time: the clock, randomness, the order of a map, which case of a select is ready,
+// goroutines that stint does not know. Its defers run each time that it is unwound, and it must
+// not wait while it holds a lock. Results are encoded as JSON and decoded again, so their types
+// must survive that: interfaces, unexported fields, functions and channels do not.
 //
-// A function is durable if it makes a durable call itself, or calls a function that
-// does, in any package. The bodies of steps are not: they may do anything, but make no
-// durable calls.
+// A function is durable if it makes a durable call, or calls a durable function of any package.
+// The body of a step is not durable: it may do anything except make durable calls.
 package durablecheck
 
 import (
@@ -30,7 +28,7 @@ var Analyzer = &analysis.Analyzer{
 	FactTypes: []analysis.Fact{new(isDurable)},
 }
 
-// isDurable is the fact of a function that makes durable calls.
+// isDurable is the fact that a function makes durable calls.
 type isDurable struct{}
 
 func (*isDurable) AFact()         {}
@@ -38,12 +36,13 @@ func (*isDurable) String() string { return "durable" }
 
 const stintPath = "github.com/stint-dev/stint"
 
-// Durable calls of the package. Those of the second kind are durable only in a handler:
-// they do not make the function around them one.
+// Durable calls of package stint. childCalls are durable only within a handler: they do not make
+// the function that calls them durable.
 var (
-	durableFuncs = map[string]bool{"Step": true, "StepTx": true, "Sleep": true, "SleepUntil": true, "WaitForEvent": true, "Go": true, "All": true, "Any": true, "Version": true}
-	childCalls   = map[string]bool{"Run": true, "Enqueue": true, "EnqueueMany": true, "Schedule": true, "Wait": true}
-	stepFuncs    = map[string]bool{"Step": true, "StepTx": true, "Compensate": true}
+	durableFuncs = map[string]bool{"Step": true, "StepTx": true, "Sleep": true, "SleepUntil": true, "WaitForEvent": true,
+		"Go": true, "All": true, "Any": true, "Version": true}
+	childCalls = map[string]bool{"Run": true, "Enqueue": true, "EnqueueMany": true, "Schedule": true, "Wait": true}
+	stepFuncs  = map[string]bool{"Step": true, "StepTx": true, "Compensate": true}
 )
 
 type checker struct {
@@ -73,8 +72,7 @@ func run(pass *analysis.Pass) (any, error) {
 	return nil, nil
 }
 
-// findDurable finds the declared functions that make durable calls, and those that call
-// them, until there are no more.
+// findDurable finds the declared functions that make durable calls or call such functions.
 func (c *checker) findDurable() {
 	for again := true; again; {
 		again = false
@@ -96,7 +94,7 @@ func (c *checker) findDurable() {
 	}
 }
 
-// isDurableBody reports whether a body makes a durable call that makes it durable.
+// isDurableBody reports whether a body makes a call that makes its function durable.
 func (c *checker) isDurableBody(body *ast.BlockStmt) bool {
 	found := false
 	own(body, func(n ast.Node) {
@@ -107,8 +105,8 @@ func (c *checker) isDurableBody(body *ast.BlockStmt) bool {
 	return found
 }
 
-// own calls f with the nodes of a function's body, less those of the functions in it,
-// save those that it calls at once.
+// own calls f with the nodes of a function's body, without the bodies of function literals, except
+// those that are called at once.
 func own(body ast.Node, f func(ast.Node)) {
 	atOnce := map[*ast.FuncLit]bool{}
 	ast.Inspect(body, func(n ast.Node) bool {
@@ -136,8 +134,8 @@ type callKind int
 
 const (
 	plain callKind = iota
-	child          // durable where its function is
-	marks          // durable, and so is its function
+	child          // durable if the calling function is
+	marks          // durable, and makes the calling function durable
 )
 
 func (c *checker) kind(call *ast.CallExpr) callKind {
@@ -167,7 +165,7 @@ func (c *checker) kind(call *ast.CallExpr) callKind {
 	return plain
 }
 
-// callee is the function that a call names, of a generic one its declaration.
+// callee returns the function that a call names: of a generic function its declaration.
 func (c *checker) callee(call *ast.CallExpr) *types.Func {
 	fun := ast.Unparen(call.Fun)
 	switch x := fun.(type) {
@@ -203,7 +201,7 @@ func recvName(fn *types.Func) string {
 	return ""
 }
 
-// name is "stint.Step" of a call.
+// name returns the name of a call's function, such as "stint.Step".
 func (c *checker) name(call *ast.CallExpr) string {
 	fn := c.callee(call)
 	if recv := fn.Signature().Recv(); recv != nil {
@@ -248,13 +246,14 @@ func (c *checker) check(body *ast.BlockStmt) {
 			return
 		}
 		if n.Pos() > last && !inLoop(body, n, calls) {
-			return // what follows the last durable call decides none
+			return // code after the last durable call cannot affect any
 		}
 		switch n := n.(type) {
 		case *ast.RangeStmt:
 			c.checkRange(n)
 		case *ast.GoStmt:
-			c.pass.Reportf(n.Pos(), "go statement in a durable function: the goroutine is begun anew at each replay; use stint.Go, or a step")
+			c.pass.Reportf(n.Pos(), "go statement in a durable function: "+
+				"the goroutine is begun anew at each replay; use stint.Go, or a step")
 		case *ast.SelectStmt:
 			c.pass.Reportf(n.Pos(), "select in a durable function: which case is ready differs at each replay; use stint.Any, or a step")
 		case *ast.CallExpr:
@@ -299,12 +298,14 @@ func (c *checker) checkRange(r *ast.RangeStmt) {
 	}
 }
 
-// instead says what to use in place of functions whose results differ each time.
+const uuidPath = "github.com/google/uuid"
+
+// instead names the replacements of functions whose results differ each time.
 var instead = map[string]string{
 	"time.Now": "stint.Now", "time.Since": "stint.Now", "time.Until": "stint.Now",
-	"github.com/google/uuid.New": "stint.NewID", "github.com/google/uuid.NewString": "stint.NewID", "github.com/google/uuid.NewRandom": "stint.NewID",
-	"github.com/google/uuid.NewV7": "stint.NewID", "github.com/google/uuid.NewUUID": "stint.NewID", "github.com/google/uuid.NewV6": "stint.NewID",
 	"time.Sleep": "stint.Sleep", "time.After": "stint.Sleep",
+	uuidPath + ".New": "stint.NewID", uuidPath + ".NewString": "stint.NewID", uuidPath + ".NewRandom": "stint.NewID",
+	uuidPath + ".NewV7": "stint.NewID", uuidPath + ".NewUUID": "stint.NewID", uuidPath + ".NewV6": "stint.NewID",
 }
 
 func (c *checker) checkCall(call *ast.CallExpr) {
@@ -325,19 +326,21 @@ func (c *checker) checkCall(call *ast.CallExpr) {
 	}
 }
 
-// outside are the packages whose calls have effects beyond the process.
+// outside holds the packages whose calls have effects outside the process.
 var outside = map[string]bool{"net/http": true, "database/sql": true, "os/exec": true, "net/smtp": true, "os": true}
 
-// harmless are the calls of them that only let go of what is in memory.
+// harmless holds calls of these packages that only release memory or read.
 var harmless = map[string]bool{"Close": true, "Rollback": true, "CloseIdleConnections": true, "Getenv": true}
 
 func (c *checker) checkDefer(d *ast.DeferStmt) {
 	report := func(call *ast.CallExpr) {
 		switch fn := c.callee(call); {
 		case c.kind(call) != plain:
-			c.pass.Reportf(call.Pos(), "%s in a defer of a durable function: defers run at each unwinding; use stint.Compensate", c.name(call))
+			c.pass.Reportf(call.Pos(), "%s in a defer of a durable function: defers run at each unwinding; "+
+				"use stint.Compensate", c.name(call))
 		case fn != nil && fn.Pkg() != nil && outside[fn.Pkg().Path()] && !harmless[fn.Name()]:
-			c.pass.Reportf(call.Pos(), "%s in a defer of a durable function: defers run at each unwinding, so they are for memory only; use stint.Compensate", c.name(call))
+			c.pass.Reportf(call.Pos(), "%s in a defer of a durable function: defers run at each unwinding, "+
+				"so they are for memory only; use stint.Compensate", c.name(call))
 		}
 	}
 	lit, ok := ast.Unparen(d.Call.Fun).(*ast.FuncLit)
@@ -359,7 +362,8 @@ func (c *checker) checkLocks(body *ast.BlockStmt, calls []*ast.CallExpr) {
 	report := func(lock string, from, to token.Pos) {
 		for _, call := range calls {
 			if from < call.Pos() && call.Pos() < to {
-				c.pass.Reportf(call.Pos(), "%s while %s is locked: a wait may last for months, and unwinds; unlock first", c.name(call), lock)
+				c.pass.Reportf(call.Pos(), "%s while %s is locked: a wait may last for months, and unwinds; unlock first",
+					c.name(call), lock)
 				return
 			}
 		}
@@ -382,12 +386,13 @@ func (c *checker) checkLocks(body *ast.BlockStmt, calls []*ast.CallExpr) {
 			delete(held, lock)
 		}
 	})
-	for lock, from := range held { // until the end, or a defer
+	for lock, from := range held { // held until the end, or until a defer
 		report(lock, from, body.End())
 	}
 }
 
-// lockCall is what a call of sync's Lock or Unlock, or their R twins, is called on.
+// lockCall returns the lock of a call of Lock, RLock, Unlock or RUnlock of package sync, as source
+// text, and whether the call locks it.
 func (c *checker) lockCall(call *ast.CallExpr) (lock string, locks bool) {
 	fn := c.callee(call)
 	sel, ok := ast.Unparen(call.Fun).(*ast.SelectorExpr)

@@ -7,13 +7,12 @@ import (
 	"strings"
 )
 
-// resultFuncs have as their last type argument a result that is encoded as JSON, and
-// decoded again. An event's payload and an input are not among them: who made them
-// had another value in hand all along.
+// resultFuncs are functions whose last type argument is a result that is encoded as JSON and
+// decoded again. Payloads of events and inputs are left out: whoever makes one does not go on to
+// use the decoded copy.
 var resultFuncs = map[string]bool{"Step": true, "StepTx": true, "Go": true, "NewTask": true, "AddTask": true, "NewBatchTask": true}
 
-// checkResult reports a call whose result, or a task whose output, does not survive its
-// encoding.
+// checkResult reports a call whose result, or a task whose output, does not survive JSON.
 func (c *checker) checkResult(call *ast.CallExpr) {
 	fn := c.callee(call)
 	if fn == nil || fn.Pkg() == nil || fn.Pkg().Path() != stintPath || fn.Signature().Recv() != nil || !resultFuncs[fn.Name()] {
@@ -25,11 +24,12 @@ func (c *checker) checkResult(call *ast.CallExpr) {
 	}
 	result := args.At(args.Len() - 1)
 	if lost := lossOf(result, map[types.Type]bool{}); lost != "" {
-		c.pass.Reportf(call.Pos(), "%s of %s: %s: a result is encoded as JSON, and decoded again", c.name(call), types.TypeString(result, types.RelativeTo(c.pass.Pkg)), lost)
+		of := types.TypeString(result, types.RelativeTo(c.pass.Pkg))
+		c.pass.Reportf(call.Pos(), "%s of %s: %s: a result is encoded as JSON, and decoded again", c.name(call), of, lost)
 	}
 }
 
-// identOf is the identifier of the function that a call names.
+// identOf returns the identifier of the function that a call names.
 func identOf(call *ast.CallExpr) *ast.Ident {
 	fun := ast.Unparen(call.Fun)
 	switch x := fun.(type) {
@@ -47,8 +47,8 @@ func identOf(call *ast.CallExpr) *ast.Ident {
 	return nil
 }
 
-// lossOf says what of a value of type t encoding/json loses; "" if it loses nothing. Types with
-// methods of their own are trusted. seen are types that are being looked at.
+// lossOf describes what encoding/json loses of a value of type t; "" if nothing. Types that encode
+// themselves are trusted. seen holds the types that are being checked.
 func lossOf(t types.Type, seen map[types.Type]bool) string {
 	t = types.Unalias(t)
 	if _, generic := t.(*types.TypeParam); generic || seen[t] || ownEncoding(t) {
@@ -92,7 +92,7 @@ func fieldLoss(f *types.Var, tag string, seen map[types.Type]bool) string {
 		return "" // left out on purpose
 	}
 	embedded := f.Embedded()
-	if embedded { // whose exported fields are encoded
+	if embedded { // the exported fields of an embedded struct are encoded
 		t := f.Type()
 		if p, ok := t.Underlying().(*types.Pointer); ok {
 			t = p.Elem()

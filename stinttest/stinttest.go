@@ -1,5 +1,5 @@
-// Package stinttest helps to test handlers with an engine. Without one, a handler needs
-// no help: called outside of a run, durable calls do the plain thing.
+// Package stinttest helps to test handlers with an engine. A handler can also be tested without
+// one: called outside of a run, a durable call just does its work.
 package stinttest
 
 import (
@@ -13,9 +13,9 @@ import (
 	"github.com/stint-dev/stint"
 )
 
-// New returns a client on a database in memory, which is closed when the test ends. In
-// a testing/synctest bubble a workflow that sleeps a month takes milliseconds. It logs
-// nothing, unless an option says otherwise.
+// New returns a client on a database in memory, which is closed when the test ends. It logs
+// nothing unless opts has stint.WithLogger. In a testing/synctest bubble, a workflow that sleeps
+// for a month takes milliseconds.
 func New(t testing.TB, opts ...stint.ClientOption) *stint.Client {
 	t.Helper()
 	c, err := stint.Open(":memory:", append([]stint.ClientOption{stint.WithLogger(slog.New(slog.DiscardHandler))}, opts...)...)
@@ -30,8 +30,8 @@ func New(t testing.TB, opts ...stint.ClientOption) *stint.Client {
 	return c
 }
 
-// Drain works until nothing is ready: every run has ended, or waits for a time, an
-// event or a person. It returns ctx's error if that ends first.
+// Drain runs a worker until nothing is ready: every run has ended, or waits for a time, an event
+// or a person. It returns ctx's error if ctx ends first.
 func Drain(ctx context.Context, c *stint.Client, opts ...stint.WorkerOption) error {
 	w, err := c.NewWorker(opts...)
 	if err != nil {
@@ -50,12 +50,11 @@ func Drain(ctx context.Context, c *stint.Client, opts ...stint.WorkerOption) err
 	return err
 }
 
-// Replay runs fn on a journal that Client.ExportJournal gave, and fails the test if fn
-// does not ask for the durable calls that are recorded: a deploy of it would block the
-// run. No step of fn runs. Keep journals of real runs in testdata, of each path through
-// the code, and of runs that wait in each place where they wait for long.
+// Replay runs fn on a journal of Client.ExportJournal and fails the test if fn does not make the
+// recorded durable calls: its deploy would block the run. No step of fn runs. Keep journals of
+// real runs in testdata: of each path through the code, and of runs at each long wait.
 //
-// The options are those of the client that matter to a handler, such as WithCodec.
+// opts are the client's options that matter to a handler, such as WithCodec.
 func Replay[In, Out any](t testing.TB, journal []byte, fn func(context.Context, In) (Out, error), opts ...stint.ClientOption) {
 	t.Helper()
 	if err := stint.ReplayJournal(t.Context(), journal, fn, opts...); err != nil {
@@ -63,7 +62,7 @@ func Replay[In, Out any](t testing.TB, journal []byte, fn func(context.Context, 
 	}
 }
 
-// settled returns when no run is queued or executing, and none is due.
+// settled waits until no run is queued, executing or due.
 func settled(ctx context.Context, c *stint.Client) error {
 	pause := time.Millisecond
 	tick := time.NewTimer(pause)

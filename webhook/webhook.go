@@ -1,5 +1,4 @@
-// Package webhook verifies that requests come from the service that they should come from,
-// for stint.Client.WebhookHandler.
+// Package webhook verifies the senders of webhooks, for stint.Client.WebhookHandler.
 //
 //	mux.Handle("POST /hooks/github", client.WebhookHandler("github", webhook.GitHubSignature(secret), ""))
 package webhook
@@ -19,19 +18,18 @@ import (
 	"time"
 )
 
-// A Verifier verifies that a request comes from the service that it should come from, and
-// returns the ID of its delivery: of several requests with one ID the first counts. ""
-// means that the service has no such ID. An error refuses the request; its text is logged,
-// not sent.
+// A Verifier checks that a request comes from the expected service and returns the ID of its
+// delivery: of several requests with the same ID only the first counts. "" means that the service
+// sends no ID. An error refuses the request; its text is logged, but not sent.
 type Verifier func(r *http.Request, body []byte) (deliveryID string, err error)
 
-// Tolerance is how far the time of a signature may be from now.
+// Tolerance is the largest difference between the time of a signature and now.
 const Tolerance = 5 * time.Minute
 
-// GitHubSignature verifies webhooks as GitHub signs them: X-Hub-Signature-256 is the
-// HMAC-SHA256 of the body. A delivery is known by the SHA-256 of its body, in hexadecimal:
-// X-GitHub-Delivery is not signed, so a request that somebody has seen could come again as
-// another. Two deliveries of the same body are one.
+// GitHubSignature verifies webhooks that GitHub signs: X-Hub-Signature-256 is the HMAC-SHA256 of
+// the body. The delivery's ID is the SHA-256 of the body, in hexadecimal, so two deliveries of the
+// same body count once. X-GitHub-Delivery is not used: it is not signed, so somebody who has seen
+// a request could send it again with another.
 // See https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries.
 func GitHubSignature(secret string) Verifier {
 	return func(r *http.Request, body []byte) (string, error) {
@@ -47,10 +45,10 @@ func GitHubSignature(secret string) Verifier {
 	}
 }
 
-// StripeSignature verifies webhooks as Stripe signs them: Stripe-Signature has a time and
-// the HMAC-SHA256 of that, a dot and the body; of several signatures, as there are while
-// a secret is replaced, one must be right. A delivery is known by the id of its body, or
-// else by its signature, in small letters.
+// StripeSignature verifies webhooks that Stripe signs: Stripe-Signature has a time and the
+// HMAC-SHA256 of the time, a dot and the body. Of several signatures, which Stripe sends while a
+// secret is replaced, one must be right. The delivery's ID is the id in the body, or without one
+// the signature in lower case.
 // See https://docs.stripe.com/webhooks/signature.
 func StripeSignature(secret string) Verifier {
 	return func(r *http.Request, body []byte) (string, error) {
@@ -78,10 +76,9 @@ func StripeSignature(secret string) Verifier {
 	}
 }
 
-// SlackSignature verifies requests as Slack signs them: X-Slack-Signature is the
-// HMAC-SHA256 of "v0:", X-Slack-Request-Timestamp, a colon and the body. A delivery is known
-// by the event_id of its body, or else by its signature, in small letters: both are made of
-// what is signed.
+// SlackSignature verifies requests that Slack signs: X-Slack-Signature is the HMAC-SHA256 of
+// "v0:", X-Slack-Request-Timestamp, a colon and the body. The delivery's ID is the event_id in the
+// body, or without one the signature in lower case.
 // See https://docs.slack.dev/authentication/verifying-requests-from-slack.
 func SlackSignature(secret string) Verifier {
 	return func(r *http.Request, body []byte) (string, error) {
@@ -101,9 +98,8 @@ func SlackSignature(secret string) Verifier {
 	}
 }
 
-// BasicAuth verifies requests by HTTP basic authentication. A delivery is known by the
-// header Idempotency-Key or Webhook-Id, if it has one. With an empty password it refuses
-// every request.
+// BasicAuth verifies requests by HTTP basic authentication. The delivery's ID is the header
+// Idempotency-Key or Webhook-Id, if there is one. With an empty password it refuses every request.
 func BasicAuth(user, password string) Verifier {
 	return func(r *http.Request, _ []byte) (string, error) {
 		if password == "" {
@@ -117,9 +113,9 @@ func BasicAuth(user, password string) Verifier {
 	}
 }
 
-// APIKey verifies requests by a key in a header; a "Bearer " before it is allowed. A
-// delivery is known by the header Idempotency-Key or Webhook-Id, if it has one. With an
-// empty key it refuses every request.
+// APIKey verifies requests by a key in a header, with or without "Bearer " before it. The
+// delivery's ID is the header Idempotency-Key or Webhook-Id, if there is one. With an empty key it
+// refuses every request.
 func APIKey(header, key string) Verifier {
 	return func(r *http.Request, _ []byte) (string, error) {
 		if key == "" {
@@ -139,14 +135,14 @@ func deliveryHeader(r *http.Request) string {
 	return r.Header.Get("Webhook-Id")
 }
 
-// sameText compares in a time that tells nothing of the texts, nor of their lengths.
+// sameText compares in a time that does not depend on the texts, nor on their lengths.
 func sameText(a, b string) bool {
 	x, y := sha256.Sum256([]byte(a)), sha256.Sum256([]byte(b))
 	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
 }
 
-// checkHMAC returns the signature of a text, in small hexadecimal digits, if the given one
-// is that.
+// checkHMAC returns the signature of a text in lower-case hexadecimal, or an error if the given
+// signature differs.
 func checkHMAC(secret, signature, signed string) (string, error) {
 	if secret == "" {
 		return "", errors.New("empty secret: anybody could sign")
@@ -171,7 +167,7 @@ func checkTime(text string) error {
 	return nil
 }
 
-// bodyField is a text in a JSON object, or "".
+// bodyField returns a string field of a JSON object, or "".
 func bodyField(body []byte, field string) string {
 	var m map[string]json.RawMessage
 	var text string

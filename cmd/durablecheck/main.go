@@ -1,6 +1,5 @@
-// The durablecheck command finds what breaks the replay of durable functions: see
-// package durablecheck. Run it alone, with package patterns, or as
-// go vet -vettool=$(which durablecheck).
+// The durablecheck command reports code that breaks the replay of durable functions; see package
+// durablecheck. Run it with package patterns, or as go vet -vettool=$(which durablecheck).
 package main
 
 import (

@@ -1,17 +1,16 @@
-// The stint command looks into a file of the library's, and acts on it, also while
-// programs have it open.
+// The stint command shows what a stint database holds and acts on it, also while programs have it
+// open.
 //
 //	stint runs -state failed app.db
 //	stint run app.db 01923b5c-7d3e-7000-8000-3f2a9c1b4d5e
 //	stint enqueue app.db send-mail '{"to": "ann@example.org"}'
 //	stint doctor app.db
 //
-// With -json it prints an object a line.
+// With -json it prints one JSON object a line.
 package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -29,18 +28,18 @@ import (
 	"github.com/stint-dev/stint/store/sqlite"
 )
 
-// A command is what stint can be asked.
+// A command is a subcommand of stint.
 type command struct {
 	name  string
 	args  string // after the file
-	what  string
+	what  string // what it does
 	flags func(*flag.FlagSet, *options)
 	run   func(context.Context, *session) error
 }
 
-// looks reports whether a command only looks: the file is opened read-only then, which fires
-// no cron, recovers nothing, and needs no rights to write.
-func (c *command) looks(o *options, args []string) bool {
+// onlyReads reports whether a command changes nothing. The file is then opened read-only: no cron
+// fires, nothing is recovered, and no permission to write is needed.
+func (c *command) onlyReads(o *options, args []string) bool {
 	switch c.name {
 	case "runs", "run", "tail", "journal", "export", "queues", "workers", "doctor", "backup":
 		return true
@@ -53,25 +52,26 @@ func (c *command) looks(o *options, args []string) bool {
 var commands = []command{
 	{"runs", "", "list runs, newest first", listFlags, listRuns},
 	{"run", "ID", "show a run: what it waits for, its tasks, its timeline", nil, showRun},
-	{"cancel", "[ID...]", "cancel runs, by ID or by filter", actFlags, cancelRuns},
-	{"replay", "[ID...]", "run runs again, by ID or by filter; those that succeeded only by ID or with -state succeeded", actFlags, replayRuns},
-	{"delete", "[ID...]", "delete ended runs, by ID or by filter", actFlags, deleteRuns},
+	{"cancel", "[ID...]", "cancel runs, by ID or by filter", bulkFlags, cancelRuns},
+	{"replay", "[ID...]", "run ended or blocked runs again, by ID or by filter; those that succeeded only by ID or with -state succeeded",
+		bulkFlags, replayRuns},
+	{"delete", "[ID...]", "delete ended runs, by ID or by filter", bulkFlags, deleteRuns},
 	{"enqueue", "TASK [JSON]", "start a task", enqueueFlags, enqueue},
 	{"publish", "KEY [JSON]", "publish an event", metadataFlag, publish},
-	{"tail", "[ID]", "print runs as they change, or the log of one, until it is interrupted", tailFlags, tail},
-	{"journal", "ID", "print what a durable function has recorded", nil, showJournal},
-	{"export", "ID", "print a journal in the form that ReplayJournal takes", nil, exportJournal},
+	{"tail", "[ID]", "print runs as they change, or the log of one run, until interrupted", tailFlags, tail},
+	{"journal", "ID", "print the journal of a durable function", nil, showJournal},
+	{"export", "ID", "print a journal in the format that ReplayJournal reads", nil, exportJournal},
 	{"cron", "[pause|resume|trigger|delete NAME]", "list crons, or act on one", nil, cron},
 	{"queues", "", "list queues", nil, listQueues},
-	{"workers", "", "list workers that live", nil, listWorkers},
-	{"pause", "QUEUE", "start nothing from a queue", forceFlag, pauseQueue},
-	{"resume", "QUEUE", "undo pause", forceFlag, resumeQueue},
-	{"doctor", "", "look for damage; exits with 1 if there is any", nil, doctor},
-	{"backup", "PATH", "write a copy, while all goes on", nil, backup},
-	{"ui", "", "serve the web page of a file, to this machine", uiFlags, serveUI},
+	{"workers", "", "list living workers", nil, listWorkers},
+	{"pause", "QUEUE", "pause a queue: none of its runs start", forceFlag, pauseQueue},
+	{"resume", "QUEUE", "resume a queue", forceFlag, resumeQueue},
+	{"doctor", "", "look for damage; the exit status is 1 if there is any", nil, doctor},
+	{"backup", "PATH", "write a copy to a new file, also while programs use the database", nil, backup},
+	{"ui", "", "serve the web page of a file, for this machine only", uiFlags, serveUI},
 }
 
-// options are what flags say.
+// options holds the values of flags.
 type options struct {
 	json           bool
 	tasks, queues  texts
@@ -101,23 +101,23 @@ type session struct {
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := do(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
+	if err := runCommand(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
 		if !errors.Is(err, flag.ErrHelp) {
-			fmt.Fprintln(os.Stderr, plain(err.Error()))
+			fmt.Fprintln(os.Stderr, printableLines(err.Error()))
 		}
 		stop()
 		os.Exit(1)
 	}
 }
 
-func do(ctx context.Context, args []string, out, errs io.Writer) error {
+func runCommand(ctx context.Context, args []string, out, errs io.Writer) error {
 	if len(args) == 0 || args[0] == "help" || args[0] == "-h" || args[0] == "-help" || args[0] == "--help" {
 		usage(errs)
 		return flag.ErrHelp
 	}
 	for i := range commands {
 		if c := &commands[i]; c.name == args[0] {
-			return c.do(ctx, args[1:], out, errs)
+			return c.execute(ctx, args[1:], out, errs)
 		}
 	}
 	usage(errs)
@@ -134,7 +134,7 @@ func usage(w io.Writer) {
 	fmt.Fprintln(w, "stint COMMAND -h lists the flags of one.")
 }
 
-func (c *command) do(ctx context.Context, args []string, out, errs io.Writer) error {
+func (c *command) execute(ctx context.Context, args []string, out, errs io.Writer) error {
 	var o options
 	f := flag.NewFlagSet(c.name, flag.ContinueOnError)
 	f.SetOutput(errs)
@@ -161,7 +161,7 @@ func (c *command) do(ctx context.Context, args []string, out, errs io.Writer) er
 		return fmt.Errorf("stint: %s does not exist", path) // Open would make it
 	}
 	opts := []stint.ClientOption{stint.WithLogger(slog.New(slog.NewTextHandler(errs, &slog.HandlerOptions{Level: slog.LevelWarn})))}
-	if c.looks(&o, args) {
+	if c.onlyReads(&o, args) {
 		opts = append(opts, stint.WithReadOnly())
 	} else if err := checkFile(path); err != nil {
 		return err
@@ -178,8 +178,8 @@ func (c *command) usage() string {
 	return strings.TrimSpace(c.name + " [-flags] FILE " + c.args)
 }
 
-// checkArgs returns an error if there are more arguments than the command takes, or a flag
-// among them, which would be passed by.
+// checkArgs returns an error if there are too many arguments, or a flag among them, which package
+// flag would not see.
 func (c *command) checkArgs(f *flag.FlagSet, args []string) error {
 	for _, a := range args {
 		if name := strings.TrimLeft(a, "-"); name != a {
@@ -196,8 +196,8 @@ func (c *command) checkArgs(f *flag.FlagSet, args []string) error {
 	return nil
 }
 
-// checkFlags returns an error if a flag that takes text was given none: the variable of a
-// script that was empty. It would act as if it was not there.
+// checkFlags returns an error if a flag has an empty text, such as an unset variable of a script.
+// The command would ignore such a flag and do more than what was meant.
 func checkFlags(f *flag.FlagSet) (err error) {
 	f.Visit(func(given *flag.Flag) {
 		if _, pairs := given.Value.(*pairs); !pairs && given.Value.String() == "" {
@@ -207,8 +207,8 @@ func checkFlags(f *flag.FlagSet) (err error) {
 	return err
 }
 
-// checkFile returns an error if a file has none of the library's tables. Open would make
-// them, in another program's database if the path has a typo.
+// checkFile returns an error if a file has none of stint's tables. Open would create them: if the
+// path is a typo, in another program's database.
 func checkFile(path string) error {
 	c, err := stint.Open(path, stint.WithReadOnly())
 	switch {
@@ -217,10 +217,10 @@ func checkFile(path string) error {
 	case errors.Is(err, sqlite.ErrNoTables):
 		return err
 	}
-	return nil // Open says it again, or can do what a reader cannot
+	return nil // Open returns it again, or succeeds where a reader cannot
 }
 
-// arg is an argument after the file, or an error that names it.
+// arg returns an argument after the file, or an error with its name if it is missing.
 func (s *session) arg(i int, name string) (string, error) {
 	if i >= len(s.args) {
 		return "", fmt.Errorf("stint: %s is missing", name)
@@ -228,28 +228,17 @@ func (s *session) arg(i int, name string) (string, error) {
 	return s.args[i], nil
 }
 
-// print writes values as a table, or each as JSON.
-func print[T any](s *session, header string, all []T, row func(T) string) error {
-	if s.json {
-		var failed error
-		for _, v := range all {
-			line, err := json.Marshal(v)
-			if err != nil {
-				failed = errors.Join(failed, err) // the others are printed all the same
-				continue
-			}
-			if _, err := s.out.Write(append(line, '\n')); err != nil {
-				return err
-			}
-		}
-		return failed
+// checkNames returns an error if a name is unknown to the file, which usually means a typo.
+func (s *session) checkNames(ctx context.Context, tasks, queues []string) error {
+	if s.force || len(tasks)+len(queues) == 0 {
+		return nil
 	}
-	t := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
-	if len(all) > 0 && header != "" {
-		fmt.Fprintln(t, header)
+	names, err := s.c.Names(ctx)
+	if err != nil {
+		return err
 	}
-	for _, v := range all {
-		fmt.Fprintln(t, row(v))
+	if err := names.Unknown(tasks, queues); err != nil {
+		return fmt.Errorf("%w (-force insists)", err)
 	}
-	return t.Flush()
+	return nil
 }

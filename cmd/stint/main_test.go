@@ -5,12 +5,13 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"github.com/stint-dev/stint/internal/selfcheck"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"unicode"
+
+	"github.com/stint-dev/stint/internal/selfcheck"
 
 	"github.com/stint-dev/stint"
 	"go.uber.org/goleak"
@@ -26,7 +27,7 @@ func TestMain(m *testing.M) {
 func ask(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	err := do(t.Context(), args, &out, &errs)
+	err := runCommand(t.Context(), args, &out, &errs)
 	return out.String() + errs.String(), err
 }
 
@@ -321,7 +322,7 @@ func TestOddNames(t *testing.T) {
 	if got := must(t, `"Task":"odd `, "runs", "-json", "-limit", "1", path); !json.Valid([]byte(got)) { // the control: all of it, as JSON
 		t.Errorf("not JSON: %s", got)
 	}
-	if got := plain("no run \x1b[2J\nof \u202ethat name"); got != "no run  [2J\nof  that name" {
+	if got := printableLines("no run \x1b[2J\nof \u202ethat name"); got != "no run  [2J\nof  that name" {
 		t.Errorf("an error is printed as %q", got)
 	}
 }

@@ -15,19 +15,19 @@ import (
 func uiFlags(f *flag.FlagSet, o *options) {
 	f.StringVar(&o.http, "http", "localhost:8080", "`address` to serve at; requests from other machines are refused")
 	f.BoolVar(&o.readOnly, "read-only", false, "change nothing")
-	f.BoolVar(&o.localAccess, "local-access", false, "let in every user and program of this machine, without the token that is printed")
+	f.BoolVar(&o.localAccess, "local-access", false, "give every user and program of this machine access, without a token")
 	f.StringVar(&o.backupDir, "backup-dir", "", "let the page write backups to this `directory`")
 }
 
-// reached is the host and port at which this machine reaches what listens at an address.
-func reached(addr net.Addr) string {
-	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() { // a Host that is refused
+// urlHost returns the host and port for the URL of a listener on this machine.
+func urlHost(addr net.Addr) string {
+	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() { // the handler refuses a Host of 0.0.0.0
 		return net.JoinHostPort("localhost", fmt.Sprint(tcp.Port))
 	}
 	return addr.String()
 }
 
-// serveUI serves until it is interrupted. Open pages end with it.
+// serveUI serves until ctx ends, and then ends open pages.
 func serveUI(ctx context.Context, s *session) error {
 	var opts []ui.Option
 	query := ""
@@ -47,7 +47,7 @@ func serveUI(ctx context.Context, s *session) error {
 	if err != nil {
 		return fmt.Errorf("stint: %w", err)
 	}
-	fmt.Fprintf(s.out, "http://%s/%s\n", reached(l.Addr()), query)
+	fmt.Fprintf(s.out, "http://%s/%s\n", urlHost(l.Addr()), query)
 	server := &http.Server{Handler: ui.Handler(s.c, opts...), ReadHeaderTimeout: 10 * time.Second,
 		BaseContext: func(net.Listener) context.Context { return ctx }}
 	done := make(chan error, 1)

@@ -19,7 +19,7 @@ func TestUI(t *testing.T) {
 	r, w := io.Pipe()
 	done := make(chan error, 1)
 	go func() {
-		done <- do(ctx, []string{"ui", "-http", "127.0.0.1:0", "-local-access", "-read-only", path}, w, io.Discard)
+		done <- runCommand(ctx, []string{"ui", "-http", "127.0.0.1:0", "-local-access", "-read-only", path}, w, io.Discard)
 	}()
 	url, err := bufio.NewReader(r).ReadString('\n')
 	if err != nil {
@@ -46,7 +46,7 @@ func TestUI(t *testing.T) {
 		t.Error(err)
 	}
 	for addr, want := range map[string]string{"0.0.0.0:80": "localhost:80", "[::]:80": "localhost:80", "127.0.0.1:80": "127.0.0.1:80", "[::1]:80": "[::1]:80"} {
-		if got := reached(net.TCPAddrFromAddrPort(netip.MustParseAddrPort(addr))); got != want {
+		if got := urlHost(net.TCPAddrFromAddrPort(netip.MustParseAddrPort(addr))); got != want {
 			t.Errorf("what listens at %s is reached at %s, want %s", addr, got, want)
 		}
 	}
@@ -61,7 +61,7 @@ func TestUIToken(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	r, w := io.Pipe()
 	done := make(chan error, 1)
-	go func() { done <- do(ctx, []string{"ui", "-http", "127.0.0.1:0", path}, w, io.Discard) }()
+	go func() { done <- runCommand(ctx, []string{"ui", "-http", "127.0.0.1:0", path}, w, io.Discard) }()
 	line, err := bufio.NewReader(r).ReadString('\n')
 	if err != nil {
 		t.Fatal(err)
