@@ -5,10 +5,9 @@ import (
 	"strings"
 )
 
-// ErrorHas reports whether a person who reads an error finds a text in it, in any case of
-// letters. stored is a Run.Error: only its message is read, not how it is encoded, nor its
-// kind or stack. An error that somebody edited, so that it is no such object, is read as it
-// stands, as the engine does.
+// ErrorHas reports whether an error's message contains text, in any case of letters. stored is
+// a Run.Error: its encoding, kind and stack do not count. An error that somebody edited, so that
+// it is not an encoded one, is its own message, as in the engine.
 func ErrorHas(stored []byte, text string) bool {
 	var f struct {
 		Message string `json:"message"`

@@ -8,15 +8,15 @@ import (
 	"github.com/stint-dev/stint/internal/text"
 )
 
-// A Predicate is a compiled filter expression over an event. One that cannot be computed of an
-// event, such as for a field that its payload lacks, does not match it. One that would cost
-// too much does not either, and adds itself to the event's Costly.
+// A Predicate is a compiled filter expression over an event. It does not match an event of which
+// it cannot be computed, such as one whose payload lacks a field. If it would cost too much, it
+// does not match either, and adds itself to the event's Costly.
 type Predicate func(e *NewEvent) bool
 
-// A KeyOf makes the key of an event of its payload and of the headers that it came with.
+// A KeyOf computes the key of an event from its payload and the headers that it came with.
 type KeyOf func(e *NewEvent, headers map[string]string) (string, error)
 
-// ErrNoFilters: the program lacks a language of filters.
+// ErrNoFilters reports that the program has no language of filters.
 var ErrNoFilters = errors.New(`filter expressions need CEL: import _ "github.com/stint-dev/stint/cel"`)
 
 var filters struct {
@@ -26,7 +26,7 @@ var filters struct {
 	compiled map[string]Predicate
 }
 
-// maxFilters is how many compiled filters are kept.
+// maxFilters is how many compiled filters are cached.
 const maxFilters = 10_000
 
 // RegisterFilters sets the language of filters, for the whole process. Package cel
@@ -44,7 +44,7 @@ func RegisterKeys(compile func(expr string) (KeyOf, error)) {
 	filters.keys = compile
 }
 
-// CompileKey compiles an expression that gives the keys of events.
+// CompileKey compiles an expression that returns the keys of events.
 func CompileKey(expr string) (KeyOf, error) {
 	filters.RLock()
 	compile := filters.keys
@@ -59,8 +59,8 @@ func CompileKey(expr string) (KeyOf, error) {
 	return f, nil
 }
 
-// CompileFilter compiles an expression, or finds it compiled. It is ErrNoFilters if
-// there is no language of filters.
+// CompileFilter returns a compiled expression. ErrNoFilters if the program has no language of
+// filters.
 func CompileFilter(expr string) (Predicate, error) {
 	filters.RLock()
 	f, compile := filters.compiled[expr], filters.compile
@@ -84,8 +84,7 @@ func CompileFilter(expr string) (Predicate, error) {
 	return f, nil
 }
 
-// Decode returns what decode makes of the event. It calls decode once, and then returns what it
-// returned: an event is decoded once for all filters.
+// Decode returns decode(e), which it calls once: an event is decoded once for all filters.
 func (e *NewEvent) Decode(decode func(*NewEvent) (any, error)) (any, error) {
 	if !e.viewed {
 		e.view, e.viewErr = decode(e)
@@ -94,22 +93,22 @@ func (e *NewEvent) Decode(decode func(*NewEvent) (any, error)) (any, error) {
 	return e.view, e.viewErr
 }
 
-// Decided reports whether it is known if the event passes a filter.
+// Decided reports whether a filter was computed for the event.
 func (e *NewEvent) Decided(expr string) bool {
 	_, known := e.passed[expr]
 	return known || expr == ""
 }
 
-// Decide computes whether the event passes filters, so that nobody need do it inside of a
-// transaction. An expression that does not compile is left for the transaction to report.
+// Decide computes filters for the event, so that the transaction need not. An expression that
+// does not compile is left for the transaction to report.
 func (e *NewEvent) Decide(exprs []string) {
 	for _, expr := range exprs {
 		passes(expr, e)
 	}
 }
 
-// passes reports whether an event passes a filter; an empty one passes all. It computes it
-// once.
+// passes reports whether an event passes a filter, which it computes once. All events pass the
+// empty filter.
 func passes(expr string, e *NewEvent) (bool, error) {
 	if expr == "" {
 		return true, nil

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// A Strategy says what becomes of a run whose concurrency limit is used up. The numbers
-// are stored.
+// A Strategy is what happens to a run whose concurrency limit is used up. The numbers are
+// stored.
 type Strategy uint8
 
 // The strategies.
@@ -21,29 +21,30 @@ const (
 	StrategyCancelNewest                         // it is canceled
 )
 
-// A Limit is something that a run must pass before it starts: a share of a key's
-// concurrency, which it holds until it ends or waits for its next attempt, or units of
-// a rate, which the start of each attempt takes.
+// A Limit must admit a run before it starts. It is a share of a key's concurrency, which the
+// run holds until it ends or waits for its next attempt, or units of a rate, which the start
+// of each attempt takes.
 type Limit struct {
 	Name string `json:"n,omitempty"` // of a concurrency limit
 	Key  string `json:"k,omitempty"`
 
 	Max      int      `json:"m,omitempty"` // of a concurrency limit: runs at once
 	Strategy Strategy `json:"s,omitempty"`
-	Release  bool     `json:"r,omitempty"` // the share is given up while the run waits in a durable call
+	Release  bool     `json:"r,omitempty"` // the run gives its share up while it waits in a durable call
 
-	Units     int     `json:"u,omitempty"` // of a rate limit; more than 0 says that it is one
+	Units     int     `json:"u,omitempty"` // of a rate limit; 0: it is a concurrency limit
 	PerSecond float64 `json:"p,omitempty"`
-	Burst     int     `json:"b,omitempty"` // 0: the figures that SetRate gave
+	Burst     int     `json:"b,omitempty"` // 0: the settings of SetRate
 
-	SetBy int64 `json:"f,omitempty"` // of a run that a debounced enqueue changed: which that was; the newest sets the figures
+	// SetBy is the debounced enqueue that changed the run, if one did: the newest enqueue sets the settings.
+	SetBy int64 `json:"f,omitempty"`
 }
 
-// Rate reports whether this is a limit of a rate.
+// Rate reports whether it is a rate limit.
 func (l *Limit) Rate() bool { return l.Units > 0 }
 
-// CompareLimits orders limits: those of concurrency, then rates, each by name and key.
-// Runs keep them in this order, so that two never wait for each other's turns.
+// CompareLimits orders limits: concurrency limits, then rates, each by name and key. Runs keep
+// their limits in this order, so that no two runs wait for each other.
 func CompareLimits(a, b Limit) int {
 	kind := func(l *Limit) int { return min(l.Units, 1) }
 	return cmp.Or(cmp.Compare(kind(&a), kind(&b)), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Key, b.Key))
@@ -52,7 +53,7 @@ func CompareLimits(a, b Limit) int {
 // A LimitKey names a limit: a key of a concurrency limit, or, with an empty Name, a rate.
 type LimitKey struct{ Name, Key string }
 
-// Of is the key of a limit.
+// Of returns the key of a limit.
 func (l *Limit) Of() LimitKey {
 	if l.Rate() {
 		return LimitKey{Key: l.Key}
@@ -60,7 +61,7 @@ func (l *Limit) Of() LimitKey {
 	return LimitKey{l.Name, l.Key}
 }
 
-// Rate reports whether it is a rate's.
+// Rate reports whether it names a rate limit.
 func (k LimitKey) Rate() bool { return k.Name == "" }
 
 // SetByEnqueue returns a copy of limits whose SetBy is set.
@@ -72,7 +73,7 @@ func SetByEnqueue(ls []Limit, used int64) []Limit {
 	return ls
 }
 
-// EncodeLimits is how a run keeps its limits; nil if it has none.
+// EncodeLimits returns limits as a run stores them; nil if there are none.
 func EncodeLimits(ls []Limit) []byte {
 	if len(ls) == 0 {
 		return nil
@@ -81,7 +82,7 @@ func EncodeLimits(ls []Limit) []byte {
 	return b
 }
 
-// DecodeLimits reads what EncodeLimits wrote.
+// DecodeLimits is the inverse of EncodeLimits.
 func DecodeLimits(b []byte) (ls []Limit, err error) {
 	if err = json.Unmarshal(b, &ls); err != nil {
 		err = fmt.Errorf("stored limits: %w", err)
@@ -89,19 +90,19 @@ func DecodeLimits(b []byte) (ls []Limit, err error) {
 	return ls, err
 }
 
-// A Bucket is the state of a rate limit. Its arithmetic is that of
-// golang.org/x/time/rate: it gains PerSecond tokens a second, up to Burst.
+// A Bucket is the state of a rate limit, with the arithmetic of golang.org/x/time/rate: it
+// gains PerSecond tokens a second, up to Burst.
 type Bucket struct {
 	PerSecond float64
 	Burst     int
 	Tokens    float64
-	At        time.Time // of Tokens
+	At        time.Time // when it had Tokens
 }
 
-// Unlimited reports whether PerSecond is rate.Inf.
+// Unlimited reports whether PerSecond is [golang.org/x/time/rate.Inf].
 func (b *Bucket) Unlimited() bool { return b.PerSecond == math.MaxFloat64 }
 
-// Fill brings the tokens up to date. A clock that was set back adds none.
+// Fill adds the tokens gained until now. A clock that was set back adds none.
 func (b *Bucket) Fill(now time.Time) {
 	if d := now.Sub(b.At); d > 0 {
 		b.Tokens += d.Seconds() * b.PerSecond
@@ -112,7 +113,7 @@ func (b *Bucket) Fill(now time.Time) {
 	}
 }
 
-// Ready is when there are n tokens; the zero time: never.
+// Ready returns when there are n tokens; the zero time: never.
 func (b *Bucket) Ready(n float64) time.Time {
 	if b.Tokens >= n {
 		return b.At
@@ -121,18 +122,18 @@ func (b *Bucket) Ready(n float64) time.Time {
 		return time.Time{}
 	}
 	wait := math.Ceil((n - b.Tokens) / b.PerSecond * float64(time.Second))
-	if wait >= math.MaxInt64 { // centuries: its figures change before
+	if wait >= math.MaxInt64 { // centuries: its settings change before
 		return time.Time{}
 	}
 	return b.At.Add(time.Duration(wait))
 }
 
-// A LimitInfo is how a limit stands.
+// A LimitInfo is the state of a limit.
 type LimitInfo struct {
 	Limit
-	Active  int // runs that hold a share, or units that runs which are about to start have been promised
+	Active  int // runs that hold a share, or units promised to runs that are about to start
 	Waiting int // runs that wait for it
 	Tokens  float64
-	ReadyAt time.Time // of a rate: when the first of them may start; zero: unknown
+	ReadyAt time.Time // of a rate: when the first of the waiting runs may start; zero: unknown
 	Paused  bool
 }

@@ -5,16 +5,16 @@ import (
 	"slices"
 )
 
-// A State is where a run stands. The numbers are stored; they never change meaning.
+// A State is the state of a run. The numbers are stored; they never change meaning.
 type State uint8
 
 // The states of a run. Numbers start at 2 because SQLite stores 0 and 1 without a
 // byte, and a row that never changes size is updated in place.
 const (
-	Scheduled State = iota + 2 // waits for its time
+	Scheduled State = iota + 2 // is not due yet
 	Queued                     // may start
-	Running                    // a worker has it
-	Waiting                    // holds no slot: sleeps, or waits for an event or a child
+	Running                    // a worker executes it
+	Waiting                    // sleeps, or waits for an event or a child; it has no slot
 	Blocked                    // needs a person, a limit or a parent
 	Succeeded
 	Failed
@@ -30,7 +30,7 @@ var stateNames = [...]string{
 	Succeeded: "succeeded", Failed: "failed", Canceled: "canceled", Skipped: "skipped",
 }
 
-// String is the state's name, in lower case.
+// String returns the state's name, in lower case.
 func (s State) String() string {
 	if int(s) < len(stateNames) && stateNames[s] != "" {
 		return stateNames[s]
@@ -38,10 +38,10 @@ func (s State) String() string {
 	return fmt.Sprintf("State(%d)", uint8(s))
 }
 
-// MarshalText is String.
+// MarshalText returns String.
 func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// UnmarshalText reads a state's name.
+// UnmarshalText parses a state's name.
 func (s *State) UnmarshalText(name []byte) error {
 	for _, st := range States {
 		if st.String() == string(name) {
@@ -61,8 +61,8 @@ type Transition struct {
 	When     string
 }
 
-// Transitions is the whole state machine. docs/design/states.md is made from it, and in tests
-// each change that a store makes is looked up in it.
+// Transitions is the whole state machine. docs/design/states.md is generated from it, and tests
+// look up each change that a store makes in it.
 var Transitions = []Transition{
 	{Scheduled, Queued, "its time has come"},
 	{Scheduled, Running, "its time has come, and it is a workflow's: its tasks start"},
@@ -95,8 +95,8 @@ var Transitions = []Transition{
 	{Skipped, Running, "it is replayed, and it is a workflow's"},
 }
 
-// Legal reports whether one commit may move a run from one state to another.
-// From a terminal state it may only by a replay.
+// Legal reports whether one commit may move a run from one state to another: from a terminal
+// state, only a replay may.
 func Legal(from, to State) bool {
 	return slices.ContainsFunc(Transitions, func(t Transition) bool { return t.From == from && t.To == to })
 }

@@ -7,49 +7,49 @@ import (
 	"time"
 )
 
-// Stats says how the store and its runs fare. What it counts is not part of any
-// guarantee: the death of a process may take the counts of its last second.
+// Stats reports what happens in the store. Its counts are not part of any guarantee: a process
+// that dies may lose those of its last second.
 type Stats interface {
 	// Counters returns what happened since a time, in spans of a minute or an hour, oldest
-	// first: of all runs together, or, with perTask, of each task in each queue. Minutes
-	// are kept for MinutesKept, hours for HoursKept.
+	// first: for all runs together, or, with perTask, for each task in each queue. Minutes are
+	// kept for MinutesKept, hours for HoursKept.
 	Counters(ctx context.Context, span time.Duration, since time.Time, perTask bool) ([]Counters, error)
 	// Counts counts the runs that have not ended, by state, each up to MaxCount.
 	Counts(ctx context.Context) (map[State]int, error)
-	// Changed waits until something has changed since after, which is what an earlier call
-	// returned, or 0. It misses nothing, and may return when nothing has changed. The number
-	// rises with what was done: by one or more a commit.
+	// Changed waits for a change after the number that an earlier call returned, or 0, and
+	// returns the present number. It misses nothing, but may return when nothing has changed.
+	// The number rises by one or more a commit, more if more was done.
 	Changed(ctx context.Context, after uint64) (uint64, error)
 	// Facts describes the database.
 	Facts(ctx context.Context) (Facts, error)
 }
 
-// How long tallies are kept.
+// How long counters are kept.
 const (
 	MinutesKept = 25 * time.Hour
 	HoursKept   = 31 * 24 * time.Hour
 )
 
-// A Counters is what happened in a span of time.
+// Counters count what happened in a span of time.
 type Counters struct {
-	At          time.Time // where the span begins
-	Queue, Task string    // both empty: of all
+	At          time.Time // when the span begins
+	Queue, Task string    // both empty: all
 
-	Enqueued  int64 // runs that were made, save tasks of workflows, and what an AppTx made
+	Enqueued  int64 // except tasks of workflows, and runs of an AppTx
 	Started   int64 // executions
-	Succeeded int64 // runs that ended so; those of workflows count too
+	Succeeded int64 // runs, also those of workflows
 	Failed    int64
 	Canceled  int64
 	Skipped   int64
-	Retried   int64     // attempts that failed, and were not the last
-	Waits     Histogram // from when a run was due to its start
-	Durations Histogram // from the last start of a run to its end
+	Retried   int64     // attempts that failed and were not the last
+	Waits     Histogram // from a run's due time to its start
+	Durations Histogram // from a run's last start to its end
 
-	// Of all runs alone.
-	Depth   int       // most runs that were ready, counted up to MaxCount
+	// Only for all runs together.
+	Depth   int       // highest number of ready runs, up to MaxCount
 	Commits int64     // transactions
-	Changes int64     // calls that they answered
-	Syncs   Histogram // how long a transaction took to commit
+	Changes int64     // calls that they committed
+	Syncs   Histogram // durations of COMMIT
 }
 
 // Add adds what happened in another span, or to other runs in the same.
@@ -69,7 +69,8 @@ func (t *Counters) Add(o *Counters) {
 	t.Syncs.add(&o.Syncs)
 }
 
-// End counts a run that ended in a state, d after its last start; negative: it had none.
+// End counts a run that ended in a state, d after its last start; d is negative if it never
+// started.
 func (t *Counters) End(s State, d time.Duration) {
 	switch s {
 	case Succeeded:
@@ -86,10 +87,10 @@ func (t *Counters) End(s State, d time.Duration) {
 	}
 }
 
-// A Histogram counts durations by size: those up to each of its bounds, and beyond all.
+// A Histogram counts durations by size: up to each of its bounds, and beyond the last.
 type Histogram [len(steps)*decades + 1]int64
 
-// The bounds are the steps times powers of ten from finest on: 0.1 ms to 19 hours.
+// The bounds are the steps times powers of ten, from finest on: 0.1 ms to 19 hours.
 var steps = [...]time.Duration{10, 15, 20, 30, 50, 70}
 
 const (
@@ -127,7 +128,7 @@ func (h *Histogram) add(o *Histogram) {
 	}
 }
 
-// Count is how many durations were counted.
+// Count returns how many durations were counted.
 func (h *Histogram) Count() (n int64) {
 	for _, c := range h {
 		n += c
@@ -135,8 +136,8 @@ func (h *Histogram) Count() (n int64) {
 	return n
 }
 
-// Quantile is a bound that the part q of the durations does not exceed: at most half as
-// much again as the smallest such. It is 0 if there are none.
+// Quantile returns a bound that the part q of the durations does not exceed; it is at most 1.5
+// times the smallest such duration. It returns 0 if nothing was counted.
 func (h *Histogram) Quantile(q float64) time.Duration {
 	rank := int64(q * float64(h.Count()))
 	for i, n := range h {
@@ -147,7 +148,7 @@ func (h *Histogram) Quantile(q float64) time.Duration {
 	return 0
 }
 
-// String lists the bounds that are not empty, as INDEX:COUNT.
+// String returns the counts that are not 0, as INDEX:COUNT.
 func (h *Histogram) String() string {
 	var b []byte
 	for i, n := range h {
@@ -164,7 +165,7 @@ func (h *Histogram) String() string {
 	return string(b)
 }
 
-// ParseHistogram reads what String made. What it does not understand counts as nothing.
+// ParseHistogram is the inverse of String. It ignores what it does not understand.
 func ParseHistogram(s string) (h Histogram) {
 	for f := range strings.SplitSeq(s, " ") {
 		i, n, _ := strings.Cut(f, ":")
@@ -179,15 +180,15 @@ func ParseHistogram(s string) (h Histogram) {
 
 // Facts describe a database.
 type Facts struct {
-	Path       string // "": none
+	Path       string // "": in memory
 	Size       int64  // bytes
-	LogSize    int64  // bytes of what is committed and not in the file yet
+	LogSize    int64  // bytes of the write-ahead log
 	FreePages  int64
 	Pages      int64
 	PageSize   int64
 	Schema     int    // version
 	Engine     string // and its version
 	Durability string // of this program's commits
-	// Checkpoint is when what was committed last went from the log into the file.
+	// Checkpoint is when the log was last copied into the file.
 	Checkpoint time.Time
 }

@@ -1,0 +1,105 @@
+package store
+
+import "time"
+
+// A Filter selects runs. Empty fields select all.
+type Filter struct {
+	IDs      []ID
+	Tasks    []string
+	Queues   []string
+	States   []State
+	Parent   ID
+	Metadata map[string]string // each key has this value
+	Since    time.Time         // created at or after
+	Until    time.Time         // created before
+	TopLevel bool              // no parent
+	Error    string            // in the error's message, also one that the engine wrote; see ErrorHas
+	Limit    *LimitKey         // the run has this limit
+	Through  ID                // this run, and those enqueued before it
+
+	// Scan is how many runs List looks at, at most; 0: all. Other methods ignore it.
+	Scan int
+}
+
+// An Act is a method of Admin that acts on all runs that match a filter, for Count.
+type Act uint8
+
+// The methods that Count counts for.
+const (
+	ActCancel Act = iota + 1
+	ActReplay
+	ActDelete
+)
+
+// A NewEvent is an event to publish.
+type NewEvent struct {
+	Key      string // not empty
+	Payload  []byte // JSON
+	Metadata []byte // a JSON object, or nil
+	Scope    string // selects among the filters of tasks
+	// Delivery, if not empty, is stored once: a second event with it is the first.
+	Delivery string
+	// Runs are, by task, what the templates of triggers make of this event, with limits and keys
+	// that functions of the program compute from the payload.
+	Runs map[string]NewRun
+	// Costly lists the filters that were too expensive to compute for this event, and so did not
+	// match it. It is set by the store.
+	Costly []string
+
+	view    any // of Decode
+	viewErr error
+	viewed  bool
+	passed  map[string]bool // by filter expression
+}
+
+// Size returns the bytes of payload and metadata that count for MaxPageBytes.
+func (e *NewEvent) Size() int { return len(e.Payload) + len(e.Metadata) }
+
+// A WorkerInfo describes a worker to Register.
+type WorkerInfo struct {
+	Name   string
+	Slots  int
+	Queues []string
+	Labels map[string]string
+	PID    int
+	Host   string
+	Build  string // differs between programs, and between builds of one
+	// Program is the same for all builds of a program, and Defines lists what this build defines, with
+	// or without a handler; see Declare. Neither is stored.
+	Program string
+	Defines []string
+	// Tasks lists the tasks and workflows that it has handlers for, sorted; nil: any.
+	Tasks []string
+
+	// Set by the store.
+	Paused  bool
+	ID      int64
+	Started time.Time
+	Running int // runs that it executes
+}
+
+// Signals are what a worker must tell its runs.
+type Signals struct {
+	Cancel []ID // asked to cancel
+}
+
+// Recovered reports what became of the runs of dead processes.
+type Recovered struct {
+	Requeued int
+	Blocked  []ID // they were executing in MaxCrashes deaths
+}
+
+// A QueueInfo is the state of a queue.
+type QueueInfo struct {
+	Name    string
+	Paused  bool
+	Ready   int // runs that may start, counted up to MaxCount
+	Running int
+	Oldest  time.Time // the earliest due time among the next runs of each task; zero: none may start
+}
+
+// Names are the names that the database knows, each list sorted.
+type Names struct {
+	Tasks  []string // with runs, a worker, a cron, a trigger or a filter, now or before
+	Queues []string // with runs or a worker, now or before, or paused
+}

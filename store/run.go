@@ -1,0 +1,238 @@
+package store
+
+import "time"
+
+// UntilDone is the KeyTTL of an idempotency key that is free again when its run ends.
+const UntilDone time.Duration = -1
+
+// A NewRun is a run to enqueue. Its times, like all times given to a store, lie in the years 1 to
+// 9999, which JSON can write. A store keeps milliseconds, rounds due times up, and takes the last
+// representable time for a sum beyond it.
+type NewRun struct {
+	Task     string // not empty
+	Queue    string // not empty
+	Priority int8
+	// AgeEvery is how long a run waits until its effective priority rises by one; 0: it never rises.
+	AgeEvery time.Duration
+	Input    []byte
+	RunAt    time.Time     // earliest start; zero: now
+	StartIn  time.Duration // the run is canceled if it has not started so long after it was due; 0: never
+	Key      string        // idempotency key within Task; empty: none
+	KeyTTL   time.Duration // how long Key refers to this run, even a deleted one; or UntilDone
+	// Debounce, if more than 0, applies if Key refers to a run that is Scheduled and was never claimed:
+	// this run's input, metadata, limits, StartIn and RunAt replace that run's. That run starts at
+	// the latest Debounce after it was first enqueued.
+	Debounce time.Duration
+	Metadata []byte // a JSON object, or nil
+	Parent   ID     // the run that enqueued this one, or zero
+	Detached bool   // it outlives its parent
+	// Graph makes this the run of a workflow whose name is Task. It is never claimed: its tasks are.
+	// It is canceled if it has not ended StartIn after it was due.
+	Graph *Graph
+	Route Route
+	// Limits admit the run before each start. TaskLimits are the limits of its Graph's tasks, by place.
+	// A limit's settings are those of the newest enqueue that came to it, also for runs that wait or
+	// have not started; SetRate overrides them.
+	Limits     []Limit
+	TaskLimits map[int][]Limit
+	// Call, if not nil, is a durable call of the parent. It is recorded in the same commit, with the
+	// IDs of all runs of the Enqueue. If it is stale, nothing is enqueued.
+	Call *Call
+}
+
+// Enqueued is the result for one NewRun.
+type Enqueued struct {
+	ID       ID
+	Existing bool // ID is an earlier run with the same key; nothing was enqueued
+}
+
+// A ClaimRequest describes what a worker can start.
+type ClaimRequest struct {
+	Worker int64 // from Register
+	// Free returns how many slots the worker has. The store calls it when it is about to choose runs.
+	// It must not block, nor call the store.
+	Free func() int
+	// Tasks reports whether the worker has a handler for the task. It must not block, nor call the store.
+	Tasks func(task string) bool
+	// Cost returns how many slots a run of the task needs; 0: more than the worker has. A nil Cost means
+	// 1 for every task. A run that is next and does not fit holds up the runs behind it.
+	Cost   func(task string) int
+	Queues []string // nil: every queue
+}
+
+// A Claimed is a run that a worker was given. Its Lease fences all later writes about this execution:
+// once the run is given to another worker, writes with the old lease are refused.
+type Claimed struct {
+	ID       ID
+	Lease    int64
+	Task     string
+	Queue    string
+	Priority int8
+	Attempt  int // from 1, this one included
+	Replayed int // attempts before the last replay; the budget of retries does not count them
+	Crashes  int // executions that ended with the death of their process
+	Due      time.Time
+	Started  time.Time
+	Input    []byte
+	Metadata []byte
+	Parent   ID
+	Root     ID
+	Node     int64    // the graph's task that this is, for Finish; 0: none
+	Tests    []string // predicates on the output; Finish expects their results
+	Journal  bool     // there are entries to replay
+	// CancelAt is when the run was asked to cancel: it runs to clean up. Zero: it was not.
+	CancelAt time.Time
+	Spent    time.Duration // Outcome.Spent of the execution that waited in this attempt; else 0
+}
+
+// An Outcome is the result of an execution.
+type Outcome struct {
+	ID        ID
+	Lease     int64
+	To        State     // Scheduled or Queued (it runs again), Waiting, Blocked, or a terminal state
+	At        time.Time // if To is Scheduled
+	Uncounted bool      // the attempt does not count; only if To is not terminal
+	Output    []byte    // if To is Succeeded
+	Error     []byte    // the failure, encoded by the engine; kept with the attempt
+	Follow    []NewRun  // children, enqueued in the same commit
+	Record    Record    // the last progress, logs and stream chunks
+
+	// From Claimed, for Stats; they may be missing.
+	Queue, Task string
+	Started     time.Time
+
+	// Of a workflow's task, from Claimed.
+	Parent ID
+	Node   int64
+	Tests  []TestResult // in the order of Claimed.Tests, if To is Succeeded
+	// NoHandler, if To is Queued, reports that the worker has no handler for the workflow's task: the run
+	// waits for a worker that has one.
+	NoHandler bool
+
+	Waits Waits         // if To is Waiting
+	Spent time.Duration // if To is Waiting: how much of its time limit the attempt has used; negative: it was given more
+	// Forget removes these journal entries, the later ones of their scopes, and the scopes of branches
+	// among them, so that the next attempt does not find the failure that ended this one. Of a failed
+	// branch it removes only the entry: the branch continues where it failed, and its siblings stay.
+	// Forget is applied last: a run that waits for an entry that is done does not wait.
+	Forget []Address
+}
+
+// A Record is what a running handler reported. Within an Outcome, ID and Lease are ignored.
+type Record struct {
+	ID       ID
+	Lease    int64
+	Progress *Progress
+	Logs     []Log
+	Chunks   [][]byte
+}
+
+// Progress is how far a run is.
+type Progress struct {
+	Done, Total int64
+	Message     string
+}
+
+// A Log is one line that a handler logged.
+type Log struct {
+	Seq     int64 // from 1; set by the store
+	At      time.Time
+	Level   int // as in log/slog
+	Message string
+	Attrs   []byte // a JSON object, or nil
+	Attempt int
+}
+
+// Size returns the bytes of texts that count for MaxPageBytes.
+func (l *Log) Size() int { return len(l.Message) + len(l.Attrs) }
+
+// A Chunk is a piece of a run's stream.
+type Chunk struct {
+	Seq  int64 // from 1
+	Data []byte
+}
+
+// A Run is all that the store knows about a run.
+type Run struct {
+	ID       ID
+	Task     string
+	Queue    string
+	State    State
+	Priority int8
+	Attempt  int
+	Crashes  int
+	// Executions counts how often a worker was given the run: for attempts, and after waits, crashes
+	// and drains.
+	Executions int
+	Created    time.Time
+	Due        time.Time
+	Started    time.Time // of the last attempt; zero: none
+	Ended      time.Time
+	CancelAt   time.Time // when it was asked to cancel, if it did not end at once
+	StartBy    time.Time // Due plus StartIn, until it starts; a replay sets it anew
+	Worker     string    // name of the last attempt's worker
+	Parent     ID
+	Root       ID
+	Key        string
+	Metadata   []byte
+	Workflow   bool       // it is a workflow's run
+	NoHandler  bool       // it is a workflow's task that waits for a worker with a handler for it
+	Route      Route      // of a queued run
+	Limiter    *LimitInfo // the limit that a queued run waits for; nil: none
+	Paused     bool       // its queue is paused
+	Input      []byte
+	Output     []byte
+	Error      []byte
+	Progress   *Progress
+	Attempts   []Attempt // earlier executions, oldest first
+}
+
+// Size returns the bytes of payloads and texts that count for MaxPageBytes.
+func (r *Run) Size() int { return len(r.Metadata) + len(r.Input) + len(r.Output) + len(r.Error) }
+
+// An Attempt is an earlier execution of a run, which did not end it.
+type Attempt struct {
+	Attempt int
+	Worker  string
+	Started time.Time
+	Ended   time.Time
+	To      State  // the state that it led to
+	Error   []byte // nil if it was cut short
+}
+
+// A Result is a run's state and output.
+type Result struct {
+	State    State  // 0: there is no such run
+	Workflow bool   // it is a workflow's run
+	Output   []byte // if State is Succeeded
+}
+
+// A WorkflowTask is a run of a workflow's task, or the workflow's run itself.
+type WorkflowTask struct {
+	Place     int // in the graph
+	ID        ID
+	State     State
+	Attempt   int
+	Due       time.Time
+	Started   time.Time // zero: it has not
+	Ended     time.Time // zero: it has not
+	Output    []byte
+	Error     []byte
+	NoHandler bool // it waits for a worker with a handler for it
+}
+
+// Rank returns a run's position among those that may start, smaller first: its due time in
+// milliseconds less the worth of its priority. A run's effective priority rises by one each ageEvery
+// that it waits, so of two runs the one with the smaller
+//
+//	due − (priority − 2) × ageEvery
+//
+// is ahead at any time. Their order never changes, so an index can hold it. Priorities that do not
+// age are further apart than any two times.
+func Rank(due int64, priority int8, ageEvery time.Duration) int64 {
+	step := int64(1) << 49 // more than 9999 years
+	if ageEvery > 0 {
+		step = ageEvery.Milliseconds()
+	}
+	return due - (int64(priority)-2)*step
+}
