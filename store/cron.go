@@ -11,16 +11,16 @@ import (
 	"github.com/robfig/cron/v3"
 )
 
-// A Template is a run that a cron or a trigger makes, again and again.
+// A Template is the run that a cron or a trigger enqueues each time.
 type Template struct {
-	// Run has no RunAt; of a trigger, no Input.
+	// Run has no RunAt, and no Input if it is a trigger's.
 	Run NewRun
-	// Via, if not empty, is the task that is enqueued instead by who cannot tell the
-	// limits and the key of a run with that input: it enqueues the run.
+	// Via, if not empty, is the task to enqueue instead where the limits and the key of a run
+	// with that input are not known: it enqueues the run.
 	Via string
 }
 
-// A CatchUp says what becomes of the ticks of a cron that were missed. The numbers are stored.
+// A CatchUp says which missed ticks of a cron start a run. The numbers are stored.
 type CatchUp uint8
 
 // The policies for missed ticks.
@@ -32,34 +32,34 @@ const (
 )
 
 const (
-	// CatchUpGraceTime is how old a missed tick may be with CatchUpGrace.
+	// CatchUpGraceTime is the age up to which CatchUpGrace starts a run for a missed tick.
 	CatchUpGraceTime = time.Minute
-	// OnTime is how late a tick may be and is not counted as missed.
+	// OnTime is how late a tick may be without being missed.
 	OnTime = time.Second
 )
 
-// A Cron makes a run of its template at each tick of its spec.
+// A Cron enqueues a run of its template at each tick of its spec.
 type Cron struct {
-	Name     string // of one in the whole database
+	Name     string // unique in the database
 	Spec     string
 	CatchUp  CatchUp
 	Template Template
-	Declared bool // it stands in code: Declare removes it when that lacks it
+	Declared bool // it is defined in code: Declare removes it if it is not any more
 
-	// Given by the store.
+	// Set by the store.
 	Paused  bool
-	Next    time.Time // zero: while it is paused
-	Last    time.Time // the tick that last made a run; zero: none yet
+	Next    time.Time // zero: it is paused
+	Last    time.Time // the last tick that started a run; zero: none yet
 	LastRun ID
-	Error   string // why the last tick made no run
+	Error   string // why the last tick started no run
 }
 
-// Size returns how many bytes of payloads and texts the cron has, for MaxPageBytes.
+// Size returns the bytes of payloads and texts that count for MaxPageBytes.
 func (c *Cron) Size() int {
 	return len(c.Name) + len(c.Spec) + len(c.Error) + len(c.Template.Run.Input)
 }
 
-// A CronChange is what ChangeCron does.
+// A CronChange is a change by ChangeCron.
 type CronChange uint8
 
 // The changes of a cron.
@@ -69,47 +69,45 @@ const (
 	CronDelete
 )
 
-// Schedules makes runs by time and by event.
+// Schedules starts runs at times and by events.
 type Schedules interface {
-	// Declare has the crons and triggers of the tasks be those declared, and no others,
-	// save crons that SetCron made. What did not change goes on as it was.
+	// Declare sets the crons and triggers of tasks to those declared. Crons of SetCron stay, and
+	// so does the state of what did not change.
 	//
-	// What a program has declared goes when a worker of the same Program registers that
-	// does not define its task, and no living worker has that. Declared again it goes on as
-	// it was, and what it missed is made up for: ticks as its CatchUp says, events of the
-	// last CatchUpGraceTime.
+	// A declaration ends when a worker of the same Program registers that does not define its
+	// task, and no living worker does. If it is declared again it continues, and catches up: on
+	// ticks by its CatchUp, on events of the last CatchUpGraceTime.
 	Declare(ctx context.Context, now time.Time, ds []Declaration) error
-	// SetCron makes a cron, or replaces the one of that name and task. It is ErrTaken if
-	// a declared cron that has not gone, or one of another task has the name. Its first tick is after now;
-	// replaced with the same spec it goes on as it was.
+	// SetCron creates a cron, or replaces the one with the same name and task. Its first tick is
+	// after now; if it replaces one with the same spec, the ticks continue. ErrTaken if a cron that
+	// is still declared, or one of another task, has the name.
 	SetCron(ctx context.Context, now time.Time, c Cron) error
-	// ChangeCron pauses, resumes or deletes a cron. Ticks while it is paused are not
-	// made up for. It is ErrNotFound if there is none of the name, and ErrTaken for
-	// deleting one that is declared and whose task a living worker has.
+	// ChangeCron pauses, resumes or deletes a cron. Ticks while it is paused are lost. ErrNotFound
+	// if there is none with the name; ErrTaken for deleting one that is declared and whose task a
+	// living worker has.
 	ChangeCron(ctx context.Context, now time.Time, name string, change CronChange) error
-	// TriggerCron makes a run of a cron now, besides its ticks.
+	// TriggerCron starts a run of a cron now, besides its ticks.
 	TriggerCron(ctx context.Context, now time.Time, name string) (ID, error)
-	// Crons lists up to limit crons by name, after one, fewer where they would pass MaxPageBytes,
-	// but one at least. more reports whether there are others.
+	// Crons lists up to limit crons by name, after the given one. It returns at least one, and fewer
+	// than limit rather than more than MaxPageBytes. more reports whether there are others.
 	Crons(ctx context.Context, after string, limit int) (crons []Cron, more bool, err error)
 	// SetFilter adds a filter, and returns its number.
 	SetFilter(ctx context.Context, f TaskFilter) (int64, error)
-	// DeleteFilter removes a filter, or is ErrNotFound.
+	// DeleteFilter removes a filter. ErrNotFound if there is none.
 	DeleteFilter(ctx context.Context, id int64) error
-	// Filters lists up to limit filters of a task, or with "" of all tasks, oldest first, after
-	// the one of that number, fewer where they would pass MaxPageBytes, but one at least. more
-	// reports whether there are others.
+	// Filters lists up to limit filters of a task ("": of all), oldest first, after the one with the
+	// given number, limited as Crons. more reports whether there are others.
 	Filters(ctx context.Context, task string, after int64, limit int) (filters []TaskFilter, more bool, err error)
-	// Events lists up to limit events with a key ("" any), newest first, from after
-	// before (zero: the newest). next is where to go on, or zero if there is nothing more. A
-	// page whose Size would pass MaxPageBytes ends earlier; it has one event at least.
+	// Events lists up to limit events with a key ("": any), newest first, older than before (zero:
+	// from the newest), limited as Crons. next is the before of the next page, or zero if this is
+	// the last.
 	Events(ctx context.Context, key string, before ID, limit int) (events []EventInfo, next ID, err error)
-	// Reschedule moves a run that has not started to another time. It is ErrNotFound if
-	// there is none, and ErrStarted if it is not scheduled any more.
+	// Reschedule changes the due time of a scheduled run. ErrNotFound if the run does not exist,
+	// ErrStarted if it is not scheduled any more.
 	Reschedule(ctx context.Context, now time.Time, id ID, at time.Time) error
 }
 
-// An EventInfo is an event, and what it did.
+// An EventInfo is an event, and the runs that it concerned.
 type EventInfo struct {
 	NewEvent
 	ID      ID
@@ -118,13 +116,13 @@ type EventInfo struct {
 	Woke    []ID // runs that waited for it, up to MaxEventRuns
 }
 
-// MaxEventRuns is how many runs that an event started or woke are listed.
+// MaxEventRuns is how many runs that an event started, or woke, are listed.
 const MaxEventRuns = 1000
 
 var (
-	// ErrTaken reports a name that something else has.
+	// ErrTaken reports that something else has the name.
 	ErrTaken = errors.New("the name is taken")
-	// ErrStarted reports a run that is not scheduled any more.
+	// ErrStarted reports that the run is not scheduled any more.
 	ErrStarted = errors.New("the run is not scheduled any more")
 )
 
@@ -133,9 +131,9 @@ var (
 	schedules  sync.Map // spec → cron.Schedule; bounded by the crons of the program
 )
 
-// ParseCron checks a spec: five fields, six with seconds, or a descriptor such as
-// "@daily" or "@every 90s", after an optional CRON_TZ=zone. Without one, it is of the
-// process's local time. One that never comes, as of 30 February, is an error.
+// ParseCron checks a spec: five fields, six with seconds, or a descriptor such as "@daily" or
+// "@every 90s", after an optional CRON_TZ=zone. The default is the process's local time. A spec
+// that never ticks, such as 30 February, is an error.
 func ParseCron(spec string) (err error) {
 	s, err := schedule(spec)
 	if err == nil && s.Next(time.Now()).IsZero() {
@@ -171,8 +169,8 @@ func schedule(spec string) (s cron.Schedule, err error) {
 	return s, nil
 }
 
-// NextTick is the first tick of a spec after a time; the zero time: never. Times on the wall that
-// do not exist are passed over; of one that comes twice, a spec that gives hour and minute has the first.
+// NextTick returns the first tick of a spec after a time; the zero time: never. It skips local
+// times that do not exist; of one that occurs twice, a spec with hour and minute has the first.
 func NextTick(spec string, after time.Time) (time.Time, error) {
 	s, err := schedule(spec)
 	if err != nil {
@@ -181,8 +179,8 @@ func NextTick(spec string, after time.Time) (time.Time, error) {
 	return s.Next(after.In(time.Local)), nil
 }
 
-// Due says which ticks of a cron make a run at a time, of those from next on, and when
-// it ticks next. Of CatchUpAll they are the first most of them.
+// Due returns the ticks from next on that start a run now, and the tick after them. With
+// CatchUpAll they are the first most of them.
 func (c *Cron) Due(next, now time.Time, most int) (ticks []time.Time, then time.Time, err error) {
 	if c.CatchUp == CatchUpAll {
 		for then = next; !then.IsZero() && !then.After(now) && len(ticks) < most; {
@@ -205,8 +203,8 @@ func (c *Cron) Due(next, now time.Time, most int) (ticks []time.Time, then time.
 	return ticks, then, err
 }
 
-// lastTick is the newest tick not after now, of those from next on. It looks back from
-// now, further and further, so that a long absence is not walked through tick by tick.
+// lastTick returns the newest tick not after now, of those from next on. It searches back from
+// now in growing steps, so that a long absence does not cost a step a tick.
 func lastTick(spec string, next, now time.Time) (time.Time, error) {
 	if strings.Contains(spec, "@every") { // counts from the tick before
 		then, err := NextTick(spec, next)

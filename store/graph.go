@@ -9,14 +9,13 @@ import (
 	"github.com/stint-dev/stint/internal/jsonx"
 )
 
-// A Graph is the shape of a workflow. It is stored, and does not change. Make one with
-// NewGraph.
+// A Graph is the shape of a workflow. It is stored, and never changes. NewGraph makes one.
 type Graph struct {
 	Workflow string        `json:"workflow"`
 	AgeEvery time.Duration `json:"age,omitempty"` // as NewRun's
 	Tasks    []GraphTask   `json:"tasks"`
 	Sticky   Sticky        `json:"sticky,omitempty"`
-	// OnFailure and OnSuccess are queues; nil: there is no such task.
+	// OnFailure and OnSuccess are the queues of these tasks; nil: there is no such task.
 	OnFailure *string `json:"on_failure,omitempty"`
 	OnSuccess *string `json:"on_success,omitempty"`
 
@@ -27,12 +26,12 @@ type Graph struct {
 	places   map[string]int
 }
 
-// A GraphTask is a task of a graph. Its parents stand before it.
+// A GraphTask is a task of a graph. Its parents come before it.
 type GraphTask struct {
 	Name     string        `json:"name"`
 	Queue    string        `json:"queue"`
 	Priority *int8         `json:"priority,omitempty"` // nil: the workflow run's
-	StartIn  time.Duration `json:"start_in,omitempty"` // canceled if not started so long after it was ready
+	StartIn  time.Duration `json:"start_in,omitempty"` // canceled if it has not started so long after it was ready
 	Parents  []int         `json:"parents,omitempty"`
 	Wants    []Want        `json:"wants,omitempty"`
 	Limited  bool          `json:"limited,omitempty"` // runs of the workflow may have TaskLimits for it
@@ -43,17 +42,17 @@ type GraphTask struct {
 	WaitFor  *Condition `json:"wait_for,omitempty"`
 }
 
-// A Condition is one of its fields.
+// A Condition is exactly one of its fields.
 type Condition struct {
-	Sleep time.Duration `json:"sleep,omitempty"` // so long after the parents were done; less than 0: at once
+	Sleep time.Duration `json:"sleep,omitempty"` // after the parents ended; negative: at once
 	Event *Match        `json:"event,omitempty"`
 	Test  *TestRef      `json:"test,omitempty"`
 	Any   []Condition   `json:"any,omitempty"`
 	All   []Condition   `json:"all,omitempty"`
 }
 
-// A Match says which events count: those with the key and, if Field is not empty,
-// whose payload is an object that has Value there: JSON in the form that FieldOf returns.
+// A Match selects events: those with the key and, if Field is not empty, whose payload is an
+// object with Value in that field, as FieldOf returns it.
 type Match struct {
 	Key   string `json:"key"`
 	Field string `json:"field,omitempty"`
@@ -68,13 +67,13 @@ type TestRef struct {
 	Test   int `json:"test"` // place in the parent's Tests
 }
 
-// A TestResult is what a predicate said of an output.
+// A TestResult is the result of a predicate on an output.
 type TestResult struct {
 	OK    bool   `json:"ok,omitempty"`
-	Error string `json:"error,omitempty"` // it could not say: a panic, or no such predicate
+	Error string `json:"error,omitempty"` // a panic, or no such predicate
 }
 
-// Places in a graph that are no task.
+// Places in a graph after those of the tasks.
 const (
 	atEnd       = 0 // len(Tasks) + atEnd: the workflow's run itself
 	atOnFailure = 1
@@ -85,7 +84,7 @@ const (
 // MaxGraph is how many tasks a graph may have.
 const MaxGraph = 1<<20 - afterTasks
 
-// NewGraph checks a shape and makes it ready for use.
+// NewGraph returns a checked copy of a shape, ready for use.
 func NewGraph(g Graph) (*Graph, error) {
 	if len(g.Tasks) == 0 || len(g.Tasks) > MaxGraph {
 		return nil, fmt.Errorf("workflow %q has %d tasks: want 1 to %d", g.Workflow, len(g.Tasks), MaxGraph)
@@ -116,7 +115,7 @@ func NewGraph(g Graph) (*Graph, error) {
 	return &g, err
 }
 
-// ParseGraph is NewGraph for what Text gave.
+// ParseGraph is the inverse of Text.
 func ParseGraph(text []byte) (*Graph, error) {
 	var g Graph
 	if err := json.Unmarshal(text, &g); err != nil {
@@ -125,19 +124,19 @@ func ParseGraph(text []byte) (*Graph, error) {
 	return NewGraph(g)
 }
 
-// Text is the graph as it is stored.
+// Text returns the graph as it is stored.
 func (g *Graph) Text() []byte { return g.text }
 
-// Hash tells graphs apart.
+// Hash returns a digest that differs between graphs.
 func (g *Graph) Hash() [32]byte { return g.hash }
 
-// End is the place of the workflow's run itself.
+// End returns the place of the workflow's run itself.
 func (g *Graph) End() int { return len(g.Tasks) + atEnd }
 
-// Failure is the place of the on-failure task.
+// Failure returns the place of the on-failure task.
 func (g *Graph) Failure() int { return len(g.Tasks) + atOnFailure }
 
-// Success is the place of the on-success task.
+// Success returns the place of the on-success task.
 func (g *Graph) Success() int { return len(g.Tasks) + atOnSuccess }
 
 // Names of the tasks that every workflow may have.
@@ -146,13 +145,13 @@ const (
 	OnSuccessName = "on-success"
 )
 
-// Place is where the task of that name stands.
+// Place returns the place of the task with that name.
 func (g *Graph) Place(name string) (place int, ok bool) {
 	place, ok = g.places[name]
 	return place, ok
 }
 
-// Name is the name, within the workflow, of what stands at a place.
+// Name returns the name, within the workflow, of the task at a place.
 func (g *Graph) Name(place int) string {
 	switch place {
 	case g.End():
@@ -165,7 +164,7 @@ func (g *Graph) Name(place int) string {
 	return g.Tasks[place].Name
 }
 
-// TaskName is the name of what stands at a place: "workflow:task".
+// TaskName returns the full name of the task at a place: "workflow:task"; of End, "workflow".
 func (g *Graph) TaskName(place int) string {
 	if place == g.End() {
 		return g.Workflow
@@ -173,13 +172,13 @@ func (g *Graph) TaskName(place int) string {
 	return g.Workflow + ":" + g.Name(place)
 }
 
-// Lane is the name under which a store keeps all tasks of a workflow together.
+// Lane returns the task name of the lanes that have all tasks of a workflow.
 func (g *Graph) Lane() string { return GraphLane(g.Workflow) }
 
-// GraphLane is the Lane of a workflow's graphs.
+// GraphLane returns the Lane of a workflow's graphs.
 func GraphLane(workflow string) string { return workflow + ":" }
 
-// QueueOf is the queue of what stands at a place.
+// QueueOf returns the queue of the task at a place.
 func (g *Graph) QueueOf(place int) string {
 	switch place {
 	case g.Failure():
@@ -190,7 +189,7 @@ func (g *Graph) QueueOf(place int) string {
 	return g.Tasks[place].Queue
 }
 
-// StartIn is the like of the task of that name, of what stands at a place.
+// StartIn returns the GraphTask.StartIn of the task at a place.
 func (g *Graph) StartIn(place int) time.Duration {
 	if place < len(g.Tasks) {
 		return g.Tasks[place].StartIn
@@ -198,7 +197,7 @@ func (g *Graph) StartIn(place int) time.Duration {
 	return 0
 }
 
-// Tests names the predicates on the output of what stands at a place.
+// Tests names the predicates on the output of the task at a place.
 func (g *Graph) Tests(place int) []string {
 	if place < len(g.Tasks) {
 		return g.Tasks[place].Tests
@@ -206,9 +205,8 @@ func (g *Graph) Tests(place int) []string {
 	return nil
 }
 
-// Reruns says which tasks a replay runs again: those that neither succeeded nor were
-// skipped, and what depends on them; all if there are none. state is 0 of a task that
-// has no run.
+// Reruns reports which tasks a replay runs again: those that neither succeeded nor were skipped,
+// and those that depend on them; all if there are none. state returns 0 for a task without a run.
 func (g *Graph) Reruns(state func(task int) State) []bool {
 	again, some := make([]bool, len(g.Tasks)), false
 	for i := range g.Tasks {
@@ -225,10 +223,10 @@ func (g *Graph) Reruns(state func(task int) State) []bool {
 	return again
 }
 
-// Leaf reports whether a task is nobody's parent.
+// Leaf reports whether a task is no task's parent.
 func (g *Graph) Leaf(task int) bool { return g.children[task][0] == g.End() }
 
-// Joins is how many parents the task, or the end, at a place has.
+// Joins returns how many parents the task, or the end, at a place has.
 func (g *Graph) Joins(place int) int {
 	if place == g.End() {
 		return g.ends
@@ -240,12 +238,12 @@ func (g *Graph) Joins(place int) int {
 type JoinState struct {
 	Ended    int  // how many
 	Ran      bool // one was not skipped
-	Failed   bool // one failed, or was canceled because of one that failed
+	Failed   bool // one failed, or was canceled because another failed
 	Canceled bool // one was canceled
 	Cause    int  // a task that failed or was canceled by itself; -1: none
 }
 
-// Join adds what b says to a.
+// Join returns the sum of a and b.
 func (a JoinState) Join(b JoinState) JoinState {
 	a.Ended += b.Ended
 	a.Ran = a.Ran || b.Ran
@@ -257,22 +255,22 @@ func (a JoinState) Join(b JoinState) JoinState {
 	return a
 }
 
-// A WorkflowRun is one run of a graph, inside a transaction of the store that keeps it.
+// A WorkflowRun is one run of a graph, in a transaction of its store.
 type WorkflowRun interface {
-	// ParentEnded adds to what is known of how the parents of the task, or of the end, at a
-	// place have ended, and returns the sum. It is called where there are several.
+	// ParentEnded adds a to the JoinState of the task, or the end, at a place, and returns the
+	// sum. It is called if there are several parents.
 	ParentEnded(place int, a JoinState) (JoinState, error)
-	// Start makes a run of a task all of whose parents have ended, in the state that
-	// its conditions give it now, and returns that.
+	// Start creates the run of a task whose parents have all ended, and returns its state, which
+	// its conditions decide.
 	Start(task int) (State, error)
-	// EndUnstarted makes a run of a task that ends without having been ready, as Canceled
-	// because of a cause, or as Skipped.
+	// EndUnstarted creates the run of a task that ends without a start: as Canceled because of the
+	// task at place cause (-1: none), or as Skipped.
 	EndUnstarted(task int, to State, cause int) error
 	// EndWorkflow ends the workflow's run.
 	EndWorkflow(all JoinState) error
 }
 
-// Begin makes the runs of the tasks that have no parents.
+// Begin creates the runs of the tasks without parents.
 func (g *Graph) Begin(f WorkflowRun) error {
 	for i := range g.Tasks {
 		if len(g.Tasks[i].Parents) > 0 {
@@ -291,11 +289,10 @@ func (g *Graph) Begin(f WorkflowRun) error {
 	return nil
 }
 
-// Advance does what follows from the end of a task's run: it makes the runs of those
-// whose last parent this was, and of those that end with it in turn. A task starts when
-// all its parents have ended and one of them ran. If one failed or was canceled it is
-// canceled, even beside skipped ones; if all were skipped it is skipped, unless it has
-// a skip condition of its own.
+// Advance does what follows from the end of a task's run: it creates the runs of the tasks whose
+// last parent this was, and of those that follow in turn. A task starts once all its parents have
+// ended and at least one ran. If one failed or was canceled, the task is canceled, even if others
+// were skipped. If all were skipped, it is skipped, unless it has a skip condition of its own.
 func (g *Graph) Advance(f WorkflowRun, task int, to State) error {
 	type end struct {
 		place int
@@ -339,7 +336,7 @@ func joinState(task int, to State) JoinState {
 	return a
 }
 
-// startOrEnd decides a task whose parents have all ended.
+// startOrEnd starts a task whose parents have all ended, or ends it unstarted.
 func (g *Graph) startOrEnd(f WorkflowRun, task int, all JoinState) (State, JoinState, error) {
 	switch {
 	case all.Failed || all.Canceled:
@@ -353,7 +350,7 @@ func (g *Graph) startOrEnd(f WorkflowRun, task int, all JoinState) (State, JoinS
 	return to, joinState(task, to), err
 }
 
-// State is the state in which a workflow's run ends.
+// State returns the state in which a workflow's run ends.
 func (a JoinState) State() State {
 	switch {
 	case a.Failed:
@@ -364,8 +361,8 @@ func (a JoinState) State() State {
 	return Succeeded
 }
 
-// Leaves lists the sleeps, events and tests of a task's conditions: of cancel, then
-// skip, then wait. Their order numbers them.
+// Leaves lists the sleeps, events and tests of a task's conditions: of cancel, then skip, then
+// wait. Their order is their numbering.
 func (t *GraphTask) Leaves() (all []*Condition) {
 	for _, c := range []*Condition{t.CancelIf, t.SkipIf, t.WaitFor} {
 		all = c.leaves(all)
@@ -389,22 +386,21 @@ func (c *Condition) leaves(all []*Condition) []*Condition {
 	return all
 }
 
-// A Truth is since when a leaf is true; the zero time: it is not. A sleep's may be in
-// the future.
+// A Truth is when a leaf became true; zero: it is not. A sleep's may be in the future.
 type Truth struct {
 	Since time.Time
-	Error string // it will never be known
+	Error string // why it cannot be decided
 }
 
-// A Decision is what becomes of a task whose parents have ended.
+// A Decision is what the conditions of a task whose parents have ended decide.
 type Decision struct {
-	To     State     // Queued, Skipped, Canceled, Blocked, or Waiting: it is open yet
-	Next   time.Time // when Waiting: decided then, if no event does it before; zero: by events alone
-	Reason string    // when Blocked
+	To     State     // Queued, Skipped, Canceled, Blocked, or Waiting: nothing is decided yet
+	Next   time.Time // if Waiting: when to decide again, if no event comes before; zero: only after an event
+	Reason string    // if Blocked
 }
 
-// Decide weighs a task's conditions: of cancel, skip and wait the one that came true
-// first wins; at one instant cancel beats skip beats wait. truths are of its Leaves.
+// Decide evaluates a task's conditions: of cancel, skip and wait, the one that became true first
+// wins; at the same time cancel beats skip beats wait. truths are those of its Leaves.
 func (t *GraphTask) Decide(parentsDone, now time.Time, truths []Truth) Decision {
 	for _, truth := range truths {
 		if truth.Error != "" {
@@ -436,7 +432,7 @@ func (t *GraphTask) Decide(parentsDone, now time.Time, truths []Truth) Decision 
 	return best
 }
 
-// since is the time at which a condition came or will come true by itself; zero: unknown.
+// since returns when a condition became true, or will by itself; zero: unknown.
 func (c *Condition) since(next func() Truth) (at time.Time) {
 	switch {
 	case c.Any != nil:
@@ -463,8 +459,7 @@ func (c *Condition) since(next func() Truth) (at time.Time) {
 	return next().Since
 }
 
-// Matches reports whether an event, which has m's key, is one that m wants. The error is
-// of the filter.
+// Matches reports whether m selects an event that has m's key. The error is the filter's.
 func (m *Match) Matches(e *NewEvent) (bool, error) {
 	if m.Field != "" && FieldOf(e.Payload, m.Field) != m.Value {
 		return false, nil
@@ -472,12 +467,12 @@ func (m *Match) Matches(e *NewEvent) (bool, error) {
 	return m.Passes(e)
 }
 
-// Passes reports whether an event passes m's filter. The error is of the filter.
+// Passes reports whether an event passes m's filter. The error is the filter's.
 func (m *Match) Passes(e *NewEvent) (bool, error) { return passes(m.Filter, e) }
 
-// FieldOf returns a field of a JSON object in the form in which a Match compares it: as
-// jsonx.Canonical writes it, so that numbers are exact and 10, 10.0 and 1e1 are equal. It
-// returns "" if payload is no object, or has no such field.
+// FieldOf returns a field of a JSON object as a Match compares it: in the form of jsonx.Canonical,
+// so that numbers are exact and 10, 10.0 and 1e1 are equal. It returns "" if payload is not an
+// object, or has no such field.
 func FieldOf(payload []byte, field string) string {
 	var o map[string]json.RawMessage
 	if json.Unmarshal(payload, &o) != nil {

@@ -7,23 +7,23 @@ import (
 	"time"
 )
 
-// An Address is where an entry stands in a run's journal: a scope, "" for the handler
-// itself and "k" or "k/l" for the branches that entry k, and l within it, began; and a
-// number in that scope, from 1.
+// An Address is the place of an entry in a run's journal: a scope, "" for the handler itself,
+// "k" or "k/l" for the branches that entry k, and l within it, began; and a number in that
+// scope, from 1.
 type Address struct {
 	Scope string
 	Seq   int
 }
 
-// UndoScope is the scope of the compensations that a handler itself has given, and the
-// first part of those of its branches, "undo/k". Each is a step, pending until it is done.
+// UndoScope is the scope of the compensations of a handler itself; those of its branches have
+// the scope "undo/k". Each is a step, pending until it is done.
 const UndoScope = "undo"
 
-// UndoneScope is UndoScope of earlier attempts: a note of each compensation that a new one has
-// to give again. Value is what it was.
+// UndoneScope is the UndoScope of earlier attempts: a note, with the Value, of each compensation
+// that a new attempt has to record again.
 const UndoneScope = "undone"
 
-// IsUndo reports whether a scope is one of compensations.
+// IsUndo reports whether a scope has compensations.
 func IsUndo(scope string) bool {
 	return scope == UndoScope || strings.HasPrefix(scope, UndoScope+"/")
 }
@@ -41,7 +41,7 @@ const (
 	EntryAny                          // Value is the index of the winner
 	EntryVersion                      // Value is true or false
 	EntryEnd                          // a failure that ends the run once its compensations are done: Error
-	EntryNote                         // what the engine notes for itself, in a scope of its own
+	EntryNote                         // a note of the engine, in a scope of its own
 )
 
 var entryNames = [...]string{
@@ -49,7 +49,7 @@ var entryNames = [...]string{
 	EntryEnd: "end", EntryNote: "note",
 }
 
-// String is the kind's name, in lower case.
+// String returns the kind's name, in lower case.
 func (k EntryKind) String() string {
 	if int(k) < len(entryNames) && entryNames[k] != "" {
 		return entryNames[k]
@@ -57,7 +57,7 @@ func (k EntryKind) String() string {
 	return "unknown"
 }
 
-// EntryKindNamed is the kind that String gives that name.
+// EntryKindNamed is the inverse of String.
 func EntryKindNamed(name string) (EntryKind, error) {
 	for k, n := range entryNames {
 		if n == name && n != "" {
@@ -67,8 +67,8 @@ func EntryKindNamed(name string) (EntryKind, error) {
 	return 0, fmt.Errorf("no kind of entry is called %q", name)
 }
 
-// An Entry is one durable call of a run and what came of it. It is pending until it has
-// a Value or an Error, if it is a step that began, an event or a branch.
+// An Entry is one durable call of a run and its result. A step that began, an event and a branch
+// are pending until they have a Value or an Error.
 type Entry struct {
 	Address
 	Kind     EntryKind
@@ -82,7 +82,7 @@ type Entry struct {
 	Attempts int       // of a step
 }
 
-// Size returns how many bytes of payloads and texts the entry has, for MaxPageBytes.
+// Size returns the bytes of payloads and texts that count for MaxPageBytes.
 func (e *Entry) Size() int {
 	return len(e.Scope) + len(e.Name) + len(e.Value) + len(e.Error) + len(e.Match.Field) + len(e.Match.Value) + len(e.Match.Filter)
 }
@@ -94,33 +94,33 @@ type Call struct {
 	Entry Entry
 }
 
-// Journal keeps what runs have done, so that a handler which runs again finds it.
+// Journal stores what runs have done, for handlers that run again.
 type Journal interface {
-	// Append records an entry, or completes the pending one at its address, and returns
-	// what stands there then: of an event that is already there, its payload. stale says
-	// that the lease is old, and nothing was recorded.
+	// Append records an entry, or completes the pending one at its address, and returns the entry
+	// there: for an event that has been published, with its payload. stale reports that the lease
+	// is old, and nothing was recorded.
 	Append(ctx context.Context, now time.Time, c Call) (e Entry, stale bool, err error)
 	// Load returns a run's journal, in the order of scopes and numbers.
 	Load(ctx context.Context, id ID) ([]Entry, error)
-	// Entries returns up to limit entries of a run's journal that are behind an address (the zero
-	// one: from the first on), in the order of Load; fewer where they would pass MaxPageBytes,
-	// but one at least. more reports whether there are others. Those of kind EntryNote are left
-	// out, unless notes is true. Of a run that does not exist there are none.
+	// Entries returns up to limit entries of a run's journal after an address (zero: from the first),
+	// in the order of Load. It returns at least one, and fewer than limit rather than more than
+	// MaxPageBytes. more reports whether there are others. It skips EntryNote unless notes is true.
+	// A run that does not exist has no entries.
 	Entries(ctx context.Context, id ID, after Address, limit int, notes bool) (entries []Entry, more bool, err error)
-	// Restart queues a run that has ended, or is blocked, for a new attempt that finds
-	// what was recorded before an address in the handler's own scope, and no more. It is
-	// ErrNotFound if there is no such run, or it has not ended.
+	// Restart queues a run that has ended, or is blocked, for a new attempt that replays only what
+	// was recorded before an address in the handler's own scope. ErrNotFound if there is no such
+	// run, or it has not ended.
 	Restart(ctx context.Context, now time.Time, id ID, at Address) error
-	// Fork enqueues a new run like an old one, with what that had completed before an
-	// address in the handler's own scope.
+	// Fork enqueues a copy of a run, with what that had completed before an address in the
+	// handler's own scope.
 	Fork(ctx context.Context, now time.Time, id ID, at Address) (ID, error)
-	// AwaitEntry returns the entry at an address when it is done, or when its run has
-	// ended or does not exist: the zero Entry if there is none by then.
+	// AwaitEntry returns the entry at an address once it is done, or its run has ended or does not
+	// exist: then it is the zero Entry if there is none.
 	AwaitEntry(ctx context.Context, id ID, at Address) (Entry, error)
 }
 
-// A Waits says what an execution that has come to an Outcome with To Waiting waits for:
-// the first of them queues it again.
+// A Waits lists what a run waits for after an Outcome with To Waiting: the first of them queues
+// it again.
 type Waits struct {
 	Until    time.Time // zero: no time
 	Entries  []Address // events

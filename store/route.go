@@ -5,32 +5,32 @@ import (
 	"strconv"
 )
 
-// Sticky says whether runs follow the worker that took the first of them. The numbers are
-// stored; 0 means they do not.
+// Sticky says whether the tasks of a workflow's run go to the worker that took the first of them.
+// The numbers are stored; 0 means they do not.
 type Sticky uint8
 
-// How runs stick.
+// The ways to be sticky.
 const (
 	StickySoft Sticky = iota + 1 // to that worker, if it has slots free
 	StickyHard                   // to it alone
 )
 
-// A Route says which workers may work a run, and which should.
+// A Route says which workers may execute a run, and which are preferred.
 type Route struct {
 	Wants []Want `json:"wants,omitempty"`
-	To    string `json:"to,omitempty"`   // name of the worker that should work it
+	To    string `json:"to,omitempty"`   // name of the preferred worker
 	Hard  bool   `json:"hard,omitempty"` // no other may
 }
 
-// A Want is what a run wants of a label of its worker.
+// A Want is a condition on a label of a run's worker.
 type Want struct {
 	Label  string `json:"l"`
 	Op     string `json:"o"` // = != > >= < <=
 	Value  string `json:"v"`
-	Weight int    `json:"w,omitempty"` // 0: the worker must have it
+	Weight int    `json:"w,omitempty"` // of a preference; 0: it is required
 }
 
-// Text is how a route is stored: empty for one that says nothing.
+// Text returns the route as it is stored: empty for the zero Route.
 func (r *Route) Text() string {
 	if len(r.Wants) == 0 && r.To == "" {
 		return ""
@@ -39,7 +39,7 @@ func (r *Route) Text() string {
 	return string(b)
 }
 
-// ParseRoute reads what Text gave.
+// ParseRoute is the inverse of Text.
 func ParseRoute(text string) (r Route, err error) {
 	if text != "" {
 		err = json.Unmarshal([]byte(text), &r)
@@ -47,8 +47,8 @@ func ParseRoute(text string) (r Route, err error) {
 	return r, err
 }
 
-// Score is what a worker with these labels is worth to a run: the weights of the wants
-// that hold. ok says that it may work it.
+// Score returns how much a run prefers a worker with these labels: the weights of the wants that
+// hold. ok reports whether the worker may execute it.
 func (r *Route) Score(name string, labels map[string]string) (score int, ok bool) {
 	for i := range r.Wants {
 		w := &r.Wants[i]
@@ -60,14 +60,13 @@ func (r *Route) Score(name string, labels map[string]string) (score int, ok bool
 		}
 	}
 	if r.To != "" && r.To == name {
-		score += 1 << 30 // before every weight
+		score += 1 << 30 // more than every weight
 	}
 	return score, !r.Hard || r.To == "" || r.To == name
 }
 
-// Holds reports whether labels are as wanted. Values compare as numbers if both are, and
-// as texts otherwise, which have no order: they are = or != only. A label that is not
-// there is unequal to every value.
+// Holds reports whether labels meet the condition. Values compare as numbers if both are numbers,
+// else as texts, for which only = and != can hold. A missing label is unequal to every value.
 func (w *Want) Holds(labels map[string]string) bool {
 	has, there := labels[w.Label]
 	if !there {

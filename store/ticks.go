@@ -9,23 +9,24 @@ import (
 	"github.com/stint-dev/stint/internal/clock"
 )
 
-// calendar finds the ticks of a spec of fields. It takes robfig/cron's parser, but not its Next
-// (v3.0.1, spec.go): that sets a day to 00:00 and goes on by AddDate, so on a day without midnight (Cairo's
-// 24 April 2026 begins at 01:00) it lands on the day before at 23:00, tries to mend that by whole hours, and
-// loses the day, or all of a month; a clock that goes back makes it tick twice at a time that is
-// given by the hour; and a spec for 29 February never comes across a year such as 2100, since it gives up after five years.
+// calendar computes the ticks of a spec with fields. It uses robfig/cron's parser, but not its Next
+// (v3.0.1, spec.go): that sets a day to 00:00 and continues by AddDate, so on a day without midnight
+// (Cairo's 24 April 2026 begins at 01:00) it arrives at 23:00 of the day before, corrects that by whole
+// hours, and loses the day, or a whole month; a clock that goes back makes it tick twice at a fixed
+// hour; and a spec for 29 February does not tick across a year such as 2100, because it gives up after
+// five years.
 //
-// Here the time is cut into stretches of one offset, in which a clock on the wall is UTC moved by the offset, so that
-// days have 24 hours. What the wall does not show is in no stretch, and is passed over. What it
-// shows twice is in two: a fixed spec has the first.
+// calendar divides time into stretches of one offset, in which local time is UTC plus the offset, so that
+// days have 24 hours. A local time that does not exist is in no stretch, and is skipped. One that occurs
+// twice is in two: a fixed spec has the first.
 type calendar struct {
 	cron.SpecSchedule
-	fixed bool // neither its hour nor its minute is "*": once for each time on the wall, as in Vixie cron
+	fixed bool // neither its hour nor its minute is "*": one tick for each local time, as in Vixie cron
 }
 
 const (
-	mostYears = 40        // in which a spec comes, or never: 29 February comes each 8 years at least
-	longFold  = 49 * 3600 // seconds: no clock goes back by more, nor do two changes that are nearer concern each other
+	mostYears = 40        // in which a spec ticks, or never: 29 February occurs at least every 8 years
+	longFold  = 49 * 3600 // seconds: no clock goes back by more
 	starBit   = 1 << 63   // of a field that is "*", in robfig/cron
 )
 
@@ -70,8 +71,8 @@ func (c *calendar) Next(after time.Time) time.Time {
 	return time.Time{}
 }
 
-// A stretch is a time in which a zone has one offset, in Unix seconds: from its start to before its end. The next may
-// have the same offset.
+// A stretch is a time in which a zone has one offset, in Unix seconds: from start to before end. The
+// next one may have the same offset.
 type stretch struct{ start, end, offset int64 }
 
 func stretchAt(zone *time.Location, at int64) stretch {
@@ -91,8 +92,8 @@ func stretchAt(zone *time.Location, at int64) stretch {
 	return s
 }
 
-// shownUntil returns the end of the times on the wall, this one among them, that it has shown
-// before this stretch; or the time itself, if it has not.
+// shownUntil returns the end of the local times, wall among them, that have occurred before this
+// stretch; or wall itself, if it has not.
 func (s stretch) shownUntil(zone *time.Location, wall int64) int64 {
 	for first := wall - s.offset - longFold; s.start > max(first, clock.Min.Unix()); {
 		end := s.start
@@ -107,8 +108,8 @@ func (s stretch) shownUntil(zone *time.Location, wall int64) int64 {
 	return wall
 }
 
-// wallFrom returns the first time on the wall that the spec names, from one on and before another.
-// They are Unix seconds of UTC.
+// wallFrom returns the spec's first local time at or after from and before before, all as Unix
+// seconds of UTC.
 func (c *calendar) wallFrom(from, before int64) (wall int64, ok bool) {
 	t := time.Unix(from, 0).UTC()
 	clockFrom := int(from - t.Truncate(24*time.Hour).Unix())
@@ -128,8 +129,8 @@ func (c *calendar) wallFrom(from, before int64) (wall int64, ok bool) {
 	return 0, false
 }
 
-// onDay follows cron's rule: a day of the month and a day of the week that are both given are two
-// ways to come.
+// onDay follows cron's rule: if a day of the month and a day of the week are both given, either is
+// enough.
 func (c *calendar) onDay(day time.Time) bool {
 	dom, dow := has(c.Dom, day.Day()), has(c.Dow, int(day.Weekday()))
 	if (c.Dom|c.Dow)&starBit != 0 {
@@ -138,7 +139,7 @@ func (c *calendar) onDay(day time.Time) bool {
 	return dom || dow
 }
 
-// inDay returns the first second of a day that the spec names, from one on.
+// inDay returns the spec's first second of a day at or after from.
 func (c *calendar) inDay(from int) (second int, ok bool) {
 	h, m, s := from/3600, from/60%60, from%60
 	firstM, okM := next(c.Minute, 0)
@@ -162,7 +163,7 @@ func (c *calendar) inDay(from int) (second int, ok bool) {
 
 func has(field uint64, n int) bool { return field&(1<<n) != 0 }
 
-// next returns the lowest number in a field that is n or more.
+// next returns the lowest number in a field that is at least n.
 func next(field uint64, n int) (int, bool) {
 	i := bits.TrailingZeros64(field &^ starBit >> n << n)
 	return i, i < 64

@@ -5,37 +5,37 @@ import (
 	"strings"
 )
 
-// A Trigger makes a run of its template for each event that matches.
+// A Trigger enqueues a run of its template for each event that matches.
 type Trigger struct {
 	Key      string // with "*" for any text
 	Filter   string // an expression that the event must pass; empty: none
 	Template Template
 }
 
-// A TaskFilter narrows the triggers of a task. While a task has any, events start a run
-// for each filter of their scope that they pass, and none if they have no scope.
+// A TaskFilter restricts the triggers of a task. While a task has filters, an event starts a run
+// for each filter of its scope that it passes, and none if it has no scope.
 type TaskFilter struct {
-	ID      int64 // given by the store
+	ID      int64 // set by the store
 	Task    string
 	Scope   string
 	Expr    string
-	Payload []byte // JSON that the runs are given beside their input, or nil
+	Payload []byte // JSON for the runs, in MetaPayload; or nil
 }
 
-// Size returns how many bytes of payloads and texts the filter has, for MaxPageBytes.
+// Size returns the bytes of payloads and texts that count for MaxPageBytes.
 func (f *TaskFilter) Size() int { return len(f.Task) + len(f.Scope) + len(f.Expr) + len(f.Payload) }
 
-// A Declaration is what a task's definition in code says of how its runs begin.
+// A Declaration is the part of a task's definition in code that says how its runs start.
 type Declaration struct {
 	Task     string
-	Program  string // that declares it, the same from build to build
+	Program  string // that declares it; the same for all builds
 	Crons    []Cron
 	Triggers []Trigger
-	Graph    *Graph // of a workflow: what its other crons start from now on
+	Graph    *Graph // of a workflow: what crons of SetCron start from now on
 }
 
-// MatchKey reports whether an event's key is as a trigger says, in which "*" stands for
-// any text, also none.
+// MatchKey reports whether an event's key matches a trigger's, in which "*" matches any text, also
+// none.
 func MatchKey(pattern, key string) bool {
 	parts := strings.Split(pattern, "*")
 	first, last := parts[0], parts[len(parts)-1]
@@ -56,7 +56,7 @@ func MatchKey(pattern, key string) bool {
 	return true
 }
 
-// What the metadata of a run says of how it was made.
+// Metadata of a run that says what started it.
 const (
 	MetaCron     = "stint.cron"           // name of the cron
 	MetaTick     = "stint.tick"           // its time, RFC 3339
@@ -65,8 +65,8 @@ const (
 	MetaPayload  = "stint.filter_payload" // of the filter that it passed
 )
 
-// AddMetadata is a JSON object of texts with more of them, in pairs. A pair without a
-// value is left out.
+// AddMetadata returns a JSON object of strings with pairs of names and values added. It skips a
+// pair with an empty value.
 func AddMetadata(object []byte, pairs ...string) []byte {
 	m := map[string]string{}
 	if len(object) > 0 {
@@ -81,7 +81,7 @@ func AddMetadata(object []byte, pairs ...string) []byte {
 	return b
 }
 
-// Join is the metadata of an event over that of a template.
+// Join returns the metadata of a template, overridden by that of an event.
 func Join(template, event []byte) []byte {
 	m := map[string]string{}
 	if json.Unmarshal(event, &m) != nil {
@@ -94,8 +94,8 @@ func Join(template, event []byte) []byte {
 	return AddMetadata(template, pairs...)
 }
 
-// RunsOf are the runs that an event makes of a trigger of its key, by the filters of its
-// task.
+// RunsOf returns the runs that an event starts by a trigger with its key, given the filters of
+// the trigger's task.
 func (tr *Trigger) RunsOf(id ID, e *NewEvent, filters []TaskFilter) ([]NewRun, error) {
 	if ok, err := passes(tr.Filter, e); err != nil || !ok {
 		return nil, err
