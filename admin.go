@@ -7,9 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
+	"github.com/stint-dev/stint/internal/check"
 	"github.com/stint-dev/stint/internal/jsonx"
+	"github.com/stint-dev/stint/internal/near"
 	"github.com/stint-dev/stint/internal/text"
 	"github.com/stint-dev/stint/store"
 )
@@ -61,8 +64,9 @@ func (f RunFilter) store() (s store.Filter, err error) {
 	if err := f.check(); err != nil {
 		return s, errorf("stint: filter: %w", err)
 	}
-	s = store.Filter{Tasks: f.Tasks, Queues: f.Queues, States: f.States, Metadata: f.Metadata, Since: f.Since, Until: f.Until, TopLevel: f.TopLevel, Error: f.Error, Limit: (*store.LimitKey)(f.LimitKey), Scan: max(f.Scan, 0)}
-	if err := checkMetadata(f.Metadata); err != nil {
+	s = store.Filter{Tasks: f.Tasks, Queues: f.Queues, States: f.States, Metadata: f.Metadata, Since: f.Since, Until: f.Until,
+		TopLevel: f.TopLevel, Error: f.Error, Limit: (*store.LimitKey)(f.LimitKey), Scan: max(f.Scan, 0)}
+	if err := check.Metadata(f.Metadata); err != nil {
 		return s, errorf("stint: filter by metadata: %w", err)
 	}
 	for _, id := range f.IDs {
@@ -93,6 +97,47 @@ func (f RunFilter) store() (s store.Filter, err error) {
 	return s, cmp.Or(wantTime("filter: Since", f.Since), wantTime("filter: Until", f.Until))
 }
 
+// check refuses a filter that has more in it than a query may.
+func (f *RunFilter) check() error {
+	for _, list := range []struct {
+		what string
+		n    int
+		most int
+	}{{"IDs", len(f.IDs), check.MaxIDs}, {"states", len(f.States), check.MaxNames}, {"pairs of metadata", len(f.Metadata),
+		check.MaxPairs}} {
+		if err := check.Count(list.what, list.n, list.most); err != nil {
+			return err
+		}
+	}
+	if err := check.Names("task name", f.Tasks); err != nil {
+		return err
+	}
+	if err := check.Names("queue name", f.Queues); err != nil {
+		return err
+	}
+	if err := check.Metadata(f.Metadata); err != nil {
+		return err
+	}
+	if k := f.LimitKey; k != nil {
+		if err := checkLimitKey(*k); err != nil {
+			return err
+		}
+	}
+	return check.Size("Error", len(f.Error), check.MaxSearch)
+}
+
+// pageLimit returns how many rows a page has: limit, or defaultPage for 0. A limit below 0
+// or above maxPage is an error.
+func pageLimit(limit int) (int, error) {
+	if limit == 0 {
+		return defaultPage, nil
+	}
+	if limit < 0 || limit > maxPage {
+		return 0, fmt.Errorf("limit %d: want 1 to %d", limit, maxPage)
+	}
+	return limit, nil
+}
+
 // Selects returns the error with which CancelRuns, ReplayRuns and DeleteRuns refuse the
 // filter, without looking at any run: ErrNoFilter, or nil.
 func (f RunFilter) Selects() error {
@@ -104,7 +149,8 @@ func (f RunFilter) Selects() error {
 		{"Queues", f.Queues != nil && len(f.Queues) == 0}, {"States", f.States != nil && len(f.States) == 0},
 	} {
 		if list.isEmpty {
-			return fmt.Errorf("%w: %s is an empty list: want one with something in it, or nil to select by the other fields", ErrNoFilter, list.name)
+			return fmt.Errorf("%w: %s is an empty list: want one with something in it, or nil to select by the other fields",
+				ErrNoFilter, list.name)
 		}
 	}
 	if f.Limit != 0 || f.Cursor != "" || f.Scan != 0 {
@@ -307,4 +353,98 @@ func (c *Client) Logs(ctx context.Context, runID string, after int64, limit int)
 		lines[i] = LogLine{l.Seq, l.At, slog.Level(l.Level), l.Message, jsonx.Embed(l.Attrs), l.Attempt}
 	}
 	return lines, nil
+}
+
+// RestartFrom runs a run that has ended, or is blocked, again from its first step of
+// that name: what it recorded before stays, that step and all that follows it runs anew.
+func (c *Client) RestartFrom(ctx context.Context, runID, stepName string) error {
+	if err := c.writable("restart"); err != nil {
+		return err
+	}
+	id, at, err := c.findStep(ctx, runID, stepName)
+	if err != nil {
+		return err
+	}
+	return wrapStoreErr("restart", c.store.Restart(ctx, time.Now(), id, at))
+}
+
+// Fork makes a new run of the same task with the same input, that begins with what the
+// run recorded before its first step of that name, and returns its ID. The run itself
+// is left as it is; children that it began before are not begun again.
+func (c *Client) Fork(ctx context.Context, runID, stepName string) (string, error) {
+	if err := c.writable("fork"); err != nil {
+		return "", err
+	}
+	id, at, err := c.findStep(ctx, runID, stepName)
+	if err != nil {
+		return "", err
+	}
+	fork, err := c.store.Fork(ctx, time.Now(), id, at)
+	if err != nil {
+		return "", wrapStoreErr("fork", err)
+	}
+	return fork.String(), nil
+}
+
+// findStep is where the first step of that name stands in the handler's own scope.
+func (c *Client) findStep(ctx context.Context, runID, name string) (id store.ID, at store.Address, err error) {
+	if id, err = parseID(runID); err != nil {
+		return id, at, err
+	}
+	if err := check.Text("step name", name); err != nil {
+		return id, at, wrapStoreErr("find the step", err)
+	}
+	for e, err := range c.entries(ctx, id) {
+		if err != nil {
+			return id, at, wrapStoreErr("read the journal", err)
+		}
+		if e.Scope != "" { // the handler's own comes first
+			break
+		}
+		if e.Kind == store.EntryStep && e.Name == name {
+			return id, e.Address, nil
+		}
+	}
+	return id, at, fmt.Errorf("%w: run %s has no step %q of its own", ErrNotFound, runID, name)
+}
+
+// A Names lists names that a database knows, each sorted: what a person may have meant.
+type Names struct {
+	Tasks  []string // and workflows: defined here, worked by a worker, started by a cron or a trigger, or with runs
+	Queues []string // that have or had runs, were paused, or that a worker serves or served
+}
+
+// Unknown returns ErrNotFound if one of the names of tasks or of queues is not known, with
+// those that are near to it, or nil.
+func (n *Names) Unknown(tasks, queues []string) error {
+	for _, of := range []struct {
+		what         string
+		names, known []string
+	}{{"task", tasks, n.Tasks}, {"queue", queues, n.Queues}} {
+		for _, name := range of.names {
+			if !slices.Contains(of.known, name) {
+				return fmt.Errorf("%w: no %s %q is known%s", ErrNotFound, of.what, name, near.Meant(name, of.known))
+			}
+		}
+	}
+	return nil
+}
+
+// Names returns the names of tasks and queues that are known. It costs time in proportion
+// to their number.
+func (c *Client) Names(ctx context.Context) (*Names, error) {
+	known, err := c.store.Names(ctx)
+	if err != nil {
+		return nil, wrapStoreErr("names", err)
+	}
+	n := &Names{known.Tasks, known.Queues}
+	for _, d := range c.ListTasks() {
+		n.Tasks, n.Queues = append(n.Tasks, d.Name), append(n.Queues, d.Queue)
+	}
+	n.Tasks = slices.DeleteFunc(n.Tasks, func(t string) bool { return t == "" })
+	n.Queues = slices.DeleteFunc(n.Queues, func(q string) bool { return q == "" })
+	slices.Sort(n.Tasks)
+	slices.Sort(n.Queues)
+	n.Tasks, n.Queues = slices.Compact(n.Tasks), slices.Compact(n.Queues)
+	return n, nil
 }

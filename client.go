@@ -2,6 +2,7 @@ package stint
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/internal/clock"
+	"github.com/stint-dev/stint/internal/readonly"
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/sqlite"
 	"go.opentelemetry.io/otel/metric"
@@ -87,6 +89,31 @@ const (
 	expireEvery  = time.Hour   // at most so long until the retention is looked at again
 	expireSoon   = time.Minute // and so long until it is looked at first
 )
+
+// A Codec encodes inputs and outputs. What it writes must be JSON. What its errors say, and
+// those of methods like UnmarshalJSON, may quote the value, so the library's errors have their
+// types and the field alone; errors.As finds them where the call itself failed.
+type Codec interface {
+	Marshal(v any) ([]byte, error)
+	Unmarshal(data []byte, v any) error
+}
+
+type jsonCodec struct{}
+
+func (jsonCodec) Marshal(v any) ([]byte, error) { return json.Marshal(v) }
+
+func (jsonCodec) Unmarshal(data []byte, v any) error { return json.Unmarshal(data, v) }
+
+// WithCodec sets how inputs and outputs are encoded. The default is encoding/json.
+func WithCodec(codec Codec) ClientOption {
+	return clientOption(func(c *clientConfig) error {
+		if codec == nil {
+			return errors.New("stint: WithCodec(nil): want a codec")
+		}
+		c.codec = codec
+		return nil
+	})
+}
 
 // WithLogger sets where the client logs what it cannot return: a failed attempt, a
 // recovery after a crash, a database that cannot be written. The default is
@@ -224,7 +251,8 @@ func New(s store.Store, opts ...ClientOption) (*Client, error) {
 }
 
 func newClientConfig(opts []ClientOption) (clientConfig, error) {
-	cfg := clientConfig{retention: DefaultRetention, codec: jsonCodec{}, ageing: ageingStep, maxPayload: DefaultMaxPayload, maxResident: DefaultMaxResident, set: map[string]bool{}}
+	cfg := clientConfig{retention: DefaultRetention, codec: jsonCodec{}, ageing: ageingStep, maxPayload: DefaultMaxPayload,
+		maxResident: DefaultMaxResident, set: map[string]bool{}}
 	for _, o := range opts {
 		if o == nil {
 			continue
@@ -243,7 +271,7 @@ func newClient(s store.Store, cfg clientConfig) (*Client, error) {
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	if cfg.readOnly {
-		c.store = readOnlyStore{s}
+		c.store = readonly.New(s)
 		return c, nil
 	}
 	c.loops.Go(c.recoverLoop)
@@ -295,7 +323,8 @@ func (c *Client) recoverLoop() {
 			c.logger().Warn("stint: a process died; its runs are queued again", "runs", r.Requeued)
 		}
 		for _, id := range r.Blocked {
-			c.logger().Error("stint: run is quarantined: each time it was executing, the process died", "run", id, "deaths", store.MaxCrashes)
+			c.logger().Error("stint: run is quarantined: each time it was executing, the process died", "run", id, "deaths",
+				store.MaxCrashes)
 		}
 		if err != nil && !errors.Is(err, store.ErrClosed) && c.ctx.Err() == nil {
 			c.logger().Error("stint: looking for dead processes; will retry", "err", err, "in", retryStore)
@@ -350,4 +379,16 @@ func pause(ctx context.Context, d time.Duration) bool {
 	case <-ctx.Done():
 		return false
 	}
+}
+
+// ReadOnly reports whether the client was made WithReadOnly.
+func (c *Client) ReadOnly() bool { return c.cfg.readOnly }
+
+// writable returns ErrReadOnly if the client may not change anything. Calls that read before
+// they change ask it first; the rest learn it from the store.
+func (c *Client) writable(op string) error {
+	if c.cfg.readOnly {
+		return wrapStoreErr(op, store.ErrReadOnly)
+	}
+	return nil
 }

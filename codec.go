@@ -1,41 +1,395 @@
 package stint
 
 import (
-	"encoding"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"os"
 	"reflect"
-	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
 
+	"github.com/stint-dev/stint/internal/guard"
+	"github.com/stint-dev/stint/internal/journal"
 	"github.com/stint-dev/stint/internal/jsonx"
+	"github.com/stint-dev/stint/internal/text"
+	"github.com/stint-dev/stint/store"
 )
 
-// A Codec encodes inputs and outputs. What it writes must be JSON. What its errors say, and
-// those of methods like UnmarshalJSON, may quote the value, so the library's errors have their
-// types and the field alone; errors.As finds them where the call itself failed.
-type Codec interface {
-	Marshal(v any) ([]byte, error)
-	Unmarshal(data []byte, v any) error
+// failure is how an error is kept in the database.
+type failure struct {
+	Kind    string `json:"kind"` // one of the kinds below
+	Message string `json:"message"`
+	Stack   string `json:"stack,omitempty"`
+	// Divergence is what an error that is one says, in its parts.
+	Divergence *Divergence `json:"divergence,omitempty"`
+	// Inside lists the errors in this one that errors.Is and errors.As find again.
+	Inside []knownError `json:"inside,omitempty"`
 }
 
-type jsonCodec struct{}
+const (
+	kindError           = "error"
+	kindPanic           = "panic"
+	kindTimeout         = "timeout"
+	kindScheduleTimeout = "schedule_timeout" // written by stores too
+	kindCanceled        = "canceled"
+	kindParent          = store.KindParent
+)
 
-func (jsonCodec) Marshal(v any) ([]byte, error)      { return json.Marshal(v) }
-func (jsonCodec) Unmarshal(data []byte, v any) error { return json.Unmarshal(data, v) }
+// A knownError is an error inside a stored one. Which of its fields are set depends on
+// what it is.
+type knownError struct {
+	Is       string          `json:"is"`                 // the name of a sentinel, or one of the marks below
+	Text     string          `json:"text,omitempty"`     // of what it wraps; empty: the text of what it is in
+	After    time.Duration   `json:"after,omitempty"`    // of retryAfter and snooze
+	Stack    string          `json:"stack,omitempty"`    // of a panic; empty: the failure's own
+	Task     string          `json:"task,omitempty"`     // of a TaskError; of a WorkflowError: its Workflow
+	RunID    string          `json:"run,omitempty"`      // likewise
+	Attempt  int             `json:"attempt,omitempty"`  // of a TaskError
+	Tasks    []string        `json:"tasks,omitempty"`    // of a WorkflowError: the names of those Inside
+	Canceled bool            `json:"canceled,omitempty"` // of one of those: its task was canceled
+	At       *store.Address  `json:"at,omitempty"`       // of an entryError
+	Next     *store.Address  `json:"next,omitempty"`     // likewise, if it has one
+	Type     string          `json:"type,omitempty"`     // of a registered error: its name
+	Value    json.RawMessage `json:"value,omitempty"`    // and its JSON
+	Inside   []knownError    `json:"inside,omitempty"`   // what it wraps
+}
 
-// WithCodec sets how inputs and outputs are encoded. The default is encoding/json.
-func WithCodec(codec Codec) ClientOption {
-	return clientOption(func(c *clientConfig) error {
-		if codec == nil {
-			return errors.New("stint: WithCodec(nil): want a codec")
+const (
+	markFinal    = "final"    // NonRetryable
+	markAfter    = "after"    // RetryAfter
+	markSnooze   = "snooze"   // Snooze
+	markPanic    = "panic"    // PanicError
+	markTask     = "task"     // TaskError
+	markWorkflow = "workflow" // WorkflowError
+	markEntry    = "entry"    // an entryError
+	markType     = "type"     // of a registered type
+	markText     = "text"     // its text alone
+)
+
+// sentinels are the errors that errors.Is finds again, and the names they are stored by.
+var sentinels = []struct {
+	name string
+	err  error
+}{
+	{"ErrCanceled", ErrCanceled}, {"ErrTimeout", ErrTimeout}, {"ErrSkipped", ErrSkipped}, {"ErrShutdown", ErrShutdown},
+	{"ErrMaybeRan", ErrMaybeRan}, {"ErrDurable", ErrDurable}, {"ErrDiverged", ErrDiverged}, {"ErrNotFound", ErrNotFound},
+	{"ErrClosed", ErrClosed}, {"ErrTaken", ErrTaken}, {"ErrStarted", ErrStarted}, {"ErrBusy", ErrBusy},
+	{"context.Canceled", context.Canceled}, {"context.DeadlineExceeded", context.DeadlineExceeded},
+	{"io.EOF", io.EOF}, {"io.ErrUnexpectedEOF", io.ErrUnexpectedEOF}, {"os.ErrDeadlineExceeded", os.ErrDeadlineExceeded},
+	{"fs.ErrNotExist", fs.ErrNotExist}, {"fs.ErrExist", fs.ErrExist}, {"fs.ErrPermission", fs.ErrPermission},
+	{"sql.ErrNoRows", errNoRows}, {"errors.ErrUnsupported", errors.ErrUnsupported},
+}
+
+// What is kept of an error, in bytes. A text that is cut says so at its end.
+const (
+	maxErrorText  = 16 << 10 // of its text, and of that of each error inside
+	maxStack      = 32 << 10
+	maxErrorValue = 64 << 10  // of a registered error's JSON
+	maxInside     = 128 << 10 // of texts, stacks and values of all errors inside
+	maxKnown      = 1000      // errors looked at inside of one: also ends one that wraps itself
+
+	// maxListedText is how much of an error is shown where many are: in lists and logs.
+	maxListedText = 1 << 10
+)
+
+// errorText is an error's text, as much of it as is kept.
+func errorText(err error) string { return text.Cut(err.Error(), maxErrorText) }
+
+// encodeFailure keeps an error's text and kind, a panic's stack, and what is known of
+// the errors inside, whose methods it calls.
+func encodeFailure(err error) (b []byte) {
+	if p := guard.Call(func() { b = encodeError(err) }); p != nil {
+		b = encodeError(&PanicError{Value: guard.Text(p.Value), Stack: p.Stack})
+	}
+	return b
+}
+
+func encodeError(err error) []byte {
+	f := failure{Kind: kindError, Message: errorText(err)}
+	var p *PanicError
+	switch {
+	case errors.As(err, &p):
+		f.Kind, f.Stack = kindPanic, text.Cut(string(p.Stack), maxStack)
+		if f.Message == errorText(p) {
+			f.Message = text.Cut(guard.Text(p.Value), maxErrorText)
 		}
-		c.codec = codec
+	case errors.Is(err, ErrTimeout):
+		f.Kind = kindTimeout
+	case errors.Is(err, ErrCanceled):
+		f.Kind = kindCanceled
+	}
+	if d := (*journal.Divergence)(nil); errors.As(err, &d) {
+		f.Divergence = &Divergence{d.At.String(), d.Recorded, d.Asked, d.File, d.Line}
+	}
+	f.Inside = (&recorder{left: maxKnown, room: maxInside, stack: f.Stack}).inside(err, errorText(err))
+	if len(f.Inside) == 1 && (f.Kind == kindTimeout && f.Inside[0].Is == "ErrTimeout" || f.Kind == kindCanceled &&
+		f.Inside[0].Is == "ErrCanceled") {
+		f.Inside = nil // the kind says it
+	}
+	b, _ := json.Marshal(f) // strings always encode
+	return b
+}
+
+// A recorder collects what is known of the errors inside of one.
+type recorder struct {
+	left  int    // how many more it looks at
+	room  int    // for how many bytes more
+	stack string // of the failure
+}
+
+// inside lists what is known of err, whose text, or that of what it is in, is known.
+func (r *recorder) inside(err error, of string) (all []knownError) {
+	err = original(err)
+	if r.left--; err == nil || r.left < 0 {
 		return nil
+	}
+	for _, s := range sentinels {
+		if is, ok := err.(interface{ Is(error) bool }); err == s.err || ok && is.Is(s.err) {
+			all = append(all, knownError{Is: s.name})
+		}
+	}
+	k := knownError{}
+	wraps := ""
+	var within error
+	switch e := err.(type) {
+	case *nonRetryable:
+		k.Is, within = markFinal, e.err
+	case *retryAfter:
+		k.Is, k.After, within = markAfter, e.d, e.err
+	case *snooze:
+		k.Is, k.After = markSnooze, e.d
+	case *PanicError:
+		k.Is, wraps = markPanic, text.Cut(guard.Text(e.Value), maxErrorText)
+		within = e.Unwrap()
+		if stack := text.Cut(string(e.Stack), maxStack); stack != r.stack {
+			k.Stack = r.keep(stack)
+		}
+	case *TaskError:
+		k.Is, k.Task, k.RunID, k.Attempt, within = markTask, e.Task, e.RunID, e.Attempt, e.Err
+	case *WorkflowError:
+		return append(all, r.workflow(e))
+	case *entryError:
+		k.Is, k.At, within = markEntry, &e.at, e.err
+		if e.next.Seq > 0 {
+			k.Next = &e.next
+		}
+	default:
+		if k.Type, k.Value = registeredValue(err); len(k.Value) > r.room {
+			k.Type, k.Value = "", nil
+		}
+		r.room -= len(k.Value)
+		if k.Is = markType; k.Type == "" {
+			return append(all, r.unwrapped(err, of)...)
+		}
+		k.Inside = r.unwrapped(err, of)
+	}
+	if within != nil {
+		wraps = errorText(within)
+		k.Inside = r.inside(within, wraps)
+	}
+	if wraps != of {
+		k.Text = r.keep(wraps)
+	}
+	return append(all, k)
+}
+
+// keep returns as much of a text as there is room for.
+func (r *recorder) keep(s string) string {
+	s = text.Cut(s, r.room)
+	r.room -= len(s)
+	return s
+}
+
+func (r *recorder) unwrapped(err error, text string) (all []knownError) {
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		return r.inside(e.Unwrap(), text)
+	case interface{ Unwrap() []error }:
+		for _, one := range e.Unwrap() {
+			all = append(all, r.inside(one, text)...)
+		}
+	}
+	return all
+}
+
+func (r *recorder) workflow(e *WorkflowError) knownError {
+	k := knownError{Is: markWorkflow, Task: e.Workflow, RunID: e.RunID}
+	for _, name := range e.names() {
+		if r.left <= 0 {
+			break
+		}
+		of := errorText(e.Tasks[name])
+		k.Tasks = append(k.Tasks, name)
+		k.Inside = append(k.Inside, knownError{Is: markText, Text: r.keep(of), Canceled: e.canceled[name],
+			Inside: r.inside(e.Tasks[name], of)})
+	}
+	return k
+}
+
+// registeredValue is the name and the JSON of an error of a registered type, if it is
+// one, and is read again from that.
+func registeredValue(err error) (name string, value json.RawMessage) {
+	registered.RLock()
+	name = registered.names[reflect.TypeOf(err)]
+	read := registered.reads[name]
+	registered.RUnlock()
+	if read == nil {
+		return "", nil
+	}
+	merr := guarded(func() (merr error) {
+		if value, merr = json.Marshal(err); merr == nil {
+			_, merr = read(value)
+		}
+		return merr
 	})
+	if merr != nil || len(value) > maxErrorValue || string(value) == "null" {
+		return "", nil
+	}
+	return name, value
+}
+
+func decodeFailure(b []byte) failure {
+	var f failure
+	if len(b) > 0 && json.Unmarshal(b, &f) != nil {
+		f = failure{Kind: kindError, Message: string(b)} // edited by hand
+	}
+	return f
+}
+
+// A storedError is an error as it came back from the database.
+type storedError struct {
+	text string
+	is   []error
+}
+
+func (e *storedError) Error() string { return e.text }
+
+func (e *storedError) Unwrap() []error { return e.is }
+
+// err is the failure as an error that answers errors.Is and errors.As.
+func (f failure) err() error { return f.errOf(nil) }
+
+// errOf is the failure as an error of an execution that recorded it: errors of its
+// entries are known as such.
+func (f failure) errOf(e *execution) error {
+	text := f.Message
+	if f.Kind == kindPanic {
+		if len(f.Inside) == 0 {
+			return &PanicError{Value: f.Message, Stack: []byte(f.Stack)}
+		}
+		if p := panicInside(f.Inside); p != nil && p.Text == f.Message {
+			text = (&PanicError{Value: text}).Error()
+		}
+	}
+	var is []error
+	switch f.Kind {
+	case kindTimeout:
+		is = []error{ErrTimeout}
+	case kindScheduleTimeout:
+		is = []error{ErrCanceled, ErrTimeout}
+	case kindCanceled, kindParent:
+		is = []error{ErrCanceled}
+	}
+	is = append(is, f.errorsOf(e, f.Inside, text)...)
+	return &storedError{text, is}
+}
+
+// panicInside is the first panic among errors.
+func panicInside(all []knownError) *knownError {
+	for i := range all {
+		if all[i].Is == markPanic {
+			return &all[i]
+		}
+		if p := panicInside(all[i].Inside); p != nil {
+			return p
+		}
+	}
+	return nil
+}
+
+func (f *failure) errorsOf(e *execution, all []knownError, text string) []error {
+	errs := make([]error, 0, len(all))
+	for i := range all {
+		errs = append(errs, f.known(e, &all[i], text))
+	}
+	return errs
+}
+
+// known is an error inside of one with that text.
+func (f *failure) known(e *execution, k *knownError, text string) error {
+	for _, s := range sentinels {
+		if s.name == k.Is {
+			return s.err
+		}
+	}
+	if k.Text != "" {
+		text = k.Text
+	}
+	within := &storedError{text, f.errorsOf(e, k.Inside, text)}
+	switch k.Is {
+	case markFinal:
+		return &nonRetryable{within}
+	case markAfter:
+		return &retryAfter{k.After, within}
+	case markSnooze:
+		return &snooze{k.After}
+	case markPanic:
+		stack := k.Stack
+		if stack == "" {
+			stack = f.Stack
+		}
+		if len(k.Inside) > 0 {
+			return &PanicError{Value: within, Stack: []byte(stack)}
+		}
+		return &PanicError{Value: text, Stack: []byte(stack)}
+	case markTask:
+		return &TaskError{Task: k.Task, RunID: k.RunID, Attempt: k.Attempt, Err: within}
+	case markWorkflow:
+		w := &WorkflowError{Workflow: k.Task, RunID: k.RunID, Tasks: map[string]error{}}
+		for i, one := range within.is {
+			if i < len(k.Tasks) {
+				w.Tasks[k.Tasks[i]] = one
+				w.noteCanceled(k.Tasks[i], k.Inside[i].Canceled)
+			}
+		}
+		return w
+	case markEntry:
+		if e != nil && k.At != nil {
+			known := &entryError{e: e, at: *k.At, err: within}
+			if k.Next != nil {
+				known.next = *k.Next
+			}
+			return known
+		}
+	case markType:
+		if err := readRegistered(k); err != nil {
+			within.is = append([]error{err}, within.is...)
+		}
+	}
+	return within
+}
+
+// readRegistered is the value of a registered type; nil if this program cannot read it.
+func readRegistered(k *knownError) error {
+	registered.RLock()
+	read := registered.reads[k.Type]
+	registered.RUnlock()
+	if read == nil {
+		return nil
+	}
+	var value error
+	err := guarded(func() (err error) {
+		value, err = read(k.Value)
+		return err
+	})
+	if err != nil {
+		return nil
+	}
+	return value
 }
 
 // encode encodes v on the host's goroutine: if that calls the app's code, where its panic
@@ -64,7 +418,8 @@ func (c *Client) decode(b []byte, v any) error {
 func (c *Client) marshal(v any) ([]byte, error) {
 	b, err := c.cfg.codec.Marshal(v)
 	if err != nil {
-		return nil, fmt.Errorf("encode: %w", valueError(vet(err), func(err error) error { return jsonx.EncodeError(err, reflect.TypeOf(v)) }))
+		return nil, fmt.Errorf("encode: %w", valueError(vet(err),
+			func(err error) error { return jsonx.EncodeError(err, reflect.TypeOf(v)) }))
 	}
 	if len(b) > c.cfg.maxPayload {
 		return nil, fmt.Errorf("%d bytes encoded: want at most %d (WithMaxPayload)", len(b), c.cfg.maxPayload)
@@ -81,7 +436,8 @@ func marshalAs[T any](c *Client, v T) ([]byte, error) {
 	b, err := c.marshal(v)
 	if t := reflect.TypeFor[T](); err == nil && t.Kind() == reflect.Interface && t.NumMethod() > 0 && any(v) != nil {
 		if err := c.unmarshal(b, new(T)); err != nil {
-			return nil, fmt.Errorf("a %T can be stored, but not read again as a %v, an interface with methods: want a type that is none: %w", v, t, err)
+			return nil, fmt.Errorf("a %T can be stored, but not read again as a %v, an interface with methods: "+
+				"want a type that is none: %w", v, t, err)
 		}
 	}
 	return b, err
@@ -128,57 +484,6 @@ func (c *Client) decodesUnchanged(v any) bool {
 // encodesPlainly reports whether no code of the app's is called to encode or decode a t, so
 // that a goroutine for it, 0.5 µs, is spared.
 func (c *Client) encodesPlainly(t reflect.Type) bool {
-	if _, ok := c.cfg.codec.(jsonCodec); !ok {
-		return false
-	}
-	if t == nil {
-		return true
-	}
-	if known, ok := plainTypes.Load(t); ok {
-		return known.(bool)
-	}
-	plain := isPlain(t, map[reflect.Type]bool{})
-	plainTypes.Store(t, plain)
-	return plain
-}
-
-var plainTypes sync.Map // reflect.Type to bool
-
-var ownJSON = []reflect.Type{
-	reflect.TypeFor[json.Marshaler](), reflect.TypeFor[json.Unmarshaler](),
-	reflect.TypeFor[encoding.TextMarshaler](), reflect.TypeFor[encoding.TextUnmarshaler](),
-}
-
-// isPlain reports whether encoding/json finds no method on t, nor on what it is made of. A
-// value in an interface may have any. seen are types that are being looked at.
-func isPlain(t reflect.Type, seen map[reflect.Type]bool) bool {
-	if seen[t] {
-		return true
-	}
-	seen[t] = true
-	switch t {
-	case reflect.TypeFor[time.Time](), reflect.TypeFor[json.RawMessage](), reflect.TypeFor[json.Number]():
-		return true
-	}
-	for _, m := range ownJSON {
-		if t.Implements(m) || reflect.PointerTo(t).Implements(m) {
-			return false
-		}
-	}
-	switch t.Kind() {
-	case reflect.Interface:
-		return false
-	case reflect.Pointer, reflect.Slice, reflect.Array:
-		return isPlain(t.Elem(), seen)
-	case reflect.Map:
-		return isPlain(t.Key(), seen) && isPlain(t.Elem(), seen)
-	case reflect.Struct:
-		for i := range t.NumField() {
-			f := t.Field(i)
-			if strings.Contains(f.Tag.Get("json"), "omitzero") || !isPlain(f.Type, seen) { // omitzero calls a method IsZero
-				return false
-			}
-		}
-	}
-	return true
+	_, ok := c.cfg.codec.(jsonCodec)
+	return ok && jsonx.Plain(t)
 }

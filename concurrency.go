@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/stint-dev/stint/internal/check"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -78,7 +79,7 @@ func WithConcurrency[In any](l Concurrency[In]) TaskOption {
 		case !ok:
 			return fmt.Errorf("stint: WithConcurrency: no strategy %v", l.Strategy)
 		}
-		if err := checkText("name", l.Name); err != nil {
+		if err := check.Text("name", l.Name); err != nil {
 			return errorf("stint: WithConcurrency: %w", err)
 		}
 		if err := wantInput[In]("WithConcurrency", c); err != nil {
@@ -206,24 +207,9 @@ func (c *Client) ListConcurrency(ctx context.Context) ([]ConcurrencyInfo, error)
 	return infos, nil
 }
 
-// limitReason says at which limit a queued run waits.
-func limitReason(g *store.LimitInfo) string {
-	if !g.Rate() {
-		what := fmt.Sprintf("concurrency limit %q", g.Name)
-		if g.Key != "" {
-			what += fmt.Sprintf(" (key %q)", g.Key)
-		}
-		if g.Paused {
-			return what + " is paused"
-		}
-		return fmt.Sprintf("%s: %d at once", what, g.Max)
+func checkLimitKey(k LimitKey) error {
+	if err := check.Text("limit name", k.Name); err != nil {
+		return err
 	}
-	what := fmt.Sprintf("rate limit %q", g.Key)
-	if g.Paused {
-		return what + " is paused"
-	}
-	if !g.ReadyAt.IsZero() {
-		what += ": until " + g.ReadyAt.UTC().Format("2006-01-02T15:04:05.000Z07:00")
-	}
-	return what
+	return check.Text("limit key", k.Key)
 }

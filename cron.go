@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/stint-dev/stint/internal/check"
 	"github.com/stint-dev/stint/internal/jsonx"
 	"github.com/stint-dev/stint/store"
 )
@@ -30,7 +31,8 @@ type cronConfig struct {
 	run     []RunOption
 }
 
-func (o runOption) applyCron(c *cronConfig) error      { c.run = append(c.run, o); return nil }
+func (o runOption) applyCron(c *cronConfig) error { c.run = append(c.run, o); return nil }
+
 func (o metadataOption) applyCron(c *cronConfig) error { c.run = append(c.run, o); return nil }
 
 // A CatchUpOption is an option of a cron, and of a task for those that it declares.
@@ -83,7 +85,7 @@ func WithCron(specs ...string) TaskOption {
 			}
 		}
 		c.crons = append(c.crons, specs...)
-		if err := checkCount("specs", len(c.crons), maxNames); err != nil {
+		if err := check.Count("specs", len(c.crons), check.MaxNames); err != nil {
 			return fmt.Errorf("stint: WithCron: %w", err)
 		}
 		return nil
@@ -107,8 +109,8 @@ const (
 )
 
 func checkSpec(spec string) error {
-	if len(spec) > maxName-1 {
-		return fmt.Errorf("cron spec of %d bytes: want at most %d", len(spec), maxName-1)
+	if len(spec) > check.MaxName-1 {
+		return fmt.Errorf("cron spec of %d bytes: want at most %d", len(spec), check.MaxName-1)
 	}
 	return store.ParseCron(spec)
 }
@@ -127,7 +129,7 @@ func (t *Task[In, Out]) Cron(ctx context.Context, name, spec string, in In, opts
 }
 
 func (t *Task[In, Out]) cron(ctx context.Context, name, spec string, in In, opts []CronOption) error {
-	if err := errors.Join(checkName("name", name), checkSpec(spec)); err != nil {
+	if err := errors.Join(check.Name("name", name), checkSpec(spec)); err != nil {
 		return err
 	}
 	var cfg cronConfig
@@ -203,7 +205,7 @@ type CronPage struct {
 // inputs, are an error. CronPage lists any number.
 func (c *Client) ListCrons(ctx context.Context) ([]CronInfo, error) {
 	var infos []CronInfo
-	var whole wholeList
+	var whole check.Whole
 	for f := (CronFilter{Limit: maxPage}); ; {
 		page, err := c.CronPage(ctx, f)
 		if err != nil {
@@ -211,7 +213,7 @@ func (c *Client) ListCrons(ctx context.Context) ([]CronInfo, error) {
 		}
 		for i := range page.Crons {
 			x := &page.Crons[i]
-			if err := whole.add(len(x.Name) + len(x.Spec) + len(x.Error) + len(x.Input)); err != nil {
+			if err := whole.Add(len(x.Name) + len(x.Spec) + len(x.Error) + len(x.Input)); err != nil {
 				return nil, fmt.Errorf("stint: list crons: %w: list them with CronPage", err)
 			}
 		}
@@ -227,7 +229,7 @@ func (c *Client) ListCrons(ctx context.Context) ([]CronInfo, error) {
 func (c *Client) CronPage(ctx context.Context, f CronFilter) (*CronPage, error) {
 	limit, err := pageLimit(f.Limit)
 	if err == nil {
-		err = checkText("cursor", f.Cursor)
+		err = check.Text("cursor", f.Cursor)
 	}
 	if err != nil {
 		return nil, errorf("stint: list crons: %w", err)
@@ -247,7 +249,8 @@ func (c *Client) CronPage(ctx context.Context, f CronFilter) (*CronPage, error) 
 		if err != nil {
 			return nil, wrapStoreErr("list crons", err)
 		}
-		page.Crons[i] = CronInfo{x.Name, r.Task, x.Spec, x.CatchUp, x.Declared, x.Paused, jsonx.Embed(r.Input), x.Next, x.Last, idString(x.LastRun), x.Error, blocked}
+		page.Crons[i] = CronInfo{x.Name, r.Task, x.Spec, x.CatchUp, x.Declared, x.Paused, jsonx.Embed(r.Input), x.Next, x.Last,
+			idString(x.LastRun), x.Error, blocked}
 	}
 	if more {
 		page.Next = all[len(all)-1].Name
@@ -261,7 +264,7 @@ func (c *Client) UpdateCron(ctx context.Context, name, spec string) error {
 	if err := c.writable("update cron"); err != nil {
 		return err
 	}
-	if err := checkText("name", name); err != nil {
+	if err := check.Text("name", name); err != nil {
 		return wrapStoreErr("update cron", err)
 	}
 	if err := checkSpec(spec); err != nil {
@@ -324,7 +327,7 @@ func (c *Client) DeleteCron(ctx context.Context, name string) error {
 }
 
 func (c *Client) changeCron(ctx context.Context, name, what string, change store.CronChange) error {
-	if err := checkText("name", name); err != nil {
+	if err := check.Text("name", name); err != nil {
 		return wrapStoreErr(what+" cron", err)
 	}
 	if err := c.declare(ctx, true); err != nil {
@@ -355,7 +358,7 @@ func (d *taskDef) cronName(spec string) string { return d.name + ":" + spec }
 // TriggerCron starts a run of a cron now, also of one that is paused, and returns its
 // ID. The ticks stay as they are.
 func (c *Client) TriggerCron(ctx context.Context, name string) (string, error) {
-	if err := checkText("name", name); err != nil {
+	if err := check.Text("name", name); err != nil {
 		return "", wrapStoreErr("trigger cron", err)
 	}
 	if err := c.declare(ctx, true); err != nil {

@@ -1,6 +1,8 @@
 package stint
 
-import "github.com/stint-dev/stint/webhook"
+import (
+	"github.com/stint-dev/stint/webhook"
+)
 
 // Former names of strategies.
 const (

@@ -3,15 +3,16 @@ package stint
 import (
 	"context"
 	"crypto/sha256"
-	"database/sql"
 	"errors"
 	"fmt"
 	"reflect"
-	"slices"
+	"runtime"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/stint-dev/stint/internal/clock"
+	"github.com/stint-dev/stint/internal/guard"
 	"github.com/stint-dev/stint/internal/journal"
 	"github.com/stint-dev/stint/store"
 )
@@ -36,10 +37,15 @@ type stepConfig struct {
 	tx         bool // StepTx: what fn returns without an error is committed
 }
 
+// A stepFunc is the function of a step, which encodes its result.
+type stepFunc func(context.Context) ([]byte, error)
+
 type stepOption func(*stepConfig) error
 
 func (o stepOption) applyStep(c *stepConfig) error { return o(c) }
+
 func (o taskOption) applyStep(c *stepConfig) error { return o(&c.task) }
+
 func (o runOption) applyStep(*stepConfig) error {
 	return errors.New("an option of runs is none of a step")
 }
@@ -104,49 +110,8 @@ func Step[T any](ctx context.Context, name string, fn func(context.Context) (T, 
 	return out, err
 }
 
-// StepTx is a step whose effect is rows of the app's own, on the same SQLite file: they
-// and the record of the step are one commit, so it happens exactly once. It needs a
-// file that SQLite keeps. While that cannot be written, because its disk is full or
-// another program has it locked, fn is called again each second, in a new transaction.
-//
-// Outside of a run it is ErrDurable: there is no database.
-func StepTx[T any](ctx context.Context, name string, fn func(context.Context, *sql.Tx) (T, error), opts ...StepOption) (T, error) {
-	var zero T
-	e := executionOf(ctx)
-	if e == nil {
-		return zero, fmt.Errorf("%w: StepTx outside of a run", ErrDurable)
-	}
-	return Step(ctx, name, func(ctx context.Context) (out T, err error) {
-		err = e.c.retryWhileDegraded(ctx, func() (err error) {
-			out, err = stepTxOnce(ctx, e, name, fn)
-			return vet(err) // it is asked whether the database could not be written
-		})
-		return out, original(err)
-	}, append(slices.Clone(opts), stepOption(func(c *stepConfig) error { c.tx = true; return nil }))...)
-}
-
-func stepTxOnce[T any](ctx context.Context, e *execution, name string, fn func(context.Context, *sql.Tx) (T, error)) (out T, err error) {
-	var zero T
-	tx, err := beginStepTx(ctx, name)
-	if err != nil {
-		return zero, NonRetryable(err)
-	}
-	defer tx.rollback()
-	if out, err = fn(ctx, tx.Tx); err != nil {
-		return zero, err
-	}
-	b, err := marshalAs(e.c, out)
-	if err != nil {
-		return zero, NonRetryable(errorf("stint: result of step %q: %w", name, err))
-	}
-	if ctx.Err() != nil { // too late, though fn does not mind
-		return zero, context.Cause(ctx)
-	}
-	return out, tx.commit(ctx, b)
-}
-
 // step runs a step, unless it is recorded, and returns what is recorded then.
-func (sc *scope) step(ctx context.Context, name string, cfg *stepConfig, fn func(context.Context) ([]byte, error)) (*store.Entry, error) {
+func (sc *scope) step(ctx context.Context, name string, cfg *stepConfig, fn stepFunc) (*store.Entry, error) {
 	e, recorded, err := sc.next(store.EntryStep, name)
 	if err != nil {
 		return nil, err
@@ -172,7 +137,7 @@ func (sc *scope) step(ctx context.Context, name string, cfg *stepConfig, fn func
 // attemptStep runs a step until it has succeeded or its retries are used up, and returns what
 // it records then.
 // begun says that it is recorded, as pending.
-func (sc *scope) attemptStep(ctx context.Context, e store.Entry, begun bool, cfg *stepConfig, fn func(context.Context) ([]byte, error)) (*store.Entry, error) {
+func (sc *scope) attemptStep(ctx context.Context, e store.Entry, begun bool, cfg *stepConfig, fn stepFunc) (*store.Entry, error) {
 	e.Error = nil // of an attempt that failed
 	for {
 		if begun && time.Now().Before(e.Due) { // its next attempt is due then
@@ -219,7 +184,7 @@ func (sc *scope) finishStep(ctx context.Context, e store.Entry, out []byte, err 
 
 // callStep runs the function of a step. What that returns after the step's own timeout, which
 // late reports, is refused.
-func (sc *scope) callStep(ctx context.Context, at store.Address, cfg *stepConfig, fn func(context.Context) ([]byte, error)) (out []byte, late bool, err error) {
+func (sc *scope) callStep(ctx context.Context, at store.Address, cfg *stepConfig, fn stepFunc) (out []byte, late bool, err error) {
 	ctx = context.WithValue(ctx, stepKey{}, &stepRef{sc.e.run.ID, at})
 	var timeout error
 	if d := cfg.task.timeout; d > 0 {
@@ -260,74 +225,6 @@ func StepKey(ctx context.Context) string {
 		return ""
 	}
 	return fmt.Sprintf("%s:%v", p.run, journal.Address(p.at))
-}
-
-// An entryError is the error of an entry, which the next attempt of the run is not to find.
-type entryError struct {
-	e    *execution
-	at   store.Address // Seq 0: none
-	next store.Address // of the first call after the failure was met; Seq 0: the one after at
-	err  error
-}
-
-// entries are what the next attempt is not to find.
-func (e *entryError) entries() []store.Address {
-	return slices.DeleteFunc([]store.Address{e.at, e.next}, func(a store.Address) bool { return a.Seq == 0 })
-}
-
-// seenError notes where a scope met a failure of something that had begun before: what followed
-// from there is forgotten with it.
-func (sc *scope) seenError(at store.Address, err error) error {
-	return &entryError{e: sc.e, at: at, next: store.Address(sc.cursor.Peek()), err: err}
-}
-
-func (e *entryError) Error() string { return e.err.Error() }
-func (e *entryError) Unwrap() error { return e.err }
-
-// errorOf is the error that an entry records, or nil.
-func (sc *scope) errorOf(e *store.Entry) error {
-	if e.Error == nil {
-		return nil
-	}
-	return &entryError{e: sc.e, at: e.Address, err: decodeFailure(e.Error).errOf(sc.e)}
-}
-
-// toForget lists the entries whose errors are in err, each once: a branch that is forgotten
-// twice would take with it what came after.
-func (e *execution) toForget(err error) []store.Address {
-	var all []store.Address
-	known := map[store.Address]bool{}
-	for _, a := range e.entriesIn(err) {
-		if !known[a] {
-			known[a] = true
-			all = append(all, a)
-		}
-	}
-	return all
-}
-
-func (e *execution) entriesIn(err error) (all []store.Address) {
-	switch x := err.(type) {
-	case *appError:
-		for _, one := range x.tree {
-			if x, ok := one.(*entryError); ok && x.e == e {
-				all = append(all, x.entries()...)
-			}
-		}
-		return all
-	case *entryError:
-		if x.e == e {
-			all = append(all, x.entries()...)
-		}
-		return append(all, e.entriesIn(x.err)...)
-	case interface{ Unwrap() error }:
-		return e.entriesIn(x.Unwrap())
-	case interface{ Unwrap() []error }:
-		for _, one := range x.Unwrap() {
-			all = append(all, e.entriesIn(one)...)
-		}
-	}
-	return all
 }
 
 // Sleep waits for d. The time is stored: a crash or a restart does not begin it anew. A
@@ -466,7 +363,8 @@ func (sc *scope) awaitEvent(ctx context.Context, key string, w *waitConfig) (e s
 func (sc *scope) decodeEntry(e *store.Entry, v any) {
 	if err := sc.e.c.unmarshal(e.Value, v); err != nil {
 		file, line := appCaller()
-		sc.diverge(fmt.Errorf("entry %v, %v %q: what is recorded is not a %s (%s:%d): %w", journal.Address(e.Address), e.Kind, e.Name, reflect.TypeOf(v).Elem(), file, line, err))
+		sc.diverge(fmt.Errorf("entry %v, %v %q: what is recorded is not a %s (%s:%d): %w", journal.Address(e.Address), e.Kind,
+			e.Name, reflect.TypeOf(v).Elem(), file, line, err))
 	}
 }
 
@@ -508,4 +406,76 @@ func Version(ctx context.Context, change string) bool {
 	}
 	mustName("Version", change)
 	return sc.e.durable.version(ctx, sc, change)
+}
+
+// version decides once for each change.
+func (d *durableRun) version(ctx context.Context, sc *scope, change string) bool {
+	d.mu.Lock()
+	is, known := d.versions[change]
+	begins := !known && !guard.Unwinding()
+	if !known {
+		is = d.tape.Played()
+	}
+	if begins {
+		d.versions[change] = is
+	}
+	d.mu.Unlock()
+	if begins {
+		value := []byte("false")
+		if is {
+			value = []byte("true")
+		}
+		e := store.Entry{Address: store.Address{Scope: "version:" + change, Seq: 1}, Kind: store.EntryVersion, Name: change,
+			Done: true, Value: value}
+		if _, err := sc.append(ctx, e); err != nil {
+			sc.e.c.logger().Error("stint: recording a version", "change", change, "err", err)
+		}
+	}
+	return is
+}
+
+// diverge unwinds the execution: the call under way is not what is recorded.
+func (sc *scope) diverge(err error) {
+	sc.e.durable.diverge(locateCall(err))
+	runtime.Goexit()
+}
+
+// locateCall adds to a divergence where the app calls this package.
+func locateCall(err error) error {
+	if d := (*journal.Divergence)(nil); errors.As(err, &d) {
+		d.File, d.Line = appCaller()
+	}
+	return err
+}
+
+// appCaller returns where the app calls this package; line 0: it does not.
+func appCaller() (file string, line int) {
+	var pcs [32]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
+	for more := true; more; {
+		var f runtime.Frame
+		if f, more = frames.Next(); !strings.HasPrefix(f.Function, ownPackage) {
+			return f.File, f.Line
+		}
+	}
+	return "", 0
+}
+
+// ownPackage is how the names of this package's functions begin.
+var ownPackage = reflect.TypeFor[scope]().PkgPath() + "."
+
+// locateFunc adds to a divergence where fn, which returned too early, begins.
+func locateFunc(err error, fn any) error {
+	if err == nil || fn == nil {
+		return err
+	}
+	var d *journal.Divergence
+	if errors.As(err, &d) {
+		if f := runtime.FuncForPC(reflect.ValueOf(fn).Pointer()); f != nil {
+			if d.File, d.Line = f.FileLine(f.Entry()); d.File == "<autogenerated>" { // a method value
+				d.File, d.Line = "", 0
+			}
+		}
+	}
+	return err
 }

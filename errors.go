@@ -1,9 +1,14 @@
 package stint
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"reflect"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/stint-dev/stint/internal/guard"
@@ -70,6 +75,72 @@ func (e *TaskError) Error() string {
 
 func (e *TaskError) Unwrap() error { return e.Err }
 
+// A WorkflowError says which tasks of a workflow's run did not succeed. It is inside
+// the *TaskError that Run.Wait returns. errors.Is and errors.As look at those that failed.
+type WorkflowError struct {
+	Workflow string
+	RunID    string
+	Tasks    map[string]error // those that failed or were canceled, by name
+	canceled map[string]bool  // those that were canceled
+}
+
+// noteCanceled notes whether a task was canceled.
+func (e *WorkflowError) noteCanceled(name string, canceled bool) {
+	if canceled {
+		if e.canceled == nil {
+			e.canceled = map[string]bool{}
+		}
+		e.canceled[name] = true
+	}
+}
+
+func (e *WorkflowError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "workflow %q", e.Workflow)
+	for i, name := range e.names() {
+		sep := "; "
+		if i == 0 {
+			sep = ": "
+		}
+		if i == maxListed {
+			fmt.Fprintf(&b, "; and %d more", len(e.Tasks)-i)
+			break
+		}
+		fmt.Fprintf(&b, "%stask %q: %v", sep, name, e.Tasks[name])
+	}
+	return b.String()
+}
+
+const maxListed = 5 // tasks that a WorkflowError's text lists
+
+// Unwrap gives the errors of the tasks that failed, in the order of their names; if none did,
+// of those that were canceled. What a failure canceled does not make the run a canceled one.
+func (e *WorkflowError) Unwrap() []error {
+	var all []error
+	for _, name := range e.names() {
+		if e.canceled[name] && len(e.canceled) < len(e.Tasks) {
+			break
+		}
+		all = append(all, e.Tasks[name])
+	}
+	return all
+}
+
+// names are those of the tasks that failed, then of those that were canceled.
+func (e *WorkflowError) names() []string {
+	names := slices.Sorted(maps.Keys(e.Tasks))
+	slices.SortStableFunc(names, func(a, b string) int {
+		switch {
+		case e.canceled[a] == e.canceled[b]:
+			return 0
+		case e.canceled[b]:
+			return -1
+		}
+		return 1
+	})
+	return names
+}
+
 // A PanicError is a panic of the app's code, or its call of runtime.Goexit, as an error: of a
 // handler or step, of a function that an option was given, or of a method of the error that
 // a handler returned.
@@ -89,6 +160,7 @@ func (e *PanicError) Unwrap() error {
 type nonRetryable struct{ err error }
 
 func (e *nonRetryable) Error() string { return e.err.Error() }
+
 func (e *nonRetryable) Unwrap() error { return e.err }
 
 // NonRetryable marks err as final: no attempt follows, however many are left. It wraps
@@ -106,6 +178,7 @@ type retryAfter struct {
 }
 
 func (e *retryAfter) Error() string { return e.err.Error() }
+
 func (e *retryAfter) Unwrap() error { return e.err }
 
 // RetryAfter fails the attempt with err, and has the next one start after d instead
@@ -143,6 +216,7 @@ type namedOnce struct {
 }
 
 func (e *namedOnce) Error() string { return e.text }
+
 func (e *namedOnce) Unwrap() error { return e.err }
 
 // wrapStoreErr makes a store's error one of this package.
@@ -160,4 +234,186 @@ func wrapStoreErr(op string, err error) error {
 		}
 	}
 	return errorf("stint: %s: %w", op, err)
+}
+
+// What the app gives the engine to call, and the errors that it returns, may panic or end
+// its goroutine. A handler, and what it calls, runs on a goroutine of the engine's that
+// expects both: see execution.execute and future.run. All else is called through here.
+
+// guarded calls f, which calls code of the app's, on a goroutine of its own. A panic, or a
+// call of runtime.Goexit, is a *PanicError.
+func guarded(f func() error) (err error) {
+	if p := guard.Call(func() { err = f() }); p != nil {
+		return vet(panicOf(p))
+	}
+	return err
+}
+
+func panicOf(p *guard.Panic) *PanicError { return &PanicError{Value: p.Value, Stack: p.Stack} }
+
+// panicError makes an error of what recover returned in a deferred function; nil means
+// runtime.Goexit.
+func panicError(v any) error { return vet(panicOf(guard.Recovered(v))) }
+
+// An appError is an error of the app's as the engine deals with it: its text and what it
+// wraps were read once, where a panic is caught, and its methods are called there alone.
+// It answers errors.Is and errors.As as the error does.
+type appError struct {
+	err     error
+	text    string
+	tree    []error // err and what it wraps, in the order of errors.Is
+	methods bool    // some of tree have a method Is or As
+}
+
+// maxTree is how many errors one may wrap. One with more wraps itself.
+const maxTree = 1 << 16
+
+// vet returns err, which code of the app's returned, as an *appError, or as a *PanicError if
+// its methods panic, end their goroutine, or find no end.
+func vet(err error) error {
+	switch err.(type) {
+	case nil, *appError:
+		return err
+	}
+	var a *appError
+	p := guard.Call(func() { a = inspect(err) })
+	if p == nil {
+		return a
+	}
+	bad := &PanicError{Value: guard.Text(p.Value), Stack: p.Stack}
+	if of, ok := err.(*PanicError); ok && of != nil { // its value is an error that does
+		bad = &PanicError{Value: fmt.Sprintf("%T, of which: %v", of.Value, bad), Stack: of.Stack}
+	}
+	return bad
+}
+
+// original returns the error of the app's as the app knows it.
+func original(err error) error {
+	if a, ok := err.(*appError); ok {
+		return a.err
+	}
+	return err
+}
+
+func inspect(err error) *appError {
+	a := &appError{err: err, text: err.Error()}
+	for todo := []error{err}; len(todo) > 0; {
+		e := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if e == nil {
+			continue
+		}
+		if len(a.tree) == maxTree {
+			panic(fmt.Sprintf("an error of type %T whose Unwrap finds no end: %s", err, a.text))
+		}
+		a.tree = append(a.tree, e)
+		switch x := e.(type) {
+		case interface{ Unwrap() error }:
+			todo = append(todo, x.Unwrap())
+		case interface{ Unwrap() []error }:
+			all := x.Unwrap()
+			for i := len(all) - 1; i >= 0; i-- {
+				todo = append(todo, all[i])
+			}
+		}
+	}
+	for _, e := range a.tree {
+		_, is := e.(interface{ Is(error) bool })
+		_, as := e.(interface{ As(any) bool })
+		a.methods = a.methods || is || as
+	}
+	if a.methods { // if they panic, now is the time
+		a.is(ErrTimeout)
+		a.is(ErrCanceled)
+		a.as(new(*nonRetryable))
+	}
+	return a
+}
+
+func (a *appError) Error() string { return a.text }
+
+// Is implements what errors.Is asks.
+func (a *appError) Is(target error) (is bool) {
+	if !a.methods {
+		return a.is(target)
+	}
+	guard.Call(func() { is = a.is(target) })
+	return is
+}
+
+func (a *appError) is(target error) bool {
+	same := reflect.TypeOf(target).Comparable()
+	for _, e := range a.tree {
+		if same && e == target {
+			return true
+		}
+		if x, ok := e.(interface{ Is(error) bool }); ok && x.Is(target) {
+			return true
+		}
+	}
+	return false
+}
+
+// As implements what errors.As asks.
+func (a *appError) As(target any) (as bool) {
+	if !a.methods {
+		return a.as(target)
+	}
+	guard.Call(func() { as = a.as(target) })
+	return as
+}
+
+func (a *appError) as(target any) bool {
+	into := reflect.ValueOf(target).Elem()
+	for _, e := range a.tree {
+		if reflect.TypeOf(e).AssignableTo(into.Type()) {
+			into.Set(reflect.ValueOf(e))
+			return true
+		}
+		if x, ok := e.(interface{ As(any) bool }); ok && x.As(target) {
+			return true
+		}
+	}
+	return false
+}
+
+// registered holds the types given to RegisterError.
+var registered struct {
+	sync.RWMutex
+	names map[reflect.Type]string
+	reads map[string]func([]byte) (error, error)
+}
+
+// RegisterError makes errors of type T survive being stored: where a run, a step, a
+// branch or a child failed with one, on its own or wrapped, errors.As finds it in what
+// Step, Wait and the on-failure function return, in every attempt, after a restart, and
+// in other processes that registered T by the same name. Without it such an error has
+// its text alone, and what the package knows: its own errors, those of context, and the
+// common ones of io, io/fs and database/sql.
+//
+// What is stored is the value's JSON, so fields that matter must be exported and must
+// not be interfaces, such as an error: what it wraps is stored beside it. A value that
+// does not encode and decode, or whose JSON is over 64 KiB, is stored as its text.
+//
+// Call it when the program starts, once for each type. It panics if the name is empty,
+// T is an interface, or the name or T was registered before with another T or name.
+func RegisterError[T error](name string) {
+	t := reflect.TypeFor[T]()
+	if name == "" || t.Kind() == reflect.Interface {
+		panic(fmt.Sprintf("stint: RegisterError[%v](%q): want a name, and a type that is not an interface", t, name))
+	}
+	registered.Lock()
+	defer registered.Unlock()
+	if registered.names == nil {
+		registered.names, registered.reads = map[reflect.Type]string{}, map[string]func([]byte) (error, error){}
+	}
+	if had, known := registered.names[t]; known != (registered.reads[name] != nil) || known && had != name {
+		panic(fmt.Sprintf("stint: RegisterError[%v](%q): the name or the type is registered with another", t, name))
+	}
+	registered.names[t] = name
+	registered.reads[name] = func(b []byte) (error, error) {
+		var v T
+		err := json.Unmarshal(b, &v)
+		return v, err
+	}
 }

@@ -54,33 +54,6 @@ func executionOf(ctx context.Context) *execution {
 	return e
 }
 
-// localExecution is executionOf, if that run is in this client's database. In the handler of
-// a client of another database it is nil: there a run of this one is nobody's child.
-func (c *Client) localExecution(ctx context.Context) *execution {
-	e := executionOf(ctx)
-	if e == nil || e.c == c || e.replay != nil {
-		return e
-	}
-	e.mu.Lock()
-	here, known := e.local[c]
-	e.mu.Unlock()
-	if !known {
-		_, err := c.store.Get(ctx, e.run.ID)
-		if here = err == nil; here || errors.Is(err, store.ErrNotFound) {
-			e.mu.Lock()
-			if e.local == nil {
-				e.local = map[*Client]bool{}
-			}
-			e.local[c] = here
-			e.mu.Unlock()
-		}
-	}
-	if !here {
-		return nil
-	}
-	return e
-}
-
 func newExecution(w *Worker, r *store.Claimed) *execution {
 	e := &execution{c: w.c, w: w, run: *r, def: w.c.task(r.Task), hasSlot: true, cost: w.c.slotCost(r.Task)}
 	e.ctx, e.cancel = context.WithCancelCause(context.WithValue(context.Background(), executionKey{}, e))
@@ -204,7 +177,8 @@ func (e *execution) outcomeOf(out []byte, err error, cause error) (store.Outcome
 	case e.failure != nil:
 		return e.failedOutcome(o, e.failure)
 	case errors.Is(cause, ErrCanceled):
-		o.To, o.Output, o.Error, o.Forget = store.Canceled, nil, encodeFailure(ErrCanceled), e.withUnseen(append(e.interruptedCalls(), e.toForget(err)...))
+		o.To, o.Output, o.Error = store.Canceled, nil, encodeFailure(ErrCanceled)
+		o.Forget = e.withUnseen(append(e.interruptedCalls(), e.toForget(err)...))
 	case errors.Is(cause, ErrTimeout):
 		o.Forget = e.toForget(err) // timeoutError may leave err out
 		return e.failedOutcome(o, timeoutError(e.def.cfg.timeout, err))
@@ -223,7 +197,8 @@ func (e *execution) outcomeOf(out []byte, err error, cause error) (store.Outcome
 }
 
 func (e *execution) newOutcome(to store.State) store.Outcome {
-	return store.Outcome{ID: e.run.ID, Lease: e.run.Lease, Parent: e.run.Parent, Node: e.run.Node, To: to, Queue: e.run.Queue, Task: e.run.Task, Started: e.run.Started}
+	return store.Outcome{ID: e.run.ID, Lease: e.run.Lease, Parent: e.run.Parent, Node: e.run.Node, To: to, Queue: e.run.Queue,
+		Task: e.run.Task, Started: e.run.Started}
 }
 
 func timeoutError(d time.Duration, err error) error {
@@ -255,7 +230,8 @@ func (e *execution) failedOutcome(o store.Outcome, err error) (store.Outcome, er
 	o.Forget = e.withUnseen(o.Forget)
 	if again {
 		o.To, o.At, o.Forget = store.Scheduled, dueIn(delay), e.withCompensations(o.Forget)
-		e.c.logger().Info("stint: attempt failed; will retry", "task", e.run.Task, "run", e.run.ID, "attempt", e.run.Attempt, "in", delay, "err", e.c.logText(err))
+		e.c.logger().Info("stint: attempt failed; will retry", "task", e.run.Task, "run", e.run.ID, "attempt", e.run.Attempt, "in",
+			delay, "err", e.c.logText(err))
 		return o, err
 	}
 	o.To = store.Failed
@@ -270,11 +246,12 @@ func (e *execution) failedOutcome(o store.Outcome, err error) (store.Outcome, er
 func failureKind(err error) string { return decodeFailure(encodeFailure(err)).Kind }
 
 func (e *execution) failureRun(f *taskDef, failure []byte) store.NewRun {
-	input, _ := json.Marshal(failedRun{e.run.ID.String(), e.run.Task, e.run.Attempt, jsonx.Embed(e.run.Input), failure}) // all of it is JSON
-	return store.NewRun{
-		Task: f.name, Queue: e.run.Queue, Priority: e.run.Priority, AgeEvery: e.c.cfg.ageing,
-		Input: input, Metadata: e.run.Metadata, Detached: true,
-	}
+	failed := failedRun{e.run.ID.String(), e.run.Task, e.run.Attempt, jsonx.Embed(e.run.Input), failure}
+	input, _ := json.Marshal(failed) // all of it is JSON
+	rc := runConfig{queue: e.run.Queue, priority: int(e.run.Priority), detached: true}
+	r, _ := f.newRun(e.c, &rc, nil, time.Time{}) // only a workflow's graph can be wrong
+	r.Input, r.Metadata = input, e.run.Metadata
+	return r
 }
 
 // post posts the outcome, if none was posted before.
@@ -376,3 +353,123 @@ func (e *execution) interrupt(cause error, grace time.Duration) {
 		}
 	})
 }
+
+// loadDurable is the execution's journal, which the first durable call loads.
+func (e *execution) loadDurable(ctx context.Context) (*durableRun, error) {
+	e.loadMu.Lock()
+	defer e.loadMu.Unlock()
+	if e.durable != nil {
+		return e.durable, nil
+	}
+	var entries []store.Entry
+	if e.run.Journal {
+		var err error
+		if entries, err = e.c.store.Load(context.WithoutCancel(ctx), e.run.ID); err != nil {
+			return nil, wrapStoreErr("load the journal", err)
+		}
+	}
+	e.durable = newDurableRun(e, entries)
+	if end := e.durable.failureEntry; end != nil {
+		e.failWith(end)
+	}
+	return e.durable, nil
+}
+
+// An outcome is posted by an execution, and committed by the worker's finisher.
+type outcome struct {
+	store.Outcome
+	e *execution
+}
+
+// post hands an outcome to the finisher.
+func (w *Worker) post(o outcome) {
+	w.mu.Lock()
+	w.outbox = append(w.outbox, o)
+	w.mu.Unlock()
+	signal(w.posted)
+}
+
+// finishLoop commits outcomes, all that have gathered at a time, until ctx is done
+// and none is left. An outcome that cannot be written is tried until it can (R2).
+func (w *Worker) finishLoop(ctx context.Context) {
+	for {
+		if batch := w.nextOutcomes(); len(batch) > 0 {
+			w.commitOutcomes(ctx, batch)
+			w.reuseOutbox(batch)
+			continue
+		}
+		select {
+		case <-w.posted:
+		case <-ctx.Done():
+			if w.outboxLen() == 0 {
+				return
+			}
+		}
+	}
+}
+
+func (w *Worker) outboxLen() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.outbox)
+}
+
+func (w *Worker) commitOutcomes(ctx context.Context, batch []outcome) {
+	outcomes := make([]store.Outcome, len(batch))
+	for i := range batch {
+		outcomes[i] = batch[i].Outcome
+	}
+	for {
+		stale, err := w.c.store.Finish(context.Background(), time.Now(), outcomes)
+		if err == nil {
+			for i, s := range stale {
+				if s {
+					w.c.logger().Warn("stint: late outcome refused", "task", batch[i].e.run.Task, "run", batch[i].ID, "attempt",
+						batch[i].e.run.Attempt)
+				}
+			}
+			return
+		}
+		if errors.Is(err, store.ErrClosed) {
+			return // the runs are queued again at the next start
+		}
+		w.c.logger().Error("stint: recording outcomes; will retry", "err", err, "outcomes", len(batch), "in", retryStore)
+		if !pause(ctx, retryStore) {
+			return // drained: Unregister, or the next start, queues them again
+		}
+	}
+}
+
+// nextOutcomes takes those that one commit records: all, unless they carry many log lines.
+func (w *Worker) nextOutcomes() []outcome {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n, size := 0, 0
+	for ; n < len(w.outbox) && size < 4*portion; n++ {
+		for i := range w.outbox[n].Record.Logs {
+			size += logSize(&w.outbox[n].Record.Logs[i])
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	batch, rest := w.outbox[:n:n], w.outbox[n:]
+	if len(rest) == 0 {
+		batch, rest, w.spare = w.outbox, w.spare, nil
+	}
+	w.outbox = rest
+	return batch
+}
+
+// reuseOutbox makes the next outbox of a batch that was committed: outcomes are large.
+func (w *Worker) reuseOutbox(batch []outcome) {
+	clear(batch) // what they refer to may go
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if cap(batch) <= maxSpare {
+		w.spare = batch[:0]
+	}
+}
+
+// maxSpare is the size of an outbox that is kept: half a MiB.
+const maxSpare = 1024

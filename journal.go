@@ -1,15 +1,23 @@
 package stint
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"iter"
-	"strings"
+	"log/slog"
+	"reflect"
+	"runtime"
+	"slices"
 	"time"
 
+	"github.com/stint-dev/stint/internal/check"
 	"github.com/stint-dev/stint/internal/journal"
 	"github.com/stint-dev/stint/internal/jsonx"
+	"github.com/stint-dev/stint/internal/recording"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -40,6 +48,9 @@ type JournalPage struct {
 	Next    string // Cursor of the next page; "" on the last
 }
 
+// ErrDiverged: code asks for other durable calls than a journal records.
+var ErrDiverged = errors.New("stint: the code does not match the journal")
+
 // Journal returns what a run has done so far, in the order of its scopes. It is empty
 // for a run without durable calls, and ErrNotFound for one that does not exist. It holds all
 // of it in memory: a journal of more than 100,000 entries, or 256 MiB, is an error. JournalPage
@@ -50,12 +61,12 @@ func (c *Client) Journal(ctx context.Context, runID string) ([]JournalEntry, err
 		return nil, err
 	}
 	all := []JournalEntry{}
-	var whole wholeList
+	var whole check.Whole
 	for e, err := range c.entries(ctx, id) {
 		if err != nil {
 			return nil, wrapStoreErr("journal", err)
 		}
-		if err := whole.add(e.Size()); err != nil {
+		if err := whole.Add(e.Size()); err != nil {
 			return nil, fmt.Errorf("stint: journal of run %s: %w: read it with JournalPage, or WriteJournal", id, err)
 		}
 		all = append(all, journalEntry(&e))
@@ -155,93 +166,303 @@ func journalEntry(e *store.Entry) JournalEntry {
 	return j
 }
 
-// RestartFrom runs a run that has ended, or is blocked, again from its first step of
-// that name: what it recorded before stays, that step and all that follows it runs anew.
-func (c *Client) RestartFrom(ctx context.Context, runID, stepName string) error {
-	if err := c.writable("restart"); err != nil {
+// ExportJournal returns a run, its journal, and how the runs ended that it refers to, as
+// indented JSON: for ReplayJournal, and to keep beside the code's tests. It holds
+// inputs and outputs as they are stored; what is not JSON there is a string that says so.
+// A document of more than 256 MiB is an error: WriteJournal writes one of any length.
+func (c *Client) ExportJournal(ctx context.Context, runID string) ([]byte, error) {
+	var b wholeDocument
+	if err := c.WriteJournal(ctx, runID, &b); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+// A wholeDocument is a document in memory, which has a bound.
+type wholeDocument struct{ bytes.Buffer }
+
+// Write implements io.Writer.
+func (b *wholeDocument) Write(p []byte) (int, error) {
+	if b.Len()+len(p) > check.MaxWholeBytes {
+		return 0, fmt.Errorf("more than %d MiB: write it with WriteJournal", check.MaxWholeBytes>>20)
+	}
+	return b.Buffer.Write(p)
+}
+
+// WriteJournal writes what ExportJournal returns to w, an entry at a time: of a journal of any
+// length it holds a few MiB, and the IDs of the runs that it refers to. An error of w ends it,
+// and is in the error that it returns; what was written by then is no document. So it is if the
+// run began another attempt meanwhile, which may have taken back what was written. What a run
+// that goes on records meanwhile may be in the document.
+func (c *Client) WriteJournal(ctx context.Context, runID string, w io.Writer) error {
+	id, err := parseID(runID)
+	if err != nil {
 		return err
 	}
-	id, at, err := c.findStep(ctx, runID, stepName)
+	r, err := c.store.Get(ctx, id)
+	if err != nil {
+		return wrapStoreErr("export a journal", err)
+	}
+	return wrapStoreErr("export a journal", c.writeJournal(ctx, r, recording.NewWriter(w)))
+}
+
+func (c *Client) writeJournal(ctx context.Context, r *store.Run, d *recording.Writer) error {
+	err := d.Begin(&recording.Run{
+		Format: recording.Format, Task: r.Task, Run: r.ID, Parent: r.Parent, Root: r.Root, State: r.State.String(), Attempt: r.Attempt,
+		Exported: time.Now().UTC(), Metadata: decodeMetadata(r.Metadata), Input: jsonx.Embed(r.Input),
+	})
 	if err != nil {
 		return err
 	}
-	return wrapStoreErr("restart", c.store.Restart(ctx, time.Now(), id, at))
+	children, err := c.writeEntries(ctx, r, d)
+	if err != nil {
+		return err
+	}
+	if err := c.writeChildren(ctx, children, d); err != nil {
+		return err
+	}
+	if err := c.writeTasks(ctx, r.Parent, d); err != nil {
+		return err
+	}
+	return d.End()
 }
 
-// Fork makes a new run of the same task with the same input, that begins with what the
-// run recorded before its first step of that name, and returns its ID. The run itself
-// is left as it is; children that it began before are not begun again.
-func (c *Client) Fork(ctx context.Context, runID, stepName string) (string, error) {
-	if err := c.writable("fork"); err != nil {
-		return "", err
-	}
-	id, at, err := c.findStep(ctx, runID, stepName)
-	if err != nil {
-		return "", err
-	}
-	fork, err := c.store.Fork(ctx, time.Now(), id, at)
-	if err != nil {
-		return "", wrapStoreErr("fork", err)
-	}
-	return fork.String(), nil
-}
-
-// findStep is where the first step of that name stands in the handler's own scope.
-func (c *Client) findStep(ctx context.Context, runID, name string) (id store.ID, at store.Address, err error) {
-	if id, err = parseID(runID); err != nil {
-		return id, at, err
-	}
-	if err := checkText("step name", name); err != nil {
-		return id, at, wrapStoreErr("find the step", err)
-	}
-	for e, err := range c.entries(ctx, id) {
+// writeEntries writes the journal, and returns the runs that it refers to.
+func (c *Client) writeEntries(ctx context.Context, r *store.Run, d *recording.Writer) (children []store.ID, err error) {
+	pages := 0
+	for page, err := range c.pages(ctx, r.ID, true) {
 		if err != nil {
-			return id, at, wrapStoreErr("read the journal", err)
+			return nil, err
 		}
-		if e.Scope != "" { // the handler's own comes first
-			break
-		}
-		if e.Kind == store.EntryStep && e.Name == name {
-			return id, e.Address, nil
+		pages++
+		for i := range page {
+			e := &page[i]
+			var ids []store.ID
+			// A value that was edited by hand is exported as far as it can be.
+			if e.Kind == store.EntryChild && json.Unmarshal(e.Value, &ids) == nil {
+				children = append(children, ids...)
+			}
+			if err := d.Item("entries", "", recording.EntryOf(e)); err != nil {
+				return nil, err
+			}
 		}
 	}
-	return id, at, fmt.Errorf("%w: run %s has no step %q of its own", ErrNotFound, runID, name)
+	if pages == 1 { // as of one moment
+		return children, nil
+	}
+	now, err := c.store.Get(ctx, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	if len(now.Attempts) != len(r.Attempts) { // each attempt that is over has taken back what it may have to do anew
+		return nil, errors.New("the run began another attempt meanwhile: export it again")
+	}
+	return children, nil
 }
 
-// waitReason says what a waiting run waits for.
-func (c *Client) waitReason(ctx context.Context, r *store.Run) (string, error) {
-	var parts []string
-	child := ""
-	for e, err := range c.entries(ctx, r.ID) {
+// writeChildren writes how runs ended that a journal refers to, in the order of their IDs.
+func (c *Client) writeChildren(ctx context.Context, ids []store.ID, d *recording.Writer) error {
+	slices.SortFunc(ids, func(a, b store.ID) int { return bytes.Compare(a[:], b[:]) })
+	for _, id := range slices.Compact(ids) {
+		r, err := c.store.Get(ctx, id)
+		if errors.Is(err, store.ErrNotFound) {
+			continue // its retention is over
+		}
 		if err != nil {
-			return "", err
+			return err
 		}
-		if len(parts) == maxWaits {
-			parts = append(parts, "others")
-			break
+		if !r.State.Terminal() {
+			continue
 		}
-		switch {
-		case e.Kind == store.EntryEvent && !e.Done:
-			parts = append(parts, conditionText(&store.Condition{Event: &e.Match}))
-		case (e.Kind == store.EntrySleep || e.Kind == store.EntryStep && !e.Done) && e.Due.After(time.Now()):
-			parts = append(parts, e.Kind.String()+" until "+e.Due.Format(time.RFC3339))
-		case e.Kind == store.EntryChild:
-			child = fmt.Sprintf("a run of task %q", e.Name)
+		end := recording.End{Task: r.Task, State: r.State.String(), Attempt: r.Attempt, Output: jsonx.Embed(r.Output),
+			Error: jsonx.Embed(r.Error), Ended: recording.UTC(r.Ended)}
+		if r.Workflow && r.State == store.Succeeded {
+			o, err := c.outputs(ctx, id, nil)
+			if err != nil {
+				return err
+			}
+			if end.Output, err = json.Marshal(o); err != nil {
+				return err
+			}
+		}
+		if err := d.Item("runs", id.String(), &end); err != nil {
+			return err
 		}
 	}
-	if len(parts) == 0 && child != "" {
-		parts = append(parts, child)
+	return nil
+}
+
+// writeTasks writes how the other tasks of a workflow's run ended, if the run is of one, in the
+// order of their names.
+func (c *Client) writeTasks(ctx context.Context, parent store.ID, d *recording.Writer) error {
+	if parent == (store.ID{}) {
+		return nil
 	}
-	if len(parts) > 0 || r.Parent == (store.ID{}) {
-		return strings.Join(parts, " or "), nil
+	p, err := c.store.Get(ctx, parent)
+	if err != nil || !p.Workflow {
+		return err
 	}
-	g, _, err := c.store.Workflow(ctx, r.Parent, []string{}) // a task of a workflow, before its start
+	g, _, err := c.store.Workflow(ctx, parent, []string{})
 	if err != nil {
-		return "", err
+		return err
 	}
-	_, name, _ := strings.Cut(r.Task, ":")
-	if place, ok := g.Place(name); ok && place < g.End() {
-		return conditionText(g.Tasks[place].WaitFor), nil
+	names := make([]string, len(g.Tasks))
+	for i := range g.Tasks {
+		names[i] = g.Tasks[i].Name
 	}
-	return "", nil
+	slices.Sort(names)
+	for _, name := range names {
+		o, err := c.outputs(ctx, parent, []string{name})
+		if err != nil {
+			return err
+		}
+		t := o.tasks[name]
+		if t == nil || !t.State.Terminal() {
+			continue
+		}
+		end := recording.End{State: t.State.String(), Attempt: t.Attempt, Output: jsonx.Embed(t.Output), Error: jsonx.Embed(t.Error)}
+		if err := d.Item("tasks", name, &end); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A replaySource is what an execution of ReplayJournal has in place of a database.
+type replaySource struct {
+	at    time.Time // when the journal was exported
+	runs  map[store.ID]recording.End
+	tasks map[string]*store.WorkflowTask
+}
+
+// ReplayJournal runs fn on what ExportJournal or WriteJournal gave, and returns an error that is
+// ErrDiverged if fn asks for other durable calls than are recorded: what would block
+// the run after a deploy. No step runs: where the journal ends, or the run waited, fn is
+// unwound. What fn does between durable calls it does.
+//
+// Options are those of the client whose run it was that matter to a handler: WithCodec,
+// WithMiddleware, WithLogger. ctx ends a handler that blocks elsewhere.
+func ReplayJournal[In, Out any](
+	ctx context.Context, journal []byte, fn func(context.Context, In) (Out, error), opts ...ClientOption,
+) error {
+	var rec recording.Run
+	if err := json.Unmarshal(journal, &rec); err != nil {
+		return errorf("stint: replay: not a journal from ExportJournal: %w",
+			jsonx.DecodeError(err, journal, reflect.TypeFor[recording.Run]()))
+	}
+	if rec.Format != recording.Format {
+		return fmt.Errorf("stint: replay: journal of format %d: this version reads %d", rec.Format, recording.Format)
+	}
+	c, err := Open(":memory:", append([]ClientOption{WithLogger(slog.New(slog.DiscardHandler)), WithMaxResident(0)}, opts...)...)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	w, err := c.NewWorker()
+	if err != nil {
+		return err
+	}
+	h, err := c.withMiddleware(typedHandler(c, fn))
+	if err != nil {
+		return errorf("stint: replay: %w", err)
+	}
+	e, err := newReplay(w, &rec, &taskDef{name: rec.Task, handler: h, fn: fn})
+	if err != nil {
+		return err
+	}
+	done := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		e.cancel(context.Cause(ctx))
+		e.durable.diverge(context.Cause(ctx))
+	})
+	go func() { // the handler's, which ends it
+		defer close(done)
+		e.execute()
+	}()
+	<-done
+	if !stop() {
+		return context.Cause(ctx)
+	}
+	return e.replayResult(rec.State)
+}
+
+// newReplay is an execution whose journal is a recording.
+func newReplay(w *Worker, rec *recording.Run, def *taskDef) (*execution, error) {
+	metadata, err := json.Marshal(rec.Metadata)
+	if err != nil {
+		return nil, err
+	}
+	run := store.Claimed{
+		ID: rec.Run, Lease: 1, Attempt: max(rec.Attempt, 1), Task: rec.Task, Input: rec.Input, Metadata: metadata,
+		Parent: rec.Parent, Root: rec.Root, Due: createdAt(rec.Run), Started: rec.Exported, Journal: true,
+	}
+	e := newExecution(w, &run)
+	e.def = def
+	e.replay = &replaySource{at: rec.Exported, runs: rec.Runs, tasks: map[string]*store.WorkflowTask{}}
+	for name, end := range rec.Tasks {
+		var state State
+		if err := state.UnmarshalText([]byte(end.State)); err != nil {
+			return nil, errorf("stint: replay: %w", err)
+		}
+		e.replay.tasks[name] = &store.WorkflowTask{ID: rec.Run, State: state, Attempt: end.Attempt, Output: end.Output, Error: end.Error}
+	}
+	entries := make([]store.Entry, len(rec.Entries))
+	for i := range rec.Entries {
+		if entries[i], err = rec.Entries[i].Stored(); err != nil {
+			return nil, errorf("stint: replay: entry %d: %w", i+1, err)
+		}
+	}
+	e.durable = newDurableRun(e, entries)
+	w.inUse, w.running[run.ID] = 1, e
+	w.execs.Add(1)
+	return e, nil
+}
+
+// replayResult is what a replay that is over found.
+func (e *execution) replayResult(recorded string) error {
+	d := e.durable
+	d.mu.Lock()
+	verdict := d.divergence
+	d.mu.Unlock()
+	if verdict != nil {
+		return errorf("%w: run %s of task %q: %w", ErrDiverged, e.run.ID, e.run.Task, verdict)
+	}
+	if n := len(e.w.outbox); n > 0 && recorded != store.Failed.String() {
+		if f := decodeFailure(e.w.outbox[n-1].Error); f.Kind == kindPanic {
+			return errorf("stint: replay of run %s of task %q: %w", e.run.ID, e.run.Task, f.err())
+		}
+	}
+	return nil
+}
+
+// stopsAt reports whether a replay ends with this call: it is not recorded, or was not
+// over when the journal was exported. A branch is recorded when it ends, so one that
+// is not recorded had begun.
+func (r *replaySource) stopsAt(e *store.Entry, recorded bool) bool {
+	switch {
+	case !recorded:
+		return e.Kind != store.EntryBranch
+	case e.Kind == store.EntrySleep:
+		return e.Due.After(r.at)
+	}
+	return !e.Done
+}
+
+// stopReplay parks a branch for good: it is unwound when all others are parked or through.
+func (sc *scope) stopReplay() {
+	d := sc.e.durable
+	d.park(&parked{woken: make(chan struct{})})
+	<-d.unwind
+	runtime.Goexit()
+}
+
+// runEnd is how a run ended that the replayed one waits for; if it had not, it does not return.
+func (r *replaySource) runEnd(sc *scope, id store.ID) *store.Run {
+	end, ok := r.runs[id]
+	var state State
+	err := state.UnmarshalText([]byte(end.State))
+	if !ok || err != nil {
+		sc.stopReplay()
+	}
+	return &store.Run{ID: id, Task: end.Task, State: state, Attempt: end.Attempt, Output: end.Output, Error: end.Error, Ended: end.Ended}
 }

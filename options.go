@@ -1,10 +1,19 @@
 package stint
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"strings"
 	"time"
 
+	"github.com/stint-dev/stint/internal/check"
 	"github.com/stint-dev/stint/internal/clock"
+	"github.com/stint-dev/stint/internal/guard"
+	"github.com/stint-dev/stint/store"
 )
 
 // A TaskOption changes a task, for all its runs. See NewTask. A few are options of a
@@ -39,11 +48,16 @@ type (
 	workerOption func(*workerConfig) error
 )
 
-func (o taskOption) applyTask(c *taskConfig) error       { return o(c) }
-func (o runOnly) applyRun(c *runConfig) error            { return o(c) }
-func (o runOption) applyTask(c *taskConfig) error        { return o(&c.run) }
-func (o runOption) applyRun(c *runConfig) error          { return o(c) }
+func (o taskOption) applyTask(c *taskConfig) error { return o(c) }
+
+func (o runOnly) applyRun(c *runConfig) error { return o(c) }
+
+func (o runOption) applyTask(c *taskConfig) error { return o(&c.run) }
+
+func (o runOption) applyRun(c *runConfig) error { return o(c) }
+
 func (o clientOption) applyClient(c *clientConfig) error { return o(c) }
+
 func (o workerOption) applyWorker(c *workerConfig) error { return o(c) }
 
 // wantTime reports a time that cannot be kept.
@@ -54,15 +68,315 @@ func wantTime(option string, t time.Time) error {
 	return nil
 }
 
-// inputAs is an input as its type. A nil of an interface type is nil: it has no type of its own.
-func inputAs[In any](in any) In {
-	typed, _ := in.(In)
-	return typed
-}
-
 func wantPositive(option string, d time.Duration) error {
 	if d <= 0 {
 		return fmt.Errorf("stint: %s(%v): want more than 0", option, d)
 	}
 	return nil
+}
+
+// runConfig is what the options of a run, over those of its task, come to.
+type runConfig struct {
+	priority    int
+	prioritySet bool
+	queue       string
+	runAt       time.Time
+	delay       time.Duration
+	key         string
+	debounce    time.Duration
+	keyTTL      time.Duration
+	metadata    map[string]string
+	detached    bool
+	parent      store.ID
+	tx          store.Tx
+}
+
+// WithPriority moves a run ahead of due runs of lower priority in its queue. p is from
+// -128 to 127; the default is PriorityDefault, 2. A run's effective priority rises by
+// one for each minute it waits (WithPriorityAgeing).
+func WithPriority(p int) Option {
+	return runOption(func(c *runConfig) error {
+		if p < -128 || p > 127 {
+			return fmt.Errorf("stint: WithPriority(%d): want -128 to 127", p)
+		}
+		c.priority, c.prioritySet = p, true
+		return nil
+	})
+}
+
+// WithQueue puts runs into the queue of that name, which is made by its first use.
+// The default is DefaultQueue.
+func WithQueue(name string) Option {
+	return runOption(func(c *runConfig) error {
+		c.queue = name
+		if err := check.Name("queue name", name); err != nil {
+			return errorf("stint: WithQueue: %w", err)
+		}
+		return nil
+	})
+}
+
+// WithMetadata attaches keys and values to a run, which filters find and children
+// inherit. It adds to the task's own. Keys and values are UTF-8, a
+// key has at most 255 bytes, and all keys and values have at most 64 KiB together; others are
+// an error.
+func WithMetadata(m map[string]string) MetadataOption { return metadataOption(m) }
+
+// A MetadataOption is an option of tasks, workflows, runs and events.
+type MetadataOption interface {
+	Option
+	EventOption
+}
+
+type metadataOption map[string]string
+
+func (o metadataOption) merge(into *map[string]string) error {
+	if err := check.Metadata(o); err != nil {
+		return errorf("stint: WithMetadata: %w", err)
+	}
+	merged := make(map[string]string, len(*into)+len(o))
+	maps.Copy(merged, *into)
+	maps.Copy(merged, o)
+	*into = merged
+	// The payload of the filter by which an event started the parent is bounded by itself.
+	return check.Size("stint: WithMetadata: metadata",
+		check.MetadataSize(merged)-len(merged[store.MetaPayload])+len(o[store.MetaPayload]), check.MaxMetadata)
+}
+
+func (o metadataOption) applyRun(c *runConfig) error { return o.merge(&c.metadata) }
+
+func (o metadataOption) applyTask(c *taskConfig) error { return o.merge(&c.run.metadata) }
+
+func (o metadataOption) applyWorkflow(c *workflowConfig) error { return o.merge(&c.task.run.metadata) }
+
+func (o metadataOption) applyStep(*stepConfig) error { return runOption(nil).applyStep(nil) }
+
+func (o metadataOption) applyEvent(c *eventConfig) error { return o.merge(&c.metadata) }
+
+// WithRunAt sets when a run starts: at t, or at once if that has passed. A t outside of the
+// years 1 to 9999 is an error of the enqueue.
+func WithRunAt(t time.Time) RunOption {
+	return runOnly(func(c *runConfig) error {
+		c.runAt, c.delay = t, 0
+		return wantTime("WithRunAt", t)
+	})
+}
+
+// WithDelay has a run start after d.
+func WithDelay(d time.Duration) RunOption {
+	return runOnly(func(c *runConfig) error {
+		if d < 0 {
+			return fmt.Errorf("stint: WithDelay(%v): want 0 or more", d)
+		}
+		c.runAt, c.delay = time.Time{}, d
+		return nil
+	})
+}
+
+// WithIdempotencyKey makes a second enqueue of the task with the same key, within ttl
+// of the first, return a handle to the first run, with Existing true and no error.
+// With UntilDone as ttl the key is free again when that run has ended.
+//
+// The key holds for ttl whatever becomes of its run: a replay does not prolong it, and
+// when the run is deleted, by its retention or by DeleteRuns, the handle is one to a run
+// that is gone: Info and Wait are ErrNotFound.
+func WithIdempotencyKey(key string, ttl time.Duration) RunOption {
+	return runOnly(func(c *runConfig) error {
+		c.key, c.keyTTL, c.debounce = idempotencyKey(key), ttl, 0
+		if err := check.Name("key", key); err != nil {
+			return errorf("stint: WithIdempotencyKey: %w", err)
+		}
+		return checkTTL("WithIdempotencyKey", ttl)
+	})
+}
+
+// WithDebounce gathers enqueues of the task with the same key into one run, with the
+// input of the last: it starts once none has come for wait, or at the latest max after
+// the first. The enqueues after the first return a handle to that run, with Existing
+// true. Once it has started, the next enqueue begins another.
+func WithDebounce(key string, wait, max time.Duration) RunOption {
+	return runOnly(func(c *runConfig) error {
+		if err := check.Name("key", key); err != nil {
+			return errorf("stint: WithDebounce: %w", err)
+		}
+		if wait <= 0 || max < wait {
+			return fmt.Errorf("stint: WithDebounce(%q, %v, %v): want a wait of more than 0, and a max of at least that", key, wait, max)
+		}
+		c.key, c.keyTTL, c.debounce = debouncePrefix+key, UntilDone, max
+		c.runAt, c.delay = time.Time{}, wait
+		return nil
+	})
+}
+
+// A task's keys are stored in one name space, in which these keep those of WithDebounce apart
+// from those of idempotency.
+const (
+	debouncePrefix    = "debounce:"
+	idempotencyPrefix = "idempotency:"
+)
+
+// idempotencyKey returns a key of idempotency as it is stored: as it is, unless it begins as a
+// key does that has a prefix.
+func idempotencyKey(key string) string {
+	if strings.HasPrefix(key, debouncePrefix) || strings.HasPrefix(key, idempotencyPrefix) {
+		return idempotencyPrefix + key
+	}
+	return key
+}
+
+// WithIdempotency is WithIdempotencyKey for every run of a task, with a key made of
+// its input. An empty key means none.
+func WithIdempotency[In any](key func(In) string, ttl time.Duration) TaskOption {
+	return taskOption(func(c *taskConfig) error {
+		if key == nil {
+			return errors.New("stint: WithIdempotency: nil key function")
+		}
+		if err := wantInput[In]("WithIdempotency", c); err != nil {
+			return err
+		}
+		c.idempotency, c.keyTTL = func(in any) string { return key(inputAs[In](in)) }, ttl
+		return checkTTL("WithIdempotency", ttl)
+	})
+}
+
+func checkTTL(option string, ttl time.Duration) error {
+	if ttl != UntilDone && ttl <= 0 {
+		return fmt.Errorf("stint: %s: ttl %v: want more than 0, or UntilDone", option, ttl)
+	}
+	return nil
+}
+
+// Detached lets a child outlive its parent: it is not canceled with it.
+func Detached() RunOption {
+	return runOnly(func(c *runConfig) error { c.detached = true; return nil })
+}
+
+// backoff is how long to wait before another attempt; the zero value is no wait.
+type backoff struct {
+	factor float64
+	max    time.Duration
+}
+
+// delay is the wait before attempt k+1: min(max, factor^k seconds), k from 1.
+func (b backoff) delay(k int) time.Duration {
+	if b.factor == 0 {
+		return 0
+	}
+	// In floating point until it is known to fit: factor^k overflows a Duration soon.
+	s := math.Pow(b.factor, float64(k))
+	if !(s < b.max.Seconds()) { // also NaN and Inf
+		return b.max
+	}
+	return time.Duration(s * float64(time.Second))
+}
+
+// jittered spreads a delay by 10% up and down, but not over max, so that runs that
+// failed together do not come back together.
+func (b backoff) jittered(k int) time.Duration {
+	d := float64(b.delay(k)) * (0.9 + 0.2*rand.Float64())
+	if d >= float64(b.max) {
+		return b.max
+	}
+	return time.Duration(d)
+}
+
+// WithRetries has a failed attempt followed by up to n more. The default is 0.
+func WithRetries(n int) TaskOption {
+	return taskOption(func(c *taskConfig) error {
+		if n < 0 {
+			return fmt.Errorf("stint: WithRetries(%d): want 0 or more", n)
+		}
+		c.retries = n
+		return nil
+	})
+}
+
+// WithRetryBackoff sets the wait before attempt k+1 to min(max, factor^k seconds), give
+// or take 10%. factor is at least 1. With none set a retry starts at once.
+func WithRetryBackoff(factor float64, max time.Duration) TaskOption {
+	return taskOption(func(c *taskConfig) error {
+		if !(factor >= 1) || math.IsInf(factor, 0) {
+			return fmt.Errorf("stint: WithRetryBackoff: factor %v: want 1 or more", factor)
+		}
+		c.backoff = backoff{factor, max}
+		return wantPositive("WithRetryBackoff: max", max)
+	})
+}
+
+// WithRetryPolicy sets the wait before the next attempt to what f says of the attempt
+// that failed, from 1, and of its error. Less than 0 means that no attempt follows; so does
+// a panic of f, which is then the run's error.
+func WithRetryPolicy(f func(attempt int, err error) time.Duration) TaskOption {
+	return taskOption(func(c *taskConfig) error {
+		if f == nil {
+			return errors.New("stint: WithRetryPolicy(nil): want a function")
+		}
+		c.policy = f
+		return nil
+	})
+}
+
+// WithTimeout limits one attempt to d: then its context is done with cause ErrTimeout,
+// and the attempt fails even if the handler goes on. The default is no limit.
+//
+// Only the time in which the handler works counts, steps' functions included. Time in
+// which it, and each branch that Go began, waits in a durable call (Sleep, WaitForEvent,
+// a child's Run or Wait, a Future, a step's retry) does not, however long.
+//
+// Of a workflow it limits the whole run, waits included: it counts from when the run may
+// start, and anew from a replay.
+func WithTimeout(d time.Duration) TaskOption {
+	return taskOption(func(c *taskConfig) error {
+		c.timeout = d
+		return wantPositive("WithTimeout", d)
+	})
+}
+
+// WithScheduleTimeout cancels a run that has not started within d of when it was due. What
+// moves that time moves the end too: WithRunAt, WithDelay, each enqueue of WithDebounce, a
+// Reschedule. A replay counts anew. A run that has started once is not limited any more:
+// neither its retries nor its waits. The default is no limit.
+func WithScheduleTimeout(d time.Duration) TaskOption {
+	return taskOption(func(c *taskConfig) error {
+		c.scheduleTimeout = d
+		return wantPositive("WithScheduleTimeout", d)
+	})
+}
+
+// WithOnFailure runs fn once after the last attempt of a run failed, with the run's
+// input and its error. It is a run of its own, named after the task with
+// ":on-failure" added, and is stored in the commit that records the failure.
+func WithOnFailure[In any](fn func(context.Context, In, *TaskError) error) TaskOption {
+	return taskOption(func(c *taskConfig) error {
+		if fn == nil {
+			return errors.New("stint: WithOnFailure(nil): want a function")
+		}
+		c.onFailure = func(ctx context.Context, in any, err *TaskError) error { return fn(ctx, inputAs[In](in), err) }
+		return wantInput[In]("WithOnFailure", c)
+	})
+}
+
+// nextAttempt is what follows an attempt that failed with err: another after a delay, or none; and
+// why it failed, which is more than err if the retry policy panics.
+func (c *taskConfig) nextAttempt(attempt int, err error) (delay time.Duration, again bool, why error) {
+	var final *nonRetryable
+	var after *retryAfter
+	switch {
+	case errors.As(err, &final), attempt > c.retries:
+		return 0, false, err
+	case errors.As(err, &after):
+		return after.d, true, err
+	case c.policy != nil:
+		return c.askPolicy(attempt, err)
+	}
+	return c.backoff.jittered(attempt), true, err
+}
+
+func (c *taskConfig) askPolicy(attempt int, err error) (delay time.Duration, again bool, why error) {
+	p := guard.Call(func() { delay = c.policy(attempt, original(err)) })
+	if p != nil {
+		return 0, false, &PanicError{Value: fmt.Sprintf("%s: in the retry policy, asked about: %v", guard.Text(p.Value), err),
+			Stack: p.Stack}
+	}
+	return delay, delay >= 0, err
 }

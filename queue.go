@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"reflect"
+	"runtime"
 	"strings"
 	"time"
-	"unicode/utf8"
 
+	"github.com/stint-dev/stint/internal/check"
+	"github.com/stint-dev/stint/internal/clock"
+	"github.com/stint-dev/stint/internal/journal"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -25,248 +27,6 @@ const DefaultQueue = "default"
 
 // UntilDone, as the TTL of an idempotency key, keeps it until its run has ended.
 const UntilDone = store.UntilDone
-
-const maxName = 255 // bytes of a task, queue or worker name, and of a key
-
-// A Task is a named function whose calls are stored, and worked by workers. Make one
-// with NewTask.
-type Task[In, Out any] struct {
-	c   *Client
-	def *taskDef
-}
-
-// taskDef is a task without its types.
-type taskDef struct {
-	name      string
-	cfg       taskConfig
-	handler   Handler // nil: another process works it
-	fn        any     // what handler calls
-	onFailure *taskDef
-	onEvent   *taskDef     // starts runs for events of programs that lack the task, or nil
-	workflow  *workflowDef // whose own name this is, or nil
-	node      *node        // of a workflow, or nil
-	zero      any          // the zero input
-	prepare   func(payload []byte, r *store.NewRun) error
-	hookOf    *workflowDef // whose on-failure or on-success task this is, or nil
-}
-
-type taskConfig struct {
-	retries         int
-	backoff         backoff
-	policy          func(attempt int, err error) time.Duration
-	timeout         time.Duration
-	scheduleTimeout time.Duration
-	run             runConfig
-
-	in          reflect.Type
-	idempotency func(any) string
-	keyTTL      time.Duration
-	limits      []func(task string, in any) (store.Limit, error)
-	slotCost    int // 0 means 1
-	batch       batchConfig
-	wants       []store.Want
-	sticky      Sticky
-	crons       []string
-	cronInput   any // nil: the zero value
-	catchUp     CatchUp
-	events      []string
-	eventFilter string
-	onFailure   func(context.Context, any, *TaskError) error
-
-	// Of a task of a workflow.
-	nodeOnly                  bool // an option was given that only AddTask takes
-	parents                   []*node
-	waitFor, skipIf, cancelIf *Condition
-}
-
-// NewTask defines a task. fn may be any function or method of the app; a nil fn makes
-// a producer's view of a task that another process works.
-//
-// It panics if the name is empty or taken, or if an option is invalid or was made for
-// another input type: mistakes in a definition are found when the program starts.
-func NewTask[In, Out any](c *Client, name string, fn func(context.Context, In) (Out, error), opts ...TaskOption) *Task[In, Out] {
-	if c == nil {
-		panic(fmt.Sprintf("stint: NewTask(%q): nil client", name))
-	}
-	def, err := newTaskDef(c, name, fn, opts)
-	if err == nil && def.cfg.nodeOnly {
-		err = errors.New("parents and conditions are for tasks of a workflow: see AddTask")
-	}
-	if err == nil && def.cfg.batch.set {
-		err = errors.New("WithBatchSize, WithBatchInterval and WithBatchKey are for NewBatchTask")
-	}
-	if err == nil && strings.Contains(name, ":") {
-		err = errors.New("no colon in the name: it stands between a workflow's and its task's")
-	}
-	if err == nil {
-		err = c.registerTask(def)
-	}
-	if err != nil {
-		panic(fmt.Sprintf("stint: NewTask(%q): %v", name, err))
-	}
-	return &Task[In, Out]{c, def}
-}
-
-// newTaskDef applies options and wraps a handler.
-func newTaskDef[In, Out any](c *Client, name string, fn func(context.Context, In) (Out, error), opts []TaskOption) (*taskDef, error) {
-	def := &taskDef{name: name}
-	cfg := taskConfig{in: reflect.TypeFor[In](), run: runConfig{priority: PriorityDefault, queue: DefaultQueue}}
-	for _, o := range opts {
-		if o == nil {
-			continue
-		}
-		if err := o.applyTask(&cfg); err != nil {
-			return nil, err
-		}
-	}
-	def.cfg = cfg
-	def.zero = *new(In)
-	def.prepare = func(payload []byte, r *store.NewRun) error { return prepareRun[In](c, def, payload, r) }
-	var err error
-	if fn != nil {
-		def.fn = fn
-		if def.handler, err = c.withMiddleware(typedHandler(c, fn)); err != nil {
-			return nil, err
-		}
-		if def.onEvent, err = c.newOnEventTask(def); err != nil {
-			return nil, err
-		}
-	}
-	if f := cfg.onFailure; f != nil {
-		def.onFailure = &taskDef{name: name + onFailureSuffix}
-		def.onFailure.cfg.run = cfg.run
-		if def.onFailure.handler, err = c.withMiddleware(failureHandler[In](c, f)); err != nil {
-			return nil, err
-		}
-	}
-	return def, nil
-}
-
-// onFailureSuffix makes the name of the task that runs after a task failed.
-const onFailureSuffix = ":on-failure"
-
-func (c *Client) registerTask(def *taskDef) error {
-	if err := checkName("task name", def.name); err != nil {
-		return err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.tasks[def.name] != nil {
-		return errors.New("a task of that name is defined already on this client")
-	}
-	c.tasks[def.name] = def
-	if def.onFailure != nil {
-		c.tasks[def.onFailure.name] = def.onFailure
-	}
-	if def.onEvent != nil {
-		c.tasks[def.onEvent.name] = def.onEvent
-	}
-	c.addUndeclared(def)
-	for w := range c.workers {
-		w.restartClaim() // it may work the new task too
-	}
-	return nil
-}
-
-func checkName(what, name string) error {
-	if name == "" {
-		return fmt.Errorf("empty %s", what)
-	}
-	return checkText(what, name)
-}
-
-// checkText is checkName for what may be empty. Names are shown, exported as figures and
-// compared: bytes that are no text would be replaced on the way.
-func checkText(what, text string) error {
-	if err := checkSize(what, len(text), maxName); err != nil {
-		return err
-	}
-	if !utf8.ValidString(text) {
-		return fmt.Errorf("%s: want UTF-8", what) // a key may be made of an input
-	}
-	return nil
-}
-
-// withMiddleware puts the client's middleware around a handler.
-func (c *Client) withMiddleware(h Handler) (Handler, error) {
-	for i := len(c.cfg.middleware) - 1; i >= 0; i-- {
-		inner := h
-		if err := guarded(func() error { h = c.cfg.middleware[i](inner); return nil }); err != nil {
-			return nil, fmt.Errorf("middleware %d of WithMiddleware: %w", i+1, err)
-		}
-		if h == nil {
-			return nil, fmt.Errorf("middleware %d of WithMiddleware returned a nil handler", i+1)
-		}
-	}
-	if len(c.cfg.middleware) == 0 {
-		return h, nil
-	}
-	return func(ctx context.Context, input []byte) ([]byte, error) {
-		out, err := h(ctx, input)
-		if err != nil {
-			return nil, err
-		}
-		return c.checkOutput(out)
-	}, nil
-}
-
-// checkOutput is an output that a middleware returned, as it is stored: none is null.
-func (c *Client) checkOutput(out []byte) ([]byte, error) {
-	switch {
-	case len(out) == 0:
-		return []byte("null"), nil
-	case len(out) > c.cfg.maxPayload:
-		return nil, NonRetryable(fmt.Errorf("stint: the output that a middleware returned has %d bytes: want at most %d (WithMaxPayload)", len(out), c.cfg.maxPayload))
-	case !json.Valid(out):
-		return nil, NonRetryable(errors.New("stint: the output that a middleware returned is not JSON"))
-	}
-	return out, nil
-}
-
-// typedHandler decodes, calls and encodes.
-func typedHandler[In, Out any](c *Client, fn func(context.Context, In) (Out, error)) Handler {
-	return func(ctx context.Context, input []byte) ([]byte, error) {
-		var in In
-		if err := c.unmarshal(input, &in); err != nil {
-			return nil, NonRetryable(errorf("stint: stored input is not of type %T: %w", in, err))
-		}
-		out, err := fn(ctx, in)
-		if err != nil {
-			return nil, err
-		}
-		b, err := marshalAs(c, out)
-		if err != nil {
-			return nil, NonRetryable(errorf("stint: output of type %T: %w", out, err))
-		}
-		return b, nil
-	}
-}
-
-// failedRun is the input of an on-failure task.
-type failedRun struct {
-	RunID   string          `json:"run_id"`
-	Task    string          `json:"task"`
-	Attempt int             `json:"attempt"`
-	Input   json.RawMessage `json:"input"`
-	Failure json.RawMessage `json:"failure"`
-}
-
-func failureHandler[In any](c *Client, fn func(context.Context, any, *TaskError) error) Handler {
-	return func(ctx context.Context, input []byte) ([]byte, error) {
-		var f failedRun
-		if err := json.Unmarshal(input, &f); err != nil {
-			return nil, NonRetryable(errorf("stint: stored failure: %w", err))
-		}
-		var in In
-		if err := c.unmarshal(f.Input, &in); err != nil {
-			return nil, NonRetryable(errorf("stint: stored input is not of type %T: %w", in, err))
-		}
-		return []byte("null"), fn(ctx, in, &TaskError{Task: f.Task, RunID: f.RunID, Attempt: f.Attempt, Err: decodeFailure(f.Failure).err()})
-	}
-}
-
-// Name is the task's name.
-func (t *Task[In, Out]) Name() string { return t.def.name }
 
 // Enqueue stores a run and returns once it is durable; a worker starts it when it can.
 //
@@ -287,7 +47,7 @@ func (t *Task[In, Out]) EnqueueMany(ctx context.Context, ins []In, opts ...RunOp
 	if len(ins) == 0 {
 		return nil, nil
 	}
-	if err := checkCount("inputs", len(ins), maxPerCall); err != nil {
+	if err := check.Count("inputs", len(ins), check.MaxPerCall); err != nil {
 		return nil, errorf("stint: enqueue %q: %w", t.def.name, err)
 	}
 	rc, err := t.def.runConfig(ctx, t.c, opts)
@@ -295,21 +55,18 @@ func (t *Task[In, Out]) EnqueueMany(ctx context.Context, ins []In, opts ...RunOp
 		return nil, err
 	}
 	now := time.Now()
-	proto := rc.newRun(t.def, t.c, now)
-	proto.Route = t.def.route(t.c.localExecution(ctx))
-	if w := t.def.workflow; w != nil {
-		if proto.Graph, err = w.freeze(); err != nil {
-			return nil, err
-		}
+	proto, err := t.def.newRun(t.c, rc, t.c.localExecution(ctx), now)
+	if err != nil {
+		return nil, err
 	}
 	runs := make([]store.NewRun, len(ins))
 	at := 0
-	var size callSize
+	var size check.CallSize
 	err = t.c.guardInput(t.def, func() (err error) {
 		for at = range ins {
 			runs[at] = proto
 			if err = t.fill(&runs[at], ins[at]); err == nil {
-				err = size.add(len(runs[at].Input))
+				err = size.Add(len(runs[at].Input))
 			}
 			if err != nil {
 				break
@@ -331,6 +88,77 @@ func (t *Task[In, Out]) EnqueueMany(ctx context.Context, ins []In, opts ...RunOp
 		handles[i] = &all[i]
 	}
 	return handles, nil
+}
+
+// Run enqueues a run and waits for its result. Inside a handler it starts a child,
+// which is canceled with its parent unless Detached, and gives up the parent's slot
+// while it waits.
+func (t *Task[In, Out]) Run(ctx context.Context, in In, opts ...RunOption) (Out, error) {
+	run, err := t.Enqueue(ctx, in, opts...)
+	if err != nil {
+		var zero Out
+		return zero, err
+	}
+	return run.Wait(ctx)
+}
+
+// Schedule stores a run that starts at the given time, or at once if that has passed.
+func (t *Task[In, Out]) Schedule(ctx context.Context, at time.Time, in In, opts ...RunOption) (*Run[Out], error) {
+	return t.Enqueue(ctx, in, append([]RunOption{WithRunAt(at)}, opts...)...)
+}
+
+// EnqueueJSON enqueues a run of the task or workflow of that name with an input that is
+// JSON already. If it is defined on this client, all that its definition says holds, and
+// the input must be one of its type; else it is a run that another program works, with
+// the options that are given here alone.
+func (c *Client) EnqueueJSON(ctx context.Context, task string, input json.RawMessage, opts ...RunOption) (*Run[json.RawMessage], error) {
+	r, err := c.newJSONRun(ctx, task, input, opts)
+	if err != nil {
+		return nil, errorf("stint: enqueue %q: %w", task, err)
+	}
+	got, err := c.enqueueDurably(ctx, r.now, r.tx, []store.NewRun{r.NewRun})
+	if err != nil {
+		return nil, wrapStoreErr(fmt.Sprintf("enqueue %q", task), err)
+	}
+	return &Run[json.RawMessage]{c: c, id: got[0].ID, existing: got[0].Existing}, nil
+}
+
+type jsonRun struct {
+	store.NewRun
+	now time.Time
+	tx  store.Tx
+}
+
+func (c *Client) newJSONRun(ctx context.Context, task string, input json.RawMessage, opts []RunOption) (r jsonRun, err error) {
+	if err := check.Name("task name", task); err != nil {
+		return r, err
+	}
+	if !json.Valid(input) {
+		return r, errors.New("the input is not JSON")
+	}
+	if len(input) > c.cfg.maxPayload {
+		return r, fmt.Errorf("input of %d bytes: want at most %d (WithMaxPayload)", len(input), c.cfg.maxPayload)
+	}
+	c.mu.Lock()
+	def := c.tasks[task]
+	c.mu.Unlock()
+	switch {
+	case def == nil && strings.Contains(task, ":"), def != nil && (def.node != nil || def.hookOf != nil):
+		return r, errors.New("it is started by its task or workflow alone")
+	case def == nil:
+		def = &taskDef{name: task, cfg: taskConfig{run: runConfig{priority: PriorityDefault, queue: DefaultQueue}}}
+	}
+	rc, err := def.runConfig(ctx, c, opts)
+	if err != nil {
+		return r, err
+	}
+	r.now, r.tx = time.Now(), rc.tx
+	r.NewRun, err = def.newRun(c, rc, c.localExecution(ctx), r.now)
+	r.Input = input
+	if err != nil || def.prepare == nil {
+		return r, err
+	}
+	return r, def.prepare(input, &r.NewRun)
 }
 
 // fill gives a run its input, and what functions of the input say.
@@ -365,23 +193,6 @@ func (c *Client) guardInput(d *taskDef, f func() error) error {
 	return f()
 }
 
-// Run enqueues a run and waits for its result. Inside a handler it starts a child,
-// which is canceled with its parent unless Detached, and gives up the parent's slot
-// while it waits.
-func (t *Task[In, Out]) Run(ctx context.Context, in In, opts ...RunOption) (Out, error) {
-	run, err := t.Enqueue(ctx, in, opts...)
-	if err != nil {
-		var zero Out
-		return zero, err
-	}
-	return run.Wait(ctx)
-}
-
-// Schedule stores a run that starts at the given time, or at once if that has passed.
-func (t *Task[In, Out]) Schedule(ctx context.Context, at time.Time, in In, opts ...RunOption) (*Run[Out], error) {
-	return t.Enqueue(ctx, in, append([]RunOption{WithRunAt(at)}, opts...)...)
-}
-
 // callKey calls a key function of the app's, and says in an error which it was. The caller
 // is in guarded, or on a handler's goroutine.
 func callKey(what string, f func(any) string, in any) (key string, err error) {
@@ -391,10 +202,173 @@ func callKey(what string, f func(any) string, in any) (key string, err error) {
 		}
 	}()
 	key = f(in)
-	if err := checkText(what+" key", key); err != nil {
+	if err := check.Text(what+" key", key); err != nil {
 		return "", err
 	}
 	return key, nil
+}
+
+// runConfig is the task's run options with those of one call applied. Inside a handler of
+// the same database the run is a child, with its parent's priority and metadata unless set.
+func (d *taskDef) runConfig(ctx context.Context, c *Client, opts []RunOption) (*runConfig, error) {
+	rc := d.cfg.run
+	if e := c.localExecution(ctx); e != nil {
+		rc.parent = e.run.ID
+		if !rc.prioritySet {
+			rc.priority = int(e.run.Priority)
+		}
+		if rc.metadata == nil {
+			rc.metadata = decodeMetadata(e.run.Metadata)
+		}
+	}
+	for _, o := range opts {
+		if o == nil {
+			continue
+		}
+		if err := o.applyRun(&rc); err != nil {
+			return nil, errorf("stint: enqueue %q: %w", d.name, err)
+		}
+	}
+	return &rc, nil
+}
+
+// newRun returns a run of the task with these options, without an input. parent is the
+// execution that enqueues it, or nil.
+func (d *taskDef) newRun(c *Client, rc *runConfig, parent *execution, now time.Time) (r store.NewRun, err error) {
+	r = store.NewRun{
+		Task: d.name, Queue: rc.queue, Priority: int8(rc.priority), AgeEvery: c.cfg.ageing,
+		RunAt: rc.runAt, StartIn: d.cfg.scheduleTimeout, Key: rc.key, KeyTTL: rc.keyTTL, Debounce: rc.debounce,
+		Parent: rc.parent, Detached: rc.detached, Route: d.route(parent),
+	}
+	if rc.delay > 0 {
+		r.RunAt = clock.Add(now, rc.delay)
+	}
+	if len(rc.metadata) > 0 {
+		r.Metadata, _ = json.Marshal(rc.metadata) // strings always encode
+	}
+	if d.workflow != nil {
+		r.StartIn = d.cfg.timeout // of the whole run
+		r.Graph, err = d.workflow.freeze()
+	}
+	return r, err
+}
+
+func decodeMetadata(b []byte) map[string]string {
+	if b == nil {
+		return nil
+	}
+	var m map[string]string
+	json.Unmarshal(b, &m) // what a person broke by hand counts as none
+	return m
+}
+
+// localExecution is executionOf, if that run is in this client's database. In the handler of
+// a client of another database it is nil: there a run of this one is nobody's child.
+func (c *Client) localExecution(ctx context.Context) *execution {
+	e := executionOf(ctx)
+	if e == nil || e.c == c || e.replay != nil {
+		return e
+	}
+	e.mu.Lock()
+	here, known := e.local[c]
+	e.mu.Unlock()
+	if !known {
+		_, err := c.store.Get(ctx, e.run.ID)
+		if here = err == nil; here || errors.Is(err, store.ErrNotFound) {
+			e.mu.Lock()
+			if e.local == nil {
+				e.local = map[*Client]bool{}
+			}
+			e.local[c] = here
+			e.mu.Unlock()
+		}
+	}
+	if !here {
+		return nil
+	}
+	return e
+}
+
+// enqueueDurably stores runs. Inside a handler that is a durable call: the runs and its
+// record are one commit, and a handler that runs again finds the runs it began.
+func (c *Client) enqueueDurably(ctx context.Context, now time.Time, tx store.Tx, runs []store.NewRun) ([]store.Enqueued, error) {
+	if tx != nil || c.localExecution(ctx) == nil || ctx.Value(stepKey{}) != nil {
+		return c.enqueue(ctx, now, tx, runs)
+	}
+	return enqueueChildren(ctx, c, now, runs)
+}
+
+func enqueueChildren(ctx context.Context, c *Client, now time.Time, runs []store.NewRun) ([]store.Enqueued, error) {
+	sc, err := enter(ctx, store.EntryChild, runs[0].Task)
+	if err != nil {
+		return nil, err
+	}
+	defer sc.leave()
+	e, recorded, err := sc.next(store.EntryChild, runs[0].Task)
+	if err != nil {
+		return nil, err
+	}
+	if recorded {
+		got, err := sc.recordedRuns(&e, len(runs))
+		if err == nil {
+			err = sc.rerunFailed(ctx, e.Address, got)
+		}
+		return got, err
+	}
+	if err := sc.refuseNew(ctx); err != nil {
+		return nil, err
+	}
+	e.Done = true
+	runs[0].Call = &store.Call{ID: sc.e.run.ID, Lease: sc.e.run.Lease, Entry: e}
+	var got []store.Enqueued
+	err = c.retryWhileDegraded(ctx, func() (err error) {
+		got, err = c.enqueue(ctx, now, nil, runs)
+		return err
+	})
+	if errors.Is(err, store.ErrStale) {
+		sc.e.durable.diverge(err)
+		runtime.Goexit()
+	}
+	sc.advanceTo(now.Truncate(time.Millisecond)) // as it is stored
+	return got, err
+}
+
+// recordedRuns are the runs that a recorded call began.
+func (sc *scope) recordedRuns(e *store.Entry, n int) ([]store.Enqueued, error) {
+	var ids []string
+	if err := json.Unmarshal(e.Value, &ids); err != nil {
+		return nil, errorf("stint: the journal's runs of task %q: %w", e.Name, err)
+	}
+	if len(ids) != n {
+		said := func(n int) string { return fmt.Sprintf("child %q, %d runs of it", e.Name, n) }
+		sc.diverge(&journal.Divergence{At: journal.Address(e.Address), Recorded: said(len(ids)), Asked: said(n)})
+	}
+	got := make([]store.Enqueued, n)
+	for i, id := range ids {
+		u, err := parseID(id)
+		if err != nil {
+			return nil, err
+		}
+		got[i] = store.Enqueued{ID: u}
+	}
+	return got, nil
+}
+
+func (c *Client) enqueue(ctx context.Context, now time.Time, tx store.Tx, runs []store.NewRun) (got []store.Enqueued, err error) {
+	end := c.traceRuns(ctx, runs)
+	defer func() { end(err) }()
+	if tx == nil {
+		return c.store.Enqueue(ctx, now, runs)
+	}
+	s, ok := c.store.(store.AppTx)
+	if !ok {
+		return nil, fmt.Errorf("WithTx: %T cannot join the app's transactions", c.store)
+	}
+	err = guarded(func() (err error) { // its methods may be the app's
+		got, err = s.EnqueueTx(ctx, now, tx, runs)
+		return err
+	})
+	return got, err
 }
 
 // PauseQueue stops starting runs of a queue, over all workers and processes, until
@@ -410,7 +384,7 @@ func (c *Client) ResumeQueue(ctx context.Context, queue string) error {
 }
 
 func (c *Client) pauseQueue(ctx context.Context, queue string, paused bool) error {
-	if err := checkName("queue name", queue); err != nil {
+	if err := check.Name("queue name", queue); err != nil {
 		return errorf("stint: pause or resume: %w", err)
 	}
 	return wrapStoreErr("pause or resume queue", c.store.PauseQueue(ctx, queue, paused))
@@ -428,7 +402,7 @@ type QueueInfo struct {
 // QueuePriorities counts the runs of a queue that may start by their priority, 10,000 of
 // them at most.
 func (c *Client) QueuePriorities(ctx context.Context, queue string) (map[int]int, error) {
-	if err := checkText("queue name", queue); err != nil {
+	if err := check.Text("queue name", queue); err != nil {
 		return nil, wrapStoreErr("count priorities", err)
 	}
 	counts, err := c.store.Priorities(ctx, queue)

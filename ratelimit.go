@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/stint-dev/stint/internal/check"
 	"github.com/stint-dev/stint/store"
 	"golang.org/x/time/rate"
 )
@@ -34,7 +35,7 @@ func WithRateLimit(key string, units int) TaskOption {
 		if units < 1 || units > maxUnits {
 			return fmt.Errorf("stint: WithRateLimit(%q, %d): want 1 to %d units", key, units, maxUnits)
 		}
-		if err := checkName("rate limit key", key); err != nil {
+		if err := check.Name("rate limit key", key); err != nil {
 			return errorf("stint: WithRateLimit: %w", err)
 		}
 		c.limits = append(c.limits, func(string, any) (store.Limit, error) { return store.Limit{Key: key, Units: units}, nil })
@@ -92,7 +93,7 @@ func (r RateLimit) toStore() (store.Limit, error) {
 // once. rate.Every(d) is a unit each d, and rate.Inf no limit. It is stored, and holds
 // at once for all that take of it and have not started, also over the figures of a RateLimit.
 func (c *Client) SetRateLimit(ctx context.Context, key string, limit rate.Limit, burst int) error {
-	err := checkName("rate limit key", key)
+	err := check.Name("rate limit key", key)
 	if err == nil && (burst < 1 || burst > maxUnits || !validRate(limit)) {
 		err = fmt.Errorf("%v a second, burst %d: want a limit of 0 or more, or rate.Inf, and a burst of 1 to %d", limit, burst, maxUnits)
 	}
@@ -121,7 +122,8 @@ func (c *Client) ListRateLimits(ctx context.Context) ([]RateLimitInfo, error) {
 	}
 	infos := make([]RateLimitInfo, len(all))
 	for i, l := range all {
-		infos[i] = RateLimitInfo{Key: l.Key, Limit: rate.Limit(l.PerSecond), Burst: l.Burst, Tokens: l.Tokens, Waiting: l.Waiting, Paused: l.Paused}
+		infos[i] = RateLimitInfo{Key: l.Key, Limit: rate.Limit(l.PerSecond), Burst: l.Burst, Tokens: l.Tokens, Waiting: l.Waiting,
+			Paused: l.Paused}
 	}
 	return infos, nil
 }

@@ -8,10 +8,66 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
+	"github.com/stint-dev/stint/internal/check"
 	"github.com/stint-dev/stint/store"
 )
+
+// WithSlots sets how many runs the worker works at once. The default is 100.
+func WithSlots(n int) WorkerOption {
+	return workerOption(func(c *workerConfig) error {
+		if n < 1 || n > maxSlots {
+			return fmt.Errorf("stint: WithSlots(%d): want 1 to %d", n, maxSlots)
+		}
+		c.slots = n
+		return nil
+	})
+}
+
+// WithQueues has the worker take runs of these queues only; without the option it takes
+// those of all. No name is an error: a list that turned out empty does not mean all.
+func WithQueues(names ...string) WorkerOption {
+	return workerOption(func(c *workerConfig) error {
+		if len(names) == 0 {
+			return errors.New("stint: WithQueues: no queue is named; without the option the worker takes runs of all")
+		}
+		for _, n := range names {
+			if err := check.Name("queue name", n); err != nil {
+				return errorf("stint: WithQueues: %w", err)
+			}
+		}
+		c.queues = append(c.queues, names...)
+		if err := check.Count("queues", len(c.queues), check.MaxNames); err != nil {
+			return errorf("stint: WithQueues: %w", err)
+		}
+		return nil
+	})
+}
+
+// WithName names the worker, for people. The default is host name and process ID.
+func WithName(name string) WorkerOption {
+	return workerOption(func(c *workerConfig) error {
+		c.name = name
+		if err := check.Name("worker name", name); err != nil {
+			return errorf("stint: WithName: %w", err)
+		}
+		return nil
+	})
+}
+
+// WithDrainTimeout sets how long running handlers get to end by themselves when the
+// worker stops. The default is 30 s; 0 cancels them at once.
+func WithDrainTimeout(d time.Duration) WorkerOption {
+	return workerOption(func(c *workerConfig) error {
+		if d < 0 {
+			return fmt.Errorf("stint: WithDrainTimeout(%v): want 0 or more", d)
+		}
+		c.drain = d
+		return nil
+	})
+}
 
 // WithLabels describes the worker: what runs with an affinity look for, and people. A
 // value that is a number compares as one.
@@ -23,14 +79,14 @@ func WithLabels(labels map[string]string) WorkerOption {
 }
 
 func checkLabels(labels map[string]string) error {
-	if err := checkCount("labels", len(labels), maxNames); err != nil {
+	if err := check.Count("labels", len(labels), check.MaxNames); err != nil {
 		return errorf("stint: %w", err)
 	}
 	for name, value := range labels {
-		if err := checkName("label", name); err != nil {
+		if err := check.Name("label", name); err != nil {
 			return errorf("stint: labels: %w", err)
 		}
-		if err := checkText(fmt.Sprintf("value of label %q", name), value); err != nil {
+		if err := check.Text(fmt.Sprintf("value of label %q", name), value); err != nil {
 			return errorf("stint: labels: %w", err)
 		}
 	}
@@ -61,7 +117,7 @@ func WithAffinity(wants ...Affinity) TaskOption {
 			}
 			c.wants = append(c.wants, w)
 		}
-		if err := checkCount("affinities", len(c.wants), maxNames); err != nil {
+		if err := check.Count("affinities", len(c.wants), check.MaxNames); err != nil {
 			return fmt.Errorf("stint: WithAffinity: %w", err)
 		}
 		return nil
@@ -70,7 +126,7 @@ func WithAffinity(wants ...Affinity) TaskOption {
 
 func (a Affinity) toStore() (store.Want, error) {
 	w := store.Want{Label: a.Label, Op: a.Comparator}
-	if err := checkName("label", a.Label); err != nil {
+	if err := check.Name("label", a.Label); err != nil {
 		return w, err
 	}
 	if w.Op == "" {
@@ -83,7 +139,7 @@ func (a Affinity) toStore() (store.Want, error) {
 	switch {
 	case v.IsValid() && v.Kind() == reflect.String:
 		w.Value = v.String()
-		if err := checkText(fmt.Sprintf("value of label %q", a.Label), w.Value); err != nil {
+		if err := check.Text(fmt.Sprintf("value of label %q", a.Label), w.Value); err != nil {
 			return w, err
 		}
 		if _, err := strconv.ParseFloat(w.Value, 64); err != nil && w.Op != "=" && w.Op != "!=" {
@@ -179,7 +235,7 @@ func (c *Client) ResumeWorker(ctx context.Context, name string) error {
 }
 
 func (c *Client) pauseWorker(ctx context.Context, op, name string, paused bool) error {
-	if err := checkText("worker name", name); err != nil {
+	if err := check.Text("worker name", name); err != nil {
 		return wrapStoreErr(op, err)
 	}
 	return wrapStoreErr(op, c.store.PauseWorker(ctx, name, paused))
@@ -194,7 +250,145 @@ func (c *Client) ListWorkers(ctx context.Context) ([]WorkerInfo, error) {
 	}
 	infos := make([]WorkerInfo, len(all))
 	for i, w := range all {
-		infos[i] = WorkerInfo{Name: w.Name, Host: w.Host, PID: w.PID, Started: w.Started, Slots: w.Slots, Running: w.Running, Queues: w.Queues, Labels: w.Labels, Paused: w.Paused, Build: w.Build}
+		infos[i] = WorkerInfo{Name: w.Name, Host: w.Host, PID: w.PID, Started: w.Started, Slots: w.Slots, Running: w.Running,
+			Queues: w.Queues, Labels: w.Labels, Paused: w.Paused, Build: w.Build}
 	}
 	return infos, nil
+}
+
+// WithSlotCost has a run of the task take n of its worker's slots. The default is 1. A
+// worker with fewer slots leaves it to others. What is next in order and does not fit yet
+// holds up what is behind it, so that it is not overtaken for ever.
+func WithSlotCost(n int) TaskOption {
+	return taskOption(func(c *taskConfig) error {
+		if n < 1 || n > maxSlots {
+			return fmt.Errorf("stint: WithSlotCost(%d): want 1 to %d", n, maxSlots)
+		}
+		c.slotCost = n
+		return nil
+	})
+}
+
+// A slotWaiter is an execution that goes on when it has its slots again.
+type slotWaiter struct {
+	granted chan struct{} // closed then
+	cost    int
+}
+
+// freeSlots is how many runs may start now. Executions that want their slot back go first.
+func (w *Worker) freeSlots() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := w.freeSlotsLocked()
+	w.starved = n <= 0
+	return n
+}
+
+func (w *Worker) freeSlotsLocked() int {
+	n := w.cfg.slots - w.inUse
+	for _, r := range w.slotWaiters {
+		n -= r.cost
+	}
+	return n
+}
+
+// cost is how many slots a run of the task takes; 0: more than there are. Tasks of a
+// workflow are counted as the dearest, until one is started.
+func (w *Worker) cost(task string) int {
+	n := w.c.slotCost(task)
+	if n > w.cfg.slots {
+		return 0
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if n > w.freeSlotsLocked() { // it is passed over
+		w.starved = true
+	}
+	return n
+}
+
+func (c *Client) slotCost(task string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if workflow, all := strings.CutSuffix(task, ":"); all && c.tasks[workflow] != nil && c.tasks[workflow].workflow != nil {
+		most := 1
+		for _, n := range c.tasks[workflow].workflow.nodes {
+			most = max(most, n.def.cfg.slotCost)
+		}
+		return most
+	}
+	if d := c.tasks[task]; d != nil {
+		return max(d.cfg.slotCost, 1)
+	}
+	return 1
+}
+
+// releaseSlots gives up an execution's slot, if it holds one.
+func (w *Worker) releaseSlots(e *execution) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.releaseSlotsLocked(e)
+}
+
+func (w *Worker) releaseSlotsLocked(e *execution) {
+	if !e.hasSlot {
+		return
+	}
+	e.hasSlot = false
+	w.inUse -= e.cost
+	w.holders--
+	for len(w.slotWaiters) > 0 && w.inUse+w.slotWaiters[0].cost <= w.cfg.slots { // hand them over
+		w.inUse += w.slotWaiters[0].cost
+		w.holders++
+		close(w.slotWaiters[0].granted)
+		w.slotWaiters = w.slotWaiters[1:]
+	}
+	signal(w.freed)
+	if w.starved && w.cancelClaim != nil { // the claim that waits was passed over: it asks again
+		w.starved = false
+		w.cancelClaim()
+	}
+}
+
+// reacquireSlots takes slots for an execution that gave up its own, and waits for it.
+func (w *Worker) reacquireSlots(ctx context.Context, e *execution) {
+	w.mu.Lock()
+	if e.hasSlot {
+		w.mu.Unlock()
+		return
+	}
+	if len(w.slotWaiters) == 0 && w.inUse+e.cost <= w.cfg.slots {
+		w.inUse += e.cost
+		w.holders++
+		e.hasSlot = true
+		w.mu.Unlock()
+		return
+	}
+	turn := make(chan struct{})
+	w.slotWaiters = append(w.slotWaiters, slotWaiter{turn, e.cost})
+	w.mu.Unlock()
+	select {
+	case <-turn:
+	case <-ctx.Done(): // it ends without a slot, unless one was just given
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if i := slices.Index(w.slotWaiters, slotWaiter{turn, e.cost}); i >= 0 {
+		w.slotWaiters = slices.Delete(w.slotWaiters, i, i+1)
+		return
+	}
+	e.hasSlot = true
+}
+
+// lingerTime is how long an execution that waits stays in memory.
+func (w *Worker) lingerTime() time.Duration {
+	if w.c.cfg.maxResident == 0 || w.draining() {
+		return 0
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.running)-w.holders > w.c.cfg.maxResident {
+		return 0
+	}
+	return lingerFor
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 const module = "github.com/stint-dev/stint"
@@ -22,7 +23,7 @@ func TestImports(t *testing.T) {
 		{"/store", "", "a store knows no handler and no worker"},
 		{"/store", "net/http", "a store serves nobody"},
 		{"/store", module + "/store/sqlite", "the contract knows no store"},
-		{"", "database/sql", "SQL is the store's; tx.go and durable.go name the type"},
+		{"", "database/sql", "SQL is the store's; tx.go names the types"},
 		{"/ui", module + "/store", "a page that needs a row shows that Client lacks a method"},
 		{"/ui", "html/template", "it calls methods by name, so the linker keeps every exported one: 4 MiB"},
 		{"/ui", "text/template", "likewise"},
@@ -54,12 +55,12 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// onlyTx reports whether tx.go and durable.go, whose signatures need it, are the only
-// files of the root package that name database/sql.
+// onlyTx reports whether tx.go, whose signatures need it, is the only file of the root package
+// that names database/sql.
 func onlyTx(t *testing.T) bool {
 	files, _ := filepath.Glob("*.go")
 	for _, f := range files {
-		if strings.HasSuffix(f, "_test.go") || f == "tx.go" || f == "durable.go" {
+		if strings.HasSuffix(f, "_test.go") || f == "tx.go" {
 			continue
 		}
 		if src, err := os.ReadFile(f); err != nil || bytes.Contains(src, []byte(`"database/sql"`)) {
@@ -91,14 +92,82 @@ func eachFile(t *testing.T, f func(path string, src []byte)) {
 	}
 }
 
-// A file does what its name says, and fits a head.
+// Bounds of the source.
+const (
+	maxRootFiles = 30  // without tests
+	maxLines     = 500 // of a file
+	maxFuncLines = 60
+	maxColumns   = 140 // a tab counts as 4
+)
+
+// Directories that are not within the bounds yet. The lists may only get shorter.
+var (
+	longFiles = []string{"store"}             // 600 lines
+	longFuncs = []string{"store", "examples"} // 80 lines
+	wideLines = []string{"cel", "cmd/stint", "durablecheck", "examples", "internal/torture", "store"}
+)
+
+func within(path string, dirs []string) bool {
+	return slices.ContainsFunc(dirs, func(dir string) bool { return strings.HasPrefix(path, dir+"/") })
+}
+
+// A file does what its name says, and fits a head. So does a function, and a line a screen.
 func TestFileSize(t *testing.T) {
-	const most = 600
+	rootFiles := 0
 	eachFile(t, func(path string, src []byte) {
-		if n := bytes.Count(src, []byte("\n")); n > most && !strings.HasSuffix(path, "_test.go") {
+		if strings.HasSuffix(path, "_test.go") || strings.HasPrefix(path, "bench/") {
+			return
+		}
+		if filepath.Dir(path) == "." {
+			rootFiles++
+		}
+		most := maxLines
+		if within(path, longFiles) {
+			most = 600
+		}
+		if n := bytes.Count(src, []byte("\n")); n > most {
 			t.Errorf("%s has %d lines, more than %d", path, n, most)
 		}
+		checkFuncs(t, path, src)
+		if !within(path, wideLines) {
+			checkColumns(t, path, src)
+		}
 	})
+	if rootFiles > maxRootFiles {
+		t.Errorf("the root package has %d files, more than %d", rootFiles, maxRootFiles)
+	}
+}
+
+func checkFuncs(t *testing.T, path string, src []byte) {
+	t.Helper()
+	most := maxFuncLines
+	if within(path, longFuncs) {
+		most = 80
+	}
+	fset := token.NewFileSet()
+	file, err := parser.ParseFile(fset, path, src, parser.SkipObjectResolution)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	for _, d := range file.Decls {
+		f, ok := d.(*ast.FuncDecl)
+		if !ok {
+			continue
+		}
+		if n := fset.Position(f.End()).Line - fset.Position(f.Pos()).Line + 1; n > most {
+			t.Errorf("%s: %s has %d lines, more than %d", path, f.Name.Name, n, most)
+		}
+	}
+}
+
+func checkColumns(t *testing.T, path string, src []byte) {
+	t.Helper()
+	for i, line := range strings.Split(string(src), "\n") {
+		if n := utf8.RuneCountInString(strings.ReplaceAll(line, "\t", "    ")); n > maxColumns {
+			t.Errorf("%s:%d has %d columns, more than %d", path, i+1, n, maxColumns)
+		}
+	}
 }
 
 // Every exported name of a package that users import is documented.

@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"iter"
 	"reflect"
-	"strings"
 	"time"
 
+	"github.com/stint-dev/stint/internal/guard"
 	"github.com/stint-dev/stint/internal/jsonx"
 	"github.com/stint-dev/stint/internal/text"
 	"github.com/stint-dev/stint/store"
@@ -128,6 +128,52 @@ func (r *Run[Out]) Wait(ctx context.Context) (Out, error) {
 	return r.result(ctx, kept)
 }
 
+// waitRun waits for a run's end. It is recorded with that run.
+func (sc *scope) waitRun(ctx context.Context, id store.ID) error {
+	if !sc.busy.CompareAndSwap(false, true) {
+		return fmt.Errorf("%w: Wait while another durable call of this branch is under way: use Go for what runs beside", ErrDurable)
+	}
+	defer sc.leave()
+	if guard.Unwinding() {
+		return refusedInPanic("wait for run", id.String())
+	}
+	for {
+		r, err := sc.e.c.store.Get(context.WithoutCancel(ctx), id)
+		if err != nil {
+			return wrapStoreErr("wait", err)
+		}
+		over := r.State.Terminal()
+		if !over || sc.e.afterInterrupt(r.Ended) || sc.canceledWith(r) {
+			sc.awaitInterrupt()
+			over = over && !sc.noNewCalls(ctx)
+		}
+		if over {
+			sc.advanceTo(r.Ended)
+			return nil
+		}
+		if err := sc.wait(ctx, waitSpec{child: id}); err != nil {
+			return err
+		}
+	}
+}
+
+// canceledWith reports whether a child was canceled with the run: who waits for it is told of
+// that, and not that its child failed.
+func (sc *scope) canceledWith(child *store.Run) bool {
+	if child.State != store.Canceled {
+		return false
+	}
+	e := sc.e
+	if e.interruptedAt.Load() == 0 && e.replay == nil { // the signal may be on its way
+		own, err := e.c.store.Get(context.Background(), e.run.ID)
+		if err == nil && own.Executions == int(e.run.Lease) && !own.CancelAt.IsZero() {
+			e.interrupt(ErrCanceled, cancelGrace)
+		}
+	}
+	cut := e.interruptedAt.Load()
+	return cut != 0 && child.Ended.UnixMilli() >= cut && errors.Is(e.interruptCause(), ErrCanceled)
+}
+
 // result waits for the run's end, and returns what came of it. kept, if not nil, may hold
 // the handler's own error: a handler's wait must not differ when it is repeated.
 func (r *Run[Out]) result(ctx context.Context, kept *errorWaiter) (out Out, err error) {
@@ -196,7 +242,8 @@ func (r *Run[Out]) workflowEnd(ctx context.Context, run *store.Run, out any) err
 		b, err := json.Marshal(o)
 		if err == nil {
 			err = guarded(func() error {
-				return valueError(vet(json.Unmarshal(b, out)), func(err error) error { return jsonx.DecodeError(err, b, reflect.TypeOf(out).Elem()) })
+				return valueError(vet(json.Unmarshal(b, out)),
+					func(err error) error { return jsonx.DecodeError(err, b, reflect.TypeOf(out).Elem()) })
 			})
 		}
 		if err != nil {
@@ -366,109 +413,6 @@ type Divergence struct {
 	Line int    `json:"line,omitempty"`
 }
 
-// TaskInfo is a task in a workflow's run. The shape is the one that the run has, which
-// may not be the one in the code.
-type TaskInfo struct {
-	Name    string
-	Parents []string
-	State   State  // StateBlocked, with Blocked saying so, while it waits for its parents
-	Blocked string // what it waits for
-	RunID   string // "" while it waits for its parents
-	Attempt int
-	Queue   string
-	Error   string
-
-	Scheduled, Started, Finished time.Time
-}
-
-// taskInfos is the graph of a workflow's run with the state of each task.
-func taskInfos(g *store.Graph, tasks []store.WorkflowTask) []TaskInfo {
-	infos := make([]TaskInfo, len(g.Tasks))
-	for i := range infos {
-		t := &g.Tasks[i]
-		infos[i] = TaskInfo{Name: t.Name, Queue: t.Queue, State: StateBlocked}
-		for _, p := range t.Parents {
-			infos[i].Parents = append(infos[i].Parents, g.Tasks[p].Name)
-		}
-	}
-	for _, t := range tasks[1:] { // the first is the workflow's run itself
-		f := decodeFailure(t.Error)
-		info := TaskInfo{
-			Name: g.Name(t.Place), State: t.State, RunID: t.ID.String(), Attempt: t.Attempt, Queue: g.QueueOf(t.Place),
-			Error: text.Cut(f.Message, maxListedText), Scheduled: t.Due, Started: t.Started, Finished: t.Ended,
-			Blocked: blockedReason(g.TaskName(t.Place), t.State, t.NoHandler, f.Message),
-		}
-		if t.Place >= len(infos) {
-			infos = append(infos, info)
-			continue
-		}
-		info.Parents = infos[t.Place].Parents
-		if info.State == StateWaiting {
-			info.Blocked = conditionText(g.Tasks[t.Place].WaitFor)
-		}
-		infos[t.Place] = info
-	}
-	setParentReasons(g, infos)
-	return infos
-}
-
-func blockedReason(task string, state State, elsewhere bool, failure string) string {
-	switch {
-	case state == store.Blocked:
-		return text.Cut(failure, maxListedText)
-	case elsewhere:
-		return fmt.Sprintf("no worker has task %s: it waits for one whose code has %q", task, task)
-	}
-	return ""
-}
-
-// setParentReasons says of each task that has no run yet which parents it waits for.
-func setParentReasons(g *store.Graph, infos []TaskInfo) {
-	for i := range g.Tasks {
-		if infos[i].RunID != "" {
-			continue
-		}
-		var open []string
-		for _, p := range g.Tasks[i].Parents {
-			if !infos[p].State.Terminal() && len(open) <= maxListed {
-				open = append(open, infos[p].Name)
-			}
-		}
-		infos[i].Blocked = "waits for " + strings.Join(open, ", ")
-	}
-}
-
-// conditionText is a condition in words.
-func conditionText(c *store.Condition) string {
-	list := func(cs []store.Condition, sep string) string {
-		words := make([]string, len(cs))
-		for i := range cs {
-			words[i] = conditionText(&cs[i])
-		}
-		return "(" + strings.Join(words, sep) + ")"
-	}
-	switch {
-	case c == nil:
-		return "its conditions"
-	case c.Any != nil:
-		return list(c.Any, " or ")
-	case c.All != nil:
-		return list(c.All, " and ")
-	case c.Event != nil:
-		what := fmt.Sprintf("event %q", c.Event.Key)
-		if c.Event.Field != "" {
-			what += fmt.Sprintf(" with %s = %s", c.Event.Field, c.Event.Value)
-		}
-		if c.Event.Filter != "" {
-			what += " where " + c.Event.Filter
-		}
-		return what
-	case c.Test != nil:
-		return "a parent's output"
-	}
-	return fmt.Sprintf("a sleep of %v", c.Sleep)
-}
-
 // A ProgressInfo says how far a run has come, as its handler reported with Progress. Total 0
 // means that it is unknown.
 type ProgressInfo struct {
@@ -513,21 +457,6 @@ func runInfo(r *store.Run) RunInfo {
 	return info
 }
 
-// cleanupReason says what a canceled run that has not ended waits for.
-func cleanupReason(r *store.Run, blocked string) string {
-	switch {
-	case r.State == store.Blocked:
-		return "canceled, but it cannot clean up: " + blocked + "; cancel it again to end it as it is"
-	case r.State == store.Running && r.Workflow:
-		return "canceled; its tasks clean up"
-	case r.State == store.Running:
-		return "canceled; its handler has yet to return or to clean up"
-	case blocked != "":
-		return "canceled; to clean up it waits for " + blocked
-	}
-	return "canceled; waits for a worker to clean up"
-}
-
 func timeline(r *store.Run, failure string) []TimelineEntry {
 	first := StateQueued
 	if len(r.Attempts) == 0 && r.Due.After(r.Created) {
@@ -538,13 +467,15 @@ func timeline(r *store.Run, failure string) []TimelineEntry {
 		if !a.Started.IsZero() {
 			all = append(all, TimelineEntry{At: a.Started, State: StateRunning, Attempt: a.Attempt, Worker: a.Worker})
 		}
-		all = append(all, TimelineEntry{At: a.Ended, State: a.To, Attempt: a.Attempt, Worker: a.Worker, Error: text.Cut(decodeFailure(a.Error).Message, maxListedText)})
+		all = append(all, TimelineEntry{At: a.Ended, State: a.To, Attempt: a.Attempt, Worker: a.Worker,
+			Error: text.Cut(decodeFailure(a.Error).Message, maxListedText)})
 	}
 	if r.Attempt > 0 && !r.Started.IsZero() && (r.State == store.Running || r.State.Terminal()) {
 		all = append(all, TimelineEntry{At: r.Started, State: StateRunning, Attempt: r.Attempt, Worker: r.Worker})
 	}
 	if r.State.Terminal() {
-		all = append(all, TimelineEntry{At: r.Ended, State: r.State, Attempt: r.Attempt, Worker: r.Worker, Error: text.Cut(failure, maxListedText)})
+		all = append(all, TimelineEntry{At: r.Ended, State: r.State, Attempt: r.Attempt, Worker: r.Worker,
+			Error: text.Cut(failure, maxListedText)})
 	}
 	return all
 }

@@ -4,8 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"log/slog"
 	"time"
 
+	"github.com/stint-dev/stint/internal/guard"
+	"github.com/stint-dev/stint/internal/text"
 	"github.com/stint-dev/stint/store"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -13,6 +17,125 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 )
+
+// Stats is what happened in a span of time: to all runs, or to those of one task in one
+// queue. The process that does it counts it, and stores its counts about once a second:
+// what it counted since is lost if it is killed.
+type Stats struct {
+	At          time.Time // where the span begins
+	Queue, Task string    // both empty: of all runs
+
+	Enqueued  int64 // runs that were made, save tasks of workflows and what WithTx made
+	Started   int64 // executions
+	Succeeded int64 // runs that ended so; those of workflows, and of their tasks, count each
+	Failed    int64
+	Canceled  int64
+	Skipped   int64
+	Retried   int64 // attempts that failed and were not the last
+
+	// Of all runs alone.
+	Depth   int   // most runs that were ready at a time, counted up to 10,000
+	Commits int64 // transactions
+	Changes int64 // calls that they answered
+
+	tally store.Counters
+}
+
+// Wait is a quantile, 0 to 1, of the time from when a run was due to its start: a value
+// that so large a part did not exceed, rounded up by at most half. 0: none started.
+func (s *Stats) Wait(q float64) time.Duration { return s.tally.Waits.Quantile(q) }
+
+// Duration is the like of the time from the last start of a run to its end.
+func (s *Stats) Duration(q float64) time.Duration { return s.tally.Durations.Quantile(q) }
+
+// Commit is the like of the time that a commit took.
+func (s *Stats) Commit(q float64) time.Duration { return s.tally.Syncs.Quantile(q) }
+
+// Ended is how many runs ended.
+func (s *Stats) Ended() int64 { return s.Succeeded + s.Failed + s.Canceled + s.Skipped }
+
+// Add adds what happened in another span, or to other runs.
+func (s *Stats) Add(o *Stats) {
+	t := s.tally
+	t.Add(&o.tally)
+	*s = statsOf(t, s.At, s.Queue, s.Task)
+}
+
+func statsOf(t store.Counters, at time.Time, queue, task string) Stats {
+	return Stats{at, queue, task, t.Enqueued, t.Started, t.Succeeded, t.Failed, t.Canceled, t.Skipped, t.Retried, t.Depth,
+		t.Commits, t.Changes, t}
+}
+
+// A StatsFilter selects statistics.
+type StatsFilter struct {
+	Since time.Time // spans that end after
+	// Span is a minute, which is the default, or an hour. Minutes are kept for a day, hours
+	// for a month.
+	Span    time.Duration
+	PerTask bool // of each task in each queue, and not of all
+}
+
+// Stats returns what happened, oldest first. A span in which nothing did is not there.
+func (c *Client) Stats(ctx context.Context, f StatsFilter) ([]Stats, error) {
+	if f.Span == 0 {
+		f.Span = time.Minute
+	}
+	if f.Span != time.Minute && f.Span != time.Hour {
+		return nil, fmt.Errorf("stint: stats: span %v: want a minute or an hour", f.Span)
+	}
+	if err := wantTime("stats: Since", f.Since); err != nil {
+		return nil, err
+	}
+	all, err := c.store.Counters(ctx, f.Span, f.Since, f.PerTask)
+	if err != nil {
+		return nil, wrapStoreErr("stats", err)
+	}
+	stats := make([]Stats, len(all))
+	for i, t := range all {
+		stats[i] = statsOf(t, t.At, t.Queue, t.Task)
+	}
+	return stats, nil
+}
+
+// CountRuns counts the runs that have not ended, by state, each up to 10,000.
+func (c *Client) CountRuns(ctx context.Context) (map[State]int, error) {
+	counts, err := c.store.Counts(ctx)
+	return counts, wrapStoreErr("count runs", err)
+}
+
+// Changed waits until something in the database has changed, by whatever process, since
+// after: a number that an earlier call returned, or 0, with which it returns at once. It
+// misses no change, and may return where there was none.
+func (c *Client) Changed(ctx context.Context, after uint64) (uint64, error) {
+	n, err := c.store.Changed(ctx, after)
+	if ctx.Err() != nil {
+		return 0, ctx.Err()
+	}
+	return n, wrapStoreErr("changed", err)
+}
+
+// DatabaseInfo describes the database.
+type DatabaseInfo struct {
+	Path       string // "": in memory
+	Engine     string // and its version
+	Schema     int    // version
+	Durability string // "full" or "normal", of this client's commits
+	Size       int64  // bytes
+	Free       int64  // of them, unused
+	LogSize    int64  // bytes of the log of what was committed last
+	Retention  time.Duration
+	Checkpoint time.Time // when what was committed last went from the log into the file; zero: in memory
+}
+
+// Database describes the database.
+func (c *Client) Database(ctx context.Context) (*DatabaseInfo, error) {
+	f, err := c.store.Facts(ctx)
+	if err != nil {
+		return nil, wrapStoreErr("describe the database", err)
+	}
+	return &DatabaseInfo{f.Path, f.Engine, f.Schema, f.Durability, f.Size, f.FreePages * f.PageSize, f.LogSize, c.cfg.retention,
+		f.Checkpoint}, nil
+}
 
 // scopeName is what spans and metrics are said to come from.
 const scopeName = "github.com/stint-dev/stint"
@@ -88,7 +211,8 @@ func (c *Client) traceRuns(ctx context.Context, runs []store.NewRun) (end func(e
 		return noEnd
 	}
 	ctx, end = c.startSpan(ctx, "enqueue "+runs[0].Task, trace.WithSpanKind(trace.SpanKindProducer),
-		trace.WithAttributes(attribute.String("stint.task", runs[0].Task), attribute.String("stint.queue", runs[0].Queue), attribute.Int("stint.runs", len(runs))))
+		trace.WithAttributes(attribute.String("stint.task", runs[0].Task), attribute.String("stint.queue", runs[0].Queue),
+			attribute.Int("stint.runs", len(runs))))
 	var last, with []byte
 	for i := range runs {
 		if i == 0 || string(runs[i].Metadata) != string(last) {
@@ -138,7 +262,8 @@ func (e *execution) startTrace() (context.Context, func(error)) {
 	}
 	ctx := traceContext.Extract(e.ctx, propagation.MapCarrier(decodeMetadata(e.run.Metadata)))
 	ctx, endSpan := c.startSpan(ctx, e.run.Task, trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(
-		attribute.String("stint.task", e.run.Task), attribute.String("stint.queue", e.run.Queue), attribute.String("stint.run", e.run.ID.String()), attribute.Int("stint.attempt", e.run.Attempt)))
+		attribute.String("stint.task", e.run.Task), attribute.String("stint.queue", e.run.Queue), attribute.String("stint.run",
+			e.run.ID.String()), attribute.Int("stint.attempt", e.run.Attempt)))
 	return ctx, func(err error) {
 		end(err)
 		endSpan(err)
@@ -151,7 +276,8 @@ func (sc *scope) traceStep(ctx context.Context, name string) (context.Context, f
 	if c.cfg.tracer == nil {
 		return ctx, noEnd
 	}
-	return c.startSpan(ctx, "step "+name, trace.WithAttributes(attribute.String("stint.step", name), attribute.String("stint.run", sc.e.run.ID.String())))
+	return c.startSpan(ctx, "step "+name, trace.WithAttributes(attribute.String("stint.step", name),
+		attribute.String("stint.run", sc.e.run.ID.String())))
 }
 
 // meters are the instruments that executions use.
@@ -168,49 +294,69 @@ func (c *Client) measureAll() error {
 		return nil
 	}
 	var errs [8]error
-	c.meters.executions, errs[0] = m.Int64Counter("stint.executions", metric.WithUnit("{execution}"), metric.WithDescription("Executions of handlers that ended."))
-	c.meters.duration, errs[1] = m.Float64Histogram("stint.execution.duration", metric.WithUnit("s"), metric.WithDescription("Time that a handler took."))
-	c.meters.wait, errs[2] = m.Float64Histogram("stint.execution.wait", metric.WithUnit("s"), metric.WithDescription("Time from when a run was due to its start."))
-	runs, err := m.Int64ObservableGauge("stint.runs", metric.WithUnit("{run}"), metric.WithDescription("Runs that have not ended, counted up to 10,000."))
+	c.meters.executions, errs[0] = m.Int64Counter("stint.executions", metric.WithUnit("{execution}"),
+		metric.WithDescription("Executions of handlers that ended."))
+	c.meters.duration, errs[1] = m.Float64Histogram("stint.execution.duration", metric.WithUnit("s"),
+		metric.WithDescription("Time that a handler took."))
+	c.meters.wait, errs[2] = m.Float64Histogram("stint.execution.wait", metric.WithUnit("s"),
+		metric.WithDescription("Time from when a run was due to its start."))
+	runs, err := m.Int64ObservableGauge("stint.runs", metric.WithUnit("{run}"),
+		metric.WithDescription("Runs that have not ended, counted up to 10,000."))
 	errs[3] = err
-	ready, err := m.Int64ObservableGauge("stint.queue.ready", metric.WithUnit("{run}"), metric.WithDescription("Runs that may start, counted up to 10,000 a task."))
+	ready, err := m.Int64ObservableGauge("stint.queue.ready", metric.WithUnit("{run}"),
+		metric.WithDescription("Runs that may start, counted up to 10,000 a task."))
 	errs[4] = err
-	commits, err := m.Int64ObservableGauge("stint.commits", metric.WithUnit("{commit}"), metric.WithDescription("Commits in the last whole minute."))
+	commits, err := m.Int64ObservableGauge("stint.commits", metric.WithUnit("{commit}"),
+		metric.WithDescription("Commits in the last whole minute."))
 	errs[5] = err
-	calls, err := m.Float64ObservableGauge("stint.commit.calls", metric.WithUnit("{call}"), metric.WithDescription("Calls that a commit answered, in the last whole minute."))
+	calls, err := m.Float64ObservableGauge("stint.commit.calls", metric.WithUnit("{call}"),
+		metric.WithDescription("Calls that a commit answered, in the last whole minute."))
 	errs[6] = err
-	slow, err := m.Float64ObservableGauge("stint.commit.duration.p99", metric.WithUnit("s"), metric.WithDescription("Time that a commit took, in the last whole minute."))
+	slow, err := m.Float64ObservableGauge("stint.commit.duration.p99", metric.WithUnit("s"),
+		metric.WithDescription("Time that a commit took, in the last whole minute."))
 	errs[7] = err
 	if err := errors.Join(errs[:]...); err != nil {
 		return err
 	}
+	g := gauges{runs, ready, commits, calls, slow}
 	c.meters.observed, err = m.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
-		counts, err := c.CountRuns(ctx)
-		if err != nil {
-			return err
-		}
-		for state, n := range counts {
-			o.ObserveInt64(runs, int64(n), metric.WithAttributes(attribute.String("stint.state", state.String())))
-		}
-		queues, err := c.ListQueues(ctx)
-		if err != nil {
-			return err
-		}
-		for _, q := range queues {
-			o.ObserveInt64(ready, int64(q.Ready), metric.WithAttributes(attribute.String("stint.queue", q.Name)))
-		}
-		minute := time.Now().Truncate(time.Minute).Add(-time.Minute)
-		stats, err := c.Stats(ctx, StatsFilter{Since: minute})
-		if err != nil || len(stats) == 0 || !stats[0].At.Equal(minute) {
-			return err
-		}
-		s := &stats[0]
-		o.ObserveInt64(commits, s.Commits)
-		o.ObserveFloat64(calls, float64(s.Changes)/float64(max(s.Commits, 1)))
-		o.ObserveFloat64(slow, s.Commit(.99).Seconds())
-		return nil
+		return c.observeDatabase(ctx, o, &g)
 	}, runs, ready, commits, calls, slow)
 	return err
+}
+
+// gauges are the instruments that show the database.
+type gauges struct {
+	runs, ready, commits metric.Int64ObservableGauge
+	calls, slow          metric.Float64ObservableGauge
+}
+
+// observeDatabase reports what the gauges show.
+func (c *Client) observeDatabase(ctx context.Context, o metric.Observer, g *gauges) error {
+	counts, err := c.CountRuns(ctx)
+	if err != nil {
+		return err
+	}
+	for state, n := range counts {
+		o.ObserveInt64(g.runs, int64(n), metric.WithAttributes(attribute.String("stint.state", state.String())))
+	}
+	queues, err := c.ListQueues(ctx)
+	if err != nil {
+		return err
+	}
+	for _, q := range queues {
+		o.ObserveInt64(g.ready, int64(q.Ready), metric.WithAttributes(attribute.String("stint.queue", q.Name)))
+	}
+	minute := time.Now().Truncate(time.Minute).Add(-time.Minute)
+	stats, err := c.Stats(ctx, StatsFilter{Since: minute})
+	if err != nil || len(stats) == 0 || !stats[0].At.Equal(minute) {
+		return err
+	}
+	s := &stats[0]
+	o.ObserveInt64(g.commits, s.Commits)
+	o.ObserveFloat64(g.calls, float64(s.Changes)/float64(max(s.Commits, 1)))
+	o.ObserveFloat64(g.slow, s.Commit(.99).Seconds())
+	return nil
 }
 
 // measure begins to measure an execution.
@@ -234,4 +380,43 @@ func (c *Client) measure(e *execution) func(error) {
 			m.duration.Record(e.ctx, time.Since(began).Seconds(), metric.WithAttributes(of))
 		})
 	}
+}
+
+// logger is the app's logger. It may be called where a panic would end the process.
+func (c *Client) logger() *slog.Logger {
+	l := c.cfg.logger
+	if l == nil {
+		l = slog.Default()
+	}
+	return slog.New(guard.LogHandler(l.Handler()))
+}
+
+// WithoutErrorText keeps the texts of errors that the app's code returned out of the
+// client's logger and out of spans: they say what kind of failure it was ("error", "panic",
+// "timeout", "canceled"), and the text is in the database alone, with the run. Without it a
+// text is logged, cut at 1 KiB.
+func WithoutErrorText() ClientOption {
+	return clientOption(func(c *clientConfig) error {
+		c.noErrorText = true
+		return nil
+	})
+}
+
+// logText is what the log says of an error of the app's; nil: nothing.
+func (c *Client) logText(err error) string {
+	switch {
+	case err == nil:
+		return ""
+	case c.cfg.noErrorText:
+		return failureKind(vet(err))
+	}
+	return text.Cut(vet(err).Error(), maxListedText)
+}
+
+// spanError is an error of the app's as spans have it, of which they show the type too.
+func (c *Client) spanError(err error) error {
+	if seen := vet(err); !c.cfg.noErrorText && len(seen.Error()) <= maxListedText {
+		return original(seen)
+	}
+	return errors.New(c.logText(err))
 }

@@ -9,7 +9,9 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/stint-dev/stint/internal/check"
 	"github.com/stint-dev/stint/internal/jsonx"
+	"github.com/stint-dev/stint/internal/program"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -26,11 +28,11 @@ import (
 func WithEvents(keys ...string) TaskOption {
 	return taskOption(func(c *taskConfig) error {
 		for _, key := range keys {
-			if err := checkName("event key", key); err != nil {
+			if err := check.Name("event key", key); err != nil {
 				return fmt.Errorf("WithEvents: %w", err)
 			}
 		}
-		if err := checkCount("event keys", len(c.events)+len(keys), maxNames); err != nil {
+		if err := check.Count("event keys", len(c.events)+len(keys), check.MaxNames); err != nil {
 			return fmt.Errorf("WithEvents: %w", err)
 		}
 		for _, key := range keys {
@@ -120,17 +122,13 @@ func (d *taskDef) template(c *Client, opts []RunOption) (t store.Template, err e
 			return t, err
 		}
 	}
-	t.Run = rc.newRun(d, c, time.Time{})
-	t.Run.Route = d.route(nil)
-	if d.workflow != nil {
-		t.Run.Graph, err = d.workflow.freeze()
-	}
+	t.Run, err = d.newRun(c, &rc, nil, time.Time{})
 	return t, err
 }
 
 // declaration is what d's definition says of how its runs begin.
 func (d *taskDef) declaration(c *Client) (store.Declaration, error) {
-	dec := store.Declaration{Task: d.name, Program: program()}
+	dec := store.Declaration{Task: d.name, Program: program.Name()}
 	if len(d.cfg.crons)+len(d.cfg.events) == 0 {
 		return dec, nil
 	}
@@ -258,7 +256,7 @@ func (c *Client) CreateFilter(ctx context.Context, f TriggerFilter) (int64, erro
 	if err := c.writable("create filter"); err != nil {
 		return 0, err
 	}
-	err := errors.Join(checkName("task name", f.Task), checkName("scope", f.Scope))
+	err := errors.Join(check.Name("task name", f.Task), check.Name("scope", f.Scope))
 	if err == nil {
 		_, err = store.CompileFilter(f.Expression)
 	}
@@ -295,7 +293,7 @@ type FilterPage struct {
 // in memory: more than 100,000, or 256 MiB, are an error. FilterPage lists any number.
 func (c *Client) ListFilters(ctx context.Context, task string) ([]TriggerFilter, error) {
 	list := []TriggerFilter{}
-	var whole wholeList
+	var whole check.Whole
 	for q := (FilterQuery{Task: task, Limit: maxPage}); ; {
 		page, err := c.FilterPage(ctx, q)
 		if err != nil {
@@ -303,7 +301,7 @@ func (c *Client) ListFilters(ctx context.Context, task string) ([]TriggerFilter,
 		}
 		for _, f := range page.Filters {
 			payload, _ := f.Payload.(json.RawMessage)
-			if err := whole.add(len(f.Task) + len(f.Scope) + len(f.Expression) + len(payload)); err != nil {
+			if err := whole.Add(len(f.Task) + len(f.Scope) + len(f.Expression) + len(payload)); err != nil {
 				return nil, fmt.Errorf("stint: list filters: %w: list them with FilterPage", err)
 			}
 		}
@@ -319,7 +317,7 @@ func (c *Client) ListFilters(ctx context.Context, task string) ([]TriggerFilter,
 func (c *Client) FilterPage(ctx context.Context, q FilterQuery) (*FilterPage, error) {
 	limit, err := pageLimit(q.Limit)
 	if err == nil {
-		err = checkText("task name", q.Task)
+		err = check.Text("task name", q.Task)
 	}
 	var after int64
 	if err == nil && q.Cursor != "" {

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/stint-dev/stint/store"
@@ -43,8 +44,50 @@ func (o txOption) set(tx *store.Tx) error {
 	return nil
 }
 
-func (o txOption) applyRun(c *runConfig) error     { return o.set(&c.tx) }
+func (o txOption) applyRun(c *runConfig) error { return o.set(&c.tx) }
+
 func (o txOption) applyEvent(c *eventConfig) error { return o.set(&c.tx) }
+
+// StepTx is a step whose effect is rows of the app's own, on the same SQLite file: they
+// and the record of the step are one commit, so it happens exactly once. It needs a
+// file that SQLite keeps. While that cannot be written, because its disk is full or
+// another program has it locked, fn is called again each second, in a new transaction.
+//
+// Outside of a run it is ErrDurable: there is no database.
+func StepTx[T any](ctx context.Context, name string, fn func(context.Context, *sql.Tx) (T, error), opts ...StepOption) (T, error) {
+	var zero T
+	e := executionOf(ctx)
+	if e == nil {
+		return zero, fmt.Errorf("%w: StepTx outside of a run", ErrDurable)
+	}
+	return Step(ctx, name, func(ctx context.Context) (out T, err error) {
+		err = e.c.retryWhileDegraded(ctx, func() (err error) {
+			out, err = stepTxOnce(ctx, e, name, fn)
+			return vet(err) // it is asked whether the database could not be written
+		})
+		return out, original(err)
+	}, append(slices.Clone(opts), stepOption(func(c *stepConfig) error { c.tx = true; return nil }))...)
+}
+
+func stepTxOnce[T any](ctx context.Context, e *execution, name string, fn func(context.Context, *sql.Tx) (T, error)) (out T, err error) {
+	var zero T
+	tx, err := beginStepTx(ctx, name)
+	if err != nil {
+		return zero, NonRetryable(err)
+	}
+	defer tx.rollback()
+	if out, err = fn(ctx, tx.Tx); err != nil {
+		return zero, err
+	}
+	b, err := marshalAs(e.c, out)
+	if err != nil {
+		return zero, NonRetryable(errorf("stint: result of step %q: %w", name, err))
+	}
+	if ctx.Err() != nil { // too late, though fn does not mind
+		return zero, context.Cause(ctx)
+	}
+	return out, tx.commit(ctx, b)
+}
 
 // errNoRows is one of the errors that are known again after they were stored.
 var errNoRows = sql.ErrNoRows
@@ -67,7 +110,8 @@ func beginStepTx(ctx context.Context, name string) (*stepTx, error) {
 		return nil, wrapStoreErr("StepTx", err)
 	}
 	p := ctx.Value(stepKey{}).(*stepRef)
-	return &stepTx{tx, s, store.Call{ID: e.run.ID, Lease: e.run.Lease, Entry: store.Entry{Address: p.at, Kind: store.EntryStep, Name: name, Done: true}}}, nil
+	return &stepTx{tx, s, store.Call{ID: e.run.ID, Lease: e.run.Lease,
+		Entry: store.Entry{Address: p.at, Kind: store.EntryStep, Name: name, Done: true}}}, nil
 }
 
 // commit records the step in the transaction, and commits both.
@@ -84,23 +128,3 @@ func (t *stepTx) commit(ctx context.Context, value []byte) error {
 }
 
 func (t *stepTx) rollback() { t.Rollback() } // does nothing after the commit
-
-func (c *Client) enqueue(ctx context.Context, now time.Time, tx store.Tx, runs []store.NewRun) (got []store.Enqueued, err error) {
-	end := c.traceRuns(ctx, runs)
-	defer func() { end(err) }()
-	if tx == nil {
-		return c.store.Enqueue(ctx, now, runs)
-	}
-	s, ok := c.store.(store.AppTx)
-	if !ok {
-		return nil, fmt.Errorf("WithTx: %T cannot join the app's transactions", c.store)
-	}
-	err = guarded(func() (err error) { // its methods may be the app's
-		got, err = s.EnqueueTx(ctx, now, tx, runs)
-		return err
-	})
-	return got, err
-}
-
-// BeginTx stands here for the type that it names; the rest is in readonly.go.
-func (readOnlyStore) BeginTx(context.Context) (*sql.Tx, error) { return nil, store.ErrReadOnly }

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/stint-dev/stint/internal/program"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -66,66 +67,6 @@ type workerConfig struct {
 	name   string
 }
 
-// An outcome is posted by an execution, and committed by the worker's finisher.
-type outcome struct {
-	store.Outcome
-	e *execution
-}
-
-// WithSlots sets how many runs the worker works at once. The default is 100.
-func WithSlots(n int) WorkerOption {
-	return workerOption(func(c *workerConfig) error {
-		if n < 1 || n > maxSlots {
-			return fmt.Errorf("stint: WithSlots(%d): want 1 to %d", n, maxSlots)
-		}
-		c.slots = n
-		return nil
-	})
-}
-
-// WithQueues has the worker take runs of these queues only; without the option it takes
-// those of all. No name is an error: a list that turned out empty does not mean all.
-func WithQueues(names ...string) WorkerOption {
-	return workerOption(func(c *workerConfig) error {
-		if len(names) == 0 {
-			return errors.New("stint: WithQueues: no queue is named; without the option the worker takes runs of all")
-		}
-		for _, n := range names {
-			if err := checkName("queue name", n); err != nil {
-				return errorf("stint: WithQueues: %w", err)
-			}
-		}
-		c.queues = append(c.queues, names...)
-		if err := checkCount("queues", len(c.queues), maxNames); err != nil {
-			return errorf("stint: WithQueues: %w", err)
-		}
-		return nil
-	})
-}
-
-// WithDrainTimeout sets how long running handlers get to end by themselves when the
-// worker stops. The default is 30 s; 0 cancels them at once.
-func WithDrainTimeout(d time.Duration) WorkerOption {
-	return workerOption(func(c *workerConfig) error {
-		if d < 0 {
-			return fmt.Errorf("stint: WithDrainTimeout(%v): want 0 or more", d)
-		}
-		c.drain = d
-		return nil
-	})
-}
-
-// WithName names the worker, for people. The default is host name and process ID.
-func WithName(name string) WorkerOption {
-	return workerOption(func(c *workerConfig) error {
-		c.name = name
-		if err := checkName("worker name", name); err != nil {
-			return errorf("stint: WithName: %w", err)
-		}
-		return nil
-	})
-}
-
 // NewWorker makes a worker for all tasks that the client has, or will have, a handler
 // for. It works once Run is called. The error says which option is wrong; it is ErrReadOnly
 // for a client WithReadOnly.
@@ -153,7 +94,8 @@ func (c *Client) NewWorker(opts ...WorkerOption) (*Worker, error) {
 	}
 	w := &Worker{
 		c: c, cfg: cfg, running: map[store.ID]*execution{},
-		freed: make(chan struct{}, 1), posted: make(chan struct{}, 1), reported: make(chan struct{}, 1), handoff: make(chan *execution), drains: make(chan struct{}),
+		freed: make(chan struct{}, 1), posted: make(chan struct{}, 1), reported: make(chan struct{},
+			1), handoff: make(chan *execution), drains: make(chan struct{}),
 	}
 	w.ctx, w.stop = context.WithCancel(context.Background())
 	return w, nil
@@ -225,8 +167,9 @@ func (w *Worker) register(ctx context.Context) error {
 	host, _ := os.Hostname()
 	w.storedTasks = c.handledTasks()
 	id, err := c.store.Register(context.WithoutCancel(ctx), time.Now(), store.WorkerInfo{
-		Name: w.cfg.name, Slots: w.cfg.slots, Queues: w.cfg.queues, Labels: w.cfg.labels, PID: os.Getpid(), Host: host, Build: build(), Tasks: w.storedTasks,
-		Program: program(), Defines: c.definedTasks(),
+		Name: w.cfg.name, Slots: w.cfg.slots, Queues: w.cfg.queues, Labels: w.cfg.labels,
+		PID: os.Getpid(), Host: host, Build: program.Build(), Tasks: w.storedTasks,
+		Program: program.Name(), Defines: c.definedTasks(),
 	})
 	if err != nil {
 		c.removeWorker(w)
@@ -405,64 +348,6 @@ func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
-	}
-}
-
-// post hands an outcome to the finisher.
-func (w *Worker) post(o outcome) {
-	w.mu.Lock()
-	w.outbox = append(w.outbox, o)
-	w.mu.Unlock()
-	signal(w.posted)
-}
-
-// finishLoop commits outcomes, all that have gathered at a time, until ctx is done
-// and none is left. An outcome that cannot be written is tried until it can (R2).
-func (w *Worker) finishLoop(ctx context.Context) {
-	for {
-		if batch := w.nextOutcomes(); len(batch) > 0 {
-			w.commitOutcomes(ctx, batch)
-			w.reuseOutbox(batch)
-			continue
-		}
-		select {
-		case <-w.posted:
-		case <-ctx.Done():
-			if w.outboxLen() == 0 {
-				return
-			}
-		}
-	}
-}
-
-func (w *Worker) outboxLen() int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return len(w.outbox)
-}
-
-func (w *Worker) commitOutcomes(ctx context.Context, batch []outcome) {
-	outcomes := make([]store.Outcome, len(batch))
-	for i := range batch {
-		outcomes[i] = batch[i].Outcome
-	}
-	for {
-		stale, err := w.c.store.Finish(context.Background(), time.Now(), outcomes)
-		if err == nil {
-			for i, s := range stale {
-				if s {
-					w.c.logger().Warn("stint: late outcome refused", "task", batch[i].e.run.Task, "run", batch[i].ID, "attempt", batch[i].e.run.Attempt)
-				}
-			}
-			return
-		}
-		if errors.Is(err, store.ErrClosed) {
-			return // the runs are queued again at the next start
-		}
-		w.c.logger().Error("stint: recording outcomes; will retry", "err", err, "outcomes", len(batch), "in", retryStore)
-		if !pause(ctx, retryStore) {
-			return // drained: Unregister, or the next start, queues them again
-		}
 	}
 }
 

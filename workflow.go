@@ -61,7 +61,8 @@ type workflowOption func(*workflowConfig) error
 func (o workflowOption) applyWorkflow(c *workflowConfig) error { return o(c) }
 
 // Options of a task that are options of a workflow too.
-func (o runOption) applyWorkflow(c *workflowConfig) error  { return o(&c.task.run) }
+func (o runOption) applyWorkflow(c *workflowConfig) error { return o(&c.task.run) }
+
 func (o taskOption) applyWorkflow(c *workflowConfig) error { return o(&c.task) }
 
 // WithTaskDefaults are options that each task of a workflow begins with.
@@ -111,7 +112,8 @@ func NewWorkflow[In any](c *Client, name string, opts ...WorkflowOption) *Workfl
 		}
 	}
 	if t := &w.cfg.task; t.retries > 0 || t.policy != nil || t.backoff.factor != 0 || t.scheduleTimeout > 0 || t.onFailure != nil {
-		panic(fmt.Sprintf("stint: NewWorkflow(%q): retries, backoff, schedule timeout and WithOnFailure are options of its tasks: see WithTaskDefaults and Workflow.OnFailure", name))
+		panic(fmt.Sprintf("stint: NewWorkflow(%q): retries, backoff, schedule timeout and WithOnFailure are options of its tasks: "+
+			"see WithTaskDefaults and Workflow.OnFailure", name))
 	}
 	if strings.Contains(name, ":") {
 		panic(fmt.Sprintf("stint: NewWorkflow(%q): no colon in the name: it stands before a task's", name))
@@ -179,7 +181,8 @@ func (w *workflowDef) addNode(n *node) error {
 		return errors.New("idempotency keys and metadata are the workflow's, not one task's")
 	}
 	n.index = len(w.nodes)
-	n.graph = store.GraphTask{Name: n.name, Queue: cfg.run.queue, StartIn: cfg.scheduleTimeout, Limited: len(cfg.limits) > 0, Wants: cfg.wants}
+	n.graph = store.GraphTask{Name: n.name, Queue: cfg.run.queue, StartIn: cfg.scheduleTimeout, Limited: len(cfg.limits) > 0,
+		Wants: cfg.wants}
 	if cfg.run.prioritySet {
 		p := int8(cfg.run.priority)
 		n.graph.Priority = &p

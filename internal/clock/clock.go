@@ -21,7 +21,8 @@ var minMillis, maxMillis = Min.UnixMilli(), Max.UnixMilli()
 // time, which means none, can.
 func Check(t time.Time) error {
 	if t.Before(Min) || t.After(Max) {
-		return fmt.Errorf("a time of Unix second %d: want one of the years 1 to 9999 (milliseconds or nanoseconds taken for seconds?)", t.Unix())
+		return fmt.Errorf("a time of Unix second %d: want one of the years 1 to 9999 (milliseconds or nanoseconds taken for seconds?)",
+			t.Unix())
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package stint
+package jsonx
 
 import (
 	"encoding"
@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// jsonSchema describes the JSON of a type, as encoding/json writes it, in the terms of
+// Schema describes the JSON of a type, as encoding/json writes it, in the terms of
 // JSON Schema (https://json-schema.org/draft/2020-12). A type that writes its own JSON
 // may be anything.
-func jsonSchema(t reflect.Type) json.RawMessage {
+func Schema(t reflect.Type) json.RawMessage {
 	if t == nil {
 		return json.RawMessage(`{}`)
 	}
@@ -70,7 +70,8 @@ func structSchema(t reflect.Type, within []reflect.Type) map[string]any {
 	properties, required := map[string]any{}, []string{}
 	for _, f := range reflect.VisibleFields(t) {
 		name, opts, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if !f.IsExported() || name == "-" && opts == "" || len(f.Index) > 1 && !promoted(t, f.Index) || f.Anonymous && name == "" && indirect(f.Type).Kind() == reflect.Struct {
+		if !f.IsExported() || name == "-" && opts == "" || len(f.Index) > 1 && !promoted(t, f.Index) || f.Anonymous && name == "" &&
+			indirect(f.Type).Kind() == reflect.Struct {
 			continue
 		}
 		if name == "" {

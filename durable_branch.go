@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strconv"
+	"time"
 
+	"github.com/stint-dev/stint/internal/guard"
 	"github.com/stint-dev/stint/internal/journal"
 	"github.com/stint-dev/stint/store"
 )
@@ -204,7 +207,7 @@ func (f *Future[T]) Wait(ctx context.Context) (T, error) {
 	if sc == nil {
 		return out, fmt.Errorf("%w: Future.Wait inside a step", ErrDurable)
 	}
-	if panicking() {
+	if guard.Unwinding() {
 		return out, refusedInPanic("wait for branch", f.f.entry.Name)
 	}
 	if !f.f.endedBeforeInterrupt() {
@@ -300,7 +303,8 @@ func (sc *scope) firstDone(ctx context.Context, fs []*future) (int, error) {
 	if recorded {
 		i, err := strconv.Atoi(string(e.Value))
 		if err != nil || i < 0 || i >= len(fs) {
-			sc.diverge(&journal.Divergence{At: journal.Address(e.Address), Recorded: fmt.Sprintf("any, won by future %s", e.Value), Asked: fmt.Sprintf("any of %d futures", len(fs))})
+			sc.diverge(&journal.Divergence{At: journal.Address(e.Address), Recorded: fmt.Sprintf("any, won by future %s", e.Value),
+				Asked: fmt.Sprintf("any of %d futures", len(fs))})
 		}
 		return i, nil
 	}
@@ -323,4 +327,144 @@ func (sc *scope) firstDone(ctx context.Context, fs []*future) (int, error) {
 	e.Done, e.Value = true, strconv.AppendInt(nil, int64(winner), 10)
 	_, err = sc.append(ctx, e)
 	return winner, err
+}
+
+// failureNote is the scope of the note that a handler has met the failure of a child. If
+// that ends the attempt the note is forgotten; else the handler has dealt with it, and it
+// stays what it is.
+func failureNote(id store.ID) string { return "failed:" + id.String() }
+
+// recordNote records something for later passes, once.
+func (sc *scope) recordNote(ctx context.Context, scope string) error {
+	d := sc.e.durable
+	if d.unwinding() {
+		runtime.Goexit()
+	}
+	d.mu.Lock()
+	known := d.notes[scope]
+	d.notes[scope] = true
+	d.mu.Unlock()
+	if known {
+		return nil
+	}
+	_, err := sc.append(ctx, store.Entry{Address: store.Address{Scope: scope, Seq: 1}, Kind: store.EntryNote, Done: true,
+		Value: []byte("true")})
+	return err
+}
+
+// seenChildError is the failure of a child, which the handler has waited for.
+func (sc *scope) seenChildError(ctx context.Context, id store.ID, failed error) error {
+	scope := failureNote(id)
+	if err := sc.recordNote(ctx, scope); err != nil {
+		return err
+	}
+	return sc.seenError(store.Address{Scope: scope, Seq: 1}, failed)
+}
+
+// rerunFailed queues those runs of a call for a new attempt that failed, or were canceled, in an
+// earlier attempt of the handler, which did not deal with it. The others stay.
+func (sc *scope) rerunFailed(ctx context.Context, at store.Address, runs []store.Enqueued) error {
+	if sc.e.replay != nil {
+		return nil
+	}
+	n, since, err := sc.e.failedAttempts(ctx)
+	if err != nil || n == 0 {
+		return err
+	}
+	d, noted := sc.e.durable, fmt.Sprintf("again:%d:%v", n, journal.Address(at))
+	var ids []store.ID
+	d.mu.Lock()
+	for _, r := range runs {
+		if !d.notes[failureNote(r.ID)] {
+			ids = append(ids, r.ID)
+		}
+	}
+	known := d.notes[noted]
+	d.mu.Unlock()
+	if known || len(ids) == 0 {
+		return nil
+	}
+	again, err := sc.failedChildren(ctx, ids, since)
+	if err != nil {
+		return err
+	}
+	if len(again) > 0 {
+		s, failed := sc.e.c.store, []store.State{store.Failed, store.Canceled}
+		if _, err := s.Replay(context.WithoutCancel(ctx), time.Now(), store.Filter{IDs: again, States: failed}); err != nil {
+			return wrapStoreErr("run children anew", err)
+		}
+	}
+	return sc.recordNote(ctx, noted)
+}
+
+// failedChildren lists those of the runs that failed by a time, or were canceled by it. One
+// that still cleans up after that is waited for: it cannot run anew before it has ended.
+func (sc *scope) failedChildren(ctx context.Context, ids []store.ID, since time.Time) (failed []store.ID, err error) {
+	var cleaning []store.ID
+	states := []store.State{store.Scheduled, store.Queued, store.Running, store.Waiting, store.Failed, store.Canceled}
+	f := store.Filter{IDs: ids, States: states}
+	for before := (store.ID{}); ; {
+		page, next, err := sc.e.c.store.List(context.WithoutCancel(ctx), f, before, maxPage)
+		if err != nil {
+			return nil, wrapStoreErr("children of an earlier attempt", err)
+		}
+		for i := range page {
+			r := &page[i]
+			canceled := !r.CancelAt.IsZero() && !r.CancelAt.After(since)
+			switch {
+			case !r.State.Terminal() && canceled:
+				cleaning = append(cleaning, r.ID)
+			case r.State.Terminal() && (canceled || !r.Ended.After(since)):
+				failed = append(failed, r.ID)
+			}
+		}
+		if before = next; next == (store.ID{}) {
+			break
+		}
+	}
+	for _, id := range cleaning {
+		if err := sc.awaitEnd(ctx, id); err != nil {
+			return nil, err
+		}
+	}
+	return append(failed, cleaning...), nil
+}
+
+// awaitEnd waits until a run has ended.
+func (sc *scope) awaitEnd(ctx context.Context, id store.ID) error {
+	for {
+		r, err := sc.e.c.store.Get(context.WithoutCancel(ctx), id)
+		if errors.Is(err, store.ErrNotFound) || err == nil && r.State.Terminal() {
+			return nil
+		}
+		if err == nil {
+			err = sc.wait(ctx, waitSpec{child: id})
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// failedAttempts counts the attempts of the run that failed, or were replayed, and says when
+// the last of them ended. It is read once.
+func (e *execution) failedAttempts(ctx context.Context) (n int, since time.Time, err error) {
+	e.loadMu.Lock()
+	defer e.loadMu.Unlock()
+	if e.earlierEnds == nil {
+		r, err := e.c.store.Get(context.WithoutCancel(ctx), e.run.ID)
+		if err != nil {
+			return 0, since, wrapStoreErr("earlier attempts", err)
+		}
+		e.earlierEnds = []time.Time{}
+		for _, a := range r.Attempts {
+			if a.To.Terminal() || a.Error != nil && a.To != store.Blocked {
+				e.earlierEnds = append(e.earlierEnds, a.Ended)
+			}
+		}
+	}
+	if n = len(e.earlierEnds); n > 0 {
+		since = e.earlierEnds[n-1]
+	}
+	return n, since, nil
 }

@@ -1,15 +1,14 @@
-package stint
+package guard
 
 import (
-	"fmt"
 	"runtime"
 	"sync"
 )
 
-// panicking reports whether the caller runs in a deferred function that a panic, or a call
+// Unwinding reports whether the caller runs in a deferred function that a panic, or a call
 // of runtime.Goexit, has called: also if that function has recovered the panic, which it
 // alone can tell. It costs less than a microsecond.
-func panicking() bool {
+func Unwinding() bool {
 	unwinds := unwinders()
 	var pcs [64]uintptr
 	for skip := 2; ; skip += len(pcs) {
@@ -23,10 +22,6 @@ func panicking() bool {
 			return false
 		}
 	}
-}
-
-func refusedInPanic(kind, name string) error {
-	return fmt.Errorf("%w: %s %q in a deferred function that a panic has called: make it after that has returned", ErrDurable, kind, name)
 }
 
 // unwinders are where the runtime calls deferred functions: for a panic, and for

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stint-dev/stint/internal/check"
+	"github.com/stint-dev/stint/internal/guard"
 	"github.com/stint-dev/stint/internal/journal"
 	"github.com/stint-dev/stint/store"
 )
@@ -30,7 +32,7 @@ import (
 // another worker goes on. It may run twice, as a step may. Outside of a run Compensate does
 // nothing. It panics if the name is empty, no UTF-8 or longer than 255 bytes.
 func Compensate(ctx context.Context, name string, fn func(context.Context) error) {
-	if sc := scopeOf(ctx); sc != nil && fn != nil && !panicking() {
+	if sc := scopeOf(ctx); sc != nil && fn != nil && !guard.Unwinding() {
 		mustName("Compensate", name)
 		sc.addCompensation(ctx, name, fn)
 	}
@@ -39,7 +41,7 @@ func Compensate(ctx context.Context, name string, fn func(context.Context) error
 // mustName panics if a name is bad that is given to a call which returns no error: its run
 // fails by that.
 func mustName(call, name string) {
-	if err := checkName("name", name); err != nil {
+	if err := check.Name("name", name); err != nil {
 		panic(fmt.Errorf("stint: %s(%.50q): %w", call, name, err))
 	}
 }
@@ -132,7 +134,8 @@ func (sc *scope) addCompensation(ctx context.Context, name string, fn func(conte
 	case old == nil || old.Name != name && !old.Done: // or what an attempt that failed gave
 		c.entry = store.Entry{Address: at, Kind: store.EntryStep, Name: name, Value: turn}
 		if _, err := sc.append(ctx, c.entry); err != nil {
-			sc.e.c.logger().Error("stint: recording a compensation", "task", sc.e.run.Task, "run", sc.e.run.ID, "compensation", name, "err", err)
+			sc.e.c.logger().Error("stint: recording a compensation", "task", sc.e.run.Task, "run", sc.e.run.ID, "compensation",
+				name, "err", err)
 		}
 	case old.Name != name:
 		d.diverge(undoDivergence(old, "step \""+name+"\""))
@@ -241,7 +244,8 @@ func (e *execution) runCompensations(err error) *store.Outcome {
 			return e.requeued()
 		}
 		if err != nil {
-			e.c.logger().Error("stint: compensation failed", "task", e.run.Task, "run", e.run.ID, "compensation", u.entry.Name, "err", e.c.logText(err))
+			e.c.logger().Error("stint: compensation failed", "task", e.run.Task, "run", e.run.ID, "compensation", u.entry.Name,
+				"err", e.c.logText(err))
 		}
 	}
 	return nil

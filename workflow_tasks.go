@@ -1,6 +1,7 @@
 package stint
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,9 +9,146 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/stint-dev/stint/internal/check"
 	"github.com/stint-dev/stint/internal/jsonx"
+	"github.com/stint-dev/stint/internal/text"
 	"github.com/stint-dev/stint/store"
 )
+
+// Outputs are what became of the tasks of a workflow's run. Node.From reads them. As
+// JSON they are an object of outputs by the names of the tasks that succeeded.
+type Outputs struct {
+	runID string
+	state State                          // of the workflow's run
+	tasks map[string]*store.WorkflowTask // by name
+}
+
+// MarshalJSON implements json.Marshaler.
+func (o Outputs) MarshalJSON() ([]byte, error) {
+	m := map[string]json.RawMessage{}
+	for name, r := range o.tasks {
+		if r.State == store.Succeeded {
+			m[name] = jsonx.Embed(r.Output)
+		}
+	}
+	return json.Marshal(m)
+}
+
+// UnmarshalJSON implements json.Unmarshaler. What it reads is of no run: Node.From
+// knows the outputs that there are, and no more.
+func (o *Outputs) UnmarshalJSON(b []byte) error {
+	var m map[string]json.RawMessage
+	if err := json.Unmarshal(b, &m); err != nil {
+		return err
+	}
+	o.tasks = map[string]*store.WorkflowTask{}
+	for name, out := range m {
+		o.tasks[name] = &store.WorkflowTask{State: store.Succeeded, Output: out}
+	}
+	return nil
+}
+
+// From is the node's output in a finished run. It is ErrSkipped if the task was
+// skipped, a *TaskError if it did not succeed, and ErrNotFound if it did not run.
+func (n *Node[Out]) From(o Outputs) (Out, error) {
+	r := o.tasks[n.n.name]
+	if r == nil {
+		var out Out
+		return out, fmt.Errorf("%w: no run of task %q in workflow run %s", ErrNotFound, n.n.name, o.runID)
+	}
+	return nodeOutput[Out](n.n, r)
+}
+
+// Output is the output of a task of the same run of the workflow: in the handler of a
+// task that comes after it, or of the on-failure or on-success task. Its errors are
+// those of From.
+func (n *Node[Out]) Output(ctx context.Context) (Out, error) {
+	var out Out
+	e := executionOf(ctx)
+	if e != nil && e.replay != nil {
+		return n.From(Outputs{runID: e.run.Parent.String(), tasks: e.replay.tasks})
+	}
+	if e == nil || e.def.hookOf != n.n.w && (e.def.node == nil || e.def.node.w != n.n.w) {
+		return out, fmt.Errorf("stint: output of task %q: ctx is not of a handler of workflow %q", n.n.name, n.n.w.name)
+	}
+	if from := e.def.node; from != nil && !from.comesAfter(n.n) {
+		return out, fmt.Errorf("stint: output of task %q: it does not come before task %q: make it a parent", n.n.name, from.name)
+	}
+	o, err := n.n.w.c.outputs(ctx, e.run.Parent, []string{n.n.name})
+	if err != nil {
+		return out, err
+	}
+	return n.From(o)
+}
+
+func nodeOutput[Out any](n *node, r *store.WorkflowTask) (out Out, err error) {
+	switch r.State {
+	case store.Succeeded:
+		if err := n.w.c.decode(r.Output, &out); err != nil {
+			return out, errorf("stint: output of task %q is not a %T: %w", n.def.name, out, err)
+		}
+		return out, nil
+	case store.Skipped:
+		return out, fmt.Errorf("%w: task %q", ErrSkipped, n.def.name)
+	case store.Failed, store.Canceled:
+		return out, &TaskError{Task: n.def.name, RunID: r.ID.String(), Attempt: r.Attempt, Err: endCause(r.State, r.Error)}
+	}
+	return out, fmt.Errorf("stint: output of task %q: it has not ended: it is %v", n.def.name, r.State)
+}
+
+// comesAfter reports whether n comes after other in the graph.
+func (n *node) comesAfter(other *node) bool {
+	if slices.Contains(n.graph.Parents, other.index) {
+		return true
+	}
+	seen := make([]bool, n.index+1)
+	todo := []int{n.index}
+	for len(todo) > 0 {
+		at := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		for _, p := range n.w.nodes[at].graph.Parents {
+			if p == other.index {
+				return true
+			}
+			if p > other.index && !seen[p] {
+				seen[p] = true
+				todo = append(todo, p)
+			}
+		}
+	}
+	return false
+}
+
+// outputs reads what became of a workflow's tasks; nil names: of all.
+func (c *Client) outputs(ctx context.Context, id store.ID, names []string) (Outputs, error) {
+	g, tasks, err := c.store.Workflow(ctx, id, names)
+	if err != nil {
+		return Outputs{}, wrapStoreErr("outputs of a workflow", err)
+	}
+	o := Outputs{runID: id.String(), state: tasks[0].State, tasks: make(map[string]*store.WorkflowTask, len(tasks))}
+	for i := range tasks {
+		if tasks[i].Place < g.End() {
+			o.tasks[g.Name(tasks[i].Place)] = &tasks[i]
+		}
+	}
+	return o, nil
+}
+
+// workflowError reads which tasks did not succeed.
+func (c *Client) workflowError(ctx context.Context, workflow string, id store.ID) (*WorkflowError, error) {
+	o, err := c.outputs(ctx, id, nil)
+	if err != nil {
+		return nil, err
+	}
+	e := &WorkflowError{Workflow: workflow, RunID: id.String(), Tasks: map[string]error{}}
+	for name, r := range o.tasks {
+		if r.State == store.Failed || r.State == store.Canceled {
+			e.Tasks[name] = endCause(r.State, r.Error)
+			e.noteCanceled(name, r.State == store.Canceled)
+		}
+	}
+	return e, nil
+}
 
 // A Condition is something that a task of a workflow waits for, is skipped or is
 // canceled on: see WithWaitFor, WithSkipIf and WithCancelIf. It is weighed from when
@@ -44,7 +182,7 @@ func SleepFor(d time.Duration) Condition {
 // since the workflow's run was enqueued.
 func UserEvent(key string, opts ...WaitOption) Condition {
 	w := waitConfig{Match: store.Match{Key: key}}
-	err := checkName("event key", key)
+	err := check.Name("event key", key)
 	for _, o := range opts {
 		if o != nil && err == nil {
 			err = o.applyWait(&w)
@@ -96,10 +234,10 @@ func WithMatch(field string, value any) WaitOption {
 		}
 		m.Field = field
 		m.Value, _ = jsonx.Canonical(b)
-		if err := checkName("field", field); err != nil {
+		if err := check.Name("field", field); err != nil {
 			return err
 		}
-		return checkSize(fmt.Sprintf("WithMatch(%q): a value", field), len(m.Value), maxMatch)
+		return check.Size(fmt.Sprintf("WithMatch(%q): a value", field), len(m.Value), check.MaxMatch)
 	})
 }
 
@@ -212,7 +350,8 @@ func (n *node) buildConditions() (err error) {
 		kind string
 		from *Condition
 		to   **store.Condition
-	}{{"cancel", n.def.cfg.cancelIf, &n.graph.CancelIf}, {"skip", n.def.cfg.skipIf, &n.graph.SkipIf}, {"wait", n.def.cfg.waitFor, &n.graph.WaitFor}} {
+	}{{"cancel", n.def.cfg.cancelIf, &n.graph.CancelIf}, {"skip", n.def.cfg.skipIf, &n.graph.SkipIf}, {"wait", n.def.cfg.waitFor,
+		&n.graph.WaitFor}} {
 		if c.from == nil {
 			continue
 		}
@@ -278,4 +417,50 @@ func (n *node) evaluate(names []string, output []byte) []store.TestResult {
 		}
 	}
 	return results
+}
+
+// TaskInfo is a task in a workflow's run. The shape is the one that the run has, which
+// may not be the one in the code.
+type TaskInfo struct {
+	Name    string
+	Parents []string
+	State   State  // StateBlocked, with Blocked saying so, while it waits for its parents
+	Blocked string // what it waits for
+	RunID   string // "" while it waits for its parents
+	Attempt int
+	Queue   string
+	Error   string
+
+	Scheduled, Started, Finished time.Time
+}
+
+// taskInfos is the graph of a workflow's run with the state of each task.
+func taskInfos(g *store.Graph, tasks []store.WorkflowTask) []TaskInfo {
+	infos := make([]TaskInfo, len(g.Tasks))
+	for i := range infos {
+		t := &g.Tasks[i]
+		infos[i] = TaskInfo{Name: t.Name, Queue: t.Queue, State: StateBlocked}
+		for _, p := range t.Parents {
+			infos[i].Parents = append(infos[i].Parents, g.Tasks[p].Name)
+		}
+	}
+	for _, t := range tasks[1:] { // the first is the workflow's run itself
+		f := decodeFailure(t.Error)
+		info := TaskInfo{
+			Name: g.Name(t.Place), State: t.State, RunID: t.ID.String(), Attempt: t.Attempt, Queue: g.QueueOf(t.Place),
+			Error: text.Cut(f.Message, maxListedText), Scheduled: t.Due, Started: t.Started, Finished: t.Ended,
+			Blocked: blockedReason(g.TaskName(t.Place), t.State, t.NoHandler, f.Message),
+		}
+		if t.Place >= len(infos) {
+			infos = append(infos, info)
+			continue
+		}
+		info.Parents = infos[t.Place].Parents
+		if info.State == StateWaiting {
+			info.Blocked = conditionText(g.Tasks[t.Place].WaitFor)
+		}
+		infos[t.Place] = info
+	}
+	setParentReasons(g, infos)
+	return infos
 }

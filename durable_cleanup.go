@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"slices"
 	"strconv"
@@ -11,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/stint-dev/stint/internal/guard"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -106,7 +108,7 @@ func (e *execution) interruptNow() {
 // come to where the end of it met them too: they may look at it on their way.
 func (sc *scope) awaitInterrupt() {
 	e, d := sc.e, sc.e.durable
-	if e.interruptedAt.Load() == 0 || sc.replaysOnly || panicking() || !e.interruptPending() {
+	if e.interruptedAt.Load() == 0 || sc.replaysOnly || guard.Unwinding() || !e.interruptPending() {
 		return
 	}
 	d.mu.Lock()
@@ -357,4 +359,98 @@ func (e *execution) stopUndo(cause error) {
 	if e.cancelUndo != nil {
 		e.cancelUndo(cause)
 	}
+}
+
+// An entryError is the error of an entry, which the next attempt of the run is not to find.
+type entryError struct {
+	e    *execution
+	at   store.Address // Seq 0: none
+	next store.Address // of the first call after the failure was met; Seq 0: the one after at
+	err  error
+}
+
+// entries are what the next attempt is not to find.
+func (e *entryError) entries() []store.Address {
+	return slices.DeleteFunc([]store.Address{e.at, e.next}, func(a store.Address) bool { return a.Seq == 0 })
+}
+
+// seenError notes where a scope met a failure of something that had begun before: what followed
+// from there is forgotten with it.
+func (sc *scope) seenError(at store.Address, err error) error {
+	return &entryError{e: sc.e, at: at, next: store.Address(sc.cursor.Peek()), err: err}
+}
+
+func (e *entryError) Error() string { return e.err.Error() }
+
+func (e *entryError) Unwrap() error { return e.err }
+
+// errorOf is the error that an entry records, or nil.
+func (sc *scope) errorOf(e *store.Entry) error {
+	if e.Error == nil {
+		return nil
+	}
+	return &entryError{e: sc.e, at: e.Address, err: decodeFailure(e.Error).errOf(sc.e)}
+}
+
+// toForget lists the entries whose errors are in err, each once: a branch that is forgotten
+// twice would take with it what came after.
+func (e *execution) toForget(err error) []store.Address {
+	var all []store.Address
+	known := map[store.Address]bool{}
+	for _, a := range e.entriesIn(err) {
+		if !known[a] {
+			known[a] = true
+			all = append(all, a)
+		}
+	}
+	return all
+}
+
+func (e *execution) entriesIn(err error) (all []store.Address) {
+	switch x := err.(type) {
+	case *appError:
+		for _, one := range x.tree {
+			if x, ok := one.(*entryError); ok && x.e == e {
+				all = append(all, x.entries()...)
+			}
+		}
+		return all
+	case *entryError:
+		if x.e == e {
+			all = append(all, x.entries()...)
+		}
+		return append(all, e.entriesIn(x.err)...)
+	case interface{ Unwrap() error }:
+		return e.entriesIn(x.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, one := range x.Unwrap() {
+			all = append(all, e.entriesIn(one)...)
+		}
+	}
+	return all
+}
+
+// failsEarly is a divergence if the handler failed for good before it asked for all that
+// is recorded; failsEarly reports whether there is one, before compensations begin.
+func (d *durableRun) failsEarly(err error) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	left := d.root.cursor.End()
+	if left == nil {
+		left = d.branchDivergence
+	} else {
+		locateFunc(left, d.e.def.fn)
+	}
+	if left != nil && d.divergence == nil {
+		d.divergence = fmt.Errorf("%w, with the error: %w", left, err)
+	}
+	return d.divergence != nil
+}
+
+// blockedOutcome is the outcome of an execution whose code does not match its journal.
+func (d *durableRun) blockedOutcome(verdict, err error) *store.Outcome {
+	out := d.e.newOutcome(store.Blocked)
+	out.Uncounted, out.Error, out.Forget = true, encodeFailure(verdict), d.e.toForget(err)
+	d.e.c.logger().Error("stint: run does not match its journal; it is blocked", "task", d.e.run.Task, "run", d.e.run.ID, "err", verdict)
+	return &out
 }

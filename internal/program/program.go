@@ -1,4 +1,5 @@
-package stint
+// Package program identifies the running program and its build.
+package program
 
 import (
 	"crypto/sha256"
@@ -10,18 +11,18 @@ import (
 	"sync"
 )
 
-// program tells this program from others, and not from its other builds.
-var program = sync.OnceValue(func() string {
+// Name tells this program from others, and not from its other builds.
+var Name = sync.OnceValue(func() string {
 	if info, ok := debug.ReadBuildInfo(); ok && info.Path != "" {
 		return info.Path // of its main package
 	}
 	return filepath.Base(os.Args[0])
 })
 
-// build tells this program from others, and from itself before it was built anew: a run
+// Build tells this program from others, and from itself before it was built anew: a run
 // that one build blocked is tried again by the next. Nothing else looks at it; above all,
 // any build goes on with the runs of any other.
-var build = sync.OnceValue(func() string {
+var Build = sync.OnceValue(func() string {
 	h := sha256.New()
 	if info, ok := debug.ReadBuildInfo(); ok {
 		fmt.Fprintln(h, info)

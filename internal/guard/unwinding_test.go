@@ -1,4 +1,4 @@
-package stint
+package guard
 
 import (
 	"runtime"
@@ -14,9 +14,9 @@ func deep(n int, f func()) {
 	f()
 }
 
-func TestPanicking(t *testing.T) {
+func TestUnwinding(t *testing.T) {
 	var got []bool
-	look := func() { got = append(got, panicking()) }
+	look := func() { got = append(got, Unwinding()) }
 	look()
 	func() { defer look() }()
 	func() {
@@ -49,11 +49,11 @@ func TestPanicking(t *testing.T) {
 	}
 }
 
-func BenchmarkPanicking(b *testing.B) {
+func BenchmarkUnwinding(b *testing.B) {
 	b.ReportAllocs()
 	deep(8, func() {
 		for b.Loop() {
-			panicking()
+			Unwinding()
 		}
 	})
 }

@@ -1,0 +1,250 @@
+package stint
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stint-dev/stint/internal/check"
+	"github.com/stint-dev/stint/internal/text"
+	"github.com/stint-dev/stint/store"
+)
+
+// workerReasons says of queued runs that no living worker may start them. It reads the workers
+// once, when the first run is asked about, and looks once for runs that are alike.
+type workerReasons struct {
+	c       *Client
+	workers []store.WorkerInfo
+	found   map[[3]string]string // by queue, task and route; nil: the workers are not read yet
+}
+
+// reason returns which worker a queued run lacks, in words, or "" if one may start it.
+func (u *workerReasons) reason(ctx context.Context, queue, task string, route *store.Route) (string, error) {
+	if u.found == nil {
+		all, err := u.c.store.Living(ctx)
+		if err != nil {
+			return "", err
+		}
+		u.workers, u.found = all, map[[3]string]string{}
+	}
+	like := [3]string{queue, task, route.Text()}
+	why, ok := u.found[like]
+	if !ok {
+		why = u.findReason(queue, task, route)
+		u.found[like] = why
+	}
+	return why, nil
+}
+
+func (u *workerReasons) findReason(queue, task string, route *store.Route) string {
+	serving := slices.DeleteFunc(slices.Clone(u.workers), func(w store.WorkerInfo) bool {
+		return len(w.Queues) > 0 && !slices.Contains(w.Queues, queue)
+	})
+	if len(serving) == 0 {
+		return "no worker serves queue " + queue
+	}
+	able := slices.DeleteFunc(serving, func(w store.WorkerInfo) bool {
+		if w.Tasks == nil {
+			return false
+		}
+		_, ok := slices.BinarySearch(w.Tasks, task)
+		return !ok
+	})
+	if len(able) == 0 {
+		return "no worker has task " + task
+	}
+	fit := slices.DeleteFunc(able, func(w store.WorkerInfo) bool {
+		_, ok := route.Score(w.Name, w.Labels)
+		return !ok
+	})
+	if len(fit) == 0 {
+		return routeText(route)
+	}
+	if len(slices.DeleteFunc(fit, func(w store.WorkerInfo) bool { return w.Paused })) == 0 {
+		return "every worker that may work it is paused"
+	}
+	return ""
+}
+
+// routeText says which worker a route asks for.
+func routeText(r *store.Route) string {
+	var parts []string
+	for _, w := range r.Wants {
+		if w.Weight == 0 {
+			parts = append(parts, fmt.Sprintf("label %s %s %s", w.Label, w.Op, w.Value))
+		}
+	}
+	if r.Hard && r.To != "" {
+		parts = append(parts, fmt.Sprintf("name %q", r.To))
+	}
+	return "a worker with " + strings.Join(parts, " and ")
+}
+
+// explain completes what keeps a run from starting, if nothing else does.
+func (u *workerReasons) explain(ctx context.Context, info *RunInfo, r *store.Run) (err error) {
+	if r.State == store.Queued && info.Blocked == "" {
+		info.Blocked, err = u.reason(ctx, r.Queue, r.Task, &r.Route)
+	}
+	if info.Canceling {
+		info.Blocked = cleanupReason(r, info.Blocked)
+	}
+	return err
+}
+
+// explainTasks is explain for the tasks of a workflow's run.
+func (u *workerReasons) explainTasks(ctx context.Context, g *store.Graph, infos []TaskInfo, tasks []store.WorkflowTask) error {
+	byRun := map[string]int{}
+	for i := range infos {
+		byRun[infos[i].RunID] = i
+	}
+	for _, t := range tasks[1:] { // the first is the workflow's run itself
+		i, ok := byRun[t.ID.String()]
+		if !ok || t.State != store.Queued || infos[i].Blocked != "" {
+			continue
+		}
+		route := store.Route{}
+		if t.Place < len(g.Tasks) {
+			route.Wants = g.Tasks[t.Place].Wants
+		}
+		why, err := u.reason(ctx, infos[i].Queue, g.TaskName(t.Place), &route)
+		if err != nil {
+			return err
+		}
+		infos[i].Blocked = why
+	}
+	return nil
+}
+
+// waitReason says what a waiting run waits for.
+func (c *Client) waitReason(ctx context.Context, r *store.Run) (string, error) {
+	var parts []string
+	child := ""
+	for e, err := range c.entries(ctx, r.ID) {
+		if err != nil {
+			return "", err
+		}
+		if len(parts) == check.MaxWaits {
+			parts = append(parts, "others")
+			break
+		}
+		switch {
+		case e.Kind == store.EntryEvent && !e.Done:
+			parts = append(parts, conditionText(&store.Condition{Event: &e.Match}))
+		case (e.Kind == store.EntrySleep || e.Kind == store.EntryStep && !e.Done) && e.Due.After(time.Now()):
+			parts = append(parts, e.Kind.String()+" until "+e.Due.Format(time.RFC3339))
+		case e.Kind == store.EntryChild:
+			child = fmt.Sprintf("a run of task %q", e.Name)
+		}
+	}
+	if len(parts) == 0 && child != "" {
+		parts = append(parts, child)
+	}
+	if len(parts) > 0 || r.Parent == (store.ID{}) {
+		return strings.Join(parts, " or "), nil
+	}
+	g, _, err := c.store.Workflow(ctx, r.Parent, []string{}) // a task of a workflow, before its start
+	if err != nil {
+		return "", err
+	}
+	_, name, _ := strings.Cut(r.Task, ":")
+	if place, ok := g.Place(name); ok && place < g.End() {
+		return conditionText(g.Tasks[place].WaitFor), nil
+	}
+	return "", nil
+}
+
+// limitReason says at which limit a queued run waits.
+func limitReason(g *store.LimitInfo) string {
+	if !g.Rate() {
+		what := fmt.Sprintf("concurrency limit %q", g.Name)
+		if g.Key != "" {
+			what += fmt.Sprintf(" (key %q)", g.Key)
+		}
+		if g.Paused {
+			return what + " is paused"
+		}
+		return fmt.Sprintf("%s: %d at once", what, g.Max)
+	}
+	what := fmt.Sprintf("rate limit %q", g.Key)
+	if g.Paused {
+		return what + " is paused"
+	}
+	if !g.ReadyAt.IsZero() {
+		what += ": until " + g.ReadyAt.UTC().Format("2006-01-02T15:04:05.000Z07:00")
+	}
+	return what
+}
+
+func blockedReason(task string, state State, elsewhere bool, failure string) string {
+	switch {
+	case state == store.Blocked:
+		return text.Cut(failure, maxListedText)
+	case elsewhere:
+		return fmt.Sprintf("no worker has task %s: it waits for one whose code has %q", task, task)
+	}
+	return ""
+}
+
+// cleanupReason says what a canceled run that has not ended waits for.
+func cleanupReason(r *store.Run, blocked string) string {
+	switch {
+	case r.State == store.Blocked:
+		return "canceled, but it cannot clean up: " + blocked + "; cancel it again to end it as it is"
+	case r.State == store.Running && r.Workflow:
+		return "canceled; its tasks clean up"
+	case r.State == store.Running:
+		return "canceled; its handler has yet to return or to clean up"
+	case blocked != "":
+		return "canceled; to clean up it waits for " + blocked
+	}
+	return "canceled; waits for a worker to clean up"
+}
+
+// setParentReasons says of each task that has no run yet which parents it waits for.
+func setParentReasons(g *store.Graph, infos []TaskInfo) {
+	for i := range g.Tasks {
+		if infos[i].RunID != "" {
+			continue
+		}
+		var open []string
+		for _, p := range g.Tasks[i].Parents {
+			if !infos[p].State.Terminal() && len(open) <= maxListed {
+				open = append(open, infos[p].Name)
+			}
+		}
+		infos[i].Blocked = "waits for " + strings.Join(open, ", ")
+	}
+}
+
+// conditionText is a condition in words.
+func conditionText(c *store.Condition) string {
+	list := func(cs []store.Condition, sep string) string {
+		words := make([]string, len(cs))
+		for i := range cs {
+			words[i] = conditionText(&cs[i])
+		}
+		return "(" + strings.Join(words, sep) + ")"
+	}
+	switch {
+	case c == nil:
+		return "its conditions"
+	case c.Any != nil:
+		return list(c.Any, " or ")
+	case c.All != nil:
+		return list(c.All, " and ")
+	case c.Event != nil:
+		what := fmt.Sprintf("event %q", c.Event.Key)
+		if c.Event.Field != "" {
+			what += fmt.Sprintf(" with %s = %s", c.Event.Field, c.Event.Value)
+		}
+		if c.Event.Filter != "" {
+			what += " where " + c.Event.Filter
+		}
+		return what
+	case c.Test != nil:
+		return "a parent's output"
+	}
+	return fmt.Sprintf("a sleep of %v", c.Sleep)
+}
