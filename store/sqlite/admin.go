@@ -131,8 +131,8 @@ func (t *txn) cancel(key, now int64, reason any) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-	} else if t.w != nil {
-		t.w.recheck = true
+	} else {
+		t.claims.recheck = true
 	}
 	if n == 0 && cleans == 0 {
 		var worker int64
@@ -144,7 +144,7 @@ func (t *txn) cancel(key, now int64, reason any) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		t.cancels = append(t.cancels, cancelOf{worker, key})
+		t.signals.cancels = append(t.signals.cancels, cancelOf{worker, key})
 	}
 	if err := t.cancelChildren(key, now, reason); err != nil {
 		return false, err
@@ -167,7 +167,7 @@ WHERE id = ?1 AND lease > 0 AND cancel_at IS NULL AND CASE state WHEN ` + blocke
 // cancelChildren cancels the children of a run. Those of a workflow's run may each
 // have others follow, which end with them.
 func (t *txn) cancelChildren(key, now int64, reason any) error {
-	if err := t.nodes.flush(t); err != nil {
+	if err := t.workflows.nodes.flush(t); err != nil {
 		return err
 	}
 	children, err := column[int64](t, "SELECT id FROM stint_runs WHERE parent = ? AND flags & 1 = 0 AND "+notEnded, key)
@@ -238,7 +238,7 @@ func (t *txn) requeue(key, at int64) error {
 	if err != nil {
 		return err
 	}
-	t.newDue = min(t.newDue, startBy)
+	t.timers.add(startBy)
 	return t.moveLane(key, lane, false)
 }
 

@@ -42,7 +42,7 @@ func (t *txn) admitAll() error {
 
 // openDueLimiters opens the limiters whose time has come.
 func (t *txn) openDueLimiters() error {
-	if t.w == nil || t.w.nextDue > t.now {
+	if t.timers.next > t.now {
 		return nil
 	}
 	ids, err := column[int64](t, "SELECT id FROM stint_limiters WHERE wake_at IS NOT NULL AND wake_at <= ? ORDER BY wake_at LIMIT ?", t.now, perTimers)
@@ -103,7 +103,7 @@ func (t *txn) admitWaiting(lim *limiter) error {
 	}
 	t.touch(lim)
 	if lim.wakeAt != never {
-		t.newDue = min(t.newDue, lim.wakeAt)
+		t.timers.add(lim.wakeAt)
 	}
 	return nil
 }
@@ -217,7 +217,7 @@ func (t *txn) tryAdmit(lim *limiter, m *transition, limits []store.Limit) (stop 
 		if x == lim && !lim.allows(l, now) {
 			if at := lim.bucket.Ready(float64(lim.active) + float64(l.Units)); lim.rate && !at.IsZero() {
 				lim.wakeAt = max(ceilMillis(at), t.now+1)
-				t.newDue = min(t.newDue, lim.wakeAt)
+				t.timers.add(lim.wakeAt)
 			}
 			t.touch(lim)
 			return true, nil
@@ -244,9 +244,7 @@ func (t *txn) tryAdmit(lim *limiter, m *transition, limits []store.Limit) (stop 
 	if err := t.takeShares(key, flags, limiters, need); err != nil || flags&flagWorkflow != 0 {
 		return false, err
 	}
-	if t.w != nil {
-		t.w.recheck = true
-	}
+	t.claims.recheck = true
 	if lim.inTurns() {
 		return false, t.exec(nextTurnSQL, key, t.now, t.nextKey(t.now), nil)
 	}
@@ -324,9 +322,7 @@ func (t *txn) admitHead(lim *limiter) (passed bool, err error) {
 	lim.active++
 	lim.admitted++
 	t.touch(lim)
-	if t.w != nil {
-		t.w.recheck = true
-	}
+	t.claims.recheck = true
 	return true, nil
 }
 

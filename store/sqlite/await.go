@@ -120,24 +120,45 @@ func (w *writer) notifyAll() {
 	}
 }
 
-// notify signals the calls that wait for what t has changed.
-func (w *writer) notify(t *txn) {
-	if len(t.ended)+len(t.chunks)+len(t.cancels) == 0 {
+// signals are what those who wait are told after the commit.
+type signals struct {
+	passive
+	writer  *writer // nil in an app's transaction
+	ended   []ending
+	resumed int // of ended: those before were seen to
+	chunks  []int64
+	cancels []cancelOf
+}
+
+func (x *signals) committed(*txn) {
+	if x.writer != nil {
+		x.writer.notify(x)
+	}
+	x.rolledBack()
+}
+
+func (x *signals) rolledBack() {
+	x.ended, x.resumed, x.chunks, x.cancels = x.ended[:0], 0, x.chunks[:0], x.cancels[:0]
+}
+
+// notify signals the calls that wait for what a transaction has changed.
+func (w *writer) notify(s *signals) {
+	if len(s.ended)+len(s.chunks)+len(s.cancels) == 0 {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, e := range t.ended {
+	for _, e := range s.ended {
 		for a := range w.awaits[e.key] {
 			a.end(e.result, nil)
 		}
 	}
-	for _, id := range t.chunks {
+	for _, id := range s.chunks {
 		for a := range w.awaits[id] {
 			a.signal()
 		}
 	}
-	for _, c := range t.cancels {
+	for _, c := range s.cancels {
 		if x := w.watch[c.worker]; x != nil {
 			x.signal()
 		}

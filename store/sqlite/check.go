@@ -68,8 +68,9 @@ func Check(ctx context.Context, path string) (problems []string, err error) {
 }
 
 func (s *Store) check(ctx context.Context, tx *sql.Tx) (problems []string, err error) {
-	a := appTx{ctx, tx, newLaneCache()}
-	t := &txn{querier: a, s: s, execN: a.execN, lanes: a.lanes, limiters: newLimiterCache(), triggers: &triggerCache{}, now: time.Now().UnixMilli(), newDue: never}
+	p := newAppParticipants()
+	a := appTx{ctx, tx, p.lanes}
+	t := &txn{querier: a, s: s, execN: a.execN, participants: p, now: time.Now().UnixMilli()}
 	for _, pragma := range []string{"SELECT integrity_check FROM pragma_integrity_check", `SELECT "table" || ' row ' || rowid || ' refers to no ' || parent FROM pragma_foreign_key_check`} {
 		found, err := column[string](t, pragma)
 		if err != nil {

@@ -24,6 +24,19 @@ type claim struct {
 	done      chan struct{}
 }
 
+// claims are those that wait.
+type claims struct {
+	passive
+	recheck bool // they must be looked at again: something may be ready for them
+
+	// Guarded by writer.mu.
+	waiting []*claim // oldest first
+	arrived bool     // one has not been looked at
+}
+
+func (c *claims) rolledBack() { c.recheck = true }
+func (c *claims) outdated()   { c.recheck = true }
+
 func (c *claim) answer(got []store.Claimed, err error) {
 	c.once.Do(func() { c.got, c.err = got, err; close(c.done) })
 }
@@ -43,8 +56,8 @@ func (s *Store) Claim(ctx context.Context, r store.ClaimRequest) ([]store.Claime
 		w.mu.Unlock()
 		return nil, store.ErrClosed
 	}
-	w.claims = append(w.claims, c)
-	w.arrived = true
+	w.claims.waiting = append(w.claims.waiting, c)
+	w.claims.arrived = true
 	w.mu.Unlock()
 	w.signal()
 	select {
@@ -53,9 +66,9 @@ func (s *Store) Claim(ctx context.Context, r store.ClaimRequest) ([]store.Claime
 	case <-ctx.Done():
 	}
 	w.mu.Lock()
-	i := slices.Index(w.claims, c)
+	i := slices.Index(w.claims.waiting, c)
 	if i >= 0 {
-		w.claims = slices.Delete(w.claims, i, i+1)
+		w.claims.waiting = slices.Delete(w.claims.waiting, i, i+1)
 	}
 	c.withdrawn = true
 	w.mu.Unlock()
@@ -70,12 +83,11 @@ func (s *Store) Claim(ctx context.Context, r store.ClaimRequest) ([]store.Claime
 }
 
 // serveClaims gives the waiting claims what is ready, and returns those that got something.
-func (t *txn) serveClaims() ([]*claim, error) {
-	w := t.w
+func (w *writer) serveClaims(t *txn) ([]*claim, error) {
 	w.mu.Lock()
-	waiting := w.claims
-	w.claims = nil // while they are here, nobody withdraws them
-	w.recheck, w.arrived = false, false
+	waiting := w.claims.waiting
+	w.claims.waiting = nil // while they are here, nobody withdraws them
+	w.claims.recheck, w.claims.arrived = false, false
 	w.mu.Unlock()
 	var served, left []*claim
 	var err error
@@ -96,7 +108,7 @@ func (t *txn) serveClaims() ([]*claim, error) {
 	defer w.mu.Unlock()
 	if err != nil {
 		left, served = waiting, nil
-		w.recheck = true
+		w.claims.recheck = true
 	}
 	w.requeueClaims(left)
 	return served, err
@@ -109,7 +121,7 @@ func (w *writer) returnClaims(claims []*claim) {
 	for _, c := range claims {
 		c.got = nil
 	}
-	w.recheck = true
+	w.claims.recheck = true
 	w.requeueClaims(claims)
 }
 
@@ -122,12 +134,12 @@ func (w *writer) requeueClaims(claims []*claim) {
 		}
 	}
 	claims = slices.DeleteFunc(claims, func(c *claim) bool { return c.withdrawn })
-	w.claims = append(claims, w.claims...)
+	w.claims.waiting = append(claims, w.claims.waiting...)
 	if w.closed {
-		for _, c := range w.claims {
+		for _, c := range w.claims.waiting {
 			c.answer(nil, store.ErrClosed)
 		}
-		w.claims = nil
+		w.claims.waiting = nil
 	}
 }
 
@@ -319,7 +331,7 @@ func (t *txn) start(text string, args ...any) ([]store.Claimed, error) {
 				return nil, err
 			}
 		}
-		n := t.counters(r.Queue, r.Task)
+		n := t.counters.forTask(r.Queue, r.Task)
 		n.Started++
 		n.Waits.Observe(max(r.Started.Sub(r.Due), 0))
 		claimed[i] = r.Claimed
@@ -329,7 +341,7 @@ func (t *txn) start(text string, args ...any) ([]store.Claimed, error) {
 
 // startTask completes what is given of a task of a workflow's run.
 func (t *txn) startTask(c *store.Claimed, parent, node, worker int64) error {
-	g, err := t.s.graph(t, node>>nodeBits)
+	g, err := t.workflows.graphs.graph(t, node>>nodeBits)
 	if err != nil {
 		return err
 	}

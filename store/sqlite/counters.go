@@ -19,12 +19,14 @@ import (
 // written about once a second, in a transaction that there is anyhow while there is work,
 // each to a row of this process alone: nothing is read, and a row is never added to.
 type counters struct {
+	passive
 	open    map[counterName]*store.Counters
 	sums    map[spanName]*sum
 	count   int   // calls that were answered and are in no sum yet
 	dirty   bool  // something is counted and not written
 	stored  int64 // when it was written last; milliseconds
 	written []*sum
+	storing bool // the transaction writes them
 	last    bool // the store is about to close
 }
 
@@ -53,12 +55,9 @@ func (c *counters) due() int64 {
 	return c.stored + countersEvery
 }
 
-// counters is where the transaction counts for runs of a task.
-func (t *txn) counters(queue, task string) *store.Counters {
-	if t.w == nil { // the app's: it may never be committed
-		return &store.Counters{}
-	}
-	c, name := &t.w.counters, counterName{queue, task}
+// forTask returns what the transaction counts for runs of a task.
+func (c *counters) forTask(queue, task string) *store.Counters {
+	name := counterName{queue, task}
 	if c.open == nil {
 		c.open = map[counterName]*store.Counters{}
 	}
@@ -72,9 +71,6 @@ func (t *txn) counters(queue, task string) *store.Counters {
 
 // countEndings counts runs that ended without an outcome that said it.
 func (t *txn) countEndings(ended []ending) error {
-	if t.w == nil {
-		return nil
-	}
 	for _, e := range ended {
 		if e.counted {
 			continue
@@ -98,7 +94,7 @@ func (t *txn) countEndings(ended []ending) error {
 		}
 		name := counterName{l.queue, l.task}
 		if node != nil {
-			g, err := t.s.graph(t, *node>>nodeBits)
+			g, err := t.workflows.graphs.graph(t, *node>>nodeBits)
 			if code(err) != 0 {
 				return err
 			}
@@ -110,7 +106,7 @@ func (t *txn) countEndings(ended []ending) error {
 		if started != nil && end != nil {
 			took = sinceStart(millis(*started), *end)
 		}
-		t.counters(name.queue, name.task).End(state, took)
+		t.counters.forTask(name.queue, name.task).End(state, took)
 	}
 	return nil
 }
@@ -126,14 +122,18 @@ func sinceStart(started time.Time, now int64) time.Duration {
 // calls counts calls that a commit answered.
 func (c *counters) calls(n int) { c.count += n }
 
-// drop forgets what a transaction counted that was rolled back.
-func (c *counters) drop() {
+func (c *counters) rolledBack() {
+	c.storing = false
 	clear(c.open)
 	c.written = c.written[:0]
 }
 
-// merge makes what a transaction counted part of the sums.
-func (c *counters) merge(now int64, took time.Duration) {
+// committed makes what the transaction counted part of the sums.
+func (c *counters) committed(t *txn) {
+	now := t.now
+	if c.storing { // all but what this transaction counted
+		c.dirty, c.stored, c.storing = false, now, false
+	}
 	if c.sums == nil {
 		c.sums = map[spanName]*sum{}
 	}
@@ -143,7 +143,7 @@ func (c *counters) merge(now int64, took time.Duration) {
 	c.written = c.written[:0]
 	all := store.Counters{Commits: 1, Changes: int64(c.count)}
 	c.count = 0
-	all.Syncs.Observe(took)
+	all.Syncs.Observe(t.took)
 	for name, o := range c.open {
 		all.Add(o)
 		c.into(name, now, o)
@@ -175,8 +175,8 @@ ON CONFLICT DO UPDATE SET enqueued = excluded.enqueued, started = excluded.start
   skipped = excluded.skipped, retried = excluded.retried, waits = excluded.waits, durations = excluded.durations,
   depth = max(depth, excluded.depth), commits = excluded.commits, changes = excluded.changes, syncs = excluded.syncs`
 
-// store writes the sums if it is time to, and forgets those whose time is over.
-func (c *counters) store(t *txn) error {
+// flush writes the sums if it is time to, and forgets those whose time is over.
+func (c *counters) flush(t *txn) error {
 	if !c.dirty || !c.last && t.now < c.stored+countersEvery && t.now >= c.stored {
 		return nil
 	}
@@ -199,7 +199,7 @@ func (c *counters) store(t *txn) error {
 		}
 		c.written = append(c.written, s)
 	}
-	t.committed = append(t.committed, func() { c.dirty, c.stored = false, t.now })
+	c.storing = true
 	return nil
 }
 

@@ -106,9 +106,7 @@ func (t *txn) startCron(c *store.Cron, at time.Time) (int64, error) {
 		return 0, err
 	}
 	key, _ := t.s.ids.key(made[0].ID)
-	if t.w != nil {
-		t.w.recheck = true
-	}
+	t.claims.recheck = true
 	return key, nil
 }
 
@@ -185,7 +183,7 @@ func (t *txn) setCron(now time.Time, c *store.Cron, program string) error {
 		c.Name, c.Template.Run.Task, c.Spec, int64(c.CatchUp), c.Declared, ceilMillis(next), graph, c.Template.Run.Input, text, program); err != nil {
 		return err
 	}
-	t.newDue = min(t.newDue, ceilMillis(next))
+	t.timers.add(ceilMillis(next))
 	return nil
 }
 
@@ -214,7 +212,7 @@ func (s *Store) ChangeCron(ctx context.Context, now time.Time, name string, chan
 		if err != nil {
 			return err
 		}
-		t.newDue = min(t.newDue, ceilMillis(next))
+		t.timers.add(ceilMillis(next))
 		return t.exec("UPDATE stint_crons SET paused = 0, next_at = ? WHERE name = ?", ceilMillis(next), name)
 	})
 }
@@ -275,7 +273,7 @@ func (s *Store) Reschedule(ctx context.Context, now time.Time, id store.ID, at t
 			return store.ErrNotFound
 		}
 		due := max(ceilMillis(at), now.UnixMilli())
-		t.newDue = min(t.newDue, due)
+		t.timers.add(due)
 		n, err := t.execN(`UPDATE stint_runs SET `+setRank+`?2, start_by = ?2 + start_in, due_at = ?2
 			WHERE id = ?1 AND `+stateScheduled+` AND lease = 0`, key, due)
 		if err != nil || n > 0 {

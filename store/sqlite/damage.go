@@ -58,7 +58,7 @@ func (w *writer) quarantine(err error) bool {
 		all = append(all, d)
 		err = w.block(all, !again)
 	}
-	w.recheck = true
+	w.claims.recheck = true
 	return true
 }
 

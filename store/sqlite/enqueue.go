@@ -91,7 +91,7 @@ func (t *txn) enqueue(now int64, runs []store.NewRun, staged map[laneName]int64)
 			if lane, err = t.laneOf(n, staged); err != nil {
 				return nil, err
 			}
-			name, tally = n, t.counters(r.Queue, r.Task)
+			name, tally = n, t.counters.forTask(r.Queue, r.Task)
 		}
 		tally.Enqueued++
 		key := t.nextKey(now)
@@ -162,13 +162,13 @@ func (t *txn) insertFull(key, lane, now int64, r *store.NewRun, input any, stage
 	var dueAt, startBy, parent, root, idem, meta any
 	if at := ceilMillis(r.RunAt); !r.RunAt.IsZero() && at > now {
 		state, due, dueAt = store.Scheduled, at, at
-		t.newDue = min(t.newDue, at)
+		t.timers.add(at)
 	}
 	startIn := startIn(r.StartIn)
 	if startIn != nil {
 		at := due + startIn.(int64)
 		startBy = at
-		t.newDue = min(t.newDue, at)
+		t.timers.add(at)
 	}
 	if r.Parent != (store.ID{}) {
 		p, err := t.parentOf(r.Parent)
@@ -226,7 +226,7 @@ func (t *txn) insertFull(key, lane, now int64, r *store.NewRun, input any, stage
 	if parent != nil {
 		info.root = root.(int64)
 	}
-	t.cacheWorkflow(key, info)
+	t.workflows.keep(key, info)
 	return t.beginWorkflow(key, *node, now)
 }
 
@@ -286,7 +286,7 @@ func (t *txn) debounce(key int64, r *store.NewRun) (int64, error) {
 	if err != nil || n == 0 {
 		return 0, err
 	}
-	t.newDue = min(t.newDue, at)
+	t.timers.add(at)
 	if r.Graph != nil {
 		if err := t.exec("DELETE FROM stint_task_limits WHERE run = ?", key); err != nil {
 			return 0, err

@@ -117,14 +117,32 @@ var eventRunsSQL = func() (texts [len(bulkSizes)]string) {
 
 // recordEventRun keeps what an event started or woke, at the end of the transaction.
 func (t *txn) recordEventRun(event, run int64, woke bool) {
-	t.eventRuns = append(t.eventRuns, event, run, woke)
+	t.events.runs = append(t.events.runs, event, run, woke)
 }
 
-func (t *txn) flushEventRuns() error {
-	err := t.insertAll(&eventRunsSQL, 3, t.eventRuns)
-	t.eventRuns = t.eventRuns[:0]
+// eventWrites are the rows that follow from events, which are inserted together.
+type eventWrites struct {
+	passive
+	publisher *publisher
+	runs      []any // rows of stint_event_runs
+	started   []any // rows of runs that events start
+	pending   bool  // events of apps' transactions are to be published
+}
+
+func (w *eventWrites) flush(t *txn) error {
+	err := t.insertAll(&eventRunsSQL, 3, w.runs)
+	w.runs = w.runs[:0]
 	return err
 }
+
+func (w *eventWrites) committed(*txn) {
+	if w.pending {
+		w.publisher.signal()
+	}
+	w.pending = false
+}
+
+func (w *eventWrites) rolledBack() { w.runs, w.started, w.pending = nil, nil, false }
 
 // A waitIndex has the statements that find, in an index of waits, which fields and then
 // which filters somebody waits by.

@@ -13,10 +13,10 @@ import (
 func (s *Store) Crash() {
 	s.w.mu.Lock()
 	s.w.closed = true
-	for _, c := range s.w.claims {
+	for _, c := range s.w.claims.waiting {
 		c.answer(nil, store.ErrClosed)
 	}
-	s.w.claims = nil
+	s.w.claims.waiting = nil
 	s.w.crashed = true
 	s.w.mu.Unlock()
 	s.w.signal()

@@ -151,8 +151,8 @@ func (t *txn) applyOutcome(key, now int64, o *store.Outcome) (n int64, err error
 // others nothing.
 func (t *txn) cleanUp(statement string, key, now int64, o *store.Outcome) (int64, error) {
 	n, err := t.execN(statement, key, o.Lease, now)
-	if n > 0 && t.w != nil {
-		t.w.recheck = true
+	if n > 0 {
+		t.claims.recheck = true
 	}
 	return n, err
 }
@@ -171,9 +171,9 @@ func (t *txn) endRun(key, now int64, o *store.Outcome) (int64, error) {
 	if err != nil || n == 0 {
 		return 0, err
 	}
-	t.ended = append(t.ended, ending{key, &end, o.Task != ""})
+	t.signals.ended = append(t.signals.ended, ending{key, &end, o.Task != ""})
 	if o.Task != "" {
-		t.counters(o.Queue, o.Task).End(end.State, sinceStart(o.Started, now))
+		t.counters.forTask(o.Queue, o.Task).End(end.State, sinceStart(o.Started, now))
 	}
 	if o.Node == 0 {
 		return 1, nil
@@ -207,7 +207,7 @@ func (t *txn) advanceOutcome(o *store.Outcome, ended store.State, now int64) err
 
 // moveToTaskLane moves a run to the lane of its task alone.
 func (t *txn) moveToTaskLane(key, node int64) error {
-	g, err := t.s.graph(t, node>>nodeBits)
+	g, err := t.workflows.graphs.graph(t, node>>nodeBits)
 	if err != nil {
 		return err
 	}
@@ -229,14 +229,14 @@ func (t *txn) retry(key, now int64, o *store.Outcome, refund int) (int64, error)
 	if at <= now {
 		at, state = now, store.Queued
 	} else {
-		t.newDue = min(t.newDue, at)
+		t.timers.add(at)
 	}
 	if !o.Uncounted {
 		if err := t.exec(keepAttemptSQL, key, o.Lease, now, int64(state), text(o.Error)); err != nil {
 			return 0, err
 		}
 		if o.Task != "" {
-			t.counters(o.Queue, o.Task).Retried++
+			t.counters.forTask(o.Queue, o.Task).Retried++
 		}
 	}
 	return t.execN(retrySQL, key, o.Lease, int64(state), at, text(o.Error), refund)
@@ -244,7 +244,7 @@ func (t *txn) retry(key, now int64, o *store.Outcome, refund int) (int64, error)
 
 func (t *txn) end(key, n int64) {
 	if n > 0 {
-		t.ended = append(t.ended, ending{key: key})
+		t.signals.ended = append(t.signals.ended, ending{key: key})
 	}
 }
 
@@ -310,7 +310,7 @@ func (t *txn) record(key, lease int64, r *store.Record) error {
 		}
 	}
 	if len(r.Chunks) > 0 {
-		t.chunks = append(t.chunks, key)
+		t.signals.chunks = append(t.signals.chunks, key)
 	}
 	return nil
 }

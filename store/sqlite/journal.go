@@ -225,7 +225,7 @@ func (t *txn) suspend(key, now int64, o *store.Outcome) (int64, error) {
 	if w := &o.Waits; !w.Until.IsZero() {
 		at := ceilMillis(w.Until)
 		until, over = at, at <= now
-		t.newDue = min(t.newDue, at)
+		t.timers.add(at)
 	}
 	for _, a := range o.Waits.Entries {
 		var done bool
@@ -266,19 +266,19 @@ WHERE id = ?1 AND lease = ?2 AND ` + stateRunning + ` AND cancel_at IS NULL`
 // resume queues a run that waited.
 func (t *txn) resume(key, now int64) error {
 	n, err := t.execN("UPDATE stint_runs SET "+stateQueued+", due_at = ?2, "+setRank+"?2 WHERE id = ?1 AND "+stateWaiting+" AND lease > 0", key, now)
-	if n > 0 && t.w != nil {
-		t.w.recheck = true
+	if n > 0 {
+		t.claims.recheck = true
 	}
 	return err
 }
 
 // resumeWaiters wakes those that wait for runs which have ended since it was called last.
 func (t *txn) resumeWaiters() error {
-	ended := t.ended[t.resumed:]
+	ended := t.signals.ended[t.signals.resumed:]
 	if len(ended) == 0 {
 		return nil
 	}
-	t.resumed = len(t.ended)
+	t.signals.resumed = len(t.signals.ended)
 	if err := t.countEndings(ended); err != nil {
 		return err
 	}
@@ -311,7 +311,7 @@ func (t *txn) resolve(now, event int64, e *store.NewEvent, found []store.Match, 
 			return err
 		}
 		for _, run := range runs {
-			t.chunks = append(t.chunks, run) // those who await the entry look again
+			t.signals.chunks = append(t.signals.chunks, run) // those who await the entry look again
 			t.recordEventRun(event, run, true)
 			if err := t.resume(run, now); err != nil {
 				return err

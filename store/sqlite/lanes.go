@@ -42,6 +42,7 @@ func (l *lane) name() laneName { return laneName{l.queue, l.task, l.suspect, l.r
 // queue is paused, when lanes are deleted, and after statements of which it is not known
 // which lanes they change, here or by others, which changes the mark in stint_meta.
 type laneCache struct {
+	passive
 	loaded bool // it holds all lanes that have something ready
 	stale  bool // others have committed since
 	lost   bool // it has what a rollback of the transaction undoes, and is lost then
@@ -61,6 +62,7 @@ type laneCache struct {
 	any   bool    // lanes that are not known
 
 	// Of the transaction, for its end.
+	stamped  int64   // see stamp; 0: it has none yet
 	dirty    []*lane // to be stamped
 	added    []*lane // made by it
 	advanced []*lane // whose runs it has started
@@ -75,7 +77,7 @@ func newLaneCache() *laneCache {
 func (c *laneCache) forget() {
 	old := *c
 	*c = *newLaneCache()
-	c.seen, c.stale, c.headsRead, c.lost = old.seen, old.stale, old.headsRead, true
+	c.seen, c.stamped, c.stale, c.headsRead, c.lost = old.seen, old.stamped, old.stale, old.headsRead, true
 }
 
 // forgetLanes is for changes that the stamps of lanes do not show.
@@ -87,16 +89,18 @@ func (t *txn) forgetLanes() error {
 	return t.exec("INSERT INTO stint_meta (key, value) VALUES ('lanes', randomblob(8)) ON CONFLICT DO UPDATE SET value = excluded.value")
 }
 
-// commit and rollback end a transaction.
-func (c *laneCache) commit(stamp int64) {
-	c.seen = max(c.seen, stamp)
+func (c *laneCache) committed(*txn) {
+	c.seen, c.stamped = max(c.seen, c.stamped), 0
 	c.added, c.advanced, c.lost = c.added[:0], c.advanced[:0], false
 }
+
+func (c *laneCache) outdated() { c.stale = true }
 
 // dropNoted forgets what the statements of a transaction have changed that was rolled back.
 func (c *laneCache) dropNoted() { c.keys, c.noted, c.any = c.keys[:0], c.noted[:0], false }
 
-func (c *laneCache) rollback() {
+func (c *laneCache) rolledBack() {
+	c.stamped = 0
 	c.dropNoted()
 	if c.lost {
 		c.forget()
@@ -287,21 +291,21 @@ func (t *txn) touchLane(l *lane) {
 // stamp is what the lanes get that the transaction touches: later than any before, and
 // than the keys of the runs so far.
 func (t *txn) stamp() (int64, error) {
-	if t.stamped != 0 {
-		return t.stamped, nil
+	if t.lanes.stamped != 0 {
+		return t.lanes.stamped, nil
 	}
 	seen := t.lanes.seen
-	if t.w == nil {
+	if t.lanes.stale {
 		if err := t.one(lastStampSQL, nil, &seen); err != nil {
 			return 0, err
 		}
 	}
-	t.stamped = max(t.now<<seqBits, seen+1, t.lastKey)
-	return t.stamped, nil
+	t.lanes.stamped = max(t.now<<seqBits, seen+1, t.lastKey)
+	return t.lanes.stamped, nil
 }
 
-// stampLanes is the end of a transaction for lanes.
-func (t *txn) stampLanes() error {
+// flush stamps the lanes that the transaction has changed.
+func (c *laneCache) flush(t *txn) error {
 	if err := t.touchNoted(); err != nil {
 		return err
 	}

@@ -62,6 +62,9 @@ type limiterName struct {
 // A limiterCache holds limiters as they are in the database, and as the transaction changes
 // them. It is forgotten when a transaction fails, or another process commits.
 type limiterCache struct {
+	passive
+	checked    bool // they were recounted since the file was opened
+	deferred   bool // new runs ask for admission in the next transaction: in an app's, limiters are not locked
 	made       bool // the trigger is there: runs ask for limiters, or did once
 	known      bool // that made is right
 	unadmitted bool // there may be runs that were not led to their limiters
@@ -79,8 +82,13 @@ func newLimiterCache() *limiterCache {
 const maxLimiters = 50_000 // kept in memory
 
 func (c *limiterCache) forget() {
+	old := *c
 	*c = *newLimiterCache()
+	c.checked, c.deferred = old.checked, old.deferred
 }
+
+func (c *limiterCache) rolledBack() { c.forget() }
+func (c *limiterCache) outdated()   { c.forget() }
 
 // makeTriggerSQL is run with the first limits, so that who uses none pays nothing.
 const makeTriggerSQL = `
@@ -253,23 +261,14 @@ func limiterUpdates(columns ...string) (texts [len(bulkSizes)]string) {
 	return texts
 }
 
-// closeLimiters is the end of a transaction at the limiters.
-func (t *txn) closeLimiters() error {
-	if err := t.follow(); err != nil {
-		return err
-	}
-	return t.flushLimiters()
-}
-
 // needed reports whether a limiter must stay though nobody stands at it: those of rates
 // have a level.
 func (lim *limiter) needed() bool {
 	return lim.rate || lim.paused || lim.active > 0 || lim.waiting > 0 || lim.admitted > 0
 }
 
-// flushLimiters stores what changed. A limiter that nobody needs goes.
-func (t *txn) flushLimiters() error {
-	c := t.limiters
+// flush stores what changed. A limiter that nobody needs is deleted.
+func (c *limiterCache) flush(t *txn) error {
 	var counts, setBy []any
 	for _, lim := range c.dirty {
 		lim.dirty = false

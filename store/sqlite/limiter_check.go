@@ -20,10 +20,10 @@ const maxRecount = 50_000
 // checkLimiters recounts once, after the file was opened, and reports whether limiters may
 // have become open by that.
 func (t *txn) checkLimiters() (again bool, err error) {
-	if t.w == nil || t.w.recounted {
+	if t.limiters.checked {
 		return false, nil
 	}
-	t.w.recounted = true
+	t.limiters.checked = true
 	var waiting int
 	if err := t.one("SELECT coalesce(sum(waiting), 0) FROM stint_limiters", nil, &waiting); err != nil || waiting > maxRecount {
 		return false, err

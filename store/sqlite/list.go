@@ -104,7 +104,7 @@ func (r *runRow) fields() []any {
 
 func (s *Store) run(q querier, r *runRow) (store.Run, error) {
 	if r.node != nil {
-		g, err := s.graph(q, *r.node>>nodeBits)
+		g, err := s.graphs.graph(q, *r.node>>nodeBits)
 		if code(err) != 0 {
 			return r.Run, err
 		}
@@ -359,7 +359,7 @@ func (s *Store) nodesOf(ctx context.Context, tasks []string) (string, error) {
 			return err
 		}
 		for _, id := range ids {
-			g, err := s.graph(q, id)
+			g, err := s.graphs.graph(q, id)
 			if err != nil {
 				return err
 			}

@@ -33,7 +33,7 @@ func (s *Store) Names(ctx context.Context) (*store.Names, error) {
 			return err
 		}
 		for _, id := range graphs {
-			g, err := s.graph(q, id)
+			g, err := s.graphs.graph(q, id)
 			if err != nil {
 				return err
 			}

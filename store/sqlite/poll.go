@@ -20,7 +20,7 @@ const (
 // sleep returns how long the goroutine may sleep unless it is signaled.
 func (w *writer) sleep(now time.Time) time.Duration {
 	d := w.pollEvery(now) - now.Sub(w.polled)
-	if due := min(w.nextDue, w.counters.due()); due != never {
+	if due := min(w.timers.next, w.counters.due()); due != never {
 		d = min(d, time.UnixMilli(due).Sub(now))
 	}
 	return max(d, 0)
@@ -28,7 +28,7 @@ func (w *writer) sleep(now time.Time) time.Duration {
 
 func (w *writer) pollEvery(now time.Time) time.Duration {
 	w.mu.Lock()
-	fast, waits := now.Before(w.fastUntil), len(w.claims) > 0
+	fast, waits := now.Before(w.fastUntil), len(w.claims.waiting) > 0
 	w.mu.Unlock()
 	switch {
 	case w.s.path == Memory:
@@ -109,9 +109,8 @@ func (w *writer) checkPresences() {
 // and their outcomes are refused; but what they claim from now on must be recovered if the
 // process does die.
 func (w *writer) revive() {
-	w.push(&op{done: make(chan struct{}), apply: func(t *txn) error {
-		t.committed = append(t.committed, func() { w.presumedDead = false })
-		w.peers = nil
+	w.push(&op{done: make(chan struct{}), after: func() { w.presumedDead = false }, apply: func(t *txn) error {
+		w.workers.forget()
 		for _, id := range w.watched() {
 			if err := t.exec("UPDATE stint_workers SET ended_at = NULL WHERE id = ? AND lock = ?", id, w.s.presence.name); err != nil {
 				return err
@@ -154,12 +153,9 @@ func (w *writer) refresh() error {
 		w.version = -2
 		return err
 	}
-	w.lanes.stale = true
-	w.limiters.forget()
-	w.triggers.forget()
-	w.peers = nil
-	w.nextDue = 0 // unknown: the next transaction reads it
-	w.recheck = true
+	for _, p := range w.all {
+		p.outdated()
+	}
 	if !first {
 		w.lastForeignCommit = w.polled
 		w.changes.add(1)

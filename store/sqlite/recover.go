@@ -181,12 +181,13 @@ func (t *txn) releaseWorker(worker int64, crashed bool, r *store.Recovered) erro
 		}
 	}
 	if len(rows) > 0 {
-		t.nextDueUnknown()
+		t.timers.lookAgain()
 	}
 	if err := t.exec("UPDATE stint_workers SET ended_at = ? WHERE id = ?", t.now, worker); err != nil {
 		return err
 	}
-	t.w.peers, t.w.recheck = nil, true
+	t.workers.forget()
+	t.claims.recheck = true
 	delete(t.lanes.views, worker)
 	return t.retryBlocked()
 }
@@ -203,8 +204,8 @@ RETURNING id`
 
 func (t *txn) retryBlocked() error {
 	keys, err := readying(t, func(key *int64) int64 { return *key }, func(key *int64) []any { return []any{key} }, retryBlockedSQL, store.MaxCrashes)
-	if len(keys) > 0 && t.w != nil {
-		t.w.recheck = true
+	if len(keys) > 0 {
+		t.claims.recheck = true
 	}
 	return err
 }

@@ -32,8 +32,8 @@ func (t *txn) replayWorkflow(key, node, now int64) error {
 	if err != nil {
 		return err
 	}
-	t.newDue = min(t.newDue, endBy)
-	t.uncacheWorkflow(key)
+	t.timers.add(endBy)
+	t.workflows.drop(key)
 	f.replayed = true
 	if err := t.exec("DELETE FROM stint_joins WHERE run = ?", key); err != nil {
 		return err
@@ -199,7 +199,7 @@ func (s *Store) Fork(ctx context.Context, now time.Time, id store.ID, at store.A
 		}
 		fork = s.ids.id(copied)
 		t.limiters.unadmitted = true
-		t.nextDueUnknown()
+		t.timers.lookAgain()
 		t.triggers.forget() // it may wait for what nobody waited for
 		err = t.exec(`INSERT INTO stint_journal (run, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event, attempts)
 			SELECT ?2, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event, attempts FROM stint_journal

@@ -19,10 +19,20 @@ type peer struct {
 	slots  int
 }
 
+// workerCache has the living workers.
+type workerCache struct {
+	passive
+	living []peer // nil: not known
+}
+
+func (c *workerCache) forget()     { c.living = nil }
+func (c *workerCache) rolledBack() { c.forget() }
+func (c *workerCache) outdated()   { c.forget() }
+
 // peers are the living workers. They are read anew after any of them has changed.
 func (t *txn) peers() ([]peer, error) {
-	if t.w.peers != nil {
-		return t.w.peers, nil
+	if t.workers.living != nil {
+		return t.workers.living, nil
 	}
 	type row struct {
 		peer
@@ -40,7 +50,7 @@ func (t *txn) peers() ([]peer, error) {
 		}
 		all = append(all, r.peer)
 	}
-	t.w.peers = all
+	t.workers.living = all
 	return all, nil
 }
 
@@ -136,7 +146,7 @@ func (t *txn) routed(v *view, l *lane) (bool, error) {
 			v.better[p.id] = &waitHeap{}
 		}
 		heap.Push(v.better[p.id], x)
-		t.newDue = min(t.newDue, x.until)
+		t.timers.add(x.until)
 		return false, nil
 	}
 	return true, nil
@@ -165,7 +175,7 @@ func (t *txn) endWaits(v *view) error {
 			x := (*h)[0]
 			current := v.waits[x.l] == x
 			if free && current && x.until > t.now {
-				t.newDue = min(t.newDue, x.until)
+				t.timers.add(x.until)
 				break
 			}
 			if heap.Pop(h); current {
@@ -188,7 +198,7 @@ func (t *txn) stick(g *store.Graph, run, worker int64) error {
 	if err != nil || n == 0 {
 		return err
 	}
-	if err := t.nodes.flush(t); err != nil {
+	if err := t.workflows.nodes.flush(t); err != nil {
 		return err
 	}
 	type row struct{ key, node int64 }

@@ -92,7 +92,7 @@ func (t *txn) unstage(staged map[laneName]int64) error {
 		}
 	}
 	t.limiters.unadmitted = true
-	t.nextDueUnknown()
+	t.timers.lookAgain()
 	return nil
 }
 

@@ -9,10 +9,35 @@ import (
 
 const perTimers = 500 // due runs a commit
 
+// timers knows when fireTimers has work: the earliest time that stands in a row.
+type timers struct {
+	passive
+	next  int64  // as of the last commit; never: nothing waits for a time
+	added int64  // the earliest that the transaction has stored
+	found *int64 // what it has read instead of next
+}
+
+// add notes that a row has a time.
+func (x *timers) add(at int64) { x.added = min(x.added, at) }
+
+// lookAgain has the next transaction read the times: it is not known what was stored.
+func (x *timers) lookAgain() { x.found = new(int64) }
+
+func (x *timers) committed(*txn) {
+	if x.found != nil {
+		x.next = *x.found
+	}
+	x.next = min(x.next, x.added)
+	x.rolledBack()
+}
+
+func (x *timers) rolledBack() { x.added, x.found = never, nil }
+func (x *timers) outdated()   { x.next = 0 }
+
 // fireTimers queues what is due, cancels what did not start in time, runs crons, resumes waits,
 // and finds the next time at which one of these is due.
 func (t *txn) fireTimers() error {
-	if t.w.nextDue > t.now {
+	if t.timers.next > t.now {
 		return nil
 	}
 	if err := t.queueDue(); err != nil {
@@ -50,10 +75,8 @@ func (t *txn) fireTimers() error {
 	if err := t.one("SELECT EXISTS (SELECT 1 FROM stint_events WHERE pending = 1)", nil, &pending); err != nil {
 		return err
 	}
-	if pending {
-		t.committed = append(t.committed, t.s.publisher.signal)
-	}
-	t.committed = append(t.committed, func() { t.w.nextDue = next })
+	t.events.pending = t.events.pending || pending
+	t.timers.found = &next
 	return nil
 }
 
@@ -70,7 +93,7 @@ func (t *txn) queueDue() error {
 		return err
 	}
 	for _, r := range rows {
-		t.w.recheck = true
+		t.claims.recheck = true
 		if r.flags&flagWorkflow == 0 {
 			continue
 		}

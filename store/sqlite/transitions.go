@@ -80,7 +80,7 @@ func (t *txn) reconcile() error {
 	if !used || err != nil {
 		return err
 	}
-	if err := t.nodes.flush(t); err != nil {
+	if err := t.workflows.nodes.flush(t); err != nil {
 		return err
 	}
 	for first := true; ; first = false { // a run that passes, or is canceled, may move others
@@ -109,7 +109,7 @@ func (t *txn) reconcile() error {
 		if err := t.admitAll(); err != nil {
 			return err
 		}
-		if err := t.nodes.flush(t); err != nil {
+		if err := t.workflows.nodes.flush(t); err != nil {
 			return err
 		}
 		if len(rows) > 0 {
@@ -161,7 +161,8 @@ func (t *txn) admitUnadmitted() error {
 			}
 		}
 		if len(rows) == perAdmit {
-			c.unadmitted, t.newDue = true, t.now
+			c.unadmitted = true
+			t.timers.add(t.now)
 		}
 	}
 	return nil
@@ -300,8 +301,8 @@ func (t *txn) setLimiter(key, limiter int64) error {
 	var at any
 	if limiter > 0 {
 		at = limiter
-	} else if t.w != nil {
-		t.w.recheck = true
+	} else {
+		t.claims.recheck = true
 	}
 	return t.exec(setLimiterSQL, key, at)
 }
@@ -446,8 +447,8 @@ var errUnits = errors.New("it could never start")
 // admitNewRun finds out where a new run stands, whose row is not there yet: what goes into its
 // column limiter. setBy is the key of the enqueue that the limits came with.
 func (t *txn) admitNewRun(setBy int64, limits []store.Limit, flags int) (any, error) {
-	if t.w == nil {
-		return 0, nil // the writer does it, after the app's commit
+	if t.limiters.deferred {
+		return 0, nil
 	}
 	limiters := make([]*limiter, len(limits))
 	need := make([]*store.Limit, len(limits))

@@ -13,6 +13,7 @@ import (
 // and by task. It is forgotten when they change, when another connection commits and
 // when a transaction is rolled back.
 type triggerCache struct {
+	passive
 	byKey   map[string][]store.Trigger
 	wild    []store.Trigger
 	filters map[string][]store.TaskFilter
@@ -22,7 +23,9 @@ type triggerCache struct {
 
 const maxTriggerKeys = 10_000 // kept in memory
 
-func (c *triggerCache) forget() { *c = triggerCache{} }
+func (c *triggerCache) forget()     { *c = triggerCache{} }
+func (c *triggerCache) rolledBack() { c.forget() }
+func (c *triggerCache) outdated()   { c.forget() }
 
 // setNoWaiters notes that nothing waits for events with a key.
 func (c *triggerCache) setNoWaiters(key string) {
@@ -85,7 +88,7 @@ func (t *txn) startBy(now, key int64, runs []store.NewRun) error {
 // group of changes: none of these knows the run, so none misses its row. started is false
 // for a run that its idempotency key knows already.
 func (t *txn) fire(now int64, r *store.NewRun) (key int64, started bool, err error) {
-	if t.w == nil || !plain(r, now) {
+	if !plain(r, now) {
 		made, err := t.enqueue(now, []store.NewRun{*r}, nil)
 		if err != nil {
 			return 0, false, err
@@ -102,7 +105,7 @@ func (t *txn) fire(now int64, r *store.NewRun) (key int64, started bool, err err
 	if err != nil {
 		return 0, false, err
 	}
-	t.fired = append(t.fired, key, lane, int64(r.Priority), store.Rank(createdAt(key), r.Priority, r.AgeEvery), input, string(r.Metadata))
+	t.events.started = append(t.events.started, key, lane, int64(r.Priority), store.Rank(createdAt(key), r.Priority, r.AgeEvery), input, string(r.Metadata))
 	return key, true, nil
 }
 
@@ -196,7 +199,7 @@ func (s *Store) template(q querier, text []byte, graph *int64) (t store.Template
 		return t, fmt.Errorf("stored template: %w", err)
 	}
 	if graph != nil {
-		t.Run.Graph, err = s.graph(q, *graph)
+		t.Run.Graph, err = s.graphs.graph(q, *graph)
 	}
 	return t, err
 }

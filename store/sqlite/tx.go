@@ -20,7 +20,7 @@ func (s *Store) EnqueueTx(ctx context.Context, now time.Time, tx store.Tx, runs 
 		if out, err = t.enqueue(t.now, runs, nil); err != nil {
 			return err
 		}
-		return t.nodes.flush(t)
+		return t.workflows.nodes.flush(t)
 	})
 	return out, err
 }
@@ -85,7 +85,8 @@ func (s *Store) inAppTx(ctx context.Context, now time.Time, tx store.Tx, change 
 	if s.opts.ReadOnly {
 		return store.ErrReadOnly
 	}
-	a := appTx{ctx, tx, newLaneCache()}
+	p := newAppParticipants()
+	a := appTx{ctx, tx, p.lanes}
 	var path string
 	if err := a.one("SELECT file FROM pragma_database_list WHERE name = 'main'", nil, &path); err != nil {
 		return fmt.Errorf("the app's transaction: %w", err)
@@ -96,16 +97,13 @@ func (s *Store) inAppTx(ctx context.Context, now time.Time, tx store.Tx, change 
 	if err := s.at.check(); err != nil {
 		return err
 	}
-	t := &txn{querier: a, s: s, execN: a.execN, lanes: a.lanes, limiters: newLimiterCache(), triggers: &triggerCache{}, now: now.UnixMilli(), newDue: never, nodes: bulk{kind: nodeRows}}
+	t := &txn{querier: a, s: s, execN: a.execN, participants: p, now: now.UnixMilli()}
 	if err := t.one(lastKeySQL, nil, &t.lastKey); err != nil {
 		return fmt.Errorf("the app's transaction: %w", err)
 	}
 	err := change(t)
 	if err == nil {
-		err = t.flushEventRuns()
-	}
-	if err == nil {
-		err = t.stampLanes()
+		err = t.flush()
 	}
 	if err != nil {
 		return fmt.Errorf("the app's transaction: %w", err)

@@ -30,7 +30,7 @@ func (s *Store) Register(ctx context.Context, _ time.Time, i store.WorkerInfo) (
 		if err != nil {
 			return err
 		}
-		t.w.peers = nil
+		t.workers.forget()
 		if err := t.dropUndeclared(&i); err != nil {
 			return err
 		}
@@ -54,7 +54,8 @@ func (s *Store) SetLabels(ctx context.Context, worker int64, labels map[string]s
 		return err
 	}
 	return s.do(ctx, func(t *txn) error {
-		t.w.recheck, t.w.peers = true, nil
+		t.claims.recheck = true
+		t.workers.forget()
 		return t.exec("UPDATE stint_workers SET labels = ? WHERE id = ?", text, worker)
 	})
 }
@@ -74,7 +75,7 @@ func (s *Store) SetTasks(ctx context.Context, worker int64, tasks []string) erro
 func (s *Store) PauseWorker(ctx context.Context, name string, paused bool) error {
 	return s.do(ctx, func(t *txn) error {
 		t.lanes.pausedWorkers = nil
-		t.w.recheck = true
+		t.claims.recheck = true
 		n, err := t.execN("UPDATE stint_workers SET paused = ? WHERE name = ? AND ended_at IS NULL", paused, name)
 		if err == nil && n == 0 {
 			err = fmt.Errorf("worker %q: %w", name, store.ErrNotFound)

@@ -55,8 +55,8 @@ func (c *graphCache) forget() {
 }
 
 // graph returns a stored graph.
-func (s *Store) graph(q querier, id int64) (*store.Graph, error) {
-	if g := s.graphs.get(id); g != nil {
+func (c *graphCache) graph(q querier, id int64) (*store.Graph, error) {
+	if g := c.get(id); g != nil {
 		return g, nil
 	}
 	var text []byte
@@ -65,7 +65,7 @@ func (s *Store) graph(q querier, id int64) (*store.Graph, error) {
 	}
 	g, err := store.ParseGraph(text)
 	if err == nil {
-		s.graphs.put(id, g)
+		c.put(id, g)
 	}
 	return g, err
 }
@@ -73,15 +73,15 @@ func (s *Store) graph(q querier, id int64) (*store.Graph, error) {
 // storeGraph stores a graph, if it is new, and returns its number.
 func (t *txn) storeGraph(g *store.Graph) (id int64, err error) {
 	hash := g.Hash()
-	if id, ok := t.s.graphs.id(hash); ok {
+	if id, ok := t.workflows.graphs.id(hash); ok {
 		return id, nil
 	}
 	err = t.one("SELECT id FROM stint_graphs WHERE hash = ?", []any{hash[:]}, &id)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = t.one("INSERT INTO stint_graphs (hash, shape) VALUES (?, ?) RETURNING id", []any{hash[:], string(g.Text())}, &id)
 	}
-	if err == nil && t.w != nil { // nobody tells of the rollback of an app's transaction
-		t.s.graphs.put(id, g)
+	if err == nil {
+		t.workflows.graphs.put(id, g)
 	}
 	return id, err
 }
@@ -96,7 +96,7 @@ type workflowRun struct {
 	now  int64
 }
 
-// workflowInfo is what does not change about a workflow's run, and its tasks have in common.
+// workflowInfo is what the tasks of a workflow's run have in common. Only a replay changes it.
 type workflowInfo struct {
 	priority, root  int64
 	input, metadata []byte
@@ -106,7 +106,7 @@ type workflowInfo struct {
 func (i *workflowInfo) size() int { return 100 + len(i.input) + len(i.metadata) }
 
 func (t *txn) workflowRun(key, node, now int64) (*workflowRun, error) {
-	g, err := t.s.graph(t, node>>nodeBits)
+	g, err := t.workflows.graphs.graph(t, node>>nodeBits)
 	if err != nil {
 		return nil, err
 	}
@@ -116,40 +116,55 @@ func (t *txn) workflowRun(key, node, now int64) (*workflowRun, error) {
 
 // workflowInfo reads what the tasks of a workflow's run have in common.
 func (t *txn) workflowInfo(key int64) (i workflowInfo, err error) {
-	if t.w != nil {
-		if i, ok := t.w.workflows[key]; ok {
-			return i, nil
-		}
+	if i, ok := t.workflows.infos[key]; ok {
+		return i, nil
 	}
 	err = t.one("SELECT priority, coalesce(root, id), coalesce(input, (SELECT data FROM stint_inputs i WHERE i.id = r.id)), metadata, replayed > 0 FROM stint_runs r WHERE id = ?",
 		[]any{key}, &i.priority, &i.root, &i.input, &i.metadata, &i.replayed)
 	if err == nil {
-		t.cacheWorkflow(key, i)
+		t.workflows.keep(key, i)
 	}
 	return i, err
 }
 
-// cacheWorkflow remembers what a workflow's next tasks will need of it.
-func (t *txn) cacheWorkflow(key int64, i workflowInfo) {
-	if t.w == nil || i.size() > maxWorkflowBytes/1000 {
-		return
-	}
-	if t.w.workflows == nil || t.w.workflowBytes > maxWorkflowBytes {
-		t.w.workflows, t.w.workflowBytes = map[int64]workflowInfo{}, 0
-	}
-	t.uncacheWorkflow(key)
-	t.w.workflows[key] = i
-	t.w.workflowBytes += i.size()
+// A workflowCache has what tasks of workflows need again and again, and the rows of tasks
+// that a change has made ready.
+type workflowCache struct {
+	passive
+	graphs *graphCache // the store's, or an app's transaction's own: that may have stored one
+	infos  map[int64]workflowInfo
+	bytes  int // of infos
+	nodes  bulk
 }
 
-// uncacheWorkflow forgets a workflow that has ended.
-func (t *txn) uncacheWorkflow(key int64) {
-	if t.w == nil {
+func (c *workflowCache) flush(t *txn) error { return c.nodes.flush(t) }
+
+func (c *workflowCache) rolledBack() {
+	c.graphs.forget()
+	c.outdated()
+	c.nodes = bulk{kind: nodeRows}
+}
+
+func (c *workflowCache) outdated() { c.infos, c.bytes = nil, 0 } // another may have replayed them
+
+// keep remembers what a workflow's next tasks will need of it.
+func (c *workflowCache) keep(key int64, i workflowInfo) {
+	if i.size() > maxWorkflowBytes/1000 {
 		return
 	}
-	if i, ok := t.w.workflows[key]; ok {
-		t.w.workflowBytes -= i.size()
-		delete(t.w.workflows, key)
+	if c.infos == nil || c.bytes > maxWorkflowBytes {
+		c.infos, c.bytes = map[int64]workflowInfo{}, 0
+	}
+	c.drop(key)
+	c.infos[key] = i
+	c.bytes += i.size()
+}
+
+// drop forgets a workflow that has ended.
+func (c *workflowCache) drop(key int64) {
+	if i, ok := c.infos[key]; ok {
+		c.bytes -= i.size()
+		delete(c.infos, key)
 	}
 }
 
@@ -328,7 +343,7 @@ func (f *workflowRun) EndWorkflow(all store.JoinState) error {
 		return err
 	}
 	f.t.end(f.key, 1)
-	f.t.uncacheWorkflow(f.key)
+	f.t.workflows.drop(f.key)
 	if ended == store.Succeeded && f.OnSuccess != nil {
 		return f.startHook(f.Success())
 	}
@@ -379,7 +394,8 @@ func (f *workflowRun) insert(place int, r nodeRow) error {
 		}
 		if in, ok := startIn(f.Tasks[place].StartIn).(int64); ok && r.state == store.Queued {
 			at := f.now + in
-			startBy, t.newDue = at, min(t.newDue, at)
+			startBy = at
+			t.timers.add(at)
 		}
 	}
 	key := t.nextKey(f.now)
@@ -394,15 +410,16 @@ func (f *workflowRun) insert(place int, r nodeRow) error {
 		return err
 	}
 	if r.state == store.Queued && startBy == nil && r.flags == 0 && text == nil && attempts == 0 {
-		return t.nodes.add(t, key, lane, priority, rank, f.key, f.root, node)
+		return t.workflows.nodes.add(t, key, lane, priority, rank, f.key, f.root, node)
 	}
 	if r.state == store.Waiting && r.due > 0 {
-		dueAt, t.newDue = r.due, min(t.newDue, r.due)
+		dueAt = r.due
+		t.timers.add(r.due)
 	}
 	if r.state.Terminal() {
 		endedAt = f.now
 	}
-	if err := t.nodes.flush(t); err != nil {
+	if err := t.workflows.nodes.flush(t); err != nil {
 		return err
 	}
 	var limiter any
@@ -451,12 +468,14 @@ func (t *txn) reconsider(key, now int64) error {
 	var dueAt, startBy, endedAt any
 	switch {
 	case d.To == store.Waiting && row.due > 0:
-		dueAt, t.newDue = row.due, min(t.newDue, row.due)
+		dueAt = row.due
+		t.timers.add(row.due)
 	case d.To == store.Queued:
 		dueAt = row.due
 		if in, ok := startIn(g.StartIn).(int64); ok {
 			at := now + in
-			startBy, t.newDue = at, min(t.newDue, at)
+			startBy = at
+			t.timers.add(at)
 		}
 	case d.To.Terminal():
 		endedAt = now
@@ -527,7 +546,7 @@ func (s *Store) Workflow(ctx context.Context, id store.ID, names []string) (g *s
 		if len(tasks) == 0 {
 			return fmt.Errorf("workflow run %s: %w", id, store.ErrNotFound)
 		}
-		if g, err = s.graph(q, node>>nodeBits); err != nil {
+		if g, err = s.graphs.graph(q, node>>nodeBits); err != nil {
 			return err
 		}
 		base := node >> nodeBits << nodeBits

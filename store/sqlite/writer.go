@@ -36,8 +36,6 @@ type writer struct {
 
 	mu        sync.Mutex
 	ops       []*op
-	claims    []*claim // waiting for runs, oldest first
-	arrived   bool     // a claim that has not been looked at
 	closed    bool
 	crashed   bool                          // by a test: nothing is given back on close
 	fastUntil time.Time                     // poll fast until then: an app's transaction is about to commit
@@ -48,17 +46,9 @@ type writer struct {
 	changes changes
 
 	// Owned by the goroutine.
-	version           int64 // PRAGMA data_version at the last look
-	lastKey           int64 // highest run key in the file
-	lanes             *laneCache
-	triggers          triggerCache
-	limiters          *limiterCache
-	recounted         bool                   // the limiters were checked
-	peers             []peer                 // nil: not known
-	workflows         map[int64]workflowInfo // those that were met lately
-	workflowBytes     int
-	counters          counters
-	nextDue           int64 // earliest due or start-by time in the file, or never
+	version int64 // PRAGMA data_version at the last look
+	lastKey int64 // highest run key in the file
+	*participants
 	lockedSince       time.Time
 	polled            time.Time     // last look at the file
 	polledWorld       time.Duration // worldTime then
@@ -66,7 +56,6 @@ type writer struct {
 	presencesChecked  time.Time     // last look for other stores
 	shared            bool          // another store has the file open
 	lastForeignCommit time.Time     // last commit of another that was noticed
-	recheck           bool          // claims must be looked at again
 	changed           bool          // all changes of this group were applied
 	misplaced         bool          // the file was not at its path when that was last looked at
 	presumedDead      bool          // others took this process for dead; see checkPresences
@@ -85,33 +74,32 @@ const (
 
 type op struct {
 	apply func(*txn) error
-	reads bool // it changes nothing
+	after func() // by the writer, after the commit; nil: nothing
+	reads bool   // it changes nothing
 	err   error
 	state atomic.Int32
 	done  chan struct{}
 }
 
-// txn is one transaction: the writer's, or the app's own (tx.go), in which w is nil.
+// txn is one transaction: the writer's, or an app's own (tx.go).
 type txn struct {
 	querier
-	s         *Store
-	w         *writer
-	execN     func(text string, args ...any) (int64, error)
-	lanes     *laneCache
-	limiters  *limiterCache
-	triggers  *triggerCache
-	now       int64 // milliseconds
-	lastKey   int64 // highest run key in the file, with those given here
-	ended     []ending
-	resumed   int // of ended: those before were seen to
-	chunks    []int64
-	cancels   []cancelOf
-	eventRuns []any // rows of stint_event_runs
-	fired     []any // rows of runs that events start
-	stamped   int64 // see stamp
-	nodes     bulk  // runs of tasks that a change has made ready
-	newDue    int64
-	committed []func()
+	s     *Store
+	execN func(text string, args ...any) (int64, error)
+	*participants
+	now     int64         // milliseconds
+	lastKey int64         // highest run key in the file, with those given here
+	took    time.Duration // the commit
+}
+
+// flush has every participant write what it has left for the end.
+func (t *txn) flush() error {
+	for _, p := range t.all {
+		if err := p.flush(t); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (t *txn) exec(text string, args ...any) error {
@@ -122,12 +110,14 @@ func (t *txn) exec(text string, args ...any) error {
 type cancelOf struct{ worker, run int64 }
 
 func newWriter(s *Store, conn *sql.Conn) *writer {
-	return &writer{
-		s: s, conn: conn, stmt: map[string]*statement{}, lanes: newLaneCache(), limiters: newLimiterCache(),
+	w := &writer{
+		s: s, conn: conn, stmt: map[string]*statement{}, participants: newParticipants(&s.graphs),
 		signaled: make(chan struct{}, 1), done: make(chan struct{}),
 		awaits: map[int64]map[*await]struct{}{}, watch: map[int64]*watch{},
-		version: -1, nextDue: 0, recheck: true,
+		version: -1,
 	}
+	w.signals.writer, w.events.publisher = w, &s.publisher
+	return w
 }
 
 // do has the writer apply a change, and returns once it is committed or refused. If
@@ -182,10 +172,10 @@ func (w *writer) close() bool {
 	w.mu.Lock()
 	first := !w.closed
 	w.closed = true
-	for _, c := range w.claims {
+	for _, c := range w.claims.waiting {
 		c.answer(nil, store.ErrClosed)
 	}
-	w.claims = nil
+	w.claims.waiting = nil
 	for _, m := range w.awaits {
 		for a := range m {
 			a.end(nil, store.ErrClosed)
@@ -243,10 +233,10 @@ func (w *writer) release() {
 func (w *writer) commitGroup() bool {
 	w.mu.Lock()
 	pending := len(w.ops) > 0
-	claim := len(w.claims) > 0 && (w.arrived || w.recheck)
+	claim := len(w.claims.waiting) > 0 && (w.claims.arrived || w.claims.recheck)
 	w.mu.Unlock()
 	now := time.Now()
-	due := min(w.nextDue, w.counters.due()) <= now.UnixMilli()
+	due := min(w.timers.next, w.counters.due()) <= now.UnixMilli()
 	if !pending && !due && !claim {
 		return false
 	}
@@ -261,7 +251,7 @@ func (w *writer) commitGroup() bool {
 	if err != nil {
 		w.setHealth(err)
 		if w.changed && code(err) == 0 { // what is due has failed, or a claim
-			w.nextDue = max(w.nextDue, now.Add(time.Second).UnixMilli()) // no spinning
+			w.timers.next = max(w.timers.next, now.Add(time.Second).UnixMilli()) // no spinning
 			w.commitOneByOne(ops)
 			w.health.Store(&err)
 		} else if len(ops) == 1 {
@@ -334,22 +324,22 @@ func (w *writer) apply(t *txn, ops []*op) ([]*claim, error) {
 	if err := t.follow(); err != nil {
 		return nil, err
 	}
-	return t.serveClaims()
+	return w.serveClaims(t)
 }
 
 // follow does what follows from the runs that ended, and from those that changed their
 // state at the limiters of their limits.
 func (t *txn) follow() error {
-	if err := t.insertAll(&firedSQL, 6, t.fired); err != nil {
+	if err := t.insertAll(&firedSQL, 6, t.events.started); err != nil {
 		return err
 	}
-	t.fired = t.fired[:0]
-	for ended := -1; ended != len(t.ended); {
-		ended = len(t.ended)
+	t.events.started = t.events.started[:0]
+	for ended := -1; ended != len(t.signals.ended); {
+		ended = len(t.signals.ended)
 		if err := t.resumeWaiters(); err != nil {
 			return err
 		}
-		if err := t.nodes.flush(t); err != nil {
+		if err := t.workflows.nodes.flush(t); err != nil {
 			return err
 		}
 		if err := t.reconcile(); err != nil {
@@ -363,7 +353,7 @@ func (t *txn) change(o *op) error {
 	if err := o.apply(t); err != nil {
 		return err
 	}
-	return t.nodes.flush(t)
+	return t.workflows.nodes.flush(t)
 }
 
 // commitOneByOne tries each change of a failed group alone.
@@ -382,7 +372,7 @@ func (w *writer) commitOneByOne(ops []*op) {
 		}
 		o.answer(explain(err))
 	}
-	w.recheck = true
+	w.claims.recheck = true
 }
 
 func (w *writer) commitAlone(o *op) error {
@@ -416,6 +406,9 @@ func (w *writer) inTx(change func(*txn) error) error {
 }
 
 func (o *op) answer(err error) {
+	if err == nil && o.after != nil {
+		o.after()
+	}
 	o.err = err
 	close(o.done)
 }
@@ -450,7 +443,7 @@ func (w *writer) cannotBegin(err error, now time.Time) bool {
 	for _, o := range w.dequeue() {
 		o.answer(explain(err))
 	}
-	w.nextDue = max(w.nextDue, now.Add(time.Second).UnixMilli()) // no spinning
+	w.timers.next = max(w.timers.next, now.Add(time.Second).UnixMilli()) // no spinning
 	w.counters.stored = max(w.counters.stored, now.UnixMilli())
 	return false
 }
@@ -466,20 +459,14 @@ func (w *writer) beginTx() (*txn, error) {
 		w.rollback()
 		return nil, err
 	}
-	return &txn{querier: w, s: w.s, w: w, execN: w.execN, lanes: w.lanes, limiters: w.limiters, triggers: &w.triggers, lastKey: w.lastKey, now: time.Now().UnixMilli(), newDue: never, nodes: bulk{kind: nodeRows}}, nil
+	return &txn{querier: w, s: w.s, execN: w.execN, participants: w.participants, lastKey: w.lastKey, now: time.Now().UnixMilli()}, nil
 }
 
 func (w *writer) commit(t *txn) error {
-	if err := t.closeLimiters(); err != nil {
+	if err := t.follow(); err != nil {
 		return err
 	}
-	if err := t.flushEventRuns(); err != nil {
-		return err
-	}
-	if err := t.stampLanes(); err != nil {
-		return err
-	}
-	if err := w.counters.store(t); err != nil {
+	if err := t.flush(); err != nil {
 		return err
 	}
 	if err := t.verify(); err != nil {
@@ -489,26 +476,18 @@ func (w *writer) commit(t *txn) error {
 	if err := w.exec("COMMIT"); err != nil {
 		return err
 	}
-	w.counters.merge(t.now, time.Since(began))
-	w.lastKey = t.lastKey
-	w.lanes.commit(t.stamped)
-	for _, f := range t.committed {
-		f()
+	w.lastKey, t.took = t.lastKey, time.Since(began)
+	for _, p := range w.all {
+		p.committed(t)
 	}
-	w.nextDue = min(w.nextDue, t.newDue)
-	w.notify(t)
 	return nil
 }
 
 func (w *writer) rollback() {
 	w.exec("ROLLBACK") // fails if SQLite has rolled back by itself, which is as well
-	w.lanes.rollback()
-	w.limiters.forget()
-	w.triggers.forget()
-	w.peers = nil
-	w.s.graphs.forget()
-	w.workflows, w.workflowBytes = nil, 0
-	w.counters.drop()
+	for _, p := range w.all {
+		p.rolledBack()
+	}
 }
 
 // prepared returns the statement with this text, which is prepared once, to be executed
@@ -589,8 +568,4 @@ func rowsOf[T any](q querier, fields func(*T) []any, text string, args ...any) (
 // column is rowsOf for a statement with one column.
 func column[T any](q querier, text string, args ...any) ([]T, error) {
 	return rowsOf(q, func(v *T) []any { return []any{v} }, text, args...)
-}
-
-func (t *txn) nextDueUnknown() {
-	t.committed = append(t.committed, func() { t.w.nextDue = 0 })
 }
