@@ -234,7 +234,7 @@ func (g *Graph) Joins(place int) int {
 	return len(g.Tasks[place].Parents)
 }
 
-// An JoinState is how parents of a task have ended: one, or all so far.
+// A JoinState is how the parents of a task have ended: one, or all so far.
 type JoinState struct {
 	Ended    int  // how many
 	Ran      bool // one was not skipped

@@ -10,10 +10,10 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// perAdmit is how many runs that wait at a limiter are looked at in one transaction.
+// perAdmit is how many runs that wait for a limiter one transaction looks at.
 const perAdmit = 256
 
-// admitAll lets runs pass at the limiters that may have become open.
+// admitAll admits runs that wait for limiters which may admit some now.
 func (t *txn) admitAll() error {
 	if err := t.openDueLimiters(); err != nil {
 		return err
@@ -40,12 +40,13 @@ func (t *txn) admitAll() error {
 	}
 }
 
-// openDueLimiters opens the limiters whose time has come.
+// openDueLimiters marks the limiters that may admit runs by now, for admitAll.
 func (t *txn) openDueLimiters() error {
 	if t.timers.next > t.now {
 		return nil
 	}
-	ids, err := column[int64](t, "SELECT id FROM stint_limiters WHERE wake_at IS NOT NULL AND wake_at <= ? ORDER BY wake_at LIMIT ?", t.now, perTimers)
+	ids, err := column[int64](t, "SELECT id FROM stint_limiters WHERE wake_at IS NOT NULL AND wake_at <= ? ORDER BY wake_at LIMIT ?",
+		t.now, perTimers)
 	if err != nil {
 		return err
 	}
@@ -60,8 +61,8 @@ func (t *txn) openDueLimiters() error {
 	return nil
 }
 
-// admitWaiting lets the runs that wait at a limiter pass, in order, as far as they can. One that
-// must wait for another of its limiters waits there from now on.
+// admitWaiting admits the runs that wait for a limiter, in order, as many as it allows. One that has
+// to wait for another of its limiters moves there.
 func (t *txn) admitWaiting(lim *limiter) error {
 	lim.wakeAt = never
 	if err := t.recall(lim); err != nil {
@@ -69,7 +70,7 @@ func (t *txn) admitWaiting(lim *limiter) error {
 	}
 	for looked := 0; lim.waiting > 0; looked++ {
 		if looked == perAdmit {
-			lim.wakeAt = t.now // and on, after others had their turn
+			lim.wakeAt = t.now // the next transaction continues
 			break
 		}
 		if lim.paused || !lim.rate && !lim.allows(nil, millis(t.now)) {
@@ -109,17 +110,18 @@ func (t *txn) admitWaiting(lim *limiter) error {
 }
 
 const (
-	// admittedSQL reads the runs that have passed all their limiters and not started, the last first.
+	// admittedSQL reads the admitted runs that have not started, the last first.
 	admittedSQL = `
 SELECT id, state, limiter, flags, lease, limits FROM stint_runs WHERE limiter IS NULL AND ` + stateQueued + ` AND limits IS NOT NULL
   AND NOT EXISTS (SELECT 1 FROM stint_transitions WHERE run = id) ORDER BY lane DESC, rank DESC, turn DESC, id DESC`
 
-	// setFirstSQL makes a run the first of those that wait at a limiter.
+	// setFirstSQL makes a run the first that waits for a limiter.
 	setFirstSQL = `UPDATE stint_runs SET limiter = ?2, rank = min(rank, coalesce(
-  (SELECT x.rank - 1 FROM stint_runs x WHERE x.limiter = ?2 AND x.` + stateQueued + ` AND x.lane = stint_runs.lane ORDER BY x.rank LIMIT 1), rank)) WHERE id = ?1`
+  (SELECT x.rank - 1 FROM stint_runs x WHERE x.limiter = ?2 AND x.` + stateQueued + ` AND x.lane = stint_runs.lane
+  ORDER BY x.rank LIMIT 1), rank)) WHERE id = ?1`
 )
 
-// overdrawn reports whether more runs that have not started have passed g than it allows.
+// overdrawn reports whether lim has admitted more runs that have not started than it allows.
 func (lim *limiter) overdrawn() bool {
 	if lim.rate {
 		return !lim.bucket.Unlimited() && float64(lim.active) > lim.bucket.Tokens
@@ -127,8 +129,9 @@ func (lim *limiter) overdrawn() bool {
 	return lim.admitted > 0 && lim.active > lim.max
 }
 
-// recall moves the runs that have passed g, and have not started, back to it if its settings were
-// lowered below what it promised them (R4). Those that may start pass again at once, in order.
+// recall moves the runs that lim has admitted, and that have not started, back to it if its settings
+// were lowered below what it has promised them (R4). Those that may start are admitted again at
+// once, in order.
 func (t *txn) recall(lim *limiter) error {
 	lowered := lim.lowered
 	if lim.lowered = false; !lowered || !lim.overdrawn() {
@@ -140,9 +143,9 @@ func (t *txn) recall(lim *limiter) error {
 	if err != nil {
 		return err
 	}
-	stand := setLimiterSQL
+	set := setLimiterSQL
 	if lim.inTurns() {
-		stand = setFirstSQL // its turn came, and gave it a rank behind those that wait
+		set = setFirstSQL // its turn gave it a rank behind those that wait
 	}
 	for i := range rows {
 		m := &rows[i]
@@ -158,7 +161,7 @@ func (t *txn) recall(lim *limiter) error {
 		m.after.limiter = &lim.id
 		lim.waiting++
 		err = t.forRun(m.key, func() error {
-			if err := t.exec(stand, m.key, lim.id); err != nil {
+			if err := t.exec(set, m.key, lim.id); err != nil {
 				return err
 			}
 			return t.applyTransition(m)
@@ -173,7 +176,7 @@ func (t *txn) recall(lim *limiter) error {
 // waitingLanesSQL reads the lanes of the runs that wait for a limiter. Nearly always there is one.
 var waitingLanesSQL = selectDistinct("lane", "stint_runs WHERE limiter = ?1 AND "+stateQueued)
 
-// firstWaiting reads the run that waits at a limiter and is next.
+// firstWaiting reads the next run that waits for a limiter.
 func (t *txn) firstWaiting(limiter int64) (first *transition, err error) {
 	lanes, err := column[int64](t, waitingLanesSQL, limiter)
 	if err != nil {
@@ -183,7 +186,8 @@ func (t *txn) firstWaiting(limiter int64) (first *transition, err error) {
 	for _, lane := range lanes {
 		var p position
 		var m transition
-		err := t.one("SELECT rank, turn, id, flags, limits, "+enqueueKeySQL+" FROM stint_runs r WHERE limiter = ? AND lane = ? AND "+stateQueued+" ORDER BY rank, turn, id LIMIT 1",
+		err := t.one("SELECT rank, turn, id, flags, limits, "+enqueueKeySQL+" FROM stint_runs r WHERE limiter = ? AND lane = ? "+
+			"AND "+stateQueued+" ORDER BY rank, turn, id LIMIT 1",
 			[]any{limiter, lane}, &p.rank, &p.turn, &m.key, &m.after.flags, &m.limits, &m.setBy)
 		if err != nil {
 			return nil, err
@@ -198,8 +202,8 @@ func (t *txn) firstWaiting(limiter int64) (first *transition, err error) {
 	return first, nil
 }
 
-// tryAdmit lets the first run that waits at g pass, or moves it to another limiter of its;
-// stop says that it must wait at g.
+// tryAdmit admits the first run that waits for lim, or moves it to another of its limiters. stop
+// reports that it still has to wait for lim.
 func (t *txn) tryAdmit(lim *limiter, m *transition, limits []store.Limit) (stop bool, err error) {
 	key, flags := m.key, m.after.flags
 	var limiters []*limiter
@@ -230,7 +234,8 @@ func (t *txn) tryAdmit(lim *limiter, m *transition, limits []store.Limit) (stop 
 	}
 	for i, x := range limiters {
 		switch {
-		case i < at && !x.rate && x.active < x.max && !x.paused, i == at, (i > at || x.rate) && x.allows(need[i], now) && (!x.rate || x.waiting == 0):
+		case i < at && !x.rate && x.active < x.max && !x.paused, i == at, (i > at || x.rate) && x.allows(need[i], now) &&
+			(!x.rate || x.waiting == 0):
 			continue
 		}
 		return false, t.moveToLimiter(key, limiters, at, i)
@@ -251,8 +256,8 @@ func (t *txn) tryAdmit(lim *limiter, m *transition, limits []store.Limit) (stop 
 	return false, t.exec(setLimiterSQL, key, nil)
 }
 
-// moveToLimiter moves a run from the limiter at which it stands to another of its limiters. It
-// has its turn at those before.
+// moveToLimiter moves a run from the limiter that it waits for to another of its limiters. Those
+// before that count it as admitted.
 func (t *txn) moveToLimiter(key int64, limiters []*limiter, from, to int) error {
 	limiters[from].waiting--
 	x := limiters[to]
@@ -272,8 +277,8 @@ func (t *txn) moveToLimiter(key int64, limiters []*limiter, from, to int) error 
 	return t.exec(setLimiterSQL, key, x.id)
 }
 
-// Making a run ready, or standing elsewhere; of a limit whose keys take turns, behind those of other keys whose
-// turn came before.
+// Making a run ready, or changing the limiter that it waits for. If keys take turns, the run goes
+// behind those of other keys whose turn came before.
 const (
 	setLimiterSQL = "UPDATE stint_runs SET limiter = ?2 WHERE id = ?1"
 
@@ -281,7 +286,7 @@ const (
   due_at = max(?2, ` + dueTime + `), turn = ?3 WHERE `
 	nextTurnSQL = turnSet + "id = ?1"
 
-	// onlyHeadSQL picks the first run that waits at a limiter, if all that wait there are in that
+	// onlyHeadSQL picks the first run that waits for a limiter, if all that wait for it are in one
 	// lane and the run has no other limit, and is neither a workflow's nor resumed.
 	onlyHeadSQL = `id = (SELECT id FROM stint_runs r WHERE limiter = ?1 AND ` + stateQueued + `
     AND NOT EXISTS (SELECT 1 FROM stint_runs x WHERE x.limiter = ?1 AND x.` + stateQueued + ` AND x.lane > r.lane)
@@ -292,11 +297,11 @@ const (
 	waitingLaneSQL = "SELECT lane FROM stint_runs WHERE limiter = ? AND " + stateQueued + " ORDER BY lane LIMIT 1"
 )
 
-// admitHead is the usual case of tryAdmit, in one statement: which lane that is, is known of
-// the limiter, or as good as known of the last one.
+// admitHead is the usual case of tryAdmit, in one statement. The lane is known from the limiter, or
+// probably that of the last admitted run.
 func (t *txn) admitHead(lim *limiter) (passed bool, err error) {
 	if lim.rate {
-		return false, nil // how many units, its row says
+		return false, nil // its row says how many units it needs
 	}
 	lane := lim.lane
 	if lane == 0 {
@@ -314,7 +319,7 @@ func (t *txn) admitHead(lim *limiter) (passed bool, err error) {
 		}
 	}
 	if err != nil || n == 0 {
-		lim.lane = 0 // others wait there too by now, maybe
+		lim.lane = 0 // others may wait in other lanes now
 		return false, err
 	}
 	lim.lane, t.limiters.lane = lane, lane
@@ -326,7 +331,7 @@ func (t *txn) admitHead(lim *limiter) (passed bool, err error) {
 	return true, nil
 }
 
-// admitHeadIn lets the first run that waits at a limiter pass, if it is alone in that lane.
+// admitHeadIn admits the first run that waits for a limiter, if all that wait are in this lane.
 func (t *txn) admitHeadIn(lim *limiter, lane int64) (int64, error) {
 	switch {
 	case lane == 0:

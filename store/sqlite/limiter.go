@@ -11,35 +11,35 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// A run with limits passes a limiter for each before it is ready; until it has passed all
-// of them at once it is queued, but waits at one, out of the sight of claims. What a
-// run holds follows from its state: it has passed when it is ready, holds its share of
-// a concurrency limit until it has left the states queued, running and waiting, and
-// takes a rate's units when it starts. So one place, reconcile, compares the state that
-// a run had with the one it has, whatever changed it.
+// A limiter is one key of a concurrency limit, or one rate limit. Before a run with limits is
+// ready, a limiter for each has to admit it, all at once; until then it is queued and waits for one
+// of them, where claims do not see it. What a run occupies follows from its state: it is admitted
+// when it is ready, holds its share of a concurrency limit until it leaves the states queued,
+// running and waiting, and takes a rate's units when it starts. So one function, reconcile,
+// compares the state that a run had with the one it has, whatever changed it.
 type limiter struct {
 	id       int64
 	rate     bool
 	name     string
 	key      string
 	strategy store.Strategy
-	max      int64 // of a rate: the bucket's Burst says it
+	max      int64 // of a rate: bucket.Burst
 	active   int64
-	admitted int64 // of concurrency: runs that are ready, or wait at a later limiter
+	admitted int64 // of concurrency: runs that are ready, or wait for a later limiter
 	waiting  int64
 	bucket   store.Bucket
 	wakeAt   int64 // never: not by time
 	explicit bool
 	paused   bool
 	dirty    bool
-	settings settings // as they are stored
+	settings settings // as stored
 	setBy    int64    // the enqueue that set max, strategy and the rate: its key
-	recheck  bool     // it may let runs pass that wait
-	lowered  bool     // more may have passed than it allows by now
-	lane     int64    // where a run waits at it; 0: not known. See admitHead
+	recheck  bool     // it may admit runs that wait
+	lowered  bool     // it may have admitted more than it allows now
+	lane     int64    // of the runs that wait for it; 0: not known; see admitHead
 }
 
-// Figures are what of a limiter changes seldom.
+// settings are the parts of a limiter that rarely change.
 type settings struct {
 	max       int64
 	strategy  store.Strategy
@@ -59,27 +59,27 @@ type limiterName struct {
 	name, key string
 }
 
-// A limiterCache holds limiters as they are in the database, and as the transaction changes
-// them. It is forgotten when a transaction fails, or another process commits.
+// A limiterCache holds limiters as the database and the transaction have them. It is dropped when
+// a transaction fails, or another process commits.
 type limiterCache struct {
 	passive
-	checked    bool // they were recounted since the file was opened
-	deferred   bool // new runs ask for admission in the next transaction: in an app's, limiters are not locked
-	made       bool // the trigger is there: runs ask for limiters, or did once
-	known      bool // that made is right
-	unadmitted bool // there may be runs that were not led to their limiters
+	checked    bool // recounted since the file was opened
+	deferred   bool // new runs come to their limiters in the next transaction: it is the app.s, which locks none
+	made       bool // the trigger exists: runs have limits, or had
+	known      bool // made is right
+	unadmitted bool // there may be runs that have not come to their limiters
 	byName     map[limiterName]*limiter
 	byID       map[int64]*limiter
 	dirty      []*limiter
-	lane       int64                    // that the last run was in which passed alone
-	limits     map[string][]store.Limit // by their text
+	lane       int64                    // of the last run that admitHead admitted
+	limits     map[string][]store.Limit // by their stored text
 }
 
 func newLimiterCache() *limiterCache {
 	return &limiterCache{byName: map[limiterName]*limiter{}, byID: map[int64]*limiter{}, limits: map[string][]store.Limit{}}
 }
 
-const maxLimiters = 50_000 // kept in memory
+const maxLimiters = 50_000 // in memory
 
 func (c *limiterCache) forget() {
 	old := *c
@@ -90,13 +90,14 @@ func (c *limiterCache) forget() {
 func (c *limiterCache) rolledBack() { c.forget() }
 func (c *limiterCache) outdated()   { c.forget() }
 
-// makeTriggerSQL is run with the first limits, so that who uses none pays nothing.
+// makeTriggerSQL is run with the first limits, so that a program without limits pays nothing.
 const makeTriggerSQL = `
 CREATE TRIGGER IF NOT EXISTS stint_runs_transition AFTER UPDATE OF state ON stint_runs WHEN old.limits IS NOT NULL
-BEGIN INSERT OR IGNORE INTO stint_transitions (run, state, limiter, flags, lease) VALUES (old.id, old.state, old.limiter, old.flags, old.lease); END`
+BEGIN INSERT OR IGNORE INTO stint_transitions (run, state, limiter, flags, lease)
+  VALUES (old.id, old.state, old.limiter, old.flags, old.lease); END`
 
-// usesLimits reports whether any run has limits, or had. Limiters say less: there are none while
-// all runs that will ask for them are not due yet.
+// usesLimits reports whether any run has limits, or had. Limiters do not tell: there are none while
+// no run with limits is due.
 func (t *txn) usesLimits() (bool, error) {
 	c := t.limiters
 	if c.known {
@@ -112,7 +113,7 @@ const usesLimitsSQL = `
 SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'trigger' AND name = 'stint_runs_transition'),
   EXISTS (SELECT 1 FROM stint_runs WHERE ` + stateQueued + ` AND limiter <= 0)`
 
-// storedLimits is how a row keeps limits. The trigger is there before any row has some.
+// storedLimits returns limits as a row stores them. It creates the trigger before any row has some.
 func (t *txn) storedLimits(ls []store.Limit) (any, error) {
 	if len(ls) == 0 {
 		return nil, nil
@@ -125,13 +126,15 @@ func (t *txn) storedLimits(ls []store.Limit) (any, error) {
 	return limits, t.exec(makeTriggerSQL)
 }
 
-const limiterColumns = "id, rate, name, key, max, strategy, active, admitted, waiting, per_second, tokens, at, coalesce(wake_at, 0), explicit, paused, set_by"
+const limiterColumns = "id, rate, name, key, max, strategy, active, admitted, waiting, per_second, tokens, at, coalesce(wake_at, 0), " +
+	"explicit, paused, set_by"
 
 func (t *txn) readLimiter(where string, args ...any) (*limiter, error) {
 	lim := &limiter{}
 	var at int64
 	err := t.one("SELECT "+limiterColumns+" FROM stint_limiters WHERE "+where, args,
-		&lim.id, &lim.rate, &lim.name, &lim.key, &lim.max, &lim.strategy, &lim.active, &lim.admitted, &lim.waiting, &lim.bucket.PerSecond, &lim.bucket.Tokens, &at, &lim.wakeAt, &lim.explicit, &lim.paused, &lim.setBy)
+		&lim.id, &lim.rate, &lim.name, &lim.key, &lim.max, &lim.strategy, &lim.active, &lim.admitted, &lim.waiting, &lim.bucket.PerSecond,
+		&lim.bucket.Tokens, &at, &lim.wakeAt, &lim.explicit, &lim.paused, &lim.setBy)
 	if err != nil {
 		return nil, err
 	}
@@ -158,7 +161,7 @@ func (t *txn) limiterByID(id int64) (*limiter, error) {
 	return t.readLimiter("id = ?", id)
 }
 
-// limiterOf finds the limiter of a limit, or makes it, with the limit's settings.
+// limiterOf returns the limiter of a limit. It creates one with the limit's settings if there is none.
 func (t *txn) limiterOf(l *store.Limit) (*limiter, error) {
 	n := limiterName{l.Rate(), l.Name, l.Key}
 	lim, err := t.limiterNamed(n)
@@ -168,10 +171,10 @@ func (t *txn) limiterOf(l *store.Limit) (*limiter, error) {
 	return lim, err
 }
 
-// useLimiter returns the limiter of a limit that a run comes to, or wants to pass. The limiter has the
-// run's settings from then on, unless it has those of a later enqueue: a run that waited, or makes
-// its next attempt, never brings old ones back. A limiter that PauseLimit made has none until then.
-// setBy is the key of the run's enqueue.
+// useLimiter returns the limiter of a limit for a run that comes to it. The limiter gets the run's
+// settings, unless it has those of a later enqueue: a run that waited, or makes its next attempt,
+// never restores old ones. A limiter that PauseLimit created has none until then. setBy is the key
+// of the run's enqueue.
 func (t *txn) useLimiter(l *store.Limit, setBy int64) (*limiter, error) {
 	lim, err := t.limiterOf(l)
 	if setBy = max(setBy, l.SetBy); err != nil || setBy < lim.setBy || lim.explicit || lim.rate && l.Burst == 0 {
@@ -205,7 +208,7 @@ func (t *txn) limiterNamed(n limiterName) (*limiter, error) {
 	return t.readLimiter("rate = ? AND name = ? AND key = ?", n.rate, n.name, n.key)
 }
 
-// setRate changes the settings, and keeps the tokens that there are by now.
+// setRate changes a rate's settings, and keeps its tokens.
 func (lim *limiter) setRate(now time.Time, perSecond float64, burst int) {
 	lim.bucket.Fill(now)
 	lim.bucket.PerSecond, lim.bucket.Burst, lim.max = perSecond, burst, int64(burst)
@@ -225,16 +228,17 @@ func (t *txn) newLimiter(n limiterName, l *store.Limit) (*limiter, error) {
 	}
 	err := t.one(`INSERT INTO stint_limiters (rate, name, key, max, strategy, active, admitted, waiting, per_second, tokens, at)
 		VALUES (?, ?, ?, ?, ?, 0, 0, 0, ?, ?, ?) RETURNING id`,
-		[]any{lim.rate, lim.name, lim.key, lim.max, int64(lim.strategy), lim.bucket.PerSecond, lim.bucket.Tokens, lim.bucket.At.UnixMicro()}, &lim.id)
+		[]any{lim.rate, lim.name, lim.key, lim.max, int64(lim.strategy), lim.bucket.PerSecond, lim.bucket.Tokens,
+			lim.bucket.At.UnixMicro()}, &lim.id)
 	if err != nil {
 		return nil, err
 	}
 	t.limiters.put(lim)
-	t.touch(lim) // it goes with the transaction, unless somebody needs it
+	t.touch(lim) // unless something needs it, it is deleted with the transaction
 	return lim, nil
 }
 
-// touch has the limiter stored at the end of the transaction.
+// touch marks a limiter to be stored at the end of the transaction.
 func (t *txn) touch(lim *limiter) {
 	if !lim.dirty {
 		lim.dirty = true
@@ -242,7 +246,7 @@ func (t *txn) touch(lim *limiter) {
 	}
 }
 
-// countsSQL store the counts of so many limiters at a time, setBySQL also who set their settings.
+// countsSQL store the counts of so many limiters at a time, setBySQL also their set_by.
 var (
 	countsSQL = limiterUpdates("id", "active", "admitted", "waiting")
 	setBySQL  = limiterUpdates("id", "active", "admitted", "waiting", "set_by")
@@ -261,13 +265,12 @@ func limiterUpdates(columns ...string) (texts [len(bulkSizes)]string) {
 	return texts
 }
 
-// needed reports whether a limiter must stay though nobody stands at it: those of rates
-// have a level.
+// needed reports whether to keep the row. Rate limiters always stay: they store tokens.
 func (lim *limiter) needed() bool {
 	return lim.rate || lim.paused || lim.active > 0 || lim.waiting > 0 || lim.admitted > 0
 }
 
-// flush stores what changed. A limiter that nobody needs is deleted.
+// flush stores the limiters that changed, and deletes those that are not needed.
 func (c *limiterCache) flush(t *txn) error {
 	var counts, setBy []any
 	for _, lim := range c.dirty {
@@ -318,17 +321,19 @@ func (c *limiterCache) flush(t *txn) error {
 	return nil
 }
 
-// levelSQL stores what changes of a rate at each start.
+// levelSQL stores what each start changes of a rate.
 const levelSQL = "UPDATE stint_limiters SET active = ?2, waiting = ?3, tokens = ?4, at = ?5 WHERE id = ?1"
 
-// storeLimiter stores all of a limiter.
+// storeLimiter stores a whole limiter.
 func (t *txn) storeLimiter(lim *limiter) error {
 	var wake any
 	if lim.wakeAt != never {
 		wake = lim.wakeAt
 	}
-	return t.exec(`UPDATE stint_limiters SET max = ?2, strategy = ?3, active = ?4, admitted = ?5, waiting = ?6, per_second = ?7, tokens = ?8, at = ?9, wake_at = ?10, explicit = ?11, paused = ?12, set_by = ?13
-		WHERE id = ?1`, lim.id, lim.max, int64(lim.strategy), lim.active, lim.admitted, lim.waiting, lim.bucket.PerSecond, lim.bucket.Tokens, lim.bucket.At.UnixMicro(), wake, lim.explicit, lim.paused, lim.setBy)
+	return t.exec(`UPDATE stint_limiters SET max = ?2, strategy = ?3, active = ?4, admitted = ?5, waiting = ?6, per_second = ?7,
+		tokens = ?8, at = ?9, wake_at = ?10, explicit = ?11, paused = ?12, set_by = ?13
+		WHERE id = ?1`, lim.id, lim.max, int64(lim.strategy), lim.active, lim.admitted, lim.waiting, lim.bucket.PerSecond,
+		lim.bucket.Tokens, lim.bucket.At.UnixMicro(), wake, lim.explicit, lim.paused, lim.setBy)
 }
 
 // SetRate implements store.Admin.
@@ -356,7 +361,9 @@ func (s *Store) PauseLimit(ctx context.Context, _ time.Time, k store.LimitKey, p
 			case !paused:
 				return nil
 			}
-			lim, err = t.newLimiter(limiterName{false, k.Name, k.Key}, &store.Limit{Name: k.Name, Key: k.Key, Strategy: store.StrategyQueue}) // who uses it first says more
+			// its first use sets more
+			lim, err = t.newLimiter(limiterName{false, k.Name, k.Key}, &store.Limit{Name: k.Name, Key: k.Key,
+				Strategy: store.StrategyQueue})
 		}
 		if err != nil {
 			return err
@@ -376,7 +383,7 @@ func (s *Store) Limits(ctx context.Context, rates bool) (all []store.LimitInfo, 
 	return all, err
 }
 
-// limiterInfos reads limiters as they stand now.
+// limiterInfos reads the present states of limiters.
 func limiterInfos(q querier, where string, args ...any) ([]store.LimitInfo, error) {
 	type row struct {
 		store.LimitInfo
@@ -385,8 +392,10 @@ func limiterInfos(q querier, where string, args ...any) ([]store.LimitInfo, erro
 		at, wake int64
 	}
 	rows, err := rowsOf(q, func(r *row) []any {
-		return []any{&r.rate, &r.Name, &r.Key, &r.max, &r.Strategy, &r.Active, &r.Waiting, &r.PerSecond, &r.Tokens, &r.at, &r.wake, &r.Paused}
-	}, "SELECT rate, name, key, max, strategy, active, waiting, per_second, tokens, at, coalesce(wake_at, 0), paused FROM stint_limiters WHERE "+where, args...)
+		return []any{&r.rate, &r.Name, &r.Key, &r.max, &r.Strategy, &r.Active, &r.Waiting, &r.PerSecond, &r.Tokens, &r.at, &r.wake,
+			&r.Paused}
+	}, "SELECT rate, name, key, max, strategy, active, waiting, per_second, tokens, at, coalesce(wake_at, 0), paused FROM stint_limiters "+
+		"WHERE "+where, args...)
 	infos := make([]store.LimitInfo, len(rows))
 	for i, r := range rows {
 		if infos[i] = r.LimitInfo; !r.rate {
@@ -403,16 +412,17 @@ func limiterInfos(q querier, where string, args ...any) ([]store.LimitInfo, erro
 	return infos, err
 }
 
-// rateIdle is how long a rate limit that nobody set by itself is kept unused.
+// rateIdle is how long an unused rate limit is kept that SetRate did not set.
 const rateIdle = time.Hour
 
-// expireRates removes the rate limits that came with runs and have not been used for
-// long. Their buckets are full, so who uses one again finds it as it was.
+// expireRates deletes the rate limits that came with runs and have not been used for rateIdle. Their
+// buckets are full, so the next use finds one as it was.
 func (s *Store) expireRates(ctx context.Context) error {
 	for after, more := int64(0), true; more; {
 		err := s.do(ctx, func(t *txn) error {
 			now := millis(t.now)
-			ids, err := column[int64](t, "SELECT id FROM stint_limiters WHERE id > ? AND +rate = 1 AND explicit = 0 AND paused = 0 AND active = 0 AND waiting = 0 AND at < ? ORDER BY id LIMIT ?",
+			ids, err := column[int64](t, "SELECT id FROM stint_limiters WHERE id > ? AND +rate = 1 AND explicit = 0 AND paused = 0 "+
+				"AND active = 0 AND waiting = 0 AND at < ? ORDER BY id LIMIT ?",
 				after, now.Add(-rateIdle).UnixMicro(), perBulk)
 			if more = err == nil && len(ids) > 0; !more {
 				return err
