@@ -1,8 +1,8 @@
-// Command fairness has three tenants call an HTTP service that takes 40 requests a second,
-// and answers 429 above that. One tenant is greedy: it enqueues 60 calls first, the others
-// 10 each. Once without limits: the greedy one is served first, and the service refuses
-// most calls, which are tried again. Then with tenants that take turns, two calls at once
-// each, and the service's rate as a rate limit: the small ones are done long before the
+// Command fairness shows three tenants that call an HTTP service which accepts 40 requests a
+// second and answers others with 429. One tenant is greedy: it enqueues 60 calls first, the
+// others 10 each. First without limits: the greedy tenant is served first, and the service
+// refuses most calls, which are retried. Then with tenants that take turns, two calls at a time
+// each, and the service's rate as a rate limit: the small tenants are done long before the
 // greedy one, and the service refuses nothing.
 //
 //	go run ./examples/fairness -http localhost:8080
@@ -53,7 +53,7 @@ func main() {
 	}
 }
 
-// service is the HTTP service, and counts what it refuses.
+// service returns the HTTP service. It counts the requests that it refuses.
 func service(refused *atomic.Int64) *httptest.Server {
 	limit := rate.NewLimiter(perSecond, burst)
 	return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -67,15 +67,17 @@ func service(refused *atomic.Int64) *httptest.Server {
 	}))
 }
 
-// limits are what make it fair, and keep the service's rate with a little to spare.
+// limits makes tenants take turns and stays a little below the service's rate.
 func limits() []stint.TaskOption {
 	return []stint.TaskOption{
-		stint.WithConcurrency(stint.Concurrency[call]{Key: func(c call) string { return c.Tenant }, Max: 2, Strategy: stint.StrategyGroupRoundRobin}),
+		stint.WithConcurrency(stint.Concurrency[call]{
+			Key: func(c call) string { return c.Tenant }, Max: 2, Strategy: stint.StrategyGroupRoundRobin,
+		}),
 		stint.WithRateLimit("service", 1),
 	}
 }
 
-// demo enqueues everybody's calls, and tells when each tenant's were done.
+// demo enqueues the calls of all tenants and prints when each tenant's were done.
 func demo(ctx context.Context, path, httpAddr string, limited bool, out io.Writer) error {
 	client, err := stint.Open(path, stint.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
@@ -127,8 +129,9 @@ func demo(ctx context.Context, path, httpAddr string, limited bool, out io.Write
 	return errors.Join(err, <-ended)
 }
 
-// report waits for each tenant's runs, and prints how long they took.
-func report(ctx context.Context, out io.Writer, title string, begun time.Time, tenants []string, runs map[string][]*stint.Run[string]) error {
+// report waits for each tenant's runs and prints how long they took.
+func report(ctx context.Context, out io.Writer, title string, begun time.Time, tenants []string,
+	runs map[string][]*stint.Run[string]) error {
 	fmt.Fprintf(out, "%s:\n", title)
 	for _, tenant := range tenants {
 		var last time.Time

@@ -1,6 +1,6 @@
-// Command flaky calls a service that fails in the ways services do, and shows what the
-// engine makes of each: it retries with backoff, waits as long as the service asks,
-// and gives up at once where a retry cannot help.
+// Command flaky calls a service that fails in typical ways, and shows how the engine reacts to
+// each: it retries with backoff, waits as long as the service asks, and gives up at once where
+// a retry cannot help.
 //
 //	go run ./examples/flaky -http localhost:8080
 package main
@@ -59,7 +59,7 @@ func (s *flakyService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// fetch is the handler. Its errors say what a retry is worth.
+// fetch is the handler. Its errors say whether to retry, and when.
 func fetch(ctx context.Context, url string) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -86,7 +86,7 @@ func fetch(ctx context.Context, url string) (string, error) {
 	return string(body), nil
 }
 
-// demo fetches four pages and prints what became of each.
+// demo fetches four pages and prints the result of each.
 func demo(ctx context.Context, base, httpAddr string, out io.Writer) error {
 	c, err := stint.Open(":memory:", stint.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {

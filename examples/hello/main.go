@@ -9,7 +9,7 @@ import (
 )
 
 func greet(ctx context.Context, name string) (string, error) {
-	return "hello, " + name, nil // may fail, panic or take a week: it is retried, and survives a restart
+	return "hello, " + name, nil // it may fail, panic or take a week: it is retried, and survives restarts
 }
 
 func main() {
@@ -17,7 +17,7 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer client.Close() // drains the worker first
+	defer client.Close() // waits for running handlers first
 	hello := stint.NewTask(client, "greet", greet, stint.WithRetries(3))
 
 	worker, err := client.NewWorker()
@@ -26,6 +26,6 @@ func main() {
 	}
 	go worker.Run(context.Background())
 
-	out, err := hello.Run(context.Background(), "gopher") // a row in hello.db; Enqueue does not wait
+	out, err := hello.Run(context.Background(), "gopher") // stores a run in hello.db and waits for it; Enqueue does not wait
 	fmt.Println(out, err)
 }

@@ -1,7 +1,7 @@
-// Command onboarding takes new users through their first days: a welcome mail, three
-// days of patience, a reminder if they have not clicked by then, and an account that a
-// person approves on a web page. Each user is one function that takes days; kill the
-// program at any moment, start it again, and each goes on where it was.
+// Command onboarding takes new users through their first days: a welcome mail, a wait of three
+// days, a reminder if they have not clicked by then, and an account that a person approves on a
+// web page. Each user is one function that takes days. Kill the program at any moment and start
+// it again: each function continues where it was.
 //
 //	go run ./examples/onboarding -fast -db /tmp/onboarding.db -mails /tmp/mails
 //	curl -X POST localhost:8081/users/ada       # a new user

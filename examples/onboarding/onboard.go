@@ -23,7 +23,7 @@ type onboarding struct {
 	task   *stint.Task[string, string]
 }
 
-// A verdict is the payload of the event "approval"; a click's has the user alone.
+// A verdict is the payload of the event "approval"; that of "click" has only the user.
 type verdict struct {
 	User     string
 	Approved bool
@@ -35,8 +35,8 @@ func define(c *stint.Client, mails string, day time.Duration) *onboarding {
 	return o
 }
 
-// onboard is one user's first days. What is in a Step runs once; the rest may run again
-// and only decides what comes next.
+// onboard is one user's first days. A Step runs once; the code between steps may run again, and
+// only decides what comes next.
 func (o *onboarding) onboard(ctx context.Context, user string) (string, error) {
 	if err := o.mail(ctx, user, "welcome"); err != nil {
 		return "", err
@@ -63,8 +63,8 @@ func (o *onboarding) onboard(ctx context.Context, user string) (string, error) {
 	return "approved", o.mail(ctx, user, "your account is open")
 }
 
-// mail writes a mail, once: the file has the step's key, so that a second try after a
-// crash replaces it.
+// mail writes a mail. The file's name has the step's key, so a second try after a crash replaces
+// the file.
 func (o *onboarding) mail(ctx context.Context, user, subject string) error {
 	_, err := stint.Step(ctx, subject, func(ctx context.Context) (string, error) {
 		name := fmt.Sprintf("%s - %s.txt", user, subject)
@@ -90,7 +90,7 @@ func (o *onboarding) handler() http.Handler {
 
 var userName = regexp.MustCompile(`^[a-z0-9]{1,30}$`)
 
-// user handles a request about a user, whose name becomes a file's.
+// user handles a request about a user, whose name becomes part of a file's name.
 func (o *onboarding) user(do func(ctx context.Context, user string) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		user := r.PathValue("user")

@@ -18,7 +18,7 @@ import (
 	"github.com/stint-dev/stint"
 )
 
-// A listing is what a folder has.
+// A listing is the files of a folder.
 type listing struct {
 	Texts  []string `json:"texts"`
 	Images []string `json:"images"`
@@ -29,7 +29,7 @@ type pipeline struct {
 	report *stint.Node[string]
 }
 
-// define makes the graph. Its input is the folder.
+// define defines the graph. Its input is the folder.
 func define(c *stint.Client) pipeline {
 	file := stint.NewTask(c, "count-file", countFile, stint.WithRetries(1))
 	w := stint.NewWorkflow[string](c, "pipeline", stint.WithTaskDefaults(stint.WithTimeout(time.Minute)))
@@ -94,7 +94,7 @@ func listFolder(_ context.Context, dir string) (found listing, err error) {
 	return found, err
 }
 
-// countFile counts the words of a file: the child that is fanned out.
+// countFile counts the words of a file. It is the child task of the fan-out.
 func countFile(_ context.Context, path string) (map[string]int, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -109,8 +109,8 @@ func countFile(_ context.Context, path string) (map[string]int, error) {
 	return words, nil
 }
 
-// countAll has a child count each file, and sums up. A key for each file has an attempt
-// that is run again find the children of the last one.
+// countAll starts a child for each file and adds up the results. The key of a file lets a
+// repeated attempt find the children of the last one.
 func countAll(ctx context.Context, file *stint.Task[string, map[string]int], paths []string) (map[string]int, error) {
 	info, _ := stint.Info(ctx)
 	var runs []*stint.Run[map[string]int]
@@ -152,7 +152,8 @@ func publish(ctx context.Context, dir string) (string, error) {
 	return "published " + dir, nil
 }
 
-func writeReport(ctx context.Context, dir string, list *stint.Node[listing], rank *stint.Node[[]string], sizes *stint.Node[int64], images *stint.Node[int]) (string, error) {
+func writeReport(ctx context.Context, dir string, list *stint.Node[listing], rank *stint.Node[[]string],
+	sizes *stint.Node[int64], images *stint.Node[int]) (string, error) {
 	found, err := list.Output(ctx)
 	if err != nil {
 		return "", err
@@ -169,5 +170,6 @@ func writeReport(ctx context.Context, dir string, list *stint.Node[listing], ran
 	if err != nil && !errors.Is(err, stint.ErrSkipped) {
 		return "", err
 	}
-	return fmt.Sprintf("%s: %d text files, %d pictures, %d bytes; most used words: %s\n", dir, len(found.Texts), pictures, size, strings.Join(top, ", ")), nil
+	return fmt.Sprintf("%s: %d text files, %d pictures, %d bytes; most used words: %s\n",
+		dir, len(found.Texts), pictures, size, strings.Join(top, ", ")), nil
 }

@@ -43,7 +43,7 @@ func main() {
 	}
 }
 
-// index runs the pipeline over dir, or goes on with the run that is under way.
+// index runs the pipeline over dir, or continues a run that has not ended.
 func index(ctx context.Context, path, dir, httpAddr string, out io.Writer) error {
 	c, err := stint.Open(path, stint.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
@@ -86,7 +86,7 @@ func index(ctx context.Context, path, dir, httpAddr string, out io.Writer) error
 	return err
 }
 
-// watch prints the graph each time that it has changed, until the run has ended.
+// watch prints the graph after each change, until the run has ended.
 func watch(ctx context.Context, run *stint.Run[stint.Outputs], out io.Writer) (stint.Outputs, error) {
 	done := make(chan struct{})
 	var outputs stint.Outputs
@@ -115,7 +115,7 @@ func watch(ctx context.Context, run *stint.Run[stint.Outputs], out io.Writer) (s
 	}
 }
 
-// picture is the graph's state in a line.
+// picture returns the graph's state in one line.
 func picture(info *stint.RunInfo) string {
 	marks := map[stint.State]string{
 		stint.StateBlocked: "·", stint.StateQueued: "…", stint.StateScheduled: "…", stint.StateRunning: "▶",

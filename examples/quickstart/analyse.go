@@ -31,7 +31,7 @@ func (s source) key() string {
 	return fmt.Sprintf("%x", sha256.Sum256(fmt.Appendf(nil, "%q %q %d %d", s.Dir, s.Path, s.Size, s.Modified)))
 }
 
-// An analysis is what was found in a file: the output of a run.
+// An analysis is the result for a file: the output of a run.
 type analysis struct {
 	Package string
 	Lines   int
@@ -96,7 +96,7 @@ func analyseFile(_ context.Context, s source) (analysis, error) {
 	return a, nil
 }
 
-// nameOf is a function's name, with its receiver's type before it.
+// nameOf returns a function's name, with its receiver's type before it.
 func nameOf(f *ast.FuncDecl) string {
 	if f.Recv == nil || len(f.Recv.List) == 0 {
 		return f.Name.Name

@@ -1,11 +1,10 @@
-// Command quickstart analyses every Go file under GOROOT/src, or a directory you name,
-// as durable tasks: one run a file. Kill it at any moment and start it again: it goes
-// on where it stopped, and its report is the same.
+// Command quickstart analyses every Go file under GOROOT/src, or under a directory that you
+// name, as durable tasks: one run per file. Kill it at any moment and start it again: it
+// continues where it stopped, and its report is the same.
 //
 //	go run ./examples/quickstart [-db FILE] [-slots N] [-fresh] [-http ADDRESS] [DIR]
 //
-// With -http localhost:8080 it prints the URL, with a token, of a page that shows the runs
-// as they move.
+// With -http localhost:8080 it prints the URL, with a token, of a live page of the runs.
 package main
 
 import (
@@ -21,6 +20,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -30,9 +30,9 @@ import (
 )
 
 func main() {
-	db := flag.String("db", filepath.Join(os.TempDir(), "stint-quickstart.db"), "database `file`; it is made if it is missing")
+	db := flag.String("db", filepath.Join(os.TempDir(), "stint-quickstart.db"), "database `file`; created if it does not exist")
 	slots := flag.Int("slots", 2*runtime.GOMAXPROCS(0), "files analysed at once")
-	fresh := flag.Bool("fresh", false, "forget what was done before")
+	fresh := flag.Bool("fresh", false, "delete the database first")
 	httpAddr := flag.String("http", "", "show the runs on a web page at this `address`, until Ctrl-C")
 	flag.Parse()
 	dir := filepath.Join(build.Default.GOROOT, "src")
@@ -41,9 +41,15 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := run(ctx, *db, dir, *httpAddr, *slots, *fresh)
+	var err error
+	if *fresh {
+		err = removeDatabase(*db)
+	}
+	if err == nil {
+		err = run(ctx, *db, dir, *httpAddr, *slots)
+	}
 	if errors.Is(err, context.Canceled) {
-		fmt.Fprintln(os.Stderr, "Stopped. Run it again to go on.")
+		fmt.Fprintln(os.Stderr, "Stopped. Run it again to continue.")
 		os.Exit(130)
 	}
 	if err != nil {
@@ -52,14 +58,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, db, dir, httpAddr string, slots int, fresh bool) error {
-	if fresh {
-		for _, suffix := range []string{"", "-wal", "-shm"} {
-			if err := os.Remove(db + suffix); err != nil && !errors.Is(err, os.ErrNotExist) {
-				return err
-			}
-		}
-	}
+func run(ctx context.Context, db, dir, httpAddr string, slots int) error {
 	files, err := goFiles(dir)
 	if err != nil {
 		return err
@@ -68,14 +67,14 @@ func run(ctx context.Context, db, dir, httpAddr string, slots int, fresh bool) e
 		return fmt.Errorf("no Go files under %s", dir)
 	}
 
-	// A client on one file, a task that is a plain function, a worker: that is all.
+	// A client on one file, a task that is a plain function, and a worker: that is all.
 	client, err := stint.Open(db, stint.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	// The key makes a second start find the runs of the first. A file that was changed
-	// since has another key, and is analysed again.
+	// By its key a second start of the program finds the runs of the first. A file that was
+	// changed since has another key and is analysed again.
 	analyse := stint.NewTask(client, "analyse", analyseFile, stint.WithIdempotency(source.key, 30*24*time.Hour))
 	worker, err := client.NewWorker(stint.WithSlots(slots))
 	if err != nil {
@@ -92,18 +91,12 @@ func run(ctx context.Context, db, dir, httpAddr string, slots int, fresh bool) e
 	if err != nil {
 		return err
 	}
-	known := 0
-	for _, r := range runs {
-		if r.Existing() {
-			known++
-		}
-	}
-	skipped, err := finished(ctx, client, runs, known)
+	skipped, err := finished(ctx, client, runs)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(os.Stderr, "%d Go files under %s; state in %s\n", len(files), dir, db)
-	if known > 0 {
+	if slices.ContainsFunc(runs, (*stint.Run[analysis]).Existing) {
 		fmt.Fprintf(os.Stderr, "Resuming: %d files were analysed before and are skipped, %d are left.\n", skipped, len(files)-skipped)
 	}
 
@@ -125,14 +118,22 @@ func run(ctx context.Context, db, dir, httpAddr string, slots int, fresh bool) e
 	return err
 }
 
-// finished counts the runs that ended before this start.
-func finished(ctx context.Context, c *stint.Client, runs []*stint.Run[analysis], known int) (int, error) {
-	if known == 0 {
-		return 0, nil
+func removeDatabase(path string) error {
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		if err := os.Remove(path + suffix); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
 	}
-	mine := make(map[string]bool, len(runs))
+	return nil
+}
+
+// finished counts the runs that ended before the program was started.
+func finished(ctx context.Context, c *stint.Client, runs []*stint.Run[analysis]) (int, error) {
+	existing := map[string]bool{}
 	for _, r := range runs {
-		mine[r.ID()] = true
+		if r.Existing() {
+			existing[r.ID()] = true
+		}
 	}
 	n := 0
 	filter := stint.RunFilter{Tasks: []string{"analyse"}, States: []stint.State{stint.StateSucceeded, stint.StateFailed}, Limit: 1000}
@@ -142,7 +143,7 @@ func finished(ctx context.Context, c *stint.Client, runs []*stint.Run[analysis],
 			return 0, err
 		}
 		for _, r := range page.Runs {
-			if mine[r.ID] {
+			if existing[r.ID] {
 				n++
 			}
 		}
@@ -152,8 +153,8 @@ func finished(ctx context.Context, c *stint.Client, runs []*stint.Run[analysis],
 	}
 }
 
-// gather waits for every run and adds up what they found, in the order of the files,
-// so that the report does not depend on which ended first.
+// gather waits for every run and adds up the results in the order of the files, so the report
+// does not depend on which run ended first.
 func gather(ctx context.Context, files []source, runs []*stint.Run[analysis], p *progress) (*report, error) {
 	rep := newReport()
 	for i, r := range runs {

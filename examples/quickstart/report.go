@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// A report is what all files come to.
+// A report is the sum of all files.
 type report struct {
 	files, lines int
 	packages     map[string]bool // directory and package name
@@ -72,7 +72,7 @@ func (r *report) write(w io.Writer) {
 	}
 }
 
-// progress shows a bar on a terminal, and a line now and then elsewhere.
+// progress shows a bar on a terminal, and elsewhere prints a line now and then.
 type progress struct {
 	total    int
 	terminal bool

@@ -1,6 +1,6 @@
-// Command shutdown counts slowly, ten counts at a time, until it is told to stop. On
-// the first Ctrl-C running handlers get two seconds to end; those that do not are
-// interrupted and start again, at no cost of an attempt, when the program does.
+// Command shutdown counts slowly, ten counts at a time, until you stop it. On the first Ctrl-C
+// running handlers get two seconds to end. Those that do not are interrupted, and start again
+// with the program, without using up an attempt.
 //
 //	go run ./examples/shutdown -http localhost:8080
 package main

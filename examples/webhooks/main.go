@@ -1,6 +1,6 @@
-// Command webhooks takes signed webhooks of GitHub and Stripe, and turns each into an
-// event, once: an opened issue starts a task, a payment wakes the order that waits for
-// it, and each minute a cron writes a digest.
+// Command webhooks receives signed webhooks of GitHub and Stripe and publishes each as an event,
+// once: an opened issue starts a task, a payment wakes the order that waits for it, and each
+// minute a cron writes a digest.
 //
 //	go run ./examples/webhooks -db /tmp/webhooks.db   # in one terminal
 //	go run ./examples/webhooks -send                  # in another: what GitHub and Stripe would send
@@ -49,7 +49,7 @@ func main() {
 	}
 }
 
-// serve takes webhooks, and works what they start, until ctx is done.
+// serve receives webhooks and runs a worker until ctx is done.
 func serve(ctx context.Context, path, addr string) error {
 	c, err := stint.Open(path)
 	if err != nil {
@@ -95,7 +95,7 @@ type payment struct {
 	} `json:"data"`
 }
 
-// define has the tasks, and the addresses that take webhooks.
+// define defines the tasks and the handlers of webhooks.
 func define(c *stint.Client, say func(format string, args ...any)) *http.ServeMux {
 	stint.NewTask(c, "triage", func(ctx context.Context, i issue) (string, error) {
 		say("triage: issue %d, %q", i.Issue.Number, i.Issue.Title)

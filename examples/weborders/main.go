@@ -1,6 +1,6 @@
-// Command weborders takes orders over HTTP. The order's row and the task that confirms
-// it are one transaction: there is no order without its confirmation, and none is sent
-// for an order that was not kept.
+// Command weborders takes orders over HTTP. The order's row and the task that confirms it are
+// stored in one transaction: no order is without its confirmation, and no confirmation without
+// its order.
 //
 //	go run ./examples/weborders -db /tmp/orders.db
 //	curl -d '{"item":"tea","quantity":2}' localhost:8080/orders

@@ -62,8 +62,8 @@ func (s *shop) close() error {
 	return errors.Join(<-s.worked, s.client.Close())
 }
 
-// confirmOrder is where a mail would go out. Its task may run twice after a crash, so
-// what it does to the row is the same the second time.
+// confirmOrder would send a mail. It may run twice, after a crash, so it changes the row in a
+// way that gives the same result the second time.
 func (s *shop) confirmOrder(ctx context.Context, id int64) (string, error) {
 	stint.Logger(ctx).Info("confirming", "order", id)
 	_, err := s.db.ExecContext(ctx, "UPDATE orders SET confirmed = 1 WHERE id = ?", id)
@@ -93,7 +93,7 @@ func (s *shop) create(w http.ResponseWriter, r *http.Request) {
 	json.NewEncoder(w).Encode(o)
 }
 
-// place keeps the order and enqueues its confirmation: both or neither.
+// place stores the order and enqueues its confirmation: both or neither.
 func (s *shop) place(ctx context.Context, o *order) error {
 	tx, err := s.db.BeginTx(ctx, nil)
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package page shows the runs of an example on the web page, if its user asks for it.
+// Package page serves the web page of an example's runs, if its user asks for it.
 package page
 
 import (
@@ -13,13 +13,13 @@ import (
 	"github.com/stint-dev/stint/ui"
 )
 
-// A Page is served until Close. One without an address is none.
+// A Page is served until Close.
 type Page struct {
 	server *http.Server
 	ended  chan error
 }
 
-// Serve serves the page of a client at an address, and says where; "" serves nothing.
+// Serve serves the page of a client at an address and prints its URL; "" serves nothing.
 func Serve(addr string, c *stint.Client) (*Page, error) {
 	if addr == "" {
 		return &Page{}, nil
@@ -35,7 +35,7 @@ func Serve(addr string, c *stint.Client) (*Page, error) {
 	return p, nil
 }
 
-// Stay keeps the page, if there is one, until ctx ends.
+// Stay waits until ctx ends, if there is a page.
 func (p *Page) Stay(ctx context.Context) {
 	if p.server == nil {
 		return
@@ -44,7 +44,7 @@ func (p *Page) Stay(ctx context.Context) {
 	<-ctx.Done()
 }
 
-// Close ends it.
+// Close stops serving the page.
 func (p *Page) Close() {
 	if p.server != nil {
 		p.server.Close()
