@@ -1,5 +1,5 @@
-// Package phys measures what the disk and a SQLite driver can do at best in one
-// process with one connection; the driver is given by the caller.
+// Package phys measures the limits of the disk and of a SQLite driver, in one process with one
+// connection. The caller chooses the driver.
 package phys
 
 import (
@@ -153,8 +153,8 @@ func diskAppend(dir string) (int, time.Duration, []time.Duration, string) {
 	return fsyncLoop(f, false)
 }
 
-// diskAppendPaced is one append and fdatasync each 20 ms: what a lone enqueue on an idle
-// machine has to wait for at least (C5 has the same rhythm).
+// diskAppendPaced measures one append and fdatasync each 20 ms: the least that a single enqueue on
+// an idle machine has to wait for (C5 has the same pace).
 func diskAppendPaced(dir string) (int, time.Duration, []time.Duration, string) {
 	f, err := os.Create(filepath.Join(dir, "f"))
 	must(err)

@@ -1,4 +1,4 @@
-// Command backlite benches backlite on modernc.org/sqlite.
+// Command backlite benchmarks backlite on modernc.org/sqlite.
 package main
 
 import (

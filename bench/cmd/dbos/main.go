@@ -1,4 +1,4 @@
-// Command dbos benches dbos-transact-golang on SQLite.
+// Command dbos benchmarks dbos-transact-golang on SQLite.
 package main
 
 import (

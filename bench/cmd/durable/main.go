@@ -1,5 +1,5 @@
-// Command durable benches what durable functions cost: one JSON line a case, beside
-// what one fdatasync costs at the same rhythm.
+// Command durable benchmarks durable functions: one JSON line a case, with the cost of one
+// fdatasync at the same pace.
 //
 //	durable [-durable seq1000,event,fan10000,replay10000,sleep100k,sleep1m,kill10k]
 package main
@@ -85,7 +85,7 @@ func pct(d []time.Duration, p float64) time.Duration {
 	return d[int(p*float64(len(d)-1))]
 }
 
-// engine is a client on a file, with a worker.
+// An engine is a client on a file, with a worker.
 type engine struct {
 	*stint.Client
 	stop context.CancelFunc
@@ -114,7 +114,7 @@ func (e *engine) close() {
 	e.Close()
 }
 
-// syncs is the latency of n appends of a page with fdatasync, at a rhythm.
+// syncs returns the latencies of n appends of a page with fdatasync, at a pace.
 func syncs(dir string, n int, every time.Duration) []time.Duration {
 	f, err := os.Create(filepath.Join(dir, "sync"))
 	check(err)
@@ -137,7 +137,7 @@ func versus(dir string, n int, every time.Duration) string {
 	return fmt.Sprintf("one fdatasync at this rhythm: p50 %.3f ms, p99 %.3f ms", ms(pct(lat, .5)), ms(pct(lat, .99)))
 }
 
-// sequential is one run of 1,000 steps.
+// sequential measures one run of 1,000 steps.
 func sequential(dir string) error {
 	e, err := open(dir)
 	if err != nil {
@@ -168,8 +168,8 @@ func sequential(dir string) error {
 	return nil
 }
 
-// event measures from the call of Publish to the handler that waited, each 20 ms, alone:
-// of runs in memory, and of runs that are no longer.
+// event measures the time from the call of Publish to the resumed handler, once in 20 ms, on an
+// idle engine: for runs in memory and for evicted runs.
 func event(dir string) error {
 	const n, every = 300, 20 * time.Millisecond
 	before := versus(dir, n, every)
@@ -217,7 +217,7 @@ func published(name, path string, n int, every time.Duration, notes string, opts
 	return nil
 }
 
-// fanOut is a run that begins 10,000 children and joins them.
+// fanOut measures a run that starts 10,000 children and waits for them.
 func fanOut(dir string) error {
 	e, err := open(dir)
 	if err != nil {
@@ -255,8 +255,8 @@ func fanOut(dir string) error {
 	return nil
 }
 
-// replay is the time from the event that a run of 10,000 steps waits for to its handler
-// being past the wait, less that of a run of no steps.
+// replay measures the time from an event until the handler of a run of 10,000 steps is past its
+// wait, less that of a run without steps.
 func replay(dir string) error {
 	c, err := stint.Open(filepath.Join(dir, "d.db"), stint.WithMaxResident(0), stint.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
@@ -328,7 +328,7 @@ func cpu() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// asleep enqueues n runs that sleep until the times that at gives, and waits until all do.
+// asleep enqueues n runs that sleep until the times at returns, and waits until all sleep.
 func asleep(e *engine, n int, at func(i int) time.Time, late func(time.Duration)) error {
 	task := stint.NewTask(e.Client, "nap", func(ctx context.Context, due int64) (int, error) {
 		t := time.UnixMilli(due)
@@ -365,7 +365,7 @@ func idle(ctx context.Context, e *engine) error {
 	}
 }
 
-// sleepers is 100,000 sleeping runs, all due in one minute.
+// sleepers measures 100,000 sleeping runs that are all due within one minute.
 func sleepers(dir string) error {
 	e, err := open(dir)
 	if err != nil {
@@ -403,7 +403,7 @@ func sleepers(dir string) error {
 	return nil
 }
 
-// million is 1,000,000 sleeping runs, on a file that is opened anew.
+// million measures 1,000,000 sleeping runs after their file is opened again.
 func million(dir string) error {
 	e, err := open(dir)
 	if err != nil {
@@ -426,7 +426,8 @@ func million(dir string) error {
 	return err
 }
 
-// victim is a process that works until it is killed, or opens a file and tells of it.
+// victim runs in a process of its own: it works until it is killed, or opens a file and prints
+// how long that took.
 func victim(file string) error {
 	if dir, ok := strings.CutPrefix(file, "open:"); ok {
 		return reopened(dir)
@@ -467,7 +468,7 @@ func reopened(dir string) error {
 
 var progress atomic.Int64
 
-// steps is a task of five steps and a wait of a moment between them.
+// steps is a task of five steps with a short sleep between them.
 func steps(e *engine) *stint.Task[int, int] {
 	return stint.NewTask(e.Client, "steps", func(ctx context.Context, n int) (int, error) {
 		for i := range 5 {
@@ -487,7 +488,7 @@ func steps(e *engine) *stint.Task[int, int] {
 	})
 }
 
-// kill is a process that is killed with 10,000 open runs, and what the next one needs.
+// kill measures how long the next process needs after one is killed with 10,000 open runs.
 func kill(dir string) error {
 	e, err := open(dir)
 	if err != nil {

@@ -1,4 +1,4 @@
-// Command goqite benches goqite with its jobs runner on modernc.org/sqlite.
+// Command goqite benchmarks goqite with its jobs runner on modernc.org/sqlite.
 package main
 
 import (

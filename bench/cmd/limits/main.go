@@ -1,5 +1,5 @@
-// Command limits benches concurrency and rate limits: one JSON line a case, as a share
-// of the same work without limits in the same process.
+// Command limits benchmarks concurrency and rate limits: one JSON line a case, as a share of the
+// same work without limits in the same process.
 package main
 
 import (
@@ -90,7 +90,7 @@ func (e *engine) close() {
 	os.RemoveAll(e.dir)
 }
 
-// enqueue enqueues n runs whose keys key gives, in batches.
+// enqueue enqueues n runs in batches, with the keys that key returns.
 func enqueue(t *stint.Task[job, int], n int, key func(i int) string) error {
 	for i := 0; i < n; {
 		ins := make([]job, min(1000, n-i))
@@ -105,7 +105,7 @@ func enqueue(t *stint.Task[job, int], n int, key func(i int) string) error {
 	return nil
 }
 
-// drain is how fast 100 slots work n runs off.
+// drain returns how many runs a second 100 slots execute.
 func drain(n int, key func(i int) string, opts ...stint.TaskOption) (perSecond float64, err error) {
 	e, err := open()
 	if err != nil {
@@ -164,7 +164,7 @@ func rates() error {
 	return compare("L-rates10000", 100_000, 10_000, stint.WithRateLimitFunc(func(j job) stint.RateLimit { return stint.RateLimit{Key: j.Key, Limit: 1000, Burst: 1000} }))
 }
 
-// beside is how fast 1,000 keys work beside one key with many runs that wait.
+// beside measures the throughput of 1,000 keys while another key has many waiting runs.
 func beside() error {
 	e, err := open()
 	if err != nil {
@@ -236,7 +236,7 @@ func beside() error {
 	return nil
 }
 
-// fair is one tenant with 100,000 runs and 99 with 10 each, in turns.
+// fair measures one tenant with 100,000 runs and 99 with 10 each, which take turns.
 func fair() error {
 	e, err := open()
 	if err != nil {

@@ -17,15 +17,15 @@ import (
 	"github.com/stint-dev/stint/bench/hb"
 )
 
-// What the two processes of split may do.
+// The limits of the two processes of split.
 const (
 	splitRate, splitBurst = 200, 10
 	splitMax              = 5
 	splitWork             = 100 * time.Millisecond
 )
 
-// splitTasks are a task with a rate and one with a concurrency limit. Each handler says
-// when it began and ended.
+// splitTasks defines a task with a rate limit and one with a concurrency limit. Each handler
+// reports when it began and ended.
 func splitTasks(c *stint.Client) (rated, counted *stint.Task[int, int]) {
 	say := func(kind string, work time.Duration) func(context.Context, int) (int, error) {
 		return func(ctx context.Context, _ int) (int, error) {
@@ -59,9 +59,9 @@ func workUntilKilled(dir string) error {
 	select {}
 }
 
-// split is four workers in two processes against a rate and a concurrency limit: the most
-// that ever ran at once, and starts above the rate in any window, and how much of what is
-// allowed was used.
+// split runs four workers in two processes under a rate and a concurrency limit. It measures the
+// most runs at once, the starts above the rate in the worst window, and how much of the limits
+// was used.
 func split() error {
 	e, err := open()
 	if err != nil {
@@ -93,7 +93,7 @@ func split() error {
 	return nil
 }
 
-// watch has two processes work for a time, and returns what their handlers said.
+// watch runs two processes for a time and returns what their handlers reported.
 func watch(dir string, run time.Duration) (map[string][][2]int64, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -137,7 +137,7 @@ func watch(dir string, run time.Duration) (map[string][][2]int64, error) {
 	return spans, nil
 }
 
-// overRate is by how many starts the worst window was over, and how much of the rate was used.
+// overRate returns the starts above the rate in the worst window, and the used share of the rate.
 func overRate(spans [][2]int64) (over, used float64) {
 	slices.SortFunc(spans, func(a, b [2]int64) int { return cmp.Compare(a[0], b[0]) })
 	least := 0.0 // over i of i - rate * t(i): the worst window begins there
@@ -150,8 +150,7 @@ func overRate(spans [][2]int64) (over, used float64) {
 	return over, 100 * float64(len(spans)) / (splitBurst + splitRate*took)
 }
 
-// atOnce is the most spans that lie over one moment, and how much of splitMax the time
-// that they took is.
+// atOnce returns the most spans that overlap, and the share of splitMax that they used.
 func atOnce(spans [][2]int64) (most int, used float64) {
 	type edge struct {
 		at int64

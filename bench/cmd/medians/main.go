@@ -1,4 +1,4 @@
-// Command medians prints a table of the medians of what the other commands measured.
+// Command medians prints a table of medians of the other commands' results.
 //
 //	go run ./cmd/medians results/*.jsonl
 package main

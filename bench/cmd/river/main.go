@@ -1,4 +1,4 @@
-// Command river benches River on its SQLite driver.
+// Command river benchmarks River on its SQLite driver.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// Command schedules benches events, crons and one-time schedules: one JSON line a case.
+// Command schedules benchmarks events, crons and one-time schedules: one JSON line a case.
 //
 //	schedules [-schedules trigger,waits,wake1000,publishers,crons,once] [-waits N] [-once N]
 package main
@@ -54,7 +54,7 @@ func fail(err error) {
 	}
 }
 
-// engine is a client on a file, with a worker.
+// An engine is a client on a file, with a worker.
 type engine struct {
 	*stint.Client
 	dir  string
@@ -109,7 +109,7 @@ func cpu() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// idleCPU is the share of a core that the process takes while nothing happens.
+// idleCPU returns the share of a core that the process uses while it is idle.
 func idleCPU(d time.Duration) float64 {
 	runtime.GC()
 	time.Sleep(time.Second)
@@ -118,7 +118,7 @@ func idleCPU(d time.Duration) float64 {
 	return float64(cpu()-used) / float64(time.Since(at)) * 100
 }
 
-// versus is one fdatasync at a rhythm.
+// versus measures one fdatasync at a pace, for comparison.
 func versus(dir string, n int, every time.Duration) string {
 	f, err := os.Create(filepath.Join(dir, "sync"))
 	fail(err)
@@ -136,7 +136,8 @@ func versus(dir string, n int, every time.Duration) string {
 	return fmt.Sprintf("one fdatasync at this rhythm: p50 %.3f ms, p99 %.3f ms", ms(pct(lat, .5)), ms(pct(lat, .99)))
 }
 
-// trigger is from the call of Publish to the start of the handler, each 20 ms, alone.
+// trigger measures the time from the call of Publish to the start of the handler, once in 20 ms,
+// on an idle engine.
 func trigger(e *engine) error {
 	const n, every = 500, 20 * time.Millisecond
 	started := make(chan time.Time, 1)
@@ -159,7 +160,7 @@ func trigger(e *engine) error {
 	return nil
 }
 
-// waits is Publish to one wait among 1,000, and among many more.
+// waits measures Publish to one waiting run among 1,000, and among many more.
 func waits(e *engine) error {
 	ctx := context.Background()
 	resumed := make(chan struct{}, 1)
@@ -218,7 +219,7 @@ func idle(e *engine) error {
 	}
 }
 
-// wake is one event for which 1,000 runs wait.
+// wake measures one event that 1,000 runs wait for.
 func wake(e *engine) error {
 	const n = 1000
 	var left atomic.Int64
@@ -254,7 +255,8 @@ func wake(e *engine) error {
 	return nil
 }
 
-// publishers is 64 goroutines that publish, each event starting a run, beside 64 that enqueue.
+// publishers measures 64 goroutines that publish events, each of which starts a run, and compares
+// them with 64 that enqueue.
 func publishers(e *engine) error {
 	const n, g = 40_000, 64
 	ctx := context.Background()
@@ -295,8 +297,8 @@ func publishers(e *engine) error {
 	return nil
 }
 
-// crons is hourly crons, spread over the minutes: idle, and their lateness over a full
-// minute's tick.
+// crons measures hourly crons, spread over the minutes: the idle CPU, and the lateness of the
+// ticks of a full minute.
 func crons(e *engine) error {
 	var mu sync.Mutex
 	var lat []time.Duration
@@ -338,8 +340,8 @@ func crons(e *engine) error {
 	return nil
 }
 
-// once is one-time schedules: idle with them, and the lateness of 5,000 that come due
-// at random instants of 20 s.
+// once measures one-time schedules: the idle CPU, and the lateness of 5,000 that are due at random
+// times within 20 s.
 func once(e *engine) error {
 	const due = 5000
 	var mu sync.Mutex

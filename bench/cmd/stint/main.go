@@ -1,4 +1,4 @@
-// Command stint benches this library.
+// Command stint benchmarks this library.
 package main
 
 import (
@@ -164,7 +164,7 @@ func (p *peer) Start(ctx context.Context, slots int, work func(int64)) error {
 
 func (p *peer) Stop(context.Context) { p.stop(); p.wg.Wait() }
 
-// Left counts what is not durably recorded as done, a page at a time.
+// Left counts the runs that are not durably recorded as done.
 func (p *peer) Left(ctx context.Context) (n int64, err error) {
 	f := stint.RunFilter{States: []stint.State{stint.StateScheduled, stint.StateQueued, stint.StateRunning}, Limit: 1}
 	page, err := p.c.ListRuns(ctx, f)

@@ -1,5 +1,5 @@
-// Command ui benches the web page: how long pages take on a large file under load, and
-// what viewers cost the engine. One JSON line a case.
+// Command ui benchmarks the web page: how long pages take on a large file under load, and how much
+// viewers slow the engine. One JSON line a case.
 //
 //	ui [-runs N] [-seconds N] [-viewers N]
 package main
@@ -125,14 +125,14 @@ func (s *shop) produce(ctx context.Context) {
 	}
 }
 
-// rate is how many runs end a second.
+// rate returns how many runs end a second.
 func (s *shop) rate() float64 {
 	before, began := s.ended.Load(), time.Now()
 	time.Sleep(time.Duration(*fSeconds) * time.Second)
 	return float64(s.ended.Load()-before) / time.Since(began).Seconds()
 }
 
-// viewers compares the engine's throughput with pages open and without.
+// viewers compares the engine's throughput with and without open pages.
 func (s *shop) viewers(ctx context.Context) error {
 	s.rate() // warm
 	var without, with, ratios []float64
@@ -176,7 +176,7 @@ func (s *shop) watch(ctx context.Context, page string, updates *atomic.Int64) {
 	}
 }
 
-// pages measures each page under full load.
+// pages measures each page while the engine is under full load.
 func (s *shop) pages(ctx context.Context) error {
 	page, err := s.c.ListRuns(ctx, stint.RunFilter{States: []stint.State{stint.StateFailed}, Limit: 1})
 	if err != nil {
@@ -209,7 +209,7 @@ func (s *shop) pages(ctx context.Context) error {
 	return nil
 }
 
-// assets adds up what a browser fetches once.
+// assets adds up the sizes of the assets, which a browser fetches once.
 func assets(base string) {
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
