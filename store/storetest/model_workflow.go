@@ -38,7 +38,7 @@ func (r *modelRun) node() int64 {
 	return 1<<20 | int64(r.place)
 }
 
-// A modelWorkflow is a workflow's run. It implements store.Flow.
+// A modelWorkflow is a workflow's run. It implements store.WorkflowRun.
 type modelWorkflow struct {
 	m   *Model
 	r   *modelRun
@@ -85,7 +85,7 @@ func (m *Model) taskOf(flow *modelRun, place int) *modelRun {
 	return nil
 }
 
-// ParentEnded implements store.Flow.
+// ParentEnded implements store.WorkflowRun.
 func (f modelWorkflow) ParentEnded(place int, a store.JoinState) (store.JoinState, error) {
 	all, ok := f.r.joins[place]
 	if ok {
@@ -95,7 +95,7 @@ func (f modelWorkflow) ParentEnded(place int, a store.JoinState) (store.JoinStat
 	return a, nil
 }
 
-// Start implements store.Flow.
+// Start implements store.WorkflowRun.
 func (f modelWorkflow) Start(task int) (store.State, error) {
 	r := f.make(task, store.Waiting)
 	return f.decide(r), nil
@@ -164,7 +164,7 @@ func (m *Model) reconsider(r *modelRun, now time.Time) {
 	}
 }
 
-// EndUnstarted implements store.Flow.
+// EndUnstarted implements store.WorkflowRun.
 func (f modelWorkflow) EndUnstarted(task int, to store.State, cause int) error {
 	r := f.make(task, to)
 	r.Ended = f.now
@@ -194,7 +194,7 @@ func (f modelWorkflow) make(place int, state store.State) *modelRun {
 	return r
 }
 
-// EndWorkflow implements store.Flow.
+// EndWorkflow implements store.WorkflowRun.
 func (f modelWorkflow) EndWorkflow(all store.JoinState) error {
 	r := f.r
 	if r.State != store.Running {
