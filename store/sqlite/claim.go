@@ -13,25 +13,24 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// A claim is one call of Claim: a standing request that the writer serves in the
-// first transaction that has something for it.
+// A claim is one call of Claim. The writer serves it in the first transaction that has runs for it.
 type claim struct {
 	store.ClaimRequest
-	withdrawn bool // its caller has gone while it was being served; guarded by writer.mu
+	withdrawn bool // its caller gave up while it was being served; guarded by writer.mu
 	got       []store.Claimed
 	err       error
 	once      sync.Once
 	done      chan struct{}
 }
 
-// claims are those that wait.
+// claims are the waiting claims.
 type claims struct {
 	passive
-	recheck bool // they must be looked at again: something may be ready for them
+	recheck bool // runs may be ready for them
 
 	// Guarded by writer.mu.
 	waiting []*claim // oldest first
-	arrived bool     // one has not been looked at
+	arrived bool     // one is new
 }
 
 func (c *claims) rolledBack() { c.recheck = true }
@@ -75,25 +74,25 @@ func (s *Store) Claim(ctx context.Context, r store.ClaimRequest) ([]store.Claime
 	if i >= 0 {
 		return nil, ctx.Err()
 	}
-	<-c.done // it was being served: what it got is ours
+	<-c.done // it is being served, and its runs are ours
 	if len(c.got) == 0 && c.err == nil {
 		return nil, ctx.Err()
 	}
 	return c.got, c.err
 }
 
-// serveClaims gives the waiting claims what is ready, and returns those that got something.
+// serveClaims gives ready runs to the waiting claims, and returns the claims that got some.
 func (w *writer) serveClaims(t *txn) ([]*claim, error) {
 	w.mu.Lock()
 	waiting := w.claims.waiting
-	w.claims.waiting = nil // while they are here, nobody withdraws them
+	w.claims.waiting = nil // until they are back, none can be withdrawn
 	w.claims.recheck, w.claims.arrived = false, false
 	w.mu.Unlock()
 	var served, left []*claim
 	var err error
 	for _, c := range waiting {
 		if err == nil {
-			err = guarded(func() (err error) { // or the claims would be lost
+			err = guarded(func() (err error) { // a panic would lose the claims
 				c.got, err = t.fillClaim(c)
 				return err
 			})
@@ -114,7 +113,7 @@ func (w *writer) serveClaims(t *txn) ([]*claim, error) {
 	return served, err
 }
 
-// returnClaims has claims wait again whose transaction was not committed.
+// returnClaims makes claims wait again whose transaction was not committed.
 func (w *writer) returnClaims(claims []*claim) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -125,8 +124,8 @@ func (w *writer) returnClaims(claims []*claim) {
 	w.requeueClaims(claims)
 }
 
-// requeueClaims puts claims back that got nothing, before those that came since. The
-// caller holds mu.
+// requeueClaims makes claims that got nothing wait again, before those that came since. The caller
+// holds mu.
 func (w *writer) requeueClaims(claims []*claim) {
 	for _, c := range claims {
 		if c.withdrawn {
@@ -143,22 +142,24 @@ func (w *writer) requeueClaims(claims []*claim) {
 	}
 }
 
-// claimLaneSQL starts the head of a lane, claimSQL the runs of a JSON array of keys.
+// claimLaneSQL starts the first runs of a lane, claimSQL those of a JSON array of keys.
 const (
 	claimSet = `
-UPDATE stint_runs SET ` + stateRunning + `, attempt = attempt + 1, lease = lease + 1, worker = ?1, started_at = ?2, start_by = NULL, flags = flags & -5
+UPDATE stint_runs SET ` + stateRunning + `, attempt = attempt + 1, lease = lease + 1, worker = ?1, started_at = ?2, start_by = NULL,
+  flags = flags & -5
 WHERE id IN (`
 	claimReturning = `) AND ` + stateQueued + `
 RETURNING id, lane, lease, priority, attempt, replayed, crashes, ` + dueTime + `, rank, turn,
   coalesce(input, (SELECT data FROM stint_inputs i WHERE i.id = stint_runs.id)), metadata, parent, root, node,
   (lease > 1 OR flags & 8) AND EXISTS (SELECT 1 FROM stint_journal j WHERE j.run = stint_runs.id), cancel_at, spent`
 
-	claimLaneSQL = claimSet + "SELECT id FROM stint_runs WHERE lane = ?3 AND " + stateQueued + " AND limiter IS NULL ORDER BY rank, turn, id LIMIT ?4" + claimReturning
-	claimSQL     = claimSet + "SELECT value FROM json_each(?3)" + claimReturning
+	claimLaneSQL = claimSet + "SELECT id FROM stint_runs WHERE lane = ?3 AND " + stateQueued + " AND limiter IS NULL " +
+		"ORDER BY rank, turn, id LIMIT ?4" + claimReturning
+	claimSQL = claimSet + "SELECT value FROM json_each(?3)" + claimReturning
 )
 
-// fillClaim starts up to Free runs for one claim, in order. Starting some may let others of
-// their keys be ready.
+// fillClaim starts up to Free runs for one claim, in order. After each start other runs with the same
+// limits may be ready.
 func (t *txn) fillClaim(c *claim) (all []store.Claimed, err error) {
 	for n := c.Free(); n > 0; {
 		got, err := t.claimReady(c, n)
@@ -230,7 +231,7 @@ func (t *txn) claimReady(c *claim, n int) ([]store.Claimed, error) {
 	return t.start(claimSQL, c.Worker, t.now, jsonKeys(ids))
 }
 
-// claimLane starts up to n of the runs of a lane that is alone.
+// claimLane starts up to n runs of the only lane with ready runs.
 func (t *txn) claimLane(c *claim, l *lane, n int) ([]store.Claimed, error) {
 	if n == 0 {
 		return nil, nil
@@ -243,7 +244,7 @@ func (t *txn) claimLane(c *claim, l *lane, n int) ([]store.Claimed, error) {
 	return got, err
 }
 
-// pausedWorkers are the workers that are paused.
+// pausedWorkers returns the workers that are paused.
 func (t *txn) pausedWorkers() (map[int64]bool, error) {
 	if t.lanes.pausedWorkers != nil {
 		return t.lanes.pausedWorkers, nil
@@ -260,8 +261,8 @@ func (t *txn) pausedWorkers() (map[int64]bool, error) {
 	return idle, nil
 }
 
-// pickSuspect chooses a run that was executing in two or more deaths of a process.
-// Such runs go one at a time, so that the one at fault is known at the next death.
+// pickSuspect chooses a run that was executing in two or more deaths of a process. Only one such run
+// executes at a time, so that the next death shows the one at fault.
 func (t *txn) pickSuspect(v *view, groups []*group, n int, c *claim) ([]position, error) {
 	var busy bool
 	if err := t.one("SELECT EXISTS (SELECT 1 FROM stint_runs WHERE "+stateRunning+" AND crashes >= 2)", nil, &busy); err != nil || busy {
@@ -270,7 +271,7 @@ func (t *txn) pickSuspect(v *view, groups []*group, n int, c *claim) ([]position
 	return t.pick(v, groups, n, 1, c)
 }
 
-// jsonKeys is a JSON array.
+// jsonKeys returns a JSON array.
 func jsonKeys(ids []int64) string {
 	keys := make([]byte, 0, 2+20*len(ids))
 	keys = append(keys, '[')
@@ -283,8 +284,8 @@ func jsonKeys(ids []int64) string {
 	return string(append(keys, ']'))
 }
 
-// start runs a claiming statement and returns its runs in order: RETURNING gives them
-// in that of their keys.
+// start runs a claiming statement and returns its runs in order: RETURNING returns them in the order of
+// their keys.
 func (t *txn) start(text string, args ...any) ([]store.Claimed, error) {
 	type row struct {
 		store.Claimed
@@ -301,7 +302,8 @@ func (t *txn) start(text string, args ...any) ([]store.Claimed, error) {
 	for rows.Next() {
 		got = append(got, row{})
 		r := &got[len(got)-1]
-		if err := rows.Scan(&r.key, &r.lane, &r.Lease, &r.Priority, &r.Attempt, &r.Replayed, &r.Crashes, &r.due, &r.rank, &r.turn, &r.Input, &r.Metadata,
+		if err := rows.Scan(&r.key, &r.lane, &r.Lease, &r.Priority, &r.Attempt, &r.Replayed, &r.Crashes, &r.due, &r.rank, &r.turn,
+			&r.Input, &r.Metadata,
 			&r.parent, &r.root, &r.node, &r.Journal, &r.cancel, &r.spent); err != nil {
 			return nil, &damage{r.key, err}
 		}
@@ -310,7 +312,8 @@ func (t *txn) start(text string, args ...any) ([]store.Claimed, error) {
 		return nil, err
 	}
 	slices.SortFunc(got, func(a, b row) int { // a suspect is last, and alone
-		return cmp.Or(cmp.Compare(min(a.Crashes, 2)/2, min(b.Crashes, 2)/2), comparePositions(position{a.rank, a.turn, a.key}, position{b.rank, b.turn, b.key}))
+		return cmp.Or(cmp.Compare(min(a.Crashes, 2)/2, min(b.Crashes, 2)/2), comparePositions(position{a.rank, a.turn, a.key},
+			position{b.rank, b.turn, b.key}))
 	})
 	claimed := make([]store.Claimed, len(got))
 	for i := range got {
@@ -323,7 +326,8 @@ func (t *txn) start(text string, args ...any) ([]store.Claimed, error) {
 			return nil, err
 		}
 		r.ID, r.Task, r.Queue = t.s.ids.id(r.key), l.task, l.queue
-		r.Due, r.Started, r.CancelAt, r.Spent = millis(r.due), millis(t.now), optionalTime(r.cancel), time.Duration(r.spent)*time.Millisecond
+		r.Due, r.Started, r.CancelAt, r.Spent = millis(r.due), millis(t.now), optionalTime(r.cancel),
+			time.Duration(r.spent)*time.Millisecond
 		r.Parent, r.Root = t.s.ids.optional(r.parent), t.s.ids.optional(r.root)
 		if r.node != nil {
 			err := t.forRun(r.key, func() error { return t.startTask(&r.Claimed, *r.parent, *r.node, args[0].(int64)) })
@@ -339,7 +343,7 @@ func (t *txn) start(text string, args ...any) ([]store.Claimed, error) {
 	return claimed, nil
 }
 
-// startTask completes what is given of a task of a workflow's run.
+// startTask completes the Claimed of a workflow's task.
 func (t *txn) startTask(c *store.Claimed, parent, node, worker int64) error {
 	g, err := t.workflows.graphs.graph(t, node>>nodeBits)
 	if err != nil {
@@ -355,12 +359,12 @@ func (t *txn) startTask(c *store.Claimed, parent, node, worker int64) error {
 	return t.stick(g, parent, worker)
 }
 
-// A watch is what Watch of one worker waits for.
+// A watch signals the calls of Watch for one worker.
 type watch struct {
 	signaled chan struct{} // capacity 1
 	closed   chan struct{}
 	once     sync.Once
-	notified map[int64]int64 // runs whose cancel was told, with the lease that it concerned
+	notified map[int64]int64 // runs whose cancel was returned, with the lease that it concerned
 }
 
 func (x *watch) signal() {
@@ -391,7 +395,7 @@ func (s *Store) Watch(ctx context.Context, worker int64) (store.Signals, error) 
 		}
 		sig, err := s.signals(ctx, worker, x)
 		if err != nil && ctx.Err() == nil && !errors.Is(err, store.ErrClosed) {
-			x.signal() // to be told yet
+			x.signal() // nothing was returned yet
 		}
 		if err != nil || len(sig.Cancel) > 0 {
 			return sig, err
@@ -399,7 +403,7 @@ func (s *Store) Watch(ctx context.Context, worker int64) (store.Signals, error) 
 	}
 }
 
-// watchOf returns the watch of a worker; nil once the store is closed.
+// watchOf returns the watch of a worker, or nil if the store is closed.
 func (w *writer) watchOf(worker int64) *watch {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -425,7 +429,7 @@ func (s *Store) signals(ctx context.Context, worker int64, x *watch) (sig store.
 		}
 		told := map[int64]int64{}
 		for _, c := range runs {
-			if x.notified[c.key] != c.lease { // a run that was replayed since is told of again
+			if x.notified[c.key] != c.lease { // a replayed run is returned again
 				sig.Cancel = append(sig.Cancel, s.ids.id(c.key))
 			}
 			told[c.key] = c.lease
@@ -436,7 +440,7 @@ func (s *Store) signals(ctx context.Context, worker int64, x *watch) (sig store.
 	return sig, err
 }
 
-// claimedRuns counts the runs that claims were given.
+// claimedRuns counts the runs of claims.
 func claimedRuns(claims []*claim) (n int) {
 	for _, c := range claims {
 		n += len(c.got)

@@ -9,17 +9,17 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// An effect says which lanes a statement may bring runs into, or make runs ready in. It
-// is read off the statement's text when that is prepared, so that no caller has to
-// report what it does: a text of a form that is not known may have changed any lane.
+// An effect says in which lanes a statement may insert runs or make runs ready. It is derived from the
+// statement's text when that is prepared, so that no caller has to report it. A text of an unknown form
+// may change any lane.
 type effect struct {
 	kind    effectKind
-	lanes   []int // of effectLanes: which arguments, from 0
-	state   int   // of effectKey: the argument, from 1, that is the run's new state
-	limiter int   // likewise of its limiter
+	lanes   []int // of effectLanes: indexes of arguments, from 0
+	state   int   // of effectKey: number of the argument with the run's new state, from 1; 0: none
+	limiter int   // likewise for its limiter
 }
 
-// A statement is prepared, and says what it may do to lanes.
+// A statement is a prepared statement and its effect.
 type statement struct {
 	*sql.Stmt
 	effect effect
@@ -39,8 +39,8 @@ var (
 	changesLanes  = regexp.MustCompile(`\b(?:UPDATE(?:\s+OR\s+\w+)?|DELETE\s+FROM)\s+stint_lanes\b\s*`)
 	changesQueues = regexp.MustCompile(`\b(?:UPDATE|INTO)\s+stint_queues\b.*\bpaused\b`)
 
-	insertsRows = regexp.MustCompile(`^\(id, lane, [\w, ]*\)\s*VALUES\s*`)
-	insertsCopy = regexp.MustCompile(`^\(id, lane, [\w, ]*\)\s*SELECT \?1, `)
+	insertsRows = regexp.MustCompile(`^\(id, lane, [\w,\s]*\)\s*VALUES\s*`)
+	insertsCopy = regexp.MustCompile(`^\(id, lane, [\w,\s]*\)\s*SELECT \?1, `)
 	setsOther   = regexp.MustCompile(`^SET state = ([24-9]|10)[,\s]`)
 	setsState   = regexp.MustCompile(`^SET state = \?(\d+),`)
 	setsLimiter = regexp.MustCompile(`^SET limiter = \?(\d+)[,\s]`)
@@ -71,7 +71,7 @@ func effectOf(text string) effect {
 	return effect{}
 }
 
-// effectOnRuns is that of a statement whose text goes on so after the table's name.
+// effectOnRuns returns the effect of a statement on stint_runs, given its text after that name.
 func effectOnRuns(text string) effect {
 	if at := insertsRows.FindStringIndex(text); at != nil {
 		return effect{kind: effectLanes, lanes: secondValues(text[at[1]:])}
@@ -81,7 +81,7 @@ func effectOnRuns(text string) effect {
 	case insertsCopy.MatchString(text):
 		return effect{kind: effectKey}
 	case setsOther.MatchString(text):
-		return effect{} // whatever it was, it is not queued now
+		return effect{} // it is not queued now
 	case !strings.HasPrefix(text, "SET ") || !found || strings.Contains(set, "SELECT") || strings.Contains(where, " OR "):
 		return effect{kind: effectAny}
 	case !setsOrder.MatchString(set):
@@ -103,7 +103,7 @@ func numberIn(r *regexp.Regexp, text string) int {
 	return n
 }
 
-// secondValues are the arguments that are the second values of rows, (?,?,...),(NULL,?,...).
+// secondValues returns the arguments that are the second values of rows, (?,?,...),(NULL,?,...).
 func secondValues(rows string) (at []int) {
 	n := 0
 	for row := range strings.SplitSeq(rows, ")") {
@@ -120,7 +120,7 @@ func secondValues(rows string) (at []int) {
 	return at
 }
 
-// noteEffect keeps what a statement is going to do until touchNoted.
+// noteEffect records the effect of a statement for touchNoted.
 func (c *laneCache) noteEffect(e *effect, args []any) {
 	switch e.kind {
 	case effectNone:
@@ -148,8 +148,7 @@ func (c *laneCache) noteEffect(e *effect, args []any) {
 	c.any = true
 }
 
-// readying is rowsOf for a statement that changes runs of which only its rows say which
-// they are.
+// readying is rowsOf for a statement that changes the runs that it returns.
 func readying[T any](t *txn, key func(*T) int64, fields func(*T) []any, text string, args ...any) ([]T, error) {
 	before := t.lanes.any
 	rows, err := rowsOf(t, fields, text, args...)
@@ -163,7 +162,7 @@ func readying[T any](t *txn, key func(*T) int64, fields func(*T) []any, text str
 	return rows, nil
 }
 
-// touchNoted touches the lanes that the transaction's statements have changed so far.
+// touchNoted touches the lanes that the transaction's statements have changed.
 func (t *txn) touchNoted() error {
 	c := t.lanes
 	if len(c.keys) > 0 {

@@ -10,7 +10,7 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// A lane is one task in one queue, or a part of it that one bulk enqueue filled.
+// A lane holds the runs of one task in one queue, or those of one large bulk enqueue.
 type lane struct {
 	id      int64
 	queue   string
@@ -18,10 +18,9 @@ type lane struct {
 	staged  bool
 	suspect bool
 	route   string
-	wants   *store.Route // the same; nil: not parsed
+	wants   *store.Route // route, parsed; nil: not yet
 
-	// What the writer knows of the runs that are ready in it: none, or the first is not
-	// before bound.
+	// Whether runs may be ready in it. If so, the first is not before bound.
 	ready bool
 	bound position
 	dirty bool // it is to be stamped at the end of the transaction
@@ -35,17 +34,16 @@ type laneName struct {
 
 func (l *lane) name() laneName { return laneName{l.queue, l.task, l.suspect, l.route} }
 
-// laneCache is what the writer knows of lanes: once a claim has asked, all that have
-// something ready, and others that it has met. What statements do to lanes is noted where
-// they are executed (effect.go), and the transaction stamps the rows of these lanes: after
-// the commits of others only the lanes with later stamps are read. It is forgotten when a
-// queue is paused, when lanes are deleted, and after statements of which it is not known
-// which lanes they change, here or by others, which changes the mark in stint_meta.
+// A laneCache holds lanes: from the first claim on all that have ready runs, and others that were
+// used. What statements do to lanes is noted when they are executed (effect.go), and the transaction
+// stamps the rows of these lanes: after the commits of others only lanes with later stamps are read.
+// The cache is dropped when a queue is paused, when lanes are deleted, and after a statement that may
+// have changed any lane. Such a statement changes the mark in stint_meta, for other processes.
 type laneCache struct {
 	passive
-	loaded bool // it holds all lanes that have something ready
+	loaded bool // it holds all lanes with ready runs
 	stale  bool // others have committed since
-	lost   bool // it has what a rollback of the transaction undoes, and is lost then
+	lost   bool // a rollback undoes what it holds, so it is dropped then
 	mark   string
 	seen   int64 // highest stamp
 
@@ -56,16 +54,16 @@ type laneCache struct {
 	routed        bool            // some lane is not for every worker
 	views         map[int64]*view // by worker
 
-	// Of the transaction: what its statements have changed, and touchNoted has not seen to.
+	// What the transaction's statements have changed since touchNoted.
 	keys  []int64 // of runs
 	noted []int64 // lanes
-	any   bool    // lanes that are not known
+	any   bool    // any lane
 
-	// Of the transaction, for its end.
-	stamped  int64   // see stamp; 0: it has none yet
+	// Of the transaction.
+	stamped  int64   // see stamp; 0: not assigned yet
 	dirty    []*lane // to be stamped
-	added    []*lane // made by it
-	advanced []*lane // whose runs it has started
+	added    []*lane // created by it
+	advanced []*lane // it has started runs of them
 
 	headsRead int // how many times the head of a lane was read; for tests
 }
@@ -80,7 +78,7 @@ func (c *laneCache) forget() {
 	c.seen, c.stamped, c.stale, c.headsRead, c.lost = old.seen, old.stamped, old.stale, old.headsRead, true
 }
 
-// forgetLanes is for changes that the stamps of lanes do not show.
+// forgetLanes drops the cache after a change that the stamps of lanes do not show.
 func (t *txn) forgetLanes() error {
 	if err := t.stampTouched(); err != nil {
 		return err
@@ -96,7 +94,7 @@ func (c *laneCache) committed(*txn) {
 
 func (c *laneCache) outdated() { c.stale = true }
 
-// dropNoted forgets what the statements of a transaction have changed that was rolled back.
+// dropNoted discards what the statements of a rolled back transaction have changed.
 func (c *laneCache) dropNoted() { c.keys, c.noted, c.any = c.keys[:0], c.noted[:0], false }
 
 func (c *laneCache) rolledBack() {
@@ -135,8 +133,8 @@ func (l *lane) fields() []any {
 	return []any{&l.id, &l.queue, &l.task, &l.staged, &l.suspect, &l.route}
 }
 
-// refreshLanes brings the cache up to date after commits of others, before a transaction
-// changes anything. Who has no claims does not need to know which lanes have something ready.
+// refreshLanes updates the cache after commits of others, before a transaction changes anything. A
+// process without claims does not need to know which lanes have ready runs.
 func (t *txn) refreshLanes() error {
 	c := t.lanes
 	if !c.stale {
@@ -145,7 +143,7 @@ func (t *txn) refreshLanes() error {
 	if c.loaded {
 		return t.loadLanes()
 	}
-	var last int64 // ours are to be later
+	var last int64 // this process's stamps must be later
 	if err := t.one("SELECT ("+lastStampSQL+")", nil, &last); err != nil {
 		return err
 	}
@@ -154,8 +152,7 @@ func (t *txn) refreshLanes() error {
 	return nil
 }
 
-// loadLanes reads the lanes that have something ready, or those of them that have changed
-// since it did.
+// loadLanes reads all lanes with ready runs, or only those changed since the last call.
 func (t *txn) loadLanes() error {
 	c := t.lanes
 	if c.loaded && !c.stale {
@@ -205,7 +202,7 @@ func (c *laneCache) add(l *lane) *lane {
 	return l
 }
 
-// laneByID returns nil if somebody has deleted it by hand.
+// laneByID returns a lane, or nil if somebody has deleted it by hand.
 func (t *txn) laneByID(id int64) (*lane, error) {
 	if l := t.lanes.byID[id]; l != nil {
 		if !l.staged {
@@ -229,9 +226,9 @@ func (t *txn) laneByID(id int64) (*lane, error) {
 	return t.lanes.add(l), nil
 }
 
-// lane returns the lane of that name for a run that comes into it; its first use makes it.
+// lane returns the lane with that name for a run to insert, and creates it if there is none.
 func (t *txn) lane(n laneName) (int64, error) {
-	if t.lanes.any { // what is known of it may be over
+	if t.lanes.any { // the cache may be outdated
 		if err := t.touchNoted(); err != nil {
 			return 0, err
 		}
@@ -279,7 +276,7 @@ func (t *txn) newLane(n laneName, staged *string) (int64, error) {
 	return id, nil
 }
 
-// touchLane says of a lane that a run may have become ready in it.
+// touchLane marks a lane in which a run may have become ready.
 func (t *txn) touchLane(l *lane) {
 	t.lanes.touch(l)
 	if !l.dirty {
@@ -288,8 +285,8 @@ func (t *txn) touchLane(l *lane) {
 	}
 }
 
-// stamp is what the lanes get that the transaction touches: later than any before, and
-// than the keys of the runs so far.
+// stamp returns the transaction's stamp for the lanes that it touches: higher than any before, and
+// than the keys of all runs.
 func (t *txn) stamp() (int64, error) {
 	if t.lanes.stamped != 0 {
 		return t.lanes.stamped, nil
@@ -331,19 +328,19 @@ func (t *txn) stampTouched() error {
 	return t.exec("UPDATE stint_lanes SET stamp = ? WHERE id IN (SELECT value FROM json_each(?))", stamp, jsonKeys(ids))
 }
 
-// A position is a run's place in the order of starting.
+// A position is a run's position in the order of starting.
 type position struct{ rank, turn, id int64 }
 
-// unknownPosition is before every place: where a lane's first run is has not been looked up.
+// unknownPosition, before all others, is the bound of a lane whose first run was not read.
 var unknownPosition = position{rank: -1 << 62}
 
 func comparePositions(a, b position) int {
 	return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.turn, b.turn), cmp.Compare(a.id, b.id))
 }
 
-// expireLanes deletes the lanes that no run has come into since before, and that none of
-// the runs is in that are older: a pass of Expire says which those are in. Queues without
-// lanes go with them, but those that are paused.
+// expireLanes deletes the lanes that have no runs: none has come since before, and used, which a pass
+// of Expire collects, has the lanes of older runs. It deletes queues without lanes, unless they are
+// paused.
 func (s *Store) expireLanes(ctx context.Context, before int64, used map[int64]struct{}) error {
 	var old []int64
 	err := s.view(ctx, func(q querier) (err error) {

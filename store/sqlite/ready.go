@@ -6,21 +6,21 @@ import (
 	"slices"
 )
 
-// A view holds the lanes that have something ready and that one worker may take from, in
-// the order of their first runs. Lanes of queues that it does not serve or that are
-// paused, and those for other workers, are not in it, so no claim walks them.
+// A view holds the lanes with ready runs that one worker may take from, in the order of their first
+// runs. Lanes of queues that it does not serve or that are paused, and those for other workers, are
+// not in it, so no claim reads them.
 type view struct {
 	queues  []string        // nil: all
-	serves  map[string]bool // the same
+	serves  map[string]bool // queues, as a set
 	worker  int64
-	peers   []peer // by which routes were judged; nil: none has been
+	peers   []peer // of the routing decisions; nil: there were none
 	groups  map[groupName]*group
 	entries map[*lane]*heapEntry
-	waits   map[*lane]*laneWait // for better workers: they are in no group
-	better  map[int64]*waitHeap // the same, by that worker
+	waits   map[*lane]*laneWait // those that wait for a better worker; they are in no group
+	better  map[int64]*waitHeap // waits, by the better worker
 }
 
-// A groupName says which lanes a claim may take from, or may not, together.
+// A groupName identifies lanes that a claim may all take from, or not at all.
 type groupName struct {
 	task    string
 	suspect bool
@@ -33,7 +33,7 @@ type group struct {
 	entries map[*lane]*heapEntry // of the view
 }
 
-// A heapEntry is where a lane stands.
+// A heapEntry is the place of a lane in its group.
 type heapEntry struct {
 	g *group
 	i int
@@ -72,11 +72,12 @@ func (t *txn) viewOf(c *claim) (*view, error) {
 	}
 	v := t.lanes.views[c.Worker]
 	if v != nil && (v.queues == nil) == (c.Queues == nil) && slices.Equal(v.queues, c.Queues) && samePeers(v.peers, peers) {
-		v.peers = peers // the next comparison is quick
+		v.peers = peers // makes the next comparison fast
 		return v, nil
 	}
-	v = &view{queues: slices.Clone(c.Queues), worker: c.Worker, peers: peers, groups: map[groupName]*group{}, entries: map[*lane]*heapEntry{},
-		waits: map[*lane]*laneWait{}, better: map[int64]*waitHeap{}}
+	v = &view{queues: slices.Clone(c.Queues), worker: c.Worker, peers: peers, groups: map[groupName]*group{},
+		entries: map[*lane]*heapEntry{},
+		waits:   map[*lane]*laneWait{}, better: map[int64]*waitHeap{}}
 	if c.Queues != nil {
 		v.serves = make(map[string]bool, len(c.Queues))
 		for _, q := range c.Queues {
@@ -98,7 +99,7 @@ func samePeers(a, b []peer) bool {
 	})
 }
 
-// put has a lane stand where its bound says.
+// put inserts a lane, or moves it, by its bound.
 func (v *view) put(c *laneCache, l *lane) {
 	delete(v.waits, l)
 	if s := v.entries[l]; s != nil {
@@ -117,7 +118,7 @@ func (v *view) put(c *laneCache, l *lane) {
 	heap.Push(g, l)
 }
 
-// groupOf says in which group a lane is; ok is false if the worker may not take from it.
+// groupOf returns the group of a lane; ok is false if the worker may not take from it.
 func (v *view) groupOf(c *laneCache, l *lane) (n groupName, ok bool) {
 	ok = !l.staged && !c.paused[l.queue] && (v.serves == nil || v.serves[l.queue])
 	if ok && l.route != "" {
@@ -139,7 +140,7 @@ func (v *view) remove(l *lane) {
 	}
 }
 
-// touch says of a lane that runs may have become ready in it.
+// touch marks a lane in which runs may have become ready.
 func (c *laneCache) touch(l *lane) { c.set(l, unknownPosition) }
 
 func (c *laneCache) set(l *lane, bound position) {
@@ -149,7 +150,7 @@ func (c *laneCache) set(l *lane, bound position) {
 	}
 }
 
-// advance says where the first run of a lane is now, and drop that it has none.
+// advance sets the position of a lane's first run; drop marks that it has none.
 func (c *laneCache) advance(l *lane, to position) {
 	c.advanced = append(c.advanced, l)
 	c.set(l, to)
@@ -163,7 +164,7 @@ func (c *laneCache) drop(l *lane) {
 	}
 }
 
-// groupsOf are the groups that a claim may take from.
+// groupsOf returns the groups that a claim may take from.
 func (v *view) groupsOf(c *claim) (usual, suspect []*group) {
 	for n, g := range v.groups {
 		switch {
@@ -178,25 +179,27 @@ func (v *view) groupsOf(c *claim) (usual, suspect []*group) {
 }
 
 const (
-	// laneSQL reads the head of a lane in order, after a place in it.
+	// laneSQL reads the first runs of a lane after a position in it.
 	laneSQL = `
 SELECT rank, turn, id FROM stint_runs
 WHERE lane = ? AND ` + stateQueued + ` AND limiter IS NULL AND (rank, turn, id) > (?, ?, ?)
 ORDER BY rank, turn, id LIMIT ?`
 
-	// headsSQL reads the heads of many lanes, and whether more follows.
+	// headsSQL reads the first runs of many lanes, and whether others follow.
 	headsSQL = `
 SELECT j.value, r.rank, r.turn, r.id,
-  EXISTS (SELECT 1 FROM stint_runs x WHERE x.lane = j.value AND x.` + stateQueued + ` AND x.limiter IS NULL ORDER BY x.rank, x.turn, x.id LIMIT 1 OFFSET 1)
+  EXISTS (SELECT 1 FROM stint_runs x WHERE x.lane = j.value AND x.` + stateQueued + ` AND x.limiter IS NULL ORDER BY x.rank, x.turn, x.id
+  LIMIT 1 OFFSET 1)
 FROM json_each(?) j CROSS JOIN stint_runs r ON r.id =
-  (SELECT id FROM stint_runs x WHERE x.lane = j.value AND x.` + stateQueued + ` AND x.limiter IS NULL ORDER BY x.rank, x.turn, x.id LIMIT 1)`
+  (SELECT id FROM stint_runs x WHERE x.lane = j.value AND x.` + stateQueued + ` AND x.limiter IS NULL ORDER BY x.rank, x.turn, x.id
+  LIMIT 1)`
 
 	perHeads = 1000 // lanes that headsSQL reads at a time
 )
 
-// A picking is the choice of the first runs of several groups together that fit into a
-// claim. It reads a lane when that is next, so it reads about as much as it gives,
-// whatever the backlog and however many lanes it is in (R9).
+// A picking chooses the first runs of several groups together that fit into a claim. It reads a lane
+// when that is next, so it reads about as many rows as it returns, whatever the backlog and however
+// many lanes it is in (R9).
 type picking struct {
 	t      *txn
 	c      *claim
@@ -237,7 +240,7 @@ func (t *txn) pick(v *view, groups []*group, slots, most int, c *claim) ([]posit
 	return picked, nil
 }
 
-// next finds the lane whose first run is before all others; nil: nothing is ready.
+// next returns the lane whose first run is before all others; nil: nothing is ready.
 func (p *picking) next() (*lane, *laneHead, error) {
 	for {
 		g := p.first()
@@ -264,7 +267,7 @@ func (p *picking) next() (*lane, *laneHead, error) {
 	}
 }
 
-// first is the group that has the first lane.
+// first returns the group with the first lane.
 func (p *picking) first() (first *group) {
 	for _, g := range p.groups {
 		if len(g.lanes) > 0 && (first == nil || comparePositions(g.lanes[0].bound, first.lanes[0].bound) < 0) {
@@ -274,7 +277,7 @@ func (p *picking) first() (first *group) {
 	return first
 }
 
-// follow has a lane stand where the first run is that has not been picked.
+// follow moves a lane to its first run that was not picked.
 func (p *picking) follow(l *lane, h *laneHead) error {
 	if len(h.positions) == 0 && !h.end {
 		if err := p.t.fill(l, h, p.chunk); err != nil {
@@ -289,7 +292,7 @@ func (p *picking) follow(l *lane, h *laneHead) error {
 	return nil
 }
 
-// A laneHead is what has been read of a lane and not been picked.
+// A laneHead holds the runs of a lane that were read and not picked.
 type laneHead struct {
 	positions []position
 	last      position
@@ -308,8 +311,8 @@ func (t *txn) fill(l *lane, h *laneHead, n int) (err error) {
 	return err
 }
 
-// lookUp reads where the first runs of lanes are: of those at the top for which that is
-// not known, and of as many as the claim may take.
+// lookUp reads the positions of first runs: of the first lanes for which they are unknown, and of as
+// many lanes as the claim may take runs.
 func (p *picking) lookUp(g *group) error {
 	var ids []int64
 	lanes := map[int64]*lane{}

@@ -10,7 +10,7 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// A peer is a living worker, as routes see it.
+// A peer is a living worker, with what routes depend on.
 type peer struct {
 	id     int64
 	name   string
@@ -19,7 +19,7 @@ type peer struct {
 	slots  int
 }
 
-// workerCache has the living workers.
+// A workerCache holds the living workers.
 type workerCache struct {
 	passive
 	living []peer // nil: not known
@@ -29,7 +29,7 @@ func (c *workerCache) forget()     { c.living = nil }
 func (c *workerCache) rolledBack() { c.forget() }
 func (c *workerCache) outdated()   { c.forget() }
 
-// peers are the living workers. They are read anew after any of them has changed.
+// peers returns the living workers.
 func (t *txn) peers() ([]peer, error) {
 	if t.workers.living != nil {
 		return t.workers.living, nil
@@ -46,7 +46,7 @@ func (t *txn) peers() ([]peer, error) {
 	all := make([]peer, 0, len(rows))
 	for _, r := range rows {
 		if json.Unmarshal(r.labelText, &r.labels) != nil || json.Unmarshal(r.queueText, &r.queues) != nil {
-			continue // somebody broke it by hand: it has no labels
+			continue // changed by hand: it has no labels
 		}
 		all = append(all, r.peer)
 	}
@@ -54,12 +54,11 @@ func (t *txn) peers() ([]peer, error) {
 	return all, nil
 }
 
-// preferenceWait is how long a run waits for the worker that it would rather have, while
-// that has slots free.
+// preferenceWait is how long a run waits for a better worker that has slots free.
 const preferenceWait = 1000 // ms
 
-// betterFor lists the workers that the runs of a lane would rather have than that one; ok
-// says that it may have them.
+// betterFor returns the workers that the runs of a lane prefer to the given one; ok reports whether that
+// may take them.
 func betterFor(peers []peer, worker int64, l *lane) (better []peer, ok bool) {
 	route := l.parsedRoute()
 	i := slices.IndexFunc(peers, func(p peer) bool { return p.id == worker })
@@ -81,7 +80,7 @@ func betterFor(peers []peer, worker int64, l *lane) (better []peer, ok bool) {
 	return better, true
 }
 
-// parsedRoute returns nil if somebody broke the route by hand: the lane's runs wait.
+// parsedRoute returns the lane's route, or nil if it was changed by hand: the lane's runs wait.
 func (l *lane) parsedRoute() *store.Route {
 	if l.wants == nil {
 		route, err := store.ParseRoute(l.route)
@@ -93,7 +92,7 @@ func (l *lane) parsedRoute() *store.Route {
 	return l.wants
 }
 
-// A laneWait is a lane whose head waits for a better worker until then.
+// A laneWait is a lane whose first run waits for a better worker, until a time.
 type laneWait struct {
 	l     *lane
 	until int64
@@ -113,8 +112,8 @@ func (h *waitHeap) Pop() any {
 	return x
 }
 
-// routed reports whether a view's worker may have the head of a lane now: no better worker
-// with slots free is there to take it. Otherwise the lane waits.
+// routed reports whether a view's worker may take the first run of a lane now: no better worker has slots
+// free. Otherwise the lane waits.
 func (t *txn) routed(v *view, l *lane) (bool, error) {
 	if l.route == "" {
 		return true, nil
@@ -132,7 +131,8 @@ func (t *txn) routed(v *view, l *lane) (bool, error) {
 			continue
 		}
 		var due int64
-		err := t.one("SELECT "+dueTime+" FROM stint_runs WHERE limiter IS NULL AND lane = ? AND "+stateQueued+" ORDER BY rank, turn, id LIMIT 1", []any{l.id}, &due)
+		err := t.one("SELECT "+dueTime+" FROM stint_runs WHERE limiter IS NULL AND lane = ? AND "+stateQueued+" ORDER BY rank, turn, id "+
+			"LIMIT 1", []any{l.id}, &due)
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return false, err
 		}
@@ -159,8 +159,8 @@ func (t *txn) hasFree(p *peer) (bool, error) {
 	return busy < p.slots, err
 }
 
-// endWaits has the lanes of a view stand in their groups again that have waited long
-// enough for a better worker, or whose better worker has no slots free.
+// endWaits returns lanes of a view to their groups that have waited for preferenceWait, or whose better
+// worker has no slots free.
 func (t *txn) endWaits(v *view) error {
 	for id, h := range v.better {
 		i := slices.IndexFunc(v.peers, func(p peer) bool { return p.id == id })
@@ -189,7 +189,7 @@ func (t *txn) endWaits(v *view) error {
 	return nil
 }
 
-// stick has the tasks of a workflow's run follow the worker that took the first.
+// stick makes the tasks of a workflow's run follow the worker that took the first, if they are sticky.
 func (t *txn) stick(g *store.Graph, run, worker int64) error {
 	if g.Sticky == 0 {
 		return nil
@@ -219,7 +219,7 @@ func (t *txn) stick(g *store.Graph, run, worker int64) error {
 	return nil
 }
 
-// nodeLane is the lane of a task of a workflow's run.
+// nodeLane returns the lane of a workflow's task.
 func (t *txn) nodeLane(g *store.Graph, place int, run int64) (int64, error) {
 	var route store.Route
 	if place < len(g.Tasks) {

@@ -32,7 +32,7 @@ func (r *nodeRow) decided(d store.Decision, now int64) {
 const (
 	nodeHead    = "INSERT INTO stint_runs (id, lane, state, priority, rank, parent, root, node) VALUES "
 	nodeFullSQL = `INSERT INTO stint_runs (id, lane, state, priority, rank, parent, root, node, due_at, start_by, start_in, ended_at,
-		error, flags, limits, limiter, attempt, replayed)
+  error, flags, limits, limiter, attempt, replayed)
 VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?17,?17)`
 )
 
