@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// Schema returns the JSON Schema (https://json-schema.org/draft/2020-12) of the JSON that
-// encoding/json writes for a type. A type that encodes itself may be anything.
+// Schema describes the JSON of a type, as encoding/json writes it, in the terms of
+// JSON Schema (https://json-schema.org/draft/2020-12). A type that writes its own JSON
+// may be anything.
 func Schema(t reflect.Type) json.RawMessage {
 	if t == nil {
 		return json.RawMessage(`{}`)
@@ -23,7 +24,7 @@ var (
 	textMarshaler = reflect.TypeFor[encoding.TextMarshaler]()
 )
 
-// schemaOf returns the schema of t. within has the structs around it, as a type may contain itself.
+// schemaOf describes t. within are the structs around it, for a type that holds itself.
 func schemaOf(t reflect.Type, within []reflect.Type) map[string]any {
 	switch {
 	case t == reflect.TypeFor[time.Time]():
@@ -92,8 +93,8 @@ func structSchema(t reflect.Type, within []reflect.Type) map[string]any {
 	return s
 }
 
-// promoted reports whether the field at index is a field of t's own JSON object: the structs it
-// is embedded in have no JSON name.
+// promoted reports whether the field at index is one of t's JSON object itself: what it
+// is embedded in has no name of its own.
 func promoted(t reflect.Type, index []int) bool {
 	for i := 1; i < len(index); i++ {
 		if t.FieldByIndex(index[:i]).Tag.Get("json") != "" {

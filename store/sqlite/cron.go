@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/limits"
 )
 
 // A tick of a cron is made by the transaction that finds it due: it enqueues the run and
@@ -85,7 +86,7 @@ func (t *txn) tickOne(row *cronRow) error {
 	for _, at := range ticks {
 		id, err := t.startCron(c, at)
 		switch {
-		case errors.Is(err, store.ErrNotFound), errors.Is(err, errUnits):
+		case errors.Is(err, store.ErrNotFound), errors.Is(err, limits.ErrUnits):
 			problem = err.Error()
 		case err != nil:
 			return err

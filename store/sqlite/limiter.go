@@ -9,34 +9,15 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/limits"
 )
 
-// A limiter is one key of a concurrency limit, or one rate limit. Before a run with limits is
-// ready, a limiter for each has to admit it, all at once; until then it is queued and waits for one
-// of them, where claims do not see it. What a run occupies follows from its state: it is admitted
-// when it is ready, holds its share of a concurrency limit until it leaves the states queued,
-// running and waiting, and takes a rate's units when it starts. So one function, reconcile,
-// compares the state that a run had with the one it has, whatever changed it.
+// A limiter is a row of stint_limiters. Package limits decides what becomes of it.
 type limiter struct {
-	id       int64
-	rate     bool
-	name     string
-	key      string
-	strategy store.Strategy
-	max      int64 // of a rate: bucket.Burst
-	active   int64
-	admitted int64 // of concurrency: runs that are ready, or wait for a later limiter
-	waiting  int64
-	bucket   store.Bucket
-	wakeAt   int64 // never: not by time
-	explicit bool
-	paused   bool
-	dirty    bool
+	limits.Limiter
+	dirty    bool     // it is to be stored
 	settings settings // as stored
-	setBy    int64    // the enqueue that set max, strategy and the rate: its key
-	recheck  bool     // it may admit runs that wait
-	lowered  bool     // it may have admitted more than it allows now
-	lane     int64    // of the runs that wait for it; 0: not known; see admitHead
+	lane     int64    // of the runs that wait for it; 0: not known; see AdmitFirst
 }
 
 // settings are the parts of a limiter that rarely change.
@@ -51,7 +32,7 @@ type settings struct {
 }
 
 func (lim *limiter) currentSettings() settings {
-	return settings{lim.max, lim.strategy, lim.bucket.PerSecond, lim.wakeAt, lim.explicit, lim.paused, lim.setBy}
+	return settings{lim.Max, lim.Strategy, lim.Bucket.PerSecond, lim.WakeAt, lim.Explicit, lim.Paused, lim.SetBy}
 }
 
 type limiterName struct {
@@ -64,14 +45,14 @@ type limiterName struct {
 type limiterCache struct {
 	passive
 	checked    bool // recounted since the file was opened
-	deferred   bool // new runs come to their limiters in the next transaction: it is the app.s, which locks none
+	deferred   bool // new runs come to their limiters in the writer's next transaction
 	made       bool // the trigger exists: runs have limits, or had
 	known      bool // made is right
 	unadmitted bool // there may be runs that have not come to their limiters
 	byName     map[limiterName]*limiter
 	byID       map[int64]*limiter
 	dirty      []*limiter
-	lane       int64                    // of the last run that admitHead admitted
+	lane       int64                    // of the last run that AdmitFirst admitted
 	limits     map[string][]store.Limit // by their stored text
 }
 
@@ -118,12 +99,12 @@ func (t *txn) storedLimits(ls []store.Limit) (any, error) {
 	if len(ls) == 0 {
 		return nil, nil
 	}
-	limits := text(store.EncodeLimits(ls))
+	stored := text(store.EncodeLimits(ls))
 	if _, err := t.usesLimits(); t.limiters.made || err != nil {
-		return limits, err
+		return stored, err
 	}
 	t.limiters.made = true
-	return limits, t.exec(makeTriggerSQL)
+	return stored, t.exec(makeTriggerSQL)
 }
 
 const limiterColumns = "id, rate, name, key, max, strategy, active, admitted, waiting, per_second, tokens, at, coalesce(wake_at, 0), " +
@@ -133,14 +114,14 @@ func (t *txn) readLimiter(where string, args ...any) (*limiter, error) {
 	lim := &limiter{}
 	var at int64
 	err := t.one("SELECT "+limiterColumns+" FROM stint_limiters WHERE "+where, args,
-		&lim.id, &lim.rate, &lim.name, &lim.key, &lim.max, &lim.strategy, &lim.active, &lim.admitted, &lim.waiting, &lim.bucket.PerSecond,
-		&lim.bucket.Tokens, &at, &lim.wakeAt, &lim.explicit, &lim.paused, &lim.setBy)
+		&lim.ID, &lim.Rate, &lim.Name, &lim.Key, &lim.Max, &lim.Strategy, &lim.Active, &lim.Admitted, &lim.Waiting, &lim.Bucket.PerSecond,
+		&lim.Bucket.Tokens, &at, &lim.WakeAt, &lim.Explicit, &lim.Paused, &lim.SetBy)
 	if err != nil {
 		return nil, err
 	}
-	lim.bucket.At, lim.bucket.Burst = time.UnixMicro(at), int(lim.max)
-	if lim.wakeAt == 0 {
-		lim.wakeAt = never
+	lim.Bucket.At, lim.Bucket.Burst = time.UnixMicro(at), int(lim.Max)
+	if lim.WakeAt == 0 {
+		lim.WakeAt = never
 	}
 	lim.settings = lim.currentSettings()
 	t.limiters.put(lim)
@@ -148,9 +129,9 @@ func (t *txn) readLimiter(where string, args ...any) (*limiter, error) {
 }
 
 func (c *limiterCache) put(lim *limiter) {
-	c.byName[limiterName{lim.rate, lim.name, lim.key}] = lim
-	if lim.id != 0 {
-		c.byID[lim.id] = lim
+	c.byName[limiterName{lim.Rate, lim.Name, lim.Key}] = lim
+	if lim.ID != 0 {
+		c.byID[lim.ID] = lim
 	}
 }
 
@@ -171,34 +152,6 @@ func (t *txn) limiterOf(l *store.Limit) (*limiter, error) {
 	return lim, err
 }
 
-// useLimiter returns the limiter of a limit for a run that comes to it. The limiter gets the run's
-// settings, unless it has those of a later enqueue: a run that waited, or makes its next attempt,
-// never restores old ones. A limiter that PauseLimit created has none until then. setBy is the key
-// of the run's enqueue.
-func (t *txn) useLimiter(l *store.Limit, setBy int64) (*limiter, error) {
-	lim, err := t.limiterOf(l)
-	if setBy = max(setBy, l.SetBy); err != nil || setBy < lim.setBy || lim.explicit || lim.rate && l.Burst == 0 {
-		return lim, err
-	}
-	if lim.setBy != setBy {
-		lim.setBy = setBy
-		t.touch(lim)
-	}
-	switch {
-	case lim.rate && (lim.bucket.PerSecond != l.PerSecond || lim.bucket.Burst != l.Burst):
-		lim.setRate(millis(t.now), l.PerSecond, l.Burst)
-		t.touch(lim)
-	case !lim.rate && (lim.max != int64(l.Max) || lim.strategy != l.Strategy):
-		if lim.strategy == store.StrategyCancelInProgress && l.Strategy != lim.strategy {
-			err = t.exec(forgetMembersSQL, lim.id)
-		}
-		lim.max, lim.strategy = int64(l.Max), l.Strategy
-		lim.recheck, lim.lowered = true, true
-		t.touch(lim)
-	}
-	return lim, err
-}
-
 const forgetMembersSQL = "DELETE FROM stint_members WHERE limiter = ?"
 
 func (t *txn) limiterNamed(n limiterName) (*limiter, error) {
@@ -208,28 +161,20 @@ func (t *txn) limiterNamed(n limiterName) (*limiter, error) {
 	return t.readLimiter("rate = ? AND name = ? AND key = ?", n.rate, n.name, n.key)
 }
 
-// setRate changes a rate's settings, and keeps its tokens.
-func (lim *limiter) setRate(now time.Time, perSecond float64, burst int) {
-	lim.bucket.Fill(now)
-	lim.bucket.PerSecond, lim.bucket.Burst, lim.max = perSecond, burst, int64(burst)
-	lim.bucket.Fill(now)
-	lim.recheck, lim.lowered = true, true
-}
-
 func (t *txn) newLimiter(n limiterName, l *store.Limit) (*limiter, error) {
 	if n.rate && l.Burst == 0 {
 		return nil, fmt.Errorf("rate limit %q: %w: set it with SetRateLimit, or give its figures", l.Key, store.ErrNotFound)
 	}
-	lim := &limiter{rate: n.rate, name: n.name, key: n.key, strategy: l.Strategy, max: int64(l.Max), wakeAt: never}
-	lim.bucket.At = millis(t.now)
+	lim := &limiter{Limiter: limits.Limiter{Rate: n.rate, Name: n.name, Key: n.key, Strategy: l.Strategy, Max: int64(l.Max), WakeAt: never}}
+	lim.Bucket.At = millis(t.now)
 	if n.rate {
-		lim.max = int64(l.Burst)
-		lim.bucket.PerSecond, lim.bucket.Burst, lim.bucket.Tokens = l.PerSecond, l.Burst, float64(l.Burst)
+		lim.Max = int64(l.Burst)
+		lim.Bucket.PerSecond, lim.Bucket.Burst, lim.Bucket.Tokens = l.PerSecond, l.Burst, float64(l.Burst)
 	}
 	err := t.one(`INSERT INTO stint_limiters (rate, name, key, max, strategy, active, admitted, waiting, per_second, tokens, at)
 		VALUES (?, ?, ?, ?, ?, 0, 0, 0, ?, ?, ?) RETURNING id`,
-		[]any{lim.rate, lim.name, lim.key, lim.max, int64(lim.strategy), lim.bucket.PerSecond, lim.bucket.Tokens,
-			lim.bucket.At.UnixMicro()}, &lim.id)
+		[]any{lim.Rate, lim.Name, lim.Key, lim.Max, int64(lim.Strategy), lim.Bucket.PerSecond, lim.Bucket.Tokens,
+			lim.Bucket.At.UnixMicro()}, &lim.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -265,24 +210,19 @@ func limiterUpdates(columns ...string) (texts [len(bulkSizes)]string) {
 	return texts
 }
 
-// needed reports whether to keep the row. Rate limiters always stay: they store tokens.
-func (lim *limiter) needed() bool {
-	return lim.rate || lim.paused || lim.active > 0 || lim.waiting > 0 || lim.admitted > 0
-}
-
 // flush stores the limiters that changed, and deletes those that are not needed.
 func (c *limiterCache) flush(t *txn) error {
 	var counts, setBy []any
 	for _, lim := range c.dirty {
 		lim.dirty = false
-		if !lim.needed() {
-			delete(c.byName, limiterName{lim.rate, lim.name, lim.key})
-			delete(c.byID, lim.id)
-			if err := t.exec("DELETE FROM stint_limiters WHERE id = ?", lim.id); err != nil {
+		if !lim.Needed() {
+			delete(c.byName, limiterName{lim.Rate, lim.Name, lim.Key})
+			delete(c.byID, lim.ID)
+			if err := t.exec("DELETE FROM stint_limiters WHERE id = ?", lim.ID); err != nil {
 				return err
 			}
-			if lim.strategy == store.StrategyCancelInProgress {
-				if err := t.exec(forgetMembersSQL, lim.id); err != nil {
+			if lim.Strategy == store.StrategyCancelInProgress {
+				if err := t.exec(forgetMembersSQL, lim.ID); err != nil {
 					return err
 				}
 			}
@@ -292,18 +232,18 @@ func (c *limiterCache) flush(t *txn) error {
 		use := now.setBy != was.setBy
 		was.setBy, lim.settings = now.setBy, now
 		switch {
-		case was != now || use && lim.rate:
+		case was != now || use && lim.Rate:
 			if err := t.storeLimiter(lim); err != nil {
 				return err
 			}
-		case lim.rate:
-			if err := t.exec(levelSQL, lim.id, lim.active, lim.waiting, lim.bucket.Tokens, lim.bucket.At.UnixMicro()); err != nil {
+		case lim.Rate:
+			if err := t.exec(levelSQL, lim.ID, lim.Active, lim.Waiting, lim.Bucket.Tokens, lim.Bucket.At.UnixMicro()); err != nil {
 				return err
 			}
 		case use:
-			setBy = append(setBy, lim.id, lim.active, lim.admitted, lim.waiting, lim.setBy)
+			setBy = append(setBy, lim.ID, lim.Active, lim.Admitted, lim.Waiting, lim.SetBy)
 		default:
-			counts = append(counts, lim.id, lim.active, lim.admitted, lim.waiting)
+			counts = append(counts, lim.ID, lim.Active, lim.Admitted, lim.Waiting)
 		}
 	}
 	c.dirty = c.dirty[:0]
@@ -327,13 +267,13 @@ const levelSQL = "UPDATE stint_limiters SET active = ?2, waiting = ?3, tokens = 
 // storeLimiter stores a whole limiter.
 func (t *txn) storeLimiter(lim *limiter) error {
 	var wake any
-	if lim.wakeAt != never {
-		wake = lim.wakeAt
+	if lim.WakeAt != never {
+		wake = lim.WakeAt
 	}
 	return t.exec(`UPDATE stint_limiters SET max = ?2, strategy = ?3, active = ?4, admitted = ?5, waiting = ?6, per_second = ?7,
 		tokens = ?8, at = ?9, wake_at = ?10, explicit = ?11, paused = ?12, set_by = ?13
-		WHERE id = ?1`, lim.id, lim.max, int64(lim.strategy), lim.active, lim.admitted, lim.waiting, lim.bucket.PerSecond,
-		lim.bucket.Tokens, lim.bucket.At.UnixMicro(), wake, lim.explicit, lim.paused, lim.setBy)
+		WHERE id = ?1`, lim.ID, lim.Max, int64(lim.Strategy), lim.Active, lim.Admitted, lim.Waiting, lim.Bucket.PerSecond,
+		lim.Bucket.Tokens, lim.Bucket.At.UnixMicro(), wake, lim.Explicit, lim.Paused, lim.SetBy)
 }
 
 // SetRate implements store.Admin.
@@ -343,8 +283,8 @@ func (s *Store) SetRate(ctx context.Context, now time.Time, key string, perSecon
 		if err != nil {
 			return err
 		}
-		lim.explicit = true
-		lim.setRate(now, perSecond, burst)
+		lim.Explicit = true
+		lim.SetRate(now, perSecond, burst)
 		t.touch(lim)
 		return nil
 	})
@@ -368,7 +308,7 @@ func (s *Store) PauseLimit(ctx context.Context, _ time.Time, k store.LimitKey, p
 		if err != nil {
 			return err
 		}
-		lim.paused, lim.recheck = paused, true
+		lim.Paused, lim.Recheck = paused, true
 		t.touch(lim)
 		return nil
 	})
@@ -433,12 +373,10 @@ func (s *Store) expireRates(ctx context.Context) error {
 				if err != nil {
 					return err
 				}
-				b := lim.bucket
-				b.Fill(now)
-				if lim.dirty || lim.active > 0 || lim.waiting > 0 || now.Sub(lim.bucket.At) < rateIdle || b.Tokens < float64(b.Burst) {
+				if lim.dirty || !lim.Idle(now, rateIdle) {
 					continue
 				}
-				delete(t.limiters.byName, limiterName{lim.rate, lim.name, lim.key})
+				delete(t.limiters.byName, limiterName{lim.Rate, lim.Name, lim.Key})
 				delete(t.limiters.byID, id)
 				if err := t.exec("DELETE FROM stint_limiters WHERE id = ?", id); err != nil {
 					return err

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/limits"
 )
 
 // perStage is how many runs of a large bulk a commit holds: about 10 ms of the writer.
@@ -77,7 +78,7 @@ func (t *txn) useLast(runs []store.NewRun, out []store.Enqueued) error {
 			}
 			done[l.Key] = true
 			key, _ := t.s.ids.key(out[i].ID)
-			if _, err := t.useLimiter(l, key); err != nil {
+			if _, err := limits.Use(limiterRows{t}, l, key); err != nil {
 				return err
 			}
 		}

@@ -1,64 +1,60 @@
 package sqlite
 
 import (
-	"database/sql"
-	"errors"
+	"slices"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/limits"
 )
 
-// A holding is what a run occupies of a limiter.
-type holding uint8
+const flagResumed = 4 // its handler goes on after a wait
 
-const (
-	holdsNothing holding = iota
-	holdsTurn            // of a concurrency limit: it waits for a later limiter
-	isAdmitted           // it is ready
-	holdsShare           // it has started
-)
-
-// What each holding adds to the counts of a concurrency limit's limiter.
-var (
-	admittedOf = [...]int64{holdsTurn: 1, isAdmitted: 1, holdsShare: 0}
-	activeOf   = [...]int64{holdsTurn: 0, isAdmitted: 1, holdsShare: 1}
-)
-
-// A limitState holds the columns that decide which limits a run occupies.
-type limitState struct {
-	state   store.State
-	limiter *int64
-	flags   int64
-	lease   int64
-}
-
-const flagResumed = 4
-
-func (s *limitState) ready() bool { return s.state == store.Queued && s.limiter == nil }
-
-// holds returns what a run in this state occupies of a limit's limiter.
-func (s *limitState) holds(l *store.Limit) holding {
-	resumed := s.flags&flagResumed != 0
-	switch {
-	case l.Rate() && (!s.ready() || resumed):
-		return holdsNothing
-	case s.ready() && resumed && !l.Release:
-		return holdsShare
-	case s.ready():
-		return isAdmitted
-	case s.state == store.Queued && resumed && !l.Release: // it waits for another share, which it gave up
-		return holdsShare
-	case s.state == store.Running, s.state == store.Waiting && s.lease > 0 && !l.Release:
-		return holdsShare
-	}
-	return holdsNothing
-}
-
-// A transition is a run whose state has changed.
+// A transition is a run whose state has changed, as its row has it.
 type transition struct {
-	key           int64
-	before, after limitState
-	limits        string
-	setBy         int64 // key of the enqueue that its limits came with, if it has to be admitted
+	limits.Transition
+	limits                   string
+	beforeFlags, beforeLease int64
+	afterFlags, afterLease   int64
+}
+
+// decode completes a transition that was read.
+func (t *txn) decode(x *transition) (*limits.Transition, error) {
+	set := func(s *limits.State, flags, lease int64) {
+		s.Workflow, s.Resumed, s.Begun = flags&flagWorkflow != 0, flags&flagResumed != 0, lease > 0
+	}
+	set(&x.Before, x.beforeFlags, x.beforeLease)
+	set(&x.After, x.afterFlags, x.afterLease)
+	var err error
+	x.Limits, err = t.limitsOf(x.limits)
+	return &x.Transition, err
+}
+
+// decodable decodes rows, without those whose limits cannot be: they are blocked when they change.
+func (t *txn) decodable(rows []transition) (all []*limits.Transition) {
+	for i := range rows {
+		if m, err := t.decode(&rows[i]); err == nil {
+			all = append(all, m)
+		}
+	}
+	return all
+}
+
+// applyTransitions updates the limiters of runs, and takes those to them that were queued.
+func (t *txn) applyTransitions(rows []transition) error {
+	r := limiterRows{t}
+	for i := range rows {
+		err := t.forRun(rows[i].Run, func() error {
+			m, err := t.decode(&rows[i])
+			if err != nil {
+				return r.Block(m.Run, err)
+			}
+			return limits.Apply(r, m)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // enqueueKeySQL is the key of the enqueue that a run's limits came with: for a workflow's task, the
@@ -81,9 +77,9 @@ func (t *txn) reconcile() error {
 		return err
 	}
 	for first := true; ; first = false { // an admitted or a canceled run may change others
-		rows, err := rowsOf(t, func(m *transition) []any {
-			return []any{&m.key, &m.before.state, &m.before.limiter, &m.before.flags, &m.before.lease,
-				&m.after.state, &m.after.limiter, &m.after.flags, &m.after.lease, &m.limits, &m.setBy}
+		rows, err := rowsOf(t, func(x *transition) []any {
+			return []any{&x.Run, &x.Before.State, &x.Before.Limiter, &x.beforeFlags, &x.beforeLease,
+				&x.After.State, &x.After.Limiter, &x.afterFlags, &x.afterLease, &x.limits, &x.SetBy}
 		}, transitionsSQL)
 		if err != nil {
 			return err
@@ -93,10 +89,8 @@ func (t *txn) reconcile() error {
 				return err
 			}
 		}
-		for i := range rows {
-			if err := t.forRun(rows[i].key, func() error { return t.applyTransition(&rows[i]) }); err != nil {
-				return err
-			}
+		if err := t.applyTransitions(rows); err != nil {
+			return err
 		}
 		if first { // after the started runs took their units: settings of new runs may cut them
 			if err := t.admitUnadmitted(); err != nil {
@@ -132,141 +126,104 @@ func (t *txn) limitsOf(text string) ([]store.Limit, error) {
 	return ls, err
 }
 
-// applyTransition updates the limiters of one run, and takes it to them if it was queued.
-func (t *txn) applyTransition(m *transition) error {
-	limits, err := t.limitsOf(m.limits)
-	if err != nil {
-		return t.exec("UPDATE stint_runs SET "+stateBlocked+", limiter = NULL, error = ?2 WHERE id = ?1 AND "+stateQueued, m.key,
-			failureJSON(store.KindCondition, err.Error()))
-	}
-	if g := m.before.limiter; m.before.state == store.Queued && g != nil && *g > 0 && (m.after.state != store.Queued ||
-		m.after.limiter == nil || *m.after.limiter != *g) {
-		if err := t.leaveLimiter(*g); err != nil {
-			return err
-		}
-	}
-	wants := m.after.state == store.Queued && m.before.state != store.Queued
-	turnsBefore, err := t.admittedAt(&m.before, limits)
-	if err != nil {
+// admitAll admits runs at the limiters that may admit some.
+func (t *txn) admitAll() error {
+	if err := t.openDueLimiters(); err != nil {
 		return err
 	}
-	turnsAfter, err := t.admittedAt(&m.after, limits)
-	if err != nil {
-		return err
-	}
-	var need []*store.Limit
-	for i := range limits {
-		l := &limits[i]
-		before, after := m.before.holds(l), m.after.holds(l)
-		if turnsBefore[l] {
-			before = holdsTurn
+	return limits.AdmitAll(limiterRows{t}, func() (open []*limits.Limiter) {
+		for _, lim := range t.limiters.dirty {
+			if lim.Recheck {
+				open = append(open, &lim.Limiter)
+			}
 		}
-		if turnsAfter[l] {
-			after = holdsTurn
-		}
-		if wants && !(m.after.flags&flagResumed != 0 && (l.Rate() || !l.Release)) {
-			after, need = holdsNothing, append(need, l)
-		}
-		if err := t.updateCounts(l, before, after, m.after.state == store.Running); err != nil {
-			return err
-		}
-	}
-	if !wants || len(need) == 0 && m.after.limiter == nil {
-		return nil
-	}
-	at, err := t.admitOrWait(m, need)
-	if err != nil || at < 0 {
-		return err
-	}
-	return t.setLimiter(m.key, at)
+		return open
+	})
 }
 
-// updateCounts changes what a run occupies of a limiter.
-func (t *txn) updateCounts(l *store.Limit, before, after holding, started bool) error {
-	if before == after {
+// openDueLimiters looks again at the limiters whose time has come.
+func (t *txn) openDueLimiters() error {
+	if t.timers.next > t.now {
 		return nil
 	}
-	lim, err := t.limiterOf(l)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil // a rate limit that somebody deleted by hand
-	}
+	ids, err := column[int64](t, "SELECT id FROM stint_limiters WHERE wake_at IS NOT NULL AND wake_at <= ? ORDER BY wake_at LIMIT ?", t.now, perTimers)
 	if err != nil {
 		return err
 	}
-	t.touch(lim)
-	if lim.rate {
-		lim.active = max(lim.active-int64(l.Units), 0) // the run was admitted
-		if lim.recheck = true; started {               // admitWaiting computes when the next one may start
-			lim.bucket.Fill(millis(t.now))
-			lim.bucket.Tokens -= float64(l.Units)
+	for _, id := range ids {
+		lim, err := t.limiterByID(id)
+		if err != nil {
+			return err
 		}
-		return nil
+		lim.Recheck = true
+		t.touch(lim)
 	}
-	lim.admitted = max(lim.admitted+admittedOf[after]-admittedOf[before], 0)
-	lim.active = max(lim.active+activeOf[after]-activeOf[before], 0)
-	lim.recheck = true
 	return nil
 }
 
-// admittedAt returns the concurrency limits before the one that a run waits for. They count it as
-// admitted, whatever their strategies: these may change meanwhile.
-func (t *txn) admittedAt(s *limitState, limits []store.Limit) (map[*store.Limit]bool, error) {
-	if s.state != store.Queued || s.limiter == nil || *s.limiter <= 0 || len(limits) < 2 {
-		return nil, nil
+// admitNewRun returns the value of the column limiter for a run that is about to be inserted. setBy
+// is the key of the enqueue that the limits came with.
+func (t *txn) admitNewRun(setBy int64, all []store.Limit, flags int) (any, error) {
+	if t.limiters.deferred {
+		return 0, nil
 	}
-	has := map[*store.Limit]bool{}
-	for i := range limits {
-		l := &limits[i]
-		if s.flags&flagResumed != 0 && (l.Rate() || !l.Release) {
-			continue
-		}
-		lim, err := t.limiterOf(l)
-		if err != nil {
-			return nil, err
-		}
-		if lim.id == *s.limiter {
-			return has, nil
-		}
-		has[l] = !lim.rate
+	at, later, err := limits.AdmitNew(limiterRows{t}, all, flags&flagWorkflow != 0, setBy)
+	switch {
+	case err != nil:
+		return nil, err
+	case later:
+		t.limiters.unadmitted = true
+		return 0, nil
+	case at != nil:
+		return at.ID, nil
 	}
 	return nil, nil
 }
 
-// inTurns reports whether the limiter's keys take turns.
-func (lim *limiter) inTurns() bool { return !lim.rate && lim.strategy == store.StrategyGroupRoundRobin }
+// Runs that have not come to their limiters, because they came in an app's transaction or in a
+// bulk, have limiter 0, or their lane's negative number.
+var (
+	unadmittedAtSQL = selectDistinct("limiter", "stint_runs WHERE "+stateQueued+" AND limiter <= 0")
 
-// countAdmitted counts a run that waits for a later limiter as admitted by these, and reports whether
-// the keys of one of them take turns.
-func (t *txn) countAdmitted(limiters []*limiter) (some bool) {
-	for _, lim := range limiters {
-		if !lim.rate {
-			lim.admitted++
-			t.touch(lim)
-			some = some || lim.inTurns()
-		}
-	}
-	return some
-}
+	unadmittedSQL = `SELECT id, state, limiter, flags, lease, limits, ` + enqueueKeySQL + ` FROM stint_runs r
+WHERE limiter = ? AND ` + stateQueued + ` ORDER BY lane, rank, turn, id LIMIT ?`
+)
 
-// setLimiter stores the limiter that a run waits for, or 0: it is ready.
-func (t *txn) setLimiter(key, limiter int64) error {
-	var at any
-	if limiter > 0 {
-		at = limiter
-	} else {
-		t.claims.recheck = true
-	}
-	return t.exec(setLimiterSQL, key, at)
-}
+// perUnadmitted is how many runs that have not come to their limiters one transaction takes there.
+const perUnadmitted = 256
 
-func (t *txn) leaveLimiter(id int64) error {
-	lim, err := t.limiterByID(id)
-	if errors.Is(err, sql.ErrNoRows) {
+// admitUnadmitted takes such runs to their limiters, a bounded number in a transaction.
+func (t *txn) admitUnadmitted() error {
+	c := t.limiters
+	if !c.unadmitted {
 		return nil
 	}
-	if err == nil && lim.waiting > 0 {
-		lim.waiting--
-		t.touch(lim)
+	at, err := column[int64](t, unadmittedAtSQL)
+	if err != nil {
+		return err
 	}
-	return err
+	c.unadmitted = false
+	for _, limiter := range slices.Backward(at) {
+		if limiter < 0 {
+			if l, err := t.laneByID(-limiter); err != nil {
+				return err
+			} else if l == nil || l.staged {
+				continue
+			}
+		}
+		rows, err := rowsOf(t, func(x *transition) []any {
+			return []any{&x.Run, &x.After.State, &x.After.Limiter, &x.afterFlags, &x.afterLease, &x.limits, &x.SetBy}
+		}, unadmittedSQL, limiter, perUnadmitted)
+		if err != nil {
+			return err
+		}
+		if err := t.applyTransitions(rows); err != nil {
+			return err
+		}
+		if len(rows) == perUnadmitted {
+			c.unadmitted = true
+			t.timers.add(t.now)
+		}
+	}
+	return nil
 }
