@@ -17,7 +17,7 @@ import (
 	"github.com/stint-dev/stint"
 )
 
-// secret stands in each field of a file, for what must not be seen.
+// secret is in each field of a file. It must not be shown.
 const secret = "CANARY-7f3a"
 
 func guarded(t *testing.T) *stint.Client {
@@ -36,7 +36,7 @@ func guarded(t *testing.T) *stint.Client {
 	return c
 }
 
-// routes are all paths that the handler knows, some that it does not, with every method.
+// routes returns all paths that the handler knows and some that it does not, with every method.
 func routes() (all [][2]string) {
 	paths := []string{"", "/", "/live?url=/", "/metrics", "/healthz", "/nothing", "/api/", "/api/nothing", "/api/openapi.json", "/assets/", "/assets/style.css", "/assets/app.js", "/assets/nothing", "//evil.example/", "/api/../runs", "/runs/x/y/z"}
 	for _, p := range pages {
@@ -57,14 +57,14 @@ func routes() (all [][2]string) {
 	return all
 }
 
-// A change is one to a request that would be let in.
+// A change changes a request that would have access.
 type change func(*http.Request)
 
 func header(name, value string) change {
 	return func(r *http.Request) { r.Header[http.CanonicalHeaderKey(name)] = []string{value} }
 }
 
-// try asks a handler as a program of this machine does, but for the changes.
+// try makes a request like a program of this machine, with changes.
 func try(t *testing.T, h http.Handler, method, path, body string, changes ...change) *httptest.ResponseRecorder {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel() // live pages end at once
@@ -87,7 +87,7 @@ func try(t *testing.T, h http.Handler, method, path, body string, changes ...cha
 	return w
 }
 
-// holds is all that a request could have changed, as text.
+// holds returns everything that a request could change, as text.
 func holds(t *testing.T, c *stint.Client, backups string) string {
 	t.Helper()
 	runs, err1 := c.ListRuns(t.Context(), stint.RunFilter{})
@@ -103,7 +103,7 @@ func holds(t *testing.T, c *stint.Client, backups string) string {
 	return fmt.Sprint(runs, queues, events, limits, filters, crons, files)
 }
 
-// Every route, with every method, refuses who may not come in, tells nothing, and does nothing.
+// Every route, with every method, refuses a request without access, tells nothing and does nothing.
 func TestEveryRouteAsks(t *testing.T) {
 	token := NewToken()
 	deny := WithAuthorize(func(*http.Request, Action) error { return errors.New("nobody may") })
@@ -144,7 +144,7 @@ func TestEveryRouteAsks(t *testing.T) {
 	}
 }
 
-// A header that a proxy adds, with whatever value, says that the request is not local.
+// A request with a header that proxies add, whatever its value, is not local.
 func TestForwarded(t *testing.T) {
 	h := Handler(guarded(t), WithLocalAccess())
 	if w := try(t, h, "GET", "/healthz", ""); w.Code != http.StatusOK {
@@ -168,7 +168,7 @@ func TestForwarded(t *testing.T) {
 	}
 }
 
-// The token in the URL becomes a cookie, with which a browser comes in.
+// The token in the URL becomes a cookie, which gives a browser access.
 func TestToken(t *testing.T) {
 	token := NewToken()
 	h := Handler(guarded(t), WithToken(token), WithBasePath("/stint"))
@@ -227,7 +227,7 @@ func TestToken(t *testing.T) {
 	}
 }
 
-// After a form a browser is led to a page of this handler's, and nowhere else.
+// After a form a browser is redirected only to a page of this handler.
 func TestNoOpenRedirect(t *testing.T) {
 	for _, base := range []string{"", "/stint"} {
 		h := &handler{config: config{base: base}}
@@ -275,7 +275,7 @@ func TestNoOpenRedirect(t *testing.T) {
 	}
 }
 
-// A backup is a new file in the directory that the program named, and else none.
+// A backup is a new file in the program's backup directory; without one there are no backups.
 func TestBackupDir(t *testing.T) {
 	dir, outside := t.TempDir(), t.TempDir()
 	c := guarded(t)

@@ -20,10 +20,10 @@ import (
 	"github.com/stint-dev/stint/ui"
 )
 
-// most is what one request may allocate, in bytes.
+// most bounds what one request may allocate, in bytes.
 const most = 64 << 20 << raced
 
-// opened is a client on a new file, and its handler, which everybody may use.
+// opened returns a client on a new file, and a handler that gives everybody access.
 func opened(t *testing.T) (*stint.Client, http.Handler) {
 	t.Helper()
 	c, err := stint.Open(filepath.Join(t.TempDir(), "bounds.db"), stint.WithLogger(slog.New(slog.DiscardHandler)))
@@ -34,7 +34,7 @@ func opened(t *testing.T) (*stint.Client, http.Handler) {
 	return c, ui.Handler(c, ui.WithAuthorize(func(*http.Request, ui.Action) error { return nil }))
 }
 
-// asked is the answer to a request, and how much it allocated.
+// asked returns the answer to a request, and how many bytes it allocated.
 func asked(t *testing.T, h http.Handler, path string, header ...string) (*httptest.ResponseRecorder, uint64) {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), "GET", path, nil)
@@ -50,10 +50,10 @@ func asked(t *testing.T, h http.Handler, path string, header ...string) (*httpte
 	return w, after.TotalAlloc - before.TotalAlloc
 }
 
-// zeros is JSON of about n bytes with as many values as can be.
+// zeros returns JSON of about n bytes with as many values as possible.
 func zeros(n int) json.RawMessage { return json.RawMessage("[0" + strings.Repeat(",0", n/2) + "]") }
 
-// Pages show the beginning of what is large, within bounds of bytes and of memory.
+// Pages show the beginning of large values, within bounds of bytes and of memory.
 func TestLargePages(t *testing.T) {
 	c, h := opened(t)
 	for range 50 {
@@ -99,7 +99,7 @@ func TestLargePages(t *testing.T) {
 	}
 }
 
-// Lists of the API end at a row where they would be large, with next, and nothing is left out.
+// Large lists of the API end at a row, with next, and no row is left out.
 func TestLargeLists(t *testing.T) {
 	c, h := opened(t)
 	const n, large = 12, 3 << 20
@@ -147,7 +147,7 @@ func TestLargeLists(t *testing.T) {
 	}
 }
 
-// What a handler streamed, logged and recorded is listed in parts, all of it.
+// All that a handler streamed, logged and recorded is listed, in parts.
 func TestLargeStreams(t *testing.T) {
 	c, h := opened(t)
 	const n, large = 10, 2 << 20
@@ -218,7 +218,7 @@ func TestLargeStreams(t *testing.T) {
 	}
 }
 
-// A client has so many live pages and no more, and one that is closed makes room.
+// The live pages of one client are limited; a closed one makes room.
 func TestStreamsOfAClient(t *testing.T) {
 	_, h := opened(t)
 	server := httptest.NewServer(h)
@@ -267,7 +267,7 @@ func TestStreamsOfAClient(t *testing.T) {
 	}
 }
 
-// A readerOf notes what is written to it, and how much of it had a deadline.
+// A readerOf records what is written to it, and how much of it had a deadline.
 type readerOf struct {
 	*httptest.ResponseRecorder
 	atOnce, largest int
@@ -286,7 +286,7 @@ func (r *readerOf) Write(p []byte) (int, error) {
 	return r.ResponseRecorder.Write(p)
 }
 
-// A slow reader has a time for each part of an answer, and so no answer stays in memory.
+// A reader has limited time for each part of an answer, so no answer stays in memory.
 func TestSlowReader(t *testing.T) {
 	c, h := opened(t)
 	if _, err := c.EnqueueJSON(t.Context(), "large", zeros(3<<20)); err != nil {
@@ -299,7 +299,7 @@ func TestSlowReader(t *testing.T) {
 	}
 }
 
-// A request with too much in it is refused before it is taken apart, and costs little.
+// A request with too many values is refused before it is parsed, and costs little.
 func TestBoundsOfRequests(t *testing.T) {
 	c, h := opened(t)
 	ids := strings.Repeat(`"01890a5d-ac96-774b-bcce-b302099a8057",`, 9_999) + `"01890a5d-ac96-774b-bcce-b302099a8057"`
@@ -346,7 +346,7 @@ func TestBoundsOfRequests(t *testing.T) {
 	}
 }
 
-// A streamReader is a browser that reads a live page, and says when the first of it comes.
+// A streamReader is a browser that reads a live page, and signals its first bytes.
 type streamReader struct {
 	*httptest.ResponseRecorder
 	once  sync.Once
@@ -358,7 +358,7 @@ func (s *streamReader) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// So many live pages are open and no more, whoever has them, and one that is closed makes room.
+// The live pages of all clients together are limited; a closed one makes room.
 func TestLivePagesOfAll(t *testing.T) {
 	_, h := opened(t)
 	request := func(ctx context.Context, client int) *http.Request {
@@ -402,7 +402,7 @@ func TestLivePagesOfAll(t *testing.T) {
 	}
 }
 
-// A stuckReader takes nothing of an answer until it is let go.
+// A stuckReader reads nothing of an answer until it is released.
 type stuckReader struct {
 	*httptest.ResponseRecorder
 	once  sync.Once
@@ -416,8 +416,8 @@ func (s *stuckReader) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// Answers that readers do not take have so much memory together, and no more: another is
-// refused for now, and answered when they are through.
+// The memory of answers that clients have not read is limited: another request is refused for now,
+// and answered once they are read.
 func TestAnswersThatNobodyTakes(t *testing.T) {
 	c, h := opened(t)
 	run, err := stint.NewTask[string, int](c, "large", nil).Enqueue(t.Context(), strings.Repeat("x", 4<<20-2))

@@ -24,8 +24,7 @@ import (
 	_ "modernc.org/sqlite"
 )
 
-// everything is a client's file with some of everything that the API lists, on which
-// nothing works any more.
+// everything returns a client whose file has some of everything that the API lists, without a worker.
 func everything(t *testing.T, opts ...ui.Option) (s *shop, path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "all.db")
@@ -103,7 +102,7 @@ func everything(t *testing.T, opts ...ui.Option) (s *shop, path string) {
 	return s, path
 }
 
-// lists are what the API reads, and the list that each answers with.
+// lists are the lists of the API, by path, with the field of the answer that has the rows.
 func lists(id string) map[string]string {
 	return map[string]string{
 		"/api/runs": "runs", "/api/runs?task=work": "runs", "/api/runs?metadata=a%3Db": "runs", "/api/runs/" + id: "", "/api/runs/" + id + "/journal": "entries",
@@ -112,7 +111,7 @@ func lists(id string) map[string]string {
 	}
 }
 
-// read asks for a list, which must be whole, and returns how long it is.
+// read requests a list, which must be valid, and returns its length.
 func (s *shop) read(path, list string) int {
 	s.t.Helper()
 	code, text := s.ask("GET", path, "")
@@ -127,8 +126,8 @@ func (s *shop) read(path, list string) int {
 	return len(all)
 }
 
-// A value in the file that cannot be shown hides no other: whichever column it is in, every
-// list is whole, and every page is shown.
+// An unreadable value in any column of the file hides no other: every list is complete, and every
+// page is shown.
 func TestOneBrokenValue(t *testing.T) {
 	s, path := everything(t)
 	id := s.ids[0]
@@ -170,7 +169,7 @@ func TestOneBrokenValue(t *testing.T) {
 	}
 }
 
-// damage writes a value into all rows of a column but the last while f runs.
+// damage writes a value into all rows of a column but the last, while f runs.
 func damage(t *testing.T, db *sql.DB, table, column, broken string, f func()) {
 	t.Helper()
 	exec := func(query string, args ...any) {
@@ -193,8 +192,8 @@ func damage(t *testing.T, db *sql.DB, table, column, broken string, f func()) {
 	exec("DROP TABLE saved")
 }
 
-// Whatever WithRedact returns, every answer is JSON, every page is shown, and what was hidden
-// stays so.
+// Whatever WithRedact returns, every answer is JSON, every page is shown, and hidden values stay
+// hidden.
 func TestRedactorsOfAllKinds(t *testing.T) {
 	for name, redact := range map[string]func(ui.Payload) json.RawMessage{
 		"no JSON":   func(ui.Payload) json.RawMessage { return json.RawMessage("[hidden") },
@@ -228,7 +227,7 @@ func TestRedactorsOfAllKinds(t *testing.T) {
 	}
 }
 
-// A page's live content is whole, whatever line ends are in it.
+// A page's live content is complete, whatever line ends it has.
 func TestLiveLines(t *testing.T) {
 	s := newShop(t)
 	if _, err := s.c.Publish(t.Context(), "a\rb\r\nc\nd", 1); err != nil {
@@ -250,7 +249,7 @@ func TestLiveLines(t *testing.T) {
 	}
 }
 
-// What cannot be done because the file is gone is no fault of the request's.
+// If the file is gone, the status says that the request is not at fault.
 func TestFileGone(t *testing.T) {
 	s := newShop(t)
 	db, err := s.c.Database(t.Context())

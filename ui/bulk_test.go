@@ -14,7 +14,7 @@ import (
 
 const asForm = "application/x-www-form-urlencoded"
 
-// states are the states of the shop's runs, in the order in which they were enqueued.
+// states returns the states of the shop's runs, in the order in which they were enqueued.
 func (s *shop) states() (all []string) {
 	s.t.Helper()
 	for _, id := range s.ids {
@@ -28,7 +28,7 @@ func (s *shop) states() (all []string) {
 	return all
 }
 
-// An action with nothing selected is refused, by pages and by the API, and changes nothing.
+// Pages and the API refuse an action with nothing selected, and change nothing.
 func TestNothingSelected(t *testing.T) {
 	s := newShop(t)
 	for _, verb := range []string{"cancel", "replay", "delete"} {
@@ -72,7 +72,7 @@ func TestNothingSelected(t *testing.T) {
 	}
 }
 
-// A name that nobody knows is an error that lists the near ones, and makes nothing.
+// An unknown name is an error that suggests similar ones, and nothing is created.
 func TestTypos(t *testing.T) {
 	s := newShop(t)
 	for _, tt := range []struct {
@@ -111,7 +111,7 @@ var (
 	counted     = regexp.MustCompile(`<b>([0-9,]+)</b>`)
 )
 
-// asked is the form with which a page asks to confirm an action.
+// asked returns the form with which a page asks to confirm an action.
 func (s *shop) asked(path string) (form url.Values, text string) {
 	s.t.Helper()
 	status, text := s.ask("GET", path, "", "Accept", "text/html")
@@ -125,8 +125,8 @@ func (s *shop) asked(path string) (form url.Values, text string) {
 	return form, text
 }
 
-// What a page asks to confirm is in words, has the exact count, and is what is done: runs
-// that come, or that succeeded and were not asked for, stay as they are.
+// A page asks in words and with the exact count, and then does just that: newer runs, and
+// succeeded ones that were not asked for, are unchanged.
 func TestConfirmed(t *testing.T) {
 	more := func(s *shop) {
 		for _, cents := range []int{-2, -3, 5} {
@@ -186,7 +186,7 @@ func TestConfirmed(t *testing.T) {
 	})
 }
 
-// enqueued is a run of the shop's task that has ended.
+// enqueued returns a run of the shop's task that has ended.
 func enqueued(s *shop, cents int) string {
 	s.t.Helper()
 	run, err := s.c.EnqueueJSON(s.t.Context(), "charge", jsonOf(cents))

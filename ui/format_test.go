@@ -10,7 +10,7 @@ import (
 	"unicode"
 )
 
-// A spec reads as a person would say it, or not at all.
+// A spec is described in words, or not at all.
 func TestReadSpec(t *testing.T) {
 	for spec, want := range map[string]string{
 		"0 9 * * *":                     "at 09:00",
@@ -42,7 +42,7 @@ func TestReadSpec(t *testing.T) {
 	}
 }
 
-// Whatever a text holds, what is shown of it has nothing that hides or turns around.
+// A shown text has no invisible character and none that changes its direction.
 func TestVisible(t *testing.T) {
 	err := quick.Check(func(s string) bool {
 		for _, r := range escapeInvisible(s + "\u202e\u200b\x00\u2066") {
@@ -59,7 +59,7 @@ func TestVisible(t *testing.T) {
 
 var ours = regexp.MustCompile(`</?(details|summary|ul|li|span|bdi|div|pre|p)( (class|tabindex)="[a-z0-9 ]*"| open)*>`)
 
-// A payload never becomes markup: between the tags of the tree there is no other.
+// A payload never becomes markup: the tree has only its own tags.
 func FuzzJSONTree(f *testing.F) {
 	for _, s := range []string{`{"a": [1, "<b>", null, true], "</ul>": {}}`, `[`, `"<script>"`, strings.Repeat("[", 40) + strings.Repeat("]", 40), `<img src=x>`, "\xff", `{"a": "\u202e"}`, strings.Repeat("9", wholeTree.bytes+9)} {
 		f.Add([]byte(s))

@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.Cleanup(selfcheck.Exit))
 }
 
-// shop is a client with a task, some of whose runs have ended.
+// shop returns a client with a task, some of whose runs have ended.
 type shop struct {
 	t   *testing.T
 	c   *stint.Client
@@ -109,7 +109,7 @@ func (s *shop) ask(method, path, body string, header ...string) (int, string) {
 
 const asJSON = "application/json"
 
-// Each route answers as it should to what is right and to what is wrong.
+// Each route answers right and wrong requests with the right status.
 func TestRoutes(t *testing.T) {
 	s := newShop(t)
 	id := s.ids[0]
@@ -239,7 +239,7 @@ func TestRoutes(t *testing.T) {
 	}
 }
 
-// Who may do what is asked, and else nobody but this machine.
+// WithAuthorize is called for each action; without it only this machine has access.
 func TestAuthorize(t *testing.T) {
 	t.Run("none set", func(t *testing.T) {
 		s := newShop(t)
@@ -282,7 +282,7 @@ func TestAuthorize(t *testing.T) {
 	})
 }
 
-// The page of a client that only looks is read-only by itself.
+// The page of a read-only client is read-only by itself.
 func TestReadOnlyClient(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "shop.db")
 	c, err := stint.Open(path)
@@ -306,7 +306,7 @@ func TestReadOnlyClient(t *testing.T) {
 	}
 }
 
-// A page of another site cannot act in the name of who is here.
+// A page of another site cannot act in the name of the viewer.
 func TestCrossSite(t *testing.T) {
 	s := newShop(t)
 	for _, header := range [][]string{{"Sec-Fetch-Site", "cross-site"}, {"Origin", "https://evil.example"}} {
@@ -325,7 +325,7 @@ func TestCrossSite(t *testing.T) {
 	}
 }
 
-// Payloads are shown as WithRedact has them.
+// Payloads are shown as WithRedact returns them.
 func TestRedact(t *testing.T) {
 	s := newShop(t, ui.WithRedact(func(p ui.Payload) json.RawMessage {
 		if p.Of == "output" || p.Of == "input" {
@@ -453,7 +453,7 @@ func TestMounted(t *testing.T) {
 	}
 }
 
-// Where the code of a run does not match its journal, both are shown side by side.
+// If the code of a run does not match its journal, both are shown side by side.
 func TestDivergence(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "app.db")
 	var id string
@@ -519,8 +519,8 @@ func TestDivergence(t *testing.T) {
 	}
 }
 
-// A large action that a person asked for stops after a moment, says how far it is, and
-// goes on from there until all is done.
+// A large action on the page stops after a moment, shows its progress, and continues from there
+// until it is done.
 func TestPaced(t *testing.T) {
 	s := newShop(t)
 	var ins []int
@@ -553,7 +553,7 @@ func TestPaced(t *testing.T) {
 	}
 }
 
-// A function of the program's that panics lets nobody in, shows nothing, and ends nothing.
+// If a function of the program panics, nobody gets access, nothing is shown, and the program goes on.
 func TestFunctionsThatPanic(t *testing.T) {
 	for what, f := range map[string]func(){"panic": func() { panic("secret") }, "Goexit": runtime.Goexit} {
 		s := newShop(t, ui.WithAuthorize(func(*http.Request, ui.Action) error { f(); return nil }))

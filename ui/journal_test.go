@@ -14,7 +14,7 @@ import (
 	"github.com/stint-dev/stint/stinttest"
 )
 
-// stepped is a client and its handler, with a run of so many steps.
+// stepped returns a client and its handler, with a run of n steps.
 func stepped(t *testing.T, steps int) (http.Handler, string) {
 	t.Helper()
 	c, h := opened(t)
@@ -36,8 +36,8 @@ func stepped(t *testing.T, steps int) (http.Handler, string) {
 	return h, run.ID()
 }
 
-// The API lists a journal by limit and cursor, all of it, and the page of a run shows the first
-// part, with a link to the next.
+// The API lists all of a journal by limit and cursor; the page of a run shows the first part, with
+// a link to the next.
 func TestJournalInPages(t *testing.T) {
 	const n = 450
 	h, id := stepped(t, n)

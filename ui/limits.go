@@ -57,7 +57,7 @@ func (h *handler) showKeys(keys []stint.ConcurrencyInfo) node {
 		return emptyState("No concurrency limit is in use. Set one on a task with ",
 			code("stint.WithConcurrency(stint.Concurrency[In]{Key: …, Max: 1})"), ".")
 	}
-	heads := tableHead("Limit", "Key", "Running.figure", "Max.figure", "Waiting.figure", "Strategy.optional", h.actions())
+	heads := tableHead("Limit", "Key", "Active.figure", "Max.figure", "Waiting.figure", "Strategy.optional", h.actions())
 	return table(heads, eachShown(keys, func(k stint.ConcurrencyInfo) node {
 		name := stint.LimitKey{Name: k.Name, Key: k.Key}
 		return el("tr", el("td", userText(k.Name), pausedBadge(k.Paused)), el("td", userText(h.redactKey(name))),

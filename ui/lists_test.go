@@ -12,7 +12,7 @@ import (
 	"github.com/stint-dev/stint"
 )
 
-// Crons are listed by limit and after, all of them, and their page shows them in parts.
+// The API lists all crons by limit and after; their page shows them in parts.
 func TestCronsInPages(t *testing.T) {
 	c, h := opened(t)
 	task := stint.NewTask(c, "task", func(context.Context, string) (int, error) { return 0, nil })

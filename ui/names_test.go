@@ -19,8 +19,8 @@ var (
 	tags    = regexp.MustCompile(`<[^>]*>`)
 )
 
-// browsed returns a path as a browser asks for it: it takes escaped dots for dots, and steps
-// of dots for steps.
+// browsed returns a path as a browser requests it: with escaped dots decoded and steps of dots
+// resolved.
 func browsed(t *testing.T, ref string) string {
 	t.Helper()
 	ref = regexp.MustCompile(`(?i)%2e`).ReplaceAllString(html.UnescapeString(ref), ".")
@@ -31,8 +31,8 @@ func browsed(t *testing.T, ref string) string {
 	return u.String()
 }
 
-// Whatever a task, a queue, a cron, a worker or a limit may be called, its page is there,
-// and the forms about it act on it.
+// Whatever the name of a task, a queue, a cron, a worker or a limit, it has a page, and the forms
+// about it act on it.
 func TestEveryNameHasItsPage(t *testing.T) {
 	s := newShop(t)
 	names := []string{"plain", "trailing/", "/leading", "a/b//c", ".", "..", "...", "~.", "~..", "~~.", "/", "//", "~/", "%2F", "a%2e%2e", "?q=1&a#b", " a b ", "a;b,c=d+e", "漢字/é", `back\slash`, "../../runs", "runs"}

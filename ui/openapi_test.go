@@ -13,7 +13,7 @@ import (
 
 var update = flag.Bool("update", false, "write assets/openapi.json anew")
 
-// The OpenAPI file says what the handlers do: it is made of the same table.
+// The OpenAPI file matches the handlers: it is generated from the same table.
 func TestOpenAPI(t *testing.T) {
 	want, err := json.MarshalIndent(openAPI(), "", " ")
 	if err != nil {

@@ -2,5 +2,5 @@
 
 package ui_test
 
-// Built with the race detector, a program allocates twice what append makes a slice larger by.
+// With the race detector, append allocates twice as much when it grows a slice.
 const raced = 1

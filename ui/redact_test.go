@@ -25,10 +25,10 @@ import (
 
 const canary = "S3CR3T4111"
 
-// secret is the canary of a field.
+// secret returns the canary of a field.
 func secret(field string) string { return canary + "." + field + "." }
 
-// secretFields are what newVault puts a canary into.
+// secretFields are the fields into which newVault puts a canary.
 var secretFields = []string{
 	"input", "output", "error", "cause", "panic", "message", "attribute", "stream", "progress", "metadata", "step", "step error", "waited", "match",
 	"event", "event metadata", "scope", "filter", "expression", "cron", "key", "limit key", "rate key", "scheduled", "task error", "condition", "child",
@@ -36,11 +36,11 @@ var secretFields = []string{
 
 type card struct{ Number string }
 
-// panicsOfS3CR3T4111 is in a stack by its name.
+// panicsOfS3CR3T4111 puts its name into a stack.
 func panicsOfS3CR3T4111() { panic(secret("panic")) }
 
-// newVault is a client with a canary in every field that the app's data may be in, and some
-// runs in every state. The IDs are of all runs.
+// newVault returns a client with a canary in every field that may hold data of the app, and runs in
+// every state. It returns the IDs of all runs.
 func newVault(t *testing.T) (c *stint.Client, ids []string) {
 	t.Helper()
 	store.RegisterFilters(func(string) (store.Predicate, error) { return func(*store.NewEvent) bool { return true }, nil })
@@ -140,7 +140,7 @@ func working(t *testing.T, c *stint.Client) {
 	t.Cleanup(func() { stop(); <-done })
 }
 
-// until waits until something is so, which may be after any change of the database.
+// until waits until a condition is true. It checks after each change of the database.
 func until(t *testing.T, c *stint.Client, is func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
@@ -174,8 +174,8 @@ func blockedBy(t *testing.T, c *stint.Client, id, what string) bool {
 	return strings.Contains(info.Blocked, what)
 }
 
-// walk asks for everything that a handler serves: every page that a link leads to, its live
-// content, and every GET of the API, of each run. It returns the answers by their paths.
+// walk requests everything that a handler serves: every page that is linked, its live content, and
+// every GET of the API, for each run. It returns the answers by path.
 func (s *shop) walk() map[string]string {
 	s.t.Helper()
 	answers := map[string]string{}
@@ -226,7 +226,7 @@ func (s *shop) walk() map[string]string {
 	return answers
 }
 
-// live is the first content that is sent for an open page.
+// live returns the first content that is sent to an open page.
 func (s *shop) live(page string) string {
 	s.t.Helper()
 	ctx, cancel := context.WithCancel(s.t.Context())
@@ -252,7 +252,7 @@ func (s *shop) live(page string) string {
 	return b.String()
 }
 
-// serve is the shop of a client behind a handler with options.
+// serve serves a client's handler with options.
 func serve(t *testing.T, c *stint.Client, ids []string, opts ...ui.Option) *shop {
 	server := httptest.NewServer(ui.Handler(c, append([]ui.Option{ui.WithLocalAccess()}, opts...)...))
 	t.Cleanup(func() {
@@ -263,14 +263,14 @@ func serve(t *testing.T, c *stint.Client, ids []string, opts ...ui.Option) *shop
 	return &shop{t: t, c: c, url: server.URL, ids: ids}
 }
 
-// around is where a text is in another.
+// around returns the surroundings of a text in another.
 func around(text, what string) string {
 	i := strings.Index(text, what)
 	return text[max(i-120, 0):min(i+80, len(text))]
 }
 
-// With WithRedact, what the app's data has in any field is in no answer of any kind; without
-// it, all of it is somewhere.
+// With WithRedact, no answer of any kind has data of the app from any field; without it, each field
+// is in some answer.
 func TestRedactEverywhere(t *testing.T) {
 	log := slog.Default()
 	slog.SetDefault(slog.New(slog.DiscardHandler))
@@ -318,7 +318,7 @@ func TestRedactEverywhere(t *testing.T) {
 	}
 }
 
-// What changes something says nothing of what is hidden either, to programs and to people.
+// Actions do not show hidden values either, to programs or to people.
 func TestRedactActions(t *testing.T) {
 	c, ids := newVault(t)
 	s := serve(t, c, ids, ui.WithRedact(func(ui.Payload) json.RawMessage { return nil }))
@@ -349,8 +349,8 @@ func TestRedactActions(t *testing.T) {
 	}
 }
 
-// A redactor is given each kind by its name, texts as JSON strings, and what it leaves as it
-// is is shown so.
+// A redactor gets each kind by its name, and texts as JSON strings; what it returns unchanged is shown
+// unchanged.
 func TestRedactKinds(t *testing.T) {
 	c, ids := newVault(t)
 	kinds := make(chan ui.Payload, 1<<16)

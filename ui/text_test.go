@@ -12,11 +12,11 @@ import (
 	"github.com/stint-dev/stint"
 )
 
-// odd turns its neighbours around, hides, or ends an attribute.
+// odd has characters that change the direction of their neighbours, are invisible, or end an attribute.
 const odd = "a\u202eb\u2066c\u200bd\x01e\x00f\"'<g>\u2028h"
 
-// No page has a character in its source that turns its neighbours around or is not seen, in
-// a text or in an attribute; a value that comes back with a form is what it was.
+// No page's source has a character that is invisible or changes the direction of its neighbours, in a
+// text or an attribute; a value that comes back with a form is unchanged.
 func TestOddTexts(t *testing.T) {
 	s := newShop(t)
 	stint.NewTask[string, string](s.c, odd, nil)
@@ -51,7 +51,7 @@ func TestOddTexts(t *testing.T) {
 
 var metric = regexp.MustCompile(`^([a-z_0-9]+(\{([a-z]+="([^"\\\n]|\\["\\n])*",?)+\})? [0-9.eE+-]+|# (HELP|TYPE) .*)$`)
 
-// Figures are in the format of Prometheus, which is UTF-8, whatever names there are.
+// Metrics are in the format of Prometheus, which is UTF-8, whatever the names.
 func TestMetricsFormat(t *testing.T) {
 	s := newShop(t)
 	for _, name := range []string{odd, "new\nline", `back\slash`, `qu"ote`, "漢字"} {

@@ -53,8 +53,8 @@ func TestExactNumbers(t *testing.T) {
 	}
 }
 
-// Errors, metadata and logs are found by the texts that a person sees, in the API and on the
-// page, whatever characters they have.
+// The API and the page find errors, metadata and logs by the texts that a person sees, whatever
+// characters they have.
 func TestSearch(t *testing.T) {
 	s := newShop(t)
 	for _, pair := range [][2]string{{"k", " x "}, {"a=b", "c=d"}, {"{", "<\"&\n"}, {`{"a":"b"}`, "="}} {

@@ -1,6 +1,5 @@
-// What the pages do beyond links and forms: live content, times in the viewer's zone,
-// the palette and keys. Idiomorph changes only what differs, so that focus, selections
-// and what is open stay.
+// What pages do beyond links and forms: live content, times in the viewer's zone, the palette
+// and keys. Idiomorph changes only what differs, so focus, selections and open details stay.
 const root = document.documentElement;
 const main = document.querySelector("main");
 const base = root.dataset.base;
@@ -38,7 +37,7 @@ function show(html) {
     callbacks: {
       beforeNodeMorphed(old, fresh) {
         if (old.nodeType !== 1) return true;
-        // What the viewer opened, typed or chose is the viewer's.
+        // Keep what the viewer opened, typed or chose.
         if (old.tagName === "DETAILS") fresh.open = old.open;
         if (old.tagName === "INPUT" && old.type === "checkbox" && old.dataset.pick !== undefined) fresh.checked = old.checked;
         if (old.dataset.keep !== undefined) return false;
@@ -68,14 +67,14 @@ addEventListener("pageshow", (e) => { if (e.persisted) location.reload(); });
 writeTimes(document);
 setInterval(() => writeTimes(document), 1000);
 
-// The palette: a page, a task, or a run by its id.
+// The palette finds a page, a task, or a run by its ID.
 const palette = document.getElementById("palette");
 const field = palette.querySelector("input");
 const found = palette.querySelector("ul");
 let tasks = [];
 let chosen = 0;
 
-// A name as a segment of a path: seg in html.go says why.
+// Returns a name as a segment of a path: escapeSegment in html.go says why.
 function segment(name) { return encodeURIComponent(/^~*(\.{1,2}|\/)$/.test(name) ? "~" + name : name); }
 
 async function openPalette() {
@@ -90,7 +89,7 @@ async function openPalette() {
   offer();
 }
 
-// What turns its neighbours around, or is not seen, is written as an escape.
+// Escapes characters that are invisible or change the direction of their neighbours.
 function visible(text) {
   return text.replace(/[\p{Cc}\p{Cf}\p{Co}\p{Zl}\p{Zp}]/gu, (c) => "\\u{" + c.codePointAt(0).toString(16) + "}");
 }
@@ -146,11 +145,11 @@ document.addEventListener("keydown", (e) => {
   else if (e.key === "Escape" && main.dataset.up) location.href = main.dataset.up;
 });
 
-// A large action goes on until all is done, or the viewer leaves.
+// Continues a large action until it is done or the viewer leaves.
 const rest = document.querySelector("form[data-continue]");
 if (rest) setTimeout(() => rest.requestSubmit(), 50);
 
-// Choosing all rows of a list, and a form whose fields make one JSON input.
+// Selects all rows of a list; makes one JSON input from the fields of a form.
 document.addEventListener("change", (e) => {
   if (e.target.dataset.all === undefined) return;
   for (const box of main.querySelectorAll("input[data-pick]")) box.checked = e.target.checked;
@@ -168,8 +167,8 @@ document.addEventListener("submit", (e) => {
   form.querySelector("[name=input]").value = "{" + fields.join(",") + "}";
 });
 
-// The number of a field as JSON, with the digits that were typed: a Number would round an
-// ID of more than 53 bits. 10.0 and 1e1 are written 10, which a whole number must be.
+// Returns the number in a field as JSON, with the digits that were typed: a Number would round an
+// ID of more than 53 bits. Whole numbers are written without a fraction: 10.0 and 1e1 as 10.
 function digits(typed) {
   let text = typed.trim().replace(/^\+/, "");
   const whole = /^(-?\d+)(?:\.0*)?(?:[eE]\+?(\d{1,2}))?$/.exec(text);
