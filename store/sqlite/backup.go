@@ -27,7 +27,7 @@ func (s *Store) Backup(ctx context.Context, path string) error {
 	}
 	dsn := s.fileDSN(url.Values{"_pragma": {pragma("busy_timeout", readerBusy.Milliseconds())}})
 	if s.opts.ReadOnly {
-		s.reading.RLock() // the file must be still meanwhile, if it has no log
+		s.reading.RLock() // without a log, the file must not change meanwhile
 		defer s.reading.RUnlock()
 		dsn = s.readOnlyDSN()
 	}
@@ -36,7 +36,7 @@ func (s *Store) Backup(ctx context.Context, path string) error {
 		return err
 	}
 	defer db.Close()
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600) // SQLite would make it readable for all
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600) // SQLite would create it readable for all
 	if err != nil {
 		return err
 	}
@@ -56,8 +56,8 @@ func (s *Store) Backup(ctx context.Context, path string) error {
 	return nil
 }
 
-// backupPath resolves the path of a new copy. It refuses what SQLite gives a meaning of its
-// own: beside the database, or left over beside the copy, whose rows it would change.
+// backupPath resolves the path of a new copy. It refuses names with a meaning to SQLite: those of files beside
+// the database, and those for which a log or journal was left behind, which would change the copy.
 func (s *Store) backupPath(path string) (string, error) {
 	if path == Memory {
 		return "", fmt.Errorf("%q is no file: name one", path)

@@ -2,18 +2,18 @@ package sqlite
 
 import "strings"
 
-// A rowKind is a row of stint_runs that is inserted often: a head, and the values of
-// all columns after the key.
+// A rowKind is a kind of row of stint_runs that is inserted often: the head of the statement, and the values
+// of all columns after the key.
 type rowKind struct {
 	cols  int
 	texts [len(bulkSizes)]string
 }
 
-// bulkSizes are how many rows an INSERT of a bulk has.
+// bulkSizes are how many rows an INSERT of a bulk may have.
 var bulkSizes = [...]int{perInsert, 8, 1}
 
-// newRowKind makes the statements. One for many rows names the key of the first alone;
-// SQLite counts on from there (AUTOINCREMENT), which saves it a search a row.
+// newRowKind returns the statements. One for many rows has only the first row's key; SQLite counts on from
+// there (AUTOINCREMENT), which saves it a search a row.
 func newRowKind(head, values string) *rowKind {
 	k := &rowKind{cols: strings.Count(values, "?")}
 	for i, n := range bulkSizes {
@@ -22,12 +22,12 @@ func newRowKind(head, values string) *rowKind {
 	return k
 }
 
-// A bulk gathers rows whose keys follow one another.
+// A bulk collects rows with consecutive keys.
 type bulk struct {
 	kind *rowKind
 	rows int
-	next int64 // key that the next row must have
-	args []any // place for the first key, then the rows'
+	next int64 // required key of the next row
+	args []any // room for the first key, then the rows' values
 }
 
 func (b *bulk) add(t *txn, key int64, values ...any) error {
@@ -47,12 +47,12 @@ func (b *bulk) add(t *txn, key int64, values ...any) error {
 	return b.flush(t)
 }
 
-// flush inserts what has gathered.
+// flush inserts the collected rows.
 func (b *bulk) flush(t *txn) error {
 	args := b.args
 	for i, n := range bulkSizes {
 		for ; b.rows >= n; b.rows -= n {
-			args[0] = b.next - int64(b.rows) // over the last argument that was used
+			args[0] = b.next - int64(b.rows) // replaces an argument that was used
 			if err := t.exec(b.kind.texts[i], args[:1+n*b.kind.cols]...); err != nil {
 				return err
 			}

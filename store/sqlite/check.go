@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// checks count rows that no sequence of commits can leave, crash or not.
+// checks count rows that no sequence of commits and crashes can leave.
 var checks = []struct{ what, query string }{
 	{"keys of runs that are not there", "SELECT count(*) FROM stint_keys k WHERE gone = 0 AND NOT EXISTS (SELECT 1 FROM stint_runs r WHERE r.id = k.run)"},
 	{"tasks of workflow runs that are not there", "SELECT count(*) FROM stint_runs n WHERE n.node IS NOT NULL AND n.parent IS NOT NULL AND n.flags & 1 = 0 AND NOT EXISTS (SELECT 1 FROM stint_runs r WHERE r.id = n.parent)"},
@@ -24,7 +24,7 @@ var checks = []struct{ what, query string }{
 // Check implements store.Admin.
 func (s *Store) Check(ctx context.Context) ([]string, error) {
 	if s.path == Memory {
-		return nil, nil // nobody else can have changed it
+		return nil, nil // no other program can have changed it
 	}
 	if err := s.at.check(); err != nil {
 		return nil, err
@@ -45,10 +45,9 @@ func (s *Store) Check(ctx context.Context) ([]string, error) {
 	return problems, err
 }
 
-// Check looks for damage in a file, also one that is in use: SQLite's own integrity
-// check, references to rows that are not there, and counts of limits that differ from
-// a recount. It changes nothing, and takes time in proportion to the file. It returns
-// what it found, in words.
+// Check looks for damage in a file, which may be in use: by SQLite's integrity check, for references to
+// missing rows, and for counts of limiters that differ from a recount. It returns descriptions of what it
+// found. It changes nothing, and its time is proportional to the file's size.
 func Check(ctx context.Context, path string) (problems []string, err error) {
 	s := &Store{}
 	if s.path, err = resolve(path); err != nil {
@@ -79,7 +78,7 @@ func (s *Store) check(ctx context.Context, tx *sql.Tx) (problems []string, err e
 		problems = append(problems, found...)
 	}
 	if problems[0] != "ok" {
-		return problems, nil // rows cannot be trusted
+		return problems, nil // the rows are not reliable
 	}
 	problems = problems[1:]
 	for _, c := range checks {

@@ -14,17 +14,17 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// counters are what the writer counts, for store.Stats. A transaction counts into open,
-// which becomes part of the sums when it is committed. The sums of this process are
-// written about once a second, in a transaction that there is anyhow while there is work,
-// each to a row of this process alone: nothing is read, and a row is never added to.
+// counters are the writer's counts, for store.Stats. A transaction counts into open, which is added to
+// the sums when it is committed. The sums of this process are written about once a second, in a
+// transaction that does other work too while there is some, each to a row of its own: nothing is read,
+// and no row is added to.
 type counters struct {
 	passive
 	open    map[counterName]*store.Counters
 	sums    map[spanName]*sum
-	count   int   // calls that were answered and are in no sum yet
-	dirty   bool  // something is counted and not written
-	stored  int64 // when it was written last; milliseconds
+	count   int   // committed calls that are in no sum yet
+	dirty   bool  // there are counts that are not written
+	stored  int64 // when the sums were last written; milliseconds
 	written []*sum
 	storing bool // the transaction writes them
 	last    bool // the store is about to close
@@ -44,10 +44,10 @@ type sum struct {
 
 var counterSpans = [...]int64{time.Minute.Milliseconds(), time.Hour.Milliseconds()}
 
-// countersEvery is how far what is written lags behind what happened, in milliseconds.
+// countersEvery is how long counts stay unwritten, in milliseconds.
 const countersEvery = 1000
 
-// due is when the sums want to be written, though nothing else happens.
+// due returns when to write the sums, even if nothing else happens.
 func (c *counters) due() int64 {
 	if !c.dirty {
 		return never
@@ -69,7 +69,7 @@ func (c *counters) forTask(queue, task string) *store.Counters {
 	return of
 }
 
-// countEndings counts runs that ended without an outcome that said it.
+// countEndings counts the runs that ended without an outcome that counted them.
 func (t *txn) countEndings(ended []ending) error {
 	for _, e := range ended {
 		if e.counted {
@@ -99,7 +99,7 @@ func (t *txn) countEndings(ended []ending) error {
 				return err
 			}
 			if place := int(*node & (1<<nodeBits - 1)); err == nil && place < len(g.Tasks) {
-				name.task = g.TaskName(place) // its lane is that of all the workflow's
+				name.task = g.TaskName(place) // all tasks of a workflow share a lane
 			}
 		}
 		took := time.Duration(-1)
@@ -111,7 +111,7 @@ func (t *txn) countEndings(ended []ending) error {
 	return nil
 }
 
-// sinceStart is how long a run took; negative if it never started.
+// sinceStart returns how long a run took; negative: it never started.
 func sinceStart(started time.Time, now int64) time.Duration {
 	if started.IsZero() {
 		return -1
@@ -119,7 +119,7 @@ func sinceStart(started time.Time, now int64) time.Duration {
 	return max(millis(now).Sub(started), 0)
 }
 
-// calls counts calls that a commit answered.
+// calls counts calls that a commit has answered.
 func (c *counters) calls(n int) { c.count += n }
 
 func (c *counters) rolledBack() {
@@ -128,10 +128,10 @@ func (c *counters) rolledBack() {
 	c.written = c.written[:0]
 }
 
-// committed makes what the transaction counted part of the sums.
+// committed adds the transaction's counts to the sums.
 func (c *counters) committed(t *txn) {
 	now := t.now
-	if c.storing { // all but what this transaction counted
+	if c.storing { // all but this transaction's counts
 		c.dirty, c.stored, c.storing = false, now, false
 	}
 	if c.sums == nil {
@@ -175,7 +175,7 @@ ON CONFLICT DO UPDATE SET enqueued = excluded.enqueued, started = excluded.start
   skipped = excluded.skipped, retried = excluded.retried, waits = excluded.waits, durations = excluded.durations,
   depth = max(depth, excluded.depth), commits = excluded.commits, changes = excluded.changes, syncs = excluded.syncs`
 
-// flush writes the sums if it is time to, and forgets those whose time is over.
+// flush writes the sums if it is time to, and drops those whose span is over.
 func (c *counters) flush(t *txn) error {
 	if !c.dirty || !c.last && t.now < c.stored+countersEvery && t.now >= c.stored {
 		return nil
@@ -208,7 +208,7 @@ func (t *txn) storeCounters(n spanName, process string, c *store.Counters) error
 		c.Waits.String(), c.Durations.String(), c.Depth, c.Commits, c.Changes, c.Syncs.String())
 }
 
-// nextCounterSQL skips from task to task along the index, past that of all.
+// nextCounterSQL reads the next queue and task by the index, after the counters of all runs.
 const nextCounterSQL = `
 SELECT queue, task FROM stint_counters WHERE span = ? AND (queue, task) > (?, ?) ORDER BY queue, task LIMIT 1`
 
@@ -227,8 +227,8 @@ func counterNames(q querier, span int64) (all []counterName, err error) {
 const countersSQL = `SELECT at, queue, task, enqueued, started, succeeded, failed, canceled, skipped, retried, waits, durations, depth, commits, changes, syncs
 FROM stint_counters WHERE ` + ofTask + " ORDER BY at"
 
-// Which rows of tallies: of a task, between two times, and of them those of a process, with
-// what has no process any more.
+// Conditions on stint_counters: those of a task between two times, and of them those of a process or
+// without one, which were rolled up.
 const (
 	ofTask    = "span = ? AND queue = ? AND task = ? AND at >= ? AND at <= ?"
 	ofProcess = ofTask + " AND process IN (?, '')"
@@ -262,7 +262,7 @@ func (s *Store) Counters(ctx context.Context, span time.Duration, since time.Tim
 	return all, err
 }
 
-// countersOf adds up what the processes counted.
+// countersOf reads counters, and adds up those of all processes.
 func countersOf(q querier, text string, args ...any) (all []store.Counters, err error) {
 	type row struct {
 		store.Counters
@@ -284,13 +284,13 @@ func countersOf(q querier, text string, args ...any) (all []store.Counters, err 
 	return all, err
 }
 
-// rollUpAfter is how long after the end of a span the rows of its processes become one.
+// rollUpAfter is how long after the end of a span its rows are rolled up.
 const rollUpAfter = time.Hour
 
 const crowdedSQL = `SELECT queue, task, at FROM stint_counters WHERE span = ? AND at < ? GROUP BY queue, task, at HAVING count(*) > 1 LIMIT ?`
 
-// rollUpCounters makes one row of what several processes counted in a span that is over, for a
-// program that is started often.
+// rollUpCounters replaces the rows of several processes in a past span by one: a program may be started
+// often.
 func (s *Store) rollUpCounters(ctx context.Context, span int64, now time.Time) error {
 	for {
 		var crowded []store.Counters
@@ -324,7 +324,7 @@ func (s *Store) rollUpCounters(ctx context.Context, span int64, now time.Time) e
 	}
 }
 
-// rollUp makes one row, of no process, of those that a condition names.
+// rollUp replaces the rows that meet a condition by one without a process.
 func (t *txn) rollUp(which string, span int64, queue, task string, at ...any) error {
 	args := append([]any{span, queue, task}, at...)
 	sums, err := countersOf(t, strings.Replace(countersSQL, ofTask, which, 1), args...)
@@ -337,8 +337,8 @@ func (t *txn) rollUp(which string, span int64, queue, task string, at ...any) er
 	return t.storeCounters(spanName{counterName{queue, task}, span, sums[0].At.UnixMilli()}, "", &sums[0])
 }
 
-// rollUpProcess does so with what a process counted of late that is dead: a program that dies
-// often would leave many rows of each minute.
+// rollUpProcess rolls up the recent counters of a dead process: a program that dies often would leave
+// many rows for each minute.
 func (t *txn) rollUpProcess(process string) error {
 	for _, span := range counterSpans {
 		names, err := counterNames(t, span)
@@ -360,7 +360,7 @@ func (t *txn) rollUpProcess(process string) error {
 	return nil
 }
 
-// expireCounters deletes old tallies, and folds those of spans that are over.
+// expireCounters deletes old counters, and rolls up those of past spans.
 func (s *Store) expireCounters(ctx context.Context) error {
 	now := time.Now()
 	for _, k := range []struct {

@@ -12,8 +12,8 @@ import (
 	"github.com/stint-dev/stint/store/internal/limits"
 )
 
-// A tick of a cron is made by the transaction that finds it due: it enqueues the run and
-// stores the next tick's time. So each tick makes one run, whichever process looks first.
+// The transaction that finds a tick of a cron due enqueues the run and stores the time of the next tick.
+// So each tick starts one run, whichever process comes first.
 
 const cronColumns = "name, task, spec, catch_up, declared, paused, next_at, last_at, last_run, graph, input, template, coalesce(error, ''), gone_at"
 
@@ -23,15 +23,15 @@ type cronRow struct {
 	gone                       *int64
 	input, template            []byte
 	task                       string
-	broken                     error // why no run can be made of it
+	broken                     error // why it cannot start runs
 }
 
 func (r *cronRow) columns() []any {
 	return []any{&r.Name, &r.task, &r.Spec, &r.CatchUp, &r.Declared, &r.Paused, &r.next, &r.last, &r.lastRun, &r.graph, &r.input, &r.template, &r.Error, &r.gone}
 }
 
-// cronsOf reads crons. One whose template somebody broke is among them, with its task and
-// an error, and holds up no other.
+// cronsOf reads crons. One whose template was changed by hand and cannot be read is among them, with its
+// task and an error, and does not hold up others.
 func (s *Store) cronsOf(q querier, where string, args ...any) ([]cronRow, error) {
 	rows, err := rowsOf(q, (*cronRow).columns, "SELECT "+cronColumns+" FROM stint_crons WHERE "+where, args...)
 	if err == nil {
@@ -40,7 +40,7 @@ func (s *Store) cronsOf(q querier, where string, args ...any) ([]cronRow, error)
 	return rows, err
 }
 
-// complete decodes what was read of crons.
+// complete decodes the rows of crons.
 func (s *Store) complete(q querier, rows []cronRow) {
 	for i := range rows {
 		r := &rows[i]
@@ -56,10 +56,10 @@ func (s *Store) complete(q querier, rows []cronRow) {
 	}
 }
 
-// perTick is how many missed ticks of a cron are made up for in one transaction.
+// perTick is how many missed ticks of a cron start runs in one transaction.
 const perTick = 100
 
-// tick makes the runs of the crons that are due.
+// tick starts the runs of the crons that are due.
 func (t *txn) tick() error {
 	due, err := t.s.cronsOf(t, "next_at IS NOT NULL AND next_at <= ? ORDER BY next_at LIMIT ?", t.now, perTimers)
 	if err != nil {
@@ -76,7 +76,7 @@ func (t *txn) tick() error {
 func (t *txn) tickOne(row *cronRow) error {
 	c := &row.Cron
 	ticks, then, err := c.Due(c.Next, millis(t.now), perTick)
-	if err = errors.Join(row.broken, err); err != nil { // somebody broke it by hand, or its zone is unknown here
+	if err = errors.Join(row.broken, err); err != nil { // changed by hand, or its zone is unknown here
 		return t.exec("UPDATE stint_crons SET next_at = NULL, error = ?2 WHERE name = ?1", c.Name, err.Error())
 	}
 	var next, last, lastRun, problem any
@@ -98,7 +98,7 @@ func (t *txn) tickOne(row *cronRow) error {
 		c.Name, next, last, lastRun, problem)
 }
 
-// startCron makes a cron's run for a tick.
+// startCron enqueues a cron's run for a tick.
 func (t *txn) startCron(c *store.Cron, at time.Time) (int64, error) {
 	r := c.Template.Run
 	r.Metadata = store.AddMetadata(r.Metadata, store.MetaCron, c.Name, store.MetaTick, at.UTC().Format(time.RFC3339))
@@ -111,7 +111,7 @@ func (t *txn) startCron(c *store.Cron, at time.Time) (int64, error) {
 	return key, nil
 }
 
-// declareCrons has the declared crons of a task be those of the declaration.
+// declareCrons sets the declared crons of a task to those of the declaration.
 func (t *txn) declareCrons(now time.Time, d *store.Declaration) error {
 	had, err := column[string](t, "SELECT name FROM stint_crons WHERE task = ? AND declared = 1", d.Task)
 	if err != nil {
@@ -148,7 +148,7 @@ func (s *Store) SetCron(ctx context.Context, now time.Time, c store.Cron) error 
 	return s.do(ctx, func(t *txn) error { return t.setCron(now, &c, "") })
 }
 
-// setCron makes or replaces a cron. One whose spec stays goes on as it was.
+// setCron creates or replaces a cron. If its spec is unchanged, its ticks continue.
 func (t *txn) setCron(now time.Time, c *store.Cron, program string) error {
 	var task, spec string
 	var declared bool
@@ -160,12 +160,12 @@ func (t *txn) setCron(now time.Time, c *store.Cron, program string) error {
 	case err != nil:
 		return err
 	case gone != nil && c.Declared:
-		after = millis(*gone) // what it missed since is for its CatchUp
+		after = millis(*gone) // its CatchUp decides about the ticks since
 	case gone != nil:
 		if err := t.exec("DELETE FROM stint_crons WHERE name = ?", c.Name); err != nil {
 			return err
 		}
-	case task != c.Template.Run.Task && !(declared && c.Declared): // the name of a declared one has its task's in it
+	case task != c.Template.Run.Task && !(declared && c.Declared): // the name of a declared one contains its task's
 		return fmt.Errorf("cron %q is one of task %q: %w", c.Name, task, store.ErrTaken)
 	case declared && !c.Declared:
 		return fmt.Errorf("cron %q is declared in code: %w", c.Name, store.ErrTaken)
@@ -218,7 +218,7 @@ func (s *Store) ChangeCron(ctx context.Context, now time.Time, name string, chan
 	})
 }
 
-// cron reads a cron. With an error that is of its template alone, it returns it too.
+// cron reads a cron. If the error is only in its template, it returns the cron too.
 func (t *txn) cron(name string) (*cronRow, error) {
 	all, err := t.s.cronsOf(t, "name = ?", name)
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// A damage is a run whose rows say what no commit of ours has left: somebody changed
-// the file by other means. The run is blocked, and the rest goes on (R8).
+// A damage is a run with rows that no commit of a store has written: somebody changed the file by other
+// means. The run is blocked, and all others continue (R8).
 type damage struct {
 	run int64
 	err error
@@ -19,7 +19,7 @@ type damage struct {
 func (d *damage) Error() string { return fmt.Sprintf("run %d: its rows are damaged: %v", d.run, d.err) }
 func (d *damage) Unwrap() error { return d.err }
 
-// forRun calls f, which works on one run's rows. What goes wrong there, other than with the
+// forRun calls f, which works on one run's rows. An error or a panic of f, except for errors of the
 // database, is that run's damage.
 func (t *txn) forRun(run int64, f func() error) (err error) {
 	defer func() {
@@ -35,7 +35,7 @@ func (t *txn) forRun(run int64, f func() error) (err error) {
 	return &damage{run, err}
 }
 
-// guarded calls f, and makes an error of a panic: the process is the app's.
+// guarded calls f, and turns a panic into an error: the process is the app's.
 func guarded(f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -45,8 +45,8 @@ func guarded(f func() error) (err error) {
 	return f()
 }
 
-// quarantine blocks the run that a failed transaction found damaged, with others that
-// are met on the way, and reports whether the transaction may be tried again.
+// quarantine blocks the run whose damage made a transaction fail, and others that it finds meanwhile. It
+// reports whether the transaction may be tried again.
 func (w *writer) quarantine(err error) bool {
 	var all []*damage
 	var d *damage
@@ -62,8 +62,8 @@ func (w *writer) quarantine(err error) bool {
 	return true
 }
 
-// block blocks damaged runs. Unless they stand in its way too, what follows from that is
-// done: what they held of limits is given back.
+// block blocks damaged runs. With follow it does what follows too, such as to release what they occupied
+// of limits; without, because damage prevented that.
 func (w *writer) block(all []*damage, follow bool) error {
 	return w.inTx(func(t *txn) error {
 		for _, d := range all {

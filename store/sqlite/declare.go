@@ -24,7 +24,7 @@ func (s *Store) Declare(ctx context.Context, now time.Time, ds []store.Declarati
 	})
 }
 
-// declareTriggers replaces the triggers of a task, if they have changed.
+// declareTriggers replaces the triggers of a task if they have changed.
 func (t *txn) declareTriggers(now int64, d *store.Declaration) error {
 	type row struct {
 		key, filter, template, program string
@@ -66,7 +66,7 @@ func (t *txn) declareTriggers(now int64, d *store.Declaration) error {
 	return t.catchUp(now, gone, d.Triggers)
 }
 
-// catchUp starts what triggers that had gone for a moment would have started meanwhile.
+// catchUp starts the runs that triggers, which were undeclared for a moment, would have started meanwhile.
 func (t *txn) catchUp(now, gone int64, triggers []store.Trigger) error {
 	if gone == 0 || now-gone > store.CatchUpGraceTime.Milliseconds() {
 		return nil
@@ -102,17 +102,17 @@ func (t *txn) catchUp(now, gone int64, triggers []store.Trigger) error {
 	return nil
 }
 
-// hasWorker reports whether a living worker has a task.
+// hasWorker reports whether a living worker has a handler for a task.
 func (t *txn) hasWorker(task string) (is bool, err error) {
 	err = t.one("SELECT EXISTS (SELECT 1 FROM stint_workers w WHERE w.ended_at IS NULL AND "+hasTask+")", []any{task}, &is)
 	return is, err
 }
 
-// hasTask is true of a worker that has the task ?1.
+// hasTask is the condition that a worker has the task ?1.
 const hasTask = "(w.tasks = 'null' OR EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(w.tasks) THEN w.tasks END) j WHERE j.value = ?1))"
 
-// dropUndeclared takes away what the program of a worker that registers declared before,
-// of tasks that it does not define any more and that no living worker has.
+// dropUndeclared removes the declarations of a registering worker's program for tasks that it does not
+// define any more, and that no living worker has.
 func (t *txn) dropUndeclared(i *store.WorkerInfo) error {
 	if i.Program == "" {
 		return nil
@@ -149,7 +149,7 @@ func (t *txn) dropUndeclared(i *store.WorkerInfo) error {
 	return nil
 }
 
-// expireDeclared forgets what has gone before a time.
+// expireDeclared deletes the declarations that were removed before a time.
 func (s *Store) expireDeclared(ctx context.Context, before time.Time) error {
 	return s.do(ctx, func(t *txn) error {
 		if err := t.exec("DELETE FROM stint_crons WHERE gone_at IS NOT NULL AND gone_at < ?", before.UnixMilli()); err != nil {

@@ -7,19 +7,18 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// Filters are computed by the goroutine that publishes, before the writer's transaction: the
-// payload may be large and the filters many, and everybody waits for the writer. The writer
-// says which filters an event meets of which nothing is known yet. It has changed nothing
-// then, and the event comes again when they are computed.
+// Filters are computed by the goroutine that publishes, before the writer's transaction: the payload may
+// be large and the filters many, and everything waits for the writer. If an event meets filters that were
+// not computed, the writer returns them without a change, and the event is published again when they are.
 
-// undecided are filters of which it is not known whether an event passes them.
+// undecided are filters that were not computed for an event.
 type undecided struct {
 	event   *store.NewEvent
 	filters []string
 }
 
-// undecided returns the filters that decide what events do, as far as they are not computed;
-// and the candidates of the first event.
+// undecided returns the filters that events need and that were not computed, and the candidates of the
+// first event.
 func (t *txn) undecided(events []store.NewEvent) (open []undecided, first *candidates, err error) {
 	for i := range events {
 		e := &events[i]
@@ -60,15 +59,15 @@ func (t *txn) undecided(events []store.NewEvent) (open []undecided, first *candi
 	return open, first, nil
 }
 
-// compiles reports whether an expression compiles. One that does not is an error of what asks
-// for it, and is never decided.
+// compiles reports whether an expression compiles. One that does not is reported where it is used, and
+// never decided.
 func compiles(expr string) bool {
 	_, err := store.CompileFilter(expr)
 	return err == nil
 }
 
-// knownFilters remembers which filters events have met, so that most are computed before the
-// writer is asked.
+// knownFilters records which filters events have met, so that most are computed before the writer needs
+// them.
 type knownFilters struct {
 	mu    sync.Mutex
 	byKey map[[2]string][]string // by key and scope of the events
@@ -76,10 +75,10 @@ type knownFilters struct {
 
 const (
 	maxKnownKeys    = 1000 // of events
-	maxKnownFilters = 100  // of one key: more than that are computed as the writer asks
+	maxKnownFilters = 100  // of one key: others are computed when the writer returns them
 )
 
-// decide computes what is likely to be asked of events.
+// decide computes the filters that events are likely to meet.
 func (k *knownFilters) decide(events []store.NewEvent) {
 	for i := range events {
 		e := &events[i]
@@ -90,7 +89,7 @@ func (k *knownFilters) decide(events []store.NewEvent) {
 	}
 }
 
-// learn computes what the writer asks of events, and remembers it.
+// learn computes the filters that the writer returned, and records them.
 func (k *knownFilters) learn(open []undecided) {
 	for _, u := range open {
 		u.event.Decide(u.filters)
@@ -104,7 +103,7 @@ func (k *knownFilters) learn(open []undecided) {
 		key := [2]string{u.event.Key, u.event.Scope}
 		known := k.byKey[key]
 		if len(known)+len(u.filters) > maxKnownFilters {
-			known = nil // of waits that are over, most likely
+			known = nil // most are probably of past waits
 		}
 		k.byKey[key] = slices.Concat(known, u.filters[:min(len(u.filters), maxKnownFilters)])
 	}

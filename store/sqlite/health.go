@@ -7,7 +7,7 @@ import (
 	lib "modernc.org/sqlite/lib"
 )
 
-// setHealth keeps whether the database can be written.
+// setHealth records whether the database can be written.
 func (w *writer) setHealth(err error) {
 	switch code(err) {
 	case lib.SQLITE_FULL, lib.SQLITE_IOERR, lib.SQLITE_READONLY, lib.SQLITE_CANTOPEN, lib.SQLITE_CORRUPT:
@@ -21,7 +21,7 @@ func (w *writer) setHealth(err error) {
 	w.health.Store(&err)
 }
 
-// Healthy is nil, or why the last change could not be written.
+// Healthy returns nil, or why the last change could not be written.
 func (s *Store) Healthy() error {
 	if e := s.w.health.Load(); e != nil {
 		return *e

@@ -11,14 +11,13 @@ import (
 )
 
 // A run's key is an integer, which SQLite inserts 1.6 times as fast as a UUID, and
-// its ID is the UUIDv7 that stands for that key in this file: no second index.
+// its ID is a UUIDv7 computed from that key: no second index.
 //
 //	key  = milliseconds since 1970 (43 bits) << 20 | sequence (20 bits)
 //	UUID = milliseconds (48) | 7 | sequence's upper 12 bits | 2 | its lower 8 bits | seal (54 bits)
 //
-// The seal is AES of the key under a secret of the file, so that IDs of two files
-// never meet and an ID that this file did not give is not found. RFC 9562, sections
-// 5.7 and 6.2, allows a counter and any means of filling the rest.
+// The seal is AES of the key under a secret of the file, so that two files never have the same ID, and an
+// ID of another file is not found. RFC 9562, sections 5.7 and 6.2, allows a counter and any other bits.
 const seqBits = 20
 
 type ids struct{ block cipher.Block }
@@ -40,14 +39,14 @@ func (i ids) id(key int64) store.ID {
 	return u
 }
 
-// key finds the key of an ID, and reports false for one that this file never gave.
+// key returns the key of an ID; false: the ID is not of this file.
 func (i ids) key(u store.ID) (int64, bool) {
 	hi := binary.BigEndian.Uint64(u[:8])
 	key := int64(hi>>16<<seqBits | hi&0xfff<<8 | uint64(u[8]&0x3f)<<2 | uint64(u[9]>>6))
 	return key, key > 0 && i.id(key) == u
 }
 
-// optional is id for a key that may be absent.
+// optional is id for a key that may be NULL.
 func (i ids) optional(key *int64) store.ID {
 	if key == nil {
 		return store.ID{}
@@ -58,7 +57,7 @@ func (i ids) optional(key *int64) store.ID {
 func createdAt(key int64) int64 { return key >> seqBits }
 func millis(ms int64) time.Time { return clock.FromMillis(ms) }
 
-// keyAt returns the first key of a time; of one that is too far for keys, the last there can be.
+// keyAt returns the first key of a time; the last possible key for a time beyond.
 func keyAt(t time.Time) int64 { return max(min(clock.Millis(t), 1<<43-1), 0) << seqBits }
 
 func optionalTime(ms *int64) time.Time {

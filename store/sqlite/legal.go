@@ -13,7 +13,7 @@ import (
 	"modernc.org/sqlite"
 )
 
-// registerReport makes the function that the trigger of reportIllegal calls, once a process.
+// registerReport registers the function that reportIllegal's trigger calls, once a process.
 var registerReport = sync.OnceValue(func() error {
 	return sqlite.RegisterScalarFunction("stint_illegal", 2, func(_ *sqlite.FunctionContext, args []driver.Value) (driver.Value, error) {
 		selfcheck.Report(fmt.Sprintf("store.Legal has no transition from %v to %v", store.State(args[0].(int64)), store.State(args[1].(int64))))
@@ -21,8 +21,8 @@ var registerReport = sync.OnceValue(func() error {
 	})
 })
 
-// reportIllegal makes the connection report each change of a run's state that store.Legal
-// does not have. The change is made: an error would be tried again, and hide what is wrong.
+// reportIllegal makes the connection report each change of a run's state that is not store.Legal. The
+// change is made: an error would be retried, and hide the fault.
 func reportIllegal(ctx context.Context, conn *sql.Conn) error {
 	var legal []string
 	for _, from := range store.States {

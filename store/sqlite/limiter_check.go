@@ -2,18 +2,18 @@ package sqlite
 
 import "github.com/stint-dev/stint/store/internal/limits"
 
-// recountSQL reads the runs that may stand at limiters or hold something of one.
+// recountSQL reads the runs that may wait for a limiter or occupy something of one.
 const recountSQL = `
 SELECT id, state, limiter, flags, lease, limits FROM stint_runs WHERE ` + stateQueued + ` AND limits IS NOT NULL
 UNION ALL SELECT id, state, limiter, flags, lease, limits FROM stint_runs WHERE ` + stateRunning + ` AND limits IS NOT NULL
 UNION ALL SELECT id, state, limiter, flags, lease, limits FROM stint_runs WHERE ` + afterRunning + ` AND ` + notEnded + ` AND ` + stateWaiting + ` AND limits IS NOT NULL`
 
-// maxRecount is up to how many waiting runs the limiters are checked when a file is opened:
-// a tenth of a second.
+// maxRecount is the number of waiting runs up to which the limiters are checked when a file is opened: a
+// tenth of a second.
 const maxRecount = 50_000
 
-// checkLimiters recounts once, after the file was opened, and reports whether limiters may
-// have become open by that.
+// checkLimiters recounts once, after the file was opened, and reports whether limiters may admit runs by
+// that.
 func (t *txn) checkLimiters() (again bool, err error) {
 	if t.limiters.checked {
 		return false, nil
@@ -27,8 +27,8 @@ func (t *txn) checkLimiters() (again bool, err error) {
 	return len(wrong) > 0, err
 }
 
-// recount computes from the runs what the limiters should count, and sets right those that do not;
-// it returns those. There are none, unless somebody changed the file by other means.
+// recount computes the limiters' counts from the runs, corrects those that differ, and describes them.
+// There are none, unless somebody changed the file by other means.
 func (t *txn) recount() (wrong []string, err error) {
 	rows, err := rowsOf(t, func(x *transition) []any {
 		return []any{&x.Run, &x.After.State, &x.After.Limiter, &x.afterFlags, &x.afterLease, &x.limits}

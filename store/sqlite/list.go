@@ -12,7 +12,7 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// reader runs statements outside of the writer's transactions, on the read connections.
+// reader runs statements on the read connections, outside of the writer's transactions.
 type reader struct {
 	ctx context.Context
 	s   *Store
@@ -34,10 +34,10 @@ func (r reader) one(text string, args []any, into ...any) error {
 	return st.QueryRowContext(r.ctx, args...).Scan(into...)
 }
 
-// keptStmts is how many reading statements stay prepared. Lists have texts without end.
+// keptStmts is how many reading statements stay prepared. Lists have any number of texts.
 const keptStmts = 64
 
-// readStmt returns the prepared statement with this text, or nil if there are too many.
+// readStmt returns the prepared statement with this text; nil: there are too many.
 func (s *Store) readStmt(ctx context.Context, text string) (*sql.Stmt, error) {
 	s.readMu.Lock()
 	defer s.readMu.Unlock()
@@ -51,8 +51,8 @@ func (s *Store) readStmt(ctx context.Context, text string) (*sql.Stmt, error) {
 	return st, err
 }
 
-// view runs a reading function: on a connection of its own, in one snapshot for each
-// statement; for a database in memory, in the writer's turn.
+// view runs a function that reads: on a connection of its own, each statement in a snapshot; or, for a
+// database in memory, in the writer.
 func (s *Store) view(ctx context.Context, f func(querier) error) error {
 	if s.read == nil {
 		return s.doOp(ctx, &op{apply: func(t *txn) error { return f(t) }, reads: true, done: make(chan struct{})})
@@ -62,7 +62,7 @@ func (s *Store) view(ctx context.Context, f func(querier) error) error {
 			return err
 		}
 	}
-	s.reading.RLock() // Close waits for those who read
+	s.reading.RLock() // Close waits for readers
 	defer s.reading.RUnlock()
 	if s.closed {
 		return store.ErrClosed
@@ -108,7 +108,7 @@ func (s *Store) run(q querier, r *runRow) (store.Run, error) {
 		if code(err) != 0 {
 			return r.Run, err
 		}
-		if place := int(*r.node & (1<<nodeBits - 1)); err == nil && place <= g.Success() { // else somebody broke it by hand
+		if place := int(*r.node & (1<<nodeBits - 1)); err == nil && place <= g.Success() { // else it was changed by hand
 			name := g.TaskName(place)
 			r.NoHandler, r.Workflow, r.Run.Task = !r.flow && r.Task == name && r.State == store.Queued, r.flow, name
 		}
@@ -117,7 +117,7 @@ func (s *Store) run(q querier, r *runRow) (store.Run, error) {
 	r.Created, r.Due = millis(createdAt(r.key)), millis(r.due)
 	r.Started, r.Ended, r.CancelAt, r.StartBy = optionalTime(r.started), optionalTime(r.ended), optionalTime(r.cancel), optionalTime(r.startBy)
 	if r.route != "" {
-		r.Route, _ = store.ParseRoute(r.route) // one that somebody broke by hand says nothing
+		r.Route, _ = store.ParseRoute(r.route) // one that was changed by hand is ignored
 	}
 	if r.limiter != nil {
 		limiters, err := limiterInfos(q, "id = ?", *r.limiter)
@@ -182,7 +182,7 @@ func (s *Store) attempts(q querier, key int64) ([]store.Attempt, error) {
 
 // List implements store.Admin.
 func (s *Store) List(ctx context.Context, f store.Filter, before store.ID, limit int) (runs []store.Run, next store.ID, err error) {
-	// One bound on each side: of two SQLite goes by one, and walks to the other.
+	// One bound on each side: of two, SQLite uses one for the search, and reads up to the other.
 	from, to := int64(0), never
 	if !f.Since.IsZero() {
 		from = keyAt(f.Since)
@@ -201,7 +201,7 @@ func (s *Store) List(ctx context.Context, f store.Filter, before store.ID, limit
 	}
 	id := "r.id"
 	if len(f.States) == 1 && f.States[0] == store.Running {
-		id = "+r.id" // few run: find them by their index and sort, rather than read all by ID
+		id = "+r.id" // few are running: find them by their index and sort, rather than read all by ID
 	}
 	if before != (store.ID{}) {
 		key, ok := s.ids.key(before)
@@ -240,9 +240,9 @@ func (s *Store) List(ctx context.Context, f store.Filter, before store.ID, limit
 	return runs, next, err
 }
 
-// pageOf is rowsOf for a page of a list: at most limit rows, and fewer where their sizes
-// would pass store.MaxPageBytes, but one at least. more reports whether the query had
-// another, for which it asks one more than limit. Only one row is read that is not returned.
+// pageOf is rowsOf for a page of a list: at least one row, at most limit, and fewer rather than more than
+// store.MaxPageBytes. more reports whether there are others: the query's limit has to be limit+1. It reads
+// one row that it does not return.
 func pageOf[T any](q querier, limit int, fields func(*T) []any, size func(*T) int, text string, args ...any) (page []T, more bool, err error) {
 	rows, err := q.query(text, args...)
 	if err != nil {
@@ -265,7 +265,7 @@ func pageOf[T any](q querier, limit int, fields func(*T) []any, size func(*T) in
 	return page, false, rows.Err()
 }
 
-// rare reports whether the states have an index, and few runs as a rule.
+// rare reports whether the states have an index, and usually few runs.
 func rare(states []store.State) bool {
 	for _, st := range states {
 		if st != store.Running && st != store.Waiting && st != store.Blocked && st <= store.Succeeded {
@@ -275,7 +275,7 @@ func rare(states []store.State) bool {
 	return len(states) > 0
 }
 
-// floorOf finds the run that n others lie before, in the order of a list; 0: there are fewer.
+// floorOf sets floor to the run after n others, in the order of a list; 0: there are fewer.
 func floorOf(q querier, from int64, n int, floor *int64) error {
 	err := q.one("SELECT id FROM stint_runs WHERE id < ? ORDER BY id DESC LIMIT 1 OFFSET ?", []any{from, n - 1}, floor)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -284,8 +284,8 @@ func floorOf(q querier, from int64, n int, floor *int64) error {
 	return err
 }
 
-// where is the condition of a filter over runTables. States and lanes are written as
-// literals, so that the planner may use the partial indexes.
+// where returns the condition of a filter over runTables. States and lanes are literals, so that the
+// planner can use the partial indexes.
 func (s *Store) where(ctx context.Context, f store.Filter) (string, []any, error) {
 	var b strings.Builder
 	var args []any
@@ -346,7 +346,7 @@ func (s *Store) where(ctx context.Context, f store.Filter) (string, []any, error
 	return b.String(), args, nil
 }
 
-// nodesOf lists the places that tasks of workflows, "workflow:task", have in the graphs.
+// nodesOf returns the nodes of workflows' tasks ("workflow:task") in all graphs.
 func (s *Store) nodesOf(ctx context.Context, tasks []string) (string, error) {
 	tasks = slices.DeleteFunc(slices.Clone(tasks), func(t string) bool { return !strings.Contains(t, ":") })
 	if len(tasks) == 0 {
@@ -374,8 +374,7 @@ func (s *Store) nodesOf(ctx context.Context, tasks []string) (string, error) {
 	return strings.Join(nodes, ","), err
 }
 
-// stateCondition names the states, with the conditions of the partial indexes that
-// hold them.
+// stateCondition returns the condition for states, with those of the partial indexes that have them.
 func stateCondition(states []store.State) string {
 	var in []string
 	held, unsuccessful := len(states) > 0, len(states) > 0
@@ -433,7 +432,7 @@ func (s *Store) Logs(ctx context.Context, id store.ID, after int64, limit int) (
 func (s *Store) Chunks(ctx context.Context, id store.ID, after int64, limit int) (chunks []store.Chunk, ended bool, err error) {
 	key, _ := s.ids.key(id)
 	err = s.view(ctx, func(q querier) (err error) {
-		// The state first: what is read after it holds all chunks of a run that has ended.
+		// The state first: if the run has ended by then, all its chunks are there.
 		err = q.one("SELECT "+hasEnded+" FROM stint_runs WHERE id = ?", []any{key}, &ended)
 		if errors.Is(err, sql.ErrNoRows) {
 			return fmt.Errorf("run %s: %w", id, store.ErrNotFound)

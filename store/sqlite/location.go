@@ -13,21 +13,21 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// A location is where the database's file is, and which file that was when it was opened. A
-// nil location is that of a database in memory.
+// A location is the path of the database's file, and the identity of the file that was opened. It is nil
+// for a database in memory.
 type location struct {
 	path    string // absolute; no part of it is a symbolic link
 	db, log fileID
 }
 
-// find notes which file is at the path, before anything opens it.
+// find records which file is at the path, before anything opens it.
 func (l *location) find() (err error) {
 	l.db, err = identify(l.path)
 	return err
 }
 
-// findLog notes which file is the write-ahead log, which exists once a connection has read
-// and stays as long as one is open.
+// findLog records which file is the write-ahead log. It exists once a connection has read, and stays while
+// one is open.
 func (l *location) findLog() (err error) {
 	l.log, err = identify(l.path + "-wal")
 	if errors.Is(err, fs.ErrNotExist) {
@@ -36,10 +36,9 @@ func (l *location) findLog() (err error) {
 	return err
 }
 
-// check returns store.ErrFileGone or store.ErrReplaced if the file, or its log, is no longer
-// the one that was opened: what is written then is lost to whoever opens the path next. It
-// costs two calls of lstat, about a microsecond. An error that does not say what is there
-// says nothing.
+// check returns store.ErrFileGone or store.ErrReplaced if the file, or its log, is no longer the one that
+// was opened: who opens the path next would not see what is written. It costs two calls of lstat, about a
+// microsecond. It ignores other errors of lstat.
 func (l *location) check() error {
 	if l == nil {
 		return nil
@@ -66,13 +65,13 @@ func isMisplaced(err error) bool {
 	return errors.Is(err, store.ErrFileGone) || errors.Is(err, store.ErrReplaced)
 }
 
-// Names that other libraries take for more than the path of a file.
+// Names that other libraries do not take for plain paths.
 var (
 	dsnScheme = regexp.MustCompile(`(?i)^(file|sqlite3?):(//)?`)
 	dsnOption = regexp.MustCompile(`(?i)[?&](_[a-z_]+|mode|cache|immutable|nolock|psow|vfs|modeof)=`)
 )
 
-// checkPath refuses what is not a path: a file of that very name would be made.
+// checkPath refuses a name that is probably not meant as a path: a file with that name would be created.
 func checkPath(path string) error {
 	switch {
 	case path == "":
@@ -90,16 +89,16 @@ func checkPath(path string) error {
 	return fmt.Errorf("%q is a DSN, not a path: write %q; SQLite's options are set by stint itself", path, rest)
 }
 
-// resolve makes a path absolute and follows its symbolic links, also those to a file that
-// does not exist. Two paths of one file resolve to one, except for hard links: to refuse those
-// would let whoever plants one lock the program out.
+// resolve makes a path absolute and follows its symbolic links, also those to a file that does not exist.
+// Two paths of one file resolve to one, except for hard links. Those are not refused: whoever plants one
+// could lock the program out.
 func resolve(path string) (string, error) {
 	if !filepath.IsAbs(path) {
 		wd, err := os.Getwd()
 		if err != nil {
 			return "", err
 		}
-		path = wd + string(filepath.Separator) + path // not cleaned: link/.. is not what it seems
+		path = wd + string(filepath.Separator) + path // not cleaned: link/.. may be elsewhere
 	}
 	for range 40 {
 		dir, base := filepath.Split(path)
@@ -116,7 +115,7 @@ func resolve(path string) (string, error) {
 		path = filepath.Join(real, base)
 		info, err := os.Lstat(path)
 		if err != nil || info.Mode()&fs.ModeSymlink == 0 {
-			return path, nil // what is wrong with it is for the one who opens it
+			return path, nil // opening it reports what is wrong
 		}
 		to, err := os.Readlink(path)
 		if err != nil {
@@ -130,8 +129,8 @@ func resolve(path string) (string, error) {
 	return "", errors.New("too many symbolic links")
 }
 
-// create makes the file, readable for its owner alone, as SQLite would not, if it is
-// missing. It follows no symbolic link.
+// create creates the file if it is missing, readable only for its owner, unlike SQLite. It follows no
+// symbolic link.
 func create(path string) error {
 	info, err := os.Lstat(path)
 	switch {

@@ -12,11 +12,11 @@ import (
 //go:embed schema/*.sql
 var schema embed.FS // schema/0001.sql makes version 1; a released file never changes
 
-// ErrNewer reports a file whose schema a later version of this library made.
+// ErrNewer reports a file with a schema of a later version of this library.
 var ErrNewer = errors.New("file was made by a newer version of stint: upgrade the program")
 
-// ErrNoTables reports a file that was opened read-only and has none of stint's tables: an
-// empty one, or another program's.
+// ErrNoTables reports a file that was opened read-only and has no tables of stint: it is empty, or another
+// program's.
 var ErrNoTables = errors.New("has none of stint's tables: name another file, or open it once without ReadOnly, which adds them")
 
 func migrations() ([]string, error) {
@@ -35,8 +35,8 @@ func migrations() ([]string, error) {
 	return steps, nil
 }
 
-// migrate brings conn's file to the newest schema. The version stands in a table of
-// ours, because user_version belongs to the app that may share the file.
+// migrate updates conn's file to the newest schema. The version is in a table of stint's, because
+// user_version belongs to the app that may share the file.
 func migrate(ctx context.Context, conn *sql.Conn) error {
 	steps, err := migrations()
 	if err != nil {
@@ -53,9 +53,9 @@ func migrate(ctx context.Context, conn *sql.Conn) error {
 	return nil
 }
 
-// migrateOne takes the file one version up, or reports that none is left. A step and
-// its number are one commit, and the number is read under the write lock, so
-// processes that open one file at once run each step once.
+// migrateOne updates the file by one version, or reports that it is the newest. A step and its number are
+// one commit, and the number is read under the write lock, so processes that open one file at once run
+// each step once.
 func migrateOne(ctx context.Context, conn *sql.Conn, steps []string) (done bool, err error) {
 	if _, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
 		return false, err
@@ -91,7 +91,7 @@ func migrateOne(ctx context.Context, conn *sql.Conn, steps []string) (done bool,
 	return false, err
 }
 
-// version is 0 for a file that has none of our tables.
+// version returns the schema's version; 0 for a file without tables of stint.
 func version(ctx context.Context, conn *sql.Conn) (int, error) {
 	var n int
 	err := conn.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema WHERE name = 'stint_schema'").Scan(&n)

@@ -1,4 +1,4 @@
-// Package sqlite keeps a stint store in one SQLite file, with modernc.org/sqlite.
+// Package sqlite is a stint store in one SQLite file, with modernc.org/sqlite.
 //
 // One goroutine owns the write connection and commits in groups (writer.go); readers
 // have their own read-only connections and never block it. Processes that share a
@@ -32,9 +32,9 @@ type Options struct {
 	// BusyTimeout is how long a change waits for another program's write transaction
 	// before it fails with store.ErrBusy. Default 30 s.
 	BusyTimeout time.Duration
-	// ReadOnly only looks, also at a file that this user may not write: nothing becomes due,
-	// nobody is recovered, and every change is store.ErrReadOnly. The file must exist, with
-	// the schema of this version. What it shows follows the commits of others.
+	// ReadOnly opens the file for reading, also one that this user may not write: nothing becomes
+	// due, nothing is recovered, and every change is store.ErrReadOnly. The file must exist, with the
+	// schema of this version. Commits of others are visible.
 	ReadOnly bool
 }
 
@@ -64,8 +64,8 @@ type Store struct {
 	reading          sync.RWMutex
 	closed           bool // guarded by reading
 	appMu            sync.Mutex
-	app              *sql.DB       // for BeginTx; made by its first use
-	presencesChanged chan struct{} // capacity 1: other stores were seen on the file
+	app              *sql.DB       // for BeginTx, which creates it
+	presencesChanged chan struct{} // capacity 1: other stores opened or closed the file
 
 	readMu    sync.Mutex
 	readStmts map[string]*sql.Stmt // by text
@@ -73,7 +73,7 @@ type Store struct {
 
 var _ store.Store = (*Store)(nil)
 
-// Open opens the file at path, which is made if it is missing, or Memory.
+// Open opens the file at path, which it creates if it is missing, or Memory.
 func Open(path string, opts Options) (*Store, error) {
 	if opts.BusyTimeout <= 0 {
 		opts.BusyTimeout = 30 * time.Second
@@ -85,9 +85,8 @@ func Open(path string, opts Options) (*Store, error) {
 	return s, nil
 }
 
-// New opens the file that the app's own db has as its main database. It makes its own
-// connections to it. db must come from modernc.org/sqlite: two SQLite libraries on one
-// file in one process drop each other's locks.
+// New opens the main database of the app's own db, with connections of its own. db must be of
+// modernc.org/sqlite: two SQLite libraries on one file in one process drop each other's locks.
 func New(db *sql.DB, opts Options) (*Store, error) {
 	if _, ok := db.Driver().(*sqlite.Driver); !ok {
 		return nil, fmt.Errorf("sqlite: New: database is of driver %T: open it with modernc.org/sqlite, or give the store a file of its own", db.Driver())
@@ -167,9 +166,9 @@ func open(path string, opts Options) (_ *Store, err error) {
 	return s, nil
 }
 
-// The connections that do stint's own work trust no schema: what stands in one, such as a
-// view, calls no function that has effects, and no statement writes the schema as text.
-// Those that the app's code uses, and a backup, are as the app's other connections.
+// stint's own connections do not trust the schema: nothing in it, such as a view, calls a function with side
+// effects, and no statement writes the schema as text. Connections for the app's code, and for a backup, are
+// like the app's own.
 func (s *Store) writeDSN() string {
 	q := url.Values{"_defensive": {"1"}, "_pragma": {pragma("busy_timeout", busyPoll.Milliseconds()), pragma("trusted_schema", 0)}}
 	if s.path == Memory {
@@ -185,7 +184,7 @@ func (s *Store) readDSN() string {
 
 func pragma(name string, arg any) string { return fmt.Sprintf("%s(%v)", name, arg) }
 
-// fileDSN is that of connections which make no file: it is there, or it is not the same.
+// fileDSN returns the DSN of a connection that does not create the file: if it is missing, it was removed.
 func (s *Store) fileDSN(q url.Values) string {
 	if !q.Has("mode") {
 		q.Set("mode", "rw")
@@ -193,7 +192,7 @@ func (s *Store) fileDSN(q url.Values) string {
 	return (&url.URL{Scheme: "file", Opaque: strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(s.path), RawQuery: q.Encode()}).String()
 }
 
-// connect is sql.Open, but for connections to the very file that was found.
+// connect is sql.Open that fails if the file is not the one that was found.
 func (s *Store) connect(dsn string) (*sql.DB, error) {
 	c, err := sqlite.NewConnector(dsn)
 	if err != nil {
@@ -210,7 +209,7 @@ type connector struct {
 // Connect implements driver.Connector.
 func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 	conn, err := c.Connector.Connect(ctx)
-	if misplaced := c.at.check(); misplaced != nil { // what was opened is another file, or none
+	if misplaced := c.at.check(); misplaced != nil { // another file was opened, or none
 		if err == nil {
 			conn.Close()
 		}
@@ -219,8 +218,8 @@ func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 	return conn, err
 }
 
-// prepare sets the write connection's pragmas, reads back those that matter, brings the
-// schema up to date, and returns the file's secret.
+// prepare sets the write connection's pragmas, checks those that matter, updates the schema, and returns the
+// file's secret.
 func (s *Store) prepare(conn *sql.Conn) (secret []byte, err error) {
 	ctx := context.Background()
 	journal, sync, level := "wal", "FULL", 2
@@ -261,7 +260,7 @@ func (s *Store) prepare(conn *sql.Conn) (secret []byte, err error) {
 
 const secretSQL = "SELECT value FROM stint_meta WHERE key = 'id_secret'"
 
-// secret returns the file's, which the first to open it makes.
+// secret returns the file's secret, which the first process to open it creates.
 func (s *Store) secret(ctx context.Context, conn *sql.Conn) (secret []byte, err error) {
 	if err := conn.QueryRowContext(ctx, secretSQL).Scan(&secret); !errors.Is(err, sql.ErrNoRows) {
 		return secret, err
@@ -317,7 +316,7 @@ func code(err error) int {
 
 func isBusy(err error) bool { c := code(err); return c == lib.SQLITE_BUSY || c == lib.SQLITE_LOCKED }
 
-// explain says what to do about the errors that a user can do something about.
+// explain adds to an error what the user can do about it.
 func explain(err error) error {
 	var do string
 	switch code(err) {
@@ -339,8 +338,8 @@ func explain(err error) error {
 	return fmt.Errorf("%s: %w", do, err)
 }
 
-// Close waits for what was begun, gives the runs of this store's workers back, and
-// closes the file.
+// Close waits for what was begun, queues the runs that this store's workers still execute, and closes the
+// file.
 func (s *Store) Close() error {
 	if !s.w.close() {
 		return nil

@@ -13,13 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// noFollow has an open refuse a symbolic link, and not wait for a pipe's other end.
+// noFollow makes open refuse a symbolic link, and not wait for the other end of a pipe.
 const noFollow = unix.O_NOFOLLOW | unix.O_NONBLOCK
 
-// A fileID tells files apart as long as they exist.
+// A fileID identifies a file as long as it exists.
 type fileID struct{ device, inode uint64 }
 
-// identify returns which file is at a path. It follows no symbolic link.
+// identify returns the file at a path. It follows no symbolic link.
 func identify(path string) (fileID, error) {
 	var s unix.Stat_t
 	if err := unix.Lstat(path, &s); err != nil {
@@ -28,15 +28,15 @@ func identify(path string) (fileID, error) {
 	return fileID{uint64(s.Dev), uint64(s.Ino)}, nil
 }
 
-// singleName reports whether a file has one name: what has more may be a link to a database,
-// whose locks go when it is closed.
+// singleName reports whether a file has one name: another may be that of a database, whose locks closing
+// the file would drop.
 func singleName(info fs.FileInfo) bool {
 	s, ok := info.Sys().(*syscall.Stat_t)
 	return ok && s.Nlink == 1
 }
 
-// share gives a file rights, and where root made it, the owner of the database, who could
-// not use it otherwise. SQLite does the same with its log.
+// share sets a file's rights and, if root creates it, the owner of the database as its owner, who could not
+// use it otherwise. SQLite does the same with its log.
 func share(path string, db fs.FileInfo, rights fs.FileMode) error {
 	if s, ok := db.Sys().(*syscall.Stat_t); ok && os.Geteuid() == 0 {
 		if err := os.Lchown(path, int(s.Uid), int(s.Gid)); err != nil {
@@ -46,8 +46,8 @@ func share(path string, db fs.FileInfo, rights fs.FileMode) error {
 	return os.Chmod(path, rights)
 }
 
-// lock takes f for as long as it stays open. The kernel lets go when the process
-// dies, however it dies, and not while it is merely stopped.
+// lock locks f until it is closed. The kernel releases the lock when the process dies, however it dies, but
+// not while it is stopped.
 func lock(f *os.File) (bool, error) {
 	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
@@ -56,8 +56,8 @@ func lock(f *os.File) (bool, error) {
 	return err == nil, err
 }
 
-// createLocked makes a file that is locked from the moment at which others see it: one
-// that they could lock would be taken for a dead owner's.
+// createLocked creates a file that is locked before others can see it: if they could lock it, they would
+// take its owner for dead.
 func createLocked(path string) (*os.File, error) {
 	early := filepath.Join(filepath.Dir(path), earlyName+filepath.Base(path))
 	f, err := os.OpenFile(early, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
@@ -66,7 +66,7 @@ func createLocked(path string) (*os.File, error) {
 	}
 	locked, err := lock(f)
 	if err == nil && !locked {
-		err = fs.ErrExist // somebody looks whether it was left over: try again
+		err = fs.ErrExist // another process checks whether it was left behind: try again
 	}
 	if err == nil {
 		err = os.Rename(early, path)
@@ -78,7 +78,7 @@ func createLocked(path string) (*os.File, error) {
 	return f, nil
 }
 
-// worldTime is the machine's clock, which a testing/synctest bubble does not replace.
+// worldTime returns the machine's time, which a testing/synctest bubble does not replace.
 func worldTime() time.Duration {
 	var tv unix.Timeval
 	if unix.Gettimeofday(&tv) != nil {

@@ -9,10 +9,10 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// noFollow is 0: who may make links on Windows is an administrator.
+// noFollow is 0: on Windows only administrators may create links.
 const noFollow = 0
 
-// A fileID is empty: Windows removes and replaces no file that SQLite has open.
+// A fileID is empty: Windows does not remove or replace a file that SQLite has open.
 type fileID struct{ device, inode uint64 }
 
 func identify(path string) (fileID, error) { return fileID{}, nil }
@@ -21,8 +21,8 @@ func singleName(fs.FileInfo) bool { return true }
 
 func share(string, fs.FileInfo, fs.FileMode) error { return nil }
 
-// lock takes f for as long as it stays open. The kernel lets go when the process
-// dies, however it dies, and not while it is merely stopped.
+// lock locks f until it is closed. The kernel releases the lock when the process dies, however it dies, but
+// not while it is stopped.
 func lock(f *os.File) (bool, error) {
 	err := windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY,
 		0, 1, 0, &windows.Overlapped{})
@@ -32,8 +32,8 @@ func lock(f *os.File) (bool, error) {
 	return err == nil, err
 }
 
-// createLocked makes a file that is locked. Others may lock it first, to see whether its
-// owner is dead, but not remove it: it is open.
+// createLocked creates a locked file. Others may lock it first, to see whether its owner is dead, but
+// cannot remove it: it is open.
 func createLocked(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 	if err != nil {
@@ -55,7 +55,7 @@ func createLocked(path string) (*os.File, error) {
 	return f, nil
 }
 
-// worldTime is the machine's clock, which a testing/synctest bubble does not replace.
+// worldTime returns the machine's time, which a testing/synctest bubble does not replace.
 func worldTime() time.Duration {
 	var ft windows.Filetime
 	windows.GetSystemTimeAsFileTime(&ft)

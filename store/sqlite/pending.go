@@ -7,22 +7,21 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// A publisher publishes the events of apps' transactions, which are stored as pending, after
-// the app's commit. It computes their filters in a goroutine of its own, as Publish does in
-// its caller's: everybody waits for the writer. That an event is pending no more is stored with
-// what follows from it: so after a crash the next process goes on, and of several processes
-// that see an event one publishes it.
+// A publisher publishes the events of apps' transactions, which are stored as pending, after the app's
+// commit. It computes their filters in a goroutine of its own, as Publish does in its caller's, because
+// everything waits for the writer. The same commit that does what follows from an event makes it no longer
+// pending: so after a crash the next process continues, and of several processes one publishes it.
 type publisher struct {
 	signaled chan struct{} // capacity 1: the file has pending events
 	done     chan struct{}
 }
 
 const (
-	pendingPage  = 64 // events that are read at once, of at most store.MaxPageBytes
+	pendingPage  = 64 // events that are read at once, at most store.MaxPageBytes
 	retryPending = time.Second
 )
 
-// signal has the publisher look for pending events.
+// signal makes the publisher look for pending events.
 func (p *publisher) signal() {
 	select {
 	case p.signaled <- struct{}{}:
@@ -30,8 +29,8 @@ func (p *publisher) signal() {
 	}
 }
 
-// publishLoop publishes what is pending until the writer has stopped. An event that cannot be
-// published, such as one whose filters need another program, holds up no other.
+// publishLoop publishes pending events until the writer has stopped. An event that cannot be published, such
+// as one whose filters need another program, does not hold up others.
 func (s *Store) publishLoop() {
 	defer close(s.publisher.done)
 	var retry <-chan time.Time
@@ -68,7 +67,7 @@ func (s *Store) publishPending() (failed error) {
 		if s.publishStored(keys, events) == nil {
 			continue
 		}
-		for i := range events { // those at fault alone stay pending
+		for i := range events { // only those at fault stay pending
 			if err := s.publishStored(keys[i:i+1], events[i:i+1]); err != nil && failed == nil {
 				failed = err
 			}

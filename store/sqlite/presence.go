@@ -14,41 +14,39 @@ import (
 	"time"
 )
 
-// A presence is the file that a store keeps locked while it is open, in a directory beside
-// the database: ".app.db-stint/<32 hex digits>". Whoever can lock it knows that its owner is
-// dead. The directory is the database's alone, so that it costs the same to look into
-// whatever else lies beside; it goes when the last store closes.
+// A presence is the file that a store locks while it is open, in a directory beside the database:
+// ".app.db-stint/<32 hex digits>". If another process can lock it, its owner is dead. The directory has
+// only these files, so that reading it costs the same whatever else is beside the database; the last store
+// to close removes it.
 //
-// It is never the database file itself: closing any descriptor of that would drop SQLite's
-// own locks.
+// It is never the database file: closing any descriptor of that would drop SQLite's own locks.
 type presence struct {
 	dir  string
-	mark string // what the names of all who have this very file open begin with
-	name string // kept in stint_workers.lock
+	mark string // prefix of the names of all stores that have the same file open
+	name string // in stint_workers.lock
 	file *os.File
-	db   fs.FileInfo // whose rights the files have
+	db   fs.FileInfo // the files have its rights
 
-	// Of the writer's goroutine; see look.
+	// Of the writer's goroutine; see scan.
 	modified, scanned time.Time
 	seen              bool
 }
 
-// presenceName is what a name is, in a row and in the directory. Anything else there is not
-// ours: it is neither opened nor removed.
+// presenceName matches a presence's name, in a row and in the directory. Anything else there is neither
+// opened nor removed.
 var presenceName = regexp.MustCompile(`^[0-9a-f]{32}$`)
 
 const earlyName = ".new-" // before it is locked
 
-// markOf is the first half of a presence's name: a digest of a secret that the file holds
-// and of the file's inode. A copy has the secret and another inode, so that it does not take
-// those who work on the original for its own, also where it was put in its place. The device
-// is left out: two views of one file system may number it differently.
+// markOf returns the first half of a presence's name: a digest of the file's secret and its inode. A copy has
+// the same secret but another inode, so it does not take the original's processes for its own, not even if it
+// replaces the original. The device is left out: two views of one file system may number it differently.
 func markOf(secret []byte, file fileID) string {
 	sum := sha256.Sum256(append(append([]byte{}, secret...), fmt.Sprint(file.inode)...))
 	return hex.EncodeToString(sum[:8])
 }
 
-// presenceDir is where the presences of a database are.
+// presenceDir returns the directory of a database's presences.
 func presenceDir(db string) string {
 	return filepath.Join(filepath.Dir(db), "."+filepath.Base(db)+"-stint")
 }
@@ -71,8 +69,8 @@ func newPresence(at *location, secret []byte) (*presence, error) {
 
 func (p *presence) path(name string) string { return filepath.Join(p.dir, name) }
 
-// create makes the file, and the directory. Others may remove that as they leave, or what
-// they take for left over, while this is at it.
+// create creates the file and the directory. It retries, because others may remove the directory as they
+// close, or a file that they take for left behind.
 func (p *presence) create() error {
 	for tries := 0; ; tries++ {
 		f, err := p.tryCreate()
@@ -107,7 +105,7 @@ func (p *presence) tryCreate() (*os.File, error) {
 	return f, nil
 }
 
-// checkDir returns an error if what is at the directory's path is something else.
+// checkDir returns an error if the directory's path is not a directory.
 func (p *presence) checkDir() error {
 	info, err := os.Lstat(p.dir)
 	if err == nil && !info.IsDir() {
@@ -116,7 +114,7 @@ func (p *presence) checkDir() error {
 	return err
 }
 
-// sweep removes what those have left who died while they made their presence.
+// sweep removes the files of stores that died in create.
 func (p *presence) sweep() {
 	entries, _ := os.ReadDir(p.dir)
 	for _, e := range entries {
@@ -139,11 +137,11 @@ func (p *presence) close() error {
 		err = nil
 	}
 	err = errors.Join(err, p.file.Close())
-	os.Remove(p.dir) // which the last one can
+	os.Remove(p.dir) // succeeds for the last store
 	return err
 }
 
-// others lists the other presences in the directory.
+// others returns the other presences in the directory.
 func (p *presence) others() (names []string) {
 	if p.checkDir() != nil {
 		return nil
@@ -158,12 +156,12 @@ func (p *presence) others() (names []string) {
 }
 
 const (
-	coarseTime = 2 * time.Second  // the least time between two changes that a directory's time surely tells apart
-	scanEvery  = 10 * time.Second // though the directory has not changed, where no time is kept
+	coarseTime = 2 * time.Second  // after this time another change certainly changes the directory's time
+	scanEvery  = 10 * time.Second // for file systems that do not keep the directory's time
 )
 
-// scan reports whether other stores have the file open, or had when they died, and whether
-// this store's own presence was removed. The directory is read only when it has changed.
+// scan reports whether other stores have the file open, or had it when they died, and whether this store's
+// presence was removed. It reads the directory only if that has changed.
 func (p *presence) scan() (company, removed bool) {
 	now := time.Unix(0, worldTime().Nanoseconds())
 	var modified time.Time
@@ -181,8 +179,8 @@ func (p *presence) scan() (company, removed bool) {
 	return p.seen, errors.Is(err, fs.ErrNotExist)
 }
 
-// renew makes the file again if somebody has removed it, as a person may who tidies up.
-// Others have taken this process for dead then.
+// renew recreates a deleted presence file, so that other processes see this one alive. They may have taken
+// it for dead.
 func (p *presence) renew() error {
 	old := p.file
 	if err := p.create(); err != nil {
@@ -191,7 +189,7 @@ func (p *presence) renew() error {
 	return old.Close()
 }
 
-// isDead reports whether the store of that presence is gone, or has another file open.
+// isDead reports whether a presence's store is dead, or has another file open.
 func (p *presence) isDead(name string) (bool, error) {
 	if !presenceName.MatchString(name) || !strings.HasPrefix(name, p.mark) {
 		return true, nil // it never had this file open: this is a copy, or a row changed by hand
@@ -199,8 +197,8 @@ func (p *presence) isDead(name string) (bool, error) {
 	return p.lock(name)
 }
 
-// lock reports whether it could lock a file of the directory for a moment, or it is missing.
-// What is not a regular file with one name is not touched.
+// lock reports whether it could lock a file of the directory for a moment, or the file is missing. It touches
+// only regular files with one name.
 func (p *presence) lock(name string) (bool, error) {
 	path := p.path(name)
 	before, err := os.Lstat(path)
@@ -230,7 +228,7 @@ func (p *presence) lock(name string) (bool, error) {
 	return lock(f)
 }
 
-// remove removes what a dead store left.
+// remove removes the presence of a dead store.
 func (p *presence) remove(name string) {
 	if presenceName.MatchString(name) {
 		if locked, err := p.lock(name); locked && err == nil {

@@ -14,25 +14,25 @@ import (
 	sqlite "modernc.org/sqlite"
 )
 
-// A store that is opened with Options.ReadOnly has no write connection and leaves nothing
-// behind. SQLite has two ways of reading a file with a write-ahead log:
+// A store with Options.ReadOnly has no write connection and leaves nothing behind. SQLite has two ways to
+// read a file with a write-ahead log:
 //
-//   - While the log has frames somebody has the file open, or was killed: mode=ro, which reads the
-//     log and its index and takes part in the locks. As long as such a connection is open,
-//     nobody removes the log.
-//   - While it has none all is in the file, and mode=ro would have to make a log, which it
-//     may not be able to, and would leave: immutable=1, which takes no lock and looks for no
-//     change. It is right as long as the file is not changed, and nobody changes it without
-//     making a log first: so each look at the file begins and ends with a look for that.
+//   - If the log has frames, a process has the file open or was killed: mode=ro, which reads the log and
+//     its index and takes locks. While such a connection is open, nobody removes the log.
+//   - If it has none, all is in the file, and mode=ro would have to create a log, which may not be allowed,
+//     and would stay: immutable=1, which takes no lock and does not notice changes. It is correct while the
+//     file is unchanged, and nobody changes it without creating a log first: so each read begins and ends
+//     with a check for a log.
 //
-// The second becomes the first, or itself anew, when that has changed, and never the other way.
+// The second way changes to the first, or opens the file again, if that check finds a change; never the
+// other way round.
 
-// logHeader is the size of a write-ahead log that has no frame yet: to a reader it is none.
-// A program that is killed in its first commit leaves one, and SQLite cannot read a file
-// with it where it may not write. See https://www.sqlite.org/fileformat.html#the_write_ahead_log.
+// logHeader is the size of a write-ahead log without frames, which counts as none. A program that is killed
+// in its first commit leaves one, and without the right to write SQLite cannot read a file beside it. See
+// https://www.sqlite.org/fileformat.html#the_write_ahead_log.
 const logHeader = 32
 
-// A stillness is what tells whether a file was changed that has no log.
+// A stillness tells whether a file without a log was changed.
 type stillness struct {
 	log      bool
 	modified time.Time
@@ -84,8 +84,8 @@ func openReading(path string, opts Options) (_ *Store, err error) {
 	return s, nil
 }
 
-// connectReading opens connections to the file as it is now, at least one. The caller holds
-// s.reading, or nobody else has s yet.
+// connectReading opens connections to the file as it is now, at least one. The caller holds s.reading, or
+// has s for itself.
 func (s *Store) connectReading() error {
 	for tries := 0; ; tries++ {
 		err := s.tryConnect()
@@ -94,7 +94,7 @@ func (s *Store) connectReading() error {
 		}
 		if now, serr := stillnessOf(s.path); serr != nil || now == s.still {
 			return err
-		} // its log has come or gone meanwhile
+		} // its log was created or removed meanwhile
 	}
 }
 
@@ -129,8 +129,7 @@ func (s *Store) readOnlyDSN() string {
 	return s.fileDSN(q)
 }
 
-// knownFile checks that the file is one of stint's, as migrate and prepare do, and reads
-// its secret.
+// knownFile checks that the file is one of stint's, like migrate and prepare, and reads its secret.
 func (s *Store) knownFile() error {
 	ctx := context.Background()
 	conn, err := s.read.Conn(ctx)
@@ -163,7 +162,7 @@ func (s *Store) knownFile() error {
 	return err
 }
 
-// explainReading says what to do where SQLite's rules leave no way to read.
+// explainReading adds to an error what to do if SQLite has no way to read the file.
 func explainReading(err error) error {
 	err = explain(err)
 	if c := code(err); c != 0 {
@@ -172,8 +171,7 @@ func explainReading(err error) error {
 	return err
 }
 
-// refresh makes the connections anew if the file has a log by now, or was changed, and
-// reports whether.
+// refresh opens new connections if the file has a log by now, or was changed, and reports whether.
 func (s *Store) refresh() (bool, error) {
 	s.reading.RLock()
 	same := s.closed || s.isStill()
@@ -194,10 +192,10 @@ func (s *Store) refresh() (bool, error) {
 	return true, s.connectReading()
 }
 
-// isStill reports whether s.read shows what the file has now. The caller holds s.reading.
+// isStill reports whether s.read sees the present file. The caller holds s.reading.
 func (s *Store) isStill() bool {
 	if s.still.log {
-		return true // its connections see to that
+		return true // its connections see all commits
 	}
 	now, err := stillnessOf(s.path)
 	return err == nil && now == s.still
@@ -205,8 +203,8 @@ func (s *Store) isStill() bool {
 
 var errMoving = fmt.Errorf("%w: a program opened the file while it was read: read again", store.ErrBusy)
 
-// observe does the writer's goroutine's work for a store that only reads: it looks for the
-// commits of others until it is closed.
+// observe is the writer's goroutine of a read-only store: it notices the commits of others until the store is
+// closed.
 func (w *writer) observe() {
 	defer close(w.done)
 	timer := time.NewTimer(0)
@@ -233,7 +231,7 @@ func (w *writer) observe() {
 	}
 }
 
-// observeOnce has everyone who waits look again if others have committed.
+// observeOnce makes all waiting calls read again if others have committed.
 func (w *writer) observeOnce() error {
 	_, err := os.Lstat(presenceDir(w.s.path))
 	w.shared = err == nil

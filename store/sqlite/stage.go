@@ -14,10 +14,10 @@ import (
 // perStage is how many runs of a large bulk a commit holds: about 10 ms of the writer.
 const perStage = 2000
 
-// enqueueStaged enqueues a large bulk so that nobody waits for all of it: its runs go,
-// a part a commit, into lanes of their own that no claim or list looks at, and one
-// last commit opens these lanes. All or none still holds: if the call fails, or the
-// process dies, the staged lanes are swept away (recover.go).
+// enqueueStaged enqueues a large bulk in several commits, so that other changes need not wait for all of it:
+// its runs go into lanes of their own that no claim and no list reads, and one last commit opens these lanes.
+// It is still all or nothing: if the call fails, or the process dies, the staged lanes are deleted
+// (recover.go).
 func (s *Store) enqueueStaged(ctx context.Context, now time.Time, runs []store.NewRun) ([]store.Enqueued, error) {
 	staged := map[laneName]int64{}
 	var token string
@@ -57,14 +57,14 @@ func (s *Store) enqueueStaged(ctx context.Context, now time.Time, runs []store.N
 		})
 	}
 	if err != nil {
-		s.sweep(context.WithoutCancel(ctx), token) // what fails here, Recover does
+		s.sweep(context.WithoutCancel(ctx), token) // if this fails, Recover does it
 		return nil, err
 	}
 	return out, nil
 }
 
-// useLast sets the rates that a bulk takes of to the settings of its last run: its runs come to
-// them over several commits.
+// useLast gives the rate limits of a bulk the settings of its last run: its runs come to them in several
+// commits.
 func (t *txn) useLast(runs []store.NewRun, out []store.Enqueued) error {
 	done := map[string]bool{}
 	for i := len(runs) - 1; i >= 0; i-- {
@@ -97,8 +97,8 @@ func (t *txn) unstage(staged map[laneName]int64) error {
 	return nil
 }
 
-// sweep deletes what a bulk that came to nothing has staged, a part a commit. Its
-// token says whose it was, and the key from which its runs are found.
+// sweep deletes what a failed bulk has staged, a part in each commit. The token has the owner's name, and the
+// key from which on the runs are.
 func (s *Store) sweep(ctx context.Context, token string) error {
 	_, from, _ := strings.Cut(token, ":")
 	first, err := strconv.ParseInt(from, 10, 64)

@@ -10,7 +10,7 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// changes numbers commits that may have changed something, for those who watch.
+// changes counts commits that may have changed something, for Changed.
 type changes struct {
 	n       atomic.Uint64
 	waiting atomic.Bool
@@ -18,7 +18,7 @@ type changes struct {
 	next    chan struct{} // closed by the next change, if waiting
 }
 
-// add counts a commit by what it did, so that the number says how busy the store is too.
+// add counts a commit by what it did, so that the number also measures how busy the store is.
 func (c *changes) add(did int) {
 	c.n.Add(uint64(max(did, 1)))
 	if !c.waiting.Load() {
@@ -31,7 +31,7 @@ func (c *changes) add(did int) {
 	}
 }
 
-// wait returns a channel that the next change closes, and how many there were before.
+// wait returns the number of changes, and a channel that the next change closes.
 func (c *changes) wait() (uint64, <-chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -66,7 +66,7 @@ func (w *writer) isClosed() bool {
 	return w.closed
 }
 
-// stateCountsSQL counts by the partial indexes, whose conditions hold the states as literals.
+// stateCountsSQL counts by the partial indexes, whose conditions have states as literals.
 var stateCountsSQL = map[store.State]string{
 	store.Scheduled: stateScheduled,
 	store.Queued:    stateQueued,
@@ -115,7 +115,7 @@ func (s *Store) Facts(ctx context.Context) (f store.Facts, err error) {
 	}
 	f.Path = s.path
 	if info, statErr := os.Stat(s.path); statErr == nil {
-		f.Checkpoint = info.ModTime() // with a log, nothing else writes the file
+		f.Checkpoint = info.ModTime() // with a log, only a checkpoint writes the file
 	}
 	if info, statErr := os.Stat(s.path + "-wal"); statErr == nil {
 		f.LogSize = info.Size()

@@ -8,10 +8,10 @@ import (
 	"sync"
 )
 
-// A schemaRow is what sqlite_schema says of a thing.
+// A schemaRow is a row of sqlite_schema.
 type schemaRow struct{ kind, name, table, text string }
 
-// knownSchema is what the migrations make, by name, with the trigger that comes later.
+// knownSchema is the schema that the migrations create, by name, with the trigger of the first limits.
 var knownSchema = sync.OnceValues(func() (map[string]schemaRow, error) {
 	ctx := context.Background()
 	db, err := sql.Open("sqlite", Memory)
@@ -38,7 +38,7 @@ var knownSchema = sync.OnceValues(func() (map[string]schemaRow, error) {
 	return known, err
 })
 
-// readSchema reads all but the indexes that SQLite makes by itself.
+// readSchema reads all but the indexes that SQLite creates by itself.
 func readSchema(ctx context.Context, conn *sql.Conn) (all []schemaRow, err error) {
 	rows, err := conn.QueryContext(ctx, "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
 	if err != nil {
@@ -55,9 +55,9 @@ func readSchema(ctx context.Context, conn *sql.Conn) (all []schemaRow, err error
 	return all, rows.Err()
 }
 
-// checkSchema refuses a file in which something else stands for a table or view of ours, or
-// has a trigger on one: it would run in each of our transactions. The app's own tables,
-// views and triggers, and its indexes on ours, are its own business.
+// checkSchema refuses a file in which something else has the name of a table or view of stint's, or which has
+// a trigger on one: it would run in stint's transactions. The app's own tables, views and triggers, and its
+// indexes on stint's tables, are allowed.
 func checkSchema(ctx context.Context, conn *sql.Conn) error {
 	known, err := knownSchema()
 	if err != nil {
@@ -77,7 +77,7 @@ func checkSchema(ctx context.Context, conn *sql.Conn) error {
 			}
 		case ours:
 			return fmt.Errorf("%s %s is not as stint made it: put it back, or restore a backup", r.kind, r.name)
-		case r.kind == "trigger" && known[strings.ToLower(r.table)] != (schemaRow{}): // SQLite holds that the text says so too
+		case r.kind == "trigger" && known[strings.ToLower(r.table)] != (schemaRow{}): // SQLite keeps table and text equal
 			return fmt.Errorf("trigger %s is on stint's own %s, where it would run in each transaction: drop it", r.name, r.table)
 		}
 	}

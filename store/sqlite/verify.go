@@ -6,14 +6,13 @@ import (
 	"github.com/stint-dev/stint/internal/selfcheck"
 )
 
-// verifySQL reads the first runs of the lanes that have something ready, of so many.
+// verifySQL reads the first runs of the lanes with ready runs, up to so many.
 var verifySQL = distinctValues("lane", "stint_runs WHERE limiter IS NULL AND "+stateQueued) + `
 SELECT r.lane, r.rank, r.turn, r.id FROM found CROSS JOIN stint_runs r ON r.id =
   (SELECT id FROM stint_runs x WHERE x.lane = found.v AND x.` + stateQueued + ` AND x.limiter IS NULL ORDER BY x.rank, x.turn, x.id LIMIT 1)
 LIMIT ?`
 
-// verify reports, in tests, lanes with something ready that claims would not find, or would
-// find too late.
+// verify reports, in tests, lanes with ready runs that claims would not find, or would find too late.
 func (t *txn) verify() error {
 	c := t.lanes
 	if !selfcheck.Enabled() || !c.loaded {

@@ -113,7 +113,7 @@ func (s *Store) Living(ctx context.Context) (all []store.WorkerInfo, err error) 
 		all = make([]store.WorkerInfo, len(rows))
 		for i, r := range rows {
 			if errors.Join(json.Unmarshal(r.queues, &r.Queues), json.Unmarshal(r.labels, &r.Labels), json.Unmarshal(r.tasks, &r.Tasks)) != nil {
-				r.Queues, r.Labels, r.Tasks = nil, nil, nil // somebody broke it by hand; the others are listed all the same
+				r.Queues, r.Labels, r.Tasks = nil, nil, nil // changed by hand; the others are listed all the same
 			}
 			r.Started = millis(r.started)
 			all[i] = r.WorkerInfo
