@@ -33,7 +33,8 @@ func (a *await) end(r *store.Result, err error) {
 func (s *Store) Await(ctx context.Context, id store.ID, afterChunk int64) (r store.Result, err error) {
 	end, err := s.await(ctx, id, func(q querier, key int64) (done bool, err error) {
 		r = store.Result{}
-		err = q.one("SELECT state, flags & 2 > 0, CASE WHEN "+stateSucceeded+" THEN output END FROM stint_runs WHERE id = ?", []any{key}, &r.State, &r.Workflow, &r.Output)
+		err = q.one("SELECT state, flags & 2 > 0, CASE WHEN "+stateSucceeded+" THEN output END FROM stint_runs WHERE id = ?", []any{key},
+			&r.State, &r.Workflow, &r.Output)
 		if errors.Is(err, sql.ErrNoRows) {
 			return true, nil
 		}

@@ -10,14 +10,22 @@ import (
 
 // checks count rows that no sequence of commits and crashes can leave.
 var checks = []struct{ what, query string }{
-	{"keys of runs that are not there", "SELECT count(*) FROM stint_keys k WHERE gone = 0 AND NOT EXISTS (SELECT 1 FROM stint_runs r WHERE r.id = k.run)"},
-	{"tasks of workflow runs that are not there", "SELECT count(*) FROM stint_runs n WHERE n.node IS NOT NULL AND n.parent IS NOT NULL AND n.flags & 1 = 0 AND NOT EXISTS (SELECT 1 FROM stint_runs r WHERE r.id = n.parent)"},
-	{"running workflow runs of which no task is left", "SELECT count(*) FROM stint_runs r WHERE r." + stateRunning + " AND r.flags & 2 AND NOT EXISTS (SELECT 1 FROM stint_runs n WHERE n.parent = r.id AND n.node IS NOT NULL AND n." + notEnded + ")"},
-	{"tasks of a workflow that are there twice", "SELECT count(*) FROM (SELECT 1 FROM stint_runs WHERE node IS NOT NULL AND parent IS NOT NULL GROUP BY parent, node HAVING count(*) > 1)"},
-	{"running runs of no worker", "SELECT count(*) FROM stint_runs r WHERE r." + stateRunning + " AND r.worker > 0 AND NOT EXISTS (SELECT 1 FROM stint_workers w WHERE w.id = r.worker)"},
-	{"crons that never tick and do not say why", "SELECT count(*) FROM stint_crons WHERE next_at IS NULL AND paused = 0 AND gone_at IS NULL AND error IS NULL"},
-	{"waits of runs that are not there", "SELECT count(*) FROM stint_waits w WHERE NOT EXISTS (SELECT 1 FROM stint_runs r WHERE r.id = w.run)"},
-	{"journal entries of runs that are not there", "SELECT count(*) FROM stint_journal j WHERE NOT EXISTS (SELECT 1 FROM stint_runs r WHERE r.id = j.run)"},
+	{"keys of runs that are not there", "SELECT count(*) FROM stint_keys k WHERE gone = 0 AND NOT EXISTS (SELECT 1 FROM stint_runs r " +
+		"WHERE r.id = k.run)"},
+	{"tasks of workflow runs that are not there", "SELECT count(*) FROM stint_runs n WHERE n.node IS NOT NULL AND n.parent IS NOT NULL " +
+		"AND n.flags & 1 = 0 AND NOT EXISTS (SELECT 1 FROM stint_runs r WHERE r.id = n.parent)"},
+	{"running workflow runs of which no task is left", "SELECT count(*) FROM stint_runs r WHERE r." + stateRunning + " AND r.flags & 2 " +
+		"AND NOT EXISTS (SELECT 1 FROM stint_runs n WHERE n.parent = r.id AND n.node IS NOT NULL AND n." + notEnded + ")"},
+	{"tasks of a workflow that are there twice", "SELECT count(*) FROM (SELECT 1 FROM stint_runs WHERE node IS NOT NULL " +
+		"AND parent IS NOT NULL GROUP BY parent, node HAVING count(*) > 1)"},
+	{"running runs of no worker", "SELECT count(*) FROM stint_runs r WHERE r." + stateRunning + " AND r.worker > 0 " +
+		"AND NOT EXISTS (SELECT 1 FROM stint_workers w WHERE w.id = r.worker)"},
+	{"crons that never tick and do not say why", "SELECT count(*) FROM stint_crons WHERE next_at IS NULL AND paused = 0 " +
+		"AND gone_at IS NULL AND error IS NULL"},
+	{"waits of runs that are not there", "SELECT count(*) FROM stint_waits w WHERE NOT EXISTS (SELECT 1 FROM stint_runs r " +
+		"WHERE r.id = w.run)"},
+	{"journal entries of runs that are not there", "SELECT count(*) FROM stint_journal j WHERE NOT EXISTS (SELECT 1 FROM stint_runs r " +
+		"WHERE r.id = j.run)"},
 	{"moves that nobody has led to their limiters", "SELECT count(*) FROM stint_transitions"},
 }
 
@@ -53,7 +61,8 @@ func Check(ctx context.Context, path string) (problems []string, err error) {
 	if s.path, err = resolve(path); err != nil {
 		return nil, err
 	}
-	db, err := sql.Open("sqlite", s.fileDSN(url.Values{"mode": {"rw"}, "_txlock": {"immediate"}, "_pragma": {pragma("busy_timeout", readerBusy.Milliseconds())}}))
+	db, err := sql.Open("sqlite", s.fileDSN(url.Values{"mode": {"rw"}, "_txlock": {"immediate"},
+		"_pragma": {pragma("busy_timeout", readerBusy.Milliseconds())}}))
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +79,8 @@ func (s *Store) check(ctx context.Context, tx *sql.Tx) (problems []string, err e
 	p := newAppParticipants()
 	a := appTx{ctx, tx, p.lanes}
 	t := &txn{querier: a, s: s, execN: a.execN, participants: p, now: time.Now().UnixMilli()}
-	for _, pragma := range []string{"SELECT integrity_check FROM pragma_integrity_check", `SELECT "table" || ' row ' || rowid || ' refers to no ' || parent FROM pragma_foreign_key_check`} {
+	for _, pragma := range []string{"SELECT integrity_check FROM pragma_integrity_check",
+		`SELECT "table" || ' row ' || rowid || ' refers to no ' || parent FROM pragma_foreign_key_check`} {
 		found, err := column[string](t, pragma)
 		if err != nil {
 			return nil, explain(err)

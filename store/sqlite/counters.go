@@ -78,7 +78,8 @@ func (t *txn) countEndings(ended []ending) error {
 		var state store.State
 		var lane int64
 		var started, end, node *int64
-		err := t.one("SELECT state, lane, started_at, ended_at, node FROM stint_runs WHERE id = ? AND "+hasEnded, []any{e.key}, &state, &lane, &started, &end, &node)
+		err := t.one("SELECT state, lane, started_at, ended_at, node FROM stint_runs WHERE id = ? AND "+hasEnded, []any{e.key}, &state,
+			&lane, &started, &end, &node)
 		if errors.Is(err, sql.ErrNoRows) || code(err) == 0 && err != nil { // deleted, or changed by other means
 			continue
 		}
@@ -169,9 +170,11 @@ func (c *counters) into(name counterName, now int64, o *store.Counters) {
 }
 
 const storeCountersSQL = `
-INSERT INTO stint_counters (span, queue, task, at, process, enqueued, started, succeeded, failed, canceled, skipped, retried, waits, durations, depth, commits, changes, syncs)
+INSERT INTO stint_counters (span, queue, task, at, process, enqueued, started, succeeded, failed, canceled, skipped, retried, waits,
+  durations, depth, commits, changes, syncs)
 VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
-ON CONFLICT DO UPDATE SET enqueued = excluded.enqueued, started = excluded.started, succeeded = excluded.succeeded, failed = excluded.failed, canceled = excluded.canceled,
+ON CONFLICT DO UPDATE SET enqueued = excluded.enqueued, started = excluded.started, succeeded = excluded.succeeded,
+  failed = excluded.failed, canceled = excluded.canceled,
   skipped = excluded.skipped, retried = excluded.retried, waits = excluded.waits, durations = excluded.durations,
   depth = max(depth, excluded.depth), commits = excluded.commits, changes = excluded.changes, syncs = excluded.syncs`
 
@@ -181,7 +184,8 @@ func (c *counters) flush(t *txn) error {
 		return nil
 	}
 	var depth int
-	if err := t.one("SELECT count(*) FROM (SELECT 1 FROM stint_runs WHERE "+stateQueued+" LIMIT ?)", []any{store.MaxCount}, &depth); err != nil {
+	if err := t.one("SELECT count(*) FROM (SELECT 1 FROM stint_runs WHERE "+stateQueued+" LIMIT ?)", []any{store.MaxCount},
+		&depth); err != nil {
 		return err
 	}
 	for n, s := range c.sums {
@@ -204,7 +208,8 @@ func (c *counters) flush(t *txn) error {
 }
 
 func (t *txn) storeCounters(n spanName, process string, c *store.Counters) error {
-	return t.exec(storeCountersSQL, n.span, n.queue, n.task, n.at, process, c.Enqueued, c.Started, c.Succeeded, c.Failed, c.Canceled, c.Skipped, c.Retried,
+	return t.exec(storeCountersSQL, n.span, n.queue, n.task, n.at, process, c.Enqueued, c.Started, c.Succeeded, c.Failed, c.Canceled,
+		c.Skipped, c.Retried,
 		c.Waits.String(), c.Durations.String(), c.Depth, c.Commits, c.Changes, c.Syncs.String())
 }
 
@@ -224,7 +229,8 @@ func counterNames(q querier, span int64) (all []counterName, err error) {
 	}
 }
 
-const countersSQL = `SELECT at, queue, task, enqueued, started, succeeded, failed, canceled, skipped, retried, waits, durations, depth, commits, changes, syncs
+const countersSQL = `SELECT at, queue, task, enqueued, started, succeeded, failed, canceled, skipped, retried, waits, durations, depth,
+	commits, changes, syncs
 FROM stint_counters WHERE ` + ofTask + " ORDER BY at"
 
 // Conditions on stint_counters: those of a task between two times, and of them those of a process or
@@ -270,11 +276,13 @@ func countersOf(q querier, text string, args ...any) (all []store.Counters, err 
 		waits, durations, syncs string
 	}
 	rows, err := rowsOf(q, func(r *row) []any {
-		return []any{&r.at, &r.Queue, &r.Task, &r.Enqueued, &r.Started, &r.Succeeded, &r.Failed, &r.Canceled, &r.Skipped, &r.Retried, &r.waits, &r.durations, &r.Depth, &r.Commits, &r.Changes, &r.syncs}
+		return []any{&r.at, &r.Queue, &r.Task, &r.Enqueued, &r.Started, &r.Succeeded, &r.Failed, &r.Canceled, &r.Skipped, &r.Retried,
+			&r.waits, &r.durations, &r.Depth, &r.Commits, &r.Changes, &r.syncs}
 	}, text, args...)
 	for i := range rows {
 		r := &rows[i]
-		r.At, r.Waits, r.Durations, r.Syncs = millis(r.at), store.ParseHistogram(r.waits), store.ParseHistogram(r.durations), store.ParseHistogram(r.syncs)
+		r.At, r.Waits, r.Durations, r.Syncs = millis(r.at), store.ParseHistogram(r.waits), store.ParseHistogram(r.durations),
+			store.ParseHistogram(r.syncs)
 		if last := len(all) - 1; last >= 0 && all[last].At.Equal(r.At) {
 			all[last].Add(&r.Counters)
 		} else {
@@ -287,7 +295,8 @@ func countersOf(q querier, text string, args ...any) (all []store.Counters, err 
 // rollUpAfter is how long after the end of a span its rows are rolled up.
 const rollUpAfter = time.Hour
 
-const crowdedSQL = `SELECT queue, task, at FROM stint_counters WHERE span = ? AND at < ? GROUP BY queue, task, at HAVING count(*) > 1 LIMIT ?`
+const crowdedSQL = `SELECT queue, task, at FROM stint_counters WHERE span = ? AND at < ? GROUP BY queue, task, at HAVING count(*) > 1
+	LIMIT ?`
 
 // rollUpCounters replaces the rows of several processes in a past span by one: a program may be started
 // often.
@@ -299,7 +308,8 @@ func (s *Store) rollUpCounters(ctx context.Context, span int64, now time.Time) e
 				counterName
 				at int64
 			}
-			rows, err := rowsOf(q, func(r *row) []any { return []any{&r.queue, &r.task, &r.at} }, crowdedSQL, span, now.Add(-rollUpAfter).UnixMilli()-span, perBulk)
+			rows, err := rowsOf(q, func(r *row) []any { return []any{&r.queue, &r.task, &r.at} }, crowdedSQL, span,
+				now.Add(-rollUpAfter).UnixMilli()-span, perBulk)
 			crowded = nil
 			for _, r := range rows {
 				crowded = append(crowded, store.Counters{Queue: r.queue, Task: r.task, At: millis(r.at)})
@@ -346,7 +356,8 @@ func (t *txn) rollUpProcess(process string) error {
 			return err
 		}
 		for _, n := range append(names, counterName{}) {
-			ats, err := column[int64](t, "SELECT at FROM stint_counters WHERE "+ofTask+" AND process = ?", span, n.queue, n.task, t.now-rollUpAfter.Milliseconds()-span, never, process)
+			ats, err := column[int64](t, "SELECT at FROM stint_counters WHERE "+ofTask+" AND process = ?", span, n.queue, n.task,
+				t.now-rollUpAfter.Milliseconds()-span, never, process)
 			if err != nil {
 				return err
 			}

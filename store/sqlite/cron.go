@@ -15,7 +15,8 @@ import (
 // The transaction that finds a tick of a cron due enqueues the run and stores the time of the next tick.
 // So each tick starts one run, whichever process comes first.
 
-const cronColumns = "name, task, spec, catch_up, declared, paused, next_at, last_at, last_run, graph, input, template, coalesce(error, ''), gone_at"
+const cronColumns = "name, task, spec, catch_up, declared, paused, next_at, last_at, last_run, graph, input, template, " +
+	"coalesce(error, ''), gone_at"
 
 type cronRow struct {
 	store.Cron
@@ -27,7 +28,8 @@ type cronRow struct {
 }
 
 func (r *cronRow) columns() []any {
-	return []any{&r.Name, &r.task, &r.Spec, &r.CatchUp, &r.Declared, &r.Paused, &r.next, &r.last, &r.lastRun, &r.graph, &r.input, &r.template, &r.Error, &r.gone}
+	return []any{&r.Name, &r.task, &r.Spec, &r.CatchUp, &r.Declared, &r.Paused, &r.next, &r.last, &r.lastRun, &r.graph, &r.input,
+		&r.template, &r.Error, &r.gone}
 }
 
 // cronsOf reads crons. One whose template was changed by hand and cannot be read is among them, with its
@@ -94,7 +96,8 @@ func (t *txn) tickOne(row *cronRow) error {
 			last, lastRun = at.UnixMilli(), id
 		}
 	}
-	return t.exec("UPDATE stint_crons SET next_at = ?2, last_at = coalesce(?3, last_at), last_run = coalesce(?4, last_run), error = ?5 WHERE name = ?1",
+	return t.exec("UPDATE stint_crons SET next_at = ?2, last_at = coalesce(?3, last_at), last_run = coalesce(?4, last_run), error = ?5 "+
+		"WHERE name = ?1",
 		c.Name, next, last, lastRun, problem)
 }
 
@@ -178,10 +181,13 @@ func (t *txn) setCron(now time.Time, c *store.Cron, program string) error {
 	if err != nil {
 		return err
 	}
-	if err := t.exec(`INSERT INTO stint_crons (name, task, spec, catch_up, declared, next_at, graph, input, template, program) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
-		ON CONFLICT DO UPDATE SET task = ?2, spec = ?3, catch_up = ?4, declared = ?5, graph = ?7, input = ?8, template = ?9, program = ?10, gone_at = NULL, error = NULL,
+	if err := t.exec(`INSERT INTO stint_crons (name, task, spec, catch_up, declared, next_at, graph, input, template, program)
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+		ON CONFLICT DO UPDATE SET task = ?2, spec = ?3, catch_up = ?4, declared = ?5, graph = ?7, input = ?8, template = ?9,
+		program = ?10, gone_at = NULL, error = NULL,
 		next_at = CASE WHEN paused THEN NULL WHEN spec = ?3 AND next_at IS NOT NULL THEN next_at ELSE ?6 END`,
-		c.Name, c.Template.Run.Task, c.Spec, int64(c.CatchUp), c.Declared, ceilMillis(next), graph, c.Template.Run.Input, text, program); err != nil {
+		c.Name, c.Template.Run.Task, c.Spec, int64(c.CatchUp), c.Declared, ceilMillis(next), graph, c.Template.Run.Input, text,
+		program); err != nil {
 		return err
 	}
 	t.timers.add(ceilMillis(next))

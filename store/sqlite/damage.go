@@ -67,7 +67,8 @@ func (w *writer) quarantine(err error) bool {
 func (w *writer) block(all []*damage, follow bool) error {
 	return w.inTx(func(t *txn) error {
 		for _, d := range all {
-			err := t.exec(`UPDATE stint_runs SET `+stateBlocked+`, error = ?2, crashes = ?3, limiter = NULL, due_at = NULL, start_by = NULL, ended_at = NULL WHERE id = ?1`,
+			err := t.exec(`UPDATE stint_runs SET `+stateBlocked+`, error = ?2, crashes = ?3, limiter = NULL, due_at = NULL,
+				start_by = NULL, ended_at = NULL WHERE id = ?1`,
 				d.run, failureJSON(store.KindDamaged, d.err.Error()), store.MaxCrashes)
 			if err == nil && !follow {
 				err = t.exec("DELETE FROM stint_transitions WHERE run = ?", d.run)

@@ -76,7 +76,8 @@ func (t *txn) catchUp(now, gone int64, triggers []store.Trigger) error {
 		store.NewEvent
 	}
 	events, err := rowsOf(t, func(r *row) []any { return []any{&r.id, &r.Key, &r.Payload, &r.Metadata, &r.Scope} },
-		"SELECT id, key, payload, metadata, coalesce(scope, '') FROM stint_events WHERE id >= ? AND pending IS NULL ORDER BY id", keyAt(millis(gone)))
+		"SELECT id, key, payload, metadata, coalesce(scope, '') FROM stint_events WHERE id >= ? AND pending IS NULL "+
+			"ORDER BY id", keyAt(millis(gone)))
 	if err != nil {
 		return err
 	}
@@ -109,7 +110,8 @@ func (t *txn) hasWorker(task string) (is bool, err error) {
 }
 
 // hasTask is the condition that a worker has the task ?1.
-const hasTask = "(w.tasks = 'null' OR EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(w.tasks) THEN w.tasks END) j WHERE j.value = ?1))"
+const hasTask = "(w.tasks = 'null' OR EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(w.tasks) THEN w.tasks END) j " +
+	"WHERE j.value = ?1))"
 
 // dropUndeclared removes the declarations of a registering worker's program for tasks that it does not
 // define any more, and that no living worker has.

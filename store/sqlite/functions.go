@@ -10,7 +10,8 @@ import (
 // SQL functions for queries. They are registered with the driver, for each connection of the process; no
 // index and no trigger uses one, so that other programs can read and write the file.
 func init() {
-	sqlite.MustRegisterDeterministicScalarFunction("stint_error_has", 2, func(_ *sqlite.FunctionContext, args []driver.Value) (driver.Value, error) {
+	const errorHas = "stint_error_has"
+	sqlite.MustRegisterDeterministicScalarFunction(errorHas, 2, func(_ *sqlite.FunctionContext, args []driver.Value) (driver.Value, error) {
 		return store.ErrorHas(bytesOf(args[0]), string(bytesOf(args[1]))), nil
 	})
 }

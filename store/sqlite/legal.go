@@ -16,7 +16,8 @@ import (
 // registerReport registers the function that reportIllegal's trigger calls, once a process.
 var registerReport = sync.OnceValue(func() error {
 	return sqlite.RegisterScalarFunction("stint_illegal", 2, func(_ *sqlite.FunctionContext, args []driver.Value) (driver.Value, error) {
-		selfcheck.Report(fmt.Sprintf("store.Legal has no transition from %v to %v", store.State(args[0].(int64)), store.State(args[1].(int64))))
+		selfcheck.Report(fmt.Sprintf("store.Legal has no transition from %v to %v", store.State(args[0].(int64)),
+			store.State(args[1].(int64))))
 		return nil, nil
 	})
 })

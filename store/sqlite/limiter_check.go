@@ -6,7 +6,8 @@ import "github.com/stint-dev/stint/store/internal/limits"
 const recountSQL = `
 SELECT id, state, limiter, flags, lease, limits FROM stint_runs WHERE ` + stateQueued + ` AND limits IS NOT NULL
 UNION ALL SELECT id, state, limiter, flags, lease, limits FROM stint_runs WHERE ` + stateRunning + ` AND limits IS NOT NULL
-UNION ALL SELECT id, state, limiter, flags, lease, limits FROM stint_runs WHERE ` + afterRunning + ` AND ` + notEnded + ` AND ` + stateWaiting + ` AND limits IS NOT NULL`
+UNION ALL SELECT id, state, limiter, flags, lease, limits FROM stint_runs WHERE ` + afterRunning + ` AND ` + notEnded + `
+  AND ` + stateWaiting + ` AND limits IS NOT NULL`
 
 // maxRecount is the number of waiting runs up to which the limiters are checked when a file is opened: a
 // tenth of a second.

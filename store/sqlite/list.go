@@ -76,11 +76,15 @@ func (s *Store) view(ctx context.Context, f func(querier) error) error {
 
 const runColumns = `r.id, l.task, l.queue, r.state, r.priority, r.attempt, r.crashes, r.lease, coalesce(r.due_at, r.id >> 20),
   r.started_at, r.ended_at, r.cancel_at, r.start_by, coalesce((SELECT name FROM stint_workers w WHERE w.id = r.worker), ''),
-  r.parent, r.root, coalesce(r.key, ''), coalesce(r.metadata, (SELECT f.metadata FROM stint_runs f WHERE f.id = r.parent AND r.node IS NOT NULL AND NOT r.flags & 2)),
+  r.parent, r.root, coalesce(r.key, ''),
+  coalesce(r.metadata, (SELECT f.metadata FROM stint_runs f WHERE f.id = r.parent AND r.node IS NOT NULL AND NOT r.flags & 2)),
   coalesce(r.input, (SELECT data FROM stint_inputs i WHERE i.id = r.id),
-    (SELECT coalesce(f.input, (SELECT data FROM stint_inputs i WHERE i.id = f.id)) FROM stint_runs f WHERE f.id = r.parent AND r.node IS NOT NULL AND NOT r.flags & 2)),
+    (SELECT coalesce(f.input, (SELECT data FROM stint_inputs i WHERE i.id = f.id))
+      FROM stint_runs f WHERE f.id = r.parent AND r.node IS NOT NULL AND NOT r.flags & 2)),
   r.node, r.flags & 2 > 0, r.output, r.error, p.done, p.total, p.message,
-  CASE WHEN r.` + stateQueued + ` AND r.limiter > 0 THEN r.limiter END, r.` + stateQueued + ` AND EXISTS (SELECT 1 FROM stint_queues q WHERE q.name = l.queue AND q.paused), CASE WHEN r.` + stateQueued + ` THEN l.route ELSE '' END`
+  CASE WHEN r.` + stateQueued + ` AND r.limiter > 0 THEN r.limiter END,
+  r.` + stateQueued + ` AND EXISTS (SELECT 1 FROM stint_queues q WHERE q.name = l.queue AND q.paused),
+  CASE WHEN r.` + stateQueued + ` THEN l.route ELSE '' END`
 
 const runTables = ` FROM stint_runs r CROSS JOIN stint_lanes l ON l.id = r.lane LEFT JOIN stint_progress p ON p.run = r.id `
 
@@ -115,7 +119,8 @@ func (s *Store) run(q querier, r *runRow) (store.Run, error) {
 	}
 	r.ID, r.Parent, r.Root = s.ids.id(r.key), s.ids.optional(r.parent), s.ids.optional(r.root)
 	r.Created, r.Due = millis(createdAt(r.key)), millis(r.due)
-	r.Started, r.Ended, r.CancelAt, r.StartBy = optionalTime(r.started), optionalTime(r.ended), optionalTime(r.cancel), optionalTime(r.startBy)
+	r.Started, r.Ended, r.CancelAt, r.StartBy = optionalTime(r.started), optionalTime(r.ended), optionalTime(r.cancel),
+		optionalTime(r.startBy)
 	if r.route != "" {
 		r.Route, _ = store.ParseRoute(r.route) // one that was changed by hand is ignored
 	}
@@ -243,7 +248,9 @@ func (s *Store) List(ctx context.Context, f store.Filter, before store.ID, limit
 // pageOf is rowsOf for a page of a list: at least one row, at most limit, and fewer rather than more than
 // store.MaxPageBytes. more reports whether there are others: the query's limit has to be limit+1. It reads
 // one row that it does not return.
-func pageOf[T any](q querier, limit int, fields func(*T) []any, size func(*T) int, text string, args ...any) (page []T, more bool, err error) {
+func pageOf[T any](
+	q querier, limit int, fields func(*T) []any, size func(*T) int, text string, args ...any,
+) (page []T, more bool, err error) {
 	rows, err := q.query(text, args...)
 	if err != nil {
 		return nil, false, err
@@ -328,10 +335,12 @@ func (s *Store) where(ctx context.Context, f store.Filter) (string, []any, error
 	}
 	if f.Limit != nil {
 		and(`r.limits IS NOT NULL AND EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(r.limits) THEN r.limits END) j
-			WHERE coalesce(j.value->>'n', '') = ? AND coalesce(j.value->>'k', '') = ? AND (j.value->>'u' IS NOT NULL) = ?)`, f.Limit.Name, f.Limit.Key, f.Limit.Rate())
+			WHERE coalesce(j.value->>'n', '') = ? AND coalesce(j.value->>'k', '') = ? AND (j.value->>'u' IS NOT NULL) = ?)`, f.Limit.Name,
+			f.Limit.Key, f.Limit.Rate())
 	}
 	for k, v := range f.Metadata {
-		and("r.metadata IS NOT NULL AND EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(r.metadata) THEN r.metadata END) j WHERE j.key = ? AND j.value = ?)", k, v)
+		and("r.metadata IS NOT NULL AND EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(r.metadata) THEN r.metadata END) j "+
+			"WHERE j.key = ? AND j.value = ?)", k, v)
 	}
 	if !f.Since.IsZero() {
 		and("r.id >= ?", keyAt(f.Since))
@@ -417,7 +426,8 @@ func (s *Store) Logs(ctx context.Context, id store.ID, after int64, limit int) (
 	err := s.view(ctx, func(q querier) (err error) {
 		rows, _, err = pageOf(q, limit, func(r *row) []any {
 			return []any{&r.Seq, &r.at, &r.Level, &r.Attempt, &r.Message, &r.Attrs}
-		}, func(r *row) int { return r.Size() }, "SELECT seq, at, level, attempt, message, attrs FROM stint_logs WHERE run = ? AND seq > ? ORDER BY seq LIMIT ?", key, after, limit)
+		}, func(r *row) int { return r.Size() }, "SELECT seq, at, level, attempt, message, attrs FROM stint_logs "+
+			"WHERE run = ? AND seq > ? ORDER BY seq LIMIT ?", key, after, limit)
 		return err
 	})
 	logs := make([]store.Log, len(rows))
@@ -441,7 +451,8 @@ func (s *Store) Chunks(ctx context.Context, id store.ID, after int64, limit int)
 			return err
 		}
 		var more bool
-		chunks, more, err = pageOf(q, limit, func(c *store.Chunk) []any { return []any{&c.Seq, &c.Data} }, func(c *store.Chunk) int { return len(c.Data) },
+		chunks, more, err = pageOf(q, limit, func(c *store.Chunk) []any { return []any{&c.Seq, &c.Data} },
+			func(c *store.Chunk) int { return len(c.Data) },
 			"SELECT seq, data FROM stint_chunks WHERE run = ? AND seq > ? ORDER BY seq LIMIT ?", key, after, limit)
 		ended = ended && !more && len(chunks) < limit
 		return err
@@ -451,10 +462,13 @@ func (s *Store) Chunks(ctx context.Context, id store.ID, after int64, limit int)
 
 const queuesSQL = `
 SELECT name, paused,
-  coalesce((SELECT sum((SELECT count(*) FROM (SELECT 1 FROM stint_runs r WHERE r.limiter IS NULL AND r.lane = l.id AND r.` + stateQueued + ` LIMIT ?1)))
+  coalesce((SELECT sum((SELECT count(*) FROM (SELECT 1 FROM stint_runs r WHERE r.limiter IS NULL AND r.lane = l.id
+  AND r.` + stateQueued + ` LIMIT ?1)))
     FROM stint_lanes l WHERE l.queue = q.name AND l.staged IS NULL), 0),
-  (SELECT count(*) FROM stint_runs r CROSS JOIN stint_lanes l ON l.id = r.lane WHERE r.` + stateRunning + ` AND r.worker > 0 AND l.queue = q.name),
-  (SELECT min((SELECT coalesce(r.due_at, r.id >> 20) FROM stint_runs r WHERE r.limiter IS NULL AND r.lane = l.id AND r.` + stateQueued + ` ORDER BY r.rank, r.turn LIMIT 1))
+  (SELECT count(*) FROM stint_runs r CROSS JOIN stint_lanes l ON l.id = r.lane WHERE r.` + stateRunning + ` AND r.worker > 0
+  AND l.queue = q.name),
+  (SELECT min((SELECT coalesce(r.due_at, r.id >> 20) FROM stint_runs r WHERE r.limiter IS NULL AND r.lane = l.id
+  AND r.` + stateQueued + ` ORDER BY r.rank, r.turn LIMIT 1))
     FROM stint_lanes l WHERE l.queue = q.name AND l.staged IS NULL)
 FROM stint_queues q ORDER BY name`
 
@@ -487,7 +501,8 @@ func (s *Store) Queues(ctx context.Context) (all []store.QueueInfo, err error) {
 			store.QueueInfo
 			oldest *int64
 		}
-		rows, err := rowsOf(q, func(i *row) []any { return []any{&i.Name, &i.Paused, &i.Ready, &i.Running, &i.oldest} }, queuesSQL, store.MaxCount)
+		rows, err := rowsOf(q, func(i *row) []any { return []any{&i.Name, &i.Paused, &i.Ready, &i.Running, &i.oldest} }, queuesSQL,
+			store.MaxCount)
 		for _, r := range rows {
 			r.Oldest = optionalTime(r.oldest)
 			all = append(all, r.QueueInfo)

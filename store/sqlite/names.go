@@ -9,7 +9,8 @@ import (
 )
 
 const taskNamesSQL = `
-SELECT task FROM stint_lanes WHERE staged IS NULL UNION SELECT task FROM stint_crons UNION SELECT task FROM stint_triggers UNION SELECT task FROM stint_filters
+SELECT task FROM stint_lanes WHERE staged IS NULL
+UNION SELECT task FROM stint_crons UNION SELECT task FROM stint_triggers UNION SELECT task FROM stint_filters
 UNION SELECT j.value FROM stint_workers w, json_each(CASE WHEN json_valid(w.tasks) THEN w.tasks END) j WHERE j.type = 'text'`
 
 const queueNamesSQL = `

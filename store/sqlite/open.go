@@ -89,7 +89,8 @@ func Open(path string, opts Options) (*Store, error) {
 // modernc.org/sqlite: two SQLite libraries on one file in one process drop each other's locks.
 func New(db *sql.DB, opts Options) (*Store, error) {
 	if _, ok := db.Driver().(*sqlite.Driver); !ok {
-		return nil, fmt.Errorf("sqlite: New: database is of driver %T: open it with modernc.org/sqlite, or give the store a file of its own", db.Driver())
+		return nil, fmt.Errorf("sqlite: New: database is of driver %T: open it with modernc.org/sqlite, "+
+			"or give the store a file of its own", db.Driver())
 	}
 	var path string
 	if err := db.QueryRow("SELECT file FROM pragma_database_list WHERE name = 'main'").Scan(&path); err != nil {
@@ -108,7 +109,8 @@ func open(path string, opts Options) (_ *Store, err error) {
 	if opts.ReadOnly {
 		return openReading(path, opts)
 	}
-	s := &Store{path: path, opts: opts, presencesChanged: make(chan struct{}, 1), publisher: publisher{signaled: make(chan struct{}, 1)}, readStmts: map[string]*sql.Stmt{}, presence: &presence{name: Memory}}
+	s := &Store{path: path, opts: opts, presencesChanged: make(chan struct{}, 1), publisher: publisher{signaled: make(chan struct{}, 1)},
+		readStmts: map[string]*sql.Stmt{}, presence: &presence{name: Memory}}
 	if path != Memory {
 		if s.path, err = resolve(path); err != nil {
 			return nil, err
@@ -189,7 +191,8 @@ func (s *Store) fileDSN(q url.Values) string {
 	if !q.Has("mode") {
 		q.Set("mode", "rw")
 	}
-	return (&url.URL{Scheme: "file", Opaque: strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(s.path), RawQuery: q.Encode()}).String()
+	return (&url.URL{Scheme: "file", Opaque: strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(s.path),
+		RawQuery: q.Encode()}).String()
 }
 
 // connect is sql.Open that fails if the file is not the one that was found.
@@ -232,7 +235,8 @@ func (s *Store) prepare(conn *sql.Conn) (secret []byte, err error) {
 	if err := s.setWAL(ctx, conn, journal); err != nil {
 		return nil, err
 	}
-	for _, p := range []string{"synchronous = " + sync, "cache_size = -16000", "temp_store = MEMORY", "wal_autocheckpoint = 4000", "journal_size_limit = 67108864"} {
+	for _, p := range []string{"synchronous = " + sync, "cache_size = -16000", "temp_store = MEMORY", "wal_autocheckpoint = 4000",
+		"journal_size_limit = 67108864"} {
 		if _, err := conn.ExecContext(ctx, "PRAGMA "+p); err != nil {
 			return nil, fmt.Errorf("PRAGMA %s: %w", p, err)
 		}

@@ -86,7 +86,8 @@ func (s *Store) pendingEvents(after int64) (keys []int64, events []store.NewEven
 		var rows []row
 		rows, more, err = pageOf(q, pendingPage, func(r *row) []any { return []any{&r.id, &r.Key, &r.Payload, &r.Metadata, &r.Scope} },
 			func(r *row) int { return r.Size() },
-			"SELECT id, key, payload, metadata, coalesce(scope, '') FROM stint_events WHERE pending = 1 AND id > ? ORDER BY id LIMIT ?", after, pendingPage+1)
+			"SELECT id, key, payload, metadata, coalesce(scope, '') FROM stint_events WHERE pending = 1 AND id > ? ORDER BY id LIMIT ?",
+			after, pendingPage+1)
 		for i := range rows {
 			keys, events = append(keys, rows[i].id), append(events, rows[i].NewEvent)
 		}

@@ -135,7 +135,8 @@ func (w *writer) watched() (ids []int64) {
 }
 
 // lastKeySQL reads the highest key ever assigned: AUTOINCREMENT remembers deleted ones too.
-const lastKeySQL = "SELECT coalesce((SELECT max(seq, coalesce((SELECT max(id) FROM stint_events), 0)) FROM sqlite_sequence WHERE name = 'stint_runs'), (SELECT max(id) FROM stint_events), 0)"
+const lastKeySQL = "SELECT coalesce((SELECT max(seq, coalesce((SELECT max(id) FROM stint_events), 0)) FROM sqlite_sequence " +
+	"WHERE name = 'stint_runs'), (SELECT max(id) FROM stint_events), 0)"
 
 // refresh drops what the writer has cached if another connection has committed since the last
 // call.

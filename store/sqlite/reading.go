@@ -122,7 +122,8 @@ func (s *Store) tryConnect() (err error) {
 }
 
 func (s *Store) readOnlyDSN() string {
-	q := url.Values{"mode": {"ro"}, "_defensive": {"1"}, "_pragma": {pragma("busy_timeout", readerBusy.Milliseconds()), pragma("trusted_schema", 0)}}
+	q := url.Values{"mode": {"ro"}, "_defensive": {"1"}, "_pragma": {pragma("busy_timeout", readerBusy.Milliseconds()),
+		pragma("trusted_schema", 0)}}
 	if !s.still.log {
 		q.Set("immutable", "1")
 	}
@@ -149,7 +150,8 @@ func (s *Store) knownFile() error {
 	case have == 0:
 		return ErrNoTables
 	case have < len(steps):
-		return fmt.Errorf("schema %d, this program reads %d: open the file once without ReadOnly, which brings it up to date", have, len(steps))
+		return fmt.Errorf("schema %d, this program reads %d: open the file once without ReadOnly, which brings it up to date", have,
+			len(steps))
 	}
 	if err := checkSchema(ctx, conn); err != nil {
 		return err
@@ -166,7 +168,8 @@ func (s *Store) knownFile() error {
 func explainReading(err error) error {
 	err = explain(err)
 	if c := code(err); c != 0 {
-		err = fmt.Errorf("%w (to be read without rights to write, a file needs to be readable, and its -wal and -shm too or both missing: else copy the file with its -wal, and read the copy)", err)
+		err = fmt.Errorf("%w (to be read without rights to write, a file needs to be readable, "+
+			"and its -wal and -shm too or both missing: else copy the file with its -wal, and read the copy)", err)
 	}
 	return err
 }

@@ -130,7 +130,8 @@ const (
 	releaseSQL = `
 UPDATE stint_runs SET
   state    = CASE WHEN ` + releaseEnds + ` THEN ` + canceledState + `
-    WHEN ?2 AND crashes + 1 >= ?4 THEN ` + blockedState + ` WHEN ?2 AND crashes >= 1 THEN ` + scheduledState + ` ELSE ` + queuedState + ` END,
+    WHEN ?2 AND crashes + 1 >= ?4 THEN ` + blockedState + ` WHEN ?2 AND crashes >= 1 THEN ` + scheduledState + `
+    ELSE ` + queuedState + ` END,
   ended_at = CASE WHEN ` + releaseEnds + ` THEN ?3 END,
   error    = CASE WHEN NOT ` + releaseEnds + ` AND ?2 AND crashes + 1 >= ?4 THEN ?5 ELSE error END,
   rank     = CASE WHEN NOT ` + releaseEnds + ` AND ?2 AND crashes + 1 < ?4 THEN rank - ` + dueTime + ` + ?3 + CASE WHEN crashes >= 1 THEN ?6 << min(crashes, 10) ELSE 0 END ELSE rank END,

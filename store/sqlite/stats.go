@@ -81,7 +81,8 @@ func (s *Store) Counts(ctx context.Context) (map[store.State]int, error) {
 	err := s.view(ctx, func(q querier) error {
 		for state, cond := range stateCountsSQL {
 			var n int
-			if err := q.one("SELECT count(*) FROM (SELECT 1 FROM stint_runs WHERE "+cond+" LIMIT ?)", []any{store.MaxCount}, &n); err != nil {
+			if err := q.one("SELECT count(*) FROM (SELECT 1 FROM stint_runs WHERE "+cond+" LIMIT ?)", []any{store.MaxCount},
+				&n); err != nil {
 				return err
 			}
 			counts[state] = n

@@ -34,7 +34,8 @@ func (t *txn) verify() error {
 		}
 		for worker, v := range c.views {
 			if _, wanted := v.groupOf(c, l); wanted != (v.entries[l] != nil || v.waits[l] != nil) {
-				selfcheck.Report(fmt.Sprintf("run %d is ready, and that lane %d is in the view of worker %d: %t", h.id, h.lane, worker, v.entries[l] != nil))
+				selfcheck.Report(fmt.Sprintf("run %d is ready, and that lane %d is in the view of worker %d: %t", h.id, h.lane, worker,
+					v.entries[l] != nil))
 			}
 		}
 	}

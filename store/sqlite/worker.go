@@ -25,7 +25,8 @@ func (s *Store) Register(ctx context.Context, _ time.Time, i store.WorkerInfo) (
 		return 0, err
 	}
 	err = s.do(ctx, func(t *txn) error {
-		err := t.one(`INSERT INTO stint_workers (name, lock, pid, host, slots, queues, labels, tasks, build, started_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id`,
+		err := t.one(`INSERT INTO stint_workers (name, lock, pid, host, slots, queues, labels, tasks, build, started_at)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id`,
 			[]any{i.Name, s.presence.name, i.PID, i.Host, i.Slots, string(queues), labels, string(tasks), i.Build, t.now}, &id)
 		if err != nil {
 			return err
@@ -104,15 +105,18 @@ func (s *Store) Living(ctx context.Context) (all []store.WorkerInfo, err error) 
 	}
 	err = s.view(ctx, func(q querier) error {
 		rows, err := rowsOf(q, func(r *row) []any {
-			return []any{&r.ID, &r.Name, &r.PID, &r.Host, &r.Slots, &r.queues, &r.labels, &r.tasks, &r.Build, &r.started, &r.Paused, &r.Running}
+			return []any{&r.ID, &r.Name, &r.PID, &r.Host, &r.Slots, &r.queues, &r.labels, &r.tasks, &r.Build, &r.started, &r.Paused,
+				&r.Running}
 		}, `SELECT id, name, pid, host, slots, queues, labels, tasks, build, started_at, paused,
-			(SELECT count(*) FROM stint_runs r WHERE r.worker = w.id AND r.`+stateRunning+`) FROM stint_workers w WHERE ended_at IS NULL ORDER BY +id`)
+			(SELECT count(*) FROM stint_runs r WHERE r.worker = w.id AND r.`+stateRunning+`) FROM stint_workers w WHERE ended_at IS NULL
+			ORDER BY +id`)
 		if err != nil {
 			return err
 		}
 		all = make([]store.WorkerInfo, len(rows))
 		for i, r := range rows {
-			if errors.Join(json.Unmarshal(r.queues, &r.Queues), json.Unmarshal(r.labels, &r.Labels), json.Unmarshal(r.tasks, &r.Tasks)) != nil {
+			if errors.Join(json.Unmarshal(r.queues, &r.Queues), json.Unmarshal(r.labels, &r.Labels),
+				json.Unmarshal(r.tasks, &r.Tasks)) != nil {
 				r.Queues, r.Labels, r.Tasks = nil, nil, nil // changed by hand; the others are listed all the same
 			}
 			r.Started = millis(r.started)
