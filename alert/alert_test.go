@@ -39,7 +39,7 @@ func opened(t *testing.T, path string) *stint.Client {
 	return c
 }
 
-// started has alerts run, until the function that it returns is called.
+// started runs alerts until the function that it returns is called.
 func started(t *testing.T, c *stint.Client, cfg alert.Config) (*alert.Alerts, func()) {
 	t.Helper()
 	a, err := alert.New(c, cfg)
@@ -58,7 +58,7 @@ func started(t *testing.T, c *stint.Client, cfg alert.Config) (*alert.Alerts, fu
 	return a, stop
 }
 
-// A notebook keeps what a sink was given.
+// A notebook records the notices that a sink gets.
 type notebook struct {
 	mu      sync.Mutex
 	notices []alert.Notice
@@ -80,8 +80,8 @@ func (b *notebook) kinds() (all []string) {
 	return all
 }
 
-// A rule is told of when it begins to hold, in digests while it does, and when it is over;
-// once each, also after a restart and with two processes on the file.
+// Sinks are notified when a rule begins to fire, in digests while it fires, and when it has
+// recovered; once each, also after a restart and with two processes on the file.
 func TestEpisode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "shop.db")
@@ -156,8 +156,7 @@ func TestEpisode(t *testing.T) {
 	})
 }
 
-// A sink that is slow, or refuses, holds up no run of the app's, and gets its notice when
-// it takes it.
+// A sink that is slow or refuses delays no run of the app, and gets its notice when it accepts it.
 func TestHTTP(t *testing.T) {
 	c := opened(t, filepath.Join(t.TempDir(), "shop.db"))
 	got := make(chan string, 10)
@@ -204,7 +203,7 @@ func TestHTTP(t *testing.T) {
 	}
 }
 
-// Mail reaches a real SMTP server as it should, whatever stands in the notice.
+// Mail reaches a real SMTP server unchanged, whatever the notice contains.
 func TestMail(t *testing.T) {
 	box := &mailbox{mails: make(chan string, 1)}
 	server := smtp.NewServer(box)

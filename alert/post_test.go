@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// The cause of a failed request stays, unless it names a part of the URL.
+// The cause of a failed request is returned, unless it contains a part of the URL.
 func TestWithoutURL(t *testing.T) {
 	to, err := url.Parse("https://user:pass-w0rd@chat.example/services/T0/s3cr3t?key=qu3ry")
 	if err != nil {
@@ -29,7 +29,7 @@ func TestWithoutURL(t *testing.T) {
 	}
 }
 
-// No text of the app's can end a line of the mail, add a header, or make a line too long.
+// No text of the app can break a line of the mail, add a header, or make a line too long.
 func TestMessage(t *testing.T) {
 	n := Notice{
 		Rule: "r\r\nBcc: evil@example.org", Kind: Firing, At: time.Unix(0, 0), Task: "t\rBcc: evil@example.org",

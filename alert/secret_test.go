@@ -23,8 +23,8 @@ import (
 
 const secret = "T0123/B456/s3cr3t-t0ken"
 
-// sent sends a test notice to a sink, and returns what its delivery came to: the newest
-// error of an attempt, and whether the run is over.
+// sent sends a test notice to a sink and returns the newest error of the delivery's attempts, and
+// whether its run has ended.
 func sent(t *testing.T, sink alert.Sink) error {
 	t.Helper()
 	c := opened(t, filepath.Join(t.TempDir(), "shop.db"))
@@ -40,8 +40,8 @@ func sent(t *testing.T, sink alert.Sink) error {
 	return err
 }
 
-// A notice goes to the host that its sink names, and to no other; and what a failed
-// delivery says never holds the sink's URL.
+// A notice goes only to the host that its sink names, and the error of a failed delivery never
+// contains the sink's URL.
 func TestSinkURLStays(t *testing.T) {
 	var elsewhere int
 	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { elsewhere++ }))
@@ -82,8 +82,8 @@ func TestSinkURLStays(t *testing.T) {
 	}
 }
 
-// No text of a run mentions anybody, makes a link, or gets out of its line in a chat; and
-// Redact is given every error first.
+// No text of a run mentions anybody, makes a link, or leaves its line in a chat, and Redact gets
+// every error first.
 func TestChatTextIsInert(t *testing.T) {
 	texts := make(chan string, 10)
 	chat := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -175,7 +175,7 @@ func dropAtQuit(conn net.Conn, mails chan<- string) {
 	}
 }
 
-// A mail that the server took is not sent again because the farewell failed.
+// A mail that the server accepted is not sent again if QUIT fails.
 func TestMailIsSentOnce(t *testing.T) {
 	mails := make(chan string, 10)
 	addr := smtpServer(t, mails)
@@ -185,8 +185,8 @@ func TestMailIsSentOnce(t *testing.T) {
 	}
 }
 
-// Mail is encrypted, or the delivery says how to send it without; and no text of a run ends
-// a line of it.
+// Mail is encrypted, or the delivery's error says how to send it without; and no text of a run
+// breaks a line of it.
 func TestMailIsEncrypted(t *testing.T) {
 	box := &mailbox{mails: make(chan string, 1)}
 	server := smtp.NewServer(box)

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.Cleanup(selfcheck.Exit))
 }
 
-// An expression has at most 4 KiB; at the bound all is well.
+// An expression may have 4 KiB and no more.
 func TestExpressionBounds(t *testing.T) {
 	c, err := stint.Open(":memory:")
 	if err != nil {
@@ -55,7 +55,7 @@ func TestExpressionBounds(t *testing.T) {
 	}
 }
 
-// Each expression with an event, and whether that passes.
+// Each expression with an event, and whether the event matches.
 func TestExpressions(t *testing.T) {
 	for _, tc := range []struct {
 		expr, payload, metadata string
@@ -94,7 +94,7 @@ func TestExpressions(t *testing.T) {
 	}
 }
 
-// An expression that cannot be one is an error where it is given.
+// An invalid expression is an error where it is set.
 func TestBadExpressions(t *testing.T) {
 	for _, expr := range []string{"", "input.", "1 + 1", `"text"`, "unknown > 1", `input.a == `, "metadata > 1", strings.Repeat("true || ", 1000) + "true", "[1]" + strings.Repeat(".map(x, [x])", 21) + " == [1]"} {
 		if _, err := store.CompileFilter(expr); err == nil {
@@ -112,7 +112,7 @@ func TestBadExpressions(t *testing.T) {
 	}
 }
 
-// A durable wait, and the condition of a workflow's task, take the events that pass.
+// A durable wait, and the condition of a workflow's task, take the events that match.
 func TestWithFilter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := stinttest.New(t)
@@ -179,8 +179,8 @@ func TestWithFilter(t *testing.T) {
 	})
 }
 
-// Filters of triggers: of the definition, and made at run time, with a scope and a payload
-// of their own. With filters present, one run per filter that matches.
+// Filters of triggers: in the definition, and created at run time with a scope and a payload. If a
+// task has filters, an event starts one run for each that matches.
 func TestTriggerFilters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := stinttest.New(t)

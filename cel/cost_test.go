@@ -10,8 +10,8 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// An expression that would cost too much ends before it does, whatever it is made of, and
-// says so. Without the bound each of the first kind takes seconds to years.
+// An expression that would cost too much ends before that, whatever it is made of, and says so.
+// Without the bound each of the first kind takes seconds to years.
 func TestCost(t *testing.T) {
 	a := strings.Repeat("a", 1<<20)
 	large, err := json.Marshal(map[string]any{

@@ -103,7 +103,7 @@ func TestExactNumbers(t *testing.T) {
 	}
 }
 
-// A key of a webhook that is made of an id has all of its digits, or is an error.
+// A key of a webhook that is made of an ID has all of its digits, or is an error.
 func TestExactKeys(t *testing.T) {
 	key, err := store.CompileKey(`"order." + string(input.id)`)
 	if err != nil {
@@ -119,8 +119,7 @@ func TestExactKeys(t *testing.T) {
 	}
 }
 
-// Whatever two numbers are, an expression compares them as exact arithmetic does, or does
-// not compare them.
+// An expression compares any two numbers exactly, or not at all.
 func FuzzExactNumbers(f *testing.F) {
 	for _, s := range []string{"0", "-0", "1", "9007199254740992", "9007199254740993", "9.007199254740993e15", "1e999999999", "0.1", "1.5", "18446744073709551615"} {
 		f.Add(s, "9007199254740993")
@@ -148,7 +147,7 @@ func FuzzExactNumbers(f *testing.F) {
 	})
 }
 
-// rational is a number, unless its exponent is too large to compute with.
+// rational returns a number, unless its exponent is too large to compute with.
 func rational(number string) (*big.Rat, bool) {
 	if i := strings.IndexAny(number, "eE"); i >= 0 && len(number)-i > 4 {
 		return nil, false

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/tools/go/analysis/analysistest"
 )
 
-// testdata says what is to be reported, line by line.
+// The files in testdata say, line by line, what must be reported.
 func Test(t *testing.T) {
 	analysistest.Run(t, analysistest.TestData(), durablecheck.Analyzer, "a", "b")
 }

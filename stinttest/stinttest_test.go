@@ -19,13 +19,13 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.Cleanup(selfcheck.Exit))
 }
 
-// A month of sleep takes milliseconds; Drain returns when what is left only waits.
+// A month of sleep takes milliseconds; Drain returns when all remaining runs wait.
 func TestMonth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { month(t, stinttest.New(t)) })
 }
 
-// On a file too, though that has to be looked at for what other processes commit: how seldom is
-// the store's affair, see TestPollsGrowApart.
+// The same on a file, although the client polls it for commits of other processes: the store
+// decides how rarely, see TestPollsGrowApart.
 func TestMonthOnFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "month.db")
 	synctest.Test(t, func(t *testing.T) {
@@ -71,7 +71,7 @@ func month(t *testing.T, c *stint.Client) {
 	}
 }
 
-// A context that ends, ends a drain.
+// Drain ends with its context.
 func TestDrainContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := stinttest.New(t)

@@ -11,8 +11,8 @@ import (
 	"github.com/stint-dev/stint/stinttest"
 )
 
-// A journal of more than a page is printed as a whole, as a table with one header, as JSON, and in
-// the form that ReplayJournal takes.
+// All of a journal of more than a page is printed: as a table with one header, as JSON, and in the
+// format that ReplayJournal reads.
 func TestLongJournal(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "long.db")
 	c, err := stint.Open(path)

@@ -40,7 +40,7 @@ func must(t *testing.T, want string, args ...string) string {
 	return strings.TrimSpace(got)
 }
 
-// worked is a file on which a program has worked: a durable task, one that fails, a cron.
+// worked returns a file on which a program has worked: a durable task, one that fails, a cron.
 func worked(t *testing.T) string {
 	path := filepath.Join(t.TempDir(), "app.db")
 	c, err := stint.Open(path)
@@ -171,7 +171,7 @@ func TestOneBrokenValue(t *testing.T) {
 	must(t, "not JSON", "export", path, r.ID)
 }
 
-// A list of runs with large inputs is printed whole, however many pages it takes to read.
+// All of a list of runs with large inputs is printed, however many pages it takes to read.
 func TestRunsWithLargeInputs(t *testing.T) {
 	path := worked(t)
 	c, err := stint.Open(path)
@@ -196,7 +196,7 @@ func TestRunsWithLargeInputs(t *testing.T) {
 	}
 }
 
-// Numbers keep their digits, and metadata is texts, whatever they look like.
+// Numbers keep their digits, and values of metadata are texts, even if they look like numbers.
 func TestExactNumbers(t *testing.T) {
 	path := worked(t)
 	id := must(t, "", "enqueue", "-force", "-metadata", "order=9007199254740993", "-metadata", "eq=a=1e3", path, "mail", `{"id":9007199254740993}`)
@@ -211,7 +211,7 @@ func TestExactNumbers(t *testing.T) {
 	must(t, "1 canceled", "cancel", "-metadata", "order=9007199254740993", path)
 }
 
-// What is asked wrongly is told so, and changes nothing.
+// Wrong arguments are errors that say what is wrong, and change nothing.
 func TestBadArguments(t *testing.T) {
 	path := worked(t)
 	for _, c := range []struct {
@@ -274,7 +274,7 @@ func TestBadArguments(t *testing.T) {
 	must(t, "no worker serves queue default", "runs", path)
 }
 
-// A file of another program's stays as it is, and an empty one stays empty, whatever is asked.
+// No command changes a file of another program, or an empty file.
 func TestFilesOfOthers(t *testing.T) {
 	dir := t.TempDir()
 	other, empty := filepath.Join(dir, "other.db"), filepath.Join(dir, "empty.db")
@@ -306,7 +306,7 @@ func TestFilesOfOthers(t *testing.T) {
 	must(t, "", "cancel", "-all", worked(t)) // the control
 }
 
-// Nothing that a name says reaches the terminal, in no command.
+// No command prints control characters of a name.
 func TestOddNames(t *testing.T) {
 	path := worked(t)
 	name := "odd \x1b[31m\u202e\x00\r\nname"
@@ -327,7 +327,7 @@ func TestOddNames(t *testing.T) {
 	}
 }
 
-// Commands that look leave the file as it is: a cron that is overdue stays so.
+// Commands that only read do not change the file: an overdue cron stays overdue.
 func TestLookingChangesNothing(t *testing.T) {
 	path := worked(t)
 	damage(t, path, "UPDATE stint_crons SET next_at = 1000")

@@ -55,7 +55,7 @@ func TestUI(t *testing.T) {
 	}
 }
 
-// Who has the URL that is printed comes in, and nobody else.
+// Only who has the printed URL gets access.
 func TestUIToken(t *testing.T) {
 	path := worked(t)
 	ctx, cancel := context.WithCancel(t.Context())

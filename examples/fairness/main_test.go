@@ -12,8 +12,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// Without limits the greedy tenant is served first and the service refuses calls; with
-// them the others are done long before it, and nothing is refused.
+// Without limits the service refuses calls; with them the small tenants are done long before the
+// greedy one, and nothing is refused.
 func TestFairness(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "fair.db")
 	refusals := map[bool]int{}

@@ -17,7 +17,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // Three users: one clicks in time and is approved, one is reminded and declined, one
-// is still waited for. The days are virtual.
+// has not answered yet. The days are virtual.
 func TestOnboarding(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := stinttest.New(t)

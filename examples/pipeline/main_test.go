@@ -24,7 +24,7 @@ func folder(t *testing.T, files map[string]string) string {
 	return dir
 }
 
-// The whole graph: a branch is skipped, a task is tried again, the report is right.
+// The whole graph: a branch is skipped, a task is retried, the report is right.
 func TestIndex(t *testing.T) {
 	dir := folder(t, map[string]string{"a.txt": "durable tasks, durable graphs", "b.md": "durable tasks"})
 	var out strings.Builder
@@ -38,7 +38,7 @@ func TestIndex(t *testing.T) {
 	}
 }
 
-// Stopped and started again, it goes on with the same run.
+// Stopped and started again, the program continues the same run.
 func TestResume(t *testing.T) {
 	dir := folder(t, map[string]string{"a.txt": "word"})
 	path := filepath.Join(t.TempDir(), "p.db")
@@ -64,7 +64,7 @@ type writer func([]byte)
 
 func (w writer) Write(b []byte) (int, error) { w(b); return len(b), nil }
 
-// A folder that is not there fails the run, and names the task.
+// A folder that does not exist fails the run, with an error that names the task.
 func TestMissingFolder(t *testing.T) {
 	var out strings.Builder
 	err := index(t.Context(), ":memory:", filepath.Join(t.TempDir(), "none"), "", &out)

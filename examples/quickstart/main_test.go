@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// The test binary is the program, if it is told so.
+// The test binary is the program if the environment says so.
 func TestMain(m *testing.M) {
 	if os.Getenv("QUICKSTART_MAIN") != "" {
 		main()
@@ -44,8 +44,8 @@ func TestKilledReportIsTheSame(t *testing.T) {
 	t.Logf("killed %d times", kills)
 }
 
-// start runs the program, kills it after it wrote so many lines about its progress
-// (never, if negative), and returns its report if it was not.
+// start runs the program and kills it after some lines about its progress (never, if negative). It
+// returns the report of a program that was not killed.
 func start(t *testing.T, db, dir string, lines int) (killed bool, report string) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-db", db, "-slots", "2", dir)

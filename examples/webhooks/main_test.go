@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// What is sent starts and wakes what it should, once, over HTTP.
+// Webhooks over HTTP start and wake the right runs, once.
 func TestSent(t *testing.T) {
 	c, err := stint.Open(filepath.Join(t.TempDir(), "w.db"))
 	if err != nil {

@@ -43,7 +43,7 @@ func request(s *shop, method, target, body string) *httptest.ResponseRecorder {
 	return w
 }
 
-// An order that is kept is confirmed.
+// An order that is stored is confirmed.
 func TestOrder(t *testing.T) {
 	s := opened(t)
 	w := request(s, "POST", "/orders", `{"item":"tea","quantity":2}`)
