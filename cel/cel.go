@@ -15,7 +15,7 @@
 // a double. Dividing two numbers of the payload does not round: 10 by 4 is 2.5.
 //
 // An event does not match if the expression cannot be computed for it: if a field is missing or
-// has another type, if an integer has more than 64 bits, or if the expression costs too much. Each
+// has another type, if it reads an integer of more than 64 bits, or if it costs too much. Each
 // operator and function has a cost that follows from the size of its arguments. It is not called
 // if its cost exceeds the limit of an expression, about 10 ms of work. The limit is a cost and not
 // a time, so the result does not depend on how busy the machine is.

@@ -34,8 +34,8 @@ type Payload struct {
 // the API. An empty result hides the payload, and so does a panic of f. For a text, f returns a
 // JSON string; anything else is shown as it is. f is called at each view, by several goroutines.
 //
-// Not redacted are names (of tasks, queues, steps, versions, crons, limits, workers and webhooks),
-// keys of events and of metadata, IDs, states, times and counts. WithRedact also disables the
+// Not redacted are names (of tasks, queues, steps, changes of Version, crons, limits, workers and
+// webhooks), keys of events and of metadata, IDs, states, times and counts. WithRedact also disables the
 // search of runs by the text of their errors, and the form that runs a run again with its input.
 func WithRedact(f func(Payload) json.RawMessage) Option { return func(c *config) { c.redact = f } }
 
