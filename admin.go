@@ -17,8 +17,8 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// A RunFilter selects runs: those that all its fields match. A field that is zero matches
-// every run; a list that is empty and not nil matches none.
+// A RunFilter selects the runs that match all its fields. A zero field matches every run; an
+// empty list that is not nil matches none.
 type RunFilter struct {
 	IDs      []string // at most 10,000
 	Tasks    []string // at most 1,000
@@ -29,23 +29,25 @@ type RunFilter struct {
 	Since    time.Time         // created at or after
 	Until    time.Time         // created before
 	TopLevel bool              // no parent
-	Error    string            // somewhere in RunInfo.Error, in any case of letters
-	LimitKey *LimitKey         // a limit that it must pass: with StateRunning and StateWaiting, who holds it; with StateQueued, who waits
-	Through  string            // ID of a run: it, and those that were enqueued before it
+	Error    string            // a substring of RunInfo.Error; case is ignored
+	LimitKey *LimitKey         // a limit of the run: with States, the runs that occupy it or wait for it
+	Through  string            // the ID of a run: selects it and the runs enqueued before it
 
-	// For CancelRuns, ReplayRuns and DeleteRuns alone. A filter that is else empty, but for
-	// Through, is ErrNoFilter there without All.
+	// All selects every run. CancelRuns, ReplayRuns and DeleteRuns return ErrNoFilter for a
+	// filter that sets nothing but Through, unless All is set.
 	All bool
-	// DryRun changes nothing, and returns how many runs would be changed. With Through it
-	// counts those that the same filter acts on later. Where the cancellation of one run ends
-	// another that matches, as in a workflow, both count.
+	// DryRun makes CancelRuns, ReplayRuns and DeleteRuns change nothing and return how many
+	// runs they would change. With Through, a later call with the same filter acts on the same
+	// runs. Runs that end because another matching run is canceled, as in a workflow, are
+	// counted too.
 	DryRun bool
 
-	// For ListRuns alone: how many a page has [100, at most 1,000], and where it begins.
+	// The fields below are for ListRuns only. Limit is the size of a page: the default is 100,
+	// the maximum 1,000. Cursor is where the page begins.
 	Limit  int
-	Cursor string // RunPage.Next of the page before
-	// Scan, if more than 0, bounds the time that a page takes by how many runs are looked
-	// at for it. A page may have fewer runs than Limit then, or none, and Next all the same.
+	Cursor string // RunPage.Next of the previous page
+	// Scan, if more than 0, limits how many runs are examined for a page, and so its time. The
+	// page may then have fewer runs than Limit, or none, and still have a Next.
 	Scan int
 }
 
@@ -97,7 +99,7 @@ func (f RunFilter) store() (s store.Filter, err error) {
 	return s, cmp.Or(wantTime("filter: Since", f.Since), wantTime("filter: Until", f.Until))
 }
 
-// check refuses a filter that has more in it than a query may.
+// check returns an error if a field of the filter is over its bound.
 func (f *RunFilter) check() error {
 	for _, list := range []struct {
 		what string
@@ -126,8 +128,8 @@ func (f *RunFilter) check() error {
 	return check.Size("Error", len(f.Error), check.MaxSearch)
 }
 
-// pageLimit returns how many rows a page has: limit, or defaultPage for 0. A limit below 0
-// or above maxPage is an error.
+// pageLimit returns the size of a page: limit, or defaultPage for 0. It returns an error if
+// limit is below 0 or above maxPage.
 func pageLimit(limit int) (int, error) {
 	if limit == 0 {
 		return defaultPage, nil
@@ -139,7 +141,7 @@ func pageLimit(limit int) (int, error) {
 }
 
 // Selects returns the error with which CancelRuns, ReplayRuns and DeleteRuns refuse the
-// filter, without looking at any run: ErrNoFilter, or nil.
+// filter, such as ErrNoFilter, or nil. It reads no run.
 func (f RunFilter) Selects() error {
 	for _, list := range []struct {
 		name    string
@@ -164,7 +166,7 @@ func (f RunFilter) Selects() error {
 	return nil
 }
 
-// GetRun returns what is known of a run, with its timeline, or ErrNotFound.
+// GetRun returns a run with its timeline, or ErrNotFound.
 func (c *Client) GetRun(ctx context.Context, id string) (*RunInfo, error) {
 	u, err := parseID(id)
 	if err != nil {
@@ -199,9 +201,9 @@ func (c *Client) getRun(ctx context.Context, id store.ID) (*RunInfo, error) {
 	return &info, wrapStoreErr("get workflow run", workers.explainTasks(ctx, g, info.Tasks, tasks))
 }
 
-// ListRuns returns a page of the runs that match, newest first. Of errors and stacks it has
-// the first 1 KiB. A page whose inputs, outputs, metadata and errors would have more than
-// 8 MiB ends earlier, with one run at least, and with Next.
+// ListRuns returns a page of the runs that match, newest first. Errors and stacks are cut to 1
+// KiB. A page ends early, but has at least one run, when its inputs, outputs, metadata and
+// errors reach 8 MiB.
 func (c *Client) ListRuns(ctx context.Context, f RunFilter) (*RunPage, error) {
 	sf, err := f.store()
 	if err != nil {
@@ -241,21 +243,21 @@ func (c *Client) ListRuns(ctx context.Context, f RunFilter) (*RunPage, error) {
 	return page, nil
 }
 
-// CancelRuns cancels every run that matches and has not ended, as Run.Cancel does, and
-// returns how many. An empty filter is ErrNoFilter, unless it says All.
+// CancelRuns cancels every run that matches and has not ended, as Run.Cancel does, and returns
+// how many. The error is ErrNoFilter for an empty filter without All.
 func (c *Client) CancelRuns(ctx context.Context, f RunFilter) (int, error) {
 	return c.actOn(ctx, f, "cancel runs", store.ActCancel, func(s store.Filter) (int, error) {
 		return c.store.Cancel(ctx, time.Now(), s, encodeFailure(ErrCanceled))
 	})
 }
 
-// ReplayRuns queues every run that matches and has ended, or is blocked or quarantined, for
-// another go: the same run with the same input. Its attempts go on counting, its retries
-// begin anew. It returns how many.
+// ReplayRuns queues every run that matches and has ended, is blocked or is quarantined, and
+// returns how many. A replayed run keeps its ID and input. Its attempt numbers continue; its
+// retries are counted anew.
 //
-// A run that succeeded, or was skipped, is replayed only where the filter asks for it: by
-// its ID, or by its state in States. A filter without IDs and States replays runs that
-// failed, were canceled or are blocked; so does All. An empty filter is ErrNoFilter.
+// Runs that succeeded or were skipped are replayed only if the filter names them in IDs or
+// their state in States. A filter without IDs and States replays failed, canceled and blocked
+// runs, also with All. The error is ErrNoFilter for an empty filter without All.
 func (c *Client) ReplayRuns(ctx context.Context, f RunFilter) (int, error) {
 	if f.IDs == nil && f.States == nil && f.Selects() == nil {
 		f.States = []State{StateFailed, StateCanceled, StateBlocked}
@@ -265,8 +267,8 @@ func (c *Client) ReplayRuns(ctx context.Context, f RunFilter) (int, error) {
 	})
 }
 
-// DeleteRuns deletes every run that matches and has ended, with its logs and stream,
-// and returns how many. An empty filter is ErrNoFilter, unless it says All.
+// DeleteRuns deletes every run that matches and has ended, with its logs and stream, and
+// returns how many. The error is ErrNoFilter for an empty filter without All.
 func (c *Client) DeleteRuns(ctx context.Context, f RunFilter) (int, error) {
 	return c.actOn(ctx, f, "delete runs", store.ActDelete, func(s store.Filter) (int, error) { return c.store.Delete(ctx, s) })
 }
@@ -290,23 +292,25 @@ func (c *Client) actOn(ctx context.Context, f RunFilter, op string, act store.Ac
 	return n, wrapStoreErr(op, err)
 }
 
-// Check looks for damage in the database: SQLite's own integrity check, references to
-// rows that are not there, and counts of limits that differ from a recount. It returns
-// what it found, in words. It changes nothing, and takes time in proportion to the file.
+// Check looks for damage in the database and returns a description of each problem. It runs
+// SQLite's integrity check, and looks for references to missing rows and for limit counters
+// that differ from a recount. It changes nothing; its time is proportional to the size of the
+// file.
 func (c *Client) Check(ctx context.Context) ([]string, error) {
 	found, err := c.store.Check(ctx)
 	return found, wrapStoreErr("check", err)
 }
 
-// Backup writes a copy of the database, as of one moment, to a new file, while all goes
-// on. Opened by a program, the copy goes on from there: what was executing is queued again.
+// Backup writes a copy of the database to a new file at path, consistent as of one moment,
+// while the client goes on working. When a program opens the copy, runs that were executing
+// are queued again.
 func (c *Client) Backup(ctx context.Context, path string) error {
 	return wrapStoreErr("backup", c.store.Backup(ctx, path))
 }
 
-// StreamChunks returns up to limit pieces of what a run has streamed so far, after the
-// piece of that number; 0 is before the first. It returns fewer where they would have more
-// than 8 MiB, but one at least; none, where there are no more yet. Run.Stream waits for more.
+// StreamChunks returns up to limit chunks of a run's stream with numbers above after; the
+// first chunk has number 1. It returns fewer, but at least one, when they reach 8 MiB, and
+// none if no more are stored yet. Run.Stream waits for more.
 func (c *Client) StreamChunks(ctx context.Context, runID string, after int64, limit int) ([][]byte, error) {
 	u, err := parseID(runID)
 	if err != nil {
@@ -323,19 +327,18 @@ func (c *Client) StreamChunks(ctx context.Context, runID string, after int64, li
 	return all, nil
 }
 
-// A LogLine is a line that a handler logged through Logger.
+// A LogLine is a line that a handler logged with Logger.
 type LogLine struct {
 	Seq     int64 // its number in the run
 	At      time.Time
 	Level   slog.Level
 	Message string
-	Attrs   json.RawMessage // an object, or nil
+	Attrs   json.RawMessage // a JSON object, or nil
 	Attempt int
 }
 
-// Logs returns up to limit lines of a run after line number after, oldest first; 0 is
-// before the first. It returns fewer where they would have more than 8 MiB, but one at
-// least; none, where there are no more.
+// Logs returns up to limit lines of a run with numbers above after, oldest first; the first
+// line has number 1. It returns fewer, but at least one, when they reach 8 MiB.
 func (c *Client) Logs(ctx context.Context, runID string, after int64, limit int) ([]LogLine, error) {
 	u, err := parseID(runID)
 	if err != nil {
@@ -355,8 +358,9 @@ func (c *Client) Logs(ctx context.Context, runID string, after int64, limit int)
 	return lines, nil
 }
 
-// RestartFrom runs a run that has ended, or is blocked, again from its first step of
-// that name: what it recorded before stays, that step and all that follows it runs anew.
+// RestartFrom runs a run that has ended or is blocked again, from the first step with that
+// name in its handler. What was recorded before the step is kept; the step and all that
+// follows run anew. It returns ErrNotFound if there is no such run or step.
 func (c *Client) RestartFrom(ctx context.Context, runID, stepName string) error {
 	if err := c.writable("restart"); err != nil {
 		return err
@@ -368,9 +372,9 @@ func (c *Client) RestartFrom(ctx context.Context, runID, stepName string) error 
 	return wrapStoreErr("restart", c.store.Restart(ctx, time.Now(), id, at))
 }
 
-// Fork makes a new run of the same task with the same input, that begins with what the
-// run recorded before its first step of that name, and returns its ID. The run itself
-// is left as it is; children that it began before are not begun again.
+// Fork creates a new run of the same task with the same input and returns its ID. The new run
+// starts with what the original recorded before the first step with that name in its handler;
+// the children of those calls are shared and do not run again. The original does not change.
 func (c *Client) Fork(ctx context.Context, runID, stepName string) (string, error) {
 	if err := c.writable("fork"); err != nil {
 		return "", err
@@ -386,7 +390,7 @@ func (c *Client) Fork(ctx context.Context, runID, stepName string) (string, erro
 	return fork.String(), nil
 }
 
-// findStep is where the first step of that name stands in the handler's own scope.
+// findStep returns the address of the first step with that name in the handler's own scope.
 func (c *Client) findStep(ctx context.Context, runID, name string) (id store.ID, at store.Address, err error) {
 	if id, err = parseID(runID); err != nil {
 		return id, at, err
@@ -408,14 +412,14 @@ func (c *Client) findStep(ctx context.Context, runID, name string) (id store.ID,
 	return id, at, fmt.Errorf("%w: run %s has no step %q of its own", ErrNotFound, runID, name)
 }
 
-// A Names lists names that a database knows, each sorted: what a person may have meant.
+// Names lists the task and queue names that a database knows, sorted.
 type Names struct {
-	Tasks  []string // and workflows: defined here, worked by a worker, started by a cron or a trigger, or with runs
-	Queues []string // that have or had runs, were paused, or that a worker serves or served
+	Tasks  []string // tasks and workflows that this client, a worker, a cron, a trigger or a run has
+	Queues []string // queues that have or had runs, were paused, or are or were served by a worker
 }
 
-// Unknown returns ErrNotFound if one of the names of tasks or of queues is not known, with
-// those that are near to it, or nil.
+// Unknown returns ErrNotFound, with similar known names in its text, if one of the task or
+// queue names is not known.
 func (n *Names) Unknown(tasks, queues []string) error {
 	for _, of := range []struct {
 		what         string
@@ -430,8 +434,7 @@ func (n *Names) Unknown(tasks, queues []string) error {
 	return nil
 }
 
-// Names returns the names of tasks and queues that are known. It costs time in proportion
-// to their number.
+// Names returns the known names of tasks and queues. Its time is proportional to their number.
 func (c *Client) Names(ctx context.Context) (*Names, error) {
 	known, err := c.store.Names(ctx)
 	if err != nil {

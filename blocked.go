@@ -12,15 +12,15 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// workerReasons says of queued runs that no living worker may start them. It reads the workers
-// once, when the first run is asked about, and looks once for runs that are alike.
+// workerReasons says which worker queued runs lack. It reads the workers once, for the first
+// run, and decides once for runs that are alike.
 type workerReasons struct {
 	c       *Client
 	workers []store.WorkerInfo
 	found   map[[3]string]string // by queue, task and route; nil: the workers are not read yet
 }
 
-// reason returns which worker a queued run lacks, in words, or "" if one may start it.
+// reason returns which worker a queued run lacks, or "" if one can start it.
 func (u *workerReasons) reason(ctx context.Context, queue, task string, route *store.Route) (string, error) {
 	if u.found == nil {
 		all, err := u.c.store.Living(ctx)
@@ -68,7 +68,7 @@ func (u *workerReasons) findReason(queue, task string, route *store.Route) strin
 	return ""
 }
 
-// routeText says which worker a route asks for.
+// routeText describes the worker that a route requires.
 func routeText(r *store.Route) string {
 	var parts []string
 	for _, w := range r.Wants {
@@ -82,7 +82,7 @@ func routeText(r *store.Route) string {
 	return "a worker with " + strings.Join(parts, " and ")
 }
 
-// explain completes what keeps a run from starting, if nothing else does.
+// explain completes info.Blocked, if nothing else keeps the run from starting.
 func (u *workerReasons) explain(ctx context.Context, info *RunInfo, r *store.Run) (err error) {
 	if r.State == store.Queued && info.Blocked == "" {
 		info.Blocked, err = u.reason(ctx, r.Queue, r.Task, &r.Route)
@@ -117,7 +117,7 @@ func (u *workerReasons) explainTasks(ctx context.Context, g *store.Graph, infos 
 	return nil
 }
 
-// waitReason says what a waiting run waits for.
+// waitReason returns what a waiting run waits for.
 func (c *Client) waitReason(ctx context.Context, r *store.Run) (string, error) {
 	var parts []string
 	child := ""
@@ -155,7 +155,7 @@ func (c *Client) waitReason(ctx context.Context, r *store.Run) (string, error) {
 	return "", nil
 }
 
-// limitReason says at which limit a queued run waits.
+// limitReason describes the limit that a queued run waits for.
 func limitReason(g *store.LimitInfo) string {
 	if !g.Rate() {
 		what := fmt.Sprintf("concurrency limit %q", g.Name)
@@ -187,7 +187,7 @@ func blockedReason(task string, state State, elsewhere bool, failure string) str
 	return ""
 }
 
-// cleanupReason says what a canceled run that has not ended waits for.
+// cleanupReason returns what a canceled run that has not ended waits for.
 func cleanupReason(r *store.Run, blocked string) string {
 	switch {
 	case r.State == store.Blocked:
@@ -202,7 +202,7 @@ func cleanupReason(r *store.Run, blocked string) string {
 	return "canceled; waits for a worker to clean up"
 }
 
-// setParentReasons says of each task that has no run yet which parents it waits for.
+// setParentReasons sets the Blocked of tasks that have no run yet: the parents they wait for.
 func setParentReasons(g *store.Graph, infos []TaskInfo) {
 	for i := range g.Tasks {
 		if infos[i].RunID != "" {
@@ -218,7 +218,7 @@ func setParentReasons(g *store.Graph, infos []TaskInfo) {
 	}
 }
 
-// conditionText is a condition in words.
+// conditionText describes a condition.
 func conditionText(c *store.Condition) string {
 	list := func(cs []store.Condition, sep string) string {
 		words := make([]string, len(cs))

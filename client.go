@@ -19,8 +19,8 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// A Client defines tasks, enqueues runs of them, and has workers that work them, all
-// on one database. Its methods may be called concurrently.
+// A Client defines tasks, enqueues runs of them and makes workers that execute them, on one
+// database. Its methods may be called concurrently.
 type Client struct {
 	cfg   clientConfig
 	store store.Store
@@ -32,13 +32,13 @@ type Client struct {
 	waiters map[store.ID]*errorWaiter
 
 	declareMu    sync.Mutex
-	undeclared   []*taskDef // whose crons and triggers are to be stored yet
+	undeclared   []*taskDef // whose crons and triggers are not stored yet
 	triggerTasks []*taskDef // that events start
 
 	meters meters
 
-	loops   sync.WaitGroup // recovery and retention
-	running sync.WaitGroup // Worker.Run
+	loops   sync.WaitGroup // recoverLoop and expireLoop
+	running sync.WaitGroup // calls of Worker.Run
 	ctx     context.Context
 	cancel  context.CancelFunc
 
@@ -58,41 +58,41 @@ type clientConfig struct {
 	tracer      trace.Tracer // nil: none
 	meter       metric.Meter // nil: none
 	readOnly    bool
-	set         map[string]bool // options that only Open takes
+	set         map[string]bool // options that only Open accepts
 }
 
-// A Durability says what an acknowledged change survives.
+// A Durability says which crashes an acknowledged change survives.
 type Durability int
 
 const (
-	// DurabilityFull survives a power cut: each commit waits for the disk. The default.
+	// DurabilityFull survives a power cut: each commit is synced to disk. It is the default.
 	DurabilityFull Durability = iota
-	// DurabilityNormal survives the death of the process, but a power cut may take the
-	// last commits. It never damages the file.
+	// DurabilityNormal survives a crash of the process, but a power cut may lose the last
+	// commits. It never damages the file.
 	DurabilityNormal
 )
 
-// A Handler works one attempt: encoded input to encoded output. Info(ctx) tells of
-// which run.
+// A Handler executes one attempt of a run: it gets the encoded input and returns the encoded
+// output. Info(ctx) describes the run.
 type Handler func(ctx context.Context, input []byte) (output []byte, err error)
 
 const (
 	// DefaultRetention is how long runs that succeeded or were canceled are kept.
 	DefaultRetention = 30 * 24 * time.Hour
-	// DefaultMaxPayload is the size, in bytes, that an input or output may have.
+	// DefaultMaxPayload is the maximum size of an input or output in bytes.
 	DefaultMaxPayload = 4 << 20
-	// DefaultMaxResident is how many waiting runs stay in memory for a moment.
+	// DefaultMaxResident is how many waiting runs may stay in memory.
 	DefaultMaxResident = 10_000
 
-	failedFactor = 3 // failed runs are kept so many times as long
+	failedFactor = 3 // failed runs are kept this many times as long
 	ageingStep   = time.Minute
-	expireEvery  = time.Hour   // at most so long until the retention is looked at again
-	expireSoon   = time.Minute // and so long until it is looked at first
+	expireEvery  = time.Hour   // the longest interval between deletions of expired runs
+	expireSoon   = time.Minute // the time until the first
 )
 
-// A Codec encodes inputs and outputs. What it writes must be JSON. What its errors say, and
-// those of methods like UnmarshalJSON, may quote the value, so the library's errors have their
-// types and the field alone; errors.As finds them where the call itself failed.
+// A Codec encodes inputs and outputs. What it writes must be JSON. Errors of a codec, and of
+// methods such as UnmarshalJSON, may quote the value, so the library's error texts show only
+// types and field names; errors.As finds the original where the call itself failed.
 type Codec interface {
 	Marshal(v any) ([]byte, error)
 	Unmarshal(data []byte, v any) error
@@ -115,9 +115,8 @@ func WithCodec(codec Codec) ClientOption {
 	})
 }
 
-// WithLogger sets where the client logs what it cannot return: a failed attempt, a
-// recovery after a crash, a database that cannot be written. The default is
-// slog.Default().
+// WithLogger sets the logger for what the client cannot return, such as failed attempts,
+// recovery after a crash, or a database that cannot be written. The default is slog.Default().
 func WithLogger(l *slog.Logger) ClientOption {
 	return clientOption(func(c *clientConfig) error {
 		if l == nil {
@@ -128,8 +127,8 @@ func WithLogger(l *slog.Logger) ClientOption {
 	})
 }
 
-// WithDurability sets what an acknowledged change survives. The default is
-// DurabilityFull. It is for Open; New's store has its own setting.
+// WithDurability sets which crashes an acknowledged change survives. The default is
+// DurabilityFull. It is an option of Open; a store given to New has its own setting.
 func WithDurability(d Durability) ClientOption {
 	return clientOption(func(c *clientConfig) error {
 		if d != DurabilityFull && d != DurabilityNormal {
@@ -141,9 +140,9 @@ func WithDurability(d Durability) ClientOption {
 	})
 }
 
-// WithRetention sets how long runs that succeeded or were canceled are kept after
-// they ended. Failed ones are kept three times as long. The default is 30 days. What it
-// is over for goes within a tenth of it, or an hour.
+// WithRetention sets how long runs that succeeded or were canceled are kept after they end;
+// failed runs are kept three times as long. The default is 30 days. Expired runs are deleted
+// at most a tenth of d, or an hour, late.
 func WithRetention(d time.Duration) ClientOption {
 	return clientOption(func(c *clientConfig) error {
 		c.retention = d
@@ -151,9 +150,9 @@ func WithRetention(d time.Duration) ClientOption {
 	})
 }
 
-// WithMiddleware wraps every handler of the client's workers. The first given is the
-// outermost. An output of no bytes that a middleware returns is null, which is read as the
-// zero value; one that is not JSON, or is larger than WithMaxPayload allows, fails the run.
+// WithMiddleware wraps every handler of the client's workers. The first middleware given is
+// the outermost. An empty output that a middleware returns is stored as null, which decodes to
+// the zero value; an output that is not JSON or exceeds WithMaxPayload fails the run.
 func WithMiddleware(m func(Handler) Handler) ClientOption {
 	return clientOption(func(c *clientConfig) error {
 		if m == nil {
@@ -164,9 +163,9 @@ func WithMiddleware(m func(Handler) Handler) ClientOption {
 	})
 }
 
-// WithPriorityAgeing sets how long a run waits for its effective priority to rise by
-// one, so that no run starves. The default is a minute; 0 turns it off. It holds for
-// runs that this client enqueues.
+// WithPriorityAgeing sets how long a queued run waits until its effective priority rises by
+// one, which keeps runs of low priority from starving. The default is a minute; 0 turns it
+// off. It applies to runs that this client enqueues.
 func WithPriorityAgeing(d time.Duration) ClientOption {
 	return clientOption(func(c *clientConfig) error {
 		if d < 0 || d > 0 && d < time.Millisecond {
@@ -177,8 +176,8 @@ func WithPriorityAgeing(d time.Duration) ClientOption {
 	})
 }
 
-// WithMaxPayload sets how many bytes an encoded input or output may have. The default
-// is 4 MiB.
+// WithMaxPayload sets the maximum size of an encoded input or output in bytes. The default is
+// 4 MiB.
 func WithMaxPayload(bytes int) ClientOption {
 	return clientOption(func(c *clientConfig) error {
 		if bytes < 1 {
@@ -189,9 +188,9 @@ func WithMaxPayload(bytes int) ClientOption {
 	})
 }
 
-// WithMaxResident sets how many runs that wait in a durable call may stay in memory for
-// a moment, so that a short wait need not run the handler again. The default is 10,000;
-// with 0 none does.
+// WithMaxResident sets how many runs may stay in memory while they wait in a durable call. A
+// run that stays for a short wait need not run its handler again. The default is 10,000; with
+// 0 none stays.
 func WithMaxResident(n int) ClientOption {
 	return clientOption(func(c *clientConfig) error {
 		if n < 0 {
@@ -202,14 +201,14 @@ func WithMaxResident(n int) ClientOption {
 	})
 }
 
-// WithReadOnly has the client only look. It fires no cron and no timer, recovers nothing,
-// registers nothing, stores no definition, and leaves nothing beside the file; each call that
-// changes something is ErrReadOnly, and so is NewWorker. What it shows follows the commits of
-// others, and Run.Wait works. Backup and Check do too.
+// WithReadOnly makes a client that only reads. It fires no crons or timers, recovers nothing,
+// stores no definitions and leaves no files. NewWorker and every method that changes something
+// return ErrReadOnly. The client sees commits of other processes, and Run.Wait, Backup and
+// Check work.
 //
-// With Open the file must exist and have the schema of this version; it may be one that the
-// user may not write, in a directory that the user may not write. For New, open the store so
-// that it does nothing by itself either (sqlite.Options.ReadOnly).
+// With Open, the file must exist and have the current schema; the user needs no permission to
+// write the file or its directory. With New, open the store read-only as well
+// (sqlite.Options.ReadOnly).
 func WithReadOnly() ClientOption {
 	return clientOption(func(c *clientConfig) error {
 		c.readOnly = true
@@ -217,12 +216,12 @@ func WithReadOnly() ClientOption {
 	})
 }
 
-// Open opens the SQLite file at path, which is made, readable for its owner alone, if
-// it is missing. ":memory:" is a database of the client's own that is gone when it is
-// closed. Several clients, in one process or in many, may have one file open.
+// Open opens the SQLite file at path. A missing file is created, readable by its owner only.
+// The path ":memory:" makes a private database that is gone when the client is closed. Several
+// clients, in one or many processes, may have the same file open.
 //
-// The error says what to do: a directory that is missing, a file that is not a
-// database or was made by a newer version, a file that cannot be written.
+// The error says what to do: the directory is missing, the file is not a database, was made by
+// a newer version, or cannot be written.
 func Open(path string, opts ...ClientOption) (*Client, error) {
 	cfg, err := newClientConfig(opts)
 	if err != nil {
@@ -235,7 +234,7 @@ func Open(path string, opts ...ClientOption) (*Client, error) {
 	return newClient(s, cfg)
 }
 
-// New makes a client on any store. The client closes it.
+// New returns a client on any store. Closing the client closes the store.
 func New(s store.Store, opts ...ClientOption) (*Client, error) {
 	if s == nil {
 		return nil, errors.New("stint: New: nil store: make one with store/sqlite, or use Open")
@@ -279,8 +278,8 @@ func newClient(s store.Store, cfg clientConfig) (*Client, error) {
 	return c, nil
 }
 
-// Close drains the client's workers, waits for them, and closes the database. Calls in
-// other goroutines, Wait among them, return ErrClosed. A second Close does nothing.
+// Close drains the client's workers, waits for them and closes the database. Calls that are in
+// progress in other goroutines, such as Wait, return ErrClosed. A second Close does nothing.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	first := !c.closed
@@ -297,7 +296,7 @@ func (c *Client) Close() error {
 		return nil
 	}
 	if c.meters.observed != nil {
-		c.guardProvider(func() { c.meters.observed.Unregister() }) // its error says only that it was
+		c.guardProvider(func() { c.meters.observed.Unregister() }) // its error only repeats that
 	}
 	if err := c.store.Close(); err != nil {
 		return errorf("stint: close: %w", err)
@@ -305,9 +304,9 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// Healthy is nil, or why the database cannot be written at present: a full disk, a
-// file made read-only, or one that is no longer at its path (ErrFileGone, ErrReplaced).
-// Nothing is acknowledged meanwhile, and the client goes on by itself when it can.
+// Healthy returns nil, or why the database cannot be written at present: the disk is full, the
+// file is read-only, or it is no longer at its path (ErrFileGone, ErrReplaced). Meanwhile no
+// change is acknowledged; the client resumes by itself when it can write again.
 func (c *Client) Healthy() error {
 	if err := c.store.Healthy(); err != nil {
 		return wrapStoreErr("degraded", err)
@@ -315,7 +314,7 @@ func (c *Client) Healthy() error {
 	return nil
 }
 
-// recoverLoop gives the runs of dead processes back to the queue.
+// recoverLoop queues the runs of dead processes again.
 func (c *Client) recoverLoop() {
 	for c.ctx.Err() == nil {
 		r, err := c.store.Recover(c.ctx)
@@ -333,8 +332,8 @@ func (c *Client) recoverLoop() {
 	}
 }
 
-// expireLoop deletes what the retention is over for: soon, for a program that never runs
-// long, and then each tenth of the retention.
+// expireLoop deletes expired runs: first soon after the start, for short-lived programs, then
+// each tenth of the retention.
 func (c *Client) expireLoop() {
 	every := min(expireEvery, max(c.cfg.retention/10, time.Second))
 	for wait := min(every, expireSoon); pause(c.ctx, wait); wait = every {
@@ -348,11 +347,11 @@ func (c *Client) expireLoop() {
 	}
 }
 
-// retryStore is the pause before a store that failed is asked again.
+// retryStore is the pause before a failed call of the store is repeated.
 const retryStore = time.Second
 
-// retryWhileDegraded makes a change that a handler depends on again and again, until the store can
-// write it, or ctx ends: a disk that is full for a while is not the handler's failure.
+// retryWhileDegraded repeats a change until the store can write it or ctx is done: a disk that
+// is full for a while must not fail a handler.
 func (c *Client) retryWhileDegraded(ctx context.Context, change func() error) error {
 	for {
 		err := change()
@@ -366,7 +365,7 @@ func (c *Client) retryWhileDegraded(ctx context.Context, change func() error) er
 	}
 }
 
-// pause waits for d, and reports false if ctx ended first.
+// pause waits for d. It returns false if ctx is done first.
 func pause(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() == nil
@@ -381,11 +380,11 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// ReadOnly reports whether the client was made WithReadOnly.
+// ReadOnly reports whether the client was made with WithReadOnly.
 func (c *Client) ReadOnly() bool { return c.cfg.readOnly }
 
-// writable returns ErrReadOnly if the client may not change anything. Calls that read before
-// they change ask it first; the rest learn it from the store.
+// writable returns ErrReadOnly if the client is read-only. Methods that read before they
+// change something call it first; the others get the error from the store.
 func (c *Client) writable(op string) error {
 	if c.cfg.readOnly {
 		return wrapStoreErr(op, store.ErrReadOnly)

@@ -19,14 +19,14 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// failure is how an error is kept in the database.
+// failure is the form in which an error is stored.
 type failure struct {
 	Kind    string `json:"kind"` // one of the kinds below
 	Message string `json:"message"`
 	Stack   string `json:"stack,omitempty"`
-	// Divergence is what an error that is one says, in its parts.
+	// Divergence has the parts of an error that is one.
 	Divergence *Divergence `json:"divergence,omitempty"`
-	// Inside lists the errors in this one that errors.Is and errors.As find again.
+	// Inside has the errors that err wraps, as far as errors.Is and errors.As find them again.
 	Inside []knownError `json:"inside,omitempty"`
 }
 
@@ -39,22 +39,21 @@ const (
 	kindParent          = store.KindParent
 )
 
-// A knownError is an error inside a stored one. Which of its fields are set depends on
-// what it is.
+// A knownError is an error inside a stored one. The fields that are set depend on its kind.
 type knownError struct {
 	Is       string          `json:"is"`                 // the name of a sentinel, or one of the marks below
-	Text     string          `json:"text,omitempty"`     // of what it wraps; empty: the text of what it is in
-	After    time.Duration   `json:"after,omitempty"`    // of retryAfter and snooze
+	Text     string          `json:"text,omitempty"`     // its text; empty: the text of the error around it
+	After    time.Duration   `json:"after,omitempty"`    // of a RetryAfter or Snooze
 	Stack    string          `json:"stack,omitempty"`    // of a panic; empty: the failure's own
-	Task     string          `json:"task,omitempty"`     // of a TaskError; of a WorkflowError: its Workflow
-	RunID    string          `json:"run,omitempty"`      // likewise
+	Task     string          `json:"task,omitempty"`     // of a TaskError; for a WorkflowError, its Workflow
+	RunID    string          `json:"run,omitempty"`      // as Task
 	Attempt  int             `json:"attempt,omitempty"`  // of a TaskError
-	Tasks    []string        `json:"tasks,omitempty"`    // of a WorkflowError: the names of those Inside
-	Canceled bool            `json:"canceled,omitempty"` // of one of those: its task was canceled
+	Tasks    []string        `json:"tasks,omitempty"`    // of a WorkflowError: the names of the tasks in Inside
+	Canceled bool            `json:"canceled,omitempty"` // in a WorkflowError: the task was canceled
 	At       *store.Address  `json:"at,omitempty"`       // of an entryError
-	Next     *store.Address  `json:"next,omitempty"`     // likewise, if it has one
-	Type     string          `json:"type,omitempty"`     // of a registered error: its name
-	Value    json.RawMessage `json:"value,omitempty"`    // and its JSON
+	Next     *store.Address  `json:"next,omitempty"`     // of an entryError, if it has one
+	Type     string          `json:"type,omitempty"`     // the name of a registered type
+	Value    json.RawMessage `json:"value,omitempty"`    // the JSON of a registered type
 	Inside   []knownError    `json:"inside,omitempty"`   // what it wraps
 }
 
@@ -67,10 +66,11 @@ const (
 	markWorkflow = "workflow" // WorkflowError
 	markEntry    = "entry"    // an entryError
 	markType     = "type"     // of a registered type
-	markText     = "text"     // its text alone
+	markText     = "text"     // only its text
 )
 
-// sentinels are the errors that errors.Is finds again, and the names they are stored by.
+// sentinels are the errors that errors.Is finds again, and the names under which they are
+// stored.
 var sentinels = []struct {
 	name string
 	err  error
@@ -84,23 +84,23 @@ var sentinels = []struct {
 	{"sql.ErrNoRows", errNoRows}, {"errors.ErrUnsupported", errors.ErrUnsupported},
 }
 
-// What is kept of an error, in bytes. A text that is cut says so at its end.
+// What is stored of an error, in bytes. A text that is cut says so at its end.
 const (
 	maxErrorText  = 16 << 10 // of its text, and of that of each error inside
 	maxStack      = 32 << 10
 	maxErrorValue = 64 << 10  // of a registered error's JSON
-	maxInside     = 128 << 10 // of texts, stacks and values of all errors inside
-	maxKnown      = 1000      // errors looked at inside of one: also ends one that wraps itself
+	maxInside     = 128 << 10 // of the texts, stacks and values of all errors inside
+	maxKnown      = 1000      // errors examined inside one; also ends one that wraps itself
 
-	// maxListedText is how much of an error is shown where many are: in lists and logs.
+	// maxListedText is how much of an error lists and logs show.
 	maxListedText = 1 << 10
 )
 
-// errorText is an error's text, as much of it as is kept.
+// errorText returns an error's text, cut to what is stored.
 func errorText(err error) string { return text.Cut(err.Error(), maxErrorText) }
 
-// encodeFailure keeps an error's text and kind, a panic's stack, and what is known of
-// the errors inside, whose methods it calls.
+// encodeFailure returns the stored form of an error: its text and kind, a panic's stack, and
+// what is known of the errors inside. It calls methods of the error.
 func encodeFailure(err error) (b []byte) {
 	if p := guard.Call(func() { b = encodeError(err) }); p != nil {
 		b = encodeError(&PanicError{Value: guard.Text(p.Value), Stack: p.Stack})
@@ -134,15 +134,15 @@ func encodeError(err error) []byte {
 	return b
 }
 
-// A recorder collects what is known of the errors inside of one.
+// A recorder collects what is known of the errors inside one.
 type recorder struct {
-	left  int    // how many more it looks at
-	room  int    // for how many bytes more
+	left  int    // errors that it may still examine
+	room  int    // bytes that it may still add
 	stack string // of the failure
 }
 
-// inside lists what is known of err, whose text, or that of what it is in, is known.
-func (r *recorder) inside(err error, of string) (all []knownError) {
+// inside returns what is known of err. Its text, or that of the error around it, is outer.
+func (r *recorder) inside(err error, outer string) (all []knownError) {
 	err = original(err)
 	if r.left--; err == nil || r.left < 0 {
 		return nil
@@ -183,15 +183,15 @@ func (r *recorder) inside(err error, of string) (all []knownError) {
 		}
 		r.room -= len(k.Value)
 		if k.Is = markType; k.Type == "" {
-			return append(all, r.unwrapped(err, of)...)
+			return append(all, r.unwrapped(err, outer)...)
 		}
-		k.Inside = r.unwrapped(err, of)
+		k.Inside = r.unwrapped(err, outer)
 	}
 	if within != nil {
 		wraps = errorText(within)
 		k.Inside = r.inside(within, wraps)
 	}
-	if wraps != of {
+	if wraps != outer {
 		k.Text = r.keep(wraps)
 	}
 	return append(all, k)
@@ -222,16 +222,16 @@ func (r *recorder) workflow(e *WorkflowError) knownError {
 		if r.left <= 0 {
 			break
 		}
-		of := errorText(e.Tasks[name])
+		message := errorText(e.Tasks[name])
 		k.Tasks = append(k.Tasks, name)
-		k.Inside = append(k.Inside, knownError{Is: markText, Text: r.keep(of), Canceled: e.canceled[name],
-			Inside: r.inside(e.Tasks[name], of)})
+		k.Inside = append(k.Inside, knownError{Is: markText, Text: r.keep(message), Canceled: e.canceled[name],
+			Inside: r.inside(e.Tasks[name], message)})
 	}
 	return k
 }
 
-// registeredValue is the name and the JSON of an error of a registered type, if it is
-// one, and is read again from that.
+// registeredValue returns the name and the JSON of an error of a registered type, if it can be
+// read again from that.
 func registeredValue(err error) (name string, value json.RawMessage) {
 	registered.RLock()
 	name = registered.names[reflect.TypeOf(err)]
@@ -260,7 +260,7 @@ func decodeFailure(b []byte) failure {
 	return f
 }
 
-// A storedError is an error as it came back from the database.
+// A storedError is an error read from the database.
 type storedError struct {
 	text string
 	is   []error
@@ -270,11 +270,11 @@ func (e *storedError) Error() string { return e.text }
 
 func (e *storedError) Unwrap() []error { return e.is }
 
-// err is the failure as an error that answers errors.Is and errors.As.
+// err returns the failure as an error for errors.Is and errors.As.
 func (f failure) err() error { return f.errOf(nil) }
 
-// errOf is the failure as an error of an execution that recorded it: errors of its
-// entries are known as such.
+// errOf is err, for the execution that recorded the failure: errors of its entries are
+// recognized.
 func (f failure) errOf(e *execution) error {
 	text := f.Message
 	if f.Kind == kindPanic {
@@ -298,7 +298,7 @@ func (f failure) errOf(e *execution) error {
 	return &storedError{text, is}
 }
 
-// panicInside is the first panic among errors.
+// panicInside returns the first panic among errors.
 func panicInside(all []knownError) *knownError {
 	for i := range all {
 		if all[i].Is == markPanic {
@@ -319,7 +319,7 @@ func (f *failure) errorsOf(e *execution, all []knownError, text string) []error 
 	return errs
 }
 
-// known is an error inside of one with that text.
+// known returns an error inside one with that text.
 func (f *failure) known(e *execution, k *knownError, text string) error {
 	for _, s := range sentinels {
 		if s.name == k.Is {
@@ -373,7 +373,7 @@ func (f *failure) known(e *execution, k *knownError, text string) error {
 	return within
 }
 
-// readRegistered is the value of a registered type; nil if this program cannot read it.
+// readRegistered returns the value of a registered type; nil if this program cannot read it.
 func readRegistered(k *knownError) error {
 	registered.RLock()
 	read := registered.reads[k.Type]
@@ -392,13 +392,13 @@ func readRegistered(k *knownError) error {
 	return value
 }
 
-// encode encodes v on the host's goroutine: if that calls the app's code, where its panic
-// is an error.
+// encode encodes v on the caller's goroutine. If that calls code of the app, a panic becomes
+// an error.
 func (c *Client) encode(v any) ([]byte, error) {
 	if c.encodesPlainly(reflect.TypeOf(v)) {
 		return c.marshal(v)
 	}
-	var b []byte // here, as what a closure sets is allocated
+	var b []byte // declared here: a variable that a closure sets is allocated
 	err := guarded(func() (err error) {
 		b, err = c.marshal(v)
 		return err
@@ -406,7 +406,7 @@ func (c *Client) encode(v any) ([]byte, error) {
 	return b, err
 }
 
-// decode decodes b, as encode encodes.
+// decode is the inverse of encode.
 func (c *Client) decode(b []byte, v any) error {
 	if c.encodesPlainly(reflect.TypeOf(v)) {
 		return c.unmarshal(b, v)
@@ -414,7 +414,7 @@ func (c *Client) decode(b []byte, v any) error {
 	return guarded(func() error { return c.unmarshal(b, v) })
 }
 
-// marshal encodes v where a panic is caught already: in a handler, or in guarded.
+// marshal encodes v where panics are caught already: in a handler, or in guarded.
 func (c *Client) marshal(v any) ([]byte, error) {
 	b, err := c.cfg.codec.Marshal(v)
 	if err != nil {
@@ -430,8 +430,8 @@ func (c *Client) marshal(v any) ([]byte, error) {
 	return b, nil
 }
 
-// marshalAs is marshal of a value that will be decoded as a T. If that is an interface with
-// methods, like error, a decoder does not know what to make: an error here, not when it is read.
+// marshalAs is marshal for a value that will be decoded as a T. If T is an interface with
+// methods, like error, it cannot be decoded: that is an error here and not when it is read.
 func marshalAs[T any](c *Client, v T) ([]byte, error) {
 	b, err := c.marshal(v)
 	if t := reflect.TypeFor[T](); err == nil && t.Kind() == reflect.Interface && t.NumMethod() > 0 && any(v) != nil {
@@ -443,7 +443,7 @@ func marshalAs[T any](c *Client, v T) ([]byte, error) {
 	return b, err
 }
 
-// unmarshal decodes b where a panic is caught already.
+// unmarshal decodes b where panics are caught already.
 func (c *Client) unmarshal(b []byte, v any) error {
 	if len(b) == 0 {
 		return errors.New("decode: empty")
@@ -457,8 +457,8 @@ func (c *Client) unmarshal(b []byte, v any) error {
 	})
 }
 
-// valueError makes the error of a codec, which was vetted, one that does not quote the value.
-// A panic stays what it is.
+// valueError returns a codec's error, which was vetted, without the value it quotes. A panic
+// is returned as it is.
 func valueError(err error, from func(error) error) error {
 	if _, ok := err.(*appError); !ok {
 		return err
@@ -466,8 +466,8 @@ func valueError(err error, from func(error) error) error {
 	return from(original(err))
 }
 
-// decodesUnchanged reports whether the value that v points to is what would be decoded of its
-// encoding, which spares that.
+// decodesUnchanged reports whether decoding the encoding of *v would return *v, so that it can
+// be left out.
 func (c *Client) decodesUnchanged(v any) bool {
 	if _, ok := c.cfg.codec.(jsonCodec); !ok {
 		return false
@@ -481,8 +481,8 @@ func (c *Client) decodesUnchanged(v any) bool {
 	return false
 }
 
-// encodesPlainly reports whether no code of the app's is called to encode or decode a t, so
-// that a goroutine for it, 0.5 µs, is spared.
+// encodesPlainly reports whether no code of the app is called to encode or decode a t. That
+// saves a goroutine, 0.5 µs.
 func (c *Client) encodesPlainly(t reflect.Type) bool {
 	_, ok := c.cfg.codec.(jsonCodec)
 	return ok && jsonx.Plain(t)

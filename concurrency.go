@@ -10,20 +10,20 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// A Strategy says what happens to a run whose concurrency limit is used up.
+// A Strategy says what happens to a run when its concurrency limit is used up.
 type Strategy int
 
 // The strategies of a Concurrency.
 const (
-	// StrategyQueue, the default, makes the run wait: first in, first out over all keys.
+	// StrategyQueue makes the run wait, first in, first out over all keys. It is the default.
 	StrategyQueue Strategy = iota
-	// StrategyGroupRoundRobin makes the run wait. Keys take turns; within a key it is first
+	// StrategyGroupRoundRobin makes the run wait. Keys take turns; runs of one key are first
 	// in, first out.
 	StrategyGroupRoundRobin
-	// StrategyCancelInProgress cancels other runs of the key, so that this one can start.
-	// The best Max by priority stay, and of equal priority the newest.
+	// StrategyCancelInProgress cancels other runs of the key so that this one can start. The
+	// Max runs with the highest priority stay; of equal priority, the newest.
 	StrategyCancelInProgress
-	// StrategyCancelNewest cancels the run, if it has not started before.
+	// StrategyCancelNewest cancels the new run, unless it has started before.
 	StrategyCancelNewest
 )
 
@@ -47,29 +47,29 @@ func (s Strategy) String() string {
 	return fmt.Sprintf("Strategy(%d)", int(s))
 }
 
-// Concurrency limits how many runs execute at once, over all workers and processes on
-// the database. See WithConcurrency.
+// A Concurrency limits how many runs execute at once, over all workers and processes on the
+// database. See WithConcurrency.
 type Concurrency[In any] struct {
-	// Name tells limits apart. Tasks that use one name share the limit. The default is
-	// the task's or workflow's name, so the limit is its own.
+	// Name identifies the limit. Tasks that use the same name share the limit. The default is
+	// the name of the task or workflow.
 	Name string
-	// Key returns a run's key: Max applies to each key. It is called once, at enqueue. With
-	// a nil Key all runs share one key.
+	// Key returns the key of a run from its input; Max applies to each key separately. Key is
+	// called once, when the run is enqueued. If Key is nil all runs share one key.
 	Key func(In) string
-	// Max is the number of runs of a key that execute at once; at least 1. While a key is in
-	// use the newest enqueue's Max and Strategy apply, its Max to runs that wait, too. Runs
-	// that execute go on when Max is lowered.
+	// Max is how many runs of a key execute at once; at least 1. While a key is in use, the
+	// Max and Strategy of the newest enqueue apply, also to runs that wait already. Lowering
+	// Max does not stop runs that execute.
 	Max      int
 	Strategy Strategy
-	// ReleaseWhileWaiting makes a run release its share while it waits in a durable call,
-	// and queue for it again afterwards.
+	// ReleaseWhileWaiting makes a run give up its place in the limit while it waits in a
+	// durable call, and queue for it again afterwards.
 	ReleaseWhileWaiting bool
 }
 
-// WithConcurrency limits how many runs of a task, or of a workflow, execute at once. It
-// may be given several times: a run starts when all its limits let it, and waits for no
-// share while it holds another. A run holds its share from its start until it has ended
-// or waits for its next attempt.
+// WithConcurrency limits how many runs of a task or workflow execute at once. It may be given
+// several times: a run starts when all its limits admit it, and holds none of them while it
+// waits for another. A run occupies its limits from its start until it ends or waits for its
+// next attempt.
 func WithConcurrency[In any](l Concurrency[In]) TaskOption {
 	return taskOption(func(c *taskConfig) error {
 		strategy, ok := strategies[l.Strategy]
@@ -101,7 +101,7 @@ func WithConcurrency[In any](l Concurrency[In]) TaskOption {
 	})
 }
 
-// limitsFor are what a run of the task with that input must pass.
+// limitsFor returns the limits of a run of the task with that input.
 func (d *taskDef) limitsFor(in any) ([]store.Limit, error) {
 	if len(d.cfg.limits) == 0 {
 		return nil, nil
@@ -123,7 +123,7 @@ func (d *taskDef) limitsFor(in any) ([]store.Limit, error) {
 	return all, nil
 }
 
-// setLimits gives a run the limits of its task, and of its workflow's tasks.
+// setLimits sets the limits of a run, and of its tasks if it is a workflow's.
 func (d *taskDef) setLimits(r *store.NewRun, in any) (err error) {
 	if r.Limits, err = d.limitsFor(in); err != nil || d.workflow == nil {
 		return err
@@ -132,7 +132,7 @@ func (d *taskDef) setLimits(r *store.NewRun, in any) (err error) {
 	return err
 }
 
-// taskLimits are those of the tasks of a workflow's run.
+// taskLimits returns the limits of the tasks of a workflow's run, by the index of the task.
 func (w *workflowDef) taskLimits(in any) (map[int][]store.Limit, error) {
 	var all map[int][]store.Limit
 	for i, n := range w.nodes {
@@ -151,32 +151,32 @@ func (w *workflowDef) taskLimits(in any) (map[int][]store.Limit, error) {
 	return all, nil
 }
 
-// A ConcurrencyInfo is how one key of a concurrency limit stands.
+// A ConcurrencyInfo is the state of one key of a concurrency limit.
 type ConcurrencyInfo struct {
 	Name     string
 	Key      string
 	Max      int
 	Strategy Strategy
-	Active   int // runs that hold a share
-	Waiting  int // runs that wait for one
+	Active   int // runs that occupy the limit
+	Waiting  int // runs that wait for it
 	Paused   bool
 }
 
-// A LimitKey names one key of a concurrency limit; or, with an empty Name, the rate limit
-// of that key.
+// A LimitKey identifies one key of a concurrency limit or, with an empty Name, the rate limit
+// with that key.
 type LimitKey struct {
-	Name string // as ConcurrencyInfo has it: by default the task's
+	Name string // as in ConcurrencyInfo: by default the task's
 	Key  string
 }
 
-// PauseLimit has no run pass a limit until ResumeLimit; those that hold a share go on. While
-// it is paused, runs wait for it that CancelNewest would cancel. It is stored, and holds for
-// all processes. It is ErrNotFound for a rate limit that there is not.
+// PauseLimit admits no run through a limit until ResumeLimit; runs that occupy it go on. While
+// the limit is paused, runs wait that StrategyCancelNewest would cancel. The pause is stored
+// and applies to all processes. The error is ErrNotFound if the rate limit does not exist.
 func (c *Client) PauseLimit(ctx context.Context, k LimitKey) error {
 	return c.pauseLimit(ctx, "pause limit", k, true)
 }
 
-// ResumeLimit undoes PauseLimit.
+// ResumeLimit ends the pause of PauseLimit.
 func (c *Client) ResumeLimit(ctx context.Context, k LimitKey) error {
 	return c.pauseLimit(ctx, "resume limit", k, false)
 }
@@ -188,7 +188,7 @@ func (c *Client) pauseLimit(ctx context.Context, op string, k LimitKey, paused b
 	return wrapStoreErr(op, c.store.PauseLimit(ctx, time.Now(), store.LimitKey(k), paused))
 }
 
-// ListConcurrency lists the keys of concurrency limits that runs hold or wait for now, or
+// ListConcurrency lists the keys of concurrency limits that runs occupy or wait for, and those
 // that are paused, by name and key: up to 10,000.
 func (c *Client) ListConcurrency(ctx context.Context) ([]ConcurrencyInfo, error) {
 	all, err := c.store.Limits(ctx, false)

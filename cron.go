@@ -11,19 +11,19 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// A CatchUp says what becomes of the ticks of a cron that were missed: that came while
-// no client had the database open, or the clock jumped over.
+// A CatchUp says what to do about missed ticks of a cron: those that came while no client had
+// the database open, or that the clock jumped over.
 type CatchUp = store.CatchUp
 
-// The policies for missed ticks. A tick that is at most a second late is not missed.
+// Policies for missed ticks. A tick that is at most a second late is not missed.
 const (
-	CatchUpGrace  = store.CatchUpGrace  // one run, if the newest missed tick is under a minute old; the default
+	CatchUpGrace  = store.CatchUpGrace  // one run if the newest missed tick is less than a minute old; the default
 	CatchUpNone   = store.CatchUpNone   // no run
-	CatchUpLatest = store.CatchUpLatest // one run, however old the newest is
-	CatchUpAll    = store.CatchUpAll    // a run for each
+	CatchUpLatest = store.CatchUpLatest // one run, however old the newest missed tick is
+	CatchUpAll    = store.CatchUpAll    // one run for each missed tick
 )
 
-// A CronOption changes a cron. WithPriority, WithQueue, WithMetadata and WithCatchUp are such.
+// A CronOption changes a cron: WithPriority, WithQueue, WithMetadata or WithCatchUp.
 type CronOption interface{ applyCron(*cronConfig) error }
 
 type cronConfig struct {
@@ -35,7 +35,7 @@ func (o runOption) applyCron(c *cronConfig) error { c.run = append(c.run, o); re
 
 func (o metadataOption) applyCron(c *cronConfig) error { c.run = append(c.run, o); return nil }
 
-// A CatchUpOption is an option of a cron, and of a task for those that it declares.
+// A CatchUpOption is an option of a cron, or of a task for the crons it declares.
 type CatchUpOption interface {
 	TaskOption
 	CronOption
@@ -50,7 +50,7 @@ func (o catchUpOption) applyCron(c *cronConfig) error {
 	return err
 }
 
-// WithCatchUp sets what becomes of ticks that were missed.
+// WithCatchUp sets what to do about missed ticks.
 func WithCatchUp(p CatchUp) CatchUpOption {
 	return catchUpOption{func(c *taskConfig) error {
 		if p > CatchUpAll {
@@ -61,22 +61,23 @@ func WithCatchUp(p CatchUp) CatchUpOption {
 	}}
 }
 
-// WithCron has a task or workflow start by itself, at each tick of each spec, with the
-// input of WithCronInput or else the zero In. Each tick starts one run, however many
-// processes there are. A program that has the task without the option removes the cron when
-// its worker starts; so does the same program without the task, unless a living worker has it.
+// WithCron starts a run of the task or workflow at each tick of each spec, with the input of
+// WithCronInput or else the zero In. Each tick starts one run, however many processes there
+// are. When a worker starts whose program defines the task without this option, the cron is
+// removed; so it is when the same program no longer has the task and no living worker does.
 //
-// A spec has the five fields of cron (minute, hour, day of month, month, day of week),
-// or six with seconds first; or is a descriptor: @hourly, @daily, @weekly, @monthly,
-// @yearly, or @every with a duration of a second or more. "CRON_TZ=Europe/Oslo 0 9 * * *"
-// is of that zone; without one it is of the process's local time. When clocks go
-// forward, times that do not exist are passed over. When they go back, a spec whose hour and minute
-// are given ("30 1 * * *", @daily) ticks once, at the first of the two times; one with "*" or "*/n"
-// in either goes on with real time, and ticks at both. The fields are those of
-// https://pkg.go.dev/github.com/robfig/cron/v3.
+// A spec has the five fields of cron (minute, hour, day of month, month, day of week), or six
+// with seconds first. Or it is a descriptor: @hourly, @daily, @weekly, @monthly, @yearly, or
+// @every with a duration of at least a second. A time zone may precede it
+// ("CRON_TZ=Europe/Oslo 0 9 * * *"); the default is the process's local zone. The fields are
+// those of https://pkg.go.dev/github.com/robfig/cron/v3.
 //
-// The run's metadata has MetaCron, the cron's name, which is the task's, a colon and
-// the spec; and MetaTick, the tick's time.
+// When clocks go forward, times that do not exist are skipped. When they go back, a spec with
+// a fixed hour and minute ("30 1 * * *", @daily) ticks once, at the first of the two times; a
+// spec with "*" or "*/n" in either field ticks at both.
+//
+// The metadata of the run has MetaCron, the name of the cron (the task's name, a colon and the
+// spec), and MetaTick, the time of the tick.
 func WithCron(specs ...string) TaskOption {
 	return taskOption(func(c *taskConfig) error {
 		for _, spec := range specs {
@@ -92,7 +93,7 @@ func WithCron(specs ...string) TaskOption {
 	})
 }
 
-// WithCronInput is the input of the runs that WithCron starts.
+// WithCronInput sets the input of the runs that WithCron starts.
 func WithCronInput[In any](in In) TaskOption {
 	return taskOption(func(c *taskConfig) error {
 		c.cronInput = in
@@ -100,10 +101,10 @@ func WithCronInput[In any](in In) TaskOption {
 	})
 }
 
-// Keys in the metadata of runs that a cron or an event started.
+// Metadata keys of runs that a cron or an event started.
 const (
 	MetaCron     = store.MetaCron     // name of the cron
-	MetaTick     = store.MetaTick     // the time that it was started for, RFC 3339
+	MetaTick     = store.MetaTick     // the time of the tick, RFC 3339
 	MetaEvent    = store.MetaEvent    // ID of the event
 	MetaEventKey = store.MetaEventKey // its key
 )
@@ -115,12 +116,12 @@ func checkSpec(spec string) error {
 	return store.ParseCron(spec)
 }
 
-// Cron makes a cron of that name, or replaces it, for good: it starts a run with the
-// input at each tick of the spec, which is as WithCron says, until DeleteCron. One that
-// is replaced with the same spec goes on as it was.
+// Cron creates or replaces the cron with that name. It starts a run with the input at each
+// tick of the spec, whose syntax WithCron describes, until DeleteCron. Replacing a cron with
+// the same spec does not change its next tick.
 //
-// Errors: a spec that is none or never comes; ErrTaken for a name that a cron of
-// another task, or one declared with WithCron, has.
+// Errors: the spec is invalid or never ticks; ErrTaken if a cron of another task, or one
+// declared with WithCron, has the name.
 func (t *Task[In, Out]) Cron(ctx context.Context, name, spec string, in In, opts ...CronOption) error {
 	if err := t.cron(ctx, name, spec, in, opts); err != nil {
 		return wrapStoreErr(fmt.Sprintf("cron %q of task %q", name, t.def.name), err)
@@ -152,7 +153,7 @@ func (t *Task[In, Out]) cron(ctx context.Context, name, spec string, in In, opts
 	return t.c.store.SetCron(ctx, time.Now(), c)
 }
 
-// Cron is Task.Cron of a workflow.
+// Cron is like Task.Cron, for a workflow.
 func (w *Workflow[In]) Cron(ctx context.Context, name, spec string, in In, opts ...CronOption) error {
 	return w.task.Cron(ctx, name, spec, in, opts...)
 }
@@ -173,7 +174,7 @@ func (d *taskDef) cronOf(c *Client, name, spec string, cfg cronConfig, input []b
 	return cron, err
 }
 
-// CronInfo is what is known of a cron.
+// A CronInfo describes a cron.
 type CronInfo struct {
 	Name      string
 	Task      string
@@ -182,17 +183,17 @@ type CronInfo struct {
 	Declared  bool // with WithCron
 	Paused    bool
 	Input     []byte    // JSON
-	Next      time.Time // zero: while it is paused
-	Last      time.Time // the tick that last started a run; zero: none yet
+	Next      time.Time // zero while it is paused
+	Last      time.Time // the last tick that started a run; zero: none yet
 	LastRunID string    // "": none yet
-	Error     string    // why the last tick started no run, or ""
-	Blocked   string    // which worker its runs lack, or "": "no worker has task digest"
+	Error     string    // why the last tick started no run
+	Blocked   string    // why no worker can execute its runs, such as "no worker has task digest"
 }
 
-// A CronFilter says which part of the list of crons CronPage returns.
+// A CronFilter says which crons CronPage returns.
 type CronFilter struct {
-	Limit  int    // how many a page has [100, at most 1,000]
-	Cursor string // CronPage.Next of the page before, or a cron's name: the page begins behind it
+	Limit  int    // size of the page; default 100, at most 1,000
+	Cursor string // CronPage.Next of the previous page, or a cron's name: the page begins after it
 }
 
 // A CronPage is a page of crons, by name.
@@ -201,8 +202,8 @@ type CronPage struct {
 	Next  string // Cursor of the next page; "" on the last
 }
 
-// ListCrons lists all crons, by name, and holds them in memory: more than 100,000, or 256 MiB of
-// inputs, are an error. CronPage lists any number.
+// ListCrons returns all crons, by name. It returns an error if there are more than 100,000 or
+// their inputs exceed 256 MiB; use CronPage for those.
 func (c *Client) ListCrons(ctx context.Context) ([]CronInfo, error) {
 	var infos []CronInfo
 	var whole check.Whole
@@ -224,8 +225,8 @@ func (c *Client) ListCrons(ctx context.Context) ([]CronInfo, error) {
 	}
 }
 
-// CronPage lists crons, by name. A page whose inputs would have more than 8 MiB ends earlier,
-// with one cron at least.
+// CronPage returns a page of crons, by name. A page ends early, but has at least one cron,
+// when its inputs reach 8 MiB.
 func (c *Client) CronPage(ctx context.Context, f CronFilter) (*CronPage, error) {
 	limit, err := pageLimit(f.Limit)
 	if err == nil {
@@ -258,8 +259,8 @@ func (c *Client) CronPage(ctx context.Context, f CronFilter) (*CronPage, error) 
 	return page, nil
 }
 
-// UpdateCron gives a cron another spec, and leaves the rest. One that is declared with
-// WithCron is not: ErrTaken; change the code.
+// UpdateCron changes the spec of a cron. The error is ErrTaken for a cron that is declared
+// with WithCron: change the code.
 func (c *Client) UpdateCron(ctx context.Context, name, spec string) error {
 	if err := c.writable("update cron"); err != nil {
 		return err
@@ -291,7 +292,7 @@ func (c *Client) UpdateCron(ctx context.Context, name, spec string) error {
 	}
 }
 
-// CronTicks returns the next n times of a spec, which is as WithCron says, after a time.
+// CronTicks returns the next n ticks of a spec after a time. WithCron describes specs.
 func CronTicks(spec string, after time.Time, n int) ([]time.Time, error) {
 	if err := checkSpec(spec); err != nil {
 		return nil, wrapStoreErr("cron ticks", err)
@@ -310,18 +311,19 @@ func CronTicks(spec string, after time.Time, n int) ([]time.Time, error) {
 	return all, nil
 }
 
-// PauseCron has a cron not tick until ResumeCron. Its ticks meanwhile are not made up for.
+// PauseCron stops a cron from ticking until ResumeCron. Ticks during the pause are not made up
+// for.
 func (c *Client) PauseCron(ctx context.Context, name string) error {
 	return c.changeCron(ctx, name, "pause", store.CronPause)
 }
 
-// ResumeCron undoes PauseCron.
+// ResumeCron ends the pause of PauseCron.
 func (c *Client) ResumeCron(ctx context.Context, name string) error {
 	return c.changeCron(ctx, name, "resume", store.CronResume)
 }
 
-// DeleteCron removes a cron. One that is declared with WithCron is not, while the program
-// or a living worker has its task: ErrTaken; pause it, or take it out of the code.
+// DeleteCron deletes a cron. The error is ErrTaken for a cron that is declared with WithCron
+// and whose task this program or a living worker has: pause it, or remove it from the code.
 func (c *Client) DeleteCron(ctx context.Context, name string) error {
 	return c.changeCron(ctx, name, "delete", store.CronDelete)
 }
@@ -352,11 +354,11 @@ func (c *Client) declaresCron(name string) bool {
 	return false
 }
 
-// cronName is the name of a cron that WithCron declares.
+// cronName returns the name of a cron that WithCron declares.
 func (d *taskDef) cronName(spec string) string { return d.name + ":" + spec }
 
-// TriggerCron starts a run of a cron now, also of one that is paused, and returns its
-// ID. The ticks stay as they are.
+// TriggerCron starts a run of a cron now and returns its ID, even if the cron is paused. The
+// ticks do not change.
 func (c *Client) TriggerCron(ctx context.Context, name string) (string, error) {
 	if err := check.Text("name", name); err != nil {
 		return "", wrapStoreErr("trigger cron", err)
@@ -371,14 +373,14 @@ func (c *Client) TriggerCron(ctx context.Context, name string) (string, error) {
 	return id.String(), nil
 }
 
-// Reschedule moves a run that is scheduled to another time; one that has passed means
-// now. It is ErrStarted for a run that has started or is queued already, or has ended.
+// Reschedule moves a scheduled run to another time; a time in the past means now. The error is
+// ErrStarted if the run is queued already, has started or has ended.
 func (r *Run[Out]) Reschedule(ctx context.Context, at time.Time) error {
 	return r.c.Reschedule(ctx, r.ID(), at)
 }
 
-// Reschedule is Run.Reschedule, by the run's ID. ListRuns with StateScheduled lists the
-// runs that may be moved, and CancelRuns cancels them.
+// Reschedule is like Run.Reschedule, with the run's ID. ListRuns with StateScheduled lists the
+// runs that can be moved.
 func (c *Client) Reschedule(ctx context.Context, runID string, at time.Time) error {
 	id, err := parseID(runID)
 	if err == nil {

@@ -19,22 +19,23 @@ import (
 
 // Errors of durable calls.
 var (
-	// ErrMaybeRan: a step WithAtMostOnce had begun when its process died, and is not run again.
+	// ErrMaybeRan reports that a step with WithAtMostOnce had begun when its process died. It
+	// is not run again.
 	ErrMaybeRan = errors.New("stint: the step began before, and may have run")
-	// ErrDurable: a durable call where none can be made: inside a step, from two
-	// goroutines of one scope at once, in a deferred function that a panic has called, or
-	// after the handler has returned.
+	// ErrDurable reports a durable call where none is allowed: inside a step, in two
+	// goroutines of one branch at once, in a deferred function that a panic has called, after
+	// the handler has returned, or, for calls that need a run, outside of one.
 	ErrDurable = errors.New("stint: no durable call here")
 )
 
-// A StepOption changes a step: WithRetries, WithRetryBackoff, WithTimeout (of one
-// attempt), WithAtMostOnce.
+// A StepOption changes a step: WithRetries, WithRetryBackoff, WithTimeout (of one attempt) or
+// WithAtMostOnce.
 type StepOption interface{ applyStep(*stepConfig) error }
 
 type stepConfig struct {
 	task       taskConfig // retries, backoff and timeout
 	atMostOnce bool
-	tx         bool // StepTx: what fn returns without an error is committed
+	tx         bool // of StepTx: what fn returns without an error is committed
 }
 
 // A stepFunc is the function of a step, which encodes its result.
@@ -50,26 +51,25 @@ func (o runOption) applyStep(*stepConfig) error {
 	return errors.New("an option of runs is none of a step")
 }
 
-// WithAtMostOnce never runs a step twice: its start is recorded first, and a handler
-// that runs again and finds it unfinished gets ErrMaybeRan.
+// WithAtMostOnce makes a step run at most once. Its start is recorded first; a handler that
+// runs again and finds the step unfinished gets ErrMaybeRan.
 func WithAtMostOnce() StepOption {
 	return stepOption(func(c *stepConfig) error { c.atMostOnce = true; return nil })
 }
 
-// Step calls fn and records what it returns. When the handler runs again, after a crash
-// or a wait, Step returns what was recorded and does not call fn. So fn runs at least
-// once, and its outcome is recorded once; fn must not make durable calls.
+// Step calls fn and records what it returns. When the handler runs again, after a crash or a
+// wait, Step returns the recorded result and does not call fn. So fn runs at least once, and
+// its result is recorded once. fn must not make durable calls.
 //
-// Step returns what is decoded of the record also where it has called fn: what T's
-// encoding loses, as unexported fields and the types of values in interfaces, is never
-// there.
+// The result is decoded from the record, also when fn was just called: what the encoding of T
+// loses, such as unexported fields and the types of values in interfaces, is always lost.
 //
-// An error that fn returns is recorded once the step's own retries are used up. If it
-// ends the attempt of the run, the next attempt calls fn again. A panic in fn is an error.
-// WithTimeout limits one call of fn: its context is done then with cause ErrTimeout, and
-// what fn returns later is refused, though Step returns no sooner than fn.
+// An error of fn is recorded once the step's own retries are used up. If that error ends the
+// attempt of the run, the next attempt calls fn again. A panic in fn becomes an error.
+// WithTimeout limits one call of fn: its context is then done with cause ErrTimeout, and what
+// fn returns later is discarded. Step does not return before fn does.
 //
-// Outside of a run, Step calls fn.
+// Outside of a run, Step just calls fn.
 func Step[T any](ctx context.Context, name string, fn func(context.Context) (T, error), opts ...StepOption) (T, error) {
 	var out T
 	sc, err := enter(ctx, store.EntryStep, name)
@@ -89,7 +89,7 @@ func Step[T any](ctx context.Context, name string, fn func(context.Context) (T, 
 			return out, errorf("stint: step %q: %w", name, err)
 		}
 	}
-	same := false // decoding would make of out what it is
+	same := false // decoding would not change out
 	e, err := sc.step(ctx, name, &cfg, func(ctx context.Context) ([]byte, error) {
 		v, err := fn(ctx)
 		if err != nil {
@@ -110,14 +110,14 @@ func Step[T any](ctx context.Context, name string, fn func(context.Context) (T, 
 	return out, err
 }
 
-// step runs a step, unless it is recorded, and returns what is recorded then.
+// step runs a step unless its result is recorded, and returns the recorded entry.
 func (sc *scope) step(ctx context.Context, name string, cfg *stepConfig, fn stepFunc) (*store.Entry, error) {
 	e, recorded, err := sc.next(store.EntryStep, name)
 	if err != nil {
 		return nil, err
 	}
 	if recorded && e.Done {
-		done := e // the others need no place of their own
+		done := e // escapes only here
 		return &done, sc.errorOf(&done)
 	}
 	if err := sc.refuseNew(ctx); err != nil {
@@ -134,13 +134,12 @@ func (sc *scope) step(ctx context.Context, name string, cfg *stepConfig, fn step
 	return sc.attemptStep(ctx, e, recorded, cfg, fn)
 }
 
-// attemptStep runs a step until it has succeeded or its retries are used up, and returns what
-// it records then.
-// begun says that it is recorded, as pending.
+// attemptStep runs a step until it succeeds or its retries are used up, and returns the
+// recorded entry. recorded reports that the entry is stored already, as pending.
 func (sc *scope) attemptStep(ctx context.Context, e store.Entry, begun bool, cfg *stepConfig, fn stepFunc) (*store.Entry, error) {
-	e.Error = nil // of an attempt that failed
+	e.Error = nil // of the failed attempt
 	for {
-		if begun && time.Now().Before(e.Due) { // its next attempt is due then
+		if begun && time.Now().Before(e.Due) { // when its next attempt is due
 			if err := sc.wait(ctx, waitSpec{until: e.Due}); err != nil {
 				return nil, err
 			}
@@ -149,14 +148,14 @@ func (sc *scope) attemptStep(ctx context.Context, e store.Entry, begun bool, cfg
 		out, late, err := sc.callStep(traced, e.Address, cfg, fn)
 		end(err)
 		if err != nil && ctx.Err() != nil && !late {
-			return nil, sc.interruptedStepErr(ctx, original(err)) // the attempt of the run is over; this one did not count
+			return nil, sc.interruptedStepErr(ctx, original(err)) // the attempt of the run ended: the step's does not count
 		}
 		e.Attempts++
 		if err == nil || cfg.atMostOnce {
 			return sc.finishStep(ctx, e, out, err)
 		}
-		delay, again, err := cfg.task.nextAttempt(e.Attempts, err)
-		if !again {
+		delay, retry, err := cfg.task.nextAttempt(e.Attempts, err)
+		if !retry {
 			return sc.finishStep(ctx, e, out, err)
 		}
 		e.Due, begun = clock.Add(time.Now(), delay), true
@@ -168,7 +167,7 @@ func (sc *scope) attemptStep(ctx context.Context, e store.Entry, begun bool, cfg
 	}
 }
 
-// finishStep records what came of a step, and returns that with its error.
+// finishStep records the result of a step, and returns the entry with its error.
 func (sc *scope) finishStep(ctx context.Context, e store.Entry, out []byte, err error) (*store.Entry, error) {
 	e.Done, e.Due = true, time.Time{}
 	if err != nil {
@@ -182,8 +181,8 @@ func (sc *scope) finishStep(ctx context.Context, e store.Entry, out []byte, err 
 	return &e, sc.errorOf(&e)
 }
 
-// callStep runs the function of a step. What that returns after the step's own timeout, which
-// late reports, is refused.
+// callStep calls the function of a step. late reports that the function returned after the
+// step's timeout; its result is then discarded.
 func (sc *scope) callStep(ctx context.Context, at store.Address, cfg *stepConfig, fn stepFunc) (out []byte, late bool, err error) {
 	ctx = context.WithValue(ctx, stepKey{}, &stepRef{sc.e.run.ID, at})
 	var timeout error
@@ -209,7 +208,7 @@ func (sc *scope) callStep(ctx context.Context, at store.Address, cfg *stepConfig
 	return out, false, vet(err)
 }
 
-// stepKey holds the stepPlace of the step whose function a context is given to.
+// stepKey is the context key of the stepRef of the step whose function runs.
 type stepKey struct{}
 
 type stepRef struct {
@@ -217,8 +216,9 @@ type stepRef struct {
 	at  store.Address
 }
 
-// StepKey is a token of a step, inside of its function: the same each time that it
-// runs, for the idempotency header of another service. Elsewhere it is empty.
+// StepKey returns a token for the step whose function runs: the same each time the function is
+// called, so it can be the idempotency key of a request to another service. Outside of a step
+// it returns "".
 func StepKey(ctx context.Context) string {
 	p, _ := ctx.Value(stepKey{}).(*stepRef)
 	if p == nil {
@@ -227,15 +227,15 @@ func StepKey(ctx context.Context) string {
 	return fmt.Sprintf("%s:%v", p.run, journal.Address(p.at))
 }
 
-// Sleep waits for d. The time is stored: a crash or a restart does not begin it anew. A
-// sleeping run holds no slot, and after a moment no goroutine and no memory.
+// Sleep waits for d. The end of the sleep is stored: a crash or a restart does not start it
+// anew. A sleeping run occupies no slot and, after a moment, no goroutine and no memory.
 //
-// Outside of a run it sleeps, or until ctx is done.
+// Outside of a run, Sleep waits for d or until ctx is done.
 func Sleep(ctx context.Context, d time.Duration) error {
 	return sleepUntil(ctx, func() time.Time { return clock.Add(time.Now(), d) })
 }
 
-// SleepUntil is Sleep until a time. One outside of the years 1 to 9999 is an error.
+// SleepUntil sleeps until t. It returns an error if t is outside of the years 1 to 9999.
 func SleepUntil(ctx context.Context, t time.Time) error {
 	if err := wantTime("SleepUntil", t); err != nil {
 		return err
@@ -278,7 +278,8 @@ func sleepUntil(ctx context.Context, until func() time.Time) error {
 	return nil
 }
 
-// ceilMillis is t as it is stored, so that the pass which stores it sees it as later ones do.
+// ceilMillis rounds t up to what is stored, so that the first pass sees the same time as later
+// ones.
 func ceilMillis(t time.Time) time.Time {
 	if t.IsZero() {
 		return t
@@ -286,11 +287,11 @@ func ceilMillis(t time.Time) time.Time {
 	return time.UnixMilli(clock.CeilMillis(t))
 }
 
-// WaitForEvent waits for an event with the key, and what WithMatch asks, published since
-// the run was enqueued and not yet given to it, and decodes its payload. With
-// WithWaitTimeout it is ErrTimeout after that.
+// WaitForEvent waits for an event with the key, and with what WithMatch and WithFilter ask
+// for, and decodes its payload. It receives events published since the run was enqueued, each
+// once. With WithWaitTimeout it returns ErrTimeout if none arrives in time.
 //
-// Outside of a run it is ErrDurable: there is nobody who would tell it.
+// Outside of a run it returns ErrDurable.
 func WaitForEvent[T any](ctx context.Context, key string, opts ...WaitOption) (T, error) {
 	var out T
 	sc, err := enter(ctx, store.EntryEvent, key)
@@ -344,7 +345,7 @@ func (sc *scope) awaitEvent(ctx context.Context, key string, w *waitConfig) (e s
 		if e.Done {
 			break
 		}
-		if !e.Due.IsZero() && !time.Now().Before(e.Due) { // unless the event was first
+		if !e.Due.IsZero() && !time.Now().Before(e.Due) { // no event came in time
 			late := e
 			late.Done, late.Error = true, encodeFailure(fmt.Errorf("%w: no event %q in %v", ErrTimeout, key, w.timeout))
 			e, err = sc.append(ctx, late)
@@ -358,8 +359,8 @@ func (sc *scope) awaitEvent(ctx context.Context, key string, w *waitConfig) (e s
 	return e, sc.errorOf(&e)
 }
 
-// decodeEntry reads a recorded value. One that is not what the code asks for blocks the run:
-// it is there, and code that can read it may come.
+// decodeEntry decodes a recorded value. A value that does not decode as the type the code asks
+// for blocks the run: it is kept for code that can read it.
 func (sc *scope) decodeEntry(e *store.Entry, v any) {
 	if err := sc.e.c.unmarshal(e.Value, v); err != nil {
 		file, line := appCaller()
@@ -368,11 +369,11 @@ func (sc *scope) decodeEntry(e *store.Entry, v any) {
 	}
 }
 
-// Now is the time at which the last durable call that this branch waited for was over: a
-// step's end, a sleep's, when an event came, when a child or branch ended. Before the
-// first of them it is when the run was enqueued, or the branch begun. It never goes back,
-// and is the same when the handler runs again. Outside of a run, and inside a step, it
-// is time.Now().
+// Now returns the time at which the last durable call that this branch waited for completed: a
+// step or sleep ended, an event arrived, a child or branch ended. Before the first such call
+// it returns when the run was enqueued, or when the branch began. It never goes back and is
+// the same when the handler runs again. Outside of a run, and inside a step, it returns
+// time.Now().
 func Now(ctx context.Context) time.Time {
 	sc := scopeOf(ctx)
 	if sc == nil {
@@ -381,7 +382,7 @@ func Now(ctx context.Context) time.Time {
 	return sc.now
 }
 
-// NewID is a random UUID, the same when the handler runs again.
+// NewID returns a random UUID that is the same when the handler runs again.
 func NewID(ctx context.Context) uuid.UUID {
 	sc := scopeOf(ctx)
 	if sc == nil {
@@ -395,9 +396,9 @@ func NewID(ctx context.Context) uuid.UUID {
 	return id
 }
 
-// Version reports whether a run executes the code after a change: true for runs that
-// had not come to this point before the change was made. It is decided once for each
-// run and change, and recorded. Outside of a run it is true. It panics if change is empty, no
+// Version reports whether a run executes the code after a change: true for runs that had not
+// reached this point when the change was deployed. The answer is decided once for each run and
+// change, and recorded. Outside of a run it is true. Version panics if change is empty, not
 // UTF-8 or longer than 255 bytes.
 func Version(ctx context.Context, change string) bool {
 	sc := scopeOf(ctx)
@@ -408,7 +409,7 @@ func Version(ctx context.Context, change string) bool {
 	return sc.e.durable.version(ctx, sc, change)
 }
 
-// version decides once for each change.
+// version returns the recorded answer of Version, or decides and records it.
 func (d *durableRun) version(ctx context.Context, sc *scope, change string) bool {
 	d.mu.Lock()
 	is, known := d.versions[change]
@@ -434,7 +435,7 @@ func (d *durableRun) version(ctx context.Context, sc *scope, change string) bool
 	return is
 }
 
-// diverge unwinds the execution: the call under way is not what is recorded.
+// diverge unwinds the execution because the current call is not what is recorded.
 func (sc *scope) diverge(err error) {
 	sc.e.durable.diverge(locateCall(err))
 	runtime.Goexit()
@@ -448,7 +449,7 @@ func locateCall(err error) error {
 	return err
 }
 
-// appCaller returns where the app calls this package; line 0: it does not.
+// appCaller returns where the app calls this package; line 0: unknown.
 func appCaller() (file string, line int) {
 	var pcs [32]uintptr
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
@@ -461,7 +462,7 @@ func appCaller() (file string, line int) {
 	return "", 0
 }
 
-// ownPackage is how the names of this package's functions begin.
+// ownPackage is the prefix of the names of this package's functions.
 var ownPackage = reflect.TypeFor[scope]().PkgPath() + "."
 
 // locateFunc adds to a divergence where fn, which returned too early, begins.

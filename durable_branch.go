@@ -13,29 +13,29 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// A Future is what a branch that Go began will return.
+// A Future is the result of a branch that Go started.
 type Future[T any] struct {
 	f   *future
-	get func() (T, error) // outside of a run, and of a branch that did not begin
-	err error             // why it did not begin
+	get func() (T, error) // outside of a run, or if the branch could not start
+	err error             // why it could not start
 }
 
 // future is a Future without its type.
 type future struct {
 	sc      *scope // of the branch
 	fn      any    // what it calls
-	done    bool   // guarded by durableRun.mu, as is all below
+	done    bool   // guarded by durableRun.mu, as are the fields below
 	entry   store.Entry
 	err     error // as the branch returned it
 	waiting []*parked
 }
 
-// Go begins a branch: fn runs beside what follows, and what it returns is recorded. It
-// makes its own durable calls, with the context that it is given. A branch that has
-// ended is not entered again, unless it failed and the attempt of the run ends by that, or
-// before anybody has met its error. Neither the run nor a branch ends before its branches.
+// Go starts a branch: fn runs concurrently with what follows, and its result is recorded. fn
+// makes its own durable calls, with the context it is given. A branch that has ended does not
+// run again, unless it failed and that error ends the attempt of the run, or nothing has
+// waited for it. Neither a run nor a branch ends before the branches it started.
 //
-// Outside of a run fn runs in a goroutine.
+// Outside of a run, fn runs in a goroutine.
 func Go[T any](ctx context.Context, name string, fn func(context.Context) (T, error)) *Future[T] {
 	sc, err := enter(ctx, store.EntryBranch, name)
 	if sc == nil {
@@ -75,8 +75,7 @@ func plainFuture[T any](ctx context.Context, fn func(context.Context) (T, error)
 	return &Future[T]{get: func() (T, error) { <-done; return out, err }}
 }
 
-// startBranch begins a branch, unless it has ended before.
-// calls is the app's own function.
+// startBranch starts a branch unless its end is recorded. calls is the app's own function.
 func (sc *scope) startBranch(ctx context.Context, name string, fn func(context.Context) ([]byte, error), calls any) (*future, error) {
 	d := sc.e.durable
 	e, recorded, err := sc.next(store.EntryBranch, name)
@@ -121,7 +120,7 @@ func (f *future) run(ctx context.Context, fn func(context.Context) ([]byte, erro
 	defer func() { // also when it is unwound
 		if !returned {
 			v := recover()
-			if d.unwinding() { // what a deferred function of the app's does on the way is not the branch's
+			if d.unwinding() { // the branch has not ended, whatever its deferred functions did
 				return
 			}
 			err = panicError(v)
@@ -135,8 +134,8 @@ func (f *future) run(ctx context.Context, fn func(context.Context) ([]byte, erro
 	returned = true
 }
 
-// awaitBranches waits for the branches that were begun in this scope, and not waited for:
-// what has ended is not entered again.
+// awaitBranches waits for the branches started in this scope that nothing has waited for: a
+// branch that has ended does not run again.
 func (sc *scope) awaitBranches(ctx context.Context) error {
 	d := sc.e.durable
 	for i := 0; ; i++ {
@@ -153,7 +152,7 @@ func (sc *scope) awaitBranches(ctx context.Context) error {
 	}
 }
 
-// finish records what a branch returned, and hands its liveness on to who waits for it.
+// finish records what a branch returned, and wakes the branches that wait for it.
 func (f *future) finish(ctx context.Context, out []byte, err error) {
 	d := f.sc.e.durable
 	f.sc.returned.Store(true)
@@ -165,7 +164,7 @@ func (f *future) finish(ctx context.Context, out []byte, err error) {
 		d.branchDivergence = left
 		d.mu.Unlock()
 	}
-	if !f.entry.Done && (err == nil || ctx.Err() == nil) { // else it had ended before, or the attempt of the run is over
+	if !f.entry.Done && (err == nil || ctx.Err() == nil) { // else its end is recorded already, or the attempt of the run has ended
 		e := f.entry
 		e.Done, e.Value = true, out
 		if err != nil {
@@ -194,7 +193,8 @@ func (f *future) finish(ctx context.Context, out []byte, err error) {
 	d.allParkedLocked()
 }
 
-// Wait waits for the branch. Only the branch that began it, or one beside it, may.
+// Wait waits for the branch and returns its result. It must be called in the branch that
+// started it or in one beside it.
 func (f *Future[T]) Wait(ctx context.Context) (T, error) {
 	var out T
 	switch {
@@ -218,7 +218,7 @@ func (f *Future[T]) Wait(ctx context.Context) (T, error) {
 	sc.advanceTo(f.f.entry.At)
 	if f.f.err != nil {
 		sc.e.durable.markSeen(f.f)
-		return out, sc.seenError(store.Address{}, f.f.err) // which names the branch's entry
+		return out, sc.seenError(store.Address{}, f.f.err) // it names the branch's entry
 	}
 	sc.decodeEntry(&f.f.entry, &out)
 	return out, nil
@@ -227,8 +227,8 @@ func (f *Future[T]) Wait(ctx context.Context) (T, error) {
 // errNoFuture reports a future that Go did not return.
 var errNoFuture = errors.New("stint: a future that is nil: want one that Go returned")
 
-// All waits for every branch, and returns their results in the order of the call. If
-// one fails its error is returned; of several, that of the first in the order of the call.
+// All waits for every branch and returns their results in the order of the arguments. If
+// branches fail it returns the error of the first of them in that order.
 func All[T any](ctx context.Context, fs ...*Future[T]) ([]T, error) {
 	all := make([]T, len(fs))
 	for i, f := range fs {
@@ -240,8 +240,8 @@ func All[T any](ctx context.Context, fs ...*Future[T]) ([]T, error) {
 	return all, nil
 }
 
-// Any waits for the first branch to end, with a result or an error. Which one that was
-// is recorded.
+// Any waits for the first branch to end, with a result or an error, and returns its index.
+// Which branch was first is recorded.
 func Any[T any](ctx context.Context, fs ...*Future[T]) (int, T, error) {
 	var zero T
 	if len(fs) == 0 {
@@ -260,7 +260,7 @@ func Any[T any](ctx context.Context, fs ...*Future[T]) (int, T, error) {
 		switch {
 		case f == nil || f.f == nil && f.get == nil:
 			return i, zero, errNoFuture
-		case f.err != nil: // it has ended with that, in each pass
+		case f.err != nil: // in every pass
 			return i, zero, f.err
 		case f.f == nil:
 			return i, zero, fmt.Errorf("%w: Any of a future that was begun outside of the run", ErrDurable)
@@ -294,7 +294,7 @@ func anyPlain[T any](fs []*Future[T]) (int, T, error) {
 	return i, out, err
 }
 
-// firstDone is the index of the future that ended first, as it was or will be recorded.
+// firstDone returns the index of the future that ended first, as recorded now or before.
 func (sc *scope) firstDone(ctx context.Context, fs []*future) (int, error) {
 	e, recorded, err := sc.next(store.EntryAny, "")
 	if err != nil {
@@ -329,12 +329,12 @@ func (sc *scope) firstDone(ctx context.Context, fs []*future) (int, error) {
 	return winner, err
 }
 
-// failureNote is the scope of the note that a handler has met the failure of a child. If
-// that ends the attempt the note is forgotten; else the handler has dealt with it, and it
-// stays what it is.
+// failureNote returns the scope of the note that a handler has seen the failure of a child. If
+// that failure ends the attempt the note is forgotten. If not, the handler has dealt with it,
+// and the child does not run again.
 func failureNote(id store.ID) string { return "failed:" + id.String() }
 
-// recordNote records something for later passes, once.
+// recordNote records a note for later passes, once.
 func (sc *scope) recordNote(ctx context.Context, scope string) error {
 	d := sc.e.durable
 	if d.unwinding() {
@@ -352,7 +352,7 @@ func (sc *scope) recordNote(ctx context.Context, scope string) error {
 	return err
 }
 
-// seenChildError is the failure of a child, which the handler has waited for.
+// seenChildError notes the failure of a child that the handler has waited for, and returns it.
 func (sc *scope) seenChildError(ctx context.Context, id store.ID, failed error) error {
 	scope := failureNote(id)
 	if err := sc.recordNote(ctx, scope); err != nil {
@@ -361,8 +361,8 @@ func (sc *scope) seenChildError(ctx context.Context, id store.ID, failed error) 
 	return sc.seenError(store.Address{Scope: scope, Seq: 1}, failed)
 }
 
-// rerunFailed queues those runs of a call for a new attempt that failed, or were canceled, in an
-// earlier attempt of the handler, which did not deal with it. The others stay.
+// rerunFailed queues again the runs of a call that failed or were canceled during an earlier
+// attempt of the handler, unless the handler dealt with that.
 func (sc *scope) rerunFailed(ctx context.Context, at store.Address, runs []store.Enqueued) error {
 	if sc.e.replay != nil {
 		return nil
@@ -384,21 +384,21 @@ func (sc *scope) rerunFailed(ctx context.Context, at store.Address, runs []store
 	if known || len(ids) == 0 {
 		return nil
 	}
-	again, err := sc.failedChildren(ctx, ids, since)
+	rerun, err := sc.failedChildren(ctx, ids, since)
 	if err != nil {
 		return err
 	}
-	if len(again) > 0 {
+	if len(rerun) > 0 {
 		s, failed := sc.e.c.store, []store.State{store.Failed, store.Canceled}
-		if _, err := s.Replay(context.WithoutCancel(ctx), time.Now(), store.Filter{IDs: again, States: failed}); err != nil {
+		if _, err := s.Replay(context.WithoutCancel(ctx), time.Now(), store.Filter{IDs: rerun, States: failed}); err != nil {
 			return wrapStoreErr("run children anew", err)
 		}
 	}
 	return sc.recordNote(ctx, noted)
 }
 
-// failedChildren lists those of the runs that failed by a time, or were canceled by it. One
-// that still cleans up after that is waited for: it cannot run anew before it has ended.
+// failedChildren returns the runs that had failed or were canceled by the time since. It waits
+// for those that still clean up after a cancel: they cannot run again before they end.
 func (sc *scope) failedChildren(ctx context.Context, ids []store.ID, since time.Time) (failed []store.ID, err error) {
 	var cleaning []store.ID
 	states := []store.State{store.Scheduled, store.Queued, store.Running, store.Waiting, store.Failed, store.Canceled}
@@ -446,8 +446,8 @@ func (sc *scope) awaitEnd(ctx context.Context, id store.ID) error {
 	}
 }
 
-// failedAttempts counts the attempts of the run that failed, or were replayed, and says when
-// the last of them ended. It is read once.
+// failedAttempts returns how many attempts of the run failed or were replayed, and when the
+// last of them ended. It reads that once.
 func (e *execution) failedAttempts(ctx context.Context) (n int, since time.Time, err error) {
 	e.loadMu.Lock()
 	defer e.loadMu.Unlock()

@@ -22,20 +22,20 @@ import (
 // context that has not ended, so that the handler comes by the same way to where it was;
 // there its context ends.
 
-// cleanup is the part of an execution that concerns this. All but failure and override,
-// which are its owner's, and interruptedAt, is guarded by execution.mu.
+// cleanup is the part of an execution that concerns this. failure and override belong to its
+// owner, interruptedAt is atomic, the rest is guarded by execution.mu.
 type cleanup struct {
-	interruptedAt atomic.Int64 // Unix time in ms: what was recorded later followed from the end of the context; 0: it runs as usual
-	pendingCause  error        // why the context will end; nil: it will not, or it has
+	interruptedAt atomic.Int64 // Unix time in ms: what was recorded later followed from the end of the context; 0: not interrupted
+	pendingCause  error        // why the context will end; nil: it will not, or it has ended
 	cancelUndo    context.CancelCauseFunc
-	undoCause     error         // why cancelUndo was called, or would have been
-	abandoned     chan struct{} // closed: abandonHandler is through; nil: it has not begun
+	undoCause     error         // why cancelUndo was called, or will be
+	abandoned     chan struct{} // closed when abandonHandler is done; nil: it has not started
 
-	failure  error          // ends the run; it is recorded, since compensations began
-	override *store.Outcome // of what the handler's return leads to
+	failure  error          // ends the run; recorded, as compensations have started
+	override *store.Outcome // replaces the outcome of the handler's return
 }
 
-// An owner is who brings an execution to its end, once its handler is through.
+// An owner is who finishes an execution.
 type owner uint8
 
 const (
@@ -44,8 +44,8 @@ const (
 	ownedByTimer // the handler ignored the end of its context
 )
 
-// becomeOwner makes who asks the owner, if nobody is. It returns false for a handler that was given
-// up: after what is done in its place.
+// becomeOwner makes o the owner if there is none, and reports whether it is. For a handler
+// that was abandoned it returns false, after abandonHandler is done.
 func (e *execution) becomeOwner(o owner) bool {
 	e.mu.Lock()
 	if e.owner == ownedByNone {
@@ -65,8 +65,8 @@ func (e *execution) becomeOwner(o owner) bool {
 	return got
 }
 
-// interruptLater has the execution end its context with that cause once it has replayed what was
-// recorded, or after the grace: code that has changed may not come there.
+// interruptLater ends the execution's context with that cause once the recorded calls are
+// replayed, or after the grace: code that has changed may not get there.
 func (e *execution) interruptLater(cause error, at time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -84,7 +84,7 @@ func (e *execution) interruptLater(cause error, at time.Time) {
 	e.timer = time.AfterFunc(wait, e.interruptNow)
 }
 
-// failWith has an execution end its run by a failure that an earlier one recorded.
+// failWith ends the execution's run with a failure that an earlier execution recorded.
 func (e *execution) failWith(end *store.Entry) {
 	e.failure = decodeFailure(end.Error).errOf(e)
 	e.interruptLater(e.failure, end.At)
@@ -104,8 +104,8 @@ func (e *execution) interruptNow() {
 	}
 }
 
-// awaitInterrupt ends the context of an execution that cleans up, once all other branches have
-// come to where the end of it met them too: they may look at it on their way.
+// awaitInterrupt waits for the end of the context of an execution that cleans up. That comes
+// once all branches are where it met them before: they may look at the context on their way.
 func (sc *scope) awaitInterrupt() {
 	e, d := sc.e, sc.e.durable
 	if e.interruptedAt.Load() == 0 || sc.replaysOnly || guard.Unwinding() || !e.interruptPending() {
@@ -127,26 +127,26 @@ func (sc *scope) awaitInterrupt() {
 	d.mu.Unlock()
 }
 
-// interruptCause is why the context has ended, or is to end.
+// interruptCause returns why the context has ended or will end.
 func (e *execution) interruptCause() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return cmp.Or(e.pendingCause, context.Cause(e.ctx))
 }
 
-// interruptPending reports whether the context is still to end.
+// interruptPending reports whether the context will still end.
 func (e *execution) interruptPending() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.pendingCause != nil
 }
 
-// replayedGrace is the delay after which the context of an execution ends whose branches have
-// replayed all that is recorded and make no other durable call.
+// replayedGrace is the delay after which a context ends whose branches have replayed all
+// recorded calls and make no other durable call.
 const replayedGrace = 100 * time.Millisecond
 
-// interruptWhenReplayed ends the context of an execution that cleans up after replayedGrace, if all that
-// is recorded was replayed.
+// interruptWhenReplayed ends the context of an execution that cleans up after replayedGrace,
+// if all recorded calls are replayed.
 func (e *execution) interruptWhenReplayed() {
 	if e.interruptedAt.Load() == 0 || !e.interruptPending() || !e.durable.fullyReplayed() {
 		return
@@ -158,11 +158,10 @@ func (e *execution) interruptWhenReplayed() {
 	}
 }
 
-// noNewCalls reports whether a branch makes no new call.
+// noNewCalls reports whether the branch must make no new call.
 func (sc *scope) noNewCalls(ctx context.Context) bool { return sc.replaysOnly || ctx.Err() != nil }
 
-// afterInterrupt reports whether a time is after that from which on all follows from the end of
-// the context.
+// afterInterrupt reports whether what was recorded at t followed from the end of the context.
 func (e *execution) afterInterrupt(t time.Time) bool {
 	cut := e.interruptedAt.Load()
 	return cut != 0 && t.UnixMilli() > cut
@@ -173,7 +172,7 @@ func (e *execution) interruptedBefore(found *store.Entry, recorded bool) bool {
 	return e.interruptedAt.Load() != 0 && (!recorded || e.afterInterrupt(found.At))
 }
 
-// refuseNew is why a call is not made that has not been made before: the context is done.
+// refuseNew returns why a new call is refused, the cause of the context, or nil.
 func (sc *scope) refuseNew(ctx context.Context) error {
 	if !sc.noNewCalls(ctx) {
 		return nil
@@ -181,8 +180,8 @@ func (sc *scope) refuseNew(ctx context.Context) error {
 	return sc.interruptedErr(ctx, &waitSpec{until: time.Now()})
 }
 
-// interruptedErr is the cause of a context that is done while a branch waits, and remembers from
-// which call on a replay of the run must not find what follows.
+// interruptedErr returns the cause of a context that is done while a branch waits, and notes
+// from which call on a replay of the run must not find what follows.
 func (sc *scope) interruptedErr(ctx context.Context, w *waitSpec) error {
 	cause := context.Cause(ctx)
 	if cause == nil {
@@ -192,7 +191,7 @@ func (sc *scope) interruptedErr(ctx context.Context, w *waitSpec) error {
 		return cause
 	}
 	from := sc.lastSeq
-	if w.child != (store.ID{}) || w.futures != nil { // waiting for these is no call
+	if w.child != (store.ID{}) || w.futures != nil { // these waits are not calls
 		from++
 	}
 	d := sc.e.durable
@@ -207,7 +206,7 @@ func (sc *scope) interruptedErr(ctx context.Context, w *waitSpec) error {
 	return cause
 }
 
-// interruptedStepErr is the error of a step whose context is done.
+// interruptedStepErr returns the error of a step whose context is done.
 func (sc *scope) interruptedStepErr(ctx context.Context, err error) error {
 	if cause := sc.refuseNew(ctx); !errors.Is(err, cause) {
 		return errorf("%w: %w", cause, err)
@@ -215,7 +214,7 @@ func (sc *scope) interruptedStepErr(ctx context.Context, err error) error {
 	return err
 }
 
-// interruptedCalls are the calls that a cancel has cut short.
+// interruptedCalls returns the calls that a cancel interrupted.
 func (e *execution) interruptedCalls() (all []store.Address) {
 	d := e.durable
 	if d == nil {
@@ -230,7 +229,7 @@ func (e *execution) interruptedCalls() (all []store.Address) {
 	return all
 }
 
-// noteUnseenLocked notes a branch that has failed, until somebody has met its error.
+// noteUnseenLocked notes a branch that has failed, until its error is seen.
 func (d *durableRun) noteUnseenLocked(f *future) {
 	if f.err != nil && f.entry.Done {
 		if d.unseen == nil {
@@ -246,8 +245,8 @@ func (d *durableRun) markSeen(f *future) {
 	delete(d.unseen, f)
 }
 
-// withUnseen adds to what the next attempt is not to find the failures of branches whose error
-// nobody has met: nobody has dealt with them.
+// withUnseen adds to what the next attempt must not find the failures of branches whose errors
+// nobody has seen, and so nobody has dealt with.
 func (e *execution) withUnseen(forget []store.Address) []store.Address {
 	d := e.durable
 	if d == nil {
@@ -270,15 +269,15 @@ func (e *execution) withUnseen(forget []store.Address) []store.Address {
 	return forget
 }
 
-// branchNumber is the first number of a scope's path.
+// branchNumber returns the first number of a scope's path.
 func branchNumber(path string) int {
 	first, _, _ := strings.Cut(path, "/")
 	n, _ := strconv.Atoi(first)
 	return n
 }
 
-// endedBeforeInterrupt reports whether a branch had ended before the execution's context did, or was
-// to end.
+// endedBeforeInterrupt reports whether a branch ended before the execution's context did or
+// will.
 func (f *future) endedBeforeInterrupt() bool {
 	d := f.sc.e.durable
 	d.mu.Lock()
@@ -286,14 +285,14 @@ func (f *future) endedBeforeInterrupt() bool {
 	return f.done && f.entry.Done && f.sc.e.interruptedAt.Load() != 0 && !f.sc.e.afterInterrupt(f.entry.At)
 }
 
-// nextAttempt is what follows a failed attempt: another after a delay, or none. A replay gives a
-// new budget.
-func (e *execution) nextAttempt(err error) (delay time.Duration, again bool, why error) {
+// nextAttempt returns what follows a failed attempt: another after a delay, or none. A replay
+// starts the count of retries anew.
+func (e *execution) nextAttempt(err error) (delay time.Duration, retry bool, why error) {
 	return e.def.cfg.nextAttempt(e.run.Attempt-e.run.Replayed, err)
 }
 
-// runCleanup runs the compensations once the handler is through, if the run ends as failed or
-// canceled, and returns the error by which it ends.
+// runCleanup runs the compensations once the handler has returned, if the run ends as failed
+// or canceled, and returns the error with which it ends.
 func (e *execution) runCleanup(err error) error {
 	e.loadMu.Lock()
 	d := e.durable
@@ -312,7 +311,7 @@ func (e *execution) runCleanup(err error) error {
 		end = context.Cause(e.ctx)
 	}
 	e.interruptedAt.CompareAndSwap(0, time.Now().UnixMilli())
-	e.cancel(nil) // branches that the handler leaves behind
+	e.cancel(nil) // for branches that the handler left behind
 	d.awaitCompensations()
 	if e.becomeOwner(ownedByHandler) {
 		e.override = e.runCompensations(end)
@@ -320,7 +319,7 @@ func (e *execution) runCleanup(err error) error {
 	return end
 }
 
-// abandonHandler goes on without a handler that ignores the end of its context.
+// abandonHandler finishes the execution without a handler that ignores the end of its context.
 func (e *execution) abandonHandler(cause error) {
 	if !e.becomeOwner(ownedByTimer) {
 		return
@@ -341,7 +340,7 @@ func (e *execution) abandonHandler(cause error) {
 	e.post(e.outcomeOf(nil, nil, cause))
 }
 
-// undoContext is the context of compensations, which a shutdown alone ends.
+// undoContext returns the context of compensations, which only a shutdown ends.
 func (e *execution) undoContext() context.Context {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(e.ctx))
 	e.mu.Lock()
@@ -361,21 +360,21 @@ func (e *execution) stopUndo(cause error) {
 	}
 }
 
-// An entryError is the error of an entry, which the next attempt of the run is not to find.
+// An entryError is the error of an entry, which the next attempt of the run must not find.
 type entryError struct {
 	e    *execution
 	at   store.Address // Seq 0: none
-	next store.Address // of the first call after the failure was met; Seq 0: the one after at
+	next store.Address // of the first call after the failure was seen; Seq 0: the one after at
 	err  error
 }
 
-// entries are what the next attempt is not to find.
+// entries returns what the next attempt must not find.
 func (e *entryError) entries() []store.Address {
 	return slices.DeleteFunc([]store.Address{e.at, e.next}, func(a store.Address) bool { return a.Seq == 0 })
 }
 
-// seenError notes where a scope met a failure of something that had begun before: what followed
-// from there is forgotten with it.
+// seenError notes where a scope saw the failure of something that had started before: the
+// calls from there on are forgotten with it.
 func (sc *scope) seenError(at store.Address, err error) error {
 	return &entryError{e: sc.e, at: at, next: store.Address(sc.cursor.Peek()), err: err}
 }
@@ -384,7 +383,7 @@ func (e *entryError) Error() string { return e.err.Error() }
 
 func (e *entryError) Unwrap() error { return e.err }
 
-// errorOf is the error that an entry records, or nil.
+// errorOf returns the error that an entry records, or nil.
 func (sc *scope) errorOf(e *store.Entry) error {
 	if e.Error == nil {
 		return nil
@@ -392,8 +391,8 @@ func (sc *scope) errorOf(e *store.Entry) error {
 	return &entryError{e: sc.e, at: e.Address, err: decodeFailure(e.Error).errOf(sc.e)}
 }
 
-// toForget lists the entries whose errors are in err, each once: a branch that is forgotten
-// twice would take with it what came after.
+// toForget returns the entries whose errors are in err, each once: forgetting a branch twice
+// would also remove what came after.
 func (e *execution) toForget(err error) []store.Address {
 	var all []store.Address
 	known := map[store.Address]bool{}
@@ -430,8 +429,8 @@ func (e *execution) entriesIn(err error) (all []store.Address) {
 	return all
 }
 
-// failsEarly is a divergence if the handler failed for good before it asked for all that
-// is recorded; failsEarly reports whether there is one, before compensations begin.
+// failsEarly reports whether the handler failed for good before it made all recorded calls. It
+// is called before compensations run.
 func (d *durableRun) failsEarly(err error) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -447,7 +446,7 @@ func (d *durableRun) failsEarly(err error) bool {
 	return d.divergence != nil
 }
 
-// blockedOutcome is the outcome of an execution whose code does not match its journal.
+// blockedOutcome returns the outcome of an execution whose code does not match its journal.
 func (d *durableRun) blockedOutcome(verdict, err error) *store.Outcome {
 	out := d.e.newOutcome(store.Blocked)
 	out.Uncounted, out.Error, out.Forget = true, encodeFailure(verdict), d.e.toForget(err)

@@ -16,21 +16,20 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// Compensate says how to undo what the run has just done: fn is called if the run fails
-// for good or is canceled, the last one given first, each as a step of that name, tried
-// again up to five times, after 2, 4, 8, 16 and 32 s. One that fails even then is recorded
+// Compensate registers a function that undoes what the run has just done. If the run fails for
+// good or is canceled, the functions are called, last registered first, each as a step of that
+// name with up to five retries, after 2, 4, 8, 16 and 32 s. One that still fails is recorded
 // and logged, and the others are called all the same.
 //
-// Compensate records that there is something to undo before it returns. From then on the
-// run ends as failed or canceled only after fn has run to its end, whatever becomes of the
-// process, the worker or the wait that it is in; RunInfo says that it cleans up. A handler
-// that runs again gives its compensations again; where it does not, the run is blocked.
-// What was undone stays in the journal: a replay goes on behind it, RestartFrom does it
-// anew.
+// The registration is recorded before Compensate returns. From then on the run ends as failed
+// or canceled only after fn has completed, whatever happens to the process, the worker or a
+// wait; meanwhile RunInfo says that it cleans up. A handler that runs again must register its
+// compensations again; if it does not, the run is blocked. What was undone stays in the
+// journal: a replay continues after it, RestartFrom does it anew.
 //
-// fn is given a context that neither a cancel nor a timeout ends; a shutdown does, and
-// another worker goes on. It may run twice, as a step may. Outside of a run Compensate does
-// nothing. It panics if the name is empty, no UTF-8 or longer than 255 bytes.
+// Neither a cancel nor a timeout ends fn's context. A shutdown does, and another worker goes
+// on. fn may run twice, as a step may. Outside of a run Compensate does nothing. It panics if
+// the name is empty, not UTF-8 or longer than 255 bytes.
 func Compensate(ctx context.Context, name string, fn func(context.Context) error) {
 	if sc := scopeOf(ctx); sc != nil && fn != nil && !guard.Unwinding() {
 		mustName("Compensate", name)
@@ -38,35 +37,36 @@ func Compensate(ctx context.Context, name string, fn func(context.Context) error
 	}
 }
 
-// mustName panics if a name is bad that is given to a call which returns no error: its run
-// fails by that.
+// mustName panics if a name is invalid, in a call that returns no error. The panic fails the
+// run.
 func mustName(call, name string) {
 	if err := check.Name("name", name); err != nil {
 		panic(fmt.Errorf("stint: %s(%.50q): %w", call, name, err))
 	}
 }
 
-// A compensation stands in a scope of its own, at the place of its Compensate among those
-// of the scope that called it: not at its turn, which may differ where branches give some.
+// A compensation has a scope of its own, and its number there is that of its Compensate in the
+// calling scope. Its order among all is not its address: branches may register theirs in
+// another.
 type compensation struct {
-	entry    store.Entry // Done: it ran to its end in an earlier execution; Value: which one of the run's it is
-	path     string      // the scope that gave it
-	afterSeq int         // the last call of that before it
+	entry    store.Entry // Done: it completed in an earlier execution; Value: its order in the run
+	path     string      // the scope that registered it
+	afterSeq int         // the last call before it
 	fn       func(context.Context) error
 }
 
 // undoState is what a durableRun knows of compensations and cancels; guarded by durableRun.mu.
 type undoState struct {
 	compensations   []compensation
-	recorded        map[store.Address]*store.Entry // and not given yet
-	beforeReplay    map[store.Address]*store.Entry // notes of those that were given before a replay
-	undoGiven       int                            // compensations recorded so far: branches that run anew give them in another order
-	failureEntry    *store.Entry                   // the failure that ends the run; nil: none was recorded
-	skippedBranches []func()                       // enter branches that have ended, for their compensations
-	interrupted     map[string]int                 // by scope: from which call on a cancel has cut them short
-	unseen          map[*future]struct{}           // have failed, and nobody has met their error
-	failedBranches  map[store.Address]struct{}     // branches that have failed: alone forgotten, with nothing that follows
-	atInterrupt     int                            // branches that have come to where the context is to end
+	recorded        map[store.Address]*store.Entry // not registered yet
+	beforeReplay    map[store.Address]*store.Entry // notes of those registered before a replay
+	undoGiven       int                            // compensations recorded so far: branches that run again register them in another order
+	failureEntry    *store.Entry                   // the failure that ends the run; nil: none is recorded
+	skippedBranches []func()                       // run ended branches again, for their compensations
+	interrupted     map[string]int                 // by scope: the first call that a cancel interrupted
+	unseen          map[*future]struct{}           // failed branches whose error nobody has seen
+	failedBranches  map[store.Address]struct{}     // forgotten alone, without what follows them
+	atInterrupt     int                            // branches that are where the context is to end
 }
 
 // failureAddress is where the failure is recorded that ends a run.
@@ -79,7 +79,7 @@ func undoScope(path string) string {
 	return store.UndoScope + "/" + path
 }
 
-// loadUndo takes an entry of a scope of compensations.
+// loadUndo adds an entry of a scope of compensations.
 func (d *durableRun) loadUndo(e *store.Entry) {
 	if e.Kind == store.EntryEnd {
 		d.failureEntry = e
@@ -92,7 +92,7 @@ func (d *durableRun) loadUndo(e *store.Entry) {
 	d.undoGiven = max(d.undoGiven, undoOrder(e))
 }
 
-// loadNote takes a note.
+// loadNote adds a note.
 func (d *durableRun) loadNote(e *store.Entry) {
 	if path, ok := strings.CutPrefix(e.Scope, store.UndoneScope); ok && (path == "" || path[0] == '/') {
 		if d.beforeReplay == nil {
@@ -105,13 +105,14 @@ func (d *durableRun) loadNote(e *store.Entry) {
 	d.notes[e.Scope] = true
 }
 
-// undoOrder is which compensation of the run an entry is, in the order in which they were given first.
+// undoOrder returns the order of a compensation in the run, in which they were registered
+// first.
 func undoOrder(e *store.Entry) int {
 	n, _ := strconv.Atoi(string(e.Value))
 	return n
 }
 
-// addCompensation adds one, and records it if it is new.
+// addCompensation adds a compensation, and records it if it is new.
 func (sc *scope) addCompensation(ctx context.Context, name string, fn func(context.Context) error) {
 	d := sc.e.durable
 	d.mu.Lock()
@@ -131,7 +132,7 @@ func (sc *scope) addCompensation(ctx context.Context, name string, fn func(conte
 	}
 	d.mu.Unlock()
 	switch {
-	case old == nil || old.Name != name && !old.Done: // or what an attempt that failed gave
+	case old == nil || old.Name != name && !old.Done: // else another, which a failed attempt registered
 		c.entry = store.Entry{Address: at, Kind: store.EntryStep, Name: name, Value: turn}
 		if _, err := sc.append(ctx, c.entry); err != nil {
 			sc.e.c.logger().Error("stint: recording a compensation", "task", sc.e.run.Task, "run", sc.e.run.ID, "compensation",
@@ -153,7 +154,7 @@ func undoDivergence(e *store.Entry, asked string) error {
 	return &journal.Divergence{At: journal.Address(e.Address), Recorded: "step \"" + e.Name + "\"", Asked: asked}
 }
 
-// fullyReplayed reports whether all that is recorded was asked for.
+// fullyReplayed reports whether all recorded calls were made.
 func (d *durableRun) fullyReplayed() bool {
 	if !d.tape.Played() {
 		return false
@@ -163,8 +164,8 @@ func (d *durableRun) fullyReplayed() bool {
 	return len(d.recorded) == 0
 }
 
-// skipBranch passes over the entries of a branch that has ended. Those with compensations that
-// are not done are entered again when these are to run: then enter is called.
+// skipBranch skips the entries of a branch that has ended. If it has compensations that have
+// not run, the branch runs again when these are to run: then enter is called.
 func (d *durableRun) skipBranch(path string, enter func()) {
 	restore := d.tape.Skip(path)
 	d.mu.Lock()
@@ -178,8 +179,8 @@ func (d *durableRun) skipBranch(path string, enter func()) {
 	}
 }
 
-// awaitCompensations waits for the branches, so that all compensations are given. The context of the
-// execution has ended.
+// awaitCompensations waits for the branches, so that all compensations are registered. The
+// context of the execution has ended.
 func (d *durableRun) awaitCompensations() {
 	for {
 		d.goroutines.Wait()
@@ -196,12 +197,12 @@ func (d *durableRun) awaitCompensations() {
 	}
 }
 
-// compensateRetries is how often a compensation that fails is tried again.
+// compensateRetries is how often a compensation that fails is retried.
 const compensateRetries = 5
 
-// runCompensations calls what Compensate was given, and says what becomes of the run if it does
-// not end now. Each is recorded, so that an execution which is cut off goes on where it
-// was; so is the failure that ends the run, so that the next one ends it by that.
+// runCompensations runs the compensations, and returns the outcome of the run if it does not
+// end now. Each is recorded, so that another execution continues where this one stops; so is
+// the failure that ends the run, so that the next one ends it with that.
 func (e *execution) runCompensations(err error) *store.Outcome {
 	d := e.durable
 	d.mu.Lock()
@@ -238,7 +239,7 @@ func (e *execution) runCompensations(err error) *store.Outcome {
 			continue
 		}
 		_, err := sc.attemptStep(ctx, u.entry, true, &cfg, func(ctx context.Context) ([]byte, error) {
-			return u.entry.Value, guarded(func() error { return u.fn(ctx) }) // the others are called though it ends its goroutine
+			return u.entry.Value, guarded(func() error { return u.fn(ctx) }) // if it ends its goroutine the others still run
 		})
 		if recorded := (*entryError)(nil); err != nil && !errors.As(err, &recorded) {
 			return e.requeued()
@@ -251,18 +252,19 @@ func (e *execution) runCompensations(err error) *store.Outcome {
 	return nil
 }
 
-// requeued has another execution go on: the worker stops, or the store does.
+// requeued returns the outcome that lets another execution go on: the worker stops, or the
+// store does.
 func (e *execution) requeued() *store.Outcome {
 	o := e.newOutcome(store.Queued)
 	o.Uncounted = true
 	return &o
 }
 
-// finalError reports whether a handler's return ends the run as failed or canceled, and by
+// finalError reports whether a handler's return ends the run as failed or canceled, and with
 // which error.
 func (e *execution) finalError(err error) (bool, error) {
 	cause := context.Cause(e.ctx)
-	e.mu.Lock() // a handler that was given up may ask while the timer compensates
+	e.mu.Lock() // an abandoned handler may call this while the timer compensates
 	failure := e.failure
 	e.mu.Unlock()
 	switch {
@@ -280,11 +282,11 @@ func (e *execution) finalError(err error) (bool, error) {
 	case errors.Is(cause, ErrTimeout):
 		err = timeoutError(e.def.cfg.timeout, err)
 	}
-	_, again, why := e.nextAttempt(err)
-	return !again, why
+	_, retry, why := e.nextAttempt(err)
+	return !retry, why
 }
 
-// withCompensations adds to what a failed attempt forgets the compensations of it.
+// withCompensations adds the compensations of a failed attempt to what it forgets.
 func (e *execution) withCompensations(forget []store.Address) []store.Address {
 	d := e.durable
 	if d == nil || len(forget) == 0 {
@@ -309,8 +311,8 @@ func (e *execution) withCompensations(forget []store.Address) []store.Address {
 	return forget
 }
 
-// follows reports whether the compensation was given after a call, or in a branch that was
-// begun after it.
+// follows reports whether the compensation was registered after a call, or in a branch that
+// was started after it.
 func (u *compensation) follows(at store.Address) bool {
 	if u.path == at.Scope {
 		return u.afterSeq >= at.Seq

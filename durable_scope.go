@@ -15,14 +15,13 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// A durableRun is the journaled side of an execution: its tape, its branches, and what
-// they wait for. It comes into being with the first durable call.
+// A durableRun is the journaled part of an execution: its tape, its branches, and what they
+// wait for. The first durable call makes it.
 //
-// A branch is the handler, or what Go began. One that waits is parked: its goroutine
-// stays for a moment (linger), for the wait may be short. When all branches are parked
-// and none woke in that time, the execution is suspended: every goroutine is unwound,
-// the run is stored as waiting, and the handler runs again, from the top, when
-// something that it waits for has come.
+// A branch is the handler, or what Go started. A branch that waits is parked: its goroutine
+// stays for a moment (linger), as the wait may be short. When all branches are parked and none
+// woke in that time, the execution is suspended: every goroutine is unwound, the run is stored
+// as waiting, and the handler runs again from the top when something it waits for has come.
 type durableRun struct {
 	e    *execution
 	tape *journal.Tape[*store.Entry]
@@ -34,9 +33,9 @@ type durableRun struct {
 	linger            *time.Timer
 	unwind            chan struct{} // closed: every branch unwinds
 	suspended         bool
-	branchInterrupted bool  // a branch was, with the execution: it has more to do than to wait
+	branchInterrupted bool  // a branch was, with the execution: it has more to do than wait
 	divergence        error // the run does not match its journal
-	branchDivergence  error // a branch failed before it asked for all that it had recorded
+	branchDivergence  error // a branch failed before it made all calls that it had recorded
 	handlerReturned   bool  // the handler has returned
 	versions          map[string]bool
 	notes             map[string]bool // by scope
@@ -47,7 +46,7 @@ type durableRun struct {
 // lingerFor is how long a parked execution stays in memory.
 const lingerFor = time.Second
 
-// A scope is the durable calls of one branch, which it makes one after another.
+// A scope has the durable calls of one branch, which makes them one after another.
 type scope struct {
 	e         *execution
 	cursor    *journal.Scope[*store.Entry]
@@ -55,18 +54,18 @@ type scope struct {
 	returned  atomic.Bool // its branch has returned
 	now       time.Time
 	ids       int
-	branches  []*future // branches; guarded by durableRun.mu
+	branches  []*future // started here; guarded by durableRun.mu
 	lastSeq   int       // number of the last call
 	undoCount int       // compensations given; guarded by durableRun.mu
-	// replays: its branch, or one that it is in, had ended, and is entered again for its
-	// compensations alone. It sees a context that has not ended, as it did, and makes no call
-	// that is not recorded.
+	// replaysOnly: its branch, or one around it, had ended and runs again only for its
+	// compensations. It sees a context that has not ended, as before, and makes no call that
+	// is not recorded.
 	replaysOnly bool
 }
 
 type scopeKey struct{}
 
-// scopeOf is the scope of a handler or branch; nil outside of a run and inside a step.
+// scopeOf returns the scope of a handler or branch; nil outside of a run and inside a step.
 func scopeOf(ctx context.Context) *scope {
 	e := executionOf(ctx)
 	if e == nil || ctx.Value(stepKey{}) != nil {
@@ -82,7 +81,7 @@ func scopeOf(ctx context.Context) *scope {
 	return d.root
 }
 
-// enter begins a durable call. It returns nil and no error outside of a run.
+// enter starts a durable call. It returns nil and no error outside of a run.
 func enter(ctx context.Context, kind store.EntryKind, name string) (*scope, error) {
 	e := executionOf(ctx)
 	if e == nil {
@@ -111,10 +110,10 @@ func enter(ctx context.Context, kind store.EntryKind, name string) (*scope, erro
 	switch {
 	case over:
 		return fail("after its handler has returned")
-	case errors.Is(context.Cause(e.ctx), ErrShutdown): // also with a context that this does not end: the run begins anew
+	case errors.Is(context.Cause(e.ctx), ErrShutdown): // even if ctx does not end with it: another worker goes on
 		return nil, fmt.Errorf("%w: %v %q", ErrShutdown, kind, name)
 	case d.unwinding():
-		runtime.Goexit() // a defer of a branch that is being unwound
+		runtime.Goexit() // called by a deferred function of a branch that unwinds
 	case sc.returned.Load():
 		return fail("after its branch has returned")
 	case !sc.busy.CompareAndSwap(false, true):
@@ -164,9 +163,9 @@ func (d *durableRun) unwinding() bool {
 	}
 }
 
-// next takes the next address of the scope, and returns what is recorded there. Code
-// that asks for something else than is recorded does not go on; nothing new is begun while a
-// panic unwinds.
+// next takes the next address of the scope and returns what is recorded there. If the code
+// makes another call than is recorded, next does not return. Nothing new starts while a panic
+// unwinds.
 func (sc *scope) next(kind store.EntryKind, name string) (e store.Entry, recorded bool, err error) {
 	at, found, recorded, err := sc.cursor.Next(kind.String(), name)
 	if err != nil {
@@ -175,7 +174,7 @@ func (sc *scope) next(kind store.EntryKind, name string) (e store.Entry, recorde
 	sc.lastSeq = at.Seq
 	if recorded {
 		e = *found
-		if e.Done && kind != store.EntryBranch { // which is recorded when it has ended, and Go does not wait for that
+		if e.Done && kind != store.EntryBranch { // Go does not wait for the end of a branch
 			sc.advanceTo(e.At)
 		}
 	} else {
@@ -194,8 +193,8 @@ func (sc *scope) next(kind store.EntryKind, name string) (e store.Entry, recorde
 	return e, recorded, nil
 }
 
-// append stores an entry, and returns what stands there then. An execution that is not
-// current any more does not go on.
+// append stores an entry and returns what the store has at its address then. If the execution
+// is not current any more, append does not return.
 func (sc *scope) append(ctx context.Context, e store.Entry) (store.Entry, error) {
 	if sc.e.replay != nil {
 		return e, nil
@@ -214,13 +213,13 @@ func (sc *scope) append(ctx context.Context, e store.Entry) (store.Entry, error)
 		sc.e.durable.diverge(store.ErrStale)
 		runtime.Goexit()
 	}
-	if stored.Done && e.Kind != store.EntryVersion && e.Kind != store.EntryNote { // of which no later pass sees when it was
+	if stored.Done && e.Kind != store.EntryVersion && e.Kind != store.EntryNote { // later passes do not see their times
 		sc.advanceTo(stored.At)
 	}
 	return stored, nil
 }
 
-// advanceTo notes a time that the scope has come to, which every pass notes here.
+// advanceTo advances the scope's time, as every pass does at this point.
 func (sc *scope) advanceTo(t time.Time) {
 	if t.After(sc.now) {
 		sc.now = t
@@ -247,7 +246,7 @@ func (d *durableRun) unwindLocked() {
 type waitSpec struct {
 	until   time.Time     // zero: no time
 	entry   store.Address // Seq 0: none
-	into    *store.Entry  // becomes the entry, if that is what woke the branch in memory
+	into    *store.Entry  // set to the entry, if that woke the branch in memory
 	child   store.ID      // zero: none
 	futures []*future
 }
@@ -257,7 +256,7 @@ type parked struct {
 	waitSpec
 	woken chan struct{}
 	awake bool        // guarded by durableRun.mu
-	got   store.Entry // the entry, if that woke it; it does not change after
+	got   store.Entry // the entry, if that woke it; then it does not change
 }
 
 // wait parks the branch until what it waits for may have come, or ctx is done.
@@ -272,13 +271,13 @@ func (sc *scope) wait(ctx context.Context, w waitSpec) error {
 	if passed {
 		return nil
 	}
-	if guard.Unwinding() { // to unwind here would hide the panic
+	if guard.Unwinding() { // unwinding here would hide the panic
 		return refusedInPanic("a wait", "")
 	}
 	d := sc.e.durable
 	p := &parked{waitSpec: w, woken: make(chan struct{})}
 	if !d.park(p) {
-		return nil // a future is there
+		return nil // a future is done
 	}
 	watch, stop := context.WithCancel(ctx)
 	defer stop()
@@ -301,7 +300,7 @@ func (sc *scope) wait(ctx context.Context, w waitSpec) error {
 	return nil
 }
 
-// watch has a parked branch woken while the execution is in memory.
+// watch wakes a parked branch while the execution is in memory.
 func (d *durableRun) watch(ctx context.Context, p *parked) {
 	if !p.until.IsZero() {
 		t := time.AfterFunc(time.Until(p.until), func() { d.wake(p) })
@@ -332,7 +331,7 @@ func (d *durableRun) watch(ctx context.Context, p *parked) {
 	})
 }
 
-// park counts a branch out, unless a future that it waits for is there already.
+// park counts a branch as parked, unless a future that it waits for is done.
 func (d *durableRun) park(p *parked) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -350,7 +349,8 @@ func (d *durableRun) park(p *parked) bool {
 	return true
 }
 
-// allParkedLocked gives up the slot when all branches are parked, and memory a little later.
+// allParkedLocked releases the slots if all branches are parked, and leaves memory a little
+// later.
 func (d *durableRun) allParkedLocked() {
 	if d.live > 0 || d.unwinding() {
 		return
@@ -365,7 +365,7 @@ func (d *durableRun) allParkedLocked() {
 	if soonest, others := d.soonestWaitLocked(); !others && !soonest.IsZero() && time.Until(soonest) > stay {
 		stay = 0
 	}
-	if d.e.run.Crashes >= store.SuspectCrashes { // other suspects wait until this one is out
+	if d.e.run.Crashes >= store.SuspectCrashes { // other suspects wait until this one is gone
 		stay = 0
 	}
 	if stay <= 0 {
@@ -375,8 +375,8 @@ func (d *durableRun) allParkedLocked() {
 	d.linger = time.AfterFunc(stay, d.suspend)
 }
 
-// soonestWaitLocked is the soonest time that a branch waits for, and whether any waits for
-// something else.
+// soonestWaitLocked returns the soonest time that a branch waits for, and whether any branch
+// waits for something else.
 func (d *durableRun) soonestWaitLocked() (soonest time.Time, others bool) {
 	for p := range d.parked {
 		if !p.until.IsZero() && (soonest.IsZero() || p.until.Before(soonest)) {
@@ -401,7 +401,7 @@ func (d *durableRun) suspendLocked() {
 	d.unwindLocked()
 }
 
-// wake counts a parked branch in again.
+// wake counts a parked branch as live again.
 func (d *durableRun) wake(p *parked) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -422,7 +422,7 @@ func (d *durableRun) wakeLocked(p *parked) {
 	close(p.woken)
 }
 
-// waits is what a suspended execution waits for.
+// waits returns what a suspended execution waits for.
 func (d *durableRun) waits() (w store.Waits) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -438,8 +438,8 @@ func (d *durableRun) waits() (w store.Waits) {
 	return w
 }
 
-// finish waits for what the execution began, once its handler is through, and says what
-// becomes of the run if that is not what the handler returned.
+// finish waits for what the execution started, once its handler has returned or is unwound,
+// and returns the outcome of the run if that is not what the handler returned.
 func (d *durableRun) finish(done bool, err error) (o *store.Outcome) {
 	d.mu.Lock()
 	d.handlerReturned = true
@@ -457,7 +457,7 @@ func (d *durableRun) finish(done bool, err error) (o *store.Outcome) {
 	suspended, cutOff, verdict := d.suspended, d.branchInterrupted, d.divergence
 	d.mu.Unlock()
 	if done {
-		d.e.cancel(nil) // branches that the handler leaves behind
+		d.e.cancel(nil) // for branches that the handler left behind
 	}
 	d.goroutines.Wait()
 	switch {

@@ -15,50 +15,52 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// What calls report, through errors.Is.
+// Errors that calls return, for errors.Is.
 var (
-	// ErrNotFound reports that no run, cron or queue has the ID or name asked for.
+	// ErrNotFound reports that no run, cron or queue has the ID or name.
 	ErrNotFound = errors.New("stint: not found")
-	// ErrClosed reports a call on a client that is closed.
+	// ErrClosed reports a call on a closed client.
 	ErrClosed = errors.New("stint: client is closed")
-	// ErrTaken reports a cron whose name another has, or that is declared in code.
+	// ErrTaken reports that another cron has the name, or that a cron is declared in code.
 	ErrTaken = errors.New("stint: the name is taken")
-	// ErrStarted reports a run that is not scheduled any more.
+	// ErrStarted reports that a run is no longer scheduled.
 	ErrStarted = errors.New("stint: the run has started")
-	// ErrNoFilter reports an action on all runs that match a filter which selects nothing, and
-	// does not say that all are meant.
+	// ErrNoFilter reports an empty filter without All, in a call that acts on every run that
+	// matches.
 	ErrNoFilter = errors.New("stint: nothing is selected")
-	// ErrBusy reports that another program kept the database locked for longer than the
-	// client waits. Nothing was changed; the call may be repeated.
+	// ErrBusy reports that another program kept the database locked for longer than the client
+	// waits. Nothing was changed; the call may be repeated.
 	ErrBusy = errors.New("stint: database is locked by another program")
-	// ErrReadOnly reports a call that would change something, on a client WithReadOnly.
+	// ErrReadOnly reports a call that would change something, on a client with WithReadOnly.
 	ErrReadOnly = errors.New("stint: client is read-only")
-	// ErrFileGone reports that the database's file, or the log beside it, was removed or
-	// moved while the client had it open, and ErrReplaced that another file is at its path.
-	// What the call changed is not kept. Put the file back and the client goes on; or close
-	// it and open the path anew.
+	// ErrFileGone reports that the database file, or the log beside it, was removed or moved
+	// while the client had it open; ErrReplaced reports that another file is at its path. What
+	// the call changed is not kept. Put the file back and the client goes on, or close it and
+	// open the path again.
 	ErrFileGone = errors.New("stint: database file is gone")
 	ErrReplaced = errors.New("stint: database file was replaced by another")
 )
 
-// Why a run ended, through errors.Is on what Run.Wait returns; and, through
-// context.Cause, why a handler's context is done.
+// Why a run ended, for errors.Is on the error of Run.Wait, or why a handler's context is done,
+// for errors.Is on context.Cause.
 var (
-	// ErrCanceled: the run was canceled.
+	// ErrCanceled reports that the run was canceled.
 	ErrCanceled = errors.New("stint: canceled")
-	// ErrTimeout: an attempt took longer than WithTimeout, or the run did not start
-	// within WithScheduleTimeout.
+	// ErrTimeout reports that an attempt took longer than WithTimeout, or that the run did not
+	// start within WithScheduleTimeout.
 	ErrTimeout = errors.New("stint: timed out")
-	// ErrSkipped: the task of a workflow was skipped, and so has no output.
+	// ErrSkipped reports that the task of a workflow was skipped and has no output.
 	ErrSkipped = errors.New("stint: skipped")
-	// ErrShutdown: the worker stops, and the run goes back to the queue. Only a cause.
+	// ErrShutdown reports that the worker stops and the run goes back to the queue. It is only
+	// a context's cause.
 	ErrShutdown = errors.New("stint: worker is shutting down")
 )
 
-// A TaskError is why a run ended without a result. Run.Wait returns it; the handler's
-// own error is inside, for errors.Is and errors.As. If the handler ran in another
-// process, or before a restart, or the wait is a handler's, which may run again, what is
-// inside has the error's text, and what is known of it: see RegisterError.
+// A TaskError says why a run ended without a result. Run.Wait returns it. It wraps the
+// handler's own error, for errors.Is and errors.As. Where the handler ran in another process
+// or before a restart, or where the caller is itself a handler, it wraps an error with the
+// same text in which errors.Is and errors.As find the errors that can be stored: see
+// RegisterError.
 type TaskError struct {
 	Task    string
 	RunID   string
@@ -75,16 +77,16 @@ func (e *TaskError) Error() string {
 
 func (e *TaskError) Unwrap() error { return e.Err }
 
-// A WorkflowError says which tasks of a workflow's run did not succeed. It is inside
-// the *TaskError that Run.Wait returns. errors.Is and errors.As look at those that failed.
+// A WorkflowError says which tasks of a workflow's run failed or were canceled. The *TaskError
+// that Run.Wait returns wraps it. errors.Is and errors.As look at the tasks that failed.
 type WorkflowError struct {
 	Workflow string
 	RunID    string
-	Tasks    map[string]error // those that failed or were canceled, by name
-	canceled map[string]bool  // those that were canceled
+	Tasks    map[string]error // errors of the tasks that failed or were canceled, by name
+	canceled map[string]bool  // tasks that were canceled
 }
 
-// noteCanceled notes whether a task was canceled.
+// noteCanceled notes that a task was canceled.
 func (e *WorkflowError) noteCanceled(name string, canceled bool) {
 	if canceled {
 		if e.canceled == nil {
@@ -111,10 +113,11 @@ func (e *WorkflowError) Error() string {
 	return b.String()
 }
 
-const maxListed = 5 // tasks that a WorkflowError's text lists
+const maxListed = 5 // tasks listed in the text of a WorkflowError
 
-// Unwrap gives the errors of the tasks that failed, in the order of their names; if none did,
-// of those that were canceled. What a failure canceled does not make the run a canceled one.
+// Unwrap returns the errors of the tasks that failed, ordered by name. If none failed it
+// returns those of the tasks that were canceled: tasks that a failure canceled do not make the
+// run a canceled one.
 func (e *WorkflowError) Unwrap() []error {
 	var all []error
 	for _, name := range e.names() {
@@ -126,7 +129,7 @@ func (e *WorkflowError) Unwrap() []error {
 	return all
 }
 
-// names are those of the tasks that failed, then of those that were canceled.
+// names returns the tasks that failed, then those that were canceled.
 func (e *WorkflowError) names() []string {
 	names := slices.Sorted(maps.Keys(e.Tasks))
 	slices.SortStableFunc(names, func(a, b string) int {
@@ -141,17 +144,16 @@ func (e *WorkflowError) names() []string {
 	return names
 }
 
-// A PanicError is a panic of the app's code, or its call of runtime.Goexit, as an error: of a
-// handler or step, of a function that an option was given, or of a method of the error that
-// a handler returned.
+// A PanicError is a panic in the app's code, or its call of runtime.Goexit: in a handler or
+// step, in a function given to an option, or in a method of an error that a handler returned.
 type PanicError struct {
-	Value any    // what was passed to panic; a string once it was stored
-	Stack []byte // of the goroutine that panicked, as it was then
+	Value any    // what was passed to panic; a string if it was stored
+	Stack []byte // of the goroutine, at the time of the panic
 }
 
 func (e *PanicError) Error() string { return "panic: " + guard.Text(e.Value) }
 
-// Unwrap gives the panic's value if it is an error.
+// Unwrap returns the panic's value if it is an error.
 func (e *PanicError) Unwrap() error {
 	err, _ := e.Value.(error)
 	return err
@@ -163,7 +165,7 @@ func (e *nonRetryable) Error() string { return e.err.Error() }
 
 func (e *nonRetryable) Unwrap() error { return e.err }
 
-// NonRetryable marks err as final: no attempt follows, however many are left. It wraps
+// NonRetryable marks err as final: no attempt follows, however many are left. The result wraps
 // err, so errors.Is and errors.As see through it. NonRetryable(nil) is nil.
 func NonRetryable(err error) error {
 	if err == nil {
@@ -181,9 +183,9 @@ func (e *retryAfter) Error() string { return e.err.Error() }
 
 func (e *retryAfter) Unwrap() error { return e.err }
 
-// RetryAfter fails the attempt with err, and has the next one start after d instead
-// of the task's backoff. It costs an attempt: with none left the run fails. A negative
-// d counts as 0. RetryAfter(d, nil) is nil.
+// RetryAfter returns an error that fails the attempt with err and starts the next one after d
+// instead of the task's backoff. It uses up an attempt: with none left the run fails. A
+// negative d counts as 0. RetryAfter(d, nil) is nil.
 func RetryAfter(d time.Duration, err error) error {
 	if err == nil {
 		return nil
@@ -195,12 +197,12 @@ type snooze struct{ d time.Duration }
 
 func (e *snooze) Error() string { return fmt.Sprintf("stint: snoozed for %v", e.d) }
 
-// Snooze, returned by a handler, has the run come back after d and costs no attempt.
-// A negative d counts as 0.
+// Snooze returns an error that makes the run start again after d. It uses up no attempt. A
+// negative d counts as 0.
 func Snooze(d time.Duration) error { return &snooze{max(d, 0)} }
 
-// errorf formats an error as fmt.Errorf does. Its text names the library at its beginning
-// alone: what it wraps may name it too.
+// errorf formats an error as fmt.Errorf does, and removes "stint: " from the texts of the
+// errors it wraps, so that the library is named once.
 func errorf(format string, args ...any) error {
 	err := fmt.Errorf(format, args...)
 	text := err.Error()
@@ -219,7 +221,7 @@ func (e *namedOnce) Error() string { return e.text }
 
 func (e *namedOnce) Unwrap() error { return e.err }
 
-// wrapStoreErr makes a store's error one of this package.
+// wrapStoreErr turns a store's error into one of this package.
 func wrapStoreErr(op string, err error) error {
 	if err == nil {
 		return nil
@@ -240,8 +242,8 @@ func wrapStoreErr(op string, err error) error {
 // its goroutine. A handler, and what it calls, runs on a goroutine of the engine's that
 // expects both: see execution.execute and future.run. All else is called through here.
 
-// guarded calls f, which calls code of the app's, on a goroutine of its own. A panic, or a
-// call of runtime.Goexit, is a *PanicError.
+// guarded calls f, which calls code of the app, on a goroutine of its own. A panic or a call
+// of runtime.Goexit becomes a *PanicError.
 func guarded(f func() error) (err error) {
 	if p := guard.Call(func() { err = f() }); p != nil {
 		return vet(panicOf(p))
@@ -251,25 +253,25 @@ func guarded(f func() error) (err error) {
 
 func panicOf(p *guard.Panic) *PanicError { return &PanicError{Value: p.Value, Stack: p.Stack} }
 
-// panicError makes an error of what recover returned in a deferred function; nil means
+// panicError turns what recover returned in a deferred function into an error; nil means
 // runtime.Goexit.
 func panicError(v any) error { return vet(panicOf(guard.Recovered(v))) }
 
-// An appError is an error of the app's as the engine deals with it: its text and what it
-// wraps were read once, where a panic is caught, and its methods are called there alone.
-// It answers errors.Is and errors.As as the error does.
+// An appError is an error that the app's code returned. Its text and the errors it wraps are
+// read once, where a panic is caught, and its methods are called only there. errors.Is and
+// errors.As work as on the error itself.
 type appError struct {
 	err     error
 	text    string
 	tree    []error // err and what it wraps, in the order of errors.Is
-	methods bool    // some of tree have a method Is or As
+	methods bool    // an error in tree has a method Is or As
 }
 
-// maxTree is how many errors one may wrap. One with more wraps itself.
+// maxTree is how many errors an error may wrap. An error with more wraps itself.
 const maxTree = 1 << 16
 
-// vet returns err, which code of the app's returned, as an *appError, or as a *PanicError if
-// its methods panic, end their goroutine, or find no end.
+// vet returns err, which code of the app returned, as an *appError, or as a *PanicError if its
+// methods panic, end their goroutine, or do not end.
 func vet(err error) error {
 	switch err.(type) {
 	case nil, *appError:
@@ -281,13 +283,13 @@ func vet(err error) error {
 		return a
 	}
 	bad := &PanicError{Value: guard.Text(p.Value), Stack: p.Stack}
-	if of, ok := err.(*PanicError); ok && of != nil { // its value is an error that does
+	if of, ok := err.(*PanicError); ok && of != nil { // its value is the error whose methods panic
 		bad = &PanicError{Value: fmt.Sprintf("%T, of which: %v", of.Value, bad), Stack: of.Stack}
 	}
 	return bad
 }
 
-// original returns the error of the app's as the app knows it.
+// original returns the error as the app returned it.
 func original(err error) error {
 	if a, ok := err.(*appError); ok {
 		return a.err
@@ -322,7 +324,7 @@ func inspect(err error) *appError {
 		_, as := e.(interface{ As(any) bool })
 		a.methods = a.methods || is || as
 	}
-	if a.methods { // if they panic, now is the time
+	if a.methods { // so that they panic here if they do
 		a.is(ErrTimeout)
 		a.is(ErrCanceled)
 		a.as(new(*nonRetryable))
@@ -332,7 +334,7 @@ func inspect(err error) *appError {
 
 func (a *appError) Error() string { return a.text }
 
-// Is implements what errors.Is asks.
+// Is implements the interface of errors.Is.
 func (a *appError) Is(target error) (is bool) {
 	if !a.methods {
 		return a.is(target)
@@ -354,7 +356,7 @@ func (a *appError) is(target error) bool {
 	return false
 }
 
-// As implements what errors.As asks.
+// As implements the interface of errors.As.
 func (a *appError) As(target any) (as bool) {
 	if !a.methods {
 		return a.as(target)
@@ -377,26 +379,26 @@ func (a *appError) as(target any) bool {
 	return false
 }
 
-// registered holds the types given to RegisterError.
+// registered has the types given to RegisterError.
 var registered struct {
 	sync.RWMutex
 	names map[reflect.Type]string
 	reads map[string]func([]byte) (error, error)
 }
 
-// RegisterError makes errors of type T survive being stored: where a run, a step, a
-// branch or a child failed with one, on its own or wrapped, errors.As finds it in what
-// Step, Wait and the on-failure function return, in every attempt, after a restart, and
-// in other processes that registered T by the same name. Without it such an error has
-// its text alone, and what the package knows: its own errors, those of context, and the
-// common ones of io, io/fs and database/sql.
+// RegisterError makes errors of type T survive being stored. Where a run, step, branch or
+// child fails with a T, on its own or wrapped, errors.As finds it in what Step, Wait and the
+// on-failure function return: in every attempt, after a restart, and in other processes that
+// register T under the same name. Without it only the text of such an error is kept, and the
+// errors inside that the package knows: its own, those of context, and the common ones of io,
+// io/fs and database/sql.
 //
-// What is stored is the value's JSON, so fields that matter must be exported and must
-// not be interfaces, such as an error: what it wraps is stored beside it. A value that
-// does not encode and decode, or whose JSON is over 64 KiB, is stored as its text.
+// The value is stored as JSON, so fields that matter must be exported and must not be
+// interfaces; an error that it wraps is stored beside it. A value that does not encode and
+// decode, or whose JSON exceeds 64 KiB, is stored as its text.
 //
-// Call it when the program starts, once for each type. It panics if the name is empty,
-// T is an interface, or the name or T was registered before with another T or name.
+// Call RegisterError once for each type when the program starts. It panics if the name is
+// empty, T is an interface, or the name or T is registered with another T or name.
 func RegisterError[T error](name string) {
 	t := reflect.TypeFor[T]()
 	if name == "" || t.Kind() == reflect.Interface {

@@ -23,8 +23,8 @@ import (
 	"github.com/stint-dev/stint/webhook"
 )
 
-// Publish stores an event, starts a run of each task that it is a trigger of (see
-// WithEvents), and wakes what waits for it, in one commit. payload is encoded as JSON. It
+// Publish stores an event, starts a run of each task that the event triggers (see WithEvents)
+// and wakes the runs that wait for it, in one commit. payload is encoded as JSON. Publish
 // returns the event's ID.
 //
 // Options: WithMetadata, WithScope, WithDeliveryID, WithTx.
@@ -36,15 +36,15 @@ func (c *Client) Publish(ctx context.Context, key string, payload any, opts ...E
 	return ids[0], nil
 }
 
-// An Event is one for PublishMany.
+// An Event is an argument of PublishMany.
 type Event struct {
 	Key     string
 	Payload any
 	Options []EventOption
 }
 
-// PublishMany stores all events or none, in order: at most 1,000,000, with at most 256 MiB of
-// payloads and metadata.
+// PublishMany stores all events or none, in order, and returns their IDs. A call may have at
+// most 1,000,000 events, with at most 256 MiB of payloads and metadata.
 func (c *Client) PublishMany(ctx context.Context, events []Event) ([]string, error) {
 	if len(events) == 0 {
 		return nil, nil
@@ -129,9 +129,9 @@ func (c *Client) publishTx(ctx context.Context, tx store.Tx, events []store.NewE
 	return ids, err
 }
 
-// MatchFilter reports whether a filter expression, as WithEventFilter takes one, matches
-// an event with a key and a payload that is JSON, of at most DefaultMaxPayload bytes. It
-// publishes nothing.
+// MatchFilter reports whether a filter expression, as for WithEventFilter, matches an event
+// with the key and the payload, which is JSON of at most DefaultMaxPayload bytes. It publishes
+// nothing.
 func MatchFilter(expr, key string, payload json.RawMessage) (bool, error) {
 	if err := check.Text("event key", key); err != nil {
 		return false, errorf("stint: match filter: %w", err)
@@ -171,8 +171,7 @@ type eventOption func(*eventConfig) error
 
 func (o eventOption) applyEvent(c *eventConfig) error { return o(c) }
 
-// WithScope sets the event's scope, which selects among the filters of tasks. See
-// TriggerFilter.
+// WithScope sets the event's scope, which selects the filters that apply. See TriggerFilter.
 func WithScope(scope string) EventOption {
 	return eventOption(func(c *eventConfig) error {
 		c.scope = scope
@@ -180,8 +179,8 @@ func WithScope(scope string) EventOption {
 	})
 }
 
-// WithDeliveryID has an event be stored once: while the first with that ID is kept,
-// another does nothing, and Publish returns the first one's ID.
+// WithDeliveryID stores an event once: while an event with that ID is kept, publishing another
+// does nothing and returns the ID of the first.
 func WithDeliveryID(id string) EventOption {
 	return eventOption(func(c *eventConfig) error {
 		c.delivery = id
@@ -189,8 +188,8 @@ func WithDeliveryID(id string) EventOption {
 	})
 }
 
-// EventInfo is what is known of an event. Events are kept as long as runs that
-// succeeded are, wanted or not.
+// An EventInfo describes an event. Events are kept as long as runs that succeeded, whether or
+// not they started or woke anything.
 type EventInfo struct {
 	ID        string
 	Key       string
@@ -198,15 +197,15 @@ type EventInfo struct {
 	Metadata  map[string]string
 	Scope     string
 	Published time.Time
-	Started   []string // IDs of runs that it started, up to 1,000
+	Started   []string // IDs of runs it started, up to 1,000
 	Woke      []string // IDs of runs that waited for it, up to 1,000
 }
 
 // An EventFilter selects events.
 type EventFilter struct {
 	Key    string // "": any
-	Limit  int    // how many a page has [100, at most 1,000]
-	Cursor string // EventPage.Next of the page before
+	Limit  int    // size of the page; default 100, at most 1,000
+	Cursor string // EventPage.Next of the previous page
 }
 
 // An EventPage is a page of events, newest first.
@@ -215,8 +214,8 @@ type EventPage struct {
 	Next   string // Cursor of the next page; "" on the last
 }
 
-// ListEvents lists events, newest first, with what each started and woke. A page whose
-// payloads and metadata would have more than 8 MiB ends earlier, with one event at least.
+// ListEvents returns a page of events, newest first, with what each started and woke. A page
+// ends early, but has at least one event, when payloads and metadata reach 8 MiB.
 func (c *Client) ListEvents(ctx context.Context, f EventFilter) (*EventPage, error) {
 	limit, err := pageLimit(f.Limit)
 	if err != nil {
@@ -246,29 +245,27 @@ func (c *Client) ListEvents(ctx context.Context, f EventFilter) (*EventPage, err
 	return page, nil
 }
 
-// WebhookHandler takes webhooks from other services: it verifies each, and publishes its
-// body as an event. key is a CEL expression that gives the event's key, over input, the
-// body, and headers, a map with names in lower case; for example
+// WebhookHandler returns an HTTP handler that receives webhooks: it verifies each request and
+// publishes its body as an event. key is a CEL expression for the event's key over input, the
+// body, and headers, a map with lower-case names. For example:
 //
 //	"github." + headers["x-github-event"] + "." + input.action
 //
-// No sender signs its headers: what must be sure is to be read from input.
+// Headers are not signed: read what must be authentic from input. CEL needs import _
+// "github.com/stint-dev/stint/cel". If key is empty, name is the event's key. If the
+// expression returns "" or fails, the request is accepted and nothing is published.
 //
-// It needs import _ "github.com/stint-dev/stint/cel". An empty key means that name is
-// the event's key. Where the expression gives "", or cannot be computed, the request is
-// accepted and nothing published.
+// The body is JSON, whatever its Content-Type. A form, with the Content-Type of a form,
+// becomes an object of strings; a form whose only field is payload must hold JSON there, which
+// becomes the body. The event's metadata has "webhook", the name, and "delivery", the
+// delivery's ID. A repeated delivery publishes nothing.
 //
-// The body is JSON, whatever its Content-Type says, which nobody signs; or else, with the
-// Content-Type of one, a form, which becomes an object of texts; one whose only field is
-// payload is the JSON in that. The event's metadata has "webhook", the name, and
-// "delivery", the delivery's ID. A delivery that comes again publishes nothing.
+// The handler responds with 200 and the event's ID once the event is stored; 400 for a body
+// that is not JSON, 401 if verify refuses the request, 405 for a method other than POST, 413
+// for a body larger than WithMaxPayload, 431 for more than 64 KiB of headers, 500 if verify
+// panics, and 503 if the event could not be stored, so that the sender tries again.
 //
-// It answers 200 with the event's ID once that is stored; 400 for a body that is not JSON,
-// 401 for a request that verify refuses, 405 for another method than POST, 413 for a body
-// that is larger than WithMaxPayload allows, 431 for more than 64 KiB of headers, 500 if
-// verify panics, and 503 if the event could not be stored, so that the sender tries again.
-//
-// It panics if the name or the expression is bad or verify is nil.
+// WebhookHandler panics if the name or the expression is invalid or verify is nil.
 func (c *Client) WebhookHandler(name string, verify webhook.Verifier, key string) http.Handler {
 	h := &webhookHandler{c: c, name: name, verify: verify, info: WebhookInfo{Name: name}}
 	err := check.Name("name", name)
@@ -293,20 +290,21 @@ type webhooks struct {
 	all []*webhookHandler
 }
 
-// A WebhookInfo is what has come to a handler of webhooks since it was made.
+// A WebhookInfo describes what a webhook handler received since it was made.
 type WebhookInfo struct {
 	Name      string
 	Published int       // requests that became an event
-	Ignored   int       // that were well, and have no key
-	Refused   int       // that were not taken
-	Last      time.Time // when the last came that was taken; zero: none has
+	Ignored   int       // accepted requests without a key
+	Refused   int       // requests that were refused
+	Last      time.Time // when the last request was accepted; zero: none was
 	LastEvent string    // ID of the last event
-	Refusal   string    // why the last that was refused was; "": none was
+	Refusal   string    // why the last refused request was; "": none was
 	RefusedAt time.Time
 }
 
-// ListWebhooks lists the handlers that this client has made with WebhookHandler, as they
-// were made. What they published is listed by ListEvents, with their name in its metadata.
+// ListWebhooks returns the handlers that this client made with WebhookHandler, in the order in
+// which they were made. ListEvents returns what they published, with their name in the
+// metadata.
 func (c *Client) ListWebhooks() []WebhookInfo {
 	c.webhooks.mu.Lock()
 	all := slices.Clone(c.webhooks.all)
@@ -330,7 +328,7 @@ type webhookHandler struct {
 	info WebhookInfo
 }
 
-// count remembers what became of a request: an event, if it has an ID.
+// count counts a request: as an event if it has an ID.
 func (h *webhookHandler) count(event string, refused *refusal) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -345,7 +343,7 @@ func (h *webhookHandler) count(event string, refused *refusal) {
 	}
 }
 
-// A refusal is a request that is not taken.
+// A refusal is the response to a request that is not accepted.
 type refusal struct {
 	status int
 	text   string
@@ -441,8 +439,8 @@ func (h *webhookHandler) publish(r *http.Request, payload []byte, delivery strin
 	return fmt.Appendf(nil, `{"event":%q}`, ids[0]), nil
 }
 
-// jsonBody is the body as JSON. What is JSON is never read as a form, so that a header
-// which nobody signs does not give a body another meaning.
+// jsonBody returns the body as JSON. A body that is JSON is never read as a form: the header
+// that says so is not signed.
 func jsonBody(r *http.Request, body []byte) ([]byte, error) {
 	if json.Valid(body) {
 		return body, nil
@@ -467,8 +465,7 @@ func jsonBody(r *http.Request, body []byte) ([]byte, error) {
 	return json.Marshal(fields)
 }
 
-// slackChallenge answers the request by which Slack asks, once, whether an address takes
-// its events.
+// slackChallenge answers Slack's request that verifies an address; nil: it is none.
 func slackChallenge(r *http.Request, payload []byte) []byte {
 	var m struct{ Type, Challenge string }
 	if r.Header.Get("X-Slack-Signature") == "" || json.Unmarshal(payload, &m) != nil || m.Type != "url_verification" {

@@ -13,9 +13,9 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// An execution is one attempt of a run on this worker. What became of it is posted
-// once: by the handler's return, or by the grace after a timeout, cancel or shutdown
-// that it ignored. Its slot stays taken until the handler returns.
+// An execution is one attempt of a run on this worker. Its outcome is posted once: when the
+// handler returns, or after the grace that follows a timeout, cancel or shutdown that the
+// handler ignored. Its slots stay taken until the handler returns.
 type execution struct {
 	c       *Client
 	w       *Worker
@@ -27,28 +27,28 @@ type execution struct {
 	hasSlot bool // guarded by w.mu
 
 	mu       sync.Mutex
-	owner    owner // who brings it to its end
+	owner    owner // who finishes it
 	posted   bool
-	left     time.Duration // of the time that WithTimeout gives, while the attempt waits
-	deadline time.Time     // of it; zero: none, or the attempt waits
-	timer    *time.Timer   // timeout, then grace
+	left     time.Duration // what is left of WithTimeout while the attempt waits
+	deadline time.Time     // of WithTimeout; zero: none, or the attempt waits
+	timer    *time.Timer   // of the timeout, then of the grace
 	unstored
-	streamLimit *chunkSemaphore  // nil before the first
+	streamLimit *chunkSemaphore  // nil before the first chunk
 	local       map[*Client]bool // whether another client's database has the run
 
 	cleanup
 	replay *replaySource // of ReplayJournal; else nil
 
 	loadMu      sync.Mutex
-	durable     *durableRun // nil before the first durable call; guarded by loading
-	earlierEnds []time.Time // when attempts before this one ended; nil: not read yet; guarded by loading
+	durable     *durableRun // nil before the first durable call; guarded by loadMu
+	earlierEnds []time.Time // when earlier attempts ended; nil: not read yet; guarded by loadMu
 
-	storeMu sync.Mutex // held while what was noted is being stored, so that it keeps its order
+	storeMu sync.Mutex // held while reports are stored, so that they keep their order
 }
 
 type executionKey struct{}
 
-// executionOf is the execution whose handler ctx belongs to, or nil.
+// executionOf returns the execution whose handler ctx belongs to, or nil.
 func executionOf(ctx context.Context) *execution {
 	e, _ := ctx.Value(executionKey{}).(*execution)
 	return e
@@ -60,7 +60,7 @@ func newExecution(w *Worker, r *store.Claimed) *execution {
 	return e
 }
 
-// execute runs the handler and settles what came of it.
+// execute runs the handler and posts the outcome.
 func (e *execution) execute() {
 	defer e.w.removeExecution(e)
 	var out []byte
@@ -92,8 +92,8 @@ func (e *execution) execute() {
 	returned = true
 }
 
-// failsEarly reports whether the run is to be blocked and not to fail: its handler's
-// error would be final, and came before all was asked for that is recorded.
+// failsEarly reports whether the run must be blocked and not fail: its handler's error would
+// be final, and was returned before all recorded calls were made.
 func (e *execution) failsEarly(err error) bool {
 	if err == nil || !e.run.Journal || context.Cause(e.ctx) != nil {
 		return false
@@ -106,8 +106,8 @@ func (e *execution) failsEarly(err error) bool {
 	return d.failsEarly(err)
 }
 
-// callHandler calls the handler. A panic is an error; a handler that ends its goroutine, or is
-// unwound, does not return here.
+// callHandler calls the handler. A panic becomes an error. A handler that ends its goroutine,
+// or is unwound, does not return here.
 func (e *execution) callHandler() (out []byte, err error) {
 	returned := false
 	ctx, end := e.startTrace()
@@ -125,11 +125,11 @@ func (e *execution) callHandler() (out []byte, err error) {
 	return out, err
 }
 
-// closeJournal ends the journaled side of an execution; o is what becomes of the run if
-// it is not what the handler returned.
+// closeJournal ends the journaled part of an execution. It returns the outcome of the run if
+// that is not what the handler returned.
 func (e *execution) closeJournal(returned bool, panicked any, err error) *store.Outcome {
 	e.loadMu.Lock()
-	if e.durable == nil && returned && err == nil && e.run.Journal { // code that makes no durable call any more
+	if e.durable == nil && returned && err == nil && e.run.Journal { // the code no longer makes durable calls
 		e.loadMu.Unlock()
 		if _, lerr := e.loadDurable(context.WithoutCancel(e.ctx)); lerr != nil {
 			e.c.logger().Error("stint: reading the journal", "run", e.run.ID, "err", lerr)
@@ -155,7 +155,7 @@ func (e *execution) finishAs(o store.Outcome) {
 	e.cancel(nil)
 }
 
-// finish settles an execution whose handler is through.
+// finish posts the outcome of a handler that has returned.
 func (e *execution) finish(out []byte, err error) {
 	cause := context.Cause(e.ctx)
 	e.mu.Lock()
@@ -168,7 +168,7 @@ func (e *execution) finish(out []byte, err error) {
 	e.cancel(nil)
 }
 
-// outcomeOf says what an attempt that returned leads to, and with which error.
+// outcomeOf returns the outcome of an attempt that returned, and its error.
 func (e *execution) outcomeOf(out []byte, err error, cause error) (store.Outcome, error) {
 	o := e.newOutcome(store.Succeeded)
 	o.Output = out
@@ -208,7 +208,7 @@ func timeoutError(d time.Duration, err error) error {
 	return errorf("%w: attempt took longer than %v: %w", ErrTimeout, d, err)
 }
 
-// dueIn is the time d from now; zero, which is past, for no wait.
+// dueIn returns the time d from now; zero, which is in the past, for no wait.
 func dueIn(d time.Duration) time.Time {
 	if d <= 0 {
 		return time.Time{}
@@ -216,19 +216,19 @@ func dueIn(d time.Duration) time.Time {
 	return clock.Add(time.Now(), d)
 }
 
-// failedOutcome makes o the outcome of a failed attempt: another one, or the end.
+// failedOutcome makes o the outcome of a failed attempt: another attempt, or the end.
 func (e *execution) failedOutcome(o store.Outcome, err error) (store.Outcome, error) {
 	var delay time.Duration
-	again := e.failure == nil
-	if again {
-		delay, again, err = e.nextAttempt(err)
+	retry := e.failure == nil
+	if retry {
+		delay, retry, err = e.nextAttempt(err)
 	}
 	o.Output, o.Error = nil, encodeFailure(err)
 	if o.Forget == nil {
 		o.Forget = e.toForget(err)
 	}
 	o.Forget = e.withUnseen(o.Forget)
-	if again {
+	if retry {
 		o.To, o.At, o.Forget = store.Scheduled, dueIn(delay), e.withCompensations(o.Forget)
 		e.c.logger().Info("stint: attempt failed; will retry", "task", e.run.Task, "run", e.run.ID, "attempt", e.run.Attempt, "in",
 			delay, "err", e.c.logText(err))
@@ -242,19 +242,19 @@ func (e *execution) failedOutcome(o store.Outcome, err error) (store.Outcome, er
 	return o, err
 }
 
-// failureKind is what sort of failure an error is, in a word.
+// failureKind returns the kind of an error in a word.
 func failureKind(err error) string { return decodeFailure(encodeFailure(err)).Kind }
 
 func (e *execution) failureRun(f *taskDef, failure []byte) store.NewRun {
 	failed := failedRun{e.run.ID.String(), e.run.Task, e.run.Attempt, jsonx.Embed(e.run.Input), failure}
 	input, _ := json.Marshal(failed) // all of it is JSON
 	rc := runConfig{queue: e.run.Queue, priority: int(e.run.Priority), detached: true}
-	r, _ := f.newRun(e.c, &rc, nil, time.Time{}) // only a workflow's graph can be wrong
+	r, _ := f.newRun(e.c, &rc, nil, time.Time{}) // only a workflow can be invalid
 	r.Input, r.Metadata = input, e.run.Metadata
 	return r
 }
 
-// post posts the outcome, if none was posted before.
+// post posts the outcome, unless one was posted before.
 func (e *execution) post(o store.Outcome, err error) {
 	e.storeMu.Lock()
 	defer e.storeMu.Unlock()
@@ -274,9 +274,9 @@ func (e *execution) post(o store.Outcome, err error) {
 	e.w.post(outcome{o, e})
 }
 
-// startClock lets the time of the attempt's timeout pass, from here on. It stands still
-// while all branches wait in durable calls or for their slot, so what an attempt may use
-// is the same whether it waits in memory or leaves it.
+// startClock starts the time of the attempt's timeout. It stands still while all branches wait
+// in durable calls or for their slots, so an attempt may use the same time whether it waits in
+// memory or leaves it.
 func (e *execution) startClock() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -287,7 +287,7 @@ func (e *execution) startClock() {
 	e.timer = time.AfterFunc(e.left, e.timedOut)
 }
 
-// stopClock has the time of the attempt's timeout stand still, unless it is over.
+// stopClock stops the time of the attempt's timeout, unless it is over.
 func (e *execution) stopClock() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -297,7 +297,7 @@ func (e *execution) stopClock() {
 	}
 }
 
-// spent is how much of its timeout the attempt has used up, for its next execution.
+// spent returns how much of its timeout the attempt has used, for its next execution.
 func (e *execution) spent() time.Duration {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -308,12 +308,12 @@ func (e *execution) spent() time.Duration {
 	return clock.Sum(e.def.cfg.timeout, -left)
 }
 
-// timedOut ends the attempt: its context at once, and its record when the handler
-// returns or does not within the grace.
+// timedOut ends the attempt: its context at once, and its record when the handler returns or
+// after the grace.
 func (e *execution) timedOut() {
 	e.mu.Lock()
 	left := time.Until(e.deadline)
-	if left > 0 && e.ctx.Err() == nil { // it was extended; else the timer is that of the grace by now
+	if left > 0 && e.ctx.Err() == nil { // extended; if ctx is done, the timer is that of the grace
 		e.timer.Reset(left)
 	}
 	waits := e.deadline.IsZero()
@@ -324,13 +324,12 @@ func (e *execution) timedOut() {
 	e.interrupt(ErrTimeout, timeoutGrace)
 }
 
-// timeoutGrace is how long a handler may take to return after its timeout, before the
-// attempt is recorded as failed without it.
+// timeoutGrace is how long a handler may take to return after its timeout before the attempt
+// is recorded as failed.
 const timeoutGrace = time.Second
 
-// interrupt ends the handler's context, and goes on without it if it does not return
-// within the grace. The first cause stands. Compensations are interrupted by a shutdown
-// alone.
+// interrupt ends the handler's context, and finishes without the handler if it does not return
+// within the grace. The first cause stands. Only a shutdown interrupts compensations.
 func (e *execution) interrupt(cause error, grace time.Duration) {
 	if errors.Is(cause, ErrCanceled) {
 		e.interruptedAt.CompareAndSwap(0, time.Now().UnixMilli())
@@ -348,13 +347,13 @@ func (e *execution) interrupt(cause error, grace time.Duration) {
 		e.timer.Stop()
 	}
 	e.timer = time.AfterFunc(grace, func() {
-		if !errors.Is(cause, ErrShutdown) { // else the run is given back when the worker is gone
+		if !errors.Is(cause, ErrShutdown) { // after a shutdown the run is queued again when the worker is gone
 			e.abandonHandler(cause)
 		}
 	})
 }
 
-// loadDurable is the execution's journal, which the first durable call loads.
+// loadDurable returns the execution's journal, which the first durable call loads.
 func (e *execution) loadDurable(ctx context.Context) (*durableRun, error) {
 	e.loadMu.Lock()
 	defer e.loadMu.Unlock()
@@ -375,13 +374,13 @@ func (e *execution) loadDurable(ctx context.Context) (*durableRun, error) {
 	return e.durable, nil
 }
 
-// An outcome is posted by an execution, and committed by the worker's finisher.
+// An outcome is posted by an execution and committed by the worker's finishLoop.
 type outcome struct {
 	store.Outcome
 	e *execution
 }
 
-// post hands an outcome to the finisher.
+// post appends an outcome to the outbox.
 func (w *Worker) post(o outcome) {
 	w.mu.Lock()
 	w.outbox = append(w.outbox, o)
@@ -389,8 +388,8 @@ func (w *Worker) post(o outcome) {
 	signal(w.posted)
 }
 
-// finishLoop commits outcomes, all that have gathered at a time, until ctx is done
-// and none is left. An outcome that cannot be written is tried until it can (R2).
+// finishLoop commits the outcomes in the outbox, many at a time, until ctx is done and none is
+// left. It repeats a commit until the store can write it (R2).
 func (w *Worker) finishLoop(ctx context.Context) {
 	for {
 		if batch := w.nextOutcomes(); len(batch) > 0 {
@@ -440,7 +439,7 @@ func (w *Worker) commitOutcomes(ctx context.Context, batch []outcome) {
 	}
 }
 
-// nextOutcomes takes those that one commit records: all, unless they carry many log lines.
+// nextOutcomes returns the outcomes of the next commit: all, unless they carry many log lines.
 func (w *Worker) nextOutcomes() []outcome {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -461,9 +460,9 @@ func (w *Worker) nextOutcomes() []outcome {
 	return batch
 }
 
-// reuseOutbox makes the next outbox of a batch that was committed: outcomes are large.
+// reuseOutbox makes a committed batch the next outbox: outcomes are large.
 func (w *Worker) reuseOutbox(batch []outcome) {
-	clear(batch) // what they refer to may go
+	clear(batch) // frees what the outcomes refer to
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if cap(batch) <= maxSpare {
@@ -471,5 +470,5 @@ func (w *Worker) reuseOutbox(batch []outcome) {
 	}
 }
 
-// maxSpare is the size of an outbox that is kept: half a MiB.
+// maxSpare is the capacity of an outbox that is kept: half a MiB.
 const maxSpare = 1024

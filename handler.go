@@ -16,7 +16,7 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// Info tells of the run whose handler ctx belongs to. It is false outside of a run.
+// Info returns the run whose handler ctx belongs to. It returns false outside of a run.
 func Info(ctx context.Context) (RunInfo, bool) {
 	e := executionOf(ctx)
 	if e == nil {
@@ -35,15 +35,15 @@ func Info(ctx context.Context) (RunInfo, bool) {
 	}, true
 }
 
-// createdAt is the time in a UUIDv7.
+// createdAt returns the time in a UUIDv7.
 func createdAt(id store.ID) time.Time {
 	sec, nsec := id.Time().UnixTime()
 	return time.Unix(sec, nsec)
 }
 
-// Progress says that done of total units of the run's work are done; total 0 means
-// that it is not known. It is kept to the last, stored within 100 ms, and shown live.
-// Outside of a run it does nothing.
+// Progress reports that done of total units of the run's work are done; total 0 means unknown.
+// It is stored within 100 ms, shown live and kept with the run. Outside of a run it does
+// nothing.
 func Progress(ctx context.Context, done, total int64) error {
 	if done < 0 || total < 0 {
 		return fmt.Errorf("stint: Progress(%d, %d): want 0 or more", done, total)
@@ -51,13 +51,13 @@ func Progress(ctx context.Context, done, total int64) error {
 	return setProgress(ctx, func(p *store.Progress) { p.Done, p.Total = done, total })
 }
 
-// ProgressMessage says in words what the run is doing. It is kept like Progress, its first
-// 1 KiB.
+// ProgressMessage describes in words what the run is doing. Its first 1 KiB is kept, like
+// Progress.
 func ProgressMessage(ctx context.Context, message string) error {
 	return setProgress(ctx, func(p *store.Progress) { p.Message = text.Cut(message, maxProgress) })
 }
 
-// What is kept, in bytes, of a message of progress, and of a log line and its attributes.
+// Bytes kept of a progress message, of a log line and of a line's attributes.
 const (
 	maxProgress = 1 << 10
 	maxLogText  = 16 << 10
@@ -80,10 +80,10 @@ func setProgress(ctx context.Context, change func(*store.Progress)) error {
 	return nil
 }
 
-// Stream appends a chunk to the run's stream, which any number of readers follow
-// through Run.Stream. It is durable when Stream returns. Chunks of one run are stored 64 or
-// 256 KiB a commit, or one that is larger, so that a stream without pause leaves others
-// their turn; calls beyond that wait. Outside of a run it does nothing.
+// Stream appends a chunk to the run's stream, which any number of readers follow with
+// Run.Stream. The chunk is durable when Stream returns. A commit stores at most 256 KiB of one
+// run's chunks, or one larger chunk, so that a busy stream leaves room for others; further
+// calls wait. Outside of a run it does nothing.
 func Stream(ctx context.Context, chunk []byte) error {
 	e := executionOf(ctx)
 	if e == nil || e.replay != nil {
@@ -98,7 +98,7 @@ func Stream(ctx context.Context, chunk []byte) error {
 	}
 	if began := time.Now(); len(chunk) < chunkUnit {
 		defer release()
-	} else { // as long again: the disk is for others too
+	} else { // holds it as long again, so that others get the disk
 		defer func() { time.AfterFunc(time.Since(began), release) }()
 	}
 	stale, err := e.c.store.Record(ctx, time.Now(), []store.Record{{ID: e.run.ID, Lease: e.run.Lease, Chunks: [][]byte{chunk}}})
@@ -111,10 +111,9 @@ func Stream(ctx context.Context, chunk []byte) error {
 	return nil
 }
 
-// ExtendTimeout gives the attempt d more before its WithTimeout ends it, also where it
-// waits meanwhile and goes on in another process. A retry has its WithTimeout and no more.
-// Without a timeout, or outside of a run, it does nothing. Once the time is over it is too
-// late: the error is ErrTimeout.
+// ExtendTimeout gives the attempt d more time before its WithTimeout ends it, also if it waits
+// in between and continues in another process. A retry starts with WithTimeout again. After
+// the timeout it returns ErrTimeout. Without a timeout, or outside of a run, it does nothing.
 func ExtendTimeout(ctx context.Context, d time.Duration) error {
 	e := executionOf(ctx)
 	if e == nil {
@@ -136,8 +135,8 @@ func ExtendTimeout(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-// ReleaseSlot gives up the run's worker slot before the handler returns, so that
-// another run may start. Outside of a run it does nothing.
+// ReleaseSlot gives up the run's worker slots before the handler returns, so that another run
+// can start. Outside of a run it does nothing.
 func ReleaseSlot(ctx context.Context) error {
 	if e := executionOf(ctx); e != nil {
 		e.w.releaseSlots(e)
@@ -145,12 +144,12 @@ func ReleaseSlot(ctx context.Context) error {
 	return nil
 }
 
-// Logger is a logger whose lines go to the client's logger, with the run's ID, task
-// and attempt, and are kept with the run: lines of level Info and above, and those
-// below that the client's logger takes; at most the last 10,000, of each the first 16 KiB,
-// and attributes of 64 KiB at most. A run may log some 5,000 short lines, or 2.5 MiB, a
-// second; more wait, at most a second, unless its context is done, so that others do not
-// wait for its lines. Outside of a run it is slog.Default().
+// Logger returns a logger that adds the run's ID, task and attempt to each line, writes it to
+// the client's logger, and keeps it with the run. Kept are lines of level Info and above, and
+// lower ones that the client's logger accepts: the last 10,000 lines, the first 16 KiB of each
+// message, and attributes up to 64 KiB. A run may log about 5,000 short lines, or 2.5 MiB, a
+// second. Beyond that a call waits, at most a second and not after ctx is done. Outside of a
+// run it returns slog.Default().
 func Logger(ctx context.Context) *slog.Logger {
 	e := executionOf(ctx)
 	if e == nil {
@@ -162,7 +161,7 @@ func Logger(ctx context.Context) *slog.Logger {
 	return slog.New(&runHandler{e, base.Handler(), attrs, sink})
 }
 
-// runHandler hands each record to the app's handler, and keeps it with the run.
+// runHandler passes each record to the app's handler and keeps it with the run.
 type runHandler struct {
 	e     *execution
 	base  slog.Handler
@@ -175,7 +174,7 @@ type logSink struct {
 	buf bytes.Buffer
 }
 
-// dropBuiltin leaves the attributes: time, level and message are stored by themselves.
+// dropBuiltin drops time, level and message, which are stored separately.
 func dropBuiltin(groups []string, a slog.Attr) slog.Attr {
 	if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey || a.Key == slog.MessageKey) {
 		return slog.Attr{}
@@ -196,7 +195,8 @@ func (h *runHandler) Handle(ctx context.Context, r slog.Record) error {
 	return err
 }
 
-// render returns a record's attributes as JSON; nil: it has none, or they cannot be.
+// render returns a record's attributes as JSON, or nil if it has none or they cannot be
+// encoded.
 func (h *runHandler) render(ctx context.Context, r slog.Record) (attrs []byte, err error) {
 	h.sink.mu.Lock()
 	defer h.sink.mu.Unlock()
@@ -221,16 +221,16 @@ func (h *runHandler) WithGroup(name string) slog.Handler {
 	return &runHandler{h.e, h.base.WithGroup(name), h.attrs.WithGroup(name), h.sink}
 }
 
-// What handlers report is stored in portions, so that a run that reports without end fills
-// no commit that others wait for. A run has one portion in memory, and one on its way to the
-// store; then its log lines and chunks wait for room. Waiting for a log line is cut short
-// where it cannot end soon: the context is done, or the store is not written to, perhaps
-// because the handler itself holds a transaction. Then the last lines are kept.
+// What handlers report is stored in portions, so that no run fills commits that others wait
+// for. A run has one portion in memory and one on its way to the store; beyond that its log
+// lines and chunks wait for room. A log line stops waiting when the context is done or after
+// logPatience, perhaps because the handler itself holds a transaction; then the newest lines
+// are kept.
 const (
-	portion      = 256 << 10 // bytes that a commit takes of what one run logged, or streamed
-	lineOverhead = 512       // bytes that a log line counts for beside its texts
-	chunkUnit    = 4 << 10   // bytes that a chunk counts for at least
-	maxUnstored  = 16 << 20  // bytes of log lines that are kept in memory
+	portion      = 256 << 10 // maximum size in bytes of what a commit stores of one run's lines, or chunks
+	lineOverhead = 512       // bytes counted for a log line beside its texts
+	chunkUnit    = 4 << 10   // bytes counted at least for a chunk
+	maxUnstored  = 16 << 20  // bytes of log lines kept in memory
 	logPatience  = time.Second
 )
 
@@ -239,7 +239,7 @@ const (
 type unstored struct {
 	progress   store.Progress
 	progressed bool // progress is not stored yet
-	impatient  bool // a line waited in vain; until lines are taken
+	impatient  bool // a line waited in vain; reset when lines are taken
 	logs       []store.Log
 	size       int           // of logs
 	room       chan struct{} // closed when lines are taken; nil: nobody waits
@@ -247,17 +247,17 @@ type unstored struct {
 
 func logSize(l *store.Log) int { return lineOverhead + len(l.Message) + len(l.Attrs) }
 
-// full reports whether a portion of lines is there.
+// full reports whether a whole portion of lines is unstored.
 func (u *unstored) full() bool { return u.size >= portion }
 
-// addLog appends a line, and drops the first lines if there are too many.
+// addLog appends a line, and drops the oldest if there are too many.
 func (u *unstored) addLog(l store.Log) {
 	u.logs = append(u.logs, l)
 	u.size += logSize(&l)
 	u.dropLogs(store.MaxLogs, maxUnstored)
 }
 
-// dropLogs removes the first lines until there are at most so many lines and bytes.
+// dropLogs drops the oldest lines until at most that many lines and bytes are left.
 func (u *unstored) dropLogs(lines, size int) {
 	n := 0
 	for ; len(u.logs)-n > lines || u.size > size && n < len(u.logs); n++ {
@@ -266,7 +266,7 @@ func (u *unstored) dropLogs(lines, size int) {
 	u.logs = u.logs[n:]
 }
 
-// take removes a portion, and makes room.
+// take removes and returns a portion.
 func (u *unstored) take() (r store.Record) {
 	if u.progressed {
 		p := u.progress
@@ -288,7 +288,7 @@ func (u *unstored) take() (r store.Record) {
 	return r
 }
 
-// log keeps a line to be stored. It waits for room.
+// log keeps a line until it is stored. It waits for room.
 func (e *execution) log(l store.Log) {
 	if e.replay != nil {
 		return
@@ -312,8 +312,8 @@ func (e *execution) log(l store.Log) {
 	signal(e.w.reported)
 }
 
-// waitForRoom waits until there is room, or the context is done. It returns false if it waited
-// in vain.
+// waitForRoom waits until there is room or the context is done. It returns false if it waited
+// for logPatience in vain.
 func (e *execution) waitForRoom(room <-chan struct{}) bool {
 	t := time.NewTimer(logPatience)
 	defer t.Stop()
@@ -326,7 +326,7 @@ func (e *execution) waitForRoom(room <-chan struct{}) bool {
 	return true
 }
 
-// takeRecord is what is to be stored next. The caller holds mu.
+// takeRecord returns what is to be stored next. The caller holds mu.
 func (e *execution) takeRecord() store.Record {
 	r := e.unstored.take()
 	r.ID, r.Lease = e.run.ID, e.run.Lease
@@ -355,7 +355,8 @@ func (e *execution) record(ctx context.Context, r store.Record) bool {
 	return err == nil
 }
 
-// flushExcess stores what is more than goes with the outcome. The caller holds storing.
+// flushExcess stores what exceeds the portion that goes with the outcome. The caller holds
+// storeMu.
 func (e *execution) flushExcess() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -371,9 +372,10 @@ func (e *execution) flushExcess() {
 	}
 }
 
-// chunkSemaphore lets a run have chunks of one portion at a time on their way to the store.
+// A chunkSemaphore limits the chunks of a run that are on their way to the store to one
+// portion.
 type chunkSemaphore struct {
-	lock   chan struct{} // of who takes shares: two who have some each would wait for ever
+	lock   chan struct{} // held while taking tokens: two takers with some each would wait for ever
 	tokens chan struct{}
 }
 
@@ -381,8 +383,8 @@ func newChunkSemaphore() *chunkSemaphore {
 	return &chunkSemaphore{make(chan struct{}, 1), make(chan struct{}, portion/chunkUnit)}
 }
 
-// acquire waits until a chunk of that size may go, in order, and returns what gives its
-// shares back.
+// acquire waits, in order, until a chunk of that size may be stored. release must be called
+// after.
 func (s *chunkSemaphore) acquire(ctx context.Context, size int) (release func(), err error) {
 	select {
 	case s.lock <- struct{}{}:
@@ -407,7 +409,7 @@ func (s *chunkSemaphore) acquire(ctx context.Context, size int) (release func(),
 	return release, nil
 }
 
-// streamSemaphore returns the shares of the run's chunks.
+// streamSemaphore returns the semaphore of the run's chunks.
 func (e *execution) streamSemaphore() *chunkSemaphore {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -417,7 +419,7 @@ func (e *execution) streamSemaphore() *chunkSemaphore {
 	return e.streamLimit
 }
 
-// recordLoop stores what handlers log and how far they are, a little after they said so.
+// recordLoop stores what handlers log and report, recordEvery after they do.
 func (w *Worker) recordLoop(ctx context.Context) {
 	for {
 		select {
@@ -426,7 +428,7 @@ func (w *Worker) recordLoop(ctx context.Context) {
 			return
 		}
 		if !pause(ctx, recordEvery) {
-			return // what is left goes with the outcomes
+			return // the rest is stored with the outcomes
 		}
 		for _, e := range w.executions() {
 			if e.flush(ctx) {

@@ -21,40 +21,39 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// A JournalEntry is a durable call of a run, and what came of it.
+// A JournalEntry is a durable call of a run and its result.
 type JournalEntry struct {
-	Address  string // scope and number: "3", and in the branch that it began "3/1"
-	Kind     string // step, sleep, event, child, branch, any, version
-	Name     string // of a step, branch, child's task, or change; the key of an event
+	Address  string // scope and number: "3", or "3/1" in the branch that entry 3 started
+	Kind     string // step, sleep, event, child, branch, any or version
+	Name     string // of a step, branch or change, the child's task, or the event's key
 	Done     bool
-	Output   json.RawMessage // of a child: the IDs of the runs; of any: the index of the winner
+	Output   json.RawMessage // JSON. Of a child: the IDs of the runs; of any: the index of the first future.
 	Error    string
 	At       time.Time // when it was recorded
-	Due      time.Time // a sleep's end, an event's timeout, a step's next attempt; zero: none
+	Due      time.Time // a sleep's end, an event's timeout or a step's next attempt; zero: none
 	Attempts int       // of a step
 }
 
 // A JournalFilter says which part of a journal JournalPage returns.
 type JournalFilter struct {
-	Limit int // how many entries a page has [100, at most 1,000]
-	// Cursor is JournalPage.Next of the page before, or the Address of an entry: the page
-	// begins behind it. "": with the first.
+	Limit int // size of the page; default 100, at most 1,000
+	// Cursor is JournalPage.Next of the previous page, or the Address of an entry: the page
+	// begins after it. "" begins with the first entry.
 	Cursor string
 }
 
-// A JournalPage is a page of a run's journal, in the order of its scopes.
+// A JournalPage is a page of a run's journal, ordered by scope.
 type JournalPage struct {
 	Entries []JournalEntry
 	Next    string // Cursor of the next page; "" on the last
 }
 
-// ErrDiverged: code asks for other durable calls than a journal records.
+// ErrDiverged reports that code makes other durable calls than a journal records.
 var ErrDiverged = errors.New("stint: the code does not match the journal")
 
-// Journal returns what a run has done so far, in the order of its scopes. It is empty
-// for a run without durable calls, and ErrNotFound for one that does not exist. It holds all
-// of it in memory: a journal of more than 100,000 entries, or 256 MiB, is an error. JournalPage
-// and WriteJournal read one of any length.
+// Journal returns the durable calls of a run, ordered by scope: none for a run without durable
+// calls, ErrNotFound for one that does not exist. It returns an error for a journal of more
+// than 100,000 entries or 256 MiB; JournalPage and WriteJournal read one of any length.
 func (c *Client) Journal(ctx context.Context, runID string) ([]JournalEntry, error) {
 	id, err := parseID(runID)
 	if err != nil {
@@ -77,10 +76,9 @@ func (c *Client) Journal(ctx context.Context, runID string) ([]JournalEntry, err
 	return all, nil
 }
 
-// JournalPage returns a page of a run's journal. A page whose outputs would have more than
-// 8 MiB ends earlier, with one entry at least. What the run does meanwhile may be on pages that
-// are read later. It is ErrNotFound for a run that does not exist, and an error for a cursor
-// that is none.
+// JournalPage returns a page of a run's journal. A page ends early, but has at least one
+// entry, when its outputs reach 8 MiB. What the run records meanwhile may appear on later
+// pages. Errors: ErrNotFound for a run that does not exist, and one for an invalid cursor.
 func (c *Client) JournalPage(ctx context.Context, runID string, f JournalFilter) (*JournalPage, error) {
 	id, err := parseID(runID)
 	if err != nil {
@@ -113,7 +111,7 @@ func (c *Client) JournalPage(ctx context.Context, runID string, f JournalFilter)
 	return page, nil
 }
 
-// exists returns ErrNotFound if a run of whose journal so much was read does not exist.
+// exists returns ErrNotFound if a journal was read as empty because its run does not exist.
 func (c *Client) exists(ctx context.Context, id store.ID, entries int) error {
 	if entries > 0 {
 		return nil
@@ -122,7 +120,7 @@ func (c *Client) exists(ctx context.Context, id store.ID, entries int) error {
 	return wrapStoreErr("journal", err)
 }
 
-// entries yields a run's journal, without notes. No more than a page of the store is in memory.
+// entries yields a run's journal without notes, holding one page of the store in memory.
 func (c *Client) entries(ctx context.Context, id store.ID) iter.Seq2[store.Entry, error] {
 	return func(yield func(store.Entry, error) bool) {
 		for page, err := range c.pages(ctx, id, false) {
@@ -139,7 +137,7 @@ func (c *Client) entries(ctx context.Context, id store.ID) iter.Seq2[store.Entry
 	}
 }
 
-// pages yields a run's journal in pages of the store, one at least.
+// pages yields a run's journal in pages of the store, at least one.
 func (c *Client) pages(ctx context.Context, id store.ID, notes bool) iter.Seq2[[]store.Entry, error] {
 	return func(yield func([]store.Entry, error) bool) {
 		for after := (store.Address{}); ; {
@@ -160,16 +158,16 @@ func journalEntry(e *store.Entry) JournalEntry {
 	if e.Error != nil {
 		j.Error = decodeFailure(e.Error).Message
 	}
-	if store.IsUndo(e.Scope) { // whose value is the engine's
+	if store.IsUndo(e.Scope) { // its value is internal
 		j.Output = nil
 	}
 	return j
 }
 
-// ExportJournal returns a run, its journal, and how the runs ended that it refers to, as
-// indented JSON: for ReplayJournal, and to keep beside the code's tests. It holds
-// inputs and outputs as they are stored; what is not JSON there is a string that says so.
-// A document of more than 256 MiB is an error: WriteJournal writes one of any length.
+// ExportJournal returns a run, its journal, and how the runs ended that the journal refers to,
+// as indented JSON: for ReplayJournal, and to keep with the code's tests. Inputs and outputs
+// are included as stored; one that is not JSON becomes a string that says so. A document of
+// more than 256 MiB is an error; WriteJournal writes one of any length.
 func (c *Client) ExportJournal(ctx context.Context, runID string) ([]byte, error) {
 	var b wholeDocument
 	if err := c.WriteJournal(ctx, runID, &b); err != nil {
@@ -178,7 +176,7 @@ func (c *Client) ExportJournal(ctx context.Context, runID string) ([]byte, error
 	return b.Bytes(), nil
 }
 
-// A wholeDocument is a document in memory, which has a bound.
+// A wholeDocument is a document in memory, of bounded size.
 type wholeDocument struct{ bytes.Buffer }
 
 // Write implements io.Writer.
@@ -189,11 +187,10 @@ func (b *wholeDocument) Write(p []byte) (int, error) {
 	return b.Buffer.Write(p)
 }
 
-// WriteJournal writes what ExportJournal returns to w, an entry at a time: of a journal of any
-// length it holds a few MiB, and the IDs of the runs that it refers to. An error of w ends it,
-// and is in the error that it returns; what was written by then is no document. So it is if the
-// run began another attempt meanwhile, which may have taken back what was written. What a run
-// that goes on records meanwhile may be in the document.
+// WriteJournal writes what ExportJournal returns to w. It holds a few MiB in memory, and the
+// IDs of the runs that the journal refers to. It returns an error, and the document is
+// incomplete, if w returns one, or if the run starts another attempt meanwhile, which may have
+// removed entries already written. What the run records meanwhile may be in the document.
 func (c *Client) WriteJournal(ctx context.Context, runID string, w io.Writer) error {
 	id, err := parseID(runID)
 	if err != nil {
@@ -254,19 +251,19 @@ func (c *Client) writeEntries(ctx context.Context, r *store.Run, d *recording.Wr
 	if err != nil {
 		return nil, err
 	}
-	if len(now.Attempts) != len(r.Attempts) { // each attempt that is over has taken back what it may have to do anew
+	if len(now.Attempts) != len(r.Attempts) { // the end of an attempt removes entries
 		return nil, errors.New("the run began another attempt meanwhile: export it again")
 	}
 	return children, nil
 }
 
-// writeChildren writes how runs ended that a journal refers to, in the order of their IDs.
+// writeChildren writes how the runs ended that a journal refers to, ordered by ID.
 func (c *Client) writeChildren(ctx context.Context, ids []store.ID, d *recording.Writer) error {
 	slices.SortFunc(ids, func(a, b store.ID) int { return bytes.Compare(a[:], b[:]) })
 	for _, id := range slices.Compact(ids) {
 		r, err := c.store.Get(ctx, id)
 		if errors.Is(err, store.ErrNotFound) {
-			continue // its retention is over
+			continue // expired
 		}
 		if err != nil {
 			return err
@@ -292,8 +289,8 @@ func (c *Client) writeChildren(ctx context.Context, ids []store.ID, d *recording
 	return nil
 }
 
-// writeTasks writes how the other tasks of a workflow's run ended, if the run is of one, in the
-// order of their names.
+// writeTasks writes how the other tasks of the workflow's run ended, if the run belongs to
+// one, ordered by name.
 func (c *Client) writeTasks(ctx context.Context, parent store.ID, d *recording.Writer) error {
 	if parent == (store.ID{}) {
 		return nil
@@ -335,13 +332,14 @@ type replaySource struct {
 	tasks map[string]*store.WorkflowTask
 }
 
-// ReplayJournal runs fn on what ExportJournal or WriteJournal gave, and returns an error that is
-// ErrDiverged if fn asks for other durable calls than are recorded: what would block
-// the run after a deploy. No step runs: where the journal ends, or the run waited, fn is
-// unwound. What fn does between durable calls it does.
+// ReplayJournal runs fn against the output of ExportJournal or WriteJournal. It returns
+// ErrDiverged if fn makes other durable calls than are recorded, which would block the run
+// after a deploy. Steps are not executed: where the journal ends, or the run waited, fn is
+// unwound. Code between durable calls is executed.
 //
-// Options are those of the client whose run it was that matter to a handler: WithCodec,
-// WithMiddleware, WithLogger. ctx ends a handler that blocks elsewhere.
+// The options that matter are those of the run's client that handlers depend on: WithCodec,
+// WithMiddleware and WithLogger. When ctx is done, a handler that blocks elsewhere is unwound
+// too.
 func ReplayJournal[In, Out any](
 	ctx context.Context, journal []byte, fn func(context.Context, In) (Out, error), opts ...ClientOption,
 ) error {
@@ -375,7 +373,7 @@ func ReplayJournal[In, Out any](
 		e.cancel(context.Cause(ctx))
 		e.durable.diverge(context.Cause(ctx))
 	})
-	go func() { // the handler's, which ends it
+	go func() { // the handler may end its goroutine
 		defer close(done)
 		e.execute()
 	}()
@@ -386,7 +384,7 @@ func ReplayJournal[In, Out any](
 	return e.replayResult(rec.State)
 }
 
-// newReplay is an execution whose journal is a recording.
+// newReplay returns an execution whose journal is a recording.
 func newReplay(w *Worker, rec *recording.Run, def *taskDef) (*execution, error) {
 	metadata, err := json.Marshal(rec.Metadata)
 	if err != nil {
@@ -418,7 +416,7 @@ func newReplay(w *Worker, rec *recording.Run, def *taskDef) (*execution, error) 
 	return e, nil
 }
 
-// replayResult is what a replay that is over found.
+// replayResult returns what a finished replay found.
 func (e *execution) replayResult(recorded string) error {
 	d := e.durable
 	d.mu.Lock()
@@ -435,9 +433,9 @@ func (e *execution) replayResult(recorded string) error {
 	return nil
 }
 
-// stopsAt reports whether a replay ends with this call: it is not recorded, or was not
-// over when the journal was exported. A branch is recorded when it ends, so one that
-// is not recorded had begun.
+// stopsAt reports whether a replay ends with this call: it is not recorded, or had not ended
+// when the journal was exported. A branch is recorded when it ends, so one that is not
+// recorded had begun.
 func (r *replaySource) stopsAt(e *store.Entry, recorded bool) bool {
 	switch {
 	case !recorded:
@@ -448,7 +446,7 @@ func (r *replaySource) stopsAt(e *store.Entry, recorded bool) bool {
 	return !e.Done
 }
 
-// stopReplay parks a branch for good: it is unwound when all others are parked or through.
+// stopReplay parks a branch for good; it is unwound when all others are parked or have ended.
 func (sc *scope) stopReplay() {
 	d := sc.e.durable
 	d.park(&parked{woken: make(chan struct{})})
@@ -456,7 +454,8 @@ func (sc *scope) stopReplay() {
 	runtime.Goexit()
 }
 
-// runEnd is how a run ended that the replayed one waits for; if it had not, it does not return.
+// runEnd returns how a run ended that the replayed one waits for. If it had not ended, the
+// branch stops here.
 func (r *replaySource) runEnd(sc *scope, id store.ID) *store.Run {
 	end, ok := r.runs[id]
 	var state State

@@ -16,18 +16,19 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// A TaskOption changes a task, for all its runs. See NewTask. A few are options of a
-// workflow or a step too; NewWorkflow and StepOption say which.
+// A TaskOption changes a task, for all its runs. See NewTask. Some are options of workflows or
+// steps too: see WorkflowOption and StepOption.
 type TaskOption interface {
 	applyTask(*taskConfig) error
 	WorkflowOption
 	StepOption
 }
 
-// A RunOption changes one run, where it outranks the task's.
+// A RunOption changes one run. It overrides the task's option.
 type RunOption interface{ applyRun(*runConfig) error }
 
-// An Option is given to a task, for all its runs, or to one run or cron, where it outranks.
+// An Option is an option of tasks, for all their runs, and of single runs and crons, where it
+// overrides the task's.
 type Option interface {
 	TaskOption
 	RunOption
@@ -60,7 +61,7 @@ func (o clientOption) applyClient(c *clientConfig) error { return o(c) }
 
 func (o workerOption) applyWorker(c *workerConfig) error { return o(c) }
 
-// wantTime reports a time that cannot be kept.
+// wantTime returns an error if t cannot be stored.
 func wantTime(option string, t time.Time) error {
 	if err := clock.Check(t); err != nil {
 		return errorf("stint: %s: %w", option, err)
@@ -75,7 +76,7 @@ func wantPositive(option string, d time.Duration) error {
 	return nil
 }
 
-// runConfig is what the options of a run, over those of its task, come to.
+// A runConfig has the options of a run, which override those of its task.
 type runConfig struct {
 	priority    int
 	prioritySet bool
@@ -91,9 +92,9 @@ type runConfig struct {
 	tx          store.Tx
 }
 
-// WithPriority moves a run ahead of due runs of lower priority in its queue. p is from
-// -128 to 127; the default is PriorityDefault, 2. A run's effective priority rises by
-// one for each minute it waits (WithPriorityAgeing).
+// WithPriority sets the priority of a run, from -128 to 127: of due runs in a queue, those
+// with higher priority start first. The default is PriorityDefault, 2. A run's effective
+// priority rises by one for each minute it waits (WithPriorityAgeing).
 func WithPriority(p int) Option {
 	return runOption(func(c *runConfig) error {
 		if p < -128 || p > 127 {
@@ -104,8 +105,8 @@ func WithPriority(p int) Option {
 	})
 }
 
-// WithQueue puts runs into the queue of that name, which is made by its first use.
-// The default is DefaultQueue.
+// WithQueue puts runs into the named queue, which is created by its first use. The default is
+// DefaultQueue.
 func WithQueue(name string) Option {
 	return runOption(func(c *runConfig) error {
 		c.queue = name
@@ -116,10 +117,9 @@ func WithQueue(name string) Option {
 	})
 }
 
-// WithMetadata attaches keys and values to a run, which filters find and children
-// inherit. It adds to the task's own. Keys and values are UTF-8, a
-// key has at most 255 bytes, and all keys and values have at most 64 KiB together; others are
-// an error.
+// WithMetadata attaches keys and values to a run. Filters find runs by them, and children
+// inherit them. They are added to the task's own. Keys and values must be UTF-8, a key at most
+// 255 bytes, and all keys and values together at most 64 KiB.
 func WithMetadata(m map[string]string) MetadataOption { return metadataOption(m) }
 
 // A MetadataOption is an option of tasks, workflows, runs and events.
@@ -153,8 +153,8 @@ func (o metadataOption) applyStep(*stepConfig) error { return runOption(nil).app
 
 func (o metadataOption) applyEvent(c *eventConfig) error { return o.merge(&c.metadata) }
 
-// WithRunAt sets when a run starts: at t, or at once if that has passed. A t outside of the
-// years 1 to 9999 is an error of the enqueue.
+// WithRunAt starts a run at t, or at once if t has passed. A t outside of the years 1 to 9999
+// is an error of the enqueue.
 func WithRunAt(t time.Time) RunOption {
 	return runOnly(func(c *runConfig) error {
 		c.runAt, c.delay = t, 0
@@ -162,7 +162,7 @@ func WithRunAt(t time.Time) RunOption {
 	})
 }
 
-// WithDelay has a run start after d.
+// WithDelay starts a run after d.
 func WithDelay(d time.Duration) RunOption {
 	return runOnly(func(c *runConfig) error {
 		if d < 0 {
@@ -173,13 +173,12 @@ func WithDelay(d time.Duration) RunOption {
 	})
 }
 
-// WithIdempotencyKey makes a second enqueue of the task with the same key, within ttl
-// of the first, return a handle to the first run, with Existing true and no error.
-// With UntilDone as ttl the key is free again when that run has ended.
+// WithIdempotencyKey makes an enqueue with a key that the task has used within ttl return a
+// handle to the first run, whose Existing is true. With UntilDone as ttl the key is free again
+// when that run has ended.
 //
-// The key holds for ttl whatever becomes of its run: a replay does not prolong it, and
-// when the run is deleted, by its retention or by DeleteRuns, the handle is one to a run
-// that is gone: Info and Wait are ErrNotFound.
+// The key lasts for ttl whatever happens to its run: a replay does not prolong it, and if the
+// run is deleted, by retention or DeleteRuns, Info and Wait of the handle return ErrNotFound.
 func WithIdempotencyKey(key string, ttl time.Duration) RunOption {
 	return runOnly(func(c *runConfig) error {
 		c.key, c.keyTTL, c.debounce = idempotencyKey(key), ttl, 0
@@ -190,10 +189,10 @@ func WithIdempotencyKey(key string, ttl time.Duration) RunOption {
 	})
 }
 
-// WithDebounce gathers enqueues of the task with the same key into one run, with the
-// input of the last: it starts once none has come for wait, or at the latest max after
-// the first. The enqueues after the first return a handle to that run, with Existing
-// true. Once it has started, the next enqueue begins another.
+// WithDebounce combines enqueues of the task with the same key into one run with the input of
+// the last. The run starts once no enqueue has come for wait, at the latest max after the
+// first. Later enqueues return a handle to the same run, whose Existing is true. Once the run
+// has started, the next enqueue creates another.
 func WithDebounce(key string, wait, max time.Duration) RunOption {
 	return runOnly(func(c *runConfig) error {
 		if err := check.Name("key", key); err != nil {
@@ -208,15 +207,14 @@ func WithDebounce(key string, wait, max time.Duration) RunOption {
 	})
 }
 
-// A task's keys are stored in one name space, in which these keep those of WithDebounce apart
-// from those of idempotency.
+// Prefixes of stored keys, which keep the keys of WithDebounce apart from idempotency keys.
 const (
 	debouncePrefix    = "debounce:"
 	idempotencyPrefix = "idempotency:"
 )
 
-// idempotencyKey returns a key of idempotency as it is stored: as it is, unless it begins as a
-// key does that has a prefix.
+// idempotencyKey returns an idempotency key as it is stored: with a prefix only if it starts
+// like a key with a prefix.
 func idempotencyKey(key string) string {
 	if strings.HasPrefix(key, debouncePrefix) || strings.HasPrefix(key, idempotencyPrefix) {
 		return idempotencyPrefix + key
@@ -224,8 +222,8 @@ func idempotencyKey(key string) string {
 	return key
 }
 
-// WithIdempotency is WithIdempotencyKey for every run of a task, with a key made of
-// its input. An empty key means none.
+// WithIdempotency is like WithIdempotencyKey, for every run of a task, with a key computed
+// from the input. An empty key means none.
 func WithIdempotency[In any](key func(In) string, ttl time.Duration) TaskOption {
 	return taskOption(func(c *taskConfig) error {
 		if key == nil {
@@ -251,13 +249,13 @@ func Detached() RunOption {
 	return runOnly(func(c *runConfig) error { c.detached = true; return nil })
 }
 
-// backoff is how long to wait before another attempt; the zero value is no wait.
+// backoff is the wait before another attempt; the zero value is no wait.
 type backoff struct {
 	factor float64
 	max    time.Duration
 }
 
-// delay is the wait before attempt k+1: min(max, factor^k seconds), k from 1.
+// delay returns the wait before attempt k+1: min(max, factor^k seconds), k from 1.
 func (b backoff) delay(k int) time.Duration {
 	if b.factor == 0 {
 		return 0
@@ -270,8 +268,8 @@ func (b backoff) delay(k int) time.Duration {
 	return time.Duration(s * float64(time.Second))
 }
 
-// jittered spreads a delay by 10% up and down, but not over max, so that runs that
-// failed together do not come back together.
+// jittered varies a delay by 10% up or down, up to max, so that runs that failed together do
+// not come back together.
 func (b backoff) jittered(k int) time.Duration {
 	d := float64(b.delay(k)) * (0.9 + 0.2*rand.Float64())
 	if d >= float64(b.max) {
@@ -280,7 +278,7 @@ func (b backoff) jittered(k int) time.Duration {
 	return time.Duration(d)
 }
 
-// WithRetries has a failed attempt followed by up to n more. The default is 0.
+// WithRetries sets how many times a failed attempt is followed by another. The default is 0.
 func WithRetries(n int) TaskOption {
 	return taskOption(func(c *taskConfig) error {
 		if n < 0 {
@@ -291,8 +289,8 @@ func WithRetries(n int) TaskOption {
 	})
 }
 
-// WithRetryBackoff sets the wait before attempt k+1 to min(max, factor^k seconds), give
-// or take 10%. factor is at least 1. With none set a retry starts at once.
+// WithRetryBackoff sets the wait before attempt k+1 to min(max, factor^k seconds), varied by
+// 10%. factor is at least 1. By default a retry starts at once.
 func WithRetryBackoff(factor float64, max time.Duration) TaskOption {
 	return taskOption(func(c *taskConfig) error {
 		if !(factor >= 1) || math.IsInf(factor, 0) {
@@ -303,9 +301,9 @@ func WithRetryBackoff(factor float64, max time.Duration) TaskOption {
 	})
 }
 
-// WithRetryPolicy sets the wait before the next attempt to what f says of the attempt
-// that failed, from 1, and of its error. Less than 0 means that no attempt follows; so does
-// a panic of f, which is then the run's error.
+// WithRetryPolicy sets the wait before the next attempt to the result of f, which is given the
+// number of the failed attempt, from 1, and its error. If the result is negative no attempt
+// follows. If f panics no attempt follows either, and the panic is the run's error.
 func WithRetryPolicy(f func(attempt int, err error) time.Duration) TaskOption {
 	return taskOption(func(c *taskConfig) error {
 		if f == nil {
@@ -316,15 +314,15 @@ func WithRetryPolicy(f func(attempt int, err error) time.Duration) TaskOption {
 	})
 }
 
-// WithTimeout limits one attempt to d: then its context is done with cause ErrTimeout,
-// and the attempt fails even if the handler goes on. The default is no limit.
+// WithTimeout limits one attempt to d. Then its context is done with cause ErrTimeout, and the
+// attempt fails even if the handler goes on. The default is no limit.
 //
-// Only the time in which the handler works counts, steps' functions included. Time in
-// which it, and each branch that Go began, waits in a durable call (Sleep, WaitForEvent,
-// a child's Run or Wait, a Future, a step's retry) does not, however long.
+// Only time in which the handler works counts, including the functions of steps. Time in which
+// the handler and all branches started by Go wait in durable calls (Sleep, WaitForEvent, a
+// child's Run or Wait, a Future, a step's retry) does not count.
 //
-// Of a workflow it limits the whole run, waits included: it counts from when the run may
-// start, and anew from a replay.
+// For a workflow it limits the whole run, waits included, from when the run may start, and
+// anew from a replay.
 func WithTimeout(d time.Duration) TaskOption {
 	return taskOption(func(c *taskConfig) error {
 		c.timeout = d
@@ -333,9 +331,9 @@ func WithTimeout(d time.Duration) TaskOption {
 }
 
 // WithScheduleTimeout cancels a run that has not started within d of when it was due. What
-// moves that time moves the end too: WithRunAt, WithDelay, each enqueue of WithDebounce, a
-// Reschedule. A replay counts anew. A run that has started once is not limited any more:
-// neither its retries nor its waits. The default is no limit.
+// moves the due time moves the limit too: WithRunAt, WithDelay, each enqueue of WithDebounce,
+// and Reschedule. A replay counts anew. Retries and waits of a run that has started are not
+// limited. The default is no limit.
 func WithScheduleTimeout(d time.Duration) TaskOption {
 	return taskOption(func(c *taskConfig) error {
 		c.scheduleTimeout = d
@@ -343,9 +341,9 @@ func WithScheduleTimeout(d time.Duration) TaskOption {
 	})
 }
 
-// WithOnFailure runs fn once after the last attempt of a run failed, with the run's
-// input and its error. It is a run of its own, named after the task with
-// ":on-failure" added, and is stored in the commit that records the failure.
+// WithOnFailure calls fn once after the last attempt of a run failed, with the run's input and
+// error. The call is a run of its own: of the task's name with ":on-failure" added, stored in
+// the commit that records the failure.
 func WithOnFailure[In any](fn func(context.Context, In, *TaskError) error) TaskOption {
 	return taskOption(func(c *taskConfig) error {
 		if fn == nil {
@@ -356,9 +354,9 @@ func WithOnFailure[In any](fn func(context.Context, In, *TaskError) error) TaskO
 	})
 }
 
-// nextAttempt is what follows an attempt that failed with err: another after a delay, or none; and
-// why it failed, which is more than err if the retry policy panics.
-func (c *taskConfig) nextAttempt(attempt int, err error) (delay time.Duration, again bool, why error) {
+// nextAttempt returns whether another attempt follows one that failed with err, after which
+// delay, and why the attempt failed: err, or a panic of the retry policy.
+func (c *taskConfig) nextAttempt(attempt int, err error) (delay time.Duration, retry bool, why error) {
 	var final *nonRetryable
 	var after *retryAfter
 	switch {
@@ -372,7 +370,7 @@ func (c *taskConfig) nextAttempt(attempt int, err error) (delay time.Duration, a
 	return c.backoff.jittered(attempt), true, err
 }
 
-func (c *taskConfig) askPolicy(attempt int, err error) (delay time.Duration, again bool, why error) {
+func (c *taskConfig) askPolicy(attempt int, err error) (delay time.Duration, retry bool, why error) {
 	p := guard.Call(func() { delay = c.policy(attempt, original(err)) })
 	if p != nil {
 		return 0, false, &PanicError{Value: fmt.Sprintf("%s: in the retry policy, asked about: %v", guard.Text(p.Value), err),

@@ -15,24 +15,24 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// Priorities. Any number from -128 to 127 is one.
+// Priorities. Any number from -128 to 127 is valid.
 const (
 	PriorityLow     = 1
 	PriorityDefault = 2
 	PriorityHigh    = 3
 )
 
-// DefaultQueue is the queue of a run that names none.
+// DefaultQueue is the queue of runs without WithQueue.
 const DefaultQueue = "default"
 
-// UntilDone, as the TTL of an idempotency key, keeps it until its run has ended.
+// UntilDone, as the TTL of an idempotency key, keeps the key until its run has ended.
 const UntilDone = store.UntilDone
 
-// Enqueue stores a run and returns once it is durable; a worker starts it when it can.
+// Enqueue stores a run and returns when it is durable. A worker starts it as soon as it can.
 //
-// Errors: an input that cannot be encoded or is larger than the client allows; an
-// invalid option; ErrClosed; ErrBusy. If ctx ends before the run's turn to be stored,
-// its error is returned and nothing is stored.
+// Errors: the input cannot be encoded or exceeds WithMaxPayload; an option is invalid;
+// ErrClosed; ErrBusy. If ctx is done before the run is stored, its error is returned and
+// nothing is stored.
 func (t *Task[In, Out]) Enqueue(ctx context.Context, in In, opts ...RunOption) (*Run[Out], error) {
 	runs, err := t.EnqueueMany(ctx, []In{in}, opts...)
 	if err != nil {
@@ -41,8 +41,8 @@ func (t *Task[In, Out]) Enqueue(ctx context.Context, in In, opts ...RunOption) (
 	return runs[0], nil
 }
 
-// EnqueueMany stores all runs or none, in order: at most 1,000,000, with at most 256 MiB of
-// inputs. The options are those of each run.
+// EnqueueMany stores a run for each input, or none, in order: at most 1,000,000, with at most
+// 256 MiB of inputs. The options apply to each run.
 func (t *Task[In, Out]) EnqueueMany(ctx context.Context, ins []In, opts ...RunOption) ([]*Run[Out], error) {
 	if len(ins) == 0 {
 		return nil, nil
@@ -90,9 +90,8 @@ func (t *Task[In, Out]) EnqueueMany(ctx context.Context, ins []In, opts ...RunOp
 	return handles, nil
 }
 
-// Run enqueues a run and waits for its result. Inside a handler it starts a child,
-// which is canceled with its parent unless Detached, and gives up the parent's slot
-// while it waits.
+// Run enqueues a run and waits for its result. Inside a handler the run is a child: it is
+// canceled with its parent unless Detached, and the parent occupies no slot while it waits.
 func (t *Task[In, Out]) Run(ctx context.Context, in In, opts ...RunOption) (Out, error) {
 	run, err := t.Enqueue(ctx, in, opts...)
 	if err != nil {
@@ -107,10 +106,9 @@ func (t *Task[In, Out]) Schedule(ctx context.Context, at time.Time, in In, opts 
 	return t.Enqueue(ctx, in, append([]RunOption{WithRunAt(at)}, opts...)...)
 }
 
-// EnqueueJSON enqueues a run of the task or workflow of that name with an input that is
-// JSON already. If it is defined on this client, all that its definition says holds, and
-// the input must be one of its type; else it is a run that another program works, with
-// the options that are given here alone.
+// EnqueueJSON enqueues a run of the named task or workflow with an input that is JSON already.
+// If the task is defined on this client, its definition applies and the input must decode as
+// its type. If not, another program executes the run, and only the given options apply.
 func (c *Client) EnqueueJSON(ctx context.Context, task string, input json.RawMessage, opts ...RunOption) (*Run[json.RawMessage], error) {
 	r, err := c.newJSONRun(ctx, task, input, opts)
 	if err != nil {
@@ -161,7 +159,7 @@ func (c *Client) newJSONRun(ctx context.Context, task string, input json.RawMess
 	return r, def.prepare(input, &r.NewRun)
 }
 
-// fill gives a run its input, and what functions of the input say.
+// fill sets a run's input, and its key and limits that are functions of the input.
 func (t *Task[In, Out]) fill(r *store.NewRun, in In) (err error) {
 	if r.Input, err = marshalAs(t.c, in); err != nil {
 		return err
@@ -172,7 +170,7 @@ func (t *Task[In, Out]) fill(r *store.NewRun, in In) (err error) {
 	return t.def.setLimits(r, in)
 }
 
-// setKey gives a run the key that WithIdempotency makes of its input, unless an option gave it one.
+// setKey sets the key that WithIdempotency computes from the input, unless an option set one.
 func (d *taskDef) setKey(r *store.NewRun, in any) error {
 	if d.cfg.idempotency == nil || r.Key != "" {
 		return nil
@@ -184,8 +182,8 @@ func (d *taskDef) setKey(r *store.NewRun, in any) error {
 	return err
 }
 
-// guardInput calls f, which encodes or decodes inputs of the task and calls its key functions:
-// if that is code of the app's, where its panic is an error.
+// guardInput calls f, which encodes or decodes inputs of the task and calls its key functions.
+// If that can call code of the app, a panic becomes an error.
 func (c *Client) guardInput(d *taskDef, f func() error) error {
 	if d.dependsOnInput() || !c.encodesPlainly(d.cfg.in) {
 		return guarded(f)
@@ -193,8 +191,8 @@ func (c *Client) guardInput(d *taskDef, f func() error) error {
 	return f()
 }
 
-// callKey calls a key function of the app's, and says in an error which it was. The caller
-// is in guarded, or on a handler's goroutine.
+// callKey calls a key function of the app, and names it in the error. The caller is in guarded
+// or on a handler's goroutine.
 func callKey(what string, f func(any) string, in any) (key string, err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -208,8 +206,9 @@ func callKey(what string, f func(any) string, in any) (key string, err error) {
 	return key, nil
 }
 
-// runConfig is the task's run options with those of one call applied. Inside a handler of
-// the same database the run is a child, with its parent's priority and metadata unless set.
+// runConfig returns the task's run options with those of one call applied. In a handler of the
+// same database the run is a child, with its parent's priority and metadata unless they are
+// set.
 func (d *taskDef) runConfig(ctx context.Context, c *Client, opts []RunOption) (*runConfig, error) {
 	rc := d.cfg.run
 	if e := c.localExecution(ctx); e != nil {
@@ -232,8 +231,8 @@ func (d *taskDef) runConfig(ctx context.Context, c *Client, opts []RunOption) (*
 	return &rc, nil
 }
 
-// newRun returns a run of the task with these options, without an input. parent is the
-// execution that enqueues it, or nil.
+// newRun returns a run of the task with these options and without input; all runs are made
+// here. parent is the execution that enqueues it, or nil.
 func (d *taskDef) newRun(c *Client, rc *runConfig, parent *execution, now time.Time) (r store.NewRun, err error) {
 	r = store.NewRun{
 		Task: d.name, Queue: rc.queue, Priority: int8(rc.priority), AgeEvery: c.cfg.ageing,
@@ -258,12 +257,12 @@ func decodeMetadata(b []byte) map[string]string {
 		return nil
 	}
 	var m map[string]string
-	json.Unmarshal(b, &m) // what a person broke by hand counts as none
+	json.Unmarshal(b, &m) // metadata broken by hand counts as none
 	return m
 }
 
-// localExecution is executionOf, if that run is in this client's database. In the handler of
-// a client of another database it is nil: there a run of this one is nobody's child.
+// localExecution returns the execution whose handler ctx belongs to if its run is in this
+// client's database, and nil if not: a run of another database cannot be a parent here.
 func (c *Client) localExecution(ctx context.Context) *execution {
 	e := executionOf(ctx)
 	if e == nil || e.c == c || e.replay != nil {
@@ -289,8 +288,8 @@ func (c *Client) localExecution(ctx context.Context) *execution {
 	return e
 }
 
-// enqueueDurably stores runs. Inside a handler that is a durable call: the runs and its
-// record are one commit, and a handler that runs again finds the runs it began.
+// enqueueDurably stores runs. Inside a handler that is a durable call: the runs and its record
+// are one commit, and a handler that runs again finds the runs it started.
 func (c *Client) enqueueDurably(ctx context.Context, now time.Time, tx store.Tx, runs []store.NewRun) ([]store.Enqueued, error) {
 	if tx != nil || c.localExecution(ctx) == nil || ctx.Value(stepKey{}) != nil {
 		return c.enqueue(ctx, now, tx, runs)
@@ -329,11 +328,11 @@ func enqueueChildren(ctx context.Context, c *Client, now time.Time, runs []store
 		sc.e.durable.diverge(err)
 		runtime.Goexit()
 	}
-	sc.advanceTo(now.Truncate(time.Millisecond)) // as it is stored
+	sc.advanceTo(now.Truncate(time.Millisecond)) // as stored
 	return got, err
 }
 
-// recordedRuns are the runs that a recorded call began.
+// recordedRuns returns the runs that a recorded call started.
 func (sc *scope) recordedRuns(e *store.Entry, n int) ([]store.Enqueued, error) {
 	var ids []string
 	if err := json.Unmarshal(e.Value, &ids); err != nil {
@@ -371,14 +370,14 @@ func (c *Client) enqueue(ctx context.Context, now time.Time, tx store.Tx, runs [
 	return got, err
 }
 
-// PauseQueue stops starting runs of a queue, over all workers and processes, until
-// ResumeQueue. What runs goes on. A queue may be paused before its first use; the page and
-// the command, where a name is typed, refuse one that is not known (see Names).
+// PauseQueue stops starting runs of a queue, in all workers and processes, until ResumeQueue.
+// Runs that execute go on. A queue may be paused before its first use; the web page and the
+// command refuse an unknown name (see Names).
 func (c *Client) PauseQueue(ctx context.Context, queue string) error {
 	return c.pauseQueue(ctx, queue, true)
 }
 
-// ResumeQueue undoes PauseQueue. It does nothing to a queue that was never used.
+// ResumeQueue ends the pause of PauseQueue. It does nothing for a queue that was never used.
 func (c *Client) ResumeQueue(ctx context.Context, queue string) error {
 	return c.pauseQueue(ctx, queue, false)
 }
@@ -394,13 +393,12 @@ func (c *Client) pauseQueue(ctx context.Context, queue string, paused bool) erro
 type QueueInfo struct {
 	Name    string
 	Paused  bool
-	Ready   int // runs that may start, counted up to 10,000 a task
+	Ready   int // runs that can start, counted up to 10,000 a task
 	Running int
-	Oldest  time.Time // when the first that may start was due; zero: none may
+	Oldest  time.Time // when the first run that can start was due; zero: none can
 }
 
-// QueuePriorities counts the runs of a queue that may start by their priority, 10,000 of
-// them at most.
+// QueuePriorities counts the runs of a queue that can start, by priority, up to 10,000 in all.
 func (c *Client) QueuePriorities(ctx context.Context, queue string) (map[int]int, error) {
 	if err := check.Text("queue name", queue); err != nil {
 		return nil, wrapStoreErr("count priorities", err)
@@ -416,7 +414,7 @@ func (c *Client) QueuePriorities(ctx context.Context, queue string) (map[int]int
 	return public, nil
 }
 
-// ListQueues lists every queue that was ever used, by name.
+// ListQueues returns every queue that was ever used, by name.
 func (c *Client) ListQueues(ctx context.Context) ([]QueueInfo, error) {
 	all, err := c.store.Queues(ctx)
 	if err != nil {

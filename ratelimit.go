@@ -11,13 +11,13 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// A RateLimit is what a run takes of a rate: Units of Key's, whose figures are Limit a
-// second, and Burst at most at once. A limit is made by its first use. The figures of the
-// newest enqueue are in force, for all that wait too; runs that were enqueued before, their
-// next attempts and the tasks of older workflows never bring theirs back. A run that is
-// enqueued for later sets them when it is due. A run that wants more units than a lowered
-// Burst waits until it is raised, and those behind it too. With a Burst of 0 the limit has
-// the figures that SetRateLimit gave it, which hold over those of uses.
+// A RateLimit says what a run takes from a rate limit: Units units of the limit named Key,
+// which admits Limit units a second and at most Burst at once. A limit is created by its first
+// use. The Limit and Burst of the newest enqueue apply, also to runs that wait already;
+// retries of older runs do not bring theirs back, and a run that is enqueued for later sets
+// them when it is due. A run that needs more units than a lowered Burst waits until it is
+// raised, with those behind it. With a Burst of 0 the limit is the one that SetRateLimit set,
+// which overrides those of runs.
 type RateLimit struct {
 	Key   string
 	Units int // 0 means 1
@@ -25,11 +25,10 @@ type RateLimit struct {
 	Burst int
 }
 
-// WithRateLimit has each start of an attempt take units of the rate limit of that key,
-// whose figures SetRateLimit sets before. Starts over all tasks and processes on the
-// database that take of one key are never, in any time t, more than its burst and
-// limit × t. A run that lacks units waits, without holding up others, and starts when
-// they are there.
+// WithRateLimit makes each start of an attempt take units from the rate limit of that key,
+// which SetRateLimit sets first. In any time t, all tasks and processes on the database
+// together take at most burst + limit × t units. A run that lacks units waits, without holding
+// up others, and starts when they are available.
 func WithRateLimit(key string, units int) TaskOption {
 	return taskOption(func(c *taskConfig) error {
 		if units < 1 || units > maxUnits {
@@ -43,8 +42,8 @@ func WithRateLimit(key string, units int) TaskOption {
 	})
 }
 
-// WithRateLimitFunc is WithRateLimit with a key, units and figures made of a run's input
-// when it is enqueued.
+// WithRateLimitFunc is like WithRateLimit, with a limit computed from a run's input when it is
+// enqueued.
 func WithRateLimitFunc[In any](f func(In) RateLimit) TaskOption {
 	return taskOption(func(c *taskConfig) error {
 		if f == nil {
@@ -64,11 +63,11 @@ func WithRateLimitFunc[In any](f func(In) RateLimit) TaskOption {
 	})
 }
 
-// maxUnits bounds units and bursts, so that sums of them are exact.
+// maxUnits bounds units and bursts, so that their sums are exact.
 const maxUnits = 1 << 50
 
-// validRate reports whether a limit is a number that JSON writes: neither NaN nor
-// infinite. rate.Inf is finite.
+// validRate reports whether JSON can hold a limit: it is neither NaN nor infinite. rate.Inf is
+// finite.
 func validRate(l rate.Limit) bool { return l >= 0 && l <= rate.Inf }
 
 func (r RateLimit) toStore() (store.Limit, error) {
@@ -89,9 +88,10 @@ func (r RateLimit) toStore() (store.Limit, error) {
 	return l, nil
 }
 
-// SetRateLimit sets the figures of a rate limit: limit units a second, burst at most at
-// once. rate.Every(d) is a unit each d, and rate.Inf no limit. It is stored, and holds
-// at once for all that take of it and have not started, also over the figures of a RateLimit.
+// SetRateLimit sets a rate limit to limit units a second and at most burst at once.
+// rate.Every(d) is a unit each d, rate.Inf is no limit. The limit is stored and applies at
+// once to all runs that have not started. It overrides the limits that runs bring with
+// RateLimit.
 func (c *Client) SetRateLimit(ctx context.Context, key string, limit rate.Limit, burst int) error {
 	err := check.Name("rate limit key", key)
 	if err == nil && (burst < 1 || burst > maxUnits || !validRate(limit)) {
@@ -103,18 +103,17 @@ func (c *Client) SetRateLimit(ctx context.Context, key string, limit rate.Limit,
 	return wrapStoreErr("set rate limit", c.store.SetRate(ctx, time.Now(), key, float64(limit), burst))
 }
 
-// A RateLimitInfo is how a rate limit stands.
+// A RateLimitInfo is the state of a rate limit.
 type RateLimitInfo struct {
 	Key     string
 	Limit   rate.Limit
 	Burst   int
-	Tokens  float64 // units that may be taken now
+	Tokens  float64 // units available now
 	Waiting int     // runs that wait for units
 	Paused  bool
 }
 
-// ListRateLimits lists the rate limits that there are, by key: up to 10,000. One that a
-// run has made by its use stays.
+// ListRateLimits returns the rate limits by key, up to 10,000. Limits that runs created stay.
 func (c *Client) ListRateLimits(ctx context.Context) ([]RateLimitInfo, error) {
 	all, err := c.store.Limits(ctx, true)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// WithSlots sets how many runs the worker works at once. The default is 100.
+// WithSlots sets how many runs the worker executes at once. The default is 100.
 func WithSlots(n int) WorkerOption {
 	return workerOption(func(c *workerConfig) error {
 		if n < 1 || n > maxSlots {
@@ -26,8 +26,8 @@ func WithSlots(n int) WorkerOption {
 	})
 }
 
-// WithQueues has the worker take runs of these queues only; without the option it takes
-// those of all. No name is an error: a list that turned out empty does not mean all.
+// WithQueues limits the worker to runs of these queues. Without the option it serves all
+// queues. WithQueues with no names is an error, so that an empty list does not mean all.
 func WithQueues(names ...string) WorkerOption {
 	return workerOption(func(c *workerConfig) error {
 		if len(names) == 0 {
@@ -46,7 +46,7 @@ func WithQueues(names ...string) WorkerOption {
 	})
 }
 
-// WithName names the worker, for people. The default is host name and process ID.
+// WithName sets the worker's name. The default is host name and process ID.
 func WithName(name string) WorkerOption {
 	return workerOption(func(c *workerConfig) error {
 		c.name = name
@@ -57,8 +57,8 @@ func WithName(name string) WorkerOption {
 	})
 }
 
-// WithDrainTimeout sets how long running handlers get to end by themselves when the
-// worker stops. The default is 30 s; 0 cancels them at once.
+// WithDrainTimeout sets how long handlers may go on when the worker stops, before their
+// contexts are canceled. The default is 30 s; with 0 they are canceled at once.
 func WithDrainTimeout(d time.Duration) WorkerOption {
 	return workerOption(func(c *workerConfig) error {
 		if d < 0 {
@@ -69,7 +69,7 @@ func WithDrainTimeout(d time.Duration) WorkerOption {
 	})
 }
 
-// WithLabels describes the worker: what runs with an affinity look for, and people. A
+// WithLabels sets the worker's labels, which WithAffinity looks for and ListWorkers shows. A
 // value that is a number compares as one.
 func WithLabels(labels map[string]string) WorkerOption {
 	return workerOption(func(c *workerConfig) error {
@@ -93,21 +93,21 @@ func checkLabels(labels map[string]string) error {
 	return nil
 }
 
-// An Affinity is what a task wants of a label of the worker that works it.
+// An Affinity says which label value a task needs or prefers in the worker that executes it.
 type Affinity struct {
 	Label string
 	// Comparator is one of = != > >= < <=; empty means =. The last four compare numbers: a
-	// label that is none does not fit. A worker without the label fits != alone.
+	// label that is not a number does not match. A worker without the label matches only !=.
 	Comparator string
 	Value      any // a string, or a number of any type
-	// Preferred, the worker need not fit: among those that may work the task and have slots
-	// free, the one with the highest sum of weights gets it, if it takes it within a second.
+	// Preferred makes it a preference: of the workers that may execute the run and have free
+	// slots, the one with the highest sum of weights gets it, if it takes it within a second.
 	Preferred bool
-	Weight    int // of a preference, from 1 to 1,000,000; 0 means 100
+	Weight    int // of a preference, 1 to 1,000,000; 0 means 100
 }
 
-// WithAffinity has a task's runs worked by workers whose labels fit. It may be given
-// several times.
+// WithAffinity routes a task's runs to workers whose labels match. It may be given several
+// times.
 func WithAffinity(wants ...Affinity) TaskOption {
 	return taskOption(func(c *taskConfig) error {
 		for _, a := range wants {
@@ -164,18 +164,18 @@ func (a Affinity) toStore() (store.Want, error) {
 // A Sticky says how runs follow a worker. See WithSticky.
 type Sticky = store.Sticky
 
-// How runs stick to a worker.
+// Values of Sticky.
 const (
-	// StickySoft prefers that worker, if it has slots free and takes the run within a second.
+	// StickySoft prefers the worker, if it has free slots and takes the run within a second.
 	StickySoft = store.StickySoft
-	// StickyHard takes that worker alone: if it has gone, the run waits until one of its
-	// name is there, or for the schedule timeout.
+	// StickyHard requires the worker: if it is gone, the run waits until one with its name is
+	// there, or for the schedule timeout.
 	StickyHard = store.StickyHard
 )
 
-// WithSticky has the tasks of a workflow's run follow the worker that took the first of
-// them, and the runs of a task that are children the worker of their parent. Workers are
-// told apart by their names. What WithAffinity asks comes first.
+// WithSticky routes all tasks of a workflow's run to the worker that took the first of them,
+// and a task's child runs to the worker of their parent. Workers are identified by name.
+// WithAffinity comes first.
 func WithSticky(s Sticky) TaskOption {
 	return taskOption(func(c *taskConfig) error {
 		if s != StickySoft && s != StickyHard {
@@ -186,7 +186,7 @@ func WithSticky(s Sticky) TaskOption {
 	})
 }
 
-// route is where a run of the task goes whose parent is e; nil: it has none.
+// route returns where a run of the task goes. e is its parent's execution, or nil.
 func (d *taskDef) route(e *execution) store.Route {
 	r := store.Route{Wants: d.cfg.wants}
 	if e != nil && d.cfg.sticky != 0 && d.workflow == nil {
@@ -195,7 +195,7 @@ func (d *taskDef) route(e *execution) store.Route {
 	return r
 }
 
-// SetLabels changes the labels of a worker that runs, at once.
+// SetLabels replaces the labels of a running worker at once.
 func (w *Worker) SetLabels(ctx context.Context, labels map[string]string) error {
 	if err := checkLabels(labels); err != nil {
 		return err
@@ -209,27 +209,27 @@ func (w *Worker) SetLabels(ctx context.Context, labels map[string]string) error 
 	return wrapStoreErr("set labels", w.c.store.SetLabels(ctx, id, maps.Clone(labels)))
 }
 
-// A WorkerInfo is a worker that runs, of any process on the database.
+// A WorkerInfo describes a running worker, of any process on the database.
 type WorkerInfo struct {
 	Name    string
 	Host    string
 	PID     int
 	Started time.Time
 	Slots   int
-	Running int      // runs that it works
+	Running int      // runs that it executes
 	Queues  []string // empty: all
 	Labels  map[string]string
 	Paused  bool
-	Build   string // tells the program's builds apart
+	Build   string // distinguishes builds of the program
 }
 
-// PauseWorker has the workers of that name start nothing until ResumeWorker, or until
-// they end; what runs goes on. It is ErrNotFound if none runs.
+// PauseWorker stops the workers of that name from starting runs until ResumeWorker, or until
+// they end. Runs that execute go on. The error is ErrNotFound if no such worker runs.
 func (c *Client) PauseWorker(ctx context.Context, name string) error {
 	return c.pauseWorker(ctx, "pause worker", name, true)
 }
 
-// ResumeWorker undoes PauseWorker.
+// ResumeWorker ends the pause of PauseWorker.
 func (c *Client) ResumeWorker(ctx context.Context, name string) error {
 	return c.pauseWorker(ctx, "resume worker", name, false)
 }
@@ -241,8 +241,8 @@ func (c *Client) pauseWorker(ctx context.Context, op, name string, paused bool) 
 	return wrapStoreErr(op, c.store.PauseWorker(ctx, name, paused))
 }
 
-// ListWorkers lists the workers that run, oldest first. One whose process has died is
-// there until another process notices, within a second.
+// ListWorkers returns the running workers, oldest first. A worker whose process has died is
+// listed until another process notices, within a second.
 func (c *Client) ListWorkers(ctx context.Context) ([]WorkerInfo, error) {
 	all, err := c.store.Living(ctx)
 	if err != nil {
@@ -256,9 +256,9 @@ func (c *Client) ListWorkers(ctx context.Context) ([]WorkerInfo, error) {
 	return infos, nil
 }
 
-// WithSlotCost has a run of the task take n of its worker's slots. The default is 1. A
-// worker with fewer slots leaves it to others. What is next in order and does not fit yet
-// holds up what is behind it, so that it is not overtaken for ever.
+// WithSlotCost sets how many of a worker's slots a run of the task takes. The default is 1. A
+// worker with fewer slots leaves the run to others. A run that is next in order and does not
+// fit yet holds up those behind it, so that they do not overtake it for ever.
 func WithSlotCost(n int) TaskOption {
 	return taskOption(func(c *taskConfig) error {
 		if n < 1 || n > maxSlots {
@@ -269,13 +269,14 @@ func WithSlotCost(n int) TaskOption {
 	})
 }
 
-// A slotWaiter is an execution that goes on when it has its slots again.
+// A slotWaiter is an execution that waits for its slots.
 type slotWaiter struct {
-	granted chan struct{} // closed then
+	granted chan struct{} // closed when it has them
 	cost    int
 }
 
-// freeSlots is how many runs may start now. Executions that want their slot back go first.
+// freeSlots returns how many runs can start now. Executions that wait for their slots go
+// first.
 func (w *Worker) freeSlots() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -292,8 +293,8 @@ func (w *Worker) freeSlotsLocked() int {
 	return n
 }
 
-// cost is how many slots a run of the task takes; 0: more than there are. Tasks of a
-// workflow are counted as the dearest, until one is started.
+// cost returns the slots a run of the task needs; 0 if the worker has too few. A workflow's
+// tasks are charged the highest cost until one is started.
 func (w *Worker) cost(task string) int {
 	n := w.c.slotCost(task)
 	if n > w.cfg.slots {
@@ -301,7 +302,7 @@ func (w *Worker) cost(task string) int {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if n > w.freeSlotsLocked() { // it is passed over
+	if n > w.freeSlotsLocked() { // the run is passed over
 		w.starved = true
 	}
 	return n
@@ -323,7 +324,7 @@ func (c *Client) slotCost(task string) int {
 	return 1
 }
 
-// releaseSlots gives up an execution's slot, if it holds one.
+// releaseSlots gives up an execution's slots, if it has them.
 func (w *Worker) releaseSlots(e *execution) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -337,20 +338,20 @@ func (w *Worker) releaseSlotsLocked(e *execution) {
 	e.hasSlot = false
 	w.inUse -= e.cost
 	w.holders--
-	for len(w.slotWaiters) > 0 && w.inUse+w.slotWaiters[0].cost <= w.cfg.slots { // hand them over
+	for len(w.slotWaiters) > 0 && w.inUse+w.slotWaiters[0].cost <= w.cfg.slots { // the slots are theirs
 		w.inUse += w.slotWaiters[0].cost
 		w.holders++
 		close(w.slotWaiters[0].granted)
 		w.slotWaiters = w.slotWaiters[1:]
 	}
 	signal(w.freed)
-	if w.starved && w.cancelClaim != nil { // the claim that waits was passed over: it asks again
+	if w.starved && w.cancelClaim != nil { // the waiting claim passed runs over: repeat it
 		w.starved = false
 		w.cancelClaim()
 	}
 }
 
-// reacquireSlots takes slots for an execution that gave up its own, and waits for it.
+// reacquireSlots waits for the slots of an execution that gave up its own.
 func (w *Worker) reacquireSlots(ctx context.Context, e *execution) {
 	w.mu.Lock()
 	if e.hasSlot {
@@ -369,7 +370,7 @@ func (w *Worker) reacquireSlots(ctx context.Context, e *execution) {
 	w.mu.Unlock()
 	select {
 	case <-turn:
-	case <-ctx.Done(): // it ends without a slot, unless one was just given
+	case <-ctx.Done(): // it goes on without a slot, unless one was just granted
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -380,7 +381,7 @@ func (w *Worker) reacquireSlots(ctx context.Context, e *execution) {
 	e.hasSlot = true
 }
 
-// lingerTime is how long an execution that waits stays in memory.
+// lingerTime returns how long an execution that waits stays in memory.
 func (w *Worker) lingerTime() time.Duration {
 	if w.c.cfg.maxResident == 0 || w.draining() {
 		return 0

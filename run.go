@@ -15,16 +15,17 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// A State is where a run stands.
+// A State is the state of a run.
 type State = store.State
 
-// The states of a run. Succeeded, Failed, Canceled and Skipped are final, save by a replay.
+// The states of a run. Succeeded, Failed, Canceled and Skipped are final unless the run is
+// replayed.
 const (
-	StateScheduled = store.Scheduled // waits for its time, or for its next attempt's
-	StateQueued    = store.Queued    // may start
+	StateScheduled = store.Scheduled // waits for its time, or for its next attempt
+	StateQueued    = store.Queued    // can start
 	StateRunning   = store.Running
-	StateWaiting   = store.Waiting // waits in a durable call, and holds no slot
-	StateBlocked   = store.Blocked // RunInfo.Blocked says by what
+	StateWaiting   = store.Waiting // waits in a durable call and occupies no slot
+	StateBlocked   = store.Blocked // RunInfo.Blocked says why
 	StateSucceeded = store.Succeeded
 	StateFailed    = store.Failed
 	StateCanceled  = store.Canceled
@@ -36,10 +37,11 @@ type Run[Out any] struct {
 	c        *Client
 	id       store.ID
 	existing bool
-	idErr    error // an ID that is not one
+	idErr    error // the ID is invalid
 }
 
-// RunByID is a handle to the run with that ID. Whether it exists shows when it is used.
+// RunByID returns a handle to the run with that ID. Methods return ErrNotFound if there is
+// none.
 func RunByID[Out any](c *Client, id string) *Run[Out] {
 	u, err := parseID(id)
 	return &Run[Out]{c: c, id: u, idErr: err}
@@ -60,13 +62,14 @@ func idString(id store.ID) string {
 	return id.String()
 }
 
-// ID is the run's UUIDv7. IDs increase in the order of enqueueing.
+// ID returns the run's UUIDv7. IDs increase in the order of enqueueing.
 func (r *Run[Out]) ID() string { return r.id.String() }
 
-// Existing reports that an idempotency key matched an earlier run, which this is.
+// Existing reports whether an idempotency or debounce key matched an earlier run, which this
+// is.
 func (r *Run[Out]) Existing() bool { return r.existing }
 
-// Info returns what is known of the run, or ErrNotFound.
+// Info returns the run's state and details, or ErrNotFound.
 func (r *Run[Out]) Info(ctx context.Context) (*RunInfo, error) {
 	if r.idErr != nil {
 		return nil, r.idErr
@@ -74,26 +77,28 @@ func (r *Run[Out]) Info(ctx context.Context) (*RunInfo, error) {
 	return r.c.getRun(ctx, r.id)
 }
 
-// Cancel cancels the run, and its children that are not detached. It returns when that
-// is stored: a run that has not begun has ended by then; one that executes has its context
-// canceled with cause ErrCanceled, and ends when its handler returns, or after 30 s. One
-// with durable calls that waits, or goes to wait, is taken by a worker once more, and one
-// with compensations ends after them: until then RunInfo.Canceling is true. One that is
-// blocked in that ends at the next Cancel. Canceling a run that has ended does nothing.
+// Cancel cancels the run and its children that are not Detached, and returns when that is
+// stored.
+//
+// A run that has not started has then ended. The context of one that executes is canceled with
+// cause ErrCanceled, and the run ends when its handler returns, or after 30 s. A run that
+// waits in durable calls is executed once more, so that its handler sees the cancel, and a run
+// with compensations ends after them; until then RunInfo.Canceling is true. If such a run is
+// blocked, the next Cancel ends it. Canceling a run that has ended does nothing.
 func (r *Run[Out]) Cancel(ctx context.Context) error {
 	if r.idErr != nil {
 		return r.idErr
 	}
 	n, err := r.c.store.Cancel(ctx, time.Now(), store.Filter{IDs: []store.ID{r.id}}, encodeFailure(ErrCanceled))
 	if err == nil && n == 0 {
-		_, err = r.c.store.Get(ctx, r.id) // ended, or never was
+		_, err = r.c.store.Get(ctx, r.id) // ended, or does not exist
 	}
 	return wrapStoreErr("cancel", err)
 }
 
-// Wait waits until the run has ended and returns its output, or a *TaskError that says
-// why there is none: errors.Is(err, ErrCanceled), ErrTimeout, or the handler's own
-// error. It returns ctx's error if that ends first; the run goes on.
+// Wait waits until the run has ended and returns its output, or a *TaskError that says why
+// there is none, for errors.Is: ErrCanceled, ErrTimeout or the handler's own error. It returns
+// ctx's error if ctx is done first; the run goes on.
 //
 // Inside a handler, Wait gives up the slot while it waits.
 func (r *Run[Out]) Wait(ctx context.Context) (Out, error) {
@@ -113,7 +118,7 @@ func (r *Run[Out]) Wait(ctx context.Context) (Out, error) {
 		if err := sc.waitRun(ctx, r.id); err != nil {
 			return out, err
 		}
-		ctx = context.WithoutCancel(ctx) // what it came to is there
+		ctx = context.WithoutCancel(ctx) // its result is stored
 		out, err := r.result(ctx, nil)
 		if _, failed := err.(*TaskError); failed {
 			err = sc.seenChildError(ctx, r.id, err)
@@ -128,7 +133,7 @@ func (r *Run[Out]) Wait(ctx context.Context) (Out, error) {
 	return r.result(ctx, kept)
 }
 
-// waitRun waits for a run's end. It is recorded with that run.
+// waitRun waits until a run has ended. The end is recorded with that run.
 func (sc *scope) waitRun(ctx context.Context, id store.ID) error {
 	if !sc.busy.CompareAndSwap(false, true) {
 		return fmt.Errorf("%w: Wait while another durable call of this branch is under way: use Go for what runs beside", ErrDurable)
@@ -157,8 +162,8 @@ func (sc *scope) waitRun(ctx context.Context, id store.ID) error {
 	}
 }
 
-// canceledWith reports whether a child was canceled with the run: who waits for it is told of
-// that, and not that its child failed.
+// canceledWith reports whether a child was canceled together with the run: the waiting call
+// then returns that cancel, and not the child's failure.
 func (sc *scope) canceledWith(child *store.Run) bool {
 	if child.State != store.Canceled {
 		return false
@@ -174,8 +179,9 @@ func (sc *scope) canceledWith(child *store.Run) bool {
 	return cut != 0 && child.Ended.UnixMilli() >= cut && errors.Is(e.interruptCause(), ErrCanceled)
 }
 
-// result waits for the run's end, and returns what came of it. kept, if not nil, may hold
-// the handler's own error: a handler's wait must not differ when it is repeated.
+// result waits until the run has ended and returns its result. kept, if not nil, may have the
+// handler's own error. Handlers that wait do not get that: the wait must return the same when
+// it is repeated.
 func (r *Run[Out]) result(ctx context.Context, kept *errorWaiter) (out Out, err error) {
 	end, err := r.c.store.Await(ctx, r.id, -1)
 	if err != nil {
@@ -188,7 +194,7 @@ func (r *Run[Out]) result(ctx context.Context, kept *errorWaiter) (out Out, err 
 		err = r.decode(end.Output, &out)
 		return out, err
 	}
-	if o, ok := any(&out).(*Outputs); ok { // spares a look at the run
+	if o, ok := any(&out).(*Outputs); ok { // without reading the run
 		if *o, err = r.c.outputs(ctx, r.id, nil); err == nil && o.state == store.Succeeded {
 			return out, nil
 		}
@@ -214,7 +220,7 @@ func (r *Run[Out]) result(ctx context.Context, kept *errorWaiter) (out Out, err 
 	return out, failed
 }
 
-// endInReplay is the end of a run as a replay has it.
+// endInReplay returns the result of a run in a replay.
 func (r *Run[Out]) endInReplay(sc *scope, out *Out) error {
 	run := sc.e.replay.runEnd(sc, r.id)
 	sc.advanceTo(run.Ended)
@@ -231,8 +237,8 @@ func (r *Run[Out]) decode(b []byte, out *Out) error {
 	return nil
 }
 
-// workflowEnd is what became of a workflow's run: its outputs, as JSON read into out, or
-// which tasks did not succeed.
+// workflowEnd decodes the outputs of a workflow's run, as JSON, into out, or returns which
+// tasks did not succeed.
 func (r *Run[Out]) workflowEnd(ctx context.Context, run *store.Run, out any) error {
 	if run.State == store.Succeeded {
 		o, err := r.c.outputs(ctx, r.id, nil)
@@ -263,7 +269,7 @@ func (r *Run[Out]) workflowEnd(ctx context.Context, run *store.Run, out any) err
 	return end
 }
 
-// endError is why a run that ended has no output.
+// endError returns why a run that ended has no output.
 func endError(run *store.Run, cause error) *TaskError {
 	if cause == nil || run.State != store.Failed {
 		cause = endCause(run.State, run.Error)
@@ -271,7 +277,7 @@ func endError(run *store.Run, cause error) *TaskError {
 	return &TaskError{Task: run.Task, RunID: run.ID.String(), Attempt: run.Attempt, Err: cause}
 }
 
-// endCause is a stored error as one that answers errors.Is.
+// endCause returns a stored error as one for errors.Is.
 func endCause(state State, stored []byte) error {
 	cause := decodeFailure(stored).err()
 	if state == store.Canceled && !errors.Is(cause, ErrCanceled) {
@@ -280,10 +286,10 @@ func endCause(state State, stored []byte) error {
 	return cause
 }
 
-// A errorWaiter holds a handler's error for those in the same process who wait for it.
+// An errorWaiter holds a handler's error for those in the same process who wait for the run.
 type errorWaiter struct {
 	c   *Client
-	n   int // waiting
+	n   int // callers that wait
 	err error
 }
 
@@ -322,8 +328,8 @@ func (c *Client) reportError(id store.ID, err error) {
 	}
 }
 
-// Stream follows the run's stream from its beginning, until the run has ended and
-// every chunk was given, or ctx is done, which is the last error.
+// Stream yields the chunks of the run's stream from the beginning, until the run has ended and
+// all chunks are read. If ctx is done it yields that error last.
 func (r *Run[Out]) Stream(ctx context.Context) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		if r.idErr != nil {
@@ -354,7 +360,7 @@ func (r *Run[Out]) Stream(ctx context.Context) iter.Seq2[[]byte, error] {
 
 const chunksAtOnce = 256
 
-// RunInfo is what is known of a run.
+// A RunInfo describes a run.
 type RunInfo struct {
 	ID    string
 	Task  string
@@ -362,27 +368,27 @@ type RunInfo struct {
 	State State
 	// Blocked says what keeps a run from going on: a limit with its key, a paused queue, a
 	// time, what its handler or conditions wait for, which worker it lacks ("no worker serves
-	// queue gpu", "no worker has task x", a label, a pause of all), or why it needs a person.
-	// Of a waiting run it is only from GetRun and Run.Info. Empty: nothing.
+	// queue gpu", "no worker has task x", a label, a pause), or why it needs a person. Of a
+	// waiting run only GetRun and Run.Info return it. "": nothing.
 	Blocked string
-	// Quarantined: it is StateBlocked because its process died five times while it was
-	// executing. ReplayRuns and CancelRuns let it go.
+	// Quarantined reports that the run is StateBlocked because its process died five times
+	// while the run executed. ReplayRuns and CancelRuns release it.
 	Quarantined bool
-	// Canceling: it was asked to cancel and has not ended, since its handler has yet to
-	// return, or it has something to clean up; then it may have to wait for a worker first.
+	// Canceling reports that the run was canceled and has not ended: its handler has not
+	// returned, or it has something to clean up, for which it may have to wait for a worker.
 	Canceling bool
-	Attempt   int // the last that started, from 1; 0 before; a replay goes on counting
-	// Executions is how often a worker took it: for its attempts, and to go on after waits,
+	Attempt   int // the last that started, from 1; 0 before; a replay continues the count
+	// Executions is how often a worker took the run: for attempts, and to go on after waits,
 	// crashes and shutdowns.
 	Executions int
 	Priority   int
-	// Input and Output are JSON. What the file holds there that is not JSON is shown as a
-	// string that says so.
+	// Input and Output are JSON. Stored bytes that are not JSON appear as a string that says
+	// so.
 	Input  json.RawMessage
 	Output json.RawMessage // of a run that succeeded
 	Error  string          // of the last attempt that failed, or why the run was canceled; its first 16 KiB
 	Stack  string          // of the panic that was the error; its first 32 KiB
-	// Divergence is where a blocked run's code does not match its journal; nil: it does.
+	// Divergence is where the code of a blocked run does not match its journal, or nil.
 	Divergence *Divergence
 	Metadata   map[string]string
 
@@ -391,30 +397,30 @@ type RunInfo struct {
 	Started   time.Time // the last attempt; zero if none started
 	Finished  time.Time // zero if it has not ended
 
-	ParentID string // the run that asked for this one, or ""
-	RootID   string // the first of its line, or ""
+	ParentID string // the run that enqueued this one, or ""
+	RootID   string // the topmost ancestor, or ""
 	Worker   string // name of the worker of the last attempt
 	WorkerID string // Deprecated: use Worker, which is the same.
 	Key      string // idempotency key
-	Workflow bool   // a workflow's run
+	Workflow bool   // it is a run of a workflow
 	Progress ProgressInfo
 	Timeline []TimelineEntry // oldest first; only from GetRun and Run.Info
 	Tasks    []TaskInfo      // of a workflow's run, parents first; only from GetRun and Run.Info
 }
 
-// A Divergence is a durable call that code asked for where its run's journal has another.
+// A Divergence is a durable call that code makes where its run's journal has another.
 type Divergence struct {
-	Address  string `json:"address"`  // of the entry, as JournalEntry has it
-	Recorded string `json:"recorded"` // step "charge"; nothing: it has no such call
-	Asked    string `json:"asked"`    // return: it ended with entries left
-	// File and Line are where the code asks, or, where it returned too early, where the
-	// function that did begins; Line 0: not known.
+	Address  string `json:"address"`  // of the entry, as in JournalEntry
+	Recorded string `json:"recorded"` // such as step "charge", or nothing if the journal has no such call
+	Asked    string `json:"asked"`    // what the code does instead; return: it ended with entries left
+	// File and Line are where the code makes the call or, if it returned too early, where its
+	// function begins. Line 0: unknown.
 	File string `json:"file,omitempty"`
 	Line int    `json:"line,omitempty"`
 }
 
-// A ProgressInfo says how far a run has come, as its handler reported with Progress. Total 0
-// means that it is unknown.
+// A ProgressInfo is how far a run has come, as its handler reported with Progress. Total 0
+// means unknown.
 type ProgressInfo struct {
 	Done, Total int64
 	Message     string
@@ -429,7 +435,7 @@ type TimelineEntry struct {
 	Error   string // its first 1 KiB
 }
 
-// runInfo is a stored run as users see it.
+// runInfo returns a stored run as users see it.
 func runInfo(r *store.Run) RunInfo {
 	f := decodeFailure(r.Error)
 	info := RunInfo{

@@ -18,8 +18,8 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// A Task is a named function whose calls are stored, and worked by workers. Make one
-// with NewTask.
+// A Task is a named function whose calls are stored and executed by workers. NewTask makes
+// one.
 type Task[In, Out any] struct {
 	c   *Client
 	def *taskDef
@@ -29,15 +29,15 @@ type Task[In, Out any] struct {
 type taskDef struct {
 	name      string
 	cfg       taskConfig
-	handler   Handler // nil: another process works it
-	fn        any     // what handler calls
+	handler   Handler // nil: another process executes it
+	fn        any     // the app's function, which handler calls
 	onFailure *taskDef
 	onEvent   *taskDef     // starts runs for events of programs that lack the task, or nil
-	workflow  *workflowDef // whose own name this is, or nil
-	node      *node        // of a workflow, or nil
+	workflow  *workflowDef // of the workflow itself, or nil
+	node      *node        // of a workflow's task, or nil
 	zero      any          // the zero input
 	prepare   func(payload []byte, r *store.NewRun) error
-	hookOf    *workflowDef // whose on-failure or on-success task this is, or nil
+	hookOf    *workflowDef // of an on-failure or on-success task: its workflow
 }
 
 type taskConfig struct {
@@ -48,6 +48,7 @@ type taskConfig struct {
 	scheduleTimeout time.Duration
 	run             runConfig
 
+	// the input type
 	in          reflect.Type
 	idempotency func(any) string
 	keyTTL      time.Duration
@@ -69,11 +70,11 @@ type taskConfig struct {
 	waitFor, skipIf, cancelIf *Condition
 }
 
-// NewTask defines a task. fn may be any function or method of the app; a nil fn makes
-// a producer's view of a task that another process works.
+// NewTask defines a task. fn may be any function or method of the app. A nil fn defines a task
+// that this program only enqueues and another process executes.
 //
-// It panics if the name is empty or taken, or if an option is invalid or was made for
-// another input type: mistakes in a definition are found when the program starts.
+// NewTask panics if the name is empty or taken, or an option is invalid or was made for
+// another input type, so that mistakes in definitions show when the program starts.
 func NewTask[In, Out any](c *Client, name string, fn func(context.Context, In) (Out, error), opts ...TaskOption) *Task[In, Out] {
 	if c == nil {
 		panic(fmt.Sprintf("stint: NewTask(%q): nil client", name))
@@ -97,7 +98,7 @@ func NewTask[In, Out any](c *Client, name string, fn func(context.Context, In) (
 	return &Task[In, Out]{c, def}
 }
 
-// newTaskDef applies options and wraps a handler.
+// newTaskDef applies options and wraps the handler.
 func newTaskDef[In, Out any](c *Client, name string, fn func(context.Context, In) (Out, error), opts []TaskOption) (*taskDef, error) {
 	def := &taskDef{name: name}
 	cfg := taskConfig{in: reflect.TypeFor[In](), run: runConfig{priority: PriorityDefault, queue: DefaultQueue}}
@@ -132,7 +133,7 @@ func newTaskDef[In, Out any](c *Client, name string, fn func(context.Context, In
 	return def, nil
 }
 
-// onFailureSuffix makes the name of the task that runs after a task failed.
+// onFailureSuffix ends the name of the task that runs after a task failed.
 const onFailureSuffix = ":on-failure"
 
 func (c *Client) registerTask(def *taskDef) error {
@@ -153,12 +154,12 @@ func (c *Client) registerTask(def *taskDef) error {
 	}
 	c.addUndeclared(def)
 	for w := range c.workers {
-		w.restartClaim() // it may work the new task too
+		w.restartClaim() // it can execute the new task too
 	}
 	return nil
 }
 
-// withMiddleware puts the client's middleware around a handler.
+// withMiddleware wraps the client's middleware around a handler.
 func (c *Client) withMiddleware(h Handler) (Handler, error) {
 	for i := len(c.cfg.middleware) - 1; i >= 0; i-- {
 		inner := h
@@ -181,7 +182,7 @@ func (c *Client) withMiddleware(h Handler) (Handler, error) {
 	}, nil
 }
 
-// checkOutput is an output that a middleware returned, as it is stored: none is null.
+// checkOutput returns the output of a middleware as it is stored: null if it is empty.
 func (c *Client) checkOutput(out []byte) ([]byte, error) {
 	switch {
 	case len(out) == 0:
@@ -195,7 +196,7 @@ func (c *Client) checkOutput(out []byte) ([]byte, error) {
 	return out, nil
 }
 
-// typedHandler decodes, calls and encodes.
+// typedHandler returns a handler that decodes the input, calls fn and encodes its output.
 func typedHandler[In, Out any](c *Client, fn func(context.Context, In) (Out, error)) Handler {
 	return func(ctx context.Context, input []byte) ([]byte, error) {
 		var in In
@@ -214,7 +215,7 @@ func typedHandler[In, Out any](c *Client, fn func(context.Context, In) (Out, err
 	}
 }
 
-// failedRun is the input of an on-failure task.
+// A failedRun is the input of an on-failure task.
 type failedRun struct {
 	RunID   string          `json:"run_id"`
 	Task    string          `json:"task"`
@@ -238,16 +239,16 @@ func failureHandler[In any](c *Client, fn func(context.Context, any, *TaskError)
 	}
 }
 
-// Name is the task's name.
+// Name returns the task's name.
 func (t *Task[In, Out]) Name() string { return t.def.name }
 
-// inputAs is an input as its type. A nil of an interface type is nil: it has no type of its own.
+// inputAs returns an input as its type. A nil interface value has no type of its own.
 func inputAs[In any](in any) In {
 	typed, _ := in.(In)
 	return typed
 }
 
-// wantInput reports an option that was made for another input type than the task's.
+// wantInput returns an error if an option was made for another input type than the task's.
 func wantInput[In any](option string, c *taskConfig) error {
 	if in := reflect.TypeFor[In](); in != c.in {
 		return fmt.Errorf("stint: %s is for tasks with input %v, this one has %v", option, in, c.in)
@@ -255,11 +256,11 @@ func wantInput[In any](option string, c *taskConfig) error {
 	return nil
 }
 
-// A TaskDefinition is what this client's program says of a task or workflow.
+// A TaskDefinition describes a task or workflow that this client's program defines.
 type TaskDefinition struct {
 	Name        string
 	Workflow    bool
-	Handler     bool // the program works it, and does not only enqueue it
+	Handler     bool // the program executes it, and does not only enqueue it
 	Queue       string
 	Priority    int
 	Retries     int
@@ -271,11 +272,11 @@ type TaskDefinition struct {
 	BatchSize   int             // 0: not a batch task
 	Input       json.RawMessage // JSON schema of the input
 	Example     json.RawMessage // the zero input
-	Tasks       []TaskInfo      // of a workflow: name, parents and queue
+	Tasks       []TaskInfo      // of a workflow: name, parents and queue of each task
 }
 
-// ListTasks lists the tasks and workflows that are defined on this client, by name. The
-// tasks of a workflow stand with it.
+// ListTasks returns the tasks and workflows that are defined on this client, by name. A
+// workflow's tasks are in its Tasks.
 func (c *Client) ListTasks() []TaskDefinition {
 	c.mu.Lock()
 	defs := slices.Collect(maps.Values(c.tasks))
@@ -297,7 +298,7 @@ func (d *taskDef) definition(c *Client) TaskDefinition {
 		Crons: d.cfg.crons, Events: d.cfg.events, EventFilter: d.cfg.eventFilter, SlotCost: max(d.cfg.slotCost, 1),
 		BatchSize: d.cfg.batch.size, Input: jsonx.Schema(d.cfg.in),
 	}
-	t.Example, _ = c.encode(d.zero) // one that has no JSON has no example
+	t.Example, _ = c.encode(d.zero) // no JSON: no example
 	if w := d.workflow; w != nil {
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -314,7 +315,7 @@ func (d *taskDef) definition(c *Client) TaskDefinition {
 }
 
 const (
-	// DefaultBatchSize is how many runs a call of a batch task's handler gets at most.
+	// DefaultBatchSize is the maximum number of runs in a call of a batch task's handler.
 	DefaultBatchSize = 100
 	// DefaultBatchInterval is how long the first run of a batch waits for others.
 	DefaultBatchInterval = 100 * time.Millisecond
@@ -327,8 +328,9 @@ type batchConfig struct {
 	set      bool
 }
 
-// WithBatchSize has a batch task's handler called with up to n runs. The default is
-// DefaultBatchSize; a worker with fewer slots gathers no more than it has.
+// WithBatchSize sets the maximum number of runs in a call of a batch task's handler. The
+// default is DefaultBatchSize. A worker with fewer slots gathers at most as many runs as it
+// has slots.
 func WithBatchSize(n int) TaskOption {
 	return taskOption(func(c *taskConfig) error {
 		c.batch.size, c.batch.set = n, true
@@ -339,8 +341,8 @@ func WithBatchSize(n int) TaskOption {
 	})
 }
 
-// WithBatchInterval has a batch task's handler called at the latest d after the first run
-// of the batch was started. The default is DefaultBatchInterval.
+// WithBatchInterval sets how long the first run of a batch waits for others before the handler
+// is called. The default is DefaultBatchInterval.
 func WithBatchInterval(d time.Duration) TaskOption {
 	return taskOption(func(c *taskConfig) error {
 		c.batch.interval, c.batch.set = d, true
@@ -348,7 +350,7 @@ func WithBatchInterval(d time.Duration) TaskOption {
 	})
 }
 
-// WithBatchKey has only runs gather for which key gives the same.
+// WithBatchKey batches only runs for which key returns the same value.
 func WithBatchKey[In any](key func(In) string) TaskOption {
 	return taskOption(func(c *taskConfig) error {
 		if key == nil {
@@ -359,14 +361,14 @@ func WithBatchKey[In any](key func(In) string) TaskOption {
 	})
 }
 
-// NewBatchTask defines a task whose runs a worker gathers, until there are WithBatchSize
-// of them or the first has waited for WithBatchInterval, and works in one call: fn gets
-// their inputs in the order of enqueueing, and returns as many outputs, in that order.
-// Each caller gets its own. An error of fn is each run's own, which is tried again by the
-// task's options, in another batch.
+// NewBatchTask defines a task whose handler is called with several runs at once. A worker
+// gathers runs until there are WithBatchSize of them or the first has waited for
+// WithBatchInterval. fn gets their inputs in the order of enqueueing and returns as many
+// outputs, in that order. An error of fn is the error of each run, which is retried by the
+// task's options in another batch.
 //
-// fn's context is done when all runs of the batch were canceled or are over their time.
-// It is of no run: durable calls, Logger and Progress do the plain thing.
+// fn's context is done when all runs of the batch are canceled or have timed out. It belongs
+// to no run: Logger, Progress and durable calls behave as outside of a run.
 func NewBatchTask[In, Out any](
 	c *Client, name string, fn func(ctx context.Context, ins []In) ([]Out, error), opts ...TaskOption,
 ) *Task[In, Out] {
@@ -416,5 +418,5 @@ func callBatch[In, Out any](ctx context.Context, fn func(context.Context, []In) 
 	return outs, err
 }
 
-// batchMark tells NewTask that batch options are in place.
+// batchMark tells NewTask that batch options are allowed.
 var batchMark = taskOption(func(c *taskConfig) error { c.batch.set = false; return nil })

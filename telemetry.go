@@ -18,43 +18,43 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Stats is what happened in a span of time: to all runs, or to those of one task in one
-// queue. The process that does it counts it, and stores its counts about once a second:
-// what it counted since is lost if it is killed.
+// Stats counts what happened in a span of time to all runs, or to those of one task in one
+// queue. Each process counts what it does and stores its counts about once a second; a process
+// that is killed loses the rest.
 type Stats struct {
-	At          time.Time // where the span begins
-	Queue, Task string    // both empty: of all runs
+	At          time.Time // start of the span
+	Queue, Task string    // both empty: all runs
 
-	Enqueued  int64 // runs that were made, save tasks of workflows and what WithTx made
+	Enqueued  int64 // runs created, except tasks of workflows and what WithTx created
 	Started   int64 // executions
-	Succeeded int64 // runs that ended so; those of workflows, and of their tasks, count each
+	Succeeded int64 // runs that ended so; a workflow's run and its tasks count separately
 	Failed    int64
 	Canceled  int64
 	Skipped   int64
-	Retried   int64 // attempts that failed and were not the last
+	Retried   int64 // attempts that failed and were retried
 
-	// Of all runs alone.
+	// Only for all runs.
 	Depth   int   // most runs that were ready at a time, counted up to 10,000
 	Commits int64 // transactions
-	Changes int64 // calls that they answered
+	Changes int64 // calls that these transactions answered
 
 	tally store.Counters
 }
 
-// Wait is a quantile, 0 to 1, of the time from when a run was due to its start: a value
-// that so large a part did not exceed, rounded up by at most half. 0: none started.
+// Wait returns a quantile, 0 to 1, of the time from when runs were due to their start: that
+// part of them did not wait longer. It is rounded up by at most half. 0: none started.
 func (s *Stats) Wait(q float64) time.Duration { return s.tally.Waits.Quantile(q) }
 
-// Duration is the like of the time from the last start of a run to its end.
+// Duration returns a quantile, like Wait, of the time from the last start of a run to its end.
 func (s *Stats) Duration(q float64) time.Duration { return s.tally.Durations.Quantile(q) }
 
-// Commit is the like of the time that a commit took.
+// Commit returns a quantile, like Wait, of the duration of commits.
 func (s *Stats) Commit(q float64) time.Duration { return s.tally.Syncs.Quantile(q) }
 
-// Ended is how many runs ended.
+// Ended returns how many runs ended.
 func (s *Stats) Ended() int64 { return s.Succeeded + s.Failed + s.Canceled + s.Skipped }
 
-// Add adds what happened in another span, or to other runs.
+// Add adds the counts of another span, or of other runs.
 func (s *Stats) Add(o *Stats) {
 	t := s.tally
 	t.Add(&o.tally)
@@ -68,14 +68,14 @@ func statsOf(t store.Counters, at time.Time, queue, task string) Stats {
 
 // A StatsFilter selects statistics.
 type StatsFilter struct {
-	Since time.Time // spans that end after
-	// Span is a minute, which is the default, or an hour. Minutes are kept for a day, hours
-	// for a month.
+	Since time.Time // only spans that end later
+	// Span is a minute (the default) or an hour. Minutes are kept for a day, hours for a
+	// month.
 	Span    time.Duration
-	PerTask bool // of each task in each queue, and not of all
+	PerTask bool // for each task in each queue, instead of in total
 }
 
-// Stats returns what happened, oldest first. A span in which nothing did is not there.
+// Stats returns statistics, oldest first. Spans in which nothing happened are left out.
 func (c *Client) Stats(ctx context.Context, f StatsFilter) ([]Stats, error) {
 	if f.Span == 0 {
 		f.Span = time.Minute
@@ -97,15 +97,15 @@ func (c *Client) Stats(ctx context.Context, f StatsFilter) ([]Stats, error) {
 	return stats, nil
 }
 
-// CountRuns counts the runs that have not ended, by state, each up to 10,000.
+// CountRuns counts the runs that have not ended, by state, up to 10,000 of each.
 func (c *Client) CountRuns(ctx context.Context) (map[State]int, error) {
 	counts, err := c.store.Counts(ctx)
 	return counts, wrapStoreErr("count runs", err)
 }
 
-// Changed waits until something in the database has changed, by whatever process, since
-// after: a number that an earlier call returned, or 0, with which it returns at once. It
-// misses no change, and may return where there was none.
+// Changed waits until any process has changed the database since after, a number returned by
+// an earlier call, and returns the current number. With 0 it returns at once. It misses no
+// change, and may return without one.
 func (c *Client) Changed(ctx context.Context, after uint64) (uint64, error) {
 	n, err := c.store.Changed(ctx, after)
 	if ctx.Err() != nil {
@@ -114,17 +114,17 @@ func (c *Client) Changed(ctx context.Context, after uint64) (uint64, error) {
 	return n, wrapStoreErr("changed", err)
 }
 
-// DatabaseInfo describes the database.
+// A DatabaseInfo describes the database.
 type DatabaseInfo struct {
 	Path       string // "": in memory
-	Engine     string // and its version
+	Engine     string // name and version
 	Schema     int    // version
 	Durability string // "full" or "normal", of this client's commits
 	Size       int64  // bytes
-	Free       int64  // of them, unused
-	LogSize    int64  // bytes of the log of what was committed last
+	Free       int64  // unused bytes of Size
+	LogSize    int64  // bytes in the write-ahead log
 	Retention  time.Duration
-	Checkpoint time.Time // when what was committed last went from the log into the file; zero: in memory
+	Checkpoint time.Time // when the log was last copied into the file; zero: in memory
 }
 
 // Database describes the database.
@@ -137,13 +137,13 @@ func (c *Client) Database(ctx context.Context) (*DatabaseInfo, error) {
 		f.Checkpoint}, nil
 }
 
-// scopeName is what spans and metrics are said to come from.
+// scopeName is the instrumentation scope of spans and metrics.
 const scopeName = "github.com/stint-dev/stint"
 
-// WithTracerProvider makes spans: of each enqueueing and publishing, of each execution of
-// a run, and of each step that is executed. A run's executions are children of the span
-// that enqueued it, also in another process and after a restart: its metadata carries the
-// context of the trace, under the keys of https://www.w3.org/TR/trace-context/.
+// WithTracerProvider creates a span for each enqueue and publish, each execution of a run, and
+// each executed step. A run's executions are children of the span that enqueued it, also in
+// another process or after a restart: the run's metadata carries the trace context, under the
+// keys of https://www.w3.org/TR/trace-context/.
 func WithTracerProvider(p trace.TracerProvider) ClientOption {
 	return clientOption(func(c *clientConfig) error {
 		if p == nil {
@@ -153,12 +153,12 @@ func WithTracerProvider(p trace.TracerProvider) ClientOption {
 	})
 }
 
-// WithMeterProvider measures, with the units of https://ucum.org: executions that this
-// client's workers ended (stint.executions), how long they took (stint.execution.duration)
-// and waited before (stint.execution.wait); and what the database holds and did, whoever
-// did it: runs that have not ended, by state (stint.runs), ready runs by queue
-// (stint.queue.ready), and of the last whole minute the commits (stint.commits), the calls
-// that each answered (stint.commit.calls) and the time that they took (stint.commit.duration.p99).
+// WithMeterProvider records metrics, with units of https://ucum.org. Of executions by this
+// client's workers: their number (stint.executions), duration (stint.execution.duration) and
+// delay (stint.execution.wait). Of the database, whoever uses it: unfinished runs by state
+// (stint.runs), ready runs by queue (stint.queue.ready), and of the last whole minute the
+// commits (stint.commits), the calls each answered (stint.commit.calls) and their duration
+// (stint.commit.duration.p99).
 func WithMeterProvider(p metric.MeterProvider) ClientOption {
 	return clientOption(func(c *clientConfig) error {
 		if p == nil {
@@ -170,21 +170,20 @@ func WithMeterProvider(p metric.MeterProvider) ClientOption {
 
 var traceContext propagation.TraceContext
 
-// traceKeys are those of traceContext in metadata.
+// traceKeys are the metadata keys of traceContext.
 var traceKeys = traceContext.Fields()
 
 func noEnd(error) {}
 
-// guardProvider calls a provider of the app's. That it panics is logged, and nothing else is
-// worse for it.
+// guardProvider calls a provider of the app. A panic is logged and has no other effect.
 func (c *Client) guardProvider(f func()) {
 	if err := guarded(func() error { f(); return nil }); err != nil {
 		c.logger().Error("stint: an OpenTelemetry provider panicked", "err", err)
 	}
 }
 
-// startSpan starts a span; end ends it with what came of it. Without a tracer, or if that
-// panics, there is none.
+// startSpan starts a span; end ends it with the result. Without a tracer, or if it panics,
+// there is no span.
 func (c *Client) startSpan(ctx context.Context, name string, opts ...trace.SpanStartOption) (traced context.Context, end func(error)) {
 	traced, end = ctx, noEnd
 	if c.cfg.tracer == nil {
@@ -205,7 +204,7 @@ func (c *Client) endSpan(span trace.Span, err error) {
 	span.End()
 }
 
-// traceRuns begins the span of an enqueueing, and has the runs carry its context.
+// traceRuns starts the span of an enqueue, and stores its context in the runs' metadata.
 func (c *Client) traceRuns(ctx context.Context, runs []store.NewRun) (end func(error)) {
 	if c.cfg.tracer == nil || len(runs) == 0 {
 		return noEnd
@@ -223,7 +222,7 @@ func (c *Client) traceRuns(ctx context.Context, runs []store.NewRun) (end func(e
 	return end
 }
 
-// traceEvents is traceRuns of events, whose metadata the runs have that they start.
+// traceEvents is like traceRuns, for events, whose metadata the runs they start inherit.
 func (c *Client) traceEvents(ctx context.Context, events []store.NewEvent) (end func(error)) {
 	if c.cfg.tracer == nil || len(events) == 0 {
 		return noEnd
@@ -236,13 +235,13 @@ func (c *Client) traceEvents(ctx context.Context, events []store.NewEvent) (end 
 	return end
 }
 
-// withTrace is metadata with the context of the trace.
+// withTrace returns metadata with the context of the trace.
 func withTrace(ctx context.Context, metadata []byte) []byte {
 	m := decodeMetadata(metadata)
 	if m == nil {
 		m = map[string]string{}
 	}
-	for _, k := range traceKeys { // those of a parent
+	for _, k := range traceKeys { // of a parent
 		delete(m, k)
 	}
 	traceContext.Inject(ctx, propagation.MapCarrier(m))
@@ -253,7 +252,7 @@ func withTrace(ctx context.Context, metadata []byte) []byte {
 	return b
 }
 
-// startTrace begins the span of an execution, and its measure.
+// startTrace starts the span of an execution, and its measurement.
 func (e *execution) startTrace() (context.Context, func(error)) {
 	c := e.c
 	end := c.measure(e)
@@ -270,7 +269,7 @@ func (e *execution) startTrace() (context.Context, func(error)) {
 	}
 }
 
-// traceStep begins the span of a step that is executed.
+// traceStep starts the span of a step that is executed.
 func (sc *scope) traceStep(ctx context.Context, name string) (context.Context, func(error)) {
 	c := sc.e.c
 	if c.cfg.tracer == nil {
@@ -287,7 +286,8 @@ type meters struct {
 	observed       metric.Registration
 }
 
-// measureAll makes the instruments, and has the database be looked at when they are read.
+// measureAll creates the instruments. Those that show the database read it when they are
+// collected.
 func (c *Client) measureAll() error {
 	m := c.cfg.meter
 	if m == nil {
@@ -359,7 +359,7 @@ func (c *Client) observeDatabase(ctx context.Context, o metric.Observer, g *gaug
 	return nil
 }
 
-// measure begins to measure an execution.
+// measure starts the measurement of an execution; the result ends it.
 func (c *Client) measure(e *execution) func(error) {
 	m := &c.meters
 	if m.executions == nil {
@@ -382,7 +382,7 @@ func (c *Client) measure(e *execution) func(error) {
 	}
 }
 
-// logger is the app's logger. It may be called where a panic would end the process.
+// logger returns the app's logger, which may be called where a panic would end the process.
 func (c *Client) logger() *slog.Logger {
 	l := c.cfg.logger
 	if l == nil {
@@ -391,10 +391,9 @@ func (c *Client) logger() *slog.Logger {
 	return slog.New(guard.LogHandler(l.Handler()))
 }
 
-// WithoutErrorText keeps the texts of errors that the app's code returned out of the
-// client's logger and out of spans: they say what kind of failure it was ("error", "panic",
-// "timeout", "canceled"), and the text is in the database alone, with the run. Without it a
-// text is logged, cut at 1 KiB.
+// WithoutErrorText keeps the texts of the app's errors out of the client's logger and out of
+// spans. They show only the kind of failure ("error", "panic", "timeout", "canceled"); the
+// text is in the database, with the run. Without the option texts are logged, cut at 1 KiB.
 func WithoutErrorText() ClientOption {
 	return clientOption(func(c *clientConfig) error {
 		c.noErrorText = true
@@ -402,7 +401,7 @@ func WithoutErrorText() ClientOption {
 	})
 }
 
-// logText is what the log says of an error of the app's; nil: nothing.
+// logText returns what is logged of an error of the app; nil: "".
 func (c *Client) logText(err error) string {
 	switch {
 	case err == nil:
@@ -413,7 +412,7 @@ func (c *Client) logText(err error) string {
 	return text.Cut(vet(err).Error(), maxListedText)
 }
 
-// spanError is an error of the app's as spans have it, of which they show the type too.
+// spanError returns an error of the app as spans show it, with its type.
 func (c *Client) spanError(err error) error {
 	if seen := vet(err); !c.cfg.noErrorText && len(seen.Error()) <= maxListedText {
 		return original(seen)

@@ -15,16 +15,16 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// WithEvents has each event with one of the keys start a run of the task or workflow, in
-// the commit that publishes it, with the event's payload as its input and its metadata.
-// "*" in a key stands for any text: "order.*" matches "order.paid". A key that several
-// of them match starts a run for each; one that is given twice counts once.
+// WithEvents starts a run of the task or workflow for each event with one of the keys, in the
+// commit that publishes it. The event's payload is the run's input, and its metadata the
+// run's. A "*" in a key stands for any text: "order.*" matches "order.paid". An event starts a
+// run for each key it matches; a key given twice counts once.
 //
-// What a program defines holds for all processes on the database from when a worker of
-// it starts, or it publishes, until a program that defines it otherwise does, or a worker of
-// the same program starts that lacks the task, and no living worker has it. Limits
-// and idempotency keys that are functions of the input hold also where the publishing
-// program lacks the task: a worker that has it applies them.
+// The definition applies to all processes on the database from when a worker of the program
+// starts, or the program publishes, until a program defines the task otherwise, or a worker of
+// the same program starts without the task while no living worker has it. Limits and
+// idempotency keys that are functions of the input also apply if the publishing program lacks
+// the task: a worker that has it applies them.
 func WithEvents(keys ...string) TaskOption {
 	return taskOption(func(c *taskConfig) error {
 		for _, key := range keys {
@@ -44,7 +44,8 @@ func WithEvents(keys ...string) TaskOption {
 	})
 }
 
-// WithEventFilter has only events start runs of which a CEL expression is true. See WithFilter.
+// WithEventFilter starts runs only for events for which a CEL expression is true. See
+// WithFilter.
 func WithEventFilter(expr string) TaskOption {
 	return taskOption(func(c *taskConfig) error {
 		if _, err := store.CompileFilter(expr); err != nil {
@@ -55,8 +56,8 @@ func WithEventFilter(expr string) TaskOption {
 	})
 }
 
-// onEventSuffix makes the name of the task that starts runs of a task for events of
-// programs that lack it.
+// onEventSuffix ends the name of the task that starts a task's runs for events of programs
+// that lack it.
 const onEventSuffix = ":on-event"
 
 // dependsOnInput reports whether limits or a key are functions of the input.
@@ -67,7 +68,7 @@ func (d *taskDef) dependsOnInput() bool {
 	return d.workflow != nil && slices.ContainsFunc(d.workflow.nodes, func(n *node) bool { return len(n.def.cfg.limits) > 0 })
 }
 
-// prepareRun gives a run what functions of its input say.
+// prepareRun sets the key and limits of a run that are functions of its input.
 func prepareRun[In any](c *Client, d *taskDef, payload []byte, r *store.NewRun) error {
 	return c.guardInput(d, func() error { return decodeAndPrepare[In](c, d, payload, r) })
 }
@@ -86,7 +87,7 @@ func decodeAndPrepare[In any](c *Client, d *taskDef, payload []byte, r *store.Ne
 	return nil
 }
 
-// newOnEventTask is the task that starts runs of d for events, or nil if no event does.
+// newOnEventTask returns the task that starts runs of d for events, or nil if no event does.
 func (c *Client) newOnEventTask(d *taskDef) (on *taskDef, err error) {
 	if len(d.cfg.events) == 0 {
 		return nil, nil
@@ -105,7 +106,7 @@ func (c *Client) newOnEventTask(d *taskDef) (on *taskDef, err error) {
 		if err := d.prepare(payload, &r); err != nil {
 			return nil, err
 		}
-		if r.Key == "" { // should this be tried again, it has started its run
+		if r.Key == "" { // a retry of this must not start another
 			r.Key, r.KeyTTL = "event:"+e.run.ID.String(), store.UntilDone
 		}
 		_, err = c.store.Enqueue(ctx, now, []store.NewRun{r})
@@ -114,7 +115,7 @@ func (c *Client) newOnEventTask(d *taskDef) (on *taskDef, err error) {
 	return on, err
 }
 
-// template is a run of the task as a cron or a trigger makes it.
+// template returns a run of the task as a cron or trigger creates it.
 func (d *taskDef) template(c *Client, opts []RunOption) (t store.Template, err error) {
 	rc := d.cfg.run
 	for _, o := range opts {
@@ -126,7 +127,7 @@ func (d *taskDef) template(c *Client, opts []RunOption) (t store.Template, err e
 	return t, err
 }
 
-// declaration is what d's definition says of how its runs begin.
+// declaration returns the crons and triggers of d's definition.
 func (d *taskDef) declaration(c *Client) (store.Declaration, error) {
 	dec := store.Declaration{Task: d.name, Program: program.Name()}
 	if len(d.cfg.crons)+len(d.cfg.events) == 0 {
@@ -164,8 +165,8 @@ func (d *taskDef) declaration(c *Client) (store.Declaration, error) {
 	return dec, nil
 }
 
-// declare stores how the runs of tasks begin that were defined since the last time.
-// Workflows are left out unless all is true, for their tasks are added one by one.
+// declare stores the crons and triggers of tasks that were defined since the last call.
+// Workflows are left out unless all is true: their tasks are added one by one.
 func (c *Client) declare(ctx context.Context, all bool) error {
 	c.mu.Lock()
 	some := len(c.undeclared) > 0 && !c.cfg.readOnly
@@ -173,7 +174,7 @@ func (c *Client) declare(ctx context.Context, all bool) error {
 	if !some {
 		return nil
 	}
-	c.declareMu.Lock() // who finds some undeclared waits until another has stored them
+	c.declareMu.Lock() // whoever finds some waits until they are stored
 	defer c.declareMu.Unlock()
 	c.mu.Lock()
 	var defs []*taskDef
@@ -205,7 +206,7 @@ func (c *Client) declare(ctx context.Context, all bool) error {
 	return nil
 }
 
-// addUndeclared notes a definition that was registered. The caller holds mu.
+// addUndeclared notes a registered definition. The caller holds mu.
 func (c *Client) addUndeclared(d *taskDef) {
 	if d.node != nil || d.hookOf != nil || d.handler == nil && d.workflow == nil && len(d.cfg.crons)+len(d.cfg.events) == 0 {
 		return
@@ -216,9 +217,9 @@ func (c *Client) addUndeclared(d *taskDef) {
 	}
 }
 
-// triggeredRuns are the runs that an event may start of tasks that this program has, for what
-// functions of the input say of them. One that they fail for is left to fail where a
-// person sees it: in a run.
+// triggeredRuns returns the runs that an event may start of this program's tasks, with the
+// keys and limits that are functions of the input. If such a function fails, it is left to
+// fail in a run, where a person sees it.
 func (c *Client) triggeredRuns(key string, payload []byte) map[string]store.NewRun {
 	c.mu.Lock()
 	triggered := c.triggerTasks
@@ -240,18 +241,18 @@ func (c *Client) triggeredRuns(key string, payload []byte) map[string]store.NewR
 	return runs
 }
 
-// A TriggerFilter narrows which events start runs of a task, at run time. While a task
-// has filters, an event must have a scope (WithScope), and starts a run for each filter
-// of that scope that it passes.
+// A TriggerFilter narrows at run time which events start runs of a task. While a task has
+// filters, an event needs a scope (WithScope), and starts a run for each filter of that scope
+// that it passes.
 type TriggerFilter struct {
-	ID         int64 // given by CreateFilter
+	ID         int64 // set by CreateFilter
 	Task       string
 	Scope      string
 	Expression string // CEL; see WithFilter
-	Payload    any    // encoded as JSON, for FilterPayload; of ListFilters a json.RawMessage
+	Payload    any    // encoded as JSON, for FilterPayload; a json.RawMessage in results
 }
 
-// CreateFilter adds a filter, for good, and returns its number.
+// CreateFilter stores a filter and returns its ID.
 func (c *Client) CreateFilter(ctx context.Context, f TriggerFilter) (int64, error) {
 	if err := c.writable("create filter"); err != nil {
 		return 0, err
@@ -271,26 +272,26 @@ func (c *Client) CreateFilter(ctx context.Context, f TriggerFilter) (int64, erro
 	return id, wrapStoreErr("create filter", err)
 }
 
-// DeleteFilter removes a filter, or is ErrNotFound.
+// DeleteFilter deletes a filter, or returns ErrNotFound.
 func (c *Client) DeleteFilter(ctx context.Context, id int64) error {
 	return wrapStoreErr(fmt.Sprintf("delete filter %d", id), c.store.DeleteFilter(ctx, id))
 }
 
-// A FilterQuery says which filters FilterPage lists.
+// A FilterQuery says which filters FilterPage returns.
 type FilterQuery struct {
-	Task   string // "": of all tasks
-	Limit  int    // how many a page has [100, at most 1,000]
-	Cursor string // FilterPage.Next of the page before, or a filter's ID: the page begins behind it
+	Task   string // "": all tasks
+	Limit  int    // size of the page; default 100, at most 1,000
+	Cursor string // FilterPage.Next of the previous page, or a filter's ID: the page begins after it
 }
 
-// A FilterPage is a page of filters, oldest first. A Payload in it is a json.RawMessage.
+// A FilterPage is a page of filters, oldest first. Each Payload is a json.RawMessage.
 type FilterPage struct {
 	Filters []TriggerFilter
 	Next    string // Cursor of the next page; "" on the last
 }
 
-// ListFilters lists the filters of a task, or with "" of all tasks, oldest first, and holds them
-// in memory: more than 100,000, or 256 MiB, are an error. FilterPage lists any number.
+// ListFilters returns the filters of a task, or with "" of all tasks, oldest first. It returns
+// an error if there are more than 100,000 or they exceed 256 MiB; use FilterPage for those.
 func (c *Client) ListFilters(ctx context.Context, task string) ([]TriggerFilter, error) {
 	list := []TriggerFilter{}
 	var whole check.Whole
@@ -312,8 +313,8 @@ func (c *Client) ListFilters(ctx context.Context, task string) ([]TriggerFilter,
 	}
 }
 
-// FilterPage lists filters, oldest first. A page that would have more than 8 MiB ends earlier,
-// with one filter at least.
+// FilterPage returns a page of filters, oldest first. A page ends early, but has at least one
+// filter, when it reaches 8 MiB.
 func (c *Client) FilterPage(ctx context.Context, q FilterQuery) (*FilterPage, error) {
 	limit, err := pageLimit(q.Limit)
 	if err == nil {
@@ -345,8 +346,8 @@ func (c *Client) FilterPage(ctx context.Context, q FilterQuery) (*FilterPage, er
 	return page, nil
 }
 
-// FilterPayload decodes the payload of the filter by which an event started this run
-// into v. It is ErrNotFound if no filter with a payload did.
+// FilterPayload decodes into v the payload of the filter by which an event started this run.
+// It returns ErrNotFound if no filter with a payload did.
 func FilterPayload(ctx context.Context, v any) error {
 	e := executionOf(ctx)
 	if e == nil {

@@ -11,21 +11,20 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// A Tx is the app's own transaction: *sql.Tx, *sql.Conn, and what ORMs wrap fit.
+// A Tx is the app's own transaction: a *sql.Tx, a *sql.Conn, or an ORM's wrapper of one.
 type Tx interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
-// WithTx enqueues inside the app's own transaction on the same database: the run
-// exists if and only if that commits, and starts promptly after, with no call of the
-// app's. The transaction must be on the client's SQLite file, opened with
-// modernc.org/sqlite. Begin it with BEGIN IMMEDIATE (_txlock=immediate in the DSN):
-// SQLite refuses the first write of a deferred transaction that has read before if
-// another has written since.
+// WithTx enqueues inside the app's own transaction on the same database: the run exists if and
+// only if that commits, and can start right after. The transaction must be on the client's
+// SQLite file, opened with modernc.org/sqlite. Begin it with BEGIN IMMEDIATE
+// (_txlock=immediate in the DSN): SQLite refuses the first write of a deferred transaction
+// that has read before if another has written since.
 //
-// Of Publish, likewise: the event exists if and only if the transaction commits, and
-// starts and wakes what it does promptly after.
+// With Publish, the event exists if and only if the transaction commits, and starts and wakes
+// runs right after.
 func WithTx(tx Tx) TxOption { return txOption{tx} }
 
 // A TxOption is an option of runs and events.
@@ -48,12 +47,12 @@ func (o txOption) applyRun(c *runConfig) error { return o.set(&c.tx) }
 
 func (o txOption) applyEvent(c *eventConfig) error { return o.set(&c.tx) }
 
-// StepTx is a step whose effect is rows of the app's own, on the same SQLite file: they
-// and the record of the step are one commit, so it happens exactly once. It needs a
-// file that SQLite keeps. While that cannot be written, because its disk is full or
-// another program has it locked, fn is called again each second, in a new transaction.
+// StepTx is like Step, for a function that changes rows of the app's own on the same SQLite
+// file. The changes and the record of the step are one commit, so they happen exactly once. If
+// the file cannot be written, because the disk is full or another program has it locked, fn is
+// called again each second in a new transaction.
 //
-// Outside of a run it is ErrDurable: there is no database.
+// Outside of a run it returns ErrDurable.
 func StepTx[T any](ctx context.Context, name string, fn func(context.Context, *sql.Tx) (T, error), opts ...StepOption) (T, error) {
 	var zero T
 	e := executionOf(ctx)
@@ -63,7 +62,7 @@ func StepTx[T any](ctx context.Context, name string, fn func(context.Context, *s
 	return Step(ctx, name, func(ctx context.Context) (out T, err error) {
 		err = e.c.retryWhileDegraded(ctx, func() (err error) {
 			out, err = stepTxOnce(ctx, e, name, fn)
-			return vet(err) // it is asked whether the database could not be written
+			return vet(err) // its methods are called to find out whether to retry
 		})
 		return out, original(err)
 	}, append(slices.Clone(opts), stepOption(func(c *stepConfig) error { c.tx = true; return nil }))...)
@@ -83,13 +82,13 @@ func stepTxOnce[T any](ctx context.Context, e *execution, name string, fn func(c
 	if err != nil {
 		return zero, NonRetryable(errorf("stint: result of step %q: %w", name, err))
 	}
-	if ctx.Err() != nil { // too late, though fn does not mind
+	if ctx.Err() != nil { // too late, even if fn ignored ctx
 		return zero, context.Cause(ctx)
 	}
 	return out, tx.commit(ctx, b)
 }
 
-// errNoRows is one of the errors that are known again after they were stored.
+// errNoRows is one of the errors that keep their identity when stored.
 var errNoRows = sql.ErrNoRows
 
 // A stepTx is the transaction of a StepTx.

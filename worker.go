@@ -16,44 +16,44 @@ import (
 )
 
 const (
-	// DefaultSlots is how many runs a worker works at once.
+	// DefaultSlots is how many runs a worker executes at once.
 	DefaultSlots = 100
-	// DefaultDrainTimeout is how long running handlers get when a worker stops.
+	// DefaultDrainTimeout is how long handlers may go on when a worker stops.
 	DefaultDrainTimeout = 30 * time.Second
 
 	maxSlots    = 1_000_000
 	cancelGrace = 30 * time.Second // from a cancel until the run is recorded as canceled
-	stopGrace   = 5 * time.Second  // from the end of the drain until handlers are given up
+	stopGrace   = 5 * time.Second  // from the end of the drain until handlers are abandoned
 )
 
-// A Worker works runs of the client's tasks, in goroutines of its own.
+// A Worker executes runs of the client's tasks in its own goroutines.
 type Worker struct {
 	c    *Client
 	cfg  workerConfig
-	id   int64 // from the store, once Run has begun
+	id   int64 // from the store, set by Run
 	ctx  context.Context
 	stop context.CancelFunc
 
 	mu           sync.Mutex
 	ran          bool
 	inUse        int          // slots
-	holders      int          // executions that have theirs
-	starved      bool         // the last claim that was looked at found too few slots
-	slotWaiters  []slotWaiter // executions that want their slots back, oldest first
+	holders      int          // executions that have their slots
+	starved      bool         // the last claim found too few slots
+	slotWaiters  []slotWaiter // oldest first
 	running      map[store.ID]*execution
-	earlyCancels map[store.ID]struct{} // canceled before they were in running, perhaps, since the last claim was answered
+	earlyCancels map[store.ID]struct{} // cancels since the last claim of runs not in running: just claimed, perhaps
 	outbox       []outcome
-	spare        []outcome          // empty: what was an outbox, to be one again
+	spare        []outcome          // empty: a former outbox, to be reused
 	cancelClaim  context.CancelFunc // ends the claim that waits
 
-	// Of the claiming goroutine: what the store was told last.
+	// tasks
 	storedTasks  []string // tasks
 	definedCount int      // tasks of the client, with and without handlers
 
 	freed    chan struct{}   // capacity 1: a slot is free
 	posted   chan struct{}   // capacity 1: the outbox is not empty
 	drains   chan struct{}   // closed when the worker drains
-	reported chan struct{}   // capacity 1: an execution has something to record
+	reported chan struct{}   // capacity 1: an execution has something to store
 	handoff  chan *execution // to runners that wait
 	execs    sync.WaitGroup
 	runners  sync.WaitGroup
@@ -67,9 +67,9 @@ type workerConfig struct {
 	name   string
 }
 
-// NewWorker makes a worker for all tasks that the client has, or will have, a handler
-// for. It works once Run is called. The error says which option is wrong; it is ErrReadOnly
-// for a client WithReadOnly.
+// NewWorker returns a worker for all tasks that the client has, or will have, a handler for.
+// It starts when Run is called. The error says which option is invalid, or is ErrReadOnly for
+// a client with WithReadOnly.
 func (c *Client) NewWorker(opts ...WorkerOption) (*Worker, error) {
 	if err := c.writable("new worker"); err != nil {
 		return nil, err
@@ -101,13 +101,13 @@ func (c *Client) NewWorker(opts ...WorkerOption) (*Worker, error) {
 	return w, nil
 }
 
-// Run works until ctx is done or the client is closed, then drains: nothing new is
-// started, and running handlers get the drain timeout. After that their contexts are
-// done with cause ErrShutdown, and their runs go back to the queue at no cost of an
-// attempt. Run returns nil after a complete drain, and an error that names the tasks
-// if handlers did not return; these runs are queued again all the same.
+// Run executes runs until ctx is done or the client is closed, then drains: it starts nothing
+// new and lets handlers go on for the drain timeout. After that their contexts are done with
+// cause ErrShutdown, and their runs go back to the queue without using up an attempt. Run
+// returns nil after a complete drain. If handlers did not return, it returns an error that
+// names their tasks; these runs are queued again too.
 //
-// A worker runs once.
+// A worker can run once.
 func (w *Worker) Run(ctx context.Context) error {
 	if err := w.register(ctx); err != nil {
 		return err
@@ -143,10 +143,10 @@ func (w *Worker) Run(ctx context.Context) error {
 // register registers the worker with its client and the store.
 func (w *Worker) register(ctx context.Context) error {
 	w.mu.Lock()
-	again := w.ran
+	ranBefore := w.ran
 	w.ran = true
 	w.mu.Unlock()
-	if again {
+	if ranBefore {
 		return errors.New("stint: worker: Run was called before: make another worker")
 	}
 	c := w.c
@@ -188,7 +188,7 @@ func (c *Client) removeWorker(w *Worker) {
 	delete(c.workers, w)
 }
 
-// claimLoop starts what it can until ctx is done.
+// claimLoop claims and starts runs until ctx is done.
 func (w *Worker) claimLoop(ctx context.Context) {
 	req := store.ClaimRequest{Worker: w.id, Free: w.freeSlots, Tasks: w.c.hasHandler, Cost: w.cost, Queues: w.cfg.queues}
 	for ctx.Err() == nil {
@@ -220,7 +220,7 @@ func (w *Worker) claimLoop(ctx context.Context) {
 	}
 }
 
-// handledTasks lists the tasks and workflows that the client has handlers for.
+// handledTasks returns the tasks and workflows that the client has handlers for.
 func (c *Client) handledTasks() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -234,14 +234,14 @@ func (c *Client) handledTasks() []string {
 	return names
 }
 
-// definedTasks lists the tasks and workflows that the client has, with a handler or not.
+// definedTasks returns the tasks and workflows of the client, with or without handlers.
 func (c *Client) definedTasks() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.Collect(maps.Keys(c.tasks))
 }
 
-// storeTasks stores which tasks the worker has, if some were defined since.
+// storeTasks stores which tasks the worker has, if more were defined since.
 func (w *Worker) storeTasks(ctx context.Context) error {
 	w.c.mu.Lock()
 	defined := len(w.c.tasks)
@@ -259,7 +259,8 @@ func (w *Worker) storeTasks(ctx context.Context) error {
 	return nil
 }
 
-// claim waits for runs, or until a task is defined that the worker may work too.
+// claim waits for runs, or until restartClaim: a task is defined that the worker can execute
+// too.
 func (w *Worker) claim(ctx context.Context, req store.ClaimRequest) ([]store.Claimed, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -295,11 +296,11 @@ func (c *Client) task(name string) *taskDef {
 	return c.tasks[name]
 }
 
-// start runs a claimed run, in a goroutine that has run others before if one is idle:
-// its stack has grown already.
+// start runs a claimed run, on a goroutine that has run others before if one is free: its
+// stack has grown already.
 func (w *Worker) start(r *store.Claimed) {
 	e := newExecution(w, r)
-	if e.def == nil || e.def.handler == nil { // a task of a workflow that the code has no more, or not yet
+	if e.def == nil || e.def.handler == nil { // the code does not have this task of a workflow
 		o := e.newOutcome(store.Queued)
 		o.Uncounted, o.NoHandler = true, true
 		w.post(outcome{o, e})
@@ -325,15 +326,15 @@ func (w *Worker) start(r *store.Claimed) {
 	}
 }
 
-// runner works an execution, and then others as they come, until the worker has drained.
-// A handler that ends its goroutine ends the runner with it.
+// runner runs an execution, and then others as they come, until the worker has drained. A
+// handler that ends its goroutine ends the runner.
 func (w *Worker) runner(e *execution) {
 	for ok := true; ok; e, ok = <-w.handoff {
 		e.execute()
 	}
 }
 
-// removeExecution forgets an execution whose handler has returned.
+// removeExecution removes an execution whose handler has returned.
 func (w *Worker) removeExecution(e *execution) {
 	defer w.execs.Done()
 	w.mu.Lock()
@@ -351,7 +352,7 @@ func signal(c chan struct{}) {
 	}
 }
 
-// watchLoop tells executions what others ask of them.
+// watchLoop passes cancels to executions.
 func (w *Worker) watchLoop(ctx context.Context) {
 	for ctx.Err() == nil {
 		sig, err := w.c.store.Watch(ctx, w.id)
@@ -368,9 +369,10 @@ func (w *Worker) watchLoop(ctx context.Context) {
 	}
 }
 
-// cancelRun ends the context of a run that was canceled while it is executed. One that was
-// claimed to clean up ends it by itself. A run that is not known may have been claimed just
-// now: the store tells of a cancel only once, so it is kept until the claim's runs have started.
+// cancelRun ends the context of a run that is canceled while it executes. A run that was
+// claimed to clean up ends it itself. The store reports a cancel only once, so a run that is
+// unknown, and may have just been claimed, is kept in earlyCancels until the claim's runs have
+// started.
 func (w *Worker) cancelRun(id store.ID) {
 	w.mu.Lock()
 	e := w.running[id]
@@ -386,7 +388,7 @@ func (w *Worker) cancelRun(id store.ID) {
 	}
 }
 
-// clearEarlyCancels forgets the cancels of runs that were not known: whatever was claimed is known.
+// clearEarlyCancels forgets early cancels: all claimed runs are in running now.
 func (w *Worker) clearEarlyCancels() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -394,13 +396,13 @@ func (w *Worker) clearEarlyCancels() {
 }
 
 // isCanceled reports whether a run was canceled in the execution that this worker has. The
-// cancel that Watch told of may have been an earlier one, before a replay.
+// reported cancel may have been an earlier one, before a replay.
 func (w *Worker) isCanceled(r *store.Claimed) bool {
 	now, err := w.c.store.Get(context.Background(), r.ID)
 	return err != nil || now.Executions == int(r.Lease) && !now.CancelAt.IsZero()
 }
 
-// executions lists those whose handlers have not returned.
+// executions returns those whose handlers have not returned.
 func (w *Worker) executions() []*execution {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -420,7 +422,7 @@ func (w *Worker) draining() bool {
 	}
 }
 
-// suspendAll has the executions that wait leave memory: the worker drains.
+// suspendAll suspends the executions that wait, as the worker drains.
 func (w *Worker) suspendAll() {
 	close(w.drains)
 	for _, e := range w.executions() {
@@ -433,8 +435,8 @@ func (w *Worker) suspendAll() {
 	}
 }
 
-// drain waits for what runs, interrupts it when the drain timeout is over, and says
-// what did not end even then.
+// drain waits for the executions, interrupts them after the drain timeout, and returns an
+// error if some do not end even then.
 func (w *Worker) drain() error {
 	w.suspendAll()
 	done := make(chan struct{})
@@ -457,7 +459,7 @@ func (w *Worker) drain() error {
 	return fmt.Errorf("stint: worker: handlers ignore their context and still run %v after the drain: %v", stopGrace, tasks)
 }
 
-// closedWithin reports whether done closed within d.
+// closedWithin reports whether done is closed within d.
 func closedWithin(done <-chan struct{}, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()

@@ -13,17 +13,18 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// A Workflow is a graph of tasks (a DAG) that runs as one: each task starts when its
-// parents have ended, and every outcome is kept, so that a crash re-executes none that
-// finished. Make one with NewWorkflow and add its tasks with AddTask.
+// A Workflow is a graph of tasks (a DAG) that runs as one. Each task starts when its parents
+// have ended. Outcomes are stored, so a crash re-executes no task that finished. Make one with
+// NewWorkflow and add its tasks with AddTask.
 //
-// A task all of whose parents have ended starts, if one of them at least was not
-// skipped and its conditions hold. If a parent failed or was canceled, it is canceled,
-// and so are its descendants; unrelated branches go on. The workflow's run ends when
-// all tasks have: failed if any task failed, else canceled if any was, else succeeded.
+// When all parents of a task have ended, the task starts if at least one of them was not
+// skipped and its conditions allow it. If a parent failed or was canceled, the task is
+// canceled with its descendants; unrelated branches go on. The workflow's run ends when all
+// tasks have: as failed if a task failed, else as canceled if a task was canceled, else as
+// succeeded.
 //
-// The shape is stored with each run: one that has begun keeps the shape it began with,
-// also after a deploy that changed the workflow.
+// The graph is stored with each run: a run keeps the graph it started with when a deploy
+// changes the workflow.
 type Workflow[In any] struct {
 	def  *workflowDef
 	task *Task[In, Outputs]
@@ -39,7 +40,7 @@ type workflowDef struct {
 	onFailure, onSuccess *taskDef
 
 	mu    sync.Mutex
-	graph *store.Graph // once it has been enqueued: no more tasks
+	graph *store.Graph // set once the workflow has been enqueued; then no tasks can be added
 }
 
 type workflowConfig struct {
@@ -47,11 +48,11 @@ type workflowConfig struct {
 	defaults []TaskOption
 }
 
-// A WorkflowOption changes a workflow, for all its runs: any of WithTimeout (of the
-// whole run: when it is over the run is canceled, with ErrTimeout in its error),
-// WithPriority, WithQueue, WithMetadata, WithIdempotency, WithConcurrency, WithRateLimit,
-// WithRateLimitFunc, WithSticky, WithCron, WithCronInput, WithCatchUp, WithEvents,
-// WithEventFilter, WithTaskDefaults.
+// A WorkflowOption changes a workflow, for all its runs: WithTimeout (of the whole run: after
+// it the run is canceled, with ErrTimeout in its error), WithPriority, WithQueue,
+// WithMetadata, WithIdempotency, WithConcurrency, WithRateLimit, WithRateLimitFunc,
+// WithSticky, WithCron, WithCronInput, WithCatchUp, WithEvents, WithEventFilter or
+// WithTaskDefaults.
 type WorkflowOption interface {
 	applyWorkflow(*workflowConfig) error
 }
@@ -65,7 +66,7 @@ func (o runOption) applyWorkflow(c *workflowConfig) error { return o(&c.task.run
 
 func (o taskOption) applyWorkflow(c *workflowConfig) error { return o(&c.task) }
 
-// WithTaskDefaults are options that each task of a workflow begins with.
+// WithTaskDefaults sets options that each task of a workflow starts with.
 func WithTaskDefaults(opts ...TaskOption) WorkflowOption {
 	return workflowOption(func(c *workflowConfig) error { c.defaults = append(c.defaults, opts...); return nil })
 }
@@ -73,7 +74,7 @@ func WithTaskDefaults(opts ...TaskOption) WorkflowOption {
 // An AnyNode is a Node of any type.
 type AnyNode interface{ anyNode() *node }
 
-// A Node is a task of a workflow, whose output is an Out.
+// A Node is a task of a workflow with output type Out.
 type Node[Out any] struct{ n *node }
 
 func (n *Node[Out]) anyNode() *node {
@@ -95,8 +96,8 @@ type node struct {
 
 // NewWorkflow defines a workflow without tasks.
 //
-// It panics if the name is empty or taken, or an option is invalid or is not one that
-// a workflow has: mistakes in a definition are found when the program starts.
+// It panics if the name is empty or taken, or an option is invalid or not one of a workflow,
+// so that mistakes in definitions show when the program starts.
 func NewWorkflow[In any](c *Client, name string, opts ...WorkflowOption) *Workflow[In] {
 	if c == nil {
 		panic(fmt.Sprintf("stint: NewWorkflow(%q): nil client", name))
@@ -130,11 +131,11 @@ func NewWorkflow[In any](c *Client, name string, opts ...WorkflowOption) *Workfl
 	return &Workflow[In]{w, &Task[In, Outputs]{c, def}}
 }
 
-// AddTask adds a task to a workflow. It has the options that a task has, and
-// WithParents, WithWaitFor, WithSkipIf and WithCancelIf. fn is given the workflow's
-// input; it reads the outputs of tasks before it with Node.Output.
+// AddTask adds a task to a workflow. Its options are those of a task, and WithParents,
+// WithWaitFor, WithSkipIf and WithCancelIf. fn gets the workflow's input, and reads the
+// outputs of earlier tasks with Node.Output.
 //
-// It panics if the name is empty or taken, a parent is of another workflow, or the
+// AddTask panics if the name is empty or taken, a parent belongs to another workflow, or the
 // workflow has been enqueued already.
 func AddTask[In, Out any](w *Workflow[In], name string, fn func(context.Context, In) (Out, error), opts ...TaskOption) *Node[Out] {
 	fail := func(format string, args ...any) {
@@ -155,7 +156,7 @@ func AddTask[In, Out any](w *Workflow[In], name string, fn func(context.Context,
 	return &Node[Out]{n}
 }
 
-// taskOptions are the options of a task of the workflow: its own over the defaults.
+// taskOptions returns the options of a task of the workflow: its own after the defaults.
 func (w *workflowDef) taskOptions(own []TaskOption) []TaskOption {
 	queue := taskOption(func(c *taskConfig) error { c.run.queue = w.cfg.task.run.queue; return nil })
 	return append(append([]TaskOption{queue}, w.cfg.defaults...), own...)
@@ -205,9 +206,9 @@ func (w *workflowDef) addNode(n *node) error {
 	return nil
 }
 
-// OnFailure has fn run once, as soon as one task of a run has failed for good; not for
-// cancellations. The run fails all the same. Errors of the tasks that have failed by
-// then are in the *WorkflowError.
+// OnFailure sets a function that runs once, as soon as a task of a run has failed for good;
+// not after cancels. The run still fails. The *WorkflowError has the errors of the tasks that
+// have failed by then.
 func (w *Workflow[In]) OnFailure(fn func(context.Context, In, *WorkflowError) error, opts ...TaskOption) {
 	w.def.setHook(&w.def.onFailure, store.OnFailureName, fn == nil, func(name string) (*taskDef, error) {
 		return newTaskDef(w.def.c, name, func(ctx context.Context, in In) (struct{}, error) {
@@ -220,7 +221,7 @@ func (w *Workflow[In]) OnFailure(fn func(context.Context, In, *WorkflowError) er
 	})
 }
 
-// OnSuccess has fn run once after a run has succeeded.
+// OnSuccess sets a function that runs once after a run has succeeded.
 func (w *Workflow[In]) OnSuccess(fn func(context.Context, In, Outputs) error, opts ...TaskOption) {
 	w.def.setHook(&w.def.onSuccess, store.OnSuccessName, fn == nil, func(name string) (*taskDef, error) {
 		return newTaskDef(w.def.c, name, func(ctx context.Context, in In) (struct{}, error) {
@@ -257,7 +258,7 @@ func (w *workflowDef) setHook(where **taskDef, name string, isNil bool, define f
 	*where = def
 }
 
-// freeze is the workflow's graph, which it keeps from now on.
+// freeze returns the workflow's graph, which does not change any more.
 func (w *workflowDef) freeze() (*store.Graph, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -282,8 +283,8 @@ func (w *workflowDef) freeze() (*store.Graph, error) {
 	return w.graph, nil
 }
 
-// Run enqueues a run and waits for its outputs, or a *TaskError that has a
-// *WorkflowError inside.
+// Run enqueues a run and waits for its outputs, or returns a *TaskError that wraps a
+// *WorkflowError.
 func (w *Workflow[In]) Run(ctx context.Context, in In, opts ...RunOption) (Outputs, error) {
 	run, err := w.Enqueue(ctx, in, opts...)
 	if err != nil {
@@ -292,12 +293,12 @@ func (w *Workflow[In]) Run(ctx context.Context, in In, opts ...RunOption) (Outpu
 	return run.Wait(ctx)
 }
 
-// Enqueue stores a run of the workflow, as Task.Enqueue does one of a task.
+// Enqueue is like Task.Enqueue, for a run of the workflow.
 func (w *Workflow[In]) Enqueue(ctx context.Context, in In, opts ...RunOption) (*Run[Outputs], error) {
 	return w.task.Enqueue(ctx, in, opts...)
 }
 
-// EnqueueMany stores all runs or none, in order.
+// EnqueueMany is like Task.EnqueueMany, for runs of the workflow.
 func (w *Workflow[In]) EnqueueMany(ctx context.Context, ins []In, opts ...RunOption) ([]*Run[Outputs], error) {
 	return w.task.EnqueueMany(ctx, ins, opts...)
 }
@@ -307,5 +308,5 @@ func (w *Workflow[In]) Schedule(ctx context.Context, at time.Time, in In, opts .
 	return w.task.Schedule(ctx, at, in, opts...)
 }
 
-// Name is the workflow's name.
+// Name returns the workflow's name.
 func (w *Workflow[In]) Name() string { return w.def.name }

@@ -15,8 +15,8 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// Outputs are what became of the tasks of a workflow's run. Node.From reads them. As
-// JSON they are an object of outputs by the names of the tasks that succeeded.
+// Outputs has the results of the tasks of a workflow's run. Node.From reads them. As JSON it
+// is an object with the outputs of the tasks that succeeded, by name.
 type Outputs struct {
 	runID string
 	state State                          // of the workflow's run
@@ -34,8 +34,8 @@ func (o Outputs) MarshalJSON() ([]byte, error) {
 	return json.Marshal(m)
 }
 
-// UnmarshalJSON implements json.Unmarshaler. What it reads is of no run: Node.From
-// knows the outputs that there are, and no more.
+// UnmarshalJSON implements json.Unmarshaler. The result belongs to no run: Node.From finds
+// only the outputs in the object.
 func (o *Outputs) UnmarshalJSON(b []byte) error {
 	var m map[string]json.RawMessage
 	if err := json.Unmarshal(b, &m); err != nil {
@@ -48,8 +48,8 @@ func (o *Outputs) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// From is the node's output in a finished run. It is ErrSkipped if the task was
-// skipped, a *TaskError if it did not succeed, and ErrNotFound if it did not run.
+// From returns the node's output in a finished run. The error is ErrSkipped if the task was
+// skipped, a *TaskError if it failed or was canceled, and ErrNotFound if it did not run.
 func (n *Node[Out]) From(o Outputs) (Out, error) {
 	r := o.tasks[n.n.name]
 	if r == nil {
@@ -59,9 +59,8 @@ func (n *Node[Out]) From(o Outputs) (Out, error) {
 	return nodeOutput[Out](n.n, r)
 }
 
-// Output is the output of a task of the same run of the workflow: in the handler of a
-// task that comes after it, or of the on-failure or on-success task. Its errors are
-// those of From.
+// Output returns the output of a task in the handler of a later task of the same workflow's
+// run, or of the on-failure or on-success task. Its errors are those of From.
 func (n *Node[Out]) Output(ctx context.Context) (Out, error) {
 	var out Out
 	e := executionOf(ctx)
@@ -119,7 +118,7 @@ func (n *node) comesAfter(other *node) bool {
 	return false
 }
 
-// outputs reads what became of a workflow's tasks; nil names: of all.
+// outputs reads the results of a workflow's tasks; nil names: of all.
 func (c *Client) outputs(ctx context.Context, id store.ID, names []string) (Outputs, error) {
 	g, tasks, err := c.store.Workflow(ctx, id, names)
 	if err != nil {
@@ -150,12 +149,12 @@ func (c *Client) workflowError(ctx context.Context, workflow string, id store.ID
 	return e, nil
 }
 
-// A Condition is something that a task of a workflow waits for, is skipped or is
-// canceled on: see WithWaitFor, WithSkipIf and WithCancelIf. It is weighed from when
-// the task's parents have ended; of a task without parents, from the run's start.
+// A Condition is something that a task of a workflow waits for, is skipped on or is canceled
+// on: see WithWaitFor, WithSkipIf and WithCancelIf. It is evaluated from when the task's
+// parents have ended; for a task without parents, from the start of the run.
 //
-// Of cancel, skip and wait the one that came true first decides; at one instant cancel
-// beats skip beats wait.
+// Of the task's conditions the one that became true first decides. At the same instant cancel
+// precedes skip, and skip precedes wait.
 type Condition struct {
 	sleep    time.Duration
 	event    *store.Match
@@ -164,7 +163,7 @@ type Condition struct {
 	err      error
 }
 
-// A predicate is a function of the app's on a parent's output.
+// A predicate is a function of the app on a parent's output.
 type predicate struct {
 	on *node
 	fn func([]byte) (bool, error)
@@ -178,8 +177,8 @@ func SleepFor(d time.Duration) Condition {
 	return Condition{sleep: d}
 }
 
-// UserEvent is true once an event with the key, and what WithMatch asks, was published
-// since the workflow's run was enqueued.
+// UserEvent is true once an event with the key, and with what WithMatch and WithFilter ask
+// for, was published since the workflow's run was enqueued.
 func UserEvent(key string, opts ...WaitOption) Condition {
 	w := waitConfig{Match: store.Match{Key: key}}
 	err := check.Name("event key", key)
@@ -194,7 +193,7 @@ func UserEvent(key string, opts ...WaitOption) Condition {
 	return Condition{event: &w.Match, err: err}
 }
 
-// A WaitOption narrows which events count, or for how long.
+// A WaitOption narrows which events count, or how long WaitForEvent waits.
 type WaitOption interface{ applyWait(*waitConfig) error }
 
 type waitConfig struct {
@@ -206,7 +205,7 @@ type waitOption func(*waitConfig) error
 
 func (o waitOption) applyWait(c *waitConfig) error { return o(c) }
 
-// WithWaitTimeout has WaitForEvent return ErrTimeout after d.
+// WithWaitTimeout makes WaitForEvent return ErrTimeout after d.
 func WithWaitTimeout(d time.Duration) WaitOption {
 	return waitOption(func(c *waitConfig) error {
 		c.timeout = d
@@ -214,11 +213,11 @@ func WithWaitTimeout(d time.Duration) WaitOption {
 	})
 }
 
-// WithMatch counts only events whose payload is a JSON object that has value in the field,
-// as JSON: numbers are compared exactly, and 10, 10.0 and 1e1 are equal; so are objects
-// whose fields stand in another order. The value has at most 4 KiB as JSON. It is found by an index: what else waits costs
-// nothing. A value that JSON cannot hold, such as NaN or a text that is not UTF-8, is an
-// error.
+// WithMatch counts only events whose payload is a JSON object with that value in the field.
+// Values are compared as JSON: numbers exactly (10, 10.0 and 1e1 are equal), objects in any
+// order of their fields. The value has at most 4 KiB as JSON. Matches are found by an index,
+// so other waits cost nothing. A value that JSON cannot hold, such as NaN or a string that is
+// not UTF-8, is an error.
 func WithMatch(field string, value any) WaitOption {
 	return waitOption(func(m *waitConfig) error {
 		var b []byte
@@ -241,10 +240,10 @@ func WithMatch(field string, value any) WaitOption {
 	})
 }
 
-// WithFilter has only events count of which a CEL expression is true: over input, the
-// payload; metadata; and key. It needs import _ "github.com/stint-dev/stint/cel", which
-// says more. An event of which it cannot be computed does not count. WithMatch, which
-// may stand beside it, spares its evaluation.
+// WithFilter counts only events for which a CEL expression over input (the payload), metadata
+// and key is true. It needs import _ "github.com/stint-dev/stint/cel", which documents the
+// language. An event for which the expression fails does not count. WithMatch may be given
+// too, and saves evaluations.
 func WithFilter(expr string) WaitOption {
 	return waitOption(func(m *waitConfig) error {
 		m.Filter = expr
@@ -255,9 +254,9 @@ func WithFilter(expr string) WaitOption {
 	})
 }
 
-// ParentOutput is true if f is, of the output of n, which must be a parent of the task.
-// It is false if that was skipped. f is called once, by the worker that finished the
-// parent; if it panics, the task is blocked, with the panic as the reason.
+// ParentOutput is true if f is true for the output of n, which must be a parent of the task.
+// It is false if n was skipped. f is called once, by the worker that finished the parent. If
+// it panics, the task is blocked with the panic as the reason.
 func ParentOutput[T any](n *Node[T], f func(T) bool) Condition {
 	if n == nil || f == nil {
 		return Condition{err: errors.New("ParentOutput: want a task and a function")}
@@ -275,7 +274,7 @@ func ParentOutput[T any](n *Node[T], f func(T) bool) Condition {
 	}}}
 }
 
-// AnyOf is true when one of the conditions is. They may be AllOf and AnyOf again.
+// AnyOf is true when one of the conditions is. Conditions may be nested.
 func AnyOf(cs ...Condition) Condition { return combine("AnyOf", cs, Condition{any: slices.Clone(cs)}) }
 
 // AllOf is true when all of the conditions are.
@@ -291,7 +290,7 @@ func combine(name string, cs []Condition, c Condition) Condition {
 	return c
 }
 
-// nodeOption is an option that only AddTask takes.
+// nodeOption returns an option that only AddTask accepts.
 func nodeOption(f func(*taskConfig) error) TaskOption {
 	return taskOption(func(c *taskConfig) error {
 		c.nodeOnly = true
@@ -299,7 +298,8 @@ func nodeOption(f func(*taskConfig) error) TaskOption {
 	})
 }
 
-// WithParents has a task of a workflow start after others of it. It is for AddTask.
+// WithParents makes a task of a workflow start after other tasks of it. It is an option of
+// AddTask.
 func WithParents(nodes ...AnyNode) TaskOption {
 	return nodeOption(func(c *taskConfig) error {
 		for _, n := range nodes {
@@ -312,19 +312,19 @@ func WithParents(nodes ...AnyNode) TaskOption {
 	})
 }
 
-// WithWaitFor has a task of a workflow start only once the condition is true.
+// WithWaitFor makes a task of a workflow start only once the condition is true.
 func WithWaitFor(cond Condition) TaskOption {
 	return conditionOption("WithWaitFor", cond, func(c *taskConfig) **Condition { return &c.waitFor })
 }
 
-// WithSkipIf skips a task of a workflow if the condition is true by the time that the
-// task would start. Its children start all the same; its output is ErrSkipped.
+// WithSkipIf skips a task of a workflow if the condition is true when the task would start.
+// Its children start all the same; its output is ErrSkipped.
 func WithSkipIf(cond Condition) TaskOption {
 	return conditionOption("WithSkipIf", cond, func(c *taskConfig) **Condition { return &c.skipIf })
 }
 
-// WithCancelIf cancels a task of a workflow, and its descendants with it, if the
-// condition is true by the time that the task would start.
+// WithCancelIf cancels a task of a workflow, with its descendants, if the condition is true
+// when the task would start.
 func WithCancelIf(cond Condition) TaskOption {
 	return conditionOption("WithCancelIf", cond, func(c *taskConfig) **Condition { return &c.cancelIf })
 }
@@ -343,8 +343,8 @@ func conditionOption(name string, cond Condition, where func(*taskConfig) **Cond
 	})
 }
 
-// buildConditions puts the conditions of a task into its graph's form, and the predicates
-// to the parents whose outputs they are on.
+// buildConditions converts the conditions of a task to its graph's form, and adds the
+// predicates to the parents they are about.
 func (n *node) buildConditions() (err error) {
 	for _, c := range []struct {
 		kind string
@@ -401,7 +401,7 @@ func (n *node) buildCondition(c *Condition, kind string, count *int) (s store.Co
 	return s, err
 }
 
-// evaluate has the predicates of the run's graph judge an output.
+// evaluate calls the predicates that the run's graph names on an output.
 func (n *node) evaluate(names []string, output []byte) []store.TestResult {
 	results := make([]store.TestResult, len(names))
 	for i, name := range names {
@@ -419,12 +419,12 @@ func (n *node) evaluate(names []string, output []byte) []store.TestResult {
 	return results
 }
 
-// TaskInfo is a task in a workflow's run. The shape is the one that the run has, which
-// may not be the one in the code.
+// A TaskInfo is a task in a workflow's run. The graph is the one stored with the run, which
+// may differ from the one in the code.
 type TaskInfo struct {
 	Name    string
 	Parents []string
-	State   State  // StateBlocked, with Blocked saying so, while it waits for its parents
+	State   State  // StateBlocked while it waits for its parents
 	Blocked string // what it waits for
 	RunID   string // "" while it waits for its parents
 	Attempt int
@@ -434,7 +434,7 @@ type TaskInfo struct {
 	Scheduled, Started, Finished time.Time
 }
 
-// taskInfos is the graph of a workflow's run with the state of each task.
+// taskInfos returns the tasks of a workflow's run with their states.
 func taskInfos(g *store.Graph, tasks []store.WorkflowTask) []TaskInfo {
 	infos := make([]TaskInfo, len(g.Tasks))
 	for i := range infos {

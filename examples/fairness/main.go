@@ -1,9 +1,9 @@
 // Command fairness shows three tenants that call an HTTP service which accepts 40 requests a
-// second and answers others with 429. One tenant is greedy: it enqueues 60 calls first, the
-// others 10 each. First without limits: the greedy tenant is served first, and the service
-// refuses most calls, which are retried. Then with tenants that take turns, two calls at a time
-// each, and the service's rate as a rate limit: the small tenants are done long before the
-// greedy one, and the service refuses nothing.
+// second and answers others with 429. One tenant is greedy: it enqueues 70 calls first, the
+// others 10 each. First without limits: the greedy tenant's calls come first, and the service
+// refuses most calls, which are retried; the small tenants wait as long as the greedy one. Then
+// with tenants that take turns, two calls at a time each, and the service's rate as a rate limit:
+// the small tenants are done long before the greedy one, and the service refuses nothing.
 //
 //	go run ./examples/fairness -http localhost:8080
 package main
@@ -104,8 +104,9 @@ func demo(ctx context.Context, path, httpAddr string, limited bool, out io.Write
 	begun := time.Now()
 	runs := map[string][]*stint.Run[string]{}
 	tenants := []string{"greedy", "small", "tiny"}
+	counts := map[string]int{"greedy": 70, "small": 10, "tiny": 10}
 	for _, tenant := range tenants {
-		calls := make([]call, map[string]int{"greedy": 60}[tenant]+10)
+		calls := make([]call, counts[tenant])
 		for i := range calls {
 			calls[i] = call{tenant, i}
 		}

@@ -126,7 +126,7 @@ func demo(ctx context.Context, base, httpAddr string, out io.Writer) error {
 		} else if err != nil {
 			return err
 		}
-		fmt.Fprintf(out, "%s after %d attempts: %s\n", info.State, info.Attempt, body)
+		fmt.Fprintf(out, "%s on attempt %d: %s\n", info.State, info.Attempt, body)
 	}
 	shown.Stay(ctx)
 	return nil

@@ -19,10 +19,10 @@ func TestDemo(t *testing.T) {
 	if err := demo(t.Context(), service.URL, "", &out); err != nil {
 		t.Fatal(err)
 	}
-	want := `succeeded after 1 attempts: hello from /fine
-succeeded after 2 attempts: hello from /busy
-succeeded after 3 attempts: hello from /down
-failed after 1 attempts: 410 Gone
+	want := `succeeded on attempt 1: hello from /fine
+succeeded on attempt 2: hello from /busy
+succeeded on attempt 3: hello from /down
+failed on attempt 1: 410 Gone
 `
 	if out.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", &out, want)

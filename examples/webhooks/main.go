@@ -57,7 +57,7 @@ func serve(ctx context.Context, path, addr string) error {
 	}
 	mux := define(c, func(format string, args ...any) { fmt.Printf(format+"\n", args...) })
 	token := ui.NewToken()
-	mux.Handle("/stint/", ui.Handler(c, ui.WithBasePath("/stint"), ui.WithToken(token))) // what runs, live
+	mux.Handle("/stint/", ui.Handler(c, ui.WithBasePath("/stint"), ui.WithToken(token))) // the live page of runs
 	w, err := c.NewWorker()
 	if err != nil {
 		return errors.Join(err, c.Close())
@@ -66,7 +66,7 @@ func serve(ctx context.Context, path, addr string) error {
 	if err != nil {
 		return errors.Join(err, c.Close())
 	}
-	fmt.Printf("listening on http://%[1]s; what runs: http://%[1]s/stint/?token=%[2]s\n", l.Addr(), token)
+	fmt.Printf("listening on http://%[1]s; the web page: http://%[1]s/stint/?token=%[2]s\n", l.Addr(), token)
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()

@@ -48,7 +48,7 @@ func serve(ctx context.Context, path, addr string) error {
 	if err != nil {
 		return errors.Join(err, s.close())
 	}
-	fmt.Printf("listening on http://%[1]s; what runs: http://%[1]s/stint/?token=%[2]s\n", l.Addr(), s.token)
+	fmt.Printf("listening on http://%[1]s; the web page: http://%[1]s/stint/?token=%[2]s\n", l.Addr(), s.token)
 	srv := &http.Server{Handler: s.handler(), ReadHeaderTimeout: 5 * time.Second}
 	defer context.AfterFunc(ctx, func() { srv.Shutdown(context.Background()) })()
 	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {

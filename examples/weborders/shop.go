@@ -72,7 +72,7 @@ func (s *shop) confirmOrder(ctx context.Context, id int64) (string, error) {
 
 func (s *shop) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/stint/", ui.Handler(s.client, ui.WithBasePath("/stint"), ui.WithToken(s.token))) // what runs, live
+	mux.Handle("/stint/", ui.Handler(s.client, ui.WithBasePath("/stint"), ui.WithToken(s.token))) // the live page of runs
 	mux.HandleFunc("POST /orders", s.create)
 	mux.HandleFunc("GET /orders/{id}", s.show)
 	return mux

@@ -1,5 +1,5 @@
-// Package check has the bounds of what one call may be given, and the errors of what is
-// over them.
+// Package check has the bounds of what a call may be given, and returns the errors for what
+// exceeds them.
 package check
 
 import (
@@ -8,9 +8,9 @@ import (
 	"unicode/utf8"
 )
 
-// What one call may be given: the guide's section "Limits" lists them. Each is an error of the
-// call, before anything is stored or asked for. Names are bounded by MaxName, payloads by
-// WithMaxPayload, and texts that come from failures are cut (maxErrorText and others).
+// Bounds of what one call may be given; the guide's section "Limits" lists them. Exceeding one
+// is an error of the call before anything is stored or read. WithMaxPayload bounds payloads;
+// texts of failures are cut (maxErrorText and others).
 const (
 	MaxMetadata  = 64 << 10  // bytes of the keys and values of metadata, together
 	MaxIDs       = 10_000    // IDs in a filter
@@ -22,12 +22,12 @@ const (
 	MaxCallBytes = 256 << 20 // bytes of their payloads and metadata, together
 	MaxHeaders   = 64 << 10  // bytes of a webhook's headers
 
-	MaxWholeEntries = 100_000   // rows of a list that is returned as a whole, such as a journal
-	MaxWholeBytes   = 256 << 20 // bytes of that, and of a journal's document
-	MaxWaits        = 100       // of what a run waits for that is named
+	MaxWholeEntries = 100_000   // rows of a list that is returned whole, such as a journal
+	MaxWholeBytes   = 256 << 20 // its bytes, and those of an exported journal
+	MaxWaits        = 100       // things a run waits for that are named
 )
 
-// Count refuses a list that is too long.
+// Count returns an error if n is more than most.
 func Count(what string, n, most int) error {
 	if n > most {
 		return fmt.Errorf("%d %s: want at most %d", n, what, most)
@@ -35,7 +35,7 @@ func Count(what string, n, most int) error {
 	return nil
 }
 
-// Names refuses a list that is too long, or has something in it that is no name.
+// Names returns an error if the list is too long or one of the names is invalid.
 func Names(what string, names []string) error {
 	if err := Count(what+"s", len(names), MaxNames); err != nil {
 		return err
@@ -48,7 +48,7 @@ func Names(what string, names []string) error {
 	return nil
 }
 
-// Size refuses a text that is too long.
+// Size returns an error if n bytes are more than most.
 func Size(what string, n, most int) error {
 	if n > most {
 		return fmt.Errorf("%s of %d bytes: want at most %d", what, n, most)
@@ -56,8 +56,8 @@ func Size(what string, n, most int) error {
 	return nil
 }
 
-// Metadata refuses metadata that is too large, and keys and values that JSON cannot hold:
-// they would come back as others.
+// Metadata returns an error if metadata is too large, or has keys or values that are not UTF-8,
+// which JSON would change.
 func Metadata(m map[string]string) error {
 	if err := Size("metadata", MetadataSize(m), MaxMetadata); err != nil {
 		return err
@@ -75,7 +75,7 @@ func Metadata(m map[string]string) error {
 	return nil
 }
 
-// MetadataSize is the number of bytes of keys and values.
+// MetadataSize returns the number of bytes of the keys and values.
 func MetadataSize(m map[string]string) (n int) {
 	for k, v := range m {
 		n += len(k) + len(v)
@@ -83,7 +83,7 @@ func MetadataSize(m map[string]string) (n int) {
 	return n
 }
 
-// Headers refuses headers that are too large.
+// Headers returns an error if headers are too large.
 func Headers(h http.Header) error {
 	size := 0
 	for k, values := range h {
@@ -95,10 +95,10 @@ func Headers(h http.Header) error {
 	return Size("headers", size, MaxHeaders)
 }
 
-// A Whole counts what a call returns as a whole, and the bytes of that.
+// A Whole counts the rows and bytes of a list that a call returns whole.
 type Whole struct{ n, bytes int }
 
-// Add refuses what is too much to be held in memory.
+// Add adds a row, and returns an error if the list gets too large to hold in memory.
 func (w *Whole) Add(bytes int) error {
 	w.n, w.bytes = w.n+1, w.bytes+bytes
 	if w.n > MaxWholeEntries || w.bytes > MaxWholeBytes {
@@ -107,10 +107,10 @@ func (w *Whole) Add(bytes int) error {
 	return nil
 }
 
-// A CallSize adds up what one call makes.
+// A CallSize counts the bytes that one call stores.
 type CallSize int
 
-// Add refuses what is too much for one call.
+// Add adds bytes, and returns an error if they get too many for one call.
 func (s *CallSize) Add(bytes int) error {
 	if *s += CallSize(bytes); *s > MaxCallBytes {
 		return fmt.Errorf("more than %d bytes of payloads in one call: make several", MaxCallBytes)
@@ -118,7 +118,7 @@ func (s *CallSize) Add(bytes int) error {
 	return nil
 }
 
-// Name refuses a name that is empty, too long or not UTF-8.
+// Name returns an error if name is empty, longer than MaxName or not UTF-8.
 func Name(what, name string) error {
 	if name == "" {
 		return fmt.Errorf("empty %s", what)
@@ -126,14 +126,14 @@ func Name(what, name string) error {
 	return Text(what, name)
 }
 
-// Text is Name for what may be empty. Names are shown, exported as figures and
-// compared: bytes that are no text would be replaced on the way.
+// Text is like Name, for text that may be empty. Bytes that are not UTF-8 would be replaced
+// where names are shown, exported or compared.
 func Text(what, text string) error {
 	if err := Size(what, len(text), MaxName); err != nil {
 		return err
 	}
 	if !utf8.ValidString(text) {
-		return fmt.Errorf("%s: want UTF-8", what) // a key may be made of an input
+		return fmt.Errorf("%s: want UTF-8", what) // it is not quoted: a key may be made of an input
 	}
 	return nil
 }

@@ -1,5 +1,5 @@
-// Package clock has the times that can be kept: those that a database of milliseconds
-// stores and that JSON writes. Arithmetic on them saturates; it never wraps.
+// Package clock has the range of times that can be stored, in milliseconds and as JSON.
+// Arithmetic on times and durations saturates; it never wraps.
 package clock
 
 import (
@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Min and Max are the first and the last time that can be kept. RFC 3339, which JSON
-// uses, has years of four digits.
+// Min and Max are the first and the last time that can be stored. RFC 3339, which JSON uses, has
+// years of four digits.
 var (
 	Min = time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC)
 	Max = time.Date(9999, 12, 31, 23, 59, 59, 999_999_999, time.UTC)
@@ -17,8 +17,8 @@ var (
 
 var minMillis, maxMillis = Min.UnixMilli(), Max.UnixMilli()
 
-// Check returns an error that says what to pass instead if t cannot be kept. The zero
-// time, which means none, can.
+// Check returns an error that says what to pass instead if t cannot be stored. The zero time,
+// which means none, can.
 func Check(t time.Time) error {
 	if t.Before(Min) || t.After(Max) {
 		return fmt.Errorf("a time of Unix second %d: want one of the years 1 to 9999 (milliseconds or nanoseconds taken for seconds?)",
@@ -27,7 +27,7 @@ func Check(t time.Time) error {
 	return nil
 }
 
-// Clamp returns t, or the nearest time that can be kept.
+// Clamp returns t, or the nearest time that can be stored.
 func Clamp(t time.Time) time.Time {
 	switch {
 	case t.Before(Min):
@@ -38,7 +38,7 @@ func Clamp(t time.Time) time.Time {
 	return t
 }
 
-// Add returns t + d, or the nearest time that can be kept.
+// Add returns t + d, or the nearest time that can be stored.
 func Add(t time.Time, d time.Duration) time.Time { return Clamp(Clamp(t).Add(d)) }
 
 // Mul returns n × d, or the longest duration of that sign.
@@ -72,8 +72,8 @@ func Millis(t time.Time) int64 { return Clamp(t).UnixMilli() }
 // is due before it.
 func CeilMillis(t time.Time) int64 { return Millis(Add(t, time.Millisecond-1)) }
 
-// FromMillis returns the time of so many milliseconds since 1970, in the local zone, save
-// where its year there could have five digits.
+// FromMillis returns the time ms milliseconds after 1970, in the local zone, or in UTC where its
+// local year could have five digits.
 func FromMillis(ms int64) time.Time {
 	t := time.UnixMilli(max(min(ms, maxMillis), minMillis))
 	if ms >= maxMillis-day || ms < minMillis+day {

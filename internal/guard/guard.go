@@ -40,10 +40,9 @@ func Call(f func()) *Panic {
 	return <-done
 }
 
-// Text is a panic's value as text. It is the type's name where a method of the value ends
-// its goroutine, and where the value has more than maxParts parts: one that is in itself has
-// no end, and package fmt would end the process looking for it. That package catches the
-// panic of a method.
+// Text returns a panic's value as text. It returns the name of the type if a method of the value
+// ends its goroutine, or if the value has more than maxParts parts: package fmt would end the
+// process on a value that contains itself. Package fmt catches panics of methods.
 func Text(v any) string {
 	if s, ok := v.(string); ok {
 		return s

@@ -5,9 +5,9 @@ import (
 	"sync"
 )
 
-// Unwinding reports whether the caller runs in a deferred function that a panic, or a call
-// of runtime.Goexit, has called: also if that function has recovered the panic, which it
-// alone can tell. It costs less than a microsecond.
+// Unwinding reports whether the caller runs in a deferred function that a panic, or a call of
+// runtime.Goexit, has called, even if that function has recovered the panic. It costs less than a
+// microsecond.
 func Unwinding() bool {
 	unwinds := unwinders()
 	var pcs [64]uintptr
@@ -24,9 +24,9 @@ func Unwinding() bool {
 	}
 }
 
-// unwinders are where the runtime calls deferred functions: for a panic, and for
-// runtime.Goexit. Both loop over one call, so a stack that has its address is in one; to
-// compare addresses is many times cheaper than to look up names.
+// unwinders are the addresses from which the runtime calls deferred functions, for a panic and
+// for runtime.Goexit. Each loops over one call, so a stack with that address is in it. Comparing
+// addresses is many times cheaper than looking up names.
 var unwinders = sync.OnceValue(func() (at [2]uintptr) {
 	var wg sync.WaitGroup
 	for i, unwind := range []func(){func() { panic("to see from where deferred functions are called") }, runtime.Goexit} {

@@ -1,6 +1,6 @@
-// Package journal is the replay cursor of durable functions: where each durable call
-// of a run stands, what was recorded there, and whether the code that runs again still
-// asks for the same. It does no I/O and knows no clock and no goroutine.
+// Package journal is the replay cursor of durable functions: it gives each durable call of a
+// run an address, returns what is recorded there, and reports whether code that runs again
+// still makes the same calls. It does no I/O and has no clock and no goroutine.
 package journal
 
 import (
@@ -10,8 +10,8 @@ import (
 	"sync"
 )
 
-// An Address is where an entry stands: a scope, "" for the handler itself, else the
-// numbers of the branches that lead to it ("2", "2/1"); and a number in it, from 1.
+// An Address identifies an entry by its scope ("" is the handler itself, else the numbers of
+// the branches that lead to it, as "2" or "2/1") and its number in the scope, from 1.
 type Address struct {
 	Scope string
 	Seq   int
@@ -35,8 +35,7 @@ func ParseAddress(text string) (Address, error) {
 	return Address{scope, n}, nil
 }
 
-// A Record is an entry: what kind of call it was, with what name, and what the caller
-// keeps with it.
+// A Record is an entry: the kind and name of the call, and what the caller keeps with it.
 type Record[T any] struct {
 	At         Address
 	Kind, Name string
@@ -46,12 +45,12 @@ type Record[T any] struct {
 // Branch is the kind of the entries that have scopes of their own.
 const Branch = "branch"
 
-// A Divergence says that code asked for something else than it had recorded.
+// A Divergence reports that code makes another call than is recorded.
 type Divergence struct {
 	At       Address
-	Recorded string // "step \"charge\""; "nothing": the journal has no such call
-	Asked    string // "return": it ended with entries left
-	// File and Line, which the caller knows, are where the code asks; Line 0: not known.
+	Recorded string // such as "step \"charge\""; "nothing": the journal has no such call
+	Asked    string // what the code does; "return": it ended with entries left
+	// File and Line are where the code makes the call. The caller sets them; Line 0: unknown.
 	File string
 	Line int
 }
@@ -64,22 +63,22 @@ func (d *Divergence) Error() string {
 	return s
 }
 
-// A Tape is the journal of a run. Its methods may be called concurrently, those of one
-// Scope may not.
+// A Tape is the journal of a run. Its methods may be called concurrently; those of one Scope
+// may not.
 type Tape[T any] struct {
 	mu     sync.Mutex
 	tracks map[string]*track[T] // of scopes
-	left   int                  // recorded, and not asked for yet
+	left   int                  // recorded calls not made yet
 	// begun has the scopes in which, or within which, something is recorded, save "": at
 	// their addresses are branches, though one is recorded itself only when it ends.
 	nonEmpty map[string]struct{}
 }
 
-// A track is what is recorded in one scope, and not asked for yet, in order. It may have
+// A track has the recorded calls of one scope that are not made yet, in order. It may have
 // gaps: a branch is recorded when it ends.
 type track[T any] struct{ records []Record[T] }
 
-// NewTape returns a tape of records, which are in order in each scope.
+// NewTape returns a tape of records, which must be in order within each scope.
 func NewTape[T any](records []Record[T]) *Tape[T] {
 	t := &Tape[T]{tracks: map[string]*track[T]{}, left: len(records)}
 	for from := 0; from < len(records); {
@@ -94,7 +93,7 @@ func NewTape[T any](records []Record[T]) *Tape[T] {
 	return t
 }
 
-// noteScope notes a scope, and those that it is in.
+// noteScope notes that something is recorded in a scope, and so in those around it.
 func (t *Tape[T]) noteScope(scope string) {
 	for scope != "" {
 		if t.nonEmpty == nil {
@@ -114,15 +113,15 @@ func (t *Tape[T]) track(scope string) *track[T] {
 	return k
 }
 
-// Played reports whether every recorded entry was asked for.
+// Played reports whether all recorded calls were made.
 func (t *Tape[T]) Played() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.left == 0
 }
 
-// Skip counts the entries of a scope, and of those within it, as asked for: its branch
-// had ended and is not entered again. restore takes that back.
+// Skip counts the calls of a scope, and of those within it, as made: its branch had ended and
+// does not run again. restore undoes that.
 func (t *Tape[T]) Skip(scope string) (restore func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -158,8 +157,8 @@ func (t *Tape[T]) Scope(path string) *Scope[T] {
 	return &Scope[T]{tape: t, track: t.track(path), Path: path}
 }
 
-// Next takes the next number for a call, and returns what was recorded there, if
-// anything was. If that is another call it is a divergence.
+// Next takes the next address of the scope for a call, and returns the entry recorded there, if
+// any. The error is a *Divergence if that is another call.
 func (s *Scope[T]) Next(kind, name string) (at Address, entry T, recorded bool, err error) {
 	s.tape.mu.Lock()
 	defer s.tape.mu.Unlock()
@@ -183,17 +182,17 @@ func (s *Scope[T]) Next(kind, name string) (at Address, entry T, recorded bool, 
 	return at, r.Entry, true, nil
 }
 
-// Peek returns the address of the next call.
+// Peek returns the address that Next will take.
 func (s *Scope[T]) Peek() Address { return Address{s.Path, s.seq + 1} }
 
-// End is a divergence if the scope has entries that were not asked for.
+// End returns a *Divergence if the scope has recorded calls that were not made.
 func (s *Scope[T]) End() error {
 	s.tape.mu.Lock()
 	defer s.tape.mu.Unlock()
 	return s.track.end()
 }
 
-// End is a divergence if any scope has entries that were not asked for.
+// End returns a *Divergence if any scope has recorded calls that were not made.
 func (t *Tape[T]) End() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -8,9 +8,8 @@ import (
 	"time"
 )
 
-// Schema describes the JSON of a type, as encoding/json writes it, in the terms of
-// JSON Schema (https://json-schema.org/draft/2020-12). A type that writes its own JSON
-// may be anything.
+// Schema returns the JSON Schema (https://json-schema.org/draft/2020-12) of the JSON that
+// encoding/json writes for a type. A type that encodes itself may be anything.
 func Schema(t reflect.Type) json.RawMessage {
 	if t == nil {
 		return json.RawMessage(`{}`)
@@ -24,7 +23,7 @@ var (
 	textMarshaler = reflect.TypeFor[encoding.TextMarshaler]()
 )
 
-// schemaOf describes t. within are the structs around it, for a type that holds itself.
+// schemaOf returns the schema of t. within has the structs around it, as a type may contain itself.
 func schemaOf(t reflect.Type, within []reflect.Type) map[string]any {
 	switch {
 	case t == reflect.TypeFor[time.Time]():
@@ -93,8 +92,8 @@ func structSchema(t reflect.Type, within []reflect.Type) map[string]any {
 	return s
 }
 
-// promoted reports whether the field at index is one of t's JSON object itself: what it
-// is embedded in has no name of its own.
+// promoted reports whether the field at index is a field of t's own JSON object: the structs it
+// is embedded in have no JSON name.
 func promoted(t reflect.Type, index []int) bool {
 	for i := 1; i < len(index); i++ {
 		if t.FieldByIndex(index[:i]).Tag.Get("json") != "" {

@@ -1,4 +1,4 @@
-// Package near finds what somebody who mistyped a name may have meant.
+// Package near finds known names that are similar to a mistyped one.
 package near
 
 import (
@@ -11,9 +11,9 @@ import (
 
 const most = 5 // names that are listed
 
-// Names returns those of the known names that are near to a name, nearest first, 5 at
-// most: a third of its characters, and one at least, are inserted, deleted, replaced or
-// swapped with a neighbour, in any case of letters, or one is the beginning of the other.
+// Names returns up to 5 of the known names that are similar to name, most similar first. At most
+// a third of its characters, but at least one, may be inserted, deleted, replaced or swapped with
+// a neighbour; or one name is a prefix of the other. Case is ignored.
 func Names(name string, known []string) []string {
 	type found struct {
 		name     string
@@ -42,7 +42,7 @@ func Names(name string, known []string) []string {
 	return names
 }
 
-// Meant is a question that lists the near names, or "" if there are none.
+// Meant returns a question that lists the similar names, or "" if there are none.
 func Meant(name string, known []string) string {
 	names := Names(name, known)
 	for i, n := range names {
@@ -54,8 +54,8 @@ func Meant(name string, known []string) string {
 	return ": did you mean " + strings.Join(names, " or ") + "?"
 }
 
-// distance is how many characters are inserted, deleted, replaced, or swapped with the
-// next to make b of a: the optimal string alignment, https://doi.org/10.1145/363958.363994.
+// distance returns how many characters must be inserted, deleted, replaced, or swapped with the
+// next to turn a into b: the optimal string alignment, https://doi.org/10.1145/363958.363994.
 func distance(a, b []rune) int {
 	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range last {

@@ -11,7 +11,7 @@ import (
 	"sync"
 )
 
-// Name tells this program from others, and not from its other builds.
+// Name returns a name of this program, which its builds share.
 var Name = sync.OnceValue(func() string {
 	if info, ok := debug.ReadBuildInfo(); ok && info.Path != "" {
 		return info.Path // of its main package
@@ -19,9 +19,8 @@ var Name = sync.OnceValue(func() string {
 	return filepath.Base(os.Args[0])
 })
 
-// Build tells this program from others, and from itself before it was built anew: a run
-// that one build blocked is tried again by the next. Nothing else looks at it; above all,
-// any build goes on with the runs of any other.
+// Build returns an identifier of this build of the program. A run that one build blocked is tried
+// again by the next. Nothing else depends on it: any build continues the runs of any other.
 var Build = sync.OnceValue(func() string {
 	h := sha256.New()
 	if info, ok := debug.ReadBuildInfo(); ok {

@@ -1,6 +1,5 @@
-// Package selfcheck makes stores check themselves in tests, where that may cost more than it
-// does elsewhere: whether each change of a run's state is legal, and whether what a store
-// keeps in memory is what the file says.
+// Package selfcheck makes stores check themselves in tests, where that may be slow: each change of
+// a run's state must be legal, and the store's caches must agree with its file.
 package selfcheck
 
 import (
@@ -11,7 +10,7 @@ import (
 	"sync/atomic"
 )
 
-var on atomic.Bool // asked for in each transaction
+var on atomic.Bool // read in each transaction
 
 var state struct {
 	sync.Mutex

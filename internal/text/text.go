@@ -1,5 +1,5 @@
-// Package text bounds the size of texts that come from the app, so that no error, log line
-// or stack makes a row or a page as large as it likes.
+// Package text bounds the size of texts that come from the app, such as errors, log lines and
+// stacks, and so of rows and pages.
 package text
 
 import (

@@ -10,11 +10,11 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// perBulk is how many runs a commit of a bulk verb touches.
+// perBulk is how many runs one commit of a bulk action changes.
 const perBulk = 500
 
-// each applies change to every run that matches f and is in one of the states, a part
-// a commit, newest first. change reports whether it changed the run.
+// each applies change to every run that matches f and is in one of the states, newest first, perBulk
+// in a commit. change reports whether it changed the run.
 func (s *Store) each(ctx context.Context, f store.Filter, states []store.State, change func(*txn, int64) (bool, error)) (int, error) {
 	f.States = intersect(f.States, states)
 	where, args, err := s.where(ctx, f)
@@ -25,7 +25,8 @@ func (s *Store) each(ctx context.Context, f store.Filter, states []store.State, 
 	for {
 		var keys []int64
 		err := s.view(ctx, func(q querier) (err error) {
-			keys, err = column[int64](q, "SELECT r.id"+runTables+where+" AND r.id < ? ORDER BY r.id DESC LIMIT ?", append(append([]any{}, args...), before, perBulk)...)
+			keys, err = column[int64](q, "SELECT r.id"+runTables+where+" AND r.id < ? ORDER BY r.id DESC LIMIT ?",
+				append(append([]any{}, args...), before, perBulk)...)
 			return err
 		})
 		if err != nil || len(keys) == 0 {
@@ -52,7 +53,7 @@ func (s *Store) each(ctx context.Context, f store.Filter, states []store.State, 
 	}
 }
 
-// counted is what each verb counts and, beyond the states, which runs it passes by.
+// counted is what Count counts for each action, and which runs, besides by their states.
 var counted = map[store.Act]struct {
 	states []store.State
 	what   string
@@ -81,7 +82,7 @@ func (s *Store) Count(ctx context.Context, f store.Filter, act store.Act) (n int
 	return n, err
 }
 
-// intersect is the states that are in both lists; a nil first list has all.
+// intersect returns the states in both lists; a nil first list means all.
 func intersect(a, b []store.State) []store.State {
 	if a == nil {
 		return b
@@ -114,7 +115,8 @@ func (s *Store) Cancel(ctx context.Context, now time.Time, f store.Filter, reaso
 // cancel cancels a run and those of its descendants that are not detached.
 func (t *txn) cancel(key, now int64, reason any) (bool, error) {
 	var parent, node *int64
-	err := t.one("SELECT parent, CASE WHEN flags & 2 THEN NULL ELSE node END FROM stint_runs WHERE id = ? AND "+notEnded, []any{key}, &parent, &node)
+	err := t.one("SELECT parent, CASE WHEN flags & 2 THEN NULL ELSE node END FROM stint_runs WHERE id = ? AND "+notEnded, []any{key},
+		&parent, &node)
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, nil
 	}
@@ -127,7 +129,8 @@ func (t *txn) cancel(key, now int64, reason any) (bool, error) {
 	}
 	n := int64(0)
 	if cleans == 0 {
-		n, err = t.execN(`UPDATE stint_runs SET `+stateCanceled+`, ended_at = ?2, error = ?3, start_by = NULL WHERE id = ?1 AND `+notEnded+` AND `+notRunning+` AND (cancel_at IS NULL OR `+stateBlocked+`)`, key, now, reason)
+		n, err = t.execN(`UPDATE stint_runs SET `+stateCanceled+`, ended_at = ?2, error = ?3, start_by = NULL
+			WHERE id = ?1 AND `+notEnded+` AND `+notRunning+` AND (cancel_at IS NULL OR `+stateBlocked+`)`, key, now, reason)
 		if err != nil {
 			return false, err
 		}
@@ -136,7 +139,8 @@ func (t *txn) cancel(key, now int64, reason any) (bool, error) {
 	}
 	if n == 0 && cleans == 0 {
 		var worker int64
-		err := t.one(`UPDATE stint_runs SET cancel_at = ?2, error = ?3 WHERE id = ?1 AND `+stateRunning+` AND cancel_at IS NULL RETURNING worker`,
+		err := t.one(`UPDATE stint_runs SET cancel_at = ?2, error = ?3 WHERE id = ?1 AND `+stateRunning+` AND cancel_at IS NULL
+			RETURNING worker`,
 			[]any{key, now, reason}, &worker)
 		if errors.Is(err, sql.ErrNoRows) {
 			return false, nil
@@ -158,14 +162,15 @@ func (t *txn) cancel(key, now int64, reason any) (bool, error) {
 	return true, t.advance(parent, node, store.Canceled, now)
 }
 
-// cleanUpSQL queues a run once more whose handler waits, or is about to go on, or cannot
-// go on and has compensations.
+// cleanUpSQL queues a run once more to clean up: its handler waits or is about to resume, or it is
+// blocked and has compensations.
 const cleanUpSQL = `
 UPDATE stint_runs SET ` + stateQueued + `, cancel_at = ?2, error = ?3, due_at = ?2, ` + setRank + `?2
-WHERE id = ?1 AND lease > 0 AND cancel_at IS NULL AND CASE state WHEN ` + blockedState + ` THEN ` + hasUndo + ` WHEN ` + runningState + ` THEN 0 ELSE ` + hasJournal + ` END`
+WHERE id = ?1 AND lease > 0 AND cancel_at IS NULL AND CASE state WHEN ` + blockedState + ` THEN ` + hasUndo + `
+  WHEN ` + runningState + ` THEN 0 ELSE ` + hasJournal + ` END`
 
-// cancelChildren cancels the children of a run. Those of a workflow's run may each
-// have others follow, which end with them.
+// cancelChildren cancels the children of a run. The end of a workflow's task may create others, which end
+// too.
 func (t *txn) cancelChildren(key, now int64, reason any) error {
 	if err := t.workflows.nodes.flush(t); err != nil {
 		return err
@@ -190,13 +195,14 @@ func (s *Store) Replay(ctx context.Context, now time.Time, f store.Filter) (int,
 	})
 }
 
-// replay queues an ended or quarantined run. A workflow's is replayed as a whole, also
-// where one of its tasks is asked for.
+// replay queues an ended or quarantined run. A workflow is replayed as a whole, also if one of its tasks
+// was selected.
 func (t *txn) replay(key, at int64) (bool, error) {
 	var state store.State
 	var parent, node *int64
 	var isFlow bool
-	err := t.one("SELECT state, parent, node, flags & 2 > 0 FROM stint_runs WHERE id = ? AND "+blockedOrEnded, []any{key}, &state, &parent, &node, &isFlow)
+	err := t.one("SELECT state, parent, node, flags & 2 > 0 FROM stint_runs WHERE id = ? AND "+blockedOrEnded, []any{key}, &state,
+		&parent, &node, &isFlow)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return false, nil
@@ -219,8 +225,8 @@ func (t *txn) replayWorkflowOf(key, at int64) (bool, error) {
 	return t.replay(key, at)
 }
 
-// requeue queues a run for a new attempt; the last one joins the earlier ones. What was
-// undone of it, the new attempt may have to undo again.
+// requeue queues a run for a new attempt, and stores the last one with the earlier ones. The new attempt
+// may have to undo again what was undone.
 func (t *txn) requeue(key, at int64) error {
 	err := t.exec(`INSERT INTO stint_attempts (run, lease, attempt, worker, started_at, ended_at, state, error)
 		SELECT id, lease, attempt, worker, started_at, coalesce(ended_at, ?2), state, error FROM stint_runs
@@ -272,10 +278,10 @@ func (s *Store) Delete(ctx context.Context, f store.Filter) (int, error) {
 	})
 }
 
-// deletable are runs that have ended; a task of a workflow goes with its workflow's run.
+// deletable selects the runs that have ended. A workflow's task is deleted with its workflow's run.
 const deletable = hasEnded + " AND (node IS NULL OR flags & 2)"
 
-// deleteRun removes a run with all that is kept about it, a workflow's with its tasks'.
+// deleteRun deletes a run with all that is stored about it, and a workflow's tasks with it.
 func (t *txn) deleteRun(key int64) error {
 	tasks, err := column[int64](t, "SELECT id FROM stint_runs WHERE parent = ? AND node IS NOT NULL AND NOT flags & 2", key)
 	if err != nil {
@@ -310,9 +316,8 @@ func (t *txn) deleteRun(key int64) error {
 }
 
 // Expire implements store.Admin. Runs lie in the order of their creation, and none
-// ended before it was created: a pass reads what was created before the cutoff and no
-// more. What it must leave (open, or failed and younger) it passes by, and does not
-// meet again in this pass.
+// ended before it was created: a pass reads only what was created before the cutoff, and each
+// run once, also those that stay (open, or failed and younger).
 func (s *Store) Expire(ctx context.Context, done, failed time.Time) (int, error) {
 	if err := s.expireRates(ctx); err != nil {
 		return 0, err
@@ -340,14 +345,15 @@ func (s *Store) Expire(ctx context.Context, done, failed time.Time) (int, error)
 		key, lane int64
 		state     store.State
 		ended     *int64
-		task      bool // of a workflow: it goes with that
+		task      bool // of a workflow, with which it is deleted
 	}
-	lanes := map[int64]struct{}{} // of what stays
+	lanes := map[int64]struct{}{} // of the runs that stay
 	for {
 		var rows []row
 		err := s.view(ctx, func(q querier) (err error) {
 			rows, err = rowsOf(q, func(r *row) []any { return []any{&r.key, &r.lane, &r.state, &r.ended, &r.task} },
-				"SELECT id, lane, state, ended_at, NOT (node IS NULL OR flags & 2) FROM stint_runs WHERE id > ? AND id < ? ORDER BY id LIMIT ?", after, limit, perBulk)
+				"SELECT id, lane, state, ended_at, NOT (node IS NULL OR flags & 2) FROM stint_runs WHERE id > ? AND id < ? "+
+					"ORDER BY id LIMIT ?", after, limit, perBulk)
 			return err
 		})
 		if err != nil {
@@ -369,7 +375,7 @@ func (s *Store) Expire(ctx context.Context, done, failed time.Time) (int, error)
 					lanes[r.lane] = struct{}{}
 					continue
 				}
-				// Replayed since it was read: it is open again and stays.
+				// It was replayed since it was read, and stays.
 				err := t.one("SELECT id FROM stint_runs WHERE id = ? AND "+deletable, []any{r.key}, &r.key)
 				if errors.Is(err, sql.ErrNoRows) {
 					lanes[r.lane] = struct{}{}
@@ -392,7 +398,7 @@ func (s *Store) Expire(ctx context.Context, done, failed time.Time) (int, error)
 	}
 }
 
-// expireWorkers forgets the workers that ended before a time, and whose runs are gone.
+// expireWorkers deletes the workers that ended before a time and have no runs.
 func (s *Store) expireWorkers(ctx context.Context, before time.Time) error {
 	var some bool
 	err := s.view(ctx, func(q querier) error {
@@ -402,7 +408,8 @@ func (s *Store) expireWorkers(ctx context.Context, before time.Time) error {
 		return err
 	}
 	return s.do(ctx, func(t *txn) error {
-		return t.exec("DELETE FROM stint_workers WHERE ended_at < ? AND NOT EXISTS (SELECT 1 FROM stint_runs r WHERE r.worker = stint_workers.id AND r."+stateRunning+")", clock.Millis(before))
+		return t.exec("DELETE FROM stint_workers WHERE ended_at < ? AND NOT EXISTS (SELECT 1 FROM stint_runs r "+
+			"WHERE r.worker = stint_workers.id AND r."+stateRunning+")", clock.Millis(before))
 	})
 }
 
@@ -416,7 +423,7 @@ func earlier(a, b time.Time) time.Time {
 // PauseQueue implements store.Admin.
 func (s *Store) PauseQueue(ctx context.Context, queue string, paused bool) error {
 	return s.do(ctx, func(t *txn) error {
-		if !paused { // one that was never used is not made
+		if !paused { // a queue that was never used is not created
 			return t.exec("UPDATE stint_queues SET paused = 0 WHERE name = ?", queue)
 		}
 		return t.exec("INSERT INTO stint_queues (name, paused) VALUES (?, 1) ON CONFLICT DO UPDATE SET paused = 1", queue)

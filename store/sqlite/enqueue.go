@@ -12,9 +12,9 @@ import (
 )
 
 const (
-	spillAbove = 2048 // bytes: larger inputs have a table of their own
-	stageAbove = 5000 // runs: larger bulks are committed in parts (stage.go)
-	perInsert  = 50   // rows an INSERT of a bulk
+	spillAbove = 2048 // bytes: larger inputs are in stint_inputs
+	stageAbove = 5000 // runs: larger bulks take several commits (stage.go)
+	perInsert  = 50   // rows in one INSERT of a bulk
 
 	flagDetached = 1
 )
@@ -44,10 +44,11 @@ func keyed(runs []store.NewRun) bool {
 	return false
 }
 
-// Most runs are plain: due at once, with nothing special but metadata. They take a short row.
+// Most runs are plain: due at once, and nothing but metadata is set. They have a short row.
 const (
 	plainHead = "INSERT INTO stint_runs (id, lane, state, priority, rank, input) VALUES "
-	fullSQL   = `INSERT INTO stint_runs (id, lane, state, priority, rank, input, due_at, start_by, start_in, parent, root, key, metadata, flags, node, worker, started_at, limits, limiter)
+	fullSQL   = `INSERT INTO stint_runs (id, lane, state, priority, rank, input, due_at, start_by, start_in, parent, root, key, metadata,
+		flags, node, worker, started_at, limits, limiter)
 VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`
 )
 
@@ -62,7 +63,7 @@ func plain(r *store.NewRun, now int64) bool {
 		(r.RunAt.IsZero() || ceilMillis(r.RunAt) <= now)
 }
 
-// enqueue inserts runs in order. staged maps their lanes, if they are not the usual ones.
+// enqueue inserts runs in order. staged has their lanes if these are staged.
 func (t *txn) enqueue(now int64, runs []store.NewRun, staged map[laneName]int64) ([]store.Enqueued, error) {
 	out := make([]store.Enqueued, len(runs))
 	b := bulk{kind: plainRows}
@@ -138,14 +139,14 @@ func (t *txn) laneOf(n laneName, staged map[laneName]int64) (int64, error) {
 	return t.lane(n)
 }
 
-// nextKey gives the next run key: the time, or one more than the last if the clock
-// stands or was set back, so that keys follow the order of enqueueing (R5).
+// nextKey returns the next run key: the time, or the last key plus one if the clock did not advance, so
+// that keys follow the order of enqueueing (R5).
 func (t *txn) nextKey(now int64) int64 {
 	t.lastKey = max(now<<seqBits, t.lastKey+1)
 	return t.lastKey
 }
 
-// spill stores a large input by itself and returns what belongs into the run's row.
+// spill stores a large input in a table of its own, and returns the value for the run's row.
 func (t *txn) spill(key int64, input []byte) (any, error) {
 	if len(input) <= spillAbove {
 		if input == nil {
@@ -207,15 +208,16 @@ func (t *txn) insertFull(key, lane, now int64, r *store.NewRun, input any, stage
 	var limiter any
 	if limits != nil && state == store.Queued {
 		if staged {
-			limiter = -lane // unstage leads it to its limiters
+			limiter = -lane // it comes to its limiters after unstage
 		} else if limiter, err = t.admitNewRun(key, r.Limits, flags); err != nil {
 			return err
 		}
 	}
-	if node != nil && state == store.Queued && limiter == nil { // nobody is to claim it: it runs by its tasks
+	if node != nil && state == store.Queued && limiter == nil { // it is not claimed: its tasks are
 		state, worker, started = store.Running, new(int64), &now
 	}
-	err = t.exec(fullSQL, key, lane, int64(state), int64(r.Priority), store.Rank(due, r.Priority, r.AgeEvery), input, dueAt, startBy, startIn, parent, root, idem, meta, flags, node, worker, started, limits, limiter)
+	err = t.exec(fullSQL, key, lane, int64(state), int64(r.Priority), store.Rank(due, r.Priority, r.AgeEvery), input, dueAt, startBy,
+		startIn, parent, root, idem, meta, flags, node, worker, started, limits, limiter)
 	if err == nil {
 		err = t.keepTaskLimits(key, r.TaskLimits)
 	}
@@ -230,7 +232,7 @@ func (t *txn) insertFull(key, lane, now int64, r *store.NewRun, input any, stage
 	return t.beginWorkflow(key, *node, now)
 }
 
-// startIn is how a row keeps StartIn.
+// startIn returns StartIn as a row stores it.
 func startIn(d time.Duration) any {
 	if d <= 0 {
 		return nil
@@ -269,10 +271,10 @@ func (t *txn) keyHolder(now int64, r *store.NewRun) (int64, error) {
 	return run, nil
 }
 
-// debounce has a run that is still scheduled for its first start take r's place; 0: it is not.
+// debounce replaces a run that is scheduled for its first start by r, and returns it; 0: it is not.
 func (t *txn) debounce(key int64, r *store.NewRun) (int64, error) {
 	at := min(ceilMillis(r.RunAt), createdAt(key)+r.Debounce.Milliseconds())
-	setBy := t.nextKey(t.now) // the settings are as new as this enqueue, not as the run
+	setBy := t.nextKey(t.now) // the settings are this enqueue's, not those of the run's enqueue
 	limits, err := t.storedLimits(store.SetByEnqueue(r.Limits, setBy))
 	if err != nil {
 		return 0, err
@@ -282,7 +284,8 @@ func (t *txn) debounce(key int64, r *store.NewRun) (int64, error) {
 		input = nil
 	}
 	n, err := t.execN(`UPDATE stint_runs SET input = ?2, metadata = ?3, limits = ?4, `+setRank+`?5, due_at = ?5,
-		start_in = ?6, start_by = ?5 + ?6 WHERE id = ?1 AND `+stateScheduled+` AND lease = 0`, key, input, text(r.Metadata), limits, at, startIn(r.StartIn))
+		start_in = ?6, start_by = ?5 + ?6 WHERE id = ?1 AND `+stateScheduled+` AND lease = 0`, key, input, text(r.Metadata), limits, at,
+		startIn(r.StartIn))
 	if err != nil || n == 0 {
 		return 0, err
 	}
@@ -305,7 +308,7 @@ func (t *txn) debounce(key int64, r *store.NewRun) (int64, error) {
 	return key, t.exec("INSERT OR REPLACE INTO stint_inputs (id, data) VALUES (?, ?)", key, r.Input)
 }
 
-// releaseKeys has a run that is being deleted hold no key but those that were promised for longer.
+// releaseKeys releases the keys of a run that is being deleted, except those whose KeyTTL has not passed.
 func (t *txn) releaseKeys(run int64) error {
 	err := t.exec("DELETE FROM stint_keys WHERE run = ? AND (expires_at IS NULL OR expires_at <= ?)", run, t.now)
 	if err != nil {
@@ -314,7 +317,7 @@ func (t *txn) releaseKeys(run int64) error {
 	return t.exec("UPDATE stint_keys SET gone = 1 WHERE run = ?", run)
 }
 
-// expireKeys forgets the keys of deleted runs that are over.
+// expireKeys deletes the keys of deleted runs whose KeyTTL has passed.
 func (s *Store) expireKeys(ctx context.Context) error {
 	for more := true; more; {
 		err := s.do(ctx, func(t *txn) error {
@@ -330,7 +333,8 @@ func (s *Store) expireKeys(ctx context.Context) error {
 }
 
 const expireKeysSQL = `
-DELETE FROM stint_keys WHERE (task, key) IN (SELECT task, key FROM stint_keys WHERE gone = 1 AND expires_at <= ? ORDER BY expires_at LIMIT ?)`
+DELETE FROM stint_keys WHERE (task, key) IN (SELECT task, key FROM stint_keys WHERE gone = 1 AND expires_at <= ?
+  ORDER BY expires_at LIMIT ?)`
 
 // holdKey makes the run key the holder of r's idempotency key.
 func (t *txn) holdKey(now, key int64, r *store.NewRun) error {

@@ -37,8 +37,8 @@ func (s *Store) Publish(ctx context.Context, now time.Time, events []store.NewEv
 	}
 }
 
-// publish stores an event, and does what follows from it, unless it was delivered before.
-// found are its candidates if they are known.
+// publish stores an event, and does what follows from it, unless it was delivered before. found are its
+// candidates, or nil.
 func (t *txn) publish(now int64, e *store.NewEvent, found *candidates) (int64, error) {
 	key, first, err := t.insertEvent(now, e, nil)
 	if err != nil || !first {
@@ -65,11 +65,10 @@ func (t *txn) insertEvent(now int64, e *store.NewEvent, pending any) (key int64,
 		key, e.Key, e.Payload, text(e.Metadata), scope, delivery, pending)
 }
 
-// deliver makes the runs of an event's triggers, and resolves what waits for it. It reads
-// the fields by which anybody waits for such events, and then, by the index, the waits
-// that match. An event that comes late has been there to see for those who looked.
-// What a run that the event starts waits for at once is among it, so found, which was read
-// before, is of use only where the event starts none.
+// deliver starts the runs of an event's triggers, and resolves the waits for it. It reads by which fields
+// runs wait for events with that key, and then, by index, the waits that match. A late event may have been
+// seen by runs that read the stored events. A run that the event starts may wait for it at once, so found,
+// which was read before, is used only if the event starts none.
 func (t *txn) deliver(now, key int64, e *store.NewEvent, found *candidates, late bool) error {
 	started, err := t.trigger(now, key, e)
 	if err != nil {
@@ -85,11 +84,13 @@ func (t *txn) deliver(now, key int64, e *store.NewEvent, found *candidates, late
 		return nil
 	}
 	err = eachMatch(found.waits, e, func(m []any) error {
-		runs, err := column[int64](t, "SELECT run FROM stint_waits WHERE event IS NULL AND key = ?1 AND field = ?2 AND value = ?3 AND filter = ?4", m...)
+		runs, err := column[int64](t, "SELECT run FROM stint_waits WHERE event IS NULL AND key = ?1 AND field = ?2 AND value = ?3 "+
+			"AND filter = ?4", m...)
 		if err != nil {
 			return err
 		}
-		err = t.exec("UPDATE stint_waits SET event = ?5 WHERE event IS NULL AND key = ?1 AND field = ?2 AND value = ?3 AND filter = ?4", append(m, key)...)
+		err = t.exec("UPDATE stint_waits SET event = ?5 WHERE event IS NULL AND key = ?1 AND field = ?2 AND value = ?3 AND filter = ?4",
+			append(m, key)...)
 		if err != nil {
 			return err
 		}
@@ -107,7 +108,7 @@ func (t *txn) deliver(now, key int64, e *store.NewEvent, found *candidates, late
 	return t.resolve(now, key, e, found.journal, late)
 }
 
-// eventRunsSQL store what events caused, so many rows at a time.
+// eventRunsSQL store which runs events started or woke, bulkSizes rows at a time.
 var eventRunsSQL = func() (texts [len(bulkSizes)]string) {
 	for i, n := range bulkSizes {
 		texts[i] = "INSERT OR IGNORE INTO stint_event_runs (event, run, woke) VALUES (?,?,?)" + strings.Repeat(",(?,?,?)", n-1)
@@ -115,18 +116,18 @@ var eventRunsSQL = func() (texts [len(bulkSizes)]string) {
 	return texts
 }()
 
-// recordEventRun keeps what an event started or woke, at the end of the transaction.
+// recordEventRun stores, at the end of the transaction, that an event started or woke a run.
 func (t *txn) recordEventRun(event, run int64, woke bool) {
 	t.events.runs = append(t.events.runs, event, run, woke)
 }
 
-// eventWrites are the rows that follow from events, which are inserted together.
+// eventWrites are rows that follow from events, and are inserted together.
 type eventWrites struct {
 	passive
 	publisher *publisher
 	runs      []any // rows of stint_event_runs
 	started   []any // rows of runs that events start
-	pending   bool  // events of apps' transactions are to be published
+	pending   bool  // there are events of apps' transactions to publish
 }
 
 func (w *eventWrites) flush(t *txn) error {
@@ -144,8 +145,8 @@ func (w *eventWrites) committed(*txn) {
 
 func (w *eventWrites) rolledBack() { w.runs, w.started, w.pending = nil, nil, false }
 
-// A waitIndex has the statements that find, in an index of waits, which fields and then
-// which filters somebody waits by.
+// A waitIndex has the statements that read, from an index of waits, by which fields and then by which
+// filters runs wait.
 type waitIndex struct{ fields, filters string }
 
 var (
@@ -157,14 +158,14 @@ func newWaitIndex(from, value string) waitIndex {
 	return waitIndex{selectDistinct("field", from), selectDistinct("filter", from+" AND field = ?2 AND "+value+" = ?3")}
 }
 
-// candidates are what may wait for an event: the fields, values and filters by which somebody
-// waits, of which the event has the values.
+// candidates are the waits that an event may match: by fields and filters that runs wait by, with the
+// event's values.
 type candidates struct {
 	waits, journal []store.Match
-	some           bool // somebody waits for events with that key
+	some           bool // there are waits for events with that key
 }
 
-// noCandidates are those of an event that nobody waits for. Nobody changes them.
+// noCandidates are those of an event that nothing waits for. They are never changed.
 var noCandidates = &candidates{}
 
 func (t *txn) candidates(e *store.NewEvent) (*candidates, error) {
@@ -179,8 +180,8 @@ func (t *txn) candidates(e *store.NewEvent) (*candidates, error) {
 	return c, err
 }
 
-// candidatesOf reads an index: by each field, with the value that the event has in it, or ""
-// for those who take any; and each filter, "" for those who have none.
+// candidatesOf reads the candidates of an index: for each field ("": any event), with the event's value,
+// and for each filter ("": none).
 func (t *txn) candidatesOf(index waitIndex, e *store.NewEvent, some *bool) (all []store.Match, err error) {
 	fields, err := column[string](t, index.fields, e.Key)
 	if err != nil {
@@ -205,8 +206,7 @@ func (t *txn) candidatesOf(index waitIndex, e *store.NewEvent, some *bool) (all 
 	return all, nil
 }
 
-// eachMatch calls f with the key, field, value and filter of each candidate whose filter the
-// event passes.
+// eachMatch calls f with the key, field, value and filter of each candidate whose filter the event passes.
 func eachMatch(all []store.Match, e *store.NewEvent, f func(m []any) error) error {
 	for i := range all {
 		m := &all[i]
@@ -222,8 +222,7 @@ func eachMatch(all []store.Match, e *store.NewEvent, f func(m []any) error) erro
 	return nil
 }
 
-// eventSince is when the first event that matches came, after a run was enqueued; zero
-// if none has.
+// eventSince returns when the first event that matches came after a run was enqueued; zero: none has.
 func (t *txn) eventSince(run int64, m *store.Match) (time.Time, error) {
 	id, _, err := firstMatch(t, m, "SELECT id, payload, metadata FROM stint_events WHERE key = ? AND id > ? ORDER BY id", m.Key, run)
 	if err != nil || id == 0 {
@@ -232,7 +231,7 @@ func (t *txn) eventSince(run int64, m *store.Match) (time.Time, error) {
 	return millis(createdAt(id)), nil
 }
 
-// firstMatch is the first of the events that a query gives which matches; id 0: none.
+// firstMatch returns the first event of a query that matches; id 0: none.
 func firstMatch(q querier, m *store.Match, query string, args ...any) (id int64, payload []byte, err error) {
 	rows, err := q.query(query, args...)
 	if err != nil {
@@ -272,7 +271,8 @@ func (s *Store) Events(ctx context.Context, key string, before store.ID, limit i
 	err = s.view(ctx, func(q querier) error {
 		rows, more, err := pageOf(q, limit, func(r *row) []any {
 			return []any{&r.id, &r.Key, &r.Payload, &r.Metadata, &r.Scope, &r.Delivery}
-		}, func(r *row) int { return r.Size() }, "SELECT id, key, payload, metadata, coalesce(scope, ''), coalesce(delivery, '') FROM stint_events WHERE "+where+" ORDER BY id DESC LIMIT ?", append(args, limit+1)...)
+		}, func(r *row) int { return r.Size() }, "SELECT id, key, payload, metadata, coalesce(scope, ''), coalesce(delivery, '') "+
+			"FROM stint_events WHERE "+where+" ORDER BY id DESC LIMIT ?", append(args, limit+1)...)
 		if err != nil {
 			return err
 		}
@@ -283,7 +283,8 @@ func (s *Store) Events(ctx context.Context, key string, before store.ID, limit i
 		for i, r := range rows {
 			infos[i] = store.EventInfo{NewEvent: r.NewEvent, ID: s.ids.id(r.id), At: millis(createdAt(r.id))}
 			for woke, into := range []*[]store.ID{&infos[i].Started, &infos[i].Woke} {
-				runs, err := column[int64](q, "SELECT run FROM stint_event_runs WHERE event = ? AND woke = ? ORDER BY run LIMIT ?", r.id, woke, store.MaxEventRuns)
+				runs, err := column[int64](q, "SELECT run FROM stint_event_runs WHERE event = ? AND woke = ? ORDER BY run LIMIT ?", r.id,
+					woke, store.MaxEventRuns)
 				if err != nil {
 					return err
 				}

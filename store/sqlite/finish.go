@@ -36,8 +36,8 @@ func (s *Store) Finish(ctx context.Context, now time.Time, outcomes []store.Outc
 	return stale, err
 }
 
-// Every statement here is fenced by (id, lease, state = 4), so a late writer changes
-// nothing (R2). A run that was asked to cancel ends as canceled, whatever came of it.
+// Every statement here is fenced by id, lease and the state running, so a late writer changes nothing
+// (R2). A run that was asked to cancel ends as canceled, whatever its outcome.
 const (
 	endSQL = `
 UPDATE stint_runs SET state = ?3, ended_at = ?4, output = ?5, error = ?6
@@ -63,10 +63,11 @@ WHERE id = ?1 AND lease = ?2 AND ` + stateRunning + ` AND cancel_at IS NULL`
 UPDATE stint_runs SET ` + stateCanceled + `, ended_at = ?3
 WHERE id = ?1 AND lease = ?2 AND ` + stateRunning + ` AND cancel_at IS NOT NULL`
 
-	// hasJournal and hasUndo say of a run that was asked to cancel that something is left
-	// to clean up: durable calls that its handler may go on from, or compensations.
+	// hasJournal and hasUndo select runs that have something to clean up when they are canceled:
+	// durable calls from which the handler may continue, or compensations.
 	hasJournal = "EXISTS (SELECT 1 FROM stint_journal j WHERE j.run = stint_runs.id)"
-	hasUndo    = "EXISTS (SELECT 1 FROM stint_journal j WHERE j.run = stint_runs.id AND j.scope >= 'undo' AND j.scope < 'undo0' AND j.done = 0)"
+	hasUndo    = "EXISTS (SELECT 1 FROM stint_journal j WHERE j.run = stint_runs.id AND j.scope >= 'undo' AND j.scope < 'undo0' " +
+		"AND j.done = 0)"
 
 	// cleanSQL queues a canceled run once more, in the same attempt, to clean up.
 	cleanSet = `
@@ -110,7 +111,7 @@ func (t *txn) finish(key, now int64, o *store.Outcome) (bool, error) {
 	return true, err
 }
 
-// applyOutcome takes a running run to what its outcome says, and reports 0 if it was stale.
+// applyOutcome changes a running run as its outcome says, and returns 0 if that is stale.
 func (t *txn) applyOutcome(key, now int64, o *store.Outcome) (n int64, err error) {
 	refund := 0
 	if o.Uncounted {
@@ -146,9 +147,8 @@ func (t *txn) applyOutcome(key, now int64, o *store.Outcome) (n int64, err error
 	return n, err
 }
 
-// cleanUp queues a run that was asked to cancel once more, if it has what the statement
-// says. It is asked for after a statement that leaves out runs that were, so it costs
-// others nothing.
+// cleanUp queues a run that was asked to cancel once more, if the statement's condition holds. It is
+// called after a statement that changes no such runs, so it costs other runs nothing.
 func (t *txn) cleanUp(statement string, key, now int64, o *store.Outcome) (int64, error) {
 	n, err := t.execN(statement, key, o.Lease, now)
 	if n > 0 {
@@ -157,7 +157,7 @@ func (t *txn) cleanUp(statement string, key, now int64, o *store.Outcome) (int64
 	return n, err
 }
 
-// endRun ends a run, of a task of a workflow with all that follows in its graph.
+// endRun ends a run, and does what follows in the graph if it is a workflow's task.
 func (t *txn) endRun(key, now int64, o *store.Outcome) (int64, error) {
 	end := store.Result{State: o.To, Output: o.Output}
 	n, err := t.execN(endSQL, key, o.Lease, int64(o.To), now, o.Output, text(o.Error))
@@ -190,7 +190,7 @@ func (t *txn) endRun(key, now int64, o *store.Outcome) (int64, error) {
 	return 1, t.advanceOutcome(o, end.State, now)
 }
 
-// An ending is the end of a run, with what came of it if that is known.
+// An ending is the end of a run, with its result if that is known.
 type ending struct {
 	key     int64
 	result  *store.Result
@@ -205,7 +205,7 @@ func (t *txn) advanceOutcome(o *store.Outcome, ended store.State, now int64) err
 	return t.advance(&parent, &o.Node, ended, now)
 }
 
-// moveToTaskLane moves a run to the lane of its task alone.
+// moveToTaskLane moves a workflow's task from the lane that all have to one of its own.
 func (t *txn) moveToTaskLane(key, node int64) error {
 	g, err := t.workflows.graphs.graph(t, node>>nodeBits)
 	if err != nil {
@@ -223,7 +223,7 @@ func (t *txn) moveToTaskLane(key, node int64) error {
 	return t.exec(setLaneSQL, key, lane)
 }
 
-// retry has a run start once more at o.At, and keeps the attempt if it counted.
+// retry queues or schedules a run for another attempt, and stores this one unless it is Uncounted.
 func (t *txn) retry(key, now int64, o *store.Outcome, refund int) (int64, error) {
 	at, state := ceilMillis(o.At), store.Scheduled
 	if at <= now {
@@ -248,7 +248,7 @@ func (t *txn) end(key, n int64) {
 	}
 }
 
-// text is what a TEXT column takes; nil stays NULL.
+// text returns bytes for a TEXT column; nil is NULL.
 func text(b []byte) any {
 	if b == nil {
 		return nil
@@ -263,7 +263,8 @@ func (s *Store) Record(ctx context.Context, _ time.Time, records []store.Record)
 		for i := range records {
 			key, ok := t.s.ids.key(records[i].ID)
 			if ok {
-				err := t.one("SELECT EXISTS (SELECT 1 FROM stint_runs WHERE id = ? AND lease = ? AND "+stateRunning+")", []any{key, records[i].Lease}, &ok)
+				err := t.one("SELECT EXISTS (SELECT 1 FROM stint_runs WHERE id = ? AND lease = ? AND "+stateRunning+")",
+					[]any{key, records[i].Lease}, &ok)
 				if err != nil {
 					return err
 				}
@@ -280,12 +281,13 @@ func (s *Store) Record(ctx context.Context, _ time.Time, records []store.Record)
 	return stale, err
 }
 
-// record stores what a handler reported, if its lease still stands.
+// record stores what a handler reported, if its lease is current.
 func (t *txn) record(key, lease int64, r *store.Record) error {
 	if p := r.Progress; p != nil {
 		err := t.exec(`INSERT INTO stint_progress (run, done, total, message)
 			SELECT id, ?3, ?4, ?5 FROM stint_runs WHERE id = ?1 AND lease = ?2 AND `+stateRunning+`
-			ON CONFLICT DO UPDATE SET done = excluded.done, total = excluded.total, message = excluded.message`, key, lease, p.Done, p.Total, p.Message)
+			ON CONFLICT DO UPDATE SET done = excluded.done, total = excluded.total, message = excluded.message`, key, lease, p.Done,
+			p.Total, p.Message)
 		if err != nil {
 			return err
 		}
@@ -293,7 +295,7 @@ func (t *txn) record(key, lease int64, r *store.Record) error {
 	if len(r.Logs)+len(r.Chunks) == 0 {
 		return nil
 	}
-	var line, chunk int64 // the last ones
+	var line, chunk int64 // the last numbers
 	err := t.one(lastRecordedSQL, []any{key, lease}, &line, &chunk)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
@@ -315,21 +317,22 @@ func (t *txn) record(key, lease int64, r *store.Record) error {
 	return nil
 }
 
-// lastRecordedSQL finds the last log line and chunk of a run, if its lease still stands.
+// lastRecordedSQL reads the numbers of a run's last log line and chunk, if its lease is current.
 const lastRecordedSQL = `
 SELECT coalesce((SELECT max(seq) FROM stint_logs WHERE run = ?1), 0), coalesce((SELECT max(seq) FROM stint_chunks WHERE run = ?1), 0)
 FROM stint_runs WHERE id = ?1 AND lease = ?2 AND ` + stateRunning
 
-// logsSQL insert log lines, so many rows at a time.
+// logsSQL insert log lines, bulkSizes rows at a time.
 var logsSQL = func() (texts [len(bulkSizes)]string) {
 	for i, n := range bulkSizes {
-		texts[i] = "INSERT INTO stint_logs (run, seq, at, level, attempt, message, attrs) VALUES (?,?,?,?,?,?,?)" + strings.Repeat(",(?,?,?,?,?,?,?)", n-1)
+		texts[i] = "INSERT INTO stint_logs (run, seq, at, level, attempt, message, attrs) " +
+			"VALUES (?,?,?,?,?,?,?)" + strings.Repeat(",(?,?,?,?,?,?,?)", n-1)
 	}
 	return texts
 }()
 
-// insertLogs appends log lines to those up to last, and deletes those that are too many.
-// Lines that would be deleted at once have numbers, but are not written.
+// insertLogs appends log lines after number last, and deletes the oldest beyond MaxLogs. Lines that would
+// be deleted at once get numbers, but are not written.
 func (t *txn) insertLogs(key, last int64, logs []store.Log) error {
 	if len(logs) == 0 {
 		return nil

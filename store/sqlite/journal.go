@@ -26,8 +26,8 @@ func (s *Store) Append(ctx context.Context, now time.Time, c store.Call) (e stor
 	return e, stale, err
 }
 
-// lookBack finds the event from which on call must look, so that those before, which
-// may be many, are read while the writer does something else.
+// lookBack returns the event from which on call has to search. It reads those before, which may be many,
+// outside of the writer.
 func (s *Store) lookBack(ctx context.Context, c *store.Call) (from int64, err error) {
 	key, ok := s.ids.key(c.ID)
 	if !ok {
@@ -37,7 +37,8 @@ func (s *Store) lookBack(ctx context.Context, c *store.Call) (from int64, err er
 	m.Key = c.Entry.Name
 	err = s.view(ctx, func(q querier) error {
 		var last int64
-		if err := q.one("SELECT coalesce((SELECT id FROM stint_events WHERE key = ? ORDER BY id DESC LIMIT 1), 0)", []any{m.Key}, &last); err != nil {
+		if err := q.one("SELECT coalesce((SELECT id FROM stint_events WHERE key = ? ORDER BY id DESC LIMIT 1), 0)", []any{m.Key},
+			&last); err != nil {
 			return err
 		}
 		from, _, err = eventFor(q, key, 0, &m)
@@ -50,21 +51,23 @@ func (s *Store) lookBack(ctx context.Context, c *store.Call) (from int64, err er
 }
 
 const (
-	// appendSQL is fenced: it inserts nothing for an execution that is not current, and
-	// leaves what is done as it is.
+	// appendSQL is fenced: it inserts nothing for an execution that is not current, and does not change
+	// entries that are done.
 	appendSQL = `
 INSERT INTO stint_journal (run, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event, attempts)
-SELECT id, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16 FROM stint_runs WHERE id = ?1 AND lease = ?2 AND ` + stateRunning + `
+SELECT id, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16 FROM stint_runs WHERE id = ?1 AND lease = ?2
+  AND ` + stateRunning + `
 ON CONFLICT DO UPDATE SET name = excluded.name, done = excluded.done, value = excluded.value, error = excluded.error, at = excluded.at,
   due_at = coalesce(excluded.due_at, due_at), attempts = excluded.attempts
 WHERE done = 0`
 
-	// entryColumns are few, for each costs as much to read as a row does.
-	entryColumns = "scope, kind + done * 256 + (attempts & 0xfffff) * 512 + (seq << 29), name, value, error, at, due_at, CASE WHEN kind = 4 THEN json_array(field, match, filter) END"
+	// entryColumns are few, because reading a column costs as much as reading a row.
+	entryColumns = "scope, kind + done * 256 + (attempts & 0xfffff) * 512 + (seq << 29), name, value, error, at, due_at, CASE " +
+		"WHEN kind = 4 THEN json_array(field, match, filter) END"
 )
 
-// call records an entry, and returns what stands at its address then. An event is
-// looked for among those from an ID on.
+// call records an entry, and returns the entry at its address. It searches an event among those with an
+// ID of at least from.
 func (t *txn) call(now int64, c *store.Call, from int64) (e store.Entry, stale bool, err error) {
 	key, ok := t.s.ids.key(c.ID)
 	if !ok {
@@ -89,7 +92,8 @@ func (t *txn) call(now int64, c *store.Call, from int64) (e store.Entry, stale b
 	if !e.Due.IsZero() {
 		due = ceilMillis(e.Due)
 	}
-	n, err := t.execN(appendSQL, key, c.Lease, e.Scope, e.Seq, int64(e.Kind), e.Name, e.Done, e.Value, text(e.Error), now, due, field, match, filter, event, e.Attempts)
+	n, err := t.execN(appendSQL, key, c.Lease, e.Scope, e.Seq, int64(e.Kind), e.Name, e.Done, e.Value, text(e.Error), now, due, field,
+		match, filter, event, e.Attempts)
 	if n > 0 && e.Kind == store.EntryEvent {
 		if !e.Done {
 			delete(t.triggers.noWaiters, e.Name)
@@ -111,18 +115,18 @@ func (t *txn) call(now int64, c *store.Call, from int64) (e store.Entry, stale b
 	return e, false, err
 }
 
-// eventFor finds the first event that a run has not had yet, since it was enqueued; 0:
+// eventFor returns the first matching event since a run was enqueued that the run has not had yet; 0:
 // there is none.
 func eventFor(q querier, run, from int64, m *store.Match) (id int64, payload []byte, err error) {
 	return firstMatch(q, m, `SELECT id, payload, metadata FROM stint_events e WHERE key = ?1 AND id >= ?3
 		AND NOT EXISTS (SELECT 1 FROM stint_journal j WHERE j.run = ?2 AND j.event = e.id) ORDER BY id`, m.Key, run, max(run, from))
 }
 
-// entriesOf reads entries of a journal, of which a replay may have many.
+// entriesOf reads entries of a journal; a replay may have many.
 func entriesOf(q querier, where string, args ...any) (entries []store.Entry, err error) {
 	var full [][]store.Entry
 	err = eachEntry(q, func(e store.Entry) bool {
-		if len(entries) == cap(entries) { // not grown, which would copy what is there again and again
+		if len(entries) == cap(entries) { // append would copy all of them again and again
 			full = append(full, entries)
 			entries = make([]store.Entry, 0, min(max(4*len(entries), 16), 1024))
 		}
@@ -138,7 +142,7 @@ func entriesOf(q querier, where string, args ...any) (entries []store.Entry, err
 	return entries, nil
 }
 
-// eachEntry reads entries one at a time, until take wants no more.
+// eachEntry calls take for each entry, until it returns false.
 func eachEntry(q querier, take func(store.Entry) bool, where string, args ...any) error {
 	rows, err := q.query("SELECT "+entryColumns+" FROM stint_journal "+where, args...)
 	if err != nil {
@@ -183,7 +187,9 @@ func (s *Store) Load(ctx context.Context, id store.ID) (entries []store.Entry, e
 }
 
 // Entries implements store.Journal.
-func (s *Store) Entries(ctx context.Context, id store.ID, after store.Address, limit int, notes bool) (page []store.Entry, more bool, err error) {
+func (s *Store) Entries(
+	ctx context.Context, id store.ID, after store.Address, limit int, notes bool,
+) (page []store.Entry, more bool, err error) {
 	key, _ := s.ids.key(id)
 	err = s.view(ctx, func(q querier) error {
 		size := 0
@@ -194,7 +200,8 @@ func (s *Store) Entries(ctx context.Context, id store.ID, after store.Address, l
 				page = append(page, e)
 			}
 			return !more
-		}, "WHERE run = ? AND (scope, seq) > (?, ?) AND (? OR kind <> 10) ORDER BY scope, seq LIMIT ?", key, after.Scope, after.Seq, notes, limit+1)
+		}, "WHERE run = ? AND (scope, seq) > (?, ?) AND (? OR kind <> 10) ORDER BY scope, seq LIMIT ?", key, after.Scope, after.Seq,
+			notes, limit+1)
 	})
 	return page, more, err
 }
@@ -218,7 +225,7 @@ func (s *Store) AwaitEntry(ctx context.Context, id store.ID, at store.Address) (
 	return e, err
 }
 
-// suspend has a run wait, or queues it again if what it waits for has come already.
+// suspend makes a run wait, or queues it if one of the things that it waits for is there.
 func (t *txn) suspend(key, now int64, o *store.Outcome) (int64, error) {
 	var until any
 	over := false
@@ -229,7 +236,8 @@ func (t *txn) suspend(key, now int64, o *store.Outcome) (int64, error) {
 	}
 	for _, a := range o.Waits.Entries {
 		var done bool
-		err := t.one("SELECT EXISTS (SELECT 1 FROM stint_journal WHERE run = ? AND scope = ? AND seq = ? AND done = 1)", []any{key, a.Scope, a.Seq}, &done)
+		err := t.one("SELECT EXISTS (SELECT 1 FROM stint_journal WHERE run = ? AND scope = ? AND seq = ? AND done = 1)",
+			[]any{key, a.Scope, a.Seq}, &done)
 		if err != nil {
 			return 0, err
 		}
@@ -257,22 +265,22 @@ func (t *txn) suspend(key, now int64, o *store.Outcome) (int64, error) {
 	return t.execN(suspendSQL, key, o.Lease, int64(state), until, o.Spent.Milliseconds())
 }
 
-// suspendSQL gives the attempt back, which the next claim takes again: a wait is within
-// an attempt.
+// suspendSQL takes one from the attempt, which the next claim adds again: a wait is within an attempt.
 const suspendSQL = `
 UPDATE stint_runs SET state = ?3, due_at = ?4, ` + setRank + `coalesce(?4, id >> 20), attempt = attempt - 1, flags = flags | 4, spent = ?5
 WHERE id = ?1 AND lease = ?2 AND ` + stateRunning + ` AND cancel_at IS NULL`
 
-// resume queues a run that waited.
+// resume queues a run that waits.
 func (t *txn) resume(key, now int64) error {
-	n, err := t.execN("UPDATE stint_runs SET "+stateQueued+", due_at = ?2, "+setRank+"?2 WHERE id = ?1 AND "+stateWaiting+" AND lease > 0", key, now)
+	n, err := t.execN("UPDATE stint_runs SET "+stateQueued+", due_at = ?2, "+setRank+"?2 WHERE id = ?1 AND "+stateWaiting+
+		" AND lease > 0", key, now)
 	if n > 0 {
 		t.claims.recheck = true
 	}
 	return err
 }
 
-// resumeWaiters wakes those that wait for runs which have ended since it was called last.
+// resumeWaiters resumes the runs that wait for runs which have ended since the last call.
 func (t *txn) resumeWaiters() error {
 	ended := t.signals.ended[t.signals.resumed:]
 	if len(ended) == 0 {
@@ -300,18 +308,18 @@ func (t *txn) resumeWaiters() error {
 	return nil
 }
 
-// resolve gives an event to the durable calls that wait for it.
-// It reports whether any waits for events with that key.
+// resolve completes the durable calls that wait for an event.
 func (t *txn) resolve(now, event int64, e *store.NewEvent, found []store.Match, late bool) error {
 	return eachMatch(found, e, func(m []any) error {
 		runs, err := column[int64](t, `UPDATE stint_journal SET done = 1, value = ?5, event = ?6, at = ?7
 			WHERE kind = 4 AND done = 0 AND name = ?1 AND field = ?2 AND match = ?3 AND filter = ?4
-			AND (?8 = 0 OR NOT EXISTS (SELECT 1 FROM stint_journal j WHERE j.run = stint_journal.run AND j.event = ?6)) RETURNING run`, append(m, e.Payload, event, now, late)...)
+			AND (?8 = 0 OR NOT EXISTS (SELECT 1 FROM stint_journal j WHERE j.run = stint_journal.run AND j.event = ?6)) RETURNING run`,
+			append(m, e.Payload, event, now, late)...)
 		if err != nil {
 			return err
 		}
 		for _, run := range runs {
-			t.signals.chunks = append(t.signals.chunks, run) // those who await the entry look again
+			t.signals.chunks = append(t.signals.chunks, run) // calls of AwaitEntry read again
 			t.recordEventRun(event, run, true)
 			if err := t.resume(run, now); err != nil {
 				return err
@@ -321,10 +329,11 @@ func (t *txn) resolve(now, event int64, e *store.NewEvent, found []store.Match, 
 	})
 }
 
-// forget removes entries, what follows them, and the scopes of the branches among that.
+// forget deletes entries, the later ones of their scopes, and the scopes of branches among them.
 func (t *txn) forget(key int64, from []store.Address) error {
 	for _, a := range from {
-		n, err := t.execN("DELETE FROM stint_journal WHERE run = ? AND scope = ? AND seq = ? AND kind = 6 AND error IS NOT NULL", key, a.Scope, a.Seq)
+		n, err := t.execN("DELETE FROM stint_journal WHERE run = ? AND scope = ? AND seq = ? AND kind = 6 AND error IS NOT NULL", key,
+			a.Scope, a.Seq)
 		if err != nil {
 			return err
 		}
@@ -341,8 +350,9 @@ func (t *txn) forget(key int64, from []store.Address) error {
 		if a.Scope != "" {
 			from, to, number = a.Scope+"/", a.Scope+"0", len(a.Scope)+2
 		}
-		// Also of branches that have not ended, which are not recorded themselves.
-		err = t.exec("DELETE FROM stint_journal WHERE run = ?1 AND scope >= ?2 AND scope < ?3 AND CAST(substr(scope, ?4) AS INTEGER) >= ?5", key, from, to, number, a.Seq)
+		// Also of branches that have not ended, which have no entry.
+		err = t.exec("DELETE FROM stint_journal WHERE run = ?1 AND scope >= ?2 AND scope < ?3 "+
+			"AND CAST(substr(scope, ?4) AS INTEGER) >= ?5", key, from, to, number, a.Seq)
 		if err != nil {
 			return err
 		}
@@ -350,8 +360,8 @@ func (t *txn) forget(key int64, from []store.Address) error {
 	return nil
 }
 
-// Compensations as a new attempt is to find them: those of a branch that has ended stay, to be
-// done anew, for it is not entered again; of the others, which are given again, a note stays.
+// Compensations are prepared for a new attempt: those of a branch that has ended become pending again, for
+// the branch is not entered again; of the others, which are recorded again, a note stays.
 const (
 	keepUndo = "UPDATE stint_journal SET done = 0, error = NULL, due_at = NULL, attempts = 0 WHERE run = ? AND scope = ?"
 	noteUndo = `UPDATE OR REPLACE stint_journal SET scope = '` + store.UndoneScope + `' || substr(scope, 5), kind = 10,
@@ -372,7 +382,7 @@ func (t *txn) resetUndo(key int64) error {
 		if err != nil {
 			return err
 		}
-		changes := []string{noteUndo, dropUndo} // what is not noted is the failure that ended the run
+		changes := []string{noteUndo, dropUndo} // the entry without a note is the failure that ended the run
 		if ended {
 			changes = []string{keepUndo}
 		}
@@ -385,16 +395,16 @@ func (t *txn) resetUndo(key int64) error {
 	return nil
 }
 
-// branchEnded reports whether a branch with that scope, or one that it is in, is recorded as
-// ended.
+// branchEnded reports whether the branch with that scope, or one around it, is recorded as ended.
 func (t *txn) branchEnded(run int64, scope string) (ended bool, err error) {
 	for scope != "" && !ended && err == nil {
 		parent, number, nested := cutLast(scope)
 		seq, nerr := strconv.Atoi(number)
 		if nerr != nil {
-			return false, nil // what the engine keeps there for itself
+			return false, nil // an entry of the engine
 		}
-		err = t.one("SELECT EXISTS (SELECT 1 FROM stint_journal WHERE run = ? AND scope = ? AND seq = ? AND kind = 6 AND done = 1)", []any{run, parent, seq}, &ended)
+		err = t.one("SELECT EXISTS (SELECT 1 FROM stint_journal WHERE run = ? AND scope = ? AND seq = ? AND kind = 6 AND done = 1)",
+			[]any{run, parent, seq}, &ended)
 		if scope = parent; !nested {
 			break
 		}

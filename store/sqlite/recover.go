@@ -33,7 +33,7 @@ func (s *Store) Recover(ctx context.Context) (store.Recovered, error) {
 // recover looks once for dead processes.
 func (s *Store) recover(ctx context.Context) (total store.Recovered, err error) {
 	if s.at.check() != nil {
-		return total, nil // it would take those who have the next file for dead
+		return total, nil // processes with the next file would be taken for dead
 	}
 	locks, staged, err := s.leftBehind(ctx)
 	if err != nil {
@@ -41,7 +41,7 @@ func (s *Store) recover(ctx context.Context) (total store.Recovered, err error) 
 	}
 	for _, lock := range locks {
 		if d, err := s.presence.isDead(lock); err != nil || !d {
-			continue // not ours to judge now; asked again at the next look
+			continue // not known; the next call tries again
 		}
 		var r store.Recovered
 		err := s.do(ctx, func(t *txn) error {
@@ -60,20 +60,21 @@ func (s *Store) recover(ctx context.Context) (total store.Recovered, err error) 
 				}
 			}
 		}
-		s.do(ctx, func(t *txn) error { return t.rollUpProcess(lock) }) // of figures, no error is worth a recovery
+		s.do(ctx, func(t *txn) error { return t.rollUpProcess(lock) }) // only counters: an error must not stop the recovery
 		s.presence.remove(lock)
 	}
 	return total, nil
 }
 
-// workLocksSQL reads the lock names of workers that live, or were taken for dead, lived,
-// and have claimed something since; see renew.
+// workLocksSQL reads the lock names of living workers, and of those that were wrongly taken for dead and
+// have claimed runs since; see presence.renew.
 const workLocksSQL = `
 SELECT lock FROM stint_workers WHERE ended_at IS NULL
-UNION ALL SELECT w.lock FROM stint_runs r CROSS JOIN stint_workers w ON w.id = r.worker WHERE r.` + stateRunning + ` AND r.worker > 0 AND w.ended_at IS NOT NULL`
+UNION ALL SELECT w.lock FROM stint_runs r CROSS JOIN stint_workers w ON w.id = r.worker WHERE r.` + stateRunning + ` AND r.worker > 0
+  AND w.ended_at IS NOT NULL`
 
-// leftBehind lists the lock names of others that the directory or the file knows, and the
-// tokens of what is staged.
+// leftBehind returns the lock names of other processes, from the directory and the file, and the tokens
+// of staged lanes.
 func (s *Store) leftBehind(ctx context.Context) (locks, staged []string, err error) {
 	if s.path == Memory {
 		return nil, nil, nil
@@ -82,7 +83,7 @@ func (s *Store) leftBehind(ctx context.Context) (locks, staged []string, err err
 		if strings.HasPrefix(name, s.presence.mark) {
 			locks = append(locks, name)
 		} else {
-			s.presence.remove(name) // it had a file that was replaced by this one
+			s.presence.remove(name) // of a file that this one has replaced
 		}
 	}
 	err = s.view(ctx, func(q querier) error {
@@ -107,7 +108,7 @@ func (s *Store) leftBehind(ctx context.Context) (locks, staged []string, err err
 	return locks, staged, err
 }
 
-// releaseLock gives back what the workers of a lock name have.
+// releaseLock releases the runs of the workers with a lock name.
 func (t *txn) releaseLock(lock string, crashed bool, r *store.Recovered) error {
 	workers, err := column[int64](t, `SELECT id FROM stint_workers WHERE lock = ?
 		AND (ended_at IS NULL OR EXISTS (SELECT 1 FROM stint_runs r WHERE r.worker = stint_workers.id AND r.`+stateRunning+`))`, lock)
@@ -122,10 +123,14 @@ func (t *txn) releaseLock(lock string, crashed bool, r *store.Recovered) error {
 	return nil
 }
 
-// releaseEnds says that a run which was asked to cancel has nothing to clean up: it ends.
-// One that has killed its process too often gets no other chance, save for compensations.
+// releaseEnds selects runs that end because they were asked to cancel and have nothing to clean up. One
+// that has killed its process too often only runs its compensations.
 const (
 	releaseEnds = "(cancel_at IS NOT NULL AND NOT CASE WHEN ?2 AND crashes + 1 >= ?4 THEN " + hasUndo + " ELSE " + hasJournal + " END)"
+
+	// releaseAgain selects runs that are queued again, releaseDelay is how long they wait.
+	releaseAgain = "NOT " + releaseEnds + " AND ?2 AND crashes + 1 < ?4"
+	releaseDelay = "CASE WHEN crashes >= 1 THEN ?6 << min(crashes, 10) ELSE 0 END"
 
 	releaseSQL = `
 UPDATE stint_runs SET
@@ -134,23 +139,24 @@ UPDATE stint_runs SET
     ELSE ` + queuedState + ` END,
   ended_at = CASE WHEN ` + releaseEnds + ` THEN ?3 END,
   error    = CASE WHEN NOT ` + releaseEnds + ` AND ?2 AND crashes + 1 >= ?4 THEN ?5 ELSE error END,
-  rank     = CASE WHEN NOT ` + releaseEnds + ` AND ?2 AND crashes + 1 < ?4 THEN rank - ` + dueTime + ` + ?3 + CASE WHEN crashes >= 1 THEN ?6 << min(crashes, 10) ELSE 0 END ELSE rank END,
-  due_at   = CASE WHEN NOT ` + releaseEnds + ` AND ?2 AND crashes + 1 < ?4 THEN ?3 + CASE WHEN crashes >= 1 THEN ?6 << min(crashes, 10) ELSE 0 END ELSE due_at END,
+  rank     = CASE WHEN ` + releaseAgain + ` THEN rank - ` + dueTime + ` + ?3 + ` + releaseDelay + ` ELSE rank END,
+  due_at   = CASE WHEN ` + releaseAgain + ` THEN ?3 + ` + releaseDelay + ` ELSE due_at END,
   attempt  = attempt - NOT ` + releaseEnds + `,
   crashes  = crashes + ?2
 WHERE worker = ?1 AND ` + stateRunning + `
 RETURNING id, state, lane, crashes, parent, node`
 )
 
-// releaseWorker gives back what one worker has; the attempts do not count. After a
-// crash the runs go behind the rest, from the second one on with a growing delay, and
-// from the store.MaxCrashes-th on not at all.
+// releaseWorker queues the runs of a worker; their attempts do not count. After a crash they are queued
+// behind all others, from the second crash on after a growing delay; after store.MaxCrashes they are
+// blocked.
 func (t *txn) releaseWorker(worker int64, crashed bool, r *store.Recovered) error {
 	c := 0
 	if crashed {
 		c = 1
 		err := t.exec(`INSERT INTO stint_attempts (run, lease, attempt, worker, started_at, ended_at, state, error)
-			SELECT id, lease, attempt, worker, started_at, ?2, `+queuedState+`, ?3 FROM stint_runs WHERE worker = ?1 AND `+stateRunning, worker, t.now, store.CrashError)
+			SELECT id, lease, attempt, worker, started_at, ?2, `+queuedState+`, ?3 FROM stint_runs WHERE worker = ?1 AND `+stateRunning,
+			worker, t.now, store.CrashError)
 		if err != nil {
 			return err
 		}
@@ -160,7 +166,9 @@ func (t *txn) releaseWorker(worker int64, crashed bool, r *store.Recovered) erro
 		state             store.State
 		parent, node      *int64
 	}
-	rows, err := readying(t, func(r *row) int64 { return r.id }, func(r *row) []any { return []any{&r.id, &r.state, &r.lane, &r.crashes, &r.parent, &r.node} }, releaseSQL,
+	rows, err := readying(t, func(r *row) int64 { return r.id }, func(r *row) []any {
+		return []any{&r.id, &r.state, &r.lane, &r.crashes, &r.parent, &r.node}
+	}, releaseSQL,
 		worker, c, t.now, store.MaxCrashes, store.QuarantineError, suspectDelay.Milliseconds())
 	if err != nil {
 		return err
@@ -193,8 +201,8 @@ func (t *txn) releaseWorker(worker int64, crashed bool, r *store.Recovered) erro
 	return t.retryBlocked()
 }
 
-// retryBlockedSQL queues what handlers blocked, not crashes or conditions, in builds of
-// which no worker lives, if there is another. The runs keep their places.
+// retryBlockedSQL queues runs that their handlers blocked (not crashes or conditions) in builds without a
+// living worker, if another build has one. The runs keep their positions.
 const retryBlockedSQL = `
 UPDATE stint_runs SET ` + stateQueued + ` WHERE id IN (
   SELECT r.id FROM stint_runs r LEFT JOIN stint_workers w ON w.id = r.worker
@@ -204,7 +212,8 @@ UPDATE stint_runs SET ` + stateQueued + ` WHERE id IN (
 RETURNING id`
 
 func (t *txn) retryBlocked() error {
-	keys, err := readying(t, func(key *int64) int64 { return *key }, func(key *int64) []any { return []any{key} }, retryBlockedSQL, store.MaxCrashes)
+	keys, err := readying(t, func(key *int64) int64 { return *key }, func(key *int64) []any { return []any{key} }, retryBlockedSQL,
+		store.MaxCrashes)
 	if len(keys) > 0 {
 		t.claims.recheck = true
 	}

@@ -10,24 +10,24 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// An oldTask is the run that a task of a workflow has when the workflow is replayed.
+// An oldTask is a task's run when its workflow is replayed.
 type oldTask struct {
 	id, place, attempts int64
 	state               store.State
 	ran                 bool
 }
 
-// replayWorkflow has the tasks that failed or were canceled, and what depends on them, run
-// again; all of them if none did. A task whose parents all stay starts now, the run of
-// one that failed before as a new attempt; the runs of the others go, and their joins
-// are set back.
+// replayWorkflow runs the tasks again that failed or were canceled, and those that depend on them; all
+// tasks if there are none. A task whose parents all stay starts now: as a new attempt if it had failed.
+// The runs of the other tasks are deleted, and their joins are reset.
 func (t *txn) replayWorkflow(key, node, now int64) error {
 	f, err := t.workflowRun(key, node, now)
 	if err != nil {
 		return err
 	}
 	var endBy int64
-	err = t.one(`UPDATE stint_runs SET `+stateRunning+`, worker = 0, ended_at = NULL, cancel_at = NULL, error = NULL, started_at = ?2, start_by = ?2 + start_in, replayed = 1
+	err = t.one(`UPDATE stint_runs SET `+stateRunning+`, worker = 0, ended_at = NULL, cancel_at = NULL, error = NULL, started_at = ?2,
+		start_by = ?2 + start_in, replayed = 1
 		WHERE id = ?1 RETURNING coalesce(start_by, ?3)`, []any{key, now, never}, &endBy)
 	if err != nil {
 		return err
@@ -53,8 +53,8 @@ func (t *txn) replayWorkflow(key, node, now int64) error {
 	return r.start()
 }
 
-// remake deletes the run of a task, which has another when its parents have ended, whose
-// attempts go on counting.
+// remake deletes the run of a task, which gets a new one when its parents have ended. The new one
+// continues to count attempts.
 func (f *workflowRun) remake(o *oldTask) error {
 	if o.attempts > 0 {
 		err := f.t.exec("INSERT OR REPLACE INTO stint_remade (run, place, attempts) VALUES (?, ?, ?)", f.key, o.place, o.attempts)
@@ -67,11 +67,12 @@ func (f *workflowRun) remake(o *oldTask) error {
 	return f.t.deleteRun(id)
 }
 
-// oldTasks reads the runs that there are, and removes those of on-failure and
-// on-success tasks, which may have to run again.
+// oldTasks reads the runs of the tasks, and deletes those of on-failure and on-success tasks, which may
+// have to run again.
 func (f *workflowRun) oldTasks() ([]oldTask, error) {
 	rows, err := rowsOf(f.t, func(o *oldTask) []any { return []any{&o.id, &o.place, &o.attempts, &o.state, &o.ran} },
-		"SELECT id, node & 1048575, attempt, state, lease > 0 FROM stint_runs WHERE parent = ? AND node >= ? AND node <= ? ORDER BY parent, node",
+		"SELECT id, node & 1048575, attempt, state, lease > 0 FROM stint_runs WHERE parent = ? AND node >= ? AND node <= ? "+
+			"ORDER BY parent, node",
 		f.key, f.node, f.node|int64(f.Success()))
 	if err != nil {
 		return nil, err
@@ -93,7 +94,7 @@ type replay struct {
 	reruns []bool
 }
 
-// join sums up the parents that stay, and reports whether others do not.
+// join returns the JoinState of the parents that stay, and reports whether others run again.
 func (r *replay) join(parents []int) (all store.JoinState, waits bool) {
 	all.Cause = -1
 	for _, p := range parents {
@@ -106,7 +107,7 @@ func (r *replay) join(parents []int) (all store.JoinState, waits bool) {
 	return all, waits
 }
 
-// start sets the joins back, and starts what waits for nothing.
+// start resets the joins, and starts the tasks that wait for nothing.
 func (r *replay) start() error {
 	f := r.f
 	join := func(place int, parents []int) (waits bool, err error) {
@@ -167,7 +168,7 @@ func (s *Store) Restart(ctx context.Context, now time.Time, id store.ID, at stor
 	})
 }
 
-// endedRun finds a run that is in a condition.
+// endedRun returns the key of a run for which a condition holds.
 func (t *txn) endedRun(id store.ID, condition string) (key int64, err error) {
 	key, ok := t.s.ids.key(id)
 	if ok {
@@ -179,11 +180,12 @@ func (t *txn) endedRun(id store.ID, condition string) (key int64, err error) {
 	return key, err
 }
 
-// forkSQL copies a run as a new one, whose journal is read at its first execution.
+// forkSQL inserts a copy of a run, which replays a journal at its first execution.
 const forkSQL = `
 INSERT INTO stint_runs (id, lane, state, priority, rank, start_in, start_by, input, metadata, flags, limits, limiter)
 SELECT ?1, lane, ` + queuedState + `, priority, rank - ` + dueTime + ` + (?1 >> 20), start_in, (?1 >> 20) + start_in,
-  coalesce(input, (SELECT data FROM stint_inputs i WHERE i.id = r.id)), metadata, flags & 1 | 8, limits, CASE WHEN limits IS NOT NULL THEN 0 END
+  coalesce(input, (SELECT data FROM stint_inputs i WHERE i.id = r.id)), metadata, flags & 1 | 8, limits,
+  CASE WHEN limits IS NOT NULL THEN 0 END
 FROM stint_runs r WHERE id = ?2`
 
 // Fork implements store.Journal.
@@ -200,8 +202,9 @@ func (s *Store) Fork(ctx context.Context, now time.Time, id store.ID, at store.A
 		fork = s.ids.id(copied)
 		t.limiters.unadmitted = true
 		t.timers.lookAgain()
-		t.triggers.forget() // it may wait for what nobody waited for
-		err = t.exec(`INSERT INTO stint_journal (run, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event, attempts)
+		t.triggers.forget() // it may wait for events that nothing waited for
+		err = t.exec(`INSERT INTO stint_journal (run, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event,
+			attempts)
 			SELECT ?2, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event, attempts FROM stint_journal
 			WHERE run = ?1 AND CASE WHEN scope >= 'undo' AND scope < 'undo0' THEN kind = 2 AND CAST(substr(scope, 6) AS INTEGER) < ?3
 				ELSE done = 1 AND (scope = '' AND seq < ?3 OR scope <> '' AND CAST(scope AS INTEGER) < ?3) END`, key, copied, at.Seq)

@@ -9,25 +9,24 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// triggerCache is what the writer knows of triggers and of the filters of tasks, by key
-// and by task. It is forgotten when they change, when another connection commits and
-// when a transaction is rolled back.
+// A triggerCache holds triggers, by key, and the filters of tasks, by task. It is dropped when they change,
+// when another connection commits and when a transaction is rolled back.
 type triggerCache struct {
 	passive
 	byKey   map[string][]store.Trigger
 	wild    []store.Trigger
 	filters map[string][]store.TaskFilter
-	// noWaiters are keys of events for which nothing waits.
+	// noWaiters are keys of events that nothing waits for.
 	noWaiters map[string]bool
 }
 
-const maxTriggerKeys = 10_000 // kept in memory
+const maxTriggerKeys = 10_000 // in memory
 
 func (c *triggerCache) forget()     { *c = triggerCache{} }
 func (c *triggerCache) rolledBack() { c.forget() }
 func (c *triggerCache) outdated()   { c.forget() }
 
-// setNoWaiters notes that nothing waits for events with a key.
+// setNoWaiters records that nothing waits for events with a key.
 func (c *triggerCache) setNoWaiters(key string) {
 	if c.noWaiters == nil || len(c.noWaiters) > maxTriggerKeys {
 		c.noWaiters = map[string]bool{}
@@ -35,7 +34,7 @@ func (c *triggerCache) setNoWaiters(key string) {
 	c.noWaiters[key] = true
 }
 
-// trigger makes the runs that an event starts, and reports whether there are any.
+// trigger starts the runs of an event's triggers, and reports whether there are any.
 func (t *txn) trigger(now, key int64, e *store.NewEvent) (started bool, err error) {
 	err = t.eachTrigger(e, func(tr *store.Trigger, filters []store.TaskFilter) error {
 		runs, err := tr.RunsOf(t.s.ids.id(key), e, filters)
@@ -84,9 +83,9 @@ func (t *txn) startBy(now, key int64, runs []store.NewRun) error {
 	return nil
 }
 
-// fire enqueues a run that an event starts. Plain ones are inserted together, those of a
-// group of changes: none of these knows the run, so none misses its row. started is false
-// for a run that its idempotency key knows already.
+// fire enqueues a run that an event starts. Plain ones of a group of changes are inserted together: no
+// change of the group knows them, so none misses their rows. started is false if the run's idempotency
+// key is taken.
 func (t *txn) fire(now int64, r *store.NewRun) (key int64, started bool, err error) {
 	if !plain(r, now) {
 		made, err := t.enqueue(now, []store.NewRun{*r}, nil)
@@ -105,11 +104,12 @@ func (t *txn) fire(now int64, r *store.NewRun) (key int64, started bool, err err
 	if err != nil {
 		return 0, false, err
 	}
-	t.events.started = append(t.events.started, key, lane, int64(r.Priority), store.Rank(createdAt(key), r.Priority, r.AgeEvery), input, string(r.Metadata))
+	t.events.started = append(t.events.started, key, lane, int64(r.Priority), store.Rank(createdAt(key), r.Priority, r.AgeEvery), input,
+		string(r.Metadata))
 	return key, true, nil
 }
 
-// firedSQL insert the runs that events start, so many rows at a time.
+// firedSQL insert runs that events start, bulkSizes rows at a time.
 var firedSQL = func() (texts [len(bulkSizes)]string) {
 	for i, n := range bulkSizes {
 		const row = "(?,?," + queuedState + ",?,?,?,?)"
@@ -118,8 +118,7 @@ var firedSQL = func() (texts [len(bulkSizes)]string) {
 	return texts
 }()
 
-// insertAll executes statements for so many rows of so many columns as bulkSizes says,
-// until all arguments are used.
+// insertAll executes statements, each for bulkSizes rows, until all arguments are used.
 func (t *txn) insertAll(texts *[len(bulkSizes)]string, columns int, args []any) error {
 	for i, rows := range bulkSizes {
 		for n := columns * rows; len(args) >= n; args = args[n:] {
@@ -131,8 +130,7 @@ func (t *txn) insertAll(texts *[len(bulkSizes)]string, columns int, args []any) 
 	return nil
 }
 
-// triggersOf are the triggers of just that key; it sees to it that those with a * are
-// known too.
+// triggersOf returns the triggers with exactly that key. It also caches those with a *.
 func (t *txn) triggersOf(key string) ([]store.Trigger, error) {
 	c := t.triggers
 	if c.byKey == nil || len(c.byKey) > maxTriggerKeys {
@@ -193,7 +191,7 @@ func filterFields(f *store.TaskFilter) []any {
 	return []any{&f.ID, &f.Task, &f.Scope, &f.Expr, &f.Payload}
 }
 
-// template reads what templateText wrote.
+// template is the inverse of templateText.
 func (s *Store) template(q querier, text []byte, graph *int64) (t store.Template, err error) {
 	if err = json.Unmarshal(text, &t); err != nil {
 		return t, fmt.Errorf("stored template: %w", err)
@@ -204,7 +202,7 @@ func (s *Store) template(q querier, text []byte, graph *int64) (t store.Template
 	return t, err
 }
 
-// templateText is how a template is stored, without its input, and its graph by itself.
+// templateText returns a template as it is stored: without its input, and with its graph's number.
 func (t *txn) templateText(m store.Template) (text string, graph any, err error) {
 	if m.Run.Graph != nil {
 		if graph, err = t.storeGraph(m.Run.Graph); err != nil {

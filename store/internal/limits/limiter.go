@@ -79,7 +79,7 @@ func (l *Limiter) Allows(limit *store.Limit, now time.Time) bool {
 // hasShare reports whether a share is free, and no other key's turn comes first.
 func (l *Limiter) hasShare() bool { return l.Active < l.Max && (!l.InTurns() || l.Admitted == 0) }
 
-// SetRate changes the settings of a rate. The tokens that there are by now stay.
+// SetRate changes the settings of a rate, and keeps its tokens.
 func (l *Limiter) SetRate(now time.Time, perSecond float64, burst int) {
 	l.Bucket.Fill(now)
 	l.Bucket.PerSecond, l.Bucket.Burst, l.Max = perSecond, burst, int64(burst)
