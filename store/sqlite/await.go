@@ -121,6 +121,8 @@ func (w *writer) notifyAll() {
 	}
 }
 
+type cancelOf struct{ worker, run int64 }
+
 // signals are what those who wait are told after the commit.
 type signals struct {
 	passive

@@ -1,6 +1,6 @@
 // Package sqlite is a stint store in one SQLite file, with modernc.org/sqlite.
 //
-// One goroutine owns the write connection and commits in groups (writer.go); readers
+// One goroutine owns the write connection and commits in groups (writer.go, commit.go); readers
 // have their own read-only connections and never block it. Processes that share a
 // file find each other by the lock files beside it (presence.go) and see each other's
 // commits through PRAGMA data_version (poll.go).

@@ -2,7 +2,7 @@ package sqlite
 
 // A participant is a subsystem that has a part in each commit: it keeps in memory what it
 // knows of the rows, and what a transaction is to write or to do at its end. Each is
-// registered once, in newParticipants, and what makes commits (writer.go, tx.go) calls all
+// registered once, in newParticipants, and what makes commits (commit.go, tx.go) calls all
 // of them by these methods alone.
 type participant interface {
 	// flush writes what the transaction has left for its end.

@@ -1,0 +1,114 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+)
+
+// txn is one transaction: the writer's, or an app's own (tx.go).
+type txn struct {
+	querier
+	s     *Store
+	execN func(text string, args ...any) (int64, error)
+	*participants
+	now     int64         // milliseconds
+	lastKey int64         // highest run key in the file, with those given here
+	took    time.Duration // the commit
+}
+
+// flush has every participant write what it has left for the end.
+func (t *txn) flush() error {
+	for _, p := range t.all {
+		if err := p.flush(t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *txn) exec(text string, args ...any) error {
+	_, err := t.execN(text, args...)
+	return err
+}
+
+// A querier runs statements that read: the writer inside a transaction, or a reader.
+type querier interface {
+	query(text string, args ...any) (*sql.Rows, error)
+	one(text string, args []any, into ...any) error
+}
+
+// rowsOf scans every row of a statement, and closes them.
+func rowsOf[T any](q querier, fields func(*T) []any, text string, args ...any) ([]T, error) {
+	rows, err := q.query(text, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all []T
+	for rows.Next() {
+		var v T
+		if err := rows.Scan(fields(&v)...); err != nil {
+			return nil, err
+		}
+		all = append(all, v)
+	}
+	return all, rows.Err()
+}
+
+// column is rowsOf for a statement with one column.
+func column[T any](q querier, text string, args ...any) ([]T, error) {
+	return rowsOf(q, func(v *T) []any { return []any{v} }, text, args...)
+}
+
+// prepared returns the statement with this text, which is prepared once, to be executed
+// with these arguments: what that does to lanes is noted.
+func (w *writer) prepared(text string, args []any) (*statement, error) {
+	st := w.stmt[text]
+	if st == nil {
+		s, err := w.conn.PrepareContext(context.Background(), text)
+		if err != nil {
+			return nil, fmt.Errorf("prepare %q: %w", text, err)
+		}
+		st = &statement{s, effectOf(text)}
+		w.stmt[text] = st
+	}
+	w.lanes.noteEffect(&st.effect, args)
+	return st, nil
+}
+
+func (w *writer) exec(text string) error {
+	_, err := w.execN(text)
+	return err
+}
+
+// execN runs a statement and returns how many rows it changed.
+func (w *writer) execN(text string, args ...any) (int64, error) {
+	st, err := w.prepared(text, args)
+	if err != nil {
+		return 0, err
+	}
+	r, err := st.ExecContext(context.Background(), args...)
+	if err != nil {
+		return 0, err
+	}
+	return r.RowsAffected()
+}
+
+func (w *writer) query(text string, args ...any) (*sql.Rows, error) {
+	st, err := w.prepared(text, args)
+	if err != nil {
+		return nil, err
+	}
+	return st.QueryContext(context.Background(), args...)
+}
+
+// one scans the single row of a statement; sql.ErrNoRows if there is none.
+func (w *writer) one(text string, args []any, into ...any) error {
+	st, err := w.prepared(text, args)
+	if err != nil {
+		return err
+	}
+	return st.QueryRowContext(context.Background(), args...).Scan(into...)
+}
