@@ -21,7 +21,7 @@ func TestListRuns(t *testing.T) {
 		if i%2 == 1 {
 			task, meta = b, map[string]string{"tenant": "y"}
 		}
-		r := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), i, stint.WithMetadata(meta)))
+		r := enqueue(t, task, i, stint.WithMetadata(meta))
 		if i%2 == 0 {
 			want = append([]string{r.ID()}, want...)
 		}
@@ -32,7 +32,7 @@ func TestListRuns(t *testing.T) {
 	} {
 		var got []string
 		for {
-			page := must[*stint.RunPage](t)(c.ListRuns(t.Context(), f))
+			page := listRuns(t, c, f)
 			if len(page.Runs) > f.Limit {
 				t.Fatalf("%s: a page of %d, want at most %d", name, len(page.Runs), f.Limit)
 			}
@@ -65,7 +65,7 @@ func TestReplay(t *testing.T) {
 		}
 		return n + 1, nil
 	})
-	run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 41))
+	run := enqueue(t, task, 41)
 	stop := working(t, c)
 	if _, err := run.Wait(t.Context()); err == nil {
 		t.Fatal("did not fail")
@@ -79,7 +79,7 @@ func TestReplay(t *testing.T) {
 	if got, err := run.Wait(t.Context()); err != nil || got != 42 {
 		t.Errorf("Wait = %d, %v", got, err)
 	}
-	if info := must[*stint.RunInfo](t)(run.Info(t.Context())); info.Attempt != 2 { // it goes on counting
+	if info := infoOf(t, run); info.Attempt != 2 { // it goes on counting
 		t.Errorf("attempt %d, want 2", info.Attempt)
 	}
 }
@@ -89,10 +89,10 @@ func TestDeleteRuns(t *testing.T) {
 	c := opened(t)
 	task := stint.NewTask(c, "double", double)
 	stop := working(t, c)
-	done := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
-	must[int](t)(done.Wait(t.Context()))
+	done := enqueue(t, task, 1)
+	output(t, done)
 	stop()
-	queued := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 2))
+	queued := enqueue(t, task, 2)
 	if n, err := c.DeleteRuns(t.Context(), stint.RunFilter{Tasks: []string{"double"}}); n != 1 || err != nil {
 		t.Fatalf("DeleteRuns = %d, %v", n, err)
 	}
@@ -102,7 +102,7 @@ func TestDeleteRuns(t *testing.T) {
 	if _, err := done.Wait(t.Context()); !errors.Is(err, stint.ErrNotFound) {
 		t.Errorf("Wait of the deleted run: %v", err)
 	}
-	must[*stint.RunInfo](t)(queued.Info(t.Context()))
+	infoOf(t, queued)
 }
 
 // Runs are deleted when their retention is over, failed ones three times as late.
@@ -112,8 +112,8 @@ func TestRetention(t *testing.T) {
 		good := stint.NewTask(c, "double", double)
 		bad := stint.NewTask(c, "bad", func(context.Context, int) (int, error) { return 0, errors.New("no") })
 		stop := working(t, c)
-		a := must[*stint.Run[int]](t)(good.Enqueue(t.Context(), 1))
-		b := must[*stint.Run[int]](t)(bad.Enqueue(t.Context(), 1))
+		a := enqueue(t, good, 1)
+		b := enqueue(t, bad, 1)
 		a.Wait(t.Context())
 		b.Wait(t.Context())
 		stop()
@@ -144,9 +144,9 @@ func TestShortRetention(t *testing.T) {
 		c := openedAt(t, ":memory:", stint.WithRetention(20*time.Second))
 		task := stint.NewTask(c, "t", func(_ context.Context, n int) (int, error) { return n, nil })
 		working(t, c)
-		must[int](t)(task.Run(t.Context(), 1))
+		runTask(t, task, 1)
 		for _, want := range []int{1, 0} {
-			if page := must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{})); len(page.Runs) != want {
+			if page := listRuns(t, c, stint.RunFilter{}); len(page.Runs) != want {
 				t.Errorf("%d runs, want %d", len(page.Runs), want)
 			}
 			time.Sleep(23 * time.Second)

@@ -73,8 +73,8 @@ func TestAppCodeIsAnErrorAtTheCall(t *testing.T) {
 		number := stint.NewTask(coded, "number", double)
 		good := stint.NewTask(c, "good", double)
 		working(t, c)
-		output := must[*stint.Run[json.RawMessage]](t)(evil.Enqueue(t.Context(), 1))
-		must[json.RawMessage](t)(output.Wait(t.Context()))
+		ended := enqueue(t, evil, 1)
+		output(t, ended)
 		quoted := must[json.RawMessage](t)(json.Marshal(what))
 		var outputs stint.Outputs
 		if err := json.Unmarshal([]byte(`{"node":`+string(quoted)+`}`), &outputs); err != nil {
@@ -93,7 +93,7 @@ func TestAppCodeIsAnErrorAtTheCall(t *testing.T) {
 			"input, run":                     func() error { return errOf(typed.Run(ctx, evilJSON{encode: f})) },
 			"input, of a cron":               func() error { return typed.Cron(ctx, "i", "@daily", evilJSON{encode: f}) },
 			"input, decoded":                 func() error { return errOf(c.EnqueueJSON(ctx, "typed", quoted)) },
-			"output, decoded":                func() error { return errOf(stint.RunByID[evilJSON](c, output.ID()).Wait(ctx)) },
+			"output, decoded":                func() error { return errOf(stint.RunByID[evilJSON](c, ended.ID()).Wait(ctx)) },
 			"output of a node, decoded":      func() error { return errOf(node.From(outputs)) },
 			"outputs of a workflow, decoded": func() error {
 				run := must[*stint.Run[stint.Outputs]](t)(last.Enqueue(ctx, 1))
@@ -156,7 +156,7 @@ func TestAppCodeOfHooks(t *testing.T) {
 	working(t, c)
 	for what := range misdeeds {
 		enqueue := func(task string) *stint.Run[json.RawMessage] {
-			return must[*stint.Run[json.RawMessage]](t)(c.EnqueueJSON(t.Context(), task+" "+what, json.RawMessage("1")))
+			return enqueueJSON(t, c, task+" "+what, json.RawMessage("1"))
 		}
 		for task, hook := range map[string]string{"failing": ":on-failure", "succeeding": ":on-success", "broken": ":on-failure"} {
 			t.Run(task+" "+what, func(t *testing.T) {
@@ -167,7 +167,7 @@ func TestAppCodeOfHooks(t *testing.T) {
 		t.Run("deciding "+what, func(t *testing.T) {
 			run := enqueue("deciding")
 			eventually(t, c, func() bool {
-				tasks := must[*stint.RunInfo](t)(run.Info(t.Context())).Tasks
+				tasks := infoOf(t, run).Tasks
 				return tasks[1].State == stint.StateBlocked && strings.Contains(tasks[1].Blocked, "panic: ")
 			})
 		})
@@ -205,7 +205,7 @@ func firstOf(t *testing.T, c *stint.Client, task string) error {
 	t.Helper()
 	var page *stint.RunPage
 	eventually(t, c, func() bool {
-		page = must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{Tasks: []string{task}}))
+		page = listRuns(t, c, stint.RunFilter{Tasks: []string{task}})
 		return len(page.Runs) > 0
 	})
 	return errOf(stint.RunByID[json.RawMessage](c, page.Runs[0].ID).Wait(t.Context()))
@@ -325,7 +325,7 @@ func worksWell(t *testing.T, opts ...stint.ClientOption) {
 	if _, err := c.Publish(t.Context(), "k", 1); err != nil {
 		t.Errorf("Publish: %v", err)
 	}
-	page := must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{Tasks: []string{"good"}}))
+	page := listRuns(t, c, stint.RunFilter{Tasks: []string{"good"}})
 	if lines := must[[]stint.LogLine](t)(c.Logs(t.Context(), page.Runs[0].ID, 0, 10)); len(lines) == 0 || lines[len(lines)-1].Message != "a line" {
 		t.Errorf("logged %v", lines)
 	}

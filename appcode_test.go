@@ -253,7 +253,7 @@ func TestAppCodeFailsItsRunAlone(t *testing.T) {
 	working(t, c)
 	var bad []*stint.Run[json.RawMessage]
 	for _, name := range names {
-		bad = append(bad, must[*stint.Run[json.RawMessage]](t)(c.EnqueueJSON(t.Context(), name, json.RawMessage("1"))))
+		bad = append(bad, enqueueJSON(t, c, name, json.RawMessage("1")))
 	}
 	for i, name := range names {
 		t.Run(name, func(t *testing.T) {
@@ -261,7 +261,7 @@ func TestAppCodeFailsItsRunAlone(t *testing.T) {
 			panicked(t, err)
 			_, err = stint.RunByID[int](c, bad[i].ID()).Wait(t.Context()) // as another process sees it
 			panicked(t, err)
-			if info := must[*stint.RunInfo](t)(bad[i].Info(t.Context())); info.State != stint.StateFailed {
+			if info := infoOf(t, bad[i]); info.State != stint.StateFailed {
 				t.Errorf("%v: %s", info.State, info.Error)
 			}
 		})

@@ -82,7 +82,7 @@ func TestOpenReadOnly(t *testing.T) {
 		c := openedAt(t, path)
 		db := must[*sql.DB](t)(sql.Open("sqlite", "file:"+path+"?mode=ro"))
 		defer db.Close()
-		tx := must[*sql.Tx](t)(db.BeginTx(t.Context(), nil))
+		tx := beginTx(t, db)
 		defer tx.Rollback()
 		_, err := stint.NewTask(c, "t", double).Enqueue(t.Context(), 1, stint.WithTx(tx))
 		says(t, err, "readonly")
@@ -108,7 +108,7 @@ func TestOpenReadOnly(t *testing.T) {
 func TestOpenLocked(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "locked.db")
 	db := app(t, path)
-	tx := must[*sql.Tx](t)(db.BeginTx(t.Context(), nil))
+	tx := beginTx(t, db)
 	if _, err := tx.Exec("INSERT INTO orders DEFAULT VALUES"); err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +125,7 @@ func TestOpenLocked(t *testing.T) {
 	}
 	defer c.Close()
 	task := stint.NewTask(c, "t", double)
-	tx = must[*sql.Tx](t)(db.BeginTx(t.Context(), nil))
+	tx = beginTx(t, db)
 	if _, err := task.Enqueue(t.Context(), 1); !errors.Is(err, stint.ErrBusy) {
 		t.Errorf("Enqueue: %v, want ErrBusy", err)
 	}
@@ -286,7 +286,7 @@ func TestClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	task := stint.NewTask(c, "t", double)
-	run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
+	run := enqueue(t, task, 1)
 	w := must[*stint.Worker](t)(c.NewWorker())
 	waiting := make(chan error, 1)
 	go func() { _, err := run.Wait(t.Context()); waiting <- err }()
@@ -310,7 +310,7 @@ func TestPoisonedRows(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "poison.db")
 	c := openedAt(t, path)
 	task := stint.NewTask(c, "t", double, stint.WithRetries(3))
-	runs := must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), []int{1, 2, 3, 4, 5}))
+	runs := enqueueMany(t, task, []int{1, 2, 3, 4, 5})
 	db := app(t, path)
 	for i, set := range []string{
 		"input = x'7b6e6f'", "input = NULL", "input = x''", "metadata = 'nonsense'",

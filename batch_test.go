@@ -30,7 +30,7 @@ func TestBatchTask(t *testing.T) {
 			calls = append(calls, strings.Join(outs, " "))
 			return outs, nil
 		}, stint.WithBatchSize(3), stint.WithBatchInterval(time.Second), stint.WithBatchKey(job.tenant))
-		runs := must[[]*stint.Run[string]](t)(task.EnqueueMany(t.Context(), jobs("a", "a", "b", "a", "a", "b")))
+		runs := enqueueMany(t, task, jobs("a", "a", "b", "a", "a", "b"))
 		began := time.Now()
 		working(t, c)
 		for i, want := range []string{"a1", "a2", "b1", "a3", "a4", "b2"} {
@@ -60,7 +60,7 @@ func TestBatchSlotsAndCancel(t *testing.T) {
 		sizes := make(chan int, 10)
 		task := stint.NewBatchTask(c, "batch", func(_ context.Context, ins []int) ([]int, error) { sizes <- len(ins); return ins, nil },
 			stint.WithBatchSize(50), stint.WithBatchInterval(time.Minute))
-		runs := must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), []int{1, 2, 3, 4, 5}))
+		runs := enqueueMany(t, task, []int{1, 2, 3, 4, 5})
 		working(t, c, stint.WithSlots(3))
 		for i, r := range runs[:3] {
 			if got, err := r.Wait(t.Context()); err != nil || got != i+1 {
@@ -106,7 +106,7 @@ func TestBatchErrors(t *testing.T) {
 			},
 		} {
 			task := stint.NewBatchTask(c, name, fn, stint.WithRetries(1), stint.WithBatchSize(2))
-			runs := must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), []int{1, 2}))
+			runs := enqueueMany(t, task, []int{1, 2})
 			stop := working(t, c)
 			for _, r := range runs {
 				_, err := r.Wait(t.Context())

@@ -53,7 +53,7 @@ func drain(b *testing.B, opts ...stint.TaskOption) {
 				ins[i] = sample
 				ins[i].T += int64(i)
 			}
-			must[[]*stint.Run[struct{}]](b)(task.EnqueueMany(b.Context(), ins))
+			enqueueMany(b, task, ins)
 		}
 		b.StartTimer()
 		stop := working(b, c)
@@ -73,7 +73,7 @@ func BenchmarkEnqueueMany(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		must[[]*stint.Run[struct{}]](b)(task.EnqueueMany(b.Context(), ins))
+		enqueueMany(b, task, ins)
 	}
 	b.ReportMetric(float64(1000*b.N)/b.Elapsed().Seconds(), "runs/s")
 }
@@ -93,9 +93,9 @@ func BenchmarkWorkflow(b *testing.B) {
 		}
 		stop := working(b, c)
 		b.StartTimer()
-		runs := must[[]*stint.Run[stint.Outputs]](b)(w.EnqueueMany(b.Context(), make([]payload, n)))
+		runs := enqueueMany(b, w, make([]payload, n))
 		for _, r := range runs {
-			must[stint.Outputs](b)(r.Wait(b.Context()))
+			output(b, r)
 		}
 		b.StopTimer()
 		stop()
@@ -127,7 +127,7 @@ func BenchmarkSteps(b *testing.B) {
 		for range 100 {
 			wg.Go(func() {
 				for left.Add(-1) >= 0 {
-					must[int](b)(task.Run(b.Context(), sample))
+					runTask(b, task, sample)
 				}
 			})
 		}

@@ -171,10 +171,10 @@ func TestBytesOfACall(t *testing.T) {
 	if _, err := c.PublishMany(t.Context(), make([]stint.Event, 1_000_001)); err == nil || !strings.Contains(err.Error(), "at most 1000000") {
 		t.Errorf("PublishMany of a million: %v", err)
 	}
-	if page := must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{})); len(page.Runs) > 0 {
+	if page := listRuns(t, c, stint.RunFilter{}); len(page.Runs) > 0 {
 		t.Errorf("%d runs are stored", len(page.Runs))
 	}
-	must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), repeat(2, large[:1<<20])))
+	enqueueMany(t, task, repeat(2, large[:1<<20]))
 }
 
 // A filter that is refused costs nothing, whatever its size.

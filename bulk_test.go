@@ -24,14 +24,14 @@ func endedRuns(t *testing.T, c *stint.Client) map[string]string {
 	defer stop()
 	ids := map[string]string{}
 	for name, n := range map[string]int{"paid": 1, "failed": -1} {
-		r := must[*stint.Run[int]](t)(pay.Enqueue(t.Context(), n))
+		r := enqueue(t, pay, n)
 		r.Wait(t.Context())
 		ids[name] = r.ID()
 	}
-	shipped := must[*stint.Run[int]](t)(ship.Enqueue(t.Context(), 1))
-	must[int](t)(shipped.Wait(t.Context()))
+	shipped := enqueue(t, ship, 1)
+	output(t, shipped)
 	ids["shipped"] = shipped.ID()
-	ids["later"] = must[*stint.Run[int]](t)(pay.Enqueue(t.Context(), 2, stint.WithDelay(1e15))).ID()
+	ids["later"] = enqueue(t, pay, 2, stint.WithDelay(1e15)).ID()
 	return ids
 }
 
@@ -65,14 +65,14 @@ func TestNothingSelected(t *testing.T) {
 			}
 		}
 	}
-	if page := must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{IDs: []string{}})); len(page.Runs) != 0 {
+	if page := listRuns(t, c, stint.RunFilter{IDs: []string{}}); len(page.Runs) != 0 {
 		t.Errorf("an empty list of IDs lists %d runs", len(page.Runs))
 	}
 	if _, err := c.NewWorker(stint.WithQueues([]string{}...)); err == nil {
 		t.Error("a worker of no queue takes runs of all")
 	}
 	for name, state := range map[string]stint.State{"paid": stint.StateSucceeded, "failed": stint.StateFailed, "shipped": stint.StateSucceeded, "later": stint.StateScheduled} {
-		if info := must[*stint.RunInfo](t)(c.GetRun(t.Context(), ids[name])); info.State != state {
+		if info := getRun(t, c, ids[name]); info.State != state {
 			t.Errorf("the run %q is %v", name, info.State)
 		}
 	}
@@ -132,7 +132,7 @@ func TestReplayOfWhatSucceeded(t *testing.T) {
 func TestThrough(t *testing.T) {
 	c := opened(t)
 	task := stint.NewTask(c, "double", double)
-	enqueue := func() string { return must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1)).ID() }
+	enqueue := func() string { return enqueue(t, task, 1).ID() }
 	enqueue()
 	f := stint.RunFilter{Tasks: []string{"double"}, Through: enqueue(), DryRun: true}
 	later := enqueue()
@@ -143,10 +143,10 @@ func TestThrough(t *testing.T) {
 	if n, err := c.CancelRuns(t.Context(), f); n != 2 || err != nil {
 		t.Errorf("canceled %d, %v, want 2", n, err)
 	}
-	if info := must[*stint.RunInfo](t)(c.GetRun(t.Context(), later)); info.State != stint.StateQueued {
+	if info := getRun(t, c, later); info.State != stint.StateQueued {
 		t.Errorf("the later run is %v", info.State)
 	}
-	if page := must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{Through: f.Through, Limit: 1})); len(page.Runs) != 1 || page.Runs[0].ID != f.Through {
+	if page := listRuns(t, c, stint.RunFilter{Through: f.Through, Limit: 1}); len(page.Runs) != 1 || page.Runs[0].ID != f.Through {
 		t.Errorf("through %s lists %+v", f.Through, page.Runs)
 	}
 	if _, err := c.CancelRuns(t.Context(), stint.RunFilter{All: true, Through: "x"}); !errors.Is(err, stint.ErrNotFound) {

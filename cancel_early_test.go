@@ -44,7 +44,7 @@ func TestCancelBeforeStart(t *testing.T) {
 			})
 			stop := working(t, c)
 			defer stop()
-			run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
+			run := enqueue(t, task, 1)
 			synctest.Wait() // it is claimed, and not known to the worker
 			if !early {
 				s.goOn <- struct{}{}
@@ -75,7 +75,7 @@ func TestCancelBeforeReplay(t *testing.T) {
 		task := stint.NewTask(c, "t", func(ctx context.Context, _ int) (int, error) { <-goOn; return 1, ctx.Err() })
 		stop := working(t, c)
 		defer stop()
-		run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
+		run := enqueue(t, task, 1)
 		synctest.Wait()
 		must[int](t)(c.CancelRuns(t.Context(), stint.RunFilter{IDs: []string{run.ID()}}))
 		synctest.Wait() // the signal is on its way

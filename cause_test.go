@@ -41,7 +41,7 @@ func TestWaitGivesTheCauseEverywhere(t *testing.T) {
 			task := stint.NewTask(c, tt.name, tt.fn, tt.opts...)
 			stop := working(t, c)
 			defer stop()
-			run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
+			run := enqueue(t, task, 1)
 			_, here := run.Wait(t.Context())
 			_, later := stint.RunByID[int](c, run.ID()).Wait(t.Context())
 			_, there := stint.RunByID[int](other, run.ID()).Wait(t.Context())
@@ -83,7 +83,7 @@ func TestFailedWorkflowIsNotCanceled(t *testing.T) {
 	working(t, c)
 	_, direct := failed.Run(t.Context(), 1)
 	_, nested := within.Run(t.Context(), 1)
-	page := must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{Tasks: []string{"within"}}))
+	page := listRuns(t, c, stint.RunFilter{Tasks: []string{"within"}})
 	_, stored := stint.RunByID[int](c, page.Runs[0].ID).Wait(t.Context())
 	for what, err := range map[string]error{"waited for": direct, "in another run": nested, "stored": stored, "on failure": <-told} {
 		if errors.Is(err, stint.ErrCanceled) || !errors.Is(err, stint.ErrNotFound) {
@@ -91,7 +91,7 @@ func TestFailedWorkflowIsNotCanceled(t *testing.T) {
 		}
 		says(t, err, `task "z"`)
 	}
-	run := must[*stint.Run[stint.Outputs]](t)(canceled.Enqueue(t.Context(), 1))
+	run := enqueue(t, canceled, 1)
 	if err := run.Cancel(t.Context()); err != nil {
 		t.Fatal(err)
 	}

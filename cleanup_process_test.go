@@ -57,7 +57,7 @@ func TestCleanUpSurvivesKill(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "saga.db")
 			c := openedAt(t, path)
 			saga, u := newSaga(c, nil, func() {})
-			run := must[*stint.Run[int]](t)(saga.Enqueue(t.Context(), how))
+			run := enqueue(t, saga, how)
 			child := startChild(t, "saga", path)
 			if how == "wait" {
 				for infoOf(t, run).Started.IsZero() { // a cancel before its first step has nothing to undo
@@ -95,7 +95,7 @@ func TestCleanUpOfQuarantined(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "poison.db")
 	c := openedAt(t, path)
 	saga, u := newSaga(c, nil, func() {})
-	run := must[*stint.Run[int]](t)(saga.Enqueue(t.Context(), "wait"))
+	run := enqueue(t, saga, "wait")
 	for infoOf(t, run).State != stint.StateBlocked {
 		startChild(t, "exit saga", path).Wait()
 		waitWhile(t, run, stint.StateRunning)
@@ -135,11 +135,11 @@ func TestCleanUpOfBlocked(t *testing.T) {
 	}
 	old := openedAt(t, path, stint.WithMaxResident(0))
 	task := define(old, "before")
-	plain, saga := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), false)), must[*stint.Run[int]](t)(task.Enqueue(t.Context(), true))
+	plain, saga := enqueue(t, task, false), enqueue(t, task, true)
 	stop := working(t, old)
 	awaitStates(t, old, stint.StateWaiting)
 	stop()
-	must[string](t)(old.Publish(t.Context(), "go", 1))
+	publish(t, old, "go", 1)
 	changed := openedAt(t, path)
 	define(changed, "after")
 	working(t, changed)

@@ -71,11 +71,6 @@ func canceledWith(t *testing.T, run *stint.Run[int]) {
 	}
 }
 
-func infoOf(t *testing.T, run *stint.Run[int]) *stint.RunInfo {
-	t.Helper()
-	return must[*stint.RunInfo](t)(run.Info(t.Context()))
-}
-
 // What a run does before it is canceled or fails, and where it is then.
 var sagas = map[string]func(u *undoer, ctx context.Context) error{
 	"asleep": func(u *undoer, ctx context.Context) error {
@@ -134,7 +129,7 @@ func TestCanceledRunCleansUp(t *testing.T) {
 				task := stint.NewTask(c, "saga", func(ctx context.Context, _ int) (int, error) { return 0, saga(&u, ctx) }, stint.WithRetries(1))
 				plain := stint.NewTask(c, "plain", func(context.Context, int) (int, error) { return 0, stint.Snooze(time.Hour) })
 				stop := working(t, c, stint.WithDrainTimeout(0))
-				run, other := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1)), must[*stint.Run[int]](t)(plain.Enqueue(t.Context(), 1))
+				run, other := enqueue(t, task, 1), enqueue(t, plain, 1)
 				time.Sleep(time.Minute)
 				stop()
 				for range 2 { // the second changes nothing
@@ -224,7 +219,7 @@ func TestFailedRunCleansUp(t *testing.T) {
 					return ctx.Err()
 				})
 				stop := working(t, c, stint.WithDrainTimeout(0))
-				run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
+				run := enqueue(t, task, 1)
 				time.Sleep(3 * time.Minute)
 				if i := infoOf(t, run); i.State != stint.StateRunning || u.took() != "c" {
 					t.Errorf("while it cleans up: %v", i.State)
@@ -264,10 +259,10 @@ func TestCancelRacesSuspend(t *testing.T) {
 		working(t, c)
 		const n = 60
 		for i := range n {
-			run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), i))
+			run := enqueue(t, task, i)
 			<-steps
 			for range i { // a little later each time
-				must[*stint.RunInfo](t)(run.Info(t.Context()))
+				infoOf(t, run)
 			}
 			if err := run.Cancel(t.Context()); err != nil {
 				t.Fatal(err)
@@ -301,7 +296,7 @@ func TestCleanUpTakesItsTime(t *testing.T) {
 				return 0, ctx.Err()
 			})
 			working(t, c)
-			run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
+			run := enqueue(t, task, 1)
 			time.Sleep(time.Second)
 			u.hold(func(context.Context, string) error { time.Sleep(time.Minute); return nil })
 			began := time.Now()
@@ -352,14 +347,14 @@ func TestCancelCleansUpBelow(t *testing.T) {
 		top := stint.AddTask(flow, "top", func(ctx context.Context, _ int) (int, error) { return 0, sleeper(ctx, "top") })
 		stint.AddTask(flow, "bottom", func(context.Context, int) (int, error) { return 0, nil }, stint.WithParents(top))
 		stop := working(t, c)
-		run := must[*stint.Run[int]](t)(parent.Enqueue(t.Context(), 1))
-		graph := must[*stint.Run[stint.Outputs]](t)(flow.Enqueue(t.Context(), 1))
+		run := enqueue(t, parent, 1)
+		graph := enqueue(t, flow, 1)
 		time.Sleep(time.Minute)
 		stop()
 		if err := errors.Join(run.Cancel(t.Context()), graph.Cancel(t.Context())); err != nil {
 			t.Fatal(err)
 		}
-		info := must[*stint.RunInfo](t)(graph.Info(t.Context()))
+		info := infoOf(t, graph)
 		if info.State != stint.StateRunning || !info.Canceling || info.Blocked == "" {
 			t.Errorf("a workflow whose task has to clean up: %v, canceling %v, %q", info.State, info.Canceling, info.Blocked)
 		}
@@ -379,7 +374,7 @@ func TestCancelCleansUpBelow(t *testing.T) {
 // stinttestSettle waits until all runs have ended.
 func stinttestSettle(t *testing.T, c *stint.Client) {
 	t.Helper()
-	page := must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{}))
+	page := listRuns(t, c, stint.RunFilter{})
 	for _, r := range page.Runs {
 		stint.RunByID[any](c, r.ID).Wait(t.Context())
 	}
@@ -406,7 +401,7 @@ func TestReplayAfterCleanUp(t *testing.T) {
 			return 7, err
 		})
 		working(t, c)
-		run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
+		run := enqueue(t, task, 1)
 		for attempt := 1; attempt <= 2; attempt++ {
 			time.Sleep(time.Minute)
 			if err := run.Cancel(t.Context()); err != nil {
@@ -448,7 +443,7 @@ func TestCompensationThatFails(t *testing.T) {
 			return 0, stint.Sleep(ctx, time.Hour)
 		})
 		working(t, c)
-		run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
+		run := enqueue(t, task, 1)
 		time.Sleep(time.Minute)
 		if err := run.Cancel(t.Context()); err != nil {
 			t.Fatal(err)
@@ -536,7 +531,7 @@ func TestCallsCutShortByCancel(t *testing.T) {
 					return 0, err
 				})
 				working(t, c)
-				run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
+				run := enqueue(t, task, 1)
 				time.Sleep(time.Minute)
 				if err := run.Cancel(t.Context()); err != nil {
 					t.Fatal(err)

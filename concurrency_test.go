@@ -86,11 +86,11 @@ func TestConcurrencyQueue(t *testing.T) {
 	in(t, func(t *testing.T, c *stint.Client) {
 		g := newGauge()
 		task := stint.NewTask(c, "t", g.work(time.Second), stint.WithConcurrency(stint.Concurrency[job]{Key: job.tenant, Max: 2}))
-		runs := must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), jobs("a", "a", "a", "a", "a", "b", "b", "c")))
+		runs := enqueueMany(t, task, jobs("a", "a", "a", "a", "a", "b", "b", "c"))
 		began := time.Now()
 		working(t, c)
 		synctest.Wait()
-		info := must[*stint.RunInfo](t)(runs[2].Info(t.Context()))
+		info := infoOf(t, runs[2])
 		if info.State != stint.StateQueued || info.Blocked != `concurrency limit "t" (key "a"): 2 at once` {
 			t.Errorf("%v, blocked by %q", info.State, info.Blocked)
 		}
@@ -99,7 +99,7 @@ func TestConcurrencyQueue(t *testing.T) {
 			t.Errorf("%+v", list)
 		}
 		for _, r := range runs {
-			must[int](t)(r.Wait(t.Context()))
+			output(t, r)
 		}
 		if d := time.Since(began); d < 3*time.Second || d > 3500*time.Millisecond {
 			t.Errorf("took %v, want 3s", d)
@@ -122,10 +122,10 @@ func TestConcurrencyRoundRobin(t *testing.T) {
 		g := newGauge()
 		task := stint.NewTask(c, "t", g.work(time.Second),
 			stint.WithConcurrency(stint.Concurrency[job]{Key: job.tenant, Max: 2, Strategy: stint.StrategyGroupRoundRobin}))
-		runs := must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), jobs("a", "a", "a", "a", "b", "b", "c", "c")))
+		runs := enqueueMany(t, task, jobs("a", "a", "a", "a", "b", "b", "c", "c"))
 		working(t, c, stint.WithSlots(1))
 		for _, r := range runs {
-			must[int](t)(r.Wait(t.Context()))
+			output(t, r)
 		}
 		if got := strings.Join(g.starts, " "); got != "a1 b1 c1 a2 b2 c2 a3 a4" {
 			t.Errorf("starts: %s", got)
@@ -138,9 +138,9 @@ func TestConcurrencyCancelNewest(t *testing.T) {
 	in(t, func(t *testing.T, c *stint.Client) {
 		g := newGauge()
 		task := stint.NewTask(c, "t", g.work(time.Second), stint.WithConcurrency(stint.Concurrency[job]{Key: job.tenant, Max: 1, Strategy: stint.StrategyCancelNewest}))
-		first := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), job{"a", 1}))
-		second := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), job{"a", 2}))
-		other := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), job{"b", 3}))
+		first := enqueue(t, task, job{"a", 1})
+		second := enqueue(t, task, job{"a", 2})
+		other := enqueue(t, task, job{"b", 3})
 		if _, err := second.Wait(t.Context()); !errors.Is(err, stint.ErrCanceled) || !strings.Contains(err.Error(), `"t" (key "a")`) {
 			t.Errorf("the newcomer: %v", err)
 		}
@@ -163,7 +163,7 @@ func TestConcurrencyCancelInProgress(t *testing.T) {
 		task := stint.NewTask(c, "t", g.work(time.Minute), stint.WithConcurrency(stint.Concurrency[job]{Key: job.tenant, Max: 2, Strategy: stint.StrategyCancelInProgress}))
 		working(t, c)
 		enqueue := func(n int, opts ...stint.RunOption) *stint.Run[int] {
-			r := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), job{"a", n}, opts...))
+			r := enqueue(t, task, job{"a", n}, opts...)
 			synctest.Wait()
 			return r
 		}
@@ -205,12 +205,12 @@ func TestConcurrencySeveral(t *testing.T) {
 			defer all.leave("")
 			return perTenant.work(time.Second)(ctx, j)
 		}, stint.WithConcurrency(stint.Concurrency[job]{Name: "shared", Max: 3}))
-		runs := must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), jobs("a", "a", "a", "a", "b", "c", "d", "e")))
-		runs = append(runs, must[[]*stint.Run[int]](t)(other.EnqueueMany(t.Context(), jobs("x", "y")))...)
+		runs := enqueueMany(t, task, jobs("a", "a", "a", "a", "b", "c", "d", "e"))
+		runs = append(runs, enqueueMany(t, other, jobs("x", "y"))...)
 		began := time.Now()
 		working(t, c)
 		for _, r := range runs {
-			must[int](t)(r.Wait(t.Context()))
+			output(t, r)
 		}
 		if all.most[""] != 3 || perTenant.most["a"] != 1 {
 			t.Errorf("at once: %v in all, %v", all.most, perTenant.most)
@@ -242,10 +242,10 @@ func TestConcurrencyHolds(t *testing.T) {
 			want time.Duration
 		}{{retried, 0}, {holds, time.Hour}, {releases, 0}} {
 			began := time.Now()
-			r := must[*stint.Run[int]](t)(tc.task.Enqueue(t.Context(), job{}))
+			r := enqueue(t, tc.task, job{})
 			synctest.Wait()
 			time.Sleep(time.Second)
-			at := must[time.Time](t)(quick.Run(t.Context(), job{}))
+			at := runTask(t, quick, job{})
 			if d := at.Sub(began).Truncate(time.Minute); d != tc.want {
 				t.Errorf("%s: another started after %v, want %v", tc.task.Name(), d, tc.want)
 			}
@@ -253,13 +253,13 @@ func TestConcurrencyHolds(t *testing.T) {
 				t.Errorf("%s: %v", tc.task.Name(), err)
 			}
 		}
-		held := must[*stint.Run[int]](t)(holds.Enqueue(t.Context(), job{}))
+		held := enqueue(t, holds, job{})
 		synctest.Wait()
-		next := must[*stint.Run[time.Time]](t)(quick.Enqueue(t.Context(), job{}))
+		next := enqueue(t, quick, job{})
 		if err := held.Cancel(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if at := must[time.Time](t)(next.Wait(t.Context())); time.Since(at) > time.Second {
+		if at := output(t, next); time.Since(at) > time.Second {
 			t.Errorf("started at %v", at)
 		}
 		if list := must[[]stint.ConcurrencyInfo](t)(c.ListConcurrency(t.Context())); len(list) != 0 {
@@ -276,14 +276,14 @@ func TestConcurrencyWorkflow(t *testing.T) {
 		a := stint.AddTask(w, "a", g.work(time.Second))
 		stint.AddTask(w, "b", func(ctx context.Context, j job) (int, error) { return inner.work(time.Second)(ctx, job{"all", j.N}) },
 			stint.WithParents(a), stint.WithConcurrency(stint.Concurrency[job]{Max: 1}))
-		runs := must[[]*stint.Run[stint.Outputs]](t)(w.EnqueueMany(t.Context(), jobs("x", "x", "y")))
+		runs := enqueueMany(t, w, jobs("x", "x", "y"))
 		working(t, c)
 		synctest.Wait()
-		if info := must[*stint.RunInfo](t)(runs[1].Info(t.Context())); info.State != stint.StateQueued || !strings.Contains(info.Blocked, `"w" (key "x")`) {
+		if info := infoOf(t, runs[1]); info.State != stint.StateQueued || !strings.Contains(info.Blocked, `"w" (key "x")`) {
 			t.Errorf("%v, blocked by %q", info.State, info.Blocked)
 		}
 		for _, r := range runs {
-			must[stint.Outputs](t)(r.Wait(t.Context()))
+			output(t, r)
 		}
 		if g.most["x"] != 1 || inner.most["all"] != 1 {
 			t.Errorf("at once: %v, %v", g.most, inner.most)
@@ -303,20 +303,20 @@ func TestPauseLimit(t *testing.T) {
 			t.Fatal(err)
 		}
 		working(t, c)
-		held := must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), jobs("a", "b")))
+		held := enqueueMany(t, task, jobs("a", "b"))
 		synctest.Wait()
 		key, rate := stint.LimitKey{Name: "t", Key: "a"}, stint.LimitKey{Key: "api"}
 		if err := c.PauseLimit(t.Context(), key); err != nil {
 			t.Fatal(err)
 		}
-		waits := must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), jobs("a", "a", "b")))
+		waits := enqueueMany(t, task, jobs("a", "a", "b"))
 		for _, r := range append(held, waits[2]) { // what runs goes on, and other keys do
-			must[int](t)(r.Wait(t.Context()))
+			output(t, r)
 		}
-		if info := must[*stint.RunInfo](t)(waits[0].Info(t.Context())); info.State != stint.StateQueued || info.Blocked != `concurrency limit "t" (key "a") is paused` {
+		if info := infoOf(t, waits[0]); info.State != stint.StateQueued || info.Blocked != `concurrency limit "t" (key "a") is paused` {
 			t.Errorf("%v, blocked by %q", info.State, info.Blocked)
 		}
-		page := must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{LimitKey: &key, States: []stint.State{stint.StateQueued}}))
+		page := listRuns(t, c, stint.RunFilter{LimitKey: &key, States: []stint.State{stint.StateQueued}})
 		if len(page.Runs) != 2 || page.Runs[0].ID != waits[1].ID() {
 			t.Errorf("who waits for it: %+v", page.Runs)
 		}
@@ -327,7 +327,7 @@ func TestPauseLimit(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
-		if info := must[*stint.RunInfo](t)(waits[0].Info(t.Context())); info.Blocked != `rate limit "api" is paused` {
+		if info := infoOf(t, waits[0]); info.Blocked != `rate limit "api" is paused` {
 			t.Errorf("blocked by %q", info.Blocked)
 		}
 		if l := must[[]stint.RateLimitInfo](t)(c.ListRateLimits(t.Context())); len(l) != 1 || !l[0].Paused {
@@ -337,7 +337,7 @@ func TestPauseLimit(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, r := range waits {
-			must[int](t)(r.Wait(t.Context()))
+			output(t, r)
 		}
 		if err := c.PauseLimit(t.Context(), stint.LimitKey{Key: "none"}); !errors.Is(err, stint.ErrNotFound) {
 			t.Errorf("a rate that is not there: %v", err)
@@ -354,11 +354,11 @@ func TestRateLimit(t *testing.T) {
 		g := newGauge()
 		task := stint.NewTask(c, "t", g.work(0), stint.WithRateLimit("api", 1))
 		free := stint.NewTask(c, "free", g.work(0))
-		runs := must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), jobs(strings.Split(strings.Repeat("a ", 23), " ")[:23]...)))
+		runs := enqueueMany(t, task, jobs(strings.Split(strings.Repeat("a ", 23), " ")[:23]...))
 		working(t, c)
-		must[int](t)(free.Run(t.Context(), job{"free", 0})) // is not held up
+		runTask(t, free, job{"free", 0}) // is not held up
 		synctest.Wait()
-		info := must[*stint.RunInfo](t)(runs[3].Info(t.Context()))
+		info := infoOf(t, runs[3])
 		if info.State != stint.StateQueued || !strings.HasPrefix(info.Blocked, `rate limit "api": until `) {
 			t.Errorf("%v, blocked by %q", info.State, info.Blocked)
 		}
@@ -366,10 +366,9 @@ func TestRateLimit(t *testing.T) {
 			t.Errorf("%+v", l)
 		}
 		for _, r := range runs {
-			must[int](t)(r.Wait(t.Context()))
+			output(t, r)
 		}
-		at := slices.Delete(slices.Clone(g.at), 0, 0)
-		at = at[:0]
+		var at []time.Time
 		for i, s := range g.starts {
 			if s != "free0" {
 				at = append(at, g.at[i])
@@ -384,7 +383,7 @@ func TestRateLimit(t *testing.T) {
 		}
 		began := time.Now()
 		for range 20 {
-			must[int](t)(task.Run(t.Context(), job{"b", 1}))
+			runTask(t, task, job{"b", 1})
 		}
 		if d := time.Since(began); d > 50*time.Millisecond {
 			t.Errorf("without a limit 20 took %v", d)
@@ -422,17 +421,17 @@ func TestRateLimitFunc(t *testing.T) {
 		working(t, c)
 		began := time.Now()
 		for range 2 {
-			must[int](t)(task.Run(t.Context(), job{"a", 2}))
+			runTask(t, task, job{"a", 2})
 		}
 		if d := time.Since(began); d > 100*time.Millisecond {
 			t.Errorf("the burst took %v", d)
 		}
-		must[int](t)(task.Run(t.Context(), job{"b", 4})) // a key of its own
-		must[int](t)(task.Run(t.Context(), job{"a", 3}))
+		runTask(t, task, job{"b", 4}) // a key of its own
+		runTask(t, task, job{"a", 3})
 		if d := time.Since(began); d < 3*time.Second || d > 3100*time.Millisecond {
 			t.Errorf("3 units were there after %v, want 3s", d)
 		}
-		must[int](t)(task.Run(t.Context(), job{"a", -1})) // two attempts, a unit each
+		runTask(t, task, job{"a", -1}) // two attempts, a unit each
 		if d := time.Since(began); d < 5*time.Second || d > 5100*time.Millisecond {
 			t.Errorf("two attempts after %v, want 5s", d)
 		}
@@ -456,7 +455,7 @@ func TestRateLimitOfWaiting(t *testing.T) {
 		}))
 		working(t, c)
 		began := time.Now()
-		must[int](t)(task.Run(t.Context(), 1))
+		runTask(t, task, 1)
 		if d := time.Since(began); d > 4*time.Minute {
 			t.Errorf("took %v, want 3m", d)
 		}

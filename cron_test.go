@@ -62,7 +62,7 @@ func TestCron(t *testing.T) {
 		if len(crons) != 2 || crons[0].Name != "declared:CRON_TZ=Europe/Oslo 0 9 * * *" || !crons[0].Declared || crons[1].Task != "made" || string(crons[1].Input) != `"x"` || !crons[1].Next.Equal(time.Date(2000, 1, 2, 6, 0, 0, 0, time.UTC)) {
 			t.Errorf("crons %+v", crons)
 		}
-		info := must[*stint.RunInfo](t)(c.GetRun(t.Context(), crons[1].LastRunID))
+		info := getRun(t, c, crons[1].LastRunID)
 		if info.Metadata["k"] != "v" || info.Metadata[stint.MetaCron] != "every six hours" || info.Priority != 9 {
 			t.Errorf("run %+v", info)
 		}
@@ -187,8 +187,8 @@ func TestCronCatchUp(t *testing.T) {
 					once := stint.NewTask(c, "once", l.note)
 					stint.NewTask(c, "t", l.note, append(tc.opts, stint.WithCron("@hourly"))...)
 					stop := working(t, c)
-					if len(must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{Tasks: []string{"once"}})).Runs) == 0 {
-						must[*stint.Run[string]](t)(once.Schedule(t.Context(), time.Now().Add(time.Hour), "once"))
+					if len(listRuns(t, c, stint.RunFilter{Tasks: []string{"once"}}).Runs) == 0 {
+						schedule(t, once, time.Now().Add(time.Hour), "once")
 					}
 					return func() { stop(); c.Close() }
 				}

@@ -69,7 +69,7 @@ func TestDebounceAfterTheStart(t *testing.T) {
 			}, stint.WithRetries(1), stint.WithScheduleTimeout(time.Minute))
 			working(t, c)
 			enqueue := func(in string) *stint.Run[string] {
-				return must[*stint.Run[string]](t)(task.Enqueue(t.Context(), in, stint.WithDebounce("k", 30*time.Second, 10*time.Minute)))
+				return enqueue(t, task, in, stint.WithDebounce("k", 30*time.Second, 10*time.Minute))
 			}
 			enqueue("a")
 			first := enqueue("b")
@@ -80,11 +80,11 @@ func TestDebounceAfterTheStart(t *testing.T) {
 				t.Errorf("%s: runs %s, %s, %s", how, first.ID(), second.ID(), third.ID())
 			}
 			began := time.Now()
-			got, want := must[string](t)(first.Wait(t.Context())), "bb"
+			got, want := output(t, first), "bb"
 			if d := time.Since(began).Round(time.Minute); got != want || d != time.Hour {
 				t.Errorf("%s: %s after %v, want %s after an hour", how, got, d, want)
 			}
-			if got := must[string](t)(third.Wait(t.Context())); got != "dd" {
+			if got := output(t, third); got != "dd" {
 				t.Errorf("%s: the next %s", how, got)
 			}
 		})
@@ -178,7 +178,7 @@ func TestScheduleTimeoutEndsWithAStart(t *testing.T) {
 			return 1, stint.Sleep(ctx, time.Hour)
 		}, stint.WithScheduleTimeout(time.Minute), stint.WithRetries(1))
 		working(t, c)
-		run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
+		run := enqueue(t, task, 1)
 		if got, err := run.Wait(t.Context()); got != 1 || err != nil {
 			t.Errorf("%d, %v", got, err)
 		}

@@ -36,7 +36,7 @@ func crons(t *testing.T, c *stint.Client) []stint.CronInfo {
 
 func runsOf(t *testing.T, c *stint.Client, task string) int {
 	t.Helper()
-	return len(must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{Tasks: []string{task}})).Runs)
+	return len(listRuns(t, c, stint.RunFilter{Tasks: []string{task}}).Runs)
 }
 
 const hourlyCron = "report:0 * * * *"
@@ -54,7 +54,7 @@ func TestDeclaredGoesWithItsCode(t *testing.T) {
 		c, stop = release(t, path, other)
 		defer stop()
 		time.Sleep(3 * time.Hour)
-		must[string](t)(c.Publish(t.Context(), "order.paid", 1))
+		publish(t, c, "order.paid", 1)
 		if n := runsOf(t, c, "report"); n != 3 {
 			t.Errorf("%d runs after the release that lacks the task, want 3", n)
 		}
@@ -100,7 +100,7 @@ func TestDeclaredBesideOthers(t *testing.T) {
 		if all := crons(t, looks); len(all) != 0 {
 			t.Errorf("after a worker without it: %+v", all)
 		}
-		must[string](t)(looks.Publish(t.Context(), "order.paid", 1))
+		publish(t, looks, "order.paid", 1)
 		c, stop = release(t, path, hourly)
 		defer stop()
 		if all := crons(t, c); len(all) != 1 || !all[0].Paused {

@@ -94,13 +94,13 @@ func TestErrorsQuoteNoPayload(t *testing.T) {
 			noteErr("EnqueueJSON", err)
 			_, err = echo.Enqueue(t.Context(), json.RawMessage(canary))
 			note("Enqueue of what is no JSON", fmt.Sprint(err))
-			run := must[*stint.Run[json.RawMessage]](t)(echo.Enqueue(t.Context(), undated))
+			run := enqueue(t, echo, undated)
 			if _, err := run.Wait(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			_, err = stint.RunByID[dated](c, run.ID()).Wait(t.Context())
 			noteErr("Wait", err)
-			flowing := must[*stint.Run[stint.Outputs]](t)(flow.Enqueue(t.Context(), undated))
+			flowing := enqueue(t, flow, undated)
 			_, err = stint.RunByID[map[string]dated](c, flowing.ID()).Wait(t.Context())
 			noteErr("Wait for a workflow", err)
 			_, err = talks.Run(t.Context(), 1)
@@ -111,11 +111,11 @@ func TestErrorsQuoteNoPayload(t *testing.T) {
 			if _, err := c.Publish(t.Context(), "read", undated); err != nil {
 				t.Fatal(err)
 			}
-			page := must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{Tasks: []string{"read"}}))
+			page := listRuns(t, c, stint.RunFilter{Tasks: []string{"read"}})
 			_, err = stint.RunByID[dated](c, page.Runs[0].ID).Wait(t.Context())
 			note("a triggered run", fmt.Sprint(err))
 
-			waiting := must[*stint.Run[dated]](t)(waits.Enqueue(t.Context(), 1))
+			waiting := enqueue(t, waits, 1)
 			infoWhen(t, c, waiting.ID(), stint.StateWaiting)
 			if _, err := c.Publish(t.Context(), "wanted", undated); err != nil {
 				t.Fatal(err)
@@ -130,7 +130,7 @@ func TestErrorsQuoteNoPayload(t *testing.T) {
 			if _, err := c.Publish(t.Context(), "filtered", 1, stint.WithScope("s")); err != nil {
 				t.Fatal(err)
 			}
-			page = must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{Tasks: []string{"payload"}}))
+			page = listRuns(t, c, stint.RunFilter{Tasks: []string{"payload"}})
 			if _, err := stint.RunByID[string](c, page.Runs[0].ID).Wait(t.Context()); err != nil {
 				t.Fatal(err)
 			}

@@ -64,21 +64,21 @@ func TestEnqueueJSON(t *testing.T) {
 	w := stint.NewWorkflow[int](c, "flow")
 	a := stint.AddTask(w, "a", func(ctx context.Context, n int) (int, error) { return n, nil })
 	working(t, c)
-	run := must[*stint.Run[json.RawMessage]](t)(c.EnqueueJSON(t.Context(), "double", []byte("21")))
-	if out := must[json.RawMessage](t)(run.Wait(t.Context())); string(out) != "42" {
+	run := enqueueJSON(t, c, "double", []byte("21"))
+	if out := output(t, run); string(out) != "42" {
 		t.Errorf("returned %s, want 42", out)
 	}
-	if again := must[*stint.Run[json.RawMessage]](t)(c.EnqueueJSON(t.Context(), "double", []byte("4"))); !again.Existing() || again.ID() != run.ID() {
+	if again := enqueueJSON(t, c, "double", []byte("4")); !again.Existing() || again.ID() != run.ID() {
 		t.Error("the task's idempotency key is not used")
 	}
-	if other := must[*stint.Run[json.RawMessage]](t)(c.EnqueueJSON(t.Context(), "double", []byte("4"), stint.WithIdempotencyKey("mine", time.Hour))); other.Existing() {
+	if other := enqueueJSON(t, c, "double", []byte("4"), stint.WithIdempotencyKey("mine", time.Hour)); other.Existing() {
 		t.Error("an option's key is not before the task's")
 	}
-	flow := must[*stint.Run[json.RawMessage]](t)(c.EnqueueJSON(t.Context(), "flow", []byte("7")))
-	if n, err := a.From(must[stint.Outputs](t)(stint.RunByID[stint.Outputs](c, flow.ID()).Wait(t.Context()))); n != 7 || err != nil {
+	flow := enqueueJSON(t, c, "flow", []byte("7"))
+	if n, err := a.From(output(t, stint.RunByID[stint.Outputs](c, flow.ID()))); n != 7 || err != nil {
 		t.Errorf("the workflow's task returned %d, %v", n, err)
 	}
-	if elsewhere := must[*stint.Run[json.RawMessage]](t)(c.EnqueueJSON(t.Context(), "elsewhere", []byte(`{"any": 1}`), stint.WithQueue("q"))); elsewhere.Existing() {
+	if elsewhere := enqueueJSON(t, c, "elsewhere", []byte(`{"any": 1}`), stint.WithQueue("q")); elsewhere.Existing() {
 		t.Error("a task of another program has a key")
 	}
 	for what, err := range map[string]error{

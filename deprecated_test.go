@@ -33,9 +33,9 @@ func TestFormerNames(t *testing.T) {
 		return info.WorkerID, nil
 	})
 	working(t, c)
-	run := must[*stint.Run[string]](t)(task.Enqueue(t.Context(), 1))
-	name := must[string](t)(run.Wait(t.Context()))
-	info := must[*stint.RunInfo](t)(run.Info(t.Context()))
+	run := enqueue(t, task, 1)
+	name := output(t, run)
+	info := infoOf(t, run)
 	if name == "" || info.WorkerID != name || info.Worker != name || info.Progress != (stint.Progressed{Done: 1, Total: 2}) {
 		t.Errorf("a run of the worker %q has %q, %q and %+v", name, info.WorkerID, info.Worker, info.Progress)
 	}

@@ -89,14 +89,14 @@ func TestDivergenceIsNoticed(t *testing.T) {
 						return 1, do(ctx, &n)
 					})
 					if pass == 0 {
-						id = must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 0)).ID()
+						id = enqueue(t, task, 0).ID()
 					}
 					noops = map[string]*stint.Task[int, int]{id: noop}
 					working(t, c)
 					time.Sleep(time.Minute)
 					if pass == 1 {
 						time.Sleep(3 * time.Hour)
-						info := must[*stint.RunInfo](t)(c.GetRun(t.Context(), id))
+						info := getRun(t, c, id)
 						switch d := info.Divergence; {
 						case tc.want == "" && !info.State.Terminal():
 							t.Errorf("the run is %v by %q", info.State, info.Blocked)
@@ -131,7 +131,7 @@ func TestEarlyFailureIsRetried(t *testing.T) {
 			return 1, stint.Sleep(ctx, time.Hour)
 		}, stint.WithRetries(1))
 		stop := working(t, c)
-		run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 0))
+		run := enqueue(t, task, 0)
 		time.Sleep(time.Minute)
 		stop()
 		working(t, c)
@@ -157,7 +157,7 @@ func TestBlockedByEarlyFailureGoesOn(t *testing.T) {
 				}).Wait(ctx)
 			})
 			if pass == 0 {
-				id = must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 0)).ID()
+				id = enqueue(t, task, 0).ID()
 			}
 			if pass == 2 {
 				must[int](t)(c.ReplayRuns(t.Context(), stint.RunFilter{IDs: []string{id}}))

@@ -150,7 +150,7 @@ func TestTypedErrorsSurvive(t *testing.T) {
 			for i, e := range storedErrors {
 				seen, what = atomic.Value{}, atomic.Value{}
 				what.Store("")
-				run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), i))
+				run := enqueue(t, task, i)
 				_, err := run.Wait(t.Context())
 				_, later := stint.RunByID[int](c, run.ID()).Wait(t.Context()) // reads what was stored
 				if w := what.Load().(string) + wrong(err, i) + wrong(later, i); w != "" {
@@ -215,9 +215,9 @@ func TestMarksSurvive(t *testing.T) {
 				}, stint.WithRetries(3))
 				stop := working(t, c)
 				began := time.Now()
-				run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 0))
+				run := enqueue(t, task, 0)
 				run.Wait(t.Context())
-				info := must[*stint.RunInfo](t)(run.Info(t.Context()))
+				info := infoOf(t, run)
 				if d := time.Since(began).Round(time.Hour); info.Attempt != tt.attempts || d != tt.lasts {
 					t.Errorf("%s in a %s: %d attempts in %v, want %d in %v", tt.name, way, info.Attempt, d, tt.attempts, tt.lasts)
 				}
@@ -242,12 +242,12 @@ func TestMaybeRanSurvives(t *testing.T) {
 			}
 			return fmt.Sprint(errors.Is(err, stint.ErrMaybeRan)), nil
 		})
-		run := must[*stint.Run[string]](t)(task.Enqueue(t.Context(), 0))
+		run := enqueue(t, task, 0)
 		stop := working(t, c, stint.WithDrainTimeout(0))
 		<-began
 		stop()
 		working(t, c)
-		if got := must[string](t)(run.Wait(t.Context())); got != "true" {
+		if got := output(t, run); got != "true" {
 			t.Errorf("errors.Is(err, ErrMaybeRan) after the wait: %s", got)
 		}
 	})
@@ -263,7 +263,7 @@ func TestTypedErrorsReach(t *testing.T) {
 		return 0, fmt.Errorf("charge: %w", &declined{7, "funds"})
 	}, stint.WithOnFailure(func(_ context.Context, _ int, err *stint.TaskError) error { failed <- err; return nil }))
 	working(t, c)
-	run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 0))
+	run := enqueue(t, task, 0)
 	_, elsewhere := stint.RunByID[int](other, run.ID()).Wait(t.Context())
 	_, here := run.Wait(t.Context())
 	for who, err := range map[string]error{"here": here, "elsewhere": elsewhere, "on failure": <-failed} {
@@ -280,7 +280,7 @@ func TestTimeoutIsOneWhereverItIsWaitedFor(t *testing.T) {
 		c := openedAt(t, ":memory:")
 		task := stint.NewTask(c, "slow", func(ctx context.Context, _ int) (int, error) { <-ctx.Done(); return 0, ctx.Err() }, stint.WithTimeout(time.Second))
 		working(t, c)
-		run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 0))
+		run := enqueue(t, task, 0)
 		_, live := run.Wait(t.Context())
 		_, later := run.Wait(t.Context())
 		if !errors.Is(live, stint.ErrTimeout) || !errors.Is(later, stint.ErrTimeout) || live.Error() != later.Error() {

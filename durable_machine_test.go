@@ -273,7 +273,7 @@ func (s *story) tell(t *testing.T, rt *rapid.T, w *world) bool {
 	task := stint.NewTask(c, "program", program, stint.WithRetries(s.retries))
 	began := time.Now()
 	defer s.attend(t, c)()
-	run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 0))
+	run := enqueue(t, task, 0)
 	waits := map[int]time.Duration{}
 	events(s.prog, waits)
 	for _, id := range slices.Sorted(maps.Keys(waits)) {
@@ -323,7 +323,7 @@ func (m *machine) episode(t *testing.T, run *stint.Run[int], began time.Time, e 
 	got, err := run.Wait(ctx)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	info := must[*stint.RunInfo](t)(run.Info(t.Context()))
+	info := infoOf(t, run)
 	if e.how == hasFailed && info.State == stint.StateCanceled && e.undoes { // in the midst of that
 		e.how = isCut
 	}

@@ -113,14 +113,14 @@ func TestNowIsTheSameInEachPass(t *testing.T) {
 		}
 		task := stint.NewTask(c, "t", handler, stint.WithRetries(1))
 		stop := working(t, c)
-		run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 0))
+		run := enqueue(t, task, 0)
 		for range 5 {
 			time.Sleep(13 * time.Minute)
 			stop()
 			time.Sleep(3 * time.Minute)
 			stop = working(t, c)
 		}
-		must[int](t)(run.Wait(t.Context()))
+		output(t, run)
 		stinttest.Replay(t, must[[]byte](t)(c.ExportJournal(t.Context(), run.ID())), handler)
 		for _, w := range l.wrong {
 			t.Error(w)
@@ -171,7 +171,7 @@ func TestZeroTime(t *testing.T) {
 			err = run.Reschedule(t.Context(), time.Time{})
 		}
 		soon("Reschedule", run, err)
-		if page := must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{Since: time.Time{}, Until: time.Time{}})); len(page.Runs) != 7 {
+		if page := listRuns(t, c, stint.RunFilter{Since: time.Time{}, Until: time.Time{}}); len(page.Runs) != 7 {
 			t.Errorf("a list without bounds has %d runs, want 7", len(page.Runs))
 		}
 		began := time.Now()

@@ -73,7 +73,7 @@ func TestDurableCallWhileAPanicUnwinds(t *testing.T) {
 					return stint.Go(ctx, "b", func(ctx context.Context) (int, error) { return fails(ctx, panics) }).Wait(ctx)
 				})
 				stop := working(t, c)
-				run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), true))
+				run := enqueue(t, task, true)
 				_, err := run.Wait(t.Context())
 				p, ok := errors.AsType[*stint.PanicError](err)
 				if !ok || !strings.Contains(p.Error(), "boom") {
@@ -153,7 +153,7 @@ func TestEvictionOfABranchIsNotItsFailure(t *testing.T) {
 				}
 				task := stint.NewTask(c, fmt.Sprint(name, depth), func(ctx context.Context, _ int) (int, error) { return nest(ctx, depth) })
 				stop := working(t, c)
-				run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 0))
+				run := enqueue(t, task, 0)
 				got, err := run.Wait(t.Context())
 				if err != nil || got != 5 || int(unwound.Load()) != depth+1 {
 					t.Errorf("%s, in %d branches: %d, %v, unwound %d times", name, depth, got, err, unwound.Load())
@@ -188,7 +188,7 @@ func TestDrainRecordsNoCleanUp(t *testing.T) {
 			}
 			return counted(ctx, &n, "after", out)
 		})
-		run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 0))
+		run := enqueue(t, task, 0)
 		stop := working(t, c, stint.WithDrainTimeout(0))
 		<-in
 		stop()

@@ -55,7 +55,7 @@ func TestStepOnce(t *testing.T) {
 			})
 			return x + y, err
 		})
-		run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 0))
+		run := enqueue(t, task, 0)
 		stop := working(t, c, stint.WithDrainTimeout(0))
 		<-stopped
 		stop()
@@ -86,7 +86,7 @@ func TestStepRetries(t *testing.T) {
 				return 7, nil
 			}, stint.WithRetries(2), stint.WithRetryBackoff(10, time.Hour))
 		})
-		run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 3))
+		run := enqueue(t, task, 3)
 		stop := working(t, c)
 		time.Sleep(30 * time.Second) // after the second try
 		stop()
@@ -126,11 +126,11 @@ func TestStepErrors(t *testing.T) {
 			return fmt.Sprint(err != nil, errors.As(err, &p) && strings.Contains(string(p.Stack), "durable_test")), nil
 		})
 		working(t, c)
-		if got := must[string](t)(task.Run(t.Context(), false)); got != "true false" || tries.Load() != 1 {
+		if got := runTask(t, task, false); got != "true false" || tries.Load() != 1 {
 			t.Errorf("got %q after %d tries", got, tries.Load())
 		}
 		tries.Store(0)
-		if got := must[string](t)(task.Run(t.Context(), true)); got != "true true" || tries.Load() != 6 {
+		if got := runTask(t, task, true); got != "true true" || tries.Load() != 6 {
 			t.Errorf("panic: got %q after %d tries, want 6", got, tries.Load())
 		}
 	})
@@ -203,16 +203,16 @@ func TestSleep(t *testing.T) {
 			return 1, stint.Sleep(ctx, d)
 		})
 		began := time.Now()
-		run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 10*time.Second))
-		long := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), time.Hour))
+		run := enqueue(t, task, 10*time.Second)
+		long := enqueue(t, task, time.Hour)
 		stop := working(t, c, stint.WithSlots(1))
 		time.Sleep(4 * time.Second)
-		if info := must[*stint.RunInfo](t)(run.Info(t.Context())); info.State != stint.StateWaiting || !strings.HasPrefix(info.Blocked, "sleep until ") {
+		if info := infoOf(t, run); info.State != stint.StateWaiting || !strings.HasPrefix(info.Blocked, "sleep until ") {
 			t.Errorf("while asleep: %v, by %q", info.State, info.Blocked)
 		}
 		stop()
 		stop = working(t, c)
-		must[int](t)(run.Wait(t.Context()))
+		output(t, run)
 		if d := time.Since(began).Round(time.Second); d != 10*time.Second {
 			t.Errorf("slept %v, want 10s in all", d)
 		}
@@ -220,11 +220,11 @@ func TestSleep(t *testing.T) {
 		time.Sleep(3 * time.Hour)
 		working(t, c)
 		back := time.Now()
-		must[int](t)(long.Wait(t.Context()))
+		output(t, long)
 		if d := time.Since(back); d > time.Second {
 			t.Errorf("resumed %v after the start", d)
 		}
-		if info := must[*stint.RunInfo](t)(long.Info(t.Context())); info.Attempt != 1 {
+		if info := infoOf(t, long); info.Attempt != 1 {
 			t.Errorf("attempt %d, want 1", info.Attempt)
 		}
 	})
@@ -248,22 +248,22 @@ func TestWaitForEvent(t *testing.T) {
 		})
 		working(t, c)
 		publish := func(user, n int) {
-			must[string](t)(c.Publish(t.Context(), "click", click{user, n}))
+			publish(t, c, "click", click{user, n})
 		}
 		publish(1, 7) // before the run
 		time.Sleep(time.Second)
-		one := must[*stint.Run[string]](t)(task.Enqueue(t.Context(), 1))
-		two := must[*stint.Run[string]](t)(task.Enqueue(t.Context(), 2))
+		one := enqueue(t, task, 1)
+		two := enqueue(t, task, 2)
 		time.Sleep(time.Second)
 		publish(1, 1) // before the wait
 		time.Sleep(10 * time.Minute)
 		publish(1, 2)
 		publish(2, 3)
-		if got := must[string](t)(one.Wait(t.Context())); got != "1 2 false" {
+		if got := output(t, one); got != "1 2 false" {
 			t.Errorf("one had %q", got)
 		}
 		began := time.Now()
-		if got := must[string](t)(two.Wait(t.Context())); got != "3 0 true" {
+		if got := output(t, two); got != "3 0 true" {
 			t.Errorf("two had %q", got)
 		}
 		if d := time.Since(began).Round(time.Second); d != time.Hour {
@@ -277,12 +277,12 @@ func TestOneEventWakesAll(t *testing.T) {
 		task := stint.NewTask(c, "wait", func(ctx context.Context, _ int) (int, error) {
 			return stint.WaitForEvent[int](ctx, "go")
 		})
-		runs := must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), make([]int, 1000)))
+		runs := enqueueMany(t, task, make([]int, 1000))
 		working(t, c, stint.WithSlots(10))
 		time.Sleep(time.Minute)
-		must[string](t)(c.Publish(t.Context(), "go", 42))
+		publish(t, c, "go", 42)
 		for _, r := range runs {
-			if got := must[int](t)(r.Wait(t.Context())); got != 42 {
+			if got := output(t, r); got != 42 {
 				t.Fatalf("got %d", got)
 			}
 		}
@@ -385,7 +385,7 @@ func TestDurableChild(t *testing.T) {
 			}
 			return x, nil
 		})
-		run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 10))
+		run := enqueue(t, task, 10)
 		stop := working(t, c, stint.WithSlots(1))
 		time.Sleep(10 * time.Minute)
 		stop()
@@ -393,7 +393,7 @@ func TestDurableChild(t *testing.T) {
 		if got, err := run.Wait(t.Context()); err != nil || got != 26 {
 			t.Errorf("Wait = %d, %v", got, err)
 		}
-		page := must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{Tasks: []string{"child"}}))
+		page := listRuns(t, c, stint.RunFilter{Tasks: []string{"child"}})
 		if len(page.Runs) != 3 || parents.Load() < 2 {
 			t.Errorf("%d children of a parent that ran %d times", len(page.Runs), parents.Load())
 		}
@@ -406,7 +406,7 @@ func TestCancelWaiting(t *testing.T) {
 		task := stint.NewTask(c, "sleep", func(ctx context.Context, _ int) (int, error) { return 1, stint.Sleep(ctx, time.Hour) })
 		working(t, c)
 		for _, after := range []time.Duration{10 * time.Millisecond, time.Minute} {
-			run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
+			run := enqueue(t, task, 1)
 			time.Sleep(after)
 			if err := run.Cancel(t.Context()); err != nil {
 				t.Fatal(err)
@@ -485,14 +485,14 @@ func TestDivergence(t *testing.T) {
 						return 1, nil
 					})
 					if pass == 0 {
-						id = must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 0)).ID()
+						id = enqueue(t, task, 0).ID()
 					}
 					working(t, c)
 					time.Sleep(time.Minute)
 					if pass == 1 {
 						c.Publish(t.Context(), "x", 1)
 						time.Sleep(2 * time.Hour)
-						info := must[*stint.RunInfo](t)(c.GetRun(t.Context(), id))
+						info := getRun(t, c, id)
 						switch {
 						case tc.want == "" && (info.State != stint.StateSucceeded || n.Load() != 1):
 							t.Errorf("the run is %v (%s) after %d steps", info.State, info.Blocked, n.Load())
@@ -536,12 +536,12 @@ func TestVersion(t *testing.T) {
 			})
 			stop := working(t, c)
 			if pass == 0 {
-				id = must[*stint.Run[string]](t)(task.Enqueue(t.Context(), 0)).ID()
+				id = enqueue(t, task, 0).ID()
 				time.Sleep(time.Minute)
 			} else {
-				fresh := must[*stint.Run[string]](t)(task.Enqueue(t.Context(), 0))
+				fresh := enqueue(t, task, 0)
 				for id, want := range map[string]string{id: "[false false false false true]", fresh.ID(): "[true true true true true]"} {
-					if got := must[string](t)(stint.RunByID[string](c, id).Wait(t.Context())); got != want {
+					if got := output(t, stint.RunByID[string](c, id)); got != want {
 						t.Errorf("got %s, want %s", got, want)
 					}
 				}
@@ -565,7 +565,7 @@ func TestDeterministicValues(t *testing.T) {
 			return 1, stint.Sleep(ctx, time.Hour)
 		})
 		working(t, c)
-		must[int](t)(task.Run(t.Context(), 0))
+		runTask(t, task, 0)
 		n := 0
 		seen.Range(func(any, any) bool { n++; return true })
 		if n != 1 {
@@ -590,7 +590,7 @@ func TestAtMostOnce(t *testing.T) {
 			}
 			return "", err
 		})
-		run := must[*stint.Run[string]](t)(task.Enqueue(t.Context(), 0))
+		run := enqueue(t, task, 0)
 		stop := working(t, c, stint.WithDrainTimeout(0))
 		<-began
 		stop()
@@ -676,10 +676,10 @@ func TestStepTx(t *testing.T) {
 	if got, err := task.Run(t.Context(), "fails"); err != nil || got != 2 {
 		t.Fatalf("Run = %d, %v", got, err)
 	}
-	run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), "again"))
-	must[int](t)(run.Wait(t.Context()))
+	run := enqueue(t, task, "again")
+	output(t, run)
 	must[int](t)(c.ReplayRuns(t.Context(), stint.RunFilter{IDs: []string{run.ID()}}))
-	if got := must[int](t)(run.Wait(t.Context())); got != 3 || runs.Load() != 3 {
+	if got := output(t, run); got != 3 || runs.Load() != 3 {
 		t.Errorf("replayed: %d after %d executions, want 3 and 3", got, runs.Load())
 	}
 	check := stint.NewTask(c, "check", func(ctx context.Context, _ int) (rows []string, err error) {
@@ -699,7 +699,7 @@ func TestStepTx(t *testing.T) {
 			return all, r.Err()
 		})
 	})
-	if rows := must[[]string](t)(check.Run(t.Context(), 0)); fmt.Sprint(rows) != "[again3 fails2]" {
+	if rows := runTask(t, check, 0); fmt.Sprint(rows) != "[again3 fails2]" {
 		t.Errorf("rows %v", rows)
 	}
 }
@@ -719,8 +719,8 @@ func TestJournal(t *testing.T) {
 			return b.Load(), err
 		})
 		working(t, c)
-		run := must[*stint.Run[int64]](t)(task.Enqueue(t.Context(), 0))
-		must[int64](t)(run.Wait(t.Context()))
+		run := enqueue(t, task, 0)
+		output(t, run)
 		var got []string
 		for _, e := range must[[]stint.JournalEntry](t)(c.Journal(t.Context(), run.ID())) {
 			got = append(got, fmt.Sprint(e.Address, " ", e.Kind, " ", e.Name, " ", string(e.Output)))
@@ -731,11 +731,11 @@ func TestJournal(t *testing.T) {
 		if err := c.RestartFrom(t.Context(), run.ID(), "b"); err != nil {
 			t.Fatal(err)
 		}
-		if n := must[int64](t)(run.Wait(t.Context())); n != 2 || a.Load() != 1 {
+		if n := output(t, run); n != 2 || a.Load() != 1 {
 			t.Errorf("restarted: %d, and a ran %d times", n, a.Load())
 		}
 		fork := must[string](t)(c.Fork(t.Context(), run.ID(), "b"))
-		if n := must[int64](t)(stint.RunByID[int64](c, fork).Wait(t.Context())); n != 3 || a.Load() != 1 {
+		if n := output(t, stint.RunByID[int64](c, fork)); n != 3 || a.Load() != 1 {
 			t.Errorf("forked: %d, and a ran %d times", n, a.Load())
 		}
 		for _, err := range []error{c.RestartFrom(t.Context(), run.ID(), "none"), c.RestartFrom(t.Context(), "x", "a")} {
@@ -795,14 +795,14 @@ func TestCompensate(t *testing.T) {
 			}
 			undone, fails = nil, true
 		}
-		must[int](t)(task.Run(t.Context(), "good"))
+		runTask(t, task, "good")
 		check("success", "[]")
 		if _, err := task.Run(t.Context(), "fail"); err == nil {
 			t.Error("did not fail")
 		}
 		check("failure", "[c b a]")
 		for _, after := range []time.Duration{10 * time.Millisecond, time.Minute} {
-			run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), "wait"))
+			run := enqueue(t, task, "wait")
 			time.Sleep(after)
 			if err := run.Cancel(t.Context()); err != nil {
 				t.Fatal(err)

@@ -47,7 +47,7 @@ func TestStepTimeoutIsFirm(t *testing.T) {
 					return fmt.Sprint(n, errors.Is(err, stint.ErrTimeout)), nil
 				})
 				stop := working(t, c)
-				if got := must[string](t)(task.Run(t.Context(), 0)); got != tt.want || int(tries.Load()) != len(tt.takes) {
+				if got := runTask(t, task, 0); got != tt.want || int(tries.Load()) != len(tt.takes) {
 					t.Errorf("%s that takes %v: %q after %d tries, want %q after %d", name, tt.takes, got, tries.Load(), tt.want, len(tt.takes))
 				}
 				stop()
@@ -113,11 +113,11 @@ func TestStepTxTimeoutIsFirm(t *testing.T) {
 	})
 	working(t, c)
 	for i, late := range []bool{false, true, true} {
-		if got := must[bool](t)(task.Run(t.Context(), late)); got != late {
+		if got := runTask(t, task, late); got != late {
 			t.Errorf("call %d: ErrTimeout %v, want %v", i, got, late)
 		}
 	}
-	if n := must[int](t)(rows.Run(t.Context(), 0)); n != 1 {
+	if n := runTask(t, rows, 0); n != 1 {
 		t.Errorf("%d rows, want that of the one in time", n)
 	}
 }

@@ -181,7 +181,7 @@ func TestValuesOfACodecAreDecoded(t *testing.T) {
 			return "", stint.Sleep(ctx, time.Hour)
 		})
 		working(t, c)
-		must[string](t)(task.Run(t.Context(), ""))
+		runTask(t, task, "")
 		if fmt.Sprint(seen) != "[2 2]" {
 			t.Errorf("the passes saw %v", seen)
 		}

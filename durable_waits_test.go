@@ -21,16 +21,16 @@ func TestUnreadablePayload(t *testing.T) {
 			a, err := stint.WaitForEvent[answer](ctx, key)
 			return a.N, err
 		})
-		runs := must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), []string{"bad", "good"}))
+		runs := enqueueMany(t, task, []string{"bad", "good"})
 		working(t, c)
 		synctest.Wait()
-		must[string](t)(c.Publish(t.Context(), "bad", []string{"no", "answer"}))
-		must[string](t)(c.Publish(t.Context(), "good", answer{7}))
+		publish(t, c, "bad", []string{"no", "answer"})
+		publish(t, c, "good", answer{7})
 		if n, err := runs[1].Wait(t.Context()); err != nil || n != 7 {
 			t.Errorf("the other run: %d, %v", n, err)
 		}
 		synctest.Wait()
-		info := must[*stint.RunInfo](t)(runs[0].Info(t.Context()))
+		info := infoOf(t, runs[0])
 		if info.State != stint.StateBlocked || !strings.Contains(info.Blocked, `event "bad"`) || !strings.Contains(info.Blocked, "answer") {
 			t.Errorf("state %v, blocked by %q", info.State, info.Blocked)
 		}
@@ -55,13 +55,13 @@ func TestManyWaiting(t *testing.T) {
 		for i := range ins {
 			ins[i] = i
 		}
-		runs := must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), ins))
+		runs := enqueueMany(t, task, ins)
 		working(t, c)
 		time.Sleep(30 * time.Minute)
-		if n := len(must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{States: []stint.State{stint.StateRunning}, Limit: 1000})).Runs); n > resident {
+		if n := len(listRuns(t, c, stint.RunFilter{States: []stint.State{stint.StateRunning}, Limit: 1000}).Runs); n > resident {
 			t.Errorf("%d executions are in memory", n)
 		}
-		must[string](t)(c.Publish(t.Context(), "go", -1))
+		publish(t, c, "go", -1)
 		for i, r := range runs {
 			want := i
 			if i%2 == 1 {

@@ -122,7 +122,7 @@ func TestRetryOfAFanOut(t *testing.T) {
 				f.ran, f.good = map[int]int{}, map[int]int{1: 2, 2: 2}
 				f.mu.Unlock()
 				stop := working(t, c)
-				run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 0))
+				run := enqueue(t, task, 0)
 				_, err := run.Wait(t.Context())
 				for replays := 0; by == "replay" && err != nil && replays < 3; replays++ {
 					<-time.After(time.Hour)
@@ -135,7 +135,7 @@ func TestRetryOfAFanOut(t *testing.T) {
 				if f.ran[0] != 1 || f.ran[1] != 2 || f.ran[2] != 2 || f.ran[100] > 1 || f.ran[101] > 1 {
 					t.Errorf("%s by %s: the children ran %v times, want the first once and the others twice", name, by, f.ran)
 				}
-				page := must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{ParentID: run.ID()}))
+				page := listRuns(t, c, stint.RunFilter{ParentID: run.ID()})
 				if len(page.Runs) != 3 {
 					t.Errorf("%s by %s: the run has %d children, want 3", name, by, len(page.Runs))
 				}

@@ -43,7 +43,7 @@ func TestFileByAnotherPath(t *testing.T) {
 			path, aliases := linked(t)
 			c := openedAt(t, path)
 			hang := stint.NewTask[int, string](c, "hang", nil)
-			kept := must[*stint.Run[string]](t)(hang.Enqueue(t.Context(), 1))
+			kept := enqueue(t, hang, 1)
 			startChild(t, "hang", aliases[name]).line(t)
 
 			exit := stint.NewTask[int, int](c, "exit", nil)
@@ -51,7 +51,7 @@ func TestFileByAnotherPath(t *testing.T) {
 			stint.NewTask(mine, "hang", func(context.Context, int) (string, error) { return "stolen", nil })
 			stint.NewTask(mine, "exit", func(context.Context, int) (int, error) { return 7, nil })
 			for range 2 { // the second death is looked at after all that was there at the first
-				run := must[*stint.Run[int]](t)(exit.Enqueue(t.Context(), 2))
+				run := enqueue(t, exit, 2)
 				startChild(t, "exit", aliases[name]).Wait()
 				stop := working(t, mine)
 				if got, err := run.Wait(t.Context()); err != nil || got != 7 {
@@ -59,7 +59,7 @@ func TestFileByAnotherPath(t *testing.T) {
 				}
 				stop()
 			}
-			if info := must[*stint.RunInfo](t)(kept.Info(t.Context())); info.State != stint.StateRunning {
+			if info := infoOf(t, kept); info.State != stint.StateRunning {
 				t.Errorf("the run of a process that lives is %v: %+v", info.State, info.Timeline)
 			}
 		})
@@ -75,7 +75,7 @@ func TestCopyBesideItsOriginal(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "app.db")
 			c := openedAt(t, path)
 			hang := stint.NewTask[int, string](c, "hang", nil)
-			run := must[*stint.Run[string]](t)(hang.Enqueue(t.Context(), 1))
+			run := enqueue(t, hang, 1)
 			child := startChild(t, "hang", path)
 			child.line(t)
 			copied := filepath.Join(filepath.Dir(path), "copy.db")
@@ -169,7 +169,7 @@ func TestFileGone(t *testing.T) {
 			c := must[*stint.Client](t)(stint.Open(path))
 			defer c.Close()
 			task := stint.NewTask(c, "double", double)
-			must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
+			enqueue(t, task, 1)
 			old := filepath.Join(t.TempDir(), "old.db")
 			if err := c.Backup(t.Context(), old); err != nil {
 				t.Fatal(err)
@@ -196,7 +196,7 @@ func TestFilePutBack(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "app.db")
 	c := openedAt(t, path)
 	task := stint.NewTask(c, "double", double)
-	first := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
+	first := enqueue(t, task, 1)
 	c.PauseQueue(t.Context(), "default")
 	rename(t, path, path+".away", "")
 	if _, err := task.Enqueue(t.Context(), 2); !errors.Is(err, stint.ErrFileGone) {
@@ -213,7 +213,7 @@ func TestFilePutBack(t *testing.T) {
 	if got, err := first.Wait(t.Context()); err != nil || got != 2 {
 		t.Errorf("Wait: %d, %v", got, err)
 	}
-	if page := must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{})); len(page.Runs) != 1 {
+	if page := listRuns(t, c, stint.RunFilter{}); len(page.Runs) != 1 {
 		t.Errorf("%d runs, want 1", len(page.Runs))
 	}
 }
@@ -268,7 +268,7 @@ func TestDanglingLink(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := openedAt(t, link)
-	must[*stint.Run[int]](t)(stint.NewTask(c, "double", double).Enqueue(t.Context(), 1))
+	enqueue(t, stint.NewTask(c, "double", double), 1)
 	for _, name := range []string{real, real + "-wal", real + "-shm"} {
 		if info, err := os.Lstat(name); err != nil || info.Mode() != 0o600 {
 			t.Errorf("%s: %v, %v", name, info, err)
@@ -301,7 +301,7 @@ func TestNothingStaysBeside(t *testing.T) {
 		t.Fatal(err)
 	}
 	c = must[*stint.Client](t)(stint.Open(path))
-	run := must[*stint.Run[int]](t)(stint.NewTask(c, "double", double).Enqueue(t.Context(), 1))
+	run := enqueue(t, stint.NewTask(c, "double", double), 1)
 	working(t, c)
 	if _, err := run.Wait(t.Context()); err != nil {
 		t.Fatal(err)

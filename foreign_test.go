@@ -115,13 +115,13 @@ func TestClientsInEachOthersHandlers(t *testing.T) {
 		working(t, a)
 		working(t, o.c)
 		for name, way := range ways {
-			before := must[*stint.RunPage](t)(o.c.ListRuns(t.Context(), stint.RunFilter{TopLevel: true})).Runs
-			run := must[*stint.Run[int]](t)(tasks[name].Enqueue(t.Context(), 1, stint.WithPriority(7), stint.WithMetadata(map[string]string{"of": "a"})))
+			before := listRuns(t, o.c, stint.RunFilter{TopLevel: true}).Runs
+			run := enqueue(t, tasks[name], 1, stint.WithPriority(7), stint.WithMetadata(map[string]string{"of": "a"}))
 			if got, err := run.Wait(t.Context()); got != 4 || err != nil {
 				t.Errorf("%s, same file %v: %v, %v", name, same, got, err)
 				continue
 			}
-			top := must[*stint.RunPage](t)(o.c.ListRuns(t.Context(), stint.RunFilter{TopLevel: true})).Runs
+			top := listRuns(t, o.c, stint.RunFilter{TopLevel: true}).Runs
 			made := len(top) - len(before)
 			if same {
 				made-- // the handler's own
@@ -290,7 +290,7 @@ func TestMiddlewareOutputs(t *testing.T) {
 			if json.Unmarshal(tt.out, &want); got != want || err != nil {
 				t.Errorf("Run = %v, %v, want %v", got, err, want)
 			}
-			outputs := must[stint.Outputs](t)(w.Run(t.Context(), 1))
+			outputs := runTask(t, w, 1)
 			if got, err := node.From(outputs); got != want || err != nil {
 				t.Errorf("From = %v, %v, want %v", got, err, want)
 			}

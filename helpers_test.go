@@ -3,6 +3,7 @@ package stint_test
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"flag"
 	"log/slog"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stint-dev/stint"
 	_ "modernc.org/sqlite"
@@ -82,6 +84,75 @@ func must[T any](t testing.TB) func(T, error) T {
 		}
 		return v
 	}
+}
+
+// The functions below call one method with the test's context, and end the test if that fails.
+
+func enqueue[In, Out any](t testing.TB, task interface {
+	Enqueue(context.Context, In, ...stint.RunOption) (*stint.Run[Out], error)
+}, in In, opts ...stint.RunOption) *stint.Run[Out] {
+	t.Helper()
+	return must[*stint.Run[Out]](t)(task.Enqueue(t.Context(), in, opts...))
+}
+
+func enqueueMany[In, Out any](t testing.TB, task interface {
+	EnqueueMany(context.Context, []In, ...stint.RunOption) ([]*stint.Run[Out], error)
+}, ins []In, opts ...stint.RunOption) []*stint.Run[Out] {
+	t.Helper()
+	return must[[]*stint.Run[Out]](t)(task.EnqueueMany(t.Context(), ins, opts...))
+}
+
+func schedule[In, Out any](t testing.TB, task interface {
+	Schedule(context.Context, time.Time, In, ...stint.RunOption) (*stint.Run[Out], error)
+}, at time.Time, in In, opts ...stint.RunOption) *stint.Run[Out] {
+	t.Helper()
+	return must[*stint.Run[Out]](t)(task.Schedule(t.Context(), at, in, opts...))
+}
+
+func runTask[In, Out any](t testing.TB, task interface {
+	Run(context.Context, In, ...stint.RunOption) (Out, error)
+}, in In, opts ...stint.RunOption) Out {
+	t.Helper()
+	return must[Out](t)(task.Run(t.Context(), in, opts...))
+}
+
+func enqueueJSON(t testing.TB, c *stint.Client, task string, input json.RawMessage, opts ...stint.RunOption) *stint.Run[json.RawMessage] {
+	t.Helper()
+	return must[*stint.Run[json.RawMessage]](t)(c.EnqueueJSON(t.Context(), task, input, opts...))
+}
+
+func output[Out any](t testing.TB, run interface {
+	Wait(context.Context) (Out, error)
+}) Out {
+	t.Helper()
+	return must[Out](t)(run.Wait(t.Context()))
+}
+
+func infoOf(t testing.TB, run interface {
+	Info(context.Context) (*stint.RunInfo, error)
+}) *stint.RunInfo {
+	t.Helper()
+	return must[*stint.RunInfo](t)(run.Info(t.Context()))
+}
+
+func getRun(t testing.TB, c *stint.Client, id string) *stint.RunInfo {
+	t.Helper()
+	return must[*stint.RunInfo](t)(c.GetRun(t.Context(), id))
+}
+
+func listRuns(t testing.TB, c *stint.Client, f stint.RunFilter) *stint.RunPage {
+	t.Helper()
+	return must[*stint.RunPage](t)(c.ListRuns(t.Context(), f))
+}
+
+func publish(t testing.TB, c *stint.Client, key string, payload any, opts ...stint.EventOption) string {
+	t.Helper()
+	return must[string](t)(c.Publish(t.Context(), key, payload, opts...))
+}
+
+func beginTx(t testing.TB, db *sql.DB) *sql.Tx {
+	t.Helper()
+	return must[*sql.Tx](t)(db.BeginTx(t.Context(), nil))
 }
 
 // checkRandom checks a property of so many random programs, of a quarter in short runs, or of as

@@ -30,7 +30,7 @@ func inSQL(t *testing.T, path string, statements ...string) {
 func recoversDead(t *testing.T, c *stint.Client, path string) {
 	t.Helper()
 	exit := stint.NewTask(c, "exit", func(context.Context, int) (int, error) { return 7, nil })
-	run := must[*stint.Run[int]](t)(exit.Enqueue(t.Context(), 2))
+	run := enqueue(t, exit, 2)
 	startChild(t, "exit", path).Wait()
 	working(t, c)
 	if got, err := run.Wait(t.Context()); err != nil || got != 7 {
@@ -109,14 +109,14 @@ func TestLinksToTheDatabase(t *testing.T) {
 			}
 			startChild(t, "reader", path).Wait()
 			task := stint.NewTask[int, int](c, "later", nil)
-			must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), make([]int, 50)))
+			enqueueMany(t, task, make([]int, 50))
 			killed := filepath.Join(t.TempDir(), "app.db") // as a kill leaves it
 			for _, suffix := range []string{"", "-wal"} {
 				if err := os.WriteFile(killed+suffix, must[[]byte](t)(os.ReadFile(path+suffix)), 0o600); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if page := must[*stint.RunPage](t)(openedAt(t, killed).ListRuns(t.Context(), stint.RunFilter{})); len(page.Runs) != 51 {
+			if page := listRuns(t, openedAt(t, killed), stint.RunFilter{}); len(page.Runs) != 51 {
 				t.Errorf("%d runs, want 51", len(page.Runs))
 			}
 		})

@@ -63,7 +63,7 @@ func TestJournalPages(t *testing.T) {
 			}
 			return child.Run(ctx, 2)
 		})
-		run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 0))
+		run := enqueue(t, task, 0)
 		if err := stinttest.Drain(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
@@ -117,12 +117,12 @@ func TestWriteJournal(t *testing.T) {
 			}
 			return "", stint.Sleep(ctx, time.Hour)
 		})
-		run := must[*stint.Run[string]](t)(parent.Enqueue(t.Context(), 0))
+		run := enqueue(t, parent, 0)
 		if err := stinttest.Drain(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
 		_ = b
-		all := must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{}))
+		all := listRuns(t, c, stint.RunFilter{})
 		if len(all.Runs) != 4 {
 			t.Fatalf("%d runs", len(all.Runs))
 		}
@@ -147,7 +147,7 @@ func (broken) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
 // What cannot be a page is an error, which says what is wanted.
 func TestJournalPageRefuses(t *testing.T) {
 	c := opened(t)
-	run := must[*stint.Run[json.RawMessage]](t)(c.EnqueueJSON(t.Context(), "task", json.RawMessage("1")))
+	run := enqueueJSON(t, c, "task", json.RawMessage("1"))
 	if page, err := c.JournalPage(t.Context(), run.ID(), stint.JournalFilter{}); err != nil || page.Entries == nil || len(page.Entries) > 0 || page.Next != "" {
 		t.Errorf("of a run without a journal: %+v, %v", page, err)
 	}
@@ -193,7 +193,7 @@ func TestJournalGrowsBetweenPages(t *testing.T) {
 			}
 			return 0, nil
 		})
-		run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 0))
+		run := enqueue(t, task, 0)
 		var names []string
 		cursor := ""
 		for range rounds {
@@ -253,7 +253,7 @@ func longJournal(t *testing.T, n, size int) (*stint.Client, string) {
 		}
 		return stint.WaitForEvent[int](ctx, "never")
 	})
-	run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 0))
+	run := enqueue(t, task, 0)
 	if err := stinttest.Drain(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
@@ -288,7 +288,7 @@ func TestLongJournal(t *testing.T) {
 	if entries != n+2 || pages != n/1000+1 {
 		t.Errorf("%d entries in %d pages", entries, pages)
 	}
-	if info := must[*stint.RunInfo](t)(c.GetRun(t.Context(), id)); !strings.Contains(info.Blocked, "never") {
+	if info := getRun(t, c, id); !strings.Contains(info.Blocked, "never") {
 		t.Errorf("the run is blocked by %q", info.Blocked)
 	}
 	if _, err := c.Fork(t.Context(), id, "no such step"); !errors.Is(err, stint.ErrNotFound) {
@@ -344,7 +344,7 @@ func TestWriteJournalOfARestartedRun(t *testing.T) {
 			}
 			return 0, nil
 		})
-		run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 2500))
+		run := enqueue(t, task, 2500)
 		if err := stinttest.Drain(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}

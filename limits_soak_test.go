@@ -53,12 +53,12 @@ func TestLimitsTwoProcesses(t *testing.T) {
 		t.Fatal(err)
 	}
 	rated, counted := soakTasks(c)
-	runs := must[[]*stint.Run[int]](t)(rated.EnqueueMany(t.Context(), make([]int, 600)))
+	runs := enqueueMany(t, rated, make([]int, 600))
 	ns := make([]int, 1000)
 	for i := range ns {
 		ns[i] = i
 	}
-	runs = append(runs, must[[]*stint.Run[int]](t)(counted.EnqueueMany(t.Context(), ns))...)
+	runs = append(runs, enqueueMany(t, counted, ns)...)
 	workers := []*child{startChild(t, "soak", path), startChild(t, "soak", path)}
 	for i, r := range runs {
 		if i%200 == 199 { // some of them execute in it

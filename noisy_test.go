@@ -109,23 +109,23 @@ func TestNoisyLogger(t *testing.T) {
 		other := stint.NewTask(c, "other", func(ctx context.Context, n int) (int, error) { return n, nil })
 		stop := working(t, c)
 		defer stop()
-		few := must[*stint.Run[int]](t)(noisy.Enqueue(t.Context(), 300)) // control: it does not wait
+		few := enqueue(t, noisy, 300) // control: it does not wait
 		began := time.Now()
-		must[int](t)(few.Wait(t.Context()))
+		output(t, few)
 		if now := time.Now(); !now.Equal(began) {
 			t.Errorf("300 lines took until %v, from %v", now, began)
 		}
-		run := must[*stint.Run[int]](t)(noisy.Enqueue(t.Context(), 20_000))
+		run := enqueue(t, noisy, 20_000)
 		for range 20 {
 			before := s.soFar()
-			o := must[*stint.Run[int]](t)(other.Enqueue(t.Context(), 1))
-			must[int](t)(o.Wait(t.Context()))
+			o := enqueue(t, other, 1)
+			output(t, o)
 			if n := s.soFar() - before; n > 2*linesACommit {
 				t.Errorf("another run waited for %d lines", n)
 			}
 			time.Sleep(90 * time.Millisecond)
 		}
-		must[int](t)(run.Wait(t.Context()))
+		output(t, run)
 		if s.most > linesACommit || s.mostOfEnds > linesACommit {
 			t.Errorf("%d lines in a record, %d in a commit of outcomes", s.most, s.mostOfEnds)
 		}
@@ -146,12 +146,12 @@ func TestNoisyEnds(t *testing.T) {
 		defer stop()
 		var runs []*stint.Run[int]
 		for range 50 {
-			runs = append(runs, must[*stint.Run[int]](t)(noisy.Enqueue(t.Context(), 400)))
+			runs = append(runs, enqueue(t, noisy, 400))
 		}
 		synctest.Wait()
 		close(ready)
 		for _, r := range runs {
-			must[int](t)(r.Wait(t.Context()))
+			output(t, r)
 		}
 		if s.mostOfEnds > linesOfEnds || s.lines != 50*400 {
 			t.Errorf("%d lines in a commit, %d in all", s.mostOfEnds, s.lines)
@@ -181,7 +181,7 @@ func TestNoisyLoggerGoesOn(t *testing.T) {
 			recorded(t, func(t *testing.T, c *stint.Client, s *recordings) {
 				task := stint.NewTask(c, "t", func(ctx context.Context, _ int) (int, error) { begin(ctx); logLines(ctx, lines); return 0, ctx.Err() })
 				defer working(t, c)()
-				run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
+				run := enqueue(t, task, 1)
 				synctest.Wait()
 				began := time.Now()
 				must[int](t)(c.CancelRuns(t.Context(), stint.RunFilter{IDs: []string{run.ID()}}))
@@ -196,7 +196,7 @@ func TestNoisyLoggerGoesOn(t *testing.T) {
 		recorded(t, func(t *testing.T, c *stint.Client, s *recordings) {
 			task := stint.NewTask(c, "t", func(ctx context.Context, _ int) (int, error) { logLines(ctx, lines); return 0, ctx.Err() })
 			stop := working(t, c, stint.WithDrainTimeout(0))
-			must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
+			enqueue(t, task, 1)
 			synctest.Wait()
 			began := time.Now()
 			stop()
@@ -210,9 +210,9 @@ func TestNoisyLoggerGoesOn(t *testing.T) {
 				return 1, stint.Sleep(ctx, time.Minute)
 			})
 			defer working(t, c)()
-			run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
+			run := enqueue(t, task, 1)
 			began := time.Now()
-			must[int](t)(run.Wait(t.Context()))
+			output(t, run)
 			endedBy(t, s, began.Add(time.Minute+5*time.Second))
 		})
 	})
@@ -221,9 +221,9 @@ func TestNoisyLoggerGoesOn(t *testing.T) {
 			s.blocks = make(chan struct{})
 			task := stint.NewTask(c, "t", func(ctx context.Context, _ int) (int, error) { logLines(ctx, lines); close(s.blocks); return 1, nil })
 			defer working(t, c)()
-			run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
+			run := enqueue(t, task, 1)
 			began := time.Now()
-			must[int](t)(run.Wait(t.Context()))
+			output(t, run)
 			endedBy(t, s, began.Add(2*time.Second))
 			last := must[[]stint.LogLine](t)(c.Logs(t.Context(), run.ID(), 0, 20_000))
 			if n := len(last); n != 10_000 || last[n-1].Message != fmt.Sprint(lines-1) {
@@ -256,8 +256,8 @@ func TestNoisyStream(t *testing.T) {
 				return n, nil
 			})
 			defer working(t, c)()
-			run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 150))
-			must[int](t)(run.Wait(t.Context()))
+			run := enqueue(t, task, 150)
+			output(t, run)
 			if s.mostChunks > chunksACommit || s.mostBytes > max(bytesACommit, size) {
 				t.Errorf("of %d bytes each: %d chunks, %d bytes in a commit", size, s.mostChunks, s.mostBytes)
 			}

@@ -84,7 +84,7 @@ func TestDeadProcess(t *testing.T) {
 		time.Sleep(time.Until(now)) // a bubble's clock begins in 2000, the child's is the world's
 		c := openedAt(t, path)
 		hang := stint.NewTask[int, string](c, "hang", nil)
-		run := must[*stint.Run[string]](t)(hang.Enqueue(t.Context(), 1))
+		run := enqueue(t, hang, 1)
 		child := startChild(t, "hang", path)
 		child.line(t)
 
@@ -112,11 +112,11 @@ func TestQuarantine(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "exit.db")
 	c := openedAt(t, path)
 	exit, fine := stint.NewTask[int, int](c, "exit", nil), stint.NewTask[int, int](c, "fine", nil)
-	bad := must[*stint.Run[int]](t)(exit.Enqueue(t.Context(), 1))
-	good := must[[]*stint.Run[int]](t)(fine.EnqueueMany(t.Context(), []int{1, 2, 3, 4, 5}))
+	bad := enqueue(t, exit, 1)
+	good := enqueueMany(t, fine, []int{1, 2, 3, 4, 5})
 	deaths := 0
 	for {
-		info := must[*stint.RunInfo](t)(bad.Info(t.Context()))
+		info := infoOf(t, bad)
 		if info.State == stint.StateBlocked {
 			if info.Blocked == "" {
 				t.Error("does not say why it is blocked")
@@ -146,7 +146,7 @@ func TestQuarantine(t *testing.T) {
 func waitWhile(t *testing.T, r *stint.Run[int], state stint.State) {
 	t.Helper()
 	for tick := time.NewTicker(5 * time.Millisecond); ; <-tick.C {
-		if must[*stint.RunInfo](t)(r.Info(t.Context())).State != state {
+		if infoOf(t, r).State != state {
 			tick.Stop()
 			return
 		}
@@ -164,7 +164,7 @@ func TestAnotherBuild(t *testing.T) {
 	}
 	c := openedAt(t, path)
 	code := stint.NewTask[int, int](c, "code", nil)
-	runs := must[[]*stint.Run[int]](t)(code.EnqueueMany(t.Context(), []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}))
+	runs := enqueueMany(t, code, []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9})
 	serve := func(program, role string, states ...stint.State) {
 		t.Helper()
 		child := startProgram(t, program, role, path)
@@ -175,14 +175,14 @@ func TestAnotherBuild(t *testing.T) {
 	serve(os.Args[0], "code", stint.StateWaiting)
 	publish := func(from, to int) {
 		for n := from; n < to; n++ {
-			must[string](t)(c.Publish(t.Context(), "go", map[string]int{"n": n}))
+			publish(t, c, "go", map[string]int{"n": n})
 		}
 	}
 	publish(0, 5)
 	serve(rebuilt, "code", stint.StateWaiting, stint.StateSucceeded)
 	publish(5, 10)
 	serve(rebuilt, "changed code", stint.StateBlocked, stint.StateSucceeded)
-	info := must[*stint.RunInfo](t)(runs[9].Info(t.Context()))
+	info := infoOf(t, runs[9])
 	for _, want := range []string{"entry 1", `step "before"`, `step "changed"`} {
 		if !strings.Contains(info.Blocked, want) {
 			t.Errorf("blocked by %q, want it to say %s", info.Blocked, want)
@@ -202,7 +202,7 @@ func TestAnotherBuild(t *testing.T) {
 func awaitStates(t *testing.T, c *stint.Client, states ...stint.State) {
 	t.Helper()
 	for tick := time.NewTicker(5 * time.Millisecond); ; <-tick.C {
-		page := must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{Limit: 1000}))
+		page := listRuns(t, c, stint.RunFilter{Limit: 1000})
 		in := map[stint.State]int{}
 		for _, r := range page.Runs {
 			in[r.State]++

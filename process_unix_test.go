@@ -18,7 +18,7 @@ func TestStoppedProcess(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "stopped.db")
 	c := openedAt(t, path)
 	hang := stint.NewTask(c, "hang", func(context.Context, int) (string, error) { return "stolen", nil })
-	run := must[*stint.Run[string]](t)(hang.Enqueue(t.Context(), 1))
+	run := enqueue(t, hang, 1)
 	child := startChild(t, "hang", path)
 	child.line(t)
 	stopOutsideCommit(t, c, child)

@@ -79,7 +79,7 @@ func TestOrder(t *testing.T) {
 			if i%3 == 0 {
 				task = b
 			}
-			r := must[*stint.Run[string]](t)(task.Enqueue(t.Context(), fmt.Sprint(p, "/", i), stint.WithPriority(p)))
+			r := enqueue(t, task, fmt.Sprint(p, "/", i), stint.WithPriority(p))
 			if p == stint.PriorityLow {
 				last = r
 			}
@@ -91,7 +91,7 @@ func TestOrder(t *testing.T) {
 		}
 	}
 	working(t, c, stint.WithSlots(1))
-	must[string](t)(last.Wait(t.Context()))
+	output(t, last)
 	mu.Lock()
 	defer mu.Unlock()
 	if d := cmp.Diff(want, order); d != "" {
@@ -114,12 +114,12 @@ func TestPriorityAgeing(t *testing.T) {
 					order = append(order, s)
 					return s, nil
 				})
-				old := must[*stint.Run[string]](t)(task.Enqueue(t.Context(), "old low", stint.WithPriority(stint.PriorityLow)))
+				old := enqueue(t, task, "old low", stint.WithPriority(stint.PriorityLow))
 				time.Sleep(2*time.Minute + time.Second)
-				young := must[*stint.Run[string]](t)(task.Enqueue(t.Context(), "young high", stint.WithPriority(stint.PriorityHigh)))
+				young := enqueue(t, task, "young high", stint.WithPriority(stint.PriorityHigh))
 				working(t, c, stint.WithSlots(1))
-				must[string](t)(old.Wait(t.Context()))
-				must[string](t)(young.Wait(t.Context()))
+				output(t, old)
+				output(t, young)
 				if first := order[0]; (first == "old low") != on {
 					t.Errorf("ageing %v: %q went first", on, first)
 				}
@@ -139,11 +139,11 @@ func TestRetries(t *testing.T) {
 		return "done", nil
 	}, stint.WithRetries(2))
 	working(t, c)
-	run := must[*stint.Run[string]](t)(task.Enqueue(t.Context(), 0))
+	run := enqueue(t, task, 0)
 	if got, err := run.Wait(t.Context()); err != nil || got != "done" {
 		t.Fatalf("Wait = %q, %v", got, err)
 	}
-	info := must[*stint.RunInfo](t)(run.Info(t.Context()))
+	info := infoOf(t, run)
 	var states []stint.State
 	for _, e := range info.Timeline {
 		states = append(states, e.State)
@@ -222,12 +222,12 @@ func TestFailure(t *testing.T) {
 			var err error
 			if tt.fn == nil {
 				task := stint.NewTask(c, "t", func(context.Context, int) (chan int, error) { calls.Add(1); return make(chan int), nil }, stint.WithRetries(2))
-				r := must[*stint.Run[chan int]](t)(task.Enqueue(t.Context(), 1))
+				r := enqueue(t, task, 1)
 				_, err = r.Wait(t.Context())
 				run = r
 			} else {
 				task := stint.NewTask(c, "t", func(ctx context.Context, n int) (int, error) { calls.Add(1); return tt.fn(ctx, n) }, stint.WithRetries(2))
-				r := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
+				r := enqueue(t, task, 1)
 				_, err = r.Wait(t.Context())
 				run = r
 			}
@@ -238,7 +238,7 @@ func TestFailure(t *testing.T) {
 			if got := calls.Load(); got != tt.calls {
 				t.Errorf("handler was called %d times, want %d", got, tt.calls)
 			}
-			info := must[*stint.RunInfo](t)(run.Info(t.Context()))
+			info := infoOf(t, run)
 			if info.State != stint.StateFailed || info.Error == "" {
 				t.Errorf("state %v, error %q", info.State, info.Error)
 			}
@@ -278,7 +278,7 @@ func TestOnFailure(t *testing.T) {
 		stint.WithRetries(1),
 		stint.WithOnFailure(func(_ context.Context, in int, err *stint.TaskError) error { got <- told{in, err}; return nil }))
 	working(t, c)
-	run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 5))
+	run := enqueue(t, task, 5)
 	if f := <-got; f.in != 5 || f.err.RunID != run.ID() || f.err.Attempt != 2 || f.err.Err.Error() != "boom" {
 		t.Errorf("on failure: %d, %v", f.in, f.err)
 	}
@@ -338,7 +338,7 @@ func TestScheduleTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := openedAt(t, ":memory:")
 		task := stint.NewTask(c, "t", double, stint.WithScheduleTimeout(time.Minute))
-		run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
+		run := enqueue(t, task, 1)
 		began := time.Now()
 		_, err := run.Wait(t.Context())
 		if !errors.Is(err, stint.ErrCanceled) || !errors.Is(err, stint.ErrTimeout) {
@@ -361,11 +361,11 @@ func TestSchedule(t *testing.T) {
 			func(at time.Time) stint.RunOption { return stint.WithDelay(time.Until(at)) },
 		} {
 			at := time.Now().Add(30*24*time.Hour + 123456*time.Nanosecond)
-			run := must[*stint.Run[time.Time]](t)(task.Enqueue(t.Context(), 1, opt(at)))
-			if info := must[*stint.RunInfo](t)(run.Info(t.Context())); info.State != stint.StateScheduled {
+			run := enqueue(t, task, 1, opt(at))
+			if info := infoOf(t, run); info.State != stint.StateScheduled {
 				t.Errorf("state %v, want scheduled", info.State)
 			}
-			got := must[time.Time](t)(run.Wait(t.Context()))
+			got := output(t, run)
 			if got.Before(at) || got.After(at.Add(10*time.Millisecond)) {
 				t.Errorf("started %v after its time", got.Sub(at))
 			}
@@ -384,8 +384,8 @@ func TestCancel(t *testing.T) {
 		}
 		return 1, nil // counts as canceled all the same
 	}, stint.WithRetries(3))
-	queued := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
-	later := must[*stint.Run[int]](t)(task.Schedule(t.Context(), time.Now().Add(time.Hour), 1))
+	queued := enqueue(t, task, 1)
+	later := schedule(t, task, time.Now().Add(time.Hour), 1)
 	for _, r := range []*stint.Run[int]{queued, later} {
 		if err := r.Cancel(t.Context()); err != nil {
 			t.Fatal(err)
@@ -395,7 +395,7 @@ func TestCancel(t *testing.T) {
 		}
 	}
 	working(t, c)
-	running := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
+	running := enqueue(t, task, 1)
 	<-started
 	for range 2 { // again does nothing
 		if err := running.Cancel(t.Context()); err != nil {
@@ -419,7 +419,7 @@ func TestCancelIgnored(t *testing.T) {
 		release := make(chan struct{})
 		task := stint.NewTask(c, "t", func(context.Context, int) (int, error) { <-release; return 1, nil })
 		working(t, c)
-		run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
+		run := enqueue(t, task, 1)
 		synctest.Wait()
 		began := time.Now()
 		if err := run.Cancel(t.Context()); err != nil {
@@ -440,29 +440,29 @@ func TestIdempotency(t *testing.T) {
 		c := openedAt(t, ":memory:")
 		task := stint.NewTask(c, "t", double, stint.WithIdempotency(func(n int) string { return fmt.Sprint(n % 10) }, time.Hour))
 		other := stint.NewTask(c, "u", double)
-		first := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
-		again := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 11))
+		first := enqueue(t, task, 1)
+		again := enqueue(t, task, 11)
 		if first.Existing() || !again.Existing() || again.ID() != first.ID() {
 			t.Errorf("second enqueue: existing %v, ID %s, want %s", again.Existing(), again.ID(), first.ID())
 		}
-		if r := must[*stint.Run[int]](t)(other.Enqueue(t.Context(), 1, stint.WithIdempotencyKey("1", time.Hour))); r.Existing() {
+		if r := enqueue(t, other, 1, stint.WithIdempotencyKey("1", time.Hour)); r.Existing() {
 			t.Error("another task's key is the same")
 		}
-		many := must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), []int{2, 12, 3}))
+		many := enqueueMany(t, task, []int{2, 12, 3})
 		if many[0].Existing() || !many[1].Existing() || many[1].ID() != many[0].ID() || many[2].Existing() {
 			t.Error("same key twice in one bulk: want one run")
 		}
 		time.Sleep(time.Hour)
-		if r := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1)); r.Existing() {
+		if r := enqueue(t, task, 1); r.Existing() {
 			t.Error("key outlives its ttl")
 		}
-		done := must[*stint.Run[int]](t)(other.Enqueue(t.Context(), 1, stint.WithIdempotencyKey("k", stint.UntilDone)))
-		if r := must[*stint.Run[int]](t)(other.Enqueue(t.Context(), 1, stint.WithIdempotencyKey("k", stint.UntilDone))); !r.Existing() {
+		done := enqueue(t, other, 1, stint.WithIdempotencyKey("k", stint.UntilDone))
+		if r := enqueue(t, other, 1, stint.WithIdempotencyKey("k", stint.UntilDone)); !r.Existing() {
 			t.Error("UntilDone: key is free before the run ended")
 		}
 		working(t, c)
-		must[int](t)(done.Wait(t.Context()))
-		if r := must[*stint.Run[int]](t)(other.Enqueue(t.Context(), 1, stint.WithIdempotencyKey("k", stint.UntilDone))); r.Existing() {
+		output(t, done)
+		if r := enqueue(t, other, 1, stint.WithIdempotencyKey("k", stint.UntilDone)); r.Existing() {
 			t.Error("UntilDone: key is held after the run ended")
 		}
 	})
@@ -475,19 +475,19 @@ func TestPauseQueue(t *testing.T) {
 	if err := c.PauseQueue(t.Context(), "slow"); err != nil {
 		t.Fatal(err)
 	}
-	paused := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1, stint.WithQueue("slow")))
-	must[int](t)(task.Run(t.Context(), 2)) // the other queue goes on
-	if info := must[*stint.RunInfo](t)(paused.Info(t.Context())); info.State != stint.StateQueued {
+	paused := enqueue(t, task, 1, stint.WithQueue("slow"))
+	runTask(t, task, 2) // the other queue goes on
+	if info := infoOf(t, paused); info.State != stint.StateQueued {
 		t.Errorf("state %v in a paused queue", info.State)
 	}
-	want := []stint.QueueInfo{{Name: "default"}, {Name: "slow", Paused: true, Ready: 1, Oldest: must[*stint.RunInfo](t)(paused.Info(t.Context())).Scheduled}}
+	want := []stint.QueueInfo{{Name: "default"}, {Name: "slow", Paused: true, Ready: 1, Oldest: infoOf(t, paused).Scheduled}}
 	if d := cmp.Diff(want, must[[]stint.QueueInfo](t)(c.ListQueues(t.Context()))); d != "" {
 		t.Errorf("queues (-want +got):\n%s", d)
 	}
 	if err := c.ResumeQueue(t.Context(), "slow"); err != nil {
 		t.Fatal(err)
 	}
-	must[int](t)(paused.Wait(t.Context()))
+	output(t, paused)
 }
 
 func TestWorkerQueues(t *testing.T) {
@@ -509,11 +509,11 @@ func TestWorkerQueues(t *testing.T) {
 func TestUnknownTask(t *testing.T) {
 	c := opened(t)
 	elsewhere := stint.NewTask[int, int](c, "elsewhere", nil)
-	waiting := must[*stint.Run[int]](t)(elsewhere.Enqueue(t.Context(), 1, stint.WithPriority(100)))
+	waiting := enqueue(t, elsewhere, 1, stint.WithPriority(100))
 	working(t, c, stint.WithSlots(1))
 	task := stint.NewTask(c, "t", double) // after the worker started
-	must[int](t)(task.Run(t.Context(), 2))
-	if info := must[*stint.RunInfo](t)(waiting.Info(t.Context())); info.State != stint.StateQueued {
+	runTask(t, task, 2)
+	if info := infoOf(t, waiting); info.State != stint.StateQueued {
 		t.Errorf("state %v", info.State)
 	}
 }
@@ -527,8 +527,8 @@ func TestChild(t *testing.T) {
 	})
 	parent := stint.NewTask(c, "parent", func(ctx context.Context, n int) (stint.RunInfo, error) { return child.Run(ctx, n) })
 	working(t, c, stint.WithSlots(1))
-	run := must[*stint.Run[stint.RunInfo]](t)(parent.Enqueue(t.Context(), 1, stint.WithPriority(9), stint.WithMetadata(map[string]string{"k": "v"})))
-	info := must[stint.RunInfo](t)(run.Wait(t.Context()))
+	run := enqueue(t, parent, 1, stint.WithPriority(9), stint.WithMetadata(map[string]string{"k": "v"}))
+	info := output(t, run)
 	if info.ParentID != run.ID() || info.RootID != run.ID() || info.Priority != 9 || info.Metadata["k"] != "v" {
 		t.Errorf("child: %+v", info)
 	}
@@ -541,7 +541,7 @@ func TestChild(t *testing.T) {
 		started <- [2]string{kept.ID(), free.ID()}
 		return kept.Wait(ctx)
 	})
-	o := must[*stint.Run[int]](t)(outer.Enqueue(t.Context(), 1))
+	o := enqueue(t, outer, 1)
 	ids := <-started
 	if err := o.Cancel(t.Context()); err != nil {
 		t.Fatal(err)
@@ -550,7 +550,7 @@ func TestChild(t *testing.T) {
 		t.Errorf("parent: %v", err)
 	}
 	for i, want := range []stint.State{stint.StateCanceled, stint.StateQueued} {
-		if info := must[*stint.RunInfo](t)(c.GetRun(t.Context(), ids[i])); info.State != want {
+		if info := getRun(t, c, ids[i]); info.State != want {
 			t.Errorf("child %d is %v, want %v", i, info.State, want)
 		}
 	}
@@ -572,7 +572,7 @@ func TestStream(t *testing.T) {
 		return n, nil
 	})
 	working(t, c)
-	run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1000))
+	run := enqueue(t, task, 1000)
 	read := func() (all []string) {
 		for b, err := range run.Stream(t.Context()) {
 			if err != nil {
@@ -608,9 +608,9 @@ func TestProgressAndLogs(t *testing.T) {
 		return n, nil
 	})
 	working(t, c)
-	run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 3))
-	must[int](t)(run.Wait(t.Context()))
-	info := must[*stint.RunInfo](t)(run.Info(t.Context()))
+	run := enqueue(t, task, 3)
+	output(t, run)
+	info := infoOf(t, run)
 	if want := (stint.ProgressInfo{Done: 3, Total: 10, Message: "reading"}); info.Progress != want {
 		t.Errorf("progress %+v", info.Progress)
 	}
@@ -641,37 +641,37 @@ func TestKeysOfIdempotencyAndDebounce(t *testing.T) {
 		task := stint.NewTask(c, "t", func(_ context.Context, s string) (string, error) { return s, nil })
 		keyed := func(key string) *stint.Run[string] {
 			t.Helper()
-			return must[*stint.Run[string]](t)(task.Enqueue(t.Context(), key, stint.WithIdempotencyKey(key, time.Hour), stint.WithDelay(time.Minute)))
+			return enqueue(t, task, key, stint.WithIdempotencyKey(key, time.Hour), stint.WithDelay(time.Minute))
 		}
 		ids := map[string]bool{}
 		for _, key := range []string{"x", "debounce:x", "idempotency:x", "idempotency:debounce:x", "idempotency:idempotency:x"} {
-			r, f := keyed(key), must[*stint.Run[string]](t)(byInput.Enqueue(t.Context(), key))
+			r, f := keyed(key), enqueue(t, byInput, key)
 			if again := keyed(key); r.Existing() || !again.Existing() || again.ID() != r.ID() {
 				t.Errorf("key %q: existing %v, and again %v", key, r.Existing(), again.Existing())
 			}
-			if again := must[*stint.Run[string]](t)(byInput.Enqueue(t.Context(), key)); f.Existing() || !again.Existing() {
+			if again := enqueue(t, byInput, key); f.Existing() || !again.Existing() {
 				t.Errorf("key %q of the input: existing %v, and again %v", key, f.Existing(), again.Existing())
 			}
 			ids[r.ID()] = true
 		}
 		for _, key := range []string{"x", "debounce:x"} {
 			with := stint.WithDebounce(key, time.Minute, time.Hour)
-			r := must[*stint.Run[string]](t)(task.Enqueue(t.Context(), "first", with))
-			again := must[*stint.Run[string]](t)(task.Enqueue(t.Context(), "last", with))
+			r := enqueue(t, task, "first", with)
+			again := enqueue(t, task, "last", with)
 			if r.Existing() || !again.Existing() || ids[r.ID()] {
 				t.Errorf("debounce %q: existing %v, and again %v", key, r.Existing(), again.Existing())
 			}
 			ids[r.ID()] = true
-			if r := must[*stint.Run[string]](t)(byInput.Enqueue(t.Context(), "input", with)); r.Existing() {
+			if r := enqueue(t, byInput, "input", with); r.Existing() {
 				t.Errorf("debounce %q is a key of the input", key)
 			}
 		}
 		// The option that comes last says which it is.
 		last := []stint.RunOption{stint.WithDebounce("y", time.Minute, time.Hour), stint.WithIdempotencyKey("y", time.Hour)}
-		first := must[*stint.Run[string]](t)(task.Enqueue(t.Context(), "kept", last...))
-		must[*stint.Run[string]](t)(task.Enqueue(t.Context(), "changed", last...))
+		first := enqueue(t, task, "kept", last...)
+		enqueue(t, task, "changed", last...)
 		working(t, c)
-		if out := must[string](t)(first.Wait(t.Context())); out != "kept" {
+		if out := output(t, first); out != "kept" {
 			t.Errorf("an idempotent enqueue changed the input to %q", out)
 		}
 	})
@@ -684,18 +684,18 @@ func TestDebounce(t *testing.T) {
 		working(t, c)
 		var last *stint.Run[int]
 		for i := range 4 {
-			r := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), i, stint.WithDebounce("doc", 10*time.Second, time.Minute)))
+			r := enqueue(t, task, i, stint.WithDebounce("doc", 10*time.Second, time.Minute))
 			if r.Existing() != (i > 0) || last != nil && r.ID() != last.ID() {
 				t.Errorf("enqueue %d: existing %v", i, r.Existing())
 			}
 			last = r
 			time.Sleep(5 * time.Second)
 		}
-		other := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 9, stint.WithDebounce("other", time.Second, time.Second)))
-		if n := must[int](t)(last.Wait(t.Context())); n != 3 {
+		other := enqueue(t, task, 9, stint.WithDebounce("other", time.Second, time.Second))
+		if n := output(t, last); n != 3 {
 			t.Errorf("ran with input %d, want the last", n)
 		}
-		must[int](t)(other.Wait(t.Context()))
+		output(t, other)
 		if len(got) != 2 {
 			t.Errorf("ran with %v", got)
 		}

@@ -70,11 +70,11 @@ func TestRateFiguresRaised(t *testing.T) {
 		g := newMeter()
 		task := callTask(c, g, 0)
 		working(t, c)
-		must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), calls(slowly, 5)))
+		enqueueMany(t, task, calls(slowly, 5))
 		g.after(t, time.Minute, 1, 1, "at 1/h")
-		must[*stint.Run[int]](t)(task.Enqueue(t.Context(), fast))
+		enqueue(t, task, fast)
 		g.after(t, 50*time.Millisecond, 5, 5, "raised to 1,000/s")
-		must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), calls(fast, 100))) // equal figures change nothing
+		enqueueMany(t, task, calls(fast, 100)) // equal figures change nothing
 		g.after(t, time.Second, 100, 100, "at 1,000/s")
 	})
 }
@@ -85,12 +85,12 @@ func TestRateFiguresLowered(t *testing.T) {
 		g := newMeter()
 		task := callTask(c, g, 0)
 		working(t, c)
-		must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), calls(middle, 300)))
+		enqueueMany(t, task, calls(middle, 300))
 		g.after(t, time.Second, 90, 101, "at 50/s")
-		must[*stint.Run[int]](t)(task.Enqueue(t.Context(), slowly))
+		enqueue(t, task, slowly)
 		g.after(t, time.Hour-time.Second, 0, 1, "lowered to 1/h")
 		g.after(t, 3*time.Hour, 3, 4, "at 1/h")
-		must[*stint.Run[int]](t)(task.Enqueue(t.Context(), middle))
+		enqueue(t, task, middle)
 		g.after(t, time.Second, 45, 51, "raised to 50/s again")
 		if l := must[[]stint.RateLimitInfo](t)(c.ListRateLimits(t.Context())); len(l) != 1 || l[0].Limit != 50 || l[0].Burst != 50 {
 			t.Errorf("limits %+v", l)
@@ -104,17 +104,17 @@ func TestRateFiguresLoweredPromised(t *testing.T) {
 		g := newMeter()
 		task := callTask(c, g, 10*time.Millisecond)
 		working(t, c, stint.WithSlots(2))
-		must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), calls(call{Limit: 500, Burst: 500}, 400)))
+		enqueueMany(t, task, calls(call{Limit: 500, Burst: 500}, 400))
 		g.after(t, 15*time.Millisecond, 2, 6, "two slots")
-		must[*stint.Run[int]](t)(task.Enqueue(t.Context(), slowly))
+		enqueue(t, task, slowly)
 		g.after(t, 30*time.Minute, 0, 1, "lowered to 1/h")
 		g.after(t, 2*time.Hour, 2, 2, "at 1/h")
-		must[*stint.Run[int]](t)(task.Enqueue(t.Context(), fast))
+		enqueue(t, task, fast)
 		g.after(t, 10*time.Second, 390, 399, "raised")
 		if err := c.SetRateLimit(t.Context(), "api", 10, 10); err != nil {
 			t.Fatal(err)
 		}
-		must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), calls(fast, 100)))
+		enqueueMany(t, task, calls(fast, 100))
 		g.after(t, 2*time.Second, 28, 30, "SetRateLimit's figures hold over those of uses")
 	})
 }
@@ -132,7 +132,7 @@ func TestSetRateLimitLowersPromised(t *testing.T) {
 		}
 		set(100, 100)
 		working(t, c, stint.WithSlots(2))
-		must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), make([]job, 90)))
+		enqueueMany(t, task, make([]job, 90))
 		g.after(t, 15*time.Millisecond, 2, 6, "two slots")
 		set(rate.Every(time.Hour), 1)
 		g.after(t, 30*time.Minute, 0, 1, "lowered")
@@ -149,9 +149,9 @@ func TestRateFiguresOfOneCall(t *testing.T) {
 				g := newMeter()
 				task := callTask(c, g, 0)
 				working(t, c, stint.WithSlots(50))
-				must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), append(calls(call{Limit: 1e5, Burst: 1e5}, n), slowly)))
+				enqueueMany(t, task, append(calls(call{Limit: 1e5, Burst: 1e5}, n), slowly))
 				g.after(t, 30*time.Minute, 1, 1, "the last is slow")
-				must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), append(calls(slowly, 5), call{Limit: 1e5, Burst: 1e5})))
+				enqueueMany(t, task, append(calls(slowly, 5), call{Limit: 1e5, Burst: 1e5}))
 				g.after(t, time.Minute, n+6, n+6, "the last is fast")
 			})
 		})
@@ -169,11 +169,11 @@ func TestRateFiguresOfBatch(t *testing.T) {
 			return make([]int, len(all)), nil
 		}, apiRate())
 		working(t, c)
-		must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), calls(slowly, 5)))
+		enqueueMany(t, task, calls(slowly, 5))
 		g.after(t, time.Minute, 1, 1, "at 1/h")
-		must[*stint.Run[int]](t)(task.Enqueue(t.Context(), fast))
+		enqueue(t, task, fast)
 		g.after(t, time.Second, 5, 5, "raised")
-		must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), append(calls(fast, 100), slowly)))
+		enqueueMany(t, task, append(calls(fast, 100), slowly))
 		g.after(t, time.Second, 0, 1, "lowered")
 	})
 }
@@ -190,17 +190,17 @@ func TestRateFiguresOfWorkflow(t *testing.T) {
 		working(t, c)
 		var flows []*stint.Run[stint.Outputs]
 		for range 3 {
-			flows = append(flows, must[*stint.Run[stint.Outputs]](t)(wf.Enqueue(t.Context(), slowly)))
+			flows = append(flows, enqueue(t, wf, slowly))
 		}
 		g.after(t, time.Minute, 1, 1, "at 1/h")
-		must[*stint.Run[int]](t)(task.Enqueue(t.Context(), fast))
+		enqueue(t, task, fast)
 		g.after(t, time.Second, 6, 6, "raised, and second tasks that begin later bring nothing back")
 		for _, f := range flows {
-			must[stint.Outputs](t)(f.Wait(t.Context()))
+			output(t, f)
 		}
-		must[*stint.Run[stint.Outputs]](t)(wf.Enqueue(t.Context(), slowly))
+		enqueue(t, wf, slowly)
 		g.after(t, time.Minute, 1, 1, "a newer workflow lowers it")
-		must[*stint.Run[stint.Outputs]](t)(wf.Enqueue(t.Context(), fast))
+		enqueue(t, wf, fast)
 		g.after(t, time.Second, 3, 3, "and raises it")
 	})
 }
@@ -217,11 +217,11 @@ func TestRateFiguresOfRetries(t *testing.T) {
 			return 1, nil
 		}, apiRate(), stint.WithRetries(3))
 		working(t, c)
-		must[*stint.Run[int]](t)(task.Enqueue(t.Context(), slowly, stint.WithDelay(time.Minute)))
-		must[*stint.Run[int]](t)(task.Enqueue(t.Context(), slowly))
-		must[*stint.Run[int]](t)(task.Enqueue(t.Context(), fast))
+		enqueue(t, task, slowly, stint.WithDelay(time.Minute))
+		enqueue(t, task, slowly)
+		enqueue(t, task, fast)
 		g.after(t, 2*time.Minute, 7, 7, "three attempts of two, and one")
-		must[*stint.Run[int]](t)(task.Enqueue(t.Context(), slowly, stint.WithDelay(time.Minute))) // the newest
+		enqueue(t, task, slowly, stint.WithDelay(time.Minute)) // the newest
 		g.after(t, 30*time.Minute, 1, 2, "one that is due later, and is the newest")
 	})
 }
@@ -232,9 +232,9 @@ func TestRateFiguresOfDebounce(t *testing.T) {
 		g := newMeter()
 		task := callTask(c, g, 0)
 		working(t, c)
-		must[*stint.Run[int]](t)(task.Enqueue(t.Context(), fast, stint.WithDebounce("k", time.Minute, time.Hour)))
-		must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), calls(slowly, 5)))
-		must[*stint.Run[int]](t)(task.Enqueue(t.Context(), fast, stint.WithDebounce("k", time.Minute, time.Hour)))
+		enqueue(t, task, fast, stint.WithDebounce("k", time.Minute, time.Hour))
+		enqueueMany(t, task, calls(slowly, 5))
+		enqueue(t, task, fast, stint.WithDebounce("k", time.Minute, time.Hour))
 		g.after(t, 30*time.Second, 1, 1, "at 1/h")
 		g.after(t, time.Minute, 5, 5, "when the debounced run is due")
 	})
@@ -247,8 +247,8 @@ func TestRateFiguresKept(t *testing.T) {
 		g := newMeter()
 		c := openedAt(t, path)
 		task := callTask(c, g, 0)
-		must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), calls(slowly, 5)))
-		must[*stint.Run[int]](t)(task.Enqueue(t.Context(), middle))
+		enqueueMany(t, task, calls(slowly, 5))
+		enqueue(t, task, middle)
 		if err := c.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -257,9 +257,9 @@ func TestRateFiguresKept(t *testing.T) {
 		working(t, a)
 		working(t, b)
 		g.after(t, time.Second, 6, 6, "opened again")
-		must[[]*stint.Run[int]](t)(one.EnqueueMany(t.Context(), calls(slowly, 10)))
+		enqueueMany(t, one, calls(slowly, 10))
 		g.after(t, 30*time.Minute, 0, 1, "one lowers it")
-		must[*stint.Run[int]](t)(other.Enqueue(t.Context(), middle))
+		enqueue(t, other, middle)
 		g.after(t, time.Minute, 10, 11, "the other raises it")
 	})
 }
@@ -275,12 +275,12 @@ func TestConcurrencyFiguresOfNewest(t *testing.T) {
 		one := stint.NewTask(a, "t", g.work(time.Minute), limit(1))
 		five := stint.NewTask(b, "t", g.work(time.Minute), limit(5))
 		working(t, a, stint.WithSlots(3))
-		must[[]*stint.Run[int]](t)(one.EnqueueMany(t.Context(), make([]job, 30)))
+		enqueueMany(t, one, make([]job, 30))
 		g.after(t, time.Second, 1, 1, "Max 1")
-		must[*stint.Run[int]](t)(five.Enqueue(t.Context(), job{}))
+		enqueue(t, five, job{})
 		g.after(t, time.Second, 2, 2, "Max 5, and three slots")
 		g.after(t, 5*time.Minute, 15, 15, "and as they end")
-		must[*stint.Run[int]](t)(one.Enqueue(t.Context(), job{}))
+		enqueue(t, one, job{})
 		g.after(t, 90*time.Second, 0, 1, "Max 1 again: what had passed, and lacked a slot, waits")
 		g.after(t, 5*time.Minute, 5, 5, "one after another")
 	})
@@ -295,7 +295,7 @@ func TestFiguresOfPausedKey(t *testing.T) {
 				g, key := newMeter(), stint.LimitKey{Name: "call", Key: "k"}
 				task := callTask(c, g, 0, stint.WithConcurrency(stint.Concurrency[call]{Key: func(call) string { return "k" }, Max: 1}))
 				working(t, c)
-				must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), calls(slowly, 3)))
+				enqueueMany(t, task, calls(slowly, 3))
 				g.after(t, time.Minute, 1, 1, "at 1/h")
 				if paused {
 					if err := c.PauseLimit(t.Context(), key); err != nil {
@@ -324,9 +324,9 @@ func TestConcurrencyFiguresBeforeRate(t *testing.T) {
 				}
 				older, newer := keyed("older", most[0]), keyed("newer", most[1])
 				working(t, c)
-				must[*stint.Run[int]](t)(callTask(c, g, 0).Enqueue(t.Context(), slowly))
-				must[[]*stint.Run[int]](t)(older.EnqueueMany(t.Context(), calls(slowly, 5)))
-				must[[]*stint.Run[int]](t)(newer.EnqueueMany(t.Context(), calls(slowly, 5)))
+				enqueue(t, callTask(c, g, 0), slowly)
+				enqueueMany(t, older, calls(slowly, 5))
+				enqueueMany(t, newer, calls(slowly, 5))
 				g.after(t, time.Minute, 1, 1, "at 1/h")
 				if err := c.SetRateLimit(t.Context(), "api", rate.Inf, 1); err != nil {
 					t.Fatal(err)
@@ -350,10 +350,10 @@ func TestStrategyChangesBeforeRate(t *testing.T) {
 		}
 		turns, queue := with("turns", stint.StrategyGroupRoundRobin), with("queue", stint.StrategyQueue)
 		working(t, c)
-		must[[]*stint.Run[int]](t)(turns.EnqueueMany(t.Context(), calls(slowly, 4)))
-		must[[]*stint.Run[int]](t)(queue.EnqueueMany(t.Context(), calls(slowly, 4)))
+		enqueueMany(t, turns, calls(slowly, 4))
+		enqueueMany(t, queue, calls(slowly, 4))
 		g.after(t, time.Minute, 1, 1, "at 1/h")
-		must[*stint.Run[int]](t)(turns.Enqueue(t.Context(), fast))
+		enqueue(t, turns, fast)
 		g.after(t, time.Minute, 8, 8, "raised")
 		if left, err := c.ListConcurrency(t.Context()); err != nil || len(left) > 0 {
 			t.Errorf("left %+v, %v", left, err)

@@ -58,14 +58,14 @@ func overdue(t *testing.T) (path string, ended *stint.Run[int]) {
 	c := must[*stint.Client](t)(stint.Open(path))
 	task := stint.NewTask(c, "double", double, stint.WithCron("@yearly"))
 	stop := working(t, c)
-	ended = must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
+	ended = enqueue(t, task, 1)
 	if n, err := ended.Wait(t.Context()); err != nil || n != 2 {
 		t.Fatal(n, err)
 	}
 	stop()
 	exit := stint.NewTask[int, int](c, "exit", nil)
-	must[*stint.Run[int]](t)(exit.Enqueue(t.Context(), 1))
-	must[*stint.Run[int]](t)(task.Schedule(t.Context(), time.Now().Add(time.Hour), 1))
+	enqueue(t, exit, 1)
+	schedule(t, task, time.Now().Add(time.Hour), 1)
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func TestReadOnlyLeavesAllAsItIs(t *testing.T) {
 		t.Errorf("Wait: %d, %v", n, err)
 	}
 	states := map[stint.State]int{}
-	for _, r := range must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{})).Runs {
+	for _, r := range listRuns(t, c, stint.RunFilter{}).Runs {
 		states[r.State]++
 	}
 	if want := (map[stint.State]int{stint.StateSucceeded: 1, stint.StateRunning: 1, stint.StateScheduled: 1}); !reflect.DeepEqual(states, want) {
@@ -106,14 +106,14 @@ func TestReadOnlyLeavesAllAsItIs(t *testing.T) {
 	if after := files(t, filepath.Dir(path)); !reflect.DeepEqual(after, before) {
 		t.Errorf("the directory has changed: %d files before, %d after", len(before), len(after))
 	}
-	if page := must[*stint.RunPage](t)(looking(t, copied).ListRuns(t.Context(), stint.RunFilter{})); len(page.Runs) != 3 {
+	if page := listRuns(t, looking(t, copied), stint.RunFilter{}); len(page.Runs) != 3 {
 		t.Errorf("the copy has %d runs", len(page.Runs))
 	}
 	d := openedAt(t, path) // the control: whoever works fires, and recovers
 	stint.NewTask(d, "exit", func(context.Context, int) (int, error) { return 7, nil })
 	stint.NewTask(d, "double", double)
 	working(t, d)
-	for _, r := range must[*stint.RunPage](t)(d.ListRuns(t.Context(), stint.RunFilter{})).Runs {
+	for _, r := range listRuns(t, d, stint.RunFilter{}).Runs {
 		if _, err := stint.RunByID[int](d, r.ID).Wait(t.Context()); err != nil {
 			t.Error(err)
 		}
@@ -133,7 +133,7 @@ func TestReadOnlyFollows(t *testing.T) {
 	d := openedAt(t, path)
 	echo := stint.NewTask[int, int](d, "echo", nil)
 	for i := range 3 {
-		run := must[*stint.Run[int]](t)(echo.Enqueue(t.Context(), i))
+		run := enqueue(t, echo, i)
 		if n = must[uint64](t)(c.Changed(t.Context(), n)); n == 0 {
 			t.Error("not told of a change")
 		}
@@ -182,7 +182,7 @@ func TestReadOnlyRefusesEveryChange(t *testing.T) {
 	task := stint.NewTask(c, "double", double)
 	flow := stint.NewWorkflow[int](c, "flow")
 	stint.AddTask(flow, "one", double)
-	run := stint.RunByID[int](c, must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{})).Runs[0].ID)
+	run := stint.RunByID[int](c, listRuns(t, c, stint.RunFilter{}).Runs[0].ID)
 	ctx, id, all := t.Context(), run.ID(), stint.RunFilter{Tasks: []string{"double"}}
 	reads := map[string]string{
 		"Client":   "ListTasks GetRun ListRuns Check Backup Logs StreamChunks Healthy Close ReadOnly ListConcurrency ListCrons CronPage ListEvents Journal JournalPage ExportJournal WriteJournal QueuePriorities Names ListQueues ListRateLimits ListWorkers Stats CountRuns Changed Database ListFilters FilterPage ListWebhooks WebhookHandler",

@@ -75,8 +75,8 @@ func TestReadOnlyNeedsNoRights(t *testing.T) {
 				t.Fatal(err)
 			}
 			o := must[*stint.Client](t)(stint.Open(path))
-			must[[]*stint.Run[int]](t)(stint.NewTask(o, "double", double).EnqueueMany(t.Context(), make([]int, 3)))
-			must[*stint.Run[json.RawMessage]](t)(o.EnqueueJSON(t.Context(), "hang", json.RawMessage("1")))
+			enqueueMany(t, stint.NewTask(o, "double", double), make([]int, 3))
+			enqueueJSON(t, o, "hang", json.RawMessage("1"))
 			if err := o.Close(); err != nil {
 				t.Fatal(err)
 			}

@@ -41,14 +41,14 @@ func TestAttemptsGoOnAfterReplay(t *testing.T) {
 		},
 			stint.WithParents(top))
 		working(t, c)
-		run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
-		graph := must[*stint.Run[stint.Outputs]](t)(flow.Enqueue(t.Context(), 1))
+		run := enqueue(t, task, 1)
+		graph := enqueue(t, flow, 1)
 		ends := func(last int) {
 			t.Helper()
 			if _, err := run.Wait(t.Context()); err == nil {
 				t.Error("did not fail")
 			}
-			must[stint.Outputs](t)(graph.Wait(t.Context()))
+			output(t, graph)
 			if i := infoOf(t, run); i.Attempt != last || i.Executions != last {
 				t.Errorf("attempt %d, %d executions, want %d", i.Attempt, i.Executions, last)
 			}
@@ -59,7 +59,7 @@ func TestAttemptsGoOnAfterReplay(t *testing.T) {
 				t.Fatalf("replayed %d, %v", n, err)
 			}
 			ends(2 + 2*again)
-			for _, n := range must[*stint.RunInfo](t)(graph.Info(t.Context())).Tasks {
+			for _, n := range infoOf(t, graph).Tasks {
 				if n.Attempt != 1+again {
 					t.Errorf("task %s is on attempt %d after replay %d", n.Name, n.Attempt, again)
 				}

@@ -19,7 +19,7 @@ func TestListWorkers(t *testing.T) {
 	in(t, func(t *testing.T, c *stint.Client) {
 		hold := make(chan struct{})
 		task := stint.NewTask(c, "t", func(context.Context, int) (int, error) { <-hold; return 0, nil })
-		runs := must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), []int{1, 2, 3}))
+		runs := enqueueMany(t, task, []int{1, 2, 3})
 		w := must[*stint.Worker](t)(c.NewWorker(stint.WithName("one"), stint.WithSlots(2), stint.WithQueues("default"), stint.WithLabels(map[string]string{"gpu": "a100"})))
 		if err := w.SetLabels(t.Context(), nil); err == nil {
 			t.Error("SetLabels of a worker that does not run")
@@ -48,7 +48,7 @@ func TestListWorkers(t *testing.T) {
 		}
 		close(hold)
 		for _, r := range runs {
-			must[int](t)(r.Wait(t.Context()))
+			output(t, r)
 		}
 		stop()
 		if err := <-ended; err != nil {
@@ -95,18 +95,18 @@ func TestSlotCost(t *testing.T) {
 		small := stint.NewTask(c, "small", handler(1))
 		big := stint.NewTask(c, "big", handler(3), stint.WithSlotCost(3))
 		huge := stint.NewTask(c, "huge", handler(9), stint.WithSlotCost(9))
-		never := must[*stint.Run[int]](t)(huge.Enqueue(t.Context(), "huge"))
+		never := enqueue(t, huge, "huge")
 		var runs []*stint.Run[int]
 		for _, name := range []string{"s1", "s2", "B1", "s3", "s4", "waits", "s5"} {
 			task := small
 			if name[0] == 'B' || name == "waits" {
 				task = big
 			}
-			runs = append(runs, must[*stint.Run[int]](t)(task.Enqueue(t.Context(), name)))
+			runs = append(runs, enqueue(t, task, name))
 		}
 		working(t, c, stint.WithSlots(4))
 		for _, r := range runs {
-			must[int](t)(r.Wait(t.Context()))
+			output(t, r)
 		}
 		if most > 4 || most < 4 {
 			t.Errorf("%d slots in use, want 4", most)
@@ -114,7 +114,7 @@ func TestSlotCost(t *testing.T) {
 		if i, j := slices.Index(order, "B1"), slices.Index(order, "s4"); i > j {
 			t.Errorf("overtaken: %v", order)
 		}
-		if info := must[*stint.RunInfo](t)(never.Info(t.Context())); info.State != stint.StateQueued {
+		if info := infoOf(t, never); info.State != stint.StateQueued {
 			t.Errorf("what does not fit is %v", info.State)
 		}
 	})
@@ -149,15 +149,15 @@ func TestAffinityRequired(t *testing.T) {
 		} {
 			task := stint.NewTask(c, fmt.Sprint("t", i), workerName, stint.WithAffinity(tc.want))
 			for range 3 {
-				if on := must[string](t)(task.Run(t.Context(), 0)); on != tc.on {
+				if on := runTask(t, task, 0); on != tc.on {
 					t.Errorf("%+v ran on %s, want %s", tc.want, on, tc.on)
 				}
 			}
 		}
 		none := stint.NewTask(c, "none", workerName, stint.WithAffinity(stint.Affinity{Label: "zone", Value: "eu"}))
-		run := must[*stint.Run[string]](t)(none.Enqueue(t.Context(), 0))
+		run := enqueue(t, none, 0)
 		synctest.Wait()
-		if info := must[*stint.RunInfo](t)(run.Info(t.Context())); info.Blocked != "a worker with label zone = eu" {
+		if info := infoOf(t, run); info.Blocked != "a worker with label zone = eu" {
 			t.Errorf("%v, blocked by %q", info.State, info.Blocked)
 		}
 		w := must[*stint.Worker](t)(c.NewWorker(stint.WithName("c")))
@@ -168,7 +168,7 @@ func TestAffinityRequired(t *testing.T) {
 		if err := w.SetLabels(t.Context(), map[string]string{"zone": "eu"}); err != nil {
 			t.Fatal(err)
 		}
-		if on := must[string](t)(run.Wait(t.Context())); on != "c" {
+		if on := output(t, run); on != "c" {
 			t.Errorf("ran on %s", on)
 		}
 		stop()
@@ -191,14 +191,14 @@ func TestAffinityPreferred(t *testing.T) {
 			return workerName(ctx, n)
 		}, stint.WithAffinity(stint.Affinity{Label: "ssd", Value: "yes", Preferred: true, Weight: 10}, stint.Affinity{Label: "near", Value: "yes", Preferred: true, Weight: 20}))
 		for range 5 {
-			if on := must[string](t)(task.Run(t.Context(), 0)); on != "b" {
+			if on := runTask(t, task, 0); on != "b" {
 				t.Errorf("ran on %s, want b", on)
 			}
 		}
-		must[[]*stint.Run[string]](t)(task.EnqueueMany(t.Context(), []int{1, 2})) // b is full
+		enqueueMany(t, task, []int{1, 2}) // b is full
 		synctest.Wait()
 		began := time.Now()
-		if on := must[string](t)(task.Run(t.Context(), 0)); on != "a" || time.Since(began) > 1100*time.Millisecond {
+		if on := runTask(t, task, 0); on != "a" || time.Since(began) > 1100*time.Millisecond {
 			t.Errorf("ran on %s after %v, want a", on, time.Since(began))
 		}
 		close(hold)
@@ -230,14 +230,14 @@ func TestSticky(t *testing.T) {
 				two(t, c, nil, nil)
 			}
 			for range 5 {
-				out := must[stint.Outputs](t)(w.Run(t.Context(), 0))
+				out := runTask(t, w, 0)
 				first := must[string](t)(nodes[0].From(out))
 				for _, n := range nodes {
 					if on := must[string](t)(n.From(out)); on != first {
 						t.Errorf("a task ran on %s, the first on %s", on, first)
 					}
 				}
-				if on := must[string](t)(parent.Run(t.Context(), 0)); on != "aa" && on != "bb" {
+				if on := runTask(t, parent, 0); on != "aa" && on != "bb" {
 					t.Errorf("child and parent ran on %q", on)
 				}
 			}
@@ -257,16 +257,16 @@ func TestStickyHardGone(t *testing.T) {
 			return r.ID(), nil
 		})
 		stop := working(t, c, stint.WithName("gone"))
-		id := must[string](t)(parent.Run(t.Context(), 0))
+		id := runTask(t, parent, 0)
 		stop()
 		working(t, c, stint.WithName("other"))
 		time.Sleep(2 * time.Minute)
-		info := must[*stint.RunInfo](t)(c.GetRun(t.Context(), id))
+		info := getRun(t, c, id)
 		if info.State != stint.StateQueued || info.Blocked != `a worker with name "gone"` {
 			t.Errorf("%v, blocked by %q", info.State, info.Blocked)
 		}
 		time.Sleep(time.Hour)
-		if info := must[*stint.RunInfo](t)(c.GetRun(t.Context(), id)); info.State != stint.StateCanceled {
+		if info := getRun(t, c, id); info.State != stint.StateCanceled {
 			t.Errorf("%v after the schedule timeout", info.State)
 		}
 	})

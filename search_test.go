@@ -23,9 +23,9 @@ func TestSearchErrors(t *testing.T) {
 	working(t, c)
 	var ids []string
 	for i := range texts {
-		ids = append(ids, must[*stint.Run[int]](t)(failing.Enqueue(t.Context(), i)).ID())
+		ids = append(ids, enqueue(t, failing, i).ID())
 	}
-	ids = append(ids, must[*stint.Run[int]](t)(panicking.Enqueue(t.Context(), 0)).ID())
+	ids = append(ids, enqueue(t, panicking, 0).ID())
 	drained(t, c)
 	for _, tc := range []struct {
 		text string
@@ -41,7 +41,7 @@ func TestSearchErrors(t *testing.T) {
 		for _, i := range tc.want {
 			want = append(want, ids[i])
 		}
-		page := must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{Error: tc.text}))
+		page := listRuns(t, c, stint.RunFilter{Error: tc.text})
 		var got []string
 		for _, r := range page.Runs {
 			got = append(got, r.ID)
@@ -66,11 +66,11 @@ func TestSearchMetadata(t *testing.T) {
 	values := []string{`a"b`, `a\b`, "a\nb", "<&>", "ünï", "%", "a_b", "aXb", "", "1", "1.0", "true", "null", " x ", "\u2028", "A", "a", "日本", "é", "e\u0301", "x\x00y", "x"}
 	ids := map[string]string{}
 	for _, v := range values {
-		ids[v] = must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 0, stint.WithMetadata(map[string]string{"k": v, "key " + v: "other"}))).ID()
+		ids[v] = enqueue(t, task, 0, stint.WithMetadata(map[string]string{"k": v, "key " + v: "other"})).ID()
 	}
 	for _, v := range values {
 		for _, by := range []map[string]string{{"k": v}, {"key " + v: "other"}} {
-			page := must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{Metadata: by}))
+			page := listRuns(t, c, stint.RunFilter{Metadata: by})
 			if len(page.Runs) != 1 || page.Runs[0].ID != ids[v] || page.Runs[0].Metadata["k"] != v {
 				t.Errorf("by %q: %d runs", by, len(page.Runs))
 			}

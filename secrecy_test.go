@@ -60,7 +60,7 @@ func TestNoPayloadIsLogged(t *testing.T) {
 	if _, err := c.Publish(t.Context(), "pay.in", card{secret}); err != nil { // a run of typed fails to decode it
 		t.Fatal(err)
 	}
-	page := must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{Tasks: []string{"typed"}}))
+	page := listRuns(t, c, stint.RunFilter{Tasks: []string{"typed"}})
 	_, err = stint.RunByID[int](c, page.Runs[0].ID).Wait(t.Context())
 	errs = append(errs, err)
 	for _, err := range errs {

@@ -60,7 +60,7 @@ func TestChanged(t *testing.T) {
 	c, other := openedAt(t, path), openedAt(t, path)
 	task := stint.NewTask[int, int](other, "x", nil)
 	mark := must[uint64](t)(c.Changed(t.Context(), 0))
-	run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
+	run := enqueue(t, task, 1)
 	for {
 		mark = must[uint64](t)(c.Changed(t.Context(), mark))
 		if _, err := c.GetRun(t.Context(), run.ID()); err == nil {

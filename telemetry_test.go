@@ -53,7 +53,7 @@ func TestTraces(t *testing.T) {
 	if _, err := stint.RunByID[int](c, run.ID()).Wait(t.Context()); err == nil {
 		t.Fatal("the child's failure is not its parent's")
 	}
-	if info := must[*stint.RunInfo](t)(c.GetRun(t.Context(), run.ID())); info.Metadata["tenant"] != "x" || info.Metadata["traceparent"] == "" {
+	if info := getRun(t, c, run.ID()); info.Metadata["tenant"] != "x" || info.Metadata["traceparent"] == "" {
 		t.Errorf("metadata %v", info.Metadata)
 	}
 	c.Close() // all executions have ended, and their spans

@@ -64,9 +64,9 @@ func TestLargeTexts(t *testing.T) {
 			flow := stint.NewWorkflow[int](c, "flow")
 			stint.AddTask(flow, "node", func(ctx context.Context, _ int) (int, error) { return 0, f(ctx) })
 			working(t, c)
-			run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
+			run := enqueue(t, task, 1)
 			run.Wait(t.Context())
-			info := must[*stint.RunInfo](t)(run.Info(t.Context()))
+			info := infoOf(t, run)
 			wholeText(t, "the error", info.Error, 16<<10)
 			wholeText(t, "the error told", <-told, 16<<10+7)
 			for _, e := range info.Timeline {
@@ -74,7 +74,7 @@ func TestLargeTexts(t *testing.T) {
 					wholeText(t, "an attempt's error", e.Error, 1<<10)
 				}
 			}
-			for _, r := range must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{IDs: []string{run.ID()}})).Runs {
+			for _, r := range listRuns(t, c, stint.RunFilter{IDs: []string{run.ID()}}).Runs {
 				wholeText(t, "the error in a list", r.Error, 1<<10)
 			}
 			for _, e := range must[[]stint.JournalEntry](t)(c.Journal(t.Context(), run.ID())) {
@@ -82,9 +82,9 @@ func TestLargeTexts(t *testing.T) {
 					wholeText(t, "the error in the journal", e.Error, 16<<10)
 				}
 			}
-			flowing := must[*stint.Run[stint.Outputs]](t)(flow.Enqueue(t.Context(), 1))
+			flowing := enqueue(t, flow, 1)
 			flowing.Wait(t.Context())
-			wholeText(t, "the error of a workflow's task", must[*stint.RunInfo](t)(flowing.Info(t.Context())).Tasks[0].Error, 1<<10)
+			wholeText(t, "the error of a workflow's task", infoOf(t, flowing).Tasks[0].Error, 1<<10)
 			if stat, err := os.Stat(path + "-wal"); err != nil || stat.Size() > 8<<20 {
 				t.Errorf("the log of the file has %d bytes after eight attempts (%v)", stat.Size(), err)
 			}
@@ -105,8 +105,8 @@ func TestLargeLogs(t *testing.T) {
 		return 0, stint.ProgressMessage(ctx, large)
 	})
 	working(t, c)
-	run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
-	must[int](t)(run.Wait(t.Context()))
+	run := enqueue(t, task, 1)
+	output(t, run)
 	lines := must[[]stint.LogLine](t)(c.Logs(t.Context(), run.ID(), 0, 10))
 	wholeText(t, "a line", lines[0].Message, 16<<10)
 	for _, line := range lines[1:3] {
@@ -117,7 +117,7 @@ func TestLargeLogs(t *testing.T) {
 	if lines[3].Message != "short" || string(lines[3].Attrs) != `{"of":1}` {
 		t.Errorf("a short line: %+v", lines[3])
 	}
-	wholeText(t, "progress", must[*stint.RunInfo](t)(run.Info(t.Context())).Progress.Message, 1<<10)
+	wholeText(t, "progress", infoOf(t, run).Progress.Message, 1<<10)
 }
 
 // The log says what went wrong, cut; WithoutErrorText keeps the app's texts out of it.

@@ -159,7 +159,7 @@ func TestLongRetention(t *testing.T) {
 		in(t, func(t *testing.T, c *stint.Client) {
 			task := stint.NewTask(c, "task", func(context.Context, int) (int, error) { return 0, errors.New("no") })
 			stop := working(t, c)
-			r := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
+			r := enqueue(t, task, 1)
 			time.Sleep(5 * time.Hour)
 			stop()
 			if _, err := r.Info(t.Context()); (err == nil) != (d > time.Hour) {
@@ -215,7 +215,7 @@ func TestExtremePriorities(t *testing.T) {
 			var order []int
 			task := stint.NewTask(c, "task", func(_ context.Context, p int) (int, error) { order = append(order, p); return 0, nil })
 			for _, p := range []int{-128, 0, 127, 2, -1} {
-				must[*stint.Run[int]](t)(task.Enqueue(t.Context(), p, stint.WithPriority(p)))
+				enqueue(t, task, p, stint.WithPriority(p))
 			}
 			working(t, c, stint.WithSlots(1))
 			time.Sleep(time.Second)
@@ -244,7 +244,7 @@ func FuzzEnqueueTimes(f *testing.F) {
 		if err != nil {
 			return
 		}
-		info := must[*stint.RunInfo](t)(run.Info(t.Context()))
+		info := infoOf(t, run)
 		if _, err := json.Marshal(info); err != nil {
 			t.Error(err)
 		}

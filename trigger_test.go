@@ -2,7 +2,6 @@ package stint_test
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -42,11 +41,6 @@ func (b *inbox) take() []string {
 	return all
 }
 
-func publish(t testing.TB, c *stint.Client, key string, payload any, opts ...stint.EventOption) string {
-	t.Helper()
-	return must[string](t)(c.Publish(t.Context(), key, payload, opts...))
-}
-
 // An event starts one run for each trigger that matches its key, exact or with "*".
 func TestTriggers(t *testing.T) {
 	in(t, func(t *testing.T, c *stint.Client) {
@@ -78,8 +72,8 @@ func TestEventHistory(t *testing.T) {
 		w := stint.NewWorkflow[int](c, "w")
 		stint.AddTask(w, "a", func(context.Context, int) (int, error) { return 1, nil }, stint.WithWaitFor(stint.UserEvent("e")))
 		working(t, c)
-		waiting := must[*stint.Run[string]](t)(waits.Enqueue(t.Context(), 0))
-		must[*stint.Run[stint.Outputs]](t)(w.Enqueue(t.Context(), 0))
+		waiting := enqueue(t, waits, 0)
+		enqueue(t, w, 0)
 		synctest.Wait()
 		id := publish(t, c, "e", "x", stint.WithMetadata(map[string]string{"both": "event"}))
 		synctest.Wait()
@@ -93,7 +87,7 @@ func TestEventHistory(t *testing.T) {
 		if len(page.Events) != 1 || e.ID != id || string(e.Payload) != `"x"` || len(e.Started) != 1 || len(e.Woke) != 2 || !slices.Contains(e.Woke, waiting.ID()) {
 			t.Fatalf("%+v", page.Events)
 		}
-		info := must[*stint.RunInfo](t)(c.GetRun(t.Context(), e.Started[0]))
+		info := getRun(t, c, e.Started[0])
 		if m := info.Metadata; m["own"] != "1" || m["both"] != "event" || m[stint.MetaEvent] != id || m[stint.MetaEventKey] != "e" || string(info.Input) != `"x"` {
 			t.Errorf("run %+v", info)
 		}
@@ -125,9 +119,9 @@ func TestPublishTx(t *testing.T) {
 		return a + b, err
 	})
 	working(t, c)
-	run := must[*stint.Run[string]](t)(twice.Enqueue(t.Context(), 0))
+	run := enqueue(t, twice, 0)
 	for _, commit := range []bool{false, true} {
-		tx := must[*sql.Tx](t)(db.BeginTx(t.Context(), nil))
+		tx := beginTx(t, db)
 		publish(t, c, "e", fmt.Sprint(commit), stint.WithTx(tx))
 		if !commit {
 			tx.Rollback()
@@ -151,7 +145,7 @@ func TestPublishTx(t *testing.T) {
 	if len(page.Events) != 2 || len(page.Events[1].Woke) != 1 {
 		t.Errorf("events %+v", page.Events)
 	}
-	tx := must[*sql.Tx](t)(db.BeginTx(t.Context(), nil))
+	tx := beginTx(t, db)
 	defer tx.Rollback()
 	if _, err := c.PublishMany(t.Context(), []stint.Event{{Key: "a", Options: []stint.EventOption{stint.WithTx(tx)}}, {Key: "b"}}); err == nil {
 		t.Error("took events of which one has a transaction")
@@ -180,7 +174,7 @@ func TestTriggerLimits(t *testing.T) {
 					publish(t, from, "e", job{Tenant: tenant, N: i / 2})
 				}
 				time.Sleep(time.Minute)
-				page := must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{Tasks: []string{"t"}}))
+				page := listRuns(t, c, stint.RunFilter{Tasks: []string{"t"}})
 				if len(page.Runs) != 2 {
 					t.Errorf("%d runs, want 2: the others have their keys", len(page.Runs))
 				}
@@ -286,7 +280,7 @@ func TestTriggerOfAnotherType(t *testing.T) {
 		publish(t, c, "e", 7)
 		publish(t, c, "e", "fine")
 		equal(t, "runs", b.take(), []string{"fine"})
-		page := must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{States: []stint.State{stint.StateFailed}}))
+		page := listRuns(t, c, stint.RunFilter{States: []stint.State{stint.StateFailed}})
 		if len(page.Runs) != 1 || !strings.Contains(page.Runs[0].Error, "not of type string") {
 			t.Errorf("%+v", page.Runs)
 		}
@@ -331,7 +325,7 @@ func TestSameEventTwice(t *testing.T) {
 	c := opened(t)
 	stint.NewTask(c, "task", double, stint.WithEvents("e", "e", "f.*"), stint.WithEvents("e", "f.a"))
 	for key, want := range map[string]int{"e": 1, "f.a": 2, "g": 0} {
-		must[string](t)(c.Publish(t.Context(), key, 1))
+		publish(t, c, key, 1)
 		page := must[*stint.EventPage](t)(c.ListEvents(t.Context(), stint.EventFilter{Key: key}))
 		if got := len(page.Events[0].Started); got != want {
 			t.Errorf("%s starts %d runs, want %d", key, got, want)

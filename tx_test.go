@@ -39,8 +39,8 @@ func TestWithTx(t *testing.T) {
 		task := stint.NewTask(c, "t", func(_ context.Context, n int) (int, error) { started <- n; return n, nil })
 		working(t, c)
 
-		tx := must[*sql.Tx](t)(db.BeginTx(t.Context(), nil))
-		run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1, stint.WithTx(tx)))
+		tx := beginTx(t, db)
+		run := enqueue(t, task, 1, stint.WithTx(tx))
 		if err := tx.Rollback(); err != nil {
 			t.Fatal(err)
 		}
@@ -53,11 +53,11 @@ func TestWithTx(t *testing.T) {
 			{stint.WithMetadata(map[string]string{"k": "v"}), stint.WithQueue("new"), stint.WithPriority(5)},
 			{stint.WithIdempotencyKey("k", time.Hour)},
 		} {
-			tx = must[*sql.Tx](t)(db.BeginTx(t.Context(), nil))
+			tx = beginTx(t, db)
 			if _, err := tx.Exec("INSERT INTO orders DEFAULT VALUES"); err != nil {
 				t.Fatal(err)
 			}
-			run = must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 10+i, append(opts, stint.WithTx(tx))...))
+			run = enqueue(t, task, 10+i, append(opts, stint.WithTx(tx))...)
 			if err := tx.Commit(); err != nil {
 				t.Fatal(err)
 			}
@@ -68,11 +68,11 @@ func TestWithTx(t *testing.T) {
 			if d := time.Since(committed); d > 10*time.Millisecond {
 				t.Errorf("started %v after the commit", d)
 			}
-			must[int](t)(run.Wait(t.Context()))
+			output(t, run)
 		}
-		tx = must[*sql.Tx](t)(db.BeginTx(t.Context(), nil))
+		tx = beginTx(t, db)
 		defer tx.Rollback()
-		many := must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), []int{1, 2}, stint.WithTx(tx), stint.WithIdempotencyKey("k", time.Hour)))
+		many := enqueueMany(t, task, []int{1, 2}, stint.WithTx(tx), stint.WithIdempotencyKey("k", time.Hour))
 		if !many[0].Existing() || many[0].ID() != run.ID() {
 			t.Error("the key of an earlier run is not known inside the transaction")
 		}
@@ -99,9 +99,9 @@ func TestWithTxLimits(t *testing.T) {
 	if _, err := stint.NewTask(c, "before", double).Run(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
-	tx := must[*sql.Tx](t)(db.BeginTx(t.Context(), nil))
-	runs := must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), []int{1, 2, 3}, stint.WithTx(tx)))
-	runs = append(runs, must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 4, stint.WithTx(tx), stint.WithDelay(10*time.Millisecond))))
+	tx := beginTx(t, db)
+	runs := enqueueMany(t, task, []int{1, 2, 3}, stint.WithTx(tx))
+	runs = append(runs, enqueue(t, task, 4, stint.WithTx(tx), stint.WithDelay(10*time.Millisecond)))
 	if err := tx.Commit(); err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +116,7 @@ func TestWithTxLimits(t *testing.T) {
 
 func TestWithTxOfAnotherFile(t *testing.T) {
 	db := app(t, filepath.Join(t.TempDir(), "other.db"))
-	tx := must[*sql.Tx](t)(db.BeginTx(t.Context(), nil))
+	tx := beginTx(t, db)
 	defer tx.Rollback()
 	for _, c := range []*stint.Client{opened(t), openedAt(t, ":memory:")} {
 		if _, err := stint.NewTask(c, "t", double).Enqueue(t.Context(), 1, stint.WithTx(tx)); err == nil {
@@ -141,8 +141,8 @@ func TestNewOnTheAppsDatabase(t *testing.T) {
 	defer c.Close()
 	task := stint.NewTask(c, "t", double)
 	working(t, c)
-	tx := must[*sql.Tx](t)(db.BeginTx(t.Context(), nil))
-	run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 4, stint.WithTx(tx)))
+	tx := beginTx(t, db)
+	run := enqueue(t, task, 4, stint.WithTx(tx))
 	if err := tx.Commit(); err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +163,7 @@ func TestBusyNeighbour(t *testing.T) {
 	c := openedAt(t, path)
 	db := app(t, path)
 	task := stint.NewTask(c, "t", double)
-	tx := must[*sql.Tx](t)(db.BeginTx(t.Context(), nil))
+	tx := beginTx(t, db)
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	if _, err := task.Enqueue(ctx, 1); err != context.DeadlineExceeded && !isDeadline(err) {
@@ -180,7 +180,7 @@ func TestBusyNeighbour(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Errorf("Enqueue after the app's commit: %v", err)
 	}
-	page := must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{}))
+	page := listRuns(t, c, stint.RunFilter{})
 	if len(page.Runs) != 1 || string(page.Runs[0].Input) != "2" {
 		t.Errorf("%d runs: the one whose call gave up is there too", len(page.Runs))
 	}

@@ -68,7 +68,7 @@ func TestCompensationsOfBranches(t *testing.T) {
 					return 0, stint.Sleep(ctx, time.Hour)
 				}, stint.WithRetries(tt.retries))
 				stop := working(t, c)
-				run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
+				run := enqueue(t, task, 1)
 				for i := range 3 { // the second and third after a replay
 					<-time.After(3 * time.Minute)
 					stop()
@@ -93,7 +93,7 @@ func TestCancelAfterReplay(t *testing.T) {
 	durably(t, func(t *testing.T, c *stint.Client) {
 		task := stint.NewTask(c, "t", func(ctx context.Context, _ int) (int, error) { return 0, pauseFor(ctx, time.Hour) })
 		working(t, c)
-		run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
+		run := enqueue(t, task, 1)
 		for range 3 {
 			<-time.After(time.Minute)
 			began := time.Now()
@@ -122,7 +122,7 @@ func TestReplayWhileAChildCleansUp(t *testing.T) {
 			})
 			parent := stint.NewTask(c, "parent", func(ctx context.Context, n int) (int, error) { return child.Run(ctx, n) })
 			working(t, c)
-			run := must[*stint.Run[int]](t)(parent.Enqueue(t.Context(), 7))
+			run := enqueue(t, parent, 7)
 			<-time.After(time.Minute)
 			if err := run.Cancel(t.Context()); err != nil {
 				t.Fatal(err)
@@ -162,7 +162,7 @@ func TestNewAttemptOfFailedBranches(t *testing.T) {
 			return 0, err
 		}, stint.WithRetries(1))
 		working(t, c)
-		run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
+		run := enqueue(t, task, 1)
 		if _, err := run.Wait(t.Context()); err != nil || tries["a"] != 1 || tries["b"] != 2 || tries["c"] != 2 {
 			t.Errorf("%v, steps ran %v", err, tries)
 		}
@@ -187,7 +187,7 @@ func TestDrainWithABranchInAStep(t *testing.T) {
 		})
 		stop := working(t, c, stint.WithDrainTimeout(0))
 		began := time.Now()
-		run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
+		run := enqueue(t, task, 1)
 		<-time.After(30 * time.Second)
 		stop()
 		working(t, c)
@@ -221,7 +221,7 @@ func TestRestartForgetsOpenBranches(t *testing.T) {
 			return 1, err
 		})
 		working(t, c)
-		run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
+		run := enqueue(t, task, 1)
 		<-time.After(10 * time.Minute)
 		if err := run.Cancel(t.Context()); err != nil {
 			t.Fatal(err)

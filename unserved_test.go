@@ -1,7 +1,6 @@
 package stint_test
 
 import (
-	"encoding/json"
 	"errors"
 	"slices"
 	"testing"
@@ -19,28 +18,28 @@ func TestUnserved(t *testing.T) {
 	wf := stint.NewWorkflow[int](c, "wf")
 	stint.AddTask(wf, "a", double, stint.WithQueue("gpu"))
 	stop := working(t, c, stint.WithQueues("default"), stint.WithName("w1"))
-	enqueue := func(task string, opts ...stint.RunOption) string {
-		return must[*stint.Run[json.RawMessage]](t)(c.EnqueueJSON(t.Context(), task, []byte("1"), opts...)).ID()
+	queued := func(task string, opts ...stint.RunOption) string {
+		return enqueueJSON(t, c, task, []byte("1"), opts...).ID()
 	}
-	flow := must[*stint.Run[stint.Outputs]](t)(wf.Enqueue(t.Context(), 1))
-	blocked := func(id string) string { return must[*stint.RunInfo](t)(c.GetRun(t.Context(), id)).Blocked }
+	flow := enqueue(t, wf, 1)
+	blocked := func(id string) string { return getRun(t, c, id).Blocked }
 	want := map[string]string{
-		enqueue("here", stint.WithQueue("gpu")):                        "no worker serves queue gpu",
-		enqueue("x"):                                                   "no worker has task x",
-		enqueue("nowhere"):                                             "no worker has task nowhere",
-		enqueue("nowhere", stint.WithQueue("gpu")):                     "no worker serves queue gpu",
-		must[*stint.Run[int]](t)(far.Enqueue(t.Context(), 1)).ID():     "a worker with label zone = eu",
-		must[*stint.RunInfo](t)(flow.Info(t.Context())).Tasks[0].RunID: "no worker serves queue gpu",
+		queued("here", stint.WithQueue("gpu")):    "no worker serves queue gpu",
+		queued("x"):                               "no worker has task x",
+		queued("nowhere"):                         "no worker has task nowhere",
+		queued("nowhere", stint.WithQueue("gpu")): "no worker serves queue gpu",
+		enqueue(t, far, 1).ID():                    "a worker with label zone = eu",
+		infoOf(t, flow).Tasks[0].RunID:             "no worker serves queue gpu",
 	}
 	for id, why := range want {
 		if got := blocked(id); got != why {
-			t.Errorf("run %s of %s: %q, want %q", id, must[*stint.RunInfo](t)(c.GetRun(t.Context(), id)).Task, got, why)
+			t.Errorf("run %s of %s: %q, want %q", id, getRun(t, c, id).Task, got, why)
 		}
 	}
-	if got := must[*stint.RunInfo](t)(flow.Info(t.Context())).Tasks[0].Blocked; got != "no worker serves queue gpu" {
+	if got := infoOf(t, flow).Tasks[0].Blocked; got != "no worker serves queue gpu" {
 		t.Errorf("the workflow's task: %q", got)
 	}
-	for _, r := range must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{States: []stint.State{stint.StateQueued}})).Runs {
+	for _, r := range listRuns(t, c, stint.RunFilter{States: []stint.State{stint.StateQueued}}).Runs {
 		if r.Blocked != want[r.ID] {
 			t.Errorf("listed, %s: %q, want %q", r.Task, r.Blocked, want[r.ID])
 		}
@@ -48,13 +47,13 @@ func TestUnserved(t *testing.T) {
 	if err := c.PauseWorker(t.Context(), "w1"); err != nil {
 		t.Fatal(err)
 	}
-	if got := blocked(enqueue("here")); got != "every worker that may work it is paused" {
+	if got := blocked(queued("here")); got != "every worker that may work it is paused" {
 		t.Errorf("with a paused worker: %q", got)
 	}
 	if err := errors.Join(c.ResumeWorker(t.Context(), "w1"), c.PauseQueue(t.Context(), "default")); err != nil {
 		t.Fatal(err)
 	}
-	if got := blocked(enqueue("nowhere")); got != `queue "default" is paused` {
+	if got := blocked(queued("nowhere")); got != `queue "default" is paused` {
 		t.Errorf("in a paused queue: %q", got)
 	}
 	if err := c.ResumeQueue(t.Context(), "default"); err != nil {
@@ -62,13 +61,13 @@ func TestUnserved(t *testing.T) {
 	}
 	// What is defined while the worker runs, it has too.
 	late := stint.NewTask(c, "nowhere", double)
-	must[int](t)(late.Run(t.Context(), 1))
-	held := enqueue("nowhere", stint.WithQueue("gpu"))
+	runTask(t, late, 1)
+	held := queued("nowhere", stint.WithQueue("gpu"))
 	stop()
 	stop = working(t, c)
-	must[int](t)(stint.RunByID[int](c, held).Wait(t.Context()))
+	output(t, stint.RunByID[int](c, held))
 	stop()
-	if got := blocked(enqueue("here")); got != "no worker serves queue default" {
+	if got := blocked(queued("here")); got != "no worker serves queue default" {
 		t.Errorf("without a worker: %q", got)
 	}
 }
@@ -79,8 +78,8 @@ func TestNames(t *testing.T) {
 	stint.NewTask(c, "send-mail", double, stint.WithQueue("mail"))
 	wf := stint.NewWorkflow[int](c, "ship")
 	stint.AddTask(wf, "pack", double)
-	must[*stint.Run[stint.Outputs]](t)(wf.Enqueue(t.Context(), 1))
-	must[*stint.Run[json.RawMessage]](t)(c.EnqueueJSON(t.Context(), "elsewhere", []byte("1")))
+	enqueue(t, wf, 1)
+	enqueueJSON(t, c, "elsewhere", []byte("1"))
 	if err := errors.Join(c.PauseQueue(t.Context(), "later"), c.ResumeQueue(t.Context(), "never")); err != nil {
 		t.Fatal(err)
 	}

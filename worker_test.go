@@ -26,7 +26,7 @@ func TestDrain(t *testing.T) {
 			time.Sleep(10 * time.Second)
 			return n, ctx.Err()
 		})
-		runs := must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), []int{1, 2}))
+		runs := enqueueMany(t, task, []int{1, 2})
 		stop := working(t, c, stint.WithSlots(1))
 		<-started
 		began := time.Now()
@@ -35,7 +35,7 @@ func TestDrain(t *testing.T) {
 			t.Errorf("the drain took %v, want the 10s that the handler needs", d)
 		}
 		for i, want := range []stint.State{stint.StateSucceeded, stint.StateQueued} {
-			if info := must[*stint.RunInfo](t)(runs[i].Info(t.Context())); info.State != want {
+			if info := infoOf(t, runs[i]); info.State != want {
 				t.Errorf("run %d is %v, want %v", i, info.State, want)
 			}
 		}
@@ -58,11 +58,11 @@ func TestDrainTimeout(t *testing.T) {
 				return 0, context.Cause(ctx)
 			}
 		})
-		run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 7))
+		run := enqueue(t, task, 7)
 		stop := working(t, c, stint.WithDrainTimeout(5*time.Second))
 		<-started
 		stop()
-		info := must[*stint.RunInfo](t)(run.Info(t.Context()))
+		info := infoOf(t, run)
 		if info.State != stint.StateQueued || info.Attempt != 0 {
 			t.Errorf("after the drain: %v, attempt %d; want queued, 0", info.State, info.Attempt)
 		}
@@ -86,7 +86,7 @@ func TestDrainOfTheDeaf(t *testing.T) {
 			<-end
 			return 1, nil
 		})
-		run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
+		run := enqueue(t, task, 1)
 		w := must[*stint.Worker](t)(c.NewWorker(stint.WithDrainTimeout(time.Second)))
 		ctx, cancel := context.WithCancel(t.Context())
 		worked := make(chan error)
@@ -96,7 +96,7 @@ func TestDrainOfTheDeaf(t *testing.T) {
 		if err := <-worked; err == nil || !strings.Contains(err.Error(), "deaf:1") {
 			t.Errorf("Worker.Run = %v, want an error that names the task", err)
 		}
-		if info := must[*stint.RunInfo](t)(run.Info(t.Context())); info.State != stint.StateQueued {
+		if info := infoOf(t, run); info.State != stint.StateQueued {
 			t.Errorf("the run is %v, want queued", info.State)
 		}
 		close(end)
@@ -114,10 +114,10 @@ func TestSlots(t *testing.T) {
 		}
 		return 0, nil
 	})
-	runs := must[[]*stint.Run[int]](t)(task.EnqueueMany(t.Context(), make([]int, 500)))
+	runs := enqueueMany(t, task, make([]int, 500))
 	working(t, c, stint.WithSlots(3))
 	for _, r := range runs {
-		must[int](t)(r.Wait(t.Context()))
+		output(t, r)
 	}
 	if m := most.Load(); m > 3 {
 		t.Errorf("%d handlers at once, want at most 3", m)
@@ -136,10 +136,10 @@ func TestReleaseSlot(t *testing.T) {
 		return 1, nil
 	})
 	second := stint.NewTask(c, "second", func(context.Context, int) (int, error) { close(other); return 2, nil })
-	a := must[*stint.Run[int]](t)(first.Enqueue(t.Context(), 0))
-	b := must[*stint.Run[int]](t)(second.Enqueue(t.Context(), 0))
+	a := enqueue(t, first, 0)
+	b := enqueue(t, second, 0)
 	working(t, c, stint.WithSlots(1))
-	if x, y := must[int](t)(a.Wait(t.Context())), must[int](t)(b.Wait(t.Context())); x != 1 || y != 2 {
+	if x, y := output(t, a), output(t, b); x != 1 || y != 2 {
 		t.Errorf("got %d and %d", x, y)
 	}
 }
@@ -156,7 +156,7 @@ func TestCloseDrains(t *testing.T) {
 			ended.Store(true)
 			return 1, nil
 		})
-		must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 1))
+		enqueue(t, task, 1)
 		w := must[*stint.Worker](t)(c.NewWorker())
 		var wg sync.WaitGroup
 		wg.Go(func() { w.Run(context.Background()) })
@@ -186,7 +186,7 @@ func TestMiddleware(t *testing.T) {
 	c := opened(t, stint.WithMiddleware(wrap("outer")), stint.WithMiddleware(wrap("inner")))
 	task := stint.NewTask(c, "double", double)
 	working(t, c)
-	must[int](t)(task.Run(t.Context(), 4))
+	runTask(t, task, 4)
 	if want := []string{"outer double 4", "inner double 4"}; !slices.Equal(log, want) {
 		t.Errorf("log %q, want %q", log, want)
 	}
@@ -211,11 +211,11 @@ func TestCodec(t *testing.T) {
 	c := opened(t, stint.WithCodec(upperCodec{}))
 	task := stint.NewTask(c, "double", double)
 	working(t, c)
-	run := must[*stint.Run[int]](t)(task.Enqueue(t.Context(), 4))
-	if got := must[int](t)(run.Wait(t.Context())); got != 8 {
+	run := enqueue(t, task, 4)
+	if got := output(t, run); got != 8 {
 		t.Errorf("got %d", got)
 	}
-	info := must[*stint.RunInfo](t)(run.Info(t.Context()))
+	info := infoOf(t, run)
 	if string(info.Input) != `{"wrapped":4}` || string(info.Output) != `{"wrapped":8}` {
 		t.Errorf("stored %s and %s", info.Input, info.Output)
 	}

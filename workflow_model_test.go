@@ -335,7 +335,7 @@ func (m *graphRun) replay(c *stint.Client, run *stint.Run[stint.Outputs], began 
 		states = append(states, f.state)
 	}
 	var got []string
-	for _, task := range must[*stint.RunInfo](m.t)(run.Info(m.t.Context())).Tasks {
+	for _, task := range infoOf(m.t, run).Tasks {
 		got = append(got, task.State.String())
 	}
 	if d := cmp.Diff(states, got); d != "" {
@@ -348,7 +348,7 @@ func (m *graphRun) hasCancel() bool {
 }
 
 func (m *graphRun) compare(run *stint.Run[stint.Outputs], began time.Time, want []fate, stop time.Duration) {
-	info := must[*stint.RunInfo](m.t)(run.Info(m.t.Context()))
+	info := infoOf(m.t, run)
 	var got []fate
 	for _, task := range info.Tasks {
 		got = append(got, fate{task.State.String(), task.Finished.Sub(began).Round(time.Millisecond), !task.Started.IsZero()})

@@ -17,7 +17,7 @@ import (
 // states lists the tasks of a workflow's run, "name state", in the order of the graph.
 func states(t *testing.T, r *stint.Run[stint.Outputs]) (all []string) {
 	t.Helper()
-	for _, task := range must[*stint.RunInfo](t)(r.Info(t.Context())).Tasks {
+	for _, task := range infoOf(t, r).Tasks {
 		all = append(all, fmt.Sprint(task.Name, " ", task.State))
 	}
 	return all
@@ -34,7 +34,7 @@ func wantStates(t *testing.T, r *stint.Run[stint.Outputs], want ...string) {
 func ended(t *testing.T, r *stint.Run[stint.Outputs]) *stint.RunInfo {
 	t.Helper()
 	r.Wait(t.Context())
-	return must[*stint.RunInfo](t)(r.Info(t.Context()))
+	return infoOf(t, r)
 }
 
 func constant(s string) func(context.Context, int) (string, error) {
@@ -76,7 +76,7 @@ func TestWorkflow(t *testing.T) {
 				return fmt.Sprint(n, a, b, " ", c, " ", info.Task, " ", info.Metadata["k"]), err
 			}, stint.WithParents(left, right))
 			working(t, c)
-			run := must[*stint.Run[stint.Outputs]](t)(w.Enqueue(t.Context(), 1, stint.WithMetadata(map[string]string{"k": "v"}), stint.WithPriority(3)))
+			run := enqueue(t, w, 1, stint.WithMetadata(map[string]string{"k": "v"}), stint.WithPriority(3))
 			out, err := run.Wait(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -85,18 +85,18 @@ func TestWorkflow(t *testing.T) {
 				t.Errorf("bottom = %q", got)
 			}
 			wantStates(t, run, "top succeeded", "left succeeded", "right succeeded", "bottom succeeded")
-			info := must[*stint.RunInfo](t)(run.Info(t.Context()))
+			info := infoOf(t, run)
 			if d := cmp.Diff([]string{"left", "right"}, info.Tasks[3].Parents); d != "" {
 				t.Error(d)
 			}
 			if b, _ := out.MarshalJSON(); string(b) != `{"bottom":"1 2 20 r2 diamond:bottom v","left":20,"right":"r2","top":2}` {
 				t.Errorf("outputs are %s", b)
 			}
-			page := must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{Tasks: []string{"diamond:left"}}))
+			page := listRuns(t, c, stint.RunFilter{Tasks: []string{"diamond:left"}})
 			if len(page.Runs) != 1 || page.Runs[0].ParentID != run.ID() || page.Runs[0].Priority != 3 {
 				t.Errorf("ListRuns by task: %+v", page.Runs)
 			}
-			if page = must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{TopLevel: true})); len(page.Runs) != 1 || page.Runs[0].Task != "diamond" {
+			if page = listRuns(t, c, stint.RunFilter{TopLevel: true}); len(page.Runs) != 1 || page.Runs[0].Task != "diamond" {
 				t.Errorf("ListRuns of the top level: %+v", page.Runs)
 			}
 		})
@@ -117,7 +117,7 @@ func TestWorkflowFailure(t *testing.T) {
 	other := stint.AddTask(w, "other", constant("o"))
 	last := stint.AddTask(w, "last", constant("l"), stint.WithParents(other))
 	working(t, c)
-	run := must[*stint.Run[stint.Outputs]](t)(w.Enqueue(t.Context(), 1))
+	run := enqueue(t, w, 1)
 	_, err := run.Wait(t.Context())
 	var werr *stint.WorkflowError
 	if !errors.As(err, &werr) || len(werr.Tasks) != 3 || werr.Tasks["bad"].Error() != "no" || !errors.Is(werr.Tasks["child"], stint.ErrCanceled) {
@@ -149,8 +149,8 @@ func TestWorkflowSkip(t *testing.T) {
 	}, stint.WithParents(skipped), stint.WithSkipIf(stint.ParentOutput(skipped, func(string) bool { return true })))
 	both := stint.AddTask(w, "both", constant("b"), stint.WithParents(skipped, root))
 	working(t, c)
-	run := must[*stint.Run[stint.Outputs]](t)(w.Enqueue(t.Context(), 1))
-	out := must[stint.Outputs](t)(run.Wait(t.Context()))
+	run := enqueue(t, w, 1)
+	out := output(t, run)
 	wantStates(t, run, "root succeeded", "skipped skipped", "too skipped", "own succeeded", "both succeeded")
 	if saw := must[bool](t)(own.From(out)); !saw {
 		t.Error("Output of a skipped task is not ErrSkipped")
@@ -159,8 +159,8 @@ func TestWorkflowSkip(t *testing.T) {
 		t.Errorf("From of a skipped task: %v", err)
 	}
 	_ = both
-	run = must[*stint.Run[stint.Outputs]](t)(w.Enqueue(t.Context(), 2))
-	must[stint.Outputs](t)(run.Wait(t.Context()))
+	run = enqueue(t, w, 2)
+	output(t, run)
 	wantStates(t, run, "root succeeded", "skipped succeeded", "too succeeded", "own skipped", "both succeeded")
 }
 
@@ -220,16 +220,16 @@ func TestWorkflowConditions(t *testing.T) {
 				root := stint.AddTask(w, "root", func(context.Context, int) (string, error) { time.Sleep(time.Minute); return "r", nil })
 				stint.AddTask(w, "task", constant("t"), append(tc.opts(root), stint.WithParents(root))...)
 				working(t, c)
-				must[string](t)(c.Publish(t.Context(), "early", map[string]int{"n": 7})) // before the run: does not count
+				publish(t, c, "early", map[string]int{"n": 7}) // before the run: does not count
 				time.Sleep(time.Second)
-				run := must[*stint.Run[stint.Outputs]](t)(w.Enqueue(t.Context(), 1))
+				run := enqueue(t, w, 1)
 				began := time.Now()
 				time.Sleep(10 * time.Second)
-				must[string](t)(c.Publish(t.Context(), "early", map[string]int{"n": 1}))
+				publish(t, c, "early", map[string]int{"n": 1})
 				time.Sleep(10*time.Minute - 10*time.Second)
-				must[string](t)(c.Publish(t.Context(), "late", map[string]int{"n": 1}))
+				publish(t, c, "late", map[string]int{"n": 1})
 				time.Sleep(10 * time.Minute)
-				must[string](t)(c.Publish(t.Context(), "late", map[string]int{"n": 2}))
+				publish(t, c, "late", map[string]int{"n": 2})
 				info := ended(t, run)
 				if got := info.Tasks[1]; got.State != tc.want || got.Finished.Sub(began).Round(time.Second) != tc.after {
 					t.Errorf("%v after %v, want %v after %v", got.State, got.Finished.Sub(began), tc.want, tc.after)
@@ -247,12 +247,12 @@ func TestWorkflowScheduled(t *testing.T) {
 		stint.AddTask(w, "root", constant("r"), stint.WithWaitFor(stint.SleepFor(time.Minute)))
 		working(t, c)
 		began := time.Now()
-		run := must[*stint.Run[stint.Outputs]](t)(w.Schedule(t.Context(), began.Add(time.Hour), 1))
+		run := schedule(t, w, began.Add(time.Hour), 1)
 		time.Sleep(time.Minute)
-		if info := must[*stint.RunInfo](t)(run.Info(t.Context())); info.State != stint.StateScheduled {
+		if info := infoOf(t, run); info.State != stint.StateScheduled {
 			t.Errorf("the run is %v, want scheduled", info.State)
 		}
-		must[stint.Outputs](t)(run.Wait(t.Context()))
+		output(t, run)
 		if d := time.Since(began).Round(time.Second); d != time.Hour+time.Minute {
 			t.Errorf("ended after %v, want 1h1m", d)
 		}
@@ -266,9 +266,9 @@ func TestWorkflowConditionPanics(t *testing.T) {
 	root := stint.AddTask(w, "root", constant("r"))
 	stint.AddTask(w, "task", constant("t"), stint.WithParents(root), stint.WithWaitFor(stint.ParentOutput(root, func(string) bool { panic("boom") })))
 	working(t, c)
-	run := must[*stint.Run[stint.Outputs]](t)(w.Enqueue(t.Context(), 1))
+	run := enqueue(t, w, 1)
 	for tick := time.NewTicker(5 * time.Millisecond); ; <-tick.C {
-		task := must[*stint.RunInfo](t)(run.Info(t.Context())).Tasks[1]
+		task := infoOf(t, run).Tasks[1]
 		if task.State == stint.StateBlocked && task.RunID != "" {
 			if !strings.Contains(task.Blocked, "boom") {
 				t.Errorf("blocked by %q, want the panic", task.Blocked)
@@ -302,7 +302,7 @@ func TestWorkflowOnFailure(t *testing.T) {
 		return nil
 	})
 	working(t, c)
-	run := must[*stint.Run[stint.Outputs]](t)(w.Enqueue(t.Context(), 5))
+	run := enqueue(t, w, 5)
 	if s := ended(t, run).State; s != stint.StateFailed {
 		t.Errorf("the run is %v", s)
 	}
@@ -314,7 +314,7 @@ func TestWorkflowOnFailure(t *testing.T) {
 		t.Errorf("on-failure ran %d times after %d tries, want 1 and 3", calls.Load(), tries.Load())
 	}
 	// Not for cancellations.
-	run = must[*stint.Run[stint.Outputs]](t)(w.Schedule(t.Context(), time.Now().Add(time.Hour), 5))
+	run = schedule(t, w, time.Now().Add(time.Hour), 5)
 	run.Cancel(t.Context())
 	drained(t, c)
 	if calls.Load() != 1 {
@@ -327,7 +327,7 @@ func drained(t *testing.T, c *stint.Client) {
 	t.Helper()
 	open := stint.RunFilter{States: []stint.State{stint.StateScheduled, stint.StateQueued, stint.StateRunning, stint.StateWaiting}, Limit: 1}
 	for tick := time.NewTicker(2 * time.Millisecond); ; <-tick.C {
-		if len(must[*stint.RunPage](t)(c.ListRuns(t.Context(), open)).Runs) == 0 {
+		if len(listRuns(t, c, open).Runs) == 0 {
 			tick.Stop()
 			return
 		}
@@ -347,7 +347,7 @@ func TestWorkflowOnSuccess(t *testing.T) {
 		return nil
 	})
 	working(t, c)
-	must[stint.Outputs](t)(w.Run(t.Context(), 3))
+	runTask(t, w, 3)
 	if got := <-called; got != "3x<nil>" {
 		t.Errorf("on-success saw %q", got)
 	}
@@ -366,7 +366,7 @@ func TestWorkflowCancel(t *testing.T) {
 	stint.AddTask(w, "b", constant("b"), stint.WithParents(a))
 	stint.AddTask(w, "c", constant("c"), stint.WithWaitFor(stint.UserEvent("never")))
 	working(t, c)
-	run := must[*stint.Run[stint.Outputs]](t)(w.Enqueue(t.Context(), 1))
+	run := enqueue(t, w, 1)
 	<-started
 	if err := run.Cancel(t.Context()); err != nil {
 		t.Fatal(err)
@@ -412,7 +412,7 @@ func TestWorkflowReplay(t *testing.T) {
 	x := task(2, "x", false, stint.WithParents(a))
 	task(3, "end", false, stint.WithParents(a, b, x))
 	working(t, c)
-	run := must[*stint.Run[stint.Outputs]](t)(w.Enqueue(t.Context(), 1))
+	run := enqueue(t, w, 1)
 	ended(t, run)
 	wantStates(t, run, "a succeeded", "b failed", "x succeeded", "end canceled")
 	mended.Store(true)
@@ -425,7 +425,7 @@ func TestWorkflowReplay(t *testing.T) {
 		}
 		break
 	}
-	must[stint.Outputs](t)(run.Wait(t.Context()))
+	output(t, run)
 	wantStates(t, run, "a succeeded", "b succeeded", "x succeeded", "end succeeded")
 	for i, want := range []int64{1, 2, 1, 1} {
 		if n := runs[i].Load(); n != want {
@@ -452,14 +452,14 @@ func TestWorkflowChanged(t *testing.T) {
 		return c, w
 	}
 	c, w := deploy("a", "b", "c")
-	id := must[*stint.Run[stint.Outputs]](t)(w.Enqueue(t.Context(), 1)).ID()
+	id := enqueue(t, w, 1).ID()
 	c.Close()
 
 	c, _ = deploy("new", "c", "a") // b is gone, the others have moved
 	working(t, c)
 	run := stint.RunByID[stint.Outputs](c, id)
 	for tick := time.NewTicker(5 * time.Millisecond); ; <-tick.C {
-		if tasks := must[*stint.RunInfo](t)(run.Info(t.Context())).Tasks; strings.Contains(tasks[1].Blocked, `"w:b"`) {
+		if tasks := infoOf(t, run).Tasks; strings.Contains(tasks[1].Blocked, `"w:b"`) {
 			break
 		}
 	}
@@ -469,7 +469,7 @@ func TestWorkflowChanged(t *testing.T) {
 	c, _ = deploy("c", "b")
 	working(t, c)
 	run = stint.RunByID[stint.Outputs](c, id)
-	must[stint.Outputs](t)(run.Wait(t.Context()))
+	output(t, run)
 	wantStates(t, run, "a succeeded", "b succeeded", "c succeeded")
 }
 
@@ -495,7 +495,7 @@ func TestWorkflowChildren(t *testing.T) {
 		return total, nil
 	})
 	working(t, c, stint.WithSlots(1)) // who waits gives its slot away
-	out := must[stint.Outputs](t)(outer.Run(t.Context(), 5))
+	out := runTask(t, outer, 5)
 	if got := must[int](t)(sum.From(out)); got != 20 {
 		t.Errorf("sum = %d, want 20", got)
 	}
@@ -526,7 +526,7 @@ func TestWorkflowLarge(t *testing.T) {
 			}
 			working(t, c)
 			began := time.Now()
-			out := must[stint.Outputs](t)(w.Run(t.Context(), 1))
+			out := runTask(t, w, 1)
 			t.Logf("%d tasks in %v", n, time.Since(began))
 			if v, err := last.From(out); err != nil || v != 1 {
 				t.Errorf("the last output is %d, %v", v, err)
@@ -568,7 +568,7 @@ func TestWorkflowMistakes(t *testing.T) {
 			f()
 		}()
 	}
-	must[*stint.Run[stint.Outputs]](t)(w.Enqueue(t.Context(), 1))
+	enqueue(t, w, 1)
 	func() {
 		defer func() {
 			if got := fmt.Sprint(recover()); !strings.Contains(got, "has been enqueued") {
@@ -592,7 +592,7 @@ func TestWorkflowOutputErrors(t *testing.T) {
 	}, stint.WithParents(a))
 	large := stint.AddTask(w, "large", constant(strings.Repeat("x", 200)))
 	working(t, c)
-	run := must[*stint.Run[stint.Outputs]](t)(w.Enqueue(t.Context(), 1))
+	run := enqueue(t, w, 1)
 	_, err := run.Wait(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "at most 100") {
 		t.Errorf("Wait = %v, want the limit named", err)
