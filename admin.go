@@ -358,7 +358,7 @@ func (c *Client) Logs(ctx context.Context, runID string, after int64, limit int)
 	return lines, nil
 }
 
-// RestartFrom runs a run that has ended or is blocked again, from the first step with that
+// RestartFrom reruns a run that has ended or is blocked, from the first step with that
 // name in its handler. What was recorded before the step is kept; the step and all that
 // follows run anew. It returns ErrNotFound if there is no such run or step.
 func (c *Client) RestartFrom(ctx context.Context, runID, stepName string) error {

@@ -136,10 +136,10 @@ func (sc *scope) step(ctx context.Context, name string, cfg *stepConfig, fn step
 
 // attemptStep runs a step until it succeeds or its retries are used up, and returns the
 // recorded entry. recorded reports that the entry is stored already, as pending.
-func (sc *scope) attemptStep(ctx context.Context, e store.Entry, begun bool, cfg *stepConfig, fn stepFunc) (*store.Entry, error) {
+func (sc *scope) attemptStep(ctx context.Context, e store.Entry, recorded bool, cfg *stepConfig, fn stepFunc) (*store.Entry, error) {
 	e.Error = nil // of the failed attempt
 	for {
-		if begun && time.Now().Before(e.Due) { // when its next attempt is due
+		if recorded && time.Now().Before(e.Due) { // when its next attempt is due
 			if err := sc.wait(ctx, waitSpec{until: e.Due}); err != nil {
 				return nil, err
 			}
@@ -158,7 +158,7 @@ func (sc *scope) attemptStep(ctx context.Context, e store.Entry, begun bool, cfg
 		if !retry {
 			return sc.finishStep(ctx, e, out, err)
 		}
-		e.Due, begun = clock.Add(time.Now(), delay), true
+		e.Due, recorded = clock.Add(time.Now(), delay), true
 		e.Error = encodeFailure(err)
 		if _, err := sc.append(ctx, e); err != nil {
 			return nil, err

@@ -16,11 +16,11 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// Cleaning up. A run that fails for good or is canceled ends after its compensations, and
-// one that is canceled while its handler waits after that has seen the cancel and returned.
-// What cuts that off, the next execution takes up: it replays what is recorded with a
-// context that has not ended, so that the handler comes by the same way to where it was;
-// there its context ends.
+// Cleaning up. A run that fails for good or is canceled ends only after its compensations. One
+// that is canceled while its handler waits ends only after the handler has seen the cancel and
+// returned. If a crash or shutdown stops that, the next execution continues it: it replays the
+// recorded calls with a context that has not ended, so that the handler takes the same way to
+// where it was. There its context ends: the execution is interrupted.
 
 // cleanup is the part of an execution that concerns this. failure and override belong to its
 // owner, interruptedAt is atomic, the rest is guarded by execution.mu.
@@ -163,8 +163,8 @@ func (sc *scope) noNewCalls(ctx context.Context) bool { return sc.replaysOnly ||
 
 // afterInterrupt reports whether what was recorded at t followed from the end of the context.
 func (e *execution) afterInterrupt(t time.Time) bool {
-	cut := e.interruptedAt.Load()
-	return cut != 0 && t.UnixMilli() > cut
+	at := e.interruptedAt.Load()
+	return at != 0 && t.UnixMilli() > at
 }
 
 // interruptedBefore reports whether the context had ended before a call.
@@ -447,9 +447,9 @@ func (d *durableRun) failsEarly(err error) bool {
 }
 
 // blockedOutcome returns the outcome of an execution whose code does not match its journal.
-func (d *durableRun) blockedOutcome(verdict, err error) *store.Outcome {
+func (d *durableRun) blockedOutcome(divergence, err error) *store.Outcome {
 	out := d.e.newOutcome(store.Blocked)
-	out.Uncounted, out.Error, out.Forget = true, encodeFailure(verdict), d.e.toForget(err)
-	d.e.c.logger().Error("stint: run does not match its journal; it is blocked", "task", d.e.run.Task, "run", d.e.run.ID, "err", verdict)
+	out.Uncounted, out.Error, out.Forget = true, encodeFailure(divergence), d.e.toForget(err)
+	d.e.c.logger().Error("stint: run does not match its journal; it is blocked", "task", d.e.run.Task, "run", d.e.run.ID, "err", divergence)
 	return &out
 }

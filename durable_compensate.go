@@ -212,10 +212,10 @@ func (e *execution) runCompensations(err error) *store.Outcome {
 			d.divergence = undoDivergence(r, "return")
 		}
 	}
-	verdict := d.divergence
+	divergence := d.divergence
 	d.mu.Unlock()
-	if verdict != nil {
-		return d.blockedOutcome(verdict, err)
+	if divergence != nil {
+		return d.blockedOutcome(divergence, err)
 	}
 	if len(undo) == 0 {
 		return nil
@@ -295,9 +295,9 @@ func (e *execution) withCompensations(forget []store.Address) []store.Address {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	first := map[string]int{}
-	cut := slices.DeleteFunc(slices.Clone(forget), func(at store.Address) bool { _, ok := d.failedBranches[at]; return ok })
+	calls := slices.DeleteFunc(slices.Clone(forget), func(at store.Address) bool { _, ok := d.failedBranches[at]; return ok })
 	for _, u := range d.compensations {
-		if !slices.ContainsFunc(cut, u.follows) {
+		if !slices.ContainsFunc(calls, u.follows) {
 			continue
 		}
 		scope := u.entry.Scope

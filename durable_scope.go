@@ -454,16 +454,16 @@ func (d *durableRun) finish(done bool, err error) (o *store.Outcome) {
 		d.divergence = locateFunc(left, d.e.def.fn)
 	}
 	d.unwindLocked()
-	suspended, cutOff, verdict := d.suspended, d.branchInterrupted, d.divergence
+	suspended, interrupted, divergence := d.suspended, d.branchInterrupted, d.divergence
 	d.mu.Unlock()
 	if done {
 		d.e.cancel(nil) // for branches that the handler left behind
 	}
 	d.goroutines.Wait()
 	switch {
-	case verdict != nil:
-		return d.blockedOutcome(verdict, err)
-	case suspended && cutOff:
+	case divergence != nil:
+		return d.blockedOutcome(divergence, err)
+	case suspended && interrupted:
 		return d.e.requeued()
 	case suspended:
 		out := d.e.newOutcome(store.Waiting)

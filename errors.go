@@ -238,9 +238,9 @@ func wrapStoreErr(op string, err error) error {
 	return errorf("stint: %s: %w", op, err)
 }
 
-// What the app gives the engine to call, and the errors that it returns, may panic or end
-// its goroutine. A handler, and what it calls, runs on a goroutine of the engine's that
-// expects both: see execution.execute and future.run. All else is called through here.
+// The app's functions, and the methods of the errors they return, may panic or end their
+// goroutine. Handlers and what they call run on goroutines that expect this: see
+// execution.execute and future.run. All other calls of the app's code go through guarded.
 
 // guarded calls f, which calls code of the app, on a goroutine of its own. A panic or a call
 // of runtime.Goexit becomes a *PanicError.

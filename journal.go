@@ -420,10 +420,10 @@ func newReplay(w *Worker, rec *recording.Run, def *taskDef) (*execution, error) 
 func (e *execution) replayResult(recorded string) error {
 	d := e.durable
 	d.mu.Lock()
-	verdict := d.divergence
+	divergence := d.divergence
 	d.mu.Unlock()
-	if verdict != nil {
-		return errorf("%w: run %s of task %q: %w", ErrDiverged, e.run.ID, e.run.Task, verdict)
+	if divergence != nil {
+		return errorf("%w: run %s of task %q: %w", ErrDiverged, e.run.ID, e.run.Task, divergence)
 	}
 	if n := len(e.w.outbox); n > 0 && recorded != store.Failed.String() {
 		if f := decodeFailure(e.w.outbox[n-1].Error); f.Kind == kindPanic {

@@ -175,8 +175,8 @@ func (sc *scope) canceledWith(child *store.Run) bool {
 			e.interrupt(ErrCanceled, cancelGrace)
 		}
 	}
-	cut := e.interruptedAt.Load()
-	return cut != 0 && child.Ended.UnixMilli() >= cut && errors.Is(e.interruptCause(), ErrCanceled)
+	at := e.interruptedAt.Load()
+	return at != 0 && child.Ended.UnixMilli() >= at && errors.Is(e.interruptCause(), ErrCanceled)
 }
 
 // result waits until the run has ended and returns its result. kept, if not nil, may have the

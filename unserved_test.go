@@ -28,8 +28,8 @@ func TestUnserved(t *testing.T) {
 		queued("x"):                               "no worker has task x",
 		queued("nowhere"):                         "no worker has task nowhere",
 		queued("nowhere", stint.WithQueue("gpu")): "no worker serves queue gpu",
-		enqueue(t, far, 1).ID():                    "a worker with label zone = eu",
-		infoOf(t, flow).Tasks[0].RunID:             "no worker serves queue gpu",
+		enqueue(t, far, 1).ID():                   "a worker with label zone = eu",
+		infoOf(t, flow).Tasks[0].RunID:            "no worker serves queue gpu",
 	}
 	for id, why := range want {
 		if got := blocked(id); got != why {
