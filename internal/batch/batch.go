@@ -24,6 +24,7 @@ type Group[In, Out any] struct {
 
 // A batch is the calls that one Call answers.
 type batch[In, Out any] struct {
+	key   string
 	ready chan struct{} // closed when the batch takes no more members
 	timer *time.Timer
 	once  sync.Once
@@ -36,6 +37,7 @@ type batch[In, Out any] struct {
 
 type member[In, Out any] struct {
 	order []byte
+	done  bool // its context is done; guarded by Group.mu
 	in    In
 	out   Out
 	err   error
@@ -47,11 +49,11 @@ type member[In, Out any] struct {
 func (g *Group[In, Out]) Do(ctx context.Context, key string, size int, order []byte, in In) (Out, error) {
 	m := &member[In, Out]{order: order, in: in}
 	b := g.join(ctx, key, size, m)
-	defer context.AfterFunc(ctx, func() { g.memberDone(b, context.Cause(ctx)) })()
+	defer context.AfterFunc(ctx, func() { g.memberDone(b, m, context.Cause(ctx)) })()
 	select {
 	case <-b.ready:
 	case <-ctx.Done():
-		if g.leave(b, m) {
+		if g.leave(b, m, context.Cause(ctx)) {
 			return m.out, context.Cause(ctx)
 		}
 	}
@@ -74,39 +76,59 @@ func (g *Group[In, Out]) join(ctx context.Context, key string, size int, m *memb
 			g.open = map[string]*batch[In, Out]{}
 		}
 		g.open[key] = b
+		b.key = key
 		b.timer = time.AfterFunc(g.Interval, func() {
 			g.mu.Lock()
 			defer g.mu.Unlock()
-			g.closeLocked(key, b)
+			g.closeLocked(b)
 		})
 	}
 	b.members = append(b.members, m)
 	if b.live++; len(b.members) >= size {
-		g.closeLocked(key, b)
+		g.closeLocked(b)
 	}
 	return b
 }
 
-func (g *Group[In, Out]) closeLocked(key string, b *batch[In, Out]) {
-	if g.open[key] != b {
-		return
+func (g *Group[In, Out]) closeLocked(b *batch[In, Out]) {
+	if g.removeLocked(b) {
+		close(b.ready)
 	}
-	delete(g.open, key)
-	b.timer.Stop()
-	close(b.ready)
 }
 
-// memberDone cancels the batch's context when the contexts of all members are done.
-func (g *Group[In, Out]) memberDone(b *batch[In, Out], cause error) {
+// removeLocked lets nobody join the batch any more. It returns false if it is not open.
+func (g *Group[In, Out]) removeLocked(b *batch[In, Out]) bool {
+	if g.open[b.key] != b {
+		return false
+	}
+	delete(g.open, b.key)
+	b.timer.Stop()
+	return true
+}
+
+// memberDone notes that the context of a member is done.
+func (g *Group[In, Out]) memberDone(b *batch[In, Out], m *member[In, Out], cause error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.memberDoneLocked(b, m, cause)
+}
+
+// memberDoneLocked cancels the batch's context when the contexts of all members are done. Nobody
+// may join the batch then: its members leave it.
+func (g *Group[In, Out]) memberDoneLocked(b *batch[In, Out], m *member[In, Out], cause error) {
+	if m.done {
+		return
+	}
+	m.done = true
 	if b.live--; b.live == 0 {
 		b.cancel(cause)
+		g.removeLocked(b)
 	}
 }
 
-// leave takes a member out of a batch. It returns false if the batch is closed already.
-func (g *Group[In, Out]) leave(b *batch[In, Out], m *member[In, Out]) bool {
+// leave takes a member whose context is done out of a batch. It returns false if the batch is
+// closed already.
+func (g *Group[In, Out]) leave(b *batch[In, Out], m *member[In, Out], cause error) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	select {
@@ -115,6 +137,7 @@ func (g *Group[In, Out]) leave(b *batch[In, Out], m *member[In, Out]) bool {
 	default:
 	}
 	b.members = slices.DeleteFunc(b.members, func(x *member[In, Out]) bool { return x == m })
+	g.memberDoneLocked(b, m, cause)
 	return true
 }
 
