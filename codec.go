@@ -24,7 +24,7 @@ type failure struct {
 	Kind    string `json:"kind"` // one of the kinds below
 	Message string `json:"message"`
 	Stack   string `json:"stack,omitempty"`
-	// Divergence has the parts of an error that is one.
+	// Divergence has the parts of the error if it is a divergence.
 	Divergence *Divergence `json:"divergence,omitempty"`
 	// Inside has the errors that err wraps, as far as errors.Is and errors.As find them again.
 	Inside []knownError `json:"inside,omitempty"`

@@ -138,7 +138,7 @@ func (o metadataOption) merge(into *map[string]string) error {
 	maps.Copy(merged, *into)
 	maps.Copy(merged, o)
 	*into = merged
-	// The payload of the filter by which an event started the parent is bounded by itself.
+	// The payload of the filter that started the parent has a bound of its own.
 	return check.Size("stint: WithMetadata: metadata",
 		check.MetadataSize(merged)-len(merged[store.MetaPayload])+len(o[store.MetaPayload]), check.MaxMetadata)
 }
@@ -260,7 +260,7 @@ func (b backoff) delay(k int) time.Duration {
 	if b.factor == 0 {
 		return 0
 	}
-	// In floating point until it is known to fit: factor^k overflows a Duration soon.
+	// In floating point first: factor^k soon overflows a Duration.
 	s := math.Pow(b.factor, float64(k))
 	if !(s < b.max.Seconds()) { // also NaN and Inf
 		return b.max

@@ -48,8 +48,7 @@ type taskConfig struct {
 	scheduleTimeout time.Duration
 	run             runConfig
 
-	// the input type
-	in          reflect.Type
+	in          reflect.Type // of the input
 	idempotency func(any) string
 	keyTTL      time.Duration
 	limits      []func(task string, in any) (store.Limit, error)

@@ -46,7 +46,7 @@ type Worker struct {
 	spare        []outcome          // empty: a former outbox, to be reused
 	cancelClaim  context.CancelFunc // ends the claim that waits
 
-	// tasks
+	// Of the claiming goroutine: what the store knows.
 	storedTasks  []string // tasks
 	definedCount int      // tasks of the client, with and without handlers
 
