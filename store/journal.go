@@ -45,8 +45,8 @@ const (
 )
 
 var entryNames = [...]string{
-	EntryStep: "step", EntrySleep: "sleep", EntryEvent: "event", EntryChild: "child", EntryBranch: "branch", EntryAny: "any", EntryVersion: "version",
-	EntryEnd: "end", EntryNote: "note",
+	EntryStep: "step", EntrySleep: "sleep", EntryEvent: "event", EntryChild: "child", EntryBranch: "branch", EntryAny: "any",
+	EntryVersion: "version", EntryEnd: "end", EntryNote: "note",
 }
 
 // String returns the kind's name, in lower case.

@@ -16,7 +16,8 @@ var update = flag.Bool("update", false, "write docs/design/states.md anew")
 // docs/design/states.md shows the states and transitions that there are.
 func TestStatesPage(t *testing.T) {
 	var b strings.Builder
-	b.WriteString("# The states of a run\n\nMade from `store.Transitions` by `go test ./store -update`. In tests each change that a store makes is looked up in it.\n\n")
+	b.WriteString("# The states of a run\n\nMade from `store.Transitions` by `go test ./store -update`. " +
+		"In tests each change that a store makes is looked up in it.\n\n")
 	b.WriteString("```mermaid\nstateDiagram-v2\n    [*] --> scheduled\n    [*] --> queued\n    [*] --> running\n    [*] --> waiting\n")
 	for _, tr := range store.Transitions {
 		if !tr.From.Terminal() {

@@ -19,14 +19,19 @@ var long = flag.Bool("long", false, "compare the ticks of every minute of ten ye
 // zones change their clocks at midnight, at one, at two, by half an hour, by a whole day, over the
 // new year, in Ramadan, or not at all.
 var zones = []string{"UTC", "America/New_York", "America/Los_Angeles", "America/St_Johns", "America/Havana", "America/Sao_Paulo",
-	"America/Asuncion", "America/Santiago", "America/Caracas", "America/Nuuk", "America/Scoresbysund", "Atlantic/Azores", "Europe/Oslo", "Europe/London",
-	"Europe/Dublin", "Europe/Lisbon", "Europe/Moscow", "Europe/Istanbul", "Africa/Cairo", "Africa/Casablanca", "Asia/Beirut", "Asia/Amman", "Asia/Gaza", "Asia/Tehran",
-	"Asia/Damascus", "Asia/Pyongyang", "Asia/Kathmandu", "Australia/Lord_Howe", "Australia/Adelaide", "Pacific/Chatham", "Pacific/Apia", "Pacific/Easter",
+	"America/Asuncion", "America/Santiago", "America/Caracas", "America/Nuuk", "America/Scoresbysund", "Atlantic/Azores", "Europe/Oslo",
+	"Europe/London",
+	"Europe/Dublin", "Europe/Lisbon", "Europe/Moscow", "Europe/Istanbul", "Africa/Cairo", "Africa/Casablanca", "Asia/Beirut",
+	"Asia/Amman", "Asia/Gaza", "Asia/Tehran",
+	"Asia/Damascus", "Asia/Pyongyang", "Asia/Kathmandu", "Australia/Lord_Howe", "Australia/Adelaide", "Pacific/Chatham", "Pacific/Apia",
+	"Pacific/Easter",
 	"Antarctica/Troll", "Antarctica/Casey"}
 
 // specs have what a spec may have: minutes and hours that are given, of all, of steps, and both rules of days.
-var specs = []string{"* * * * *", "*/20 * * * *", "30 * * * *", "0 */3 * * *", "*/15 1 * * *", "30 1 * * *", "0 0 * * *", "15 2 * * *", "59 23 * * *",
-	"0 9 * * 5", "0 0 * * 0", "0 0 1 * *", "0,30 0-3 * * *", "0 0 24-30 * 5", "30 0 */2 * *", "5 0 * 4,10 *", "@hourly", "@daily", "@weekly", "@monthly"}
+var specs = []string{"* * * * *", "*/20 * * * *", "30 * * * *", "0 */3 * * *", "*/15 1 * * *", "30 1 * * *", "0 0 * * *", "15 2 * * *",
+	"59 23 * * *",
+	"0 9 * * 5", "0 0 * * 0", "0 0 1 * *", "0,30 0-3 * * *", "0 0 24-30 * 5", "30 0 */2 * *", "5 0 * 4,10 *", "@hourly", "@daily",
+	"@weekly", "@monthly"}
 
 // A plain is a spec as the oracle reads it: minutes, hours, days of the month, months and weekdays.
 type plain struct {
@@ -126,7 +131,8 @@ func compareTicks(t *testing.T, zone string, from, to time.Time) {
 		if !slices.EqualFunc(got, want, time.Time.Equal) {
 			for k := range max(len(got), len(want)) {
 				if k >= len(got) || k >= len(want) || !got[k].Equal(want[k]) {
-					t.Errorf("%s from %v: tick %d of %d is %v, want %v of %d", spec, from, k, len(got), at(got, k, loc), at(want, k, loc), len(want))
+					t.Errorf("%s from %v: tick %d of %d is %v, want %v of %d", spec, from, k, len(got), at(got, k, loc), at(want, k, loc),
+						len(want))
 					break
 				}
 			}
@@ -163,7 +169,8 @@ func TestTicks(t *testing.T) {
 	}
 	for zone, day := range map[string]time.Time{ // whole days that were skipped, or had twice
 		"Pacific/Apia": time.Date(2011, 12, 30, 10, 0, 0, 0, time.UTC), "Pacific/Kwajalein": time.Date(1993, 8, 21, 12, 0, 0, 0, time.UTC),
-		"Pacific/Kiritimati": time.Date(1994, 12, 31, 10, 0, 0, 0, time.UTC), "America/Juneau": time.Date(1983, 10, 30, 10, 0, 0, 0, time.UTC),
+		"Pacific/Kiritimati": time.Date(1994, 12, 31, 10, 0, 0, 0, time.UTC), "America/Juneau": time.Date(1983, 10, 30, 10, 0, 0, 0,
+			time.UTC),
 	} {
 		compareTicks(t, zone, day.Add(-72*time.Hour), day.Add(72*time.Hour))
 	}

@@ -107,7 +107,8 @@ func check(ctx context.Context, path string, acks []ack, seen ends) (v verdict, 
 func runsIn(db *sql.DB, seen ends, v *verdict) (open map[int64]bool, err error) {
 	open = map[int64]bool{}
 	there := map[int64]bool{}
-	err = rowsOf(db, "SELECT id, state, lease, coalesce(ended_at, 0), coalesce(CAST(output AS TEXT), ''), coalesce(error, '') FROM stint_runs", func(scan func(...any) error) error {
+	err = rowsOf(db, "SELECT id, state, lease, coalesce(ended_at, 0), coalesce(CAST(output AS TEXT), ''), coalesce(error, '') "+
+		"FROM stint_runs", func(scan func(...any) error) error {
 		var id, lease, at int64
 		var state int
 		var output, reason string
@@ -174,12 +175,16 @@ func counts(db *sql.DB, v *verdict, queries []countQuery) error {
 
 // snapshotQueries hold at any moment.
 var snapshotQueries = []countQuery{
-	{over, "keys of pay are above their limit", fmt.Sprintf(`SELECT count(*) FROM (SELECT CAST(CAST(r.input AS TEXT) AS INTEGER) %% 3 AS k FROM stint_runs r JOIN stint_lanes l ON l.id = r.lane
+	{over, "keys of pay are above their limit", fmt.Sprintf(`SELECT count(*)
+		FROM (SELECT CAST(CAST(r.input AS TEXT) AS INTEGER) %% 3 AS k FROM stint_runs r JOIN stint_lanes l ON l.id = r.lane
 		WHERE l.task = 'pay' AND (r.state = 4 OR r.state = 5 AND r.lease > 0) GROUP BY k HAVING count(*) > %d)`, limitMax)},
 	{doubled, "effects happened twice", "SELECT count(*) - count(DISTINCT run || step) FROM effects"},
-	{doubled, "events started several runs", "SELECT count(*) FROM (SELECT 1 FROM stint_event_runs WHERE NOT woke GROUP BY event HAVING count(*) > 1)"},
-	{lost, "events started nothing", "SELECT count(*) FROM stint_events e WHERE NOT EXISTS (SELECT 1 FROM stint_event_runs c WHERE c.event = e.id AND NOT woke)"},
-	{doubled, "runs were started by no event", "SELECT count(*) FROM stint_runs_view r WHERE task = 'started' AND NOT EXISTS (SELECT 1 FROM stint_event_runs c WHERE c.run = r.id AND NOT woke)"},
+	{doubled, "events started several runs", "SELECT count(*) FROM (SELECT 1 FROM stint_event_runs " +
+		"WHERE NOT woke GROUP BY event HAVING count(*) > 1)"},
+	{lost, "events started nothing", "SELECT count(*) FROM stint_events e WHERE NOT EXISTS (SELECT 1 FROM stint_event_runs c " +
+		"WHERE c.event = e.id AND NOT woke)"},
+	{doubled, "runs were started by no event", "SELECT count(*) FROM stint_runs_view r WHERE task = 'started' AND NOT EXISTS (SELECT 1 " +
+		"FROM stint_event_runs c WHERE c.run = r.id AND NOT woke)"},
 }
 
 // tickQuery holds where the clock is not set.
@@ -189,13 +194,19 @@ var tickQuery = countQuery{doubled, "ticks made several runs",
 // settledQueries hold once all runs have ended.
 var settledQueries = []countQuery{
 	{lost, "runs failed that should not", "SELECT count(*) FROM stint_runs WHERE state = 8"},
-	{lost, "runs were canceled that should not", "SELECT count(*) FROM stint_runs_view WHERE state = 'canceled' AND task NOT IN ('pay', 'refund', 'saga')"},
-	{lost, "what canceled sagas did was not undone", "SELECT count(*) FROM sagas s WHERE NOT EXISTS (SELECT 1 FROM undone u WHERE u.run = s.run AND u.step = s.step)"},
-	{lost, "orders returned something else", fmt.Sprintf("SELECT count(*) FROM stint_runs_view WHERE task = 'order' AND output + 0 <> %d * input", orderEffects)},
+	{lost, "runs were canceled that should not", "SELECT count(*) FROM stint_runs_view WHERE state = 'canceled' " +
+		"AND task NOT IN ('pay', 'refund', 'saga')"},
+	{lost, "what canceled sagas did was not undone", "SELECT count(*) FROM sagas s WHERE NOT EXISTS (SELECT 1 FROM undone u " +
+		"WHERE u.run = s.run AND u.step = s.step)"},
+	{lost, "orders returned something else", fmt.Sprintf("SELECT count(*) FROM stint_runs_view WHERE task = 'order' "+
+		"AND output + 0 <> %d * input", orderEffects)},
 	{lost, "waiters returned something else", "SELECT count(*) FROM stint_runs_view WHERE task = 'waiter' AND output <> input"},
-	{lost, "effects are missing", fmt.Sprintf("SELECT max(0, %d * (SELECT count(*) FROM stint_runs_view WHERE task = 'order') - (SELECT count(*) FROM effects))", orderEffects)}, // those of runs past their retention stay
+	// Effects of runs past their retention stay.
+	{lost, "effects are missing", fmt.Sprintf("SELECT max(0, %d * (SELECT count(*) FROM stint_runs_view WHERE task = 'order') "+
+		"- (SELECT count(*) FROM effects))", orderEffects)},
 	{lost, "graphs did not run each task once", `SELECT count(*) FROM stint_runs f WHERE f.flags & 2 AND f.state = 7 AND
-		(SELECT count(DISTINCT n.node) * 100 + count(*) * 10 + sum(n.state = 7) FROM stint_runs n WHERE n.parent = f.id AND n.node IS NOT NULL) <> 444`},
+		(SELECT count(DISTINCT n.node) * 100 + count(*) * 10 + sum(n.state = 7) FROM stint_runs n WHERE n.parent = f.id
+		AND n.node IS NOT NULL) <> 444`},
 	{over, "limits are held by nothing", "SELECT count(*) FROM stint_limiters WHERE active + admitted + waiting > 0 AND rate = 0"},
 }
 
@@ -242,7 +253,8 @@ func (s *shop) untilSettled(ctx context.Context, db *sql.DB, began time.Time) (f
 	}
 	for {
 		var left, blocked int
-		err := db.QueryRow("SELECT (SELECT count(*) FROM stint_runs WHERE state < 7 AND state <> 6), (SELECT count(*) FROM stint_runs WHERE state > 4 AND state < 7 AND state = 6)").Scan(&left, &blocked)
+		err := db.QueryRow("SELECT (SELECT count(*) FROM stint_runs WHERE state < 7 AND state <> 6), (SELECT count(*) FROM stint_runs "+
+			"WHERE state > 4 AND state < 7 AND state = 6)").Scan(&left, &blocked)
 		if err == nil && first == 0 {
 			err = db.QueryRow(progress).Scan(&is)
 			if is != was || left == 0 {
@@ -270,10 +282,11 @@ func (s *shop) untilSettled(ctx context.Context, db *sql.DB, began time.Time) (f
 func (s *shop) publishMissing(ctx context.Context, db *sql.DB) error {
 	var missing []int
 	err := rowsOf(db, `SELECT input + 0 FROM stint_runs_view r WHERE task = 'waiter' AND state NOT IN ('succeeded', 'canceled', 'failed')
-		AND NOT EXISTS (SELECT 1 FROM stint_events e WHERE e.key = 'shop.arrival' AND e.payload ->> '$.n' = r.input + 0)`, func(scan func(...any) error) error {
-		missing = append(missing, 0)
-		return scan(&missing[len(missing)-1])
-	})
+		AND NOT EXISTS (SELECT 1 FROM stint_events e WHERE e.key = 'shop.arrival' AND e.payload ->> '$.n' = r.input + 0)`,
+		func(scan func(...any) error) error {
+			missing = append(missing, 0)
+			return scan(&missing[len(missing)-1])
+		})
 	for _, n := range missing {
 		if err == nil {
 			_, err = s.c.Publish(ctx, "shop.arrival", arrival{n})
@@ -285,7 +298,8 @@ func (s *shop) publishMissing(ctx context.Context, db *sql.DB) error {
 // openRuns tells of the runs that have not ended.
 func openRuns(db *sql.DB) string {
 	text := ""
-	rowsOf(db, "SELECT task || ' ' || state || ' ' || attempt || ' due ' || coalesce(due, '-') FROM stint_runs_view WHERE state NOT IN ('succeeded', 'failed', 'canceled', 'skipped') LIMIT 10", func(scan func(...any) error) error {
+	rowsOf(db, "SELECT task || ' ' || state || ' ' || attempt || ' due ' || coalesce(due, '-') FROM stint_runs_view "+
+		"WHERE state NOT IN ('succeeded', 'failed', 'canceled', 'skipped') LIMIT 10", func(scan func(...any) error) error {
 		var one string
 		err := scan(&one)
 		text += one + "; "

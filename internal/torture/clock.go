@@ -110,7 +110,8 @@ func shiftTimes(db *sql.DB, by time.Duration) error {
 	defer tx.Rollback()
 	ms := by.Milliseconds()
 	for _, q := range []string{
-		"UPDATE stint_runs SET rank = rank - ?1, due_at = due_at - ?1, started_at = started_at - ?1, ended_at = ended_at - ?1, cancel_at = cancel_at - ?1, start_by = start_by - ?1",
+		"UPDATE stint_runs SET rank = rank - ?1, due_at = due_at - ?1, started_at = started_at - ?1, ended_at = ended_at - ?1, " +
+			"cancel_at = cancel_at - ?1, start_by = start_by - ?1",
 		"UPDATE stint_journal SET at = at - ?1, due_at = due_at - ?1",
 		"UPDATE stint_crons SET next_at = next_at - ?1, last_at = last_at - ?1",
 		"UPDATE stint_keys SET expires_at = expires_at - ?1",

@@ -109,7 +109,8 @@ func (r *round) suffer(ctx context.Context, s *shop, dir string, f fault) error 
 		return a
 	})
 	said := false
-	for until := time.Now().Add(200 * time.Millisecond); time.Now().Before(until) || f.degrades && !said && time.Now().Before(until.Add(patience)); {
+	for until := time.Now().Add(200 * time.Millisecond); time.Now().Before(until) || f.degrades && !said &&
+		time.Now().Before(until.Add(patience)); {
 		said = said || s.c.Healthy() != nil
 		wait(ctx, 5*time.Millisecond)
 	}

@@ -214,7 +214,8 @@ func (c *caller) claim(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Millisecond)
 	defer cancel()
 	from := c.h.now()
-	got, err := c.s.Claim(ctx, store.ClaimRequest{Worker: c.worker, Free: func() int { return 2 }, Tasks: func(string) bool { return true }})
+	got, err := c.s.Claim(ctx, store.ClaimRequest{Worker: c.worker, Free: func() int { return 2 },
+		Tasks: func(string) bool { return true }})
 	for _, r := range got {
 		op := call{run: r.ID, verb: "claim", lease: r.Lease}
 		c.h.add(c.n, from, op)

@@ -165,7 +165,8 @@ func runAll(ctx context.Context, chosen []attack, dir string, seed uint64, count
 			}
 			os.RemoveAll(r.base)
 		}
-		fmt.Fprintf(out, "%s\t%d %s\t%d\t%d\t%d\t%d\t%.0f\t%d\t%s\n", a.name, faults, a.what, sum.Lost, sum.Doubled, sum.Over, sum.Stuck, time.Since(began).Seconds(), seed, strings.Join(notes, "; "))
+		fmt.Fprintf(out, "%s\t%d %s\t%d\t%d\t%d\t%d\t%.0f\t%d\t%s\n", a.name, faults, a.what, sum.Lost, sum.Doubled, sum.Over, sum.Stuck,
+			time.Since(began).Seconds(), seed, strings.Join(notes, "; "))
 		out.Flush()
 	}
 	return stood

@@ -65,7 +65,8 @@ func (n *enemy) act(ctx context.Context) error {
 			return err
 		}
 	}
-	acts := []func(name string) error{n.plantFile, n.plantSymlink, n.plantHardLink, n.plantPipe, n.plantDirectory, n.plantRow, n.plantStaged}
+	acts := []func(name string) error{n.plantFile, n.plantSymlink, n.plantHardLink, n.plantPipe, n.plantDirectory, n.plantRow,
+		n.plantStaged}
 	n.rng.Shuffle(len(acts), func(i, j int) { acts[i], acts[j] = acts[j], acts[i] })
 	for _, act := range acts {
 		if err := act(n.name()); err != nil {
@@ -103,7 +104,8 @@ func (n *enemy) findMark() error {
 func (n *enemy) name() string {
 	id := fmt.Sprintf("%016x", n.rng.Uint64()>>1)
 	all := []string{
-		filepath.Join(n.own, n.mark+id), filepath.Join(n.own, id+id), filepath.Join(n.own, ".new-"+n.mark+id), n.path + "-stint-" + id, n.path + "-stint-" + id + id,
+		filepath.Join(n.own, n.mark+id), filepath.Join(n.own, id+id), filepath.Join(n.own, ".new-"+n.mark+id), n.path + "-stint-" + id,
+		n.path + "-stint-" + id + id,
 		filepath.Join(n.dir, id),
 	}
 	return all[n.rng.IntN(len(all))]
@@ -148,7 +150,8 @@ func (n *enemy) lock() string {
 }
 
 func (n *enemy) plantRow(string) error {
-	return n.exec(`INSERT INTO stint_workers (name, lock, pid, host, slots, queues, labels, build, started_at) VALUES ('evil', ?, 1, 'h', 1, '[]', '{}', 'b', 1)`, n.lock())
+	return n.exec(`INSERT INTO stint_workers (name, lock, pid, host, slots, queues, labels, build, started_at)
+		VALUES ('evil', ?, 1, 'h', 1, '[]', '{}', 'b', 1)`, n.lock())
 }
 
 func (n *enemy) plantStaged(string) error {

@@ -138,7 +138,8 @@ func unpack(t *testing.T, from, to string) {
 func schemaOf(t *testing.T, path string) (all []string) {
 	t.Helper()
 	err := inFile(path, func(db *sql.DB) error {
-		return rowsOf(db, "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND type <> 'trigger' ORDER BY name", func(scan func(...any) error) error {
+		return rowsOf(db, "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND type <> 'trigger' "+
+			"ORDER BY name", func(scan func(...any) error) error {
 			all = append(all, "")
 			return scan(&all[len(all)-1])
 		})

@@ -62,7 +62,8 @@ func TestRowsChangedByHand(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := inFile(first, func(db *sql.DB) error {
-		return rowsOf(db, "SELECT m.name, c.name FROM sqlite_schema m, pragma_table_info(m.name) c WHERE m.type = 'table' AND m.name LIKE 'stint%'", func(scan func(...any) error) error {
+		return rowsOf(db, "SELECT m.name, c.name FROM sqlite_schema m, pragma_table_info(m.name) c WHERE m.type = 'table' "+
+			"AND m.name LIKE 'stint%'", func(scan func(...any) error) error {
 			columns = append(columns, column{})
 			c := &columns[len(columns)-1]
 			return scan(&c.table, &c.name)

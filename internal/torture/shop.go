@@ -66,7 +66,8 @@ func inFile(path string, f func(*sql.DB) error) error {
 func (s *shop) define() {
 	c := s.c
 	s.pay = stint.NewTask(c, "pay", s.doPay, stint.WithRetries(3), stint.WithRetryBackoff(1, 5*time.Millisecond),
-		stint.WithConcurrency(stint.Concurrency[int]{Key: func(n int) string { return fmt.Sprint(n % 3) }, Max: limitMax, Strategy: stint.StrategyGroupRoundRobin}))
+		stint.WithConcurrency(stint.Concurrency[int]{Key: func(n int) string { return fmt.Sprint(n % 3) }, Max: limitMax,
+			Strategy: stint.StrategyGroupRoundRobin}))
 	s.refund = stint.NewTask(c, "refund", func(_ context.Context, n int) (int, error) { return n, nil })
 	s.order = stint.NewTask(c, "order", s.doOrder)
 	s.saga = stint.NewTask(c, "saga", s.doSaga)
@@ -212,7 +213,9 @@ func (s *shop) visit(ctx context.Context, i int, say func(what, id string)) erro
 
 // beside has a shop work, with customers who write down what they are told, while f does. f
 // may start others, which end with their context. No error of any of them is let pass.
-func (r *round) beside(ctx context.Context, path string, book *ledger, f func(working context.Context, start func(func() error)) error) error {
+func (r *round) beside(
+	ctx context.Context, path string, book *ledger, f func(working context.Context, start func(func() error)) error,
+) error {
 	s, err := openShop(path)
 	if err != nil {
 		return err

@@ -167,7 +167,8 @@ func (r *round) flat(all []usage) {
 		{"MiB heap", func(u usage) float64 { return float64(u.Heap) / (1 << 20) }, 8},
 		{"MiB resident", func(u usage) float64 { return float64(u.Resident) / (1 << 20) }, 16},
 		{"MiB file", func(u usage) float64 { return float64(u.File) / (1 << 20) }, 16},
-		{"ms latency", func(u usage) float64 { return u.Latency.Seconds() * 1000 }, math.Inf(1)}, // noted only: other programs use the machine too
+		// Noted only: other programs use the machine too.
+		{"ms latency", func(u usage) float64 { return u.Latency.Seconds() * 1000 }, math.Inf(1)},
 	} {
 		if m.what == "MiB file" && n < 120 { // its retention is looked at each minute
 			continue

@@ -79,11 +79,13 @@ func TestHistoryIsChecked(t *testing.T) {
 		c.run = id
 		return porcupine.Operation{Input: c, Call: at, Return: at + 1}
 	}
-	good := []porcupine.Operation{op(0, call{verb: "enqueue"}), op(2, call{verb: "claim", lease: 1}), op(4, call{verb: "finish", lease: 1, to: store.Succeeded, did: true})}
+	good := []porcupine.Operation{op(0, call{verb: "enqueue"}), op(2, call{verb: "claim", lease: 1}),
+		op(4, call{verb: "finish", lease: 1, to: store.Succeeded, did: true})}
 	if !porcupine.CheckOperations(runModel, good) {
 		t.Error("a good history was refused")
 	}
-	for _, bad := range []call{{verb: "claim", lease: 1}, {verb: "finish", lease: 1, to: store.Succeeded, did: true}, {verb: "get", state: store.Queued}, {verb: "cancel", did: true}} {
+	for _, bad := range []call{{verb: "claim", lease: 1}, {verb: "finish", lease: 1, to: store.Succeeded, did: true},
+		{verb: "get", state: store.Queued}, {verb: "cancel", did: true}} {
 		if porcupine.CheckOperations(runModel, append(good[:3:3], op(6, bad))) {
 			t.Errorf("took %+v after the end", bad)
 		}

@@ -319,39 +319,40 @@ func (t *txn) deleteRun(key int64) error {
 // ended before it was created: a pass reads only what was created before the cutoff, and each
 // run once, also those that stay (open, or failed and younger).
 func (s *Store) Expire(ctx context.Context, done, failed time.Time) (int, error) {
-	if err := s.expireRates(ctx); err != nil {
-		return 0, err
+	either := earlier(done, failed)
+	for _, expire := range []func(context.Context) error{
+		s.expireRates,
+		func(ctx context.Context) error { return s.expireEvents(ctx, done) },
+		s.expireKeys,
+		func(ctx context.Context) error { return s.expireDeclared(ctx, either) },
+		func(ctx context.Context) error { return s.expireWorkers(ctx, either) },
+		s.expireCounters,
+	} {
+		if err := expire(ctx); err != nil {
+			return 0, err
+		}
 	}
-	if err := s.expireEvents(ctx, done); err != nil {
-		return 0, err
-	}
-	if err := s.expireKeys(ctx); err != nil {
-		return 0, err
-	}
-	if err := s.expireDeclared(ctx, earlier(done, failed)); err != nil {
-		return 0, err
-	}
-	if err := s.expireWorkers(ctx, earlier(done, failed)); err != nil {
-		return 0, err
-	}
-	if err := s.expireCounters(ctx); err != nil {
-		return 0, err
-	}
-	total, after, limit := 0, int64(0), keyAt(done)
+	return s.expireRuns(ctx, done, failed)
+}
+
+// An expiring is a run that may be old enough to be deleted.
+type expiring struct {
+	key, lane int64
+	state     store.State
+	ended     *int64
+	task      bool // of a workflow, with which it is deleted
+}
+
+func (s *Store) expireRuns(ctx context.Context, done, failed time.Time) (total int, err error) {
+	after, limit := int64(0), keyAt(done)
 	if failed.After(done) {
 		limit = keyAt(failed)
 	}
-	type row struct {
-		key, lane int64
-		state     store.State
-		ended     *int64
-		task      bool // of a workflow, with which it is deleted
-	}
 	lanes := map[int64]struct{}{} // of the runs that stay
 	for {
-		var rows []row
+		var rows []expiring
 		err := s.view(ctx, func(q querier) (err error) {
-			rows, err = rowsOf(q, func(r *row) []any { return []any{&r.key, &r.lane, &r.state, &r.ended, &r.task} },
+			rows, err = rowsOf(q, func(r *expiring) []any { return []any{&r.key, &r.lane, &r.state, &r.ended, &r.task} },
 				"SELECT id, lane, state, ended_at, NOT (node IS NULL OR flags & 2) FROM stint_runs WHERE id > ? AND id < ? "+
 					"ORDER BY id LIMIT ?", after, limit, perBulk)
 			return err
@@ -364,38 +365,43 @@ func (s *Store) Expire(ctx context.Context, done, failed time.Time) (int, error)
 		}
 		after = rows[len(rows)-1].key
 		n := 0
-		err = s.do(ctx, func(t *txn) error {
-			n = 0
-			for _, r := range rows {
-				cutoff := done
-				if r.state == store.Failed {
-					cutoff = failed
-				}
-				if r.task || !r.state.Terminal() || r.ended == nil || *r.ended >= clock.Millis(cutoff) {
-					lanes[r.lane] = struct{}{}
-					continue
-				}
-				// It was replayed since it was read, and stays.
-				err := t.one("SELECT id FROM stint_runs WHERE id = ? AND "+deletable, []any{r.key}, &r.key)
-				if errors.Is(err, sql.ErrNoRows) {
-					lanes[r.lane] = struct{}{}
-					continue
-				}
-				if err == nil {
-					err = t.deleteRun(r.key)
-				}
-				if err != nil {
-					return err
-				}
-				n++
-			}
-			return nil
+		err = s.do(ctx, func(t *txn) (err error) {
+			n, err = t.expireRuns(rows, done, failed, lanes)
+			return err
 		})
 		if err != nil {
 			return total, err
 		}
 		total += n
 	}
+}
+
+// expireRuns deletes those of the runs that are old enough, and adds the lanes of the others to lanes.
+func (t *txn) expireRuns(rows []expiring, done, failed time.Time, lanes map[int64]struct{}) (n int, err error) {
+	for _, r := range rows {
+		cutoff := done
+		if r.state == store.Failed {
+			cutoff = failed
+		}
+		if r.task || !r.state.Terminal() || r.ended == nil || *r.ended >= clock.Millis(cutoff) {
+			lanes[r.lane] = struct{}{}
+			continue
+		}
+		// It may have been replayed since it was read, and stays then.
+		err := t.one("SELECT id FROM stint_runs WHERE id = ? AND "+deletable, []any{r.key}, &r.key)
+		if errors.Is(err, sql.ErrNoRows) {
+			lanes[r.lane] = struct{}{}
+			continue
+		}
+		if err == nil {
+			err = t.deleteRun(r.key)
+		}
+		if err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
 }
 
 // expireWorkers deletes the workers that ended before a time and have no runs.

@@ -30,7 +30,8 @@ func history(b *testing.B, n int) {
 	}
 	runs := make([]store.NewRun, 100)
 	for i := range runs {
-		runs[i] = store.NewRun{Task: "t", Queue: "q", Priority: 2, Input: []byte(`{"some":"input of a usual size, which is about a hundred bytes of JSON or so"}`)}
+		runs[i] = store.NewRun{Task: "t", Queue: "q", Priority: 2,
+			Input: []byte(`{"some":"input of a usual size, which is about a hundred bytes of JSON or so"}`)}
 	}
 	req := store.ClaimRequest{Worker: worker, Free: func() int { return len(runs) }, Tasks: func(string) bool { return true }}
 	enqueue := func() {
@@ -77,13 +78,15 @@ func BenchmarkLoad(b *testing.B) {
 	if _, err := s.Enqueue(b.Context(), time.Now(), []store.NewRun{{Task: "t", Queue: "q", Input: []byte("1")}}); err != nil {
 		b.Fatal(err)
 	}
-	got, err := s.Claim(b.Context(), store.ClaimRequest{Worker: worker, Free: func() int { return 1 }, Tasks: func(string) bool { return true }})
+	got, err := s.Claim(b.Context(), store.ClaimRequest{Worker: worker, Free: func() int { return 1 },
+		Tasks: func(string) bool { return true }})
 	if err != nil {
 		b.Fatal(err)
 	}
 	const n = 10_000
 	for i := range n {
-		e := store.Entry{Address: store.Address{Seq: i + 1}, Kind: store.EntryStep, Name: "step", Done: true, Value: fmt.Appendf(nil, `"the result of step %d"`, i), Attempts: 1}
+		e := store.Entry{Address: store.Address{Seq: i + 1}, Kind: store.EntryStep, Name: "step", Done: true,
+			Value: fmt.Appendf(nil, `"the result of step %d"`, i), Attempts: 1}
 		if _, _, err := s.Append(b.Context(), time.Now(), store.Call{ID: got[0].ID, Lease: got[0].Lease, Entry: e}); err != nil {
 			b.Fatal(err)
 		}

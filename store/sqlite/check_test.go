@@ -20,7 +20,8 @@ func TestCheck(t *testing.T) {
 		t.Fatal(err)
 	}
 	limit := []store.Limit{{Name: "n", Key: "k", Max: 2, Strategy: store.StrategyQueue}}
-	runs := []store.NewRun{{Task: "t", Queue: "q", Input: []byte("1"), Limits: limit}, {Task: "t", Queue: "q", Input: []byte("1"), Key: "key", KeyTTL: store.UntilDone}}
+	runs := []store.NewRun{{Task: "t", Queue: "q", Input: []byte("1"), Limits: limit}, {Task: "t", Queue: "q", Input: []byte("1"),
+		Key: "key", KeyTTL: store.UntilDone}}
 	if _, err := s.Enqueue(t.Context(), time.Now(), runs); err != nil {
 		t.Fatal(err)
 	}
@@ -44,8 +45,10 @@ func TestCheck(t *testing.T) {
 	}
 	defer db.Close()
 	for _, c := range []struct{ do, undo, found string }{
-		{"UPDATE stint_limiters SET active = 17", "UPDATE stint_limiters SET active = 1", `limit "n" (key "k"): has {active:17 admitted:1 waiting:0}, want {active:1 admitted:1 waiting:0}`},
-		{"UPDATE stint_keys SET run = 1", "UPDATE stint_keys SET run = (SELECT max(id) FROM stint_runs)", "1 keys of runs that are not there"},
+		{"UPDATE stint_limiters SET active = 17", "UPDATE stint_limiters SET active = 1",
+			`limit "n" (key "k"): has {active:17 admitted:1 waiting:0}, want {active:1 admitted:1 waiting:0}`},
+		{"UPDATE stint_keys SET run = 1", "UPDATE stint_keys SET run = (SELECT max(id) FROM stint_runs)",
+			"1 keys of runs that are not there"},
 		{"UPDATE stint_runs SET lane = lane + 9", "UPDATE stint_runs SET lane = lane - 9", ""},
 	} {
 		if _, err := db.Exec(c.do); err != nil {

@@ -33,7 +33,8 @@ func TestTalliesOfTheDead(t *testing.T) {
 			if _, err := s.Enqueue(t.Context(), time.Now(), []store.NewRun{{Task: "t", Queue: "q"}}); err != nil {
 				t.Fatal(err)
 			}
-			got, err := s.Claim(t.Context(), store.ClaimRequest{Worker: w, Free: func() int { return 1 }, Tasks: func(string) bool { return true }})
+			got, err := s.Claim(t.Context(), store.ClaimRequest{Worker: w, Free: func() int { return 1 },
+				Tasks: func(string) bool { return true }})
 			if err != nil || len(got) != 1 {
 				t.Fatalf("claimed %v, %v", got, err)
 			}
@@ -50,7 +51,8 @@ func TestTalliesOfTheDead(t *testing.T) {
 		if err != nil || len(all) != 1 || all[0].Enqueued != 3 || all[0].Started != 3 {
 			t.Errorf("tallies are %+v, %v", all, err)
 		}
-		rows, err := column[string](reader{t.Context(), watcher}, "SELECT DISTINCT process FROM stint_counters WHERE task = 't' AND process <> ?", watcher.presence.name)
+		rows, err := column[string](reader{t.Context(), watcher}, "SELECT DISTINCT process FROM stint_counters "+
+			"WHERE task = 't' AND process <> ?", watcher.presence.name)
 		if err != nil || len(rows) != 1 || rows[0] != "" {
 			t.Errorf("there are rows of %q, %v", rows, err)
 		}

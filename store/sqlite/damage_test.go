@@ -40,7 +40,8 @@ func TestR8DamagedRun(t *testing.T) {
 	if _, err := db.Exec("UPDATE stint_runs SET node = -1 WHERE CAST(input AS TEXT) = '1'"); err != nil {
 		t.Fatal(err)
 	}
-	got, err := s.Claim(t.Context(), store.ClaimRequest{Worker: w, Free: func() int { return 10 }, Tasks: func(string) bool { return true }})
+	got, err := s.Claim(t.Context(), store.ClaimRequest{Worker: w, Free: func() int { return 10 },
+		Tasks: func(string) bool { return true }})
 	if err != nil || len(got) != 2 || string(got[0].Input) != "0" || string(got[1].Input) != "2" {
 		t.Fatalf("claimed %v, %v", got, err)
 	}

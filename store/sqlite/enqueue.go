@@ -160,7 +160,7 @@ func (t *txn) spill(key int64, input []byte) (any, error) {
 func (t *txn) insertFull(key, lane, now int64, r *store.NewRun, input any, staged bool) error {
 	state, due := store.Queued, createdAt(key)
 	var err error
-	var dueAt, startBy, parent, root, idem, meta any
+	var dueAt, startBy, parent, root, idem any
 	if at := ceilMillis(r.RunAt); !r.RunAt.IsZero() && at > now {
 		state, due, dueAt = store.Scheduled, at, at
 		t.timers.add(at)
@@ -184,9 +184,6 @@ func (t *txn) insertFull(key, lane, now int64, r *store.NewRun, input any, stage
 			return err
 		}
 	}
-	if r.Metadata != nil {
-		meta = string(r.Metadata)
-	}
 	flags := 0
 	if r.Detached {
 		flags = flagDetached
@@ -206,10 +203,12 @@ func (t *txn) insertFull(key, lane, now int64, r *store.NewRun, input any, stage
 		return err
 	}
 	var limiter any
-	if limits != nil && state == store.Queued {
-		if staged {
-			limiter = -lane // it comes to its limiters after unstage
-		} else if limiter, err = t.admitNewRun(key, r.Limits, flags); err != nil {
+	switch {
+	case limits == nil || state != store.Queued:
+	case staged:
+		limiter = -lane // it comes to its limiters after unstage
+	default:
+		if limiter, err = t.admitNewRun(key, r.Limits, flags); err != nil {
 			return err
 		}
 	}
@@ -217,19 +216,24 @@ func (t *txn) insertFull(key, lane, now int64, r *store.NewRun, input any, stage
 		state, worker, started = store.Running, new(int64), &now
 	}
 	err = t.exec(fullSQL, key, lane, int64(state), int64(r.Priority), store.Rank(due, r.Priority, r.AgeEvery), input, dueAt, startBy,
-		startIn, parent, root, idem, meta, flags, node, worker, started, limits, limiter)
+		startIn, parent, root, idem, text(r.Metadata), flags, node, worker, started, limits, limiter)
 	if err == nil {
 		err = t.keepTaskLimits(key, r.TaskLimits)
 	}
 	if err != nil || node == nil || dueAt != nil || limiter != nil {
 		return err
 	}
+	return t.beginInserted(key, *node, root, r)
+}
+
+// beginInserted begins the workflow's run that was inserted for r. root is its root, or nil.
+func (t *txn) beginInserted(key, node int64, root any, r *store.NewRun) error {
 	info := workflowInfo{priority: int64(r.Priority), root: key, input: slices.Clone(r.Input), metadata: slices.Clone(r.Metadata)}
-	if parent != nil {
+	if root != nil {
 		info.root = root.(int64)
 	}
 	t.workflows.keep(key, info)
-	return t.beginWorkflow(key, *node, now)
+	return t.beginWorkflow(key, node, createdAt(key))
 }
 
 // startIn returns StartIn as a row stores it.

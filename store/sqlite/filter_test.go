@@ -96,7 +96,8 @@ func TestPendingEventHoldsUpNothing(t *testing.T) {
 	}
 	defer s.Close()
 	run := func(task string) store.Template { return store.Template{Run: store.NewRun{Task: task, Queue: "q"}} }
-	err = s.Declare(t.Context(), time.Now(), []store.Declaration{{Task: "filtered", Triggers: []store.Trigger{{Key: "filtered", Filter: "f", Template: run("filtered")}}},
+	err = s.Declare(t.Context(), time.Now(), []store.Declaration{{Task: "filtered",
+		Triggers: []store.Trigger{{Key: "filtered", Filter: "f", Template: run("filtered")}}},
 		{Task: "plain", Triggers: []store.Trigger{{Key: "plain", Template: run("plain")}}}})
 	if err != nil {
 		t.Fatal(err)
@@ -105,7 +106,8 @@ func TestPendingEventHoldsUpNothing(t *testing.T) {
 	if err := publishTx(t, s, []store.NewEvent{{Key: "filtered", Payload: []byte("1")}, {Key: "plain", Payload: []byte("1")}}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Enqueue(t.Context(), time.Now(), []store.NewRun{{Task: "due", Queue: "q", RunAt: time.Now().Add(time.Millisecond)}}); err != nil {
+	if _, err := s.Enqueue(t.Context(), time.Now(),
+		[]store.NewRun{{Task: "due", Queue: "q", RunAt: time.Now().Add(time.Millisecond)}}); err != nil {
 		t.Fatal(err)
 	}
 	for _, task := range []string{"plain", "due"} {

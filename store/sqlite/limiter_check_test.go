@@ -55,7 +55,8 @@ func TestRecount(t *testing.T) {
 	s, w := open()
 	defer s.Close()
 	check(s, 2, 3)
-	got, err := s.Claim(t.Context(), store.ClaimRequest{Worker: w, Free: func() int { return 10 }, Tasks: func(string) bool { return true }})
+	got, err := s.Claim(t.Context(), store.ClaimRequest{Worker: w, Free: func() int { return 10 },
+		Tasks: func(string) bool { return true }})
 	if err != nil || len(got) != 2 {
 		t.Fatalf("%d runs, %v: want 2", len(got), err)
 	}

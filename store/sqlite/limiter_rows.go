@@ -188,7 +188,8 @@ func (r limiterRows) Forget(l *limits.Limiter) error { return r.exec(forgetMembe
 
 // Older implements limits.Rows.
 func (r limiterRows) Older(l *limits.Limiter) ([]int64, error) {
-	err := r.exec("DELETE FROM stint_members WHERE limiter = ? AND NOT EXISTS (SELECT 1 FROM stint_runs WHERE id = run AND "+notEnded+")", l.ID)
+	err := r.exec("DELETE FROM stint_members WHERE limiter = ? AND NOT EXISTS (SELECT 1 FROM stint_runs WHERE id = run AND "+notEnded+")",
+		l.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -200,7 +201,8 @@ func (r limiterRows) Older(l *limits.Limiter) ([]int64, error) {
 // Begin implements limits.Rows.
 func (r limiterRows) Begin(run int64) error {
 	var node int64
-	err := r.one("UPDATE stint_runs SET "+stateRunning+", worker = 0, started_at = ?2, limiter = NULL WHERE id = ?1 RETURNING node", []any{run, r.now}, &node)
+	err := r.one("UPDATE stint_runs SET "+stateRunning+", worker = 0, started_at = ?2, limiter = NULL WHERE id = ?1 RETURNING node",
+		[]any{run, r.now}, &node)
 	if err != nil {
 		return err
 	}
@@ -218,7 +220,8 @@ func (r limiterRows) Cancel(run int64, why string) error {
 
 // Block implements limits.Rows.
 func (r limiterRows) Block(run int64, why error) error {
-	return r.exec("UPDATE stint_runs SET "+stateBlocked+", limiter = NULL, error = ?2 WHERE id = ?1 AND "+stateQueued, run, failureJSON(store.KindCondition, why.Error()))
+	return r.exec("UPDATE stint_runs SET "+stateBlocked+", limiter = NULL, error = ?2 WHERE id = ?1 AND "+stateQueued, run,
+		failureJSON(store.KindCondition, why.Error()))
 }
 
 // ForRun implements limits.Rows.

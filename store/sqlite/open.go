@@ -112,14 +112,7 @@ func open(path string, opts Options) (_ *Store, err error) {
 	s := &Store{path: path, opts: opts, presencesChanged: make(chan struct{}, 1), publisher: publisher{signaled: make(chan struct{}, 1)},
 		readStmts: map[string]*sql.Stmt{}, presence: &presence{name: Memory}}
 	if path != Memory {
-		if s.path, err = resolve(path); err != nil {
-			return nil, err
-		}
-		if err := create(s.path); err != nil {
-			return nil, err
-		}
-		s.at = &location{path: s.path}
-		if err := s.at.find(); err != nil {
+		if err := s.locate(); err != nil {
 			return nil, err
 		}
 	}
@@ -149,16 +142,8 @@ func open(path string, opts Options) (_ *Store, err error) {
 		return nil, err
 	}
 	if path != Memory {
-		if err := s.at.findLog(); err != nil {
+		if err := s.openReaders(secret); err != nil {
 			return nil, err
-		}
-		if s.read, err = s.connect(s.readDSN()); err != nil {
-			return nil, err
-		}
-		s.read.SetMaxOpenConns(readers)
-		s.read.SetMaxIdleConns(readers)
-		if s.presence, err = newPresence(s.at, secret); err != nil {
-			return nil, fmt.Errorf("make the file that shows others this process lives: %w", err)
 		}
 	}
 	s.w = newWriter(s, conn)
@@ -166,6 +151,34 @@ func open(path string, opts Options) (_ *Store, err error) {
 	s.publisher.done = make(chan struct{})
 	go s.publishLoop()
 	return s, nil
+}
+
+// locate finds the file at s.path, and creates it if it is missing.
+func (s *Store) locate() (err error) {
+	if s.path, err = resolve(s.path); err != nil {
+		return err
+	}
+	if err := create(s.path); err != nil {
+		return err
+	}
+	s.at = &location{path: s.path}
+	return s.at.find()
+}
+
+// openReaders opens the read connections, and creates the presence.
+func (s *Store) openReaders(secret []byte) (err error) {
+	if err := s.at.findLog(); err != nil {
+		return err
+	}
+	if s.read, err = s.connect(s.readDSN()); err != nil {
+		return err
+	}
+	s.read.SetMaxOpenConns(readers)
+	s.read.SetMaxIdleConns(readers)
+	if s.presence, err = newPresence(s.at, secret); err != nil {
+		return fmt.Errorf("make the file that shows others this process lives: %w", err)
+	}
+	return nil
 }
 
 // stint's own connections do not trust the schema: nothing in it, such as a view, calls a function with side

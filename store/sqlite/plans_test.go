@@ -32,12 +32,15 @@ func TestR9Plans(t *testing.T) {
 		{"json_each", "SCAN json_each", "reads the keys it is given"},
 		{"json_each", "SCAN j EXISTS VIRTUAL TABLE", "reads a run's limits"},
 		{"WITH v (", "SCAN v", "no table"},
-		{"FROM stint_members m", "USE TEMP B-TREE FOR ORDER BY", "sorts those of a key that newer runs may cancel: its limit, and what came since"},
-		{"FROM stint_lanes", "SCAN stint_lanes", "all lanes are read once after another process's commit; there are as many as pairs of task and queue"},
+		{"FROM stint_members m", "USE TEMP B-TREE FOR ORDER BY", "sorts those of a key that newer runs may cancel: its limit, " +
+			"and what came since"},
+		{"FROM stint_lanes", "SCAN stint_lanes",
+			"all lanes are read once after another process's commit; there are as many as pairs of task and queue"},
 		{"staged", "SCAN stint_lanes", "likewise"},
 		{"FROM stint_queues", "SCAN stint_queues", "there are as many as queues"},
 		{"sqlite_sequence", "SCAN sqlite_sequence", "has a row a table"},
-		{"WITH RECURSIVE", "SCAN found", "distinctValues: a row a lane that has something ready, or a field or a filter that an event is awaited by"},
+		{"WITH RECURSIVE", "SCAN found", "distinctValues: a row a lane that has something ready, " +
+			"or a field or a filter that an event is awaited by"},
 		{"FROM sqlite_schema", "SCAN sqlite_schema", "once after another process's commit: as many rows as there are tables and indexes"},
 		{"FROM stint_transitions", "SCAN m", "what has changed its state in this transaction"},
 		{"FROM stint_queues q ORDER", "SCAN", "figures for people: lanes, what runs, and counts that stop at MaxCount"},
@@ -52,7 +55,8 @@ func TestR9Plans(t *testing.T) {
 		{"SELECT count(*) FROM (SELECT 1 FROM stint_runs WHERE state", "SCAN", "a count that stops at MaxCount"},
 		{"GROUP BY queue, task, at", "SCAN stint_counters", "once an hour, or a tenth of the retention: a month's figures"},
 		{"UNION SELECT j.value FROM stint_workers", "", "names, for a person who typed one"},
-		{"SELECT count(DISTINCT", "USE TEMP B-TREE FOR count", "a count of all that match, which a person asked for: tasks of one workflow's run count once"},
+		{"SELECT count(DISTINCT", "USE TEMP B-TREE FOR count",
+			"a count of all that match, which a person asked for: tasks of one workflow's run count once"},
 		{"FROM stint_schema", "SCAN stint_schema", "has one row"},
 	}
 	var texts []string
@@ -160,7 +164,8 @@ func useAll(t *testing.T, s *Store) {
 	got := claim(50)
 	var outcomes []store.Outcome
 	for i, to := range []store.State{store.Succeeded, store.Failed, store.Canceled, store.Queued, store.Blocked, store.Scheduled} {
-		outcomes = append(outcomes, store.Outcome{ID: got[i].ID, Lease: got[i].Lease, To: to, Follow: []store.NewRun{{Task: "d", Queue: "q"}},
+		outcomes = append(outcomes, store.Outcome{ID: got[i].ID, Lease: got[i].Lease, To: to,
+			Follow: []store.NewRun{{Task: "d", Queue: "q"}},
 			Record: store.Record{Progress: &store.Progress{}, Logs: []store.Log{{Message: "m"}}, Chunks: [][]byte{{1}}}})
 	}
 	_, err = s.Cancel(ctx, now, store.Filter{IDs: []store.ID{got[0].ID, ids[20]}}, nil)
@@ -193,7 +198,8 @@ func useAll(t *testing.T, s *Store) {
 		_, err = s.Counters(ctx, time.Minute, now, perTask)
 		ok(err)
 	}
-	for _, f := range []store.Filter{{}, {Scan: 10}, {States: []store.State{store.Failed}}, {States: []store.State{store.Blocked}}, {States: []store.State{store.Running}},
+	for _, f := range []store.Filter{{}, {Scan: 10}, {States: []store.State{store.Failed}}, {States: []store.State{store.Blocked}},
+		{States: []store.State{store.Running}},
 		{IDs: ids[:2]}, {Parent: ids[0]}, {Tasks: []string{"a"}}} {
 		_, _, err = s.List(ctx, f, store.ID{}, 10)
 		ok(err)
@@ -225,7 +231,8 @@ func useGraphs(t *testing.T, s *Store, worker int64) {
 	match := &store.Match{Key: "e", Field: "n", Value: "1"}
 	g, err := store.NewGraph(store.Graph{Workflow: "w", OnFailure: &queue, OnSuccess: &queue, Tasks: []store.GraphTask{
 		{Name: "a", Queue: "q", Tests: []string{"t"}}, {Name: "b", Queue: "q", WaitFor: &store.Condition{Event: match}},
-		{Name: "c", Queue: "q", Parents: []int{0, 1}, SkipIf: &store.Condition{Test: &store.TestRef{}}}, {Name: "d", Queue: "q", Parents: []int{0}, StartIn: time.Hour},
+		{Name: "c", Queue: "q", Parents: []int{0, 1}, SkipIf: &store.Condition{Test: &store.TestRef{}}},
+		{Name: "d", Queue: "q", Parents: []int{0}, StartIn: time.Hour},
 		{Name: "e", Queue: "q", WaitFor: &store.Condition{Sleep: time.Millisecond}},
 	}})
 	ok(err)
@@ -235,7 +242,8 @@ func useGraphs(t *testing.T, s *Store, worker int64) {
 	workflows, err := s.Enqueue(ctx, now, []store.NewRun{run, later, run})
 	ok(err)
 	claim := func(task string) store.Claimed {
-		got, err := s.Claim(ctx, store.ClaimRequest{Worker: worker, Free: func() int { return 1 }, Tasks: func(t string) bool { return t == task }})
+		got, err := s.Claim(ctx, store.ClaimRequest{Worker: worker, Free: func() int { return 1 },
+			Tasks: func(t string) bool { return t == task }})
 		ok(err)
 		return got[0]
 	}
@@ -265,7 +273,8 @@ func useGraphs(t *testing.T, s *Store, worker int64) {
 	ok(err)
 	p := claim("parent")
 	call := func(seq int, kind store.EntryKind, done bool) *store.Call {
-		return &store.Call{ID: p.ID, Lease: p.Lease, Entry: store.Entry{Address: store.Address{Seq: seq}, Kind: kind, Name: "e", Done: done, Match: *match}}
+		return &store.Call{ID: p.ID, Lease: p.Lease, Entry: store.Entry{Address: store.Address{Seq: seq}, Kind: kind, Name: "e",
+			Done: done, Match: *match}}
 	}
 	for _, c := range []*store.Call{call(1, store.EntryStep, true), call(1, store.EntryStep, true), call(2, store.EntryEvent, false)} {
 		_, _, err = s.Append(ctx, now, *c)
@@ -329,7 +338,8 @@ func useLimits(t *testing.T, s *Store, worker int64) {
 		ok(s.PauseLimit(ctx, now, store.LimitKey{Name: "n0", Key: "k"}, paused))
 	}
 	for range 2 {
-		got, err := s.Claim(ctx, store.ClaimRequest{Worker: worker, Free: func() int { return 10 }, Tasks: func(t string) bool { return t == "limited" }})
+		got, err := s.Claim(ctx, store.ClaimRequest{Worker: worker, Free: func() int { return 10 },
+			Tasks: func(t string) bool { return t == "limited" }})
 		ok(err)
 		for _, c := range got {
 			_, err := s.Finish(ctx, now, []store.Outcome{{ID: c.ID, Lease: c.Lease, To: store.Succeeded}})

@@ -73,11 +73,11 @@ func TestPresenceIsBornLocked(t *testing.T) {
 // live again: what it claims from then on comes back when it does die.
 func TestBuriedAlive(t *testing.T) {
 	for name, soon := range map[string]bool{"dies before it has noticed": true, "dies later": false} {
-		t.Run(name, func(t *testing.T) { buriedAlive(t, soon) })
+		t.Run(name, func(t *testing.T) { presumedDead(t, soon) })
 	}
 }
 
-func buriedAlive(t *testing.T, soon bool) {
+func presumedDead(t *testing.T, soon bool) {
 	path := filepath.Join(t.TempDir(), "a.db")
 	open := func() *Store {
 		s, err := Open(path, Options{})
@@ -103,7 +103,8 @@ func buriedAlive(t *testing.T, soon bool) {
 	}
 	claim := func() {
 		t.Helper()
-		got, err := a.Claim(t.Context(), store.ClaimRequest{Worker: w, Free: func() int { return 1 }, Tasks: func(string) bool { return true }})
+		got, err := a.Claim(t.Context(), store.ClaimRequest{Worker: w, Free: func() int { return 1 },
+			Tasks: func(string) bool { return true }})
 		if err != nil || len(got) != 1 {
 			t.Fatalf("claimed %v, %v", got, err)
 		}

@@ -28,12 +28,14 @@ func openPeer(t *testing.T, dir string) *peer {
 // succeed claims a run, ends it well, and returns what it was given.
 func (p *peer) succeed() store.Claimed {
 	p.Helper()
-	got, err := p.Claim(p.Context(), store.ClaimRequest{Worker: p.worker, Free: func() int { return 1 }, Tasks: func(string) bool { return true }})
+	got, err := p.Claim(p.Context(), store.ClaimRequest{Worker: p.worker, Free: func() int { return 1 },
+		Tasks: func(string) bool { return true }})
 	if err != nil || len(got) != 1 {
 		p.Fatalf("claimed %d runs, %v", len(got), err)
 	}
 	c := got[0]
-	stale, err := p.Finish(p.Context(), time.Now(), []store.Outcome{{ID: c.ID, Lease: c.Lease, To: store.Succeeded, Parent: c.Parent, Node: c.Node}})
+	stale, err := p.Finish(p.Context(), time.Now(), []store.Outcome{{ID: c.ID, Lease: c.Lease, To: store.Succeeded, Parent: c.Parent,
+		Node: c.Node}})
 	if err != nil || stale[0] {
 		p.Fatalf("finished: stale %v, %v", stale, err)
 	}
@@ -51,7 +53,8 @@ func TestReplayByAnotherStore(t *testing.T) {
 			if another {
 				by = openPeer(t, dir)
 			}
-			graph, err := store.NewGraph(store.Graph{Workflow: "w", Tasks: []store.GraphTask{{Name: "a", Queue: "q"}, {Name: "b", Queue: "q", Parents: []int{0}}}})
+			graph, err := store.NewGraph(store.Graph{Workflow: "w", Tasks: []store.GraphTask{{Name: "a", Queue: "q"},
+				{Name: "b", Queue: "q", Parents: []int{0}}}})
 			if err != nil {
 				t.Fatal(err)
 			}

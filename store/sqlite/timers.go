@@ -54,7 +54,8 @@ func (t *txn) fireTimers() error {
 		begun bool
 	}
 	waiting, err := rowsOf(t, func(r *row) []any { return []any{&r.id, &r.begun} },
-		"SELECT id, lease > 0 FROM stint_runs WHERE "+stateWaiting+" AND due_at IS NOT NULL AND due_at <= ? ORDER BY due_at LIMIT ?", t.now, perTimers)
+		"SELECT id, lease > 0 FROM stint_runs WHERE "+stateWaiting+" AND due_at IS NOT NULL AND due_at <= ? ORDER BY due_at LIMIT ?",
+		t.now, perTimers)
 	if err != nil {
 		return err
 	}
@@ -87,8 +88,10 @@ func (t *txn) queueDue() error {
 		flags int
 		node  *int64
 	}
-	rows, err := readying(t, func(r *row) int64 { return r.id }, func(r *row) []any { return []any{&r.id, &r.flags, &r.node} }, `UPDATE stint_runs SET state = CASE WHEN flags & 2 AND limits IS NULL THEN `+scheduledState+` ELSE `+queuedState+` END WHERE id IN
-		(SELECT id FROM stint_runs WHERE `+stateScheduled+` AND due_at <= ? ORDER BY due_at LIMIT ?) RETURNING id, flags * (`+stateScheduled+`), node`, t.now, perTimers)
+	rows, err := readying(t, func(r *row) int64 { return r.id }, func(r *row) []any { return []any{&r.id, &r.flags, &r.node} },
+		`UPDATE stint_runs SET state = CASE WHEN flags & 2 AND limits IS NULL THEN `+scheduledState+` ELSE `+queuedState+` END
+		WHERE id IN (SELECT id FROM stint_runs WHERE `+stateScheduled+` AND due_at <= ? ORDER BY due_at LIMIT ?) RETURNING id,
+		flags * (`+stateScheduled+`), node`, t.now, perTimers)
 	if err != nil {
 		return err
 	}
@@ -115,7 +118,8 @@ func (t *txn) cancelOverdue() error {
 		parent, node *int64
 	}
 	rows, err := rowsOf(t, func(r *row) []any { return []any{&r.id, &r.flags, &r.parent, &r.node} },
-		"SELECT id, flags, parent, node FROM stint_runs WHERE start_by IS NOT NULL AND start_by <= ? ORDER BY start_by LIMIT ?", t.now, perTimers)
+		"SELECT id, flags, parent, node FROM stint_runs WHERE start_by IS NOT NULL AND start_by <= ? ORDER BY start_by LIMIT ?", t.now,
+		perTimers)
 	if err != nil {
 		return err
 	}
@@ -133,7 +137,8 @@ func (t *txn) cancelOverdue() error {
 			}
 			continue
 		}
-		n, err := t.execN("UPDATE stint_runs SET "+stateCanceled+", ended_at = ?2, error = ?3, start_by = NULL WHERE id = ?1 AND start_by IS NOT NULL", r.id, t.now, store.StartByError)
+		n, err := t.execN("UPDATE stint_runs SET "+stateCanceled+", ended_at = ?2, error = ?3, start_by = NULL "+
+			"WHERE id = ?1 AND start_by IS NOT NULL", r.id, t.now, store.StartByError)
 		if err != nil {
 			return err
 		}

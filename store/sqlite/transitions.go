@@ -146,7 +146,8 @@ func (t *txn) openDueLimiters() error {
 	if t.timers.next > t.now {
 		return nil
 	}
-	ids, err := column[int64](t, "SELECT id FROM stint_limiters WHERE wake_at IS NOT NULL AND wake_at <= ? ORDER BY wake_at LIMIT ?", t.now, perTimers)
+	ids, err := column[int64](t, "SELECT id FROM stint_limiters WHERE wake_at IS NOT NULL AND wake_at <= ? ORDER BY wake_at LIMIT ?",
+		t.now, perTimers)
 	if err != nil {
 		return err
 	}

@@ -60,7 +60,8 @@ func journalKept(s *suite) {
 		s.Errorf("what was done became %s", got.Value)
 	}
 	s.journal(c.ID, ":1 step a 1", ":2 step b 2", "2:1 step in 3")
-	s.finish(store.Outcome{ID: c.ID, Lease: c.Lease, To: store.Scheduled, At: time.Now(), Error: []byte(`"no"`), Forget: []store.Address{{Scope: "", Seq: 1}}})
+	s.finish(store.Outcome{ID: c.ID, Lease: c.Lease, To: store.Scheduled, At: time.Now(), Error: []byte(`"no"`),
+		Forget: []store.Address{{Scope: "", Seq: 1}}})
 	s.journal(c.ID)
 	_, stale, err := s.Append(s.Context(), time.Now(), store.Call{ID: c.ID, Lease: c.Lease, Entry: entry("", 1, store.EntryStep, "a", "1")})
 	s.ok(err)
@@ -71,13 +72,16 @@ func journalKept(s *suite) {
 	failed := entry("", 2, store.EntryBranch, "b", "")
 	failed.Done, failed.Error = true, []byte(`"no"`)
 	s.call(again, failed)
-	for _, e := range []store.Entry{entry("2", 1, store.EntryStep, "in", "1"), entry("", 3, store.EntryStep, "c", "3"), entry("3", 1, store.EntryStep, "within", "4")} {
+	for _, e := range []store.Entry{entry("2", 1, store.EntryStep, "in", "1"), entry("", 3, store.EntryStep, "c", "3"),
+		entry("3", 1, store.EntryStep, "within", "4")} {
 		s.call(again, e)
 	}
-	s.finish(store.Outcome{ID: c.ID, Lease: again.Lease, To: store.Scheduled, At: time.Now(), Error: []byte(`"no"`), Forget: []store.Address{{Scope: "", Seq: 2}}})
+	s.finish(store.Outcome{ID: c.ID, Lease: again.Lease, To: store.Scheduled, At: time.Now(), Error: []byte(`"no"`),
+		Forget: []store.Address{{Scope: "", Seq: 2}}})
 	s.journal(c.ID, ":3 step c 3", "2:1 step in 1", "3:1 step within 4") // the branch alone
 	again = s.claim(1)[0]
-	s.finish(store.Outcome{ID: c.ID, Lease: again.Lease, To: store.Scheduled, At: time.Now(), Error: []byte(`"no"`), Forget: []store.Address{{Scope: "", Seq: 3}}})
+	s.finish(store.Outcome{ID: c.ID, Lease: again.Lease, To: store.Scheduled, At: time.Now(), Error: []byte(`"no"`),
+		Forget: []store.Address{{Scope: "", Seq: 3}}})
 	s.journal(c.ID, "2:1 step in 1")
 	again = s.claim(1)[0]
 	s.call(again, entry("", 1, store.EntryStep, "a", "1"))
@@ -157,7 +161,8 @@ func waitsForNumbers(s *suite) {
 		_, err := s.Publish(s.Context(), time.Now(), []store.NewEvent{{Key: "e", Payload: []byte(payload)}})
 		s.ok(err)
 	}
-	for _, other := range []string{`{"n":9007199254740994}`, `{"n":9007199254740992.5}`, `{"n":"10"}`, `{"n":[10]}`, `{"n":1e40}`, `{"n":1e999999999}`} {
+	for _, other := range []string{`{"n":9007199254740994}`, `{"n":9007199254740992.5}`, `{"n":"10"}`, `{"n":[10]}`, `{"n":1e40}`,
+		`{"n":1e999999999}`} {
 		publish(other)
 	}
 	for i, c := range waiting {

@@ -72,7 +72,8 @@ func concurrencyKept(s *suite) {
 	if _, ok := s.Store.(*Model); ok {
 		return // has nothing to keep
 	}
-	s.enqueue(keyed("1", "k", 1, store.StrategyQueue), keyed("2", "k", 1, store.StrategyQueue), rated("3", 1, 0.001, 1), rated("4", 1, 0.001, 1))
+	s.enqueue(keyed("1", "k", 1, store.StrategyQueue), keyed("2", "k", 1, store.StrategyQueue), rated("3", 1, 0.001, 1),
+		rated("4", 1, 0.001, 1))
 	s.takes(10, "1", "3")
 	s.reopen()
 	s.takes(10, "1") // its worker left; its start took the units of "3" too
@@ -311,7 +312,8 @@ func pausedLimits(s *suite) {
 	ids := s.enqueue(keyed("1", "k", 1, store.StrategyQueue))
 	one := s.takes(10, "1")[0]
 	pause(k, true)
-	ids = append(ids, s.enqueue(keyed("2", "k", 1, store.StrategyQueue), keyed("3", "unused", 5, store.StrategyCancelNewest), keyed("4", "x", 1, store.StrategyQueue), rated("5", 1, 1000, 5))...)
+	ids = append(ids, s.enqueue(keyed("2", "k", 1, store.StrategyQueue), keyed("3", "unused", 5, store.StrategyCancelNewest),
+		keyed("4", "x", 1, store.StrategyQueue), rated("5", 1, 1000, 5))...)
 	s.finish(outcome(s.takes(10, "4", "5")[1], store.Succeeded))
 	pause(rate, true)
 	ids = append(ids, s.enqueue(rated("6", 1, 1000, 5))...)

@@ -38,8 +38,10 @@ func (r *modelRun) matches(f *store.Filter) bool {
 	return (f.IDs == nil || slices.Contains(f.IDs, r.ID)) && (f.Tasks == nil || slices.Contains(f.Tasks, r.Task)) &&
 		(f.Queues == nil || slices.Contains(f.Queues, r.Queue)) && (f.States == nil || slices.Contains(f.States, r.State)) &&
 		(f.Limit == nil || slices.ContainsFunc(r.limits, func(l store.Limit) bool { return l.Of() == *f.Limit })) &&
-		(f.Parent == store.ID{} || f.Parent == r.Parent) && (!f.TopLevel || r.Parent == store.ID{}) && (f.Error == "" || r.Error != nil && store.ErrorHas(r.Error, f.Error)) &&
-		(f.Through == store.ID{} || slices.Compare(r.ID[:], f.Through[:]) <= 0) && (f.Since.IsZero() || !r.Created.Before(f.Since)) && (f.Until.IsZero() || r.Created.Before(f.Until))
+		(f.Parent == store.ID{} || f.Parent == r.Parent) && (!f.TopLevel || r.Parent == store.ID{}) &&
+		(f.Error == "" || r.Error != nil && store.ErrorHas(r.Error, f.Error)) &&
+		(f.Through == store.ID{} || slices.Compare(r.ID[:], f.Through[:]) <= 0) && (f.Since.IsZero() || !r.Created.Before(f.Since)) &&
+		(f.Until.IsZero() || r.Created.Before(f.Until))
 }
 
 // List implements store.Admin.
@@ -132,7 +134,8 @@ func (m *Model) Count(_ context.Context, f store.Filter, act store.Act) (int, er
 	changed := map[store.ID]bool{}
 	_, err := m.each(f, func(r *modelRun) bool {
 		switch open := !r.State.Terminal(); {
-		case act == store.ActCancel && open && (r.CancelAt.IsZero() || r.State == store.Blocked), act == store.ActDelete && !open && !r.isTask(),
+		case act == store.ActCancel && open && (r.CancelAt.IsZero() || r.State == store.Blocked),
+			act == store.ActDelete && !open && !r.isTask(),
 			act == store.ActReplay && (r.State == store.Blocked || !open && !r.isTask()):
 			changed[r.ID] = true
 		case act == store.ActReplay && !open && m.runs[r.Parent].State.Terminal():
@@ -153,7 +156,8 @@ func (m *Model) cancel(r *modelRun, now time.Time, reason []byte) bool {
 	switch {
 	case r.State.Terminal(), !r.CancelAt.IsZero() && r.State != store.Blocked:
 		return false
-	case r.lease > 0 && r.CancelAt.IsZero() && r.State != store.Running && (r.State == store.Blocked && r.hasUndo() || r.State != store.Blocked && len(r.journal) > 0):
+	case r.lease > 0 && r.CancelAt.IsZero() && r.State != store.Running && (r.State == store.Blocked && r.hasUndo() ||
+		r.State != store.Blocked && len(r.journal) > 0):
 		r.State, r.Due, r.CancelAt, r.Error = store.Queued, now, now, reason
 	case r.State == store.Running:
 		r.CancelAt, r.Error = now, reason
@@ -193,7 +197,8 @@ func (m *Model) replay(r *modelRun, now time.Time) bool {
 }
 
 func (m *Model) requeue(r *modelRun, now time.Time) {
-	if last := (store.Attempt{Attempt: r.Attempt, Worker: r.Worker, Started: r.Started, Ended: r.Ended, To: r.State, Error: r.Error}); r.lease > 0 {
+	last := store.Attempt{Attempt: r.Attempt, Worker: r.Worker, Started: r.Started, Ended: r.Ended, To: r.State, Error: r.Error}
+	if r.lease > 0 {
 		if last.Ended.IsZero() {
 			last.Ended = now
 		}

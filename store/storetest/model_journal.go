@@ -83,7 +83,9 @@ func (m *Model) Load(_ context.Context, id store.ID) (all []store.Entry, err err
 }
 
 // Entries implements store.Journal.
-func (m *Model) Entries(ctx context.Context, id store.ID, after store.Address, limit int, notes bool) (page []store.Entry, more bool, err error) {
+func (m *Model) Entries(
+	ctx context.Context, id store.ID, after store.Address, limit int, notes bool,
+) (page []store.Entry, more bool, err error) {
 	all, err := m.Load(ctx, id)
 	all = slices.DeleteFunc(all, func(e store.Entry) bool {
 		return byAddress(modelEntry{Entry: e}, after) <= 0 || e.Kind == store.EntryNote && !notes
@@ -173,7 +175,8 @@ func (r *modelRun) hasUndo() bool {
 // forget removes entries, what follows them, and the scopes of the branches among that.
 func (r *modelRun) forget(from []store.Address) {
 	for _, a := range from {
-		if i, there := slices.BinarySearchFunc(r.journal, a, byAddress); there && r.journal[i].Kind == store.EntryBranch && r.journal[i].Error != nil {
+		if i, there := slices.BinarySearchFunc(r.journal, a, byAddress); there && r.journal[i].Kind == store.EntryBranch &&
+			r.journal[i].Error != nil {
 			r.journal = slices.Delete(r.journal, i, i+1)
 			continue
 		}
@@ -274,7 +277,8 @@ func (m *Model) Fork(_ context.Context, now time.Time, id store.ID, at store.Add
 	if r == nil || r.graph != nil {
 		return store.ID{}, fmt.Errorf("run %s: %w, or it has not ended", id, store.ErrNotFound)
 	}
-	e := m.enqueue(now, store.NewRun{Task: r.Task, Queue: r.Queue, Priority: r.Priority, AgeEvery: r.ageEvery, Input: r.Input, Metadata: r.Metadata, Detached: r.detached, StartIn: r.startIn})
+	e := m.enqueue(now, store.NewRun{Task: r.Task, Queue: r.Queue, Priority: r.Priority, AgeEvery: r.ageEvery, Input: r.Input,
+		Metadata: r.Metadata, Detached: r.detached, StartIn: r.startIn})
 	fork := m.runs[e.ID]
 	for _, j := range r.journal {
 		branch, _ := strconv.Atoi(strings.Split(j.Scope, "/")[0])

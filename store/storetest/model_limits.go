@@ -93,7 +93,8 @@ func (r *modelRun) keyed(l *store.Limit) *store.Limit {
 func (m *Model) active(l *store.Limit) (n int) {
 	for _, r := range m.runs {
 		x := r.keyed(l)
-		if x != nil && (r.State == store.Running || r.State == store.Waiting && !x.Release || r.State == store.Queued && r.resumed() && !x.Release) {
+		if x != nil && (r.State == store.Running || r.State == store.Waiting && !x.Release || r.State == store.Queued && r.resumed() &&
+			!x.Release) {
 			n++
 		}
 	}
@@ -355,7 +356,8 @@ func (m *Model) Limits(_ context.Context, rates bool) (all []store.LimitInfo, er
 		if rates {
 			b := *b
 			b.Fill(time.Now())
-			all = append(all, store.LimitInfo{Limit: store.Limit{Key: key, Units: 1, PerSecond: b.PerSecond, Burst: b.Burst}, Tokens: b.Tokens, Paused: m.paused[store.LimitKey{Key: key}]})
+			all = append(all, store.LimitInfo{Limit: store.Limit{Key: key, Units: 1, PerSecond: b.PerSecond, Burst: b.Burst},
+				Tokens: b.Tokens, Paused: m.paused[store.LimitKey{Key: key}]})
 		}
 	}
 	slices.SortFunc(all, func(a, b store.LimitInfo) int { return store.CompareLimits(a.Limit, b.Limit) })

@@ -105,7 +105,8 @@ func (m *Model) Declare(_ context.Context, now time.Time, ds []store.Declaration
 	for _, d := range ds {
 		m.triggers[d.Task], m.programs[d.Task] = d.Triggers, d.Program
 		for name, c := range m.crons {
-			if c.Declared && c.Template.Run.Task == d.Task && !slices.ContainsFunc(d.Crons, func(c store.Cron) bool { return c.Name == name }) {
+			if c.Declared && c.Template.Run.Task == d.Task && !slices.ContainsFunc(d.Crons,
+				func(c store.Cron) bool { return c.Name == name }) {
 				delete(m.crons, name)
 			}
 		}

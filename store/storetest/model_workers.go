@@ -145,7 +145,8 @@ func (m *Model) Crash(worker int64) {
 		if r.State != store.Running || r.worker != worker || r.Workflow {
 			continue
 		}
-		r.Attempts = append(r.Attempts, store.Attempt{Attempt: r.Attempt, Worker: r.Worker, Started: r.Started, Ended: now, To: store.Queued, Error: []byte(store.CrashError)})
+		r.Attempts = append(r.Attempts, store.Attempt{Attempt: r.Attempt, Worker: r.Worker, Started: r.Started, Ended: now,
+			To: store.Queued, Error: []byte(store.CrashError)})
 		r.Crashes++
 		ends := r.endsByCrash()
 		if !ends {

@@ -28,7 +28,8 @@ func Random(t *testing.T, open func(t testing.TB, dir string) Crasher) {
 	synctest.Test(t, func(t *testing.T) {
 		rapid.Check(struct{ testing.TB }{t}, func(rt *rapid.T) { // it asks a *testing.T for a deadline, which a bubble refuses
 			dir := t.TempDir()
-			p := &pair{t: t, rt: rt, model: NewModel(), stores: [2]Crasher{open(t, dir), open(t, dir)}, open: func() Crasher { return open(t, dir) }}
+			p := &pair{t: t, rt: rt, model: NewModel(), stores: [2]Crasher{open(t, dir), open(t, dir)},
+				open: func() Crasher { return open(t, dir) }}
 			defer func() {
 				for _, s := range p.stores {
 					s.Close()
@@ -39,7 +40,8 @@ func Random(t *testing.T, open func(t testing.TB, dir string) Crasher) {
 			p.register(1)
 			rt.Repeat(map[string]func(*rapid.T){
 				"enqueue": p.enqueue, "claim": p.claim, "finish": p.finish, "cancel": p.cancel, "replay": p.replay,
-				"delete": p.delete, "pause": p.pause, "workflow": p.workflow, "publish": p.publish, "call": p.call, "sleep": p.sleep, "crash": p.crash, "unregister": p.unregister,
+				"delete": p.delete, "pause": p.pause, "workflow": p.workflow, "publish": p.publish, "call": p.call, "sleep": p.sleep,
+				"crash": p.crash, "unregister": p.unregister,
 				"declare": p.declare, "filter": p.filter, "cron": p.cron, "reschedule": p.reschedule,
 				"": p.compare,
 			})
@@ -147,7 +149,8 @@ func (p *pair) workflow(rt *rapid.T) {
 		case 0:
 			t.WaitFor = &store.Condition{Sleep: time.Duration(1+n(40))*time.Second + p.jitter()}
 		case 1:
-			t.WaitFor = &store.Condition{Any: []store.Condition{{Event: &store.Match{Key: "e", Field: "n", Value: fmt.Sprint(n(2))}}, {Sleep: time.Minute + p.jitter()}}}
+			t.WaitFor = &store.Condition{Any: []store.Condition{{Event: &store.Match{Key: "e", Field: "n", Value: fmt.Sprint(n(2))}},
+				{Sleep: time.Minute + p.jitter()}}}
 			if n(2) == 0 {
 				t.WaitFor.Any[0].Event = &store.Match{Key: "e", Filter: `{"n":0}`}
 			}
@@ -164,7 +167,8 @@ func (p *pair) workflow(rt *rapid.T) {
 	}
 	graph, err := store.NewGraph(g)
 	p.ok(err)
-	run := store.NewRun{Task: "w", Queue: "q", Priority: int8(1 + n(3)), AgeEvery: time.Minute, Input: fmt.Append(nil, p.enqs), Graph: graph}
+	run := store.NewRun{Task: "w", Queue: "q", Priority: int8(1 + n(3)), AgeEvery: time.Minute, Input: fmt.Append(nil, p.enqs),
+		Graph: graph}
 	p.enqs++
 	switch n(4) {
 	case 0:
@@ -185,7 +189,8 @@ func (p *pair) call(rt *rapid.T) {
 		return
 	}
 	x := p.held[rapid.IntRange(0, len(p.held)-1).Draw(rt, "execution")]
-	e := store.Entry{Address: store.Address{Seq: rapid.IntRange(1, 4).Draw(rt, "seq")}, Kind: store.EntryStep, Name: "s", Done: true, Value: []byte("1")}
+	e := store.Entry{Address: store.Address{Seq: rapid.IntRange(1, 4).Draw(rt, "seq")}, Kind: store.EntryStep, Name: "s", Done: true,
+		Value: []byte("1")}
 	if rapid.IntRange(0, 3).Draw(rt, "undo") == 0 {
 		e.Scope = []string{store.UndoScope, store.UndoScope + "/1"}[e.Seq%2]
 		e.Seq = 1
@@ -204,7 +209,8 @@ func (p *pair) call(rt *rapid.T) {
 	p.ok(err)
 	want, wantGone, err := p.model.Append(p.t.Context(), time.Now(), store.Call{ID: x.twin.ID, Lease: x.twin.Lease, Entry: e})
 	p.ok(err)
-	if gone != wantGone || !gone && fmt.Sprint(got.Kind, got.Done, string(got.Value), got.Attempts) != fmt.Sprint(want.Kind, want.Done, string(want.Value), want.Attempts) {
+	if gone != wantGone || !gone && fmt.Sprint(got.Kind, got.Done, string(got.Value), got.Attempts) != fmt.Sprint(want.Kind, want.Done,
+		string(want.Value), want.Attempts) {
 		rt.Fatalf("call: %+v, stale %v; want %+v, %v", got, gone, want, wantGone)
 	}
 }
@@ -269,7 +275,8 @@ func spent(got []store.Claimed) (all []string) {
 func (p *pair) claim(rt *rapid.T) {
 	i, n := p.side(rt), rapid.IntRange(1, 20).Draw(rt, "n")
 	tasks := rapid.SampledFrom([][]string{{"a"}, {"a", "b", "w:"}, {"a", "b", "c", "w:", "w:A", "w:B"}}).Draw(rt, "tasks")
-	req := store.ClaimRequest{Worker: p.workers[i], Free: func() int { return n }, Tasks: func(t string) bool { return slices.Contains(tasks, t) }}
+	req := store.ClaimRequest{Worker: p.workers[i], Free: func() int { return n },
+		Tasks: func(t string) bool { return slices.Contains(tasks, t) }}
 	req.Queues = rapid.SampledFrom([][]string{nil, {"q"}}).Draw(rt, "queues")
 	got := tryClaim(p.t, p.stores[i], req)
 	req.Worker = p.modeled[i]
@@ -279,7 +286,9 @@ func (p *pair) claim(rt *rapid.T) {
 	}
 	for k := range got {
 		a, b := got[k], want[k]
-		if a.Attempt != b.Attempt || a.Replayed != b.Replayed || !a.CancelAt.Truncate(time.Millisecond).Equal(b.CancelAt.Truncate(time.Millisecond)) || a.Task != b.Task || a.Queue != b.Queue || a.Crashes != b.Crashes {
+		if a.Attempt != b.Attempt || a.Replayed != b.Replayed ||
+			!a.CancelAt.Truncate(time.Millisecond).Equal(b.CancelAt.Truncate(time.Millisecond)) || a.Task != b.Task ||
+			a.Queue != b.Queue || a.Crashes != b.Crashes {
 			rt.Fatalf("claimed %+v, want %+v", a, b)
 		}
 		p.held = append(p.held, execution{a, b})
@@ -295,7 +304,8 @@ func (p *pair) finish(rt *rapid.T) {
 	for range n {
 		e := p.held[rapid.IntRange(0, len(p.held)-1).Draw(rt, "execution")]
 		o := store.Outcome{
-			To:        rapid.SampledFrom([]store.State{store.Succeeded, store.Succeeded, store.Failed, store.Scheduled, store.Queued, store.Blocked, store.Canceled, store.Waiting}).Draw(rt, "to"),
+			To: rapid.SampledFrom([]store.State{store.Succeeded, store.Succeeded, store.Failed, store.Scheduled, store.Queued,
+				store.Blocked, store.Canceled, store.Waiting}).Draw(rt, "to"),
 			Uncounted: rapid.Bool().Draw(rt, "refund"),
 		}
 		switch o.To {
@@ -479,7 +489,9 @@ func journalOf(p *pair, s store.Store, id store.ID) (all []string) {
 
 // essence is a run without what two stores need not agree on.
 func (p *pair) essence(r *store.Run, ids []store.ID) string {
-	return fmt.Sprintf("%s %s %s %v priority %d attempt %d executions %d crashes %d due %d start by %d ended %v cancel %v key %q parent %d root %d output %s error %s",
-		r.Input, r.Task, r.Queue, r.State, r.Priority, r.Attempt, r.Executions, r.Crashes, r.Due.Unix(), r.StartBy.Unix(), !r.Ended.IsZero(), !r.CancelAt.IsZero(),
+	return fmt.Sprintf("%s %s %s %v priority %d attempt %d executions %d crashes %d due %d start by %d "+
+		"ended %v cancel %v key %q parent %d root %d output %s error %s",
+		r.Input, r.Task, r.Queue, r.State, r.Priority, r.Attempt, r.Executions, r.Crashes, r.Due.Unix(), r.StartBy.Unix(),
+		!r.Ended.IsZero(), !r.CancelAt.IsZero(),
 		r.Key, slices.Index(ids, r.Parent), slices.Index(ids, r.Root), r.Output, r.Error)
 }

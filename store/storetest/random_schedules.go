@@ -88,8 +88,10 @@ func (p *pair) cron(rt *rapid.T) {
 	const name = "cron"
 	switch what := rapid.IntRange(0, 5).Draw(rt, "what"); what {
 	case 0, 1, 2:
-		r := store.NewRun{Task: rapid.SampledFrom([]string{"a", "a", "b"}).Draw(rt, "task"), Queue: "q", Priority: 2, AgeEvery: time.Minute, Input: []byte(`"tick"`)}
-		c := store.Cron{Name: name, Spec: fmt.Sprintf("@every %ds", 20*rapid.IntRange(1, 3).Draw(rt, "every")), Template: store.Template{Run: r}}
+		r := store.NewRun{Task: rapid.SampledFrom([]string{"a", "a", "b"}).Draw(rt, "task"), Queue: "q", Priority: 2,
+			AgeEvery: time.Minute, Input: []byte(`"tick"`)}
+		c := store.Cron{Name: name, Spec: fmt.Sprintf("@every %ds", 20*rapid.IntRange(1, 3).Draw(rt, "every")),
+			Template: store.Template{Run: r}}
 		p.both(rt, func(s store.Store) error { return s.SetCron(p.t.Context(), time.Now(), c) })
 	case 3:
 		p.both(rt, func(s store.Store) error {
@@ -97,7 +99,8 @@ func (p *pair) cron(rt *rapid.T) {
 			return err
 		})
 	default:
-		change := rapid.SampledFrom([]store.CronChange{store.CronPause, store.CronResume, store.CronResume, store.CronDelete}).Draw(rt, "change")
+		change := rapid.SampledFrom([]store.CronChange{store.CronPause, store.CronResume, store.CronResume, store.CronDelete}).Draw(rt,
+			"change")
 		p.both(rt, func(s store.Store) error { return s.ChangeCron(p.t.Context(), time.Now(), name, change) })
 	}
 }
@@ -137,7 +140,8 @@ func (p *pair) schedules(s store.Store, runs []store.Run) (all []string) {
 	crons, _, err := s.Crons(p.t.Context(), "", 10)
 	p.ok(err)
 	for _, c := range crons {
-		all = append(all, fmt.Sprint(c.Name, c.Spec, c.Paused, c.Next.Unix(), c.Last.Unix(), c.Template.Run.Task, place[c.LastRun], c.Error))
+		all = append(all, fmt.Sprint(c.Name, c.Spec, c.Paused, c.Next.Unix(), c.Last.Unix(), c.Template.Run.Task, place[c.LastRun],
+			c.Error))
 	}
 	events, _, err := s.Events(p.t.Context(), "", store.ID{}, 1000)
 	p.ok(err)

@@ -48,7 +48,8 @@ func cronTicks(s *suite) {
 		got, err := s.Claim(s.Context(), s.request(10))
 		s.ok(err)
 		tick := began.Add(want.at)
-		if len(got) != 1 || metadata(got[0].Metadata)[store.MetaCron] != want.cron || metadata(got[0].Metadata)[store.MetaTick] != tick.UTC().Format(time.RFC3339) {
+		if len(got) != 1 || metadata(got[0].Metadata)[store.MetaCron] != want.cron ||
+			metadata(got[0].Metadata)[store.MetaTick] != tick.UTC().Format(time.RFC3339) {
 			s.Fatalf("claimed %s %s, want a run of %s at %v", inputs(got), got[0].Metadata, want.cron, tick)
 		}
 		if late := time.Since(tick); late < 0 || late > 10*time.Millisecond {
@@ -240,7 +241,8 @@ func taskFilters(s *suite) {
 	ctx := s.Context()
 	s.declare(store.Declaration{Triggers: []store.Trigger{trigger("e", "")}})
 	var ids []int64
-	for i, f := range []store.TaskFilter{{Scope: "x", Expr: "big"}, {Scope: "x", Expr: "b", Payload: []byte(`{"n":1}`)}, {Scope: "y", Expr: "big"}} {
+	for i, f := range []store.TaskFilter{{Scope: "x", Expr: "big"}, {Scope: "x", Expr: "b", Payload: []byte(`{"n":1}`)},
+		{Scope: "y", Expr: "big"}} {
 		f.Task = "t"
 		id, err := s.SetFilter(ctx, f)
 		s.ok(err)
@@ -296,7 +298,8 @@ func eventHistory(s *suite) {
 	s.declare(store.Declaration{Triggers: []store.Trigger{trigger("e", "")}})
 	waiting := s.enqueue(run("waits"))[0]
 	c := s.takes(1, "waits")[0]
-	_, stale, err := s.Append(ctx, time.Now(), store.Call{ID: c.ID, Lease: c.Lease, Entry: store.Entry{Address: store.Address{Seq: 1}, Kind: store.EntryEvent, Name: "e"}})
+	_, stale, err := s.Append(ctx, time.Now(), store.Call{ID: c.ID, Lease: c.Lease, Entry: store.Entry{Address: store.Address{Seq: 1},
+		Kind: store.EntryEvent, Name: "e"}})
 	s.ok(err)
 	if stale {
 		s.Fatal("stale")

@@ -36,7 +36,8 @@ func counted(s *suite) {
 	s.finish(store.Outcome{ID: c[0].ID, Lease: c[0].Lease, To: store.Waiting, Waits: store.Waits{Until: time.Now().Add(time.Hour)}})
 	counts, err := s.Counts(s.Context())
 	s.ok(err)
-	for state, want := range map[store.State]int{store.Scheduled: 1, store.Queued: 1, store.Running: 1, store.Waiting: 1, store.Blocked: 0} {
+	for state, want := range map[store.State]int{store.Scheduled: 1, store.Queued: 1, store.Running: 1, store.Waiting: 1,
+		store.Blocked: 0} {
 		if n, ok := counts[state]; n != want || !ok {
 			s.Errorf("%d runs are %v, want %d", n, state, want)
 		}
@@ -63,7 +64,8 @@ func counters(s *suite) {
 		o.Queue, o.Task, o.Started = c[i].Queue, c[i].Task, c[i].Started
 		s.finish(o)
 	}
-	o := store.Outcome{ID: c[3].ID, Lease: c[3].Lease, To: store.Scheduled, At: time.Now().Add(time.Hour), Queue: c[3].Queue, Task: c[3].Task}
+	o := store.Outcome{ID: c[3].ID, Lease: c[3].Lease, To: store.Scheduled, At: time.Now().Add(time.Hour), Queue: c[3].Queue,
+		Task: c[3].Task}
 	s.finish(o)
 	if n, err := s.Cancel(s.Context(), time.Now(), store.Filter{}, []byte(`{}`)); n != 1 || err != nil {
 		s.Errorf("canceled %d, %v", n, err)
@@ -79,10 +81,12 @@ func counters(s *suite) {
 			}
 			sum.Add(&all[i])
 		}
-		if sum.Enqueued != started || sum.Started != started || sum.Succeeded != 1 || sum.Failed != 1 || sum.Canceled != 2 || sum.Retried != 1 {
+		if sum.Enqueued != started || sum.Started != started || sum.Succeeded != 1 || sum.Failed != 1 || sum.Canceled != 2 ||
+			sum.Retried != 1 {
 			s.Errorf("%s, by %v: %+v", when, span, sum)
 		}
-		if w, d := sum.Waits.Quantile(.5), sum.Durations.Quantile(.5); w < 3*time.Second || w > 5*time.Second || d < 2*time.Second || d > 4*time.Second {
+		if w, d := sum.Waits.Quantile(.5), sum.Durations.Quantile(.5); w < 3*time.Second || w > 5*time.Second || d < 2*time.Second ||
+			d > 4*time.Second {
 			s.Errorf("%s, by %v: waited %v, worked %v; want about 3s and 2s", when, span, w, d)
 		}
 		if !perTask && (sum.Commits == 0 || sum.Syncs.Count() != sum.Commits) {
@@ -145,7 +149,8 @@ func bounded(s *suite) {
 		since, until time.Time
 		found        int
 		more         bool
-	}{{time.Time{}, later, 1, false}, {later, time.Time{}, 0, true}, {later, later.Add(-time.Millisecond), 0, false}, {later.Add(-time.Hour), later, 1, false}} {
+	}{{time.Time{}, later, 1, false}, {later, time.Time{}, 0, true}, {later, later.Add(-time.Millisecond), 0, false},
+		{later.Add(-time.Hour), later, 1, false}} {
 		f.Since, f.Until = tt.since, tt.until
 		runs, next, err := s.List(s.Context(), f, store.ID{}, 10)
 		s.ok(err)

@@ -31,7 +31,8 @@ func graphOf(s *suite, change func(*store.Graph), parents ...[]int) *store.Graph
 
 func (s *suite) begin(g *store.Graph) store.ID {
 	s.Helper()
-	return s.enqueue(store.NewRun{Task: g.Workflow, Queue: "q", Priority: 2, Input: []byte("in"), Metadata: []byte(`{"k":"v"}`), Graph: g})[0]
+	return s.enqueue(store.NewRun{Task: g.Workflow, Queue: "q", Priority: 2, Input: []byte("in"), Metadata: []byte(`{"k":"v"}`),
+		Graph: g})[0]
 }
 
 // tasks lists the tasks of a workflow's run that have a run, "name state".
@@ -198,7 +199,8 @@ func graphRoundTrip(s *suite) {
 	g := graphOf(s, func(g *store.Graph) {
 		p := int8(3)
 		g.Tasks[1].Priority, g.Tasks[1].StartIn = &p, time.Minute
-		g.Tasks[1].CancelIf = &store.Condition{All: []store.Condition{{Sleep: 1}, {Any: []store.Condition{{Event: &store.Match{Key: "k"}}}}}}
+		g.Tasks[1].CancelIf = &store.Condition{All: []store.Condition{{Sleep: 1},
+			{Any: []store.Condition{{Event: &store.Match{Key: "k"}}}}}}
 	}, nil, []int{0})
 	again, err := store.ParseGraph(g.Text())
 	s.ok(err)

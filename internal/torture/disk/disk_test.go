@@ -41,7 +41,8 @@ func TestImages(t *testing.T) {
 			t.Fatal(err)
 		}
 		rec := Record(dir)
-		db, err := sql.Open("sqlite", "file:"+path+"?_pragma=journal_mode(wal)&_pragma=wal_autocheckpoint(8)&_pragma=synchronous("+c.sync+")")
+		db, err := sql.Open("sqlite", "file:"+path+
+			"?_pragma=journal_mode(wal)&_pragma=wal_autocheckpoint(8)&_pragma=synchronous("+c.sync+")")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -53,7 +53,8 @@ func (r *rows) Limiter(l *store.Limit) (*limits.Limiter, error) {
 	if l.Rate() && l.Burst == 0 {
 		return nil, store.ErrNotFound
 	}
-	x := &limits.Limiter{ID: int64(len(r.limiters) + 1), Rate: l.Rate(), Name: l.Name, Key: l.Key, Strategy: l.Strategy, Max: int64(l.Max), WakeAt: limits.Never}
+	x := &limits.Limiter{ID: int64(len(r.limiters) + 1), Rate: l.Rate(), Name: l.Name, Key: l.Key, Strategy: l.Strategy,
+		Max: int64(l.Max), WakeAt: limits.Never}
 	if l.Rate() {
 		x.Bucket = store.Bucket{PerSecond: l.PerSecond, Burst: l.Burst, Tokens: float64(l.Burst), At: r.now}
 	}
@@ -389,7 +390,8 @@ func TestRandom(t *testing.T) {
 		var keys []store.Limit
 		for _, name := range []string{"a", "b"} {
 			s := store.Strategy(rapid.IntRange(1, 4).Draw(t, "strategy"))
-			keys = append(keys, store.Limit{Name: name, Key: "k", Max: rapid.IntRange(1, 3).Draw(t, "max"), Strategy: s, Release: rapid.Bool().Draw(t, "release")})
+			keys = append(keys, store.Limit{Name: name, Key: "k", Max: rapid.IntRange(1, 3).Draw(t, "max"), Strategy: s,
+				Release: rapid.Bool().Draw(t, "release")})
 		}
 		keys = append(keys, units(1))
 		for range rapid.IntRange(1, 40).Draw(t, "steps") {
@@ -460,7 +462,8 @@ func (r *rows) check(t rapid.TB) {
 			t.Fatalf("run %d waits at %s, which admits it; runs: %s", first.id, l, r.states())
 		}
 		for _, x := range r.runs {
-			if l.Strategy == store.StrategyQueue && !first.state.Begun && x.order > first.order && x.state.Ready() && !x.state.Begun && slices.Equal(x.limits, first.limits) {
+			if l.Strategy == store.StrategyQueue && !first.state.Begun && x.order > first.order && x.state.Ready() && !x.state.Begun &&
+				slices.Equal(x.limits, first.limits) {
 				t.Fatalf("run %d is ready before run %d, which came before; runs: %s", x.id, first.id, r.states())
 			}
 		}

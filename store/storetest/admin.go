@@ -1,0 +1,209 @@
+package storetest
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/stint-dev/stint/store"
+)
+
+func list(s *suite) {
+	began := time.Now()
+	for i := range 20 {
+		r := run(fmt.Sprint(i))
+		r.Task, r.Queue, r.Metadata = fmt.Sprint("t", i%2), fmt.Sprint("q", i%4), fmt.Appendf(nil, `{"n":"%d"}`, i%5)
+		s.enqueue(r)
+		time.Sleep(time.Second)
+	}
+	for i, c := range s.claim(6) {
+		s.finish(outcome(c, []store.State{store.Succeeded, store.Failed, store.Canceled}[i%3]))
+	}
+	all := s.list(store.Filter{}, 20)
+	first, fifth := s.get(all[19]), all[15]
+	for _, tt := range []struct {
+		name string
+		f    store.Filter
+		want int
+	}{
+		{"all", store.Filter{}, 20},
+		{"task", store.Filter{Tasks: []string{"t1"}}, 10},
+		{"tasks and queue", store.Filter{Tasks: []string{"t0", "t1"}, Queues: []string{"q2"}}, 5},
+		{"state", store.Filter{States: []store.State{store.Failed}}, 2},
+		{"states", store.Filter{States: []store.State{store.Failed, store.Queued}}, 16},
+		{"no state", store.Filter{States: []store.State{}}, 0},
+		{"metadata", store.Filter{Metadata: map[string]string{"n": "3"}}, 4},
+		{"other metadata", store.Filter{Metadata: map[string]string{"m": "3"}}, 0},
+		{"since", store.Filter{Since: began.Add(15 * time.Second)}, 5},
+		{"until", store.Filter{Until: began.Add(15 * time.Second)}, 15},
+		{"id", store.Filter{IDs: []store.ID{first.ID, {1}}}, 1},
+		{"parent", store.Filter{Parent: first.ID}, 0},
+		{"top level", store.Filter{TopLevel: true}, 20},
+		{"through", store.Filter{Through: fifth}, 5},
+		{"through, of a task", store.Filter{Through: fifth, Tasks: []string{"t1"}}, 2},
+	} {
+		if got := s.list(tt.f, 3); len(got) != tt.want {
+			s.Errorf("%s: %d runs, want %d", tt.name, len(got), tt.want)
+		}
+	}
+}
+
+func names(s *suite) {
+	ctx := s.Context()
+	r := run("x")
+	r.Task, r.Queue = "ran", "q1"
+	s.enqueue(r)
+	worker, err := s.Register(ctx, time.Now(), store.WorkerInfo{Name: "w2", Slots: 1, Queues: []string{"q2"}, Tasks: []string{"a"}})
+	s.ok(err)
+	s.ok(s.SetTasks(ctx, worker, []string{"a", "b"}))
+	s.ok(s.PauseQueue(ctx, "q3", true))
+	s.ok(s.PauseQueue(ctx, "q4", false)) // makes none
+	living, err := s.Living(ctx)
+	s.ok(err)
+	if w := living[len(living)-1]; !slices.Equal(w.Tasks, []string{"a", "b"}) || living[0].Tasks != nil {
+		s.Errorf("workers have %q, and %q where any may come", w.Tasks, living[0].Tasks)
+	}
+	n, err := s.Names(ctx)
+	s.ok(err)
+	if want := []string{"a", "b", "ran"}; !slices.Equal(n.Tasks, want) {
+		s.Errorf("tasks %q, want %q", n.Tasks, want)
+	}
+	if want := []string{"q1", "q2", "q3"}; !slices.Equal(n.Queues, want) {
+		s.Errorf("queues %q, want %q", n.Queues, want)
+	}
+}
+
+// list reads all pages, which must be in order, without gaps or repetitions.
+func (s *suite) list(f store.Filter, limit int) (all []store.ID) {
+	var before store.ID
+	for {
+		runs, next, err := s.List(s.Context(), f, before, limit)
+		s.ok(err)
+		for _, r := range runs {
+			if before != (store.ID{}) && slices.Compare(r.ID[:], before[:]) >= 0 {
+				s.Errorf("%s is listed after %s", r.ID, before)
+			}
+			before = r.ID
+			all = append(all, r.ID)
+		}
+		if next == (store.ID{}) {
+			return all
+		}
+		if next != before || len(runs) < limit {
+			s.Fatalf("a page of %d runs goes on at %s", len(runs), next)
+		}
+	}
+}
+
+func expire(s *suite) {
+	var ids []store.ID
+	for _, to := range []store.State{store.Succeeded, store.Failed, store.Canceled} {
+		ids = append(ids, s.enqueue(run("x"))...)
+		s.finish(outcome(s.claim(1)[0], to))
+	}
+	open := s.enqueue(run("open"))[0]
+	now := time.Now()
+	time.Sleep(time.Second)
+	n, err := s.Expire(s.Context(), now, now)
+	s.ok(err)
+	if n != 0 {
+		s.Errorf("expired %d at the instant they ended", n)
+	}
+	n, err = s.Expire(s.Context(), time.Now(), now)
+	s.ok(err)
+	if n != 2 {
+		s.Errorf("expired %d, want those that did not fail", n)
+	}
+	if n, err = s.Delete(s.Context(), store.Filter{}); n != 1 || err != nil {
+		s.Errorf("deleted %d, %v: want the failed one", n, err)
+	}
+	for _, id := range ids {
+		if _, err := s.Get(s.Context(), id); !errors.Is(err, store.ErrNotFound) {
+			s.Errorf("Get of a deleted run: %v", err)
+		}
+	}
+	s.state(open, store.Queued)
+	last := s.enqueue(run("last"))[0]
+	_, err = s.Cancel(s.Context(), time.Now(), store.Filter{IDs: []store.ID{last}}, nil)
+	s.ok(err)
+	_, err = s.Delete(s.Context(), store.Filter{IDs: []store.ID{last}})
+	s.ok(err)
+	if again := s.enqueue(run("again"))[0]; again == last {
+		s.Error("a deleted run's ID was given again")
+	}
+}
+
+func records(s *suite) {
+	id := s.enqueue(run("1"))[0]
+	c := s.claim(1)[0]
+	seen := make(chan error, 1)
+	go func() {
+		_, err := s.Await(s.Context(), id, 0)
+		seen <- err
+	}()
+	synctest.Wait()
+	at := time.UnixMilli(time.Now().UnixMilli())
+	rec := store.Record{
+		ID: id, Lease: c.Lease, Progress: &store.Progress{Done: 1, Total: 2, Message: "m"},
+		Logs:   []store.Log{{At: at, Level: 4, Message: "a", Attrs: []byte(`{"k":1}`), Attempt: 1}, {At: at, Message: "b", Attempt: 1}},
+		Chunks: [][]byte{[]byte("x"), []byte("y")},
+	}
+	_, err := s.Record(s.Context(), time.Now(), []store.Record{rec})
+	s.ok(err)
+	s.ok(<-seen)
+	o := outcome(c, store.Succeeded)
+	o.Record = store.Record{Chunks: [][]byte{[]byte("z")}, Logs: []store.Log{{At: at, Message: "c", Attempt: 1}}}
+	s.finish(o)
+	if p := s.get(id).Progress; p == nil || *p != *rec.Progress {
+		s.Errorf("progress %+v", p)
+	}
+	logs, err := s.Logs(s.Context(), id, 1, 10)
+	s.ok(err)
+	want := []store.Log{{Seq: 2, At: at, Message: "b", Attempt: 1}, {Seq: 3, At: at, Message: "c", Attempt: 1}}
+	if d := cmp.Diff(want, logs); d != "" {
+		s.Errorf("logs (-want +got):\n%s", d)
+	}
+	chunks, ended, err := s.Chunks(s.Context(), id, 1, 10)
+	s.ok(err)
+	if d := cmp.Diff([]store.Chunk{{Seq: 2, Data: []byte("y")}, {Seq: 3, Data: []byte("z")}}, chunks); d != "" || !ended {
+		s.Errorf("ended %v, chunks (-want +got):\n%s", ended, d)
+	}
+	if chunks, ended, err = s.Chunks(s.Context(), id, 0, 3); len(chunks) != 3 || ended || err != nil {
+		s.Errorf("a full page says that it is the last: %v", err)
+	}
+}
+
+// manyLogs has more lines come at once than are kept: they have numbers all the same.
+func manyLogs(s *suite) {
+	id := s.enqueue(run("1"))[0]
+	c := s.claim(1)[0]
+	for _, n := range []int{3, store.MaxLogs + 5, 2} {
+		_, err := s.Record(s.Context(), time.Now(), []store.Record{{ID: id, Lease: c.Lease, Logs: make([]store.Log, n)}})
+		s.ok(err)
+	}
+	logs, err := s.Logs(s.Context(), id, 0, 2*store.MaxLogs)
+	s.ok(err)
+	if n := len(logs); n != store.MaxLogs || logs[0].Seq != 11 || logs[n-1].Seq != store.MaxLogs+10 {
+		s.Errorf("%d lines", n)
+	}
+}
+
+func large(s *suite) {
+	for _, size := range []int{0, 1, 2047, 2048, 2049, 1 << 20} {
+		in := string(make([]byte, size))
+		id := s.enqueue(run(in))[0]
+		c := s.claim(1)[0]
+		if string(c.Input) != in {
+			s.Errorf("claimed %d bytes, want %d", len(c.Input), size)
+		}
+		o := outcome(c, store.Succeeded)
+		o.Output = []byte(in)
+		s.finish(o)
+		if r := s.get(id); string(r.Input) != in || string(r.Output) != in {
+			s.Errorf("stored %d and %d bytes, want %d", len(r.Input), len(r.Output), size)
+		}
+	}
+}
