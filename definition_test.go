@@ -56,6 +56,21 @@ func TestListTasks(t *testing.T) {
 	}
 }
 
+// A batch task is known by its size, also if that is the default, or its handler is elsewhere.
+func TestListBatchTasks(t *testing.T) {
+	c := opened(t)
+	fn := func(_ context.Context, ins []int) ([]int, error) { return ins, nil }
+	stint.NewBatchTask(c, "a default", fn)
+	stint.NewBatchTask(c, "b given", fn, stint.WithBatchSize(7))
+	stint.NewBatchTask[int, int](c, "c elsewhere", nil)
+	stint.NewTask(c, "d plain", double)
+	for i, want := range []int{stint.DefaultBatchSize, 7, stint.DefaultBatchSize, 0} {
+		if got := c.ListTasks()[i]; got.BatchSize != want {
+			t.Errorf("%s: BatchSize %d, want %d", got.Name, got.BatchSize, want)
+		}
+	}
+}
+
 // JSON is enqueued as if its task had been called with what it means.
 func TestEnqueueJSON(t *testing.T) {
 	c := opened(t)

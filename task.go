@@ -417,5 +417,8 @@ func callBatch[In, Out any](ctx context.Context, fn func(context.Context, []In) 
 	return outs, err
 }
 
-// batchMark tells NewTask that batch options are allowed.
-var batchMark = taskOption(func(c *taskConfig) error { c.batch.set = false; return nil })
+// batchMark tells NewTask that it defines a batch task.
+var batchMark = taskOption(func(c *taskConfig) error {
+	c.batch.size, c.batch.set = cmp.Or(c.batch.size, DefaultBatchSize), false
+	return nil
+})

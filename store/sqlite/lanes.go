@@ -40,7 +40,6 @@ func (l *lane) name() laneName { return laneName{l.queue, l.task, l.suspect, l.r
 // The cache is dropped when a queue is paused, when lanes are deleted, and after a statement that may
 // have changed any lane. Such a statement changes the mark in stint_meta, for other processes.
 type laneCache struct {
-	passive
 	loaded bool // it holds all lanes with ready runs
 	stale  bool // others have committed since
 	lost   bool // a rollback undoes what it holds, so it is dropped then
