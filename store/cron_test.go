@@ -13,62 +13,64 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+var daylightSaving = []struct {
+	spec, from string
+	want       []string
+}{
+	// New York goes from 02:00 to 03:00 on 10 March 2024, and back on 3 November.
+	{"CRON_TZ=America/New_York 30 2 * * *", "2024-03-09T12:00:00-05:00", []string{"2024-03-11T02:30:00-04:00"}},
+	{"CRON_TZ=America/New_York 30 * * * *", "2024-03-10T01:00:00-05:00", []string{"2024-03-10T01:30:00-05:00",
+		"2024-03-10T03:30:00-04:00"}},
+	{"CRON_TZ=America/New_York 0 3 * * *", "2024-03-09T12:00:00-05:00", []string{"2024-03-10T03:00:00-04:00"}},
+	{"CRON_TZ=America/New_York 0 2 * * *", "2024-11-02T12:00:00-04:00", []string{"2024-11-03T02:00:00-05:00",
+		"2024-11-04T02:00:00-05:00"}},
+	{"CRON_TZ=America/New_York 30 1 * * *", "2024-11-02T12:00:00-04:00", []string{"2024-11-03T01:30:00-04:00",
+		"2024-11-04T01:30:00-05:00"}},
+	{"CRON_TZ=America/New_York 20 30 1 * * *", "2024-11-02T12:00:00-04:00", []string{"2024-11-03T01:30:20-04:00",
+		"2024-11-04T01:30:20-05:00"}},
+	{"CRON_TZ=America/New_York 30 1 * * *", "2024-11-03T01:45:00-04:00", []string{"2024-11-04T01:30:00-05:00"}},
+	{"CRON_TZ=America/New_York */30 1 * * *", "2024-11-03T00:30:00-04:00", []string{"2024-11-03T01:00:00-04:00",
+		"2024-11-03T01:30:00-04:00", "2024-11-03T01:00:00-05:00", "2024-11-03T01:30:00-05:00", "2024-11-04T01:00:00-05:00"}},
+	{"CRON_TZ=America/New_York @hourly", "2024-11-03T00:30:00-04:00", []string{"2024-11-03T01:00:00-04:00",
+		"2024-11-03T01:00:00-05:00", "2024-11-03T02:00:00-05:00"}},
+	{"CRON_TZ=America/New_York @daily", "2024-11-02T12:00:00-04:00", []string{"2024-11-03T00:00:00-04:00",
+		"2024-11-04T00:00:00-05:00"}},
+	// Oslo goes from 02:00 to 03:00 on 31 March 2024, and back on 27 October.
+	{"CRON_TZ=Europe/Oslo 15 2 * * *", "2024-03-30T12:00:00+01:00", []string{"2024-04-01T02:15:00+02:00"}},
+	{"CRON_TZ=Europe/Oslo */30 * * * *", "2024-03-31T01:30:00+01:00", []string{"2024-03-31T03:00:00+02:00",
+		"2024-03-31T03:30:00+02:00"}},
+	{"CRON_TZ=Europe/Oslo 0 * * * *", "2024-10-27T01:30:00+02:00", []string{"2024-10-27T02:00:00+02:00", "2024-10-27T02:00:00+01:00",
+		"2024-10-27T03:00:00+01:00"}},
+	{"CRON_TZ=Europe/Oslo 0 9 * * *", "2024-10-26T12:00:00+02:00", []string{"2024-10-27T09:00:00+01:00"}},
+	// Days without midnight: Cairo's 24 April 2026 begins at 01:00, and Beirut's 29 March 2026.
+	{"CRON_TZ=Africa/Cairo 0 9 * * FRI", "2026-04-23T12:00:00+02:00", []string{"2026-04-24T09:00:00+03:00",
+		"2026-05-01T09:00:00+03:00"}},
+	{"CRON_TZ=Africa/Cairo @daily", "2026-04-23T12:00:00+02:00", []string{"2026-04-25T00:00:00+03:00"}},
+	{"CRON_TZ=Asia/Beirut 0 9 * * SUN", "2026-03-28T12:00:00+02:00", []string{"2026-03-29T09:00:00+03:00",
+		"2026-04-05T09:00:00+03:00"}},
+	{"CRON_TZ=Asia/Beirut 0 9 29 * *", "2026-03-28T12:00:00+02:00", []string{"2026-03-29T09:00:00+03:00", "2026-04-29T09:00:00+03:00"}},
+	// Samoa had no 30 December 2011, a Friday.
+	{"CRON_TZ=Pacific/Apia 0 9 30 * *", "2011-12-29T12:00:00-10:00", []string{"2012-01-30T09:00:00+14:00"}},
+	{"CRON_TZ=Pacific/Apia 0 9 * * FRI", "2011-12-29T12:00:00-10:00", []string{"2012-01-06T09:00:00+14:00"}},
+	// A leap day after a leap year that is none, and the rule of two kinds of days.
+	{"CRON_TZ=UTC 0 0 29 2 *", "2096-03-01T00:00:00Z", []string{"2104-02-29T00:00:00Z"}},
+	{"CRON_TZ=Europe/Oslo 0 0 13 * FRI", "2026-03-13T00:00:00+01:00", []string{"2026-03-20T00:00:00+01:00",
+		"2026-03-27T00:00:00+01:00", "2026-04-03T00:00:00+02:00", "2026-04-10T00:00:00+02:00", "2026-04-13T00:00:00+02:00"}},
+	// The last day of a leap year, far ahead.
+	{"CRON_TZ=America/New_York 0 12 31 12 *", "2040-12-30T12:00:00-05:00", []string{"2040-12-31T12:00:00-05:00",
+		"2041-12-31T12:00:00-05:00"}},
+	{"CRON_TZ=America/New_York 0 12 1 1 *", "2040-12-31T12:00:00-05:00", []string{"2041-01-01T12:00:00-05:00"}},
+	// Lord Howe Island changes by half an hour: from 02:00 to 02:30 on 6 October 2024.
+	{"CRON_TZ=Australia/Lord_Howe 15 * * * *", "2024-10-06T01:00:00+10:30", []string{"2024-10-06T01:15:00+10:30",
+		"2024-10-06T03:15:00+11:00"}},
+	{"CRON_TZ=Australia/Lord_Howe 45 2 * * *", "2024-10-05T12:00:00+10:30", []string{"2024-10-06T02:45:00+11:00"}},
+	{"CRON_TZ=Australia/Lord_Howe @every 1h", "2024-10-06T01:45:00+10:30", []string{"2024-10-06T03:15:00+11:00"}},
+}
+
 // The days on which clocks change, in three zones: a time that does not exist is passed
 // over; one that exists twice is had once by a spec that names its hour and minute, else twice.
 func TestDaylightSaving(t *testing.T) {
-	for _, tc := range []struct {
-		spec, from string
-		want       []string
-	}{
-		// New York goes from 02:00 to 03:00 on 10 March 2024, and back on 3 November.
-		{"CRON_TZ=America/New_York 30 2 * * *", "2024-03-09T12:00:00-05:00", []string{"2024-03-11T02:30:00-04:00"}},
-		{"CRON_TZ=America/New_York 30 * * * *", "2024-03-10T01:00:00-05:00", []string{"2024-03-10T01:30:00-05:00",
-			"2024-03-10T03:30:00-04:00"}},
-		{"CRON_TZ=America/New_York 0 3 * * *", "2024-03-09T12:00:00-05:00", []string{"2024-03-10T03:00:00-04:00"}},
-		{"CRON_TZ=America/New_York 0 2 * * *", "2024-11-02T12:00:00-04:00", []string{"2024-11-03T02:00:00-05:00",
-			"2024-11-04T02:00:00-05:00"}},
-		{"CRON_TZ=America/New_York 30 1 * * *", "2024-11-02T12:00:00-04:00", []string{"2024-11-03T01:30:00-04:00",
-			"2024-11-04T01:30:00-05:00"}},
-		{"CRON_TZ=America/New_York 20 30 1 * * *", "2024-11-02T12:00:00-04:00", []string{"2024-11-03T01:30:20-04:00",
-			"2024-11-04T01:30:20-05:00"}},
-		{"CRON_TZ=America/New_York 30 1 * * *", "2024-11-03T01:45:00-04:00", []string{"2024-11-04T01:30:00-05:00"}},
-		{"CRON_TZ=America/New_York */30 1 * * *", "2024-11-03T00:30:00-04:00", []string{"2024-11-03T01:00:00-04:00",
-			"2024-11-03T01:30:00-04:00", "2024-11-03T01:00:00-05:00", "2024-11-03T01:30:00-05:00", "2024-11-04T01:00:00-05:00"}},
-		{"CRON_TZ=America/New_York @hourly", "2024-11-03T00:30:00-04:00", []string{"2024-11-03T01:00:00-04:00",
-			"2024-11-03T01:00:00-05:00", "2024-11-03T02:00:00-05:00"}},
-		{"CRON_TZ=America/New_York @daily", "2024-11-02T12:00:00-04:00", []string{"2024-11-03T00:00:00-04:00",
-			"2024-11-04T00:00:00-05:00"}},
-		// Oslo goes from 02:00 to 03:00 on 31 March 2024, and back on 27 October.
-		{"CRON_TZ=Europe/Oslo 15 2 * * *", "2024-03-30T12:00:00+01:00", []string{"2024-04-01T02:15:00+02:00"}},
-		{"CRON_TZ=Europe/Oslo */30 * * * *", "2024-03-31T01:30:00+01:00", []string{"2024-03-31T03:00:00+02:00",
-			"2024-03-31T03:30:00+02:00"}},
-		{"CRON_TZ=Europe/Oslo 0 * * * *", "2024-10-27T01:30:00+02:00", []string{"2024-10-27T02:00:00+02:00", "2024-10-27T02:00:00+01:00",
-			"2024-10-27T03:00:00+01:00"}},
-		{"CRON_TZ=Europe/Oslo 0 9 * * *", "2024-10-26T12:00:00+02:00", []string{"2024-10-27T09:00:00+01:00"}},
-		// Days without midnight: Cairo's 24 April 2026 begins at 01:00, and Beirut's 29 March 2026.
-		{"CRON_TZ=Africa/Cairo 0 9 * * FRI", "2026-04-23T12:00:00+02:00", []string{"2026-04-24T09:00:00+03:00",
-			"2026-05-01T09:00:00+03:00"}},
-		{"CRON_TZ=Africa/Cairo @daily", "2026-04-23T12:00:00+02:00", []string{"2026-04-25T00:00:00+03:00"}},
-		{"CRON_TZ=Asia/Beirut 0 9 * * SUN", "2026-03-28T12:00:00+02:00", []string{"2026-03-29T09:00:00+03:00",
-			"2026-04-05T09:00:00+03:00"}},
-		{"CRON_TZ=Asia/Beirut 0 9 29 * *", "2026-03-28T12:00:00+02:00", []string{"2026-03-29T09:00:00+03:00", "2026-04-29T09:00:00+03:00"}},
-		// Samoa had no 30 December 2011, a Friday.
-		{"CRON_TZ=Pacific/Apia 0 9 30 * *", "2011-12-29T12:00:00-10:00", []string{"2012-01-30T09:00:00+14:00"}},
-		{"CRON_TZ=Pacific/Apia 0 9 * * FRI", "2011-12-29T12:00:00-10:00", []string{"2012-01-06T09:00:00+14:00"}},
-		// A leap day after a leap year that is none, and the rule of two kinds of days.
-		{"CRON_TZ=UTC 0 0 29 2 *", "2096-03-01T00:00:00Z", []string{"2104-02-29T00:00:00Z"}},
-		{"CRON_TZ=Europe/Oslo 0 0 13 * FRI", "2026-03-13T00:00:00+01:00", []string{"2026-03-20T00:00:00+01:00",
-			"2026-03-27T00:00:00+01:00", "2026-04-03T00:00:00+02:00", "2026-04-10T00:00:00+02:00", "2026-04-13T00:00:00+02:00"}},
-		// The last day of a leap year, far ahead.
-		{"CRON_TZ=America/New_York 0 12 31 12 *", "2040-12-30T12:00:00-05:00", []string{"2040-12-31T12:00:00-05:00",
-			"2041-12-31T12:00:00-05:00"}},
-		{"CRON_TZ=America/New_York 0 12 1 1 *", "2040-12-31T12:00:00-05:00", []string{"2041-01-01T12:00:00-05:00"}},
-		// Lord Howe Island changes by half an hour: from 02:00 to 02:30 on 6 October 2024.
-		{"CRON_TZ=Australia/Lord_Howe 15 * * * *", "2024-10-06T01:00:00+10:30", []string{"2024-10-06T01:15:00+10:30",
-			"2024-10-06T03:15:00+11:00"}},
-		{"CRON_TZ=Australia/Lord_Howe 45 2 * * *", "2024-10-05T12:00:00+10:30", []string{"2024-10-06T02:45:00+11:00"}},
-		{"CRON_TZ=Australia/Lord_Howe @every 1h", "2024-10-06T01:45:00+10:30", []string{"2024-10-06T03:15:00+11:00"}},
-	} {
+	for _, tc := range daylightSaving {
 		at, err := time.Parse(time.RFC3339, tc.from)
 		if err != nil {
 			t.Fatal(err)

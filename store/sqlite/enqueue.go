@@ -159,7 +159,6 @@ func (t *txn) spill(key int64, input []byte) (any, error) {
 
 func (t *txn) insertFull(key, lane, now int64, r *store.NewRun, input any, staged bool) error {
 	state, due := store.Queued, createdAt(key)
-	var err error
 	var dueAt, startBy, parent, root, idem any
 	if at := ceilMillis(r.RunAt); !r.RunAt.IsZero() && at > now {
 		state, due, dueAt = store.Scheduled, at, at
@@ -184,18 +183,10 @@ func (t *txn) insertFull(key, lane, now int64, r *store.NewRun, input any, stage
 			return err
 		}
 	}
-	flags := 0
-	if r.Detached {
-		flags = flagDetached
-	}
-	var node, worker, started *int64
-	if r.Graph != nil {
-		id, err := t.storeGraph(r.Graph)
-		if err != nil {
-			return err
-		}
-		id = id<<nodeBits | int64(r.Graph.End())
-		flags, node = flags|flagWorkflow, &id
+	var worker, started *int64
+	node, flags, err := t.nodeOf(r)
+	if err != nil {
+		return err
 	}
 	now = createdAt(key)
 	limits, err := t.storedLimits(r.Limits)
@@ -224,6 +215,19 @@ func (t *txn) insertFull(key, lane, now int64, r *store.NewRun, input any, stage
 		return err
 	}
 	return t.beginInserted(key, *node, root, r)
+}
+
+// nodeOf returns the node, if it is a workflow's, and the flags of a run to insert. It stores the graph.
+func (t *txn) nodeOf(r *store.NewRun) (node *int64, flags int, err error) {
+	if r.Detached {
+		flags = flagDetached
+	}
+	if r.Graph == nil {
+		return nil, flags, nil
+	}
+	id, err := t.storeGraph(r.Graph)
+	id = id<<nodeBits | int64(r.Graph.End())
+	return &id, flags | flagWorkflow, err
 }
 
 // beginInserted begins the workflow's run that was inserted for r. root is its root, or nil.

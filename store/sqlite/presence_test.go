@@ -77,6 +77,20 @@ func TestBuriedAlive(t *testing.T) {
 	}
 }
 
+// takenForDead removes a's presence, and reports whether b then recovers a run of a.
+func takenForDead(t *testing.T, a, b *Store) bool {
+	if err := os.Remove(a.presence.path(a.presence.name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer stop()
+	r, err := b.Recover(ctx)
+	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatal(err)
+	}
+	return r.Requeued == 1
+}
+
 func presumedDead(t *testing.T, soon bool) {
 	path := filepath.Join(t.TempDir(), "a.db")
 	open := func() *Store {
@@ -116,17 +130,7 @@ func presumedDead(t *testing.T, soon bool) {
 		}
 	}
 	claim()
-	for taken := false; !taken; { // until b looks before a has made the file again
-		if err := os.Remove(a.presence.path(a.presence.name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			t.Fatal(err)
-		}
-		ctx, stop := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		r, err := b.Recover(ctx)
-		stop()
-		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
-			t.Fatal(err)
-		}
-		taken = r.Requeued == 1
+	for !takenForDead(t, a, b) { // until b looks before a has recreated the file
 	}
 	for lives := soon; !lives; {
 		all, err := b.Living(t.Context())

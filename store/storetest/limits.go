@@ -328,7 +328,7 @@ func pausedLimits(s *suite) {
 		s.none(s.request(10))
 		for _, id := range ids {
 			if r := s.get(id); (r.Limiter != nil && r.Limiter.Paused) != (r.State == store.Queued) {
-				s.Errorf("run %s is %v and stands at %+v", r.Input, r.State, r.Limiter)
+				s.Errorf("run %s is %v and waits for %+v", r.Input, r.State, r.Limiter)
 			}
 		}
 	}
@@ -336,25 +336,10 @@ func pausedLimits(s *suite) {
 	if len(all) != 4 || !all[0].Paused || all[0].Waiting != 2 || !all[1].Paused || all[1].Waiting != 1 || all[2].Paused || !all[3].Paused {
 		s.Errorf("limits are %+v", all)
 	}
-	for _, tt := range []struct {
-		f    store.Filter
-		want []string
-	}{
-		{store.Filter{Limit: &k}, []string{"2", "1"}},
-		{store.Filter{Limit: &k, States: []store.State{store.Running}}, nil},
-		{store.Filter{Limit: &rate, States: []store.State{store.Queued}}, []string{"6"}},
-		{store.Filter{Limit: &store.LimitKey{Name: "t"}}, nil},
-	} {
-		runs, _, err := s.List(s.Context(), tt.f, store.ID{}, 100)
-		s.ok(err)
-		var got []string
-		for _, r := range runs {
-			got = append(got, string(r.Input))
-		}
-		if !slices.Equal(got, tt.want) {
-			s.Errorf("%+v: runs %s, want %s", tt.f.Limit, got, tt.want)
-		}
-	}
+	s.listed(store.Filter{Limit: &k}, "2", "1")
+	s.listed(store.Filter{Limit: &k, States: []store.State{store.Running}})
+	s.listed(store.Filter{Limit: &rate, States: []store.State{store.Queued}}, "6")
+	s.listed(store.Filter{Limit: &store.LimitKey{Name: "t"}})
 	pause(rate, false)
 	s.takes(10, "6")
 	pause(k, false)
@@ -364,6 +349,20 @@ func pausedLimits(s *suite) {
 	s.takes(10, "3")
 	s.finish(outcome(c, store.Succeeded))
 	s.takes(10, "2")
+}
+
+// listed fails unless the runs that match have these inputs.
+func (s *suite) listed(f store.Filter, want ...string) {
+	s.Helper()
+	runs, _, err := s.List(s.Context(), f, store.ID{}, 100)
+	s.ok(err)
+	var got []string
+	for _, r := range runs {
+		got = append(got, string(r.Input))
+	}
+	if !slices.Equal(got, want) {
+		s.Errorf("%+v: runs %s, want %s", f.Limit, got, want)
+	}
 }
 
 func idleRates(s *suite) {

@@ -347,16 +347,14 @@ func (m *Model) replayWorkflow(r *modelRun, now time.Time) {
 			ready = append(ready, i)
 		}
 		if old[i] != nil && (waits || old[i].lease == 0) {
-			r.replayed[i] = old[i].Attempt
-			m.remove(old[i])
+			m.remake(r, old[i])
 			old[i] = nil
 		}
 	}
 	join(g.End(), leaves)
 	for _, place := range []int{g.Failure(), g.Success()} {
 		if old[place] != nil {
-			r.replayed[place] = old[place].Attempt
-			m.remove(old[place])
+			m.remake(r, old[place])
 		}
 	}
 	for _, i := range ready {
@@ -366,4 +364,10 @@ func (m *Model) replayWorkflow(r *modelRun, now time.Time) {
 			m.must(g.Advance(f, i, to))
 		}
 	}
+}
+
+// remake deletes the run of a task of the workflow's run r, whose next one continues its attempts.
+func (m *Model) remake(r, old *modelRun) {
+	r.replayed[old.place] = old.Attempt
+	m.remove(old)
 }

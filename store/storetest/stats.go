@@ -72,26 +72,8 @@ func counters(s *suite) {
 	}
 	started := int64(4)
 	check := func(when string, span time.Duration, perTask bool) {
-		all, err := s.Counters(s.Context(), span, began, perTask)
-		s.ok(err)
-		var sum store.Counters
-		for i := range all {
-			if all[i].At.Truncate(span) != all[i].At || (all[i].Task != "") != perTask {
-				s.Errorf("%s: a tally of %q at %v", when, all[i].Task, all[i].At)
-			}
-			sum.Add(&all[i])
-		}
-		if sum.Enqueued != started || sum.Started != started || sum.Succeeded != 1 || sum.Failed != 1 || sum.Canceled != 2 ||
-			sum.Retried != 1 {
-			s.Errorf("%s, by %v: %+v", when, span, sum)
-		}
-		if w, d := sum.Waits.Quantile(.5), sum.Durations.Quantile(.5); w < 3*time.Second || w > 5*time.Second || d < 2*time.Second ||
-			d > 4*time.Second {
-			s.Errorf("%s, by %v: waited %v, worked %v; want about 3s and 2s", when, span, w, d)
-		}
-		if !perTask && (sum.Commits == 0 || sum.Syncs.Count() != sum.Commits) {
-			s.Errorf("%s: %d commits, %d of them timed", when, sum.Commits, sum.Syncs.Count())
-		}
+		s.Helper()
+		s.checkCounters(when, began, span, perTask, started)
 	}
 	time.Sleep(2 * time.Second)
 	check("after a while", time.Minute, false)
@@ -107,12 +89,36 @@ func counters(s *suite) {
 	check("with another process", time.Hour, true)
 	check("after a reopen", time.Minute, true)
 	time.Sleep(store.MinutesKept + 2*time.Hour)
-	_, err := s.Expire(s.Context(), began, began) // folds the rows of both
+	_, err := s.Expire(s.Context(), began, began) // rolls up the rows of both
 	s.ok(err)
 	if all, err := s.Counters(s.Context(), time.Minute, began, true); err != nil || len(all) != 0 {
 		s.Errorf("%d old minutes, %v", len(all), err)
 	}
 	check("after a day", time.Hour, true)
+}
+
+// checkCounters fails unless the counters since began are those of the rule, with so many runs.
+func (s *suite) checkCounters(when string, began time.Time, span time.Duration, perTask bool, started int64) {
+	all, err := s.Counters(s.Context(), span, began, perTask)
+	s.ok(err)
+	var sum store.Counters
+	for i := range all {
+		if all[i].At.Truncate(span) != all[i].At || (all[i].Task != "") != perTask {
+			s.Errorf("%s: counters of %q at %v", when, all[i].Task, all[i].At)
+		}
+		sum.Add(&all[i])
+	}
+	if sum.Enqueued != started || sum.Started != started || sum.Succeeded != 1 || sum.Failed != 1 || sum.Canceled != 2 ||
+		sum.Retried != 1 {
+		s.Errorf("%s, by %v: %+v", when, span, sum)
+	}
+	if w, d := sum.Waits.Quantile(.5), sum.Durations.Quantile(.5); w < 3*time.Second || w > 5*time.Second || d < 2*time.Second ||
+		d > 4*time.Second {
+		s.Errorf("%s, by %v: waited %v, worked %v; want about 3s and 2s", when, span, w, d)
+	}
+	if !perTask && (sum.Commits == 0 || sum.Syncs.Count() != sum.Commits) {
+		s.Errorf("%s: %d commits, %d of them timed", when, sum.Commits, sum.Syncs.Count())
+	}
 }
 
 // bounded has a page look at no more runs than it may.
