@@ -19,8 +19,7 @@ const noFollow = unix.O_NOFOLLOW | unix.O_NONBLOCK
 // A fileID identifies a file as long as it exists.
 type fileID struct{ device, inode uint64 }
 
-// identify returns the file at a path. It follows no symbolic link.
-func identify(path string) (fileID, error) {
+func identifyByStat(path string) (fileID, error) {
 	var s unix.Stat_t
 	if err := unix.Lstat(path, &s); err != nil {
 		return fileID{}, &fs.PathError{Op: "lstat", Path: path, Err: err}
