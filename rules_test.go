@@ -105,18 +105,6 @@ const (
 	maxColumns   = 140 // a tab counts as 4
 )
 
-// Directories that are not within the bounds yet. The lists may only get shorter.
-var (
-	longFiles = []string{"store"}            // 600 lines
-	longFuncs = []string{"store"}            // 80 lines
-	oddDocs   = []string{"internal/torture"} // docs in other than plain English
-	wideLines = []string{"internal/torture", "store"}
-)
-
-func within(path string, dirs []string) bool {
-	return slices.ContainsFunc(dirs, func(dir string) bool { return strings.HasPrefix(path, dir+"/") })
-}
-
 // Decisions of the store are given their time.
 func TestDecisionsHaveNoClock(t *testing.T) {
 	eachFile(t, func(path string, src []byte) {
@@ -141,17 +129,11 @@ func TestFileSize(t *testing.T) {
 		if filepath.Dir(path) == "." {
 			rootFiles++
 		}
-		most := maxLines
-		if within(path, longFiles) {
-			most = 600
-		}
-		if n := bytes.Count(src, []byte("\n")); n > most {
-			t.Errorf("%s has %d lines, more than %d", path, n, most)
+		if n := bytes.Count(src, []byte("\n")); n > maxLines {
+			t.Errorf("%s has %d lines, more than %d", path, n, maxLines)
 		}
 		checkFuncs(t, path, src)
-		if !within(path, wideLines) {
-			checkColumns(t, path, src)
-		}
+		checkColumns(t, path, src)
 	})
 	if rootFiles > maxRootFiles {
 		t.Errorf("the root package has %d files, more than %d", rootFiles, maxRootFiles)
@@ -160,10 +142,6 @@ func TestFileSize(t *testing.T) {
 
 func checkFuncs(t *testing.T, path string, src []byte) {
 	t.Helper()
-	most := maxFuncLines
-	if within(path, longFuncs) {
-		most = 80
-	}
 	fset := token.NewFileSet()
 	file, err := parser.ParseFile(fset, path, src, parser.SkipObjectResolution)
 	if err != nil {
@@ -175,8 +153,8 @@ func checkFuncs(t *testing.T, path string, src []byte) {
 		if !ok {
 			continue
 		}
-		if n := fset.Position(f.End()).Line - fset.Position(f.Pos()).Line + 1; n > most {
-			t.Errorf("%s: %s has %d lines, more than %d", path, f.Name.Name, n, most)
+		if n := fset.Position(f.End()).Line - fset.Position(f.Pos()).Line + 1; n > maxFuncLines {
+			t.Errorf("%s: %s has %d lines, more than %d", path, f.Name.Name, n, maxFuncLines)
 		}
 	}
 }
@@ -205,9 +183,6 @@ func TestDocs(t *testing.T) {
 		for _, d := range file.Decls {
 			for _, name := range undocumented(d) {
 				t.Errorf("%s: %s has no doc comment", fset.Position(d.Pos()), name)
-			}
-			if within(path, oddDocs) {
-				continue
 			}
 			for _, doc := range exportedDocs(d) {
 				if odd := oddForm.FindString(plainText(doc.Text())); odd != "" {

@@ -15,7 +15,7 @@ import (
 	"github.com/stint-dev/stint/store/sqlite"
 )
 
-// A verdict is what checks have found.
+// A verdict is the result of checks.
 type verdict struct {
 	Lost     int // acknowledged, and not there any more
 	Doubled  int // recorded twice, or otherwise than before
@@ -46,7 +46,7 @@ func (v *verdict) join(w verdict) {
 	}
 }
 
-// err is nil if nothing was found.
+// err returns nil if nothing was found.
 func (v *verdict) err() error {
 	if v.Lost+v.Doubled+v.Over+v.Stuck+len(v.Problems) == 0 {
 		return nil
@@ -54,12 +54,11 @@ func (v *verdict) err() error {
 	return fmt.Errorf("%d lost, %d doubled, %d over a limit, %d stuck: %q", v.Lost, v.Doubled, v.Over, v.Stuck, v.Problems)
 }
 
-// ends remembers how runs had ended when they were first seen to.
+// ends has the results of runs when they were first seen to have ended.
 type ends map[int64]string
 
-// check looks at a file as a crash left it, before anything mends it: what was
-// acknowledged is there, what had ended is as it was, the file is whole, and no limit is
-// exceeded.
+// check looks at a file as a crash left it, before recovery: what was acknowledged is there, what had ended is
+// unchanged, the file is whole, and no limit is exceeded.
 func check(ctx context.Context, path string, acks []ack, seen ends) (v verdict, err error) {
 	problems, err := sqlite.Check(ctx, path)
 	if err != nil {
@@ -151,7 +150,7 @@ func rowsOf(db *sql.DB, query string, f func(scan func(...any) error) error) err
 	return rows.Err()
 }
 
-// A countQuery counts what there must be none of.
+// A countQuery counts rows that must not exist.
 type countQuery struct {
 	into  func(*verdict) *int
 	what  string
@@ -210,12 +209,12 @@ var settledQueries = []countQuery{
 	{over, "limits are held by nothing", "SELECT count(*) FROM stint_limiters WHERE active + admitted + waiting > 0 AND rate = 0"},
 }
 
-// patience is after how long what does not move is taken to be stuck. It is far above what a
-// machine with much other work needs: how long something takes is noted, and not judged.
+// patience is how long a program may make no progress until it counts as stuck. It is far more than a busy machine
+// needs: durations are noted, and not judged.
 const patience = 5 * time.Minute
 
-// drain opens a file with a new program, which works until all runs have ended, and
-// checks what came of them. first is how long it took until something moved.
+// drain opens a file with a new program, which works until all runs have ended, and checks their results. first is
+// how long it took until the first progress.
 func drain(ctx context.Context, path string) (v verdict, first time.Duration, err error) {
 	began := time.Now()
 	s, err := openShop(path)
@@ -295,7 +294,7 @@ func (s *shop) publishMissing(ctx context.Context, db *sql.DB) error {
 	return err
 }
 
-// openRuns tells of the runs that have not ended.
+// openRuns describes the runs that have not ended.
 func openRuns(db *sql.DB) string {
 	text := ""
 	rowsOf(db, "SELECT task || ' ' || state || ' ' || attempt || ' due ' || coalesce(due, '-') FROM stint_runs_view "+
@@ -308,7 +307,7 @@ func openRuns(db *sql.DB) string {
 	return text
 }
 
-// keyOf is the row that an ID stands for: see store/sqlite/id.go.
+// keyOf returns the key of an ID's row: see store/sqlite/id.go.
 func keyOf(id string) (int64, error) {
 	u, err := uuid.Parse(id)
 	hi := binary.BigEndian.Uint64(u[:8])

@@ -4,8 +4,7 @@ package main
 
 import "os"
 
-// A process of this program, or of its tests, is a child in a role if its environment
-// says so.
+// A process of this program, or of its tests, has the role that its environment names.
 const (
 	roleVar = "STINT_TORTURE_ROLE"
 	fileVar = "STINT_TORTURE_FILE"
@@ -13,7 +12,7 @@ const (
 
 var roles = map[string]func(path string) error{}
 
-// becomeChild does what the environment asks for, and reports whether it asked.
+// becomeChild runs the role that the environment names, and reports whether there is one.
 func becomeChild() bool {
 	role := os.Getenv(roleVar)
 	if role == "" {

@@ -14,14 +14,12 @@ import (
 	"github.com/stint-dev/stint"
 )
 
-// jumps are what a clock does in the world: set forward and back, by daylight saving or by
-// hand, and a machine that slept for a day.
+// jumps are jumps of real clocks: forward and back, by daylight saving or by hand, and a machine that slept for a day.
 var jumps = []time.Duration{time.Hour, -time.Hour, 24 * time.Hour, -10 * time.Minute, time.Minute, -24 * time.Hour}
 
-// clock has a program work while the wall clock jumps. For the file, that is all its times
-// moving the other way at once, and this is how it is done; no process may set the clock.
-// What becomes due by the jump starts at once and once, and nothing else; what executes
-// goes on; and new work is done as before.
+// clock runs a program while the wall clock jumps. For the file, a jump is the same as all its times moving the
+// other way, which is done here; no process may set the clock. What becomes due by the jump starts at once and
+// once, and nothing else does; what executes continues; and new work is done as before.
 func clock(ctx context.Context, r *round) error {
 	path := filepath.Join(r.dir("clock"), "shop.db")
 	s, err := openShop(path)
@@ -90,7 +88,7 @@ func jumped(ctx context.Context, s *shop, path string, by time.Duration) error {
 	return err
 }
 
-// scheduled has a run that the jump makes due, if it is forward, and one that it does not.
+// scheduled enqueues a run that a jump forward makes due, and one that it does not.
 func (s *shop) scheduled(ctx context.Context, by time.Duration) (passed, future *stint.Run[int], err error) {
 	if by > 0 {
 		if passed, err = s.refund.Schedule(ctx, time.Now().Add(by/2), 1); err != nil {

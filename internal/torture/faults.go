@@ -49,9 +49,8 @@ func refusing(with disk.Answer, kind disk.Kind) func(disk.Op) disk.Answer {
 	}
 }
 
-// faulty has a program work on a disk that misbehaves now and then. Its customers come
-// back after errors. Nothing is acknowledged that is not kept, the client says that it is
-// degraded, and goes on by itself.
+// faulty runs a program on a disk that misbehaves now and then. Its customers retry after errors. Everything that is
+// acknowledged is stored, and the client reports that it is degraded, and recovers by itself.
 func faulty(ctx context.Context, r *round) error {
 	dir := r.dir("faulty")
 	path := filepath.Join(dir, "shop.db")
@@ -98,7 +97,7 @@ func faulty(ctx context.Context, r *round) error {
 	return r.settled(ctx, path)
 }
 
-// suffer has the disk misbehave for a while, and then waits until all is well.
+// suffer makes the disk misbehave for a while, and then waits until all is well.
 func (r *round) suffer(ctx context.Context, s *shop, dir string, f fault) error {
 	var done atomic.Int64
 	stop := disk.Watch(dir, func(op disk.Op) disk.Answer {

@@ -11,10 +11,9 @@ import (
 	"time"
 )
 
-// freeze has three programs on one file, and stops one of them for a while, again and
-// again, as a debugger, a swapping machine or a suspended laptop does. Sometimes somebody
-// removes its lock file meanwhile, so that the others take it for dead and go on with what
-// it executes; when it goes on, it is refused.
+// freeze runs three programs on one file, and stops one of them for a while, again and again, as a debugger, a
+// swapping machine or a suspended laptop does. Sometimes its lock file is removed meanwhile, so that the others
+// take it for dead and take over its runs; when it continues, its outcomes are refused.
 func freeze(ctx context.Context, r *round) error {
 	path := filepath.Join(r.dir("freeze"), "shop.db")
 	children := make([]*child, 3)
@@ -53,7 +52,7 @@ func freeze(ctx context.Context, r *round) error {
 	return r.settled(ctx, path)
 }
 
-// removeLock removes one of the files that show that a process lives.
+// removeLock removes one of the presence files.
 func (r *round) removeLock(path string) error {
 	locks, err := filepath.Glob(filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"-stint", "*"))
 	if err != nil || len(locks) == 0 {

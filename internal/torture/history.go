@@ -15,10 +15,9 @@ import (
 	"github.com/stint-dev/stint/store/sqlite"
 )
 
-// history has many callers change and read few runs at once, over two stores on one file,
-// and asks whether there is an order of all calls, each between its beginning and its end,
-// in which every answer is right: whether the store is linearizable. Porcupine finds such
-// an order, or shows that there is none.
+// history makes many callers change and read few runs at once, over two stores on one file, and checks that the
+// store is linearizable: there is an order of all calls, each between its beginning and its end, in which every
+// result is right. Porcupine finds such an order, or shows that there is none.
 func history(ctx context.Context, r *round) error {
 	for range r.count {
 		path := filepath.Join(r.dir("history"), "h.db")
@@ -54,7 +53,7 @@ type modelState struct {
 	canceled bool // asked to
 }
 
-// runModel is what a run may answer. Runs do not know of each other.
+// runModel is the model of one run. Runs are independent.
 var runModel = porcupine.Model{
 	Partition: func(all []porcupine.Operation) [][]porcupine.Operation {
 		parts := map[store.ID][]porcupine.Operation{}
@@ -133,7 +132,7 @@ func (h *recording) one(n int) (store.ID, bool) {
 	return h.runs[n%len(h.runs)], true
 }
 
-// record has callers at work, each with a generator of numbers of its own.
+// record runs callers, each with a random generator of its own.
 func record(ctx context.Context, path string, seed int64) (*recording, error) {
 	h := &recording{began: time.Now()}
 	var stores [2]*sqlite.Store
@@ -174,7 +173,7 @@ type caller struct {
 	held   []call
 }
 
-// random is a number below n (xorshift64*, Vigna 2016).
+// random returns a number below n (xorshift64*, Vigna 2016).
 func (c *caller) random(n int) int {
 	c.rng |= 1
 	c.rng ^= c.rng >> 12

@@ -20,8 +20,7 @@ import (
 
 func init() { roles["shop"] = shopChild }
 
-// dieVar has a child kill itself before that operation on the disk, counted from when it
-// has opened the file.
+// dieVar makes a child kill itself before that operation on the disk, counted from when it has opened the file.
 const dieVar = "STINT_TORTURE_DIE"
 
 // shopChild works and has customers, without end. What it acknowledges goes into a
@@ -175,7 +174,7 @@ func (r *round) checkAcks(ctx context.Context, path string, acks []ack, seen end
 	return errors.Join(err, v.err())
 }
 
-// settled has a file come to its end.
+// settled works on a file until all runs have ended.
 func (r *round) settled(ctx context.Context, path string) error {
 	v, first, err := drain(ctx, path)
 	r.verdict.join(v)

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// litestreamVersion is the one that CI installs.
+// litestreamVersion is the version that CI installs.
 const litestreamVersion = "v0.5.18"
 
 func findLitestream() (string, error) {
@@ -24,11 +24,10 @@ func findLitestream() (string, error) {
 	return bin, nil
 }
 
-// litestream has a program work while Litestream, https://litestream.io, copies its log to
-// a replica, and asks it to end after the program has. What a restore of the replica gives
-// has all that was acknowledged, is whole, and goes on. Litestream that is begun again while
-// a program is at work is not attacked here: what it restores is damaged at times, while
-// the program's file is whole; see docs/reliability.md.
+// litestream runs a program while Litestream, https://litestream.io, copies its log to a replica, and stops Litestream
+// after the program. A restored replica has all that was acknowledged, is whole, and continues. A restart of
+// Litestream while a program works is not tested here: what it restores is sometimes damaged, while the program's
+// file is whole; see docs/reliability.md.
 func litestream(ctx context.Context, r *round) error {
 	bin, err := findLitestream()
 	if err != nil {

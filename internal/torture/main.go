@@ -1,9 +1,8 @@
 //go:build unix
 
-// Command torture attacks the library from outside, as the world does: it kills, freezes
-// and starves programs that use it, cuts their power, sets their clocks, and checks what
-// is left by the acknowledgements they gave and by the file. docs/reliability.md has the
-// figures of a long run.
+// Command torture attacks the library from outside: it kills, freezes and starves programs that use it, cuts their
+// power, sets their clocks, and checks the file against what they have acknowledged. docs/reliability.md has the
+// results of a long run.
 //
 //	go run ./internal/torture -minutes 60
 //	go run ./internal/torture -attacks power,kill -count 2000 -seed 7
@@ -59,12 +58,12 @@ type round struct {
 	dirs    int
 }
 
-// newRound has a directory of its own under base.
+// newRound returns a round with a directory of its own under base.
 func newRound(base string, seed uint64, count int, long time.Duration) *round {
 	return &round{count: count, long: long, seed: seed, rng: rand.New(rand.NewPCG(seed, 0)), base: base}
 }
 
-// dir makes a directory. It panics if it cannot: there is nothing to attack then.
+// dir creates a directory, or panics.
 func (r *round) dir(name string) string {
 	r.dirs++
 	dir := fmt.Sprintf("%s/%s-%d", r.base, name, r.dirs)
@@ -74,7 +73,7 @@ func (r *round) dir(name string) string {
 	return dir
 }
 
-// scaled is a time of the short form, or of the long one.
+// scaled returns a duration for the short or the long form.
 func (r *round) scaled(short, long time.Duration) time.Duration {
 	if r.long > 0 {
 		return long
@@ -86,7 +85,7 @@ func (r *round) note(format string, args ...any) {
 	r.notes = append(r.notes, fmt.Sprintf(format, args...))
 }
 
-// err is what a round comes to.
+// err returns the result of a round.
 func (r *round) err(err error) error {
 	err = errors.Join(err, r.verdict.err())
 	if err != nil {
@@ -141,7 +140,7 @@ func choose(names string) (chosen []attack, err error) {
 	return chosen, nil
 }
 
-// runAll prints a line an attack, and reports whether the library has stood them all.
+// runAll prints a line for each attack, and reports whether the library withstood them all.
 func runAll(ctx context.Context, chosen []attack, dir string, seed uint64, count int, each time.Duration) (stood bool) {
 	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(out, "attack\tfaults\tlost\tdoubled\tover a limit\tstuck\tseconds\tseed\t")

@@ -15,10 +15,9 @@ import (
 	"time"
 )
 
-// neighbour has somebody hostile beside a program at work: rows and names that point at what
-// is not the program's, links to its file under names of its own, and another user. The
-// program looks at all of it, others come and go, and then it is killed: what it had
-// acknowledged is there, and what was not its own is as it was.
+// neighbour puts hostile rows and files beside a running program: rows and names that refer to other files, links to
+// its file under its own names, and another user. The program sees all of it, others open and close the file, and
+// then it is killed: what it had acknowledged is there, and other files are unchanged.
 func neighbour(ctx context.Context, r *round) error {
 	dir := r.dir("neighbour")
 	path := filepath.Join(dir, "shop.db")
@@ -46,7 +45,7 @@ func neighbour(ctx context.Context, r *round) error {
 	return r.settled(ctx, path)
 }
 
-// An enemy is a hostile neighbour, and what it has beside the file.
+// An enemy is a hostile neighbour, with what it puts beside the file.
 type enemy struct {
 	*round
 	dir, path, own string
@@ -181,7 +180,7 @@ mv "$2" "$2.away" 2> /dev/null && echo moves the presences
 echo x > "$1-stint-stranger-$$" || echo cannot even make a file of its own
 exit 0`
 
-// stranger has another user try what it can. Only root can ask one.
+// stranger runs the script as another user. Only root can.
 func (n *enemy) stranger(ctx context.Context) error {
 	if os.Geteuid() != 0 {
 		return nil
@@ -247,7 +246,7 @@ func (n *enemy) worksOn(ctx context.Context, c *child) error {
 	return nil
 }
 
-// checkPrecious finds what was not the program's as it was.
+// checkPrecious checks that files that are not the program's are unchanged.
 func (n *enemy) checkPrecious() {
 	for _, name := range n.links {
 		if _, err := os.Lstat(name); err != nil {

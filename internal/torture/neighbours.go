@@ -15,10 +15,9 @@ import (
 // journal_size_limit in store/sqlite/open.go.
 const maxLog = 64 << 20
 
-// neighbours has an app use the program's file in all the ways that SQLite allows, and
-// some that it advises against: short and long transactions, deferred ones that read first,
-// a reader that does not end, and backups while all work. No call of the program's fails,
-// the log stays bounded, and each backup is a whole program that goes on.
+// neighbours makes an app use the program's file in all the ways that SQLite allows, and some that it advises against:
+// short and long transactions, deferred ones that read first, a reader that does not end, and backups meanwhile. No
+// call of the program fails, the log stays bounded, and a program can continue from each backup.
 func neighbours(ctx context.Context, r *round) error {
 	path := filepath.Join(r.dir("neighbours"), "shop.db")
 	book := &ledger{}
@@ -66,21 +65,21 @@ func (r *round) backups(ctx context.Context, db *sql.DB, path string, book *ledg
 	return nil
 }
 
-// checkLog has the file's log be no longer than it may.
+// checkLog checks that the file's log is not longer than maxLog.
 func (r *round) checkLog(path string) {
 	if info, err := os.Stat(path + "-wal"); err != nil || info.Size() > maxLog {
 		r.verdict.problem("the log: %v, %v", info, err)
 	}
 }
 
-// so is what the ledger has by now.
+// so returns the present entries of the ledger.
 func (l *ledger) so() []ack {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.acks[:len(l.acks):len(l.acks)]
 }
 
-// endlessReader holds a snapshot for as long as it is let.
+// endlessReader holds a snapshot until its context ends.
 func endlessReader(ctx context.Context, db *sql.DB) error {
 	c, err := db.Conn(ctx)
 	if err != nil {

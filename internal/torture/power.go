@@ -41,7 +41,7 @@ func power(ctx context.Context, r *round) error {
 	return nil
 }
 
-// leastAcks is how many acknowledgements a recording has, also of a machine with much other work.
+// leastAcks is the minimum of acknowledgements in a recording, also on a busy machine.
 const leastAcks = 20
 
 // busyFor lets customers come and go for a time, and until they have heard of something,

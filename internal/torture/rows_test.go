@@ -88,7 +88,7 @@ func TestRowsChangedByHand(t *testing.T) {
 	t.Logf("%d changes", done)
 }
 
-// worksOn changes a copy of the file, and has a program work on it.
+// worksOn changes a copy of the file, and runs a program on it.
 func worksOn(t *testing.T, file []byte, query string, args ...any) error {
 	dir, err := os.MkdirTemp(t.TempDir(), "")
 	if err != nil {
@@ -122,7 +122,7 @@ func worksOn(t *testing.T, file []byte, query string, args ...any) error {
 	return joinClose(err, s)
 }
 
-// looks has a person look at everything.
+// looks reads everything that a person can look at.
 func looks(ctx context.Context, c *stint.Client) error {
 	page, err := c.ListRuns(ctx, stint.RunFilter{Limit: 1000})
 	if err != nil {

@@ -36,7 +36,7 @@ type arrival struct {
 // limitMax is how many runs of pay with one key execute at once.
 const limitMax = 4
 
-// openShop opens the file, which is made if it is missing.
+// openShop opens the file, and creates it if it is missing.
 func openShop(path string, opts ...stint.ClientOption) (*shop, error) {
 	c, err := stint.Open(path, append([]stint.ClientOption{stint.WithLogger(slog.New(slog.DiscardHandler))}, opts...)...)
 	if err != nil {
@@ -154,8 +154,7 @@ func (s *shop) work(ctx context.Context, slots int) error {
 
 var visits atomic.Int64
 
-// visit makes one customer's calls, and says which were acknowledged. A call that fails
-// is an error, and what it would have done may have happened or not.
+// visit makes one customer's calls, and reports which were acknowledged. A failed call may have taken effect or not.
 func (s *shop) visit(ctx context.Context, i int, say func(what, id string)) error {
 	runs, err := s.pay.EnqueueMany(ctx, []int{i, i + 1})
 	if err != nil {
@@ -211,8 +210,8 @@ func (s *shop) visit(ctx context.Context, i int, say func(what, id string)) erro
 	return nil
 }
 
-// beside has a shop work, with customers who write down what they are told, while f does. f
-// may start others, which end with their context. No error of any of them is let pass.
+// beside runs a shop, with customers who write down what is acknowledged, while f runs. f may start others, which end
+// with their context. An error of any of them is an error of beside.
 func (r *round) beside(
 	ctx context.Context, path string, book *ledger, f func(working context.Context, start func(func() error)) error,
 ) error {

@@ -21,7 +21,7 @@ func init() { roles["soak"] = soakChild }
 // soakRetention is short, so that a long soak sees rows come and go.
 const soakRetention = 20 * time.Second
 
-// usage is what a program takes, once a second.
+// usage is a program's use of resources, measured once a second.
 type usage struct {
 	Goroutines  int
 	Descriptors int
@@ -31,7 +31,7 @@ type usage struct {
 	Latency     time.Duration
 }
 
-// soakChild works, has customers at a steady pace, and writes its usage beside the file.
+// soakChild works with customers at a steady pace, and writes its usage beside the file.
 func soakChild(path string) error {
 	s, err := openShop(path, stint.WithRetention(soakRetention))
 	if err != nil {
@@ -90,8 +90,8 @@ func (s *shop) usage(ctx context.Context, path string) (u usage) {
 	return u
 }
 
-// soak has two programs work one file for long, one of which is killed and replaced now
-// and then. What the other takes stays as it is.
+// soak runs two programs on one file for long, one of which is killed and replaced now and then. The usage of the
+// other does not grow.
 func soak(ctx context.Context, r *round) error {
 	path := filepath.Join(r.dir("soak"), "shop.db")
 	steady, err := startChild("soak", path)
@@ -146,7 +146,7 @@ func readUsage(path string) (all []usage, err error) {
 	}
 }
 
-// leastUsage is how many seconds of usage tell whether something grows.
+// leastUsage is how many seconds of usage are needed to see growth.
 const leastUsage = 12
 
 // flat compares the last quarter of a soak with the second; in the first a program warms

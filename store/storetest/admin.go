@@ -76,7 +76,7 @@ func names(s *suite) {
 	}
 }
 
-// list reads all pages, which must be in order, without gaps or repetitions.
+// list reads all pages, and checks that they are in order, without gaps or repetitions.
 func (s *suite) list(f store.Filter, limit int) (all []store.ID) {
 	var before store.ID
 	for {
@@ -176,7 +176,7 @@ func records(s *suite) {
 	}
 }
 
-// manyLogs has more lines come at once than are kept: they have numbers all the same.
+// manyLogs records more lines at once than are kept: they have numbers all the same.
 func manyLogs(s *suite) {
 	id := s.enqueue(run("1"))[0]
 	c := s.claim(1)[0]

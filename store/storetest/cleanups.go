@@ -7,7 +7,7 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// begun is a run that has a journal, with a compensation in it if undo says so.
+// begun returns a claimed run with a journal, which has a compensation if undo is true.
 func (s *suite) begun(undo bool) store.Claimed {
 	s.Helper()
 	s.enqueue(run("x"))
@@ -30,7 +30,7 @@ func (s *suite) cancels(id store.ID, want int) {
 	}
 }
 
-// cleansUp claims a run that was canceled, and ends it as one that has cleaned up.
+// cleansUp claims a canceled run, and ends it as cleaned up.
 func (s *suite) cleansUp(was store.Claimed) {
 	s.Helper()
 	got := s.claim(1)
@@ -45,8 +45,7 @@ func (s *suite) cleansUp(was store.Claimed) {
 	}
 }
 
-// cancelCleansUp has runs canceled wherever they are, also before what they were about to
-// become is stored.
+// cancelCleansUp cancels runs in all states, also before their outcome is stored.
 func cancelCleansUp(s *suite) {
 	later := time.Now().Add(time.Hour)
 	for _, to := range []store.State{store.Waiting, store.Scheduled, store.Queued} {
@@ -65,7 +64,7 @@ func cancelCleansUp(s *suite) {
 			s.cleansUp(c)
 		}
 	}
-	c := s.begun(true) // the handler returned before it heard of it
+	c := s.begun(true) // the handler returned before it noticed
 	s.cancels(c.ID, 1)
 	s.finish(outcome(c, store.Succeeded))
 	s.state(c.ID, store.Queued)
@@ -82,7 +81,7 @@ func cancelCleansUp(s *suite) {
 	s.worker = s.register()
 	s.cleansUp(c)
 
-	c = s.begun(true) // while nobody is there
+	c = s.begun(true) // while no worker lives
 	o := outcome(c, store.Waiting)
 	o.Waits.Until = later
 	s.finish(o)
@@ -94,8 +93,8 @@ func cancelCleansUp(s *suite) {
 	s.none(s.request(10))
 }
 
-// cancelOfBlocked: what has compensations is tried once more, and ends by a second cancel
-// as it is; what has none ends at once.
+// cancelOfBlocked: a run with compensations runs once more, and ends by a second cancel; one without ends
+// at once.
 func cancelOfBlocked(s *suite) {
 	block := func(c store.Claimed) {
 		o := outcome(c, store.Blocked)
@@ -129,13 +128,13 @@ func cancelOfBlocked(s *suite) {
 	if n, err := s.Replay(s.Context(), time.Now(), store.Filter{IDs: []store.ID{c.ID}}); n != 1 || err != nil {
 		s.Fatalf("replayed %d, %v", n, err)
 	}
-	s.journal(c.ID, ":1 step a 1", "undone:1 note undo a ") // its compensations are its next attempt's to give
+	s.journal(c.ID, ":1 step a 1", "undone:1 note undo a ") // the next attempt records its compensations again
 	if got := s.claim(1)[0]; !got.CancelAt.IsZero() {
 		s.Errorf("a replay is given as %+v", got)
 	}
 }
 
-// cancelAfterReplay has a run be canceled, replayed and canceled again on one worker.
+// cancelAfterReplay cancels, replays and cancels a run on one worker.
 func cancelAfterReplay(s *suite) {
 	id := s.enqueue(run("x"))[0]
 	for range 3 {
@@ -151,8 +150,8 @@ func cancelAfterReplay(s *suite) {
 	}
 }
 
-// undoOfNewAttempt replays and forks a run that undid what it did, in itself, in a branch that
-// has ended, in one within that, and in one that has not.
+// undoOfNewAttempt replays and forks a run that has done its compensations: its own, those of a branch that
+// has ended, of one within that, and of one that has not.
 func undoOfNewAttempt(s *suite) {
 	s.enqueue(run("x"))
 	c := s.claim(1)[0]
@@ -169,7 +168,7 @@ func undoOfNewAttempt(s *suite) {
 	fork, err := s.Fork(s.Context(), time.Now(), c.ID, store.Address{Seq: 3})
 	s.ok(err)
 	s.journal(fork, slices.DeleteFunc(slices.Clone(again), func(e string) bool { return e == ":3 step last 1" })...)
-	for range 2 { // the second finds notes, and what is pending
+	for range 2 { // the second finds notes and pending ones
 		if n, err := s.Replay(s.Context(), time.Now(), store.Filter{IDs: []store.ID{c.ID}}); n != 1 || err != nil {
 			s.Fatalf("replayed %d, %v", n, err)
 		}
@@ -187,7 +186,7 @@ func undoOfNewAttempt(s *suite) {
 	}
 }
 
-// forgetBranches forgets a call, and with it branches that began after it, ended or not.
+// forgetBranches forgets a call, and the branches that began after it, ended or not.
 func forgetBranches(s *suite) {
 	s.enqueue(run("x"))
 	c := s.claim(1)[0]

@@ -30,7 +30,7 @@ func (s *suite) call(c store.Claimed, e store.Entry) store.Entry {
 	return got
 }
 
-// journal lists a run's entries, "address name value".
+// journal checks a run's entries, "address name value".
 func (s *suite) journal(id store.ID, want ...string) {
 	s.Helper()
 	entries, err := s.Load(s.Context(), id)
@@ -78,7 +78,7 @@ func journalKept(s *suite) {
 	}
 	s.finish(store.Outcome{ID: c.ID, Lease: again.Lease, To: store.Scheduled, At: time.Now(), Error: []byte(`"no"`),
 		Forget: []store.Address{{Scope: "", Seq: 2}}})
-	s.journal(c.ID, ":3 step c 3", "2:1 step in 1", "3:1 step within 4") // the branch alone
+	s.journal(c.ID, ":3 step c 3", "2:1 step in 1", "3:1 step within 4") // only the branch
 	again = s.claim(1)[0]
 	s.finish(store.Outcome{ID: c.ID, Lease: again.Lease, To: store.Scheduled, At: time.Now(), Error: []byte(`"no"`),
 		Forget: []store.Address{{Scope: "", Seq: 3}}})
@@ -142,7 +142,7 @@ func waitsForEvents(s *suite) {
 	s.state(c.ID, store.Queued)
 }
 
-// Values are compared exactly, however an event writes them: also those that are near.
+// Values are compared exactly, however an event writes them, also if they are close.
 func waitsForNumbers(s *suite) {
 	values := []string{"9007199254740992", "9007199254740993", "10", "1e41"}
 	wants := []string{`{"n":9007199254740992}`, `{"n":9007199254740993.0}`, `{"n":1e1}`, `{"n":10e40}`}
@@ -173,7 +173,7 @@ func waitsForNumbers(s *suite) {
 	}
 }
 
-// A filter is asked of the events that match otherwise, before the wait and after it.
+// A filter applies to the events that match otherwise, before the wait and after it.
 func waitsForFiltered(s *suite) {
 	publish := func(payload string) {
 		s.Helper()
@@ -261,8 +261,8 @@ func restartAndFork(s *suite) {
 	}
 }
 
-// A run that its code blocked is tried again when another build comes, after the last
-// worker of the one that blocked it has left; what waits for a person is not.
+// A run that its handler blocked runs again when another build comes, after the last worker of the build
+// that blocked it has left; a run that waits for a person does not.
 func newBuild(s *suite) {
 	register := func(build string) int64 {
 		id, err := s.Register(s.Context(), time.Now(), store.WorkerInfo{Name: build, Build: build})
@@ -285,7 +285,7 @@ func newBuild(s *suite) {
 	leave(s.worker)
 	s.state(id, store.Blocked) // the same build
 	s.worker = register("new")
-	s.state(id, store.Blocked) // the old one would take it again
+	s.state(id, store.Blocked) // a worker of the old build would take it again
 	leave(again)
 	s.state(id, store.Queued)
 	if got := block(); got != id {

@@ -11,21 +11,21 @@ import (
 
 // The rules of limits and routes.
 
-// keyed is a run whose key's concurrency is limited.
+// keyed returns a run whose key's concurrency is limited.
 func keyed(input, key string, limit int, strategy store.Strategy) store.NewRun {
 	r := run(input)
 	r.Limits = []store.Limit{{Name: "t", Key: key, Max: limit, Strategy: strategy}}
 	return r
 }
 
-// rated is a run that takes units of a rate.
+// rated returns a run that takes units of a rate.
 func rated(input string, units int, perSecond float64, burst int) store.NewRun {
 	r := run(input)
 	r.Limits = []store.Limit{{Key: "rate", Units: units, PerSecond: perSecond, Burst: burst}}
 	return r
 }
 
-// takes claims up to n runs, which must be these.
+// takes claims up to n runs, and checks that they are these.
 func (s *suite) takes(n int, want ...string) []store.Claimed {
 	s.Helper()
 	got := s.claim(n)
@@ -65,7 +65,7 @@ func concurrency(s *suite) {
 	if n != 1 {
 		s.Errorf("canceled %d", n)
 	}
-	s.none(s.request(1)) // asked to cancel is not ended
+	s.none(s.request(1)) // a run that was asked to cancel has not ended
 }
 
 func concurrencyKept(s *suite) {
@@ -80,8 +80,7 @@ func concurrencyKept(s *suite) {
 	s.none(s.request(1))
 }
 
-// limitsOfScheduled has only runs that are not due yet ask for a limit, of which no
-// share is taken, when the file is opened.
+// limitsOfScheduled opens a file in which only runs that are not due have a limit, and none has a share.
 func limitsOfScheduled(s *suite) {
 	if _, ok := s.Store.(*Model); ok {
 		return // has nothing to keep
@@ -98,7 +97,7 @@ func limitsOfScheduled(s *suite) {
 	s.takes(10, "2")
 }
 
-// limitsOfBulk has the first runs that ask for limits come in a large bulk.
+// limitsOfBulk enqueues the first runs with limits in a large bulk.
 func limitsOfBulk(s *suite) {
 	s.finish(outcome(s.claimOf(run("before")), store.Succeeded))
 	bulk := make([]store.NewRun, 6000)
@@ -113,8 +112,7 @@ func limitsOfBulk(s *suite) {
 	}
 }
 
-// limitsOfDebounced has runs come to ask for a limit, the first in the file, while they
-// wait for their time.
+// limitsOfDebounced gives runs a limit, the first in the file, while they are scheduled.
 func limitsOfDebounced(s *suite) {
 	for _, limited := range []bool{false, true} {
 		for _, in := range []string{"1", "2"} {
@@ -144,7 +142,7 @@ func severalLimits(s *suite) {
 	s.enqueue(keyed("a", "a", 1, store.StrategyQueue))
 	a := s.takes(10, "a")[0]
 	s.enqueue(both, keyed("b", "b", 1, store.StrategyQueue))
-	b := s.takes(10, "b")[0] // who waits for a holds no share of b
+	b := s.takes(10, "b")[0] // a run that waits for a holds no share of b
 	s.finish(outcome(a, store.Succeeded))
 	s.none(s.request(1))
 	s.finish(outcome(b, store.Succeeded))
@@ -211,9 +209,9 @@ func rates(s *suite) {
 	}
 }
 
-// newestFigures has limits be as the newest enqueue says: for what waits, and for what has
-// passed and not started.
-func newestFigures(s *suite) {
+// newestSettings: a limit has the settings of its newest enqueue, for runs that wait and for admitted runs
+// that have not started.
+func newestSettings(s *suite) {
 	const hour = 1.0 / 3600
 	none := func() { s.Helper(); s.none(s.request(10)) }
 	s.enqueue(rated("1", 1, hour, 1), rated("2", 1, hour, 1))
@@ -241,7 +239,7 @@ func newestFigures(s *suite) {
 	}
 	a := s.takes(10, "a")[0]
 	s.enqueue(keyed("e", "k", 3, store.StrategyQueue))
-	b := s.takes(1, "b")[0] // and c has passed
+	b := s.takes(1, "b")[0] // and c is admitted
 	s.enqueue(keyed("f", "k", 1, store.StrategyQueue))
 	none()
 	s.finish(outcome(a, store.Succeeded))
@@ -254,16 +252,16 @@ func newestFigures(s *suite) {
 	}
 	first := s.takes(10, "1")[0]
 	time.Sleep(time.Second)
-	s.enqueue(keyed("5", "turns", 3, store.StrategyGroupRoundRobin)) // and 2 has passed
+	s.enqueue(keyed("5", "turns", 3, store.StrategyGroupRoundRobin)) // and 2 is admitted
 	s.enqueue(keyed("6", "turns", 1, store.StrategyGroupRoundRobin))
 	none()
 	s.finish(outcome(first, store.Succeeded))
 	s.takes(10, "2")
 }
 
-// figuresOfPaused pauses and resumes a key whose only run waits at a rate: the key has the figures
-// of that run then.
-func figuresOfPaused(s *suite) {
+// settingsOfPaused pauses and resumes a key whose only run waits for a rate: the key then has the settings of
+// that run.
+func settingsOfPaused(s *suite) {
 	k := store.LimitKey{Name: "t", Key: "k"}
 	both := rated("both", 1, 1, 1)
 	both.Limits = append(keyed("", "k", 1, store.StrategyQueue).Limits, both.Limits...)
@@ -292,7 +290,7 @@ func rateFigures(s *suite) {
 	}
 	s.ok(s.SetRate(ctx, time.Now(), "rate", 1, 1))
 	s.enqueue(rated("1", 1, 0, 0), rated("2", 1, 100, 100), rated("3", 1, 0, 0))
-	s.takes(10, "1") // what was set holds over what a run says
+	s.takes(10, "1") // SetRate overrides a run's settings
 	s.ok(s.SetRate(ctx, time.Now(), "rate", 1000, 2))
 	s.takes(1, "2")
 	s.takes(1, "3")
@@ -317,7 +315,7 @@ func pausedLimits(s *suite) {
 	s.finish(outcome(s.takes(10, "4", "5")[1], store.Succeeded))
 	pause(rate, true)
 	ids = append(ids, s.enqueue(rated("6", 1, 1000, 5))...)
-	s.finish(outcome(one, store.Scheduled)) // what held a share waits for the next also
+	s.finish(outcome(one, store.Scheduled)) // a run that held a share waits for its next attempt, too
 	time.Sleep(2 * time.Hour)
 	_, err := s.Expire(s.Context(), time.Time{}, time.Time{})
 	s.ok(err)

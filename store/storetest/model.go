@@ -11,9 +11,8 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// A Model is a store in maps under one mutex, written from the contract alone. It is
-// the oracle that random sequences of verbs are compared with, and a reading aid: what
-// a verb means, without how a database does it.
+// A Model is a store in maps under one mutex, written from the contract alone. It is the oracle that random
+// sequences of verbs are compared with, and shows what a verb means, without how a database does it.
 type Model struct {
 	mu       sync.Mutex
 	closed   bool
@@ -27,14 +26,14 @@ type Model struct {
 	events   []modelEvent
 	rates    map[string]*modelRate
 	paused   map[store.LimitKey]bool
-	limits   map[store.LimitKey]*modelLimit // as their newest enqueues have them
+	limits   map[store.LimitKey]*modelLimit // with the settings of their newest enqueues
 	crons    map[string]*store.Cron
 	filters  []store.TaskFilter
 	filter   int64 // last number given
 
 	triggers map[string][]store.Trigger // by task
 	programs map[string]string          // of the tasks that were declared
-	gone     map[string]time.Time       // of tasks that are declared no more
+	gone     map[string]time.Time       // of tasks that are not declared any more
 	turns    int
 	changed  chan struct{} // closed at each change
 	changes  uint64
@@ -58,10 +57,10 @@ type modelRun struct {
 	joins   map[int]store.JoinState
 	tests   []store.TestResult
 	came    map[int]time.Time // events that a waiting task waited for, by leaf
-	wake    time.Time         // of a waiting task: when it is to be decided; zero: by events alone
+	wake    time.Time         // of a waiting task: when to decide again; zero: only after an event
 	waits   store.Waits       // of a handler that waits
 	journal []modelEntry
-	lane    string // of a task that was sent elsewhere
+	lane    string // of a task whose worker had no handler
 
 	limits []store.Limit
 	route  store.Route
@@ -95,7 +94,7 @@ func NewModel() *Model {
 
 var _ store.Store = (*Model)(nil)
 
-// lock takes the mutex; unlock tells everybody who waits that something may have changed.
+// lock takes the mutex; unlock also signals all waiting calls.
 func (m *Model) lock() error {
 	m.mu.Lock()
 	if m.closed {
@@ -112,8 +111,8 @@ func (m *Model) unlock() {
 	m.mu.Unlock()
 }
 
-// wait calls look under the lock until it is done, ctx ends or the store is closed.
-// look also says when time alone may change its mind.
+// wait calls look under the lock until it is done, ctx ends or the store is closed. look also returns when to
+// call it again if nothing changes before.
 func (m *Model) wait(ctx context.Context, look func() (done bool, next time.Time)) error {
 	for {
 		if err := ctx.Err(); err != nil {
@@ -151,8 +150,8 @@ func until(ctx context.Context, changed <-chan struct{}, next time.Time) error {
 	return nil
 }
 
-// advance does what time alone does, each at its time: due runs are queued, workflows
-// begun, waiting tasks decided, late ones canceled.
+// advance does what is due, each at its time: it queues runs, begins workflows, decides waiting tasks, and
+// cancels what is late.
 func (m *Model) advance(now time.Time) {
 	for {
 		var first *modelRun
@@ -174,7 +173,7 @@ func (m *Model) advance(now time.Time) {
 	}
 }
 
-// next is when time alone changes the run; zero: never.
+// next returns when time alone changes the run; zero: never.
 func (r *modelRun) next() (at time.Time) {
 	switch r.State {
 	case store.Scheduled:
@@ -302,7 +301,7 @@ func (m *Model) enqueue(now time.Time, n store.NewRun) store.Enqueued {
 	return store.Enqueued{ID: id}
 }
 
-// limitStart counts the time until which a run must have started from when it is due.
+// limitStart sets the time until which a run must have started.
 func (r *modelRun) limitStart(due time.Time) {
 	if r.StartBy = (time.Time{}); r.startIn > 0 {
 		r.StartBy = due.Add(r.startIn)

@@ -9,9 +9,8 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// ahead orders runs as they start: by effective priority now, then due, then first in.
-// Suspects of crashes come after all others, and a run whose key has its turn after those
-// whose keys had it before.
+// ahead orders runs as they start: by effective priority, then due time, then as enqueued. Suspects come after
+// all others, and a run after those whose keys had their turn before.
 func ahead(a, b *modelRun) int {
 	return cmp.Or(cmp.Compare(min(a.Crashes, 2)/2, min(b.Crashes, 2)/2), cmp.Compare(a.rank(a.since), b.rank(b.since)),
 		cmp.Compare(a.turn, b.turn), cameBefore(a, b))
@@ -99,7 +98,7 @@ func (m *Model) start(worker int64, r *modelRun) store.Claimed {
 	}
 }
 
-// held returns the run if the lease still stands.
+// held returns the run if the lease is current.
 func (m *Model) held(id store.ID, lease int64) *modelRun {
 	if r := m.runs[id]; r != nil && r.State == store.Running && r.lease == lease {
 		return r
@@ -151,7 +150,7 @@ func (m *Model) finish(now time.Time, r *modelRun, o *store.Outcome) {
 		r.Output, r.tests = o.Output, o.Tests
 		m.end(r, o.To, now, o.Error)
 	case o.To == store.Waiting:
-		if o.Uncounted { // suspend gives it back
+		if o.Uncounted { // suspend subtracts it
 			r.Attempt++
 		}
 		m.suspend(r, now, o)
@@ -175,7 +174,7 @@ func (m *Model) finish(now time.Time, r *modelRun, o *store.Outcome) {
 			r.Attempts = append(r.Attempts, past)
 		}
 	}
-	r.forget(o.Forget) // after Waits were looked at
+	r.forget(o.Forget) // after Waits were read
 	for _, f := range o.Follow {
 		f.Parent = r.ID
 		m.enqueue(now, f)

@@ -114,7 +114,7 @@ func (r *modelRun) done(at store.Address) bool {
 	return there && r.journal[i].Done
 }
 
-// suspend has a run wait, or queues it again if what it waits for has come already.
+// suspend makes a run wait, or queues it if one of the things that it waits for is there.
 func (m *Model) suspend(r *modelRun, now time.Time, o *store.Outcome) {
 	w := o.Waits
 	over := !w.Until.IsZero() && !w.Until.After(now)
@@ -135,14 +135,14 @@ func (m *Model) suspend(r *modelRun, now time.Time, o *store.Outcome) {
 	}
 }
 
-// resume queues a run that waited.
+// resume queues a run that waits.
 func (r *modelRun) resume(now time.Time) {
 	if r.State == store.Waiting && r.lease > 0 {
 		r.State, r.Due = store.Queued, now
 	}
 }
 
-// childEnded wakes those that wait for a run that has ended.
+// childEnded resumes the runs that wait for a run that has ended.
 func (m *Model) childEnded(child *modelRun, now time.Time) {
 	for _, id := range m.order {
 		if r := m.runs[id]; r != nil && r.State == store.Waiting && slices.Contains(r.waits.Children, child.ID) {
@@ -151,7 +151,7 @@ func (m *Model) childEnded(child *modelRun, now time.Time) {
 	}
 }
 
-// resolve gives an event to the durable calls that wait for it.
+// resolve completes the durable calls that wait for an event.
 func (m *Model) resolve(r *modelRun, e modelEvent) (some bool) {
 	if r == nil {
 		return false
@@ -167,12 +167,12 @@ func (m *Model) resolve(r *modelRun, e modelEvent) (some bool) {
 	return some
 }
 
-// hasUndo reports whether there are compensations that are not done.
+// hasUndo reports whether there are pending compensations.
 func (r *modelRun) hasUndo() bool {
 	return slices.ContainsFunc(r.journal, func(e modelEntry) bool { return store.IsUndo(e.Scope) && !e.Done })
 }
 
-// forget removes entries, what follows them, and the scopes of the branches among that.
+// forget deletes entries, the later ones of their scopes, and the scopes of branches among them.
 func (r *modelRun) forget(from []store.Address) {
 	for _, a := range from {
 		if i, there := slices.BinarySearchFunc(r.journal, a, byAddress); there && r.journal[i].Kind == store.EntryBranch &&
@@ -190,7 +190,7 @@ func (r *modelRun) forget(from []store.Address) {
 	}
 }
 
-// firstNumber is the number that a path begins with; -1: it begins with none.
+// firstNumber returns the number that a path begins with; -1: none.
 func firstNumber(path string) int {
 	first, _, _ := strings.Cut(path, "/")
 	n, err := strconv.Atoi(first)
@@ -200,8 +200,8 @@ func firstNumber(path string) int {
 	return n
 }
 
-// resetUndo makes notes of compensations, but for those of branches that have ended, which are
-// to be done anew.
+// resetUndo turns compensations into notes, except for those of branches that have ended, which become pending
+// again.
 func (r *modelRun) resetUndo() {
 	var kept, notes []modelEntry
 	for _, e := range r.journal {
@@ -230,8 +230,7 @@ func (r *modelRun) resetUndo() {
 	}
 }
 
-// branchEnded reports whether the compensations of a scope are of a branch that has ended, or
-// of one within such a branch.
+// branchEnded reports whether a scope's compensations are those of a branch that has ended, or within one.
 func (r *modelRun) branchEnded(undo string) bool {
 	path, _ := strings.CutPrefix(undo, store.UndoScope+"/")
 	return slices.ContainsFunc(r.journal, func(e modelEntry) bool {

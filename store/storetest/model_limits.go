@@ -11,22 +11,22 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// Limits and routes, asked anew at each claim. Of the runs of a workflow the model knows
-// neither: that they hold for these too is tested through the public API.
+// Limits and routes, computed at each claim. The model has none for workflows: that they apply to these too is
+// tested through the public API.
 
 type modelRate struct {
 	store.Bucket
 	explicit bool
-	setBy    store.ID // the newest enqueue that came with figures
+	setBy    store.ID // the newest enqueue with settings
 }
 
-// A modelLimit is how a key of a concurrency limit is by its newest enqueue.
+// A modelLimit is a key of a concurrency limit, with the settings of its newest enqueue.
 type modelLimit struct {
 	store.Limit
 	setBy store.ID
 }
 
-// newest returns a limit of a run with the figures in force.
+// newest returns a limit of a run with its present settings.
 func (m *Model) newest(l *store.Limit) *store.Limit {
 	if x := m.limits[l.Of()]; x != nil && !l.Rate() {
 		c := *l
@@ -36,7 +36,7 @@ func (m *Model) newest(l *store.Limit) *store.Limit {
 	return l
 }
 
-// use sets the figures of the limits of a run that comes to them, unless a later enqueue set them.
+// use sets the settings of the limits of a run that comes to them, unless a later enqueue set them.
 func (m *Model) use(r *modelRun, now time.Time) {
 	for i := range r.limits {
 		l := &r.limits[i]
@@ -66,7 +66,7 @@ func (m *Model) useRate(r *modelRun, l *store.Limit, now time.Time) {
 	b.setBy = r.setBy
 }
 
-// needed reports whether another run is at a key of a concurrency limit.
+// needed reports whether another run uses or waits for a key of a concurrency limit.
 func (m *Model) needed(l *store.Limit, but *modelRun) bool {
 	if m.paused[l.Of()] || m.active(l) > 0 {
 		return true
@@ -79,7 +79,7 @@ func (m *Model) needed(l *store.Limit, but *modelRun) bool {
 	return false
 }
 
-// keyed is the limit of a run for a key of a concurrency limit, if it has it.
+// keyed returns the run's limit for a key of a concurrency limit, or nil.
 func (r *modelRun) keyed(l *store.Limit) *store.Limit {
 	for i := range r.limits {
 		if x := &r.limits[i]; !x.Rate() && x.Name == l.Name && x.Key == l.Key {
@@ -101,7 +101,7 @@ func (m *Model) active(l *store.Limit) (n int) {
 	return n
 }
 
-// resumed reports whether a queued run comes back from a wait: it goes on with its attempt.
+// resumed reports whether a queued run continues its attempt after a wait.
 func (r *modelRun) resumed() bool {
 	return r.lease > 0 && r.State == store.Queued && len(r.journal) > 0
 }
@@ -143,7 +143,7 @@ func (b *modelRate) set(now time.Time, perSecond float64, burst int) {
 	b.Fill(now)
 }
 
-// admit does what a strategy that cancels does when a run is queued.
+// admit applies the strategies that cancel when a run is queued.
 func (m *Model) admit(r *modelRun, now time.Time) {
 	for i := range r.limits {
 		l := m.newest(&r.limits[i])
@@ -175,8 +175,7 @@ func (m *Model) admit(r *modelRun, now time.Time) {
 	}
 }
 
-// mayStart reports whether the worker may start a queued run now, or when that may be so
-// by time alone.
+// mayStart reports whether the worker may start a queued run now, or when it may without another change.
 func (m *Model) mayStart(worker int64, r *modelRun) (ok bool, at time.Time) {
 	if l, at := m.waitsAt(r); l != nil {
 		return false, at
@@ -204,7 +203,7 @@ func (m *Model) busy(worker int64) (n int) {
 	return n
 }
 
-// waitsAt is the limit that a queued run waits for, or nil; at is when it may have it.
+// waitsAt returns the limit that a queued run waits for, or nil, and when that may admit it.
 func (m *Model) waitsAt(r *modelRun) (l *store.Limit, at time.Time) {
 	for i := range r.limits {
 		l := m.newest(&r.limits[i])
@@ -233,7 +232,7 @@ func (m *Model) waitsAt(r *modelRun) (l *store.Limit, at time.Time) {
 	return nil, time.Time{}
 }
 
-// head is the first of the queued runs that are so, as they came.
+// head returns the first queued run for which so is true.
 func (m *Model) head(so func(*modelRun) bool) (first *modelRun) {
 	for _, r := range m.runs {
 		if r.State == store.Queued && so(r) && (first == nil || cameBefore(r, first) < 0) {
@@ -253,7 +252,7 @@ func (r *modelRun) takes(rate string) bool {
 	return !r.resumed() && slices.ContainsFunc(r.limits, func(l store.Limit) bool { return l.Rate() && l.Key == rate })
 }
 
-// take takes units for a run that starts, and passes the turns of its keys on.
+// take takes units for a run that starts, and gives the turns of its keys to the next ones.
 func (m *Model) take(r *modelRun) {
 	for i := range r.limits {
 		switch l := m.newest(&r.limits[i]); {
@@ -268,7 +267,7 @@ func (m *Model) take(r *modelRun) {
 	}
 }
 
-// cost is how many of a claim's Free a run takes.
+// cost returns how many of a claim's slots a run needs.
 func cost(req *store.ClaimRequest, r *modelRun) int {
 	if req.Cost == nil {
 		return 1
@@ -276,7 +275,7 @@ func cost(req *store.ClaimRequest, r *modelRun) int {
 	return req.Cost(r.Task)
 }
 
-// expireRates removes the rates that came with runs and have not been used for an hour.
+// expireRates deletes the rates that came with runs and have not been used for an hour.
 func (m *Model) expireRates() {
 	m.mu.Lock()
 	defer m.unlock()

@@ -13,7 +13,7 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// nextCron is the cron that ticks next; of several, any.
+// nextCron returns a cron that ticks next.
 func (m *Model) nextCron() (first *store.Cron) {
 	for _, c := range m.crons {
 		if !c.Next.IsZero() && (first == nil || c.Next.Before(first.Next)) {
@@ -23,7 +23,7 @@ func (m *Model) nextCron() (first *store.Cron) {
 	return first
 }
 
-// tick makes a cron's run. A model is never late.
+// tick enqueues a cron's run. A model is never late.
 func (m *Model) tick(c *store.Cron) {
 	at := c.Next
 	c.Last, c.LastRun = at, m.startCron(c, at, at)
@@ -38,8 +38,8 @@ func (m *Model) startCron(c *store.Cron, now, at time.Time) store.ID {
 	return m.enqueue(now, r).ID
 }
 
-// trigger makes the runs that an event starts: those of its very key before those with
-// a *, of each kind by key and task.
+// trigger starts an event's runs: of triggers with exactly its key, then of those with a *, each by key and
+// task.
 func (m *Model) trigger(now time.Time, e *modelEvent) (started []store.ID, err error) {
 	var list []store.Trigger
 	for _, task := range slices.Sorted(maps.Keys(m.triggers)) {
@@ -70,7 +70,7 @@ func (m *Model) trigger(now time.Time, e *modelEvent) (started []store.ID, err e
 	return started, nil
 }
 
-// delivered is the event that came with a delivery before, or nil.
+// delivered returns the event that has a delivery, or nil.
 func (m *Model) delivered(delivery string) *modelEvent {
 	for i := range m.events {
 		if delivery != "" && m.events[i].Delivery == delivery {
@@ -80,7 +80,7 @@ func (m *Model) delivered(delivery string) *modelEvent {
 	return nil
 }
 
-// woke notes that an event ended a run's wait.
+// woke records that an event ended a run's wait.
 func (m *Model) woke(event, run store.ID) {
 	for i := range m.events {
 		if e := &m.events[i]; e.id == event && !slices.Contains(e.woke, run) {
@@ -125,7 +125,7 @@ func (m *Model) Declare(_ context.Context, now time.Time, ds []store.Declaration
 	return nil
 }
 
-// isGone reports whether a cron was declared by code that is gone.
+// isGone reports whether a cron's declaration was removed.
 func (m *Model) isGone(c *store.Cron) bool {
 	return c.Declared && !m.gone[c.Template.Run.Task].IsZero()
 }
@@ -139,7 +139,7 @@ func (m *Model) hasWorker(task string) bool {
 	return false
 }
 
-// catchUp starts what triggers that had gone for a moment would have started meanwhile.
+// catchUp starts the runs that triggers, which were undeclared for a moment, would have started meanwhile.
 func (m *Model) catchUp(now, gone time.Time, triggers []store.Trigger) error {
 	if gone.IsZero() || now.Sub(gone) > store.CatchUpGraceTime {
 		return nil
@@ -163,7 +163,7 @@ func (m *Model) catchUp(now, gone time.Time, triggers []store.Trigger) error {
 	return nil
 }
 
-// dropUndeclared takes away what the program of a worker declared before and lacks now.
+// dropUndeclared removes the declarations of a worker's program that it lacks now.
 func (m *Model) dropUndeclared(w *store.WorkerInfo, now time.Time) {
 	for task, program := range m.programs {
 		if program != w.Program || program == "" || slices.Contains(w.Defines, task) || m.hasWorker(task) || !m.gone[task].IsZero() {
@@ -267,7 +267,7 @@ func (m *Model) Crons(_ context.Context, after string, limit int) (all []store.C
 	return all, more, nil
 }
 
-// firstPage is what a list returns of rows, and whether there are more.
+// firstPage returns the first page of rows, and whether there are more.
 func firstPage[T any](all []T, limit int, size func(*T) int) (page []T, more bool) {
 	bytes := 0
 	for i := range all {

@@ -14,7 +14,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.Cleanup(selfcheck.Exit))
 }
 
-// The model keeps the rules itself, or it could not be the oracle.
+// The model passes the rules itself: it is the oracle.
 func TestModel(t *testing.T) {
 	storetest.Run(t, func(testing.TB, string) store.Store { return storetest.NewModel() })
 }

@@ -78,13 +78,13 @@ func (m *Model) Living(context.Context) (all []store.WorkerInfo, err error) {
 	return all, nil
 }
 
-// leave is the end of a worker.
+// leave ends a worker.
 func (m *Model) leave(worker int64) {
 	m.workers[worker].gone = true
 	m.retryBlocked()
 }
 
-// builds are those of which a worker lives.
+// builds returns the builds of the living workers.
 func (m *Model) builds() map[string]bool {
 	alive := map[string]bool{}
 	for _, w := range m.workers {
@@ -114,7 +114,7 @@ func (m *Model) Unregister(_ context.Context, now time.Time, worker int64) error
 	for _, id := range slices.Clone(m.order) {
 		switch r := m.runs[id]; {
 		case r.State != store.Running || r.worker != worker || r.Workflow:
-		case !r.CancelAt.IsZero() && len(r.journal) > 0: // it cleans up in its place
+		case !r.CancelAt.IsZero() && len(r.journal) > 0: // it cleans up at its position
 			r.State = store.Queued
 			r.Attempt--
 		default:
@@ -125,8 +125,8 @@ func (m *Model) Unregister(_ context.Context, now time.Time, worker int64) error
 	return nil
 }
 
-// endsByCrash reports whether a run was asked to cancel and has nothing to clean up, now
-// that the process has died which executed it.
+// endsByCrash reports whether a run of a dead process ends: it was asked to cancel and has nothing to clean
+// up.
 func (r *modelRun) endsByCrash() bool {
 	if r.Crashes >= store.MaxCrashes {
 		return !r.CancelAt.IsZero() && !r.hasUndo()
@@ -134,7 +134,7 @@ func (r *modelRun) endsByCrash() bool {
 	return !r.CancelAt.IsZero() && len(r.journal) == 0
 }
 
-// Crash does what a store does when the process of a worker has died.
+// Crash does what a store does after the process of a worker has died.
 func (m *Model) Crash(worker int64) {
 	m.mu.Lock()
 	defer m.unlock()

@@ -9,8 +9,7 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// What store.Graph decides is decided by the same code in every store; this is how the
-// model counts and keeps. That the decisions are right is tested against the meanings
+// store.Graph decides for every store; the model only counts and stores. That the decisions are right is tested
 // through the public API.
 
 type modelEvent struct {
@@ -20,10 +19,10 @@ type modelEvent struct {
 	started, woke []store.ID
 }
 
-// isTask reports whether the run is of a task of a workflow.
+// isTask reports whether the run is a workflow's task.
 func (r *modelRun) isTask() bool { return r.graph != nil && !r.Workflow }
 
-// claimName is what a worker must have code for.
+// claimName returns the task that a worker needs a handler for.
 func (r *modelRun) claimName() string {
 	if r.isTask() && r.lane == "" {
 		return r.graph.Lane()
@@ -50,14 +49,14 @@ func (m *Model) begin(r *modelRun, now time.Time) {
 	m.must(r.graph.Begin(modelWorkflow{m, r, now}))
 }
 
-// must is for errors that a model's Flow does not make.
+// must panics on an error, which a modelWorkflow never returns.
 func (m *Model) must(err error) {
 	if err != nil {
 		panic(err)
 	}
 }
 
-// follow does what follows from the end of a task of a workflow.
+// follow does what follows from the end of a workflow's task.
 func (m *Model) follow(r *modelRun, now time.Time) {
 	if !r.isTask() || r.place >= len(r.graph.Tasks) {
 		return
@@ -75,7 +74,7 @@ func (f modelWorkflow) startHook(place int) {
 	}
 }
 
-// taskOf is the run that a task of a workflow's run has, or nil.
+// taskOf returns the run of a workflow's task, or nil.
 func (m *Model) taskOf(flow *modelRun, place int) *modelRun {
 	for _, r := range m.runs {
 		if r.isTask() && r.Parent == flow.ID && r.place == place {
@@ -101,7 +100,7 @@ func (f modelWorkflow) Start(task int) (store.State, error) {
 	return f.decide(r), nil
 }
 
-// decide has a task become what its conditions say now.
+// decide sets a task's state by its conditions.
 func (f modelWorkflow) decide(r *modelRun) store.State {
 	t := &r.graph.Tasks[r.place]
 	leaves := t.Leaves()
@@ -174,7 +173,7 @@ func (f modelWorkflow) EndUnstarted(task int, to store.State, cause int) error {
 	return nil
 }
 
-// make makes the run of a task.
+// make creates the run of a task.
 func (f modelWorkflow) make(place int, state store.State) *modelRun {
 	g := f.r.graph
 	id := f.m.newID(f.now)
@@ -304,7 +303,7 @@ func (r *modelRun) workflowTask() store.WorkflowTask {
 	}
 }
 
-// replayWorkflow has what did not succeed of a workflow's run, and what depends on it, run again.
+// replayWorkflow runs the tasks of a workflow's run again that did not succeed, and those that depend on them.
 func (m *Model) replayWorkflow(r *modelRun, now time.Time) {
 	r.State, r.Started, r.Error, r.Ended, r.CancelAt = store.Running, now, nil, time.Time{}, time.Time{}
 	r.joins = map[int]store.JoinState{}

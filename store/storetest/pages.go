@@ -10,8 +10,8 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// largePages checks that lists end by MaxPageBytes, that nothing is left out, and that a row
-// which alone has more is listed.
+// largePages checks that pages end by MaxPageBytes, that nothing is left out, and that a row is listed which
+// alone has more.
 func largePages(s *suite) {
 	const n = 7
 	third := bytes.Repeat([]byte("x"), store.MaxPageBytes/3)
@@ -69,8 +69,8 @@ func (s *suite) pagesAre(what string, oldestFirst []store.ID, list func(before s
 	}
 }
 
-// journalPages checks that pages of a journal, put together, are the journal in the order of Load,
-// whatever the limit, that they end by MaxPageBytes, and that they go on where entries came meanwhile.
+// journalPages checks that pages of a journal are together the journal in the order of Load, whatever the
+// limit; that they end by MaxPageBytes; and that they continue if entries came meanwhile.
 func journalPages(s *suite) {
 	s.enqueue(run("x"))
 	c := s.claim(1)[0]
@@ -114,7 +114,7 @@ func journalPages(s *suite) {
 	}
 }
 
-// journalInPages reads a journal by pages of limit entries.
+// journalInPages reads a journal in pages of limit entries.
 func (s *suite) journalInPages(id store.ID, limit int, notes bool) (all []store.Entry) {
 	s.Helper()
 	for after, more := (store.Address{}), true; more; {
@@ -173,8 +173,8 @@ func schedulePages(s *suite) {
 	}
 }
 
-// pagesOf reads a list by pages, each after the key of the last row of the one before, and returns
-// the keys of all rows and the sizes of the pages.
+// pagesOf reads a list in pages, each after the last key of the one before, and returns the keys of all rows and
+// the sizes of the pages.
 func pagesOf[T, K any](s *suite, read func(after K) (page []T, more bool, err error), key func(*T) K) (keys []K, sizes []int) {
 	s.Helper()
 	var after K

@@ -13,20 +13,19 @@ import (
 	"pgregory.net/rapid"
 )
 
-// A Crasher is a store under test that can die: as if its process had been killed, it
-// gives nothing back and answers nothing more.
+// A Crasher is a store under test that can die as if its process was killed: it releases no runs and returns
+// nothing more.
 type Crasher interface {
 	store.Store
 	Crash()
 }
 
-// Random compares random sequences of verbs, on two stores that have the same data
-// open, with the Model: what each verb answers, and the state of every run after it.
-// One of the two dies now and then.
+// Random compares random sequences of verbs, on two stores with the same data, with the Model: the result of
+// each verb, and the state of every run after it. One of the two dies now and then.
 func Random(t *testing.T, open func(t testing.TB, dir string) Crasher) {
 	store.RegisterFilters(contains)
 	synctest.Test(t, func(t *testing.T) {
-		rapid.Check(struct{ testing.TB }{t}, func(rt *rapid.T) { // it asks a *testing.T for a deadline, which a bubble refuses
+		rapid.Check(struct{ testing.TB }{t}, func(rt *rapid.T) { // rapid reads the deadline of a *testing.T, which a bubble refuses
 			dir := t.TempDir()
 			p := &pair{t: t, rt: rt, model: NewModel(), stores: [2]Crasher{open(t, dir), open(t, dir)},
 				open: func() Crasher { return open(t, dir) }}
@@ -66,15 +65,14 @@ type pair struct {
 	builds  int // workers registered
 }
 
-// jitter makes a time that is drawn fall at no whole tenth of a second, where verbs are
-// called, and rarely with another: what happens at one instant has no order that all
-// stores must agree on.
+// jitter keeps a drawn time from a whole tenth of a second, when verbs are called, and mostly from other times:
+// stores need not agree on the order of what happens at one instant.
 func (p *pair) jitter() time.Duration {
 	p.jit = p.jit%99 + 1
 	return time.Duration(p.jit) * time.Millisecond
 }
 
-// align waits for a whole tenth of a second, that is not a whole second: there crons tick.
+// align waits for a whole tenth of a second that is not a whole second: then crons tick.
 func align() {
 	const tenth = 100 * time.Millisecond
 	time.Sleep(tenth - time.Duration(time.Now().UnixNano())%tenth)
@@ -215,7 +213,7 @@ func (p *pair) call(rt *rapid.T) {
 	}
 }
 
-// newRun makes a run, and its twin, of random bits.
+// newRun makes a run and its twin from random bits.
 func (p *pair) newRun(bits uint32) (run, twin store.NewRun) {
 	n := func(below uint32) int {
 		v := bits % below
@@ -252,7 +250,7 @@ func (p *pair) newRun(bits uint32) (run, twin store.NewRun) {
 	return r, twin
 }
 
-// tryClaim claims what is there at this instant.
+// tryClaim claims what is ready now.
 func tryClaim(t *testing.T, s store.Store, r store.ClaimRequest) []store.Claimed {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan []store.Claimed, 1)
@@ -345,7 +343,7 @@ func (p *pair) finish(rt *rapid.T) {
 	}
 }
 
-// some draws a filter, for the stores and for the model.
+// some draws a filter for the stores and for the model.
 func (p *pair) some(rt *rapid.T) (real, twin store.Filter) {
 	if k := len(p.ids); k > 0 && rapid.Bool().Draw(rt, "by id") {
 		for range rapid.IntRange(1, 5).Draw(rt, "ids") {
@@ -367,7 +365,7 @@ func (p *pair) same(rt *rapid.T, op string, got int, err error, want int, merr e
 	}
 }
 
-// count counts what a verb would change.
+// count returns what a verb would change.
 func (p *pair) count(rt *rapid.T, real, twin store.Filter, act store.Act) int {
 	got, err := p.stores[p.side(rt)].Count(p.t.Context(), real, act)
 	want, merr := p.model.Count(p.t.Context(), twin, act)
@@ -448,7 +446,7 @@ func (p *pair) crash(rt *rapid.T) {
 		return
 	}
 	p.model.Crash(dead)
-	comesBack() // there is nothing to tell of, but it is to be noticed all the same
+	comesBack() // nothing to report, but it must be noticed all the same
 	ctx, cancel := context.WithTimeout(p.t.Context(), 3*time.Second)
 	defer cancel()
 	if r, err := other.Recover(ctx); ctx.Err() == nil {
@@ -456,7 +454,7 @@ func (p *pair) crash(rt *rapid.T) {
 	}
 }
 
-// compare has every run of the stores equal its twin of the model.
+// compare compares every run of the stores with its twin of the model.
 func (p *pair) compare(rt *rapid.T) {
 	synctest.Wait()
 	const most = 1 << 20
@@ -487,7 +485,7 @@ func journalOf(p *pair, s store.Store, id store.ID) (all []string) {
 	return all
 }
 
-// essence is a run without what two stores need not agree on.
+// essence returns what two stores must agree on of a run.
 func (p *pair) essence(r *store.Run, ids []store.ID) string {
 	return fmt.Sprintf("%s %s %s %v priority %d attempt %d executions %d crashes %d due %d start by %d "+
 		"ended %v cancel %v key %q parent %d root %d output %s error %s",

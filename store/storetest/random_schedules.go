@@ -11,7 +11,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// both has a verb change one of the stores and the model, and compares how it ended.
+// both applies a verb to one of the stores and to the model, and compares the errors.
 func (p *pair) both(rt *rapid.T, f func(s store.Store) error) {
 	got, want := f(p.stores[p.side(rt)]), f(p.model)
 	for _, err := range []error{store.ErrNotFound, store.ErrTaken, store.ErrStarted} {
@@ -42,7 +42,7 @@ func (p *pair) publish(rt *rapid.T) {
 	})
 }
 
-// declare has events start runs of a task, or not any more.
+// declare declares a trigger of a task, or none.
 func (p *pair) declare(rt *rapid.T) {
 	d := store.Declaration{Task: rapid.SampledFrom([]string{"a", "b"}).Draw(rt, "task")}
 	for range rapid.IntRange(0, 2).Draw(rt, "triggers") {
@@ -59,7 +59,7 @@ func (p *pair) declare(rt *rapid.T) {
 	p.both(rt, func(s store.Store) error { return s.Declare(p.t.Context(), time.Now(), []store.Declaration{d}) })
 }
 
-// filter makes a filter of a task, or removes one.
+// filter creates or deletes a filter of a task.
 func (p *pair) filter(rt *rapid.T) {
 	if rapid.Bool().Draw(rt, "delete") {
 		id := int64(rapid.IntRange(1, 4).Draw(rt, "id"))
@@ -82,8 +82,7 @@ func (p *pair) filter(rt *rapid.T) {
 	}
 }
 
-// cron sets a cron, or does something to it. There is one: what happens at one instant
-// has no order.
+// cron sets or changes a cron. There is only one: what happens at one instant has no order.
 func (p *pair) cron(rt *rapid.T) {
 	const name = "cron"
 	switch what := rapid.IntRange(0, 5).Draw(rt, "what"); what {
@@ -117,8 +116,8 @@ func (p *pair) reschedule(rt *rapid.T) {
 	})
 }
 
-// compareSchedules has the crons, and the events with the runs that they started and
-// woke, equal those of the model.
+// compareSchedules compares the crons, and the events with the runs that they started and woke, with those of the
+// model.
 func (p *pair) compareSchedules(rt *rapid.T, all, twins []store.Run) {
 	if d := cmp.Diff(p.schedules(p.model, twins), p.schedules(p.stores[0], all)); d != "" {
 		rt.Fatalf("crons and events (-want +got):\n%s", d)

@@ -37,7 +37,7 @@ func reopen(s *suite) {
 	}
 }
 
-// The years 1 to 9999 are kept as they are, and bound filters; ranks hold them apart.
+// The years 1 to 9999 are stored exactly, can bound filters, and have different ranks.
 func farTimes(s *suite) {
 	last := time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 	far, late := run("far"), run("late")
@@ -187,7 +187,7 @@ func startBy(s *suite) {
 	s.claim(1)
 }
 
-// StartIn follows the time that it counts from: debounced, moved, replayed.
+// StartIn counts from the new due time of a run that is debounced, rescheduled or replayed.
 func startInFollows(s *suite) {
 	check := func(id store.ID, what string, due, by time.Duration) {
 		s.Helper()
@@ -226,7 +226,7 @@ func startInFollows(s *suite) {
 	}
 }
 
-// Spent is the attempt's: each wait has it, and the next attempt begins anew.
+// Spent is kept over the waits of an attempt; the next attempt begins anew.
 func spentIsKept(s *suite) {
 	s.enqueue(run("1"))
 	for i, want := range []time.Duration{0, 3 * time.Second, -time.Second, 0} {
@@ -329,8 +329,7 @@ func largeBulk(s *suite) {
 	}
 }
 
-// claimMany claims up to n of a bulk that is being enqueued, whose runs must all be
-// there, or none.
+// claimMany claims up to n of a bulk that is being enqueued: all of its runs exist, or none.
 func (s *suite) claimMany(all []store.NewRun, n int) []store.Claimed {
 	got := s.claim(n)
 	runs, _, err := s.List(s.Context(), store.Filter{}, store.ID{}, len(all)+1)

@@ -114,7 +114,7 @@ func cronChanges(s *suite) {
 	}
 }
 
-// missedTicks closes the store for a while, as does a file that is opened after a month.
+// missedTicks closes the store for up to a month.
 func missedTicks(s *suite) {
 	if _, ok := s.Store.(*Model); ok {
 		return // has nothing to keep
@@ -362,8 +362,8 @@ func reschedule(s *suite) {
 	s.takes(1, "1")
 }
 
-// What a program declared goes when a worker of it comes that lacks the task, unless a
-// living worker has it; back within a moment it has missed no event.
+// A declaration ends when a worker of its program registers without the task, unless a living worker has it; if
+// it is back within a moment it has missed no event.
 func declaredGoes(s *suite) {
 	ctx := s.Context()
 	s.ok(s.Unregister(ctx, time.Now(), s.worker))

@@ -6,8 +6,8 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// The message of an error is searched, decoded, in any case of letters: not its kind, its
-// stack, or how it is encoded. One that is no such object is searched as it stands.
+// The decoded message of an error is searched, in any case of letters, not its kind, its stack or its encoding. An
+// error that is not encoded is searched itself.
 func searchErrors(s *suite) {
 	message := func(text string) []byte {
 		b, err := json.Marshal(map[string]string{"kind": "error", "message": text, "stack": "goroutine"})

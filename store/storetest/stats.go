@@ -9,7 +9,7 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// counted has each state be counted, and all that happens be told.
+// counted checks the counts of each state, and that Changed notices all that happens.
 func counted(s *suite) {
 	mark, err := s.Changed(s.Context(), 0)
 	s.ok(err)
@@ -49,7 +49,7 @@ func counted(s *suite) {
 	}
 }
 
-// counters has what happened be counted, by minute and hour, also after a reopen.
+// counters checks the counters by minute and hour, also after a reopen.
 func counters(s *suite) {
 	if _, ok := s.Store.(*Model); ok {
 		return // counts nothing
@@ -121,7 +121,7 @@ func (s *suite) checkCounters(when string, began time.Time, span time.Duration, 
 	}
 }
 
-// bounded has a page look at no more runs than it may.
+// bounded checks that a page looks at no more runs than Scan.
 func bounded(s *suite) {
 	if _, ok := s.Store.(*Model); ok {
 		return // counts nothing

@@ -1,5 +1,5 @@
-// Package storetest is the definition of what a store must do: rules that every store
-// is held to, and a model that random sequences of verbs are compared with.
+// Package storetest defines what a store must do: by rules that every store must pass, and by a model that random
+// sequences of verbs are compared with.
 //
 // A store's own test is three lines:
 //
@@ -19,13 +19,11 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// An Opener opens the store that is kept in dir, empty at first; a second call with the
-// same dir is the same data. The caller closes it. It is called in a testing/synctest
-// bubble.
+// An Opener opens the store in dir, which is empty at first; a second call with the same dir has the same data. The
+// caller closes it. It is called in a testing/synctest bubble.
 type Opener func(t testing.TB, dir string) store.Store
 
-// Run holds every rule of package store against the stores that open makes. A rule
-// cannot be skipped: what breaks one is not a store.
+// Run checks every rule of package store with the stores that open returns. No rule can be skipped.
 func Run(t *testing.T, open Opener) {
 	store.RegisterFilters(contains)
 	for _, rule := range rules {
@@ -133,8 +131,8 @@ var rules = []struct {
 	{"R4 a limit that is paused", pausedLimits},
 	{"R4 a rate", rates},
 	{"figures of a rate", rateFigures},
-	{"R4 the newest figures of a limit", newestFigures},
-	{"figures of a key that was paused", figuresOfPaused},
+	{"R4 the newest figures of a limit", newestSettings},
+	{"figures of a key that was paused", settingsOfPaused},
 	{"rates that nobody uses go", idleRates},
 	{"routes", routes},
 	{"preferred workers", preferred},

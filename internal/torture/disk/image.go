@@ -8,7 +8,7 @@ import (
 	"sync"
 )
 
-// A Recorder keeps what is asked of the files of a directory.
+// A Recorder records the operations on the files of a directory.
 type Recorder struct {
 	mu   sync.Mutex
 	ops  []Op
@@ -29,7 +29,7 @@ func Record(dir string) *Recorder {
 	return r
 }
 
-// Len is how many operations there are. One that counts was begun, not ended.
+// Len returns the number of operations, also those that have begun and not ended.
 func (r *Recorder) Len() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -42,11 +42,10 @@ func (r *Recorder) Stop() []Op {
 	return r.ops
 }
 
-// sector is what a disk writes whole: the unit in which writes are torn.
+// sector is the unit that a disk writes as a whole; writes are torn between sectors.
 const sector = 512
 
-// A Disk replays operations, and holds what of them is sure to be on the disk, and what
-// may be.
+// A Disk replays operations. It holds the data that certainly is on the disk, and the data that may be.
 type Disk struct {
 	done  int
 	files map[string]*content
@@ -58,10 +57,10 @@ type content struct {
 	pending []Op // since the last sync
 }
 
-// NewDisk is an empty disk.
+// NewDisk returns an empty disk.
 func NewDisk() *Disk { return &Disk{files: map[string]*content{}} }
 
-// Forward replays the operations up to, and without, number n.
+// Forward replays the operations before number n.
 func (d *Disk) Forward(ops []Op, n int) {
 	for ; d.done < n; d.done++ {
 		op := ops[d.done]
@@ -85,8 +84,8 @@ func (d *Disk) Forward(ops []Op, n int) {
 	}
 }
 
-// syncNames makes sure which files there are. SQLite syncs the directory with the first
-// sync of a journal or log that it has made (UNIXFILE_DIRSYNC in its os_unix.c).
+// syncNames makes the names of files durable. SQLite syncs the directory with the first sync of a journal or log
+// that it has created (UNIXFILE_DIRSYNC in its os_unix.c).
 func (d *Disk) syncNames() {
 	for _, c := range d.files {
 		for i, op := range slices.Backward(c.pending) {
@@ -99,8 +98,8 @@ func (d *Disk) syncNames() {
 	}
 }
 
-// Image writes into dir files that the disk may hold now, if its power is cut: what was
-// synced, and of the rest any part, as rng decides; of a write any of its sectors.
+// Image writes into dir the files that the disk may hold after a power cut now: what was synced, and any part of
+// the rest, which rng chooses, down to single sectors of a write.
 func (d *Disk) Image(dir string, rng *rand.Rand) error {
 	whole, torn := rng.Float64(), rng.Float64()
 	switch rng.IntN(5) {
@@ -130,7 +129,7 @@ func (d *Disk) Image(dir string, rng *rand.Rand) error {
 	return nil
 }
 
-// apply has an operation change a file's content; with rng, a write changes some sectors.
+// apply applies an operation to a file's content; with rng, a write changes only some sectors.
 func apply(b []byte, exists bool, op Op, rng *rand.Rand) ([]byte, bool) {
 	switch op.Kind {
 	case Create:

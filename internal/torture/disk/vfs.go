@@ -1,8 +1,8 @@
-// Package disk stands between SQLite and its files: it shows what is written, can refuse or
-// delay it, and builds what a disk may hold after a power cut.
+// Package disk is a layer between SQLite and its files: it shows what is written, can refuse or delay it, and builds
+// what a disk may hold after a power cut.
 //
-// It becomes the default VFS of the process that imports it, over the one that there was.
-// Files that nobody watches are passed through.
+// It becomes the default VFS of the process that imports it, on top of the previous one. It passes operations on
+// files that are not watched through.
 package disk
 
 import (
@@ -15,7 +15,7 @@ import (
 	lib "modernc.org/sqlite/lib"
 )
 
-// A Kind is what is asked of a file.
+// A Kind is a kind of operation on a file.
 type Kind uint8
 
 // The kinds.
@@ -27,7 +27,7 @@ const (
 	Delete
 )
 
-// An Op is one thing asked of a file.
+// An Op is one operation on a file.
 type Op struct {
 	Kind   Kind
 	File   string // base name
@@ -35,7 +35,7 @@ type Op struct {
 	Data   []byte // to write; valid during the call
 }
 
-// An Answer is what to do with an Op: a SQLite result code that refuses it, or OK.
+// An Answer lets an Op happen (OK), or refuses it with a SQLite result code.
 type Answer int32
 
 // Answers.
@@ -51,8 +51,7 @@ var watched struct {
 	byDir map[string]func(Op) Answer
 }
 
-// Watch has f called before each Op on a file of a directory, one at a time for each file,
-// until stop is called.
+// Watch calls f before each Op on a file of a directory, one at a time for each file, until stop is called.
 func Watch(dir string, f func(Op) Answer) (stop func()) {
 	dir, err := filepath.EvalSymlinks(dir)
 	if err != nil {
