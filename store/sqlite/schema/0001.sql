@@ -61,7 +61,8 @@ CREATE TABLE stint_runs (
   crashes    INTEGER NOT NULL DEFAULT 0,
   spent      INTEGER NOT NULL DEFAULT 0, -- milliseconds of its time limit that an attempt had used when it came to wait
   turn       INTEGER NOT NULL DEFAULT 0, -- decides among equal ranks; see limits.go
-  flags      INTEGER NOT NULL DEFAULT 0, -- 1: detached, 2: a workflow's run, 4: its handler goes on after a wait, 8: it began with the journal of another
+  -- 1: detached, 2: a workflow's run, 4: its handler continues after a wait, 8: it began with the journal of another run
+  flags      INTEGER NOT NULL DEFAULT 0,
   worker     INTEGER,                    -- of the last execution; 0: nobody's, a workflow's run
   due_at     INTEGER,                    -- NULL: on creation
   started_at INTEGER,
@@ -107,7 +108,8 @@ CREATE TABLE stint_limiters (
   max        INTEGER NOT NULL, -- of a rate: its burst
   strategy   INTEGER NOT NULL CHECK (strategy BETWEEN 0 AND 255),
   active     INTEGER NOT NULL CHECK (active >= 0), -- runs that occupy it; of a rate, units promised to runs that are ready
-  admitted   INTEGER NOT NULL CHECK (admitted >= 0), -- of concurrency: admitted runs that have not started, also those that wait for a later limiter
+  -- Of a concurrency limit: admitted runs that have not started, also those that wait for a later limiter.
+  admitted   INTEGER NOT NULL CHECK (admitted >= 0),
   waiting    INTEGER NOT NULL CHECK (waiting >= 0), -- runs that wait for it; not a state: they are queued
   per_second REAL NOT NULL,
   tokens     REAL NOT NULL,
