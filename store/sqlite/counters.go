@@ -243,7 +243,7 @@ const (
 // Counters implements store.Stats.
 func (s *Store) Counters(ctx context.Context, span time.Duration, since time.Time, perTask bool) (all []store.Counters, err error) {
 	if span != time.Minute && span != time.Hour {
-		return nil, fmt.Errorf("tallies of %v: want a minute or an hour", span)
+		return nil, fmt.Errorf("counters of %v: want a minute or an hour", span)
 	}
 	err = s.view(ctx, func(q querier) error {
 		all = nil

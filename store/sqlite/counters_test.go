@@ -49,7 +49,7 @@ func TestTalliesOfTheDead(t *testing.T) {
 		}
 		all, err := watcher.Counters(t.Context(), time.Hour, began, true)
 		if err != nil || len(all) != 1 || all[0].Enqueued != 3 || all[0].Started != 3 {
-			t.Errorf("tallies are %+v, %v", all, err)
+			t.Errorf("counters are %+v, %v", all, err)
 		}
 		rows, err := column[string](reader{t.Context(), watcher}, "SELECT DISTINCT process FROM stint_counters "+
 			"WHERE task = 't' AND process <> ?", watcher.presence.name)

@@ -69,7 +69,7 @@ func (t *txn) enqueue(now int64, runs []store.NewRun, staged map[laneName]int64)
 	b := bulk{kind: plainRows}
 	var name laneName
 	var lane int64
-	var tally *store.Counters
+	var counts *store.Counters
 	for i := range runs {
 		r := &runs[i]
 		if r.Key != "" {
@@ -92,9 +92,9 @@ func (t *txn) enqueue(now int64, runs []store.NewRun, staged map[laneName]int64)
 			if lane, err = t.laneOf(n, staged); err != nil {
 				return nil, err
 			}
-			name, tally = n, t.counters.forTask(r.Queue, r.Task)
+			name, counts = n, t.counters.forTask(r.Queue, r.Task)
 		}
-		tally.Enqueued++
+		counts.Enqueued++
 		key := t.nextKey(now)
 		out[i].ID = t.s.ids.id(key)
 		input, err := t.spill(key, r.Input)
