@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/stint-dev/stint/internal/check"
 	"github.com/stint-dev/stint/store"
@@ -185,7 +184,7 @@ func (c *Client) pauseLimit(ctx context.Context, op string, k LimitKey, paused b
 	if err := checkLimitKey(k); err != nil {
 		return wrapStoreErr(op, err)
 	}
-	return wrapStoreErr(op, c.store.PauseLimit(ctx, time.Now(), store.LimitKey(k), paused))
+	return wrapStoreErr(op, c.store.Pause(ctx, store.Pausable{Limit: store.LimitKey(k)}, paused))
 }
 
 // ListConcurrency lists the keys of concurrency limits that runs occupy or wait for, and those

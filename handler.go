@@ -101,7 +101,7 @@ func Stream(ctx context.Context, chunk []byte) error {
 	} else { // holds it as long again, so that others get the disk
 		defer func() { time.AfterFunc(time.Since(began), release) }()
 	}
-	stale, err := e.c.store.Record(ctx, time.Now(), []store.Record{{ID: e.run.ID, Lease: e.run.Lease, Chunks: [][]byte{chunk}}})
+	stale, err := e.c.store.Record(ctx, []store.Record{{ID: e.run.ID, Lease: e.run.Lease, Chunks: [][]byte{chunk}}})
 	if err != nil {
 		return wrapStoreErr("stream", err)
 	}
@@ -348,7 +348,7 @@ func (e *execution) flush(ctx context.Context) (more bool) {
 }
 
 func (e *execution) record(ctx context.Context, r store.Record) bool {
-	_, err := e.c.store.Record(context.WithoutCancel(ctx), time.Now(), []store.Record{r})
+	_, err := e.c.store.Record(context.WithoutCancel(ctx), []store.Record{r})
 	if err != nil && !errors.Is(err, store.ErrClosed) {
 		e.c.logger().Error("stint: storing progress and logs", "run", e.run.ID, "err", err)
 	}

@@ -36,7 +36,7 @@ type recordings struct {
 	mostBytes        int
 }
 
-func (s *recordings) Record(ctx context.Context, now time.Time, rs []store.Record) ([]bool, error) {
+func (s *recordings) Record(ctx context.Context, rs []store.Record) ([]bool, error) {
 	if s.blocks != nil {
 		<-s.blocks
 	}
@@ -60,7 +60,7 @@ func (s *recordings) Record(ctx context.Context, now time.Time, rs []store.Recor
 		defer s.mu.Unlock()
 		s.chunks, s.bytes = s.chunks-chunks, s.bytes-bytes
 	}()
-	return s.Store.Record(ctx, now, rs)
+	return s.Store.Record(ctx, rs)
 }
 
 func (s *recordings) Finish(ctx context.Context, now time.Time, os []store.Outcome) ([]bool, error) {

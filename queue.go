@@ -386,7 +386,7 @@ func (c *Client) pauseQueue(ctx context.Context, queue string, paused bool) erro
 	if err := check.Name("queue name", queue); err != nil {
 		return errorf("stint: pause or resume: %w", err)
 	}
-	return wrapStoreErr("pause or resume queue", c.store.PauseQueue(ctx, queue, paused))
+	return wrapStoreErr("pause or resume queue", c.store.Pause(ctx, store.Pausable{Queue: queue}, paused))
 }
 
 // A QueueInfo is the state of a queue.

@@ -238,7 +238,7 @@ func (c *Client) pauseWorker(ctx context.Context, op, name string, paused bool) 
 	if err := check.Text("worker name", name); err != nil {
 		return wrapStoreErr(op, err)
 	}
-	return wrapStoreErr(op, c.store.PauseWorker(ctx, name, paused))
+	return wrapStoreErr(op, c.store.Pause(ctx, store.Pausable{Worker: name}, paused))
 }
 
 // ListWorkers returns the running workers, oldest first. A worker whose process has died is

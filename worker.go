@@ -134,7 +134,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	stopHelpers()
 	wg.Wait()
 	<-finisher
-	if uerr := w.c.store.Unregister(context.Background(), time.Now(), w.id); uerr != nil {
+	if uerr := w.c.store.Unregister(context.Background(), w.id); uerr != nil {
 		err = errors.Join(err, wrapStoreErr("worker: give back what was not finished", uerr))
 	}
 	return err
@@ -166,7 +166,7 @@ func (w *Worker) register(ctx context.Context) error {
 	}
 	host, _ := os.Hostname()
 	w.storedTasks = c.handledTasks()
-	id, err := c.store.Register(context.WithoutCancel(ctx), time.Now(), store.WorkerInfo{
+	id, err := c.store.Register(context.WithoutCancel(ctx), store.WorkerInfo{
 		Name: w.cfg.name, Slots: w.cfg.slots, Queues: w.cfg.queues, Labels: w.cfg.labels,
 		PID: os.Getpid(), Host: host, Build: program.Build(), Tasks: w.storedTasks,
 		Program: program.Name(), Defines: c.definedTasks(),

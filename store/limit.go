@@ -64,6 +64,13 @@ func (l *Limit) Of() LimitKey {
 // Rate reports whether it names a rate limit.
 func (k LimitKey) Rate() bool { return k.Name == "" }
 
+// A Pausable is what Pause stops: exactly one field is set.
+type Pausable struct {
+	Queue  string
+	Worker string // a name
+	Limit  LimitKey
+}
+
 // SetByEnqueue returns a copy of limits whose SetBy is set.
 func SetByEnqueue(ls []Limit, used int64) []Limit {
 	ls = slices.Clone(ls)

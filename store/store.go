@@ -45,7 +45,7 @@ type Runs interface {
 	// once more, or Blocked if To is Blocked, and stays asked to cancel.
 	Finish(ctx context.Context, now time.Time, outcomes []Outcome) (stale []bool, err error)
 	// Record stores what running handlers reported, and reports for each record whether it was stale.
-	Record(ctx context.Context, now time.Time, records []Record) (stale []bool, err error)
+	Record(ctx context.Context, records []Record) (stale []bool, err error)
 	// Publish stores events in order, resumes the runs that wait for them, and enqueues the runs of
 	// triggers that match, in one commit. Such a run has the event's payload as its input, and the
 	// event's metadata with MetaEvent, MetaEventKey and MetaPayload. Publish returns the events' IDs.
@@ -60,19 +60,16 @@ type Workers interface {
 	// Register adds a worker, and returns its number. The worker lives while the store that registered
 	// it is open, or until Unregister. A run that its handler blocked is queued again once a worker of
 	// another build lives and none of the build that blocked it.
-	Register(ctx context.Context, now time.Time, w WorkerInfo) (int64, error)
+	Register(ctx context.Context, w WorkerInfo) (int64, error)
 	// SetLabels changes a worker's labels.
 	SetLabels(ctx context.Context, worker int64, labels map[string]string) error
 	// SetTasks changes which tasks a worker has handlers for.
 	SetTasks(ctx context.Context, worker int64, tasks []string) error
-	// PauseWorker stops, or with paused false resumes, starts by the living workers with that name.
-	// ErrNotFound if there is none.
-	PauseWorker(ctx context.Context, name string, paused bool) error
 	// Living lists the living workers.
 	Living(ctx context.Context) ([]WorkerInfo, error)
 	// Unregister removes a worker, and queues the runs that it still executes. Their attempt does not
 	// count.
-	Unregister(ctx context.Context, now time.Time, worker int64) error
+	Unregister(ctx context.Context, worker int64) error
 	// Recover waits until a process that had the database open has died, and queues its runs behind all
 	// others. Their attempt does not count. A run that was asked to cancel ends, unless it has a journal:
 	// then it runs once more to clean up.
@@ -125,18 +122,17 @@ type Admin interface {
 	// done, failed ones that ended before failed, events published before done, rate limits that came with
 	// runs and were not used for an hour, and counters. It returns how many runs it deleted.
 	Expire(ctx context.Context, done, failed time.Time) (int, error)
-	// PauseQueue stops, or with paused false resumes, starts from a queue.
-	PauseQueue(ctx context.Context, queue string, paused bool) error
+	// Pause stops, or with paused false resumes: starts from a queue; starts by the living workers of a
+	// name; or what a limit admits. Admitted and started runs continue. While a limit is paused, a
+	// strategy that cancels new runs lets them wait. ErrNotFound if no living worker has the name, or the
+	// rate limit does not exist.
+	Pause(ctx context.Context, what Pausable, paused bool) error
 	// Queues lists every queue that was ever used, by name.
 	Queues(ctx context.Context) ([]QueueInfo, error)
 	// Priorities counts the runs of a queue that may start, by priority, up to MaxCount of them.
 	Priorities(ctx context.Context, queue string) (map[int8]int, error)
 	// SetRate sets a rate limit's settings, which override those of Limits.
 	SetRate(ctx context.Context, now time.Time, key string, perSecond float64, burst int) error
-	// PauseLimit makes a limit admit no run, or with paused false admit runs again. Admitted runs
-	// continue. While it is paused, a strategy that cancels new runs lets them wait. ErrNotFound if the
-	// rate limit does not exist.
-	PauseLimit(ctx context.Context, now time.Time, k LimitKey, paused bool) error
 	// Limits lists the rate limits, or the keys of concurrency limits that are in use or paused, by name
 	// and key, up to MaxLimits.
 	Limits(ctx context.Context, rates bool) ([]LimitInfo, error)

@@ -27,7 +27,7 @@ func (readOnly) Finish(context.Context, time.Time, []store.Outcome) ([]bool, err
 	return nil, store.ErrReadOnly
 }
 
-func (readOnly) Record(context.Context, time.Time, []store.Record) ([]bool, error) {
+func (readOnly) Record(context.Context, []store.Record) ([]bool, error) {
 	return nil, store.ErrReadOnly
 }
 
@@ -35,7 +35,7 @@ func (readOnly) Publish(context.Context, time.Time, []store.NewEvent) ([]store.I
 	return nil, store.ErrReadOnly
 }
 
-func (readOnly) Register(context.Context, time.Time, store.WorkerInfo) (int64, error) {
+func (readOnly) Register(context.Context, store.WorkerInfo) (int64, error) {
 	return 0, store.ErrReadOnly
 }
 
@@ -45,9 +45,7 @@ func (readOnly) SetLabels(context.Context, int64, map[string]string) error {
 
 func (readOnly) SetTasks(context.Context, int64, []string) error { return store.ErrReadOnly }
 
-func (readOnly) PauseWorker(context.Context, string, bool) error { return store.ErrReadOnly }
-
-func (readOnly) Unregister(context.Context, time.Time, int64) error { return store.ErrReadOnly }
+func (readOnly) Unregister(context.Context, int64) error { return store.ErrReadOnly }
 
 func (readOnly) Recover(context.Context) (store.Recovered, error) {
 	return store.Recovered{}, store.ErrReadOnly
@@ -71,13 +69,9 @@ func (readOnly) Expire(context.Context, time.Time, time.Time) (int, error) {
 	return 0, store.ErrReadOnly
 }
 
-func (readOnly) PauseQueue(context.Context, string, bool) error { return store.ErrReadOnly }
+func (readOnly) Pause(context.Context, store.Pausable, bool) error { return store.ErrReadOnly }
 
 func (readOnly) SetRate(context.Context, time.Time, string, float64, int) error {
-	return store.ErrReadOnly
-}
-
-func (readOnly) PauseLimit(context.Context, time.Time, store.LimitKey, bool) error {
 	return store.ErrReadOnly
 }
 

@@ -150,7 +150,7 @@ func record(ctx context.Context, path string, seed int64) (*recording, error) {
 	for i := range callers {
 		wg.Go(func() {
 			c := caller{h: h, s: stores[i%2], n: i, rng: uint64(seed)*callers + uint64(i)}
-			if c.worker, errs[i] = c.s.Register(ctx, time.Now(), store.WorkerInfo{Name: fmt.Sprint("w", i)}); errs[i] != nil {
+			if c.worker, errs[i] = c.s.Register(ctx, store.WorkerInfo{Name: fmt.Sprint("w", i)}); errs[i] != nil {
 				return
 			}
 			for range calls {

@@ -426,8 +426,18 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-// PauseQueue implements store.Admin.
-func (s *Store) PauseQueue(ctx context.Context, queue string, paused bool) error {
+// Pause implements store.Admin.
+func (s *Store) Pause(ctx context.Context, what store.Pausable, paused bool) error {
+	switch {
+	case what.Queue != "":
+		return s.pauseQueue(ctx, what.Queue, paused)
+	case what.Worker != "":
+		return s.pauseWorker(ctx, what.Worker, paused)
+	}
+	return s.pauseLimit(ctx, what.Limit, paused)
+}
+
+func (s *Store) pauseQueue(ctx context.Context, queue string, paused bool) error {
 	return s.do(ctx, func(t *txn) error {
 		if !paused { // a queue that was never used is not created
 			return t.exec("UPDATE stint_queues SET paused = 0 WHERE name = ?", queue)

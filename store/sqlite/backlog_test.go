@@ -29,7 +29,7 @@ func newBacklog(t *testing.T, path string) *backlog {
 	s := openNormal(t, path)
 	b := &backlog{T: t, s: s}
 	var err error
-	b.worker, err = s.Register(t.Context(), time.Now(), store.WorkerInfo{Name: "w", Slots: 10})
+	b.worker, err = s.Register(t.Context(), store.WorkerInfo{Name: "w", Slots: 10})
 	failing(t)(err)
 	b.req = store.ClaimRequest{Worker: b.worker, Free: func() int { return 10 }, Tasks: func(task string) bool { return task != "unknown" }}
 	return b
@@ -140,7 +140,7 @@ func TestBacklogBehindOthers(t *testing.T) {
 		"of queues that it does not serve": func(b *backlog, _ []store.NewRun) { b.req.Queues = []string{"default"} },
 		"of paused queues": func(b *backlog, others []store.NewRun) {
 			for _, r := range others {
-				if err := b.s.PauseQueue(b.Context(), r.Queue, true); err != nil {
+				if err := b.s.Pause(b.Context(), store.Pausable{Queue: r.Queue}, true); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -161,7 +161,7 @@ func TestBacklogBehindOthers(t *testing.T) {
 			}
 		},
 		"for a better worker": func(b *backlog, others []store.NewRun) {
-			if _, err := b.s.Register(b.Context(), time.Now(), store.WorkerInfo{Name: "better", Slots: 10}); err != nil {
+			if _, err := b.s.Register(b.Context(), store.WorkerInfo{Name: "better", Slots: 10}); err != nil {
 				b.Fatal(err)
 			}
 			for i := range others {
@@ -215,7 +215,7 @@ func TestBacklogOfOthers(t *testing.T) {
 	if looked := b.looked() - before; looked > 500 {
 		t.Errorf("50 claims after 50 commits of others looked at %d lanes", looked)
 	}
-	if err := other.PauseQueue(t.Context(), "q20", true); err != nil {
+	if err := other.Pause(t.Context(), store.Pausable{Queue: "q20"}, true); err != nil {
 		t.Fatal(err)
 	}
 	b.req.Free = func() int { return 50 }
@@ -231,7 +231,7 @@ func TestBacklogLanesGo(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "q.db")
 	b := newBacklog(t, path)
 	other := openNormal(t, path)
-	failing(t)(b.s.PauseQueue(t.Context(), "paused", true))
+	failing(t)(b.s.Pause(t.Context(), store.Pausable{Queue: "paused"}, true))
 	b.enqueue(store.NewRun{Task: "unknown", Queue: "stays"})
 	runs := tenants(100, store.NewRun{Task: "t", Queue: "q"})
 	b.enqueue(runs...)

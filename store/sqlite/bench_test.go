@@ -24,7 +24,7 @@ func history(b *testing.B, n int) {
 		b.Fatal(err)
 	}
 	defer s.Close()
-	worker, err := s.Register(b.Context(), time.Now(), store.WorkerInfo{Name: "bench"})
+	worker, err := s.Register(b.Context(), store.WorkerInfo{Name: "bench"})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func BenchmarkLoad(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer s.Close()
-	worker, err := s.Register(b.Context(), time.Now(), store.WorkerInfo{Name: "bench"})
+	worker, err := s.Register(b.Context(), store.WorkerInfo{Name: "bench"})
 	if err != nil {
 		b.Fatal(err)
 	}

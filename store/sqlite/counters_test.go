@@ -26,7 +26,7 @@ func TestTalliesOfTheDead(t *testing.T) {
 		defer watcher.Close()
 		for range 3 {
 			s := open()
-			w, err := s.Register(t.Context(), time.Now(), store.WorkerInfo{Name: "w"})
+			w, err := s.Register(t.Context(), store.WorkerInfo{Name: "w"})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -20,7 +20,7 @@ func TestR8DamagedRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	w, err := s.Register(t.Context(), time.Now(), store.WorkerInfo{Name: "w"})
+	w, err := s.Register(t.Context(), store.WorkerInfo{Name: "w"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,7 @@ func TestEffectsAreKnown(t *testing.T) {
 	}
 	defer s.Close()
 	useAll(t, s)
-	failing(t)(s.PauseQueue(t.Context(), "q", true))
+	failing(t)(s.Pause(t.Context(), store.Pausable{Queue: "q"}, true))
 	known := []string{
 		"SELECT id FROM stint_runs WHERE state = 2 AND due_at <= ? ORDER BY due_at LIMIT ?) RETURNING id", // through readying
 		"WHERE worker = ?1 AND state = 4\nRETURNING id",                                                   // likewise

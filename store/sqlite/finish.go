@@ -257,7 +257,7 @@ func text(b []byte) any {
 }
 
 // Record implements store.Runs.
-func (s *Store) Record(ctx context.Context, _ time.Time, records []store.Record) ([]bool, error) {
+func (s *Store) Record(ctx context.Context, records []store.Record) ([]bool, error) {
 	stale := make([]bool, len(records))
 	err := s.do(ctx, func(t *txn) error {
 		for i := range records {

@@ -290,8 +290,7 @@ func (s *Store) SetRate(ctx context.Context, now time.Time, key string, perSecon
 	})
 }
 
-// PauseLimit implements store.Admin.
-func (s *Store) PauseLimit(ctx context.Context, _ time.Time, k store.LimitKey, paused bool) error {
+func (s *Store) pauseLimit(ctx context.Context, k store.LimitKey, paused bool) error {
 	return s.do(ctx, func(t *txn) error {
 		lim, err := t.limiterNamed(limiterName{k.Rate(), k.Name, k.Key})
 		if errors.Is(err, sql.ErrNoRows) {

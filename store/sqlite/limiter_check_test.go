@@ -18,7 +18,7 @@ func TestRecount(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w, err := s.Register(t.Context(), time.Now(), store.WorkerInfo{Name: "w"})
+		w, err := s.Register(t.Context(), store.WorkerInfo{Name: "w"})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,7 +11,7 @@ import (
 func TestLogsBeyondTheLast(t *testing.T) {
 	s := open(t, t.TempDir())
 	defer s.Close()
-	w, err := s.Register(t.Context(), time.Now(), store.WorkerInfo{Name: "w"})
+	w, err := s.Register(t.Context(), store.WorkerInfo{Name: "w"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,7 +30,7 @@ func TestLogsBeyondTheLast(t *testing.T) {
 	} {
 		before := s.Changes(t)
 		record := []store.Record{{ID: got[0].ID, Lease: got[0].Lease, Logs: make([]store.Log, c.lines)}}
-		if _, err := s.Record(t.Context(), time.Now(), record); err != nil {
+		if _, err := s.Record(t.Context(), record); err != nil {
 			t.Fatal(err)
 		}
 		if n := s.Changes(t) - before; n < c.changes || n > c.changes+others {

@@ -129,7 +129,7 @@ func useAll(t *testing.T, s *Store) {
 	ctx := t.Context()
 	now := time.Now()
 	ok := failing(t)
-	worker, err := s.Register(ctx, now, store.WorkerInfo{Name: "w"})
+	worker, err := s.Register(ctx, store.WorkerInfo{Name: "w"})
 	ok(err)
 	ids := enqueueMany(t, s)
 	_, err = s.Enqueue(ctx, now, []store.NewRun{{Task: "c", Queue: "q", Parent: ids[0]}})
@@ -159,12 +159,12 @@ func useAll(t *testing.T, s *Store) {
 	ok(err)
 	_, err = s.Finish(ctx, now, outcomes)
 	ok(err)
-	_, err = s.Record(ctx, now, []store.Record{{ID: got[9].ID, Lease: got[9].Lease, Progress: &store.Progress{}}})
+	_, err = s.Record(ctx, []store.Record{{ID: got[9].ID, Lease: got[9].Lease, Progress: &store.Progress{}}})
 	ok(err)
 	useReads(t, s, got[1].ID, ids)
 	useGraphs(t, s, worker)
 	useLimits(t, s, worker)
-	ok(s.PauseQueue(ctx, "q", false))
+	ok(s.Pause(ctx, store.Pausable{Queue: "q"}, false))
 	ok(s.do(ctx, func(t *txn) error { return t.releaseWorker(worker, true, &store.Recovered{}) }))
 	_, err = s.recover(ctx)
 	ok(err)
@@ -355,7 +355,7 @@ func useLimits(t *testing.T, s *Store, worker int64) {
 	}
 	ok(s.SetRate(ctx, now, "r", 1000, 2))
 	for _, paused := range []bool{true, false} {
-		ok(s.PauseLimit(ctx, now, store.LimitKey{Name: "n0", Key: "k"}, paused))
+		ok(s.Pause(ctx, store.Pausable{Limit: store.LimitKey{Name: "n0", Key: "k"}}, paused))
 	}
 	for range 2 {
 		got, err := s.Claim(ctx, store.ClaimRequest{Worker: worker, Free: func() int { return 10 },

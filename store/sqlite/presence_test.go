@@ -102,7 +102,7 @@ func presumedDead(t *testing.T, soon bool) {
 	}
 	a, b := open(), open()
 	defer b.Close()
-	w, err := a.Register(t.Context(), time.Now(), store.WorkerInfo{Name: "a"})
+	w, err := a.Register(t.Context(), store.WorkerInfo{Name: "a"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,7 @@ func openPeer(t *testing.T, dir string) *peer {
 	p := &peer{T: t, Store: open(t, dir)}
 	t.Cleanup(func() { p.Close() })
 	var err error
-	if p.worker, err = p.Register(t.Context(), time.Now(), store.WorkerInfo{Name: "w", Slots: 1}); err != nil {
+	if p.worker, err = p.Register(t.Context(), store.WorkerInfo{Name: "w", Slots: 1}); err != nil {
 		t.Fatal(err)
 	}
 	return p

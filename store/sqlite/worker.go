@@ -5,13 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/stint-dev/stint/store"
 )
 
 // Register implements store.Workers.
-func (s *Store) Register(ctx context.Context, _ time.Time, i store.WorkerInfo) (id int64, err error) {
+func (s *Store) Register(ctx context.Context, i store.WorkerInfo) (id int64, err error) {
 	queues, err := json.Marshal(append([]string{}, i.Queues...))
 	if err != nil {
 		return 0, err
@@ -72,8 +71,7 @@ func (s *Store) SetTasks(ctx context.Context, worker int64, tasks []string) erro
 	})
 }
 
-// PauseWorker implements store.Workers.
-func (s *Store) PauseWorker(ctx context.Context, name string, paused bool) error {
+func (s *Store) pauseWorker(ctx context.Context, name string, paused bool) error {
 	return s.do(ctx, func(t *txn) error {
 		t.lanes.pausedWorkers = nil
 		t.claims.recheck = true
@@ -86,7 +84,7 @@ func (s *Store) PauseWorker(ctx context.Context, name string, paused bool) error
 }
 
 // Unregister implements store.Workers.
-func (s *Store) Unregister(ctx context.Context, _ time.Time, worker int64) error {
+func (s *Store) Unregister(ctx context.Context, worker int64) error {
 	err := s.do(ctx, func(t *txn) error { return t.releaseWorker(worker, false, &store.Recovered{}) })
 	s.w.mu.Lock()
 	if x := s.w.watch[worker]; x != nil {

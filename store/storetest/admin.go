@@ -56,11 +56,11 @@ func names(s *suite) {
 	r := run("x")
 	r.Task, r.Queue = "ran", "q1"
 	s.enqueue(r)
-	worker, err := s.Register(ctx, time.Now(), store.WorkerInfo{Name: "w2", Slots: 1, Queues: []string{"q2"}, Tasks: []string{"a"}})
+	worker, err := s.Register(ctx, store.WorkerInfo{Name: "w2", Slots: 1, Queues: []string{"q2"}, Tasks: []string{"a"}})
 	s.ok(err)
 	s.ok(s.SetTasks(ctx, worker, []string{"a", "b"}))
-	s.ok(s.PauseQueue(ctx, "q3", true))
-	s.ok(s.PauseQueue(ctx, "q4", false)) // makes none
+	s.ok(s.Pause(ctx, store.Pausable{Queue: "q3"}, true))
+	s.ok(s.Pause(ctx, store.Pausable{Queue: "q4"}, false)) // makes none
 	living, err := s.Living(ctx)
 	s.ok(err)
 	if w := living[len(living)-1]; !slices.Equal(w.Tasks, []string{"a", "b"}) || living[0].Tasks != nil {
@@ -151,7 +151,7 @@ func records(s *suite) {
 		Logs:   []store.Log{{At: at, Level: 4, Message: "a", Attrs: []byte(`{"k":1}`), Attempt: 1}, {At: at, Message: "b", Attempt: 1}},
 		Chunks: [][]byte{[]byte("x"), []byte("y")},
 	}
-	_, err := s.Record(s.Context(), time.Now(), []store.Record{rec})
+	_, err := s.Record(s.Context(), []store.Record{rec})
 	s.ok(err)
 	s.ok(<-seen)
 	o := outcome(c, store.Succeeded)
@@ -181,7 +181,7 @@ func manyLogs(s *suite) {
 	id := s.enqueue(run("1"))[0]
 	c := s.claim(1)[0]
 	for _, n := range []int{3, store.MaxLogs + 5, 2} {
-		_, err := s.Record(s.Context(), time.Now(), []store.Record{{ID: id, Lease: c.Lease, Logs: make([]store.Log, n)}})
+		_, err := s.Record(s.Context(), []store.Record{{ID: id, Lease: c.Lease, Logs: make([]store.Log, n)}})
 		s.ok(err)
 	}
 	logs, err := s.Logs(s.Context(), id, 0, 2*store.MaxLogs)

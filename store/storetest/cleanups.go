@@ -76,7 +76,7 @@ func cancelCleansUp(s *suite) {
 
 	c = s.begun(true)
 	s.cancels(c.ID, 1)
-	s.ok(s.Unregister(s.Context(), time.Now(), s.worker))
+	s.ok(s.Unregister(s.Context(), s.worker))
 	s.state(c.ID, store.Queued)
 	s.worker = s.register()
 	s.cleansUp(c)
@@ -85,7 +85,7 @@ func cancelCleansUp(s *suite) {
 	o := outcome(c, store.Waiting)
 	o.Waits.Until = later
 	s.finish(o)
-	s.ok(s.Unregister(s.Context(), time.Now(), s.worker))
+	s.ok(s.Unregister(s.Context(), s.worker))
 	s.cancels(c.ID, 1)
 	s.state(c.ID, store.Queued)
 	s.worker = s.register()

@@ -265,11 +265,11 @@ func restartAndFork(s *suite) {
 // that blocked it has left; a run that waits for a person does not.
 func newBuild(s *suite) {
 	register := func(build string) int64 {
-		id, err := s.Register(s.Context(), time.Now(), store.WorkerInfo{Name: build, Build: build})
+		id, err := s.Register(s.Context(), store.WorkerInfo{Name: build, Build: build})
 		s.ok(err)
 		return id
 	}
-	leave := func(worker int64) { s.ok(s.Unregister(s.Context(), time.Now(), worker)) }
+	leave := func(worker int64) { s.ok(s.Unregister(s.Context(), worker)) }
 	leave(s.worker)
 	s.worker = register("old")
 	s.enqueue(run("x"))

@@ -267,10 +267,10 @@ func settingsOfPaused(s *suite) {
 	both.Limits = append(keyed("", "k", 1, store.StrategyQueue).Limits, both.Limits...)
 	s.enqueue(rated("first", 1, 1, 1), both)
 	s.takes(10, "first")
-	s.ok(s.PauseLimit(s.Context(), time.Now(), k, true))
+	s.ok(s.Pause(s.Context(), store.Pausable{Limit: k}, true))
 	time.Sleep(2 * time.Second)
 	s.none(s.request(10))
-	s.ok(s.PauseLimit(s.Context(), time.Now(), k, false))
+	s.ok(s.Pause(s.Context(), store.Pausable{Limit: k}, false))
 	s.takes(10, "both")
 	want := store.LimitInfo{Limit: store.Limit{Name: "t", Key: "k", Max: 1, Strategy: store.StrategyQueue}, Active: 1}
 	if all := s.limits(false); len(all) != 1 || all[0] != want {
@@ -300,9 +300,9 @@ func pausedLimits(s *suite) {
 	k, unused, rate := store.LimitKey{Name: "t", Key: "k"}, store.LimitKey{Name: "t", Key: "unused"}, store.LimitKey{Key: "rate"}
 	pause := func(k store.LimitKey, paused bool) {
 		s.Helper()
-		s.ok(s.PauseLimit(s.Context(), time.Now(), k, paused))
+		s.ok(s.Pause(s.Context(), store.Pausable{Limit: k}, paused))
 	}
-	if err := s.PauseLimit(s.Context(), time.Now(), rate, true); !errors.Is(err, store.ErrNotFound) {
+	if err := s.Pause(s.Context(), store.Pausable{Limit: rate}, true); !errors.Is(err, store.ErrNotFound) {
 		s.Errorf("a rate that is not there: %v, want ErrNotFound", err)
 	}
 	pause(unused, false)
@@ -402,7 +402,7 @@ func routes(s *suite) {
 	s.ok(s.SetLabels(s.Context(), s.worker, map[string]string{"gpu": "yes", "mem": "16"}))
 	s.takes(10, "gpu")
 	s.none(s.request(1))
-	second, err := s.Register(s.Context(), time.Now(), store.WorkerInfo{Name: "second", Slots: 1})
+	second, err := s.Register(s.Context(), store.WorkerInfo{Name: "second", Slots: 1})
 	s.ok(err)
 	s.none(s.request(1))
 	r := s.request(10)
@@ -413,7 +413,7 @@ func routes(s *suite) {
 }
 
 func preferred(s *suite) {
-	better, err := s.Register(s.Context(), time.Now(), store.WorkerInfo{Name: "better", Slots: 1, Labels: map[string]string{"near": "yes"}})
+	better, err := s.Register(s.Context(), store.WorkerInfo{Name: "better", Slots: 1, Labels: map[string]string{"near": "yes"}})
 	s.ok(err)
 	near := func(input string) store.NewRun {
 		r := run(input)

@@ -254,8 +254,18 @@ func (m *Model) Expire(_ context.Context, done, failed time.Time) (int, error) {
 	})
 }
 
-// PauseQueue implements store.Admin.
-func (m *Model) PauseQueue(_ context.Context, queue string, paused bool) error {
+// Pause implements store.Admin.
+func (m *Model) Pause(_ context.Context, what store.Pausable, paused bool) error {
+	switch {
+	case what.Queue != "":
+		return m.pauseQueue(what.Queue, paused)
+	case what.Worker != "":
+		return m.pauseWorker(what.Worker, paused)
+	}
+	return m.pauseLimit(what.Limit, paused)
+}
+
+func (m *Model) pauseQueue(queue string, paused bool) error {
 	if err := m.lock(); err != nil {
 		return err
 	}

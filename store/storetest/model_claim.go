@@ -182,7 +182,7 @@ func (m *Model) finish(now time.Time, r *modelRun, o *store.Outcome) {
 }
 
 // Record implements store.Runs.
-func (m *Model) Record(_ context.Context, _ time.Time, records []store.Record) ([]bool, error) {
+func (m *Model) Record(_ context.Context, records []store.Record) ([]bool, error) {
 	if err := m.lock(); err != nil {
 		return nil, err
 	}

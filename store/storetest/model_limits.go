@@ -304,8 +304,7 @@ func (m *Model) SetRate(_ context.Context, now time.Time, key string, perSecond 
 	return nil
 }
 
-// PauseLimit implements store.Admin.
-func (m *Model) PauseLimit(_ context.Context, _ time.Time, k store.LimitKey, paused bool) error {
+func (m *Model) pauseLimit(k store.LimitKey, paused bool) error {
 	if err := m.lock(); err != nil {
 		return err
 	}

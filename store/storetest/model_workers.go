@@ -10,7 +10,7 @@ import (
 )
 
 // Register implements store.Workers.
-func (m *Model) Register(_ context.Context, _ time.Time, w store.WorkerInfo) (int64, error) {
+func (m *Model) Register(_ context.Context, w store.WorkerInfo) (int64, error) {
 	if err := m.lock(); err != nil {
 		return 0, err
 	}
@@ -43,8 +43,7 @@ func (m *Model) SetTasks(_ context.Context, worker int64, tasks []string) error 
 	return nil
 }
 
-// PauseWorker implements store.Workers.
-func (m *Model) PauseWorker(_ context.Context, name string, paused bool) error {
+func (m *Model) pauseWorker(name string, paused bool) error {
 	if err := m.lock(); err != nil {
 		return err
 	}
@@ -105,11 +104,12 @@ func (m *Model) retryBlocked() {
 }
 
 // Unregister implements store.Workers.
-func (m *Model) Unregister(_ context.Context, now time.Time, worker int64) error {
+func (m *Model) Unregister(_ context.Context, worker int64) error {
 	if err := m.lock(); err != nil {
 		return err
 	}
 	defer m.unlock()
+	now := time.Now()
 	m.advance(now)
 	for _, id := range slices.Clone(m.order) {
 		switch r := m.runs[id]; {

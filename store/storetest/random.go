@@ -95,9 +95,9 @@ func (p *pair) register(i int) {
 	p.builds++
 	info := store.WorkerInfo{Name: fmt.Sprint("w", i), Build: fmt.Sprint("b", max(p.builds-1, 1))} // the first two are of one build
 	var err error
-	p.workers[i], err = p.stores[i].Register(p.t.Context(), time.Now(), info)
+	p.workers[i], err = p.stores[i].Register(p.t.Context(), info)
 	p.ok(err)
-	p.modeled[i], err = p.model.Register(p.t.Context(), time.Now(), info)
+	p.modeled[i], err = p.model.Register(p.t.Context(), info)
 	p.ok(err)
 }
 
@@ -401,8 +401,8 @@ func (p *pair) delete(rt *rapid.T) {
 
 func (p *pair) pause(rt *rapid.T) {
 	queue, paused := rapid.SampledFrom([]string{"q", "r"}).Draw(rt, "queue"), rapid.Bool().Draw(rt, "paused")
-	p.ok(p.stores[p.side(rt)].PauseQueue(p.t.Context(), queue, paused))
-	p.ok(p.model.PauseQueue(p.t.Context(), queue, paused))
+	p.ok(p.stores[p.side(rt)].Pause(p.t.Context(), store.Pausable{Queue: queue}, paused))
+	p.ok(p.model.Pause(p.t.Context(), store.Pausable{Queue: queue}, paused))
 }
 
 func (p *pair) sleep(rt *rapid.T) {
@@ -412,8 +412,8 @@ func (p *pair) sleep(rt *rapid.T) {
 
 func (p *pair) unregister(rt *rapid.T) {
 	i := p.side(rt)
-	p.ok(p.stores[i].Unregister(p.t.Context(), time.Now(), p.workers[i]))
-	p.ok(p.model.Unregister(p.t.Context(), time.Now(), p.modeled[i]))
+	p.ok(p.stores[i].Unregister(p.t.Context(), p.workers[i]))
+	p.ok(p.model.Unregister(p.t.Context(), p.modeled[i]))
 	p.register(i)
 }
 

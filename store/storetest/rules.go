@@ -106,7 +106,7 @@ func lateRecord(s *suite) {
 	c := s.claim(1)[0]
 	rec := store.Record{ID: c.ID, Lease: c.Lease, Chunks: [][]byte{[]byte("x")}, Logs: []store.Log{{Message: "m"}},
 		Progress: &store.Progress{Done: 1}}
-	stale, err := s.Record(s.Context(), time.Now(), []store.Record{rec, {ID: c.ID, Lease: c.Lease + 1, Chunks: [][]byte{[]byte("y")}}})
+	stale, err := s.Record(s.Context(), []store.Record{rec, {ID: c.ID, Lease: c.Lease + 1, Chunks: [][]byte{[]byte("y")}}})
 	s.ok(err)
 	if !slices.Equal(stale, []bool{false, true}) {
 		s.Errorf("stale %v", stale)

@@ -366,14 +366,14 @@ func reschedule(s *suite) {
 // it is back within a moment it has missed no event.
 func declaredGoes(s *suite) {
 	ctx := s.Context()
-	s.ok(s.Unregister(ctx, time.Now(), s.worker))
+	s.ok(s.Unregister(ctx, s.worker))
 	made := store.Template{Run: run("")}
 	declare := func() {
 		s.declare(store.Declaration{Task: "t", Program: "p", Crons: []store.Cron{{Name: "c", Spec: "@every 1h", Template: made}},
 			Triggers: []store.Trigger{{Key: "e", Template: made}}})
 	}
 	worker := func(program string, tasks ...string) int64 {
-		id, err := s.Register(ctx, time.Now(), store.WorkerInfo{Name: "w", Program: program, Tasks: tasks, Defines: tasks})
+		id, err := s.Register(ctx, store.WorkerInfo{Name: "w", Program: program, Tasks: tasks, Defines: tasks})
 		s.ok(err)
 		return id
 	}
@@ -391,7 +391,7 @@ func declaredGoes(s *suite) {
 	if err := s.ChangeCron(ctx, time.Now(), "c", store.CronDelete); !errors.Is(err, store.ErrTaken) {
 		s.Errorf("deleted what a living worker has: %v", err)
 	}
-	s.ok(s.Unregister(ctx, time.Now(), has))
+	s.ok(s.Unregister(ctx, has))
 	worker("another", "other")
 	there("after a worker of another program", 1)
 	worker("p", "other")

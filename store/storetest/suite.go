@@ -168,7 +168,7 @@ func (s *suite) reopen() {
 
 func (s *suite) register() int64 {
 	s.Helper()
-	id, err := s.Register(s.Context(), time.Now(), store.WorkerInfo{Name: "tester"})
+	id, err := s.Register(s.Context(), store.WorkerInfo{Name: "tester"})
 	s.ok(err)
 	return id
 }

@@ -54,10 +54,10 @@ func withdrawn(s *suite) {
 
 // pausedWorkers has a paused worker get nothing, and what it waited for when it goes on.
 func pausedWorkers(s *suite) {
-	if err := s.PauseWorker(s.Context(), "nobody", true); !errors.Is(err, store.ErrNotFound) {
+	if err := s.Pause(s.Context(), store.Pausable{Worker: "nobody"}, true); !errors.Is(err, store.ErrNotFound) {
 		s.Errorf("a worker that is not there: %v", err)
 	}
-	s.ok(s.PauseWorker(s.Context(), "tester", true))
+	s.ok(s.Pause(s.Context(), store.Pausable{Worker: "tester"}, true))
 	s.enqueue(run("1"))
 	s.none(s.request(1))
 	all, err := s.Living(s.Context())
@@ -68,7 +68,7 @@ func pausedWorkers(s *suite) {
 	waiting := make(chan []store.Claimed)
 	go func() { waiting <- s.claim(1) }()
 	synctest.Wait()
-	s.ok(s.PauseWorker(s.Context(), "tester", false))
+	s.ok(s.Pause(s.Context(), store.Pausable{Worker: "tester"}, false))
 	if got := inputs(<-waiting); !slices.Equal(got, []string{"1"}) {
 		s.Errorf("after the pause: %s", got)
 	}
@@ -79,7 +79,7 @@ func pausedQueues(s *suite) {
 	a.Queue, b.Queue = "a", "b"
 	began := time.Now()
 	s.enqueue(a, b)
-	s.ok(s.PauseQueue(s.Context(), "a", true))
+	s.ok(s.Pause(s.Context(), store.Pausable{Queue: "a"}, true))
 	if got := inputs(s.claim(5)); !slices.Equal(got, []string{"b"}) {
 		s.Errorf("claimed %s", got)
 	}
@@ -97,7 +97,7 @@ func pausedQueues(s *suite) {
 	waiting := make(chan []store.Claimed)
 	go func() { waiting <- s.claim(5) }()
 	synctest.Wait()
-	s.ok(s.PauseQueue(s.Context(), "a", false))
+	s.ok(s.Pause(s.Context(), store.Pausable{Queue: "a"}, false))
 	if got := inputs(<-waiting); !slices.Equal(got, []string{"a"}) {
 		s.Errorf("claimed %s after the pause", got)
 	}
@@ -334,7 +334,7 @@ func unregister(s *suite) {
 	s.claim(2)
 	_, err := s.Cancel(s.Context(), time.Now(), store.Filter{IDs: ids[1:]}, nil)
 	s.ok(err)
-	s.ok(s.Unregister(s.Context(), time.Now(), s.worker))
+	s.ok(s.Unregister(s.Context(), s.worker))
 	s.state(ids[0], store.Queued)
 	s.state(ids[1], store.Canceled)
 	s.worker = s.register()
