@@ -31,8 +31,16 @@ func Serve(addr string, c *stint.Client) (*Page, error) {
 	token := ui.NewToken()
 	p := &Page{&http.Server{Handler: ui.Handler(c, ui.WithToken(token)), ReadHeaderTimeout: 10 * time.Second}, make(chan error, 1)}
 	go func() { p.ended <- p.server.Serve(l) }()
-	fmt.Fprintf(os.Stderr, "Watch it at http://%s/?token=%s\n", l.Addr(), token)
+	fmt.Fprintf(os.Stderr, "Watch it at http://%s/?token=%s\n", host(l.Addr()), token)
 	return p, nil
+}
+
+// host returns the host and port to type into a browser: one that listens everywhere is here too.
+func host(listens net.Addr) string {
+	if at, ok := listens.(*net.TCPAddr); ok && at.IP.IsUnspecified() {
+		return fmt.Sprintf("localhost:%d", at.Port)
+	}
+	return listens.String()
 }
 
 // Stay waits until ctx ends, if there is a page.
