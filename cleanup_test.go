@@ -544,3 +544,55 @@ func TestCallsCutShortByCancel(t *testing.T) {
 		})
 	}
 }
+
+// A run that only cleans up starts no child anew that an earlier cancel has ended; a replay does.
+func TestCleanUpStartsNoChild(t *testing.T) {
+	durably(t, func(t *testing.T, c *stint.Client) {
+		child := stint.NewTask(c, "child", func(ctx context.Context, n int) (int, error) { return n, stint.Sleep(ctx, time.Minute) })
+		parent := stint.NewTask(c, "parent", func(ctx context.Context, n int) (int, error) { return child.Run(ctx, n) })
+		children := func() (states string) {
+			t.Helper()
+			for _, r := range listRuns(t, c, stint.RunFilter{Tasks: []string{"child"}}).Runs {
+				states += fmt.Sprint(r.State, " at attempt ", r.Attempt, "; ")
+			}
+			return states
+		}
+		cancel := func(run *stint.Run[int]) {
+			t.Helper()
+			if err := run.Cancel(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		replay := func(run *stint.Run[int]) {
+			t.Helper()
+			if n, err := c.ReplayRuns(t.Context(), stint.RunFilter{IDs: []string{run.ID()}}); n != 1 || err != nil {
+				t.Fatalf("replayed %d, %v", n, err)
+			}
+		}
+		stop := working(t, c)
+		run := enqueue(t, parent, 7)
+		<-time.After(time.Second)
+		cancel(run)
+		if _, err := run.Wait(t.Context()); !errors.Is(err, stint.ErrCanceled) {
+			t.Fatal(err)
+		}
+		stop()
+		replay(run)
+		cancel(run)
+		working(t, c)
+		if _, err := run.Wait(t.Context()); !errors.Is(err, stint.ErrCanceled) {
+			t.Fatal(err)
+		}
+		<-time.After(time.Hour)
+		if got := children(); got != "canceled at attempt 1; " {
+			t.Errorf("children: %s", got)
+		}
+		replay(run)
+		if got, err := run.Wait(t.Context()); got != 7 || err != nil {
+			t.Errorf("replayed: %d, %v", got, err)
+		}
+		if got := children(); got != "succeeded at attempt 1; canceled at attempt 1; " { // the call was cut short: it is made anew
+			t.Errorf("children: %s", got)
+		}
+	})
+}

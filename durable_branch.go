@@ -362,7 +362,7 @@ func (sc *scope) seenChildError(ctx context.Context, id store.ID, failed error) 
 }
 
 // rerunFailed queues again the runs of a call that failed or were canceled during an earlier
-// attempt of the handler, unless the handler dealt with that.
+// attempt of the handler, unless the handler dealt with that, or the run only cleans up.
 func (sc *scope) rerunFailed(ctx context.Context, at store.Address, runs []store.Enqueued) error {
 	if sc.e.replay != nil {
 		return nil
@@ -389,9 +389,19 @@ func (sc *scope) rerunFailed(ctx context.Context, at store.Address, runs []store
 		return err
 	}
 	if len(rerun) > 0 {
+		if sc.e.interruptedAt.Load() != 0 { // to run them anew would be a new call
+			sc.awaitInterrupt()
+			return sc.refuseNew(ctx)
+		}
 		s, failed := sc.e.c.store, []store.State{store.Failed, store.Canceled}
 		if _, err := s.Replay(context.WithoutCancel(ctx), time.Now(), store.Filter{IDs: rerun, States: failed}); err != nil {
 			return wrapStoreErr("run children anew", err)
+		}
+		if sc.e.w.isCanceled(&sc.e.run) { // meanwhile: that did not see the children
+			reason := encodeFailure(ErrCanceled)
+			if _, err := s.Cancel(context.WithoutCancel(ctx), time.Now(), store.Filter{IDs: rerun}, reason); err != nil {
+				return wrapStoreErr("cancel children", err)
+			}
 		}
 	}
 	return sc.recordNote(ctx, noted)

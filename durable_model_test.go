@@ -86,15 +86,17 @@ type absence struct{ from, to time.Duration }
 
 // A memo is what is recorded of an op.
 type memo struct {
-	path   string
-	begun  bool
-	done   bool
-	sum    int           // of what is done
-	at     time.Duration // when it was done; of an undo: given
-	from   time.Duration // when it began
-	due    time.Duration // a sleep's end, an event's timeout, the end of a child's sleep
-	winner int           // of any
-	failed int           // how often a broken op has
+	path     string
+	begun    bool
+	done     bool
+	sum      int           // of what is done
+	at       time.Duration // when it was done; of an undo: given
+	from     time.Duration // when it began
+	due      time.Duration // a sleep's end, an event's timeout, the end of a child's sleep
+	winner   int           // of any
+	branches bool          // it is an all or any: its branches are recorded as they end
+	kept     bool          // it stays in the journal, whatever becomes of it: a child was enqueued
+	failed   int           // how often a broken op has
 }
 
 // clone is a copy, to find out what would be.
@@ -220,7 +222,13 @@ func (w *world) op(o *op, m *memo, now time.Duration) ending {
 	}
 	if ready > w.cut && o.kind != "undo" {
 		w.journaled = w.journaled || m.begun
-		m.begun = m.begun && !w.cancels // a call that a cancel cuts short is made anew
+		m.kept = o.kind == "child" || o.kind == "lost"
+		slept := false // a child whose sleep is over, and no worker was there to see it, sleeps no more
+		if m.kept {
+			w.near(m.due, w.cut)
+			slept = m.due < w.cut
+		}
+		m.begun = m.begun && (slept || !w.cancels) // a call that a cancel cuts short is made anew
 		return ending{how: isCut, at: w.cut}
 	}
 	m.done, m.at = true, w.attended(max(now, ready))
@@ -248,7 +256,7 @@ func (w *world) branches(o *op, m *memo, now time.Duration) ending {
 	if now > w.cut && !m.begun {
 		return ending{how: isCut, at: w.cut}
 	}
-	m.begun = true
+	m.begun, m.branches = true, true
 	var ends []ending
 	for i, sub := range o.subs {
 		ends = append(ends, w.run(sub, now, fmt.Sprintf("%s/%d.%d", m.path, o.id, i)))
@@ -330,7 +338,7 @@ func (w *world) episode(prog []op, now, cancel time.Duration, retries int) (e ep
 // undo runs the compensations that were given.
 func (w *world) undo(prog []op, e *episode) {
 	for _, m := range w.memos {
-		w.journaled = w.journaled || m.begun || m.done
+		w.journaled = w.journaled || m.begun && !m.branches || m.done || m.kept || m.winner > 0
 	}
 	if w.journaled { // else there is nothing to be seen to
 		e.at = w.attended(e.at)
