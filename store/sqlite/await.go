@@ -18,9 +18,12 @@ type await struct {
 	err      error
 }
 
-func (a *await) signal() {
+func (a *await) signal() { signal(a.signaled) }
+
+// signal sends on a channel of capacity 1, unless that holds a signal already.
+func signal(c chan<- struct{}) {
 	select {
-	case a.signaled <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }

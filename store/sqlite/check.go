@@ -76,9 +76,7 @@ func Check(ctx context.Context, path string) (problems []string, err error) {
 }
 
 func (s *Store) check(ctx context.Context, tx *sql.Tx) (problems []string, err error) {
-	p := newAppParticipants()
-	a := appTx{ctx, tx, p.lanes}
-	t := &txn{querier: a, s: s, execN: a.execN, participants: p, now: time.Now().UnixMilli()}
+	t := s.appTxn(ctx, time.Now(), tx)
 	for _, pragma := range []string{"SELECT integrity_check FROM pragma_integrity_check",
 		`SELECT "table" || ' row ' || rowid || ' refers to no ' || parent FROM pragma_foreign_key_check`} {
 		found, err := column[string](t, pragma)

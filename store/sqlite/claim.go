@@ -367,12 +367,7 @@ type watch struct {
 	notified map[int64]int64 // runs whose cancel was returned, with the lease that it concerned
 }
 
-func (x *watch) signal() {
-	select {
-	case x.signaled <- struct{}{}:
-	default:
-	}
-}
+func (x *watch) signal() { signal(x.signaled) }
 
 func (x *watch) close() { x.once.Do(func() { close(x.closed) }) }
 

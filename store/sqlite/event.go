@@ -12,29 +12,18 @@ import (
 
 // Publish implements store.Runs.
 func (s *Store) Publish(ctx context.Context, now time.Time, events []store.NewEvent) (ids []store.ID, err error) {
-	s.filters.decide(events)
-	for {
-		var open []undecided
-		err = s.do(ctx, func(t *txn) (err error) {
-			var found *candidates
-			if open, found, err = t.undecided(events); err != nil || len(open) > 0 {
+	err = s.decided(ctx, events, func(t *txn, found *candidates) error {
+		ids = make([]store.ID, len(events))
+		for i := range events {
+			key, err := t.publish(now.UnixMilli(), &events[i], found)
+			if err != nil {
 				return err
 			}
-			ids = make([]store.ID, len(events))
-			for i := range events {
-				key, err := t.publish(now.UnixMilli(), &events[i], found)
-				if err != nil {
-					return err
-				}
-				ids[i], found = s.ids.id(key), nil
-			}
-			return nil
-		})
-		if err != nil || len(open) == 0 {
-			return ids, err
+			ids[i], found = s.ids.id(key), nil
 		}
-		s.filters.learn(open)
-	}
+		return nil
+	})
+	return ids, err
 }
 
 // publish stores an event, and does what follows from it, unless it was delivered before. found are its

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"context"
 	"slices"
 	"sync"
 
@@ -15,6 +16,26 @@ import (
 type undecided struct {
 	event   *store.NewEvent
 	filters []string
+}
+
+// decided makes a change by the writer once the filters that events need are computed. change is given the
+// candidates of the first event.
+func (s *Store) decided(ctx context.Context, events []store.NewEvent, change func(t *txn, first *candidates) error) error {
+	s.filters.decide(events)
+	for {
+		var open []undecided
+		err := s.do(ctx, func(t *txn) (err error) {
+			var first *candidates
+			if open, first, err = t.undecided(events); err != nil || len(open) > 0 {
+				return err
+			}
+			return change(t, first)
+		})
+		if err != nil || len(open) == 0 {
+			return err
+		}
+		s.filters.learn(open)
+	}
 }
 
 // undecided returns the filters that events need and that were not computed, and the candidates of the

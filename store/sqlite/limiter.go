@@ -210,15 +210,19 @@ func limiterUpdates(columns ...string) (texts [len(bulkSizes)]string) {
 	return texts
 }
 
+func (t *txn) deleteLimiter(lim *limiter) error {
+	delete(t.limiters.byName, limiterName{lim.Rate, lim.Name, lim.Key})
+	delete(t.limiters.byID, lim.ID)
+	return t.exec("DELETE FROM stint_limiters WHERE id = ?", lim.ID)
+}
+
 // flush stores the limiters that changed, and deletes those that are not needed.
 func (c *limiterCache) flush(t *txn) error {
 	var counts, setBy []any
 	for _, lim := range c.dirty {
 		lim.dirty = false
 		if !lim.Needed() {
-			delete(c.byName, limiterName{lim.Rate, lim.Name, lim.Key})
-			delete(c.byID, lim.ID)
-			if err := t.exec("DELETE FROM stint_limiters WHERE id = ?", lim.ID); err != nil {
+			if err := t.deleteLimiter(lim); err != nil {
 				return err
 			}
 			if lim.Strategy == store.StrategyCancelInProgress {
@@ -375,9 +379,7 @@ func (s *Store) expireRates(ctx context.Context) error {
 				if lim.dirty || !lim.Idle(now, rateIdle) {
 					continue
 				}
-				delete(t.limiters.byName, limiterName{lim.Rate, lim.Name, lim.Key})
-				delete(t.limiters.byID, id)
-				if err := t.exec("DELETE FROM stint_limiters WHERE id = ?", id); err != nil {
+				if err := t.deleteLimiter(lim); err != nil {
 					return err
 				}
 			}

@@ -22,12 +22,7 @@ const (
 )
 
 // signal makes the publisher look for pending events.
-func (p *publisher) signal() {
-	select {
-	case p.signaled <- struct{}{}:
-	default:
-	}
-}
+func (p *publisher) signal() { signal(p.signaled) }
 
 // publishLoop publishes pending events until the writer has stopped. An event that cannot be published, such
 // as one whose filters need another program, does not hold up others.
@@ -63,7 +58,6 @@ func (s *Store) publishPending() (failed error) {
 			return failed
 		}
 		after = keys[len(keys)-1]
-		s.filters.decide(events)
 		if s.publishStored(keys, events) == nil {
 			continue
 		}
@@ -98,26 +92,16 @@ func (s *Store) pendingEvents(after int64) (keys []int64, events []store.NewEven
 
 // publishStored does what follows from events that are stored, unless another process has.
 func (s *Store) publishStored(keys []int64, events []store.NewEvent) error {
-	for {
-		var open []undecided
-		err := s.do(context.Background(), func(t *txn) (err error) {
-			if open, _, err = t.undecided(events); err != nil || len(open) > 0 {
+	return s.decided(context.Background(), events, func(t *txn, _ *candidates) error {
+		for i := range events {
+			n, err := t.execN("UPDATE stint_events SET pending = NULL WHERE id = ? AND pending = 1", keys[i])
+			if err == nil && n > 0 {
+				err = t.deliver(t.now, keys[i], &events[i], nil, true)
+			}
+			if err != nil {
 				return err
 			}
-			for i := range events {
-				n, err := t.execN("UPDATE stint_events SET pending = NULL WHERE id = ? AND pending = 1", keys[i])
-				if err == nil && n > 0 {
-					err = t.deliver(t.now, keys[i], &events[i], nil, true)
-				}
-				if err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil || len(open) == 0 {
-			return err
 		}
-		s.filters.learn(open)
-	}
+		return nil
+	})
 }

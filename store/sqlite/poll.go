@@ -88,10 +88,7 @@ func (w *writer) poll() {
 func (w *writer) checkPresences() {
 	company, removed := w.s.presence.scan()
 	if w.shared = company; company {
-		select {
-		case w.s.presencesChanged <- struct{}{}:
-		default:
-		}
+		signal(w.s.presencesChanged)
 	}
 	if removed {
 		if err := w.s.presence.renew(); err != nil {

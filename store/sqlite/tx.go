@@ -16,11 +16,9 @@ import (
 // has read before, SQLite may refuse its first write with SQLITE_BUSY; begin it with
 // BEGIN IMMEDIATE (_txlock=immediate in the DSN) to be spared that.
 func (s *Store) EnqueueTx(ctx context.Context, now time.Time, tx store.Tx, runs []store.NewRun) (out []store.Enqueued, err error) {
-	err = s.inAppTx(ctx, now, tx, func(t *txn) error {
-		if out, err = t.enqueue(t.now, runs, nil); err != nil {
-			return err
-		}
-		return t.workflows.nodes.flush(t)
+	err = s.inAppTx(ctx, now, tx, func(t *txn) (err error) {
+		out, err = t.enqueue(t.now, runs, nil)
+		return err
 	})
 	return out, err
 }
@@ -85,10 +83,9 @@ func (s *Store) inAppTx(ctx context.Context, now time.Time, tx store.Tx, change 
 	if s.opts.ReadOnly {
 		return store.ErrReadOnly
 	}
-	p := newAppParticipants()
-	a := appTx{ctx, tx, p.lanes}
+	t := s.appTxn(ctx, now, tx)
 	var path string
-	if err := a.one("SELECT file FROM pragma_database_list WHERE name = 'main'", nil, &path); err != nil {
+	if err := t.one("SELECT file FROM pragma_database_list WHERE name = 'main'", nil, &path); err != nil {
 		return fmt.Errorf("the app's transaction: %w", err)
 	}
 	if s.path == Memory || !sameFile(path, s.path) {
@@ -97,7 +94,6 @@ func (s *Store) inAppTx(ctx context.Context, now time.Time, tx store.Tx, change 
 	if err := s.at.check(); err != nil {
 		return err
 	}
-	t := &txn{querier: a, s: s, execN: a.execN, participants: p, now: now.UnixMilli()}
 	if err := t.one(lastKeySQL, nil, &t.lastKey); err != nil {
 		return fmt.Errorf("the app's transaction: %w", err)
 	}
@@ -110,6 +106,13 @@ func (s *Store) inAppTx(ctx context.Context, now time.Time, tx store.Tx, change 
 	}
 	s.w.pollFast()
 	return nil
+}
+
+// appTxn returns the transaction tx, with participants of its own.
+func (s *Store) appTxn(ctx context.Context, now time.Time, tx store.Tx) *txn {
+	p := newAppParticipants()
+	a := appTx{ctx, tx, p.lanes}
+	return &txn{querier: a, s: s, execN: a.execN, participants: p, now: now.UnixMilli()}
 }
 
 func sameFile(a, resolved string) bool {

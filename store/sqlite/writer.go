@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/limits"
 )
 
 // The writer is the one goroutine that changes the database (group commit).
@@ -62,7 +63,7 @@ type writer struct {
 }
 
 const (
-	never    = int64(1)<<62 - 1
+	never    = limits.Never
 	maxGroup = 2048 // changes a commit
 )
 
@@ -131,12 +132,7 @@ func (w *writer) push(o *op) bool {
 	return true
 }
 
-func (w *writer) signal() {
-	select {
-	case w.signaled <- struct{}{}:
-	default:
-	}
-}
+func (w *writer) signal() { signal(w.signaled) }
 
 // close stops the goroutine after everything queued is answered. It reports false if
 // another call did.

@@ -13,9 +13,9 @@ package limits
 
 import (
 	"fmt"
-	"math"
 	"time"
 
+	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -112,11 +112,7 @@ func (l *Limiter) readyAt(limit *store.Limit, now time.Time) int64 {
 	if at.IsZero() {
 		return Never
 	}
-	ms := at.UnixMilli()
-	if at.After(time.UnixMilli(ms)) && ms < math.MaxInt64 {
-		ms++
-	}
-	return max(ms, now.UnixMilli()+1)
+	return max(clock.CeilMillis(at), now.UnixMilli()+1)
 }
 
 // use gives the limiter the settings that a run's limit came with, unless it has those of a later
