@@ -81,7 +81,7 @@ const (
 	DefaultRetention = 30 * 24 * time.Hour
 	// DefaultMaxPayload is the maximum size of an input or output in bytes.
 	DefaultMaxPayload = 4 << 20
-	// DefaultMaxResident is how many waiting runs may stay in memory.
+	// DefaultMaxResident is the maximum number of waiting runs in memory.
 	DefaultMaxResident = 10_000
 
 	failedFactor = 3 // failed runs are kept this many times as long

@@ -92,7 +92,7 @@ const (
 	maxInside     = 128 << 10 // of the texts, stacks and values of all errors inside
 	maxKnown      = 1000      // errors examined inside one; also ends one that wraps itself
 
-	// maxListedText is how much of an error lists and logs show.
+	// maxListedText is the maximum size of an error in lists and logs, in bytes.
 	maxListedText = 1 << 10
 )
 

@@ -55,7 +55,7 @@ type Concurrency[In any] struct {
 	// Key returns the key of a run from its input; Max applies to each key separately. Key is
 	// called once, when the run is enqueued. If Key is nil all runs share one key.
 	Key func(In) string
-	// Max is how many runs of a key execute at once; at least 1. While a key is in use, the
+	// Max is the maximum number of runs of a key that execute at once; at least 1. While a key is in use, the
 	// Max and Strategy of the newest enqueue apply, also to runs that wait already. Lowering
 	// Max does not stop runs that execute.
 	Max      int

@@ -153,8 +153,8 @@ func diskAppend(dir string) (int, time.Duration, []time.Duration, string) {
 	return fsyncLoop(f, false)
 }
 
-// diskAppendPaced measures one append and fdatasync each 20 ms: the least that a single enqueue on
-// an idle machine has to wait for (C5 has the same pace).
+// diskAppendPaced measures one append and fdatasync every 20 ms: the minimum time of a single
+// enqueue on an idle machine (C5 has the same pace).
 func diskAppendPaced(dir string) (int, time.Duration, []time.Duration, string) {
 	f, err := os.Create(filepath.Join(dir, "f"))
 	must(err)
