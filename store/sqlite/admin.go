@@ -15,7 +15,7 @@ const perBulk = 500
 
 // each applies change to every run that matches f and is in one of the states, newest first, perBulk
 // in a commit. change reports whether it changed the run.
-func (s *Store) each(ctx context.Context, f store.Filter, states []store.State, change func(*txn, int64) (bool, error)) (int, error) {
+func (s *Store) each(ctx context.Context, f store.Filter, states []store.State, change func(*unit, int64) (bool, error)) (int, error) {
 	f.States = intersect(f.States, states)
 	where, args, err := s.where(ctx, f)
 	if err != nil {
@@ -33,10 +33,10 @@ func (s *Store) each(ctx context.Context, f store.Filter, states []store.State, 
 			return total, err
 		}
 		n := 0
-		err = s.do(ctx, func(t *txn) error {
+		err = s.do(ctx, func(u *unit) error {
 			n = 0
 			for _, k := range keys {
-				changed, err := change(t, k)
+				changed, err := change(u, k)
 				if err != nil {
 					return err
 				}
@@ -107,15 +107,15 @@ var (
 
 // Cancel implements store.Admin.
 func (s *Store) Cancel(ctx context.Context, now time.Time, f store.Filter, reason []byte) (int, error) {
-	return s.each(ctx, f, openStates, func(t *txn, key int64) (bool, error) {
-		return t.cancel(key, now.UnixMilli(), text(reason))
+	return s.each(ctx, f, openStates, func(u *unit, key int64) (bool, error) {
+		return u.runs.cancel(key, now.UnixMilli(), text(reason))
 	})
 }
 
 // cancel cancels a run and those of its descendants that are not detached.
-func (t *txn) cancel(key, now int64, reason any) (bool, error) {
+func (rs *runs) cancel(key, now int64, reason any) (bool, error) {
 	var parent, node *int64
-	err := t.one("SELECT parent, CASE WHEN flags & 2 THEN NULL ELSE node END FROM stint_runs WHERE id = ? AND "+notEnded, []any{key},
+	err := rs.one("SELECT parent, CASE WHEN flags & 2 THEN NULL ELSE node END FROM stint_runs WHERE id = ? AND "+notEnded, []any{key},
 		&parent, &node)
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, nil
@@ -123,23 +123,23 @@ func (t *txn) cancel(key, now int64, reason any) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	cleans, err := t.execN(cleanUpSQL, key, now, reason)
+	cleans, err := rs.execN(cleanUpSQL, key, now, reason)
 	if err != nil {
 		return false, err
 	}
 	n := int64(0)
 	if cleans == 0 {
-		n, err = t.execN(`UPDATE stint_runs SET `+stateCanceled+`, ended_at = ?2, error = ?3, start_by = NULL
+		n, err = rs.execN(`UPDATE stint_runs SET `+stateCanceled+`, ended_at = ?2, error = ?3, start_by = NULL
 			WHERE id = ?1 AND `+notEnded+` AND `+notRunning+` AND (cancel_at IS NULL OR `+stateBlocked+`)`, key, now, reason)
 		if err != nil {
 			return false, err
 		}
 	} else {
-		t.claims.recheck = true
+		rs.claims.recheck = true
 	}
 	if n == 0 && cleans == 0 {
 		var worker int64
-		err := t.one(`UPDATE stint_runs SET cancel_at = ?2, error = ?3 WHERE id = ?1 AND `+stateRunning+` AND cancel_at IS NULL
+		err := rs.one(`UPDATE stint_runs SET cancel_at = ?2, error = ?3 WHERE id = ?1 AND `+stateRunning+` AND cancel_at IS NULL
 			RETURNING worker`,
 			[]any{key, now, reason}, &worker)
 		if errors.Is(err, sql.ErrNoRows) {
@@ -148,18 +148,18 @@ func (t *txn) cancel(key, now int64, reason any) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		t.signals.cancels = append(t.signals.cancels, cancelOf{worker, key})
+		rs.signals.cancels = append(rs.signals.cancels, cancelOf{worker, key})
 	}
-	if err := t.cancelChildren(key, now, reason); err != nil {
+	if err := rs.cancelChildren(key, now, reason); err != nil {
 		return false, err
 	}
-	if t.end(key, n); n == 0 || node == nil {
+	if rs.end(key, n); n == 0 || node == nil {
 		return true, nil
 	}
-	if err := t.exec("DELETE FROM stint_waits WHERE run = ?", key); err != nil {
+	if err := rs.exec("DELETE FROM stint_waits WHERE run = ?", key); err != nil {
 		return false, err
 	}
-	return true, t.advance(parent, node, store.Canceled, now)
+	return true, rs.workflows.advance(parent, node, store.Canceled, now)
 }
 
 // cleanUpSQL queues a run once more to clean up: its handler waits or is about to resume, or it is
@@ -171,16 +171,16 @@ WHERE id = ?1 AND lease > 0 AND cancel_at IS NULL AND CASE state WHEN ` + blocke
 
 // cancelChildren cancels the children of a run. The end of a workflow's task may create others, which end
 // too.
-func (t *txn) cancelChildren(key, now int64, reason any) error {
-	if err := t.workflows.nodes.flush(t); err != nil {
+func (rs *runs) cancelChildren(key, now int64, reason any) error {
+	if err := rs.workflows.nodes.flush(rs.unit); err != nil {
 		return err
 	}
-	children, err := column[int64](t, "SELECT id FROM stint_runs WHERE parent = ? AND flags & 1 = 0 AND "+notEnded, key)
+	children, err := column[int64](rs, "SELECT id FROM stint_runs WHERE parent = ? AND flags & 1 = 0 AND "+notEnded, key)
 	if err != nil {
 		return err
 	}
 	for _, child := range children {
-		if _, err := t.cancel(child, now, reason); err != nil {
+		if _, err := rs.cancel(child, now, reason); err != nil {
 			return err
 		}
 	}
@@ -190,18 +190,18 @@ func (t *txn) cancelChildren(key, now int64, reason any) error {
 // Replay implements store.Admin. The attempts go on counting; the last one joins the
 // earlier ones.
 func (s *Store) Replay(ctx context.Context, now time.Time, f store.Filter) (int, error) {
-	return s.each(ctx, f, replayStates, func(t *txn, key int64) (bool, error) {
-		return t.replay(key, now.UnixMilli())
+	return s.each(ctx, f, replayStates, func(u *unit, key int64) (bool, error) {
+		return u.runs.replay(key, now.UnixMilli())
 	})
 }
 
 // replay queues an ended or quarantined run. A workflow is replayed as a whole, also if one of its tasks
 // was selected.
-func (t *txn) replay(key, at int64) (bool, error) {
+func (rs *runs) replay(key, at int64) (bool, error) {
 	var state store.State
 	var parent, node *int64
 	var isFlow bool
-	err := t.one("SELECT state, parent, node, flags & 2 > 0 FROM stint_runs WHERE id = ? AND "+blockedOrEnded, []any{key}, &state,
+	err := rs.one("SELECT state, parent, node, flags & 2 > 0 FROM stint_runs WHERE id = ? AND "+blockedOrEnded, []any{key}, &state,
 		&parent, &node, &isFlow)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
@@ -209,56 +209,56 @@ func (t *txn) replay(key, at int64) (bool, error) {
 	case err != nil:
 		return false, err
 	case isFlow:
-		return true, t.replayWorkflow(key, *node, at)
+		return true, rs.workflows.replayWorkflow(key, *node, at)
 	case node != nil && state != store.Blocked:
-		return t.replayWorkflowOf(*parent, at)
+		return rs.replayWorkflowOf(*parent, at)
 	}
-	return true, t.requeue(key, at)
+	return true, rs.requeue(key, at)
 }
 
 // replayWorkflowOf replays the workflow's run that a task belongs to, if that has ended.
-func (t *txn) replayWorkflowOf(key, at int64) (bool, error) {
+func (rs *runs) replayWorkflowOf(key, at int64) (bool, error) {
 	var over bool
-	if err := t.one("SELECT "+hasEnded+" FROM stint_runs WHERE id = ?", []any{key}, &over); err != nil || !over {
+	if err := rs.one("SELECT "+hasEnded+" FROM stint_runs WHERE id = ?", []any{key}, &over); err != nil || !over {
 		return false, err
 	}
-	return t.replay(key, at)
+	return rs.replay(key, at)
 }
 
 // requeue queues a run for a new attempt, and stores the last one with the earlier ones. The new attempt
 // may have to undo again what was undone.
-func (t *txn) requeue(key, at int64) error {
-	err := t.exec(`INSERT INTO stint_attempts (run, lease, attempt, worker, started_at, ended_at, state, error)
+func (rs *runs) requeue(key, at int64) error {
+	err := rs.exec(`INSERT INTO stint_attempts (run, lease, attempt, worker, started_at, ended_at, state, error)
 		SELECT id, lease, attempt, worker, started_at, coalesce(ended_at, ?2), state, error FROM stint_runs
 		WHERE id = ?1 AND `+blockedOrEnded+` AND lease > 0 ON CONFLICT DO NOTHING`, key, at)
 	if err != nil {
 		return err
 	}
 	var lane, startBy int64
-	err = t.one(`UPDATE stint_runs SET `+stateQueued+`, due_at = ?2, `+setRank+`?2, replayed = attempt, crashes = 0,
+	err = rs.one(`UPDATE stint_runs SET `+stateQueued+`, due_at = ?2, `+setRank+`?2, replayed = attempt, crashes = 0,
 		ended_at = NULL, cancel_at = NULL, start_by = ?2 + start_in, spent = 0, output = NULL, error = NULL, flags = flags & -5
 		WHERE id = ?1 AND `+blockedOrEnded+` RETURNING lane, coalesce(start_by, ?3)`, []any{key, at, never}, &lane, &startBy)
 	if err == nil {
-		err = t.resetUndo(key)
+		err = rs.journals.resetUndo(key)
 	}
 	if err != nil {
 		return err
 	}
-	t.timers.add(startBy)
-	return t.moveLane(key, lane, false)
+	rs.timers.add(startBy)
+	return rs.moveLane(key, lane, false)
 }
 
 // moveLane moves a run to or from the lane of suspects.
-func (t *txn) moveLane(key, from int64, suspect bool) error {
-	l, err := t.laneByID(from)
+func (rs *runs) moveLane(key, from int64, suspect bool) error {
+	l, err := rs.lanes.laneByID(from)
 	if err != nil || l == nil || l.suspect == suspect {
 		return err
 	}
-	to, err := t.lane(laneName{l.queue, l.task, suspect, l.route})
+	to, err := rs.lanes.lane(laneName{l.queue, l.task, suspect, l.route})
 	if err != nil {
 		return err
 	}
-	return t.exec(setLaneSQL, key, to)
+	return rs.exec(setLaneSQL, key, to)
 }
 
 // setLaneSQL moves a run to another lane.
@@ -266,15 +266,15 @@ const setLaneSQL = "UPDATE stint_runs SET lane = ?2 WHERE id = ?1"
 
 // Delete implements store.Admin.
 func (s *Store) Delete(ctx context.Context, f store.Filter) (int, error) {
-	return s.each(ctx, f, endedStates, func(t *txn, key int64) (bool, error) {
-		err := t.one("SELECT id FROM stint_runs WHERE id = ? AND "+deletable, []any{key}, &key)
+	return s.each(ctx, f, endedStates, func(u *unit, key int64) (bool, error) {
+		err := u.one("SELECT id FROM stint_runs WHERE id = ? AND "+deletable, []any{key}, &key)
 		if errors.Is(err, sql.ErrNoRows) {
 			return false, nil
 		}
 		if err != nil {
 			return false, err
 		}
-		return true, t.deleteRun(key)
+		return true, u.runs.deleteRun(key)
 	})
 }
 
@@ -282,13 +282,13 @@ func (s *Store) Delete(ctx context.Context, f store.Filter) (int, error) {
 const deletable = hasEnded + " AND (node IS NULL OR flags & 2)"
 
 // deleteRun deletes a run with all that is stored about it, and a workflow's tasks with it.
-func (t *txn) deleteRun(key int64) error {
-	tasks, err := column[int64](t, "SELECT id FROM stint_runs WHERE parent = ? AND node IS NOT NULL AND NOT flags & 2", key)
+func (rs *runs) deleteRun(key int64) error {
+	tasks, err := column[int64](rs, "SELECT id FROM stint_runs WHERE parent = ? AND node IS NOT NULL AND NOT flags & 2", key)
 	if err != nil {
 		return err
 	}
 	for _, task := range tasks {
-		if err := t.deleteRun(task); err != nil {
+		if err := rs.deleteRun(task); err != nil {
 			return err
 		}
 	}
@@ -307,12 +307,12 @@ func (t *txn) deleteRun(key int64) error {
 		"DELETE FROM stint_task_limits WHERE run = ?",
 		"DELETE FROM stint_sticky WHERE run = ?",
 	} {
-		if err := t.exec(q, key); err != nil {
+		if err := rs.exec(q, key); err != nil {
 			return err
 		}
 	}
-	t.end(key, 1)
-	return t.releaseKeys(key)
+	rs.end(key, 1)
+	return rs.keys.releaseKeys(key)
 }
 
 // Expire implements store.Admin. Runs lie in the order of their creation, and none
@@ -365,8 +365,8 @@ func (s *Store) expireRuns(ctx context.Context, done, failed time.Time) (total i
 		}
 		after = rows[len(rows)-1].key
 		n := 0
-		err = s.do(ctx, func(t *txn) (err error) {
-			n, err = t.expireRuns(rows, done, failed, lanes)
+		err = s.do(ctx, func(u *unit) (err error) {
+			n, err = u.runs.expireRuns(rows, done, failed, lanes)
 			return err
 		})
 		if err != nil {
@@ -377,7 +377,7 @@ func (s *Store) expireRuns(ctx context.Context, done, failed time.Time) (total i
 }
 
 // expireRuns deletes those of the runs that are old enough, and adds the lanes of the others to lanes.
-func (t *txn) expireRuns(rows []expiring, done, failed time.Time, lanes map[int64]struct{}) (n int, err error) {
+func (rs *runs) expireRuns(rows []expiring, done, failed time.Time, lanes map[int64]struct{}) (n int, err error) {
 	for _, r := range rows {
 		cutoff := done
 		if r.state == store.Failed {
@@ -388,13 +388,13 @@ func (t *txn) expireRuns(rows []expiring, done, failed time.Time, lanes map[int6
 			continue
 		}
 		// It may have been replayed since it was read, and stays then.
-		err := t.one("SELECT id FROM stint_runs WHERE id = ? AND "+deletable, []any{r.key}, &r.key)
+		err := rs.one("SELECT id FROM stint_runs WHERE id = ? AND "+deletable, []any{r.key}, &r.key)
 		if errors.Is(err, sql.ErrNoRows) {
 			lanes[r.lane] = struct{}{}
 			continue
 		}
 		if err == nil {
-			err = t.deleteRun(r.key)
+			err = rs.deleteRun(r.key)
 		}
 		if err != nil {
 			return n, err
@@ -413,8 +413,8 @@ func (s *Store) expireWorkers(ctx context.Context, before time.Time) error {
 	if err != nil || !some {
 		return err
 	}
-	return s.do(ctx, func(t *txn) error {
-		return t.exec("DELETE FROM stint_workers WHERE ended_at < ? AND NOT EXISTS (SELECT 1 FROM stint_runs r "+
+	return s.do(ctx, func(u *unit) error {
+		return u.exec("DELETE FROM stint_workers WHERE ended_at < ? AND NOT EXISTS (SELECT 1 FROM stint_runs r "+
 			"WHERE r.worker = stint_workers.id AND r."+stateRunning+")", clock.Millis(before))
 	})
 }
@@ -438,10 +438,10 @@ func (s *Store) Pause(ctx context.Context, what store.Pausable, paused bool) err
 }
 
 func (s *Store) pauseQueue(ctx context.Context, queue string, paused bool) error {
-	return s.do(ctx, func(t *txn) error {
+	return s.do(ctx, func(u *unit) error {
 		if !paused { // a queue that was never used is not created
-			return t.exec("UPDATE stint_queues SET paused = 0 WHERE name = ?", queue)
+			return u.exec("UPDATE stint_queues SET paused = 0 WHERE name = ?", queue)
 		}
-		return t.exec("INSERT INTO stint_queues (name, paused) VALUES (?, 1) ON CONFLICT DO UPDATE SET paused = 1", queue)
+		return u.exec("INSERT INTO stint_queues (name, paused) VALUES (?, 1) ON CONFLICT DO UPDATE SET paused = 1", queue)
 	})
 }

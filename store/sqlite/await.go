@@ -128,6 +128,7 @@ type cancelOf struct{ worker, run int64 }
 
 // signals are what those who wait are told after the commit.
 type signals struct {
+	*unit
 	passive
 	writer  *writer // nil in an app's transaction
 	ended   []ending
@@ -136,15 +137,15 @@ type signals struct {
 	cancels []cancelOf
 }
 
-func (x *signals) committed(*txn) {
-	if x.writer != nil {
-		x.writer.notify(x)
+func (ss *signals) committed() {
+	if ss.writer != nil {
+		ss.writer.notify(ss)
 	}
-	x.rolledBack()
+	ss.rolledBack()
 }
 
-func (x *signals) rolledBack() {
-	x.ended, x.resumed, x.chunks, x.cancels = x.ended[:0], 0, x.chunks[:0], x.cancels[:0]
+func (ss *signals) rolledBack() {
+	ss.ended, ss.resumed, ss.chunks, ss.cancels = ss.ended[:0], 0, ss.chunks[:0], ss.cancels[:0]
 }
 
 // notify signals the calls that wait for what a transaction has changed.

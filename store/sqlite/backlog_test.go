@@ -57,7 +57,7 @@ func tenants(n int, run store.NewRun) []store.NewRun {
 }
 
 func (b *backlog) looked() (n int) {
-	if err := b.s.do(b.Context(), func(t *txn) error { n = t.lanes.headsRead; return nil }); err != nil {
+	if err := b.s.do(b.Context(), func(u *unit) error { n = u.lanes.headsRead; return nil }); err != nil {
 		b.Fatal(err)
 	}
 	return n

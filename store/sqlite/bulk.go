@@ -30,9 +30,9 @@ type bulk struct {
 	args []any // room for the first key, then the rows' values
 }
 
-func (b *bulk) add(t *txn, key int64, values ...any) error {
+func (b *bulk) add(u *unit, key int64, values ...any) error {
 	if key != b.next {
-		if err := b.flush(t); err != nil {
+		if err := b.flush(u); err != nil {
 			return err
 		}
 	}
@@ -44,16 +44,16 @@ func (b *bulk) add(t *txn, key int64, values ...any) error {
 	if b.rows < perInsert {
 		return nil
 	}
-	return b.flush(t)
+	return b.flush(u)
 }
 
 // flush inserts the collected rows.
-func (b *bulk) flush(t *txn) error {
+func (b *bulk) flush(u *unit) error {
 	args := b.args
 	for i, n := range bulkSizes {
 		for ; b.rows >= n; b.rows -= n {
 			args[0] = b.next - int64(b.rows) // replaces an argument that was used
-			if err := t.exec(b.kind.texts[i], args[:1+n*b.kind.cols]...); err != nil {
+			if err := u.exec(b.kind.texts[i], args[:1+n*b.kind.cols]...); err != nil {
 				return err
 			}
 			args = args[n*b.kind.cols:]

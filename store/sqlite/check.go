@@ -76,10 +76,10 @@ func Check(ctx context.Context, path string) (problems []string, err error) {
 }
 
 func (s *Store) check(ctx context.Context, tx *sql.Tx) (problems []string, err error) {
-	t := s.appTxn(ctx, time.Now(), tx)
+	u := s.appUnit(ctx, time.Now(), tx)
 	for _, pragma := range []string{"SELECT integrity_check FROM pragma_integrity_check",
 		`SELECT "table" || ' row ' || rowid || ' refers to no ' || parent FROM pragma_foreign_key_check`} {
-		found, err := column[string](t, pragma)
+		found, err := column[string](u, pragma)
 		if err != nil {
 			return nil, explain(err)
 		}
@@ -91,14 +91,14 @@ func (s *Store) check(ctx context.Context, tx *sql.Tx) (problems []string, err e
 	problems = problems[1:]
 	for _, c := range checks {
 		var n int
-		if err := t.one(c.query, nil, &n); err != nil {
+		if err := u.one(c.query, nil, &n); err != nil {
 			return nil, explain(err)
 		}
 		if n > 0 {
 			problems = append(problems, fmt.Sprintf("%d %s", n, c.what))
 		}
 	}
-	wrong, err := t.recount()
+	wrong, err := u.limiters.recount()
 	for _, w := range wrong {
 		problems = append(problems, "limit "+w)
 	}

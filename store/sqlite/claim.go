@@ -25,6 +25,7 @@ type claim struct {
 
 // claims are the waiting claims.
 type claims struct {
+	*unit
 	passive
 	recheck bool // runs may be ready for them
 
@@ -33,8 +34,8 @@ type claims struct {
 	arrived bool     // one is new
 }
 
-func (c *claims) rolledBack() { c.recheck = true }
-func (c *claims) outdated()   { c.recheck = true }
+func (cs *claims) rolledBack() { cs.recheck = true }
+func (cs *claims) outdated()   { cs.recheck = true }
 
 func (c *claim) answer(got []store.Claimed, err error) {
 	c.once.Do(func() { c.got, c.err = got, err; close(c.done) })
@@ -82,7 +83,7 @@ func (s *Store) Claim(ctx context.Context, r store.ClaimRequest) ([]store.Claime
 }
 
 // serveClaims gives ready runs to the waiting claims, and returns the claims that got some.
-func (w *writer) serveClaims(t *txn) ([]*claim, error) {
+func (w *writer) serveClaims(u *unit) ([]*claim, error) {
 	w.mu.Lock()
 	waiting := w.claims.waiting
 	w.claims.waiting = nil // until they are back, none can be withdrawn
@@ -93,7 +94,7 @@ func (w *writer) serveClaims(t *txn) ([]*claim, error) {
 	for _, c := range waiting {
 		if err == nil {
 			err = guarded(func() (err error) { // a panic would lose the claims
-				c.got, err = t.fillClaim(c)
+				c.got, err = u.claims.fillClaim(c)
 				return err
 			})
 		}
@@ -160,9 +161,9 @@ RETURNING id, lane, lease, priority, attempt, replayed, crashes, ` + dueTime + `
 
 // fillClaim starts up to Free runs for one claim, in order. After each start other runs with the same
 // limits may be ready.
-func (t *txn) fillClaim(c *claim) (all []store.Claimed, err error) {
+func (cs *claims) fillClaim(c *claim) (all []store.Claimed, err error) {
 	for n := c.Free(); n > 0; {
-		got, err := t.claimReady(c, n)
+		got, err := cs.claimReady(c, n)
 		if all == nil {
 			all = got
 		} else {
@@ -171,10 +172,10 @@ func (t *txn) fillClaim(c *claim) (all []store.Claimed, err error) {
 		if err != nil || len(got) == 0 {
 			return all, err
 		}
-		if used, err := t.usesLimits(); !used || err != nil {
+		if used, err := cs.limiters.usesLimits(); !used || err != nil {
 			return all, err
 		}
-		if err := t.reconcile(); err != nil {
+		if err := cs.limiters.reconcile(); err != nil {
 			return all, err
 		}
 		for i := range got {
@@ -191,31 +192,31 @@ func (c *claim) cost(task string) int {
 	return c.Cost(task)
 }
 
-func (t *txn) claimReady(c *claim, n int) ([]store.Claimed, error) {
-	if err := t.touchNoted(); err != nil {
+func (cs *claims) claimReady(c *claim, n int) ([]store.Claimed, error) {
+	if err := cs.lanes.touchNoted(); err != nil {
 		return nil, err
 	}
-	idle, err := t.pausedWorkers()
+	idle, err := cs.workers.pausedWorkers()
 	if err != nil || idle[c.Worker] {
 		return nil, err
 	}
-	v, err := t.viewOf(c)
+	v, err := cs.viewOf(c)
 	if err != nil {
 		return nil, err
 	}
-	if err := t.endWaits(v); err != nil {
+	if err := cs.endWaits(v); err != nil {
 		return nil, err
 	}
 	usual, suspects := v.groupsOf(c)
 	if len(usual) == 1 && len(usual[0].lanes) == 1 && len(suspects) == 0 && usual[0].lanes[0].route == "" { // the usual case needs no merge
-		return t.claimLane(c, usual[0].lanes[0], n/c.cost(usual[0].task))
+		return cs.claimLane(c, usual[0].lanes[0], n/c.cost(usual[0].task))
 	}
-	picked, err := t.pick(v, usual, n, n, c)
+	picked, err := cs.pick(v, usual, n, n, c)
 	if err != nil {
 		return nil, err
 	}
 	if len(picked) < n && len(suspects) > 0 && c.Cost == nil || len(picked) == 0 && len(suspects) > 0 {
-		suspect, err := t.pickSuspect(v, suspects, n, c)
+		suspect, err := cs.pickSuspect(v, suspects, n, c)
 		if err != nil {
 			return nil, err
 		}
@@ -228,28 +229,28 @@ func (t *txn) claimReady(c *claim, n int) ([]store.Claimed, error) {
 	for i, p := range picked {
 		ids[i] = p.id
 	}
-	return t.start(claimSQL, c.Worker, t.now, jsonKeys(ids))
+	return cs.start(claimSQL, c.Worker, cs.now, jsonKeys(ids))
 }
 
 // claimLane starts up to n runs of the only lane with ready runs.
-func (t *txn) claimLane(c *claim, l *lane, n int) ([]store.Claimed, error) {
+func (cs *claims) claimLane(c *claim, l *lane, n int) ([]store.Claimed, error) {
 	if n == 0 {
 		return nil, nil
 	}
-	t.lanes.headsRead++
-	got, err := t.start(claimLaneSQL, c.Worker, t.now, l.id, n)
+	cs.lanes.headsRead++
+	got, err := cs.start(claimLaneSQL, c.Worker, cs.now, l.id, n)
 	if err == nil && len(got) < n {
-		t.lanes.drop(l)
+		cs.lanes.drop(l)
 	}
 	return got, err
 }
 
 // pausedWorkers returns the workers that are paused.
-func (t *txn) pausedWorkers() (map[int64]bool, error) {
-	if t.lanes.pausedWorkers != nil {
-		return t.lanes.pausedWorkers, nil
+func (ws *workers) pausedWorkers() (map[int64]bool, error) {
+	if ws.lanes.pausedWorkers != nil {
+		return ws.lanes.pausedWorkers, nil
 	}
-	ids, err := column[int64](t, "SELECT id FROM stint_workers WHERE paused = 1 AND ended_at IS NULL")
+	ids, err := column[int64](ws, "SELECT id FROM stint_workers WHERE paused = 1 AND ended_at IS NULL")
 	if err != nil {
 		return nil, err
 	}
@@ -257,18 +258,18 @@ func (t *txn) pausedWorkers() (map[int64]bool, error) {
 	for _, id := range ids {
 		idle[id] = true
 	}
-	t.lanes.pausedWorkers = idle
+	ws.lanes.pausedWorkers = idle
 	return idle, nil
 }
 
 // pickSuspect chooses a run that was executing in two or more deaths of a process. Only one such run
 // executes at a time, so that the next death shows the one at fault.
-func (t *txn) pickSuspect(v *view, groups []*group, n int, c *claim) ([]position, error) {
+func (cs *claims) pickSuspect(v *view, groups []*group, n int, c *claim) ([]position, error) {
 	var busy bool
-	if err := t.one("SELECT EXISTS (SELECT 1 FROM stint_runs WHERE "+stateRunning+" AND crashes >= 2)", nil, &busy); err != nil || busy {
+	if err := cs.one("SELECT EXISTS (SELECT 1 FROM stint_runs WHERE "+stateRunning+" AND crashes >= 2)", nil, &busy); err != nil || busy {
 		return nil, err
 	}
-	return t.pick(v, groups, n, 1, c)
+	return cs.pick(v, groups, n, 1, c)
 }
 
 // jsonKeys returns a JSON array.
@@ -286,14 +287,14 @@ func jsonKeys(ids []int64) string {
 
 // start runs a claiming statement and returns its runs in order: RETURNING returns them in the order of
 // their keys.
-func (t *txn) start(text string, args ...any) ([]store.Claimed, error) {
+func (cs *claims) start(text string, args ...any) ([]store.Claimed, error) {
 	type row struct {
 		store.Claimed
 		key, rank, turn, due, lane int64
 		spent                      int64
 		parent, root, node, cancel *int64
 	}
-	rows, err := t.query(text, args...)
+	rows, err := cs.query(text, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -318,24 +319,24 @@ func (t *txn) start(text string, args ...any) ([]store.Claimed, error) {
 	claimed := make([]store.Claimed, len(got))
 	for i := range got {
 		r := &got[i]
-		l, err := t.laneByID(r.lane)
+		l, err := cs.lanes.laneByID(r.lane)
 		if err == nil && l == nil {
 			err = &damage{r.key, fmt.Errorf("lane %d is not there", r.lane)}
 		}
 		if err != nil {
 			return nil, err
 		}
-		r.ID, r.Task, r.Queue = t.s.ids.id(r.key), l.task, l.queue
-		r.Due, r.Started, r.CancelAt, r.Spent = millis(r.due), millis(t.now), optionalTime(r.cancel),
+		r.ID, r.Task, r.Queue = cs.s.ids.id(r.key), l.task, l.queue
+		r.Due, r.Started, r.CancelAt, r.Spent = millis(r.due), millis(cs.now), optionalTime(r.cancel),
 			time.Duration(r.spent)*time.Millisecond
-		r.Parent, r.Root = t.s.ids.optional(r.parent), t.s.ids.optional(r.root)
+		r.Parent, r.Root = cs.s.ids.optional(r.parent), cs.s.ids.optional(r.root)
 		if r.node != nil {
-			err := t.forRun(r.key, func() error { return t.startTask(&r.Claimed, *r.parent, *r.node, args[0].(int64)) })
+			err := forRun(r.key, func() error { return cs.workflows.startTask(&r.Claimed, *r.parent, *r.node, args[0].(int64)) })
 			if err != nil {
 				return nil, err
 			}
 		}
-		n := t.counters.forTask(r.Queue, r.Task)
+		n := cs.counters.forTask(r.Queue, r.Task)
 		n.Started++
 		n.Waits.Observe(max(r.Started.Sub(r.Due), 0))
 		claimed[i] = r.Claimed
@@ -344,19 +345,19 @@ func (t *txn) start(text string, args ...any) ([]store.Claimed, error) {
 }
 
 // startTask completes the Claimed of a workflow's task.
-func (t *txn) startTask(c *store.Claimed, parent, node, worker int64) error {
-	g, err := t.workflows.graphs.graph(t, node>>nodeBits)
+func (ws *workflows) startTask(c *store.Claimed, parent, node, worker int64) error {
+	g, err := ws.graphs.graph(ws, node>>nodeBits)
 	if err != nil {
 		return err
 	}
-	info, err := t.workflowInfo(parent)
+	info, err := ws.workflowInfo(parent)
 	if err != nil {
 		return err
 	}
 	place := int(node & (1<<nodeBits - 1))
 	c.Task, c.Node, c.Tests = g.TaskName(place), node, g.Tests(place)
 	c.Input, c.Metadata = slices.Clone(info.input), slices.Clone(info.metadata)
-	return t.stick(g, parent, worker)
+	return ws.stick(g, parent, worker)
 }
 
 // A watch signals the calls of Watch for one worker.

@@ -16,14 +16,14 @@ func (w *writer) commitGroup() bool {
 	if !pending && !due && !claim {
 		return false
 	}
-	t, err := w.beginTx()
+	u, err := w.beginTx()
 	if err != nil {
 		return w.cannotBegin(err, now)
 	}
 	w.lockedSince = time.Time{}
 	ops := w.dequeue()
-	t.now = time.Now().UnixMilli() // no earlier than what a change says of itself, or a run would start before the end that let it
-	claimed, err := w.tryCommit(t, ops)
+	u.now = time.Now().UnixMilli() // no earlier than what a change says of itself, or a run would start before the end that let it
+	claimed, err := w.tryCommit(u, ops)
 	if err != nil {
 		w.setHealth(err)
 		if w.changed && code(err) == 0 { // what is due has failed, or a claim
@@ -59,12 +59,12 @@ const maxDamages = 1000
 
 // tryCommit applies a group in a transaction that was begun and commits it, or leaves all
 // as it was. Damage that it meets is put aside.
-func (w *writer) tryCommit(t *txn, ops []*op) (claimed []*claim, err error) {
+func (w *writer) tryCommit(u *unit, ops []*op) (claimed []*claim, err error) {
 	for tries := 0; ; tries++ {
 		claimed = nil
 		err = guarded(func() (err error) {
-			if claimed, err = w.apply(t, ops); err == nil {
-				err = w.commit(t)
+			if claimed, err = w.apply(u, ops); err == nil {
+				err = w.commit(u)
 			}
 			return err
 		})
@@ -76,60 +76,60 @@ func (w *writer) tryCommit(t *txn, ops []*op) (claimed []*claim, err error) {
 		if tries == maxDamages || !w.quarantine(err) {
 			return nil, err
 		}
-		if t, err = w.beginTx(); err != nil {
+		if u, err = w.beginTx(); err != nil {
 			return nil, err
 		}
 	}
 }
 
 // apply runs the changes of a group, then lets the waiting claims have what is ready.
-func (w *writer) apply(t *txn, ops []*op) ([]*claim, error) {
+func (w *writer) apply(u *unit, ops []*op) ([]*claim, error) {
 	w.changed = false
-	if err := t.refreshLanes(); err != nil {
+	if err := u.lanes.refreshLanes(); err != nil {
 		return nil, err
 	}
 	for _, o := range ops {
-		if err := t.change(o); err != nil {
+		if err := u.change(o); err != nil {
 			return nil, err
 		}
 	}
 	w.changed = true
-	if err := t.fireTimers(); err != nil {
+	if err := u.timers.fireTimers(); err != nil {
 		return nil, err
 	}
-	if err := t.follow(); err != nil {
+	if err := u.follow(); err != nil {
 		return nil, err
 	}
-	return w.serveClaims(t)
+	return w.serveClaims(u)
 }
 
 // follow does what follows from the runs that ended, and from those that changed their
 // state at the limiters of their limits.
-func (t *txn) follow() error {
-	if err := t.insertAll(&firedSQL, 6, t.events.started); err != nil {
+func (u *unit) follow() error {
+	if err := u.insertAll(&firedSQL, 6, u.events.started); err != nil {
 		return err
 	}
-	t.events.started = t.events.started[:0]
-	for ended := -1; ended != len(t.signals.ended); {
-		ended = len(t.signals.ended)
-		if err := t.resumeWaiters(); err != nil {
+	u.events.started = u.events.started[:0]
+	for ended := -1; ended != len(u.signals.ended); {
+		ended = len(u.signals.ended)
+		if err := u.journals.resumeWaiters(); err != nil {
 			return err
 		}
-		if err := t.workflows.nodes.flush(t); err != nil {
+		if err := u.workflows.nodes.flush(u); err != nil {
 			return err
 		}
-		if err := t.reconcile(); err != nil {
+		if err := u.limiters.reconcile(); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (t *txn) change(o *op) error {
-	if err := o.apply(t); err != nil {
+func (u *unit) change(o *op) error {
+	if err := o.apply(u); err != nil {
 		return err
 	}
-	return t.workflows.nodes.flush(t)
+	return u.workflows.nodes.flush(u)
 }
 
 // commitOneByOne tries each change of a failed group alone.
@@ -152,28 +152,28 @@ func (w *writer) commitOneByOne(ops []*op) {
 }
 
 func (w *writer) commitAlone(o *op) error {
-	return w.inTx(func(t *txn) error {
-		if err := t.change(o); err != nil {
+	return w.inTx(func(u *unit) error {
+		if err := u.change(o); err != nil {
 			return err
 		}
-		return t.follow()
+		return u.follow()
 	})
 }
 
 // inTx makes a change in a transaction of its own, or leaves all as it was.
-func (w *writer) inTx(change func(*txn) error) error {
-	t, err := w.beginTx()
+func (w *writer) inTx(change func(*unit) error) error {
+	u, err := w.beginTx()
 	if err != nil {
 		return err
 	}
 	err = guarded(func() error {
-		if err := t.refreshLanes(); err != nil {
+		if err := u.lanes.refreshLanes(); err != nil {
 			return err
 		}
-		if err := change(t); err != nil {
+		if err := change(u); err != nil {
 			return err
 		}
-		return w.commit(t)
+		return w.commit(u)
 	})
 	if err != nil {
 		w.rollback()
@@ -181,7 +181,7 @@ func (w *writer) inTx(change func(*txn) error) error {
 	return err
 }
 
-func (w *writer) beginTx() (*txn, error) {
+func (w *writer) beginTx() (*unit, error) {
 	if err := w.s.at.check(); err != nil { // a log that the next file has taken over must not get ours
 		return nil, err
 	}
@@ -192,26 +192,27 @@ func (w *writer) beginTx() (*txn, error) {
 		w.rollback()
 		return nil, err
 	}
-	return &txn{querier: w, s: w.s, execN: w.execN, participants: w.participants, lastKey: w.lastKey, now: time.Now().UnixMilli()}, nil
+	w.txn.lastKey, w.now = w.lastKey, time.Now().UnixMilli()
+	return w.unit, nil
 }
 
-func (w *writer) commit(t *txn) error {
-	if err := t.follow(); err != nil {
+func (w *writer) commit(u *unit) error {
+	if err := u.follow(); err != nil {
 		return err
 	}
-	if err := t.flush(); err != nil {
+	if err := u.flushAll(); err != nil {
 		return err
 	}
-	if err := t.verify(); err != nil {
+	if err := u.lanes.verify(); err != nil {
 		return err
 	}
 	began := time.Now()
 	if err := w.exec("COMMIT"); err != nil {
 		return err
 	}
-	w.lastKey, t.took = t.lastKey, time.Since(began)
+	w.lastKey, u.took = u.lastKey, time.Since(began)
 	for _, p := range w.all {
-		p.committed(t)
+		p.committed()
 	}
 	return nil
 }

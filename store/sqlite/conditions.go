@@ -29,13 +29,13 @@ func (f *workflowRun) Start(task int) (store.State, error) {
 	if err := f.insert(task, row); err != nil || d.To != store.Waiting {
 		return d.To, err
 	}
-	key := f.t.lastKey
+	key := f.u.lastKey
 	for i, c := range leaves {
 		if c.Event == nil || !truths[i].Since.IsZero() {
 			continue
 		}
-		delete(f.t.triggers.noWaiters, c.Event.Key)
-		err := f.t.exec("INSERT INTO stint_waits (run, leaf, key, field, value, filter) VALUES (?, ?, ?, ?, ?, ?)", key, i, c.Event.Key,
+		delete(f.u.triggers.noWaiters, c.Event.Key)
+		err := f.u.exec("INSERT INTO stint_waits (run, leaf, key, field, value, filter) VALUES (?, ?, ?, ?, ?, ?)", key, i, c.Event.Key,
 			c.Event.Field, c.Event.Value, c.Event.Filter)
 		if err != nil {
 			return 0, err
@@ -48,7 +48,7 @@ func (f *workflowRun) Start(task int) (store.State, error) {
 func (f *workflowRun) truth(c *store.Condition, parentsDone int64) (store.Truth, error) {
 	switch {
 	case c.Event != nil:
-		at, err := f.t.eventSince(f.key, c.Event)
+		at, err := f.u.events.eventSince(f.key, c.Event)
 		return store.Truth{Since: at}, err
 	case c.Test != nil:
 		return f.test(c.Test, parentsDone)
@@ -59,7 +59,7 @@ func (f *workflowRun) truth(c *store.Condition, parentsDone int64) (store.Truth,
 // test returns the result of a predicate on a parent's output; false if the parent did not succeed.
 func (f *workflowRun) test(r *store.TestRef, parentsDone int64) (truth store.Truth, err error) {
 	var text []byte
-	err = f.t.one(`SELECT t.results FROM stint_runs r JOIN stint_tests t ON t.run = r.id WHERE r.parent = ? AND r.node = ?
+	err = f.u.one(`SELECT t.results FROM stint_runs r JOIN stint_tests t ON t.run = r.id WHERE r.parent = ? AND r.node = ?
 		AND r.`+stateSucceeded,
 		[]any{f.key, f.node | int64(r.Parent)}, &text)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -82,9 +82,9 @@ func (f *workflowRun) test(r *store.TestRef, parentsDone int64) (truth store.Tru
 }
 
 // reconsider decides a waiting task again, after an event or at its time.
-func (t *txn) reconsider(key, now int64) error {
+func (ws *workflows) reconsider(key, now int64) error {
 	var parent, node, rank, due int64
-	err := t.one("SELECT parent, node, rank, "+dueTime+" FROM stint_runs WHERE id = ? AND "+stateWaiting+" AND lease = 0 "+
+	err := ws.one("SELECT parent, node, rank, "+dueTime+" FROM stint_runs WHERE id = ? AND "+stateWaiting+" AND lease = 0 "+
 		"AND node IS NOT NULL", []any{key}, &parent, &node, &rank, &due)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
@@ -92,7 +92,7 @@ func (t *txn) reconsider(key, now int64) error {
 	if err != nil {
 		return err
 	}
-	f, err := t.workflowRun(parent, node, now)
+	f, err := ws.workflowRun(parent, node, now)
 	if err != nil {
 		return err
 	}
@@ -108,13 +108,13 @@ func (t *txn) reconsider(key, now int64) error {
 	switch {
 	case d.To == store.Waiting && row.due > 0:
 		dueAt = row.due
-		t.timers.add(row.due)
+		ws.timers.add(row.due)
 	case d.To == store.Queued:
 		dueAt = row.due
 		if in, ok := startIn(g.StartIn).(int64); ok {
 			at := now + in
 			startBy = at
-			t.timers.add(at)
+			ws.timers.add(at)
 		}
 	case d.To.Terminal():
 		endedAt = now
@@ -122,30 +122,30 @@ func (t *txn) reconsider(key, now int64) error {
 	if row.due > 0 {
 		rank += row.due - due
 	}
-	if err := t.exec(`UPDATE stint_runs SET state = ?2, due_at = ?3, rank = ?4, start_by = ?5, ended_at = ?6, error = ?7 WHERE id = ?1`,
+	if err := ws.exec(`UPDATE stint_runs SET state = ?2, due_at = ?3, rank = ?4, start_by = ?5, ended_at = ?6, error = ?7 WHERE id = ?1`,
 		key, int64(d.To), dueAt, rank, startBy, endedAt, row.error); err != nil || d.To == store.Waiting {
 		return err
 	}
-	return t.decided(key, parent, node, d.To, now)
+	return ws.decided(key, parent, node, d.To, now)
 }
 
 // decided does what follows from the decision about a waiting task.
-func (t *txn) decided(key, parent, node int64, to store.State, now int64) error {
-	if err := t.exec("DELETE FROM stint_waits WHERE run = ?", key); err != nil {
+func (ws *workflows) decided(key, parent, node int64, to store.State, now int64) error {
+	if err := ws.exec("DELETE FROM stint_waits WHERE run = ?", key); err != nil {
 		return err
 	}
 	if !to.Terminal() {
 		return nil
 	}
-	t.end(key, 1)
-	return t.advance(&parent, &node, to, now)
+	ws.runs.end(key, 1)
+	return ws.advance(&parent, &node, to, now)
 }
 
 // truthsAgain returns which leaves of a waiting task are true by now.
 func (f *workflowRun) truthsAgain(key int64, g *store.GraphTask) ([]store.Truth, error) {
 	came := map[int]time.Time{}
 	type row struct{ leaf, event int64 }
-	rows, err := rowsOf(f.t, func(r *row) []any { return []any{&r.leaf, &r.event} }, "SELECT leaf, event FROM stint_waits "+
+	rows, err := rowsOf(f.u, func(r *row) []any { return []any{&r.leaf, &r.event} }, "SELECT leaf, event FROM stint_waits "+
 		"WHERE run = ? AND event IS NOT NULL", key)
 	if err != nil {
 		return nil, err

@@ -19,6 +19,7 @@ import (
 // transaction that does other work too while there is some, each to a row of its own: nothing is read,
 // and no row is added to.
 type counters struct {
+	*unit
 	passive
 	open    map[counterName]*store.Counters
 	sums    map[spanName]*sum
@@ -48,29 +49,29 @@ var counterSpans = [...]int64{time.Minute.Milliseconds(), time.Hour.Milliseconds
 const countersEvery = 1000
 
 // due returns when to write the sums, even if nothing else happens.
-func (c *counters) due() int64 {
-	if !c.dirty {
+func (cs *counters) due() int64 {
+	if !cs.dirty {
 		return never
 	}
-	return c.stored + countersEvery
+	return cs.stored + countersEvery
 }
 
 // forTask returns what the transaction counts for runs of a task.
-func (c *counters) forTask(queue, task string) *store.Counters {
+func (cs *counters) forTask(queue, task string) *store.Counters {
 	name := counterName{queue, task}
-	if c.open == nil {
-		c.open = map[counterName]*store.Counters{}
+	if cs.open == nil {
+		cs.open = map[counterName]*store.Counters{}
 	}
-	of := c.open[name]
+	of := cs.open[name]
 	if of == nil {
 		of = &store.Counters{}
-		c.open[name] = of
+		cs.open[name] = of
 	}
 	return of
 }
 
 // countEndings counts the runs that ended without an outcome that counted them.
-func (t *txn) countEndings(ended []ending) error {
+func (cs *counters) countEndings(ended []ending) error {
 	for _, e := range ended {
 		if e.counted {
 			continue
@@ -78,7 +79,7 @@ func (t *txn) countEndings(ended []ending) error {
 		var state store.State
 		var lane int64
 		var started, end, node *int64
-		err := t.one("SELECT state, lane, started_at, ended_at, node FROM stint_runs WHERE id = ? AND "+hasEnded, []any{e.key}, &state,
+		err := cs.one("SELECT state, lane, started_at, ended_at, node FROM stint_runs WHERE id = ? AND "+hasEnded, []any{e.key}, &state,
 			&lane, &started, &end, &node)
 		if errors.Is(err, sql.ErrNoRows) || code(err) == 0 && err != nil { // deleted, or changed by other means
 			continue
@@ -86,7 +87,7 @@ func (t *txn) countEndings(ended []ending) error {
 		if err != nil {
 			return err
 		}
-		l, err := t.laneByID(lane)
+		l, err := cs.lanes.laneByID(lane)
 		if err != nil {
 			return err
 		}
@@ -95,7 +96,7 @@ func (t *txn) countEndings(ended []ending) error {
 		}
 		name := counterName{l.queue, l.task}
 		if node != nil {
-			g, err := t.workflows.graphs.graph(t, *node>>nodeBits)
+			g, err := cs.workflows.graphs.graph(cs, *node>>nodeBits)
 			if code(err) != 0 {
 				return err
 			}
@@ -107,7 +108,7 @@ func (t *txn) countEndings(ended []ending) error {
 		if started != nil && end != nil {
 			took = sinceStart(millis(*started), *end)
 		}
-		t.counters.forTask(name.queue, name.task).End(state, took)
+		cs.forTask(name.queue, name.task).End(state, took)
 	}
 	return nil
 }
@@ -121,48 +122,48 @@ func sinceStart(started time.Time, now int64) time.Duration {
 }
 
 // calls counts calls that a commit has answered.
-func (c *counters) calls(n int) { c.count += n }
+func (cs *counters) calls(n int) { cs.count += n }
 
-func (c *counters) rolledBack() {
-	c.storing = false
-	clear(c.open)
-	c.written = c.written[:0]
+func (cs *counters) rolledBack() {
+	cs.storing = false
+	clear(cs.open)
+	cs.written = cs.written[:0]
 }
 
 // committed adds the transaction's counts to the sums.
-func (c *counters) committed(t *txn) {
-	now := t.now
-	if c.storing { // all but this transaction's counts
-		c.dirty, c.stored, c.storing = false, now, false
+func (cs *counters) committed() {
+	now := cs.now
+	if cs.storing { // all but this transaction's counts
+		cs.dirty, cs.stored, cs.storing = false, now, false
 	}
-	if c.sums == nil {
-		c.sums = map[spanName]*sum{}
+	if cs.sums == nil {
+		cs.sums = map[spanName]*sum{}
 	}
-	for _, s := range c.written { // by this commit
+	for _, s := range cs.written { // by this commit
 		s.dirty = false
 	}
-	c.written = c.written[:0]
-	all := store.Counters{Commits: 1, Changes: int64(c.count)}
-	c.count = 0
-	all.Syncs.Observe(t.took)
-	for name, o := range c.open {
+	cs.written = cs.written[:0]
+	all := store.Counters{Commits: 1, Changes: int64(cs.count)}
+	cs.count = 0
+	all.Syncs.Observe(cs.took)
+	for name, o := range cs.open {
 		all.Add(o)
-		c.into(name, now, o)
+		cs.into(name, now, o)
 	}
-	c.into(counterName{}, now, &all)
-	if len(c.open) > 0 && !c.dirty {
-		c.dirty, c.stored = true, max(c.stored, now-countersEvery/2)
+	cs.into(counterName{}, now, &all)
+	if len(cs.open) > 0 && !cs.dirty {
+		cs.dirty, cs.stored = true, max(cs.stored, now-countersEvery/2)
 	}
-	clear(c.open)
+	clear(cs.open)
 }
 
-func (c *counters) into(name counterName, now int64, o *store.Counters) {
+func (cs *counters) into(name counterName, now int64, o *store.Counters) {
 	for _, span := range counterSpans {
 		n := spanName{name, span, now - now%span}
-		s := c.sums[n]
+		s := cs.sums[n]
 		if s == nil {
 			s = &sum{}
-			c.sums[n] = s
+			cs.sums[n] = s
 		}
 		s.Add(o)
 		s.dirty = true
@@ -179,36 +180,36 @@ ON CONFLICT DO UPDATE SET enqueued = excluded.enqueued, started = excluded.start
   depth = max(depth, excluded.depth), commits = excluded.commits, changes = excluded.changes, syncs = excluded.syncs`
 
 // flush writes the sums if it is time to, and drops those whose span is over.
-func (c *counters) flush(t *txn) error {
-	if !c.dirty || !c.last && t.now < c.stored+countersEvery && t.now >= c.stored {
+func (cs *counters) flush() error {
+	if !cs.dirty || !cs.last && cs.now < cs.stored+countersEvery && cs.now >= cs.stored {
 		return nil
 	}
 	var depth int
-	if err := t.one("SELECT count(*) FROM (SELECT 1 FROM stint_runs WHERE "+stateQueued+" LIMIT ?)", []any{store.MaxCount},
+	if err := cs.one("SELECT count(*) FROM (SELECT 1 FROM stint_runs WHERE "+stateQueued+" LIMIT ?)", []any{store.MaxCount},
 		&depth); err != nil {
 		return err
 	}
-	for n, s := range c.sums {
+	for n, s := range cs.sums {
 		if !s.dirty {
-			if n.at+n.span <= t.now {
-				delete(c.sums, n)
+			if n.at+n.span <= cs.now {
+				delete(cs.sums, n)
 			}
 			continue
 		}
-		if n.task == "" && n.at+n.span > t.now {
+		if n.task == "" && n.at+n.span > cs.now {
 			s.Depth = max(s.Depth, depth)
 		}
-		if err := t.storeCounters(n, t.s.presence.name, &s.Counters); err != nil {
+		if err := cs.storeCounters(n, cs.s.presence.name, &s.Counters); err != nil {
 			return err
 		}
-		c.written = append(c.written, s)
+		cs.written = append(cs.written, s)
 	}
-	c.storing = true
+	cs.storing = true
 	return nil
 }
 
-func (t *txn) storeCounters(n spanName, process string, c *store.Counters) error {
-	return t.exec(storeCountersSQL, n.span, n.queue, n.task, n.at, process, c.Enqueued, c.Started, c.Succeeded, c.Failed, c.Canceled,
+func (cs *counters) storeCounters(n spanName, process string, c *store.Counters) error {
+	return cs.exec(storeCountersSQL, n.span, n.queue, n.task, n.at, process, c.Enqueued, c.Started, c.Succeeded, c.Failed, c.Canceled,
 		c.Skipped, c.Retried,
 		c.Waits.String(), c.Durations.String(), c.Depth, c.Commits, c.Changes, c.Syncs.String())
 }
@@ -319,10 +320,10 @@ func (s *Store) rollUpCounters(ctx context.Context, span int64, now time.Time) e
 		if err != nil || len(crowded) == 0 {
 			return err
 		}
-		err = s.do(ctx, func(t *txn) error {
+		err = s.do(ctx, func(u *unit) error {
 			for i := range crowded {
 				c := &crowded[i]
-				if err := t.rollUp(ofTask, span, c.Queue, c.Task, c.At.UnixMilli(), c.At.UnixMilli()); err != nil {
+				if err := u.counters.rollUp(ofTask, span, c.Queue, c.Task, c.At.UnixMilli(), c.At.UnixMilli()); err != nil {
 					return err
 				}
 			}
@@ -335,34 +336,34 @@ func (s *Store) rollUpCounters(ctx context.Context, span int64, now time.Time) e
 }
 
 // rollUp replaces the rows that meet a condition by one without a process.
-func (t *txn) rollUp(which string, span int64, queue, task string, at ...any) error {
+func (cs *counters) rollUp(which string, span int64, queue, task string, at ...any) error {
 	args := append([]any{span, queue, task}, at...)
-	sums, err := countersOf(t, strings.Replace(countersSQL, ofTask, which, 1), args...)
+	sums, err := countersOf(cs, strings.Replace(countersSQL, ofTask, which, 1), args...)
 	if err != nil || len(sums) == 0 {
 		return err
 	}
-	if err := t.exec("DELETE FROM stint_counters WHERE "+which, args...); err != nil {
+	if err := cs.exec("DELETE FROM stint_counters WHERE "+which, args...); err != nil {
 		return err
 	}
-	return t.storeCounters(spanName{counterName{queue, task}, span, sums[0].At.UnixMilli()}, "", &sums[0])
+	return cs.storeCounters(spanName{counterName{queue, task}, span, sums[0].At.UnixMilli()}, "", &sums[0])
 }
 
 // rollUpProcess rolls up the recent counters of a dead process: a program that dies often would leave
 // many rows for each minute.
-func (t *txn) rollUpProcess(process string) error {
+func (cs *counters) rollUpProcess(process string) error {
 	for _, span := range counterSpans {
-		names, err := counterNames(t, span)
+		names, err := counterNames(cs, span)
 		if err != nil {
 			return err
 		}
 		for _, n := range append(names, counterName{}) {
-			ats, err := column[int64](t, "SELECT at FROM stint_counters WHERE "+ofTask+" AND process = ?", span, n.queue, n.task,
-				t.now-rollUpAfter.Milliseconds()-span, never, process)
+			ats, err := column[int64](cs, "SELECT at FROM stint_counters WHERE "+ofTask+" AND process = ?", span, n.queue, n.task,
+				cs.now-rollUpAfter.Milliseconds()-span, never, process)
 			if err != nil {
 				return err
 			}
 			for _, at := range ats {
-				if err := t.rollUp(ofProcess, span, n.queue, n.task, at, at, process); err != nil {
+				if err := cs.rollUp(ofProcess, span, n.queue, n.task, at, at, process); err != nil {
 					return err
 				}
 			}
@@ -386,7 +387,7 @@ func (s *Store) expireCounters(ctx context.Context) error {
 			return err
 		}
 		if some {
-			if err := s.do(ctx, func(t *txn) error { return t.exec("DELETE"+old, args...) }); err != nil {
+			if err := s.do(ctx, func(u *unit) error { return u.exec("DELETE"+old, args...) }); err != nil {
 				return err
 			}
 		}

@@ -62,31 +62,31 @@ func (s *Store) complete(q querier, rows []cronRow) {
 const perTick = 100
 
 // tick starts the runs of the crons that are due.
-func (t *txn) tick() error {
-	due, err := t.s.cronsOf(t, "next_at IS NOT NULL AND next_at <= ? ORDER BY next_at LIMIT ?", t.now, perTimers)
+func (cs *crons) tick() error {
+	due, err := cs.s.cronsOf(cs, "next_at IS NOT NULL AND next_at <= ? ORDER BY next_at LIMIT ?", cs.now, perTimers)
 	if err != nil {
 		return err
 	}
 	for i := range due {
-		if err := t.tickOne(&due[i]); err != nil {
+		if err := cs.tickOne(&due[i]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (t *txn) tickOne(row *cronRow) error {
+func (cs *crons) tickOne(row *cronRow) error {
 	c := &row.Cron
-	ticks, then, err := c.Due(c.Next, millis(t.now), perTick)
+	ticks, then, err := c.Due(c.Next, millis(cs.now), perTick)
 	if err = errors.Join(row.broken, err); err != nil { // changed by hand, or its zone is unknown here
-		return t.exec("UPDATE stint_crons SET next_at = NULL, error = ?2 WHERE name = ?1", c.Name, err.Error())
+		return cs.exec("UPDATE stint_crons SET next_at = NULL, error = ?2 WHERE name = ?1", c.Name, err.Error())
 	}
 	var next, last, lastRun, problem any
 	if !then.IsZero() {
 		next = ceilMillis(then)
 	}
 	for _, at := range ticks {
-		id, err := t.startCron(c, at)
+		id, err := cs.startCron(c, at)
 		switch {
 		case errors.Is(err, store.ErrNotFound), errors.Is(err, limits.ErrUnits):
 			problem = err.Error()
@@ -96,27 +96,27 @@ func (t *txn) tickOne(row *cronRow) error {
 			last, lastRun = at.UnixMilli(), id
 		}
 	}
-	return t.exec("UPDATE stint_crons SET next_at = ?2, last_at = coalesce(?3, last_at), last_run = coalesce(?4, last_run), error = ?5 "+
+	return cs.exec("UPDATE stint_crons SET next_at = ?2, last_at = coalesce(?3, last_at), last_run = coalesce(?4, last_run), error = ?5 "+
 		"WHERE name = ?1",
 		c.Name, next, last, lastRun, problem)
 }
 
 // startCron enqueues a cron's run for a tick.
-func (t *txn) startCron(c *store.Cron, at time.Time) (int64, error) {
+func (cs *crons) startCron(c *store.Cron, at time.Time) (int64, error) {
 	r := c.Template.Run
 	r.Metadata = store.AddMetadata(r.Metadata, store.MetaCron, c.Name, store.MetaTick, at.UTC().Format(time.RFC3339))
-	made, err := t.enqueue(t.now, []store.NewRun{r}, nil)
+	made, err := cs.runs.enqueue(cs.now, []store.NewRun{r}, nil)
 	if err != nil {
 		return 0, err
 	}
-	key, _ := t.s.ids.key(made[0].ID)
-	t.claims.recheck = true
+	key, _ := cs.s.ids.key(made[0].ID)
+	cs.claims.recheck = true
 	return key, nil
 }
 
 // declareCrons sets the declared crons of a task to those of the declaration.
-func (t *txn) declareCrons(now time.Time, d *store.Declaration) error {
-	had, err := column[string](t, "SELECT name FROM stint_crons WHERE task = ? AND declared = 1", d.Task)
+func (cs *crons) declareCrons(now time.Time, d *store.Declaration) error {
+	had, err := column[string](cs, "SELECT name FROM stint_crons WHERE task = ? AND declared = 1", d.Task)
 	if err != nil {
 		return err
 	}
@@ -124,13 +124,13 @@ func (t *txn) declareCrons(now time.Time, d *store.Declaration) error {
 	for i := range d.Crons {
 		c := d.Crons[i]
 		c.Declared, wanted[c.Name] = true, true
-		if err := t.setCron(now, &c, d.Program); err != nil {
+		if err := cs.setCron(now, &c, d.Program); err != nil {
 			return err
 		}
 	}
 	for _, name := range had {
 		if !wanted[name] {
-			if err := t.exec("DELETE FROM stint_crons WHERE name = ?", name); err != nil {
+			if err := cs.exec("DELETE FROM stint_crons WHERE name = ?", name); err != nil {
 				return err
 			}
 		}
@@ -138,26 +138,26 @@ func (t *txn) declareCrons(now time.Time, d *store.Declaration) error {
 	if d.Graph == nil {
 		return nil
 	}
-	graph, err := t.storeGraph(d.Graph)
+	graph, err := cs.workflows.storeGraph(d.Graph)
 	if err != nil {
 		return err
 	}
-	return t.exec("UPDATE stint_crons SET graph = ?2 WHERE task = ?1 AND graph <> ?2", d.Task, graph)
+	return cs.exec("UPDATE stint_crons SET graph = ?2 WHERE task = ?1 AND graph <> ?2", d.Task, graph)
 }
 
 // SetCron implements store.Schedules.
 func (s *Store) SetCron(ctx context.Context, now time.Time, c store.Cron) error {
 	c.Declared = false
-	return s.do(ctx, func(t *txn) error { return t.setCron(now, &c, "") })
+	return s.do(ctx, func(u *unit) error { return u.crons.setCron(now, &c, "") })
 }
 
 // setCron creates or replaces a cron. If its spec is unchanged, its ticks continue.
-func (t *txn) setCron(now time.Time, c *store.Cron, program string) error {
+func (cs *crons) setCron(now time.Time, c *store.Cron, program string) error {
 	var task, spec string
 	var declared bool
 	var gone *int64
 	after := now
-	err := t.one("SELECT task, spec, declared, gone_at FROM stint_crons WHERE name = ?", []any{c.Name}, &task, &spec, &declared, &gone)
+	err := cs.one("SELECT task, spec, declared, gone_at FROM stint_crons WHERE name = ?", []any{c.Name}, &task, &spec, &declared, &gone)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 	case err != nil:
@@ -165,7 +165,7 @@ func (t *txn) setCron(now time.Time, c *store.Cron, program string) error {
 	case gone != nil && c.Declared:
 		after = millis(*gone) // its CatchUp decides about the ticks since
 	case gone != nil:
-		if err := t.exec("DELETE FROM stint_crons WHERE name = ?", c.Name); err != nil {
+		if err := cs.exec("DELETE FROM stint_crons WHERE name = ?", c.Name); err != nil {
 			return err
 		}
 	case task != c.Template.Run.Task && !(declared && c.Declared): // the name of a declared one contains its task's
@@ -177,11 +177,11 @@ func (t *txn) setCron(now time.Time, c *store.Cron, program string) error {
 	if err != nil {
 		return err
 	}
-	text, graph, err := t.templateText(c.Template)
+	text, graph, err := cs.triggers.templateText(c.Template)
 	if err != nil {
 		return err
 	}
-	if err := t.exec(`INSERT INTO stint_crons (name, task, spec, catch_up, declared, next_at, graph, input, template, program)
+	if err := cs.exec(`INSERT INTO stint_crons (name, task, spec, catch_up, declared, next_at, graph, input, template, program)
 		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
 		ON CONFLICT DO UPDATE SET task = ?2, spec = ?3, catch_up = ?4, declared = ?5, graph = ?7, input = ?8, template = ?9,
 		program = ?10, gone_at = NULL, error = NULL,
@@ -190,28 +190,28 @@ func (t *txn) setCron(now time.Time, c *store.Cron, program string) error {
 		program); err != nil {
 		return err
 	}
-	t.timers.add(ceilMillis(next))
+	cs.timers.add(ceilMillis(next))
 	return nil
 }
 
 // ChangeCron implements store.Schedules.
 func (s *Store) ChangeCron(ctx context.Context, now time.Time, name string, change store.CronChange) error {
-	return s.do(ctx, func(t *txn) error {
-		c, err := t.cron(name)
+	return s.do(ctx, func(u *unit) error {
+		c, err := u.crons.cron(name)
 		switch {
 		case c == nil || err != nil && change != store.CronDelete:
 			return err
 		case c.gone != nil && change != store.CronDelete:
 			return fmt.Errorf("cron %q, which code declared that is gone: %w", name, store.ErrNotFound)
 		case change == store.CronPause:
-			return t.exec("UPDATE stint_crons SET paused = 1, next_at = NULL WHERE name = ?", name)
+			return u.exec("UPDATE stint_crons SET paused = 1, next_at = NULL WHERE name = ?", name)
 		case change == store.CronDelete && c.Declared && c.gone == nil:
-			if worked, err := t.hasWorker(c.Template.Run.Task); err != nil || worked {
+			if worked, err := u.workers.hasWorker(c.Template.Run.Task); err != nil || worked {
 				return cmp.Or(err, fmt.Errorf("cron %q is declared in code: %w", name, store.ErrTaken))
 			}
-			return t.exec("DELETE FROM stint_crons WHERE name = ?", name)
+			return u.exec("DELETE FROM stint_crons WHERE name = ?", name)
 		case change == store.CronDelete:
-			return t.exec("DELETE FROM stint_crons WHERE name = ?", name)
+			return u.exec("DELETE FROM stint_crons WHERE name = ?", name)
 		case !c.Paused:
 			return nil
 		}
@@ -219,14 +219,14 @@ func (s *Store) ChangeCron(ctx context.Context, now time.Time, name string, chan
 		if err != nil {
 			return err
 		}
-		t.timers.add(ceilMillis(next))
-		return t.exec("UPDATE stint_crons SET paused = 0, next_at = ? WHERE name = ?", ceilMillis(next), name)
+		u.timers.add(ceilMillis(next))
+		return u.exec("UPDATE stint_crons SET paused = 0, next_at = ? WHERE name = ?", ceilMillis(next), name)
 	})
 }
 
 // cron reads a cron. If the error is only in its template, it returns the cron too.
-func (t *txn) cron(name string) (*cronRow, error) {
-	all, err := t.s.cronsOf(t, "name = ?", name)
+func (cs *crons) cron(name string) (*cronRow, error) {
+	all, err := cs.s.cronsOf(cs, "name = ?", name)
 	if err != nil {
 		return nil, err
 	}
@@ -241,15 +241,15 @@ func (t *txn) cron(name string) (*cronRow, error) {
 
 // TriggerCron implements store.Schedules.
 func (s *Store) TriggerCron(ctx context.Context, now time.Time, name string) (id store.ID, err error) {
-	err = s.do(ctx, func(t *txn) error {
-		c, err := t.cron(name)
+	err = s.do(ctx, func(u *unit) error {
+		c, err := u.crons.cron(name)
 		if err != nil {
 			return err
 		}
 		if c.gone != nil {
 			return fmt.Errorf("cron %q, which code declared that is gone: %w", name, store.ErrNotFound)
 		}
-		key, err := t.startCron(&c.Cron, now)
+		key, err := u.crons.startCron(&c.Cron, now)
 		id = s.ids.id(key)
 		return err
 	})
@@ -274,20 +274,20 @@ func (s *Store) Crons(ctx context.Context, after string, limit int) (all []store
 
 // Reschedule implements store.Schedules.
 func (s *Store) Reschedule(ctx context.Context, now time.Time, id store.ID, at time.Time) error {
-	return s.do(ctx, func(t *txn) error {
+	return s.do(ctx, func(u *unit) error {
 		key, ok := s.ids.key(id)
 		if !ok {
 			return store.ErrNotFound
 		}
 		due := max(ceilMillis(at), now.UnixMilli())
-		t.timers.add(due)
-		n, err := t.execN(`UPDATE stint_runs SET `+setRank+`?2, start_by = ?2 + start_in, due_at = ?2
+		u.timers.add(due)
+		n, err := u.execN(`UPDATE stint_runs SET `+setRank+`?2, start_by = ?2 + start_in, due_at = ?2
 			WHERE id = ?1 AND `+stateScheduled+` AND lease = 0`, key, due)
 		if err != nil || n > 0 {
 			return err
 		}
 		var state store.State
-		err = t.one("SELECT state FROM stint_runs WHERE id = ?", []any{key}, &state)
+		err = u.one("SELECT state FROM stint_runs WHERE id = ?", []any{key}, &state)
 		if errors.Is(err, sql.ErrNoRows) {
 			return store.ErrNotFound
 		}

@@ -21,7 +21,7 @@ func (d *damage) Unwrap() error { return d.err }
 
 // forRun calls f, which works on one run's rows. An error or a panic of f, except for errors of the
 // database, is that run's damage.
-func (t *txn) forRun(run int64, f func() error) (err error) {
+func forRun(run int64, f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = &damage{run, fmt.Errorf("%v\n%s", v, debug.Stack())}
@@ -65,13 +65,13 @@ func (w *writer) quarantine(err error) bool {
 // block blocks damaged runs. With follow it does what follows too, such as to release what they occupied
 // of limits; without, because damage prevented that.
 func (w *writer) block(all []*damage, follow bool) error {
-	return w.inTx(func(t *txn) error {
+	return w.inTx(func(u *unit) error {
 		for _, d := range all {
-			err := t.exec(`UPDATE stint_runs SET `+stateBlocked+`, error = ?2, crashes = ?3, limiter = NULL, due_at = NULL,
+			err := u.exec(`UPDATE stint_runs SET `+stateBlocked+`, error = ?2, crashes = ?3, limiter = NULL, due_at = NULL,
 				start_by = NULL, ended_at = NULL WHERE id = ?1`,
 				d.run, failureJSON(store.KindDamaged, d.err.Error()), store.MaxCrashes)
 			if err == nil && !follow {
-				err = t.exec("DELETE FROM stint_transitions WHERE run = ?", d.run)
+				err = u.exec("DELETE FROM stint_transitions WHERE run = ?", d.run)
 			}
 			if err != nil {
 				return err
@@ -80,6 +80,6 @@ func (w *writer) block(all []*damage, follow bool) error {
 		if !follow {
 			return nil
 		}
-		return t.follow()
+		return u.follow()
 	})
 }

@@ -11,12 +11,12 @@ import (
 
 // Declare implements store.Schedules.
 func (s *Store) Declare(ctx context.Context, now time.Time, ds []store.Declaration) error {
-	return s.do(ctx, func(t *txn) error {
+	return s.do(ctx, func(u *unit) error {
 		for i := range ds {
-			if err := t.declareCrons(now, &ds[i]); err != nil {
+			if err := u.crons.declareCrons(now, &ds[i]); err != nil {
 				return err
 			}
-			if err := t.declareTriggers(now.UnixMilli(), &ds[i]); err != nil {
+			if err := u.triggers.declareTriggers(now.UnixMilli(), &ds[i]); err != nil {
 				return err
 			}
 		}
@@ -25,12 +25,12 @@ func (s *Store) Declare(ctx context.Context, now time.Time, ds []store.Declarati
 }
 
 // declareTriggers replaces the triggers of a task if they have changed.
-func (t *txn) declareTriggers(now int64, d *store.Declaration) error {
+func (ts *triggers) declareTriggers(now int64, d *store.Declaration) error {
 	type row struct {
 		key, filter, template, program string
 		graph, gone                    any
 	}
-	had, err := rowsOf(t, func(r *row) []any { return []any{&r.key, &r.filter, &r.graph, &r.template, &r.program, &r.gone} },
+	had, err := rowsOf(ts, func(r *row) []any { return []any{&r.key, &r.filter, &r.graph, &r.template, &r.program, &r.gone} },
 		"SELECT key, filter, graph, template, program, gone_at FROM stint_triggers WHERE task = ? ORDER BY id", d.Task)
 	if err != nil {
 		return err
@@ -40,7 +40,7 @@ func (t *txn) declareTriggers(now int64, d *store.Declaration) error {
 	for i, tr := range d.Triggers {
 		w := &want[i]
 		w.key, w.filter, w.program = tr.Key, tr.Filter, d.Program
-		if w.template, w.graph, err = t.templateText(tr.Template); err != nil {
+		if w.template, w.graph, err = ts.templateText(tr.Template); err != nil {
 			return err
 		}
 		same = same && had[i] == *w
@@ -48,12 +48,12 @@ func (t *txn) declareTriggers(now int64, d *store.Declaration) error {
 	if same {
 		return nil
 	}
-	t.triggers.forget()
-	if err := t.exec("DELETE FROM stint_triggers WHERE task = ?", d.Task); err != nil {
+	ts.forget()
+	if err := ts.exec("DELETE FROM stint_triggers WHERE task = ?", d.Task); err != nil {
 		return err
 	}
 	for _, w := range want {
-		err := t.exec("INSERT INTO stint_triggers (task, key, wild, filter, graph, template, program) VALUES (?, ?, ?, ?, ?, ?, ?)",
+		err := ts.exec("INSERT INTO stint_triggers (task, key, wild, filter, graph, template, program) VALUES (?, ?, ?, ?, ?, ?, ?)",
 			d.Task, w.key, strings.Contains(w.key, "*"), w.filter, w.graph, w.template, w.program)
 		if err != nil {
 			return err
@@ -63,11 +63,11 @@ func (t *txn) declareTriggers(now int64, d *store.Declaration) error {
 		return nil
 	}
 	gone, _ := had[0].gone.(int64)
-	return t.catchUp(now, gone, d.Triggers)
+	return ts.catchUp(now, gone, d.Triggers)
 }
 
 // catchUp starts the runs that triggers, which were undeclared for a moment, would have started meanwhile.
-func (t *txn) catchUp(now, gone int64, triggers []store.Trigger) error {
+func (ts *triggers) catchUp(now, gone int64, triggers []store.Trigger) error {
 	if gone == 0 || now-gone > store.CatchUpGraceTime.Milliseconds() {
 		return nil
 	}
@@ -75,7 +75,7 @@ func (t *txn) catchUp(now, gone int64, triggers []store.Trigger) error {
 		id int64
 		store.NewEvent
 	}
-	events, err := rowsOf(t, func(r *row) []any { return []any{&r.id, &r.Key, &r.Payload, &r.Metadata, &r.Scope} },
+	events, err := rowsOf(ts, func(r *row) []any { return []any{&r.id, &r.Key, &r.Payload, &r.Metadata, &r.Scope} },
 		"SELECT id, key, payload, metadata, coalesce(scope, '') FROM stint_events WHERE id >= ? AND pending IS NULL "+
 			"ORDER BY id", keyAt(millis(gone)))
 	if err != nil {
@@ -87,15 +87,15 @@ func (t *txn) catchUp(now, gone int64, triggers []store.Trigger) error {
 			if !store.MatchKey(tr.Key, e.Key) {
 				continue
 			}
-			filters, err := t.filtersOf(tr.Template.Run.Task)
+			filters, err := ts.filtersOf(tr.Template.Run.Task)
 			if err != nil {
 				return err
 			}
-			runs, err := tr.RunsOf(t.s.ids.id(e.id), &e.NewEvent, filters)
+			runs, err := tr.RunsOf(ts.s.ids.id(e.id), &e.NewEvent, filters)
 			if err != nil {
 				return err
 			}
-			if err := t.startBy(now, e.id, runs); err != nil {
+			if err := ts.startBy(now, e.id, runs); err != nil {
 				return err
 			}
 		}
@@ -104,8 +104,8 @@ func (t *txn) catchUp(now, gone int64, triggers []store.Trigger) error {
 }
 
 // hasWorker reports whether a living worker has a handler for a task.
-func (t *txn) hasWorker(task string) (is bool, err error) {
-	err = t.one("SELECT EXISTS (SELECT 1 FROM stint_workers w WHERE w.ended_at IS NULL AND "+hasTask+")", []any{task}, &is)
+func (ws *workers) hasWorker(task string) (is bool, err error) {
+	err = ws.one("SELECT EXISTS (SELECT 1 FROM stint_workers w WHERE w.ended_at IS NULL AND "+hasTask+")", []any{task}, &is)
 	return is, err
 }
 
@@ -115,15 +115,15 @@ const hasTask = "(w.tasks = 'null' OR EXISTS (SELECT 1 FROM json_each(CASE WHEN 
 
 // dropUndeclared removes the declarations of a registering worker's program for tasks that it does not
 // define any more, and that no living worker has.
-func (t *txn) dropUndeclared(i *store.WorkerInfo) error {
+func (ws *workers) dropUndeclared(i *store.WorkerInfo) error {
 	if i.Program == "" {
 		return nil
 	}
-	tasks, err := column[string](t, "SELECT task FROM stint_crons WHERE program = ? AND gone_at IS NULL", i.Program)
+	tasks, err := column[string](ws, "SELECT task FROM stint_crons WHERE program = ? AND gone_at IS NULL", i.Program)
 	if err != nil {
 		return err
 	}
-	more, err := column[string](t, "SELECT task FROM stint_triggers WHERE program = ? AND gone_at IS NULL", i.Program)
+	more, err := column[string](ws, "SELECT task FROM stint_triggers WHERE program = ? AND gone_at IS NULL", i.Program)
 	if err != nil {
 		return err
 	}
@@ -131,19 +131,19 @@ func (t *txn) dropUndeclared(i *store.WorkerInfo) error {
 		if slices.Contains(i.Defines, task) {
 			continue
 		}
-		worked, err := t.hasWorker(task)
+		worked, err := ws.hasWorker(task)
 		if err != nil {
 			return err
 		}
 		if worked {
 			continue
 		}
-		t.triggers.forget()
+		ws.triggers.forget()
 		for _, q := range []string{
 			"UPDATE stint_crons SET gone_at = ?2, next_at = NULL WHERE task = ?1 AND declared = 1 AND gone_at IS NULL",
 			"UPDATE stint_triggers SET gone_at = ?2 WHERE task = ?1 AND gone_at IS NULL",
 		} {
-			if err := t.exec(q, task, t.now); err != nil {
+			if err := ws.exec(q, task, ws.now); err != nil {
 				return err
 			}
 		}
@@ -153,10 +153,10 @@ func (t *txn) dropUndeclared(i *store.WorkerInfo) error {
 
 // expireDeclared deletes the declarations that were removed before a time.
 func (s *Store) expireDeclared(ctx context.Context, before time.Time) error {
-	return s.do(ctx, func(t *txn) error {
-		if err := t.exec("DELETE FROM stint_crons WHERE gone_at IS NOT NULL AND gone_at < ?", before.UnixMilli()); err != nil {
+	return s.do(ctx, func(u *unit) error {
+		if err := u.exec("DELETE FROM stint_crons WHERE gone_at IS NOT NULL AND gone_at < ?", before.UnixMilli()); err != nil {
 			return err
 		}
-		return t.exec("DELETE FROM stint_triggers WHERE gone_at IS NOT NULL AND gone_at < ?", before.UnixMilli())
+		return u.exec("DELETE FROM stint_triggers WHERE gone_at IS NOT NULL AND gone_at < ?", before.UnixMilli())
 	})
 }

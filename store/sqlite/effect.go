@@ -121,7 +121,7 @@ func secondValues(rows string) (at []int) {
 }
 
 // noteEffect records the effect of a statement for touchNoted.
-func (c *laneCache) noteEffect(e *effect, args []any) {
+func (ls *lanes) noteEffect(e *effect, args []any) {
 	switch e.kind {
 	case effectNone:
 		return
@@ -130,63 +130,62 @@ func (c *laneCache) noteEffect(e *effect, args []any) {
 			return
 		}
 		if key, ok := args[0].(int64); ok {
-			c.keys = append(c.keys, key)
+			ls.keys = append(ls.keys, key)
 			return
 		}
 	case effectLanes:
 		known := true
 		for _, i := range e.lanes {
 			id, ok := args[i].(int64)
-			if known = known && ok; ok && (len(c.noted) == 0 || c.noted[len(c.noted)-1] != id) {
-				c.noted = append(c.noted, id)
+			if known = known && ok; ok && (len(ls.noted) == 0 || ls.noted[len(ls.noted)-1] != id) {
+				ls.noted = append(ls.noted, id)
 			}
 		}
 		if known {
 			return
 		}
 	}
-	c.any = true
+	ls.any = true
 }
 
 // readying is rowsOf for a statement that changes the runs that it returns.
-func readying[T any](t *txn, key func(*T) int64, fields func(*T) []any, text string, args ...any) ([]T, error) {
-	before := t.lanes.any
-	rows, err := rowsOf(t, fields, text, args...)
+func readying[T any](u *unit, key func(*T) int64, fields func(*T) []any, text string, args ...any) ([]T, error) {
+	before := u.lanes.any
+	rows, err := rowsOf(u, fields, text, args...)
 	if err != nil {
 		return nil, err
 	}
-	t.lanes.any = before
+	u.lanes.any = before
 	for i := range rows {
-		t.lanes.keys = append(t.lanes.keys, key(&rows[i]))
+		u.lanes.keys = append(u.lanes.keys, key(&rows[i]))
 	}
 	return rows, nil
 }
 
 // touchNoted touches the lanes that the transaction's statements have changed.
-func (t *txn) touchNoted() error {
-	c := t.lanes
-	if len(c.keys) > 0 {
-		lanes, err := column[int64](t, "SELECT lane FROM stint_runs WHERE id IN (SELECT value FROM json_each(?))", jsonKeys(c.keys))
+func (ls *lanes) touchNoted() error {
+	if len(ls.keys) > 0 {
+		lanes, err := column[int64](ls, "SELECT lane FROM stint_runs WHERE id IN (SELECT value FROM json_each(?))", jsonKeys(ls.keys))
 		if err != nil {
 			return err
 		}
-		c.keys, c.noted = c.keys[:0], append(c.noted, lanes...)
+		ls.keys, ls.noted = ls.keys[:0], append(ls.noted, lanes...)
 	}
-	for i, id := range c.noted {
-		if i > 0 && c.noted[i-1] == id {
+	for i, id := range ls.noted {
+		if i > 0 && ls.noted[i-1] == id {
 			continue
 		}
-		l, err := t.laneByID(id)
+		l, err := ls.laneByID(id)
 		if err != nil {
 			return err
 		}
 		if l != nil {
-			t.touchLane(l)
+			ls.touchLane(l)
 		}
 	}
-	c.noted = c.noted[:0]
-	if !c.any {
+	ls.noted = ls.noted[:0]
+	if !ls.any {
 		return nil
 	}
-	return t.forgetLanes()
+	return ls.forgetLanes()
 }

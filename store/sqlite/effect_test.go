@@ -79,7 +79,7 @@ func TestEffectOf(t *testing.T) {
 		t.Errorf("lanes of eight rows are the arguments %v", got)
 	}
 	done := []any{int64(1), int64(1), int64(store.Succeeded)}
-	c := newLaneCache()
+	c := newLanes(nil)
 	e := effectOf(endSQL)
 	if c.noteEffect(&e, done); len(c.keys) > 0 || c.any {
 		t.Error("a run that ends is taken for one that is ready")
@@ -100,7 +100,7 @@ func TestEffectOfUnknownStatements(t *testing.T) {
 	b.drain(1, 10)
 	b.enqueue(later...)
 	const text = "UPDATE stint_runs SET state = 3 WHERE state = 2 AND id % 2 = "
-	err := b.s.do(t.Context(), func(x *txn) error {
+	err := b.s.do(t.Context(), func(x *unit) error {
 		if err := x.exec(text + "0"); err != nil {
 			return err
 		}
@@ -109,11 +109,11 @@ func TestEffectOfUnknownStatements(t *testing.T) {
 	if err == nil {
 		t.Fatal("a change that fails was made")
 	}
-	failing(t)(b.s.do(t.Context(), func(x *txn) error { return x.exec(text + "0") }))
+	failing(t)(b.s.do(t.Context(), func(x *unit) error { return x.exec(text + "0") }))
 	b.drain(50, 1000)
 	other, err := Open(path, Options{Normal: true})
 	failing(t)(err)
 	defer other.Close()
-	failing(t)(other.do(t.Context(), func(x *txn) error { return x.exec(text + "1") }))
+	failing(t)(other.do(t.Context(), func(x *unit) error { return x.exec(text + "1") }))
 	b.drain(50, 1000)
 }

@@ -25,10 +25,10 @@ func (s *Store) Enqueue(ctx context.Context, now time.Time, runs []store.NewRun)
 		return s.enqueueStaged(ctx, now, runs)
 	}
 	var out []store.Enqueued
-	err := s.do(ctx, func(t *txn) (err error) {
-		out, err = t.enqueue(now.UnixMilli(), runs, nil)
+	err := s.do(ctx, func(u *unit) (err error) {
+		out, err = u.runs.enqueue(now.UnixMilli(), runs, nil)
 		if err == nil && len(runs) > 0 && runs[0].Call != nil {
-			err = t.recordCall(now.UnixMilli(), runs[0].Call, out)
+			err = u.journals.recordCall(now.UnixMilli(), runs[0].Call, out)
 		}
 		return err
 	})
@@ -64,7 +64,7 @@ func plain(r *store.NewRun, now int64) bool {
 }
 
 // enqueue inserts runs in order. staged has their lanes if these are staged.
-func (t *txn) enqueue(now int64, runs []store.NewRun, staged map[laneName]int64) ([]store.Enqueued, error) {
+func (rs *runs) enqueue(now int64, runs []store.NewRun, staged map[laneName]int64) ([]store.Enqueued, error) {
 	out := make([]store.Enqueued, len(runs))
 	b := bulk{kind: plainRows}
 	var name laneName
@@ -73,70 +73,70 @@ func (t *txn) enqueue(now int64, runs []store.NewRun, staged map[laneName]int64)
 	for i := range runs {
 		r := &runs[i]
 		if r.Key != "" {
-			holder, err := t.keyHolder(now, r)
+			holder, err := rs.keys.keyHolder(now, r)
 			if err != nil {
 				return nil, err
 			}
 			if holder != 0 && r.Debounce > 0 {
-				if holder, err = t.debounce(holder, r); err != nil {
+				if holder, err = rs.keys.debounce(holder, r); err != nil {
 					return nil, err
 				}
 			}
 			if holder != 0 {
-				out[i] = store.Enqueued{ID: t.s.ids.id(holder), Existing: true}
+				out[i] = store.Enqueued{ID: rs.s.ids.id(holder), Existing: true}
 				continue
 			}
 		}
 		if n := (laneName{queue: r.Queue, task: r.Task, route: r.Route.Text()}); n != name {
 			var err error
-			if lane, err = t.laneOf(n, staged); err != nil {
+			if lane, err = rs.laneOf(n, staged); err != nil {
 				return nil, err
 			}
-			name, counts = n, t.counters.forTask(r.Queue, r.Task)
+			name, counts = n, rs.counters.forTask(r.Queue, r.Task)
 		}
 		counts.Enqueued++
-		key := t.nextKey(now)
-		out[i].ID = t.s.ids.id(key)
-		input, err := t.spill(key, r.Input)
+		key := rs.nextKey(now)
+		out[i].ID = rs.s.ids.id(key)
+		input, err := rs.spill(key, r.Input)
 		if err != nil {
 			return nil, err
 		}
 		if plain(r, now) {
-			err = b.addPlain(t, key, lane, r, input)
-		} else if err = b.flush(t); err == nil {
-			err = t.insertFull(key, lane, now, r, input, staged != nil)
+			err = b.addPlain(rs.unit, key, lane, r, input)
+		} else if err = b.flush(rs.unit); err == nil {
+			err = rs.insertFull(key, lane, now, r, input, staged != nil)
 		}
 		if err != nil {
 			return nil, err
 		}
 	}
-	return out, b.flush(t)
+	return out, b.flush(rs.unit)
 }
 
 // addPlain adds a run with or without metadata, which are rows of two kinds.
-func (b *bulk) addPlain(t *txn, key, lane int64, r *store.NewRun, input any) error {
+func (b *bulk) addPlain(u *unit, key, lane int64, r *store.NewRun, input any) error {
 	kind := plainRows
 	if r.Metadata != nil {
 		kind = metaRows
 	}
 	if b.kind != kind {
-		if err := b.flush(t); err != nil {
+		if err := b.flush(u); err != nil {
 			return err
 		}
 		*b = bulk{kind: kind}
 	}
 	rank := store.Rank(createdAt(key), r.Priority, r.AgeEvery)
 	if kind == plainRows {
-		return b.add(t, key, lane, int64(r.Priority), rank, input)
+		return b.add(u, key, lane, int64(r.Priority), rank, input)
 	}
-	return b.add(t, key, lane, int64(r.Priority), rank, input, string(r.Metadata))
+	return b.add(u, key, lane, int64(r.Priority), rank, input, string(r.Metadata))
 }
 
-func (t *txn) laneOf(n laneName, staged map[laneName]int64) (int64, error) {
+func (rs *runs) laneOf(n laneName, staged map[laneName]int64) (int64, error) {
 	if staged != nil {
 		return staged[n], nil
 	}
-	return t.lane(n)
+	return rs.lanes.lane(n)
 }
 
 // nextKey returns the next run key: the time, or the last key plus one if the clock did not advance, so
@@ -147,31 +147,31 @@ func (t *txn) nextKey(now int64) int64 {
 }
 
 // spill stores a large input in a table of its own, and returns the value for the run's row.
-func (t *txn) spill(key int64, input []byte) (any, error) {
+func (rs *runs) spill(key int64, input []byte) (any, error) {
 	if len(input) <= spillAbove {
 		if input == nil {
 			input = []byte{}
 		}
 		return input, nil
 	}
-	return nil, t.exec("INSERT INTO stint_inputs (id, data) VALUES (?, ?)", key, input)
+	return nil, rs.exec("INSERT INTO stint_inputs (id, data) VALUES (?, ?)", key, input)
 }
 
-func (t *txn) insertFull(key, lane, now int64, r *store.NewRun, input any, staged bool) error {
+func (rs *runs) insertFull(key, lane, now int64, r *store.NewRun, input any, staged bool) error {
 	state, due := store.Queued, createdAt(key)
 	var dueAt, startBy, parent, root, idem any
 	if at := ceilMillis(r.RunAt); !r.RunAt.IsZero() && at > now {
 		state, due, dueAt = store.Scheduled, at, at
-		t.timers.add(at)
+		rs.timers.add(at)
 	}
 	startIn := startIn(r.StartIn)
 	if startIn != nil {
 		at := due + startIn.(int64)
 		startBy = at
-		t.timers.add(at)
+		rs.timers.add(at)
 	}
 	if r.Parent != (store.ID{}) {
-		p, err := t.parentOf(r.Parent)
+		p, err := rs.parentOf(r.Parent)
 		if err != nil {
 			return err
 		}
@@ -179,17 +179,17 @@ func (t *txn) insertFull(key, lane, now int64, r *store.NewRun, input any, stage
 	}
 	if r.Key != "" {
 		idem = r.Key
-		if err := t.holdKey(now, key, r); err != nil {
+		if err := rs.keys.holdKey(now, key, r); err != nil {
 			return err
 		}
 	}
 	var worker, started *int64
-	node, flags, err := t.nodeOf(r)
+	node, flags, err := rs.nodeOf(r)
 	if err != nil {
 		return err
 	}
 	now = createdAt(key)
-	limits, err := t.storedLimits(r.Limits)
+	limits, err := rs.limiters.storedLimits(r.Limits)
 	if err != nil {
 		return err
 	}
@@ -199,45 +199,45 @@ func (t *txn) insertFull(key, lane, now int64, r *store.NewRun, input any, stage
 	case staged:
 		limiter = -lane // it comes to its limiters after unstage
 	default:
-		if limiter, err = t.admitNewRun(key, r.Limits, flags); err != nil {
+		if limiter, err = rs.limiters.admitNewRun(key, r.Limits, flags); err != nil {
 			return err
 		}
 	}
 	if node != nil && state == store.Queued && limiter == nil { // it is not claimed: its tasks are
 		state, worker, started = store.Running, new(int64), &now
 	}
-	err = t.exec(fullSQL, key, lane, int64(state), int64(r.Priority), store.Rank(due, r.Priority, r.AgeEvery), input, dueAt, startBy,
+	err = rs.exec(fullSQL, key, lane, int64(state), int64(r.Priority), store.Rank(due, r.Priority, r.AgeEvery), input, dueAt, startBy,
 		startIn, parent, root, idem, text(r.Metadata), flags, node, worker, started, limits, limiter)
 	if err == nil {
-		err = t.keepTaskLimits(key, r.TaskLimits)
+		err = rs.workflows.keepTaskLimits(key, r.TaskLimits)
 	}
 	if err != nil || node == nil || dueAt != nil || limiter != nil {
 		return err
 	}
-	return t.beginInserted(key, *node, root, r)
+	return rs.beginInserted(key, *node, root, r)
 }
 
 // nodeOf returns the node, if it is a workflow's, and the flags of a run to insert. It stores the graph.
-func (t *txn) nodeOf(r *store.NewRun) (node *int64, flags int, err error) {
+func (rs *runs) nodeOf(r *store.NewRun) (node *int64, flags int, err error) {
 	if r.Detached {
 		flags = flagDetached
 	}
 	if r.Graph == nil {
 		return nil, flags, nil
 	}
-	id, err := t.storeGraph(r.Graph)
+	id, err := rs.workflows.storeGraph(r.Graph)
 	id = id<<nodeBits | int64(r.Graph.End())
 	return &id, flags | flagWorkflow, err
 }
 
 // beginInserted begins the workflow's run that was inserted for r. root is its root, or nil.
-func (t *txn) beginInserted(key, node int64, root any, r *store.NewRun) error {
+func (rs *runs) beginInserted(key, node int64, root any, r *store.NewRun) error {
 	info := workflowInfo{priority: int64(r.Priority), root: key, input: slices.Clone(r.Input), metadata: slices.Clone(r.Metadata)}
 	if root != nil {
 		info.root = root.(int64)
 	}
-	t.workflows.keep(key, info)
-	return t.beginWorkflow(key, node, createdAt(key))
+	rs.workflows.keep(key, info)
+	return rs.workflows.beginWorkflow(key, node, createdAt(key))
 }
 
 // startIn returns StartIn as a row stores it.
@@ -250,10 +250,10 @@ func startIn(d time.Duration) any {
 
 type parentRow struct{ key, root int64 }
 
-func (t *txn) parentOf(id store.ID) (p parentRow, err error) {
-	key, ok := t.s.ids.key(id)
+func (rs *runs) parentOf(id store.ID) (p parentRow, err error) {
+	key, ok := rs.s.ids.key(id)
 	if ok {
-		err = t.one("SELECT id, coalesce(root, id) FROM stint_runs WHERE id = ?", []any{key}, &p.key, &p.root)
+		err = rs.one("SELECT id, coalesce(root, id) FROM stint_runs WHERE id = ?", []any{key}, &p.key, &p.root)
 	}
 	if !ok || errors.Is(err, sql.ErrNoRows) {
 		return p, fmt.Errorf("parent run %s: %w", id, store.ErrNotFound)
@@ -262,11 +262,11 @@ func (t *txn) parentOf(id store.ID) (p parentRow, err error) {
 }
 
 // keyHolder returns the run that holds r's idempotency key, or 0.
-func (t *txn) keyHolder(now int64, r *store.NewRun) (int64, error) {
+func (ks *keys) keyHolder(now int64, r *store.NewRun) (int64, error) {
 	var run int64
 	var expires *int64
 	var ended bool
-	err := t.one(`SELECT k.run, k.expires_at, coalesce(r.`+hasEnded+`, 1) FROM stint_keys k LEFT JOIN stint_runs r ON r.id = k.run
+	err := ks.one(`SELECT k.run, k.expires_at, coalesce(r.`+hasEnded+`, 1) FROM stint_keys k LEFT JOIN stint_runs r ON r.id = k.run
 		WHERE k.task = ? AND k.key = ?`, []any{r.Task, r.Key}, &run, &expires, &ended)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
@@ -280,10 +280,10 @@ func (t *txn) keyHolder(now int64, r *store.NewRun) (int64, error) {
 }
 
 // debounce replaces a run that is scheduled for its first start by r, and returns it; 0: it is not.
-func (t *txn) debounce(key int64, r *store.NewRun) (int64, error) {
+func (ks *keys) debounce(key int64, r *store.NewRun) (int64, error) {
 	at := min(ceilMillis(r.RunAt), createdAt(key)+r.Debounce.Milliseconds())
-	setBy := t.nextKey(t.now) // the settings are this enqueue's, not those of the run's enqueue
-	limits, err := t.storedLimits(store.SetByEnqueue(r.Limits, setBy))
+	setBy := ks.nextKey(ks.now) // the settings are this enqueue's, not those of the run's enqueue
+	limits, err := ks.limiters.storedLimits(store.SetByEnqueue(r.Limits, setBy))
 	if err != nil {
 		return 0, err
 	}
@@ -291,45 +291,45 @@ func (t *txn) debounce(key int64, r *store.NewRun) (int64, error) {
 	if len(r.Input) > spillAbove {
 		input = nil
 	}
-	n, err := t.execN(`UPDATE stint_runs SET input = ?2, metadata = ?3, limits = ?4, `+setRank+`?5, due_at = ?5,
+	n, err := ks.execN(`UPDATE stint_runs SET input = ?2, metadata = ?3, limits = ?4, `+setRank+`?5, due_at = ?5,
 		start_in = ?6, start_by = ?5 + ?6 WHERE id = ?1 AND `+stateScheduled+` AND lease = 0`, key, input, text(r.Metadata), limits, at,
 		startIn(r.StartIn))
 	if err != nil || n == 0 {
 		return 0, err
 	}
-	t.timers.add(at)
+	ks.timers.add(at)
 	if r.Graph != nil {
-		if err := t.exec("DELETE FROM stint_task_limits WHERE run = ?", key); err != nil {
+		if err := ks.exec("DELETE FROM stint_task_limits WHERE run = ?", key); err != nil {
 			return 0, err
 		}
 		limits := make(map[int][]store.Limit, len(r.TaskLimits))
 		for place, ls := range r.TaskLimits {
 			limits[place] = store.SetByEnqueue(ls, setBy)
 		}
-		if err := t.keepTaskLimits(key, limits); err != nil {
+		if err := ks.workflows.keepTaskLimits(key, limits); err != nil {
 			return 0, err
 		}
 	}
 	if input != nil {
-		return key, t.exec("DELETE FROM stint_inputs WHERE id = ?", key)
+		return key, ks.exec("DELETE FROM stint_inputs WHERE id = ?", key)
 	}
-	return key, t.exec("INSERT OR REPLACE INTO stint_inputs (id, data) VALUES (?, ?)", key, r.Input)
+	return key, ks.exec("INSERT OR REPLACE INTO stint_inputs (id, data) VALUES (?, ?)", key, r.Input)
 }
 
 // releaseKeys releases the keys of a run that is being deleted, except those whose KeyTTL has not passed.
-func (t *txn) releaseKeys(run int64) error {
-	err := t.exec("DELETE FROM stint_keys WHERE run = ? AND (expires_at IS NULL OR expires_at <= ?)", run, t.now)
+func (ks *keys) releaseKeys(run int64) error {
+	err := ks.exec("DELETE FROM stint_keys WHERE run = ? AND (expires_at IS NULL OR expires_at <= ?)", run, ks.now)
 	if err != nil {
 		return err
 	}
-	return t.exec("UPDATE stint_keys SET gone = 1 WHERE run = ?", run)
+	return ks.exec("UPDATE stint_keys SET gone = 1 WHERE run = ?", run)
 }
 
 // expireKeys deletes the keys of deleted runs whose KeyTTL has passed.
 func (s *Store) expireKeys(ctx context.Context) error {
 	for more := true; more; {
-		err := s.do(ctx, func(t *txn) error {
-			n, err := t.execN(expireKeysSQL, t.now, perBulk)
+		err := s.do(ctx, func(u *unit) error {
+			n, err := u.execN(expireKeysSQL, u.now, perBulk)
 			more = n == perBulk
 			return err
 		})
@@ -345,11 +345,11 @@ DELETE FROM stint_keys WHERE (task, key) IN (SELECT task, key FROM stint_keys WH
   ORDER BY expires_at LIMIT ?)`
 
 // holdKey makes the run key the holder of r's idempotency key.
-func (t *txn) holdKey(now, key int64, r *store.NewRun) error {
+func (ks *keys) holdKey(now, key int64, r *store.NewRun) error {
 	var expires any
 	if r.KeyTTL != store.UntilDone {
 		expires = now + max(r.KeyTTL.Milliseconds(), 1)
 	}
-	return t.exec(`INSERT INTO stint_keys (task, key, run, expires_at) VALUES (?, ?, ?, ?)
+	return ks.exec(`INSERT INTO stint_keys (task, key, run, expires_at) VALUES (?, ?, ?, ?)
 		ON CONFLICT DO UPDATE SET run = excluded.run, expires_at = excluded.expires_at, gone = 0`, r.Task, r.Key, key, expires)
 }

@@ -12,10 +12,10 @@ import (
 
 // Publish implements store.Runs.
 func (s *Store) Publish(ctx context.Context, now time.Time, events []store.NewEvent) (ids []store.ID, err error) {
-	err = s.decided(ctx, events, func(t *txn, found *candidates) error {
+	err = s.decided(ctx, events, func(u *unit, found *candidates) error {
 		ids = make([]store.ID, len(events))
 		for i := range events {
-			key, err := t.publish(now.UnixMilli(), &events[i], found)
+			key, err := u.events.publish(now.UnixMilli(), &events[i], found)
 			if err != nil {
 				return err
 			}
@@ -28,64 +28,64 @@ func (s *Store) Publish(ctx context.Context, now time.Time, events []store.NewEv
 
 // publish stores an event, and does what follows from it, unless it was delivered before. found are its
 // candidates, or nil.
-func (t *txn) publish(now int64, e *store.NewEvent, found *candidates) (int64, error) {
-	key, first, err := t.insertEvent(now, e, nil)
+func (es *events) publish(now int64, e *store.NewEvent, found *candidates) (int64, error) {
+	key, first, err := es.insertEvent(now, e, nil)
 	if err != nil || !first {
 		return key, err
 	}
-	return key, t.deliver(now, key, e, found, false)
+	return key, es.deliver(now, key, e, found, false)
 }
 
 // insertEvent stores an event. first is false if it was delivered before.
-func (t *txn) insertEvent(now int64, e *store.NewEvent, pending any) (key int64, first bool, err error) {
+func (es *events) insertEvent(now int64, e *store.NewEvent, pending any) (key int64, first bool, err error) {
 	var scope, delivery any
 	if e.Scope != "" {
 		scope = e.Scope
 	}
 	if e.Delivery != "" {
-		err := t.one("SELECT id FROM stint_events WHERE delivery = ? AND delivery IS NOT NULL", []any{e.Delivery}, &key)
+		err := es.one("SELECT id FROM stint_events WHERE delivery = ? AND delivery IS NOT NULL", []any{e.Delivery}, &key)
 		if !errors.Is(err, sql.ErrNoRows) {
 			return key, false, err
 		}
 		delivery = e.Delivery
 	}
-	key = t.nextKey(now)
-	return key, true, t.exec("INSERT INTO stint_events (id, key, payload, metadata, scope, delivery, pending) VALUES (?, ?, ?, ?, ?, ?, ?)",
-		key, e.Key, e.Payload, text(e.Metadata), scope, delivery, pending)
+	key = es.nextKey(now)
+	return key, true, es.exec("INSERT INTO stint_events (id, key, payload, metadata, scope, delivery, pending) "+
+		"VALUES (?, ?, ?, ?, ?, ?, ?)", key, e.Key, e.Payload, text(e.Metadata), scope, delivery, pending)
 }
 
 // deliver starts the runs of an event's triggers, and resolves the waits for it. It reads by which fields
 // runs wait for events with that key, and then, by index, the waits that match. A late event may have been
 // seen by runs that read the stored events. A run that the event starts may wait for it at once, so found,
 // which was read before, is used only if the event starts none.
-func (t *txn) deliver(now, key int64, e *store.NewEvent, found *candidates, late bool) error {
-	started, err := t.trigger(now, key, e)
+func (es *events) deliver(now, key int64, e *store.NewEvent, found *candidates, late bool) error {
+	started, err := es.triggers.trigger(now, key, e)
 	if err != nil {
 		return err
 	}
 	if found == nil || started {
-		if found, err = t.candidates(e); err != nil {
+		if found, err = es.candidates(e); err != nil {
 			return err
 		}
 	}
 	if !found.some {
-		t.triggers.setNoWaiters(e.Key)
+		es.triggers.setNoWaiters(e.Key)
 		return nil
 	}
 	err = eachMatch(found.waits, e, func(m []any) error {
-		runs, err := column[int64](t, "SELECT run FROM stint_waits WHERE event IS NULL AND key = ?1 AND field = ?2 AND value = ?3 "+
+		runs, err := column[int64](es, "SELECT run FROM stint_waits WHERE event IS NULL AND key = ?1 AND field = ?2 AND value = ?3 "+
 			"AND filter = ?4", m...)
 		if err != nil {
 			return err
 		}
-		err = t.exec("UPDATE stint_waits SET event = ?5 WHERE event IS NULL AND key = ?1 AND field = ?2 AND value = ?3 AND filter = ?4",
+		err = es.exec("UPDATE stint_waits SET event = ?5 WHERE event IS NULL AND key = ?1 AND field = ?2 AND value = ?3 AND filter = ?4",
 			append(m, key)...)
 		if err != nil {
 			return err
 		}
 		for _, run := range runs {
-			t.recordEventRun(key, run, true)
-			if err := t.reconsider(run, now); err != nil {
+			es.recordEventRun(key, run, true)
+			if err := es.workflows.reconsider(run, now); err != nil {
 				return err
 			}
 		}
@@ -94,7 +94,7 @@ func (t *txn) deliver(now, key int64, e *store.NewEvent, found *candidates, late
 	if err != nil {
 		return err
 	}
-	return t.resolve(now, key, e, found.journal, late)
+	return es.journals.resolve(now, key, e, found.journal, late)
 }
 
 // eventRunsSQL store which runs events started or woke, bulkSizes rows at a time.
@@ -106,12 +106,13 @@ var eventRunsSQL = func() (texts [len(bulkSizes)]string) {
 }()
 
 // recordEventRun stores, at the end of the transaction, that an event started or woke a run.
-func (t *txn) recordEventRun(event, run int64, woke bool) {
-	t.events.runs = append(t.events.runs, event, run, woke)
+func (es *events) recordEventRun(event, run int64, woke bool) {
+	es.runs = append(es.runs, event, run, woke)
 }
 
 // eventWrites are rows that follow from events, and are inserted together.
-type eventWrites struct {
+type events struct {
+	*unit
 	passive
 	publisher *publisher
 	runs      []any // rows of stint_event_runs
@@ -119,20 +120,20 @@ type eventWrites struct {
 	pending   bool  // there are events of apps' transactions to publish
 }
 
-func (w *eventWrites) flush(t *txn) error {
-	err := t.insertAll(&eventRunsSQL, 3, w.runs)
-	w.runs = w.runs[:0]
+func (es *events) flush() error {
+	err := es.insertAll(&eventRunsSQL, 3, es.runs)
+	es.runs = es.runs[:0]
 	return err
 }
 
-func (w *eventWrites) committed(*txn) {
-	if w.pending {
-		w.publisher.signal()
+func (es *events) committed() {
+	if es.pending {
+		es.publisher.signal()
 	}
-	w.pending = false
+	es.pending = false
 }
 
-func (w *eventWrites) rolledBack() { w.runs, w.started, w.pending = nil, nil, false }
+func (es *events) rolledBack() { es.runs, es.started, es.pending = nil, nil, false }
 
 // A waitIndex has the statements that read, from an index of waits, by which fields and then by which
 // filters runs wait.
@@ -157,22 +158,22 @@ type candidates struct {
 // noCandidates are those of an event that nothing waits for. They are never changed.
 var noCandidates = &candidates{}
 
-func (t *txn) candidates(e *store.NewEvent) (*candidates, error) {
-	if t.triggers.noWaiters[e.Key] {
+func (es *events) candidates(e *store.NewEvent) (*candidates, error) {
+	if es.triggers.noWaiters[e.Key] {
 		return noCandidates, nil
 	}
 	c := &candidates{}
 	var err error
-	if c.waits, err = t.candidatesOf(waitFields, e, &c.some); err == nil {
-		c.journal, err = t.candidatesOf(journalFields, e, &c.some)
+	if c.waits, err = es.candidatesOf(waitFields, e, &c.some); err == nil {
+		c.journal, err = es.candidatesOf(journalFields, e, &c.some)
 	}
 	return c, err
 }
 
 // candidatesOf reads the candidates of an index: for each field ("": any event), with the event's value,
 // and for each filter ("": none).
-func (t *txn) candidatesOf(index waitIndex, e *store.NewEvent, some *bool) (all []store.Match, err error) {
-	fields, err := column[string](t, index.fields, e.Key)
+func (es *events) candidatesOf(index waitIndex, e *store.NewEvent, some *bool) (all []store.Match, err error) {
+	fields, err := column[string](es, index.fields, e.Key)
 	if err != nil {
 		return nil, err
 	}
@@ -184,7 +185,7 @@ func (t *txn) candidatesOf(index waitIndex, e *store.NewEvent, some *bool) (all 
 				continue
 			}
 		}
-		filters, err := column[string](t, index.filters, e.Key, field, m.Value)
+		filters, err := column[string](es, index.filters, e.Key, field, m.Value)
 		if err != nil {
 			return nil, err
 		}
@@ -212,8 +213,8 @@ func eachMatch(all []store.Match, e *store.NewEvent, f func(m []any) error) erro
 }
 
 // eventSince returns when the first event that matches came after a run was enqueued; zero: none has.
-func (t *txn) eventSince(run int64, m *store.Match) (time.Time, error) {
-	id, _, err := firstMatch(t, m, "SELECT id, payload, metadata FROM stint_events WHERE key = ? AND id > ? ORDER BY id", m.Key, run)
+func (es *events) eventSince(run int64, m *store.Match) (time.Time, error) {
+	id, _, err := firstMatch(es, m, "SELECT id, payload, metadata FROM stint_events WHERE key = ? AND id > ? ORDER BY id", m.Key, run)
 	if err != nil || id == 0 {
 		return time.Time{}, err
 	}
@@ -290,17 +291,17 @@ func (s *Store) Events(ctx context.Context, key string, before store.ID, limit i
 // expireEvents deletes the events that were published before a time, in small batches.
 func (s *Store) expireEvents(ctx context.Context, before time.Time) error {
 	for more := true; more; {
-		err := s.do(ctx, func(t *txn) error {
-			gone, err := column[int64](t, "SELECT id FROM stint_events WHERE id < ? ORDER BY id LIMIT ?", keyAt(before), perBulk)
+		err := s.do(ctx, func(u *unit) error {
+			gone, err := column[int64](u, "SELECT id FROM stint_events WHERE id < ? ORDER BY id LIMIT ?", keyAt(before), perBulk)
 			more = len(gone) == perBulk
 			if err != nil || len(gone) == 0 {
 				return err
 			}
 			last := gone[len(gone)-1]
-			if err := t.exec("DELETE FROM stint_event_runs WHERE event <= ?", last); err != nil {
+			if err := u.exec("DELETE FROM stint_event_runs WHERE event <= ?", last); err != nil {
 				return err
 			}
-			return t.exec("DELETE FROM stint_events WHERE id <= ?", last)
+			return u.exec("DELETE FROM stint_events WHERE id <= ?", last)
 		})
 		if err != nil {
 			return err

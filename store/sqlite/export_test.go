@@ -31,7 +31,7 @@ func (s *Store) Crash() {
 // LimitPages lets the file grow to n pages, or to what it has.
 func (s *Store) LimitPages(t testing.TB, n int) {
 	t.Helper()
-	err := s.do(context.Background(), func(t *txn) error { return t.exec(fmt.Sprintf("PRAGMA max_page_count = %d", n)) })
+	err := s.do(context.Background(), func(u *unit) error { return u.exec(fmt.Sprintf("PRAGMA max_page_count = %d", n)) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +40,7 @@ func (s *Store) LimitPages(t testing.TB, n int) {
 // Changes is how many rows the writer has changed.
 func (s *Store) Changes(t testing.TB) (n int64) {
 	t.Helper()
-	if err := s.do(context.Background(), func(t *txn) error { return t.one("SELECT total_changes()", nil, &n) }); err != nil {
+	if err := s.do(context.Background(), func(u *unit) error { return u.one("SELECT total_changes()", nil, &n) }); err != nil {
 		t.Fatal(err)
 	}
 	return n

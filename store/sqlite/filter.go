@@ -20,16 +20,16 @@ type undecided struct {
 
 // decided makes a change by the writer once the filters that events need are computed. change is given the
 // candidates of the first event.
-func (s *Store) decided(ctx context.Context, events []store.NewEvent, change func(t *txn, first *candidates) error) error {
+func (s *Store) decided(ctx context.Context, events []store.NewEvent, change func(u *unit, first *candidates) error) error {
 	s.filters.decide(events)
 	for {
 		var open []undecided
-		err := s.do(ctx, func(t *txn) (err error) {
+		err := s.do(ctx, func(u *unit) (err error) {
 			var first *candidates
-			if open, first, err = t.undecided(events); err != nil || len(open) > 0 {
+			if open, first, err = u.events.undecided(events); err != nil || len(open) > 0 {
 				return err
 			}
-			return change(t, first)
+			return change(u, first)
 		})
 		if err != nil || len(open) == 0 {
 			return err
@@ -40,7 +40,7 @@ func (s *Store) decided(ctx context.Context, events []store.NewEvent, change fun
 
 // undecided returns the filters that events need and that were not computed, and the candidates of the
 // first event.
-func (t *txn) undecided(events []store.NewEvent) (open []undecided, first *candidates, err error) {
+func (es *events) undecided(events []store.NewEvent) (open []undecided, first *candidates, err error) {
 	for i := range events {
 		e := &events[i]
 		u := undecided{event: e}
@@ -49,7 +49,7 @@ func (t *txn) undecided(events []store.NewEvent) (open []undecided, first *candi
 				u.filters = append(u.filters, expr)
 			}
 		}
-		err := t.eachTrigger(e, func(tr *store.Trigger, filters []store.TaskFilter) error {
+		err := es.triggers.eachTrigger(e, func(tr *store.Trigger, filters []store.TaskFilter) error {
 			add(tr.Filter)
 			for j := range filters {
 				if e.Scope != "" && filters[j].Scope == e.Scope {
@@ -61,7 +61,7 @@ func (t *txn) undecided(events []store.NewEvent) (open []undecided, first *candi
 		if err != nil {
 			return nil, nil, err
 		}
-		found, err := t.candidates(e)
+		found, err := es.candidates(e)
 		if err != nil {
 			return nil, nil, err
 		}

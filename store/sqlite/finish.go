@@ -16,14 +16,14 @@ import (
 // Finish implements store.Runs.
 func (s *Store) Finish(ctx context.Context, now time.Time, outcomes []store.Outcome) ([]bool, error) {
 	stale := make([]bool, len(outcomes))
-	err := s.do(ctx, func(t *txn) error {
+	err := s.do(ctx, func(u *unit) error {
 		for i := range outcomes {
 			key, ok := s.ids.key(outcomes[i].ID)
 			if stale[i] = !ok; !ok {
 				continue
 			}
-			err := t.forRun(key, func() (err error) {
-				ok, err = t.finish(key, now.UnixMilli(), &outcomes[i])
+			err := forRun(key, func() (err error) {
+				ok, err = u.runs.finish(key, now.UnixMilli(), &outcomes[i])
 				return err
 			})
 			if err != nil {
@@ -86,19 +86,19 @@ SELECT id, lease, attempt, worker, started_at, ?3, ?4, ?5 FROM stint_runs WHERE 
 )
 
 // finish records one outcome, and reports whether it was current.
-func (t *txn) finish(key, now int64, o *store.Outcome) (bool, error) {
-	if err := t.record(key, o.Lease, &o.Record); err != nil {
+func (rs *runs) finish(key, now int64, o *store.Outcome) (bool, error) {
+	if err := rs.records.record(key, o.Lease, &o.Record); err != nil {
 		return false, err
 	}
-	n, err := t.applyOutcome(key, now, o)
+	n, err := rs.applyOutcome(key, now, o)
 	if err != nil || n == 0 {
 		return false, err
 	}
-	if err := t.forget(key, o.Forget); err != nil {
+	if err := rs.journals.forget(key, o.Forget); err != nil {
 		return false, err
 	}
 	if o.NoHandler {
-		if err := t.moveToTaskLane(key, o.Node); err != nil {
+		if err := rs.moveToTaskLane(key, o.Node); err != nil {
 			return false, err
 		}
 	}
@@ -106,74 +106,74 @@ func (t *txn) finish(key, now int64, o *store.Outcome) (bool, error) {
 		o.Follow[i].Parent = o.ID
 	}
 	if len(o.Follow) > 0 {
-		_, err = t.enqueue(now, o.Follow, nil)
+		_, err = rs.enqueue(now, o.Follow, nil)
 	}
 	return true, err
 }
 
 // applyOutcome changes a running run as its outcome says, and returns 0 if that is stale.
-func (t *txn) applyOutcome(key, now int64, o *store.Outcome) (n int64, err error) {
+func (rs *runs) applyOutcome(key, now int64, o *store.Outcome) (n int64, err error) {
 	refund := 0
 	if o.Uncounted {
 		refund = 1
 	}
 	switch {
 	case o.To.Terminal():
-		return t.endRun(key, now, o)
+		return rs.endRun(key, now, o)
 	case o.To == store.Waiting:
-		n, err = t.suspend(key, now, o)
+		n, err = rs.suspend(key, now, o)
 	case o.To == store.Queued:
-		n, err = t.execN(putBackSQL, key, o.Lease, refund)
+		n, err = rs.execN(putBackSQL, key, o.Lease, refund)
 	case o.To == store.Blocked:
-		n, err = t.execN(blockSQL, key, o.Lease, text(o.Error), refund)
+		n, err = rs.execN(blockSQL, key, o.Lease, text(o.Error), refund)
 	default:
-		n, err = t.retry(key, now, o, refund)
+		n, err = rs.retry(key, now, o, refund)
 	}
 	if err != nil || n > 0 {
 		return n, err
 	}
 	if o.To == store.Blocked {
-		n, err = t.execN(blockUndoSQL, key, o.Lease, text(o.Error), refund)
+		n, err = rs.execN(blockUndoSQL, key, o.Lease, text(o.Error), refund)
 	} else {
-		n, err = t.cleanUp(cleanSQL, key, now, o)
+		n, err = rs.cleanUp(cleanSQL, key, now, o)
 	}
 	if err != nil || n > 0 {
 		return n, err
 	}
-	n, err = t.execN(canceledSQL, key, o.Lease, now)
-	if t.end(key, n); n > 0 && o.Node != 0 {
-		err = t.advanceOutcome(o, store.Canceled, now)
+	n, err = rs.execN(canceledSQL, key, o.Lease, now)
+	if rs.end(key, n); n > 0 && o.Node != 0 {
+		err = rs.workflows.advanceOutcome(o, store.Canceled, now)
 	}
 	return n, err
 }
 
 // cleanUp queues a run that was asked to cancel once more, if the statement's condition holds. It is
 // called after a statement that changes no such runs, so it costs other runs nothing.
-func (t *txn) cleanUp(statement string, key, now int64, o *store.Outcome) (int64, error) {
-	n, err := t.execN(statement, key, o.Lease, now)
+func (rs *runs) cleanUp(statement string, key, now int64, o *store.Outcome) (int64, error) {
+	n, err := rs.execN(statement, key, o.Lease, now)
 	if n > 0 {
-		t.claims.recheck = true
+		rs.claims.recheck = true
 	}
 	return n, err
 }
 
 // endRun ends a run, and does what follows in the graph if it is a workflow's task.
-func (t *txn) endRun(key, now int64, o *store.Outcome) (int64, error) {
+func (rs *runs) endRun(key, now int64, o *store.Outcome) (int64, error) {
 	end := store.Result{State: o.To, Output: o.Output}
-	n, err := t.execN(endSQL, key, o.Lease, int64(o.To), now, o.Output, text(o.Error))
+	n, err := rs.execN(endSQL, key, o.Lease, int64(o.To), now, o.Output, text(o.Error))
 	if err == nil && n == 0 {
-		if n, err = t.cleanUp(cleanUndoSQL, key, now, o); err != nil || n > 0 {
+		if n, err = rs.cleanUp(cleanUndoSQL, key, now, o); err != nil || n > 0 {
 			return n, err
 		}
 		end = store.Result{State: store.Canceled}
-		n, err = t.execN(endCanceledSQL, key, o.Lease, now, o.Output)
+		n, err = rs.execN(endCanceledSQL, key, o.Lease, now, o.Output)
 	}
 	if err != nil || n == 0 {
 		return 0, err
 	}
-	t.signals.ended = append(t.signals.ended, ending{key, &end, o.Task != ""})
+	rs.signals.ended = append(rs.signals.ended, ending{key, &end, o.Task != ""})
 	if o.Task != "" {
-		t.counters.forTask(o.Queue, o.Task).End(end.State, sinceStart(o.Started, now))
+		rs.counters.forTask(o.Queue, o.Task).End(end.State, sinceStart(o.Started, now))
 	}
 	if o.Node == 0 {
 		return 1, nil
@@ -181,13 +181,13 @@ func (t *txn) endRun(key, now int64, o *store.Outcome) (int64, error) {
 	if len(o.Tests) > 0 && end.State == store.Succeeded {
 		results, err := json.Marshal(o.Tests)
 		if err == nil {
-			err = t.exec("INSERT OR REPLACE INTO stint_tests (run, results) VALUES (?, ?)", key, string(results))
+			err = rs.exec("INSERT OR REPLACE INTO stint_tests (run, results) VALUES (?, ?)", key, string(results))
 		}
 		if err != nil {
 			return 0, err
 		}
 	}
-	return 1, t.advanceOutcome(o, end.State, now)
+	return 1, rs.workflows.advanceOutcome(o, end.State, now)
 }
 
 // An ending is the end of a run, with its result if that is known.
@@ -197,17 +197,17 @@ type ending struct {
 	counted bool
 }
 
-func (t *txn) advanceOutcome(o *store.Outcome, ended store.State, now int64) error {
-	parent, ok := t.s.ids.key(o.Parent)
+func (ws *workflows) advanceOutcome(o *store.Outcome, ended store.State, now int64) error {
+	parent, ok := ws.s.ids.key(o.Parent)
 	if !ok {
 		return fmt.Errorf("outcome of a task of workflow run %s: %w", o.Parent, store.ErrNotFound)
 	}
-	return t.advance(&parent, &o.Node, ended, now)
+	return ws.advance(&parent, &o.Node, ended, now)
 }
 
 // moveToTaskLane moves a workflow's task from the lane that all have to one of its own.
-func (t *txn) moveToTaskLane(key, node int64) error {
-	g, err := t.workflows.graphs.graph(t, node>>nodeBits)
+func (rs *runs) moveToTaskLane(key, node int64) error {
+	g, err := rs.workflows.graphs.graph(rs, node>>nodeBits)
 	if err != nil {
 		return err
 	}
@@ -216,35 +216,35 @@ func (t *txn) moveToTaskLane(key, node int64) error {
 	if place < len(g.Tasks) {
 		route.Wants = g.Tasks[place].Wants
 	}
-	lane, err := t.lane(laneName{queue: g.QueueOf(place), task: g.TaskName(place), route: route.Text()})
+	lane, err := rs.lanes.lane(laneName{queue: g.QueueOf(place), task: g.TaskName(place), route: route.Text()})
 	if err != nil {
 		return err
 	}
-	return t.exec(setLaneSQL, key, lane)
+	return rs.exec(setLaneSQL, key, lane)
 }
 
 // retry queues or schedules a run for another attempt, and stores this one unless it is Uncounted.
-func (t *txn) retry(key, now int64, o *store.Outcome, refund int) (int64, error) {
+func (rs *runs) retry(key, now int64, o *store.Outcome, refund int) (int64, error) {
 	at, state := ceilMillis(o.At), store.Scheduled
 	if at <= now {
 		at, state = now, store.Queued
 	} else {
-		t.timers.add(at)
+		rs.timers.add(at)
 	}
 	if !o.Uncounted {
-		if err := t.exec(keepAttemptSQL, key, o.Lease, now, int64(state), text(o.Error)); err != nil {
+		if err := rs.exec(keepAttemptSQL, key, o.Lease, now, int64(state), text(o.Error)); err != nil {
 			return 0, err
 		}
 		if o.Task != "" {
-			t.counters.forTask(o.Queue, o.Task).Retried++
+			rs.counters.forTask(o.Queue, o.Task).Retried++
 		}
 	}
-	return t.execN(retrySQL, key, o.Lease, int64(state), at, text(o.Error), refund)
+	return rs.execN(retrySQL, key, o.Lease, int64(state), at, text(o.Error), refund)
 }
 
-func (t *txn) end(key, n int64) {
+func (rs *runs) end(key, n int64) {
 	if n > 0 {
-		t.signals.ended = append(t.signals.ended, ending{key: key})
+		rs.signals.ended = append(rs.signals.ended, ending{key: key})
 	}
 }
 
@@ -259,11 +259,11 @@ func text(b []byte) any {
 // Record implements store.Runs.
 func (s *Store) Record(ctx context.Context, records []store.Record) ([]bool, error) {
 	stale := make([]bool, len(records))
-	err := s.do(ctx, func(t *txn) error {
+	err := s.do(ctx, func(u *unit) error {
 		for i := range records {
-			key, ok := t.s.ids.key(records[i].ID)
+			key, ok := u.s.ids.key(records[i].ID)
 			if ok {
-				err := t.one("SELECT EXISTS (SELECT 1 FROM stint_runs WHERE id = ? AND lease = ? AND "+stateRunning+")",
+				err := u.one("SELECT EXISTS (SELECT 1 FROM stint_runs WHERE id = ? AND lease = ? AND "+stateRunning+")",
 					[]any{key, records[i].Lease}, &ok)
 				if err != nil {
 					return err
@@ -272,7 +272,7 @@ func (s *Store) Record(ctx context.Context, records []store.Record) ([]bool, err
 			if stale[i] = !ok; !ok {
 				continue
 			}
-			if err := t.record(key, records[i].Lease, &records[i]); err != nil {
+			if err := u.records.record(key, records[i].Lease, &records[i]); err != nil {
 				return err
 			}
 		}
@@ -282,9 +282,9 @@ func (s *Store) Record(ctx context.Context, records []store.Record) ([]bool, err
 }
 
 // record stores what a handler reported, if its lease is current.
-func (t *txn) record(key, lease int64, r *store.Record) error {
+func (rs *records) record(key, lease int64, r *store.Record) error {
 	if p := r.Progress; p != nil {
-		err := t.exec(`INSERT INTO stint_progress (run, done, total, message)
+		err := rs.exec(`INSERT INTO stint_progress (run, done, total, message)
 			SELECT id, ?3, ?4, ?5 FROM stint_runs WHERE id = ?1 AND lease = ?2 AND `+stateRunning+`
 			ON CONFLICT DO UPDATE SET done = excluded.done, total = excluded.total, message = excluded.message`, key, lease, p.Done,
 			p.Total, p.Message)
@@ -296,23 +296,23 @@ func (t *txn) record(key, lease int64, r *store.Record) error {
 		return nil
 	}
 	var line, chunk int64 // the last numbers
-	err := t.one(lastRecordedSQL, []any{key, lease}, &line, &chunk)
+	err := rs.one(lastRecordedSQL, []any{key, lease}, &line, &chunk)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	if err := t.insertLogs(key, line, r.Logs); err != nil {
+	if err := rs.insertLogs(key, line, r.Logs); err != nil {
 		return err
 	}
 	for i, c := range r.Chunks {
-		if err := t.exec("INSERT INTO stint_chunks (run, seq, data) VALUES (?, ?, ?)", key, chunk+1+int64(i), c); err != nil {
+		if err := rs.exec("INSERT INTO stint_chunks (run, seq, data) VALUES (?, ?, ?)", key, chunk+1+int64(i), c); err != nil {
 			return err
 		}
 	}
 	if len(r.Chunks) > 0 {
-		t.signals.chunks = append(t.signals.chunks, key)
+		rs.signals.chunks = append(rs.signals.chunks, key)
 	}
 	return nil
 }
@@ -333,7 +333,7 @@ var logsSQL = func() (texts [len(bulkSizes)]string) {
 
 // insertLogs appends log lines after number last, and deletes the oldest beyond MaxLogs. Lines that would
 // be deleted at once get numbers, but are not written.
-func (t *txn) insertLogs(key, last int64, logs []store.Log) error {
+func (rs *records) insertLogs(key, last int64, logs []store.Log) error {
 	if len(logs) == 0 {
 		return nil
 	}
@@ -345,8 +345,8 @@ func (t *txn) insertLogs(key, last int64, logs []store.Log) error {
 	for i, l := range logs {
 		args = append(args, key, last+1+int64(i), clock.Millis(l.At), l.Level, l.Attempt, l.Message, text(l.Attrs))
 	}
-	if err := t.insertAll(&logsSQL, 7, args); err != nil || end <= store.MaxLogs {
+	if err := rs.insertAll(&logsSQL, 7, args); err != nil || end <= store.MaxLogs {
 		return err
 	}
-	return t.exec("DELETE FROM stint_logs WHERE run = ? AND seq <= ?", key, end-store.MaxLogs)
+	return rs.exec("DELETE FROM stint_logs WHERE run = ? AND seq <= ?", key, end-store.MaxLogs)
 }

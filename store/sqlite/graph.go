@@ -62,17 +62,17 @@ func (c *graphCache) graph(q querier, id int64) (*store.Graph, error) {
 }
 
 // storeGraph stores a graph, unless it is stored, and returns its number.
-func (t *txn) storeGraph(g *store.Graph) (id int64, err error) {
+func (ws *workflows) storeGraph(g *store.Graph) (id int64, err error) {
 	hash := g.Hash()
-	if id, ok := t.workflows.graphs.id(hash); ok {
+	if id, ok := ws.graphs.id(hash); ok {
 		return id, nil
 	}
-	err = t.one("SELECT id FROM stint_graphs WHERE hash = ?", []any{hash[:]}, &id)
+	err = ws.one("SELECT id FROM stint_graphs WHERE hash = ?", []any{hash[:]}, &id)
 	if errors.Is(err, sql.ErrNoRows) {
-		err = t.one("INSERT INTO stint_graphs (hash, shape) VALUES (?, ?) RETURNING id", []any{hash[:], string(g.Text())}, &id)
+		err = ws.one("INSERT INTO stint_graphs (hash, shape) VALUES (?, ?) RETURNING id", []any{hash[:], string(g.Text())}, &id)
 	}
 	if err == nil {
-		t.workflows.graphs.put(id, g)
+		ws.graphs.put(id, g)
 	}
 	return id, err
 }

@@ -19,8 +19,8 @@ func (s *Store) Append(ctx context.Context, now time.Time, c store.Call) (e stor
 			return c.Entry, false, err
 		}
 	}
-	err = s.do(ctx, func(t *txn) (err error) {
-		e, stale, err = t.call(now.UnixMilli(), &c, from)
+	err = s.do(ctx, func(u *unit) (err error) {
+		e, stale, err = u.journals.call(now.UnixMilli(), &c, from)
 		return err
 	})
 	return e, stale, err
@@ -68,8 +68,8 @@ WHERE done = 0`
 
 // call records an entry, and returns the entry at its address. It searches an event among those with an
 // ID of at least from.
-func (t *txn) call(now int64, c *store.Call, from int64) (e store.Entry, stale bool, err error) {
-	key, ok := t.s.ids.key(c.ID)
+func (js *journals) call(now int64, c *store.Call, from int64) (e store.Entry, stale bool, err error) {
+	key, ok := js.s.ids.key(c.ID)
 	if !ok {
 		return e, true, nil
 	}
@@ -81,7 +81,7 @@ func (t *txn) call(now int64, c *store.Call, from int64) (e store.Entry, stale b
 		field, match, filter = e.Match.Field, e.Match.Value, e.Match.Filter
 		if !e.Done {
 			var id int64
-			if id, e.Value, err = eventFor(t, key, from, &e.Match); err != nil {
+			if id, e.Value, err = eventFor(js, key, from, &e.Match); err != nil {
 				return e, false, err
 			}
 			if e.Done = id > 0; e.Done {
@@ -92,23 +92,24 @@ func (t *txn) call(now int64, c *store.Call, from int64) (e store.Entry, stale b
 	if !e.Due.IsZero() {
 		due = ceilMillis(e.Due)
 	}
-	n, err := t.execN(appendSQL, key, c.Lease, e.Scope, e.Seq, int64(e.Kind), e.Name, e.Done, e.Value, text(e.Error), now, due, field,
+	n, err := js.execN(appendSQL, key, c.Lease, e.Scope, e.Seq, int64(e.Kind), e.Name, e.Done, e.Value, text(e.Error), now, due, field,
 		match, filter, event, e.Attempts)
 	if n > 0 && e.Kind == store.EntryEvent {
 		if !e.Done {
-			delete(t.triggers.noWaiters, e.Name)
+			delete(js.triggers.noWaiters, e.Name)
 		} else if id, ok := event.(int64); ok {
-			t.recordEventRun(id, key, true)
+			js.events.recordEventRun(id, key, true)
 		}
 	}
 	if err != nil || n > 0 {
 		return e, false, err
 	}
-	err = t.one("SELECT NOT EXISTS (SELECT 1 FROM stint_runs WHERE id = ? AND lease = ? AND "+stateRunning+")", []any{key, c.Lease}, &stale)
+	err = js.one("SELECT NOT EXISTS (SELECT 1 FROM stint_runs WHERE id = ? AND lease = ? AND "+stateRunning+")",
+		[]any{key, c.Lease}, &stale)
 	if err != nil || stale {
 		return e, stale, err
 	}
-	there, err := entriesOf(t, "WHERE run = ? AND scope = ? AND seq = ?", key, e.Scope, e.Seq)
+	there, err := entriesOf(js, "WHERE run = ? AND scope = ? AND seq = ?", key, e.Scope, e.Seq)
 	if err == nil && len(there) == 1 {
 		e = there[0]
 	}
@@ -226,17 +227,17 @@ func (s *Store) AwaitEntry(ctx context.Context, id store.ID, at store.Address) (
 }
 
 // suspend makes a run wait, or queues it if one of the things that it waits for is there.
-func (t *txn) suspend(key, now int64, o *store.Outcome) (int64, error) {
+func (rs *runs) suspend(key, now int64, o *store.Outcome) (int64, error) {
 	var until any
 	over := false
 	if w := &o.Waits; !w.Until.IsZero() {
 		at := ceilMillis(w.Until)
 		until, over = at, at <= now
-		t.timers.add(at)
+		rs.timers.add(at)
 	}
 	for _, a := range o.Waits.Entries {
 		var done bool
-		err := t.one("SELECT EXISTS (SELECT 1 FROM stint_journal WHERE run = ? AND scope = ? AND seq = ? AND done = 1)",
+		err := rs.one("SELECT EXISTS (SELECT 1 FROM stint_journal WHERE run = ? AND scope = ? AND seq = ? AND done = 1)",
 			[]any{key, a.Scope, a.Seq}, &done)
 		if err != nil {
 			return 0, err
@@ -244,16 +245,16 @@ func (t *txn) suspend(key, now int64, o *store.Outcome) (int64, error) {
 		over = over || done
 	}
 	for _, child := range o.Waits.Children {
-		c, ok := t.s.ids.key(child)
+		c, ok := rs.s.ids.key(child)
 		open := false
 		if ok {
-			if err := t.one("SELECT EXISTS (SELECT 1 FROM stint_runs WHERE id = ? AND "+notEnded+")", []any{c}, &open); err != nil {
+			if err := rs.one("SELECT EXISTS (SELECT 1 FROM stint_runs WHERE id = ? AND "+notEnded+")", []any{c}, &open); err != nil {
 				return 0, err
 			}
 		}
 		over = over || !open
 		if open && !over {
-			if err := t.exec("INSERT OR IGNORE INTO stint_awaited (child, run) VALUES (?, ?)", c, key); err != nil {
+			if err := rs.exec("INSERT OR IGNORE INTO stint_awaited (child, run) VALUES (?, ?)", c, key); err != nil {
 				return 0, err
 			}
 		}
@@ -262,7 +263,7 @@ func (t *txn) suspend(key, now int64, o *store.Outcome) (int64, error) {
 	if over {
 		state, until = store.Queued, now
 	}
-	return t.execN(suspendSQL, key, o.Lease, int64(state), until, o.Spent.Milliseconds())
+	return rs.execN(suspendSQL, key, o.Lease, int64(state), until, o.Spent.Milliseconds())
 }
 
 // suspendSQL takes one from the attempt, which the next claim adds again: a wait is within an attempt.
@@ -271,36 +272,36 @@ UPDATE stint_runs SET state = ?3, due_at = ?4, ` + setRank + `coalesce(?4, id >>
 WHERE id = ?1 AND lease = ?2 AND ` + stateRunning + ` AND cancel_at IS NULL`
 
 // resume queues a run that waits.
-func (t *txn) resume(key, now int64) error {
-	n, err := t.execN("UPDATE stint_runs SET "+stateQueued+", due_at = ?2, "+setRank+"?2 WHERE id = ?1 AND "+stateWaiting+
+func (rs *runs) resume(key, now int64) error {
+	n, err := rs.execN("UPDATE stint_runs SET "+stateQueued+", due_at = ?2, "+setRank+"?2 WHERE id = ?1 AND "+stateWaiting+
 		" AND lease > 0", key, now)
 	if n > 0 {
-		t.claims.recheck = true
+		rs.claims.recheck = true
 	}
 	return err
 }
 
 // resumeWaiters resumes the runs that wait for runs which have ended since the last call.
-func (t *txn) resumeWaiters() error {
-	ended := t.signals.ended[t.signals.resumed:]
+func (js *journals) resumeWaiters() error {
+	ended := js.signals.ended[js.signals.resumed:]
 	if len(ended) == 0 {
 		return nil
 	}
-	t.signals.resumed = len(t.signals.ended)
-	if err := t.countEndings(ended); err != nil {
+	js.signals.resumed = len(js.signals.ended)
+	if err := js.counters.countEndings(ended); err != nil {
 		return err
 	}
 	var some bool
-	if err := t.one("SELECT EXISTS (SELECT 1 FROM stint_awaited)", nil, &some); err != nil || !some {
+	if err := js.one("SELECT EXISTS (SELECT 1 FROM stint_awaited)", nil, &some); err != nil || !some {
 		return err
 	}
 	for _, e := range ended {
-		runs, err := column[int64](t, "DELETE FROM stint_awaited WHERE child = ? RETURNING run", e.key)
+		runs, err := column[int64](js, "DELETE FROM stint_awaited WHERE child = ? RETURNING run", e.key)
 		if err != nil {
 			return err
 		}
 		for _, run := range runs {
-			if err := t.resume(run, t.now); err != nil {
+			if err := js.runs.resume(run, js.now); err != nil {
 				return err
 			}
 		}
@@ -309,9 +310,9 @@ func (t *txn) resumeWaiters() error {
 }
 
 // resolve completes the durable calls that wait for an event.
-func (t *txn) resolve(now, event int64, e *store.NewEvent, found []store.Match, late bool) error {
+func (js *journals) resolve(now, event int64, e *store.NewEvent, found []store.Match, late bool) error {
 	return eachMatch(found, e, func(m []any) error {
-		runs, err := column[int64](t, `UPDATE stint_journal SET done = 1, value = ?5, event = ?6, at = ?7
+		runs, err := column[int64](js, `UPDATE stint_journal SET done = 1, value = ?5, event = ?6, at = ?7
 			WHERE kind = 4 AND done = 0 AND name = ?1 AND field = ?2 AND match = ?3 AND filter = ?4
 			AND (?8 = 0 OR NOT EXISTS (SELECT 1 FROM stint_journal j WHERE j.run = stint_journal.run AND j.event = ?6)) RETURNING run`,
 			append(m, e.Payload, event, now, late)...)
@@ -319,9 +320,9 @@ func (t *txn) resolve(now, event int64, e *store.NewEvent, found []store.Match, 
 			return err
 		}
 		for _, run := range runs {
-			t.signals.chunks = append(t.signals.chunks, run) // calls of AwaitEntry read again
-			t.recordEventRun(event, run, true)
-			if err := t.resume(run, now); err != nil {
+			js.signals.chunks = append(js.signals.chunks, run) // calls of AwaitEntry read again
+			js.events.recordEventRun(event, run, true)
+			if err := js.runs.resume(run, now); err != nil {
 				return err
 			}
 		}
@@ -330,9 +331,9 @@ func (t *txn) resolve(now, event int64, e *store.NewEvent, found []store.Match, 
 }
 
 // forget deletes entries, the later ones of their scopes, and the scopes of branches among them.
-func (t *txn) forget(key int64, from []store.Address) error {
+func (js *journals) forget(key int64, from []store.Address) error {
 	for _, a := range from {
-		n, err := t.execN("DELETE FROM stint_journal WHERE run = ? AND scope = ? AND seq = ? AND kind = 6 AND error IS NOT NULL", key,
+		n, err := js.execN("DELETE FROM stint_journal WHERE run = ? AND scope = ? AND seq = ? AND kind = 6 AND error IS NOT NULL", key,
 			a.Scope, a.Seq)
 		if err != nil {
 			return err
@@ -340,7 +341,7 @@ func (t *txn) forget(key int64, from []store.Address) error {
 		if n > 0 { // a branch that failed
 			continue
 		}
-		if err := t.exec("DELETE FROM stint_journal WHERE run = ? AND scope = ? AND seq >= ?", key, a.Scope, a.Seq); err != nil {
+		if err := js.exec("DELETE FROM stint_journal WHERE run = ? AND scope = ? AND seq >= ?", key, a.Scope, a.Seq); err != nil {
 			return err
 		}
 		if store.IsUndo(a.Scope) {
@@ -351,7 +352,7 @@ func (t *txn) forget(key int64, from []store.Address) error {
 			from, to, number = a.Scope+"/", a.Scope+"0", len(a.Scope)+2
 		}
 		// Also of branches that have not ended, which have no entry.
-		err = t.exec("DELETE FROM stint_journal WHERE run = ?1 AND scope >= ?2 AND scope < ?3 "+
+		err = js.exec("DELETE FROM stint_journal WHERE run = ?1 AND scope >= ?2 AND scope < ?3 "+
 			"AND CAST(substr(scope, ?4) AS INTEGER) >= ?5", key, from, to, number, a.Seq)
 		if err != nil {
 			return err
@@ -371,14 +372,14 @@ const (
 )
 
 // resetUndo prepares a run's compensations for a new attempt.
-func (t *txn) resetUndo(key int64) error {
-	scopes, err := column[string](t, `SELECT DISTINCT scope FROM stint_journal
+func (js *journals) resetUndo(key int64) error {
+	scopes, err := column[string](js, `SELECT DISTINCT scope FROM stint_journal
 		WHERE run = ? AND scope >= 'undo' AND scope < 'undo0' ORDER BY scope`, key)
 	if err != nil {
 		return err
 	}
 	for _, scope := range scopes {
-		ended, err := t.branchEnded(key, strings.TrimPrefix(strings.TrimPrefix(scope, store.UndoScope), "/"))
+		ended, err := js.branchEnded(key, strings.TrimPrefix(strings.TrimPrefix(scope, store.UndoScope), "/"))
 		if err != nil {
 			return err
 		}
@@ -387,7 +388,7 @@ func (t *txn) resetUndo(key int64) error {
 			changes = []string{keepUndo}
 		}
 		for _, change := range changes {
-			if err := t.exec(change, key, scope); err != nil {
+			if err := js.exec(change, key, scope); err != nil {
 				return err
 			}
 		}
@@ -396,14 +397,14 @@ func (t *txn) resetUndo(key int64) error {
 }
 
 // branchEnded reports whether the branch with that scope, or one around it, is recorded as ended.
-func (t *txn) branchEnded(run int64, scope string) (ended bool, err error) {
+func (js *journals) branchEnded(run int64, scope string) (ended bool, err error) {
 	for scope != "" && !ended && err == nil {
 		parent, number, nested := cutLast(scope)
 		seq, nerr := strconv.Atoi(number)
 		if nerr != nil {
 			return false, nil // an entry of the engine
 		}
-		err = t.one("SELECT EXISTS (SELECT 1 FROM stint_journal WHERE run = ? AND scope = ? AND seq = ? AND kind = 6 AND done = 1)",
+		err = js.one("SELECT EXISTS (SELECT 1 FROM stint_journal WHERE run = ? AND scope = ? AND seq = ? AND kind = 6 AND done = 1)",
 			[]any{run, parent, seq}, &ended)
 		if scope = parent; !nested {
 			break
@@ -419,7 +420,7 @@ func cutLast(scope string) (parent, number string, nested bool) {
 }
 
 // recordCall records the durable call that enqueued runs.
-func (t *txn) recordCall(now int64, c *store.Call, out []store.Enqueued) error {
+func (js *journals) recordCall(now int64, c *store.Call, out []store.Enqueued) error {
 	ids := make([]string, len(out))
 	for i, e := range out {
 		ids[i] = e.ID.String()
@@ -428,7 +429,7 @@ func (t *txn) recordCall(now int64, c *store.Call, out []store.Enqueued) error {
 	if c.Entry.Value, err = json.Marshal(ids); err != nil {
 		return err
 	}
-	_, stale, err := t.call(now, c, 0)
+	_, stale, err := js.call(now, c, 0)
 	if err == nil && stale {
 		return store.ErrStale
 	}

@@ -39,7 +39,8 @@ func (l *lane) name() laneName { return laneName{l.queue, l.task, l.suspect, l.r
 // stamps the rows of these lanes: after the commits of others only lanes with later stamps are read.
 // The cache is dropped when a queue is paused, when lanes are deleted, and after a statement that may
 // have changed any lane. Such a statement changes the mark in stint_meta, for other processes.
-type laneCache struct {
+type lanes struct {
+	*unit
 	loaded bool // it holds all lanes with ready runs
 	stale  bool // others have committed since
 	lost   bool // a rollback undoes what it holds, so it is dropped then
@@ -67,54 +68,54 @@ type laneCache struct {
 	headsRead int // how many times the head of a lane was read; for tests
 }
 
-func newLaneCache() *laneCache {
-	return &laneCache{byID: map[int64]*lane{}, byName: map[laneName]*lane{}, views: map[int64]*view{}}
+func newLanes(u *unit) *lanes {
+	return &lanes{unit: u, byID: map[int64]*lane{}, byName: map[laneName]*lane{}, views: map[int64]*view{}}
 }
 
-func (c *laneCache) forget() {
-	old := *c
-	*c = *newLaneCache()
-	c.seen, c.stamped, c.stale, c.headsRead, c.lost = old.seen, old.stamped, old.stale, old.headsRead, true
+func (ls *lanes) forget() {
+	old := *ls
+	*ls = *newLanes(old.unit)
+	ls.seen, ls.stamped, ls.stale, ls.headsRead, ls.lost = old.seen, old.stamped, old.stale, old.headsRead, true
 }
 
 // forgetLanes drops the cache after a change that the stamps of lanes do not show.
-func (t *txn) forgetLanes() error {
-	if err := t.stampTouched(); err != nil {
+func (ls *lanes) forgetLanes() error {
+	if err := ls.stampTouched(); err != nil {
 		return err
 	}
-	t.lanes.forget()
-	return t.exec("INSERT INTO stint_meta (key, value) VALUES ('lanes', randomblob(8)) ON CONFLICT DO UPDATE SET value = excluded.value")
+	ls.forget()
+	return ls.exec("INSERT INTO stint_meta (key, value) VALUES ('lanes', randomblob(8)) ON CONFLICT DO UPDATE SET value = excluded.value")
 }
 
-func (c *laneCache) committed(*txn) {
-	c.seen, c.stamped = max(c.seen, c.stamped), 0
-	c.added, c.advanced, c.lost = c.added[:0], c.advanced[:0], false
+func (ls *lanes) committed() {
+	ls.seen, ls.stamped = max(ls.seen, ls.stamped), 0
+	ls.added, ls.advanced, ls.lost = ls.added[:0], ls.advanced[:0], false
 }
 
-func (c *laneCache) outdated() { c.stale = true }
+func (ls *lanes) outdated() { ls.stale = true }
 
 // dropNoted discards what the statements of a rolled back transaction have changed.
-func (c *laneCache) dropNoted() { c.keys, c.noted, c.any = c.keys[:0], c.noted[:0], false }
+func (ls *lanes) dropNoted() { ls.keys, ls.noted, ls.any = ls.keys[:0], ls.noted[:0], false }
 
-func (c *laneCache) rolledBack() {
-	c.stamped = 0
-	c.dropNoted()
-	if c.lost {
-		c.forget()
+func (ls *lanes) rolledBack() {
+	ls.stamped = 0
+	ls.dropNoted()
+	if ls.lost {
+		ls.forget()
 		return
 	}
-	for _, l := range c.dirty {
+	for _, l := range ls.dirty {
 		l.dirty = false
 	}
-	for _, l := range c.advanced {
-		c.touch(l)
+	for _, l := range ls.advanced {
+		ls.touch(l)
 	}
-	for _, l := range c.added {
-		c.drop(l)
-		delete(c.byID, l.id)
-		delete(c.byName, l.name())
+	for _, l := range ls.added {
+		ls.drop(l)
+		delete(ls.byID, l.id)
+		delete(ls.byName, l.name())
 	}
-	c.dirty, c.added, c.advanced, c.pausedWorkers = c.dirty[:0], c.added[:0], c.advanced[:0], nil
+	ls.dirty, ls.added, ls.advanced, ls.pausedWorkers = ls.dirty[:0], ls.added[:0], ls.advanced[:0], nil
 }
 
 const (
@@ -134,197 +135,195 @@ func (l *lane) fields() []any {
 
 // refreshLanes updates the cache after commits of others, before a transaction changes anything. A
 // process without claims does not need to know which lanes have ready runs.
-func (t *txn) refreshLanes() error {
-	c := t.lanes
-	if !c.stale {
+func (ls *lanes) refreshLanes() error {
+	if !ls.stale {
 		return nil
 	}
-	if c.loaded {
-		return t.loadLanes()
+	if ls.loaded {
+		return ls.loadLanes()
 	}
 	var last int64 // this process's stamps must be later
-	if err := t.one("SELECT ("+lastStampSQL+")", nil, &last); err != nil {
+	if err := ls.one("SELECT ("+lastStampSQL+")", nil, &last); err != nil {
 		return err
 	}
-	c.forget()
-	c.lost, c.stale, c.seen = false, false, max(c.seen, last)
+	ls.forget()
+	ls.lost, ls.stale, ls.seen = false, false, max(ls.seen, last)
 	return nil
 }
 
 // loadLanes reads all lanes with ready runs, or only those changed since the last call.
-func (t *txn) loadLanes() error {
-	c := t.lanes
-	if c.loaded && !c.stale {
+func (ls *lanes) loadLanes() error {
+	if ls.loaded && !ls.stale {
 		return nil
 	}
 	var mark string
 	var last int64
-	err := t.one("SELECT coalesce((SELECT hex(value) FROM stint_meta WHERE key = 'lanes'), ''), ("+lastStampSQL+")", nil, &mark, &last)
+	err := ls.one("SELECT coalesce((SELECT hex(value) FROM stint_meta WHERE key = 'lanes'), ''), ("+lastStampSQL+")", nil, &mark, &last)
 	if err != nil {
 		return err
 	}
-	if c.loaded && mark != c.mark {
-		c.forget()
+	if ls.loaded && mark != ls.mark {
+		ls.forget()
 	}
-	read, args := stampedLanesSQL, []any{c.seen}
-	if !c.loaded {
-		c.lost = true
+	read, args := stampedLanesSQL, []any{ls.seen}
+	if !ls.loaded {
+		ls.lost = true
 		read, args = readyLanesSQL, nil
-		paused, err := column[string](t, "SELECT name FROM stint_queues WHERE paused = 1")
+		paused, err := column[string](ls, "SELECT name FROM stint_queues WHERE paused = 1")
 		if err != nil {
 			return err
 		}
-		c.paused = map[string]bool{}
+		ls.paused = map[string]bool{}
 		for _, q := range paused {
-			c.paused[q] = true
+			ls.paused[q] = true
 		}
 	}
-	lanes, err := rowsOf(t, (*lane).fields, read, args...)
+	lanes, err := rowsOf(ls, (*lane).fields, read, args...)
 	if err != nil {
 		return err
 	}
 	for i := range lanes {
-		l := c.byID[lanes[i].id]
+		l := ls.byID[lanes[i].id]
 		if l == nil {
-			l = c.add(&lanes[i])
+			l = ls.add(&lanes[i])
 		}
 		l.staged = lanes[i].staged
-		c.touch(l)
+		ls.touch(l)
 	}
-	c.loaded, c.stale, c.pausedWorkers, c.mark, c.seen = true, false, nil, mark, max(c.seen, last)
+	ls.loaded, ls.stale, ls.pausedWorkers, ls.mark, ls.seen = true, false, nil, mark, max(ls.seen, last)
 	return nil
 }
 
-func (c *laneCache) add(l *lane) *lane {
-	c.byID[l.id] = l
-	c.routed = c.routed || l.route != ""
+func (ls *lanes) add(l *lane) *lane {
+	ls.byID[l.id] = l
+	ls.routed = ls.routed || l.route != ""
 	return l
 }
 
 // laneByID returns a lane, or nil if somebody has deleted it by hand.
-func (t *txn) laneByID(id int64) (*lane, error) {
-	if l := t.lanes.byID[id]; l != nil {
+func (ls *lanes) laneByID(id int64) (*lane, error) {
+	if l := ls.byID[id]; l != nil {
 		if !l.staged {
 			return l, nil
 		}
-		err := t.one("SELECT staged IS NOT NULL FROM stint_lanes WHERE id = ?", []any{id}, &l.staged)
+		err := ls.one("SELECT staged IS NOT NULL FROM stint_lanes WHERE id = ?", []any{id}, &l.staged)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil, nil
 		}
-		t.lanes.lost = t.lanes.lost || !l.staged
+		ls.lost = ls.lost || !l.staged
 		return l, err
 	}
 	l := &lane{}
-	err := t.one("SELECT "+laneColumns+" FROM stint_lanes l WHERE id = ?", []any{id}, l.fields()...)
+	err := ls.one("SELECT "+laneColumns+" FROM stint_lanes l WHERE id = ?", []any{id}, l.fields()...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	return t.lanes.add(l), nil
+	return ls.add(l), nil
 }
 
 // lane returns the lane with that name for a run to insert, and creates it if there is none.
-func (t *txn) lane(n laneName) (int64, error) {
-	if t.lanes.any { // the cache may be outdated
-		if err := t.touchNoted(); err != nil {
+func (ls *lanes) lane(n laneName) (int64, error) {
+	if ls.any { // the cache may be outdated
+		if err := ls.touchNoted(); err != nil {
 			return 0, err
 		}
 	}
-	if l := t.lanes.byName[n]; l != nil {
+	if l := ls.byName[n]; l != nil {
 		return l.id, nil
 	}
 	var id int64
-	err := t.one(`SELECT id FROM stint_lanes
+	err := ls.one(`SELECT id FROM stint_lanes
 		WHERE queue = ? AND task = ? AND suspect = ? AND route = ? AND staged IS NULL ORDER BY id LIMIT 1`,
 		[]any{n.queue, n.task, n.suspect, n.route}, &id)
 	if errors.Is(err, sql.ErrNoRows) {
-		return t.newLane(n, nil)
+		return ls.newLane(n, nil)
 	}
 	if err != nil {
 		return 0, err
 	}
-	l, err := t.laneByID(id)
+	l, err := ls.laneByID(id)
 	if err != nil {
 		return 0, err
 	}
-	t.lanes.byName[n] = l
+	ls.byName[n] = l
 	return id, nil
 }
 
-func (t *txn) newLane(n laneName, staged *string) (int64, error) {
-	stamp, err := t.stamp()
+func (ls *lanes) newLane(n laneName, staged *string) (int64, error) {
+	stamp, err := ls.stamp()
 	if err != nil {
 		return 0, err
 	}
 	var id int64
-	err = t.one("INSERT INTO stint_lanes (queue, task, suspect, staged, route, stamp) VALUES (?, ?, ?, ?, ?, ?) RETURNING id",
+	err = ls.one("INSERT INTO stint_lanes (queue, task, suspect, staged, route, stamp) VALUES (?, ?, ?, ?, ?, ?) RETURNING id",
 		[]any{n.queue, n.task, n.suspect, staged, n.route, stamp}, &id)
 	if err != nil {
 		return 0, err
 	}
-	if err := t.exec("INSERT INTO stint_queues (name) VALUES (?) ON CONFLICT DO NOTHING", n.queue); err != nil {
+	if err := ls.exec("INSERT INTO stint_queues (name) VALUES (?) ON CONFLICT DO NOTHING", n.queue); err != nil {
 		return 0, err
 	}
-	l := t.lanes.add(&lane{id: id, queue: n.queue, task: n.task, staged: staged != nil, suspect: n.suspect, route: n.route})
-	t.lanes.added = append(t.lanes.added, l)
+	l := ls.add(&lane{id: id, queue: n.queue, task: n.task, staged: staged != nil, suspect: n.suspect, route: n.route})
+	ls.added = append(ls.added, l)
 	if staged == nil {
-		t.lanes.byName[n] = l
+		ls.byName[n] = l
 	}
 	return id, nil
 }
 
 // touchLane marks a lane in which a run may have become ready.
-func (t *txn) touchLane(l *lane) {
-	t.lanes.touch(l)
+func (ls *lanes) touchLane(l *lane) {
+	ls.touch(l)
 	if !l.dirty {
 		l.dirty = true
-		t.lanes.dirty = append(t.lanes.dirty, l)
+		ls.dirty = append(ls.dirty, l)
 	}
 }
 
 // stamp returns the transaction's stamp for the lanes that it touches: higher than any before, and
 // than the keys of all runs.
-func (t *txn) stamp() (int64, error) {
-	if t.lanes.stamped != 0 {
-		return t.lanes.stamped, nil
+func (ls *lanes) stamp() (int64, error) {
+	if ls.stamped != 0 {
+		return ls.stamped, nil
 	}
-	seen := t.lanes.seen
-	if t.lanes.stale {
-		if err := t.one(lastStampSQL, nil, &seen); err != nil {
+	seen := ls.seen
+	if ls.stale {
+		if err := ls.one(lastStampSQL, nil, &seen); err != nil {
 			return 0, err
 		}
 	}
-	t.lanes.stamped = max(t.now<<seqBits, seen+1, t.lastKey)
-	return t.lanes.stamped, nil
+	ls.stamped = max(ls.now<<seqBits, seen+1, ls.lastKey)
+	return ls.stamped, nil
 }
 
 // flush stamps the lanes that the transaction has changed.
-func (c *laneCache) flush(t *txn) error {
-	if err := t.touchNoted(); err != nil {
+func (ls *lanes) flush() error {
+	if err := ls.touchNoted(); err != nil {
 		return err
 	}
-	return t.stampTouched()
+	return ls.stampTouched()
 }
 
-func (t *txn) stampTouched() error {
-	if len(t.lanes.dirty) == 0 {
+func (ls *lanes) stampTouched() error {
+	if len(ls.dirty) == 0 {
 		return nil
 	}
-	stamp, err := t.stamp()
+	stamp, err := ls.stamp()
 	if err != nil {
 		return err
 	}
-	ids := make([]int64, len(t.lanes.dirty))
-	for i, l := range t.lanes.dirty {
+	ids := make([]int64, len(ls.dirty))
+	for i, l := range ls.dirty {
 		ids[i], l.dirty = l.id, false
 	}
-	t.lanes.dirty = t.lanes.dirty[:0]
+	ls.dirty = ls.dirty[:0]
 	if len(ids) == 1 {
-		return t.exec("UPDATE stint_lanes SET stamp = ? WHERE id = ?", stamp, ids[0])
+		return ls.exec("UPDATE stint_lanes SET stamp = ? WHERE id = ?", stamp, ids[0])
 	}
-	return t.exec("UPDATE stint_lanes SET stamp = ? WHERE id IN (SELECT value FROM json_each(?))", stamp, jsonKeys(ids))
+	return ls.exec("UPDATE stint_lanes SET stamp = ? WHERE id IN (SELECT value FROM json_each(?))", stamp, jsonKeys(ids))
 }
 
 // A position is a run's position in the order of starting.
@@ -351,15 +350,15 @@ func (s *Store) expireLanes(ctx context.Context, before int64, used map[int64]st
 	}
 	old = slices.DeleteFunc(old, func(id int64) bool { _, ok := used[id]; return ok })
 	for part := range slices.Chunk(old, perBulk) {
-		err := s.do(ctx, func(t *txn) error {
-			queues, err := column[string](t, `DELETE FROM stint_lanes
+		err := s.do(ctx, func(u *unit) error {
+			queues, err := column[string](u, `DELETE FROM stint_lanes
 				WHERE id IN (SELECT value FROM json_each(?)) AND stamp < ? RETURNING queue`, jsonKeys(part), before)
 			if err != nil || len(queues) == 0 {
 				return err
 			}
 			slices.Sort(queues)
 			for _, q := range slices.Compact(queues) {
-				err := t.exec(`DELETE FROM stint_queues WHERE name = ?1 AND paused = 0
+				err := u.exec(`DELETE FROM stint_queues WHERE name = ?1 AND paused = 0
 					AND NOT EXISTS (SELECT 1 FROM stint_lanes WHERE queue = ?1)`, q)
 				if err != nil {
 					return err

@@ -42,7 +42,8 @@ type limiterName struct {
 
 // A limiterCache holds limiters as the database and the transaction have them. It is dropped when
 // a transaction fails, or another process commits.
-type limiterCache struct {
+type limiters struct {
+	*unit
 	passive
 	checked    bool // recounted since the file was opened
 	deferred   bool // new runs come to their limiters in the writer's next transaction
@@ -56,20 +57,20 @@ type limiterCache struct {
 	limits     map[string][]store.Limit // by their stored text
 }
 
-func newLimiterCache() *limiterCache {
-	return &limiterCache{byName: map[limiterName]*limiter{}, byID: map[int64]*limiter{}, limits: map[string][]store.Limit{}}
+func newLimiters(u *unit) *limiters {
+	return &limiters{unit: u, byName: map[limiterName]*limiter{}, byID: map[int64]*limiter{}, limits: map[string][]store.Limit{}}
 }
 
 const maxLimiters = 50_000 // in memory
 
-func (c *limiterCache) forget() {
-	old := *c
-	*c = *newLimiterCache()
-	c.checked, c.deferred = old.checked, old.deferred
+func (lm *limiters) forget() {
+	old := *lm
+	*lm = *newLimiters(old.unit)
+	lm.checked, lm.deferred = old.checked, old.deferred
 }
 
-func (c *limiterCache) rolledBack() { c.forget() }
-func (c *limiterCache) outdated()   { c.forget() }
+func (lm *limiters) rolledBack() { lm.forget() }
+func (lm *limiters) outdated()   { lm.forget() }
 
 // makeTriggerSQL is run with the first limits, so that a program without limits pays nothing.
 const makeTriggerSQL = `
@@ -79,15 +80,14 @@ BEGIN INSERT OR IGNORE INTO stint_transitions (run, state, limiter, flags, lease
 
 // usesLimits reports whether any run has limits, or had. Limiters do not tell: there are none while
 // no run with limits is due.
-func (t *txn) usesLimits() (bool, error) {
-	c := t.limiters
-	if c.known {
-		return c.made || c.unadmitted, nil
+func (lm *limiters) usesLimits() (bool, error) {
+	if lm.known {
+		return lm.made || lm.unadmitted, nil
 	}
 	var came bool
-	err := t.one(usesLimitsSQL, nil, &c.made, &came)
-	c.unadmitted, c.known = c.unadmitted || came, err == nil
-	return c.made || c.unadmitted, err
+	err := lm.one(usesLimitsSQL, nil, &lm.made, &came)
+	lm.unadmitted, lm.known = lm.unadmitted || came, err == nil
+	return lm.made || lm.unadmitted, err
 }
 
 const usesLimitsSQL = `
@@ -95,25 +95,25 @@ SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'trigger' AND name = 'st
   EXISTS (SELECT 1 FROM stint_runs WHERE ` + stateQueued + ` AND limiter <= 0)`
 
 // storedLimits returns limits as a row stores them. It creates the trigger before any row has some.
-func (t *txn) storedLimits(ls []store.Limit) (any, error) {
+func (lm *limiters) storedLimits(ls []store.Limit) (any, error) {
 	if len(ls) == 0 {
 		return nil, nil
 	}
 	stored := text(store.EncodeLimits(ls))
-	if _, err := t.usesLimits(); t.limiters.made || err != nil {
+	if _, err := lm.usesLimits(); lm.made || err != nil {
 		return stored, err
 	}
-	t.limiters.made = true
-	return stored, t.exec(makeTriggerSQL)
+	lm.made = true
+	return stored, lm.exec(makeTriggerSQL)
 }
 
 const limiterColumns = "id, rate, name, key, max, strategy, active, admitted, waiting, per_second, tokens, at, coalesce(wake_at, 0), " +
 	"explicit, paused, set_by"
 
-func (t *txn) readLimiter(where string, args ...any) (*limiter, error) {
+func (lm *limiters) readLimiter(where string, args ...any) (*limiter, error) {
 	lim := &limiter{}
 	var at int64
-	err := t.one("SELECT "+limiterColumns+" FROM stint_limiters WHERE "+where, args,
+	err := lm.one("SELECT "+limiterColumns+" FROM stint_limiters WHERE "+where, args,
 		&lim.ID, &lim.Rate, &lim.Name, &lim.Key, &lim.Max, &lim.Strategy, &lim.Active, &lim.Admitted, &lim.Waiting, &lim.Bucket.PerSecond,
 		&lim.Bucket.Tokens, &at, &lim.WakeAt, &lim.Explicit, &lim.Paused, &lim.SetBy)
 	if err != nil {
@@ -124,70 +124,70 @@ func (t *txn) readLimiter(where string, args ...any) (*limiter, error) {
 		lim.WakeAt = never
 	}
 	lim.settings = lim.currentSettings()
-	t.limiters.put(lim)
+	lm.put(lim)
 	return lim, nil
 }
 
-func (c *limiterCache) put(lim *limiter) {
-	c.byName[limiterName{lim.Rate, lim.Name, lim.Key}] = lim
+func (lm *limiters) put(lim *limiter) {
+	lm.byName[limiterName{lim.Rate, lim.Name, lim.Key}] = lim
 	if lim.ID != 0 {
-		c.byID[lim.ID] = lim
+		lm.byID[lim.ID] = lim
 	}
 }
 
-func (t *txn) limiterByID(id int64) (*limiter, error) {
-	if lim := t.limiters.byID[id]; lim != nil {
+func (lm *limiters) limiterByID(id int64) (*limiter, error) {
+	if lim := lm.byID[id]; lim != nil {
 		return lim, nil
 	}
-	return t.readLimiter("id = ?", id)
+	return lm.readLimiter("id = ?", id)
 }
 
 // limiterOf returns the limiter of a limit. It creates one with the limit's settings if there is none.
-func (t *txn) limiterOf(l *store.Limit) (*limiter, error) {
+func (lm *limiters) limiterOf(l *store.Limit) (*limiter, error) {
 	n := limiterName{l.Rate(), l.Name, l.Key}
-	lim, err := t.limiterNamed(n)
+	lim, err := lm.limiterNamed(n)
 	if errors.Is(err, sql.ErrNoRows) {
-		lim, err = t.newLimiter(n, l)
+		lim, err = lm.newLimiter(n, l)
 	}
 	return lim, err
 }
 
 const forgetMembersSQL = "DELETE FROM stint_members WHERE limiter = ?"
 
-func (t *txn) limiterNamed(n limiterName) (*limiter, error) {
-	if lim := t.limiters.byName[n]; lim != nil {
+func (lm *limiters) limiterNamed(n limiterName) (*limiter, error) {
+	if lim := lm.byName[n]; lim != nil {
 		return lim, nil
 	}
-	return t.readLimiter("rate = ? AND name = ? AND key = ?", n.rate, n.name, n.key)
+	return lm.readLimiter("rate = ? AND name = ? AND key = ?", n.rate, n.name, n.key)
 }
 
-func (t *txn) newLimiter(n limiterName, l *store.Limit) (*limiter, error) {
+func (lm *limiters) newLimiter(n limiterName, l *store.Limit) (*limiter, error) {
 	if n.rate && l.Burst == 0 {
 		return nil, fmt.Errorf("rate limit %q: %w: set it with SetRateLimit, or give its figures", l.Key, store.ErrNotFound)
 	}
 	lim := &limiter{Limiter: limits.Limiter{Rate: n.rate, Name: n.name, Key: n.key, Strategy: l.Strategy, Max: int64(l.Max), WakeAt: never}}
-	lim.Bucket.At = millis(t.now)
+	lim.Bucket.At = millis(lm.now)
 	if n.rate {
 		lim.Max = int64(l.Burst)
 		lim.Bucket.PerSecond, lim.Bucket.Burst, lim.Bucket.Tokens = l.PerSecond, l.Burst, float64(l.Burst)
 	}
-	err := t.one(`INSERT INTO stint_limiters (rate, name, key, max, strategy, active, admitted, waiting, per_second, tokens, at)
+	err := lm.one(`INSERT INTO stint_limiters (rate, name, key, max, strategy, active, admitted, waiting, per_second, tokens, at)
 		VALUES (?, ?, ?, ?, ?, 0, 0, 0, ?, ?, ?) RETURNING id`,
 		[]any{lim.Rate, lim.Name, lim.Key, lim.Max, int64(lim.Strategy), lim.Bucket.PerSecond, lim.Bucket.Tokens,
 			lim.Bucket.At.UnixMicro()}, &lim.ID)
 	if err != nil {
 		return nil, err
 	}
-	t.limiters.put(lim)
-	t.touch(lim) // unless something needs it, it is deleted with the transaction
+	lm.put(lim)
+	lm.touch(lim) // unless something needs it, it is deleted with the transaction
 	return lim, nil
 }
 
 // touch marks a limiter to be stored at the end of the transaction.
-func (t *txn) touch(lim *limiter) {
+func (lm *limiters) touch(lim *limiter) {
 	if !lim.dirty {
 		lim.dirty = true
-		t.limiters.dirty = append(t.limiters.dirty, lim)
+		lm.dirty = append(lm.dirty, lim)
 	}
 }
 
@@ -210,23 +210,23 @@ func limiterUpdates(columns ...string) (texts [len(bulkSizes)]string) {
 	return texts
 }
 
-func (t *txn) deleteLimiter(lim *limiter) error {
-	delete(t.limiters.byName, limiterName{lim.Rate, lim.Name, lim.Key})
-	delete(t.limiters.byID, lim.ID)
-	return t.exec("DELETE FROM stint_limiters WHERE id = ?", lim.ID)
+func (lm *limiters) deleteLimiter(lim *limiter) error {
+	delete(lm.byName, limiterName{lim.Rate, lim.Name, lim.Key})
+	delete(lm.byID, lim.ID)
+	return lm.exec("DELETE FROM stint_limiters WHERE id = ?", lim.ID)
 }
 
 // flush stores the limiters that changed, and deletes those that are not needed.
-func (c *limiterCache) flush(t *txn) error {
+func (lm *limiters) flush() error {
 	var counts, setBy []any
-	for _, lim := range c.dirty {
+	for _, lim := range lm.dirty {
 		lim.dirty = false
 		if !lim.Needed() {
-			if err := t.deleteLimiter(lim); err != nil {
+			if err := lm.deleteLimiter(lim); err != nil {
 				return err
 			}
 			if lim.Strategy == store.StrategyCancelInProgress {
-				if err := t.exec(forgetMembersSQL, lim.ID); err != nil {
+				if err := lm.exec(forgetMembersSQL, lim.ID); err != nil {
 					return err
 				}
 			}
@@ -237,11 +237,11 @@ func (c *limiterCache) flush(t *txn) error {
 		was.setBy, lim.settings = now.setBy, now
 		switch {
 		case was != now || use && lim.Rate:
-			if err := t.storeLimiter(lim); err != nil {
+			if err := lm.storeLimiter(lim); err != nil {
 				return err
 			}
 		case lim.Rate:
-			if err := t.exec(levelSQL, lim.ID, lim.Active, lim.Waiting, lim.Bucket.Tokens, lim.Bucket.At.UnixMicro()); err != nil {
+			if err := lm.exec(levelSQL, lim.ID, lim.Active, lim.Waiting, lim.Bucket.Tokens, lim.Bucket.At.UnixMicro()); err != nil {
 				return err
 			}
 		case use:
@@ -250,17 +250,17 @@ func (c *limiterCache) flush(t *txn) error {
 			counts = append(counts, lim.ID, lim.Active, lim.Admitted, lim.Waiting)
 		}
 	}
-	c.dirty = c.dirty[:0]
-	if err := t.insertAll(&countsSQL, 4, counts); err != nil {
+	lm.dirty = lm.dirty[:0]
+	if err := lm.insertAll(&countsSQL, 4, counts); err != nil {
 		return err
 	}
-	if err := t.insertAll(&setBySQL, 5, setBy); err != nil {
+	if err := lm.insertAll(&setBySQL, 5, setBy); err != nil {
 		return err
 	}
-	if len(c.byID) > maxLimiters {
-		made, unadmitted := c.made, c.unadmitted
-		c.forget()
-		c.made, c.known, c.unadmitted = made, true, unadmitted
+	if len(lm.byID) > maxLimiters {
+		made, unadmitted := lm.made, lm.unadmitted
+		lm.forget()
+		lm.made, lm.known, lm.unadmitted = made, true, unadmitted
 	}
 	return nil
 }
@@ -269,12 +269,12 @@ func (c *limiterCache) flush(t *txn) error {
 const levelSQL = "UPDATE stint_limiters SET active = ?2, waiting = ?3, tokens = ?4, at = ?5 WHERE id = ?1"
 
 // storeLimiter stores a whole limiter.
-func (t *txn) storeLimiter(lim *limiter) error {
+func (lm *limiters) storeLimiter(lim *limiter) error {
 	var wake any
 	if lim.WakeAt != never {
 		wake = lim.WakeAt
 	}
-	return t.exec(`UPDATE stint_limiters SET max = ?2, strategy = ?3, active = ?4, admitted = ?5, waiting = ?6, per_second = ?7,
+	return lm.exec(`UPDATE stint_limiters SET max = ?2, strategy = ?3, active = ?4, admitted = ?5, waiting = ?6, per_second = ?7,
 		tokens = ?8, at = ?9, wake_at = ?10, explicit = ?11, paused = ?12, set_by = ?13
 		WHERE id = ?1`, lim.ID, lim.Max, int64(lim.Strategy), lim.Active, lim.Admitted, lim.Waiting, lim.Bucket.PerSecond,
 		lim.Bucket.Tokens, lim.Bucket.At.UnixMicro(), wake, lim.Explicit, lim.Paused, lim.SetBy)
@@ -282,21 +282,21 @@ func (t *txn) storeLimiter(lim *limiter) error {
 
 // SetRate implements store.Admin.
 func (s *Store) SetRate(ctx context.Context, now time.Time, key string, perSecond float64, burst int) error {
-	return s.do(ctx, func(t *txn) error {
-		lim, err := t.limiterOf(&store.Limit{Key: key, Units: 1, PerSecond: perSecond, Burst: burst})
+	return s.do(ctx, func(u *unit) error {
+		lim, err := u.limiters.limiterOf(&store.Limit{Key: key, Units: 1, PerSecond: perSecond, Burst: burst})
 		if err != nil {
 			return err
 		}
 		lim.Explicit = true
 		lim.SetRate(now, perSecond, burst)
-		t.touch(lim)
+		u.limiters.touch(lim)
 		return nil
 	})
 }
 
 func (s *Store) pauseLimit(ctx context.Context, k store.LimitKey, paused bool) error {
-	return s.do(ctx, func(t *txn) error {
-		lim, err := t.limiterNamed(limiterName{k.Rate(), k.Name, k.Key})
+	return s.do(ctx, func(u *unit) error {
+		lim, err := u.limiters.limiterNamed(limiterName{k.Rate(), k.Name, k.Key})
 		if errors.Is(err, sql.ErrNoRows) {
 			switch {
 			case k.Rate():
@@ -305,14 +305,14 @@ func (s *Store) pauseLimit(ctx context.Context, k store.LimitKey, paused bool) e
 				return nil
 			}
 			// its first use sets more
-			lim, err = t.newLimiter(limiterName{false, k.Name, k.Key}, &store.Limit{Name: k.Name, Key: k.Key,
+			lim, err = u.limiters.newLimiter(limiterName{false, k.Name, k.Key}, &store.Limit{Name: k.Name, Key: k.Key,
 				Strategy: store.StrategyQueue})
 		}
 		if err != nil {
 			return err
 		}
 		lim.Paused, lim.Recheck = paused, true
-		t.touch(lim)
+		u.limiters.touch(lim)
 		return nil
 	})
 }
@@ -362,9 +362,9 @@ const rateIdle = time.Hour
 // buckets are full, so the next use finds one as it was.
 func (s *Store) expireRates(ctx context.Context) error {
 	for after, more := int64(0), true; more; {
-		err := s.do(ctx, func(t *txn) error {
-			now := millis(t.now)
-			ids, err := column[int64](t, "SELECT id FROM stint_limiters WHERE id > ? AND +rate = 1 AND explicit = 0 AND paused = 0 "+
+		err := s.do(ctx, func(u *unit) error {
+			now := millis(u.now)
+			ids, err := column[int64](u, "SELECT id FROM stint_limiters WHERE id > ? AND +rate = 1 AND explicit = 0 AND paused = 0 "+
 				"AND active = 0 AND waiting = 0 AND at < ? ORDER BY id LIMIT ?",
 				after, now.Add(-rateIdle).UnixMicro(), perBulk)
 			if more = err == nil && len(ids) > 0; !more {
@@ -372,14 +372,14 @@ func (s *Store) expireRates(ctx context.Context) error {
 			}
 			after = ids[len(ids)-1]
 			for _, id := range ids {
-				lim, err := t.limiterByID(id)
+				lim, err := u.limiters.limiterByID(id)
 				if err != nil {
 					return err
 				}
 				if lim.dirty || !lim.Idle(now, rateIdle) {
 					continue
 				}
-				if err := t.deleteLimiter(lim); err != nil {
+				if err := u.limiters.deleteLimiter(lim); err != nil {
 					return err
 				}
 			}

@@ -15,39 +15,39 @@ const maxRecount = 50_000
 
 // checkLimiters recounts once, after the file was opened, and reports whether limiters may admit runs by
 // that.
-func (t *txn) checkLimiters() (again bool, err error) {
-	if t.limiters.checked {
+func (lm *limiters) checkLimiters() (again bool, err error) {
+	if lm.checked {
 		return false, nil
 	}
-	t.limiters.checked = true
+	lm.checked = true
 	var waiting int
-	if err := t.one("SELECT coalesce(sum(waiting), 0) FROM stint_limiters", nil, &waiting); err != nil || waiting > maxRecount {
+	if err := lm.one("SELECT coalesce(sum(waiting), 0) FROM stint_limiters", nil, &waiting); err != nil || waiting > maxRecount {
 		return false, err
 	}
-	wrong, err := t.recount()
+	wrong, err := lm.recount()
 	return len(wrong) > 0, err
 }
 
 // recount computes the limiters' counts from the runs, corrects those that differ, and describes them.
 // There are none, unless somebody changed the file by other means.
-func (t *txn) recount() (wrong []string, err error) {
-	rows, err := rowsOf(t, func(x *transition) []any {
+func (lm *limiters) recount() (wrong []string, err error) {
+	rows, err := rowsOf(lm, func(x *transition) []any {
 		return []any{&x.Run, &x.After.State, &x.After.Limiter, &x.afterFlags, &x.afterLease, &x.limits}
 	}, recountSQL)
 	if err != nil {
 		return nil, err
 	}
-	ids, err := column[int64](t, "SELECT id FROM stint_limiters")
+	ids, err := column[int64](lm, "SELECT id FROM stint_limiters")
 	if err != nil {
 		return nil, err
 	}
 	all := make([]*limits.Limiter, len(ids))
 	for i, id := range ids {
-		lim, err := t.limiterByID(id)
+		lim, err := lm.limiterByID(id)
 		if err != nil {
 			return nil, err
 		}
 		all[i] = &lim.Limiter
 	}
-	return limits.Recount(limiterRows{t}, all, t.decodable(rows))
+	return limits.Recount(limiterRows{lm.unit}, all, lm.decodable(rows))
 }

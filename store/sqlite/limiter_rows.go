@@ -10,7 +10,7 @@ import (
 )
 
 // limiterRows implements limits.Rows.
-type limiterRows struct{ *txn }
+type limiterRows struct{ *unit }
 
 var _ limits.Rows = limiterRows{}
 
@@ -19,7 +19,7 @@ func (r limiterRows) Now() time.Time { return millis(r.now) }
 
 // Limiter implements limits.Rows.
 func (r limiterRows) Limiter(l *store.Limit) (*limits.Limiter, error) {
-	lim, err := r.limiterOf(l)
+	lim, err := r.limiters.limiterOf(l)
 	if err != nil {
 		return nil, err
 	}
@@ -28,7 +28,7 @@ func (r limiterRows) Limiter(l *store.Limit) (*limits.Limiter, error) {
 
 // LimiterByID implements limits.Rows.
 func (r limiterRows) LimiterByID(id int64) (*limits.Limiter, error) {
-	lim, err := r.limiterByID(id)
+	lim, err := r.limiters.limiterByID(id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
@@ -39,7 +39,7 @@ func (r limiterRows) LimiterByID(id int64) (*limits.Limiter, error) {
 }
 
 // Changed implements limits.Rows.
-func (r limiterRows) Changed(l *limits.Limiter) { r.touch(r.limiters.byID[l.ID]) }
+func (r limiterRows) Changed(l *limits.Limiter) { r.limiters.touch(r.limiters.byID[l.ID]) }
 
 // WakeAt implements limits.Rows.
 func (r limiterRows) WakeAt(at int64) { r.timers.add(at) }
@@ -125,7 +125,7 @@ func (r limiterRows) FirstWaiting(l *limits.Limiter) (*limits.Transition, error)
 	if first == nil {
 		return nil, nil
 	}
-	return r.decode(first)
+	return r.limiters.decode(first)
 }
 
 // AdmitFirst implements limits.Rows, in one statement. The lane is known from the limiter, or is
@@ -175,7 +175,7 @@ func (r limiterRows) Admitted() ([]*limits.Transition, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r.decodable(rows), nil
+	return r.limiters.decodable(rows), nil
 }
 
 // Join implements limits.Rows.
@@ -209,12 +209,12 @@ func (r limiterRows) Begin(run int64) error {
 	if err := r.exec("DELETE FROM stint_transitions WHERE run = ?", run); err != nil { // it is counted already
 		return err
 	}
-	return r.beginWorkflow(run, node, r.now)
+	return r.workflows.beginWorkflow(run, node, r.now)
 }
 
 // Cancel implements limits.Rows.
 func (r limiterRows) Cancel(run int64, why string) error {
-	_, err := r.cancel(run, r.now, failureJSON("canceled", why))
+	_, err := r.runs.cancel(run, r.now, failureJSON("canceled", why))
 	return err
 }
 
@@ -225,4 +225,4 @@ func (r limiterRows) Block(run int64, why error) error {
 }
 
 // ForRun implements limits.Rows.
-func (r limiterRows) ForRun(run int64, f func() error) error { return r.forRun(run, f) }
+func (r limiterRows) ForRun(run int64, f func() error) error { return forRun(run, f) }

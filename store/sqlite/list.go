@@ -53,7 +53,7 @@ func (s *Store) readStmt(ctx context.Context, text string) (*sql.Stmt, error) {
 // database in memory, in the writer.
 func (s *Store) view(ctx context.Context, f func(querier) error) error {
 	if s.read == nil {
-		return s.doOp(ctx, &op{apply: func(t *txn) error { return f(t) }, reads: true, done: make(chan struct{})})
+		return s.doOp(ctx, &op{apply: func(u *unit) error { return f(u) }, reads: true, done: make(chan struct{})})
 	}
 	if s.opts.ReadOnly {
 		if _, err := s.refresh(); err != nil {

@@ -92,11 +92,11 @@ func (s *Store) pendingEvents(after int64) (keys []int64, events []store.NewEven
 
 // publishStored does what follows from events that are stored, unless another process has.
 func (s *Store) publishStored(keys []int64, events []store.NewEvent) error {
-	return s.decided(context.Background(), events, func(t *txn, _ *candidates) error {
+	return s.decided(context.Background(), events, func(u *unit, _ *candidates) error {
 		for i := range events {
-			n, err := t.execN("UPDATE stint_events SET pending = NULL WHERE id = ? AND pending = 1", keys[i])
+			n, err := u.execN("UPDATE stint_events SET pending = NULL WHERE id = ? AND pending = 1", keys[i])
 			if err == nil && n > 0 {
-				err = t.deliver(t.now, keys[i], &events[i], nil, true)
+				err = u.events.deliver(u.now, keys[i], &events[i], nil, true)
 			}
 			if err != nil {
 				return err

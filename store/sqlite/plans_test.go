@@ -94,7 +94,7 @@ func TestR9Plans(t *testing.T) {
 
 func plan(t *testing.T, s *Store, text string) (steps []string) {
 	args := make([]any, strings.Count(text, "?"))
-	err := s.do(context.Background(), func(x *txn) error {
+	err := s.do(context.Background(), func(x *unit) error {
 		for len(args) >= 0 {
 			rows, err := rowsOf(x, func(r *[4]any) []any { return []any{&r[0], &r[1], &r[2], &r[3]} }, "EXPLAIN QUERY PLAN "+text, args...)
 			if err != nil && len(args) > 0 && strings.Contains(err.Error(), "arg") {
@@ -165,7 +165,7 @@ func useAll(t *testing.T, s *Store) {
 	useGraphs(t, s, worker)
 	useLimits(t, s, worker)
 	ok(s.Pause(ctx, store.Pausable{Queue: "q"}, false))
-	ok(s.do(ctx, func(t *txn) error { return t.releaseWorker(worker, true, &store.Recovered{}) }))
+	ok(s.do(ctx, func(u *unit) error { return u.workers.releaseWorker(worker, true, &store.Recovered{}) }))
 	_, err = s.recover(ctx)
 	ok(err)
 	_, err = s.Replay(ctx, now, store.Filter{States: []store.State{store.Failed}})

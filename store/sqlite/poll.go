@@ -106,10 +106,10 @@ func (w *writer) checkPresences() {
 // and their outcomes are refused; but what they claim from now on must be recovered if the
 // process does die.
 func (w *writer) revive() {
-	w.push(&op{done: make(chan struct{}), after: func() { w.presumedDead = false }, apply: func(t *txn) error {
+	w.push(&op{done: make(chan struct{}), after: func() { w.presumedDead = false }, apply: func(u *unit) error {
 		w.workers.forget()
 		for _, id := range w.watched() {
-			if err := t.exec("UPDATE stint_workers SET ended_at = NULL WHERE id = ? AND lock = ?", id, w.s.presence.name); err != nil {
+			if err := u.exec("UPDATE stint_workers SET ended_at = NULL WHERE id = ? AND lock = ?", id, w.s.presence.name); err != nil {
 				return err
 			}
 		}

@@ -59,18 +59,18 @@ func (g *group) Pop() any {
 }
 
 // viewOf returns the view of a claim's worker.
-func (t *txn) viewOf(c *claim) (*view, error) {
-	if err := t.loadLanes(); err != nil {
+func (cs *claims) viewOf(c *claim) (*view, error) {
+	if err := cs.lanes.loadLanes(); err != nil {
 		return nil, err
 	}
 	var peers []peer
-	if t.lanes.routed {
+	if cs.lanes.routed {
 		var err error
-		if peers, err = t.peers(); err != nil {
+		if peers, err = cs.workers.peers(); err != nil {
 			return nil, err
 		}
 	}
-	v := t.lanes.views[c.Worker]
+	v := cs.lanes.views[c.Worker]
 	if v != nil && (v.queues == nil) == (c.Queues == nil) && slices.Equal(v.queues, c.Queues) && samePeers(v.peers, peers) {
 		v.peers = peers // makes the next comparison fast
 		return v, nil
@@ -84,10 +84,10 @@ func (t *txn) viewOf(c *claim) (*view, error) {
 			v.serves[q] = true
 		}
 	}
-	t.lanes.views[c.Worker] = v
-	for _, l := range t.lanes.byID {
+	cs.lanes.views[c.Worker] = v
+	for _, l := range cs.lanes.byID {
 		if l.ready {
-			v.put(t.lanes, l)
+			v.put(cs.lanes, l)
 		}
 	}
 	return v, nil
@@ -100,7 +100,7 @@ func samePeers(a, b []peer) bool {
 }
 
 // put inserts a lane, or moves it, by its bound.
-func (v *view) put(c *laneCache, l *lane) {
+func (v *view) put(c *lanes, l *lane) {
 	delete(v.waits, l)
 	if s := v.entries[l]; s != nil {
 		heap.Fix(s.g, s.i)
@@ -119,7 +119,7 @@ func (v *view) put(c *laneCache, l *lane) {
 }
 
 // groupOf returns the group of a lane; ok is false if the worker may not take from it.
-func (v *view) groupOf(c *laneCache, l *lane) (n groupName, ok bool) {
+func (v *view) groupOf(c *lanes, l *lane) (n groupName, ok bool) {
 	ok = !l.staged && !c.paused[l.queue] && (v.serves == nil || v.serves[l.queue])
 	if ok && l.route != "" {
 		_, ok = betterFor(v.peers, v.worker, l)
@@ -141,25 +141,25 @@ func (v *view) remove(l *lane) {
 }
 
 // touch marks a lane in which runs may have become ready.
-func (c *laneCache) touch(l *lane) { c.set(l, unknownPosition) }
+func (ls *lanes) touch(l *lane) { ls.set(l, unknownPosition) }
 
-func (c *laneCache) set(l *lane, bound position) {
+func (ls *lanes) set(l *lane, bound position) {
 	l.ready, l.bound = true, bound
-	for _, v := range c.views {
-		v.put(c, l)
+	for _, v := range ls.views {
+		v.put(ls, l)
 	}
 }
 
 // advance sets the position of a lane's first run; drop marks that it has none.
-func (c *laneCache) advance(l *lane, to position) {
-	c.advanced = append(c.advanced, l)
-	c.set(l, to)
+func (ls *lanes) advance(l *lane, to position) {
+	ls.advanced = append(ls.advanced, l)
+	ls.set(l, to)
 }
 
-func (c *laneCache) drop(l *lane) {
-	c.advanced = append(c.advanced, l)
+func (ls *lanes) drop(l *lane) {
+	ls.advanced = append(ls.advanced, l)
 	l.ready = false
-	for _, v := range c.views {
+	for _, v := range ls.views {
 		v.remove(l)
 	}
 }
@@ -201,7 +201,7 @@ FROM json_each(?) j CROSS JOIN stint_runs r ON r.id =
 // when that is next, so it reads about as many rows as it returns, whatever the backlog and however
 // many lanes it is in (R9).
 type picking struct {
-	t      *txn
+	u      *unit
 	c      *claim
 	v      *view
 	groups []*group
@@ -211,8 +211,8 @@ type picking struct {
 	open   map[*lane]*laneHead
 }
 
-func (t *txn) pick(v *view, groups []*group, slots, most int, c *claim) ([]position, error) {
-	p := &picking{t: t, c: c, v: v, groups: groups, slots: slots, open: map[*lane]*laneHead{}}
+func (cs *claims) pick(v *view, groups []*group, slots, most int, c *claim) ([]position, error) {
+	p := &picking{u: cs.unit, c: c, v: v, groups: groups, slots: slots, open: map[*lane]*laneHead{}}
 	lanes := 0
 	for _, g := range groups {
 		lanes += len(g.lanes)
@@ -259,7 +259,7 @@ func (p *picking) next() (*lane, *laneHead, error) {
 		case h.allowed:
 			return l, h, nil
 		default:
-			h.allowed, err = p.t.routed(p.v, l)
+			h.allowed, err = p.u.claims.routed(p.v, l)
 		}
 		if err != nil {
 			return nil, nil, err
@@ -280,15 +280,15 @@ func (p *picking) first() (first *group) {
 // follow moves a lane to its first run that was not picked.
 func (p *picking) follow(l *lane, h *laneHead) error {
 	if len(h.positions) == 0 && !h.end {
-		if err := p.t.fill(l, h, p.chunk); err != nil {
+		if err := p.u.claims.fill(l, h, p.chunk); err != nil {
 			return err
 		}
 	}
 	if len(h.positions) == 0 {
-		p.t.lanes.drop(l)
+		p.u.lanes.drop(l)
 		return nil
 	}
-	p.t.lanes.advance(l, h.positions[0])
+	p.u.lanes.advance(l, h.positions[0])
 	return nil
 }
 
@@ -300,9 +300,9 @@ type laneHead struct {
 	allowed   bool // the claim may take them now
 }
 
-func (t *txn) fill(l *lane, h *laneHead, n int) (err error) {
-	t.lanes.headsRead++
-	h.positions, err = rowsOf(t, func(p *position) []any { return []any{&p.rank, &p.turn, &p.id} },
+func (cs *claims) fill(l *lane, h *laneHead, n int) (err error) {
+	cs.lanes.headsRead++
+	h.positions, err = rowsOf(cs, func(p *position) []any { return []any{&p.rank, &p.turn, &p.id} },
 		laneSQL, l.id, h.last.rank, h.last.turn, h.last.id, n)
 	h.end = len(h.positions) < n
 	if len(h.positions) > 0 {
@@ -323,14 +323,14 @@ func (p *picking) lookUp(g *group) error {
 	for _, id := range ids {
 		heap.Push(g, lanes[id])
 	}
-	c := p.t.lanes
+	c := p.u.lanes
 	c.headsRead += len(ids)
 	type head struct {
 		lane int64
 		position
 		more bool
 	}
-	heads, err := rowsOf(p.t, func(h *head) []any { return []any{&h.lane, &h.rank, &h.turn, &h.id, &h.more} }, headsSQL, jsonKeys(ids))
+	heads, err := rowsOf(p.u, func(h *head) []any { return []any{&h.lane, &h.rank, &h.turn, &h.id, &h.more} }, headsSQL, jsonKeys(ids))
 	if err != nil {
 		return err
 	}

@@ -44,9 +44,9 @@ func (s *Store) recover(ctx context.Context) (total store.Recovered, err error) 
 			continue // not known; the next call tries again
 		}
 		var r store.Recovered
-		err := s.do(ctx, func(t *txn) error {
+		err := s.do(ctx, func(u *unit) error {
 			r = store.Recovered{}
-			return t.releaseLock(lock, true, &r)
+			return u.workers.releaseLock(lock, true, &r)
 		})
 		if err != nil {
 			return total, err
@@ -60,7 +60,7 @@ func (s *Store) recover(ctx context.Context) (total store.Recovered, err error) 
 				}
 			}
 		}
-		s.do(ctx, func(t *txn) error { return t.rollUpProcess(lock) }) // only counters: an error must not stop the recovery
+		s.do(ctx, func(u *unit) error { return u.counters.rollUpProcess(lock) }) // only counters: an error must not stop the recovery
 		s.presence.remove(lock)
 	}
 	return total, nil
@@ -109,14 +109,14 @@ func (s *Store) leftBehind(ctx context.Context) (locks, staged []string, err err
 }
 
 // releaseLock releases the runs of the workers with a lock name.
-func (t *txn) releaseLock(lock string, crashed bool, r *store.Recovered) error {
-	workers, err := column[int64](t, `SELECT id FROM stint_workers WHERE lock = ?
+func (ws *workers) releaseLock(lock string, crashed bool, r *store.Recovered) error {
+	workers, err := column[int64](ws, `SELECT id FROM stint_workers WHERE lock = ?
 		AND (ended_at IS NULL OR EXISTS (SELECT 1 FROM stint_runs r WHERE r.worker = stint_workers.id AND r.`+stateRunning+`))`, lock)
 	if err != nil {
 		return err
 	}
 	for _, w := range workers {
-		if err := t.releaseWorker(w, crashed, r); err != nil {
+		if err := ws.releaseWorker(w, crashed, r); err != nil {
 			return err
 		}
 	}
@@ -150,13 +150,13 @@ RETURNING id, state, lane, crashes, parent, node`
 // releaseWorker queues the runs of a worker; their attempts do not count. After a crash they are queued
 // behind all others, from the second crash on after a growing delay; after store.MaxCrashes they are
 // blocked.
-func (t *txn) releaseWorker(worker int64, crashed bool, r *store.Recovered) error {
+func (ws *workers) releaseWorker(worker int64, crashed bool, r *store.Recovered) error {
 	c := 0
 	if crashed {
 		c = 1
-		err := t.exec(`INSERT INTO stint_attempts (run, lease, attempt, worker, started_at, ended_at, state, error)
+		err := ws.exec(`INSERT INTO stint_attempts (run, lease, attempt, worker, started_at, ended_at, state, error)
 			SELECT id, lease, attempt, worker, started_at, ?2, `+queuedState+`, ?3 FROM stint_runs WHERE worker = ?1 AND `+stateRunning,
-			worker, t.now, store.CrashError)
+			worker, ws.now, store.CrashError)
 		if err != nil {
 			return err
 		}
@@ -166,39 +166,39 @@ func (t *txn) releaseWorker(worker int64, crashed bool, r *store.Recovered) erro
 		state             store.State
 		parent, node      *int64
 	}
-	rows, err := readying(t, func(r *row) int64 { return r.id }, func(r *row) []any {
+	rows, err := readying(ws.unit, func(r *row) int64 { return r.id }, func(r *row) []any {
 		return []any{&r.id, &r.state, &r.lane, &r.crashes, &r.parent, &r.node}
 	}, releaseSQL,
-		worker, c, t.now, store.MaxCrashes, store.QuarantineError, suspectDelay.Milliseconds())
+		worker, c, ws.now, store.MaxCrashes, store.QuarantineError, suspectDelay.Milliseconds())
 	if err != nil {
 		return err
 	}
 	for _, run := range rows {
-		if err := t.moveLane(run.id, run.lane, run.crashes >= 2); err != nil {
+		if err := ws.runs.moveLane(run.id, run.lane, run.crashes >= 2); err != nil {
 			return err
 		}
 		switch {
 		case run.state.Terminal():
-			t.end(run.id, 1)
-			if err := t.forRun(run.id, func() error { return t.advance(run.parent, run.node, run.state, t.now) }); err != nil {
+			ws.runs.end(run.id, 1)
+			if err := forRun(run.id, func() error { return ws.workflows.advance(run.parent, run.node, run.state, ws.now) }); err != nil {
 				return err
 			}
 		case run.state == store.Blocked:
-			r.Blocked = append(r.Blocked, t.s.ids.id(run.id))
+			r.Blocked = append(r.Blocked, ws.s.ids.id(run.id))
 		default:
 			r.Requeued++
 		}
 	}
 	if len(rows) > 0 {
-		t.timers.lookAgain()
+		ws.timers.lookAgain()
 	}
-	if err := t.exec("UPDATE stint_workers SET ended_at = ? WHERE id = ?", t.now, worker); err != nil {
+	if err := ws.exec("UPDATE stint_workers SET ended_at = ? WHERE id = ?", ws.now, worker); err != nil {
 		return err
 	}
-	t.workers.forget()
-	t.claims.recheck = true
-	delete(t.lanes.views, worker)
-	return t.retryBlocked()
+	ws.forget()
+	ws.claims.recheck = true
+	delete(ws.lanes.views, worker)
+	return ws.retryBlocked()
 }
 
 // retryBlockedSQL queues runs that their handlers blocked (not crashes or conditions) in builds without a
@@ -211,11 +211,11 @@ UPDATE stint_runs SET ` + stateQueued + ` WHERE id IN (
   AND EXISTS (SELECT 1 FROM stint_workers WHERE ended_at IS NULL)
 RETURNING id`
 
-func (t *txn) retryBlocked() error {
-	keys, err := readying(t, func(key *int64) int64 { return *key }, func(key *int64) []any { return []any{key} }, retryBlockedSQL,
+func (ws *workers) retryBlocked() error {
+	keys, err := readying(ws.unit, func(key *int64) int64 { return *key }, func(key *int64) []any { return []any{key} }, retryBlockedSQL,
 		store.MaxCrashes)
 	if len(keys) > 0 {
-		t.claims.recheck = true
+		ws.claims.recheck = true
 	}
 	return err
 }

@@ -20,22 +20,22 @@ type oldTask struct {
 // replayWorkflow runs the tasks again that failed or were canceled, and those that depend on them; all
 // tasks if there are none. A task whose parents all stay starts now: as a new attempt if it had failed.
 // The runs of the other tasks are deleted, and their joins are reset.
-func (t *txn) replayWorkflow(key, node, now int64) error {
-	f, err := t.workflowRun(key, node, now)
+func (ws *workflows) replayWorkflow(key, node, now int64) error {
+	f, err := ws.workflowRun(key, node, now)
 	if err != nil {
 		return err
 	}
 	var endBy int64
-	err = t.one(`UPDATE stint_runs SET `+stateRunning+`, worker = 0, ended_at = NULL, cancel_at = NULL, error = NULL, started_at = ?2,
+	err = ws.one(`UPDATE stint_runs SET `+stateRunning+`, worker = 0, ended_at = NULL, cancel_at = NULL, error = NULL, started_at = ?2,
 		start_by = ?2 + start_in, replayed = 1
 		WHERE id = ?1 RETURNING coalesce(start_by, ?3)`, []any{key, now, never}, &endBy)
 	if err != nil {
 		return err
 	}
-	t.timers.add(endBy)
-	t.workflows.drop(key)
+	ws.timers.add(endBy)
+	ws.drop(key)
 	f.replayed = true
-	if err := t.exec("DELETE FROM stint_joins WHERE run = ?", key); err != nil {
+	if err := ws.exec("DELETE FROM stint_joins WHERE run = ?", key); err != nil {
 		return err
 	}
 	old, err := f.oldTasks()
@@ -57,20 +57,20 @@ func (t *txn) replayWorkflow(key, node, now int64) error {
 // continues to count attempts.
 func (f *workflowRun) remake(o *oldTask) error {
 	if o.attempts > 0 {
-		err := f.t.exec("INSERT OR REPLACE INTO stint_remade (run, place, attempts) VALUES (?, ?, ?)", f.key, o.place, o.attempts)
+		err := f.u.exec("INSERT OR REPLACE INTO stint_remade (run, place, attempts) VALUES (?, ?, ?)", f.key, o.place, o.attempts)
 		if err != nil {
 			return err
 		}
 	}
 	id := o.id
 	o.id = 0
-	return f.t.deleteRun(id)
+	return f.u.runs.deleteRun(id)
 }
 
 // oldTasks reads the runs of the tasks, and deletes those of on-failure and on-success tasks, which may
 // have to run again.
 func (f *workflowRun) oldTasks() ([]oldTask, error) {
-	rows, err := rowsOf(f.t, func(o *oldTask) []any { return []any{&o.id, &o.place, &o.attempts, &o.state, &o.ran} },
+	rows, err := rowsOf(f.u, func(o *oldTask) []any { return []any{&o.id, &o.place, &o.attempts, &o.state, &o.ran} },
 		"SELECT id, node & 1048575, attempt, state, lease > 0 FROM stint_runs WHERE parent = ? AND node >= ? AND node <= ? "+
 			"ORDER BY parent, node",
 		f.key, f.node, f.node|int64(f.Success()))
@@ -138,7 +138,7 @@ func (r *replay) start() error {
 	}
 	for _, i := range ready {
 		if id := r.old[i].id; id != 0 {
-			if err := f.t.requeue(id, f.now); err != nil {
+			if err := f.u.runs.requeue(id, f.now); err != nil {
 				return err
 			}
 			continue
@@ -156,23 +156,23 @@ func (r *replay) start() error {
 
 // Restart implements store.Journal.
 func (s *Store) Restart(ctx context.Context, now time.Time, id store.ID, at store.Address) error {
-	return s.do(ctx, func(t *txn) error {
-		key, err := t.endedRun(id, blockedOrEnded+" AND NOT flags & 2")
+	return s.do(ctx, func(u *unit) error {
+		key, err := u.runs.endedRun(id, blockedOrEnded+" AND NOT flags & 2")
 		if err != nil {
 			return err
 		}
-		if err := t.forget(key, []store.Address{at}); err != nil {
+		if err := u.journals.forget(key, []store.Address{at}); err != nil {
 			return err
 		}
-		return t.requeue(key, now.UnixMilli())
+		return u.runs.requeue(key, now.UnixMilli())
 	})
 }
 
 // endedRun returns the key of a run for which a condition holds.
-func (t *txn) endedRun(id store.ID, condition string) (key int64, err error) {
-	key, ok := t.s.ids.key(id)
+func (rs *runs) endedRun(id store.ID, condition string) (key int64, err error) {
+	key, ok := rs.s.ids.key(id)
 	if ok {
-		err = t.one("SELECT id FROM stint_runs WHERE id = ? AND "+condition, []any{key}, &key)
+		err = rs.one("SELECT id FROM stint_runs WHERE id = ? AND "+condition, []any{key}, &key)
 	}
 	if !ok || errors.Is(err, sql.ErrNoRows) {
 		return 0, fmt.Errorf("run %s: %w, or it has not ended", id, store.ErrNotFound)
@@ -190,20 +190,20 @@ FROM stint_runs r WHERE id = ?2`
 
 // Fork implements store.Journal.
 func (s *Store) Fork(ctx context.Context, now time.Time, id store.ID, at store.Address) (fork store.ID, err error) {
-	err = s.do(ctx, func(t *txn) error {
-		key, err := t.endedRun(id, "node IS NULL")
+	err = s.do(ctx, func(u *unit) error {
+		key, err := u.runs.endedRun(id, "node IS NULL")
 		if err != nil {
 			return err
 		}
-		copied := t.nextKey(now.UnixMilli())
-		if err := t.exec(forkSQL, copied, key); err != nil {
+		copied := u.nextKey(now.UnixMilli())
+		if err := u.exec(forkSQL, copied, key); err != nil {
 			return err
 		}
 		fork = s.ids.id(copied)
-		t.limiters.unadmitted = true
-		t.timers.lookAgain()
-		t.triggers.forget() // it may wait for events that nothing waited for
-		err = t.exec(`INSERT INTO stint_journal (run, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event,
+		u.limiters.unadmitted = true
+		u.timers.lookAgain()
+		u.triggers.forget() // it may wait for events that nothing waited for
+		err = u.exec(`INSERT INTO stint_journal (run, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event,
 			attempts)
 			SELECT ?2, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event, attempts FROM stint_journal
 			WHERE run = ?1 AND CASE WHEN scope >= 'undo' AND scope < 'undo0' THEN kind = 2 AND CAST(substr(scope, 6) AS INTEGER) < ?3
@@ -211,7 +211,7 @@ func (s *Store) Fork(ctx context.Context, now time.Time, id store.ID, at store.A
 		if err != nil {
 			return err
 		}
-		return t.resetUndo(copied)
+		return u.journals.resetUndo(copied)
 	})
 	return fork, err
 }

@@ -20,25 +20,26 @@ type peer struct {
 }
 
 // A workerCache holds the living workers.
-type workerCache struct {
+type workers struct {
+	*unit
 	passive
 	living []peer // nil: not known
 }
 
-func (c *workerCache) forget()     { c.living = nil }
-func (c *workerCache) rolledBack() { c.forget() }
-func (c *workerCache) outdated()   { c.forget() }
+func (ws *workers) forget()     { ws.living = nil }
+func (ws *workers) rolledBack() { ws.forget() }
+func (ws *workers) outdated()   { ws.forget() }
 
 // peers returns the living workers.
-func (t *txn) peers() ([]peer, error) {
-	if t.workers.living != nil {
-		return t.workers.living, nil
+func (ws *workers) peers() ([]peer, error) {
+	if ws.living != nil {
+		return ws.living, nil
 	}
 	type row struct {
 		peer
 		labelText, queueText []byte
 	}
-	rows, err := rowsOf(t, func(r *row) []any { return []any{&r.id, &r.name, &r.slots, &r.labelText, &r.queueText} },
+	rows, err := rowsOf(ws, func(r *row) []any { return []any{&r.id, &r.name, &r.slots, &r.labelText, &r.queueText} },
 		"SELECT id, name, slots, labels, queues FROM stint_workers WHERE ended_at IS NULL")
 	if err != nil {
 		return nil, err
@@ -50,7 +51,7 @@ func (t *txn) peers() ([]peer, error) {
 		}
 		all = append(all, r.peer)
 	}
-	t.workers.living = all
+	ws.living = all
 	return all, nil
 }
 
@@ -114,7 +115,7 @@ func (h *waitHeap) Pop() any {
 
 // routed reports whether a view's worker may take the first run of a lane now: no better worker has slots
 // free. Otherwise the lane waits.
-func (t *txn) routed(v *view, l *lane) (bool, error) {
+func (cs *claims) routed(v *view, l *lane) (bool, error) {
 	if l.route == "" {
 		return true, nil
 	}
@@ -125,18 +126,18 @@ func (t *txn) routed(v *view, l *lane) (bool, error) {
 	}
 	for i := range better {
 		p := &better[i]
-		if free, err := t.hasFree(p); err != nil {
+		if free, err := cs.workers.hasFree(p); err != nil {
 			return false, err
 		} else if !free {
 			continue
 		}
 		var due int64
-		err := t.one("SELECT "+dueTime+" FROM stint_runs WHERE limiter IS NULL AND lane = ? AND "+stateQueued+" ORDER BY rank, turn, id "+
+		err := cs.one("SELECT "+dueTime+" FROM stint_runs WHERE limiter IS NULL AND lane = ? AND "+stateQueued+" ORDER BY rank, turn, id "+
 			"LIMIT 1", []any{l.id}, &due)
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return false, err
 		}
-		if err != nil || t.now >= due+preferenceWait {
+		if err != nil || cs.now >= due+preferenceWait {
 			return true, nil
 		}
 		x := &laneWait{l, due + preferenceWait}
@@ -146,40 +147,40 @@ func (t *txn) routed(v *view, l *lane) (bool, error) {
 			v.better[p.id] = &waitHeap{}
 		}
 		heap.Push(v.better[p.id], x)
-		t.timers.add(x.until)
+		cs.timers.add(x.until)
 		return false, nil
 	}
 	return true, nil
 }
 
 // hasFree reports whether a worker has slots free.
-func (t *txn) hasFree(p *peer) (bool, error) {
+func (ws *workers) hasFree(p *peer) (bool, error) {
 	var busy int
-	err := t.one("SELECT count(*) FROM stint_runs WHERE worker = ? AND "+stateRunning, []any{p.id}, &busy)
+	err := ws.one("SELECT count(*) FROM stint_runs WHERE worker = ? AND "+stateRunning, []any{p.id}, &busy)
 	return busy < p.slots, err
 }
 
 // endWaits returns lanes of a view to their groups that have waited for preferenceWait, or whose better
 // worker has no slots free.
-func (t *txn) endWaits(v *view) error {
+func (cs *claims) endWaits(v *view) error {
 	for id, h := range v.better {
 		i := slices.IndexFunc(v.peers, func(p peer) bool { return p.id == id })
 		free := false
 		if i >= 0 && len(*h) > 0 {
 			var err error
-			if free, err = t.hasFree(&v.peers[i]); err != nil {
+			if free, err = cs.workers.hasFree(&v.peers[i]); err != nil {
 				return err
 			}
 		}
 		for len(*h) > 0 {
 			x := (*h)[0]
 			current := v.waits[x.l] == x
-			if free && current && x.until > t.now {
-				t.timers.add(x.until)
+			if free && current && x.until > cs.now {
+				cs.timers.add(x.until)
 				break
 			}
 			if heap.Pop(h); current {
-				v.put(t.lanes, x.l)
+				v.put(cs.lanes, x.l)
 			}
 		}
 		if len(*h) == 0 {
@@ -190,27 +191,27 @@ func (t *txn) endWaits(v *view) error {
 }
 
 // stick makes the tasks of a workflow's run follow the worker that took the first, if they are sticky.
-func (t *txn) stick(g *store.Graph, run, worker int64) error {
+func (ws *workflows) stick(g *store.Graph, run, worker int64) error {
 	if g.Sticky == 0 {
 		return nil
 	}
-	n, err := t.execN("INSERT OR IGNORE INTO stint_sticky (run, worker) SELECT ?, name FROM stint_workers WHERE id = ?", run, worker)
+	n, err := ws.execN("INSERT OR IGNORE INTO stint_sticky (run, worker) SELECT ?, name FROM stint_workers WHERE id = ?", run, worker)
 	if err != nil || n == 0 {
 		return err
 	}
-	if err := t.workflows.nodes.flush(t); err != nil {
+	if err := ws.nodes.flush(ws.unit); err != nil {
 		return err
 	}
 	type row struct{ key, node int64 }
-	rows, err := rowsOf(t, func(r *row) []any { return []any{&r.key, &r.node} },
+	rows, err := rowsOf(ws, func(r *row) []any { return []any{&r.key, &r.node} },
 		"SELECT id, node FROM stint_runs WHERE parent = ? AND node IS NOT NULL AND "+notEnded+" AND "+notRunning, run)
 	if err != nil {
 		return err
 	}
 	for _, r := range rows {
-		lane, err := t.nodeLane(g, int(r.node&(1<<nodeBits-1)), run)
+		lane, err := ws.nodeLane(g, int(r.node&(1<<nodeBits-1)), run)
 		if err == nil {
-			err = t.exec(setLaneSQL, r.key, lane)
+			err = ws.exec(setLaneSQL, r.key, lane)
 		}
 		if err != nil {
 			return err
@@ -220,12 +221,12 @@ func (t *txn) stick(g *store.Graph, run, worker int64) error {
 }
 
 // nodeLane returns the lane of a workflow's task.
-func (t *txn) nodeLane(g *store.Graph, place int, run int64) (int64, error) {
+func (ws *workflows) nodeLane(g *store.Graph, place int, run int64) (int64, error) {
 	var route store.Route
 	if place < len(g.Tasks) {
 		route.Wants = g.Tasks[place].Wants
 		if g.Sticky != 0 {
-			to, err := column[string](t, "SELECT worker FROM stint_sticky WHERE run = ?", run)
+			to, err := column[string](ws, "SELECT worker FROM stint_sticky WHERE run = ?", run)
 			if err != nil {
 				return 0, err
 			}
@@ -234,5 +235,5 @@ func (t *txn) nodeLane(g *store.Graph, place int, run int64) (int64, error) {
 			}
 		}
 	}
-	return t.lane(laneName{queue: g.QueueOf(place), task: g.Lane(), route: route.Text()})
+	return ws.lanes.lane(laneName{queue: g.QueueOf(place), task: g.Lane(), route: route.Text()})
 }

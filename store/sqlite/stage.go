@@ -24,10 +24,10 @@ func (s *Store) enqueueStaged(ctx context.Context, now time.Time, runs []store.N
 	for i := range runs {
 		staged[laneName{queue: runs[i].Queue, task: runs[i].Task, route: runs[i].Route.Text()}] = 0
 	}
-	err := s.do(ctx, func(t *txn) error {
-		token = s.presence.name + ":" + strconv.FormatInt(t.nextKey(now.UnixMilli()), 10)
+	err := s.do(ctx, func(u *unit) error {
+		token = s.presence.name + ":" + strconv.FormatInt(u.nextKey(now.UnixMilli()), 10)
 		for n := range staged {
-			id, err := t.newLane(n, &token)
+			id, err := u.lanes.newLane(n, &token)
 			if err != nil {
 				return err
 			}
@@ -42,18 +42,18 @@ func (s *Store) enqueueStaged(ctx context.Context, now time.Time, runs []store.N
 	for rest := runs; err == nil && len(rest) > 0; {
 		part := rest[:min(len(rest), perStage)]
 		var got []store.Enqueued
-		err = s.do(ctx, func(t *txn) (err error) {
-			got, err = t.enqueue(now.UnixMilli(), part, staged)
+		err = s.do(ctx, func(u *unit) (err error) {
+			got, err = u.runs.enqueue(now.UnixMilli(), part, staged)
 			return err
 		})
 		out, rest = append(out, got...), rest[len(part):]
 	}
 	if err == nil {
-		err = s.do(ctx, func(t *txn) error {
-			if err := t.useLast(runs, out); err != nil {
+		err = s.do(ctx, func(u *unit) error {
+			if err := u.limiters.useLast(runs, out); err != nil {
 				return err
 			}
-			return t.unstage(staged)
+			return u.lanes.unstage(staged)
 		})
 	}
 	if err != nil {
@@ -65,10 +65,10 @@ func (s *Store) enqueueStaged(ctx context.Context, now time.Time, runs []store.N
 
 // useLast gives the rate limits of a bulk the settings of its last run: its runs come to them in several
 // commits.
-func (t *txn) useLast(runs []store.NewRun, out []store.Enqueued) error {
+func (lm *limiters) useLast(runs []store.NewRun, out []store.Enqueued) error {
 	done := map[string]bool{}
 	for i := len(runs) - 1; i >= 0; i-- {
-		if out[i].Existing || ceilMillis(runs[i].RunAt) > t.now && !runs[i].RunAt.IsZero() {
+		if out[i].Existing || ceilMillis(runs[i].RunAt) > lm.now && !runs[i].RunAt.IsZero() {
 			continue // it comes to its limits when it is due
 		}
 		for j := range runs[i].Limits {
@@ -77,8 +77,8 @@ func (t *txn) useLast(runs []store.NewRun, out []store.Enqueued) error {
 				continue
 			}
 			done[l.Key] = true
-			key, _ := t.s.ids.key(out[i].ID)
-			if _, err := limits.Use(limiterRows{t}, l, key); err != nil {
+			key, _ := lm.s.ids.key(out[i].ID)
+			if _, err := limits.Use(limiterRows{lm.unit}, l, key); err != nil {
 				return err
 			}
 		}
@@ -86,14 +86,14 @@ func (t *txn) useLast(runs []store.NewRun, out []store.Enqueued) error {
 	return nil
 }
 
-func (t *txn) unstage(staged map[laneName]int64) error {
+func (ls *lanes) unstage(staged map[laneName]int64) error {
 	for _, id := range staged {
-		if err := t.exec("UPDATE stint_lanes SET staged = NULL WHERE id = ?", id); err != nil {
+		if err := ls.exec("UPDATE stint_lanes SET staged = NULL WHERE id = ?", id); err != nil {
 			return err
 		}
 	}
-	t.limiters.unadmitted = true
-	t.timers.lookAgain()
+	ls.limiters.unadmitted = true
+	ls.timers.lookAgain()
 	return nil
 }
 
@@ -106,17 +106,17 @@ func (s *Store) sweep(ctx context.Context, token string) error {
 		return fmt.Errorf("staged lane has a bad token %q: %w", token, err)
 	}
 	for n := 1; n > 0; {
-		err := s.do(ctx, func(t *txn) error {
-			keys, err := column[int64](t, `SELECT id FROM stint_runs
+		err := s.do(ctx, func(u *unit) error {
+			keys, err := column[int64](u, `SELECT id FROM stint_runs
 				WHERE id >= ? AND +lane IN (SELECT id FROM stint_lanes WHERE staged = ?) ORDER BY id LIMIT ?`, first, token, perStage)
 			if err != nil {
 				return err
 			}
 			if n = len(keys); n == 0 {
-				return t.exec("DELETE FROM stint_lanes WHERE staged = ?", token)
+				return u.exec("DELETE FROM stint_lanes WHERE staged = ?", token)
 			}
 			for _, k := range keys {
-				if err := t.deleteRun(k); err != nil {
+				if err := u.runs.deleteRun(k); err != nil {
 					return err
 				}
 			}

@@ -8,11 +8,11 @@ import (
 )
 
 // keepTaskLimits stores the limits of a workflow run's tasks.
-func (t *txn) keepTaskLimits(run int64, limits map[int][]store.Limit) error {
+func (ws *workflows) keepTaskLimits(run int64, limits map[int][]store.Limit) error {
 	for place, ls := range limits {
-		stored, err := t.storedLimits(ls)
+		stored, err := ws.limiters.storedLimits(ls)
 		if err == nil && stored != nil {
-			err = t.exec("INSERT INTO stint_task_limits (run, place, limits) VALUES (?, ?, ?)", run, place, stored)
+			err = ws.exec("INSERT INTO stint_task_limits (run, place, limits) VALUES (?, ?, ?)", run, place, stored)
 		}
 		if err != nil {
 			return err
@@ -27,13 +27,13 @@ func (f *workflowRun) taskLimits(place int) (any, []store.Limit, error) {
 		return nil, nil, nil
 	}
 	var text string
-	err := f.t.one("SELECT limits FROM stint_task_limits WHERE run = ? AND place = ?", []any{f.key, place}, &text)
+	err := f.u.one("SELECT limits FROM stint_task_limits WHERE run = ? AND place = ?", []any{f.key, place}, &text)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil, nil
 	}
 	if err != nil {
 		return nil, nil, err
 	}
-	ls, err := f.t.limitsOf(text)
+	ls, err := f.u.limiters.limitsOf(text)
 	return text, ls, err
 }

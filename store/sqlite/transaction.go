@@ -7,25 +7,14 @@ import (
 	"time"
 )
 
-// txn is one transaction: the writer's, or an app's own (tx.go).
+// txn runs the statements of one transaction: the writer's, or an app's own (tx.go).
 type txn struct {
 	querier
-	s     *Store
-	execN func(text string, args ...any) (int64, error)
-	*participants
+	s       *Store
+	execN   func(text string, args ...any) (int64, error)
 	now     int64         // milliseconds
 	lastKey int64         // highest run key in the file, with those given here
 	took    time.Duration // the commit
-}
-
-// flush has every participant write what it has left for the end.
-func (t *txn) flush() error {
-	for _, p := range t.all {
-		if err := p.flush(t); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (t *txn) exec(text string, args ...any) error {

@@ -18,21 +18,21 @@ type transition struct {
 }
 
 // decode completes a transition that was read.
-func (t *txn) decode(x *transition) (*limits.Transition, error) {
+func (lm *limiters) decode(x *transition) (*limits.Transition, error) {
 	set := func(s *limits.State, flags, lease int64) {
 		s.Workflow, s.Resumed, s.Begun = flags&flagWorkflow != 0, flags&flagResumed != 0, lease > 0
 	}
 	set(&x.Before, x.beforeFlags, x.beforeLease)
 	set(&x.After, x.afterFlags, x.afterLease)
 	var err error
-	x.Limits, err = t.limitsOf(x.limits)
+	x.Limits, err = lm.limitsOf(x.limits)
 	return &x.Transition, err
 }
 
 // decodable decodes rows, without those whose limits cannot be: they are blocked when they change.
-func (t *txn) decodable(rows []transition) (all []*limits.Transition) {
+func (lm *limiters) decodable(rows []transition) (all []*limits.Transition) {
 	for i := range rows {
-		if m, err := t.decode(&rows[i]); err == nil {
+		if m, err := lm.decode(&rows[i]); err == nil {
 			all = append(all, m)
 		}
 	}
@@ -40,11 +40,11 @@ func (t *txn) decodable(rows []transition) (all []*limits.Transition) {
 }
 
 // applyTransitions updates the limiters of runs, and takes those to them that were queued.
-func (t *txn) applyTransitions(rows []transition) error {
-	r := limiterRows{t}
+func (lm *limiters) applyTransitions(rows []transition) error {
+	r := limiterRows{lm.unit}
 	for i := range rows {
-		err := t.forRun(rows[i].Run, func() error {
-			m, err := t.decode(&rows[i])
+		err := forRun(rows[i].Run, func() error {
+			m, err := lm.decode(&rows[i])
 			if err != nil {
 				return r.Block(m.Run, err)
 			}
@@ -68,16 +68,16 @@ FROM stint_transitions m CROSS JOIN stint_runs r ON r.id = m.run ORDER BY m.run`
 
 // reconcile updates the limiters after changes of their runs' states, and admits runs that may be
 // admitted now.
-func (t *txn) reconcile() error {
-	used, err := t.usesLimits()
+func (lm *limiters) reconcile() error {
+	used, err := lm.usesLimits()
 	if !used || err != nil {
 		return err
 	}
-	if err := t.workflows.nodes.flush(t); err != nil {
+	if err := lm.workflows.nodes.flush(lm.unit); err != nil {
 		return err
 	}
 	for first := true; ; first = false { // an admitted or a canceled run may change others
-		rows, err := rowsOf(t, func(x *transition) []any {
+		rows, err := rowsOf(lm, func(x *transition) []any {
 			return []any{&x.Run, &x.Before.State, &x.Before.Limiter, &x.beforeFlags, &x.beforeLease,
 				&x.After.State, &x.After.Limiter, &x.afterFlags, &x.afterLease, &x.limits, &x.SetBy}
 		}, transitionsSQL)
@@ -85,54 +85,54 @@ func (t *txn) reconcile() error {
 			return err
 		}
 		if len(rows) > 0 {
-			if err := t.exec("DELETE FROM stint_transitions"); err != nil {
+			if err := lm.exec("DELETE FROM stint_transitions"); err != nil {
 				return err
 			}
 		}
-		if err := t.applyTransitions(rows); err != nil {
+		if err := lm.applyTransitions(rows); err != nil {
 			return err
 		}
 		if first { // after the started runs took their units: settings of new runs may cut them
-			if err := t.admitUnadmitted(); err != nil {
+			if err := lm.admitUnadmitted(); err != nil {
 				return err
 			}
 		}
-		if err := t.admitAll(); err != nil {
+		if err := lm.admitAll(); err != nil {
 			return err
 		}
-		if err := t.workflows.nodes.flush(t); err != nil {
+		if err := lm.workflows.nodes.flush(lm.unit); err != nil {
 			return err
 		}
 		if len(rows) > 0 {
 			continue
 		}
-		if again, err := t.checkLimiters(); !again || err != nil {
+		if again, err := lm.checkLimiters(); !again || err != nil {
 			return err
 		}
 	}
 }
 
-func (t *txn) limitsOf(text string) ([]store.Limit, error) {
-	if ls, ok := t.limiters.limits[text]; ok {
+func (lm *limiters) limitsOf(text string) ([]store.Limit, error) {
+	if ls, ok := lm.limits[text]; ok {
 		return ls, nil
 	}
 	ls, err := store.DecodeLimits([]byte(text))
 	if err == nil {
-		if len(t.limiters.limits) >= maxLimiters {
-			clear(t.limiters.limits)
+		if len(lm.limits) >= maxLimiters {
+			clear(lm.limits)
 		}
-		t.limiters.limits[text] = ls
+		lm.limits[text] = ls
 	}
 	return ls, err
 }
 
 // admitAll admits runs at the limiters that may admit some.
-func (t *txn) admitAll() error {
-	if err := t.openDueLimiters(); err != nil {
+func (lm *limiters) admitAll() error {
+	if err := lm.openDueLimiters(); err != nil {
 		return err
 	}
-	return limits.AdmitAll(limiterRows{t}, func() (open []*limits.Limiter) {
-		for _, lim := range t.limiters.dirty {
+	return limits.AdmitAll(limiterRows{lm.unit}, func() (open []*limits.Limiter) {
+		for _, lim := range lm.dirty {
 			if lim.Recheck {
 				open = append(open, &lim.Limiter)
 			}
@@ -142,38 +142,38 @@ func (t *txn) admitAll() error {
 }
 
 // openDueLimiters looks again at the limiters whose time has come.
-func (t *txn) openDueLimiters() error {
-	if t.timers.next > t.now {
+func (lm *limiters) openDueLimiters() error {
+	if lm.timers.next > lm.now {
 		return nil
 	}
-	ids, err := column[int64](t, "SELECT id FROM stint_limiters WHERE wake_at IS NOT NULL AND wake_at <= ? ORDER BY wake_at LIMIT ?",
-		t.now, perTimers)
+	ids, err := column[int64](lm, "SELECT id FROM stint_limiters WHERE wake_at IS NOT NULL AND wake_at <= ? ORDER BY wake_at LIMIT ?",
+		lm.now, perTimers)
 	if err != nil {
 		return err
 	}
 	for _, id := range ids {
-		lim, err := t.limiterByID(id)
+		lim, err := lm.limiterByID(id)
 		if err != nil {
 			return err
 		}
 		lim.Recheck = true
-		t.touch(lim)
+		lm.touch(lim)
 	}
 	return nil
 }
 
 // admitNewRun returns the value of the column limiter for a run that is about to be inserted. setBy
 // is the key of the enqueue that the limits came with.
-func (t *txn) admitNewRun(setBy int64, all []store.Limit, flags int) (any, error) {
-	if t.limiters.deferred {
+func (lm *limiters) admitNewRun(setBy int64, all []store.Limit, flags int) (any, error) {
+	if lm.deferred {
 		return 0, nil
 	}
-	at, later, err := limits.AdmitNew(limiterRows{t}, all, flags&flagWorkflow != 0, setBy)
+	at, later, err := limits.AdmitNew(limiterRows{lm.unit}, all, flags&flagWorkflow != 0, setBy)
 	switch {
 	case err != nil:
 		return nil, err
 	case later:
-		t.limiters.unadmitted = true
+		lm.unadmitted = true
 		return 0, nil
 	case at != nil:
 		return at.ID, nil
@@ -194,36 +194,35 @@ WHERE limiter = ? AND ` + stateQueued + ` ORDER BY lane, rank, turn, id LIMIT ?`
 const perUnadmitted = 256
 
 // admitUnadmitted takes such runs to their limiters, a bounded number in a transaction.
-func (t *txn) admitUnadmitted() error {
-	c := t.limiters
-	if !c.unadmitted {
+func (lm *limiters) admitUnadmitted() error {
+	if !lm.unadmitted {
 		return nil
 	}
-	at, err := column[int64](t, unadmittedAtSQL)
+	at, err := column[int64](lm, unadmittedAtSQL)
 	if err != nil {
 		return err
 	}
-	c.unadmitted = false
+	lm.unadmitted = false
 	for _, limiter := range slices.Backward(at) {
 		if limiter < 0 {
-			if l, err := t.laneByID(-limiter); err != nil {
+			if l, err := lm.lanes.laneByID(-limiter); err != nil {
 				return err
 			} else if l == nil || l.staged {
 				continue
 			}
 		}
-		rows, err := rowsOf(t, func(x *transition) []any {
+		rows, err := rowsOf(lm, func(x *transition) []any {
 			return []any{&x.Run, &x.After.State, &x.After.Limiter, &x.afterFlags, &x.afterLease, &x.limits, &x.SetBy}
 		}, unadmittedSQL, limiter, perUnadmitted)
 		if err != nil {
 			return err
 		}
-		if err := t.applyTransitions(rows); err != nil {
+		if err := lm.applyTransitions(rows); err != nil {
 			return err
 		}
 		if len(rows) == perUnadmitted {
-			c.unadmitted = true
-			t.timers.add(t.now)
+			lm.unadmitted = true
+			lm.timers.add(lm.now)
 		}
 	}
 	return nil

@@ -11,7 +11,8 @@ import (
 
 // A triggerCache holds triggers, by key, and the filters of tasks, by task. It is dropped when they change,
 // when another connection commits and when a transaction is rolled back.
-type triggerCache struct {
+type triggers struct {
+	*unit
 	passive
 	byKey   map[string][]store.Trigger
 	wild    []store.Trigger
@@ -22,43 +23,43 @@ type triggerCache struct {
 
 const maxTriggerKeys = 10_000 // in memory
 
-func (c *triggerCache) forget()     { *c = triggerCache{} }
-func (c *triggerCache) rolledBack() { c.forget() }
-func (c *triggerCache) outdated()   { c.forget() }
+func (ts *triggers) forget()     { *ts = triggers{unit: ts.unit} }
+func (ts *triggers) rolledBack() { ts.forget() }
+func (ts *triggers) outdated()   { ts.forget() }
 
 // setNoWaiters records that nothing waits for events with a key.
-func (c *triggerCache) setNoWaiters(key string) {
-	if c.noWaiters == nil || len(c.noWaiters) > maxTriggerKeys {
-		c.noWaiters = map[string]bool{}
+func (ts *triggers) setNoWaiters(key string) {
+	if ts.noWaiters == nil || len(ts.noWaiters) > maxTriggerKeys {
+		ts.noWaiters = map[string]bool{}
 	}
-	c.noWaiters[key] = true
+	ts.noWaiters[key] = true
 }
 
 // trigger starts the runs of an event's triggers, and reports whether there are any.
-func (t *txn) trigger(now, key int64, e *store.NewEvent) (started bool, err error) {
-	err = t.eachTrigger(e, func(tr *store.Trigger, filters []store.TaskFilter) error {
-		runs, err := tr.RunsOf(t.s.ids.id(key), e, filters)
+func (ts *triggers) trigger(now, key int64, e *store.NewEvent) (started bool, err error) {
+	err = ts.eachTrigger(e, func(tr *store.Trigger, filters []store.TaskFilter) error {
+		runs, err := tr.RunsOf(ts.s.ids.id(key), e, filters)
 		if err != nil || len(runs) == 0 {
 			return err
 		}
 		started = true
-		return t.startBy(now, key, runs)
+		return ts.startBy(now, key, runs)
 	})
 	return started, err
 }
 
 // eachTrigger calls f with each trigger of an event's key, and the filters of its task.
-func (t *txn) eachTrigger(e *store.NewEvent, f func(*store.Trigger, []store.TaskFilter) error) error {
-	exact, err := t.triggersOf(e.Key)
+func (ts *triggers) eachTrigger(e *store.NewEvent, f func(*store.Trigger, []store.TaskFilter) error) error {
+	exact, err := ts.triggersOf(e.Key)
 	if err != nil {
 		return err
 	}
-	for _, list := range [][]store.Trigger{exact, t.triggers.wild} {
+	for _, list := range [][]store.Trigger{exact, ts.wild} {
 		for i := range list {
 			if list[i].Key != e.Key && !store.MatchKey(list[i].Key, e.Key) {
 				continue
 			}
-			filters, err := t.filtersOf(list[i].Template.Run.Task)
+			filters, err := ts.filtersOf(list[i].Template.Run.Task)
 			if err != nil {
 				return err
 			}
@@ -70,14 +71,14 @@ func (t *txn) eachTrigger(e *store.NewEvent, f func(*store.Trigger, []store.Task
 	return nil
 }
 
-func (t *txn) startBy(now, key int64, runs []store.NewRun) error {
+func (ts *triggers) startBy(now, key int64, runs []store.NewRun) error {
 	for i := range runs {
-		run, started, err := t.fire(now, &runs[i])
+		run, started, err := ts.fire(now, &runs[i])
 		if err != nil {
 			return fmt.Errorf("start of task %q by the event: %w", runs[i].Task, err)
 		}
 		if started {
-			t.recordEventRun(key, run, false)
+			ts.events.recordEventRun(key, run, false)
 		}
 	}
 	return nil
@@ -86,25 +87,25 @@ func (t *txn) startBy(now, key int64, runs []store.NewRun) error {
 // fire enqueues a run that an event starts. Plain ones of a group of changes are inserted together: no
 // change of the group knows them, so none misses their rows. started is false if the run's idempotency
 // key is taken.
-func (t *txn) fire(now int64, r *store.NewRun) (key int64, started bool, err error) {
+func (ts *triggers) fire(now int64, r *store.NewRun) (key int64, started bool, err error) {
 	if !plain(r, now) {
-		made, err := t.enqueue(now, []store.NewRun{*r}, nil)
+		made, err := ts.runs.enqueue(now, []store.NewRun{*r}, nil)
 		if err != nil {
 			return 0, false, err
 		}
-		key, _ := t.s.ids.key(made[0].ID)
+		key, _ := ts.s.ids.key(made[0].ID)
 		return key, !made[0].Existing, nil
 	}
-	lane, err := t.lane(laneName{queue: r.Queue, task: r.Task, route: r.Route.Text()})
+	lane, err := ts.lanes.lane(laneName{queue: r.Queue, task: r.Task, route: r.Route.Text()})
 	if err != nil {
 		return 0, false, err
 	}
-	key = t.nextKey(now)
-	input, err := t.spill(key, r.Input)
+	key = ts.nextKey(now)
+	input, err := ts.runs.spill(key, r.Input)
 	if err != nil {
 		return 0, false, err
 	}
-	t.events.started = append(t.events.started, key, lane, int64(r.Priority), store.Rank(createdAt(key), r.Priority, r.AgeEvery), input,
+	ts.events.started = append(ts.events.started, key, lane, int64(r.Priority), store.Rank(createdAt(key), r.Priority, r.AgeEvery), input,
 		string(r.Metadata))
 	return key, true, nil
 }
@@ -131,32 +132,31 @@ func (t *txn) insertAll(texts *[len(bulkSizes)]string, columns int, args []any) 
 }
 
 // triggersOf returns the triggers with exactly that key. It also caches those with a *.
-func (t *txn) triggersOf(key string) ([]store.Trigger, error) {
-	c := t.triggers
-	if c.byKey == nil || len(c.byKey) > maxTriggerKeys {
-		wild, err := t.readTriggers("wild = 1")
+func (ts *triggers) triggersOf(key string) ([]store.Trigger, error) {
+	if ts.byKey == nil || len(ts.byKey) > maxTriggerKeys {
+		wild, err := ts.readTriggers("wild = 1")
 		if err != nil {
 			return nil, err
 		}
-		c.byKey, c.wild = map[string][]store.Trigger{}, wild
+		ts.byKey, ts.wild = map[string][]store.Trigger{}, wild
 	}
-	if list, ok := c.byKey[key]; ok {
+	if list, ok := ts.byKey[key]; ok {
 		return list, nil
 	}
-	list, err := t.readTriggers("wild = 0 AND key = ?", key)
+	list, err := ts.readTriggers("wild = 0 AND key = ?", key)
 	if err == nil {
-		c.byKey[key] = list
+		ts.byKey[key] = list
 	}
 	return list, err
 }
 
-func (t *txn) readTriggers(where string, args ...any) ([]store.Trigger, error) {
+func (ts *triggers) readTriggers(where string, args ...any) ([]store.Trigger, error) {
 	type row struct {
 		store.Trigger
 		graph    *int64
 		template []byte
 	}
-	rows, err := rowsOf(t, func(r *row) []any { return []any{&r.Key, &r.Filter, &r.graph, &r.template} },
+	rows, err := rowsOf(ts, func(r *row) []any { return []any{&r.Key, &r.Filter, &r.graph, &r.template} },
 		"SELECT key, filter, graph, template FROM stint_triggers WHERE gone_at IS NULL AND "+where+" ORDER BY key, task, id", args...)
 	if err != nil {
 		return nil, err
@@ -164,23 +164,22 @@ func (t *txn) readTriggers(where string, args ...any) ([]store.Trigger, error) {
 	list := make([]store.Trigger, len(rows))
 	for i, r := range rows {
 		if list[i] = r.Trigger; err == nil {
-			list[i].Template, err = t.s.template(t, r.template, r.graph)
+			list[i].Template, err = ts.s.template(ts, r.template, r.graph)
 		}
 	}
 	return list, err
 }
 
-func (t *txn) filtersOf(task string) ([]store.TaskFilter, error) {
-	c := t.triggers
-	if list, ok := c.filters[task]; ok {
+func (ts *triggers) filtersOf(task string) ([]store.TaskFilter, error) {
+	if list, ok := ts.filters[task]; ok {
 		return list, nil
 	}
-	if c.filters == nil || len(c.filters) > maxTriggerKeys {
-		c.filters = map[string][]store.TaskFilter{}
+	if ts.filters == nil || len(ts.filters) > maxTriggerKeys {
+		ts.filters = map[string][]store.TaskFilter{}
 	}
-	list, err := rowsOf(t, filterFields, filtersSQL+"task = ? ORDER BY id", task)
+	list, err := rowsOf(ts, filterFields, filtersSQL+"task = ? ORDER BY id", task)
 	if err == nil {
-		c.filters[task] = list
+		ts.filters[task] = list
 	}
 	return list, err
 }
@@ -203,9 +202,9 @@ func (s *Store) template(q querier, text []byte, graph *int64) (t store.Template
 }
 
 // templateText returns a template as it is stored: without its input, and with its graph's number.
-func (t *txn) templateText(m store.Template) (text string, graph any, err error) {
+func (ts *triggers) templateText(m store.Template) (text string, graph any, err error) {
 	if m.Run.Graph != nil {
-		if graph, err = t.storeGraph(m.Run.Graph); err != nil {
+		if graph, err = ts.workflows.storeGraph(m.Run.Graph); err != nil {
 			return "", nil, err
 		}
 	}
@@ -216,9 +215,9 @@ func (t *txn) templateText(m store.Template) (text string, graph any, err error)
 
 // SetFilter implements store.Schedules.
 func (s *Store) SetFilter(ctx context.Context, f store.TaskFilter) (id int64, err error) {
-	err = s.do(ctx, func(t *txn) error {
-		t.triggers.forget()
-		return t.one("INSERT INTO stint_filters (task, scope, expr, payload) VALUES (?, ?, ?, ?) RETURNING id",
+	err = s.do(ctx, func(u *unit) error {
+		u.triggers.forget()
+		return u.one("INSERT INTO stint_filters (task, scope, expr, payload) VALUES (?, ?, ?, ?) RETURNING id",
 			[]any{f.Task, f.Scope, f.Expr, text(f.Payload)}, &id)
 	})
 	return id, err
@@ -226,9 +225,9 @@ func (s *Store) SetFilter(ctx context.Context, f store.TaskFilter) (id int64, er
 
 // DeleteFilter implements store.Schedules.
 func (s *Store) DeleteFilter(ctx context.Context, id int64) error {
-	return s.do(ctx, func(t *txn) error {
-		t.triggers.forget()
-		n, err := t.execN("DELETE FROM stint_filters WHERE id = ?", id)
+	return s.do(ctx, func(u *unit) error {
+		u.triggers.forget()
+		n, err := u.execN("DELETE FROM stint_filters WHERE id = ?", id)
 		if err == nil && n == 0 {
 			err = store.ErrNotFound
 		}

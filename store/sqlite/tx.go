@@ -16,8 +16,8 @@ import (
 // has read before, SQLite may refuse its first write with SQLITE_BUSY; begin it with
 // BEGIN IMMEDIATE (_txlock=immediate in the DSN) to be spared that.
 func (s *Store) EnqueueTx(ctx context.Context, now time.Time, tx store.Tx, runs []store.NewRun) (out []store.Enqueued, err error) {
-	err = s.inAppTx(ctx, now, tx, func(t *txn) (err error) {
-		out, err = t.enqueue(t.now, runs, nil)
+	err = s.inAppTx(ctx, now, tx, func(u *unit) (err error) {
+		out, err = u.runs.enqueue(u.now, runs, nil)
 		return err
 	})
 	return out, err
@@ -26,10 +26,10 @@ func (s *Store) EnqueueTx(ctx context.Context, now time.Time, tx store.Tx, runs 
 // PublishTx implements store.AppTx. The writer does what follows from the events after
 // the app's commit.
 func (s *Store) PublishTx(ctx context.Context, now time.Time, tx store.Tx, events []store.NewEvent) (ids []store.ID, err error) {
-	err = s.inAppTx(ctx, now, tx, func(t *txn) error {
+	err = s.inAppTx(ctx, now, tx, func(u *unit) error {
 		ids = make([]store.ID, len(events))
 		for i := range events {
-			key, _, err := t.insertEvent(t.now, &events[i], 1)
+			key, _, err := u.events.insertEvent(u.now, &events[i], 1)
 			if err != nil {
 				return err
 			}
@@ -71,21 +71,21 @@ func (s *Store) BeginTx(ctx context.Context) (*sql.Tx, error) {
 
 // AppendTx implements store.AppTx.
 func (s *Store) AppendTx(ctx context.Context, now time.Time, tx store.Tx, c store.Call) (e store.Entry, stale bool, err error) {
-	err = s.inAppTx(ctx, now, tx, func(t *txn) error {
-		e, stale, err = t.call(t.now, &c, 0)
+	err = s.inAppTx(ctx, now, tx, func(u *unit) error {
+		e, stale, err = u.journals.call(u.now, &c, 0)
 		return err
 	})
 	return e, stale, err
 }
 
 // inAppTx makes a change inside the app's transaction.
-func (s *Store) inAppTx(ctx context.Context, now time.Time, tx store.Tx, change func(*txn) error) error {
+func (s *Store) inAppTx(ctx context.Context, now time.Time, tx store.Tx, change func(*unit) error) error {
 	if s.opts.ReadOnly {
 		return store.ErrReadOnly
 	}
-	t := s.appTxn(ctx, now, tx)
+	u := s.appUnit(ctx, now, tx)
 	var path string
-	if err := t.one("SELECT file FROM pragma_database_list WHERE name = 'main'", nil, &path); err != nil {
+	if err := u.one("SELECT file FROM pragma_database_list WHERE name = 'main'", nil, &path); err != nil {
 		return fmt.Errorf("the app's transaction: %w", err)
 	}
 	if s.path == Memory || !sameFile(path, s.path) {
@@ -94,12 +94,12 @@ func (s *Store) inAppTx(ctx context.Context, now time.Time, tx store.Tx, change 
 	if err := s.at.check(); err != nil {
 		return err
 	}
-	if err := t.one(lastKeySQL, nil, &t.lastKey); err != nil {
+	if err := u.one(lastKeySQL, nil, &u.lastKey); err != nil {
 		return fmt.Errorf("the app's transaction: %w", err)
 	}
-	err := change(t)
+	err := change(u)
 	if err == nil {
-		err = t.flush()
+		err = u.flushAll()
 	}
 	if err != nil {
 		return fmt.Errorf("the app's transaction: %w", err)
@@ -108,11 +108,12 @@ func (s *Store) inAppTx(ctx context.Context, now time.Time, tx store.Tx, change 
 	return nil
 }
 
-// appTxn returns the transaction tx, with participants of its own.
-func (s *Store) appTxn(ctx context.Context, now time.Time, tx store.Tx) *txn {
-	p := newAppParticipants()
-	a := appTx{ctx, tx, p.lanes}
-	return &txn{querier: a, s: s, execN: a.execN, participants: p, now: now.UnixMilli()}
+// appUnit returns the unit of the transaction tx.
+func (s *Store) appUnit(ctx context.Context, now time.Time, tx store.Tx) *unit {
+	a := &appTx{ctx: ctx, tx: tx}
+	u := newAppUnit(&txn{querier: a, s: s, execN: a.execN, now: now.UnixMilli()})
+	a.lanes = u.lanes
+	return u
 }
 
 func sameFile(a, resolved string) bool {
@@ -124,15 +125,15 @@ func sameFile(a, resolved string) bool {
 type appTx struct {
 	ctx   context.Context
 	tx    store.Tx
-	lanes *laneCache
+	lanes *lanes
 }
 
-func (a appTx) note(text string, args []any) {
+func (a *appTx) note(text string, args []any) {
 	e := effectOf(text)
 	a.lanes.noteEffect(&e, args)
 }
 
-func (a appTx) execN(text string, args ...any) (int64, error) {
+func (a *appTx) execN(text string, args ...any) (int64, error) {
 	a.note(text, args)
 	r, err := a.tx.ExecContext(a.ctx, text, args...)
 	if err != nil {
@@ -141,12 +142,12 @@ func (a appTx) execN(text string, args ...any) (int64, error) {
 	return r.RowsAffected()
 }
 
-func (a appTx) query(text string, args ...any) (*sql.Rows, error) {
+func (a *appTx) query(text string, args ...any) (*sql.Rows, error) {
 	a.note(text, args)
 	return a.tx.QueryContext(a.ctx, text, args...)
 }
 
-func (a appTx) one(text string, args []any, into ...any) error {
+func (a *appTx) one(text string, args []any, into ...any) error {
 	rows, err := a.query(text, args...)
 	if err != nil {
 		return err

@@ -13,27 +13,26 @@ SELECT r.lane, r.rank, r.turn, r.id FROM found CROSS JOIN stint_runs r ON r.id =
 LIMIT ?`
 
 // verify reports, in tests, lanes with ready runs that claims would not find, or would find too late.
-func (t *txn) verify() error {
-	c := t.lanes
-	if !selfcheck.Enabled() || !c.loaded {
+func (ls *lanes) verify() error {
+	if !selfcheck.Enabled() || !ls.loaded {
 		return nil
 	}
 	type head struct {
 		lane int64
 		position
 	}
-	heads, err := rowsOf(t, func(h *head) []any { return []any{&h.lane, &h.rank, &h.turn, &h.id} }, verifySQL, 500)
+	heads, err := rowsOf(ls, func(h *head) []any { return []any{&h.lane, &h.rank, &h.turn, &h.id} }, verifySQL, 500)
 	if err != nil {
 		return err
 	}
 	for _, h := range heads {
-		l := c.byID[h.lane]
+		l := ls.byID[h.lane]
 		if l == nil || !l.ready || comparePositions(l.bound, h.position) > 0 {
 			selfcheck.Report(fmt.Sprintf("run %d is ready at %+v, and of its lane %d is known: %+v", h.id, h.position, h.lane, l))
 			continue
 		}
-		for worker, v := range c.views {
-			if _, wanted := v.groupOf(c, l); wanted != (v.entries[l] != nil || v.waits[l] != nil) {
+		for worker, v := range ls.views {
+			if _, wanted := v.groupOf(ls, l); wanted != (v.entries[l] != nil || v.waits[l] != nil) {
 				selfcheck.Report(fmt.Sprintf("run %d is ready, and that lane %d is in the view of worker %d: %t", h.id, h.lane, worker,
 					v.entries[l] != nil))
 			}

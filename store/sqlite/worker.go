@@ -23,18 +23,18 @@ func (s *Store) Register(ctx context.Context, i store.WorkerInfo) (id int64, err
 	if err != nil {
 		return 0, err
 	}
-	err = s.do(ctx, func(t *txn) error {
-		err := t.one(`INSERT INTO stint_workers (name, lock, pid, host, slots, queues, labels, tasks, build, started_at)
+	err = s.do(ctx, func(u *unit) error {
+		err := u.one(`INSERT INTO stint_workers (name, lock, pid, host, slots, queues, labels, tasks, build, started_at)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id`,
-			[]any{i.Name, s.presence.name, i.PID, i.Host, i.Slots, string(queues), labels, string(tasks), i.Build, t.now}, &id)
+			[]any{i.Name, s.presence.name, i.PID, i.Host, i.Slots, string(queues), labels, string(tasks), i.Build, u.now}, &id)
 		if err != nil {
 			return err
 		}
-		t.workers.forget()
-		if err := t.dropUndeclared(&i); err != nil {
+		u.workers.forget()
+		if err := u.workers.dropUndeclared(&i); err != nil {
 			return err
 		}
-		return t.retryBlocked()
+		return u.workers.retryBlocked()
 	})
 	return id, err
 }
@@ -53,10 +53,10 @@ func (s *Store) SetLabels(ctx context.Context, worker int64, labels map[string]s
 	if err != nil {
 		return err
 	}
-	return s.do(ctx, func(t *txn) error {
-		t.claims.recheck = true
-		t.workers.forget()
-		return t.exec("UPDATE stint_workers SET labels = ? WHERE id = ?", text, worker)
+	return s.do(ctx, func(u *unit) error {
+		u.claims.recheck = true
+		u.workers.forget()
+		return u.exec("UPDATE stint_workers SET labels = ? WHERE id = ?", text, worker)
 	})
 }
 
@@ -66,16 +66,16 @@ func (s *Store) SetTasks(ctx context.Context, worker int64, tasks []string) erro
 	if err != nil {
 		return err
 	}
-	return s.do(ctx, func(t *txn) error {
-		return t.exec("UPDATE stint_workers SET tasks = ? WHERE id = ?", string(text), worker)
+	return s.do(ctx, func(u *unit) error {
+		return u.exec("UPDATE stint_workers SET tasks = ? WHERE id = ?", string(text), worker)
 	})
 }
 
 func (s *Store) pauseWorker(ctx context.Context, name string, paused bool) error {
-	return s.do(ctx, func(t *txn) error {
-		t.lanes.pausedWorkers = nil
-		t.claims.recheck = true
-		n, err := t.execN("UPDATE stint_workers SET paused = ? WHERE name = ? AND ended_at IS NULL", paused, name)
+	return s.do(ctx, func(u *unit) error {
+		u.lanes.pausedWorkers = nil
+		u.claims.recheck = true
+		n, err := u.execN("UPDATE stint_workers SET paused = ? WHERE name = ? AND ended_at IS NULL", paused, name)
 		if err == nil && n == 0 {
 			err = fmt.Errorf("worker %q: %w", name, store.ErrNotFound)
 		}
@@ -85,7 +85,7 @@ func (s *Store) pauseWorker(ctx context.Context, name string, paused bool) error
 
 // Unregister implements store.Workers.
 func (s *Store) Unregister(ctx context.Context, worker int64) error {
-	err := s.do(ctx, func(t *txn) error { return t.releaseWorker(worker, false, &store.Recovered{}) })
+	err := s.do(ctx, func(u *unit) error { return u.workers.releaseWorker(worker, false, &store.Recovered{}) })
 	s.w.mu.Lock()
 	if x := s.w.watch[worker]; x != nil {
 		x.close()

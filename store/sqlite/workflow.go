@@ -19,7 +19,7 @@ const (
 type workflowRun struct {
 	*store.Graph
 	workflowInfo
-	t    *txn
+	u    *unit
 	key  int64 // the workflow run's
 	node int64 // graph << 20
 	now  int64
@@ -34,32 +34,33 @@ type workflowInfo struct {
 
 func (i *workflowInfo) size() int { return 100 + len(i.input) + len(i.metadata) }
 
-func (t *txn) workflowRun(key, node, now int64) (*workflowRun, error) {
-	g, err := t.workflows.graphs.graph(t, node>>nodeBits)
+func (ws *workflows) workflowRun(key, node, now int64) (*workflowRun, error) {
+	g, err := ws.graphs.graph(ws, node>>nodeBits)
 	if err != nil {
 		return nil, err
 	}
-	info, err := t.workflowInfo(key)
-	return &workflowRun{Graph: g, workflowInfo: info, t: t, key: key, node: node >> nodeBits << nodeBits, now: now}, err
+	info, err := ws.workflowInfo(key)
+	return &workflowRun{Graph: g, workflowInfo: info, u: ws.unit, key: key, node: node >> nodeBits << nodeBits, now: now}, err
 }
 
 // workflowInfo returns what all tasks of a workflow's run share.
-func (t *txn) workflowInfo(key int64) (i workflowInfo, err error) {
-	if i, ok := t.workflows.infos[key]; ok {
+func (ws *workflows) workflowInfo(key int64) (i workflowInfo, err error) {
+	if i, ok := ws.infos[key]; ok {
 		return i, nil
 	}
-	err = t.one("SELECT priority, coalesce(root, id), coalesce(input, (SELECT data FROM stint_inputs i "+
+	err = ws.one("SELECT priority, coalesce(root, id), coalesce(input, (SELECT data FROM stint_inputs i "+
 		"WHERE i.id = r.id)), metadata, replayed > 0 FROM stint_runs r WHERE id = ?",
 		[]any{key}, &i.priority, &i.root, &i.input, &i.metadata, &i.replayed)
 	if err == nil {
-		t.workflows.keep(key, i)
+		ws.keep(key, i)
 	}
 	return i, err
 }
 
 // A workflowCache holds what tasks of workflows need often, and the rows of tasks that a change has
 // made ready.
-type workflowCache struct {
+type workflows struct {
+	*unit
 	passive
 	graphs *graphCache // the store's, or an app's transaction's own: that may have stored one
 	infos  map[int64]workflowInfo
@@ -67,40 +68,40 @@ type workflowCache struct {
 	nodes  bulk
 }
 
-func (c *workflowCache) flush(t *txn) error { return c.nodes.flush(t) }
+func (ws *workflows) flush() error { return ws.nodes.flush(ws.unit) }
 
-func (c *workflowCache) rolledBack() {
-	c.graphs.forget()
-	c.outdated()
-	c.nodes = bulk{kind: nodeRows}
+func (ws *workflows) rolledBack() {
+	ws.graphs.forget()
+	ws.outdated()
+	ws.nodes = bulk{kind: nodeRows}
 }
 
-func (c *workflowCache) outdated() { c.infos, c.bytes = nil, 0 } // another may have replayed them
+func (ws *workflows) outdated() { ws.infos, ws.bytes = nil, 0 } // another may have replayed them
 
 // keep caches what a workflow's next tasks will need.
-func (c *workflowCache) keep(key int64, i workflowInfo) {
+func (ws *workflows) keep(key int64, i workflowInfo) {
 	if i.size() > maxWorkflowBytes/1000 {
 		return
 	}
-	if c.infos == nil || c.bytes > maxWorkflowBytes {
-		c.infos, c.bytes = map[int64]workflowInfo{}, 0
+	if ws.infos == nil || ws.bytes > maxWorkflowBytes {
+		ws.infos, ws.bytes = map[int64]workflowInfo{}, 0
 	}
-	c.drop(key)
-	c.infos[key] = i
-	c.bytes += i.size()
+	ws.drop(key)
+	ws.infos[key] = i
+	ws.bytes += i.size()
 }
 
 // drop removes a workflow that has ended.
-func (c *workflowCache) drop(key int64) {
-	if i, ok := c.infos[key]; ok {
-		c.bytes -= i.size()
-		delete(c.infos, key)
+func (ws *workflows) drop(key int64) {
+	if i, ok := ws.infos[key]; ok {
+		ws.bytes -= i.size()
+		delete(ws.infos, key)
 	}
 }
 
 // beginWorkflow starts the first tasks of a workflow's run.
-func (t *txn) beginWorkflow(key, node, now int64) error {
-	f, err := t.workflowRun(key, node, now)
+func (ws *workflows) beginWorkflow(key, node, now int64) error {
+	f, err := ws.workflowRun(key, node, now)
 	if err != nil {
 		return err
 	}
@@ -108,11 +109,11 @@ func (t *txn) beginWorkflow(key, node, now int64) error {
 }
 
 // advance does what follows from the end of a run, if it is a task of a workflow.
-func (t *txn) advance(parent, node *int64, to store.State, now int64) error {
+func (ws *workflows) advance(parent, node *int64, to store.State, now int64) error {
 	if node == nil || parent == nil {
 		return nil
 	}
-	f, err := t.workflowRun(*parent, *node, now)
+	f, err := ws.workflowRun(*parent, *node, now)
 	if err != nil {
 		return err
 	}
@@ -131,7 +132,7 @@ func (t *txn) advance(parent, node *int64, to store.State, now int64) error {
 // startHook starts the on-failure or on-success task, once.
 func (f *workflowRun) startHook(place int) error {
 	var there bool
-	err := f.t.one("SELECT EXISTS (SELECT 1 FROM stint_runs WHERE parent = ? AND node = ?)", []any{f.key, f.node | int64(place)}, &there)
+	err := f.u.one("SELECT EXISTS (SELECT 1 FROM stint_runs WHERE parent = ? AND node = ?)", []any{f.key, f.node | int64(place)}, &there)
 	if err != nil || there {
 		return err
 	}
@@ -158,7 +159,7 @@ func (f *workflowRun) ParentEnded(place int, a store.JoinState) (store.JoinState
 	if a.Cause >= 0 {
 		cause = &a.Cause
 	}
-	err := f.t.one(joinSQL, []any{f.key, place, a.Ended, flags, cause}, &a.Ended, &flags, &cause)
+	err := f.u.one(joinSQL, []any{f.key, place, a.Ended, flags, cause}, &a.Ended, &flags, &cause)
 	a.Ran, a.Failed, a.Canceled, a.Cause = flags&joinRan != 0, flags&joinFailed != 0, flags&joinCanceled != 0, -1
 	if cause != nil {
 		a.Cause = *cause
@@ -193,7 +194,7 @@ func (f *workflowRun) EndWorkflow(all store.JoinState) error {
 		reason = failureJSON(store.KindWorkflow, fmt.Sprintf("task %q did not succeed", f.Tasks[all.Cause].Name))
 	}
 	var ended store.State
-	err := f.t.one(`UPDATE stint_runs SET state = CASE WHEN cancel_at IS NULL THEN ?2 ELSE `+canceledState+` END, ended_at = ?3,
+	err := f.u.one(`UPDATE stint_runs SET state = CASE WHEN cancel_at IS NULL THEN ?2 ELSE `+canceledState+` END, ended_at = ?3,
 		start_by = NULL,
 		error = CASE WHEN cancel_at IS NULL THEN ?4 ELSE error END WHERE id = ?1 AND `+stateRunning+` RETURNING state`,
 		[]any{f.key, int64(to), f.now, reason}, &ended)
@@ -203,8 +204,8 @@ func (f *workflowRun) EndWorkflow(all store.JoinState) error {
 	if err != nil {
 		return err
 	}
-	f.t.end(f.key, 1)
-	f.t.workflows.drop(f.key)
+	f.u.runs.end(f.key, 1)
+	f.u.workflows.drop(f.key)
 	if ended == store.Succeeded && f.OnSuccess != nil {
 		return f.startHook(f.Success())
 	}

@@ -39,8 +39,8 @@ VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?17,?17)`
 // insert creates the run of a task. Plain ones are inserted together, at the end of the change that
 // creates them.
 func (f *workflowRun) insert(place int, r nodeRow) error {
-	t := f.t
-	lane, err := t.nodeLane(f.Graph, place, f.key)
+	u := f.u
+	lane, err := u.workflows.nodeLane(f.Graph, place, f.key)
 	if err != nil {
 		return err
 	}
@@ -53,10 +53,10 @@ func (f *workflowRun) insert(place int, r nodeRow) error {
 		if in, ok := startIn(f.Tasks[place].StartIn).(int64); ok && r.state == store.Queued {
 			at := f.now + in
 			startBy = at
-			t.timers.add(at)
+			u.timers.add(at)
 		}
 	}
-	key := t.nextKey(f.now)
+	key := u.nextKey(f.now)
 	rank := store.Rank(max(r.due, createdAt(key)), int8(priority), f.AgeEvery)
 	node := f.node | int64(place)
 	text, limits, err := f.taskLimits(place)
@@ -68,25 +68,25 @@ func (f *workflowRun) insert(place int, r nodeRow) error {
 		return err
 	}
 	if r.state == store.Queued && startBy == nil && r.flags == 0 && text == nil && attempts == 0 {
-		return t.workflows.nodes.add(t, key, lane, priority, rank, f.key, f.root, node)
+		return u.workflows.nodes.add(u, key, lane, priority, rank, f.key, f.root, node)
 	}
 	if r.state == store.Waiting && r.due > 0 {
 		dueAt = r.due
-		t.timers.add(r.due)
+		u.timers.add(r.due)
 	}
 	if r.state.Terminal() {
 		endedAt = f.now
 	}
-	if err := t.workflows.nodes.flush(t); err != nil {
+	if err := u.workflows.nodes.flush(u); err != nil {
 		return err
 	}
 	var limiter any
 	if text != nil && r.state == store.Queued {
-		if limiter, err = t.admitNewRun(f.key, limits, r.flags); err != nil { // the parent's end must not fail
+		if limiter, err = u.limiters.admitNewRun(f.key, limits, r.flags); err != nil { // the parent's end must not fail
 			r.state, r.error = store.Blocked, failureJSON(store.KindCondition, err.Error())
 		}
 	}
-	return t.exec(nodeFullSQL, key, lane, int64(r.state), priority, rank, f.key, f.root, node, dueAt, startBy, startIn(f.StartIn(place)),
+	return u.exec(nodeFullSQL, key, lane, int64(r.state), priority, rank, f.key, f.root, node, dueAt, startBy, startIn(f.StartIn(place)),
 		endedAt, r.error, r.flags, text, limiter, attempts)
 }
 
@@ -95,7 +95,7 @@ func (f *workflowRun) attempts(place int) (n int64, err error) {
 	if !f.replayed {
 		return 0, nil
 	}
-	err = f.t.one("SELECT attempts FROM stint_remade WHERE run = ? AND place = ?", []any{f.key, place}, &n)
+	err = f.u.one("SELECT attempts FROM stint_remade WHERE run = ? AND place = ?", []any{f.key, place}, &n)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = nil
 	}

@@ -49,7 +49,7 @@ type writer struct {
 	// Owned by the goroutine.
 	version int64 // PRAGMA data_version at the last look
 	lastKey int64 // highest run key in the file
-	*participants
+	*unit
 	lockedSince       time.Time
 	polled            time.Time     // last look at the file
 	polledWorld       time.Duration // worldTime then
@@ -74,7 +74,7 @@ const (
 )
 
 type op struct {
-	apply func(*txn) error
+	apply func(*unit) error
 	after func() // by the writer, after the commit; nil: nothing
 	reads bool   // it changes nothing
 	err   error
@@ -84,18 +84,19 @@ type op struct {
 
 func newWriter(s *Store, conn *sql.Conn) *writer {
 	w := &writer{
-		s: s, conn: conn, stmt: map[string]*statement{}, participants: newParticipants(&s.graphs),
+		s: s, conn: conn, stmt: map[string]*statement{},
 		signaled: make(chan struct{}, 1), done: make(chan struct{}),
 		awaits: map[int64]map[*await]struct{}{}, watch: map[int64]*watch{},
 		version: -1,
 	}
+	w.unit = newUnit(&txn{querier: w, s: s, execN: w.execN}, &s.graphs)
 	w.signals.writer, w.events.publisher = w, &s.publisher
 	return w
 }
 
 // do has the writer apply a change, and returns once it is committed or refused. If
 // ctx ends while the change still waits for its turn, nothing was changed.
-func (s *Store) do(ctx context.Context, apply func(*txn) error) error {
+func (s *Store) do(ctx context.Context, apply func(*unit) error) error {
 	return s.doOp(ctx, &op{apply: apply, done: make(chan struct{})})
 }
 
@@ -190,7 +191,7 @@ func (w *writer) release() {
 		return
 	}
 	w.counters.last = true
-	w.inTx(func(t *txn) error { return t.releaseLock(w.s.presence.name, false, &store.Recovered{}) }) // or others do it
+	w.inTx(func(u *unit) error { return u.workers.releaseLock(w.s.presence.name, false, &store.Recovered{}) }) // or others do it
 	for _, st := range w.stmt {
 		st.Close()
 	}
