@@ -246,9 +246,7 @@ func (c *Client) ListRuns(ctx context.Context, f RunFilter) (*RunPage, error) {
 // CancelRuns cancels every run that matches and has not ended, as Run.Cancel does, and returns
 // how many. The error is ErrNoFilter for an empty filter without All.
 func (c *Client) CancelRuns(ctx context.Context, f RunFilter) (int, error) {
-	return c.actOn(ctx, f, "cancel runs", store.ActCancel, func(s store.Filter) (int, error) {
-		return c.store.Cancel(ctx, time.Now(), s, encodeFailure(ErrCanceled))
-	})
+	return c.actOn(ctx, f, "cancel runs", store.Action{Kind: store.ActCancel, Reason: encodeFailure(ErrCanceled)})
 }
 
 // ReplayRuns queues every run that matches and has ended, is blocked or is quarantined, and
@@ -262,18 +260,16 @@ func (c *Client) ReplayRuns(ctx context.Context, f RunFilter) (int, error) {
 	if f.IDs == nil && f.States == nil && f.Selects() == nil {
 		f.States = []State{StateFailed, StateCanceled, StateBlocked}
 	}
-	return c.actOn(ctx, f, "replay runs", store.ActReplay, func(s store.Filter) (int, error) {
-		return c.store.Replay(ctx, time.Now(), s)
-	})
+	return c.actOn(ctx, f, "replay runs", store.Action{Kind: store.ActReplay})
 }
 
 // DeleteRuns deletes every run that matches and has ended, with its logs and stream, and
 // returns how many. The error is ErrNoFilter for an empty filter without All.
 func (c *Client) DeleteRuns(ctx context.Context, f RunFilter) (int, error) {
-	return c.actOn(ctx, f, "delete runs", store.ActDelete, func(s store.Filter) (int, error) { return c.store.Delete(ctx, s) })
+	return c.actOn(ctx, f, "delete runs", store.Action{Kind: store.ActDelete})
 }
 
-func (c *Client) actOn(ctx context.Context, f RunFilter, op string, act store.Act, do func(store.Filter) (int, error)) (int, error) {
+func (c *Client) actOn(ctx context.Context, f RunFilter, op string, a store.Action) (int, error) {
 	if err := f.Selects(); err != nil {
 		return 0, errorf("stint: %s: %w", op, err)
 	}
@@ -284,11 +280,8 @@ func (c *Client) actOn(ctx context.Context, f RunFilter, op string, act store.Ac
 	if err != nil {
 		return 0, err
 	}
-	if f.DryRun {
-		n, err := c.store.Count(ctx, s, act)
-		return n, wrapStoreErr(op, err)
-	}
-	n, err := do(s)
+	a.DryRun = f.DryRun
+	n, err := c.store.Act(ctx, time.Now(), a, s)
 	return n, wrapStoreErr(op, err)
 }
 
@@ -305,7 +298,10 @@ func (c *Client) Check(ctx context.Context) ([]string, error) {
 // while the client goes on working. When a program opens the copy, runs that were executing
 // are queued again.
 func (c *Client) Backup(ctx context.Context, path string) error {
-	return wrapStoreErr("backup", c.store.Backup(ctx, path))
+	if c.backup == nil {
+		return fmt.Errorf("stint: backup: %w: %T copies no files: use the backup of its database", errors.ErrUnsupported, c.store)
+	}
+	return wrapStoreErr("backup", c.backup.Backup(ctx, path))
 }
 
 // StreamChunks returns up to limit chunks of a run's stream with numbers above after; the
@@ -369,7 +365,8 @@ func (c *Client) RestartFrom(ctx context.Context, runID, stepName string) error 
 	if err != nil {
 		return err
 	}
-	return wrapStoreErr("restart", c.store.Restart(ctx, time.Now(), id, at))
+	_, err = c.store.ChangeRun(ctx, time.Now(), id, store.RunChange{Kind: store.RunRestart, At: at})
+	return wrapStoreErr("restart", err)
 }
 
 // Fork creates a new run of the same task with the same input and returns its ID. The new run
@@ -383,7 +380,7 @@ func (c *Client) Fork(ctx context.Context, runID, stepName string) (string, erro
 	if err != nil {
 		return "", err
 	}
-	fork, err := c.store.Fork(ctx, time.Now(), id, at)
+	fork, err := c.store.ChangeRun(ctx, time.Now(), id, store.RunChange{Kind: store.RunFork, At: at})
 	if err != nil {
 		return "", wrapStoreErr("fork", err)
 	}

@@ -22,8 +22,9 @@ import (
 // A Client defines tasks, enqueues runs of them and makes workers that execute them, on one
 // database. Its methods may be called concurrently.
 type Client struct {
-	cfg   clientConfig
-	store store.Store
+	cfg    clientConfig
+	store  store.Store
+	backup store.Backuper // nil: the store cannot
 
 	mu      sync.Mutex
 	closed  bool
@@ -269,6 +270,7 @@ func newClient(s store.Store, cfg clientConfig) (*Client, error) {
 		return nil, errors.Join(wrapStoreErr("WithMeterProvider", err), s.Close())
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.backup, _ = s.(store.Backuper)
 	if cfg.readOnly {
 		c.store = readonly.New(s)
 		return c, nil
@@ -350,12 +352,19 @@ func (c *Client) expireLoop() {
 // retryStore is the pause before a failed call of the store is repeated.
 const retryStore = time.Second
 
-// retryWhileDegraded repeats a change until the store can write it or ctx is done: a disk that
+// unavailable reports whether an error of the store, or of a statement in the app's transaction,
+// means that the database cannot be written at present.
+func (c *Client) unavailable(err error) bool {
+	s, ok := c.store.(store.AppTx)
+	return errors.Is(err, store.ErrUnavailable) || ok && s.Unavailable(err)
+}
+
+// retryWhileUnavailable repeats a change until the store can write it or ctx is done: a disk that
 // is full for a while must not fail a handler.
-func (c *Client) retryWhileDegraded(ctx context.Context, change func() error) error {
+func (c *Client) retryWhileUnavailable(ctx context.Context, change func() error) error {
 	for {
 		err := change()
-		if err == nil || !c.store.Degraded(err) {
+		if err == nil || !c.unavailable(err) {
 			return err
 		}
 		c.logger().Warn("stint: the database cannot be written; will retry", "err", err, "in", retryStore)

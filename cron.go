@@ -150,7 +150,12 @@ func (t *Task[In, Out]) cron(ctx context.Context, name, spec string, in In, opts
 	if err != nil {
 		return err
 	}
-	return t.c.store.SetCron(ctx, time.Now(), c)
+	return t.c.setCron(ctx, c)
+}
+
+func (c *Client) setCron(ctx context.Context, cron store.Cron) error {
+	_, err := c.store.ChangeCron(ctx, time.Now(), store.CronChange{Kind: store.CronSet, Cron: cron})
+	return err
 }
 
 // Cron is like Task.Cron, for a workflow.
@@ -282,7 +287,7 @@ func (c *Client) UpdateCron(ctx context.Context, name, spec string) error {
 		for i := range all {
 			if all[i].Name == name {
 				all[i].Spec = spec
-				return wrapStoreErr(fmt.Sprintf("update cron %q", name), c.store.SetCron(ctx, time.Now(), all[i]))
+				return wrapStoreErr(fmt.Sprintf("update cron %q", name), c.setCron(ctx, all[i]))
 			}
 		}
 		if !more {
@@ -328,7 +333,7 @@ func (c *Client) DeleteCron(ctx context.Context, name string) error {
 	return c.changeCron(ctx, name, "delete", store.CronDelete)
 }
 
-func (c *Client) changeCron(ctx context.Context, name, what string, change store.CronChange) error {
+func (c *Client) changeCron(ctx context.Context, name, what string, change store.CronChangeKind) error {
 	if err := check.Text("name", name); err != nil {
 		return wrapStoreErr(what+" cron", err)
 	}
@@ -338,7 +343,8 @@ func (c *Client) changeCron(ctx context.Context, name, what string, change store
 	if change == store.CronDelete && c.declaresCron(name) {
 		return wrapStoreErr(fmt.Sprintf("delete cron %q, which this program declares", name), store.ErrTaken)
 	}
-	return wrapStoreErr(fmt.Sprintf("%s cron %q", what, name), c.store.ChangeCron(ctx, time.Now(), name, change))
+	_, err := c.store.ChangeCron(ctx, time.Now(), store.CronChange{Kind: change, Name: name})
+	return wrapStoreErr(fmt.Sprintf("%s cron %q", what, name), err)
 }
 
 func (c *Client) declaresCron(name string) bool {
@@ -366,7 +372,7 @@ func (c *Client) TriggerCron(ctx context.Context, name string) (string, error) {
 	if err := c.declare(ctx, true); err != nil {
 		return "", err
 	}
-	id, err := c.store.TriggerCron(ctx, time.Now(), name)
+	id, err := c.store.ChangeCron(ctx, time.Now(), store.CronChange{Kind: store.CronTrigger, Name: name})
 	if err != nil {
 		return "", wrapStoreErr(fmt.Sprintf("trigger cron %q", name), err)
 	}
@@ -389,5 +395,6 @@ func (c *Client) Reschedule(ctx context.Context, runID string, at time.Time) err
 	if err != nil {
 		return err
 	}
-	return wrapStoreErr(fmt.Sprintf("reschedule run %s", runID), c.store.Reschedule(ctx, time.Now(), id, at))
+	_, err = c.store.ChangeRun(ctx, time.Now(), id, store.RunChange{Kind: store.RunReschedule, Due: at})
+	return wrapStoreErr(fmt.Sprintf("reschedule run %s", runID), err)
 }

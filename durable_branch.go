@@ -393,13 +393,13 @@ func (sc *scope) rerunFailed(ctx context.Context, at store.Address, runs []store
 			sc.awaitInterrupt()
 			return sc.refuseNew(ctx)
 		}
-		s, failed := sc.e.c.store, []store.State{store.Failed, store.Canceled}
-		if _, err := s.Replay(context.WithoutCancel(ctx), time.Now(), store.Filter{IDs: rerun, States: failed}); err != nil {
+		s, failed := sc.e.c.store, store.Filter{IDs: rerun, States: []store.State{store.Failed, store.Canceled}}
+		if _, err := s.Act(context.WithoutCancel(ctx), time.Now(), store.Action{Kind: store.ActReplay}, failed); err != nil {
 			return wrapStoreErr("run children anew", err)
 		}
 		if sc.e.w.isCanceled(&sc.e.run) { // meanwhile: that did not see the children
-			reason := encodeFailure(ErrCanceled)
-			if _, err := s.Cancel(context.WithoutCancel(ctx), time.Now(), store.Filter{IDs: rerun}, reason); err != nil {
+			a := store.Action{Kind: store.ActCancel, Reason: encodeFailure(ErrCanceled)}
+			if _, err := s.Act(context.WithoutCancel(ctx), time.Now(), a, store.Filter{IDs: rerun}); err != nil {
 				return wrapStoreErr("cancel children", err)
 			}
 		}

@@ -201,7 +201,7 @@ func (sc *scope) append(ctx context.Context, e store.Entry) (store.Entry, error)
 	}
 	var stored store.Entry
 	var stale bool
-	err := sc.e.c.retryWhileDegraded(ctx, func() (err error) {
+	err := sc.e.c.retryWhileUnavailable(ctx, func() (err error) {
 		stored, stale, err = sc.e.c.store.Append(context.WithoutCancel(ctx), time.Now(),
 			store.Call{ID: sc.e.run.ID, Lease: sc.e.run.Lease, Entry: e})
 		return err
@@ -306,25 +306,19 @@ func (d *durableRun) watch(ctx context.Context, p *parked) {
 		t := time.AfterFunc(time.Until(p.until), func() { d.wake(p) })
 		context.AfterFunc(ctx, func() { t.Stop() })
 	}
-	var await func() (store.Entry, error)
-	s, run := d.e.c.store, d.e.run.ID
-	switch {
-	case p.entry.Seq > 0:
-		await = func() (store.Entry, error) { return s.AwaitEntry(ctx, run, p.entry) }
-	case p.child != (store.ID{}):
-		await = func() (store.Entry, error) {
-			_, err := s.Await(ctx, p.child, -1)
-			return store.Entry{}, err
-		}
-	default:
+	run := p.child
+	if p.entry.Seq > 0 {
+		run = d.e.run.ID
+	}
+	if run == (store.ID{}) {
 		return
 	}
 	d.goroutines.Go(func() {
-		if got, err := await(); err == nil || !errors.Is(err, context.Canceled) {
+		if got, err := d.e.c.store.Await(ctx, run, store.Until{Entry: p.entry}); err == nil || !errors.Is(err, context.Canceled) {
 			d.mu.Lock()
 			defer d.mu.Unlock()
-			if !p.awake {
-				p.got = got
+			if !p.awake && got.Entry != nil {
+				p.got = *got.Entry
 			}
 			d.wakeLocked(p)
 		}

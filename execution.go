@@ -363,7 +363,7 @@ func (e *execution) loadDurable(ctx context.Context) (*durableRun, error) {
 	var entries []store.Entry
 	if e.run.Journal {
 		var err error
-		if entries, err = e.c.store.Load(context.WithoutCancel(ctx), e.run.ID); err != nil {
+		if entries, _, err = e.c.store.Entries(context.WithoutCancel(ctx), e.run.ID, store.Address{}, -1, true); err != nil {
 			return nil, wrapStoreErr("load the journal", err)
 		}
 	}

@@ -320,7 +320,7 @@ func enqueueChildren(ctx context.Context, c *Client, now time.Time, runs []store
 	e.Done = true
 	runs[0].Call = &store.Call{ID: sc.e.run.ID, Lease: sc.e.run.Lease, Entry: e}
 	var got []store.Enqueued
-	err = c.retryWhileDegraded(ctx, func() (err error) {
+	err = c.retryWhileUnavailable(ctx, func() (err error) {
 		got, err = c.enqueue(ctx, now, nil, runs)
 		return err
 	})
@@ -403,26 +403,28 @@ func (c *Client) QueuePriorities(ctx context.Context, queue string) (map[int]int
 	if err := check.Text("queue name", queue); err != nil {
 		return nil, wrapStoreErr("count priorities", err)
 	}
-	counts, err := c.store.Priorities(ctx, queue)
+	all, err := c.store.Queues(ctx, queue)
 	if err != nil {
 		return nil, wrapStoreErr("count priorities", err)
 	}
-	public := make(map[int]int, len(counts))
-	for p, n := range counts {
-		public[int(p)] = n
+	public := map[int]int{}
+	for _, q := range all {
+		for p, n := range q.Priorities {
+			public[int(p)] = n
+		}
 	}
 	return public, nil
 }
 
 // ListQueues returns every queue that was ever used, by name.
 func (c *Client) ListQueues(ctx context.Context) ([]QueueInfo, error) {
-	all, err := c.store.Queues(ctx)
+	all, err := c.store.Queues(ctx, "")
 	if err != nil {
 		return nil, wrapStoreErr("list queues", err)
 	}
 	infos := make([]QueueInfo, len(all))
 	for i, q := range all {
-		infos[i] = QueueInfo(q)
+		infos[i] = QueueInfo{q.Name, q.Paused, q.Ready, q.Running, q.Oldest}
 	}
 	return infos, nil
 }

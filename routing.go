@@ -206,7 +206,10 @@ func (w *Worker) SetLabels(ctx context.Context, labels map[string]string) error 
 	if id == 0 {
 		return errors.New("stint: SetLabels: the worker does not run yet: use WithLabels")
 	}
-	return wrapStoreErr("set labels", w.c.store.SetLabels(ctx, id, maps.Clone(labels)))
+	change := store.WorkerInfo{ID: id, Labels: map[string]string{}}
+	maps.Copy(change.Labels, labels)
+	_, err := w.c.store.Register(ctx, change)
+	return wrapStoreErr("set labels", err)
 }
 
 // A WorkerInfo describes a running worker, of any process on the database.

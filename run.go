@@ -89,7 +89,8 @@ func (r *Run[Out]) Cancel(ctx context.Context) error {
 	if r.idErr != nil {
 		return r.idErr
 	}
-	n, err := r.c.store.Cancel(ctx, time.Now(), store.Filter{IDs: []store.ID{r.id}}, encodeFailure(ErrCanceled))
+	n, err := r.c.store.Act(ctx, time.Now(), store.Action{Kind: store.ActCancel, Reason: encodeFailure(ErrCanceled)},
+		store.Filter{IDs: []store.ID{r.id}})
 	if err == nil && n == 0 {
 		_, err = r.c.store.Get(ctx, r.id) // ended, or does not exist
 	}
@@ -183,7 +184,7 @@ func (sc *scope) canceledWith(child *store.Run) bool {
 // handler's own error. Handlers that wait do not get that: the wait must return the same when
 // it is repeated.
 func (r *Run[Out]) result(ctx context.Context, kept *errorWaiter) (out Out, err error) {
-	end, err := r.c.store.Await(ctx, r.id, -1)
+	end, err := r.c.store.Await(ctx, r.id, store.Until{})
 	if err != nil {
 		if ctx.Err() != nil {
 			return out, context.Cause(ctx)
@@ -339,7 +340,7 @@ func (r *Run[Out]) Stream(ctx context.Context) iter.Seq2[[]byte, error] {
 		for after := int64(0); ; {
 			chunks, ended, err := r.c.store.Chunks(ctx, r.id, after, chunksAtOnce)
 			if err == nil && len(chunks) == 0 && !ended {
-				_, err = r.c.store.Await(ctx, r.id, after)
+				_, err = r.c.store.Await(ctx, r.id, store.Until{Chunk: after + 1})
 			}
 			if err != nil {
 				yield(nil, wrapStoreErr("stream", err))

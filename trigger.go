@@ -274,7 +274,8 @@ func (c *Client) CreateFilter(ctx context.Context, f TriggerFilter) (int64, erro
 
 // DeleteFilter deletes a filter, or returns ErrNotFound.
 func (c *Client) DeleteFilter(ctx context.Context, id int64) error {
-	return wrapStoreErr(fmt.Sprintf("delete filter %d", id), c.store.DeleteFilter(ctx, id))
+	_, err := c.store.SetFilter(ctx, store.TaskFilter{ID: id})
+	return wrapStoreErr(fmt.Sprintf("delete filter %d", id), err)
 }
 
 // A FilterQuery says which filters FilterPage returns.

@@ -60,7 +60,7 @@ func StepTx[T any](ctx context.Context, name string, fn func(context.Context, *s
 		return zero, fmt.Errorf("%w: StepTx outside of a run", ErrDurable)
 	}
 	return Step(ctx, name, func(ctx context.Context) (out T, err error) {
-		err = e.c.retryWhileDegraded(ctx, func() (err error) {
+		err = e.c.retryWhileUnavailable(ctx, func() (err error) {
 			out, err = stepTxOnce(ctx, e, name, fn)
 			return vet(err) // its methods are called to find out whether to retry
 		})

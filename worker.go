@@ -251,7 +251,7 @@ func (w *Worker) storeTasks(ctx context.Context) error {
 	}
 	tasks := w.c.handledTasks()
 	if !slices.Equal(tasks, w.storedTasks) {
-		if err := w.c.store.SetTasks(ctx, w.id, tasks); err != nil {
+		if _, err := w.c.store.Register(ctx, store.WorkerInfo{ID: w.id, Tasks: tasks}); err != nil {
 			return err
 		}
 	}

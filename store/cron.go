@@ -1,7 +1,6 @@
 package store
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -60,52 +59,23 @@ func (c *Cron) Size() int {
 }
 
 // A CronChange is a change by ChangeCron.
-type CronChange uint8
+type CronChange struct {
+	Kind CronChangeKind
+	Cron Cron   // for CronSet
+	Name string // for all others
+}
+
+// A CronChangeKind says what ChangeCron does.
+type CronChangeKind uint8
 
 // The changes of a cron.
 const (
-	CronPause CronChange = iota + 1
-	CronResume
-	CronDelete
+	CronSet     CronChangeKind = iota + 1 // creates a cron, or replaces the one with its name; if the spec is the same, its ticks continue
+	CronPause                             // ticks while it is paused are lost
+	CronResume                            // its next tick is after now
+	CronDelete                            // removes it
+	CronTrigger                           // starts a run now, besides its ticks
 )
-
-// Schedules starts runs at times and by events.
-type Schedules interface {
-	// Declare sets the crons and triggers of tasks to those declared. Crons of SetCron stay, and
-	// so does the state of what did not change.
-	//
-	// A declaration ends when a worker of the same Program registers that does not define its
-	// task, and no living worker does. If it is declared again it continues, and catches up: on
-	// ticks by its CatchUp, on events of the last CatchUpGraceTime.
-	Declare(ctx context.Context, now time.Time, ds []Declaration) error
-	// SetCron creates a cron, or replaces the one with the same name and task. Its first tick is
-	// after now; if it replaces one with the same spec, the ticks continue. ErrTaken if a cron that
-	// is still declared, or one of another task, has the name.
-	SetCron(ctx context.Context, now time.Time, c Cron) error
-	// ChangeCron pauses, resumes or deletes a cron. Ticks while it is paused are lost. ErrNotFound
-	// if there is none with the name; ErrTaken for deleting one that is declared and whose task a
-	// living worker has.
-	ChangeCron(ctx context.Context, now time.Time, name string, change CronChange) error
-	// TriggerCron starts a run of a cron now, besides its ticks.
-	TriggerCron(ctx context.Context, now time.Time, name string) (ID, error)
-	// Crons lists up to limit crons by name, after the given one. It returns at least one, and fewer
-	// than limit rather than more than MaxPageBytes. more reports whether there are others.
-	Crons(ctx context.Context, after string, limit int) (crons []Cron, more bool, err error)
-	// SetFilter adds a filter, and returns its number.
-	SetFilter(ctx context.Context, f TaskFilter) (int64, error)
-	// DeleteFilter removes a filter. ErrNotFound if there is none.
-	DeleteFilter(ctx context.Context, id int64) error
-	// Filters lists up to limit filters of a task ("": of all), oldest first, after the one with the
-	// given number, limited as Crons. more reports whether there are others.
-	Filters(ctx context.Context, task string, after int64, limit int) (filters []TaskFilter, more bool, err error)
-	// Events lists up to limit events with a key ("": any), newest first, older than before (zero:
-	// from the newest), limited as Crons. next is the before of the next page, or zero if this is
-	// the last.
-	Events(ctx context.Context, key string, before ID, limit int) (events []EventInfo, next ID, err error)
-	// Reschedule changes the due time of a scheduled run. ErrNotFound if the run does not exist,
-	// ErrStarted if it is not scheduled any more.
-	Reschedule(ctx context.Context, now time.Time, id ID, at time.Time) error
-}
 
 // An EventInfo is an event, and the runs that it concerned.
 type EventInfo struct {

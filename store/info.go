@@ -21,14 +21,54 @@ type Filter struct {
 	Scan int
 }
 
-// An Act is a method of Admin that acts on all runs that match a filter, for Count.
-type Act uint8
+// An Action is what Act does to each run that matches a filter.
+type Action struct {
+	Kind   ActionKind
+	Reason []byte // for ActCancel: the error of the canceled runs, encoded as Outcome.Error
+	// DryRun changes nothing and counts the runs that the action would change. Where the end of one run
+	// ends another that matches too, as in a canceled workflow, both count.
+	DryRun bool
+}
 
-// The methods that Count counts for.
+// An ActionKind says what Act does.
+type ActionKind uint8
+
+// The actions.
 const (
-	ActCancel Act = iota + 1
+	// ActCancel cancels runs that have not ended. A run with a running handler gets a Signal. A waiting run
+	// with a journal, or a Blocked one with pending compensations, is queued once more to clean up. All
+	// others end at once, also a Blocked one that was asked to cancel before. Children that are not detached
+	// are canceled too.
+	ActCancel ActionKind = iota + 1
+	// ActReplay queues runs that have ended or are Blocked for a new attempt. Attempts keep counting; the
+	// budget of retries starts anew. The new attempt records its compensations anew: of the old ones only
+	// notes stay, in UndoneScope, except for those of branches that have ended, or within such a branch,
+	// which are pending again.
 	ActReplay
+	// ActDelete deletes runs that have ended, with everything stored about them. Only their keys stay, as
+	// long as their KeyTTL.
 	ActDelete
+)
+
+// A RunChange is a change by ChangeRun.
+type RunChange struct {
+	Kind RunChangeKind
+	At   Address   // for RunRestart and RunFork: an entry in the handler's own scope
+	Due  time.Time // for RunReschedule
+}
+
+// A RunChangeKind says what ChangeRun does.
+type RunChangeKind uint8
+
+// The changes of a run.
+const (
+	// RunRestart queues a run that has ended, or is blocked, for a new attempt that replays only what was
+	// recorded before At.
+	RunRestart RunChangeKind = iota + 1
+	// RunFork enqueues a copy of a run, with what that had completed before At.
+	RunFork
+	// RunReschedule changes the due time of a scheduled run: ErrStarted if it is not scheduled any more.
+	RunReschedule
 )
 
 // A NewEvent is an event to publish.
@@ -96,6 +136,9 @@ type QueueInfo struct {
 	Ready   int // runs that may start, counted up to MaxCount
 	Running int
 	Oldest  time.Time // the earliest due time among the next runs of each task; zero: none may start
+	// Priorities counts the runs that may start, by priority, up to MaxCount of them. Only Queues with a
+	// name returns it.
+	Priorities map[int8]int
 }
 
 // Names are the names that the database knows, each list sorted.

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -92,31 +91,6 @@ type Call struct {
 	ID    ID
 	Lease int64
 	Entry Entry
-}
-
-// Journal stores what runs have done, for handlers that run again.
-type Journal interface {
-	// Append records an entry, or completes the pending one at its address, and returns the entry
-	// there: for an event that has been published, with its payload. stale reports that the lease
-	// is old, and nothing was recorded.
-	Append(ctx context.Context, now time.Time, c Call) (e Entry, stale bool, err error)
-	// Load returns a run's journal, in the order of scopes and numbers.
-	Load(ctx context.Context, id ID) ([]Entry, error)
-	// Entries returns up to limit entries of a run's journal after an address (zero: from the first),
-	// in the order of Load. It returns at least one, and fewer than limit rather than more than
-	// MaxPageBytes. more reports whether there are others. It skips EntryNote unless notes is true.
-	// A run that does not exist has no entries.
-	Entries(ctx context.Context, id ID, after Address, limit int, notes bool) (entries []Entry, more bool, err error)
-	// Restart queues a run that has ended, or is blocked, for a new attempt that replays only what
-	// was recorded before an address in the handler's own scope. ErrNotFound if there is no such
-	// run, or it has not ended.
-	Restart(ctx context.Context, now time.Time, id ID, at Address) error
-	// Fork enqueues a copy of a run, with what that had completed before an address in the
-	// handler's own scope.
-	Fork(ctx context.Context, now time.Time, id ID, at Address) (ID, error)
-	// AwaitEntry returns the entry at an address once it is done, or its run has ended or does not
-	// exist: then it is the zero Entry if there is none.
-	AwaitEntry(ctx context.Context, id ID, at Address) (Entry, error)
 }
 
 // A Waits lists what a run waits for after an Outcome with To Waiting: the first of them queues

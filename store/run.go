@@ -200,11 +200,18 @@ type Attempt struct {
 	Error   []byte // nil if it was cut short
 }
 
+// An Until is what Await waits for besides the run's end; zero: nothing.
+type Until struct {
+	Chunk int64   // the stream chunk with this number, or a later one
+	Entry Address // the journal's entry at this address, once it is done
+}
+
 // A Result is a run's state and output.
 type Result struct {
 	State    State  // 0: there is no such run
 	Workflow bool   // it is a workflow's run
 	Output   []byte // if State is Succeeded
+	Entry    *Entry // the one at Until.Entry; nil: there is none
 }
 
 // A WorkflowTask is a run of a workflow's task, or the workflow's run itself.

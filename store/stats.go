@@ -1,28 +1,10 @@
 package store
 
 import (
-	"context"
 	"strconv"
 	"strings"
 	"time"
 )
-
-// Stats reports what happens in the store. Its counts are not part of any guarantee: a process
-// that dies may lose those of its last second.
-type Stats interface {
-	// Counters returns what happened since a time, in spans of a minute or an hour, oldest
-	// first: for all runs together, or, with perTask, for each task in each queue. Minutes are
-	// kept for MinutesKept, hours for HoursKept.
-	Counters(ctx context.Context, span time.Duration, since time.Time, perTask bool) ([]Counters, error)
-	// Counts counts the runs that have not ended, by state, each up to MaxCount.
-	Counts(ctx context.Context) (map[State]int, error)
-	// Changed waits for a change after the number that an earlier call returned, or 0, and
-	// returns the present number. It misses nothing, but may return when nothing has changed.
-	// The number rises by one or more a commit, more if more was done.
-	Changed(ctx context.Context, after uint64) (uint64, error)
-	// Facts describes the database.
-	Facts(ctx context.Context) (Facts, error)
-}
 
 // How long counters are kept.
 const (

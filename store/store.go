@@ -13,30 +13,50 @@ import (
 var (
 	ErrClosed   = errors.New("store is closed")
 	ErrNotFound = errors.New("not found")
-	// ErrBusy reports that another program kept the database locked for longer than the store waits.
-	// Nothing was changed.
-	ErrBusy = errors.New("database is locked by another program")
 	// ErrStale reports that the run was given to another execution, or has ended.
 	ErrStale = errors.New("stale execution")
 	// ErrReadOnly reports a change through a read-only store.
 	ErrReadOnly = errors.New("store is read-only")
-	// ErrFileGone reports that the database's file was removed or moved while it was open, ErrReplaced
-	// that another file is at its path. Nothing is acknowledged from then on.
-	ErrFileGone = errors.New("database file is gone")
-	ErrReplaced = errors.New("database file was replaced by another")
+	// ErrUnavailable reports that the store cannot write at present: the disk is full, say, or the server is
+	// away. Nothing was changed, and the call may be repeated later.
+	ErrUnavailable = errors.New("the store cannot write at present")
 )
+
+// Kinds of ErrUnavailable.
+var (
+	// ErrBusy reports that another program kept the database locked for longer than the store waits.
+	ErrBusy error = unavailable("database is locked by another program")
+	// ErrFileGone reports that the database's file was removed or moved while it was open, ErrReplaced
+	// that another file is at its path.
+	ErrFileGone error = unavailable("database file is gone")
+	ErrReplaced error = unavailable("database file was replaced by another")
+)
+
+type unavailable string
+
+func (e unavailable) Error() string { return string(e) }
+
+// Is makes the error an ErrUnavailable.
+func (unavailable) Is(target error) bool { return target == ErrUnavailable }
 
 // An ID names a run: a UUIDv7, assigned by the store, increasing in the order of enqueueing.
 type ID = uuid.UUID
 
 // Runs moves runs through their states.
 type Runs interface {
-	// Enqueue stores all runs or none, in order, in one commit. It retains nothing.
+	// Enqueue stores all runs or none, in order, in one commit. It retains nothing. ErrNotFound if a Parent
+	// does not exist, ErrStale if the first run's Call is stale.
 	Enqueue(ctx context.Context, now time.Time, runs []NewRun) ([]Enqueued, error)
 	// Claim gives the worker up to Free runs that may start, in order: highest effective priority first,
 	// then earliest due, then first enqueued. It waits until there is at least one, or ctx is done.
 	// What it returns is committed.
 	Claim(ctx context.Context, r ClaimRequest) ([]Claimed, error)
+	// Append records a durable call's entry, or completes the pending one at its address, and returns the
+	// entry there: for an event that has been published, with its payload. stale reports that the lease
+	// is old, and nothing was recorded.
+	Append(ctx context.Context, now time.Time, c Call) (e Entry, stale bool, err error)
+	// Record stores what running handlers reported, and reports for each record whether it was stale.
+	Record(ctx context.Context, records []Record) (stale []bool, err error)
 	// Finish records outcomes, and reports for each whether it was stale: the run was given to another
 	// execution, or had ended. A stale outcome changes nothing.
 	//
@@ -44,15 +64,44 @@ type Runs interface {
 	// journal and To is not terminal, or it has pending compensations; see UndoScope. Then it is Queued
 	// once more, or Blocked if To is Blocked, and stays asked to cancel.
 	Finish(ctx context.Context, now time.Time, outcomes []Outcome) (stale []bool, err error)
-	// Record stores what running handlers reported, and reports for each record whether it was stale.
-	Record(ctx context.Context, records []Record) (stale []bool, err error)
-	// Publish stores events in order, resumes the runs that wait for them, and enqueues the runs of
-	// triggers that match, in one commit. Such a run has the event's payload as its input, and the
-	// event's metadata with MetaEvent, MetaEventKey and MetaPayload. Publish returns the events' IDs.
-	Publish(ctx context.Context, now time.Time, events []NewEvent) ([]ID, error)
-	// Await returns the run's result once it has ended, has a stream chunk after the given one (negative:
-	// chunks do not count), or does not exist.
-	Await(ctx context.Context, id ID, afterChunk int64) (Result, error)
+	// Act cancels, replays or deletes all runs that match and that the action concerns, and returns how
+	// many; with DryRun it only counts them.
+	Act(ctx context.Context, now time.Time, a Action, f Filter) (int, error)
+	// ChangeRun restarts, forks or reschedules a run. It returns the run's ID, or that of the fork.
+	// ErrNotFound if the run does not exist, or is not in a state that the change is for.
+	ChangeRun(ctx context.Context, now time.Time, id ID, c RunChange) (ID, error)
+	// Expire deletes, in small batches, what is old: succeeded, canceled and skipped runs that ended before
+	// done, failed ones that ended before failed, events published before done, rate limits that came with
+	// runs and were not used for an hour, and counters. It returns how many runs it deleted.
+	Expire(ctx context.Context, done, failed time.Time) (int, error)
+}
+
+// History reads runs, and what they have recorded.
+type History interface {
+	// Get returns a run with its attempts, or ErrNotFound.
+	Get(ctx context.Context, id ID) (*Run, error)
+	// Workflow returns a workflow run's graph; that run itself, with Place End; and the runs of its tasks
+	// with the given names (nil: all, and the on-failure and on-success tasks). ErrNotFound if there is
+	// no such run, or it is not a workflow's.
+	Workflow(ctx context.Context, id ID, names []string) (*Graph, []WorkflowTask, error)
+	// List returns up to limit runs that match, newest first, older than before (zero: from the newest).
+	// next is the before of the next page, or zero if this is the last. A page has at least one run, and
+	// ends before its Size exceeds MaxPageBytes.
+	List(ctx context.Context, f Filter, before ID, limit int) (runs []Run, next ID, err error)
+	// Entries returns up to limit entries of a run's journal after an address (zero: from the first), by
+	// scope and number. It returns at least one, and fewer than limit rather than more than MaxPageBytes;
+	// a negative limit means all entries, whatever their size. more reports whether there are others. It
+	// skips EntryNote unless notes is true. A run that does not exist has no entries.
+	Entries(ctx context.Context, id ID, after Address, limit int, notes bool) (entries []Entry, more bool, err error)
+	// Logs returns up to limit lines of a run after the given line number, oldest first. It returns at
+	// least one, and fewer than limit rather than more than MaxPageBytes.
+	Logs(ctx context.Context, id ID, after int64, limit int) ([]Log, error)
+	// Chunks returns up to limit stream chunks of a run after the given one, limited as Logs. It also
+	// reports whether the run has ended and these are its last chunks. ErrNotFound if the run does not
+	// exist.
+	Chunks(ctx context.Context, id ID, after int64, limit int) ([]Chunk, bool, error)
+	// Await waits until the run has ended, does not exist, or has what u names, and returns its result.
+	Await(ctx context.Context, id ID, u Until) (Result, error)
 }
 
 // Workers registers workers, and recovers the runs of dead ones.
@@ -60,12 +109,11 @@ type Workers interface {
 	// Register adds a worker, and returns its number. The worker lives while the store that registered
 	// it is open, or until Unregister. A run that its handler blocked is queued again once a worker of
 	// another build lives and none of the build that blocked it.
+	//
+	// With the ID of a worker it changes that worker's Labels and Tasks, each unless it is nil, and
+	// nothing else.
 	Register(ctx context.Context, w WorkerInfo) (int64, error)
-	// SetLabels changes a worker's labels.
-	SetLabels(ctx context.Context, worker int64, labels map[string]string) error
-	// SetTasks changes which tasks a worker has handlers for.
-	SetTasks(ctx context.Context, worker int64, tasks []string) error
-	// Living lists the living workers.
+	// Living lists the living workers, in the order of registering.
 	Living(ctx context.Context) ([]WorkerInfo, error)
 	// Unregister removes a worker, and queues the runs that it still executes. Their attempt does not
 	// count.
@@ -82,79 +130,89 @@ type Workers interface {
 	Watch(ctx context.Context, worker int64) (Signals, error)
 }
 
-// Admin reads, and acts on many runs at once.
-type Admin interface {
-	// Get returns a run with its attempts, or ErrNotFound.
-	Get(ctx context.Context, id ID) (*Run, error)
-	// Workflow returns a workflow run's graph; that run itself, with Place End; and the runs of its tasks
-	// with the given names (nil: all, and the on-failure and on-success tasks). ErrNotFound if there is
-	// no such run, or it is not a workflow's.
-	Workflow(ctx context.Context, id ID, names []string) (*Graph, []WorkflowTask, error)
-	// List returns up to limit runs that match, newest first, older than before (zero: from the newest).
-	// next is the before of the next page, or zero if this is the last. A page has at least one run, and
-	// ends before its Size exceeds MaxPageBytes.
-	List(ctx context.Context, f Filter, before ID, limit int) (runs []Run, next ID, err error)
-	// Logs returns up to limit lines of a run after the given line number, oldest first. It returns at
-	// least one, and fewer than limit rather than more than MaxPageBytes.
-	Logs(ctx context.Context, id ID, after int64, limit int) ([]Log, error)
-	// Chunks returns up to limit stream chunks of a run after the given one, limited as Logs. It also
-	// reports whether the run has ended and these are its last chunks.
-	Chunks(ctx context.Context, id ID, after int64, limit int) ([]Chunk, bool, error)
-	// Cancel cancels all runs that match and have not ended, and counts them. A run with a running
-	// handler gets a Signal. A waiting run with a journal, or a Blocked one with pending compensations,
-	// is queued once more to clean up. All others end at once, also a Blocked one that was asked to
-	// cancel before. Children that are not detached are canceled too. reason is encoded as Outcome.Error.
-	Cancel(ctx context.Context, now time.Time, f Filter, reason []byte) (int, error)
-	// Count returns how many runs a method would change, and changes nothing. Where the end of one run
-	// ends another that matches too, as in a canceled workflow, both count.
-	Count(ctx context.Context, f Filter, act Act) (int, error)
-	// Replay queues all runs that match and have ended or are Blocked for a new attempt. Attempts keep
-	// counting; the budget of retries starts anew. The new attempt records its compensations anew: of the
-	// old ones only notes stay, in UndoneScope, except for those of branches that have ended, or within
-	// such a branch, which are pending again.
-	Replay(ctx context.Context, now time.Time, f Filter) (int, error)
-	// Names returns all known names.
-	Names(ctx context.Context) (*Names, error)
-	// Delete deletes all runs that match and have ended, with everything stored about them. Only their
-	// keys stay, as long as their KeyTTL.
-	Delete(ctx context.Context, f Filter) (int, error)
-	// Expire deletes, in small batches, what is old: succeeded, canceled and skipped runs that ended before
-	// done, failed ones that ended before failed, events published before done, rate limits that came with
-	// runs and were not used for an hour, and counters. It returns how many runs it deleted.
-	Expire(ctx context.Context, done, failed time.Time) (int, error)
+// Schedules starts runs at times and by events.
+type Schedules interface {
+	// Declare sets the crons and triggers of tasks to those declared. Other crons stay, and so does the
+	// state of what did not change.
+	//
+	// A declaration ends when a worker of the same Program registers that does not define its task, and no
+	// living worker does. If it is declared again it continues, and catches up: on ticks by its CatchUp, on
+	// events of the last CatchUpGraceTime.
+	Declare(ctx context.Context, now time.Time, ds []Declaration) error
+	// ChangeCron sets, pauses, resumes, deletes or triggers a cron. It returns the ID of the run that
+	// CronTrigger starts. ErrNotFound if there is none with the name; ErrTaken for setting one that is
+	// declared or of another task, and for deleting one that is declared and whose task a living worker has.
+	ChangeCron(ctx context.Context, now time.Time, c CronChange) (ID, error)
+	// Crons lists up to limit crons by name, after the given one. It returns at least one, and fewer
+	// than limit rather than more than MaxPageBytes. more reports whether there are others.
+	Crons(ctx context.Context, after string, limit int) (crons []Cron, more bool, err error)
+	// Publish stores events in order, resumes the runs that wait for them, and enqueues the runs of
+	// triggers that match, in one commit. Such a run has the event's payload as its input, and the
+	// event's metadata with MetaEvent, MetaEventKey and MetaPayload. Publish returns the events' IDs.
+	Publish(ctx context.Context, now time.Time, events []NewEvent) ([]ID, error)
+	// Events lists up to limit events with a key ("": any), newest first, older than before (zero:
+	// from the newest), limited as Crons. next is the before of the next page, or zero if this is
+	// the last.
+	Events(ctx context.Context, key string, before ID, limit int) (events []EventInfo, next ID, err error)
+	// SetFilter adds a filter, and returns its number. A filter without a task deletes the one that has
+	// its ID: ErrNotFound if there is none.
+	SetFilter(ctx context.Context, f TaskFilter) (int64, error)
+	// Filters lists up to limit filters of a task ("": of all), oldest first, after the one with the
+	// given number, limited as Crons. more reports whether there are others.
+	Filters(ctx context.Context, task string, after int64, limit int) (filters []TaskFilter, more bool, err error)
+}
+
+// Limits says what may start: queues, and limits of concurrency and rate.
+type Limits interface {
 	// Pause stops, or with paused false resumes: starts from a queue; starts by the living workers of a
 	// name; or what a limit admits. Admitted and started runs continue. While a limit is paused, a
 	// strategy that cancels new runs lets them wait. ErrNotFound if no living worker has the name, or the
 	// rate limit does not exist.
 	Pause(ctx context.Context, what Pausable, paused bool) error
-	// Queues lists every queue that was ever used, by name.
-	Queues(ctx context.Context) ([]QueueInfo, error)
-	// Priorities counts the runs of a queue that may start, by priority, up to MaxCount of them.
-	Priorities(ctx context.Context, queue string) (map[int8]int, error)
+	// Queues lists every queue that was ever used, by name; or only the one with the given name, with its
+	// Priorities.
+	Queues(ctx context.Context, name string) ([]QueueInfo, error)
 	// SetRate sets a rate limit's settings, which override those of Limits.
 	SetRate(ctx context.Context, now time.Time, key string, perSecond float64, burst int) error
 	// Limits lists the rate limits, or the keys of concurrency limits that are in use or paused, by name
 	// and key, up to MaxLimits.
 	Limits(ctx context.Context, rates bool) ([]LimitInfo, error)
+}
+
+// Stats reports what happens in the store. Its counts are not part of any guarantee: a process
+// that dies may lose those of its last second.
+type Stats interface {
+	// Counters returns what happened since a time, in spans of a minute or an hour, oldest
+	// first: for all runs together, or, with perTask, for each task in each queue. Minutes are
+	// kept for MinutesKept, hours for HoursKept.
+	Counters(ctx context.Context, span time.Duration, since time.Time, perTask bool) ([]Counters, error)
+	// Counts counts the runs that have not ended, by state, each up to MaxCount.
+	Counts(ctx context.Context) (map[State]int, error)
+	// Changed waits for a change after the number that an earlier call returned, or 0, and
+	// returns the present number. It misses nothing, but may return when nothing has changed.
+	// The number rises by one or more a commit, more if more was done.
+	Changed(ctx context.Context, after uint64) (uint64, error)
+	// Names returns all known names.
+	Names(ctx context.Context) (*Names, error)
+	// Facts describes the database.
+	Facts(ctx context.Context) (Facts, error)
 	// Check looks for damage, and describes what it found. It changes nothing.
 	Check(ctx context.Context) ([]string, error)
-	// Backup writes a consistent copy of the database to a new file.
-	Backup(ctx context.Context, path string) error
 	// Healthy returns nil, or why the store cannot write at present, such as that its file is no longer
 	// at its path.
 	Healthy() error
-	// Degraded reports whether an error, also of a statement in the app's transaction, means that the
-	// store cannot write at present: nothing was changed, and the call may be repeated later.
-	Degraded(err error) bool
 }
 
 // A Store keeps the state of an engine. Its methods may be called concurrently.
+//
+// An error of a store that cannot write at present is ErrUnavailable: nothing was changed, and the call
+// may be repeated later.
 type Store interface {
 	Runs
-	Journal
+	History
 	Workers
 	Schedules
-	Admin
+	Limits
 	Stats
 	// Close waits for what was begun, and queues the runs that the store's workers still execute.
 	Close() error
@@ -166,8 +224,7 @@ type Tx interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
-// AppTx is the one optional interface of a Store: it takes part in the app's transactions on the same
-// database.
+// AppTx is an optional interface of a Store: it takes part in the app's transactions on the same database.
 type AppTx interface {
 	// EnqueueTx enqueues in the app's transaction. The runs exist if and only if it commits, and start
 	// promptly after that.
@@ -179,6 +236,15 @@ type AppTx interface {
 	BeginTx(ctx context.Context) (*sql.Tx, error)
 	// AppendTx is Append in a transaction.
 	AppendTx(ctx context.Context, now time.Time, tx Tx, c Call) (e Entry, stale bool, err error)
+	// Unavailable reports whether an error of a statement in such a transaction means what ErrUnavailable
+	// does: the transaction may be repeated later.
+	Unavailable(err error) bool
+}
+
+// Backuper is an optional interface of a Store: it copies its database to a file.
+type Backuper interface {
+	// Backup writes a consistent copy of the database to a new file.
+	Backup(ctx context.Context, path string) error
 }
 
 const (

@@ -39,12 +39,6 @@ func (readOnly) Register(context.Context, store.WorkerInfo) (int64, error) {
 	return 0, store.ErrReadOnly
 }
 
-func (readOnly) SetLabels(context.Context, int64, map[string]string) error {
-	return store.ErrReadOnly
-}
-
-func (readOnly) SetTasks(context.Context, int64, []string) error { return store.ErrReadOnly }
-
 func (readOnly) Unregister(context.Context, int64) error { return store.ErrReadOnly }
 
 func (readOnly) Recover(context.Context) (store.Recovered, error) {
@@ -55,15 +49,17 @@ func (readOnly) Watch(context.Context, int64) (store.Signals, error) {
 	return store.Signals{}, store.ErrReadOnly
 }
 
-func (readOnly) Cancel(context.Context, time.Time, store.Filter, []byte) (int, error) {
+// Act counts, and changes nothing.
+func (r readOnly) Act(ctx context.Context, now time.Time, a store.Action, f store.Filter) (int, error) {
+	if a.DryRun {
+		return r.Store.Act(ctx, now, a, f)
+	}
 	return 0, store.ErrReadOnly
 }
 
-func (readOnly) Replay(context.Context, time.Time, store.Filter) (int, error) {
-	return 0, store.ErrReadOnly
+func (readOnly) ChangeRun(context.Context, time.Time, store.ID, store.RunChange) (store.ID, error) {
+	return store.ID{}, store.ErrReadOnly
 }
-
-func (readOnly) Delete(context.Context, store.Filter) (int, error) { return 0, store.ErrReadOnly }
 
 func (readOnly) Expire(context.Context, time.Time, time.Time) (int, error) {
 	return 0, store.ErrReadOnly
@@ -79,13 +75,7 @@ func (readOnly) Declare(context.Context, time.Time, []store.Declaration) error {
 	return store.ErrReadOnly
 }
 
-func (readOnly) SetCron(context.Context, time.Time, store.Cron) error { return store.ErrReadOnly }
-
-func (readOnly) ChangeCron(context.Context, time.Time, string, store.CronChange) error {
-	return store.ErrReadOnly
-}
-
-func (readOnly) TriggerCron(context.Context, time.Time, string) (store.ID, error) {
+func (readOnly) ChangeCron(context.Context, time.Time, store.CronChange) (store.ID, error) {
 	return store.ID{}, store.ErrReadOnly
 }
 
@@ -93,22 +83,8 @@ func (readOnly) SetFilter(context.Context, store.TaskFilter) (int64, error) {
 	return 0, store.ErrReadOnly
 }
 
-func (readOnly) DeleteFilter(context.Context, int64) error { return store.ErrReadOnly }
-
-func (readOnly) Reschedule(context.Context, time.Time, store.ID, time.Time) error {
-	return store.ErrReadOnly
-}
-
 func (readOnly) Append(context.Context, time.Time, store.Call) (store.Entry, bool, error) {
 	return store.Entry{}, false, store.ErrReadOnly
-}
-
-func (readOnly) Restart(context.Context, time.Time, store.ID, store.Address) error {
-	return store.ErrReadOnly
-}
-
-func (readOnly) Fork(context.Context, time.Time, store.ID, store.Address) (store.ID, error) {
-	return store.ID{}, store.ErrReadOnly
 }
 
 func (readOnly) EnqueueTx(context.Context, time.Time, store.Tx, []store.NewRun) ([]store.Enqueued, error) {
@@ -122,5 +98,7 @@ func (readOnly) PublishTx(context.Context, time.Time, store.Tx, []store.NewEvent
 func (readOnly) AppendTx(context.Context, time.Time, store.Tx, store.Call) (store.Entry, bool, error) {
 	return store.Entry{}, false, store.ErrReadOnly
 }
+
+func (readOnly) Unavailable(error) bool { return false }
 
 func (readOnly) BeginTx(context.Context) (*sql.Tx, error) { return nil, store.ErrReadOnly }

@@ -253,7 +253,7 @@ func (c *caller) cancel(ctx context.Context) error {
 		return nil
 	}
 	from := c.h.now()
-	n, err := c.s.Cancel(ctx, time.Now(), store.Filter{IDs: []store.ID{id}}, []byte(`"why"`))
+	n, err := c.s.Act(ctx, time.Now(), store.Action{Kind: store.ActCancel}, store.Filter{IDs: []store.ID{id}})
 	if err == nil {
 		c.h.add(c.n, from, call{run: id, verb: "cancel", did: n == 1})
 	}

@@ -53,35 +53,6 @@ func (s *Store) each(ctx context.Context, f store.Filter, states []store.State, 
 	}
 }
 
-// counted is what Count counts for each action, and which runs, besides by their states.
-var counted = map[store.Act]struct {
-	states []store.State
-	what   string
-	where  string
-}{
-	store.ActCancel: {openStates, "r.id", "(r.cancel_at IS NULL OR r." + stateBlocked + ")"},
-	store.ActDelete: {endedStates, "r.id", "(r.node IS NULL OR r.flags & 2)"},
-	// A task of a workflow is replayed with its workflow's run, if that has ended.
-	store.ActReplay: {replayStates, "DISTINCT CASE WHEN " + replaysParent + " THEN r.parent ELSE r.id END",
-		"(NOT (" + replaysParent + ") OR EXISTS (SELECT 1 FROM stint_runs f WHERE f.id = r.parent AND f." + hasEnded + "))"},
-}
-
-const replaysParent = "r.node IS NOT NULL AND NOT r.flags & 2 AND r." + hasEnded
-
-// Count implements store.Admin.
-func (s *Store) Count(ctx context.Context, f store.Filter, act store.Act) (n int, err error) {
-	c := counted[act]
-	f.States = intersect(f.States, c.states)
-	where, args, err := s.where(ctx, f)
-	if err != nil {
-		return 0, err
-	}
-	err = s.view(ctx, func(q querier) error {
-		return q.one("SELECT count("+c.what+")"+runTables+where+" AND "+c.where, args, &n)
-	})
-	return n, err
-}
-
 // intersect returns the states in both lists; a nil first list means all.
 func intersect(a, b []store.State) []store.State {
 	if a == nil {
@@ -104,13 +75,6 @@ var (
 
 	replayStates = append([]store.State{store.Blocked}, endedStates...)
 )
-
-// Cancel implements store.Admin.
-func (s *Store) Cancel(ctx context.Context, now time.Time, f store.Filter, reason []byte) (int, error) {
-	return s.each(ctx, f, openStates, func(u *unit, key int64) (bool, error) {
-		return u.runs.cancel(key, now.UnixMilli(), text(reason))
-	})
-}
 
 // cancel cancels a run and those of its descendants that are not detached.
 func (rs *runs) cancel(key, now int64, reason any) (bool, error) {
@@ -187,14 +151,6 @@ func (rs *runs) cancelChildren(key, now int64, reason any) error {
 	return nil
 }
 
-// Replay implements store.Admin. The attempts go on counting; the last one joins the
-// earlier ones.
-func (s *Store) Replay(ctx context.Context, now time.Time, f store.Filter) (int, error) {
-	return s.each(ctx, f, replayStates, func(u *unit, key int64) (bool, error) {
-		return u.runs.replay(key, now.UnixMilli())
-	})
-}
-
 // replay queues an ended or quarantined run. A workflow is replayed as a whole, also if one of its tasks
 // was selected.
 func (rs *runs) replay(key, at int64) (bool, error) {
@@ -264,20 +220,6 @@ func (rs *runs) moveLane(key, from int64, suspect bool) error {
 // setLaneSQL moves a run to another lane.
 const setLaneSQL = "UPDATE stint_runs SET lane = ?2 WHERE id = ?1"
 
-// Delete implements store.Admin.
-func (s *Store) Delete(ctx context.Context, f store.Filter) (int, error) {
-	return s.each(ctx, f, endedStates, func(u *unit, key int64) (bool, error) {
-		err := u.one("SELECT id FROM stint_runs WHERE id = ? AND "+deletable, []any{key}, &key)
-		if errors.Is(err, sql.ErrNoRows) {
-			return false, nil
-		}
-		if err != nil {
-			return false, err
-		}
-		return true, u.runs.deleteRun(key)
-	})
-}
-
 // deletable selects the runs that have ended. A workflow's task is deleted with its workflow's run.
 const deletable = hasEnded + " AND (node IS NULL OR flags & 2)"
 
@@ -315,7 +257,7 @@ func (rs *runs) deleteRun(key int64) error {
 	return rs.keys.releaseKeys(key)
 }
 
-// Expire implements store.Admin. Runs lie in the order of their creation, and none
+// Expire implements store.Runs. Runs lie in the order of their creation, and none
 // ended before it was created: a pass reads only what was created before the cutoff, and each
 // run once, also those that stay (open, or failed and younger).
 func (s *Store) Expire(ctx context.Context, done, failed time.Time) (int, error) {
@@ -426,7 +368,7 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-// Pause implements store.Admin.
+// Pause implements store.Limits.
 func (s *Store) Pause(ctx context.Context, what store.Pausable, paused bool) error {
 	switch {
 	case what.Queue != "":

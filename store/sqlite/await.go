@@ -32,23 +32,32 @@ func (a *await) end(r *store.Result, err error) {
 	a.once.Do(func() { a.result, a.err = r, err; close(a.ended) })
 }
 
-// Await implements store.Runs.
-func (s *Store) Await(ctx context.Context, id store.ID, afterChunk int64) (r store.Result, err error) {
-	end, err := s.await(ctx, id, func(q querier, key int64) (done bool, err error) {
+// Await implements store.History.
+func (s *Store) Await(ctx context.Context, id store.ID, u store.Until) (r store.Result, err error) {
+	read := func(q querier, key int64) (done bool, err error) {
 		r = store.Result{}
 		err = q.one("SELECT state, flags & 2 > 0, CASE WHEN "+stateSucceeded+" THEN output END FROM stint_runs WHERE id = ?", []any{key},
 			&r.State, &r.Workflow, &r.Output)
 		if errors.Is(err, sql.ErrNoRows) {
 			return true, nil
 		}
-		if err != nil || r.State.Terminal() || afterChunk < 0 {
-			return r.State.Terminal(), err
+		if err == nil && u.Entry != (store.Address{}) {
+			r.Entry, err = entryAt(q, key, u.Entry)
 		}
-		err = q.one("SELECT EXISTS (SELECT 1 FROM stint_chunks WHERE run = ? AND seq > ?)", []any{key, afterChunk}, &done)
+		if done = r.State.Terminal() || r.Entry != nil && r.Entry.Done; done || err != nil || u.Chunk == 0 {
+			return done, err
+		}
+		err = q.one("SELECT EXISTS (SELECT 1 FROM stint_chunks WHERE run = ? AND seq >= ?)", []any{key, u.Chunk}, &done)
 		return done, err
-	})
-	if end != nil {
+	}
+	end, err := s.await(ctx, id, read)
+	switch {
+	case end == nil:
+	case u.Entry == (store.Address{}):
 		r = *end
+	default: // the entry as it was at the end
+		key, _ := s.ids.key(id)
+		err = s.view(ctx, func(q querier) error { _, err := read(q, key); return err })
 	}
 	return r, err
 }

@@ -11,7 +11,7 @@ import (
 	"syscall"
 )
 
-// Backup implements store.Admin, by VACUUM INTO: the copy is also compact.
+// Backup implements store.Backuper, by VACUUM INTO: the copy is also compact.
 func (s *Store) Backup(ctx context.Context, path string) error {
 	if s.path == Memory {
 		return errors.New("a database in memory has one connection, which is the engine's: open a file")

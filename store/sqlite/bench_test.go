@@ -93,7 +93,7 @@ func BenchmarkLoad(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		all, err := s.Load(b.Context(), got[0].ID)
+		all, _, err := s.Entries(b.Context(), got[0].ID, store.Address{}, -1, true)
 		if err != nil || len(all) != n {
 			b.Fatal(len(all), err)
 		}

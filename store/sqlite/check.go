@@ -29,7 +29,7 @@ var checks = []struct{ what, query string }{
 	{"moves that nobody has led to their limiters", "SELECT count(*) FROM stint_transitions"},
 }
 
-// Check implements store.Admin.
+// Check implements store.Stats.
 func (s *Store) Check(ctx context.Context) ([]string, error) {
 	if s.path == Memory {
 		return nil, nil // no other program can have changed it

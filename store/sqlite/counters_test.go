@@ -43,7 +43,7 @@ func TestTalliesOfTheDead(t *testing.T) {
 			if r, err := watcher.Recover(t.Context()); err != nil || r.Requeued != 1 {
 				t.Fatalf("recovered %+v, %v", r, err)
 			}
-			if n, err := watcher.Cancel(t.Context(), time.Now(), store.Filter{}, []byte("{}")); err != nil || n != 1 {
+			if n, err := watcher.Act(t.Context(), time.Now(), store.Action{Kind: store.ActCancel}, store.Filter{}); err != nil || n != 1 {
 				t.Fatalf("canceled %d, %v", n, err)
 			}
 		}

@@ -145,12 +145,6 @@ func (cs *crons) declareCrons(now time.Time, d *store.Declaration) error {
 	return cs.exec("UPDATE stint_crons SET graph = ?2 WHERE task = ?1 AND graph <> ?2", d.Task, graph)
 }
 
-// SetCron implements store.Schedules.
-func (s *Store) SetCron(ctx context.Context, now time.Time, c store.Cron) error {
-	c.Declared = false
-	return s.do(ctx, func(u *unit) error { return u.crons.setCron(now, &c, "") })
-}
-
 // setCron creates or replaces a cron. If its spec is unchanged, its ticks continue.
 func (cs *crons) setCron(now time.Time, c *store.Cron, program string) error {
 	var task, spec string
@@ -195,33 +189,47 @@ func (cs *crons) setCron(now time.Time, c *store.Cron, program string) error {
 }
 
 // ChangeCron implements store.Schedules.
-func (s *Store) ChangeCron(ctx context.Context, now time.Time, name string, change store.CronChange) error {
-	return s.do(ctx, func(u *unit) error {
-		c, err := u.crons.cron(name)
-		switch {
-		case c == nil || err != nil && change != store.CronDelete:
-			return err
-		case c.gone != nil && change != store.CronDelete:
-			return fmt.Errorf("cron %q, which code declared that is gone: %w", name, store.ErrNotFound)
-		case change == store.CronPause:
-			return u.exec("UPDATE stint_crons SET paused = 1, next_at = NULL WHERE name = ?", name)
-		case change == store.CronDelete && c.Declared && c.gone == nil:
-			if worked, err := u.workers.hasWorker(c.Template.Run.Task); err != nil || worked {
-				return cmp.Or(err, fmt.Errorf("cron %q is declared in code: %w", name, store.ErrTaken))
-			}
-			return u.exec("DELETE FROM stint_crons WHERE name = ?", name)
-		case change == store.CronDelete:
-			return u.exec("DELETE FROM stint_crons WHERE name = ?", name)
-		case !c.Paused:
-			return nil
+func (s *Store) ChangeCron(ctx context.Context, now time.Time, c store.CronChange) (id store.ID, err error) {
+	err = s.do(ctx, func(u *unit) (err error) {
+		if c.Kind == store.CronSet {
+			c.Cron.Declared = false
+			return u.crons.setCron(now, &c.Cron, "")
 		}
-		next, err := store.NextTick(c.Spec, now)
-		if err != nil {
-			return err
-		}
-		u.timers.add(ceilMillis(next))
-		return u.exec("UPDATE stint_crons SET paused = 0, next_at = ? WHERE name = ?", ceilMillis(next), name)
+		id, err = u.crons.changeCron(now, c.Name, c.Kind)
+		return err
 	})
+	return id, err
+}
+
+// changeCron pauses, resumes, deletes or triggers a cron.
+func (cs *crons) changeCron(now time.Time, name string, change store.CronChangeKind) (id store.ID, err error) {
+	c, err := cs.cron(name)
+	switch {
+	case c == nil || err != nil && change != store.CronDelete:
+		return id, err
+	case c.gone != nil && change != store.CronDelete:
+		return id, fmt.Errorf("cron %q, which code declared that is gone: %w", name, store.ErrNotFound)
+	case change == store.CronPause:
+		return id, cs.exec("UPDATE stint_crons SET paused = 1, next_at = NULL WHERE name = ?", name)
+	case change == store.CronDelete && c.Declared && c.gone == nil:
+		if worked, err := cs.workers.hasWorker(c.Template.Run.Task); err != nil || worked {
+			return id, cmp.Or(err, fmt.Errorf("cron %q is declared in code: %w", name, store.ErrTaken))
+		}
+		return id, cs.exec("DELETE FROM stint_crons WHERE name = ?", name)
+	case change == store.CronDelete:
+		return id, cs.exec("DELETE FROM stint_crons WHERE name = ?", name)
+	case change == store.CronTrigger:
+		key, err := cs.startCron(&c.Cron, now)
+		return cs.s.ids.id(key), err
+	case !c.Paused:
+		return id, nil
+	}
+	next, err := store.NextTick(c.Spec, now)
+	if err != nil {
+		return id, err
+	}
+	cs.timers.add(ceilMillis(next))
+	return id, cs.exec("UPDATE stint_crons SET paused = 0, next_at = ? WHERE name = ?", ceilMillis(next), name)
 }
 
 // cron reads a cron. If the error is only in its template, it returns the cron too.
@@ -239,23 +247,6 @@ func (cs *crons) cron(name string) (*cronRow, error) {
 	return &all[0], nil
 }
 
-// TriggerCron implements store.Schedules.
-func (s *Store) TriggerCron(ctx context.Context, now time.Time, name string) (id store.ID, err error) {
-	err = s.do(ctx, func(u *unit) error {
-		c, err := u.crons.cron(name)
-		if err != nil {
-			return err
-		}
-		if c.gone != nil {
-			return fmt.Errorf("cron %q, which code declared that is gone: %w", name, store.ErrNotFound)
-		}
-		key, err := u.crons.startCron(&c.Cron, now)
-		id = s.ids.id(key)
-		return err
-	})
-	return id, err
-}
-
 // Crons implements store.Schedules.
 func (s *Store) Crons(ctx context.Context, after string, limit int) (all []store.Cron, more bool, err error) {
 	err = s.view(ctx, func(q querier) error {
@@ -270,30 +261,4 @@ func (s *Store) Crons(ctx context.Context, after string, limit int) (all []store
 		return err
 	})
 	return all, more, err
-}
-
-// Reschedule implements store.Schedules.
-func (s *Store) Reschedule(ctx context.Context, now time.Time, id store.ID, at time.Time) error {
-	return s.do(ctx, func(u *unit) error {
-		key, ok := s.ids.key(id)
-		if !ok {
-			return store.ErrNotFound
-		}
-		due := max(ceilMillis(at), now.UnixMilli())
-		u.timers.add(due)
-		n, err := u.execN(`UPDATE stint_runs SET `+setRank+`?2, start_by = ?2 + start_in, due_at = ?2
-			WHERE id = ?1 AND `+stateScheduled+` AND lease = 0`, key, due)
-		if err != nil || n > 0 {
-			return err
-		}
-		var state store.State
-		err = u.one("SELECT state FROM stint_runs WHERE id = ?", []any{key}, &state)
-		if errors.Is(err, sql.ErrNoRows) {
-			return store.ErrNotFound
-		}
-		if err == nil {
-			err = fmt.Errorf("it is %v: %w", state, store.ErrStarted)
-		}
-		return err
-	})
 }

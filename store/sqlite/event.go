@@ -10,7 +10,7 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// Publish implements store.Runs.
+// Publish implements store.Schedules.
 func (s *Store) Publish(ctx context.Context, now time.Time, events []store.NewEvent) (ids []store.ID, err error) {
 	err = s.decided(ctx, events, func(u *unit, found *candidates) error {
 		ids = make([]store.ID, len(events))

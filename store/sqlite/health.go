@@ -29,11 +29,13 @@ func (s *Store) Healthy() error {
 	return nil
 }
 
-// Degraded implements store.Admin.
-func (s *Store) Degraded(err error) bool {
-	switch code(err) {
-	case lib.SQLITE_FULL, lib.SQLITE_IOERR, lib.SQLITE_READONLY, lib.SQLITE_CANTOPEN:
-		return true
-	}
-	return isBusy(err) || errors.Is(err, store.ErrBusy) || isMisplaced(err)
-}
+// Unavailable implements store.AppTx.
+func (s *Store) Unavailable(err error) bool { return errors.Is(explain(err), store.ErrUnavailable) }
+
+// unavailable makes an error of SQLite a store.ErrUnavailable.
+type unavailable struct{ error }
+
+func (e unavailable) Unwrap() error { return e.error }
+
+// Is makes the error a store.ErrUnavailable.
+func (unavailable) Is(target error) bool { return target == store.ErrUnavailable }

@@ -11,7 +11,7 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// Append implements store.Journal.
+// Append implements store.Runs.
 func (s *Store) Append(ctx context.Context, now time.Time, c store.Call) (e store.Entry, stale bool, err error) {
 	var from int64
 	if c.Entry.Kind == store.EntryEvent && !c.Entry.Done {
@@ -109,11 +109,20 @@ func (js *journals) call(now int64, c *store.Call, from int64) (e store.Entry, s
 	if err != nil || stale {
 		return e, stale, err
 	}
-	there, err := entriesOf(js, "WHERE run = ? AND scope = ? AND seq = ?", key, e.Scope, e.Seq)
-	if err == nil && len(there) == 1 {
-		e = there[0]
+	there, err := entryAt(js, key, e.Address)
+	if there != nil {
+		e = *there
 	}
 	return e, false, err
+}
+
+// entryAt reads an entry; nil: there is none.
+func entryAt(q querier, run int64, at store.Address) (*store.Entry, error) {
+	there, err := entriesOf(q, "WHERE run = ? AND scope = ? AND seq = ?", run, at.Scope, at.Seq)
+	if err != nil || len(there) == 0 {
+		return nil, err
+	}
+	return &there[0], nil
 }
 
 // eventFor returns the first matching event since a run was enqueued that the run has not had yet; 0:
@@ -177,22 +186,17 @@ func eachEntry(q querier, take func(store.Entry) bool, where string, args ...any
 	return rows.Err()
 }
 
-// Load implements store.Journal.
-func (s *Store) Load(ctx context.Context, id store.ID) (entries []store.Entry, err error) {
-	key, _ := s.ids.key(id)
-	err = s.view(ctx, func(q querier) (err error) {
-		entries, err = entriesOf(q, "WHERE run = ? ORDER BY scope, seq", key)
-		return err
-	})
-	return entries, err
-}
-
-// Entries implements store.Journal.
+// Entries implements store.History.
 func (s *Store) Entries(
 	ctx context.Context, id store.ID, after store.Address, limit int, notes bool,
 ) (page []store.Entry, more bool, err error) {
 	key, _ := s.ids.key(id)
-	err = s.view(ctx, func(q querier) error {
+	const where = "WHERE run = ? AND (scope, seq) > (?, ?) AND (? OR kind <> 10) ORDER BY scope, seq LIMIT ?"
+	err = s.view(ctx, func(q querier) (err error) {
+		if limit < 0 {
+			page, err = entriesOf(q, where, key, after.Scope, after.Seq, notes, limit)
+			return err
+		}
 		size := 0
 		page = nil
 		return eachEntry(q, func(e store.Entry) bool {
@@ -201,29 +205,9 @@ func (s *Store) Entries(
 				page = append(page, e)
 			}
 			return !more
-		}, "WHERE run = ? AND (scope, seq) > (?, ?) AND (? OR kind <> 10) ORDER BY scope, seq LIMIT ?", key, after.Scope, after.Seq,
-			notes, limit+1)
+		}, where, key, after.Scope, after.Seq, notes, limit+1)
 	})
 	return page, more, err
-}
-
-// AwaitEntry implements store.Journal.
-func (s *Store) AwaitEntry(ctx context.Context, id store.ID, at store.Address) (e store.Entry, err error) {
-	_, err = s.await(ctx, id, func(q querier, key int64) (done bool, err error) {
-		e = store.Entry{}
-		there, err := entriesOf(q, "WHERE run = ? AND scope = ? AND seq = ?", key, at.Scope, at.Seq)
-		if err != nil {
-			return false, err
-		}
-		if len(there) > 0 {
-			e = there[0]
-		}
-		if !e.Done {
-			err = q.one("SELECT NOT EXISTS (SELECT 1 FROM stint_runs WHERE id = ? AND "+notEnded+")", []any{key}, &done)
-		}
-		return done || e.Done, err
-	})
-	return e, err
 }
 
 // suspend makes a run wait, or queues it if one of the things that it waits for is there.
@@ -320,7 +304,7 @@ func (js *journals) resolve(now, event int64, e *store.NewEvent, found []store.M
 			return err
 		}
 		for _, run := range runs {
-			js.signals.chunks = append(js.signals.chunks, run) // calls of AwaitEntry read again
+			js.signals.chunks = append(js.signals.chunks, run) // calls of Await read again
 			js.events.recordEventRun(event, run, true)
 			if err := js.runs.resume(run, now); err != nil {
 				return err

@@ -280,7 +280,7 @@ func (lm *limiters) storeLimiter(lim *limiter) error {
 		lim.Bucket.Tokens, lim.Bucket.At.UnixMicro(), wake, lim.Explicit, lim.Paused, lim.SetBy)
 }
 
-// SetRate implements store.Admin.
+// SetRate implements store.Limits.
 func (s *Store) SetRate(ctx context.Context, now time.Time, key string, perSecond float64, burst int) error {
 	return s.do(ctx, func(u *unit) error {
 		lim, err := u.limiters.limiterOf(&store.Limit{Key: key, Units: 1, PerSecond: perSecond, Burst: burst})
@@ -317,7 +317,7 @@ func (s *Store) pauseLimit(ctx context.Context, k store.LimitKey, paused bool) e
 	})
 }
 
-// Limits implements store.Admin.
+// Limits implements store.Limits.
 func (s *Store) Limits(ctx context.Context, rates bool) (all []store.LimitInfo, err error) {
 	err = s.view(ctx, func(q querier) (err error) {
 		all, err = limiterInfos(q, "rate = ? ORDER BY rate, name, key LIMIT ?", rates, store.MaxLimits)

@@ -137,7 +137,7 @@ func (s *Store) run(q querier, r *runRow) (store.Run, error) {
 	return r.Run, nil
 }
 
-// Get implements store.Admin.
+// Get implements store.History.
 func (s *Store) Get(ctx context.Context, id store.ID) (*store.Run, error) {
 	key, ok := s.ids.key(id)
 	if !ok {
@@ -183,7 +183,7 @@ func (s *Store) attempts(q querier, key int64) ([]store.Attempt, error) {
 	return all, err
 }
 
-// List implements store.Admin.
+// List implements store.History.
 func (s *Store) List(ctx context.Context, f store.Filter, before store.ID, limit int) (runs []store.Run, next store.ID, err error) {
 	// One bound on each side: of two, SQLite uses one for the search, and reads up to the other.
 	from, to := int64(0), never
@@ -279,7 +279,7 @@ func floorOf(q querier, from int64, n int, floor *int64) error {
 	return err
 }
 
-// Logs implements store.Admin.
+// Logs implements store.History.
 func (s *Store) Logs(ctx context.Context, id store.ID, after int64, limit int) ([]store.Log, error) {
 	key, _ := s.ids.key(id)
 	type row struct {
@@ -302,7 +302,7 @@ func (s *Store) Logs(ctx context.Context, id store.ID, after int64, limit int) (
 	return logs, err
 }
 
-// Chunks implements store.Admin.
+// Chunks implements store.History.
 func (s *Store) Chunks(ctx context.Context, id store.ID, after int64, limit int) (chunks []store.Chunk, ended bool, err error) {
 	key, _ := s.ids.key(id)
 	err = s.view(ctx, func(q querier) (err error) {
@@ -334,41 +334,45 @@ SELECT name, paused,
   (SELECT min((SELECT coalesce(r.due_at, r.id >> 20) FROM stint_runs r WHERE r.limiter IS NULL AND r.lane = l.id
   AND r.` + stateQueued + ` ORDER BY r.rank, r.turn LIMIT 1))
     FROM stint_lanes l WHERE l.queue = q.name AND l.staged IS NULL)
-FROM stint_queues q ORDER BY name`
+FROM stint_queues q`
 
 const prioritiesSQL = `
 SELECT priority, count(*) FROM (SELECT r.priority FROM stint_lanes l CROSS JOIN stint_runs r ON r.lane = l.id
   WHERE l.queue = ? AND l.staged IS NULL AND r.limiter IS NULL AND r.` + stateQueued + ` LIMIT ?) GROUP BY priority`
 
-// Priorities implements store.Admin.
-func (s *Store) Priorities(ctx context.Context, queue string) (counts map[int8]int, err error) {
-	err = s.view(ctx, func(q querier) error {
-		type row struct {
-			priority int8
-			n        int
-		}
-		rows, err := rowsOf(q, func(r *row) []any { return []any{&r.priority, &r.n} }, prioritiesSQL, queue, store.MaxCount)
-		counts = map[int8]int{}
-		for _, r := range rows {
-			counts[r.priority] = r.n
-		}
-		return err
-	})
+func priorities(q querier, queue string) (map[int8]int, error) {
+	type row struct {
+		priority int8
+		n        int
+	}
+	rows, err := rowsOf(q, func(r *row) []any { return []any{&r.priority, &r.n} }, prioritiesSQL, queue, store.MaxCount)
+	counts := map[int8]int{}
+	for _, r := range rows {
+		counts[r.priority] = r.n
+	}
 	return counts, err
 }
 
-// Queues implements store.Admin.
-func (s *Store) Queues(ctx context.Context) (all []store.QueueInfo, err error) {
+// Queues implements store.Limits.
+func (s *Store) Queues(ctx context.Context, name string) (all []store.QueueInfo, err error) {
 	err = s.view(ctx, func(q querier) (err error) {
 		all = nil
 		type row struct {
 			store.QueueInfo
 			oldest *int64
 		}
-		rows, err := rowsOf(q, func(i *row) []any { return []any{&i.Name, &i.Paused, &i.Ready, &i.Running, &i.oldest} }, queuesSQL,
-			store.MaxCount)
+		fields := func(i *row) []any { return []any{&i.Name, &i.Paused, &i.Ready, &i.Running, &i.oldest} }
+		var rows []row
+		if name == "" {
+			rows, err = rowsOf(q, fields, queuesSQL+" ORDER BY name", store.MaxCount)
+		} else {
+			rows, err = rowsOf(q, fields, queuesSQL+" WHERE name = ?2", store.MaxCount, name)
+		}
 		for _, r := range rows {
 			r.Oldest = optionalTime(r.oldest)
+			if name != "" && err == nil {
+				r.Priorities, err = priorities(q, name)
+			}
 			all = append(all, r.QueueInfo)
 		}
 		return err

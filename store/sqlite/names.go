@@ -17,7 +17,7 @@ const queueNamesSQL = `
 SELECT name FROM stint_queues
 UNION SELECT j.value FROM stint_workers w, json_each(CASE WHEN json_valid(w.queues) THEN w.queues END) j WHERE j.type = 'text'`
 
-// Names implements store.Admin. Tasks of workflows share a lane, whose name ends with a
+// Names implements store.Stats. Tasks of workflows share a lane, whose name ends with a
 // colon; their own names are in the graphs.
 func (s *Store) Names(ctx context.Context) (*store.Names, error) {
 	var n store.Names

@@ -333,10 +333,11 @@ func code(err error) int {
 
 func isBusy(err error) bool { c := code(err); return c == lib.SQLITE_BUSY || c == lib.SQLITE_LOCKED }
 
-// explain adds to an error what the user can do about it.
+// explain adds to an error what the user can do about it, and whether it is a store.ErrUnavailable.
 func explain(err error) error {
 	var do string
-	switch code(err) {
+	c := code(err)
+	switch c {
 	case lib.SQLITE_NOTADB:
 		do = "not a SQLite database: name another file"
 	case lib.SQLITE_CORRUPT:
@@ -349,8 +350,13 @@ func explain(err error) error {
 		do = "disk is full: make room; stint goes on by itself"
 	case lib.SQLITE_IOERR:
 		do = "disk reports an error"
+	case lib.SQLITE_BUSY, lib.SQLITE_LOCKED:
+		return unavailable{err}
 	default:
 		return err
+	}
+	if c != lib.SQLITE_NOTADB && c != lib.SQLITE_CORRUPT {
+		err = unavailable{err}
 	}
 	return fmt.Errorf("%s: %w", do, err)
 }

@@ -36,6 +36,7 @@ var allowedSteps = []struct{ statement, step, why string }{
 	{"FROM sqlite_schema", "SCAN sqlite_schema", "once after another process's commit: as many rows as there are tables and indexes"},
 	{"FROM stint_transitions", "SCAN m", "what has changed its state in this transaction"},
 	{"FROM stint_queues q ORDER", "SCAN", "figures for people: lanes, what runs, and counts that stop at MaxCount"},
+	{"FROM stint_queues q WHERE name", "SCAN", "likewise"},
 	{"GROUP BY priority", "SCAN (subquery", "figures for people: of MaxCount runs at most"},
 	{"GROUP BY priority", "USE TEMP B-TREE FOR GROUP BY", "likewise"},
 	{"FROM stint_limiters", "SCAN stint_limiters", "once after the file was opened: keys in use"},
@@ -155,7 +156,7 @@ func useAll(t *testing.T, s *Store) {
 			Follow: []store.NewRun{{Task: "d", Queue: "q"}},
 			Record: store.Record{Progress: &store.Progress{}, Logs: []store.Log{{Message: "m"}}, Chunks: [][]byte{{1}}}})
 	}
-	_, err = s.Cancel(ctx, now, store.Filter{IDs: []store.ID{got[0].ID, ids[20]}}, nil)
+	_, err = s.Act(ctx, now, store.Action{Kind: store.ActCancel}, store.Filter{IDs: []store.ID{got[0].ID, ids[20]}})
 	ok(err)
 	_, err = s.Finish(ctx, now, outcomes)
 	ok(err)
@@ -168,11 +169,11 @@ func useAll(t *testing.T, s *Store) {
 	ok(s.do(ctx, func(u *unit) error { return u.workers.releaseWorker(worker, true, &store.Recovered{}) }))
 	_, err = s.recover(ctx)
 	ok(err)
-	_, err = s.Replay(ctx, now, store.Filter{States: []store.State{store.Failed}})
+	_, err = s.Act(ctx, now, store.Action{Kind: store.ActReplay}, store.Filter{States: []store.State{store.Failed}})
 	ok(err)
 	_, err = s.Expire(ctx, now, now)
 	ok(err)
-	_, err = s.Delete(ctx, store.Filter{States: []store.State{store.Succeeded}})
+	_, err = s.Act(ctx, now, store.Action{Kind: store.ActDelete}, store.Filter{States: []store.State{store.Succeeded}})
 	ok(err)
 }
 
@@ -201,8 +202,8 @@ func enqueueMany(t *testing.T, s *Store) (ids []store.ID) {
 func useReads(t *testing.T, s *Store, id store.ID, ids []store.ID) {
 	ctx, now, ok := t.Context(), time.Now(), failing(t)
 	var err error
-	for _, after := range []int64{-1, 0} {
-		_, err = s.Await(ctx, id, after)
+	for _, chunk := range []int64{0, 1} {
+		_, err = s.Await(ctx, id, store.Until{Chunk: chunk})
 		ok(err)
 	}
 	_, err = s.Get(ctx, id)
@@ -211,9 +212,9 @@ func useReads(t *testing.T, s *Store, id store.ID, ids []store.ID) {
 	ok(err)
 	_, _, err = s.Chunks(ctx, id, 0, 1)
 	ok(err)
-	_, err = s.Queues(ctx)
+	_, err = s.Queues(ctx, "")
 	ok(err)
-	_, err = s.Priorities(ctx, "q")
+	_, err = s.Queues(ctx, "q")
 	ok(err)
 	_, err = s.Names(ctx)
 	ok(err)
@@ -233,8 +234,8 @@ func useReads(t *testing.T, s *Store, id store.ID, ids []store.ID) {
 		_, _, err = s.List(ctx, f, ids[5], 10)
 		ok(err)
 	}
-	for act := range counted {
-		_, err = s.Count(ctx, store.Filter{Through: ids[0]}, act)
+	for kind := range concerns {
+		_, err = s.Act(ctx, now, store.Action{Kind: kind, DryRun: true}, store.Filter{Through: ids[0]})
 		ok(err)
 	}
 }
@@ -279,9 +280,9 @@ func useGraphs(t *testing.T, s *Store, worker int64) {
 	ok(err)
 	_, _, err = s.List(ctx, store.Filter{Tasks: []string{"w:a"}}, store.ID{}, 10)
 	ok(err)
-	_, err = s.Cancel(ctx, now, store.Filter{IDs: []store.ID{workflows[1].ID, workflows[2].ID}}, nil)
+	_, err = s.Act(ctx, now, store.Action{Kind: store.ActCancel}, store.Filter{IDs: []store.ID{workflows[1].ID, workflows[2].ID}})
 	ok(err)
-	_, err = s.Replay(ctx, now, store.Filter{IDs: []store.ID{workflows[2].ID}})
+	_, err = s.Act(ctx, now, store.Action{Kind: store.ActReplay}, store.Filter{IDs: []store.ID{workflows[2].ID}})
 	ok(err)
 	useJournal(t, s, match, claim, finish)
 }
@@ -302,11 +303,11 @@ func useJournal(t *testing.T, s *Store, match *store.Match, claim func(string) s
 	}
 	child, err := s.Enqueue(ctx, now, []store.NewRun{{Task: "child", Queue: "q", Parent: p.ID, Call: call(3, store.EntryChild, true)}})
 	ok(err)
-	_, err = s.AwaitEntry(ctx, p.ID, store.Address{Seq: 1})
+	_, err = s.Await(ctx, p.ID, store.Until{Entry: store.Address{Seq: 1}})
 	ok(err)
 	finish(p, store.Outcome{To: store.Waiting, Waits: store.Waits{Entries: []store.Address{{Seq: 2}}, Children: []store.ID{child[0].ID}}})
 	finish(claim("child"), store.Outcome{To: store.Succeeded})
-	_, err = s.Load(ctx, p.ID)
+	_, _, err = s.Entries(ctx, p.ID, store.Address{}, -1, true)
 	ok(err)
 	_, _, err = s.Entries(ctx, p.ID, store.Address{Seq: 1}, 1, false)
 	ok(err)
@@ -316,9 +317,10 @@ func useJournal(t *testing.T, s *Store, match *store.Match, claim func(string) s
 		_, _, err = s.Filters(ctx, task, 1, 1)
 		ok(err)
 	}
-	_, err = s.Fork(ctx, now, p.ID, store.Address{Seq: 2})
+	_, err = s.ChangeRun(ctx, now, p.ID, store.RunChange{Kind: store.RunFork, At: store.Address{Seq: 2}})
 	ok(err)
-	ok(s.Restart(ctx, now, child[0].ID, store.Address{Seq: 1}))
+	_, err = s.ChangeRun(ctx, now, child[0].ID, store.RunChange{Kind: store.RunRestart, At: store.Address{Seq: 1}})
+	ok(err)
 	finish(claim("parent"), store.Outcome{To: store.Scheduled, At: now, Forget: []store.Address{{Seq: 1}}})
 	_, err = s.Publish(ctx, now, []store.NewEvent{{Key: "e", Payload: []byte(`{"n":1}`)}})
 	ok(err)

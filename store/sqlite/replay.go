@@ -1,11 +1,9 @@
 package sqlite
 
 import (
-	"context"
 	"database/sql"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/stint-dev/stint/store"
 )
@@ -154,18 +152,16 @@ func (r *replay) start() error {
 	return nil
 }
 
-// Restart implements store.Journal.
-func (s *Store) Restart(ctx context.Context, now time.Time, id store.ID, at store.Address) error {
-	return s.do(ctx, func(u *unit) error {
-		key, err := u.runs.endedRun(id, blockedOrEnded+" AND NOT flags & 2")
-		if err != nil {
-			return err
-		}
-		if err := u.journals.forget(key, []store.Address{at}); err != nil {
-			return err
-		}
-		return u.runs.requeue(key, now.UnixMilli())
-	})
+// restart queues a run for a new attempt that replays only what was recorded before an entry.
+func (rs *runs) restart(now int64, id store.ID, at store.Address) error {
+	key, err := rs.endedRun(id, blockedOrEnded+" AND NOT flags & 2")
+	if err != nil {
+		return err
+	}
+	if err := rs.journals.forget(key, []store.Address{at}); err != nil {
+		return err
+	}
+	return rs.requeue(key, now)
 }
 
 // endedRun returns the key of a run for which a condition holds.
@@ -188,30 +184,26 @@ SELECT ?1, lane, ` + queuedState + `, priority, rank - ` + dueTime + ` + (?1 >> 
   CASE WHEN limits IS NOT NULL THEN 0 END
 FROM stint_runs r WHERE id = ?2`
 
-// Fork implements store.Journal.
-func (s *Store) Fork(ctx context.Context, now time.Time, id store.ID, at store.Address) (fork store.ID, err error) {
-	err = s.do(ctx, func(u *unit) error {
-		key, err := u.runs.endedRun(id, "node IS NULL")
-		if err != nil {
-			return err
-		}
-		copied := u.nextKey(now.UnixMilli())
-		if err := u.exec(forkSQL, copied, key); err != nil {
-			return err
-		}
-		fork = s.ids.id(copied)
-		u.limiters.unadmitted = true
-		u.timers.lookAgain()
-		u.triggers.forget() // it may wait for events that nothing waited for
-		err = u.exec(`INSERT INTO stint_journal (run, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event,
-			attempts)
-			SELECT ?2, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event, attempts FROM stint_journal
-			WHERE run = ?1 AND CASE WHEN scope >= 'undo' AND scope < 'undo0' THEN kind = 2 AND CAST(substr(scope, 6) AS INTEGER) < ?3
-				ELSE done = 1 AND (scope = '' AND seq < ?3 OR scope <> '' AND CAST(scope AS INTEGER) < ?3) END`, key, copied, at.Seq)
-		if err != nil {
-			return err
-		}
-		return u.journals.resetUndo(copied)
-	})
-	return fork, err
+// fork enqueues a copy of a run, with what that had completed before an entry.
+func (rs *runs) fork(now int64, id store.ID, at store.Address) (fork int64, err error) {
+	key, err := rs.endedRun(id, "node IS NULL")
+	if err != nil {
+		return 0, err
+	}
+	fork = rs.nextKey(now)
+	if err := rs.exec(forkSQL, fork, key); err != nil {
+		return 0, err
+	}
+	rs.limiters.unadmitted = true
+	rs.timers.lookAgain()
+	rs.triggers.forget() // it may wait for events that nothing waited for
+	err = rs.exec(`INSERT INTO stint_journal (run, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event,
+		attempts)
+		SELECT ?2, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event, attempts FROM stint_journal
+		WHERE run = ?1 AND CASE WHEN scope >= 'undo' AND scope < 'undo0' THEN kind = 2 AND CAST(substr(scope, 6) AS INTEGER) < ?3
+			ELSE done = 1 AND (scope = '' AND seq < ?3 OR scope <> '' AND CAST(scope AS INTEGER) < ?3) END`, key, fork, at.Seq)
+	if err != nil {
+		return 0, err
+	}
+	return fork, rs.journals.resetUndo(fork)
 }

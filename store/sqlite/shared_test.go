@@ -64,7 +64,7 @@ func TestReplayByAnotherStore(t *testing.T) {
 			}
 			p.succeed()  // a
 			by.succeed() // b
-			if n, err := by.Replay(t.Context(), time.Now(), store.Filter{IDs: []store.ID{made[0].ID}}); err != nil || n == 0 {
+			if n, err := by.Act(t.Context(), time.Now(), store.Action{Kind: store.ActReplay}, store.Filter{IDs: []store.ID{made[0].ID}}); err != nil || n == 0 {
 				t.Fatalf("replayed %d, %v", n, err)
 			}
 			p.succeed()

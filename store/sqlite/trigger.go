@@ -217,22 +217,17 @@ func (ts *triggers) templateText(m store.Template) (text string, graph any, err 
 func (s *Store) SetFilter(ctx context.Context, f store.TaskFilter) (id int64, err error) {
 	err = s.do(ctx, func(u *unit) error {
 		u.triggers.forget()
-		return u.one("INSERT INTO stint_filters (task, scope, expr, payload) VALUES (?, ?, ?, ?) RETURNING id",
-			[]any{f.Task, f.Scope, f.Expr, text(f.Payload)}, &id)
-	})
-	return id, err
-}
-
-// DeleteFilter implements store.Schedules.
-func (s *Store) DeleteFilter(ctx context.Context, id int64) error {
-	return s.do(ctx, func(u *unit) error {
-		u.triggers.forget()
-		n, err := u.execN("DELETE FROM stint_filters WHERE id = ?", id)
+		if f.Task != "" {
+			return u.one("INSERT INTO stint_filters (task, scope, expr, payload) VALUES (?, ?, ?, ?) RETURNING id",
+				[]any{f.Task, f.Scope, f.Expr, text(f.Payload)}, &id)
+		}
+		n, err := u.execN("DELETE FROM stint_filters WHERE id = ?", f.ID)
 		if err == nil && n == 0 {
 			err = store.ErrNotFound
 		}
 		return err
 	})
+	return id, err
 }
 
 // Filters implements store.Schedules.

@@ -11,6 +11,9 @@ import (
 
 // Register implements store.Workers.
 func (s *Store) Register(ctx context.Context, i store.WorkerInfo) (id int64, err error) {
+	if i.ID != 0 {
+		return i.ID, s.changeWorker(ctx, i)
+	}
 	queues, err := json.Marshal(append([]string{}, i.Queues...))
 	if err != nil {
 		return 0, err
@@ -47,27 +50,28 @@ func encodeLabels(m map[string]string) (string, error) {
 	return string(b), err
 }
 
-// SetLabels implements store.Workers.
-func (s *Store) SetLabels(ctx context.Context, worker int64, labels map[string]string) error {
-	text, err := encodeLabels(labels)
-	if err != nil {
-		return err
-	}
+// changeWorker changes a worker's labels and tasks, each unless it is nil.
+func (s *Store) changeWorker(ctx context.Context, i store.WorkerInfo) error {
 	return s.do(ctx, func(u *unit) error {
-		u.claims.recheck = true
-		u.workers.forget()
-		return u.exec("UPDATE stint_workers SET labels = ? WHERE id = ?", text, worker)
-	})
-}
-
-// SetTasks implements store.Workers.
-func (s *Store) SetTasks(ctx context.Context, worker int64, tasks []string) error {
-	text, err := json.Marshal(tasks)
-	if err != nil {
-		return err
-	}
-	return s.do(ctx, func(u *unit) error {
-		return u.exec("UPDATE stint_workers SET tasks = ? WHERE id = ?", string(text), worker)
+		if i.Labels != nil {
+			labels, err := encodeLabels(i.Labels)
+			if err != nil {
+				return err
+			}
+			u.claims.recheck = true
+			u.workers.forget()
+			if err := u.exec("UPDATE stint_workers SET labels = ? WHERE id = ?", labels, i.ID); err != nil {
+				return err
+			}
+		}
+		if i.Tasks == nil {
+			return nil
+		}
+		tasks, err := json.Marshal(i.Tasks)
+		if err != nil {
+			return err
+		}
+		return u.exec("UPDATE stint_workers SET tasks = ? WHERE id = ?", string(tasks), i.ID)
 	})
 }
 

@@ -12,7 +12,7 @@ SELECT id, node, state, attempt, ` + dueTime + `, started_at, ended_at, output, 
   ` + stateQueued + ` AND coalesce((SELECT task FROM stint_lanes l WHERE l.id = r.lane) NOT LIKE '%:', 0)
 FROM stint_runs r WHERE `
 
-// Workflow implements store.Admin.
+// Workflow implements store.History.
 func (s *Store) Workflow(ctx context.Context, id store.ID, names []string) (g *store.Graph, tasks []store.WorkflowTask, err error) {
 	key, ok := s.ids.key(id)
 	if !ok {

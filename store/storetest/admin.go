@@ -58,7 +58,8 @@ func names(s *suite) {
 	s.enqueue(r)
 	worker, err := s.Register(ctx, store.WorkerInfo{Name: "w2", Slots: 1, Queues: []string{"q2"}, Tasks: []string{"a"}})
 	s.ok(err)
-	s.ok(s.SetTasks(ctx, worker, []string{"a", "b"}))
+	_, err = s.Register(ctx, store.WorkerInfo{ID: worker, Tasks: []string{"a", "b"}})
+	s.ok(err)
 	s.ok(s.Pause(ctx, store.Pausable{Queue: "q3"}, true))
 	s.ok(s.Pause(ctx, store.Pausable{Queue: "q4"}, false)) // makes none
 	living, err := s.Living(ctx)
@@ -117,7 +118,7 @@ func expire(s *suite) {
 	if n != 2 {
 		s.Errorf("expired %d, want those that did not fail", n)
 	}
-	if n, err = s.Delete(s.Context(), store.Filter{}); n != 1 || err != nil {
+	if n := s.act(store.ActDelete, store.Filter{}); n != 1 {
 		s.Errorf("deleted %d, %v: want the failed one", n, err)
 	}
 	for _, id := range ids {
@@ -127,10 +128,8 @@ func expire(s *suite) {
 	}
 	s.state(open, store.Queued)
 	last := s.enqueue(run("last"))[0]
-	_, err = s.Cancel(s.Context(), time.Now(), store.Filter{IDs: []store.ID{last}}, nil)
-	s.ok(err)
-	_, err = s.Delete(s.Context(), store.Filter{IDs: []store.ID{last}})
-	s.ok(err)
+	s.act(store.ActCancel, store.Filter{IDs: []store.ID{last}})
+	s.act(store.ActDelete, store.Filter{IDs: []store.ID{last}})
 	if again := s.enqueue(run("again"))[0]; again == last {
 		s.Error("a deleted run's ID was given again")
 	}
@@ -141,7 +140,7 @@ func records(s *suite) {
 	c := s.claim(1)[0]
 	seen := make(chan error, 1)
 	go func() {
-		_, err := s.Await(s.Context(), id, 0)
+		_, err := s.Await(s.Context(), id, store.Until{Chunk: 1})
 		seen <- err
 	}()
 	synctest.Wait()

@@ -22,11 +22,11 @@ func (s *suite) begun(undo bool) store.Claimed {
 func (s *suite) cancels(id store.ID, want int) {
 	s.Helper()
 	f := store.Filter{IDs: []store.ID{id}}
-	if n, err := s.Count(s.Context(), f, store.ActCancel); n != want || err != nil {
+	if n, err := s.Act(s.Context(), time.Now(), store.Action{Kind: store.ActCancel, DryRun: true}, f); n != want || err != nil {
 		s.Errorf("%d to cancel, %v; want %d", n, err, want)
 	}
-	if n, err := s.Cancel(s.Context(), time.Now(), f, []byte(`"why"`)); n != want || err != nil {
-		s.Errorf("canceled %d, %v; want %d", n, err, want)
+	if n := s.act(store.ActCancel, f); n != want {
+		s.Errorf("canceled %d, want %d", n, want)
 	}
 }
 
@@ -125,8 +125,8 @@ func cancelOfBlocked(s *suite) {
 	if r := s.get(c.ID); r.State != store.Canceled || string(r.Error) != `"why"` {
 		s.Errorf("given up: %v, %s", r.State, r.Error)
 	}
-	if n, err := s.Replay(s.Context(), time.Now(), store.Filter{IDs: []store.ID{c.ID}}); n != 1 || err != nil {
-		s.Fatalf("replayed %d, %v", n, err)
+	if n := s.act(store.ActReplay, store.Filter{IDs: []store.ID{c.ID}}); n != 1 {
+		s.Fatalf("replayed %d", n)
 	}
 	s.journal(c.ID, ":1 step a 1", "undone:1 note undo a ") // the next attempt records its compensations again
 	if got := s.claim(1)[0]; !got.CancelAt.IsZero() {
@@ -144,8 +144,8 @@ func cancelAfterReplay(s *suite) {
 			s.Fatalf("told %v, %v", sig, err)
 		}
 		s.finish(outcome(c, store.Canceled))
-		if n, err := s.Replay(s.Context(), time.Now(), store.Filter{IDs: []store.ID{id}}); n != 1 || err != nil {
-			s.Fatalf("replayed %d, %v", n, err)
+		if n := s.act(store.ActReplay, store.Filter{IDs: []store.ID{id}}); n != 1 {
+			s.Fatalf("replayed %d", n)
 		}
 	}
 }
@@ -165,16 +165,15 @@ func undoOfNewAttempt(s *suite) {
 	s.finish(outcome(c, store.Failed))
 	again := []string{":1 branch ended 1", ":3 step last 1", "2:1 step in 2 1",
 		"undo/1:1 step undo 2", "undo/1/4:1 step undo 3", "undone:1 note undo 1", "undone/2:1 note undo 4"}
-	fork, err := s.Fork(s.Context(), time.Now(), c.ID, store.Address{Seq: 3})
+	fork, err := s.fork(c.ID, store.Address{Seq: 3})
 	s.ok(err)
 	s.journal(fork, slices.DeleteFunc(slices.Clone(again), func(e string) bool { return e == ":3 step last 1" })...)
 	for range 2 { // the second finds notes and pending ones
-		if n, err := s.Replay(s.Context(), time.Now(), store.Filter{IDs: []store.ID{c.ID}}); n != 1 || err != nil {
-			s.Fatalf("replayed %d, %v", n, err)
+		if n := s.act(store.ActReplay, store.Filter{IDs: []store.ID{c.ID}}); n != 1 {
+			s.Fatalf("replayed %d", n)
 		}
 		s.journal(c.ID, again...)
-		entries, err := s.Load(s.Context(), c.ID)
-		s.ok(err)
+		entries := s.entries(c.ID)
 		for _, e := range entries {
 			if e.Done == store.IsUndo(e.Scope) {
 				s.Errorf("%+v", e)

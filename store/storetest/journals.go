@@ -33,8 +33,7 @@ func (s *suite) call(c store.Claimed, e store.Entry) store.Entry {
 // journal checks a run's entries, "address name value".
 func (s *suite) journal(id store.ID, want ...string) {
 	s.Helper()
-	entries, err := s.Load(s.Context(), id)
-	s.ok(err)
+	entries := s.entries(id)
 	var got []string
 	for _, e := range entries {
 		got = append(got, fmt.Sprintf("%s:%d %v %s %s", e.Scope, e.Seq, e.Kind, e.Name, e.Value))
@@ -199,8 +198,7 @@ func waitsForFiltered(s *suite) {
 	s.state(c.ID, store.Waiting)
 	publish(`{"n":1,"x":"b","y":2}`)
 	s.state(c.ID, store.Queued)
-	entries, err := s.Load(s.Context(), c.ID)
-	s.ok(err)
+	entries := s.entries(c.ID)
 	e.Match.Key = "e"
 	if got := entries[1]; string(got.Value) != `{"n":1,"x":"b","y":2}` || got.Match != e.Match {
 		s.Errorf("loaded as %+v", got)
@@ -241,11 +239,11 @@ func restartAndFork(s *suite) {
 	s.call(c, entry("2", 1, store.EntryStep, "in b", "1"))
 	s.call(c, entry("3", 1, store.EntryStep, "in c", "1"))
 	at := store.Address{Seq: 3}
-	if err := s.Restart(s.Context(), time.Now(), c.ID, at); !errors.Is(err, store.ErrNotFound) {
+	if err := s.restart(c.ID, at); !errors.Is(err, store.ErrNotFound) {
 		s.Errorf("restart of what runs: %v", err)
 	}
 	s.finish(outcome(c, store.Succeeded))
-	fork, err := s.Fork(s.Context(), time.Now(), c.ID, at)
+	fork, err := s.fork(c.ID, at)
 	s.ok(err)
 	s.journal(fork, ":1 step a 1", ":2 step b 1", "2:1 step in b 1")
 	s.journal(c.ID, ":1 step a 1", ":2 step b 1", ":3 step c 1", ":4 step d 1", "2:1 step in b 1", "3:1 step in c 1")
@@ -253,10 +251,10 @@ func restartAndFork(s *suite) {
 	if f.ID != fork || !f.Journal || string(f.Input) != "x" {
 		s.Errorf("the fork is given as %+v", f)
 	}
-	s.ok(s.Restart(s.Context(), time.Now(), c.ID, at))
+	s.ok(s.restart(c.ID, at))
 	s.journal(c.ID, ":1 step a 1", ":2 step b 1", "2:1 step in b 1")
 	s.state(c.ID, store.Queued)
-	if _, err := s.Fork(s.Context(), time.Now(), store.ID{1}, at); !errors.Is(err, store.ErrNotFound) {
+	if _, err := s.fork(store.ID{1}, at); !errors.Is(err, store.ErrNotFound) {
 		s.Errorf("a fork of nothing: %v", err)
 	}
 }

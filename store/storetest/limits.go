@@ -60,9 +60,7 @@ func concurrency(s *suite) {
 	s.takes(10, "3")
 	s.finish(outcome(got[1], store.Failed))
 	s.takes(10, "4")
-	n, err := s.Cancel(s.Context(), time.Now(), store.Filter{IDs: ids[2:3]}, nil)
-	s.ok(err)
-	if n != 1 {
+	if n := s.act(store.ActCancel, store.Filter{IDs: ids[2:3]}); n != 1 {
 		s.Errorf("canceled %d", n)
 	}
 	s.none(s.request(1)) // a run that was asked to cancel has not ended
@@ -397,9 +395,9 @@ func routes(s *suite) {
 	only.Route = store.Route{To: "second", Hard: true}
 	s.enqueue(gpu, only, run("any"))
 	s.takes(10, "any")
-	s.ok(s.SetLabels(s.Context(), s.worker, map[string]string{"gpu": "yes", "mem": "8"}))
+	s.setLabels(s.worker, map[string]string{"gpu": "yes", "mem": "8"})
 	s.none(s.request(1))
-	s.ok(s.SetLabels(s.Context(), s.worker, map[string]string{"gpu": "yes", "mem": "16"}))
+	s.setLabels(s.worker, map[string]string{"gpu": "yes", "mem": "16"})
 	s.takes(10, "gpu")
 	s.none(s.request(1))
 	second, err := s.Register(s.Context(), store.WorkerInfo{Name: "second", Slots: 1})
@@ -429,7 +427,7 @@ func preferred(s *suite) {
 	}
 	s.enqueue(near("2"))
 	s.takes(1, "2") // now it has none
-	s.ok(s.SetLabels(s.Context(), better, nil))
+	s.setLabels(better, map[string]string{})
 	s.enqueue(near("3"))
 	s.takes(1, "3")
 }

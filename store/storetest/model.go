@@ -315,8 +315,8 @@ func (m *Model) newID(now time.Time) (id store.ID) {
 	return id
 }
 
-// Await implements store.Runs.
-func (m *Model) Await(ctx context.Context, id store.ID, afterChunk int64) (res store.Result, err error) {
+// Await implements store.History.
+func (m *Model) Await(ctx context.Context, id store.ID, u store.Until) (res store.Result, err error) {
 	err = m.wait(ctx, func() (bool, time.Time) {
 		res = store.Result{}
 		r := m.runs[id]
@@ -327,7 +327,11 @@ func (m *Model) Await(ctx context.Context, id store.ID, afterChunk int64) (res s
 		if r.State == store.Succeeded {
 			res.Output = r.Output
 		}
-		return r.State.Terminal() || afterChunk >= 0 && int64(len(r.chunks)) > afterChunk, r.StartBy
+		if i, there := slices.BinarySearchFunc(r.journal, u.Entry, byAddress); there {
+			e := r.journal[i].Entry
+			res.Entry = &e
+		}
+		return r.State.Terminal() || u.Chunk > 0 && int64(len(r.chunks)) >= u.Chunk || res.Entry != nil && res.Entry.Done, r.StartBy
 	})
 	return res, err
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -12,7 +11,7 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// Get implements store.Admin.
+// Get implements store.History.
 func (m *Model) Get(_ context.Context, id store.ID) (*store.Run, error) {
 	if err := m.lock(); err != nil {
 		return nil, err
@@ -44,7 +43,7 @@ func (r *modelRun) matches(f *store.Filter) bool {
 		(f.Until.IsZero() || r.Created.Before(f.Until))
 }
 
-// List implements store.Admin.
+// List implements store.History.
 func (m *Model) List(_ context.Context, f store.Filter, before store.ID, limit int) (all []store.Run, next store.ID, err error) {
 	if err := m.lock(); err != nil {
 		return nil, next, err
@@ -67,7 +66,7 @@ func (m *Model) List(_ context.Context, f store.Filter, before store.ID, limit i
 	return all, next, nil
 }
 
-// Logs implements store.Admin.
+// Logs implements store.History.
 func (m *Model) Logs(_ context.Context, id store.ID, after int64, limit int) (all []store.Log, err error) {
 	if err := m.lock(); err != nil {
 		return nil, err
@@ -88,7 +87,7 @@ func (m *Model) Logs(_ context.Context, id store.ID, after int64, limit int) (al
 	return all, nil
 }
 
-// Chunks implements store.Admin.
+// Chunks implements store.History.
 func (m *Model) Chunks(_ context.Context, id store.ID, after int64, limit int) ([]store.Chunk, bool, error) {
 	if err := m.lock(); err != nil {
 		return nil, false, err
@@ -129,8 +128,27 @@ func (m *Model) each(f store.Filter, change func(*modelRun) bool) (n int, err er
 	return n, nil
 }
 
-// Count implements store.Admin.
-func (m *Model) Count(_ context.Context, f store.Filter, act store.Act) (int, error) {
+// Act implements store.Runs.
+func (m *Model) Act(_ context.Context, now time.Time, a store.Action, f store.Filter) (int, error) {
+	if a.DryRun {
+		return m.count(f, a.Kind)
+	}
+	return m.each(f, func(r *modelRun) bool {
+		switch a.Kind {
+		case store.ActCancel:
+			return m.cancel(r, now, a.Reason)
+		case store.ActReplay:
+			return m.replay(r, now)
+		}
+		over := r.State.Terminal() && !r.isTask() && m.runs[r.ID] != nil
+		if over {
+			m.remove(r)
+		}
+		return over
+	})
+}
+
+func (m *Model) count(f store.Filter, act store.ActionKind) (int, error) {
 	changed := map[store.ID]bool{}
 	_, err := m.each(f, func(r *modelRun) bool {
 		switch open := !r.State.Terminal(); {
@@ -144,11 +162,6 @@ func (m *Model) Count(_ context.Context, f store.Filter, act store.Act) (int, er
 		return false
 	})
 	return len(changed), err
-}
-
-// Cancel implements store.Admin.
-func (m *Model) Cancel(_ context.Context, now time.Time, f store.Filter, reason []byte) (int, error) {
-	return m.each(f, func(r *modelRun) bool { return m.cancel(r, now, reason) })
 }
 
 func (m *Model) cancel(r *modelRun, now time.Time, reason []byte) bool {
@@ -175,11 +188,6 @@ func (m *Model) cancel(r *modelRun, now time.Time, reason []byte) bool {
 		m.follow(r, now)
 	}
 	return true
-}
-
-// Replay implements store.Admin.
-func (m *Model) Replay(_ context.Context, now time.Time, f store.Filter) (int, error) {
-	return m.each(f, func(r *modelRun) bool { return m.replay(r, now) })
 }
 
 func (m *Model) replay(r *modelRun, now time.Time) bool {
@@ -226,18 +234,7 @@ func (m *Model) remove(r *modelRun) {
 	}
 }
 
-// Delete implements store.Admin.
-func (m *Model) Delete(_ context.Context, f store.Filter) (int, error) {
-	return m.each(f, func(r *modelRun) bool {
-		over := r.State.Terminal() && !r.isTask() && m.runs[r.ID] != nil
-		if over {
-			m.remove(r)
-		}
-		return over
-	})
-}
-
-// Expire implements store.Admin.
+// Expire implements store.Runs.
 func (m *Model) Expire(_ context.Context, done, failed time.Time) (int, error) {
 	m.expireRates()
 	m.expireEvents(done)
@@ -254,7 +251,7 @@ func (m *Model) Expire(_ context.Context, done, failed time.Time) (int, error) {
 	})
 }
 
-// Pause implements store.Admin.
+// Pause implements store.Limits.
 func (m *Model) Pause(_ context.Context, what store.Pausable, paused bool) error {
 	switch {
 	case what.Queue != "":
@@ -276,7 +273,7 @@ func (m *Model) pauseQueue(queue string, paused bool) error {
 	return nil
 }
 
-// Names implements store.Admin. It knows the names of runs, queues and workers.
+// Names implements store.Stats. It knows the names of runs, queues and workers.
 func (m *Model) Names(context.Context) (*store.Names, error) {
 	if err := m.lock(); err != nil {
 		return nil, err
@@ -298,14 +295,17 @@ func (m *Model) Names(context.Context) (*store.Names, error) {
 	return &n, nil
 }
 
-// Queues implements store.Admin.
-func (m *Model) Queues(context.Context) ([]store.QueueInfo, error) {
+// Queues implements store.Limits.
+func (m *Model) Queues(_ context.Context, one string) ([]store.QueueInfo, error) {
 	if err := m.lock(); err != nil {
 		return nil, err
 	}
 	defer m.mu.Unlock()
 	var all []store.QueueInfo
 	for name, paused := range m.queues {
+		if one != "" && name != one {
+			continue
+		}
 		info := store.QueueInfo{Name: name, Paused: paused}
 		for _, r := range m.runs {
 			switch {
@@ -319,38 +319,30 @@ func (m *Model) Queues(context.Context) ([]store.QueueInfo, error) {
 				info.Running++
 			}
 		}
+		if one != "" {
+			info.Priorities = m.priorities(name)
+		}
 		all = append(all, info)
 	}
 	slices.SortFunc(all, func(a, b store.QueueInfo) int { return cmp.Compare(a.Name, b.Name) })
 	return all, nil
 }
 
-// Priorities implements store.Admin.
-func (m *Model) Priorities(_ context.Context, queue string) (map[int8]int, error) {
-	if err := m.lock(); err != nil {
-		return nil, err
-	}
-	defer m.mu.Unlock()
+func (m *Model) priorities(queue string) map[int8]int {
 	counts := map[int8]int{}
 	for _, r := range m.runs {
 		if l, _ := m.waitsAt(r); r.Queue == queue && !r.Workflow && r.State == store.Queued && l == nil {
 			counts[r.Priority]++
 		}
 	}
-	return counts, nil
+	return counts
 }
 
-// Check implements store.Admin.
+// Check implements store.Stats.
 func (m *Model) Check(context.Context) ([]string, error) { return nil, nil }
 
-// Backup implements store.Admin. A model has nothing that a file could keep.
-func (m *Model) Backup(context.Context, string) error { return errors.ErrUnsupported }
-
-// Healthy implements store.Admin.
+// Healthy implements store.Stats.
 func (m *Model) Healthy() error { return nil }
-
-// Degraded implements store.Admin.
-func (m *Model) Degraded(error) bool { return false }
 
 // Close implements store.Store.
 func (m *Model) Close() error {

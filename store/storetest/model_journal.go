@@ -25,7 +25,7 @@ func byAddress(a modelEntry, at store.Address) int {
 	return a.Seq - at.Seq
 }
 
-// Append implements store.Journal.
+// Append implements store.Runs.
 func (m *Model) Append(_ context.Context, now time.Time, c store.Call) (store.Entry, bool, error) {
 	if err := m.lock(); err != nil {
 		return c.Entry, false, err
@@ -68,45 +68,25 @@ func (m *Model) call(now time.Time, c *store.Call) (store.Entry, bool) {
 	return e.Entry, false
 }
 
-// Load implements store.Journal.
-func (m *Model) Load(_ context.Context, id store.ID) (all []store.Entry, err error) {
+// Entries implements store.History.
+func (m *Model) Entries(
+	_ context.Context, id store.ID, after store.Address, limit int, notes bool,
+) (all []store.Entry, more bool, err error) {
 	if err := m.lock(); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer m.mu.Unlock()
 	if r := m.runs[id]; r != nil {
 		for _, e := range r.journal {
-			all = append(all, e.Entry)
+			if byAddress(e, after) > 0 && (notes || e.Kind != store.EntryNote) {
+				all = append(all, e.Entry)
+			}
 		}
 	}
-	return all, nil
-}
-
-// Entries implements store.Journal.
-func (m *Model) Entries(
-	ctx context.Context, id store.ID, after store.Address, limit int, notes bool,
-) (page []store.Entry, more bool, err error) {
-	all, err := m.Load(ctx, id)
-	all = slices.DeleteFunc(all, func(e store.Entry) bool {
-		return byAddress(modelEntry{Entry: e}, after) <= 0 || e.Kind == store.EntryNote && !notes
-	})
-	page, more = firstPage(all, limit, (*store.Entry).Size)
-	return page, more, err
-}
-
-// AwaitEntry implements store.Journal.
-func (m *Model) AwaitEntry(ctx context.Context, id store.ID, at store.Address) (e store.Entry, err error) {
-	err = m.wait(ctx, func() (bool, time.Time) {
-		r := m.runs[id]
-		if r == nil {
-			return true, time.Time{}
-		}
-		if i, there := slices.BinarySearchFunc(r.journal, at, byAddress); there {
-			e = r.journal[i].Entry
-		}
-		return e.Done || r.State.Terminal(), time.Time{}
-	})
-	return e, err
+	if limit >= 0 {
+		all, more = firstPage(all, limit, (*store.Entry).Size)
+	}
+	return all, more, nil
 }
 
 func (r *modelRun) done(at store.Address) bool {
@@ -249,33 +229,42 @@ func (m *Model) recordCall(now time.Time, c *store.Call, out []store.Enqueued) {
 	m.call(now, c)
 }
 
-// Restart implements store.Journal.
-func (m *Model) Restart(_ context.Context, now time.Time, id store.ID, at store.Address) error {
+// ChangeRun implements store.Runs.
+func (m *Model) ChangeRun(_ context.Context, now time.Time, id store.ID, c store.RunChange) (store.ID, error) {
 	if err := m.lock(); err != nil {
-		return err
+		return id, err
 	}
 	defer m.unlock()
 	m.advance(now)
-	r := m.runs[id]
-	if r == nil || r.Workflow || r.State < store.Blocked {
-		return fmt.Errorf("run %s: %w, or it has not ended", id, store.ErrNotFound)
+	switch r := m.runs[id]; {
+	case c.Kind == store.RunReschedule:
+		return id, r.reschedule(now, c.Due)
+	case r == nil, c.Kind == store.RunFork && r.graph != nil, c.Kind == store.RunRestart && (r.Workflow || r.State < store.Blocked):
+		return id, fmt.Errorf("run %s: %w, or it has not ended", id, store.ErrNotFound)
+	case c.Kind == store.RunFork:
+		return m.fork(r, now, c.At), nil
+	default:
+		r.forget([]store.Address{c.At})
+		m.requeue(r, now)
+		return id, nil
 	}
-	r.forget([]store.Address{at})
-	m.requeue(r, now)
+}
+
+func (r *modelRun) reschedule(now, due time.Time) error {
+	switch {
+	case r == nil:
+		return store.ErrNotFound
+	case r.State != store.Scheduled || r.lease > 0:
+		return fmt.Errorf("it is %v: %w", r.State, store.ErrStarted)
+	}
+	if r.Due = due; due.Before(now) {
+		r.Due = now
+	}
+	r.limitStart(r.Due)
 	return nil
 }
 
-// Fork implements store.Journal.
-func (m *Model) Fork(_ context.Context, now time.Time, id store.ID, at store.Address) (store.ID, error) {
-	if err := m.lock(); err != nil {
-		return store.ID{}, err
-	}
-	defer m.unlock()
-	m.advance(now)
-	r := m.runs[id]
-	if r == nil || r.graph != nil {
-		return store.ID{}, fmt.Errorf("run %s: %w, or it has not ended", id, store.ErrNotFound)
-	}
+func (m *Model) fork(r *modelRun, now time.Time, at store.Address) store.ID {
 	e := m.enqueue(now, store.NewRun{Task: r.Task, Queue: r.Queue, Priority: r.Priority, AgeEvery: r.ageEvery, Input: r.Input,
 		Metadata: r.Metadata, Detached: r.detached, StartIn: r.startIn})
 	fork := m.runs[e.ID]
@@ -293,7 +282,7 @@ func (m *Model) Fork(_ context.Context, now time.Time, id store.ID, at store.Add
 		}
 	}
 	fork.resetUndo()
-	return e.ID, nil
+	return e.ID
 }
 
 // matches reports whether an event of m's key matches; one whose filter cannot be compiled does not.

@@ -288,7 +288,7 @@ func (m *Model) expireRates() {
 	}
 }
 
-// SetRate implements store.Admin.
+// SetRate implements store.Limits.
 func (m *Model) SetRate(_ context.Context, now time.Time, key string, perSecond float64, burst int) error {
 	if err := m.lock(); err != nil {
 		return err
@@ -319,7 +319,7 @@ func (m *Model) pauseLimit(k store.LimitKey, paused bool) error {
 	return nil
 }
 
-// Limits implements store.Admin.
+// Limits implements store.Limits.
 func (m *Model) Limits(_ context.Context, rates bool) (all []store.LimitInfo, err error) {
 	if err := m.lock(); err != nil {
 		return nil, err

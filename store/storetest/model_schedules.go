@@ -178,16 +178,6 @@ func (m *Model) dropUndeclared(w *store.WorkerInfo, now time.Time) {
 	}
 }
 
-// SetCron implements store.Schedules.
-func (m *Model) SetCron(_ context.Context, now time.Time, c store.Cron) error {
-	if err := m.lock(); err != nil {
-		return err
-	}
-	defer m.unlock()
-	m.advance(now)
-	return m.setCron(now, c)
-}
-
 func (m *Model) setCron(now time.Time, c store.Cron) (err error) {
 	old := m.crons[c.Name]
 	gone := old != nil && m.isGone(old)
@@ -214,12 +204,19 @@ func (m *Model) setCron(now time.Time, c store.Cron) (err error) {
 }
 
 // ChangeCron implements store.Schedules.
-func (m *Model) ChangeCron(_ context.Context, now time.Time, name string, change store.CronChange) (err error) {
+func (m *Model) ChangeCron(_ context.Context, now time.Time, c store.CronChange) (id store.ID, err error) {
 	if err := m.lock(); err != nil {
-		return err
+		return id, err
 	}
 	defer m.unlock()
 	m.advance(now)
+	if c.Kind == store.CronSet {
+		return id, m.setCron(now, c.Cron)
+	}
+	return m.changeCron(now, c.Name, c.Kind)
+}
+
+func (m *Model) changeCron(now time.Time, name string, change store.CronChangeKind) (id store.ID, err error) {
 	c := m.crons[name]
 	switch {
 	case c == nil, m.isGone(c) && change != store.CronDelete:
@@ -230,25 +227,13 @@ func (m *Model) ChangeCron(_ context.Context, now time.Time, name string, change
 		err = fmt.Errorf("cron %q: %w", name, store.ErrTaken)
 	case change == store.CronDelete:
 		delete(m.crons, name)
+	case change == store.CronTrigger:
+		id = m.startCron(c, now, now)
 	case c.Paused:
 		c.Paused = false
 		c.Next, err = store.NextTick(c.Spec, now)
 	}
-	return err
-}
-
-// TriggerCron implements store.Schedules.
-func (m *Model) TriggerCron(_ context.Context, now time.Time, name string) (id store.ID, err error) {
-	if err := m.lock(); err != nil {
-		return id, err
-	}
-	defer m.unlock()
-	m.advance(now)
-	c := m.crons[name]
-	if c == nil || m.isGone(c) {
-		return id, fmt.Errorf("cron %q: %w", name, store.ErrNotFound)
-	}
-	return m.startCron(c, now, now), nil
+	return id, err
 }
 
 // Crons implements store.Schedules.
@@ -284,24 +269,18 @@ func (m *Model) SetFilter(_ context.Context, f store.TaskFilter) (int64, error) 
 		return 0, err
 	}
 	defer m.unlock()
+	if f.Task == "" {
+		n := len(m.filters)
+		m.filters = slices.DeleteFunc(m.filters, func(old store.TaskFilter) bool { return old.ID == f.ID })
+		if len(m.filters) == n {
+			return 0, store.ErrNotFound
+		}
+		return 0, nil
+	}
 	m.filter++
 	f.ID = m.filter
 	m.filters = append(m.filters, f)
 	return f.ID, nil
-}
-
-// DeleteFilter implements store.Schedules.
-func (m *Model) DeleteFilter(_ context.Context, id int64) error {
-	if err := m.lock(); err != nil {
-		return err
-	}
-	defer m.unlock()
-	n := len(m.filters)
-	m.filters = slices.DeleteFunc(m.filters, func(f store.TaskFilter) bool { return f.ID == id })
-	if len(m.filters) == n {
-		return store.ErrNotFound
-	}
-	return nil
 }
 
 // Filters implements store.Schedules.
@@ -337,25 +316,4 @@ func (m *Model) Events(_ context.Context, key string, before store.ID, limit int
 		all = append(all, store.EventInfo{NewEvent: e.NewEvent, ID: e.id, At: e.at, Started: e.started, Woke: e.woke})
 	}
 	return all, next, nil
-}
-
-// Reschedule implements store.Schedules.
-func (m *Model) Reschedule(_ context.Context, now time.Time, id store.ID, at time.Time) error {
-	if err := m.lock(); err != nil {
-		return err
-	}
-	defer m.unlock()
-	m.advance(now)
-	switch r := m.runs[id]; {
-	case r == nil:
-		return store.ErrNotFound
-	case r.State != store.Scheduled || r.lease > 0:
-		return fmt.Errorf("it is %v: %w", r.State, store.ErrStarted)
-	default:
-		if r.Due = at; at.Before(now) {
-			r.Due = now
-		}
-		r.limitStart(r.Due)
-	}
-	return nil
 }

@@ -15,32 +15,21 @@ func (m *Model) Register(_ context.Context, w store.WorkerInfo) (int64, error) {
 		return 0, err
 	}
 	defer m.unlock()
+	if old := m.workers[w.ID]; old != nil {
+		if w.Labels != nil {
+			old.Labels = w.Labels
+		}
+		if w.Tasks != nil {
+			old.Tasks = w.Tasks
+		}
+		return w.ID, nil
+	}
 	id := int64(len(m.workers)) + 1
 	w.Started = time.Now()
 	m.workers[id] = &modelWorker{WorkerInfo: w}
 	m.dropUndeclared(&w, w.Started)
 	m.retryBlocked()
 	return id, nil
-}
-
-// SetLabels implements store.Workers.
-func (m *Model) SetLabels(_ context.Context, worker int64, labels map[string]string) error {
-	if err := m.lock(); err != nil {
-		return err
-	}
-	defer m.unlock()
-	m.workers[worker].Labels = labels
-	return nil
-}
-
-// SetTasks implements store.Workers.
-func (m *Model) SetTasks(_ context.Context, worker int64, tasks []string) error {
-	if err := m.lock(); err != nil {
-		return err
-	}
-	defer m.unlock()
-	m.workers[worker].Tasks = tasks
-	return nil
 }
 
 func (m *Model) pauseWorker(name string, paused bool) error {

@@ -213,7 +213,7 @@ func (f modelWorkflow) EndWorkflow(all store.JoinState) error {
 	return nil
 }
 
-// Publish implements store.Runs.
+// Publish implements store.Schedules.
 func (m *Model) Publish(_ context.Context, now time.Time, events []store.NewEvent) ([]store.ID, error) {
 	if err := m.lock(); err != nil {
 		return nil, err
@@ -265,7 +265,7 @@ func (m *Model) deliver(r *modelRun, e store.NewEvent, now time.Time) (some bool
 	return some
 }
 
-// Workflow implements store.Admin.
+// Workflow implements store.History.
 func (m *Model) Workflow(_ context.Context, id store.ID, names []string) (*store.Graph, []store.WorkflowTask, error) {
 	if err := m.lock(); err != nil {
 		return nil, nil, err

@@ -84,8 +84,7 @@ func journalPages(s *suite) {
 	for seq := 1; seq <= 4; seq++ {
 		s.call(c, entry("3", seq, store.EntryStep, "large", third))
 	}
-	whole, err := s.Load(s.Context(), c.ID)
-	s.ok(err)
+	whole := s.entries(c.ID)
 	for _, notes := range []bool{true, false} {
 		want := whole
 		if !notes {
@@ -146,7 +145,7 @@ func schedulePages(s *suite) {
 			input = third
 		}
 		c := cronOf(fmt.Sprint("c", i), "@daily", input)
-		s.ok(s.SetCron(s.Context(), time.Now(), c))
+		s.ok(s.setCron(c))
 		names = append(names, c.Name)
 		for _, task := range []string{"t", "other"} {
 			id, err := s.SetFilter(s.Context(), store.TaskFilter{Task: task, Scope: "s", Expr: "big", Payload: []byte(input)})

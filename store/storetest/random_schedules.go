@@ -63,7 +63,10 @@ func (p *pair) declare(rt *rapid.T) {
 func (p *pair) filter(rt *rapid.T) {
 	if rapid.Bool().Draw(rt, "delete") {
 		id := int64(rapid.IntRange(1, 4).Draw(rt, "id"))
-		p.both(rt, func(s store.Store) error { return s.DeleteFilter(p.t.Context(), id) })
+		p.both(rt, func(s store.Store) error {
+			_, err := s.SetFilter(p.t.Context(), store.TaskFilter{ID: id})
+			return err
+		})
 		return
 	}
 	f := store.TaskFilter{
@@ -91,17 +94,19 @@ func (p *pair) cron(rt *rapid.T) {
 			AgeEvery: time.Minute, Input: []byte(`"tick"`)}
 		c := store.Cron{Name: name, Spec: fmt.Sprintf("@every %ds", 20*rapid.IntRange(1, 3).Draw(rt, "every")),
 			Template: store.Template{Run: r}}
-		p.both(rt, func(s store.Store) error { return s.SetCron(p.t.Context(), time.Now(), c) })
-	case 3:
-		p.both(rt, func(s store.Store) error {
-			_, err := s.TriggerCron(p.t.Context(), time.Now(), name)
-			return err
-		})
+		p.changeCron(rt, store.CronChange{Kind: store.CronSet, Cron: c})
 	default:
-		change := rapid.SampledFrom([]store.CronChange{store.CronPause, store.CronResume, store.CronResume, store.CronDelete}).Draw(rt,
-			"change")
-		p.both(rt, func(s store.Store) error { return s.ChangeCron(p.t.Context(), time.Now(), name, change) })
+		kinds := []store.CronChangeKind{store.CronPause, store.CronResume, store.CronResume, store.CronDelete, store.CronTrigger,
+			store.CronTrigger}
+		p.changeCron(rt, store.CronChange{Kind: rapid.SampledFrom(kinds).Draw(rt, "change"), Name: name})
 	}
+}
+
+func (p *pair) changeCron(rt *rapid.T, c store.CronChange) {
+	p.both(rt, func(s store.Store) error {
+		_, err := s.ChangeCron(p.t.Context(), time.Now(), c)
+		return err
+	})
 }
 
 func (p *pair) reschedule(rt *rapid.T) {
@@ -112,7 +117,8 @@ func (p *pair) reschedule(rt *rapid.T) {
 	at := time.Now().Add(time.Duration(rapid.IntRange(-5, 60).Draw(rt, "in"))*time.Second + p.jitter())
 	of := map[bool]store.ID{true: p.twins[i], false: p.ids[i]}
 	p.both(rt, func(s store.Store) error {
-		return s.Reschedule(p.t.Context(), time.Now(), of[s == store.Store(p.model)], at)
+		_, err := s.ChangeRun(p.t.Context(), time.Now(), of[s == store.Store(p.model)], store.RunChange{Kind: store.RunReschedule, Due: at})
+		return err
 	})
 }
 

@@ -53,7 +53,7 @@ func farTimes(s *suite) {
 			s.Error(err)
 		}
 	}
-	s.ok(s.Reschedule(s.Context(), time.Now(), ids[1], last))
+	s.ok(s.reschedule(ids[1], last))
 	if at := s.get(ids[1]).Due; !at.Equal(last) {
 		s.Errorf("rescheduled to %v: due %v", last, at)
 	}
@@ -127,15 +127,13 @@ func terminal(s *suite) {
 		id := s.enqueue(run("1"))[0]
 		s.finish(outcome(s.claim(1)[0], to))
 		s.state(id, to)
-		n, err := s.Cancel(s.Context(), time.Now(), store.Filter{IDs: []store.ID{id}}, nil)
-		s.ok(err)
-		if n != 0 {
+		if n := s.act(store.ActCancel, store.Filter{IDs: []store.ID{id}}); n != 0 {
 			s.Error("canceled a run that had ended")
 		}
 		s.state(id, to)
 		s.none(s.request(1))
-		if n, err = s.Replay(s.Context(), time.Now(), store.Filter{IDs: []store.ID{id}}); n != 1 || err != nil {
-			s.Fatalf("replayed %d, %v", n, err)
+		if n := s.act(store.ActReplay, store.Filter{IDs: []store.ID{id}}); n != 1 {
+			s.Fatalf("replayed %d", n)
 		}
 		c := s.claim(1)[0]
 		if c.ID != id || c.Attempt != 2 || c.Replayed != 1 {
@@ -209,14 +207,14 @@ func startInFollows(s *suite) {
 		r.StartIn, r.RunAt = 2*time.Minute, time.Now().Add(30*time.Second)
 		s.enqueue(r)
 		check(id, "debounced with another limit", 30*time.Second, 150*time.Second)
-		s.ok(s.Reschedule(s.Context(), time.Now(), id, time.Now().Add(time.Hour)))
+		s.ok(s.reschedule(id, time.Now().Add(time.Hour)))
 		check(id, "moved", time.Hour, time.Hour+2*time.Minute)
 		s.ok(s.await(id))
 		if r := s.get(id); r.State != store.Canceled || !r.StartBy.IsZero() {
 			s.Errorf("not started: %v, by %v", r.State, r.StartBy)
 		}
-		n, err := s.Replay(s.Context(), time.Now(), store.Filter{IDs: []store.ID{id}})
-		if s.ok(err); n != 1 || !s.get(id).StartBy.Equal(time.Now().Add(2*time.Minute)) {
+		n := s.act(store.ActReplay, store.Filter{IDs: []store.ID{id}})
+		if n != 1 || !s.get(id).StartBy.Equal(time.Now().Add(2*time.Minute)) {
 			s.Errorf("%d replayed: to start by %v", n, s.get(id).StartBy)
 		}
 		s.ok(s.await(id))

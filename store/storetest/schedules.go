@@ -37,8 +37,8 @@ func metadata(b []byte) map[string]string {
 }
 
 func cronTicks(s *suite) {
-	s.ok(s.SetCron(s.Context(), time.Now(), cronOf("minutely", "* * * * *", "1")))
-	s.ok(s.SetCron(s.Context(), time.Now(), cronOf("often", "@every 90s", "2")))
+	s.ok(s.setCron(cronOf("minutely", "* * * * *", "1")))
+	s.ok(s.setCron(cronOf("often", "@every 90s", "2")))
 	began := time.Now().Truncate(time.Minute)
 	s.none(s.request(1))
 	for _, want := range []struct {
@@ -63,9 +63,12 @@ func cronTicks(s *suite) {
 }
 
 func cronChanges(s *suite) {
-	ctx := s.Context()
-	set := func(c store.Cron) { s.Helper(); s.ok(s.SetCron(ctx, time.Now(), c)) }
-	change := func(name string, c store.CronChange) { s.Helper(); s.ok(s.ChangeCron(ctx, time.Now(), name, c)) }
+	set := func(c store.Cron) { s.Helper(); s.ok(s.setCron(c)) }
+	change := func(name string, kind store.CronChangeKind) {
+		s.Helper()
+		_, err := s.changeCron(name, kind)
+		s.ok(err)
+	}
 	set(cronOf("a", "@every 1h", "1"))
 	next := s.cron("a").Next
 	time.Sleep(time.Minute)
@@ -77,7 +80,7 @@ func cronChanges(s *suite) {
 	if c := s.cron("a"); !c.Next.After(next) {
 		s.Errorf("replaced by another spec: next %v", c.Next)
 	}
-	id, err := s.TriggerCron(ctx, time.Now(), "a")
+	id, err := s.changeCron("a", store.CronTrigger)
 	s.ok(err)
 	if got := s.takes(10, "2"); got[0].ID != id {
 		s.Errorf("claimed %s, want %s", got[0].ID, id)
@@ -100,16 +103,16 @@ func cronChanges(s *suite) {
 	other := cronOf("b", "@daily", "1")
 	set(other)
 	other.Template.Run.Task = "another"
-	if err := s.SetCron(ctx, time.Now(), other); !errors.Is(err, store.ErrTaken) {
+	if err := s.setCron(other); !errors.Is(err, store.ErrTaken) {
 		s.Errorf("a cron of another task: %v, want ErrTaken", err)
 	}
-	if err := s.ChangeCron(ctx, time.Now(), "none", store.CronPause); !errors.Is(err, store.ErrNotFound) {
+	if _, err := s.changeCron("none", store.CronPause); !errors.Is(err, store.ErrNotFound) {
 		s.Errorf("pause of none: %v", err)
 	}
-	if _, err := s.TriggerCron(ctx, time.Now(), "none"); !errors.Is(err, store.ErrNotFound) {
+	if _, err := s.changeCron("none", store.CronTrigger); !errors.Is(err, store.ErrNotFound) {
 		s.Errorf("trigger of none: %v", err)
 	}
-	if err := s.SetCron(ctx, time.Now(), cronOf("c", "nonsense", "1")); err == nil {
+	if err := s.setCron(cronOf("c", "nonsense", "1")); err == nil {
 		s.Error("took a bad spec")
 	}
 }
@@ -125,7 +128,7 @@ func missedTicks(s *suite) {
 	}{{"grace", store.CatchUpGrace}, {"none", store.CatchUpNone}, {"latest", store.CatchUpLatest}, {"all", store.CatchUpAll}} {
 		cron := cronOf(c.name, "0 * * * *", `"`+c.name+`"`)
 		cron.CatchUp = c.c
-		s.ok(s.SetCron(s.Context(), time.Now(), cron))
+		s.ok(s.setCron(cron))
 	}
 	away := func(until time.Duration) []string { // past a full hour
 		s.Helper()
@@ -185,7 +188,7 @@ func (s *suite) publish(keys ...string) {
 }
 
 func declared(s *suite) {
-	s.ok(s.SetCron(s.Context(), time.Now(), cronOf("kept", "@daily", "1")))
+	s.ok(s.setCron(cronOf("kept", "@daily", "1")))
 	hourly, daily := cronOf("t:@hourly", "@hourly", "1"), cronOf("t:@daily", "@daily", "1")
 	s.declare(store.Declaration{Crons: []store.Cron{hourly, daily}, Triggers: []store.Trigger{trigger("a", "")}})
 	next := s.cron("t:@daily").Next
@@ -198,10 +201,10 @@ func declared(s *suite) {
 	}
 	s.publish("a", "b")
 	s.takes(10, `"b"`)
-	if err := s.ChangeCron(s.Context(), time.Now(), "t:@daily", store.CronDelete); !errors.Is(err, store.ErrTaken) {
+	if _, err := s.changeCron("t:@daily", store.CronDelete); !errors.Is(err, store.ErrTaken) {
 		s.Errorf("deleting a declared cron: %v, want ErrTaken", err)
 	}
-	if err := s.SetCron(s.Context(), time.Now(), daily); !errors.Is(err, store.ErrTaken) {
+	if err := s.setCron(daily); !errors.Is(err, store.ErrTaken) {
 		s.Errorf("replacing a declared cron: %v, want ErrTaken", err)
 	}
 	s.declare(store.Declaration{})
@@ -270,9 +273,10 @@ func taskFilters(s *suite) {
 		s.Errorf("filters %+v", all)
 	}
 	for _, id := range ids {
-		s.ok(s.DeleteFilter(ctx, id))
+		_, err := s.SetFilter(ctx, store.TaskFilter{ID: id})
+		s.ok(err)
 	}
-	if err := s.DeleteFilter(ctx, ids[0]); !errors.Is(err, store.ErrNotFound) {
+	if _, err := s.SetFilter(ctx, store.TaskFilter{ID: ids[0]}); !errors.Is(err, store.ErrNotFound) {
 		s.Errorf("deleted twice: %v", err)
 	}
 	publish("", `"big"`)
@@ -332,11 +336,10 @@ func eventHistory(s *suite) {
 }
 
 func reschedule(s *suite) {
-	ctx := s.Context()
 	r := run("1")
 	r.RunAt, r.StartIn = time.Now().Add(time.Hour), time.Hour
 	id := s.enqueue(r)[0]
-	move := func(to time.Duration) error { return s.Reschedule(ctx, time.Now(), id, time.Now().Add(to)) }
+	move := func(to time.Duration) error { return s.reschedule(id, time.Now().Add(to)) }
 	s.ok(move(5 * time.Hour))
 	time.Sleep(4 * time.Hour)
 	s.state(id, store.Scheduled)
@@ -353,7 +356,7 @@ func reschedule(s *suite) {
 	if err := move(time.Minute); !errors.Is(err, store.ErrStarted) {
 		s.Errorf("moved a retry: %v", err)
 	}
-	if err := s.Reschedule(ctx, time.Now(), store.ID{}, time.Now()); !errors.Is(err, store.ErrNotFound) {
+	if err := s.reschedule(store.ID{}, time.Now()); !errors.Is(err, store.ErrNotFound) {
 		s.Errorf("moved nothing: %v", err)
 	}
 	r.RunAt, r.StartIn = time.Now().Add(time.Hour), 0
@@ -388,7 +391,7 @@ func declaredGoes(s *suite) {
 	has := worker("p", "t")
 	worker("p", "other")
 	there("beside a living worker that has the task", 1)
-	if err := s.ChangeCron(ctx, time.Now(), "c", store.CronDelete); !errors.Is(err, store.ErrTaken) {
+	if _, err := s.changeCron("c", store.CronDelete); !errors.Is(err, store.ErrTaken) {
 		s.Errorf("deleted what a living worker has: %v", err)
 	}
 	s.ok(s.Unregister(ctx, has))
@@ -403,6 +406,7 @@ func declaredGoes(s *suite) {
 	if n := len(s.list(store.Filter{Tasks: []string{"t"}}, 10)); n != 1 {
 		s.Errorf("%d runs, want that of the event that came meanwhile", n)
 	}
-	s.ok(s.ChangeCron(ctx, time.Now(), "c", store.CronDelete))
+	_, err := s.changeCron("c", store.CronDelete)
+	s.ok(err)
 	there("deleted by hand, of nobody", 0)
 }

@@ -252,6 +252,53 @@ func (s *suite) state(id store.ID, want store.State) {
 
 // await waits for a run's end.
 func (s *suite) await(id store.ID) error {
-	_, err := s.Await(s.Context(), id, -1)
+	_, err := s.Await(s.Context(), id, store.Until{})
 	return err
+}
+
+// act cancels, replays or deletes runs, and returns how many. The reason to cancel is "why".
+func (s *suite) act(kind store.ActionKind, f store.Filter) int {
+	s.Helper()
+	n, err := s.Act(s.Context(), time.Now(), store.Action{Kind: kind, Reason: []byte(`"why"`)}, f)
+	s.ok(err)
+	return n
+}
+
+// restart restarts a run from an entry, fork copies it up to there.
+func (s *suite) restart(id store.ID, at store.Address) error {
+	_, err := s.ChangeRun(s.Context(), time.Now(), id, store.RunChange{Kind: store.RunRestart, At: at})
+	return err
+}
+
+func (s *suite) fork(id store.ID, at store.Address) (store.ID, error) {
+	return s.ChangeRun(s.Context(), time.Now(), id, store.RunChange{Kind: store.RunFork, At: at})
+}
+
+func (s *suite) reschedule(id store.ID, due time.Time) error {
+	_, err := s.ChangeRun(s.Context(), time.Now(), id, store.RunChange{Kind: store.RunReschedule, Due: due})
+	return err
+}
+
+// setCron sets a cron, changeCron changes it.
+func (s *suite) setCron(c store.Cron) error {
+	_, err := s.ChangeCron(s.Context(), time.Now(), store.CronChange{Kind: store.CronSet, Cron: c})
+	return err
+}
+
+func (s *suite) changeCron(name string, kind store.CronChangeKind) (store.ID, error) {
+	return s.ChangeCron(s.Context(), time.Now(), store.CronChange{Kind: kind, Name: name})
+}
+
+// entries returns a run's whole journal.
+func (s *suite) entries(id store.ID) []store.Entry {
+	s.Helper()
+	entries, _, err := s.Entries(s.Context(), id, store.Address{}, -1, true)
+	s.ok(err)
+	return entries
+}
+
+func (s *suite) setLabels(worker int64, labels map[string]string) {
+	s.Helper()
+	_, err := s.Register(s.Context(), store.WorkerInfo{ID: worker, Labels: labels})
+	s.ok(err)
 }

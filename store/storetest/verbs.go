@@ -84,15 +84,18 @@ func pausedQueues(s *suite) {
 		s.Errorf("claimed %s", got)
 	}
 	s.none(s.request(5))
-	queues, err := s.Queues(s.Context())
+	queues, err := s.Queues(s.Context(), "")
 	s.ok(err)
 	if d := cmp.Diff([]store.QueueInfo{{Name: "a", Paused: true, Ready: 1, Oldest: began}, {Name: "b", Running: 1}}, queues); d != "" {
 		s.Error(d)
 	}
-	counts, err := s.Priorities(s.Context(), "a")
-	s.ok(err)
-	if d := cmp.Diff(map[int8]int{2: 1}, counts); d != "" {
-		s.Error(d)
+	one := queues[:1]
+	one[0].Priorities = map[int8]int{2: 1}
+	if queues, err = s.Queues(s.Context(), "a"); err != nil || cmp.Diff(one, queues) != "" {
+		s.Errorf("%+v, %v; want %+v", queues, err, one)
+	}
+	if queues, err = s.Queues(s.Context(), "unknown"); err != nil || len(queues) > 0 {
+		s.Errorf("of an unknown queue: %+v, %v", queues, err)
 	}
 	waiting := make(chan []store.Claimed)
 	go func() { waiting <- s.claim(5) }()
@@ -163,9 +166,7 @@ func cancel(s *suite) {
 	later := run("later")
 	later.RunAt = time.Now().Add(time.Hour)
 	ids := s.enqueue(run("1"), later)
-	n, err := s.Cancel(s.Context(), time.Now(), store.Filter{Tasks: []string{"t"}}, []byte(`"why"`))
-	s.ok(err)
-	if n != 2 {
+	if n := s.act(store.ActCancel, store.Filter{Tasks: []string{"t"}}); n != 2 {
 		s.Errorf("canceled %d", n)
 	}
 	for _, id := range ids {
@@ -188,9 +189,7 @@ func cancelRunning(s *suite) {
 			told <- sig
 		}()
 		for want := 1; want >= 0; want-- { // the second time does nothing
-			n, err := s.Cancel(s.Context(), time.Now(), store.Filter{IDs: []store.ID{id}}, []byte(`"why"`))
-			s.ok(err)
-			if n != want {
+			if n := s.act(store.ActCancel, store.Filter{IDs: []store.ID{id}}); n != want {
 				s.Errorf("canceled %d, want %d", n, want)
 			}
 		}
@@ -222,8 +221,7 @@ func cancelChildren(s *suite) {
 	if r := s.get(g); r.Parent != ids[0] || r.Root != parent {
 		s.Errorf("grandchild has parent %s, root %s", r.Parent, r.Root)
 	}
-	_, err := s.Cancel(s.Context(), time.Now(), store.Filter{IDs: []store.ID{parent}}, nil)
-	s.ok(err)
+	s.act(store.ActCancel, store.Filter{IDs: []store.ID{parent}})
 	s.state(ids[0], store.Canceled)
 	s.state(g, store.Canceled)
 	s.state(ids[1], store.Queued)
@@ -264,15 +262,12 @@ func keys(s *suite) {
 	if again(keyed("a", time.Minute)).Existing {
 		s.Error("key outlives its ttl")
 	}
-	n, err := s.Delete(s.Context(), store.Filter{})
-	s.ok(err)
-	if n != 2 {
+	if n := s.act(store.ActDelete, store.Filter{}); n != 2 {
 		s.Errorf("deleted %d", n)
 	}
 	kept := again(keyed("c", time.Hour))
 	s.finish(outcome(s.claimKey("c"), store.Succeeded))
-	n, err = s.Delete(s.Context(), store.Filter{IDs: []store.ID{kept.ID}})
-	if s.ok(err); n != 1 {
+	if n := s.act(store.ActDelete, store.Filter{IDs: []store.ID{kept.ID}}); n != 1 {
 		s.Errorf("deleted %d", n)
 	}
 	for range 2 {
@@ -332,8 +327,7 @@ func retry(s *suite) {
 func unregister(s *suite) {
 	ids := s.enqueue(run("1"), run("2"))
 	s.claim(2)
-	_, err := s.Cancel(s.Context(), time.Now(), store.Filter{IDs: ids[1:]}, nil)
-	s.ok(err)
+	s.act(store.ActCancel, store.Filter{IDs: ids[1:]})
 	s.ok(s.Unregister(s.Context(), s.worker))
 	s.state(ids[0], store.Queued)
 	s.state(ids[1], store.Canceled)
@@ -350,7 +344,7 @@ func doneContext(s *suite) {
 	if _, err := s.Claim(ctx, s.request(1)); !errors.Is(err, context.Canceled) {
 		s.Errorf("Claim: %v", err)
 	}
-	if _, err := s.Await(ctx, s.enqueue(run("2"))[0], -1); !errors.Is(err, context.Canceled) {
+	if _, err := s.Await(ctx, s.enqueue(run("2"))[0], store.Until{}); !errors.Is(err, context.Canceled) {
 		s.Errorf("Await: %v", err)
 	}
 	if got := inputs(s.claim(5)); !slices.Equal(got, []string{"1", "2"}) {

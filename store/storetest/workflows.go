@@ -99,9 +99,7 @@ func workflowReplay(s *suite) {
 	ab := s.claim(10)
 	s.end(ab[0], store.Failed)
 	s.end(ab[1], store.Succeeded)
-	n, err := s.Replay(s.Context(), time.Now(), store.Filter{Tasks: []string{"w:a"}})
-	s.ok(err)
-	if n != 1 {
+	if n := s.act(store.ActReplay, store.Filter{Tasks: []string{"w:a"}}); n != 1 {
 		s.Errorf("replayed %d, want 1", n)
 	}
 	s.tasks(id, "a queued", "b succeeded")
@@ -112,13 +110,10 @@ func workflowReplay(s *suite) {
 	s.end(a[0], store.Succeeded)
 	s.end(s.claim(10)[0], store.Succeeded)
 	s.state(id, store.Succeeded)
-	n, err = s.Delete(s.Context(), store.Filter{IDs: []store.ID{a[0].ID}})
-	s.ok(err)
-	if n != 0 {
+	if n := s.act(store.ActDelete, store.Filter{IDs: []store.ID{a[0].ID}}); n != 0 {
 		s.Error("a task was deleted without its workflow")
 	}
-	n, err = s.Delete(s.Context(), store.Filter{Tasks: []string{"w"}})
-	s.ok(err)
+	n := s.act(store.ActDelete, store.Filter{Tasks: []string{"w"}})
 	if left := s.list(store.Filter{}, 10); n != 1 || len(left) != 0 {
 		s.Errorf("deleted %d, left %d", n, len(left))
 	}
@@ -153,8 +148,7 @@ func workflowConditions(s *suite) {
 	time.Sleep(time.Hour)
 	synctest.Wait()
 	s.tasks(id, "a queued", "b queued", "c skipped", "d succeeded", "e blocked")
-	_, err := s.Cancel(s.Context(), time.Now(), store.Filter{IDs: []store.ID{id}}, []byte(`"why"`))
-	s.ok(err)
+	s.act(store.ActCancel, store.Filter{IDs: []store.ID{id}})
 	s.tasks(id, "a canceled", "b canceled", "c skipped", "d succeeded", "e canceled")
 	s.state(id, store.Canceled)
 }
