@@ -1,0 +1,429 @@
+package lifecycle_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/lifecycle"
+)
+
+type row = lifecycle.Run
+
+// running returns a run in its first attempt.
+func running(change func(*row)) row {
+	r := row{State: store.Running, Attempt: 1, Lease: 1, Worker: 1}
+	if change != nil {
+		change(&r)
+	}
+	return r
+}
+
+func at(after int64) time.Time { return time.UnixMilli(start + 1000 + after) }
+
+// What each outcome makes of a run, of one that was asked to cancel, and of such a one that has
+// something to clean up: a journal, or compensations.
+func TestFinish(t *testing.T) {
+	failed := []byte("e")
+	for _, c := range []struct {
+		name                           string
+		o                              store.Outcome
+		plain, asked, journal, undoToo string
+	}{
+		{"success", store.Outcome{To: store.Succeeded, Output: []byte("o")},
+			"succeeded, ended +0, output o, ended 1, finished as succeeded",
+			"canceled, ended +0, asked -5, output o, error why, ended 1, finished as canceled",
+			"canceled, ended +0, asked -5, output o, error why, ended 1, finished as canceled",
+			"queued, due +0, asked -5, attempt 0, resumed, error why"},
+		{"failure", store.Outcome{To: store.Failed, Error: failed},
+			"failed, ended +0, error e, ended 1, finished as failed",
+			"canceled, ended +0, asked -5, error why, ended 1, finished as canceled",
+			"canceled, ended +0, asked -5, error why, ended 1, finished as canceled",
+			"queued, due +0, asked -5, attempt 0, resumed, error why"},
+		{"retry", store.Outcome{To: store.Scheduled, At: at(7), Error: failed},
+			"scheduled, due +7, error e, keep 1",
+			"canceled, ended +0, asked -5, error why, ended 1",
+			"queued, due +0, asked -5, attempt 0, resumed, error why",
+			"queued, due +0, asked -5, attempt 0, resumed, error why"},
+		{"retry at once", store.Outcome{To: store.Scheduled, At: at(-7), Error: failed},
+			"queued, due +0, error e, keep 1",
+			"canceled, ended +0, asked -5, error why, ended 1",
+			"queued, due +0, asked -5, attempt 0, resumed, error why",
+			"queued, due +0, asked -5, attempt 0, resumed, error why"},
+		{"snooze", store.Outcome{To: store.Scheduled, At: at(7), Uncounted: true},
+			"scheduled, due +7, attempt 0",
+			"canceled, ended +0, asked -5, error why, ended 1",
+			"queued, due +0, asked -5, attempt 0, resumed, error why",
+			"queued, due +0, asked -5, attempt 0, resumed, error why"},
+		{"shutdown", store.Outcome{To: store.Queued, Uncounted: true},
+			"queued, attempt 0",
+			"canceled, ended +0, asked -5, error why, ended 1",
+			"queued, due +0, asked -5, attempt 0, resumed, error why",
+			"queued, due +0, asked -5, attempt 0, resumed, error why"},
+		{"blocked", store.Outcome{To: store.Blocked, Uncounted: true, Error: failed},
+			"blocked, attempt 0, error e",
+			"canceled, ended +0, asked -5, error why, ended 1",
+			"canceled, ended +0, asked -5, error why, ended 1",
+			"blocked, asked -5, attempt 0, error e"},
+		{"wait", store.Outcome{To: store.Waiting, Spent: 3 * time.Millisecond},
+			"waiting, attempt 0, spent 3, resumed",
+			"canceled, ended +0, asked -5, error why, ended 1",
+			"queued, due +0, asked -5, attempt 0, resumed, error why",
+			"queued, due +0, asked -5, attempt 0, resumed, error why"},
+	} {
+		ask := func(r *row) { r.CancelAt, r.Error = start+995, []byte("why") }
+		for _, v := range []struct {
+			run  row
+			want string
+		}{
+			{running(nil), c.plain},
+			{running(ask), c.asked},
+			{running(func(r *row) { ask(r); r.Journal = true }), c.journal},
+			{running(func(r *row) { ask(r); r.Journal, r.Undo = true, true }), c.undoToo},
+		} {
+			t.Run(c.name, func(t *testing.T) {
+				r := newRows(v.run)
+				o := c.o
+				o.Lease = 1
+				_, err := lifecycle.Finish(r, keyOf(1), &o, r.now)
+				ok(t, err)
+				r.is(t, keyOf(1), v.want)
+			})
+		}
+	}
+}
+
+// An outcome of an earlier execution, or of a run that has ended, changes nothing.
+func TestStale(t *testing.T) {
+	for _, run := range []row{
+		running(func(r *row) { r.Lease = 2 }),
+		running(func(r *row) { r.State = store.Queued }),
+		running(func(r *row) { r.State, r.Ended = store.Succeeded, start }),
+	} {
+		r := newRows(run)
+		want := r.show(keyOf(1))
+		to, err := lifecycle.Finish(r, keyOf(1), &store.Outcome{To: store.Failed, Lease: 1}, r.now)
+		ok(t, err)
+		if r.is(t, keyOf(1), want); to != 0 {
+			t.Errorf("it is %v", to)
+		}
+	}
+}
+
+// A run waits unless one of the things that it waits for is there.
+func TestWait(t *testing.T) {
+	entry := store.Address{Scope: "1", Seq: 2}
+	for _, c := range []struct {
+		name  string
+		waits func(*rows) store.Waits
+		want  string
+	}{
+		{"for a time", func(*rows) store.Waits { return store.Waits{Until: at(9)} }, "waiting, due +9, attempt 0, resumed"},
+		{"for a time that has come", func(*rows) store.Waits { return store.Waits{Until: at(0)} }, "queued, due +0, attempt 0, resumed"},
+		{"for an event", func(*rows) store.Waits { return store.Waits{Entries: []store.Address{entry}} }, "waiting, attempt 0, resumed"},
+		{"for an event that has come", func(r *rows) store.Waits {
+			r.done["12"] = true
+			return store.Waits{Until: at(9), Entries: []store.Address{entry}}
+		}, "queued, due +0, attempt 0, resumed"},
+		{"for a child", func(r *rows) store.Waits {
+			return store.Waits{Children: []store.ID{r.ID(r.add(row{State: store.Queued}))}}
+		}, "waiting, attempt 0, resumed"},
+		{"for one child of two", func(r *rows) store.Waits {
+			over := r.add(row{State: store.Failed, Ended: start})
+			return store.Waits{Children: []store.ID{r.ID(r.add(row{State: store.Queued})), r.ID(over)}}
+		}, "queued, due +0, attempt 0, resumed"},
+		{"for a child that was deleted", func(r *rows) store.Waits {
+			return store.Waits{Children: []store.ID{r.ID(keyOf(9))}}
+		}, "queued, due +0, attempt 0, resumed"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRows(running(nil))
+			_, err := lifecycle.Finish(r, keyOf(1), &store.Outcome{To: store.Waiting, Lease: 1, Waits: c.waits(r)}, r.now)
+			ok(t, err)
+			r.is(t, keyOf(1), c.want)
+		})
+	}
+}
+
+func TestFinishTask(t *testing.T) {
+	flow, task := row{State: store.Running, Workflow: true, Node: 1<<20 | 3}, running(func(r *row) { r.Parent, r.Node = keyOf(1), 1<<20|2 })
+	r := newRows(flow, task)
+	o := store.Outcome{To: store.Failed, Lease: 1, Parent: r.ID(keyOf(1)), Node: task.Node}
+	_, err := lifecycle.Finish(r, keyOf(2), &o, r.now)
+	ok(t, err)
+	r.is(t, keyOf(2), "failed, ended +0, ended 2, finished as failed, advance 1 from 1048578: failed")
+	o.Parent = store.ID{}
+	if _, err := lifecycle.Finish(newRows(flow, task), keyOf(2), &o, start); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("of no workflow: %v", err)
+	}
+}
+
+func TestCancel(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		run  row
+		want string // "": nothing changes
+	}{
+		{"scheduled", row{State: store.Scheduled, Due: start + 5000, StartBy: start + 6000, Attempt: 1},
+			"canceled, due +4000, ended +0, error why, ended 1"},
+		{"queued", row{State: store.Queued, Attempt: 1}, "canceled, ended +0, error why, ended 1"},
+		{"running", running(nil), "running, asked +0, error why, interrupt 1"},
+		{"running, asked", running(func(r *row) { r.CancelAt = start }), ""},
+		{"ended", row{State: store.Failed, Ended: start}, ""},
+		{"its handler waits", row{State: store.Waiting, Lease: 1, Attempt: 1, Journal: true, Resumed: true},
+			"queued, due +0, asked +0, resumed, error why"},
+		{"between attempts, with a journal", row{State: store.Scheduled, Due: start + 5000, Lease: 1, Attempt: 1, Journal: true},
+			"queued, due +0, asked +0, error why"},
+		{"cleaning up", row{State: store.Queued, Lease: 1, Journal: true, CancelAt: start}, ""},
+		{"between attempts", row{State: store.Scheduled, Due: start + 5000, Lease: 1, Attempt: 1},
+			"canceled, due +4000, ended +0, error why, ended 1"},
+		{"forked, not begun", row{State: store.Queued, Attempt: 1, Journal: true}, "canceled, ended +0, error why, ended 1"},
+		{"blocked, with a journal", row{State: store.Blocked, Lease: 1, Attempt: 1, Journal: true}, "canceled, ended +0, error why, ended 1"},
+		{"blocked, with compensations", row{State: store.Blocked, Lease: 1, Attempt: 1, Journal: true, Undo: true},
+			"queued, due +0, asked +0, error why"},
+		{"blocked while it cleaned up", row{State: store.Blocked, Lease: 1, Attempt: 1, Journal: true, Undo: true, CancelAt: start + 995},
+			"canceled, ended +0, asked -5, error why, ended 1"},
+		{"a task before its start", row{State: store.Waiting, Attempt: 1, Parent: keyOf(7), Node: 1<<20 | 2},
+			"canceled, ended +0, error why, ended 1, drop waits, advance 7 from 1048578: canceled"},
+		{"a workflow", row{State: store.Running, Workflow: true, Node: 1<<20 | 3, Attempt: 1, StartBy: start + 1001},
+			"running, asked +0, start by +1, error why, interrupt 1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRows(c.run)
+			want := c.want
+			if want == "" {
+				want = r.show(keyOf(1))
+			}
+			some, err := lifecycle.Cancel(r, keyOf(1), r.now, []byte("why"))
+			ok(t, err)
+			if r.is(t, keyOf(1), want); some != (c.want != "") {
+				t.Errorf("Cancel reports %v", some)
+			}
+		})
+	}
+}
+
+func TestCancelChildren(t *testing.T) {
+	r := newRows(row{State: store.Queued}, row{State: store.Queued, Parent: keyOf(1)}, row{State: store.Queued, Parent: keyOf(2)},
+		row{State: store.Queued, Parent: keyOf(1), Detached: true}, row{State: store.Succeeded, Ended: start, Parent: keyOf(1)})
+	_, err := lifecycle.Cancel(r, keyOf(1), r.now, nil)
+	ok(t, err)
+	for n, want := range []store.State{store.Canceled, store.Canceled, store.Canceled, store.Queued, store.Succeeded} {
+		if got := r.runs[keyOf(int64(n+1))].State; got != want {
+			t.Errorf("run %d is %v, want %v", n+1, got, want)
+		}
+	}
+	if some, err := lifecycle.Cancel(r, keyOf(9), r.now, nil); some || err != nil {
+		t.Errorf("no run: %v, %v", some, err)
+	}
+}
+
+func TestRelease(t *testing.T) {
+	crashed := func(n int64, change func(*row)) row {
+		return running(func(r *row) {
+			if r.Crashes = n; change != nil {
+				change(r)
+			}
+		})
+	}
+	ask := func(r *row) { r.CancelAt, r.Error = start, []byte("why") }
+	const kept = "keep 1 as queued at +0"
+	for _, c := range []struct {
+		name    string
+		run     row
+		crashed bool
+		want    string
+	}{
+		{"shutdown", running(nil), false, "queued, attempt 0"},
+		{"shutdown, asked to cancel", running(ask), false, "canceled, ended +0, asked -1000, error why, ended 1"},
+		{"shutdown, asked to cancel, with a journal", running(func(r *row) { ask(r); r.Journal = true }), false,
+			"queued, asked -1000, attempt 0, error why"},
+		{"first crash", crashed(0, nil), true, "queued, due +0, attempt 0, crashes 1, " + kept},
+		{"second crash", crashed(1, nil), true, "scheduled, due +1000, attempt 0, crashes 2, " + kept + ", suspect"},
+		{"third crash", crashed(2, nil), true, "scheduled, due +2000, attempt 0, crashes 3, " + kept + ", suspect"},
+		{"fourth crash", crashed(3, nil), true, "scheduled, due +4000, attempt 0, crashes 4, " + kept + ", suspect"},
+		{"fifth crash", crashed(4, nil), true, "blocked, attempt 0, crashes 5, error " + store.QuarantineError + ", " + kept + ", suspect"},
+		{"crash, asked to cancel", crashed(0, ask), true, "canceled, ended +0, asked -1000, crashes 1, error why, " + kept + ", ended 1"},
+		{"crash, asked to cancel, with a journal", crashed(0, func(r *row) { ask(r); r.Journal = true }), true,
+			"queued, due +0, asked -1000, attempt 0, crashes 1, error why, " + kept},
+		{"fifth crash, asked to cancel, with a journal", crashed(4, func(r *row) { ask(r); r.Journal = true }), true,
+			"canceled, ended +0, asked -1000, crashes 5, error why, " + kept + ", suspect, ended 1"},
+		{"fifth crash, asked to cancel, with compensations", crashed(4, func(r *row) { ask(r); r.Journal, r.Undo = true, true }), true,
+			"blocked, asked -1000, attempt 0, crashes 5, error " + store.QuarantineError + ", " + kept + ", suspect"},
+		{"a task that was asked to cancel", crashed(0, func(r *row) { ask(r); r.Parent, r.Node = keyOf(7), 1<<20|2 }), true,
+			"canceled, ended +0, asked -1000, crashes 1, error why, " + kept + ", ended 1, advance 7 from 1048578: canceled"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRows(c.run, running(func(r *row) { r.Worker = 2 }))
+			rec, err := lifecycle.Release(r, 1, r.now, c.crashed)
+			ok(t, err)
+			r.is(t, keyOf(1), c.want)
+			state := r.runs[keyOf(1)].State
+			if blocked := state == store.Blocked; len(rec.Blocked) != 0 != blocked || rec.Requeued != 0 != (!blocked && !state.Terminal()) {
+				t.Errorf("%+v", rec)
+			}
+			if r.runs[keyOf(2)].State != store.Running {
+				t.Error("it has released the run of another worker")
+			}
+		})
+	}
+}
+
+func TestReplay(t *testing.T) {
+	task := func(s store.State) row {
+		return row{State: s, Ended: start, Attempt: 1, Lease: 1, Parent: keyOf(2), Node: 1<<20 | 2}
+	}
+	flow := row{State: store.Failed, Ended: start, Workflow: true, Node: 1<<20 | 3}
+	open := row{State: store.Running, Workflow: true, Node: 1<<20 | 3}
+	for _, c := range []struct {
+		name string
+		runs []row
+		want string // "": nothing changes
+	}{
+		{"failed", []row{{State: store.Failed, Ended: start + 900, Attempt: 3, Lease: 3, Replayed: 1, Spent: 4, Resumed: true, StartIn: 50,
+			Output: []byte("o"), Error: []byte("e")}},
+			"queued, due +0, start by +50, attempt 3, replayed 3, keep 3 as failed at -100, reset undo"},
+		{"never begun", []row{{State: store.Canceled, Ended: start, CancelAt: start, Error: []byte("e")}},
+			"queued, due +0, attempt 0, reset undo"},
+		{"blocked", []row{{State: store.Blocked, Attempt: 1, Lease: 1, Crashes: 5}},
+			"queued, due +0, replayed 1, keep 1 as blocked at +0, reset undo"},
+		{"queued", []row{{State: store.Queued}}, ""},
+		{"a workflow", []row{flow}, "failed, ended -1000, attempt 0, replay 1"},
+		{"a task", []row{task(store.Failed), flow}, "failed, ended -1000, replay 2"},
+		{"a task of an open workflow", []row{task(store.Failed), open}, ""},
+		{"a blocked task", []row{{State: store.Blocked, Attempt: 1, Lease: 1, Parent: keyOf(2), Node: 1<<20 | 2}, open},
+			"queued, due +0, replayed 1, keep 1 as blocked at +0, reset undo"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRows(c.runs...)
+			want := c.want
+			if want == "" {
+				want = r.show(keyOf(1))
+			}
+			some, err := lifecycle.Replay(r, keyOf(1), r.now)
+			ok(t, err)
+			if r.is(t, keyOf(1), want); some != (c.want != "") {
+				t.Errorf("Replay reports %v", some)
+			}
+		})
+	}
+	if _, err := lifecycle.Replay(newRows(task(store.Failed)), keyOf(1), start); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("a task without a workflow: %v", err)
+	}
+}
+
+func TestRestartAndFork(t *testing.T) {
+	ended := row{State: store.Failed, Ended: start, Attempt: 1, Lease: 1, Due: start + 10, Rank: 7, StartIn: 50, Detached: true}
+	r := newRows(ended)
+	ok(t, lifecycle.Restart(r, r.ID(keyOf(1)), store.Address{Seq: 3}, r.now))
+	r.is(t, keyOf(1), "queued, due +0, start by +50, replayed 1, forget 3, keep 1 as failed at -1000, reset undo")
+
+	r = newRows(ended)
+	id, err := lifecycle.Fork(r, r.ID(keyOf(1)), store.Address{Seq: 3}, r.now)
+	ok(t, err)
+	key, _ := r.Key(id)
+	r.is(t, key, "queued, start by -950, attempt 0, copy 1 before 3, reset undo")
+	if f := r.runs[key]; f.Rank != 7-10 || !f.Detached || !f.Forked || f.Lease != 0 {
+		t.Errorf("%+v", f)
+	}
+	for _, run := range []row{running(nil), {State: store.Failed, Ended: start, Workflow: true, Node: 1 << 20}} {
+		r := newRows(run)
+		if err := lifecycle.Restart(r, r.ID(keyOf(1)), store.Address{Seq: 1}, r.now); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("restart of %v: %v", run.State, err)
+		}
+	}
+	if _, err := lifecycle.Fork(newRows(), store.ID{}, store.Address{}, 0); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("fork of no run: %v", err)
+	}
+}
+
+func TestTimers(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		run  row
+		want string
+	}{
+		{"due", row{State: store.Scheduled, Due: start + 1000, Attempt: 1}, "queued, due +0"},
+		{"not due", row{State: store.Scheduled, Due: start + 1001, Attempt: 1}, "scheduled, due +1"},
+		{"a workflow is due", row{State: store.Scheduled, Due: start, Workflow: true, Node: 1 << 20, Attempt: 1}, "running, due -1000, begin 1"},
+		{"a workflow with limits is due", row{State: store.Scheduled, Due: start, Workflow: true, Limited: true, Attempt: 1}, "queued, due -1000"},
+		{"not started in time", row{State: store.Queued, StartBy: start + 1000, Attempt: 1},
+			"canceled, ended +0, error " + store.StartByError + ", ended 1"},
+		{"a task, not started in time", row{State: store.Queued, StartBy: start, Attempt: 1, Parent: keyOf(7), Node: 1<<20 | 1},
+			"canceled, ended +0, error " + store.StartByError + ", ended 1, advance 7 from 1048577: canceled"},
+		{"a workflow, not ended in time", row{State: store.Running, Workflow: true, Node: 1 << 20, StartBy: start, Attempt: 1},
+			"running, asked +0, error " + store.EndByError + ", interrupt 1"},
+		{"a workflow, not begun in time", row{State: store.Queued, Workflow: true, Node: 1 << 20, StartBy: start, Attempt: 1},
+			"canceled, ended +0, error " + store.EndByError + ", ended 1"},
+		{"its handler has waited", row{State: store.Waiting, Lease: 1, Due: start + 900, Attempt: 1}, "queued, due +0"},
+		{"a task has waited", row{State: store.Waiting, Due: start + 900, Attempt: 1, Node: 1<<20 | 1}, "waiting, due -100, reconsider 1"},
+		{"it waits for no time", row{State: store.Waiting, Lease: 1, Attempt: 1}, "waiting"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRows(c.run)
+			ok(t, lifecycle.QueueDue(r, r.now))
+			ok(t, lifecycle.CancelOverdue(r, r.now))
+			ok(t, lifecycle.WakeWaiters(r, r.now))
+			r.is(t, keyOf(1), c.want)
+		})
+	}
+}
+
+func TestNew(t *testing.T) {
+	key, graph := start<<lifecycle.KeyBits, &store.Graph{}
+	for _, c := range []struct {
+		name  string
+		n     store.NewRun
+		plain bool
+		want  row
+	}{
+		{"plain", store.NewRun{Priority: 2}, true, row{State: store.Queued, Rank: start}},
+		{"in the past", store.NewRun{Priority: 2, RunAt: time.UnixMilli(5)}, true, row{State: store.Queued, Rank: start}},
+		{"ages", store.NewRun{Priority: 4, AgeEvery: time.Second}, true, row{State: store.Queued, Rank: start - 2000}},
+		{"later", store.NewRun{Priority: 2, RunAt: time.UnixMilli(start + 5).Add(-time.Microsecond), StartIn: time.Second}, false,
+			row{State: store.Scheduled, Rank: start + 5, Due: start + 5, StartIn: 1000, StartBy: start + 1005}},
+		{"in a microsecond", store.NewRun{Priority: 2, StartIn: time.Microsecond}, false,
+			row{State: store.Queued, Rank: start, StartIn: 1, StartBy: start + 1}},
+		{"a workflow with limits", store.NewRun{Priority: 2, Graph: graph, Detached: true, Limits: make([]store.Limit, 1)}, false,
+			row{State: store.Queued, Rank: start, Workflow: true, Detached: true, Limited: true}},
+	} {
+		c.want.Key = key
+		if got := lifecycle.New(&c.n, key, start); got.Rank != c.want.Rank || got.State != c.want.State || got.Due != c.want.Due ||
+			got.StartBy != c.want.StartBy || got.StartIn != c.want.StartIn || got.Workflow != c.want.Workflow ||
+			got.Detached != c.want.Detached || got.Limited != c.want.Limited {
+			t.Errorf("%s: got  %+v\nwant %+v", c.name, got, c.want)
+		}
+		if got := lifecycle.Plain(&c.n, start); got != c.plain {
+			t.Errorf("%s: Plain is %v", c.name, got)
+		}
+	}
+}
+
+func TestKeys(t *testing.T) {
+	for _, c := range []struct {
+		h    lifecycle.Holder
+		want bool
+	}{
+		{lifecycle.Holder{}, true},
+		{lifecycle.Holder{Ended: true}, false},
+		{lifecycle.Holder{Expires: 100}, false},
+		{lifecycle.Holder{Expires: 101, Ended: true}, true},
+	} {
+		if got := c.h.Holds(100); got != c.want {
+			t.Errorf("%+v: %v", c.h, got)
+		}
+	}
+	for ttl, want := range map[time.Duration]int64{store.UntilDone: 0, time.Second: start + 1000, time.Nanosecond: start + 1} {
+		if got := lifecycle.KeyExpires(&store.NewRun{KeyTTL: ttl}, start); got != want {
+			t.Errorf("%v: %d, want %d", ttl, got, want)
+		}
+	}
+	key := start << lifecycle.KeyBits
+	for after, want := range map[int64]int64{500: start + 500, 3000: start + 2000} {
+		n := store.NewRun{RunAt: time.UnixMilli(start + after), Debounce: 2 * time.Second}
+		if got := lifecycle.DebouncedUntil(key, &n); got != want {
+			t.Errorf("%d ms after: %d, want %d", after, got, want)
+		}
+	}
+}

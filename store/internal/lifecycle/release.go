@@ -1,0 +1,80 @@
+package lifecycle
+
+import (
+	"time"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// suspectDelay doubles with each crash: 0, 1 s, 2 s, 4 s.
+const suspectDelay = time.Second / 2
+
+// suspectFrom is how many crashes make a run a suspect, which executes while no other suspect does.
+const suspectFrom = 2
+
+// Release queues the runs of a worker that has left. After a crash they are queued behind all
+// others, from the second crash on after a growing delay; after store.MaxCrashes they are blocked.
+func Release(rows Rows, worker, now int64, crashed bool) (rec store.Recovered, err error) {
+	runs, err := rows.RunsOf(worker)
+	if err != nil {
+		return rec, err
+	}
+	for _, r := range runs {
+		if crashed {
+			if err := rows.KeepAttempt(r, store.Queued, now, []byte(store.CrashError)); err != nil {
+				return rec, err
+			}
+		}
+		if r.release(crashed, now); r.State == store.Scheduled {
+			rows.WakeAt(r.Due)
+		}
+		if err := rows.Write(r); err != nil {
+			return rec, err
+		}
+	}
+	for _, r := range runs {
+		if err := rows.MoveLane(r, r.Crashes >= suspectFrom); err != nil {
+			return rec, err
+		}
+		switch {
+		case r.State.Terminal():
+			rows.Ended(r.Key)
+			if r.IsTask() {
+				err = rows.ForRun(r.Key, func() error { return rows.Advance(r.Parent, r.Node, r.State, now) })
+			}
+		case r.State == store.Blocked:
+			rec.Blocked = append(rec.Blocked, rows.ID(r.Key))
+		default:
+			rec.Requeued++
+		}
+		if err != nil {
+			return rec, err
+		}
+	}
+	return rec, nil
+}
+
+// release changes a run whose worker has left. Its attempt does not count, unless that ended it.
+func (r *Run) release(crashed bool, now int64) {
+	before := r.Crashes
+	if crashed {
+		r.Crashes++
+	}
+	quarantined := crashed && r.Crashes >= store.MaxCrashes // it may do no more than its compensations
+	if r.CancelAt != 0 && !(r.Undo || r.Journal && !quarantined) {
+		r.End(store.Canceled, now, r.Error)
+		return
+	}
+	r.Attempt--
+	switch {
+	case quarantined:
+		r.State, r.Error = store.Blocked, []byte(store.QuarantineError)
+	case before > 0 && crashed:
+		r.State = store.Scheduled
+		r.SetDue(now + suspectDelay.Milliseconds()<<min(before, 10))
+	default:
+		if r.State = store.Queued; crashed {
+			r.SetDue(now)
+		}
+	}
+}

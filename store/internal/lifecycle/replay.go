@@ -1,0 +1,124 @@
+package lifecycle
+
+import (
+	"fmt"
+
+	"github.com/stint-dev/stint/store"
+)
+
+// Replay queues a run that has ended or is blocked. A workflow is replayed as a whole, also if one
+// of its tasks was selected, which must have ended; a blocked task alone is queued. It reports
+// whether it has changed something.
+func Replay(rows Rows, key, now int64) (bool, error) {
+	r, err := rows.Run(key)
+	switch {
+	case err != nil || r == nil || !r.State.Terminal() && r.State != store.Blocked:
+		return false, err
+	case r.Workflow:
+		return true, rows.ReplayWorkflow(key, r.Node, now)
+	case r.IsTask() && r.State != store.Blocked:
+		p, err := rows.Run(r.Parent)
+		if err == nil && p == nil {
+			err = fmt.Errorf("run %s is of a workflow run: %w", rows.ID(key), store.ErrNotFound)
+		}
+		if err != nil || !p.State.Terminal() {
+			return false, err
+		}
+		return true, rows.ReplayWorkflow(p.Key, p.Node, now)
+	}
+	return true, Requeue(rows, r, now)
+}
+
+// Requeue queues a run for a new attempt, and keeps the last one with the earlier ones. The new
+// attempt may have to undo again what was undone.
+func Requeue(rows Rows, r *Run, now int64) error {
+	if r.Lease > 0 {
+		ended := r.Ended
+		if ended == 0 {
+			ended = now
+		}
+		if err := rows.KeepAttempt(r, r.State, ended, r.Error); err != nil {
+			return err
+		}
+	}
+	r.requeue(now)
+	if err := rows.Write(r); err != nil {
+		return err
+	}
+	if r.StartBy > 0 {
+		rows.WakeAt(r.StartBy)
+	}
+	if err := rows.ResetUndo(r.Key); err != nil {
+		return err
+	}
+	return rows.MoveLane(r, false)
+}
+
+// requeue changes a run that begins anew. Its attempts go on counting.
+func (r *Run) requeue(now int64) {
+	r.State, r.Ended, r.CancelAt, r.Resumed = store.Queued, 0, 0, false
+	r.Replayed, r.Crashes, r.Spent = r.Attempt, 0, 0
+	r.Output, r.Error = nil, nil
+	r.SetDue(now)
+	r.SetStartBy(now)
+}
+
+// Restart queues a run that has ended or is blocked for an attempt that replays what was recorded
+// before an address.
+func Restart(rows Rows, id store.ID, at store.Address, now int64) error {
+	r, err := runOf(rows, id)
+	if err == nil && (r.Workflow || !r.State.Terminal() && r.State != store.Blocked) {
+		err = errNotEnded(id)
+	}
+	if err != nil {
+		return err
+	}
+	if err := rows.Forget(r.Key, at); err != nil {
+		return err
+	}
+	return Requeue(rows, r, now)
+}
+
+// Fork enqueues a copy of a run, with what that had completed before an address.
+func Fork(rows Rows, id store.ID, at store.Address, now int64) (store.ID, error) {
+	r, err := runOf(rows, id)
+	if err == nil && r.Node != 0 {
+		err = errNotEnded(id)
+	}
+	if err != nil {
+		return store.ID{}, err
+	}
+	f := r.fork(rows.NextKey(now))
+	if f.StartBy > 0 {
+		rows.WakeAt(f.StartBy)
+	}
+	if err := rows.Copy(r, &f, at); err != nil {
+		return store.ID{}, err
+	}
+	return rows.ID(f.Key), rows.ResetUndo(f.Key)
+}
+
+// fork returns the row of a run that copies r, and replays a journal at its first execution.
+func (r *Run) fork(key int64) Run {
+	f := Run{Key: key, Lane: r.Lane, State: store.Queued, StartIn: r.StartIn, Detached: r.Detached, Forked: true, Limited: r.Limited}
+	f.Rank = r.Rank - r.DueAt() + f.DueAt()
+	f.SetStartBy(f.DueAt())
+	return f
+}
+
+// runOf returns the run with an ID.
+func runOf(rows Rows, id store.ID) (*Run, error) {
+	key, ok := rows.Key(id)
+	if !ok {
+		return nil, errNotEnded(id)
+	}
+	r, err := rows.Run(key)
+	if err == nil && r == nil {
+		err = errNotEnded(id)
+	}
+	return r, err
+}
+
+func errNotEnded(id store.ID) error {
+	return fmt.Errorf("run %s: %w, or it has not ended", id, store.ErrNotFound)
+}

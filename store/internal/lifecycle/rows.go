@@ -1,0 +1,74 @@
+package lifecycle
+
+import "github.com/stint-dev/stint/store"
+
+// Rows are the runs of a transaction, and what follows from their changes. An error of a method is
+// returned at once.
+type Rows interface {
+	// Key and ID convert between a run's ID and its key. ok is false if no run can have that ID.
+	Key(id store.ID) (key int64, ok bool)
+	ID(key int64) store.ID
+
+	// Run returns a run; nil: there is none.
+	Run(key int64) (*Run, error)
+	// RunsOf returns the runs that a worker executes, Children those of a run's children that have
+	// not ended and are not detached.
+	RunsOf(worker int64) ([]*Run, error)
+	Children(key int64) ([]int64, error)
+	// Open reports whether there is a run that has not ended.
+	Open(key int64) (bool, error)
+
+	// Try makes a change if the run is Running, has that lease, and was not asked to cancel. It
+	// reports whether it has.
+	Try(key, lease int64, c *Change) (bool, error)
+	// Write stores a run that was read.
+	Write(r *Run) error
+	// Resume queues a run that is Waiting and has a lease: from now on it is due.
+	Resume(key, now int64) error
+	// Queue queues runs, in their places.
+	Queue(keys []int64) error
+	// KeepAttempt stores the last execution of a run with the earlier ones, unless it is there.
+	KeepAttempt(r *Run, to store.State, ended int64, reason []byte) error
+	// MoveLane moves a run to its lane for suspects, or back.
+	MoveLane(r *Run, suspect bool) error
+
+	// Due, Overdue and Waiters return runs that are Scheduled and due, that are past StartBy, and
+	// that are Waiting and due: the earliest, as many as one transaction may change.
+	Due(now int64) ([]Due, error)
+	Overdue(now int64) ([]int64, error)
+	Waiters(now int64) ([]Waiter, error)
+	// WakeAt announces a time that a row has.
+	WakeAt(at int64)
+
+	// Interrupt tells the worker of a run that it was asked to cancel.
+	Interrupt(r *Run)
+	// Ended tells that a run has ended: others may wait for it. Finished tells so of one that its
+	// outcome has ended, and stores the results of its tests.
+	Ended(key int64)
+	Finished(key int64, o *store.Outcome, to store.State, now int64) error
+
+	// NextKey returns a new key. Copy inserts a copy of a run, with that's input, metadata, limits,
+	// and what its journal had completed before an address.
+	NextKey(now int64) int64
+	Copy(from, to *Run, before store.Address) error
+
+	// EntryDone reports whether an entry of a run's journal is done; ResetUndo prepares a run's
+	// compensations for a new attempt; Forget is that of an Outcome.
+	EntryDone(key int64, at store.Address) (bool, error)
+	ResetUndo(key int64) error
+	Forget(key int64, from store.Address) error
+	// Await has the end of a child resume a run.
+	Await(child, run int64) error
+
+	// BeginWorkflow begins a workflow's run, ReplayWorkflow replays one, Advance does what follows
+	// from the end of a task of one. Reconsider decides a task again that waits; DropWaits forgets
+	// for what it waits.
+	BeginWorkflow(key, node, now int64) error
+	ReplayWorkflow(key, node, now int64) error
+	Advance(parent, node int64, to store.State, now int64) error
+	Reconsider(key, now int64) error
+	DropWaits(key int64) error
+
+	// ForRun calls f. An error of it that shows damage is of that run.
+	ForRun(key int64, f func() error) error
+}

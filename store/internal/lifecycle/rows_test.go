@@ -1,0 +1,291 @@
+package lifecycle_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/lifecycle"
+)
+
+const start = int64(1_000_000) // the time at which runs are made
+
+// rows implements lifecycle.Rows in memory. What follows in other tables is noted in log.
+type rows struct {
+	runs    map[int64]*lifecycle.Run
+	now     int64
+	last    int64
+	done    map[string]bool // entries
+	awaited map[int64][]int64
+	log     []string
+	wakeAt  int64
+	illegal []string
+	tries   int // changes that the fence held off
+}
+
+var _ lifecycle.Rows = (*rows)(nil)
+
+func newRows(runs ...lifecycle.Run) *rows {
+	r := &rows{runs: map[int64]*lifecycle.Run{}, now: start + 1000, done: map[string]bool{}, awaited: map[int64][]int64{}}
+	for _, x := range runs {
+		r.add(x)
+	}
+	return r
+}
+
+func (r *rows) add(x lifecycle.Run) int64 {
+	if x.Key == 0 {
+		x.Key = r.NextKey(start)
+	}
+	if x.Rank == 0 {
+		x.Rank = x.DueAt()
+	}
+	r.runs[x.Key] = &x
+	return x.Key
+}
+
+func (r *rows) note(format string, args ...any) { r.log = append(r.log, fmt.Sprintf(format, args...)) }
+
+// number returns a run's key as tests write it: from 1.
+func number(key int64) int64 { return key - start<<lifecycle.KeyBits + 1 }
+
+func keyOf(number int64) int64 { return number - 1 + start<<lifecycle.KeyBits }
+
+func (r *rows) Key(id store.ID) (int64, bool) {
+	key := int64(binary.BigEndian.Uint64(id[8:]))
+	return key, key > 0
+}
+
+func (r *rows) ID(key int64) (id store.ID) {
+	binary.BigEndian.PutUint64(id[8:], uint64(key))
+	return id
+}
+
+func (r *rows) Run(key int64) (*lifecycle.Run, error) {
+	x := r.runs[key]
+	if x == nil {
+		return nil, nil
+	}
+	row := *x
+	row.Output = nil
+	return &row, nil
+}
+
+func (r *rows) sorted() []*lifecycle.Run {
+	return slices.SortedFunc(maps.Values(r.runs), func(a, b *lifecycle.Run) int { return int(a.Key - b.Key) })
+}
+
+func (r *rows) RunsOf(worker int64) (all []*lifecycle.Run, err error) {
+	for _, x := range r.sorted() {
+		if x.State == store.Running && x.Worker == worker && !x.Workflow {
+			row, _ := r.Run(x.Key)
+			all = append(all, row)
+		}
+	}
+	return all, nil
+}
+
+func (r *rows) Children(key int64) (all []int64, err error) {
+	for _, x := range r.sorted() {
+		if x.Parent == key && !x.Detached && !x.State.Terminal() {
+			all = append(all, x.Key)
+		}
+	}
+	return all, nil
+}
+
+func (r *rows) Open(key int64) (bool, error) {
+	return r.runs[key] != nil && !r.runs[key].State.Terminal(), nil
+}
+
+func (r *rows) Try(key, lease int64, c *lifecycle.Change) (bool, error) {
+	x := r.runs[key]
+	if x == nil || !x.Runs(lease) || x.CancelAt != 0 {
+		r.tries++
+		return false, nil
+	}
+	if c.Keep {
+		r.note("keep %d", x.Attempt)
+	}
+	row := *x
+	row.Apply(c)
+	return true, r.Write(&row)
+}
+
+func (r *rows) Write(x *lifecycle.Run) error {
+	was := r.runs[x.Key]
+	if was.State != x.State && !store.Legal(was.State, x.State) {
+		r.illegal = append(r.illegal, fmt.Sprintf("%v to %v", was.State, x.State))
+	}
+	row := *x
+	r.runs[x.Key] = &row
+	return nil
+}
+
+func (r *rows) Resume(key, now int64) error {
+	if x := r.runs[key]; x.State == store.Waiting && x.Lease > 0 {
+		x.State = store.Queued
+		x.SetDue(now)
+	}
+	return nil
+}
+
+func (r *rows) Queue(keys []int64) error {
+	for _, k := range keys {
+		r.runs[k].State = store.Queued
+	}
+	return nil
+}
+
+func (r *rows) KeepAttempt(x *lifecycle.Run, to store.State, ended int64, _ []byte) error {
+	r.note("keep %d as %v at %+d", x.Attempt, to, ended-r.now)
+	return nil
+}
+
+func (r *rows) MoveLane(x *lifecycle.Run, suspect bool) error {
+	if suspect {
+		r.note("suspect")
+	}
+	return nil
+}
+
+func (r *rows) Due(now int64) (all []lifecycle.Due, err error) {
+	for _, x := range r.sorted() {
+		if x.State == store.Scheduled && x.Due <= now {
+			all = append(all, lifecycle.Due{Key: x.Key, Node: x.Node, Workflow: x.Workflow, Limited: x.Limited})
+		}
+	}
+	return all, nil
+}
+
+func (r *rows) Overdue(now int64) (all []int64, err error) {
+	for _, x := range r.sorted() {
+		if x.StartBy != 0 && x.StartBy <= now {
+			all = append(all, x.Key)
+		}
+	}
+	return all, nil
+}
+
+func (r *rows) Waiters(now int64) (all []lifecycle.Waiter, err error) {
+	for _, x := range r.sorted() {
+		if x.State == store.Waiting && x.Due != 0 && x.Due <= now {
+			all = append(all, lifecycle.Waiter{Key: x.Key, Begun: x.Lease > 0})
+		}
+	}
+	return all, nil
+}
+
+func (r *rows) WakeAt(at int64) {
+	if r.wakeAt == 0 || at < r.wakeAt {
+		r.wakeAt = at
+	}
+}
+
+func (r *rows) Interrupt(x *lifecycle.Run) { r.note("interrupt %d", number(x.Key)) }
+
+func (r *rows) Ended(key int64) {
+	for _, run := range r.awaited[key] {
+		r.Resume(run, r.now)
+	}
+	delete(r.awaited, key)
+	r.note("ended %d", number(key))
+}
+
+func (r *rows) Finished(key int64, _ *store.Outcome, to store.State, _ int64) error {
+	r.Ended(key)
+	r.note("finished as %v", to)
+	return nil
+}
+
+func (r *rows) NextKey(int64) int64 {
+	r.last++
+	return keyOf(r.last)
+}
+
+func (r *rows) Copy(from, to *lifecycle.Run, before store.Address) error {
+	r.note("copy %d before %d", number(from.Key), before.Seq)
+	r.add(*to)
+	return nil
+}
+
+func (r *rows) EntryDone(_ int64, at store.Address) (bool, error) {
+	return r.done[fmt.Sprint(at.Scope, at.Seq)], nil
+}
+
+func (r *rows) ResetUndo(int64) error { r.note("reset undo"); return nil }
+
+func (r *rows) Forget(_ int64, from store.Address) error { r.note("forget %d", from.Seq); return nil }
+
+func (r *rows) Await(child, run int64) error {
+	r.awaited[child] = append(r.awaited[child], run)
+	return nil
+}
+
+func (r *rows) BeginWorkflow(key, _, now int64) error {
+	r.runs[key].Begin(now)
+	r.note("begin %d", number(key))
+	return nil
+}
+
+func (r *rows) ReplayWorkflow(key, _, _ int64) error { r.note("replay %d", number(key)); return nil }
+
+func (r *rows) Advance(parent, node int64, to store.State, _ int64) error {
+	r.note("advance %d from %d: %v", number(parent), node, to)
+	return nil
+}
+
+func (r *rows) Reconsider(key, _ int64) error { r.note("reconsider %d", number(key)); return nil }
+func (r *rows) DropWaits(key int64) error     { r.note("drop waits"); return nil }
+
+func (r *rows) ForRun(_ int64, f func() error) error { return f() }
+
+// show writes what has become of a run: its state, what differs from a run that was just made, and
+// what followed.
+func (r *rows) show(key int64) string {
+	x := r.runs[key]
+	s := x.State.String()
+	add := func(some bool, format string, args ...any) {
+		if some {
+			s += fmt.Sprintf(", "+format, args...)
+		}
+	}
+	add(x.Due != 0, "due %+d", x.Due-r.now)
+	add(x.Ended != 0, "ended %+d", x.Ended-r.now)
+	add(x.CancelAt != 0, "asked %+d", x.CancelAt-r.now)
+	add(x.StartBy != 0, "start by %+d", x.StartBy-r.now)
+	add(x.Attempt != 1, "attempt %d", x.Attempt)
+	add(x.Replayed != 0, "replayed %d", x.Replayed)
+	add(x.Crashes != 0, "crashes %d", x.Crashes)
+	add(x.Spent != 0, "spent %d", x.Spent)
+	add(x.Resumed, "resumed")
+	add(x.Output != nil, "output %s", x.Output)
+	add(x.Error != nil, "error %s", x.Error)
+	add(len(r.log) > 0, "%s", strings.Join(r.log, ", "))
+	return s
+}
+
+// is compares what has become of a run.
+func (r *rows) is(t *testing.T, key int64, want string) {
+	t.Helper()
+	if got := r.show(key); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	if len(r.illegal) > 0 {
+		t.Errorf("not store.Legal: %v", r.illegal)
+	}
+}
+
+func ok(t interface {
+	Helper()
+	Fatal(...any)
+}, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

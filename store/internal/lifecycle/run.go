@@ -1,0 +1,147 @@
+// Package lifecycle decides what becomes of runs: what a new one is, what an outcome, a cancel, a
+// death of its process, a replay or a time makes of one, and what follows.
+//
+// The package has no SQL, no clock and no goroutine: it reads and changes rows by Rows, which a
+// store implements in a transaction. Where one statement is to do, it decides for the run that is
+// usual, and the store makes that change by a statement with a fence (Rows.Try); only if the fence
+// holds it off is the row read, and decided for as it is.
+package lifecycle
+
+import (
+	"time"
+
+	"github.com/stint-dev/stint/internal/clock"
+	"github.com/stint-dev/stint/store"
+)
+
+// A Run holds the columns of a run that decide what becomes of it. Times are in milliseconds; 0
+// is none.
+type Run struct {
+	Key      int64
+	Lane     int64
+	State    store.State
+	Rank     int64 // store.Rank
+	Attempt  int64
+	Replayed int64 // attempts before the last replay; of a workflow's run 1, if it was replayed
+	Lease    int64 // 0: it was never given to a worker
+	Crashes  int64
+	Spent    int64 // milliseconds of its time limit that the attempt has used
+	Worker   int64 // of the last execution; a store does not change it
+
+	Detached bool // it outlives its parent
+	Workflow bool // a workflow's run
+	Resumed  bool // its handler goes on after a wait
+	Forked   bool // it began with the journal of another run
+
+	Due      int64 // 0: when it was created
+	Started  int64
+	Ended    int64
+	CancelAt int64 // when it was asked to cancel, if it did not end at once
+	StartBy  int64 // when it is canceled unless it has started; a workflow's run: ended
+	StartIn  int64 // StartBy counts from when it is due; 0: it has none
+
+	Parent int64 // 0: none
+	Node   int64 // of a workflow and its tasks: graph << NodeBits | place; else 0
+
+	Output, Error []byte // Output is not read: only runs that have ended have one
+	Limited       bool   // it has limits
+	Journal       bool   // there are entries, from which its handler may go on
+	Undo          bool   // there are compensations that are not done
+}
+
+// Bits below what a key and a node begin with.
+const (
+	KeyBits  = 20 // of a key: milliseconds << KeyBits | a number
+	NodeBits = 20 // of a node: graph << NodeBits | place
+)
+
+// CreatedAt returns when the run with that key was enqueued.
+func CreatedAt(key int64) int64 { return key >> KeyBits }
+
+// IsTask reports whether the run is a workflow's task.
+func (r *Run) IsTask() bool { return r.Node != 0 && !r.Workflow }
+
+// DueAt returns when the run is due.
+func (r *Run) DueAt() int64 {
+	if r.Due == 0 {
+		return CreatedAt(r.Key)
+	}
+	return r.Due
+}
+
+// SetDue changes when the run is due (0: when it was created), and its rank by as much.
+func (r *Run) SetDue(at int64) {
+	was := r.DueAt()
+	r.Due = at
+	r.Rank += r.DueAt() - was
+}
+
+// SetStartBy counts StartIn from a time on.
+func (r *Run) SetStartBy(from int64) {
+	if r.StartBy = 0; r.StartIn > 0 {
+		r.StartBy = from + r.StartIn
+	}
+}
+
+// End ends the run.
+func (r *Run) End(to store.State, now int64, reason []byte) {
+	r.State, r.Ended, r.StartBy, r.Error = to, now, 0, reason
+}
+
+// Begin starts a workflow's run: its tasks start.
+func (r *Run) Begin(now int64) { r.State, r.Started = store.Running, now }
+
+// Plain reports whether nothing of a new run but its metadata is unusual: it is due at once.
+func Plain(n *store.NewRun, now int64) bool {
+	return n.Key == "" && n.Graph == nil && n.Limits == nil && n.Parent == (store.ID{}) && !n.Detached && n.StartIn == 0 &&
+		(n.RunAt.IsZero() || clock.CeilMillis(n.RunAt) <= now)
+}
+
+// New returns the row of a new run. If it has limits, they decide when it is ready; if it is a
+// workflow's and queued, it begins as soon as it is.
+func New(n *store.NewRun, key, now int64) Run {
+	r := Run{Key: key, State: store.Queued, Detached: n.Detached, Workflow: n.Graph != nil, StartIn: StartIn(n.StartIn),
+		Limited: len(n.Limits) > 0}
+	if at := clock.CeilMillis(n.RunAt); !n.RunAt.IsZero() && at > now {
+		r.State, r.Due = store.Scheduled, at
+	}
+	r.Rank = store.Rank(r.DueAt(), n.Priority, n.AgeEvery)
+	r.SetStartBy(r.DueAt())
+	return r
+}
+
+// StartIn returns a NewRun's StartIn as rows have it.
+func StartIn(d time.Duration) int64 {
+	if d <= 0 {
+		return 0
+	}
+	return max(d.Milliseconds(), 1)
+}
+
+// A Holder is the run that an idempotency key refers to.
+type Holder struct {
+	Run     int64
+	Expires int64 // 0: the key is free again when the run ends
+	Ended   bool  // it has ended, or was deleted
+}
+
+// Holds reports whether the key still refers to the run.
+func (h *Holder) Holds(now int64) bool {
+	if h.Expires == 0 {
+		return !h.Ended
+	}
+	return h.Expires > now
+}
+
+// KeyExpires returns the Holder.Expires of a new run.
+func KeyExpires(n *store.NewRun, now int64) int64 {
+	if n.KeyTTL == store.UntilDone {
+		return 0
+	}
+	return now + max(n.KeyTTL.Milliseconds(), 1)
+}
+
+// DebouncedUntil returns when a run is due that a new one with its key replaces.
+func DebouncedUntil(key int64, n *store.NewRun) int64 {
+	return min(clock.CeilMillis(n.RunAt), CreatedAt(key)+n.Debounce.Milliseconds())
+}
