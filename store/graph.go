@@ -223,6 +223,9 @@ func (g *Graph) Reruns(state func(task int) State) []bool {
 	return again
 }
 
+// Children returns the places of the tasks of which a task is a parent; if there are none, of End.
+func (g *Graph) Children(task int) []int { return g.children[task] }
+
 // Leaf reports whether a task is no task's parent.
 func (g *Graph) Leaf(task int) bool { return g.children[task][0] == g.End() }
 

@@ -127,7 +127,7 @@ func wait(rows Rows, key int64, w *store.Waits, c *Change, now int64) error {
 			return err
 		}
 		if over = over || !open; !over {
-			if err := rows.Await(child, key); err != nil {
+			if err := rows.AwaitChild(child, key); err != nil {
 				return err
 			}
 		}

@@ -57,8 +57,8 @@ type Rows interface {
 	EntryDone(key int64, at store.Address) (bool, error)
 	ResetUndo(key int64) error
 	Forget(key int64, from store.Address) error
-	// Await has the end of a child resume a run.
-	Await(child, run int64) error
+	// AwaitChild has the end of a child resume a run.
+	AwaitChild(child, run int64) error
 
 	// BeginWorkflow begins a workflow's run, ReplayWorkflow replays one, Advance does what follows
 	// from the end of a task of one. Reconsider decides a task again that waits; DropWaits forgets

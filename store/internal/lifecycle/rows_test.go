@@ -221,7 +221,7 @@ func (r *rows) ResetUndo(int64) error { r.note("reset undo"); return nil }
 
 func (r *rows) Forget(_ int64, from store.Address) error { r.note("forget %d", from.Seq); return nil }
 
-func (r *rows) Await(child, run int64) error {
+func (r *rows) AwaitChild(child, run int64) error {
 	r.awaited[child] = append(r.awaited[child], run)
 	return nil
 }

@@ -1,0 +1,47 @@
+// Package entries decides about the entries of runs' journals: what a durable call records, which
+// entries a new attempt forgets, which compensations it has to do again, and what a fork copies.
+//
+// The package has no SQL, no clock and no goroutine: it reads and changes entries by Rows, which a
+// store implements in a transaction.
+package entries
+
+import "github.com/stint-dev/stint/store"
+
+// Rows are the entries of a transaction. An error of a method is returned at once.
+type Rows interface {
+	// Put stores an entry if the run is Running with that lease, and has no entry at its address
+	// that is done. It reports whether it has. event is the one that completes it; 0: none.
+	Put(run, lease int64, e store.Entry, event int64) (bool, error)
+	// Current reports whether the run is Running with that lease.
+	Current(run, lease int64) (bool, error)
+	// Entry returns an entry; ok is false if there is none.
+	Entry(run int64, at store.Address) (e store.Entry, ok bool, err error)
+	// Event returns the first event that matches, since the run was enqueued and not before from,
+	// that the run has not had yet; 0: there is none.
+	Event(run, from int64, m store.Match) (event int64, payload []byte, err error)
+	// Waits tells that a run waits for an event, Had that it has got one.
+	Waits(key string)
+	Had(run, event int64)
+
+	// DropFailed deletes the entry of a branch that has failed, and reports whether there was one.
+	DropFailed(run int64, at store.Address) (bool, error)
+	// DropFrom deletes the entries of a scope from a number on, DropBranches those of the branches
+	// that such entries began, also where these have not ended and have no entry.
+	DropFrom(run int64, at store.Address) error
+	DropBranches(run int64, at store.Address) error
+
+	// Scopes returns the scopes of a run's entries that begin with prefix.
+	Scopes(run int64, prefix string) ([]string, error)
+	// EndedBranch reports whether the entry of a branch is done.
+	EndedBranch(run int64, at store.Address) (bool, error)
+	// Redo makes the compensations of a scope pending. Note makes the steps of a scope notes, in the
+	// scope to, and deletes what else is in it.
+	Redo(run int64, scope string) error
+	Note(run int64, scope, to string) error
+
+	// CopyBefore copies the done entries of the handler's own scope to another run that come before
+	// a number, CopyDone those of scopes, CopySteps all steps of scopes.
+	CopyBefore(run, to int64, before int) error
+	CopyDone(run, to int64, scopes []string) error
+	CopySteps(run, to int64, scopes []string) error
+}

@@ -1,0 +1,310 @@
+package workflow_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/lifecycle"
+	"github.com/stint-dev/stint/store/internal/limits"
+	"github.com/stint-dev/stint/store/internal/workflow"
+)
+
+const start = int64(1_000_000) // milliseconds
+
+type event struct {
+	key string
+	at  int64
+}
+
+type wait struct {
+	task int64
+	leaf int
+	key  string
+	came int64
+}
+
+// rows implements workflow.Rows in memory, and of lifecycle.Rows what workflows need.
+type rows struct {
+	lifecycle.Rows
+	t        testing.TB
+	graph    *store.Graph
+	now      int64
+	last     int64
+	runs     map[int64]*workflow.Task
+	events   []event
+	waits    []wait
+	joins    map[int]workflow.JoinState
+	results  map[int64][]store.TestResult
+	attempts map[int]int64
+	limits   map[int][]store.Limit
+	sticks   int64 // worker
+	moved    []int
+	wakeAt   int64
+	ended    map[int64]int // how often
+}
+
+var _ workflow.Rows = (*rows)(nil)
+
+// newRows begins a workflow's run, of key 1.
+func newRows(t testing.TB, g store.Graph, change ...func(*rows)) *rows {
+	g.Workflow = "w"
+	graph, err := store.NewGraph(g)
+	ok(t, err)
+	r := &rows{t: t, graph: graph, now: start, last: start << lifecycle.KeyBits, runs: map[int64]*workflow.Task{},
+		joins: map[int]workflow.JoinState{}, results: map[int64][]store.TestResult{}, attempts: map[int]int64{}, ended: map[int64]int{}}
+	for _, f := range change {
+		f(r)
+	}
+	w := &workflow.Task{Run: lifecycle.Run{Key: r.NextKey(r.now), State: store.Running, Workflow: true, Node: r.node(graph.End())}}
+	r.runs[w.Key] = w
+	ok(t, workflow.BeginRun(r, w.Key, w.Node, r.now))
+	return r
+}
+
+func (r *rows) node(place int) int64 { return 1<<lifecycle.NodeBits | int64(place) }
+
+func (r *rows) key() int64 { return start<<lifecycle.KeyBits + 1 }
+
+func (r *rows) sorted() []*workflow.Task {
+	return slices.SortedFunc(maps.Values(r.runs), func(a, b *workflow.Task) int { return int(a.Key - b.Key) })
+}
+
+// task returns the run of the task at a place, or nil.
+func (r *rows) task(place int) *workflow.Task {
+	for _, x := range r.runs {
+		if x.Parent == r.key() && x.Node == r.node(place) {
+			return x
+		}
+	}
+	return nil
+}
+
+func (r *rows) workflow() *workflow.Task { return r.runs[r.key()] }
+
+// finish ends the run of a task.
+func (r *rows) finish(place int, to store.State, results ...store.TestResult) {
+	r.t.Helper()
+	x := r.task(place)
+	x.Attempt++
+	x.Lease++
+	x.State, x.Ended, x.StartBy = to, r.now, 0
+	if results != nil && to == store.Succeeded {
+		r.results[x.Node] = results
+	}
+	r.Ended(x.Key)
+	ok(r.t, workflow.TaskEnded(r, x.Parent, x.Node, to, r.now))
+}
+
+// publish stores an event, and decides the tasks again that wait for it.
+func (r *rows) publish(key string) {
+	r.t.Helper()
+	r.events = append(r.events, event{key, r.now})
+	var tasks []int64
+	for i := range r.waits {
+		if w := &r.waits[i]; w.key == key && w.came == 0 {
+			w.came = r.now
+			tasks = append(tasks, w.task)
+		}
+	}
+	for _, task := range tasks {
+		ok(r.t, workflow.Reconsider(r, task, r.now))
+	}
+}
+
+// pass lets time pass, and decides the tasks again whose time has come.
+func (r *rows) pass(ms int64) {
+	r.t.Helper()
+	r.now += ms
+	for _, x := range r.sorted() {
+		if x.State == store.Waiting && x.Due > 0 && x.Due <= r.now {
+			ok(r.t, workflow.Reconsider(r, x.Key, r.now))
+		}
+	}
+}
+
+// states lists the states of the tasks by place, then of the workflow, then of its hooks.
+func (r *rows) states() string {
+	var all []string
+	for i := range r.graph.Success() + 1 {
+		name, x := r.graph.Name(i), r.task(i)
+		if i == r.graph.End() {
+			name, x = "=", r.workflow()
+		}
+		if x != nil {
+			all = append(all, name+" "+x.State.String())
+		}
+	}
+	return strings.Join(all, ", ")
+}
+
+func (r *rows) are(want string) {
+	r.t.Helper()
+	if got := r.states(); got != want {
+		r.t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+func (r *rows) Runs() lifecycle.Rows                           { return r }
+func (r *rows) Graph(int64) (*store.Graph, error)              { return r.graph, nil }
+func (r *rows) Changed(int64)                                  {}
+func (r *rows) ID(int64) (id store.ID)                         { return id }
+func (r *rows) ResetUndo(int64) error                          { return nil }
+func (r *rows) MoveLane(*lifecycle.Run, bool) error            { return nil }
+func (r *rows) Ended(key int64)                                { r.ended[key]++ }
+func (r *rows) DropJoins(int64) error                          { clear(r.joins); return nil }
+func (r *rows) Attempts(_ int64, place int) (int64, error)     { return r.attempts[place], nil }
+func (r *rows) Delete(task int64) error                        { delete(r.runs, task); return nil }
+func (r *rows) Exists(_, node int64) (bool, error)             { return r.task(workflow.Place(node)) != nil, nil }
+func (r *rows) KeepAttempts(_ int64, place int, n int64) error { r.attempts[place] = n; return nil }
+
+func (r *rows) KeepAttempt(*lifecycle.Run, store.State, int64, []byte) error { return nil }
+
+func (r *rows) NextKey(now int64) int64 {
+	r.last = max(r.last+1, now<<lifecycle.KeyBits)
+	return r.last
+}
+
+func (r *rows) WakeAt(at int64) {
+	if r.wakeAt == 0 || at < r.wakeAt {
+		r.wakeAt = at
+	}
+}
+
+func (r *rows) Run(key int64) (*lifecycle.Run, error) {
+	if x := r.runs[key]; x != nil {
+		row := x.Run
+		return &row, nil
+	}
+	return nil, nil
+}
+
+func (r *rows) Write(x *lifecycle.Run) error {
+	if was := r.runs[x.Key].State; was != x.State && !store.Legal(was, x.State) {
+		r.t.Errorf("not store.Legal: %v to %v", was, x.State)
+	}
+	r.runs[x.Key].Run = *x
+	return nil
+}
+
+func (r *rows) Shared(key int64) (workflow.Shared, error) {
+	return workflow.Shared{Priority: 2, Root: key, Replayed: r.runs[key].Replayed > 0}, nil
+}
+
+func (r *rows) Insert(t workflow.Task) error {
+	if r.task(workflow.Place(t.Node)) != nil {
+		r.t.Errorf("%s has two runs", r.graph.Name(workflow.Place(t.Node)))
+	}
+	r.runs[t.Key] = &t
+	return nil
+}
+
+func (r *rows) TaskLimits(_ int64, place int) (string, []store.Limit, error) {
+	if ls := r.limits[place]; ls != nil {
+		return "some", ls, nil
+	}
+	return "", nil, nil
+}
+
+func (r *rows) Admit(_ int64, all []store.Limit) (*int64, error) {
+	if all[0].Units > 9 {
+		return nil, fmt.Errorf("too many: %w", limits.ErrUnits)
+	}
+	at := int64(7)
+	return &at, nil
+}
+
+func (r *rows) ParentEnded(_ int64, place int, a workflow.JoinState) (workflow.JoinState, error) {
+	if all, ok := r.joins[place]; ok {
+		a = all.Join(a)
+	}
+	r.joins[place] = a
+	return a, nil
+}
+
+func (r *rows) End(key int64, to store.State, now int64, reason []byte) (bool, error) {
+	w := r.runs[key]
+	if w.State != store.Running || w.CancelAt != 0 {
+		return false, nil
+	}
+	w.Run.End(to, now, reason)
+	return true, nil
+}
+
+func (r *rows) EventSince(_ int64, m *store.Match) (time.Time, error) {
+	for _, e := range r.events {
+		if e.key == m.Key {
+			return time.UnixMilli(e.at), nil
+		}
+	}
+	return time.Time{}, nil
+}
+
+func (r *rows) AwaitEvent(task int64, leaf int, m *store.Match) error {
+	r.waits = append(r.waits, wait{task, leaf, m.Key, 0})
+	return nil
+}
+
+func (r *rows) Came(task int64) (all []workflow.Came, err error) {
+	for _, w := range r.waits {
+		if w.task == task && w.came > 0 {
+			all = append(all, workflow.Came{Leaf: w.leaf, At: time.UnixMilli(w.came)})
+		}
+	}
+	return all, nil
+}
+
+func (r *rows) DropWaits(task int64) error {
+	r.waits = slices.DeleteFunc(r.waits, func(w wait) bool { return w.task == task })
+	return nil
+}
+
+func (r *rows) Results(_, node int64) ([]byte, error) {
+	if x := r.task(workflow.Place(node)); x == nil || x.State != store.Succeeded {
+		return nil, nil
+	}
+	return json.Marshal(r.results[node])
+}
+
+func (r *rows) Tasks(_, from, to int64) (all []workflow.Old, err error) {
+	for node := from; node <= to; node++ {
+		if x := r.task(workflow.Place(node)); x != nil {
+			all = append(all, workflow.Old{Key: x.Key, Place: workflow.Place(node), State: x.State, Attempts: x.Attempt, Begun: x.Lease > 0})
+		}
+	}
+	return all, nil
+}
+
+func (r *rows) Stick(_, worker int64) (bool, error) {
+	first := r.sticks == 0
+	if first {
+		r.sticks = worker
+	}
+	return first, nil
+}
+
+func (r *rows) Unstarted(int64) (all []workflow.Old, err error) {
+	for _, x := range r.sorted() {
+		if !x.Workflow && !x.State.Terminal() && x.State != store.Running {
+			all = append(all, workflow.Old{Key: x.Key, Place: workflow.Place(x.Node), State: x.State})
+		}
+	}
+	return all, nil
+}
+
+func (r *rows) MoveTask(_ *store.Graph, _ int64, t workflow.Old) error {
+	r.moved = append(r.moved, t.Place)
+	return nil
+}
+
+func ok(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,37 @@
+package workflow
+
+import "github.com/stint-dev/stint/store"
+
+// Stick makes the tasks of a workflow's run follow the worker that took the first, if they are
+// sticky.
+func Stick(rows Rows, g *store.Graph, run, worker int64) error {
+	if g.Sticky == 0 {
+		return nil
+	}
+	first, err := rows.Stick(run, worker)
+	if err != nil || !first {
+		return err
+	}
+	tasks, err := rows.Unstarted(run)
+	if err != nil {
+		return err
+	}
+	for _, t := range tasks {
+		if err := rows.MoveTask(g, run, t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// RouteOf returns which workers may have a task. follows is the worker that the tasks of its
+// workflow's run follow; "": none yet.
+func RouteOf(g *store.Graph, place int, follows string) (r store.Route) {
+	if place >= len(g.Tasks) {
+		return r
+	}
+	if r.Wants = g.Tasks[place].Wants; g.Sticky != 0 && follows != "" {
+		r.To, r.Hard = follows, g.Sticky == store.StickyHard
+	}
+	return r
+}

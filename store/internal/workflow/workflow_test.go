@@ -1,0 +1,334 @@
+package workflow_test
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/workflow"
+)
+
+// graph makes a graph of tasks as "a", or "c<a,b": c has the parents a and b.
+func graph(tasks ...string) (g store.Graph) {
+	var names []string
+	for _, task := range tasks {
+		name, parents, _ := strings.Cut(task, "<")
+		t := store.GraphTask{Name: name, Queue: "q"}
+		for p := range strings.SplitSeq(parents, ",") {
+			if i := slices.Index(names, p); i >= 0 {
+				t.Parents = append(t.Parents, i)
+			}
+		}
+		g.Tasks, names = append(g.Tasks, t), append(names, name)
+	}
+	return g
+}
+
+func TestAdvance(t *testing.T) {
+	type end struct {
+		task int
+		to   store.State
+	}
+	const succeeded, failed, canceled = store.Succeeded, store.Failed, store.Canceled
+	diamond := graph("a", "b<a", "c<a", "d<b,c")
+	for _, c := range []struct {
+		name string
+		g    store.Graph
+		ends []end
+		want string
+	}{
+		{"begins with the tasks without parents", graph("a", "b", "c<a,b"), nil, "a queued, b queued, = running"},
+		{"one parent of two", graph("a", "b", "c<a,b"), []end{{0, succeeded}}, "a succeeded, b queued, = running"},
+		{"both parents", graph("a", "b", "c<a,b"), []end{{1, succeeded}, {0, succeeded}}, "a succeeded, b succeeded, c queued, = running"},
+		{"all succeed", diamond, []end{{0, succeeded}, {1, succeeded}, {2, succeeded}, {3, succeeded}},
+			"a succeeded, b succeeded, c succeeded, d succeeded, = succeeded"},
+		{"the first fails", diamond, []end{{0, failed}}, "a failed, b canceled, c canceled, d canceled, = failed"},
+		{"one branch fails", diamond, []end{{0, succeeded}, {1, failed}}, "a succeeded, b failed, c queued, = running"},
+		{"and the other ends", diamond, []end{{0, succeeded}, {1, failed}, {2, succeeded}},
+			"a succeeded, b failed, c succeeded, d canceled, = failed"},
+		{"a task is canceled", diamond, []end{{0, canceled}}, "a canceled, b canceled, c canceled, d canceled, = canceled"},
+		{"two ends of the graph", graph("a", "b"), []end{{0, canceled}, {1, failed}}, "a canceled, b failed, = failed"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRows(t, c.g)
+			for _, e := range c.ends {
+				r.finish(e.task, e.to)
+			}
+			r.are(c.want)
+		})
+	}
+}
+
+func TestReasons(t *testing.T) {
+	r := newRows(t, graph("a", "b<a", "c<b"))
+	r.finish(0, store.Failed)
+	for _, c := range []struct{ got, want string }{
+		{string(r.task(1).Error), `{"kind":"parent","message":"task \"a\" did not succeed"}`},
+		{string(r.task(2).Error), `{"kind":"parent","message":"task \"a\" did not succeed"}`},
+		{string(r.workflow().Error), `{"kind":"workflow","message":"task \"a\" did not succeed"}`},
+	} {
+		if c.got != c.want {
+			t.Errorf("got %s, want %s", c.got, c.want)
+		}
+	}
+	if x := r.task(2); x.Ended != r.now || x.Lease != 0 {
+		t.Errorf("%+v", x)
+	}
+}
+
+func TestHooks(t *testing.T) {
+	hook := "q"
+	g := graph("a", "b", "c<a,b")
+	g.OnFailure, g.OnSuccess = &hook, &hook
+	r := newRows(t, g)
+	r.finish(0, store.Failed)
+	r.are("a failed, b queued, = running, on-failure queued")
+	r.finish(1, store.Failed) // there is one on-failure task
+	r.are("a failed, b failed, c canceled, = failed, on-failure queued")
+	if x := r.task(r.graph.Failure()); !x.Detached {
+		t.Errorf("%+v", x)
+	}
+	r.finish(r.graph.Failure(), store.Failed) // nothing follows
+	r.are("a failed, b failed, c canceled, = failed, on-failure failed")
+
+	r = newRows(t, g)
+	for i := range 3 {
+		r.finish(i, store.Succeeded)
+	}
+	r.are("a succeeded, b succeeded, c succeeded, = succeeded, on-success queued")
+}
+
+// A workflow that was asked to cancel ends canceled, once its tasks have ended.
+func TestCanceledWorkflow(t *testing.T) {
+	r := newRows(t, graph("a", "b"))
+	r.workflow().CancelAt, r.workflow().Error = r.now, []byte("why")
+	r.finish(0, store.Succeeded)
+	r.finish(1, store.Succeeded)
+	r.are("a succeeded, b succeeded, = canceled")
+	if w := r.workflow(); string(w.Error) != "why" || w.Ended != r.now {
+		t.Errorf("%+v", w)
+	}
+}
+
+func TestTaskRows(t *testing.T) {
+	high := int8(3)
+	g := graph("a", "b", "c")
+	g.AgeEvery = time.Second
+	g.Tasks[0].Priority = &high
+	g.Tasks[1].StartIn = 500 * time.Millisecond
+	r := newRows(t, g)
+	if a := r.task(0); a.Priority != 3 || a.Rank != start-1000 || a.Root != r.key() || !a.Plain() {
+		t.Errorf("%+v", a)
+	}
+	if b := r.task(1); b.StartIn != 500 || b.StartBy != start+500 || b.Plain() || r.wakeAt != start+500 {
+		t.Errorf("%+v, wakes at %d", b, r.wakeAt)
+	}
+	if c := r.task(2); c.Priority != 2 || c.Rank != start || c.Due != 0 {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestTaskLimits(t *testing.T) {
+	g := graph("a", "b", "c")
+	for i := range g.Tasks {
+		g.Tasks[i].Limited = true
+	}
+	r := newRows(t, g, func(r *rows) { r.limits = map[int][]store.Limit{0: {{Units: 1}}, 1: {{Units: 10}}} })
+	r.are("a queued, b blocked, c queued, = running")
+	if a, b, c := r.task(0), r.task(1), r.task(2); *a.Limiter != 7 || b.Limiter != nil || c.Limiter != nil || c.Limits != "" ||
+		string(b.Error) != `{"kind":"condition","message":"too many: it could never start"}` {
+		t.Errorf("%+v\n%+v\n%+v", a, b, c)
+	}
+}
+
+func TestConditions(t *testing.T) {
+	sleep := func(ms int) *store.Condition { return &store.Condition{Sleep: time.Duration(ms) * time.Millisecond} }
+	came := func(key string) *store.Condition { return &store.Condition{Event: &store.Match{Key: key}} }
+	holds := &store.Condition{Test: &store.TestRef{}}
+	pass := func(ms int64) func(*rows) { return func(r *rows) { r.pass(ms) } }
+	publish := func(key string) func(*rows) { return func(r *rows) { r.publish(key) } }
+	ends := func(to store.State, results ...store.TestResult) func(*rows) {
+		return func(r *rows) { r.finish(0, to, results...) }
+	}
+	type does []func(*rows)
+	yes, no := store.TestResult{OK: true}, store.TestResult{}
+	for _, c := range []struct {
+		name string
+		task store.GraphTask // b, after a
+		does does
+		want string
+	}{
+		{"sleeps", store.GraphTask{WaitFor: sleep(100)}, does{ends(store.Succeeded), pass(99)}, "a succeeded, b waiting, = running"},
+		{"has slept", store.GraphTask{WaitFor: sleep(100)}, does{ends(store.Succeeded), pass(100)}, "a succeeded, b queued, = running"},
+		{"sleeps no time", store.GraphTask{WaitFor: sleep(-1)}, does{ends(store.Succeeded)}, "a succeeded, b queued, = running"},
+		{"waits for an event", store.GraphTask{WaitFor: came("e")}, does{ends(store.Succeeded), publish("f")}, "a succeeded, b waiting, = running"},
+		{"it comes", store.GraphTask{WaitFor: came("e")}, does{ends(store.Succeeded), publish("e")}, "a succeeded, b queued, = running"},
+		{"it came before", store.GraphTask{WaitFor: came("e")}, does{publish("e"), ends(store.Succeeded)}, "a succeeded, b queued, = running"},
+		{"skipped by time", store.GraphTask{WaitFor: came("e"), SkipIf: sleep(50)}, does{ends(store.Succeeded), pass(50)},
+			"a succeeded, b skipped, c skipped, = succeeded"},
+		{"canceled by an event", store.GraphTask{WaitFor: sleep(50), CancelIf: came("e")}, does{ends(store.Succeeded), publish("e")},
+			"a succeeded, b canceled, c canceled, = canceled"},
+		{"decided by time, not by who looks first", store.GraphTask{WaitFor: came("e"), CancelIf: sleep(50)},
+			does{ends(store.Succeeded), func(r *rows) { r.now += 60 }, publish("e")}, "a succeeded, b canceled, c canceled, = canceled"},
+		{"a test holds", store.GraphTask{SkipIf: holds}, does{ends(store.Succeeded, yes)}, "a succeeded, b skipped, c skipped, = succeeded"},
+		{"a test does not hold", store.GraphTask{SkipIf: holds}, does{ends(store.Succeeded, no)}, "a succeeded, b queued, = running"},
+		{"a test fails", store.GraphTask{SkipIf: holds}, does{ends(store.Succeeded, store.TestResult{Error: "oh"})},
+			"a succeeded, b blocked, = running"},
+		{"no results", store.GraphTask{SkipIf: holds}, does{ends(store.Succeeded)}, "a succeeded, b blocked, = running"},
+		{"the parent fails", store.GraphTask{WaitFor: came("e"), SkipIf: holds}, does{ends(store.Failed)},
+			"a failed, b canceled, c canceled, = failed"},
+		{"any of", store.GraphTask{WaitFor: &store.Condition{Any: []store.Condition{*came("e"), *sleep(10)}}},
+			does{ends(store.Succeeded), pass(10)}, "a succeeded, b queued, = running"},
+		{"all of", store.GraphTask{WaitFor: &store.Condition{All: []store.Condition{*came("e"), *sleep(10)}}},
+			does{ends(store.Succeeded), pass(10)}, "a succeeded, b waiting, = running"},
+		{"all of, and the last comes", store.GraphTask{WaitFor: &store.Condition{All: []store.Condition{*came("e"), *sleep(10)}}},
+			does{ends(store.Succeeded), pass(10), publish("e")}, "a succeeded, b queued, = running"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			g := graph("a", "b<a", "c<b")
+			b := c.task
+			b.Name, b.Queue, b.Parents, b.Tests = "b", "q", []int{0}, nil
+			g.Tasks[0].Tests = []string{"holds"}
+			g.Tasks[1] = b
+			r := newRows(t, g)
+			for _, f := range c.does {
+				f(r)
+			}
+			if r.are(c.want); r.task(1).State != store.Waiting && len(r.waits) > 0 {
+				t.Errorf("it waits: %+v", r.waits)
+			}
+			if x := r.task(1); x.State == store.Blocked && !bytes.Contains(x.Error, []byte("condition")) {
+				t.Errorf("blocked: %s", x.Error)
+			}
+		})
+	}
+}
+
+// A task that is ready after a wait is due from then on.
+func TestDueAfterWait(t *testing.T) {
+	g := graph("a")
+	g.Tasks[0].WaitFor, g.Tasks[0].StartIn = &store.Condition{Sleep: 100 * time.Millisecond}, time.Second
+	r := newRows(t, g)
+	if a := r.task(0); a.Due != start+100 || a.Rank != start+100 || a.StartBy != 0 || r.wakeAt != start+100 {
+		t.Errorf("%+v, wakes at %d", a, r.wakeAt)
+	}
+	r.pass(150)
+	if a := r.task(0); a.Due != r.now || a.Rank != r.now || a.StartBy != r.now+1000 {
+		t.Errorf("%+v", a)
+	}
+}
+
+// If all parents were skipped, so is a task, unless it has a skip condition of its own.
+func TestSkipped(t *testing.T) {
+	g := graph("a", "b<a", "c<a")
+	g.Tasks[0].SkipIf = &store.Condition{Sleep: -1}
+	g.Tasks[2].SkipIf = &store.Condition{Event: &store.Match{Key: "e"}}
+	newRows(t, g).are("a skipped, b skipped, c queued, = running")
+}
+
+func TestDecide(t *testing.T) {
+	at := func(ms int64) time.Time { return time.UnixMilli(ms) }
+	leaf := &store.Condition{Sleep: 1}
+	task := store.GraphTask{CancelIf: leaf, SkipIf: leaf, WaitFor: leaf}
+	for _, c := range []struct {
+		name               string
+		cancel, skip, wait int64 // when each is true; 0: it is not
+		now                int64
+		want               store.State
+		next               int64
+	}{
+		{"nothing is true", 0, 0, 0, 10, store.Waiting, 0},
+		{"the earliest wins", 5, 3, 4, 10, store.Skipped, 0},
+		{"at the same time, cancel", 3, 3, 3, 10, store.Canceled, 0},
+		{"at the same time, skip", 0, 3, 3, 10, store.Skipped, 0},
+		{"to come", 20, 0, 30, 10, store.Waiting, 20},
+		{"true now", 0, 0, 10, 10, store.Queued, 0},
+	} {
+		truths := make([]workflow.Truth, 3)
+		for i, ms := range []int64{c.cancel, c.skip, c.wait} {
+			if ms > 0 {
+				truths[i].Since = at(ms)
+			}
+		}
+		d := workflow.Decide(&task, at(1), at(c.now), truths)
+		if want := (workflow.Decision{To: c.want}); c.next == 0 && d != want || c.next > 0 && !d.Next.Equal(at(c.next)) {
+			t.Errorf("%s: %+v", c.name, d)
+		}
+	}
+}
+
+func TestReplay(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		to   [4]store.State // 0: it does not start
+		want string
+	}{
+		{"all succeeded", [4]store.State{store.Succeeded, store.Succeeded, store.Succeeded, store.Succeeded}, "a queued, = running"},
+		{"the first failed", [4]store.State{store.Failed}, "a queued, = running"},
+		{"a branch failed", [4]store.State{store.Succeeded, store.Failed, store.Succeeded},
+			"a succeeded, b queued, c succeeded, = running"},
+		{"the last failed", [4]store.State{store.Succeeded, store.Succeeded, store.Succeeded, store.Failed},
+			"a succeeded, b succeeded, c succeeded, d queued, = running"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			hook := "q"
+			g := graph("a", "b<a", "c<a", "d<b,c")
+			g.OnFailure = &hook
+			r := newRows(t, g)
+			for i, to := range c.to {
+				if to != 0 {
+					r.finish(i, to)
+				}
+			}
+			r.now += 1000
+			w := r.workflow()
+			w.StartIn = 300
+			ok(t, workflow.Replay(r, w.Key, w.Node, r.now))
+			r.are(c.want)
+			if w := r.workflow(); w.Started != r.now || w.StartBy != r.now+300 || w.Ended != 0 || w.Error != nil || w.Replayed != 1 {
+				t.Errorf("%+v", w)
+			}
+			for i := range 4 { // and now all is well
+				if x := r.task(i); x.State == store.Queued {
+					r.finish(i, store.Succeeded)
+				}
+			}
+			r.are("a succeeded, b succeeded, c succeeded, d succeeded, = succeeded")
+			for i, to := range c.to {
+				if x := r.task(i); to != 0 && to != store.Succeeded && (x.Attempt != 2 || x.Replayed != 1) {
+					t.Errorf("%s has made %d attempts, %d before the replay: want 2, 1", r.graph.Name(i), x.Attempt, x.Replayed)
+				}
+			}
+		})
+	}
+}
+
+func TestStick(t *testing.T) {
+	g := graph("a", "b", "c<a,b")
+	r := newRows(t, g)
+	ok(t, workflow.Stick(r, r.graph, r.key(), 5))
+	if r.sticks != 0 {
+		t.Error("a graph without Sticky sticks")
+	}
+	g.Sticky = store.StickyHard
+	r = newRows(t, g)
+	r.task(0).State = store.Running
+	for range 2 { // only the first start moves others
+		ok(t, workflow.Stick(r, r.graph, r.key(), 5))
+	}
+	if r.sticks != 5 || !slices.Equal(r.moved, []int{1}) {
+		t.Errorf("sticks to %d, moved %v", r.sticks, r.moved)
+	}
+	if to := workflow.RouteOf(r.graph, 0, "w"); to.To != "w" || !to.Hard {
+		t.Errorf("%+v", to)
+	}
+	if to := workflow.RouteOf(r.graph, 0, ""); to.To != "" {
+		t.Errorf("%+v", to)
+	}
+	if to := workflow.RouteOf(r.graph, r.graph.Success(), "w"); to.To != "" {
+		t.Errorf("%+v", to)
+	}
+}
