@@ -28,7 +28,7 @@ func Info(ctx context.Context) (RunInfo, bool) {
 	e.mu.Unlock()
 	return RunInfo{
 		ID: r.ID.String(), Task: r.Task, Queue: r.Queue, State: StateRunning, Priority: int(r.Priority),
-		Attempt: r.Attempt, Executions: int(r.Lease), Canceling: !r.CancelAt.IsZero(),
+		Attempt: r.Attempt, Executions: r.Executions, Canceling: !r.CancelAt.IsZero(),
 		Input: r.Input, Metadata: decodeMetadata(r.Metadata), Scheduled: r.Due, Started: r.Started, Created: createdAt(r.ID),
 		ParentID: idString(r.Parent), RootID: idString(r.Root), Worker: e.w.cfg.name, WorkerID: e.w.cfg.name,
 		Progress: ProgressInfo{p.Done, p.Total, p.Message},

@@ -391,7 +391,7 @@ func newReplay(w *Worker, rec *recording.Run, def *taskDef) (*execution, error) 
 		return nil, err
 	}
 	run := store.Claimed{
-		ID: rec.Run, Lease: 1, Attempt: max(rec.Attempt, 1), Task: rec.Task, Input: rec.Input, Metadata: metadata,
+		ID: rec.Run, Executions: 1, Attempt: max(rec.Attempt, 1), Task: rec.Task, Input: rec.Input, Metadata: metadata,
 		Parent: rec.Parent, Root: rec.Root, Due: createdAt(rec.Run), Started: rec.Exported, Journal: true,
 	}
 	e := newExecution(w, &run)

@@ -172,7 +172,7 @@ func (sc *scope) canceledWith(child *store.Run) bool {
 	e := sc.e
 	if e.interruptedAt.Load() == 0 && e.replay == nil { // the signal may be on its way
 		own, err := e.c.store.Get(context.Background(), e.run.ID)
-		if err == nil && own.Executions == int(e.run.Lease) && !own.CancelAt.IsZero() {
+		if err == nil && own.Lease == e.run.Lease && !own.CancelAt.IsZero() {
 			e.interrupt(ErrCanceled, cancelGrace)
 		}
 	}

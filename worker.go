@@ -399,7 +399,7 @@ func (w *Worker) clearEarlyCancels() {
 // reported cancel may have been an earlier one, before a replay.
 func (w *Worker) isCanceled(r *store.Claimed) bool {
 	now, err := w.c.store.Get(context.Background(), r.ID)
-	return err != nil || now.Executions == int(r.Lease) && !now.CancelAt.IsZero()
+	return err != nil || now.Lease == r.Lease && !now.CancelAt.IsZero()
 }
 
 // executions returns those whose handlers have not returned.

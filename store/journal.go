@@ -89,7 +89,7 @@ func (e *Entry) Size() int {
 // A Call is a durable call of an execution.
 type Call struct {
 	ID    ID
-	Lease int64
+	Lease Lease
 	Entry Entry
 }
 

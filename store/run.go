@@ -60,26 +60,33 @@ type ClaimRequest struct {
 	Queues []string // nil: every queue
 }
 
-// A Claimed is a run that a worker was given. Its Lease fences all later writes about this execution:
-// once the run is given to another worker, writes with the old lease are refused.
+// A Lease names one execution of a run, and fences all that is written about it: once the run is given to
+// another execution, or has ended, writes with the lease are refused. It is opaque: only a store may compare
+// leases by order or count them. A store never gives a run the same lease twice, also not after it has lost
+// its last commits.
+type Lease int64
+
+// A Claimed is a run that a worker was given.
 type Claimed struct {
 	ID       ID
-	Lease    int64
+	Lease    Lease
 	Task     string
 	Queue    string
 	Priority int8
 	Attempt  int // from 1, this one included
-	Replayed int // attempts before the last replay; the budget of retries does not count them
-	Crashes  int // executions that ended with the death of their process
-	Due      time.Time
-	Started  time.Time
-	Input    []byte
-	Metadata []byte
-	Parent   ID
-	Root     ID
-	Node     int64    // the graph's task that this is, for Finish; 0: none
-	Tests    []string // predicates on the output; Finish expects their results
-	Journal  bool     // there are entries to replay
+	// Executions counts how often a worker was given the run, this time included.
+	Executions int
+	Replayed   int // attempts before the last replay; the budget of retries does not count them
+	Crashes    int // executions that ended with the death of their process
+	Due        time.Time
+	Started    time.Time
+	Input      []byte
+	Metadata   []byte
+	Parent     ID
+	Root       ID
+	Node       int64    // the graph's task that this is, for Finish; 0: none
+	Tests      []string // predicates on the output; Finish expects their results
+	Journal    bool     // there are entries to replay
 	// CancelAt is when the run was asked to cancel: it runs to clean up. Zero: it was not.
 	CancelAt time.Time
 	Spent    time.Duration // Outcome.Spent of the execution that waited in this attempt; else 0
@@ -88,7 +95,7 @@ type Claimed struct {
 // An Outcome is the result of an execution.
 type Outcome struct {
 	ID        ID
-	Lease     int64
+	Lease     Lease
 	To        State     // Scheduled or Queued (it runs again), Waiting, Blocked, or a terminal state
 	At        time.Time // if To is Scheduled
 	Uncounted bool      // the attempt does not count; only if To is not terminal
@@ -121,7 +128,7 @@ type Outcome struct {
 // A Record is what a running handler reported. Within an Outcome, ID and Lease are ignored.
 type Record struct {
 	ID       ID
-	Lease    int64
+	Lease    Lease
 	Progress *Progress
 	Logs     []Log
 	Chunks   [][]byte
@@ -164,6 +171,7 @@ type Run struct {
 	// Executions counts how often a worker was given the run: for attempts, and after waits, crashes
 	// and drains.
 	Executions int
+	Lease      Lease // of the last execution
 	Created    time.Time
 	Due        time.Time
 	Started    time.Time // of the last attempt; zero: none

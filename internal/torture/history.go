@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -40,7 +41,7 @@ func history(ctx context.Context, r *round) error {
 type call struct {
 	run   store.ID
 	verb  string
-	lease int64       // of claim, what it gave; of finish, what it had
+	lease store.Lease // of claim, what it gave; of finish, what it had
 	to    store.State // of finish
 	state store.State // of get, what it gave
 	did   bool        // of finish and cancel: it was current, it changed the run
@@ -49,8 +50,9 @@ type call struct {
 // A state of a run, as far as calls tell.
 type modelState struct {
 	state    store.State // 0: not there
-	lease    int64
-	canceled bool // asked to
+	lease    store.Lease
+	given    string // all leases
+	canceled bool   // asked to
 }
 
 // runModel is the model of one run. Runs are independent.
@@ -76,8 +78,9 @@ func (s modelState) step(c call) (bool, any) {
 	case "enqueue":
 		return s.state == 0, modelState{state: store.Queued}
 	case "claim":
-		ok := s.state == store.Queued && c.lease == s.lease+1
-		return ok, modelState{state: store.Running, lease: c.lease}
+		lease := fmt.Sprintf(" %d ", c.lease)
+		ok := s.state == store.Queued && !strings.Contains(s.given, lease)
+		return ok, modelState{state: store.Running, lease: c.lease, given: s.given + lease}
 	case "finish":
 		current := s.state == store.Running && s.lease == c.lease
 		if current != c.did {

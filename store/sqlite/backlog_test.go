@@ -204,7 +204,8 @@ func TestBacklogOfOthers(t *testing.T) {
 		if _, err := other.Enqueue(t.Context(), time.Now(), []store.NewRun{{Task: "t", Queue: queue, Priority: 100}}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := b.s.ChangeRun(t.Context(), time.Now(), store.ID{}, store.RunChange{Kind: store.RunRestart}); err == nil { // it is rolled back
+		restart := store.RunChange{Kind: store.RunRestart}
+		if _, err := b.s.ChangeRun(t.Context(), time.Now(), store.ID{}, restart); err == nil { // it is rolled back
 			t.Fatal("a run that is not there was restarted")
 		}
 		b.req.Free = func() int { return 1 }

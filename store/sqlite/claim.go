@@ -291,6 +291,7 @@ func (cs *claims) start(text string, args ...any) ([]store.Claimed, error) {
 	type row struct {
 		store.Claimed
 		key, rank, turn, due, lane int64
+		lease                      int64
 		spent                      int64
 		parent, root, node, cancel *int64
 	}
@@ -303,7 +304,7 @@ func (cs *claims) start(text string, args ...any) ([]store.Claimed, error) {
 	for rows.Next() {
 		got = append(got, row{})
 		r := &got[len(got)-1]
-		if err := rows.Scan(&r.key, &r.lane, &r.Lease, &r.Priority, &r.Attempt, &r.Replayed, &r.Crashes, &r.due, &r.rank, &r.turn,
+		if err := rows.Scan(&r.key, &r.lane, &r.lease, &r.Priority, &r.Attempt, &r.Replayed, &r.Crashes, &r.due, &r.rank, &r.turn,
 			&r.Input, &r.Metadata,
 			&r.parent, &r.root, &r.node, &r.Journal, &r.cancel, &r.spent); err != nil {
 			return nil, &damage{r.key, err}
@@ -326,7 +327,7 @@ func (cs *claims) start(text string, args ...any) ([]store.Claimed, error) {
 		if err != nil {
 			return nil, err
 		}
-		r.ID, r.Task, r.Queue = cs.s.ids.id(r.key), l.task, l.queue
+		r.ID, r.Task, r.Queue, r.Lease, r.Executions = cs.s.ids.id(r.key), l.task, l.queue, store.Lease(r.lease), int(r.lease)
 		r.Due, r.Started, r.CancelAt, r.Spent = millis(r.due), millis(cs.now), optionalTime(r.cancel),
 			time.Duration(r.spent)*time.Millisecond
 		r.Parent, r.Root = cs.s.ids.optional(r.parent), cs.s.ids.optional(r.root)

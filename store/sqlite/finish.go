@@ -87,7 +87,7 @@ SELECT id, lease, attempt, worker, started_at, ?3, ?4, ?5 FROM stint_runs WHERE 
 
 // finish records one outcome, and reports whether it was current.
 func (rs *runs) finish(key, now int64, o *store.Outcome) (bool, error) {
-	if err := rs.records.record(key, o.Lease, &o.Record); err != nil {
+	if err := rs.records.record(key, int64(o.Lease), &o.Record); err != nil {
 		return false, err
 	}
 	n, err := rs.applyOutcome(key, now, o)
@@ -123,9 +123,9 @@ func (rs *runs) applyOutcome(key, now int64, o *store.Outcome) (n int64, err err
 	case o.To == store.Waiting:
 		n, err = rs.suspend(key, now, o)
 	case o.To == store.Queued:
-		n, err = rs.execN(putBackSQL, key, o.Lease, refund)
+		n, err = rs.execN(putBackSQL, key, int64(o.Lease), refund)
 	case o.To == store.Blocked:
-		n, err = rs.execN(blockSQL, key, o.Lease, text(o.Error), refund)
+		n, err = rs.execN(blockSQL, key, int64(o.Lease), text(o.Error), refund)
 	default:
 		n, err = rs.retry(key, now, o, refund)
 	}
@@ -133,14 +133,14 @@ func (rs *runs) applyOutcome(key, now int64, o *store.Outcome) (n int64, err err
 		return n, err
 	}
 	if o.To == store.Blocked {
-		n, err = rs.execN(blockUndoSQL, key, o.Lease, text(o.Error), refund)
+		n, err = rs.execN(blockUndoSQL, key, int64(o.Lease), text(o.Error), refund)
 	} else {
 		n, err = rs.cleanUp(cleanSQL, key, now, o)
 	}
 	if err != nil || n > 0 {
 		return n, err
 	}
-	n, err = rs.execN(canceledSQL, key, o.Lease, now)
+	n, err = rs.execN(canceledSQL, key, int64(o.Lease), now)
 	if rs.end(key, n); n > 0 && o.Node != 0 {
 		err = rs.workflows.advanceOutcome(o, store.Canceled, now)
 	}
@@ -150,7 +150,7 @@ func (rs *runs) applyOutcome(key, now int64, o *store.Outcome) (n int64, err err
 // cleanUp queues a run that was asked to cancel once more, if the statement's condition holds. It is
 // called after a statement that changes no such runs, so it costs other runs nothing.
 func (rs *runs) cleanUp(statement string, key, now int64, o *store.Outcome) (int64, error) {
-	n, err := rs.execN(statement, key, o.Lease, now)
+	n, err := rs.execN(statement, key, int64(o.Lease), now)
 	if n > 0 {
 		rs.claims.recheck = true
 	}
@@ -160,13 +160,13 @@ func (rs *runs) cleanUp(statement string, key, now int64, o *store.Outcome) (int
 // endRun ends a run, and does what follows in the graph if it is a workflow's task.
 func (rs *runs) endRun(key, now int64, o *store.Outcome) (int64, error) {
 	end := store.Result{State: o.To, Output: o.Output}
-	n, err := rs.execN(endSQL, key, o.Lease, int64(o.To), now, o.Output, text(o.Error))
+	n, err := rs.execN(endSQL, key, int64(o.Lease), int64(o.To), now, o.Output, text(o.Error))
 	if err == nil && n == 0 {
 		if n, err = rs.cleanUp(cleanUndoSQL, key, now, o); err != nil || n > 0 {
 			return n, err
 		}
 		end = store.Result{State: store.Canceled}
-		n, err = rs.execN(endCanceledSQL, key, o.Lease, now, o.Output)
+		n, err = rs.execN(endCanceledSQL, key, int64(o.Lease), now, o.Output)
 	}
 	if err != nil || n == 0 {
 		return 0, err
@@ -232,14 +232,14 @@ func (rs *runs) retry(key, now int64, o *store.Outcome, refund int) (int64, erro
 		rs.timers.add(at)
 	}
 	if !o.Uncounted {
-		if err := rs.exec(keepAttemptSQL, key, o.Lease, now, int64(state), text(o.Error)); err != nil {
+		if err := rs.exec(keepAttemptSQL, key, int64(o.Lease), now, int64(state), text(o.Error)); err != nil {
 			return 0, err
 		}
 		if o.Task != "" {
 			rs.counters.forTask(o.Queue, o.Task).Retried++
 		}
 	}
-	return rs.execN(retrySQL, key, o.Lease, int64(state), at, text(o.Error), refund)
+	return rs.execN(retrySQL, key, int64(o.Lease), int64(state), at, text(o.Error), refund)
 }
 
 func (rs *runs) end(key, n int64) {
@@ -264,7 +264,7 @@ func (s *Store) Record(ctx context.Context, records []store.Record) ([]bool, err
 			key, ok := u.s.ids.key(records[i].ID)
 			if ok {
 				err := u.one("SELECT EXISTS (SELECT 1 FROM stint_runs WHERE id = ? AND lease = ? AND "+stateRunning+")",
-					[]any{key, records[i].Lease}, &ok)
+					[]any{key, int64(records[i].Lease)}, &ok)
 				if err != nil {
 					return err
 				}
@@ -272,7 +272,7 @@ func (s *Store) Record(ctx context.Context, records []store.Record) ([]bool, err
 			if stale[i] = !ok; !ok {
 				continue
 			}
-			if err := u.records.record(key, records[i].Lease, &records[i]); err != nil {
+			if err := u.records.record(key, int64(records[i].Lease), &records[i]); err != nil {
 				return err
 			}
 		}

@@ -92,8 +92,8 @@ func (js *journals) call(now int64, c *store.Call, from int64) (e store.Entry, s
 	if !e.Due.IsZero() {
 		due = ceilMillis(e.Due)
 	}
-	n, err := js.execN(appendSQL, key, c.Lease, e.Scope, e.Seq, int64(e.Kind), e.Name, e.Done, e.Value, text(e.Error), now, due, field,
-		match, filter, event, e.Attempts)
+	n, err := js.execN(appendSQL, key, int64(c.Lease), e.Scope, e.Seq, int64(e.Kind), e.Name, e.Done, e.Value, text(e.Error), now, due,
+		field, match, filter, event, e.Attempts)
 	if n > 0 && e.Kind == store.EntryEvent {
 		if !e.Done {
 			delete(js.triggers.noWaiters, e.Name)
@@ -105,7 +105,7 @@ func (js *journals) call(now int64, c *store.Call, from int64) (e store.Entry, s
 		return e, false, err
 	}
 	err = js.one("SELECT NOT EXISTS (SELECT 1 FROM stint_runs WHERE id = ? AND lease = ? AND "+stateRunning+")",
-		[]any{key, c.Lease}, &stale)
+		[]any{key, int64(c.Lease)}, &stale)
 	if err != nil || stale {
 		return e, stale, err
 	}
@@ -247,7 +247,7 @@ func (rs *runs) suspend(key, now int64, o *store.Outcome) (int64, error) {
 	if over {
 		state, until = store.Queued, now
 	}
-	return rs.execN(suspendSQL, key, o.Lease, int64(state), until, o.Spent.Milliseconds())
+	return rs.execN(suspendSQL, key, int64(o.Lease), int64(state), until, o.Spent.Milliseconds())
 }
 
 // suspendSQL takes one from the attempt, which the next claim adds again: a wait is within an attempt.

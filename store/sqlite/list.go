@@ -115,7 +115,7 @@ func (s *Store) run(q querier, r *runRow) (store.Run, error) {
 			r.NoHandler, r.Workflow, r.Run.Task = !r.flow && r.Task == name && r.State == store.Queued, r.flow, name
 		}
 	}
-	r.ID, r.Parent, r.Root = s.ids.id(r.key), s.ids.optional(r.parent), s.ids.optional(r.root)
+	r.ID, r.Parent, r.Root, r.Lease = s.ids.id(r.key), s.ids.optional(r.parent), s.ids.optional(r.root), store.Lease(r.Executions)
 	r.Created, r.Due = millis(createdAt(r.key)), millis(r.due)
 	r.Started, r.Ended, r.CancelAt, r.StartBy = optionalTime(r.started), optionalTime(r.ended), optionalTime(r.cancel),
 		optionalTime(r.startBy)

@@ -64,7 +64,8 @@ func TestReplayByAnotherStore(t *testing.T) {
 			}
 			p.succeed()  // a
 			by.succeed() // b
-			if n, err := by.Act(t.Context(), time.Now(), store.Action{Kind: store.ActReplay}, store.Filter{IDs: []store.ID{made[0].ID}}); err != nil || n == 0 {
+			replay, one := store.Action{Kind: store.ActReplay}, store.Filter{IDs: []store.ID{made[0].ID}}
+			if n, err := by.Act(t.Context(), time.Now(), replay, one); err != nil || n == 0 {
 				t.Fatalf("replayed %d, %v", n, err)
 			}
 			p.succeed()

@@ -17,8 +17,9 @@ type Model struct {
 	mu       sync.Mutex
 	closed   bool
 	runs     map[store.ID]*modelRun
-	order    []store.ID // as enqueued
-	last     uint64     // of the IDs given
+	order    []store.ID  // as enqueued
+	last     uint64      // of the IDs given
+	lease    store.Lease // the last one given: they go down, for nobody may count on their order
 	keys     map[modelKey]modelHold
 	queues   map[string]bool // paused
 	workers  map[int64]*modelWorker
@@ -45,7 +46,6 @@ type modelRun struct {
 	startIn  time.Duration // 0: no limit
 	spent    time.Duration
 	worker   int64
-	lease    int64
 	before   int         // attempts before the last replay
 	replayed map[int]int // of a workflow's run: attempts of its tasks before the last replay, by place
 	detached bool
@@ -196,7 +196,7 @@ func (m *Model) elapse(r *modelRun, now time.Time) {
 		}
 		m.use(r, now)
 		m.admit(r, now)
-	case r.State == store.Waiting && !r.wake.IsZero() && !r.wake.After(now) && r.lease > 0:
+	case r.State == store.Waiting && !r.wake.IsZero() && !r.wake.After(now) && r.Lease != 0:
 		r.resume(now)
 	case r.State == store.Waiting && !r.wake.IsZero() && !r.wake.After(now):
 		m.reconsider(r, now)
@@ -251,7 +251,7 @@ func (m *Model) enqueue(now time.Time, n store.NewRun) store.Enqueued {
 			switch {
 			case n.Debounce == 0:
 				return store.Enqueued{ID: h.run, Existing: true}
-			case r != nil && r.State == store.Scheduled && r.lease == 0:
+			case r != nil && r.State == store.Scheduled && r.Lease == 0:
 				r.Input, r.Metadata, r.Due, r.limits = slices.Clone(n.Input), n.Metadata, n.RunAt, n.Limits
 				if latest := r.Created.Add(n.Debounce); latest.Before(n.RunAt) {
 					r.Due = latest

@@ -169,7 +169,7 @@ func (m *Model) cancel(r *modelRun, now time.Time, reason []byte) bool {
 	switch {
 	case r.State.Terminal(), !r.CancelAt.IsZero() && r.State != store.Blocked:
 		return false
-	case r.lease > 0 && r.CancelAt.IsZero() && r.State != store.Running && (r.State == store.Blocked && r.hasUndo() ||
+	case r.Lease != 0 && r.CancelAt.IsZero() && r.State != store.Running && (r.State == store.Blocked && r.hasUndo() ||
 		r.State != store.Blocked && len(r.journal) > 0):
 		r.State, r.Due, r.CancelAt, r.Error = store.Queued, now, now, reason
 	case r.State == store.Running:
@@ -206,7 +206,7 @@ func (m *Model) replay(r *modelRun, now time.Time) bool {
 
 func (m *Model) requeue(r *modelRun, now time.Time) {
 	last := store.Attempt{Attempt: r.Attempt, Worker: r.Worker, Started: r.Started, Ended: r.Ended, To: r.State, Error: r.Error}
-	if r.lease > 0 {
+	if r.Lease != 0 {
 		if last.Ended.IsZero() {
 			last.Ended = now
 		}

@@ -84,7 +84,8 @@ func (m *Model) Claim(ctx context.Context, req store.ClaimRequest) (got []store.
 func (m *Model) start(worker int64, r *modelRun) store.Claimed {
 	r.State, r.worker, r.Worker, r.Started, r.StartBy = store.Running, worker, m.workers[worker].Name, time.Now(), time.Time{}
 	r.Attempt++
-	r.lease++
+	m.lease--
+	r.Lease = m.lease
 	r.Executions++
 	m.take(r)
 	var tests []string
@@ -93,14 +94,15 @@ func (m *Model) start(worker int64, r *modelRun) store.Claimed {
 	}
 	return store.Claimed{
 		Spent: r.spent, Node: r.node(), Tests: tests, Journal: len(r.journal) > 0, CancelAt: r.CancelAt, Replayed: r.before,
-		ID: r.ID, Lease: r.lease, Task: r.Task, Queue: r.Queue, Priority: r.Priority, Attempt: r.Attempt, Crashes: r.Crashes,
+		ID: r.ID, Lease: r.Lease, Executions: r.Executions, Task: r.Task, Queue: r.Queue, Priority: r.Priority,
+		Attempt: r.Attempt, Crashes: r.Crashes,
 		Due: r.Due, Started: r.Started, Input: r.Input, Metadata: r.Metadata, Parent: r.Parent, Root: r.Root,
 	}
 }
 
 // held returns the run if the lease is current.
-func (m *Model) held(id store.ID, lease int64) *modelRun {
-	if r := m.runs[id]; r != nil && r.State == store.Running && r.lease == lease {
+func (m *Model) held(id store.ID, lease store.Lease) *modelRun {
+	if r := m.runs[id]; r != nil && r.State == store.Running && r.Lease == lease {
 		return r
 	}
 	return nil

@@ -117,7 +117,7 @@ func (m *Model) suspend(r *modelRun, now time.Time, o *store.Outcome) {
 
 // resume queues a run that waits.
 func (r *modelRun) resume(now time.Time) {
-	if r.State == store.Waiting && r.lease > 0 {
+	if r.State == store.Waiting && r.Lease != 0 {
 		r.State, r.Due = store.Queued, now
 	}
 }
@@ -254,7 +254,7 @@ func (r *modelRun) reschedule(now, due time.Time) error {
 	switch {
 	case r == nil:
 		return store.ErrNotFound
-	case r.State != store.Scheduled || r.lease > 0:
+	case r.State != store.Scheduled || r.Lease != 0:
 		return fmt.Errorf("it is %v: %w", r.State, store.ErrStarted)
 	}
 	if r.Due = due; due.Before(now) {

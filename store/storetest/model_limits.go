@@ -103,7 +103,7 @@ func (m *Model) active(l *store.Limit) (n int) {
 
 // resumed reports whether a queued run continues its attempt after a wait.
 func (r *modelRun) resumed() bool {
-	return r.lease > 0 && r.State == store.Queued && len(r.journal) > 0
+	return r.Lease != 0 && r.State == store.Queued && len(r.journal) > 0
 }
 
 // checkRates refuses new runs that could never start.

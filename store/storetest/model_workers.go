@@ -86,7 +86,7 @@ func (m *Model) builds() map[string]bool {
 func (m *Model) retryBlocked() {
 	alive := m.builds()
 	for _, r := range m.runs {
-		if r.State == store.Blocked && r.lease > 0 && r.Crashes < store.MaxCrashes && len(alive) > 0 && !alive[m.workers[r.worker].Build] {
+		if r.State == store.Blocked && r.Lease != 0 && r.Crashes < store.MaxCrashes && len(alive) > 0 && !alive[m.workers[r.worker].Build] {
 			r.State = store.Queued
 		}
 	}

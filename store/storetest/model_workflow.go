@@ -248,7 +248,7 @@ func (m *Model) Publish(_ context.Context, now time.Time, events []store.NewEven
 }
 
 func (m *Model) deliver(r *modelRun, e store.NewEvent, now time.Time) (some bool) {
-	if r == nil || !r.isTask() || r.State != store.Waiting || r.lease > 0 {
+	if r == nil || !r.isTask() || r.State != store.Waiting || r.Lease != 0 {
 		return false
 	}
 	for i, c := range r.graph.Tasks[r.place].Leaves() {
@@ -345,7 +345,7 @@ func (m *Model) replayWorkflow(r *modelRun, now time.Time) {
 		if !waits {
 			ready = append(ready, i)
 		}
-		if old[i] != nil && (waits || old[i].lease == 0) {
+		if old[i] != nil && (waits || old[i].Lease == 0) {
 			m.remake(r, old[i])
 			old[i] = nil
 		}

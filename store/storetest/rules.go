@@ -106,19 +106,61 @@ func lateRecord(s *suite) {
 	c := s.claim(1)[0]
 	rec := store.Record{ID: c.ID, Lease: c.Lease, Chunks: [][]byte{[]byte("x")}, Logs: []store.Log{{Message: "m"}},
 		Progress: &store.Progress{Done: 1}}
-	stale, err := s.Record(s.Context(), []store.Record{rec, {ID: c.ID, Lease: c.Lease + 1, Chunks: [][]byte{[]byte("y")}}})
+	stale, err := s.Record(s.Context(), []store.Record{rec, {ID: c.ID, Lease: wrong(c.Lease), Chunks: [][]byte{[]byte("y")}}})
 	s.ok(err)
 	if !slices.Equal(stale, []bool{false, true}) {
 		s.Errorf("stale %v", stale)
 	}
 	late := outcome(c, store.Failed)
-	late.Lease++
+	late.Lease = wrong(late.Lease)
 	late.Record = store.Record{Chunks: [][]byte{[]byte("z")}, Progress: &store.Progress{Done: 9}}
 	s.finish(late)
 	chunks, _, err := s.Chunks(s.Context(), c.ID, 0, 10)
 	s.ok(err)
 	if len(chunks) != 1 || s.get(c.ID).Progress.Done != 1 {
 		s.Errorf("chunks %v, progress %v", chunks, s.get(c.ID).Progress)
+	}
+}
+
+// leasesOnce checks that all executions of a run have other leases, however they come about, and that what is written
+// with any but the last is refused.
+func leasesOnce(s *suite) {
+	id := s.enqueue(run("1"))[0]
+	var given []store.Lease
+	next := func() store.Claimed {
+		s.Helper()
+		c := s.claim(1)[0]
+		if slices.Contains(given, c.Lease) {
+			s.Fatalf("lease %d of execution %d was given before: %d", c.Lease, c.Executions, given)
+		}
+		if r := s.get(id); r.Lease != c.Lease || r.Executions != c.Executions || c.Executions != len(given)+1 {
+			s.Errorf("execution %d with lease %d; the run has %d, %d", c.Executions, c.Lease, r.Executions, r.Lease)
+		}
+		for _, old := range given {
+			if !s.finish(store.Outcome{ID: id, Lease: old, To: store.Succeeded}) {
+				s.Errorf("an outcome with lease %d was taken, the last is %d", old, c.Lease)
+			}
+		}
+		given = append(given, c.Lease)
+		return c
+	}
+	retry := outcome(next(), store.Scheduled)
+	retry.At = time.Now().Add(time.Millisecond)
+	s.finish(retry)
+	wait := outcome(next(), store.Waiting)
+	wait.Waits.Until = time.Now().Add(time.Millisecond)
+	s.finish(wait)
+	s.finish(outcome(next(), store.Failed))
+	s.act(store.ActReplay, store.Filter{IDs: []store.ID{id}})
+	s.finish(outcome(next(), store.Blocked))
+	s.ok(s.restart(id, store.Address{Seq: 1}))
+	next()
+	s.ok(s.Unregister(s.Context(), s.worker))
+	s.worker = s.register()
+	next()
+	if _, ok := s.Store.(*Model); !ok {
+		s.reopen()
+		next()
 	}
 }
 
@@ -300,7 +342,7 @@ func follow(s *suite) {
 	if string(next.Input) != "next" || next.Parent != id || next.Root != id {
 		s.Errorf("followed by %+v", next)
 	}
-	o.Lease++ // stale
+	o.Lease = wrong(o.Lease)
 	s.finish(o)
 	s.none(s.request(1))
 }

@@ -60,6 +60,7 @@ var rules = []struct {
 	{"R1 acknowledged is there after a reopen", reopen},
 	{"R2 a late outcome is refused", lateOutcome},
 	{"R2 a late record is refused", lateRecord},
+	{"R2 a lease is given once", leasesOnce},
 	{"R3 terminal is final, save by a replay", terminal},
 	{"R4 never early", neverEarly},
 	{"R4 not started in time is canceled", startBy},
@@ -231,6 +232,9 @@ func (s *suite) finish(o store.Outcome) (stale bool) {
 	s.ok(err)
 	return got[0]
 }
+
+// wrong returns a lease that no store gives.
+func wrong(l store.Lease) store.Lease { return ^l }
 
 func outcome(c store.Claimed, to store.State) store.Outcome {
 	return store.Outcome{ID: c.ID, Lease: c.Lease, To: to}

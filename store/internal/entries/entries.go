@@ -24,12 +24,12 @@ func Append(rows Rows, run int64, c *store.Call, from int64, now time.Time) (e s
 			e.Done = event > 0
 		}
 	}
-	recorded, err := rows.Put(run, c.Lease, e, event)
+	recorded, err := rows.Put(run, int64(c.Lease), e, event)
 	if err != nil {
 		return e, false, err
 	}
 	if !recorded {
-		current, err := rows.Current(run, c.Lease)
+		current, err := rows.Current(run, int64(c.Lease))
 		if err != nil || !current {
 			return e, !current, err
 		}

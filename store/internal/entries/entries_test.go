@@ -203,7 +203,7 @@ func TestAppend(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		journal []string
-		lease   int64
+		lease   store.Lease
 		entry   store.Entry
 		from    int64
 		value   string // of the entry that is returned

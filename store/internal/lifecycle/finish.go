@@ -49,13 +49,13 @@ func Finish(rows Rows, key int64, o *store.Outcome, now int64) (store.State, err
 	if c.To == store.Scheduled {
 		rows.WakeAt(c.Due)
 	}
-	done, err := rows.Try(key, o.Lease, &c)
+	done, err := rows.Try(key, int64(o.Lease), &c)
 	if err != nil {
 		return 0, err
 	}
 	if !done {
 		r, err := rows.Run(key)
-		if err != nil || r == nil || !r.Runs(o.Lease) {
+		if err != nil || r == nil || !r.Runs(int64(o.Lease)) {
 			return 0, err
 		}
 		r.canceled(o, &c, now)
