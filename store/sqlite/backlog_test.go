@@ -296,3 +296,22 @@ func TestBacklogManyTenants(t *testing.T) {
 	}
 	b.drain(third, 3*third)
 }
+
+// A claim whose slots one task has used up ends there, though lanes of another are next.
+func TestBacklogUsesAllSlots(t *testing.T) {
+	b := newBacklog(t, filepath.Join(t.TempDir(), "q.db"))
+	free := 0
+	b.req.Free = func() int { return free }
+	b.req.Cost = func(task string) int { return map[string]int{"small": 1, "large": 2}[task] }
+	var runs []store.NewRun
+	for i := range 6 {
+		runs = append(runs, store.NewRun{Task: "large", Queue: fmt.Sprint(i)}, store.NewRun{Task: "small", Queue: fmt.Sprint(i)})
+	}
+	b.enqueue(runs...)
+	for i, r := range runs {
+		free = b.req.Cost(r.Task)
+		if got := b.drain(1, 4*len(runs)); got[0].Task != r.Task || got[0].Queue != r.Queue {
+			t.Fatalf("claim %d is given %s in queue %s", i, got[0].Task, got[0].Queue)
+		}
+	}
+}

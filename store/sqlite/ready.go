@@ -223,7 +223,7 @@ func (cs *claims) pick(v *view, groups []*group, slots, most int, c *claim) ([]p
 	}
 	p.chunk = min(p.chunk, most)
 	var picked []position
-	for len(picked) < most {
+	for len(picked) < most && p.slots > 0 {
 		l, h, err := p.next()
 		if l == nil || err != nil {
 			return picked, err
