@@ -2,18 +2,18 @@ package sqlite
 
 import (
 	"context"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/cron"
 )
 
 // Declare implements store.Schedules.
 func (s *Store) Declare(ctx context.Context, now time.Time, ds []store.Declaration) error {
 	return s.do(ctx, func(u *unit) error {
 		for i := range ds {
-			if err := u.crons.declareCrons(now, &ds[i]); err != nil {
+			if err := cron.Declare(u.crons, now, &ds[i]); err != nil {
 				return err
 			}
 			if err := u.triggers.declareTriggers(now.UnixMilli(), &ds[i]); err != nil {
@@ -96,54 +96,6 @@ func (ts *triggers) catchUp(now, gone int64, triggers []store.Trigger) error {
 				return err
 			}
 			if err := ts.startBy(now, e.id, runs); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// hasWorker reports whether a living worker has a handler for a task.
-func (ws *workers) hasWorker(task string) (is bool, err error) {
-	err = ws.one("SELECT EXISTS (SELECT 1 FROM stint_workers w WHERE w.ended_at IS NULL AND "+hasTask+")", []any{task}, &is)
-	return is, err
-}
-
-// hasTask is the condition that a worker has the task ?1.
-const hasTask = "(w.tasks = 'null' OR EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(w.tasks) THEN w.tasks END) j " +
-	"WHERE j.value = ?1))"
-
-// dropUndeclared removes the declarations of a registering worker's program for tasks that it does not
-// define any more, and that no living worker has.
-func (ws *workers) dropUndeclared(i *store.WorkerInfo) error {
-	if i.Program == "" {
-		return nil
-	}
-	tasks, err := column[string](ws, "SELECT task FROM stint_crons WHERE program = ? AND gone_at IS NULL", i.Program)
-	if err != nil {
-		return err
-	}
-	more, err := column[string](ws, "SELECT task FROM stint_triggers WHERE program = ? AND gone_at IS NULL", i.Program)
-	if err != nil {
-		return err
-	}
-	for _, task := range append(tasks, more...) {
-		if slices.Contains(i.Defines, task) {
-			continue
-		}
-		worked, err := ws.hasWorker(task)
-		if err != nil {
-			return err
-		}
-		if worked {
-			continue
-		}
-		ws.triggers.forget()
-		for _, q := range []string{
-			"UPDATE stint_crons SET gone_at = ?2, next_at = NULL WHERE task = ?1 AND declared = 1 AND gone_at IS NULL",
-			"UPDATE stint_triggers SET gone_at = ?2 WHERE task = ?1 AND gone_at IS NULL",
-		} {
-			if err := ws.exec(q, task, ws.now); err != nil {
 				return err
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/cron"
 )
 
 const perTimers = 500 // due runs a commit
@@ -47,7 +48,7 @@ func (ts *timers) fireTimers() error {
 	if err := ts.cancelOverdue(); err != nil {
 		return err
 	}
-	if err := ts.crons.tick(); err != nil {
+	if err := cron.Tick(ts.crons, millis(ts.now), perTimers); err != nil {
 		return err
 	}
 	type row struct {

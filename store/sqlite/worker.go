@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/cron"
 )
 
 // Register implements store.Workers.
@@ -34,7 +35,7 @@ func (s *Store) Register(ctx context.Context, i store.WorkerInfo) (id int64, err
 			return err
 		}
 		u.workers.forget()
-		if err := u.workers.dropUndeclared(&i); err != nil {
+		if err := cron.Undeclare(u.crons, &i); err != nil {
 			return err
 		}
 		return u.workers.retryBlocked()
