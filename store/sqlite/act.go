@@ -4,10 +4,10 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/lifecycle"
 )
 
 // Act implements store.Runs.
@@ -18,9 +18,9 @@ func (s *Store) Act(ctx context.Context, now time.Time, a store.Action, f store.
 	return s.each(ctx, f, concerns[a.Kind].states, func(u *unit, key int64) (bool, error) {
 		switch a.Kind {
 		case store.ActCancel:
-			return u.runs.cancel(key, now.UnixMilli(), text(a.Reason))
+			return lifecycle.Cancel(u.runs, key, now.UnixMilli(), a.Reason)
 		case store.ActReplay:
-			return u.runs.replay(key, now.UnixMilli())
+			return lifecycle.Replay(u.runs, key, now.UnixMilli())
 		}
 		return u.runs.delete(key)
 	})
@@ -69,40 +69,19 @@ func (rs *runs) delete(key int64) (bool, error) {
 
 // ChangeRun implements store.Runs.
 func (s *Store) ChangeRun(ctx context.Context, now time.Time, id store.ID, c store.RunChange) (store.ID, error) {
+	var fork store.ID
 	err := s.do(ctx, func(u *unit) (err error) {
 		switch c.Kind {
 		case store.RunRestart:
-			return u.runs.restart(now.UnixMilli(), id, c.At)
+			return lifecycle.Restart(u.runs, id, c.At, now.UnixMilli())
 		case store.RunFork:
-			var fork int64
-			fork, err = u.runs.fork(now.UnixMilli(), id, c.At)
-			id = s.ids.id(fork)
+			fork, err = lifecycle.Fork(u.runs, id, c.At, now.UnixMilli())
 			return err
 		}
-		return u.runs.reschedule(id, max(ceilMillis(c.Due), now.UnixMilli()))
+		return lifecycle.Reschedule(u.runs, id, max(ceilMillis(c.Due), now.UnixMilli()))
 	})
+	if c.Kind == store.RunFork {
+		id = fork
+	}
 	return id, err
-}
-
-// reschedule changes the due time of a scheduled run.
-func (rs *runs) reschedule(id store.ID, due int64) error {
-	key, ok := rs.s.ids.key(id)
-	if !ok {
-		return store.ErrNotFound
-	}
-	rs.timers.add(due)
-	n, err := rs.execN(`UPDATE stint_runs SET `+setRank+`?2, start_by = ?2 + start_in, due_at = ?2
-		WHERE id = ?1 AND `+stateScheduled+` AND lease = 0`, key, due)
-	if err != nil || n > 0 {
-		return err
-	}
-	var state store.State
-	err = rs.one("SELECT state FROM stint_runs WHERE id = ?", []any{key}, &state)
-	if errors.Is(err, sql.ErrNoRows) {
-		return store.ErrNotFound
-	}
-	if err == nil {
-		err = fmt.Errorf("it is %v: %w", state, store.ErrStarted)
-	}
-	return err
 }

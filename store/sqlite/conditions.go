@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/lifecycle"
 )
 
 // Start implements store.WorkflowRun.
@@ -111,7 +112,7 @@ func (ws *workflows) reconsider(key, now int64) error {
 		ws.timers.add(row.due)
 	case d.To == store.Queued:
 		dueAt = row.due
-		if in, ok := startIn(g.StartIn).(int64); ok {
+		if in := lifecycle.StartIn(g.StartIn); in > 0 {
 			at := now + in
 			startBy = at
 			ws.timers.add(at)
@@ -137,8 +138,8 @@ func (ws *workflows) decided(key, parent, node int64, to store.State, now int64)
 	if !to.Terminal() {
 		return nil
 	}
-	ws.runs.end(key, 1)
-	return ws.advance(&parent, &node, to, now)
+	ws.runs.Ended(key)
+	return ws.advance(parent, node, to, now)
 }
 
 // truthsAgain returns which leaves of a waiting task are true by now.

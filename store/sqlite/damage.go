@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/lifecycle"
 )
 
 // A damage is a run with rows that no commit of a store has written: somebody changed the file by other
@@ -69,7 +70,7 @@ func (w *writer) block(all []*damage, follow bool) error {
 		for _, d := range all {
 			err := u.exec(`UPDATE stint_runs SET `+stateBlocked+`, error = ?2, crashes = ?3, limiter = NULL, due_at = NULL,
 				start_by = NULL, ended_at = NULL WHERE id = ?1`,
-				d.run, failureJSON(store.KindDamaged, d.err.Error()), store.MaxCrashes)
+				d.run, text(lifecycle.Failure(store.KindDamaged, d.err.Error())), store.MaxCrashes)
 			if err == nil && !follow {
 				err = u.exec("DELETE FROM stint_transitions WHERE run = ?", d.run)
 			}

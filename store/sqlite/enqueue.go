@@ -9,14 +9,13 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/lifecycle"
 )
 
 const (
 	spillAbove = 2048 // bytes: larger inputs are in stint_inputs
 	stageAbove = 5000 // runs: larger bulks take several commits (stage.go)
 	perInsert  = 50   // rows in one INSERT of a bulk
-
-	flagDetached = 1
 )
 
 // Enqueue implements store.Runs.
@@ -58,11 +57,6 @@ var (
 	nodeRows  = newRowKind(nodeHead, "?,"+queuedState+",?,?,?,?,?")
 )
 
-func plain(r *store.NewRun, now int64) bool {
-	return r.Key == "" && r.Graph == nil && r.Limits == nil && r.Parent == (store.ID{}) && !r.Detached && r.StartIn == 0 &&
-		(r.RunAt.IsZero() || ceilMillis(r.RunAt) <= now)
-}
-
 // enqueue inserts runs in order. staged has their lanes if these are staged.
 func (rs *runs) enqueue(now int64, runs []store.NewRun, staged map[laneName]int64) ([]store.Enqueued, error) {
 	out := make([]store.Enqueued, len(runs))
@@ -101,7 +95,7 @@ func (rs *runs) enqueue(now int64, runs []store.NewRun, staged map[laneName]int6
 		if err != nil {
 			return nil, err
 		}
-		if plain(r, now) {
+		if lifecycle.Plain(r, now) {
 			err = b.addPlain(rs.unit, key, lane, r, input)
 		} else if err = b.flush(rs.unit); err == nil {
 			err = rs.insertFull(key, lane, now, r, input, staged != nil)
@@ -158,18 +152,13 @@ func (rs *runs) spill(key int64, input []byte) (any, error) {
 }
 
 func (rs *runs) insertFull(key, lane, now int64, r *store.NewRun, input any, staged bool) error {
-	state, due := store.Queued, createdAt(key)
-	var dueAt, startBy, parent, root, idem any
-	if at := ceilMillis(r.RunAt); !r.RunAt.IsZero() && at > now {
-		state, due, dueAt = store.Scheduled, at, at
-		rs.timers.add(at)
+	row := lifecycle.New(r, key, now)
+	for _, at := range [...]int64{row.Due, row.StartBy} {
+		if at != 0 {
+			rs.timers.add(at)
+		}
 	}
-	startIn := startIn(r.StartIn)
-	if startIn != nil {
-		at := due + startIn.(int64)
-		startBy = at
-		rs.timers.add(at)
-	}
+	var parent, root, idem any
 	if r.Parent != (store.ID{}) {
 		p, err := rs.parentOf(r.Parent)
 		if err != nil {
@@ -183,51 +172,48 @@ func (rs *runs) insertFull(key, lane, now int64, r *store.NewRun, input any, sta
 			return err
 		}
 	}
-	var worker, started *int64
-	node, flags, err := rs.nodeOf(r)
+	node, err := rs.nodeOf(r)
 	if err != nil {
 		return err
 	}
-	now = createdAt(key)
 	limits, err := rs.limiters.storedLimits(r.Limits)
 	if err != nil {
 		return err
 	}
 	var limiter any
 	switch {
-	case limits == nil || state != store.Queued:
+	case limits == nil || row.State != store.Queued:
 	case staged:
 		limiter = -lane // it comes to its limiters after unstage
 	default:
-		if limiter, err = rs.limiters.admitNewRun(key, r.Limits, flags); err != nil {
+		if limiter, err = rs.limiters.admitNewRun(key, r.Limits, row.Workflow); err != nil {
 			return err
 		}
 	}
-	if node != nil && state == store.Queued && limiter == nil { // it is not claimed: its tasks are
-		state, worker, started = store.Running, new(int64), &now
+	var worker any
+	if row.Workflow && row.State == store.Queued && limiter == nil { // it is not claimed: its tasks are
+		row.Begin(createdAt(key))
+		worker = 0
 	}
-	err = rs.exec(fullSQL, key, lane, int64(state), int64(r.Priority), store.Rank(due, r.Priority, r.AgeEvery), input, dueAt, startBy,
-		startIn, parent, root, idem, text(r.Metadata), flags, node, worker, started, limits, limiter)
+	err = rs.exec(fullSQL, key, lane, int64(row.State), int64(r.Priority), row.Rank, input, nullable(row.Due), nullable(row.StartBy),
+		nullable(row.StartIn), parent, root, idem, text(r.Metadata), flagsOf(&row), nullable(node), worker, nullable(row.Started), limits,
+		limiter)
 	if err == nil {
 		err = rs.workflows.keepTaskLimits(key, r.TaskLimits)
 	}
-	if err != nil || node == nil || dueAt != nil || limiter != nil {
+	if err != nil || row.State != store.Running {
 		return err
 	}
-	return rs.beginInserted(key, *node, root, r)
+	return rs.beginInserted(key, node, root, r)
 }
 
-// nodeOf returns the node, if it is a workflow's, and the flags of a run to insert. It stores the graph.
-func (rs *runs) nodeOf(r *store.NewRun) (node *int64, flags int, err error) {
-	if r.Detached {
-		flags = flagDetached
-	}
+// nodeOf returns the node of a run to insert, if it is a workflow's; else 0. It stores the graph.
+func (rs *runs) nodeOf(r *store.NewRun) (int64, error) {
 	if r.Graph == nil {
-		return nil, flags, nil
+		return 0, nil
 	}
 	id, err := rs.workflows.storeGraph(r.Graph)
-	id = id<<nodeBits | int64(r.Graph.End())
-	return &id, flags | flagWorkflow, err
+	return id<<nodeBits | int64(r.Graph.End()), err
 }
 
 // beginInserted begins the workflow's run that was inserted for r. root is its root, or nil.
@@ -238,14 +224,6 @@ func (rs *runs) beginInserted(key, node int64, root any, r *store.NewRun) error 
 	}
 	rs.workflows.keep(key, info)
 	return rs.workflows.beginWorkflow(key, node, createdAt(key))
-}
-
-// startIn returns StartIn as a row stores it.
-func startIn(d time.Duration) any {
-	if d <= 0 {
-		return nil
-	}
-	return max(d.Milliseconds(), 1)
 }
 
 type parentRow struct{ key, root int64 }
@@ -263,25 +241,18 @@ func (rs *runs) parentOf(id store.ID) (p parentRow, err error) {
 
 // keyHolder returns the run that holds r's idempotency key, or 0.
 func (ks *keys) keyHolder(now int64, r *store.NewRun) (int64, error) {
-	var run int64
-	var expires *int64
-	var ended bool
-	err := ks.one(`SELECT k.run, k.expires_at, coalesce(r.`+hasEnded+`, 1) FROM stint_keys k LEFT JOIN stint_runs r ON r.id = k.run
-		WHERE k.task = ? AND k.key = ?`, []any{r.Task, r.Key}, &run, &expires, &ended)
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		return 0, nil
-	case err != nil:
-		return 0, err
-	case expires == nil && ended, expires != nil && *expires <= now:
+	var h lifecycle.Holder
+	err := ks.one(`SELECT k.run, coalesce(k.expires_at, 0), coalesce(r.`+hasEnded+`, 1) FROM stint_keys k
+		LEFT JOIN stint_runs r ON r.id = k.run WHERE k.task = ? AND k.key = ?`, []any{r.Task, r.Key}, &h.Run, &h.Expires, &h.Ended)
+	if errors.Is(err, sql.ErrNoRows) || err == nil && !h.Holds(now) {
 		return 0, nil
 	}
-	return run, nil
+	return h.Run, err
 }
 
 // debounce replaces a run that is scheduled for its first start by r, and returns it; 0: it is not.
 func (ks *keys) debounce(key int64, r *store.NewRun) (int64, error) {
-	at := min(ceilMillis(r.RunAt), createdAt(key)+r.Debounce.Milliseconds())
+	at := lifecycle.DebouncedUntil(key, r)
 	setBy := ks.nextKey(ks.now) // the settings are this enqueue's, not those of the run's enqueue
 	limits, err := ks.limiters.storedLimits(store.SetByEnqueue(r.Limits, setBy))
 	if err != nil {
@@ -293,7 +264,7 @@ func (ks *keys) debounce(key int64, r *store.NewRun) (int64, error) {
 	}
 	n, err := ks.execN(`UPDATE stint_runs SET input = ?2, metadata = ?3, limits = ?4, `+setRank+`?5, due_at = ?5,
 		start_in = ?6, start_by = ?5 + ?6 WHERE id = ?1 AND `+stateScheduled+` AND lease = 0`, key, input, text(r.Metadata), limits, at,
-		startIn(r.StartIn))
+		nullable(lifecycle.StartIn(r.StartIn)))
 	if err != nil || n == 0 {
 		return 0, err
 	}
@@ -346,10 +317,7 @@ DELETE FROM stint_keys WHERE (task, key) IN (SELECT task, key FROM stint_keys WH
 
 // holdKey makes the run key the holder of r's idempotency key.
 func (ks *keys) holdKey(now, key int64, r *store.NewRun) error {
-	var expires any
-	if r.KeyTTL != store.UntilDone {
-		expires = now + max(r.KeyTTL.Milliseconds(), 1)
-	}
 	return ks.exec(`INSERT INTO stint_keys (task, key, run, expires_at) VALUES (?, ?, ?, ?)
-		ON CONFLICT DO UPDATE SET run = excluded.run, expires_at = excluded.expires_at, gone = 0`, r.Task, r.Key, key, expires)
+		ON CONFLICT DO UPDATE SET run = excluded.run, expires_at = excluded.expires_at, gone = 0`, r.Task, r.Key, key,
+		nullable(lifecycle.KeyExpires(r, now)))
 }

@@ -5,12 +5,12 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
 	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/lifecycle"
 )
 
 // Finish implements store.Runs.
@@ -37,67 +37,68 @@ func (s *Store) Finish(ctx context.Context, now time.Time, outcomes []store.Outc
 }
 
 // Every statement here is fenced by id, lease and the state running, so a late writer changes nothing
-// (R2). A run that was asked to cancel ends as canceled, whatever its outcome.
+// (R2), and a run that was asked to cancel is left to lifecycle.Finish.
 const (
-	endSQL = `
-UPDATE stint_runs SET state = ?3, ended_at = ?4, output = ?5, error = ?6
-WHERE id = ?1 AND lease = ?2 AND ` + stateRunning + ` AND cancel_at IS NULL`
+	ofLease = "id = ?1 AND lease = ?2 AND " + stateRunning + " AND cancel_at IS NULL"
 
-	endCanceledSQL = `
-UPDATE stint_runs SET ` + stateCanceled + `, ended_at = ?3, output = ?4
-WHERE id = ?1 AND lease = ?2 AND ` + stateRunning
+	endSQL = "UPDATE stint_runs SET state = ?3, ended_at = ?4, output = ?5, error = ?6 WHERE " + ofLease
 
-	retrySQL = `
-UPDATE stint_runs SET state = ?3, due_at = ?4, ` + setRank + `?4, error = coalesce(?5, error), attempt = attempt - ?6, spent = 0
-WHERE id = ?1 AND lease = ?2 AND ` + stateRunning + ` AND cancel_at IS NULL`
+	retrySQL = "UPDATE stint_runs SET state = ?3, due_at = ?4, " + setRank + "?4, error = coalesce(?5, error), attempt = attempt + ?6, " +
+		"spent = 0 WHERE " + ofLease
 
-	putBackSQL = `
-UPDATE stint_runs SET ` + stateQueued + `, attempt = attempt - ?3
-WHERE id = ?1 AND lease = ?2 AND ` + stateRunning + ` AND cancel_at IS NULL`
+	putBackSQL = "UPDATE stint_runs SET " + stateQueued + ", attempt = attempt + ?3 WHERE " + ofLease
 
-	blockSQL = `
-UPDATE stint_runs SET ` + stateBlocked + `, error = ?3, attempt = attempt - ?4
-WHERE id = ?1 AND lease = ?2 AND ` + stateRunning + ` AND cancel_at IS NULL`
+	blockSQL = "UPDATE stint_runs SET " + stateBlocked + ", error = ?3, attempt = attempt + ?4 WHERE " + ofLease
 
-	canceledSQL = `
-UPDATE stint_runs SET ` + stateCanceled + `, ended_at = ?3
-WHERE id = ?1 AND lease = ?2 AND ` + stateRunning + ` AND cancel_at IS NOT NULL`
-
-	// hasJournal and hasUndo select runs that have something to clean up when they are canceled:
-	// durable calls from which the handler may continue, or compensations.
-	hasJournal = "EXISTS (SELECT 1 FROM stint_journal j WHERE j.run = stint_runs.id)"
-	hasUndo    = "EXISTS (SELECT 1 FROM stint_journal j WHERE j.run = stint_runs.id AND j.scope >= 'undo' AND j.scope < 'undo0' " +
-		"AND j.done = 0)"
-
-	// cleanSQL queues a canceled run once more, in the same attempt, to clean up.
-	cleanSet = `
-UPDATE stint_runs SET ` + stateQueued + `, due_at = ?3, ` + setRank + `?3, attempt = attempt - 1, flags = flags | 4
-WHERE id = ?1 AND lease = ?2 AND ` + stateRunning + ` AND cancel_at IS NOT NULL AND `
-	cleanSQL     = cleanSet + hasJournal
-	cleanUndoSQL = cleanSet + hasUndo
-
-	blockUndoSQL = `
-UPDATE stint_runs SET ` + stateBlocked + `, error = ?3, attempt = attempt - ?4
-WHERE id = ?1 AND lease = ?2 AND ` + stateRunning + ` AND cancel_at IS NOT NULL AND ` + hasUndo
+	suspendSQL = "UPDATE stint_runs SET state = ?3, due_at = ?4, " + setRank + "coalesce(?4, id >> 20), attempt = attempt + ?5, " +
+		"flags = flags | 4, spent = ?6 WHERE " + ofLease
 
 	keepAttemptSQL = `
 INSERT INTO stint_attempts (run, lease, attempt, worker, started_at, ended_at, state, error)
-SELECT id, lease, attempt, worker, started_at, ?3, ?4, ?5 FROM stint_runs WHERE id = ?1 AND lease = ?2 AND ` + stateRunning
+SELECT id, lease, attempt, worker, started_at, ?3, ?4, ?5 FROM stint_runs WHERE ` + ofLease
 )
+
+// Try implements lifecycle.Rows, in one statement for each kind of change.
+func (rs *runs) Try(key int64, of store.Lease, c lifecycle.Change) (bool, error) {
+	lease := int64(of)
+	var n int64
+	var err error
+	switch {
+	case c.To.Terminal():
+		n, err = rs.execN(endSQL, key, lease, int64(c.To), c.Ended, c.Output, text(c.Error))
+	case c.Resumed:
+		n, err = rs.execN(suspendSQL, key, lease, int64(c.To), nullable(c.Due), c.Attempts, c.Spent)
+	case c.To == store.Blocked:
+		n, err = rs.execN(blockSQL, key, lease, text(c.Error), c.Attempts)
+	case c.Due == 0:
+		n, err = rs.execN(putBackSQL, key, lease, c.Attempts)
+	default:
+		if c.Keep != 0 {
+			if err := rs.exec(keepAttemptSQL, key, lease, c.Keep, int64(c.To), text(c.Error)); err != nil {
+				return false, err
+			}
+		}
+		n, err = rs.execN(retrySQL, key, lease, int64(c.To), c.Due, text(c.Error), c.Attempts)
+	}
+	return n > 0, err
+}
 
 // finish records one outcome, and reports whether it was current.
 func (rs *runs) finish(key, now int64, o *store.Outcome) (bool, error) {
 	if err := rs.records.record(key, int64(o.Lease), &o.Record); err != nil {
 		return false, err
 	}
-	n, err := rs.applyOutcome(key, now, o)
-	if err != nil || n == 0 {
+	to, err := lifecycle.Finish(rs, key, o, now)
+	if err != nil || to == 0 {
 		return false, err
+	}
+	if o.To == store.Scheduled && !o.Uncounted && o.Task != "" && !to.Terminal() {
+		rs.counters.forTask(o.Queue, o.Task).Retried++
 	}
 	if err := rs.journals.forget(key, o.Forget); err != nil {
 		return false, err
 	}
-	if o.NoHandler {
+	if o.NoHandler && !to.Terminal() {
 		if err := rs.moveToTaskLane(key, o.Node); err != nil {
 			return false, err
 		}
@@ -111,141 +112,32 @@ func (rs *runs) finish(key, now int64, o *store.Outcome) (bool, error) {
 	return true, err
 }
 
-// applyOutcome changes a running run as its outcome says, and returns 0 if that is stale.
-func (rs *runs) applyOutcome(key, now int64, o *store.Outcome) (n int64, err error) {
-	refund := 0
-	if o.Uncounted {
-		refund = 1
-	}
-	switch {
-	case o.To.Terminal():
-		return rs.endRun(key, now, o)
-	case o.To == store.Waiting:
-		n, err = rs.suspend(key, now, o)
-	case o.To == store.Queued:
-		n, err = rs.execN(putBackSQL, key, int64(o.Lease), refund)
-	case o.To == store.Blocked:
-		n, err = rs.execN(blockSQL, key, int64(o.Lease), text(o.Error), refund)
-	default:
-		n, err = rs.retry(key, now, o, refund)
-	}
-	if err != nil || n > 0 {
-		return n, err
-	}
-	if o.To == store.Blocked {
-		n, err = rs.execN(blockUndoSQL, key, int64(o.Lease), text(o.Error), refund)
-	} else {
-		n, err = rs.cleanUp(cleanSQL, key, now, o)
-	}
-	if err != nil || n > 0 {
-		return n, err
-	}
-	n, err = rs.execN(canceledSQL, key, int64(o.Lease), now)
-	if rs.end(key, n); n > 0 && o.Node != 0 {
-		err = rs.workflows.advanceOutcome(o, store.Canceled, now)
-	}
-	return n, err
-}
-
-// cleanUp queues a run that was asked to cancel once more, if the statement's condition holds. It is
-// called after a statement that changes no such runs, so it costs other runs nothing.
-func (rs *runs) cleanUp(statement string, key, now int64, o *store.Outcome) (int64, error) {
-	n, err := rs.execN(statement, key, int64(o.Lease), now)
-	if n > 0 {
-		rs.claims.recheck = true
-	}
-	return n, err
-}
-
-// endRun ends a run, and does what follows in the graph if it is a workflow's task.
-func (rs *runs) endRun(key, now int64, o *store.Outcome) (int64, error) {
-	end := store.Result{State: o.To, Output: o.Output}
-	n, err := rs.execN(endSQL, key, int64(o.Lease), int64(o.To), now, o.Output, text(o.Error))
-	if err == nil && n == 0 {
-		if n, err = rs.cleanUp(cleanUndoSQL, key, now, o); err != nil || n > 0 {
-			return n, err
-		}
-		end = store.Result{State: store.Canceled}
-		n, err = rs.execN(endCanceledSQL, key, int64(o.Lease), now, o.Output)
-	}
-	if err != nil || n == 0 {
-		return 0, err
+// Finished implements lifecycle.Rows.
+func (rs *runs) Finished(key int64, o *store.Outcome, to store.State, now int64) error {
+	end := store.Result{State: to}
+	if to == o.To {
+		end.Output = o.Output
 	}
 	rs.signals.ended = append(rs.signals.ended, ending{key, &end, o.Task != ""})
 	if o.Task != "" {
-		rs.counters.forTask(o.Queue, o.Task).End(end.State, sinceStart(o.Started, now))
+		rs.counters.forTask(o.Queue, o.Task).End(to, sinceStart(o.Started, now))
 	}
-	if o.Node == 0 {
-		return 1, nil
+	if o.Node == 0 || len(o.Tests) == 0 || to != store.Succeeded {
+		return nil
 	}
-	if len(o.Tests) > 0 && end.State == store.Succeeded {
-		results, err := json.Marshal(o.Tests)
-		if err == nil {
-			err = rs.exec("INSERT OR REPLACE INTO stint_tests (run, results) VALUES (?, ?)", key, string(results))
-		}
-		if err != nil {
-			return 0, err
-		}
-	}
-	return 1, rs.workflows.advanceOutcome(o, end.State, now)
-}
-
-// An ending is the end of a run, with its result if that is known.
-type ending struct {
-	key     int64
-	result  *store.Result
-	counted bool
-}
-
-func (ws *workflows) advanceOutcome(o *store.Outcome, ended store.State, now int64) error {
-	parent, ok := ws.s.ids.key(o.Parent)
-	if !ok {
-		return fmt.Errorf("outcome of a task of workflow run %s: %w", o.Parent, store.ErrNotFound)
-	}
-	return ws.advance(&parent, &o.Node, ended, now)
-}
-
-// moveToTaskLane moves a workflow's task from the lane that all have to one of its own.
-func (rs *runs) moveToTaskLane(key, node int64) error {
-	g, err := rs.workflows.graphs.graph(rs, node>>nodeBits)
+	results, err := json.Marshal(o.Tests)
 	if err != nil {
 		return err
 	}
-	place := int(node & (1<<nodeBits - 1))
-	var route store.Route
-	if place < len(g.Tasks) {
-		route.Wants = g.Tasks[place].Wants
-	}
-	lane, err := rs.lanes.lane(laneName{queue: g.QueueOf(place), task: g.TaskName(place), route: route.Text()})
-	if err != nil {
-		return err
-	}
-	return rs.exec(setLaneSQL, key, lane)
+	return rs.exec("INSERT OR REPLACE INTO stint_tests (run, results) VALUES (?, ?)", key, string(results))
 }
 
-// retry queues or schedules a run for another attempt, and stores this one unless it is Uncounted.
-func (rs *runs) retry(key, now int64, o *store.Outcome, refund int) (int64, error) {
-	at, state := ceilMillis(o.At), store.Scheduled
-	if at <= now {
-		at, state = now, store.Queued
-	} else {
-		rs.timers.add(at)
+// nullable returns the value of a column in which 0 is NULL.
+func nullable(n int64) any {
+	if n == 0 {
+		return nil
 	}
-	if !o.Uncounted {
-		if err := rs.exec(keepAttemptSQL, key, int64(o.Lease), now, int64(state), text(o.Error)); err != nil {
-			return 0, err
-		}
-		if o.Task != "" {
-			rs.counters.forTask(o.Queue, o.Task).Retried++
-		}
-	}
-	return rs.execN(retrySQL, key, int64(o.Lease), int64(state), at, text(o.Error), refund)
-}
-
-func (rs *runs) end(key, n int64) {
-	if n > 0 {
-		rs.signals.ended = append(rs.signals.ended, ending{key: key})
-	}
+	return n
 }
 
 // text returns bytes for a TEXT column; nil is NULL.

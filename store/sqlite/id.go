@@ -8,6 +8,7 @@ import (
 
 	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/lifecycle"
 )
 
 // A run's key is an integer, which SQLite inserts 1.6 times as fast as a UUID, and
@@ -18,7 +19,7 @@ import (
 //
 // The seal is AES of the key under a secret of the file, so that two files never have the same ID, and an
 // ID of another file is not found. RFC 9562, sections 5.7 and 6.2, allows a counter and any other bits.
-const seqBits = 20
+const seqBits = lifecycle.KeyBits
 
 type ids struct{ block cipher.Block }
 
@@ -54,7 +55,7 @@ func (i ids) optional(key *int64) store.ID {
 	return i.id(*key)
 }
 
-func createdAt(key int64) int64 { return key >> seqBits }
+func createdAt(key int64) int64 { return lifecycle.CreatedAt(key) }
 func millis(ms int64) time.Time { return clock.FromMillis(ms) }
 
 // keyAt returns the first key of a time; the last possible key for a time beyond.

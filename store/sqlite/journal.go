@@ -210,61 +210,6 @@ func (s *Store) Entries(
 	return page, more, err
 }
 
-// suspend makes a run wait, or queues it if one of the things that it waits for is there.
-func (rs *runs) suspend(key, now int64, o *store.Outcome) (int64, error) {
-	var until any
-	over := false
-	if w := &o.Waits; !w.Until.IsZero() {
-		at := ceilMillis(w.Until)
-		until, over = at, at <= now
-		rs.timers.add(at)
-	}
-	for _, a := range o.Waits.Entries {
-		var done bool
-		err := rs.one("SELECT EXISTS (SELECT 1 FROM stint_journal WHERE run = ? AND scope = ? AND seq = ? AND done = 1)",
-			[]any{key, a.Scope, a.Seq}, &done)
-		if err != nil {
-			return 0, err
-		}
-		over = over || done
-	}
-	for _, child := range o.Waits.Children {
-		c, ok := rs.s.ids.key(child)
-		open := false
-		if ok {
-			if err := rs.one("SELECT EXISTS (SELECT 1 FROM stint_runs WHERE id = ? AND "+notEnded+")", []any{c}, &open); err != nil {
-				return 0, err
-			}
-		}
-		over = over || !open
-		if open && !over {
-			if err := rs.exec("INSERT OR IGNORE INTO stint_awaited (child, run) VALUES (?, ?)", c, key); err != nil {
-				return 0, err
-			}
-		}
-	}
-	state := store.Waiting
-	if over {
-		state, until = store.Queued, now
-	}
-	return rs.execN(suspendSQL, key, int64(o.Lease), int64(state), until, o.Spent.Milliseconds())
-}
-
-// suspendSQL takes one from the attempt, which the next claim adds again: a wait is within an attempt.
-const suspendSQL = `
-UPDATE stint_runs SET state = ?3, due_at = ?4, ` + setRank + `coalesce(?4, id >> 20), attempt = attempt - 1, flags = flags | 4, spent = ?5
-WHERE id = ?1 AND lease = ?2 AND ` + stateRunning + ` AND cancel_at IS NULL`
-
-// resume queues a run that waits.
-func (rs *runs) resume(key, now int64) error {
-	n, err := rs.execN("UPDATE stint_runs SET "+stateQueued+", due_at = ?2, "+setRank+"?2 WHERE id = ?1 AND "+stateWaiting+
-		" AND lease > 0", key, now)
-	if n > 0 {
-		rs.claims.recheck = true
-	}
-	return err
-}
-
 // resumeWaiters resumes the runs that wait for runs which have ended since the last call.
 func (js *journals) resumeWaiters() error {
 	ended := js.signals.ended[js.signals.resumed:]
@@ -285,7 +230,7 @@ func (js *journals) resumeWaiters() error {
 			return err
 		}
 		for _, run := range runs {
-			if err := js.runs.resume(run, js.now); err != nil {
+			if err := js.runs.Resume(run, js.now); err != nil {
 				return err
 			}
 		}
@@ -306,7 +251,7 @@ func (js *journals) resolve(now, event int64, e *store.NewEvent, found []store.M
 		for _, run := range runs {
 			js.signals.chunks = append(js.signals.chunks, run) // calls of Await read again
 			js.events.recordEventRun(event, run, true)
-			if err := js.runs.resume(run, now); err != nil {
+			if err := js.runs.Resume(run, now); err != nil {
 				return err
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/lifecycle"
 	"github.com/stint-dev/stint/store/internal/limits"
 )
 
@@ -214,14 +215,14 @@ func (r limiterRows) Begin(run int64) error {
 
 // Cancel implements limits.Rows.
 func (r limiterRows) Cancel(run int64, why string) error {
-	_, err := r.runs.cancel(run, r.now, failureJSON("canceled", why))
+	_, err := lifecycle.Cancel(r.runs, run, r.now, lifecycle.Failure("canceled", why))
 	return err
 }
 
 // Block implements limits.Rows.
 func (r limiterRows) Block(run int64, why error) error {
 	return r.exec("UPDATE stint_runs SET "+stateBlocked+", limiter = NULL, error = ?2 WHERE id = ?1 AND "+stateQueued, run,
-		failureJSON(store.KindCondition, why.Error()))
+		text(lifecycle.Failure(store.KindCondition, why.Error())))
 }
 
 // ForRun implements limits.Rows.

@@ -4,9 +4,9 @@ import (
 	"context"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/lifecycle"
 )
 
 // Recover implements store.Workers. The death of a process is seen by its lock file,
@@ -123,75 +123,14 @@ func (ws *workers) releaseLock(lock string, crashed bool, r *store.Recovered) er
 	return nil
 }
 
-// releaseEnds selects runs that end because they were asked to cancel and have nothing to clean up. One
-// that has killed its process too often only runs its compensations.
-const (
-	releaseEnds = "(cancel_at IS NOT NULL AND NOT CASE WHEN ?2 AND crashes + 1 >= ?4 THEN " + hasUndo + " ELSE " + hasJournal + " END)"
-
-	// releaseAgain selects runs that are queued again, releaseDelay is how long they wait.
-	releaseAgain = "NOT " + releaseEnds + " AND ?2 AND crashes + 1 < ?4"
-	releaseDelay = "CASE WHEN crashes >= 1 THEN ?6 << min(crashes, 10) ELSE 0 END"
-
-	releaseSQL = `
-UPDATE stint_runs SET
-  state    = CASE WHEN ` + releaseEnds + ` THEN ` + canceledState + `
-    WHEN ?2 AND crashes + 1 >= ?4 THEN ` + blockedState + ` WHEN ?2 AND crashes >= 1 THEN ` + scheduledState + `
-    ELSE ` + queuedState + ` END,
-  ended_at = CASE WHEN ` + releaseEnds + ` THEN ?3 END,
-  error    = CASE WHEN NOT ` + releaseEnds + ` AND ?2 AND crashes + 1 >= ?4 THEN ?5 ELSE error END,
-  rank     = CASE WHEN ` + releaseAgain + ` THEN rank - ` + dueTime + ` + ?3 + ` + releaseDelay + ` ELSE rank END,
-  due_at   = CASE WHEN ` + releaseAgain + ` THEN ?3 + ` + releaseDelay + ` ELSE due_at END,
-  attempt  = attempt - NOT ` + releaseEnds + `,
-  crashes  = crashes + ?2
-WHERE worker = ?1 AND ` + stateRunning + `
-RETURNING id, state, lane, crashes, parent, node`
-)
-
-// releaseWorker queues the runs of a worker; their attempts do not count. After a crash they are queued
-// behind all others, from the second crash on after a growing delay; after store.MaxCrashes they are
-// blocked.
+// releaseWorker queues the runs of a worker, and ends it.
 func (ws *workers) releaseWorker(worker int64, crashed bool, r *store.Recovered) error {
-	c := 0
-	if crashed {
-		c = 1
-		err := ws.exec(`INSERT INTO stint_attempts (run, lease, attempt, worker, started_at, ended_at, state, error)
-			SELECT id, lease, attempt, worker, started_at, ?2, `+queuedState+`, ?3 FROM stint_runs WHERE worker = ?1 AND `+stateRunning,
-			worker, ws.now, store.CrashError)
-		if err != nil {
-			return err
-		}
-	}
-	type row struct {
-		id, lane, crashes int64
-		state             store.State
-		parent, node      *int64
-	}
-	rows, err := readying(ws.unit, func(r *row) int64 { return r.id }, func(r *row) []any {
-		return []any{&r.id, &r.state, &r.lane, &r.crashes, &r.parent, &r.node}
-	}, releaseSQL,
-		worker, c, ws.now, store.MaxCrashes, store.QuarantineError, suspectDelay.Milliseconds())
+	released, err := lifecycle.Release(ws.runs, worker, ws.now, crashed)
 	if err != nil {
 		return err
 	}
-	for _, run := range rows {
-		if err := ws.runs.moveLane(run.id, run.lane, run.crashes >= 2); err != nil {
-			return err
-		}
-		switch {
-		case run.state.Terminal():
-			ws.runs.end(run.id, 1)
-			if err := forRun(run.id, func() error { return ws.workflows.advance(run.parent, run.node, run.state, ws.now) }); err != nil {
-				return err
-			}
-		case run.state == store.Blocked:
-			r.Blocked = append(r.Blocked, ws.s.ids.id(run.id))
-		default:
-			r.Requeued++
-		}
-	}
-	if len(rows) > 0 {
-		ws.timers.lookAgain()
-	}
+	r.Requeued += released.Requeued
+	r.Blocked = append(r.Blocked, released.Blocked...)
 	if err := ws.exec("UPDATE stint_workers SET ended_at = ? WHERE id = ?", ws.now, worker); err != nil {
 		return err
 	}
@@ -219,6 +158,3 @@ func (ws *workers) retryBlocked() error {
 	}
 	return err
 }
-
-// suspectDelay doubles with each crash: 0, 1 s, 2 s, 4 s.
-const suspectDelay = time.Second / 2

@@ -1,11 +1,8 @@
 package sqlite
 
 import (
-	"database/sql"
-	"errors"
-	"fmt"
-
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/lifecycle"
 )
 
 // An oldTask is a task's run when its workflow is replayed.
@@ -136,7 +133,11 @@ func (r *replay) start() error {
 	}
 	for _, i := range ready {
 		if id := r.old[i].id; id != 0 {
-			if err := f.u.runs.requeue(id, f.now); err != nil {
+			old, err := f.u.runs.Run(id)
+			if err == nil {
+				err = lifecycle.Requeue(f.u.runs, old, f.now)
+			}
+			if err != nil {
 				return err
 			}
 			continue
@@ -150,60 +151,4 @@ func (r *replay) start() error {
 		}
 	}
 	return nil
-}
-
-// restart queues a run for a new attempt that replays only what was recorded before an entry.
-func (rs *runs) restart(now int64, id store.ID, at store.Address) error {
-	key, err := rs.endedRun(id, blockedOrEnded+" AND NOT flags & 2")
-	if err != nil {
-		return err
-	}
-	if err := rs.journals.forget(key, []store.Address{at}); err != nil {
-		return err
-	}
-	return rs.requeue(key, now)
-}
-
-// endedRun returns the key of a run for which a condition holds.
-func (rs *runs) endedRun(id store.ID, condition string) (key int64, err error) {
-	key, ok := rs.s.ids.key(id)
-	if ok {
-		err = rs.one("SELECT id FROM stint_runs WHERE id = ? AND "+condition, []any{key}, &key)
-	}
-	if !ok || errors.Is(err, sql.ErrNoRows) {
-		return 0, fmt.Errorf("run %s: %w, or it has not ended", id, store.ErrNotFound)
-	}
-	return key, err
-}
-
-// forkSQL inserts a copy of a run, which replays a journal at its first execution.
-const forkSQL = `
-INSERT INTO stint_runs (id, lane, state, priority, rank, start_in, start_by, input, metadata, flags, limits, limiter)
-SELECT ?1, lane, ` + queuedState + `, priority, rank - ` + dueTime + ` + (?1 >> 20), start_in, (?1 >> 20) + start_in,
-  coalesce(input, (SELECT data FROM stint_inputs i WHERE i.id = r.id)), metadata, flags & 1 | 8, limits,
-  CASE WHEN limits IS NOT NULL THEN 0 END
-FROM stint_runs r WHERE id = ?2`
-
-// fork enqueues a copy of a run, with what that had completed before an entry.
-func (rs *runs) fork(now int64, id store.ID, at store.Address) (fork int64, err error) {
-	key, err := rs.endedRun(id, "node IS NULL")
-	if err != nil {
-		return 0, err
-	}
-	fork = rs.nextKey(now)
-	if err := rs.exec(forkSQL, fork, key); err != nil {
-		return 0, err
-	}
-	rs.limiters.unadmitted = true
-	rs.timers.lookAgain()
-	rs.triggers.forget() // it may wait for events that nothing waited for
-	err = rs.exec(`INSERT INTO stint_journal (run, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event,
-		attempts)
-		SELECT ?2, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event, attempts FROM stint_journal
-		WHERE run = ?1 AND CASE WHEN scope >= 'undo' AND scope < 'undo0' THEN kind = 2 AND CAST(substr(scope, 6) AS INTEGER) < ?3
-			ELSE done = 1 AND (scope = '' AND seq < ?3 OR scope <> '' AND CAST(scope AS INTEGER) < ?3) END`, key, fork, at.Seq)
-	if err != nil {
-		return 0, err
-	}
-	return fork, rs.journals.resetUndo(fork)
 }

@@ -4,8 +4,8 @@ import (
 	"database/sql"
 	"errors"
 
-	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/cron"
+	"github.com/stint-dev/stint/store/internal/lifecycle"
 )
 
 const perTimers = 500 // due runs a commit
@@ -42,33 +42,17 @@ func (ts *timers) fireTimers() error {
 	if ts.next > ts.now {
 		return nil
 	}
-	if err := ts.queueDue(); err != nil {
+	if err := lifecycle.QueueDue(ts.runs, ts.now); err != nil {
 		return err
 	}
-	if err := ts.cancelOverdue(); err != nil {
+	if err := lifecycle.CancelOverdue(ts.runs, ts.now); err != nil {
 		return err
 	}
 	if err := cron.Tick(ts.crons, millis(ts.now), perTimers); err != nil {
 		return err
 	}
-	type row struct {
-		id    int64
-		begun bool
-	}
-	waiting, err := rowsOf(ts, func(r *row) []any { return []any{&r.id, &r.begun} },
-		"SELECT id, lease > 0 FROM stint_runs WHERE "+stateWaiting+" AND due_at IS NOT NULL AND due_at <= ? ORDER BY due_at LIMIT ?",
-		ts.now, perTimers)
-	if err != nil {
+	if err := lifecycle.WakeWaiters(ts.runs, ts.now); err != nil {
 		return err
-	}
-	for _, r := range waiting {
-		move := ts.workflows.reconsider // a task of a workflow, before its start
-		if r.begun {
-			move = ts.runs.resume // its handler waits
-		}
-		if err := forRun(r.id, func() error { return move(r.id, ts.now) }); err != nil {
-			return err
-		}
 	}
 	next, err := ts.nextTime()
 	if err != nil {
@@ -80,76 +64,6 @@ func (ts *timers) fireTimers() error {
 	}
 	ts.events.pending = ts.events.pending || pending
 	ts.found = &next
-	return nil
-}
-
-// queueDue queues the runs that are due, and begins the workflows among them.
-func (ts *timers) queueDue() error {
-	type row struct {
-		id    int64
-		flags int
-		node  *int64
-	}
-	rows, err := readying(ts.unit, func(r *row) int64 { return r.id }, func(r *row) []any { return []any{&r.id, &r.flags, &r.node} },
-		`UPDATE stint_runs SET state = CASE WHEN flags & 2 AND limits IS NULL THEN `+scheduledState+` ELSE `+queuedState+` END
-		WHERE id IN (SELECT id FROM stint_runs WHERE `+stateScheduled+` AND due_at <= ? ORDER BY due_at LIMIT ?) RETURNING id,
-		flags * (`+stateScheduled+`), node`, ts.now, perTimers)
-	if err != nil {
-		return err
-	}
-	for _, r := range rows {
-		ts.claims.recheck = true
-		if r.flags&flagWorkflow == 0 {
-			continue
-		}
-		if err := ts.exec("UPDATE stint_runs SET "+stateRunning+", worker = 0, started_at = ?2 WHERE id = ?1", r.id, ts.now); err != nil {
-			return err
-		}
-		if err := forRun(r.id, func() error { return ts.workflows.beginWorkflow(r.id, *r.node, ts.now) }); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// cancelOverdue cancels runs that did not start in time, and workflows that did not end in time.
-func (ts *timers) cancelOverdue() error {
-	type row struct {
-		id           int64
-		flags        int
-		parent, node *int64
-	}
-	rows, err := rowsOf(ts, func(r *row) []any { return []any{&r.id, &r.flags, &r.parent, &r.node} },
-		"SELECT id, flags, parent, node FROM stint_runs WHERE start_by IS NOT NULL AND start_by <= ? ORDER BY start_by LIMIT ?", ts.now,
-		perTimers)
-	if err != nil {
-		return err
-	}
-	for _, r := range rows {
-		if r.flags&flagWorkflow != 0 {
-			if err := ts.exec("UPDATE stint_runs SET start_by = NULL WHERE id = ?", r.id); err != nil {
-				return err
-			}
-			err := forRun(r.id, func() error {
-				_, err := ts.runs.cancel(r.id, ts.now, store.EndByError)
-				return err
-			})
-			if err != nil {
-				return err
-			}
-			continue
-		}
-		n, err := ts.execN("UPDATE stint_runs SET "+stateCanceled+", ended_at = ?2, error = ?3, start_by = NULL "+
-			"WHERE id = ?1 AND start_by IS NOT NULL", r.id, ts.now, store.StartByError)
-		if err != nil {
-			return err
-		}
-		if ts.runs.end(r.id, n); n > 0 {
-			if err := forRun(r.id, func() error { return ts.workflows.advance(r.parent, r.node, store.Canceled, ts.now) }); err != nil {
-				return err
-			}
-		}
-	}
 	return nil
 }
 

@@ -7,8 +7,6 @@ import (
 	"github.com/stint-dev/stint/store/internal/limits"
 )
 
-const flagResumed = 4 // its handler goes on after a wait
-
 // A transition is a run whose state has changed, as its row has it.
 type transition struct {
 	limits.Transition
@@ -164,11 +162,11 @@ func (lm *limiters) openDueLimiters() error {
 
 // admitNewRun returns the value of the column limiter for a run that is about to be inserted. setBy
 // is the key of the enqueue that the limits came with.
-func (lm *limiters) admitNewRun(setBy int64, all []store.Limit, flags int) (any, error) {
+func (lm *limiters) admitNewRun(setBy int64, all []store.Limit, workflow bool) (any, error) {
 	if lm.deferred {
 		return 0, nil
 	}
-	at, later, err := limits.AdmitNew(limiterRows{lm.unit}, all, flags&flagWorkflow != 0, setBy)
+	at, later, err := limits.AdmitNew(limiterRows{lm.unit}, all, workflow, setBy)
 	switch {
 	case err != nil:
 		return nil, err

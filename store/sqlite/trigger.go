@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/lifecycle"
 )
 
 // A triggerCache holds triggers, by key, and the filters of tasks, by task. It is dropped when they change,
@@ -88,7 +89,7 @@ func (ts *triggers) startBy(now, key int64, runs []store.NewRun) error {
 // change of the group knows them, so none misses their rows. started is false if the run's idempotency
 // key is taken.
 func (ts *triggers) fire(now int64, r *store.NewRun) (key int64, started bool, err error) {
-	if !plain(r, now) {
+	if !lifecycle.Plain(r, now) {
 		made, err := ts.runs.enqueue(now, []store.NewRun{*r}, nil)
 		if err != nil {
 			return 0, false, err

@@ -2,16 +2,15 @@ package sqlite
 
 import (
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/lifecycle"
 )
 
 const (
-	flagWorkflow     = 2 // a workflow's run
-	nodeBits         = 20
+	nodeBits         = lifecycle.NodeBits
 	maxWorkflowBytes = 8 << 20 // of the cached workflows
 )
 
@@ -108,16 +107,13 @@ func (ws *workflows) beginWorkflow(key, node, now int64) error {
 	return f.Begin(f)
 }
 
-// advance does what follows from the end of a run, if it is a task of a workflow.
-func (ws *workflows) advance(parent, node *int64, to store.State, now int64) error {
-	if node == nil || parent == nil {
-		return nil
-	}
-	f, err := ws.workflowRun(*parent, *node, now)
+// advance does what follows from the end of a workflow's task.
+func (ws *workflows) advance(parent, node int64, to store.State, now int64) error {
+	f, err := ws.workflowRun(parent, node, now)
 	if err != nil {
 		return err
 	}
-	place := int(*node & (1<<nodeBits - 1))
+	place := int(node & (1<<nodeBits - 1))
 	if place >= len(f.Tasks) {
 		return nil // nothing follows from the workflow's own end, or its on-failure task's
 	}
@@ -176,14 +172,11 @@ func (f *workflowRun) EndUnstarted(task int, to store.State, cause int) error {
 	return f.insert(task, row)
 }
 
-// failureJSON returns an error, encoded as the engine encodes them.
-func failureJSON(kind, message string) string {
-	b, _ := json.Marshal(map[string]string{"kind": kind, "message": message}) // strings always encode
-	return string(b)
-}
+// failureText returns an error as a row has it.
+func failureText(kind, message string) any { return text(lifecycle.Failure(kind, message)) }
 
-func parentError(task string) string {
-	return failureJSON(store.KindParent, fmt.Sprintf("task %q did not succeed", task))
+func parentError(task string) any {
+	return failureText(store.KindParent, fmt.Sprintf("task %q did not succeed", task))
 }
 
 // EndWorkflow implements store.WorkflowRun.
@@ -191,7 +184,7 @@ func (f *workflowRun) EndWorkflow(all store.JoinState) error {
 	to := all.State()
 	var reason any
 	if to != store.Succeeded && all.Cause >= 0 {
-		reason = failureJSON(store.KindWorkflow, fmt.Sprintf("task %q did not succeed", f.Tasks[all.Cause].Name))
+		reason = failureText(store.KindWorkflow, fmt.Sprintf("task %q did not succeed", f.Tasks[all.Cause].Name))
 	}
 	var ended store.State
 	err := f.u.one(`UPDATE stint_runs SET state = CASE WHEN cancel_at IS NULL THEN ?2 ELSE `+canceledState+` END, ended_at = ?3,
@@ -204,7 +197,7 @@ func (f *workflowRun) EndWorkflow(all store.JoinState) error {
 	if err != nil {
 		return err
 	}
-	f.u.runs.end(f.key, 1)
+	f.u.runs.Ended(f.key)
 	f.u.workflows.drop(f.key)
 	if ended == store.Succeeded && f.OnSuccess != nil {
 		return f.startHook(f.Success())

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/lifecycle"
 )
 
 // A nodeRow is the run of a workflow's task, to be inserted.
@@ -19,9 +20,9 @@ func (r *nodeRow) decided(d store.Decision, now int64) {
 	r.state, r.due = d.To, now
 	switch {
 	case d.To == store.Blocked:
-		r.error = failureJSON(store.KindCondition, d.Reason)
+		r.error = failureText(store.KindCondition, d.Reason)
 	case d.To == store.Canceled:
-		r.error = failureJSON("canceled", "its cancel condition held")
+		r.error = failureText("canceled", "its cancel condition held")
 	case d.To == store.Waiting && d.Next.IsZero():
 		r.due = 0
 	case d.To == store.Waiting:
@@ -50,7 +51,7 @@ func (f *workflowRun) insert(place int, r nodeRow) error {
 		if p := f.Tasks[place].Priority; p != nil {
 			priority = int64(*p)
 		}
-		if in, ok := startIn(f.Tasks[place].StartIn).(int64); ok && r.state == store.Queued {
+		if in := lifecycle.StartIn(f.Tasks[place].StartIn); in > 0 && r.state == store.Queued {
 			at := f.now + in
 			startBy = at
 			u.timers.add(at)
@@ -82,12 +83,12 @@ func (f *workflowRun) insert(place int, r nodeRow) error {
 	}
 	var limiter any
 	if text != nil && r.state == store.Queued {
-		if limiter, err = u.limiters.admitNewRun(f.key, limits, r.flags); err != nil { // the parent's end must not fail
-			r.state, r.error = store.Blocked, failureJSON(store.KindCondition, err.Error())
+		if limiter, err = u.limiters.admitNewRun(f.key, limits, false); err != nil { // the parent's end must not fail
+			r.state, r.error = store.Blocked, failureText(store.KindCondition, err.Error())
 		}
 	}
-	return u.exec(nodeFullSQL, key, lane, int64(r.state), priority, rank, f.key, f.root, node, dueAt, startBy, startIn(f.StartIn(place)),
-		endedAt, r.error, r.flags, text, limiter, attempts)
+	return u.exec(nodeFullSQL, key, lane, int64(r.state), priority, rank, f.key, f.root, node, dueAt, startBy,
+		nullable(lifecycle.StartIn(f.StartIn(place))), endedAt, r.error, r.flags, text, limiter, attempts)
 }
 
 // attempts returns how many attempts a task had made before its workflow was replayed.

@@ -46,7 +46,7 @@ func (r *Run) cancel(now int64, reason []byte) bool {
 		return false
 	case r.State == store.Running:
 		r.CancelAt, r.Error = now, reason
-	case r.Lease > 0 && !asked && (r.Undo || r.Journal && r.State != store.Blocked): // it cleans up
+	case r.Lease != 0 && !asked && (r.Undo || r.Journal && r.State != store.Blocked): // it cleans up
 		r.State, r.CancelAt, r.Error = store.Queued, now, reason
 		r.SetDue(now)
 	default:

@@ -15,7 +15,7 @@ type Change struct {
 	Attempts int64 // added to the attempts
 	Resumed  bool  // its handler goes on after a wait, which has used Spent of its time limit
 	Spent    int64
-	Keep     bool // the attempt is kept with the earlier ones, and so is Error
+	Keep     int64 // when the attempt ended, if it is kept with the earlier ones, with Error
 	Output   []byte
 	Error    []byte
 }
@@ -35,7 +35,7 @@ func (r *Run) Apply(c *Change) {
 }
 
 // Runs reports whether a worker executes the run with that lease.
-func (r *Run) Runs(lease int64) bool { return r.State == store.Running && r.Lease == lease }
+func (r *Run) Runs(lease store.Lease) bool { return r.State == store.Running && r.Lease == lease }
 
 // Finish applies the outcome of an execution, and does what follows. It returns the state in which
 // the run is by then; 0: the outcome is of an earlier execution, and changes nothing.
@@ -49,13 +49,13 @@ func Finish(rows Rows, key int64, o *store.Outcome, now int64) (store.State, err
 	if c.To == store.Scheduled {
 		rows.WakeAt(c.Due)
 	}
-	done, err := rows.Try(key, int64(o.Lease), &c)
+	done, err := rows.Try(key, o.Lease, c)
 	if err != nil {
 		return 0, err
 	}
 	if !done {
 		r, err := rows.Run(key)
-		if err != nil || r == nil || !r.Runs(int64(o.Lease)) {
+		if err != nil || r == nil || !r.Runs(o.Lease) {
 			return 0, err
 		}
 		r.canceled(o, &c, now)
@@ -98,7 +98,10 @@ func outcome(o *store.Outcome, now int64) Change {
 	case o.To == store.Blocked:
 		return Change{To: store.Blocked, Attempts: uncounted, Error: o.Error}
 	}
-	c := Change{To: store.Scheduled, Due: clock.CeilMillis(o.At), Attempts: uncounted, Keep: !o.Uncounted, Error: o.Error}
+	c := Change{To: store.Scheduled, Due: clock.CeilMillis(o.At), Attempts: uncounted, Error: o.Error}
+	if !o.Uncounted {
+		c.Keep = now
+	}
 	if c.Due <= now {
 		c.To, c.Due = store.Queued, now
 	}

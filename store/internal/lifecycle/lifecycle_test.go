@@ -338,6 +338,20 @@ func TestRestartAndFork(t *testing.T) {
 	}
 }
 
+func TestReschedule(t *testing.T) {
+	r := newRows(row{State: store.Scheduled, Due: start + 5000, Rank: 7000, StartIn: 50, StartBy: start + 5050, Attempt: 1},
+		row{State: store.Scheduled, Due: start + 5000, Lease: 1}, row{State: store.Queued})
+	ok(t, lifecycle.Reschedule(r, r.ID(keyOf(1)), start+2000))
+	if r.is(t, keyOf(1), "scheduled, due +1000, start by +1050"); r.runs[keyOf(1)].Rank != 4000 {
+		t.Errorf("%+v", r.runs[keyOf(1)])
+	}
+	for n, want := range map[int64]error{2: store.ErrStarted, 3: store.ErrStarted, 4: store.ErrNotFound} {
+		if err := lifecycle.Reschedule(r, r.ID(keyOf(n)), start); !errors.Is(err, want) {
+			t.Errorf("run %d: %v", n, err)
+		}
+	}
+}
+
 func TestTimers(t *testing.T) {
 	for _, c := range []struct {
 		name string

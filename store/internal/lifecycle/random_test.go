@@ -88,14 +88,14 @@ func (r *rows) childrenAsked(t *rapid.T, key int64) {
 }
 
 func (r *rows) finish(t *rapid.T, x *lifecycle.Run) {
-	o := store.Outcome{Lease: store.Lease(x.Lease) - store.Lease(rapid.IntRange(0, 8).Draw(t, "late")/8), Uncounted: rapid.Bool().Draw(t, "uncounted"),
-		At: time.UnixMilli(r.now + int64(rapid.IntRange(-1, 1).Draw(t, "at"))*500)}
+	o := store.Outcome{Lease: x.Lease - store.Lease(rapid.IntRange(0, 8).Draw(t, "late")/8),
+		Uncounted: rapid.Bool().Draw(t, "uncounted"), At: time.UnixMilli(r.now + int64(rapid.IntRange(-1, 1).Draw(t, "at"))*500)}
 	o.To = rapid.SampledFrom([]store.State{store.Scheduled, store.Queued, store.Waiting, store.Blocked, store.Succeeded,
 		store.Failed, store.Canceled}).Draw(t, "to")
 	if o.To == store.Waiting {
 		o.Waits.Until = o.At
 	}
-	was, stale := *x, int64(o.Lease) != x.Lease
+	was, stale := *x, o.Lease != x.Lease
 	to, err := lifecycle.Finish(r, x.Key, &o, r.now)
 	ok(t, err)
 	if now := r.runs[x.Key]; stale != (to == 0) || stale && now.State != was.State || !stale && now.State != to {
@@ -113,7 +113,7 @@ func (r *rows) check(t *rapid.T, asked map[int64]bool) {
 			t.Fatalf("ended at %d: %+v", x.Ended, x)
 		case asked[x.Key] && x.State.Terminal() && x.State != store.Canceled:
 			t.Fatalf("it was asked to cancel: %+v", x)
-		case x.Attempt < 0 || x.Attempt > x.Lease || x.Replayed > x.Attempt:
+		case x.Attempt < 0 || x.Attempt > int64(x.Lease) || x.Replayed > x.Attempt:
 			t.Fatalf("attempts: %+v", x)
 		case (x.Rank-x.DueAt())%time.Minute.Milliseconds() != 0:
 			t.Fatalf("its rank is not that of its priority: %+v", x)

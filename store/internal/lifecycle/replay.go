@@ -32,7 +32,7 @@ func Replay(rows Rows, key, now int64) (bool, error) {
 // Requeue queues a run for a new attempt, and keeps the last one with the earlier ones. The new
 // attempt may have to undo again what was undone.
 func Requeue(rows Rows, r *Run, now int64) error {
-	if r.Lease > 0 {
+	if r.Lease != 0 {
 		ended := r.Ended
 		if ended == 0 {
 			ended = now
@@ -96,6 +96,27 @@ func Fork(rows Rows, id store.ID, at store.Address, now int64) (store.ID, error)
 		return store.ID{}, err
 	}
 	return rows.ID(f.Key), rows.ResetUndo(f.Key)
+}
+
+// Reschedule changes when a scheduled run is due.
+func Reschedule(rows Rows, id store.ID, due int64) error {
+	key, ok := rows.Key(id)
+	if !ok {
+		return store.ErrNotFound
+	}
+	r, err := rows.Run(key)
+	switch {
+	case err != nil:
+		return err
+	case r == nil:
+		return store.ErrNotFound
+	case r.State != store.Scheduled || r.Lease != 0:
+		return fmt.Errorf("it is %v: %w", r.State, store.ErrStarted)
+	}
+	r.SetDue(due)
+	r.SetStartBy(due)
+	rows.WakeAt(due)
+	return rows.Write(r)
 }
 
 // fork returns the row of a run that copies r, and replays a journal at its first execution.

@@ -20,7 +20,7 @@ type Rows interface {
 
 	// Try makes a change if the run is Running, has that lease, and was not asked to cancel. It
 	// reports whether it has.
-	Try(key, lease int64, c *Change) (bool, error)
+	Try(key int64, lease store.Lease, c Change) (bool, error)
 	// Write stores a run that was read.
 	Write(r *Run) error
 	// Resume queues a run that is Waiting and has a lease: from now on it is due.

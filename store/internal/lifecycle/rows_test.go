@@ -102,17 +102,17 @@ func (r *rows) Open(key int64) (bool, error) {
 	return r.runs[key] != nil && !r.runs[key].State.Terminal(), nil
 }
 
-func (r *rows) Try(key, lease int64, c *lifecycle.Change) (bool, error) {
+func (r *rows) Try(key int64, lease store.Lease, c lifecycle.Change) (bool, error) {
 	x := r.runs[key]
 	if x == nil || !x.Runs(lease) || x.CancelAt != 0 {
 		r.tries++
 		return false, nil
 	}
-	if c.Keep {
+	if c.Keep != 0 {
 		r.note("keep %d", x.Attempt)
 	}
 	row := *x
-	row.Apply(c)
+	row.Apply(&c)
 	return true, r.Write(&row)
 }
 

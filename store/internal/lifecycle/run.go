@@ -22,8 +22,8 @@ type Run struct {
 	State    store.State
 	Rank     int64 // store.Rank
 	Attempt  int64
-	Replayed int64 // attempts before the last replay; of a workflow's run 1, if it was replayed
-	Lease    int64 // 0: it was never given to a worker
+	Replayed int64       // attempts before the last replay; of a workflow's run 1, if it was replayed
+	Lease    store.Lease // of the last execution; 0: it was never given to a worker
 	Crashes  int64
 	Spent    int64 // milliseconds of its time limit that the attempt has used
 	Worker   int64 // of the last execution; a store does not change it

@@ -89,7 +89,7 @@ func (r *run) test(ref *store.TestRef, parentsDone int64) (truth Truth, err erro
 // Reconsider decides a waiting task again, after an event or at its time.
 func Reconsider(rows Rows, key, now int64) error {
 	t, err := rows.Runs().Run(key)
-	if err != nil || t == nil || t.State != store.Waiting || t.Lease > 0 || !t.IsTask() {
+	if err != nil || t == nil || t.State != store.Waiting || t.Lease != 0 || !t.IsTask() {
 		return err
 	}
 	r, err := runOf(rows, t.Parent, t.Node, now)

@@ -1,0 +1,297 @@
+package sqlite
+
+import (
+	"database/sql"
+	"errors"
+
+	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/lifecycle"
+)
+
+var _ lifecycle.Rows = (*runs)(nil)
+
+// The column flags of a run.
+const (
+	flagDetached = 1 // it outlives its parent
+	flagWorkflow = 2 // a workflow's run
+	flagResumed  = 4 // its handler goes on after a wait
+	flagForked   = 8 // it began with the journal of another run
+)
+
+func flagsOf(r *lifecycle.Run) (flags int64) {
+	for _, f := range [...]struct {
+		on   bool
+		flag int64
+	}{{r.Detached, flagDetached}, {r.Workflow, flagWorkflow}, {r.Resumed, flagResumed}, {r.Forked, flagForked}} {
+		if f.on {
+			flags |= f.flag
+		}
+	}
+	return flags
+}
+
+const (
+	// hasJournal and hasUndo select runs that have something to clean up when they are canceled:
+	// durable calls from which the handler may continue, or compensations.
+	hasJournal = "EXISTS (SELECT 1 FROM stint_journal j WHERE j.run = stint_runs.id)"
+	hasUndo    = "EXISTS (SELECT 1 FROM stint_journal j WHERE j.run = stint_runs.id AND j.scope >= 'undo' AND j.scope < 'undo0' " +
+		"AND j.done = 0)"
+
+	readRunSQL = `
+SELECT id, lane, state, rank, attempt, replayed, lease, crashes, spent, coalesce(worker, 0), flags, coalesce(due_at, 0),
+  coalesce(ended_at, 0), coalesce(cancel_at, 0), coalesce(start_by, 0), coalesce(start_in, 0), coalesce(parent, 0), coalesce(node, 0),
+  error, limits IS NOT NULL, ` + hasJournal + ", " + hasUndo + `
+FROM stint_runs WHERE `
+
+	// writeRunSQL leaves alone when a run has started, unless it begins now: a workflow's, which
+	// nobody executes.
+	writeRunSQL = `
+UPDATE stint_runs SET state = ?2, rank = ?3, attempt = ?4, replayed = ?5, crashes = ?6, spent = ?7, flags = ?8,
+  due_at = nullif(?9, 0), ended_at = nullif(?10, 0), cancel_at = nullif(?11, 0), start_by = nullif(?12, 0), output = ?13, error = ?14,
+  started_at = coalesce(nullif(?15, 0), started_at), worker = coalesce(worker, ?16)
+WHERE id = ?1`
+)
+
+func runFields(r *lifecycle.Run, flags *int64) []any {
+	return []any{&r.Key, &r.Lane, &r.State, &r.Rank, &r.Attempt, &r.Replayed, &r.Lease, &r.Crashes, &r.Spent, &r.Worker, flags, &r.Due,
+		&r.Ended, &r.CancelAt, &r.StartBy, &r.StartIn, &r.Parent, &r.Node, &r.Error, &r.Limited, &r.Journal, &r.Undo}
+}
+
+func setFlags(r *lifecycle.Run, flags int64) {
+	r.Detached, r.Workflow = flags&flagDetached != 0, flags&flagWorkflow != 0
+	r.Resumed, r.Forked = flags&flagResumed != 0, flags&flagForked != 0
+}
+
+// Run implements lifecycle.Rows.
+func (rs *runs) Run(key int64) (*lifecycle.Run, error) {
+	var r lifecycle.Run
+	var flags int64
+	err := rs.one(readRunSQL+"id = ?", []any{key}, runFields(&r, &flags)...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	setFlags(&r, flags)
+	return &r, err
+}
+
+// RunsOf implements lifecycle.Rows.
+func (rs *runs) RunsOf(worker int64) ([]*lifecycle.Run, error) {
+	type row struct {
+		lifecycle.Run
+		flags int64
+	}
+	rows, err := rowsOf(rs, func(r *row) []any { return runFields(&r.Run, &r.flags) }, readRunSQL+"worker = ? AND "+stateRunning, worker)
+	all := make([]*lifecycle.Run, len(rows))
+	for i := range rows {
+		all[i] = &rows[i].Run
+		setFlags(all[i], rows[i].flags)
+	}
+	return all, err
+}
+
+// Write implements lifecycle.Rows.
+func (rs *runs) Write(r *lifecycle.Run) error {
+	var worker any
+	if r.Workflow && r.State == store.Running {
+		worker = 0
+	}
+	if r.State == store.Queued {
+		rs.claims.recheck = true
+	}
+	return rs.exec(writeRunSQL, r.Key, int64(r.State), r.Rank, r.Attempt, r.Replayed, r.Crashes, r.Spent, flagsOf(r), r.Due, r.Ended,
+		r.CancelAt, r.StartBy, r.Output, text(r.Error), r.Started, worker)
+}
+
+// Key implements lifecycle.Rows.
+func (rs *runs) Key(id store.ID) (int64, bool) { return rs.s.ids.key(id) }
+
+// ID implements lifecycle.Rows.
+func (rs *runs) ID(key int64) store.ID { return rs.s.ids.id(key) }
+
+// NextKey implements lifecycle.Rows.
+func (rs *runs) NextKey(now int64) int64 { return rs.nextKey(now) }
+
+// WakeAt implements lifecycle.Rows.
+func (rs *runs) WakeAt(at int64) { rs.timers.add(at) }
+
+// ForRun implements lifecycle.Rows.
+func (rs *runs) ForRun(run int64, f func() error) error { return forRun(run, f) }
+
+// Children implements lifecycle.Rows. The end of a workflow's task may have created some.
+func (rs *runs) Children(key int64) ([]int64, error) {
+	if err := rs.workflows.nodes.flush(rs.unit); err != nil {
+		return nil, err
+	}
+	return column[int64](rs, "SELECT id FROM stint_runs WHERE parent = ? AND flags & 1 = 0 AND "+notEnded, key)
+}
+
+// Open implements lifecycle.Rows.
+func (rs *runs) Open(key int64) (open bool, err error) {
+	err = rs.one("SELECT EXISTS (SELECT 1 FROM stint_runs WHERE id = ? AND "+notEnded+")", []any{key}, &open)
+	return open, err
+}
+
+// Resume implements lifecycle.Rows.
+func (rs *runs) Resume(key, now int64) error {
+	n, err := rs.execN("UPDATE stint_runs SET "+stateQueued+", due_at = ?2, "+setRank+"?2 WHERE id = ?1 AND "+stateWaiting+
+		" AND lease > 0", key, now)
+	if n > 0 {
+		rs.claims.recheck = true
+	}
+	return err
+}
+
+// Queue implements lifecycle.Rows.
+func (rs *runs) Queue(keys []int64) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	rs.claims.recheck = true
+	_, err := readying(rs.unit, func(key *int64) int64 { return *key }, func(key *int64) []any { return []any{key} },
+		"UPDATE stint_runs SET "+stateQueued+" WHERE id IN (SELECT value FROM json_each(?)) RETURNING id", jsonKeys(keys))
+	return err
+}
+
+// KeepAttempt implements lifecycle.Rows.
+func (rs *runs) KeepAttempt(r *lifecycle.Run, to store.State, ended int64, reason []byte) error {
+	return rs.exec(`INSERT INTO stint_attempts (run, lease, attempt, worker, started_at, ended_at, state, error)
+		SELECT id, lease, attempt, worker, started_at, ?2, ?3, ?4 FROM stint_runs WHERE id = ?1 ON CONFLICT DO NOTHING`,
+		r.Key, ended, int64(to), text(reason))
+}
+
+// MoveLane implements lifecycle.Rows.
+func (rs *runs) MoveLane(r *lifecycle.Run, suspect bool) error {
+	l, err := rs.lanes.laneByID(r.Lane)
+	if err != nil || l == nil || l.suspect == suspect {
+		return err
+	}
+	to, err := rs.lanes.lane(laneName{l.queue, l.task, suspect, l.route})
+	if err != nil {
+		return err
+	}
+	return rs.exec(setLaneSQL, r.Key, to)
+}
+
+// setLaneSQL moves a run to another lane.
+const setLaneSQL = "UPDATE stint_runs SET lane = ?2 WHERE id = ?1"
+
+// Due implements lifecycle.Rows.
+func (rs *runs) Due(now int64) ([]lifecycle.Due, error) {
+	return rowsOf(rs, func(d *lifecycle.Due) []any { return []any{&d.Key, &d.Node, &d.Workflow, &d.Limited} },
+		"SELECT id, coalesce(node, 0), flags & 2 > 0, limits IS NOT NULL FROM stint_runs WHERE "+stateScheduled+" AND due_at <= ? "+
+			"ORDER BY due_at LIMIT ?", now, perTimers)
+}
+
+// Overdue implements lifecycle.Rows.
+func (rs *runs) Overdue(now int64) ([]int64, error) {
+	return column[int64](rs, "SELECT id FROM stint_runs WHERE start_by IS NOT NULL AND start_by <= ? ORDER BY start_by LIMIT ?", now,
+		perTimers)
+}
+
+// Waiters implements lifecycle.Rows.
+func (rs *runs) Waiters(now int64) ([]lifecycle.Waiter, error) {
+	return rowsOf(rs, func(w *lifecycle.Waiter) []any { return []any{&w.Key, &w.Begun} },
+		"SELECT id, lease > 0 FROM stint_runs WHERE "+stateWaiting+" AND due_at IS NOT NULL AND due_at <= ? ORDER BY due_at LIMIT ?",
+		now, perTimers)
+}
+
+// Interrupt implements lifecycle.Rows.
+func (rs *runs) Interrupt(r *lifecycle.Run) {
+	rs.signals.cancels = append(rs.signals.cancels, cancelOf{r.Worker, r.Key})
+}
+
+// An ending is the end of a run, with its result if that is known.
+type ending struct {
+	key     int64
+	result  *store.Result
+	counted bool
+}
+
+// Ended implements lifecycle.Rows.
+func (rs *runs) Ended(key int64) { rs.signals.ended = append(rs.signals.ended, ending{key: key}) }
+
+// forkSQL inserts a copy of a run.
+const forkSQL = `
+INSERT INTO stint_runs (id, lane, state, priority, rank, start_in, start_by, input, metadata, flags, limits, limiter)
+SELECT ?1, lane, ` + queuedState + `, priority, ?3, start_in, nullif(?4, 0),
+  coalesce(input, (SELECT data FROM stint_inputs i WHERE i.id = r.id)), metadata, ?5, limits, CASE WHEN limits IS NOT NULL THEN 0 END
+FROM stint_runs r WHERE id = ?2`
+
+// Copy implements lifecycle.Rows.
+func (rs *runs) Copy(from, to *lifecycle.Run, before store.Address) error {
+	if err := rs.exec(forkSQL, to.Key, from.Key, to.Rank, to.StartBy, flagsOf(to)); err != nil {
+		return err
+	}
+	rs.limiters.unadmitted = rs.limiters.unadmitted || to.Limited
+	rs.triggers.forget() // it may wait for events that nothing waited for
+	return rs.exec(`INSERT INTO stint_journal (run, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event,
+		attempts)
+		SELECT ?2, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event, attempts FROM stint_journal
+		WHERE run = ?1 AND CASE WHEN scope >= 'undo' AND scope < 'undo0' THEN kind = 2 AND CAST(substr(scope, 6) AS INTEGER) < ?3
+			ELSE done = 1 AND (scope = '' AND seq < ?3 OR scope <> '' AND CAST(scope AS INTEGER) < ?3) END`, from.Key, to.Key, before.Seq)
+}
+
+// EntryDone implements lifecycle.Rows.
+func (rs *runs) EntryDone(key int64, at store.Address) (done bool, err error) {
+	err = rs.one("SELECT EXISTS (SELECT 1 FROM stint_journal WHERE run = ? AND scope = ? AND seq = ? AND done = 1)",
+		[]any{key, at.Scope, at.Seq}, &done)
+	return done, err
+}
+
+// ResetUndo implements lifecycle.Rows.
+func (rs *runs) ResetUndo(key int64) error { return rs.journals.resetUndo(key) }
+
+// Forget implements lifecycle.Rows.
+func (rs *runs) Forget(key int64, from store.Address) error {
+	return rs.journals.forget(key, []store.Address{from})
+}
+
+// AwaitChild implements lifecycle.Rows.
+func (rs *runs) AwaitChild(child, run int64) error {
+	return rs.exec("INSERT OR IGNORE INTO stint_awaited (child, run) VALUES (?, ?)", child, run)
+}
+
+// BeginWorkflow implements lifecycle.Rows.
+func (rs *runs) BeginWorkflow(key, node, now int64) error {
+	err := rs.exec("UPDATE stint_runs SET "+stateRunning+", worker = 0, started_at = ?2, limiter = NULL WHERE id = ?1", key, now)
+	if err != nil {
+		return err
+	}
+	return rs.workflows.beginWorkflow(key, node, now)
+}
+
+// ReplayWorkflow implements lifecycle.Rows.
+func (rs *runs) ReplayWorkflow(key, node, now int64) error {
+	return rs.workflows.replayWorkflow(key, node, now)
+}
+
+// Advance implements lifecycle.Rows.
+func (rs *runs) Advance(parent, node int64, to store.State, now int64) error {
+	return rs.workflows.advance(parent, node, to, now)
+}
+
+// Reconsider implements lifecycle.Rows.
+func (rs *runs) Reconsider(key, now int64) error { return rs.workflows.reconsider(key, now) }
+
+// DropWaits implements lifecycle.Rows.
+func (rs *runs) DropWaits(key int64) error {
+	return rs.exec("DELETE FROM stint_waits WHERE run = ?", key)
+}
+
+// moveToTaskLane moves a workflow's task from the lane that all have to one of its own.
+func (rs *runs) moveToTaskLane(key, node int64) error {
+	g, err := rs.workflows.graphs.graph(rs, node>>nodeBits)
+	if err != nil {
+		return err
+	}
+	place := int(node & (1<<nodeBits - 1))
+	var route store.Route
+	if place < len(g.Tasks) {
+		route.Wants = g.Tasks[place].Wants
+	}
+	lane, err := rs.lanes.lane(laneName{queue: g.QueueOf(place), task: g.TaskName(place), route: route.Text()})
+	if err != nil {
+		return err
+	}
+	return rs.exec(setLaneSQL, key, lane)
+}
