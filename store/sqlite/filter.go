@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/event"
 )
 
 // Filters are computed by the goroutine that publishes, before the writer's transaction: the payload may
@@ -20,12 +21,12 @@ type undecided struct {
 
 // decided makes a change by the writer once the filters that events need are computed. change is given the
 // candidates of the first event.
-func (s *Store) decided(ctx context.Context, events []store.NewEvent, change func(u *unit, first *candidates) error) error {
+func (s *Store) decided(ctx context.Context, events []store.NewEvent, change func(u *unit, first *event.Candidates) error) error {
 	s.filters.decide(events)
 	for {
 		var open []undecided
 		err := s.do(ctx, func(u *unit) (err error) {
-			var first *candidates
+			var first *event.Candidates
 			if open, first, err = u.events.undecided(events); err != nil || len(open) > 0 {
 				return err
 			}
@@ -40,51 +41,20 @@ func (s *Store) decided(ctx context.Context, events []store.NewEvent, change fun
 
 // undecided returns the filters that events need and that were not computed, and the candidates of the
 // first event.
-func (es *events) undecided(events []store.NewEvent) (open []undecided, first *candidates, err error) {
+func (es *events) undecided(events []store.NewEvent) (open []undecided, first *event.Candidates, err error) {
 	for i := range events {
-		e := &events[i]
-		u := undecided{event: e}
-		add := func(expr string) {
-			if !e.Decided(expr) && compiles(expr) {
-				u.filters = append(u.filters, expr)
-			}
-		}
-		err := es.triggers.eachTrigger(e, func(tr *store.Trigger, filters []store.TaskFilter) error {
-			add(tr.Filter)
-			for j := range filters {
-				if e.Scope != "" && filters[j].Scope == e.Scope {
-					add(filters[j].Expr)
-				}
-			}
-			return nil
-		})
+		filters, found, err := event.Undecided(es, &events[i])
 		if err != nil {
 			return nil, nil, err
-		}
-		found, err := es.candidates(e)
-		if err != nil {
-			return nil, nil, err
-		}
-		for _, list := range [][]store.Match{found.waits, found.journal} {
-			for j := range list {
-				add(list[j].Filter)
-			}
 		}
 		if i == 0 {
 			first = found
 		}
-		if len(u.filters) > 0 {
-			open = append(open, u)
+		if len(filters) > 0 {
+			open = append(open, undecided{&events[i], filters})
 		}
 	}
 	return open, first, nil
-}
-
-// compiles reports whether an expression compiles. One that does not is reported where it is used, and
-// never decided.
-func compiles(expr string) bool {
-	_, err := store.CompileFilter(expr)
-	return err == nil
 }
 
 // knownFilters records which filters events have met, so that most are computed before the writer needs

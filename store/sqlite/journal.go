@@ -238,27 +238,6 @@ func (js *journals) resumeWaiters() error {
 	return nil
 }
 
-// resolve completes the durable calls that wait for an event.
-func (js *journals) resolve(now, event int64, e *store.NewEvent, found []store.Match, late bool) error {
-	return eachMatch(found, e, func(m []any) error {
-		runs, err := column[int64](js, `UPDATE stint_journal SET done = 1, value = ?5, event = ?6, at = ?7
-			WHERE kind = 4 AND done = 0 AND name = ?1 AND field = ?2 AND match = ?3 AND filter = ?4
-			AND (?8 = 0 OR NOT EXISTS (SELECT 1 FROM stint_journal j WHERE j.run = stint_journal.run AND j.event = ?6)) RETURNING run`,
-			append(m, e.Payload, event, now, late)...)
-		if err != nil {
-			return err
-		}
-		for _, run := range runs {
-			js.signals.chunks = append(js.signals.chunks, run) // calls of Await read again
-			js.events.recordEventRun(event, run, true)
-			if err := js.runs.Resume(run, now); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
 // forget deletes entries, the later ones of their scopes, and the scopes of branches among them.
 func (js *journals) forget(key int64, from []store.Address) error {
 	for _, a := range from {

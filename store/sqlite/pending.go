@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/event"
 )
 
 // A publisher publishes the events of apps' transactions, which are stored as pending, after the app's
@@ -92,13 +93,9 @@ func (s *Store) pendingEvents(after int64) (keys []int64, events []store.NewEven
 
 // publishStored does what follows from events that are stored, unless another process has.
 func (s *Store) publishStored(keys []int64, events []store.NewEvent) error {
-	return s.decided(context.Background(), events, func(u *unit, _ *candidates) error {
+	return s.decided(context.Background(), events, func(u *unit, _ *event.Candidates) error {
 		for i := range events {
-			n, err := u.execN("UPDATE stint_events SET pending = NULL WHERE id = ? AND pending = 1", keys[i])
-			if err == nil && n > 0 {
-				err = u.events.deliver(u.now, keys[i], &events[i], nil, true)
-			}
-			if err != nil {
+			if err := event.PublishPending(u.events, u.now, keys[i], &events[i]); err != nil {
 				return err
 			}
 		}

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/stint-dev/stint/store"
-	"github.com/stint-dev/stint/store/internal/lifecycle"
 )
 
 // A triggerCache holds triggers, by key, and the filters of tasks, by task. It is dropped when they change,
@@ -34,81 +33,6 @@ func (ts *triggers) setNoWaiters(key string) {
 		ts.noWaiters = map[string]bool{}
 	}
 	ts.noWaiters[key] = true
-}
-
-// trigger starts the runs of an event's triggers, and reports whether there are any.
-func (ts *triggers) trigger(now, key int64, e *store.NewEvent) (started bool, err error) {
-	err = ts.eachTrigger(e, func(tr *store.Trigger, filters []store.TaskFilter) error {
-		runs, err := tr.RunsOf(ts.s.ids.id(key), e, filters)
-		if err != nil || len(runs) == 0 {
-			return err
-		}
-		started = true
-		return ts.startBy(now, key, runs)
-	})
-	return started, err
-}
-
-// eachTrigger calls f with each trigger of an event's key, and the filters of its task.
-func (ts *triggers) eachTrigger(e *store.NewEvent, f func(*store.Trigger, []store.TaskFilter) error) error {
-	exact, err := ts.triggersOf(e.Key)
-	if err != nil {
-		return err
-	}
-	for _, list := range [][]store.Trigger{exact, ts.wild} {
-		for i := range list {
-			if list[i].Key != e.Key && !store.MatchKey(list[i].Key, e.Key) {
-				continue
-			}
-			filters, err := ts.filtersOf(list[i].Template.Run.Task)
-			if err != nil {
-				return err
-			}
-			if err := f(&list[i], filters); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func (ts *triggers) startBy(now, key int64, runs []store.NewRun) error {
-	for i := range runs {
-		run, started, err := ts.fire(now, &runs[i])
-		if err != nil {
-			return fmt.Errorf("start of task %q by the event: %w", runs[i].Task, err)
-		}
-		if started {
-			ts.events.recordEventRun(key, run, false)
-		}
-	}
-	return nil
-}
-
-// fire enqueues a run that an event starts. Plain ones of a group of changes are inserted together: no
-// change of the group knows them, so none misses their rows. started is false if the run's idempotency
-// key is taken.
-func (ts *triggers) fire(now int64, r *store.NewRun) (key int64, started bool, err error) {
-	if !lifecycle.Plain(r, now) {
-		made, err := ts.runs.enqueue(now, []store.NewRun{*r}, nil)
-		if err != nil {
-			return 0, false, err
-		}
-		key, _ := ts.s.ids.key(made[0].ID)
-		return key, !made[0].Existing, nil
-	}
-	lane, err := ts.lanes.lane(laneName{queue: r.Queue, task: r.Task, route: r.Route.Text()})
-	if err != nil {
-		return 0, false, err
-	}
-	key = ts.nextKey(now)
-	input, err := ts.runs.spill(key, r.Input)
-	if err != nil {
-		return 0, false, err
-	}
-	ts.events.started = append(ts.events.started, key, lane, int64(r.Priority), store.Rank(createdAt(key), r.Priority, r.AgeEvery), input,
-		string(r.Metadata))
-	return key, true, nil
 }
 
 // firedSQL insert runs that events start, bulkSizes rows at a time.

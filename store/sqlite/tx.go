@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/event"
 )
 
 // EnqueueTx implements store.AppTx. tx must be of modernc.org/sqlite and have
@@ -29,7 +30,7 @@ func (s *Store) PublishTx(ctx context.Context, now time.Time, tx store.Tx, event
 	err = s.inAppTx(ctx, now, tx, func(u *unit) error {
 		ids = make([]store.ID, len(events))
 		for i := range events {
-			key, _, err := u.events.insertEvent(u.now, &events[i], 1)
+			key, err := event.PublishLater(u.events, u.now, &events[i])
 			if err != nil {
 				return err
 			}
