@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/ready"
 )
 
 // A claim is one call of Claim. The writer serves it in the first transaction that has runs for it.
@@ -179,17 +180,10 @@ func (cs *claims) fillClaim(c *claim) (all []store.Claimed, err error) {
 			return all, err
 		}
 		for i := range got {
-			n -= c.cost(got[i].Task)
+			n -= ready.Cost(&c.ClaimRequest, got[i].Task)
 		}
 	}
 	return all, nil
-}
-
-func (c *claim) cost(task string) int {
-	if c.Cost == nil {
-		return 1
-	}
-	return c.Cost(task)
 }
 
 func (cs *claims) claimReady(c *claim, n int) ([]store.Claimed, error) {
@@ -200,47 +194,31 @@ func (cs *claims) claimReady(c *claim, n int) ([]store.Claimed, error) {
 	if err != nil || idle[c.Worker] {
 		return nil, err
 	}
-	v, err := cs.viewOf(c)
-	if err != nil {
+	x, err := cs.choose(&c.ClaimRequest, n)
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if err := cs.endWaits(v); err != nil {
-		return nil, err
-	}
-	usual, suspects := v.groupsOf(c)
-	if len(usual) == 1 && len(usual[0].lanes) == 1 && len(suspects) == 0 && usual[0].lanes[0].route == "" { // the usual case needs no merge
-		return cs.claimLane(c, usual[0].lanes[0], n/c.cost(usual[0].task))
-	}
-	picked, err := cs.pick(v, usual, n, n, c)
-	if err != nil {
-		return nil, err
-	}
-	if len(picked) < n && len(suspects) > 0 && c.Cost == nil || len(picked) == 0 && len(suspects) > 0 {
-		suspect, err := cs.pickSuspect(v, suspects, n, c)
-		if err != nil {
-			return nil, err
-		}
-		picked = append(picked, suspect...)
-	}
-	if len(picked) == 0 {
+	case x.Only != nil:
+		return cs.claimLane(c, x.Only, x.Most)
+	case len(x.Runs) == 0:
 		return nil, nil
 	}
-	ids := make([]int64, len(picked))
-	for i, p := range picked {
-		ids[i] = p.id
+	ids := make([]int64, len(x.Runs))
+	for i, p := range x.Runs {
+		ids[i] = p.ID
 	}
 	return cs.start(claimSQL, c.Worker, cs.now, jsonKeys(ids))
 }
 
 // claimLane starts up to n runs of the only lane with ready runs.
-func (cs *claims) claimLane(c *claim, l *lane, n int) ([]store.Claimed, error) {
+func (cs *claims) claimLane(c *claim, l *ready.Lane, n int) ([]store.Claimed, error) {
 	if n == 0 {
 		return nil, nil
 	}
 	cs.lanes.headsRead++
-	got, err := cs.start(claimLaneSQL, c.Worker, cs.now, l.id, n)
+	got, err := cs.start(claimLaneSQL, c.Worker, cs.now, l.ID, n)
 	if err == nil && len(got) < n {
-		cs.lanes.drop(l)
+		cs.lanes.Empty(l)
 	}
 	return got, err
 }
@@ -260,16 +238,6 @@ func (ws *workers) pausedWorkers() (map[int64]bool, error) {
 	}
 	ws.lanes.pausedWorkers = idle
 	return idle, nil
-}
-
-// pickSuspect chooses a run that was executing in two or more deaths of a process. Only one such run
-// executes at a time, so that the next death shows the one at fault.
-func (cs *claims) pickSuspect(v *view, groups []*group, n int, c *claim) ([]position, error) {
-	var busy bool
-	if err := cs.one("SELECT EXISTS (SELECT 1 FROM stint_runs WHERE "+stateRunning+" AND crashes >= 2)", nil, &busy); err != nil || busy {
-		return nil, err
-	}
-	return cs.pick(v, groups, n, 1, c)
 }
 
 // jsonKeys returns a JSON array.
@@ -314,8 +282,8 @@ func (cs *claims) start(text string, args ...any) ([]store.Claimed, error) {
 		return nil, err
 	}
 	slices.SortFunc(got, func(a, b row) int { // a suspect is last, and alone
-		return cmp.Or(cmp.Compare(min(a.Crashes, 2)/2, min(b.Crashes, 2)/2), comparePositions(position{a.rank, a.turn, a.key},
-			position{b.rank, b.turn, b.key}))
+		return cmp.Or(cmp.Compare(min(a.Crashes, 2)/2, min(b.Crashes, 2)/2), ready.Position{Rank: a.rank, Turn: a.turn, ID: a.key}.Compare(
+			ready.Position{Rank: b.rank, Turn: b.turn, ID: b.key}))
 	})
 	claimed := make([]store.Claimed, len(got))
 	for i := range got {
@@ -327,7 +295,7 @@ func (cs *claims) start(text string, args ...any) ([]store.Claimed, error) {
 		if err != nil {
 			return nil, err
 		}
-		r.ID, r.Task, r.Queue, r.Lease, r.Executions = cs.s.ids.id(r.key), l.task, l.queue, store.Lease(r.lease), int(r.lease)
+		r.ID, r.Task, r.Queue, r.Lease, r.Executions = cs.s.ids.id(r.key), l.Task, l.Queue, store.Lease(r.lease), int(r.lease)
 		r.Due, r.Started, r.CancelAt, r.Spent = millis(r.due), millis(cs.now), optionalTime(r.cancel),
 			time.Duration(r.spent)*time.Millisecond
 		r.Parent, r.Root = cs.s.ids.optional(r.parent), cs.s.ids.optional(r.root)

@@ -94,7 +94,7 @@ func (cs *counters) countEndings(ended []ending) error {
 		if l == nil {
 			continue
 		}
-		name := counterName{l.queue, l.task}
+		name := counterName{l.Queue, l.Task}
 		if node != nil {
 			g, err := cs.workflows.graphs.graph(cs, *node>>nodeBits)
 			if code(err) != 0 {

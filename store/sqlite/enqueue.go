@@ -10,6 +10,7 @@ import (
 
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
+	"github.com/stint-dev/stint/store/internal/ready"
 )
 
 const (
@@ -58,10 +59,10 @@ var (
 )
 
 // enqueue inserts runs in order. staged has their lanes if these are staged.
-func (rs *runs) enqueue(now int64, runs []store.NewRun, staged map[laneName]int64) ([]store.Enqueued, error) {
+func (rs *runs) enqueue(now int64, runs []store.NewRun, staged map[ready.Name]int64) ([]store.Enqueued, error) {
 	out := make([]store.Enqueued, len(runs))
 	b := bulk{kind: plainRows}
-	var name laneName
+	var name ready.Name
 	var lane int64
 	var counts *store.Counters
 	for i := range runs {
@@ -81,7 +82,7 @@ func (rs *runs) enqueue(now int64, runs []store.NewRun, staged map[laneName]int6
 				continue
 			}
 		}
-		if n := (laneName{queue: r.Queue, task: r.Task, route: r.Route.Text()}); n != name {
+		if n := (ready.Name{Queue: r.Queue, Task: r.Task, Route: r.Route.Text()}); n != name {
 			var err error
 			if lane, err = rs.laneOf(n, staged); err != nil {
 				return nil, err
@@ -126,7 +127,7 @@ func (b *bulk) addPlain(u *unit, key, lane int64, r *store.NewRun, input any) er
 	return b.add(u, key, lane, int64(r.Priority), rank, input, string(r.Metadata))
 }
 
-func (rs *runs) laneOf(n laneName, staged map[laneName]int64) (int64, error) {
+func (rs *runs) laneOf(n ready.Name, staged map[ready.Name]int64) (int64, error) {
 	if staged != nil {
 		return staged[n], nil
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/event"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
+	"github.com/stint-dev/stint/store/internal/ready"
 )
 
 var _ event.Rows = (*events)(nil)
@@ -77,7 +78,7 @@ func (es *events) Start(now, event int64, r *store.NewRun) error {
 		es.recordEventRun(event, key, false)
 		return nil
 	}
-	lane, err := es.lanes.lane(laneName{queue: r.Queue, task: r.Task, route: r.Route.Text()})
+	lane, err := es.lanes.lane(ready.Name{Queue: r.Queue, Task: r.Task, Route: r.Route.Text()})
 	if err != nil {
 		return err
 	}

@@ -1,40 +1,15 @@
 package sqlite
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"slices"
 
-	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/ready"
 )
 
-// A lane holds the runs of one task in one queue, or those of one large bulk enqueue.
-type lane struct {
-	id      int64
-	queue   string
-	task    string
-	staged  bool
-	suspect bool
-	route   string
-	wants   *store.Route // route, parsed; nil: not yet
-
-	// Whether runs may be ready in it. If so, the first is not before bound.
-	ready bool
-	bound position
-	dirty bool // it is to be stamped at the end of the transaction
-}
-
-type laneName struct {
-	queue, task string
-	suspect     bool
-	route       string
-}
-
-func (l *lane) name() laneName { return laneName{l.queue, l.task, l.suspect, l.route} }
-
-// A laneCache holds lanes: from the first claim on all that have ready runs, and others that were
+// lanes have in memory, from the first claim on, all that have ready runs, and others that were
 // used. What statements do to lanes is noted when they are executed (effect.go), and the transaction
 // stamps the rows of these lanes: after the commits of others only lanes with later stamps are read.
 // The cache is dropped when a queue is paused, when lanes are deleted, and after a statement that may
@@ -47,12 +22,8 @@ type lanes struct {
 	mark   string
 	seen   int64 // highest stamp
 
-	byID          map[int64]*lane
-	byName        map[laneName]*lane
-	paused        map[string]bool // queues
-	pausedWorkers map[int64]bool  // workers that are paused; nil: not known
-	routed        bool            // some lane is not for every worker
-	views         map[int64]*view // by worker
+	ready.Set
+	pausedWorkers map[int64]bool // workers that are paused; nil: not known
 
 	// What the transaction's statements have changed since touchNoted.
 	keys  []int64 // of runs
@@ -60,16 +31,14 @@ type lanes struct {
 	any   bool    // any lane
 
 	// Of the transaction.
-	stamped  int64   // see stamp; 0: not assigned yet
-	dirty    []*lane // to be stamped
-	added    []*lane // created by it
-	advanced []*lane // it has started runs of them
+	stamped int64         // see stamp; 0: not assigned yet
+	dirty   []*ready.Lane // to be stamped
 
 	headsRead int // how many times the head of a lane was read; for tests
 }
 
 func newLanes(u *unit) *lanes {
-	return &lanes{unit: u, byID: map[int64]*lane{}, byName: map[laneName]*lane{}, views: map[int64]*view{}}
+	return &lanes{unit: u, Set: ready.NewSet()}
 }
 
 func (ls *lanes) forget() {
@@ -89,7 +58,8 @@ func (ls *lanes) forgetLanes() error {
 
 func (ls *lanes) committed() {
 	ls.seen, ls.stamped = max(ls.seen, ls.stamped), 0
-	ls.added, ls.advanced, ls.lost = ls.added[:0], ls.advanced[:0], false
+	ls.lost = false
+	ls.Commit()
 }
 
 func (ls *lanes) outdated() { ls.stale = true }
@@ -105,17 +75,10 @@ func (ls *lanes) rolledBack() {
 		return
 	}
 	for _, l := range ls.dirty {
-		l.dirty = false
+		l.Dirty = false
 	}
-	for _, l := range ls.advanced {
-		ls.touch(l)
-	}
-	for _, l := range ls.added {
-		ls.drop(l)
-		delete(ls.byID, l.id)
-		delete(ls.byName, l.name())
-	}
-	ls.dirty, ls.added, ls.advanced, ls.pausedWorkers = ls.dirty[:0], ls.added[:0], ls.advanced[:0], nil
+	ls.dirty, ls.pausedWorkers = ls.dirty[:0], nil
+	ls.Rollback()
 }
 
 const (
@@ -129,8 +92,8 @@ const (
 var readyLanesSQL = distinctValues("lane", "stint_runs WHERE limiter IS NULL AND "+stateQueued) +
 	"SELECT " + laneColumns + " FROM found CROSS JOIN stint_lanes l ON l.id = found.v"
 
-func (l *lane) fields() []any {
-	return []any{&l.id, &l.queue, &l.task, &l.staged, &l.suspect, &l.route}
+func laneFields(l *ready.Lane) []any {
+	return []any{&l.ID, &l.Queue, &l.Task, &l.Staged, &l.Suspect, &l.Route}
 }
 
 // refreshLanes updates the cache after commits of others, before a transaction changes anything. A
@@ -173,71 +136,65 @@ func (ls *lanes) loadLanes() error {
 		if err != nil {
 			return err
 		}
-		ls.paused = map[string]bool{}
+		ls.Paused = map[string]bool{}
 		for _, q := range paused {
-			ls.paused[q] = true
+			ls.Paused[q] = true
 		}
 	}
-	lanes, err := rowsOf(ls, (*lane).fields, read, args...)
+	lanes, err := rowsOf(ls, laneFields, read, args...)
 	if err != nil {
 		return err
 	}
 	for i := range lanes {
-		l := ls.byID[lanes[i].id]
+		l := ls.ByID[lanes[i].ID]
 		if l == nil {
-			l = ls.add(&lanes[i])
+			l = ls.Add(&lanes[i])
 		}
-		l.staged = lanes[i].staged
-		ls.touch(l)
+		l.Staged = lanes[i].Staged
+		ls.Touch(l)
 	}
 	ls.loaded, ls.stale, ls.pausedWorkers, ls.mark, ls.seen = true, false, nil, mark, max(ls.seen, last)
 	return nil
 }
 
-func (ls *lanes) add(l *lane) *lane {
-	ls.byID[l.id] = l
-	ls.routed = ls.routed || l.route != ""
-	return l
-}
-
 // laneByID returns a lane, or nil if somebody has deleted it by hand.
-func (ls *lanes) laneByID(id int64) (*lane, error) {
-	if l := ls.byID[id]; l != nil {
-		if !l.staged {
+func (ls *lanes) laneByID(id int64) (*ready.Lane, error) {
+	if l := ls.ByID[id]; l != nil {
+		if !l.Staged {
 			return l, nil
 		}
-		err := ls.one("SELECT staged IS NOT NULL FROM stint_lanes WHERE id = ?", []any{id}, &l.staged)
+		err := ls.one("SELECT staged IS NOT NULL FROM stint_lanes WHERE id = ?", []any{id}, &l.Staged)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil, nil
 		}
-		ls.lost = ls.lost || !l.staged
+		ls.lost = ls.lost || !l.Staged
 		return l, err
 	}
-	l := &lane{}
-	err := ls.one("SELECT "+laneColumns+" FROM stint_lanes l WHERE id = ?", []any{id}, l.fields()...)
+	l := &ready.Lane{}
+	err := ls.one("SELECT "+laneColumns+" FROM stint_lanes l WHERE id = ?", []any{id}, laneFields(l)...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	return ls.add(l), nil
+	return ls.Add(l), nil
 }
 
 // lane returns the lane with that name for a run to insert, and creates it if there is none.
-func (ls *lanes) lane(n laneName) (int64, error) {
+func (ls *lanes) lane(n ready.Name) (int64, error) {
 	if ls.any { // the cache may be outdated
 		if err := ls.touchNoted(); err != nil {
 			return 0, err
 		}
 	}
-	if l := ls.byName[n]; l != nil {
-		return l.id, nil
+	if l := ls.ByName[n]; l != nil {
+		return l.ID, nil
 	}
 	var id int64
 	err := ls.one(`SELECT id FROM stint_lanes
 		WHERE queue = ? AND task = ? AND suspect = ? AND route = ? AND staged IS NULL ORDER BY id LIMIT 1`,
-		[]any{n.queue, n.task, n.suspect, n.route}, &id)
+		[]any{n.Queue, n.Task, n.Suspect, n.Route}, &id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return ls.newLane(n, nil)
 	}
@@ -248,37 +205,36 @@ func (ls *lanes) lane(n laneName) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	ls.byName[n] = l
+	ls.ByName[n] = l
 	return id, nil
 }
 
-func (ls *lanes) newLane(n laneName, staged *string) (int64, error) {
+func (ls *lanes) newLane(n ready.Name, staged *string) (int64, error) {
 	stamp, err := ls.stamp()
 	if err != nil {
 		return 0, err
 	}
 	var id int64
 	err = ls.one("INSERT INTO stint_lanes (queue, task, suspect, staged, route, stamp) VALUES (?, ?, ?, ?, ?, ?) RETURNING id",
-		[]any{n.queue, n.task, n.suspect, staged, n.route, stamp}, &id)
+		[]any{n.Queue, n.Task, n.Suspect, staged, n.Route, stamp}, &id)
 	if err != nil {
 		return 0, err
 	}
-	if err := ls.exec("INSERT INTO stint_queues (name) VALUES (?) ON CONFLICT DO NOTHING", n.queue); err != nil {
+	if err := ls.exec("INSERT INTO stint_queues (name) VALUES (?) ON CONFLICT DO NOTHING", n.Queue); err != nil {
 		return 0, err
 	}
-	l := ls.add(&lane{id: id, queue: n.queue, task: n.task, staged: staged != nil, suspect: n.suspect, route: n.route})
-	ls.added = append(ls.added, l)
+	l := ls.AddNew(&ready.Lane{Name: n, ID: id, Staged: staged != nil})
 	if staged == nil {
-		ls.byName[n] = l
+		ls.ByName[n] = l
 	}
 	return id, nil
 }
 
 // touchLane marks a lane in which a run may have become ready.
-func (ls *lanes) touchLane(l *lane) {
-	ls.touch(l)
-	if !l.dirty {
-		l.dirty = true
+func (ls *lanes) touchLane(l *ready.Lane) {
+	ls.Touch(l)
+	if !l.Dirty {
+		l.Dirty = true
 		ls.dirty = append(ls.dirty, l)
 	}
 }
@@ -317,23 +273,13 @@ func (ls *lanes) stampTouched() error {
 	}
 	ids := make([]int64, len(ls.dirty))
 	for i, l := range ls.dirty {
-		ids[i], l.dirty = l.id, false
+		ids[i], l.Dirty = l.ID, false
 	}
 	ls.dirty = ls.dirty[:0]
 	if len(ids) == 1 {
 		return ls.exec("UPDATE stint_lanes SET stamp = ? WHERE id = ?", stamp, ids[0])
 	}
 	return ls.exec("UPDATE stint_lanes SET stamp = ? WHERE id IN (SELECT value FROM json_each(?))", stamp, jsonKeys(ids))
-}
-
-// A position is a run's position in the order of starting.
-type position struct{ rank, turn, id int64 }
-
-// unknownPosition, before all others, is the bound of a lane whose first run was not read.
-var unknownPosition = position{rank: -1 << 62}
-
-func comparePositions(a, b position) int {
-	return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.turn, b.turn), cmp.Compare(a.id, b.id))
 }
 
 // expireLanes deletes the lanes that have no runs: none has come since before, and used, which a pass

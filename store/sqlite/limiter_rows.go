@@ -8,6 +8,7 @@ import (
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
 	"github.com/stint-dev/stint/store/internal/limits"
+	"github.com/stint-dev/stint/store/internal/ready"
 )
 
 // limiterRows implements limits.Rows.
@@ -109,17 +110,17 @@ func (r limiterRows) FirstWaiting(l *limits.Limiter) (*limits.Transition, error)
 		return nil, err
 	}
 	var first *transition
-	var at position
+	var at ready.Position
 	for _, lane := range lanes {
-		var p position
+		var p ready.Position
 		var x transition
 		err := r.one("SELECT rank, turn, id, flags, limits, "+enqueueKeySQL+" FROM stint_runs r WHERE limiter = ? AND lane = ? "+
 			"AND "+stateQueued+" ORDER BY rank, turn, id LIMIT 1",
-			[]any{l.ID, lane}, &p.rank, &p.turn, &x.Run, &x.afterFlags, &x.limits, &x.SetBy)
+			[]any{l.ID, lane}, &p.Rank, &p.Turn, &x.Run, &x.afterFlags, &x.limits, &x.SetBy)
 		if err != nil {
 			return nil, err
 		}
-		if p.id = x.Run; first == nil || comparePositions(p, at) < 0 {
+		if p.ID = x.Run; first == nil || p.Compare(at) < 0 {
 			first, at = &x, p
 		}
 	}

@@ -136,7 +136,7 @@ func (ws *workers) releaseWorker(worker int64, crashed bool, r *store.Recovered)
 	}
 	ws.forget()
 	ws.claims.recheck = true
-	delete(ws.lanes.views, worker)
+	ws.lanes.DropView(worker)
 	return ws.retryBlocked()
 }
 

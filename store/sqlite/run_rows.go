@@ -6,6 +6,7 @@ import (
 
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
+	"github.com/stint-dev/stint/store/internal/ready"
 )
 
 var _ lifecycle.Rows = (*runs)(nil)
@@ -162,10 +163,10 @@ func (rs *runs) KeepAttempt(r *lifecycle.Run, to store.State, ended int64, reaso
 // MoveLane implements lifecycle.Rows.
 func (rs *runs) MoveLane(r *lifecycle.Run, suspect bool) error {
 	l, err := rs.lanes.laneByID(r.Lane)
-	if err != nil || l == nil || l.suspect == suspect {
+	if err != nil || l == nil || l.Suspect == suspect {
 		return err
 	}
-	to, err := rs.lanes.lane(laneName{l.queue, l.task, suspect, l.route})
+	to, err := rs.lanes.lane(ready.Name{Queue: l.Queue, Task: l.Task, Suspect: suspect, Route: l.Route})
 	if err != nil {
 		return err
 	}
@@ -289,7 +290,7 @@ func (rs *runs) moveToTaskLane(key, node int64) error {
 	if place < len(g.Tasks) {
 		route.Wants = g.Tasks[place].Wants
 	}
-	lane, err := rs.lanes.lane(laneName{queue: g.QueueOf(place), task: g.TaskName(place), route: route.Text()})
+	lane, err := rs.lanes.lane(ready.Name{Queue: g.QueueOf(place), Task: g.TaskName(place), Route: route.Text()})
 	if err != nil {
 		return err
 	}

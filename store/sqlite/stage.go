@@ -9,6 +9,7 @@ import (
 
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/limits"
+	"github.com/stint-dev/stint/store/internal/ready"
 )
 
 // perStage is how many runs of a large bulk a commit holds: about 10 ms of the writer.
@@ -19,10 +20,10 @@ const perStage = 2000
 // It is still all or nothing: if the call fails, or the process dies, the staged lanes are deleted
 // (recover.go).
 func (s *Store) enqueueStaged(ctx context.Context, now time.Time, runs []store.NewRun) ([]store.Enqueued, error) {
-	staged := map[laneName]int64{}
+	staged := map[ready.Name]int64{}
 	var token string
 	for i := range runs {
-		staged[laneName{queue: runs[i].Queue, task: runs[i].Task, route: runs[i].Route.Text()}] = 0
+		staged[ready.Name{Queue: runs[i].Queue, Task: runs[i].Task, Route: runs[i].Route.Text()}] = 0
 	}
 	err := s.do(ctx, func(u *unit) error {
 		token = s.presence.name + ":" + strconv.FormatInt(u.nextKey(now.UnixMilli()), 10)
@@ -86,7 +87,7 @@ func (lm *limiters) useLast(runs []store.NewRun, out []store.Enqueued) error {
 	return nil
 }
 
-func (ls *lanes) unstage(staged map[laneName]int64) error {
+func (ls *lanes) unstage(staged map[ready.Name]int64) error {
 	for _, id := range staged {
 		if err := ls.exec("UPDATE stint_lanes SET staged = NULL WHERE id = ?", id); err != nil {
 			return err

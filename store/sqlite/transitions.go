@@ -205,7 +205,7 @@ func (lm *limiters) admitUnadmitted() error {
 		if limiter < 0 {
 			if l, err := lm.lanes.laneByID(-limiter); err != nil {
 				return err
-			} else if l == nil || l.staged {
+			} else if l == nil || l.Staged {
 				continue
 			}
 		}

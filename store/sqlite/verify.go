@@ -1,9 +1,8 @@
 package sqlite
 
 import (
-	"fmt"
-
 	"github.com/stint-dev/stint/internal/selfcheck"
+	"github.com/stint-dev/stint/store/internal/ready"
 )
 
 // verifySQL reads the first runs of the lanes with ready runs, up to so many.
@@ -19,23 +18,15 @@ func (ls *lanes) verify() error {
 	}
 	type head struct {
 		lane int64
-		position
+		ready.Position
 	}
-	heads, err := rowsOf(ls, func(h *head) []any { return []any{&h.lane, &h.rank, &h.turn, &h.id} }, verifySQL, 500)
+	heads, err := rowsOf(ls, func(h *head) []any { return []any{&h.lane, &h.Rank, &h.Turn, &h.ID} }, verifySQL, 500)
 	if err != nil {
 		return err
 	}
 	for _, h := range heads {
-		l := ls.byID[h.lane]
-		if l == nil || !l.ready || comparePositions(l.bound, h.position) > 0 {
-			selfcheck.Report(fmt.Sprintf("run %d is ready at %+v, and of its lane %d is known: %+v", h.id, h.position, h.lane, l))
-			continue
-		}
-		for worker, v := range ls.views {
-			if _, wanted := v.groupOf(ls, l); wanted != (v.entries[l] != nil || v.waits[l] != nil) {
-				selfcheck.Report(fmt.Sprintf("run %d is ready, and that lane %d is in the view of worker %d: %t", h.id, h.lane, worker,
-					v.entries[l] != nil))
-			}
+		if wrong := ls.Check(h.lane, h.Position); wrong != "" {
+			selfcheck.Report(wrong)
 		}
 	}
 	return nil
