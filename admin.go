@@ -281,7 +281,7 @@ func (c *Client) actOn(ctx context.Context, f RunFilter, op string, a store.Acti
 		return 0, err
 	}
 	a.DryRun = f.DryRun
-	n, err := c.store.Act(ctx, time.Now(), a, s)
+	n, err := c.store.Act(ctx, c.now(), a, s)
 	return n, wrapStoreErr(op, err)
 }
 
@@ -365,7 +365,7 @@ func (c *Client) RestartFrom(ctx context.Context, runID, stepName string) error 
 	if err != nil {
 		return err
 	}
-	_, err = c.store.ChangeRun(ctx, time.Now(), id, store.RunChange{Kind: store.RunRestart, At: at})
+	_, err = c.store.ChangeRun(ctx, c.now(), id, store.RunChange{Kind: store.RunRestart, At: at})
 	return wrapStoreErr("restart", err)
 }
 
@@ -380,7 +380,7 @@ func (c *Client) Fork(ctx context.Context, runID, stepName string) (string, erro
 	if err != nil {
 		return "", err
 	}
-	fork, err := c.store.ChangeRun(ctx, time.Now(), id, store.RunChange{Kind: store.RunFork, At: at})
+	fork, err := c.store.ChangeRun(ctx, c.now(), id, store.RunChange{Kind: store.RunFork, At: at})
 	if err != nil {
 		return "", wrapStoreErr("fork", err)
 	}

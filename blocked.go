@@ -132,7 +132,7 @@ func (c *Client) waitReason(ctx context.Context, r *store.Run) (string, error) {
 		switch {
 		case e.Kind == store.EntryEvent && !e.Done:
 			parts = append(parts, conditionText(&store.Condition{Event: &e.Match}))
-		case (e.Kind == store.EntrySleep || e.Kind == store.EntryStep && !e.Done) && e.Due.After(time.Now()):
+		case (e.Kind == store.EntrySleep || e.Kind == store.EntryStep && !e.Done) && e.Due.After(c.now()):
 			parts = append(parts, e.Kind.String()+" until "+e.Due.Format(time.RFC3339))
 		case e.Kind == store.EntryChild:
 			child = fmt.Sprintf("a run of task %q", e.Name)

@@ -25,6 +25,7 @@ type Client struct {
 	cfg    clientConfig
 	store  store.Store
 	backup store.Backuper // nil: the store cannot
+	clock  store.Clock    // nil: that of this process
 
 	mu      sync.Mutex
 	closed  bool
@@ -271,6 +272,9 @@ func newClient(s store.Store, cfg clientConfig) (*Client, error) {
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.backup, _ = s.(store.Backuper)
+	if clock, ok := s.(store.Clock); ok {
+		c.clock = clock
+	}
 	if cfg.readOnly {
 		c.store = readonly.New(s)
 		return c, nil
@@ -339,7 +343,7 @@ func (c *Client) recoverLoop() {
 func (c *Client) expireLoop() {
 	every := min(expireEvery, max(c.cfg.retention/10, time.Second))
 	for wait := min(every, expireSoon); pause(c.ctx, wait); wait = every {
-		now := time.Now()
+		now := c.now()
 		n, err := c.store.Expire(c.ctx, clock.Add(now, -c.cfg.retention), clock.Add(now, clock.Mul(c.cfg.retention, -failedFactor)))
 		if err != nil && c.ctx.Err() == nil {
 			c.logger().Error("stint: deleting runs past their retention; will retry", "err", err, "in", every)
@@ -372,6 +376,23 @@ func (c *Client) retryWhileUnavailable(ctx context.Context, change func() error)
 			return err
 		}
 	}
+}
+
+// now returns the time by the store's clock: each instant that the store is given, or that is
+// compared with one from it, is this. What lasts a while is measured with time.Now.
+func (c *Client) now() time.Time {
+	if c.clock != nil {
+		return c.clock.Now()
+	}
+	return time.Now()
+}
+
+// inStore returns an instant of this process by the store's clock.
+func (c *Client) inStore(t time.Time) time.Time {
+	if c.clock != nil {
+		return t.Add(c.clock.Now().Sub(time.Now()))
+	}
+	return t
 }
 
 // pause waits for d. It returns false if ctx is done first.

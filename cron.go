@@ -154,7 +154,7 @@ func (t *Task[In, Out]) cron(ctx context.Context, name, spec string, in In, opts
 }
 
 func (c *Client) setCron(ctx context.Context, cron store.Cron) error {
-	_, err := c.store.ChangeCron(ctx, time.Now(), store.CronChange{Kind: store.CronSet, Cron: cron})
+	_, err := c.store.ChangeCron(ctx, c.now(), store.CronChange{Kind: store.CronSet, Cron: cron})
 	return err
 }
 
@@ -343,7 +343,7 @@ func (c *Client) changeCron(ctx context.Context, name, what string, change store
 	if change == store.CronDelete && c.declaresCron(name) {
 		return wrapStoreErr(fmt.Sprintf("delete cron %q, which this program declares", name), store.ErrTaken)
 	}
-	_, err := c.store.ChangeCron(ctx, time.Now(), store.CronChange{Kind: change, Name: name})
+	_, err := c.store.ChangeCron(ctx, c.now(), store.CronChange{Kind: change, Name: name})
 	return wrapStoreErr(fmt.Sprintf("%s cron %q", what, name), err)
 }
 
@@ -372,7 +372,7 @@ func (c *Client) TriggerCron(ctx context.Context, name string) (string, error) {
 	if err := c.declare(ctx, true); err != nil {
 		return "", err
 	}
-	id, err := c.store.ChangeCron(ctx, time.Now(), store.CronChange{Kind: store.CronTrigger, Name: name})
+	id, err := c.store.ChangeCron(ctx, c.now(), store.CronChange{Kind: store.CronTrigger, Name: name})
 	if err != nil {
 		return "", wrapStoreErr(fmt.Sprintf("trigger cron %q", name), err)
 	}
@@ -395,6 +395,6 @@ func (c *Client) Reschedule(ctx context.Context, runID string, at time.Time) err
 	if err != nil {
 		return err
 	}
-	_, err = c.store.ChangeRun(ctx, time.Now(), id, store.RunChange{Kind: store.RunReschedule, Due: at})
+	_, err = c.store.ChangeRun(ctx, c.now(), id, store.RunChange{Kind: store.RunReschedule, Due: at})
 	return wrapStoreErr(fmt.Sprintf("reschedule run %s", runID), err)
 }

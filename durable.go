@@ -139,7 +139,7 @@ func (sc *scope) step(ctx context.Context, name string, cfg *stepConfig, fn step
 func (sc *scope) attemptStep(ctx context.Context, e store.Entry, recorded bool, cfg *stepConfig, fn stepFunc) (*store.Entry, error) {
 	e.Error = nil // of the failed attempt
 	for {
-		if recorded && time.Now().Before(e.Due) { // when its next attempt is due
+		if recorded && sc.e.c.now().Before(e.Due) { // when its next attempt is due
 			if err := sc.wait(ctx, waitSpec{until: e.Due}); err != nil {
 				return nil, err
 			}
@@ -158,7 +158,7 @@ func (sc *scope) attemptStep(ctx context.Context, e store.Entry, recorded bool, 
 		if !retry {
 			return sc.finishStep(ctx, e, out, err)
 		}
-		e.Due, recorded = clock.Add(time.Now(), delay), true
+		e.Due, recorded = clock.Add(sc.e.c.now(), delay), true
 		e.Error = encodeFailure(err)
 		if _, err := sc.append(ctx, e); err != nil {
 			return nil, err
@@ -232,7 +232,7 @@ func StepKey(ctx context.Context) string {
 //
 // Outside of a run, Sleep waits for d or until ctx is done.
 func Sleep(ctx context.Context, d time.Duration) error {
-	return sleepUntil(ctx, func() time.Time { return clock.Add(time.Now(), d) })
+	return sleepUntil(ctx, func(now time.Time) time.Time { return clock.Add(now, d) })
 }
 
 // SleepUntil sleeps until t. It returns an error if t is outside of the years 1 to 9999.
@@ -240,16 +240,16 @@ func SleepUntil(ctx context.Context, t time.Time) error {
 	if err := wantTime("SleepUntil", t); err != nil {
 		return err
 	}
-	return sleepUntil(ctx, func() time.Time { return t })
+	return sleepUntil(ctx, func(time.Time) time.Time { return t })
 }
 
-func sleepUntil(ctx context.Context, until func() time.Time) error {
+func sleepUntil(ctx context.Context, until func(now time.Time) time.Time) error {
 	sc, err := enter(ctx, store.EntrySleep, "sleep")
 	if sc == nil {
 		if err != nil {
 			return err
 		}
-		if pause(ctx, time.Until(until())) {
+		if pause(ctx, time.Until(until(time.Now()))) {
 			return nil
 		}
 		return context.Cause(ctx)
@@ -263,7 +263,7 @@ func sleepUntil(ctx context.Context, until func() time.Time) error {
 		if err := sc.refuseNew(ctx); err != nil {
 			return err
 		}
-		e.Done, e.Due = true, ceilMillis(until())
+		e.Done, e.Due = true, ceilMillis(until(sc.e.c.now()))
 		if e, err = sc.append(ctx, e); err != nil {
 			return err
 		}
@@ -332,7 +332,7 @@ func (sc *scope) awaitEvent(ctx context.Context, key string, w *waitConfig) (e s
 		}
 		e.Match = w.Match
 		if w.timeout > 0 {
-			e.Due = clock.Add(time.Now(), w.timeout)
+			e.Due = clock.Add(sc.e.c.now(), w.timeout)
 		}
 		if e, err = sc.append(ctx, e); err != nil {
 			return e, err
@@ -345,7 +345,7 @@ func (sc *scope) awaitEvent(ctx context.Context, key string, w *waitConfig) (e s
 		if e.Done {
 			break
 		}
-		if !e.Due.IsZero() && !time.Now().Before(e.Due) { // no event came in time
+		if !e.Due.IsZero() && !sc.e.c.now().Before(e.Due) { // no event came in time
 			late := e
 			late.Done, late.Error = true, encodeFailure(fmt.Errorf("%w: no event %q in %v", ErrTimeout, key, w.timeout))
 			e, err = sc.append(ctx, late)

@@ -394,12 +394,12 @@ func (sc *scope) rerunFailed(ctx context.Context, at store.Address, runs []store
 			return sc.refuseNew(ctx)
 		}
 		s, failed := sc.e.c.store, store.Filter{IDs: rerun, States: []store.State{store.Failed, store.Canceled}}
-		if _, err := s.Act(context.WithoutCancel(ctx), time.Now(), store.Action{Kind: store.ActReplay}, failed); err != nil {
+		if _, err := s.Act(context.WithoutCancel(ctx), sc.e.c.now(), store.Action{Kind: store.ActReplay}, failed); err != nil {
 			return wrapStoreErr("run children anew", err)
 		}
 		if sc.e.w.isCanceled(&sc.e.run) { // meanwhile: that did not see the children
 			a := store.Action{Kind: store.ActCancel, Reason: encodeFailure(ErrCanceled)}
-			if _, err := s.Act(context.WithoutCancel(ctx), time.Now(), a, store.Filter{IDs: rerun}); err != nil {
+			if _, err := s.Act(context.WithoutCancel(ctx), sc.e.c.now(), a, store.Filter{IDs: rerun}); err != nil {
 				return wrapStoreErr("cancel children", err)
 			}
 		}

@@ -177,7 +177,7 @@ func (sc *scope) refuseNew(ctx context.Context) error {
 	if !sc.noNewCalls(ctx) {
 		return nil
 	}
-	return sc.interruptedErr(ctx, &waitSpec{until: time.Now()})
+	return sc.interruptedErr(ctx, &waitSpec{until: sc.e.c.now()})
 }
 
 // interruptedErr returns the cause of a context that is done while a branch waits, and notes
@@ -310,7 +310,7 @@ func (e *execution) runCleanup(err error) error {
 	if end == nil {
 		end = context.Cause(e.ctx)
 	}
-	e.interruptedAt.CompareAndSwap(0, time.Now().UnixMilli())
+	e.interruptedAt.CompareAndSwap(0, e.c.now().UnixMilli())
 	e.cancel(nil) // for branches that the handler left behind
 	d.awaitCompensations()
 	if e.becomeOwner(ownedByHandler) {

@@ -202,7 +202,7 @@ func (sc *scope) append(ctx context.Context, e store.Entry) (store.Entry, error)
 	var stored store.Entry
 	var stale bool
 	err := sc.e.c.retryWhileUnavailable(ctx, func() (err error) {
-		stored, stale, err = sc.e.c.store.Append(context.WithoutCancel(ctx), time.Now(),
+		stored, stale, err = sc.e.c.store.Append(context.WithoutCancel(ctx), sc.e.c.now(),
 			store.Call{ID: sc.e.run.ID, Lease: sc.e.run.Lease, Entry: e})
 		return err
 	})
@@ -261,7 +261,7 @@ type parked struct {
 
 // wait parks the branch until what it waits for may have come, or ctx is done.
 func (sc *scope) wait(ctx context.Context, w waitSpec) error {
-	passed := !w.until.IsZero() && (!time.Now().Before(w.until) || sc.e.replay != nil)
+	passed := !w.until.IsZero() && (!sc.e.c.now().Before(w.until) || sc.e.replay != nil)
 	if passed && !sc.e.afterInterrupt(w.until) {
 		return nil
 	}
@@ -303,7 +303,7 @@ func (sc *scope) wait(ctx context.Context, w waitSpec) error {
 // watch wakes a parked branch while the execution is in memory.
 func (d *durableRun) watch(ctx context.Context, p *parked) {
 	if !p.until.IsZero() {
-		t := time.AfterFunc(time.Until(p.until), func() { d.wake(p) })
+		t := time.AfterFunc(p.until.Sub(d.e.c.now()), func() { d.wake(p) })
 		context.AfterFunc(ctx, func() { t.Stop() })
 	}
 	run := p.child
@@ -356,7 +356,7 @@ func (d *durableRun) allParkedLocked() {
 	d.e.w.releaseSlots(d.e)
 	d.e.stopClock()
 	stay := d.e.w.lingerTime()
-	if soonest, others := d.soonestWaitLocked(); !others && !soonest.IsZero() && time.Until(soonest) > stay {
+	if soonest, others := d.soonestWaitLocked(); !others && !soonest.IsZero() && soonest.Sub(d.e.c.now()) > stay {
 		stay = 0
 	}
 	if d.e.run.Crashes >= store.SuspectCrashes { // other suspects wait until this one is gone

@@ -107,7 +107,7 @@ func (c *Client) publish(ctx context.Context, tx store.Tx, events []store.NewEve
 	if err := c.declare(ctx, true); err != nil {
 		return nil, err
 	}
-	ids, err = c.store.Publish(ctx, time.Now(), events)
+	ids, err = c.store.Publish(ctx, c.now(), events)
 	for i := range events {
 		for _, filter := range events[i].Costly {
 			c.logger().Warn("stint: a filter would cost too much for an event, which does not match it", "filter", filter, "event",
@@ -123,7 +123,7 @@ func (c *Client) publishTx(ctx context.Context, tx store.Tx, events []store.NewE
 		return nil, fmt.Errorf("WithTx: %T cannot join the app's transactions", c.store)
 	}
 	err = guarded(func() (err error) { // its methods may be the app's
-		ids, err = s.PublishTx(ctx, time.Now(), tx, events)
+		ids, err = s.PublishTx(ctx, c.now(), tx, events)
 		return err
 	})
 	return ids, err

@@ -189,7 +189,7 @@ func (e *execution) outcomeOf(out []byte, err error, cause error) (store.Outcome
 	case errors.Is(cause, ErrShutdown):
 		o.To, o.Uncounted, o.Output = store.Queued, true, nil
 	case errors.As(err, &s):
-		o.To, o.At, o.Uncounted, o.Output = store.Scheduled, dueIn(s.d), true, nil
+		o.To, o.At, o.Uncounted, o.Output = store.Scheduled, e.dueIn(s.d), true, nil
 	default:
 		return e.failedOutcome(o, err)
 	}
@@ -209,11 +209,11 @@ func timeoutError(d time.Duration, err error) error {
 }
 
 // dueIn returns the time d from now; zero, which is in the past, for no wait.
-func dueIn(d time.Duration) time.Time {
+func (e *execution) dueIn(d time.Duration) time.Time {
 	if d <= 0 {
 		return time.Time{}
 	}
-	return clock.Add(time.Now(), d)
+	return clock.Add(e.c.now(), d)
 }
 
 // failedOutcome makes o the outcome of a failed attempt: another attempt, or the end.
@@ -229,7 +229,7 @@ func (e *execution) failedOutcome(o store.Outcome, err error) (store.Outcome, er
 	}
 	o.Forget = e.withUnseen(o.Forget)
 	if retry {
-		o.To, o.At, o.Forget = store.Scheduled, dueIn(delay), e.withCompensations(o.Forget)
+		o.To, o.At, o.Forget = store.Scheduled, e.dueIn(delay), e.withCompensations(o.Forget)
 		e.c.logger().Info("stint: attempt failed; will retry", "task", e.run.Task, "run", e.run.ID, "attempt", e.run.Attempt, "in",
 			delay, "err", e.c.logText(err))
 		return o, err
@@ -332,7 +332,7 @@ const timeoutGrace = time.Second
 // within the grace. The first cause stands. Only a shutdown interrupts compensations.
 func (e *execution) interrupt(cause error, grace time.Duration) {
 	if errors.Is(cause, ErrCanceled) {
-		e.interruptedAt.CompareAndSwap(0, time.Now().UnixMilli())
+		e.interruptedAt.CompareAndSwap(0, e.c.now().UnixMilli())
 	}
 	e.cancel(cause)
 	e.mu.Lock()
@@ -419,7 +419,7 @@ func (w *Worker) commitOutcomes(ctx context.Context, batch []outcome) {
 		outcomes[i] = batch[i].Outcome
 	}
 	for {
-		stale, err := w.c.store.Finish(context.Background(), time.Now(), outcomes)
+		stale, err := w.c.store.Finish(context.Background(), w.c.now(), outcomes)
 		if err == nil {
 			for i, s := range stale {
 				if s {

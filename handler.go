@@ -188,7 +188,8 @@ func (h *runHandler) Enabled(ctx context.Context, l slog.Level) bool {
 
 func (h *runHandler) Handle(ctx context.Context, r slog.Record) error {
 	attrs, err := h.render(ctx, r)
-	h.e.log(store.Log{At: r.Time, Level: int(r.Level), Message: text.Cut(r.Message, maxLogText), Attrs: attrs, Attempt: h.e.run.Attempt})
+	h.e.log(store.Log{At: h.e.c.inStore(r.Time), Level: int(r.Level), Message: text.Cut(r.Message, maxLogText), Attrs: attrs,
+		Attempt: h.e.run.Attempt})
 	if h.base.Enabled(ctx, r.Level) {
 		return errors.Join(err, h.base.Handle(ctx, r))
 	}

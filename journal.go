@@ -206,7 +206,7 @@ func (c *Client) WriteJournal(ctx context.Context, runID string, w io.Writer) er
 func (c *Client) writeJournal(ctx context.Context, r *store.Run, d *recording.Writer) error {
 	err := d.Begin(&recording.Run{
 		Format: recording.Format, Task: r.Task, Run: r.ID, Parent: r.Parent, Root: r.Root, State: r.State.String(), Attempt: r.Attempt,
-		Exported: time.Now().UTC(), Metadata: decodeMetadata(r.Metadata), Input: jsonx.Embed(r.Input),
+		Exported: c.now().UTC(), Metadata: decodeMetadata(r.Metadata), Input: jsonx.Embed(r.Input),
 	})
 	if err != nil {
 		return err

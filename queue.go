@@ -54,7 +54,7 @@ func (t *Task[In, Out]) EnqueueMany(ctx context.Context, ins []In, opts ...RunOp
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now()
+	now := t.c.now()
 	proto, err := t.def.newRun(t.c, rc, t.c.localExecution(ctx), now)
 	if err != nil {
 		return nil, err
@@ -150,7 +150,7 @@ func (c *Client) newJSONRun(ctx context.Context, task string, input json.RawMess
 	if err != nil {
 		return r, err
 	}
-	r.now, r.tx = time.Now(), rc.tx
+	r.now, r.tx = c.now(), rc.tx
 	r.NewRun, err = def.newRun(c, rc, c.localExecution(ctx), r.now)
 	r.Input = input
 	if err != nil || def.prepare == nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/stint-dev/stint/internal/check"
 	"github.com/stint-dev/stint/store"
@@ -100,7 +99,7 @@ func (c *Client) SetRateLimit(ctx context.Context, key string, limit rate.Limit,
 	if err != nil {
 		return errorf("stint: SetRateLimit: %w", err)
 	}
-	return wrapStoreErr("set rate limit", c.store.SetRate(ctx, time.Now(), key, float64(limit), burst))
+	return wrapStoreErr("set rate limit", c.store.SetRate(ctx, c.now(), key, float64(limit), burst))
 }
 
 // A RateLimitInfo is the state of a rate limit.

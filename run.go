@@ -89,7 +89,7 @@ func (r *Run[Out]) Cancel(ctx context.Context) error {
 	if r.idErr != nil {
 		return r.idErr
 	}
-	n, err := r.c.store.Act(ctx, time.Now(), store.Action{Kind: store.ActCancel, Reason: encodeFailure(ErrCanceled)},
+	n, err := r.c.store.Act(ctx, r.c.now(), store.Action{Kind: store.ActCancel, Reason: encodeFailure(ErrCanceled)},
 		store.Filter{IDs: []store.ID{r.id}})
 	if err == nil && n == 0 {
 		_, err = r.c.store.Get(ctx, r.id) // ended, or does not exist

@@ -347,7 +347,7 @@ func (c *Client) observeDatabase(ctx context.Context, o metric.Observer, g *gaug
 	for _, q := range queues {
 		o.ObserveInt64(g.ready, int64(q.Ready), metric.WithAttributes(attribute.String("stint.queue", q.Name)))
 	}
-	minute := time.Now().Truncate(time.Minute).Add(-time.Minute)
+	minute := c.now().Truncate(time.Minute).Add(-time.Minute)
 	stats, err := c.Stats(ctx, StatsFilter{Since: minute})
 	if err != nil || len(stats) == 0 || !stats[0].At.Equal(minute) {
 		return err

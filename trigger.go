@@ -99,7 +99,7 @@ func (c *Client) newOnEventTask(d *taskDef) (on *taskDef, err error) {
 		if err != nil {
 			return nil, err
 		}
-		now := time.Now()
+		now := c.now()
 		r := t.Run
 		e := executionOf(ctx)
 		r.Input, r.Metadata, r.Parent, r.Detached = payload, e.run.Metadata, e.run.ID, true
@@ -195,7 +195,7 @@ func (c *Client) declare(ctx context.Context, all bool) error {
 		}
 	}
 	if err == nil {
-		err = c.store.Declare(ctx, time.Now(), ds)
+		err = c.store.Declare(ctx, c.now(), ds)
 	}
 	if err != nil {
 		return wrapStoreErr("store the crons and triggers of tasks", err)

@@ -95,6 +95,7 @@ var errNoRows = sql.ErrNoRows
 type stepTx struct {
 	*sql.Tx
 	c    store.AppTx
+	now  func() time.Time
 	call store.Call
 }
 
@@ -109,14 +110,14 @@ func beginStepTx(ctx context.Context, name string) (*stepTx, error) {
 		return nil, wrapStoreErr("StepTx", err)
 	}
 	p := ctx.Value(stepKey{}).(*stepRef)
-	return &stepTx{tx, s, store.Call{ID: e.run.ID, Lease: e.run.Lease,
+	return &stepTx{tx, s, e.c.now, store.Call{ID: e.run.ID, Lease: e.run.Lease,
 		Entry: store.Entry{Address: p.at, Kind: store.EntryStep, Name: name, Done: true}}}, nil
 }
 
 // commit records the step in the transaction, and commits both.
 func (t *stepTx) commit(ctx context.Context, value []byte) error {
 	t.call.Entry.Value = value
-	_, stale, err := t.c.AppendTx(ctx, time.Now(), t.Tx, t.call)
+	_, stale, err := t.c.AppendTx(ctx, t.now(), t.Tx, t.call)
 	if err == nil && stale {
 		err = store.ErrStale
 	}

@@ -7,7 +7,8 @@
 // one result an item: a stale item never fails the others, and the error is for the whole call.
 //
 // A store decides about time by the now that it is given. Claim and Await, which wait, read the
-// clock themselves, so that a test in a testing/synctest bubble controls it.
+// clock themselves: the process's, so that a test in a testing/synctest bubble controls it, or that
+// of the database, if the store is a Clock.
 //
 // The interfaces may gain methods in any minor version; package storetest defines what they mean.
 package store

@@ -241,6 +241,13 @@ type AppTx interface {
 	Unavailable(err error) bool
 }
 
+// Clock is an optional interface of a Store: its database's clock decides. All instants that the store is
+// given are by that clock, such as now, and so are those that it returns.
+type Clock interface {
+	// Now returns the time of the database, as far as the store knows it.
+	Now() time.Time
+}
+
 // Backuper is an optional interface of a Store: it copies its database to a file.
 type Backuper interface {
 	// Backup writes a consistent copy of the database to a new file.
