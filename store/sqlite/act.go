@@ -22,7 +22,7 @@ func (s *Store) Act(ctx context.Context, now time.Time, a store.Action, f store.
 		case store.ActReplay:
 			return lifecycle.Replay(u.runs, key, now.UnixMilli())
 		}
-		return u.runs.delete(key)
+		return u.runs.DeleteEnded(key)
 	})
 }
 
@@ -55,8 +55,8 @@ func (s *Store) count(ctx context.Context, f store.Filter, kind store.ActionKind
 	return n, err
 }
 
-// delete deletes a run that has ended.
-func (rs *runs) delete(key int64) (bool, error) {
+// DeleteEnded implements retention.Rows.
+func (rs *runs) DeleteEnded(key int64) (bool, error) {
 	err := rs.one("SELECT id FROM stint_runs WHERE id = ? AND "+deletable, []any{key}, &key)
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, nil

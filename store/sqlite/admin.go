@@ -2,11 +2,7 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
-	"errors"
-	"time"
 
-	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -111,117 +107,6 @@ func (rs *runs) deleteRun(key int64) error {
 	}
 	rs.Ended(key)
 	return rs.keys.releaseKeys(key)
-}
-
-// Expire implements store.Runs. Runs lie in the order of their creation, and none
-// ended before it was created: a pass reads only what was created before the cutoff, and each
-// run once, also those that stay (open, or failed and younger).
-func (s *Store) Expire(ctx context.Context, done, failed time.Time) (int, error) {
-	either := earlier(done, failed)
-	for _, expire := range []func(context.Context) error{
-		s.expireRates,
-		func(ctx context.Context) error { return s.expireEvents(ctx, done) },
-		s.expireKeys,
-		func(ctx context.Context) error { return s.expireDeclared(ctx, either) },
-		func(ctx context.Context) error { return s.expireWorkers(ctx, either) },
-		s.expireCounters,
-	} {
-		if err := expire(ctx); err != nil {
-			return 0, err
-		}
-	}
-	return s.expireRuns(ctx, done, failed)
-}
-
-// An expiring is a run that may be old enough to be deleted.
-type expiring struct {
-	key, lane int64
-	state     store.State
-	ended     *int64
-	task      bool // of a workflow, with which it is deleted
-}
-
-func (s *Store) expireRuns(ctx context.Context, done, failed time.Time) (total int, err error) {
-	after, limit := int64(0), keyAt(done)
-	if failed.After(done) {
-		limit = keyAt(failed)
-	}
-	lanes := map[int64]struct{}{} // of the runs that stay
-	for {
-		var rows []expiring
-		err := s.view(ctx, func(q querier) (err error) {
-			rows, err = rowsOf(q, func(r *expiring) []any { return []any{&r.key, &r.lane, &r.state, &r.ended, &r.task} },
-				"SELECT id, lane, state, ended_at, NOT (node IS NULL OR flags & 2) FROM stint_runs WHERE id > ? AND id < ? "+
-					"ORDER BY id LIMIT ?", after, limit, perBulk)
-			return err
-		})
-		if err != nil {
-			return total, err
-		}
-		if len(rows) == 0 {
-			return total, s.expireLanes(ctx, limit, lanes)
-		}
-		after = rows[len(rows)-1].key
-		n := 0
-		err = s.do(ctx, func(u *unit) (err error) {
-			n, err = u.runs.expireRuns(rows, done, failed, lanes)
-			return err
-		})
-		if err != nil {
-			return total, err
-		}
-		total += n
-	}
-}
-
-// expireRuns deletes those of the runs that are old enough, and adds the lanes of the others to lanes.
-func (rs *runs) expireRuns(rows []expiring, done, failed time.Time, lanes map[int64]struct{}) (n int, err error) {
-	for _, r := range rows {
-		cutoff := done
-		if r.state == store.Failed {
-			cutoff = failed
-		}
-		if r.task || !r.state.Terminal() || r.ended == nil || *r.ended >= clock.Millis(cutoff) {
-			lanes[r.lane] = struct{}{}
-			continue
-		}
-		// It may have been replayed since it was read, and stays then.
-		err := rs.one("SELECT id FROM stint_runs WHERE id = ? AND "+deletable, []any{r.key}, &r.key)
-		if errors.Is(err, sql.ErrNoRows) {
-			lanes[r.lane] = struct{}{}
-			continue
-		}
-		if err == nil {
-			err = rs.deleteRun(r.key)
-		}
-		if err != nil {
-			return n, err
-		}
-		n++
-	}
-	return n, nil
-}
-
-// expireWorkers deletes the workers that ended before a time and have no runs.
-func (s *Store) expireWorkers(ctx context.Context, before time.Time) error {
-	var some bool
-	err := s.view(ctx, func(q querier) error {
-		return q.one("SELECT EXISTS (SELECT 1 FROM stint_workers WHERE ended_at < ?)", []any{clock.Millis(before)}, &some)
-	})
-	if err != nil || !some {
-		return err
-	}
-	return s.do(ctx, func(u *unit) error {
-		return u.exec("DELETE FROM stint_workers WHERE ended_at < ? AND NOT EXISTS (SELECT 1 FROM stint_runs r "+
-			"WHERE r.worker = stint_workers.id AND r."+stateRunning+")", clock.Millis(before))
-	})
-}
-
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
 }
 
 // Pause implements store.Limits.

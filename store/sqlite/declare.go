@@ -23,13 +23,3 @@ func (s *Store) Declare(ctx context.Context, now time.Time, ds []store.Declarati
 		return nil
 	})
 }
-
-// expireDeclared deletes the declarations that were removed before a time.
-func (s *Store) expireDeclared(ctx context.Context, before time.Time) error {
-	return s.do(ctx, func(u *unit) error {
-		if err := u.exec("DELETE FROM stint_crons WHERE gone_at IS NOT NULL AND gone_at < ?", before.UnixMilli()); err != nil {
-			return err
-		}
-		return u.exec("DELETE FROM stint_triggers WHERE gone_at IS NOT NULL AND gone_at < ?", before.UnixMilli())
-	})
-}

@@ -138,25 +138,3 @@ func (s *Store) Events(ctx context.Context, key string, before store.ID, limit i
 	})
 	return infos, next, err
 }
-
-// expireEvents deletes the events that were published before a time, in small batches.
-func (s *Store) expireEvents(ctx context.Context, before time.Time) error {
-	for more := true; more; {
-		err := s.do(ctx, func(u *unit) error {
-			gone, err := column[int64](u, "SELECT id FROM stint_events WHERE id < ? ORDER BY id LIMIT ?", keyAt(before), perBulk)
-			more = len(gone) == perBulk
-			if err != nil || len(gone) == 0 {
-				return err
-			}
-			last := gone[len(gone)-1]
-			if err := u.exec("DELETE FROM stint_event_runs WHERE event <= ?", last); err != nil {
-				return err
-			}
-			return u.exec("DELETE FROM stint_events WHERE id <= ?", last)
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}

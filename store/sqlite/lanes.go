@@ -1,10 +1,8 @@
 package sqlite
 
 import (
-	"context"
 	"database/sql"
 	"errors"
-	"slices"
 
 	"github.com/stint-dev/stint/store/internal/ready"
 )
@@ -280,41 +278,4 @@ func (ls *lanes) stampTouched() error {
 		return ls.exec("UPDATE stint_lanes SET stamp = ? WHERE id = ?", stamp, ids[0])
 	}
 	return ls.exec("UPDATE stint_lanes SET stamp = ? WHERE id IN (SELECT value FROM json_each(?))", stamp, jsonKeys(ids))
-}
-
-// expireLanes deletes the lanes that have no runs: none has come since before, and used, which a pass
-// of Expire collects, has the lanes of older runs. It deletes queues without lanes, unless they are
-// paused.
-func (s *Store) expireLanes(ctx context.Context, before int64, used map[int64]struct{}) error {
-	var old []int64
-	err := s.view(ctx, func(q querier) (err error) {
-		old, err = column[int64](q, "SELECT id FROM stint_lanes WHERE stamp < ? AND staged IS NULL", before)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	old = slices.DeleteFunc(old, func(id int64) bool { _, ok := used[id]; return ok })
-	for part := range slices.Chunk(old, perBulk) {
-		err := s.do(ctx, func(u *unit) error {
-			queues, err := column[string](u, `DELETE FROM stint_lanes
-				WHERE id IN (SELECT value FROM json_each(?)) AND stamp < ? RETURNING queue`, jsonKeys(part), before)
-			if err != nil || len(queues) == 0 {
-				return err
-			}
-			slices.Sort(queues)
-			for _, q := range slices.Compact(queues) {
-				err := u.exec(`DELETE FROM stint_queues WHERE name = ?1 AND paused = 0
-					AND NOT EXISTS (SELECT 1 FROM stint_lanes WHERE queue = ?1)`, q)
-				if err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
