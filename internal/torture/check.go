@@ -307,7 +307,7 @@ func openRuns(db *sql.DB) string {
 	return text
 }
 
-// keyOf returns the key of an ID's row: see store/sqlite/id.go.
+// keyOf returns the key of an ID's row: see store/internal/keys.
 func keyOf(id string) (int64, error) {
 	u, err := uuid.Parse(id)
 	hi := binary.BigEndian.Uint64(u[:8])

@@ -56,7 +56,7 @@ func (s *Store) Await(ctx context.Context, id store.ID, u store.Until) (r store.
 	case u.Entry == (store.Address{}):
 		r = *end
 	default: // the entry as it was at the end
-		key, _ := s.ids.key(id)
+		key, _ := s.ids.Key(id)
 		err = s.view(ctx, func(q querier) error { _, err := read(q, key); return err })
 	}
 	return r, err
@@ -65,7 +65,7 @@ func (s *Store) Await(ctx context.Context, id store.ID, u store.Until) (r store.
 // await returns once done reports true, now or after a change of the run. If the run ends
 // meanwhile and the writer knows its result, await returns that.
 func (s *Store) await(ctx context.Context, id store.ID, done func(q querier, key int64) (bool, error)) (*store.Result, error) {
-	key, ok := s.ids.key(id)
+	key, ok := s.ids.Key(id)
 	if !ok {
 		return nil, nil
 	}

@@ -295,10 +295,10 @@ func (cs *claims) start(text string, args ...any) ([]store.Claimed, error) {
 		if err != nil {
 			return nil, err
 		}
-		r.ID, r.Task, r.Queue, r.Lease, r.Executions = cs.s.ids.id(r.key), l.Task, l.Queue, store.Lease(r.lease), int(r.lease)
+		r.ID, r.Task, r.Queue, r.Lease, r.Executions = cs.s.ids.ID(r.key), l.Task, l.Queue, store.Lease(r.lease), int(r.lease)
 		r.Due, r.Started, r.CancelAt, r.Spent = millis(r.due), millis(cs.now), optionalTime(r.cancel),
 			time.Duration(r.spent)*time.Millisecond
-		r.Parent, r.Root = cs.s.ids.optional(r.parent), cs.s.ids.optional(r.root)
+		r.Parent, r.Root = cs.s.ids.Optional(r.parent), cs.s.ids.Optional(r.root)
 		if r.node != nil {
 			err := forRun(r.key, func() error { return cs.workflows.startTask(&r.Claimed, *r.parent, *r.node, args[0].(int64)) })
 			if err != nil {
@@ -395,7 +395,7 @@ func (s *Store) signals(ctx context.Context, worker int64, x *watch) (sig store.
 		told := map[int64]int64{}
 		for _, c := range runs {
 			if x.notified[c.key] != c.lease { // a replayed run is returned again
-				sig.Cancel = append(sig.Cancel, s.ids.id(c.key))
+				sig.Cancel = append(sig.Cancel, s.ids.ID(c.key))
 			}
 			told[c.key] = c.lease
 		}

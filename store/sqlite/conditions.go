@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/keys"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
 )
 
@@ -102,7 +103,7 @@ func (ws *workflows) reconsider(key, now int64) error {
 	if err != nil {
 		return err
 	}
-	d := g.Decide(millis(createdAt(key)), millis(now), truths)
+	d := g.Decide(millis(keys.CreatedAt(key)), millis(now), truths)
 	var row nodeRow
 	row.decided(d, now)
 	var dueAt, startBy, endedAt any
@@ -152,7 +153,7 @@ func (f *workflowRun) truthsAgain(key int64, g *store.GraphTask) ([]store.Truth,
 		return nil, err
 	}
 	for _, r := range rows {
-		came[int(r.leaf)] = millis(createdAt(r.event))
+		came[int(r.leaf)] = millis(keys.CreatedAt(r.event))
 	}
 	leaves := g.Leaves()
 	truths := make([]store.Truth, len(leaves))
@@ -161,7 +162,7 @@ func (f *workflowRun) truthsAgain(key int64, g *store.GraphTask) ([]store.Truth,
 			truths[i].Since = at
 			continue
 		}
-		if truths[i], err = f.truth(c, createdAt(key)); err != nil {
+		if truths[i], err = f.truth(c, keys.CreatedAt(key)); err != nil {
 			return nil, err
 		}
 	}

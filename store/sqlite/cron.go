@@ -33,7 +33,7 @@ func (s *Store) complete(q querier, rows []cronRow) []cron.Cron {
 	all := make([]cron.Cron, len(rows))
 	for i := range rows {
 		r := &rows[i]
-		r.Next, r.Last, r.LastRun, r.Gone = optionalTime(r.next), optionalTime(r.last), s.ids.optional(r.lastRun), optionalTime(r.gone)
+		r.Next, r.Last, r.LastRun, r.Gone = optionalTime(r.next), optionalTime(r.last), s.ids.Optional(r.lastRun), optionalTime(r.gone)
 		r.Template, r.Broken = s.template(q, r.template, r.graph)
 		if run := &r.Template.Run; r.Broken == nil && (run.Task == "" || run.Queue == "") {
 			r.Broken = errors.New("stored template: it has no task or no queue")

@@ -61,7 +61,7 @@ func (cs *crons) wakeAt(c *cron.Cron) {
 
 // lastRun returns the column last_run.
 func (cs *crons) lastRun(c *cron.Cron) any {
-	if key, ok := cs.s.ids.key(c.LastRun); ok {
+	if key, ok := cs.s.ids.Key(c.LastRun); ok {
 		return key
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/keys"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
 	"github.com/stint-dev/stint/store/internal/ready"
 )
@@ -78,7 +79,7 @@ func (rs *runs) enqueue(now int64, runs []store.NewRun, staged map[ready.Name]in
 				}
 			}
 			if holder != 0 {
-				out[i] = store.Enqueued{ID: rs.s.ids.id(holder), Existing: true}
+				out[i] = store.Enqueued{ID: rs.s.ids.ID(holder), Existing: true}
 				continue
 			}
 		}
@@ -91,7 +92,7 @@ func (rs *runs) enqueue(now int64, runs []store.NewRun, staged map[ready.Name]in
 		}
 		counts.Enqueued++
 		key := rs.nextKey(now)
-		out[i].ID = rs.s.ids.id(key)
+		out[i].ID = rs.s.ids.ID(key)
 		input, err := rs.spill(key, r.Input)
 		if err != nil {
 			return nil, err
@@ -120,7 +121,7 @@ func (b *bulk) addPlain(u *unit, key, lane int64, r *store.NewRun, input any) er
 		}
 		*b = bulk{kind: kind}
 	}
-	rank := store.Rank(createdAt(key), r.Priority, r.AgeEvery)
+	rank := store.Rank(keys.CreatedAt(key), r.Priority, r.AgeEvery)
 	if kind == plainRows {
 		return b.add(u, key, lane, int64(r.Priority), rank, input)
 	}
@@ -137,7 +138,7 @@ func (rs *runs) laneOf(n ready.Name, staged map[ready.Name]int64) (int64, error)
 // nextKey returns the next run key: the time, or the last key plus one if the clock did not advance, so
 // that keys follow the order of enqueueing (R5).
 func (t *txn) nextKey(now int64) int64 {
-	t.lastKey = max(now<<seqBits, t.lastKey+1)
+	t.lastKey = max(now<<keys.SeqBits, t.lastKey+1)
 	return t.lastKey
 }
 
@@ -193,7 +194,7 @@ func (rs *runs) insertFull(key, lane, now int64, r *store.NewRun, input any, sta
 	}
 	var worker any
 	if row.Workflow && row.State == store.Queued && limiter == nil { // it is not claimed: its tasks are
-		row.Begin(createdAt(key))
+		row.Begin(keys.CreatedAt(key))
 		worker = 0
 	}
 	err = rs.exec(fullSQL, key, lane, int64(row.State), int64(r.Priority), row.Rank, input, nullable(row.Due), nullable(row.StartBy),
@@ -224,13 +225,13 @@ func (rs *runs) beginInserted(key, node int64, root any, r *store.NewRun) error 
 		info.root = root.(int64)
 	}
 	rs.workflows.keep(key, info)
-	return rs.workflows.beginWorkflow(key, node, createdAt(key))
+	return rs.workflows.beginWorkflow(key, node, keys.CreatedAt(key))
 }
 
 type parentRow struct{ key, root int64 }
 
 func (rs *runs) parentOf(id store.ID) (p parentRow, err error) {
-	key, ok := rs.s.ids.key(id)
+	key, ok := rs.s.ids.Key(id)
 	if ok {
 		err = rs.one("SELECT id, coalesce(root, id) FROM stint_runs WHERE id = ?", []any{key}, &p.key, &p.root)
 	}
@@ -241,7 +242,7 @@ func (rs *runs) parentOf(id store.ID) (p parentRow, err error) {
 }
 
 // keyHolder returns the run that holds r's idempotency key, or 0.
-func (ks *keys) keyHolder(now int64, r *store.NewRun) (int64, error) {
+func (ks *idempotencyKeys) keyHolder(now int64, r *store.NewRun) (int64, error) {
 	var h lifecycle.Holder
 	err := ks.one(`SELECT k.run, coalesce(k.expires_at, 0), coalesce(r.`+hasEnded+`, 1) FROM stint_keys k
 		LEFT JOIN stint_runs r ON r.id = k.run WHERE k.task = ? AND k.key = ?`, []any{r.Task, r.Key}, &h.Run, &h.Expires, &h.Ended)
@@ -252,7 +253,7 @@ func (ks *keys) keyHolder(now int64, r *store.NewRun) (int64, error) {
 }
 
 // debounce replaces a run that is scheduled for its first start by r, and returns it; 0: it is not.
-func (ks *keys) debounce(key int64, r *store.NewRun) (int64, error) {
+func (ks *idempotencyKeys) debounce(key int64, r *store.NewRun) (int64, error) {
 	at := lifecycle.DebouncedUntil(key, r)
 	setBy := ks.nextKey(ks.now) // the settings are this enqueue's, not those of the run's enqueue
 	limits, err := ks.limiters.storedLimits(store.SetByEnqueue(r.Limits, setBy))
@@ -289,7 +290,7 @@ func (ks *keys) debounce(key int64, r *store.NewRun) (int64, error) {
 }
 
 // releaseKeys releases the keys of a run that is being deleted, except those whose KeyTTL has not passed.
-func (ks *keys) releaseKeys(run int64) error {
+func (ks *idempotencyKeys) releaseKeys(run int64) error {
 	err := ks.exec("DELETE FROM stint_keys WHERE run = ? AND (expires_at IS NULL OR expires_at <= ?)", run, ks.now)
 	if err != nil {
 		return err
@@ -317,7 +318,7 @@ DELETE FROM stint_keys WHERE (task, key) IN (SELECT task, key FROM stint_keys WH
   ORDER BY expires_at LIMIT ?)`
 
 // holdKey makes the run key the holder of r's idempotency key.
-func (ks *keys) holdKey(now, key int64, r *store.NewRun) error {
+func (ks *idempotencyKeys) holdKey(now, key int64, r *store.NewRun) error {
 	return ks.exec(`INSERT INTO stint_keys (task, key, run, expires_at) VALUES (?, ?, ?, ?)
 		ON CONFLICT DO UPDATE SET run = excluded.run, expires_at = excluded.expires_at, gone = 0`, r.Task, r.Key, key,
 		nullable(lifecycle.KeyExpires(r, now)))

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/event"
+	"github.com/stint-dev/stint/store/internal/keys"
 )
 
 // Publish implements store.Schedules.
@@ -18,7 +19,7 @@ func (s *Store) Publish(ctx context.Context, now time.Time, events []store.NewEv
 			if err != nil {
 				return err
 			}
-			ids[i], found = s.ids.id(key), nil
+			ids[i], found = s.ids.ID(key), nil
 		}
 		return nil
 	})
@@ -69,7 +70,7 @@ func (es *events) eventSince(run int64, m *store.Match) (time.Time, error) {
 	if err != nil || id == 0 {
 		return time.Time{}, err
 	}
-	return millis(createdAt(id)), nil
+	return millis(keys.CreatedAt(id)), nil
 }
 
 // firstMatch returns the first event of a query that matches; id 0: none.
@@ -95,7 +96,7 @@ func firstMatch(q querier, m *store.Match, query string, args ...any) (id int64,
 func (s *Store) Events(ctx context.Context, key string, before store.ID, limit int) (infos []store.EventInfo, next store.ID, err error) {
 	last := int64(never)
 	if before != (store.ID{}) {
-		k, ok := s.ids.key(before)
+		k, ok := s.ids.Key(before)
 		if !ok {
 			return nil, next, store.ErrNotFound
 		}
@@ -118,11 +119,11 @@ func (s *Store) Events(ctx context.Context, key string, before store.ID, limit i
 			return err
 		}
 		if more {
-			next = s.ids.id(rows[len(rows)-1].id)
+			next = s.ids.ID(rows[len(rows)-1].id)
 		}
 		infos = make([]store.EventInfo, len(rows))
 		for i, r := range rows {
-			infos[i] = store.EventInfo{NewEvent: r.NewEvent, ID: s.ids.id(r.id), At: millis(createdAt(r.id))}
+			infos[i] = store.EventInfo{NewEvent: r.NewEvent, ID: s.ids.ID(r.id), At: millis(keys.CreatedAt(r.id))}
 			for woke, into := range []*[]store.ID{&infos[i].Started, &infos[i].Woke} {
 				runs, err := column[int64](q, "SELECT run FROM stint_event_runs WHERE event = ? AND woke = ? ORDER BY run LIMIT ?", r.id,
 					woke, store.MaxEventRuns)
@@ -130,7 +131,7 @@ func (s *Store) Events(ctx context.Context, key string, before store.ID, limit i
 					return err
 				}
 				for _, run := range runs {
-					*into = append(*into, s.ids.id(run))
+					*into = append(*into, s.ids.ID(run))
 				}
 			}
 		}

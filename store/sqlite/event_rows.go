@@ -7,6 +7,7 @@ import (
 
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/event"
+	"github.com/stint-dev/stint/store/internal/keys"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
 	"github.com/stint-dev/stint/store/internal/ready"
 )
@@ -49,7 +50,7 @@ func (es *events) Take(key int64) (bool, error) {
 func (es *events) Since(at int64) ([]event.Event, error) {
 	return rowsOf(es, func(e *event.Event) []any { return []any{&e.ID, &e.Key, &e.Payload, &e.Metadata, &e.Scope} },
 		"SELECT id, key, payload, metadata, coalesce(scope, '') FROM stint_events WHERE id >= ? AND pending IS NULL ORDER BY id",
-		keyAt(millis(at)))
+		keys.At(millis(at)))
 }
 
 // Triggers implements event.Rows.
@@ -64,7 +65,7 @@ func (es *events) Filters(task string) ([]store.TaskFilter, error) {
 }
 
 // ID implements event.Rows.
-func (es *events) ID(key int64) store.ID { return es.s.ids.id(key) }
+func (es *events) ID(key int64) store.ID { return es.s.ids.ID(key) }
 
 // Start implements event.Rows. Plain runs of a group of changes are inserted together: no change of the
 // group knows them, so none misses their rows.
@@ -74,7 +75,7 @@ func (es *events) Start(now, event int64, r *store.NewRun) error {
 		if err != nil || made[0].Existing {
 			return err
 		}
-		key, _ := es.s.ids.key(made[0].ID)
+		key, _ := es.s.ids.Key(made[0].ID)
 		es.recordEventRun(event, key, false)
 		return nil
 	}
@@ -87,7 +88,7 @@ func (es *events) Start(now, event int64, r *store.NewRun) error {
 	if err != nil {
 		return err
 	}
-	es.started = append(es.started, key, lane, int64(r.Priority), store.Rank(createdAt(key), r.Priority, r.AgeEvery), input,
+	es.started = append(es.started, key, lane, int64(r.Priority), store.Rank(keys.CreatedAt(key), r.Priority, r.AgeEvery), input,
 		string(r.Metadata))
 	es.recordEventRun(event, key, false)
 	return nil

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/internal/clock"
+	"github.com/stint-dev/stint/store/internal/keys"
 	"github.com/stint-dev/stint/store/internal/retention"
 )
 
@@ -40,7 +41,7 @@ func (s *Store) expireRuns(ctx context.Context, p *retention.Pass) (total int, e
 		err := s.view(ctx, func(q querier) (err error) {
 			part, err = rowsOf(q, func(r *retention.Run) []any { return []any{&r.Key, &r.Lane, &r.State, &r.Ended, &r.Task} },
 				"SELECT id, lane, state, coalesce(ended_at, 0), NOT (node IS NULL OR flags & 2) FROM stint_runs WHERE id > ? AND id < ? "+
-					"ORDER BY id LIMIT ?", after, keyAt(p.CreatedBefore()), perBulk)
+					"ORDER BY id LIMIT ?", after, keys.At(p.CreatedBefore()), perBulk)
 			return err
 		})
 		if err != nil || len(part) == 0 {
@@ -61,7 +62,7 @@ func (s *Store) expireRuns(ctx context.Context, p *retention.Pass) (total int, e
 
 // expireLanes deletes the lanes that have no runs, and queues without lanes unless they are paused.
 func (s *Store) expireLanes(ctx context.Context, p *retention.Pass) error {
-	before := keyAt(p.CreatedBefore())
+	before := keys.At(p.CreatedBefore())
 	var old []int64
 	err := s.view(ctx, func(q querier) (err error) {
 		old, err = column[int64](q, "SELECT id FROM stint_lanes WHERE stamp < ? AND staged IS NULL", before)
@@ -98,7 +99,7 @@ func (s *Store) expireLanes(ctx context.Context, p *retention.Pass) error {
 func (s *Store) expireEvents(ctx context.Context, before time.Time) error {
 	for more := true; more; {
 		err := s.do(ctx, func(u *unit) error {
-			gone, err := column[int64](u, "SELECT id FROM stint_events WHERE id < ? ORDER BY id LIMIT ?", keyAt(before), perBulk)
+			gone, err := column[int64](u, "SELECT id FROM stint_events WHERE id < ? ORDER BY id LIMIT ?", keys.At(before), perBulk)
 			more = len(gone) == perBulk
 			if err != nil || len(gone) == 0 {
 				return err

@@ -18,7 +18,7 @@ func (s *Store) Finish(ctx context.Context, now time.Time, outcomes []store.Outc
 	stale := make([]bool, len(outcomes))
 	err := s.do(ctx, func(u *unit) error {
 		for i := range outcomes {
-			key, ok := s.ids.key(outcomes[i].ID)
+			key, ok := s.ids.Key(outcomes[i].ID)
 			if stale[i] = !ok; !ok {
 				continue
 			}
@@ -153,7 +153,7 @@ func (s *Store) Record(ctx context.Context, records []store.Record) ([]bool, err
 	stale := make([]bool, len(records))
 	err := s.do(ctx, func(u *unit) error {
 		for i := range records {
-			key, ok := u.s.ids.key(records[i].ID)
+			key, ok := u.s.ids.Key(records[i].ID)
 			if ok {
 				err := u.one("SELECT EXISTS (SELECT 1 FROM stint_runs WHERE id = ? AND lease = ? AND "+stateRunning+")",
 					[]any{key, int64(records[i].Lease)}, &ok)

@@ -29,7 +29,7 @@ func (s *Store) Append(ctx context.Context, now time.Time, c store.Call) (e stor
 // lookBack returns the event from which on call has to search. It reads those before, which may be many,
 // outside of the writer.
 func (s *Store) lookBack(ctx context.Context, c *store.Call) (from int64, err error) {
-	key, ok := s.ids.key(c.ID)
+	key, ok := s.ids.Key(c.ID)
 	if !ok {
 		return 0, nil // call finds it stale
 	}
@@ -69,7 +69,7 @@ WHERE done = 0`
 // call records an entry, and returns the entry at its address. It searches an event among those with an
 // ID of at least from.
 func (js *journals) call(now int64, c *store.Call, from int64) (e store.Entry, stale bool, err error) {
-	key, ok := js.s.ids.key(c.ID)
+	key, ok := js.s.ids.Key(c.ID)
 	if !ok {
 		return e, true, nil
 	}
@@ -190,7 +190,7 @@ func eachEntry(q querier, take func(store.Entry) bool, where string, args ...any
 func (s *Store) Entries(
 	ctx context.Context, id store.ID, after store.Address, limit int, notes bool,
 ) (page []store.Entry, more bool, err error) {
-	key, _ := s.ids.key(id)
+	key, _ := s.ids.Key(id)
 	const where = "WHERE run = ? AND (scope, seq) > (?, ?) AND (? OR kind <> 10) ORDER BY scope, seq LIMIT ?"
 	err = s.view(ctx, func(q querier) (err error) {
 		if limit < 0 {

@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"errors"
 
+	"github.com/stint-dev/stint/store/internal/keys"
 	"github.com/stint-dev/stint/store/internal/ready"
 )
 
@@ -249,7 +250,7 @@ func (ls *lanes) stamp() (int64, error) {
 			return 0, err
 		}
 	}
-	ls.stamped = max(ls.now<<seqBits, seen+1, ls.lastKey)
+	ls.stamped = max(ls.now<<keys.SeqBits, seen+1, ls.lastKey)
 	return ls.stamped, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/keys"
 )
 
 // reader runs statements on the read connections, outside of the writer's transactions.
@@ -115,8 +116,8 @@ func (s *Store) run(q querier, r *runRow) (store.Run, error) {
 			r.NoHandler, r.Workflow, r.Run.Task = !r.flow && r.Task == name && r.State == store.Queued, r.flow, name
 		}
 	}
-	r.ID, r.Parent, r.Root, r.Lease = s.ids.id(r.key), s.ids.optional(r.parent), s.ids.optional(r.root), store.Lease(r.Executions)
-	r.Created, r.Due = millis(createdAt(r.key)), millis(r.due)
+	r.ID, r.Parent, r.Root, r.Lease = s.ids.ID(r.key), s.ids.Optional(r.parent), s.ids.Optional(r.root), store.Lease(r.Executions)
+	r.Created, r.Due = millis(keys.CreatedAt(r.key)), millis(r.due)
 	r.Started, r.Ended, r.CancelAt, r.StartBy = optionalTime(r.started), optionalTime(r.ended), optionalTime(r.cancel),
 		optionalTime(r.startBy)
 	if r.route != "" {
@@ -139,7 +140,7 @@ func (s *Store) run(q querier, r *runRow) (store.Run, error) {
 
 // Get implements store.History.
 func (s *Store) Get(ctx context.Context, id store.ID) (*store.Run, error) {
-	key, ok := s.ids.key(id)
+	key, ok := s.ids.Key(id)
 	if !ok {
 		return nil, fmt.Errorf("run %s: %w", id, store.ErrNotFound)
 	}
@@ -188,13 +189,13 @@ func (s *Store) List(ctx context.Context, f store.Filter, before store.ID, limit
 	// One bound on each side: of two, SQLite uses one for the search, and reads up to the other.
 	from, to := int64(0), never
 	if !f.Since.IsZero() {
-		from = keyAt(f.Since)
+		from = keys.At(f.Since)
 	}
 	if !f.Until.IsZero() {
-		to = keyAt(f.Until)
+		to = keys.At(f.Until)
 	}
 	if f.Through != (store.ID{}) {
-		key, _ := s.ids.key(f.Through) // unknown: 0, before every run
+		key, _ := s.ids.Key(f.Through) // unknown: 0, before every run
 		to = min(to, key+1)
 	}
 	f.Since, f.Until, f.Through = time.Time{}, time.Time{}, store.ID{}
@@ -207,7 +208,7 @@ func (s *Store) List(ctx context.Context, f store.Filter, before store.ID, limit
 		id = "+r.id" // few are running: find them by their index and sort, rather than read all by ID
 	}
 	if before != (store.ID{}) {
-		key, ok := s.ids.key(before)
+		key, ok := s.ids.Key(before)
 		if !ok {
 			return nil, next, fmt.Errorf("list before run %s: %w", before, store.ErrNotFound)
 		}
@@ -220,7 +221,7 @@ func (s *Store) List(ctx context.Context, f store.Filter, before store.ID, limit
 				return err
 			}
 			if floor > from {
-				from, next = floor, s.ids.id(floor)
+				from, next = floor, s.ids.ID(floor)
 			}
 		}
 		where := where + " AND " + id + " >= ? AND " + id + " < ? ORDER BY " + id + " DESC LIMIT ?"
@@ -230,7 +231,7 @@ func (s *Store) List(ctx context.Context, f store.Filter, before store.ID, limit
 			return err
 		}
 		if more {
-			next = s.ids.id(rows[len(rows)-1].key)
+			next = s.ids.ID(rows[len(rows)-1].key)
 		}
 		runs = make([]store.Run, len(rows))
 		for i := range rows {
@@ -281,7 +282,7 @@ func floorOf(q querier, from int64, n int, floor *int64) error {
 
 // Logs implements store.History.
 func (s *Store) Logs(ctx context.Context, id store.ID, after int64, limit int) ([]store.Log, error) {
-	key, _ := s.ids.key(id)
+	key, _ := s.ids.Key(id)
 	type row struct {
 		store.Log
 		at int64
@@ -304,7 +305,7 @@ func (s *Store) Logs(ctx context.Context, id store.ID, after int64, limit int) (
 
 // Chunks implements store.History.
 func (s *Store) Chunks(ctx context.Context, id store.ID, after int64, limit int) (chunks []store.Chunk, ended bool, err error) {
-	key, _ := s.ids.key(id)
+	key, _ := s.ids.Key(id)
 	err = s.view(ctx, func(q querier) (err error) {
 		// The state first: if the run has ended by then, all its chunks are there.
 		err = q.one("SELECT "+hasEnded+" FROM stint_runs WHERE id = ?", []any{key}, &ended)

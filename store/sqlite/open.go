@@ -20,6 +20,7 @@ import (
 
 	"github.com/stint-dev/stint/internal/selfcheck"
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/keys"
 	sqlite "modernc.org/sqlite"
 	lib "modernc.org/sqlite/lib"
 )
@@ -55,7 +56,7 @@ type Store struct {
 	write            *sql.DB
 	read             *sql.DB   // nil for a database in memory: reads go through the writer
 	still            stillness // of read, if it is read-only
-	ids              ids
+	ids              keys.IDs
 	presence         *presence
 	w                *writer
 	publisher        publisher
@@ -138,7 +139,7 @@ func open(path string, opts Options) (_ *Store, err error) {
 	if err != nil {
 		return nil, explain(err)
 	}
-	if s.ids, err = newIDs(secret); err != nil {
+	if s.ids, err = keys.New(secret); err != nil {
 		return nil, err
 	}
 	if path != Memory {

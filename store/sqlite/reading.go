@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/keys"
 	sqlite "modernc.org/sqlite"
 )
 
@@ -160,7 +161,7 @@ func (s *Store) knownFile() error {
 	if err := conn.QueryRowContext(ctx, secretSQL).Scan(&secret); err != nil {
 		return err
 	}
-	s.ids, err = newIDs(secret)
+	s.ids, err = keys.New(secret)
 	return err
 }
 

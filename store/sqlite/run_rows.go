@@ -104,10 +104,10 @@ func (rs *runs) Write(r *lifecycle.Run) error {
 }
 
 // Key implements lifecycle.Rows.
-func (rs *runs) Key(id store.ID) (int64, bool) { return rs.s.ids.key(id) }
+func (rs *runs) Key(id store.ID) (int64, bool) { return rs.s.ids.Key(id) }
 
 // ID implements lifecycle.Rows.
-func (rs *runs) ID(key int64) store.ID { return rs.s.ids.id(key) }
+func (rs *runs) ID(key int64) store.ID { return rs.s.ids.ID(key) }
 
 // NextKey implements lifecycle.Rows.
 func (rs *runs) NextKey(now int64) int64 { return rs.nextKey(now) }

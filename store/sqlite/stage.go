@@ -78,7 +78,7 @@ func (lm *limiters) useLast(runs []store.NewRun, out []store.Enqueued) error {
 				continue
 			}
 			done[l.Key] = true
-			key, _ := lm.s.ids.key(out[i].ID)
+			key, _ := lm.s.ids.Key(out[i].ID)
 			if _, err := limits.Use(limiterRows{lm.unit}, l, key); err != nil {
 				return err
 			}

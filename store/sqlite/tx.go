@@ -34,7 +34,7 @@ func (s *Store) PublishTx(ctx context.Context, now time.Time, tx store.Tx, event
 			if err != nil {
 				return err
 			}
-			ids[i] = s.ids.id(key)
+			ids[i] = s.ids.ID(key)
 		}
 		return nil
 	})

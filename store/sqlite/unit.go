@@ -32,7 +32,7 @@ func (passive) outdated()    {}
 // subsystems own the tables and what is known of them. Each is made once, in newUnit.
 type subsystems struct {
 	runs      *runs
-	keys      *keys
+	keys      *idempotencyKeys
 	records   *records
 	journals  *journals
 	limiters  *limiters
@@ -51,11 +51,11 @@ type subsystems struct {
 
 // Subsystems that keep nothing in memory.
 type (
-	runs     struct{ *unit } // what becomes of runs
-	keys     struct{ *unit } // idempotency keys
-	records  struct{ *unit } // progress, logs and chunks of runs
-	journals struct{ *unit }
-	crons    struct{ *unit }
+	runs            struct{ *unit } // what becomes of runs
+	idempotencyKeys struct{ *unit } // idempotency keys
+	records         struct{ *unit } // progress, logs and chunks of runs
+	journals        struct{ *unit }
+	crons           struct{ *unit }
 )
 
 // newUnit makes the unit of a connection. The participants flush in the order of all: lanes are
@@ -64,7 +64,7 @@ func newUnit(t *txn, graphs *graphCache) *unit {
 	u := &unit{txn: t}
 	s := &subsystems{
 		runs:      &runs{u},
-		keys:      &keys{u},
+		keys:      &idempotencyKeys{u},
 		records:   &records{u},
 		journals:  &journals{u},
 		crons:     &crons{u},

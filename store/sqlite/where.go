@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/keys"
 )
 
 // rare reports whether the states have an index, and usually few runs.
@@ -46,7 +47,7 @@ func (s *Store) where(ctx context.Context, f store.Filter) (string, []any, error
 		and(stateCondition(f.States))
 	}
 	if f.Parent != (store.ID{}) {
-		key, _ := s.ids.key(f.Parent) // unknown: 0, no run's parent
+		key, _ := s.ids.Key(f.Parent) // unknown: 0, no run's parent
 		and("r.parent = ?", key)
 	}
 	if f.TopLevel {
@@ -65,13 +66,13 @@ func (s *Store) where(ctx context.Context, f store.Filter) (string, []any, error
 			"WHERE j.key = ? AND j.value = ?)", k, v)
 	}
 	if !f.Since.IsZero() {
-		and("r.id >= ?", keyAt(f.Since))
+		and("r.id >= ?", keys.At(f.Since))
 	}
 	if !f.Until.IsZero() {
-		and("r.id < ?", keyAt(f.Until))
+		and("r.id < ?", keys.At(f.Until))
 	}
 	if f.Through != (store.ID{}) {
-		key, _ := s.ids.key(f.Through)
+		key, _ := s.ids.Key(f.Through)
 		and("r.id <= ?", key)
 	}
 	return b.String(), args, nil
@@ -80,7 +81,7 @@ func (s *Store) where(ctx context.Context, f store.Filter) (string, []any, error
 func (s *Store) idCondition(ids []store.ID) string {
 	var keys []string
 	for _, id := range ids {
-		if key, ok := s.ids.key(id); ok {
+		if key, ok := s.ids.Key(id); ok {
 			keys = append(keys, fmt.Sprint(key))
 		}
 	}

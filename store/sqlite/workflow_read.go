@@ -14,7 +14,7 @@ FROM stint_runs r WHERE `
 
 // Workflow implements store.History.
 func (s *Store) Workflow(ctx context.Context, id store.ID, names []string) (g *store.Graph, tasks []store.WorkflowTask, err error) {
-	key, ok := s.ids.key(id)
+	key, ok := s.ids.Key(id)
 	if !ok {
 		return nil, nil, fmt.Errorf("run %s: %w", id, store.ErrNotFound)
 	}
@@ -62,7 +62,7 @@ func (s *Store) workflowTasks(q querier, into *[]store.WorkflowTask, where strin
 			return 0, err
 		}
 		t.Place = int(node & (1<<nodeBits - 1))
-		t.ID, t.Due, t.Started, t.Ended = s.ids.id(key), millis(due), optionalTime(started), optionalTime(ended)
+		t.ID, t.Due, t.Started, t.Ended = s.ids.ID(key), millis(due), optionalTime(started), optionalTime(ended)
 		*into = append(*into, t)
 	}
 	return node, rows.Err()

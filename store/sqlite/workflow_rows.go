@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/keys"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
 )
 
@@ -58,7 +59,7 @@ func (f *workflowRun) insert(place int, r nodeRow) error {
 		}
 	}
 	key := u.nextKey(f.now)
-	rank := store.Rank(max(r.due, createdAt(key)), int8(priority), f.AgeEvery)
+	rank := store.Rank(max(r.due, keys.CreatedAt(key)), int8(priority), f.AgeEvery)
 	node := f.node | int64(place)
 	text, limits, err := f.taskLimits(place)
 	if err != nil {
