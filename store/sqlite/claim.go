@@ -12,6 +12,7 @@ import (
 
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/ready"
+	"github.com/stint-dev/stint/store/internal/workflow"
 )
 
 // A claim is one call of Claim. The writer serves it in the first transaction that has runs for it.
@@ -323,10 +324,10 @@ func (ws *workflows) startTask(c *store.Claimed, parent, node, worker int64) err
 	if err != nil {
 		return err
 	}
-	place := int(node & (1<<nodeBits - 1))
+	place := workflow.Place(node)
 	c.Task, c.Node, c.Tests = g.TaskName(place), node, g.Tests(place)
 	c.Input, c.Metadata = slices.Clone(info.input), slices.Clone(info.metadata)
-	return ws.stick(g, parent, worker)
+	return workflow.Stick(ws, g, parent, worker)
 }
 
 // A watch signals the calls of Watch for one worker.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/workflow"
 )
 
 // counters are the writer's counts, for store.Stats. A transaction counts into open, which is added to
@@ -100,7 +101,7 @@ func (cs *counters) countEndings(ended []ending) error {
 			if code(err) != 0 {
 				return err
 			}
-			if place := int(*node & (1<<nodeBits - 1)); err == nil && place < len(g.Tasks) {
+			if place := workflow.Place(*node); err == nil && place < len(g.Tasks) {
 				name.task = g.TaskName(place) // all tasks of a workflow share a lane
 			}
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/stint-dev/stint/store/internal/keys"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
 	"github.com/stint-dev/stint/store/internal/ready"
+	"github.com/stint-dev/stint/store/internal/workflow"
 )
 
 const (
@@ -182,11 +183,12 @@ func (rs *runs) insertFull(key, lane, now int64, r *store.NewRun, input any, sta
 	if err != nil {
 		return err
 	}
-	var limiter any
+	var limiter *int64
 	switch {
 	case limits == nil || row.State != store.Queued:
 	case staged:
-		limiter = -lane // it comes to its limiters after unstage
+		unadmitted := -lane // it comes to its limiters after unstage
+		limiter = &unadmitted
 	default:
 		if limiter, err = rs.limiters.admitNewRun(key, r.Limits, row.Workflow); err != nil {
 			return err
@@ -220,12 +222,12 @@ func (rs *runs) nodeOf(r *store.NewRun) (int64, error) {
 
 // beginInserted begins the workflow's run that was inserted for r. root is its root, or nil.
 func (rs *runs) beginInserted(key, node int64, root any, r *store.NewRun) error {
-	info := workflowInfo{priority: int64(r.Priority), root: key, input: slices.Clone(r.Input), metadata: slices.Clone(r.Metadata)}
+	info := workflowInfo{workflow.Shared{Priority: r.Priority, Root: key}, slices.Clone(r.Input), slices.Clone(r.Metadata)}
 	if root != nil {
-		info.root = root.(int64)
+		info.Root = root.(int64)
 	}
 	rs.workflows.keep(key, info)
-	return rs.workflows.beginWorkflow(key, node, keys.CreatedAt(key))
+	return workflow.BeginRun(rs.workflows, key, node, keys.CreatedAt(key))
 }
 
 type parentRow struct{ key, root int64 }

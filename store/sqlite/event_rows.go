@@ -10,6 +10,7 @@ import (
 	"github.com/stint-dev/stint/store/internal/keys"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
 	"github.com/stint-dev/stint/store/internal/ready"
+	"github.com/stint-dev/stint/store/internal/workflow"
 )
 
 var _ event.Rows = (*events)(nil)
@@ -175,7 +176,7 @@ func (es *events) Resolve(kind event.Kind, now, key int64, payload []byte, m *st
 func (es *events) Wake(kind event.Kind, now, key, run int64) error {
 	es.recordEventRun(key, run, true)
 	if kind == event.Conditions {
-		return es.workflows.reconsider(run, now)
+		return workflow.Reconsider(es.workflows, run, now)
 	}
 	es.signals.chunks = append(es.signals.chunks, run) // calls of Await read again
 	return es.runs.Resume(run, now)

@@ -9,6 +9,7 @@ import (
 	"github.com/stint-dev/stint/store/internal/lifecycle"
 	"github.com/stint-dev/stint/store/internal/limits"
 	"github.com/stint-dev/stint/store/internal/ready"
+	"github.com/stint-dev/stint/store/internal/workflow"
 )
 
 // limiterRows implements limits.Rows.
@@ -211,7 +212,7 @@ func (r limiterRows) Begin(run int64) error {
 	if err := r.exec("DELETE FROM stint_transitions WHERE run = ?", run); err != nil { // it is counted already
 		return err
 	}
-	return r.workflows.beginWorkflow(run, node, r.now)
+	return workflow.BeginRun(r.workflows, run, node, r.now)
 }
 
 // Cancel implements limits.Rows.

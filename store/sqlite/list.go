@@ -9,6 +9,7 @@ import (
 
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/keys"
+	"github.com/stint-dev/stint/store/internal/workflow"
 )
 
 // reader runs statements on the read connections, outside of the writer's transactions.
@@ -111,7 +112,7 @@ func (s *Store) run(q querier, r *runRow) (store.Run, error) {
 		if code(err) != 0 {
 			return r.Run, err
 		}
-		if place := int(*r.node & (1<<nodeBits - 1)); err == nil && place <= g.Success() { // else it was changed by hand
+		if place := workflow.Place(*r.node); err == nil && place <= g.Success() { // else it was changed by hand
 			name := g.TaskName(place)
 			r.NoHandler, r.Workflow, r.Run.Task = !r.flow && r.Task == name && r.State == store.Queued, r.flow, name
 		}

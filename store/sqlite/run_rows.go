@@ -7,6 +7,7 @@ import (
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
 	"github.com/stint-dev/stint/store/internal/ready"
+	"github.com/stint-dev/stint/store/internal/workflow"
 )
 
 var _ lifecycle.Rows = (*runs)(nil)
@@ -258,21 +259,21 @@ func (rs *runs) BeginWorkflow(key, node, now int64) error {
 	if err != nil {
 		return err
 	}
-	return rs.workflows.beginWorkflow(key, node, now)
+	return workflow.BeginRun(rs.workflows, key, node, now)
 }
 
 // ReplayWorkflow implements lifecycle.Rows.
 func (rs *runs) ReplayWorkflow(key, node, now int64) error {
-	return rs.workflows.replayWorkflow(key, node, now)
+	return workflow.Replay(rs.workflows, key, node, now)
 }
 
 // Advance implements lifecycle.Rows.
 func (rs *runs) Advance(parent, node int64, to store.State, now int64) error {
-	return rs.workflows.advance(parent, node, to, now)
+	return workflow.TaskEnded(rs.workflows, parent, node, to, now)
 }
 
 // Reconsider implements lifecycle.Rows.
-func (rs *runs) Reconsider(key, now int64) error { return rs.workflows.reconsider(key, now) }
+func (rs *runs) Reconsider(key, now int64) error { return workflow.Reconsider(rs.workflows, key, now) }
 
 // DropWaits implements lifecycle.Rows.
 func (rs *runs) DropWaits(key int64) error {
@@ -281,15 +282,12 @@ func (rs *runs) DropWaits(key int64) error {
 
 // moveToTaskLane moves a workflow's task from the lane that all have to one of its own.
 func (rs *runs) moveToTaskLane(key, node int64) error {
-	g, err := rs.workflows.graphs.graph(rs, node>>nodeBits)
+	g, err := rs.workflows.Graph(node >> nodeBits)
 	if err != nil {
 		return err
 	}
-	place := int(node & (1<<nodeBits - 1))
-	var route store.Route
-	if place < len(g.Tasks) {
-		route.Wants = g.Tasks[place].Wants
-	}
+	place := workflow.Place(node)
+	route := workflow.RouteOf(g, place, "")
 	lane, err := rs.lanes.lane(ready.Name{Queue: g.QueueOf(place), Task: g.TaskName(place), Route: route.Text()})
 	if err != nil {
 		return err

@@ -162,9 +162,9 @@ func (lm *limiters) openDueLimiters() error {
 
 // admitNewRun returns the value of the column limiter for a run that is about to be inserted. setBy
 // is the key of the enqueue that the limits came with.
-func (lm *limiters) admitNewRun(setBy int64, all []store.Limit, workflow bool) (any, error) {
+func (lm *limiters) admitNewRun(setBy int64, all []store.Limit, workflow bool) (limiter *int64, err error) {
 	if lm.deferred {
-		return 0, nil
+		return new(int64), nil
 	}
 	at, later, err := limits.AdmitNew(limiterRows{lm.unit}, all, workflow, setBy)
 	switch {
@@ -172,9 +172,9 @@ func (lm *limiters) admitNewRun(setBy int64, all []store.Limit, workflow bool) (
 		return nil, err
 	case later:
 		lm.unadmitted = true
-		return 0, nil
+		return new(int64), nil
 	case at != nil:
-		return at.ID, nil
+		return &at.ID, nil
 	}
 	return nil, nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/workflow"
 )
 
 const workflowTaskSQL = `
@@ -61,7 +62,7 @@ func (s *Store) workflowTasks(q querier, into *[]store.WorkflowTask, where strin
 		if err := rows.Scan(&key, &node, &t.State, &t.Attempt, &due, &started, &ended, &t.Output, &t.Error, &t.NoHandler); err != nil {
 			return 0, err
 		}
-		t.Place = int(node & (1<<nodeBits - 1))
+		t.Place = workflow.Place(node)
 		t.ID, t.Due, t.Started, t.Ended = s.ids.ID(key), millis(due), optionalTime(started), optionalTime(ended)
 		*into = append(*into, t)
 	}

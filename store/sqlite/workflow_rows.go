@@ -3,33 +3,16 @@ package sqlite
 import (
 	"database/sql"
 	"errors"
+	"time"
 
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/keys"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
+	"github.com/stint-dev/stint/store/internal/ready"
+	"github.com/stint-dev/stint/store/internal/workflow"
 )
 
-// A nodeRow is the run of a workflow's task, to be inserted.
-type nodeRow struct {
-	state store.State
-	due   int64
-	error any
-	flags int
-}
-
-func (r *nodeRow) decided(d store.Decision, now int64) {
-	r.state, r.due = d.To, now
-	switch {
-	case d.To == store.Blocked:
-		r.error = failureText(store.KindCondition, d.Reason)
-	case d.To == store.Canceled:
-		r.error = failureText("canceled", "its cancel condition held")
-	case d.To == store.Waiting && d.Next.IsZero():
-		r.due = 0
-	case d.To == store.Waiting:
-		r.due = ceilMillis(d.Next)
-	}
-}
+var _ workflow.Rows = (*workflows)(nil)
 
 const (
 	nodeHead    = "INSERT INTO stint_runs (id, lane, state, priority, rank, parent, root, node) VALUES "
@@ -38,68 +21,219 @@ const (
 VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?17,?17)`
 )
 
-// insert creates the run of a task. Plain ones are inserted together, at the end of the change that
-// creates them.
-func (f *workflowRun) insert(place int, r nodeRow) error {
-	u := f.u
-	lane, err := u.workflows.nodeLane(f.Graph, place, f.key)
-	if err != nil {
-		return err
-	}
-	priority := f.priority
-	var startBy, dueAt, endedAt any
-	if place < len(f.Tasks) {
-		if p := f.Tasks[place].Priority; p != nil {
-			priority = int64(*p)
-		}
-		if in := lifecycle.StartIn(f.Tasks[place].StartIn); in > 0 && r.state == store.Queued {
-			at := f.now + in
-			startBy = at
-			u.timers.add(at)
-		}
-	}
-	key := u.nextKey(f.now)
-	rank := store.Rank(max(r.due, keys.CreatedAt(key)), int8(priority), f.AgeEvery)
-	node := f.node | int64(place)
-	text, limits, err := f.taskLimits(place)
-	if err != nil {
-		return err
-	}
-	attempts, err := f.attempts(place)
-	if err != nil {
-		return err
-	}
-	if r.state == store.Queued && startBy == nil && r.flags == 0 && text == nil && attempts == 0 {
-		return u.workflows.nodes.add(u, key, lane, priority, rank, f.key, f.root, node)
-	}
-	if r.state == store.Waiting && r.due > 0 {
-		dueAt = r.due
-		u.timers.add(r.due)
-	}
-	if r.state.Terminal() {
-		endedAt = f.now
-	}
-	if err := u.workflows.nodes.flush(u); err != nil {
-		return err
-	}
-	var limiter any
-	if text != nil && r.state == store.Queued {
-		if limiter, err = u.limiters.admitNewRun(f.key, limits, false); err != nil { // the parent's end must not fail
-			r.state, r.error = store.Blocked, failureText(store.KindCondition, err.Error())
-		}
-	}
-	return u.exec(nodeFullSQL, key, lane, int64(r.state), priority, rank, f.key, f.root, node, dueAt, startBy,
-		nullable(lifecycle.StartIn(f.StartIn(place))), endedAt, r.error, r.flags, text, limiter, attempts)
+// Runs implements workflow.Rows.
+func (ws *workflows) Runs() lifecycle.Rows { return ws.runs }
+
+// Graph implements workflow.Rows.
+func (ws *workflows) Graph(id int64) (*store.Graph, error) { return ws.graphs.graph(ws, id) }
+
+// Shared implements workflow.Rows.
+func (ws *workflows) Shared(run int64) (workflow.Shared, error) {
+	i, err := ws.workflowInfo(run)
+	return i.Shared, err
 }
 
-// attempts returns how many attempts a task had made before its workflow was replayed.
-func (f *workflowRun) attempts(place int) (n int64, err error) {
-	if !f.replayed {
-		return 0, nil
+// Changed implements workflow.Rows.
+func (ws *workflows) Changed(run int64) { ws.drop(run) }
+
+// Insert implements workflow.Rows. Plain ones are inserted together, at the end of the change that
+// makes them.
+func (ws *workflows) Insert(g *store.Graph, t workflow.Task) error {
+	lane, err := ws.taskLane(g, workflow.Place(t.Node), t.Parent)
+	if err != nil {
+		return err
 	}
-	err = f.u.one("SELECT attempts FROM stint_remade WHERE run = ? AND place = ?", []any{f.key, place}, &n)
+	if t.Plain() {
+		return ws.nodes.add(ws.unit, t.Key, lane, int64(t.Priority), t.Rank, t.Parent, t.Root, t.Node)
+	}
+	if err := ws.nodes.flush(ws.unit); err != nil {
+		return err
+	}
+	var limits any
+	if t.Limits != "" {
+		limits = t.Limits
+	}
+	return ws.exec(nodeFullSQL, t.Key, lane, int64(t.State), int64(t.Priority), t.Rank, t.Parent, t.Root, t.Node, nullable(t.Due),
+		nullable(t.StartBy), nullable(t.StartIn), nullable(t.Ended), text(t.Error), flagsOf(&t.Run), limits, t.Limiter, t.Attempt)
+}
+
+// taskLane returns the lane of a workflow's task.
+func (ws *workflows) taskLane(g *store.Graph, place int, run int64) (int64, error) {
+	follows := ""
+	if g.Sticky != 0 {
+		err := ws.one("SELECT worker FROM stint_sticky WHERE run = ?", []any{run}, &follows)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return 0, err
+		}
+	}
+	route := workflow.RouteOf(g, place, follows)
+	return ws.lanes.lane(ready.Name{Queue: g.QueueOf(place), Task: g.Lane(), Route: route.Text()})
+}
+
+// Exists implements workflow.Rows.
+func (ws *workflows) Exists(run, node int64) (there bool, err error) {
+	err = ws.one("SELECT EXISTS (SELECT 1 FROM stint_runs WHERE parent = ? AND node = ?)", []any{run, node}, &there)
+	return there, err
+}
+
+// keepTaskLimits stores the limits of a workflow run's tasks.
+func (ws *workflows) keepTaskLimits(run int64, limits map[int][]store.Limit) error {
+	for place, ls := range limits {
+		stored, err := ws.limiters.storedLimits(ls)
+		if err == nil && stored != nil {
+			err = ws.exec("INSERT INTO stint_task_limits (run, place, limits) VALUES (?, ?, ?)", run, place, stored)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// TaskLimits implements workflow.Rows.
+func (ws *workflows) TaskLimits(run int64, place int) (text string, limits []store.Limit, err error) {
+	err = ws.one("SELECT limits FROM stint_task_limits WHERE run = ? AND place = ?", []any{run, place}, &text)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil, nil
+	}
+	if err == nil {
+		limits, err = ws.limiters.limitsOf(text)
+	}
+	return text, limits, err
+}
+
+// Admit implements workflow.Rows.
+func (ws *workflows) Admit(run int64, limits []store.Limit) (*int64, error) {
+	if err := ws.nodes.flush(ws.unit); err != nil {
+		return nil, err
+	}
+	return ws.limiters.admitNewRun(run, limits, false)
+}
+
+// Attempts implements workflow.Rows.
+func (ws *workflows) Attempts(run int64, place int) (n int64, err error) {
+	err = ws.one("SELECT attempts FROM stint_remade WHERE run = ? AND place = ?", []any{run, place}, &n)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = nil
 	}
 	return n, err
+}
+
+// KeepAttempts implements workflow.Rows.
+func (ws *workflows) KeepAttempts(run int64, place int, attempts int64) error {
+	return ws.exec("INSERT OR REPLACE INTO stint_remade (run, place, attempts) VALUES (?, ?, ?)", run, place, attempts)
+}
+
+const (
+	joinSQL = `INSERT INTO stint_joins (run, place, ended, flags, cause) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET ended = ended + excluded.ended, flags = flags | excluded.flags, cause = coalesce(cause, excluded.cause)
+RETURNING ended, flags, coalesce(cause, -1)`
+
+	joinRan, joinFailed, joinCanceled = 1, 2, 4
+)
+
+// ParentEnded implements workflow.Rows.
+func (ws *workflows) ParentEnded(run int64, place int, a workflow.JoinState) (workflow.JoinState, error) {
+	flags := 0
+	if a.Ran {
+		flags |= joinRan
+	}
+	if a.Failed {
+		flags |= joinFailed
+	}
+	if a.Canceled {
+		flags |= joinCanceled
+	}
+	var cause any
+	if a.Cause >= 0 {
+		cause = a.Cause
+	}
+	err := ws.one(joinSQL, []any{run, place, a.Ended, flags, cause}, &a.Ended, &flags, &a.Cause)
+	a.Ran, a.Failed, a.Canceled = flags&joinRan != 0, flags&joinFailed != 0, flags&joinCanceled != 0
+	return a, err
+}
+
+// DropJoins implements workflow.Rows.
+func (ws *workflows) DropJoins(run int64) error {
+	return ws.exec("DELETE FROM stint_joins WHERE run = ?", run)
+}
+
+// End implements workflow.Rows.
+func (ws *workflows) End(run int64, to store.State, now int64, reason []byte) (bool, error) {
+	n, err := ws.execN("UPDATE stint_runs SET state = ?2, ended_at = ?3, error = ?4, start_by = NULL WHERE id = ?1 AND "+stateRunning+
+		" AND cancel_at IS NULL", run, int64(to), now, text(reason))
+	return n > 0, err
+}
+
+// EventSince implements workflow.Rows.
+func (ws *workflows) EventSince(run int64, m *store.Match) (time.Time, error) {
+	return ws.events.eventSince(run, m)
+}
+
+// Came implements workflow.Rows.
+func (ws *workflows) Came(task int64) ([]workflow.Came, error) {
+	type row struct {
+		leaf  int
+		event int64
+	}
+	rows, err := rowsOf(ws, func(r *row) []any { return []any{&r.leaf, &r.event} }, "SELECT leaf, event FROM stint_waits "+
+		"WHERE run = ? AND event IS NOT NULL", task)
+	came := make([]workflow.Came, len(rows))
+	for i, r := range rows {
+		came[i] = workflow.Came{Leaf: r.leaf, At: millis(keys.CreatedAt(r.event))}
+	}
+	return came, err
+}
+
+// AwaitEvent implements workflow.Rows.
+func (ws *workflows) AwaitEvent(task int64, leaf int, m *store.Match) error {
+	delete(ws.triggers.noWaiters, m.Key)
+	return ws.exec("INSERT INTO stint_waits (run, leaf, key, field, value, filter) VALUES (?, ?, ?, ?, ?, ?)", task, leaf, m.Key, m.Field,
+		m.Value, m.Filter)
+}
+
+// Results implements workflow.Rows.
+func (ws *workflows) Results(run, node int64) (text []byte, err error) {
+	err = ws.one(`SELECT t.results FROM stint_runs r JOIN stint_tests t ON t.run = r.id WHERE r.parent = ? AND r.node = ?
+		AND r.`+stateSucceeded, []any{run, node}, &text)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	return text, err
+}
+
+// Tasks implements workflow.Rows.
+func (ws *workflows) Tasks(run, from, to int64) ([]workflow.Old, error) {
+	return ws.tasks("parent = ? AND node >= ? AND node <= ? ORDER BY parent, node", run, from, to)
+}
+
+func (ws *workflows) tasks(where string, args ...any) ([]workflow.Old, error) {
+	return rowsOf(ws, func(o *workflow.Old) []any { return []any{&o.Key, &o.Place, &o.Attempts, &o.State, &o.Begun} },
+		"SELECT id, node & 1048575, attempt, state, lease > 0 FROM stint_runs WHERE "+where, args...)
+}
+
+// Delete implements workflow.Rows.
+func (ws *workflows) Delete(task int64) error { return ws.runs.deleteRun(task) }
+
+// Stick implements workflow.Rows.
+func (ws *workflows) Stick(run, worker int64) (bool, error) {
+	n, err := ws.execN("INSERT OR IGNORE INTO stint_sticky (run, worker) SELECT ?, name FROM stint_workers WHERE id = ?", run, worker)
+	return n > 0, err
+}
+
+// Unstarted implements workflow.Rows.
+func (ws *workflows) Unstarted(run int64) ([]workflow.Old, error) {
+	if err := ws.nodes.flush(ws.unit); err != nil {
+		return nil, err
+	}
+	return ws.tasks("parent = ? AND node IS NOT NULL AND "+notEnded+" AND "+notRunning, run)
+}
+
+// MoveTask implements workflow.Rows.
+func (ws *workflows) MoveTask(g *store.Graph, run int64, t workflow.Old) error {
+	lane, err := ws.taskLane(g, t.Place, run)
+	if err != nil {
+		return err
+	}
+	return ws.exec(setLaneSQL, t.Key, lane)
 }

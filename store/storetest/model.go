@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/workflow"
 )
 
 // A Model is a store in maps under one mutex, written from the contract alone. It is the oracle that random
@@ -54,7 +55,7 @@ type modelRun struct {
 
 	graph   *store.Graph // of a workflow's run, and of its tasks'
 	place   int
-	joins   map[int]store.JoinState
+	joins   map[int]workflow.JoinState
 	tests   []store.TestResult
 	came    map[int]time.Time // events that a waiting task waited for, by leaf
 	wake    time.Time         // of a waiting task: when to decide again; zero: only after an event
@@ -289,7 +290,7 @@ func (m *Model) enqueue(now time.Time, n store.NewRun) store.Enqueued {
 	m.runs[id] = r
 	m.order = append(m.order, id)
 	if n.Graph != nil {
-		r.graph, r.Workflow, r.place, r.joins = n.Graph, true, n.Graph.End(), map[int]store.JoinState{}
+		r.graph, r.Workflow, r.place, r.joins = n.Graph, true, n.Graph.End(), map[int]workflow.JoinState{}
 		if r.State == store.Queued {
 			m.begin(r, now)
 		}

@@ -7,9 +7,10 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/workflow"
 )
 
-// store.Graph decides for every store; the model only counts and stores. That the decisions are right is tested
+// Package workflow decides for every store; the model only counts and stores. That the decisions are right is tested
 // through the public API.
 
 type modelEvent struct {
@@ -37,7 +38,7 @@ func (r *modelRun) node() int64 {
 	return 1<<20 | int64(r.place)
 }
 
-// A modelWorkflow is a workflow's run. It implements store.WorkflowRun.
+// A modelWorkflow is a workflow's run. It implements workflow.Run.
 type modelWorkflow struct {
 	m   *Model
 	r   *modelRun
@@ -46,7 +47,7 @@ type modelWorkflow struct {
 
 func (m *Model) begin(r *modelRun, now time.Time) {
 	r.State, r.Started = store.Running, now
-	m.must(r.graph.Begin(modelWorkflow{m, r, now}))
+	m.must(workflow.Begin(modelWorkflow{m, r, now}, r.graph))
 }
 
 // must panics on an error, which a modelWorkflow never returns.
@@ -65,7 +66,7 @@ func (m *Model) follow(r *modelRun, now time.Time) {
 	if r.State == store.Failed && r.graph.OnFailure != nil {
 		f.startHook(r.graph.Failure())
 	}
-	m.must(r.graph.Advance(f, r.place, r.State))
+	m.must(workflow.Advance(f, r.graph, r.place, r.State))
 }
 
 func (f modelWorkflow) startHook(place int) {
@@ -84,8 +85,8 @@ func (m *Model) taskOf(flow *modelRun, place int) *modelRun {
 	return nil
 }
 
-// ParentEnded implements store.WorkflowRun.
-func (f modelWorkflow) ParentEnded(place int, a store.JoinState) (store.JoinState, error) {
+// ParentEnded implements workflow.Run.
+func (f modelWorkflow) ParentEnded(place int, a workflow.JoinState) (workflow.JoinState, error) {
 	all, ok := f.r.joins[place]
 	if ok {
 		a = all.Join(a)
@@ -94,7 +95,7 @@ func (f modelWorkflow) ParentEnded(place int, a store.JoinState) (store.JoinStat
 	return a, nil
 }
 
-// Start implements store.WorkflowRun.
+// Start implements workflow.Run.
 func (f modelWorkflow) Start(task int) (store.State, error) {
 	r := f.make(task, store.Waiting)
 	return f.decide(r), nil
@@ -103,12 +104,12 @@ func (f modelWorkflow) Start(task int) (store.State, error) {
 // decide sets a task's state by its conditions.
 func (f modelWorkflow) decide(r *modelRun) store.State {
 	t := &r.graph.Tasks[r.place]
-	leaves := t.Leaves()
-	truths := make([]store.Truth, len(leaves))
+	leaves := workflow.Leaves(t)
+	truths := make([]workflow.Truth, len(leaves))
 	for i, c := range leaves {
 		truths[i] = f.truth(r, i, c)
 	}
-	d := t.Decide(r.Created, f.now, truths)
+	d := workflow.Decide(t, r.Created, f.now, truths)
 	r.State, r.wake, r.Due = d.To, d.Next, r.Created
 	if !d.Next.IsZero() {
 		r.Due = d.Next
@@ -128,15 +129,15 @@ func (f modelWorkflow) decide(r *modelRun) store.State {
 	return d.To
 }
 
-func (f modelWorkflow) truth(r *modelRun, leaf int, c *store.Condition) (truth store.Truth) {
+func (f modelWorkflow) truth(r *modelRun, leaf int, c *store.Condition) (truth workflow.Truth) {
 	switch {
 	case c.Event != nil:
 		if at, ok := r.came[leaf]; ok {
-			return store.Truth{Since: at}
+			return workflow.Truth{Since: at}
 		}
 		for _, e := range f.m.events {
 			if e.Key == c.Event.Key && slices.Compare(e.id[:], f.r.ID[:]) > 0 && matches(c.Event, e.NewEvent) {
-				return store.Truth{Since: e.at}
+				return workflow.Truth{Since: e.at}
 			}
 		}
 		return truth
@@ -152,7 +153,7 @@ func (f modelWorkflow) truth(r *modelRun, leaf int, c *store.Condition) (truth s
 		}
 		return truth
 	}
-	return store.Truth{Since: r.Created.Add(max(c.Sleep, 0))}
+	return workflow.Truth{Since: r.Created.Add(max(c.Sleep, 0))}
 }
 
 // reconsider decides a waiting task again.
@@ -163,7 +164,7 @@ func (m *Model) reconsider(r *modelRun, now time.Time) {
 	}
 }
 
-// EndUnstarted implements store.WorkflowRun.
+// EndUnstarted implements workflow.Run.
 func (f modelWorkflow) EndUnstarted(task int, to store.State, cause int) error {
 	r := f.make(task, to)
 	r.Ended = f.now
@@ -193,8 +194,8 @@ func (f modelWorkflow) make(place int, state store.State) *modelRun {
 	return r
 }
 
-// EndWorkflow implements store.WorkflowRun.
-func (f modelWorkflow) EndWorkflow(all store.JoinState) error {
+// EndWorkflow implements workflow.Run.
+func (f modelWorkflow) EndWorkflow(all workflow.JoinState) error {
 	r := f.r
 	if r.State != store.Running {
 		return nil
@@ -251,7 +252,7 @@ func (m *Model) deliver(r *modelRun, e store.NewEvent, now time.Time) (some bool
 	if r == nil || !r.isTask() || r.State != store.Waiting || r.Lease != 0 {
 		return false
 	}
-	for i, c := range r.graph.Tasks[r.place].Leaves() {
+	for i, c := range workflow.Leaves(&r.graph.Tasks[r.place]) {
 		if _, ok := r.came[i]; !ok && c.Event != nil && c.Event.Key == e.Key && matches(c.Event, e) {
 			if r.came == nil {
 				r.came = map[int]time.Time{}
@@ -306,14 +307,14 @@ func (r *modelRun) workflowTask() store.WorkflowTask {
 // replayWorkflow runs the tasks of a workflow's run again that did not succeed, and those that depend on them.
 func (m *Model) replayWorkflow(r *modelRun, now time.Time) {
 	r.State, r.Started, r.Error, r.Ended, r.CancelAt = store.Running, now, nil, time.Time{}, time.Time{}
-	r.joins = map[int]store.JoinState{}
+	r.joins = map[int]workflow.JoinState{}
 	r.limitStart(now)
 	g := r.graph
 	old := make([]*modelRun, g.Success()+1)
 	for i := range old {
 		old[i] = m.taskOf(r, i)
 	}
-	again := g.Reruns(func(i int) store.State {
+	again := workflow.Reruns(g, func(i int) store.State {
 		if old[i] == nil {
 			return 0
 		}
@@ -329,7 +330,7 @@ func (m *Model) replayWorkflow(r *modelRun, now time.Time) {
 			if again[p] {
 				waits = true
 			} else {
-				f.ParentEnded(place, store.JoinState{Ended: 1, Ran: old[p].State != store.Skipped, Cause: -1})
+				f.ParentEnded(place, workflow.JoinState{Ended: 1, Ran: old[p].State != store.Skipped, Cause: -1})
 			}
 		}
 		return waits
@@ -360,7 +361,7 @@ func (m *Model) replayWorkflow(r *modelRun, now time.Time) {
 		if old[i] != nil {
 			m.requeue(old[i], now)
 		} else if to, _ := f.Start(i); to.Terminal() {
-			m.must(g.Advance(f, i, to))
+			m.must(workflow.Advance(f, g, i, to))
 		}
 	}
 }

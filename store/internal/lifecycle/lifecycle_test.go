@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/keys"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
 )
 
@@ -385,7 +386,7 @@ func TestTimers(t *testing.T) {
 }
 
 func TestNew(t *testing.T) {
-	key, graph := start<<lifecycle.KeyBits, &store.Graph{}
+	key, graph := start<<keys.SeqBits, &store.Graph{}
 	for _, c := range []struct {
 		name  string
 		n     store.NewRun
@@ -433,7 +434,7 @@ func TestKeys(t *testing.T) {
 			t.Errorf("%v: %d, want %d", ttl, got, want)
 		}
 	}
-	key := start << lifecycle.KeyBits
+	key := start << keys.SeqBits
 	for after, want := range map[int64]int64{500: start + 500, 3000: start + 2000} {
 		n := store.NewRun{RunAt: time.UnixMilli(start + after), Debounce: 2 * time.Second}
 		if got := lifecycle.DebouncedUntil(key, &n); got != want {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/keys"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
 )
 
@@ -51,9 +52,9 @@ func (r *rows) add(x lifecycle.Run) int64 {
 func (r *rows) note(format string, args ...any) { r.log = append(r.log, fmt.Sprintf(format, args...)) }
 
 // number returns a run's key as tests write it: from 1.
-func number(key int64) int64 { return key - start<<lifecycle.KeyBits + 1 }
+func number(key int64) int64 { return key - start<<keys.SeqBits + 1 }
 
-func keyOf(number int64) int64 { return number - 1 + start<<lifecycle.KeyBits }
+func keyOf(number int64) int64 { return number - 1 + start<<keys.SeqBits }
 
 func (r *rows) Key(id store.ID) (int64, bool) {
 	key := int64(binary.BigEndian.Uint64(id[8:]))

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/keys"
 )
 
 // A Run holds the columns of a run that decide what becomes of it. Times are in milliseconds; 0
@@ -49,14 +50,8 @@ type Run struct {
 	Undo          bool   // there are compensations that are not done
 }
 
-// Bits below what a key and a node begin with.
-const (
-	KeyBits  = 20 // of a key: milliseconds << KeyBits | a number
-	NodeBits = 20 // of a node: graph << NodeBits | place
-)
-
-// CreatedAt returns when the run with that key was enqueued.
-func CreatedAt(key int64) int64 { return key >> KeyBits }
+// NodeBits is the number of bits below the graph of a node.
+const NodeBits = 20
 
 // IsTask reports whether the run is a workflow's task.
 func (r *Run) IsTask() bool { return r.Node != 0 && !r.Workflow }
@@ -64,7 +59,7 @@ func (r *Run) IsTask() bool { return r.Node != 0 && !r.Workflow }
 // DueAt returns when the run is due.
 func (r *Run) DueAt() int64 {
 	if r.Due == 0 {
-		return CreatedAt(r.Key)
+		return keys.CreatedAt(r.Key)
 	}
 	return r.Due
 }
@@ -143,5 +138,5 @@ func KeyExpires(n *store.NewRun, now int64) int64 {
 
 // DebouncedUntil returns when a run is due that a new one with its key replaces.
 func DebouncedUntil(key int64, n *store.NewRun) int64 {
-	return min(clock.CeilMillis(n.RunAt), CreatedAt(key)+n.Debounce.Milliseconds())
+	return min(clock.CeilMillis(n.RunAt), keys.CreatedAt(key)+n.Debounce.Milliseconds())
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/keys"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
 )
 
@@ -101,7 +102,7 @@ func Reconsider(rows Rows, key, now int64) error {
 	if err != nil {
 		return err
 	}
-	t.SetDue(decided(t, Decide(g, millis(lifecycle.CreatedAt(key)), millis(now), truths)))
+	t.SetDue(decided(t, Decide(g, millis(keys.CreatedAt(key)), millis(now), truths)))
 	switch {
 	case t.State == store.Queued:
 		t.SetDue(now)
@@ -137,7 +138,7 @@ func (r *run) truthsAgain(key int64, g *store.GraphTask) ([]Truth, error) {
 			truths[i].Since = at
 			continue
 		}
-		if truths[i], err = r.truth(c, lifecycle.CreatedAt(key)); err != nil {
+		if truths[i], err = r.truth(c, keys.CreatedAt(key)); err != nil {
 			return nil, err
 		}
 	}

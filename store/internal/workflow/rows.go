@@ -19,7 +19,7 @@ type Rows interface {
 	Changed(run int64)
 
 	// Insert inserts the run of a task.
-	Insert(t Task) error
+	Insert(g *store.Graph, t Task) error
 	// Exists reports whether a task of a workflow's run has a run.
 	Exists(run, node int64) (bool, error)
 	// TaskLimits returns the limits of a task, and their text in its row; "": none.

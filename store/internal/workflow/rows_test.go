@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/keys"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
 	"github.com/stint-dev/stint/store/internal/limits"
 	"github.com/stint-dev/stint/store/internal/workflow"
@@ -56,7 +57,7 @@ func newRows(t testing.TB, g store.Graph, change ...func(*rows)) *rows {
 	g.Workflow = "w"
 	graph, err := store.NewGraph(g)
 	ok(t, err)
-	r := &rows{t: t, graph: graph, now: start, last: start << lifecycle.KeyBits, runs: map[int64]*workflow.Task{},
+	r := &rows{t: t, graph: graph, now: start, last: start << keys.SeqBits, runs: map[int64]*workflow.Task{},
 		joins: map[int]workflow.JoinState{}, results: map[int64][]store.TestResult{}, attempts: map[int]int64{}, ended: map[int64]int{}}
 	for _, f := range change {
 		f(r)
@@ -69,7 +70,7 @@ func newRows(t testing.TB, g store.Graph, change ...func(*rows)) *rows {
 
 func (r *rows) node(place int) int64 { return 1<<lifecycle.NodeBits | int64(place) }
 
-func (r *rows) key() int64 { return start<<lifecycle.KeyBits + 1 }
+func (r *rows) key() int64 { return start<<keys.SeqBits + 1 }
 
 func (r *rows) sorted() []*workflow.Task {
 	return slices.SortedFunc(maps.Values(r.runs), func(a, b *workflow.Task) int { return int(a.Key - b.Key) })
@@ -166,7 +167,7 @@ func (r *rows) KeepAttempts(_ int64, place int, n int64) error { r.attempts[plac
 func (r *rows) KeepAttempt(*lifecycle.Run, store.State, int64, []byte) error { return nil }
 
 func (r *rows) NextKey(now int64) int64 {
-	r.last = max(r.last+1, now<<lifecycle.KeyBits)
+	r.last = max(r.last+1, now<<keys.SeqBits)
 	return r.last
 }
 
@@ -196,7 +197,7 @@ func (r *rows) Shared(key int64) (workflow.Shared, error) {
 	return workflow.Shared{Priority: 2, Root: key, Replayed: r.runs[key].Replayed > 0}, nil
 }
 
-func (r *rows) Insert(t workflow.Task) error {
+func (r *rows) Insert(_ *store.Graph, t workflow.Task) error {
 	if r.task(workflow.Place(t.Node)) != nil {
 		r.t.Errorf("%s has two runs", r.graph.Name(workflow.Place(t.Node)))
 	}

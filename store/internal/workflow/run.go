@@ -7,6 +7,7 @@ import (
 
 	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/keys"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
 	"github.com/stint-dev/stint/store/internal/limits"
 )
@@ -134,7 +135,7 @@ func (r *run) insert(place int, t Task) (int64, error) {
 			t.SetStartBy(r.now)
 		}
 	}
-	t.Rank = store.Rank(max(t.Due, lifecycle.CreatedAt(t.Key)), t.Priority, r.graph.AgeEvery)
+	t.Rank = store.Rank(max(t.Due, keys.CreatedAt(t.Key)), t.Priority, r.graph.AgeEvery)
 	if t.State.Terminal() {
 		t.Ended = r.now
 	}
@@ -149,7 +150,7 @@ func (r *run) insert(place int, t Task) (int64, error) {
 	if err := r.limit(place, &t); err != nil {
 		return 0, err
 	}
-	return t.Key, r.Insert(t)
+	return t.Key, r.Insert(r.graph, t)
 }
 
 // limit takes a task that has limits to them.
