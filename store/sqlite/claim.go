@@ -306,7 +306,7 @@ func (cs *claims) start(text string, args ...any) ([]store.Claimed, error) {
 				return nil, err
 			}
 		}
-		n := cs.counters.forTask(r.Queue, r.Task)
+		n := cs.counters.Of(r.Queue, r.Task)
 		n.Started++
 		n.Waits.Observe(max(r.Started.Sub(r.Due), 0))
 		claimed[i] = r.Claimed

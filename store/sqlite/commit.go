@@ -12,7 +12,7 @@ func (w *writer) commitGroup() bool {
 	claim := len(w.claims.waiting) > 0 && (w.claims.arrived || w.claims.recheck)
 	w.mu.Unlock()
 	now := time.Now()
-	due := min(w.timers.next, w.counters.due()) <= now.UnixMilli()
+	due := min(w.timers.next, w.counters.DueAt()) <= now.UnixMilli()
 	if !pending && !due && !claim {
 		return false
 	}
@@ -41,7 +41,7 @@ func (w *writer) commitGroup() bool {
 	if len(ops)+len(claimed) > 0 || misplaced != nil { // something was written
 		w.setHealth(misplaced)
 	}
-	w.counters.calls(len(ops) + len(claimed))
+	w.counters.Calls(len(ops) + len(claimed))
 	if due || len(claimed) > 0 || slices.ContainsFunc(ops, func(o *op) bool { return !o.reads }) {
 		w.changes.add(len(ops) + claimedRuns(claimed))
 	}

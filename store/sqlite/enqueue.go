@@ -89,7 +89,7 @@ func (rs *runs) enqueue(now int64, runs []store.NewRun, staged map[ready.Name]in
 			if lane, err = rs.laneOf(n, staged); err != nil {
 				return nil, err
 			}
-			name, counts = n, rs.counters.forTask(r.Queue, r.Task)
+			name, counts = n, rs.counters.Of(r.Queue, r.Task)
 		}
 		counts.Enqueued++
 		key := rs.nextKey(now)

@@ -93,7 +93,7 @@ func (rs *runs) finish(key, now int64, o *store.Outcome) (bool, error) {
 		return false, err
 	}
 	if o.To == store.Scheduled && !o.Uncounted && o.Task != "" && !to.Terminal() {
-		rs.counters.forTask(o.Queue, o.Task).Retried++
+		rs.counters.Of(o.Queue, o.Task).Retried++
 	}
 	if err := rs.journals.forget(key, o.Forget); err != nil {
 		return false, err
@@ -120,7 +120,7 @@ func (rs *runs) Finished(key int64, o *store.Outcome, to store.State, now int64)
 	}
 	rs.signals.ended = append(rs.signals.ended, ending{key, &end, o.Task != ""})
 	if o.Task != "" {
-		rs.counters.forTask(o.Queue, o.Task).End(to, sinceStart(o.Started, now))
+		rs.counters.Of(o.Queue, o.Task).End(to, sinceStart(o.Started, now))
 	}
 	if o.Node == 0 || len(o.Tests) == 0 || to != store.Succeeded {
 		return nil

@@ -20,7 +20,7 @@ const (
 // sleep returns how long the goroutine may sleep unless it is signaled.
 func (w *writer) sleep(now time.Time) time.Duration {
 	d := w.pollEvery(now) - now.Sub(w.polled)
-	if due := min(w.timers.next, w.counters.due()); due != never {
+	if due := min(w.timers.next, w.counters.DueAt()); due != never {
 		d = min(d, time.UnixMilli(due).Sub(now))
 	}
 	return max(d, 0)

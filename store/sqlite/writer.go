@@ -190,7 +190,7 @@ func (w *writer) release() {
 		w.conn.Close()
 		return
 	}
-	w.counters.last = true
+	w.counters.Last()
 	w.inTx(func(u *unit) error { return u.workers.releaseLock(w.s.presence.name, false, &store.Recovered{}) }) // or others do it
 	for _, st := range w.stmt {
 		st.Close()
@@ -237,6 +237,6 @@ func (w *writer) cannotBegin(err error, now time.Time) bool {
 		o.answer(explain(err))
 	}
 	w.timers.next = max(w.timers.next, now.Add(time.Second).UnixMilli()) // no spinning
-	w.counters.stored = max(w.counters.stored, now.UnixMilli())
+	w.counters.Postpone(now.UnixMilli())
 	return false
 }
