@@ -95,8 +95,10 @@ func (rs *runs) finish(key, now int64, o *store.Outcome) (bool, error) {
 	if o.To == store.Scheduled && !o.Uncounted && o.Task != "" && !to.Terminal() {
 		rs.counters.Of(o.Queue, o.Task).Retried++
 	}
-	if err := rs.journals.forget(key, o.Forget); err != nil {
-		return false, err
+	for _, at := range o.Forget {
+		if err := rs.Forget(key, at); err != nil {
+			return false, err
+		}
 	}
 	if o.NoHandler && !to.Terminal() {
 		if err := rs.moveToTaskLane(key, o.Node); err != nil {

@@ -4,11 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/entries"
 )
 
 // Append implements store.Runs.
@@ -50,70 +49,17 @@ func (s *Store) lookBack(ctx context.Context, c *store.Call) (from int64, err er
 	return from, err
 }
 
-const (
-	// appendSQL is fenced: it inserts nothing for an execution that is not current, and does not change
-	// entries that are done.
-	appendSQL = `
-INSERT INTO stint_journal (run, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event, attempts)
-SELECT id, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16 FROM stint_runs WHERE id = ?1 AND lease = ?2
-  AND ` + stateRunning + `
-ON CONFLICT DO UPDATE SET name = excluded.name, done = excluded.done, value = excluded.value, error = excluded.error, at = excluded.at,
-  due_at = coalesce(excluded.due_at, due_at), attempts = excluded.attempts
-WHERE done = 0`
+// entryColumns are few, because reading a column costs as much as reading a row.
+const entryColumns = "scope, kind + done * 256 + (attempts & 0xfffff) * 512 + (seq << 29), name, value, error, at, due_at, CASE " +
+	"WHEN kind = 4 THEN json_array(field, match, filter) END"
 
-	// entryColumns are few, because reading a column costs as much as reading a row.
-	entryColumns = "scope, kind + done * 256 + (attempts & 0xfffff) * 512 + (seq << 29), name, value, error, at, due_at, CASE " +
-		"WHEN kind = 4 THEN json_array(field, match, filter) END"
-)
-
-// call records an entry, and returns the entry at its address. It searches an event among those with an
-// ID of at least from.
+// call records a durable call. It searches an event among those with a key of at least from.
 func (js *journals) call(now int64, c *store.Call, from int64) (e store.Entry, stale bool, err error) {
 	key, ok := js.s.ids.Key(c.ID)
 	if !ok {
 		return e, true, nil
 	}
-	e = c.Entry
-	e.At = millis(now)
-	var field, match, filter, event, due any
-	if e.Kind == store.EntryEvent {
-		e.Match.Key = e.Name
-		field, match, filter = e.Match.Field, e.Match.Value, e.Match.Filter
-		if !e.Done {
-			var id int64
-			if id, e.Value, err = eventFor(js, key, from, &e.Match); err != nil {
-				return e, false, err
-			}
-			if e.Done = id > 0; e.Done {
-				event = id
-			}
-		}
-	}
-	if !e.Due.IsZero() {
-		due = ceilMillis(e.Due)
-	}
-	n, err := js.execN(appendSQL, key, int64(c.Lease), e.Scope, e.Seq, int64(e.Kind), e.Name, e.Done, e.Value, text(e.Error), now, due,
-		field, match, filter, event, e.Attempts)
-	if n > 0 && e.Kind == store.EntryEvent {
-		if !e.Done {
-			delete(js.triggers.noWaiters, e.Name)
-		} else if id, ok := event.(int64); ok {
-			js.events.recordEventRun(id, key, true)
-		}
-	}
-	if err != nil || n > 0 {
-		return e, false, err
-	}
-	err = js.one("SELECT NOT EXISTS (SELECT 1 FROM stint_runs WHERE id = ? AND lease = ? AND "+stateRunning+")",
-		[]any{key, int64(c.Lease)}, &stale)
-	if err != nil || stale {
-		return e, stale, err
-	}
-	there, err := entryAt(js, key, e.Address)
-	if there != nil {
-		e = *there
-	}
-	return e, false, err
+	return entries.Append(js, key, c, from, millis(now))
 }
 
 // entryAt reads an entry; nil: there is none.
@@ -236,95 +182,6 @@ func (js *journals) resumeWaiters() error {
 		}
 	}
 	return nil
-}
-
-// forget deletes entries, the later ones of their scopes, and the scopes of branches among them.
-func (js *journals) forget(key int64, from []store.Address) error {
-	for _, a := range from {
-		n, err := js.execN("DELETE FROM stint_journal WHERE run = ? AND scope = ? AND seq = ? AND kind = 6 AND error IS NOT NULL", key,
-			a.Scope, a.Seq)
-		if err != nil {
-			return err
-		}
-		if n > 0 { // a branch that failed
-			continue
-		}
-		if err := js.exec("DELETE FROM stint_journal WHERE run = ? AND scope = ? AND seq >= ?", key, a.Scope, a.Seq); err != nil {
-			return err
-		}
-		if store.IsUndo(a.Scope) {
-			continue // a compensation begins none
-		}
-		from, to, number := "0", ":", 1 // scopes that begin with a number
-		if a.Scope != "" {
-			from, to, number = a.Scope+"/", a.Scope+"0", len(a.Scope)+2
-		}
-		// Also of branches that have not ended, which have no entry.
-		err = js.exec("DELETE FROM stint_journal WHERE run = ?1 AND scope >= ?2 AND scope < ?3 "+
-			"AND CAST(substr(scope, ?4) AS INTEGER) >= ?5", key, from, to, number, a.Seq)
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Compensations are prepared for a new attempt: those of a branch that has ended become pending again, for
-// the branch is not entered again; of the others, which are recorded again, a note stays.
-const (
-	keepUndo = "UPDATE stint_journal SET done = 0, error = NULL, due_at = NULL, attempts = 0 WHERE run = ? AND scope = ?"
-	noteUndo = `UPDATE OR REPLACE stint_journal SET scope = '` + store.UndoneScope + `' || substr(scope, 5), kind = 10,
-		done = 1, error = NULL, due_at = NULL, attempts = 0
-		WHERE run = ? AND scope = ? AND kind = 2`
-	dropUndo = "DELETE FROM stint_journal WHERE run = ? AND scope = ?"
-)
-
-// resetUndo prepares a run's compensations for a new attempt.
-func (js *journals) resetUndo(key int64) error {
-	scopes, err := column[string](js, `SELECT DISTINCT scope FROM stint_journal
-		WHERE run = ? AND scope >= 'undo' AND scope < 'undo0' ORDER BY scope`, key)
-	if err != nil {
-		return err
-	}
-	for _, scope := range scopes {
-		ended, err := js.branchEnded(key, strings.TrimPrefix(strings.TrimPrefix(scope, store.UndoScope), "/"))
-		if err != nil {
-			return err
-		}
-		changes := []string{noteUndo, dropUndo} // the entry without a note is the failure that ended the run
-		if ended {
-			changes = []string{keepUndo}
-		}
-		for _, change := range changes {
-			if err := js.exec(change, key, scope); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// branchEnded reports whether the branch with that scope, or one around it, is recorded as ended.
-func (js *journals) branchEnded(run int64, scope string) (ended bool, err error) {
-	for scope != "" && !ended && err == nil {
-		parent, number, nested := cutLast(scope)
-		seq, nerr := strconv.Atoi(number)
-		if nerr != nil {
-			return false, nil // an entry of the engine
-		}
-		err = js.one("SELECT EXISTS (SELECT 1 FROM stint_journal WHERE run = ? AND scope = ? AND seq = ? AND kind = 6 AND done = 1)",
-			[]any{run, parent, seq}, &ended)
-		if scope = parent; !nested {
-			break
-		}
-	}
-	return ended, err
-}
-
-// cutLast splits a scope at its last number.
-func cutLast(scope string) (parent, number string, nested bool) {
-	i := strings.LastIndexByte(scope, '/')
-	return scope[:max(i, 0)], scope[i+1:], i >= 0
 }
 
 // recordCall records the durable call that enqueued runs.

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/entries"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
 	"github.com/stint-dev/stint/store/internal/ready"
 	"github.com/stint-dev/stint/store/internal/workflow"
@@ -226,11 +227,7 @@ func (rs *runs) Copy(from, to *lifecycle.Run, before store.Address) error {
 	}
 	rs.limiters.unadmitted = rs.limiters.unadmitted || to.Limited
 	rs.triggers.forget() // it may wait for events that nothing waited for
-	return rs.exec(`INSERT INTO stint_journal (run, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event,
-		attempts)
-		SELECT ?2, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event, attempts FROM stint_journal
-		WHERE run = ?1 AND CASE WHEN scope >= 'undo' AND scope < 'undo0' THEN kind = 2 AND CAST(substr(scope, 6) AS INTEGER) < ?3
-			ELSE done = 1 AND (scope = '' AND seq < ?3 OR scope <> '' AND CAST(scope AS INTEGER) < ?3) END`, from.Key, to.Key, before.Seq)
+	return entries.Copy(rs.journals, from.Key, to.Key, before.Seq)
 }
 
 // EntryDone implements lifecycle.Rows.
@@ -241,11 +238,11 @@ func (rs *runs) EntryDone(key int64, at store.Address) (done bool, err error) {
 }
 
 // ResetUndo implements lifecycle.Rows.
-func (rs *runs) ResetUndo(key int64) error { return rs.journals.resetUndo(key) }
+func (rs *runs) ResetUndo(key int64) error { return entries.ResetUndo(rs.journals, key) }
 
 // Forget implements lifecycle.Rows.
 func (rs *runs) Forget(key int64, from store.Address) error {
-	return rs.journals.forget(key, []store.Address{from})
+	return entries.Forget(rs.journals, key, from)
 }
 
 // AwaitChild implements lifecycle.Rows.

@@ -24,19 +24,20 @@ func Append(rows Rows, run int64, c *store.Call, from int64, now time.Time) (e s
 			e.Done = event > 0
 		}
 	}
-	recorded, err := rows.Put(run, int64(c.Lease), e, event)
+	recorded, err := rows.Put(run, c.Lease, e, event)
 	if err != nil {
 		return e, false, err
 	}
 	if !recorded {
-		current, err := rows.Current(run, int64(c.Lease))
+		current, err := rows.Current(run, c.Lease)
 		if err != nil || !current {
 			return e, !current, err
 		}
-		if there, ok, err := rows.Entry(run, e.Address); ok || err != nil {
-			return there, false, err
+		there, err := rows.Entry(run, e.Address)
+		if there != nil {
+			e = *there
 		}
-		return e, false, nil
+		return e, false, err
 	}
 	switch {
 	case event > 0:

@@ -71,7 +71,7 @@ func (r *rows) is(t *testing.T, run int64, want ...string) {
 	}
 }
 
-func (r *rows) Put(run, lease int64, e store.Entry, _ int64) (bool, error) {
+func (r *rows) Put(run int64, lease store.Lease, e store.Entry, _ int64) (bool, error) {
 	if lease != 1 || r.runs[run][e.Address].Done {
 		return false, nil
 	}
@@ -79,11 +79,13 @@ func (r *rows) Put(run, lease int64, e store.Entry, _ int64) (bool, error) {
 	return true, nil
 }
 
-func (r *rows) Current(_, lease int64) (bool, error) { return lease == 1, nil }
+func (r *rows) Current(_ int64, lease store.Lease) (bool, error) { return lease == 1, nil }
 
-func (r *rows) Entry(run int64, at store.Address) (store.Entry, bool, error) {
-	e, ok := r.runs[run][at]
-	return e, ok, nil
+func (r *rows) Entry(run int64, at store.Address) (*store.Entry, error) {
+	if e, ok := r.runs[run][at]; ok {
+		return &e, nil
+	}
+	return nil, nil
 }
 
 func (r *rows) Event(_, from int64, m store.Match) (int64, []byte, error) {

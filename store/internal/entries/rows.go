@@ -11,11 +11,11 @@ import "github.com/stint-dev/stint/store"
 type Rows interface {
 	// Put stores an entry if the run is Running with that lease, and has no entry at its address
 	// that is done. It reports whether it has. event is the one that completes it; 0: none.
-	Put(run, lease int64, e store.Entry, event int64) (bool, error)
+	Put(run int64, lease store.Lease, e store.Entry, event int64) (bool, error)
 	// Current reports whether the run is Running with that lease.
-	Current(run, lease int64) (bool, error)
-	// Entry returns an entry; ok is false if there is none.
-	Entry(run int64, at store.Address) (e store.Entry, ok bool, err error)
+	Current(run int64, lease store.Lease) (bool, error)
+	// Entry returns an entry; nil: there is none.
+	Entry(run int64, at store.Address) (*store.Entry, error)
 	// Event returns the first event that matches, since the run was enqueued and not before from,
 	// that the run has not had yet; 0: there is none.
 	Event(run, from int64, m store.Match) (event int64, payload []byte, err error)
