@@ -353,6 +353,16 @@ func (e *execution) interrupt(cause error, grace time.Duration) {
 	})
 }
 
+// lose ends the handler's context because the run was given to another execution.
+func (e *execution) lose() {
+	e.mu.Lock()
+	posted := e.posted
+	e.mu.Unlock()
+	if !posted {
+		e.interrupt(errLost, stopGrace)
+	}
+}
+
 // loadDurable returns the execution's journal, which the first durable call loads.
 func (e *execution) loadDurable(ctx context.Context) (*durableRun, error) {
 	e.loadMu.Lock()

@@ -312,9 +312,13 @@ func (w *Worker) start(r *store.Claimed) {
 	w.mu.Lock()
 	w.inUse += e.cost
 	w.holders++
+	old := w.running[r.ID]
 	w.running[r.ID] = e
 	_, early := w.earlyCancels[r.ID]
 	w.mu.Unlock()
+	if old != nil {
+		old.lose()
+	}
 	w.execs.Add(1)
 	if early && r.CancelAt.IsZero() && w.isCanceled(r) {
 		e.interrupt(ErrCanceled, cancelGrace)
@@ -352,12 +356,22 @@ func signal(c chan struct{}) {
 	}
 }
 
-// watchLoop passes cancels to executions.
+// errLost is the cause for handlers whose worker was taken for dead.
+var errLost = fmt.Errorf("%w: its process was taken for dead, and the run was given to others", ErrShutdown)
+
+// watchLoop passes cancels to executions, and ends those of a worker that was taken for dead.
+// Then the store gives it runs again when it may.
 func (w *Worker) watchLoop(ctx context.Context) {
 	for ctx.Err() == nil {
 		sig, err := w.c.store.Watch(ctx, w.id)
 		for _, id := range sig.Cancel {
 			w.cancelRun(id)
+		}
+		if sig.Lost {
+			w.c.logger().Warn("stint: this process was taken for dead: other workers have its runs", "worker", w.cfg.name)
+			for _, e := range w.executions() {
+				e.lose()
+			}
 		}
 		if errors.Is(err, store.ErrClosed) {
 			return

@@ -126,7 +126,8 @@ type Workers interface {
 	// start, and no two suspects execute at the same time. After MaxCrashes deaths it is Blocked; or it
 	// ends, if it was asked to cancel and has no pending compensation.
 	Recover(ctx context.Context) (Recovered, error)
-	// Watch waits until there is a signal for one of the worker's runs that it has not returned before.
+	// Watch waits until there is a signal for the worker, or one of its runs, that it has not returned
+	// before.
 	Watch(ctx context.Context, worker int64) (Signals, error)
 }
 

@@ -335,6 +335,7 @@ type watch struct {
 	signaled chan struct{} // capacity 1
 	closed   chan struct{}
 	once     sync.Once
+	lost     bool            // the worker was taken for dead; guarded by writer.mu
 	notified map[int64]int64 // runs whose cancel was returned, with the lease that it concerned
 }
 
@@ -363,7 +364,7 @@ func (s *Store) Watch(ctx context.Context, worker int64) (store.Signals, error) 
 		if err != nil && ctx.Err() == nil && !errors.Is(err, store.ErrClosed) {
 			x.signal() // nothing was returned yet
 		}
-		if err != nil || len(sig.Cancel) > 0 {
+		if sig.Lost = err == nil && s.w.takeLost(x); err != nil || len(sig.Cancel) > 0 || sig.Lost {
 			return sig, err
 		}
 	}

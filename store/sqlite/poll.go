@@ -106,15 +106,44 @@ func (w *writer) checkPresences() {
 // and their outcomes are refused; but what they claim from now on must be recovered if the
 // process does die.
 func (w *writer) revive() {
-	w.push(&op{done: make(chan struct{}), after: func() { w.presumedDead = false }, apply: func(u *unit) error {
+	var lost []int64
+	after := func() {
+		w.presumedDead = false
+		w.signalLost(lost)
+	}
+	w.push(&op{done: make(chan struct{}), after: after, apply: func(u *unit) error {
+		lost = nil
 		w.workers.forget()
 		for _, id := range w.watched() {
-			if err := u.exec("UPDATE stint_workers SET ended_at = NULL WHERE id = ? AND lock = ?", id, w.s.presence.name); err != nil {
+			n, err := u.execN("UPDATE stint_workers SET ended_at = NULL WHERE id = ? AND lock = ? AND ended_at IS NOT NULL", id,
+				w.s.presence.name)
+			if err != nil {
 				return err
+			}
+			if n > 0 {
+				lost = append(lost, id)
 			}
 		}
 		return nil
 	}})
+}
+
+// signalLost makes Watch report that workers were taken for dead.
+func (w *writer) signalLost(workers []int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, id := range workers {
+		w.watch[id].lost = true
+		w.watch[id].signal()
+	}
+}
+
+// takeLost reports whether a worker was taken for dead since the last call.
+func (w *writer) takeLost(x *watch) (lost bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	lost, x.lost = x.lost, false
+	return lost
 }
 
 // watched returns the workers of this store that are registered.

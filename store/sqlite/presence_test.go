@@ -110,7 +110,11 @@ func presumedDead(t *testing.T, soon bool) {
 	defer watching.Wait()
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	watching.Go(func() { a.Watch(ctx, w) })
+	signals := make(chan store.Signals, 1)
+	watching.Go(func() {
+		sig, _ := a.Watch(ctx, w)
+		signals <- sig
+	})
 	run := []store.NewRun{{Task: "t", Queue: "q", Input: []byte("1")}}
 	if _, err := a.Enqueue(t.Context(), time.Now(), run); err != nil {
 		t.Fatal(err)
@@ -138,6 +142,11 @@ func presumedDead(t *testing.T, soon bool) {
 			t.Fatal(err)
 		}
 		lives = len(all) == 1
+	}
+	if !soon {
+		if sig := <-signals; !sig.Lost || len(sig.Cancel) > 0 {
+			t.Errorf("told %+v, want that it was taken for dead", sig)
+		}
 	}
 	claim()
 	a.Crash()
