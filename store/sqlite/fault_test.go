@@ -2,13 +2,16 @@ package sqlite_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/store"
 )
 
 // A full disk acknowledges nothing, is reported, and is over when there is room again.
@@ -113,5 +116,37 @@ func TestFullDiskInDurable(t *testing.T) {
 	s.LimitPages(t, 1<<30)
 	if out, err := run.Wait(t.Context()); err != nil || out != len(big) {
 		t.Errorf("Wait: %d, %v", out, err)
+	}
+}
+
+// A store that cannot write says so, also of a statement in the app's transaction; other errors are not taken for that.
+func TestUnavailable(t *testing.T) {
+	s := open(t, t.TempDir())
+	defer s.Close()
+	big := store.NewRun{Task: "t", Queue: "q", Input: make([]byte, 1<<20)}
+	orphan := store.NewRun{Task: "t", Queue: "q", Parent: store.ID{1}}
+	_, other := s.Enqueue(t.Context(), time.Now(), []store.NewRun{orphan})
+	s.LimitPages(t, 1)
+	_, full := s.Enqueue(t.Context(), time.Now(), []store.NewRun{big})
+	for err, want := range map[error]bool{full: true, other: false, store.ErrBusy: true, store.ErrFileGone: true, store.ErrReplaced: true,
+		store.ErrClosed: false} {
+		if got := errors.Is(err, store.ErrUnavailable); got != want || s.Unavailable(err) != want {
+			t.Errorf("%v: unavailable %v, %v; want %v", err, got, s.Unavailable(err), want)
+		}
+	}
+	s.LimitPages(t, 1<<30)
+	tx, err := s.BeginTx(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	if _, err := tx.Exec("PRAGMA max_page_count = 1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec("CREATE TABLE app AS SELECT randomblob(1000000) AS x"); err == nil || !s.Unavailable(err) {
+		t.Errorf("the app's statement: %v", err)
+	}
+	if _, err := tx.Exec("SELECT nonsense"); err == nil || s.Unavailable(err) {
+		t.Errorf("a mistake of the app: %v", err)
 	}
 }

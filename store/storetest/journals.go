@@ -141,6 +141,65 @@ func waitsForEvents(s *suite) {
 	s.state(c.ID, store.Queued)
 }
 
+// awaitNamed waits for an entry that an event completes, for a chunk, and for entries whose runs end first.
+func awaitNamed(s *suite) {
+	type answer struct {
+		store.Result
+		err error
+	}
+	await := func(id store.ID, u store.Until) <-chan answer {
+		got := make(chan answer, 1)
+		go func() {
+			r, err := s.Await(s.Context(), id, u)
+			got <- answer{r, err}
+		}()
+		synctest.Wait()
+		return got
+	}
+	waits := func(what string, got <-chan answer) {
+		s.Helper()
+		if len(got) > 0 {
+			s.Errorf("%s: %+v, want that it waits", what, <-got)
+		}
+	}
+	id := s.enqueue(run("x"))[0]
+	c := s.claim(1)[0]
+	e := entry("", 1, store.EntryEvent, "e", "")
+	e.Match = store.Match{Key: "e"}
+	s.call(c, e)
+	resolved, missing := await(id, store.Until{Entry: e.Address}), await(id, store.Until{Entry: store.Address{Seq: 2}})
+	second := await(id, store.Until{Chunk: 2})
+	_, err := s.Record(s.Context(), []store.Record{{ID: id, Lease: c.Lease, Chunks: [][]byte{[]byte("1")}}})
+	s.ok(err)
+	synctest.Wait()
+	waits("the second chunk", second)
+	waits("an event", resolved)
+	_, err = s.Publish(s.Context(), time.Now(), []store.NewEvent{{Key: "e", Payload: []byte("7")}})
+	s.ok(err)
+	if got := <-resolved; got.err != nil || got.State != store.Running || got.Entry == nil || string(got.Entry.Value) != "7" {
+		s.Errorf("an entry: %+v", got)
+	}
+	_, err = s.Record(s.Context(), []store.Record{{ID: id, Lease: c.Lease, Chunks: [][]byte{[]byte("2")}}})
+	s.ok(err)
+	if got := <-second; got.err != nil || got.State != store.Running || got.Entry != nil {
+		s.Errorf("a chunk: %+v", got)
+	}
+	e.Seq = 3
+	s.call(c, e)
+	pending := await(id, store.Until{Entry: e.Address})
+	waits("an entry that is not there", missing)
+	s.finish(outcome(c, store.Failed))
+	if got := <-missing; got.err != nil || got.State != store.Failed || got.Entry != nil {
+		s.Errorf("an entry that never came: %+v", got)
+	}
+	if got := <-pending; got.err != nil || got.State != store.Failed || got.Entry == nil || got.Entry.Done {
+		s.Errorf("an entry that is pending for ever: %+v", got)
+	}
+	if got := <-await(store.ID{1}, store.Until{Chunk: 1, Entry: e.Address}); got.err != nil || got.State != 0 || got.Entry != nil {
+		s.Errorf("of no run: %+v", got)
+	}
+}
+
 // Values are compared exactly, however an event writes them, also if they are close.
 func waitsForNumbers(s *suite) {
 	values := []string{"9007199254740992", "9007199254740993", "10", "1e41"}

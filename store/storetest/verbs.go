@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -72,6 +73,35 @@ func pausedWorkers(s *suite) {
 	if got := inputs(<-waiting); !slices.Equal(got, []string{"1"}) {
 		s.Errorf("after the pause: %s", got)
 	}
+}
+
+// changedWorkers changes labels and tasks apart from each other.
+func changedWorkers(s *suite) {
+	id, err := s.Register(s.Context(), store.WorkerInfo{Name: "w", Slots: 3, Labels: map[string]string{"a": "1"}, Tasks: []string{"t"}})
+	s.ok(err)
+	check := func(labels map[string]string, tasks ...string) {
+		s.Helper()
+		all, err := s.Living(s.Context())
+		s.ok(err)
+		w := all[len(all)-1]
+		if w.ID != id || w.Name != "w" || w.Slots != 3 || !maps.Equal(w.Labels, labels) || !slices.Equal(w.Tasks, tasks) || len(all) != 2 {
+			s.Errorf("%d workers, %+v; want labels %v, tasks %q", len(all), w, labels, tasks)
+		}
+	}
+	change := func(labels map[string]string, tasks []string) {
+		s.Helper()
+		got, err := s.Register(s.Context(), store.WorkerInfo{ID: id, Labels: labels, Tasks: tasks})
+		if s.ok(err); got != id {
+			s.Errorf("worker %d became %d", id, got)
+		}
+	}
+	check(map[string]string{"a": "1"}, "t")
+	change(map[string]string{"b": "2"}, nil)
+	check(map[string]string{"b": "2"}, "t")
+	change(nil, []string{"t", "u"})
+	check(map[string]string{"b": "2"}, "t", "u")
+	change(map[string]string{}, []string{})
+	check(nil)
 }
 
 func pausedQueues(s *suite) {
