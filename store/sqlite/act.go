@@ -13,9 +13,9 @@ import (
 // Act implements store.Runs.
 func (s *Store) Act(ctx context.Context, now time.Time, a store.Action, f store.Filter) (int, error) {
 	if a.DryRun {
-		return s.count(ctx, f, a.Kind)
+		return s.count(ctx, a.Kind, f)
 	}
-	return s.each(ctx, f, concerns[a.Kind].states, func(u *unit, key int64) (bool, error) {
+	return s.each(ctx, a.Kind, f, func(u *unit, key int64) (bool, error) {
 		switch a.Kind {
 		case store.ActCancel:
 			return lifecycle.Cancel(u.runs, key, now.UnixMilli(), a.Reason)
@@ -26,31 +26,14 @@ func (s *Store) Act(ctx context.Context, now time.Time, a store.Action, f store.
 	})
 }
 
-// concerns says which runs each action concerns, and what is counted of them.
-var concerns = map[store.ActionKind]struct {
-	states []store.State
-	what   string
-	where  string // besides by their states
-}{
-	store.ActCancel: {openStates, "r.id", "(r.cancel_at IS NULL OR r." + stateBlocked + ")"},
-	store.ActDelete: {endedStates, "r.id", "(r.node IS NULL OR r.flags & 2)"},
-	// A task of a workflow is replayed with its workflow's run, if that has ended.
-	store.ActReplay: {replayStates, "DISTINCT CASE WHEN " + replaysParent + " THEN r.parent ELSE r.id END",
-		"(NOT (" + replaysParent + ") OR EXISTS (SELECT 1 FROM stint_runs f WHERE f.id = r.parent AND f." + hasEnded + "))"},
-}
-
-const replaysParent = "r.node IS NOT NULL AND NOT r.flags & 2 AND r." + hasEnded
-
 // count returns how many runs an action would change.
-func (s *Store) count(ctx context.Context, f store.Filter, kind store.ActionKind) (n int, err error) {
-	c := concerns[kind]
-	f.States = intersect(f.States, c.states)
-	where, args, err := s.where(ctx, f)
-	if err != nil {
-		return 0, err
-	}
+func (s *Store) count(ctx context.Context, a store.ActionKind, f store.Filter) (n int, err error) {
 	err = s.view(ctx, func(q querier) error {
-		return q.one("SELECT count("+c.what+")"+runTables+where+" AND "+c.where, args, &n)
+		selected, err := s.reads().Select(q, a, f)
+		if err == nil {
+			n, err = selected.Count(q)
+		}
+		return err
 	})
 	return n, err
 }

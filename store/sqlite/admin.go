@@ -4,16 +4,20 @@ import (
 	"context"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/reading"
 )
 
 // perBulk is how many runs one commit of a bulk action changes.
 const perBulk = 500
 
-// each applies change to every run that matches f and is in one of the states, newest first, perBulk
-// in a commit. change reports whether it changed the run.
-func (s *Store) each(ctx context.Context, f store.Filter, states []store.State, change func(*unit, int64) (bool, error)) (int, error) {
-	f.States = intersect(f.States, states)
-	where, args, err := s.where(ctx, f)
+// each applies change to every run that an action concerns and that matches f, newest first, perBulk in a
+// commit. change reports whether it changed the run.
+func (s *Store) each(ctx context.Context, a store.ActionKind, f store.Filter, change func(*unit, int64) (bool, error)) (int, error) {
+	var selected *reading.Selection
+	err := s.view(ctx, func(q querier) (err error) {
+		selected, err = s.reads().Select(q, a, f)
+		return err
+	})
 	if err != nil {
 		return 0, err
 	}
@@ -21,8 +25,7 @@ func (s *Store) each(ctx context.Context, f store.Filter, states []store.State, 
 	for {
 		var keys []int64
 		err := s.view(ctx, func(q querier) (err error) {
-			keys, err = column[int64](q, "SELECT r.id"+runTables+where+" AND r.id < ? ORDER BY r.id DESC LIMIT ?",
-				append(append([]any{}, args...), before, perBulk)...)
+			keys, err = selected.Before(q, before, perBulk)
 			return err
 		})
 		if err != nil || len(keys) == 0 {
@@ -48,29 +51,6 @@ func (s *Store) each(ctx context.Context, f store.Filter, states []store.State, 
 		total, before = total+n, keys[len(keys)-1]
 	}
 }
-
-// intersect returns the states in both lists; a nil first list means all.
-func intersect(a, b []store.State) []store.State {
-	if a == nil {
-		return b
-	}
-	common := []store.State{}
-	for _, x := range a {
-		for _, y := range b {
-			if x == y {
-				common = append(common, x)
-			}
-		}
-	}
-	return common
-}
-
-var (
-	openStates  = []store.State{store.Scheduled, store.Queued, store.Running, store.Waiting, store.Blocked}
-	endedStates = []store.State{store.Succeeded, store.Failed, store.Canceled, store.Skipped}
-
-	replayStates = append([]store.State{store.Blocked}, endedStates...)
-)
 
 // deletable selects the runs that have ended. A workflow's task is deleted with its workflow's run.
 const deletable = hasEnded + " AND (node IS NULL OR flags & 2)"

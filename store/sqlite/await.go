@@ -2,8 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"sync"
 
 	"github.com/stint-dev/stint/store"
@@ -35,19 +33,7 @@ func (a *await) end(r *store.Result, err error) {
 // Await implements store.History.
 func (s *Store) Await(ctx context.Context, id store.ID, u store.Until) (r store.Result, err error) {
 	read := func(q querier, key int64) (done bool, err error) {
-		r = store.Result{}
-		err = q.one("SELECT state, flags & 2 > 0, CASE WHEN "+stateSucceeded+" THEN output END FROM stint_runs WHERE id = ?", []any{key},
-			&r.State, &r.Workflow, &r.Output)
-		if errors.Is(err, sql.ErrNoRows) {
-			return true, nil
-		}
-		if err == nil && u.Entry != (store.Address{}) {
-			r.Entry, err = entryAt(q, key, u.Entry)
-		}
-		if done = r.State.Terminal() || r.Entry != nil && r.Entry.Done; done || err != nil || u.Chunk == 0 {
-			return done, err
-		}
-		err = q.one("SELECT EXISTS (SELECT 1 FROM stint_chunks WHERE run = ? AND seq >= ?)", []any{key, u.Chunk}, &done)
+		r, done, err = s.reads().Result(q, key, u)
 		return done, err
 	}
 	end, err := s.await(ctx, id, read)

@@ -6,11 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/reading"
 	"github.com/stint-dev/stint/store/internal/ready"
 	"github.com/stint-dev/stint/store/internal/workflow"
 )
@@ -208,7 +208,7 @@ func (cs *claims) claimReady(c *claim, n int) ([]store.Claimed, error) {
 	for i, p := range x.Runs {
 		ids[i] = p.ID
 	}
-	return cs.start(claimSQL, c.Worker, cs.now, jsonKeys(ids))
+	return cs.start(claimSQL, c.Worker, cs.now, reading.JSONKeys(ids))
 }
 
 // claimLane starts up to n runs of the only lane with ready runs.
@@ -241,19 +241,6 @@ func (ws *workers) pausedWorkers() (map[int64]bool, error) {
 	return idle, nil
 }
 
-// jsonKeys returns a JSON array.
-func jsonKeys(ids []int64) string {
-	keys := make([]byte, 0, 2+20*len(ids))
-	keys = append(keys, '[')
-	for i, id := range ids {
-		if i > 0 {
-			keys = append(keys, ',')
-		}
-		keys = strconv.AppendInt(keys, id, 10)
-	}
-	return string(append(keys, ']'))
-}
-
 // start runs a claiming statement and returns its runs in order: RETURNING returns them in the order of
 // their keys.
 func (cs *claims) start(text string, args ...any) ([]store.Claimed, error) {
@@ -264,7 +251,7 @@ func (cs *claims) start(text string, args ...any) ([]store.Claimed, error) {
 		spent                      int64
 		parent, root, node, cancel *int64
 	}
-	rows, err := cs.query(text, args...)
+	rows, err := cs.Query(text, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -335,8 +322,8 @@ type watch struct {
 	signaled chan struct{} // capacity 1
 	closed   chan struct{}
 	once     sync.Once
-	lost     bool            // the worker was taken for dead; guarded by writer.mu
-	notified map[int64]int64 // runs whose cancel was returned, with the lease that it concerned
+	lost     bool                  // the worker was taken for dead; guarded by writer.mu
+	notified map[int64]store.Lease // runs whose cancel was returned, with the lease that it concerned
 }
 
 func (x *watch) signal() { signal(x.signaled) }
@@ -379,7 +366,7 @@ func (w *writer) watchOf(worker int64) *watch {
 	}
 	x := w.watch[worker]
 	if x == nil {
-		x = &watch{signaled: make(chan struct{}, 1), closed: make(chan struct{}), notified: map[int64]int64{}}
+		x = &watch{signaled: make(chan struct{}, 1), closed: make(chan struct{}), notified: map[int64]store.Lease{}}
 		x.signal()
 		w.watch[worker] = x
 	}
@@ -388,18 +375,16 @@ func (w *writer) watchOf(worker int64) *watch {
 
 func (s *Store) signals(ctx context.Context, worker int64, x *watch) (sig store.Signals, err error) {
 	err = s.view(ctx, func(q querier) error {
-		type canceled struct{ key, lease int64 }
-		runs, err := rowsOf(q, func(c *canceled) []any { return []any{&c.key, &c.lease} },
-			"SELECT id, lease FROM stint_runs WHERE worker = ? AND "+stateRunning+" AND cancel_at IS NOT NULL", worker)
+		runs, err := reading.AskedToCancel(q, worker)
 		if err != nil {
 			return err
 		}
-		told := map[int64]int64{}
+		told := map[int64]store.Lease{}
 		for _, c := range runs {
-			if x.notified[c.key] != c.lease { // a replayed run is returned again
-				sig.Cancel = append(sig.Cancel, s.ids.ID(c.key))
+			if x.notified[c.Key] != c.Lease { // a replayed run is returned again
+				sig.Cancel = append(sig.Cancel, s.ids.ID(c.Key))
 			}
-			told[c.key] = c.lease
+			told[c.Key] = c.Lease
 		}
 		x.notified = told
 		return nil

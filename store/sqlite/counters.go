@@ -1,18 +1,14 @@
 package sqlite
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
-	"slices"
-	"strings"
 	"time"
 
-	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/count"
+	"github.com/stint-dev/stint/store/internal/reading"
 	"github.com/stint-dev/stint/store/internal/workflow"
 )
 
@@ -106,96 +102,13 @@ func (cs *counters) put(n count.Span, process string, c *store.Counters) error {
 		c.Waits.String(), c.Durations.String(), c.Depth, c.Commits, c.Changes, c.Syncs.String())
 }
 
-// nextCounterSQL reads the next queue and task by the index, after the counters of all runs.
-const nextCounterSQL = `
-SELECT queue, task FROM stint_counters WHERE span = ? AND (queue, task) > (?, ?) ORDER BY queue, task LIMIT 1`
-
-func counterNames(q querier, span int64) (all []count.Name, err error) {
-	for n := (count.Name{}); ; all = append(all, n) {
-		err := q.one(nextCounterSQL, []any{span, n.Queue, n.Task}, &n.Queue, &n.Task)
-		if errors.Is(err, sql.ErrNoRows) {
-			return all, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-}
-
-const countersSQL = `SELECT at, queue, task, enqueued, started, succeeded, failed, canceled, skipped, retried, waits, durations, depth,
-	commits, changes, syncs
-FROM stint_counters WHERE ` + ofTask + " ORDER BY at"
-
-// Conditions on stint_counters: those of a task between two times, and of them those of a process or
-// without one, which were rolled up.
-const (
-	ofTask    = "span = ? AND queue = ? AND task = ? AND at >= ? AND at <= ?"
-	ofProcess = ofTask + " AND process IN (?, '')"
-)
-
-// Counters implements store.Stats.
-func (s *Store) Counters(ctx context.Context, span time.Duration, since time.Time, perTask bool) (all []store.Counters, err error) {
-	if span != time.Minute && span != time.Hour {
-		return nil, fmt.Errorf("counters of %v: want a minute or an hour", span)
-	}
-	err = s.view(ctx, func(q querier) error {
-		all = nil
-		names := []count.Name{{}}
-		if perTask {
-			var err error
-			if names, err = counterNames(q, span.Milliseconds()); err != nil {
-				return err
-			}
-		}
-		for _, n := range names {
-			from := clock.Millis(since)
-			of, err := countersOf(q, countersSQL, span.Milliseconds(), n.Queue, n.Task, from-from%span.Milliseconds(), never)
-			if err != nil {
-				return err
-			}
-			all = append(all, of...)
-		}
-		return nil
-	})
-	slices.SortStableFunc(all, func(a, b store.Counters) int { return cmp.Compare(a.At.UnixMilli(), b.At.UnixMilli()) })
-	return all, err
-}
-
-// countersOf reads counters, and adds up those of all processes.
-func countersOf(q querier, text string, args ...any) (all []store.Counters, err error) {
-	type row struct {
-		store.Counters
-		at                      int64
-		waits, durations, syncs string
-	}
-	rows, err := rowsOf(q, func(r *row) []any {
-		return []any{&r.at, &r.Queue, &r.Task, &r.Enqueued, &r.Started, &r.Succeeded, &r.Failed, &r.Canceled, &r.Skipped, &r.Retried,
-			&r.waits, &r.durations, &r.Depth, &r.Commits, &r.Changes, &r.syncs}
-	}, text, args...)
-	for i := range rows {
-		r := &rows[i]
-		r.At, r.Waits, r.Durations, r.Syncs = millis(r.at), store.ParseHistogram(r.waits), store.ParseHistogram(r.durations),
-			store.ParseHistogram(r.syncs)
-		if last := len(all) - 1; last >= 0 && all[last].At.Equal(r.At) {
-			all[last].Add(&r.Counters)
-		} else {
-			all = append(all, r.Counters)
-		}
-	}
-	return all, err
-}
-
-const crowdedSQL = `SELECT queue, task, at FROM stint_counters WHERE span = ? AND at < ? GROUP BY queue, task, at HAVING count(*) > 1
-	LIMIT ?`
-
 // rollUpCounters replaces the rows of several processes in a past span by one: a program may be started
 // often.
 func (s *Store) rollUpCounters(ctx context.Context, length int64, now time.Time) error {
 	for {
 		var crowded []count.Span
 		err := s.view(ctx, func(q querier) (err error) {
-			crowded, err = rowsOf(q, func(n *count.Span) []any { return []any{&n.Queue, &n.Task, &n.At} }, crowdedSQL, length,
-				count.RolledUpTo(length, now.UnixMilli()), perBulk)
+			crowded, err = reading.Crowded(q, length, count.RolledUpTo(length, now.UnixMilli()), perBulk)
 			return err
 		})
 		if err != nil || len(crowded) == 0 {
@@ -203,7 +116,7 @@ func (s *Store) rollUpCounters(ctx context.Context, length int64, now time.Time)
 		}
 		err = s.do(ctx, func(u *unit) error {
 			for _, n := range crowded {
-				if err := u.counters.rollUp(ofTask, length, n.Queue, n.Task, n.At, n.At); err != nil {
+				if err := u.counters.rollUp(reading.OfTask, length, n.Queue, n.Task, n.At, n.At); err != nil {
 					return err
 				}
 			}
@@ -218,7 +131,7 @@ func (s *Store) rollUpCounters(ctx context.Context, length int64, now time.Time)
 // rollUp replaces the rows that meet a condition by one without a process.
 func (cs *counters) rollUp(which string, length int64, queue, task string, at ...any) error {
 	args := append([]any{length, queue, task}, at...)
-	sums, err := countersOf(cs, strings.Replace(countersSQL, ofTask, which, 1), args...)
+	sums, err := reading.CountersOf(cs, which, args...)
 	if err != nil || len(sums) == 0 {
 		return err
 	}
@@ -232,18 +145,18 @@ func (cs *counters) rollUp(which string, length int64, queue, task string, at ..
 // many rows for each minute.
 func (cs *counters) rollUpProcess(process string) error {
 	for _, length := range count.Lengths {
-		names, err := counterNames(cs, length)
+		names, err := reading.CounterNames(cs, length)
 		if err != nil {
 			return err
 		}
 		for _, n := range append(names, count.Name{}) {
-			ats, err := column[int64](cs, "SELECT at FROM stint_counters WHERE "+ofTask+" AND process = ?", length, n.Queue, n.Task,
+			ats, err := column[int64](cs, "SELECT at FROM stint_counters WHERE "+reading.OfTask+" AND process = ?", length, n.Queue, n.Task,
 				count.RolledUpTo(length, cs.now), never, process)
 			if err != nil {
 				return err
 			}
 			for _, at := range ats {
-				if err := cs.rollUp(ofProcess, length, n.Queue, n.Task, at, at, process); err != nil {
+				if err := cs.rollUp(reading.OfProcess, length, n.Queue, n.Task, at, at, process); err != nil {
 					return err
 				}
 			}

@@ -11,11 +11,7 @@ var _ cron.Rows = (*crons)(nil)
 
 // read reads crons.
 func (cs *crons) read(where string, args ...any) ([]cron.Cron, error) {
-	rows, err := rowsOf(cs, (*cronRow).columns, "SELECT "+cronColumns+" FROM stint_crons WHERE "+where, args...)
-	if err != nil {
-		return nil, err
-	}
-	return cs.s.complete(cs, rows), nil
+	return cs.s.reads().CronsOf(cs, where, args...)
 }
 
 // Cron implements cron.Rows.

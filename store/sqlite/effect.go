@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/reading"
 )
 
 // An effect says in which lanes a statement may insert runs or make runs ready. It is derived from the
@@ -165,7 +166,8 @@ func readying[T any](u *unit, key func(*T) int64, fields func(*T) []any, text st
 // touchNoted touches the lanes that the transaction's statements have changed.
 func (ls *lanes) touchNoted() error {
 	if len(ls.keys) > 0 {
-		lanes, err := column[int64](ls, "SELECT lane FROM stint_runs WHERE id IN (SELECT value FROM json_each(?))", jsonKeys(ls.keys))
+		lanes, err := column[int64](ls, "SELECT lane FROM stint_runs WHERE id IN (SELECT value FROM json_each(?))",
+			reading.JSONKeys(ls.keys))
 		if err != nil {
 			return err
 		}

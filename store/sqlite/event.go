@@ -8,6 +8,7 @@ import (
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/event"
 	"github.com/stint-dev/stint/store/internal/keys"
+	"github.com/stint-dev/stint/store/internal/reading"
 )
 
 // Publish implements store.Schedules.
@@ -66,76 +67,18 @@ func (es *events) rolledBack() { es.recorded, es.started, es.pending = nil, nil,
 
 // eventSince returns when the first event that matches came after a run was enqueued; zero: none has.
 func (es *events) eventSince(run int64, m *store.Match) (time.Time, error) {
-	id, _, err := firstMatch(es, m, "SELECT id, payload, metadata FROM stint_events WHERE key = ? AND id > ? ORDER BY id", m.Key, run)
+	id, err := reading.EventSince(es, run, m)
 	if err != nil || id == 0 {
 		return time.Time{}, err
 	}
 	return millis(keys.CreatedAt(id)), nil
 }
 
-// firstMatch returns the first event of a query that matches; id 0: none.
-func firstMatch(q querier, m *store.Match, query string, args ...any) (id int64, payload []byte, err error) {
-	rows, err := q.query(query, args...)
-	if err != nil {
-		return 0, nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		e := store.NewEvent{Key: m.Key}
-		if err := rows.Scan(&id, &e.Payload, &e.Metadata); err != nil {
-			return 0, nil, err
-		}
-		if ok, err := m.Matches(&e); ok || err != nil {
-			return id, e.Payload, err
-		}
-	}
-	return 0, nil, rows.Err()
-}
-
 // Events implements store.Schedules.
 func (s *Store) Events(ctx context.Context, key string, before store.ID, limit int) (infos []store.EventInfo, next store.ID, err error) {
-	last := int64(never)
-	if before != (store.ID{}) {
-		k, ok := s.ids.Key(before)
-		if !ok {
-			return nil, next, store.ErrNotFound
-		}
-		last = k
-	}
-	where, args := "id < ?", []any{last}
-	if key != "" {
-		where, args = "key = ? AND id < ?", []any{key, last}
-	}
-	type row struct {
-		id int64
-		store.NewEvent
-	}
 	err = s.view(ctx, func(q querier) error {
-		rows, more, err := pageOf(q, limit, func(r *row) []any {
-			return []any{&r.id, &r.Key, &r.Payload, &r.Metadata, &r.Scope, &r.Delivery}
-		}, func(r *row) int { return r.Size() }, "SELECT id, key, payload, metadata, coalesce(scope, ''), coalesce(delivery, '') "+
-			"FROM stint_events WHERE "+where+" ORDER BY id DESC LIMIT ?", append(args, limit+1)...)
-		if err != nil {
-			return err
-		}
-		if more {
-			next = s.ids.ID(rows[len(rows)-1].id)
-		}
-		infos = make([]store.EventInfo, len(rows))
-		for i, r := range rows {
-			infos[i] = store.EventInfo{NewEvent: r.NewEvent, ID: s.ids.ID(r.id), At: millis(keys.CreatedAt(r.id))}
-			for woke, into := range []*[]store.ID{&infos[i].Started, &infos[i].Woke} {
-				runs, err := column[int64](q, "SELECT run FROM stint_event_runs WHERE event = ? AND woke = ? ORDER BY run LIMIT ?", r.id,
-					woke, store.MaxEventRuns)
-				if err != nil {
-					return err
-				}
-				for _, run := range runs {
-					*into = append(*into, s.ids.ID(run))
-				}
-			}
-		}
-		return nil
+		infos, next, err = s.reads().Events(q, key, before, limit)
+		return err
 	})
 	return infos, next, err
 }

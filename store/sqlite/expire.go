@@ -7,6 +7,7 @@ import (
 
 	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/store/internal/keys"
+	"github.com/stint-dev/stint/store/internal/reading"
 	"github.com/stint-dev/stint/store/internal/retention"
 )
 
@@ -74,7 +75,7 @@ func (s *Store) expireLanes(ctx context.Context, p *retention.Pass) error {
 	for part := range slices.Chunk(p.Unused(old), perBulk) {
 		err := s.do(ctx, func(u *unit) error {
 			queues, err := column[string](u, `DELETE FROM stint_lanes
-				WHERE id IN (SELECT value FROM json_each(?)) AND stamp < ? RETURNING queue`, jsonKeys(part), before)
+				WHERE id IN (SELECT value FROM json_each(?)) AND stamp < ? RETURNING queue`, reading.JSONKeys(part), before)
 			if err != nil || len(queues) == 0 {
 				return err
 			}

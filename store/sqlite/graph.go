@@ -3,10 +3,10 @@ package sqlite
 import (
 	"database/sql"
 	"errors"
-	"fmt"
 	"sync"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/reading"
 )
 
 // A graphCache holds stored graphs, which never change. It is dropped when a transaction is rolled
@@ -17,7 +17,8 @@ type graphCache struct {
 	byHash map[[32]byte]int64
 }
 
-func (c *graphCache) get(id int64) *store.Graph {
+// Get implements reading.Graphs.
+func (c *graphCache) Get(id int64) *store.Graph {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.byID[id]
@@ -30,7 +31,8 @@ func (c *graphCache) id(hash [32]byte) (int64, bool) {
 	return id, ok
 }
 
-func (c *graphCache) put(id int64, g *store.Graph) {
+// Put implements reading.Graphs.
+func (c *graphCache) Put(id int64, g *store.Graph) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.byID == nil {
@@ -46,20 +48,7 @@ func (c *graphCache) forget() {
 }
 
 // graph returns a stored graph.
-func (c *graphCache) graph(q querier, id int64) (*store.Graph, error) {
-	if g := c.get(id); g != nil {
-		return g, nil
-	}
-	var text []byte
-	if err := q.one("SELECT shape FROM stint_graphs WHERE id = ?", []any{id}, &text); err != nil {
-		return nil, fmt.Errorf("graph %d: %w", id, err)
-	}
-	g, err := store.ParseGraph(text)
-	if err == nil {
-		c.put(id, g)
-	}
-	return g, err
-}
+func (c *graphCache) graph(q querier, id int64) (*store.Graph, error) { return reading.Graph(q, c, id) }
 
 // storeGraph stores a graph, unless it is stored, and returns its number.
 func (ws *workflows) storeGraph(g *store.Graph) (id int64, err error) {
@@ -72,7 +61,7 @@ func (ws *workflows) storeGraph(g *store.Graph) (id int64, err error) {
 		err = ws.one("INSERT INTO stint_graphs (hash, shape) VALUES (?, ?) RETURNING id", []any{hash[:], string(g.Text())}, &id)
 	}
 	if err == nil {
-		ws.graphs.put(id, g)
+		ws.graphs.Put(id, g)
 	}
 	return id, err
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/entries"
+	"github.com/stint-dev/stint/store/internal/reading"
 )
 
 var _ entries.Rows = (*journals)(nil)
@@ -43,12 +44,12 @@ func (js *journals) Current(run int64, lease store.Lease) (current bool, err err
 
 // Entry implements entries.Rows.
 func (js *journals) Entry(run int64, at store.Address) (*store.Entry, error) {
-	return entryAt(js, run, at)
+	return js.s.reads().EntryAt(js, run, at)
 }
 
 // Event implements entries.Rows.
 func (js *journals) Event(run, from int64, m store.Match) (event int64, payload []byte, err error) {
-	return eventFor(js, run, from, &m)
+	return reading.EventFor(js, run, from, &m)
 }
 
 // Waits implements entries.Rows.

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/stint-dev/stint/store/internal/keys"
+	"github.com/stint-dev/stint/store/internal/reading"
 	"github.com/stint-dev/stint/store/internal/ready"
 )
 
@@ -278,5 +279,5 @@ func (ls *lanes) stampTouched() error {
 	if len(ids) == 1 {
 		return ls.exec("UPDATE stint_lanes SET stamp = ? WHERE id = ?", stamp, ids[0])
 	}
-	return ls.exec("UPDATE stint_lanes SET stamp = ? WHERE id IN (SELECT value FROM json_each(?))", stamp, jsonKeys(ids))
+	return ls.exec("UPDATE stint_lanes SET stamp = ? WHERE id IN (SELECT value FROM json_each(?))", stamp, reading.JSONKeys(ids))
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/limits"
+	"github.com/stint-dev/stint/store/internal/reading"
 )
 
 // A limiter is a row of stint_limiters. Package limits decides what becomes of it.
@@ -319,40 +320,11 @@ func (s *Store) pauseLimit(ctx context.Context, k store.LimitKey, paused bool) e
 
 // Limits implements store.Limits.
 func (s *Store) Limits(ctx context.Context, rates bool) (all []store.LimitInfo, err error) {
-	err = s.view(ctx, func(q querier) (err error) {
-		all, err = limiterInfos(q, "rate = ? ORDER BY rate, name, key LIMIT ?", rates, store.MaxLimits)
+	err = s.view(ctx, func(q querier) error {
+		all, err = reading.Limits(q, time.Now(), rates)
 		return err
 	})
 	return all, err
-}
-
-// limiterInfos reads the present states of limiters.
-func limiterInfos(q querier, where string, args ...any) ([]store.LimitInfo, error) {
-	type row struct {
-		store.LimitInfo
-		rate     bool
-		max      int
-		at, wake int64
-	}
-	rows, err := rowsOf(q, func(r *row) []any {
-		return []any{&r.rate, &r.Name, &r.Key, &r.max, &r.Strategy, &r.Active, &r.Waiting, &r.PerSecond, &r.Tokens, &r.at, &r.wake,
-			&r.Paused}
-	}, "SELECT rate, name, key, max, strategy, active, waiting, per_second, tokens, at, coalesce(wake_at, 0), paused FROM stint_limiters "+
-		"WHERE "+where, args...)
-	infos := make([]store.LimitInfo, len(rows))
-	for i, r := range rows {
-		if infos[i] = r.LimitInfo; !r.rate {
-			infos[i].Max = r.max
-			continue
-		}
-		b := store.Bucket{PerSecond: r.PerSecond, Burst: r.max, Tokens: r.Tokens, At: time.UnixMicro(r.at)}
-		b.Fill(time.Now())
-		infos[i].Units, infos[i].Burst, infos[i].Tokens = 1, r.max, b.Tokens
-		if r.wake > 0 {
-			infos[i].ReadyAt = millis(r.wake)
-		}
-	}
-	return infos, err
 }
 
 // rateIdle is how long an unused rate limit is kept that SetRate did not set.

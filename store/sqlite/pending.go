@@ -73,19 +73,8 @@ func (s *Store) publishPending() (failed error) {
 
 // pendingEvents reads a page of the pending events after one.
 func (s *Store) pendingEvents(after int64) (keys []int64, events []store.NewEvent, more bool, err error) {
-	type row struct {
-		id int64
-		store.NewEvent
-	}
 	err = s.view(context.Background(), func(q querier) error {
-		var rows []row
-		rows, more, err = pageOf(q, pendingPage, func(r *row) []any { return []any{&r.id, &r.Key, &r.Payload, &r.Metadata, &r.Scope} },
-			func(r *row) int { return r.Size() },
-			"SELECT id, key, payload, metadata, coalesce(scope, '') FROM stint_events WHERE pending = 1 AND id > ? ORDER BY id LIMIT ?",
-			after, pendingPage+1)
-		for i := range rows {
-			keys, events = append(keys, rows[i].id), append(events, rows[i].NewEvent)
-		}
+		keys, events, more, err = s.reads().PendingEvents(q, after, pendingPage)
 		return err
 	})
 	return keys, events, more, err

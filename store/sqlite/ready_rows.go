@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/reading"
 	"github.com/stint-dev/stint/store/internal/ready"
 )
 
@@ -55,7 +56,8 @@ func (cs *claims) Next(l *ready.Lane, after ready.Position, n int) ([]ready.Posi
 // Heads implements ready.Rows.
 func (cs *claims) Heads(lanes []int64) ([]ready.Head, error) {
 	cs.lanes.headsRead += len(lanes)
-	return rowsOf(cs, func(h *ready.Head) []any { return []any{&h.Lane, &h.Rank, &h.Turn, &h.ID, &h.More} }, headsSQL, jsonKeys(lanes))
+	return rowsOf(cs, func(h *ready.Head) []any { return []any{&h.Lane, &h.Rank, &h.Turn, &h.ID, &h.More} }, headsSQL,
+		reading.JSONKeys(lanes))
 }
 
 // Due implements ready.Rows.

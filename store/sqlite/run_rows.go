@@ -7,6 +7,7 @@ import (
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/entries"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
+	"github.com/stint-dev/stint/store/internal/reading"
 	"github.com/stint-dev/stint/store/internal/ready"
 	"github.com/stint-dev/stint/store/internal/workflow"
 )
@@ -151,7 +152,7 @@ func (rs *runs) Queue(keys []int64) error {
 	}
 	rs.claims.recheck = true
 	_, err := readying(rs.unit, func(key *int64) int64 { return *key }, func(key *int64) []any { return []any{key} },
-		"UPDATE stint_runs SET "+stateQueued+" WHERE id IN (SELECT value FROM json_each(?)) RETURNING id", jsonKeys(keys))
+		"UPDATE stint_runs SET "+stateQueued+" WHERE id IN (SELECT value FROM json_each(?)) RETURNING id", reading.JSONKeys(keys))
 	return err
 }
 

@@ -14,7 +14,6 @@ const (
 	waitingState   = "5"
 	blockedState   = "6"
 	succeededState = "7"
-	canceledState  = "9"
 )
 
 // A run's state, as a condition or as an assignment.
@@ -25,20 +24,17 @@ const (
 	stateWaiting   = "state = " + waitingState
 	stateBlocked   = "state = " + blockedState
 	stateSucceeded = "state = " + succeededState
-	stateCanceled  = "state = " + canceledState
 )
 
 // Conditions on the states of a run, by their order.
 const (
-	notQueued      = "state <> " + queuedState
-	notRunning     = "state <> " + runningState
-	sinceQueued    = "state >= " + queuedState
-	upToWaiting    = "state <= " + waitingState
-	afterRunning   = "state > " + runningState
-	blockedOrEnded = "state >= " + blockedState
-	notEnded       = "state < " + succeededState
-	hasEnded       = "state >= " + succeededState
-	notSucceeded   = "state > " + succeededState
+	notQueued    = "state <> " + queuedState
+	notRunning   = "state <> " + runningState
+	sinceQueued  = "state >= " + queuedState
+	upToWaiting  = "state <= " + waitingState
+	afterRunning = "state > " + runningState
+	notEnded     = "state < " + succeededState
+	hasEnded     = "state >= " + succeededState
 )
 
 const (

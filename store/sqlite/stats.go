@@ -6,8 +6,10 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/reading"
 )
 
 // changes counts commits that may have changed something, for Changed.
@@ -66,30 +68,31 @@ func (w *writer) isClosed() bool {
 	return w.closed
 }
 
-// stateCountsSQL counts by the partial indexes, whose conditions have states as literals.
-var stateCountsSQL = map[store.State]string{
-	store.Scheduled: stateScheduled,
-	store.Queued:    stateQueued,
-	store.Running:   stateRunning,
-	store.Waiting:   stateWaiting + " AND " + afterRunning + " AND " + notEnded,
-	store.Blocked:   stateBlocked + " AND " + afterRunning + " AND " + notEnded,
-}
-
 // Counts implements store.Stats.
-func (s *Store) Counts(ctx context.Context) (map[store.State]int, error) {
-	counts := map[store.State]int{}
-	err := s.view(ctx, func(q querier) error {
-		for state, cond := range stateCountsSQL {
-			var n int
-			if err := q.one("SELECT count(*) FROM (SELECT 1 FROM stint_runs WHERE "+cond+" LIMIT ?)", []any{store.MaxCount},
-				&n); err != nil {
-				return err
-			}
-			counts[state] = n
-		}
-		return nil
+func (s *Store) Counts(ctx context.Context) (counts map[store.State]int, err error) {
+	err = s.view(ctx, func(q querier) error {
+		counts, err = reading.Counts(q)
+		return err
 	})
 	return counts, err
+}
+
+// Counters implements store.Stats.
+func (s *Store) Counters(ctx context.Context, span time.Duration, since time.Time, perTask bool) (all []store.Counters, err error) {
+	err = s.view(ctx, func(q querier) error {
+		all, err = reading.Counters(q, span, since, perTask)
+		return err
+	})
+	return all, err
+}
+
+// Names implements store.Stats.
+func (s *Store) Names(ctx context.Context) (n *store.Names, err error) {
+	err = s.view(ctx, func(q querier) error {
+		n, err = s.reads().Names(q)
+		return err
+	})
+	return n, err
 }
 
 // Facts implements store.Stats.

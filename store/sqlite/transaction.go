@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"fmt"
 	"time"
+
+	"github.com/stint-dev/stint/store/internal/reading"
 )
 
 // txn runs the statements of one transaction: the writer's, or an app's own (tx.go).
@@ -24,31 +26,26 @@ func (t *txn) exec(text string, args ...any) error {
 
 // A querier runs statements that read: the writer inside a transaction, or a reader.
 type querier interface {
-	query(text string, args ...any) (*sql.Rows, error)
-	one(text string, args []any, into ...any) error
+	reading.Querier
+	one(text string, args []any, into ...any) error // sql.ErrNoRows if there is no row
 }
 
 // rowsOf scans every row of a statement, and closes them.
 func rowsOf[T any](q querier, fields func(*T) []any, text string, args ...any) ([]T, error) {
-	rows, err := q.query(text, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var all []T
-	for rows.Next() {
-		var v T
-		if err := rows.Scan(fields(&v)...); err != nil {
-			return nil, err
-		}
-		all = append(all, v)
-	}
-	return all, rows.Err()
+	return reading.All(q, fields, text, args...)
 }
 
 // column is rowsOf for a statement with one column.
 func column[T any](q querier, text string, args ...any) ([]T, error) {
-	return rowsOf(q, func(v *T) []any { return []any{v} }, text, args...)
+	return reading.Column[T](q, text, args...)
+}
+
+// rowsOrError returns rows as reading.Rows, or nil with the error.
+func rowsOrError(rows *sql.Rows, err error) (reading.Rows, error) {
+	if err != nil {
+		return nil, err
+	}
+	return rows, nil
 }
 
 // prepared returns the statement with this text, which is prepared once, to be executed
@@ -85,12 +82,13 @@ func (w *writer) execN(text string, args ...any) (int64, error) {
 	return r.RowsAffected()
 }
 
-func (w *writer) query(text string, args ...any) (*sql.Rows, error) {
+// Query implements reading.Querier.
+func (w *writer) Query(text string, args ...any) (reading.Rows, error) {
 	st, err := w.prepared(text, args)
 	if err != nil {
 		return nil, err
 	}
-	return st.QueryContext(context.Background(), args...)
+	return rowsOrError(st.QueryContext(context.Background(), args...))
 }
 
 // one scans the single row of a statement; sql.ErrNoRows if there is none.

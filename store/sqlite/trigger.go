@@ -3,10 +3,10 @@ package sqlite
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"strings"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/reading"
 )
 
 // A triggerCache holds triggers, by key, and the filters of tasks, by task. It is dropped when they change,
@@ -59,7 +59,7 @@ func (t *txn) insertAll(texts *[len(bulkSizes)]string, columns int, args []any) 
 // triggersOf returns the triggers with exactly that key. It also caches those with a *.
 func (ts *triggers) triggersOf(key string) ([]store.Trigger, error) {
 	if ts.byKey == nil || len(ts.byKey) > maxTriggerKeys {
-		wild, err := ts.readTriggers("wild = 1")
+		wild, err := ts.s.reads().Triggers(ts, true, "")
 		if err != nil {
 			return nil, err
 		}
@@ -68,29 +68,9 @@ func (ts *triggers) triggersOf(key string) ([]store.Trigger, error) {
 	if list, ok := ts.byKey[key]; ok {
 		return list, nil
 	}
-	list, err := ts.readTriggers("wild = 0 AND key = ?", key)
+	list, err := ts.s.reads().Triggers(ts, false, key)
 	if err == nil {
 		ts.byKey[key] = list
-	}
-	return list, err
-}
-
-func (ts *triggers) readTriggers(where string, args ...any) ([]store.Trigger, error) {
-	type row struct {
-		store.Trigger
-		graph    *int64
-		template []byte
-	}
-	rows, err := rowsOf(ts, func(r *row) []any { return []any{&r.Key, &r.Filter, &r.graph, &r.template} },
-		"SELECT key, filter, graph, template FROM stint_triggers WHERE gone_at IS NULL AND "+where+" ORDER BY key, task, id", args...)
-	if err != nil {
-		return nil, err
-	}
-	list := make([]store.Trigger, len(rows))
-	for i, r := range rows {
-		if list[i] = r.Trigger; err == nil {
-			list[i].Template, err = ts.s.template(ts, r.template, r.graph)
-		}
 	}
 	return list, err
 }
@@ -102,28 +82,11 @@ func (ts *triggers) filtersOf(task string) ([]store.TaskFilter, error) {
 	if ts.filters == nil || len(ts.filters) > maxTriggerKeys {
 		ts.filters = map[string][]store.TaskFilter{}
 	}
-	list, err := rowsOf(ts, filterFields, filtersSQL+"task = ? ORDER BY id", task)
+	list, err := reading.FiltersOf(ts, task)
 	if err == nil {
 		ts.filters[task] = list
 	}
 	return list, err
-}
-
-const filtersSQL = "SELECT id, task, scope, expr, payload FROM stint_filters WHERE "
-
-func filterFields(f *store.TaskFilter) []any {
-	return []any{&f.ID, &f.Task, &f.Scope, &f.Expr, &f.Payload}
-}
-
-// template is the inverse of templateText.
-func (s *Store) template(q querier, text []byte, graph *int64) (t store.Template, err error) {
-	if err = json.Unmarshal(text, &t); err != nil {
-		return t, fmt.Errorf("stored template: %w", err)
-	}
-	if graph != nil {
-		t.Run.Graph, err = s.graphs.graph(q, *graph)
-	}
-	return t, err
 }
 
 // templateText returns a template as it is stored: without its input, and with its graph's number.
@@ -157,12 +120,8 @@ func (s *Store) SetFilter(ctx context.Context, f store.TaskFilter) (id int64, er
 
 // Filters implements store.Schedules.
 func (s *Store) Filters(ctx context.Context, task string, after int64, limit int) (all []store.TaskFilter, more bool, err error) {
-	where, args := "id > ? ORDER BY id LIMIT ?", []any{after, limit + 1}
-	if task != "" {
-		where, args = "task = ? AND "+where, append([]any{task}, args...)
-	}
 	err = s.view(ctx, func(q querier) error {
-		all, more, err = pageOf(q, limit, filterFields, func(f *store.TaskFilter) int { return f.Size() }, filtersSQL+where, args...)
+		all, more, err = reading.Filters(q, task, after, limit)
 		return err
 	})
 	return all, more, err

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/event"
+	"github.com/stint-dev/stint/store/internal/reading"
 )
 
 // EnqueueTx implements store.AppTx. tx must be of modernc.org/sqlite and have
@@ -143,13 +144,14 @@ func (a *appTx) execN(text string, args ...any) (int64, error) {
 	return r.RowsAffected()
 }
 
-func (a *appTx) query(text string, args ...any) (*sql.Rows, error) {
+// Query implements reading.Querier.
+func (a *appTx) Query(text string, args ...any) (reading.Rows, error) {
 	a.note(text, args)
-	return a.tx.QueryContext(a.ctx, text, args...)
+	return rowsOrError(a.tx.QueryContext(a.ctx, text, args...))
 }
 
 func (a *appTx) one(text string, args []any, into ...any) error {
-	rows, err := a.query(text, args...)
+	rows, err := a.Query(text, args...)
 	if err != nil {
 		return err
 	}

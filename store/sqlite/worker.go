@@ -3,11 +3,11 @@ package sqlite
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/cron"
+	"github.com/stint-dev/stint/store/internal/reading"
 )
 
 // Register implements store.Workers.
@@ -101,31 +101,9 @@ func (s *Store) Unregister(ctx context.Context, worker int64) error {
 
 // Living implements store.Workers.
 func (s *Store) Living(ctx context.Context) (all []store.WorkerInfo, err error) {
-	type row struct {
-		store.WorkerInfo
-		queues, labels, tasks []byte
-		started               int64
-	}
 	err = s.view(ctx, func(q querier) error {
-		rows, err := rowsOf(q, func(r *row) []any {
-			return []any{&r.ID, &r.Name, &r.PID, &r.Host, &r.Slots, &r.queues, &r.labels, &r.tasks, &r.Build, &r.started, &r.Paused,
-				&r.Running}
-		}, `SELECT id, name, pid, host, slots, queues, labels, tasks, build, started_at, paused,
-			(SELECT count(*) FROM stint_runs r WHERE r.worker = w.id AND r.`+stateRunning+`) FROM stint_workers w WHERE ended_at IS NULL
-			ORDER BY +id`)
-		if err != nil {
-			return err
-		}
-		all = make([]store.WorkerInfo, len(rows))
-		for i, r := range rows {
-			if errors.Join(json.Unmarshal(r.queues, &r.Queues), json.Unmarshal(r.labels, &r.Labels),
-				json.Unmarshal(r.tasks, &r.Tasks)) != nil {
-				r.Queues, r.Labels, r.Tasks = nil, nil, nil // changed by hand; the others are listed all the same
-			}
-			r.Started = millis(r.started)
-			all[i] = r.WorkerInfo
-		}
-		return nil
+		all, err = reading.Living(q)
+		return err
 	})
 	return all, err
 }

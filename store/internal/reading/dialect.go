@@ -1,0 +1,82 @@
+package reading
+
+import "strconv"
+
+// A Dialect is the SQL that differs. In it r is stint_runs, and l is r's lane.
+type Dialect struct {
+	Visible      string // the condition that l is not of a bulk that is being enqueued
+	Executions   string // how often r was given to a worker
+	AttemptOrder string // the column that orders the attempts of a run
+	ErrorHas     string // the condition that r.error has the text ?; see store.ErrorHas
+	HasLimit     string // the condition that r.limits has one with name ?, key ?, and a rate or not: ?
+	HasMetadata  string // the condition that r.metadata has the key ? with the value ?
+	EventMatch   string // field, match and filter of a journal's entry, as a JSON array
+	Pending      string // the condition that an event was not published yet, word for word as the index has it
+	OfKeys       string // compares with the keys in ?, which is what Keys returns
+	Keys         func(keys []int64) any
+}
+
+// SQLite is the dialect of store/sqlite. What was changed by hand and is not JSON matches nothing.
+var SQLite = Dialect{
+	Visible:      "l.staged IS NULL",
+	Executions:   "r.lease",
+	AttemptOrder: "lease",
+	ErrorHas:     "stint_error_has(r.error, ?)",
+	HasLimit: `EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(r.limits) THEN r.limits END) j
+			WHERE coalesce(j.value->>'n', '') = ? AND coalesce(j.value->>'k', '') = ? AND (j.value->>'u' IS NOT NULL) = ?)`,
+	HasMetadata: "EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(r.metadata) THEN r.metadata END) j " +
+		"WHERE j.key = ? AND j.value = ?)",
+	EventMatch: "json_array(field, match, filter)",
+	Pending:    "pending = 1",
+	OfKeys:     "IN (SELECT value FROM json_each(?))",
+	Keys:       func(keys []int64) any { return JSONKeys(keys) },
+}
+
+// PostgreSQL is the dialect of PostgreSQL, from version 15 on.
+var PostgreSQL = Dialect{
+	Visible:      "true",
+	Executions:   "r.executions",
+	AttemptOrder: "n",
+	// The message is the first member of an encoded error. What is not such an error is its own message, and so
+	// is one with a NUL, which a text cannot have.
+	ErrorHas: `strpos(lower(CASE WHEN r.error ~ '^\{"message":"([^"\\]|\\["\\/bfnrtu])*"[,}]' AND strpos(r.error, '\u0000') = 0
+			THEN substring(r.error FROM '^\{"message":("([^"\\]|\\["\\/bfnrtu])*")')::json #>> '{}' ELSE r.error END), lower(?)) > 0`,
+	HasLimit: `EXISTS (SELECT 1 FROM json_array_elements(r.limits::json) j
+			WHERE coalesce(j->>'n', '') = ? AND coalesce(j->>'k', '') = ? AND (j->>'u' IS NOT NULL) = ?)`,
+	HasMetadata: "r.metadata::json->>?::text = ?",
+	EventMatch:  "json_build_array(field, match, filter)",
+	Pending:     "pending",
+	OfKeys:      "= ANY (?::bigint[])",
+	Keys:        func(keys []int64) any { return keys },
+}
+
+// JSONKeys returns a JSON array.
+func JSONKeys(ids []int64) string {
+	keys := make([]byte, 0, 2+20*len(ids))
+	keys = append(keys, '[')
+	for i, id := range ids {
+		if i > 0 {
+			keys = append(keys, ',')
+		}
+		keys = strconv.AppendInt(keys, id, 10)
+	}
+	return string(append(keys, ']'))
+}
+
+// States as conditions. They are literals, never bound: a database uses a partial index only for a statement
+// whose condition implies that of the index, and a bound state implies nothing.
+const (
+	isScheduled  = "state = 2"
+	isQueued     = "state = 3"
+	isRunning    = "state = 4"
+	isWaiting    = "state = 5"
+	isBlocked    = "state = 6"
+	isSucceeded  = "state = 7"
+	afterRunning = "state > 4"
+	notEnded     = "state < 7"
+	hasEnded     = "state >= 7"
+	notSucceeded = "state > 7"
+)
+
+// dueTime is when a run is due: a row without due_at is due when it is created.
+const dueTime = "coalesce(r.due_at, r.id >> 20)"

@@ -1,0 +1,267 @@
+package reading
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/keys"
+	"github.com/stint-dev/stint/store/internal/lifecycle"
+	"github.com/stint-dev/stint/store/internal/workflow"
+)
+
+// ofWorkflow selects the workflow's run f that a task r is of.
+const ofWorkflow = " FROM stint_runs f WHERE f.id = r.parent AND r.node IS NOT NULL AND r.flags & 2 = 0"
+
+const input = "(SELECT data FROM stint_inputs i WHERE i.id = "
+
+// runColumns are a run's, between them Dialect.Executions.
+const (
+	runColumns = `SELECT r.id, l.task, l.queue, r.state, r.priority, r.attempt, r.crashes, r.lease, `
+
+	moreRunColumns = `, ` + dueTime + `,
+  r.started_at, r.ended_at, r.cancel_at, r.start_by, coalesce((SELECT name FROM stint_workers w WHERE w.id = r.worker), ''),
+  r.parent, r.root, coalesce(r.key, ''), coalesce(r.metadata, (SELECT f.metadata` + ofWorkflow + `)),
+  coalesce(r.input, ` + input + `r.id), (SELECT coalesce(f.input, ` + input + `f.id))` + ofWorkflow + `)),
+  r.node, r.flags & 2 <> 0, r.output, r.error, p.done, p.total, p.message,
+  CASE WHEN r.` + isQueued + ` AND r.limiter > 0 THEN r.limiter END,
+  r.` + isQueued + ` AND EXISTS (SELECT 1 FROM stint_queues q WHERE q.name = l.queue AND q.paused),
+  CASE WHEN r.` + isQueued + ` THEN l.route ELSE '' END`
+
+	// runTables begins with the condition of all that follow. SQLite reads r first, for which CROSS JOIN stands.
+	runTables = ` FROM stint_runs r CROSS JOIN stint_lanes l LEFT JOIN stint_progress p ON p.run = r.id WHERE l.id = r.lane AND `
+)
+
+type runRow struct {
+	store.Run
+	key, due                        int64
+	started, ended, cancel, startBy *int64
+	parent, root, node              *int64
+	isWorkflow                      bool
+	done, total                     *int64
+	message                         *string
+	limiter                         *int64
+	route                           string
+}
+
+func (r *runRow) fields() []any {
+	return []any{&r.key, &r.Task, &r.Queue, &r.State, &r.Priority, &r.Attempt, &r.Crashes, &r.Lease, &r.Executions, &r.due,
+		&r.started, &r.ended, &r.cancel, &r.startBy, &r.Worker, &r.parent, &r.root, &r.Key, &r.Metadata,
+		&r.Input, &r.node, &r.isWorkflow, &r.Output, &r.Error, &r.done, &r.total, &r.message, &r.limiter, &r.Paused, &r.route}
+}
+
+// runs decodes rows, with the limiters that their runs wait for.
+func (r *Reader) runs(q Querier, now time.Time, rows []runRow) ([]store.Run, error) {
+	limiters, err := r.limitersOf(q, now, rows)
+	if err != nil {
+		return nil, err
+	}
+	runs := make([]store.Run, len(rows))
+	for i := range rows {
+		row := &rows[i]
+		if err := r.decode(q, row); err != nil {
+			return nil, err
+		}
+		if row.limiter != nil {
+			if l, ok := limiters[*row.limiter]; ok {
+				row.Limiter = &l
+			}
+		}
+		runs[i] = row.Run
+	}
+	return runs, nil
+}
+
+func (r *Reader) decode(q Querier, row *runRow) error {
+	if row.node != nil {
+		g, err := r.graph(q, *row.node>>lifecycle.NodeBits)
+		if err != nil && !errors.Is(err, ErrDamaged) {
+			return err
+		}
+		if place := workflow.Place(*row.node); err == nil && place <= g.Success() { // else it was changed by hand
+			name := g.TaskName(place)
+			row.NoHandler, row.Workflow = !row.isWorkflow && row.Task == name && row.State == store.Queued, row.isWorkflow
+			row.Task = name
+		}
+	}
+	row.ID, row.Parent, row.Root = r.IDs.ID(row.key), r.IDs.Optional(row.parent), r.IDs.Optional(row.root)
+	row.Created, row.Due = millis(keys.CreatedAt(row.key)), millis(row.due)
+	row.Started, row.Ended = optionalTime(row.started), optionalTime(row.ended)
+	row.CancelAt, row.StartBy = optionalTime(row.cancel), optionalTime(row.startBy)
+	if row.route != "" {
+		row.Route, _ = store.ParseRoute(row.route) // one that was changed by hand is ignored
+	}
+	if row.done != nil {
+		row.Progress = &store.Progress{Done: *row.done, Total: *row.total, Message: *row.message}
+	}
+	return nil
+}
+
+// Get is store.History's.
+func (r *Reader) Get(q Querier, now time.Time, id store.ID) (*store.Run, error) {
+	key, ok := r.IDs.Key(id)
+	if !ok {
+		return nil, notFound(id)
+	}
+	rows, err := All(q, (*runRow).fields, runColumns+r.Executions+moreRunColumns+runTables+r.Visible+" AND r.id = ?", key)
+	if err != nil {
+		return nil, err
+	}
+	if len(rows) == 0 {
+		return nil, notFound(id)
+	}
+	runs, err := r.runs(q, now, rows)
+	if err != nil {
+		return nil, err
+	}
+	runs[0].Attempts, err = r.attempts(q, key)
+	return &runs[0], err
+}
+
+func (r *Reader) attempts(q Querier, key int64) ([]store.Attempt, error) {
+	type row struct {
+		store.Attempt
+		started *int64
+		ended   int64
+	}
+	rows, err := All(q, func(r *row) []any {
+		return []any{&r.Attempt.Attempt, &r.Worker, &r.started, &r.ended, &r.To, &r.Error}
+	}, `SELECT attempt, coalesce((SELECT name FROM stint_workers w WHERE w.id = a.worker), ''), started_at, ended_at, state, error
+		FROM stint_attempts a WHERE run = ? ORDER BY `+r.AttemptOrder, key)
+	var all []store.Attempt
+	for _, r := range rows {
+		r.Started, r.Ended = optionalTime(r.started), millis(r.ended)
+		all = append(all, r.Attempt)
+	}
+	return all, err
+}
+
+// List is store.History's.
+func (r *Reader) List(q Querier, now time.Time, f store.Filter, before store.ID, limit int) (runs []store.Run, next store.ID, err error) {
+	// One bound on each side: of two, SQLite uses one for the search, and reads up to the other.
+	from, to := r.bounds(&f)
+	if before != (store.ID{}) {
+		key, ok := r.IDs.Key(before)
+		if !ok {
+			return nil, next, fmt.Errorf("list before run %s: %w", before, store.ErrNotFound)
+		}
+		to = min(to, key)
+	}
+	where, args, err := r.where(q, &f)
+	if err != nil {
+		return nil, next, err
+	}
+	if f.Scan > 0 && !rare(f.States) {
+		floor, err := floorOf(q, to, f.Scan)
+		if err != nil {
+			return nil, next, err
+		}
+		if floor > from {
+			from, next = floor, r.IDs.ID(floor)
+		}
+	}
+	id := "r.id"
+	if len(f.States) == 1 && f.States[0] == store.Running {
+		id = "+r.id" // few are running: find them by their index and sort, rather than read all by ID
+	}
+	where += " AND " + id + " >= ? AND " + id + " < ? ORDER BY " + id + " DESC LIMIT ?"
+	rows, more, err := page(q, limit, (*runRow).fields, func(r *runRow) int { return r.Size() },
+		runColumns+r.Executions+moreRunColumns+where, append(args, from, to, limit+1)...)
+	if err != nil {
+		return nil, next, err
+	}
+	if more {
+		next = r.IDs.ID(rows[len(rows)-1].key)
+	}
+	runs, err = r.runs(q, now, rows)
+	return runs, next, err
+}
+
+// bounds returns the first key that a filter may select and the first after those, and removes them from it.
+func (r *Reader) bounds(f *store.Filter) (from, to int64) {
+	to = never
+	if !f.Since.IsZero() {
+		from = keys.At(f.Since)
+	}
+	if !f.Until.IsZero() {
+		to = keys.At(f.Until)
+	}
+	if f.Through != (store.ID{}) {
+		key, _ := r.IDs.Key(f.Through) // unknown: 0, before every run
+		to = min(to, key+1)
+	}
+	f.Since, f.Until, f.Through = time.Time{}, time.Time{}, store.ID{}
+	return from, to
+}
+
+// floorOf returns the run after n others, in the order of a list; 0: there are fewer.
+func floorOf(q Querier, from int64, n int) (floor int64, err error) {
+	_, err = one(q, "SELECT id FROM stint_runs WHERE id < ? ORDER BY id DESC LIMIT 1 OFFSET ?", []any{from, n - 1}, &floor)
+	return floor, err
+}
+
+// Logs is store.History's.
+func (r *Reader) Logs(q Querier, id store.ID, after int64, limit int) ([]store.Log, error) {
+	key, _ := r.IDs.Key(id)
+	type row struct {
+		store.Log
+		at int64
+	}
+	rows, _, err := page(q, limit, func(r *row) []any {
+		return []any{&r.Seq, &r.at, &r.Level, &r.Attempt, &r.Message, &r.Attrs}
+	}, func(r *row) int { return r.Size() }, "SELECT seq, at, level, attempt, message, attrs FROM stint_logs "+
+		"WHERE run = ? AND seq > ? ORDER BY seq LIMIT ?", key, after, limit)
+	logs := make([]store.Log, len(rows))
+	for i, r := range rows {
+		r.At = millis(r.at)
+		logs[i] = r.Log
+	}
+	return logs, err
+}
+
+// Chunks is store.History's.
+func (r *Reader) Chunks(q Querier, id store.ID, after int64, limit int) (chunks []store.Chunk, ended bool, err error) {
+	key, _ := r.IDs.Key(id)
+	// The state first: if the run has ended by then, all its chunks are there.
+	found, err := one(q, "SELECT "+hasEnded+" FROM stint_runs WHERE id = ?", []any{key}, &ended)
+	if err != nil {
+		return nil, false, err
+	}
+	if !found {
+		return nil, false, notFound(id)
+	}
+	chunks, more, err := page(q, limit, func(c *store.Chunk) []any { return []any{&c.Seq, &c.Data} },
+		func(c *store.Chunk) int { return len(c.Data) },
+		"SELECT seq, data FROM stint_chunks WHERE run = ? AND seq > ? ORDER BY seq LIMIT ?", key, after, limit)
+	return chunks, ended && !more && len(chunks) < limit, err
+}
+
+// Result returns what Await returns of a run, and reports whether it is what Await waits for.
+func (r *Reader) Result(q Querier, key int64, u store.Until) (res store.Result, done bool, err error) {
+	found, err := one(q, "SELECT state, flags & 2 <> 0, CASE WHEN "+isSucceeded+" THEN output END FROM stint_runs WHERE id = ?",
+		[]any{key}, &res.State, &res.Workflow, &res.Output)
+	if err != nil || !found {
+		return store.Result{}, !found, err
+	}
+	if u.Entry != (store.Address{}) {
+		res.Entry, err = r.EntryAt(q, key, u.Entry)
+	}
+	if done = res.State.Terminal() || res.Entry != nil && res.Entry.Done; done || err != nil || u.Chunk == 0 {
+		return res, done, err
+	}
+	_, err = one(q, "SELECT EXISTS (SELECT 1 FROM stint_chunks WHERE run = ? AND seq >= ?)", []any{key, u.Chunk}, &done)
+	return res, done, err
+}
+
+// A Canceled is an execution that was asked to cancel.
+type Canceled struct {
+	Key   int64
+	Lease store.Lease
+}
+
+// AskedToCancel returns the executions of a worker that were asked to cancel.
+func AskedToCancel(q Querier, worker int64) ([]Canceled, error) {
+	return All(q, func(c *Canceled) []any { return []any{&c.Key, &c.Lease} },
+		"SELECT id, lease FROM stint_runs WHERE worker = ? AND "+isRunning+" AND cancel_at IS NOT NULL", worker)
+}

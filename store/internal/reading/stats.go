@@ -1,0 +1,184 @@
+package reading
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stint-dev/stint/internal/clock"
+	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/count"
+)
+
+// stateCounts count by the partial indexes.
+var stateCounts = map[store.State]string{
+	store.Scheduled: isScheduled,
+	store.Queued:    isQueued,
+	store.Running:   isRunning,
+	store.Waiting:   isWaiting + " AND " + afterRunning + " AND " + notEnded,
+	store.Blocked:   isBlocked + " AND " + afterRunning + " AND " + notEnded,
+}
+
+// Counts is store.Stats'.
+func Counts(q Querier) (map[store.State]int, error) {
+	counts := map[store.State]int{}
+	for state, cond := range stateCounts {
+		var n int
+		_, err := one(q, "SELECT count(*) FROM (SELECT 1 FROM stint_runs WHERE "+cond+" LIMIT ?) x", []any{store.MaxCount}, &n)
+		if err != nil {
+			return nil, err
+		}
+		counts[state] = n
+	}
+	return counts, nil
+}
+
+// CounterNames returns the queues and tasks of which there are counters. It reads the next one by the index,
+// after the counters of all runs.
+func CounterNames(q Querier, span int64) (all []count.Name, err error) {
+	const next = "SELECT queue, task FROM stint_counters WHERE span = ? AND (queue, task) > (?, ?) ORDER BY queue, task LIMIT 1"
+	for n := (count.Name{}); ; all = append(all, n) {
+		found, err := one(q, next, []any{span, n.Queue, n.Task}, &n.Queue, &n.Task)
+		if err != nil || !found {
+			return all, err
+		}
+	}
+}
+
+// Counters is store.Stats'.
+func Counters(q Querier, span time.Duration, since time.Time, perTask bool) (all []store.Counters, err error) {
+	if span != time.Minute && span != time.Hour {
+		return nil, fmt.Errorf("counters of %v: want a minute or an hour", span)
+	}
+	ms, from := span.Milliseconds(), clock.Millis(since)
+	names := []count.Name{{}}
+	if perTask {
+		if names, err = CounterNames(q, ms); err != nil {
+			return nil, err
+		}
+	}
+	for _, n := range names {
+		of, err := CountersOf(q, OfTask, ms, n.Queue, n.Task, from-from%ms, never)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, of...)
+	}
+	slices.SortStableFunc(all, func(a, b store.Counters) int { return cmp.Compare(a.At.UnixMilli(), b.At.UnixMilli()) })
+	return all, nil
+}
+
+// Conditions on stint_counters: those of a task between two times, and of them those of a process or without
+// one, which were rolled up.
+const (
+	OfTask    = "span = ? AND queue = ? AND task = ? AND at >= ? AND at <= ?"
+	OfProcess = OfTask + " AND process IN (?, '')"
+)
+
+// CountersOf reads counters, and adds up those of all processes.
+func CountersOf(q Querier, where string, args ...any) (all []store.Counters, err error) {
+	type row struct {
+		store.Counters
+		at                      int64
+		waits, durations, syncs string
+	}
+	rows, err := All(q, func(r *row) []any {
+		return []any{&r.at, &r.Queue, &r.Task, &r.Enqueued, &r.Started, &r.Succeeded, &r.Failed, &r.Canceled, &r.Skipped, &r.Retried,
+			&r.waits, &r.durations, &r.Depth, &r.Commits, &r.Changes, &r.syncs}
+	}, `SELECT at, queue, task, enqueued, started, succeeded, failed, canceled, skipped, retried, waits, durations, depth,
+	commits, changes, syncs
+FROM stint_counters WHERE `+where+" ORDER BY at", args...)
+	for i := range rows {
+		r := &rows[i]
+		r.At, r.Waits, r.Durations, r.Syncs = millis(r.at), store.ParseHistogram(r.waits), store.ParseHistogram(r.durations),
+			store.ParseHistogram(r.syncs)
+		if last := len(all) - 1; last >= 0 && all[last].At.Equal(r.At) {
+			all[last].Add(&r.Counters)
+		} else {
+			all = append(all, r.Counters)
+		}
+	}
+	return all, err
+}
+
+// Crowded returns up to n spans before a time for which several processes have counters.
+func Crowded(q Querier, length, before int64, n int) ([]count.Span, error) {
+	return All(q, func(s *count.Span) []any { return []any{&s.Queue, &s.Task, &s.At} }, `SELECT queue, task, at FROM stint_counters
+	WHERE span = ? AND at < ? GROUP BY queue, task, at HAVING count(*) > 1 LIMIT ?`, length, before, n)
+}
+
+// Names is store.Stats'. Tasks of workflows share a lane, whose name ends with a colon; their own names are
+// in the graphs.
+func (r *Reader) Names(q Querier) (*store.Names, error) {
+	var n store.Names
+	var err error
+	if n.Queues, err = Column[string](q, "SELECT name FROM stint_queues"); err != nil {
+		return nil, err
+	}
+	n.Tasks, err = Column[string](q, "SELECT l.task FROM stint_lanes l WHERE "+r.Visible+" UNION SELECT task FROM stint_crons "+
+		"UNION SELECT task FROM stint_triggers UNION SELECT task FROM stint_filters")
+	if err != nil {
+		return nil, err
+	}
+	n.Tasks = slices.DeleteFunc(n.Tasks, func(t string) bool { return strings.HasSuffix(t, ":") })
+	type worker struct{ tasks, queues []byte }
+	workers, err := All(q, func(w *worker) []any { return []any{&w.tasks, &w.queues} }, "SELECT DISTINCT tasks, queues FROM stint_workers")
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range workers {
+		n.Tasks, n.Queues = append(n.Tasks, texts(w.tasks)...), append(n.Queues, texts(w.queues)...)
+	}
+	err = r.graphs(q, func(_ int64, g *store.Graph) {
+		for place := range g.Success() + 1 {
+			n.Tasks = append(n.Tasks, g.TaskName(place))
+		}
+	})
+	slices.Sort(n.Tasks)
+	slices.Sort(n.Queues)
+	n.Tasks, n.Queues = slices.Compact(n.Tasks), slices.Compact(n.Queues)
+	return &n, err
+}
+
+// texts returns the texts of a JSON array; none of one that was changed by hand and is not JSON.
+func texts(array []byte) (all []string) {
+	var values []any
+	if json.Unmarshal(array, &values) != nil {
+		return nil
+	}
+	for _, v := range values {
+		if s, ok := v.(string); ok {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// Living is store.Workers'.
+func Living(q Querier) ([]store.WorkerInfo, error) {
+	type row struct {
+		store.WorkerInfo
+		queues, labels, tasks []byte
+		started               int64
+	}
+	rows, err := All(q, func(r *row) []any {
+		return []any{&r.ID, &r.Name, &r.PID, &r.Host, &r.Slots, &r.queues, &r.labels, &r.tasks, &r.Build, &r.started, &r.Paused,
+			&r.Running}
+	}, `SELECT id, name, pid, host, slots, queues, labels, tasks, build, started_at, paused,
+		(SELECT count(*) FROM stint_runs r WHERE r.worker = w.id AND r.`+isRunning+`) FROM stint_workers w WHERE ended_at IS NULL
+		ORDER BY +id`)
+	all := make([]store.WorkerInfo, len(rows))
+	for i := range rows {
+		r := &rows[i]
+		if json.Unmarshal(r.queues, &r.Queues) != nil || json.Unmarshal(r.labels, &r.Labels) != nil ||
+			json.Unmarshal(r.tasks, &r.Tasks) != nil {
+			r.Queues, r.Labels, r.Tasks = nil, nil, nil // changed by hand; the others are listed all the same
+		}
+		r.Started = millis(r.started)
+		all[i] = r.WorkerInfo
+	}
+	return all, err
+}
