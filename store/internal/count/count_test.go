@@ -97,6 +97,23 @@ func TestStore(t *testing.T) {
 	r.enqueued(t, "t", time.Minute, 90*time.Minute, 3)
 }
 
+// What did not change is not stored again, and is dropped once its span is over.
+func TestUnchanged(t *testing.T) {
+	r := newRows()
+	r.enqueue(1)
+	r.commit(t)
+	for range 3 {
+		r.now += 40_000
+		clear(r.has)
+		r.set.Of("q", "u").Enqueued++
+		r.commit(t)
+	}
+	first := count.Span{Name: count.Name{Queue: "q", Task: "t"}, Length: count.Lengths[0], At: 90 * time.Minute.Milliseconds()}
+	if _, again := r.has[first]; again {
+		t.Error("a row is stored again that did not change")
+	}
+}
+
 func TestNextSpan(t *testing.T) {
 	r := newRows()
 	r.depth = 7

@@ -276,6 +276,9 @@ func TestReplace(t *testing.T) {
 	r.has(t, "c", 0, 5*time.Minute)
 	r.change(t, "c", store.CronResume)
 	r.has(t, "c", 66*time.Minute, 5*time.Minute)
+	if r.crons["c"].Paused {
+		t.Error("it is resumed, and paused")
+	}
 	r.change(t, "c", store.CronResume) // no change
 	r.has(t, "c", 66*time.Minute, 5*time.Minute)
 }
@@ -294,6 +297,12 @@ func TestTaken(t *testing.T) {
 			t.Errorf("error %v, want %s", err, want)
 		}
 	}
+	d := &store.Declaration{Task: "u", Crons: []store.Cron{*of("c", "u", "@daily")}}
+	if err := cron.Declare(r, r.now, d); !errors.Is(err, store.ErrTaken) {
+		t.Errorf("a cron of another task is declared: %v", err)
+	}
+	r.change(t, "c", store.CronDelete) // a worker has its task, but code does not declare it
+
 	r.declare(t, "u", of("d", "u", "@daily")) // a declared one may move to another task
 	r.change(t, "d", store.CronDelete)        // no worker has it
 	for _, kind := range []store.CronChangeKind{store.CronPause, store.CronResume, store.CronDelete, store.CronTrigger} {
@@ -316,11 +325,14 @@ func TestTrigger(t *testing.T) {
 
 func TestDeclare(t *testing.T) {
 	r := newRows()
-	d := &store.Declaration{Task: "t", Program: "p", Crons: []store.Cron{*of("t 1", "t", "@hourly"), *of("t 2", "t", "@hourly")}}
+	d := &store.Declaration{Task: "t", Program: "p"}
+	for _, name := range []string{"t 1", "t 2", "t 3"} {
+		d.Crons = append(d.Crons, *of(name, "t", "@hourly"))
+	}
 	ok(t, cron.Declare(r, r.now, d))
 	r.set(t, of("mine", "t", "@hourly"))
 	r.tick(t, time.Hour)
-	d.Crons, d.Graph = d.Crons[1:], &store.Graph{}
+	d.Crons, d.Graph = d.Crons[1:2], &store.Graph{}
 	ok(t, cron.Declare(r, r.now, d))
 	if names := slices.Sorted(maps.Keys(r.crons)); !slices.Equal(names, []string{"mine", "t 2"}) {
 		t.Errorf("crons %v", names)
@@ -353,6 +365,9 @@ func TestUndeclare(t *testing.T) {
 		t.Errorf("a declaration that is gone is triggered: %v", err)
 	}
 	gone := r.crons["gone"]
+	r.worked = append(r.worked, "gone")
+	r.change(t, "gone", store.CronDelete)
+	r.crons["gone"] = gone
 	r.tick(t, 3*time.Hour)
 	r.runs = nil
 	again := of("gone", "gone", "@hourly")

@@ -76,7 +76,7 @@ func Undecided(r Rows, e *store.NewEvent) (filters []string, found *Candidates, 
 
 // undecidedBy adds the filters of a trigger, and those of its task.
 func undecidedBy(r Rows, e *store.NewEvent, tr *store.Trigger, filters []string) ([]string, error) {
-	if tr.Key != e.Key && !store.MatchKey(tr.Key, e.Key) {
+	if !matches(tr, e.Key) {
 		return filters, nil
 	}
 	ofTask, err := r.Filters(tr.Template.Run.Task)

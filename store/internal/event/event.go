@@ -100,7 +100,7 @@ func (d *delivery) trigger() (started bool, err error) {
 
 // startBy starts the runs of a trigger, and reports whether there are any.
 func (d *delivery) startBy(tr *store.Trigger) (started bool, err error) {
-	if tr.Key != d.Key && !store.MatchKey(tr.Key, d.Key) {
+	if !matches(tr, d.Key) {
 		return false, nil
 	}
 	filters, err := d.r.Filters(tr.Template.Run.Task)
@@ -118,6 +118,9 @@ func (d *delivery) startBy(tr *store.Trigger) (started bool, err error) {
 	}
 	return len(runs) > 0, nil
 }
+
+// matches reports whether a trigger is for events with a key.
+func matches(tr *store.Trigger, key string) bool { return tr.Key == key || store.MatchKey(tr.Key, key) }
 
 // resolve gives the event to those of the candidates whose filter it passes.
 func (d *delivery) resolve(kind Kind, found []store.Match) error {

@@ -245,6 +245,7 @@ func TestWaits(t *testing.T) {
 	r.await(event.Calls, 4, store.Match{Key: "a", Filter: "yes"})
 	r.await(event.Conditions, 5, store.Match{Key: "a", Field: "n", Value: "7", Filter: "yes"})
 	r.await(event.Conditions, 6, store.Match{Key: "b"})
+	r.await(event.Conditions, 7, store.Match{Key: "a", Field: "m", Value: "7"}) // the field is read first, and the events lack it
 	r.publish(t, store.NewEvent{Key: "a", Payload: []byte(`{"n":7}`)})
 	r.did(t, "", "1 2")
 	r.publish(t, store.NewEvent{Key: "a", Payload: []byte(`{"n":7.0,"s":"yes"}`)})
@@ -271,17 +272,30 @@ func TestNoWaiters(t *testing.T) {
 	r.did(t, "", "1")
 }
 
-// What a run that the event starts waits for is found, though the candidates were read before.
+// What a run that the event starts waits for is found, though the candidates were read before. They
+// are not read again if it starts none.
 func TestWaitsOfStartedRuns(t *testing.T) {
 	r := newRows()
-	r.triggers = []store.Trigger{trigger("a", "workflow")}
-	e := &store.NewEvent{Key: "a"}
+	r.triggers = []store.Trigger{trigger("a", "workflow"), trigger("a*c", "other")}
+	r.triggers[0].Filter = "yes"
+	r.await(event.Calls, 2, store.Match{Key: "a", Filter: "no"})
+	e := &store.NewEvent{Key: "a", Payload: []byte("no")}
 	_, found, err := event.Undecided(r, e)
+	ok(t, err)
+	before := r.reads
+	_, err = event.Publish(r, 1000, e, found)
+	ok(t, err)
+	r.did(t, "", "2")
+	if r.reads != before {
+		t.Error("it reads waits again")
+	}
+	e = &store.NewEvent{Key: "a", Payload: []byte("yes")}
+	_, found, err = event.Undecided(r, e)
 	ok(t, err)
 	r.onStart = func() { r.await(event.Conditions, 1, store.Match{Key: "a"}) }
 	_, err = event.Publish(r, 1000, e, found)
 	ok(t, err)
-	r.did(t, "workflow", "1")
+	r.did(t, "workflowyes", "1")
 }
 
 func TestPending(t *testing.T) {
@@ -295,16 +309,17 @@ func TestPending(t *testing.T) {
 	r.waits[event.Calls][0].event = id
 	r.await(event.Calls, 1, store.Match{Key: "a"})
 	r.await(event.Calls, 2, store.Match{Key: "a"})
-	for range 2 {
-		ok(t, event.PublishPending(r, 1000, id, e))
-	}
+	ok(t, event.PublishPending(r, 1000, id, e))
 	r.did(t, "t", "2")
+	ok(t, event.PublishPending(r, 1000, id, e)) // another process has
+	r.did(t, "", "")
 }
 
 func TestUndecided(t *testing.T) {
 	r := newRows()
-	r.triggers = []store.Trigger{trigger("a", "t"), trigger("*", "u")}
+	r.triggers = []store.Trigger{trigger("a", "t"), trigger("*", "u"), trigger("a*", "u"), trigger("b*", "u")}
 	r.triggers[0].Filter, r.triggers[1].Filter = "1", "error"
+	r.triggers[2].Filter, r.triggers[3].Filter = "7", "8"
 	r.filters["t"] = []store.TaskFilter{{Scope: "x", Expr: "2"}, {Scope: "y", Expr: "3"}}
 	r.await(event.Conditions, 1, store.Match{Key: "a", Filter: "4"})
 	r.await(event.Calls, 2, store.Match{Key: "a", Filter: "5"})
@@ -313,7 +328,7 @@ func TestUndecided(t *testing.T) {
 	e.Decide([]string{"4"})
 	filters, _, err := event.Undecided(r, e)
 	ok(t, err)
-	if want := []string{"1", "2", "5"}; !slices.Equal(filters, want) {
+	if want := []string{"1", "2", "7", "5"}; !slices.Equal(filters, want) {
 		t.Errorf("filters %v, want %v", filters, want)
 	}
 	if _, err := event.Publish(r, 1000, e, nil); err == nil {
