@@ -22,14 +22,14 @@ func (s *Store) Finish(ctx context.Context, now time.Time, outcomes []store.Outc
 			if stale[i] = !ok; !ok {
 				continue
 			}
-			err := forRun(key, func() (err error) {
-				ok, err = u.runs.finish(key, now.UnixMilli(), &outcomes[i])
+			err := forRun(key, func() error {
+				to, err := lifecycle.Finish(u.runs, key, &outcomes[i], now.UnixMilli())
+				stale[i] = to == 0
 				return err
 			})
 			if err != nil {
 				return err
 			}
-			stale[i] = !ok
 		}
 		return nil
 	})
@@ -83,35 +83,25 @@ func (rs *runs) Try(key int64, of store.Lease, c lifecycle.Change) (bool, error)
 	return n > 0, err
 }
 
-// finish records one outcome, and reports whether it was current.
-func (rs *runs) finish(key, now int64, o *store.Outcome) (bool, error) {
-	if err := rs.records.record(key, int64(o.Lease), &o.Record); err != nil {
-		return false, err
-	}
-	to, err := lifecycle.Finish(rs, key, o, now)
-	if err != nil || to == 0 {
-		return false, err
-	}
-	if o.To == store.Scheduled && !o.Uncounted && o.Task != "" && !to.Terminal() {
+// Record implements lifecycle.Rows.
+func (rs *runs) Record(key int64, lease store.Lease, r *store.Record) error {
+	return rs.records.record(key, int64(lease), r)
+}
+
+// Retried implements lifecycle.Rows.
+func (rs *runs) Retried(o *store.Outcome) {
+	if o.Task != "" {
 		rs.counters.Of(o.Queue, o.Task).Retried++
 	}
-	for _, at := range o.Forget {
-		if err := rs.Forget(key, at); err != nil {
-			return false, err
-		}
-	}
-	if o.NoHandler && !to.Terminal() {
-		if err := rs.moveToTaskLane(key, o.Node); err != nil {
-			return false, err
-		}
-	}
+}
+
+// Follow implements lifecycle.Rows.
+func (rs *runs) Follow(o *store.Outcome, now int64) error {
 	for i := range o.Follow {
 		o.Follow[i].Parent = o.ID
 	}
-	if len(o.Follow) > 0 {
-		_, err = rs.enqueue(now, o.Follow, nil)
-	}
-	return true, err
+	_, err := rs.enqueue(now, o.Follow, nil)
+	return err
 }
 
 // Finished implements lifecycle.Rows.

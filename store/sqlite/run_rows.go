@@ -278,8 +278,8 @@ func (rs *runs) DropWaits(key int64) error {
 	return rs.exec("DELETE FROM stint_waits WHERE run = ?", key)
 }
 
-// moveToTaskLane moves a workflow's task from the lane that all have to one of its own.
-func (rs *runs) moveToTaskLane(key, node int64) error {
+// MoveToTaskLane implements lifecycle.Rows.
+func (rs *runs) MoveToTaskLane(key, node int64) error {
 	g, err := rs.workflows.Graph(node >> nodeBits)
 	if err != nil {
 		return err

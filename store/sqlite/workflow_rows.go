@@ -61,13 +61,22 @@ func (ws *workflows) Insert(g *store.Graph, t workflow.Task) error {
 func (ws *workflows) taskLane(g *store.Graph, place int, run int64) (int64, error) {
 	follows := ""
 	if g.Sticky != 0 {
-		err := ws.one("SELECT worker FROM stint_sticky WHERE run = ?", []any{run}, &follows)
-		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		var err error
+		if follows, err = ws.follows(run); err != nil {
 			return 0, err
 		}
 	}
 	route := workflow.RouteOf(g, place, follows)
 	return ws.lanes.lane(ready.Name{Queue: g.QueueOf(place), Task: g.Lane(), Route: route.Text()})
+}
+
+// follows returns the worker that the tasks of a workflow's run follow; "": none yet.
+func (ws *workflows) follows(run int64) (worker string, err error) {
+	err = ws.one("SELECT worker FROM stint_sticky WHERE run = ?", []any{run}, &worker)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	return worker, err
 }
 
 // Exists implements workflow.Rows.

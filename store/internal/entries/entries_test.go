@@ -1,6 +1,7 @@
 package entries_test
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -18,6 +19,8 @@ type rows struct {
 	runs   map[int64]map[store.Address]store.Entry
 	events map[int64]string // their keys
 	log    []string
+	calls  int // of methods
+	missAt int // the call that returns errMiss; 0: none
 }
 
 var _ entries.Rows = (*rows)(nil)
@@ -71,7 +74,8 @@ func (r *rows) is(t *testing.T, run int64, want ...string) {
 	}
 }
 
-func (r *rows) Put(run int64, lease store.Lease, e store.Entry, _ int64) (bool, error) {
+func (r *rows) Put(run int64, lease store.Lease, e store.Entry, _ int64) (_ bool, err error) {
+	defer r.miss(&err)
 	if lease != 1 || r.runs[run][e.Address].Done {
 		return false, nil
 	}
@@ -79,16 +83,21 @@ func (r *rows) Put(run int64, lease store.Lease, e store.Entry, _ int64) (bool, 
 	return true, nil
 }
 
-func (r *rows) Current(_ int64, lease store.Lease) (bool, error) { return lease == 1, nil }
+func (r *rows) Current(_ int64, lease store.Lease) (_ bool, err error) {
+	defer r.miss(&err)
+	return lease == 1, nil
+}
 
-func (r *rows) Entry(run int64, at store.Address) (*store.Entry, error) {
+func (r *rows) Entry(run int64, at store.Address) (_ *store.Entry, err error) {
+	defer r.miss(&err)
 	if e, ok := r.runs[run][at]; ok {
 		return &e, nil
 	}
 	return nil, nil
 }
 
-func (r *rows) Event(_, from int64, m store.Match) (int64, []byte, error) {
+func (r *rows) Event(_, from int64, m store.Match) (_ int64, _ []byte, err error) {
+	defer r.miss(&err)
 	for _, id := range slices.Sorted(maps.Keys(r.events)) {
 		if id >= from && r.events[id] == m.Key {
 			return id, []byte("payload"), nil
@@ -107,19 +116,22 @@ func (r *rows) drop(run int64, which func(store.Address, store.Entry) bool) (som
 	return len(r.runs[run]) < before, nil
 }
 
-func (r *rows) DropFailed(run int64, at store.Address) (bool, error) {
+func (r *rows) DropFailed(run int64, at store.Address) (_ bool, err error) {
+	defer r.miss(&err)
 	return r.drop(run, func(a store.Address, e store.Entry) bool {
 		return a == at && e.Kind == store.EntryBranch && e.Error != nil
 	})
 }
 
-func (r *rows) DropFrom(run int64, at store.Address) error {
-	_, err := r.drop(run, func(a store.Address, _ store.Entry) bool { return a.Scope == at.Scope && a.Seq >= at.Seq })
+func (r *rows) DropFrom(run int64, at store.Address) (err error) {
+	defer r.miss(&err)
+	_, err = r.drop(run, func(a store.Address, _ store.Entry) bool { return a.Scope == at.Scope && a.Seq >= at.Seq })
 	return err
 }
 
-func (r *rows) DropBranches(run int64, at store.Address) error {
-	_, err := r.drop(run, func(a store.Address, _ store.Entry) bool {
+func (r *rows) DropBranches(run int64, at store.Address) (err error) {
+	defer r.miss(&err)
+	_, err = r.drop(run, func(a store.Address, _ store.Entry) bool {
 		rest, ok := strings.CutPrefix("/"+a.Scope, strings.TrimSuffix("/"+at.Scope, "/")+"/")
 		number, _, _ := strings.Cut(rest, "/")
 		n, nerr := strconv.Atoi(number)
@@ -129,6 +141,7 @@ func (r *rows) DropBranches(run int64, at store.Address) error {
 }
 
 func (r *rows) Scopes(run int64, prefix string) (all []string, err error) {
+	defer r.miss(&err)
 	for at := range r.runs[run] {
 		if strings.HasPrefix(at.Scope, prefix) {
 			all = append(all, at.Scope)
@@ -138,12 +151,14 @@ func (r *rows) Scopes(run int64, prefix string) (all []string, err error) {
 	return slices.Compact(all), nil
 }
 
-func (r *rows) EndedBranch(run int64, at store.Address) (bool, error) {
+func (r *rows) EndedBranch(run int64, at store.Address) (_ bool, err error) {
+	defer r.miss(&err)
 	e := r.runs[run][at]
 	return e.Kind == store.EntryBranch && e.Done, nil
 }
 
-func (r *rows) Redo(run int64, scope string) error {
+func (r *rows) Redo(run int64, scope string) (err error) {
+	defer r.miss(&err)
 	for at, e := range r.runs[run] {
 		if at.Scope == scope {
 			e.Done, e.Error = false, nil
@@ -153,7 +168,8 @@ func (r *rows) Redo(run int64, scope string) error {
 	return nil
 }
 
-func (r *rows) Note(run int64, scope, to string) error {
+func (r *rows) Note(run int64, scope, to string) (err error) {
+	defer r.miss(&err)
 	for at, e := range maps.Clone(r.runs[run]) {
 		if at.Scope != scope {
 			continue
@@ -176,15 +192,18 @@ func (r *rows) copy(run, to int64, which func(store.Entry) bool) error {
 	return nil
 }
 
-func (r *rows) CopyBefore(run, to int64, before int) error {
+func (r *rows) CopyBefore(run, to int64, before int) (err error) {
+	defer r.miss(&err)
 	return r.copy(run, to, func(e store.Entry) bool { return e.Done && e.Scope == "" && e.Seq < before })
 }
 
-func (r *rows) CopyDone(run, to int64, scopes []string) error {
+func (r *rows) CopyDone(run, to int64, scopes []string) (err error) {
+	defer r.miss(&err)
 	return r.copy(run, to, func(e store.Entry) bool { return e.Done && slices.Contains(scopes, e.Scope) })
 }
 
-func (r *rows) CopySteps(run, to int64, scopes []string) error {
+func (r *rows) CopySteps(run, to int64, scopes []string) (err error) {
+	defer r.miss(&err)
 	return r.copy(run, to, func(e store.Entry) bool { return e.Kind == store.EntryStep && slices.Contains(scopes, e.Scope) })
 }
 
@@ -294,4 +313,44 @@ func TestCopy(t *testing.T) {
 	r := newRows("1", "2b", "2/1", "2/9", "3?", "4b", "4/1", "10b", "10/1", "undo/1", "undo/2/1?", "undo/4/1", "undo/10/1", "undone/1n", "note/1n")
 	ok(t, entries.Copy(r, 1, 2, 4))
 	r.is(t, 2, "1", "2b", "2/1", "2/9", "undo/1", "undo/2/1?", "undone/1n", "note/1n")
+}
+
+// errMiss is what a store returns that has not fetched a row yet.
+var errMiss = errors.New("not fetched yet")
+
+// miss makes the call return errMiss, if it is the one that is to.
+func (r *rows) miss(err *error) {
+	if r.calls++; r.calls == r.missAt {
+		*err = errMiss
+	}
+}
+
+// misses makes each call of a decision miss in turn: it returns that error as it is.
+func misses(t *testing.T, made func() *rows, decide func(*rows) error) {
+	t.Helper()
+	for n := 1; ; n++ {
+		r := made()
+		r.calls, r.missAt = 0, n
+		err := decide(r)
+		if r.calls < n {
+			ok(t, err)
+			return
+		}
+		if err != errMiss {
+			t.Errorf("call %d misses: %v", n, err)
+		}
+	}
+}
+
+func TestMisses(t *testing.T) {
+	event := store.Call{Lease: 1, Entry: store.Entry{Address: store.Address{Seq: 1}, Kind: store.EntryEvent, Name: "e"}}
+	made := func() *rows { return newRows("1", "2b", "2/1", "undo/1", "undo/2/1") }
+	for name, decide := range map[string]func(*rows) error{
+		"append":    func(r *rows) error { _, _, err := entries.Append(r, 1, &event, 0, time.UnixMilli(1)); return err },
+		"forget":    func(r *rows) error { return entries.Forget(r, 1, store.Address{Seq: 1}) },
+		"resetUndo": func(r *rows) error { return entries.ResetUndo(r, 1) },
+		"copy":      func(r *rows) error { return entries.Copy(r, 1, 2, 3) },
+	} {
+		t.Run(name, func(t *testing.T) { misses(t, made, decide) })
+	}
 }

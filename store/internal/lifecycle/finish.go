@@ -40,6 +40,32 @@ func (r *Run) Runs(lease store.Lease) bool { return r.State == store.Running && 
 // Finish applies the outcome of an execution, and does what follows. It returns the state in which
 // the run is by then; 0: the outcome is of an earlier execution, and changes nothing.
 func Finish(rows Rows, key int64, o *store.Outcome, now int64) (store.State, error) {
+	if err := rows.Record(key, o.Lease, &o.Record); err != nil {
+		return 0, err
+	}
+	to, err := apply(rows, key, o, now)
+	if err != nil || to == 0 {
+		return 0, err
+	}
+	for _, at := range o.Forget { // after Waits were read
+		if err := rows.Forget(key, at); err != nil {
+			return 0, err
+		}
+	}
+	if o.NoHandler && !to.Terminal() {
+		if err := rows.MoveToTaskLane(key, o.Node); err != nil {
+			return 0, err
+		}
+	}
+	if len(o.Follow) > 0 {
+		err = rows.Follow(o, now)
+	}
+	return to, err
+}
+
+// apply changes the run, and does what follows from its end. It returns the state in which it is
+// by then; 0: the outcome is of an earlier execution.
+func apply(rows Rows, key int64, o *store.Outcome, now int64) (store.State, error) {
 	c := outcome(o, now)
 	if o.To == store.Waiting {
 		if err := wait(rows, key, &o.Waits, &c, now); err != nil {
@@ -65,6 +91,9 @@ func Finish(rows Rows, key int64, o *store.Outcome, now int64) (store.State, err
 		}
 	}
 	if !c.To.Terminal() {
+		if o.To == store.Scheduled && !o.Uncounted {
+			rows.Retried(o)
+		}
 		return c.To, nil
 	}
 	if !o.To.Terminal() {

@@ -43,15 +43,15 @@ func TestFinish(t *testing.T) {
 			"canceled, ended +0, asked -5, error why, ended 1, finished as canceled",
 			"queued, due +0, asked -5, attempt 0, resumed, error why"},
 		{"retry", store.Outcome{To: store.Scheduled, At: at(7), Error: failed},
-			"scheduled, due +7, error e, keep 1",
+			"scheduled, due +7, error e, keep 1, retried",
 			"canceled, ended +0, asked -5, error why, ended 1",
-			"queued, due +0, asked -5, attempt 0, resumed, error why",
-			"queued, due +0, asked -5, attempt 0, resumed, error why"},
+			"queued, due +0, asked -5, attempt 0, resumed, error why, retried",
+			"queued, due +0, asked -5, attempt 0, resumed, error why, retried"},
 		{"retry at once", store.Outcome{To: store.Scheduled, At: at(-7), Error: failed},
-			"queued, due +0, error e, keep 1",
+			"queued, due +0, error e, keep 1, retried",
 			"canceled, ended +0, asked -5, error why, ended 1",
-			"queued, due +0, asked -5, attempt 0, resumed, error why",
-			"queued, due +0, asked -5, attempt 0, resumed, error why"},
+			"queued, due +0, asked -5, attempt 0, resumed, error why, retried",
+			"queued, due +0, asked -5, attempt 0, resumed, error why, retried"},
 		{"snooze", store.Outcome{To: store.Scheduled, At: at(7), Uncounted: true},
 			"scheduled, due +7, attempt 0",
 			"canceled, ended +0, asked -5, error why, ended 1",
@@ -145,6 +145,16 @@ func TestWait(t *testing.T) {
 			r.is(t, keyOf(1), c.want)
 		})
 	}
+}
+
+// What else an outcome brings is done after the change, and only if it is current.
+func TestFinishDoesTheRest(t *testing.T) {
+	o := store.Outcome{To: store.Queued, Lease: 1, Uncounted: true, NoHandler: true, Node: 1<<20 | 2, Follow: make([]store.NewRun, 2),
+		Forget: []store.Address{{Seq: 3}, {Seq: 5}}}
+	r := newRows(running(nil))
+	_, err := lifecycle.Finish(r, keyOf(1), &o, r.now)
+	ok(t, err)
+	r.is(t, keyOf(1), "queued, attempt 0, forget 3, forget 5, to the lane of 1048578, 2 follow")
 }
 
 func TestFinishTask(t *testing.T) {
@@ -440,5 +450,61 @@ func TestKeys(t *testing.T) {
 		if got := lifecycle.DebouncedUntil(key, &n); got != want {
 			t.Errorf("%d ms after: %d, want %d", after, got, want)
 		}
+	}
+}
+
+func TestMisses(t *testing.T) {
+	task := running(func(r *row) { r.Parent, r.Node, r.CancelAt = keyOf(2), 1<<20|2, start })
+	flow := row{State: store.Running, Workflow: true, Node: 1<<20 | 3}
+	children := []row{{State: store.Queued, Parent: keyOf(1)}, {State: store.Waiting, Parent: keyOf(2), Node: 1<<20 | 1}}
+	ended := row{State: store.Failed, Ended: start, Attempt: 1, Lease: 1}
+	due := row{State: store.Scheduled, Due: start}
+	for _, c := range []struct {
+		name   string
+		runs   []row
+		decide func(*rows) error
+	}{
+		{"finish", []row{task, flow}, func(r *rows) error {
+			o := store.Outcome{To: store.Succeeded, Lease: 1, Parent: r.ID(keyOf(2)), Node: task.Node, Forget: make([]store.Address, 1),
+				Follow: make([]store.NewRun, 1)}
+			_, err := lifecycle.Finish(r, keyOf(1), &o, r.now)
+			return err
+		}},
+		{"wait", []row{running(nil), children[0]}, func(r *rows) error {
+			o := store.Outcome{To: store.Waiting, Lease: 1, NoHandler: true,
+				Waits: store.Waits{Entries: make([]store.Address, 1), Children: []store.ID{r.ID(keyOf(2))}}}
+			_, err := lifecycle.Finish(r, keyOf(1), &o, r.now)
+			return err
+		}},
+		{"cancel", append([]row{{State: store.Queued}, flow}, children...), func(r *rows) error {
+			if _, err := lifecycle.Cancel(r, keyOf(1), r.now, nil); err != nil {
+				return err
+			}
+			_, err := lifecycle.Cancel(r, keyOf(2), r.now, nil)
+			return err
+		}},
+		{"release", []row{task, running(nil)}, func(r *rows) error { _, err := lifecycle.Release(r, 1, r.now, true); return err }},
+		{"replay", []row{ended}, func(r *rows) error { _, err := lifecycle.Replay(r, keyOf(1), r.now); return err }},
+		{"replay of a task", []row{{State: store.Failed, Ended: start, Parent: keyOf(2), Node: 1<<20 | 1},
+			{State: store.Failed, Ended: start, Workflow: true, Node: 1<<20 | 3}},
+			func(r *rows) error { _, err := lifecycle.Replay(r, keyOf(1), r.now); return err }},
+		{"restart", []row{ended}, func(r *rows) error { return lifecycle.Restart(r, r.ID(keyOf(1)), store.Address{Seq: 1}, r.now) }},
+		{"fork", []row{ended}, func(r *rows) error {
+			_, err := lifecycle.Fork(r, r.ID(keyOf(1)), store.Address{Seq: 1}, r.now)
+			return err
+		}},
+		{"reschedule", []row{due}, func(r *rows) error { return lifecycle.Reschedule(r, r.ID(keyOf(1)), r.now) }},
+		{"timers", []row{due, {State: store.Scheduled, Due: start, Workflow: true, Node: 1 << 20}, {State: store.Queued, StartBy: start,
+			Parent: keyOf(2), Node: 1<<20 | 1}, {State: store.Queued, Workflow: true, StartBy: start}, {State: store.Waiting, Lease: 1, Due: start}},
+			func(r *rows) error {
+				for _, fire := range []func(lifecycle.Rows, int64) error{lifecycle.QueueDue, lifecycle.CancelOverdue, lifecycle.WakeWaiters} {
+					if err := fire(r, r.now); err != nil {
+						return err
+					}
+				}
+				return nil
+			}},
+	} {
+		t.Run(c.name, func(t *testing.T) { misses(t, func() *rows { return newRows(c.runs...) }, c.decide) })
 	}
 }

@@ -52,6 +52,15 @@ type Rows interface {
 	NextKey(now int64) int64
 	Copy(from, to *Run, before store.Address) error
 
+	// Record stores what a handler reported, if its run is Running and has that lease.
+	Record(key int64, lease store.Lease, r *store.Record) error
+	// Retried counts an attempt that another follows.
+	Retried(o *store.Outcome)
+	// MoveToTaskLane moves a workflow's task to the lane of workers that have a handler for it.
+	MoveToTaskLane(key, node int64) error
+	// Follow enqueues the runs that follow an outcome, as children.
+	Follow(o *store.Outcome, now int64) error
+
 	// EntryDone reports whether an entry of a run's journal is done; ResetUndo prepares a run's
 	// compensations for a new attempt; Forget is that of an Outcome.
 	EntryDone(key int64, at store.Address) (bool, error)

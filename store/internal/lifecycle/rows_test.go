@@ -2,6 +2,7 @@ package lifecycle_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -25,6 +26,8 @@ type rows struct {
 	log     []string
 	wakeAt  int64
 	illegal []string
+	calls   int // of methods
+	missAt  int // the call that returns errMiss; 0: none
 	tries   int // changes that the fence held off
 }
 
@@ -66,14 +69,19 @@ func (r *rows) ID(key int64) (id store.ID) {
 	return id
 }
 
-func (r *rows) Run(key int64) (*lifecycle.Run, error) {
+func (r *rows) Run(key int64) (_ *lifecycle.Run, err error) {
+	defer r.miss(&err)
+	return r.read(key), nil
+}
+
+func (r *rows) read(key int64) *lifecycle.Run {
 	x := r.runs[key]
 	if x == nil {
-		return nil, nil
+		return nil
 	}
 	row := *x
 	row.Output = nil
-	return &row, nil
+	return &row
 }
 
 func (r *rows) sorted() []*lifecycle.Run {
@@ -81,16 +89,17 @@ func (r *rows) sorted() []*lifecycle.Run {
 }
 
 func (r *rows) RunsOf(worker int64) (all []*lifecycle.Run, err error) {
+	defer r.miss(&err)
 	for _, x := range r.sorted() {
 		if x.State == store.Running && x.Worker == worker && !x.Workflow {
-			row, _ := r.Run(x.Key)
-			all = append(all, row)
+			all = append(all, r.read(x.Key))
 		}
 	}
 	return all, nil
 }
 
 func (r *rows) Children(key int64) (all []int64, err error) {
+	defer r.miss(&err)
 	for _, x := range r.sorted() {
 		if x.Parent == key && !x.Detached && !x.State.Terminal() {
 			all = append(all, x.Key)
@@ -99,11 +108,13 @@ func (r *rows) Children(key int64) (all []int64, err error) {
 	return all, nil
 }
 
-func (r *rows) Open(key int64) (bool, error) {
+func (r *rows) Open(key int64) (_ bool, err error) {
+	defer r.miss(&err)
 	return r.runs[key] != nil && !r.runs[key].State.Terminal(), nil
 }
 
-func (r *rows) Try(key int64, lease store.Lease, c lifecycle.Change) (bool, error) {
+func (r *rows) Try(key int64, lease store.Lease, c lifecycle.Change) (_ bool, err error) {
+	defer r.miss(&err)
 	x := r.runs[key]
 	if x == nil || !x.Runs(lease) || x.CancelAt != 0 {
 		r.tries++
@@ -117,7 +128,8 @@ func (r *rows) Try(key int64, lease store.Lease, c lifecycle.Change) (bool, erro
 	return true, r.Write(&row)
 }
 
-func (r *rows) Write(x *lifecycle.Run) error {
+func (r *rows) Write(x *lifecycle.Run) (err error) {
+	defer r.miss(&err)
 	was := r.runs[x.Key]
 	if was.State != x.State && !store.Legal(was.State, x.State) {
 		r.illegal = append(r.illegal, fmt.Sprintf("%v to %v", was.State, x.State))
@@ -127,7 +139,8 @@ func (r *rows) Write(x *lifecycle.Run) error {
 	return nil
 }
 
-func (r *rows) Resume(key, now int64) error {
+func (r *rows) Resume(key, now int64) (err error) {
+	defer r.miss(&err)
 	if x := r.runs[key]; x.State == store.Waiting && x.Lease > 0 {
 		x.State = store.Queued
 		x.SetDue(now)
@@ -135,19 +148,22 @@ func (r *rows) Resume(key, now int64) error {
 	return nil
 }
 
-func (r *rows) Queue(keys []int64) error {
+func (r *rows) Queue(keys []int64) (err error) {
+	defer r.miss(&err)
 	for _, k := range keys {
 		r.runs[k].State = store.Queued
 	}
 	return nil
 }
 
-func (r *rows) KeepAttempt(x *lifecycle.Run, to store.State, ended int64, _ []byte) error {
+func (r *rows) KeepAttempt(x *lifecycle.Run, to store.State, ended int64, _ []byte) (err error) {
+	defer r.miss(&err)
 	r.note("keep %d as %v at %+d", x.Attempt, to, ended-r.now)
 	return nil
 }
 
-func (r *rows) MoveLane(x *lifecycle.Run, suspect bool) error {
+func (r *rows) MoveLane(x *lifecycle.Run, suspect bool) (err error) {
+	defer r.miss(&err)
 	if suspect {
 		r.note("suspect")
 	}
@@ -155,6 +171,7 @@ func (r *rows) MoveLane(x *lifecycle.Run, suspect bool) error {
 }
 
 func (r *rows) Due(now int64) (all []lifecycle.Due, err error) {
+	defer r.miss(&err)
 	for _, x := range r.sorted() {
 		if x.State == store.Scheduled && x.Due <= now {
 			all = append(all, lifecycle.Due{Key: x.Key, Node: x.Node, Workflow: x.Workflow, Limited: x.Limited})
@@ -164,6 +181,7 @@ func (r *rows) Due(now int64) (all []lifecycle.Due, err error) {
 }
 
 func (r *rows) Overdue(now int64) (all []int64, err error) {
+	defer r.miss(&err)
 	for _, x := range r.sorted() {
 		if x.StartBy != 0 && x.StartBy <= now {
 			all = append(all, x.Key)
@@ -173,6 +191,7 @@ func (r *rows) Overdue(now int64) (all []int64, err error) {
 }
 
 func (r *rows) Waiters(now int64) (all []lifecycle.Waiter, err error) {
+	defer r.miss(&err)
 	for _, x := range r.sorted() {
 		if x.State == store.Waiting && x.Due != 0 && x.Due <= now {
 			all = append(all, lifecycle.Waiter{Key: x.Key, Begun: x.Lease > 0})
@@ -197,9 +216,29 @@ func (r *rows) Ended(key int64) {
 	r.note("ended %d", number(key))
 }
 
-func (r *rows) Finished(key int64, _ *store.Outcome, to store.State, _ int64) error {
+func (r *rows) Finished(key int64, _ *store.Outcome, to store.State, _ int64) (err error) {
+	defer r.miss(&err)
 	r.Ended(key)
 	r.note("finished as %v", to)
+	return nil
+}
+
+func (r *rows) Record(int64, store.Lease, *store.Record) (err error) {
+	defer r.miss(&err)
+	return nil
+}
+
+func (r *rows) Retried(*store.Outcome) { r.note("retried") }
+
+func (r *rows) MoveToTaskLane(_, node int64) (err error) {
+	defer r.miss(&err)
+	r.note("to the lane of %d", node)
+	return nil
+}
+
+func (r *rows) Follow(o *store.Outcome, _ int64) (err error) {
+	defer r.miss(&err)
+	r.note("%d follow", len(o.Follow))
 	return nil
 }
 
@@ -208,40 +247,62 @@ func (r *rows) NextKey(int64) int64 {
 	return keyOf(r.last)
 }
 
-func (r *rows) Copy(from, to *lifecycle.Run, before store.Address) error {
+func (r *rows) Copy(from, to *lifecycle.Run, before store.Address) (err error) {
+	defer r.miss(&err)
 	r.note("copy %d before %d", number(from.Key), before.Seq)
 	r.add(*to)
 	return nil
 }
 
-func (r *rows) EntryDone(_ int64, at store.Address) (bool, error) {
+func (r *rows) EntryDone(_ int64, at store.Address) (_ bool, err error) {
+	defer r.miss(&err)
 	return r.done[fmt.Sprint(at.Scope, at.Seq)], nil
 }
 
-func (r *rows) ResetUndo(int64) error { r.note("reset undo"); return nil }
+func (r *rows) ResetUndo(int64) (err error) {
+	defer r.miss(&err)
+	r.note("reset undo")
+	return nil
+}
 
-func (r *rows) Forget(_ int64, from store.Address) error { r.note("forget %d", from.Seq); return nil }
+func (r *rows) Forget(_ int64, from store.Address) (err error) {
+	defer r.miss(&err)
+	r.note("forget %d", from.Seq)
+	return nil
+}
 
-func (r *rows) AwaitChild(child, run int64) error {
+func (r *rows) AwaitChild(child, run int64) (err error) {
+	defer r.miss(&err)
 	r.awaited[child] = append(r.awaited[child], run)
 	return nil
 }
 
-func (r *rows) BeginWorkflow(key, _, now int64) error {
+func (r *rows) BeginWorkflow(key, _, now int64) (err error) {
+	defer r.miss(&err)
 	r.runs[key].Begin(now)
 	r.note("begin %d", number(key))
 	return nil
 }
 
-func (r *rows) ReplayWorkflow(key, _, _ int64) error { r.note("replay %d", number(key)); return nil }
+func (r *rows) ReplayWorkflow(key, _, _ int64) (err error) {
+	defer r.miss(&err)
+	r.note("replay %d", number(key))
+	return nil
+}
 
-func (r *rows) Advance(parent, node int64, to store.State, _ int64) error {
+func (r *rows) Advance(parent, node int64, to store.State, _ int64) (err error) {
+	defer r.miss(&err)
 	r.note("advance %d from %d: %v", number(parent), node, to)
 	return nil
 }
 
-func (r *rows) Reconsider(key, _ int64) error { r.note("reconsider %d", number(key)); return nil }
-func (r *rows) DropWaits(key int64) error     { r.note("drop waits"); return nil }
+func (r *rows) Reconsider(key, _ int64) (err error) {
+	defer r.miss(&err)
+	r.note("reconsider %d", number(key))
+	return nil
+}
+
+func (r *rows) DropWaits(key int64) error { r.note("drop waits"); return nil }
 
 func (r *rows) ForRun(_ int64, f func() error) error { return f() }
 
@@ -288,5 +349,32 @@ func ok(t interface {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// errMiss is what a store returns that has not fetched a row yet.
+var errMiss = errors.New("not fetched yet")
+
+// miss makes the call return errMiss, if it is the one that is to.
+func (r *rows) miss(err *error) {
+	if r.calls++; r.calls == r.missAt {
+		*err = errMiss
+	}
+}
+
+// misses makes each call of a decision miss in turn: it returns that error as it is.
+func misses(t *testing.T, made func() *rows, decide func(*rows) error) {
+	t.Helper()
+	for n := 1; ; n++ {
+		r := made()
+		r.calls, r.missAt = 0, n
+		err := decide(r)
+		if r.calls < n {
+			ok(t, err)
+			return
+		}
+		if err != errMiss {
+			t.Errorf("call %d misses: %v", n, err)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package workflow_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -48,6 +49,8 @@ type rows struct {
 	moved    []int
 	wakeAt   int64
 	ended    map[int64]int // how often
+	calls    int           // of methods
+	missAt   int           // the call that returns errMiss; 0: none
 }
 
 var _ workflow.Rows = (*rows)(nil)
@@ -151,20 +154,27 @@ func (r *rows) are(want string) {
 	}
 }
 
-func (r *rows) Runs() lifecycle.Rows                           { return r }
-func (r *rows) Graph(int64) (*store.Graph, error)              { return r.graph, nil }
-func (r *rows) Changed(int64)                                  {}
-func (r *rows) ID(int64) (id store.ID)                         { return id }
-func (r *rows) ResetUndo(int64) error                          { return nil }
-func (r *rows) MoveLane(*lifecycle.Run, bool) error            { return nil }
-func (r *rows) Ended(key int64)                                { r.ended[key]++ }
-func (r *rows) DropJoins(int64) error                          { clear(r.joins); return nil }
-func (r *rows) Attempts(_ int64, place int) (int64, error)     { return r.attempts[place], nil }
-func (r *rows) Delete(task int64) error                        { delete(r.runs, task); return nil }
-func (r *rows) Exists(_, node int64) (bool, error)             { return r.task(workflow.Place(node)) != nil, nil }
-func (r *rows) KeepAttempts(_ int64, place int, n int64) error { r.attempts[place] = n; return nil }
+func (r *rows) Runs() lifecycle.Rows                       { return r }
+func (r *rows) Graph(int64) (*store.Graph, error)          { return r.graph, nil }
+func (r *rows) Changed(int64)                              {}
+func (r *rows) ID(int64) (id store.ID)                     { return id }
+func (r *rows) ResetUndo(int64) error                      { return nil }
+func (r *rows) MoveLane(*lifecycle.Run, bool) error        { return nil }
+func (r *rows) Ended(key int64)                            { r.ended[key]++ }
+func (r *rows) DropJoins(int64) error                      { clear(r.joins); return nil }
+func (r *rows) Attempts(_ int64, place int) (int64, error) { return r.attempts[place], nil }
+func (r *rows) Delete(task int64) error                    { delete(r.runs, task); return nil }
+func (r *rows) Exists(_, node int64) (bool, error)         { return r.task(workflow.Place(node)) != nil, nil }
+func (r *rows) KeepAttempts(_ int64, place int, n int64) (err error) {
+	defer r.miss(&err)
+	r.attempts[place] = n
+	return nil
+}
 
-func (r *rows) KeepAttempt(*lifecycle.Run, store.State, int64, []byte) error { return nil }
+func (r *rows) KeepAttempt(*lifecycle.Run, store.State, int64, []byte) (err error) {
+	defer r.miss(&err)
+	return nil
+}
 
 func (r *rows) NextKey(now int64) int64 {
 	r.last = max(r.last+1, now<<keys.SeqBits)
@@ -177,7 +187,8 @@ func (r *rows) WakeAt(at int64) {
 	}
 }
 
-func (r *rows) Run(key int64) (*lifecycle.Run, error) {
+func (r *rows) Run(key int64) (_ *lifecycle.Run, err error) {
+	defer r.miss(&err)
 	if x := r.runs[key]; x != nil {
 		row := x.Run
 		return &row, nil
@@ -185,7 +196,8 @@ func (r *rows) Run(key int64) (*lifecycle.Run, error) {
 	return nil, nil
 }
 
-func (r *rows) Write(x *lifecycle.Run) error {
+func (r *rows) Write(x *lifecycle.Run) (err error) {
+	defer r.miss(&err)
 	if was := r.runs[x.Key].State; was != x.State && !store.Legal(was, x.State) {
 		r.t.Errorf("not store.Legal: %v to %v", was, x.State)
 	}
@@ -193,11 +205,13 @@ func (r *rows) Write(x *lifecycle.Run) error {
 	return nil
 }
 
-func (r *rows) Shared(key int64) (workflow.Shared, error) {
+func (r *rows) Shared(key int64) (_ workflow.Shared, err error) {
+	defer r.miss(&err)
 	return workflow.Shared{Priority: 2, Root: key, Replayed: r.runs[key].Replayed > 0}, nil
 }
 
-func (r *rows) Insert(_ *store.Graph, t workflow.Task) error {
+func (r *rows) Insert(_ *store.Graph, t workflow.Task) (err error) {
+	defer r.miss(&err)
 	if r.task(workflow.Place(t.Node)) != nil {
 		r.t.Errorf("%s has two runs", r.graph.Name(workflow.Place(t.Node)))
 	}
@@ -205,14 +219,16 @@ func (r *rows) Insert(_ *store.Graph, t workflow.Task) error {
 	return nil
 }
 
-func (r *rows) TaskLimits(_ int64, place int) (string, []store.Limit, error) {
+func (r *rows) TaskLimits(_ int64, place int) (_ string, _ []store.Limit, err error) {
+	defer r.miss(&err)
 	if ls := r.limits[place]; ls != nil {
 		return "some", ls, nil
 	}
 	return "", nil, nil
 }
 
-func (r *rows) Admit(_ int64, all []store.Limit) (*int64, error) {
+func (r *rows) Admit(_ int64, all []store.Limit) (_ *int64, err error) {
+	defer r.miss(&err)
 	if all[0].Units > 9 {
 		return nil, fmt.Errorf("too many: %w", limits.ErrUnits)
 	}
@@ -220,7 +236,8 @@ func (r *rows) Admit(_ int64, all []store.Limit) (*int64, error) {
 	return &at, nil
 }
 
-func (r *rows) ParentEnded(_ int64, place int, a workflow.JoinState) (workflow.JoinState, error) {
+func (r *rows) ParentEnded(_ int64, place int, a workflow.JoinState) (_ workflow.JoinState, err error) {
+	defer r.miss(&err)
 	if all, ok := r.joins[place]; ok {
 		a = all.Join(a)
 	}
@@ -228,7 +245,8 @@ func (r *rows) ParentEnded(_ int64, place int, a workflow.JoinState) (workflow.J
 	return a, nil
 }
 
-func (r *rows) End(key int64, to store.State, now int64, reason []byte) (bool, error) {
+func (r *rows) End(key int64, to store.State, now int64, reason []byte) (_ bool, err error) {
+	defer r.miss(&err)
 	w := r.runs[key]
 	if w.State != store.Running || w.CancelAt != 0 {
 		return false, nil
@@ -237,7 +255,8 @@ func (r *rows) End(key int64, to store.State, now int64, reason []byte) (bool, e
 	return true, nil
 }
 
-func (r *rows) EventSince(_ int64, m *store.Match) (time.Time, error) {
+func (r *rows) EventSince(_ int64, m *store.Match) (_ time.Time, err error) {
+	defer r.miss(&err)
 	for _, e := range r.events {
 		if e.key == m.Key {
 			return time.UnixMilli(e.at), nil
@@ -246,12 +265,14 @@ func (r *rows) EventSince(_ int64, m *store.Match) (time.Time, error) {
 	return time.Time{}, nil
 }
 
-func (r *rows) AwaitEvent(task int64, leaf int, m *store.Match) error {
+func (r *rows) AwaitEvent(task int64, leaf int, m *store.Match) (err error) {
+	defer r.miss(&err)
 	r.waits = append(r.waits, wait{task, leaf, m.Key, 0})
 	return nil
 }
 
 func (r *rows) Came(task int64) (all []workflow.Came, err error) {
+	defer r.miss(&err)
 	for _, w := range r.waits {
 		if w.task == task && w.came > 0 {
 			all = append(all, workflow.Came{Leaf: w.leaf, At: time.UnixMilli(w.came)})
@@ -260,12 +281,14 @@ func (r *rows) Came(task int64) (all []workflow.Came, err error) {
 	return all, nil
 }
 
-func (r *rows) DropWaits(task int64) error {
+func (r *rows) DropWaits(task int64) (err error) {
+	defer r.miss(&err)
 	r.waits = slices.DeleteFunc(r.waits, func(w wait) bool { return w.task == task })
 	return nil
 }
 
-func (r *rows) Results(_, node int64) ([]byte, error) {
+func (r *rows) Results(_, node int64) (_ []byte, err error) {
+	defer r.miss(&err)
 	if x := r.task(workflow.Place(node)); x == nil || x.State != store.Succeeded {
 		return nil, nil
 	}
@@ -273,6 +296,7 @@ func (r *rows) Results(_, node int64) ([]byte, error) {
 }
 
 func (r *rows) Tasks(_, from, to int64) (all []workflow.Old, err error) {
+	defer r.miss(&err)
 	for node := from; node <= to; node++ {
 		if x := r.task(workflow.Place(node)); x != nil {
 			all = append(all, workflow.Old{Key: x.Key, Place: workflow.Place(node), State: x.State, Attempts: x.Attempt, Begun: x.Lease > 0})
@@ -281,7 +305,8 @@ func (r *rows) Tasks(_, from, to int64) (all []workflow.Old, err error) {
 	return all, nil
 }
 
-func (r *rows) Stick(_, worker int64) (bool, error) {
+func (r *rows) Stick(_, worker int64) (_ bool, err error) {
+	defer r.miss(&err)
 	first := r.sticks == 0
 	if first {
 		r.sticks = worker
@@ -290,6 +315,7 @@ func (r *rows) Stick(_, worker int64) (bool, error) {
 }
 
 func (r *rows) Unstarted(int64) (all []workflow.Old, err error) {
+	defer r.miss(&err)
 	for _, x := range r.sorted() {
 		if !x.Workflow && !x.State.Terminal() && x.State != store.Running {
 			all = append(all, workflow.Old{Key: x.Key, Place: workflow.Place(x.Node), State: x.State})
@@ -298,7 +324,8 @@ func (r *rows) Unstarted(int64) (all []workflow.Old, err error) {
 	return all, nil
 }
 
-func (r *rows) MoveTask(_ *store.Graph, _ int64, t workflow.Old) error {
+func (r *rows) MoveTask(_ *store.Graph, _ int64, t workflow.Old) (err error) {
+	defer r.miss(&err)
 	r.moved = append(r.moved, t.Place)
 	return nil
 }
@@ -307,5 +334,32 @@ func ok(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// errMiss is what a store returns that has not fetched a row yet.
+var errMiss = errors.New("not fetched yet")
+
+// miss makes the call return errMiss, if it is the one that is to.
+func (r *rows) miss(err *error) {
+	if r.calls++; r.calls == r.missAt {
+		*err = errMiss
+	}
+}
+
+// misses makes each call of a decision miss in turn: it returns that error as it is.
+func misses(t *testing.T, made func() *rows, decide func(*rows) error) {
+	t.Helper()
+	for n := 1; ; n++ {
+		r := made()
+		r.calls, r.missAt = 0, n
+		err := decide(r)
+		if r.calls < n {
+			ok(t, err)
+			return
+		}
+		if err != errMiss {
+			t.Errorf("call %d misses: %v", n, err)
+		}
 	}
 }

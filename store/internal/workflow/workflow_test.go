@@ -332,3 +332,48 @@ func TestStick(t *testing.T) {
 		t.Errorf("%+v", to)
 	}
 }
+
+func TestMisses(t *testing.T) {
+	hook := "q"
+	g := graph("a", "b<a", "c<a,b", "d")
+	g.OnFailure, g.Sticky = &hook, store.StickyHard
+	g.Tasks[1].WaitFor = &store.Condition{All: []store.Condition{{Event: &store.Match{Key: "e"}}, {Test: &store.TestRef{}}}}
+	g.Tasks[1].Limited, g.Tasks[3].Limited = true, true
+	made := func(does ...func(*rows)) func() *rows {
+		return func() *rows {
+			r := newRows(t, g, func(r *rows) { r.limits = map[int][]store.Limit{1: {{Units: 1}}, 3: {{Units: 1}}} })
+			for _, f := range does {
+				f(r)
+			}
+			return r
+		}
+	}
+	succeeds := func(r *rows) { r.finish(0, store.Succeeded, store.TestResult{}) }
+	ended := func(r *rows, place int, to store.State) error {
+		x := r.task(place)
+		x.State = to
+		return workflow.TaskEnded(r, x.Parent, x.Node, to, r.now)
+	}
+	for _, c := range []struct {
+		name   string
+		made   func() *rows
+		decide func(*rows) error
+	}{
+		{"begin", made(func(r *rows) { delete(r.runs, r.task(0).Key); delete(r.runs, r.task(3).Key) }), func(r *rows) error {
+			return workflow.BeginRun(r, r.key(), r.node(r.graph.End()), r.now)
+		}},
+		{"a task succeeds", made(), func(r *rows) error { return ended(r, 0, store.Succeeded) }},
+		{"a task fails", made(), func(r *rows) error { return ended(r, 0, store.Failed) }},
+		{"the last fails", made(func(r *rows) { r.finish(3, store.Failed); r.workflow().CancelAt = 1 }),
+			func(r *rows) error { return ended(r, 0, store.Failed) }},
+		{"reconsider", made(succeeds, func(r *rows) { r.events = append(r.events, event{"e", r.now}) }),
+			func(r *rows) error { return workflow.Reconsider(r, r.task(1).Key, r.now) }},
+		{"reconsider, and it is canceled", made(succeeds, func(r *rows) { r.graph.Tasks[1].CancelIf = &store.Condition{Sleep: -1} }),
+			func(r *rows) error { return workflow.Reconsider(r, r.task(1).Key, r.now) }},
+		{"replay", made(func(r *rows) { r.finish(0, store.Failed); r.finish(3, store.Succeeded) }),
+			func(r *rows) error { return workflow.Replay(r, r.key(), r.workflow().Node, r.now) }},
+		{"stick", made(), func(r *rows) error { return workflow.Stick(r, r.graph, r.key(), 5) }},
+	} {
+		t.Run(c.name, func(t *testing.T) { misses(t, c.made, c.decide) })
+	}
+}
