@@ -28,7 +28,9 @@ type rows struct {
 	runs  map[int64]*run
 	peers []ready.Peer
 	wake  int64
+	calls int // of Next and Heads
 	reads int // of a lane's first runs
+	asked int // positions, of Next
 }
 
 var _ ready.Rows = (*rows)(nil)
@@ -53,7 +55,9 @@ func (r *rows) ready(l *ready.Lane) (all []*run) {
 func (r *rows) Now() int64 { return r.now }
 
 func (r *rows) Next(l *ready.Lane, after ready.Position, n int) (all []ready.Position, err error) {
+	r.calls++
 	r.reads++
+	r.asked += n
 	for _, x := range r.ready(l) {
 		if x.Compare(after) > 0 && len(all) < n {
 			all = append(all, x.Position)
@@ -63,6 +67,7 @@ func (r *rows) Next(l *ready.Lane, after ready.Position, n int) (all []ready.Pos
 }
 
 func (r *rows) Heads(ids []int64) (heads []ready.Head, err error) {
+	r.calls++
 	for _, id := range ids {
 		r.reads++
 		if all := r.ready(r.set.ByID[id]); len(all) > 0 {
@@ -277,21 +282,50 @@ func TestRollback(t *testing.T) {
 	r.claims(t, request(1), 9, 1, 2)
 }
 
-// A claim reads about as many lanes as it takes runs, however many there are.
-func TestReads(t *testing.T) {
+// did compares what was read since the last call.
+func (r *rows) did(t *testing.T, calls, reads, asked int) {
+	t.Helper()
+	if r.calls != calls || r.reads != reads || r.asked != asked {
+		t.Errorf("%d calls, %d reads, %d positions; want %d, %d and %d", r.calls, r.reads, r.asked, calls, reads, asked)
+	}
+	r.calls, r.reads, r.asked = 0, 0, 0
+}
+
+// A claim reads as many lanes as it takes runs, however many there are.
+func TestReadsOfManyLanes(t *testing.T) {
 	r := newRows()
-	for i := range 1000 {
+	for i := range 1500 {
 		r.enqueue(name(fmt.Sprint(i), "t"), int64(i))
 	}
 	c := request(1)
 	r.claims(t, c, 1, 1)
-	r.reads = 0
+	r.did(t, 2, 1500, 0) // each is read once, in parts
 	for i := range int64(100) {
 		r.claims(t, c, 2, 2*i+2, 2*i+3)
 	}
-	if r.reads > 600 {
-		t.Errorf("200 runs were taken after %d reads of lanes", r.reads)
+	r.did(t, 100, 200, 0)
+	r.enqueue(name("700", "t"), -1)
+	r.claims(t, c, 1, 1501)
+	r.did(t, 2, 2, 1) // and what follows in the lane
+}
+
+// Of a few lanes it reads many runs at a time.
+func TestReadsOfManyRuns(t *testing.T) {
+	r := newRows()
+	want := make([]int64, 30)
+	for i := range want {
+		want[i] = int64(i + 1)
+		r.enqueue(name(fmt.Sprint(i%3), "t"), int64(i))
 	}
+	r.claims(t, request(1), 12, want[:12]...)
+	r.did(t, 4, 6, 24)
+	r.claims(t, request(1), 12, want[12:24]...)
+	r.did(t, 3, 3, 24)
+	r.claims(t, request(1), 3, want[24:27]...)
+	r.did(t, 3, 3, 9)
+	r.enqueue(ready.Name{Queue: "a", Task: "t", Suspect: true}, 1, 2, 3, 4)
+	r.claims(t, request(1), 10, append(want[27:30:30], 31)...)
+	r.did(t, 5, 5, 20) // one suspect at a time
 }
 
 // Claims take what a plain list of all runs gives, whatever happened before.
@@ -384,10 +418,13 @@ func TestCheck(t *testing.T) {
 	r.claims(t, request(1), 1, 1)
 	l := r.lane(name("a", "t"))
 	r.claims(t, request(1), 1)
-	r.runs[9] = &run{Position: ready.Position{Rank: 1, ID: 9}, lane: l} // without Touch
-	if r.set.Check(l.ID, r.runs[9].Position) == "" {
-		t.Error("a run that no claim finds is not reported")
+	r.runs[9] = &run{Position: ready.Position{Rank: 9, ID: 9}, lane: l} // without Touch
+	for _, lane := range []int64{l.ID, l.ID + 1} {
+		if r.set.Check(lane, r.runs[9].Position) == "" {
+			t.Error("a run that no claim finds is not reported")
+		}
 	}
+	r.claims(t, request(2), 1) // the lane is known to be empty
 	r.set.Touch(l)
 	r.check(t)
 	r.set.Paused["a"] = true // without a new set
