@@ -310,8 +310,12 @@ func useJournal(t *testing.T, s *Store, match *store.Match, claim func(string) s
 	finish(claim("child"), store.Outcome{To: store.Succeeded})
 	_, _, err = s.Entries(ctx, p.ID, store.Address{}, -1, true)
 	ok(err)
-	_, _, err = s.Entries(ctx, p.ID, store.Address{Seq: 1}, 1, false)
-	ok(err)
+	for _, after := range []store.Address{{}, {Seq: 1}} {
+		for _, notes := range []bool{false, true} {
+			_, _, err = s.Entries(ctx, p.ID, after, 1, notes)
+			ok(err)
+		}
+	}
 	_, _, err = s.Crons(ctx, "a", 1)
 	ok(err)
 	for _, task := range []string{"", "t"} {

@@ -95,23 +95,23 @@ func (w *writer) checkPresences() {
 			w.setHealth(err)
 			return
 		}
-		w.presumedDead = true
+		w.reviveUntil = time.Now().Add(reviveFor)
 	}
-	if w.presumedDead {
+	if time.Now().Before(w.reviveUntil) {
 		w.revive()
 	}
 }
+
+// reviveFor is how long another process that has not found this one's presence may take until it
+// commits what follows from that.
+const reviveFor = 2 * time.Second
 
 // revive marks this process's workers as living again. Their runs have gone to others by then,
 // and their outcomes are refused; but what they claim from now on must be recovered if the
 // process does die.
 func (w *writer) revive() {
 	var lost []int64
-	after := func() {
-		w.presumedDead = false
-		w.signalLost(lost)
-	}
-	w.push(&op{done: make(chan struct{}), after: after, apply: func(u *unit) error {
+	w.push(&op{done: make(chan struct{}), after: func() { w.signalLost(lost) }, apply: func(u *unit) error {
 		lost = nil
 		w.workers.forget()
 		for _, id := range w.watched() {

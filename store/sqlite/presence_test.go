@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -151,6 +152,47 @@ func presumedDead(t *testing.T, soon bool) {
 	claim()
 	a.Crash()
 	recovered()
+}
+
+// One that did not find the presence may commit what follows from that when the presence is there again: the
+// worker learns it all the same.
+func TestTakenForDeadLate(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	a, err := Open(path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	b, err := Open(path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	w, err := a.Register(t.Context(), store.WorkerInfo{Name: "a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	signals := make(chan store.Signals, 1)
+	go func() {
+		sig, _ := a.Watch(t.Context(), w)
+		signals <- sig
+	}()
+	lock := a.presence.path(a.presence.name)
+	if err := os.Remove(lock); err != nil {
+		t.Fatal(err)
+	}
+	for _, err := os.Stat(lock); err != nil; _, err = os.Stat(lock) {
+		runtime.Gosched()
+	}
+	if err := b.do(t.Context(), func(u *unit) error { return u.workers.releaseLock(a.presence.name, true, &store.Recovered{}) }); err != nil {
+		t.Fatal(err)
+	}
+	if sig := <-signals; !sig.Lost {
+		t.Errorf("told %+v, want that it was taken for dead", sig)
+	}
+	if all, err := b.Living(t.Context()); err != nil || len(all) != 1 {
+		t.Errorf("%d workers, %v", len(all), err)
+	}
 }
 
 // While nobody comes or goes the directory is not read, and other files beside the database

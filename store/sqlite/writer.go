@@ -59,7 +59,7 @@ type writer struct {
 	lastForeignCommit time.Time     // last commit of another that was noticed
 	changed           bool          // all changes of this group were applied
 	misplaced         bool          // the file was not at its path when that was last looked at
-	presumedDead      bool          // others took this process for dead; see checkPresences
+	reviveUntil       time.Time     // this process's presence was removed: others may take it for dead until then
 }
 
 const (

@@ -2,7 +2,6 @@ package reading
 
 import (
 	"encoding/json"
-	"math"
 	"slices"
 
 	"github.com/stint-dev/stint/store"
@@ -75,9 +74,16 @@ func (r *Reader) Entries(
 	q Querier, id store.ID, after store.Address, limit int, notes bool,
 ) (page []store.Entry, more bool, err error) {
 	key, _ := r.IDs.Key(id)
-	const where = "(scope, seq) > (?, ?) AND (? OR kind <> 10) ORDER BY scope, seq LIMIT ?"
+	where, args := "true", []any{key} // a replay reads all, with nothing to compare
+	if after != (store.Address{}) {
+		where, args = "(scope, seq) > (?, ?)", append(args, after.Scope, after.Seq)
+	}
+	if !notes {
+		where += " AND kind <> 10"
+	}
+	where += " ORDER BY scope, seq"
 	if limit < 0 {
-		page, err = r.entries(q, where, key, after.Scope, after.Seq, notes, math.MaxInt64)
+		page, err = r.entries(q, where, args...)
 		return page, false, err
 	}
 	size := 0
@@ -87,7 +93,7 @@ func (r *Reader) Entries(
 			page = append(page, e)
 		}
 		return !more
-	}, where, key, after.Scope, after.Seq, notes, limit+1)
+	}, where+" LIMIT ?", append(args, limit+1)...)
 	return page, more, err
 }
 
