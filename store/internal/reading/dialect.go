@@ -14,10 +14,17 @@ type Dialect struct {
 	Pending      string // the condition that an event was not published yet, word for word as the index has it
 	OfKeys       string // compares with the keys in ?, which is what Keys returns
 	Keys         func(keys []int64) any
+
+	getRun string // the statement of Get, which is called often
+}
+
+func complete(d Dialect) Dialect {
+	d.getRun = runColumns + d.Executions + moreRunColumns + runTables + d.Visible + " AND r.id = ?"
+	return d
 }
 
 // SQLite is the dialect of store/sqlite. What was changed by hand and is not JSON matches nothing.
-var SQLite = Dialect{
+var SQLite = complete(Dialect{
 	Visible:      "l.staged IS NULL",
 	Executions:   "r.lease",
 	AttemptOrder: "lease",
@@ -30,10 +37,10 @@ var SQLite = Dialect{
 	Pending:    "pending = 1",
 	OfKeys:     "IN (SELECT value FROM json_each(?))",
 	Keys:       func(keys []int64) any { return JSONKeys(keys) },
-}
+})
 
 // PostgreSQL is the dialect of PostgreSQL, from version 15 on.
-var PostgreSQL = Dialect{
+var PostgreSQL = complete(Dialect{
 	Visible:      "true",
 	Executions:   "r.executions",
 	AttemptOrder: "n",
@@ -48,7 +55,7 @@ var PostgreSQL = Dialect{
 	Pending:     "pending",
 	OfKeys:      "= ANY (?::bigint[])",
 	Keys:        func(keys []int64) any { return keys },
-}
+})
 
 // JSONKeys returns a JSON array.
 func JSONKeys(ids []int64) string {

@@ -24,9 +24,9 @@ const (
   r.started_at, r.ended_at, r.cancel_at, r.start_by, coalesce((SELECT name FROM stint_workers w WHERE w.id = r.worker), ''),
   r.parent, r.root, coalesce(r.key, ''), coalesce(r.metadata, (SELECT f.metadata` + ofWorkflow + `)),
   coalesce(r.input, ` + input + `r.id), (SELECT coalesce(f.input, ` + input + `f.id))` + ofWorkflow + `)),
-  r.node, r.flags & 2 <> 0, r.output, r.error, p.done, p.total, p.message,
+  r.node, (r.flags & 2) + CASE WHEN r.` + isQueued + ` AND EXISTS (SELECT 1 FROM stint_queues q WHERE q.name = l.queue AND q.paused)
+    THEN 1 ELSE 0 END, r.output, r.error, p.done, p.total, p.message,
   CASE WHEN r.` + isQueued + ` AND r.limiter > 0 THEN r.limiter END,
-  r.` + isQueued + ` AND EXISTS (SELECT 1 FROM stint_queues q WHERE q.name = l.queue AND q.paused),
   CASE WHEN r.` + isQueued + ` THEN l.route ELSE '' END`
 
 	// runTables begins with the condition of all that follow. SQLite reads r first, for which CROSS JOIN stands.
@@ -35,10 +35,10 @@ const (
 
 type runRow struct {
 	store.Run
-	key, due                        int64
+	key, lease, due                 int64
 	started, ended, cancel, startBy *int64
 	parent, root, node              *int64
-	isWorkflow                      bool
+	bits                            int64 // 1: its queue is paused, 2: it is a workflow's run; reading a column costs
 	done, total                     *int64
 	message                         *string
 	limiter                         *int64
@@ -46,9 +46,9 @@ type runRow struct {
 }
 
 func (r *runRow) fields() []any {
-	return []any{&r.key, &r.Task, &r.Queue, &r.State, &r.Priority, &r.Attempt, &r.Crashes, &r.Lease, &r.Executions, &r.due,
+	return []any{&r.key, &r.Task, &r.Queue, &r.State, &r.Priority, &r.Attempt, &r.Crashes, &r.lease, &r.Executions, &r.due,
 		&r.started, &r.ended, &r.cancel, &r.startBy, &r.Worker, &r.parent, &r.root, &r.Key, &r.Metadata,
-		&r.Input, &r.node, &r.isWorkflow, &r.Output, &r.Error, &r.done, &r.total, &r.message, &r.limiter, &r.Paused, &r.route}
+		&r.Input, &r.node, &r.bits, &r.Output, &r.Error, &r.done, &r.total, &r.message, &r.limiter, &r.route}
 }
 
 // runs decodes rows, with the limiters that their runs wait for.
@@ -81,11 +81,13 @@ func (r *Reader) decode(q Querier, row *runRow) error {
 		}
 		if place := workflow.Place(*row.node); err == nil && place <= g.Success() { // else it was changed by hand
 			name := g.TaskName(place)
-			row.NoHandler, row.Workflow = !row.isWorkflow && row.Task == name && row.State == store.Queued, row.isWorkflow
+			row.Workflow = row.bits&2 != 0
+			row.NoHandler = !row.Workflow && row.Task == name && row.State == store.Queued
 			row.Task = name
 		}
 	}
 	row.ID, row.Parent, row.Root = r.IDs.ID(row.key), r.IDs.Optional(row.parent), r.IDs.Optional(row.root)
+	row.Lease, row.Paused = store.Lease(row.lease), row.bits&1 != 0
 	row.Created, row.Due = millis(keys.CreatedAt(row.key)), millis(row.due)
 	row.Started, row.Ended = optionalTime(row.started), optionalTime(row.ended)
 	row.CancelAt, row.StartBy = optionalTime(row.cancel), optionalTime(row.startBy)
@@ -104,7 +106,7 @@ func (r *Reader) Get(q Querier, now time.Time, id store.ID) (*store.Run, error) 
 	if !ok {
 		return nil, notFound(id)
 	}
-	rows, err := All(q, (*runRow).fields, runColumns+r.Executions+moreRunColumns+runTables+r.Visible+" AND r.id = ?", key)
+	rows, err := All(q, (*runRow).fields, r.getRun, key)
 	if err != nil {
 		return nil, err
 	}
