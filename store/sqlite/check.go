@@ -6,28 +6,9 @@ import (
 	"fmt"
 	"net/url"
 	"time"
-)
 
-// checks count rows that no sequence of commits and crashes can leave.
-var checks = []struct{ what, query string }{
-	{"keys of runs that are not there", "SELECT count(*) FROM stint_keys k WHERE gone = 0 AND NOT EXISTS (SELECT 1 FROM stint_runs r " +
-		"WHERE r.id = k.run)"},
-	{"tasks of workflow runs that are not there", "SELECT count(*) FROM stint_runs n WHERE n.node IS NOT NULL AND n.parent IS NOT NULL " +
-		"AND n.flags & 1 = 0 AND NOT EXISTS (SELECT 1 FROM stint_runs r WHERE r.id = n.parent)"},
-	{"running workflow runs of which no task is left", "SELECT count(*) FROM stint_runs r WHERE r." + stateRunning + " AND r.flags & 2 " +
-		"AND NOT EXISTS (SELECT 1 FROM stint_runs n WHERE n.parent = r.id AND n.node IS NOT NULL AND n." + notEnded + ")"},
-	{"tasks of a workflow that are there twice", "SELECT count(*) FROM (SELECT 1 FROM stint_runs WHERE node IS NOT NULL " +
-		"AND parent IS NOT NULL GROUP BY parent, node HAVING count(*) > 1)"},
-	{"running runs of no worker", "SELECT count(*) FROM stint_runs r WHERE r." + stateRunning + " AND r.worker > 0 " +
-		"AND NOT EXISTS (SELECT 1 FROM stint_workers w WHERE w.id = r.worker)"},
-	{"crons that never tick and do not say why", "SELECT count(*) FROM stint_crons WHERE next_at IS NULL AND paused = 0 " +
-		"AND gone_at IS NULL AND error IS NULL"},
-	{"waits of runs that are not there", "SELECT count(*) FROM stint_waits w WHERE NOT EXISTS (SELECT 1 FROM stint_runs r " +
-		"WHERE r.id = w.run)"},
-	{"journal entries of runs that are not there", "SELECT count(*) FROM stint_journal j WHERE NOT EXISTS (SELECT 1 FROM stint_runs r " +
-		"WHERE r.id = j.run)"},
-	{"moves that nobody has led to their limiters", "SELECT count(*) FROM stint_transitions"},
-}
+	"github.com/stint-dev/stint/store/internal/reading"
+)
 
 // Check implements store.Stats.
 func (s *Store) Check(ctx context.Context) ([]string, error) {
@@ -89,14 +70,17 @@ func (s *Store) check(ctx context.Context, tx *sql.Tx) (problems []string, err e
 		return problems, nil // the rows are not reliable
 	}
 	problems = problems[1:]
-	for _, c := range checks {
-		var n int
-		if err := u.one(c.query, nil, &n); err != nil {
-			return nil, explain(err)
-		}
-		if n > 0 {
-			problems = append(problems, fmt.Sprintf("%d %s", n, c.what))
-		}
+	found, err := reading.Check(u)
+	if err != nil {
+		return nil, explain(err)
+	}
+	problems = append(problems, found...)
+	var moved int
+	if err := u.one("SELECT count(*) FROM stint_transitions", nil, &moved); err != nil {
+		return nil, explain(err)
+	}
+	if moved > 0 {
+		problems = append(problems, fmt.Sprintf("%d moves that nobody has led to their limiters", moved))
 	}
 	wrong, err := u.limiters.recount()
 	for _, w := range wrong {

@@ -40,9 +40,7 @@ func (s *Store) expireRuns(ctx context.Context, p *retention.Pass) (total int, e
 	for after := int64(0); ; {
 		var part []retention.Run
 		err := s.view(ctx, func(q querier) (err error) {
-			part, err = rowsOf(q, func(r *retention.Run) []any { return []any{&r.Key, &r.Lane, &r.State, &r.Ended, &r.Task} },
-				"SELECT id, lane, state, coalesce(ended_at, 0), NOT (node IS NULL OR flags & 2) FROM stint_runs WHERE id > ? AND id < ? "+
-					"ORDER BY id LIMIT ?", after, keys.At(p.CreatedBefore()), perBulk)
+			part, err = reading.Expirable(q, after, keys.At(p.CreatedBefore()), perBulk)
 			return err
 		})
 		if err != nil || len(part) == 0 {

@@ -8,6 +8,7 @@ import (
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/keys"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
+	"github.com/stint-dev/stint/store/internal/retention"
 	"github.com/stint-dev/stint/store/internal/workflow"
 )
 
@@ -266,4 +267,11 @@ type Canceled struct {
 func AskedToCancel(q Querier, worker int64) ([]Canceled, error) {
 	return All(q, func(c *Canceled) []any { return []any{&c.Key, &c.Lease} },
 		"SELECT id, lease FROM stint_runs WHERE worker = ? AND "+isRunning+" AND cancel_at IS NOT NULL", worker)
+}
+
+// Expirable returns up to n runs between two keys, for package retention.
+func Expirable(q Querier, after, before int64, n int) ([]retention.Run, error) {
+	return All(q, func(r *retention.Run) []any { return []any{&r.Key, &r.Lane, &r.State, &r.Ended, &r.Task} },
+		"SELECT id, lane, state, coalesce(ended_at, 0), node IS NOT NULL AND flags & 2 = 0 FROM stint_runs WHERE id > ? AND id < ? "+
+			"ORDER BY id LIMIT ?", after, before, n)
 }
