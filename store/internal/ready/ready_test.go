@@ -199,9 +199,14 @@ func TestOnlyWhatTheWorkerHas(t *testing.T) {
 	r.claims(t, c, 9, 3)
 	c.Queues = []string{}
 	r.claims(t, c, 9)
+	c.Queues = nil
+	r.enqueue(name("b", "t"), 4)
+	r.enqueue(name("b", "v"), 5)
+	r.claims(t, c, 9, 1, 4)
+	r.runs[1].worker = 0
+	r.set.Touch(r.lane(name("a", "t")))
 	r.set.Paused["a"] = true
-	c = request(2)
-	r.claims(t, c, 9, 2)
+	r.claims(t, request(2), 9, 2, 5)
 }
 
 func TestCosts(t *testing.T) {
@@ -264,6 +269,23 @@ func TestRequiredWorker(t *testing.T) {
 	r.claims(t, request(2), 9, 2)
 	r.peers = r.peers[:1]
 	r.claims(t, request(2), 9) // it is dead
+}
+
+// A worker whose labels change may take other runs.
+func TestLabelsChange(t *testing.T) {
+	r := newRows(ready.Peer{ID: 1, Name: "w", Slots: 2})
+	route := store.Route{Wants: []store.Want{{Label: "gpu", Op: "=", Value: "yes"}}}
+	r.enqueue(ready.Name{Queue: "a", Task: "t", Route: route.Text()}, 1, 2)
+	r.claims(t, request(1), 1)
+	has := ready.Peer{ID: 1, Name: "w", Slots: 2, Labels: map[string]string{"gpu": "yes"}}
+	r.peers = []ready.Peer{has}
+	r.claims(t, request(1), 1, 1)
+	before := r.set.View(request(1), r.peers)
+	r.peers = []ready.Peer{has} // read again
+	r.claims(t, request(1), 1, 2)
+	if r.set.View(request(1), r.peers) != before {
+		t.Error("the view is made anew, and nothing has changed")
+	}
 }
 
 // What is rolled back is ready again, and lanes that were created are gone.
@@ -356,6 +378,7 @@ func drawClaim(t *rapid.T, p ready.Peer) *store.ClaimRequest {
 }
 
 var routes = []store.Route{{}, {}, {To: "w1"}, {To: "w2", Hard: true}, {Wants: []store.Want{{Label: "gpu", Op: ">", Value: "1"}}},
+	{To: "w2"}, {To: "w1", Wants: []store.Want{{Label: "gpu", Op: ">", Value: "1", Weight: 5}}},
 	{Wants: []store.Want{{Label: "gpu", Op: ">", Value: "1", Weight: 5}}}, {Wants: []store.Want{{Label: "gpu", Op: "!=", Value: "2", Weight: -1}}}}
 
 // step does one thing, and commits it or rolls it back.
