@@ -137,24 +137,5 @@ func (ws *workers) releaseWorker(worker int64, crashed bool, r *store.Recovered)
 	ws.forget()
 	ws.claims.recheck = true
 	ws.lanes.DropView(worker)
-	return ws.retryBlocked()
-}
-
-// retryBlockedSQL queues runs that their handlers blocked (not crashes or conditions) in builds without a
-// living worker, if another build has one. The runs keep their positions.
-const retryBlockedSQL = `
-UPDATE stint_runs SET ` + stateQueued + ` WHERE id IN (
-  SELECT r.id FROM stint_runs r LEFT JOIN stint_workers w ON w.id = r.worker
-  WHERE r.` + afterRunning + ` AND r.` + notEnded + ` AND r.` + stateBlocked + ` AND r.lease > 0 AND r.crashes < ?
-    AND coalesce(w.build, '') NOT IN (SELECT build FROM stint_workers WHERE ended_at IS NULL))
-  AND EXISTS (SELECT 1 FROM stint_workers WHERE ended_at IS NULL)
-RETURNING id`
-
-func (ws *workers) retryBlocked() error {
-	keys, err := readying(ws.unit, func(key *int64) int64 { return *key }, func(key *int64) []any { return []any{key} }, retryBlockedSQL,
-		store.MaxCrashes)
-	if len(keys) > 0 {
-		ws.claims.recheck = true
-	}
-	return err
+	return lifecycle.RetryBlocked(ws.runs)
 }

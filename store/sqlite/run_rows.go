@@ -179,6 +179,18 @@ func (rs *runs) MoveLane(r *lifecycle.Run, suspect bool) error {
 // setLaneSQL moves a run to another lane.
 const setLaneSQL = "UPDATE stint_runs SET lane = ?2 WHERE id = ?1"
 
+// Blocked implements lifecycle.Rows.
+func (rs *runs) Blocked() ([]lifecycle.Blocked, error) {
+	return rowsOf(rs, func(b *lifecycle.Blocked) []any { return []any{&b.Key, &b.Begun, &b.Crashes, &b.Build} },
+		"SELECT r.id, r.lease > 0, r.crashes, coalesce(w.build, '') FROM stint_runs r LEFT JOIN stint_workers w ON w.id = r.worker "+
+			"WHERE r."+afterRunning+" AND r."+notEnded+" AND r."+stateBlocked)
+}
+
+// Builds implements lifecycle.Rows.
+func (rs *runs) Builds() ([]string, error) {
+	return column[string](rs, "SELECT build FROM stint_workers WHERE ended_at IS NULL")
+}
+
 // Due implements lifecycle.Rows.
 func (rs *runs) Due(now int64) ([]lifecycle.Due, error) {
 	return rowsOf(rs, func(d *lifecycle.Due) []any { return []any{&d.Key, &d.Node, &d.Workflow, &d.Limited} },

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/cron"
+	"github.com/stint-dev/stint/store/internal/lifecycle"
 	"github.com/stint-dev/stint/store/internal/reading"
 )
 
@@ -38,7 +39,7 @@ func (s *Store) Register(ctx context.Context, i store.WorkerInfo) (id int64, err
 		if err := cron.Undeclare(u.crons, &i); err != nil {
 			return err
 		}
-		return u.workers.retryBlocked()
+		return lifecycle.RetryBlocked(u.runs)
 	})
 	return id, err
 }

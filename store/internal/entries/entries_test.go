@@ -217,8 +217,8 @@ func ok(t *testing.T, err error) {
 func TestAppend(t *testing.T) {
 	step := store.Entry{Address: store.Address{Seq: 2}, Kind: store.EntryStep, Done: true, Value: []byte("new")}
 	pending := step
-	pending.Done, pending.Value = false, nil
-	wait := store.Entry{Address: store.Address{Seq: 2}, Kind: store.EntryEvent, Name: "e", Match: store.Match{Key: "e"}}
+	pending.Done, pending.Value, pending.Name = false, nil, "e"
+	wait := store.Entry{Address: store.Address{Seq: 2}, Kind: store.EntryEvent, Name: "e"}
 	given := wait
 	given.Done = true
 	for _, c := range []struct {
@@ -310,7 +310,8 @@ func TestResetUndo(t *testing.T) {
 }
 
 func TestCopy(t *testing.T) {
-	r := newRows("1", "2b", "2/1", "2/9", "3?", "4b", "4/1", "10b", "10/1", "undo/1", "undo/2/1?", "undo/4/1", "undo/10/1", "undone/1n", "note/1n")
+	r := newRows("1", "2b", "2/1", "2/9", "3?", "4b", "4/1", "10b", "10/1",
+		"undo/1", "undo/2/1?", "undo/4/1", "undo/10/1", "undone/1n", "note/1n")
 	ok(t, entries.Copy(r, 1, 2, 4))
 	r.is(t, 2, "1", "2b", "2/1", "2/9", "undo/1", "undo/2/1?", "undone/1n", "note/1n")
 }

@@ -95,6 +95,16 @@ func TestFinish(t *testing.T) {
 	}
 }
 
+// A run that is put back keeps its place, and what its attempt has used.
+func TestPutBack(t *testing.T) {
+	r := newRows(running(func(r *row) { r.Due, r.Rank, r.Spent = start+5, 7, 3 }))
+	_, err := lifecycle.Finish(r, keyOf(1), &store.Outcome{To: store.Queued, Lease: 1, Uncounted: true}, r.now)
+	ok(t, err)
+	if r.is(t, keyOf(1), "queued, due -995, attempt 0, spent 3"); r.runs[keyOf(1)].Rank != 7 {
+		t.Errorf("%+v", r.runs[keyOf(1)])
+	}
+}
+
 // An outcome of an earlier execution, or of a run that has ended, changes nothing.
 func TestStale(t *testing.T) {
 	for _, run := range []row{
@@ -119,30 +129,33 @@ func TestWait(t *testing.T) {
 		name  string
 		waits func(*rows) store.Waits
 		want  string
+		child bool // the end of a child would resume it
 	}{
-		{"for a time", func(*rows) store.Waits { return store.Waits{Until: at(9)} }, "waiting, due +9, attempt 0, resumed"},
-		{"for a time that has come", func(*rows) store.Waits { return store.Waits{Until: at(0)} }, "queued, due +0, attempt 0, resumed"},
-		{"for an event", func(*rows) store.Waits { return store.Waits{Entries: []store.Address{entry}} }, "waiting, attempt 0, resumed"},
+		{"for a time", func(*rows) store.Waits { return store.Waits{Until: at(9)} }, "waiting, due +9, attempt 0, resumed", false},
+		{"for a time that has come", func(*rows) store.Waits { return store.Waits{Until: at(0)} }, "queued, due +0, attempt 0, resumed", false},
+		{"for an event", func(*rows) store.Waits { return store.Waits{Entries: []store.Address{entry}} }, "waiting, attempt 0, resumed", false},
 		{"for an event that has come", func(r *rows) store.Waits {
 			r.done["12"] = true
 			return store.Waits{Until: at(9), Entries: []store.Address{entry}}
-		}, "queued, due +0, attempt 0, resumed"},
+		}, "queued, due +0, attempt 0, resumed", false},
 		{"for a child", func(r *rows) store.Waits {
 			return store.Waits{Children: []store.ID{r.ID(r.add(row{State: store.Queued}))}}
-		}, "waiting, attempt 0, resumed"},
+		}, "waiting, attempt 0, resumed", true},
 		{"for one child of two", func(r *rows) store.Waits {
 			over := r.add(row{State: store.Failed, Ended: start})
 			return store.Waits{Children: []store.ID{r.ID(r.add(row{State: store.Queued})), r.ID(over)}}
-		}, "queued, due +0, attempt 0, resumed"},
+		}, "queued, due +0, attempt 0, resumed", true},
 		{"for a child that was deleted", func(r *rows) store.Waits {
 			return store.Waits{Children: []store.ID{r.ID(keyOf(9))}}
-		}, "queued, due +0, attempt 0, resumed"},
+		}, "queued, due +0, attempt 0, resumed", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRows(running(nil))
 			_, err := lifecycle.Finish(r, keyOf(1), &store.Outcome{To: store.Waiting, Lease: 1, Waits: c.waits(r)}, r.now)
 			ok(t, err)
-			r.is(t, keyOf(1), c.want)
+			if r.is(t, keyOf(1), c.want); len(r.awaited) > 0 != c.child {
+				t.Errorf("it waits for %v", r.awaited)
+			}
 		})
 	}
 }
@@ -281,6 +294,32 @@ func TestRelease(t *testing.T) {
 	}
 }
 
+func TestRetryBlocked(t *testing.T) {
+	blocked := row{State: store.Blocked, Lease: 1, Worker: 1, Rank: 7, Due: 5, Attempt: 1}
+	for _, c := range []struct {
+		name   string
+		change func(*row)
+		living []string
+		want   store.State
+	}{
+		{"another build lives", func(*row) {}, []string{"b2"}, store.Queued},
+		{"its build lives", func(*row) {}, []string{"b2", "b1"}, store.Blocked},
+		{"no worker lives", func(*row) {}, nil, store.Blocked},
+		{"a condition blocked it", func(r *row) { r.Lease = 0 }, []string{"b2"}, store.Blocked},
+		{"crashes blocked it", func(r *row) { r.Crashes = store.MaxCrashes }, []string{"b2"}, store.Blocked},
+		{"its handler blocked it after crashes", func(r *row) { r.Crashes = store.MaxCrashes - 1 }, []string{"b2"}, store.Queued},
+	} {
+		x := blocked
+		c.change(&x)
+		r := newRows(x)
+		r.builds = c.living
+		ok(t, lifecycle.RetryBlocked(r))
+		if got := r.runs[keyOf(1)]; got.State != c.want || got.Rank != 7 || got.Due != 5 {
+			t.Errorf("%s: %+v", c.name, got)
+		}
+	}
+}
+
 func TestReplay(t *testing.T) {
 	task := func(s store.State) row {
 		return row{State: s, Ended: start, Attempt: 1, Lease: 1, Parent: keyOf(2), Node: 1<<20 | 2}
@@ -344,8 +383,11 @@ func TestRestartAndFork(t *testing.T) {
 			t.Errorf("restart of %v: %v", run.State, err)
 		}
 	}
-	if _, err := lifecycle.Fork(newRows(), store.ID{}, store.Address{}, 0); !errors.Is(err, store.ErrNotFound) {
-		t.Errorf("fork of no run: %v", err)
+	r = newRows(row{State: store.Failed, Ended: start, Parent: keyOf(9), Node: 1<<20 | 1})
+	for _, id := range []store.ID{{}, r.ID(keyOf(1)), r.ID(keyOf(2))} {
+		if _, err := lifecycle.Fork(r, id, store.Address{}, r.now); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("fork of a task, or of no run: %v", err)
+		}
 	}
 }
 
@@ -372,7 +414,8 @@ func TestTimers(t *testing.T) {
 		{"due", row{State: store.Scheduled, Due: start + 1000, Attempt: 1}, "queued, due +0"},
 		{"not due", row{State: store.Scheduled, Due: start + 1001, Attempt: 1}, "scheduled, due +1"},
 		{"a workflow is due", row{State: store.Scheduled, Due: start, Workflow: true, Node: 1 << 20, Attempt: 1}, "running, due -1000, begin 1"},
-		{"a workflow with limits is due", row{State: store.Scheduled, Due: start, Workflow: true, Limited: true, Attempt: 1}, "queued, due -1000"},
+		{"a workflow with limits is due", row{State: store.Scheduled, Due: start, Workflow: true, Limited: true, Attempt: 1},
+			"queued, due -1000"},
 		{"not started in time", row{State: store.Queued, StartBy: start + 1000, Attempt: 1},
 			"canceled, ended +0, error " + store.StartByError + ", ended 1"},
 		{"a task, not started in time", row{State: store.Queued, StartBy: start, Attempt: 1, Parent: keyOf(7), Node: 1<<20 | 1},
@@ -484,6 +527,10 @@ func TestMisses(t *testing.T) {
 			return err
 		}},
 		{"release", []row{task, running(nil)}, func(r *rows) error { _, err := lifecycle.Release(r, 1, r.now, true); return err }},
+		{"retry of blocked runs", []row{{State: store.Blocked, Lease: 1}}, func(r *rows) error {
+			r.builds = []string{"b2"}
+			return lifecycle.RetryBlocked(r)
+		}},
 		{"replay", []row{ended}, func(r *rows) error { _, err := lifecycle.Replay(r, keyOf(1), r.now); return err }},
 		{"replay of a task", []row{{State: store.Failed, Ended: start, Parent: keyOf(2), Node: 1<<20 | 1},
 			{State: store.Failed, Ended: start, Workflow: true, Node: 1<<20 | 3}},

@@ -117,6 +117,8 @@ func (r *rows) check(t *rapid.T, asked map[int64]bool) {
 			t.Fatalf("attempts: %+v", x)
 		case (x.Rank-x.DueAt())%time.Minute.Milliseconds() != 0:
 			t.Fatalf("its rank is not that of its priority: %+v", x)
+		case r.unannounced(x) != 0:
+			t.Fatalf("nothing wakes at %d: %+v", r.unannounced(x), x)
 		case x.State == store.Scheduled && x.Due <= 0:
 			t.Fatalf("scheduled for no time: %+v", x)
 		}

@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"slices"
 	"time"
 
 	"github.com/stint-dev/stint/store"
@@ -77,4 +78,33 @@ func (r *Run) release(crashed bool, now int64) {
 			r.SetDue(now)
 		}
 	}
+}
+
+// A Blocked is a run that is Blocked.
+type Blocked struct {
+	Key     int64
+	Begun   bool // a worker has executed it
+	Crashes int64
+	Build   string // of the worker that executed it last
+}
+
+// RetryBlocked queues the runs that their handlers blocked in builds without a living worker, if
+// another build has one, which may know what they lacked. They keep their places. Those that
+// conditions or crashes blocked stay.
+func RetryBlocked(rows Rows) error {
+	living, err := rows.Builds()
+	if err != nil || len(living) == 0 {
+		return err
+	}
+	blocked, err := rows.Blocked()
+	if err != nil {
+		return err
+	}
+	var retried []int64
+	for _, b := range blocked {
+		if b.Begun && b.Crashes < store.MaxCrashes && !slices.Contains(living, b.Build) {
+			retried = append(retried, b.Key)
+		}
+	}
+	return rows.Queue(retried)
 }

@@ -32,6 +32,9 @@ type Rows interface {
 	// MoveLane moves a run to its lane for suspects, or back.
 	MoveLane(r *Run, suspect bool) error
 
+	// Blocked returns the runs that are Blocked, Builds the builds of the living workers.
+	Blocked() ([]Blocked, error)
+	Builds() ([]string, error)
 	// Due, Overdue and Waiters return runs that are Scheduled and due, that are past StartBy, and
 	// that are Waiting and due: the earliest, as many as one transaction may change.
 	Due(now int64) ([]Due, error)

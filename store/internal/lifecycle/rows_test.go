@@ -23,8 +23,10 @@ type rows struct {
 	last    int64
 	done    map[string]bool // entries
 	awaited map[int64][]int64
+	first   map[int64]lifecycle.Run // as they were made
+	woken   map[int64]bool          // the times of WakeAt
+	builds  []string                // of living workers; that of worker 1 is b1
 	log     []string
-	wakeAt  int64
 	illegal []string
 	calls   int // of methods
 	missAt  int // the call that returns errMiss; 0: none
@@ -34,7 +36,8 @@ type rows struct {
 var _ lifecycle.Rows = (*rows)(nil)
 
 func newRows(runs ...lifecycle.Run) *rows {
-	r := &rows{runs: map[int64]*lifecycle.Run{}, now: start + 1000, done: map[string]bool{}, awaited: map[int64][]int64{}}
+	r := &rows{runs: map[int64]*lifecycle.Run{}, now: start + 1000, done: map[string]bool{}, awaited: map[int64][]int64{},
+		first: map[int64]lifecycle.Run{}, woken: map[int64]bool{}}
 	for _, x := range runs {
 		r.add(x)
 	}
@@ -48,7 +51,7 @@ func (r *rows) add(x lifecycle.Run) int64 {
 	if x.Rank == 0 {
 		x.Rank = x.DueAt()
 	}
-	r.runs[x.Key] = &x
+	r.runs[x.Key], r.first[x.Key] = &x, x
 	return x.Key
 }
 
@@ -170,6 +173,21 @@ func (r *rows) MoveLane(x *lifecycle.Run, suspect bool) (err error) {
 	return nil
 }
 
+func (r *rows) Blocked() (all []lifecycle.Blocked, err error) {
+	defer r.miss(&err)
+	for _, x := range r.sorted() {
+		if x.State == store.Blocked {
+			all = append(all, lifecycle.Blocked{Key: x.Key, Begun: x.Lease != 0, Crashes: x.Crashes, Build: fmt.Sprint("b", x.Worker)})
+		}
+	}
+	return all, nil
+}
+
+func (r *rows) Builds() (_ []string, err error) {
+	defer r.miss(&err)
+	return r.builds, nil
+}
+
 func (r *rows) Due(now int64) (all []lifecycle.Due, err error) {
 	defer r.miss(&err)
 	for _, x := range r.sorted() {
@@ -200,10 +218,19 @@ func (r *rows) Waiters(now int64) (all []lifecycle.Waiter, err error) {
 	return all, nil
 }
 
-func (r *rows) WakeAt(at int64) {
-	if r.wakeAt == 0 || at < r.wakeAt {
-		r.wakeAt = at
+func (r *rows) WakeAt(at int64) { r.woken[at] = true }
+
+// unannounced returns a time of a run's row that no WakeAt has announced; 0: there is none. When a
+// run is due, all times are read again.
+func (r *rows) unannounced(x *lifecycle.Run) int64 {
+	first := r.first[x.Key]
+	if at := x.StartBy; at != 0 && at != first.StartBy && !r.woken[at] && x.State != store.Scheduled {
+		return at
 	}
+	if at := x.Due; (x.State == store.Scheduled || x.State == store.Waiting) && at != 0 && at != first.Due && !r.woken[at] {
+		return at
+	}
+	return 0
 }
 
 func (r *rows) Interrupt(x *lifecycle.Run) { r.note("interrupt %d", number(x.Key)) }
@@ -250,7 +277,7 @@ func (r *rows) NextKey(int64) int64 {
 func (r *rows) Copy(from, to *lifecycle.Run, before store.Address) (err error) {
 	defer r.miss(&err)
 	r.note("copy %d before %d", number(from.Key), before.Seq)
-	r.add(*to)
+	r.runs[to.Key] = to
 	return nil
 }
 
@@ -279,6 +306,9 @@ func (r *rows) AwaitChild(child, run int64) (err error) {
 
 func (r *rows) BeginWorkflow(key, _, now int64) (err error) {
 	defer r.miss(&err)
+	if r.runs[key].State != store.Scheduled {
+		r.illegal = append(r.illegal, "it was queued, and begins")
+	}
 	r.runs[key].Begin(now)
 	r.note("begin %d", number(key))
 	return nil
@@ -339,6 +369,9 @@ func (r *rows) is(t *testing.T, key int64, want string) {
 	}
 	if len(r.illegal) > 0 {
 		t.Errorf("not store.Legal: %v", r.illegal)
+	}
+	if at := r.unannounced(r.runs[key]); at != 0 {
+		t.Errorf("nothing wakes at %+d", at-r.now)
 	}
 }
 

@@ -32,7 +32,6 @@ func TestRandom(t *testing.T) {
 			if replays == 0 {
 				break
 			}
-			clear(r.ended)
 			ok(tb, workflow.Replay(r, r.key(), r.workflow().Node, r.now))
 			r.check(t)
 		}
@@ -132,10 +131,13 @@ func (r *rows) check(t *rapid.T) {
 		if r.ended[x.Key] > 1 {
 			t.Fatalf("%s ended %d times", r.graph.Name(i), r.ended[x.Key])
 		}
+		if wrong := r.wrong(x); wrong != "" {
+			t.Fatalf("%s: %+v", wrong, x)
+		}
 		r.checkParents(t, i)
 	}
 	w := r.workflow()
-	if w.State.Terminal() != all || r.ended[w.Key] > 1 {
+	if w.State.Terminal() != all || (r.ended[w.Key] == 1) != all {
 		t.Fatalf("the workflow ended %d times: %s", r.ended[w.Key], r.states())
 	}
 	if all {

@@ -51,7 +51,6 @@ func (r *run) restart() error {
 		return err
 	}
 	r.Changed(r.key)
-	r.Replayed = true
 	return r.DropJoins(r.key)
 }
 

@@ -47,10 +47,12 @@ type rows struct {
 	limits   map[int][]store.Limit
 	sticks   int64 // worker
 	moved    []int
-	wakeAt   int64
-	ended    map[int64]int // how often
-	calls    int           // of methods
-	missAt   int           // the call that returns errMiss; 0: none
+	woken    map[int64]bool            // the times of WakeAt
+	shared   map[int64]workflow.Shared // what is remembered
+	made     map[int64]store.State     // of runs when they were inserted
+	ended    map[int64]int             // how often
+	calls    int                       // of methods
+	missAt   int                       // the call that returns errMiss; 0: none
 }
 
 var _ workflow.Rows = (*rows)(nil)
@@ -61,7 +63,8 @@ func newRows(t testing.TB, g store.Graph, change ...func(*rows)) *rows {
 	graph, err := store.NewGraph(g)
 	ok(t, err)
 	r := &rows{t: t, graph: graph, now: start, last: start << keys.SeqBits, runs: map[int64]*workflow.Task{},
-		joins: map[int]workflow.JoinState{}, results: map[int64][]store.TestResult{}, attempts: map[int]int64{}, ended: map[int64]int{}}
+		joins: map[int]workflow.JoinState{}, results: map[int64][]store.TestResult{}, attempts: map[int]int64{}, ended: map[int64]int{},
+		woken: map[int64]bool{}, shared: map[int64]workflow.Shared{}, made: map[int64]store.State{}}
 	for _, f := range change {
 		f(r)
 	}
@@ -152,11 +155,32 @@ func (r *rows) are(want string) {
 	if got := r.states(); got != want {
 		r.t.Errorf("got  %s\nwant %s", got, want)
 	}
+	for _, x := range r.sorted() {
+		if wrong := r.wrong(x); wrong != "" {
+			r.t.Errorf("%s: %+v", wrong, x)
+		}
+	}
+}
+
+// wrong says what is wrong with the row of a run; "": nothing.
+func (r *rows) wrong(x *workflow.Task) string {
+	waits := x.State == store.Waiting && x.Due > r.now
+	switch {
+	case x.State.Terminal() != (x.Ended != 0):
+		return "it has ended, or not"
+	case x.State.Terminal() && !r.made[x.Key].Terminal() && r.ended[x.Key] == 0:
+		return "nobody is told that it has ended"
+	case x.Due < 0 || x.Due != 0 && !waits && x.Rank != x.Due:
+		return "it is due at a wrong time"
+	case waits && !r.woken[x.Due] || x.StartBy > r.now && !r.woken[x.StartBy]:
+		return "nothing wakes at its time"
+	}
+	return ""
 }
 
 func (r *rows) Runs() lifecycle.Rows                       { return r }
 func (r *rows) Graph(int64) (*store.Graph, error)          { return r.graph, nil }
-func (r *rows) Changed(int64)                              {}
+func (r *rows) Changed(run int64)                          { delete(r.shared, run) }
 func (r *rows) ID(int64) (id store.ID)                     { return id }
 func (r *rows) ResetUndo(int64) error                      { return nil }
 func (r *rows) MoveLane(*lifecycle.Run, bool) error        { return nil }
@@ -181,11 +205,7 @@ func (r *rows) NextKey(now int64) int64 {
 	return r.last
 }
 
-func (r *rows) WakeAt(at int64) {
-	if r.wakeAt == 0 || at < r.wakeAt {
-		r.wakeAt = at
-	}
-}
+func (r *rows) WakeAt(at int64) { r.woken[at] = true }
 
 func (r *rows) Run(key int64) (_ *lifecycle.Run, err error) {
 	defer r.miss(&err)
@@ -201,13 +221,19 @@ func (r *rows) Write(x *lifecycle.Run) (err error) {
 	if was := r.runs[x.Key].State; was != x.State && !store.Legal(was, x.State) {
 		r.t.Errorf("not store.Legal: %v to %v", was, x.State)
 	}
+	if r.runs[x.Key].State.Terminal() && !x.State.Terminal() {
+		delete(r.ended, x.Key)
+	}
 	r.runs[x.Key].Run = *x
 	return nil
 }
 
 func (r *rows) Shared(key int64) (_ workflow.Shared, err error) {
 	defer r.miss(&err)
-	return workflow.Shared{Priority: 2, Root: key, Replayed: r.runs[key].Replayed > 0}, nil
+	if _, ok := r.shared[key]; !ok {
+		r.shared[key] = workflow.Shared{Priority: 2, Root: key, Replayed: r.runs[key].Replayed > 0}
+	}
+	return r.shared[key], nil
 }
 
 func (r *rows) Insert(_ *store.Graph, t workflow.Task) (err error) {
@@ -215,7 +241,7 @@ func (r *rows) Insert(_ *store.Graph, t workflow.Task) (err error) {
 	if r.task(workflow.Place(t.Node)) != nil {
 		r.t.Errorf("%s has two runs", r.graph.Name(workflow.Place(t.Node)))
 	}
-	r.runs[t.Key] = &t
+	r.runs[t.Key], r.made[t.Key] = &t, t.State
 	return nil
 }
 
@@ -238,6 +264,9 @@ func (r *rows) Admit(_ int64, all []store.Limit) (_ *int64, err error) {
 
 func (r *rows) ParentEnded(_ int64, place int, a workflow.JoinState) (_ workflow.JoinState, err error) {
 	defer r.miss(&err)
+	if r.graph.Joins(place) < 2 {
+		r.t.Errorf("place %d joins nothing", place)
+	}
 	if all, ok := r.joins[place]; ok {
 		a = all.Join(a)
 	}

@@ -79,6 +79,47 @@ func TestReasons(t *testing.T) {
 	}
 }
 
+// The cause is the first task that did not succeed by itself, also after a replay.
+func TestCause(t *testing.T) {
+	r := newRows(t, graph("a", "b", "c", "d<a,b,c"))
+	cause := func(place int, want string) {
+		t.Helper()
+		x := r.task(place)
+		if place == r.graph.End() {
+			x = r.workflow()
+		}
+		if got := string(x.Error); !strings.Contains(got, want) {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	r.finish(0, store.Succeeded)
+	r.finish(1, store.Failed)
+	r.finish(2, store.Failed)
+	cause(3, `\"b\"`)
+	cause(r.graph.End(), `\"b\"`)
+	ok(t, workflow.Replay(r, r.key(), r.workflow().Node, r.now))
+	r.finish(2, store.Canceled)
+	r.finish(1, store.Succeeded)
+	cause(3, `\"c\"`)
+}
+
+func TestReruns(t *testing.T) {
+	g, err := store.NewGraph(graph("a", "b<a", "c", "d<c", "e<b,d"))
+	ok(t, err)
+	for _, c := range []struct {
+		states []store.State
+		want   []bool
+	}{
+		{[]store.State{store.Succeeded, store.Succeeded, store.Skipped, store.Skipped, store.Succeeded}, []bool{true, true, true, true, true}},
+		{[]store.State{store.Failed, store.Succeeded, store.Succeeded, store.Succeeded, store.Succeeded}, []bool{true, true, false, false, true}},
+		{[]store.State{store.Succeeded, 0, store.Skipped, store.Canceled, store.Succeeded}, []bool{false, true, false, true, true}},
+	} {
+		if got := workflow.Reruns(g, func(i int) store.State { return c.states[i] }); !slices.Equal(got, c.want) {
+			t.Errorf("%v: got %v, want %v", c.states, got, c.want)
+		}
+	}
+}
+
 func TestHooks(t *testing.T) {
 	hook := "q"
 	g := graph("a", "b", "c<a,b")
@@ -123,8 +164,8 @@ func TestTaskRows(t *testing.T) {
 	if a := r.task(0); a.Priority != 3 || a.Rank != start-1000 || a.Root != r.key() || !a.Plain() {
 		t.Errorf("%+v", a)
 	}
-	if b := r.task(1); b.StartIn != 500 || b.StartBy != start+500 || b.Plain() || r.wakeAt != start+500 {
-		t.Errorf("%+v, wakes at %d", b, r.wakeAt)
+	if b := r.task(1); b.StartIn != 500 || b.StartBy != start+500 || b.Plain() || !r.woken[start+500] {
+		t.Errorf("%+v", b)
 	}
 	if c := r.task(2); c.Priority != 2 || c.Rank != start || c.Due != 0 {
 		t.Errorf("%+v", c)
@@ -164,7 +205,8 @@ func TestConditions(t *testing.T) {
 		{"sleeps", store.GraphTask{WaitFor: sleep(100)}, does{ends(store.Succeeded), pass(99)}, "a succeeded, b waiting, = running"},
 		{"has slept", store.GraphTask{WaitFor: sleep(100)}, does{ends(store.Succeeded), pass(100)}, "a succeeded, b queued, = running"},
 		{"sleeps no time", store.GraphTask{WaitFor: sleep(-1)}, does{ends(store.Succeeded)}, "a succeeded, b queued, = running"},
-		{"waits for an event", store.GraphTask{WaitFor: came("e")}, does{ends(store.Succeeded), publish("f")}, "a succeeded, b waiting, = running"},
+		{"waits for an event", store.GraphTask{WaitFor: came("e")}, does{ends(store.Succeeded), publish("f")},
+			"a succeeded, b waiting, = running"},
 		{"it comes", store.GraphTask{WaitFor: came("e")}, does{ends(store.Succeeded), publish("e")}, "a succeeded, b queued, = running"},
 		{"it came before", store.GraphTask{WaitFor: came("e")}, does{publish("e"), ends(store.Succeeded)}, "a succeeded, b queued, = running"},
 		{"skipped by time", store.GraphTask{WaitFor: came("e"), SkipIf: sleep(50)}, does{ends(store.Succeeded), pass(50)},
@@ -186,6 +228,14 @@ func TestConditions(t *testing.T) {
 			does{ends(store.Succeeded), pass(10)}, "a succeeded, b waiting, = running"},
 		{"all of, and the last comes", store.GraphTask{WaitFor: &store.Condition{All: []store.Condition{*came("e"), *sleep(10)}}},
 			does{ends(store.Succeeded), pass(10), publish("e")}, "a succeeded, b queued, = running"},
+		{"all of, and the first comes", store.GraphTask{WaitFor: &store.Condition{All: []store.Condition{*came("e"), *sleep(10)}}},
+			does{ends(store.Succeeded), publish("e")}, "a succeeded, b waiting, = running"},
+		{"all of, the longest", store.GraphTask{WaitFor: &store.Condition{All: []store.Condition{*sleep(50), *sleep(10)}}},
+			does{ends(store.Succeeded), pass(49)}, "a succeeded, b waiting, = running"},
+		{"any of, the shortest", store.GraphTask{WaitFor: &store.Condition{Any: []store.Condition{*sleep(10), *sleep(50), *came("e")}}},
+			does{ends(store.Succeeded), pass(10)}, "a succeeded, b queued, = running"},
+		{"an event that was deleted since", store.GraphTask{WaitFor: &store.Condition{All: []store.Condition{*came("e"), *sleep(10)}}},
+			does{ends(store.Succeeded), publish("e"), func(r *rows) { r.events = nil }, pass(10)}, "a succeeded, b queued, = running"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			g := graph("a", "b<a", "c<b")
@@ -200,6 +250,10 @@ func TestConditions(t *testing.T) {
 			if r.are(c.want); r.task(1).State != store.Waiting && len(r.waits) > 0 {
 				t.Errorf("it waits: %+v", r.waits)
 			}
+			if x := r.task(1); x.State == store.Canceled && r.task(0).State == store.Succeeded &&
+				string(x.Error) != `{"kind":"canceled","message":"its cancel condition held"}` {
+				t.Errorf("canceled: %s", x.Error)
+			}
 			if x := r.task(1); x.State == store.Blocked && !bytes.Contains(x.Error, []byte("condition")) {
 				t.Errorf("blocked: %s", x.Error)
 			}
@@ -212,11 +266,11 @@ func TestDueAfterWait(t *testing.T) {
 	g := graph("a")
 	g.Tasks[0].WaitFor, g.Tasks[0].StartIn = &store.Condition{Sleep: 100 * time.Millisecond}, time.Second
 	r := newRows(t, g)
-	if a := r.task(0); a.Due != start+100 || a.Rank != start+100 || a.StartBy != 0 || r.wakeAt != start+100 {
-		t.Errorf("%+v, wakes at %d", a, r.wakeAt)
+	if a := r.task(0); a.Due != start+100 || a.Rank != start+100 || a.StartBy != 0 || !r.woken[start+100] {
+		t.Errorf("%+v", a)
 	}
 	r.pass(150)
-	if a := r.task(0); a.Due != r.now || a.Rank != r.now || a.StartBy != r.now+1000 {
+	if a := r.task(0); a.Due != r.now || a.Rank != r.now || a.StartBy != r.now+1000 || !r.woken[a.StartBy] {
 		t.Errorf("%+v", a)
 	}
 }
@@ -297,12 +351,33 @@ func TestReplay(t *testing.T) {
 				}
 			}
 			r.are("a succeeded, b succeeded, c succeeded, d succeeded, = succeeded")
+			all := c.to[3] == store.Succeeded
 			for i, to := range c.to {
-				if x := r.task(i); to != 0 && to != store.Succeeded && (x.Attempt != 2 || x.Replayed != 1) {
+				if x := r.task(i); (all || to != 0 && to != store.Succeeded) && (x.Attempt != 2 || x.Replayed != 1) {
 					t.Errorf("%s has made %d attempts, %d before the replay: want 2, 1", r.graph.Name(i), x.Attempt, x.Replayed)
 				}
 			}
 		})
+	}
+}
+
+// A task goes on counting attempts, also if a replay makes its run anew twice.
+func TestAttemptsOverReplays(t *testing.T) {
+	r := newRows(t, graph("a", "b<a"))
+	r.finish(0, store.Succeeded)
+	r.finish(1, store.Succeeded)
+	for range 2 {
+		ok(t, workflow.Replay(r, r.key(), r.workflow().Node, r.now))
+		if r.task(0).State == store.Queued {
+			r.finish(0, store.Succeeded)
+		}
+		b := r.task(1)
+		if b.Attempt != 1 || b.Replayed != 1 {
+			t.Errorf("%+v", b)
+		}
+		b.State, b.Ended = store.Canceled, r.now // before it starts
+		r.Ended(b.Key)
+		ok(t, workflow.TaskEnded(r, b.Parent, b.Node, b.State, r.now))
 	}
 }
 
@@ -325,7 +400,7 @@ func TestStick(t *testing.T) {
 	if to := workflow.RouteOf(r.graph, 0, "w"); to.To != "w" || !to.Hard {
 		t.Errorf("%+v", to)
 	}
-	if to := workflow.RouteOf(r.graph, 0, ""); to.To != "" {
+	if to := workflow.RouteOf(r.graph, 0, ""); to.To != "" || to.Hard {
 		t.Errorf("%+v", to)
 	}
 	if to := workflow.RouteOf(r.graph, r.graph.Success(), "w"); to.To != "" {
