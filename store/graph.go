@@ -189,14 +189,6 @@ func (g *Graph) QueueOf(place int) string {
 	return g.Tasks[place].Queue
 }
 
-// StartIn returns the GraphTask.StartIn of the task at a place.
-func (g *Graph) StartIn(place int) time.Duration {
-	if place < len(g.Tasks) {
-		return g.Tasks[place].StartIn
-	}
-	return 0
-}
-
 // Tests names the predicates on the output of the task at a place.
 func (g *Graph) Tests(place int) []string {
 	if place < len(g.Tasks) {

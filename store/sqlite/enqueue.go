@@ -70,14 +70,9 @@ func (rs *runs) enqueue(now int64, runs []store.NewRun, staged map[ready.Name]in
 	for i := range runs {
 		r := &runs[i]
 		if r.Key != "" {
-			holder, err := rs.keys.keyHolder(now, r)
+			holder, err := lifecycle.Existing(rs.keys, r, now)
 			if err != nil {
 				return nil, err
-			}
-			if holder != 0 && r.Debounce > 0 {
-				if holder, err = rs.keys.debounce(holder, r); err != nil {
-					return nil, err
-				}
 			}
 			if holder != 0 {
 				out[i] = store.Enqueued{ID: rs.s.ids.ID(holder), Existing: true}
@@ -243,24 +238,24 @@ func (rs *runs) parentOf(id store.ID) (p parentRow, err error) {
 	return p, err
 }
 
-// keyHolder returns the run that holds r's idempotency key, or 0.
-func (ks *idempotencyKeys) keyHolder(now int64, r *store.NewRun) (int64, error) {
-	var h lifecycle.Holder
-	err := ks.one(`SELECT k.run, coalesce(k.expires_at, 0), coalesce(r.`+hasEnded+`, 1) FROM stint_keys k
-		LEFT JOIN stint_runs r ON r.id = k.run WHERE k.task = ? AND k.key = ?`, []any{r.Task, r.Key}, &h.Run, &h.Expires, &h.Ended)
-	if errors.Is(err, sql.ErrNoRows) || err == nil && !h.Holds(now) {
-		return 0, nil
+var _ lifecycle.KeyRows = (*idempotencyKeys)(nil)
+
+// Holder implements lifecycle.KeyRows.
+func (ks *idempotencyKeys) Holder(task, key string) (h lifecycle.Holder, err error) {
+	err = ks.one(`SELECT k.run, coalesce(k.expires_at, 0), coalesce(r.`+hasEnded+`, 1) FROM stint_keys k
+		LEFT JOIN stint_runs r ON r.id = k.run WHERE k.task = ? AND k.key = ?`, []any{task, key}, &h.Run, &h.Expires, &h.Ended)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
 	}
-	return h.Run, err
+	return h, err
 }
 
-// debounce replaces a run that is scheduled for its first start by r, and returns it; 0: it is not.
-func (ks *idempotencyKeys) debounce(key int64, r *store.NewRun) (int64, error) {
-	at := lifecycle.DebouncedUntil(key, r)
+// Replace implements lifecycle.KeyRows.
+func (ks *idempotencyKeys) Replace(key int64, r *store.NewRun, at int64) (bool, error) {
 	setBy := ks.nextKey(ks.now) // the settings are this enqueue's, not those of the run's enqueue
 	limits, err := ks.limiters.storedLimits(store.SetByEnqueue(r.Limits, setBy))
 	if err != nil {
-		return 0, err
+		return false, err
 	}
 	var input any = r.Input
 	if len(r.Input) > spillAbove {
@@ -270,25 +265,25 @@ func (ks *idempotencyKeys) debounce(key int64, r *store.NewRun) (int64, error) {
 		start_in = ?6, start_by = ?5 + ?6 WHERE id = ?1 AND `+stateScheduled+` AND lease = 0`, key, input, text(r.Metadata), limits, at,
 		nullable(lifecycle.StartIn(r.StartIn)))
 	if err != nil || n == 0 {
-		return 0, err
+		return false, err
 	}
 	ks.timers.add(at)
 	if r.Graph != nil {
 		if err := ks.exec("DELETE FROM stint_task_limits WHERE run = ?", key); err != nil {
-			return 0, err
+			return false, err
 		}
 		limits := make(map[int][]store.Limit, len(r.TaskLimits))
 		for place, ls := range r.TaskLimits {
 			limits[place] = store.SetByEnqueue(ls, setBy)
 		}
 		if err := ks.workflows.keepTaskLimits(key, limits); err != nil {
-			return 0, err
+			return false, err
 		}
 	}
 	if input != nil {
-		return key, ks.exec("DELETE FROM stint_inputs WHERE id = ?", key)
+		return true, ks.exec("DELETE FROM stint_inputs WHERE id = ?", key)
 	}
-	return key, ks.exec("INSERT OR REPLACE INTO stint_inputs (id, data) VALUES (?, ?)", key, r.Input)
+	return true, ks.exec("INSERT OR REPLACE INTO stint_inputs (id, data) VALUES (?, ?)", key, r.Input)
 }
 
 // releaseKeys releases the keys of a run that is being deleted, except those whose KeyTTL has not passed.

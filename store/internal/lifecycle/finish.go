@@ -34,8 +34,8 @@ func (r *Run) Apply(c *Change) {
 	}
 }
 
-// Runs reports whether a worker executes the run with that lease.
-func (r *Run) Runs(lease store.Lease) bool { return r.State == store.Running && r.Lease == lease }
+// HeldBy reports whether a worker executes the run with that lease.
+func (r *Run) HeldBy(lease store.Lease) bool { return r.State == store.Running && r.Lease == lease }
 
 // Finish applies the outcome of an execution, and does what follows. It returns the state in which
 // the run is by then; 0: the outcome is of an earlier execution, and changes nothing.
@@ -81,7 +81,7 @@ func apply(rows Rows, key int64, o *store.Outcome, now int64) (store.State, erro
 	}
 	if !done {
 		r, err := rows.Run(key)
-		if err != nil || r == nil || !r.Runs(o.Lease) {
+		if err != nil || r == nil || !r.HeldBy(o.Lease) {
 			return 0, err
 		}
 		r.canceled(o, &c, now)

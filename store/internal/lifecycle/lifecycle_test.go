@@ -468,30 +468,51 @@ func TestNew(t *testing.T) {
 	}
 }
 
-func TestKeys(t *testing.T) {
+// keyRows implements lifecycle.KeyRows for one key.
+type keyRows struct {
+	holder    lifecycle.Holder
+	scheduled bool
+	due       int64
+}
+
+func (k *keyRows) Holder(string, string) (lifecycle.Holder, error) { return k.holder, nil }
+
+func (k *keyRows) Replace(_ int64, _ *store.NewRun, due int64) (bool, error) {
+	k.due = due
+	return k.scheduled, nil
+}
+
+func TestExisting(t *testing.T) {
+	run := keyOf(1)
+	debounce := store.NewRun{Key: "k", Debounce: 2 * time.Second, RunAt: at(0)}
+	late := debounce
+	late.RunAt = at(5000)
 	for _, c := range []struct {
-		h    lifecycle.Holder
-		want bool
+		name string
+		rows keyRows
+		n    store.NewRun
+		want int64
+		due  int64
 	}{
-		{lifecycle.Holder{}, true},
-		{lifecycle.Holder{Ended: true}, false},
-		{lifecycle.Holder{Expires: 100}, false},
-		{lifecycle.Holder{Expires: 101, Ended: true}, true},
+		{"a new key", keyRows{}, store.NewRun{Key: "k"}, 0, 0},
+		{"until the run ends", keyRows{holder: lifecycle.Holder{Run: run}}, store.NewRun{Key: "k"}, run, 0},
+		{"it has ended", keyRows{holder: lifecycle.Holder{Run: run, Ended: true}}, store.NewRun{Key: "k"}, 0, 0},
+		{"for a time", keyRows{holder: lifecycle.Holder{Run: run, Expires: start + 1001, Ended: true}}, store.NewRun{Key: "k"}, run, 0},
+		{"the time has passed", keyRows{holder: lifecycle.Holder{Run: run, Expires: start + 1000}}, store.NewRun{Key: "k"}, 0, 0},
+		{"replaces it", keyRows{holder: lifecycle.Holder{Run: run}, scheduled: true}, debounce, run, start + 1000},
+		{"at the latest", keyRows{holder: lifecycle.Holder{Run: run}, scheduled: true}, late, run, start + 2000},
+		{"it has started", keyRows{holder: lifecycle.Holder{Run: run}}, debounce, 0, start + 1000},
+		{"it has ended, with debounce", keyRows{holder: lifecycle.Holder{Run: run, Ended: true}, scheduled: true}, debounce, 0, 0},
 	} {
-		if got := c.h.Holds(100); got != c.want {
-			t.Errorf("%+v: %v", c.h, got)
+		got, err := lifecycle.Existing(&c.rows, &c.n, start+1000)
+		ok(t, err)
+		if got != c.want || c.rows.due != c.due {
+			t.Errorf("%s: run %d, due %d; want run %d, due %d", c.name, got, c.rows.due, c.want, c.due)
 		}
 	}
 	for ttl, want := range map[time.Duration]int64{store.UntilDone: 0, time.Second: start + 1000, time.Nanosecond: start + 1} {
 		if got := lifecycle.KeyExpires(&store.NewRun{KeyTTL: ttl}, start); got != want {
 			t.Errorf("%v: %d, want %d", ttl, got, want)
-		}
-	}
-	key := start << keys.SeqBits
-	for after, want := range map[int64]int64{500: start + 500, 3000: start + 2000} {
-		n := store.NewRun{RunAt: time.UnixMilli(start + after), Debounce: 2 * time.Second}
-		if got := lifecycle.DebouncedUntil(key, &n); got != want {
-			t.Errorf("%d ms after: %d, want %d", after, got, want)
 		}
 	}
 }

@@ -119,7 +119,7 @@ func (r *rows) Open(key int64) (_ bool, err error) {
 func (r *rows) Try(key int64, lease store.Lease, c lifecycle.Change) (_ bool, err error) {
 	defer r.miss(&err)
 	x := r.runs[key]
-	if x == nil || !x.Runs(lease) || x.CancelAt != 0 {
+	if x == nil || !x.HeldBy(lease) || x.CancelAt != 0 {
 		r.tries++
 		return false, nil
 	}

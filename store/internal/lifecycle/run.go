@@ -112,31 +112,3 @@ func StartIn(d time.Duration) int64 {
 	}
 	return max(d.Milliseconds(), 1)
 }
-
-// A Holder is the run that an idempotency key refers to.
-type Holder struct {
-	Run     int64
-	Expires int64 // 0: the key is free again when the run ends
-	Ended   bool  // it has ended, or was deleted
-}
-
-// Holds reports whether the key still refers to the run.
-func (h *Holder) Holds(now int64) bool {
-	if h.Expires == 0 {
-		return !h.Ended
-	}
-	return h.Expires > now
-}
-
-// KeyExpires returns the Holder.Expires of a new run.
-func KeyExpires(n *store.NewRun, now int64) int64 {
-	if n.KeyTTL == store.UntilDone {
-		return 0
-	}
-	return now + max(n.KeyTTL.Milliseconds(), 1)
-}
-
-// DebouncedUntil returns when a run is due that a new one with its key replaces.
-func DebouncedUntil(key int64, n *store.NewRun) int64 {
-	return min(clock.CeilMillis(n.RunAt), keys.CreatedAt(key)+n.Debounce.Milliseconds())
-}
