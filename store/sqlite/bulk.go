@@ -62,3 +62,15 @@ func (b *bulk) flush(u *unit) error {
 	b.args = b.args[:min(1, len(b.args))]
 	return nil
 }
+
+// insertAll executes statements, each for bulkSizes rows, until all arguments are used.
+func (t *txn) insertAll(texts *[len(bulkSizes)]string, columns int, args []any) error {
+	for i, rows := range bulkSizes {
+		for n := columns * rows; len(args) >= n; args = args[n:] {
+			if err := t.exec(texts[i], args[:n]...); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -5,14 +5,12 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/keys"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
 	"github.com/stint-dev/stint/store/internal/ready"
-	"github.com/stint-dev/stint/store/internal/workflow"
 )
 
 const (
@@ -89,11 +87,12 @@ func (rs *runs) enqueue(now int64, runs []store.NewRun, staged map[ready.Name]in
 		counts.Enqueued++
 		key := rs.nextKey(now)
 		out[i].ID = rs.s.ids.ID(key)
+		plain := lifecycle.Plain(r, now)
 		input, err := rs.spill(key, r.Input)
 		if err != nil {
 			return nil, err
 		}
-		if lifecycle.Plain(r, now) {
+		if plain {
 			err = b.addPlain(rs.unit, key, lane, r, input)
 		} else if err = b.flush(rs.unit); err == nil {
 			err = rs.insertFull(key, lane, now, r, input, staged != nil)
@@ -131,13 +130,6 @@ func (rs *runs) laneOf(n ready.Name, staged map[ready.Name]int64) (int64, error)
 	return rs.lanes.lane(n)
 }
 
-// nextKey returns the next run key: the time, or the last key plus one if the clock did not advance, so
-// that keys follow the order of enqueueing (R5).
-func (t *txn) nextKey(now int64) int64 {
-	t.lastKey = max(now<<keys.SeqBits, t.lastKey+1)
-	return t.lastKey
-}
-
 // spill stores a large input in a table of its own, and returns the value for the run's row.
 func (rs *runs) spill(key int64, input []byte) (any, error) {
 	if len(input) <= spillAbove {
@@ -170,7 +162,7 @@ func (rs *runs) insertFull(key, lane, now int64, r *store.NewRun, input any, sta
 			return err
 		}
 	}
-	node, err := rs.nodeOf(r)
+	node, err := rs.workflows.nodeOf(r)
 	if err != nil {
 		return err
 	}
@@ -203,26 +195,7 @@ func (rs *runs) insertFull(key, lane, now int64, r *store.NewRun, input any, sta
 	if err != nil || row.State != store.Running {
 		return err
 	}
-	return rs.beginInserted(key, node, root, r)
-}
-
-// nodeOf returns the node of a run to insert, if it is a workflow's; else 0. It stores the graph.
-func (rs *runs) nodeOf(r *store.NewRun) (int64, error) {
-	if r.Graph == nil {
-		return 0, nil
-	}
-	id, err := rs.workflows.storeGraph(r.Graph)
-	return id<<nodeBits | int64(r.Graph.End()), err
-}
-
-// beginInserted begins the workflow's run that was inserted for r. root is its root, or nil.
-func (rs *runs) beginInserted(key, node int64, root any, r *store.NewRun) error {
-	info := workflowInfo{workflow.Shared{Priority: r.Priority, Root: key}, slices.Clone(r.Input), slices.Clone(r.Metadata)}
-	if root != nil {
-		info.Root = root.(int64)
-	}
-	rs.workflows.keep(key, info)
-	return workflow.BeginRun(rs.workflows, key, node, keys.CreatedAt(key))
+	return rs.workflows.beginInserted(key, node, root, r)
 }
 
 type parentRow struct{ key, root int64 }
@@ -236,87 +209,4 @@ func (rs *runs) parentOf(id store.ID) (p parentRow, err error) {
 		return p, fmt.Errorf("parent run %s: %w", id, store.ErrNotFound)
 	}
 	return p, err
-}
-
-var _ lifecycle.KeyRows = (*idempotencyKeys)(nil)
-
-// Holder implements lifecycle.KeyRows.
-func (ks *idempotencyKeys) Holder(task, key string) (h lifecycle.Holder, err error) {
-	err = ks.one(`SELECT k.run, coalesce(k.expires_at, 0), coalesce(r.`+hasEnded+`, 1) FROM stint_keys k
-		LEFT JOIN stint_runs r ON r.id = k.run WHERE k.task = ? AND k.key = ?`, []any{task, key}, &h.Run, &h.Expires, &h.Ended)
-	if errors.Is(err, sql.ErrNoRows) {
-		err = nil
-	}
-	return h, err
-}
-
-// Replace implements lifecycle.KeyRows.
-func (ks *idempotencyKeys) Replace(key int64, r *store.NewRun, at int64) (bool, error) {
-	setBy := ks.nextKey(ks.now) // the settings are this enqueue's, not those of the run's enqueue
-	limits, err := ks.limiters.storedLimits(store.SetByEnqueue(r.Limits, setBy))
-	if err != nil {
-		return false, err
-	}
-	var input any = r.Input
-	if len(r.Input) > spillAbove {
-		input = nil
-	}
-	n, err := ks.execN(`UPDATE stint_runs SET input = ?2, metadata = ?3, limits = ?4, `+setRank+`?5, due_at = ?5,
-		start_in = ?6, start_by = ?5 + ?6 WHERE id = ?1 AND `+stateScheduled+` AND lease = 0`, key, input, text(r.Metadata), limits, at,
-		nullable(lifecycle.StartIn(r.StartIn)))
-	if err != nil || n == 0 {
-		return false, err
-	}
-	ks.timers.add(at)
-	if r.Graph != nil {
-		if err := ks.exec("DELETE FROM stint_task_limits WHERE run = ?", key); err != nil {
-			return false, err
-		}
-		limits := make(map[int][]store.Limit, len(r.TaskLimits))
-		for place, ls := range r.TaskLimits {
-			limits[place] = store.SetByEnqueue(ls, setBy)
-		}
-		if err := ks.workflows.keepTaskLimits(key, limits); err != nil {
-			return false, err
-		}
-	}
-	if input != nil {
-		return true, ks.exec("DELETE FROM stint_inputs WHERE id = ?", key)
-	}
-	return true, ks.exec("INSERT OR REPLACE INTO stint_inputs (id, data) VALUES (?, ?)", key, r.Input)
-}
-
-// releaseKeys releases the keys of a run that is being deleted, except those whose KeyTTL has not passed.
-func (ks *idempotencyKeys) releaseKeys(run int64) error {
-	err := ks.exec("DELETE FROM stint_keys WHERE run = ? AND (expires_at IS NULL OR expires_at <= ?)", run, ks.now)
-	if err != nil {
-		return err
-	}
-	return ks.exec("UPDATE stint_keys SET gone = 1 WHERE run = ?", run)
-}
-
-// expireKeys deletes the keys of deleted runs whose KeyTTL has passed.
-func (s *Store) expireKeys(ctx context.Context) error {
-	for more := true; more; {
-		err := s.do(ctx, func(u *unit) error {
-			n, err := u.execN(expireKeysSQL, u.now, perBulk)
-			more = n == perBulk
-			return err
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-const expireKeysSQL = `
-DELETE FROM stint_keys WHERE (task, key) IN (SELECT task, key FROM stint_keys WHERE gone = 1 AND expires_at <= ?
-  ORDER BY expires_at LIMIT ?)`
-
-// holdKey makes the run key the holder of r's idempotency key.
-func (ks *idempotencyKeys) holdKey(now, key int64, r *store.NewRun) error {
-	return ks.exec(`INSERT INTO stint_keys (task, key, run, expires_at) VALUES (?, ?, ?, ?)
-		ON CONFLICT DO UPDATE SET run = excluded.run, expires_at = excluded.expires_at, gone = 0`, r.Task, r.Key, key,
-		nullable(lifecycle.KeyExpires(r, now)))
 }

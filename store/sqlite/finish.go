@@ -2,13 +2,9 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
-	"errors"
-	"strings"
 	"time"
 
-	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
 )
@@ -122,115 +118,4 @@ func (rs *runs) Finished(key int64, o *store.Outcome, to store.State, now int64)
 		return err
 	}
 	return rs.exec("INSERT OR REPLACE INTO stint_tests (run, results) VALUES (?, ?)", key, string(results))
-}
-
-// nullable returns the value of a column in which 0 is NULL.
-func nullable(n int64) any {
-	if n == 0 {
-		return nil
-	}
-	return n
-}
-
-// text returns bytes for a TEXT column; nil is NULL.
-func text(b []byte) any {
-	if b == nil {
-		return nil
-	}
-	return string(b)
-}
-
-// Record implements store.Runs.
-func (s *Store) Record(ctx context.Context, records []store.Record) ([]bool, error) {
-	stale := make([]bool, len(records))
-	err := s.do(ctx, func(u *unit) error {
-		for i := range records {
-			key, ok := u.s.ids.Key(records[i].ID)
-			if ok {
-				err := u.one("SELECT EXISTS (SELECT 1 FROM stint_runs WHERE id = ? AND lease = ? AND "+stateRunning+")",
-					[]any{key, int64(records[i].Lease)}, &ok)
-				if err != nil {
-					return err
-				}
-			}
-			if stale[i] = !ok; !ok {
-				continue
-			}
-			if err := u.records.record(key, int64(records[i].Lease), &records[i]); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	return stale, err
-}
-
-// record stores what a handler reported, if its lease is current.
-func (rs *records) record(key, lease int64, r *store.Record) error {
-	if p := r.Progress; p != nil {
-		err := rs.exec(`INSERT INTO stint_progress (run, done, total, message)
-			SELECT id, ?3, ?4, ?5 FROM stint_runs WHERE id = ?1 AND lease = ?2 AND `+stateRunning+`
-			ON CONFLICT DO UPDATE SET done = excluded.done, total = excluded.total, message = excluded.message`, key, lease, p.Done,
-			p.Total, p.Message)
-		if err != nil {
-			return err
-		}
-	}
-	if len(r.Logs)+len(r.Chunks) == 0 {
-		return nil
-	}
-	var line, chunk int64 // the last numbers
-	err := rs.one(lastRecordedSQL, []any{key, lease}, &line, &chunk)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if err := rs.insertLogs(key, line, r.Logs); err != nil {
-		return err
-	}
-	for i, c := range r.Chunks {
-		if err := rs.exec("INSERT INTO stint_chunks (run, seq, data) VALUES (?, ?, ?)", key, chunk+1+int64(i), c); err != nil {
-			return err
-		}
-	}
-	if len(r.Chunks) > 0 {
-		rs.signals.chunks = append(rs.signals.chunks, key)
-	}
-	return nil
-}
-
-// lastRecordedSQL reads the numbers of a run's last log line and chunk, if its lease is current.
-const lastRecordedSQL = `
-SELECT coalesce((SELECT max(seq) FROM stint_logs WHERE run = ?1), 0), coalesce((SELECT max(seq) FROM stint_chunks WHERE run = ?1), 0)
-FROM stint_runs WHERE id = ?1 AND lease = ?2 AND ` + stateRunning
-
-// logsSQL insert log lines, bulkSizes rows at a time.
-var logsSQL = func() (texts [len(bulkSizes)]string) {
-	for i, n := range bulkSizes {
-		texts[i] = "INSERT INTO stint_logs (run, seq, at, level, attempt, message, attrs) " +
-			"VALUES (?,?,?,?,?,?,?)" + strings.Repeat(",(?,?,?,?,?,?,?)", n-1)
-	}
-	return texts
-}()
-
-// insertLogs appends log lines after number last, and deletes the oldest beyond MaxLogs. Lines that would
-// be deleted at once get numbers, but are not written.
-func (rs *records) insertLogs(key, last int64, logs []store.Log) error {
-	if len(logs) == 0 {
-		return nil
-	}
-	end := last + int64(len(logs))
-	if first := max(0, len(logs)-store.MaxLogs); first > 0 {
-		logs, last = logs[first:], last+int64(first)
-	}
-	args := make([]any, 0, 7*len(logs))
-	for i, l := range logs {
-		args = append(args, key, last+1+int64(i), clock.Millis(l.At), l.Level, l.Attempt, l.Message, text(l.Attrs))
-	}
-	if err := rs.insertAll(&logsSQL, 7, args); err != nil || end <= store.MaxLogs {
-		return err
-	}
-	return rs.exec("DELETE FROM stint_logs WHERE run = ? AND seq <= ?", key, end-store.MaxLogs)
 }

@@ -62,3 +62,19 @@ WITH RECURSIVE found (v) AS (
 func selectDistinct(column, from string) string {
 	return distinctValues(column, from) + "SELECT v FROM found WHERE v IS NOT NULL"
 }
+
+// nullable returns the value of a column in which 0 is NULL.
+func nullable(n int64) any {
+	if n == 0 {
+		return nil
+	}
+	return n
+}
+
+// text returns bytes for a TEXT column; nil is NULL.
+func text(b []byte) any {
+	if b == nil {
+		return nil
+	}
+	return string(b)
+}

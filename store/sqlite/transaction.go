@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/stint-dev/stint/store/internal/keys"
 	"github.com/stint-dev/stint/store/internal/reading"
 )
 
@@ -22,6 +23,13 @@ type txn struct {
 func (t *txn) exec(text string, args ...any) error {
 	_, err := t.execN(text, args...)
 	return err
+}
+
+// nextKey returns the next run key: the time, or the last key plus one if the clock did not advance, so
+// that keys follow the order of enqueueing (R5).
+func (t *txn) nextKey(now int64) int64 {
+	t.lastKey = max(now<<keys.SeqBits, t.lastKey+1)
+	return t.lastKey
 }
 
 // A querier runs statements that read: the writer inside a transaction, or a reader.

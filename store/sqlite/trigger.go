@@ -44,18 +44,6 @@ var firedSQL = func() (texts [len(bulkSizes)]string) {
 	return texts
 }()
 
-// insertAll executes statements, each for bulkSizes rows, until all arguments are used.
-func (t *txn) insertAll(texts *[len(bulkSizes)]string, columns int, args []any) error {
-	for i, rows := range bulkSizes {
-		for n := columns * rows; len(args) >= n; args = args[n:] {
-			if err := t.exec(texts[i], args[:n]...); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
 // triggersOf returns the triggers with exactly that key. It also caches those with a *.
 func (ts *triggers) triggersOf(key string) ([]store.Trigger, error) {
 	if ts.byKey == nil || len(ts.byKey) > maxTriggerKeys {

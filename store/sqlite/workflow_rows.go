@@ -3,6 +3,7 @@ package sqlite
 import (
 	"database/sql"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/stint-dev/stint/store"
@@ -97,6 +98,16 @@ func (ws *workflows) keepTaskLimits(run int64, limits map[int][]store.Limit) err
 		}
 	}
 	return nil
+}
+
+// beginInserted begins the workflow's run that was inserted for r. root is its root, or nil.
+func (ws *workflows) beginInserted(key, node int64, root any, r *store.NewRun) error {
+	info := workflowInfo{workflow.Shared{Priority: r.Priority, Root: key}, slices.Clone(r.Input), slices.Clone(r.Metadata)}
+	if root != nil {
+		info.Root = root.(int64)
+	}
+	ws.keep(key, info)
+	return workflow.BeginRun(ws, key, node, keys.CreatedAt(key))
 }
 
 // TaskLimits implements workflow.Rows.
