@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -100,6 +101,41 @@ func TestDocsNames(t *testing.T) {
 		for _, m := range name.FindAllStringSubmatch(text, -1) {
 			if pkg.Scope().Lookup(m[1]) == nil && !strings.HasPrefix(m[1], "Test") {
 				t.Errorf("%s: there is no %s", path, m[0])
+			}
+		}
+	})
+}
+
+// Every Go file that the docs name exists, by its path or by its name alone, and has the function
+// or method that is named before it: `(*Store).Finish` (`store/sqlite/finish.go`).
+func TestDocsFiles(t *testing.T) {
+	byName := map[string][]string{}
+	err := filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
+		byName[filepath.Base(path)] = append(byName[filepath.Base(path)], "/"+filepath.ToSlash(path))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := regexp.MustCompile("(?:`(?:\\(\\*?(\\w+)\\)\\.|\\w+\\.)(\\w+)`\\s+\\()?`([\\w./-]+\\.go)`")
+	eachDoc(t, func(doc, text string) {
+		for _, m := range name.FindAllStringSubmatch(text, -1) {
+			receiver, function, file := m[1], m[2], m[3]
+			i := slices.IndexFunc(byName[filepath.Base(file)], func(path string) bool { return strings.HasSuffix(path, "/"+file) })
+			if i < 0 {
+				t.Errorf("%s: there is no file %s", doc, file)
+				continue
+			}
+			declared := `(?m)^func ` + function + `\b`
+			if receiver != "" {
+				declared = `(?m)^func \(\w+ \*?` + receiver + `\b[^)]*\) ` + function + `\b`
+			}
+			code, err := os.ReadFile("." + byName[filepath.Base(file)][i])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if function != "" && !regexp.MustCompile(declared).Match(code) {
+				t.Errorf("%s: %s has no %s", doc, file, function)
 			}
 		}
 	})
