@@ -197,7 +197,7 @@ func (d *durableRun) awaitCompensations() {
 	}
 }
 
-// compensateRetries is how often a compensation that fails is retried.
+// compensateRetries is the number of retries of a compensation that fails.
 const compensateRetries = 5
 
 // runCompensations runs the compensations, and returns the outcome of the run if it does not

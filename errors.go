@@ -267,7 +267,7 @@ type appError struct {
 	methods bool    // an error in tree has a method Is or As
 }
 
-// maxTree is how many errors an error may wrap. An error with more wraps itself.
+// maxTree is the highest number of errors that an error may wrap. An error with more wraps itself.
 const maxTree = 1 << 16
 
 // vet returns err, which code of the app returned, as an *appError, or as a *PanicError if its

@@ -379,7 +379,7 @@ type RunInfo struct {
 	// returned, or it has something to clean up, for which it may have to wait for a worker.
 	Canceling bool
 	Attempt   int // the last that started, from 1; 0 before; a replay continues the count
-	// Executions is how often a worker took the run: for attempts, and to go on after waits,
+	// Executions counts how often a worker took the run: for attempts, and to go on after waits,
 	// crashes and shutdowns.
 	Executions int
 	Priority   int

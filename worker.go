@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	// DefaultSlots is how many runs a worker executes at once.
+	// DefaultSlots is the number of runs that a worker executes at once.
 	DefaultSlots = 100
 	// DefaultDrainTimeout is how long handlers may go on when a worker stops.
 	DefaultDrainTimeout = 30 * time.Second

@@ -86,7 +86,7 @@ type EventInfo struct {
 	Woke    []ID // runs that waited for it, up to MaxEventRuns
 }
 
-// MaxEventRuns is how many runs that an event started, or woke, are listed.
+// MaxEventRuns is the highest number of runs in each list of an EventInfo.
 const MaxEventRuns = 1000
 
 var (

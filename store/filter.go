@@ -26,7 +26,7 @@ var filters struct {
 	compiled map[string]Predicate
 }
 
-// maxFilters is how many compiled filters are cached.
+// maxFilters is the highest number of compiled filters in the cache.
 const maxFilters = 10_000
 
 // RegisterFilters sets the language of filters, for the whole process. Package cel

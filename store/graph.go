@@ -81,7 +81,7 @@ const (
 	afterTasks  = 3
 )
 
-// MaxGraph is how many tasks a graph may have.
+// MaxGraph is the highest number of tasks in a graph.
 const MaxGraph = 1<<20 - afterTasks
 
 // NewGraph returns a checked copy of a shape, ready for use.

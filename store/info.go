@@ -17,7 +17,7 @@ type Filter struct {
 	Limit    *LimitKey         // the run has this limit
 	Through  ID                // this run, and those enqueued before it
 
-	// Scan is how many runs List looks at, at most; 0: all. Other methods ignore it.
+	// Scan is the highest number of runs that List looks at; 0: all. Other methods ignore it.
 	Scan int
 }
 
@@ -77,10 +77,11 @@ type NewEvent struct {
 	Payload  []byte // JSON
 	Metadata []byte // a JSON object, or nil
 	Scope    string // selects among the filters of tasks
-	// Delivery, if not empty, is stored once: a second event with it is the first.
+	// Delivery, if not empty, names a delivery: a second event with it is not stored, and gets the ID of
+	// the first.
 	Delivery string
-	// Runs are, by task, what the templates of triggers make of this event, with limits and keys
-	// that functions of the program compute from the payload.
+	// Runs has, by task, the runs of triggers for this event, with the limits and keys that functions of
+	// the program compute from the payload.
 	Runs map[string]NewRun
 	// Costly lists the filters that were too expensive to compute for this event, and so did not
 	// match it. It is set by the store.

@@ -256,17 +256,17 @@ type Backuper interface {
 }
 
 const (
-	// MaxCrashes is how many deaths of its process a run may be executing in before it is Blocked.
+	// MaxCrashes is the number of deaths of its process after which a run is Blocked.
 	MaxCrashes = 5
-	// SuspectCrashes is how many deaths make a run a suspect, which executes only while no other does.
+	// SuspectCrashes is the number of deaths that make a run a suspect, which executes only while no other does.
 	SuspectCrashes = 2
 	// MaxCount is the highest count of runs in a list.
 	MaxCount = 10_000
-	// MaxLimits is how many limits are listed.
+	// MaxLimits is the highest number of limits in a list.
 	MaxLimits = 10_000
-	// MaxPageBytes is how many bytes of payloads and texts a page has, unless its only row has more.
+	// MaxPageBytes is the highest number of bytes of payloads and texts in a page, unless its only row has more.
 	MaxPageBytes = 8 << 20
-	// MaxLogs is how many log lines of a run are kept: the last ones.
+	// MaxLogs is the number of log lines of a run that are kept: the last ones.
 	MaxLogs = 10_000
 )
 

@@ -31,7 +31,7 @@ type Declaration struct {
 	Program  string // that declares it; the same for all builds
 	Crons    []Cron
 	Triggers []Trigger
-	Graph    *Graph // of a workflow: what crons of SetCron start from now on
+	Graph    *Graph // of a workflow: what crons of CronSet start from now on
 }
 
 // MatchKey reports whether an event's key matches a trigger's, in which "*" matches any text, also

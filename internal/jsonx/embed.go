@@ -9,7 +9,7 @@ import (
 	"github.com/stint-dev/stint/internal/text"
 )
 
-// maxBroken is how many bytes of a payload that is not JSON are shown.
+// maxBroken is the number of bytes shown of a payload that is not JSON.
 const maxBroken = 1024
 
 // Embed returns payload as it may stand within a JSON document, which one broken value

@@ -73,7 +73,7 @@ func appendValue(b []byte, v any) []byte {
 	return append(b, text...)
 }
 
-// plainDigits is how many digits a number may have that is written without an exponent.
+// plainDigits is the highest number of digits of a number that is written without an exponent.
 const plainDigits = 40
 
 // Number returns the one form of a JSON number. One with at most 40 digits before the

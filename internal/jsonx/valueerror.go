@@ -89,7 +89,7 @@ func decodeProblem(err error) string {
 	return fmt.Sprintf("decoding failed with a %T", err)
 }
 
-// maxPath is how many parts of a path are looked for: each costs that the text is read twice.
+// maxPath is the number of parts of a path that are looked for: each costs that the text is read twice.
 const maxPath = 10
 
 var (

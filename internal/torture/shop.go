@@ -33,7 +33,7 @@ type arrival struct {
 	N int `json:"n"`
 }
 
-// limitMax is how many runs of pay with one key execute at once.
+// limitMax is the number of runs of pay with one key that execute at once.
 const limitMax = 4
 
 // openShop opens the file, and creates it if it is missing.

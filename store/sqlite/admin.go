@@ -7,7 +7,7 @@ import (
 	"github.com/stint-dev/stint/store/internal/reading"
 )
 
-// perBulk is how many runs one commit of a bulk action changes.
+// perBulk is the number of runs that one commit of a bulk action changes.
 const perBulk = 500
 
 // each applies change to every run that an action concerns and that matches f, newest first, perBulk in a

@@ -9,7 +9,7 @@ type rowKind struct {
 	texts [len(bulkSizes)]string
 }
 
-// bulkSizes are how many rows an INSERT of a bulk may have.
+// bulkSizes are the numbers of rows that an INSERT of a bulk may have.
 var bulkSizes = [...]int{perInsert, 8, 1}
 
 // newRowKind returns the statements. One for many rows has only the first row's key; SQLite counts on from

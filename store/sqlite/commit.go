@@ -54,7 +54,7 @@ func (w *writer) commitGroup() bool {
 	return true
 }
 
-// maxDamages is how many damaged runs one group may meet.
+// maxDamages is the highest number of damaged runs that one group may meet.
 const maxDamages = 1000
 
 // tryCommit applies a group in a transaction that was begun and commits it, or leaves all

@@ -41,7 +41,7 @@ type limiterName struct {
 	name, key string
 }
 
-// A limiterCache holds limiters as the database and the transaction have them. It is dropped when
+// limiters holds the limiters as the database and the transaction have them. It is emptied when
 // a transaction fails, or another process commits.
 type limiters struct {
 	*unit

@@ -12,7 +12,7 @@ import (
 	"github.com/stint-dev/stint/store/internal/ready"
 )
 
-// perStage is how many runs of a large bulk a commit holds: about 10 ms of the writer.
+// perStage is the number of runs of a large bulk in a commit: about 10 ms of the writer.
 const perStage = 2000
 
 // enqueueStaged enqueues a large bulk in several commits, so that other changes need not wait for all of it:

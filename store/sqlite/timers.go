@@ -22,7 +22,7 @@ type timers struct {
 // add notes that a row has a time.
 func (ts *timers) add(at int64) { ts.added = min(ts.added, at) }
 
-// lookAgain has the next transaction read the times: it is not known what was stored.
+// lookAgain makes the next transaction read the times: what was stored is not known.
 func (ts *timers) lookAgain() { ts.found = new(int64) }
 
 func (ts *timers) committed() {

@@ -188,7 +188,7 @@ var (
 WHERE limiter = ? AND ` + stateQueued + ` ORDER BY lane, rank, turn, id LIMIT ?`
 )
 
-// perUnadmitted is how many runs that have not come to their limiters one transaction takes there.
+// perUnadmitted is the number of runs that one transaction takes to their limiters.
 const perUnadmitted = 256
 
 // admitUnadmitted takes such runs to their limiters, a bounded number in a transaction.

@@ -9,7 +9,7 @@ import (
 	"github.com/stint-dev/stint/store/internal/reading"
 )
 
-// A triggerCache holds triggers, by key, and the filters of tasks, by task. It is dropped when they change,
+// triggers holds triggers, by key, and the filters of tasks, by task. It is emptied when they change,
 // when another connection commits and when a transaction is rolled back.
 type triggers struct {
 	*unit

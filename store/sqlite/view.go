@@ -31,7 +31,7 @@ func (r reader) one(text string, args []any, into ...any) error {
 	return st.QueryRowContext(r.ctx, args...).Scan(into...)
 }
 
-// keptStmts is how many reading statements stay prepared. Lists have any number of texts.
+// keptStmts is the number of reading statements that stay prepared. Lists have any number of texts.
 const keptStmts = 64
 
 // readStmt returns the prepared statement with this text; nil: there are too many.

@@ -24,7 +24,7 @@ type Span struct {
 // Lengths are the lengths of spans, in milliseconds.
 var Lengths = [...]int64{time.Minute.Milliseconds(), time.Hour.Milliseconds()}
 
-// KeptFrom returns when the oldest span begins that is kept, in milliseconds.
+// KeptFrom returns when the oldest span that is kept begins, in milliseconds.
 func KeptFrom(length int64, now time.Time) int64 {
 	if length == Lengths[0] {
 		return now.Add(-store.MinutesKept).UnixMilli()
@@ -35,7 +35,8 @@ func KeptFrom(length int64, now time.Time) int64 {
 // rollUpAfter is how long after the end of a span the rows of several processes become one.
 const rollUpAfter = time.Hour
 
-// RolledUpTo returns before when spans begin whose rows are rolled up, in milliseconds.
+// RolledUpTo returns the time before which spans must begin for their rows to be rolled up, in
+// milliseconds.
 func RolledUpTo(length, now int64) int64 { return now - rollUpAfter.Milliseconds() - length }
 
 // storeEvery is how long counts stay unwritten, in milliseconds.

@@ -50,7 +50,7 @@ type Rows interface {
 	HasWorker(task string) (bool, error)
 }
 
-// perTick is how many missed ticks of a cron start runs in one transaction.
+// perTick is the number of missed ticks of a cron that start runs in one transaction.
 const perTick = 100
 
 // Tick starts the runs of up to n crons that are due.

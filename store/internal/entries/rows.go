@@ -19,7 +19,7 @@ type Rows interface {
 	// Event returns the first event that matches, since the run was enqueued and not before from,
 	// that the run has not had yet; 0: there is none.
 	Event(run, from int64, m store.Match) (event int64, payload []byte, err error)
-	// Waits tells that a run waits for an event, Had that it has got one.
+	// Waits records that a run waits for events with a key, Had that it has got one.
 	Waits(key string)
 	Had(run, event int64)
 

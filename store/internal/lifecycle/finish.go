@@ -178,7 +178,7 @@ func isOpen(rows Rows, id store.ID) (open bool, key int64, err error) {
 	return open, key, err
 }
 
-// canceled makes c what an outcome makes of a run that was asked to cancel. It ends, whatever the
+// canceled replaces c by the change for a run that was asked to cancel. It ends, whatever the
 // outcome, once it has cleaned up: compensations must run in any case, and a handler that would
 // have gone on gets to see the cancel.
 func (r *Run) canceled(o *store.Outcome, c *Change, now int64) {

@@ -33,8 +33,8 @@ func (h *Holder) holds(now int64) bool {
 	return h.Expires > now
 }
 
-// Existing returns the run that a new one with a key is; 0: the new one is enqueued. A new one with
-// a Debounce replaces what it finds, unless that has started.
+// Existing returns the run that has the idempotency key of a new one; 0: none has, and the new one
+// is enqueued. A new one with a Debounce replaces what it finds, unless that has started.
 func Existing(rows KeyRows, n *store.NewRun, now int64) (int64, error) {
 	h, err := rows.Holder(n.Task, n.Key)
 	if err != nil || !h.holds(now) {

@@ -10,9 +10,6 @@ import (
 // suspectDelay doubles with each crash: 0, 1 s, 2 s, 4 s.
 const suspectDelay = time.Second / 2
 
-// suspectFrom is how many crashes make a run a suspect, which executes while no other suspect does.
-const suspectFrom = 2
-
 // Release queues the runs of a worker that has left. After a crash they are queued behind all
 // others, from the second crash on after a growing delay; after store.MaxCrashes they are blocked.
 func Release(rows Rows, worker, now int64, crashed bool) (rec store.Recovered, err error) {
@@ -34,7 +31,7 @@ func Release(rows Rows, worker, now int64, crashed bool) (rec store.Recovered, e
 		}
 	}
 	for _, r := range runs {
-		if err := rows.MoveLane(r, r.Crashes >= suspectFrom); err != nil {
+		if err := rows.MoveLane(r, r.Crashes >= store.SuspectCrashes); err != nil {
 			return rec, err
 		}
 		switch {

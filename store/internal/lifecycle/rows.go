@@ -45,12 +45,12 @@ type Rows interface {
 
 	// Interrupt tells the worker of a run that it was asked to cancel.
 	Interrupt(r *Run)
-	// Ended tells that a run has ended: others may wait for it. Finished tells so of one that its
+	// Ended announces that a run has ended: others may wait for it. Finished announces one that its
 	// outcome has ended, and stores the results of its tests.
 	Ended(key int64)
 	Finished(key int64, o *store.Outcome, to store.State, now int64) error
 
-	// NextKey returns a new key. Copy inserts a copy of a run, with that's input, metadata, limits,
+	// NextKey returns a new key. Copy inserts a copy of a run, with its input, metadata, limits,
 	// and what its journal had completed before an address.
 	NextKey(now int64) int64
 	Copy(from, to *Run, before store.Address) error
@@ -69,7 +69,7 @@ type Rows interface {
 	EntryDone(key int64, at store.Address) (bool, error)
 	ResetUndo(key int64) error
 	Forget(key int64, from store.Address) error
-	// AwaitChild has the end of a child resume a run.
+	// AwaitChild makes the end of a child resume a run.
 	AwaitChild(child, run int64) error
 
 	// BeginWorkflow begins a workflow's run, ReplayWorkflow replays one, Advance does what follows

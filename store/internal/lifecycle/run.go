@@ -1,10 +1,10 @@
-// Package lifecycle decides what becomes of runs: what a new one is, what an outcome, a cancel, a
-// death of its process, a replay or a time makes of one, and what follows.
+// Package lifecycle decides what becomes of runs: how a new one begins, what an outcome, a cancel,
+// the death of a process, a replay or the time changes in one, and what follows.
 //
 // The package has no SQL, no clock and no goroutine: it reads and changes rows by Rows, which a
-// store implements in a transaction. Where one statement is to do, it decides for the run that is
-// usual, and the store makes that change by a statement with a fence (Rows.Try); only if the fence
-// holds it off is the row read, and decided for as it is.
+// store implements in a transaction. An outcome is decided for the usual run, without reading it,
+// and the store makes that change by one fenced statement (Rows.Try). Only if that changes nothing
+// is the row read, and the outcome decided for it.
 package lifecycle
 
 import (
@@ -86,7 +86,7 @@ func (r *Run) End(to store.State, now int64, reason []byte) {
 // Begin starts a workflow's run: its tasks start.
 func (r *Run) Begin(now int64) { r.State, r.Started = store.Running, now }
 
-// Plain reports whether nothing of a new run but its metadata is unusual: it is due at once.
+// Plain reports whether a new run is due at once, and sets nothing unusual but its metadata.
 func Plain(n *store.NewRun, now int64) bool {
 	return n.Key == "" && n.Graph == nil && n.Limits == nil && n.Parent == (store.ID{}) && !n.Detached && n.StartIn == 0 &&
 		(n.RunAt.IsZero() || clock.CeilMillis(n.RunAt) <= now)
@@ -105,7 +105,7 @@ func New(n *store.NewRun, key, now int64) Run {
 	return r
 }
 
-// StartIn returns a NewRun's StartIn as rows have it.
+// StartIn returns a NewRun's StartIn as rows store it, in milliseconds.
 func StartIn(d time.Duration) int64 {
 	if d <= 0 {
 		return 0

@@ -8,8 +8,8 @@ type Due struct {
 	Workflow, Limited bool
 }
 
-// QueueDue queues the runs that are due, and begins the workflows among them; limits of theirs
-// decide when they begin.
+// QueueDue queues the runs that are due. Of those of workflows it begins the ones without limits;
+// the others begin when their limits admit them.
 func QueueDue(rows Rows, now int64) error {
 	due, err := rows.Due(now)
 	if err != nil || len(due) == 0 {

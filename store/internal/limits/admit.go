@@ -12,7 +12,7 @@ import (
 // ErrUnits is the error of a run that needs more units than the burst of a rate limit has.
 var ErrUnits = errors.New("it could never start")
 
-// perAdmit is how many runs that wait at a limiter are looked at in one transaction.
+// perAdmit is the number of runs waiting at a limiter that one transaction looks at.
 const perAdmit = 256
 
 // Use returns the limiter of a limit that a run comes to, with the run's settings unless it has
@@ -61,7 +61,7 @@ func AdmitNew(r Rows, limits []store.Limit, workflow bool, setBy int64) (at *Lim
 }
 
 // Apply does what a run's change of state asks for: it gives back and takes what the run holds,
-// and admits a run that wants to start, or has it wait.
+// and admits a run that wants to start, or makes it wait.
 func Apply(r Rows, m *Transition) error {
 	if id := m.Before.waitsAt(); id > 0 && m.After.waitsAt() != id {
 		if err := leave(r, id); err != nil {
@@ -100,7 +100,7 @@ func Apply(r Rows, m *Transition) error {
 	return admit(r, m, need)
 }
 
-// admit makes a run ready that wants to start, or has it wait, or cancels it or older ones.
+// admit makes a run ready that wants to start, or makes it wait, or cancels it or older ones.
 func admit(r Rows, m *Transition, need []*store.Limit) error {
 	w := want{workflow: m.After.Workflow}
 	for _, limit := range need {
@@ -143,7 +143,7 @@ func admit(r Rows, m *Transition, need []*store.Limit) error {
 	return err
 }
 
-// leave counts a run that waits at a limiter no more.
+// leave stops counting a run that waited at a limiter.
 func leave(r Rows, id int64) error {
 	l, err := r.LimiterByID(id)
 	if l != nil && l.Waiting > 0 {
@@ -204,7 +204,7 @@ func turns(r Rows, s *State, limits []store.Limit) (map[*store.Limit]bool, error
 	return nil, nil
 }
 
-// AdmitAll admits the runs that can be at the limiters that have Recheck. open returns those.
+// AdmitAll admits runs at the limiters that have Recheck, which open returns.
 func AdmitAll(r Rows, open func() []*Limiter) error {
 	for {
 		all := open()

@@ -95,8 +95,8 @@ func (l *Limiter) Overdrawn() bool {
 	return l.Admitted > 0 && l.Active > l.Max
 }
 
-// Idle reports whether a rate limit was unused for a time, and its bucket is full: who uses it
-// again finds it as it was, if it is deleted.
+// Idle reports whether a rate limit was unused for a time, and its bucket is full: it may be deleted,
+// since its next use makes it as it was.
 func (l *Limiter) Idle(now time.Time, unused time.Duration) bool {
 	b := l.Bucket
 	b.Fill(now)

@@ -18,7 +18,7 @@ type Rows interface {
 	LimiterByID(id int64) (*Limiter, error)
 	// Changed stores a limiter by the end of the transaction. AdmitAll is called if it has Recheck.
 	Changed(l *Limiter)
-	// WakeAt has AdmitAll called at a time, in milliseconds, for limiters whose WakeAt has come.
+	// WakeAt makes the store call AdmitAll at a time, in milliseconds, for limiters whose WakeAt has come.
 	WakeAt(at int64)
 
 	// Place makes a queued run wait at a limiter, or ready.

@@ -69,7 +69,7 @@ func (r *Reader) entries(q Querier, where string, args ...any) (entries []store.
 	return entries, nil
 }
 
-// Entries is store.History's.
+// Entries reads what Entries of store.History returns.
 func (r *Reader) Entries(
 	q Querier, id store.ID, after store.Address, limit int, notes bool,
 ) (page []store.Entry, more bool, err error) {

@@ -6,7 +6,7 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// Queues is store.Limits'.
+// Queues reads what Queues of store.Limits returns.
 func (r *Reader) Queues(q Querier, name string) (all []store.QueueInfo, err error) {
 	type row struct {
 		store.QueueInfo
@@ -87,7 +87,7 @@ func (r *limiterRow) info(now time.Time) store.LimitInfo {
 const limitersSQL = "SELECT id, rate, name, key, max, strategy, active, waiting, per_second, tokens, at, coalesce(wake_at, 0), paused " +
 	"FROM stint_limiters WHERE "
 
-// Limits is store.Limits'.
+// Limits reads what Limits of store.Limits returns.
 func Limits(q Querier, now time.Time, rates bool) ([]store.LimitInfo, error) {
 	rows, err := All(q, (*limiterRow).fields, limitersSQL+"rate = ? ORDER BY rate, name, key LIMIT ?", rates, store.MaxLimits)
 	infos := make([]store.LimitInfo, len(rows))

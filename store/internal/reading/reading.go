@@ -1,6 +1,7 @@
-// Package reading has what only reads of the stores on SQLite and PostgreSQL, whose tables are one for one:
-// lists, pages, counts and journals. Its statements are in the SQL that both take, with what must differ in
-// a Dialect. They name the tables as SQLite does, stint_runs, and have the placeholders ? and ?1: see Rewrite.
+// Package reading has the part of the stores on SQLite and PostgreSQL that only reads: lists, pages, counts
+// and journals. Their tables correspond one to one. Its statements are in the SQL that both take, with what
+// must differ in a Dialect. They name the tables as SQLite does, stint_runs, and have the placeholders ? and
+// ?1: see Rewrite.
 package reading
 
 import (

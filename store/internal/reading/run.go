@@ -101,7 +101,7 @@ func (r *Reader) decode(q Querier, row *runRow) error {
 	return nil
 }
 
-// Get is store.History's.
+// Get reads what Get of store.History returns.
 func (r *Reader) Get(q Querier, now time.Time, id store.ID) (*store.Run, error) {
 	key, ok := r.IDs.Key(id)
 	if !ok {
@@ -140,7 +140,7 @@ func (r *Reader) attempts(q Querier, key int64) ([]store.Attempt, error) {
 	return all, err
 }
 
-// List is store.History's.
+// List reads what List of store.History returns.
 func (r *Reader) List(q Querier, now time.Time, f store.Filter, before store.ID, limit int) (runs []store.Run, next store.ID, err error) {
 	// One bound on each side: of two, SQLite uses one for the search, and reads up to the other.
 	from, to := r.bounds(&f)
@@ -204,7 +204,7 @@ func floorOf(q Querier, from int64, n int) (floor int64, err error) {
 	return floor, err
 }
 
-// Logs is store.History's.
+// Logs reads what Logs of store.History returns.
 func (r *Reader) Logs(q Querier, id store.ID, after int64, limit int) ([]store.Log, error) {
 	key, _ := r.IDs.Key(id)
 	type row struct {
@@ -223,7 +223,7 @@ func (r *Reader) Logs(q Querier, id store.ID, after int64, limit int) ([]store.L
 	return logs, err
 }
 
-// Chunks is store.History's.
+// Chunks reads what Chunks of store.History returns.
 func (r *Reader) Chunks(q Querier, id store.ID, after int64, limit int) (chunks []store.Chunk, ended bool, err error) {
 	key, _ := r.IDs.Key(id)
 	// The state first: if the run has ended by then, all its chunks are there.

@@ -22,7 +22,7 @@ var stateCounts = map[store.State]string{
 	store.Blocked:   isBlocked + " AND " + afterRunning + " AND " + notEnded,
 }
 
-// Counts is store.Stats'.
+// Counts reads what Counts of store.Stats returns.
 func Counts(q Querier) (map[store.State]int, error) {
 	counts := map[store.State]int{}
 	for state, cond := range stateCounts {
@@ -48,7 +48,7 @@ func CounterNames(q Querier, span int64) (all []count.Name, err error) {
 	}
 }
 
-// Counters is store.Stats'.
+// Counters reads what Counters of store.Stats returns.
 func Counters(q Querier, span time.Duration, since time.Time, perTask bool) (all []store.Counters, err error) {
 	if span != time.Minute && span != time.Hour {
 		return nil, fmt.Errorf("counters of %v: want a minute or an hour", span)
@@ -110,7 +110,7 @@ func Crowded(q Querier, length, before int64, n int) ([]count.Span, error) {
 	WHERE span = ? AND at < ? GROUP BY queue, task, at HAVING count(*) > 1 LIMIT ?`, length, before, n)
 }
 
-// Names is store.Stats'. Tasks of workflows share a lane, whose name ends with a colon; their own names are
+// Names reads what Names of store.Stats returns. Tasks of workflows share a lane, whose name ends with a colon; their own names are
 // in the graphs.
 func (r *Reader) Names(q Querier) (*store.Names, error) {
 	var n store.Names
@@ -157,7 +157,7 @@ func texts(array []byte) (all []string) {
 	return all
 }
 
-// Living is store.Workers'.
+// Living reads what Living of store.Workers returns.
 func Living(q Querier) ([]store.WorkerInfo, error) {
 	type row struct {
 		store.WorkerInfo

@@ -12,7 +12,7 @@ const workflowTaskSQL = "SELECT id, node, state, attempt, " + dueTime + `, start
   ` + isQueued + ` AND coalesce((SELECT task FROM stint_lanes l WHERE l.id = r.lane) NOT LIKE '%:', false)
 FROM stint_runs r WHERE `
 
-// Workflow is store.History's.
+// Workflow reads what Workflow of store.History returns.
 func (r *Reader) Workflow(q Querier, id store.ID, names []string) (g *store.Graph, tasks []store.WorkflowTask, err error) {
 	key, ok := r.IDs.Key(id)
 	if !ok {

@@ -6,7 +6,7 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// maxHeads is how many lanes one call of Rows.Heads reads.
+// maxHeads is the number of lanes that one call of Rows.Heads reads.
 const maxHeads = 1000
 
 // Cost returns how many slots a run of a task needs; 0: more than the worker has.

@@ -63,7 +63,7 @@ type Rows interface {
 	Busy(worker int64) (int, error)
 	// SuspectExecutes reports whether a run executes that is a suspect.
 	SuspectExecutes() (bool, error)
-	// WakeAt has claims served at a time, in milliseconds.
+	// WakeAt makes the store serve claims at a time, in milliseconds.
 	WakeAt(at int64)
 }
 

@@ -34,8 +34,8 @@ type Pass struct {
 	used         map[int64]struct{} // lanes of the runs that stay
 }
 
-// NewPass returns a pass that deletes the runs that ended before done, and of those that have failed
-// the ones that did before failed.
+// NewPass returns a pass that deletes the failed runs that ended before failed, and all others that
+// ended before done.
 func NewPass(done, failed time.Time) *Pass {
 	return &Pass{done: done, failed: failed, used: map[int64]struct{}{}}
 }
@@ -51,7 +51,7 @@ func (p *Pass) CreatedBefore() time.Time {
 // EventsBefore returns the time before which events are old enough: with the runs that they started.
 func (p *Pass) EventsBefore() time.Time { return p.done }
 
-// GoneBefore returns the time before which declarations and workers are old enough that are gone.
+// GoneBefore returns the time before which declarations and workers must have gone to be old enough.
 func (p *Pass) GoneBefore() time.Time {
 	if p.failed.Before(p.done) {
 		return p.failed

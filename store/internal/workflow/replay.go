@@ -33,7 +33,7 @@ func Replay(rows Rows, key, node, now int64) error {
 	return p.start()
 }
 
-// restart sets the workflow's own run back to its begin.
+// restart sets the workflow's own run back to its beginning.
 func (r *run) restart() error {
 	w, err := r.Runs().Run(r.key)
 	if err == nil && w == nil {

@@ -42,7 +42,7 @@ type Rows interface {
 	// enqueued; zero: none has. Came returns which events have come that a task waits for.
 	EventSince(run int64, m *store.Match) (time.Time, error)
 	Came(task int64) ([]Came, error)
-	// AwaitEvent has a task wait for an event, for a leaf of its conditions.
+	// AwaitEvent makes a task wait for an event, for a leaf of its conditions.
 	AwaitEvent(task int64, leaf int, m *store.Match) error
 	// Results returns the results of the predicates on a task's output, in JSON; nil: it has not
 	// succeeded.
@@ -52,7 +52,7 @@ type Rows interface {
 	Tasks(run, from, to int64) ([]Old, error)
 	Delete(task int64) error
 
-	// Stick has the tasks of a workflow's run follow a worker, and reports whether they followed
+	// Stick makes the tasks of a workflow's run follow a worker, and reports whether they followed
 	// none before. Unstarted returns those that have not started, and MoveTask moves one to where
 	// it belongs then.
 	Stick(run, worker int64) (bool, error)

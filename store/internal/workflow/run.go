@@ -43,7 +43,7 @@ func BeginRun(rows Rows, key, node, now int64) error {
 	return Begin(r, r.graph)
 }
 
-// TaskEnded does what follows from the end of a task. Nothing does from the workflow's own end, or
+// TaskEnded does what follows from the end of a task. Nothing follows from the workflow's own end, or
 // from that of its on-failure or on-success task.
 func TaskEnded(rows Rows, key, node int64, to store.State, now int64) error {
 	r, err := runOf(rows, key, node, now)
@@ -153,7 +153,7 @@ func (r *run) insert(place int, t Task) (int64, error) {
 	return t.Key, r.Insert(r.graph, t)
 }
 
-// limit takes a task that has limits to them.
+// limit admits a task that has limits, or makes it wait at one.
 func (r *run) limit(place int, t *Task) (err error) {
 	if place >= len(r.graph.Tasks) || !r.graph.Tasks[place].Limited {
 		return nil
