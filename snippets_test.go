@@ -141,6 +141,33 @@ func TestDocsFiles(t *testing.T) {
 	})
 }
 
+// Every test that the docs name exists.
+func TestDocsTests(t *testing.T) {
+	tests := map[string]bool{}
+	function := regexp.MustCompile(`(?m)^func (Test\w+)`)
+	err := filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		code, err := os.ReadFile(path)
+		for _, m := range function.FindAllSubmatch(code, -1) {
+			tests[string(m[1])] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := regexp.MustCompile("`(?:[\\w/]+\\.)?(Test[A-Z]\\w*)`")
+	eachDoc(t, func(doc, text string) {
+		for _, m := range name.FindAllStringSubmatch(text, -1) {
+			if !tests[m[1]] {
+				t.Errorf("%s: there is no %s", doc, m[1])
+			}
+		}
+	})
+}
+
 // eachDoc calls f with every document of the module.
 func eachDoc(t *testing.T, f func(path, text string)) {
 	t.Helper()
