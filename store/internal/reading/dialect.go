@@ -44,10 +44,11 @@ var PostgreSQL = complete(Dialect{
 	Visible:      "true",
 	Executions:   "r.executions",
 	AttemptOrder: "n",
-	// The message is the first member of an encoded error. What is not such an error is its own message, and so
-	// is one with a NUL, which a text cannot have.
-	ErrorHas: `strpos(lower(CASE WHEN r.error ~ '^\{"message":"([^"\\]|\\["\\/bfnrtu])*"[,}]' AND strpos(r.error, '\u0000') = 0
-			THEN substring(r.error FROM '^\{"message":("([^"\\]|\\["\\/bfnrtu])*")')::json #>> '{}' ELSE r.error END), lower(?)) > 0`,
+	// The message is the first member of an encoded error, or comes after its kind. What is not such an error is
+	// its own message, and so is one with a NUL, which a text cannot have.
+	ErrorHas: `strpos(lower(CASE WHEN r.error ~ '^\{("kind":"[^"\\]*",)?"message":"([^"\\]|\\["\\/bfnrtu])*"[,}]'
+			AND strpos(r.error, '\u0000') = 0 THEN (regexp_match(r.error,
+			'^\{("kind":"[^"\\]*",)?"message":("([^"\\]|\\["\\/bfnrtu])*")'))[2]::json #>> '{}' ELSE r.error END), lower(?)) > 0`,
 	HasLimit: `EXISTS (SELECT 1 FROM json_array_elements(r.limits::json) j
 			WHERE coalesce(j->>'n', '') = ? AND coalesce(j->>'k', '') = ? AND (j->>'u' IS NOT NULL) = ?)`,
 	HasMetadata: "r.metadata::json->>?::text = ?",
