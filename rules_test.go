@@ -25,9 +25,12 @@ func TestImports(t *testing.T) {
 		{"/store", "net/http", "a store serves nobody"},
 		{"/store/internal", "database/sql", "decisions know no database"},
 		{"/store/internal", module + "/store/sqlite", "decisions know no database"},
+		{"/store/internal", module + "/store/postgres", "decisions know no database"},
 		{"/store/internal", "sync", "decisions have no goroutine"},
 		{"/store/internal", "context", "decisions do no I/O"},
 		{"/store", module + "/store/sqlite", "the contract knows no store"},
+		{"/store", module + "/store/postgres", "the contract knows no store"},
+		{"", module + "/store/postgres", "who keeps a file links no driver of a server"},
 		{"", "database/sql", "SQL is the store's; tx.go names the types"},
 		{"/ui", module + "/store", "a page that needs a row shows that Client lacks a method"},
 		{"/ui", "html/template", "it calls methods by name, so the linker keeps every exported one: 4 MiB"},
@@ -49,7 +52,7 @@ func TestImports(t *testing.T) {
 			if to == "" {
 				to = module
 			}
-			inside := fields[0] == from || n.from != "" && to != module+"/store/sqlite" && strings.HasPrefix(fields[0], from+"/")
+			inside := fields[0] == from || n.from != "" && strings.HasPrefix(fields[0], from+"/")
 			if from == module && to == "database/sql" && onlyTx(t) {
 				continue
 			}
@@ -57,6 +60,23 @@ func TestImports(t *testing.T) {
 				t.Errorf("%s imports %s: %s", fields[0], to, n.why)
 			}
 		}
+		for _, to := range fields[1:] {
+			checkPostgres(t, fields[0], to)
+		}
+	}
+}
+
+// checkPostgres reports an import of the PostgreSQL driver outside of its store, and one of a part of the module
+// that a store does not know.
+func checkPostgres(t *testing.T, from, to string) {
+	t.Helper()
+	const postgres = module + "/store/postgres"
+	if strings.HasPrefix(to, "github.com/jackc/") && from != postgres {
+		t.Errorf("%s imports %s: the driver is the store's", from, to)
+	}
+	known := to == module+"/store" || strings.HasPrefix(to, module+"/store/internal/") || strings.HasPrefix(to, module+"/internal/")
+	if from == postgres && strings.HasPrefix(to, module) && !known {
+		t.Errorf("%s imports %s: a store knows the contract, and what stores share", from, to)
 	}
 }
 

@@ -38,6 +38,9 @@ type Lane struct {
 	bound Position
 }
 
+// Bound returns a position that the lane's first ready run is not before.
+func (l *Lane) Bound() Position { return l.bound }
+
 // A Position is a run's position in the order of starting.
 type Position struct{ Rank, Turn, ID int64 }
 

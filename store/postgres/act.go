@@ -1,0 +1,83 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/stint-dev/stint/internal/clock"
+	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/entries"
+	"github.com/stint-dev/stint/store/internal/lifecycle"
+)
+
+// ChangeRun implements store.Runs.
+func (s *Store) ChangeRun(ctx context.Context, now time.Time, id store.ID, c store.RunChange) (store.ID, error) {
+	out := id
+	err := s.do(ctx, func(u *unit) (err error) {
+		out = id
+		rows := runRows{u}
+		switch c.Kind {
+		case store.RunRestart:
+			return lifecycle.Restart(rows, id, c.At, now.UnixMilli())
+		case store.RunFork:
+			out, err = lifecycle.Fork(rows, id, c.At, now.UnixMilli())
+			return err
+		}
+		return lifecycle.Reschedule(rows, id, max(clock.CeilMillis(c.Due), now.UnixMilli()))
+	})
+	return out, err
+}
+
+// Append implements store.Runs.
+func (s *Store) Append(ctx context.Context, now time.Time, c store.Call) (e store.Entry, stale bool, err error) {
+	key, ok := s.ids.Key(c.ID)
+	if !ok {
+		return c.Entry, true, nil
+	}
+	err = s.do(ctx, func(u *unit) (err error) {
+		call := c
+		e, stale, err = entries.Append(entryRows{u}, key, &call, 0, clock.FromMillis(now.UnixMilli()))
+		return err
+	})
+	return e, stale, err
+}
+
+// perBulk is how many runs one commit of a bulk action changes.
+const perBulk = 500
+
+// act applies an action to a run, and reports whether it has changed it.
+func (u *unit) act(a *store.Action, key, now int64) (bool, error) {
+	switch a.Kind {
+	case store.ActCancel:
+		return lifecycle.Cancel(runRows{u}, key, now, a.Reason)
+	case store.ActReplay:
+		return lifecycle.Replay(runRows{u}, key, now)
+	}
+	r, err := u.run(key)
+	if err != nil || r == nil || !r.State.Terminal() || r.IsTask() { // a workflow's task is deleted with its workflow's run
+		return false, err
+	}
+	return true, u.deleteRun(key)
+}
+
+// actOn applies an action to runs, in one commit, and returns how many it has changed.
+func (s *Store) actOn(ctx context.Context, now time.Time, a *store.Action, keys []int64) (n int, err error) {
+	err = s.do(ctx, func(u *unit) error {
+		n = 0
+		u.runs.ask(keys...)
+		var missed error
+		for _, key := range keys {
+			changed, err := u.act(a, key, now.UnixMilli())
+			switch {
+			case err == errMiss: // the others' misses are asked for with it
+				missed = err
+			case err != nil:
+				return err
+			case changed:
+				n++
+			}
+		}
+		return missed
+	})
+	return n, err
+}

@@ -1,0 +1,364 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stint-dev/stint/internal/clock"
+	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/lifecycle"
+	"github.com/stint-dev/stint/store/internal/limits"
+	"github.com/stint-dev/stint/store/internal/ready"
+	"github.com/stint-dev/stint/store/internal/workflow"
+)
+
+// A claim is one call of Claim. The writer serves it in the first group that has runs for it.
+type claim struct {
+	store.ClaimRequest
+	withdrawn bool          // its caller gave up while it was being served; guarded by writer.mu
+	leases    []store.Lease // of the runs that it was given by the last commit
+	got       []store.Claimed
+	err       error
+	once      sync.Once
+	done      chan struct{}
+
+	// What a claim that is committed with its statement gets, once the batch was sent.
+	pending *[]claimedRow
+	most    int
+	only    *ready.Lane
+}
+
+func (c *claim) answer(got []store.Claimed, err error) {
+	c.once.Do(func() { c.got, c.err = got, err; close(c.done) })
+}
+
+// Claim implements store.Runs.
+func (s *Store) Claim(ctx context.Context, r store.ClaimRequest) ([]store.Claimed, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if s.settings.ReadOnly {
+		return nil, store.ErrReadOnly
+	}
+	c := &claim{ClaimRequest: r, done: make(chan struct{})}
+	w := s.w
+	w.mu.Lock()
+	if w.noClaims {
+		w.mu.Unlock()
+		return nil, store.ErrClosed
+	}
+	w.claims = append(w.claims, c)
+	w.recheck = true
+	signal(w.signaled)
+	w.mu.Unlock()
+	select {
+	case <-c.done:
+		return c.got, c.err
+	case <-ctx.Done():
+	}
+	w.mu.Lock()
+	i := slices.Index(w.claims, c)
+	if i >= 0 {
+		w.claims = slices.Delete(w.claims, i, i+1)
+	}
+	c.withdrawn = true
+	w.mu.Unlock()
+	if i >= 0 {
+		return nil, ctx.Err()
+	}
+	<-c.done // it is being served, and its runs are ours
+	if len(c.got) == 0 && c.err == nil {
+		return nil, ctx.Err()
+	}
+	return c.got, c.err
+}
+
+// claimLaneSQL starts the first ready runs of a lane, from a position on; claimSQL those of an array. Those
+// that another process is about to start are passed over. claimedSQL reads the runs that executions were
+// given.
+const (
+	claimLaneSQL = `
+WITH heads AS (SELECT t.id, t.flags FROM stint.runs t
+  WHERE t.lane = $4 AND t.state = 3 AND t.limiter IS NULL AND (t.rank, t.turn, t.id) >= ($5, $6, $7)
+  ORDER BY t.rank, t.turn, t.id LIMIT $8 FOR UPDATE SKIP LOCKED)` + claimSet
+
+	claimSQL = `
+WITH heads AS (SELECT h.id, h.flags FROM unnest($4::bigint[]) AS u (id) CROSS JOIN LATERAL (
+  SELECT t.id, t.flags FROM stint.runs t WHERE t.id = u.id AND t.state = 3 AND t.limiter IS NULL FOR UPDATE SKIP LOCKED) h)` + claimSet
+
+	claimSet = `
+UPDATE stint.runs r SET state = 4, attempt = attempt + 1, executions = executions + 1, lease = $1, worker = $2, started_at = $3,
+  start_by = NULL, flags = r.flags & -5
+FROM heads WHERE r.id = heads.id
+RETURNING heads.flags & 4 <> 0, ` + claimedColumns
+
+	claimedSQL = "SELECT false, " + claimedColumns + " FROM stint.runs r WHERE r.worker = $1 AND r.state = 4 AND r.lease = ANY ($2)"
+
+	claimedColumns = `r.id, r.lane, r.lease, r.priority, r.attempt, r.replayed, r.crashes, coalesce(r.due_at, r.id >> 20), r.started_at,
+  r.rank, r.turn, coalesce(r.input, (SELECT data FROM stint.inputs i WHERE i.id = r.id)), r.metadata, r.parent, r.root, r.node,
+  (r.executions > 1 OR r.flags & 8 <> 0) AND EXISTS (SELECT 1 FROM stint.journal j WHERE j.run = r.id), r.cancel_at, r.spent,
+  r.limits IS NOT NULL, r.executions`
+)
+
+// A claimedRow is what a claim reads of a run that it starts.
+type claimedRow struct {
+	store.Claimed
+	key, lane, lease, due, started, rank, turn, spent int64
+	parent, root, node, cancel                        *int64
+	resumed, limited                                  bool // resumed: before it was started
+}
+
+func scanClaimed(row pgx.CollectableRow) (r claimedRow, err error) {
+	return r, row.Scan(&r.resumed, &r.key, &r.lane, &r.lease, &r.Priority, &r.Attempt, &r.Replayed, &r.Crashes, &r.due, &r.started,
+		&r.rank, &r.turn, &r.Input, &r.Metadata, &r.parent, &r.root, &r.node, &r.Journal, &r.cancel, &r.spent, &r.limited, &r.Executions)
+}
+
+// A serving is the part of a transaction that starts runs for claims.
+type serving struct {
+	w       *writer
+	u       *unit
+	b       *pgx.Batch // to be sent
+	written bool       // what the group has changed was sent
+}
+
+// serveClaims starts ready runs for the claims that wait, in a transaction whose changes are in the batch b
+// and are written with it. It leaves the commit in the batch that it returns.
+func (w *writer) serveClaims(ctx context.Context, u *unit, b *pgx.Batch, claims []*claim) (*pgx.Batch, error) {
+	s := &serving{w: w, u: u, b: b}
+	for _, c := range claims {
+		c.got, c.leases = nil, nil
+		for free := c.Free(); free > 0 && !w.epoch.pausedWorkers[c.Worker]; {
+			var err error
+			if free, err = s.serve(ctx, c, free, len(claims) == 1); err != nil {
+				return s.b, err
+			}
+		}
+	}
+	return s.b, nil
+}
+
+// serve starts some runs for a claim whose worker has free slots, and returns how many are still free; 0: the
+// claim gets no more.
+func (s *serving) serve(ctx context.Context, c *claim, free int, alone bool) (int, error) {
+	w, u := s.w, s.u
+	v := w.lanes.View(&c.ClaimRequest, w.epoch.peers)
+	x, err := ready.Choose(readyRows{w, ctx, u, s.written}, &w.lanes.Set, v, &c.ClaimRequest, free)
+	if errors.Is(err, errMiss) { // it reads: what the group has changed must be written before
+		return free, s.write(ctx)
+	}
+	if err != nil || x.Only == nil && len(x.Runs) == 0 || x.Only != nil && x.Most == 0 {
+		return 0, err
+	}
+	var got []claimedRow
+	w.queueClaim(s.b, c, x, u.now, &got)
+	if x.Only != nil && alone && !w.epoch.limits && !u.limitsUsed && !ofWorkflow(x.Only) { // the usual case: the commit goes with it
+		c.pending, c.most, c.only = &got, x.Most, x.Only
+		return 0, nil
+	}
+	if err := s.send(ctx); err != nil {
+		return 0, err
+	}
+	if !s.written {
+		s.written = true
+		u.settle()
+	}
+	if err := w.fill(ctx, u, c, x, got); err != nil {
+		return 0, err
+	}
+	if len(got) == 0 {
+		if x.Only == nil {
+			return free, nil // others took them; their lanes are read again
+		}
+		return 0, nil
+	}
+	for i := range got {
+		free -= ready.Cost(&c.ClaimRequest, got[i].Task)
+	}
+	some, err := w.startLimited(ctx, u, got)
+	if err != nil || !some && !w.epoch.limits { // nothing has become ready by that
+		return 0, err
+	}
+	if some {
+		err = s.writeStarted(ctx)
+	}
+	return free, err
+}
+
+// send sends the batch, and begins another.
+func (s *serving) send(ctx context.Context) error {
+	if err := s.w.send(ctx, s.b); err != nil {
+		return err
+	}
+	s.b, s.u.wrote = &pgx.Batch{}, true
+	return nil
+}
+
+// write sends what the group has changed, so that the database can be read.
+func (s *serving) write(ctx context.Context) error {
+	if s.b.Len() > 0 {
+		if err := s.send(ctx); err != nil {
+			return err
+		}
+	}
+	s.written = true
+	s.u.settle()
+	return nil
+}
+
+// writeStarted sends what startLimited has changed, and marks the lanes that have ready runs by it.
+func (s *serving) writeStarted(ctx context.Context) error {
+	s.u.flush(s.b)
+	if err := s.send(ctx); err != nil {
+		return err
+	}
+	s.u.settle()
+	return s.w.touch(ctx, s.u)
+}
+
+// queueClaim queues the statement that starts the chosen runs.
+func (w *writer) queueClaim(b *pgx.Batch, c *claim, x ready.Choice, now int64, got *[]claimedRow) {
+	lease := newLease()
+	c.leases = append(c.leases, lease)
+	text, args := claimSQL, []any{int64(lease), c.Worker, now}
+	if x.Only != nil {
+		from := x.Only.Bound()
+		text, args = claimLaneSQL, append(args, x.Only.ID, from.Rank, from.Turn, from.ID, x.Most)
+	} else {
+		ids := make([]int64, len(x.Runs))
+		for i, p := range x.Runs {
+			ids[i] = p.ID
+		}
+		args = append(args, ids)
+	}
+	b.Queue(w.s.sql(text), args...).Query(func(rows pgx.Rows) (err error) {
+		*got, err = pgx.CollectRows(rows, scanClaimed)
+		return err
+	})
+}
+
+// fill gives a claim the runs that were started for it.
+func (w *writer) fill(ctx context.Context, u *unit, c *claim, x ready.Choice, got []claimedRow) error {
+	if x.Only != nil && len(got) < x.Most {
+		w.lanes.Empty(x.Only)
+	}
+	if x.Only == nil && len(got) < len(x.Runs) {
+		w.lanes.touchAll() // another process took some
+	}
+	slices.SortFunc(got, func(a, b claimedRow) int { // a suspect is last
+		return cmp.Or(cmp.Compare(min(a.Crashes, 2)/2, min(b.Crashes, 2)/2), cmp.Compare(a.rank, b.rank), cmp.Compare(a.turn, b.turn),
+			cmp.Compare(a.key, b.key))
+	})
+	for i := range got {
+		if err := w.complete(ctx, u, &got[i], c.Worker); err != nil {
+			return err
+		}
+		n := countOf(u.started, got[i].Queue, got[i].Task)
+		n.Started++
+		n.Waits.Observe(max(got[i].Started.Sub(got[i].Due), 0))
+		c.got = append(c.got, got[i].Claimed)
+		u.runs.forget(got[i].key) // the statement has changed it
+	}
+	return nil
+}
+
+// complete completes what a claim has read.
+func (w *writer) complete(ctx context.Context, u *unit, r *claimedRow, worker int64) error {
+	r.ID, r.Lease = u.s.ids.ID(r.key), store.Lease(r.lease)
+	r.Due, r.Started, r.Spent = clock.FromMillis(r.due), clock.FromMillis(r.started), time.Duration(r.spent)*time.Millisecond
+	r.Parent, r.Root = u.s.ids.Optional(r.parent), u.s.ids.Optional(r.root)
+	if r.cancel != nil {
+		r.CancelAt = clock.FromMillis(*r.cancel)
+	}
+	if l := w.lanes.ByID[r.lane]; l != nil {
+		r.Task, r.Queue = l.Task, l.Queue
+	}
+	if r.node == nil {
+		return nil
+	}
+	return u.until(ctx, w.conn, func() error { return u.startTask(r, worker) })
+}
+
+// startTask completes the Claimed of a workflow's task, which has the input and the metadata of its
+// workflow's run.
+func (u *unit) startTask(r *claimedRow, worker int64) error {
+	g, err := workflowRows{u}.Graph(*r.node >> lifecycle.NodeBits)
+	in, err2 := u.inputs.get(*r.parent)
+	if err = cmp.Or(err, err2); err != nil {
+		return err
+	}
+	place := workflow.Place(*r.node)
+	r.Task, r.Node, r.Tests = g.TaskName(place), *r.node, g.Tests(place)
+	if len(in) > 0 {
+		r.Input, r.Metadata = in[0].input, in[0].metadata
+	}
+	return workflow.Stick(workflowRows{u}, g, *r.parent, worker)
+}
+
+// startLimited takes what runs with limits need from their limiters, as they start, and reports whether there
+// are any.
+func (w *writer) startLimited(ctx context.Context, u *unit, got []claimedRow) (some bool, err error) {
+	for i := range got {
+		some = some || got[i].limited
+	}
+	if !some {
+		return false, nil
+	}
+	return true, u.until(ctx, w.conn, func() error {
+		for i := range got {
+			if got[i].limited {
+				u.runs.ask(got[i].key)
+			}
+		}
+		for i := range got {
+			if r := &got[i]; r.limited {
+				if _, err := u.run(r.key); err != nil {
+					return err
+				}
+				u.runs.change(r.key)
+				u.applied[r.key] = limits.State{State: store.Queued, Resumed: r.resumed, Begun: r.Executions > 1}
+			}
+		}
+		return u.follow()
+	})
+}
+
+// readBack reads what claims were given by a commit whose answer was lost.
+func (w *writer) readBack(ctx context.Context, u *unit, claims []*claim) error {
+	if err := w.connect(ctx); err != nil {
+		return err
+	}
+	for _, c := range claims {
+		leases := make([]int64, len(c.leases))
+		for i, l := range c.leases {
+			leases[i] = int64(l)
+		}
+		rows, err := w.conn.Query(ctx, w.s.sql(claimedSQL), c.Worker, leases)
+		if err != nil {
+			return err
+		}
+		got, err := pgx.CollectRows(rows, scanClaimed)
+		if err != nil {
+			return err
+		}
+		c.got = nil
+		if err := w.fill(ctx, u, c, ready.Choice{}, got); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// newLease returns a lease that was never given: at random, so that a server which has lost its last
+// commits, as a standby may, does not give one again either.
+func newLease() store.Lease { return store.Lease(1 + rand.Int64N(1<<62)) }
+
+// ofWorkflow reports whether the runs of a lane are tasks of a workflow, which share a lane (store.Graph.Lane):
+// their input is that of the workflow's run.
+func ofWorkflow(l *ready.Lane) bool { return strings.HasSuffix(l.Task, ":") }

@@ -1,0 +1,255 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/ready"
+)
+
+// commitTries is how often a group is tried that meets deadlocks, before its changes are tried alone.
+const commitTries = 5
+
+// commitGroup commits changes and serves claims, and answers them.
+func (w *writer) commitGroup(ctx context.Context, group []*change, claims []*claim) {
+	for tries := 1; ; tries++ {
+		err := w.tryCommit(ctx, group, claims)
+		for _, c := range claims {
+			if err != nil {
+				c.got = nil
+			}
+		}
+		switch {
+		case err == nil:
+		case retriable(err) && tries < commitTries:
+			for _, c := range group {
+				c.err = nil
+			}
+			continue
+		case len(group) > 1 && !unavailable(err):
+			w.requeue(claims)
+			for _, c := range group {
+				c.err = nil
+				w.commitGroup(ctx, []*change{c}, nil)
+			}
+			return
+		default:
+			for _, c := range group {
+				c.err = explain(err)
+			}
+		}
+		break
+	}
+	for _, c := range group {
+		close(c.done)
+	}
+	w.requeue(claims)
+}
+
+// requeue answers the claims that got runs, and makes the others wait again, before those that came since.
+func (w *writer) requeue(claims []*claim) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var left []*claim
+	for _, c := range claims {
+		switch {
+		case len(c.got) > 0 || c.withdrawn:
+			c.answer(c.got, nil)
+		case w.noClaims:
+			c.answer(nil, store.ErrClosed)
+		default:
+			left = append(left, c)
+		}
+	}
+	w.claims = append(left, w.claims...)
+}
+
+// commitSome commits a group, and reports whether there may be more to do at once.
+func (w *writer) commitSome(ctx context.Context) bool {
+	group := w.take()
+	w.mu.Lock()
+	now := w.s.clock.Now().UnixMilli()
+	due := w.next <= now
+	var claims []*claim
+	if w.recheck || len(group) > 0 { // claims ride in the commit that made room or work for them
+		claims, w.claims = w.claims, nil // until they are back, none can be withdrawn
+		w.recheck = false
+	}
+	w.mu.Unlock()
+	if len(group) == 0 && len(claims) == 0 && !due && w.counters.DueAt() > now {
+		return false
+	}
+	if due {
+		group = append(group, &change{apply: (*unit).fireTimers, done: make(chan struct{})})
+	}
+	w.commitGroup(ctx, group, claims)
+	if due {
+		w.looked = time.Time{} // the next time is to be read
+		w.look(ctx)
+	}
+	return true
+}
+
+// tryCommit decides and commits a group, and serves claims, or leaves the database as it was.
+func (w *writer) tryCommit(ctx context.Context, group []*change, claims []*claim) error {
+	if err := w.connect(ctx); err != nil {
+		err = &unavailableError{err}
+		w.s.setHealth(err)
+		return err
+	}
+	u := newUnit(w.s, w.s.clock.Now().UnixMilli())
+	sent, err := w.tryGroup(ctx, u, group, claims)
+	switch {
+	case err == nil:
+		w.s.setHealth(nil)
+		w.lanes.Commit()
+		w.committed(u, len(group)+len(claims))
+	case broken(w.conn, err) && sent:
+		w.lanes.Rollback()
+		w.counters.Rollback()
+		return w.lostCommit(ctx, u, claims, err)
+	case broken(w.conn, err):
+		w.lanes.Rollback()
+		w.counters.Rollback()
+		w.drop()
+		err = &unavailableError{err}
+		w.s.setHealth(err)
+	default:
+		w.lanes.Rollback()
+		w.counters.Rollback()
+		w.conn.Exec(ctx, "ROLLBACK")
+	}
+	return err
+}
+
+// tryGroup does the work of tryCommit. sent reports whether the commit was sent.
+func (w *writer) tryGroup(ctx context.Context, u *unit, group []*change, claims []*claim) (sent bool, err error) {
+	w.n++
+	b := &pgx.Batch{}
+	b.Queue("BEGIN")
+	var n int64
+	var limited bool
+	w.queueEpoch(b, &n, &limited)
+	if err := w.send(ctx, b); err != nil {
+		return false, err
+	}
+	if err := w.refresh(ctx, n, limited); err != nil {
+		return false, err
+	}
+	u.limited = w.epoch.limits
+	if err := u.decide(ctx, w.conn, group); err != nil {
+		return false, err
+	}
+	b = &pgx.Batch{}
+	u.flush(b)
+	if err := w.counters.Store(counterRows{w.s, b}, u.now); err != nil {
+		return false, err
+	}
+	if err := w.touch(ctx, u); err != nil {
+		return false, err
+	}
+	if b, err = w.serveClaims(ctx, u, b, claims); err != nil {
+		return false, err
+	}
+	if b.Len() > 0 || u.wrote {
+		u.wrote = true // else it needs no transaction ID, which others would take for a change
+		b.Queue(w.s.sql(groupSQL), w.s.direct.process.name, w.n)
+		if w.s.settings.polls() {
+			b.Queue("SELECT pg_current_xact_id()::text::bigint").QueryRow(func(r pgx.Row) error { return r.Scan(&u.xid) })
+		}
+	}
+	b.Queue("COMMIT")
+	began := time.Now()
+	if err := w.send(ctx, b); err != nil {
+		return true, err
+	}
+	u.took = time.Since(began)
+	for _, c := range claims {
+		if c.pending == nil {
+			continue
+		}
+		got := *c.pending
+		c.pending = nil
+		if err := w.fill(ctx, u, c, ready.Choice{Only: c.only, Most: c.most}, got); err != nil {
+			return true, err
+		}
+	}
+	return true, nil
+}
+
+func (w *writer) send(ctx context.Context, b *pgx.Batch) error {
+	w.s.trips.Add(1)
+	return w.conn.SendBatch(ctx, b).Close()
+}
+
+// committed tells of a group that was committed.
+func (w *writer) committed(u *unit, calls int) {
+	w.countGroup(u, calls)
+	for id, g := range u.newGraphs {
+		w.s.graphs.Put(id, g)
+	}
+	for _, e := range u.lanes.entries {
+		if e.now != nil {
+			w.s.lanes.put(*e.now)
+		}
+	}
+	w.mu.Lock()
+	w.recheck = w.recheck || len(u.told.lanes) > 0 || u.newEpoch
+	w.next = min(w.next, u.told.wakeAt)
+	w.mu.Unlock()
+	w.s.awaits.tell(&u.told)
+	w.s.notifier.add(&u.told)
+	if u.wrote {
+		w.s.commits.add(calls)
+		w.own = append(w.own, u.xid)
+	}
+	for _, c := range u.told.cancels {
+		w.s.watches.signal([]int64{c.worker})
+	}
+}
+
+// lostCommit finds out what became of a group whose commit was sent, and whose connection was lost.
+func (w *writer) lostCommit(ctx context.Context, u *unit, claims []*claim, lost error) error {
+	w.drop()
+	done, err := w.s.settings.wasCommitted(ctx, w.s.direct.process.name, w.n)
+	switch {
+	case err != nil:
+		return &unavailableError{errors.Join(lost, err)}
+	case !done:
+		return &unavailableError{lost}
+	}
+	w.committed(u, 0)
+	for err := w.readBack(ctx, u, claims); err != nil; err = w.readBack(ctx, u, claims) {
+		select { // they were given: others wait for the server too
+		case <-time.After(reconnectMax):
+		case <-ctx.Done():
+			return err
+		}
+	}
+	return nil
+}
+
+// retriable reports whether a transaction failed because of others that ran at the same time.
+func retriable(err error) bool {
+	switch code(err) {
+	case codeDeadlock, codeSerialization, codeLockNotAvailable, codeUniqueViolation: // another inserted a row meanwhile
+		return true
+	}
+	return false
+}
+
+// unavailable reports whether the server cannot write at present.
+func unavailable(err error) bool {
+	var u *unavailableError
+	return errors.As(err, &u)
+}
+
+// An unavailableError is an error of a server that cannot write at present.
+type unavailableError struct{ err error }
+
+func (e *unavailableError) Error() string        { return e.err.Error() }
+func (e *unavailableError) Unwrap() error        { return e.err }
+func (e *unavailableError) Is(target error) bool { return target == store.ErrUnavailable }

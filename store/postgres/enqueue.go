@@ -1,0 +1,256 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/entries"
+	"github.com/stint-dev/stint/store/internal/keys"
+	"github.com/stint-dev/stint/store/internal/lifecycle"
+	"github.com/stint-dev/stint/store/internal/workflow"
+)
+
+// spillAbove is the size in bytes above which an input is in stint.inputs: it would be rewritten with each
+// change of its run's row.
+const spillAbove = 2048
+
+// Enqueue implements store.Runs.
+func (s *Store) Enqueue(ctx context.Context, now time.Time, runs []store.NewRun) (out []store.Enqueued, err error) {
+	err = s.do(ctx, func(u *unit) error {
+		if out, err = u.enqueue(now.UnixMilli(), runs); err != nil || len(runs) == 0 || runs[0].Call == nil {
+			return err
+		}
+		return u.recordCall(now, *runs[0].Call, out)
+	})
+	return out, err
+}
+
+// recordCall records the durable call that enqueued runs.
+func (u *unit) recordCall(now time.Time, c store.Call, out []store.Enqueued) error {
+	ids := make([]string, len(out))
+	for i, e := range out {
+		ids[i] = e.ID.String()
+	}
+	var err error
+	if c.Entry.Value, err = json.Marshal(ids); err != nil {
+		return err
+	}
+	key, ok := u.s.ids.Key(c.ID)
+	if !ok {
+		return store.ErrStale
+	}
+	_, stale, err := entries.Append(entryRows{u}, key, &c, 0, now)
+	if err == nil && stale {
+		return store.ErrStale
+	}
+	return err
+}
+
+// enqueue inserts runs, in order.
+func (u *unit) enqueue(now int64, runs []store.NewRun) ([]store.Enqueued, error) {
+	out := make([]store.Enqueued, len(runs))
+	var missed error // all rows that the runs need are asked for at once
+	for i := range runs {
+		holder, err := u.enqueueOne(now, &runs[i], &out[i])
+		switch {
+		case err == errMiss:
+			missed = err
+		case err != nil:
+			return nil, cmp.Or(missed, err)
+		case holder != 0:
+			out[i] = store.Enqueued{ID: u.s.ids.ID(holder), Existing: true}
+		}
+	}
+	return out, missed
+}
+
+// enqueueOne inserts a run, unless another holds its idempotency key: it returns that.
+func (u *unit) enqueueOne(now int64, n *store.NewRun, out *store.Enqueued) (holder int64, err error) {
+	if n.Key != "" {
+		if holder, err = lifecycle.Existing(keyRows{u}, n, now); err != nil || holder != 0 {
+			return holder, err
+		}
+	}
+	lane, err := u.lane(laneName(n))
+	if err != nil {
+		return 0, err
+	}
+	r := runRow{priority: int64(n.Priority), key: n.Key, metadata: n.Metadata, limits: string(store.EncodeLimits(n.Limits))}
+	if n.Parent != (store.ID{}) {
+		p, err := u.parentOf(n.Parent)
+		if err != nil {
+			return 0, err
+		}
+		r.Parent, r.root = p.Key, cmp.Or(p.root, p.Key)
+	}
+	parent, root := r.Parent, r.root
+	r.Run = lifecycle.New(n, u.nextKey(now), now)
+	r.Lane, r.Parent, r.root = lane, parent, root
+	out.ID = u.s.ids.ID(r.Key)
+	u.announce(&r.Run)
+	u.setInput(&r, n.Input)
+	if n.Graph != nil {
+		graph, err := u.storeGraph(n.Graph)
+		if err != nil {
+			return 0, err
+		}
+		r.Node = graph<<lifecycle.NodeBits | int64(n.Graph.End())
+	}
+	return 0, u.insertNew(now, n, r)
+}
+
+// insertNew inserts the row of a new run, with what belongs to it, and begins its workflow.
+func (u *unit) insertNew(now int64, n *store.NewRun, r runRow) (err error) {
+	if r.limits != "" && r.State == store.Queued {
+		if r.limiter, err = u.admitNew(n.Limits, r.Workflow, r.Key); err != nil {
+			return err
+		}
+	}
+	if r.limits != "" || len(n.TaskLimits) > 0 {
+		u.useLimits()
+	}
+	if n.Key != "" {
+		u.keys.put(keyName{n.Task, n.Key}, keyRow{task: n.Task, key: n.Key, run: r.Key, expires: lifecycle.KeyExpires(n, now)})
+	}
+	for place, all := range n.TaskLimits {
+		if len(all) > 0 {
+			k := placeOf{r.Key, int64(place)}
+			u.taskLimits.put(k, placeRow{run: k.run, place: k.place, limits: string(store.EncodeLimits(all))})
+		}
+	}
+	begins := r.Workflow && r.State == store.Queued && r.limiter == nil // it is not claimed: its tasks are
+	if begins {
+		nobody := int64(0)
+		r.Begin(keys.CreatedAt(r.Key))
+		r.worker = &nobody
+	}
+	u.insert(r)
+	u.count(n.Queue, n.Task).Enqueued++
+	if !begins {
+		return nil
+	}
+	return workflow.BeginRun(workflowRows{u}, r.Key, r.Node, keys.CreatedAt(r.Key))
+}
+
+func laneName(n *store.NewRun) laneOf {
+	return laneOf{queue: n.Queue, task: n.Task, route: n.Route.Text()}
+}
+
+// announce announces the times of a run.
+func (u *unit) announce(r *lifecycle.Run) {
+	if r.State == store.Scheduled {
+		u.wake(r.Due)
+	}
+	if r.StartBy > 0 {
+		u.wake(r.StartBy)
+	}
+}
+
+// putInputSQL stores an input that is too large for the run's row.
+const putInputSQL = "INSERT INTO stint.inputs (id, data) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET data = excluded.data"
+
+// setInput sets the input of a new run.
+func (u *unit) setInput(r *runRow, input []byte) {
+	if len(input) <= spillAbove {
+		r.input = append([]byte{}, input...)
+		return
+	}
+	key, data := r.Key, append([]byte{}, input...)
+	u.queued = append(u.queued, func(b *pgx.Batch) {
+		b.Queue(u.s.sql(putInputSQL), key, data)
+	})
+}
+
+// parentOf returns the run that enqueues others.
+func (u *unit) parentOf(id store.ID) (*runRow, error) {
+	key, ok := u.s.ids.Key(id)
+	if ok {
+		p, err := u.run(key)
+		if p != nil || err != nil {
+			return p, err
+		}
+	}
+	return nil, fmt.Errorf("parent run %s: %w", id, store.ErrNotFound)
+}
+
+// keyRows are the idempotency keys of a unit.
+type keyRows struct{ *unit }
+
+var _ lifecycle.KeyRows = keyRows{}
+
+// Holder implements lifecycle.KeyRows.
+func (u keyRows) Holder(task, key string) (h lifecycle.Holder, err error) {
+	k, err := u.keys.get(keyName{task, key})
+	if k == nil || err != nil {
+		return h, err
+	}
+	h = lifecycle.Holder{Run: k.run, Expires: k.expires, Ended: k.ended}
+	if e := u.runs.entries[k.run]; e != nil { // the group may have changed it
+		h.Ended = e.now == nil || e.now.State.Terminal()
+	}
+	return h, nil
+}
+
+// debounceSQL replaces the input and metadata of a run that has not started.
+const debounceSQL = "UPDATE stint.runs SET input = $2, metadata = $3 WHERE id = $1"
+
+// Replace implements lifecycle.KeyRows.
+func (u keyRows) Replace(key int64, n *store.NewRun, due int64) (bool, error) {
+	r, err := u.run(key)
+	if err != nil || r == nil || r.State != store.Scheduled || r.Lease != 0 {
+		return false, err
+	}
+	setBy := u.nextKey(u.now) // the settings are this enqueue's, not those of the run's enqueue
+	r.limits = string(store.EncodeLimits(store.SetByEnqueue(n.Limits, setBy)))
+	r.SetDue(due)
+	r.StartIn = lifecycle.StartIn(n.StartIn)
+	r.SetStartBy(r.Due)
+	u.announce(&r.Run)
+	u.runs.change(key)
+	if n.Graph != nil {
+		if err := u.replaceTaskLimits(key, n.TaskLimits, setBy); err != nil {
+			return false, err
+		}
+	}
+	input, metadata := append([]byte{}, n.Input...), n.Metadata
+	spilled := len(input) > spillAbove
+	u.queued = append(u.queued, func(b *pgx.Batch) {
+		row := any(input)
+		if spilled {
+			row = nil
+			b.Queue(u.s.sql(putInputSQL), key, input)
+		} else {
+			b.Queue(u.s.sql("DELETE FROM stint.inputs WHERE id = $1"), key)
+		}
+		b.Queue(u.s.sql(debounceSQL), key, row, metadata)
+	})
+	return true, nil
+}
+
+// replaceTaskLimits replaces the limits of the tasks of a workflow's run.
+func (u *unit) replaceTaskLimits(run int64, by map[int][]store.Limit, setBy int64) error {
+	had, err := u.taskLimitsOf.get(run)
+	if err != nil {
+		return err
+	}
+	for _, k := range had {
+		u.taskLimits.remove(k)
+	}
+	for place, all := range by {
+		k := placeOf{run, int64(place)}
+		u.taskLimits.put(k, placeRow{run: run, place: k.place, limits: string(store.EncodeLimits(store.SetByEnqueue(all, setBy)))})
+	}
+	return nil
+}
+
+// useLimits records that runs have limits, before any has some.
+func (u *unit) useLimits() {
+	if !u.limited && !u.limitsUsed {
+		u.limitsUsed, u.newEpoch = true, true
+	}
+}

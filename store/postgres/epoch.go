@@ -1,0 +1,91 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stint-dev/stint/store/internal/ready"
+)
+
+// An epoch is what the writer remembers of the database besides rows of its groups: it holds as long as the
+// number in stint.epoch is the same. Each group reads that number under a shared lock, which who changes
+// the number takes alone: so a pause, for instance, holds for every claim that begins after it.
+type epoch struct {
+	n      int64 // -1: nothing is known
+	limits bool  // runs have limits, or had
+
+	pausedQueues  map[string]bool
+	pausedWorkers map[int64]bool
+	peers         []ready.Peer
+}
+
+// epochLock is the lock of the number.
+const epochLock = "(hashtext('stint epoch'), hashtext($1))"
+
+// queueEpoch queues the statements that read the number for a group, and the highest key: what the group
+// enqueues and publishes comes after all that is committed, whatever process it is of (R5).
+func (w *writer) queueEpoch(b *pgx.Batch, n *int64, limits *bool) {
+	b.Queue("SELECT pg_advisory_xact_lock_shared"+epochLock, w.s.settings.Schema)
+	b.Queue(w.s.sql("SELECT n, limits, (" + lastKeySQL + ") FROM stint.epoch")).QueryRow(func(r pgx.Row) error {
+		var last int64
+		err := r.Scan(n, limits, &last)
+		w.s.keys.from(last)
+		return err
+	})
+}
+
+// flushEpoch queues the statements that change the number.
+func (s *Store) flushEpoch(b *pgx.Batch, limits bool) {
+	b.Queue("SELECT pg_advisory_xact_lock"+epochLock, s.settings.Schema)
+	b.Queue(s.sql("UPDATE stint.epoch SET n = n + 1, limits = limits OR $1"), limits)
+}
+
+// refresh reads what an epoch remembers, if the number has changed.
+func (w *writer) refresh(ctx context.Context, n int64, limits bool) error {
+	if w.epoch.n == n {
+		return nil
+	}
+	e := epoch{n: n, limits: limits, pausedQueues: map[string]bool{}, pausedWorkers: map[int64]bool{}}
+	b := &pgx.Batch{}
+	b.Queue(w.s.sql("SELECT name FROM stint.queues WHERE paused")).Query(func(rows pgx.Rows) error {
+		names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		for _, name := range names {
+			e.pausedQueues[name] = true
+		}
+		return err
+	})
+	b.Queue(w.s.sql("SELECT id, name, slots, labels, queues, paused FROM stint.workers WHERE ended_at IS NULL ORDER BY id")).
+		Query(func(rows pgx.Rows) error {
+			var p ready.Peer
+			var labels, queues []byte
+			var paused bool
+			_, err := pgx.ForEachRow(rows, []any{&p.ID, &p.Name, &p.Slots, &labels, &queues, &paused}, func() error {
+				if paused {
+					e.pausedWorkers[p.ID] = true
+				}
+				p.Labels, p.Queues = nil, nil
+				if json.Unmarshal(labels, &p.Labels) == nil && json.Unmarshal(queues, &p.Queues) == nil { // else it was changed by hand
+					e.peers = append(e.peers, p)
+				}
+				return nil
+			})
+			return err
+		})
+	var lanes []laneRow
+	b.Queue(w.s.sql(readyLanesSQL)).Query(func(rows pgx.Rows) (err error) {
+		lanes, err = pgx.CollectRows(rows, scanLane)
+		return err
+	})
+	if err := w.send(ctx, b); err != nil {
+		return err
+	}
+	w.epoch = e
+	w.s.lanes.forget()
+	w.lanes.reset(e.pausedQueues)
+	for _, l := range lanes {
+		w.s.lanes.put(l)
+		w.lanes.Touch(w.lanes.Add(&ready.Lane{Name: l.name(), ID: l.id}))
+	}
+	return nil
+}

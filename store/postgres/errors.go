@@ -1,0 +1,80 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+var (
+	// ErrServer reports a server that cannot serve the store as it is set up.
+	ErrServer = errors.New("the server cannot be used")
+	// ErrNewer reports tables of a later version of this library.
+	ErrNewer = errors.New("the tables were made by a newer version of stint: upgrade the program")
+	// ErrNoTables reports a database without the store's tables, where Open may not create them.
+	ErrNoTables = errors.New("it has none of stint's tables of this version")
+)
+
+// SQLSTATE codes, from appendix A of PostgreSQL's documentation.
+const (
+	codeUniqueViolation  = "23505"
+	codeInvalidPassword  = "28P01"
+	codeInvalidAuth      = "28000"
+	codeUnknownDatabase  = "3D000"
+	codeNoPrivilege      = "42501"
+	codeTooMany          = "53300"
+	codeDeadlock         = "40P01"
+	codeSerialization    = "40001"
+	codeLockNotAvailable = "55P03"
+	codeReadOnly         = "25006"
+	classConnection      = "08"
+	classResources       = "53"
+	classIntervention    = "57P"
+)
+
+// code returns the SQLSTATE of an error of the server; "" for others.
+func code(err error) string {
+	var e *pgconn.PgError
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return ""
+}
+
+// hints say what to do about errors of the server.
+var hints = map[string]string{
+	codeInvalidPassword: "check the password in the URL, or PGPASSWORD",
+	codeInvalidAuth:     "check the user in the URL, and the server's pg_hba.conf",
+	codeUnknownDatabase: "create it, or name another in the URL",
+	codeTooMany:         "raise max_connections, or use a pooler",
+	codeReadOnly:        "the server is a standby, or was made read-only: name the primary (target_session_attrs=read-write)",
+}
+
+// explain adds to an error what to do about it.
+func explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	if hint := hints[code(err)]; hint != "" {
+		return fmt.Errorf("%w: %s", err, hint)
+	}
+	var dial *net.OpError
+	if errors.As(err, &dial) && dial.Op == "dial" {
+		return fmt.Errorf("%w: is the server running, and is its address right?", err)
+	}
+	return err
+}
+
+// broken reports whether an error means that the connection is lost, so that it is not known what
+// became of the statements that were sent.
+func broken(c interface{ IsClosed() bool }, err error) bool {
+	if err == nil {
+		return false
+	}
+	state := code(err)
+	return c.IsClosed() || state == "" && !errors.Is(err, context.Canceled) ||
+		len(state) == 5 && (state[:2] == classConnection || state[:3] == classIntervention)
+}

@@ -1,0 +1,81 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/lifecycle"
+	"github.com/stint-dev/stint/store/internal/workflow"
+)
+
+// Finish implements store.Runs.
+func (s *Store) Finish(ctx context.Context, now time.Time, outcomes []store.Outcome) ([]bool, error) {
+	stale := make([]bool, len(outcomes))
+	err := s.do(ctx, func(u *unit) error {
+		for i := range outcomes { // all rows that are certain to be needed are asked for at once
+			o := &outcomes[i]
+			if key, ok := s.ids.Key(o.ID); ok {
+				u.runs.ask(key)
+			}
+			if parent, ok := s.ids.Key(o.Parent); ok && o.Node != 0 {
+				u.runs.ask(parent)
+			}
+		}
+		var missed error
+		for i := range outcomes {
+			key, ok := s.ids.Key(outcomes[i].ID)
+			if stale[i] = !ok; !ok {
+				continue
+			}
+			err := forRun(key, func() error {
+				to, err := lifecycle.Finish(runRows{u}, key, &outcomes[i], now.UnixMilli())
+				stale[i] = to == 0
+				return err
+			})
+			switch {
+			case err == errMiss: // the others' misses are asked for with it
+				missed = err
+			case err != nil && missed == nil:
+				return err
+			}
+		}
+		return missed
+	})
+	return stale, err
+}
+
+// Retried implements lifecycle.Rows.
+func (u runRows) Retried(o *store.Outcome) {
+	if o.Task != "" {
+		u.count(o.Queue, o.Task).Retried++
+	}
+}
+
+// Follow implements lifecycle.Rows.
+func (u runRows) Follow(o *store.Outcome, now int64) error {
+	for i := range o.Follow {
+		o.Follow[i].Parent = o.ID
+	}
+	_, err := u.enqueue(now, o.Follow)
+	return err
+}
+
+// MoveToTaskLane implements lifecycle.Rows: it moves a workflow's task from the lane that all have to one of
+// its own.
+func (u runRows) MoveToTaskLane(key, node int64) error {
+	r, err := u.run(key)
+	if err != nil {
+		return err
+	}
+	g, err := workflowRows(u).Graph(node >> lifecycle.NodeBits)
+	if err != nil {
+		return err
+	}
+	place := workflow.Place(node)
+	route := workflow.RouteOf(g, place, "")
+	if r.Lane, err = u.lane(laneOf{queue: g.QueueOf(place), task: g.TaskName(place), route: route.Text()}); err != nil {
+		return err
+	}
+	return u.Write(&r.Run)
+}

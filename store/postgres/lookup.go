@@ -1,0 +1,51 @@
+package postgres
+
+import (
+	"github.com/jackc/pgx/v5"
+)
+
+// A lookup holds the answers to a question that a group has asked of the database, such as the filters of a
+// task. They are not changed by the group, or its changes are laid over them by who asks.
+type lookup[K comparable, V any] struct {
+	text  string
+	args  func(K) []any
+	scan  func(pgx.CollectableRow) (V, error)
+	known map[K][]V
+	asked map[K]struct{}
+}
+
+func newLookup[K comparable, V any](text string, args func(K) []any, scan func(pgx.CollectableRow) (V, error)) *lookup[K, V] {
+	return &lookup[K, V]{text, args, scan, map[K][]V{}, map[K]struct{}{}}
+}
+
+// lookupOne is newLookup for a question about one value, and answers of one column.
+func lookupOne[K comparable, V any](text string) *lookup[K, V] {
+	return newLookup(text, func(k K) []any { return []any{k} }, pgx.RowTo[V])
+}
+
+// get returns the answer; errMiss: it is asked for.
+func (l *lookup[K, V]) get(k K) ([]V, error) {
+	v, ok := l.known[k]
+	if !ok {
+		l.asked[k] = struct{}{}
+		return nil, errMiss
+	}
+	return v, nil
+}
+
+func (l *lookup[K, V]) fetch(s *settings, b *pgx.Batch) bool {
+	some := len(l.asked) > 0
+	for k := range l.asked {
+		b.Queue(qualify(l.text, s.Schema), l.args(k)...).Query(func(rows pgx.Rows) error {
+			all, err := pgx.CollectRows(rows, l.scan)
+			l.known[k] = all
+			return err
+		})
+	}
+	clear(l.asked)
+	return some
+}
+
+func (l *lookup[K, V]) flush(*settings, *pgx.Batch) {}
+func (l *lookup[K, V]) reset()                      {}
+func (l *lookup[K, V]) settle()                     { clear(l.known) }

@@ -1,0 +1,152 @@
+// Package postgres is a stint store in a PostgreSQL database, with pgx. Any number of processes on
+// any number of machines may share it; the server is all that they need.
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// MinVersion is the oldest major version of PostgreSQL that the store works with.
+const MinVersion = 15
+
+// Options change how a store is opened. The zero value is the default.
+type Options struct {
+	// Schema is the database's schema with the store's tables: a lower case name of letters, digits
+	// and _, at most 50. Open creates it if it is missing. Default "stint".
+	Schema string
+	// Direct is the URL of the server itself, where the URL of Open is that of a pooler which gives each
+	// transaction another connection, such as PgBouncer's transaction mode. One connection goes there:
+	// it listens for what other processes commit, and shows that this one lives. Without it the store
+	// polls.
+	Direct string
+	// Normal acknowledges before the server has written to its disk: a crash of the server may lose the
+	// last commits. By default it has, and Open refuses a server with fsync off.
+	Normal bool
+	// ReadOnly opens the database for reading: nothing becomes due, nothing is recovered, and every
+	// change is store.ErrReadOnly. The tables must exist.
+	ReadOnly bool
+}
+
+var schemaName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,49}$`)
+
+// settings are the connection settings of an opened store.
+type settings struct {
+	Options
+	pool   *pgx.ConnConfig
+	direct *pgx.ConnConfig // the same, unless there is a pooler
+	pooled bool            // pool gives each transaction another connection, and there is no direct way
+	bubble bool            // the program is in a bubble of synctest; see inBubble
+}
+
+// inBubble reports whether the program's clock is that of a test in a bubble of testing/synctest, which
+// begins with the year 2000. Then that clock decides and not the server's, as the test expects, and the
+// store polls: a connection that listens would stop the bubble's time.
+func inBubble() bool { return time.Now().Year() < 2020 }
+
+// polls reports whether the store polls for what others commit, because it cannot listen.
+func (s *settings) polls() bool { return s.pooled || s.bubble }
+
+// connectTimeout is the time that a connection may take to be established, if the URL does not say.
+const connectTimeout = 10 * time.Second
+
+func newSettings(url string, opts Options) (*settings, error) {
+	if opts.Schema == "" {
+		opts.Schema = "stint"
+	}
+	if !schemaName.MatchString(opts.Schema) {
+		return nil, fmt.Errorf("schema %q: want at most 50 lower case letters, digits and _, not beginning with a digit", opts.Schema)
+	}
+	s := &settings{Options: opts, bubble: inBubble()}
+	var err error
+	if s.pool, err = parse(url); err != nil {
+		return nil, err
+	}
+	s.direct = s.pool
+	if opts.Direct != "" {
+		if s.direct, err = parse(opts.Direct); err != nil {
+			return nil, fmt.Errorf("Options.Direct: %w", err)
+		}
+	}
+	return s, nil
+}
+
+func parse(url string) (*pgx.ConnConfig, error) {
+	c, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, explain(err)
+	}
+	if c.ConnectTimeout == 0 {
+		c.ConnectTimeout = connectTimeout
+	}
+	if c.RuntimeParams["application_name"] == "" {
+		c.RuntimeParams["application_name"] = "stint"
+	}
+	return c, nil
+}
+
+// planner are the settings of connections that change the database. Each of their statements has one plan
+// that is right, by the indexes, whatever the tables' statistics say: they may be of a time when a table
+// was empty, and then a join would read all of it.
+var planner = map[string]string{"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "enable_bitmapscan": "off",
+	"jit": "off", "plan_cache_mode": "force_generic_plan"}
+
+// connect opens a connection on which statements stay prepared, unless a pooler is between.
+func (s *settings) connect(ctx context.Context, to *pgx.ConnConfig) (*pgx.Conn, error) {
+	c := to.Copy()
+	if s.pooled {
+		c.DefaultQueryExecMode = pgx.QueryExecModeExec
+	} else {
+		for name, value := range planner {
+			c.RuntimeParams[name] = value
+		}
+	}
+	conn, err := pgx.ConnectConfig(ctx, c)
+	return conn, explain(err)
+}
+
+// check returns an error if the server cannot keep what the store promises.
+func (s *settings) check(ctx context.Context, c *pgx.Conn) error {
+	var version int
+	var fsync, pages, readOnly bool
+	var encoding string
+	err := c.QueryRow(ctx, `SELECT current_setting('server_version_num')::int / 10000, current_setting('fsync')::bool,
+		current_setting('full_page_writes')::bool, pg_is_in_recovery(), current_setting('server_encoding')`).
+		Scan(&version, &fsync, &pages, &readOnly, &encoding)
+	switch {
+	case err != nil:
+		return explain(err)
+	case version < MinVersion:
+		return fmt.Errorf("PostgreSQL %d: %w: want %d or newer: upgrade the server", version, ErrServer, MinVersion)
+	case encoding != "UTF8":
+		return fmt.Errorf("database with encoding %s: %w: create one with ENCODING 'UTF8'", encoding, ErrServer)
+	case readOnly && !s.ReadOnly:
+		return fmt.Errorf("the server is a standby: %w: name the primary (target_session_attrs=read-write), or set ReadOnly", ErrServer)
+	case !s.Normal && (!fsync || !pages):
+		return fmt.Errorf("the server has fsync or full_page_writes off: %w: it may lose what it acknowledged: "+
+			"set both on, or open with Normal", ErrServer)
+	}
+	return nil
+}
+
+// perProcess is the number of connections that a process opens.
+const perProcess = 6
+
+// checkConnections returns an error if the server has too few connections left for this process.
+func (s *settings) checkConnections(ctx context.Context, c *pgx.Conn) error {
+	var most, used int
+	err := c.QueryRow(ctx, `SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,
+		(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')`).Scan(&most, &used)
+	if err != nil {
+		return explain(err)
+	}
+	if most-used < perProcess-1 { // one is this
+		return fmt.Errorf("%d of %d connections are in use: %w: a process needs %d: raise max_connections, or use a pooler",
+			used, most, ErrServer, perProcess)
+	}
+	return nil
+}

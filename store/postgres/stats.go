@@ -1,0 +1,166 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/limits"
+)
+
+// commits counts commits that may have changed something, for Changed.
+type commits struct {
+	n       atomic.Uint64
+	waiting atomic.Bool
+	mu      sync.Mutex
+	next    chan struct{} // closed by the next one, if waiting
+}
+
+// add counts a commit by what it did, so that the number also measures how busy the store is.
+func (c *commits) add(did int) {
+	c.n.Add(uint64(max(did, 1)))
+	if !c.waiting.Load() {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.waiting.Swap(false) {
+		close(c.next)
+	}
+}
+
+// wait returns the number, and a channel that the next commit closes.
+func (c *commits) wait() (uint64, <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.waiting.Load() {
+		c.next = make(chan struct{})
+		c.waiting.Store(true)
+	}
+	return c.n.Load(), c.next
+}
+
+// Changed implements store.Stats. The first number is 1, so that 0 is before all.
+func (s *Store) Changed(ctx context.Context, after uint64) (uint64, error) {
+	for {
+		n, next := s.commits.wait()
+		if s.isClosed() {
+			return 0, store.ErrClosed
+		}
+		if n+1 > after {
+			return n + 1, nil
+		}
+		select {
+		case <-next:
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}
+}
+
+// Facts implements store.Stats.
+func (s *Store) Facts(ctx context.Context) (f store.Facts, err error) {
+	f.Durability = "full"
+	if s.settings.Normal {
+		f.Durability = "normal"
+	}
+	f.Path = s.settings.pool.Host + "/" + s.settings.pool.Database + " schema " + s.settings.Schema
+	err = s.view(ctx, func(c *pgx.Conn) error {
+		return c.QueryRow(ctx, s.sql(`SELECT (SELECT version FROM stint.schema_version), 'PostgreSQL ' || current_setting('server_version'),
+			(SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint FROM pg_class c
+				WHERE c.relnamespace = to_regnamespace($1) AND c.relkind = 'r')`),
+			s.settings.Schema).Scan(&f.Schema, &f.Engine, &f.Size)
+	})
+	return f, err
+}
+
+// checks count rows that no sequence of commits and crashes can leave.
+var checks = []struct{ what, query string }{
+	{"keys of runs that are not there", `SELECT count(*) FROM stint.keys k WHERE NOT gone
+		AND NOT EXISTS (SELECT 1 FROM stint.runs r WHERE r.id = k.run)`},
+	{"tasks of workflow runs that are not there", `SELECT count(*) FROM stint.runs n WHERE n.node IS NOT NULL AND n.parent IS NOT NULL
+		AND n.flags & 1 = 0 AND NOT EXISTS (SELECT 1 FROM stint.runs r WHERE r.id = n.parent)`},
+	{"running workflow runs of which no task is left", `SELECT count(*) FROM stint.runs r WHERE r.state = 4 AND r.flags & 2 <> 0
+		AND NOT EXISTS (SELECT 1 FROM stint.runs n WHERE n.parent = r.id AND n.node IS NOT NULL AND n.state < 7)`},
+	{"tasks of a workflow that are there twice", `SELECT count(*) FROM (SELECT 1 FROM stint.runs
+		WHERE node IS NOT NULL AND parent IS NOT NULL GROUP BY parent, node HAVING count(*) > 1) q`},
+	{"running runs of no worker", `SELECT count(*) FROM stint.runs r WHERE r.state = 4 AND r.worker > 0
+		AND NOT EXISTS (SELECT 1 FROM stint.workers w WHERE w.id = r.worker)`},
+	{"crons that never tick and do not say why", `SELECT count(*) FROM stint.crons WHERE next_at IS NULL AND NOT paused AND gone_at IS NULL
+		AND error IS NULL`},
+	{"waits of runs that are not there", `SELECT count(*) FROM stint.waits w
+		WHERE NOT EXISTS (SELECT 1 FROM stint.runs r WHERE r.id = w.run)`},
+	{"journal entries of runs that are not there", `SELECT count(*) FROM stint.journal j
+		WHERE NOT EXISTS (SELECT 1 FROM stint.runs r WHERE r.id = j.run)`},
+}
+
+// Check implements store.Stats.
+func (s *Store) Check(ctx context.Context) (problems []string, err error) {
+	err = s.view(ctx, func(c *pgx.Conn) error {
+		return pgx.BeginTxFunc(ctx, c, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+			for _, x := range checks {
+				var n int
+				if err := tx.QueryRow(ctx, s.sql(x.query)).Scan(&n); err != nil {
+					return err
+				}
+				if n > 0 {
+					problems = append(problems, fmt.Sprintf("%d %s", n, x.what))
+				}
+			}
+			wrong, err := s.recount(ctx, tx)
+			for _, w := range wrong {
+				problems = append(problems, "limit "+w)
+			}
+			return err
+		})
+	})
+	return problems, err
+}
+
+// recount computes the limiters' counts from the runs, and describes those that differ.
+func (s *Store) recount(ctx context.Context, tx pgx.Tx) ([]string, error) {
+	u := newUnit(s, s.clock.Now().UnixMilli())
+	rows, err := tx.Query(ctx, s.sql("SELECT "+joined(u.runs.reads, (*column[runRow]).read)+
+		" FROM stint.runs t WHERE t.limits IS NOT NULL AND t.state >= 3 AND t.state <= 5"))
+	if err != nil {
+		return nil, err
+	}
+	var all []*limits.Transition
+	err = u.runs.take(rows, nil, func(key int64) {
+		r := u.runs.entries[key].now
+		if ls, err := store.DecodeLimits([]byte(r.limits)); err == nil {
+			all = append(all, &limits.Transition{Run: key, After: r.atLimits(), Limits: ls})
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	rows, err = tx.Query(ctx, s.sql("SELECT "+joined(u.limiters.reads, (*column[limiterRow]).read)+" FROM stint.limiters t ORDER BY t.id"))
+	if err != nil {
+		return nil, err
+	}
+	var limiters []*limits.Limiter
+	err = u.limiters.take(rows, nil, func(n limiterName) { limiters = append(limiters, &u.limiters.entries[n].now.Limiter) })
+	if err != nil {
+		return nil, err
+	}
+	return limits.Recount(recounting{limiterRows{u}}, limiters, all)
+}
+
+// recounting are limiters that are all read.
+type recounting struct{ limiterRows }
+
+// Limiter implements limits.Rows.
+func (u recounting) Limiter(l *store.Limit) (*limits.Limiter, error) {
+	if e := u.limiters.entries[limiterName{l.Rate(), l.Name, l.Key}]; e != nil {
+		return &e.now.Limiter, nil
+	}
+	r, err := u.newLimiter(limiterName{l.Rate(), l.Name, l.Key}, l)
+	if err != nil {
+		return nil, err
+	}
+	return &r.Limiter, nil
+}

@@ -1,0 +1,169 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/keys"
+)
+
+// A Store keeps the state of engines in a PostgreSQL database.
+type Store struct {
+	settings *settings
+	ids      keys.IDs
+	keys     keyGiver
+	clock    serverClock
+	direct   *direct
+	w        *writer
+	graphs   graphCache
+	lanes    laneCache
+	awaits   awaits
+	watches  watches
+	read     *pgxpool.Pool
+	notifier *notifier
+	xids     *xids
+	pending  *publisher
+	commits  commits
+	appMu    sync.Mutex
+	app      *sql.DB // for BeginTx, which creates it
+	closed   atomic.Bool
+
+	texts     sync.Map // of package reading: as rewritten
+	textCount atomic.Int64
+	trips     atomic.Int64 // round trips of the writer, for tests
+}
+
+var (
+	_ store.Store = (*Store)(nil)
+	_ store.Clock = (*Store)(nil)
+)
+
+// Open opens the database at a URL, as of libpq: postgres://user:password@host/database. It creates or
+// updates the store's tables if the role may.
+func Open(ctx context.Context, url string, opts Options) (*Store, error) {
+	set, err := newSettings(url, opts)
+	if err != nil {
+		return nil, err
+	}
+	return open(ctx, set)
+}
+
+func open(ctx context.Context, set *settings) (*Store, error) {
+	c, err := set.connect(ctx, set.direct)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close(context.WithoutCancel(ctx))
+	if err := set.check(ctx, c); err != nil {
+		return nil, err
+	}
+	if err := set.checkConnections(ctx, c); err != nil {
+		return nil, err
+	}
+	if err := set.migrate(ctx, c); err != nil {
+		return nil, err
+	}
+	secret, err := set.secret(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{settings: set}
+	if s.ids, err = keys.New(secret); err != nil {
+		return nil, err
+	}
+	if s.direct, err = newDirect(ctx, set, &s.clock); err != nil {
+		return nil, err
+	}
+	s.keys.setNumber(s.direct.process.number)
+	s.direct.heard = s.heard
+	s.direct.missed = func() { s.heard(notice{All: true}) }
+	s.direct.revived = func(context.Context) error {
+		s.keys.setNumber(s.direct.process.number)
+		return nil
+	}
+	if s.read, err = newReaders(ctx, set); err != nil {
+		return nil, errors.Join(err, s.direct.close(ctx))
+	}
+	s.notifier = newNotifier(s)
+	s.xids = newXids(s)
+	s.pending = newPublisher(s)
+	s.w = newWriter(s)
+	s.direct.start()
+	go s.w.run()
+	return s, nil
+}
+
+// Close implements store.Store.
+func (s *Store) Close() error {
+	if s.closed.Swap(true) {
+		return nil
+	}
+	s.w.endClaims()
+	s.do(context.Background(), func(u *unit) error { // or others do it
+		_, err := u.releaseProcess(s.direct.process.name, false)
+		return err
+	})
+	s.pending.close()
+	s.w.close()
+	s.commits.add(1)
+	s.xids.close()
+	s.notifier.close()
+	s.appMu.Lock()
+	if s.app != nil {
+		s.app.Close()
+	}
+	s.appMu.Unlock()
+	s.awaits.close()
+	s.watches.closeAll()
+	s.read.Close()
+	return s.direct.close(context.Background())
+}
+
+func (s *Store) isClosed() bool { return s.closed.Load() }
+
+// sql returns a statement for the store's schema.
+func (s *Store) sql(text string) string { return qualify(text, s.settings.Schema) }
+
+// Now implements store.Clock.
+func (s *Store) Now() time.Time { return s.clock.Now() }
+
+// heard does what another process's commit asks for.
+func (s *Store) heard(n notice) {
+	s.commits.add(1)
+	if n.All || n.Ended {
+		s.awaits.signalAll()
+	}
+	if n.All {
+		s.watches.signal(nil)
+	} else if len(n.Workers) > 0 {
+		s.watches.signal(n.Workers)
+	}
+	s.w.lookAt(n)
+}
+
+// setHealth records whether the store can write.
+func (s *Store) setHealth(err error) {
+	if err == nil {
+		s.w.health.Store(nil)
+	} else {
+		s.w.health.Store(&err)
+	}
+}
+
+// Healthy implements store.Stats.
+func (s *Store) Healthy() error {
+	if err := s.w.health.Load(); err != nil {
+		return *err
+	}
+	if s.direct.lost() {
+		return fmt.Errorf("the server has not answered for %v: %w", silentAfter, store.ErrUnavailable)
+	}
+	return nil
+}

@@ -1,0 +1,350 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/cron"
+	"github.com/stint-dev/stint/store/internal/lifecycle"
+)
+
+// Register implements store.Workers.
+func (s *Store) Register(ctx context.Context, i store.WorkerInfo) (id int64, err error) {
+	row := workerRow{name: i.Name, process: s.direct.process.name, pid: int64(i.PID), host: i.Host, slots: int64(i.Slots), build: i.Build}
+	if row.queues, err = encode(append([]string{}, i.Queues...)); err != nil {
+		return 0, err
+	}
+	labels, err := encodeLabels(i.Labels)
+	if err != nil {
+		return 0, err
+	}
+	tasks, err := encode(i.Tasks)
+	if err != nil {
+		return 0, err
+	}
+	err = s.do(ctx, func(u *unit) error {
+		if id = i.ID; id != 0 {
+			return u.changeWorker(&i, labels, tasks)
+		}
+		id = u.nextKey(u.now)
+		w := row
+		w.id, w.labels, w.tasks, w.started = id, labels, tasks, u.now
+		u.workers.put(id, w)
+		u.newEpoch = true
+		if err := cron.Undeclare(cronRows{u}, &i); err != nil {
+			return err
+		}
+		return lifecycle.RetryBlocked(runRows{u})
+	})
+	return id, err
+}
+
+// changeWorker changes a worker's labels and tasks, each unless it is nil.
+func (u *unit) changeWorker(i *store.WorkerInfo, labels, tasks string) error {
+	w, err := u.workers.get(i.ID)
+	if w == nil || err != nil {
+		return err
+	}
+	if i.Labels != nil {
+		w.labels = labels
+	}
+	if i.Tasks != nil {
+		w.tasks = tasks
+	}
+	u.workers.change(i.ID)
+	u.newEpoch = true
+	return nil
+}
+
+func encode(v any) (string, error) {
+	b, err := json.Marshal(v)
+	return string(b), err
+}
+
+func encodeLabels(m map[string]string) (string, error) {
+	if m == nil {
+		m = map[string]string{}
+	}
+	return encode(m)
+}
+
+// Unregister implements store.Workers.
+func (s *Store) Unregister(ctx context.Context, worker int64) error {
+	err := s.do(ctx, func(u *unit) error {
+		if _, err := u.releaseWorker(worker, false); err != nil {
+			return err
+		}
+		return lifecycle.RetryBlocked(runRows{u})
+	})
+	s.watches.close(worker)
+	return err
+}
+
+// releaseWorker removes a worker, and queues the runs that it executes.
+func (u *unit) releaseWorker(worker int64, crashed bool) (rec store.Recovered, err error) {
+	w, err := u.workers.get(worker)
+	_, missed := u.runsOf.get(worker) // asks for both
+	if err != nil || missed != nil || w == nil {
+		return rec, firstError(err, missed)
+	}
+	if rec, err = lifecycle.Release(runRows{u}, worker, u.now, crashed); err != nil {
+		return rec, err
+	}
+	w.ended = u.now
+	u.workers.change(worker)
+	u.newEpoch = true
+	return rec, nil
+}
+
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A buildOf is the build of a living worker.
+type buildOf struct {
+	worker int64
+	build  string
+}
+
+const (
+	blockedSQL = `SELECT r.id, r.lease <> 0, r.crashes, coalesce((SELECT w.build FROM stint.workers w WHERE w.id = r.worker), '')
+FROM stint.runs r WHERE r.state = 6 AND r.state > 4 AND r.state < 7 ORDER BY r.id`
+
+	buildsSQL = "SELECT id, build FROM stint.workers WHERE ended_at IS NULL ORDER BY id"
+)
+
+// Blocked implements lifecycle.Rows.
+func (u runRows) Blocked() ([]lifecycle.Blocked, error) {
+	known, err := u.blocked.get(0)
+	if err != nil {
+		return nil, err
+	}
+	var missed error
+	for _, b := range known {
+		if _, err := u.run(b.Key); err != nil {
+			missed = err
+		}
+	}
+	if missed != nil {
+		return nil, missed
+	}
+	return slices.DeleteFunc(slices.Clone(known), func(b lifecycle.Blocked) bool {
+		r, _ := u.run(b.Key)
+		return r == nil || r.State != store.Blocked
+	}), nil
+}
+
+// Builds implements lifecycle.Rows.
+func (u runRows) Builds() ([]string, error) {
+	known, err := u.builds.get(0)
+	if err != nil {
+		return nil, err
+	}
+	var all []string
+	for _, b := range known {
+		if e := u.workers.entries[b.worker]; e == nil || e.now != nil && e.now.ended == 0 {
+			all = append(all, b.build)
+		}
+	}
+	for _, e := range u.workers.entries {
+		if e.old == nil && e.now != nil && e.now.ended == 0 {
+			all = append(all, e.now.build)
+		}
+	}
+	return all, nil
+}
+
+// Recover implements store.Workers.
+func (s *Store) Recover(ctx context.Context) (store.Recovered, error) {
+	if s.settings.ReadOnly {
+		return store.Recovered{}, store.ErrReadOnly
+	}
+	for {
+		r, err := s.recover(ctx)
+		if err != nil || r.Requeued > 0 || len(r.Blocked) > 0 {
+			return r, err
+		}
+		select {
+		case <-time.After(recoverEvery):
+		case <-s.w.done:
+			return r, store.ErrClosed
+		case <-ctx.Done():
+			return r, ctx.Err()
+		}
+	}
+}
+
+// recover looks once for dead processes.
+func (s *Store) recover(ctx context.Context) (total store.Recovered, err error) {
+	var names []string
+	err = s.view(ctx, func(c *pgx.Conn) (err error) {
+		names, err = s.settings.dead(ctx, c, s.direct.process)
+		return err
+	})
+	if err != nil {
+		return total, err
+	}
+	for _, name := range names {
+		var r store.Recovered
+		err := s.do(ctx, func(u *unit) (err error) {
+			if r, err = u.releaseProcess(name, true); err != nil {
+				return err
+			}
+			return lifecycle.RetryBlocked(runRows{u})
+		})
+		if err != nil {
+			return total, err
+		}
+		total.Requeued += r.Requeued
+		total.Blocked = append(total.Blocked, r.Blocked...)
+	}
+	return total, nil
+}
+
+// releaseProcess queues the runs of a process that has died or leaves. A dead one is removed from the table.
+func (u *unit) releaseProcess(name string, crashed bool) (total store.Recovered, err error) {
+	ids, err := u.workersOf.get(name)
+	if err != nil {
+		return total, err
+	}
+	for _, id := range ids {
+		r, err := u.releaseWorker(id, crashed)
+		if err != nil {
+			return total, err
+		}
+		total.Requeued += r.Requeued
+		total.Blocked = append(total.Blocked, r.Blocked...)
+	}
+	if !crashed {
+		return total, nil
+	}
+	u.queued = append(u.queued, func(b *pgx.Batch) {
+		b.Queue(u.s.sql("DELETE FROM stint.processes WHERE name = $1"), name)
+		b.Queue(u.s.sql("DELETE FROM stint.groups WHERE process = $1"), name)
+	})
+	return total, nil
+}
+
+// watches are the calls of Watch, by worker.
+type watches struct {
+	mu     sync.Mutex
+	closed bool
+	byID   map[int64]*watch
+}
+
+// A watch signals the calls of Watch for one worker.
+type watch struct {
+	signaled chan struct{} // capacity 1
+	closed   chan struct{}
+	once     sync.Once
+	notified map[int64]store.Lease // runs whose cancel was returned, with the lease that it concerned
+}
+
+func (x *watch) close() { x.once.Do(func() { close(x.closed) }) }
+
+func (w *watches) of(worker int64) *watch {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return nil
+	}
+	if w.byID == nil {
+		w.byID = map[int64]*watch{}
+	}
+	x := w.byID[worker]
+	if x == nil {
+		x = &watch{signaled: make(chan struct{}, 1), closed: make(chan struct{}), notified: map[int64]store.Lease{}}
+		signal(x.signaled)
+		w.byID[worker] = x
+	}
+	return x
+}
+
+func (w *watches) close(worker int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if x := w.byID[worker]; x != nil {
+		x.close()
+	}
+}
+
+func (w *watches) closeAll() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closed = true
+	for _, x := range w.byID {
+		x.close()
+	}
+}
+
+// signal makes the calls for workers read again; nil: for all.
+func (w *watches) signal(workers []int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for id, x := range w.byID {
+		if workers == nil || slices.Contains(workers, id) {
+			signal(x.signaled)
+		}
+	}
+}
+
+// Watch implements store.Workers.
+func (s *Store) Watch(ctx context.Context, worker int64) (store.Signals, error) {
+	if s.settings.ReadOnly {
+		return store.Signals{}, store.ErrReadOnly
+	}
+	x := s.watches.of(worker)
+	if x == nil {
+		return store.Signals{}, store.ErrClosed
+	}
+	for {
+		select {
+		case <-x.signaled:
+		case <-x.closed:
+			return store.Signals{}, store.ErrClosed
+		case <-ctx.Done():
+			return store.Signals{}, ctx.Err()
+		}
+		sig, err := s.signals(ctx, worker, x)
+		if err != nil && ctx.Err() == nil {
+			signal(x.signaled) // nothing was returned yet
+		}
+		if err != nil || len(sig.Cancel) > 0 {
+			return sig, err
+		}
+	}
+}
+
+func (s *Store) signals(ctx context.Context, worker int64, x *watch) (sig store.Signals, err error) {
+	told := map[int64]store.Lease{}
+	err = s.view(ctx, func(c *pgx.Conn) error {
+		rows, err := c.Query(ctx,
+			s.sql("SELECT id, lease FROM stint.runs WHERE worker = $1 AND state = 4 AND cancel_at IS NOT NULL"), worker)
+		if err != nil {
+			return err
+		}
+		var key, lease int64
+		_, err = pgx.ForEachRow(rows, []any{&key, &lease}, func() error {
+			if x.notified[key] != store.Lease(lease) { // a replayed run is returned again
+				sig.Cancel = append(sig.Cancel, s.ids.ID(key))
+			}
+			told[key] = store.Lease(lease)
+			return nil
+		})
+		return err
+	})
+	if err == nil {
+		x.notified = told
+	}
+	return sig, err
+}

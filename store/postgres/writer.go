@@ -1,0 +1,200 @@
+package postgres
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/count"
+	"github.com/stint-dev/stint/store/internal/limits"
+)
+
+// maxGroup is the number of changes that one commit may hold.
+const maxGroup = 2048
+
+// A change is one call's part of a group.
+type change struct {
+	apply func(*unit) error
+	err   error
+	state atomic.Int32
+	done  chan struct{}
+}
+
+const (
+	changeQueued = iota
+	changeTaken
+	changeAbandoned
+)
+
+// The writer gathers the changes of the process into groups, and commits each with as few round trips as
+// it can. One goroutine owns it.
+//
+//   - An answer is given after the commit that holds the change, never before (R1).
+//   - A change that fails leaves its neighbours alone: the group is decided again without it.
+//   - If the connection breaks while a group commits, the writer finds out what became of it (commit.go).
+type writer struct {
+	s        *Store
+	signaled chan struct{} // capacity 1
+	done     chan struct{}
+
+	mu       sync.Mutex
+	changes  []*change
+	closed   bool
+	noClaims bool     // the store is about to close
+	claims   []*claim // that wait, oldest first
+
+	health atomic.Pointer[error]
+
+	ready   map[int64]struct{} // lanes that may have ready runs
+	next    int64              // when a row's time comes, in milliseconds
+	recheck bool               // claims may be served
+
+	// Owned by the goroutine.
+	conn        *pgx.Conn // nil: it broke
+	epoch       epoch
+	counters    count.Set
+	lanes       laneSet
+	n           int64 // of the last group
+	pollBackoff time.Duration
+	world       int64     // the server's time at the last poll; microseconds
+	seen        snapshot  // the server's transactions at the last poll
+	own         []int64   // the transactions of this process since then
+	looked      time.Time // when it last looked at all of the database's lanes and times
+}
+
+func newWriter(s *Store) *writer {
+	w := &writer{s: s, signaled: make(chan struct{}, 1), done: make(chan struct{}), ready: map[int64]struct{}{}, epoch: epoch{n: -1}}
+	w.lanes.reset(nil)
+	return w
+}
+
+// do has the writer apply a change, and returns once it is committed or refused. If ctx ends while the
+// change waits for its turn, nothing was changed.
+func (s *Store) do(ctx context.Context, apply func(*unit) error) error {
+	if s.settings.ReadOnly {
+		return store.ErrReadOnly
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	c := &change{apply: apply, done: make(chan struct{})}
+	if !s.w.push(c) {
+		return store.ErrClosed
+	}
+	select {
+	case <-c.done:
+		return c.err
+	case <-ctx.Done():
+		if c.state.CompareAndSwap(changeQueued, changeAbandoned) {
+			return ctx.Err()
+		}
+		<-c.done // being committed: wait for the truth
+		return c.err
+	}
+}
+
+func (w *writer) push(c *change) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return false
+	}
+	w.changes = append(w.changes, c)
+	signal(w.signaled)
+	return true
+}
+
+// signal sends on a channel of capacity 1, unless that holds a signal already.
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+func (w *writer) take() []*change {
+	w.mu.Lock()
+	n := min(len(w.changes), maxGroup)
+	group := slices.Clone(w.changes[:n])
+	w.changes = append(w.changes[:0], w.changes[n:]...)
+	w.mu.Unlock()
+	return slices.DeleteFunc(group, func(c *change) bool { return !c.state.CompareAndSwap(changeQueued, changeTaken) })
+}
+
+// run commits until the writer is closed and everything that was queued is answered.
+func (w *writer) run() {
+	defer close(w.done)
+	ctx := context.Background()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		called := false // a call is to see what others have committed before it
+		select {
+		case <-w.signaled:
+			called = true
+		case <-timer.C:
+		}
+		if w.s.settings.polls() {
+			w.poll(ctx, called)
+		} else if time.Since(w.looked) >= lookEvery {
+			w.look(ctx)
+		}
+		for w.commitSome(ctx) {
+		}
+		w.mu.Lock()
+		stop := w.closed && len(w.changes) == 0
+		wait := time.Until(w.looked.Add(w.every()))
+		if w.next != limits.Never {
+			wait = min(wait, time.Duration(w.next-w.s.clock.Now().UnixMilli())*time.Millisecond)
+		}
+		if due := w.counters.DueAt(); due != limits.Never {
+			wait = min(wait, time.Duration(due-w.s.clock.Now().UnixMilli())*time.Millisecond)
+		}
+		w.mu.Unlock()
+		if stop {
+			w.counters.Last()
+			w.commitGroup(ctx, nil, nil)
+			if w.conn != nil {
+				w.conn.Close(ctx)
+			}
+			return
+		}
+		timer.Reset(max(wait, time.Millisecond))
+	}
+}
+
+// endClaims answers the claims that wait, and takes no more.
+func (w *writer) endClaims() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.noClaims = true
+	for _, c := range w.claims {
+		c.answer(nil, store.ErrClosed)
+	}
+	w.claims = nil
+}
+
+// close stops the goroutine after everything queued is answered.
+func (w *writer) close() {
+	w.mu.Lock()
+	w.closed = true
+	signal(w.signaled)
+	w.mu.Unlock()
+	<-w.done
+}
+
+func (w *writer) connect(ctx context.Context) (err error) {
+	if w.conn == nil || w.conn.IsClosed() {
+		w.conn, err = w.s.settings.connect(ctx, w.s.settings.pool)
+	}
+	return err
+}
+
+func (w *writer) drop() {
+	w.conn.Close(context.Background())
+	w.conn = nil
+}
