@@ -390,7 +390,7 @@ func (c *Client) now() time.Time {
 // inStore returns an instant of this process by the store's clock.
 func (c *Client) inStore(t time.Time) time.Time {
 	if c.clock != nil {
-		return t.Add(c.clock.Now().Sub(time.Now()))
+		return t.Add(time.Until(c.clock.Now()))
 	}
 	return t
 }
