@@ -65,11 +65,11 @@ func optionalMillis(t time.Time) int64 {
 	return clock.CeilMillis(t)
 }
 
-// cron decodes a row. One whose template was changed by hand and cannot be read has only its task, and an
-// error.
+// cron decodes a row. One whose template or catch-up was changed by hand and cannot be read has only its
+// task, and an error.
 func (u *unit) cron(r *cronRow) (*cron.Cron, error) {
 	c := &cron.Cron{Program: r.program, Gone: optionalTime(r.gone)}
-	c.Name, c.Spec, c.CatchUp, c.Declared, c.Paused, c.Error = r.name, r.spec, store.CatchUp(r.catchUp), r.declared, r.paused, r.reason
+	c.Name, c.Spec, c.Declared, c.Paused, c.Error = r.name, r.spec, r.declared, r.paused, r.reason
 	c.Next, c.Last = optionalTime(r.next), optionalTime(r.last)
 	if r.lastRun != 0 {
 		c.LastRun = u.s.ids.ID(r.lastRun)
@@ -81,6 +81,9 @@ func (u *unit) cron(r *cronRow) (*cron.Cron, error) {
 	}
 	if run := &c.Template.Run; err == nil && (run.Task == "" || run.Queue == "") {
 		err = errors.New("stored template: it has no task or no queue")
+	}
+	if err == nil {
+		c.CatchUp, err = cron.StoredCatchUp(r.catchUp)
 	}
 	if c.Broken = err; err != nil {
 		c.Template, c.Error = store.Template{Run: store.NewRun{Task: r.task}}, err.Error()

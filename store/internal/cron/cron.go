@@ -20,7 +20,16 @@ type Cron struct {
 	store.Cron
 	Program string    // that declares it
 	Gone    time.Time // since when its declaration is gone; zero: it is not
-	Broken  error     // why its template, of which only the task is known, starts no runs
+	Broken  error     // why it starts no runs; of its template only the task is known
+}
+
+// StoredCatchUp returns the CatchUp that a row has as a number. It returns an error for a number that no
+// store writes: somebody changed the row by hand.
+func StoredCatchUp(n int64) (store.CatchUp, error) {
+	if n < 0 || n > int64(store.CatchUpAll) {
+		return store.CatchUpGrace, fmt.Errorf("stored catch-up: %d is none", n)
+	}
+	return store.CatchUp(n), nil
 }
 
 // Rows are the crons of a transaction.

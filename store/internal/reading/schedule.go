@@ -13,12 +13,13 @@ import (
 type cronRow struct {
 	cron.Cron
 	task                             string
+	catchUp                          int64
 	next, last, lastRun, graph, gone *int64
 	input, template                  []byte
 }
 
 func (r *cronRow) fields() []any {
-	return []any{&r.Name, &r.task, &r.Spec, &r.CatchUp, &r.Declared, &r.Paused, &r.next, &r.last, &r.lastRun, &r.graph, &r.input,
+	return []any{&r.Name, &r.task, &r.Spec, &r.catchUp, &r.Declared, &r.Paused, &r.next, &r.last, &r.lastRun, &r.graph, &r.input,
 		&r.template, &r.Error, &r.gone}
 }
 
@@ -34,8 +35,8 @@ func (r *Reader) CronsOf(q Querier, where string, args ...any) ([]cron.Cron, err
 	return r.crons(q, rows), nil
 }
 
-// crons decodes rows. A cron whose template was changed by hand and cannot be read keeps its task, and does
-// not hold up others.
+// crons decodes rows. A cron whose template or catch-up was changed by hand and cannot be read keeps its
+// task, and does not hold up others.
 func (r *Reader) crons(q Querier, rows []cronRow) []cron.Cron {
 	all := make([]cron.Cron, len(rows))
 	for i := range rows {
@@ -45,6 +46,9 @@ func (r *Reader) crons(q Querier, rows []cronRow) []cron.Cron {
 		row.Template, row.Broken = r.template(q, row.template, row.graph)
 		if run := &row.Template.Run; row.Broken == nil && (run.Task == "" || run.Queue == "") {
 			row.Broken = errors.New("stored template: it has no task or no queue")
+		}
+		if row.Broken == nil {
+			row.CatchUp, row.Broken = cron.StoredCatchUp(row.catchUp)
 		}
 		if row.Broken != nil {
 			row.Template, row.Error = store.Template{Run: store.NewRun{Task: row.task}}, row.Broken.Error()
