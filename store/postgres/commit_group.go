@@ -203,7 +203,7 @@ func (w *writer) committed(u *unit, calls int) {
 	w.s.awaits.tell(&u.told)
 	w.s.notifier.add(&u.told)
 	if u.wrote {
-		w.s.commits.add(calls)
+		w.s.commits.Add(calls)
 		w.own = append(w.own, u.xid)
 	}
 	for _, c := range u.told.cancels {

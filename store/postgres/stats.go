@@ -3,62 +3,15 @@ package postgres
 import (
 	"context"
 	"fmt"
-	"sync"
-	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/limits"
 )
 
-// commits counts commits that may have changed something, for Changed.
-type commits struct {
-	n       atomic.Uint64
-	waiting atomic.Bool
-	mu      sync.Mutex
-	next    chan struct{} // closed by the next one, if waiting
-}
-
-// add counts a commit by what it did, so that the number also measures how busy the store is.
-func (c *commits) add(did int) {
-	c.n.Add(uint64(max(did, 1)))
-	if !c.waiting.Load() {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.waiting.Swap(false) {
-		close(c.next)
-	}
-}
-
-// wait returns the number, and a channel that the next commit closes.
-func (c *commits) wait() (uint64, <-chan struct{}) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.waiting.Load() {
-		c.next = make(chan struct{})
-		c.waiting.Store(true)
-	}
-	return c.n.Load(), c.next
-}
-
-// Changed implements store.Stats. The first number is 1, so that 0 is before all.
+// Changed implements store.Stats.
 func (s *Store) Changed(ctx context.Context, after uint64) (uint64, error) {
-	for {
-		n, next := s.commits.wait()
-		if s.isClosed() {
-			return 0, store.ErrClosed
-		}
-		if n+1 > after {
-			return n + 1, nil
-		}
-		select {
-		case <-next:
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		}
-	}
+	return s.commits.Changed(ctx, after, s.isClosed)
 }
 
 // Facts implements store.Stats.

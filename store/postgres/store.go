@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stint-dev/stint/internal/commits"
+	"github.com/stint-dev/stint/internal/graphcache"
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/keys"
 )
@@ -22,7 +24,7 @@ type Store struct {
 	clock    serverClock
 	direct   *direct
 	w        *writer
-	graphs   graphCache
+	graphs   graphcache.Cache
 	lanes    laneCache
 	awaits   awaits
 	watches  watches
@@ -30,7 +32,7 @@ type Store struct {
 	notifier *notifier
 	xids     *xids
 	pending  *publisher
-	commits  commits
+	commits  commits.Counter
 	appMu    sync.Mutex
 	app      *sql.DB // for BeginTx, which creates it
 	closed   atomic.Bool
@@ -112,7 +114,7 @@ func (s *Store) Close() error {
 	})
 	s.pending.close()
 	s.w.close()
-	s.commits.add(1)
+	s.commits.Add(1)
 	s.xids.close()
 	s.notifier.close()
 	s.appMu.Lock()
@@ -136,7 +138,7 @@ func (s *Store) Now() time.Time { return s.clock.Now() }
 
 // heard does what another process's commit asks for.
 func (s *Store) heard(n notice) {
-	s.commits.add(1)
+	s.commits.Add(1)
 	if n.All || n.Ended {
 		s.awaits.signalAll()
 	}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/stint-dev/stint/internal/clock"
@@ -36,37 +35,6 @@ func newGraphs() *relation[string, graphRow] {
 		func(hash string) graphRow { return graphRow{hash: []byte(hash)} })
 }
 
-// A graphCache holds graphs that are stored. It implements reading.Graphs.
-type graphCache struct {
-	mu     sync.Mutex
-	byID   map[int64]*store.Graph
-	byHash map[[32]byte]int64
-}
-
-// Get implements reading.Graphs.
-func (c *graphCache) Get(id int64) *store.Graph {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.byID[id]
-}
-
-func (c *graphCache) id(hash [32]byte) (int64, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	id, ok := c.byHash[hash]
-	return id, ok
-}
-
-// Put implements reading.Graphs.
-func (c *graphCache) Put(id int64, g *store.Graph) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.byID == nil {
-		c.byID, c.byHash = map[int64]*store.Graph{}, map[[32]byte]int64{}
-	}
-	c.byID[id], c.byHash[g.Hash()] = g, id
-}
-
 // Graph implements workflow.Rows.
 func (u workflowRows) Graph(id int64) (*store.Graph, error) {
 	if g := u.s.graphs.Get(id); g != nil {
@@ -96,7 +64,7 @@ func (u workflowRows) Graph(id int64) (*store.Graph, error) {
 // storeGraph stores a graph, unless it is stored, and returns its number.
 func (u *unit) storeGraph(g *store.Graph) (int64, error) {
 	hash := g.Hash()
-	if id, ok := u.s.graphs.id(hash); ok {
+	if id, ok := u.s.graphs.ID(hash); ok {
 		return id, nil
 	}
 	r, err := u.graphs.get(string(hash[:]))

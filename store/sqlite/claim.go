@@ -303,7 +303,7 @@ func (cs *claims) start(text string, args ...any) ([]store.Claimed, error) {
 
 // startTask completes the Claimed of a workflow's task.
 func (ws *workflows) startTask(c *store.Claimed, parent, node, worker int64) error {
-	g, err := ws.graphs.graph(ws, node>>nodeBits)
+	g, err := reading.Graph(ws, ws.graphs, node>>nodeBits)
 	if err != nil {
 		return err
 	}

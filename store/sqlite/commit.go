@@ -43,7 +43,7 @@ func (w *writer) commitGroup() bool {
 	}
 	w.counters.Calls(len(ops) + len(claimed))
 	if due || len(claimed) > 0 || slices.ContainsFunc(ops, func(o *op) bool { return !o.reads }) {
-		w.changes.add(len(ops) + claimedRuns(claimed))
+		w.changes.Add(len(ops) + claimedRuns(claimed))
 	}
 	for _, o := range ops {
 		o.answer(misplaced)
@@ -144,7 +144,7 @@ func (w *writer) commitOneByOne(ops []*op) {
 		}
 		w.setHealth(err)
 		if !o.reads {
-			w.changes.add(1)
+			w.changes.Add(1)
 		}
 		o.answer(explain(err))
 	}

@@ -62,7 +62,7 @@ func (cs *counters) countEndings(ended []ending) error {
 		}
 		name := count.Name{Queue: l.Queue, Task: l.Task}
 		if node != nil {
-			g, err := cs.workflows.graphs.graph(cs, *node>>nodeBits)
+			g, err := reading.Graph(cs, cs.workflows.graphs, *node>>nodeBits)
 			if code(err) != 0 {
 				return err
 			}

@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/stint-dev/stint/internal/graphcache"
 	"github.com/stint-dev/stint/internal/selfcheck"
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/keys"
@@ -60,7 +61,7 @@ type Store struct {
 	presence         *presence
 	w                *writer
 	publisher        publisher
-	graphs           graphCache
+	graphs           graphcache.Cache
 	filters          knownFilters
 	reading          sync.RWMutex
 	closed           bool // guarded by reading

@@ -185,7 +185,7 @@ func (w *writer) refresh() error {
 	}
 	if !first {
 		w.lastForeignCommit = w.polled
-		w.changes.add(1)
+		w.changes.Add(1)
 		w.notifyAll()
 	}
 	return nil

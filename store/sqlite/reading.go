@@ -262,7 +262,7 @@ func (w *writer) observeOnce() error {
 		changed = changed || was != w.version && was != -1
 	}
 	if changed {
-		w.changes.add(1)
+		w.changes.Add(1)
 		w.notifyAll()
 	}
 	return nil

@@ -1,5 +1,7 @@
 package sqlite
 
+import "github.com/stint-dev/stint/internal/graphcache"
+
 // A unit is the transaction of one connection and the subsystems that work in it: the writer's,
 // as long as it lives, or an app's, for one transaction.
 type unit struct {
@@ -60,7 +62,7 @@ type (
 
 // newUnit makes the unit of a connection. The participants flush in the order of all: lanes are
 // stamped after the statements that change them.
-func newUnit(t *txn, graphs *graphCache) *unit {
+func newUnit(t *txn, graphs *graphcache.Cache) *unit {
 	u := &unit{txn: t}
 	s := &subsystems{
 		runs:      &runs{u},
@@ -87,7 +89,7 @@ func newUnit(t *txn, graphs *graphCache) *unit {
 // newAppUnit makes the unit of an app's transaction: what its subsystems know goes with it, and
 // what needs the writer waits for the writer.
 func newAppUnit(t *txn) *unit {
-	u := newUnit(t, &graphCache{})
+	u := newUnit(t, &graphcache.Cache{})
 	u.timers.next = never
 	u.limiters.checked, u.limiters.deferred = true, true
 	u.lanes.stale = true

@@ -7,11 +7,13 @@ import (
 	"path/filepath"
 	"reflect"
 	"testing"
+
+	"github.com/stint-dev/stint/internal/graphcache"
 )
 
 // Every participant that there is has its part in commits, and every subsystem works in the unit.
 func TestEverySubsystemIsRegistered(t *testing.T) {
-	u := newUnit(&txn{}, &graphCache{})
+	u := newUnit(&txn{}, &graphcache.Cache{})
 	all := map[uintptr]bool{}
 	for _, p := range u.all {
 		all[reflect.ValueOf(p).Pointer()] = true

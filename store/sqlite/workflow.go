@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"github.com/stint-dev/stint/internal/graphcache"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
 	"github.com/stint-dev/stint/store/internal/workflow"
 )
@@ -37,7 +38,7 @@ func (ws *workflows) workflowInfo(key int64) (i workflowInfo, err error) {
 type workflows struct {
 	*unit
 	passive
-	graphs *graphCache // the store's, or an app's transaction's own: that may have stored one
+	graphs *graphcache.Cache // the store's, or an app's transaction's own: that may have stored one
 	infos  map[int64]workflowInfo
 	bytes  int // of infos
 	nodes  bulk
@@ -46,7 +47,7 @@ type workflows struct {
 func (ws *workflows) flush() error { return ws.nodes.flush(ws.unit) }
 
 func (ws *workflows) rolledBack() {
-	ws.graphs.forget()
+	ws.graphs.Forget()
 	ws.outdated()
 	ws.nodes = bulk{kind: nodeRows}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/keys"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
+	"github.com/stint-dev/stint/store/internal/reading"
 	"github.com/stint-dev/stint/store/internal/ready"
 	"github.com/stint-dev/stint/store/internal/workflow"
 )
@@ -26,7 +27,7 @@ VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?17,?17)`
 func (ws *workflows) Runs() lifecycle.Rows { return ws.runs }
 
 // Graph implements workflow.Rows.
-func (ws *workflows) Graph(id int64) (*store.Graph, error) { return ws.graphs.graph(ws, id) }
+func (ws *workflows) Graph(id int64) (*store.Graph, error) { return reading.Graph(ws, ws.graphs, id) }
 
 // Shared implements workflow.Rows.
 func (ws *workflows) Shared(run int64) (workflow.Shared, error) {

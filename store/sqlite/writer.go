@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/stint-dev/stint/internal/commits"
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/limits"
 )
@@ -44,7 +45,7 @@ type writer struct {
 	watch     map[int64]*watch              // by worker
 
 	health  atomic.Pointer[error]
-	changes changes
+	changes commits.Counter
 
 	// Owned by the goroutine.
 	version int64 // PRAGMA data_version at the last look
@@ -153,7 +154,7 @@ func (w *writer) close() bool {
 	for _, x := range w.watch {
 		x.close()
 	}
-	w.changes.add(1)
+	w.changes.Add(1)
 	w.signal()
 	w.mu.Unlock()
 	<-w.done
