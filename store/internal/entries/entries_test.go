@@ -1,7 +1,6 @@
 package entries_test
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -12,15 +11,15 @@ import (
 
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/entries"
+	"github.com/stint-dev/stint/store/internal/misstest"
 )
 
 // rows implements entries.Rows in memory, for runs that are all Running with lease 1.
 type rows struct {
+	misstest.Misses
 	runs   map[int64]map[store.Address]store.Entry
 	events map[int64]string // their keys
 	log    []string
-	calls  int // of methods
-	missAt int // the call that returns errMiss; 0: none
 }
 
 var _ entries.Rows = (*rows)(nil)
@@ -75,7 +74,7 @@ func (r *rows) is(t *testing.T, run int64, want ...string) {
 }
 
 func (r *rows) Put(run int64, lease store.Lease, e store.Entry, _ int64) (_ bool, err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	if lease != 1 || r.runs[run][e.Address].Done {
 		return false, nil
 	}
@@ -84,12 +83,12 @@ func (r *rows) Put(run int64, lease store.Lease, e store.Entry, _ int64) (_ bool
 }
 
 func (r *rows) Current(_ int64, lease store.Lease) (_ bool, err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	return lease == 1, nil
 }
 
 func (r *rows) Entry(run int64, at store.Address) (_ *store.Entry, err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	if e, ok := r.runs[run][at]; ok {
 		return &e, nil
 	}
@@ -97,7 +96,7 @@ func (r *rows) Entry(run int64, at store.Address) (_ *store.Entry, err error) {
 }
 
 func (r *rows) Event(_, from int64, m store.Match) (_ int64, _ []byte, err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	for _, id := range slices.Sorted(maps.Keys(r.events)) {
 		if id >= from && r.events[id] == m.Key {
 			return id, []byte("payload"), nil
@@ -117,20 +116,20 @@ func (r *rows) drop(run int64, which func(store.Address, store.Entry) bool) (som
 }
 
 func (r *rows) DropFailed(run int64, at store.Address) (_ bool, err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	return r.drop(run, func(a store.Address, e store.Entry) bool {
 		return a == at && e.Kind == store.EntryBranch && e.Error != nil
 	})
 }
 
 func (r *rows) DropFrom(run int64, at store.Address) (err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	_, err = r.drop(run, func(a store.Address, _ store.Entry) bool { return a.Scope == at.Scope && a.Seq >= at.Seq })
 	return err
 }
 
 func (r *rows) DropBranches(run int64, at store.Address) (err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	_, err = r.drop(run, func(a store.Address, _ store.Entry) bool {
 		rest, ok := strings.CutPrefix("/"+a.Scope, strings.TrimSuffix("/"+at.Scope, "/")+"/")
 		number, _, _ := strings.Cut(rest, "/")
@@ -141,7 +140,7 @@ func (r *rows) DropBranches(run int64, at store.Address) (err error) {
 }
 
 func (r *rows) Scopes(run int64, prefix string) (all []string, err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	for at := range r.runs[run] {
 		if strings.HasPrefix(at.Scope, prefix) {
 			all = append(all, at.Scope)
@@ -152,13 +151,13 @@ func (r *rows) Scopes(run int64, prefix string) (all []string, err error) {
 }
 
 func (r *rows) EndedBranch(run int64, at store.Address) (_ bool, err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	e := r.runs[run][at]
 	return e.Kind == store.EntryBranch && e.Done, nil
 }
 
 func (r *rows) Redo(run int64, scope string) (err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	for at, e := range r.runs[run] {
 		if at.Scope == scope {
 			e.Done, e.Error = false, nil
@@ -169,7 +168,7 @@ func (r *rows) Redo(run int64, scope string) (err error) {
 }
 
 func (r *rows) Note(run int64, scope, to string) (err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	for at, e := range maps.Clone(r.runs[run]) {
 		if at.Scope != scope {
 			continue
@@ -193,17 +192,17 @@ func (r *rows) copy(run, to int64, which func(store.Entry) bool) error {
 }
 
 func (r *rows) CopyBefore(run, to int64, before int) (err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	return r.copy(run, to, func(e store.Entry) bool { return e.Done && e.Scope == "" && e.Seq < before })
 }
 
 func (r *rows) CopyDone(run, to int64, scopes []string) (err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	return r.copy(run, to, func(e store.Entry) bool { return e.Done && slices.Contains(scopes, e.Scope) })
 }
 
 func (r *rows) CopySteps(run, to int64, scopes []string) (err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	return r.copy(run, to, func(e store.Entry) bool { return e.Kind == store.EntryStep && slices.Contains(scopes, e.Scope) })
 }
 
@@ -316,33 +315,6 @@ func TestCopy(t *testing.T) {
 	r.is(t, 2, "1", "2b", "2/1", "2/9", "undo/1", "undo/2/1?", "undone/1n", "note/1n")
 }
 
-// errMiss is what a store returns that has not fetched a row yet.
-var errMiss = errors.New("not fetched yet")
-
-// miss makes the call return errMiss, if it is the one that is to.
-func (r *rows) miss(err *error) {
-	if r.calls++; r.calls == r.missAt {
-		*err = errMiss
-	}
-}
-
-// misses makes each call of a decision miss in turn: it returns that error as it is.
-func misses(t *testing.T, made func() *rows, decide func(*rows) error) {
-	t.Helper()
-	for n := 1; ; n++ {
-		r := made()
-		r.calls, r.missAt = 0, n
-		err := decide(r)
-		if r.calls < n {
-			ok(t, err)
-			return
-		}
-		if err != errMiss {
-			t.Errorf("call %d misses: %v", n, err)
-		}
-	}
-}
-
 func TestMisses(t *testing.T) {
 	event := store.Call{Lease: 1, Entry: store.Entry{Address: store.Address{Seq: 1}, Kind: store.EntryEvent, Name: "e"}}
 	made := func() *rows { return newRows("1", "2b", "2/1", "undo/1", "undo/2/1") }
@@ -352,6 +324,6 @@ func TestMisses(t *testing.T) {
 		"resetUndo": func(r *rows) error { return entries.ResetUndo(r, 1) },
 		"copy":      func(r *rows) error { return entries.Copy(r, 1, 2, 3) },
 	} {
-		t.Run(name, func(t *testing.T) { misses(t, made, decide) })
+		t.Run(name, func(t *testing.T) { misstest.Each(t, made, decide) })
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/keys"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
+	"github.com/stint-dev/stint/store/internal/misstest"
 )
 
 type row = lifecycle.Run
@@ -573,6 +574,6 @@ func TestMisses(t *testing.T) {
 				return nil
 			}},
 	} {
-		t.Run(c.name, func(t *testing.T) { misses(t, func() *rows { return newRows(c.runs...) }, c.decide) })
+		t.Run(c.name, func(t *testing.T) { misstest.Each(t, func() *rows { return newRows(c.runs...) }, c.decide) })
 	}
 }

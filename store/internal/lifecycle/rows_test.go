@@ -2,7 +2,6 @@ package lifecycle_test
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -12,12 +11,14 @@ import (
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/keys"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
+	"github.com/stint-dev/stint/store/internal/misstest"
 )
 
 const start = int64(1_000_000) // the time at which runs are made
 
 // rows implements lifecycle.Rows in memory. What follows in other tables is noted in log.
 type rows struct {
+	misstest.Misses
 	runs    map[int64]*lifecycle.Run
 	now     int64
 	last    int64
@@ -28,8 +29,6 @@ type rows struct {
 	builds  []string                // of living workers; that of worker 1 is b1
 	log     []string
 	illegal []string
-	calls   int // of methods
-	missAt  int // the call that returns errMiss; 0: none
 	tries   int // changes that the fence held off
 }
 
@@ -73,7 +72,7 @@ func (r *rows) ID(key int64) (id store.ID) {
 }
 
 func (r *rows) Run(key int64) (_ *lifecycle.Run, err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	return r.read(key), nil
 }
 
@@ -92,7 +91,7 @@ func (r *rows) sorted() []*lifecycle.Run {
 }
 
 func (r *rows) RunsOf(worker int64) (all []*lifecycle.Run, err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	for _, x := range r.sorted() {
 		if x.State == store.Running && x.Worker == worker && !x.Workflow {
 			all = append(all, r.read(x.Key))
@@ -102,7 +101,7 @@ func (r *rows) RunsOf(worker int64) (all []*lifecycle.Run, err error) {
 }
 
 func (r *rows) Children(key int64) (all []int64, err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	for _, x := range r.sorted() {
 		if x.Parent == key && !x.Detached && !x.State.Terminal() {
 			all = append(all, x.Key)
@@ -112,12 +111,12 @@ func (r *rows) Children(key int64) (all []int64, err error) {
 }
 
 func (r *rows) Open(key int64) (_ bool, err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	return r.runs[key] != nil && !r.runs[key].State.Terminal(), nil
 }
 
 func (r *rows) Try(key int64, lease store.Lease, c lifecycle.Change) (_ bool, err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	x := r.runs[key]
 	if x == nil || !x.HeldBy(lease) || x.CancelAt != 0 {
 		r.tries++
@@ -132,7 +131,7 @@ func (r *rows) Try(key int64, lease store.Lease, c lifecycle.Change) (_ bool, er
 }
 
 func (r *rows) Write(x *lifecycle.Run) (err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	was := r.runs[x.Key]
 	if was.State != x.State && !store.Legal(was.State, x.State) {
 		r.illegal = append(r.illegal, fmt.Sprintf("%v to %v", was.State, x.State))
@@ -143,7 +142,7 @@ func (r *rows) Write(x *lifecycle.Run) (err error) {
 }
 
 func (r *rows) Resume(key, now int64) (err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	if x := r.runs[key]; x.State == store.Waiting && x.Lease > 0 {
 		x.State = store.Queued
 		x.SetDue(now)
@@ -152,7 +151,7 @@ func (r *rows) Resume(key, now int64) (err error) {
 }
 
 func (r *rows) Queue(keys []int64) (err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	for _, k := range keys {
 		r.runs[k].State = store.Queued
 	}
@@ -160,13 +159,13 @@ func (r *rows) Queue(keys []int64) (err error) {
 }
 
 func (r *rows) KeepAttempt(x *lifecycle.Run, to store.State, ended int64, _ []byte) (err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	r.note("keep %d as %v at %+d", x.Attempt, to, ended-r.now)
 	return nil
 }
 
 func (r *rows) MoveLane(x *lifecycle.Run, suspect bool) (err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	if suspect {
 		r.note("suspect")
 	}
@@ -174,7 +173,7 @@ func (r *rows) MoveLane(x *lifecycle.Run, suspect bool) (err error) {
 }
 
 func (r *rows) Blocked() (all []lifecycle.Blocked, err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	for _, x := range r.sorted() {
 		if x.State == store.Blocked {
 			all = append(all, lifecycle.Blocked{Key: x.Key, Begun: x.Lease != 0, Crashes: x.Crashes, Build: fmt.Sprint("b", x.Worker)})
@@ -184,12 +183,12 @@ func (r *rows) Blocked() (all []lifecycle.Blocked, err error) {
 }
 
 func (r *rows) Builds() (_ []string, err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	return r.builds, nil
 }
 
 func (r *rows) Due(now int64) (all []lifecycle.Due, err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	for _, x := range r.sorted() {
 		if x.State == store.Scheduled && x.Due <= now {
 			all = append(all, lifecycle.Due{Key: x.Key, Node: x.Node, Workflow: x.Workflow, Limited: x.Limited})
@@ -199,7 +198,7 @@ func (r *rows) Due(now int64) (all []lifecycle.Due, err error) {
 }
 
 func (r *rows) Overdue(now int64) (all []int64, err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	for _, x := range r.sorted() {
 		if x.StartBy != 0 && x.StartBy <= now {
 			all = append(all, x.Key)
@@ -209,7 +208,7 @@ func (r *rows) Overdue(now int64) (all []int64, err error) {
 }
 
 func (r *rows) Waiters(now int64) (all []lifecycle.Waiter, err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	for _, x := range r.sorted() {
 		if x.State == store.Waiting && x.Due != 0 && x.Due <= now {
 			all = append(all, lifecycle.Waiter{Key: x.Key, Begun: x.Lease > 0})
@@ -244,27 +243,27 @@ func (r *rows) Ended(key int64) {
 }
 
 func (r *rows) Finished(key int64, _ *store.Outcome, to store.State, _ int64) (err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	r.Ended(key)
 	r.note("finished as %v", to)
 	return nil
 }
 
 func (r *rows) Record(int64, store.Lease, *store.Record) (err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	return nil
 }
 
 func (r *rows) Retried(*store.Outcome) { r.note("retried") }
 
 func (r *rows) MoveToTaskLane(_, node int64) (err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	r.note("to the lane of %d", node)
 	return nil
 }
 
 func (r *rows) Follow(o *store.Outcome, _ int64) (err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	r.note("%d follow", len(o.Follow))
 	return nil
 }
@@ -275,37 +274,37 @@ func (r *rows) NextKey(int64) int64 {
 }
 
 func (r *rows) Copy(from, to *lifecycle.Run, before store.Address) (err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	r.note("copy %d before %d", number(from.Key), before.Seq)
 	r.runs[to.Key] = to
 	return nil
 }
 
 func (r *rows) EntryDone(_ int64, at store.Address) (_ bool, err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	return r.done[fmt.Sprint(at.Scope, at.Seq)], nil
 }
 
 func (r *rows) ResetUndo(int64) (err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	r.note("reset undo")
 	return nil
 }
 
 func (r *rows) Forget(_ int64, from store.Address) (err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	r.note("forget %d", from.Seq)
 	return nil
 }
 
 func (r *rows) AwaitChild(child, run int64) (err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	r.awaited[child] = append(r.awaited[child], run)
 	return nil
 }
 
 func (r *rows) BeginWorkflow(key, _, now int64) (err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	if r.runs[key].State != store.Scheduled {
 		r.illegal = append(r.illegal, "it was queued, and begins")
 	}
@@ -315,19 +314,19 @@ func (r *rows) BeginWorkflow(key, _, now int64) (err error) {
 }
 
 func (r *rows) ReplayWorkflow(key, _, _ int64) (err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	r.note("replay %d", number(key))
 	return nil
 }
 
 func (r *rows) Advance(parent, node int64, to store.State, _ int64) (err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	r.note("advance %d from %d: %v", number(parent), node, to)
 	return nil
 }
 
 func (r *rows) Reconsider(key, _ int64) (err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	r.note("reconsider %d", number(key))
 	return nil
 }
@@ -382,32 +381,5 @@ func ok(t interface {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
-	}
-}
-
-// errMiss is what a store returns that has not fetched a row yet.
-var errMiss = errors.New("not fetched yet")
-
-// miss makes the call return errMiss, if it is the one that is to.
-func (r *rows) miss(err *error) {
-	if r.calls++; r.calls == r.missAt {
-		*err = errMiss
-	}
-}
-
-// misses makes each call of a decision miss in turn: it returns that error as it is.
-func misses(t *testing.T, made func() *rows, decide func(*rows) error) {
-	t.Helper()
-	for n := 1; ; n++ {
-		r := made()
-		r.calls, r.missAt = 0, n
-		err := decide(r)
-		if r.calls < n {
-			ok(t, err)
-			return
-		}
-		if err != errMiss {
-			t.Errorf("call %d misses: %v", n, err)
-		}
 	}
 }

@@ -2,7 +2,6 @@ package workflow_test
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -14,6 +13,7 @@ import (
 	"github.com/stint-dev/stint/store/internal/keys"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
 	"github.com/stint-dev/stint/store/internal/limits"
+	"github.com/stint-dev/stint/store/internal/misstest"
 	"github.com/stint-dev/stint/store/internal/workflow"
 )
 
@@ -33,6 +33,7 @@ type wait struct {
 
 // rows implements workflow.Rows in memory, and of lifecycle.Rows what workflows need.
 type rows struct {
+	misstest.Misses
 	lifecycle.Rows
 	t        testing.TB
 	graph    *store.Graph
@@ -51,8 +52,6 @@ type rows struct {
 	shared   map[int64]workflow.Shared // what is remembered
 	made     map[int64]store.State     // of runs when they were inserted
 	ended    map[int64]int             // how often
-	calls    int                       // of methods
-	missAt   int                       // the call that returns errMiss; 0: none
 }
 
 var _ workflow.Rows = (*rows)(nil)
@@ -190,13 +189,13 @@ func (r *rows) Attempts(_ int64, place int) (int64, error) { return r.attempts[p
 func (r *rows) Delete(task int64) error                    { delete(r.runs, task); return nil }
 func (r *rows) Exists(_, node int64) (bool, error)         { return r.task(workflow.Place(node)) != nil, nil }
 func (r *rows) KeepAttempts(_ int64, place int, n int64) (err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	r.attempts[place] = n
 	return nil
 }
 
 func (r *rows) KeepAttempt(*lifecycle.Run, store.State, int64, []byte) (err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	return nil
 }
 
@@ -208,7 +207,7 @@ func (r *rows) NextKey(now int64) int64 {
 func (r *rows) WakeAt(at int64) { r.woken[at] = true }
 
 func (r *rows) Run(key int64) (_ *lifecycle.Run, err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	if x := r.runs[key]; x != nil {
 		row := x.Run
 		return &row, nil
@@ -217,7 +216,7 @@ func (r *rows) Run(key int64) (_ *lifecycle.Run, err error) {
 }
 
 func (r *rows) Write(x *lifecycle.Run) (err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	if was := r.runs[x.Key].State; was != x.State && !store.Legal(was, x.State) {
 		r.t.Errorf("not store.Legal: %v to %v", was, x.State)
 	}
@@ -229,7 +228,7 @@ func (r *rows) Write(x *lifecycle.Run) (err error) {
 }
 
 func (r *rows) Shared(key int64) (_ workflow.Shared, err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	if _, ok := r.shared[key]; !ok {
 		r.shared[key] = workflow.Shared{Priority: 2, Root: key, Replayed: r.runs[key].Replayed > 0}
 	}
@@ -237,7 +236,7 @@ func (r *rows) Shared(key int64) (_ workflow.Shared, err error) {
 }
 
 func (r *rows) Insert(_ *store.Graph, t workflow.Task) (err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	if r.task(workflow.Place(t.Node)) != nil {
 		r.t.Errorf("%s has two runs", r.graph.Name(workflow.Place(t.Node)))
 	}
@@ -246,7 +245,7 @@ func (r *rows) Insert(_ *store.Graph, t workflow.Task) (err error) {
 }
 
 func (r *rows) TaskLimits(_ int64, place int) (_ string, _ []store.Limit, err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	if ls := r.limits[place]; ls != nil {
 		return "some", ls, nil
 	}
@@ -254,7 +253,7 @@ func (r *rows) TaskLimits(_ int64, place int) (_ string, _ []store.Limit, err er
 }
 
 func (r *rows) Admit(_ int64, all []store.Limit) (_ *int64, err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	if all[0].Units > 9 {
 		return nil, fmt.Errorf("too many: %w", limits.ErrUnits)
 	}
@@ -263,7 +262,7 @@ func (r *rows) Admit(_ int64, all []store.Limit) (_ *int64, err error) {
 }
 
 func (r *rows) ParentEnded(_ int64, place int, a workflow.JoinState) (_ workflow.JoinState, err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	if r.graph.Joins(place) < 2 {
 		r.t.Errorf("place %d joins nothing", place)
 	}
@@ -275,7 +274,7 @@ func (r *rows) ParentEnded(_ int64, place int, a workflow.JoinState) (_ workflow
 }
 
 func (r *rows) End(key int64, to store.State, now int64, reason []byte) (_ bool, err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	w := r.runs[key]
 	if w.State != store.Running || w.CancelAt != 0 {
 		return false, nil
@@ -285,7 +284,7 @@ func (r *rows) End(key int64, to store.State, now int64, reason []byte) (_ bool,
 }
 
 func (r *rows) EventSince(_ int64, m *store.Match) (_ time.Time, err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	for _, e := range r.events {
 		if e.key == m.Key {
 			return time.UnixMilli(e.at), nil
@@ -295,13 +294,13 @@ func (r *rows) EventSince(_ int64, m *store.Match) (_ time.Time, err error) {
 }
 
 func (r *rows) AwaitEvent(task int64, leaf int, m *store.Match) (err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	r.waits = append(r.waits, wait{task, leaf, m.Key, 0})
 	return nil
 }
 
 func (r *rows) Came(task int64) (all []workflow.Came, err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	for _, w := range r.waits {
 		if w.task == task && w.came > 0 {
 			all = append(all, workflow.Came{Leaf: w.leaf, At: time.UnixMilli(w.came)})
@@ -311,13 +310,13 @@ func (r *rows) Came(task int64) (all []workflow.Came, err error) {
 }
 
 func (r *rows) DropWaits(task int64) (err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	r.waits = slices.DeleteFunc(r.waits, func(w wait) bool { return w.task == task })
 	return nil
 }
 
 func (r *rows) Results(_, node int64) (_ []byte, err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	if x := r.task(workflow.Place(node)); x == nil || x.State != store.Succeeded {
 		return nil, nil
 	}
@@ -325,7 +324,7 @@ func (r *rows) Results(_, node int64) (_ []byte, err error) {
 }
 
 func (r *rows) Tasks(_, from, to int64) (all []workflow.Old, err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	for node := from; node <= to; node++ {
 		if x := r.task(workflow.Place(node)); x != nil {
 			all = append(all, workflow.Old{Key: x.Key, Place: workflow.Place(node), State: x.State, Attempts: x.Attempt, Begun: x.Lease > 0})
@@ -335,7 +334,7 @@ func (r *rows) Tasks(_, from, to int64) (all []workflow.Old, err error) {
 }
 
 func (r *rows) Stick(_, worker int64) (_ bool, err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	first := r.sticks == 0
 	if first {
 		r.sticks = worker
@@ -344,7 +343,7 @@ func (r *rows) Stick(_, worker int64) (_ bool, err error) {
 }
 
 func (r *rows) Unstarted(int64) (all []workflow.Old, err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	for _, x := range r.sorted() {
 		if !x.Workflow && !x.State.Terminal() && x.State != store.Running {
 			all = append(all, workflow.Old{Key: x.Key, Place: workflow.Place(x.Node), State: x.State})
@@ -354,7 +353,7 @@ func (r *rows) Unstarted(int64) (all []workflow.Old, err error) {
 }
 
 func (r *rows) MoveTask(_ *store.Graph, _ int64, t workflow.Old) (err error) {
-	defer r.miss(&err)
+	defer r.Miss(&err)
 	r.moved = append(r.moved, t.Place)
 	return nil
 }
@@ -363,32 +362,5 @@ func ok(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
-	}
-}
-
-// errMiss is what a store returns that has not fetched a row yet.
-var errMiss = errors.New("not fetched yet")
-
-// miss makes the call return errMiss, if it is the one that is to.
-func (r *rows) miss(err *error) {
-	if r.calls++; r.calls == r.missAt {
-		*err = errMiss
-	}
-}
-
-// misses makes each call of a decision miss in turn: it returns that error as it is.
-func misses(t *testing.T, made func() *rows, decide func(*rows) error) {
-	t.Helper()
-	for n := 1; ; n++ {
-		r := made()
-		r.calls, r.missAt = 0, n
-		err := decide(r)
-		if r.calls < n {
-			ok(t, err)
-			return
-		}
-		if err != errMiss {
-			t.Errorf("call %d misses: %v", n, err)
-		}
 	}
 }

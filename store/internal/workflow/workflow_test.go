@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/misstest"
 	"github.com/stint-dev/stint/store/internal/workflow"
 )
 
@@ -449,6 +450,6 @@ func TestMisses(t *testing.T) {
 			func(r *rows) error { return workflow.Replay(r, r.key(), r.workflow().Node, r.now) }},
 		{"stick", made(), func(r *rows) error { return workflow.Stick(r, r.graph, r.key(), 5) }},
 	} {
-		t.Run(c.name, func(t *testing.T) { misses(t, c.made, c.decide) })
+		t.Run(c.name, func(t *testing.T) { misstest.Each(t, c.made, c.decide) })
 	}
 }
