@@ -15,7 +15,7 @@ WITH old AS (DELETE FROM stint.groups WHERE process = $1 AND n < $2)
 INSERT INTO stint.groups (process, n) VALUES ($1, $2)`
 
 const (
-	// resolveWait is how long a lost transaction may go on before its backend is terminated.
+	// resolveWait is the time after which the backend of a lost transaction is terminated.
 	resolveWait = time.Second
 	// reconnectMin and reconnectMax bound the pause between attempts to connect, which doubles.
 	reconnectMin = 50 * time.Millisecond

@@ -22,7 +22,7 @@ type xids struct {
 
 const (
 	xidsEvery = 3 * time.Millisecond
-	// xidsFor is how long a transaction is asked for often. Then the writer's own look finds what it did.
+	// xidsFor is the time in which a transaction is asked for often. Then the writer's own look finds what it did.
 	xidsFor = 5 * time.Second
 )
 

@@ -32,14 +32,14 @@ func KeptFrom(length int64, now time.Time) int64 {
 	return now.Add(-store.HoursKept).UnixMilli()
 }
 
-// rollUpAfter is how long after the end of a span the rows of several processes become one.
+// rollUpAfter is the age, from the end of its span, at which the rows of several processes become one.
 const rollUpAfter = time.Hour
 
 // RolledUpTo returns the time before which spans must begin for their rows to be rolled up, in
 // milliseconds.
 func RolledUpTo(length, now int64) int64 { return now - rollUpAfter.Milliseconds() - length }
 
-// storeEvery is how long counts stay unwritten, in milliseconds.
+// storeEvery is the interval in which counts are written, in milliseconds.
 const storeEvery = 1000
 
 // Rows are the stored counters of a transaction.

@@ -1,5 +1,5 @@
-// Package entries decides about the entries of runs' journals: what a durable call records, which
-// entries a new attempt forgets, which compensations it has to do again, and what a fork copies.
+// Package entries decides about the entries of runs' journals. It records durable calls, forgets entries
+// before a new attempt, finds the compensations to do again, and copies entries to a fork.
 //
 // The package has no SQL, no clock and no goroutine: it reads and changes entries by Rows, which a
 // store implements in a transaction.
