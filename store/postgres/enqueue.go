@@ -3,7 +3,6 @@ package postgres
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -32,12 +31,8 @@ func (s *Store) Enqueue(ctx context.Context, now time.Time, runs []store.NewRun)
 
 // recordCall records the durable call that enqueued runs.
 func (u *unit) recordCall(now time.Time, c store.Call, out []store.Enqueued) error {
-	ids := make([]string, len(out))
-	for i, e := range out {
-		ids[i] = e.ID.String()
-	}
 	var err error
-	if c.Entry.Value, err = json.Marshal(ids); err != nil {
+	if c.Entry.Value, err = entries.Enqueued(out); err != nil {
 		return err
 	}
 	key, ok := u.s.ids.Key(c.ID)

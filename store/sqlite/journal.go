@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"encoding/json"
 	"time"
 
 	"github.com/stint-dev/stint/store"
@@ -80,12 +79,8 @@ func (js *journals) resumeWaiters() error {
 
 // recordCall records the durable call that enqueued runs.
 func (js *journals) recordCall(now int64, c *store.Call, out []store.Enqueued) error {
-	ids := make([]string, len(out))
-	for i, e := range out {
-		ids[i] = e.ID.String()
-	}
 	var err error
-	if c.Entry.Value, err = json.Marshal(ids); err != nil {
+	if c.Entry.Value, err = entries.Enqueued(out); err != nil {
 		return err
 	}
 	_, stale, err := js.call(now, c, 0)
