@@ -102,25 +102,23 @@ func (w *writer) tryCommit(ctx context.Context, group []*change, claims []*claim
 	}
 	u := newUnit(w.s, w.s.clock.Now().UnixMilli())
 	sent, err := w.tryGroup(ctx, u, group, claims)
-	switch {
-	case err == nil:
+	if err == nil {
 		w.s.setHealth(nil)
 		w.lanes.Commit()
 		w.committed(u, len(group)+len(claims))
-	case broken(w.conn, err) && sent:
-		w.lanes.Rollback()
-		w.counters.Rollback()
+		return nil
+	}
+	w.lanes.Rollback()
+	w.counters.Rollback()
+	switch {
+	case !broken(w.conn, err):
+		w.conn.Exec(ctx, "ROLLBACK")
+	case sent:
 		return w.lostCommit(ctx, u, claims, err)
-	case broken(w.conn, err):
-		w.lanes.Rollback()
-		w.counters.Rollback()
+	default:
 		w.drop()
 		err = &unavailableError{err}
 		w.s.setHealth(err)
-	default:
-		w.lanes.Rollback()
-		w.counters.Rollback()
-		w.conn.Exec(ctx, "ROLLBACK")
 	}
 	return err
 }

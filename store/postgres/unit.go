@@ -199,14 +199,16 @@ func (u *unit) nextKey(now int64) int64 {
 // their errors, and leave no trace.
 func (u *unit) decide(ctx context.Context, c sender, group []*change) error {
 	return u.until(ctx, c, func() error {
-		for failed := true; failed; {
-			u.begin()
-			var missed bool
-			if missed, failed = u.applyAll(group); missed {
+		for {
+			missed, failed := u.applyAll(group)
+			switch {
+			case missed:
 				return errMiss
+			case !failed:
+				return u.follow()
 			}
+			u.begin() // without the changes that have failed
 		}
-		return u.follow()
 	})
 }
 
