@@ -123,11 +123,10 @@ func (r *modelRun) endsByCrash() bool {
 	return !r.CancelAt.IsZero() && len(r.journal) == 0
 }
 
-// Crash does what a store does after the process of a worker has died.
-func (m *Model) Crash(worker int64) {
+// Crash does what a store does when it notices, at an instant, that the process of a worker has died.
+func (m *Model) Crash(worker int64, now time.Time) {
 	m.mu.Lock()
 	defer m.unlock()
-	now := time.Now()
 	m.advance(now)
 	for _, id := range slices.Clone(m.order) {
 		r := m.runs[id]

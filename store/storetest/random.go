@@ -405,11 +405,13 @@ func (p *pair) crash(rt *rapid.T) {
 	defer align()
 	i := p.side(rt)
 	p.stores[i].Crash()
-	had := 0
-	for _, r := range p.model.runs {
+	had, ends := 0, -1 // ends: a run that ends by the crash
+	for id, r := range p.model.runs {
 		if r.State == store.Running && r.worker == p.modeled[i] {
 			after := *r
-			if after.Crashes++; !after.endsByCrash() {
+			if after.Crashes++; after.endsByCrash() {
+				ends = slices.Index(p.twins, id)
+			} else {
 				had++
 			}
 		}
@@ -425,17 +427,24 @@ func (p *pair) crash(rt *rapid.T) {
 		if r.Requeued+len(r.Blocked) != had {
 			rt.Fatalf("recovered %+v, want %d runs", r, had)
 		}
-		p.model.Crash(dead)
+		p.model.Crash(dead, time.Now())
 		comesBack()
 		return
 	}
-	p.model.Crash(dead)
-	comesBack() // nothing to report, but it must be noticed all the same
+	// There is nothing to report, but it must be noticed all the same.
 	ctx, cancel := context.WithTimeout(p.t.Context(), 3*time.Second)
 	defer cancel()
+	at := time.Now()
 	if r, err := other.Recover(ctx); ctx.Err() == nil {
 		rt.Fatalf("recovered %+v, %v: want nothing", r, err)
 	}
+	if ends >= 0 { // what follows from its end is timed from the moment that the store noticed
+		r, err := other.Get(p.t.Context(), p.ids[ends])
+		p.ok(err)
+		at = r.Ended
+	}
+	p.model.Crash(dead, at)
+	comesBack()
 }
 
 // compare compares every run of the stores with its twin of the model.
