@@ -357,7 +357,7 @@ func signal(c chan struct{}) {
 }
 
 // errLost is the cause for handlers whose worker was taken for dead.
-var errLost = fmt.Errorf("%w: its process was taken for dead, and the run was given to others", ErrShutdown)
+var errLost = fmt.Errorf("%w: its process was cut off or taken for dead, and the run is given to others", ErrShutdown)
 
 // watchLoop passes cancels to executions, and ends those of a worker that was taken for dead.
 // Then the store gives it runs again when it may.
@@ -368,7 +368,7 @@ func (w *Worker) watchLoop(ctx context.Context) {
 			w.cancelRun(id)
 		}
 		if sig.Lost {
-			w.c.logger().Warn("stint: this process was taken for dead: other workers have its runs", "worker", w.cfg.name)
+			w.c.logger().Warn("stint: this process was cut off or taken for dead: other workers have its runs", "worker", w.cfg.name)
 			for _, e := range w.executions() {
 				e.lose()
 			}

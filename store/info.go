@@ -122,8 +122,8 @@ type WorkerInfo struct {
 // Signals are what a worker must tell its runs.
 type Signals struct {
 	Cancel []ID // asked to cancel
-	// Lost reports that the worker was taken for dead: others have the runs that it was given before, and
-	// all that it writes about them is stale. Claim gives it nothing until it lives again.
+	// Lost reports that the worker was taken for dead, or may be at any moment: others have the runs that it
+	// was given before, and all that it writes about them is stale. Claim gives it nothing until it lives again.
 	Lost bool
 }
 

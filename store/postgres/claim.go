@@ -134,7 +134,7 @@ func (w *writer) serveClaims(ctx context.Context, u *unit, b *pgx.Batch, claims 
 	s := &serving{w: w, u: u, b: b}
 	for _, c := range claims {
 		c.got, c.leases = nil, nil
-		for free := c.Free(); free > 0 && !w.epoch.pausedWorkers[c.Worker]; {
+		for free := c.Free(); free > 0 && w.mayClaim(c.Worker); {
 			var err error
 			if free, err = s.serve(ctx, c, free, len(claims) == 1); err != nil {
 				return s.b, err

@@ -19,8 +19,7 @@ func (s *Store) Crash() {
 	s.awaits.close()
 	s.watches.closeAll()
 	s.read.Close()
-	s.direct.stop()
-	<-s.direct.done
+	s.direct.end()
 	s.direct.process.conn.Close(context.Background()) // and leaves its row, as a kill does
 }
 

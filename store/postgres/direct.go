@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,12 +22,15 @@ type direct struct {
 	clock   *serverClock
 	heard   func(notice)                // what others have committed
 	missed  func()                      // notices may have been lost: look at everything
-	revived func(context.Context) error // the process was taken for dead, and lives again
+	silent  func()                      // the server has not answered for silentAfter
+	revived func(context.Context) error // the process was taken for dead, and is in the table again
 
-	answered atomic.Int64 // when the server last answered: nanoseconds since began
+	answered atomic.Int64 // when the last beat was sent that the server has answered: nanoseconds since began
+	away     atomic.Pointer[error]
 	began    time.Time
 	measured time.Time
-	done     chan struct{}
+	dead     bool // others have taken the process for dead, and revived was not done yet
+	wg       sync.WaitGroup
 	stop     context.CancelFunc
 }
 
@@ -55,7 +60,7 @@ func (s *settings) channel() string { return s.Schema + "_commits" }
 
 // newDirect connects, enters the process in the table, and listens.
 func newDirect(ctx context.Context, s *settings, k *serverClock) (*direct, error) {
-	d := &direct{s: s, clock: k, began: time.Now(), done: make(chan struct{})}
+	d := &direct{s: s, clock: k, began: time.Now()}
 	c, err := s.connect(ctx, s.direct)
 	if err != nil {
 		return nil, err
@@ -75,7 +80,6 @@ func (d *direct) prepare(ctx context.Context, c *pgx.Conn) error {
 	if err := d.s.measure(ctx, d.clock, c); err != nil {
 		return err
 	}
-	d.answer()
 	if d.s.polls() {
 		return nil
 	}
@@ -83,32 +87,67 @@ func (d *direct) prepare(ctx context.Context, c *pgx.Conn) error {
 	return explain(err)
 }
 
-func (d *direct) answer() { d.answered.Store(int64(time.Since(d.began))) }
-
 // lost reports whether the server has not answered for so long that others may take the process for dead.
 func (d *direct) lost() bool {
-	if d.s.bubble {
-		return false
-	}
-	return time.Since(d.began)-time.Duration(d.answered.Load()) > silentAfter
+	return !d.s.bubble && d.silence() > d.s.silentAfter
 }
 
-// start begins the goroutine, which close ends.
+func (d *direct) silence() time.Duration {
+	return time.Since(d.began) - time.Duration(d.answered.Load())
+}
+
+// health returns nil, or why the process is cut off from the server.
+func (d *direct) health() error {
+	if err := d.away.Load(); err != nil {
+		return *err
+	}
+	if d.lost() {
+		return &unavailableError{fmt.Errorf("the server has not answered for %v: is it overloaded, or the network cut?",
+			d.silence().Truncate(time.Second))}
+	}
+	return nil
+}
+
+// start begins the goroutines, which close ends.
 func (d *direct) start() {
 	ctx, stop := context.WithCancel(context.Background())
 	d.stop = stop
-	go func() {
-		defer close(d.done)
-		d.run(ctx)
-	}()
+	d.wg.Go(func() { d.run(ctx) })
+	if !d.s.bubble {
+		d.wg.Go(func() { d.watchSilence(ctx) })
+	}
 }
 
-// close ends the goroutine and removes the process from the table.
-func (d *direct) close(ctx context.Context) error {
+// end ends the goroutines.
+func (d *direct) end() {
 	d.stop()
-	<-d.done
+	d.wg.Wait()
+}
+
+// close ends the goroutines and removes the process from the table.
+func (d *direct) close(ctx context.Context) error {
+	d.end()
 	err := d.s.leave(ctx, d.process)
 	return errors.Join(err, d.process.conn.Close(ctx))
+}
+
+// watchSilence calls silent, once a silence: the other goroutine may be waiting for an answer.
+func (d *direct) watchSilence(ctx context.Context) {
+	for told := false; ; {
+		wait := max(d.s.silentAfter-d.silence(), d.s.silentAfter/10)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+		if lost := d.lost(); lost != told {
+			if told = lost; lost {
+				d.silent()
+			} else {
+				d.missed()
+			}
+		}
+	}
 }
 
 func (d *direct) run(ctx context.Context) {
@@ -146,7 +185,6 @@ func (d *direct) listen(ctx context.Context, until time.Time) error {
 		case err != nil:
 			return err
 		}
-		d.answer()
 		var x notice
 		if json.Unmarshal([]byte(n.Payload), &x) != nil {
 			x = notice{All: true} // somebody else's
@@ -160,36 +198,38 @@ func (d *direct) listen(ctx context.Context, until time.Time) error {
 // beat shows that the process lives, and measures the clock if it is time to. After a lost connection the
 // server may hold the lock for that for a while: it is tried again with each beat.
 func (d *direct) beat(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, deadSilent)
+	ctx, cancel := context.WithTimeout(ctx, d.s.deadSilent)
 	defer cancel()
+	sent := time.Since(d.began) // the server takes it later
 	alive, err := d.s.beat(ctx, d.process)
-	switch {
-	case err != nil:
-		return err
-	case !alive:
-		err = d.revive(ctx)
-	default:
+	if err == nil && !alive {
+		d.dead = true
+		err = d.enter(ctx)
+	}
+	if err == nil {
 		_, err = d.s.lock(ctx, d.process)
+	}
+	if err == nil && d.dead {
+		if err = d.revived(ctx); err == nil {
+			d.dead = false
+		}
 	}
 	if err == nil && time.Since(d.measured) >= clockEvery {
 		d.measured = time.Now()
 		err = d.s.measure(ctx, d.clock, d.process.conn)
 	}
 	if err == nil {
-		d.answer()
+		d.answered.Store(int64(sent))
 	}
 	return err
 }
 
-// revive enters a process anew that was taken for dead. Its runs are those of others by then.
-func (d *direct) revive(ctx context.Context) error {
+// enter enters a process anew that was taken for dead. Its runs are those of others by then.
+func (d *direct) enter(ctx context.Context) error {
 	if err := d.s.unlock(ctx, d.process); err != nil {
 		return err
 	}
-	if err := d.s.enter(ctx, d.process); err != nil {
-		return err
-	}
-	return d.revived(ctx)
+	return d.s.enter(ctx, d.process)
 }
 
 // reconnect replaces a broken connection, and waits for a server that is away.
@@ -204,9 +244,14 @@ func (d *direct) reconnect(ctx context.Context) {
 				err = d.beat(ctx)
 			}
 			if err == nil {
+				d.away.Store(nil)
 				return
 			}
 			c.Close(ctx)
+		}
+		if ctx.Err() == nil {
+			var away error = &unavailableError{err}
+			d.away.Store(&away)
 		}
 		select {
 		case <-time.After(pause):

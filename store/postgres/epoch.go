@@ -17,6 +17,7 @@ type epoch struct {
 
 	pausedQueues  map[string]bool
 	pausedWorkers map[int64]bool
+	living        map[int64]bool // workers
 	peers         []ready.Peer
 }
 
@@ -46,7 +47,7 @@ func (w *writer) refresh(ctx context.Context, n int64, limits bool) error {
 	if w.epoch.n == n {
 		return nil
 	}
-	e := epoch{n: n, limits: limits, pausedQueues: map[string]bool{}, pausedWorkers: map[int64]bool{}}
+	e := epoch{n: n, limits: limits, pausedQueues: map[string]bool{}, pausedWorkers: map[int64]bool{}, living: map[int64]bool{}}
 	b := &pgx.Batch{}
 	b.Queue(w.s.sql("SELECT name FROM stint.queues WHERE paused")).Query(func(rows pgx.Rows) error {
 		names, err := pgx.CollectRows(rows, pgx.RowTo[string])
@@ -61,6 +62,7 @@ func (w *writer) refresh(ctx context.Context, n int64, limits bool) error {
 			var labels, queues []byte
 			var paused bool
 			_, err := pgx.ForEachRow(rows, []any{&p.ID, &p.Name, &p.Slots, &labels, &queues, &paused}, func() error {
+				e.living[p.ID] = true
 				if paused {
 					e.pausedWorkers[p.ID] = true
 				}

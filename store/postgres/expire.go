@@ -16,6 +16,10 @@ import (
 // becomes so: the next use finds one as it was.
 const rateIdle = time.Hour
 
+// groupsKept is how long the last group of a process stays that was taken for dead: it may be cut off, and ask
+// whether that was committed once it is back.
+const groupsKept = 24 * time.Hour
+
 // Expire implements store.Runs. Package retention decides which rows are old enough. What no group works on
 // is deleted by statements of their own, a part in each.
 func (s *Store) Expire(ctx context.Context, done, failed time.Time) (int, error) {
@@ -46,6 +50,9 @@ func (s *Store) Expire(ctx context.Context, done, failed time.Time) (int, error)
 			(SELECT id FROM stint.triggers WHERE gone_at IS NOT NULL AND gone_at < $1 LIMIT $2)`, []any{gone}},
 		{`DELETE FROM stint.workers WHERE id IN (SELECT id FROM stint.workers w WHERE ended_at < $1 AND NOT EXISTS
 			(SELECT 1 FROM stint.runs r WHERE r.worker = w.id AND r.state = 4) LIMIT $2)`, []any{gone}},
+		{`DELETE FROM stint.groups WHERE ctid = ANY (ARRAY(SELECT ctid FROM stint.groups g WHERE at < clock_timestamp() - $1::interval
+			AND NOT EXISTS (SELECT 1 FROM stint.processes p WHERE p.name = g.process) LIMIT $2))`,
+			[]any{groupsKept}},
 		{`DELETE FROM stint.counters WHERE ctid = ANY (ARRAY(SELECT ctid FROM stint.counters WHERE span = 60000 AND at < $1 LIMIT $2))`,
 			[]any{now.Add(-store.MinutesKept).UnixMilli()}},
 		{`DELETE FROM stint.counters WHERE ctid = ANY (ARRAY(SELECT ctid FROM stint.counters WHERE span = 3600000 AND at < $1 LIMIT $2))`,

@@ -41,6 +41,8 @@ type settings struct {
 	direct *pgx.ConnConfig // the same, unless there is a pooler
 	pooled bool            // pool gives each transaction another connection, and there is no direct way
 	bubble bool            // the program is in a bubble of synctest; see inBubble
+
+	silentAfter, deadSilent time.Duration // shorter in tests
 }
 
 // inBubble reports whether the program's clock is that of a test in a bubble of testing/synctest, which
@@ -61,7 +63,7 @@ func newSettings(url string, opts Options) (*settings, error) {
 	if !schemaName.MatchString(opts.Schema) {
 		return nil, fmt.Errorf("schema %q: want at most 50 lower case letters, digits and _, not beginning with a digit", opts.Schema)
 	}
-	s := &settings{Options: opts, bubble: inBubble()}
+	s := &settings{Options: opts, bubble: inBubble(), silentAfter: silentAfter, deadSilent: deadSilent}
 	var err error
 	if s.pool, err = parse(url); err != nil {
 		return nil, err

@@ -117,13 +117,16 @@ func (s *settings) leave(ctx context.Context, p *process) error {
 }
 
 // deadSQL reads the processes that have died: the lock is free and the beat is older than a moment, or
-// the beat is old.
+// the beat is old, or it is not in the table and has workers that live: it was taken for dead, registered them,
+// and died before it noticed.
 const deadSQL = `
 SELECT p.name FROM stint.processes p WHERE p.name <> $2 AND (p.beat_at < clock_timestamp() - $4::interval
   OR p.locks AND p.beat_at < clock_timestamp() - $3::interval AND NOT EXISTS (SELECT 1 FROM pg_locks l WHERE l.locktype = 'advisory'
     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
     AND l.classid::bigint = (` + lockClass + `)::bigint & 4294967295 AND l.objid::bigint = p.number AND l.objsubid = 2 AND l.granted))
-ORDER BY p.number`
+UNION
+SELECT w.process FROM stint.workers w WHERE w.ended_at IS NULL AND w.process <> $2
+  AND NOT EXISTS (SELECT 1 FROM stint.processes p WHERE p.name = w.process)`
 
 // dead returns the names of processes that have died.
 func (s *settings) dead(ctx context.Context, q interface {
@@ -133,7 +136,7 @@ func (s *settings) dead(ctx context.Context, q interface {
 	if s.bubble {
 		unlocked = 0 // nothing reconnects there
 	}
-	rows, err := q.Query(ctx, qualify(deadSQL, s.Schema), s.Schema, me.name, unlocked, deadSilent)
+	rows, err := q.Query(ctx, qualify(deadSQL, s.Schema), s.Schema, me.name, unlocked, s.deadSilent)
 	if err != nil {
 		return nil, explain(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -85,11 +84,9 @@ func open(ctx context.Context, set *settings) (*Store, error) {
 	}
 	s.keys.setNumber(s.direct.process.number)
 	s.direct.heard = s.heard
-	s.direct.missed = func() { s.heard(notice{All: true}) }
-	s.direct.revived = func(context.Context) error {
-		s.keys.setNumber(s.direct.process.number)
-		return nil
-	}
+	s.direct.missed = s.missed
+	s.direct.silent = func() { s.watches.lose(nil) }
+	s.direct.revived = s.revived
 	if s.read, err = newReaders(ctx, set); err != nil {
 		return nil, errors.Join(err, s.direct.close(ctx))
 	}
@@ -150,6 +147,15 @@ func (s *Store) heard(n notice) {
 	s.w.lookAt(n)
 }
 
+// missed looks at everything: notices may have been lost, and claims were held back while the server was silent.
+func (s *Store) missed() {
+	s.heard(notice{All: true})
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	s.w.recheck = true
+	signal(s.w.signaled)
+}
+
 // setHealth records whether the store can write.
 func (s *Store) setHealth(err error) {
 	if err == nil {
@@ -164,8 +170,5 @@ func (s *Store) Healthy() error {
 	if err := s.w.health.Load(); err != nil {
 		return *err
 	}
-	if s.direct.lost() {
-		return fmt.Errorf("the server has not answered for %v: %w", silentAfter, store.ErrUnavailable)
-	}
-	return nil
+	return s.direct.health()
 }

@@ -41,6 +41,9 @@ func (s *Store) Register(ctx context.Context, i store.WorkerInfo) (id int64, err
 		}
 		return lifecycle.RetryBlocked(runRows{u})
 	})
+	if err == nil {
+		s.watches.of(id)
+	}
 	return id, err
 }
 
@@ -228,14 +231,47 @@ func (u *unit) releaseProcess(name string, crashed bool) (total store.Recovered,
 	if !crashed {
 		return total, nil
 	}
-	u.queued = append(u.queued, func(b *pgx.Batch) {
+	u.queued = append(u.queued, func(b *pgx.Batch) { // its last group stays: it may live, and ask for that (wasCommitted)
 		b.Queue(u.s.sql("DELETE FROM stint.processes WHERE name = $1"), name)
-		b.Queue(u.s.sql("DELETE FROM stint.groups WHERE process = $1"), name)
 	})
 	return total, nil
 }
 
-// watches are the calls of Watch, by worker.
+// revived makes the workers of a process live again that was taken for dead. Their runs have gone to others by
+// then, and what they say of them is refused; but what they claim from now on must be recovered if the process
+// does die.
+func (s *Store) revived(ctx context.Context) error {
+	s.keys.setNumber(s.direct.process.number)
+	ids := s.watches.living()
+	var lost []int64
+	err := s.do(ctx, func(u *unit) (missed error) {
+		lost = nil
+		for _, id := range ids {
+			w, err := u.workers.get(id)
+			if err != nil {
+				missed = err
+			} else if w != nil && w.ended != 0 {
+				w.ended = 0
+				u.workers.change(id)
+				u.newEpoch = true
+				lost = append(lost, id)
+			}
+		}
+		return missed
+	})
+	if err == nil && len(lost) > 0 {
+		s.watches.lose(lost)
+	}
+	return err
+}
+
+// mayClaim reports whether runs may be given to a worker: it is not paused, and this process, if the worker is
+// its own, is not taken for dead. The epoch's lock is held: who ends a worker changes the epoch.
+func (w *writer) mayClaim(worker int64) bool {
+	return !w.epoch.pausedWorkers[worker] && (w.epoch.living[worker] || !w.s.watches.has(worker)) && !w.s.direct.lost()
+}
+
+// watches are the workers of this store, with their calls of Watch.
 type watches struct {
 	mu     sync.Mutex
 	closed bool
@@ -245,8 +281,10 @@ type watches struct {
 // A watch signals the calls of Watch for one worker.
 type watch struct {
 	signaled chan struct{} // capacity 1
+	lost     chan struct{} // capacity 1: others have its runs, or may take them at any moment
 	closed   chan struct{}
 	once     sync.Once
+	stop     context.CancelFunc    // ends the reading that goes on; guarded by watches.mu
 	notified map[int64]store.Lease // runs whose cancel was returned, with the lease that it concerned
 }
 
@@ -263,7 +301,8 @@ func (w *watches) of(worker int64) *watch {
 	}
 	x := w.byID[worker]
 	if x == nil {
-		x = &watch{signaled: make(chan struct{}, 1), closed: make(chan struct{}), notified: map[int64]store.Lease{}}
+		x = &watch{signaled: make(chan struct{}, 1), lost: make(chan struct{}, 1), closed: make(chan struct{}),
+			notified: map[int64]store.Lease{}}
 		signal(x.signaled)
 		w.byID[worker] = x
 	}
@@ -298,6 +337,52 @@ func (w *watches) signal(workers []int64) {
 	}
 }
 
+// has reports whether a worker is, or was, of this store.
+func (w *watches) has(worker int64) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.byID[worker] != nil
+}
+
+// living returns the workers that were not removed.
+func (w *watches) living() (ids []int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for id, x := range w.byID {
+		select {
+		case <-x.closed:
+		default:
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// lose makes the calls for workers return that they were taken for dead; nil: for all.
+func (w *watches) lose(workers []int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for id, x := range w.byID {
+		if workers == nil || slices.Contains(workers, id) {
+			signal(x.lost)
+			if x.stop != nil {
+				x.stop() // the server may never answer
+			}
+		}
+	}
+}
+
+// reading returns a context that lose ends.
+func (w *watches) reading(ctx context.Context, x *watch) (context.Context, context.CancelFunc) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	ctx, x.stop = context.WithCancel(ctx)
+	if len(x.lost) > 0 {
+		x.stop()
+	}
+	return ctx, x.stop
+}
+
 // Watch implements store.Workers.
 func (s *Store) Watch(ctx context.Context, worker int64) (store.Signals, error) {
 	if s.settings.ReadOnly {
@@ -309,15 +394,23 @@ func (s *Store) Watch(ctx context.Context, worker int64) (store.Signals, error) 
 	}
 	for {
 		select {
+		case <-x.lost:
+			return store.Signals{Lost: true}, nil
 		case <-x.signaled:
 		case <-x.closed:
 			return store.Signals{}, store.ErrClosed
 		case <-ctx.Done():
 			return store.Signals{}, ctx.Err()
 		}
-		sig, err := s.signals(ctx, worker, x)
+		reading, stop := s.watches.reading(ctx, x)
+		sig, err := s.signals(reading, worker, x)
+		lost := reading.Err() != nil && ctx.Err() == nil
+		stop()
 		if err != nil && ctx.Err() == nil {
 			signal(x.signaled) // nothing was returned yet
+		}
+		if lost {
+			continue
 		}
 		if err != nil || len(sig.Cancel) > 0 {
 			return sig, err

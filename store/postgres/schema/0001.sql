@@ -50,6 +50,7 @@ CREATE TABLE stint.processes (
 CREATE TABLE stint.groups (
   process text NOT NULL,
   n       bigint NOT NULL,
+  at      timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (process, n)
 );
 
