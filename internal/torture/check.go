@@ -12,7 +12,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/stint-dev/stint"
-	"github.com/stint-dev/stint/store/sqlite"
 )
 
 // A verdict is the result of checks.
@@ -60,14 +59,14 @@ type ends map[int64]string
 // check looks at a file as a crash left it, before recovery: what was acknowledged is there, what had ended is
 // unchanged, the file is whole, and no limit is exceeded.
 func check(ctx context.Context, path string, acks []ack, seen ends) (v verdict, err error) {
-	problems, err := sqlite.Check(ctx, path)
+	problems, err := problemsOf(ctx, path)
 	if err != nil {
 		return v, err
 	}
 	for _, p := range problems {
 		v.problem("%s", p)
 	}
-	return v, inFile(path, func(db *sql.DB) error {
+	return v, inDatabase(path, func(db *sql.DB) error {
 		open, err := runsIn(db, seen, &v)
 		if err != nil {
 			return err
@@ -97,7 +96,11 @@ func check(ctx context.Context, path string, acks []ack, seen ends) (v verdict, 
 				v.add(&v.Lost, 1, "run %s was said to have ended (is there: %v)", a.id, open[key])
 			}
 		}
-		return counts(db, &v, append(snapshotQueries, tickQuery))
+		queries := append(snapshotQueries[:len(snapshotQueries):len(snapshotQueries)], tickQuery)
+		if onServer(path) {
+			queries = append(queries, commitsQuery)
+		}
+		return counts(db, &v, queries)
 	})
 }
 
@@ -176,19 +179,22 @@ func counts(db *sql.DB, v *verdict, queries []countQuery) error {
 var snapshotQueries = []countQuery{
 	{over, "keys of pay are above their limit", fmt.Sprintf(`SELECT count(*)
 		FROM (SELECT CAST(CAST(r.input AS TEXT) AS INTEGER) %% 3 AS k FROM stint_runs r JOIN stint_lanes l ON l.id = r.lane
-		WHERE l.task = 'pay' AND (r.state = 4 OR r.state = 5 AND r.lease > 0) GROUP BY k HAVING count(*) > %d)`, limitMax)},
+		WHERE l.task = 'pay' AND (r.state = 4 OR r.state = 5 AND r.lease > 0) GROUP BY k HAVING count(*) > %d) q`, limitMax)},
 	{doubled, "effects happened twice", "SELECT count(*) - count(DISTINCT run || step) FROM effects"},
 	{doubled, "events started several runs", "SELECT count(*) FROM (SELECT 1 FROM stint_event_runs " +
-		"WHERE NOT woke GROUP BY event HAVING count(*) > 1)"},
+		"WHERE NOT woke GROUP BY event HAVING count(*) > 1) q"},
 	{lost, "events started nothing", "SELECT count(*) FROM stint_events e WHERE NOT EXISTS (SELECT 1 FROM stint_event_runs c " +
 		"WHERE c.event = e.id AND NOT woke)"},
 	{doubled, "runs were started by no event", "SELECT count(*) FROM stint_runs_view r WHERE task = 'started' AND NOT EXISTS (SELECT 1 " +
 		"FROM stint_event_runs c WHERE c.run = r.id AND NOT woke)"},
 }
 
+// commitsQuery looks at what was noted at the end of each transaction; see serverChecks.
+var commitsQuery = countQuery{over, "starts were above the limit of their key", "SELECT count(*) FROM over_limit"}
+
 // tickQuery holds where the clock is not set.
 var tickQuery = countQuery{doubled, "ticks made several runs",
-	`SELECT count(*) FROM (SELECT 1 FROM stint_runs_view WHERE task = 'ticked' GROUP BY metadata ->> '$."stint.tick"' HAVING count(*) > 1)`}
+	`SELECT count(*) FROM (SELECT 1 FROM stint_runs_view WHERE task = 'ticked' GROUP BY metadata ->> 'stint.tick' HAVING count(*) > 1) q`}
 
 // settledQueries hold once all runs have ended.
 var settledQueries = []countQuery{
@@ -201,12 +207,12 @@ var settledQueries = []countQuery{
 		"AND output + 0 <> %d * input", orderEffects)},
 	{lost, "waiters returned something else", "SELECT count(*) FROM stint_runs_view WHERE task = 'waiter' AND output <> input"},
 	// Effects of runs past their retention stay.
-	{lost, "effects are missing", fmt.Sprintf("SELECT max(0, %d * (SELECT count(*) FROM stint_runs_view WHERE task = 'order') "+
-		"- (SELECT count(*) FROM effects))", orderEffects)},
-	{lost, "graphs did not run each task once", `SELECT count(*) FROM stint_runs f WHERE f.flags & 2 AND f.state = 7 AND
-		(SELECT count(DISTINCT n.node) * 100 + count(*) * 10 + sum(n.state = 7) FROM stint_runs n WHERE n.parent = f.id
+	{lost, "effects are missing", fmt.Sprintf("SELECT CASE WHEN o > e THEN o - e ELSE 0 END FROM (SELECT %d * "+
+		"(SELECT count(*) FROM stint_runs_view WHERE task = 'order') AS o, (SELECT count(*) FROM effects) AS e) q", orderEffects)},
+	{lost, "graphs did not run each task once", `SELECT count(*) FROM stint_runs f WHERE f.flags & 2 <> 0 AND f.state = 7 AND
+		(SELECT count(DISTINCT n.node) * 100 + count(*) * 10 + count(CASE WHEN n.state = 7 THEN 1 END) FROM stint_runs n WHERE n.parent = f.id
 		AND n.node IS NOT NULL) <> 444`},
-	{over, "limits are held by nothing", "SELECT count(*) FROM stint_limiters WHERE active + admitted + waiting > 0 AND rate = 0"},
+	{over, "limits are held by nothing", "SELECT count(*) FROM stint_limiters WHERE active + admitted + waiting > 0 AND NOT rate"},
 }
 
 // patience is how long a program may make no progress until it counts as stuck. It is far more than a busy machine
@@ -225,7 +231,7 @@ func drain(ctx context.Context, path string) (v verdict, first time.Duration, er
 	working, stop := context.WithCancel(ctx)
 	worked := make(chan error, 1)
 	go func() { worked <- s.work(working, 16) }()
-	err = inFile(path, func(db *sql.DB) error {
+	err = inDatabase(path, func(db *sql.DB) error {
 		if first, err = s.untilSettled(ctx, db, began); err == nil {
 			err = counts(db, &v, settledQueries)
 		}
@@ -242,7 +248,7 @@ func drain(ctx context.Context, path string) (v verdict, first time.Duration, er
 }
 
 func (s *shop) untilSettled(ctx context.Context, db *sql.DB, began time.Time) (first time.Duration, err error) {
-	const progress = "SELECT sum(lease) * 10 + sum(state) FROM stint_runs"
+	const progress = "SELECT sum(attempt) * 10 + sum(state) FROM stint_runs"
 	var was, is sql.NullInt64
 	if err := db.QueryRow(progress).Scan(&was); err != nil {
 		return 0, err
@@ -281,7 +287,7 @@ func (s *shop) untilSettled(ctx context.Context, db *sql.DB, began time.Time) (f
 func (s *shop) publishMissing(ctx context.Context, db *sql.DB) error {
 	var missing []int
 	err := rowsOf(db, `SELECT input + 0 FROM stint_runs_view r WHERE task = 'waiter' AND state NOT IN ('succeeded', 'canceled', 'failed')
-		AND NOT EXISTS (SELECT 1 FROM stint_events e WHERE e.key = 'shop.arrival' AND e.payload ->> '$.n' = r.input + 0)`,
+		AND NOT EXISTS (SELECT 1 FROM stint_events e WHERE e.key = 'shop.arrival' AND CAST(e.payload ->> 'n' AS BIGINT) = r.input + 0)`,
 		func(scan func(...any) error) error {
 			missing = append(missing, 0)
 			return scan(&missing[len(missing)-1])

@@ -55,7 +55,7 @@ func clock(ctx context.Context, r *round) error {
 	if err != nil {
 		return err
 	}
-	return inFile(path, func(db *sql.DB) error { return counts(db, &r.verdict, snapshotQueries) })
+	return inDatabase(path, func(db *sql.DB) error { return counts(db, &r.verdict, snapshotQueries) })
 }
 
 // jumped sets the clock, and checks what starts.
@@ -64,7 +64,7 @@ func jumped(ctx context.Context, s *shop, path string, by time.Duration) error {
 	if err != nil {
 		return err
 	}
-	if err := inFile(path, func(db *sql.DB) error { return shiftTimes(db, by) }); err != nil {
+	if err := inDatabase(path, func(db *sql.DB) error { return shiftTimes(db, by) }); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)

@@ -24,13 +24,13 @@ func init() { roles["shop"] = shopChild }
 const dieVar = "STINT_TORTURE_DIE"
 
 // shopChild works and has customers, without end. What it acknowledges goes into a
-// ledger beside the file.
+// ledger.
 func shopChild(path string) error {
 	s, err := openShop(path)
 	if err != nil {
 		return err
 	}
-	book, err := newLedger(path + ".ledger")
+	book, err := newLedger(ledgerOf(path))
 	if err != nil {
 		return err
 	}
@@ -158,9 +158,9 @@ func (r *round) killAtOperation(path string, n int) error {
 	return nil
 }
 
-// checkLedger checks a file by the ledger that is beside it.
+// checkLedger checks a place by its ledger.
 func (r *round) checkLedger(ctx context.Context, path string, seen ends) error {
-	acks, err := readLedger(path + ".ledger")
+	acks, err := readLedger(ledgerOf(path))
 	if err != nil {
 		return err
 	}

@@ -43,6 +43,7 @@ var attacks = []attack{
 	{"litestream", "restores", 2, 1, litestream},
 	{"history", "calls", 20, 5, history},
 	{"soak", "kills", 8, 0, soak},
+	{"programs", "kills", 40, 8, programs},
 }
 
 // A round is one attack's turn.
@@ -157,6 +158,10 @@ func runAll(ctx context.Context, chosen []attack, dir string, seed uint64, count
 			err := r.err(a.run(ctx, r))
 			sum.join(r.verdict)
 			faults, notes = faults+r.faults, r.notes
+			if why := (errNoServer{}); errors.As(err, &why) {
+				notes = append(notes, why.Error())
+				break
+			}
 			if err != nil {
 				fmt.Fprintf(os.Stderr, "%s: %v\nfiles: %s\n", a.name, err, r.base)
 				stood = false

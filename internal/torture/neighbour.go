@@ -158,7 +158,7 @@ func (n *enemy) plantStaged(string) error {
 }
 
 func (n *enemy) exec(query string, args ...any) error {
-	return inFile(n.path, func(db *sql.DB) error {
+	return inDatabase(n.path, func(db *sql.DB) error {
 		_, err := db.Exec("PRAGMA busy_timeout = 10000")
 		if err == nil {
 			_, err = db.Exec(query, args...)
@@ -209,7 +209,7 @@ func (n *enemy) stranger(ctx context.Context) error {
 // visit opens the file and closes it, as other programs that come and go: were the program's
 // locks gone, the first would take its log with it.
 func (n *enemy) visit() error {
-	err := inFile(n.path, func(db *sql.DB) error {
+	err := inDatabase(n.path, func(db *sql.DB) error {
 		var runs int
 		return db.QueryRow("SELECT count(*) FROM stint_runs").Scan(&runs)
 	})

@@ -21,7 +21,7 @@ const maxLog = 64 << 20
 func neighbours(ctx context.Context, r *round) error {
 	path := filepath.Join(r.dir("neighbours"), "shop.db")
 	book := &ledger{}
-	err := inFile(path, func(db *sql.DB) error {
+	err := inDatabase(path, func(db *sql.DB) error {
 		if _, err := db.Exec("CREATE TABLE app (x)"); err != nil {
 			return err
 		}

@@ -137,7 +137,7 @@ func unpack(t *testing.T, from, to string) {
 // schemaOf is all but the trigger, which the first limit makes.
 func schemaOf(t *testing.T, path string) (all []string) {
 	t.Helper()
-	err := inFile(path, func(db *sql.DB) error {
+	err := inDatabase(path, func(db *sql.DB) error {
 		return rowsOf(db, "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND type <> 'trigger' "+
 			"ORDER BY name", func(scan func(...any) error) error {
 			all = append(all, "")

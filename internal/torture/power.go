@@ -72,7 +72,7 @@ func busyFor(ctx context.Context, path string, book *ledger, d time.Duration, no
 	}
 	modes := []string{"PASSIVE", "FULL", "RESTART", "TRUNCATE"}
 	wg.Go(func() {
-		inFile(path, func(db *sql.DB) error {
+		inDatabase(path, func(db *sql.DB) error {
 			for i := 0; ctx.Err() == nil; i++ {
 				db.ExecContext(ctx, fmt.Sprintf("PRAGMA wal_checkpoint(%s)", modes[i%len(modes)]))
 				wait(ctx, 20*time.Millisecond)
@@ -121,7 +121,7 @@ func (r *round) image(ctx context.Context, d *disk.Disk, cut int, acks []ack, no
 
 // whole reports whether the file has a schema.
 func whole(path string) (ok bool) {
-	inFile(path, func(db *sql.DB) error {
+	inDatabase(path, func(db *sql.DB) error {
 		return db.QueryRow("SELECT count(*) = 2 FROM sqlite_schema WHERE name IN ('stint_runs', 'effects')").Scan(&ok)
 	})
 	return ok
@@ -130,7 +130,7 @@ func whole(path string) (ok bool) {
 // prefix checks that of the runs of each customer, which came one after another, none is
 // there whose forerunner is missing. Keys are given in order.
 func prefix(path string, acks []ack, v *verdict) error {
-	return inFile(path, func(db *sql.DB) error {
+	return inDatabase(path, func(db *sql.DB) error {
 		var last int64
 		if err := db.QueryRow("SELECT coalesce(max(id), 0) FROM stint_runs").Scan(&last); err != nil {
 			return err

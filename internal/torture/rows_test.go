@@ -37,7 +37,7 @@ func killedFile(t *testing.T) []byte {
 	if err := c.kill(); err != nil {
 		t.Fatal(err)
 	}
-	err = inFile(path, func(db *sql.DB) error {
+	err = inDatabase(path, func(db *sql.DB) error {
 		_, err := db.Exec("PRAGMA wal_checkpoint(TRUNCATE)")
 		return err
 	})
@@ -61,7 +61,7 @@ func TestRowsChangedByHand(t *testing.T) {
 	if err := os.WriteFile(first, file, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	err := inFile(first, func(db *sql.DB) error {
+	err := inDatabase(first, func(db *sql.DB) error {
 		return rowsOf(db, "SELECT m.name, c.name FROM sqlite_schema m, pragma_table_info(m.name) c WHERE m.type = 'table' "+
 			"AND m.name LIKE 'stint%'", func(scan func(...any) error) error {
 			columns = append(columns, column{})
@@ -99,7 +99,7 @@ func worksOn(t *testing.T, file []byte, query string, args ...any) error {
 	if err := os.WriteFile(path, file, 0o600); err != nil {
 		return err
 	}
-	err = inFile(path, func(db *sql.DB) error { _, err := db.Exec(query, args...); return err })
+	err = inDatabase(path, func(db *sql.DB) error { _, err := db.Exec(query, args...); return err })
 	if err != nil {
 		return nil // SQLite itself refuses it
 	}

@@ -23,15 +23,15 @@ func (s *shop) doSaga(ctx context.Context, n int) (int, error) {
 	for i := range 2 {
 		step := fmt.Sprint("step ", i)
 		_, err := stint.StepTx(ctx, step, func(ctx context.Context, tx *sql.Tx) (int, error) {
-			_, err := tx.ExecContext(ctx, "INSERT INTO sagas VALUES (?, ?)", info.ID, step)
+			_, err := tx.ExecContext(ctx, fmt.Sprintf("INSERT INTO sagas VALUES ('%s', '%s')", info.ID, step))
 			return n, err
 		})
 		if err != nil {
 			return 0, err
 		}
-		stint.Compensate(ctx, step, func(context.Context) error {
-			return inFile(s.path, func(db *sql.DB) error {
-				_, err := db.Exec("INSERT OR IGNORE INTO undone VALUES (?, ?)", info.ID, step)
+		stint.Compensate(ctx, step, func(ctx context.Context) error {
+			return inDatabase(s.place, func(db *sql.DB) error {
+				_, err := db.ExecContext(ctx, fmt.Sprintf("INSERT INTO undone VALUES ('%s', '%s') ON CONFLICT DO NOTHING", info.ID, step))
 				return err
 			})
 		})

@@ -15,8 +15,8 @@ import (
 	"github.com/stint-dev/stint"
 )
 
-// A shop is the program under attack: tasks of every kind on one file. What they do is
-// written into the table effects of that file, in the transactions of their steps.
+// A shop is the program under attack: tasks of every kind on one file, or in one database. What they do is
+// written into the table effects there, in the transactions of their steps.
 type shop struct {
 	c      *stint.Client
 	pay    *stint.Task[int, int]
@@ -25,7 +25,7 @@ type shop struct {
 	waiter *stint.Task[int, int]
 	saga   *stint.Task[int, int]
 	graph  *stint.Workflow[int]
-	path   string
+	place  string
 }
 
 // arrival is the payload of the events.
@@ -36,31 +36,23 @@ type arrival struct {
 // limitMax is the number of runs of pay with one key that execute at once.
 const limitMax = 4
 
-// openShop opens the file, and creates it if it is missing.
-func openShop(path string, opts ...stint.ClientOption) (*shop, error) {
-	c, err := stint.Open(path, append([]stint.ClientOption{stint.WithLogger(slog.New(slog.DiscardHandler))}, opts...)...)
+// openShop opens a place, and makes tables there if they are missing.
+func openShop(place string, opts ...stint.ClientOption) (*shop, error) {
+	return openShopThrough(place, place, opts...)
+}
+
+// openShopThrough is like openShop. The shop reaches its runs through another address of the place.
+func openShopThrough(place, through string, opts ...stint.ClientOption) (*shop, error) {
+	c, err := openClient(through, append([]stint.ClientOption{stint.WithLogger(slog.New(slog.DiscardHandler))}, opts...)...)
 	if err != nil {
 		return nil, err
 	}
-	err = inFile(path, func(db *sql.DB) error {
-		_, err := db.Exec("CREATE TABLE IF NOT EXISTS effects (run TEXT NOT NULL, step TEXT NOT NULL);" + sagaTables)
-		return err
-	})
-	if err != nil {
+	if err := inDatabase(place, func(db *sql.DB) error { return makeTables(db, onServer(place)) }); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
-	s := &shop{c: c, path: path}
+	s := &shop{c: c, place: place}
 	s.define()
 	return s, nil
-}
-
-// inFile calls f with the app's own connections to the file.
-func inFile(path string, f func(*sql.DB) error) error {
-	db, err := sql.Open("sqlite", "file:"+path+"?_txlock=immediate&_pragma=busy_timeout("+fmt.Sprint(patience.Milliseconds())+")")
-	if err != nil {
-		return err
-	}
-	return errors.Join(f(db), db.Close())
 }
 
 func (s *shop) define() {
@@ -116,7 +108,7 @@ func (s *shop) doOrder(ctx context.Context, n int) (int, error) {
 	effect := func(ctx context.Context, name string) (int, error) {
 		return stint.StepTx(ctx, name, func(ctx context.Context, tx *sql.Tx) (int, error) {
 			info, _ := stint.Info(ctx)
-			_, err := tx.ExecContext(ctx, "INSERT INTO effects VALUES (?, ?)", info.ID, name)
+			_, err := tx.ExecContext(ctx, fmt.Sprintf("INSERT INTO effects VALUES ('%s', '%s')", info.ID, name))
 			return n, err
 		})
 	}
