@@ -173,8 +173,8 @@ func (s *serving) serve(ctx context.Context, c *claim, free int, alone bool) (in
 		return 0, err
 	}
 	if len(got) == 0 {
-		if x.Only == nil {
-			return free, nil // others took them; their lanes are read again
+		if x.Only == nil { // others hold them
+			w.claimAgain()
 		}
 		return 0, nil
 	}
@@ -189,6 +189,17 @@ func (s *serving) serve(ctx context.Context, c *claim, free int, alone bool) (in
 		err = s.writeStarted(ctx)
 	}
 	return free, err
+}
+
+// claimAgainAfter is how long claims wait that chose runs which others hold: others start them, or have locked them
+// while they wait for what this transaction has locked, which must end then.
+const claimAgainAfter = 2 * time.Millisecond
+
+// claimAgain makes the writer serve claims again, after a moment.
+func (w *writer) claimAgain() {
+	w.mu.Lock()
+	w.again = time.Now().Add(claimAgainAfter)
+	w.mu.Unlock()
 }
 
 // send sends the batch, and begins another.

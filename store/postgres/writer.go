@@ -52,6 +52,7 @@ type writer struct {
 	ready   map[int64]struct{} // lanes that may have ready runs
 	next    int64              // when a row's time comes, in milliseconds
 	recheck bool               // claims may be served
+	again   time.Time          // when claims are served again that met runs which others hold; zero: there are none
 
 	// Owned by the goroutine.
 	conn        *pgx.Conn // nil: it broke
@@ -143,11 +144,19 @@ func (w *writer) run() {
 		} else if time.Since(w.looked) >= lookEvery {
 			w.look(ctx)
 		}
+		w.mu.Lock()
+		if !w.again.IsZero() && time.Until(w.again) <= 0 {
+			w.again, w.recheck = time.Time{}, true
+		}
+		w.mu.Unlock()
 		for w.commitSome(ctx) {
 		}
 		w.mu.Lock()
 		stop := w.closed && len(w.changes) == 0
 		wait := time.Until(w.looked.Add(w.every()))
+		if !w.again.IsZero() {
+			wait = min(wait, time.Until(w.again))
+		}
 		if w.next != limits.Never {
 			wait = min(wait, time.Duration(w.next-w.s.clock.Now().UnixMilli())*time.Millisecond)
 		}
