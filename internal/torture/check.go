@@ -210,9 +210,10 @@ var settledQueries = []countQuery{
 	{lost, "effects are missing", fmt.Sprintf("SELECT CASE WHEN o > e THEN o - e ELSE 0 END FROM (SELECT %d * "+
 		"(SELECT count(*) FROM stint_runs_view WHERE task = 'order') AS o, (SELECT count(*) FROM effects) AS e) q", orderEffects)},
 	{lost, "graphs did not run each task once", `SELECT count(*) FROM stint_runs f WHERE f.flags & 2 <> 0 AND f.state = 7 AND
-		(SELECT count(DISTINCT n.node) * 100 + count(*) * 10 + count(CASE WHEN n.state = 7 THEN 1 END) FROM stint_runs n WHERE n.parent = f.id
-		AND n.node IS NOT NULL) <> 444`},
-	{over, "limits are held by nothing", "SELECT count(*) FROM stint_limiters WHERE active + admitted + waiting > 0 AND NOT rate"},
+		(SELECT count(DISTINCT n.node) * 100 + count(*) * 10 + count(CASE WHEN n.state = 7 THEN 1 END) FROM stint_runs n
+		WHERE n.parent = f.id AND n.node IS NOT NULL) <> 444`},
+	{over, "limits are held by nothing", "SELECT count(*) FROM stint_limiters WHERE active + admitted + waiting > 0 " +
+		"AND NOT rate"},
 }
 
 // patience is how long a program may make no progress until it counts as stuck. It is far more than a busy machine
