@@ -259,7 +259,11 @@ func (w *world) branches(o *op, m *memo, now time.Duration) ending {
 	m.begun, m.branches = true, true
 	var ends []ending
 	for i, sub := range o.subs {
-		ends = append(ends, w.run(sub, now, fmt.Sprintf("%s/%d.%d", m.path, o.id, i)))
+		e := w.run(sub, now, fmt.Sprintf("%s/%d.%d", m.path, o.id, i))
+		if e.how == hasReturned && w.cancels && w.isLate(sub) {
+			e.how, e.at = isCut, w.cut
+		}
+		ends = append(ends, e)
 	}
 	all := ending{at: now}
 	wait := func(e ending) bool {
@@ -291,6 +295,15 @@ func (w *world) branches(o *op, m *memo, now time.Duration) ending {
 		all.sum += e.sum
 	}
 	return all
+}
+
+// isLate reports whether a branch returned only after the cut, though what it waited for had come before: no worker
+// was there. It goes on to its end, but who waits for it is canceled there.
+func (w *world) isLate(sub []op) bool {
+	return slices.ContainsFunc(sub, func(o op) bool {
+		m := w.memos[o.id]
+		return m.done && m.at > w.cut || slices.ContainsFunc(o.subs, w.isLate)
+	})
 }
 
 // An episode is how a run goes from its start, or a replay, to its end.
