@@ -285,7 +285,7 @@ func (r *evilRegistration) Unregister() error { r.e.do("Unregister"); return nil
 func TestAppCodeThatWatches(t *testing.T) {
 	for what, f := range misdeeds {
 		for _, at := range []string{"Tracer", "Meter", "Int64Counter"} {
-			c, err := stint.Open(":memory:", stint.WithTracerProvider(&evilTelemetry{at: at, f: f}), stint.WithMeterProvider(&evilTelemetry{at: at, f: f}))
+			c, err := openAt(t, ":memory:", stint.WithTracerProvider(&evilTelemetry{at: at, f: f}), stint.WithMeterProvider(&evilTelemetry{at: at, f: f}))
 			if panicked(t, err); err == nil {
 				c.Close()
 			}

@@ -33,6 +33,7 @@ func says(t *testing.T, err error, words ...string) {
 
 // R8: bad input is an error at the call.
 func TestOpenErrors(t *testing.T) {
+	ofFile(t)
 	dir := t.TempDir()
 	write := func(name, text string, mode fs.FileMode) string {
 		path := filepath.Join(dir, name)
@@ -75,6 +76,7 @@ func TestOpenErrors(t *testing.T) {
 }
 
 func TestOpenReadOnly(t *testing.T) {
+	ofFile(t)
 	if os.Getuid() == 0 {
 		// Root may write what is read-only: an immutable file system would be needed.
 		// SQLite's own read-only answer is what is left to look at.
@@ -106,6 +108,7 @@ func TestOpenReadOnly(t *testing.T) {
 // A file that another program keeps locked is waited for, and then is an error that
 // says so.
 func TestOpenLocked(t *testing.T) {
+	ofFile(t)
 	path := filepath.Join(t.TempDir(), "locked.db")
 	db := app(t, path)
 	tx := beginTx(t, db)
@@ -281,7 +284,7 @@ func TestAdminErrors(t *testing.T) {
 }
 
 func TestClosed(t *testing.T) {
-	c, err := stint.Open(filepath.Join(t.TempDir(), "c.db"))
+	c, err := openAt(t, filepath.Join(t.TempDir(), "c.db"))
 	if err != nil {
 		t.Fatal(err)
 	}

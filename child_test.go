@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"encoding/binary"
 	"io"
-	"log/slog"
 	"os"
 	"os/exec"
 	"testing"
@@ -76,7 +75,7 @@ func (c *child) line(t *testing.T) string {
 
 // childClient opens a client in a child, with a worker.
 func childClient(path string) (*stint.Client, *stint.Worker) {
-	c, err := stint.Open(path, stint.WithLogger(slog.New(slog.DiscardHandler)))
+	c, err := openSchema(path, schemaOf(path))
 	if err != nil {
 		panic(err)
 	}

@@ -73,6 +73,12 @@ func jobs(tenants ...string) (all []job) {
 
 // in runs a test in a bubble, on a database in memory and on a file.
 func in(t *testing.T, f func(t *testing.T, c *stint.Client), opts ...stint.ClientOption) {
+	if serverURL != "" {
+		t.Run("server", func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { f(t, opened(t, opts...)) })
+		})
+		return
+	}
 	t.Run("memory", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) { f(t, openedAt(t, ":memory:", opts...)) })
 	})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -135,7 +134,7 @@ func TestCronTwoClients(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "cron.db")
 		var l ticks
 		open := func() (*stint.Client, func()) {
-			c, err := stint.Open(path, stint.WithLogger(slog.New(slog.DiscardHandler)))
+			c, err := openAt(t, path)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -180,7 +179,7 @@ func TestCronCatchUp(t *testing.T) {
 				path := filepath.Join(t.TempDir(), "cron.db")
 				var l ticks
 				open := func() func() {
-					c, err := stint.Open(path, stint.WithLogger(slog.New(slog.DiscardHandler)))
+					c, err := openAt(t, path)
 					if err != nil {
 						t.Fatal(err)
 					}

@@ -37,7 +37,7 @@ func deadlinesOnce(t *testing.T, rt *rapid.T) {
 	}
 	limit := seconds("limit", 1, 20)
 	wait, most := seconds("wait", 1, 10)+300*time.Millisecond, seconds("max", 10, 30)+700*time.Millisecond
-	c, err := stint.Open(":memory:")
+	c, err := openAt(t, ":memory:")
 	if err != nil {
 		rt.Fatal(err)
 	}

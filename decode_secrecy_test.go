@@ -55,7 +55,7 @@ func TestErrorsQuoteNoPayload(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var logs syncBuffer
 			opts = append(opts, stint.WithLogger(slog.New(slog.NewTextHandler(&logs, &slog.HandlerOptions{Level: slog.LevelDebug}))))
-			c, err := stint.Open(filepath.Join(t.TempDir(), "secret.db"), opts...)
+			c, err := openAt(t, filepath.Join(t.TempDir(), "secret.db"), opts...)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -257,7 +256,7 @@ func (s *story) tell(t *testing.T, rt *rapid.T, w *world) bool {
 	if len(episodes) == 0 {
 		return false
 	}
-	c, err := stint.Open(":memory:", stint.WithLogger(slog.New(slog.DiscardHandler)), stint.WithMaxResident(s.resident))
+	c, err := openAt(t, ":memory:", stint.WithMaxResident(s.resident))
 	if err != nil {
 		rt.Fatal(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -158,7 +157,7 @@ func figuresOnce(t *testing.T, rt *rapid.T, path string) {
 	var tasks [2][]*stint.Task[figured, int]
 	var shut [2]func()
 	open := func(i int) {
-		c, err := stint.Open(path, stint.WithLogger(slog.New(slog.DiscardHandler)), stint.WithMaxResident(rapid.SampledFrom([]int{0, 10_000}).Draw(rt, "resident")))
+		c, err := openAt(t, path, stint.WithMaxResident(rapid.SampledFrom([]int{0, 10_000}).Draw(rt, "resident")))
 		if err != nil {
 			rt.Fatal(err)
 		}

@@ -37,6 +37,7 @@ func linked(t *testing.T) (path string, aliases map[string]string) {
 // Processes that have one file open by different paths know each other: who lives keeps its
 // run, and who dies is noticed.
 func TestFileByAnotherPath(t *testing.T) {
+	ofFile(t)
 	for _, name := range []string{"itself", "directory", "file", "twice"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -69,6 +70,7 @@ func TestFileByAnotherPath(t *testing.T) {
 // A copy in the same directory, made by Backup or by hand, and put in the original's place or
 // not, does not wait for what the original's processes execute.
 func TestCopyBesideItsOriginal(t *testing.T) {
+	ofFile(t)
 	for _, how := range []string{"beside", "in place"} {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
@@ -160,6 +162,7 @@ var misplacements = map[string]struct {
 
 // A file that is no longer the one at its path acknowledges nothing, and says so.
 func TestFileGone(t *testing.T) {
+	ofFile(t)
 	for name, m := range misplacements {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "data", "app.db")
@@ -193,6 +196,7 @@ func TestFileGone(t *testing.T) {
 // The file of a running program that was moved away and put back goes on, with what it had
 // acknowledged and nothing that it had refused.
 func TestFilePutBack(t *testing.T) {
+	ofFile(t)
 	path := filepath.Join(t.TempDir(), "app.db")
 	c := openedAt(t, path)
 	task := stint.NewTask(c, "double", double)
@@ -221,6 +225,7 @@ func TestFilePutBack(t *testing.T) {
 // The names of other libraries' databases are refused with what to write instead, and make
 // no file.
 func TestDSN(t *testing.T) {
+	ofFile(t)
 	dir := t.TempDir()
 	t.Chdir(dir)
 	for dsn, instead := range map[string]string{
@@ -259,6 +264,7 @@ func TestDSN(t *testing.T) {
 // A file that is made through a link to nothing is made where the link leads, readable for
 // its owner alone.
 func TestDanglingLink(t *testing.T) {
+	ofFile(t)
 	dir := t.TempDir()
 	if err := os.Mkdir(filepath.Join(dir, "vol"), 0o755); err != nil {
 		t.Fatal(err)
@@ -290,6 +296,7 @@ func TestDanglingLink(t *testing.T) {
 
 // Nothing stays beside a file that was closed, whoever else had it open.
 func TestNothingStaysBeside(t *testing.T) {
+	ofFile(t)
 	dir := t.TempDir()
 	path := filepath.Join(dir, "app.db")
 	child := startChild(t, "echo", path)

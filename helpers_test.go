@@ -2,10 +2,15 @@ package stint_test
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
 	"database/sql"
+	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"flag"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -14,32 +19,99 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/store/postgres"
 	_ "modernc.org/sqlite"
 	"pgregory.net/rapid"
 )
 
-// opened opens a client on a new file, which is checked when the test ends: no
+// serverURL is the URL of a PostgreSQL database on which the tests run instead of on files.
+var serverURL = os.Getenv("STINT_DATABASE_URL")
+
+// ofFile skips a test that is about a database's file, if the tests run on a server.
+func ofFile(t testing.TB) {
+	t.Helper()
+	if serverURL != "" {
+		t.Skip("is about a file: STINT_DATABASE_URL names a server")
+	}
+}
+
+// schemaOf returns the name of the schema that stands for the file at path, or a new one for ":memory:".
+func schemaOf(path string) string {
+	if path == ":memory:" {
+		path = rand.Text()
+	}
+	sum := sha256.Sum256([]byte(path))
+	return "r_" + hex.EncodeToString(sum[:8])
+}
+
+var schemas sync.Map // that were opened, and are dropped after their test
+
+// opened opens a client on a new database, which is checked when the test ends: no
 // corruption, and nothing left running.
 func opened(t testing.TB, opts ...stint.ClientOption) *stint.Client {
 	t.Helper()
 	return openedAt(t, filepath.Join(t.TempDir(), "test.db"), opts...)
 }
 
+// openedAt is like opened, on the file at path, or on what stands for it on the server.
 func openedAt(t testing.TB, path string, opts ...stint.ClientOption) *stint.Client {
 	t.Helper()
-	c, err := stint.Open(path, append([]stint.ClientOption{stint.WithLogger(slog.New(slog.DiscardHandler))}, opts...)...)
+	c, err := openAt(t, path, opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		if serverURL != "" {
+			checkClient(t, c)
+		}
 		if err := c.Close(); err != nil {
 			t.Errorf("Close: %v", err)
 		}
-		if path != ":memory:" {
+		if path != ":memory:" && serverURL == "" {
 			checkFile(t, path)
 		}
 	})
 	return c
+}
+
+// openAt opens a client that logs nothing by default, and that the caller closes.
+func openAt(t testing.TB, path string, opts ...stint.ClientOption) (*stint.Client, error) {
+	t.Helper()
+	schema := schemaOf(path)
+	if _, there := schemas.LoadOrStore(schema, true); serverURL != "" && !there {
+		t.Cleanup(func() {
+			schemas.Delete(schema)
+			if err := postgres.Drop(context.Background(), serverURL, postgres.Options{Schema: schema}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	return openSchema(path, schema, opts...)
+}
+
+// openSchema opens a client on the file at path, or on the server's schema that stands for it.
+func openSchema(path, schema string, opts ...stint.ClientOption) (*stint.Client, error) {
+	opts = append([]stint.ClientOption{stint.WithLogger(slog.New(slog.DiscardHandler))}, opts...)
+	if serverURL == "" {
+		return stint.Open(path, opts...)
+	}
+	s, err := postgres.Open(context.Background(), serverURL, postgres.Options{Schema: schema})
+	if err != nil {
+		return nil, err
+	}
+	c, err := stint.New(s, opts...)
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return c, nil
+}
+
+// checkClient fails the test if the client's database is damaged.
+func checkClient(t testing.TB, c *stint.Client) {
+	t.Helper()
+	if problems, err := c.Check(context.Background()); len(problems) > 0 || err != nil && !errors.Is(err, stint.ErrClosed) {
+		t.Errorf("check: %v, %v", problems, err)
+	}
 }
 
 // checkFile fails the test if the file is damaged.

@@ -15,6 +15,7 @@ import (
 // inSQL changes a file as another program would.
 func inSQL(t *testing.T, path string, statements ...string) {
 	t.Helper()
+	ofFile(t)
 	db := must[*sql.DB](t)(sql.Open("sqlite", path))
 	defer db.Close()
 	db.SetMaxOpenConns(1)
@@ -40,6 +41,7 @@ func recoversDead(t *testing.T, c *stint.Client, path string) {
 
 // No row, and no name beside the file, has a worker remove or open what is not its own.
 func TestFilesOfOthersStay(t *testing.T) {
+	ofFile(t)
 	dir := t.TempDir()
 	path := filepath.Join(dir, "app.db")
 	if err := must[*stint.Client](t)(stint.Open(path)).Close(); err != nil {
@@ -89,6 +91,7 @@ func readerChild(path string) {
 // Links to the database under the names of what stint keeps beside it do not have it drop
 // SQLite's locks: what was acknowledged is there after a kill.
 func TestLinksToTheDatabase(t *testing.T) {
+	ofFile(t)
 	links := map[string]func(of, link string) error{"none": func(string, string) error { return nil }, "symbolic": os.Symlink, "hard": os.Link}
 	for name, link := range links {
 		t.Run(name, func(t *testing.T) {
@@ -126,6 +129,7 @@ func TestLinksToTheDatabase(t *testing.T) {
 // A schema that would run something in stint's transactions is refused; what an app has
 // beside it, and asks of it, is not.
 func TestHostileSchema(t *testing.T) {
+	ofFile(t)
 	hidden := "CREATE TRIGGER app_t AFTER INSERT ON app BEGIN SELECT 1; END"
 	for name, c := range map[string]struct {
 		want string // "": it opens

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -117,7 +116,7 @@ func limitsOnce(t *testing.T, rt *rapid.T, strategy stint.Strategy, path string)
 	var tasks [2]*stint.Task[limited, int]
 	var stops [2]func()
 	open := func(i int) {
-		c, err := stint.Open(path, stint.WithLogger(slog.New(slog.DiscardHandler)), stint.WithMaxResident(rapid.SampledFrom([]int{0, 10_000}).Draw(rt, "resident")))
+		c, err := openAt(t, path, stint.WithMaxResident(rapid.SampledFrom([]int{0, 10_000}).Draw(rt, "resident")))
 		if err != nil {
 			rt.Fatal(err)
 		}

@@ -47,6 +47,7 @@ func soakChild(path string) {
 // Two processes work one file, and one of them is killed and replaced now and then. By
 // the history in the file no limit was ever exceeded.
 func TestLimitsTwoProcesses(t *testing.T) {
+	ofFile(t)
 	path := filepath.Join(t.TempDir(), "soak.db")
 	c := openedAt(t, path)
 	if err := c.SetRateLimit(t.Context(), "r", soakRate, soakBurst); err != nil {

@@ -15,6 +15,7 @@ import (
 // A handler whose process is taken for dead, because somebody removed its lock file, ends with a cause that says
 // so: the run was given to others. The worker takes runs again, here that one.
 func TestHandlerOfALostWorker(t *testing.T) {
+	ofFile(t)
 	path := filepath.Join(t.TempDir(), "app.db")
 	c := openedAt(t, path)
 	locks := must[[]string](t)(filepath.Glob(filepath.Join(filepath.Dir(path), ".app.db-stint", "*")))

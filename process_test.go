@@ -79,6 +79,7 @@ func TestTwoProcesses(t *testing.T) {
 // A process that dies is noticed at once, and its runs are queued within a second. The second
 // is one of a bubble's clock, which waits for the disk and for other programs.
 func TestDeadProcess(t *testing.T) {
+	ofFile(t)
 	path, now := filepath.Join(t.TempDir(), "dead.db"), time.Now()
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(time.Until(now)) // a bubble's clock begins in 2000, the child's is the world's

@@ -18,6 +18,7 @@ import (
 
 // looking opens a client that only looks.
 func looking(t *testing.T, path string) *stint.Client {
+	ofFile(t)
 	t.Helper()
 	c := must[*stint.Client](t)(stint.Open(path, stint.WithReadOnly()))
 	t.Cleanup(func() {
@@ -53,6 +54,7 @@ func files(t *testing.T, dir string) map[string]string {
 // overdue is a file, closed by its program, in which a cron, a scheduled run and the
 // run of a dead process wait for somebody, and a run has ended.
 func overdue(t *testing.T) (path string, ended *stint.Run[int]) {
+	ofFile(t)
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "app.db")
 	c := must[*stint.Client](t)(stint.Open(path))
@@ -148,6 +150,7 @@ func TestReadOnlyFollows(t *testing.T) {
 
 // What there is nothing to read in is an error that says so, and makes no file.
 func TestReadOnlyRefusesWhatIsNotThere(t *testing.T) {
+	ofFile(t)
 	dir := t.TempDir()
 	for name, text := range map[string]string{"missing.db": "-", "empty.db": "", "text.db": "this is no database, but it is long enough to be mistaken for one by its size alone....................."} {
 		if text != "-" {

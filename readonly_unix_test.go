@@ -48,6 +48,7 @@ func chmod(t *testing.T, path string, mode os.FileMode) {
 // A file that one may not write, in a directory that one may not write, can be looked at, with
 // its log and without; where SQLite has no way, the error says which there is.
 func TestReadOnlyNeedsNoRights(t *testing.T) {
+	ofFile(t)
 	for name, c := range map[string]struct {
 		prepare func(t *testing.T, path string)
 		rights  os.FileMode

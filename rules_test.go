@@ -80,6 +80,24 @@ func checkPostgres(t *testing.T, from, to string) {
 	}
 }
 
+// A program on a file links no driver of a server, whatever else of the library it imports.
+func TestFilesLinkNoServer(t *testing.T) {
+	deps := func(packages ...string) string {
+		out, err := exec.Command("go", append([]string{"list", "-deps"}, packages...)...).Output()
+		if err != nil {
+			t.Fatalf("go list: %v", err)
+		}
+		return string(out)
+	}
+	const driver = "github.com/jackc/"
+	if got := deps(".", "./store/sqlite", "./ui", "./alert", "./cel", "./webhook", "./examples/hello"); strings.Contains(got, driver) {
+		t.Errorf("a program on a file depends on %s", driver)
+	}
+	if got := deps("./store/postgres"); !strings.Contains(got, driver) { // the control
+		t.Errorf("the store does not depend on %s", driver)
+	}
+}
+
 // onlyTx reports whether tx.go, whose signatures need it, is the only file of the root package
 // that names database/sql.
 func onlyTx(t *testing.T) bool {

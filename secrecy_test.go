@@ -38,7 +38,7 @@ func TestNoPayloadIsLogged(t *testing.T) {
 	const secret = "4111-1111-1111-1111"
 	var logs syncBuffer
 	path := filepath.Join(t.TempDir(), "secret.db")
-	c, err := stint.Open(path, stint.WithLogger(slog.New(slog.NewTextHandler(&logs, &slog.HandlerOptions{Level: slog.LevelDebug}))))
+	c, err := openAt(t, path, stint.WithLogger(slog.New(slog.NewTextHandler(&logs, &slog.HandlerOptions{Level: slog.LevelDebug}))))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 // app opens a file as an app does.
 func app(t *testing.T, path string) *sql.DB {
 	t.Helper()
+	ofFile(t)
 	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(300000)&_txlock=immediate")
 	if err != nil {
 		t.Fatal(err)
@@ -115,6 +116,7 @@ func TestWithTxLimits(t *testing.T) {
 }
 
 func TestWithTxOfAnotherFile(t *testing.T) {
+	ofFile(t)
 	db := app(t, filepath.Join(t.TempDir(), "other.db"))
 	tx := beginTx(t, db)
 	defer tx.Rollback()
@@ -127,6 +129,7 @@ func TestWithTxOfAnotherFile(t *testing.T) {
 
 // The app's own *sql.DB names the file; the store makes its own connections to it.
 func TestNewOnTheAppsDatabase(t *testing.T) {
+	ofFile(t)
 	path := filepath.Join(t.TempDir(), "app.db")
 	db := app(t, path)
 	db.SetMaxOpenConns(1)

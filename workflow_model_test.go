@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -207,7 +206,7 @@ func whole(all []fate, stop time.Duration) string {
 func TestWorkflowModel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rapid.Check(struct{ testing.TB }{t}, func(rt *rapid.T) {
-			c, err := stint.Open(":memory:", stint.WithLogger(slog.New(slog.DiscardHandler)))
+			c, err := openAt(t, ":memory:")
 			if err != nil {
 				rt.Fatal(err)
 			}

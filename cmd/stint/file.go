@@ -21,7 +21,7 @@ func doctor(ctx context.Context, s *session) error {
 		err = printRows(s, "PROBLEM", found, func(p string) string { return truncate(p) })
 	}
 	if err == nil && len(found) > 0 {
-		err = errors.New("stint: the file is damaged: restore a backup, or ask")
+		err = errors.New("stint: the database is damaged: restore a backup, or ask")
 	}
 	return err
 }
@@ -34,5 +34,12 @@ func backup(ctx context.Context, s *session) error {
 	if path, err = filepath.Abs(path); err != nil {
 		return err
 	}
-	return s.c.Backup(ctx, path)
+	if s.db.url != "" {
+		return fmt.Errorf("stint: a PostgreSQL database is copied by its own tools: pg_dump --format=custom --schema=%s --file=%s URL",
+			s.db.options.Schema, path)
+	}
+	if s.c, err = s.db.open(ctx, true); err != nil {
+		return err
+	}
+	return errors.Join(s.c.Backup(ctx, path), s.c.Close())
 }

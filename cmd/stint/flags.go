@@ -47,7 +47,7 @@ func filterFlags(f *flag.FlagSet, o *options) {
 }
 
 func forceFlag(f *flag.FlagSet, o *options) {
-	f.BoolVar(&o.force, "force", false, "accept names of tasks and queues that the file does not know")
+	f.BoolVar(&o.force, "force", false, "accept names of tasks and queues that the database does not know")
 }
 
 func listFlags(f *flag.FlagSet, o *options) {
@@ -76,4 +76,11 @@ func enqueueFlags(f *flag.FlagSet, o *options) {
 func tailFlags(f *flag.FlagSet, o *options) {
 	listFlags(f, o)
 	f.DurationVar(&o.refresh, "every", 500*time.Millisecond, "`interval` between two polls")
+}
+
+// defaultSchema is that of postgres.Options. Tests change it.
+var defaultSchema = "stint"
+
+func migrateFlags(f *flag.FlagSet, o *options) {
+	f.BoolVar(&o.dryRun, "n", false, "change nothing, only print what would be done")
 }

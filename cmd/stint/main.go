@@ -5,6 +5,10 @@
 //	stint run app.db 01923b5c-7d3e-7000-8000-3f2a9c1b4d5e
 //	stint enqueue app.db send-mail '{"to": "ann@example.org"}'
 //	stint doctor app.db
+//	stint ui postgres://app@db.example.org/app
+//
+// A database is a SQLite file, or a PostgreSQL URL as of libpq; without one $STINT_DATABASE_URL names it. To keep
+// a password out of the shell's history, use PGPASSWORD or ~/.pgpass.
 //
 // With -json it prints one JSON object a line.
 package main
@@ -15,7 +19,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -25,19 +28,19 @@ import (
 
 	"github.com/stint-dev/stint"
 	_ "github.com/stint-dev/stint/cel" // filters of triggers, for publish
-	"github.com/stint-dev/stint/store/sqlite"
 )
 
 // A command is a subcommand of stint.
 type command struct {
-	name  string
-	args  string // after the file
-	what  string // what it does
-	flags func(*flag.FlagSet, *options)
-	run   func(context.Context, *session) error
+	name     string
+	args     string // after the database
+	what     string // what it does
+	flags    func(*flag.FlagSet, *options)
+	run      func(context.Context, *session) error
+	unopened bool // run opens what it needs by itself
 }
 
-// onlyReads reports whether a command changes nothing. The file is then opened read-only: no cron
+// onlyReads reports whether a command changes nothing. The database is then opened read-only: no cron
 // fires, nothing is recovered, and no permission to write is needed.
 func (c *command) onlyReads(o *options, args []string) bool {
 	switch c.name {
@@ -50,30 +53,32 @@ func (c *command) onlyReads(o *options, args []string) bool {
 }
 
 var commands = []command{
-	{"runs", "", "list runs, newest first", listFlags, listRuns},
-	{"run", "ID", "show a run: what it waits for, its tasks, its timeline", nil, showRun},
-	{"cancel", "[ID...]", "cancel runs, by ID or by filter", bulkFlags, cancelRuns},
+	{"runs", "", "list runs, newest first", listFlags, listRuns, false},
+	{"run", "ID", "show a run: what it waits for, its tasks, its timeline", nil, showRun, false},
+	{"cancel", "[ID...]", "cancel runs, by ID or by filter", bulkFlags, cancelRuns, false},
 	{"replay", "[ID...]", "run ended or blocked runs again, by ID or by filter; those that succeeded only by ID or with -state succeeded",
-		bulkFlags, replayRuns},
-	{"delete", "[ID...]", "delete ended runs, by ID or by filter", bulkFlags, deleteRuns},
-	{"enqueue", "TASK [JSON]", "start a task", enqueueFlags, enqueue},
-	{"publish", "KEY [JSON]", "publish an event", metadataFlag, publish},
-	{"tail", "[ID]", "print runs as they change, or the log of one run, until interrupted", tailFlags, tail},
-	{"journal", "ID", "print the journal of a durable function", nil, showJournal},
-	{"export", "ID", "print a journal in the format that ReplayJournal reads", nil, exportJournal},
-	{"cron", "[pause|resume|trigger|delete NAME]", "list crons, or act on one", nil, cron},
-	{"queues", "", "list queues", nil, listQueues},
-	{"workers", "", "list living workers", nil, listWorkers},
-	{"pause", "QUEUE", "pause a queue: none of its runs start", forceFlag, pauseQueue},
-	{"resume", "QUEUE", "resume a queue", forceFlag, resumeQueue},
-	{"doctor", "", "look for damage; the exit status is 1 if there is any", nil, doctor},
-	{"backup", "PATH", "write a copy to a new file, also while programs use the database", nil, backup},
-	{"ui", "", "serve the web page of a file, for this machine only", uiFlags, serveUI},
+		bulkFlags, replayRuns, false},
+	{"delete", "[ID...]", "delete ended runs, by ID or by filter", bulkFlags, deleteRuns, false},
+	{"enqueue", "TASK [JSON]", "start a task", enqueueFlags, enqueue, false},
+	{"publish", "KEY [JSON]", "publish an event", metadataFlag, publish, false},
+	{"tail", "[ID]", "print runs as they change, or the log of one run, until interrupted", tailFlags, tail, false},
+	{"journal", "ID", "print the journal of a durable function", nil, showJournal, false},
+	{"export", "ID", "print a journal in the format that ReplayJournal reads", nil, exportJournal, false},
+	{"cron", "[pause|resume|trigger|delete NAME]", "list crons, or act on one", nil, cron, false},
+	{"queues", "", "list queues", nil, listQueues, false},
+	{"workers", "", "list living workers", nil, listWorkers, false},
+	{"pause", "QUEUE", "pause a queue: none of its runs start", forceFlag, pauseQueue, false},
+	{"resume", "QUEUE", "resume a queue", forceFlag, resumeQueue, false},
+	{"doctor", "", "look for damage; the exit status is 1 if there is any", nil, doctor, false},
+	{"backup", "PATH", "write a copy of a file to a new one, also while programs use it", nil, backup, true},
+	{"migrate", "", "make or update the tables of a PostgreSQL database, for programs whose role may not", migrateFlags, migrate, true},
+	{"ui", "", "serve the web page of a database, for this machine only", uiFlags, serveUI, false},
 }
 
 // options holds the values of flags.
 type options struct {
 	json           bool
+	schema         string
 	tasks, queues  texts
 	states         texts
 	metadata       pairs
@@ -90,10 +95,11 @@ type options struct {
 	backupDir      string
 }
 
-// A session is one command on one file.
+// A session is one command on one database.
 type session struct {
 	*options
-	c    *stint.Client
+	db   database
+	c    *stint.Client // nil for a command that opens by itself
 	args []string
 	out  io.Writer
 }
@@ -125,12 +131,13 @@ func runCommand(ctx context.Context, args []string, out, errs io.Writer) error {
 }
 
 func usage(w io.Writer) {
-	fmt.Fprintln(w, "usage: stint COMMAND [-flags] FILE [arguments]")
+	fmt.Fprintln(w, "usage: stint COMMAND [-flags] DATABASE [arguments]")
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, c := range commands {
-		fmt.Fprintf(t, "  %s FILE %s\t%s\n", c.name, c.args, c.what)
+		fmt.Fprintf(t, "  %s DATABASE %s\t%s\n", c.name, c.args, c.what)
 	}
 	t.Flush()
+	fmt.Fprintln(w, "DATABASE: the path of a SQLite file, or postgres://user@host/database. Leave it out if $"+databaseVariable+" names one.")
 	fmt.Fprintln(w, "stint COMMAND -h lists the flags of one.")
 }
 
@@ -139,6 +146,7 @@ func (c *command) execute(ctx context.Context, args []string, out, errs io.Write
 	f := flag.NewFlagSet(c.name, flag.ContinueOnError)
 	f.SetOutput(errs)
 	f.BoolVar(&o.json, "json", false, "print JSON, an object a line")
+	f.StringVar(&o.schema, "schema", defaultSchema, "the `schema` of stint's tables in a PostgreSQL database")
 	if c.flags != nil {
 		c.flags(f, &o)
 	}
@@ -149,49 +157,49 @@ func (c *command) execute(ctx context.Context, args []string, out, errs io.Write
 	if err := f.Parse(args); err != nil {
 		return err
 	}
-	if f.NArg() == 0 {
-		f.Usage()
-		return errors.New("stint: name a file")
-	}
-	path, args := f.Arg(0), f.Args()[1:]
-	if err := errors.Join(c.checkArgs(f, args), checkFlags(f)); err != nil {
-		return err
-	}
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("stint: %s does not exist", path) // Open would make it
-	}
-	opts := []stint.ClientOption{stint.WithLogger(slog.New(slog.NewTextHandler(errs, &slog.HandlerOptions{Level: slog.LevelWarn})))}
-	if c.onlyReads(&o, args) {
-		opts = append(opts, stint.WithReadOnly())
-	} else if err := checkFile(path); err != nil {
-		return err
-	}
-	client, err := stint.Open(path, opts...)
+	db, args, err := findDatabase(f.Args(), o.schema)
 	if err != nil {
+		if f.NArg() == 0 {
+			f.Usage()
+		}
 		return err
 	}
-	err = c.run(ctx, &session{&o, client, args, out})
-	return errors.Join(err, client.Close())
+	if err := errors.Join(c.checkArgs(f, &db, args), checkFlags(f)); err != nil {
+		return err
+	}
+	s := &session{options: &o, db: db, args: args, out: out}
+	if c.unopened {
+		return c.run(ctx, s)
+	}
+	log := slog.New(slog.NewTextHandler(errs, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	if s.c, err = db.open(ctx, c.onlyReads(&o, args), stint.WithLogger(log)); err != nil {
+		return err
+	}
+	return errors.Join(c.run(ctx, s), s.c.Close())
 }
 
 func (c *command) usage() string {
-	return strings.TrimSpace(c.name + " [-flags] FILE " + c.args)
+	return strings.TrimSpace(c.name + " [-flags] DATABASE " + c.args)
 }
 
 // checkArgs returns an error if there are too many arguments, or a flag among them, which package
 // flag would not see.
-func (c *command) checkArgs(f *flag.FlagSet, args []string) error {
+func (c *command) checkArgs(f *flag.FlagSet, db *database, args []string) error {
 	for _, a := range args {
 		if name := strings.TrimLeft(a, "-"); name != a {
 			name, _, _ = strings.Cut(name, "=")
 			if f.Lookup(name) != nil {
-				return fmt.Errorf("stint: %s stands after the file: flags go before it", a)
+				return fmt.Errorf("stint: %s stands after the database: flags go before it", a)
 			}
 		}
 	}
 	most := len(strings.Fields(c.args))
 	if len(args) > most && !strings.Contains(c.args, "...") {
-		return fmt.Errorf("stint: %q is too much: want stint %s", args[most], c.usage())
+		where := ""
+		if db.env {
+			where = "; $" + databaseVariable + " names the database"
+		}
+		return fmt.Errorf("stint: %q is too much: want stint %s%s", args[most], c.usage(), where)
 	}
 	return nil
 }
@@ -207,20 +215,7 @@ func checkFlags(f *flag.FlagSet) (err error) {
 	return err
 }
 
-// checkFile returns an error if a file has none of stint's tables. Open would create them: if the
-// path is a typo, in another program's database.
-func checkFile(path string) error {
-	c, err := stint.Open(path, stint.WithReadOnly())
-	switch {
-	case err == nil:
-		return c.Close()
-	case errors.Is(err, sqlite.ErrNoTables):
-		return err
-	}
-	return nil // Open returns it again, or succeeds where a reader cannot
-}
-
-// arg returns an argument after the file, or an error with its name if it is missing.
+// arg returns an argument after the database, or an error with its name if it is missing.
 func (s *session) arg(i int, name string) (string, error) {
 	if i >= len(s.args) {
 		return "", fmt.Errorf("stint: %s is missing", name)
@@ -228,7 +223,7 @@ func (s *session) arg(i int, name string) (string, error) {
 	return s.args[i], nil
 }
 
-// checkNames returns an error if a name is unknown to the file, which usually means a typo.
+// checkNames returns an error if a name is unknown to the database, which usually means a typo.
 func (s *session) checkNames(ctx context.Context, tasks, queues []string) error {
 	if s.force || len(tasks)+len(queues) == 0 {
 		return nil

@@ -18,7 +18,12 @@ import (
 	_ "modernc.org/sqlite"
 )
 
+// serverURL is the URL of a PostgreSQL server for tests. The command reads the variable too: tests set it
+// where they mean to.
+var serverURL = os.Getenv(databaseVariable)
+
 func TestMain(m *testing.M) {
+	os.Unsetenv(databaseVariable)
 	selfcheck.Enable()
 	goleak.VerifyTestMain(m, goleak.Cleanup(selfcheck.Exit))
 }
@@ -40,7 +45,7 @@ func must(t *testing.T, want string, args ...string) string {
 	return strings.TrimSpace(got)
 }
 
-// worked returns a file on which a program has worked: a durable task, one that fails, a cron.
+// worked returns a file on which a program has worked.
 func worked(t *testing.T) string {
 	path := filepath.Join(t.TempDir(), "app.db")
 	c, err := stint.Open(path)
@@ -48,6 +53,13 @@ func worked(t *testing.T) string {
 		t.Fatal(err)
 	}
 	defer c.Close()
+	workOn(t, c)
+	return path
+}
+
+// workOn works on a database: a durable task, with a cron.
+func workOn(t *testing.T, c *stint.Client) {
+	t.Helper()
 	steps := stint.NewTask(c, "steps", func(ctx context.Context, text string) (string, error) {
 		stint.Logger(ctx).Info("looking", "text", text)
 		return stint.Step(ctx, "look", func(context.Context) (string, error) { return "seen " + text, nil })
@@ -66,11 +78,27 @@ func worked(t *testing.T) string {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	return path
 }
 
 func TestCommands(t *testing.T) {
 	path := worked(t)
+	useAll(t, path)
+	copied := filepath.Join(t.TempDir(), "copy.db")
+	must(t, "", "backup", path, copied)
+	if info, err := os.Stat(copied); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the copy: %v, %v", info, err)
+	}
+	must(t, "steps", "runs", copied)
+	must(t, "no problem found", "doctor", copied)
+	damage(t, copied, "UPDATE stint_crons SET next_at = NULL")
+	if got, err := ask(t, "doctor", copied); err == nil || !strings.Contains(got, "1 crons that never tick") {
+		t.Errorf("doctor: %v\n%s", err, got)
+	}
+}
+
+// useAll uses each command that works on any database on one where workOn has worked.
+func useAll(t *testing.T, path string) {
+	t.Helper()
 	must(t, "steps", "runs", path)
 	line := must(t, `"State":"succeeded"`, "runs", "-json", "-state", "succeeded", "-task", "steps", path)
 	var r struct{ ID string }
@@ -109,18 +137,7 @@ func TestCommands(t *testing.T) {
 	must(t, "", "resume", path, "default")
 	must(t, "false", "queues", path)
 	must(t, "", "workers", path)
-
-	copied := filepath.Join(t.TempDir(), "copy.db")
-	must(t, "", "backup", path, copied)
-	if info, err := os.Stat(copied); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("the copy: %v, %v", info, err)
-	}
-	must(t, "steps", "runs", copied)
-	must(t, "no problem found", "doctor", copied)
-	damage(t, copied, "UPDATE stint_crons SET next_at = NULL")
-	if got, err := ask(t, "doctor", copied); err == nil || !strings.Contains(got, "1 crons that never tick") {
-		t.Errorf("doctor: %v\n%s", err, got)
-	}
+	must(t, "no problem found", "doctor", path)
 }
 
 func damage(t *testing.T, path, query string) {
@@ -220,8 +237,11 @@ func TestBadArguments(t *testing.T) {
 	}{
 		{"usage", nil},
 		{"no command", []string{"frobnicate"}},
-		{"name a file", []string{"runs"}},
+		{"name a file, or the URL of a PostgreSQL database", []string{"runs"}},
 		{"does not exist", []string{"runs", path + "x"}},
+		{"a URL with mysql: want the path of a SQLite file, or postgres://", []string{"runs", "mysql://ann@db/app"}},
+		{"-schema is for PostgreSQL", []string{"runs", "-schema", "jobs", path}},
+		{"whoever opens it updates it", []string{"migrate", path}},
 		{"no state of a run", []string{"runs", "-state", "asleep", path}},
 		{"give IDs or a filter", []string{"cancel", path}},
 		{"give IDs or a filter", []string{"replay", path}},
@@ -246,14 +266,14 @@ func TestBadArguments(t *testing.T) {
 		{"-queue is empty", []string{"cancel", "-queue=", path}},
 		{"-key is empty", []string{"enqueue", "-key", "", path, "steps", `"x"`}},
 		{"-delay -1h0m0s: want 0 or more", []string{"enqueue", "-delay", "-1h", path, "steps", `"x"`}},
-		{"-read-only stands after the file", []string{"ui", "-http", "127.0.0.1:0", path, "-read-only"}},
-		{"-delay stands after the file", []string{"enqueue", path, "steps", `"x"`, "-delay", "1h"}},
-		{"-delay=1h stands after the file", []string{"enqueue", path, "steps", "-delay=1h"}},
-		{"--dry-run stands after the file", []string{"delete", path, "--dry-run"}},
-		{"-json stands after the file", []string{"queues", path, "-json"}},
-		{`"2" is too much: want stint enqueue [-flags] FILE TASK [JSON]`, []string{"enqueue", path, "steps", `"x"`, "2"}},
+		{"-read-only stands after the database", []string{"ui", "-http", "127.0.0.1:0", path, "-read-only"}},
+		{"-delay stands after the database", []string{"enqueue", path, "steps", `"x"`, "-delay", "1h"}},
+		{"-delay=1h stands after the database", []string{"enqueue", path, "steps", "-delay=1h"}},
+		{"--dry-run stands after the database", []string{"delete", path, "--dry-run"}},
+		{"-json stands after the database", []string{"queues", path, "-json"}},
+		{`"2" is too much: want stint enqueue [-flags] DATABASE TASK [JSON]`, []string{"enqueue", path, "steps", `"x"`, "2"}},
 		{`"later" is too much`, []string{"pause", path, "default", "later"}},
-		{`"x" is too much: want stint runs [-flags] FILE`, []string{"runs", path, "x"}},
+		{`"x" is too much: want stint runs [-flags] DATABASE`, []string{"runs", path, "x"}},
 		{`did you mean "failed"?`, []string{"runs", "-state", "faild", path}},
 		{"file exists", []string{"backup", path, path}},
 	} {
@@ -288,6 +308,9 @@ func TestFilesOfOthers(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, c := range commands {
+			if c.name == "migrate" { // not of files
+				continue
+			}
 			args := []string{c.name, path, "x", "x"}[:2+min(2, len(strings.Fields(c.args)))]
 			if c.name == "ui" {
 				args = []string{"ui", "-http", "127.0.0.1:0", path}

@@ -55,6 +55,42 @@ func Migrate(ctx context.Context, url string, opts Options) error {
 	return s.migrate(ctx, c)
 }
 
+// Version returns the version of the store's tables in the database, and the one that this program needs: what
+// Migrate would do. have is 0 if there are no tables.
+func Version(ctx context.Context, url string, opts Options) (have, want int, err error) {
+	s, err := newSettings(url, opts)
+	if err != nil {
+		return 0, 0, err
+	}
+	steps, err := migrations(s.Schema)
+	if err != nil {
+		return 0, 0, err
+	}
+	c, err := s.connect(ctx, s.direct)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer c.Close(context.WithoutCancel(ctx))
+	have, err = s.version(ctx, c)
+	return have, len(steps), err
+}
+
+// Drop deletes the schema that opts name, with every run and all else that is in it: for tests. It does
+// nothing if there is none. No program may have the tables open.
+func Drop(ctx context.Context, url string, opts Options) error {
+	s, err := newSettings(url, opts)
+	if err != nil {
+		return err
+	}
+	c, err := s.connect(ctx, s.direct)
+	if err != nil {
+		return err
+	}
+	defer c.Close(context.WithoutCancel(ctx))
+	_, err = c.Exec(ctx, "SET client_min_messages = warning; DROP SCHEMA IF EXISTS "+s.Schema+" CASCADE")
+	return explain(err)
+}
+
 // migrate updates the tables to this version. Each step and its number are one commit; an advisory
 // lock lets one process at a time migrate.
 func (s *settings) migrate(ctx context.Context, c *pgx.Conn) error {
