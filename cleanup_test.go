@@ -245,7 +245,7 @@ func TestFailedRunCleansUp(t *testing.T) {
 // A cancel that comes while the run goes to sleep loses no compensation.
 func TestCancelRacesSuspend(t *testing.T) {
 	for _, resident := range []int{0, stint.DefaultMaxResident} {
-		c := opened(t, stint.WithMaxResident(resident), stint.WithDurability(stint.DurabilityNormal))
+		c := opened(t, stint.WithMaxResident(resident), unsynced())
 		var u undoer
 		steps := make(chan struct{})
 		task := stint.NewTask(c, "saga", func(ctx context.Context, n int) (int, error) {

@@ -824,7 +824,7 @@ func TestEventRacesRegistration(t *testing.T) {
 	}
 	for _, resident := range []int{0, stint.DefaultMaxResident} {
 		t.Run(fmt.Sprint("resident ", resident), func(t *testing.T) {
-			c := opened(t, stint.WithMaxResident(resident), stint.WithDurability(stint.DurabilityNormal))
+			c := opened(t, stint.WithMaxResident(resident), unsynced())
 			task := stint.NewTask(c, "wait", func(ctx context.Context, i int) (int, error) {
 				v, err := stint.WaitForEvent[struct{ N int }](ctx, "e", stint.WithMatch("N", i))
 				return v.N, err

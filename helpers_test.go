@@ -106,6 +106,14 @@ func openSchema(path, schema string, opts ...stint.ClientOption) (*stint.Client,
 	return c, nil
 }
 
+// unsynced gives up that commits of a file wait for the disk. On a server it changes nothing.
+func unsynced() stint.ClientOption {
+	if serverURL != "" {
+		return nil
+	}
+	return stint.WithDurability(stint.DurabilityNormal)
+}
+
 // checkClient fails the test if the client's database is damaged.
 func checkClient(t testing.TB, c *stint.Client) {
 	t.Helper()

@@ -509,7 +509,7 @@ func TestWorkflowLarge(t *testing.T) {
 	}
 	for _, shape := range []string{"wide", "chain"} {
 		t.Run(shape, func(t *testing.T) {
-			c := opened(t, stint.WithDurability(stint.DurabilityNormal))
+			c := opened(t, unsynced())
 			w := stint.NewWorkflow[int](c, shape)
 			nop := func(context.Context, int) (int, error) { return 1, nil }
 			first := stint.AddTask(w, "first", nop)

@@ -4,21 +4,30 @@ package stinttest
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/store/postgres"
 )
 
 // New returns a client on a database in memory, which is closed when the test ends. It logs
 // nothing unless opts has stint.WithLogger. In a testing/synctest bubble, a workflow that sleeps
 // for a month takes milliseconds.
+//
+// If the environment variable STINT_DATABASE_URL has the URL of a PostgreSQL database, the client
+// works there, in a schema of its own that is dropped when the test ends.
 func New(t testing.TB, opts ...stint.ClientOption) *stint.Client {
 	t.Helper()
-	c, err := stint.Open(":memory:", append([]stint.ClientOption{stint.WithLogger(slog.New(slog.DiscardHandler))}, opts...)...)
+	opts = append([]stint.ClientOption{stint.WithLogger(slog.New(slog.DiscardHandler))}, opts...)
+	c, err := open(t, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,6 +37,28 @@ func New(t testing.TB, opts ...stint.ClientOption) *stint.Client {
 		}
 	})
 	return c
+}
+
+func open(t testing.TB, opts []stint.ClientOption) (*stint.Client, error) {
+	url := os.Getenv("STINT_DATABASE_URL")
+	if url == "" {
+		return stint.Open(":memory:", opts...)
+	}
+	schema := postgres.Options{Schema: "stinttest_" + strings.ToLower(rand.Text())}
+	s, err := postgres.Open(context.Background(), url, schema)
+	if err != nil {
+		return nil, fmt.Errorf("stinttest: the database of STINT_DATABASE_URL: %w", err)
+	}
+	t.Cleanup(func() {
+		if err := postgres.Drop(context.Background(), url, schema); err != nil {
+			t.Errorf("drop the schema: %v", err)
+		}
+	})
+	c, err := stint.New(s, opts...)
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return c, nil
 }
 
 // Drain runs a worker until nothing is ready: every run has ended, or waits for a time, an event

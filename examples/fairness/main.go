@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/examples/internal/database"
 	"github.com/stint-dev/stint/examples/internal/page"
 	"golang.org/x/time/rate"
 )
@@ -79,7 +80,7 @@ func limits() []stint.TaskOption {
 
 // demo enqueues the calls of all tenants and prints when each tenant's were done.
 func demo(ctx context.Context, path, httpAddr string, limited bool, out io.Writer) error {
-	client, err := stint.Open(path, stint.WithLogger(slog.New(slog.DiscardHandler)))
+	client, err := database.Open("fairness", path, stint.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		return err
 	}

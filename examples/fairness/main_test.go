@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stint-dev/stint/examples/internal/database"
 	"go.uber.org/goleak"
 )
 
@@ -15,6 +16,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // Without limits the service refuses calls; with them the small tenants are done long before the
 // greedy one, and nothing is refused.
 func TestFairness(t *testing.T) {
+	database.Empty(t, "fairness")
 	path := filepath.Join(t.TempDir(), "fair.db")
 	refusals := map[bool]int{}
 	for _, limited := range []bool{false, true} {

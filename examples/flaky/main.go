@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/examples/internal/database"
 	"github.com/stint-dev/stint/examples/internal/page"
 )
 
@@ -88,7 +89,7 @@ func fetch(ctx context.Context, url string) (string, error) {
 
 // demo fetches four pages and prints the result of each.
 func demo(ctx context.Context, base, httpAddr string, out io.Writer) error {
-	c, err := stint.Open(":memory:", stint.WithLogger(slog.New(slog.DiscardHandler)))
+	c, err := database.Open("flaky", ":memory:", stint.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stint-dev/stint/examples/internal/database"
 	"go.uber.org/goleak"
 )
 
@@ -15,6 +16,7 @@ func TestDemo(t *testing.T) {
 	service := httptest.NewServer(&flakyService{})
 	defer http.DefaultClient.CloseIdleConnections()
 	defer service.Close()
+	database.Empty(t, "flaky")
 	var out strings.Builder
 	if err := demo(t.Context(), service.URL, "", &out); err != nil {
 		t.Fatal(err)

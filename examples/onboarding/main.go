@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/examples/internal/database"
 )
 
 func main() {
@@ -48,7 +49,7 @@ func serve(ctx context.Context, path, mails, addr string, day time.Duration) err
 	if err := os.MkdirAll(mails, 0o755); err != nil {
 		return err
 	}
-	c, err := stint.Open(path)
+	c, err := database.Open("onboarding", path)
 	if err != nil {
 		return err
 	}

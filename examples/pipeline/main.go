@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/examples/internal/database"
 	"github.com/stint-dev/stint/examples/internal/page"
 )
 
@@ -45,7 +46,7 @@ func main() {
 
 // index runs the pipeline over dir, or continues a run that has not ended.
 func index(ctx context.Context, path, dir, httpAddr string, out io.Writer) error {
-	c, err := stint.Open(path, stint.WithLogger(slog.New(slog.DiscardHandler)))
+	c, err := database.Open("pipeline", path, stint.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/examples/internal/database"
 	"go.uber.org/goleak"
 )
 
@@ -26,6 +27,7 @@ func folder(t *testing.T, files map[string]string) string {
 
 // The whole graph: a branch is skipped, a task is retried, the report is right.
 func TestIndex(t *testing.T) {
+	database.Empty(t, "pipeline")
 	dir := folder(t, map[string]string{"a.txt": "durable tasks, durable graphs", "b.md": "durable tasks"})
 	var out strings.Builder
 	if err := index(t.Context(), ":memory:", dir, "", &out); err != nil {
@@ -40,6 +42,7 @@ func TestIndex(t *testing.T) {
 
 // Stopped and started again, the program continues the same run.
 func TestResume(t *testing.T) {
+	database.Empty(t, "pipeline")
 	dir := folder(t, map[string]string{"a.txt": "word"})
 	path := filepath.Join(t.TempDir(), "p.db")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -66,6 +69,7 @@ func (w writer) Write(b []byte) (int, error) { w(b); return len(b), nil }
 
 // A folder that does not exist fails the run, with an error that names the task.
 func TestMissingFolder(t *testing.T) {
+	database.Empty(t, "pipeline")
 	var out strings.Builder
 	err := index(t.Context(), ":memory:", filepath.Join(t.TempDir(), "none"), "", &out)
 	var werr *stint.WorkflowError

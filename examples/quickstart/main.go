@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/examples/internal/database"
 	"github.com/stint-dev/stint/examples/internal/page"
 )
 
@@ -43,7 +44,7 @@ func main() {
 	defer stop()
 	var err error
 	if *fresh {
-		err = removeDatabase(*db)
+		err = database.Remove("quickstart", *db)
 	}
 	if err == nil {
 		err = run(ctx, *db, dir, *httpAddr, *slots)
@@ -68,7 +69,7 @@ func run(ctx context.Context, db, dir, httpAddr string, slots int) error {
 	}
 
 	// A client on one file, a task that is a plain function, and a worker: that is all.
-	client, err := stint.Open(db, stint.WithLogger(slog.New(slog.DiscardHandler)))
+	client, err := database.Open("quickstart", db, stint.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		return err
 	}
@@ -95,7 +96,7 @@ func run(ctx context.Context, db, dir, httpAddr string, slots int) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(os.Stderr, "%d Go files under %s; state in %s\n", len(files), dir, db)
+	fmt.Fprintf(os.Stderr, "%d Go files under %s; state in %s\n", len(files), dir, database.Name("quickstart", db))
 	if slices.ContainsFunc(runs, (*stint.Run[analysis]).Existing) {
 		fmt.Fprintf(os.Stderr, "Resuming: %d files were analysed before and are skipped, %d are left.\n", skipped, len(files)-skipped)
 	}
@@ -116,15 +117,6 @@ func run(ctx context.Context, db, dir, httpAddr string, slots int) error {
 	_, err = io.Copy(os.Stdout, &out)
 	shown.Stay(ctx)
 	return err
-}
-
-func removeDatabase(path string) error {
-	for _, suffix := range []string{"", "-wal", "-shm"} {
-		if err := os.Remove(path + suffix); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-	}
-	return nil
 }
 
 // finished counts the runs that ended before the program was started.

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/stint-dev/stint/examples/internal/database"
 )
 
 // The test binary is the program if the environment says so.
@@ -24,11 +26,13 @@ func TestMain(m *testing.M) {
 // The report is the same, however often the program was killed.
 func TestKilledReportIsTheSame(t *testing.T) {
 	dir := sources(t, 400)
+	database.Empty(t, "quickstart")
 	_, want := start(t, filepath.Join(t.TempDir(), "whole.db"), dir, -1)
 	if !strings.Contains(want, "2 files do not parse") {
 		t.Fatalf("report:\n%s", want)
 	}
 	db := filepath.Join(t.TempDir(), "killed.db")
+	database.Empty(t, "quickstart")
 	kills := 0
 	for range 12 {
 		if killed, _ := start(t, db, dir, rand.IntN(24)); killed {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/examples/internal/database"
 	"github.com/stint-dev/stint/examples/internal/page"
 )
 
@@ -33,7 +34,7 @@ func main() {
 
 // count works until ctx is done or every count is finished.
 func count(ctx context.Context, path, httpAddr string, d time.Duration, out io.Writer) error {
-	c, err := stint.Open(path)
+	c, err := database.Open("shutdown", path)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/examples/internal/database"
 	"go.uber.org/goleak"
 )
 
@@ -18,6 +19,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // goes on with the same runs and has lost no attempt.
 func TestShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		database.Empty(t, "shutdown")
 		path := filepath.Join(t.TempDir(), "shutdown.db")
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
@@ -39,7 +41,7 @@ func TestShutdown(t *testing.T) {
 		if n := strings.Count(out.String(), "counted <nil>"); n != 10 {
 			t.Errorf("%d counts, want 10:\n%s", n, &out)
 		}
-		c, err := stint.Open(path)
+		c, err := database.Open("shutdown", path)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/stint-dev/stint"
 	_ "github.com/stint-dev/stint/cel"
+	"github.com/stint-dev/stint/examples/internal/database"
 	"github.com/stint-dev/stint/ui"
 	"github.com/stint-dev/stint/webhook"
 )
@@ -51,7 +52,7 @@ func main() {
 
 // serve receives webhooks and runs a worker until ctx is done.
 func serve(ctx context.Context, path, addr string) error {
-	c, err := stint.Open(path)
+	c, err := database.Open("webhooks", path)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/examples/internal/database"
 	"go.uber.org/goleak"
 )
 
@@ -22,7 +23,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // Webhooks over HTTP start and wake the right runs, once.
 func TestSent(t *testing.T) {
-	c, err := stint.Open(filepath.Join(t.TempDir(), "w.db"))
+	database.Empty(t, "webhooks")
+	c, err := database.Open("webhooks", filepath.Join(t.TempDir(), "w.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +60,8 @@ func TestSent(t *testing.T) {
 // The digest comes each minute, and counts the minute's events.
 func TestDigest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, err := stint.Open(":memory:")
+		database.Empty(t, "webhooks")
+		c, err := database.Open("webhooks", ":memory:")
 		if err != nil {
 			t.Fatal(err)
 		}

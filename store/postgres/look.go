@@ -25,33 +25,38 @@ func (w *writer) every() time.Duration {
 }
 
 // poll looks at the database if others have committed. It is asked if now is true, or it is time to. Under a
-// fake clock, where a month would mean millions of polls, it polls ever more rarely.
+// fake clock, where a month would mean millions of polls, it polls ever more rarely until others commit.
 func (w *writer) poll(ctx context.Context, now bool) {
 	if !now && time.Since(w.looked) < w.every() || w.connect(ctx) != nil {
 		return
 	}
+	query := "SELECT pg_current_snapshot()::text, 0::bigint"
+	if w.s.settings.bubble { // others' groups: snapshots also tell of those who use other tables of the server
+		query = w.s.sql(`SELECT pg_current_snapshot()::text, coalesce(sum(n), 0)::bigint FROM stint.groups
+			WHERE process <> '` + w.s.direct.process.name + "'")
+	}
 	var text string
-	var world int64
-	err := w.conn.QueryRow(ctx, "SELECT pg_current_snapshot()::text, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint").
-		Scan(&text, &world)
-	if err != nil {
+	var others int64
+	if err := w.conn.QueryRow(ctx, query).Scan(&text, &others); err != nil {
 		if broken(w.conn, err) {
 			w.drop()
 		}
 		return
 	}
-	if passed := time.Duration(world-w.world) * time.Microsecond; passed > time.Since(w.looked)/16 {
-		w.pollBackoff = 0
-	} else {
-		w.pollBackoff = min(max(2*w.pollBackoff, 2*pollEvery), pollMax)
-	}
-	w.world, w.looked = world, time.Now()
+	w.looked = time.Now()
 	seen := parseSnapshot(text)
 	foreign := seen.foreign(w.seen, w.own)
-	if w.seen, w.own = seen, nil; foreign {
+	w.seen, w.own = seen, nil
+	if foreign {
 		w.look(ctx)
 		w.s.heard(notice{All: true})
 	}
+	if w.others != others {
+		w.pollBackoff = 0
+	} else if w.s.settings.bubble {
+		w.pollBackoff = min(max(2*w.pollBackoff, 2*pollEvery), pollMax)
+	}
+	w.others = others
 }
 
 // readyLanesSQL reads the lanes that have ready runs, one search of the index for each.

@@ -24,6 +24,9 @@ func newReaders(ctx context.Context, s *settings) (*pgxpool.Pool, error) {
 		c.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
 	}
 	c.MaxConns, c.MinConns = readers, 0
+	if s.bubble { // where every connection was idle for long
+		c.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
+	}
 	return pgxpool.NewWithConfig(ctx, c)
 }
 

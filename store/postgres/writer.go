@@ -61,7 +61,7 @@ type writer struct {
 	lanes       laneSet
 	n           int64 // of the last group
 	pollBackoff time.Duration
-	world       int64     // the server's time at the last poll; microseconds
+	others      int64     // sum of the numbers of other processes' groups, under a fake clock
 	seen        snapshot  // the server's transactions at the last poll
 	own         []int64   // the transactions of this process since then
 	looked      time.Time // when it last looked at all of the database's lanes and times
