@@ -137,7 +137,7 @@ func usage(w io.Writer) {
 		fmt.Fprintf(t, "  %s DATABASE %s\t%s\n", c.name, c.args, c.what)
 	}
 	t.Flush()
-	fmt.Fprintln(w, "DATABASE: the path of a SQLite file, or postgres://user@host/database. Leave it out if $"+databaseVariable+" names one.")
+	fmt.Fprintln(w, "DATABASE: a SQLite file, or postgres://user@host/database. Leave it out if $"+databaseVariable+" names one.")
 	fmt.Fprintln(w, "stint COMMAND -h lists the flags of one.")
 }
 
