@@ -94,12 +94,12 @@ WITH heads AS (SELECT h.id, h.flags FROM unnest($4::bigint[]) AS u (id) CROSS JO
   SELECT t.id, t.flags FROM stint.runs t WHERE t.id = u.id AND t.state = 3 AND t.limiter IS NULL FOR UPDATE SKIP LOCKED) h)` + claimSet
 
 	claimSet = `
-UPDATE stint.runs r SET state = 4, attempt = attempt + 1, executions = executions + 1, lease = $1, worker = $2, started_at = $3,
+UPDATE stint.runs r SET state = 4, attempt = attempt + 1, executions = executions + 1, lease = $1::bigint + (limits IS NOT NULL)::integer, worker = $2, started_at = $3,
   start_by = NULL, flags = r.flags & -5
 FROM heads WHERE r.id = heads.id
 RETURNING heads.flags & 4 <> 0, ` + claimedColumns
 
-	claimedSQL = "SELECT false, " + claimedColumns + " FROM stint.runs r WHERE r.worker = $1 AND r.state = 4 AND r.lease = ANY ($2)"
+	claimedSQL = "SELECT false, " + claimedColumns + " FROM stint.runs r WHERE r.worker = $1 AND r.state = 4 AND r.lease & -2 = ANY ($2)"
 
 	claimedColumns = `r.id, r.lane, r.lease, r.priority, r.attempt, r.replayed, r.crashes, coalesce(r.due_at, r.id >> 20), r.started_at,
   r.rank, r.turn, coalesce(r.input, (SELECT data FROM stint.inputs i WHERE i.id = r.id)), r.metadata, r.parent, r.root, r.node,
@@ -125,23 +125,24 @@ type serving struct {
 	w       *writer
 	u       *unit
 	b       *pgx.Batch // to be sent
+	began   int        // its first statements, which change nothing
 	written bool       // what the group has changed was sent
 }
 
 // serveClaims starts ready runs for the claims that wait, in a transaction whose changes are in the batch b
-// and are written with it. It leaves the commit in the batch that it returns.
-func (w *writer) serveClaims(ctx context.Context, u *unit, b *pgx.Batch, claims []*claim) (*pgx.Batch, error) {
-	s := &serving{w: w, u: u, b: b}
+// and are written with it; the first statements of it change nothing. What it returns has the batch with which to commit.
+func (w *writer) serveClaims(ctx context.Context, u *unit, b *pgx.Batch, began int, claims []*claim) (*serving, error) {
+	s := &serving{w: w, u: u, b: b, began: began}
 	for _, c := range claims {
-		c.got, c.leases = nil, nil
+		c.got, c.leases, c.pending = nil, nil, nil
 		for free := c.Free(); free > 0 && w.mayClaim(c.Worker); {
 			var err error
 			if free, err = s.serve(ctx, c, free, len(claims) == 1); err != nil {
-				return s.b, err
+				return nil, err
 			}
 		}
 	}
-	return s.b, nil
+	return s, nil
 }
 
 // serve starts some runs for a claim whose worker has free slots, and returns how many are still free; 0: the
@@ -207,7 +208,8 @@ func (s *serving) send(ctx context.Context) error {
 	if err := s.w.send(ctx, s.b); err != nil {
 		return err
 	}
-	s.b, s.u.wrote = &pgx.Batch{}, true
+	s.u.wrote = s.u.wrote || s.b.Len() > s.began
+	s.b, s.began = &pgx.Batch{}, 0
 	return nil
 }
 
@@ -345,6 +347,15 @@ func (w *writer) readBack(ctx context.Context, u *unit, claims []*claim) error {
 	if err := w.connect(ctx); err != nil {
 		return err
 	}
+	if fresh := u.assumed.fresh; len(fresh) > 0 {
+		var by int64
+		err := w.conn.QueryRow(ctx, w.s.sql("SELECT moved FROM stint.groups WHERE process = $1 AND n = $2"), w.s.direct.process.name, w.n).
+			Scan(&by)
+		if err != nil {
+			return err
+		}
+		u.moved(fresh, by)
+	}
 	for _, c := range claims {
 		leases := make([]int64, len(c.leases))
 		for i, l := range c.leases {
@@ -367,8 +378,11 @@ func (w *writer) readBack(ctx context.Context, u *unit, claims []*claim) error {
 }
 
 // newLease returns a lease that was never given: at random, so that a server which has lost its last
-// commits, as a standby may, does not give one again either.
-func newLease() store.Lease { return store.Lease(1 + rand.Int64N(1<<62)) }
+// commits, as a standby may, does not give one again either. Of a run with limits it gets leaseLimited.
+func newLease() store.Lease { return store.Lease(1+rand.Int64N(1<<61)) << 1 }
+
+// leaseLimited is the bit of a lease that says that its run has limits: its end is not a plain one.
+const leaseLimited = 1
 
 // ofWorkflow reports whether the runs of a lane are tasks of a workflow, which share a lane (store.Graph.Lane):
 // their input is that of the workflow's run.

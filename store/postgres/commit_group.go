@@ -15,8 +15,9 @@ const commitTries = 5
 
 // commitGroup commits changes and serves claims, and answers them.
 func (w *writer) commitGroup(ctx context.Context, group []*change, claims []*claim) {
+	plain := true
 	for tries := 1; ; tries++ {
-		err := w.tryCommit(ctx, group, claims)
+		was, err := w.tryCommit(ctx, group, claims, plain)
 		for _, c := range claims {
 			if err != nil {
 				c.got = nil
@@ -24,6 +25,9 @@ func (w *writer) commitGroup(ctx context.Context, group []*change, claims []*cla
 		}
 		switch {
 		case err == nil:
+		case was && !unavailable(err): // something was not as assumed
+			plain = false
+			continue
 		case retriable(err) && tries < commitTries:
 			for _, c := range group {
 				c.err = nil
@@ -73,6 +77,8 @@ func (w *writer) commitSome(ctx context.Context) bool {
 	w.mu.Lock()
 	now := w.s.clock.Now().UnixMilli()
 	due := w.next <= now
+	w.outdated(w.oldEpoch)
+	w.oldEpoch = false
 	var claims []*claim
 	if w.recheck || len(group) > 0 { // claims ride in the commit that made room or work for them
 		claims, w.claims = w.claims, nil // until they are back, none can be withdrawn
@@ -93,20 +99,22 @@ func (w *writer) commitSome(ctx context.Context) bool {
 	return true
 }
 
-// tryCommit decides and commits a group, and serves claims, or leaves the database as it was.
-func (w *writer) tryCommit(ctx context.Context, group []*change, claims []*claim) error {
+// tryCommit decides and commits a group, and serves claims, or leaves the database as it was. If plain
+// allows, it does not read before it writes; was reports whether it has not.
+func (w *writer) tryCommit(ctx context.Context, group []*change, claims []*claim, plain bool) (was bool, err error) {
 	if err := w.connect(ctx); err != nil {
 		err = &unavailableError{err}
 		w.s.setHealth(err)
-		return err
+		return false, err
 	}
-	u := newUnit(w.s, w.s.clock.Now().UnixMilli())
-	sent, err := w.tryGroup(ctx, u, group, claims)
+	u := w.unit
+	u.renew(w.s.clock.Now().UnixMilli())
+	was, sent, err := w.tryGroup(ctx, u, group, claims, plain)
 	if err == nil {
 		w.s.setHealth(nil)
 		w.lanes.Commit()
 		w.committed(u, len(group)+len(claims))
-		return nil
+		return was, nil
 	}
 	w.lanes.Rollback()
 	w.counters.Rollback()
@@ -114,34 +122,52 @@ func (w *writer) tryCommit(ctx context.Context, group []*change, claims []*claim
 	case !broken(w.conn, err):
 		w.conn.Exec(ctx, "ROLLBACK")
 	case sent:
-		return w.lostCommit(ctx, u, claims, err)
+		return was, w.lostCommit(ctx, u, claims, err)
 	default:
 		w.drop()
 		err = &unavailableError{err}
 		w.s.setHealth(err)
 	}
-	return err
+	return was, err
 }
 
 // tryGroup does the work of tryCommit. sent reports whether the commit was sent.
-func (w *writer) tryGroup(ctx context.Context, u *unit, group []*change, claims []*claim) (sent bool, err error) {
+func (w *writer) tryGroup(ctx context.Context, u *unit, group []*change, claims []*claim, plain bool) (was, sent bool, err error) {
 	w.n++
+	u.limited = w.epoch.limits
+	plain = u.foresee(group) && plain && w.epoch.n >= 0
 	b := &pgx.Batch{}
 	b.Queue("BEGIN")
-	var n int64
+	if plain {
+		w.lockEpoch(b)
+		b.Queue(w.s.sql(assumeEpochSQL), w.epoch.n)
+	} else if b, err = w.read(ctx, u, b, group); err != nil {
+		return plain, false, err
+	}
+	sent, err = w.write(ctx, u, b, claims)
+	return plain, sent, err
+}
+
+// read decides a group with the rows that it needs, which it locks. It returns the batch that goes on.
+func (w *writer) read(ctx context.Context, u *unit, b *pgx.Batch, group []*change) (*pgx.Batch, error) {
+	var n, last int64
 	var limited bool
-	w.queueEpoch(b, &n, &limited)
+	w.queueEpoch(b, &n, &limited, &last)
+	u.queueFetch(b)
 	if err := w.send(ctx, b); err != nil {
-		return false, err
+		return nil, err
 	}
 	if err := w.refresh(ctx, n, limited); err != nil {
-		return false, err
+		return nil, err
 	}
 	u.limited = w.epoch.limits
-	if err := u.decide(ctx, w.conn, group); err != nil {
-		return false, err
-	}
-	b = &pgx.Batch{}
+	u.after(last)
+	return &pgx.Batch{}, u.decide(ctx, w.conn, group)
+}
+
+// write writes what a group has decided, serves claims, and commits.
+func (w *writer) write(ctx context.Context, u *unit, b *pgx.Batch, claims []*claim) (sent bool, err error) {
+	began := b.Len()
 	u.flush(b)
 	if err := w.counters.Store(counterRows{w.s, b}, u.now); err != nil {
 		return false, err
@@ -149,22 +175,26 @@ func (w *writer) tryGroup(ctx context.Context, u *unit, group []*change, claims 
 	if err := w.touch(ctx, u); err != nil {
 		return false, err
 	}
-	if b, err = w.serveClaims(ctx, u, b, claims); err != nil {
+	s, err := w.serveClaims(ctx, u, b, began, claims)
+	if err != nil {
 		return false, err
 	}
-	if b.Len() > 0 || u.wrote {
+	b = s.b
+	if b.Len() > s.began || u.wrote {
 		u.wrote = true // else it needs no transaction ID, which others would take for a change
-		b.Queue(w.s.sql(groupSQL), w.s.direct.process.name, w.n)
+		if !u.grouped {
+			b.Queue(w.s.sql(groupSQL), w.s.direct.process.name, w.n)
+		}
 		if w.s.settings.polls() {
 			b.Queue("SELECT pg_current_xact_id()::text::bigint").QueryRow(func(r pgx.Row) error { return r.Scan(&u.xid) })
 		}
 	}
 	b.Queue("COMMIT")
-	began := time.Now()
+	since := time.Now()
 	if err := w.send(ctx, b); err != nil {
 		return true, err
 	}
-	u.took = time.Since(began)
+	u.took = time.Since(since)
 	for _, c := range claims {
 		if c.pending == nil {
 			continue
@@ -193,6 +223,9 @@ func (w *writer) committed(u *unit, calls int) {
 		if e.now != nil {
 			w.s.lanes.put(*e.now)
 		}
+	}
+	if u.newEpoch {
+		u.told.epoch, w.epoch.n = true, -1
 	}
 	w.mu.Lock()
 	w.recheck = w.recheck || len(u.told.lanes) > 0 || u.newEpoch

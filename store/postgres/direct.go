@@ -40,6 +40,7 @@ type notice struct {
 	Lanes   []int64 `json:"l,omitempty"` // with new ready runs
 	Workers []int64 `json:"w,omitempty"` // with runs that were asked to cancel
 	Ended   bool    `json:"e,omitempty"` // runs have ended
+	Epoch   bool    `json:"p,omitempty"` // what processes remember is outdated
 	Timers  int64   `json:"t,omitempty"` // the earliest new time that a row has, in milliseconds
 	All     bool    `json:"a,omitempty"` // more than a notice holds
 }
@@ -50,7 +51,7 @@ const maxNotice = 7900
 func (n *notice) encode() string {
 	b, err := json.Marshal(n)
 	if err != nil || len(b) > maxNotice {
-		b, _ = json.Marshal(notice{From: n.From, Timers: n.Timers, All: true}) // numbers always encode
+		b, _ = json.Marshal(notice{From: n.From, Epoch: n.Epoch, Timers: n.Timers, All: true}) // numbers always encode
 	}
 	return string(b)
 }

@@ -96,11 +96,15 @@ func (u *unit) enqueueOne(now int64, n *store.NewRun, out *store.Enqueued) (hold
 		}
 		r.Node = graph<<lifecycle.NodeBits | int64(n.Graph.End())
 	}
-	return 0, u.insertNew(now, n, r)
+	return 0, u.insertNew(now, n, r, out)
 }
 
 // insertNew inserts the row of a new run, with what belongs to it, and begins its workflow.
-func (u *unit) insertNew(now int64, n *store.NewRun, r runRow) (err error) {
+func (u *unit) insertNew(now int64, n *store.NewRun, r runRow, out *store.Enqueued) (err error) {
+	if u.assumeFresh(n, &r, out) {
+		u.count(n.Queue, n.Task).Enqueued++
+		return nil
+	}
 	if r.limits != "" && r.State == store.Queued {
 		if r.limiter, err = u.admitNew(n.Limits, r.Workflow, r.Key); err != nil {
 			return err

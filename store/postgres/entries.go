@@ -78,6 +78,9 @@ func (u entryRows) at(run int64, a store.Address) entryKey {
 
 // Put implements entries.Rows.
 func (u entryRows) Put(run int64, lease store.Lease, e store.Entry, event int64) (bool, error) {
+	if u.assumeCall(run, lease, &e) {
+		return true, nil
+	}
 	r, err := u.run(run)
 	old, err2 := u.journal.get(u.at(run, e.Address)) // asks for both
 	if err = cmp.Or(err, err2); err != nil {
@@ -86,11 +89,8 @@ func (u entryRows) Put(run int64, lease store.Lease, e store.Entry, event int64)
 	if r == nil || !r.executes(lease) || old != nil && old.done {
 		return false, nil
 	}
-	row := entryRow{run: run, scope: e.Scope, seq: int64(e.Seq), kind: int64(e.Kind), name: e.Name, done: e.Done, value: e.Value,
-		reason: e.Error, at: clock.Millis(e.At), event: event, attempts: int64(e.Attempts)}
-	if !e.Due.IsZero() {
-		row.due = clock.CeilMillis(e.Due)
-	}
+	row := newEntryRow(run, &e)
+	row.event = event
 	if e.Kind == store.EntryEvent {
 		row.field, row.match, row.filter = &e.Match.Field, &e.Match.Value, &e.Match.Filter
 	}
@@ -102,6 +102,15 @@ func (u entryRows) Put(run int64, lease store.Lease, e store.Entry, event int64)
 	}
 	u.putEntry(row)
 	return true, nil
+}
+
+func newEntryRow(run int64, e *store.Entry) entryRow {
+	row := entryRow{run: run, scope: e.Scope, seq: int64(e.Seq), kind: int64(e.Kind), name: e.Name, done: e.Done, value: e.Value,
+		reason: e.Error, at: clock.Millis(e.At), attempts: int64(e.Attempts)}
+	if !e.Due.IsZero() {
+		row.due = clock.CeilMillis(e.Due)
+	}
+	return row
 }
 
 func (u *unit) putEntry(r entryRow) {

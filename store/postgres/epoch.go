@@ -26,14 +26,23 @@ const epochLock = "(hashtext('stint epoch'), hashtext($1))"
 
 // queueEpoch queues the statements that read the number for a group, and the highest key: what the group
 // enqueues and publishes comes after all that is committed, whatever process it is of (R5).
-func (w *writer) queueEpoch(b *pgx.Batch, n *int64, limits *bool) {
-	b.Queue("SELECT pg_advisory_xact_lock_shared"+epochLock, w.s.settings.Schema)
+func (w *writer) queueEpoch(b *pgx.Batch, n *int64, limits *bool, last *int64) {
+	w.lockEpoch(b)
 	b.Queue(w.s.sql("SELECT n, limits, (" + lastKeySQL + ") FROM stint.epoch")).QueryRow(func(r pgx.Row) error {
-		var last int64
-		err := r.Scan(n, limits, &last)
-		w.s.keys.from(last)
-		return err
+		return r.Scan(n, limits, last)
 	})
+}
+
+func (w *writer) lockEpoch(b *pgx.Batch) {
+	b.Queue("SELECT pg_advisory_xact_lock_shared"+epochLock, w.s.settings.Schema)
+}
+
+// outdated notes, if it is, that what the writer remembers is outdated: the next group reads it. Without
+// this the server would tell, by an error, that fails a plain group (plain.go).
+func (w *writer) outdated(is bool) {
+	if is {
+		w.epoch.n = -1
+	}
 }
 
 // flushEpoch queues the statements that change the number.

@@ -100,6 +100,7 @@ func (x *eventLocks) fetch(s *settings, b *pgx.Batch) bool {
 func (x *eventLocks) flush(*settings, *pgx.Batch) {}
 func (x *eventLocks) reset()                      {}
 func (x *eventLocks) settle()                     {}
+func (x *eventLocks) renew()                      { x.held, x.asked = emptied(x.held), emptied(x.asked) }
 
 // eventFor returns the first event that matches, from one on; new excludes those that the run has had.
 func (u *unit) eventFor(run, from int64, m *store.Match, fresh bool) (id int64, payload []byte, err error) {

@@ -15,7 +15,7 @@ func (s *Store) Finish(ctx context.Context, now time.Time, outcomes []store.Outc
 	err := s.do(ctx, func(u *unit) error {
 		for i := range outcomes { // all rows that are certain to be needed are asked for at once
 			o := &outcomes[i]
-			if key, ok := s.ids.Key(o.ID); ok {
+			if key, ok := s.ids.Key(o.ID); ok && !(u.assuming && endsAlone(o)) {
 				u.runs.ask(key)
 			}
 			if parent, ok := s.ids.Key(o.Parent); ok && o.Node != 0 {
@@ -43,6 +43,11 @@ func (s *Store) Finish(ctx context.Context, now time.Time, outcomes []store.Outc
 		return missed
 	})
 	return stale, err
+}
+
+// endsAlone reports whether an outcome ends a run and, as far as it says itself, nothing follows.
+func endsAlone(o *store.Outcome) bool {
+	return o.To.Terminal() && o.Parent == (store.ID{}) && o.Task != "" // else the run's row says what to count
 }
 
 // Retried implements lifecycle.Rows.

@@ -38,13 +38,14 @@ func (x *taskIndex) fetch(s *settings, b *pgx.Batch) bool {
 		x.known[k] = true
 	}
 	clear(x.asked)
-	b.Queue(qualify(x.text, s.Schema), runs, nodes).Query(func(rows pgx.Rows) error { return x.runs.take(rows, nil, func(int64) {}) })
+	b.Queue(s.sql(x.text), runs, nodes).Query(func(rows pgx.Rows) error { return x.runs.take(rows, nil, func(int64) {}) })
 	return true
 }
 
 func (x *taskIndex) flush(*settings, *pgx.Batch) {}
 func (x *taskIndex) reset()                      {}
 func (x *taskIndex) settle()                     { clear(x.known) }
+func (x *taskIndex) renew()                      { x.known, x.asked = emptied(x.known), emptied(x.asked) }
 
 // perWaiting is the number of runs that wait at a limiter which are read at a time.
 const perWaiting = 64
@@ -88,7 +89,7 @@ func (x *waitingIndex) fetch(s *settings, b *pgx.Batch) bool {
 			x.read[limiter] = &waitingRead{}
 		}
 		read := x.read[limiter]
-		b.Queue(qualify(x.text, s.Schema), limiter, rank, turn, id, perWaiting).Query(func(rows pgx.Rows) error {
+		b.Queue(s.sql(x.text), limiter, rank, turn, id, perWaiting).Query(func(rows pgx.Rows) error {
 			n := 0
 			err := x.runs.take(rows, nil, func(key int64) {
 				n++
@@ -108,3 +109,4 @@ func (x *waitingIndex) fetch(s *settings, b *pgx.Batch) bool {
 func (x *waitingIndex) flush(*settings, *pgx.Batch) {}
 func (x *waitingIndex) reset()                      {}
 func (x *waitingIndex) settle()                     { clear(x.read) }
+func (x *waitingIndex) renew()                      { x.read, x.asked = emptied(x.read), emptied(x.asked) }

@@ -2,8 +2,9 @@ package postgres
 
 import "sync"
 
-// keyGiver gives the keys of a process: a time, a sequence, and the process's number in the low bits.
-// A group that is tried again uses others.
+// keyGiver gives the keys of a process: a time, a sequence, a bit, and the process's number in the low bits.
+// The bit is set in keys for the app's transactions: the server may move those of a group up (freshSQL), and
+// they must not meet. A group that is tried again uses others.
 type keyGiver struct {
 	mu     sync.Mutex
 	last   int64
@@ -13,13 +14,18 @@ type keyGiver struct {
 const (
 	keyBits     = 20 // below the milliseconds of a key
 	processBits = 10 // of them those of the process
+	stepBits    = processBits + 1
 )
 
-// next returns a key after all that were given.
-func (k *keyGiver) next(now int64) int64 {
+// next returns a key after all that were given. app says that it is for a transaction of the app.
+func (k *keyGiver) next(now int64, app bool) int64 {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.last = nextKey(k.last, now, k.number)
+	low := k.number
+	if app {
+		low |= 1 << processBits
+	}
+	k.last = nextKey(k.last, now, low)
 	return k.last
 }
 
@@ -37,13 +43,9 @@ func (k *keyGiver) setNumber(number int64) {
 	k.number = number
 }
 
-// nextKey returns the first key of a process at a time or later, after another.
-func nextKey(last, now, process int64) int64 {
-	key := now<<keyBits | process
-	if key <= last {
-		key = (last>>processBits+1)<<processBits | process
-	}
-	return key
+// nextKey returns the first key with certain low bits at a time or later, after another.
+func nextKey(last, now, low int64) int64 {
+	return max(now<<keyBits, (last>>stepBits+1)<<stepBits) | low
 }
 
 // lastKeySQL reads the highest key in the database.

@@ -92,6 +92,12 @@ func (w *writer) look(ctx context.Context) {
 		}
 		return err
 	})
+	b.Queue(w.s.sql("SELECT n FROM stint.epoch")).QueryRow(func(r pgx.Row) error {
+		var n int64
+		err := r.Scan(&n)
+		w.outdated(err == nil && n != w.epoch.n)
+		return err
+	})
 	ready := map[int64]struct{}{}
 	b.Queue(w.s.sql(readyLanesSQL)).Query(func(rows pgx.Rows) error {
 		var l laneRow
@@ -125,6 +131,8 @@ func (w *writer) lookAt(n notice) {
 		w.ready[l] = struct{}{}
 		w.recheck = true
 	}
+	w.oldEpoch = w.oldEpoch || n.Epoch
+	w.recheck = w.recheck || n.Epoch // a queue may have been resumed
 	if n.Timers != 0 {
 		w.next = min(w.next, n.Timers)
 	}

@@ -36,7 +36,7 @@ func (l *lookup[K, V]) get(k K) ([]V, error) {
 func (l *lookup[K, V]) fetch(s *settings, b *pgx.Batch) bool {
 	some := len(l.asked) > 0
 	for k := range l.asked {
-		b.Queue(qualify(l.text, s.Schema), l.args(k)...).Query(func(rows pgx.Rows) error {
+		b.Queue(s.sql(l.text), l.args(k)...).Query(func(rows pgx.Rows) error {
 			all, err := pgx.CollectRows(rows, l.scan)
 			l.known[k] = all
 			return err
@@ -49,3 +49,4 @@ func (l *lookup[K, V]) fetch(s *settings, b *pgx.Batch) bool {
 func (l *lookup[K, V]) flush(*settings, *pgx.Batch) {}
 func (l *lookup[K, V]) reset()                      {}
 func (l *lookup[K, V]) settle()                     { clear(l.known) }
+func (l *lookup[K, V]) renew()                      { l.known, l.asked = emptied(l.known), emptied(l.asked) }

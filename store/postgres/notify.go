@@ -24,6 +24,7 @@ type notifier struct {
 	lanes  map[int64]struct{}
 	cancel map[int64]struct{} // workers
 	ended  bool
+	epoch  bool
 	timers int64
 }
 
@@ -39,12 +40,12 @@ func newNotifier(s *Store) *notifier {
 }
 
 func (n *notifier) clear() {
-	n.lanes, n.cancel, n.ended, n.timers = map[int64]struct{}{}, map[int64]struct{}{}, false, limits.Never
+	n.lanes, n.cancel, n.ended, n.epoch, n.timers = map[int64]struct{}{}, map[int64]struct{}{}, false, false, limits.Never
 }
 
 // add adds what a group was told to have changed.
 func (n *notifier) add(t *told) {
-	if len(t.lanes)+len(t.ended)+len(t.chunks)+len(t.cancels) == 0 && t.wakeAt == limits.Never {
+	if len(t.lanes)+len(t.ended)+len(t.chunks)+len(t.cancels) == 0 && t.wakeAt == limits.Never && !t.epoch {
 		return
 	}
 	if n.s.settings.bubble { // nobody listens
@@ -56,6 +57,7 @@ func (n *notifier) add(t *told) {
 		n.cancel[c.worker] = struct{}{}
 	}
 	n.ended = n.ended || len(t.ended)+len(t.chunks) > 0
+	n.epoch = n.epoch || t.epoch
 	n.timers = min(n.timers, t.wakeAt)
 	n.mu.Unlock()
 	signal(n.signaled)
@@ -65,7 +67,7 @@ func (n *notifier) take() notice {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	x := notice{From: n.s.direct.process.name, Lanes: slices.Sorted(maps.Keys(n.lanes)),
-		Workers: slices.Sorted(maps.Keys(n.cancel)), Ended: n.ended}
+		Workers: slices.Sorted(maps.Keys(n.cancel)), Ended: n.ended, Epoch: n.epoch}
 	if n.timers != limits.Never {
 		x.Timers = n.timers
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -41,8 +42,19 @@ type settings struct {
 	direct *pgx.ConnConfig // the same, unless there is a pooler
 	pooled bool            // pool gives each transaction another connection, and there is no direct way
 	bubble bool            // the program is in a bubble of synctest; see inBubble
+	texts  sync.Map        // statements, as written: for the schema
 
 	silentAfter, deadSilent time.Duration // shorter in tests
+}
+
+// sql returns a statement for the schema. It is one of the package's: each is remembered.
+func (s *settings) sql(text string) string {
+	if t, ok := s.texts.Load(text); ok {
+		return t.(string)
+	}
+	t := qualify(text, s.Schema)
+	s.texts.Store(text, t)
+	return t
 }
 
 // inBubble reports whether the program's clock is that of a test in a bubble of testing/synctest, which

@@ -20,10 +20,10 @@ var (
 		text("limits", func(r *placeRow) *string { return &r.limits }))...)
 )
 
-// newUnit returns a unit for a group. Its parts are locked in the order of parts: limiters, for which
+// newUnit returns a unit for groups. Its parts are locked in the order of parts: limiters, for which
 // groups of all processes wait, are the last.
 func newUnit(s *Store, now int64) *unit {
-	u := &unit{s: s, now: now, started: map[count.Name]*store.Counters{}}
+	u := &unit{s: s}
 	u.runParts()
 	u.workflowParts()
 	u.waitParts()
@@ -40,9 +40,19 @@ func newUnit(s *Store, now int64) *unit {
 		u.graphNumbers, u.graphsByID, u.lanes, u.lanesByID, u.workers, u.workersOf, u.workersNamed, u.filterThere, u.filterNumber,
 		u.blocked, u.builds, u.limitersDue, u.limiters, u.limitersByID,
 	}
-	u.base.told.wakeAt = limits.Never
-	u.begin()
+	u.renew(now)
 	return u
+}
+
+// renew makes the unit one of another group. To make a new one for each would cost as much as the group.
+func (u *unit) renew(now int64) {
+	for _, p := range u.parts {
+		p.renew()
+	}
+	u.now, u.given, u.wrote, u.grouped, u.xid, u.took, u.limited = now, nil, false, false, 0, 0, false
+	u.started = map[count.Name]*store.Counters{}
+	u.base = changes{told: told{wakeAt: limits.Never}}
+	u.begin()
 }
 
 // runParts makes the parts of the set that have runs.
@@ -55,7 +65,7 @@ func (u *unit) runParts() {
 	u.runsOf = runsBy("t.worker = u.i AND t.state = 4")
 	u.allTasks = runsBy("t.parent = u.i AND t.node IS NOT NULL AND t.flags & 2 = 0")
 	u.tasks = newTaskIndex(u.runs)
-	u.timed = &timed{u.runs, u.now, map[timeKind][]int64{}, map[timeKind]struct{}{}}
+	u.timed = &timed{u.runs, u, map[timeKind][]int64{}, map[timeKind]struct{}{}}
 	u.last = &lastRecords{map[int64][2]int64{}, map[int64]struct{}{}}
 	u.awaited = &awaited{map[int64][]int64{}, map[int64]struct{}{}}
 	u.admitted = runsBy("u.i = 0 AND t.state = 3 AND t.limiter IS NULL AND t.limits IS NOT NULL")

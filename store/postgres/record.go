@@ -56,9 +56,9 @@ func (x *lastRecords) fetch(s *settings, b *pgx.Batch) bool {
 	}
 	runs := slices.Sorted(maps.Keys(x.asked))
 	clear(x.asked)
-	b.Queue(qualify(`SELECT run, coalesce((SELECT seq FROM stint.logs l WHERE l.run = u.run ORDER BY seq DESC LIMIT 1), 0),
+	b.Queue(s.sql(`SELECT run, coalesce((SELECT seq FROM stint.logs l WHERE l.run = u.run ORDER BY seq DESC LIMIT 1), 0),
 		coalesce((SELECT seq FROM stint.chunks c WHERE c.run = u.run ORDER BY seq DESC LIMIT 1), 0)
-		FROM unnest($1::bigint[]) AS u (run)`, s.Schema), runs).Query(func(rows pgx.Rows) error {
+		FROM unnest($1::bigint[]) AS u (run)`), runs).Query(func(rows pgx.Rows) error {
 		var run, line, chunk int64
 		_, err := pgx.ForEachRow(rows, []any{&run, &line, &chunk}, func() error {
 			x.known[run] = [2]int64{line, chunk}
@@ -72,6 +72,7 @@ func (x *lastRecords) fetch(s *settings, b *pgx.Batch) bool {
 func (x *lastRecords) flush(*settings, *pgx.Batch) {}
 func (x *lastRecords) reset()                      {}
 func (x *lastRecords) settle()                     { clear(x.known) }
+func (x *lastRecords) renew()                      { x.known, x.asked = emptied(x.known), emptied(x.asked) }
 
 // A logRow is a line of a run's log, a chunkRow a part of its stream.
 type (

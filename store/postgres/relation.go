@@ -36,6 +36,8 @@ type part interface {
 	// reset undoes the changes since the last settle, before which all were written.
 	reset()
 	settle()
+	// renew forgets all: another group begins.
+	renew()
 }
 
 func (r *relation[K, R]) fetch(s *settings, b *pgx.Batch) bool {
@@ -43,7 +45,7 @@ func (r *relation[K, R]) fetch(s *settings, b *pgx.Batch) bool {
 	if len(keys) == 0 {
 		return false
 	}
-	b.Queue(qualify(r.selects, s.Schema), arguments(r.changes[:r.keys], r.rowsWith(keys))...).Query(func(rows pgx.Rows) error {
+	b.Queue(s.sql(r.selects), arguments(r.changes[:r.keys], r.rowsWith(keys))...).Query(func(rows pgx.Rows) error {
 		if err := r.take(rows, nil, func(K) {}); err != nil {
 			return err
 		}
@@ -87,13 +89,13 @@ func (r *relation[K, R]) take(rows pgx.Rows, before []any, each func(K)) error {
 func (r *relation[K, R]) flush(s *settings, b *pgx.Batch) {
 	insert, update, remove := r.written()
 	if len(remove) > 0 {
-		b.Queue(qualify(r.deletes, s.Schema), arguments(r.changes[:r.keys], r.rowsWith(remove))...)
+		b.Queue(s.sql(r.deletes), arguments(r.changes[:r.keys], r.rowsWith(remove))...)
 	}
 	if len(update) > 0 {
-		b.Queue(qualify(r.updates, s.Schema), arguments(r.changes, update)...)
+		b.Queue(s.sql(r.updates), arguments(r.changes, update)...)
 	}
 	if len(insert) > 0 {
-		b.Queue(qualify(r.inserts, s.Schema), arguments(r.writes, insert)...)
+		b.Queue(s.sql(r.inserts), arguments(r.writes, insert)...)
 	}
 }
 
@@ -116,7 +118,7 @@ func (l *related[I, K, R]) fetch(s *settings, b *pgx.Batch) bool {
 	if len(asked) == 0 {
 		return false
 	}
-	b.Queue(qualify(l.statement, s.Schema), asked).Query(func(rows pgx.Rows) error {
+	b.Queue(s.sql(l.statement), asked).Query(func(rows pgx.Rows) error {
 		for _, i := range asked {
 			l.known[i] = nil
 		}
@@ -129,3 +131,4 @@ func (l *related[I, K, R]) fetch(s *settings, b *pgx.Batch) bool {
 func (l *related[I, K, R]) flush(*settings, *pgx.Batch) {}
 func (l *related[I, K, R]) reset()                      {}
 func (l *related[I, K, R]) settle()                     { clear(l.known) }
+func (l *related[I, K, R]) renew()                      { l.known, l.asked = emptied(l.known), emptied(l.asked) }

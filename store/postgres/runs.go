@@ -82,6 +82,9 @@ func (u runRows) Open(key int64) (bool, error) {
 
 // Try implements lifecycle.Rows.
 func (u runRows) Try(key int64, lease store.Lease, c lifecycle.Change) (bool, error) {
+	if u.assumeEnd(key, lease, &c) {
+		return true, nil
+	}
 	r, err := u.run(key)
 	if err != nil || r == nil || !r.executes(lease) || r.CancelAt != 0 {
 		return false, err
@@ -207,7 +210,7 @@ func (u runRows) Copy(from, to *lifecycle.Run, before store.Address) error {
 		row.limiter = new(int64)
 	}
 	u.insert(row)
-	u.queued = append(u.queued, func(b *pgx.Batch) { b.Queue(qualify(copyInputSQL, u.s.settings.Schema), from.Key, to.Key) })
+	u.queued = append(u.queued, func(b *pgx.Batch) { b.Queue(u.s.sql(copyInputSQL), from.Key, to.Key) })
 	return entries.Copy(entryRows(u), from.Key, to.Key, before.Seq)
 }
 

@@ -37,6 +37,12 @@ func (t *table[K, R]) ask(keys ...K) {
 	}
 }
 
+// unknown reports whether a row was neither read nor asked for.
+func (t *table[K, R]) unknown(k K) bool {
+	_, asked := t.asked[k]
+	return !asked && t.entries[k] == nil
+}
+
 // get returns a row; nil: there is none. errMiss: it is asked for. A caller that changes the row calls
 // change.
 func (t *table[K, R]) get(k K) (*R, error) {
@@ -105,6 +111,17 @@ func (t *table[K, R]) reset() {
 			e.now = &now
 		}
 	}
+}
+
+// renew forgets all rows.
+func (t *table[K, R]) renew() { t.entries, t.asked = emptied(t.entries), emptied(t.asked) }
+
+// emptied returns an empty map: m, unless it was used and may have grown.
+func emptied[K comparable, V any](m map[K]V) map[K]V {
+	if len(m) == 0 {
+		return m
+	}
+	return map[K]V{}
 }
 
 // settle makes the rows those of the database, after they were written.

@@ -128,7 +128,7 @@ func (s *Store) Close() error {
 func (s *Store) isClosed() bool { return s.closed.Load() }
 
 // sql returns a statement for the store's schema.
-func (s *Store) sql(text string) string { return qualify(text, s.settings.Schema) }
+func (s *Store) sql(text string) string { return s.settings.sql(text) }
 
 // Now implements store.Clock.
 func (s *Store) Now() time.Time { return s.clock.Now() }

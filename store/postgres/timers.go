@@ -36,7 +36,7 @@ var timeConditions = [...]string{
 // timed holds the runs whose time has come. Those that another process sees to are left out.
 type timed struct {
 	runs  *relation[int64, runRow]
-	now   int64
+	u     *unit
 	known map[timeKind][]int64
 	asked map[timeKind]struct{}
 }
@@ -60,8 +60,8 @@ func (x *timed) fetch(s *settings, b *pgx.Batch) bool {
 	some := len(x.asked) > 0
 	for k := range x.asked {
 		x.known[k] = nil
-		b.Queue(qualify("SELECT "+joined(x.runs.reads, (*column[runRow]).read)+" FROM stint.runs t WHERE "+timeConditions[k]+
-			" LIMIT $2 FOR UPDATE SKIP LOCKED", s.Schema), x.now, perTimers).Query(func(rows pgx.Rows) error {
+		b.Queue(s.sql("SELECT "+joined(x.runs.reads, (*column[runRow]).read)+" FROM stint.runs t WHERE "+timeConditions[k]+
+			" LIMIT $2 FOR UPDATE SKIP LOCKED"), x.u.now, perTimers).Query(func(rows pgx.Rows) error {
 			return x.runs.take(rows, nil, func(key int64) { x.known[k] = append(x.known[k], key) })
 		})
 	}
@@ -72,6 +72,7 @@ func (x *timed) fetch(s *settings, b *pgx.Batch) bool {
 func (x *timed) flush(*settings, *pgx.Batch) {}
 func (x *timed) reset()                      {}
 func (x *timed) settle()                     { clear(x.known) }
+func (x *timed) renew()                      { x.known, x.asked = emptied(x.known), emptied(x.asked) }
 
 // Due implements lifecycle.Rows.
 func (u runRows) Due(now int64) (all []lifecycle.Due, err error) {

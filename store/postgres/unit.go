@@ -80,14 +80,16 @@ type unit struct {
 	limitersByID *related[int64, limiterName, limiterRow]
 	limitersDue  *lookup[int64, limiterName]
 
-	given []int64 // keys
-	wrote bool    // something was written before the last batch
-	xid   int64   // its transaction, if the store polls
+	given   []int64 // keys
+	wrote   bool    // something was written before the last batch
+	grouped bool    // the group's number was written with its new runs
+	xid     int64   // its transaction, if the store polls
 
 	parts []part
 
 	took     time.Duration                  // the commit
 	deferred bool                           // it is an app's transaction: what needs the writer waits for that
+	assuming bool                           // it is decided before anything is read: see plain.go
 	limited  bool                           // runs have limits, or had
 	started  map[count.Name]*store.Counters // what was started for claims
 	base     changes                        // those that were written
@@ -121,6 +123,7 @@ type changes struct {
 	queued          []func(b *pgx.Batch) // statements to run at the end
 	counted         map[count.Name]*store.Counters
 	told            told
+	assumed         assumed
 }
 
 // A sender sends batches: a connection, or an app's transaction.
@@ -135,6 +138,7 @@ type told struct {
 	chunks  []int64 // runs with new chunks or entries
 	cancels []cancelOf
 	wakeAt  int64 // the earliest new time that a row has; limits.Never: none
+	epoch   bool  // what processes remember is outdated
 }
 
 // An ending is the end of a run, with its result if that is known.
@@ -189,10 +193,18 @@ func (u *unit) isNew(run int64) bool { return u.inserted[run] }
 // asked for by them.
 func (u *unit) nextKey(now int64) int64 {
 	if u.keysUsed == len(u.given) {
-		u.given = append(u.given, u.s.keys.next(now))
+		u.given = append(u.given, u.s.keys.next(now, u.deferred))
 	}
 	u.keysUsed++
 	return u.given[u.keysUsed-1]
+}
+
+// after makes new keys come after one.
+func (u *unit) after(last int64) {
+	u.s.keys.from(last)
+	if len(u.given) > 0 && u.given[0] <= last {
+		u.given = nil
+	}
 }
 
 // decide applies changes until none misses a row, and does what follows from them. Those that fail get
@@ -248,9 +260,7 @@ func (u *unit) applyAll(group []*change) (missed, failed bool) {
 // fetch reads what was asked for, in one round trip.
 func (u *unit) fetch(ctx context.Context, c sender) error {
 	b := &pgx.Batch{}
-	for _, p := range u.parts {
-		p.fetch(u.s.settings, b)
-	}
+	u.queueFetch(b)
 	if b.Len() == 0 {
 		return errors.New("postgres: a decision missed a row, and asked for none")
 	}
@@ -258,8 +268,21 @@ func (u *unit) fetch(ctx context.Context, c sender) error {
 	return c.SendBatch(ctx, b).Close()
 }
 
+// queueFetch queues the statements that read what was asked for.
+func (u *unit) queueFetch(b *pgx.Batch) {
+	for _, p := range u.parts {
+		p.fetch(u.s.settings, b)
+	}
+}
+
 // flush queues the statements that write what the group has changed.
 func (u *unit) flush(b *pgx.Batch) {
+	u.flushAssumed(b)
+	u.flushKnown(b)
+}
+
+// flushKnown queues the statements that write what was decided upon rows that were read.
+func (u *unit) flushKnown(b *pgx.Batch) {
 	u.dropLimiters()
 	if len(u.queues) > 0 {
 		b.Queue(u.s.sql("INSERT INTO stint.queues (name) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING"),

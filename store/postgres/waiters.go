@@ -22,7 +22,7 @@ func (x *awaited) fetch(s *settings, b *pgx.Batch) bool {
 	for _, c := range children {
 		x.known[c] = nil
 	}
-	b.Queue(qualify("SELECT child, run FROM stint.awaited WHERE child = ANY ($1) ORDER BY child, run", s.Schema), children).
+	b.Queue(s.sql("SELECT child, run FROM stint.awaited WHERE child = ANY ($1) ORDER BY child, run"), children).
 		Query(func(rows pgx.Rows) error {
 			var child, run int64
 			_, err := pgx.ForEachRow(rows, []any{&child, &run}, func() error {
@@ -37,6 +37,7 @@ func (x *awaited) fetch(s *settings, b *pgx.Batch) bool {
 func (x *awaited) flush(*settings, *pgx.Batch) {}
 func (x *awaited) reset()                      {}
 func (x *awaited) settle()                     { clear(x.known) }
+func (x *awaited) renew()                      { x.known, x.asked = emptied(x.known), emptied(x.asked) }
 
 // AwaitChild implements lifecycle.Rows. The child's row is locked: it does not end meanwhile.
 func (u runRows) AwaitChild(child, run int64) error {
@@ -52,7 +53,7 @@ func (u *unit) resumeWaiters() error {
 	ended := u.told.ended[u.resumed:]
 	missed := error(nil)
 	for _, e := range ended {
-		if u.isNew(e.run) {
+		if u.isNew(e.run) || u.ends(e.run) {
 			continue
 		}
 		runs, known := u.awaited.known[e.run]

@@ -52,10 +52,13 @@ type writer struct {
 	ready   map[int64]struct{} // lanes that may have ready runs
 	next    int64              // when a row's time comes, in milliseconds
 	recheck bool               // claims may be served
-	again   time.Time          // when claims are served again that met runs which others hold; zero: there are none
+
+	oldEpoch bool      // another process has changed what is remembered
+	again    time.Time // when claims are served again that met runs which others hold; zero: there are none
 
 	// Owned by the goroutine.
 	conn        *pgx.Conn // nil: it broke
+	unit        *unit
 	epoch       epoch
 	counters    count.Set
 	lanes       laneSet
@@ -70,6 +73,7 @@ type writer struct {
 func newWriter(s *Store) *writer {
 	w := &writer{s: s, signaled: make(chan struct{}, 1), done: make(chan struct{}), ready: map[int64]struct{}{}, epoch: epoch{n: -1}}
 	w.lanes.reset(nil)
+	w.unit = newUnit(s, 0)
 	return w
 }
 

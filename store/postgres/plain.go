@@ -1,0 +1,223 @@
+package postgres
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/lifecycle"
+)
+
+// A plain group is decided before anything is read, by the same code as any other, and is one round trip. Where
+// a decision would look at a row, the unit assumes what that row says nearly always, and the statement that
+// writes tests it: an assumption that fails is an error of the server, which undoes the whole group. Then
+// the group is decided again, with its rows locked and read. So what a plain group commits is what the
+// general path would have decided:
+//
+//   - A run that ends is executed under the outcome's lease, was not asked to cancel, has no limits, and
+//     nobody waits for its end. lifecycle.Finish reads nothing else of it (Rows.Try).
+//   - A durable call is made by an execution that is current, and there is no entry at its address.
+//   - What the process remembers (lanes, pauses, workers, whether runs have limits) holds: the epoch is the
+//     same, under the lock that who changes it takes alone.
+//   - New keys come after all that is committed: the server moves them up if they do not.
+//
+// A decision that needs any other row misses it, and the group is not plain.
+
+// assumed are the changes of a group to rows that were not read, and the runs whose keys the server may move.
+type assumed struct {
+	ends    map[int64]*endRow // by run
+	entries []*callRow
+	fresh   []*freshRow
+}
+
+// An endRow is the end of a run. Its outcome names the lease.
+type endRow struct {
+	run, lease, state, ended int64
+	output, reason           []byte
+}
+
+// A callRow is the entry of a durable call that an execution makes.
+type callRow struct {
+	entryRow
+	lease int64
+}
+
+// A freshRow is a new run that is like most: none of the columns that it lacks is set.
+type freshRow struct {
+	runRow
+	out *store.Enqueued
+}
+
+var (
+	endColumns = []column[endRow]{
+		number("id", func(r *endRow) *int64 { return &r.run }),
+		number("lease", func(r *endRow) *int64 { return &r.lease }),
+		number("state", func(r *endRow) *int64 { return &r.state }),
+		number("ended_at", func(r *endRow) *int64 { return &r.ended }),
+		col("output", "bytea", func(r *endRow) *[]byte { return &r.output }),
+		col("error", "text", func(r *endRow) *[]byte { return &r.reason }),
+	}
+	callColumns = []column[callRow]{
+		number("run", func(r *callRow) *int64 { return &r.run }),
+		number("lease", func(r *callRow) *int64 { return &r.lease }),
+		text("scope", func(r *callRow) *string { return &r.scope }),
+		number("seq", func(r *callRow) *int64 { return &r.seq }),
+		number("kind", func(r *callRow) *int64 { return &r.kind }),
+		text("name", func(r *callRow) *string { return &r.name }),
+		col("value", "bytea", func(r *callRow) *[]byte { return &r.value }),
+		col("error", "text", func(r *callRow) *[]byte { return &r.reason }),
+		number("at", func(r *callRow) *int64 { return &r.at }),
+	}
+	freshColumns = []column[freshRow]{
+		number("id", func(r *freshRow) *int64 { return &r.Key }),
+		number("lane", func(r *freshRow) *int64 { return &r.Lane }),
+		number("rank", func(r *freshRow) *int64 { return &r.Rank }),
+		number("due_at", func(r *freshRow) *int64 { return &r.Due }),
+		stored("state", "smallint", func(r *freshRow) *int64 { return &r.state }, func(r *freshRow) int16 { return int16(r.State) }),
+		number("priority", func(r *freshRow) *int64 { return &r.priority }),
+		col("metadata", "text", func(r *freshRow) *[]byte { return &r.metadata }),
+		col("input", "bytea", func(r *freshRow) *[]byte { return &r.input }),
+	}
+)
+
+// assert is an expression that is an error, unless a condition holds: the server has no other that all
+// versions share and that needs no function of ours. The text is what it logs.
+func assert(condition string) string {
+	return "(CASE WHEN " + condition + " THEN '1' ELSE 'stint: not the usual case, tried again' END)::integer"
+}
+
+var (
+	// assumeEpochSQL asserts that what the process remembers holds.
+	assumeEpochSQL = "SELECT " + assert("n = $1") + " FROM stint.epoch"
+
+	// endSQL ends runs. Their rows stay locked, so that unawaitedSQL, which begins after that, sees all who
+	// have come to wait for them. (state + 0: it is to find the rows by their keys, not by the index of what
+	// is running.)
+	endSQL = "WITH ended AS (UPDATE stint.runs t SET state = u.state, ended_at = u.ended_at, output = u.output, error = u.error FROM " +
+		arraysOf(endColumns) + " WHERE t.id = u.id AND t.lease = u.lease AND t.state + 0 = 4 AND t.cancel_at IS NULL " +
+		"AND t.limits IS NULL RETURNING 1) SELECT " + assert("count(*) = $7") + " FROM ended"
+	unawaitedSQL = "SELECT " + assert("NOT EXISTS (SELECT 1 FROM stint.awaited WHERE child = ANY ($1))")
+
+	// callSQL records durable calls.
+	callSQL = "WITH current AS MATERIALIZED (SELECT u.* FROM " + arraysOf(callColumns) + " CROSS JOIN LATERAL (SELECT 1 FROM stint.runs t " +
+		"WHERE t.id = u.run AND t.lease = u.lease AND t.state + 0 = 4 FOR UPDATE) r), " +
+		"made AS (INSERT INTO stint.journal (run, scope, seq, kind, name, done, value, error, at) " +
+		"SELECT run, scope, seq, kind, name, true, value, error, at FROM current ON CONFLICT DO NOTHING RETURNING 1) " +
+		"SELECT " + assert("count(*) = $10") + " FROM made"
+
+	// freshSQL inserts runs, with keys after all that are committed (R5), and ranks as of those. By how much
+	// they were moved is stored with the group's number, for those who lose the answer.
+	freshSQL = `WITH moved AS MATERIALIZED (
+  SELECT greatest(0, ((last >> 11) - ($9::bigint >> 11) + 1) << 11) AS by FROM (` + lastKeySQL + ` AS last) k),
+old AS (DELETE FROM stint.groups WHERE process = $10 AND n < $11),
+mine AS (INSERT INTO stint.groups (process, n, moved) SELECT $10, $11, by FROM moved),
+runs AS (INSERT INTO stint.runs (id, lane, rank, due_at, state, priority, metadata, input)
+  SELECT u.id + by, u.lane, u.rank + CASE WHEN u.due_at = 0 THEN ((u.id + by) >> 20) - (u.id >> 20) ELSE 0 END, nullif(u.due_at, 0),
+    u.state, u.priority, u.metadata, u.input FROM moved CROSS JOIN ` + arraysOf(freshColumns) + `)
+SELECT by FROM moved`
+)
+
+// foresee decides a group before anything is read, and reports whether it is plain. If not, what its
+// decisions have missed is asked for.
+func (u *unit) foresee(group []*change) bool {
+	u.assuming = true
+	plain := u.tryAll(group)
+	u.assuming = false
+	if plain {
+		rest := &pgx.Batch{}
+		u.flushKnown(rest)
+		plain = rest.Len() == 0 && !u.newEpoch
+	}
+	if !plain {
+		u.tryAll(group) // what was assumed is asked for too
+	}
+	return plain
+}
+
+// tryAll applies all changes, and reports whether none has missed a row or failed.
+func (u *unit) tryAll(group []*change) bool {
+	u.begin()
+	ok := true
+	for _, x := range group {
+		ok = guarded(func() error { return x.apply(u) }) == nil && ok
+	}
+	return ok && guarded(u.follow) == nil
+}
+
+// assumeEnd ends a run that was not read, and reports whether it may.
+func (u *unit) assumeEnd(key int64, lease store.Lease, c *lifecycle.Change) bool {
+	if !u.assuming || !c.To.Terminal() || u.ends(key) || !u.runs.unknown(key) || lease&leaseLimited != 0 {
+		return false
+	}
+	if u.assumed.ends == nil {
+		u.assumed.ends = map[int64]*endRow{}
+	}
+	u.assumed.ends[key] = &endRow{run: key, lease: int64(lease), state: int64(c.To), ended: c.Ended, output: c.Output, reason: c.Error}
+	return true
+}
+
+// ends reports whether the group ends a run that was not read.
+func (u *unit) ends(run int64) bool { return u.assumed.ends[run] != nil }
+
+// assumeCall records a durable call of a run that was not read, and reports whether it may.
+func (u *unit) assumeCall(run int64, lease store.Lease, e *store.Entry) bool {
+	if !u.assuming || !u.runs.unknown(run) || e.Kind != store.EntryStep || !e.Done || e.Attempts > 0 || !e.Due.IsZero() {
+		return false
+	}
+	u.assumed.entries = append(u.assumed.entries, &callRow{newEntryRow(run, e), int64(lease)})
+	u.told.chunks = append(u.told.chunks, run)
+	return true
+}
+
+// assumeFresh inserts a run whose key the server may move, and reports whether it may.
+func (u *unit) assumeFresh(n *store.NewRun, r *runRow, out *store.Enqueued) bool {
+	if !u.assuming || n.Key != "" || n.Graph != nil || n.Parent != (store.ID{}) || n.Call != nil || n.Detached || n.StartIn != 0 ||
+		r.limits != "" || r.input == nil {
+		return false
+	}
+	u.assumed.fresh = append(u.assumed.fresh, &freshRow{*r, out})
+	if r.State == store.Queued {
+		u.ready(r.Lane)
+	}
+	return true
+}
+
+// flushAssumed queues the statements that write what was assumed.
+func (u *unit) flushAssumed(b *pgx.Batch) {
+	a := &u.assumed
+	if fresh := a.fresh; len(fresh) > 0 {
+		args := append(arguments(freshColumns, fresh), fresh[0].Key, u.s.direct.process.name, u.s.w.n)
+		b.Queue(u.s.sql(freshSQL), args...).QueryRow(func(r pgx.Row) error {
+			var by int64
+			err := r.Scan(&by)
+			u.moved(fresh, by)
+			return err
+		})
+		u.grouped = true
+	}
+	if len(a.ends) > 0 {
+		keys := slices.Sorted(maps.Keys(a.ends))
+		rows := make([]*endRow, len(keys))
+		for i, k := range keys {
+			rows[i] = a.ends[k]
+		}
+		b.Queue(u.s.sql(endSQL), append(arguments(endColumns, rows), len(rows))...)
+		b.Queue(u.s.sql(unawaitedSQL), keys)
+	}
+	if len(a.entries) > 0 {
+		slices.SortFunc(a.entries, func(a, b *callRow) int { return compareEntries(a.key(), b.key()) })
+		b.Queue(u.s.sql(callSQL), append(arguments(callColumns, a.entries), len(a.entries))...)
+	}
+}
+
+// moved does what follows from new keys that the server has moved up.
+func (u *unit) moved(fresh []*freshRow, by int64) {
+	if by == 0 {
+		return
+	}
+	for _, r := range fresh {
+		r.out.ID = u.s.ids.ID(r.Key + by)
+	}
+	u.s.keys.from(fresh[len(fresh)-1].Key + by)
+}
