@@ -94,8 +94,8 @@ WITH heads AS (SELECT h.id, h.flags FROM unnest($4::bigint[]) AS u (id) CROSS JO
   SELECT t.id, t.flags FROM stint.runs t WHERE t.id = u.id AND t.state = 3 AND t.limiter IS NULL FOR UPDATE SKIP LOCKED) h)` + claimSet
 
 	claimSet = `
-UPDATE stint.runs r SET state = 4, attempt = attempt + 1, executions = executions + 1, lease = $1::bigint + (limits IS NOT NULL)::integer, worker = $2, started_at = $3,
-  start_by = NULL, flags = r.flags & -5
+UPDATE stint.runs r SET state = 4, attempt = attempt + 1, executions = executions + 1,
+  lease = $1::bigint + (limits IS NOT NULL)::integer, worker = $2, started_at = $3, start_by = NULL, flags = r.flags & -5
 FROM heads WHERE r.id = heads.id
 RETURNING heads.flags & 4 <> 0, ` + claimedColumns
 

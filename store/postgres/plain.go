@@ -100,8 +100,8 @@ var (
 	unawaitedSQL = "SELECT " + assert("NOT EXISTS (SELECT 1 FROM stint.awaited WHERE child = ANY ($1))")
 
 	// callSQL records durable calls.
-	callSQL = "WITH current AS MATERIALIZED (SELECT u.* FROM " + arraysOf(callColumns) + " CROSS JOIN LATERAL (SELECT 1 FROM stint.runs t " +
-		"WHERE t.id = u.run AND t.lease = u.lease AND t.state + 0 = 4 FOR UPDATE) r), " +
+	callSQL = "WITH current AS MATERIALIZED (SELECT u.* FROM " + arraysOf(callColumns) + " CROSS JOIN LATERAL (" +
+		"SELECT 1 FROM stint.runs t WHERE t.id = u.run AND t.lease = u.lease AND t.state + 0 = 4 FOR UPDATE) r), " +
 		"made AS (INSERT INTO stint.journal (run, scope, seq, kind, name, done, value, error, at) " +
 		"SELECT run, scope, seq, kind, name, true, value, error, at FROM current ON CONFLICT DO NOTHING RETURNING 1) " +
 		"SELECT " + assert("count(*) = $10") + " FROM made"

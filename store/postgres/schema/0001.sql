@@ -50,11 +50,8 @@ CREATE TABLE stint.processes (
 CREATE TABLE stint.groups (
   process text NOT NULL,
   n       bigint NOT NULL,
-<<<<<<< HEAD
   at      timestamptz NOT NULL DEFAULT now(),
-=======
   moved   bigint NOT NULL DEFAULT 0, -- by how much the keys of its new runs were moved up
->>>>>>> b3cfad9 (wip: groups decided before anything is read)
   PRIMARY KEY (process, n)
 );
 
