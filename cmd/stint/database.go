@@ -71,12 +71,12 @@ func (d *database) open(ctx context.Context, readOnly bool, opts ...stint.Client
 		opts = append(opts, stint.WithReadOnly())
 	}
 	if d.url != "" {
-		have, want, err := postgres.Version(ctx, d.url, d.options)
+		have, needs, _, err := postgres.Version(ctx, d.url, d.options)
 		if err != nil {
 			return nil, fmt.Errorf("stint: %w", err)
 		}
-		if have < want {
-			return nil, d.outdated(have, want)
+		if have < needs {
+			return nil, d.outdated(have, needs)
 		}
 		d.options.ReadOnly = readOnly
 		s, err := postgres.Open(ctx, d.url, d.options)
@@ -123,7 +123,7 @@ func migrate(ctx context.Context, s *session) error {
 	if s.db.url == "" {
 		return fmt.Errorf("stint: %s is a file: whoever opens it updates it; migrate is for PostgreSQL", s.db.path)
 	}
-	have, want, err := postgres.Version(ctx, s.db.url, s.db.options)
+	have, _, want, err := postgres.Version(ctx, s.db.url, s.db.options)
 	if err == nil && !s.dryRun {
 		err = postgres.Migrate(ctx, s.db.url, s.db.options)
 	}
@@ -134,7 +134,7 @@ func migrate(ctx context.Context, s *session) error {
 		return json.NewEncoder(s.out).Encode(map[string]any{"schema": s.db.options.Schema, "from": have, "to": want, "dry_run": s.dryRun})
 	}
 	switch {
-	case have == want:
+	case have >= want:
 		_, err = fmt.Fprintf(s.out, "schema %s has version %d: nothing to do\n", s.db.options.Schema, have)
 	case s.dryRun:
 		_, err = fmt.Fprintf(s.out, "schema %s would be updated from version %d to %d\n", s.db.options.Schema, have, want)

@@ -14,6 +14,8 @@ var (
 	ErrServer = errors.New("the server cannot be used")
 	// ErrNewer reports tables of a later version of this library.
 	ErrNewer = errors.New("the tables were made by a newer version of stint: upgrade the program")
+	// ErrOlder reports programs of an older version of this library that have the tables open.
+	ErrOlder = errors.New("programs of an older version of stint use what this migration drops")
 	// ErrNoTables reports a database without the store's tables, where Open may not create them.
 	ErrNoTables = errors.New("it has none of stint's tables of this version")
 )

@@ -44,6 +44,8 @@ type settings struct {
 	bubble bool            // the program is in a bubble of synctest; see inBubble
 	texts  sync.Map        // statements, as written: for the schema
 
+	migrations []migration // more in tests
+
 	silentAfter, deadSilent time.Duration // shorter in tests
 }
 
@@ -77,6 +79,9 @@ func newSettings(url string, opts Options) (*settings, error) {
 	}
 	s := &settings{Options: opts, bubble: inBubble(), silentAfter: silentAfter, deadSilent: deadSilent}
 	var err error
+	if s.migrations, err = migrations(s.Schema); err != nil {
+		return nil, err
+	}
 	if s.pool, err = parse(url); err != nil {
 		return nil, err
 	}

@@ -24,8 +24,8 @@ func TestMigrateAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := dial(t, s)
-	if n, err := s.version(t.Context(), c); n != 1 || err != nil {
-		t.Errorf("version %d, %v; want 1", n, err)
+	if v, err := s.version(t.Context(), c); v != (version{1, 1}) || err != nil {
+		t.Errorf("version %+v, %v; want 1", v, err)
 	}
 	if secret, err := s.secret(t.Context(), c); len(secret) != 16 || err != nil {
 		t.Errorf("secret of %d bytes, %v; want 16", len(secret), err)
@@ -35,15 +35,15 @@ func TestMigrateAtOnce(t *testing.T) {
 func TestMigrateRefuses(t *testing.T) {
 	s := newTables(t)
 	c := dial(t, s)
-	if _, err := c.Exec(t.Context(), qualify("UPDATE stint.schema_version SET version = 99", s.Schema)); err != nil {
+	if _, err := c.Exec(t.Context(), qualify("UPDATE stint.schema_version SET version = 99, oldest = 98", s.Schema)); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.migrate(t.Context(), c); !errors.Is(err, ErrNewer) {
+	if err := s.migrate(t.Context(), c, 1); !errors.Is(err, ErrNewer) {
 		t.Errorf("tables of a later version: %v; want ErrNewer", err)
 	}
 	none := noTables(t)
 	none.ReadOnly = true
-	if err := none.migrate(t.Context(), c); !errors.Is(err, ErrNoTables) {
+	if err := none.migrate(t.Context(), c, 1); !errors.Is(err, ErrNoTables) {
 		t.Errorf("no tables, read-only: %v; want ErrNoTables", err)
 	}
 }

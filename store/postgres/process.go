@@ -65,8 +65,14 @@ func (s *settings) enter(ctx context.Context, p *process) error {
 		} else if !ok {
 			continue // another is entering with that number, or was taken for dead and has not noticed
 		}
-		_, err = p.conn.Exec(ctx, qualify(`INSERT INTO stint.processes (number, name, host, pid, locks, beat_at)
-			VALUES ($1, $2, $3, $4, $5, clock_timestamp())`, s.Schema), p.number, p.name, host, os.Getpid(), p.locks)
+		// The row is locked so that no migration drops meanwhile what the process needs.
+		tag, err := p.conn.Exec(ctx, qualify(`INSERT INTO stint.processes (number, name, host, pid, version, locks, beat_at)
+			SELECT $1, $2, $3, $4, $5::integer, $6, clock_timestamp()
+			FROM (SELECT FROM stint.schema_version WHERE oldest <= $5 FOR SHARE) v`, s.Schema),
+			p.number, p.name, host, os.Getpid(), s.knows(), p.locks)
+		if err == nil && tag.RowsAffected() == 0 {
+			return errors.Join(fmt.Errorf("schema %s: %w", s.Schema, ErrNewer), s.unlock(ctx, p))
+		}
 		if code(err) != codeUniqueViolation {
 			return explain(err)
 		}

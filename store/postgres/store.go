@@ -47,7 +47,8 @@ var (
 )
 
 // Open opens the database at a URL, as of libpq: postgres://user:password@host/database. It creates or
-// updates the store's tables if the role may.
+// updates the store's tables if the role may. Programs of the release before this one may have it open, and go
+// on (Migrate).
 func Open(ctx context.Context, url string, opts Options) (*Store, error) {
 	set, err := newSettings(url, opts)
 	if err != nil {
@@ -68,7 +69,7 @@ func open(ctx context.Context, set *settings) (*Store, error) {
 	if err := set.checkConnections(ctx, c); err != nil {
 		return nil, err
 	}
-	if err := set.migrate(ctx, c); err != nil {
+	if err := set.migrate(ctx, c, set.needs()); err != nil {
 		return nil, err
 	}
 	secret, err := set.secret(ctx, c)

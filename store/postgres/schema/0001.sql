@@ -1,3 +1,4 @@
+-- oldest 1
 -- Times are Unix milliseconds of the server's clock. States are package store's numbers. The name
 -- of the schema stands as stint, and is replaced by Options.Schema.
 --
@@ -42,6 +43,7 @@ CREATE TABLE stint.processes (
   name    text NOT NULL UNIQUE,     -- random, for each opening
   host    text NOT NULL,
   pid     bigint NOT NULL,
+  version integer NOT NULL,         -- of the tables that it knows
   locks   boolean NOT NULL,         -- it holds the lock: no pooler gives it another connection each time
   beat_at timestamptz NOT NULL      -- about once a second
 );
