@@ -48,7 +48,7 @@ func TestOpenErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Close()
-	db := app(t, newer)
+	db := appFile(t, newer)
 	if _, err := db.Exec("UPDATE stint_schema SET version = 1000"); err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func TestOpenReadOnly(t *testing.T) {
 func TestOpenLocked(t *testing.T) {
 	ofFile(t)
 	path := filepath.Join(t.TempDir(), "locked.db")
-	db := app(t, path)
+	db := appFile(t, path)
 	tx := beginTx(t, db)
 	if _, err := tx.Exec("INSERT INTO orders DEFAULT VALUES"); err != nil {
 		t.Fatal(err)
@@ -314,7 +314,7 @@ func TestPoisonedRows(t *testing.T) {
 	c := openedAt(t, path)
 	task := stint.NewTask(c, "t", double, stint.WithRetries(3))
 	runs := enqueueMany(t, task, []int{1, 2, 3, 4, 5})
-	db := app(t, path)
+	db := appFile(t, path)
 	for i, set := range []string{
 		"input = x'7b6e6f'", "input = NULL", "input = x''", "metadata = 'nonsense'",
 	} {

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -655,15 +656,16 @@ func TestDurableOutsideOfARun(t *testing.T) {
 
 // Scenario 28: StepTx's rows and its record are one commit.
 func TestStepTx(t *testing.T) {
-	c := opened(t)
+	path := filepath.Join(t.TempDir(), "app.db")
+	c, table := openedAt(t, path), appTable(path)
 	var runs atomic.Int64
 	task := stint.NewTask(c, "tx", func(ctx context.Context, mode string) (int, error) {
 		return stint.StepTx(ctx, "rows", func(ctx context.Context, tx *sql.Tx) (int, error) {
 			n := runs.Add(1)
-			if _, err := tx.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS app (v TEXT)"); err != nil {
+			if _, err := tx.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS "+table+" (v TEXT)"); err != nil {
 				return 0, err
 			}
-			if _, err := tx.ExecContext(ctx, "INSERT INTO app VALUES (?)", fmt.Sprint(mode, n)); err != nil {
+			if _, err := tx.ExecContext(ctx, "INSERT INTO "+table+" VALUES ($1)", fmt.Sprint(mode, n)); err != nil {
 				return 0, err
 			}
 			if mode == "fails" && n == 1 {
@@ -684,7 +686,7 @@ func TestStepTx(t *testing.T) {
 	}
 	check := stint.NewTask(c, "check", func(ctx context.Context, _ int) (rows []string, err error) {
 		return stint.StepTx(ctx, "read", func(ctx context.Context, tx *sql.Tx) (all []string, err error) {
-			r, err := tx.QueryContext(ctx, "SELECT v FROM app ORDER BY v")
+			r, err := tx.QueryContext(ctx, "SELECT v FROM "+table+" ORDER BY v")
 			if err != nil {
 				return nil, err
 			}

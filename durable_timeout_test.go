@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -90,13 +91,14 @@ func TestStepFailsLate(t *testing.T) {
 
 // The rows of a StepTx that is late are rolled back, as its result is refused.
 func TestStepTxTimeoutIsFirm(t *testing.T) {
-	c := opened(t)
+	path := filepath.Join(t.TempDir(), "app.db")
+	c, table := openedAt(t, path), appTable(path)
 	task := stint.NewTask(c, "tx", func(ctx context.Context, late bool) (bool, error) {
 		_, err := stint.StepTx(ctx, "rows", func(ctx context.Context, tx *sql.Tx) (int, error) {
-			if _, err := tx.Exec("CREATE TABLE IF NOT EXISTS app (v TEXT)"); err != nil {
+			if _, err := tx.Exec("CREATE TABLE IF NOT EXISTS " + table + " (v TEXT)"); err != nil {
 				return 0, err
 			}
-			if _, err := tx.Exec("INSERT INTO app VALUES (?)", fmt.Sprint(late)); err != nil {
+			if _, err := tx.Exec("INSERT INTO "+table+" VALUES ($1)", fmt.Sprint(late)); err != nil {
 				return 0, err
 			}
 			if late {
@@ -108,7 +110,7 @@ func TestStepTxTimeoutIsFirm(t *testing.T) {
 	})
 	rows := stint.NewTask(c, "count", func(ctx context.Context, _ int) (int, error) {
 		return stint.StepTx(ctx, "n", func(ctx context.Context, tx *sql.Tx) (n int, err error) {
-			return n, tx.QueryRowContext(ctx, "SELECT count(*) FROM app").Scan(&n)
+			return n, tx.QueryRowContext(ctx, "SELECT count(*) FROM "+table).Scan(&n)
 		})
 	})
 	working(t, c)

@@ -44,6 +44,14 @@ func schemaOf(path string) string {
 	return "r_" + hex.EncodeToString(sum[:8])
 }
 
+// appTable returns the name for a table of the app's own beside those of the database at path.
+func appTable(path string) string {
+	if serverURL == "" {
+		return "app"
+	}
+	return schemaOf(path) + ".app"
+}
+
 var schemas sync.Map // that were opened, and are dropped after their test
 
 // opened opens a client on a new database, which is checked when the test ends: no

@@ -257,7 +257,7 @@ func longJournal(t *testing.T, n, size int) (*stint.Client, string) {
 	if err := stinttest.Drain(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
-	_, err := app(t, path).ExecContext(t.Context(), `WITH RECURSIVE n (i) AS (VALUES (10) UNION ALL SELECT i + 1 FROM n WHERE i < ?)
+	_, err := appFile(t, path).ExecContext(t.Context(), `WITH RECURSIVE n (i) AS (VALUES (10) UNION ALL SELECT i + 1 FROM n WHERE i < ?)
 		INSERT INTO stint_journal (run, scope, seq, kind, name, done, value, at) SELECT run, '', i, kind, name, done, value, at FROM n CROSS JOIN stint_journal WHERE seq = 1`, n+9)
 	if err != nil {
 		t.Fatal(err)

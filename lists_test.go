@@ -26,7 +26,7 @@ func TestCronAndFilterPages(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	_, err := app(t, path).ExecContext(t.Context(), `WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < ?)
+	_, err := appFile(t, path).ExecContext(t.Context(), `WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < ?)
 		INSERT INTO stint_filters (task, scope, expr, payload) SELECT 'task' || (i % 2), 's', 'true', json_quote(hex(zeroblob(500000))) FROM n`, 2*n)
 	if err != nil {
 		t.Fatal(err)
@@ -89,7 +89,7 @@ func TestListsRefuse(t *testing.T) {
 			t.Errorf("crons from %.40q: %.600v", cursor, err)
 		}
 	}
-	_, err := app(t, path).ExecContext(t.Context(), `WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 100001)
+	_, err := appFile(t, path).ExecContext(t.Context(), `WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 100001)
 		INSERT INTO stint_filters (task, scope, expr) SELECT 'task', 's', 'true' FROM n`)
 	if err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"net/url"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
@@ -14,16 +15,31 @@ import (
 	"github.com/stint-dev/stint/store/sqlite"
 )
 
-// app opens a file as an app does.
+// app opens a database as an app does, with a table of its own, where a client has opened it.
 func app(t *testing.T, path string) *sql.DB {
 	t.Helper()
-	ofFile(t)
-	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(300000)&_txlock=immediate")
-	if err != nil {
-		t.Fatal(err)
+	if serverURL == "" {
+		return appFile(t, path)
 	}
+	at := must[*url.URL](t)(url.Parse(serverURL))
+	q := at.Query()
+	q.Set("search_path", schemaOf(path))
+	at.RawQuery = q.Encode()
+	return withOrders(t, "pgx", at.String(), "GENERATED ALWAYS AS IDENTITY")
+}
+
+// appFile opens a file as an app does, for statements that only SQLite takes.
+func appFile(t *testing.T, path string) *sql.DB {
+	t.Helper()
+	ofFile(t)
+	return withOrders(t, "sqlite", "file:"+path+"?_pragma=busy_timeout(300000)&_txlock=immediate", "")
+}
+
+func withOrders(t *testing.T, driver, name, numbered string) *sql.DB {
+	t.Helper()
+	db := must[*sql.DB](t)(sql.Open(driver, name))
 	t.Cleanup(func() { db.Close() })
-	if _, err := db.Exec("CREATE TABLE IF NOT EXISTS orders (id INTEGER PRIMARY KEY)"); err != nil {
+	if _, err := db.Exec("CREATE TABLE IF NOT EXISTS orders (id INTEGER " + numbered + " PRIMARY KEY)"); err != nil {
 		t.Fatal(err)
 	}
 	return db
@@ -117,7 +133,7 @@ func TestWithTxLimits(t *testing.T) {
 
 func TestWithTxOfAnotherFile(t *testing.T) {
 	ofFile(t)
-	db := app(t, filepath.Join(t.TempDir(), "other.db"))
+	db := appFile(t, filepath.Join(t.TempDir(), "other.db"))
 	tx := beginTx(t, db)
 	defer tx.Rollback()
 	for _, c := range []*stint.Client{opened(t), openedAt(t, ":memory:")} {
@@ -131,7 +147,7 @@ func TestWithTxOfAnotherFile(t *testing.T) {
 func TestNewOnTheAppsDatabase(t *testing.T) {
 	ofFile(t)
 	path := filepath.Join(t.TempDir(), "app.db")
-	db := app(t, path)
+	db := appFile(t, path)
 	db.SetMaxOpenConns(1)
 	s, err := sqlite.New(db, sqlite.Options{})
 	if err != nil {
@@ -164,7 +180,7 @@ func TestNewOnTheAppsDatabase(t *testing.T) {
 func TestBusyNeighbour(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "app.db")
 	c := openedAt(t, path)
-	db := app(t, path)
+	db := appFile(t, path)
 	task := stint.NewTask(c, "t", double)
 	tx := beginTx(t, db)
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)

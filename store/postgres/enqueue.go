@@ -247,9 +247,10 @@ func (u *unit) replaceTaskLimits(run int64, by map[int][]store.Limit, setBy int6
 	return nil
 }
 
-// useLimits records that runs have limits, before any has some.
+// useLimits records that runs have limits, before any has some. In an app's transaction prepareTx has done so: the
+// lock of the epoch would hold up all processes until the app commits, and this one forever if it enqueues more.
 func (u *unit) useLimits() {
-	if !u.limited && !u.limitsUsed {
+	if !u.limited && !u.limitsUsed && !u.deferred {
 		u.limitsUsed, u.newEpoch = true, true
 	}
 }
