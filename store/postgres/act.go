@@ -65,6 +65,10 @@ func (s *Store) actOn(ctx context.Context, now time.Time, a *store.Action, keys 
 	err = s.do(ctx, func(u *unit) error {
 		n = 0
 		u.runs.ask(keys...)
+		if a.Kind == store.ActCancel {
+			u.childrenOf.ask(keys...)
+			u.awaited.ask(keys...)
+		}
 		var missed error
 		for _, key := range keys {
 			changed, err := u.act(a, key, now.UnixMilli())

@@ -28,11 +28,13 @@ type claim struct {
 	err       error
 	once      sync.Once
 	done      chan struct{}
+	pending   *pendingClaim
+}
 
-	// What a claim that is committed with its statement gets, once the batch was sent.
-	pending *[]claimedRow
-	most    int
-	only    *ready.Lane
+// A pendingClaim is what a claim gets once its statement was sent, which is committed with it.
+type pendingClaim struct {
+	choice ready.Choice
+	got    *[]claimedRow
 }
 
 func (c *claim) answer(got []store.Claimed, err error) {
@@ -101,8 +103,12 @@ RETURNING heads.flags & 4 <> 0, ` + claimedColumns
 
 	claimedSQL = "SELECT false, " + claimedColumns + " FROM stint.runs r WHERE r.worker = $1 AND r.state = 4 AND r.lease & -2 = ANY ($2)"
 
+	// Tasks have the input and the metadata of their workflow's run.
 	claimedColumns = `r.id, r.lane, r.lease, r.priority, r.attempt, r.replayed, r.crashes, coalesce(r.due_at, r.id >> 20), r.started_at,
-  r.rank, r.turn, coalesce(r.input, (SELECT data FROM stint.inputs i WHERE i.id = r.id)), r.metadata, r.parent, r.root, r.node,
+  r.rank, r.turn, coalesce(r.input, (SELECT data FROM stint.inputs i WHERE i.id = r.id), (
+    SELECT coalesce(p.input, (SELECT data FROM stint.inputs i WHERE i.id = p.id)) FROM stint.runs p
+    WHERE p.id = r.parent AND r.node IS NOT NULL)),
+  CASE WHEN r.node IS NULL THEN r.metadata ELSE (SELECT p.metadata FROM stint.runs p WHERE p.id = r.parent) END, r.parent, r.root, r.node,
   (r.executions > 1 OR r.flags & 8 <> 0) AND EXISTS (SELECT 1 FROM stint.journal j WHERE j.run = r.id), r.cancel_at, r.spent,
   r.limits IS NOT NULL, r.executions`
 )
@@ -127,22 +133,22 @@ type serving struct {
 	b       *pgx.Batch // to be sent
 	began   int        // its first statements, which change nothing
 	written bool       // what the group has changed was sent
+	careful bool       // nothing is assumed
+	ahead   *ahead
 }
 
-// serveClaims starts ready runs for the claims that wait, in a transaction whose changes are in the batch b
-// and are written with it; the first statements of it change nothing. What it returns has the batch with which to commit.
-func (w *writer) serveClaims(ctx context.Context, u *unit, b *pgx.Batch, began int, claims []*claim) (*serving, error) {
-	s := &serving{w: w, u: u, b: b, began: began}
+// serveClaims starts ready runs for the claims that wait, in the transaction of s.
+func (s *serving) serveClaims(ctx context.Context, claims []*claim) error {
 	for _, c := range claims {
 		c.got, c.leases, c.pending = nil, nil, nil
-		for free := c.Free(); free > 0 && w.mayClaim(c.Worker); {
+		for free := c.Free(); free > 0 && s.w.mayClaim(c.Worker); {
 			var err error
 			if free, err = s.serve(ctx, c, free, len(claims) == 1); err != nil {
-				return nil, err
+				return err
 			}
 		}
 	}
-	return s, nil
+	return nil
 }
 
 // serve starts some runs for a claim whose worker has free slots, and returns how many are still free; 0: the
@@ -150,46 +156,67 @@ func (w *writer) serveClaims(ctx context.Context, u *unit, b *pgx.Batch, began i
 func (s *serving) serve(ctx context.Context, c *claim, free int, alone bool) (int, error) {
 	w, u := s.w, s.u
 	v := w.lanes.View(&c.ClaimRequest, w.epoch.peers)
-	x, err := ready.Choose(readyRows{w, ctx, u, s.written}, &w.lanes.Set, v, &c.ClaimRequest, free)
+	x, err := ready.Choose(readyRows{w, ctx, u, s.written, s.ahead}, &w.lanes.Set, v, &c.ClaimRequest, free)
 	if errors.Is(err, errMiss) { // it reads: what the group has changed must be written before
+		lanes, each := v.Lanes(&c.ClaimRequest, free)
+		if s.ahead = w.queueAhead(s.b, lanes, each); s.ahead != nil {
+			s.began++
+		}
 		return free, s.write(ctx)
 	}
 	if err != nil || x.Only == nil && len(x.Runs) == 0 || x.Only != nil && x.Most == 0 {
 		return 0, err
 	}
-	var got []claimedRow
-	w.queueClaim(s.b, c, x, u.now, &got)
-	if x.Only != nil && alone && !w.epoch.limits && !u.limitsUsed && !ofWorkflow(x.Only) { // the usual case: the commit goes with it
-		c.pending, c.most, c.only = &got, x.Most, x.Only
+	got := w.queueClaim(s.b, c, x, u.now)
+	s.ahead = nil
+	if (alone || x.Only != nil) && s.usual(x) { // what others choose does not depend on what this one gets
+		if w.epoch.limits || u.limitsUsed {
+			s.b.Queue(w.s.sql(assumeUnlimitedSQL), c.Worker, int64(c.leases[len(c.leases)-1])|leaseLimited)
+		}
+		c.pending = &pendingClaim{x, got}
 		return 0, nil
 	}
-	if err := s.send(ctx); err != nil {
+	if err := s.write(ctx); err != nil {
 		return 0, err
 	}
-	if !s.written {
-		s.written = true
-		u.settle()
-	}
-	if err := w.fill(ctx, u, c, x, got); err != nil {
+	w.arrived(x, *got)
+	changed, err := w.start(ctx, u, *got, c.Worker)
+	if err != nil {
 		return 0, err
 	}
-	if len(got) == 0 {
+	if w.give(u, c, *got); len(*got) == 0 {
 		if x.Only == nil { // others hold them
 			w.claimAgain()
 		}
 		return 0, nil
 	}
-	for i := range got {
-		free -= ready.Cost(&c.ClaimRequest, got[i].Task)
+	for i := range *got {
+		free -= ready.Cost(&c.ClaimRequest, (*got)[i].Task)
 	}
-	some, err := w.startLimited(ctx, u, got)
-	if err != nil || !some && !w.epoch.limits { // nothing has become ready by that
+	if changed {
+		u.flush(s.b)
+		s.written = false // it is sent with what follows
+		err = w.touch(ctx, u)
+	}
+	if err != nil || !changed && !w.epoch.limits { // nothing has become ready by that
 		return 0, err
 	}
-	if some {
-		err = s.writeStarted(ctx)
+	return free, nil
+}
+
+// usual reports whether a claim's commit may go with the statement that starts its runs: nothing follows from
+// their start. They are no tasks of a workflow, and have no limits, as far as is known.
+func (s *serving) usual(x ready.Choice) bool {
+	lanes := x.From
+	if x.Only != nil {
+		lanes = []*ready.Lane{x.Only}
 	}
-	return free, err
+	for _, l := range lanes {
+		if ofWorkflow(l) || s.w.lanes.limited[l.ID] {
+			return false
+		}
+	}
+	return !s.careful || !s.w.epoch.limits && !s.u.limitsUsed
 }
 
 // claimAgainAfter is how long claims wait that chose runs which others hold: others start them, or have locked them
@@ -225,18 +252,8 @@ func (s *serving) write(ctx context.Context) error {
 	return nil
 }
 
-// writeStarted sends what startLimited has changed, and marks the lanes that have ready runs by it.
-func (s *serving) writeStarted(ctx context.Context) error {
-	s.u.flush(s.b)
-	if err := s.send(ctx); err != nil {
-		return err
-	}
-	s.u.settle()
-	return s.w.touch(ctx, s.u)
-}
-
-// queueClaim queues the statement that starts the chosen runs.
-func (w *writer) queueClaim(b *pgx.Batch, c *claim, x ready.Choice, now int64, got *[]claimedRow) {
+// queueClaim queues the statement that starts the chosen runs. What it returns is filled once that was sent.
+func (w *writer) queueClaim(b *pgx.Batch, c *claim, x ready.Choice, now int64) *[]claimedRow {
 	lease := newLease()
 	c.leases = append(c.leases, lease)
 	text, args := claimSQL, []any{int64(lease), c.Worker, now}
@@ -250,14 +267,16 @@ func (w *writer) queueClaim(b *pgx.Batch, c *claim, x ready.Choice, now int64, g
 		}
 		args = append(args, ids)
 	}
+	got := new([]claimedRow)
 	b.Queue(w.s.sql(text), args...).Query(func(rows pgx.Rows) (err error) {
 		*got, err = pgx.CollectRows(rows, scanClaimed)
 		return err
 	})
+	return got
 }
 
-// fill gives a claim the runs that were started for it.
-func (w *writer) fill(ctx context.Context, u *unit, c *claim, x ready.Choice, got []claimedRow) error {
+// arrived completes what a claim has read, but for tasks of workflows, and learns what it says of lanes.
+func (w *writer) arrived(x ready.Choice, got []claimedRow) {
 	if x.Only != nil && len(got) < x.Most {
 		w.lanes.Empty(x.Only)
 	}
@@ -269,77 +288,84 @@ func (w *writer) fill(ctx context.Context, u *unit, c *claim, x ready.Choice, go
 			cmp.Compare(a.key, b.key))
 	})
 	for i := range got {
-		if err := w.complete(ctx, u, &got[i], c.Worker); err != nil {
-			return err
+		r := &got[i]
+		r.ID, r.Lease = w.s.ids.ID(r.key), store.Lease(r.lease)
+		r.Due, r.Started, r.Spent = clock.FromMillis(r.due), clock.FromMillis(r.started), time.Duration(r.spent)*time.Millisecond
+		r.Parent, r.Root = w.s.ids.Optional(r.parent), w.s.ids.Optional(r.root)
+		if r.cancel != nil {
+			r.CancelAt = clock.FromMillis(*r.cancel)
 		}
+		if l := w.lanes.ByID[r.lane]; l != nil {
+			r.Task, r.Queue = l.Task, l.Queue
+		}
+		if r.limited {
+			w.lanes.limited[r.lane] = true
+		}
+	}
+}
+
+// give gives a claim the runs that were started for it.
+func (w *writer) give(u *unit, c *claim, got []claimedRow) {
+	for i := range got {
 		n := countOf(u.started, got[i].Queue, got[i].Task)
 		n.Started++
 		n.Waits.Observe(max(got[i].Started.Sub(got[i].Due), 0))
 		c.got = append(c.got, got[i].Claimed)
-		u.runs.forget(got[i].key) // the statement has changed it
 	}
-	return nil
 }
 
-// complete completes what a claim has read.
-func (w *writer) complete(ctx context.Context, u *unit, r *claimedRow, worker int64) error {
-	r.ID, r.Lease = u.s.ids.ID(r.key), store.Lease(r.lease)
-	r.Due, r.Started, r.Spent = clock.FromMillis(r.due), clock.FromMillis(r.started), time.Duration(r.spent)*time.Millisecond
-	r.Parent, r.Root = u.s.ids.Optional(r.parent), u.s.ids.Optional(r.root)
-	if r.cancel != nil {
-		r.CancelAt = clock.FromMillis(*r.cancel)
-	}
-	if l := w.lanes.ByID[r.lane]; l != nil {
-		r.Task, r.Queue = l.Task, l.Queue
-	}
-	if r.node == nil {
-		return nil
-	}
-	return u.until(ctx, w.conn, func() error { return u.startTask(r, worker) })
-}
-
-// startTask completes the Claimed of a workflow's task, which has the input and the metadata of its
-// workflow's run.
-func (u *unit) startTask(r *claimedRow, worker int64) error {
-	g, err := workflowRows{u}.Graph(*r.node >> lifecycle.NodeBits)
-	in, err2 := u.inputs.get(*r.parent)
-	if err = cmp.Or(err, err2); err != nil {
-		return err
-	}
-	place := workflow.Place(*r.node)
-	r.Task, r.Node, r.Tests = g.TaskName(place), *r.node, g.Tests(place)
-	if len(in) > 0 {
-		r.Input, r.Metadata = in[0].input, in[0].metadata
-	}
-	return workflow.Stick(workflowRows{u}, g, *r.parent, worker)
-}
-
-// startLimited takes what runs with limits need from their limiters, as they start, and reports whether there
-// are any.
-func (w *writer) startLimited(ctx context.Context, u *unit, got []claimedRow) (some bool, err error) {
+// start does what follows from the start of runs, and reports whether that may change rows: tasks of a
+// workflow learn what they are, and may make others follow to their worker; runs with limits take what
+// they need of their limiters.
+func (w *writer) start(ctx context.Context, u *unit, got []claimedRow, worker int64) (changed bool, err error) {
 	for i := range got {
-		some = some || got[i].limited
+		u.runs.forget(got[i].key) // the statement has changed it
+		changed = changed || got[i].limited || got[i].node != nil
 	}
-	if !some {
+	if !changed {
 		return false, nil
 	}
 	return true, u.until(ctx, w.conn, func() error {
+		var missed error
 		for i := range got {
 			if got[i].limited {
 				u.runs.ask(got[i].key)
 			}
+			if got[i].node != nil {
+				missed = cmp.Or(missed, u.startTask(&got[i], worker))
+			}
 		}
 		for i := range got {
-			if r := &got[i]; r.limited {
-				if _, err := u.run(r.key); err != nil {
-					return err
-				}
-				u.runs.change(r.key)
-				u.applied[r.key] = limits.State{State: store.Queued, Resumed: r.resumed, Begun: r.Executions > 1}
+			if got[i].limited {
+				missed = cmp.Or(missed, u.startLimited(&got[i]))
 			}
+		}
+		if missed != nil {
+			return missed
 		}
 		return u.follow()
 	})
+}
+
+// startTask completes the Claimed of a workflow's task.
+func (u *unit) startTask(r *claimedRow, worker int64) error {
+	g, err := workflowRows{u}.Graph(*r.node >> lifecycle.NodeBits)
+	if err != nil {
+		return err
+	}
+	place := workflow.Place(*r.node)
+	r.Task, r.Node, r.Tests = g.TaskName(place), *r.node, g.Tests(place)
+	return workflow.Stick(workflowRows{u}, g, *r.parent, worker)
+}
+
+// startLimited notes that a run with limits has started: they are to follow.
+func (u *unit) startLimited(r *claimedRow) error {
+	if _, err := u.run(r.key); err != nil {
+		return err
+	}
+	u.runs.change(r.key)
+	u.applied[r.key] = limits.State{State: store.Queued, Resumed: r.resumed, Begun: r.Executions > 1}
+	return nil
 }
 
 // readBack reads what claims were given by a commit whose answer was lost.
@@ -370,9 +396,19 @@ func (w *writer) readBack(ctx context.Context, u *unit, claims []*claim) error {
 			return err
 		}
 		c.got = nil
-		if err := w.fill(ctx, u, c, ready.Choice{}, got); err != nil {
+		w.arrived(ready.Choice{}, got)
+		err = u.until(ctx, w.conn, func() (missed error) {
+			for i := range got {
+				if got[i].node != nil {
+					missed = cmp.Or(missed, u.startTask(&got[i], c.Worker))
+				}
+			}
+			return missed
+		})
+		if err != nil {
 			return err
 		}
+		w.give(u, c, got)
 	}
 	return nil
 }

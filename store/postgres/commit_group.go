@@ -7,7 +7,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stint-dev/stint/store"
-	"github.com/stint-dev/stint/store/internal/ready"
 )
 
 // commitTries is how often a group is tried that meets deadlocks, before its changes are tried alone.
@@ -100,7 +99,8 @@ func (w *writer) commitSome(ctx context.Context) bool {
 }
 
 // tryCommit decides and commits a group, and serves claims, or leaves the database as it was. If plain
-// allows, it does not read before it writes; was reports whether it has not.
+// allows, it assumes what is usual, and need not read before it writes; was reports whether it has assumed
+// anything.
 func (w *writer) tryCommit(ctx context.Context, group []*change, claims []*claim, plain bool) (was bool, err error) {
 	if err := w.connect(ctx); err != nil {
 		err = &unavailableError{err}
@@ -135,6 +135,7 @@ func (w *writer) tryCommit(ctx context.Context, group []*change, claims []*claim
 func (w *writer) tryGroup(ctx context.Context, u *unit, group []*change, claims []*claim, plain bool) (was, sent bool, err error) {
 	w.n++
 	u.limited = w.epoch.limits
+	careful := !plain
 	plain = u.foresee(group) && plain && w.epoch.n >= 0
 	b := &pgx.Batch{}
 	b.Queue("BEGIN")
@@ -144,8 +145,8 @@ func (w *writer) tryGroup(ctx context.Context, u *unit, group []*change, claims 
 	} else if b, err = w.read(ctx, u, b, group); err != nil {
 		return plain, false, err
 	}
-	sent, err = w.write(ctx, u, b, claims)
-	return plain, sent, err
+	sent, err = w.write(ctx, u, b, claims, careful)
+	return !careful, sent, err
 }
 
 // read decides a group with the rows that it needs, which it locks. It returns the batch that goes on.
@@ -166,7 +167,7 @@ func (w *writer) read(ctx context.Context, u *unit, b *pgx.Batch, group []*chang
 }
 
 // write writes what a group has decided, serves claims, and commits.
-func (w *writer) write(ctx context.Context, u *unit, b *pgx.Batch, claims []*claim) (sent bool, err error) {
+func (w *writer) write(ctx context.Context, u *unit, b *pgx.Batch, claims []*claim, careful bool) (sent bool, err error) {
 	began := b.Len()
 	u.flush(b)
 	if err := w.counters.Store(counterRows{w.s, b}, u.now); err != nil {
@@ -175,8 +176,8 @@ func (w *writer) write(ctx context.Context, u *unit, b *pgx.Batch, claims []*cla
 	if err := w.touch(ctx, u); err != nil {
 		return false, err
 	}
-	s, err := w.serveClaims(ctx, u, b, began, claims)
-	if err != nil {
+	s := &serving{w: w, u: u, b: b, began: began, careful: careful}
+	if err := s.serveClaims(ctx, claims); err != nil {
 		return false, err
 	}
 	b = s.b
@@ -199,17 +200,17 @@ func (w *writer) write(ctx context.Context, u *unit, b *pgx.Batch, claims []*cla
 		if c.pending == nil {
 			continue
 		}
-		got := *c.pending
+		x, got := c.pending.choice, *c.pending.got
 		c.pending = nil
-		if err := w.fill(ctx, u, c, ready.Choice{Only: c.only, Most: c.most}, got); err != nil {
-			return true, err
+		w.arrived(x, got)
+		if w.give(u, c, got); len(got) == 0 && x.Only == nil {
+			w.claimAgain()
 		}
 	}
 	return true, nil
 }
 
 func (w *writer) send(ctx context.Context, b *pgx.Batch) error {
-	w.s.trips.Add(1)
 	return w.conn.SendBatch(ctx, b).Close()
 }
 

@@ -92,6 +92,8 @@ func (w *writer) refresh(ctx context.Context, n int64, limits bool) error {
 		return err
 	}
 	w.epoch = e
+	w.unit.triggers.forget()
+	w.unit.filters.forget()
 	w.s.lanes.forget()
 	w.lanes.reset(e.pausedQueues)
 	for _, l := range lanes {

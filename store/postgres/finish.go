@@ -17,6 +17,9 @@ func (s *Store) Finish(ctx context.Context, now time.Time, outcomes []store.Outc
 			o := &outcomes[i]
 			if key, ok := s.ids.Key(o.ID); ok && !(u.assuming && endsAlone(o)) {
 				u.runs.ask(key)
+				if o.To.Terminal() {
+					u.awaited.ask(key)
+				}
 			}
 			if parent, ok := s.ids.Key(o.Parent); ok && o.Node != 0 {
 				u.runs.ask(parent)

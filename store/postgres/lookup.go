@@ -12,10 +12,22 @@ type lookup[K comparable, V any] struct {
 	scan  func(pgx.CollectableRow) (V, error)
 	known map[K][]V
 	asked map[K]struct{}
+	keeps bool // what is known holds for groups to come, until forget
 }
 
+// maxKept is the number of answers that are kept.
+const maxKept = 10_000
+
+// kept makes answers hold for as long as the epoch does.
+func (l *lookup[K, V]) kept() *lookup[K, V] {
+	l.keeps = true
+	return l
+}
+
+func (l *lookup[K, V]) forget() { l.known = emptied(l.known) }
+
 func newLookup[K comparable, V any](text string, args func(K) []any, scan func(pgx.CollectableRow) (V, error)) *lookup[K, V] {
-	return &lookup[K, V]{text, args, scan, map[K][]V{}, map[K]struct{}{}}
+	return &lookup[K, V]{text: text, args: args, scan: scan, known: map[K][]V{}, asked: map[K]struct{}{}}
 }
 
 // lookupOne is newLookup for a question about one value, and answers of one column.
@@ -48,5 +60,22 @@ func (l *lookup[K, V]) fetch(s *settings, b *pgx.Batch) bool {
 
 func (l *lookup[K, V]) flush(*settings, *pgx.Batch) {}
 func (l *lookup[K, V]) reset()                      {}
-func (l *lookup[K, V]) settle()                     { clear(l.known) }
-func (l *lookup[K, V]) renew()                      { l.known, l.asked = emptied(l.known), emptied(l.asked) }
+func (l *lookup[K, V]) settle() {
+	if !l.keeps {
+		clear(l.known)
+	}
+}
+
+func (l *lookup[K, V]) renew() {
+	l.asked = emptied(l.asked)
+	if !l.keeps || len(l.known) > maxKept {
+		l.forget()
+	}
+}
+
+// ask asks for an answer, unless it is known.
+func (l *lookup[K, V]) ask(k K) {
+	if _, known := l.known[k]; !known {
+		l.asked[k] = struct{}{}
+	}
+}

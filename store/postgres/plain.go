@@ -99,6 +99,9 @@ var (
 		"AND t.limits IS NULL RETURNING 1) SELECT " + assert("count(*) = $7") + " FROM ended"
 	unawaitedSQL = "SELECT " + assert("NOT EXISTS (SELECT 1 FROM stint.awaited WHERE child = ANY ($1))")
 
+	// assumeUnlimitedSQL asserts that no run that a claim has started has limits: its lease would say so.
+	assumeUnlimitedSQL = "SELECT " + assert("NOT EXISTS (SELECT 1 FROM stint.runs WHERE worker = $1 AND state = 4 AND lease = $2)")
+
 	// callSQL records durable calls.
 	callSQL = "WITH current AS MATERIALIZED (SELECT u.* FROM " + arraysOf(callColumns) + " CROSS JOIN LATERAL (" +
 		"SELECT 1 FROM stint.runs t WHERE t.id = u.run AND t.lease = u.lease AND t.state + 0 = 4 FOR UPDATE) r), " +

@@ -63,6 +63,9 @@ func (s *Store) decided(ctx context.Context, events []store.NewEvent, change fun
 
 // undecided returns the filters that events need and that were not computed.
 func (u *unit) undecided(events []store.NewEvent) (open []undecided, missed error) {
+	for i := range events { // all rows that are certain to be needed are asked for at once
+		u.askEvent(&events[i])
+	}
 	for i := range events {
 		filters, _, err := event.Undecided(eventRows{u}, &events[i])
 		switch {
@@ -75,6 +78,18 @@ func (u *unit) undecided(events []store.NewEvent) (open []undecided, missed erro
 		}
 	}
 	return open, missed
+}
+
+// askEvent asks for what every event needs.
+func (u *unit) askEvent(e *store.NewEvent) {
+	u.eventLocks.take(e.Key, false)
+	u.triggers.ask(e.Key)
+	u.triggers.ask("")
+	u.fields.ask(kindKey{event.Conditions, e.Key})
+	u.fields.ask(kindKey{event.Calls, e.Key})
+	if e.Delivery != "" {
+		u.delivered.ask(e.Delivery)
+	}
 }
 
 // eventRows are the events, triggers and waits of a unit.
@@ -145,7 +160,7 @@ func (u *unit) eventParts() {
 		"AND wild = ($1 = '') AND ($1 = '' OR key = $1) ORDER BY key, task, id", func(key string) []any { return []any{key} },
 		func(r pgx.CollectableRow) (t triggerRow, err error) {
 			return t, r.Scan(&t.Key, &t.Filter, &t.graph, &t.template)
-		})
+		}).kept()
 	u.triggersOf = newLookup("SELECT key, filter, coalesce(graph, 0), template, program, coalesce(gone_at, 0) FROM stint.triggers "+
 		"WHERE task = $1 ORDER BY id FOR UPDATE", func(task string) []any { return []any{task} },
 		func(r pgx.CollectableRow) (d event.Declared, err error) {
@@ -156,7 +171,7 @@ func (u *unit) eventParts() {
 	u.filters = newLookup("SELECT id, task, scope, expr, payload FROM stint.filters WHERE task = $1 ORDER BY id",
 		func(task string) []any { return []any{task} }, func(r pgx.CollectableRow) (f store.TaskFilter, err error) {
 			return f, r.Scan(&f.ID, &f.Task, &f.Scope, &f.Expr, &f.Payload)
-		})
+		}).kept()
 }
 
 // A triggerRow is a trigger, with its template as it is stored.

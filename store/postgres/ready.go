@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stint-dev/stint/store/internal/ready"
@@ -11,13 +12,13 @@ import (
 // A laneSet is what the writer knows of lanes with ready runs.
 type laneSet struct {
 	ready.Set
-	known map[int64]bool // lanes that are in the set
+	limited map[int64]bool // lanes that have had runs with limits
 }
 
 // reset forgets all lanes.
 func (s *laneSet) reset(paused map[string]bool) {
 	s.Set = ready.NewSet()
-	s.Paused, s.known = paused, map[int64]bool{}
+	s.Paused, s.limited = paused, map[int64]bool{}
 }
 
 // touchAll marks that all lanes may have ready runs.
@@ -81,6 +82,79 @@ type readyRows struct {
 	ctx     context.Context
 	u       *unit
 	written bool
+	ahead   *ahead // nil: nothing was
+}
+
+// ahead holds the first ready runs of lanes, which were read with what the group has written.
+type ahead struct {
+	each  int // so many of each, or all
+	lanes map[int64][]ready.Position
+}
+
+// maxAhead is the number of lanes that are read ahead.
+const maxAhead = 100
+
+const aheadSQL = `SELECT u.lane, r.rank, r.turn, r.id
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS u (lane, rank, turn, id)
+CROSS JOIN LATERAL (SELECT rank, turn, id FROM stint.runs t
+  WHERE t.lane = u.lane AND t.state = 3 AND t.limiter IS NULL AND (t.rank, t.turn, t.id) >= (u.rank, u.turn, u.id)
+  ORDER BY t.rank, t.turn, t.id LIMIT $5) r`
+
+// queueAhead queues the statement that reads the first runs of lanes, each; nil: they are too many.
+func (w *writer) queueAhead(b *pgx.Batch, lanes []*ready.Lane, each int) *ahead {
+	if len(lanes) > maxAhead {
+		return nil
+	}
+	x := &ahead{each: each, lanes: map[int64][]ready.Position{}}
+	var ids, ranks, turns, runs []int64
+	for _, l := range lanes {
+		x.lanes[l.ID] = nil
+		from := l.Bound()
+		ids, ranks, turns, runs = append(ids, l.ID), append(ranks, from.Rank), append(turns, from.Turn), append(runs, from.ID)
+	}
+	b.Queue(w.s.sql(aheadSQL), ids, ranks, turns, runs, each).Query(func(rows pgx.Rows) error {
+		var lane int64
+		var p ready.Position
+		_, err := pgx.ForEachRow(rows, []any{&lane, &p.Rank, &p.Turn, &p.ID}, func() error {
+			x.lanes[lane] = append(x.lanes[lane], p)
+			return nil
+		})
+		return err
+	})
+	return x
+}
+
+// next returns up to n positions of a lane after one; ok is false if not so many were read.
+func (x *ahead) next(lane int64, after ready.Position, n int) (all []ready.Position, ok bool) {
+	if x == nil {
+		return nil, false
+	}
+	read, ok := x.lanes[lane]
+	if !ok {
+		return nil, false
+	}
+	i, found := slices.BinarySearchFunc(read, after, ready.Position.Compare)
+	if found {
+		i++
+	}
+	if len(read)-i < n && len(read) == x.each { // there may be more
+		return nil, false
+	}
+	return read[i:min(len(read), i+n)], true
+}
+
+// heads returns the first positions of lanes; ok is false if some were not read.
+func (x *ahead) heads(lanes []int64) (all []ready.Head, ok bool) {
+	for _, l := range lanes {
+		first, ok := x.next(l, ready.Start, 2)
+		if !ok {
+			return nil, false
+		}
+		if len(first) > 0 {
+			all = append(all, ready.Head{Lane: l, Position: first[0], More: len(first) > 1})
+		}
+	}
+	return all, true
 }
 
 var _ ready.Rows = readyRows{}
@@ -109,12 +183,14 @@ func (r readyRows) query(text string, args ...any) (pgx.Rows, error) {
 	if !r.written {
 		return nil, errMiss
 	}
-	r.w.s.trips.Add(1)
 	return r.w.conn.Query(r.ctx, r.w.s.sql(text), args...)
 }
 
 // Next implements ready.Rows.
 func (r readyRows) Next(l *ready.Lane, after ready.Position, n int) ([]ready.Position, error) {
+	if all, ok := r.ahead.next(l.ID, after, n); ok {
+		return all, nil
+	}
 	rows, err := r.query(nextReadySQL, l.ID, after.Rank, after.Turn, after.ID, n)
 	if err != nil {
 		return nil, err
@@ -126,6 +202,9 @@ func (r readyRows) Next(l *ready.Lane, after ready.Position, n int) ([]ready.Pos
 
 // Heads implements ready.Rows.
 func (r readyRows) Heads(lanes []int64) ([]ready.Head, error) {
+	if all, ok := r.ahead.heads(lanes); ok {
+		return all, nil
+	}
 	rows, err := r.query(headsSQL, lanes)
 	if err != nil {
 		return nil, err

@@ -180,6 +180,15 @@ func (l *list[I, K]) get(i I) ([]K, error) {
 	return keys, nil
 }
 
+// ask asks for the keys of rows, unless they are known.
+func (l *list[I, K]) ask(all ...I) {
+	for _, i := range all {
+		if _, known := l.known[i]; !known {
+			l.asked[i] = struct{}{}
+		}
+	}
+}
+
 // misses returns what was asked for, and forgets it.
 func (l *list[I, K]) misses() []I {
 	all := slices.Collect(maps.Keys(l.asked))

@@ -38,7 +38,6 @@ type Store struct {
 
 	texts     sync.Map // of package reading: as rewritten
 	textCount atomic.Int64
-	trips     atomic.Int64 // round trips of the writer, for tests
 }
 
 var (

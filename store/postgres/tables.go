@@ -166,8 +166,6 @@ func placeColumns(rest ...column[placeRow]) []column[placeRow] {
 
 // The rest of the rows by their run.
 type (
-	inputRow struct{ input, metadata []byte }
-
 	testRow struct { // what predicates said of a task's output
 		run     int64
 		results []byte

@@ -63,7 +63,6 @@ type unit struct {
 	cronsOf      *related[string, string, cronRow]
 	declaredBy   *lookup[string, string]
 	hasWorker    *lookup[string, bool]
-	inputs       *lookup[int64, inputRow]
 	graphs       *relation[string, graphRow]
 	graphNumbers *lookup[string, int64] // for new graphs, by their hashes
 	graphsByID   *related[int64, string, graphRow]
@@ -264,7 +263,6 @@ func (u *unit) fetch(ctx context.Context, c sender) error {
 	if b.Len() == 0 {
 		return errors.New("postgres: a decision missed a row, and asked for none")
 	}
-	u.s.trips.Add(1)
 	return c.SendBatch(ctx, b).Close()
 }
 

@@ -13,6 +13,15 @@ type awaited struct {
 	asked map[int64]struct{}
 }
 
+// ask asks for those that wait for children, unless they are known.
+func (x *awaited) ask(children ...int64) {
+	for _, c := range children {
+		if _, known := x.known[c]; !known {
+			x.asked[c] = struct{}{}
+		}
+	}
+}
+
 func (x *awaited) fetch(s *settings, b *pgx.Batch) bool {
 	if len(x.asked) == 0 {
 		return false

@@ -2,6 +2,7 @@ package ready
 
 import (
 	"container/heap"
+	"slices"
 
 	"github.com/stint-dev/stint/store"
 )
@@ -22,6 +23,7 @@ type Choice struct {
 	Only *Lane // the one lane that has ready runs for the claim; nil: there are others
 	Most int
 	Runs []Position
+	From []*Lane // of Runs
 }
 
 // Choose chooses, of the ready runs in a view, the first ones that fit into a claim's slots. One suspect
@@ -35,7 +37,7 @@ func Choose(r Rows, s *Set, v *View, c *store.ClaimRequest, slots int) (x Choice
 	if len(usual) == 1 && len(usual[0].lanes) == 1 && len(suspects) == 0 && usual[0].lanes[0].Route == "" { // it needs no merge
 		return Choice{Only: usual[0].lanes[0], Most: slots / Cost(c, usual[0].task)}, nil
 	}
-	if x.Runs, err = pick(r, s, v, c, usual, slots, slots); err != nil {
+	if x.Runs, x.From, err = pick(r, s, v, c, usual, slots, slots); err != nil {
 		return x, err
 	}
 	if len(suspects) == 0 || len(x.Runs) > 0 && (len(x.Runs) == slots || c.Cost != nil) {
@@ -44,8 +46,8 @@ func Choose(r Rows, s *Set, v *View, c *store.ClaimRequest, slots int) (x Choice
 	if busy, err := r.SuspectExecutes(); err != nil || busy {
 		return x, err
 	}
-	suspect, err := pick(r, s, v, c, suspects, slots, 1)
-	x.Runs = append(x.Runs, suspect...)
+	suspect, from, err := pick(r, s, v, c, suspects, slots, 1)
+	x.Runs, x.From = append(x.Runs, suspect...), append(x.From, from...)
 	return x, err
 }
 
@@ -69,34 +71,41 @@ type laneHead struct {
 	allowed   bool // the claim may take them now
 }
 
-// pick picks up to most runs that fit into the slots.
-func pick(r Rows, s *Set, v *View, c *store.ClaimRequest, groups []*group, slots, most int) ([]Position, error) {
+// pick picks up to most runs that fit into the slots, and returns their lanes too.
+func pick(r Rows, s *Set, v *View, c *store.ClaimRequest, groups []*group, slots, most int) (picked []Position, from []*Lane, err error) {
 	p := &picking{r: r, s: s, v: v, groups: groups, slots: slots, open: map[*Lane]*laneHead{}}
 	lanes := 0
 	for _, g := range groups {
 		lanes += len(g.lanes)
 	}
 	p.many = lanes > slots
-	if p.chunk = slots; lanes > 1 {
-		p.chunk = max(4, 2*slots/lanes)
-	}
-	p.chunk = min(p.chunk, most)
-	var picked []Position
+	p.chunk = min(chunk(slots, lanes), most)
 	for len(picked) < most && p.slots > 0 {
 		l, h, err := p.next()
 		if l == nil || err != nil {
-			return picked, err
+			return picked, from, err
 		}
 		if p.slots -= Cost(c, l.Task); p.slots < 0 {
 			break
 		}
 		picked = append(picked, h.positions[0])
+		if !slices.Contains(from, l) {
+			from = append(from, l)
+		}
 		h.positions = h.positions[1:]
 		if err := p.follow(l, h); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	return picked, nil
+	return picked, from, nil
+}
+
+// chunk returns how many runs of a lane are read at a time.
+func chunk(slots, lanes int) int {
+	if lanes <= 1 {
+		return slots
+	}
+	return max(4, 2*slots/lanes)
 }
 
 // next returns the lane whose first run is before all others; nil: nothing is ready.

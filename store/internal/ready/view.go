@@ -119,6 +119,20 @@ func (v *View) groupOf(s *Set, l *Lane) (n groupName, ok bool) {
 	return groupName{l.Task, l.Suspect}, ok
 }
 
+// Lanes returns the lanes that a claim may take from, and how many of the first runs of each Choose is likely
+// to read: for stores that read them ahead.
+func (v *View) Lanes(c *store.ClaimRequest, slots int) (all []*Lane, each int) {
+	usual, suspects := v.groupsFor(c)
+	for _, g := range usual {
+		all = append(all, g.lanes...)
+	}
+	each = chunk(slots, len(all))
+	for _, g := range suspects {
+		all = append(all, g.lanes...)
+	}
+	return all, each
+}
+
 func (v *View) remove(l *Lane) {
 	delete(v.waits, l)
 	e := v.entries[l]
