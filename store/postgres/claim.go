@@ -277,11 +277,21 @@ func (w *writer) queueClaim(b *pgx.Batch, c *claim, x ready.Choice, now int64) *
 
 // arrived completes what a claim has read, but for tasks of workflows, and learns what it says of lanes.
 func (w *writer) arrived(x ready.Choice, got []claimedRow) {
-	if x.Only != nil && len(got) < x.Most {
+	switch {
+	case x.Only != nil && len(got) < x.Most:
 		w.lanes.Empty(x.Only)
-	}
-	if x.Only == nil && len(got) < len(x.Runs) {
-		w.lanes.touchAll() // another process took some
+	case x.Only != nil && len(got) > 0:
+		last := ready.Start
+		for i := range got {
+			if at := (ready.Position{Rank: got[i].rank, Turn: got[i].turn, ID: got[i].key}); at.Compare(last) > 0 {
+				last = at
+			}
+		}
+		w.lanes.Took(x.Only, last)
+	case len(got) < len(x.Runs): // another process took some: those that it gives back are to be found
+		for _, l := range x.From {
+			w.lanes.TouchFrom(l, slices.MinFunc(x.Runs, ready.Position.Compare).Rank)
+		}
 	}
 	slices.SortFunc(got, func(a, b claimedRow) int { // a suspect is last
 		return cmp.Or(cmp.Compare(min(a.Crashes, 2)/2, min(b.Crashes, 2)/2), cmp.Compare(a.rank, b.rank), cmp.Compare(a.turn, b.turn),

@@ -13,6 +13,7 @@ func (s *Store) Crash() {
 	}
 	s.w.endClaims()
 	s.pending.close()
+	s.sweeper.close()
 	s.w.close()
 	s.xids.close()
 	s.notifier.close()

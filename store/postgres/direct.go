@@ -38,6 +38,7 @@ type direct struct {
 type notice struct {
 	From    string  `json:"f,omitempty"` // the process
 	Lanes   []int64 `json:"l,omitempty"` // with new ready runs
+	Ranks   []int64 `json:"r,omitempty"` // the lowest of each lane's
 	Workers []int64 `json:"w,omitempty"` // with runs that were asked to cancel
 	Ended   bool    `json:"e,omitempty"` // runs have ended
 	Epoch   bool    `json:"p,omitempty"` // what processes remember is outdated

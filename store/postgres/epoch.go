@@ -83,9 +83,9 @@ func (w *writer) refresh(ctx context.Context, n int64, limits bool) error {
 			})
 			return err
 		})
-	var lanes []laneRow
+	var lanes []readyLane
 	b.Queue(w.s.sql(readyLanesSQL)).Query(func(rows pgx.Rows) (err error) {
-		lanes, err = pgx.CollectRows(rows, scanLane)
+		lanes, err = pgx.CollectRows(rows, scanReadyLane)
 		return err
 	})
 	if err := w.send(ctx, b); err != nil {
@@ -97,7 +97,7 @@ func (w *writer) refresh(ctx context.Context, n int64, limits bool) error {
 	w.s.lanes.forget()
 	w.lanes.reset(e.pausedQueues)
 	for _, l := range lanes {
-		w.s.lanes.put(l)
+		w.s.lanes.put(l.laneRow)
 		w.lanes.Touch(w.lanes.Add(&ready.Lane{Name: l.name(), ID: l.id}))
 	}
 	return nil

@@ -3,8 +3,6 @@ package postgres
 import (
 	"cmp"
 	"sync"
-
-	"github.com/jackc/pgx/v5"
 )
 
 // A laneOf names a lane, which holds the runs of one task in one queue, for the same workers.
@@ -30,10 +28,6 @@ var laneStatements = newStatements("lanes", 4, "FOR SHARE", // it must not be de
 	col("suspect", "boolean", func(r *laneRow) *bool { return &r.suspect }),
 	text("route", func(r *laneRow) *string { return &r.route }),
 	number("id", func(r *laneRow) *int64 { return &r.id }))
-
-func scanLane(r pgx.CollectableRow) (l laneRow, err error) {
-	return l, r.Scan(&l.id, &l.queue, &l.task, &l.suspect, &l.route)
-}
 
 func newLanes() *relation[laneOf, laneRow] {
 	return newRelation(laneStatements, compareLanes, func(r *laneRow) laneOf { return r.laneOf },

@@ -159,7 +159,7 @@ func (u limiterRows) place(run int64, at *limits.Limiter, move func(*runRow)) er
 		id := at.ID
 		r.limiter = &id
 	} else {
-		u.ready(r.Lane)
+		u.ready(&r.Run)
 	}
 	u.runs.change(run)
 	u.applied[run] = r.atLimits()

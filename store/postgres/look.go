@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -59,76 +60,157 @@ func (w *writer) poll(ctx context.Context, now bool) {
 	w.others = others
 }
 
-// readyLanesSQL reads the lanes that have ready runs, one search of the index for each.
+// readyLanesSQL reads the lanes that have ready runs, and the rank of the first, one search of the index for each.
 const readyLanesSQL = `
-WITH RECURSIVE found (lane) AS (
-  (SELECT lane FROM stint.runs WHERE state = 3 AND limiter IS NULL ORDER BY lane LIMIT 1)
+WITH RECURSIVE found (lane, rank) AS (
+  (SELECT lane, rank FROM stint.runs WHERE state = 3 AND limiter IS NULL ORDER BY lane, rank, turn, id LIMIT 1)
   UNION ALL
-  SELECT (SELECT lane FROM stint.runs WHERE state = 3 AND limiter IS NULL AND lane > found.lane ORDER BY lane LIMIT 1)
-  FROM found WHERE found.lane IS NOT NULL)
-SELECT l.id, l.queue, l.task, l.suspect, l.route FROM found JOIN stint.lanes l ON l.id = found.lane`
+  SELECT n.lane, n.rank FROM found CROSS JOIN LATERAL (SELECT lane, rank FROM stint.runs
+    WHERE state = 3 AND limiter IS NULL AND lane > found.lane ORDER BY lane, rank, turn, id LIMIT 1) n)
+SELECT l.id, l.queue, l.task, l.suspect, l.route, found.rank FROM found JOIN stint.lanes l ON l.id = found.lane`
 
-// look reads which lanes have ready runs, and when the next time comes.
+// A readyLane is a lane that has ready runs.
+type readyLane struct {
+	laneRow
+	rank int64 // of the first
+}
+
+func scanReadyLane(r pgx.CollectableRow) (l readyLane, err error) {
+	return l, r.Scan(&l.id, &l.queue, &l.task, &l.suspect, &l.route, &l.rank)
+}
+
+// found is what a look has found.
+type found struct {
+	next    int64 // the next time of a row
+	pending bool  // there are events that are pending
+	epoch   int64
+	lanes   []readyLane
+}
+
+// queueLook queues the statements that look at the database.
+func (s *Store) queueLook(b *pgx.Batch, lanes bool) *found {
+	f := &found{next: limits.Never}
+	b.Queue(s.sql(nextTimeSQL)).QueryRow(func(r pgx.Row) error {
+		var at *int64
+		err := r.Scan(&at)
+		if at != nil {
+			f.next = *at
+		}
+		return err
+	})
+	b.Queue(s.sql("SELECT EXISTS (SELECT 1 FROM stint.events WHERE pending)")).QueryRow(func(r pgx.Row) error { return r.Scan(&f.pending) })
+	b.Queue(s.sql("SELECT n FROM stint.epoch")).QueryRow(func(r pgx.Row) error { return r.Scan(&f.epoch) })
+	if lanes {
+		b.Queue(s.sql(readyLanesSQL)).Query(func(rows pgx.Rows) (err error) {
+			f.lanes, err = pgx.CollectRows(rows, scanReadyLane)
+			return err
+		})
+	}
+	return f
+}
+
+// look reads when the next time comes, and which lanes have ready runs if no sweeper does.
 func (w *writer) look(ctx context.Context) {
 	w.looked = time.Now()
 	if w.connect(ctx) != nil {
 		return
 	}
 	b := &pgx.Batch{}
-	next := limits.Never
-	b.Queue(w.s.sql(nextTimeSQL)).QueryRow(func(r pgx.Row) error {
-		var at *int64
-		err := r.Scan(&at)
-		if at != nil {
-			next = *at
-		}
-		return err
-	})
-	b.Queue(w.s.sql("SELECT EXISTS (SELECT 1 FROM stint.events WHERE pending)")).QueryRow(func(r pgx.Row) error {
-		var pending bool
-		err := r.Scan(&pending)
-		if pending {
-			signal(w.s.pending.signaled)
-		}
-		return err
-	})
-	b.Queue(w.s.sql("SELECT n FROM stint.epoch")).QueryRow(func(r pgx.Row) error {
-		var n int64
-		err := r.Scan(&n)
-		w.outdated(err == nil && n != w.epoch.n)
-		return err
-	})
-	ready := map[int64]struct{}{}
-	b.Queue(w.s.sql(readyLanesSQL)).Query(func(rows pgx.Rows) error {
-		var l laneRow
-		_, err := pgx.ForEachRow(rows, []any{&l.id, &l.queue, &l.task, &l.suspect, &l.route}, func() error {
-			w.s.lanes.put(l)
-			ready[l.id] = struct{}{}
-			return nil
-		})
-		return err
-	})
+	f := w.s.queueLook(b, w.s.settings.polls())
 	if err := w.conn.SendBatch(ctx, b).Close(); err != nil {
 		if broken(w.conn, err) {
 			w.drop()
 		}
 		return
 	}
+	if f.pending {
+		signal(w.s.pending.signaled)
+	}
+	w.outdated(f.epoch != w.epoch.n)
+	w.sweptLanes(f.lanes)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.next = next
-	for l := range ready {
-		w.ready[l] = struct{}{}
+	w.next = f.next
+}
+
+// sweptLanes has claims look at lanes that have ready runs.
+func (w *writer) sweptLanes(lanes []readyLane) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, l := range lanes {
+		w.s.lanes.put(l.laneRow)
+		w.ready.add(l.id, l.rank)
 		w.recheck = true
 	}
+}
+
+// A sweeper looks for ready runs from the start of each lane, which claims pass over: they begin where the last one
+// ended. It finds what no notice told of, and what another transaction held when claims passed it. While
+// somebody holds an old snapshot, that reads all runs which have left a lane since; so it has a connection of its
+// own, and is at work a twentieth of the time at most.
+type sweeper struct {
+	s        *Store
+	signaled chan struct{} // capacity 1
+	done     chan struct{}
+	stop     context.CancelFunc
+}
+
+const sweepShare = 20
+
+func newSweeper(s *Store) *sweeper {
+	ctx, stop := context.WithCancel(context.Background())
+	x := &sweeper{s: s, signaled: make(chan struct{}, 1), done: make(chan struct{}), stop: stop}
+	go x.run(ctx)
+	return x
+}
+
+func (x *sweeper) run(ctx context.Context) {
+	defer close(x.done)
+	if x.s.settings.polls() { // the writer's looks do it
+		return
+	}
+	for {
+		began := time.Now()
+		x.sweep(ctx)
+		select {
+		case <-time.After(max(lookEvery, sweepShare*time.Since(began))):
+		case <-x.signaled:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (x *sweeper) sweep(ctx context.Context) {
+	x.s.view(ctx, func(c *pgx.Conn) error { // an error: it looks again
+		rows, err := c.Query(ctx, x.s.sql(readyLanesSQL))
+		if err != nil {
+			return err
+		}
+		lanes, err := pgx.CollectRows(rows, scanReadyLane)
+		if err == nil && len(lanes) > 0 {
+			x.s.w.sweptLanes(lanes)
+			signal(x.s.w.signaled)
+		}
+		return err
+	})
+}
+
+func (x *sweeper) close() {
+	x.stop()
+	<-x.done
 }
 
 // lookAt does what a notice asks for.
 func (w *writer) lookAt(n notice) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, l := range n.Lanes {
-		w.ready[l] = struct{}{}
+	for i, l := range n.Lanes {
+		rank := int64(math.MinInt64) // another release tells none
+		if i < len(n.Ranks) {
+			rank = n.Ranks[i]
+		}
+		w.ready.add(l, rank)
 		w.recheck = true
 	}
 	w.oldEpoch = w.oldEpoch || n.Epoch
@@ -143,9 +225,7 @@ func (w *writer) lookAt(n notice) {
 func (w *writer) committedElsewhere(t *told) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for l := range t.lanes {
-		w.ready[l] = struct{}{}
-	}
+	w.ready.addAll(t.lanes)
 	w.recheck = true
 	w.next = 0 // it may have stored times, events, and runs that have not come to their limiters
 	signal(w.signaled)

@@ -21,7 +21,7 @@ type notifier struct {
 	stop     context.CancelFunc
 
 	mu     sync.Mutex
-	lanes  map[int64]struct{}
+	lanes  lanesFrom
 	cancel map[int64]struct{} // workers
 	ended  bool
 	epoch  bool
@@ -40,7 +40,7 @@ func newNotifier(s *Store) *notifier {
 }
 
 func (n *notifier) clear() {
-	n.lanes, n.cancel, n.ended, n.epoch, n.timers = map[int64]struct{}{}, map[int64]struct{}{}, false, false, limits.Never
+	n.lanes, n.cancel, n.ended, n.epoch, n.timers = lanesFrom{}, map[int64]struct{}{}, false, false, limits.Never
 }
 
 // add adds what a group was told to have changed.
@@ -52,7 +52,7 @@ func (n *notifier) add(t *told) {
 		return
 	}
 	n.mu.Lock()
-	maps.Copy(n.lanes, t.lanes)
+	n.lanes.addAll(t.lanes)
 	for _, c := range t.cancels {
 		n.cancel[c.worker] = struct{}{}
 	}
@@ -68,6 +68,9 @@ func (n *notifier) take() notice {
 	defer n.mu.Unlock()
 	x := notice{From: n.s.direct.process.name, Lanes: slices.Sorted(maps.Keys(n.lanes)),
 		Workers: slices.Sorted(maps.Keys(n.cancel)), Ended: n.ended, Epoch: n.epoch}
+	for _, l := range x.Lanes {
+		x.Ranks = append(x.Ranks, n.lanes[l])
+	}
 	if n.timers != limits.Never {
 		x.Timers = n.timers
 	}

@@ -181,7 +181,7 @@ func (u *unit) assumeFresh(n *store.NewRun, r *runRow, out *store.Enqueued) bool
 	}
 	u.assumed.fresh = append(u.assumed.fresh, &freshRow{*r, out})
 	if r.State == store.Queued {
-		u.ready(r.Lane)
+		u.ready(&r.Run)
 	}
 	return true
 }

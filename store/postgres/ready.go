@@ -21,25 +21,18 @@ func (s *laneSet) reset(paused map[string]bool) {
 	s.Paused, s.limited = paused, map[int64]bool{}
 }
 
-// touchAll marks that all lanes may have ready runs.
-func (s *laneSet) touchAll() {
-	for _, l := range s.ByID {
-		s.Touch(l)
-	}
-}
-
 // touch marks the lanes in which the group, or others, may have made runs ready.
 func (w *writer) touch(ctx context.Context, u *unit) error {
 	w.mu.Lock()
-	for id := range w.ready {
-		u.told.lanes[id] = struct{}{}
+	for id, rank := range w.ready {
+		u.told.lanes.add(id, rank)
 	}
 	clear(w.ready)
 	w.mu.Unlock()
 	var unknown []int64
-	for id := range u.told.lanes {
+	for id, rank := range u.told.lanes {
 		if l := w.lanes.ByID[id]; l != nil {
-			w.lanes.Touch(l)
+			w.lanes.TouchFrom(l, rank)
 			continue
 		}
 		n, ok, err := u.laneByID(id)

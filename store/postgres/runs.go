@@ -102,7 +102,7 @@ func (u runRows) Try(key int64, lease store.Lease, c lifecycle.Change) (bool, er
 func (u runRows) Write(r *lifecycle.Run) error {
 	u.runs.change(r.Key)
 	if r.State == store.Queued {
-		u.ready(r.Lane)
+		u.ready(r)
 	}
 	if row, err := u.run(r.Key); err == nil && r.State == store.Running && row.worker == nil { // a workflow's run
 		row.worker = new(int64)
@@ -222,7 +222,7 @@ func (u *unit) insert(r runRow) {
 		u.applied[r.Key] = r.atLimits() // its limiters know it
 	}
 	if r.State == store.Queued {
-		u.ready(r.Lane)
+		u.ready(&r.Run)
 	}
 }
 

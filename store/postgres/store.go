@@ -31,6 +31,7 @@ type Store struct {
 	notifier *notifier
 	xids     *xids
 	pending  *publisher
+	sweeper  *sweeper
 	commits  commits.Counter
 	appMu    sync.Mutex
 	app      *sql.DB // for BeginTx, which creates it
@@ -94,6 +95,7 @@ func open(ctx context.Context, set *settings) (*Store, error) {
 	s.xids = newXids(s)
 	s.pending = newPublisher(s)
 	s.w = newWriter(s)
+	s.sweeper = newSweeper(s)
 	s.direct.start()
 	go s.w.run()
 	return s, nil
@@ -110,6 +112,7 @@ func (s *Store) Close() error {
 		return err
 	})
 	s.pending.close()
+	s.sweeper.close()
 	s.w.close()
 	s.commits.Add(1)
 	s.xids.close()
@@ -140,6 +143,7 @@ func (s *Store) heard(n notice) {
 		s.awaits.signalAll()
 	}
 	if n.All {
+		signal(s.sweeper.signaled)
 		s.watches.signal(nil)
 	} else if len(n.Workers) > 0 {
 		s.watches.signal(n.Workers)

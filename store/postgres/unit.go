@@ -132,12 +132,27 @@ type sender interface {
 
 // told is what others are told of a group after its commit.
 type told struct {
-	lanes   map[int64]struct{} // in which runs may have become ready
+	lanes   lanesFrom // in which runs may have become ready
 	ended   []ending
 	chunks  []int64 // runs with new chunks or entries
 	cancels []cancelOf
 	wakeAt  int64 // the earliest new time that a row has; limits.Never: none
 	epoch   bool  // what processes remember is outdated
+}
+
+// lanesFrom holds lanes, and the lowest rank of what may have become ready in each.
+type lanesFrom map[int64]int64
+
+func (x lanesFrom) add(lane, rank int64) {
+	if had, ok := x[lane]; !ok || rank < had {
+		x[lane] = rank
+	}
+}
+
+func (x lanesFrom) addAll(o lanesFrom) {
+	for lane, rank := range o {
+		x.add(lane, rank)
+	}
 }
 
 // An ending is the end of a run, with its result if that is known.
@@ -179,7 +194,7 @@ func (c changes) clone() changes {
 	}
 	maps.Copy(n.newGraphs, c.newGraphs)
 	maps.Copy(n.applied, c.applied)
-	n.told = told{lanes: map[int64]struct{}{}, ended: slices.Clone(c.told.ended), chunks: slices.Clone(c.told.chunks),
+	n.told = told{lanes: lanesFrom{}, ended: slices.Clone(c.told.ended), chunks: slices.Clone(c.told.chunks),
 		cancels: slices.Clone(c.told.cancels), wakeAt: c.told.wakeAt}
 	maps.Copy(n.told.lanes, c.told.lanes)
 	return n
@@ -347,7 +362,7 @@ func guarded(f func() error) (err error) {
 	return f()
 }
 
-// ready announces that a lane may have a ready run.
-func (u *unit) ready(lane int64) { u.told.lanes[lane] = struct{}{} }
+// ready announces that a run may be ready.
+func (u *unit) ready(r *lifecycle.Run) { u.told.lanes.add(r.Lane, r.Rank) }
 
 func (u *unit) wake(at int64) { u.told.wakeAt = min(u.told.wakeAt, at) }

@@ -49,9 +49,9 @@ type writer struct {
 
 	health atomic.Pointer[error]
 
-	ready   map[int64]struct{} // lanes that may have ready runs
-	next    int64              // when a row's time comes, in milliseconds
-	recheck bool               // claims may be served
+	ready   lanesFrom // that may have ready runs
+	next    int64     // when a row's time comes, in milliseconds
+	recheck bool      // claims may be served
 
 	oldEpoch bool      // another process has changed what is remembered
 	again    time.Time // when claims are served again that met runs which others hold; zero: there are none
@@ -71,7 +71,7 @@ type writer struct {
 }
 
 func newWriter(s *Store) *writer {
-	w := &writer{s: s, signaled: make(chan struct{}, 1), done: make(chan struct{}), ready: map[int64]struct{}{}, epoch: epoch{n: -1}}
+	w := &writer{s: s, signaled: make(chan struct{}, 1), done: make(chan struct{}), ready: lanesFrom{}, epoch: epoch{n: -1}}
 	w.lanes.reset(nil)
 	w.unit = newUnit(s, 0)
 	return w

@@ -13,6 +13,7 @@ package ready
 import (
 	"cmp"
 	"fmt"
+	"math"
 
 	"github.com/stint-dev/stint/store"
 )
@@ -111,6 +112,17 @@ func (s *Set) AddNew(l *Lane) *Lane {
 
 // Touch marks a lane in which runs may have become ready.
 func (s *Set) Touch(l *Lane) { s.set(l, Start) }
+
+// TouchFrom marks a lane in which runs of a rank, or after it, may have become ready.
+func (s *Set) TouchFrom(l *Lane, rank int64) {
+	if at := (Position{Rank: max(rank, Start.Rank), Turn: math.MinInt64}); !l.ready || at.Compare(l.bound) < 0 {
+		s.set(l, at)
+	}
+}
+
+// Took moves the bound of a lane to the last run that was taken of it, where the next claim begins. A run before
+// that, which another transaction held meanwhile, is found once the lane is touched.
+func (s *Set) Took(l *Lane, last Position) { s.advance(l, last) }
 
 // Empty marks a lane that has no ready runs.
 func (s *Set) Empty(l *Lane) {
