@@ -31,10 +31,14 @@ func healthPage(h *handler, ctx context.Context, arg string, q url.Values) (*vie
 		when(!h.readOnly,
 			h2("Check"), el("p.dim", "Reads the whole database: the time it takes grows with it."),
 			h.actionButton("", "Look for damage", "check", ""),
-			h2("Backup"), when(d.Server != nil, el("p.dim", "Back up the server's database with the server's own tools, such as ",
-				code("pg_dump"), ".")),
-			when(d.Server == nil, el("p.dim", "Writes a consistent copy to a new file in the program's backup directory, while runs go on."),
-				h.backupForm())))}, nil
+			h2("Backup"), h.backupSection(d)))}, nil
+}
+
+func (h *handler) backupSection(d *stint.DatabaseInfo) node {
+	if d.Server != nil {
+		return el("p.dim", "Back up the server's database with the server's own tools, such as ", code("pg_dump"), ".")
+	}
+	return group(el("p.dim", "Writes a consistent copy to a new file in the program's backup directory, while runs go on."), h.backupForm())
 }
 
 func (h *handler) backupForm() node {

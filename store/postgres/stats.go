@@ -25,8 +25,8 @@ func (s *Store) Facts(ctx context.Context) (f store.Facts, err error) {
 		f.Durability = "normal"
 	}
 	pool := s.settings.pool
-	v := &store.Server{Address: net.JoinHostPort(pool.Host, strconv.Itoa(int(pool.Port))), Database: pool.Database, Schema: s.settings.Schema,
-		Listens: !s.settings.polls(), Skew: s.clock.skew().Round(time.Millisecond)}
+	v := &store.Server{Address: net.JoinHostPort(pool.Host, strconv.Itoa(int(pool.Port))), Database: pool.Database,
+		Schema: s.settings.Schema, Listens: !s.settings.polls(), Skew: s.clock.skew().Round(time.Millisecond)}
 	if strings.HasPrefix(pool.Host, "/") { // a Unix socket
 		v.Address = pool.Host
 	}
