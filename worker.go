@@ -105,7 +105,7 @@ func (c *Client) NewWorker(opts ...WorkerOption) (*Worker, error) {
 // new and lets handlers go on for the drain timeout. After that their contexts are done with
 // cause ErrShutdown, and their runs go back to the queue without using up an attempt. Run
 // returns nil after a complete drain. If handlers did not return, it returns an error that
-// names their tasks; these runs are queued again too.
+// names their tasks; these runs are queued again too. While the store cannot write, Run waits.
 //
 // A worker can run once.
 func (w *Worker) Run(ctx context.Context) error {
@@ -158,28 +158,37 @@ func (w *Worker) register(ctx context.Context) error {
 	c.running.Add(1)
 	c.workers[w] = struct{}{}
 	c.mu.Unlock()
-	err := c.declare(context.WithoutCancel(ctx), true)
+	id, err := w.store(ctx)
 	if err != nil {
 		c.removeWorker(w)
 		c.running.Done()
 		return err
 	}
-	host, _ := os.Hostname()
-	w.storedTasks = c.handledTasks()
-	id, err := c.store.Register(context.WithoutCancel(ctx), store.WorkerInfo{
-		Name: w.cfg.name, Slots: w.cfg.slots, Queues: w.cfg.queues, Labels: w.cfg.labels,
-		PID: os.Getpid(), Host: host, Build: program.Build(), Tasks: w.storedTasks,
-		Program: program.Name(), Defines: c.definedTasks(),
-	})
-	if err != nil {
-		c.removeWorker(w)
-		c.running.Done()
-		return wrapStoreErr("worker: register", err)
-	}
 	w.mu.Lock()
 	w.id = id
 	w.mu.Unlock()
 	return nil
+}
+
+// store stores what the worker is and what its tasks declare. It waits while the store cannot write.
+func (w *Worker) store(ctx context.Context) (id int64, err error) {
+	c, writing := w.c, context.WithoutCancel(ctx)
+	waiting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(w.ctx, cancel)()
+	err = c.retryWhileUnavailable(waiting, func() (err error) {
+		if err = c.declare(writing, true); err != nil {
+			return err
+		}
+		host, _ := os.Hostname()
+		w.storedTasks = c.handledTasks()
+		id, err = c.store.Register(writing, store.WorkerInfo{
+			Name: w.cfg.name, Slots: w.cfg.slots, Queues: w.cfg.queues, Labels: w.cfg.labels, PID: os.Getpid(), Host: host,
+			Build: program.Build(), Tasks: w.storedTasks, Program: program.Name(), Defines: c.definedTasks(),
+		})
+		return wrapStoreErr("worker: register", err)
+	})
+	return id, err
 }
 
 func (c *Client) removeWorker(w *Worker) {

@@ -237,8 +237,11 @@ func drain(ctx context.Context, path string) (v verdict, first time.Duration, er
 			err = counts(db, &v, settledQueries)
 		}
 		if ctx.Err() != nil {
-			v.add(&v.Stuck, 1, "runs that do not end: %s", openRuns(db))
+			v.add(&v.Stuck, 1, "runs that do not end: %s", describe(db, "state NOT IN ('succeeded', 'failed', 'canceled', 'skipped')"))
 			return nil
+		}
+		if v.Lost > 0 {
+			v.problem("runs that failed: %s", describe(db, "state = 'failed'"))
 		}
 		return err
 	})
@@ -301,14 +304,16 @@ func (s *shop) publishMissing(ctx context.Context, db *sql.DB) error {
 	return err
 }
 
-// openRuns describes the runs that have not ended.
-func openRuns(db *sql.DB) string {
+// describe describes some runs.
+func describe(db *sql.DB, which string) string {
 	text := ""
-	rowsOf(db, "SELECT task || ' ' || state || ' ' || attempt || ' due ' || coalesce(due, '-') FROM stint_runs_view "+
-		"WHERE state NOT IN ('succeeded', 'failed', 'canceled', 'skipped') LIMIT 10", func(scan func(...any) error) error {
-		var one string
-		err := scan(&one)
-		text += one + "; "
+	query := "SELECT task, state, attempt, due, error FROM stint_runs_view WHERE " + which + " LIMIT 10"
+	rowsOf(db, query, func(scan func(...any) error) error {
+		var task, state string
+		var attempt int
+		var due, reason sql.NullString
+		err := scan(&task, &state, &attempt, &due, &reason)
+		text += fmt.Sprintf("%s %s, attempt %d, due %q, error %s; ", task, state, attempt, due.String, reason.String)
 		return err
 	})
 	return text

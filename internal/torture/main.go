@@ -44,6 +44,7 @@ var attacks = []attack{
 	{"history", "calls", 20, 5, history},
 	{"soak", "kills", 8, 0, soak},
 	{"programs", "kills", 40, 8, programs},
+	{"cut", "faults", 200, 30, cut},
 }
 
 // A round is one attack's turn.

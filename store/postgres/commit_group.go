@@ -121,6 +121,10 @@ func (w *writer) tryCommit(ctx context.Context, group []*change, claims []*claim
 	switch {
 	case !broken(w.conn, err):
 		w.conn.Exec(ctx, "ROLLBACK")
+		if away(err) {
+			err = &unavailableError{explain(err)}
+			w.s.setHealth(err)
+		}
 	case sent:
 		return was, w.lostCommit(ctx, u, claims, err)
 	default:
@@ -246,6 +250,7 @@ func (w *writer) committed(u *unit, calls int) {
 // lostCommit finds out what became of a group whose commit was sent, and whose connection was lost.
 func (w *writer) lostCommit(ctx context.Context, u *unit, claims []*claim, lost error) error {
 	w.drop()
+	w.s.setHealth(&unavailableError{lost})
 	done, err := w.s.settings.wasCommitted(ctx, w.s.direct.process.name, w.n)
 	switch {
 	case err != nil:
@@ -264,10 +269,14 @@ func (w *writer) lostCommit(ctx context.Context, u *unit, claims []*claim, lost 
 	return nil
 }
 
-// retriable reports whether a transaction failed because of others that ran at the same time.
-func retriable(err error) bool {
+// retriable reports whether a group failed because of others that ran at the same time. Another may have inserted a
+// row meanwhile that was not there when the group was decided.
+func retriable(err error) bool { return conflicted(err) || code(err) == codeUniqueViolation }
+
+// conflicted reports whether any transaction failed because of others that ran at the same time.
+func conflicted(err error) bool {
 	switch code(err) {
-	case codeDeadlock, codeSerialization, codeLockNotAvailable, codeUniqueViolation: // another inserted a row meanwhile
+	case codeDeadlock, codeSerialization, codeLockNotAvailable:
 		return true
 	}
 	return false

@@ -70,6 +70,14 @@ func explain(err error) error {
 	return err
 }
 
+// away reports whether an error of the server means that it cannot serve at present: it has no room on its disk, or no
+// connections left, it is shutting down, or it is a standby by now.
+func away(err error) bool {
+	state := code(err)
+	return len(state) == 5 && (state[:2] == classResources || state[:3] == classIntervention || state[:2] == classConnection ||
+		state == codeReadOnly)
+}
+
 // broken reports whether an error means that the connection is lost, so that it is not known what
 // became of the statements that were sent.
 func broken(c interface{ IsClosed() bool }, err error) bool {

@@ -51,10 +51,20 @@ func (r readerRows) Close() error {
 	return r.Err()
 }
 
-// reads runs a function that reads.
+// readWait is how long a call waits that reads from a server which is away, so that neither a restart nor a failover
+// fails what handlers read.
+const readWait = 10 * time.Second
+
+// reads runs a function that reads, and may run it again.
 func (s *Store) reads(ctx context.Context, f func(r *reading.Reader, q reading.Querier) error) error {
 	r := &reading.Reader{Dialect: &reading.PostgreSQL, IDs: s.ids, Graphs: &s.graphs}
-	return s.view(ctx, func(c *pgx.Conn) error { return f(r, reader{ctx, s, c}) })
+	for pauses, began := reconnectMin, time.Now(); ; pauses = min(2*pauses, reconnectMax) {
+		err := s.view(ctx, func(c *pgx.Conn) error { return f(r, reader{ctx, s, c}) })
+		if !unavailable(err) || time.Since(began) > readWait {
+			return err
+		}
+		pause(ctx, pauses)
+	}
 }
 
 // Get implements store.History.

@@ -37,10 +37,20 @@ func (s *Store) view(ctx context.Context, f func(c *pgx.Conn) error) error {
 		if s.isClosed() {
 			return store.ErrClosed
 		}
-		return explain(err)
+		return s.asUnavailable(ctx, err, true)
 	}
 	defer c.Release()
-	return explain(f(c.Conn()))
+	err = f(c.Conn())
+	return s.asUnavailable(ctx, err, c.Conn().IsClosed() || away(err))
+}
+
+// asUnavailable explains an error of something that reads: a server that is away, or cannot serve at present, is
+// store.ErrUnavailable.
+func (s *Store) asUnavailable(ctx context.Context, err error, is bool) error {
+	if err = explain(err); err != nil && is && ctx.Err() == nil {
+		return &unavailableError{err}
+	}
+	return err
 }
 
 // Await implements store.History.
@@ -56,7 +66,8 @@ func (s *Store) Await(ctx context.Context, id store.ID, until store.Until) (stor
 	defer s.awaits.drop(key, a)
 	for over := false; ; {
 		r, done, err := s.result(ctx, key, until)
-		if done || over || err != nil {
+		lost := unavailable(err) // it is waited for, as the run is
+		if !lost && (done || over || err != nil) {
 			return r, err
 		}
 		select {
@@ -69,10 +80,21 @@ func (s *Store) Await(ctx context.Context, id store.ID, until store.Until) (stor
 				return *a.result, nil
 			}
 			over = true // read its result
+			if lost {
+				pause(ctx, reconnectMin)
+			}
 		case <-time.After(lookEvery): // a notice may be lost
 		case <-ctx.Done():
 			return store.Result{}, ctx.Err()
 		}
+	}
+}
+
+// pause waits, or until ctx is done.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
 	}
 }
 

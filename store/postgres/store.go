@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -34,7 +33,7 @@ type Store struct {
 	sweeper  *sweeper
 	commits  commits.Counter
 	appMu    sync.Mutex
-	app      *sql.DB // for BeginTx, which creates it
+	app      *appDB // for BeginTx, which creates it
 	closed   atomic.Bool
 
 	texts     sync.Map // of package reading: as rewritten
@@ -119,7 +118,7 @@ func (s *Store) Close() error {
 	s.notifier.close()
 	s.appMu.Lock()
 	if s.app != nil {
-		s.app.Close()
+		s.app.close()
 	}
 	s.appMu.Unlock()
 	s.awaits.close()

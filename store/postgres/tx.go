@@ -10,7 +10,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
-	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/entries"
 	"github.com/stint-dev/stint/store/internal/event"
@@ -90,18 +89,16 @@ func (s *Store) BeginTx(ctx context.Context) (*sql.Tx, error) {
 	s.appMu.Lock()
 	defer s.appMu.Unlock()
 	if s.app == nil {
-		s.app = stdlib.OpenDB(*s.settings.pool)
+		s.app = newAppDB(s.settings, s.direct.process.name)
 	}
-	tx, err := s.app.BeginTx(ctx, nil)
+	tx, err := s.app.db.BeginTx(ctx, nil)
 	return tx, explain(err)
 }
 
 // Unavailable implements store.AppTx.
 func (s *Store) Unavailable(err error) bool {
 	var connect *pgconn.ConnectError
-	state := code(err)
-	return unavailable(err) || errors.As(err, &connect) || retriable(err) ||
-		len(state) == 5 && (state[:2] == classConnection || state[:2] == classResources || state[:3] == classIntervention)
+	return unavailable(err) || errors.As(err, &connect) || conflicted(err) || away(err)
 }
 
 // inAppTx makes a change in the app's transaction.
@@ -180,7 +177,7 @@ func (r *appResults) Query() (pgx.Rows, error) {
 	q := r.take()
 	rows, err := r.a.tx.QueryContext(r.a.ctx, q.SQL, q.Arguments...)
 	if err != nil {
-		return nil, err
+		return noRows{err: err}, err
 	}
 	return appRows{Rows: rows}, nil
 }
@@ -220,6 +217,17 @@ func (r appRows) Values() ([]any, error)                       { return nil, err
 func (r appRows) RawValues() [][]byte                          { return nil }
 func (r appRows) Conn() *pgx.Conn                              { return nil }
 func (r appRows) TypeMap() *pgtype.Map                         { return nil }
+
+// noRows are those of a query that failed: pgx calls what reads them all the same.
+type noRows struct {
+	appRows
+	err error
+}
+
+func (noRows) Close()              {}
+func (noRows) Next() bool          { return false }
+func (r noRows) Err() error        { return r.err }
+func (r noRows) Scan(...any) error { return r.err }
 
 type appRow struct {
 	rows pgx.Rows
