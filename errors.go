@@ -39,6 +39,9 @@ var (
 	// open the path again.
 	ErrFileGone = errors.New("stint: database file is gone")
 	ErrReplaced = errors.New("stint: database file was replaced by another")
+	// ErrMoved reports that `stint move` has moved the database to another, which the error names.
+	// Open that one; a store made with postgres.Follow does so by itself.
+	ErrMoved = errors.New("stint: database has moved")
 )
 
 // Why a run ended, for errors.Is on the error of Run.Wait, or why a handler's context is done,
@@ -229,7 +232,7 @@ func wrapStoreErr(op string, err error) error {
 	for _, m := range []struct{ from, to error }{
 		{store.ErrClosed, ErrClosed}, {store.ErrNotFound, ErrNotFound}, {store.ErrBusy, ErrBusy},
 		{store.ErrTaken, ErrTaken}, {store.ErrStarted, ErrStarted}, {store.ErrReadOnly, ErrReadOnly},
-		{store.ErrFileGone, ErrFileGone}, {store.ErrReplaced, ErrReplaced},
+		{store.ErrFileGone, ErrFileGone}, {store.ErrReplaced, ErrReplaced}, {store.ErrMoved, ErrMoved},
 	} {
 		if errors.Is(err, m.from) {
 			return errorf("%w: %s: %w", m.to, op, err)

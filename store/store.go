@@ -20,6 +20,9 @@ var (
 	// ErrUnavailable reports that the store cannot write at present: the disk is full, say, or the server is
 	// away. Nothing was changed, and the call may be repeated later.
 	ErrUnavailable = errors.New("the store cannot write at present")
+	// ErrMoved reports that the database has moved to another, which the error names: see `stint move`. Nothing
+	// was changed. A store that has moved returns it from every call.
+	ErrMoved = errors.New("the database has moved")
 )
 
 // Kinds of ErrUnavailable.

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/stint-dev/stint"
@@ -71,8 +70,7 @@ type handler struct {
 	// See bounds.go.
 	sendBudget budget
 	slots      chan struct{}
-	known      atomic.Pointer[string] // the cache of appName
-	names      struct {               // the cache of taskNames
+	names      struct { // the cache of taskNames
 		sync.Mutex
 		all []string
 		at  time.Time

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/stint-dev/stint"
@@ -38,12 +39,12 @@ func findDatabase(args []string, schema string) (d database, rest []string, err 
 	switch {
 	case name == "":
 		return d, nil, errors.New("stint: name a file, or the URL of a PostgreSQL database, here or in $" + databaseVariable)
-	case strings.HasPrefix(name, "postgres://"), strings.HasPrefix(name, "postgresql://"):
+	case isURL(name):
 		d.url, d.options.Schema = name, schema
 	case strings.Contains(name, "://"):
 		scheme, _, _ := strings.Cut(name, "://")
 		return d, nil, fmt.Errorf("stint: a URL with %s: want the path of a SQLite file, or postgres://user@host/database", scheme)
-	case schema != defaultSchema:
+	case schema != defaultSchema && !slices.ContainsFunc(args, isURL): // of move
 		return d, nil, fmt.Errorf("stint: -schema is for PostgreSQL: %s is a file", name)
 	default:
 		d.path = name

@@ -72,6 +72,8 @@ var commands = []command{
 	{"doctor", "", "look for damage; the exit status is 1 if there is any", nil, doctor, false},
 	{"backup", "PATH", "write a copy of a file to a new one, also while programs use it", nil, backup, true},
 	{"migrate", "", "make or update the tables of a PostgreSQL database, for programs whose role may not", migrateFlags, migrate, true},
+	{"move", "TO", "move a file into a PostgreSQL database, also while programs work, or such a database into a new file", moveFlags, move,
+		true},
 	{"ui", "", "serve the web page of a database, for this machine only", uiFlags, serveUI, false},
 }
 
@@ -89,6 +91,7 @@ type options struct {
 	delay, refresh duration
 	all, dryRun    bool
 	force          bool
+	cancel         bool
 	http           string
 	readOnly       bool
 	localAccess    bool

@@ -38,11 +38,12 @@ var schemaName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,49}$`)
 // settings are the connection settings of an opened store.
 type settings struct {
 	Options
-	pool   *pgx.ConnConfig
-	direct *pgx.ConnConfig // the same, unless there is a pooler
-	pooled bool            // pool gives each transaction another connection, and there is no direct way
-	bubble bool            // the program is in a bubble of synctest; see inBubble
-	texts  sync.Map        // statements, as written: for the schema
+	pool    *pgx.ConnConfig
+	direct  *pgx.ConnConfig // the same, unless there is a pooler
+	pooled  bool            // pool gives each transaction another connection, and there is no direct way
+	follows *followed       // the move that the process follows; nil: none
+	bubble  bool            // the program is in a bubble of synctest; see inBubble
+	texts   sync.Map        // statements, as written: for the schema
 
 	migrations []migration // more in tests
 

@@ -14,7 +14,12 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(moverVariable) != "" {
+		moveAndDie()
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // serverURL returns the URL of a server for tests.
 func serverURL(t testing.TB) string {

@@ -82,6 +82,9 @@ func open(ctx context.Context, set *settings) (*Store, error) {
 	if s.direct, err = newDirect(ctx, set, &s.clock); err != nil {
 		return nil, err
 	}
+	if err := set.admit(ctx, s.direct.process); err != nil {
+		return nil, errors.Join(err, set.leave(ctx, s.direct.process), s.direct.process.conn.Close(context.WithoutCancel(ctx)))
+	}
 	s.keys.setNumber(s.direct.process.number)
 	s.direct.heard = s.heard
 	s.direct.missed = s.missed

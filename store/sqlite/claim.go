@@ -54,9 +54,9 @@ func (s *Store) Claim(ctx context.Context, r store.ClaimRequest) ([]store.Claime
 	c := &claim{ClaimRequest: r, done: make(chan struct{})}
 	w := s.w
 	w.mu.Lock()
-	if w.closed {
+	if err := s.hasMoved(); err != nil || w.closed {
 		w.mu.Unlock()
-		return nil, store.ErrClosed
+		return nil, cmp.Or(err, store.ErrClosed)
 	}
 	w.claims.waiting = append(w.claims.waiting, c)
 	w.claims.arrived = true

@@ -13,7 +13,7 @@ func (w *writer) setHealth(err error) {
 	case lib.SQLITE_FULL, lib.SQLITE_IOERR, lib.SQLITE_READONLY, lib.SQLITE_CANTOPEN, lib.SQLITE_CORRUPT:
 		err = explain(err)
 	default:
-		if !errors.Is(err, store.ErrBusy) && !isMisplaced(err) {
+		if !errors.Is(err, store.ErrBusy) && !errors.Is(err, store.ErrMoved) && !isMisplaced(err) {
 			w.health.Store(nil)
 			return
 		}

@@ -73,8 +73,9 @@ func (lm *limiters) forget() {
 func (lm *limiters) rolledBack() { lm.forget() }
 func (lm *limiters) outdated()   { lm.forget() }
 
-// makeTriggerSQL is run with the first limits, so that a program without limits pays nothing.
-const makeTriggerSQL = `
+// LimitsTrigger is the statement that creates the trigger of a file whose runs have limits, or had. It is run with
+// the first limits, so that a program without limits pays nothing.
+const LimitsTrigger = `
 CREATE TRIGGER IF NOT EXISTS stint_runs_transition AFTER UPDATE OF state ON stint_runs WHEN old.limits IS NOT NULL
 BEGIN INSERT OR IGNORE INTO stint_transitions (run, state, limiter, flags, lease)
   VALUES (old.id, old.state, old.limiter, old.flags, old.lease); END`
@@ -105,7 +106,7 @@ func (lm *limiters) storedLimits(ls []store.Limit) (any, error) {
 		return stored, err
 	}
 	lm.made = true
-	return stored, lm.exec(makeTriggerSQL)
+	return stored, lm.exec(LimitsTrigger)
 }
 
 const limiterColumns = "id, rate, name, key, max, strategy, active, admitted, waiting, per_second, tokens, at, coalesce(wake_at, 0), " +

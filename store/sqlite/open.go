@@ -16,9 +16,11 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/stint-dev/stint/internal/graphcache"
+	"github.com/stint-dev/stint/internal/moving"
 	"github.com/stint-dev/stint/internal/selfcheck"
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/keys"
@@ -66,8 +68,9 @@ type Store struct {
 	reading          sync.RWMutex
 	closed           bool // guarded by reading
 	appMu            sync.Mutex
-	app              *sql.DB       // for BeginTx, which creates it
-	presencesChanged chan struct{} // capacity 1: other stores opened or closed the file
+	app              *sql.DB                      // for BeginTx, which creates it
+	presencesChanged chan struct{}                // capacity 1: other stores opened or closed the file
+	moved            atomic.Pointer[moving.Error] // once that is known
 
 	readMu    sync.Mutex
 	readStmts map[string]*sql.Stmt // by text
@@ -262,6 +265,9 @@ func (s *Store) prepare(conn *sql.Conn) (secret []byte, err error) {
 	}
 	if got != level {
 		return nil, fmt.Errorf("synchronous is %d, not %d as asked", got, level)
+	}
+	if err := s.readMark(ctx, conn); err != nil {
+		return nil, err
 	}
 	if err := s.patient(func() error { return migrate(ctx, conn) }); err != nil {
 		return nil, err

@@ -167,6 +167,9 @@ const lastKeySQL = "SELECT coalesce((SELECT max(seq, coalesce((SELECT max(id) FR
 // refresh drops what the writer has cached if another connection has committed since the last
 // call.
 func (w *writer) refresh() error {
+	if err := w.s.hasMoved(); err != nil {
+		return err
+	}
 	var v int64
 	if err := w.one("PRAGMA data_version", nil, &v); err != nil {
 		return err
@@ -176,6 +179,10 @@ func (w *writer) refresh() error {
 	}
 	first := w.version == -1
 	w.version = v
+	if err := w.checkMoved(); err != nil {
+		w.version = -2
+		return err
+	}
 	if err := w.one(lastKeySQL, nil, &w.lastKey); err != nil {
 		w.version = -2
 		return err

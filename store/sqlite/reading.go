@@ -139,6 +139,9 @@ func (s *Store) knownFile() error {
 		return err
 	}
 	defer conn.Close()
+	if err := s.readMark(ctx, conn); err != nil {
+		return err
+	}
 	steps, err := migrations()
 	if err != nil {
 		return err
@@ -262,6 +265,9 @@ func (w *writer) observeOnce() error {
 		changed = changed || was != w.version && was != -1
 	}
 	if changed {
+		if err := w.s.readMark(context.Background(), w.s.read); err != nil {
+			return w.noteMoved(err)
+		}
 		w.changes.Add(1)
 		w.notifyAll()
 	}

@@ -12,7 +12,14 @@ import (
 
 // Changed implements store.Stats.
 func (s *Store) Changed(ctx context.Context, after uint64) (uint64, error) {
-	return s.w.changes.Changed(ctx, after, s.w.isClosed)
+	if err := s.hasMoved(); err != nil {
+		return 0, err
+	}
+	n, err := s.w.changes.Changed(ctx, after, s.w.isClosed)
+	if err == nil {
+		err = s.hasMoved()
+	}
+	return n, err
 }
 
 func (w *writer) isClosed() bool {

@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+
+	"github.com/stint-dev/stint/internal/moving"
 )
 
 // A schemaRow is a row of sqlite_schema.
 type schemaRow struct{ kind, name, table, text string }
 
-// knownSchema is the schema that the migrations create, by name, with the trigger of the first limits.
+// knownSchema is the schema that the migrations create, by name, with what is only there at times: the trigger of
+// the first limits, and the notes of a move.
 var knownSchema = sync.OnceValues(func() (map[string]schemaRow, error) {
 	ctx := context.Background()
 	db, err := sql.Open("sqlite", Memory)
@@ -27,7 +30,7 @@ var knownSchema = sync.OnceValues(func() (map[string]schemaRow, error) {
 	if err := migrate(ctx, conn); err != nil {
 		return nil, err
 	}
-	if _, err := conn.ExecContext(ctx, makeTriggerSQL); err != nil {
+	if _, err := conn.ExecContext(ctx, LimitsTrigger+";\n"+moving.NotesSQL()); err != nil {
 		return nil, err
 	}
 	rows, err := readSchema(ctx, conn)
@@ -55,6 +58,9 @@ func readSchema(ctx context.Context, conn *sql.Conn) (all []schemaRow, err error
 	return all, rows.Err()
 }
 
+// isRequired reports whether each file has it.
+func (r *schemaRow) isRequired() bool { return r.kind != "trigger" && r.name != moving.Notes }
+
 // checkSchema refuses a file in which something else has the name of a table or view of stint's, or which has
 // a trigger on one: it would run in stint's transactions. The app's own tables, views and triggers, and its
 // indexes on stint's tables, are allowed.
@@ -72,7 +78,7 @@ func checkSchema(ctx context.Context, conn *sql.Conn) error {
 		k, ours := known[strings.ToLower(r.name)]
 		switch {
 		case ours && r == k:
-			if r.kind != "trigger" {
+			if r.isRequired() {
 				found++
 			}
 		case ours:
@@ -83,7 +89,7 @@ func checkSchema(ctx context.Context, conn *sql.Conn) error {
 	}
 	want := 0
 	for _, k := range known {
-		if k.kind != "trigger" {
+		if k.isRequired() {
 			want++
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/stint-dev/stint/internal/moving"
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/event"
 	"github.com/stint-dev/stint/store/internal/reading"
@@ -50,6 +51,9 @@ func (s *Store) BeginTx(ctx context.Context) (*sql.Tx, error) {
 	if s.path == Memory {
 		return nil, errors.New("a database in memory has one connection, which is the engine's: open a file")
 	}
+	if err := s.hasMoved(); err != nil {
+		return nil, err
+	}
 	s.appMu.Lock()
 	defer s.appMu.Unlock()
 	if s.app == nil {
@@ -85,6 +89,9 @@ func (s *Store) inAppTx(ctx context.Context, now time.Time, tx store.Tx, change 
 	if s.opts.ReadOnly {
 		return store.ErrReadOnly
 	}
+	if err := s.hasMoved(); err != nil {
+		return err
+	}
 	u := s.appUnit(ctx, now, tx)
 	var path string
 	if err := u.one("SELECT file FROM pragma_database_list WHERE name = 'main'", nil, &path); err != nil {
@@ -102,6 +109,9 @@ func (s *Store) inAppTx(ctx context.Context, now time.Time, tx store.Tx, change 
 	err := change(u)
 	if err == nil {
 		err = u.flushAll()
+	}
+	if moving.IsFenced(err) {
+		return fmt.Errorf("the app's transaction: %w: %w", store.ErrMoved, err)
 	}
 	if err != nil {
 		return fmt.Errorf("the app's transaction: %w", err)

@@ -51,6 +51,9 @@ func (s *Store) readStmt(ctx context.Context, text string) (*sql.Stmt, error) {
 // view runs a function that reads: on a connection of its own, each statement in a snapshot; or, for a
 // database in memory, in the writer.
 func (s *Store) view(ctx context.Context, f func(querier) error) error {
+	if err := s.hasMoved(); err != nil {
+		return err
+	}
 	if s.read == nil {
 		return s.doOp(ctx, &op{apply: func(u *unit) error { return f(u) }, reads: true, done: make(chan struct{})})
 	}

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -105,7 +106,7 @@ func (s *Store) doOp(ctx context.Context, o *op) error {
 	if s.opts.ReadOnly {
 		return store.ErrReadOnly
 	}
-	if err := ctx.Err(); err != nil {
+	if err := errors.Join(ctx.Err(), s.hasMoved()); err != nil {
 		return err
 	}
 	if !s.w.push(o) {
@@ -231,6 +232,9 @@ func (w *writer) cannotBegin(err error, now time.Time) bool {
 			return true // SQLite itself waited busyPoll
 		}
 		err = fmt.Errorf("%w (waited %v): %w", store.ErrBusy, w.s.opts.BusyTimeout, err)
+	}
+	if errors.Is(err, store.ErrMoved) {
+		w.refuseClaims(err)
 	}
 	w.lockedSince = time.Time{}
 	w.setHealth(err)

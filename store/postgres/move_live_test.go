@@ -1,0 +1,296 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/store"
+)
+
+// moverVariable makes the test program a mover: PATH, SCHEMA and the number of the message at which it kills
+// itself, between spaces.
+const moverVariable = "STINT_TEST_MOVE"
+
+func moveAndDie() {
+	var path, schema string
+	var at, n int
+	if _, err := fmt.Sscan(os.Getenv(moverVariable), &path, &schema, &at); err != nil {
+		panic(err)
+	}
+	_, err := Move(context.Background(), path, os.Getenv("STINT_DATABASE_URL"), MoveOptions{Options: Options{Schema: schema},
+		Progress: func(text string) {
+			if n++; n == at {
+				fmt.Println("killed after: " + text)
+				p, _ := os.FindProcess(os.Getpid())
+				p.Kill()
+				select {}
+			}
+		}})
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// moveUntil runs a mover that kills itself at its message n, and reports what it had done; "": it ended.
+func moveUntil(t *testing.T, path string, opts Options, n int) string {
+	t.Helper()
+	c := exec.Command(os.Args[0])
+	c.Env = append(os.Environ(), moverVariable+"="+path+" "+opts.Schema+" "+strconv.Itoa(n))
+	out, err := c.CombinedOutput()
+	text, killed := strings.CutPrefix(string(out), "killed after: ")
+	if err != nil && !killed {
+		t.Fatalf("mover: %v: %s", err, out)
+	}
+	return strings.TrimSpace(text)
+}
+
+// A program enqueues and works, and counts what it was told and what it did.
+type program struct {
+	*stint.Client
+	task    *stint.Task[int, int]
+	durable *stint.Task[int, int]
+	stop    func()
+	wg      sync.WaitGroup
+	enough  chan struct{}
+	over    sync.Once
+	mu      sync.Mutex
+	told    map[int]bool
+	did     map[int]int
+	steps   map[int]int
+	gate    chan struct{} // durable runs go on when it is closed
+	began   atomic.Int64
+}
+
+// newProgram starts a program on a store.
+func newProgram(t *testing.T, s store.Store) *program {
+	t.Helper()
+	c, err := stint.New(s, stint.WithLogger(slog.New(slog.DiscardHandler)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &program{Client: c, told: map[int]bool{}, did: map[int]int{}, steps: map[int]int{}, gate: make(chan struct{}), enough: make(chan struct{})}
+	p.task = stint.NewTask(c, "count", func(_ context.Context, n int) (int, error) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.did[n]++
+		return n, nil
+	})
+	p.durable = stint.NewTask(c, "durable", func(ctx context.Context, n int) (int, error) {
+		step := func(k int) (int, error) {
+			return stint.Step(ctx, fmt.Sprint("step", k), func(context.Context) (int, error) {
+				p.mu.Lock()
+				defer p.mu.Unlock()
+				p.steps[10*n+k]++
+				return k, nil
+			})
+		}
+		if _, err := step(1); err != nil {
+			return 0, err
+		}
+		p.began.Add(1)
+		select {
+		case <-p.gate: // it runs while the file moves
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+		return step(2)
+	})
+	w, err := c.NewWorker(stint.WithSlots(16))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	p.wg.Go(func() {
+		if err := w.Run(ctx); err != nil && !errors.Is(err, stint.ErrMoved) {
+			t.Error(err)
+		}
+	})
+	p.stop = cancel
+	return p
+}
+
+// enqueue enqueues one run after another until finish, each with what other calls it needs.
+func (p *program) enqueue(t *testing.T, from int) {
+	p.wg.Go(func() {
+		for n := from; ; n++ {
+			select {
+			case <-p.enough:
+				return
+			default:
+			}
+			run, err := p.task.Enqueue(context.Background(), n)
+			if err != nil {
+				t.Errorf("enqueue of %d: %v", n, err)
+				return
+			}
+			p.mu.Lock()
+			p.told[n] = true
+			p.mu.Unlock()
+			if n%7 == 0 {
+				if _, err := run.Wait(context.Background()); err != nil {
+					t.Errorf("wait for %d: %v", n, err)
+					return
+				}
+			}
+		}
+	})
+}
+
+// begun waits until so many durable runs have begun.
+func (p *program) begun(t *testing.T, n int) (runs []*stint.Run[int]) {
+	t.Helper()
+	for i := range n {
+		r, err := p.durable.Enqueue(t.Context(), i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		runs = append(runs, r)
+	}
+	for p.began.Load() < int64(n) {
+		if _, err := p.task.Run(t.Context(), -1-int(time.Now().UnixNano()>>10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return runs
+}
+
+// finish ends the program, and compares what it was told with what it did.
+func (p *program) finish(t *testing.T, runs []*stint.Run[int]) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	close(p.gate)
+	p.over.Do(func() { close(p.enough) })
+	for i, r := range runs {
+		if got, err := r.Wait(ctx); got != 2 || err != nil {
+			t.Errorf("durable run %d: %d, %v", i, got, err)
+		}
+	}
+	for { // until all that was enqueued has ended
+		page, err := p.ListRuns(ctx, stint.RunFilter{States: []stint.State{stint.StateQueued, stint.StateRunning}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(page.Runs) == 0 {
+			break
+		}
+		if _, err := p.task.Run(ctx, -1-int(time.Now().UnixNano()>>10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.stop()
+	p.wg.Wait()
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+	for n := range p.told {
+		if p.did[n] != 1 {
+			t.Errorf("run %d was executed %d times", n, p.did[n])
+		}
+	}
+	for n, times := range p.did {
+		if n >= 0 && !p.told[n] {
+			t.Errorf("run %d was executed %d times, and its enqueue failed", n, times)
+		}
+	}
+	for n, times := range p.steps {
+		if times != 1 {
+			t.Errorf("step %d of durable run %d was executed %d times", n%10, n/10, times)
+		}
+	}
+}
+
+// Programs enqueue and work while their file moves, and the mover is killed after each of its steps and run again:
+// nothing is lost, nothing is done twice, and handlers that run meanwhile end as if nothing had happened.
+func TestMoveKilledAtEachStep(t *testing.T) {
+	serverURL(t)
+	for n := 1; ; n++ {
+		done := false
+		t.Run(strconv.Itoa(n), func(t *testing.T) {
+			opts, path := newTarget(t), filepath.Join(t.TempDir(), "app.db")
+			s, err := FollowWith(path, serverURL(t), opts) // there is neither a file nor a schema
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := newProgram(t, s)
+			runs := p.begun(t, 3)
+			p.enqueue(t, 0)
+			p.enqueue(t, 1_000_000)
+			step := moveUntil(t, path, opts, n)
+			if done = step == ""; !done {
+				t.Logf("killed after: %s", step)
+				move(t, path, opts)
+			}
+			p.finish(t, runs)
+			if _, file := s.(*follower).now.Store.(*Store); !file {
+				t.Error("the program works on the file still")
+			}
+		})
+		if done || t.Failed() {
+			break
+		}
+	}
+}
+
+// A program that does not follow is told, and what it executed runs again.
+func TestMoveUnderAnotherProgram(t *testing.T) {
+	opts, path := newTarget(t), filepath.Join(t.TempDir(), "app.db")
+	old := newProgram(t, openedFile(t, path))
+	runs := old.begun(t, 1)
+	move(t, path, opts)
+	if _, err := old.task.Enqueue(t.Context(), 1); !errors.Is(err, stint.ErrMoved) || !strings.Contains(err.Error(), "postgres://") {
+		t.Errorf("enqueue: %v; want ErrMoved and the URL", err)
+	}
+	if _, err := runs[0].Wait(t.Context()); !errors.Is(err, stint.ErrMoved) {
+		t.Errorf("wait: %v; want ErrMoved", err)
+	}
+	set, err := newSettings(serverURL(t), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set.deadSilent = time.Second
+	s, err := open(t.Context(), set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newProgram(t, s)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	close(p.gate)
+	for {
+		info, err := p.GetRun(ctx, runs[0].ID())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.State == stint.StateSucceeded {
+			break
+		}
+		if _, err := p.task.Run(ctx, -1-int(time.Now().UnixNano()>>10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if p.steps[1] != 0 || p.steps[2] != 1 {
+		t.Errorf("steps after the move: %v; want only the second, once", p.steps)
+	}
+	p.stop()
+	p.wg.Wait()
+	p.Close()
+	close(old.gate)
+	old.stop()
+	old.wg.Wait()
+	old.Close()
+}
