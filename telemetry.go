@@ -116,7 +116,7 @@ func (c *Client) Changed(ctx context.Context, after uint64) (uint64, error) {
 
 // A DatabaseInfo describes the database.
 type DatabaseInfo struct {
-	Path       string // "": in memory
+	Path       string // of a file; "": in memory, or a server
 	Engine     string // name and version
 	Schema     int    // version
 	Durability string // "full" or "normal", of this client's commits
@@ -124,8 +124,12 @@ type DatabaseInfo struct {
 	Free       int64  // unused bytes of Size
 	LogSize    int64  // bytes in the write-ahead log
 	Retention  time.Duration
-	Checkpoint time.Time // when the log was last copied into the file; zero: in memory
+	Checkpoint time.Time // when the log was last copied into the file; zero: in memory, or a server
+	Server     *Server   // nil: no server
 }
+
+// A Server describes the PostgreSQL server of a database, and this program's place there.
+type Server = store.Server
 
 // Database describes the database.
 func (c *Client) Database(ctx context.Context) (*DatabaseInfo, error) {
@@ -134,7 +138,7 @@ func (c *Client) Database(ctx context.Context) (*DatabaseInfo, error) {
 		return nil, wrapStoreErr("describe the database", err)
 	}
 	return &DatabaseInfo{f.Path, f.Engine, f.Schema, f.Durability, f.Size, f.FreePages * f.PageSize, f.LogSize, c.cfg.retention,
-		f.Checkpoint}, nil
+		f.Checkpoint, f.Server}, nil
 }
 
 // scopeName is the instrumentation scope of spans and metrics.

@@ -162,7 +162,7 @@ func ParseHistogram(s string) (h Histogram) {
 
 // Facts describe a database.
 type Facts struct {
-	Path       string // "": in memory
+	Path       string // of a file; "": in memory, or a server
 	Size       int64  // bytes
 	LogSize    int64  // bytes of the write-ahead log
 	FreePages  int64
@@ -173,4 +173,28 @@ type Facts struct {
 	Durability string // of this program's commits
 	// Checkpoint is when the log was last copied into the file.
 	Checkpoint time.Time
+	Server     *Server // nil: no server
+}
+
+// A Server describes the server of a database.
+type Server struct {
+	Address, Database, Schema string
+
+	Connections    int // that are open, of all programs and to all its databases
+	MaxConnections int
+	Processes      int  // programs that have these tables open
+	Listens        bool // this program hears of others' commits; else it polls
+	// Skew is how far the server's clock is ahead of this program's. The server's decides.
+	Skew time.Duration
+	// DeadRows estimates the rows that were changed or deleted and not yet vacuumed, in the store's tables; LiveRows
+	// the others.
+	DeadRows, LiveRows int64
+	// OldestSnapshot is the age of the oldest transaction whose rows vacuum must keep; SnapshotOf says whose it is.
+	// Transactions of other roles are seen only with the rights of pg_monitor.
+	OldestSnapshot time.Duration
+	SnapshotOf     string
+	// Standbys counts the standbys that replicate, and StandbyLag is how many bytes the last of them has yet to
+	// replay; -1: unknown, which needs the rights of pg_monitor.
+	Standbys   int
+	StandbyLag int64
 }

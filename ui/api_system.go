@@ -76,7 +76,13 @@ func getHealth(h *handler, ctx context.Context, in url.Values) (any, error) {
 		return nil, err
 	}
 	out := wireHealth{OK: true, Path: d.Path, Engine: d.Engine, Schema: d.Schema, Durability: d.Durability,
-		Size: d.Size, Free: d.Free, LogSize: d.LogSize, Checkpoint: optional(d.Checkpoint)}
+		Size: d.Size}
+	if s := d.Server; s != nil {
+		out.Server = &wireServer{s.Address, s.Database, s.Schema, s.Processes, s.Connections, s.MaxConnections, s.Listens, ms(s.Skew),
+			s.DeadRows, s.LiveRows, ms(s.OldestSnapshot), s.SnapshotOf, s.Standbys, s.StandbyLag}
+	} else {
+		out.Free, out.LogSize, out.Checkpoint = &d.Free, &d.LogSize, optional(d.Checkpoint)
+	}
 	if err := h.c.Healthy(); err != nil {
 		out.OK, out.Problem = false, err.Error()
 	}

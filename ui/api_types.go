@@ -317,16 +317,37 @@ type wireStat struct {
 }
 
 type wireHealth struct {
-	OK         bool       `json:"ok"`
-	Problem    string     `json:"problem,omitempty"`
-	Path       string     `json:"path,omitempty"`
-	Engine     string     `json:"engine"`
-	Schema     int        `json:"schema"`
-	Durability string     `json:"durability"`
-	Size       int64      `json:"size"`
-	Free       int64      `json:"free"`
-	LogSize    int64      `json:"log_size"`
-	Checkpoint *time.Time `json:"checkpoint"`
+	OK         bool   `json:"ok"`
+	Problem    string `json:"problem,omitempty"`
+	Path       string `json:"path,omitempty"`
+	Engine     string `json:"engine"`
+	Schema     int    `json:"schema"`
+	Durability string `json:"durability"`
+	Size       int64  `json:"size"`
+
+	// Of a file.
+	Free       *int64     `json:"free,omitempty"`
+	LogSize    *int64     `json:"log_size,omitempty"`
+	Checkpoint *time.Time `json:"checkpoint,omitempty"`
+
+	Server *wireServer `json:"server,omitempty"`
+}
+
+type wireServer struct {
+	Address          string  `json:"address"`
+	Database         string  `json:"database"`
+	Schema           string  `json:"schema"`
+	Processes        int     `json:"processes"`
+	Connections      int     `json:"connections"`
+	MaxConnections   int     `json:"max_connections"`
+	Listens          bool    `json:"listens"`
+	SkewMS           float64 `json:"skew_ms"`
+	DeadRows         int64   `json:"dead_rows"`
+	LiveRows         int64   `json:"live_rows"`
+	OldestSnapshotMS float64 `json:"oldest_snapshot_ms"`
+	SnapshotOf       string  `json:"snapshot_of"`
+	Standbys         int     `json:"standbys"`
+	StandbyLag       int64   `json:"standby_lag"` // bytes; -1: unknown
 }
 
 type wireCheck struct {

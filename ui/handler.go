@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/stint-dev/stint"
@@ -70,7 +71,8 @@ type handler struct {
 	// See bounds.go.
 	sendBudget budget
 	slots      chan struct{}
-	names      struct { // the cache of taskNames
+	known      atomic.Pointer[string] // the cache of appName
+	names      struct {               // the cache of taskNames
 		sync.Mutex
 		all []string
 		at  time.Time

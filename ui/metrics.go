@@ -51,8 +51,30 @@ func (h *handler) metrics(w http.ResponseWriter, r *http.Request) {
 		ok = 0
 	}
 	fmt.Fprintf(&b, "stint_writable %d\n", ok)
+	if d, err := h.c.Database(r.Context()); err == nil && d.Server != nil {
+		writeServer(&b, head, d.Server)
+	}
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	w.Write([]byte(b.String()))
+}
+
+// writeServer writes what is to be watched of a server.
+func writeServer(b *strings.Builder, head func(name, help string), s *stint.Server) {
+	for _, g := range []struct {
+		name, help string
+		value      float64
+	}{
+		{"stint_server_connections", "Connections to the server, of all programs.", float64(s.Connections)},
+		{"stint_server_max_connections", "Connections that the server takes.", float64(s.MaxConnections)},
+		{"stint_server_processes", "Programs that have the database open.", float64(s.Processes)},
+		{"stint_server_clock_skew_seconds", "How far the server's clock is ahead of this program's.", s.Skew.Seconds()},
+		{"stint_server_dead_rows", "Rows that vacuum has yet to remove, estimated.", float64(s.DeadRows)},
+		{"stint_server_oldest_snapshot_seconds", "Age of the oldest transaction whose rows vacuum must keep.", s.OldestSnapshot.Seconds()},
+		{"stint_server_standby_lag_bytes", "What the last standby has yet to replay; -1: unknown.", float64(s.StandbyLag)},
+	} {
+		head(g.name, g.help)
+		fmt.Fprintf(b, "%s %g\n", g.name, g.value)
+	}
 }
 
 // A metric is a value of the last whole minute.

@@ -160,10 +160,21 @@ func (h *handler) appName() string {
 	if h.title != "" {
 		return h.title
 	}
-	if d, err := h.c.Database(context.Background()); err == nil && d.Path != "" {
-		return path.Base(d.Path)
+	if known := h.known.Load(); known != nil {
+		return *known
 	}
-	return "stint"
+	d, err := h.c.Database(context.Background())
+	if err != nil {
+		return "stint"
+	}
+	name := "stint"
+	if d.Server != nil {
+		name = d.Server.Database
+	} else if d.Path != "" {
+		name = path.Base(d.Path)
+	}
+	h.known.Store(&name) // it asks a server once
+	return name
 }
 
 // document returns a whole page: v with header, navigation and footer.

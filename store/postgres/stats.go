@@ -3,6 +3,10 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stint-dev/stint/store"
@@ -20,15 +24,43 @@ func (s *Store) Facts(ctx context.Context) (f store.Facts, err error) {
 	if s.settings.Normal {
 		f.Durability = "normal"
 	}
-	f.Path = s.settings.pool.Host + "/" + s.settings.pool.Database + " schema " + s.settings.Schema
+	pool := s.settings.pool
+	v := &store.Server{Address: net.JoinHostPort(pool.Host, strconv.Itoa(int(pool.Port))), Database: pool.Database,
+		Schema: s.settings.Schema, Listens: !s.settings.polls(), Skew: s.clock.skew().Round(time.Millisecond)}
+	if strings.HasPrefix(pool.Host, "/") { // a Unix socket
+		v.Address = pool.Host
+	}
+	f.Server = v
 	err = s.view(ctx, func(c *pgx.Conn) error {
-		return c.QueryRow(ctx, s.sql(`SELECT (SELECT version FROM stint.schema_version), 'PostgreSQL ' || current_setting('server_version'),
-			(SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint FROM pg_class c
-				WHERE c.relnamespace = to_regnamespace($1) AND c.relkind = 'r')`),
-			s.settings.Schema).Scan(&f.Schema, &f.Engine, &f.Size)
+		return c.QueryRow(ctx, s.sql(factsSQL), s.settings.Schema).Scan(&f.Schema, &f.Engine, &f.Size, &v.Connections, &v.MaxConnections,
+			&v.Processes, &v.DeadRows, &v.LiveRows, &v.OldestSnapshot, &v.SnapshotOf, &v.Standbys, &v.StandbyLag)
 	})
 	return f, err
 }
+
+// factsSQL reads what Facts tells. The oldest snapshot is that of a session, of a prepared transaction, or of a
+// standby's queries, whose age is not known. Sessions and standbys of other roles are hidden from a role without the
+// rights of pg_monitor: their columns are NULL.
+const factsSQL = `
+SELECT (SELECT version FROM stint.schema_version), 'PostgreSQL ' || current_setting('server_version'),
+  (SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint FROM pg_class c
+    WHERE c.relnamespace = to_regnamespace($1) AND c.relkind = 'r'),
+  (SELECT coalesce(sum(numbackends), 0)::bigint FROM pg_stat_database),
+  current_setting('max_connections')::bigint,
+  (SELECT count(*) FROM stint.processes),
+  t.dead, t.live,
+  coalesce(o.age, '0'), coalesce(o.whose, ''),
+  r.n, r.lag
+FROM (SELECT coalesce(sum(n_dead_tup), 0)::bigint AS dead, coalesce(sum(n_live_tup), 0)::bigint AS live
+    FROM pg_stat_user_tables WHERE schemaname = $1) t
+  CROSS JOIN (SELECT count(*) AS n, coalesce(max(CASE WHEN pg_is_in_recovery() THEN 0
+    ELSE coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn), -1) END), 0)::bigint AS lag FROM pg_stat_replication) r
+  LEFT JOIN (SELECT clock_timestamp() - at AS age, whose FROM (
+      SELECT xact_start AS at, format('process %s of %s, role %s, %s', pid,
+        coalesce(nullif(application_name, ''), 'a program without a name'), usename, state) AS whose
+      FROM pg_stat_activity WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+      UNION ALL SELECT prepared, format('prepared transaction %s', gid) FROM pg_prepared_xacts) a
+    ORDER BY at LIMIT 1) o ON true`
 
 // checks count rows that no sequence of commits and crashes can leave.
 var checks = []struct{ what, query string }{
