@@ -79,11 +79,15 @@ func (w *writer) countGroup(u *unit, calls int) {
 	w.counters.Commit(u.now, u.took)
 }
 
+// depthSQL counts the runs that are queued, up to store.MaxCount.
+const depthSQL = `(SELECT least(10000, (SELECT count(*) FROM (SELECT 1 FROM stint.runs WHERE state = 3 AND limiter IS NULL LIMIT 10000) a) +
+  (SELECT count(*) FROM (SELECT 1 FROM stint.runs WHERE state = 3 AND limiter IS NOT NULL LIMIT 10000) b)))`
+
 const storeCountersSQL = `
 INSERT INTO stint.counters AS c (span, queue, task, at, process, enqueued, started, succeeded, failed, canceled, skipped, retried, waits,
   durations, depth, commits, changes, syncs)
 VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,
-  greatest($15, CASE WHEN $19 THEN (SELECT count(*) FROM (SELECT 1 FROM stint.runs WHERE state = 3 LIMIT 10000) q) ELSE 0 END),$16,$17,$18)
+  greatest($15, CASE WHEN $19 THEN ` + depthSQL + ` ELSE 0 END),$16,$17,$18)
 ON CONFLICT (span, queue, task, at, process) DO UPDATE SET enqueued = excluded.enqueued, started = excluded.started,
   succeeded = excluded.succeeded, failed = excluded.failed, canceled = excluded.canceled, skipped = excluded.skipped,
   retried = excluded.retried, waits = excluded.waits, durations = excluded.durations, depth = greatest(c.depth, excluded.depth),
@@ -97,12 +101,12 @@ type counterRows struct {
 
 var _ count.Rows = counterRows{}
 
-// Depth implements count.Rows: the statement that stores the counters reads it.
-func (counterRows) Depth() (int, error) { return 0, nil }
+// Depth implements count.Rows. The sweeper counts; without one the statement that stores the counters does.
+func (r counterRows) Depth() (int, error) { return int(r.s.sweeper.depth.Load()), nil }
 
 // Put implements count.Rows.
 func (r counterRows) Put(n count.Span, c *store.Counters) error {
-	r.s.storeCounters(r.b, n, r.s.direct.process.name, c, n.Name == count.Name{})
+	r.s.storeCounters(r.b, n, r.s.direct.process.name, c, n.Name == count.Name{} && r.s.settings.polls())
 	return nil
 }
 

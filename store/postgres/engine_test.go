@@ -18,7 +18,7 @@ import (
 )
 
 // newSchema returns the URL of the server for tests, and the name of a schema that is dropped after the test.
-func newSchema(t *testing.T) (url, schema string) {
+func newSchema(t testing.TB) (url, schema string) {
 	t.Helper()
 	url = os.Getenv("STINT_DATABASE_URL")
 	if url == "" {
@@ -41,7 +41,7 @@ func newSchema(t *testing.T) (url, schema string) {
 }
 
 // newClient returns an engine on a schema, as a program of its own would have it.
-func newClient(t *testing.T, url, schema string) *stint.Client {
+func newClient(t testing.TB, url, schema string) *stint.Client {
 	t.Helper()
 	s, err := postgres.Open(t.Context(), url, postgres.Options{Schema: schema})
 	if err != nil {

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -153,6 +154,7 @@ type sweeper struct {
 	signaled chan struct{} // capacity 1
 	done     chan struct{}
 	stop     context.CancelFunc
+	depth    atomic.Int64 // how many runs are queued, up to store.MaxCount
 }
 
 const sweepShare = 20
@@ -183,16 +185,29 @@ func (x *sweeper) run(ctx context.Context) {
 
 func (x *sweeper) sweep(ctx context.Context) {
 	x.s.view(ctx, func(c *pgx.Conn) error { // an error: it looks again
-		rows, err := c.Query(ctx, x.s.sql(readyLanesSQL))
-		if err != nil {
+		var lanes []readyLane
+		b := &pgx.Batch{}
+		b.Queue("BEGIN")
+		b.Queue("SET LOCAL enable_seqscan = off") // as on the writer's connection
+		b.Queue(x.s.sql(readyLanesSQL)).Query(func(rows pgx.Rows) (err error) {
+			lanes, err = pgx.CollectRows(rows, scanReadyLane)
+			return err
+		})
+		b.Queue(x.s.sql("SELECT " + depthSQL)).QueryRow(func(r pgx.Row) error {
+			var n int64
+			err := r.Scan(&n)
+			x.depth.Store(n)
+			return err
+		})
+		b.Queue("COMMIT")
+		if err := c.SendBatch(ctx, b).Close(); err != nil {
 			return err
 		}
-		lanes, err := pgx.CollectRows(rows, scanReadyLane)
-		if err == nil && len(lanes) > 0 {
+		if len(lanes) > 0 {
 			x.s.w.sweptLanes(lanes)
 			signal(x.s.w.signaled)
 		}
-		return err
+		return nil
 	})
 }
 

@@ -156,8 +156,9 @@ func (u *unit) eventParts() {
 		"AND match = $3 AND filter = $4 ORDER BY run, scope, seq", match,
 		func(r pgx.CollectableRow) (k entryKey, err error) { return k, r.Scan(&k.run, &k.scope, &k.seq) })
 	u.hadBy = lookupOne[int64, int64]("SELECT run FROM stint.journal WHERE event = $1")
-	u.triggers = newLookup("SELECT key, filter, coalesce(graph, 0), template FROM stint.triggers WHERE gone_at IS NULL "+
-		"AND wild = ($1 = '') AND ($1 = '' OR key = $1) ORDER BY key, task, id", func(key string) []any { return []any{key} },
+	const triggers = "SELECT key, filter, coalesce(graph, 0), template, task, id FROM stint.triggers WHERE gone_at IS NULL AND "
+	u.triggers = newLookup("SELECT key, filter, coalesce, template FROM ("+triggers+"NOT wild AND key = $1 AND $1 <> '' UNION ALL "+
+		triggers+"wild AND $1 = '') t ORDER BY key, task, id", func(key string) []any { return []any{key} },
 		func(r pgx.CollectableRow) (t triggerRow, err error) {
 			return t, r.Scan(&t.Key, &t.Filter, &t.graph, &t.template)
 		}).kept()
