@@ -45,6 +45,9 @@ var attacks = []attack{
 	{"soak", "kills", 8, 0, soak},
 	{"programs", "kills", 40, 8, programs},
 	{"cut", "faults", 200, 30, cut},
+	{"backends", "ends", 100, 25, backends},
+	{"postmaster", "kills", 15, 3, postmaster},
+	{"frozen", "freezes", 8, 2, frozen},
 }
 
 // A round is one attack's turn.

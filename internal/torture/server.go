@@ -172,7 +172,7 @@ func (s *server) start(ctx context.Context) error {
 			return err
 		}
 		for s.running() {
-			if s.command("pg_isready", "-q", "-h", "127.0.0.1", "-p", fmt.Sprint(s.port)) == nil {
+			if inDatabase(s.url(), func(db *sql.DB) error { return db.PingContext(ctx) }) == nil {
 				return nil
 			}
 			if wait(ctx, 20*time.Millisecond); ctx.Err() != nil {
@@ -246,11 +246,6 @@ func (s *server) close() {
 	s.stop()
 	os.RemoveAll(s.dir)
 	os.Remove(ledgerOf(s.url()))
-}
-
-// exec runs statements on the server.
-func (s *server) exec(query string) error {
-	return inDatabase(s.url(), func(db *sql.DB) error { _, err := db.Exec(query); return err })
 }
 
 // processes returns the IDs of the server's processes whose title has a text.

@@ -143,6 +143,9 @@ func (w *writer) tryGroup(ctx context.Context, u *unit, group []*change, claims 
 	plain = u.foresee(group) && plain && w.epoch.n >= 0
 	b := &pgx.Batch{}
 	b.Queue("BEGIN")
+	if w.s.settings.pooled {
+		b.Queue("SET LOCAL " + idleSetting + " = " + idleFor)
+	}
 	if plain {
 		w.lockEpoch(b)
 		b.Queue(w.s.sql(assumeEpochSQL), w.epoch.n)

@@ -200,9 +200,20 @@ func (w *writer) close() {
 	<-w.done
 }
 
+// The server ends a connection of a writer that does nothing in a transaction: its program is frozen, or its machine
+// is lost, and others wait for what it has locked. A living program decides in milliseconds.
+const (
+	idleSetting = "idle_in_transaction_session_timeout"
+	idleFor     = "5000" // milliseconds
+)
+
 func (w *writer) connect(ctx context.Context) (err error) {
 	if w.conn == nil || w.conn.IsClosed() {
-		w.conn, err = w.s.settings.connect(ctx, w.s.settings.pool)
+		to := w.s.settings.pool.Copy()
+		if !w.s.settings.pooled {
+			to.RuntimeParams[idleSetting] = idleFor
+		}
+		w.conn, err = w.s.settings.connect(ctx, to)
 	}
 	return err
 }
