@@ -85,21 +85,22 @@ func (s *Store) Claim(ctx context.Context, r store.ClaimRequest) ([]store.Claime
 // claimLaneSQL starts the first ready runs of a lane, from a position on; claimSQL those of an array. Those
 // that another process is about to start are passed over. claimedSQL reads the runs that executions were
 // given.
-const (
+var (
 	claimLaneSQL = `
 WITH heads AS (SELECT t.id, t.flags FROM stint.runs t
-  WHERE t.lane = $4 AND t.state = 3 AND t.limiter IS NULL AND (t.rank, t.turn, t.id) >= ($5, $6, $7)
-  ORDER BY t.rank, t.turn, t.id LIMIT $8 FOR UPDATE SKIP LOCKED)` + claimSet
+  WHERE t.lane = $5 AND t.state = 3 AND t.limiter IS NULL AND (t.rank, t.turn, t.id) >= ($6, $7, $8)
+  ORDER BY t.rank, t.turn, t.id LIMIT $9 FOR UPDATE SKIP LOCKED)` + claimSet
 
 	claimSQL = `
-WITH heads AS (SELECT h.id, h.flags FROM unnest($4::bigint[]) AS u (id) CROSS JOIN LATERAL (
+WITH heads AS (SELECT h.id, h.flags FROM unnest($5::bigint[]) AS u (id) CROSS JOIN LATERAL (
   SELECT t.id, t.flags FROM stint.runs t WHERE t.id = u.id AND t.state = 3 AND t.limiter IS NULL FOR UPDATE SKIP LOCKED) h)` + claimSet
 
+	// The flags before the start tell whether the run is resumed. If $4, no run may have limits.
 	claimSet = `
 UPDATE stint.runs r SET state = 4, attempt = attempt + 1, executions = executions + 1,
   lease = $1::bigint + (limits IS NOT NULL)::integer, worker = $2, started_at = $3, start_by = NULL, flags = r.flags & -5
 FROM heads WHERE r.id = heads.id
-RETURNING heads.flags & 4 <> 0, ` + claimedColumns
+RETURNING (heads.flags & 4) * ` + assert("NOT $4::boolean OR r.limits IS NULL") + ` <> 0, ` + claimedColumns
 
 	claimedSQL = "SELECT false, " + claimedColumns + " FROM stint.runs r WHERE r.worker = $1 AND r.state = 4 AND r.lease & -2 = ANY ($2)"
 
@@ -167,12 +168,10 @@ func (s *serving) serve(ctx context.Context, c *claim, free int, alone bool) (in
 	if err != nil || x.Only == nil && len(x.Runs) == 0 || x.Only != nil && x.Most == 0 {
 		return 0, err
 	}
-	got := w.queueClaim(s.b, c, x, u.now)
+	usual := (alone || x.Only != nil) && s.usual(x) // what others choose does not depend on what this one gets
+	got := w.queueClaim(s.b, c, x, u.now, usual)
 	s.ahead = nil
-	if (alone || x.Only != nil) && s.usual(x) { // what others choose does not depend on what this one gets
-		if w.epoch.limits || u.limitsUsed {
-			s.b.Queue(w.s.sql(assumeUnlimitedSQL), c.Worker, int64(c.leases[len(c.leases)-1])|leaseLimited)
-		}
+	if usual {
 		c.pending = &pendingClaim{x, got}
 		return 0, nil
 	}
@@ -253,10 +252,10 @@ func (s *serving) write(ctx context.Context) error {
 }
 
 // queueClaim queues the statement that starts the chosen runs. What it returns is filled once that was sent.
-func (w *writer) queueClaim(b *pgx.Batch, c *claim, x ready.Choice, now int64) *[]claimedRow {
+func (w *writer) queueClaim(b *pgx.Batch, c *claim, x ready.Choice, now int64, unlimited bool) *[]claimedRow {
 	lease := newLease()
 	c.leases = append(c.leases, lease)
-	text, args := claimSQL, []any{int64(lease), c.Worker, now}
+	text, args := claimSQL, []any{int64(lease), c.Worker, now, unlimited}
 	if x.Only != nil {
 		from := x.Only.Bound()
 		text, args = claimLaneSQL, append(args, x.Only.ID, from.Rank, from.Turn, from.ID, x.Most)

@@ -17,7 +17,7 @@ import (
 //
 //   - A run that ends is executed under the outcome's lease, was not asked to cancel, has no limits, and
 //     nobody waits for its end. lifecycle.Finish reads nothing else of it (Rows.Try).
-//   - A durable call is made by an execution that is current, and there is no entry at its address.
+//   - A durable call is made by an execution that is current, and no entry at its address is done.
 //   - What the process remembers (lanes, pauses, workers, whether runs have limits) holds: the epoch is the
 //     same, under the lock that who changes it takes alone.
 //   - New keys come after all that is committed: the server moves them up if they do not.
@@ -68,6 +68,7 @@ var (
 		col("value", "bytea", func(r *callRow) *[]byte { return &r.value }),
 		col("error", "text", func(r *callRow) *[]byte { return &r.reason }),
 		number("at", func(r *callRow) *int64 { return &r.at }),
+		number("attempts", func(r *callRow) *int64 { return &r.attempts }),
 	}
 	freshColumns = []column[freshRow]{
 		number("id", func(r *freshRow) *int64 { return &r.Key }),
@@ -99,21 +100,19 @@ var (
 		"AND t.limits IS NULL RETURNING 1) SELECT " + assert("count(*) = $7") + " FROM ended"
 	unawaitedSQL = "SELECT " + assert("NOT EXISTS (SELECT 1 FROM stint.awaited WHERE child = ANY ($1))")
 
-	// assumeUnlimitedSQL asserts that no run that a claim has started has limits: its lease would say so.
-	assumeUnlimitedSQL = "SELECT " + assert("NOT EXISTS (SELECT 1 FROM stint.runs WHERE worker = $1 AND state = 4 AND lease = $2)")
-
-	// callSQL records durable calls.
+	// callSQL records the results of durable steps, or completes the entries that are pending there.
 	callSQL = "WITH current AS MATERIALIZED (SELECT u.* FROM " + arraysOf(callColumns) + " CROSS JOIN LATERAL (" +
 		"SELECT 1 FROM stint.runs t WHERE t.id = u.run AND t.lease = u.lease AND t.state + 0 = 4 FOR UPDATE) r), " +
-		"made AS (INSERT INTO stint.journal (run, scope, seq, kind, name, done, value, error, at) " +
-		"SELECT run, scope, seq, kind, name, true, value, error, at FROM current ON CONFLICT DO NOTHING RETURNING 1) " +
-		"SELECT " + assert("count(*) = $10") + " FROM made"
+		"made AS (INSERT INTO stint.journal AS j (run, scope, seq, kind, name, done, value, error, at, attempts) " +
+		"SELECT run, scope, seq, kind, name, true, value, error, at, attempts FROM current ON CONFLICT (run, scope, seq) DO UPDATE " +
+		"SET name = excluded.name, done = true, value = excluded.value, error = excluded.error, at = excluded.at, " +
+		"attempts = excluded.attempts WHERE NOT j.done RETURNING 1) SELECT " + assert("count(*) = $11") + " FROM made"
 
 	// freshSQL inserts runs, with keys after all that are committed (R5), and ranks as of those. By how much
 	// they were moved is stored with the group's number, for those who lose the answer.
 	freshSQL = `WITH moved AS MATERIALIZED (
   SELECT greatest(0, ((last >> 11) - ($9::bigint >> 11) + 1) << 11) AS by FROM (` + lastKeySQL + ` AS last) k),
-old AS (DELETE FROM stint.groups WHERE process = $10 AND n < $11),
+old AS (DELETE FROM stint.groups WHERE process = $10 AND n BETWEEN $11 - 64 AND $11 - 1),
 mine AS (INSERT INTO stint.groups (process, n, moved) SELECT $10, $11, by FROM moved),
 runs AS (INSERT INTO stint.runs (id, lane, rank, due_at, state, priority, metadata, input)
   SELECT u.id + by, u.lane, u.rank + CASE WHEN u.due_at = 0 THEN ((u.id + by) >> 20) - (u.id >> 20) ELSE 0 END, nullif(u.due_at, 0),
@@ -165,7 +164,7 @@ func (u *unit) ends(run int64) bool { return u.assumed.ends[run] != nil }
 
 // assumeCall records a durable call of a run that was not read, and reports whether it may.
 func (u *unit) assumeCall(run int64, lease store.Lease, e *store.Entry) bool {
-	if !u.assuming || !u.runs.unknown(run) || e.Kind != store.EntryStep || !e.Done || e.Attempts > 0 || !e.Due.IsZero() {
+	if !u.assuming || !u.runs.unknown(run) || e.Kind != store.EntryStep || !e.Done || !e.Due.IsZero() {
 		return false
 	}
 	u.assumed.entries = append(u.assumed.entries, &callRow{newEntryRow(run, e), int64(lease)})
