@@ -215,7 +215,7 @@ func (s *serving) usual(x ready.Choice) bool {
 			return false
 		}
 	}
-	return !s.careful || !s.w.epoch.limits && !s.u.limitsUsed
+	return !s.careful
 }
 
 // claimAgainAfter is how long claims wait that chose runs which others hold: others start them, or have locked them

@@ -206,6 +206,9 @@ func (u keyRows) Replace(key int64, n *store.NewRun, due int64) (bool, error) {
 	}
 	setBy := u.nextKey(u.now) // the settings are this enqueue's, not those of the run's enqueue
 	r.limits = string(store.EncodeLimits(store.SetByEnqueue(n.Limits, setBy)))
+	if r.limits != "" {
+		u.useLimits()
+	}
 	r.SetDue(due)
 	r.StartIn = lifecycle.StartIn(n.StartIn)
 	r.SetStartBy(r.Due)
