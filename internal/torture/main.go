@@ -48,6 +48,7 @@ var attacks = []attack{
 	{"backends", "ends", 100, 25, backends},
 	{"postmaster", "kills", 15, 3, postmaster},
 	{"frozen", "freezes", 8, 2, frozen},
+	{"standby", "failovers", 6, 2, standby},
 }
 
 // A round is one attack's turn.

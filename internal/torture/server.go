@@ -61,9 +61,6 @@ type server struct {
 
 // pgBin returns the directory of PostgreSQL's programs, the newest of Debian's.
 func pgBin() (string, error) {
-	if path, err := exec.LookPath("initdb"); err == nil {
-		return filepath.Dir(path), nil
-	}
 	all, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
 	best, version := "", 0.0
 	for _, path := range all {

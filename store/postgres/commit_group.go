@@ -242,6 +242,7 @@ func (w *writer) committed(u *unit, calls int) {
 	w.s.awaits.tell(&u.told)
 	w.s.notifier.add(&u.told)
 	if u.wrote {
+		w.acknowledged = w.n
 		w.s.commits.Add(calls)
 		w.own = append(w.own, u.xid)
 	}
@@ -254,6 +255,7 @@ func (w *writer) committed(u *unit, calls int) {
 func (w *writer) lostCommit(ctx context.Context, u *unit, claims []*claim, lost error) error {
 	w.drop()
 	w.s.setHealth(&unavailableError{lost})
+	w.connectAgain(ctx)
 	done, err := w.s.settings.wasCommitted(ctx, w.s.direct.process.name, w.n)
 	switch {
 	case err != nil:

@@ -25,13 +25,15 @@ type direct struct {
 	silent  func()                      // the server has not answered for silentAfter
 	revived func(context.Context) error // the process was taken for dead, and is in the table again
 
-	answered atomic.Int64 // when the last beat was sent that the server has answered: nanoseconds since began
-	away     atomic.Pointer[error]
-	began    time.Time
-	measured time.Time
-	dead     bool // others have taken the process for dead, and revived was not done yet
-	wg       sync.WaitGroup
-	stop     context.CancelFunc
+	answered  atomic.Int64 // when the last beat was sent that the server has answered: nanoseconds since began
+	away      atomic.Pointer[error]
+	began     time.Time
+	measured  time.Time
+	startOver func(context.Context) error // the server has lost its last commits
+	setBack   atomic.Bool                 // it has, and startOver was not done yet
+	dead      bool                        // others have taken the process for dead, and revived was not done yet
+	wg        sync.WaitGroup
+	stop      context.CancelFunc
 }
 
 // A notice says what a commit has changed. Empty fields were not changed.
@@ -214,6 +216,11 @@ func (d *direct) beat(ctx context.Context) error {
 	if err == nil && d.dead {
 		if err = d.revived(ctx); err == nil {
 			d.dead = false
+		}
+	}
+	if err == nil && d.setBack.Swap(false) {
+		if err = d.startOver(ctx); err != nil {
+			d.setBack.Store(true)
 		}
 	}
 	if err == nil && time.Since(d.measured) >= clockEvery {

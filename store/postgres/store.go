@@ -89,7 +89,7 @@ func open(ctx context.Context, set *settings) (*Store, error) {
 	s.direct.heard = s.heard
 	s.direct.missed = s.missed
 	s.direct.silent = func() { s.watches.lose(nil) }
-	s.direct.revived = s.revived
+	s.direct.revived, s.direct.startOver = s.revived, s.startOver
 	if s.read, err = newReaders(ctx, set); err != nil {
 		return nil, errors.Join(err, s.direct.close(ctx))
 	}

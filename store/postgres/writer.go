@@ -57,17 +57,18 @@ type writer struct {
 	again    time.Time // when claims are served again that met runs which others hold; zero: there are none
 
 	// Owned by the goroutine.
-	conn        *pgx.Conn // nil: it broke
-	unit        *unit
-	epoch       epoch
-	counters    count.Set
-	lanes       laneSet
-	n           int64 // of the last group
-	pollBackoff time.Duration
-	others      int64     // sum of the numbers of other processes' groups, under a fake clock
-	seen        snapshot  // the server's transactions at the last poll
-	own         []int64   // the transactions of this process since then
-	looked      time.Time // when it last looked at all of the database's lanes and times
+	conn         *pgx.Conn // nil: it broke
+	unit         *unit
+	epoch        epoch
+	counters     count.Set
+	lanes        laneSet
+	n            int64 // of the last group
+	acknowledged int64 // of the last group that has changed something and was committed
+	pollBackoff  time.Duration
+	others       int64     // sum of the numbers of other processes' groups, under a fake clock
+	seen         snapshot  // the server's transactions at the last poll
+	own          []int64   // the transactions of this process since then
+	looked       time.Time // when it last looked at all of the database's lanes and times
 }
 
 func newWriter(s *Store) *writer {
@@ -213,7 +214,12 @@ func (w *writer) connect(ctx context.Context) (err error) {
 		if !w.s.settings.pooled {
 			to.RuntimeParams[idleSetting] = idleFor
 		}
-		w.conn, err = w.s.settings.connect(ctx, to)
+		if w.conn, err = w.s.settings.connect(ctx, to); err != nil {
+			return err
+		}
+		if err = w.checkEnd(ctx); err != nil {
+			w.drop()
+		}
 	}
 	return err
 }
