@@ -88,10 +88,12 @@ func (m *mover) moveBack(ctx context.Context) (err error) {
 		if err := m.copyBack(ctx, temp); err != nil {
 			return err
 		}
+		m.say("all is in %s, and was checked", temp)
 		if err := m.endBack(ctx); err != nil {
 			return err
 		}
 	}
+	m.say("the database refuses every new run")
 	if err := os.Rename(temp, m.path); err != nil {
 		return err
 	}
@@ -117,6 +119,9 @@ func (m *mover) beginBack(ctx context.Context) (copied bool, err error) {
 		m.state = moveState{Back: m.path}
 		return m.state.store(ctx, m.set, tx)
 	})
+	if err == nil && !copied {
+		m.say("no program can open the database")
+	}
 	return copied, explain(err)
 }
 

@@ -19,25 +19,31 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// moverVariable makes the test program a mover: PATH, SCHEMA and the number of the message at which it kills
-// itself, between spaces.
+// moverVariable makes the test program a mover: PATH, SCHEMA, the number of the message at which it kills itself, and
+// whether it moves back to the path, between spaces.
 const moverVariable = "STINT_TEST_MOVE"
 
 func moveAndDie() {
 	var path, schema string
 	var at, n int
-	if _, err := fmt.Sscan(os.Getenv(moverVariable), &path, &schema, &at); err != nil {
+	var back bool
+	if _, err := fmt.Sscan(os.Getenv(moverVariable), &path, &schema, &at, &back); err != nil {
 		panic(err)
 	}
-	_, err := Move(context.Background(), path, os.Getenv("STINT_DATABASE_URL"), MoveOptions{Options: Options{Schema: schema},
-		Progress: func(text string) {
-			if n++; n == at {
-				fmt.Println("killed after: " + text)
-				p, _ := os.FindProcess(os.Getpid())
-				p.Kill()
-				select {}
-			}
-		}})
+	opts := MoveOptions{Options: Options{Schema: schema}, Progress: func(text string) {
+		if n++; n == at {
+			fmt.Println("killed after: " + text)
+			p, _ := os.FindProcess(os.Getpid())
+			p.Kill()
+			select {}
+		}
+	}}
+	var err error
+	if url := os.Getenv("STINT_DATABASE_URL"); back {
+		_, err = MoveBack(context.Background(), url, path, opts)
+	} else {
+		_, err = Move(context.Background(), path, url, opts)
+	}
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)
@@ -46,10 +52,10 @@ func moveAndDie() {
 }
 
 // moveUntil runs a mover that kills itself at its message n, and reports what it had done; "": it ended.
-func moveUntil(t *testing.T, path string, opts Options, n int) string {
+func moveUntil(t *testing.T, path string, opts Options, n int, back bool) string {
 	t.Helper()
 	c := exec.Command(os.Args[0])
-	c.Env = append(os.Environ(), moverVariable+"="+path+" "+opts.Schema+" "+strconv.Itoa(n))
+	c.Env = append(os.Environ(), moverVariable+"="+fmt.Sprint(path, " ", opts.Schema, " ", n, " ", back))
 	out, err := c.CombinedOutput()
 	text, killed := strings.CutPrefix(string(out), "killed after: ")
 	if err != nil && !killed {
@@ -76,7 +82,7 @@ type program struct {
 }
 
 // newProgram starts a program on a store.
-func newProgram(t *testing.T, s store.Store) *program {
+func newProgram(t testing.TB, s store.Store) *program {
 	t.Helper()
 	c, err := stint.New(s, stint.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
@@ -124,7 +130,7 @@ func newProgram(t *testing.T, s store.Store) *program {
 }
 
 // enqueue enqueues one run after another until finish, each with what other calls it needs.
-func (p *program) enqueue(t *testing.T, from int) {
+func (p *program) enqueue(t testing.TB, from int) {
 	p.wg.Go(func() {
 		for n := from; ; n++ {
 			select {
@@ -151,7 +157,7 @@ func (p *program) enqueue(t *testing.T, from int) {
 }
 
 // begun waits until so many durable runs have begun.
-func (p *program) begun(t *testing.T, n int) (runs []*stint.Run[int]) {
+func (p *program) begun(t testing.TB, n int) (runs []*stint.Run[int]) {
 	t.Helper()
 	for i := range n {
 		r, err := p.durable.Enqueue(t.Context(), i)
@@ -169,7 +175,7 @@ func (p *program) begun(t *testing.T, n int) (runs []*stint.Run[int]) {
 }
 
 // finish ends the program, and compares what it was told with what it did.
-func (p *program) finish(t *testing.T, runs []*stint.Run[int]) {
+func (p *program) finish(t testing.TB, runs []*stint.Run[int]) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -230,7 +236,7 @@ func TestMoveKilledAtEachStep(t *testing.T) {
 			runs := p.begun(t, 3)
 			p.enqueue(t, 0)
 			p.enqueue(t, 1_000_000)
-			step := moveUntil(t, path, opts, n)
+			step := moveUntil(t, path, opts, n, false)
 			if done = step == ""; !done {
 				t.Logf("killed after: %s", step)
 				move(t, path, opts)
@@ -293,4 +299,117 @@ func TestMoveUnderAnotherProgram(t *testing.T) {
 	old.stop()
 	old.wg.Wait()
 	old.Close()
+}
+
+// A mover back that is killed after any of its steps is run again: programs get the database or the file, never both.
+func TestMoveBackKilledAtEachStep(t *testing.T) {
+	opts, path := newTarget(t), filepath.Join(t.TempDir(), "app.db")
+	x := newShop(t, openedFile(t, path))
+	x.fill(t)
+	x.Close()
+	s := openedFile(t, path)
+	before := dump(t, s, true)
+	s.Close()
+	move(t, path, opts)
+	back := filepath.Join(t.TempDir(), "back.db")
+	for n := 1; ; n++ {
+		step := moveUntil(t, back, opts, n, true)
+		if step == "" {
+			break
+		}
+		t.Logf("killed after: %s", step)
+		if _, err := os.Stat(back); err == nil {
+			t.Errorf("killed after %s: the file is at its path", step)
+		}
+		if _, err := Open(t.Context(), serverURL(t), opts); err == nil {
+			t.Errorf("killed after %s: the database was opened", step)
+		}
+		if n == 3 { // this time the program goes on with the database
+			if err := CancelMoveBack(t.Context(), serverURL(t), MoveOptions{Options: opts}); err != nil {
+				t.Fatal(err)
+			}
+			p, err := Open(t.Context(), serverURL(t), opts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			same(t, before, dump(t, p, true))
+			p.Close()
+		}
+	}
+	s = openedFile(t, back)
+	defer s.Close()
+	same(t, before, dump(t, s, true))
+}
+
+// A move that was killed is canceled: the file is as before. A later one begins anew.
+func TestMoveCanceled(t *testing.T) {
+	opts, path := newTarget(t), filepath.Join(t.TempDir(), "app.db")
+	p := newProgram(t, openedFile(t, path))
+	runs := p.begun(t, 3)
+	p.enqueue(t, 0)
+	step := moveUntil(t, path, opts, 7, false)
+	if _, err := Open(t.Context(), serverURL(t), opts); err == nil || !strings.Contains(err.Error(), "being moved into it") {
+		t.Errorf("killed after %s: open of the database: %v; want an error that says so", step, err)
+	}
+	if err := CancelMove(t.Context(), path, serverURL(t), MoveOptions{Options: opts}); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := Open(t.Context(), serverURL(t), opts); err != nil {
+		t.Errorf("open after the cancel: %v", err)
+	} else {
+		if got := dump(t, s, false); strings.Contains(strings.Join(got, " "), "run ") {
+			t.Errorf("the database has runs: %v", got)
+		}
+		s.Close()
+	}
+	p.finish(t, runs)
+	s := openedFile(t, path)
+	before := dump(t, s, true)
+	s.Close()
+	move(t, path, opts)
+	moved, err := Open(t.Context(), serverURL(t), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer moved.Close()
+	same(t, before, dump(t, moved, true))
+}
+
+// A file whose database cannot be reached is neither lost nor written to: the program waits, and says so.
+func TestFollowWithoutServer(t *testing.T) {
+	opts, path := newTarget(t), filepath.Join(t.TempDir(), "app.db")
+	set, err := newSettings(serverURL(t), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy, through := newProxy(t, set)
+	makeFile(t, path)
+	s, err := FollowWith(path, through.pool.ConnString(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	proxy.set(func([]byte) bool { return false }, nil)
+	move(t, path, opts)
+	if _, err := s.Counts(t.Context()); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("call: %v; want ErrUnavailable", err)
+	}
+	if err := s.Healthy(); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("healthy: %v; want ErrUnavailable", err)
+	}
+	if _, err := FollowWith(filepath.Join(t.TempDir(), "new.db"), through.pool.ConnString(), opts); err == nil {
+		t.Error("a new file was made, though nobody knows whether the old one has moved")
+	}
+	proxy.set(nil, nil)
+	if _, err := s.Counts(t.Context()); err != nil {
+		t.Errorf("call once the server is there: %v", err)
+	}
+	other, err := FollowWith(filepath.Join(t.TempDir(), "new.db"), through.pool.ConnString(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if _, ok := other.(*follower).now.Store.(*Store); !ok {
+		t.Error("on a machine without the file the program works on a file")
+	}
 }

@@ -187,8 +187,11 @@ func TestMoveOfEveryKind(t *testing.T) {
 	s := openedFile(t, path)
 	before := dump(t, s, true)
 	s.Close()
-	move(t, path, opts)
-
+	withPassword := strings.Replace(serverURL(t), "@", ":secret@", 1)
+	if _, err := Move(t.Context(), path, withPassword, MoveOptions{Options: opts}); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, path)
 	if _, err := sqlite.Open(path, sqlite.Options{}); !errors.Is(err, store.ErrMoved) || !strings.Contains(err.Error(), "postgres://") {
 		t.Errorf("open of the file: %v; want ErrMoved with the URL", err)
 	}
@@ -247,5 +250,34 @@ func (x *shop) goesOn(t testing.TB) {
 	}
 	if _, err := x.limited.Run(ctx, 9, stint.WithQueue("closed")); err != nil {
 		t.Errorf("after a run in the resumed queue: %v", err)
+	}
+}
+
+// refused checks that a file refuses the writes of a program that knows nothing of moves, and names the database
+// without its password.
+func refused(t *testing.T, path string) {
+	t.Helper()
+	db, err := openFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for _, statement := range []string{"UPDATE stint_runs SET priority = 1", "DELETE FROM stint_journal", "DELETE FROM stint_keys",
+		"INSERT INTO stint_queues (name) VALUES ('new')", "INSERT OR REPLACE INTO stint_queues (name) VALUES ('default')"} {
+		_, err := db.ExecContext(t.Context(), statement)
+		if err == nil || !strings.Contains(err.Error(), "this file has moved to postgres://") || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v; want an error with the URL without its password", statement, err)
+		}
+	}
+	if _, err := sqlite.Open(path, sqlite.Options{}); err == nil || strings.Contains(err.Error(), "secret") {
+		t.Errorf("open: %v; want an error without the password", err)
+	}
+}
+
+func TestTextsForServer(t *testing.T) {
+	for text, want := range map[string]string{"": "", "äöü": "äöü", "a\x00b": "a?b", "\xff\xfeü\xc3": "??ü?", "\uFFFD": "\uFFFD"} {
+		if got := toServer(text, "text"); got != want || len(want) != len(text) {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
 	}
 }
