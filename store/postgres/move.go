@@ -136,8 +136,10 @@ func (m *mover) move(ctx context.Context) error {
 	return m.check(ctx)
 }
 
-// moveLock is the key of the advisory lock of movers, with the schema's hash.
-const moveLock = 0x4d56
+const (
+	moveLock   = 0x4d56 // the key of the advisory lock of movers, with the schema's hash
+	killedWait = 10 * time.Second
+)
 
 // connect connects to the server and makes the tables. One mover at a time has a schema.
 func (m *mover) connect(ctx context.Context) (err error) {
@@ -156,14 +158,29 @@ func (m *mover) connect(ctx context.Context) (err error) {
 	if err := m.set.check(ctx, m.conn); err != nil {
 		return err
 	}
-	var alone bool
-	if err := m.conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1, hashtext($2))", moveLock, m.set.Schema).Scan(&alone); err != nil {
-		return explain(err)
-	}
-	if !alone {
-		return errors.New("another move into this schema is going on: wait for it")
+	if err := m.lockSchema(ctx); err != nil {
+		return err
 	}
 	return m.set.migrate(ctx, m.conn, m.set.needs())
+}
+
+// lockSchema takes the lock of movers. The server may need a moment to notice that one was killed which had it.
+func (m *mover) lockSchema(ctx context.Context) error {
+	for end := time.Now().Add(killedWait); ; {
+		var locked bool
+		err := m.conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1, hashtext($2))", moveLock, m.set.Schema).Scan(&locked)
+		if err != nil || locked {
+			return explain(err)
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("another move of schema %s is going on: wait for it", m.set.Schema)
+		}
+		select {
+		case <-time.After(killedWait / 100):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // openFile opens the file, which must exist.
@@ -293,6 +310,7 @@ func (m *mover) cancel(ctx context.Context) error {
 			_, err := tx.Exec(ctx, m.sql("DELETE FROM stint.meta WHERE key = 'move'"))
 			return err
 		})
+		m.state.Token = ""
 		if err == nil {
 			err = m.makeIndexes(ctx)
 		}
@@ -332,6 +350,14 @@ func (s *settings) moveState(ctx context.Context, q interface {
 	return state, nil
 }
 
+// lockState is moveState in a transaction that no other which asks for the lock goes beside.
+func (s *settings) lockState(ctx context.Context, tx pgx.Tx) (*moveState, error) {
+	if _, err := tx.Exec(ctx, qualify("SELECT FROM stint.meta WHERE key = 'secret' FOR UPDATE", s.Schema)); err != nil {
+		return nil, explain(err)
+	}
+	return s.moveState(ctx, tx)
+}
+
 // store stores the state.
 func (state *moveState) store(ctx context.Context, s *settings, tx pgx.Tx) error {
 	value, err := json.Marshal(state)
@@ -346,11 +372,7 @@ func (state *moveState) store(ctx context.Context, s *settings, tx pgx.Tx) error
 // an error if the database is not the target.
 func (s *settings) finishMove(ctx context.Context, c *pgx.Conn, token string) error {
 	err := pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
-		// Whoever comes second waits, and finds it done.
-		if _, err := tx.Exec(ctx, qualify("SELECT FROM stint.meta WHERE key = 'secret' FOR UPDATE", s.Schema)); err != nil {
-			return err
-		}
-		state, err := s.moveState(ctx, tx)
+		state, err := s.lockState(ctx, tx) // whoever comes second waits, and finds it done
 		if err != nil {
 			return err
 		}

@@ -82,7 +82,7 @@ type program struct {
 }
 
 // newProgram starts a program on a store.
-func newProgram(t testing.TB, s store.Store) *program {
+func newProgram(t testing.TB, s store.Store, opts ...stint.WorkerOption) *program {
 	t.Helper()
 	c, err := stint.New(s, stint.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
@@ -115,7 +115,7 @@ func newProgram(t testing.TB, s store.Store) *program {
 		}
 		return step(2)
 	})
-	w, err := c.NewWorker(stint.WithSlots(16))
+	w, err := c.NewWorker(append(opts, stint.WithSlots(16))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -411,5 +411,56 @@ func TestFollowWithoutServer(t *testing.T) {
 	defer other.Close()
 	if _, ok := other.(*follower).now.Store.(*Store); !ok {
 		t.Error("on a machine without the file the program works on a file")
+	}
+}
+
+// Of two programs that follow, one makes no call while the file moves: it only waits, for runs and for a run's end. It
+// learns of the move all the same.
+func TestMoveUnderIdleProgram(t *testing.T) {
+	opts, path := newTarget(t), filepath.Join(t.TempDir(), "app.db")
+	follow := func(queue string) *program {
+		s, err := FollowWith(path, serverURL(t), opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return newProgram(t, s, stint.WithQueues(queue))
+	}
+	idle, busy := follow("idle"), follow(stint.DefaultQueue)
+	waits, err := idle.task.Enqueue(t.Context(), 7, stint.WithDelay(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := waits.Wait(context.Background())
+		ended <- err
+	}()
+	busy.enqueue(t, 0)
+	move(t, path, opts)
+	busy.finish(t, nil)
+
+	other, err := Open(t.Context(), serverURL(t), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := stint.New(other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.CancelRuns(t.Context(), stint.RunFilter{IDs: []string{waits.ID()}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; !errors.Is(err, stint.ErrCanceled) {
+		t.Errorf("wait for a run that was canceled after the move: %v", err)
+	}
+	count := stint.NewTask(c, "count", func(context.Context, int) (int, error) { return 0, errors.New("not here") })
+	if got, err := count.Run(t.Context(), -5, stint.WithQueue("idle")); got != -5 || err != nil {
+		t.Errorf("a run that another program enqueued after the move: %d, %v", got, err)
+	}
+	idle.stop()
+	idle.wg.Wait()
+	if err := idle.Close(); err != nil {
+		t.Error(err)
 	}
 }

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -160,7 +161,7 @@ func (m *mover) copyAll(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			return pgx.BeginFunc(ctx, m.conn, func(tx pgx.Tx) (err error) {
+			return m.change(ctx, func(tx pgx.Tx) (err error) {
 				if n, err = m.copyRows(ctx, m.reader, tx, t, lanes, selectSQL(t, m.columns[t.Name], false)); err != nil {
 					return err
 				}
@@ -215,11 +216,23 @@ func (m *mover) makeIndexes(ctx context.Context) error {
 	}
 	m.say("created %d indexes in %v", len(m.state.Indexes), time.Since(began).Round(time.Millisecond))
 	m.state.Indexes = nil
+	if m.state.Token == "" { // it was canceled
+		return nil
+	}
+	return m.change(ctx, func(tx pgx.Tx) error { return m.state.store(ctx, m.set, tx) })
+}
+
+// change changes the target, unless the move has ended without this mover, which was cut off from the server for long.
+func (m *mover) change(ctx context.Context, f func(pgx.Tx) error) error {
 	return pgx.BeginFunc(ctx, m.conn, func(tx pgx.Tx) error {
-		if state, err := m.set.moveState(ctx, tx); state == nil || err != nil {
-			return err // it was canceled
+		state, err := m.set.lockState(ctx, tx)
+		if err == nil && (state == nil || state.Token != m.state.Token) {
+			err = errors.New("the move was ended or canceled by another: run `stint move` again to see")
 		}
-		return m.state.store(ctx, m.set, tx)
+		if err != nil {
+			return err
+		}
+		return f(tx)
 	})
 }
 
@@ -269,7 +282,7 @@ func (m *mover) rounds(ctx context.Context) error {
 // has the state of that transaction. also is done in the server's transaction.
 func (m *mover) round(ctx context.Context, c *sql.Conn, last int64, also func(pgx.Tx) error) error {
 	m.report.Rounds++
-	return pgx.BeginFunc(ctx, m.conn, func(tx pgx.Tx) error {
+	return m.change(ctx, func(tx pgx.Tx) error {
 		noted, err := m.notedTables(ctx, c, last)
 		if err != nil {
 			return err
