@@ -13,6 +13,7 @@ import (
 
 	"github.com/anishathalye/porcupine"
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/postgres"
 	"github.com/stint-dev/stint/store/sqlite"
 )
 
@@ -22,18 +23,41 @@ import (
 func history(ctx context.Context, r *round) error {
 	for range r.count {
 		path := filepath.Join(r.dir("history"), "h.db")
-		h, err := record(ctx, path, int64(r.rng.IntN(1<<30)))
+		if err := r.ordered(ctx, func() (store.Store, error) { return sqlite.Open(path, sqlite.Options{}) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// linear is history over two stores on one PostgreSQL database.
+func linear(ctx context.Context, r *round) error {
+	for range r.count {
+		place, drop, err := newDatabase()
 		if err != nil {
 			return err
 		}
-		switch porcupine.CheckOperationsTimeout(runModel, h.ops, patience) {
-		case porcupine.Illegal:
-			r.verdict.add(&r.verdict.Doubled, 1, "a history of %d calls has no order", len(h.ops))
-		case porcupine.Unknown:
-			return fmt.Errorf("no verdict on a history of %d calls within %v", len(h.ops), patience)
+		err = r.ordered(ctx, func() (store.Store, error) { return postgres.Open(ctx, place, postgres.Options{}) })
+		if drop(); err != nil {
+			return err
 		}
-		r.faults += len(h.ops)
 	}
+	return nil
+}
+
+// ordered records a history over two stores, and looks for its order.
+func (r *round) ordered(ctx context.Context, open func() (store.Store, error)) error {
+	h, err := record(ctx, open, int64(r.rng.IntN(1<<30)))
+	if err != nil {
+		return err
+	}
+	switch porcupine.CheckOperationsTimeout(runModel, h.ops, patience) {
+	case porcupine.Illegal:
+		r.verdict.add(&r.verdict.Doubled, 1, "a history of %d calls has no order", len(h.ops))
+	case porcupine.Unknown:
+		return fmt.Errorf("no verdict on a history of %d calls within %v", len(h.ops), patience)
+	}
+	r.faults += len(h.ops)
 	return nil
 }
 
@@ -136,11 +160,11 @@ func (h *recording) one(n int) (store.ID, bool) {
 }
 
 // record runs callers, each with a random generator of its own.
-func record(ctx context.Context, path string, seed int64) (*recording, error) {
+func record(ctx context.Context, open func() (store.Store, error), seed int64) (*recording, error) {
 	h := &recording{began: time.Now()}
-	var stores [2]*sqlite.Store
+	var stores [2]store.Store
 	for i := range stores {
-		s, err := sqlite.Open(path, sqlite.Options{})
+		s, err := open()
 		if err != nil {
 			return nil, err
 		}
@@ -167,9 +191,12 @@ func record(ctx context.Context, path string, seed int64) (*recording, error) {
 	return h, errors.Join(errs...)
 }
 
+// claimFor is how long a caller waits for a run that it may claim.
+const claimFor = 5 * time.Millisecond
+
 type caller struct {
 	h      *recording
-	s      *sqlite.Store
+	s      store.Store
 	n      int
 	worker int64
 	rng    uint64
@@ -213,7 +240,7 @@ func (c *caller) enqueue(ctx context.Context) error {
 }
 
 func (c *caller) claim(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Millisecond)
+	ctx, cancel := context.WithTimeout(ctx, claimFor)
 	defer cancel()
 	from := c.h.now()
 	got, err := c.s.Claim(ctx, store.ClaimRequest{Worker: c.worker, Free: func() int { return 2 },

@@ -49,6 +49,9 @@ var attacks = []attack{
 	{"postmaster", "kills", 15, 3, postmaster},
 	{"frozen", "freezes", 8, 2, frozen},
 	{"standby", "failovers", 6, 2, standby},
+	{"room", "full disks", 6, 2, room},
+	{"idle", "transactions", 30, 6, idle},
+	{"linear", "calls", 10, 3, linear},
 }
 
 // A round is one attack's turn.
