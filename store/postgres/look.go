@@ -19,6 +19,15 @@ const (
 	pollMax   = 10 * time.Minute
 )
 
+// longer returns how long to wait for what one has waited for a pause: as long, but under a fake clock, where a
+// month would mean millions of looks.
+func (s *settings) longer(pause time.Duration) time.Duration {
+	if s.bubble {
+		return min(2*pause, pollMax)
+	}
+	return pause
+}
+
 func (w *writer) every() time.Duration {
 	if w.s.settings.polls() {
 		return max(pollEvery, w.pollBackoff)

@@ -64,7 +64,8 @@ func (s *Store) Await(ctx context.Context, id store.ID, until store.Until) (stor
 		return store.Result{}, store.ErrClosed
 	}
 	defer s.awaits.drop(key, a)
-	for over := false; ; {
+	over := false
+	for wait := lookEvery; ; wait = s.settings.longer(wait) {
 		r, done, err := s.result(ctx, key, until)
 		lost := unavailable(err) // it is waited for, as the run is
 		if !lost && (done || over || err != nil) {
@@ -83,7 +84,7 @@ func (s *Store) Await(ctx context.Context, id store.ID, until store.Until) (stor
 			if lost {
 				pause(ctx, reconnectMin)
 			}
-		case <-time.After(lookEvery): // a notice may be lost
+		case <-time.After(wait): // a notice may be lost
 		case <-ctx.Done():
 			return store.Result{}, ctx.Err()
 		}

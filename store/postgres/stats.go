@@ -24,18 +24,29 @@ func (s *Store) Facts(ctx context.Context) (f store.Facts, err error) {
 	if s.settings.Normal {
 		f.Durability = "normal"
 	}
-	pool := s.settings.pool
-	v := &store.Server{Address: net.JoinHostPort(pool.Host, strconv.Itoa(int(pool.Port))), Database: pool.Database,
-		Schema: s.settings.Schema, Listens: !s.settings.polls(), Skew: s.clock.skew().Round(time.Millisecond)}
-	if strings.HasPrefix(pool.Host, "/") { // a Unix socket
-		v.Address = pool.Host
-	}
+	v := &store.Server{Database: s.settings.pool.Database, Schema: s.settings.Schema, Listens: !s.settings.polls(),
+		Skew: s.clock.skew().Round(time.Millisecond)}
 	f.Server = v
 	err = s.view(ctx, func(c *pgx.Conn) error {
+		v.Address = address(c)
 		return c.QueryRow(ctx, s.sql(factsSQL), s.settings.Schema).Scan(&f.Schema, &f.Engine, &f.Size, &v.Connections, &v.MaxConnections,
 			&v.Processes, &v.DeadRows, &v.LiveRows, &v.OldestSnapshot, &v.SnapshotOf, &v.Standbys, &v.StandbyLag)
 	})
 	return f, err
+}
+
+// address returns where a connection goes to: of several hosts in a URL, to one.
+func address(c *pgx.Conn) string {
+	to := c.Config()
+	for _, other := range to.Fallbacks {
+		if other.Host != to.Host || other.Port != to.Port {
+			return c.PgConn().Conn().RemoteAddr().String()
+		}
+	}
+	if strings.HasPrefix(to.Host, "/") { // a Unix socket
+		return to.Host
+	}
+	return net.JoinHostPort(to.Host, strconv.Itoa(int(to.Port)))
 }
 
 // factsSQL reads what Facts tells. The oldest snapshot is that of a session, of a prepared transaction, or of a
@@ -71,7 +82,7 @@ var checks = []struct{ what, query string }{
 	{"running workflow runs of which no task is left", `SELECT count(*) FROM stint.runs r WHERE r.state = 4 AND r.flags & 2 <> 0
 		AND NOT EXISTS (SELECT 1 FROM stint.runs n WHERE n.parent = r.id AND n.node IS NOT NULL AND n.state < 7)`},
 	{"tasks of a workflow that are there twice", `SELECT count(*) FROM (SELECT 1 FROM stint.runs
-		WHERE node IS NOT NULL AND parent IS NOT NULL GROUP BY parent, node HAVING count(*) > 1) q`},
+		WHERE node IS NOT NULL AND parent IS NOT NULL AND flags & 2 = 0 GROUP BY parent, node HAVING count(*) > 1) q`},
 	{"running runs of no worker", `SELECT count(*) FROM stint.runs r WHERE r.state = 4 AND r.worker > 0
 		AND NOT EXISTS (SELECT 1 FROM stint.workers w WHERE w.id = r.worker)`},
 	{"crons that never tick and do not say why", `SELECT count(*) FROM stint.crons WHERE next_at IS NULL AND NOT paused AND gone_at IS NULL

@@ -172,13 +172,10 @@ func (s *Store) Recover(ctx context.Context) (store.Recovered, error) {
 	if s.settings.ReadOnly {
 		return store.Recovered{}, store.ErrReadOnly
 	}
-	for pause := recoverEvery; ; {
+	for pause := recoverEvery; ; pause = s.settings.longer(pause) {
 		r, err := s.recover(ctx)
 		if err != nil || r.Requeued > 0 || len(r.Blocked) > 0 {
 			return r, err
-		}
-		if s.settings.bubble { // where a month would mean millions of looks
-			pause = min(2*pause, pollMax)
 		}
 		select {
 		case <-time.After(pause):
