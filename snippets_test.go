@@ -33,6 +33,7 @@ import (
 	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/alert"
 	"github.com/stint-dev/stint/cel"
+	"github.com/stint-dev/stint/store/postgres"
 	"github.com/stint-dev/stint/ui"
 	"github.com/stint-dev/stint/webhook"
 	"golang.org/x/time/rate"
@@ -51,6 +52,7 @@ var (
 	client *stint.Client
 	mux    *http.ServeMux
 	secret string
+	poolerURL, serverURL string
 	issue  Issue
 	o      Order
 	r      interface{ Mount(string, http.Handler) } // chi
@@ -249,7 +251,7 @@ func (s snippet) compile(exports importer.Lookup) (first error) {
 // exportsOf returns where the compiled packages are that snippets import.
 func exportsOf(t *testing.T) importer.Lookup {
 	t.Helper()
-	out, err := exec.Command("go", "list", "-export", "-deps", "-f", "{{.ImportPath}} {{.Export}}", ".", "./ui", "./alert", "./cel", "./stinttest", "./webhook", "golang.org/x/time/rate").Output()
+	out, err := exec.Command("go", "list", "-export", "-deps", "-f", "{{.ImportPath}} {{.Export}}", ".", "./ui", "./alert", "./cel", "./store/postgres", "./stinttest", "./webhook", "golang.org/x/time/rate").Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}
