@@ -16,6 +16,9 @@ func TestSearchErrors(t *testing.T) {
 	texts := []string{
 		`no "such" file`, "a < b && c > d", `C:\temp\new`, "first\nsecond", "tab\there", "naïve ÜBER Straße", "日本 €", "100% of_it", "it's", "plain", "bad \xff byte", "\u2028 line", "", "nul\x00nul",
 	}
+	if serverURL != "" { // a text of PostgreSQL has no NUL: an error with one is searched as it is stored
+		texts[13] = "without"
+	}
 	failing := stint.NewTask(c, "failing", func(_ context.Context, i int) (int, error) {
 		return 0, stint.NonRetryable(errors.New(texts[i]))
 	})
@@ -37,6 +40,9 @@ func TestSearchErrors(t *testing.T) {
 		// how it is stored is not found
 		{"message", nil}, {"kind", nil}, {`\"`, nil}, {`\n`, []int{2}}, {`\u003c`, nil}, {"goroutine", nil}, {"{", nil}, {`\\`, nil}, {"panic", nil}, {"first_second", nil}, {"a%d", nil},
 	} {
+		if serverURL != "" && strings.Contains(tc.text, "\x00") {
+			tc.want = nil
+		}
 		var want []string
 		for _, i := range tc.want {
 			want = append(want, ids[i])
@@ -64,6 +70,9 @@ func TestSearchMetadata(t *testing.T) {
 	c := opened(t)
 	task := stint.NewTask(c, "task", func(context.Context, int) (int, error) { return 0, nil })
 	values := []string{`a"b`, `a\b`, "a\nb", "<&>", "ünï", "%", "a_b", "aXb", "", "1", "1.0", "true", "null", " x ", "\u2028", "A", "a", "日本", "é", "e\u0301", "x\x00y", "x"}
+	if serverURL != "" { // a text of PostgreSQL has no NUL
+		values = slices.DeleteFunc(values, func(v string) bool { return strings.Contains(v, "\x00") })
+	}
 	ids := map[string]string{}
 	for _, v := range values {
 		ids[v] = enqueue(t, task, 0, stint.WithMetadata(map[string]string{"k": v, "key " + v: "other"})).ID()

@@ -71,6 +71,9 @@ func TestNoPayloadIsLogged(t *testing.T) {
 	if text := logs.String(); !strings.Contains(text, "fails") || strings.Contains(text, secret) {
 		t.Errorf("logged:\n%s", text)
 	}
+	if serverURL != "" {
+		return
+	}
 	all, err := filepath.Glob(path + "*")
 	if err != nil || len(all) < 3 {
 		t.Fatalf("%q, %v", all, err)

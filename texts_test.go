@@ -85,7 +85,7 @@ func TestLargeTexts(t *testing.T) {
 			flowing := enqueue(t, flow, 1)
 			flowing.Wait(t.Context())
 			wholeText(t, "the error of a workflow's task", infoOf(t, flowing).Tasks[0].Error, 1<<10)
-			if stat, err := os.Stat(path + "-wal"); err != nil || stat.Size() > 8<<20 {
+			if stat, err := os.Stat(path + "-wal"); serverURL == "" && (err != nil || stat.Size() > 8<<20) {
 				t.Errorf("the log of the file has %d bytes after eight attempts (%v)", stat.Size(), err)
 			}
 		})

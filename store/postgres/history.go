@@ -2,7 +2,10 @@ package postgres
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stint-dev/stint/store"
@@ -18,11 +21,25 @@ type reader struct {
 
 // Query implements reading.Querier.
 func (r reader) Query(text string, args ...any) (reading.Rows, error) {
-	rows, err := r.c.Query(r.ctx, r.s.rewritten(text), args...)
+	rows, err := r.c.Query(r.ctx, r.s.rewritten(text), asStored(args)...)
 	if err != nil {
 		return nil, err
 	}
 	return readerRows{rows}, nil
+}
+
+// asStored returns arguments with texts as the database has them: bytes that are not UTF-8, which a server refuses,
+// are U+FFFD there, and a NUL, which no text can have, is escaped in JSON. The arguments are not changed.
+func asStored(args []any) []any {
+	for i, a := range args {
+		text, ok := a.(string)
+		if !ok || utf8.ValidString(text) && !strings.Contains(text, "\x00") {
+			continue
+		}
+		args = slices.Clone(args)
+		args[i] = strings.ReplaceAll(strings.ToValidUTF8(text, "\ufffd"), "\x00", `\u0000`)
+	}
+	return args
 }
 
 // rewritten returns a statement of package reading for the store's schema.

@@ -65,7 +65,7 @@ func (w *writer) poll(ctx context.Context, now bool) {
 	if w.others != others {
 		w.pollBackoff = 0
 	} else if w.s.settings.bubble {
-		w.pollBackoff = min(max(2*w.pollBackoff, 2*pollEvery), pollMax)
+		w.pollBackoff = min(max(w.pollBackoff+w.pollBackoff/16, pollEvery+time.Millisecond), pollMax)
 	}
 	w.others = others
 }
