@@ -65,7 +65,9 @@ func (w *writer) poll(ctx context.Context, now bool) {
 	if w.others != others {
 		w.pollBackoff = 0
 	} else if w.s.settings.bubble {
-		w.pollBackoff = min(max(w.pollBackoff+w.pollBackoff/16, pollEvery+time.Millisecond), pollMax)
+		// By a sixteenth, so that a commit is seen soon after a short quiet; in whole milliseconds, as instants are stored.
+		more := max(w.pollBackoff/16, time.Millisecond).Truncate(time.Millisecond)
+		w.pollBackoff = min(max(w.pollBackoff, pollEvery)+more, pollMax)
 	}
 	w.others = others
 }
