@@ -173,7 +173,8 @@ type Facts struct {
 	Durability string // of this program's commits
 	// Checkpoint is when the log was last copied into the file.
 	Checkpoint time.Time
-	Server     *Server // nil: no server
+	Server     *Server  // nil: no server
+	Warnings   []string // what an operator should see to, a sentence each
 }
 
 // A Server describes the server of a database.

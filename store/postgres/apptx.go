@@ -30,7 +30,7 @@ type appDB struct {
 }
 
 func newAppDB(s *settings, process string) *appDB {
-	a := &appDB{Connector: stdlib.GetConnector(*s.pool), set: s, process: process + "/app"}
+	a := &appDB{Connector: stdlib.GetConnector(*s.pool.config()), set: s, process: process + "/app"}
 	a.life, a.stop = context.WithCancel(context.Background())
 	a.db = sql.OpenDB(a)
 	return a

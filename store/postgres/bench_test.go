@@ -135,9 +135,10 @@ func benchPickup(b *testing.B, other bool) {
 		from = stint.NewTask[benchInput, struct{}](newClient(b, url, schema), "noop", nil)
 	}
 	defer benchWork(b, c)()
-	var took []time.Duration
+	var took []time.Duration // for a metric
+	stamp := time.Now
 	one := func() {
-		t := time.Now()
+		t := stamp()
 		r, err := from.Enqueue(b.Context(), benchSample)
 		if err != nil {
 			b.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/damage"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
 	"github.com/stint-dev/stint/store/internal/limits"
 	"github.com/stint-dev/stint/store/internal/ready"
@@ -341,7 +342,7 @@ func (w *writer) start(ctx context.Context, u *unit, got []claimedRow, worker in
 				u.runs.ask(got[i].key)
 			}
 			if got[i].node != nil {
-				missed = cmp.Or(missed, u.startTask(&got[i], worker))
+				missed = cmp.Or(missed, forRun(got[i].key, func() error { return u.startTask(&got[i], worker) }))
 			}
 		}
 		for i := range got {
@@ -406,20 +407,46 @@ func (w *writer) readBack(ctx context.Context, u *unit, claims []*claim) error {
 		}
 		c.got = nil
 		w.arrived(ready.Choice{}, got)
-		err = u.until(ctx, w.conn, func() (missed error) {
-			for i := range got {
-				if got[i].node != nil {
-					missed = cmp.Or(missed, u.startTask(&got[i], c.Worker))
+		for again := true; again; {
+			err = u.until(ctx, w.conn, func() (missed error) {
+				for i := range got {
+					if got[i].node != nil {
+						missed = cmp.Or(missed, forRun(got[i].key, func() error { return u.startTask(&got[i], c.Worker) }))
+					}
 				}
-			}
-			return missed
-		})
-		if err != nil {
+				return missed
+			})
+			got, again = w.withoutDamage(got, err)
+		}
+		if err != nil && !isDamage(err) {
 			return err
 		}
 		w.give(u, c, got)
 	}
 	return nil
+}
+
+// withoutDamage returns the runs but for the one that an error says is damaged, which quarantineClaimed blocks: its
+// claim is committed. It reports whether the error was of one of them.
+func (w *writer) withoutDamage(got []claimedRow, err error) (left []claimedRow, some bool) {
+	var d *damage.Damage
+	if !errors.As(err, &d) {
+		return got, false
+	}
+	left = slices.DeleteFunc(got, func(r claimedRow) bool { return r.key == d.Run })
+	w.damaged = append(w.damaged, d)
+	return left, true
+}
+
+// withoutTasks returns the runs but for tasks of workflows, which are damaged: they have the lane of other runs.
+func (w *writer) withoutTasks(got []claimedRow) []claimedRow {
+	return slices.DeleteFunc(got, func(r claimedRow) bool {
+		if r.node == nil {
+			return false
+		}
+		w.damaged = append(w.damaged, &damage.Damage{Run: r.key, Err: errors.New("a workflow's task in the lane of another")})
+		return true
+	})
 }
 
 // newLease returns a lease that was never given: at random, so that a server which has lost its last
@@ -429,6 +456,6 @@ func newLease() store.Lease { return store.Lease(1+rand.Int64N(1<<61)) << 1 }
 // leaseLimited is the bit of a lease that says that its run has limits: its end is not a plain one.
 const leaseLimited = 1
 
-// ofWorkflow reports whether the runs of a lane are tasks of a workflow, which share a lane (store.Graph.Lane):
-// their input is that of the workflow's run.
-func ofWorkflow(l *ready.Lane) bool { return strings.HasSuffix(l.Task, ":") }
+// ofWorkflow reports whether the runs of a lane are tasks of a workflow, which share a lane (store.Graph.Lane), but
+// for those that a worker lacked (store.Graph.TaskName): their input is that of the workflow's run.
+func ofWorkflow(l *ready.Lane) bool { return strings.Contains(l.Task, ":") }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -15,6 +16,7 @@ const commitTries = 5
 // commitGroup commits changes and serves claims, and answers them.
 func (w *writer) commitGroup(ctx context.Context, group []*change, claims []*claim) {
 	plain := true
+	damaged := map[int64]bool{}
 	for tries := 1; ; tries++ {
 		was, err := w.tryCommit(ctx, group, claims, plain)
 		for _, c := range claims {
@@ -24,20 +26,36 @@ func (w *writer) commitGroup(ctx context.Context, group []*change, claims []*cla
 		}
 		switch {
 		case err == nil:
-		case was && !unavailable(err): // something was not as assumed
+			w.quarantineClaimed(ctx)
+		case was && !unavailable(err) && !isLocked(err): // something was not as assumed
 			plain = false
 			continue
-		case retriable(err) && tries < commitTries:
+		case isDamage(err) && w.quarantine(ctx, err, damaged):
+			for _, c := range group {
+				c.err = nil
+			}
+			tries--
+			continue
+		case isLocked(err) && len(group) < 2:
+			w.requeue(claims)
+			w.meetsLock(group, claims)
+			return
+		case retriable(err) && !isLocked(err) && tries < commitTries:
 			for _, c := range group {
 				c.err = nil
 			}
 			continue
 		case len(group) > 1 && !unavailable(err):
 			w.requeue(claims)
+			w.recheckClaims(len(claims) > 0)
+			if isLocked(err) {
+				w.meetsLock(group, claims)
+			}
 			for _, c := range group {
 				c.err = nil
-				w.commitGroup(ctx, []*change{c}, nil)
 			}
+			w.commitGroup(ctx, group[:len(group)/2], nil)
+			w.commitGroup(ctx, group[len(group)/2:], nil)
 			return
 		default:
 			for _, c := range group {
@@ -72,10 +90,11 @@ func (w *writer) requeue(claims []*claim) {
 
 // commitSome commits a group, and reports whether there may be more to do at once.
 func (w *writer) commitSome(ctx context.Context) bool {
+	tried := w.tryBlocked(ctx)
 	group := w.take()
 	w.mu.Lock()
 	now := w.s.clock.Now().UnixMilli()
-	due := w.next <= now
+	due := w.next <= now && !time.Now().Before(w.blocked.timers)
 	w.outdated(w.oldEpoch)
 	w.oldEpoch = false
 	var claims []*claim
@@ -85,10 +104,10 @@ func (w *writer) commitSome(ctx context.Context) bool {
 	}
 	w.mu.Unlock()
 	if len(group) == 0 && len(claims) == 0 && !due && w.counters.DueAt() > now {
-		return false
+		return tried
 	}
 	if due {
-		group = append(group, &change{apply: (*unit).fireTimers, done: make(chan struct{})})
+		group = append(group, &change{apply: (*unit).fireTimers, timers: true, done: make(chan struct{})})
 	}
 	w.commitGroup(ctx, group, claims)
 	if due {
@@ -122,11 +141,12 @@ func (w *writer) tryCommit(ctx context.Context, group []*change, claims []*claim
 	case !broken(w.conn, err):
 		w.conn.Exec(ctx, "ROLLBACK")
 		if away(err) {
+			w.drop() // the next may lead to another server
 			err = &unavailableError{explain(err)}
 			w.s.setHealth(err)
 		}
-	case sent:
-		return was, w.lostCommit(ctx, u, claims, err)
+	case sent && !pgconn.SafeToRetry(err): // else nothing was sent
+		return was, w.lostCommit(ctx, u, group, claims, err)
 	default:
 		w.drop()
 		err = &unavailableError{err}
@@ -142,10 +162,7 @@ func (w *writer) tryGroup(ctx context.Context, u *unit, group []*change, claims 
 	careful := !plain
 	plain = u.foresee(group) && plain && w.epoch.n >= 0
 	b := &pgx.Batch{}
-	b.Queue("BEGIN")
-	if w.s.settings.pooled {
-		b.Queue("SET LOCAL " + idleSetting + " = " + idleFor)
-	}
+	w.begin(b)
 	if plain {
 		w.lockEpoch(b)
 		b.Queue(w.s.sql(assumeEpochSQL), w.epoch.n)
@@ -210,6 +227,7 @@ func (w *writer) write(ctx context.Context, u *unit, b *pgx.Batch, claims []*cla
 		x, got := c.pending.choice, *c.pending.got
 		c.pending = nil
 		w.arrived(x, got)
+		got = w.withoutTasks(got)
 		if w.give(u, c, got); len(got) == 0 && x.Only == nil {
 			w.claimAgain()
 		}
@@ -252,11 +270,17 @@ func (w *writer) committed(u *unit, calls int) {
 }
 
 // lostCommit finds out what became of a group whose commit was sent, and whose connection was lost.
-func (w *writer) lostCommit(ctx context.Context, u *unit, claims []*claim, lost error) error {
+func (w *writer) lostCommit(ctx context.Context, u *unit, group []*change, claims []*claim, lost error) error {
 	w.drop()
 	w.s.setHealth(&unavailableError{lost})
+	for _, c := range group {
+		c.state.Store(changeUnknown)
+	}
 	w.connectAgain(ctx)
 	done, err := w.s.settings.wasCommitted(ctx, w.s.direct.process.name, w.n)
+	for _, c := range group {
+		c.state.Store(changeTaken)
+	}
 	switch {
 	case err != nil:
 		return &unavailableError{errors.Join(lost, err)}
@@ -271,6 +295,7 @@ func (w *writer) lostCommit(ctx context.Context, u *unit, claims []*claim, lost 
 			return err
 		}
 	}
+	w.s.setHealth(nil)
 	return nil
 }
 

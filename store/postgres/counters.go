@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -44,10 +45,10 @@ func (u *unit) countEndings() error {
 		name := count.Name{Queue: n.queue, Task: n.task}
 		if r.Node != 0 {
 			g, err := workflowRows{u}.Graph(r.Node >> lifecycle.NodeBits)
-			if err != nil {
+			if err != nil && !errors.Is(err, store.ErrNotFound) {
 				return err
 			}
-			if place := workflow.Place(r.Node); place < len(g.Tasks) {
+			if place := workflow.Place(r.Node); err == nil && place < len(g.Tasks) {
 				name.Task = g.TaskName(place) // all tasks of a workflow share a lane
 			}
 		}

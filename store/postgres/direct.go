@@ -131,6 +131,13 @@ func (d *direct) end() {
 // close ends the goroutines and removes the process from the table.
 func (d *direct) close(ctx context.Context) error {
 	d.end()
+	if d.process.conn.IsClosed() { // a beat was cut short
+		c, err := d.s.connect(ctx, d.s.direct)
+		if err != nil {
+			return nil // others remove it, as they do if a program dies
+		}
+		d.process.conn, d.process.locked = c, false
+	}
 	err := d.s.leave(ctx, d.process)
 	return errors.Join(err, d.process.conn.Close(ctx))
 }

@@ -87,6 +87,13 @@ func TestDirectReconnects(t *testing.T) {
 	if got := receive(t, heard); !reflect.DeepEqual(got, notice{}) {
 		t.Errorf("heard %+v after a break, want that some may have been lost", got)
 	}
+	for locked, ctx := false, withinMinutes(t); !locked; { // the server lets go the old connection's lock, maybe after the first try
+		err := dial(t, s).QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted
+			AND classid::bigint = (`+lockClass+`)::bigint & 4294967295 AND objid::bigint = $2)`, s.Schema, d.process.number).Scan(&locked)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 	age(t, s, d.process, 3*time.Second) // only its lock shows that it lives, until the next beat
 	if dead := deadOf(t, s, other); len(dead) != 0 {
 		t.Errorf("dead: %v, but it has connected again", dead)

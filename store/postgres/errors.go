@@ -7,11 +7,14 @@ import (
 	"net"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/stint-dev/stint/store"
 )
 
 var (
 	// ErrServer reports a server that cannot serve the store as it is set up.
 	ErrServer = errors.New("the server cannot be used")
+	// ErrAccess reports a server that refuses the login of the URL, or what its role does.
+	ErrAccess = errors.New("the server refuses access")
 	// ErrNewer reports tables of a later version of this library.
 	ErrNewer = errors.New("the tables were made by a newer version of stint: upgrade the program")
 	// ErrOlder reports programs of an older version of this library that have the tables open.
@@ -28,6 +31,7 @@ const (
 	codeUnknownDatabase  = "3D000"
 	codeNoPrivilege      = "42501"
 	codeTooMany          = "53300"
+	codeDiskFull         = "53100"
 	codeDeadlock         = "40P01"
 	codeSerialization    = "40001"
 	codeLockNotAvailable = "55P03"
@@ -46,26 +50,29 @@ func code(err error) string {
 	return ""
 }
 
-// hints say what to do about errors of the server.
-var hints = map[string]string{
-	codeInvalidPassword: "check the password in the URL, or PGPASSWORD",
-	codeInvalidAuth:     "check the user in the URL, and the server's pg_hba.conf",
-	codeUnknownDatabase: "create it, or name another in the URL",
-	codeTooMany:         "raise max_connections, or use a pooler",
-	codeReadOnly:        "the server is a standby, or was made read-only: name the primary (target_session_attrs=read-write)",
+// hints say what errors of the server mean, and what to do about them.
+var hints = map[string]struct {
+	kind error
+	do   string
+}{
+	codeInvalidPassword: {ErrAccess, "check the password in the URL, or PGPASSWORD"},
+	codeInvalidAuth:     {ErrAccess, "check the user in the URL, and the server's pg_hba.conf"},
+	codeNoPrivilege:     {ErrAccess, "grant this role USAGE of the schema, and SELECT, INSERT, UPDATE and DELETE of its tables"},
+	codeUnknownDatabase: {ErrServer, "create it, or name another in the URL"},
+	codeTooMany:         {store.ErrUnavailable, "raise max_connections, or use a pooler"},
+	codeDiskFull:        {store.ErrUnavailable, "free space on the server's disk"},
+	codeReadOnly: {store.ErrUnavailable,
+		"the server is a standby, or was made read-only: name the primary (target_session_attrs=read-write)"},
 }
 
-// explain adds to an error what to do about it.
+// explain adds to an error what it means, and what to do about it.
 func explain(err error) error {
-	if err == nil {
-		return nil
-	}
-	if hint := hints[code(err)]; hint != "" {
-		return fmt.Errorf("%w: %s", err, hint)
+	if hint, ok := hints[code(err)]; ok && !errors.Is(err, hint.kind) {
+		return fmt.Errorf("%w: %w: %s", hint.kind, err, hint.do)
 	}
 	var dial *net.OpError
-	if errors.As(err, &dial) && dial.Op == "dial" {
-		return fmt.Errorf("%w: is the server running, and is its address right?", err)
+	if errors.As(err, &dial) && dial.Op == "dial" && !errors.Is(err, store.ErrUnavailable) {
+		return fmt.Errorf("%w: %w: is the server running, and is its address right?", store.ErrUnavailable, err)
 	}
 	return err
 }
@@ -81,7 +88,8 @@ func away(err error) bool {
 // broken reports whether an error means that the connection is lost, so that it is not known what
 // became of the statements that were sent.
 func broken(c interface{ IsClosed() bool }, err error) bool {
-	if err == nil {
+	var decided *decisionError
+	if err == nil || errors.As(err, &decided) {
 		return false
 	}
 	state := code(err)

@@ -86,7 +86,7 @@ func (f *follower) open(path string) (store.Store, error) {
 
 // hasTables reports whether the database has the store's tables.
 func (s *settings) hasTables(ctx context.Context) (bool, error) {
-	c, err := s.connect(ctx, s.direct)
+	c, err := s.first(ctx)
 	if err != nil {
 		return false, err
 	}

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -10,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/damage"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
 	"github.com/stint-dev/stint/store/internal/limits"
 )
@@ -198,8 +198,10 @@ func (u limiterRows) FirstWaiting(l *limits.Limiter) (*limits.Transition, error)
 		return nil, err
 	}
 	m := &limits.Transition{Run: r.Key, After: r.atLimits(), SetBy: r.limitsSetBy()}
-	m.Limits, err = store.DecodeLimits([]byte(r.limits))
-	return m, err
+	if m.Limits, err = store.DecodeLimits([]byte(r.limits)); err != nil {
+		return nil, &damage.Damage{Run: r.Key, Err: err}
+	}
+	return m, nil
 }
 
 // firstAt returns the first run that waits at a limiter.
@@ -410,7 +412,7 @@ func (u *unit) transitions() (all []*limits.Transition, err error) {
 			m.SetBy = e.now.limitsSetBy()
 		}
 		if m.Limits, err = store.DecodeLimits([]byte(e.now.limits)); err != nil {
-			return nil, errors.Join(err)
+			return nil, &damage.Damage{Run: key, Err: err}
 		}
 		all = append(all, m)
 	}

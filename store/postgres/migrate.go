@@ -77,7 +77,7 @@ func Migrate(ctx context.Context, url string, opts Options) error {
 	if err != nil {
 		return err
 	}
-	c, err := s.connect(ctx, s.direct)
+	c, err := s.first(ctx)
 	if err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func Version(ctx context.Context, url string, opts Options) (have, needs, knows 
 	if err != nil {
 		return 0, 0, 0, err
 	}
-	c, err := s.connect(ctx, s.direct)
+	c, err := s.first(ctx)
 	if err != nil {
 		return 0, 0, 0, err
 	}
@@ -112,7 +112,7 @@ func Drop(ctx context.Context, url string, opts Options) error {
 	if err != nil {
 		return err
 	}
-	c, err := s.connect(ctx, s.direct)
+	c, err := s.first(ctx)
 	if err != nil {
 		return err
 	}
@@ -167,12 +167,11 @@ func (s *settings) version(ctx context.Context, q interface {
 	QueryRow(context.Context, string, ...any) pgx.Row
 }) (v version, err error) {
 	var there bool
-	err = q.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", s.Schema+".schema_version").Scan(&there)
+	// Not to_regclass: what a session has looked up without finding it is remembered until it locks some table.
+	err = q.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE n.nspname = $1 AND c.relname = 'schema_version')`, s.Schema).Scan(&there)
 	if err == nil && there {
 		err = q.QueryRow(ctx, qualify("SELECT version, oldest FROM stint.schema_version", s.Schema)).Scan(&v.number, &v.oldest)
-	}
-	if code(err) == codeNoPrivilege {
-		err = fmt.Errorf("%w: grant this role USAGE of schema %s, and SELECT, INSERT, UPDATE and DELETE of its tables", err, s.Schema)
 	}
 	return v, explain(err)
 }

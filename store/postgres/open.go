@@ -25,6 +25,9 @@ type Options struct {
 	// it listens for what other processes commit, and shows that this one lives. Without it the store
 	// polls.
 	Direct string
+	// NoNotify makes the store poll for what other processes commit, each 20 ms, instead of listening. It polls by
+	// itself where it cannot listen.
+	NoNotify bool
 	// Normal acknowledges before the server has written to its disk: a crash of the server may lose the
 	// last commits. By default it has, and Open refuses a server with fsync off.
 	Normal bool
@@ -38,12 +41,11 @@ var schemaName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,49}$`)
 // settings are the connection settings of an opened store.
 type settings struct {
 	Options
-	pool    *pgx.ConnConfig
-	direct  *pgx.ConnConfig // the same, unless there is a pooler
-	pooled  bool            // pool gives each transaction another connection, and there is no direct way
-	follows *followed       // the move that the process follows; nil: none
-	bubble  bool            // the program is in a bubble of synctest; see inBubble
-	texts   sync.Map        // statements, as written: for the schema
+	pool    *way
+	direct  *way      // the same, unless Options.Direct names another
+	follows *followed // the move that the process follows; nil: none
+	bubble  bool      // the program is in a bubble of synctest; see inBubble
+	texts   sync.Map  // statements, as written: for the schema
 
 	migrations []migration // more in tests
 
@@ -66,7 +68,7 @@ func (s *settings) sql(text string) string {
 func inBubble() bool { return time.Now().Year() < 2020 }
 
 // polls reports whether the store polls for what others commit, because it cannot listen.
-func (s *settings) polls() bool { return s.pooled || s.bubble }
+func (s *settings) polls() bool { return s.direct.pooled || s.bubble || s.NoNotify }
 
 // connectTimeout is the time that a connection may take to be established, if the URL does not say.
 const connectTimeout = 10 * time.Second
@@ -95,7 +97,7 @@ func newSettings(url string, opts Options) (*settings, error) {
 	return s, nil
 }
 
-func parse(url string) (*pgx.ConnConfig, error) {
+func parse(url string) (*way, error) {
 	c, err := pgx.ParseConfig(url)
 	if err != nil {
 		return nil, explain(err)
@@ -106,47 +108,38 @@ func parse(url string) (*pgx.ConnConfig, error) {
 	if c.RuntimeParams["application_name"] == "" {
 		c.RuntimeParams["application_name"] = "stint"
 	}
-	return c, nil
+	return &way{ConnConfig: c}, nil
 }
 
-// planner are the settings of connections that change the database. Each of their statements has one plan
-// that is right, by the indexes, whatever the tables' statistics say: they may be of a time when a table
-// was empty, and then a join would read all of it.
-var planner = map[string]string{"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "enable_bitmapscan": "off",
-	"jit": "off", "plan_cache_mode": "force_generic_plan"}
-
-// connect opens a connection on which statements stay prepared, unless a pooler is between.
-func (s *settings) connect(ctx context.Context, to *pgx.ConnConfig) (*pgx.Conn, error) {
-	c := to.Copy()
-	if s.pooled {
-		c.DefaultQueryExecMode = pgx.QueryExecModeExec
-	} else {
-		for name, value := range planner {
-			c.RuntimeParams[name] = value
-		}
-	}
-	conn, err := pgx.ConnectConfig(ctx, c)
-	return conn, explain(err)
+// A server is what decides whether a server can keep what the store promises.
+type server struct {
+	version           int // major
+	encoding          string
+	fsync, wholePages bool // it survives a crash of its machine
+	standby           bool
 }
 
 // check returns an error if the server cannot keep what the store promises.
 func (s *settings) check(ctx context.Context, c *pgx.Conn) error {
-	var version int
-	var fsync, pages, readOnly bool
-	var encoding string
-	err := c.QueryRow(ctx, `SELECT current_setting('server_version_num')::int / 10000, current_setting('fsync')::bool,
-		current_setting('full_page_writes')::bool, pg_is_in_recovery(), current_setting('server_encoding')`).
-		Scan(&version, &fsync, &pages, &readOnly, &encoding)
-	switch {
-	case err != nil:
+	var v server
+	err := c.QueryRow(ctx, `SELECT current_setting('server_version_num')::int / 10000, current_setting('server_encoding'),
+		current_setting('fsync')::bool, current_setting('full_page_writes')::bool, pg_is_in_recovery()`).
+		Scan(&v.version, &v.encoding, &v.fsync, &v.wholePages, &v.standby)
+	if err != nil {
 		return explain(err)
-	case version < MinVersion:
-		return fmt.Errorf("PostgreSQL %d: %w: want %d or newer: upgrade the server", version, ErrServer, MinVersion)
-	case encoding != "UTF8":
-		return fmt.Errorf("database with encoding %s: %w: create one with ENCODING 'UTF8'", encoding, ErrServer)
-	case readOnly && !s.ReadOnly:
+	}
+	return s.judge(&v)
+}
+
+func (s *settings) judge(v *server) error {
+	switch {
+	case v.version < MinVersion:
+		return fmt.Errorf("PostgreSQL %d: %w: want %d or newer: upgrade the server", v.version, ErrServer, MinVersion)
+	case v.encoding != "UTF8":
+		return fmt.Errorf("database with encoding %s: %w: create one with ENCODING 'UTF8'", v.encoding, ErrServer)
+	case v.standby && !s.ReadOnly:
 		return fmt.Errorf("the server is a standby: %w: name the primary (target_session_attrs=read-write), or set ReadOnly", ErrServer)
-	case !s.Normal && (!fsync || !pages):
+	case !s.Normal && !s.ReadOnly && (!v.fsync || !v.wholePages):
 		return fmt.Errorf("the server has fsync or full_page_writes off: %w: it may lose what it acknowledged: "+
 			"set both on, or open with Normal", ErrServer)
 	}
@@ -156,17 +149,33 @@ func (s *settings) check(ctx context.Context, c *pgx.Conn) error {
 // perProcess is the number of connections that a process opens.
 const perProcess = 6
 
-// checkConnections returns an error if the server has too few connections left for this process.
+// checkConnections returns an error if the server has too few connections left for this process. A pooler has its own.
 func (s *settings) checkConnections(ctx context.Context, c *pgx.Conn) error {
-	var most, used int
+	if s.pool.pooled {
+		return nil
+	}
+	var most, ofRole, ofDatabase int // -1: any number
+	var used, byRole, inDatabase int
 	err := c.QueryRow(ctx, `SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,
-		(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')`).Scan(&most, &used)
+		(SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user),
+		(SELECT datconnlimit FROM pg_database WHERE datname = current_database()),
+		count(*), count(*) FILTER (WHERE usename = current_user), count(*) FILTER (WHERE datname = current_database())
+		FROM pg_stat_activity WHERE backend_type = 'client backend'`).
+		Scan(&most, &ofRole, &ofDatabase, &used, &byRole, &inDatabase)
 	if err != nil {
 		return explain(err)
 	}
-	if most-used < perProcess-1 { // one is this
-		return fmt.Errorf("%d of %d connections are in use: %w: a process needs %d: raise max_connections, or use a pooler",
-			used, most, ErrServer, perProcess)
+	for _, x := range []struct {
+		most, used int
+		raise      string
+	}{
+		{most, used, "max_connections"}, {ofRole, byRole, "the role's CONNECTION LIMIT"},
+		{ofDatabase, inDatabase, "the database's CONNECTION LIMIT"},
+	} {
+		if x.most >= 0 && x.most-x.used < perProcess-1 { // one is this
+			return fmt.Errorf("%d of %d connections are in use: %w: a process needs %d: raise %s, or use a pooler",
+				x.used, x.most, ErrServer, perProcess, x.raise)
+		}
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/damage"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
 )
 
@@ -142,9 +143,9 @@ func (u *unit) tryAll(group []*change) bool {
 	u.begin()
 	ok := true
 	for _, x := range group {
-		ok = guarded(func() error { return x.apply(u) }) == nil && ok
+		ok = damage.Guard(func() error { return x.apply(u) }) == nil && ok
 	}
-	return ok && guarded(u.follow) == nil
+	return ok && damage.Guard(u.follow) == nil
 }
 
 // assumeEnd ends a run that was not read, and reports whether it may.

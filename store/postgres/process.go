@@ -44,7 +44,7 @@ const lockClass = "hashtext('stint process ' || $1)"
 func (s *settings) join(ctx context.Context, c *pgx.Conn) (*process, error) {
 	half := make([]byte, 16)
 	rand.Read(half)
-	p := &process{name: hex.EncodeToString(half), conn: c, locks: !s.pooled}
+	p := &process{name: hex.EncodeToString(half), conn: c, locks: !s.direct.pooled}
 	return p, s.enter(ctx, p)
 }
 

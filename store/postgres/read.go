@@ -19,10 +19,7 @@ func newReaders(ctx context.Context, s *settings) (*pgxpool.Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.ConnConfig = s.pool.Copy()
-	if s.pooled {
-		c.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
-	}
+	c.ConnConfig = s.pool.config()
 	c.MaxConns, c.MinConns = readers, 0
 	if s.bubble { // where every connection was idle for long
 		c.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }

@@ -80,8 +80,9 @@ type proxy struct {
 	to       string
 	wg       sync.WaitGroup
 
-	mu    sync.Mutex
-	conns []net.Conn
+	mu      sync.Mutex
+	conns   []net.Conn
+	refused bool
 	// sent is called with what a client sends, and reports whether to forward it; answered likewise with
 	// what the server answers.
 	sent, answered func([]byte) bool
@@ -120,6 +121,10 @@ func (p *proxy) accept() {
 			continue
 		}
 		p.mu.Lock()
+		if p.refused {
+			client.Close()
+			server.Close()
+		}
 		p.conns = append(p.conns, client, server)
 		p.mu.Unlock()
 		p.wg.Go(func() { p.pass(server, client, func() func([]byte) bool { return p.sent }) })
@@ -158,12 +163,18 @@ func (p *proxy) set(sent, answered func([]byte) bool) {
 	p.sent, p.answered = sent, answered
 }
 
-func (p *proxy) close() {
-	p.listener.Close()
+// refuse cuts all connections, and refuses new ones while yes, as a server that is away.
+func (p *proxy) refuse(yes bool) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refused = yes
 	for _, c := range p.conns {
 		c.Close()
 	}
-	p.mu.Unlock()
+}
+
+func (p *proxy) close() {
+	p.listener.Close()
+	p.refuse(true)
 	p.wg.Wait()
 }

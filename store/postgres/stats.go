@@ -29,6 +29,10 @@ func (s *Store) Facts(ctx context.Context) (f store.Facts, err error) {
 	f.Server = v
 	err = s.view(ctx, func(c *pgx.Conn) error {
 		v.Address = address(c)
+		var err error
+		if f.Warnings, err = s.settings.idle(ctx, c); err != nil {
+			return err
+		}
 		return c.QueryRow(ctx, s.sql(factsSQL), s.settings.Schema).Scan(&f.Schema, &f.Engine, &f.Size, &v.Connections, &v.MaxConnections,
 			&v.Processes, &v.DeadRows, &v.LiveRows, &v.OldestSnapshot, &v.SnapshotOf, &v.Standbys, &v.StandbyLag)
 	})

@@ -36,6 +36,11 @@ type Store struct {
 	app      *appDB // for BeginTx, which creates it
 	closed   atomic.Bool
 
+	// Of a store that only reads.
+	reading     sync.WaitGroup
+	stopReading context.CancelFunc
+	measured    time.Time // the clock
+
 	texts     sync.Map // of package reading: as rewritten
 	textCount atomic.Int64
 }
@@ -57,7 +62,7 @@ func Open(ctx context.Context, url string, opts Options) (*Store, error) {
 }
 
 func open(ctx context.Context, set *settings) (*Store, error) {
-	c, err := set.connect(ctx, set.direct)
+	c, err := set.first(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -78,6 +83,18 @@ func open(ctx context.Context, set *settings) (*Store, error) {
 	s := &Store{settings: set}
 	if s.ids, err = keys.New(secret); err != nil {
 		return nil, err
+	}
+	if set.ReadOnly {
+		if s.read, err = newReaders(ctx, set); err == nil {
+			err = set.measure(ctx, &s.clock, c)
+		}
+		if err != nil {
+			return nil, explain(err)
+		}
+		s.measured = time.Now()
+		s.w = newWriter(s) // which is idle
+		s.startReading()
+		return s, nil
 	}
 	if s.direct, err = newDirect(ctx, set, &s.clock); err != nil {
 		return nil, err
@@ -108,8 +125,13 @@ func (s *Store) Close() error {
 	if s.closed.Swap(true) {
 		return nil
 	}
+	if s.settings.ReadOnly {
+		return s.closeReading()
+	}
 	s.w.endClaims()
-	s.do(context.Background(), func(u *unit) error { // or others do it
+	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
+	defer cancel()
+	s.do(ctx, func(u *unit) error { // or others do it
 		_, err := u.releaseProcess(s.direct.process.name, false)
 		return err
 	})
@@ -155,10 +177,9 @@ func (s *Store) heard(n notice) {
 
 // missed looks at everything: notices may have been lost, and claims were held back while the server was silent.
 func (s *Store) missed() {
+	s.setHealth(nil) // the next commit finds out
 	s.heard(notice{All: true})
-	s.w.mu.Lock()
-	defer s.w.mu.Unlock()
-	s.w.recheck = true
+	s.w.recheckClaims(true)
 	signal(s.w.signaled)
 }
 
@@ -175,6 +196,9 @@ func (s *Store) setHealth(err error) {
 func (s *Store) Healthy() error {
 	if err := s.w.health.Load(); err != nil {
 		return *err
+	}
+	if s.settings.ReadOnly {
+		return nil
 	}
 	return s.direct.health()
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/reading"
 	"github.com/stint-dev/stint/store/storetest"
 )
 
@@ -26,19 +27,23 @@ func openStore(t *testing.T, set *settings) *Store {
 }
 
 // openBubble opens the tables of a directory, in a bubble of synctest. They are dropped after the test.
-func openBubble(t testing.TB, dir string) *Store {
+func openBubble(t testing.TB, dir string) *Store { return openBubbleAt(t, serverURL(t), dir) }
+
+// openBubbleAt is openBubble with a URL of its own.
+func openBubbleAt(t testing.TB, url, dir string) *Store {
 	t.Helper()
-	sum := sha256.Sum256([]byte(dir))
-	set, err := newSettings(serverURL(t), Options{Schema: "d_" + hex.EncodeToString(sum[:8])})
+	set := bubbleSettings(t, dir)
+	through, err := parse(url)
 	if err != nil {
 		t.Fatal(err)
 	}
+	set.pool, set.direct = through, through
 	s, err := open(t.Context(), set)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		c := dial(t, set)
+		c := dial(t, bubbleSettings(t, dir))
 		if _, err := c.Exec(context.Background(), "SET client_min_messages = warning; DROP SCHEMA IF EXISTS "+set.Schema+" CASCADE"); err != nil {
 			t.Error(err)
 		}
@@ -46,9 +51,30 @@ func openBubble(t testing.TB, dir string) *Store {
 	return s
 }
 
+// bubbleSettings returns the settings for a directory.
+func bubbleSettings(t testing.TB, dir string) *settings {
+	t.Helper()
+	sum := sha256.Sum256([]byte(dir))
+	set, err := newSettings(serverURL(t), Options{Schema: "d_" + hex.EncodeToString(sum[:8])})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
 func TestStore(t *testing.T) {
 	serverURL(t)
 	storetest.Run(t, func(t testing.TB, dir string) store.Store { return openBubble(t, dir) })
+}
+
+func TestDamage(t *testing.T) {
+	serverURL(t)
+	storetest.Damage(t, func(t testing.TB, dir string) store.Store { return openBubble(t, dir) }, func(t testing.TB, dir, statement string) {
+		set := bubbleSettings(t, dir)
+		if _, err := dial(t, set).Exec(t.Context(), reading.Rewrite(statement, set.Schema)); err != nil {
+			t.Fatal(err)
+		}
+	})
 }
 
 func any1(n int) store.ClaimRequest {

@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -11,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/count"
+	"github.com/stint-dev/stint/store/internal/damage"
 	"github.com/stint-dev/stint/store/internal/event"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
 	"github.com/stint-dev/stint/store/internal/limits"
@@ -226,8 +226,10 @@ func (u *unit) after(last int64) {
 func (u *unit) decide(ctx context.Context, c sender, group []*change) error {
 	return u.until(ctx, c, func() error {
 		for {
-			missed, failed := u.applyAll(group)
+			missed, failed, err := u.applyAll(group)
 			switch {
+			case err != nil:
+				return err
 			case missed:
 				return errMiss
 			case !failed:
@@ -242,9 +244,12 @@ func (u *unit) decide(ctx context.Context, c sender, group []*change) error {
 func (u *unit) until(ctx context.Context, c sender, f func() error) error {
 	for {
 		u.begin()
-		err := guarded(f)
+		err := damage.Guard(f)
+		if err == nil {
+			return nil
+		}
 		if !errors.Is(err, errMiss) {
-			return err
+			return &decisionError{err}
 		}
 		if err := u.fetch(ctx, c); err != nil {
 			return err
@@ -253,22 +258,25 @@ func (u *unit) until(ctx context.Context, c sender, f func() error) error {
 }
 
 // applyAll applies changes once. missed reports that one missed a row, failed that one has failed: then
-// all are to be applied again, without it.
-func (u *unit) applyAll(group []*change) (missed, failed bool) {
+// all are to be applied again, without it. An error is that of a damaged run.
+func (u *unit) applyAll(group []*change) (missed, failed bool, err error) {
 	for _, x := range group {
 		if x.err != nil {
 			continue
 		}
-		err := guarded(func() error { return x.apply(u) })
+		err := damage.Guard(func() error { return x.apply(u) })
 		switch {
 		case errors.Is(err, errMiss):
 			missed = true
-		case err != nil && !missed: // else it may be wrong, for want of what was missed
+		case err == nil || missed: // it may be wrong, for want of what was missed
+		case isDamage(err):
+			return false, false, err
+		default:
 			x.err = err
-			return false, true
+			return false, true, nil
 		}
 	}
-	return missed, false
+	return missed, false, nil
 }
 
 // fetch reads what was asked for, in one round trip.
@@ -350,16 +358,6 @@ func (u *unit) dropLimiters() {
 			u.limiters.remove(k)
 		}
 	}
-}
-
-// guarded calls f, and turns a panic into an error: the process is the app's.
-func guarded(f func() error) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = fmt.Errorf("postgres: %v", v)
-		}
-	}()
-	return f()
 }
 
 // ready announces that a run may be ready.

@@ -15,6 +15,9 @@ import (
 
 // Register implements store.Workers.
 func (s *Store) Register(ctx context.Context, i store.WorkerInfo) (id int64, err error) {
+	if s.settings.ReadOnly {
+		return 0, store.ErrReadOnly
+	}
 	row := workerRow{name: i.Name, process: s.direct.process.name, pid: int64(i.PID), host: i.Host, slots: int64(i.Slots), build: i.Build}
 	if row.queues, err = encode(append([]string{}, i.Queues...)); err != nil {
 		return 0, err

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -18,16 +19,20 @@ const maxGroup = 2048
 
 // A change is one call's part of a group.
 type change struct {
-	apply func(*unit) error
-	err   error
-	state atomic.Int32
-	done  chan struct{}
+	apply  func(*unit) error
+	timers bool // it is fireTimers
+	err    error
+	state  atomic.Int32
+	done   chan struct{}
+
+	isBlocked atomic.Bool // it waits, or waited, for a lock
 }
 
 const (
 	changeQueued = iota
 	changeTaken
 	changeAbandoned
+	changeUnknown // the connection broke while it was committed, and the server is away
 )
 
 // The writer gathers the changes of the process into groups, and commits each with as few round trips as
@@ -59,6 +64,8 @@ type writer struct {
 	// Owned by the goroutine.
 	conn         *pgx.Conn // nil: it broke
 	unit         *unit
+	blocked      blocked
+	damaged      []error // of runs that were claimed
 	epoch        epoch
 	counters     count.Set
 	lanes        laneSet
@@ -95,13 +102,32 @@ func (s *Store) do(ctx context.Context, apply func(*unit) error) error {
 	case <-c.done:
 		return c.err
 	case <-ctx.Done():
-		if c.state.CompareAndSwap(changeQueued, changeAbandoned) {
-			return ctx.Err()
-		}
-		<-c.done // being committed: wait for the truth
-		return c.err
+		return c.giveUp(ctx.Err())
 	}
 }
+
+// giveUp returns once a change is committed or refused, whose caller waits no longer, or that will not be soon.
+func (c *change) giveUp(why error) error {
+	for {
+		if c.state.CompareAndSwap(changeQueued, changeAbandoned) {
+			if c.isBlocked.Load() {
+				return fmt.Errorf("waiting for a lock that another transaction holds (see Facts): %w", why)
+			}
+			return why
+		}
+		if c.state.Load() == changeUnknown {
+			return fmt.Errorf("the server is away, and it is not known yet whether this was committed: %w", why)
+		}
+		select {
+		case <-c.done: // it was being committed: that is the truth
+			return c.err
+		case <-time.After(giveUpEvery):
+		}
+	}
+}
+
+// giveUpEvery is how often a caller looks that waits no longer.
+const giveUpEvery = 50 * time.Millisecond
 
 func (w *writer) push(c *change) bool {
 	w.mu.Lock()
@@ -163,13 +189,17 @@ func (w *writer) run() {
 			wait = min(wait, time.Until(w.again))
 		}
 		if w.next != limits.Never {
-			wait = min(wait, time.Duration(w.next-w.s.clock.Now().UnixMilli())*time.Millisecond)
+			wait = min(wait, max(time.Duration(w.next-w.s.clock.Now().UnixMilli())*time.Millisecond, time.Until(w.blocked.timers)))
+		}
+		if len(w.blocked.changes) > 0 || w.blocked.claims {
+			wait = min(wait, time.Until(w.blocked.next))
 		}
 		if due := w.counters.DueAt(); due != limits.Never {
 			wait = min(wait, time.Duration(due-w.s.clock.Now().UnixMilli())*time.Millisecond)
 		}
 		w.mu.Unlock()
 		if stop {
+			w.failBlocked()
 			w.counters.Last()
 			w.commitGroup(ctx, nil, nil)
 			if w.conn != nil {
@@ -201,25 +231,18 @@ func (w *writer) close() {
 	<-w.done
 }
 
-// The server ends a connection of a writer that does nothing in a transaction: its program is frozen, or its machine
-// is lost, and others wait for what it has locked. A living program decides in milliseconds.
-const (
-	idleSetting = "idle_in_transaction_session_timeout"
-	idleFor     = "5000" // milliseconds
-)
-
 func (w *writer) connect(ctx context.Context) (err error) {
-	if w.conn == nil || w.conn.IsClosed() {
-		to := w.s.settings.pool.Copy()
-		if !w.s.settings.pooled {
-			to.RuntimeParams[idleSetting] = idleFor
-		}
-		if w.conn, err = w.s.settings.connect(ctx, to); err != nil {
-			return err
-		}
-		if err = w.checkEnd(ctx); err != nil {
-			w.drop()
-		}
+	if w.conn != nil && !w.conn.IsClosed() {
+		return nil
+	}
+	if w.conn, err = w.s.settings.connect(ctx, w.s.settings.pool); err != nil {
+		return err
+	}
+	if err = w.limitWaits(ctx); err == nil {
+		err = w.checkEnd(ctx)
+	}
+	if err != nil {
+		w.drop()
 	}
 	return err
 }

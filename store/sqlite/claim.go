@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/damage"
 	"github.com/stint-dev/stint/store/internal/reading"
 	"github.com/stint-dev/stint/store/internal/ready"
 	"github.com/stint-dev/stint/store/internal/workflow"
@@ -95,7 +96,7 @@ func (w *writer) serveClaims(u *unit) ([]*claim, error) {
 	var err error
 	for _, c := range waiting {
 		if err == nil {
-			err = guarded(func() (err error) { // a panic would lose the claims
+			err = damage.Guard(func() (err error) { // a panic would lose the claims
 				c.got, err = u.claims.fillClaim(c)
 				return err
 			})
@@ -263,7 +264,7 @@ func (cs *claims) start(text string, args ...any) ([]store.Claimed, error) {
 		if err := rows.Scan(&r.key, &r.lane, &r.lease, &r.Priority, &r.Attempt, &r.Replayed, &r.Crashes, &r.due, &r.rank, &r.turn,
 			&r.Input, &r.Metadata,
 			&r.parent, &r.root, &r.node, &r.Journal, &r.cancel, &r.spent); err != nil {
-			return nil, &damage{r.key, err}
+			return nil, &damage.Damage{Run: r.key, Err: err}
 		}
 	}
 	if err := rows.Err(); err != nil {
@@ -278,7 +279,7 @@ func (cs *claims) start(text string, args ...any) ([]store.Claimed, error) {
 		r := &got[i]
 		l, err := cs.lanes.laneByID(r.lane)
 		if err == nil && l == nil {
-			err = &damage{r.key, fmt.Errorf("lane %d is not there", r.lane)}
+			err = &damage.Damage{Run: r.key, Err: fmt.Errorf("lane %d is not there", r.lane)}
 		}
 		if err != nil {
 			return nil, err

@@ -3,6 +3,8 @@ package sqlite
 import (
 	"slices"
 	"time"
+
+	"github.com/stint-dev/stint/store/internal/damage"
 )
 
 // commitGroup commits one group, and reports whether there may be more to do at once.
@@ -54,15 +56,12 @@ func (w *writer) commitGroup() bool {
 	return true
 }
 
-// maxDamages is the highest number of damaged runs that one group may meet.
-const maxDamages = 1000
-
 // tryCommit applies a group in a transaction that was begun and commits it, or leaves all
 // as it was. Damage that it meets is put aside.
 func (w *writer) tryCommit(u *unit, ops []*op) (claimed []*claim, err error) {
 	for tries := 0; ; tries++ {
 		claimed = nil
-		err = guarded(func() (err error) {
+		err = damage.Guard(func() (err error) {
 			if claimed, err = w.apply(u, ops); err == nil {
 				err = w.commit(u)
 			}
@@ -73,7 +72,7 @@ func (w *writer) tryCommit(u *unit, ops []*op) (claimed []*claim, err error) {
 		}
 		w.rollback()
 		w.returnClaims(claimed)
-		if tries == maxDamages || !w.quarantine(err) {
+		if tries == damage.MaxRuns || !w.quarantine(err) {
 			return nil, err
 		}
 		if u, err = w.beginTx(); err != nil {
@@ -136,7 +135,7 @@ func (u *unit) change(o *op) error {
 func (w *writer) commitOneByOne(ops []*op) {
 	for _, o := range ops {
 		err := w.commitAlone(o)
-		for tries := 0; err != nil && tries < maxDamages && w.quarantine(err); tries++ {
+		for tries := 0; err != nil && tries < damage.MaxRuns && w.quarantine(err); tries++ {
 			err = w.commitAlone(o)
 		}
 		if err == nil {
@@ -166,7 +165,7 @@ func (w *writer) inTx(change func(*unit) error) error {
 	if err != nil {
 		return err
 	}
-	err = guarded(func() error {
+	err = damage.Guard(func() error {
 		if err := u.lanes.refreshLanes(); err != nil {
 			return err
 		}

@@ -166,7 +166,7 @@ func workflowNoHandler(s *suite) {
 		s.Errorf("Flow: %+v, %v: want it to wait for another worker", tasks, err)
 	}
 	r.Tasks = func(name string) bool { return name == "w:a" }
-	if got := s.claimBy(r); len(got) != 1 || got[0].Attempt != 1 {
+	if got := s.claimBy(r); len(got) != 1 || got[0].Attempt != 1 || got[0].Node != c.Node || string(got[0].Input) != "in" {
 		s.Errorf("claimed %+v", got)
 	}
 }

@@ -29,8 +29,8 @@ var SQLite = complete(Dialect{
 	Executions:   "r.lease",
 	AttemptOrder: "lease",
 	ErrorHas:     "stint_error_has(r.error, ?)",
-	HasLimit: `EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(r.limits) THEN r.limits END) j
-			WHERE coalesce(j.value->>'n', '') = ? AND coalesce(j.value->>'k', '') = ? AND (j.value->>'u' IS NOT NULL) = ?)`,
+	HasLimit: `EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(r.limits) THEN r.limits END) j WHERE CASE WHEN j.type = 'object'
+			THEN coalesce(j.value->>'n', '') = ? AND coalesce(j.value->>'k', '') = ? AND (j.value->>'u' IS NOT NULL) = ? END)`,
 	HasMetadata: "EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(r.metadata) THEN r.metadata END) j " +
 		"WHERE j.key = ? AND j.value = ?)",
 	EventMatch: "json_array(field, match, filter)",
@@ -39,19 +39,31 @@ var SQLite = complete(Dialect{
 	Keys:       func(keys []int64) any { return JSONKeys(keys) },
 })
 
-// PostgreSQL is the dialect of PostgreSQL, from version 15 on.
+// Regular expressions of PostgreSQL for JSON that its functions take: to give them other texts fails the statement,
+// and a row may have been changed by hand. A NUL and halves of surrogate pairs, which a text cannot have, are left out:
+// no store writes these.
+const (
+	jsonString = `"([^"\\\u0001-\u001f]|\\["\\/bfnrt]|\\u(?!0000|[dD][89a-fA-F])[0-9a-fA-F]{4})*"`
+	jsonScalar = `(` + jsonString + `|-?(0|[1-9][0-9]*)([.][0-9]+)?([eE][-+]?[0-9]+)?|true|false|null)`
+	jsonMember = `\s*` + jsonString + `\s*:\s*` + jsonScalar + `\s*`
+	jsonObject = `\s*\{(` + jsonMember + `(,` + jsonMember + `)*|\s*)\}\s*`
+	jsonArray  = `\s*\[(` + jsonObject + `(,` + jsonObject + `)*|\s*)\]\s*`
+	jsonError  = `^\{("kind":"[^"\\]*",)?"message":(` + jsonString + `)`
+)
+
+// PostgreSQL is the dialect of PostgreSQL, from version 15 on. What was changed by hand and is not JSON matches
+// nothing.
 var PostgreSQL = complete(Dialect{
 	Visible:      "true",
 	Executions:   "r.executions",
 	AttemptOrder: "n",
 	// The message is the first member of an encoded error, or comes after its kind. What is not such an error is
-	// its own message, and so is one with a NUL, which a text cannot have.
-	ErrorHas: `strpos(lower(CASE WHEN r.error ~ '^\{("kind":"[^"\\]*",)?"message":"([^"\\]|\\["\\/bfnrtu])*"[,}]'
-			AND strpos(r.error, '\u0000') = 0 THEN (regexp_match(r.error,
-			'^\{("kind":"[^"\\]*",)?"message":("([^"\\]|\\["\\/bfnrtu])*")'))[2]::json #>> '{}' ELSE r.error END), lower(?)) > 0`,
-	HasLimit: `EXISTS (SELECT 1 FROM json_array_elements(r.limits::json) j
+	// its own message.
+	ErrorHas: `strpos(lower(CASE WHEN r.error ~ '` + jsonError + `[,}]'
+			THEN (regexp_match(r.error, '` + jsonError + `'))[2]::json #>> '{}' ELSE r.error END), lower(?)) > 0`,
+	HasLimit: `EXISTS (SELECT 1 FROM json_array_elements(CASE WHEN r.limits ~ '^` + jsonArray + `$' THEN r.limits::json END) j
 			WHERE coalesce(j->>'n', '') = ? AND coalesce(j->>'k', '') = ? AND (j->>'u' IS NOT NULL) = ?)`,
-	HasMetadata: "r.metadata::json->>?::text = ?",
+	HasMetadata: "CASE WHEN r.metadata ~ '^" + jsonObject + "$' THEN r.metadata::json->>?::text END = ?",
 	EventMatch:  "json_build_array(field, match, filter)",
 	Pending:     "pending",
 	OfKeys:      "= ANY (?::bigint[])",
