@@ -201,11 +201,15 @@ func (sc *scope) append(ctx context.Context, e store.Entry) (store.Entry, error)
 	}
 	var stored store.Entry
 	var stale bool
-	err := sc.e.c.retryWhileUnavailable(ctx, func() (err error) {
+	record := func() (err error) {
 		stored, stale, err = sc.e.c.store.Append(context.WithoutCancel(ctx), sc.e.c.now(),
 			store.Call{ID: sc.e.run.ID, Lease: sc.e.run.Lease, Entry: e})
 		return err
-	})
+	}
+	err := sc.e.c.retryWhileUnavailable(ctx, record)
+	if err != nil && sc.e.c.unavailable(err) && errors.Is(sc.e.interruptCause(), ErrCanceled) {
+		err = sc.e.c.retryWhileUnavailable(sc.e.c.ctx, record) // it has happened: the handler is to register what undoes it
+	}
 	if err != nil {
 		return e, wrapStoreErr("record "+e.Kind.String(), err)
 	}

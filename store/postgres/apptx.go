@@ -30,10 +30,25 @@ type appDB struct {
 }
 
 func newAppDB(s *settings, process string) *appDB {
-	a := &appDB{Connector: stdlib.GetConnector(*s.pool.config()), set: s, process: process + "/app"}
+	c := s.pool.config()
+	c.RuntimeParams["application_name"] = appName(process)
+	a := &appDB{Connector: stdlib.GetConnector(*c), set: s, process: process + "/app"}
 	a.life, a.stop = context.WithCancel(context.Background())
 	a.db = sql.OpenDB(a)
 	return a
+}
+
+// appName is what a process calls its connections of BeginTx.
+func appName(process string) string { return "stint app " + process }
+
+// endAppTx ends the transactions of BeginTx of a process that has died: it may be frozen, or its machine lost, and they
+// hold locks on runs that others are to take over. Where the role may not, whoever needs the locks waits.
+func (s *Store) endAppTx(ctx context.Context, process string) {
+	s.view(ctx, func(c *pgx.Conn) error {
+		_, err := c.Exec(ctx, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()
+			AND application_name = $1 AND state LIKE 'idle in transaction%'`, appName(process))
+		return err
+	})
 }
 
 func (a *appDB) close() {

@@ -201,6 +201,7 @@ func (s *Store) recover(ctx context.Context) (total store.Recovered, err error) 
 		return total, err
 	}
 	for _, name := range names {
+		s.endAppTx(ctx, name)
 		var r store.Recovered
 		err := s.do(ctx, func(u *unit) (err error) {
 			if r, err = u.releaseProcess(name, true); err != nil {
