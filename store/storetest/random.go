@@ -389,7 +389,16 @@ func (p *pair) pause(rt *rapid.T) {
 	p.ok(p.model.Pause(p.t.Context(), store.Pausable{Queue: queue}, paused))
 }
 
+// look lets a store see what the other has committed, however seldom it looks by itself under a fake clock: times
+// that rows have are to come on time.
+func (p *pair) look(i int) {
+	tryClaim(p.t, p.stores[i], store.ClaimRequest{Worker: p.workers[i], Free: func() int { return 1 },
+		Tasks: func(string) bool { return false }})
+}
+
 func (p *pair) sleep(rt *rapid.T) {
+	p.look(0)
+	p.look(1)
 	time.Sleep(time.Duration(rapid.IntRange(0, 60).Draw(rt, "s")) * time.Second)
 	align()
 }
@@ -405,6 +414,7 @@ func (p *pair) crash(rt *rapid.T) {
 	defer align()
 	i := p.side(rt)
 	p.stores[i].Crash()
+	p.look(1 - i)
 	had, ends := 0, -1 // ends: a run that ends by the crash
 	for id, r := range p.model.runs {
 		if r.State == store.Running && r.worker == p.modeled[i] {
