@@ -201,8 +201,7 @@ var settledQueries = []countQuery{
 	{lost, "runs failed that should not", "SELECT count(*) FROM stint_runs WHERE state = 8"},
 	{lost, "runs were canceled that should not", "SELECT count(*) FROM stint_runs_view WHERE state = 'canceled' " +
 		"AND task NOT IN ('pay', 'refund', 'saga')"},
-	{lost, "what canceled sagas did was not undone", "SELECT count(*) FROM sagas s WHERE NOT EXISTS (SELECT 1 FROM undone u " +
-		"WHERE u.run = s.run AND u.step = s.step)"},
+	{lost, "what canceled sagas did was not undone", "SELECT count(*) " + notUndone},
 	{lost, "orders returned something else", fmt.Sprintf("SELECT count(*) FROM stint_runs_view WHERE task = 'order' "+
 		"AND output + 0 <> %d * input", orderEffects)},
 	{lost, "waiters returned something else", "SELECT count(*) FROM stint_runs_view WHERE task = 'waiter' AND output <> input"},
@@ -241,7 +240,7 @@ func drain(ctx context.Context, path string) (v verdict, first time.Duration, er
 			return nil
 		}
 		if v.Lost > 0 {
-			v.problem("runs that failed: %s", describe(db, "state = 'failed'"))
+			v.problem("runs that failed: %s; sagas: %s", describe(db, "state = 'failed'"), describeSagas(db, path))
 		}
 		return err
 	})

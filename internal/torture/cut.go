@@ -109,7 +109,7 @@ func (r *round) cutAtRandom(ctx context.Context, w *wire) error {
 	case <-time.After(patience):
 		return fmt.Errorf("the program sent nothing for %v", patience)
 	case <-ctx.Done():
-		return ctx.Err()
+		return fmt.Errorf("the program sent nothing more: %w", ctx.Err())
 	}
 	return nil
 }
@@ -130,6 +130,8 @@ func (r *round) cutAt(ctx context.Context, place string, n int, book *ledger) er
 			return nil
 		case <-time.After(patience):
 			return err
+		case <-ctx.Done():
+			return errors.Join(err, ctx.Err())
 		}
 	}
 	working, stop := context.WithCancel(ctx)

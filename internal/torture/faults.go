@@ -109,7 +109,7 @@ func (r *round) suffer(ctx context.Context, s *shop, dir string, f fault) error 
 	})
 	said := false
 	for until := time.Now().Add(200 * time.Millisecond); time.Now().Before(until) || f.degrades && !said &&
-		time.Now().Before(until.Add(patience)); {
+		ctx.Err() == nil && time.Now().Before(until.Add(patience)); {
 		said = said || s.c.Healthy() != nil
 		wait(ctx, 5*time.Millisecond)
 	}

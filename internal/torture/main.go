@@ -9,6 +9,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -17,6 +18,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/signal"
+	"runtime/pprof"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -88,6 +90,28 @@ func (r *round) scaled(short, long time.Duration) time.Duration {
 		return long
 	}
 	return short
+}
+
+// shortLimit is how long a short form may take: more than twice what the longest takes on a busy machine.
+const shortLimit = 3 * time.Minute
+
+// within makes an attack. If it takes longer than the limit, its context ends, and the error says where each goroutine
+// was then.
+func (a *attack) within(ctx context.Context, limit time.Duration, r *round) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	var stacks bytes.Buffer
+	dumped := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(dumped)
+		pprof.Lookup("goroutine").WriteTo(&stacks, 1)
+	})
+	err := r.err(a.run(ctx, r))
+	if !stop() && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		<-dumped
+		err = errors.Join(err, fmt.Errorf("it was not over after %v, when its goroutines were here:\n%s", limit, &stacks))
+	}
+	return err
 }
 
 func (r *round) note(format string, args ...any) {
@@ -163,7 +187,12 @@ func runAll(ctx context.Context, chosen []attack, dir string, seed uint64, count
 			if count > 0 {
 				r.count = count
 			}
-			err := r.err(a.run(ctx, r))
+			var err error
+			if each == 0 && count == 0 {
+				err = a.within(ctx, shortLimit, r)
+			} else {
+				err = r.err(a.run(ctx, r))
+			}
 			sum.join(r.verdict)
 			faults, notes = faults+r.faults, r.notes
 			if why := (errNoServer{}); errors.As(err, &why) {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/store/postgres"
@@ -36,7 +37,7 @@ func openClient(place string, opts ...stint.ClientOption) (*stint.Client, error)
 	if !onServer(place) {
 		return stint.Open(place, opts...)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	s, err := postgres.Open(ctx, place, postgres.Options{})
 	if err != nil {

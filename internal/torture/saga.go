@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"time"
 
@@ -15,6 +16,9 @@ import (
 const sagaTables = `
 CREATE TABLE IF NOT EXISTS sagas (run TEXT NOT NULL, step TEXT NOT NULL, PRIMARY KEY (run, step));
 CREATE TABLE IF NOT EXISTS undone (run TEXT NOT NULL, step TEXT NOT NULL, PRIMARY KEY (run, step))`
+
+// notUndone is what sagas that have ended did, and what was not undone.
+const notUndone = "FROM sagas s WHERE NOT EXISTS (SELECT 1 FROM undone u WHERE u.run = s.run AND u.step = s.step)"
 
 // doSaga does two things, each with its compensation, and then waits until it
 // is canceled: what it did is to be undone before it ends.
@@ -45,4 +49,34 @@ func (s *shop) cancelSagas(ctx context.Context) error {
 		Tasks: []string{"saga"}, States: []stint.State{stint.StateScheduled, stint.StateQueued, stint.StateRunning, stint.StateWaiting},
 	})
 	return err
+}
+
+// describeSagas describes the runs of what was not undone: how each ended, and its journal.
+func describeSagas(db *sql.DB, place string) (text string) {
+	journal := "stint_journal"
+	if onServer(place) {
+		journal = "stint.journal"
+	}
+	var ids []string
+	err := rowsOf(db, "SELECT DISTINCT s.run "+notUndone+" LIMIT 3", func(scan func(...any) error) error {
+		ids = append(ids, "")
+		return scan(&ids[len(ids)-1])
+	})
+	for _, id := range ids {
+		key, _ := keyOf(id)
+		text += fmt.Sprintf("%s: %s", id, describe(db, fmt.Sprint("id = ", key)))
+		err = errors.Join(err, rowsOf(db, fmt.Sprintf("SELECT scope, seq, kind, name, done, attempts, at, coalesce(error, '') FROM %s "+
+			"WHERE run = %d ORDER BY at, scope, seq", journal, key), func(scan func(...any) error) error {
+			var scope, name, reason string
+			var seq, kind, attempts, at int64
+			var done bool
+			err := scan(&scope, &seq, &kind, &name, &done, &attempts, &at, &reason)
+			text += fmt.Sprintf("[%s%d kind %d %q done %v attempts %d at %d %s] ", scope, seq, kind, name, done, attempts, at, reason)
+			return err
+		}))
+	}
+	if err != nil {
+		text += err.Error()
+	}
+	return text
 }

@@ -120,8 +120,12 @@ func (s *server) until(ctx context.Context, query string) error {
 	return inDatabase(s.url(), func(db *sql.DB) error {
 		for {
 			var is bool
-			if err := db.QueryRowContext(ctx, query).Scan(&is); err == nil && is || ctx.Err() != nil {
-				return err
+			err := db.QueryRowContext(ctx, query).Scan(&is)
+			if err == nil && is {
+				return nil
+			}
+			if ctx.Err() != nil {
+				return fmt.Errorf("%s: is not true: %w", query, errors.Join(ctx.Err(), err))
 			}
 			wait(ctx, 10*time.Millisecond)
 		}
@@ -150,7 +154,10 @@ func (r *round) stall(ctx context.Context, primary, second *server, book *ledger
 	primary.kill()
 	syscall.Kill(receivers[0], syscall.SIGTERM) // before it reads what has come meanwhile
 	syscall.Kill(receivers[0], syscall.SIGCONT)
-	return sure, ctx.Err()
+	if ctx.Err() != nil {
+		return 0, fmt.Errorf("nothing was acknowledged beside a standby that receives nothing: %w", ctx.Err())
+	}
+	return sure, nil
 }
 
 // replace kills a server, and makes its standby one.

@@ -3,9 +3,11 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -42,7 +44,7 @@ func TestAttacks(t *testing.T) {
 				return
 			}
 			r := newRound(t.TempDir(), uint64(time.Now().UnixNano()), count, 0)
-			err := r.err(a.run(t.Context(), r))
+			err := a.within(t.Context(), shortLimit, r)
 			if why := (errNoServer{}); errors.As(err, &why) {
 				t.Skip(why)
 			}
@@ -53,6 +55,25 @@ func TestAttacks(t *testing.T) {
 		})
 	}
 }
+
+// An attack that waits for what does not come fails, and says what it waited for.
+func TestAttackEnds(t *testing.T) {
+	waits := attack{name: "waits", run: func(ctx context.Context, _ *round) error {
+		waitForGodot(ctx)
+		return nil
+	}}
+	err := waits.within(t.Context(), time.Millisecond, newRound(t.TempDir(), 1, 1, 0))
+	if err == nil || !strings.Contains(err.Error(), "waitForGodot") {
+		t.Errorf("got %v, want an error that names waitForGodot", err)
+	}
+	quick := attack{name: "quick", run: func(context.Context, *round) error { return nil }}
+	if err := quick.within(t.Context(), time.Hour, newRound(t.TempDir(), 1, 1, 0)); err != nil {
+		t.Error(err)
+	}
+}
+
+//go:noinline
+func waitForGodot(ctx context.Context) { <-ctx.Done() }
 
 // A program that does not wait for the disk loses what it acknowledged, and the checks
 // say so: the power is cut right after an acknowledgement, until one is lost.
