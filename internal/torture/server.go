@@ -194,7 +194,8 @@ func (s *server) launch() error {
 	if err := asPostgres(s.cmd); err != nil {
 		return err
 	}
-	log, err := os.Create(filepath.Join(s.dir, "log"))
+	// Processes of the one before still write into its log: at the end, not where they were before it was made empty.
+	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_TRUNC|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}

@@ -70,6 +70,16 @@ func (w *writer) commitGroup(ctx context.Context, group []*change, claims []*cla
 	w.requeue(claims)
 }
 
+// pauseOwn makes timers and counts that failed, because the server is away for instance, wait for a pause, which doubles.
+func (w *writer) pauseOwn(failed bool) {
+	if !failed {
+		w.ownPause, w.ownAfter = 0, time.Time{}
+		return
+	}
+	w.ownPause = min(max(2*w.ownPause, reconnectMin), reconnectMax)
+	w.ownAfter = time.Now().Add(w.ownPause)
+}
+
 // requeue answers the claims that got runs, and makes the others wait again, before those that came since.
 func (w *writer) requeue(claims []*claim) {
 	w.mu.Lock()
@@ -94,7 +104,8 @@ func (w *writer) commitSome(ctx context.Context) bool {
 	group := w.take()
 	w.mu.Lock()
 	now := w.s.clock.Now().UnixMilli()
-	due := w.next <= now && !time.Now().Before(w.blocked.timers)
+	paused := time.Now().Before(w.ownAfter)
+	due := w.next <= now && !paused && !time.Now().Before(w.blocked.timers)
 	w.outdated(w.oldEpoch)
 	w.oldEpoch = false
 	var claims []*claim
@@ -103,13 +114,17 @@ func (w *writer) commitSome(ctx context.Context) bool {
 		w.recheck = false
 	}
 	w.mu.Unlock()
-	if len(group) == 0 && len(claims) == 0 && !due && w.counters.DueAt() > now {
+	if len(group) == 0 && len(claims) == 0 && !due && (paused || w.counters.DueAt() > now) {
 		return tried
 	}
+	timers := &change{apply: (*unit).fireTimers, timers: true, done: make(chan struct{})}
 	if due {
-		group = append(group, &change{apply: (*unit).fireTimers, timers: true, done: make(chan struct{})})
+		group = append(group, timers)
 	}
 	w.commitGroup(ctx, group, claims)
+	if !paused {
+		w.pauseOwn(timers.err != nil || w.counters.DueAt() <= now)
+	}
 	if due {
 		w.looked = time.Time{} // the next time is to be read
 		w.look(ctx)

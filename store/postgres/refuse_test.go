@@ -188,3 +188,52 @@ func TestServerComesBack(t *testing.T) {
 		n += len(got)
 	}
 }
+
+// Close ends while the server is away, whatever the store has to do: something is due, or a commit was sent whose answer
+// has not come. What is due is tried with pauses.
+func TestCloseWithoutServer(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		during func(t *testing.T, s *Store, p *proxy)
+	}{
+		{"something is due", func(t *testing.T, s *Store, p *proxy) {
+			at := s.Now().Add(200 * time.Millisecond)
+			later := []store.NewRun{{Task: "t", Queue: "q", Input: []byte("1"), RunAt: at}}
+			if _, err := s.Enqueue(t.Context(), s.Now(), later); err != nil {
+				t.Fatal(err)
+			}
+			p.refuse(true)
+			for ctx := withinMinutes(t); s.Now().Before(at) || s.Healthy() == nil; {
+				if pause(ctx, time.Millisecond); ctx.Err() != nil {
+					t.Fatal("the store does not say that the server is away")
+				}
+			}
+		}},
+		{"a commit is not answered", func(t *testing.T, s *Store, p *proxy) {
+			p.set(nil, func([]byte) bool { return false })
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			if _, err := s.Enqueue(ctx, s.Now(), []store.NewRun{{Task: "t", Queue: "q", Input: []byte("1")}}); err == nil {
+				t.Error("no error of a commit that is not answered")
+			}
+			p.refuse(true)
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p, through := newProxy(t, newTables(t))
+			s, err := open(t.Context(), through)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.during(t, s, p)
+			closed := make(chan error, 1)
+			go func() { closed <- s.Close() }()
+			select {
+			case <-closed: // its error says that the process could not say goodbye
+			case <-withinMinutes(t).Done():
+				p.refuse(false)
+				t.Error("Close waits for a server that is away")
+			}
+		})
+	}
+}

@@ -76,12 +76,18 @@ type writer struct {
 	seen         snapshot  // the server's transactions at the last poll
 	own          []int64   // the transactions of this process since then
 	looked       time.Time // when it last looked at all of the database's lanes and times
+	ownPause     time.Duration
+	ownAfter     time.Time // when timers and counts are tried again, which failed
+
+	life context.Context // of what it does
+	end  context.CancelFunc
 }
 
 func newWriter(s *Store) *writer {
 	w := &writer{s: s, signaled: make(chan struct{}, 1), done: make(chan struct{}), ready: lanesFrom{}, epoch: epoch{n: -1}}
 	w.lanes.reset(nil)
 	w.unit = newUnit(s, 0)
+	w.life, w.end = context.WithCancel(context.Background())
 	return w
 }
 
@@ -160,7 +166,7 @@ func (w *writer) take() []*change {
 // run commits until the writer is closed and everything that was queued is answered.
 func (w *writer) run() {
 	defer close(w.done)
-	ctx := context.Background()
+	ctx := w.life
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -189,13 +195,14 @@ func (w *writer) run() {
 			wait = min(wait, time.Until(w.again))
 		}
 		if w.next != limits.Never {
-			wait = min(wait, max(time.Duration(w.next-w.s.clock.Now().UnixMilli())*time.Millisecond, time.Until(w.blocked.timers)))
+			wait = min(wait, max(time.Duration(w.next-w.s.clock.Now().UnixMilli())*time.Millisecond, time.Until(w.blocked.timers),
+				time.Until(w.ownAfter)))
 		}
 		if len(w.blocked.changes) > 0 || w.blocked.claims {
 			wait = min(wait, time.Until(w.blocked.next))
 		}
 		if due := w.counters.DueAt(); due != limits.Never {
-			wait = min(wait, time.Duration(due-w.s.clock.Now().UnixMilli())*time.Millisecond)
+			wait = min(wait, max(time.Duration(due-w.s.clock.Now().UnixMilli())*time.Millisecond, time.Until(w.ownAfter)))
 		}
 		w.mu.Unlock()
 		if stop {
@@ -222,13 +229,15 @@ func (w *writer) endClaims() {
 	w.claims = nil
 }
 
-// close stops the goroutine after everything queued is answered.
+// close stops the goroutine after everything queued is answered. It does not wait for a server that is away.
 func (w *writer) close() {
 	w.mu.Lock()
 	w.closed = true
 	signal(w.signaled)
 	w.mu.Unlock()
+	defer time.AfterFunc(closeWait, w.end).Stop()
 	<-w.done
+	w.end()
 }
 
 func (w *writer) connect(ctx context.Context) (err error) {
