@@ -34,13 +34,22 @@ func (s *shop) doSaga(ctx context.Context, n int) (int, error) {
 			return 0, err
 		}
 		stint.Compensate(ctx, step, func(ctx context.Context) error {
-			return inDatabase(s.place, func(db *sql.DB) error {
-				_, err := db.ExecContext(ctx, fmt.Sprintf("INSERT INTO undone VALUES ('%s', '%s') ON CONFLICT DO NOTHING", info.ID, step))
-				return err
-			})
+			return s.undo(ctx, fmt.Sprintf("INSERT INTO undone VALUES ('%s', '%s') ON CONFLICT DO NOTHING", info.ID, step))
 		})
 	}
 	return 0, stint.Sleep(ctx, time.Hour)
+}
+
+// undo runs a statement of a compensation until it has worked: a compensation has six tries, and the attacks may break the
+// app's own connection in each.
+func (s *shop) undo(ctx context.Context, query string) error {
+	for {
+		err := inDatabase(s.place, func(db *sql.DB) error { _, err := db.ExecContext(ctx, query); return err })
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		wait(ctx, 10*time.Millisecond)
+	}
 }
 
 // cancelSagas cancels those that their customers did not come to cancel.
