@@ -41,12 +41,13 @@ func newAppDB(s *settings, process string) *appDB {
 // appName is what a process calls its connections of BeginTx.
 func appName(process string) string { return "stint app " + process }
 
-// endAppTx ends the transactions of BeginTx of a process that has died: it may be frozen, or its machine lost, and they
-// hold locks on runs that others are to take over. Where the role may not, whoever needs the locks waits.
+// endAppTx ends the transactions of BeginTx of a process that has died, also one that waits for a lock: it may be frozen, or
+// its machine lost, and they hold locks on runs that others are to take over. Where the role may not, whoever needs the locks
+// waits.
 func (s *Store) endAppTx(ctx context.Context, process string) {
 	s.view(ctx, func(c *pgx.Conn) error {
 		_, err := c.Exec(ctx, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()
-			AND application_name = $1 AND state LIKE 'idle in transaction%'`, appName(process))
+			AND application_name = $1 AND state <> 'idle'`, appName(process))
 		return err
 	})
 }

@@ -3,6 +3,7 @@ package postgres
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"errors"
 	"sync/atomic"
 	"testing"
@@ -74,5 +75,54 @@ func TestUnavailable(t *testing.T) {
 		if got := s.Unavailable(&pgconn.PgError{Code: code}); got != want {
 			t.Errorf("Unavailable of %s: %t, want %t", code, got, want)
 		}
+	}
+}
+
+// The transactions of a process that is taken for dead are ended, also one that executes a statement, and no others.
+func TestTransactionsOfTheDeadAreEnded(t *testing.T) {
+	set := newTables(t)
+	ctx := withinMinutes(t)
+	var stores [2]*Store
+	var idle [2]*sql.Tx
+	for i := range stores {
+		s, err := open(ctx, set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		if idle[i], err = s.BeginTx(ctx); err != nil {
+			t.Fatal(err)
+		}
+		defer idle[i].Rollback()
+		stores[i] = s
+	}
+	busy, err := stores[0].BeginTx(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Rollback()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := busy.ExecContext(ctx, "SELECT pg_sleep(600)")
+		ended <- err
+	}()
+	dead := stores[0].direct.process.name
+	c := dial(t, set)
+	for is := false; !is; pause(ctx, time.Millisecond) {
+		err := c.QueryRow(ctx, "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE application_name = $1 AND state = 'active')",
+			appName(dead)).Scan(&is)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	stores[1].endAppTx(ctx, dead)
+	if err := receive(t, ended); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("the statement of the dead: %v; want ErrUnavailable", err)
+	}
+	if _, err := idle[0].ExecContext(ctx, "SELECT 1"); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("the idle transaction of the dead: %v; want ErrUnavailable", err)
+	}
+	if _, err := idle[1].ExecContext(ctx, "SELECT 1"); err != nil {
+		t.Errorf("the transaction of the living: %v", err)
 	}
 }
