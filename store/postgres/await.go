@@ -1,13 +1,17 @@
 package postgres
 
 import (
+	"context"
 	"sync"
+	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stint-dev/stint/store"
 )
 
 // An await is one call of Await.
 type await struct {
+	until    store.Until
 	signaled chan struct{} // capacity 1: read again
 	ended    chan struct{} // closed: the run ended, or err
 	once     sync.Once
@@ -67,14 +71,35 @@ func (x *awaits) tell(t *told) {
 	}
 }
 
-func (x *awaits) signalAll() {
+// signal makes the calls for some runs read again.
+func (x *awaits) signal(runs []int64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for _, all := range x.byRun {
-		for a := range all {
+	for _, run := range runs {
+		for a := range x.byRun[run] {
 			signal(a.signaled)
 		}
 	}
+}
+
+// look makes the calls read again that wait for more than an end, and returns the runs of the others.
+func (x *awaits) look() (runs []int64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for run, all := range x.byRun {
+		ends := false
+		for a := range all {
+			if a.until == (store.Until{}) {
+				ends = true
+			} else {
+				signal(a.signaled)
+			}
+		}
+		if ends {
+			runs = append(runs, run)
+		}
+	}
+	return runs
 }
 
 func (x *awaits) close() {
@@ -86,4 +111,72 @@ func (x *awaits) close() {
 			a.end(nil, store.ErrClosed)
 		}
 	}
+}
+
+// A looker looks for the ends of all runs that are waited for, when it is not known which have ended. Ten thousand
+// callers that each asked for their run would be as many queries.
+type looker struct {
+	s        *Store
+	signaled chan struct{} // capacity 1
+	done     chan struct{}
+	stop     context.CancelFunc
+}
+
+// lookPart is the part of the time that the looker uses at most.
+const lookPart = 10
+
+func newLooker(s *Store) *looker {
+	ctx, stop := context.WithCancel(context.Background())
+	l := &looker{s: s, signaled: make(chan struct{}, 1), done: make(chan struct{}), stop: stop}
+	go l.run(ctx)
+	return l
+}
+
+func (l *looker) run(ctx context.Context) {
+	defer close(l.done)
+	every := lookEvery // a notice may be lost
+	if l.s.settings.bubble {
+		every = pollMax // the writer polls, and signals
+	}
+	for {
+		select {
+		case <-l.signaled:
+		case <-time.After(every):
+		case <-ctx.Done():
+			return
+		}
+		began := time.Now()
+		l.s.lookForEnds(ctx)
+		if !l.s.settings.bubble {
+			pause(ctx, max(notifyEvery, lookPart*time.Since(began)))
+		}
+	}
+}
+
+// endedSQL selects those of some runs that have ended, or were deleted.
+const endedSQL = "SELECT u.id FROM unnest($1::bigint[]) AS u (id) " +
+	"WHERE NOT EXISTS (SELECT 1 FROM stint.runs r WHERE r.id = u.id AND r.state < 7)"
+
+// lookForEnds makes the calls read again whose runs have ended.
+func (s *Store) lookForEnds(ctx context.Context) {
+	runs := s.awaits.look()
+	if len(runs) == 0 {
+		return
+	}
+	var ended []int64
+	err := s.view(ctx, func(c *pgx.Conn) (err error) {
+		rows, err := c.Query(ctx, s.sql(endedSQL), runs)
+		if err == nil {
+			ended, err = pgx.CollectRows(rows, pgx.RowTo[int64])
+		}
+		return err
+	})
+	if err == nil { // else it is looked for again
+		s.awaits.signal(ended)
+	}
+}
+
+func (l *looker) close() {
+	l.stop()
+	<-l.done
 }

@@ -18,6 +18,7 @@ func (s *Store) Crash() {
 	s.xids.close()
 	s.notifier.close()
 	s.awaits.close()
+	s.looker.close()
 	s.watches.closeAll()
 	s.read.Close()
 	s.direct.end()

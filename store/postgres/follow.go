@@ -131,7 +131,12 @@ func (s *settings) admit(ctx context.Context, p *process) error {
 		}
 		return s.takeOver(ctx, p)
 	}
-	state, err := s.moveState(ctx, p.conn)
+	return s.isOpen(ctx, p.conn)
+}
+
+// isOpen returns an error if a move has the database, or it has moved.
+func (s *settings) isOpen(ctx context.Context, c *pgx.Conn) error {
+	state, err := s.moveState(ctx, c)
 	if err != nil || state == nil {
 		return err
 	}

@@ -50,7 +50,11 @@ func (o *follower) Finish(ctx context.Context, now time.Time, outcomes []store.O
 
 // Act implements store.Store.
 func (o *follower) Act(ctx context.Context, now time.Time, a store.Action, f store.Filter) (int, error) {
-	return call(ctx, o, func(s store.Store) (int, error) { return s.Act(ctx, now, a, f) })
+	do := call[int]
+	if a.DryRun { // it only reads
+		do = see[int]
+	}
+	return do(ctx, o, func(s store.Store) (int, error) { return s.Act(ctx, now, a, f) })
 }
 
 // ChangeRun implements store.Store.

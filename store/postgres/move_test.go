@@ -69,8 +69,8 @@ func move(t testing.TB, path string, opts Options) MoveReport {
 // A shop has a task of every kind. Its client works on s, and is closed by the caller.
 type shop struct {
 	*stint.Client
-	ok, fails, waits, children, limited, rated, later, batch *stint.Task[int, int]
-	flow                                                     *stint.Workflow[int]
+	ok, fails, waits, children, limited, rated, later *stint.Task[int, int]
+	flow                                              *stint.Workflow[int]
 }
 
 func newShop(t testing.TB, s store.Store) *shop {

@@ -23,7 +23,8 @@ type notifier struct {
 	mu     sync.Mutex
 	lanes  lanesFrom
 	cancel map[int64]struct{} // workers
-	ended  bool
+	runs   []int64            // that ended, or have new chunks or entries
+	ended  bool               // there are more
 	epoch  bool
 	timers int64
 }
@@ -40,7 +41,7 @@ func newNotifier(s *Store) *notifier {
 }
 
 func (n *notifier) clear() {
-	n.lanes, n.cancel, n.ended, n.epoch, n.timers = lanesFrom{}, map[int64]struct{}{}, false, false, limits.Never
+	n.lanes, n.cancel, n.runs, n.ended, n.epoch, n.timers = lanesFrom{}, map[int64]struct{}{}, nil, false, false, limits.Never
 }
 
 // add adds what a group was told to have changed.
@@ -56,18 +57,32 @@ func (n *notifier) add(t *told) {
 	for _, c := range t.cancels {
 		n.cancel[c.worker] = struct{}{}
 	}
-	n.ended = n.ended || len(t.ended)+len(t.chunks) > 0
+	n.addRuns(t)
 	n.epoch = n.epoch || t.epoch
 	n.timers = min(n.timers, t.wakeAt)
 	n.mu.Unlock()
 	signal(n.signaled)
 }
 
+// maxNoticedRuns is how many runs a notice names. Their keys are 19 digits.
+const maxNoticedRuns = 200
+
+func (n *notifier) addRuns(t *told) {
+	if len(n.runs)+len(t.ended)+len(t.chunks) > maxNoticedRuns {
+		n.ended = true
+		return
+	}
+	for _, e := range t.ended {
+		n.runs = append(n.runs, e.run)
+	}
+	n.runs = append(n.runs, t.chunks...)
+}
+
 func (n *notifier) take() notice {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	x := notice{From: n.s.direct.process.name, Lanes: slices.Sorted(maps.Keys(n.lanes)),
-		Workers: slices.Sorted(maps.Keys(n.cancel)), Ended: n.ended, Epoch: n.epoch}
+		Workers: slices.Sorted(maps.Keys(n.cancel)), Runs: n.runs, Ended: n.ended, Epoch: n.epoch}
 	for _, l := range x.Lanes {
 		x.Ranks = append(x.Ranks, n.lanes[l])
 	}

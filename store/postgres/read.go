@@ -56,17 +56,21 @@ func (s *Store) Await(ctx context.Context, id store.ID, until store.Until) (stor
 	if !ok {
 		return store.Result{}, nil
 	}
-	a := &await{signaled: make(chan struct{}, 1), ended: make(chan struct{})}
+	a := &await{until: until, signaled: make(chan struct{}, 1), ended: make(chan struct{})}
 	if !s.awaits.add(key, a) {
 		return store.Result{}, store.ErrClosed
 	}
 	defer s.awaits.drop(key, a)
 	over := false
-	for wait := lookEvery; ; wait = s.settings.longer(wait) {
+	for {
 		r, done, err := s.result(ctx, key, until)
 		lost := unavailable(err) // it is waited for, as the run is
 		if !lost && (done || over || err != nil) {
 			return r, err
+		}
+		var again <-chan time.Time
+		if lost {
+			again = time.After(lookEvery)
 		}
 		select {
 		case <-a.signaled:
@@ -81,7 +85,7 @@ func (s *Store) Await(ctx context.Context, id store.ID, until store.Until) (stor
 			if lost {
 				pause(ctx, reconnectMin)
 			}
-		case <-time.After(wait): // a notice may be lost
+		case <-again:
 		case <-ctx.Done():
 			return store.Result{}, ctx.Err()
 		}

@@ -31,6 +31,7 @@ type Store struct {
 	xids     *xids
 	pending  *publisher
 	sweeper  *sweeper
+	looker   *looker
 	commits  commits.Counter
 	appMu    sync.Mutex
 	app      *appDB // for BeginTx, which creates it
@@ -85,21 +86,17 @@ func open(ctx context.Context, set *settings) (*Store, error) {
 		return nil, err
 	}
 	if set.ReadOnly {
-		if s.read, err = newReaders(ctx, set); err == nil {
-			err = set.measure(ctx, &s.clock, c)
-		}
-		if err != nil {
-			return nil, explain(err)
-		}
-		s.measured = time.Now()
-		s.w = newWriter(s) // which is idle
-		s.startReading()
-		return s, nil
+		return s.openReading(ctx, c)
+	}
+	if s.read, err = newReaders(ctx, set); err != nil {
+		return nil, err
 	}
 	if s.direct, err = newDirect(ctx, set, &s.clock); err != nil {
+		s.read.Close()
 		return nil, err
 	}
 	if err := set.admit(ctx, s.direct.process); err != nil {
+		s.read.Close()
 		return nil, errors.Join(err, set.leave(ctx, s.direct.process), s.direct.process.conn.Close(context.WithoutCancel(ctx)))
 	}
 	s.keys.setNumber(s.direct.process.number)
@@ -107,14 +104,12 @@ func open(ctx context.Context, set *settings) (*Store, error) {
 	s.direct.missed = s.missed
 	s.direct.silent = func() { s.watches.lose(nil) }
 	s.direct.revived, s.direct.startOver = s.revived, s.startOver
-	if s.read, err = newReaders(ctx, set); err != nil {
-		return nil, errors.Join(err, s.direct.close(ctx))
-	}
 	s.notifier = newNotifier(s)
 	s.xids = newXids(s)
 	s.pending = newPublisher(s)
 	s.w = newWriter(s)
 	s.sweeper = newSweeper(s)
+	s.looker = newLooker(s)
 	s.direct.start()
 	go s.w.run()
 	return s, nil
@@ -147,6 +142,7 @@ func (s *Store) Close() error {
 	}
 	s.appMu.Unlock()
 	s.awaits.close()
+	s.looker.close()
 	s.watches.closeAll()
 	s.read.Close()
 	return s.direct.close(context.Background())
@@ -163,8 +159,8 @@ func (s *Store) Now() time.Time { return s.clock.Now() }
 // heard does what another process's commit asks for.
 func (s *Store) heard(n notice) {
 	s.commits.Add(1)
-	if n.All || n.Ended {
-		s.awaits.signalAll()
+	if s.awaits.signal(n.Runs); n.All || n.Ended {
+		signal(s.looker.signaled)
 	}
 	if n.All {
 		signal(s.sweeper.signaled)

@@ -1,0 +1,126 @@
+package postgres
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stint-dev/stint/store"
+)
+
+// awaitReads counts how often the results of runs are read, as a tracer of pgx.
+type awaitReads struct {
+	n       atomic.Int64
+	first   int64
+	reached chan struct{} // closed at the first
+}
+
+func (q *awaitReads) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryStartData) context.Context {
+	if strings.Contains(d.SQL, "SELECT state, flags") && q.n.Add(1) == q.first {
+		close(q.reached)
+	}
+	return ctx
+}
+
+func (q *awaitReads) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// Many who wait for runs of another process ask for all of them together: to wait costs a query for each run
+// when it begins and one when it ends, whatever else the other process commits.
+func TestManyWait(t *testing.T) {
+	const runs, others = 1500, 30
+	set := newTables(t)
+	reads := &awaitReads{first: runs, reached: make(chan struct{})}
+	waiting, err := newSettings(serverURL(t), set.Options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	waiting.pool.Tracer = reads
+	a, err := open(t.Context(), waiting)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	b := openStore(t, set)
+	worker, err := b.Register(t.Context(), store.WorkerInfo{Name: "w", Slots: 2000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	enqueued, err := a.Enqueue(t.Context(), time.Now(), manyRuns(runs))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for _, e := range enqueued {
+		wg.Go(func() {
+			r, err := a.Await(t.Context(), e.ID, store.Until{})
+			if err != nil || r.State != store.Succeeded {
+				t.Errorf("await: %+v, %v", r, err)
+			}
+		})
+	}
+	<-reads.reached
+	for range others { // commits that concern nobody who waits, and that the one who waits has heard of
+		before, err := a.Changed(t.Context(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		finishAll(t, b, claimSome(t, b, worker, "none", enqueueSome(t, b, "none", 1)))
+		if _, err := a.Changed(t.Context(), before); err != nil {
+			t.Fatal(err)
+		}
+	}
+	finishAll(t, b, claimSome(t, b, worker, "a", runs))
+	wg.Wait()
+	if n := reads.n.Load(); n > 2*runs+runs/5 {
+		t.Errorf("%d reads for %d that wait, want 2 for each", n, runs)
+	}
+}
+
+func manyRuns(n int) []store.NewRun {
+	all := make([]store.NewRun, n)
+	for i := range all {
+		all[i] = store.NewRun{Task: "a", Queue: "q"}
+	}
+	return all
+}
+
+func enqueueSome(t *testing.T, s *Store, task string, n int) int {
+	t.Helper()
+	all := manyRuns(n)
+	for i := range all {
+		all[i].Task = task
+	}
+	if _, err := s.Enqueue(t.Context(), time.Now(), all); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// claimSome claims n runs of a task.
+func claimSome(t *testing.T, s *Store, worker int64, task string, n int) (all []store.Claimed) {
+	t.Helper()
+	for len(all) < n {
+		got, err := s.Claim(t.Context(), store.ClaimRequest{Worker: worker, Free: func() int { return n - len(all) },
+			Tasks: func(name string) bool { return name == task }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, got...)
+	}
+	return all
+}
+
+func finishAll(t *testing.T, s *Store, claimed []store.Claimed) {
+	t.Helper()
+	outcomes := make([]store.Outcome, len(claimed))
+	for i, c := range claimed {
+		outcomes[i] = store.Outcome{ID: c.ID, Lease: c.Lease, To: store.Succeeded}
+	}
+	if _, err := s.Finish(t.Context(), time.Now(), outcomes); err != nil {
+		t.Fatal(err)
+	}
+}
