@@ -141,6 +141,9 @@ func (w *writer) tryCommit(ctx context.Context, group []*change, claims []*claim
 		w.s.setHealth(err)
 		return false, err
 	}
+	if err := w.requeueOwn(ctx); err != nil {
+		return false, err
+	}
 	u := w.unit
 	u.renew(w.s.clock.Now().UnixMilli())
 	was, sent, err := w.tryGroup(ctx, u, group, claims, plain)

@@ -23,7 +23,24 @@ func (w *writer) checkEnd(ctx context.Context) error {
 	w.outdated(true)
 	w.s.graphs.Forget()
 	w.s.direct.setBack.Store(true)
+	w.setBack = true
 	return nil
+}
+
+// requeueOwn queues the process's runs, before anything else is committed, on a server that has lost groups: what their
+// handlers say follows from what is gone, a child for instance, and is stale.
+func (w *writer) requeueOwn(ctx context.Context) error {
+	if !w.setBack {
+		return nil
+	}
+	w.setBack = false
+	c := &change{done: make(chan struct{}), apply: func(u *unit) error {
+		_, err := u.releaseProcess(w.s.direct.process.name, false)
+		return err
+	}}
+	w.commitGroup(ctx, []*change{c}, nil)
+	w.setBack = c.err != nil
+	return c.err
 }
 
 // connectAgain connects, and waits for a server that is away.

@@ -76,6 +76,7 @@ type writer struct {
 	seen         snapshot  // the server's transactions at the last poll
 	own          []int64   // the transactions of this process since then
 	looked       time.Time // when it last looked at all of the database's lanes and times
+	setBack      bool      // the server has lost groups, and the process's runs are not queued yet
 	ownPause     time.Duration
 	ownAfter     time.Time // when timers and counts are tried again, which failed
 
