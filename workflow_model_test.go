@@ -314,7 +314,9 @@ func (m *graphRun) replay(c *stint.Client, run *stint.Run[stint.Outputs], began 
 			kept[i] = before[i]
 			kept[i].at = min(before[i].at, again)
 		case decided && before[i].started: // its conditions held then
-			plan[i].skip, plan[i].wait = nil, nil
+			if plan[i].wait = nil; plan[i].skip != nil { // and it still decides itself whether it is skipped with its parents
+				plan[i].skip = &plannedCondition{kind: "no"}
+			}
 		}
 		plan[i].cancel = nil // or it might be canceled again, and wait for ever
 	}
