@@ -145,8 +145,8 @@ func TestCleanUpOfBlocked(t *testing.T) {
 	working(t, changed)
 	blocked := func(run *stint.Run[int]) {
 		t.Helper()
-		for infoOf(t, run).State != stint.StateBlocked {
-			waitWhile(t, run, infoOf(t, run).State)
+		for state := infoOf(t, run).State; state != stint.StateBlocked; state = infoOf(t, run).State {
+			waitWhile(t, run, state)
 		}
 	}
 	blocked(plain)

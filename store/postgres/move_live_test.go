@@ -67,18 +67,19 @@ func moveUntil(t *testing.T, path string, opts Options, n int, back bool) string
 // A program enqueues and works, and counts what it was told and what it did.
 type program struct {
 	*stint.Client
-	task    *stint.Task[int, int]
-	durable *stint.Task[int, int]
-	stop    func()
-	wg      sync.WaitGroup
-	enough  chan struct{}
-	over    sync.Once
-	mu      sync.Mutex
-	told    map[int]bool
-	did     map[int]int
-	steps   map[int]int
-	gate    chan struct{} // durable runs go on when it is closed
-	began   atomic.Int64
+	task     *stint.Task[int, int]
+	durable  *stint.Task[int, int]
+	stop     func()
+	wg       sync.WaitGroup
+	enqueues sync.WaitGroup
+	enough   chan struct{}
+	over     sync.Once
+	mu       sync.Mutex
+	told     map[int]bool
+	did      map[int]int
+	steps    map[int]int
+	gate     chan struct{} // durable runs go on when it is closed
+	began    atomic.Int64
 }
 
 // newProgram starts a program on a store.
@@ -131,7 +132,7 @@ func newProgram(t testing.TB, s store.Store, opts ...stint.WorkerOption) *progra
 
 // enqueue enqueues one run after another until finish, each with what other calls it needs.
 func (p *program) enqueue(t testing.TB, from int) {
-	p.wg.Go(func() {
+	p.enqueues.Go(func() {
 		for n := from; ; n++ {
 			select {
 			case <-p.enough:
@@ -181,6 +182,7 @@ func (p *program) finish(t testing.TB, runs []*stint.Run[int]) {
 	defer cancel()
 	close(p.gate)
 	p.over.Do(func() { close(p.enough) })
+	p.enqueues.Wait()
 	for i, r := range runs {
 		if got, err := r.Wait(ctx); got != 2 || err != nil {
 			t.Errorf("durable run %d: %d, %v", i, got, err)
@@ -393,6 +395,11 @@ func TestFollowWithoutServer(t *testing.T) {
 	move(t, path, opts)
 	if _, err := s.Counts(t.Context()); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("call: %v; want ErrUnavailable", err)
+	}
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for s.Healthy() == nil { // until the file's store has seen the mark
+		<-tick.C
 	}
 	if err := s.Healthy(); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("healthy: %v; want ErrUnavailable", err)
