@@ -32,7 +32,9 @@ func newRelease(t *testing.T, schema string, more ...migration) *release {
 
 func (r *release) open() *Store {
 	r.t.Helper()
-	s, err := open(r.t.Context(), r.settings)
+	own := newRelease(r.t, r.Schema) // a process has its own
+	own.migrations = r.migrations
+	s, err := open(r.t.Context(), own.settings)
 	if err != nil {
 		r.t.Fatal(err)
 	}
