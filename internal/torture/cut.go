@@ -45,17 +45,7 @@ func cut(ctx context.Context, r *round) error {
 		}
 		return s.goesOn(ctx)
 	})
-	if err = joinClose(err, s); err != nil {
-		return err
-	}
-	r.note("%d acknowledgements, %d calls failed", len(book.acks), count.failed)
-	if err := r.checkAcks(ctx, place, book.acks, ends{}); err != nil {
-		return err
-	}
-	if err := count.check(place, &r.verdict); err != nil {
-		return err
-	}
-	return r.settled(ctx, place)
+	return r.closeAndCheck(ctx, place, s, book, count, err)
 }
 
 // whileWorking runs a shop whose customers try again after errors, while f runs.

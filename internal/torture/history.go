@@ -191,7 +191,7 @@ func record(ctx context.Context, open func() (store.Store, error), seed int64) (
 	return h, errors.Join(errs...)
 }
 
-// claimFor is how long a caller waits for a run that it may claim.
+// claimFor bounds the wait of a caller for a run that it may claim.
 const claimFor = 5 * time.Millisecond
 
 type caller struct {

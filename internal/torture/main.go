@@ -92,7 +92,7 @@ func (r *round) scaled(short, long time.Duration) time.Duration {
 	return short
 }
 
-// shortLimit is how long a short form may take: more than twice what the longest takes on a busy machine.
+// shortLimit bounds the time of a short form: more than twice what the longest takes on a busy machine.
 const shortLimit = 3 * time.Minute
 
 // within makes an attack. If it takes longer than the limit, its context ends, and the error says where each goroutine

@@ -17,7 +17,7 @@ const sagaTables = `
 CREATE TABLE IF NOT EXISTS sagas (run TEXT NOT NULL, step TEXT NOT NULL, PRIMARY KEY (run, step));
 CREATE TABLE IF NOT EXISTS undone (run TEXT NOT NULL, step TEXT NOT NULL, PRIMARY KEY (run, step))`
 
-// notUndone is what sagas that have ended did, and what was not undone.
+// notUndone lists what sagas that have ended did and did not undo.
 const notUndone = "FROM sagas s WHERE NOT EXISTS (SELECT 1 FROM undone u WHERE u.run = s.run AND u.step = s.step)"
 
 // doSaga does two things, each with its compensation, and then waits until it

@@ -28,6 +28,11 @@ func (r *round) onDatabase(ctx context.Context, place string, f func(context.Con
 		}
 		return s.goesOn(ctx)
 	})
+	return r.closeAndCheck(ctx, place, s, book, count, err)
+}
+
+// closeAndCheck closes a program whose work ended with err, and checks what was acknowledged, and that all runs end.
+func (r *round) closeAndCheck(ctx context.Context, place string, s *shop, book *ledger, count *counted, err error) error {
 	if err = joinClose(err, s); err != nil {
 		return err
 	}

@@ -38,7 +38,7 @@ func newAppDB(s *settings, process string) *appDB {
 	return a
 }
 
-// appName is what a process calls its connections of BeginTx.
+// appName is the application_name of the connections that a process opens for BeginTx.
 func appName(process string) string { return "stint app " + process }
 
 // endAppTx ends the transactions of BeginTx of a process that has died, also one that waits for a lock: it may be frozen, or

@@ -34,10 +34,7 @@ func (w *writer) requeueOwn(ctx context.Context) error {
 		return nil
 	}
 	w.setBack = false
-	c := &change{done: make(chan struct{}), apply: func(u *unit) error {
-		_, err := u.releaseProcess(w.s.direct.process.name, false)
-		return err
-	}}
+	c := &change{done: make(chan struct{}), apply: releaseOwn}
 	w.commitGroup(ctx, []*change{c}, nil)
 	w.setBack = c.err != nil
 	return c.err
@@ -55,11 +52,7 @@ func (w *writer) connectAgain(ctx context.Context) {
 func (s *Store) startOver(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	err := s.do(ctx, func(u *unit) error {
-		_, err := u.releaseProcess(s.direct.process.name, false)
-		return err
-	})
-	if err != nil {
+	if err := s.do(ctx, releaseOwn); err != nil {
 		return err
 	}
 	return s.revived(ctx)

@@ -145,7 +145,7 @@ func (w *writer) look(ctx context.Context) {
 	w.next = f.next
 }
 
-// sweptLanes has claims look at lanes that have ready runs.
+// sweptLanes makes claims look at lanes that have ready runs.
 func (w *writer) sweptLanes(lanes []readyLane) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -126,10 +126,7 @@ func (s *Store) Close() error {
 	s.w.endClaims()
 	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
 	defer cancel()
-	s.do(ctx, func(u *unit) error { // or others do it
-		_, err := u.releaseProcess(s.direct.process.name, false)
-		return err
-	})
+	s.do(ctx, releaseOwn) // or others do it
 	s.pending.close()
 	s.sweeper.close()
 	s.w.close()

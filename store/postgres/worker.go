@@ -218,6 +218,12 @@ func (s *Store) recover(ctx context.Context) (total store.Recovered, err error) 
 	return total, nil
 }
 
+// releaseOwn queues the runs that this process executes. None counts as a crash.
+func releaseOwn(u *unit) error {
+	_, err := u.releaseProcess(u.s.direct.process.name, false)
+	return err
+}
+
 // releaseProcess queues the runs of a process that has died or leaves. A dead one is removed from the table.
 func (u *unit) releaseProcess(name string, crashed bool) (total store.Recovered, err error) {
 	ids, err := u.workersOf.get(name)

@@ -77,7 +77,7 @@ SELECT id, state, limiter, flags, lease, limits FROM stint_runs WHERE limiter IS
 	waitingLaneSQL = "SELECT lane FROM stint_runs WHERE limiter = ? AND " + stateQueued + " ORDER BY lane LIMIT 1"
 )
 
-// place returns the value of the column limiter, and has claims look again at what is ready.
+// place returns the value of the column limiter, and makes claims look again at what is ready.
 func (r limiterRows) place(at *limits.Limiter) any {
 	if at != nil {
 		return at.ID

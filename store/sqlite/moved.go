@@ -31,9 +31,16 @@ func (s *Store) hasMoved() error {
 
 // Moved returns a store.ErrMoved if the file has moved. Other calls notice that when they write, or a moment later:
 // a read may still return what the file had before.
-func (s *Store) Moved(ctx context.Context) error {
+func (s *Store) Moved(ctx context.Context) error { return s.view(ctx, s.checkMark) }
+
+// checkMoved looks for a mark. The writer calls it in the transaction in which it sees another's commit, so that
+// it changes nothing after the mark.
+func (w *writer) checkMoved() error { return w.noteMoved(w.s.checkMark(w)) }
+
+// checkMark looks for the mark of a move, and returns a store.ErrMoved if there is one.
+func (s *Store) checkMark(q querier) error {
 	var value []byte
-	err := s.view(ctx, func(q querier) error { return q.one(moving.MarkSQL, nil, &value) })
+	err := q.one(moving.MarkSQL, nil, &value)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}
@@ -45,24 +52,6 @@ func (s *Store) Moved(ctx context.Context) error {
 		return err
 	}
 	return s.movedTo(m)
-}
-
-// checkMoved looks for a mark. The writer calls it in the transaction in which it sees another's commit, so that
-// it changes nothing after the mark.
-func (w *writer) checkMoved() error {
-	var value []byte
-	err := w.one(moving.MarkSQL, nil, &value)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	m, err := moving.Decode(value)
-	if err != nil {
-		return err
-	}
-	return w.noteMoved(w.s.movedTo(m))
 }
 
 // noteMoved makes every call from now on return err, if it is a moving.Error, and those that wait too. It returns
