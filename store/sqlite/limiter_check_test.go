@@ -66,3 +66,34 @@ func TestRecount(t *testing.T) {
 	}
 	check(s, 2, 2)
 }
+
+// Counts whose sum is no number do not fail what the file is opened for (R8).
+func TestHugeCounts(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "limits.db")
+	run := func(key string) store.NewRun {
+		return store.NewRun{Task: "t", Queue: "q", Input: []byte("1"),
+			Limits: []store.Limit{{Name: "n", Key: key, Max: 1, Strategy: store.StrategyQueue}}}
+	}
+	for _, keys := range [][]string{{"a", "a", "b", "b"}, {"c"}} {
+		s, err := sqlite.Open(path, sqlite.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range keys {
+			if _, err := s.Enqueue(t.Context(), time.Now(), []store.NewRun{run(key)}); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		db, err := sql.Open("sqlite", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := db.Exec("UPDATE stint_limiters SET waiting = 1 << 62"); err != nil {
+			t.Fatal(err)
+		}
+		db.Close()
+	}
+}
