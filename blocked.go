@@ -50,6 +50,9 @@ func (u *workerReasons) findReason(queue, task string, route *store.Route) strin
 			return false
 		}
 		_, ok := slices.BinarySearch(w.Tasks, task)
+		if workflow, _, within := strings.Cut(task, ":"); within && !ok {
+			_, ok = slices.BinarySearch(w.Tasks, store.GraphLane(workflow))
+		}
 		return !ok
 	})
 	if len(able) == 0 {

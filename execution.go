@@ -55,7 +55,7 @@ func executionOf(ctx context.Context) *execution {
 }
 
 func newExecution(w *Worker, r *store.Claimed) *execution {
-	e := &execution{c: w.c, w: w, run: *r, def: w.c.task(r.Task), hasSlot: true, cost: w.c.slotCost(r.Task)}
+	e := &execution{c: w.c, w: w, run: *r, def: w.taskOf(r), hasSlot: true, cost: w.c.slotCost(r.Task)}
 	e.ctx, e.cancel = context.WithCancelCause(context.WithValue(context.Background(), executionKey{}, e))
 	return e
 }

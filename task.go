@@ -177,20 +177,21 @@ func (c *Client) withMiddleware(h Handler) (Handler, error) {
 		if err != nil {
 			return nil, err
 		}
-		return c.checkOutput(out)
+		return c.checkOutput("a middleware", out)
 	}, nil
 }
 
-// checkOutput returns the output of a middleware as it is stored: null if it is empty.
-func (c *Client) checkOutput(out []byte) ([]byte, error) {
+// checkOutput returns the output of a middleware, or of WithHandler's function, as it is stored: null if it
+// is empty.
+func (c *Client) checkOutput(of string, out []byte) ([]byte, error) {
 	switch {
 	case len(out) == 0:
 		return []byte("null"), nil
 	case len(out) > c.cfg.maxPayload:
-		return nil, NonRetryable(fmt.Errorf("stint: the output that a middleware returned has %d bytes: want at most %d (WithMaxPayload)",
-			len(out), c.cfg.maxPayload))
+		return nil, NonRetryable(fmt.Errorf("stint: the output that %s returned has %d bytes: want at most %d (WithMaxPayload)",
+			of, len(out), c.cfg.maxPayload))
 	case !json.Valid(out):
-		return nil, NonRetryable(errors.New("stint: the output that a middleware returned is not JSON"))
+		return nil, NonRetryable(fmt.Errorf("stint: the output that %s returned is not JSON", of))
 	}
 	return out, nil
 }

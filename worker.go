@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -28,11 +25,12 @@ const (
 
 // A Worker executes runs of the client's tasks in its own goroutines.
 type Worker struct {
-	c    *Client
-	cfg  workerConfig
-	id   int64 // from the store, set by Run
-	ctx  context.Context
-	stop context.CancelFunc
+	c      *Client
+	cfg    workerConfig
+	served served
+	id     int64 // from the store, set by Run
+	ctx    context.Context
+	stop   context.CancelFunc
 
 	mu           sync.Mutex
 	ran          bool
@@ -65,10 +63,13 @@ type workerConfig struct {
 	labels map[string]string
 	drain  time.Duration
 	name   string
+
+	tasks   []string // of WithTasks; nil: all
+	handler Handler  // of WithHandler, or nil
 }
 
-// NewWorker returns a worker for all tasks that the client has, or will have, a handler for.
-// It starts when Run is called. The error says which option is invalid, or is ErrReadOnly for
+// NewWorker returns a worker for all tasks that the client has, or will have, a handler for, or
+// for those of WithTasks. It starts when Run is called. The error says which option is invalid, or is ErrReadOnly for
 // a client with WithReadOnly.
 func (c *Client) NewWorker(opts ...WorkerOption) (*Worker, error) {
 	if err := c.writable("new worker"); err != nil {
@@ -83,6 +84,9 @@ func (c *Client) NewWorker(opts ...WorkerOption) (*Worker, error) {
 			return nil, err
 		}
 	}
+	if err := c.prepareHandler(&cfg); err != nil {
+		return nil, err
+	}
 	if cfg.name == "" {
 		host, _ := os.Hostname()
 		cfg.name = fmt.Sprintf("%s-%d", host, os.Getpid())
@@ -93,7 +97,7 @@ func (c *Client) NewWorker(opts ...WorkerOption) (*Worker, error) {
 		return nil, fmt.Errorf("%w: new worker", ErrClosed)
 	}
 	w := &Worker{
-		c: c, cfg: cfg, running: map[store.ID]*execution{},
+		c: c, cfg: cfg, served: newServed(cfg.tasks), running: map[store.ID]*execution{},
 		freed: make(chan struct{}, 1), posted: make(chan struct{}, 1), reported: make(chan struct{},
 			1), handoff: make(chan *execution), drains: make(chan struct{}),
 	}
@@ -181,7 +185,7 @@ func (w *Worker) store(ctx context.Context) (id int64, err error) {
 			return err
 		}
 		host, _ := os.Hostname()
-		w.storedTasks = c.handledTasks()
+		w.storedTasks = w.handledTasks()
 		id, err = c.store.Register(writing, store.WorkerInfo{
 			Name: w.cfg.name, Slots: w.cfg.slots, Queues: w.cfg.queues, Labels: w.cfg.labels, PID: os.Getpid(), Host: host,
 			Build: program.Build(), Tasks: w.storedTasks, Program: program.Name(), Defines: c.definedTasks(),
@@ -199,7 +203,7 @@ func (c *Client) removeWorker(w *Worker) {
 
 // claimLoop claims and starts runs until ctx is done.
 func (w *Worker) claimLoop(ctx context.Context) {
-	req := store.ClaimRequest{Worker: w.id, Free: w.freeSlots, Tasks: w.c.hasHandler, Cost: w.cost, Queues: w.cfg.queues}
+	req := store.ClaimRequest{Worker: w.id, Free: w.freeSlots, Tasks: w.hasHandler, Cost: w.cost, Queues: w.cfg.queues}
 	for ctx.Err() == nil {
 		if w.freeSlots() <= 0 {
 			select {
@@ -229,45 +233,6 @@ func (w *Worker) claimLoop(ctx context.Context) {
 	}
 }
 
-// handledTasks returns the tasks and workflows that the client has handlers for.
-func (c *Client) handledTasks() []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	names := []string{}
-	for name, d := range c.tasks {
-		if d.handler != nil || d.workflow != nil {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names
-}
-
-// definedTasks returns the tasks and workflows of the client, with or without handlers.
-func (c *Client) definedTasks() []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return slices.Collect(maps.Keys(c.tasks))
-}
-
-// storeTasks stores which tasks the worker has, if more were defined since.
-func (w *Worker) storeTasks(ctx context.Context) error {
-	w.c.mu.Lock()
-	defined := len(w.c.tasks)
-	w.c.mu.Unlock()
-	if defined == w.definedCount {
-		return nil
-	}
-	tasks := w.c.handledTasks()
-	if !slices.Equal(tasks, w.storedTasks) {
-		if _, err := w.c.store.Register(ctx, store.WorkerInfo{ID: w.id, Tasks: tasks}); err != nil {
-			return err
-		}
-	}
-	w.definedCount, w.storedTasks = defined, tasks
-	return nil
-}
-
 // claim waits for runs, or until restartClaim: a task is defined that the worker can execute
 // too.
 func (w *Worker) claim(ctx context.Context, req store.ClaimRequest) ([]store.Claimed, error) {
@@ -287,18 +252,6 @@ func (w *Worker) restartClaim() {
 	}
 }
 
-// hasHandler reports whether the client has a handler for a task.
-func (c *Client) hasHandler(task string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if workflow, all := strings.CutSuffix(task, ":"); all { // all tasks of a workflow
-		d := c.tasks[workflow]
-		return d != nil && d.workflow != nil
-	}
-	d := c.tasks[task]
-	return d != nil && d.handler != nil
-}
-
 func (c *Client) task(name string) *taskDef {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -309,7 +262,7 @@ func (c *Client) task(name string) *taskDef {
 // stack has grown already.
 func (w *Worker) start(r *store.Claimed) {
 	e := newExecution(w, r)
-	if e.def == nil || e.def.handler == nil { // the code does not have this task of a workflow
+	if e.def == nil || e.def.handler == nil { // the worker does not have this task of a workflow
 		o := e.newOutcome(store.Queued)
 		o.Uncounted, o.NoHandler = true, true
 		w.post(outcome{o, e})

@@ -123,7 +123,6 @@ func (r *Reader) Names(q Querier) (*store.Names, error) {
 	if err != nil {
 		return nil, err
 	}
-	n.Tasks = slices.DeleteFunc(n.Tasks, func(t string) bool { return strings.HasSuffix(t, ":") })
 	type worker struct{ tasks, queues []byte }
 	workers, err := All(q, func(w *worker) []any { return []any{&w.tasks, &w.queues} }, "SELECT DISTINCT tasks, queues FROM stint_workers")
 	if err != nil {
@@ -132,6 +131,7 @@ func (r *Reader) Names(q Querier) (*store.Names, error) {
 	for _, w := range workers {
 		n.Tasks, n.Queues = append(n.Tasks, texts(w.tasks)...), append(n.Queues, texts(w.queues)...)
 	}
+	n.Tasks = slices.DeleteFunc(n.Tasks, func(t string) bool { return strings.HasSuffix(t, ":") })
 	err = r.graphs(q, func(_ int64, g *store.Graph) {
 		for place := range g.Success() + 1 {
 			n.Tasks = append(n.Tasks, g.TaskName(place))
