@@ -29,6 +29,7 @@ type Client struct {
 
 	mu      sync.Mutex
 	closed  bool
+	closing chan struct{} // closed with closed
 	tasks   map[string]*taskDef
 	workers map[*Worker]struct{}
 	waiters map[store.ID]*errorWaiter
@@ -266,7 +267,8 @@ func newClientConfig(opts []ClientOption) (clientConfig, error) {
 }
 
 func newClient(s store.Store, cfg clientConfig) (*Client, error) {
-	c := &Client{cfg: cfg, store: s, tasks: map[string]*taskDef{}, workers: map[*Worker]struct{}{}, waiters: map[store.ID]*errorWaiter{}}
+	c := &Client{cfg: cfg, store: s, tasks: map[string]*taskDef{}, workers: map[*Worker]struct{}{}, waiters: map[store.ID]*errorWaiter{},
+		closing: make(chan struct{})}
 	if err := guarded(c.measureAll); err != nil {
 		return nil, errors.Join(wrapStoreErr("WithMeterProvider", err), s.Close())
 	}
@@ -289,7 +291,10 @@ func newClient(s store.Store, cfg clientConfig) (*Client, error) {
 func (c *Client) Close() error {
 	c.mu.Lock()
 	first := !c.closed
-	c.closed = true
+	if first {
+		c.closed = true
+		close(c.closing)
+	}
 	workers := slices.Collect(maps.Keys(c.workers))
 	c.mu.Unlock()
 	for _, w := range workers {
@@ -319,6 +324,11 @@ func (c *Client) Healthy() error {
 	}
 	return nil
 }
+
+// Closing returns a channel that is closed when Close is called. What the app builds on the client
+// and works with its handlers, such as a server for workers elsewhere, ends then: Close waits for
+// handlers as long as their worker's drain timeout allows.
+func (c *Client) Closing() <-chan struct{} { return c.closing }
 
 // recoverLoop queues the runs of dead processes again.
 func (c *Client) recoverLoop() {

@@ -29,6 +29,7 @@ type execution struct {
 	mu       sync.Mutex
 	owner    owner // who finishes it
 	posted   bool
+	recorded chan error    // of Recorded; nil: not asked for
 	left     time.Duration // what is left of WithTimeout while the attempt waits
 	deadline time.Time     // of WithTimeout; zero: none, or the attempt waits
 	timer    *time.Timer   // of the timeout, then of the grace
@@ -432,6 +433,7 @@ func (w *Worker) commitOutcomes(ctx context.Context, batch []outcome) {
 		stale, err := w.c.store.Finish(context.Background(), w.c.now(), outcomes)
 		if err == nil {
 			for i, s := range stale {
+				batch[i].e.report(s)
 				if s {
 					w.c.logger().Warn("stint: late outcome refused", "task", batch[i].e.run.Task, "run", batch[i].ID, "attempt",
 						batch[i].e.run.Attempt)
@@ -447,6 +449,20 @@ func (w *Worker) commitOutcomes(ctx context.Context, batch []outcome) {
 			return // drained: Unregister, or the next start, queues them again
 		}
 	}
+}
+
+// report tells who asked with Recorded that the outcome was stored, or refused.
+func (e *execution) report(stale bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.recorded == nil {
+		return
+	}
+	var err error
+	if stale {
+		err = errLost
+	}
+	e.recorded <- err // an execution posts one outcome
 }
 
 // nextOutcomes returns the outcomes of the next commit: all, unless they carry many log lines.

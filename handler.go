@@ -135,6 +135,26 @@ func ExtendTimeout(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
+// Recorded returns a channel that receives nil once the outcome of this execution is stored: that
+// it succeeded, failed, or goes back to the queue. It receives an error if the outcome was
+// refused because another execution has the run. So a handler that works for someone elsewhere can
+// acknowledge what it was told when it will not be lost. Nothing is received if the worker ends
+// before the outcome can be stored; the run is then queued again. Outside of a run, and on every
+// call but the first, Recorded returns nil.
+func Recorded(ctx context.Context) <-chan error {
+	e := executionOf(ctx)
+	if e == nil || e.replay != nil {
+		return nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.recorded != nil {
+		return nil
+	}
+	e.recorded = make(chan error, 1)
+	return e.recorded
+}
+
 // ReleaseSlot gives up the run's worker slots before the handler returns, so that another run
 // can start. Outside of a run it does nothing.
 func ReleaseSlot(ctx context.Context) error {
