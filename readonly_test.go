@@ -188,7 +188,7 @@ func TestReadOnlyRefusesEveryChange(t *testing.T) {
 	run := stint.RunByID[int](c, listRuns(t, c, stint.RunFilter{}).Runs[0].ID)
 	ctx, id, all := t.Context(), run.ID(), stint.RunFilter{Tasks: []string{"double"}}
 	reads := map[string]string{
-		"Client":   "ListTasks GetRun ListRuns Check Backup Logs StreamChunks Healthy Close Closing ReadOnly ListConcurrency ListCrons CronPage ListEvents Journal JournalPage ExportJournal WriteJournal QueuePriorities Names ListQueues ListRateLimits ListWorkers Stats CountRuns Changed Database ListFilters FilterPage ListWebhooks WebhookHandler",
+		"Client":   "ListTasks GetRun ListRuns Check Backup Logs StreamChunks Healthy Close Closing ReadOnly ListConcurrency ListCrons CronPage ListEvents Journal JournalPage ExportJournal WriteJournal QueuePriorities Names ListQueues ListRateLimits ListWorkers Stats CountRuns Changed Database ListFilters FilterPage Setting Settings ListWebhooks WebhookHandler",
 		"Task":     "Name",
 		"Workflow": "Name OnFailure OnSuccess",
 		"Run":      "ID Existing Info Wait Stream",
@@ -209,6 +209,7 @@ func TestReadOnlyRefusesEveryChange(t *testing.T) {
 			"SetRateLimit": func() error { return c.SetRateLimit(ctx, "k", 1, 1) }, "CreateFilter": func() error {
 				return second(c.CreateFilter(ctx, stint.TriggerFilter{Task: "double", Scope: "s", Expression: "true"}))
 			},
+			"SetSetting": func() error { return c.SetSetting(ctx, "k", []byte("v")) }, "EnsureSetting": func() error { return second(c.EnsureSetting(ctx, "k", nil)) },
 			"DeleteFilter": func() error { return c.DeleteFilter(ctx, 1) }, "NewWorker": func() error { return second(c.NewWorker()) },
 		},
 		"Task": {

@@ -217,6 +217,7 @@ type Store interface {
 	Workers
 	Schedules
 	Limits
+	Settings
 	Stats
 	// Close waits for what was begun, and queues the runs that the store's workers still execute.
 	Close() error

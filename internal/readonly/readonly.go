@@ -83,6 +83,10 @@ func (readOnly) SetFilter(context.Context, store.TaskFilter) (int64, error) {
 	return 0, store.ErrReadOnly
 }
 
+func (readOnly) SetSetting(context.Context, store.Setting, bool) ([]byte, error) {
+	return nil, store.ErrReadOnly
+}
+
 func (readOnly) Append(context.Context, time.Time, store.Call) (store.Entry, bool, error) {
 	return store.Entry{}, false, store.ErrReadOnly
 }

@@ -167,6 +167,16 @@ func (o *follower) Limits(ctx context.Context, rates bool) ([]store.LimitInfo, e
 	return see(ctx, o, func(s store.Store) ([]store.LimitInfo, error) { return s.Limits(ctx, rates) })
 }
 
+// SetSetting implements store.Store.
+func (o *follower) SetSetting(ctx context.Context, x store.Setting, ifMissing bool) ([]byte, error) {
+	return call(ctx, o, func(s store.Store) ([]byte, error) { return s.SetSetting(ctx, x, ifMissing) })
+}
+
+// Settings implements store.Store.
+func (o *follower) Settings(ctx context.Context, prefix, after string, limit int) ([]store.Setting, bool, error) {
+	return see2(ctx, o, func(s store.Store) ([]store.Setting, bool, error) { return s.Settings(ctx, prefix, after, limit) })
+}
+
 // Counters implements store.Store.
 func (o *follower) Counters(ctx context.Context, span time.Duration, since time.Time, perTask bool) ([]store.Counters, error) {
 	return see(ctx, o, func(s store.Store) ([]store.Counters, error) { return s.Counters(ctx, span, since, perTask) })

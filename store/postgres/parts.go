@@ -31,6 +31,7 @@ func newUnit(s *Store, now int64) *unit {
 	u.cronParts()
 	u.laneParts()
 	u.workerParts()
+	u.settings = settingRows()
 	u.limiterParts()
 	u.parts = []part{
 		u.eventLocks, u.runs, u.childrenOf, u.runsOf, u.allTasks, u.tasks, u.timed, u.awaited, u.last, u.admitted, u.waiting, u.members,
@@ -38,7 +39,7 @@ func newUnit(s *Store, now int64) *unit {
 		u.waitsByRun, u.events, u.delivered, u.pending, u.eventsSince, u.fields, u.waitFilters, u.waitsFor, u.callsFor, u.hadBy,
 		u.triggers, u.triggersOf, u.filters, u.crons, u.cronsDue, u.cronsOf, u.declaredBy, u.hasWorker, u.graphs,
 		u.graphNumbers, u.graphsByID, u.lanes, u.lanesByID, u.workers, u.workersOf, u.workersNamed, u.filterThere, u.filterNumber,
-		u.blocked, u.builds, u.limitersDue, u.limiters, u.limitersByID,
+		u.blocked, u.builds, u.settings, u.limitersDue, u.limiters, u.limitersByID,
 	}
 	u.renew(now)
 	return u

@@ -75,6 +75,7 @@ type unit struct {
 	filterNumber *lookup[string, int64]
 	blocked      *lookup[int, lifecycle.Blocked]
 	builds       *lookup[int, buildOf] // of the workers that live
+	settings     *relation[string, store.Setting]
 	limiters     *relation[limiterName, limiterRow]
 	limitersByID *related[int64, limiterName, limiterRow]
 	limitersDue  *lookup[int64, limiterName]

@@ -322,6 +322,16 @@ func useJournal(t *testing.T, s *Store, match *store.Match, claim func(string) s
 		_, _, err = s.Filters(ctx, task, 1, 1)
 		ok(err)
 	}
+	for _, ifMissing := range []bool{false, true} {
+		_, err = s.SetSetting(ctx, store.Setting{Key: "k", Value: []byte("v")}, ifMissing)
+		ok(err)
+	}
+	_, err = s.SetSetting(ctx, store.Setting{Key: "k"}, false)
+	ok(err)
+	for _, prefix := range []string{"", "k"} {
+		_, _, err = s.Settings(ctx, prefix, "", 1)
+		ok(err)
+	}
 	_, err = s.ChangeRun(ctx, now, p.ID, store.RunChange{Kind: store.RunFork, At: store.Address{Seq: 2}})
 	ok(err)
 	_, err = s.ChangeRun(ctx, now, child[0].ID, store.RunChange{Kind: store.RunRestart, At: store.Address{Seq: 1}})

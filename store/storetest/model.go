@@ -28,6 +28,7 @@ type Model struct {
 	events   []modelEvent
 	rates    map[string]*modelRate
 	paused   map[store.LimitKey]bool
+	settings map[string][]byte
 	limits   map[store.LimitKey]*modelLimit // with the settings of their newest enqueues
 	crons    map[string]*store.Cron
 	filters  []store.TaskFilter
@@ -87,7 +88,7 @@ func NewModel() *Model {
 	return &Model{
 		runs: map[store.ID]*modelRun{}, keys: map[modelKey]modelHold{}, queues: map[string]bool{},
 		workers: map[int64]*modelWorker{}, notified: map[store.ID]bool{}, rates: map[string]*modelRate{},
-		paused: map[store.LimitKey]bool{}, limits: map[store.LimitKey]*modelLimit{},
+		paused: map[store.LimitKey]bool{}, settings: map[string][]byte{}, limits: map[store.LimitKey]*modelLimit{},
 		crons: map[string]*store.Cron{}, triggers: map[string][]store.Trigger{}, programs: map[string]string{},
 		gone: map[string]time.Time{}, changed: make(chan struct{}),
 	}

@@ -102,6 +102,7 @@ var rules = []struct {
 	{"crons and filters in pages", schedulePages},
 	{"errors are found by the text that a person sees", searchErrors},
 	{"names that are known", names},
+	{"settings", settings},
 	{"delete and expire", expire},
 	{"progress, logs and chunks", records},
 	{"more log lines than are kept", manyLogs},

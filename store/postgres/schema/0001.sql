@@ -31,6 +31,12 @@ CREATE TABLE stint.lanes (
   UNIQUE (queue, task, suspect, route)
 );
 
+-- What the app, or a server on it, keeps here: it belongs to no run.
+CREATE TABLE stint.settings (
+  key   text COLLATE "C" PRIMARY KEY CHECK (key <> ''),
+  value bytea NOT NULL
+);
+
 CREATE TABLE stint.queues (
   name   text COLLATE "C" PRIMARY KEY CHECK (name <> ''),
   paused boolean NOT NULL DEFAULT false

@@ -26,6 +26,12 @@ CREATE TABLE stint_lanes (
 CREATE INDEX stint_lanes_name ON stint_lanes (queue, task);
 CREATE INDEX stint_lanes_stamp ON stint_lanes (stamp);
 
+-- What the app, or a server on it, keeps here: it belongs to no run.
+CREATE TABLE stint_settings (
+  key   TEXT PRIMARY KEY CHECK (key <> ''),
+  value BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE stint_queues (
   name   TEXT PRIMARY KEY CHECK (name <> ''),
   paused INTEGER NOT NULL DEFAULT 0 CHECK (paused IN (0, 1))
