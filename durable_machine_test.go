@@ -352,6 +352,9 @@ func (m *machine) episode(t *testing.T, run *stint.Run[int], began time.Time, e 
 	}
 	m.undone = nil
 	for id, n := range m.ran {
+		if w.memos[id] == nil {
+			return fmt.Sprintf("op %d ran %d times, want never", id, n)
+		}
 		want := w.memos[id].failed
 		if w.memos[id].done {
 			want++

@@ -266,7 +266,11 @@ func (w *world) branches(o *op, m *memo, now time.Duration) ending {
 		ends = append(ends, e)
 	}
 	all := ending{at: now}
+	// A call that a cancel cuts short in a branch left behind by a failure is made anew by a replay if an execution
+	// met it after the cancel. Whether one did depends on what else is in the branch.
+	leaves := w.cancels && slices.ContainsFunc(ends, func(e ending) bool { return e.how == isCut })
 	wait := func(e ending) bool {
+		w.unclear = w.unclear || leaves && e.how == hasFailed
 		all.at, all.how, all.by = max(all.at, e.at), e.how, e.by
 		return e.how == hasReturned
 	}
