@@ -2,6 +2,7 @@ package stint
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -147,11 +148,17 @@ func (c *Client) waitReason(ctx context.Context, r *store.Run) (string, error) {
 	if len(parts) > 0 || r.Parent == (store.ID{}) {
 		return strings.Join(parts, " or "), nil
 	}
+	_, name, ofWorkflow := strings.Cut(r.Task, ":")
+	if !ofWorkflow { // its parent is a handler's run
+		return "", nil
+	}
 	g, _, err := c.store.Workflow(ctx, r.Parent, []string{}) // a task of a workflow, before its start
+	if errors.Is(err, store.ErrNotFound) {
+		return "", nil // somebody changed rows: what is left of the run is shown
+	}
 	if err != nil {
 		return "", err
 	}
-	_, name, _ := strings.Cut(r.Task, ":")
 	if place, ok := g.Place(name); ok && place < g.End() {
 		return conditionText(g.Tasks[place].WaitFor), nil
 	}

@@ -73,3 +73,29 @@ func TestManyWaiting(t *testing.T) {
 		}
 	})
 }
+
+// A child that waits for a run that it has not started can be looked at.
+func TestWaitsForForeignRunAreShown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := openedAt(t, ":memory:", stint.WithMaxResident(0))
+		other := stint.NewTask[int, int](c, "other", nil) // nobody executes it
+		run := enqueue(t, other, 1)
+		child := stint.NewTask(c, "child", func(ctx context.Context, id string) (int, error) {
+			return stint.RunByID[int](c, id).Wait(ctx)
+		})
+		parent := stint.NewTask(c, "parent", func(ctx context.Context, id string) (int, error) { return child.Run(ctx, id) })
+		working(t, c)
+		enqueue(t, parent, run.ID())
+		synctest.Wait()
+		time.Sleep(time.Minute)
+		page := must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{States: []stint.State{stint.StateWaiting}}))
+		if len(page.Runs) != 2 {
+			t.Fatalf("%d runs wait, want 2", len(page.Runs))
+		}
+		for _, r := range page.Runs {
+			if _, err := c.GetRun(t.Context(), r.ID); err != nil {
+				t.Errorf("%s: %v", r.Task, err)
+			}
+		}
+	})
+}
