@@ -195,7 +195,10 @@ func (c *Client) getRun(ctx context.Context, id store.ID) (*RunInfo, error) {
 	}
 	g, tasks, err := c.store.Workflow(ctx, id, nil)
 	if err != nil {
-		return nil, wrapStoreErr("get workflow run", err)
+		if info.Blocked, err = c.unreadable(ctx, "its tasks", err); err != nil {
+			return nil, wrapStoreErr("get workflow run", err)
+		}
+		return &info, nil
 	}
 	info.Tasks = taskInfos(g, tasks)
 	return &info, wrapStoreErr("get workflow run", workers.explainTasks(ctx, g, info.Tasks, tasks))

@@ -153,16 +153,22 @@ func (c *Client) waitReason(ctx context.Context, r *store.Run) (string, error) {
 		return "", nil
 	}
 	g, _, err := c.store.Workflow(ctx, r.Parent, []string{}) // a task of a workflow, before its start
-	if errors.Is(err, store.ErrNotFound) {
-		return "", nil // somebody changed rows: what is left of the run is shown
-	}
 	if err != nil {
-		return "", err
+		return c.unreadable(ctx, "what it waits for", err)
 	}
 	if place, ok := g.Place(name); ok && place < g.End() {
 		return conditionText(g.Tasks[place].WaitFor), nil
 	}
 	return "", nil
+}
+
+// unreadable returns what is shown in place of something that cannot be read because somebody changed rows by
+// hand (R8), or the error if it has another cause.
+func (c *Client) unreadable(ctx context.Context, what string, err error) (string, error) {
+	if ctx.Err() != nil || errors.Is(err, ErrClosed) || c.unavailable(err) {
+		return "", err
+	}
+	return what + " cannot be read: " + text.Cut(err.Error(), maxListedText), nil
 }
 
 // limitReason describes the limit that a queued run waits for.

@@ -176,3 +176,25 @@ func TestHostileSchema(t *testing.T) {
 		})
 	}
 }
+
+// A workflow's run and its tasks are shown if what says how they hang together was changed by hand (R8).
+func TestUnreadableGraph(t *testing.T) {
+	ofFile(t)
+	for _, change := range []string{"SET node = -1", "SET node = NULL", "SET node = 1 << 62", "SET flags = 0"} {
+		path := filepath.Join(t.TempDir(), "app.db")
+		c := openedAt(t, path)
+		w := stint.NewWorkflow[int](c, "w")
+		stint.AddTask(w, "a", func(_ context.Context, n int) (int, error) { return n, nil }, stint.WithWaitFor(stint.UserEvent("e")))
+		enqueue(t, w, 1)
+		inSQL(t, path, "UPDATE stint_runs "+change)
+		page := listRuns(t, c, stint.RunFilter{})
+		if len(page.Runs) == 0 {
+			t.Errorf("%s: no run is listed", change)
+		}
+		for _, r := range page.Runs {
+			if _, err := c.GetRun(t.Context(), r.ID); err != nil {
+				t.Errorf("%s: %s: %v", change, r.Task, err)
+			}
+		}
+	}
+}
