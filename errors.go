@@ -232,6 +232,7 @@ func wrapStoreErr(op string, err error) error {
 	for _, m := range []struct{ from, to error }{
 		{store.ErrClosed, ErrClosed}, {store.ErrNotFound, ErrNotFound}, {store.ErrBusy, ErrBusy},
 		{store.ErrTaken, ErrTaken}, {store.ErrStarted, ErrStarted}, {store.ErrReadOnly, ErrReadOnly},
+		{store.ErrParentCanceled, ErrCanceled},
 		{store.ErrFileGone, ErrFileGone}, {store.ErrReplaced, ErrReplaced}, {store.ErrMoved, ErrMoved},
 	} {
 		if errors.Is(err, m.from) {

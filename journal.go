@@ -234,10 +234,11 @@ func (c *Client) writeEntries(ctx context.Context, r *store.Run, d *recording.Wr
 		pages++
 		for i := range page {
 			e := &page[i]
-			var ids []store.ID
-			// A value that was edited by hand is exported as far as it can be.
-			if e.Kind == store.EntryChild && json.Unmarshal(e.Value, &ids) == nil {
-				children = append(children, ids...)
+			if e.Kind == store.EntryChild {
+				all, _ := store.DecodeEnqueued(e.Value) // one that was edited by hand is exported as far as it can be
+				for _, child := range all {
+					children = append(children, child.ID)
+				}
 			}
 			if err := d.Item("entries", "", recording.EntryOf(e)); err != nil {
 				return nil, err

@@ -88,7 +88,13 @@ type runConfig struct {
 	keyTTL      time.Duration
 	metadata    map[string]string
 	detached    bool
-	parent      store.ID
+	parent      store.ID   // that enqueues the run, or that WithParent names
+	named       *store.Run // the parent that WithParent names, once it is read
+	parentNamed bool
+	childKey    string
+	wants       []store.Want
+	worker      string
+	onlyThere   bool // on no other worker
 	tx          store.Tx
 }
 

@@ -6,12 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"strings"
 	"time"
 
 	"github.com/stint-dev/stint/internal/check"
 	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/internal/journal"
+	"github.com/stint-dev/stint/internal/text"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -50,12 +50,15 @@ func (t *Task[In, Out]) EnqueueMany(ctx context.Context, ins []In, opts ...RunOp
 	if err := check.Count("inputs", len(ins), check.MaxPerCall); err != nil {
 		return nil, errorf("stint: enqueue %q: %w", t.def.name, err)
 	}
-	rc, err := t.def.runConfig(ctx, t.c, opts)
+	rc, err := t.def.runConfig(ctx, t.c, opts, nil)
 	if err != nil {
 		return nil, err
 	}
 	now := t.c.now()
 	proto, err := t.def.newRun(t.c, rc, t.c.localExecution(ctx), now)
+	if err == nil && rc.childKey != "" && len(ins) > 1 {
+		err = fmt.Errorf("stint: enqueue %q: WithChildKey is for one run, these are %d", t.def.name, len(ins))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -106,59 +109,6 @@ func (t *Task[In, Out]) Schedule(ctx context.Context, at time.Time, in In, opts 
 	return t.Enqueue(ctx, in, append([]RunOption{WithRunAt(at)}, opts...)...)
 }
 
-// EnqueueJSON enqueues a run of the named task or workflow with an input that is JSON already.
-// If the task is defined on this client, its definition applies and the input must decode as
-// its type. If not, another program executes the run, and only the given options apply.
-func (c *Client) EnqueueJSON(ctx context.Context, task string, input json.RawMessage, opts ...RunOption) (*Run[json.RawMessage], error) {
-	r, err := c.newJSONRun(ctx, task, input, opts)
-	if err != nil {
-		return nil, errorf("stint: enqueue %q: %w", task, err)
-	}
-	got, err := c.enqueueDurably(ctx, r.now, r.tx, []store.NewRun{r.NewRun})
-	if err != nil {
-		return nil, wrapStoreErr(fmt.Sprintf("enqueue %q", task), err)
-	}
-	return &Run[json.RawMessage]{c: c, id: got[0].ID, existing: got[0].Existing}, nil
-}
-
-type jsonRun struct {
-	store.NewRun
-	now time.Time
-	tx  store.Tx
-}
-
-func (c *Client) newJSONRun(ctx context.Context, task string, input json.RawMessage, opts []RunOption) (r jsonRun, err error) {
-	if err := check.Name("task name", task); err != nil {
-		return r, err
-	}
-	if !json.Valid(input) {
-		return r, errors.New("the input is not JSON")
-	}
-	if len(input) > c.cfg.maxPayload {
-		return r, fmt.Errorf("input of %d bytes: want at most %d (WithMaxPayload)", len(input), c.cfg.maxPayload)
-	}
-	c.mu.Lock()
-	def := c.tasks[task]
-	c.mu.Unlock()
-	switch {
-	case def == nil && strings.Contains(task, ":"), def != nil && (def.node != nil || def.hookOf != nil):
-		return r, errors.New("it is started by its task or workflow alone")
-	case def == nil:
-		def = &taskDef{name: task, cfg: taskConfig{run: runConfig{priority: PriorityDefault, queue: DefaultQueue}}}
-	}
-	rc, err := def.runConfig(ctx, c, opts)
-	if err != nil {
-		return r, err
-	}
-	r.now, r.tx = c.now(), rc.tx
-	r.NewRun, err = def.newRun(c, rc, c.localExecution(ctx), r.now)
-	r.Input = input
-	if err != nil || def.prepare == nil {
-		return r, err
-	}
-	return r, def.prepare(input, &r.NewRun)
-}
-
 // fill sets a run's input, and its key and limits that are functions of the input.
 func (t *Task[In, Out]) fill(r *store.NewRun, in In) (err error) {
 	if r.Input, err = marshalAs(t.c, in); err != nil {
@@ -207,28 +157,53 @@ func callKey(what string, f func(any) string, in any) (key string, err error) {
 }
 
 // runConfig returns the task's run options with those of one call applied. In a handler of the
-// same database the run is a child, with its parent's priority and metadata unless they are
-// set.
-func (d *taskDef) runConfig(ctx context.Context, c *Client, opts []RunOption) (*runConfig, error) {
+// same database the run is a child. A child has its parent's priority and metadata unless they
+// are set. seen has parents that the call has read already; it may be nil.
+func (d *taskDef) runConfig(ctx context.Context, c *Client, opts []RunOption, seen parents) (*runConfig, error) {
 	rc := d.cfg.run
 	if e := c.localExecution(ctx); e != nil {
 		rc.parent = e.run.ID
-		if !rc.prioritySet {
-			rc.priority = int(e.run.Priority)
-		}
-		if rc.metadata == nil {
-			rc.metadata = decodeMetadata(e.run.Metadata)
-		}
+		rc.inherit(int(e.run.Priority), e.run.Metadata)
 	}
+	if err := d.applyOptions(&rc, opts); err != nil || !rc.parentNamed {
+		return &rc, err
+	}
+	parent, err := seen.read(ctx, c, rc.parent)
+	if errors.Is(err, store.ErrNotFound) && rc.tx != nil { // it may be of that transaction
+		parent, err = &store.Run{ID: rc.parent, Priority: PriorityDefault}, nil
+	}
+	if err != nil {
+		return nil, wrapStoreErr("WithParent", err)
+	}
+	rc = d.cfg.run
+	rc.inherit(int(parent.Priority), parent.Metadata)
+	rc.named = parent
+	return &rc, d.applyOptions(&rc, opts)
+}
+
+// inherit sets what a run takes over from its parent, unless the task sets it.
+func (c *runConfig) inherit(priority int, metadata []byte) {
+	if !c.prioritySet {
+		c.priority = priority
+	}
+	if c.metadata == nil {
+		c.metadata = decodeMetadata(metadata)
+	}
+}
+
+func (d *taskDef) applyOptions(rc *runConfig, opts []RunOption) error {
 	for _, o := range opts {
 		if o == nil {
 			continue
 		}
-		if err := o.applyRun(&rc); err != nil {
-			return nil, errorf("stint: enqueue %q: %w", d.name, err)
+		if err := o.applyRun(rc); err != nil {
+			return errorf("stint: enqueue %q: %w", d.name, err)
 		}
 	}
-	return &rc, nil
+	if rc.childKey != "" && rc.parent == (store.ID{}) {
+		return fmt.Errorf("stint: enqueue %q: WithChildKey: the run has no parent: call it in a handler, or with WithParent", d.name)
+	}
+	return nil
 }
 
 // newRun returns a run of the task with these options and without input; all runs are made
@@ -237,7 +212,7 @@ func (d *taskDef) newRun(c *Client, rc *runConfig, parent *execution, now time.T
 	r = store.NewRun{
 		Task: d.name, Queue: rc.queue, Priority: int8(rc.priority), AgeEvery: c.cfg.ageing,
 		RunAt: rc.runAt, StartIn: d.cfg.scheduleTimeout, Key: rc.key, KeyTTL: rc.keyTTL, Debounce: rc.debounce,
-		Parent: rc.parent, Detached: rc.detached, Route: d.route(parent),
+		Parent: rc.parent, ParentNamed: rc.parentNamed, ChildKey: rc.childKey, Detached: rc.detached, Route: d.route(rc, parent),
 	}
 	if rc.delay > 0 {
 		r.RunAt = clock.Add(now, rc.delay)
@@ -246,6 +221,9 @@ func (d *taskDef) newRun(c *Client, rc *runConfig, parent *execution, now time.T
 		r.Metadata, _ = json.Marshal(rc.metadata) // strings always encode
 	}
 	if d.workflow != nil {
+		if r.Route.Text() != "" {
+			return r, fmt.Errorf("stint: enqueue %q: WithWorker and WithAffinity are for runs of tasks, not of workflows", d.name)
+		}
 		r.StartIn = d.cfg.timeout // of the whole run
 		r.Graph, err = d.workflow.freeze()
 	}
@@ -298,12 +276,13 @@ func (c *Client) enqueueDurably(ctx context.Context, now time.Time, tx store.Tx,
 }
 
 func enqueueChildren(ctx context.Context, c *Client, now time.Time, runs []store.NewRun) ([]store.Enqueued, error) {
-	sc, err := enter(ctx, store.EntryChild, runs[0].Task)
+	name := callName(runs)
+	sc, err := enter(ctx, store.EntryChild, name)
 	if err != nil {
 		return nil, err
 	}
 	defer sc.leave()
-	e, recorded, err := sc.next(store.EntryChild, runs[0].Task)
+	e, recorded, err := sc.next(store.EntryChild, name)
 	if err != nil {
 		return nil, err
 	}
@@ -332,23 +311,27 @@ func enqueueChildren(ctx context.Context, c *Client, now time.Time, runs []store
 	return got, err
 }
 
+// callName returns the name of the call that enqueues runs: their tasks, in order.
+func callName(runs []store.NewRun) string {
+	names, size := runs[0].Task, 0
+	for i := 1; i < len(runs) && size <= check.MaxName; i++ {
+		if runs[i].Task != runs[i-1].Task {
+			names += "," + runs[i].Task
+			size = len(names)
+		}
+	}
+	return text.Cut(names, check.MaxName)
+}
+
 // recordedRuns returns the runs that a recorded call started.
 func (sc *scope) recordedRuns(e *store.Entry, n int) ([]store.Enqueued, error) {
-	var ids []string
-	if err := json.Unmarshal(e.Value, &ids); err != nil {
+	got, err := store.DecodeEnqueued(e.Value)
+	if err != nil {
 		return nil, errorf("stint: the journal's runs of task %q: %w", e.Name, err)
 	}
-	if len(ids) != n {
+	if len(got) != n {
 		said := func(n int) string { return fmt.Sprintf("child %q, %d runs of it", e.Name, n) }
-		sc.diverge(&journal.Divergence{At: journal.Address(e.Address), Recorded: said(len(ids)), Asked: said(n)})
-	}
-	got := make([]store.Enqueued, n)
-	for i, id := range ids {
-		u, err := parseID(id)
-		if err != nil {
-			return nil, err
-		}
-		got[i] = store.Enqueued{ID: u}
+		sc.diverge(&journal.Divergence{At: journal.Address(e.Address), Recorded: said(len(got)), Asked: said(n)})
 	}
 	return got, nil
 }

@@ -209,6 +209,9 @@ func TestReadOnlyRefusesEveryChange(t *testing.T) {
 			"SetRateLimit": func() error { return c.SetRateLimit(ctx, "k", 1, 1) }, "CreateFilter": func() error {
 				return second(c.CreateFilter(ctx, stint.TriggerFilter{Task: "double", Scope: "s", Expression: "true"}))
 			},
+			"EnqueueJSONMany": func() error {
+				return second(c.EnqueueJSONMany(ctx, []stint.JSONRun{{Task: "double", Input: []byte("1")}}))
+			},
 			"SetSetting": func() error { return c.SetSetting(ctx, "k", []byte("v")) }, "EnsureSetting": func() error { return second(c.EnsureSetting(ctx, "k", nil)) },
 			"DeleteFilter": func() error { return c.DeleteFilter(ctx, 1) }, "NewWorker": func() error { return second(c.NewWorker()) },
 		},

@@ -106,19 +106,51 @@ type Affinity struct {
 	Weight    int // of a preference, 1 to 1,000,000; 0 means 100
 }
 
-// WithAffinity routes a task's runs to workers whose labels match. It may be given several
-// times.
-func WithAffinity(wants ...Affinity) TaskOption {
-	return taskOption(func(c *taskConfig) error {
-		for _, a := range wants {
-			w, err := a.toStore()
-			if err != nil {
-				return errorf("stint: WithAffinity: %w", err)
-			}
-			c.wants = append(c.wants, w)
+// WithAffinity routes runs to workers whose labels match. A task may have it several times; for
+// a workflow it is the affinity of each of its tasks. For one run, it replaces the task's
+// affinities of the same labels.
+func WithAffinity(wants ...Affinity) Option { return affinityOption(wants) }
+
+type affinityOption []Affinity
+
+// into adds the affinities to wants.
+func (o affinityOption) into(wants *[]store.Want) error {
+	for _, a := range o {
+		w, err := a.toStore()
+		if err != nil {
+			return errorf("stint: WithAffinity: %w", err)
 		}
-		if err := check.Count("affinities", len(c.wants), check.MaxNames); err != nil {
-			return fmt.Errorf("stint: WithAffinity: %w", err)
+		*wants = append(*wants, w)
+	}
+	if err := check.Count("affinities", len(*wants), check.MaxNames); err != nil {
+		return fmt.Errorf("stint: WithAffinity: %w", err)
+	}
+	return nil
+}
+
+func (o affinityOption) applyTask(c *taskConfig) error { return o.into(&c.run.wants) }
+
+func (o affinityOption) applyWorkflow(c *workflowConfig) error { return o.into(&c.task.run.wants) }
+
+func (o affinityOption) applyStep(*stepConfig) error { return runOption(nil).applyStep(nil) }
+
+func (o affinityOption) applyCron(c *cronConfig) error { c.run = append(c.run, o); return nil }
+
+func (o affinityOption) applyRun(c *runConfig) error {
+	c.wants = slices.DeleteFunc(slices.Clone(c.wants), func(w store.Want) bool {
+		return slices.ContainsFunc(o, func(a Affinity) bool { return a.Label == w.Label })
+	})
+	return o.into(&c.wants)
+}
+
+// WithWorker routes one run to the workers of a name: with only, to no others, so that the run
+// waits while there are none; else it prefers them, if they have free slots and take the run
+// within a second. WithAffinity comes first.
+func WithWorker(name string, only bool) RunOption {
+	return runOnly(func(c *runConfig) error {
+		c.worker, c.onlyThere = name, only
+		if err := check.Name("worker name", name); err != nil {
+			return errorf("stint: WithWorker: %w", err)
 		}
 		return nil
 	})
@@ -186,12 +218,19 @@ func WithSticky(s Sticky) TaskOption {
 	})
 }
 
-// route returns where a run of the task goes. e is its parent's execution, or nil.
-func (d *taskDef) route(e *execution) store.Route {
-	r := store.Route{Wants: d.cfg.wants}
-	if e != nil && d.cfg.sticky != 0 && d.workflow == nil {
-		r.To, r.Hard = e.w.cfg.name, d.cfg.sticky == StickyHard
+// route returns where a run of the task goes. e is the execution that enqueues it, or nil.
+func (d *taskDef) route(rc *runConfig, e *execution) store.Route {
+	r := store.Route{Wants: rc.wants, To: rc.worker, Hard: rc.onlyThere}
+	if d.cfg.sticky == 0 || d.workflow != nil || r.To != "" {
+		return r
 	}
+	switch {
+	case rc.named != nil:
+		r.To = rc.named.Worker
+	case e != nil:
+		r.To = e.w.cfg.name
+	}
+	r.Hard = r.To != "" && d.cfg.sticky == StickyHard
 	return r
 }
 

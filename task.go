@@ -54,7 +54,6 @@ type taskConfig struct {
 	limits      []func(task string, in any) (store.Limit, error)
 	slotCost    int // 0 means 1
 	batch       batchConfig
-	wants       []store.Want
 	sticky      Sticky
 	crons       []string
 	cronInput   any // nil: the zero value
@@ -125,6 +124,7 @@ func newTaskDef[In, Out any](c *Client, name string, fn func(context.Context, In
 	if f := cfg.onFailure; f != nil {
 		def.onFailure = &taskDef{name: name + onFailureSuffix}
 		def.onFailure.cfg.run = cfg.run
+		def.onFailure.cfg.run.wants = nil
 		if def.onFailure.handler, err = c.withMiddleware(failureHandler[In](c, f)); err != nil {
 			return nil, err
 		}

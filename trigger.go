@@ -94,6 +94,7 @@ func (c *Client) newOnEventTask(d *taskDef) (on *taskDef, err error) {
 	}
 	on = &taskDef{name: d.name + onEventSuffix}
 	on.cfg.run = d.cfg.run
+	on.cfg.run.wants = nil
 	on.handler, err = c.withMiddleware(func(ctx context.Context, payload []byte) ([]byte, error) {
 		t, err := d.template(c, nil)
 		if err != nil {

@@ -120,6 +120,7 @@ func NewWorkflow[In any](c *Client, name string, opts ...WorkflowOption) *Workfl
 		panic(fmt.Sprintf("stint: NewWorkflow(%q): no colon in the name: it stands before a task's", name))
 	}
 	def := &taskDef{name: name, cfg: w.cfg.task, workflow: w, zero: *new(In)}
+	def.cfg.run.wants = nil // they are its tasks'
 	def.prepare = func(payload []byte, r *store.NewRun) error { return prepareRun[In](c, def, payload, r) }
 	var err error
 	if def.onEvent, err = c.newOnEventTask(def); err == nil {
@@ -158,8 +159,11 @@ func AddTask[In, Out any](w *Workflow[In], name string, fn func(context.Context,
 
 // taskOptions returns the options of a task of the workflow: its own after the defaults.
 func (w *workflowDef) taskOptions(own []TaskOption) []TaskOption {
-	queue := taskOption(func(c *taskConfig) error { c.run.queue = w.cfg.task.run.queue; return nil })
-	return append(append([]TaskOption{queue}, w.cfg.defaults...), own...)
+	shared := taskOption(func(c *taskConfig) error {
+		c.run.queue, c.run.wants = w.cfg.task.run.queue, slices.Clone(w.cfg.task.run.wants)
+		return nil
+	})
+	return append(append([]TaskOption{shared}, w.cfg.defaults...), own...)
 }
 
 func (w *workflowDef) addNode(n *node) error {
@@ -183,7 +187,7 @@ func (w *workflowDef) addNode(n *node) error {
 	}
 	n.index = len(w.nodes)
 	n.graph = store.GraphTask{Name: n.name, Queue: cfg.run.queue, StartIn: cfg.scheduleTimeout, Limited: len(cfg.limits) > 0,
-		Wants: cfg.wants}
+		Wants: cfg.run.wants}
 	if cfg.run.prioritySet {
 		p := int8(cfg.run.priority)
 		n.graph.Priority = &p

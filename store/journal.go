@@ -35,7 +35,7 @@ const (
 	EntryStep    EntryKind = iota + 2 // Value or Error
 	EntrySleep                        // over at Due
 	EntryEvent                        // Match; Value is the payload; Error if Due came first
-	EntryChild                        // Value is a JSON array of run IDs
+	EntryChild                        // Value is that of EncodeEnqueued
 	EntryBranch                       // Value or Error, once the branch has ended
 	EntryAny                          // Value is the index of the winner
 	EntryVersion                      // Value is true or false

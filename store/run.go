@@ -1,6 +1,10 @@
 package store
 
-import "time"
+import (
+	"encoding/json"
+	"strings"
+	"time"
+)
 
 // UntilDone is the KeyTTL of an idempotency key that is free again when its run ends.
 const UntilDone time.Duration = -1
@@ -26,6 +30,12 @@ type NewRun struct {
 	Metadata []byte // a JSON object, or nil
 	Parent   ID     // the run that enqueued this one, or zero
 	Detached bool   // it outlives its parent
+	// ParentNamed reports that another than Parent enqueues the run: if Parent was canceled, or was asked to cancel, and
+	// the run is not Detached, nothing is enqueued.
+	ParentNamed bool
+	// ChildKey is a key within Parent, which is kept as long as that is; empty: none. If it refers to a run already,
+	// that is the result, whatever Key says. A run that Key refers to gets the ChildKey.
+	ChildKey string
 	// Graph makes this the run of a workflow whose name is Task. It is never claimed: its tasks are.
 	// It is canceled if it has not ended StartIn after it was due.
 	Graph *Graph
@@ -35,7 +45,7 @@ type NewRun struct {
 	// have not started; SetRate overrides them.
 	Limits     []Limit
 	TaskLimits map[int][]Limit
-	// Call, if not nil, is a durable call of the parent. It is recorded in the same commit, with the
+	// Call, if not nil, is a durable call of the run that enqueues this one. It is recorded in the same commit, with the
 	// IDs of all runs of the Enqueue. If it is stale, nothing is enqueued.
 	Call *Call
 }
@@ -44,6 +54,37 @@ type NewRun struct {
 type Enqueued struct {
 	ID       ID
 	Existing bool // ID is an earlier run with the same key; nothing was enqueued
+}
+
+// existingMark stands before the ID of a run that was Existing.
+const existingMark = "existing:"
+
+// EncodeEnqueued returns the Value of an EntryChild.
+func EncodeEnqueued(all []Enqueued) []byte {
+	texts := make([]string, len(all))
+	for i, e := range all {
+		if texts[i] = e.ID.String(); e.Existing {
+			texts[i] = existingMark + texts[i]
+		}
+	}
+	b, _ := json.Marshal(texts) // texts always encode
+	return b
+}
+
+// DecodeEnqueued is the inverse of EncodeEnqueued.
+func DecodeEnqueued(value []byte) ([]Enqueued, error) {
+	var texts []string
+	if err := json.Unmarshal(value, &texts); err != nil {
+		return nil, err
+	}
+	all := make([]Enqueued, len(texts))
+	for i, t := range texts {
+		t, all[i].Existing = strings.CutPrefix(t, existingMark)
+		if err := all[i].ID.UnmarshalText([]byte(t)); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
 }
 
 // A ClaimRequest describes what a worker can start.

@@ -15,6 +15,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrStale reports that the run was given to another execution, or has ended.
 	ErrStale = errors.New("stale execution")
+	// ErrParentCanceled reports that a run's Parent was canceled: see NewRun.ParentNamed.
+	ErrParentCanceled = errors.New("the parent was canceled")
 	// ErrReadOnly reports a change through a read-only store.
 	ErrReadOnly = errors.New("store is read-only")
 	// ErrUnavailable reports that the store cannot write at present: the disk is full, say, or the server is
@@ -48,7 +50,7 @@ type ID = uuid.UUID
 // Runs moves runs through their states.
 type Runs interface {
 	// Enqueue stores all runs or none, in order, in one commit. It retains nothing. ErrNotFound if a Parent
-	// does not exist, ErrStale if the first run's Call is stale.
+	// does not exist, ErrParentCanceled by ParentNamed, ErrStale if the first run's Call is stale.
 	Enqueue(ctx context.Context, now time.Time, runs []NewRun) ([]Enqueued, error)
 	// Claim gives the worker up to Free runs that may start, in order: highest effective priority first,
 	// then earliest due, then first enqueued. It waits until there is at least one, or ctx is done.

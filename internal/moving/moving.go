@@ -33,7 +33,8 @@ var Tables = []Table{
 	{"events", []string{"id"}}, {"event_runs", []string{"event", "run"}}, {"crons", []string{"name"}},
 	{"triggers", []string{"id"}}, {"filters", []string{"id"}}, {"attempts", []string{"run", "lease"}},
 	{"keys", []string{"task", "key"}}, {"progress", []string{"run"}}, {"logs", []string{"run", "seq"}},
-	{"chunks", []string{"run", "seq"}}, {"settings", []string{"key"}}, {"counters", []string{"span", "queue", "task", "at", "process"}},
+	{"chunks", []string{"run", "seq"}}, {"settings", []string{"key"}},
+	{"child_keys", []string{"parent", "key"}}, {"counters", []string{"span", "queue", "task", "at", "process"}},
 }
 
 // Notes is the table of notes: n rises, t is a table of Tables, k1 to k5 are the key of a row that was inserted,

@@ -31,10 +31,7 @@ func (s *Store) Enqueue(ctx context.Context, now time.Time, runs []store.NewRun)
 
 // recordCall records the durable call that enqueued runs.
 func (u *unit) recordCall(now time.Time, c store.Call, out []store.Enqueued) error {
-	var err error
-	if c.Entry.Value, err = entries.Enqueued(out); err != nil {
-		return err
-	}
+	c.Entry.Value = store.EncodeEnqueued(out)
 	key, ok := u.s.ids.Key(c.ID)
 	if !ok {
 		return store.ErrStale
@@ -66,7 +63,7 @@ func (u *unit) enqueue(now int64, runs []store.NewRun) ([]store.Enqueued, error)
 
 // enqueueOne inserts a run, unless another holds its idempotency key: it returns that.
 func (u *unit) enqueueOne(now int64, n *store.NewRun, out *store.Enqueued) (holder int64, err error) {
-	if n.Key != "" {
+	if lifecycle.Keyed(n) {
 		if holder, err = lifecycle.Existing(keyRows{u}, n, now); err != nil || holder != 0 {
 			return holder, err
 		}
@@ -115,6 +112,11 @@ func (u *unit) insertNew(now int64, n *store.NewRun, r runRow, out *store.Enqueu
 	}
 	if n.Key != "" {
 		u.keys.put(keyName{n.Task, n.Key}, keyRow{task: n.Task, key: n.Key, run: r.Key, expires: lifecycle.KeyExpires(n, now)})
+	}
+	if n.ChildKey != "" {
+		if err := (keyRows{u}).SetChild(r.Parent, n.ChildKey, r.Key); err != nil {
+			return err
+		}
 	}
 	for place, all := range n.TaskLimits {
 		if len(all) > 0 {
@@ -193,6 +195,30 @@ func (u keyRows) Holder(task, key string) (h lifecycle.Holder, err error) {
 		h.Ended = e.now == nil || e.now.State.Terminal()
 	}
 	return h, nil
+}
+
+// Parent implements lifecycle.KeyRows.
+func (u keyRows) Parent(id store.ID) (lifecycle.Parent, error) {
+	p, err := u.parentOf(id)
+	if err != nil {
+		return lifecycle.Parent{}, err
+	}
+	return lifecycle.Parent{Key: p.Key, Canceled: p.State == store.Canceled || p.CancelAt != 0}, nil
+}
+
+// Child implements lifecycle.KeyRows.
+func (u keyRows) Child(parent int64, key string) (int64, error) {
+	r, err := u.childKeys.get(childKey{parent, key})
+	if r == nil || err != nil {
+		return 0, err
+	}
+	return r.run, nil
+}
+
+// SetChild implements lifecycle.KeyRows.
+func (u keyRows) SetChild(parent int64, key string, run int64) error {
+	u.childKeys.put(childKey{parent, key}, childRow{childKey{parent, key}, run})
+	return nil
 }
 
 // debounceSQL replaces the input and metadata of a run that has not started.

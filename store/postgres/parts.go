@@ -35,7 +35,7 @@ func newUnit(s *Store, now int64) *unit {
 	u.limiterParts()
 	u.parts = []part{
 		u.eventLocks, u.runs, u.childrenOf, u.runsOf, u.allTasks, u.tasks, u.timed, u.awaited, u.last, u.admitted, u.waiting, u.members,
-		u.keys, u.taskLimits, u.taskLimitsOf, u.joins, u.joinsOf, u.remade, u.tests, u.sticky, u.journal, u.journals, u.waits,
+		u.keys, u.childKeys, u.taskLimits, u.taskLimitsOf, u.joins, u.joinsOf, u.remade, u.tests, u.sticky, u.journal, u.journals, u.waits,
 		u.waitsByRun, u.events, u.delivered, u.pending, u.eventsSince, u.fields, u.waitFilters, u.waitsFor, u.callsFor, u.hadBy,
 		u.triggers, u.triggersOf, u.filters, u.crons, u.cronsDue, u.cronsOf, u.declaredBy, u.hasWorker, u.graphs,
 		u.graphNumbers, u.graphsByID, u.lanes, u.lanesByID, u.workers, u.workersOf, u.workersNamed, u.filterThere, u.filterNumber,
@@ -74,6 +74,8 @@ func (u *unit) runParts() {
 	u.members = newRelated[int64](u.runs, "members m CROSS JOIN stint.runs", "bigint",
 		"m.limiter = u.i AND t.id = m.run ORDER BY t.id FOR UPDATE OF t")
 	u.keys = newRelation(keyStatements, compareKeys, (*keyRow).name, func(k keyName) keyRow { return keyRow{task: k.task, key: k.key} })
+	u.childKeys = newRelation(childStatements, compareChildren, func(r *childRow) childKey { return r.childKey },
+		func(k childKey) childRow { return childRow{childKey: k} })
 	u.blocked = newLookup(blockedSQL, func(int) []any { return nil }, func(r pgx.CollectableRow) (b lifecycle.Blocked, err error) {
 		return b, r.Scan(&b.Key, &b.Begun, &b.Crashes, &b.Build)
 	})

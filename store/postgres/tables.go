@@ -136,6 +136,22 @@ func compareKeys(a, b keyName) int {
 	return cmp.Or(cmp.Compare(a.task, b.task), cmp.Compare(a.key, b.key))
 }
 
+// A childRow is a child of a run that was enqueued with a key.
+type childRow struct {
+	childKey
+	run int64
+}
+
+// A childKey names a child of a run.
+type childKey struct {
+	parent int64
+	key    string
+}
+
+func compareChildren(a, b childKey) int {
+	return cmp.Or(cmp.Compare(a.parent, b.parent), cmp.Compare(a.key, b.key))
+}
+
 // A placeRow is a place in a workflow's graph, of one of its runs: how its parents have ended, how many
 // attempts it had made before a replay, or its limits.
 type placeRow struct {
@@ -192,6 +208,11 @@ var (
 		stamp("expires_at", func(r *keyRow) *int64 { return &r.expires }),
 		col("gone", "boolean", func(r *keyRow) *bool { return &r.gone }),
 		computed("coalesce((SELECT r.state >= 7 FROM stint.runs r WHERE r.id = t.run), true)", func(r *keyRow) *bool { return &r.ended }))
+
+	childStatements = newStatements("child_keys", 2, "FOR UPDATE",
+		number("parent", func(r *childRow) *int64 { return &r.parent }),
+		text("key", func(r *childRow) *string { return &r.key }),
+		number("run", func(r *childRow) *int64 { return &r.run }))
 
 	attemptStatements = newStatements("attempts", 2, "",
 		number("run", func(r *attemptRow) *int64 { return &r.run }),

@@ -215,4 +215,5 @@ var deletedSQL = []string{
 	"DELETE FROM stint.chunks WHERE run = ANY ($1)",
 	"DELETE FROM stint.task_limits WHERE run = ANY ($1)",
 	"DELETE FROM stint.sticky WHERE run = ANY ($1)",
+	"DELETE FROM stint.child_keys WHERE parent = ANY ($1)",
 }

@@ -34,6 +34,7 @@ type unit struct {
 	waiting      *waitingIndex
 	members      *related[int64, int64, runRow] // of a limiter, for the strategy that cancels older runs
 	keys         *relation[keyName, keyRow]
+	childKeys    *relation[childKey, childRow]
 	taskLimits   *relation[placeOf, placeRow]
 	taskLimitsOf *related[int64, placeOf, placeRow]
 	joins        *relation[placeOf, placeRow]

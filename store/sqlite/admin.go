@@ -80,6 +80,7 @@ func (rs *runs) deleteRun(key int64) error {
 		"DELETE FROM stint_chunks WHERE run = ?",
 		"DELETE FROM stint_task_limits WHERE run = ?",
 		"DELETE FROM stint_sticky WHERE run = ?",
+		"DELETE FROM stint_child_keys WHERE parent = ?",
 	} {
 		if err := rs.exec(q, key); err != nil {
 			return err

@@ -37,7 +37,7 @@ func (s *Store) Enqueue(ctx context.Context, now time.Time, runs []store.NewRun)
 
 func keyed(runs []store.NewRun) bool {
 	for i := range runs {
-		if runs[i].Key != "" {
+		if runs[i].Key != "" || runs[i].ChildKey != "" {
 			return true
 		}
 	}
@@ -67,7 +67,7 @@ func (rs *runs) enqueue(now int64, runs []store.NewRun, staged map[ready.Name]in
 	var counts *store.Counters
 	for i := range runs {
 		r := &runs[i]
-		if r.Key != "" {
+		if lifecycle.Keyed(r) {
 			holder, err := lifecycle.Existing(rs.keys, r, now)
 			if err != nil {
 				return nil, err
@@ -158,9 +158,9 @@ func (rs *runs) insertFull(key, lane, now int64, r *store.NewRun, input any, sta
 	}
 	if r.Key != "" {
 		idem = r.Key
-		if err := rs.keys.holdKey(now, key, r); err != nil {
-			return err
-		}
+	}
+	if err := rs.keys.hold(now, key, r); err != nil {
+		return err
 	}
 	node, err := rs.workflows.nodeOf(r)
 	if err != nil {
@@ -198,12 +198,16 @@ func (rs *runs) insertFull(key, lane, now int64, r *store.NewRun, input any, sta
 	return rs.workflows.beginInserted(key, node, root, r)
 }
 
-type parentRow struct{ key, root int64 }
+type parentRow struct {
+	key, root int64
+	canceled  bool // or asked to cancel
+}
 
 func (rs *runs) parentOf(id store.ID) (p parentRow, err error) {
 	key, ok := rs.s.ids.Key(id)
 	if ok {
-		err = rs.one("SELECT id, coalesce(root, id) FROM stint_runs WHERE id = ?", []any{key}, &p.key, &p.root)
+		err = rs.one("SELECT id, coalesce(root, id), "+stateCanceled+" OR cancel_at IS NOT NULL FROM stint_runs WHERE id = ?", []any{key},
+			&p.key, &p.root, &p.canceled)
 	}
 	if !ok || errors.Is(err, sql.ErrNoRows) {
 		return p, fmt.Errorf("parent run %s: %w", id, store.ErrNotFound)

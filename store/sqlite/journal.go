@@ -79,10 +79,7 @@ func (js *journals) resumeWaiters() error {
 
 // recordCall records the durable call that enqueued runs.
 func (js *journals) recordCall(now int64, c *store.Call, out []store.Enqueued) error {
-	var err error
-	if c.Entry.Value, err = entries.Enqueued(out); err != nil {
-		return err
-	}
+	c.Entry.Value = store.EncodeEnqueued(out)
 	_, stale, err := js.call(now, c, 0)
 	if err == nil && stale {
 		return store.ErrStale

@@ -57,6 +57,26 @@ func (ks *idempotencyKeys) Replace(key int64, r *store.NewRun, at int64) (bool, 
 	return true, ks.exec("INSERT OR REPLACE INTO stint_inputs (id, data) VALUES (?, ?)", key, r.Input)
 }
 
+// Parent implements lifecycle.KeyRows.
+func (ks *idempotencyKeys) Parent(id store.ID) (lifecycle.Parent, error) {
+	p, err := ks.runs.parentOf(id)
+	return lifecycle.Parent{Key: p.key, Canceled: p.canceled}, err
+}
+
+// Child implements lifecycle.KeyRows.
+func (ks *idempotencyKeys) Child(parent int64, key string) (run int64, err error) {
+	err = ks.one("SELECT run FROM stint_child_keys WHERE parent = ? AND key = ?", []any{parent, key}, &run)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	return run, err
+}
+
+// SetChild implements lifecycle.KeyRows.
+func (ks *idempotencyKeys) SetChild(parent int64, key string, run int64) error {
+	return ks.exec("INSERT INTO stint_child_keys (parent, key, run) VALUES (?, ?, ?)", parent, key, run)
+}
+
 // releaseKeys releases the keys of a run that is being deleted, except those whose KeyTTL has not passed.
 func (ks *idempotencyKeys) releaseKeys(run int64) error {
 	err := ks.exec("DELETE FROM stint_keys WHERE run = ? AND (expires_at IS NULL OR expires_at <= ?)", run, ks.now)
@@ -85,8 +105,17 @@ const expireKeysSQL = `
 DELETE FROM stint_keys WHERE (task, key) IN (SELECT task, key FROM stint_keys WHERE gone = 1 AND expires_at <= ?
   ORDER BY expires_at LIMIT ?)`
 
-// holdKey makes the run key the holder of r's idempotency key.
-func (ks *idempotencyKeys) holdKey(now, key int64, r *store.NewRun) error {
+// hold makes the run key the holder of r's idempotency key, and of its key as a child.
+func (ks *idempotencyKeys) hold(now, key int64, r *store.NewRun) error {
+	if r.ChildKey != "" {
+		parent, _ := ks.s.ids.Key(r.Parent) // it was read
+		if err := ks.SetChild(parent, r.ChildKey, key); err != nil {
+			return err
+		}
+	}
+	if r.Key == "" {
+		return nil
+	}
 	return ks.exec(`INSERT INTO stint_keys (task, key, run, expires_at) VALUES (?, ?, ?, ?)
 		ON CONFLICT DO UPDATE SET run = excluded.run, expires_at = excluded.expires_at, gone = 0`, r.Task, r.Key, key,
 		nullable(lifecycle.KeyExpires(r, now)))

@@ -304,6 +304,10 @@ func useJournal(t *testing.T, s *Store, match *store.Match, claim func(string) s
 	}
 	child, err := s.Enqueue(ctx, now, []store.NewRun{{Task: "child", Queue: "q", Parent: p.ID, Call: call(3, store.EntryChild, true)}})
 	ok(err)
+	for range 2 {
+		_, err = s.Enqueue(ctx, now, []store.NewRun{{Task: "keyed", Queue: "q", Parent: p.ID, ParentNamed: true, ChildKey: "c"}})
+		ok(err)
+	}
 	_, err = s.Await(ctx, p.ID, store.Until{Entry: store.Address{Seq: 1}})
 	ok(err)
 	finish(p, store.Outcome{To: store.Waiting, Waits: store.Waits{Entries: []store.Address{{Seq: 2}}, Children: []store.ID{child[0].ID}}})

@@ -14,6 +14,7 @@ const (
 	waitingState   = "5"
 	blockedState   = "6"
 	succeededState = "7"
+	canceledState  = "9"
 )
 
 // A run's state, as a condition or as an assignment.
@@ -24,6 +25,7 @@ const (
 	stateWaiting   = "state = " + waitingState
 	stateBlocked   = "state = " + blockedState
 	stateSucceeded = "state = " + succeededState
+	stateCanceled  = "state = " + canceledState
 )
 
 // Conditions on the states of a run, by their order.

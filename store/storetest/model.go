@@ -3,7 +3,6 @@ package storetest
 import (
 	"context"
 	"encoding/binary"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -22,6 +21,7 @@ type Model struct {
 	last     uint64      // of the IDs given
 	lease    store.Lease // the last one given: they go down, for nobody may count on their order
 	keys     map[modelKey]modelHold
+	children map[childKey]store.ID
 	queues   map[string]bool // paused
 	workers  map[int64]*modelWorker
 	notified map[store.ID]bool
@@ -86,7 +86,7 @@ type modelHold struct {
 // NewModel returns an empty model.
 func NewModel() *Model {
 	return &Model{
-		runs: map[store.ID]*modelRun{}, keys: map[modelKey]modelHold{}, queues: map[string]bool{},
+		runs: map[store.ID]*modelRun{}, keys: map[modelKey]modelHold{}, children: map[childKey]store.ID{}, queues: map[string]bool{},
 		workers: map[int64]*modelWorker{}, notified: map[store.ID]bool{}, rates: map[string]*modelRate{},
 		paused: map[store.LimitKey]bool{}, settings: map[string][]byte{}, limits: map[store.LimitKey]*modelLimit{},
 		crons: map[string]*store.Cron{}, triggers: map[string][]store.Trigger{}, programs: map[string]string{},
@@ -224,8 +224,8 @@ func (m *Model) Enqueue(_ context.Context, now time.Time, runs []store.NewRun) (
 	defer m.unlock()
 	m.advance(now)
 	for i := range runs {
-		if p := runs[i].Parent; p != (store.ID{}) && m.runs[p] == nil {
-			return nil, fmt.Errorf("parent run %s: %w", p, store.ErrNotFound)
+		if err := m.refuses(&runs[i]); err != nil {
+			return nil, err
 		}
 	}
 	if c := runs[0].Call; c != nil && m.held(c.ID, c.Lease) == nil {
@@ -245,24 +245,8 @@ func (m *Model) Enqueue(_ context.Context, now time.Time, runs []store.NewRun) (
 }
 
 func (m *Model) enqueue(now time.Time, n store.NewRun) store.Enqueued {
-	if n.Key != "" {
-		h, held := m.keys[modelKey{n.Task, n.Key}]
-		if held && (!h.expires.IsZero() && h.expires.After(now) || h.expires.IsZero() && m.runs[h.run] != nil &&
-			!m.runs[h.run].State.Terminal()) {
-			r := m.runs[h.run]
-			switch {
-			case n.Debounce == 0:
-				return store.Enqueued{ID: h.run, Existing: true}
-			case r != nil && r.State == store.Scheduled && r.Lease == 0:
-				r.Input, r.Metadata, r.Due, r.limits = slices.Clone(n.Input), n.Metadata, n.RunAt, n.Limits
-				if latest := r.Created.Add(n.Debounce); latest.Before(n.RunAt) {
-					r.Due = latest
-				}
-				r.startIn, r.setBy = n.StartIn, m.newID(now)
-				r.limitStart(r.Due)
-				return store.Enqueued{ID: h.run, Existing: true}
-			}
-		}
+	if id, held := m.existing(&n, now); held {
+		return store.Enqueued{ID: id, Existing: true}
 	}
 	id := m.newID(now)
 	r := &modelRun{Run: store.Run{
@@ -285,6 +269,9 @@ func (m *Model) enqueue(now time.Time, n store.NewRun) store.Enqueued {
 		}
 		m.keys[modelKey{n.Task, n.Key}] = h
 	}
+	if n.ChildKey != "" {
+		m.children[childKey{n.Parent, n.ChildKey}] = id
+	}
 	if _, ok := m.queues[n.Queue]; !ok {
 		m.queues[n.Queue] = false
 	}
@@ -301,6 +288,27 @@ func (m *Model) enqueue(now time.Time, n store.NewRun) store.Enqueued {
 	}
 	m.admit(r, now)
 	return store.Enqueued{ID: id}
+}
+
+// holder returns the run that has the idempotency key of a new one, which may replace what that run brings.
+func (m *Model) holder(n *store.NewRun, now time.Time) (store.ID, bool) {
+	h, held := m.keys[modelKey{n.Task, n.Key}]
+	r := m.runs[h.run]
+	switch {
+	case n.Key == "", !held, !h.expires.IsZero() && !h.expires.After(now), h.expires.IsZero() && (r == nil || r.State.Terminal()):
+		return store.ID{}, false
+	case n.Debounce == 0:
+		return h.run, true
+	case r == nil || r.State != store.Scheduled || r.Lease != 0:
+		return store.ID{}, false
+	}
+	r.Input, r.Metadata, r.Due, r.limits = slices.Clone(n.Input), n.Metadata, n.RunAt, n.Limits
+	if latest := r.Created.Add(n.Debounce); latest.Before(n.RunAt) {
+		r.Due = latest
+	}
+	r.startIn, r.setBy = n.StartIn, m.newID(now)
+	r.limitStart(r.Due)
+	return h.run, true
 }
 
 // limitStart sets the time until which a run must have started.

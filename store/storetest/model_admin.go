@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -227,6 +228,7 @@ func (m *Model) remove(r *modelRun) {
 			m.remove(t)
 		}
 	}
+	maps.DeleteFunc(m.children, func(k childKey, _ store.ID) bool { return k.parent == r.ID })
 	for k, h := range m.keys {
 		if h.run == r.ID && !h.expires.After(time.Now()) { // zero: when the run ends
 			delete(m.keys, k)

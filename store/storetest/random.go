@@ -40,7 +40,7 @@ func Random(t *testing.T, open func(t testing.TB, dir string) Crasher) {
 			rt.Repeat(map[string]func(*rapid.T){
 				"enqueue": p.enqueue, "claim": p.claim, "finish": p.finish, "cancel": p.cancel, "replay": p.replay,
 				"delete": p.delete, "pause": p.pause, "workflow": p.workflow, "publish": p.publish, "call": p.call, "sleep": p.sleep,
-				"crash": p.crash, "unregister": p.unregister,
+				"crash": p.crash, "unregister": p.unregister, "children": p.children,
 				"declare": p.declare, "filter": p.filter, "cron": p.cron, "reschedule": p.reschedule,
 				"": p.compare,
 			})
@@ -113,18 +113,7 @@ func (p *pair) enqueue(rt *rapid.T) {
 	p.ok(err)
 	want, err := p.model.Enqueue(p.t.Context(), time.Now(), twins)
 	p.ok(err)
-	for i := range got {
-		if got[i].Existing != want[i].Existing {
-			rt.Fatalf("run %d: existing %v, want %v", i, got[i].Existing, want[i].Existing)
-		}
-		if got[i].Existing {
-			if a, b := slices.Index(p.ids, got[i].ID), slices.Index(p.twins, want[i].ID); a != b {
-				rt.Fatalf("key refers to run %d, want %d", a, b)
-			}
-			continue
-		}
-		p.ids, p.twins = append(p.ids, got[i].ID), append(p.twins, want[i].ID)
-	}
+	p.enqueued(rt, got, want)
 }
 
 // workflow enqueues a run of a small random graph.

@@ -91,6 +91,8 @@ var rules = []struct {
 	{"a new attempt's compensations", undoOfNewAttempt},
 	{"what is forgotten takes its branches along", forgetBranches},
 	{"idempotency keys", keys},
+	{"keys of children", childKeys},
+	{"children of a canceled run", childrenOfCanceled},
 	{"what code declared goes with it", declaredGoes},
 	{"debounce", debounce},
 	{"retry keeps the attempt, snooze refunds it", retry},

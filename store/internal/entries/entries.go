@@ -1,22 +1,12 @@
 package entries
 
 import (
-	"encoding/json"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/stint-dev/stint/store"
 )
-
-// Enqueued returns the value of the entry of a durable call that enqueued runs: a JSON array of their IDs.
-func Enqueued(out []store.Enqueued) ([]byte, error) {
-	ids := make([]string, len(out))
-	for i, e := range out {
-		ids[i] = e.ID.String()
-	}
-	return json.Marshal(ids)
-}
 
 // Append records a durable call, or completes the pending entry at its address, and returns the
 // entry that is there by then. An event is looked for among those that are not before from. stale

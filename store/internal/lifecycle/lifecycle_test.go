@@ -469,11 +469,27 @@ func TestNew(t *testing.T) {
 	}
 }
 
-// keyRows implements lifecycle.KeyRows for one key.
+// keyRows implements lifecycle.KeyRows for one key, and one parent and its child.
 type keyRows struct {
 	holder    lifecycle.Holder
 	scheduled bool
 	due       int64
+	parent    lifecycle.Parent
+	child     int64
+}
+
+func (k *keyRows) Parent(id store.ID) (lifecycle.Parent, error) {
+	if k.parent.Key == 0 {
+		return k.parent, store.ErrNotFound
+	}
+	return k.parent, nil
+}
+
+func (k *keyRows) Child(int64, string) (int64, error) { return k.child, nil }
+
+func (k *keyRows) SetChild(_ int64, _ string, run int64) error {
+	k.child = run
+	return nil
 }
 
 func (k *keyRows) Holder(string, string) (lifecycle.Holder, error) { return k.holder, nil }
@@ -514,6 +530,36 @@ func TestExisting(t *testing.T) {
 	for ttl, want := range map[time.Duration]int64{store.UntilDone: 0, time.Second: start + 1000, time.Nanosecond: start + 1} {
 		if got := lifecycle.KeyExpires(&store.NewRun{KeyTTL: ttl}, start); got != want {
 			t.Errorf("%v: %d, want %d", ttl, got, want)
+		}
+	}
+}
+
+func TestExistingChildren(t *testing.T) {
+	there, canceled := lifecycle.Parent{Key: keyOf(1)}, lifecycle.Parent{Key: keyOf(1), Canceled: true}
+	holder := lifecycle.Holder{Run: keyOf(3)}
+	for _, c := range []struct {
+		name  string
+		rows  keyRows
+		n     store.NewRun
+		want  int64
+		err   error
+		child int64 // that the key refers to by then
+	}{
+		{"no parent", keyRows{holder: holder}, store.NewRun{ChildKey: "c", Key: "k"}, 0, store.ErrNotFound, 0},
+		{"no parent, and no key", keyRows{}, store.NewRun{ParentNamed: true}, 0, store.ErrNotFound, 0},
+		{"new", keyRows{parent: there}, store.NewRun{ChildKey: "c", ParentNamed: true}, 0, nil, 0},
+		{"a child", keyRows{parent: there, child: keyOf(2), holder: holder}, store.NewRun{ChildKey: "c", Key: "k"}, keyOf(2), nil, keyOf(2)},
+		{"an idempotency key's run", keyRows{parent: there, holder: holder}, store.NewRun{ChildKey: "c", Key: "k"}, keyOf(3), nil, keyOf(3)},
+		{"canceled", keyRows{parent: canceled, holder: holder}, store.NewRun{ParentNamed: true, Key: "k", ChildKey: "c"}, 0,
+			store.ErrParentCanceled, 0},
+		{"canceled, detached", keyRows{parent: canceled}, store.NewRun{ParentNamed: true, Detached: true}, 0, nil, 0},
+		{"canceled, of its own handler", keyRows{parent: canceled}, store.NewRun{ChildKey: "c"}, 0, nil, 0},
+		{"canceled, a child that is there", keyRows{parent: canceled, child: keyOf(2)}, store.NewRun{ParentNamed: true, ChildKey: "c"},
+			keyOf(2), nil, keyOf(2)},
+	} {
+		got, err := lifecycle.Existing(&c.rows, &c.n, start)
+		if got != c.want || !errors.Is(err, c.err) || c.rows.child != c.child {
+			t.Errorf("%s: run %d, %v, child %d; want run %d, %v, child %d", c.name, got, err, c.rows.child, c.want, c.err, c.child)
 		}
 	}
 }

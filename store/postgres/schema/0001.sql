@@ -351,6 +351,14 @@ CREATE TABLE stint.keys (
 CREATE INDEX keys_run ON stint.keys (run);
 CREATE INDEX keys_gone ON stint.keys (expires_at) WHERE gone;
 
+-- The children of runs that were enqueued with a key, which is kept as long as the parent.
+CREATE TABLE stint.child_keys (
+  parent bigint NOT NULL,
+  key    text COLLATE "C" NOT NULL,
+  run    bigint NOT NULL,
+  PRIMARY KEY (parent, key)
+);
+
 CREATE TABLE stint.progress (
   run     bigint PRIMARY KEY,
   done    bigint NOT NULL,

@@ -335,6 +335,14 @@ CREATE TABLE stint_keys (
 CREATE INDEX stint_keys_run ON stint_keys (run);
 CREATE INDEX stint_keys_gone ON stint_keys (expires_at) WHERE gone = 1;
 
+-- The children of runs that were enqueued with a key, which is kept as long as the parent.
+CREATE TABLE stint_child_keys (
+  parent INTEGER NOT NULL,
+  key    TEXT NOT NULL,
+  run    INTEGER NOT NULL,
+  PRIMARY KEY (parent, key)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE stint_progress (
   run     INTEGER PRIMARY KEY,
   done    INTEGER NOT NULL,

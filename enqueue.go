@@ -1,0 +1,171 @@
+package stint
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/stint-dev/stint/internal/check"
+	"github.com/stint-dev/stint/store"
+)
+
+// WithParent makes a run the child of another, as if that run's handler had enqueued it: it is
+// canceled with its parent unless Detached, inherits its priority and metadata unless they are
+// set, and is listed by RunFilter.ParentID. It is for programs that enqueue on behalf of a run
+// that they do not execute.
+//
+// The error is ErrNotFound if there is no such run, and ErrCanceled if it was canceled, unless
+// Detached. A run that has succeeded or failed may have children. Of a parent that the same
+// WithTx transaction enqueues, nothing is inherited.
+func WithParent(runID string) RunOption {
+	return runOnly(func(c *runConfig) (err error) {
+		if c.parent, err = parseID(runID); err != nil {
+			return errorf("stint: WithParent: %w", err)
+		}
+		c.parentNamed = true
+		return nil
+	})
+}
+
+// WithChildKey makes an enqueue with a key that the parent has used return a handle to that
+// child, whose Existing is true, whatever its task and its state. The parent is the handler's
+// run, or the one that WithParent names. A key is kept as long as its parent is stored, also
+// while the parent is replayed or the child deleted: Info and Wait of the handle then return
+// ErrNotFound. The child may have an idempotency key too: if a run has that, the child key
+// refers to it.
+func WithChildKey(key string) RunOption {
+	return runOnly(func(c *runConfig) error {
+		c.childKey = key
+		if err := check.Name("key", key); err != nil {
+			return errorf("stint: WithChildKey: %w", err)
+		}
+		return nil
+	})
+}
+
+// parents are runs that WithParent names.
+type parents map[store.ID]*store.Run
+
+// read returns a run, which it keeps unless the map is nil.
+func (p parents) read(ctx context.Context, c *Client, id store.ID) (*store.Run, error) {
+	if r := p[id]; r != nil {
+		return r, nil
+	}
+	r, err := c.store.Get(ctx, id)
+	if err == nil && p != nil {
+		p[id] = r
+	}
+	return r, err
+}
+
+// EnqueueJSON enqueues a run of the named task or workflow with an input that is JSON already.
+// If the task is defined on this client, its definition applies and the input must decode as
+// its type. If not, another program executes the run, and only the given options apply.
+func (c *Client) EnqueueJSON(ctx context.Context, task string, input json.RawMessage, opts ...RunOption) (*Run[json.RawMessage], error) {
+	now := c.now()
+	r, err := c.newJSONRun(ctx, task, input, opts, now, nil)
+	if err != nil {
+		return nil, errorf("stint: enqueue %q: %w", task, err)
+	}
+	got, err := c.enqueueDurably(ctx, now, r.tx, []store.NewRun{r.NewRun})
+	if err != nil {
+		return nil, wrapStoreErr(fmt.Sprintf("enqueue %q", task), err)
+	}
+	return &Run[json.RawMessage]{c: c, id: got[0].ID, existing: got[0].Existing}, nil
+}
+
+type jsonRun struct {
+	store.NewRun
+	tx store.Tx
+}
+
+func (c *Client) newJSONRun(ctx context.Context, task string, input json.RawMessage, opts []RunOption, now time.Time, seen parents,
+) (r jsonRun, err error) {
+	if err := check.Name("task name", task); err != nil {
+		return r, err
+	}
+	if !json.Valid(input) {
+		return r, errors.New("the input is not JSON")
+	}
+	if len(input) > c.cfg.maxPayload {
+		return r, fmt.Errorf("input of %d bytes: want at most %d (WithMaxPayload)", len(input), c.cfg.maxPayload)
+	}
+	c.mu.Lock()
+	def := c.tasks[task]
+	c.mu.Unlock()
+	switch {
+	case def == nil && strings.Contains(task, ":"), def != nil && (def.node != nil || def.hookOf != nil):
+		return r, errors.New("it is started by its task or workflow alone")
+	case def == nil:
+		def = &taskDef{name: task, cfg: taskConfig{run: runConfig{priority: PriorityDefault, queue: DefaultQueue}}}
+	}
+	rc, err := def.runConfig(ctx, c, opts, seen)
+	if err != nil {
+		return r, err
+	}
+	r.tx = rc.tx
+	r.NewRun, err = def.newRun(c, rc, c.localExecution(ctx), now)
+	r.Input = input
+	if err != nil || def.prepare == nil {
+		return r, err
+	}
+	return r, def.prepare(input, &r.NewRun)
+}
+
+// A JSONRun is a run to enqueue: of any task, with options of its own.
+type JSONRun struct {
+	Task    string
+	Input   json.RawMessage
+	Options []RunOption
+}
+
+// Enqueued is the result for one JSONRun.
+type Enqueued struct {
+	ID       string
+	Existing bool // a key matched an earlier run, which has the ID; nothing was enqueued
+}
+
+// EnqueueJSONMany is EnqueueJSON for many runs of any tasks, each with its own options, in one
+// commit: it stores all or none, in order. The results are in the order of the runs. Runs with
+// the same key are one run: the later ones are Existing.
+//
+// At most 1,000,000 runs with 256 MiB of inputs. The error of a run that cannot be enqueued
+// names its index. WithTx must be the same for all. In a handler it is one durable call: if the
+// handler runs again, the call returns the same results and enqueues nothing.
+func (c *Client) EnqueueJSONMany(ctx context.Context, runs []JSONRun) ([]Enqueued, error) {
+	if len(runs) == 0 {
+		return nil, nil
+	}
+	if err := check.Count("runs", len(runs), check.MaxPerCall); err != nil {
+		return nil, errorf("stint: enqueue: %w", err)
+	}
+	now, seen := c.now(), parents{}
+	var tx store.Tx
+	var size check.CallSize
+	all := make([]store.NewRun, len(runs))
+	for i := range runs {
+		r, err := c.newJSONRun(ctx, runs[i].Task, runs[i].Input, runs[i].Options, now, seen)
+		if err == nil {
+			err = size.Add(len(r.Input))
+		}
+		if err == nil && i > 0 && r.tx != tx {
+			err = errors.New("WithTx: want the same transaction for all runs of a call")
+		}
+		if err != nil {
+			return nil, errorf("stint: enqueue run %d (task %.300q): %w", i, runs[i].Task, err)
+		}
+		all[i], tx = r.NewRun, r.tx
+	}
+	got, err := c.enqueueDurably(ctx, now, tx, all)
+	if err != nil {
+		return nil, wrapStoreErr(fmt.Sprintf("enqueue %d runs", len(runs)), err)
+	}
+	results := make([]Enqueued, len(got))
+	for i, e := range got {
+		results[i] = Enqueued{e.ID.String(), e.Existing}
+	}
+	return results, nil
+}
