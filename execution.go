@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 
@@ -410,6 +411,7 @@ func (w *Worker) finishLoop(ctx context.Context) {
 		}
 		select {
 		case <-w.posted:
+			runtime.Gosched() // handlers that are about to end do so first, and their outcomes are of the same commit
 		case <-ctx.Done():
 			if w.outboxLen() == 0 {
 				return
@@ -495,6 +497,3 @@ func (w *Worker) reuseOutbox(batch []outcome) {
 		w.spare = batch[:0]
 	}
 }
-
-// maxSpare is the capacity of an outbox that is kept: half a MiB.
-const maxSpare = 1024

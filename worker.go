@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"sync"
 	"time"
 
@@ -19,6 +20,7 @@ const (
 	DefaultDrainTimeout = 30 * time.Second
 
 	maxSlots    = 1_000_000
+	maxSpare    = 1024             // capacity of an outbox that is kept: half a MiB
 	cancelGrace = 30 * time.Second // from a cancel until the run is recorded as canceled
 	stopGrace   = 5 * time.Second  // from the end of the drain until handlers are abandoned
 )
@@ -218,6 +220,7 @@ func (w *Worker) claimLoop(ctx context.Context) {
 		if err := w.storeTasks(ctx); err != nil && ctx.Err() == nil {
 			w.c.logger().Error("stint: storing which tasks the worker has; will retry", "err", err)
 		}
+		runtime.Gosched() // handlers that are about to end do so first, and the claim is for their slots too
 		claimed, err := w.claim(ctx, req)
 		for i := range claimed {
 			w.start(&claimed[i])

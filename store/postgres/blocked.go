@@ -43,17 +43,21 @@ func isLocked(err error) bool { return code(err) == codeLockNotAvailable }
 
 // begin queues the beginning of a group's transaction.
 func (w *writer) begin(b *pgx.Batch) {
-	b.Queue("BEGIN")
 	wait := lockWait
 	if time.Since(w.blocked.met) < shortFor {
 		wait = lockWaitShort
 	}
-	pooled := w.s.settings.pool.pooled // else the connection has all but the short timeout
-	if pooled {
-		b.Queue(w.s.settings.sessionSQL(true))
-		b.Queue(fmt.Sprintf("SET LOCAL idle_in_transaction_session_timeout = %d", w.s.settings.frozenAfter().Milliseconds()))
+	w.s.settings.begin(b, wait, lockWait)
+}
+
+// begin queues the beginning of a transaction on a connection that waits for locks for so long (limitWaits).
+func (s *settings) begin(b *pgx.Batch, wait, usual time.Duration) {
+	b.Queue("BEGIN")
+	if s.pool.pooled { // else the connection has all but another wait
+		b.Queue(s.sessionSQL(true))
+		b.Queue(fmt.Sprintf("SET LOCAL idle_in_transaction_session_timeout = %d", s.frozenAfter().Milliseconds()))
 	}
-	if wait != lockWait || pooled {
+	if wait != usual || s.pool.pooled {
 		b.Queue(fmt.Sprintf("SET LOCAL lock_timeout = %d", wait.Milliseconds()))
 	}
 }
@@ -62,13 +66,13 @@ func (w *writer) begin(b *pgx.Batch) {
 // its machine is lost, and others wait for what it has locked. A living program decides in milliseconds.
 func (s *settings) frozenAfter() time.Duration { return s.silentAfter / 2 }
 
-// limitWaits sets on a connection of the writer how long a group waits for locks, and when the server ends a transaction.
-func (w *writer) limitWaits(ctx context.Context) error {
-	if w.s.settings.pool.pooled { // begin does it
+// limitWaits sets on a connection that commits groups how long one waits for a lock, and when the server ends a transaction.
+func (s *settings) limitWaits(ctx context.Context, c *pgx.Conn, wait time.Duration) error {
+	if s.pool.pooled { // begin does it
 		return nil
 	}
-	_, err := w.conn.Exec(ctx, fmt.Sprintf("SET lock_timeout = %d; SET idle_in_transaction_session_timeout = %d",
-		lockWait.Milliseconds(), w.s.settings.frozenAfter().Milliseconds()))
+	_, err := c.Exec(ctx, fmt.Sprintf("SET lock_timeout = %d; SET idle_in_transaction_session_timeout = %d",
+		wait.Milliseconds(), s.frozenAfter().Milliseconds()))
 	return err
 }
 

@@ -100,6 +100,7 @@ func (w *writer) requeue(claims []*claim) {
 
 // commitSome commits a group, and reports whether there may be more to do at once.
 func (w *writer) commitSome(ctx context.Context) bool {
+	w.countEnds()
 	tried := w.tryBlocked(ctx)
 	group := w.take()
 	w.mu.Lock()
@@ -108,6 +109,8 @@ func (w *writer) commitSome(ctx context.Context) bool {
 	due := w.next <= now && !paused && !time.Now().Before(w.blocked.timers)
 	w.outdated(w.oldEpoch)
 	w.oldEpoch = false
+	w.recheck = w.recheck || w.madeRoom && w.lanes.Any()
+	w.madeRoom = false
 	var claims []*claim
 	if w.recheck || len(group) > 0 { // claims ride in the commit that made room or work for them
 		claims, w.claims = w.claims, nil // until they are back, none can be withdrawn
@@ -269,7 +272,8 @@ func (w *writer) committed(u *unit, calls int) {
 		}
 	}
 	if u.newEpoch {
-		u.told.epoch, w.epoch.n = true, -1
+		u.told.epoch = true
+		w.outdated(true)
 	}
 	w.mu.Lock()
 	w.recheck = w.recheck || len(u.told.lanes) > 0 || u.newEpoch
@@ -278,7 +282,7 @@ func (w *writer) committed(u *unit, calls int) {
 	w.s.awaits.tell(&u.told)
 	w.s.notifier.add(&u.told)
 	if u.wrote {
-		w.acknowledged = w.n
+		w.s.acks.acknowledge(&w.s.acks.writer, w.n)
 		w.s.commits.Add(calls)
 		w.own = append(w.own, u.xid)
 	}

@@ -14,6 +14,7 @@ func (s *Store) Crash() {
 	s.w.endClaims()
 	s.pending.close()
 	s.sweeper.close()
+	s.finisher.close()
 	s.w.close()
 	s.xids.close()
 	s.notifier.close()

@@ -42,6 +42,7 @@ func (w *writer) lockEpoch(b *pgx.Batch) {
 func (w *writer) outdated(is bool) {
 	if is {
 		w.epoch.n = -1
+		w.known.Store(nil)
 	}
 }
 
@@ -92,6 +93,7 @@ func (w *writer) refresh(ctx context.Context, n int64, limits bool) error {
 		return err
 	}
 	w.epoch = e
+	w.known.Store(&e)
 	w.unit.triggers.forget()
 	w.unit.filters.forget()
 	w.s.lanes.forget()

@@ -51,7 +51,7 @@ func (s *Store) Expire(ctx context.Context, done, failed time.Time) (int, error)
 		{`DELETE FROM stint.workers WHERE id IN (SELECT id FROM stint.workers w WHERE ended_at < $1 AND NOT EXISTS
 			(SELECT 1 FROM stint.runs r WHERE r.worker = w.id AND r.state = 4) LIMIT $2)`, []any{gone}},
 		{`DELETE FROM stint.groups WHERE ctid = ANY (ARRAY(SELECT ctid FROM stint.groups g WHERE at < clock_timestamp() - $1::interval
-			AND NOT EXISTS (SELECT 1 FROM stint.processes p WHERE p.name = g.process) LIMIT $2))`,
+			AND NOT EXISTS (SELECT 1 FROM stint.processes p WHERE g.process IN (p.name, p.name || '/ends')) LIMIT $2))`,
 			[]any{groupsKept}},
 		{`DELETE FROM stint.counters WHERE ctid = ANY (ARRAY(SELECT ctid FROM stint.counters WHERE span = 60000 AND at < $1 LIMIT $2))`,
 			[]any{now.Add(-store.MinutesKept).UnixMilli()}},

@@ -2,41 +2,83 @@ package postgres
 
 import (
 	"context"
+	"sync"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
-// checkEnd looks, on a new connection, whether the server still has the process's last group. A standby that took over
+// acks are the last groups of a process that have changed something and were committed, of its writer and its finisher.
+type acks struct {
+	mu             sync.Mutex
+	writer, ends   int64
+	lost, requeued int // how often the server was found to have lost groups, and how often the process's runs were queued since
+}
+
+// acknowledge notes that a group was committed. Nobody was told of it yet.
+func (a *acks) acknowledge(last *int64, n int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	*last = n
+}
+
+// follow returns the last group of the writer. ok is false while the server has lost groups, and the process's runs are
+// not queued yet.
+func (a *acks) follow() (writer int64, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.writer, a.lost == a.requeued
+}
+
+// checkEnd looks, on a new connection, whether the server still has the process's last groups. A standby that took over
 // may not: then what was acknowledged since is gone, runs are as they were before, and this process executes some that
 // the server knows nothing of, or has ended runs that the server takes for executing. So all that is remembered of the
 // database is forgotten, and the process is as one that was taken for dead; see direct.beat.
-func (w *writer) checkEnd(ctx context.Context) error {
-	if w.acknowledged == 0 {
+func (s *Store) checkEnd(ctx context.Context, c *pgx.Conn) error {
+	a := &s.acks
+	a.mu.Lock()
+	writer, ends := a.writer, a.ends
+	a.mu.Unlock()
+	if writer == 0 && ends == 0 {
 		return nil
 	}
-	var last int64
-	err := w.conn.QueryRow(ctx, w.s.sql("SELECT coalesce(max(n), 0) FROM stint.groups WHERE process = $1"), w.s.direct.process.name).
-		Scan(&last)
-	if err != nil || last >= w.acknowledged {
+	var hasWriter, hasEnds int64
+	err := c.QueryRow(ctx, s.sql("SELECT (SELECT coalesce(max(n), 0) FROM stint.groups WHERE process = $1), "+
+		"(SELECT coalesce(max(n), 0) FROM stint.groups WHERE process = $2)"), s.direct.process.name, endsName(s.direct.process.name)).
+		Scan(&hasWriter, &hasEnds)
+	if err != nil || hasWriter >= writer && hasEnds >= ends {
 		return err
 	}
-	w.acknowledged = last
-	w.outdated(true)
-	w.s.graphs.Forget()
-	w.s.direct.setBack.Store(true)
-	w.setBack = true
+	a.mu.Lock()
+	a.writer, a.ends = min(a.writer, hasWriter), min(a.ends, hasEnds)
+	a.lost++
+	a.mu.Unlock()
+	s.graphs.Forget()
+	s.direct.setBack.Store(true)
 	return nil
 }
 
 // requeueOwn queues the process's runs, before anything else is committed, on a server that has lost groups: what their
 // handlers say follows from what is gone, a child for instance, and is stale.
 func (w *writer) requeueOwn(ctx context.Context) error {
-	if !w.setBack {
+	a := &w.s.acks
+	a.mu.Lock()
+	lost := a.lost
+	is := lost != a.requeued && !w.requeues
+	a.mu.Unlock()
+	if !is {
 		return nil
 	}
-	w.setBack = false
+	w.outdated(true)
+	w.requeues = true
 	c := &change{done: make(chan struct{}), apply: releaseOwn}
 	w.commitGroup(ctx, []*change{c}, nil)
-	w.setBack = c.err != nil
+	w.requeues = false
+	if c.err == nil {
+		a.mu.Lock()
+		a.requeued = lost
+		a.mu.Unlock()
+	}
 	return c.err
 }
 

@@ -12,7 +12,11 @@ import (
 // Finish implements store.Runs.
 func (s *Store) Finish(ctx context.Context, now time.Time, outcomes []store.Outcome) ([]bool, error) {
 	stale := make([]bool, len(outcomes))
-	err := s.do(ctx, func(u *unit) error {
+	push := s.w.push
+	if s.finisher.takes(outcomes) {
+		push = s.finisher.push
+	}
+	err := s.doBy(ctx, push, func(u *unit) error {
 		for i := range outcomes { // all rows that are certain to be needed are asked for at once
 			o := &outcomes[i]
 			if key, ok := s.ids.Key(o.ID); ok && !(u.assuming && endsAlone(o)) {

@@ -147,7 +147,7 @@ func (s *settings) judge(v *server) error {
 }
 
 // perProcess is the number of connections that a process opens.
-const perProcess = 6
+const perProcess = 7
 
 // checkConnections returns an error if the server has too few connections left for this process. A pooler has its own.
 func (s *settings) checkConnections(ctx context.Context, c *pgx.Conn) error {

@@ -22,6 +22,8 @@ type Store struct {
 	clock    serverClock
 	direct   *direct
 	w        *writer
+	finisher *finisher // nil: the writer ends runs
+	acks     acks
 	graphs   graphcache.Cache
 	lanes    laneCache
 	awaits   awaits
@@ -111,6 +113,7 @@ func open(ctx context.Context, set *settings) (*Store, error) {
 	s.sweeper = newSweeper(s)
 	s.looker = newLooker(s)
 	s.direct.start()
+	s.finisher = newFinisher(s)
 	go s.w.run()
 	return s, nil
 }
@@ -129,6 +132,7 @@ func (s *Store) Close() error {
 	s.do(ctx, releaseOwn) // or others do it
 	s.pending.close()
 	s.sweeper.close()
+	s.finisher.close()
 	s.w.close()
 	s.commits.Add(1)
 	s.xids.close()

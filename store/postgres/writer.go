@@ -52,33 +52,36 @@ type writer struct {
 	noClaims bool     // the store is about to close
 	claims   []*claim // that wait, oldest first
 
+	endsCounted []counted // by the finisher
+
 	health atomic.Pointer[error]
+	known  atomic.Pointer[epoch] // as of the last group, for others; nil: it is not known
 
 	ready   lanesFrom // that may have ready runs
 	next    int64     // when a row's time comes, in milliseconds
 	recheck bool      // claims may be served
 
 	oldEpoch bool      // another process has changed what is remembered
+	madeRoom bool      // the finisher has ended runs while claims waited
 	again    time.Time // when claims are served again that met runs which others hold; zero: there are none
 
 	// Owned by the goroutine.
-	conn         *pgx.Conn // nil: it broke
-	unit         *unit
-	blocked      blocked
-	damaged      []error // of runs that were claimed
-	epoch        epoch
-	counters     count.Set
-	lanes        laneSet
-	n            int64 // of the last group
-	acknowledged int64 // of the last group that has changed something and was committed
-	pollBackoff  time.Duration
-	others       int64     // sum of the numbers of other processes' groups, under a fake clock
-	seen         snapshot  // the server's transactions at the last poll
-	own          []int64   // the transactions of this process since then
-	looked       time.Time // when it last looked at all of the database's lanes and times
-	setBack      bool      // the server has lost groups, and the process's runs are not queued yet
-	ownPause     time.Duration
-	ownAfter     time.Time // when timers and counts are tried again, which failed
+	conn        *pgx.Conn // nil: it broke
+	unit        *unit
+	blocked     blocked
+	damaged     []error // of runs that were claimed
+	epoch       epoch
+	counters    count.Set
+	lanes       laneSet
+	n           int64 // of the last group
+	pollBackoff time.Duration
+	others      int64     // sum of the numbers of other processes' groups, under a fake clock
+	seen        snapshot  // the server's transactions at the last poll
+	own         []int64   // the transactions of this process since then
+	looked      time.Time // when it last looked at all of the database's lanes and times
+	requeues    bool      // it queues the process's runs, because the server has lost groups
+	ownPause    time.Duration
+	ownAfter    time.Time // when timers and counts are tried again, which failed
 
 	life context.Context // of what it does
 	end  context.CancelFunc
@@ -95,6 +98,11 @@ func newWriter(s *Store) *writer {
 // do has the writer apply a change, and returns once it is committed or refused. If ctx ends while the
 // change waits for its turn, nothing was changed.
 func (s *Store) do(ctx context.Context, apply func(*unit) error) error {
+	return s.doBy(ctx, s.w.push, apply)
+}
+
+// doBy does the work of do. push hands the change to who commits it.
+func (s *Store) doBy(ctx context.Context, push func(*change) bool, apply func(*unit) error) error {
 	if s.settings.ReadOnly {
 		return store.ErrReadOnly
 	}
@@ -102,7 +110,7 @@ func (s *Store) do(ctx context.Context, apply func(*unit) error) error {
 		return err
 	}
 	c := &change{apply: apply, done: make(chan struct{})}
-	if !s.w.push(c) {
+	if !push(c) {
 		return store.ErrClosed
 	}
 	select {
@@ -208,6 +216,7 @@ func (w *writer) run() {
 		w.mu.Unlock()
 		if stop {
 			w.failBlocked()
+			w.countEnds()
 			w.counters.Last()
 			w.commitGroup(ctx, nil, nil)
 			if w.conn != nil {
@@ -248,8 +257,8 @@ func (w *writer) connect(ctx context.Context) (err error) {
 	if w.conn, err = w.s.settings.connect(ctx, w.s.settings.pool); err != nil {
 		return err
 	}
-	if err = w.limitWaits(ctx); err == nil {
-		err = w.checkEnd(ctx)
+	if err = w.s.settings.limitWaits(ctx, w.conn, lockWait); err == nil {
+		err = w.s.checkEnd(ctx, w.conn)
 	}
 	if err != nil {
 		w.drop()

@@ -146,6 +146,16 @@ func (s *Set) set(l *Lane, bound Position) {
 	}
 }
 
+// Any reports whether some lane may have ready runs.
+func (s *Set) Any() bool {
+	for _, l := range s.ByID {
+		if l.ready {
+			return true
+		}
+	}
+	return false
+}
+
 // Commit keeps what the transaction has done.
 func (s *Set) Commit() { s.added, s.advanced = s.added[:0], s.advanced[:0] }
 
