@@ -2,6 +2,7 @@ package stint
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/internal/check"
+	"github.com/stint-dev/stint/internal/journal"
 	"github.com/stint-dev/stint/internal/text"
 	"github.com/stint-dev/stint/store"
 )
@@ -134,6 +136,13 @@ func (c *Client) waitReason(ctx context.Context, r *store.Run) (string, error) {
 			break
 		}
 		switch {
+		case store.IsLeaf(e.Scope):
+		case e.Kind == store.EntryWait && !e.Done:
+			var w store.Wait
+			if err := json.Unmarshal(e.Value, &w); err != nil { // somebody edited it
+				return "", fmt.Errorf("what entry %v waits for cannot be read: %w", journal.Address(e.Address), err)
+			}
+			parts = append(parts, conditionText(&w.Cond))
 		case e.Kind == store.EntryEvent && !e.Done:
 			parts = append(parts, conditionText(&store.Condition{Event: &e.Match}))
 		case (e.Kind == store.EntrySleep || e.Kind == store.EntryStep && !e.Done) && e.Due.After(c.now()):

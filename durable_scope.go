@@ -142,6 +142,9 @@ func newDurableRun(e *execution, entries []store.Entry) *durableRun {
 			d.loadUndo(entry)
 			continue
 		}
+		if store.IsLeaf(entry.Scope) { // the store's own
+			continue
+		}
 		records = append(records, journal.Record[*store.Entry]{At: journal.Address(entry.Address), Kind: entry.Kind.String(),
 			Name: entry.Name, Entry: entry})
 	}
@@ -250,6 +253,7 @@ func (d *durableRun) unwindLocked() {
 type waitSpec struct {
 	until   time.Time     // zero: no time
 	entry   store.Address // Seq 0: none
+	due     time.Time     // of entry, if it is of WaitFor: another Due wakes the branch too
 	into    *store.Entry  // set to the entry, if that woke the branch in memory
 	child   store.ID      // zero: none
 	futures []*future
@@ -260,7 +264,7 @@ type parked struct {
 	waitSpec
 	woken chan struct{}
 	awake bool        // guarded by durableRun.mu
-	got   store.Entry // the entry, if that woke it; then it does not change
+	got   store.Entry // the entry, if that woke it
 }
 
 // wait parks the branch until what it waits for may have come, or ctx is done.
@@ -318,7 +322,8 @@ func (d *durableRun) watch(ctx context.Context, p *parked) {
 		return
 	}
 	d.goroutines.Go(func() {
-		if got, err := d.e.c.store.Await(ctx, run, store.Until{Entry: p.entry}); err == nil || !errors.Is(err, context.Canceled) {
+		got, err := d.e.c.store.Await(ctx, run, store.Until{Entry: p.entry, Due: p.due})
+		if err == nil || !errors.Is(err, context.Canceled) {
 			d.mu.Lock()
 			defer d.mu.Unlock()
 			if !p.awake && got.Entry != nil {

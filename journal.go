@@ -23,11 +23,11 @@ import (
 
 // A JournalEntry is a durable call of a run and its result.
 type JournalEntry struct {
-	Address  string // scope and number: "3", or "3/1" in the branch that entry 3 started
-	Kind     string // step, sleep, event, child, branch, any or version
-	Name     string // of a step, branch or change, the child's task, or the event's key
+	Address  string // scope and number: "3", "3/1" in the branch that entry 3 started, "3/on/1" for an event that wait 3 is for
+	Kind     string // step, sleep, event, wait, child, branch, any or version
+	Name     string // of a step, branch or change, the child's task, the event's key, or the Condition's String
 	Done     bool
-	Output   json.RawMessage // JSON. Of a child: the IDs of the runs; of any: the index of the first future.
+	Output   json.RawMessage // JSON. Of a child: the IDs of the runs; of any: the index of the first future; of a wait: what fired.
 	Error    string
 	At       time.Time // when it was recorded
 	Due      time.Time // a sleep's end, an event's timeout or a step's next attempt; zero: none
@@ -158,7 +158,7 @@ func journalEntry(e *store.Entry) JournalEntry {
 	if e.Error != nil {
 		j.Error = decodeFailure(e.Error).Message
 	}
-	if store.IsUndo(e.Scope) { // its value is internal
+	if store.IsUndo(e.Scope) || e.Kind == store.EntryWait && !e.Done { // its value is internal
 		j.Output = nil
 	}
 	return j

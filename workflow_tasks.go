@@ -156,6 +156,7 @@ func (c *Client) workflowError(ctx context.Context, workflow string, id store.ID
 // Of the task's conditions the one that became true first decides. At the same instant cancel
 // precedes skip, and skip precedes wait.
 type Condition struct {
+	name     string // "": it has none
 	sleep    time.Duration
 	event    *store.Match
 	test     *predicate
@@ -191,6 +192,12 @@ func UserEvent(key string, opts ...WaitOption) Condition {
 		err = errors.New("WithWaitTimeout is for WaitForEvent: join a SleepFor with AnyOf")
 	}
 	return Condition{event: &w.Match, err: err}
+}
+
+// FromNow counts only events that are published after the wait has begun: of a workflow's
+// task, after its parents have ended.
+func FromNow() WaitOption {
+	return waitOption(func(c *waitConfig) error { c.FromNow = true; return nil })
 }
 
 // A WaitOption narrows which events count, or how long WaitForEvent waits.
@@ -365,10 +372,27 @@ func (n *node) buildConditions() (err error) {
 	return nil
 }
 
-func (n *node) buildCondition(c *Condition, kind string, count *int) (s store.Condition, err error) {
+func (n *node) buildCondition(c *Condition, kind string, count *int) (store.Condition, error) {
+	return c.build(func(c *Condition, s *store.Condition) error {
+		p := c.test.on
+		if p.w != n.w || !slices.Contains(n.graph.Parents, p.index) {
+			return fmt.Errorf("ParentOutput: task %q is not one of its parents", p.name)
+		}
+		*count++
+		name := fmt.Sprintf("%s/%s/%d", n.name, kind, *count)
+		s.Name = c.leafName()
+		s.Test = &store.TestRef{Parent: p.index, Test: len(p.graph.Tests)}
+		p.graph.Tests = append(p.graph.Tests, name)
+		p.tests[name] = c.test.fn
+		return nil
+	})
+}
+
+// build converts a condition to its stored form. test does that for ParentOutput.
+func (c *Condition) build(test func(*Condition, *store.Condition) error) (s store.Condition, err error) {
 	list := func(cs []Condition) (all []store.Condition, err error) {
 		for i := range cs {
-			one, err := n.buildCondition(&cs[i], kind, count)
+			one, err := cs[i].build(test)
 			if err != nil {
 				return nil, err
 			}
@@ -376,6 +400,7 @@ func (n *node) buildCondition(c *Condition, kind string, count *int) (s store.Co
 		}
 		return all, nil
 	}
+	s.Name = c.name
 	switch {
 	case c.any != nil:
 		s.Any, err = list(c.any)
@@ -384,15 +409,7 @@ func (n *node) buildCondition(c *Condition, kind string, count *int) (s store.Co
 	case c.event != nil:
 		s.Event = c.event
 	case c.test != nil:
-		p := c.test.on
-		if p.w != n.w || !slices.Contains(n.graph.Parents, p.index) {
-			return s, fmt.Errorf("ParentOutput: task %q is not one of its parents", p.name)
-		}
-		*count++
-		name := fmt.Sprintf("%s/%s/%d", n.name, kind, *count)
-		s.Test = &store.TestRef{Parent: p.index, Test: len(p.graph.Tests)}
-		p.graph.Tests = append(p.graph.Tests, name)
-		p.tests[name] = c.test.fn
+		err = test(c, &s)
 	case c.sleep > 0:
 		s.Sleep = c.sleep
 	default:

@@ -39,7 +39,7 @@ const stintPath = "github.com/stint-dev/stint"
 // Durable calls of package stint. childCalls are durable only within a handler: they do not make
 // the function that calls them durable.
 var (
-	durableFuncs = map[string]bool{"Step": true, "StepTx": true, "Sleep": true, "SleepUntil": true, "WaitForEvent": true,
+	durableFuncs = map[string]bool{"Step": true, "StepTx": true, "Sleep": true, "SleepUntil": true, "WaitForEvent": true, "WaitFor": true,
 		"Go": true, "All": true, "Any": true, "Version": true}
 	childCalls = map[string]bool{"Run": true, "Enqueue": true, "EnqueueMany": true, "Schedule": true, "Wait": true}
 	stepFuncs  = map[string]bool{"Step": true, "StepTx": true, "Compensate": true}

@@ -42,13 +42,49 @@ type GraphTask struct {
 	WaitFor  *Condition `json:"wait_for,omitempty"`
 }
 
-// A Condition is exactly one of its fields.
+// A Condition is exactly one of its fields, and a Name.
 type Condition struct {
+	Name  string        `json:"name,omitempty"`  // under which it is reported if it fired; empty: see ReportedName
 	Sleep time.Duration `json:"sleep,omitempty"` // after the parents ended; negative: at once
 	Event *Match        `json:"event,omitempty"`
 	Test  *TestRef      `json:"test,omitempty"`
 	Any   []Condition   `json:"any,omitempty"`
 	All   []Condition   `json:"all,omitempty"`
+}
+
+// Leaves returns the sleeps, events and tests of a condition. Their order is their numbering.
+func (c *Condition) Leaves() []*Condition { return c.leaves(nil) }
+
+func (c *Condition) leaves(all []*Condition) []*Condition {
+	if c == nil {
+		return all
+	}
+	if c.Any == nil && c.All == nil {
+		return append(all, c)
+	}
+	for i := range c.Any {
+		all = c.Any[i].leaves(all)
+	}
+	for i := range c.All {
+		all = c.All[i].leaves(all)
+	}
+	return all
+}
+
+// SleepName is the name of a sleep that has none of its own.
+const SleepName = "sleep"
+
+// ReportedName returns the name under which a condition is reported if it fired; "": it is not.
+func (c *Condition) ReportedName() string {
+	switch {
+	case c.Name != "":
+		return c.Name
+	case c.Event != nil:
+		return c.Event.Key
+	case c.Any == nil && c.All == nil && c.Test == nil:
+		return SleepName
+	}
+	return ""
 }
 
 // A Match selects events: those with the key and, if Field is not empty, whose payload is an
@@ -59,6 +95,8 @@ type Match struct {
 	Value string `json:"value,omitempty"`
 	// Filter is an expression that the event must pass too; empty: none.
 	Filter string `json:"filter,omitempty"`
+	// FromNow: only events that come after the wait has begun.
+	FromNow bool `json:"from_now,omitempty"`
 }
 
 // A TestRef refers to a predicate on a parent's output.

@@ -1,7 +1,9 @@
 package store
 
 import (
+	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -41,11 +43,12 @@ const (
 	EntryVersion                      // Value is true or false
 	EntryEnd                          // a failure that ends the run once its compensations are done: Error
 	EntryNote                         // a note of the engine, in a scope of its own
+	EntryWait                         // Value is a Wait, and once it is done what fired, by name; Error if it timed out
 )
 
 var entryNames = [...]string{
 	EntryStep: "step", EntrySleep: "sleep", EntryEvent: "event", EntryChild: "child", EntryBranch: "branch", EntryAny: "any",
-	EntryVersion: "version", EntryEnd: "end", EntryNote: "note",
+	EntryVersion: "version", EntryEnd: "end", EntryNote: "note", EntryWait: "wait",
 }
 
 // String returns the kind's name, in lower case.
@@ -86,6 +89,40 @@ func (e *Entry) Size() int {
 	return len(e.Scope) + len(e.Name) + len(e.Value) + len(e.Error) + len(e.Match.Field) + len(e.Match.Value) + len(e.Match.Filter)
 }
 
+// A Wait is what an EntryWait waits for. The store keeps it as JSON in the entry's Value until the entry is done.
+// Then the Value is a JSON object with what fired: the payloads of events, and null for sleeps and joined conditions.
+//
+// An event that it waits for is an EntryEvent in the scope LeafScope. Those that did not fire are deleted when the
+// wait is done, so that another call may get their events. While it is not done its Due is when it will be, if no
+// event changes that.
+type Wait struct {
+	At    time.Time       `json:"at"`              // when the wait began; set by the store
+	Until int64           `json:"until,omitempty"` // when it times out, in milliseconds; 0: never
+	Late  json.RawMessage `json:"late,omitempty"`  // the entry's Error if it times out
+	Cond  Condition       `json:"cond"`
+}
+
+const leafScope = "/on"
+
+// LeafScope returns the scope of the events that an EntryWait waits for.
+func LeafScope(at Address) string {
+	return strings.TrimPrefix(at.Scope+"/"+strconv.Itoa(at.Seq), "/") + leafScope
+}
+
+// IsLeaf reports whether a scope is a LeafScope.
+func IsLeaf(scope string) bool { return strings.HasSuffix(scope, leafScope) }
+
+// WaitOf returns the address of the EntryWait whose LeafScope a scope is; ok is false if it is none.
+func WaitOf(scope string) (at Address, ok bool) {
+	path, ok := strings.CutSuffix(scope, leafScope)
+	if !ok {
+		return at, false
+	}
+	i := strings.LastIndexByte(path, '/')
+	n, err := strconv.Atoi(path[i+1:])
+	return Address{Scope: path[:max(i, 0)], Seq: n}, err == nil
+}
+
 // A Call is a durable call of an execution.
 type Call struct {
 	ID    ID
@@ -97,6 +134,6 @@ type Call struct {
 // it again.
 type Waits struct {
 	Until    time.Time // zero: no time
-	Entries  []Address // events
+	Entries  []Address // events and waits
 	Children []ID
 }

@@ -253,6 +253,13 @@ type Attempt struct {
 type Until struct {
 	Chunk int64   // the stream chunk with this number, or a later one
 	Entry Address // the journal's entry at this address, once it is done
+	// Due of that entry, if it is an EntryWait that is not done: one that is due at another time counts as done.
+	Due time.Time
+}
+
+// Met reports whether the entry at u.Entry is as u asks; nil: there is none.
+func (u *Until) Met(e *Entry) bool {
+	return e != nil && (e.Done || e.Kind == EntryWait && !e.Due.Equal(u.Due))
 }
 
 // A Result is a run's state and output.

@@ -36,7 +36,7 @@ func (s *Store) Append(ctx context.Context, now time.Time, c store.Call) (e stor
 	}
 	err = s.do(ctx, func(u *unit) (err error) {
 		call := c
-		e, stale, err = entries.Append(entryRows{u}, key, &call, 0, clock.FromMillis(now.UnixMilli()))
+		e, stale, err = entries.Append(entryRows{u}, key, &call, nil, clock.FromMillis(now.UnixMilli()))
 		return err
 	})
 	return e, stale, err

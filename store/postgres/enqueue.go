@@ -36,7 +36,7 @@ func (u *unit) recordCall(now time.Time, c store.Call, out []store.Enqueued) err
 	if !ok {
 		return store.ErrStale
 	}
-	_, stale, err := entries.Append(entryRows{u}, key, &c, 0, now)
+	_, stale, err := entries.Append(entryRows{u}, key, &c, nil, now)
 	if err == nil && stale {
 		return store.ErrStale
 	}

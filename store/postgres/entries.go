@@ -140,6 +140,54 @@ func (u entryRows) Entry(run int64, at store.Address) (*store.Entry, error) {
 	return &e, nil
 }
 
+// In implements entries.Rows.
+func (u entryRows) In(run int64, scope string, n int) (all []store.Entry, err error) {
+	ats := make([]entryKey, n)
+	for i := range ats {
+		ats[i] = u.at(run, store.Address{Scope: scope, Seq: i + 1})
+	}
+	u.journal.ask(ats...)
+	for _, k := range ats {
+		r, err := u.journal.get(k)
+		if err != nil {
+			return nil, err
+		}
+		if r != nil {
+			all = append(all, r.entry())
+		}
+	}
+	return all, nil
+}
+
+// Change implements entries.Rows.
+func (u entryRows) Change(run int64, e store.Entry) error {
+	old, err := u.journal.get(u.at(run, e.Address))
+	if err != nil || old == nil {
+		return err
+	}
+	row := newEntryRow(run, &e)
+	row.field, row.match, row.filter, row.event = old.field, old.match, old.filter, old.event
+	u.putEntry(row)
+	return nil
+}
+
+// Drop implements entries.Rows.
+func (u entryRows) Drop(run int64, at store.Address) error {
+	u.removeEntry(u.at(run, at))
+	return nil
+}
+
+// DueBy implements entries.Rows.
+func (u entryRows) DueBy(run, at int64) error {
+	r, err := u.run(run)
+	if err != nil || r == nil || r.State != store.Waiting || r.Lease == 0 || r.Due != 0 && r.Due <= at {
+		return err
+	}
+	r.SetDue(at)
+	u.wake(at)
+	return runRows(u).Write(&r.Run)
+}
+
 // entriesOf returns the entries of a run, in order.
 func (u *unit) entriesOf(run int64) ([]*entryRow, error) {
 	if !u.isNew(run) { // no other process knows a run that this group inserts

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/entries"
 	"github.com/stint-dev/stint/store/internal/event"
 	"github.com/stint-dev/stint/store/internal/keys"
 )
@@ -349,7 +350,7 @@ func (u eventRows) WaitFilters(kind event.Kind, m *store.Match) ([]string, error
 }
 
 // Resolve implements event.Rows.
-func (u eventRows) Resolve(kind event.Kind, now, id int64, payload []byte, m *store.Match, late bool) ([]int64, error) {
+func (u eventRows) Resolve(kind event.Kind, now, id int64, payload []byte, m *store.Match, late bool) ([]event.Waiter, error) {
 	k := kindMatch{kind, m.Key, m.Field, m.Value, m.Filter}
 	if kind == event.Calls {
 		return u.resolveCalls(now, id, payload, k, late)
@@ -368,20 +369,20 @@ func (u eventRows) Resolve(kind event.Kind, now, id int64, payload []byte, m *st
 	if missed != nil {
 		return nil, missed
 	}
-	var runs []int64
+	var waiters []event.Waiter
 	for p, e := range u.waits.entries {
 		if w := e.now; w != nil && w.event == 0 && w.match() == k {
 			w.event = id
 			u.waits.change(p)
-			runs = append(runs, p.run)
+			waiters = append(waiters, event.Waiter{Run: p.run})
 		}
 	}
-	slices.Sort(runs)
-	return runs, nil
+	slices.SortFunc(waiters, compareWaiters)
+	return waiters, nil
 }
 
 // resolveCalls completes the durable calls that wait for an event.
-func (u eventRows) resolveCalls(now, id int64, payload []byte, k kindMatch, late bool) ([]int64, error) {
+func (u eventRows) resolveCalls(now, id int64, payload []byte, k kindMatch, late bool) ([]event.Waiter, error) {
 	known, err := u.callsFor.get(k)
 	var had []int64
 	if late {
@@ -401,7 +402,7 @@ func (u eventRows) resolveCalls(now, id int64, payload []byte, k kindMatch, late
 	if missed != nil {
 		return nil, missed
 	}
-	var runs []int64
+	var waiters []event.Waiter
 	for _, e := range u.journal.entries {
 		r := e.now
 		if r == nil || !r.waits() || r.kindMatch() != k || late && (slices.Contains(had, r.run) || u.hasHad(r.run, id)) {
@@ -410,17 +411,25 @@ func (u eventRows) resolveCalls(now, id int64, payload []byte, k kindMatch, late
 		done := *r
 		done.done, done.value, done.event, done.at = true, payload, id, now
 		u.putEntry(done)
-		runs = append(runs, r.run)
+		waiters = append(waiters, event.Waiter{Run: r.run, At: store.Address{Scope: r.scope, Seq: int(r.seq)}})
 	}
-	slices.Sort(runs)
-	return runs, nil
+	slices.SortFunc(waiters, compareWaiters)
+	return waiters, nil
 }
 
 // Wake implements event.Rows.
-func (u eventRows) Wake(kind event.Kind, now, id, run int64) error {
-	u.recordEventRun(id, run, true)
+func (u eventRows) Wake(kind event.Kind, now, id int64, w event.Waiter) error {
+	u.recordEventRun(id, w.Run, true)
 	if kind == event.Conditions {
-		return runRows(u).Reconsider(run, now)
+		return runRows(u).Reconsider(w.Run, now)
 	}
-	return runRows(u).Resume(run, now)
+	goesOn, err := entries.Came(entryRows(u), w.Run, w.At, clock.FromMillis(now))
+	if err != nil || !goesOn {
+		return err
+	}
+	return runRows(u).Resume(w.Run, now)
+}
+
+func compareWaiters(a, b event.Waiter) int {
+	return cmp.Or(cmp.Compare(a.Run, b.Run), cmp.Compare(a.At.Scope, b.At.Scope), cmp.Compare(a.At.Seq, b.At.Seq))
 }

@@ -122,7 +122,7 @@ func (s *Store) result(ctx context.Context, key int64, until store.Until) (r sto
 		}
 		e, err := s.entryAt(ctx, c, key, until.Entry)
 		r.Entry = e
-		done = done || e != nil && e.Done
+		done = done || until.Met(e)
 		return err
 	})
 	return r, done, err

@@ -227,9 +227,12 @@ func (u *unit) insert(r runRow) {
 }
 
 // EntryDone implements lifecycle.Rows.
-func (u runRows) EntryDone(key int64, at store.Address) (bool, error) {
-	e, err := entryRows(u).Entry(key, at)
-	return e != nil && e.Done, err
+func (u runRows) EntryDone(key int64, at store.Address) (done bool, due int64, err error) {
+	r, err := u.journal.get(entryRows(u).at(key, at))
+	if err != nil || r == nil || r.done {
+		return r != nil && r.done, 0, err
+	}
+	return false, r.due, nil
 }
 
 // ResetUndo implements lifecycle.Rows.

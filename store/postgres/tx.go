@@ -75,7 +75,7 @@ func (s *Store) AppendTx(ctx context.Context, now time.Time, tx store.Tx, c stor
 	}
 	err = s.inAppTx(ctx, now, tx, func(u *unit) error {
 		call := c
-		e, stale, err = entries.Append(entryRows{u}, key, &call, 0, now)
+		e, stale, err = entries.Append(entryRows{u}, key, &call, nil, now)
 		return err
 	})
 	return e, stale, err

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/entries"
 	"github.com/stint-dev/stint/store/internal/event"
 	"github.com/stint-dev/stint/store/internal/keys"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
@@ -157,15 +158,17 @@ func (es *events) WaitFilters(kind event.Kind, m *store.Match) ([]string, error)
 }
 
 // Resolve implements event.Rows.
-func (es *events) Resolve(kind event.Kind, now, key int64, payload []byte, m *store.Match, late bool) ([]int64, error) {
+func (es *events) Resolve(kind event.Kind, now, key int64, payload []byte, m *store.Match, late bool) ([]event.Waiter, error) {
+	scan := func(w *event.Waiter) []any { return []any{&w.Run, &w.At.Scope, &w.At.Seq} }
 	if kind == event.Calls {
-		return column[int64](es, `UPDATE stint_journal SET done = 1, value = ?5, event = ?6, at = ?7
+		return rowsOf(es, scan, `UPDATE stint_journal SET done = 1, value = ?5, event = ?6, at = ?7
 			WHERE kind = 4 AND done = 0 AND name = ?1 AND field = ?2 AND match = ?3 AND filter = ?4
-			AND (?8 = 0 OR NOT EXISTS (SELECT 1 FROM stint_journal j WHERE j.run = stint_journal.run AND j.event = ?6)) RETURNING run`,
+			AND (?8 = 0 OR NOT EXISTS (SELECT 1 FROM stint_journal j WHERE j.run = stint_journal.run AND j.event = ?6))
+			RETURNING run, scope, seq`,
 			m.Key, m.Field, m.Value, m.Filter, payload, key, now, late)
 	}
 	const matching = "event IS NULL AND key = ?1 AND field = ?2 AND value = ?3 AND filter = ?4"
-	runs, err := column[int64](es, "SELECT run FROM stint_waits WHERE "+matching, m.Key, m.Field, m.Value, m.Filter)
+	runs, err := rowsOf(es, scan, "SELECT run, '', leaf FROM stint_waits WHERE "+matching, m.Key, m.Field, m.Value, m.Filter)
 	if err != nil {
 		return nil, err
 	}
@@ -173,11 +176,15 @@ func (es *events) Resolve(kind event.Kind, now, key int64, payload []byte, m *st
 }
 
 // Wake implements event.Rows.
-func (es *events) Wake(kind event.Kind, now, key, run int64) error {
-	es.recordEventRun(key, run, true)
+func (es *events) Wake(kind event.Kind, now, key int64, w event.Waiter) error {
+	es.recordEventRun(key, w.Run, true)
 	if kind == event.Conditions {
-		return workflow.Reconsider(es.workflows, run, now)
+		return workflow.Reconsider(es.workflows, w.Run, now)
 	}
-	es.signals.chunks = append(es.signals.chunks, run) // calls of Await read again
-	return es.runs.Resume(run, now)
+	es.signals.chunks = append(es.signals.chunks, w.Run) // calls of Await read again
+	goesOn, err := entries.Came(es.journals, w.Run, w.At, millis(now))
+	if err != nil || !goesOn {
+		return err
+	}
+	return es.runs.Resume(w.Run, now)
 }

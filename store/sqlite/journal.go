@@ -11,8 +11,8 @@ import (
 
 // Append implements store.Runs.
 func (s *Store) Append(ctx context.Context, now time.Time, c store.Call) (e store.Entry, stale bool, err error) {
-	var from int64
-	if c.Entry.Kind == store.EntryEvent && !c.Entry.Done {
+	var from []int64
+	if (c.Entry.Kind == store.EntryEvent || c.Entry.Kind == store.EntryWait) && !c.Entry.Done {
 		if from, err = s.lookBack(ctx, &c); err != nil {
 			return c.Entry, false, err
 		}
@@ -24,24 +24,31 @@ func (s *Store) Append(ctx context.Context, now time.Time, c store.Call) (e stor
 	return e, stale, err
 }
 
-// lookBack returns the event from which on call has to search. It reads those before, which may be many,
+// lookBack returns the events from which on call has to search. It reads those before, which may be many,
 // outside of the writer.
-func (s *Store) lookBack(ctx context.Context, c *store.Call) (from int64, err error) {
+func (s *Store) lookBack(ctx context.Context, c *store.Call) (from []int64, err error) {
 	key, ok := s.ids.Key(c.ID)
 	if !ok {
-		return 0, nil // call finds it stale
+		return nil, nil // call finds it stale
 	}
-	m := c.Entry.Match
-	m.Key = c.Entry.Name
-	err = s.view(ctx, func(q querier) error {
-		from, err = reading.LookBack(q, key, &m)
-		return err
+	matches, err := entries.LooksFor(&c.Entry)
+	if err != nil {
+		return nil, err
+	}
+	from = make([]int64, len(matches))
+	err = s.view(ctx, func(q querier) (err error) {
+		for i := range matches {
+			if from[i], err = reading.LookBack(q, key, &matches[i]); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	return from, err
 }
 
-// call records a durable call. It searches an event among those with a key of at least from.
-func (js *journals) call(now int64, c *store.Call, from int64) (e store.Entry, stale bool, err error) {
+// call records a durable call. It searches its events among those that are not before from.
+func (js *journals) call(now int64, c *store.Call, from []int64) (e store.Entry, stale bool, err error) {
 	key, ok := js.s.ids.Key(c.ID)
 	if !ok {
 		return e, true, nil
@@ -80,7 +87,7 @@ func (js *journals) resumeWaiters() error {
 // recordCall records the durable call that enqueued runs.
 func (js *journals) recordCall(now int64, c *store.Call, out []store.Enqueued) error {
 	c.Entry.Value = store.EncodeEnqueued(out)
-	_, stale, err := js.call(now, c, 0)
+	_, stale, err := js.call(now, c, nil)
 	if err == nil && stale {
 		return store.ErrStale
 	}

@@ -47,6 +47,29 @@ func (js *journals) Entry(run int64, at store.Address) (*store.Entry, error) {
 	return js.s.reads().EntryAt(js, run, at)
 }
 
+// In implements entries.Rows.
+func (js *journals) In(run int64, scope string, n int) ([]store.Entry, error) {
+	return js.s.reads().EntriesIn(js, run, scope, n)
+}
+
+// Change implements entries.Rows.
+func (js *journals) Change(run int64, e store.Entry) error {
+	var due any
+	if !e.Due.IsZero() {
+		due = ceilMillis(e.Due)
+	}
+	return js.exec("UPDATE stint_journal SET done = ?4, value = ?5, error = ?6, at = ?7, due_at = ?8 WHERE run = ?1 AND scope = ?2 "+
+		"AND seq = ?3", run, e.Scope, e.Seq, e.Done, e.Value, text(e.Error), clock.Millis(e.At), due)
+}
+
+// Drop implements entries.Rows.
+func (js *journals) Drop(run int64, at store.Address) error {
+	return js.exec("DELETE FROM stint_journal WHERE run = ? AND scope = ? AND seq = ?", run, at.Scope, at.Seq)
+}
+
+// DueBy implements entries.Rows.
+func (js *journals) DueBy(run, at int64) error { return js.runs.dueBy(run, at) }
+
 // Event implements entries.Rows.
 func (js *journals) Event(run, from int64, m store.Match) (event int64, payload []byte, err error) {
 	return reading.EventFor(js, run, from, &m)

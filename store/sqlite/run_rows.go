@@ -145,6 +145,16 @@ func (rs *runs) Resume(key, now int64) error {
 	return err
 }
 
+// dueBy makes a run that waits due at a time, unless it is earlier.
+func (rs *runs) dueBy(key, at int64) error {
+	n, err := rs.execN("UPDATE stint_runs SET due_at = ?2, "+setRank+"?2 WHERE id = ?1 AND "+stateWaiting+
+		" AND lease > 0 AND (due_at IS NULL OR due_at > ?2)", key, at)
+	if n > 0 {
+		rs.WakeAt(at)
+	}
+	return err
+}
+
 // Queue implements lifecycle.Rows.
 func (rs *runs) Queue(keys []int64) error {
 	if len(keys) == 0 {
@@ -244,10 +254,13 @@ func (rs *runs) Copy(from, to *lifecycle.Run, before store.Address) error {
 }
 
 // EntryDone implements lifecycle.Rows.
-func (rs *runs) EntryDone(key int64, at store.Address) (done bool, err error) {
-	err = rs.one("SELECT EXISTS (SELECT 1 FROM stint_journal WHERE run = ? AND scope = ? AND seq = ? AND done = 1)",
-		[]any{key, at.Scope, at.Seq}, &done)
-	return done, err
+func (rs *runs) EntryDone(key int64, at store.Address) (done bool, due int64, err error) {
+	err = rs.one("SELECT done, CASE done WHEN 0 THEN coalesce(due_at, 0) ELSE 0 END FROM stint_journal WHERE run = ? AND scope = ? "+
+		"AND seq = ?", []any{key, at.Scope, at.Seq}, &done, &due)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	return done, due, err
 }
 
 // ResetUndo implements lifecycle.Rows.

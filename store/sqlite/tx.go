@@ -78,7 +78,7 @@ func (s *Store) BeginTx(ctx context.Context) (*sql.Tx, error) {
 // AppendTx implements store.AppTx.
 func (s *Store) AppendTx(ctx context.Context, now time.Time, tx store.Tx, c store.Call) (e store.Entry, stale bool, err error) {
 	err = s.inAppTx(ctx, now, tx, func(u *unit) error {
-		e, stale, err = u.journals.call(u.now, &c, 0)
+		e, stale, err = u.journals.call(u.now, &c, nil)
 		return err
 	})
 	return e, stale, err

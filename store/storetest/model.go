@@ -341,7 +341,7 @@ func (m *Model) Await(ctx context.Context, id store.ID, u store.Until) (res stor
 			e := r.journal[i].Entry
 			res.Entry = &e
 		}
-		return r.State.Terminal() || u.Chunk > 0 && int64(len(r.chunks)) >= u.Chunk || res.Entry != nil && res.Entry.Done, r.StartBy
+		return r.State.Terminal() || u.Chunk > 0 && int64(len(r.chunks)) >= u.Chunk || u.Met(res.Entry), r.StartBy
 	})
 	return res, err
 }

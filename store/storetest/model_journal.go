@@ -48,14 +48,14 @@ func (m *Model) call(now time.Time, c *store.Call) (store.Entry, bool) {
 		return r.journal[i].Entry, false
 	}
 	if e.Kind == store.EntryEvent && !e.Done {
-		for _, ev := range m.events {
-			had := slices.ContainsFunc(r.journal, func(j modelEntry) bool { return j.event == ev.id })
-			if !had && ev.Key == e.Name && slices.Compare(ev.id[:], r.ID[:]) > 0 && matches(&e.Match, ev.NewEvent) {
-				e.Done, e.Value, e.event = true, ev.Payload, ev.id
-				m.woke(ev.id, r.ID)
-				break
-			}
+		m.lookBack(r, &e)
+	}
+	if e.Kind == store.EntryWait && !e.Done {
+		if !there {
+			m.beginWait(r, e)
 		}
+		r.decideWait(e.Address, now)
+		return r.at(e.Address).Entry, false
 	}
 	if there {
 		if e.Due.IsZero() {
@@ -66,6 +66,18 @@ func (m *Model) call(now time.Time, c *store.Call) (store.Entry, bool) {
 		r.journal = slices.Insert(r.journal, i, e)
 	}
 	return e.Entry, false
+}
+
+// lookBack completes an entry with the first event that is there already.
+func (m *Model) lookBack(r *modelRun, e *modelEntry) {
+	for _, ev := range m.events {
+		had := slices.ContainsFunc(r.journal, func(j modelEntry) bool { return j.event == ev.id })
+		if !e.Match.FromNow && !had && ev.Key == e.Name && slices.Compare(ev.id[:], r.ID[:]) > 0 && matches(&e.Match, ev.NewEvent) {
+			e.Done, e.Value, e.event = true, ev.Payload, ev.id
+			m.woke(ev.id, r.ID)
+			return
+		}
+	}
 }
 
 // Entries implements store.History.
@@ -97,18 +109,23 @@ func (r *modelRun) done(at store.Address) bool {
 // suspend makes a run wait, or queues it if one of the things that it waits for is there.
 func (m *Model) suspend(r *modelRun, now time.Time, o *store.Outcome) {
 	w := o.Waits
-	over := !w.Until.IsZero() && !w.Until.After(now)
+	over := false
+	until := w.Until
 	for _, a := range w.Entries {
 		over = over || r.done(a)
+		if e := r.at(a); e != nil && !e.Done && !e.Due.IsZero() && (until.IsZero() || e.Due.Before(until)) {
+			until = e.Due
+		}
 	}
+	over = over || !until.IsZero() && !until.After(now)
 	for _, c := range w.Children {
 		over = over || m.runs[c] == nil || m.runs[c].State.Terminal()
 	}
 	r.Attempt--
 	r.spent = o.Spent.Truncate(time.Millisecond)
-	r.State, r.waits, r.wake, r.Due = store.Waiting, w, w.Until, r.Created
-	if !w.Until.IsZero() {
-		r.Due = w.Until
+	r.State, r.waits, r.wake, r.Due = store.Waiting, w, until, r.Created
+	if !until.IsZero() {
+		r.Due = until
 	}
 	if over {
 		r.State, r.Due = store.Queued, now
@@ -136,12 +153,22 @@ func (m *Model) resolve(r *modelRun, e modelEvent) (some bool) {
 	if r == nil {
 		return false
 	}
+	waits := map[store.Address]bool{}
 	for i := range r.journal {
 		j := &r.journal[i]
 		if j.Kind == store.EntryEvent && !j.Done && j.Name == e.Key && matches(&j.Match, e.NewEvent) {
 			j.Done, j.Value, j.event, j.At = true, e.Payload, e.id, e.at
-			r.resume(e.at)
 			some = true
+			if at, ok := store.WaitOf(j.Scope); ok {
+				waits[at] = true
+			} else {
+				r.resume(e.at)
+			}
+		}
+	}
+	for at := range waits {
+		if r.decideWait(at, e.at) {
+			r.resume(e.at)
 		}
 	}
 	return some

@@ -176,13 +176,15 @@ func (p *pair) call(rt *rapid.T) {
 		return
 	}
 	x := p.held[rapid.IntRange(0, len(p.held)-1).Draw(rt, "execution")]
-	e := store.Entry{Address: store.Address{Seq: rapid.IntRange(1, 4).Draw(rt, "seq")}, Kind: store.EntryStep, Name: "s", Done: true,
+	e := store.Entry{Address: store.Address{Seq: rapid.IntRange(1, 6).Draw(rt, "seq")}, Kind: store.EntryStep, Name: "s", Done: true,
 		Value: []byte("1")}
 	if rapid.IntRange(0, 3).Draw(rt, "undo") == 0 {
 		e.Scope = []string{store.UndoScope, store.UndoScope + "/1"}[e.Seq%2]
 		e.Seq = 1
 	}
 	switch begins := rapid.Bool().Draw(rt, "begins"); {
+	case e.Seq > 4:
+		e.Kind, e.Name, e.Done, e.Value = store.EntryWait, "w", false, randomWait(e.Seq, time.Now().Add(time.Minute+p.jitter()))
 	case e.Seq > 2: // an address has one kind of call
 		e.Kind, e.Name, e.Done, e.Value = store.EntryEvent, "e", false, nil
 		e.Match = store.Match{Key: "e", Field: "n", Value: "0"}
@@ -307,7 +309,7 @@ func (p *pair) finish(rt *rapid.T) {
 		case store.Waiting:
 			o.Uncounted = false
 			o.Spent = time.Duration(rapid.IntRange(-5, 5).Draw(rt, "spent")) * time.Second
-			o.Waits.Entries = []store.Address{{Seq: rapid.IntRange(1, 4).Draw(rt, "for")}}
+			o.Waits.Entries = []store.Address{{Seq: rapid.IntRange(1, 6).Draw(rt, "for")}}
 			if rapid.Bool().Draw(rt, "until") {
 				o.Waits.Until = time.Now().Add(time.Duration(rapid.IntRange(0, 50).Draw(rt, "in"))*time.Second + p.jitter())
 			}

@@ -9,16 +9,19 @@ import (
 )
 
 // Append records a durable call, or completes the pending entry at its address, and returns the
-// entry that is there by then. An event is looked for among those that are not before from. stale
-// reports that the execution is not current, and nothing was recorded.
-func Append(rows Rows, run int64, c *store.Call, from int64, now time.Time) (e store.Entry, stale bool, err error) {
+// entry that is there by then. The events that LooksFor returns are looked for among those that are not
+// before from (nil: 0). stale reports that the execution is not current, and nothing was recorded.
+func Append(rows Rows, run int64, c *store.Call, from []int64, now time.Time) (e store.Entry, stale bool, err error) {
+	if c.Entry.Kind == store.EntryWait && !c.Entry.Done {
+		return appendWait(rows, run, c, from, now)
+	}
 	e = c.Entry
 	e.At = now
 	event := int64(0)
 	if e.Kind == store.EntryEvent {
 		e.Match.Key = e.Name
 		if !e.Done {
-			if event, e.Value, err = rows.Event(run, from, e.Match); err != nil {
+			if event, e.Value, err = there(rows, run, nth(from, 0), &e.Match); err != nil {
 				return e, false, err
 			}
 			e.Done = event > 0
@@ -46,6 +49,22 @@ func Append(rows Rows, run int64, c *store.Call, from int64, now time.Time) (e s
 		rows.Waits(e.Name)
 	}
 	return e, false, nil
+}
+
+// there returns the first event that a call gets at once; 0: there is none.
+func there(rows Rows, run, from int64, m *store.Match) (event int64, payload []byte, err error) {
+	if m.FromNow {
+		return 0, nil, nil
+	}
+	return rows.Event(run, from, *m)
+}
+
+// nth returns an element, or 0.
+func nth(all []int64, i int) int64 {
+	if i < len(all) {
+		return all[i]
+	}
+	return 0
 }
 
 // Forget deletes an entry, the later ones of its scope, and the scopes of branches among them. Of

@@ -1,6 +1,7 @@
 package entries_test
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -107,6 +108,34 @@ func (r *rows) Event(_, from int64, m store.Match) (_ int64, _ []byte, err error
 
 func (r *rows) Waits(key string)     { r.log = append(r.log, "waits for "+key) }
 func (r *rows) Had(run, event int64) { r.log = append(r.log, fmt.Sprintf("run %d had %d", run, event)) }
+
+func (r *rows) In(run int64, scope string, n int) (all []store.Entry, err error) {
+	defer r.Miss(&err)
+	for seq := 1; seq <= n; seq++ {
+		if e, ok := r.runs[run][store.Address{Scope: scope, Seq: seq}]; ok {
+			all = append(all, e)
+		}
+	}
+	return all, nil
+}
+
+func (r *rows) Change(run int64, e store.Entry) (err error) {
+	defer r.Miss(&err)
+	r.runs[run][e.Address] = e
+	return nil
+}
+
+func (r *rows) Drop(run int64, at store.Address) (err error) {
+	defer r.Miss(&err)
+	delete(r.runs[run], at)
+	return nil
+}
+
+func (r *rows) DueBy(run, at int64) (err error) {
+	defer r.Miss(&err)
+	r.log = append(r.log, fmt.Sprintf("run %d due by %d", run, at))
+	return nil
+}
 
 // drop deletes the entries of a run for which a condition holds.
 func (r *rows) drop(run int64, which func(store.Address, store.Entry) bool) (some bool, err error) {
@@ -245,7 +274,7 @@ func TestAppend(t *testing.T) {
 			r := newRows(c.journal...)
 			r.events[11] = "e"
 			now := time.UnixMilli(1000)
-			e, stale, err := entries.Append(r, 1, &store.Call{Lease: c.lease, Entry: c.entry}, c.from, now)
+			e, stale, err := entries.Append(r, 1, &store.Call{Lease: c.lease, Entry: c.entry}, []int64{c.from}, now)
 			ok(t, err)
 			if string(e.Value) != c.value || e.Done != c.done || stale != c.stale {
 				t.Errorf("got %q, done %v, stale %v", e.Value, e.Done, stale)
@@ -257,6 +286,49 @@ func TestAppend(t *testing.T) {
 				t.Errorf("stored: %+v", stored)
 			}
 		})
+	}
+}
+
+func waitCall(seq int, value string) *store.Call {
+	return &store.Call{Lease: 1, Entry: store.Entry{Address: store.Address{Seq: seq}, Kind: store.EntryWait, Name: "w", Value: []byte(value)}}
+}
+
+// came gives an event to the first event of a wait.
+func came(r *rows, value string) error {
+	at := store.Address{Scope: "5/on", Seq: 1}
+	r.runs[1][store.Address{Seq: 5}] = waitCall(5, value).Entry
+	r.runs[1][at] = store.Entry{Address: at, Kind: store.EntryEvent, Done: true, Value: []byte("7"), At: time.UnixMilli(3)}
+	r.runs[1][store.Address{Scope: "5/on", Seq: 2}] = store.Entry{Address: store.Address{Scope: "5/on", Seq: 2}, Kind: store.EntryEvent}
+	goesOn, err := entries.Came(r, 1, at, time.UnixMilli(3))
+	if err == nil && !goesOn {
+		err = errors.New("the wait is not over")
+	}
+	return err
+}
+
+func TestWait(t *testing.T) {
+	for _, value := range []string{"", "[]", `{"cond":7}`} {
+		if _, _, err := entries.Append(newRows(), 1, waitCall(1, value), nil, time.UnixMilli(1)); err == nil {
+			t.Errorf("a wait of %q is no error", value)
+		}
+	}
+	r := newRows()
+	ok(t, came(r, `{"cond":{"any":[{"event":{"key":"a"}},{"event":{"key":"b"}}]}}`))
+	r.is(t, 1, "5", "5/on/1")
+	if e := r.runs[1][store.Address{Seq: 5}]; string(e.Value) != `{"a":7}` || !e.At.Equal(time.UnixMilli(3)) {
+		t.Errorf("%+v", e)
+	}
+	for _, at := range []store.Address{{Seq: 1}, {Scope: "2", Seq: 1}} { // of no wait
+		goesOn, err := entries.Came(r, 1, at, time.UnixMilli(4))
+		if ok(t, err); !goesOn {
+			t.Errorf("%v does not go on", at)
+		}
+	}
+	for _, at := range []store.Address{{Scope: "5/on", Seq: 2}, {Scope: "6/on", Seq: 1}} { // over, or not there
+		goesOn, err := entries.Came(r, 1, at, time.UnixMilli(4))
+		if ok(t, err); goesOn {
+			t.Errorf("%v goes on", at)
+		}
 	}
 }
 
@@ -319,7 +391,16 @@ func TestMisses(t *testing.T) {
 	event := store.Call{Lease: 1, Entry: store.Entry{Address: store.Address{Seq: 1}, Kind: store.EntryEvent, Name: "e"}}
 	made := func() *rows { return newRows("1", "2b", "2/1", "undo/1", "undo/2/1") }
 	for name, decide := range map[string]func(*rows) error{
-		"append":    func(r *rows) error { _, _, err := entries.Append(r, 1, &event, 0, time.UnixMilli(1)); return err },
+		"append": func(r *rows) error { _, _, err := entries.Append(r, 1, &event, nil, time.UnixMilli(1)); return err },
+		"wait": func(r *rows) error {
+			r.events[11] = "b"
+			_, _, err := entries.Append(r, 1, waitCall(5, `{"until":9,"cond":{"any":[{"all":[{"event":{"key":"a"}},{"sleep":1000}]},`+
+				`{"all":[{"event":{"key":"b"}},{"event":{"key":"c"}}]}]}}`), nil, time.UnixMilli(1))
+			return err
+		},
+		"came": func(r *rows) error {
+			return came(r, `{"cond":{"any":[{"event":{"key":"a"}},{"event":{"key":"b"}}]}}`)
+		},
 		"forget":    func(r *rows) error { return entries.Forget(r, 1, store.Address{Seq: 1}) },
 		"resetUndo": func(r *rows) error { return entries.ResetUndo(r, 1) },
 		"copy":      func(r *rows) error { return entries.Copy(r, 1, 2, 3) },

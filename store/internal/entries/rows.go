@@ -16,6 +16,13 @@ type Rows interface {
 	Current(run int64, lease store.Lease) (bool, error)
 	// Entry returns an entry; nil: there is none.
 	Entry(run int64, at store.Address) (*store.Entry, error)
+	// In returns the entries of a scope with numbers up to n, in order. Change stores an entry that is there, whatever
+	// executes the run, and Drop deletes one.
+	In(run int64, scope string, n int) ([]store.Entry, error)
+	Change(run int64, e store.Entry) error
+	Drop(run int64, at store.Address) error
+	// DueBy makes a run that is Waiting, and has a lease, due at a time, in milliseconds, unless it is earlier.
+	DueBy(run, at int64) error
 	// Event returns the first event that matches, since the run was enqueued and not before from,
 	// that the run has not had yet; 0: there is none.
 	Event(run, from int64, m store.Match) (event int64, payload []byte, err error)

@@ -122,8 +122,10 @@ func (d *delivery) startBy(tr *store.Trigger) (started bool, err error) {
 // matches reports whether a trigger is for events with a key.
 func matches(tr *store.Trigger, key string) bool { return tr.Key == key || store.MatchKey(tr.Key, key) }
 
-// resolve gives the event to those of the candidates whose filter it passes.
+// resolve gives the event to those of the candidates whose filter it passes. What waited is decided again only when
+// all have it: one may wait by several matches.
 func (d *delivery) resolve(kind Kind, found []store.Match) error {
+	var waiters []Waiter
 	for i := range found {
 		m := &found[i]
 		if ok, err := m.Passes(d.NewEvent); err != nil {
@@ -135,10 +137,11 @@ func (d *delivery) resolve(kind Kind, found []store.Match) error {
 		if err != nil {
 			return err
 		}
-		for _, run := range runs {
-			if err := d.r.Wake(kind, d.now, d.event, run); err != nil {
-				return err
-			}
+		waiters = append(waiters, runs...)
+	}
+	for _, w := range waiters {
+		if err := d.r.Wake(kind, d.now, d.event, w); err != nil {
+			return err
 		}
 	}
 	return nil

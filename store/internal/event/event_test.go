@@ -151,19 +151,19 @@ func (r *rows) WaitFilters(kind event.Kind, m *store.Match) ([]string, error) {
 		func(m *store.Match) string { return m.Filter }), nil
 }
 
-func (r *rows) Resolve(kind event.Kind, _, id int64, _ []byte, m *store.Match, late bool) (runs []int64, err error) {
+func (r *rows) Resolve(kind event.Kind, _, id int64, _ []byte, m *store.Match, late bool) (runs []event.Waiter, err error) {
 	for _, w := range r.waits[kind] {
 		had := slices.ContainsFunc(r.waits[kind], func(x *wait) bool { return x.run == w.run && x.event == id })
 		if w.event == 0 && w.match == *m && !(late && had && kind == event.Calls) {
 			w.event = id
-			runs = append(runs, w.run)
+			runs = append(runs, event.Waiter{Run: w.run})
 		}
 	}
 	return runs, nil
 }
 
-func (r *rows) Wake(_ event.Kind, _, _, run int64) error {
-	r.woken = append(r.woken, run)
+func (r *rows) Wake(_ event.Kind, _, _ int64, w event.Waiter) error {
+	r.woken = append(r.woken, w.Run)
 	return nil
 }
 

@@ -60,10 +60,16 @@ type Rows interface {
 	// event), WaitFilters the filters with which it does for one value of a field ("": none).
 	Fields(kind Kind, key string) ([]string, error)
 	WaitFilters(kind Kind, m *store.Match) ([]string, error)
-	// Resolve gives an event to the waits of a kind that have the match, and returns their runs. If
+	// Resolve gives an event to the waits of a kind that have the match, and returns what waited. If
 	// it is late, durable calls of runs that have had it go on waiting.
-	Resolve(kind Kind, now, event int64, payload []byte, m *store.Match, late bool) (runs []int64, err error)
+	Resolve(kind Kind, now, event int64, payload []byte, m *store.Match, late bool) ([]Waiter, error)
 	// Wake records that an event has woken a run, and decides the task with conditions again, or
-	// queues the run whose durable call was waiting.
-	Wake(kind Kind, now, event, run int64) error
+	// queues the run whose durable call was waiting, if that is over.
+	Wake(kind Kind, now, event int64, w Waiter) error
+}
+
+// A Waiter is what an event was given to: the entry of a durable call, or a run's conditions.
+type Waiter struct {
+	Run int64
+	At  store.Address // of Calls
 }

@@ -143,15 +143,20 @@ func wait(rows Rows, key int64, w *store.Waits, c *Change, now int64) error {
 	over := false
 	if !w.Until.IsZero() {
 		c.Due = clock.CeilMillis(w.Until)
-		over = c.Due <= now
-		rows.WakeAt(c.Due)
 	}
 	for _, a := range w.Entries {
-		done, err := rows.EntryDone(key, a)
+		done, due, err := rows.EntryDone(key, a)
 		if err != nil {
 			return err
 		}
 		over = over || done
+		if due != 0 && (c.Due == 0 || due < c.Due) { // an event has changed when it is due
+			c.Due = due
+		}
+	}
+	if c.Due != 0 {
+		over = over || c.Due <= now
+		rows.WakeAt(c.Due)
 	}
 	for _, id := range w.Children {
 		open, child, err := isOpen(rows, id)

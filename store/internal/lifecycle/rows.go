@@ -64,9 +64,9 @@ type Rows interface {
 	// Follow enqueues the runs that follow an outcome, as children.
 	Follow(o *store.Outcome, now int64) error
 
-	// EntryDone reports whether an entry of a run's journal is done; ResetUndo prepares a run's
+	// EntryDone reports whether an entry of a run's journal is done, and else when it is due (0: at no time); ResetUndo prepares a run's
 	// compensations for a new attempt; Forget is that of an Outcome.
-	EntryDone(key int64, at store.Address) (bool, error)
+	EntryDone(key int64, at store.Address) (done bool, due int64, err error)
 	ResetUndo(key int64) error
 	Forget(key int64, from store.Address) error
 	// AwaitChild makes the end of a child resume a run.

@@ -22,7 +22,8 @@ type rows struct {
 	runs    map[int64]*lifecycle.Run
 	now     int64
 	last    int64
-	done    map[string]bool // entries
+	done    map[string]bool  // entries
+	dueAt   map[string]int64 // entries that are not
 	awaited map[int64][]int64
 	first   map[int64]lifecycle.Run // as they were made
 	woken   map[int64]bool          // the times of WakeAt
@@ -280,9 +281,9 @@ func (r *rows) Copy(from, to *lifecycle.Run, before store.Address) (err error) {
 	return nil
 }
 
-func (r *rows) EntryDone(_ int64, at store.Address) (_ bool, err error) {
+func (r *rows) EntryDone(_ int64, at store.Address) (_ bool, _ int64, err error) {
 	defer r.Miss(&err)
-	return r.done[fmt.Sprint(at.Scope, at.Seq)], nil
+	return r.done[fmt.Sprint(at.Scope, at.Seq)], r.dueAt[fmt.Sprint(at.Scope, at.Seq)], nil
 }
 
 func (r *rows) ResetUndo(int64) (err error) {

@@ -106,6 +106,11 @@ func (r *Reader) EntryAt(q Querier, run int64, at store.Address) (*store.Entry, 
 	return &there[0], nil
 }
 
+// EntriesIn reads the entries of a scope with numbers up to n.
+func (r *Reader) EntriesIn(q Querier, run int64, scope string, n int) ([]store.Entry, error) {
+	return r.entries(q, "scope = ? AND seq <= ? ORDER BY seq", run, scope, n)
+}
+
 // LookBack returns the event from which on EventFor has to search. It reads those before, which may be
 // many, outside of the transaction that calls EventFor.
 func LookBack(q Querier, run int64, m *store.Match) (from int64, err error) {

@@ -250,7 +250,7 @@ func (r *Reader) Result(q Querier, key int64, u store.Until) (res store.Result, 
 	if u.Entry != (store.Address{}) {
 		res.Entry, err = r.EntryAt(q, key, u.Entry)
 	}
-	if done = res.State.Terminal() || res.Entry != nil && res.Entry.Done; done || err != nil || u.Chunk == 0 {
+	if done = res.State.Terminal() || u.Met(res.Entry); done || err != nil || u.Chunk == 0 {
 		return res, done, err
 	}
 	_, err = one(q, "SELECT EXISTS (SELECT 1 FROM stint_chunks WHERE run = ? AND seq >= ?)", []any{key, u.Chunk}, &done)

@@ -59,6 +59,8 @@ func decided(t *lifecycle.Run, d Decision) (next int64) {
 // truth reports when a leaf became true for a task whose parents ended at parentsDone.
 func (r *run) truth(c *store.Condition, parentsDone int64) (Truth, error) {
 	switch {
+	case c.Event != nil && c.Event.FromNow: // Came says when it is
+		return Truth{}, nil
 	case c.Event != nil:
 		at, err := r.EventSince(r.key, c.Event)
 		return Truth{Since: at}, err

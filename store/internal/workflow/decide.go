@@ -10,23 +10,7 @@ import (
 // wait. Their order is their numbering.
 func Leaves(t *store.GraphTask) (all []*store.Condition) {
 	for _, c := range []*store.Condition{t.CancelIf, t.SkipIf, t.WaitFor} {
-		all = leaves(c, all)
-	}
-	return all
-}
-
-func leaves(c *store.Condition, all []*store.Condition) []*store.Condition {
-	if c == nil {
-		return all
-	}
-	if c.Any == nil && c.All == nil {
-		return append(all, c)
-	}
-	for i := range c.Any {
-		all = leaves(&c.Any[i], all)
-	}
-	for i := range c.All {
-		all = leaves(&c.All[i], all)
+		all = append(all, c.Leaves()...)
 	}
 	return all
 }

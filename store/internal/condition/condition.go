@@ -1,0 +1,81 @@
+// Package condition evaluates conditions: those of workflows' tasks, and those that durable calls wait for. It has no
+// SQL, no clock and no goroutine.
+package condition
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/stint-dev/stint/internal/jsonx"
+	"github.com/stint-dev/stint/store"
+)
+
+// A Fired is a condition that made the one around it true, and since when.
+type Fired struct {
+	Name  string
+	Leaf  int // -1: not a leaf
+	Since time.Time
+}
+
+// Evaluate returns when a condition became true, or will by itself, and what makes it true then: of AnyOf the member
+// that is the first to be true, of AllOf every member. Zero: it is not known. truths are the same of its leaves.
+func Evaluate(c *store.Condition, truths []time.Time) (since time.Time, fired []Fired) {
+	e := evaluation{truths: truths}
+	return e.evaluate(c)
+}
+
+type evaluation struct {
+	truths []time.Time
+	leaf   int
+}
+
+func (e *evaluation) evaluate(c *store.Condition) (since time.Time, fired []Fired) {
+	switch {
+	case c.Any != nil:
+		for i := range c.Any {
+			t, f := e.evaluate(&c.Any[i])
+			if !t.IsZero() && (since.IsZero() || t.Before(since)) {
+				since, fired = t, f
+			}
+		}
+	case c.All != nil:
+		never := false
+		for i := range c.All {
+			t, f := e.evaluate(&c.All[i])
+			never = never || t.IsZero()
+			fired = append(fired, f...)
+			if t.After(since) {
+				since = t
+			}
+		}
+		if never {
+			return time.Time{}, nil
+		}
+	default:
+		e.leaf++
+		return e.truths[e.leaf-1], []Fired{{c.ReportedName(), e.leaf - 1, e.truths[e.leaf-1]}}
+	}
+	if c.Name != "" && !since.IsZero() {
+		fired = append(fired, Fired{c.Name, -1, since})
+	}
+	return since, fired
+}
+
+// Values returns a JSON object with the data of what fired, by name. Of those that share a name it has the one that
+// fired first. data returns that of a leaf; nil: it has none.
+func Values(fired []Fired, data func(leaf int) []byte) ([]byte, error) {
+	values, since := map[string]json.RawMessage{}, map[string]time.Time{}
+	for _, f := range fired {
+		if first, there := since[f.Name]; f.Name == "" || there && !f.Since.Before(first) {
+			continue
+		}
+		since[f.Name], values[f.Name] = f.Since, json.RawMessage("null")
+		if f.Leaf < 0 {
+			continue
+		}
+		if b := jsonx.Embed(data(f.Leaf)); b != nil {
+			values[f.Name] = b
+		}
+	}
+	return json.Marshal(values)
+}
