@@ -1,11 +1,11 @@
 package stint
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -14,140 +14,6 @@ import (
 	"github.com/stint-dev/stint/internal/text"
 	"github.com/stint-dev/stint/store"
 )
-
-// Outputs has the results of the tasks of a workflow's run. Node.From reads them. As JSON it
-// is an object with the outputs of the tasks that succeeded, by name.
-type Outputs struct {
-	runID string
-	state State                          // of the workflow's run
-	tasks map[string]*store.WorkflowTask // by name
-}
-
-// MarshalJSON implements json.Marshaler.
-func (o Outputs) MarshalJSON() ([]byte, error) {
-	m := map[string]json.RawMessage{}
-	for name, r := range o.tasks {
-		if r.State == store.Succeeded {
-			m[name] = jsonx.Embed(r.Output)
-		}
-	}
-	return json.Marshal(m)
-}
-
-// UnmarshalJSON implements json.Unmarshaler. The result belongs to no run: Node.From finds
-// only the outputs in the object.
-func (o *Outputs) UnmarshalJSON(b []byte) error {
-	var m map[string]json.RawMessage
-	if err := json.Unmarshal(b, &m); err != nil {
-		return err
-	}
-	o.tasks = map[string]*store.WorkflowTask{}
-	for name, out := range m {
-		o.tasks[name] = &store.WorkflowTask{State: store.Succeeded, Output: out}
-	}
-	return nil
-}
-
-// From returns the node's output in a finished run. The error is ErrSkipped if the task was
-// skipped, a *TaskError if it failed or was canceled, and ErrNotFound if it did not run.
-func (n *Node[Out]) From(o Outputs) (Out, error) {
-	r := o.tasks[n.n.name]
-	if r == nil {
-		var out Out
-		return out, fmt.Errorf("%w: no run of task %q in workflow run %s", ErrNotFound, n.n.name, o.runID)
-	}
-	return nodeOutput[Out](n.n, r)
-}
-
-// Output returns the output of a task in the handler of a later task of the same workflow's
-// run, or of the on-failure or on-success task. Its errors are those of From.
-func (n *Node[Out]) Output(ctx context.Context) (Out, error) {
-	var out Out
-	e := executionOf(ctx)
-	if e != nil && e.replay != nil {
-		return n.From(Outputs{runID: e.run.Parent.String(), tasks: e.replay.tasks})
-	}
-	if e == nil || e.def.hookOf != n.n.w && (e.def.node == nil || e.def.node.w != n.n.w) {
-		return out, fmt.Errorf("stint: output of task %q: ctx is not of a handler of workflow %q", n.n.name, n.n.w.name)
-	}
-	if from := e.def.node; from != nil && !from.comesAfter(n.n) {
-		return out, fmt.Errorf("stint: output of task %q: it does not come before task %q: make it a parent", n.n.name, from.name)
-	}
-	o, err := n.n.w.c.outputs(ctx, e.run.Parent, []string{n.n.name})
-	if err != nil {
-		return out, err
-	}
-	return n.From(o)
-}
-
-func nodeOutput[Out any](n *node, r *store.WorkflowTask) (out Out, err error) {
-	switch r.State {
-	case store.Succeeded:
-		if err := n.w.c.decode(r.Output, &out); err != nil {
-			return out, errorf("stint: output of task %q is not a %T: %w", n.def.name, out, err)
-		}
-		return out, nil
-	case store.Skipped:
-		return out, fmt.Errorf("%w: task %q", ErrSkipped, n.def.name)
-	case store.Failed, store.Canceled:
-		return out, &TaskError{Task: n.def.name, RunID: r.ID.String(), Attempt: r.Attempt, Err: endCause(r.State, r.Error)}
-	}
-	return out, fmt.Errorf("stint: output of task %q: it has not ended: it is %v", n.def.name, r.State)
-}
-
-// comesAfter reports whether n comes after other in the graph.
-func (n *node) comesAfter(other *node) bool {
-	if slices.Contains(n.graph.Parents, other.index) {
-		return true
-	}
-	seen := make([]bool, n.index+1)
-	todo := []int{n.index}
-	for len(todo) > 0 {
-		at := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		for _, p := range n.w.nodes[at].graph.Parents {
-			if p == other.index {
-				return true
-			}
-			if p > other.index && !seen[p] {
-				seen[p] = true
-				todo = append(todo, p)
-			}
-		}
-	}
-	return false
-}
-
-// outputs reads the results of a workflow's tasks; nil names: of all.
-func (c *Client) outputs(ctx context.Context, id store.ID, names []string) (Outputs, error) {
-	g, tasks, err := c.store.Workflow(ctx, id, names)
-	if err != nil {
-		return Outputs{}, wrapStoreErr("outputs of a workflow", err)
-	}
-	o := Outputs{runID: id.String(), state: tasks[0].State, tasks: make(map[string]*store.WorkflowTask, len(tasks))}
-	for i := range tasks {
-		if tasks[i].Place < g.End() {
-			o.tasks[g.Name(tasks[i].Place)] = &tasks[i]
-		}
-	}
-	return o, nil
-}
-
-// workflowError reads which tasks did not succeed.
-func (c *Client) workflowError(ctx context.Context, workflow string, id store.ID) (*WorkflowError, error) {
-	o, err := c.outputs(ctx, id, nil)
-	if err != nil {
-		return nil, err
-	}
-	e := &WorkflowError{Workflow: workflow, RunID: id.String(), Tasks: map[string]error{}}
-	for name, r := range o.tasks {
-		if r.State == store.Failed || r.State == store.Canceled {
-			e.Tasks[name] = endCause(r.State, r.Error)
-			e.noteCanceled(name, r.State == store.Canceled)
-		}
-	}
-	return e, nil
-}
 
 // A Condition is something that a task of a workflow waits for, is skipped on or is canceled
 // on: see WithWaitFor, WithSkipIf and WithCancelIf. It is evaluated from when the task's
@@ -437,15 +303,18 @@ func (n *node) evaluate(names []string, output []byte) []store.TestResult {
 }
 
 // A TaskInfo is a task in a workflow's run. The graph is the one stored with the run, which
-// may differ from the one in the code.
+// may differ from the one in the code. The functions of OnFailure and OnSuccess are the last
+// tasks, "on-failure" and "on-success": StateSkipped once the run has ended without need of
+// them.
 type TaskInfo struct {
 	Name    string
 	Parents []string
 	State   State  // StateBlocked while it waits for its parents
 	Blocked string // what it waits for
-	RunID   string // "" while it waits for its parents
+	RunID   string // "" while it waits for its parents, or if it was not needed
 	Attempt int
 	Queue   string
+	Output  json.RawMessage // if State is StateSucceeded
 	Error   string
 
 	Scheduled, Started, Finished time.Time
@@ -461,6 +330,7 @@ func taskInfos(g *store.Graph, tasks []store.WorkflowTask) []TaskInfo {
 			infos[i].Parents = append(infos[i].Parents, g.Tasks[p].Name)
 		}
 	}
+	hooks := map[int]TaskInfo{}
 	for _, t := range tasks[1:] { // the first is the workflow's run itself
 		f := decodeFailure(t.Error)
 		info := TaskInfo{
@@ -468,8 +338,11 @@ func taskInfos(g *store.Graph, tasks []store.WorkflowTask) []TaskInfo {
 			Error: text.Cut(f.Message, maxListedText), Scheduled: t.Due, Started: t.Started, Finished: t.Ended,
 			Blocked: blockedReason(g.TaskName(t.Place), t.State, t.NoHandler, f.Message),
 		}
+		if t.State == StateSucceeded {
+			info.Output = jsonx.Embed(t.Output)
+		}
 		if t.Place >= len(infos) {
-			infos = append(infos, info)
+			hooks[t.Place] = info
 			continue
 		}
 		info.Parents = infos[t.Place].Parents
@@ -479,5 +352,26 @@ func taskInfos(g *store.Graph, tasks []store.WorkflowTask) []TaskInfo {
 		infos[t.Place] = info
 	}
 	setParentReasons(g, infos)
+	return append(infos, hookInfos(g, hooks, &tasks[0])...)
+}
+
+// hookInfos returns the on-failure and on-success tasks of a workflow's run, of those that have run.
+func hookInfos(g *store.Graph, ran map[int]TaskInfo, run *store.WorkflowTask) (infos []TaskInfo) {
+	for place, h := range map[int]struct {
+		queue *string
+		waits string
+	}{g.Failure(): {g.OnFailure, "waits for a task to fail"}, g.Success(): {g.OnSuccess, "waits for the run to succeed"}} {
+		info, ok := ran[place]
+		switch {
+		case h.queue == nil && !ok:
+			continue
+		case !ok && run.State.Terminal():
+			info = TaskInfo{Name: g.Name(place), Queue: *h.queue, State: StateSkipped, Finished: run.Ended}
+		case !ok:
+			info = TaskInfo{Name: g.Name(place), Queue: *h.queue, State: StateBlocked, Blocked: h.waits}
+		}
+		infos = append(infos, info)
+	}
+	slices.SortFunc(infos, func(a, b TaskInfo) int { return strings.Compare(a.Name, b.Name) })
 	return infos
 }

@@ -238,6 +238,26 @@ func (g *Graph) Tests(place int) []string {
 // Children returns the places of the tasks of which a task is a parent; if there are none, of End.
 func (g *Graph) Children(task int) []int { return g.children[task] }
 
+// Ancestors returns the places of the tasks that come before a task, in order.
+func (g *Graph) Ancestors(task int) (places []int) {
+	before := make([]bool, task+1)
+	before[task] = true
+	for i := task; i >= 0; i-- { // parents come before their children
+		if !before[i] {
+			continue
+		}
+		for _, p := range g.Tasks[i].Parents {
+			before[p] = true
+		}
+	}
+	for i := range task {
+		if before[i] {
+			places = append(places, i)
+		}
+	}
+	return places
+}
+
 // Leaf reports whether a task is no task's parent.
 func (g *Graph) Leaf(task int) bool { return g.children[task][0] == g.End() }
 

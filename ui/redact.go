@@ -96,6 +96,7 @@ func (h *handler) redactRun(r *stint.RunInfo) {
 	for i := range r.Tasks {
 		text("blocked", &r.Tasks[i].Blocked)
 		text("error", &r.Tasks[i].Error)
+		r.Tasks[i].Output = h.redactJSON("output", r.Task, r.Tasks[i].Output)
 	}
 }
 
