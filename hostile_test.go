@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stint-dev/stint"
 )
@@ -195,6 +196,41 @@ func TestUnreadableGraph(t *testing.T) {
 			if _, err := c.GetRun(t.Context(), r.ID); err != nil {
 				t.Errorf("%s: %s: %v", change, r.Task, err)
 			}
+		}
+	}
+}
+
+// A run that is due, and no longer what its time is for because somebody changed its row, is blocked: it is not due for
+// ever, which would keep the store from closing (R8).
+func TestStuckTimers(t *testing.T) {
+	ofFile(t)
+	for _, change := range []string{"node = NULL", "lease = -1", "flags = 2"} {
+		path := filepath.Join(t.TempDir(), "app.db")
+		c := openedAt(t, path)
+		w := stint.NewWorkflow[int](c, "w")
+		stint.AddTask(w, "a", func(_ context.Context, n int) (int, error) { return n, nil }, stint.WithWaitFor(stint.SleepFor(time.Hour)))
+		other := stint.NewTask(c, "other", double)
+		enqueue(t, w, 1)
+		leave := working(t, c)
+		if got := output(t, enqueue(t, other, 2)); got != 4 {
+			t.Errorf("%s: got %d", change, got)
+		}
+		leave()
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+		inSQL(t, path, "UPDATE stint_runs SET due_at = 1, "+change+" WHERE node IS NOT NULL AND due_at IS NOT NULL AND state = 5")
+		c = openedAt(t, path)
+		leave = working(t, c)
+		if got := output(t, enqueue(t, stint.NewTask(c, "other", double), 3)); got != 6 {
+			t.Errorf("%s: got %d", change, got)
+		}
+		leave()
+		if n := len(listRuns(t, c, stint.RunFilter{States: []stint.State{stint.StateBlocked}}).Runs); n != 1 {
+			t.Errorf("%s: %d blocked runs, want 1", change, n)
+		}
+		if err := c.Close(); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -125,12 +125,15 @@ func (w *writer) commitSome(ctx context.Context) bool {
 		group = append(group, timers)
 	}
 	w.commitGroup(ctx, group, claims)
-	if !paused {
-		w.pauseOwn(timers.err != nil || w.counters.DueAt() <= now)
-	}
+	stuck := false // rows that another process sees to, or that somebody changed by hand, may stay due
 	if due {
+		alone := len(group) == 1 && len(claims) == 0 && !w.unit.wrote
 		w.looked = time.Time{} // the next time is to be read
 		w.look(ctx)
+		stuck = alone && w.next <= now
+	}
+	if !paused {
+		w.pauseOwn(timers.err != nil || stuck || w.counters.DueAt() <= now)
 	}
 	return true
 }

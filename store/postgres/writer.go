@@ -195,10 +195,9 @@ func (w *writer) run() {
 			w.again, w.recheck = time.Time{}, true
 		}
 		w.mu.Unlock()
-		for w.commitSome(ctx) {
+		for !w.stopping() && w.commitSome(ctx) {
 		}
 		w.mu.Lock()
-		stop := w.closed && len(w.changes) == 0
 		wait := time.Until(w.looked.Add(w.every()))
 		if !w.again.IsZero() {
 			wait = min(wait, time.Until(w.again))
@@ -214,7 +213,7 @@ func (w *writer) run() {
 			wait = min(wait, max(time.Duration(due-w.s.clock.Now().UnixMilli())*time.Millisecond, time.Until(w.ownAfter)))
 		}
 		w.mu.Unlock()
-		if stop {
+		if w.stopping() {
 			w.failBlocked()
 			w.countEnds()
 			w.counters.Last()
@@ -226,6 +225,13 @@ func (w *writer) run() {
 		}
 		timer.Reset(max(wait, time.Millisecond))
 	}
+}
+
+// stopping reports whether the store was closed, and everything queued before is answered.
+func (w *writer) stopping() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.closed && len(w.changes) == 0
 }
 
 // endClaims answers the claims that wait, and takes no more.

@@ -43,6 +43,9 @@ func (w *writer) commitGroup() bool {
 	if len(ops)+len(claimed) > 0 || misplaced != nil { // something was written
 		w.setHealth(misplaced)
 	}
+	if w.timers.next <= u.now && len(ops)+len(claimed) == 0 {
+		w.postponeStuck(now)
+	}
 	w.counters.Calls(len(ops) + len(claimed))
 	if due || len(claimed) > 0 || slices.ContainsFunc(ops, func(o *op) bool { return !o.reads }) {
 		w.changes.Add(len(ops) + claimedRuns(claimed))
@@ -54,6 +57,15 @@ func (w *writer) commitGroup() bool {
 		c.answer(c.got, nil)
 	}
 	return true
+}
+
+// postponeStuck makes what is due wait for a second if the last group has done nothing about it: rows that somebody
+// changed by hand may stay due.
+func (w *writer) postponeStuck(now time.Time) {
+	before := w.fired
+	if err := w.one("SELECT total_changes()", nil, &w.fired); err == nil && w.fired == before {
+		w.timers.next = now.Add(time.Second).UnixMilli()
+	}
 }
 
 // tryCommit applies a group in a transaction that was begun and commits it, or leaves all

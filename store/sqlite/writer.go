@@ -60,6 +60,7 @@ type writer struct {
 	shared            bool          // another store has the file open
 	lastForeignCommit time.Time     // last commit of another that was noticed
 	changed           bool          // all changes of this group were applied
+	fired             int64         // rows changed by this connection, as of the last commit that left something due
 	misplaced         bool          // the file was not at its path when that was last looked at
 	reviveUntil       time.Time     // this process's presence was removed: others may take it for dead until then
 }
@@ -172,18 +173,22 @@ func (w *writer) run() {
 		case <-timer.C:
 		}
 		w.poll()
-		for w.commitGroup() {
+		for !w.stopping() && w.commitGroup() {
 			w.poll()
 		}
-		w.mu.Lock()
-		stop := w.closed && len(w.ops) == 0
-		w.mu.Unlock()
-		if stop {
+		if w.stopping() {
 			w.release()
 			return
 		}
 		timer.Reset(w.sleep(time.Now()))
 	}
+}
+
+// stopping reports whether the store was closed, and everything queued before is answered.
+func (w *writer) stopping() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.closed && len(w.ops) == 0
 }
 
 // release gives back what this store's workers still have, on Close.

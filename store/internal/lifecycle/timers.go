@@ -1,6 +1,10 @@
 package lifecycle
 
-import "github.com/stint-dev/stint/store"
+import (
+	"fmt"
+
+	"github.com/stint-dev/stint/store"
+)
 
 // A Due is a scheduled run whose time has come.
 type Due struct {
@@ -85,13 +89,27 @@ func WakeWaiters(rows Rows, now int64) error {
 		return err
 	}
 	for _, w := range waiters {
-		wake := rows.Reconsider
+		wake := reconsiderTask
 		if w.Begun {
-			wake = rows.Resume
+			wake = Rows.Resume
 		}
-		if err := rows.ForRun(w.Key, func() error { return wake(w.Key, now) }); err != nil {
+		if err := rows.ForRun(w.Key, func() error { return wake(rows, w.Key, now) }); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// reconsiderTask decides the conditions of a workflow's task again. The error of a run that is none, because
+// somebody changed its row, makes it damaged: else it would be due for ever.
+func reconsiderTask(rows Rows, key, now int64) error {
+	r, err := rows.Run(key)
+	if err != nil {
+		return err
+	}
+	if r != nil && r.State == store.Waiting && (r.Lease != 0 || !r.IsTask()) {
+		return fmt.Errorf("it waits for a time, with lease %d and node %d, and is neither a task before its start nor one that has begun",
+			r.Lease, r.Node)
+	}
+	return rows.Reconsider(key, now)
 }
