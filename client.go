@@ -31,12 +31,15 @@ type Client struct {
 	closed  bool
 	closing chan struct{} // closed with closed
 	tasks   map[string]*taskDef
+	defined map[string]bool // names that Define has defined
 	workers map[*Worker]struct{}
 	waiters map[store.ID]*errorWaiter
 
 	declareMu    sync.Mutex
 	undeclared   []*taskDef // whose crons and triggers are not stored yet
 	triggerTasks []*taskDef // that events start
+
+	definitions definitions
 
 	meters meters
 
@@ -267,8 +270,8 @@ func newClientConfig(opts []ClientOption) (clientConfig, error) {
 }
 
 func newClient(s store.Store, cfg clientConfig) (*Client, error) {
-	c := &Client{cfg: cfg, store: s, tasks: map[string]*taskDef{}, workers: map[*Worker]struct{}{}, waiters: map[store.ID]*errorWaiter{},
-		closing: make(chan struct{})}
+	c := &Client{cfg: cfg, store: s, tasks: map[string]*taskDef{}, defined: map[string]bool{}, workers: map[*Worker]struct{}{},
+		waiters: map[store.ID]*errorWaiter{}, closing: make(chan struct{}), definitions: definitions{newest: map[string]*taskDef{}}}
 	if err := guarded(c.measureAll); err != nil {
 		return nil, errors.Join(wrapStoreErr("WithMeterProvider", err), s.Close())
 	}

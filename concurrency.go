@@ -46,6 +46,20 @@ func (s Strategy) String() string {
 	return fmt.Sprintf("Strategy(%d)", int(s))
 }
 
+// MarshalText implements encoding.TextMarshaler: the text is that of String.
+func (s Strategy) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *Strategy) UnmarshalText(text []byte) error {
+	for known := range strategies {
+		if known.String() == string(text) {
+			*s = known
+			return nil
+		}
+	}
+	return fmt.Errorf("stint: there is no strategy %q", text)
+}
+
 // A Concurrency limits how many runs execute at once, over all workers and processes on the
 // database. See WithConcurrency.
 type Concurrency[In any] struct {

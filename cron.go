@@ -104,6 +104,7 @@ func WithCronInput[In any](in In) TaskOption {
 // Metadata keys of runs that a cron or an event started.
 const (
 	MetaCron     = store.MetaCron     // name of the cron
+	MetaVersion  = store.MetaVersion  // version of the definition that the run was made by: see Client.Define
 	MetaTick     = store.MetaTick     // the time of the tick, RFC 3339
 	MetaEvent    = store.MetaEvent    // ID of the event
 	MetaEventKey = store.MetaEventKey // its key
@@ -170,6 +171,10 @@ func (d *taskDef) cronOf(c *Client, name, spec string, cfg cronConfig, input []b
 	}
 	r := &cron.Template.Run
 	r.Input = input
+	if d.exprs != nil {
+		key, limits := d.exprs.Apply(r)
+		return cron, errors.Join(key, limits)
+	}
 	err = c.guardInput(d, func() error {
 		if err := d.setKey(r, in); err != nil {
 			return err

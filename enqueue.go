@@ -63,10 +63,11 @@ func (p parents) read(ctx context.Context, c *Client, id store.ID) (*store.Run, 
 
 // EnqueueJSON enqueues a run of the named task or workflow with an input that is JSON already.
 // If the task is defined on this client, its definition applies and the input must decode as
-// its type. If not, another program executes the run, and only the given options apply.
+// its type. If not, another program executes the run, and the newest definition that Define has
+// stored applies, or, without one, only the given options.
 func (c *Client) EnqueueJSON(ctx context.Context, task string, input json.RawMessage, opts ...RunOption) (*Run[json.RawMessage], error) {
 	now := c.now()
-	r, err := c.newJSONRun(ctx, task, input, opts, now, nil)
+	r, err := c.newJSONRun(ctx, task, input, opts, now, nil, nil)
 	if err != nil {
 		return nil, errorf("stint: enqueue %q: %w", task, err)
 	}
@@ -83,6 +84,7 @@ type jsonRun struct {
 }
 
 func (c *Client) newJSONRun(ctx context.Context, task string, input json.RawMessage, opts []RunOption, now time.Time, seen parents,
+	defs map[string]*taskDef,
 ) (r jsonRun, err error) {
 	if err := check.Name("task name", task); err != nil {
 		return r, err
@@ -100,7 +102,9 @@ func (c *Client) newJSONRun(ctx context.Context, task string, input json.RawMess
 	case def == nil && strings.Contains(task, ":"), def != nil && (def.node != nil || def.hookOf != nil):
 		return r, errors.New("it is started by its task or workflow alone")
 	case def == nil:
-		def = &taskDef{name: task, cfg: taskConfig{run: runConfig{priority: PriorityDefault, queue: DefaultQueue}}}
+		if def, err = c.jsonTask(ctx, task, defs); err != nil {
+			return r, err
+		}
 	}
 	rc, err := def.runConfig(ctx, c, opts, seen)
 	if err != nil {
@@ -113,6 +117,25 @@ func (c *Client) newJSONRun(ctx context.Context, task string, input json.RawMess
 		return r, err
 	}
 	return r, def.prepare(input, &r.NewRun)
+}
+
+// jsonTask returns the newest definition of a task, or one without options. It keeps it in defs, unless
+// the map is nil.
+func (c *Client) jsonTask(ctx context.Context, task string, defs map[string]*taskDef) (*taskDef, error) {
+	if def := defs[task]; def != nil {
+		return def, nil
+	}
+	def, err := c.definition(ctx, task)
+	if err != nil {
+		return nil, err
+	}
+	if def == nil {
+		def = &taskDef{name: task, cfg: taskConfig{run: runConfig{priority: PriorityDefault, queue: DefaultQueue}}}
+	}
+	if defs != nil {
+		defs[task] = def
+	}
+	return def, nil
 }
 
 // A JSONRun is a run to enqueue: of any task, with options of its own.
@@ -142,12 +165,12 @@ func (c *Client) EnqueueJSONMany(ctx context.Context, runs []JSONRun) ([]Enqueue
 	if err := check.Count("runs", len(runs), check.MaxPerCall); err != nil {
 		return nil, errorf("stint: enqueue: %w", err)
 	}
-	now, seen := c.now(), parents{}
+	now, seen, defs := c.now(), parents{}, map[string]*taskDef{}
 	var tx store.Tx
 	var size check.CallSize
 	all := make([]store.NewRun, len(runs))
 	for i := range runs {
-		r, err := c.newJSONRun(ctx, runs[i].Task, runs[i].Input, runs[i].Options, now, seen)
+		r, err := c.newJSONRun(ctx, runs[i].Task, runs[i].Input, runs[i].Options, now, seen, defs)
 		if err == nil {
 			err = size.Add(len(r.Input))
 		}

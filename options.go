@@ -7,7 +7,6 @@ import (
 	"maps"
 	"math"
 	"math/rand/v2"
-	"strings"
 	"time"
 
 	"github.com/stint-dev/stint/internal/check"
@@ -187,7 +186,7 @@ func WithDelay(d time.Duration) RunOption {
 // run is deleted, by retention or DeleteRuns, Info and Wait of the handle return ErrNotFound.
 func WithIdempotencyKey(key string, ttl time.Duration) RunOption {
 	return runOnly(func(c *runConfig) error {
-		c.key, c.keyTTL, c.debounce = idempotencyKey(key), ttl, 0
+		c.key, c.keyTTL, c.debounce = store.StoredKey(key), ttl, 0
 		if err := check.Name("key", key); err != nil {
 			return errorf("stint: WithIdempotencyKey: %w", err)
 		}
@@ -207,25 +206,10 @@ func WithDebounce(key string, wait, max time.Duration) RunOption {
 		if wait <= 0 || max < wait {
 			return fmt.Errorf("stint: WithDebounce(%q, %v, %v): want a wait of more than 0, and a max of at least that", key, wait, max)
 		}
-		c.key, c.keyTTL, c.debounce = debouncePrefix+key, UntilDone, max
+		c.key, c.keyTTL, c.debounce = store.DebouncePrefix+key, UntilDone, max
 		c.runAt, c.delay = time.Time{}, wait
 		return nil
 	})
-}
-
-// Prefixes of stored keys, which keep the keys of WithDebounce apart from idempotency keys.
-const (
-	debouncePrefix    = "debounce:"
-	idempotencyPrefix = "idempotency:"
-)
-
-// idempotencyKey returns an idempotency key as it is stored: with a prefix only if it starts
-// like a key with a prefix.
-func idempotencyKey(key string) string {
-	if strings.HasPrefix(key, debouncePrefix) || strings.HasPrefix(key, idempotencyPrefix) {
-		return idempotencyPrefix + key
-	}
-	return key
 }
 
 // WithIdempotency is like WithIdempotencyKey, for every run of a task, with a key computed

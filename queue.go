@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 	"time"
 
@@ -127,7 +128,7 @@ func (d *taskDef) setKey(r *store.NewRun, in any) error {
 	}
 	key, err := callKey("idempotency", d.cfg.idempotency, in)
 	if err == nil {
-		r.Key, r.KeyTTL = idempotencyKey(key), d.cfg.keyTTL
+		r.Key, r.KeyTTL = store.StoredKey(key), d.cfg.keyTTL
 	}
 	return err
 }
@@ -188,6 +189,7 @@ func (c *runConfig) inherit(priority int, metadata []byte) {
 	}
 	if c.metadata == nil {
 		c.metadata = decodeMetadata(metadata)
+		delete(c.metadata, store.MetaVersion) // which is of the parent's definition
 	}
 }
 
@@ -217,8 +219,15 @@ func (d *taskDef) newRun(c *Client, rc *runConfig, parent *execution, now time.T
 	if rc.delay > 0 {
 		r.RunAt = clock.Add(now, rc.delay)
 	}
-	if len(rc.metadata) > 0 {
-		r.Metadata, _ = json.Marshal(rc.metadata) // strings always encode
+	metadata := rc.metadata
+	if d.version != "" {
+		if metadata = maps.Clone(metadata); metadata == nil {
+			metadata = map[string]string{}
+		}
+		metadata[store.MetaVersion] = d.version
+	}
+	if len(metadata) > 0 {
+		r.Metadata, _ = json.Marshal(metadata) // strings always encode
 	}
 	if d.workflow != nil {
 		if r.Route.Text() != "" {

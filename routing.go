@@ -95,15 +95,15 @@ func checkLabels(labels map[string]string) error {
 
 // An Affinity says which label value a task needs or prefers in the worker that executes it.
 type Affinity struct {
-	Label string
+	Label string `json:"label"`
 	// Comparator is one of = != > >= < <=; empty means =. The last four compare numbers: a
 	// label that is not a number does not match. A worker without the label matches only !=.
-	Comparator string
-	Value      any // a string, or a number of any type
+	Comparator string `json:"comparator,omitempty"`
+	Value      any    `json:"value"` // a string, or a number of any type
 	// Preferred makes it a preference: of the workers that may execute the run and have free
 	// slots, the one with the highest sum of weights gets it, if it takes it within a second.
-	Preferred bool
-	Weight    int // of a preference, 1 to 1,000,000; 0 means 100
+	Preferred bool `json:"preferred,omitempty"`
+	Weight    int  `json:"weight,omitempty"` // of a preference, 1 to 1,000,000; 0 means 100
 }
 
 // WithAffinity routes runs to workers whose labels match. A task may have it several times; for
@@ -351,19 +351,30 @@ func (w *Worker) cost(task string) int {
 }
 
 func (c *Client) slotCost(task string) int {
+	workflow, name, within := strings.Cut(task, ":")
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if workflow, all := strings.CutSuffix(task, ":"); all && c.tasks[workflow] != nil && c.tasks[workflow].workflow != nil {
+	d := c.tasks[task]
+	if d == nil {
+		d = c.tasks[workflow]
+	}
+	c.mu.Unlock()
+	if d == nil {
+		d = c.definitions.last(workflow)
+	}
+	switch {
+	case d == nil:
+		return 1
+	case within && name == "" && d.workflow != nil:
 		most := 1
-		for _, n := range c.tasks[workflow].workflow.nodes {
+		for _, n := range d.workflow.nodes {
 			most = max(most, n.def.cfg.slotCost)
 		}
 		return most
 	}
-	if d := c.tasks[task]; d != nil {
-		return max(d.cfg.slotCost, 1)
+	if d = d.within(task); d == nil {
+		return 1
 	}
-	return 1
+	return max(d.cfg.slotCost, 1)
 }
 
 // releaseSlots gives up an execution's slots, if it has them.

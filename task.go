@@ -38,6 +38,10 @@ type taskDef struct {
 	zero      any          // the zero input
 	prepare   func(payload []byte, r *store.NewRun) error
 	hookOf    *workflowDef // of an on-failure or on-success task: its workflow
+
+	// Of a definition as data.
+	version string
+	exprs   *store.Exprs // of its runs, or nil
 }
 
 type taskConfig struct {
@@ -61,6 +65,11 @@ type taskConfig struct {
 	events      []string
 	eventFilter string
 	onFailure   func(context.Context, any, *TaskError) error
+
+	// Of a definition as data.
+	keyExpr    string
+	limitExprs []store.LimitExpr
+	cronInputs map[string]json.RawMessage // by spec
 
 	// Of a task of a workflow.
 	nodeOnly                  bool // an option was given that only AddTask takes
@@ -143,6 +152,9 @@ func (c *Client) registerTask(def *taskDef) error {
 	defer c.mu.Unlock()
 	if c.tasks[def.name] != nil {
 		return errors.New("a task of that name is defined already on this client")
+	}
+	if c.defined[def.name] {
+		return errors.New("Define has defined the name on this client")
 	}
 	c.tasks[def.name] = def
 	if def.onFailure != nil {

@@ -139,6 +139,7 @@ func (d *taskDef) declaration(c *Client) (store.Declaration, error) {
 		return dec, err
 	}
 	dec.Graph = t.Run.Graph
+	t.Exprs, t.Version = d.exprs, d.version
 	if d.dependsOnInput() {
 		t.Via = d.name + onEventSuffix
 	}
@@ -157,6 +158,9 @@ func (d *taskDef) declaration(c *Client) (store.Declaration, error) {
 		return dec, fmt.Errorf("input of WithCron: %w", err)
 	}
 	for _, spec := range d.cfg.crons {
+		if own := d.cfg.cronInputs[spec]; own != nil {
+			input = own
+		}
 		cron, err := d.cronOf(c, d.cronName(spec), spec, cronConfig{catchUp: d.cfg.catchUp}, input, in)
 		if err != nil {
 			return dec, fmt.Errorf("cron %q: %w", spec, err)

@@ -186,6 +186,9 @@ func (w *Worker) store(ctx context.Context) (id int64, err error) {
 		if err = c.declare(writing, true); err != nil {
 			return err
 		}
+		if err = w.readDefinitions(writing); err != nil {
+			return err
+		}
 		host, _ := os.Hostname()
 		w.storedTasks = w.handledTasks()
 		id, err = c.store.Register(writing, store.WorkerInfo{

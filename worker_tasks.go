@@ -108,14 +108,14 @@ func (w *Worker) hasHandler(name string) bool {
 		return true
 	}
 	workflow, task, within := strings.Cut(name, ":")
-	isWorkflow := w.c.tasks[workflow] != nil && w.c.tasks[workflow].workflow != nil
+	isWorkflow := w.c.tasks[workflow] != nil && w.c.tasks[workflow].workflow != nil || w.c.definitions.isWorkflow(workflow)
 	switch {
 	case within && task == "": // all tasks of a workflow
 		return isWorkflow || w.cfg.handler != nil && !w.served.all
 	case w.cfg.handler == nil:
 		return false
 	case w.served.all:
-		return d != nil
+		return d != nil || w.c.defined[workflow]
 	}
 	return !within || w.served.names[name] || isWorkflow || !isOwn(name)
 }
@@ -134,12 +134,69 @@ func (w *Worker) taskOf(r *store.Claimed) *taskDef {
 	if w.cfg.handler == nil || d != nil && d.handler != nil && (isOwn(d.name) || d.hookOf != nil) {
 		return d
 	}
-	own := taskDef{name: r.Task}
-	if d != nil {
-		own = *d
+	if d == nil {
+		return w.definedTask(r)
 	}
+	own := *d
 	own.handler = w.cfg.handler
 	return &own
+}
+
+// definedTask returns the task of a run that was made by a definition, if it was, with the worker's handler.
+// A run whose definition was changed by other means fails; one whose definition cannot be read at present
+// comes back.
+func (w *Worker) definedTask(r *store.Claimed) *taskDef {
+	own := taskDef{name: r.Task, handler: w.cfg.handler}
+	version := decodeMetadata(r.Metadata)[store.MetaVersion]
+	if version == "" {
+		return &own
+	}
+	d, err := w.c.definitionOf(context.Background(), r.Task, version)
+	switch {
+	case err != nil && w.c.unavailable(err):
+		own.handler = func(context.Context, []byte) ([]byte, error) { return nil, Snooze(retryStore) }
+	case err != nil:
+		own.handler = func(context.Context, []byte) ([]byte, error) { return nil, NonRetryable(errorf("stint: %w", err)) }
+	case d != nil:
+		if d = d.within(r.Task); d != nil {
+			own = *d
+			own.handler = d.checked(w.cfg.handler)
+		}
+	}
+	return &own
+}
+
+// readDefinitions reads the definitions of the tasks that the worker names: a claim asks what they cost. It
+// leaves out those that cannot be used.
+func (w *Worker) readDefinitions(ctx context.Context) error {
+	if w.cfg.handler == nil {
+		return nil
+	}
+	for _, task := range w.cfg.tasks {
+		name, _, _ := strings.Cut(task, ":")
+		if w.c.definitions.last(name) != nil || w.c.task(name) != nil {
+			continue
+		}
+		if _, err := w.c.definition(ctx, name); err != nil && w.c.unavailable(err) {
+			return wrapStoreErr("worker: read the definitions of its tasks", err)
+		}
+	}
+	return nil
+}
+
+// checked returns a handler that fails the runs of a definition whose key or limits cannot be computed.
+func (d *taskDef) checked(h Handler) Handler {
+	if d.exprs == nil {
+		return h
+	}
+	return func(ctx context.Context, input []byte) ([]byte, error) {
+		if e := executionOf(ctx); e != nil {
+			if err := d.exprs.Check(input, e.run.Metadata); err != nil && !errors.Is(err, store.ErrNoFilters) {
+				return nil, NonRetryable(errorf("stint: %w", err))
+			}
+		}
+		return h(ctx, input)
+	}
 }
 
 // handledTasks returns the tasks and workflows that the worker has handlers for.
@@ -154,7 +211,11 @@ func (w *Worker) handledTasks() []string {
 		}
 	}
 	if w.cfg.handler != nil {
-		for _, name := range w.cfg.tasks {
+		others := w.cfg.tasks
+		if w.served.all {
+			others = slices.Collect(maps.Keys(c.defined))
+		}
+		for _, name := range others {
 			names = append(names, name, store.GraphLane(name)) // any task of a workflow of that name
 		}
 	}
@@ -172,7 +233,7 @@ func (c *Client) definedTasks() []string {
 // storeTasks stores which tasks the worker has, if more were defined since.
 func (w *Worker) storeTasks(ctx context.Context) error {
 	w.c.mu.Lock()
-	defined := len(w.c.tasks)
+	defined := len(w.c.tasks) + len(w.c.defined)
 	w.c.mu.Unlock()
 	if defined == w.definedCount {
 		return nil

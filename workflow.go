@@ -186,8 +186,8 @@ func (w *workflowDef) addNode(n *node) error {
 		return errors.New("idempotency keys and metadata are the workflow's, not one task's")
 	}
 	n.index = len(w.nodes)
-	n.graph = store.GraphTask{Name: n.name, Queue: cfg.run.queue, StartIn: cfg.scheduleTimeout, Limited: len(cfg.limits) > 0,
-		Wants: cfg.run.wants}
+	n.graph = store.GraphTask{Name: n.name, Queue: cfg.run.queue, StartIn: cfg.scheduleTimeout,
+		Limited: len(cfg.limits)+len(cfg.limitExprs) > 0, Wants: cfg.run.wants}
 	if cfg.run.prioritySet {
 		p := int8(cfg.run.priority)
 		n.graph.Priority = &p

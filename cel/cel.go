@@ -27,6 +27,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/ast"
@@ -45,19 +46,25 @@ const (
 func init() {
 	store.RegisterFilters(compile)
 	store.RegisterKeys(compileKey)
+	store.RegisterValues(compileValue)
 }
 
 // env is the environment of filters, keys that of the event keys of webhooks.
 var (
-	env  = newEnv()
-	keys = newEnv(cel.Variable("headers", cel.MapType(cel.StringType, cel.StringType)))
+	env  = newEnv(ofEvents...)
+	keys = newEnv(append(ofEvents, cel.Variable("headers", cel.MapType(cel.StringType, cel.StringType)))...)
 )
 
-func newEnv(more ...cel.EnvOption) *cel.Env {
-	e, err := cel.NewEnv(append(more,
-		cel.Variable("input", cel.DynType),
-		cel.Variable("metadata", cel.MapType(cel.StringType, cel.StringType)),
-		cel.Variable("key", cel.StringType),
+// ofEvents are the variables of filters.
+var ofEvents = []cel.EnvOption{
+	cel.Variable("input", cel.DynType),
+	cel.Variable("metadata", cel.MapType(cel.StringType, cel.StringType)),
+	cel.Variable("key", cel.StringType),
+}
+
+func newEnv(variables ...cel.EnvOption) *cel.Env {
+	e, err := cel.NewEnv(append(slices.Clip(variables),
+		checksum,
 		cel.CrossTypeNumericComparisons(true),
 		cel.OptionalTypes(),
 		ext.Strings(),
@@ -69,7 +76,7 @@ func newEnv(more ...cel.EnvOption) *cel.Env {
 }
 
 func compile(expr string) (store.Predicate, error) {
-	program, err := newProgram(env, expr, cel.BoolType, "true or false")
+	program, _, err := newProgram(env, expr, []*cel.Type{cel.BoolType}, "true or false")
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +91,7 @@ func compile(expr string) (store.Predicate, error) {
 }
 
 func compileKey(expr string) (store.KeyOf, error) {
-	program, err := newProgram(keys, expr, cel.StringType, "a string")
+	program, _, err := newProgram(keys, expr, []*cel.Type{cel.StringType}, "a string")
 	if err != nil {
 		return nil, err
 	}
@@ -101,26 +108,28 @@ func compileKey(expr string) (store.KeyOf, error) {
 	}, nil
 }
 
-// newProgram compiles an expression whose value has a type.
-func newProgram(env *cel.Env, expr string, kind *cel.Type, want string) (cel.Program, error) {
+// newProgram compiles an expression whose value has one of the types; none: any.
+func newProgram(env *cel.Env, expr string, types []*cel.Type, want string) (cel.Program, *cel.Ast, error) {
 	if len(expr) > maxLength {
-		return nil, fmt.Errorf("%d bytes: want at most %d", len(expr), maxLength)
+		return nil, nil, fmt.Errorf("%d bytes: want at most %d", len(expr), maxLength)
 	}
 	parsed, issues := env.Parse(expr)
 	if issues.Err() != nil {
-		return nil, issues.Err()
+		return nil, nil, issues.Err()
 	}
 	if n := loops(parsed); n > maxLoops {
-		return nil, fmt.Errorf("%d of all, exists, exists_one, filter and map: want at most %d", n, maxLoops)
+		return nil, nil, fmt.Errorf("%d of all, exists, exists_one, filter and map: want at most %d", n, maxLoops)
 	}
 	checked, issues := env.Check(parsed)
 	if issues.Err() != nil {
-		return nil, issues.Err()
+		return nil, nil, issues.Err()
 	}
-	if t := checked.OutputType(); !t.IsExactType(kind) && !t.IsExactType(cel.DynType) {
-		return nil, fmt.Errorf("it is a %s: want %s", t, want)
+	t := checked.OutputType()
+	if len(types) > 0 && !slices.ContainsFunc(append(slices.Clip(types), cel.DynType), t.IsExactType) {
+		return nil, nil, fmt.Errorf("it is a %s: want %s", t, want)
 	}
-	return env.Program(checked, exactNumbers(checked), costed(env), cel.CostTracking(estimator{}), cel.CostLimit(maxCost))
+	program, err := env.Program(checked, exactNumbers(checked), costed(env), cel.CostTracking(estimator{}), cel.CostLimit(maxCost))
+	return program, checked, err
 }
 
 // A view is an event as expressions see it.

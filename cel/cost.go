@@ -35,7 +35,7 @@ var costs = map[string]func(args []ref.Val) uint64{
 	"size": length, "charAt": read, "lowerAscii": read, "upperAscii": read, "trim": read, "substring": read, "split": read,
 	"reverse": read, "strings.quote": read, "string": read, "bytes": read, "int": read, "uint": read, "double": read,
 	"bool": read, "timestamp": read, "duration": read, "contains": read, "indexOf": read, "lastIndexOf": read,
-	"replace": replaced, "join": joined, "format": read, operators.In: read,
+	"checksum": read, "replace": replaced, "join": joined, "format": read, operators.In: read,
 	operators.Equals: compared, operators.NotEquals: compared,
 	"matches": matched,
 }

@@ -17,6 +17,9 @@ type Template struct {
 	// Via, if not empty, is the task to enqueue instead where the limits and the key of a run
 	// with that input are not known: it enqueues the run.
 	Via string
+	// Exprs compute the limits and the key of a run of a definition, of the Version; nil: there is none.
+	Exprs   *Exprs `json:",omitempty"`
+	Version string `json:",omitempty"`
 }
 
 // A CatchUp says which missed ticks of a cron start a run. The numbers are stored.

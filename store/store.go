@@ -145,6 +145,10 @@ type Schedules interface {
 	// living worker does. If it is declared again it continues, and catches up: on ticks by its CatchUp, on
 	// events of the last CatchUpGraceTime.
 	Declare(ctx context.Context, now time.Time, ds []Declaration) error
+	// Definitions reads definitions: the one that is asked for, if it exists; or up to Limit of them by
+	// task, at least one, and fewer rather than more than MaxPageBytes. more reports whether there are
+	// others.
+	Definitions(ctx context.Context, q DefinitionQuery) (all []Definition, more bool, err error)
 	// ChangeCron sets, pauses, resumes, deletes or triggers a cron. It returns the ID of the run that
 	// CronTrigger starts. ErrNotFound if there is none with the name; ErrTaken for setting one that is
 	// declared or of another task, and for deleting one that is declared and whose task a living worker has.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 )
 
@@ -20,18 +21,25 @@ type TaskFilter struct {
 	Scope   string
 	Expr    string
 	Payload []byte // JSON for the runs, in MetaPayload; or nil
+	// Declared reports that a Declaration has it; SetFilter ignores it.
+	Declared bool
 }
 
 // Size returns the bytes of payloads and texts that count for MaxPageBytes.
 func (f *TaskFilter) Size() int { return len(f.Task) + len(f.Scope) + len(f.Expr) + len(f.Payload) }
 
-// A Declaration is the part of a task's definition in code that says how its runs start.
+// A Declaration is the part of a task's definition that says how its runs start.
 type Declaration struct {
 	Task     string
-	Program  string // that declares it; the same for all builds
+	Program  string // whose code declares it, the same for all builds; empty: no code does
 	Crons    []Cron
 	Triggers []Trigger
 	Graph    *Graph // of a workflow: what crons of CronSet start from now on
+	// Definition, if not nil, becomes the newest version of the task's definition, and Filters become
+	// its declared filters. If that version is the newest already, the declaration changes nothing. A
+	// Definition without a Version deletes all versions.
+	Definition *Definition
+	Filters    []TaskFilter
 }
 
 // MatchKey reports whether an event's key matches a trigger's, in which "*" matches any text, also
@@ -58,6 +66,7 @@ func MatchKey(pattern, key string) bool {
 
 // Metadata of a run that says what started it.
 const (
+	MetaVersion  = "stint.version"        // of the definition that the run was made by
 	MetaCron     = "stint.cron"           // name of the cron
 	MetaTick     = "stint.tick"           // its time, RFC 3339
 	MetaEvent    = "stint.event"          // ID of the event
@@ -114,13 +123,17 @@ func (tr *Trigger) RunsOf(id ID, e *NewEvent, filters []TaskFilter) ([]NewRun, e
 		if ok, err := passes(f.Expr, e); err != nil {
 			return nil, err
 		} else if ok {
-			runs = append(runs, tr.run(id, e, f.Payload))
+			r, err := tr.run(id, e, f.Payload)
+			if err != nil {
+				return nil, err
+			}
+			runs = append(runs, r)
 		}
 	}
 	return runs, nil
 }
 
-func (tr *Trigger) run(id ID, e *NewEvent, payload []byte) NewRun {
+func (tr *Trigger) run(id ID, e *NewEvent, payload []byte) (NewRun, error) {
 	r := tr.Template.Run
 	made, ok := e.Runs[r.Task]
 	switch {
@@ -130,6 +143,12 @@ func (tr *Trigger) run(id ID, e *NewEvent, payload []byte) NewRun {
 		r = NewRun{Task: tr.Template.Via, Queue: r.Queue, Priority: r.Priority, AgeEvery: r.AgeEvery, Metadata: r.Metadata}
 	}
 	r.Input = e.Payload
-	r.Metadata = AddMetadata(Join(r.Metadata, e.Metadata), MetaEvent, id.String(), MetaEventKey, e.Key, MetaPayload, string(payload))
-	return r
+	r.Metadata = AddMetadata(Join(r.Metadata, e.Metadata), MetaEvent, id.String(), MetaEventKey, e.Key, MetaPayload, string(payload),
+		MetaVersion, tr.Template.Version)
+	if x := tr.Template.Exprs; x != nil {
+		if key, limits := x.Apply(&r); errors.Is(key, ErrNoFilters) || errors.Is(limits, ErrNoFilters) {
+			return r, ErrNoFilters
+		} // what cannot be computed for this event, fails the run when it starts
+	}
+	return r, nil
 }

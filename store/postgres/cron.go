@@ -13,6 +13,7 @@ import (
 	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/cron"
+	"github.com/stint-dev/stint/store/internal/definition"
 	"github.com/stint-dev/stint/store/internal/event"
 )
 
@@ -289,6 +290,13 @@ const (
 func (s *Store) Declare(ctx context.Context, now time.Time, ds []store.Declaration) error {
 	return s.do(ctx, func(u *unit) error {
 		for i := range ds {
+			if ds[i].Definition != nil {
+				if changed, err := definition.Declare(definitionRows{u}, &ds[i]); err != nil {
+					return err
+				} else if !changed {
+					continue
+				}
+			}
 			if err := cron.Declare(cronRows{u}, now, &ds[i]); err != nil {
 				return err
 			}

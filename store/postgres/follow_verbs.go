@@ -137,6 +137,11 @@ func (o *follower) Events(ctx context.Context, key string, before store.ID, limi
 	return see2(ctx, o, func(s store.Store) ([]store.EventInfo, store.ID, error) { return s.Events(ctx, key, before, limit) })
 }
 
+// Definitions implements store.Store.
+func (o *follower) Definitions(ctx context.Context, q store.DefinitionQuery) ([]store.Definition, bool, error) {
+	return see2(ctx, o, func(s store.Store) ([]store.Definition, bool, error) { return s.Definitions(ctx, q) })
+}
+
 // SetFilter implements store.Store.
 func (o *follower) SetFilter(ctx context.Context, f store.TaskFilter) (int64, error) {
 	return call(ctx, o, func(s store.Store) (int64, error) { return s.SetFilter(ctx, f) })

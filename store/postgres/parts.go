@@ -29,6 +29,7 @@ func newUnit(s *Store, now int64) *unit {
 	u.waitParts()
 	u.eventParts()
 	u.cronParts()
+	u.definitionParts()
 	u.laneParts()
 	u.workerParts()
 	u.settings = settingRows()
@@ -37,7 +38,7 @@ func newUnit(s *Store, now int64) *unit {
 		u.eventLocks, u.runs, u.childrenOf, u.runsOf, u.allTasks, u.tasks, u.timed, u.awaited, u.last, u.admitted, u.waiting, u.members,
 		u.keys, u.childKeys, u.taskLimits, u.taskLimitsOf, u.joins, u.joinsOf, u.remade, u.tests, u.sticky, u.journal, u.journals, u.waits,
 		u.waitsByRun, u.events, u.delivered, u.pending, u.eventsSince, u.fields, u.waitFilters, u.waitsFor, u.callsFor, u.hadBy,
-		u.triggers, u.triggersOf, u.filters, u.crons, u.cronsDue, u.cronsOf, u.declaredBy, u.hasWorker, u.graphs,
+		u.triggers, u.triggersOf, u.filters, u.crons, u.cronsDue, u.cronsOf, u.declaredBy, u.hasWorker, u.versions, u.graphs,
 		u.graphNumbers, u.graphsByID, u.lanes, u.lanesByID, u.workers, u.workersOf, u.workersNamed, u.filterThere, u.filterNumber,
 		u.blocked, u.builds, u.settings, u.limitersDue, u.limiters, u.limitersByID,
 	}

@@ -170,9 +170,9 @@ func (u *unit) eventParts() {
 		})
 	u.filterThere = lookupOne[int64, int64]("SELECT id FROM stint.filters WHERE id = $1 FOR UPDATE")
 	u.filterNumber = lookupOne[string, int64]("SELECT nextval(pg_get_serial_sequence($1, 'id'))")
-	u.filters = newLookup("SELECT id, task, scope, expr, payload FROM stint.filters WHERE task = $1 ORDER BY id",
+	u.filters = newLookup("SELECT id, task, scope, expr, payload, declared FROM stint.filters WHERE task = $1 ORDER BY id",
 		func(task string) []any { return []any{task} }, func(r pgx.CollectableRow) (f store.TaskFilter, err error) {
-			return f, r.Scan(&f.ID, &f.Task, &f.Scope, &f.Expr, &f.Payload)
+			return f, r.Scan(&f.ID, &f.Task, &f.Scope, &f.Expr, &f.Payload, &f.Declared)
 		}).kept()
 }
 

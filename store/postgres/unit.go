@@ -64,6 +64,7 @@ type unit struct {
 	cronsOf      *related[string, string, cronRow]
 	declaredBy   *lookup[string, string]
 	hasWorker    *lookup[string, bool]
+	versions     *lookup[string, versionRow] // the newest of tasks
 	graphs       *relation[string, graphRow]
 	graphNumbers *lookup[string, int64] // for new graphs, by their hashes
 	graphsByID   *related[int64, string, graphRow]

@@ -6,6 +6,7 @@ import (
 
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/cron"
+	"github.com/stint-dev/stint/store/internal/definition"
 	"github.com/stint-dev/stint/store/internal/event"
 )
 
@@ -13,6 +14,13 @@ import (
 func (s *Store) Declare(ctx context.Context, now time.Time, ds []store.Declaration) error {
 	return s.do(ctx, func(u *unit) error {
 		for i := range ds {
+			if ds[i].Definition != nil {
+				if changed, err := definition.Declare(u.definitions, &ds[i]); err != nil {
+					return err
+				} else if !changed {
+					continue
+				}
+			}
 			if err := cron.Declare(u.crons, now, &ds[i]); err != nil {
 				return err
 			}

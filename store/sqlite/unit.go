@@ -33,22 +33,23 @@ func (passive) outdated()    {}
 
 // subsystems own the tables and what is known of them. Each is made once, in newUnit.
 type subsystems struct {
-	runs      *runs
-	keys      *idempotencyKeys
-	records   *records
-	journals  *journals
-	limiters  *limiters
-	events    *events
-	workflows *workflows
-	triggers  *triggers
-	crons     *crons
-	workers   *workers
-	lanes     *lanes
-	counters  *counters
-	timers    *timers
-	claims    *claims
-	signals   *signals
-	all       []participant
+	runs        *runs
+	keys        *idempotencyKeys
+	records     *records
+	journals    *journals
+	limiters    *limiters
+	events      *events
+	workflows   *workflows
+	triggers    *triggers
+	crons       *crons
+	definitions *definitions
+	workers     *workers
+	lanes       *lanes
+	counters    *counters
+	timers      *timers
+	claims      *claims
+	signals     *signals
+	all         []participant
 }
 
 // Subsystems that keep nothing in memory.
@@ -58,6 +59,7 @@ type (
 	records         struct{ *unit } // progress, logs and chunks of runs
 	journals        struct{ *unit }
 	crons           struct{ *unit }
+	definitions     struct{ *unit }
 )
 
 // newUnit makes the unit of a connection. The participants flush in the order of all: lanes are
@@ -65,21 +67,22 @@ type (
 func newUnit(t *txn, graphs *graphcache.Cache) *unit {
 	u := &unit{txn: t}
 	s := &subsystems{
-		runs:      &runs{u},
-		keys:      &idempotencyKeys{u},
-		records:   &records{u},
-		journals:  &journals{u},
-		crons:     &crons{u},
-		limiters:  newLimiters(u),
-		events:    &events{unit: u},
-		workflows: &workflows{unit: u, graphs: graphs, nodes: bulk{kind: nodeRows}},
-		triggers:  &triggers{unit: u},
-		workers:   &workers{unit: u},
-		lanes:     newLanes(u),
-		counters:  &counters{unit: u},
-		timers:    &timers{unit: u, added: never},
-		claims:    &claims{unit: u},
-		signals:   &signals{unit: u},
+		runs:        &runs{u},
+		keys:        &idempotencyKeys{u},
+		records:     &records{u},
+		journals:    &journals{u},
+		crons:       &crons{u},
+		definitions: &definitions{u},
+		limiters:    newLimiters(u),
+		events:      &events{unit: u},
+		workflows:   &workflows{unit: u, graphs: graphs, nodes: bulk{kind: nodeRows}},
+		triggers:    &triggers{unit: u},
+		workers:     &workers{unit: u},
+		lanes:       newLanes(u),
+		counters:    &counters{unit: u},
+		timers:      &timers{unit: u, added: never},
+		claims:      &claims{unit: u},
+		signals:     &signals{unit: u},
 	}
 	u.subsystems = s
 	s.all = []participant{s.limiters, s.events, s.workflows, s.triggers, s.workers, s.lanes, s.counters, s.timers, s.claims, s.signals}

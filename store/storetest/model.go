@@ -34,6 +34,8 @@ type Model struct {
 	filters  []store.TaskFilter
 	filter   int64 // last number given
 
+	definitions map[string][]store.Definition // by task, oldest first
+
 	triggers map[string][]store.Trigger // by task
 	programs map[string]string          // of the tasks that were declared
 	gone     map[string]time.Time       // of tasks that are not declared any more

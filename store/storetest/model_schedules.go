@@ -103,6 +103,9 @@ func (m *Model) Declare(_ context.Context, now time.Time, ds []store.Declaration
 	defer m.unlock()
 	m.advance(now)
 	for _, d := range ds {
+		if d.Definition != nil && !m.define(now, &d) {
+			continue
+		}
 		m.triggers[d.Task], m.programs[d.Task] = d.Triggers, d.Program
 		for name, c := range m.crons {
 			if c.Declared && c.Template.Run.Task == d.Task && !slices.ContainsFunc(d.Crons,
@@ -278,7 +281,7 @@ func (m *Model) SetFilter(_ context.Context, f store.TaskFilter) (int64, error) 
 		return 0, nil
 	}
 	m.filter++
-	f.ID = m.filter
+	f.ID, f.Declared = m.filter, false
 	m.filters = append(m.filters, f)
 	return f.ID, nil
 }

@@ -106,10 +106,10 @@ func (r *Reader) Triggers(q Querier, wild bool, key string) ([]store.Trigger, er
 	return list, err
 }
 
-const filtersSQL = "SELECT id, task, scope, expr, payload FROM stint_filters WHERE "
+const filtersSQL = "SELECT id, task, scope, expr, payload, declared FROM stint_filters WHERE "
 
 func filterFields(f *store.TaskFilter) []any {
-	return []any{&f.ID, &f.Task, &f.Scope, &f.Expr, &f.Payload}
+	return []any{&f.ID, &f.Task, &f.Scope, &f.Expr, &f.Payload, &f.Declared}
 }
 
 // FiltersOf returns all filters of a task.

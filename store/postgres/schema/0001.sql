@@ -323,9 +323,21 @@ CREATE TABLE stint.filters (
   task    text COLLATE "C" NOT NULL,
   scope   text NOT NULL,
   expr    text NOT NULL,
-  payload text               -- JSON, for the runs
+  payload text,              -- JSON, for the runs
+  declared boolean NOT NULL DEFAULT false -- it is part of a definition
 );
 CREATE INDEX filters_task ON stint.filters (task);
+
+-- Tasks and workflows that are defined as data. Of a task, the version with the highest number is in force.
+CREATE TABLE stint.definitions (
+  task    text COLLATE "C" NOT NULL CHECK (task <> ''),
+  version text COLLATE "C" NOT NULL, -- a digest of body
+  number  bigint NOT NULL,
+  at      bigint NOT NULL,
+  body    text NOT NULL, -- JSON
+  PRIMARY KEY (task, version)
+);
+CREATE UNIQUE INDEX definitions_number ON stint.definitions (task, number);
 
 -- Executions that did not end their run.
 CREATE TABLE stint.attempts (

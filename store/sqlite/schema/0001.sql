@@ -307,9 +307,21 @@ CREATE TABLE stint_filters (
   task    TEXT NOT NULL,
   scope   TEXT NOT NULL,
   expr    TEXT NOT NULL,
-  payload TEXT               -- JSON, for the runs
+  payload TEXT,              -- JSON, for the runs
+  declared INTEGER NOT NULL DEFAULT 0 CHECK (declared IN (0, 1)) -- it is part of a definition
 ) STRICT;
 CREATE INDEX stint_filters_task ON stint_filters (task);
+
+-- Tasks and workflows that are defined as data. Of a task, the version with the highest number is in force.
+CREATE TABLE stint_definitions (
+  task    TEXT NOT NULL CHECK (task <> ''),
+  version TEXT NOT NULL, -- a digest of body
+  number  INTEGER NOT NULL,
+  at      INTEGER NOT NULL,
+  body    TEXT NOT NULL, -- JSON
+  PRIMARY KEY (task, version)
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX stint_definitions_number ON stint_definitions (task, number);
 
 -- Executions that did not end their run.
 CREATE TABLE stint_attempts (

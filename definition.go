@@ -1,0 +1,240 @@
+package stint
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/stint-dev/stint/internal/check"
+	"github.com/stint-dev/stint/store"
+)
+
+// A Definition is a task, or a workflow if it has Tasks, as data. It says what the options of
+// NewTask, NewWorkflow and AddTask say, with CEL expressions (package cel) where those have
+// functions. What it does is up to workers with WithHandler.
+type Definition struct {
+	Name        string `json:"name"`
+	Description string `json:"description,omitempty"`
+	// TaskOptions are those of the task, or of the workflow's run: then Retries, BackoffFactor,
+	// BackoffMax, ScheduleTimeout, SlotCost and Affinity are an error, for they are options of its
+	// tasks.
+	TaskOptions
+	// InputSchema, a JSON schema, describes the input to people and programs. It is not enforced.
+	InputSchema json.RawMessage `json:"input_schema,omitempty"`
+}
+
+// TaskOptions are the options of a task as data. Each has the meaning and the default of the
+// option of its name, such as WithRetries.
+type TaskOptions struct {
+	Queue           string            `json:"queue,omitempty"`
+	Priority        int               `json:"priority,omitempty"` // 0 means PriorityDefault
+	Retries         int               `json:"retries,omitempty"`
+	BackoffFactor   float64           `json:"backoff_factor,omitempty"` // of WithRetryBackoff
+	BackoffMax      Duration          `json:"backoff_max,omitempty"`
+	Timeout         Duration          `json:"timeout,omitempty"`
+	ScheduleTimeout Duration          `json:"schedule_timeout,omitempty"`
+	SlotCost        int               `json:"slot_cost,omitempty"`
+	Concurrency     []ConcurrencySpec `json:"concurrency,omitempty"`
+	RateLimits      []RateLimitSpec   `json:"rate_limits,omitempty"`
+	Idempotency     *IdempotencySpec  `json:"idempotency,omitempty"`
+	Affinity        []Affinity        `json:"affinity,omitempty"`
+	Sticky          string            `json:"sticky,omitempty"` // "soft" or "hard"
+	Crons           []CronSpec        `json:"crons,omitempty"`
+	Events          []string          `json:"events,omitempty"`
+	EventFilter     string            `json:"event_filter,omitempty"`  // of WithEventFilter
+	EventFilters    []EventFilterSpec `json:"event_filters,omitempty"` // see TriggerFilter
+	Metadata        map[string]string `json:"metadata,omitempty"`
+}
+
+// A Duration is a time.Duration that is text as JSON, such as "1m30s".
+type Duration time.Duration
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	*d = Duration(v)
+	return err
+}
+
+// A ConcurrencySpec is a Concurrency as data.
+type ConcurrencySpec struct {
+	// Name identifies the limit, as in Concurrency. The default is the name of the task; of the
+	// second and later ones, with their number ("task/2").
+	Name string `json:"name,omitempty"`
+	// Key is an expression for the key, a string: 'all' makes one key for all runs.
+	Key                 string   `json:"key"`
+	Max                 int      `json:"max"`
+	Strategy            Strategy `json:"strategy,omitempty"` // as JSON text: see Strategy.String
+	ReleaseWhileWaiting bool     `json:"release_while_waiting,omitempty"`
+}
+
+// A RateLimitSpec takes units from a rate limit at each start of an attempt, as WithRateLimit and
+// RateLimit do. It has Key or KeyExpr, and may have Limit or LimitExpr with a Window: then the
+// limit is created by its first use, and admits that many units each window and at most as many at
+// once. Without them the limit is the one that SetRateLimit set.
+type RateLimitSpec struct {
+	Key       string   `json:"key,omitempty"`
+	KeyExpr   string   `json:"key_expr,omitempty"`   // a string
+	Units     int      `json:"units,omitempty"`      // 0 means 1
+	UnitsExpr string   `json:"units_expr,omitempty"` // a number, whose fraction is dropped
+	Limit     int      `json:"limit,omitempty"`
+	LimitExpr string   `json:"limit_expr,omitempty"` // a number, likewise
+	Window    Duration `json:"window,omitempty"`
+}
+
+// An IdempotencySpec is what WithIdempotency says, as data.
+type IdempotencySpec struct {
+	Key       string   `json:"key"` // an expression for a string; if it is empty, the run has no key
+	TTL       Duration `json:"ttl,omitempty"`
+	UntilDone bool     `json:"until_done,omitempty"` // in place of TTL
+}
+
+// A CronSpec is a spec of WithCron, with the input of its runs.
+type CronSpec struct {
+	Spec  string          `json:"spec"`
+	Input json.RawMessage `json:"input,omitempty"` // empty means null
+}
+
+// An EventFilterSpec is a TriggerFilter that a definition declares.
+type EventFilterSpec struct {
+	Scope      string          `json:"scope"`
+	Expression string          `json:"expression"`
+	Payload    json.RawMessage `json:"payload,omitempty"`
+}
+
+// A DefinitionInfo is the newest version of a definition.
+type DefinitionInfo struct {
+	Definition
+	Version string
+	At      time.Time // when it became the newest
+	Error   string    // why it is not in force: the database was changed by other means, say
+}
+
+// Define makes d the newest version of the definition of its name, and returns the version, a digest
+// of its content. The definition is stored, and in force in all processes on the database when Define
+// returns: runs that are enqueued by EnqueueJSON take it, and its crons and events start runs whether
+// or not a worker has the task. Runs keep the version that they were made by. The crons, events and
+// event filters of the former version end; crons and filters that other calls made stay.
+//
+// To define the same content again returns the same version and writes nothing; the order of lists
+// does not count. The newest 100 versions are kept, for runs that were made by them.
+//
+// An expression has the variables input and metadata (or additional_metadata) of the run, and
+// workflow_run_id, a text that no other run has. If the one of a limit cannot be computed for a run,
+// such as for want of a field, that run fails when it starts, and its error names the expression; if
+// the one of an idempotency key cannot, EnqueueJSON returns the error.
+//
+// Errors name the field: an expression does not compile or package cel is not imported, a cron spec is
+// invalid, and what the options return. A name that this client's code defines with NewTask or
+// NewWorkflow is taken.
+func (c *Client) Define(ctx context.Context, d Definition) (version string, err error) {
+	if err := c.writable("define"); err != nil {
+		return "", err
+	}
+	if version, err = c.define(ctx, &d); err != nil {
+		return "", wrapStoreErr(fmt.Sprintf("define %q", d.Name), err)
+	}
+	return version, nil
+}
+
+func (c *Client) define(ctx context.Context, d *Definition) (version string, err error) {
+	def, err := c.defFrom(d)
+	if err != nil {
+		return "", err
+	}
+	body, version, err := d.encode()
+	if err != nil {
+		return "", err
+	}
+	if len(body) > c.cfg.maxPayload {
+		return "", fmt.Errorf("it has %d bytes as JSON: want at most %d (WithMaxPayload)", len(body), c.cfg.maxPayload)
+	}
+	def.version = version
+	dec, err := def.declaration(c)
+	if err != nil {
+		return "", err
+	}
+	dec.Program = "" // it outlives every program
+	dec.Definition = &store.Definition{Task: d.Name, Version: version, Body: body}
+	for _, f := range d.EventFilters {
+		dec.Filters = append(dec.Filters, store.TaskFilter{Task: d.Name, Scope: f.Scope, Expr: f.Expression, Payload: f.Payload})
+	}
+	if err := c.claimName(d.Name); err != nil {
+		return "", err
+	}
+	newest, _, err := c.store.Definitions(ctx, store.DefinitionQuery{Task: d.Name})
+	if err == nil && (len(newest) == 0 || newest[0].Version != version) {
+		err = c.store.Declare(ctx, c.now(), []store.Declaration{dec})
+	}
+	if err != nil {
+		return "", err
+	}
+	c.definitions.put(def, true)
+	c.restartClaims()
+	return version, nil
+}
+
+// DeleteDefinition ends the definition of that name in all processes, with its crons, events and
+// event filters, or returns ErrNotFound. Runs that it made stay, and go on with the defaults of all
+// options that apply when a run executes, such as no retries.
+func (c *Client) DeleteDefinition(ctx context.Context, name string) error {
+	err := c.writable("delete definition")
+	if err == nil {
+		err = check.Name("name", name)
+	}
+	if err != nil {
+		return wrapStoreErr("delete definition", err)
+	}
+	newest, _, err := c.store.Definitions(ctx, store.DefinitionQuery{Task: name})
+	if err == nil && len(newest) == 0 {
+		err = store.ErrNotFound
+	}
+	if err == nil {
+		err = c.store.Declare(ctx, c.now(), []store.Declaration{{Task: name, Definition: &store.Definition{}}})
+	}
+	if err != nil {
+		return wrapStoreErr(fmt.Sprintf("delete definition %q", name), err)
+	}
+	c.definitions.drop(name)
+	return nil
+}
+
+// Definitions returns the newest version of each definition of the database, by name. One that was
+// changed by other means and cannot be used has an Error. It returns an error if there are more than
+// 100,000 or they exceed 256 MiB.
+func (c *Client) Definitions(ctx context.Context) ([]DefinitionInfo, error) {
+	infos := []DefinitionInfo{}
+	var whole check.Whole
+	for q := (store.DefinitionQuery{Limit: maxPage}); ; {
+		page, more, err := c.store.Definitions(ctx, q)
+		if err != nil {
+			return nil, wrapStoreErr("list definitions", err)
+		}
+		for i := range page {
+			if err := whole.Add(page[i].Size()); err != nil {
+				return nil, fmt.Errorf("stint: list definitions: %w", err)
+			}
+			infos = append(infos, c.definitionInfo(&page[i]))
+		}
+		if !more {
+			return infos, nil
+		}
+		q.After = page[len(page)-1].Task
+	}
+}
+
+func (c *Client) definitionInfo(s *store.Definition) DefinitionInfo {
+	info := DefinitionInfo{Version: s.Version, At: s.At}
+	d, _, err := c.fromStored(s)
+	if info.Name = s.Task; d != nil {
+		info.Definition = *d
+	}
+	if err != nil {
+		info.Error = err.Error()
+	}
+	return info
+}
