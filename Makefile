@@ -1,4 +1,4 @@
-.PHONY: test torture quickstart bench check
+.PHONY: test torture quickstart bench hatchet check
 
 test: ## what the README says passes the tests, with a taste of each attack
 	go test -timeout 60m ./...
@@ -11,6 +11,9 @@ quickstart: ## the main job on real input
 
 bench: ## this library, its peers and the limit, on the same work
 	cd bench && ./run.sh
+
+hatchet: ## Hatchet's SDKs' own tests against the gateway (about 10 minutes)
+	hatchet/conformance/run.sh go
 
 check: ## everything CI does
 	bash .ci/run

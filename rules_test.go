@@ -118,14 +118,14 @@ func onlyTx(t *testing.T) bool {
 	return true
 }
 
-// eachFile calls f with every Go file of the module, and of bench.
+// eachFile calls f with every Go file of the repository, of all its modules, that is not generated.
 func eachFile(t *testing.T, f func(path string, src []byte)) {
 	t.Helper()
 	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() && (strings.HasPrefix(d.Name(), ".") && path != "." || d.Name() == "testdata") {
 			return filepath.SkipDir
 		}
-		if d.IsDir() || filepath.Ext(path) != ".go" {
+		if d.IsDir() || filepath.Ext(path) != ".go" || strings.HasSuffix(path, ".pb.go") {
 			return nil
 		}
 		src, err := os.ReadFile(path)

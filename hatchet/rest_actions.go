@@ -1,0 +1,158 @@
+package hatchet
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/stint-dev/stint"
+)
+
+// A restSelection says which runs a request acts on.
+type restSelection struct {
+	IDs    []string    `json:"externalIds"`
+	Filter *restFilter `json:"filter"`
+}
+
+type restFilter struct {
+	Since     time.Time  `json:"since"`
+	Until     *time.Time `json:"until"`
+	Statuses  []string   `json:"statuses"`
+	Workflows []string   `json:"workflowIds"`
+	Metadata  []string   `json:"additionalMetadata"`
+}
+
+const maxSelected = 10_000
+
+// actOnRuns does act to each run that a request selects, and returns the IDs of those that it changed.
+func (s *Server) actOnRuns(r *http.Request, act func(context.Context, string) (bool, error)) (any, error) {
+	var sel restSelection
+	if err := readJSON(r, &sel); err != nil {
+		return nil, err
+	}
+	ids, err := s.selected(r.Context(), &sel)
+	if err != nil {
+		return nil, err
+	}
+	done := []string{}
+	for _, id := range ids {
+		changed, err := act(r.Context(), id)
+		if err != nil {
+			return nil, err
+		}
+		if changed {
+			done = append(done, id)
+		}
+	}
+	return map[string]any{"ids": done}, nil
+}
+
+// selected returns the IDs of the runs that are selected.
+func (s *Server) selected(ctx context.Context, sel *restSelection) ([]string, error) {
+	switch {
+	case len(sel.IDs) > 0 && sel.Filter != nil:
+		return nil, invalid("want external IDs or a filter, not both")
+	case len(sel.IDs) > maxSelected:
+		return nil, invalid("%d external IDs: want at most %d", len(sel.IDs), maxSelected)
+	case sel.Filter == nil:
+		return sel.IDs, nil
+	}
+	f, err := s.runFilter(sel.Filter)
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	for f.Limit = maxPage; ; {
+		page, err := s.c.ListRuns(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		for i := range page.Runs {
+			ids = append(ids, page.Runs[i].ID)
+		}
+		if len(ids) > maxSelected {
+			return nil, invalid("the filter selects more than %d runs: narrow it", maxSelected)
+		}
+		if page.Next == "" {
+			return ids, nil
+		}
+		f.Cursor = page.Next
+	}
+}
+
+func (s *Server) runFilter(r *restFilter) (f stint.RunFilter, err error) {
+	f = stint.RunFilter{Since: r.Since, TopLevel: true}
+	if r.Until != nil {
+		f.Until = *r.Until
+	}
+	if len(r.Workflows) > 0 {
+		f.Tasks = s.names(r.Workflows)
+	}
+	if f.States, err = states(r.Statuses); err == nil {
+		f.Metadata, err = pairsOf(r.Metadata)
+	}
+	return f, err
+}
+
+// cancelRun cancels a run, and reports whether it had not ended.
+func (s *Server) cancelRun(ctx context.Context, id string) (bool, error) {
+	info, err := s.run(ctx, id)
+	if err != nil {
+		return false, err
+	}
+	if final(info.State) {
+		return false, nil
+	}
+	return true, stint.RunByID[any](s.c, id).Cancel(ctx)
+}
+
+// replayRun runs a run again, and reports whether it does. One that its worker has unloaded goes on, one that a worker has is left
+// alone.
+func (s *Server) replayRun(ctx context.Context, id string) (bool, error) {
+	info, err := s.run(ctx, id)
+	if err != nil {
+		return false, err
+	}
+	if s.evicted(info) {
+		return s.restore(ctx, id)
+	}
+	n, err := s.c.ReplayRuns(ctx, stint.RunFilter{IDs: []string{info.ID}, States: []stint.State{stint.StateSucceeded, stint.StateFailed,
+		stint.StateCanceled, stint.StateSkipped, stint.StateBlocked}})
+	return n > 0, err
+}
+
+// branch runs a durable run again from a node: what was recorded before it is kept.
+func (s *Server) branch(r *http.Request) (any, error) {
+	var body struct {
+		Run    string `json:"taskExternalId"`
+		Node   int64  `json:"nodeId"`
+		Branch int64  `json:"branchId"`
+	}
+	if err := readJSON(r, &body); err != nil {
+		return nil, err
+	}
+	if _, err := s.run(r.Context(), body.Run); err != nil {
+		return nil, err
+	}
+	entries, err := s.c.Journal(r.Context(), body.Run)
+	if err != nil {
+		return nil, err
+	}
+	step := ""
+	for i := range entries {
+		number, _, ok := strings.Cut(entries[i].Name, " ")
+		if n, err := strconv.ParseInt(number, 10, 64); err == nil && ok && entries[i].Kind == "step" && n <= body.Node &&
+			!strings.Contains(entries[i].Address, "/") {
+			step = entries[i].Name // of several children it is one operation
+		}
+	}
+	if step == "" {
+		return nil, notFound("run %s has no node %d", body.Run, body.Node)
+	}
+	if err := s.c.RestartFrom(r.Context(), body.Run, step); err != nil {
+		return nil, err
+	}
+	return map[string]any{"taskExternalId": body.Run, "nodeId": body.Node, "branchId": body.Branch + 1}, nil
+}

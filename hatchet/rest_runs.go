@@ -1,0 +1,330 @@
+package hatchet
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/hatchet/internal/wire"
+)
+
+const (
+	tenantPath = "/api/v1/tenants/{tenant}"
+	stablePath = "/api/v1/stable"
+	listPath   = stablePath + "/tenants/{tenant}"
+)
+
+// handleRuns registers what is asked of runs.
+func (s *Server) handleRuns(handle func(pattern string, h restHandler)) {
+	handle("GET "+listPath+"/workflow-runs", s.listRuns)
+	handle("GET "+listPath+"/workflow-runs/external-ids", s.listRunIDs)
+	handle("POST "+listPath+"/workflow-runs/trigger", s.triggerRun)
+	handle("GET "+stablePath+"/workflow-runs/{run}", s.getRun)
+	handle("GET "+stablePath+"/workflow-runs/{run}/status", func(r *http.Request) (any, error) {
+		info, err := s.run(r.Context(), r.PathValue("run"))
+		if err != nil {
+			return nil, err
+		}
+		if info.Workflow {
+			return s.statusOfWorkflow(r.Context(), info)
+		}
+		return statusText(info.State), nil
+	})
+	handle("GET "+stablePath+"/tasks/{run}", func(r *http.Request) (any, error) {
+		info, err := s.run(r.Context(), r.PathValue("run"))
+		if err != nil {
+			return nil, err
+		}
+		return s.restTask(info), nil
+	})
+	handle("POST "+listPath+"/tasks/cancel", func(r *http.Request) (any, error) { return s.actOnRuns(r, s.cancelRun) })
+	handle("POST "+listPath+"/tasks/replay", func(r *http.Request) (any, error) { return s.actOnRuns(r, s.replayRun) })
+	handle("POST "+stablePath+"/tasks/{run}/restore", func(r *http.Request) (any, error) {
+		ok, err := s.restore(r.Context(), r.PathValue("run"))
+		return map[string]bool{"requeued": ok}, err
+	})
+	handle("POST "+listPath+"/durable-tasks/branch", s.branch)
+	handle("GET "+tenantPath+"/workflow-runs/{run}/shape", func(r *http.Request) (any, error) {
+		info, err := s.run(r.Context(), r.PathValue("run"))
+		if err != nil {
+			return nil, err
+		}
+		return s.getDetails(r.Context(), info)
+	})
+}
+
+func (s *Server) statusOfWorkflow(ctx context.Context, info *stint.RunInfo) (any, error) {
+	tasks, err := s.taskRuns(ctx, info)
+	if err != nil {
+		return nil, err
+	}
+	return statusText(runState(info, tasks)), nil
+}
+
+// restTask returns a run as REST lists it.
+func (s *Server) restTask(info *stint.RunInfo) restTask {
+	run := s.newTaskRun(info)
+	r := restTask{Metadata: restMeta{info.ID, info.Created, updated(info)}, ID: info.ID, AdditionalMetadata: shownMetadata(info.Metadata),
+		Attempt: info.Attempt, CreatedAt: info.Created, DisplayName: run.Readable, Duration: millis(info.Started, info.Finished),
+		ErrorMessage: run.Error, FinishedAt: orNil(info.Finished), IdempotencyKey: info.Key, Input: asObject(info.Input),
+		Output: asObject(run.Output), IsEvicted: s.evicted(info), ParentTask: info.ParentID, RetryCount: max(0, info.Executions-1),
+		StartedAt: orNil(info.Started), Status: statusText(info.State), TaskExternalID: info.ID, TaskID: numberOf(info.ID),
+		TaskInsertedAt: info.Created, TenantID: s.tenant, Type: "TASK", WorkflowRunID: info.ID}
+	name, _, _ := strings.Cut(info.Task, ":")
+	r.WorkflowName, r.WorkflowID = name, idOf("workflow", name)
+	if w := s.catalog.workflow(name); w != nil {
+		r.WorkflowVersionID = w.versionID()
+	}
+	if info.Workflow {
+		r.Type = "DAG"
+	}
+	if t := run.task; t != nil {
+		r.ActionID, r.StepID, r.IsDurable, r.WorkflowRunID = t.Action, t.stepID(), t.Durable, t.workflowRun(info)
+		if !t.standalone() {
+			r.ParentTask = ""
+		}
+	}
+	return r
+}
+
+// numberOf returns a number for a run: SDKs want one, and do nothing with it.
+func numberOf(run string) int64 {
+	id, err := uuid.Parse(run)
+	if err != nil {
+		return 0
+	}
+	sec, nsec := id.Time().UnixTime()
+	return sec*1000 + nsec/1e6
+}
+
+// updated returns when a run last changed.
+func updated(info *stint.RunInfo) time.Time {
+	return slices.MaxFunc([]time.Time{info.Created, info.Started, info.Finished}, time.Time.Compare)
+}
+
+// A restDetails is a run with all that belongs to it.
+type restDetails struct {
+	Run    restRun         `json:"run"`
+	Tasks  []restTask      `json:"tasks"`
+	Events []restTaskEvent `json:"taskEvents"`
+	Shape  []restShape     `json:"shape"`
+}
+
+func (s *Server) getRun(r *http.Request) (any, error) {
+	info, err := s.run(r.Context(), r.PathValue("run"))
+	if err != nil {
+		return nil, err
+	}
+	return s.getDetails(r.Context(), info)
+}
+
+func (s *Server) getDetails(ctx context.Context, info *stint.RunInfo) (any, error) {
+	tasks, err := s.taskRuns(ctx, info)
+	if err != nil {
+		return nil, err
+	}
+	whole := s.restTask(info)
+	d := restDetails{Tasks: []restTask{}, Events: []restTaskEvent{}, Shape: s.shapeOf(info, tasks)}
+	d.Run = restRun{Metadata: whole.Metadata, ID: info.ID, Status: statusText(runState(info, tasks)), StartedAt: whole.StartedAt,
+		FinishedAt: whole.FinishedAt, CreatedAt: info.Created, Duration: whole.Duration, TenantID: s.tenant,
+		AdditionalMetadata: whole.AdditionalMetadata, DisplayName: whole.DisplayName, WorkflowID: whole.WorkflowID,
+		WorkflowVersionID: whole.WorkflowVersionID, Input: whole.Input, Output: whole.Output, ErrorMessage: whole.ErrorMessage,
+		ParentTask: whole.ParentTask}
+	for i := range tasks {
+		if tasks[i].info == nil {
+			continue
+		}
+		d.Tasks = append(d.Tasks, s.restTask(tasks[i].info))
+		d.Events = append(d.Events, s.timelineOf(&tasks[i])...)
+	}
+	return d, nil
+}
+
+func (s *Server) shapeOf(info *stint.RunInfo, tasks []taskRun) []restShape {
+	shape := []restShape{}
+	for i := range tasks {
+		t := &tasks[i]
+		item := restShape{TaskExternalID: t.id(info.ID), StepID: idOf("step", info.Task), TaskName: t.Readable, Children: []string{}}
+		if info.Workflow {
+			item.StepID = idOf("step", info.Task+":"+t.Readable)
+			for j := range info.Tasks {
+				if slices.Contains(info.Tasks[j].Parents, t.Readable) {
+					item.Children = append(item.Children, idOf("step", info.Task+":"+info.Tasks[j].Name))
+				}
+			}
+		}
+		shape = append(shape, item)
+	}
+	return shape
+}
+
+// timelineOf returns how a task's run went, as REST names it.
+func (s *Server) timelineOf(t *taskRun) []restTaskEvent {
+	names := map[stint.State]string{stint.StateScheduled: "RETRYING", stint.StateQueued: "QUEUED", stint.StateRunning: "STARTED",
+		stint.StateWaiting: "DURABLE_EVICTED", stint.StateBlocked: "REQUEUED_NO_WORKER", stint.StateSucceeded: "FINISHED",
+		stint.StateFailed: "FAILED", stint.StateCanceled: "CANCELLED", stint.StateSkipped: "SKIPPED"}
+	var events []restTaskEvent
+	for i, e := range t.info.Timeline {
+		ev := restTaskEvent{ID: int64(i + 1), TaskID: t.ID, Timestamp: e.At, Type: names[e.State], Message: e.State.String(),
+			ErrorMessage: e.Error, TaskName: t.Readable, RetryCount: max(0, e.Attempt-1), Attempt: e.Attempt}
+		if isUUID(e.Worker) {
+			ev.WorkerID = e.Worker
+		}
+		events = append(events, ev)
+	}
+	return events
+}
+
+// states returns those that a status stands for.
+func states(texts []string) (found []stint.State, err error) {
+	all := map[string][]stint.State{
+		"QUEUED":    {stint.StateScheduled, stint.StateQueued, stint.StateBlocked},
+		"RUNNING":   {stint.StateRunning, stint.StateWaiting},
+		"COMPLETED": {stint.StateSucceeded, stint.StateSkipped}, "FAILED": {stint.StateFailed}, "CANCELLED": {stint.StateCanceled},
+	}
+	for _, text := range texts {
+		some, ok := all[strings.ToUpper(text)]
+		if !ok {
+			return nil, invalid("status %.100q is unknown", text)
+		}
+		found = append(found, some...)
+	}
+	return found, nil
+}
+
+// filterOf returns the filter of a request for runs.
+func (s *Server) filterOf(q url.Values) (f stint.RunFilter, err error) {
+	if f.Since, err = timeOf(q, "since"); err != nil {
+		return f, err
+	}
+	if f.Until, err = timeOf(q, "until"); err != nil {
+		return f, err
+	}
+	if f.States, err = states(q["statuses"]); err != nil {
+		return f, err
+	}
+	if f.Metadata, err = pairsOf(q["additional_metadata"]); err != nil {
+		return f, err
+	}
+	f.ParentID = q.Get("parent_task_external_id")
+	if ids := q["workflow_ids"]; len(ids) > 0 {
+		f.Tasks = s.names(ids)
+	}
+	if id := q.Get("triggering_event_external_id"); id != "" {
+		f.Metadata[stint.MetaEvent] = id
+	}
+	for _, unserved := range []string{"running_filter", "idempotency_keys"} {
+		if v := q.Get(unserved); v != "" && v != "ALL" {
+			return f, &restError{http.StatusNotImplemented, unserved + ": stint does not filter by it"}
+		}
+	}
+	return f, nil
+}
+
+// names returns the names of the workflows with the IDs; never nil.
+func (s *Server) names(ids []string) []string {
+	names := []string{}
+	for _, w := range s.catalog.all() {
+		if slices.Contains(ids, w.id()) {
+			names = append(names, w.Name)
+		}
+	}
+	return names
+}
+
+// listRuns lists runs, newest first: of tasks, or else those that are not a task of a workflow's run.
+func (s *Server) listRuns(r *http.Request) (any, error) {
+	rows, more, p, err := s.findRuns(r)
+	if err != nil {
+		return nil, err
+	}
+	tasks := make([]restTask, len(rows))
+	for i := range rows {
+		tasks[i] = s.restTask(&rows[i])
+	}
+	return restList{p.page(more), tasks}, nil
+}
+
+func (s *Server) listRunIDs(r *http.Request) (any, error) {
+	rows, _, _, err := s.findRuns(r)
+	if err != nil {
+		return nil, err
+	}
+	ids := []string{}
+	for i := range rows {
+		ids = append(ids, rows[i].ID)
+	}
+	return ids, nil
+}
+
+// findRuns returns the page of runs that a request asks for, and whether there are more.
+func (s *Server) findRuns(r *http.Request) (rows []stint.RunInfo, more bool, p pageQuery, err error) {
+	q := r.URL.Query()
+	if p, err = newPageQuery(q); err != nil {
+		return nil, false, p, err
+	}
+	f, err := s.filterOf(q)
+	if err != nil {
+		return nil, false, p, err
+	}
+	onlyTasks, worker := q.Get("only_tasks") == "true", q.Get("worker_id")
+	f.Limit = maxPage
+	for skip := p.offset; ; {
+		page, err := s.c.ListRuns(r.Context(), f)
+		if err != nil {
+			return nil, false, p, err
+		}
+		for i := range page.Runs {
+			run := &page.Runs[i]
+			isPart := strings.Contains(run.Task, ":")
+			switch {
+			case onlyTasks && run.Workflow, !onlyTasks && isPart && f.ParentID == "", worker != "" && run.Worker != worker:
+			case skip > 0:
+				skip--
+			case len(rows) == p.limit:
+				return rows, true, p, nil
+			default:
+				rows = append(rows, *run)
+			}
+		}
+		if page.Next == "" {
+			return rows, false, p, nil
+		}
+		f.Cursor = page.Next
+	}
+}
+
+// triggerRun starts a run.
+func (s *Server) triggerRun(r *http.Request) (any, error) {
+	var body struct {
+		Name     string          `json:"workflowName"`
+		Input    json.RawMessage `json:"input"`
+		Metadata json.RawMessage `json:"additionalMetadata"`
+		Priority *int32          `json:"priority"`
+		OnlyID   bool            `json:"return_only_id"`
+	}
+	if err := readJSON(r, &body); err != nil {
+		return nil, err
+	}
+	meta := string(body.Metadata)
+	if meta == "null" {
+		meta = ""
+	}
+	got, err := rpc{Server: s}.TriggerWorkflow(r.Context(), &wire.TriggerWorkflowRequest{Name: body.Name, Input: string(body.Input),
+		AdditionalMetadata: &meta, Priority: body.Priority})
+	if err != nil {
+		return nil, err
+	}
+	info, err := s.run(r.Context(), got.WorkflowRunId)
+	if err != nil {
+		return nil, err
+	}
+	return s.getDetails(r.Context(), info)
+}

@@ -1,0 +1,157 @@
+package hatchet
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/hatchet/internal/wire"
+)
+
+// SubscribeToWorkflowRuns sends the results of the runs that the caller names, when they have ended.
+func (s rpc) SubscribeToWorkflowRuns(stream grpc.BidiStreamingServer[wire.SubscribeToWorkflowRunsRequest, wire.WorkflowRunEvent]) error {
+	ctx, cancel := context.WithCancel(stream.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	defer context.AfterFunc(s.ctx, cancel)()
+	if err := stream.SendHeader(nil); err != nil {
+		return err
+	}
+	r := resultStream{s: s.Server, stream: stream, fail: cancel, waits: map[string]bool{}}
+	for {
+		req, err := stream.Recv()
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case s.ctx.Err() != nil:
+			return errEnds
+		case err != nil:
+			return err
+		}
+		started, err := r.begin(req.WorkflowRunId)
+		if err != nil {
+			return err
+		}
+		if started {
+			wg.Go(func() { r.wait(ctx, req.WorkflowRunId) })
+		}
+	}
+}
+
+// A resultStream is a stream of results, and the runs that it waits for.
+type resultStream struct {
+	s      *Server
+	stream grpc.BidiStreamingServer[wire.SubscribeToWorkflowRunsRequest, wire.WorkflowRunEvent]
+	fail   context.CancelFunc
+
+	mu    sync.Mutex
+	waits map[string]bool
+	send  sync.Mutex
+}
+
+// begin reports whether a wait for the run is to begin: one that goes on will answer too.
+func (r *resultStream) begin(run string) (bool, error) {
+	if !isUUID(run) {
+		return false, invalid("workflow_run_id %.100q is not a UUID", run)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.waits) >= r.s.opts.MaxWaits {
+		return false, status.Error(codes.ResourceExhausted, "this stream waits for too many runs: raise Options.MaxWaits")
+	}
+	if r.waits[run] {
+		return false, nil
+	}
+	r.waits[run] = true
+	return true, nil
+}
+
+// wait sends the result of a run when it has ended.
+func (r *resultStream) wait(ctx context.Context, run string) {
+	err := r.s.awaitEnd(ctx, run)
+	r.mu.Lock()
+	delete(r.waits, run)
+	r.mu.Unlock()
+	if err != nil {
+		return // the stream ends, or the database is closed
+	}
+	e, err := r.s.resultOf(ctx, run)
+	if err == nil {
+		r.send.Lock()
+		defer r.send.Unlock()
+		err = r.stream.Send(e)
+	}
+	if err != nil {
+		r.fail()
+	}
+}
+
+// awaitEnd waits until a run has ended. One that does not exist yet may still come.
+func (s *Server) awaitEnd(ctx context.Context, run string) error {
+	var at uint64
+	for {
+		_, err := stint.RunByID[json.RawMessage](s.c, run).Wait(ctx)
+		var failed *stint.TaskError
+		if err == nil || errors.As(err, &failed) || errors.Is(err, stint.ErrSkipped) {
+			return nil
+		}
+		if !errors.Is(err, stint.ErrNotFound) {
+			return err
+		}
+		if at, err = s.c.Changed(ctx, at); err != nil {
+			return err
+		}
+	}
+}
+
+// resultOf returns the results of the tasks of a run that has ended.
+func (s *Server) resultOf(ctx context.Context, run string) (*wire.WorkflowRunEvent, error) {
+	info, err := s.c.GetRun(ctx, run)
+	if err != nil {
+		return nil, err
+	}
+	e := &wire.WorkflowRunEvent{WorkflowRunId: run, EventTimestamp: timestamppb.New(info.Finished)}
+	tasks, err := s.taskRuns(ctx, info)
+	if err != nil {
+		return nil, err
+	}
+	for i := range tasks {
+		t, id := &tasks[i], tasks[i].id(run)
+		result := &wire.TaskResult{TaskRunExternalId: id, TaskName: t.Readable, JobRunId: id}
+		if t.Error != "" {
+			result.Error = proto.String(t.Error)
+		} else {
+			result.Output = proto.String(string(t.Output))
+		}
+		e.Results = append(e.Results, result)
+	}
+	s.fit(e)
+	return e, nil
+}
+
+// fit shortens errors, and then drops all results, until a message is one that may be sent. SDKs ask for what is
+// missing by REST.
+func (s *Server) fit(e *wire.WorkflowRunEvent) {
+	const room = 1 << 10
+	if proto.Size(e) <= s.opts.MaxMessage-room {
+		return
+	}
+	for _, r := range e.Results {
+		if r.Error != nil && len(*r.Error) > room {
+			r.Error = proto.String((*r.Error)[:room])
+		}
+	}
+	if proto.Size(e) > s.opts.MaxMessage-room {
+		e.Results = nil
+	}
+}

@@ -1,0 +1,186 @@
+package hatchet
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/hatchet/internal/wire"
+)
+
+// textCanceled is the error of a run that was canceled: SDKs take an empty one for none.
+const textCanceled = "task was cancelled"
+
+// A taskRun is the run of a task, as part of a workflow's run or by itself.
+type taskRun struct {
+	ID, Readable, Error string // ID "": it has not begun
+	State               stint.State
+	Output              json.RawMessage
+	info                *stint.RunInfo // of the run; nil if there is none yet
+	task                *task          // nil: of the host
+}
+
+// taskRuns returns the runs of a run's tasks, parents first: itself, unless it is of a workflow.
+func (s *Server) taskRuns(ctx context.Context, info *stint.RunInfo) ([]taskRun, error) {
+	if !info.Workflow {
+		return []taskRun{s.newTaskRun(info)}, nil
+	}
+	runs := make([]taskRun, 0, len(info.Tasks))
+	for i := range info.Tasks {
+		t := &info.Tasks[i]
+		name := info.Task + ":" + t.Name
+		if t.RunID == "" {
+			run := taskRun{Readable: t.Name, State: t.State, Error: t.Error, task: s.catalog.task(name)}
+			run.explain(nil)
+			runs = append(runs, run)
+			continue
+		}
+		of, err := s.c.GetRun(ctx, t.RunID)
+		if err != nil {
+			return nil, err
+		}
+		runs = append(runs, s.newTaskRun(of))
+	}
+	return runs, nil
+}
+
+func (s *Server) newTaskRun(info *stint.RunInfo) taskRun {
+	t := taskRun{ID: info.ID, Readable: info.Task, State: info.State, Error: info.Error, info: info, task: s.catalog.task(info.Task)}
+	if t.task != nil {
+		t.Readable = t.task.Readable
+	}
+	t.explain(info.Output)
+	return t
+}
+
+// explain sets what SDKs are told of how the run ended: an output, or an error that is not empty.
+func (t *taskRun) explain(output json.RawMessage) {
+	switch t.State {
+	case stint.StateSucceeded:
+		t.Output, t.Error = output, ""
+	case stint.StateSkipped:
+		t.Output, t.Error = json.RawMessage(`{"skipped":true}`), ""
+	case stint.StateFailed:
+		if t.Error == "" {
+			t.Error = "task failed"
+		}
+	case stint.StateCanceled:
+		if t.Error == "" {
+			t.Error = textCanceled
+		} else {
+			t.Error = textCanceled + ": " + t.Error
+		}
+	}
+}
+
+// final reports whether a state is one in which a run stays.
+func final(st stint.State) bool {
+	switch st {
+	case stint.StateSucceeded, stint.StateFailed, stint.StateCanceled, stint.StateSkipped:
+		return true
+	}
+	return false
+}
+
+// statusOfState returns the protocol's status of a run.
+func statusOfState(st stint.State) wire.RunStatus {
+	switch st {
+	case stint.StateRunning, stint.StateWaiting:
+		return wire.RunStatus_RUN_RUNNING
+	case stint.StateSucceeded, stint.StateSkipped:
+		return wire.RunStatus_RUN_COMPLETED
+	case stint.StateFailed:
+		return wire.RunStatus_RUN_FAILED
+	case stint.StateCanceled:
+		return wire.RunStatus_RUN_CANCELLED
+	}
+	return wire.RunStatus_RUN_QUEUED
+}
+
+// statusText returns the protocol's name of a run's status.
+func statusText(st stint.State) string {
+	return [...]string{"QUEUED", "RUNNING", "COMPLETED", "FAILED", "CANCELLED"}[statusOfState(st)]
+}
+
+// evicted reports whether the SDK has unloaded a durable run while it waits. It is RUNNING all the same.
+func (s *Server) evicted(info *stint.RunInfo) bool {
+	e := s.execution(info.ID, nil)
+	if e == nil {
+		return false
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.evicted && !e.finished
+}
+
+// runState returns the state that a run is shown in: that of a workflow is running once a task of it has begun.
+func runState(info *stint.RunInfo, tasks []taskRun) stint.State {
+	if !info.Workflow || final(info.State) {
+		return info.State
+	}
+	for i := range tasks {
+		if tasks[i].State != stint.StateBlocked && tasks[i].State != stint.StateQueued && tasks[i].State != stint.StateScheduled {
+			return stint.StateRunning
+		}
+	}
+	return stint.StateQueued
+}
+
+// GetRunDetails returns a workflow's run and the runs of its tasks.
+func (s rpc) GetRunDetails(ctx context.Context, r *wire.GetRunDetailsRequest) (*wire.GetRunDetailsResponse, error) {
+	info, err := s.run(ctx, r.ExternalId)
+	if err != nil {
+		return nil, err
+	}
+	tasks, err := s.taskRuns(ctx, info)
+	if err != nil {
+		return nil, err
+	}
+	meta, err := json.Marshal(shownMetadata(info.Metadata))
+	if err != nil {
+		return nil, err
+	}
+	resp := &wire.GetRunDetailsResponse{Input: info.Input, Status: statusOfState(runState(info, tasks)), Done: final(info.State),
+		AdditionalMetadata: meta, TaskRuns: make(map[string]*wire.TaskRunDetail, len(tasks))}
+	for i := range tasks {
+		t := &tasks[i]
+		d := &wire.TaskRunDetail{ExternalId: t.id(info.ID), Status: statusOfState(t.State), Output: t.Output, ReadableId: t.Readable,
+			IsEvicted: t.info != nil && s.evicted(t.info)}
+		if t.Error != "" {
+			d.Error = proto.String(t.Error)
+		}
+		resp.IsEvicted = resp.IsEvicted || d.IsEvicted
+		resp.TaskRuns[t.Readable] = d
+	}
+	return resp, nil
+}
+
+// id returns the ID of the task's run. One that has not begun has none yet; it gets one that belongs to nothing.
+func (t *taskRun) id(workflowRun string) string {
+	if t.ID != "" {
+		return t.ID
+	}
+	return idOf("unstarted", workflowRun, t.Readable)
+}
+
+// run returns a run, or that of an error that names the ID.
+func (s *Server) run(ctx context.Context, id string) (*stint.RunInfo, error) {
+	info, err := s.c.GetRun(ctx, id)
+	if errors.Is(err, stint.ErrNotFound) {
+		return nil, notFound("no run has the ID %.100s", id)
+	}
+	return info, err
+}
+
+// millis returns how long a run took in milliseconds, or nil if it has not ended.
+func millis(start, end time.Time) *int64 {
+	if start.IsZero() || end.IsZero() {
+		return nil
+	}
+	d := end.Sub(start).Milliseconds()
+	return &d
+}
