@@ -196,6 +196,10 @@ func toServer(v any, kind string) any {
 		if kind == "boolean" {
 			return x != 0
 		}
+	case []byte:
+		if x == nil { // the driver's empty blob: NULL has no type
+			return []byte{}
+		}
 	case string:
 		if strings.IndexByte(x, 0) < 0 && utf8.ValidString(x) {
 			return x
