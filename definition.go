@@ -20,6 +20,11 @@ type Definition struct {
 	// BackoffMax, ScheduleTimeout, SlotCost and Affinity are an error, for they are options of its
 	// tasks.
 	TaskOptions
+	// Tasks are those of a workflow, in any order.
+	Tasks []TaskSpec `json:"tasks,omitempty"`
+	// OnFailure, of a workflow, runs once as soon as a task of a run has failed for good, as
+	// Workflow.OnFailure says. Its runs are of the task "workflow:on-failure", whatever its Name.
+	OnFailure *TaskSpec `json:"on_failure,omitempty"`
 	// InputSchema, a JSON schema, describes the input to people and programs. It is not enforced.
 	InputSchema json.RawMessage `json:"input_schema,omitempty"`
 }
@@ -128,8 +133,8 @@ type DefinitionInfo struct {
 // such as for want of a field, that run fails when it starts, and its error names the expression; if
 // the one of an idempotency key cannot, EnqueueJSON returns the error.
 //
-// Errors name the field: an expression does not compile or package cel is not imported, a cron spec is
-// invalid, and what the options return. A name that this client's code defines with NewTask or
+// Errors name the field: a parent is unknown, parents are a cycle, an expression does not compile or
+// package cel is not imported, a cron spec is invalid, and what the options return. A name that this client's code defines with NewTask or
 // NewWorkflow is taken.
 func (c *Client) Define(ctx context.Context, d Definition) (version string, err error) {
 	if err := c.writable("define"); err != nil {

@@ -41,7 +41,16 @@ func (d *Definition) encode() (body []byte, version string, err error) {
 }
 
 // sort orders the lists whose order does not count.
-func (d *Definition) sort() { d.TaskOptions.sort() }
+func (d *Definition) sort() {
+	d.TaskOptions.sort()
+	for i := range d.Tasks {
+		d.Tasks[i].sort()
+	}
+	slices.SortStableFunc(d.Tasks, func(a, b TaskSpec) int { return cmp.Compare(a.Name, b.Name) })
+	if d.OnFailure != nil {
+		d.OnFailure.sort()
+	}
+}
 
 func (o *TaskOptions) sort() {
 	slices.Sort(o.Events)
@@ -68,10 +77,8 @@ type fieldOption struct {
 	option func() TaskOption
 }
 
-// options returns the options of a task or workflow that fields stand for. Their errors name the field.
-func (o *TaskOptions) options() []TaskOption {
-	var all []TaskOption
-	for _, f := range []fieldOption{
+func (o *TaskOptions) fields() []fieldOption {
+	return []fieldOption{
 		{"queue", o.Queue != "", func() TaskOption { return WithQueue(o.Queue) }},
 		{"priority", o.Priority != 0, func() TaskOption { return WithPriority(o.Priority) }},
 		{"retries", o.Retries != 0, func() TaskOption { return WithRetries(o.Retries) }},
@@ -90,7 +97,13 @@ func (o *TaskOptions) options() []TaskOption {
 		{"concurrency", len(o.Concurrency) > 0, func() TaskOption { return withConcurrencySpecs(o.Concurrency) }},
 		{"rate_limits", len(o.RateLimits) > 0, func() TaskOption { return withRateLimitSpecs(o.RateLimits) }},
 		{"idempotency", o.Idempotency != nil, func() TaskOption { return withIdempotencySpec(o.Idempotency) }},
-	} {
+	}
+}
+
+// options returns the options of a task or workflow that fields stand for. Their errors name the field.
+func (o *TaskOptions) options() []TaskOption {
+	var all []TaskOption
+	for _, f := range o.fields() {
 		if f.is {
 			all = append(all, taskOption(func(c *taskConfig) error {
 				if err := f.option().applyTask(c); err != nil {

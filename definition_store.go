@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -57,14 +58,6 @@ func (ds *definitions) isWorkflow(name string) bool {
 	return d != nil && d.workflow != nil
 }
 
-// within returns the definition of a task, which is d's own or of one of d's tasks; nil: there is none.
-func (d *taskDef) within(task string) *taskDef {
-	if d.name == task {
-		return d
-	}
-	return nil
-}
-
 func (ds *definitions) at(v versionOf) *taskDef {
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
@@ -82,7 +75,14 @@ func (c *Client) defFrom(d *Definition) (*taskDef, error) {
 	if len(d.InputSchema) > 0 && !json.Valid(d.InputSchema) {
 		return nil, errors.New("input_schema: it is not JSON")
 	}
-	def, err := c.dataTask(d.Name, d.options())
+	if d.OnFailure != nil && len(d.Tasks) == 0 {
+		return nil, errors.New("on_failure: it is of a workflow, which has tasks")
+	}
+	build := func() (*taskDef, error) { return c.dataTask(d.Name, d.options()) }
+	if len(d.Tasks) > 0 {
+		build = func() (*taskDef, error) { return c.workflowFrom(d) }
+	}
+	def, err := build()
 	if err != nil {
 		return nil, err
 	}
@@ -92,6 +92,9 @@ func (c *Client) defFrom(d *Definition) (*taskDef, error) {
 
 // dataTask returns a task without a function.
 func (c *Client) dataTask(name string, opts []TaskOption) (*taskDef, error) {
+	if err := check.Name("name", name); err != nil {
+		return nil, err
+	}
 	def, err := newTaskDef[json.RawMessage, json.RawMessage](c, name, nil, opts)
 	if err != nil {
 		return nil, err
@@ -114,6 +117,17 @@ func (c *Client) dataTask(name string, opts []TaskOption) (*taskDef, error) {
 // setExprs gathers the expressions of a definition's runs, and has them computed when one is made.
 func (d *taskDef) setExprs() {
 	x := &store.Exprs{Key: d.cfg.keyExpr, KeyTTL: d.cfg.keyTTL, Limits: d.cfg.limitExprs}
+	if w := d.workflow; w != nil {
+		x.Tasks = map[int][]store.LimitExpr{}
+		for i, n := range w.nodes {
+			own := n.def.cfg.limitExprs
+			if len(own) > 0 {
+				x.Tasks[i] = own
+			}
+			// The workflow's run itself is not executed: its tasks find out what cannot be computed of it.
+			n.def.exprs = &store.Exprs{Key: x.Key, Limits: slices.Concat(x.Limits, own)}
+		}
+	}
 	if x.Key != "" || len(x.Limits) > 0 || len(x.Tasks) > 0 {
 		d.exprs = x
 	}

@@ -186,7 +186,7 @@ func (e *execution) outcomeOf(out []byte, err error, cause error) (store.Outcome
 		return e.failedOutcome(o, timeoutError(e.def.cfg.timeout, err))
 	case err == nil:
 		if len(e.run.Tests) > 0 {
-			o.Tests = e.def.node.evaluate(e.run.Tests, out)
+			o.Tests = e.def.node.evaluate(e.run.Tests, e.run.Input, out)
 		}
 	case errors.Is(cause, ErrShutdown):
 		o.To, o.Uncounted, o.Output = store.Queued, true, nil

@@ -184,21 +184,6 @@ func (w *Worker) readDefinitions(ctx context.Context) error {
 	return nil
 }
 
-// checked returns a handler that fails the runs of a definition whose key or limits cannot be computed.
-func (d *taskDef) checked(h Handler) Handler {
-	if d.exprs == nil {
-		return h
-	}
-	return func(ctx context.Context, input []byte) ([]byte, error) {
-		if e := executionOf(ctx); e != nil {
-			if err := d.exprs.Check(input, e.run.Metadata); err != nil && !errors.Is(err, store.ErrNoFilters) {
-				return nil, NonRetryable(errorf("stint: %w", err))
-			}
-		}
-		return h(ctx, input)
-	}
-}
-
 // handledTasks returns the tasks and workflows that the worker has handlers for.
 func (w *Worker) handledTasks() []string {
 	c := w.c

@@ -91,7 +91,7 @@ type node struct {
 	name  string
 	def   *taskDef
 	graph store.GraphTask
-	tests map[string]func([]byte) (bool, error) // predicates on its output, by name
+	tests map[string]func(input, output []byte) (bool, error) // predicates on its output, by name
 }
 
 // NewWorkflow defines a workflow without tasks.
@@ -149,9 +149,9 @@ func AddTask[In, Out any](w *Workflow[In], name string, fn func(context.Context,
 	if err != nil {
 		fail("%v", err)
 	}
-	n := &node{w: w.def, name: name, def: def, tests: map[string]func([]byte) (bool, error){}}
+	n := &node{w: w.def, name: name, def: def, tests: map[string]func(input, output []byte) (bool, error){}}
 	def.node = n
-	if err := w.def.addNode(n); err != nil {
+	if err := w.def.addNode(n, w.def.c.registerTask); err != nil {
 		fail("%v", err)
 	}
 	return &Node[Out]{n}
@@ -166,7 +166,8 @@ func (w *workflowDef) taskOptions(own []TaskOption) []TaskOption {
 	return append(append([]TaskOption{shared}, w.cfg.defaults...), own...)
 }
 
-func (w *workflowDef) addNode(n *node) error {
+// addNode adds a task to the graph, after register has taken its name; nil: it is in no table of the client.
+func (w *workflowDef) addNode(n *node, register func(*taskDef) error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.graph != nil {
@@ -203,8 +204,10 @@ func (w *workflowDef) addNode(n *node) error {
 	if err := n.buildConditions(); err != nil {
 		return err
 	}
-	if err := w.c.registerTask(n.def); err != nil {
-		return err
+	if register != nil {
+		if err := register(n.def); err != nil {
+			return err
+		}
 	}
 	w.nodes = append(w.nodes, n)
 	return nil

@@ -33,7 +33,7 @@ type Condition struct {
 // A predicate is a function of the app on a parent's output.
 type predicate struct {
 	on *node
-	fn func([]byte) (bool, error)
+	fn func(input, output []byte) (bool, error)
 }
 
 // SleepFor is true d after the parents have ended.
@@ -134,7 +134,7 @@ func ParentOutput[T any](n *Node[T], f func(T) bool) Condition {
 	if n == nil || f == nil {
 		return Condition{err: errors.New("ParentOutput: want a task and a function")}
 	}
-	return Condition{test: &predicate{n.n, func(output []byte) (ok bool, err error) {
+	return Condition{test: &predicate{n.n, func(_, output []byte) (ok bool, err error) {
 		err = guarded(func() error {
 			var out T
 			if err := n.n.w.c.unmarshal(output, &out); err != nil {
@@ -285,7 +285,7 @@ func (c *Condition) build(test func(*Condition, *store.Condition) error) (s stor
 }
 
 // evaluate calls the predicates that the run's graph names on an output.
-func (n *node) evaluate(names []string, output []byte) []store.TestResult {
+func (n *node) evaluate(names []string, input, output []byte) []store.TestResult {
 	results := make([]store.TestResult, len(names))
 	for i, name := range names {
 		fn := n.tests[name]
@@ -293,7 +293,7 @@ func (n *node) evaluate(names []string, output []byte) []store.TestResult {
 			results[i].Error = fmt.Sprintf("condition %s on the output of task %q is not in the code any more", name, n.name)
 			continue
 		}
-		ok, err := fn(output)
+		ok, err := fn(input, output)
 		results[i].OK = ok
 		if err != nil {
 			results[i].Error = fmt.Sprintf("condition %s on the output of task %q: %s", name, n.name, errorText(err))
