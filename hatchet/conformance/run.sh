@@ -27,19 +27,19 @@ start_server() {
 	. "$dir/env"
 }
 
-# build_go compiles the Go SDK's tests, once.
+# build_go compiles a copy of the Go SDK's tests, once.
 build_go() {
 	[ ! -x "$cache/e2e.test" ] || return 0
-	mkdir -p "$cache/go"
-	[ -f "$cache/go/go.mod" ] || (cd "$cache/go" && go mod init conformance 2>/dev/null)
+	mkdir -p "$cache/go/e2e"
 	(
 		cd "$cache/go"
+		[ -f go.mod ] || go mod init conformance
 		go get "github.com/hatchet-dev/hatchet/sdks/go/e2e@$version"
-		worker=$(go list -m -f '{{.Dir}}' github.com/hatchet-dev/hatchet)/sdks/go/e2e/worker.go
 		# Its worker registers workflows of several tasks too, which are not served yet.
-		sed -E '/^\t\t\ttest(DurableWorkflow|DagChildWorkflow|DAGPayloadWorkflow),$/d' "$worker" >worker.go.txt
-		printf '{"Replace": {"%s": "%s"}}\n' "$worker" "$PWD/worker.go.txt" >overlay.json
-		go test -c -tags e2e -overlay overlay.json -o "$cache/e2e.test" github.com/hatchet-dev/hatchet/sdks/go/e2e
+		for f in "$(go list -m -f '{{.Dir}}' github.com/hatchet-dev/hatchet)"/sdks/go/e2e/*.go; do
+			sed -E '/^\t\t\ttest(DurableWorkflow|DagChildWorkflow|DAGPayloadWorkflow),$/d' "$f" >"e2e/$(basename "$f")"
+		done
+		GOFLAGS=-mod=mod go test -c -tags e2e -o "$cache/e2e.test" ./e2e
 	)
 }
 
