@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/internal/check"
+	"github.com/stint-dev/stint/internal/journal"
 	"github.com/stint-dev/stint/internal/jsonx"
 	"github.com/stint-dev/stint/internal/near"
 	"github.com/stint-dev/stint/internal/text"
@@ -369,6 +370,28 @@ func (c *Client) RestartFrom(ctx context.Context, runID, stepName string) error 
 		return err
 	}
 	_, err = c.store.ChangeRun(ctx, c.now(), id, store.RunChange{Kind: store.RunRestart, At: at})
+	return wrapStoreErr("restart", err)
+}
+
+// RestartAt is RestartFrom at any durable call of the handler itself: the Address of an entry
+// of its journal, such as "3". The calls before it are kept. The address after the last entry
+// keeps all, so that the handler replays what it did and ends anew.
+func (c *Client) RestartAt(ctx context.Context, runID, address string) error {
+	if err := c.writable("restart"); err != nil {
+		return err
+	}
+	id, err := parseID(runID)
+	if err != nil {
+		return err
+	}
+	at, err := journal.ParseAddress(address)
+	if err != nil {
+		return errorf("stint: restart: %w", err)
+	}
+	if at.Scope != "" {
+		return fmt.Errorf("stint: restart: %q is within a branch: want an address of the handler itself, as that of the branch", address)
+	}
+	_, err = c.store.ChangeRun(ctx, c.now(), id, store.RunChange{Kind: store.RunRestart, At: store.Address(at)})
 	return wrapStoreErr("restart", err)
 }
 

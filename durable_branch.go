@@ -17,7 +17,9 @@ import (
 type Future[T any] struct {
 	f   *future
 	get func() (T, error) // outside of a run, or if the branch could not start
-	err error             // why it could not start
+	// decode returns the result of an entry that is not a value of the app's; nil: it is.
+	decode func(*scope, *store.Entry) (T, error)
+	err    error // why it could not start
 }
 
 // future is a Future without its type.
@@ -28,6 +30,10 @@ type future struct {
 	entry   store.Entry
 	err     error // as the branch returned it
 	waiting []*parked
+
+	// Of StartWait: it is no branch, and its scope is the one that it was begun in.
+	isWait bool
+	ended  chan struct{} // closed when it is done; nil of a branch
 }
 
 // Go starts a branch: fn runs concurrently with what follows, and its result is recorded. fn
@@ -215,10 +221,14 @@ func (f *Future[T]) Wait(ctx context.Context) (T, error) {
 			return out, err
 		}
 	}
+	sc.e.durable.sawWait(f.f)
 	sc.advanceTo(f.f.entry.At)
 	if f.f.err != nil {
 		sc.e.durable.markSeen(f.f)
 		return out, sc.seenError(store.Address{}, f.f.err) // it names the branch's entry
+	}
+	if f.decode != nil {
+		return f.decode(sc, &f.f.entry)
 	}
 	sc.decodeEntry(&f.f.entry, &out)
 	return out, nil

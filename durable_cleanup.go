@@ -191,7 +191,7 @@ func (sc *scope) interruptedErr(ctx context.Context, w *waitSpec) error {
 		return cause
 	}
 	from := sc.lastSeq
-	if w.child != (store.ID{}) || w.futures != nil { // these waits are not calls
+	if w.child != (store.ID{}) || w.futures != nil || w.suspends { // these waits are not calls
 		from++
 	}
 	d := sc.e.durable

@@ -39,6 +39,12 @@ type durableRun struct {
 	handlerReturned   bool  // the handler has returned
 	versions          map[string]bool
 	notes             map[string]bool // by scope
+	// openWaits are those of StartWait whose end the handler has not seen. waitCtx ends with the execution; nil
+	// before the first of them.
+	openWaits map[*future]struct{}
+	waitCtx   context.Context
+	stopWaits context.CancelFunc
+	waiters   sync.WaitGroup
 	undoState
 	goroutines sync.WaitGroup
 }
@@ -126,7 +132,7 @@ func (sc *scope) leave() { sc.busy.Store(false) }
 
 func newDurableRun(e *execution, entries []store.Entry) *durableRun {
 	d := &durableRun{e: e, live: 1, parked: map[*parked]struct{}{}, unwind: make(chan struct{}), versions: map[string]bool{},
-		notes: map[string]bool{}}
+		notes: map[string]bool{}, openWaits: map[*future]struct{}{}}
 	records := make([]journal.Record[*store.Entry], 0, len(entries))
 	for i := range entries {
 		entry := &entries[i]
@@ -199,22 +205,9 @@ func (sc *scope) next(kind store.EntryKind, name string) (e store.Entry, recorde
 // append stores an entry and returns what the store has at its address then. If the execution
 // is not current any more, append does not return.
 func (sc *scope) append(ctx context.Context, e store.Entry) (store.Entry, error) {
-	if sc.e.replay != nil {
-		return e, nil
-	}
-	var stored store.Entry
-	var stale bool
-	record := func() (err error) {
-		stored, stale, err = sc.e.c.store.Append(context.WithoutCancel(ctx), sc.e.c.now(),
-			store.Call{ID: sc.e.run.ID, Lease: sc.e.run.Lease, Entry: e})
-		return err
-	}
-	err := sc.e.c.retryWhileUnavailable(ctx, record)
-	if err != nil && sc.e.c.unavailable(err) && errors.Is(sc.e.interruptCause(), ErrCanceled) {
-		err = sc.e.c.retryWhileUnavailable(sc.e.c.ctx, record) // it has happened: the handler is to register what undoes it
-	}
+	stored, stale, err := sc.record(ctx, e)
 	if err != nil {
-		return e, wrapStoreErr("record "+e.Kind.String(), err)
+		return e, err
 	}
 	if stale {
 		sc.e.durable.diverge(store.ErrStale)
@@ -224,6 +217,26 @@ func (sc *scope) append(ctx context.Context, e store.Entry) (store.Entry, error)
 		sc.advanceTo(stored.At)
 	}
 	return stored, nil
+}
+
+// record stores an entry, as append does, in any goroutine. stale reports that the execution is not current any more.
+func (sc *scope) record(ctx context.Context, e store.Entry) (stored store.Entry, stale bool, err error) {
+	if sc.e.replay != nil {
+		return e, false, nil
+	}
+	record := func() (err error) {
+		stored, stale, err = sc.e.c.store.Append(context.WithoutCancel(ctx), sc.e.c.now(),
+			store.Call{ID: sc.e.run.ID, Lease: sc.e.run.Lease, Entry: e})
+		return err
+	}
+	err = sc.e.c.retryWhileUnavailable(ctx, record)
+	if err != nil && sc.e.c.unavailable(err) && errors.Is(sc.e.interruptCause(), ErrCanceled) {
+		err = sc.e.c.retryWhileUnavailable(sc.e.c.ctx, record) // it has happened: the handler is to register what undoes it
+	}
+	if err != nil {
+		return e, false, wrapStoreErr("record "+e.Kind.String(), err)
+	}
+	return stored, stale, nil
 }
 
 // advanceTo advances the scope's time, as every pass does at this point.
@@ -244,8 +257,12 @@ func (d *durableRun) diverge(err error) {
 }
 
 func (d *durableRun) unwindLocked() {
-	if !d.unwinding() {
-		close(d.unwind)
+	if d.unwinding() {
+		return
+	}
+	close(d.unwind)
+	if d.stopWaits != nil {
+		d.stopWaits()
 	}
 }
 
@@ -257,6 +274,9 @@ type waitSpec struct {
 	into    *store.Entry  // set to the entry, if that woke the branch in memory
 	child   store.ID      // zero: none
 	futures []*future
+	// suspends: the branch is not woken, and the execution leaves memory at once; see Suspend.
+	suspends bool
+	children []store.ID // what Suspend waits for
 }
 
 // A parked is a branch that waits.
@@ -290,7 +310,9 @@ func (sc *scope) wait(ctx context.Context, w waitSpec) error {
 	watch, stop := context.WithCancel(ctx)
 	defer stop()
 	defer context.AfterFunc(ctx, func() { d.wake(p) })()
-	d.watch(watch, p)
+	if !w.suspends {
+		d.watch(watch, p)
+	}
 	select {
 	case <-p.woken:
 	case <-d.unwind:
@@ -362,32 +384,16 @@ func (d *durableRun) allParkedLocked() {
 		d.e.interruptNow()
 		return
 	}
-	d.e.w.releaseSlots(d.e)
+	if !d.e.def.cfg.holdSlots {
+		d.e.w.releaseSlots(d.e)
+	}
 	d.e.stopClock()
-	stay := d.e.w.lingerTime()
-	if soonest, others := d.soonestWaitLocked(); !others && !soonest.IsZero() && soonest.Sub(d.e.c.now()) > stay {
-		stay = 0
-	}
-	if d.e.run.Crashes >= store.SuspectCrashes { // other suspects wait until this one is gone
-		stay = 0
-	}
+	stay := d.stayLocked()
 	if stay <= 0 {
 		d.suspendLocked()
 		return
 	}
 	d.linger = time.AfterFunc(stay, d.suspend)
-}
-
-// soonestWaitLocked returns the soonest time that a branch waits for, and whether any branch
-// waits for something else.
-func (d *durableRun) soonestWaitLocked() (soonest time.Time, others bool) {
-	for p := range d.parked {
-		if !p.until.IsZero() && (soonest.IsZero() || p.until.Before(soonest)) {
-			soonest = p.until
-		}
-		others = others || p.entry.Seq > 0 || p.child != (store.ID{})
-	}
-	return soonest, others
 }
 
 func (d *durableRun) suspend() {
@@ -425,22 +431,6 @@ func (d *durableRun) wakeLocked(p *parked) {
 	close(p.woken)
 }
 
-// waits returns what a suspended execution waits for.
-func (d *durableRun) waits() (w store.Waits) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	w.Until, _ = d.soonestWaitLocked()
-	for p := range d.parked {
-		if p.entry.Seq > 0 {
-			w.Entries = append(w.Entries, p.entry)
-		}
-		if p.child != (store.ID{}) {
-			w.Children = append(w.Children, p.child)
-		}
-	}
-	return w
-}
-
 // finish waits for what the execution started, once its handler has returned or is unwound,
 // and returns the outcome of the run if that is not what the handler returned.
 func (d *durableRun) finish(done bool, err error) (o *store.Outcome) {
@@ -463,6 +453,7 @@ func (d *durableRun) finish(done bool, err error) (o *store.Outcome) {
 		d.e.cancel(nil) // for branches that the handler left behind
 	}
 	d.goroutines.Wait()
+	d.waiters.Wait()
 	switch {
 	case divergence != nil:
 		return d.blockedOutcome(divergence, err)

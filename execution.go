@@ -97,7 +97,7 @@ func (e *execution) execute() {
 // failsEarly reports whether the run must be blocked and not fail: its handler's error would
 // be final, and was returned before all recorded calls were made.
 func (e *execution) failsEarly(err error) bool {
-	if err == nil || !e.run.Journal || context.Cause(e.ctx) != nil {
+	if err == nil || !e.run.Journal || context.Cause(e.ctx) != nil || errors.Is(err, ErrDiverged) {
 		return false
 	}
 	d, lerr := e.loadDurable(e.ctx)

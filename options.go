@@ -331,6 +331,26 @@ func WithScheduleTimeout(d time.Duration) TaskOption {
 	})
 }
 
+// WithLinger sets how long an execution of a durable function whose branches all wait stays in
+// memory: an event or the end of a child that comes meanwhile is seen at once, without that the
+// handler runs again from the top. After d, or at once if all that it waits for are times that
+// come later, it leaves memory until something comes. The default is a second, less while more
+// than WithMaxResident executions wait. 0 means to leave at once.
+func WithLinger(d time.Duration) TaskOption {
+	return taskOption(func(c *taskConfig) error {
+		if c.linger = &d; d < 0 {
+			return fmt.Errorf("WithLinger(%v): want 0 or more", d)
+		}
+		return nil
+	})
+}
+
+// WithHeldSlots makes an execution keep its slots while it waits in memory. By default it
+// gives them up, and waits for free ones before it goes on.
+func WithHeldSlots() TaskOption {
+	return taskOption(func(c *taskConfig) error { c.holdSlots = true; return nil })
+}
+
 // WithOnFailure calls fn once after the last attempt of a run failed, with the run's input and
 // error. The call is a run of its own: of the task's name with ":on-failure" added, stored in
 // the commit that records the failure.

@@ -56,7 +56,9 @@ type taskConfig struct {
 	idempotency func(any) string
 	keyTTL      time.Duration
 	limits      []func(task string, in any) (store.Limit, error)
-	slotCost    int // 0 means 1
+	slotCost    int            // 0 means 1
+	linger      *time.Duration // nil: lingerFor, unless too many executions wait
+	holdSlots   bool           // while it waits in memory
 	batch       batchConfig
 	sticky      Sticky
 	crons       []string

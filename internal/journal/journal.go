@@ -185,6 +185,19 @@ func (s *Scope[T]) Next(kind, name string) (at Address, entry T, recorded bool, 
 // Peek returns the address that Next will take.
 func (s *Scope[T]) Peek() Address { return Address{s.Path, s.seq + 1} }
 
+// PeekRecord returns the address that Next will take, and the entry recorded there, if any. begun
+// reports that none is, but that a branch has begun there which has recorded calls of its own.
+func (s *Scope[T]) PeekRecord() (at Address, entry T, recorded, begun bool) {
+	s.tape.mu.Lock()
+	defer s.tape.mu.Unlock()
+	at = s.Peek()
+	if left := s.track.records; len(left) > 0 && left[0].At.Seq == at.Seq {
+		return at, left[0].Entry, true, false
+	}
+	_, begun = s.tape.nonEmpty[at.String()]
+	return at, entry, false, begun
+}
+
 // End returns a *Divergence if the scope has recorded calls that were not made.
 func (s *Scope[T]) End() error {
 	s.tape.mu.Lock()
