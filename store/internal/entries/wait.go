@@ -8,7 +8,6 @@ import (
 	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/internal/journal"
 	"github.com/stint-dev/stint/store"
-	"github.com/stint-dev/stint/store/internal/condition"
 )
 
 // LooksFor returns for which events Append looks, in the order of its from. The entry is not done.
@@ -150,7 +149,7 @@ func decideWait(rows Rows, run int64, e *store.Entry, now time.Time) (done bool,
 			}
 		}
 	}
-	at, fired := condition.Evaluate(&w.Cond, truths)
+	at, fired := store.Evaluate(&w.Cond, truths)
 	late := w.Until > 0 && (at.IsZero() || at.UnixMilli() > w.Until)
 	if late {
 		at, fired = time.UnixMilli(w.Until), nil
@@ -170,7 +169,7 @@ func decideWait(rows Rows, run int64, e *store.Entry, now time.Time) (done bool,
 	case late:
 		e.Value, e.Error = nil, w.Late
 	default:
-		if e.Value, err = condition.Values(fired, func(leaf int) []byte { return data[leaf] }); err != nil {
+		if e.Value, err = store.FiredValues(fired, func(leaf int) []byte { return data[leaf] }); err != nil {
 			return false, err
 		}
 	}
@@ -182,7 +181,7 @@ func decideWait(rows Rows, run int64, e *store.Entry, now time.Time) (done bool,
 }
 
 // dropUnfired deletes the events that a wait does not need any more.
-func dropUnfired(rows Rows, run int64, came []store.Entry, fired []condition.Fired) error {
+func dropUnfired(rows Rows, run int64, came []store.Entry, fired []store.Fired) error {
 	needed := map[int]bool{}
 	for _, f := range fired {
 		needed[f.Leaf] = true

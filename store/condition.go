@@ -1,13 +1,10 @@
-// Package condition evaluates conditions: those of workflows' tasks, and those that durable calls wait for. It has no
-// SQL, no clock and no goroutine.
-package condition
+package store
 
 import (
 	"encoding/json"
 	"time"
 
 	"github.com/stint-dev/stint/internal/jsonx"
-	"github.com/stint-dev/stint/store"
 )
 
 // A Fired is a condition that made the one around it true, and since when.
@@ -19,7 +16,7 @@ type Fired struct {
 
 // Evaluate returns when a condition became true, or will by itself, and what makes it true then: of AnyOf the member
 // that is the first to be true, of AllOf every member. Zero: it is not known. truths are the same of its leaves.
-func Evaluate(c *store.Condition, truths []time.Time) (since time.Time, fired []Fired) {
+func Evaluate(c *Condition, truths []time.Time) (since time.Time, fired []Fired) {
 	e := evaluation{truths: truths}
 	return e.evaluate(c)
 }
@@ -29,7 +26,7 @@ type evaluation struct {
 	leaf   int
 }
 
-func (e *evaluation) evaluate(c *store.Condition) (since time.Time, fired []Fired) {
+func (e *evaluation) evaluate(c *Condition) (since time.Time, fired []Fired) {
 	switch {
 	case c.Any != nil:
 		for i := range c.Any {
@@ -61,9 +58,9 @@ func (e *evaluation) evaluate(c *store.Condition) (since time.Time, fired []Fire
 	return since, fired
 }
 
-// Values returns a JSON object with the data of what fired, by name. Of those that share a name it has the one that
+// FiredValues returns a JSON object with the data of what fired, by name. Of those that share a name it has the one that
 // fired first. data returns that of a leaf; nil: it has none.
-func Values(fired []Fired, data func(leaf int) []byte) ([]byte, error) {
+func FiredValues(fired []Fired, data func(leaf int) []byte) ([]byte, error) {
 	values, since := map[string]json.RawMessage{}, map[string]time.Time{}
 	for _, f := range fired {
 		if first, there := since[f.Name]; f.Name == "" || there && !f.Since.Before(first) {

@@ -1,4 +1,4 @@
-package condition_test
+package store_test
 
 import (
 	"fmt"
@@ -7,16 +7,15 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/store"
-	"github.com/stint-dev/stint/store/internal/condition"
 )
 
-func leaf(name string) store.Condition { return store.Condition{Name: name, Sleep: 1} }
+func leafNamed(name string) store.Condition { return store.Condition{Name: name, Sleep: 1} }
 
 func TestEvaluate(t *testing.T) {
 	all := func(cs ...store.Condition) store.Condition { return store.Condition{All: cs} }
 	any := func(cs ...store.Condition) store.Condition { return store.Condition{Any: cs} }
 	named := func(name string, c store.Condition) store.Condition { c.Name = name; return c }
-	a, b, c := leaf("a"), leaf("b"), leaf("c")
+	a, b, c := leafNamed("a"), leafNamed("b"), leafNamed("c")
 	for _, x := range []struct {
 		cond   store.Condition
 		truths []int64 // 0: unknown
@@ -42,7 +41,7 @@ func TestEvaluate(t *testing.T) {
 				truths[i] = time.UnixMilli(at)
 			}
 		}
-		since, fired := condition.Evaluate(&x.cond, truths)
+		since, fired := store.Evaluate(&x.cond, truths)
 		got := "-"
 		if !since.IsZero() {
 			var words []string
@@ -57,14 +56,14 @@ func TestEvaluate(t *testing.T) {
 	}
 }
 
-func TestValues(t *testing.T) {
+func TestFiredValues(t *testing.T) {
 	data := map[int]string{0: "1", 1: `"x"`, 2: ""}
-	b, err := condition.Values([]condition.Fired{{Name: "late", Leaf: 0, Since: time.UnixMilli(2)}, {Name: "late", Leaf: 1, Since: time.UnixMilli(1)},
+	b, err := store.FiredValues([]store.Fired{{Name: "late", Leaf: 0, Since: time.UnixMilli(2)}, {Name: "late", Leaf: 1, Since: time.UnixMilli(1)},
 		{Name: "none", Leaf: 2}, {Name: "joined", Leaf: -1}, {Leaf: 0}}, func(leaf int) []byte { return []byte(data[leaf]) })
 	if want := `{"joined":null,"late":"x","none":null}`; err != nil || string(b) != want {
 		t.Errorf("%s, %v, want %s", b, err, want)
 	}
-	if b, err = condition.Values(nil, nil); err != nil || string(b) != "{}" {
+	if b, err = store.FiredValues(nil, nil); err != nil || string(b) != "{}" {
 		t.Errorf("%s, %v", b, err)
 	}
 }
