@@ -2,6 +2,7 @@ package stint_test
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -269,4 +270,39 @@ func TestDefineErrors(t *testing.T) {
 	if err := json.Unmarshal([]byte(`"soon"`), &d); err == nil {
 		t.Error("soon is a duration")
 	}
+}
+
+// A stored definition that was changed by hand is listed with what is wrong, and stops neither the process nor other
+// definitions; to define it again mends it.
+func TestDamagedDefinition(t *testing.T) {
+	ofFile(t)
+	path := filepath.Join(t.TempDir(), "d.db")
+	c := openedAt(t, path)
+	d := stint.Definition{Name: "bad", TaskOptions: stint.TaskOptions{Queue: "q"}}
+	define(t, c, d)
+	define(t, c, stint.Definition{Name: "good"})
+	waits := enqueueJSON(t, c, "bad", json.RawMessage("1"))
+	db := must[*sql.DB](t)(sql.Open("sqlite", path))
+	defer db.Close()
+	for body, want := range map[string]string{`{"name":"bad","queue":"other"}`: "it is not what the version says", "{": "unexpected end"} {
+		if _, err := db.Exec("UPDATE stint_definitions SET body = ? WHERE task = 'bad'", body); err != nil {
+			t.Fatal(err)
+		}
+		other := openedAt(t, path)
+		all := must[[]stint.DefinitionInfo](t)(other.Definitions(t.Context()))
+		if len(all) != 2 || all[0].Name != "bad" || !strings.Contains(all[0].Error, want) || all[1].Error != "" {
+			t.Errorf("definitions: %+v", all)
+		}
+		if _, err := other.EnqueueJSON(t.Context(), "bad", json.RawMessage("1")); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("enqueued: %v", err)
+		}
+	}
+	other := openedAt(t, path)
+	working(t, other, stint.WithTasks("bad", "good"), stint.WithHandler(echo))
+	output(t, enqueueJSON(t, other, "good", json.RawMessage("1")))
+	if _, err := waits.Wait(t.Context()); err == nil || !strings.Contains(err.Error(), "was changed in the database") {
+		t.Errorf("a run of the definition: %v", err)
+	}
+	define(t, other, d)
+	output(t, enqueueJSON(t, other, "bad", json.RawMessage("1")))
 }

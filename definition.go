@@ -172,7 +172,13 @@ func (c *Client) define(ctx context.Context, d *Definition) (version string, err
 		return "", err
 	}
 	newest, _, err := c.store.Definitions(ctx, store.DefinitionQuery{Task: d.Name})
-	if err == nil && (len(newest) == 0 || newest[0].Version != version) {
+	is := err == nil && len(newest) > 0 && newest[0].Version == version
+	if is {
+		if _, _, changed := c.fromStored(&newest[0]); changed != nil { // by other means: it is stored anew
+			is, err = false, c.store.Declare(ctx, c.now(), []store.Declaration{{Task: d.Name, Definition: &store.Definition{}}})
+		}
+	}
+	if err == nil && !is {
 		err = c.store.Declare(ctx, c.now(), []store.Declaration{dec})
 	}
 	if err != nil {
