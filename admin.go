@@ -27,12 +27,18 @@ type RunFilter struct {
 	States   []State
 	ParentID string
 	Metadata map[string]string // each key with that value; at most 100 keys
-	Since    time.Time         // created at or after
-	Until    time.Time         // created before
-	TopLevel bool              // no parent
-	Error    string            // a substring of RunInfo.Error; case is ignored
-	LimitKey *LimitKey         // a limit of the run: with States, the runs that occupy it or wait for it
-	Through  string            // the ID of a run: selects it and the runs enqueued before it
+	// AnyMetadata matches runs that have at least one of its keys with one of the key's values;
+	// at most 100 values.
+	AnyMetadata map[string][]string
+	Event       string    // the ID of an event: the runs that it started
+	Worker      string    // the name of the worker that executes the run, or has executed it last
+	Flat        bool      // no tasks of workflows: only the workflow's own run
+	Since       time.Time // created at or after
+	Until       time.Time // created before
+	TopLevel    bool      // no parent
+	Error       string    // a substring of RunInfo.Error; case is ignored
+	LimitKey    *LimitKey // a limit of the run: with States, the runs that occupy it or wait for it
+	Through     string    // the ID of a run: selects it and the runs enqueued before it
 
 	// All selects every run. CancelRuns, ReplayRuns and DeleteRuns return ErrNoFilter for a
 	// filter that sets nothing but Through, unless All is set.
@@ -68,27 +74,26 @@ func (f RunFilter) store() (s store.Filter, err error) {
 		return s, errorf("stint: filter: %w", err)
 	}
 	s = store.Filter{Tasks: f.Tasks, Queues: f.Queues, States: f.States, Metadata: f.Metadata, Since: f.Since, Until: f.Until,
-		TopLevel: f.TopLevel, Error: f.Error, Limit: (*store.LimitKey)(f.LimitKey), Scan: max(f.Scan, 0)}
+		TopLevel: f.TopLevel, Error: f.Error, Limit: (*store.LimitKey)(f.LimitKey), Scan: max(f.Scan, 0),
+		AnyMetadata: f.AnyMetadata, Worker: f.Worker, NoTasks: f.Flat}
 	if err := check.Metadata(f.Metadata); err != nil {
 		return s, errorf("stint: filter by metadata: %w", err)
 	}
-	for _, id := range f.IDs {
-		u, err := parseID(id)
-		if err != nil {
-			return s, err
-		}
-		s.IDs = append(s.IDs, u)
+	if s.IDs, err = parseIDs(f.IDs); err != nil {
+		return s, err
 	}
 	for _, st := range f.States {
 		if st < StateScheduled || st > StateSkipped {
 			return s, fmt.Errorf("stint: filter: %v is no state of a run", st)
 		}
 	}
-	if f.IDs != nil && s.IDs == nil {
-		s.IDs = []store.ID{}
-	}
 	if f.ParentID != "" {
 		if s.Parent, err = parseID(f.ParentID); err != nil {
+			return s, err
+		}
+	}
+	if f.Event != "" {
+		if s.Event, err = parseID(f.Event); err != nil {
 			return s, err
 		}
 	}
@@ -126,6 +131,21 @@ func (f *RunFilter) check() error {
 			return err
 		}
 	}
+	pairs := 0
+	for k, values := range f.AnyMetadata {
+		pairs += len(values)
+		for _, v := range values {
+			if err := check.Metadata(map[string]string{k: v}); err != nil {
+				return err
+			}
+		}
+	}
+	if err := check.Count("values of AnyMetadata", pairs, check.MaxPairs); err != nil {
+		return err
+	}
+	if err := check.Text("worker name", f.Worker); err != nil {
+		return err
+	}
 	return check.Size("Error", len(f.Error), check.MaxSearch)
 }
 
@@ -150,6 +170,7 @@ func (f RunFilter) Selects() error {
 	}{
 		{"IDs", f.IDs != nil && len(f.IDs) == 0}, {"Tasks", f.Tasks != nil && len(f.Tasks) == 0},
 		{"Queues", f.Queues != nil && len(f.Queues) == 0}, {"States", f.States != nil && len(f.States) == 0},
+		{"AnyMetadata", f.AnyMetadata != nil && len(f.AnyMetadata) == 0},
 	} {
 		if list.isEmpty {
 			return fmt.Errorf("%w: %s is an empty list: want one with something in it, or nil to select by the other fields",
@@ -159,8 +180,8 @@ func (f RunFilter) Selects() error {
 	if f.Limit != 0 || f.Cursor != "" || f.Scan != 0 {
 		return errors.New("want no Limit, Cursor or Scan: they are for ListRuns alone, and would not bound this")
 	}
-	named := len(f.IDs)+len(f.Tasks)+len(f.Queues)+len(f.States)+len(f.Metadata) > 0 || f.ParentID != "" || f.Error != "" ||
-		!f.Since.IsZero() || !f.Until.IsZero() || f.TopLevel || f.LimitKey != nil
+	named := len(f.IDs)+len(f.Tasks)+len(f.Queues)+len(f.States)+len(f.Metadata)+len(f.AnyMetadata) > 0 || f.ParentID+f.Error+f.Event+
+		f.Worker != "" || f.Flat || !f.Since.IsZero() || !f.Until.IsZero() || f.TopLevel || f.LimitKey != nil
 	if !named && !f.All {
 		return fmt.Errorf("%w: name what to act on, or set All", ErrNoFilter)
 	}

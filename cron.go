@@ -2,6 +2,7 @@ package stint
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -131,17 +132,9 @@ func (t *Task[In, Out]) Cron(ctx context.Context, name, spec string, in In, opts
 }
 
 func (t *Task[In, Out]) cron(ctx context.Context, name, spec string, in In, opts []CronOption) error {
-	if err := errors.Join(check.Name("name", name), checkSpec(spec)); err != nil {
+	cfg, err := newCronConfig(name, spec, opts)
+	if err != nil {
 		return err
-	}
-	var cfg cronConfig
-	for _, o := range opts {
-		if o == nil {
-			continue
-		}
-		if err := o.applyCron(&cfg); err != nil {
-			return err
-		}
 	}
 	input, err := t.c.encode(in)
 	if err != nil {
@@ -152,6 +145,46 @@ func (t *Task[In, Out]) cron(ctx context.Context, name, spec string, in In, opts
 		return err
 	}
 	return t.c.setCron(ctx, c)
+}
+
+func newCronConfig(name, spec string, opts []CronOption) (cfg cronConfig, err error) {
+	err = errors.Join(check.Name("name", name), checkSpec(spec))
+	for _, o := range opts {
+		if o != nil && err == nil {
+			err = o.applyCron(&cfg)
+		}
+	}
+	return cfg, err
+}
+
+// CronJSON is like Task.Cron, for a task or workflow by its name, with an input that is JSON
+// already. As with EnqueueJSON, the definition applies if this client has the task, and else
+// only the options do.
+func (c *Client) CronJSON(ctx context.Context, task, name, spec string, input json.RawMessage, opts ...CronOption) error {
+	err := c.cronJSON(ctx, task, name, spec, input, opts)
+	return wrapStoreErr(fmt.Sprintf("cron %.300q of task %.300q", name, task), err)
+}
+
+func (c *Client) cronJSON(ctx context.Context, task, name, spec string, input json.RawMessage, opts []CronOption) error {
+	cfg, err := newCronConfig(name, spec, opts)
+	if err != nil {
+		return err
+	}
+	def, err := c.definitionFor(ctx, task, input, nil)
+	if err != nil {
+		return err
+	}
+	cron := store.Cron{Name: name, Spec: spec, CatchUp: cfg.catchUp}
+	if cron.Template, err = def.template(c, cfg.run); err != nil {
+		return err
+	}
+	r := &cron.Template.Run
+	if r.Input = input; def.prepare != nil {
+		if err := def.prepare(input, r); err != nil {
+			return err
+		}
+	}
+	return c.setCron(ctx, cron)
 }
 
 func (c *Client) setCron(ctx context.Context, cron store.Cron) error {
@@ -192,7 +225,10 @@ type CronInfo struct {
 	CatchUp   CatchUp
 	Declared  bool // with WithCron
 	Paused    bool
-	Input     []byte    // JSON
+	Input     []byte // JSON
+	Metadata  map[string]string
+	Priority  int
+	Queue     string
 	Next      time.Time // zero while it is paused
 	Last      time.Time // the last tick that started a run; zero: none yet
 	LastRunID string    // "": none yet
@@ -260,8 +296,9 @@ func (c *Client) CronPage(ctx context.Context, f CronFilter) (*CronPage, error) 
 		if err != nil {
 			return nil, wrapStoreErr("list crons", err)
 		}
-		page.Crons[i] = CronInfo{x.Name, r.Task, x.Spec, x.CatchUp, x.Declared, x.Paused, jsonx.Embed(r.Input), x.Next, x.Last,
-			idString(x.LastRun), x.Error, blocked}
+		page.Crons[i] = CronInfo{Name: x.Name, Task: r.Task, Spec: x.Spec, CatchUp: x.CatchUp, Declared: x.Declared, Paused: x.Paused,
+			Input: jsonx.Embed(r.Input), Metadata: decodeMetadata(r.Metadata), Priority: int(r.Priority), Queue: r.Queue,
+			Next: x.Next, Last: x.Last, LastRunID: idString(x.LastRun), Error: x.Error, Blocked: blocked}
 	}
 	if more {
 		page.Next = all[len(all)-1].Name

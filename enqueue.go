@@ -86,25 +86,9 @@ type jsonRun struct {
 func (c *Client) newJSONRun(ctx context.Context, task string, input json.RawMessage, opts []RunOption, now time.Time, seen parents,
 	defs map[string]*taskDef,
 ) (r jsonRun, err error) {
-	if err := check.Name("task name", task); err != nil {
+	def, err := c.definitionFor(ctx, task, input, defs)
+	if err != nil {
 		return r, err
-	}
-	if !json.Valid(input) {
-		return r, errors.New("the input is not JSON")
-	}
-	if len(input) > c.cfg.maxPayload {
-		return r, fmt.Errorf("input of %d bytes: want at most %d (WithMaxPayload)", len(input), c.cfg.maxPayload)
-	}
-	c.mu.Lock()
-	def := c.tasks[task]
-	c.mu.Unlock()
-	switch {
-	case def == nil && strings.Contains(task, ":"), def != nil && (def.node != nil || def.hookOf != nil):
-		return r, errors.New("it is started by its task or workflow alone")
-	case def == nil:
-		if def, err = c.jsonTask(ctx, task, defs); err != nil {
-			return r, err
-		}
 	}
 	rc, err := def.runConfig(ctx, c, opts, seen)
 	if err != nil {
@@ -134,6 +118,30 @@ func (c *Client) jsonTask(ctx context.Context, task string, defs map[string]*tas
 	}
 	if defs != nil {
 		defs[task] = def
+	}
+	return def, nil
+}
+
+// definitionFor returns the definition of a task that is enqueued by name, and checks the input. It keeps
+// what it reads in defs, unless the map is nil.
+func (c *Client) definitionFor(ctx context.Context, task string, input json.RawMessage, defs map[string]*taskDef) (*taskDef, error) {
+	if err := check.Name("task name", task); err != nil {
+		return nil, err
+	}
+	if !json.Valid(input) {
+		return nil, errors.New("the input is not JSON")
+	}
+	if len(input) > c.cfg.maxPayload {
+		return nil, fmt.Errorf("input of %d bytes: want at most %d (WithMaxPayload)", len(input), c.cfg.maxPayload)
+	}
+	c.mu.Lock()
+	def := c.tasks[task]
+	c.mu.Unlock()
+	switch {
+	case def == nil && strings.Contains(task, ":"), def != nil && (def.node != nil || def.hookOf != nil):
+		return nil, errors.New("it is started by its task or workflow alone")
+	case def == nil:
+		return c.jsonTask(ctx, task, defs)
 	}
 	return def, nil
 }

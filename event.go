@@ -201,11 +201,17 @@ type EventInfo struct {
 	Woke      []string // IDs of runs that waited for it, up to 1,000
 }
 
-// An EventFilter selects events.
+// An EventFilter selects the events that match all its fields. A zero field matches every
+// event; an empty list that is not nil matches none.
 type EventFilter struct {
-	Key    string // "": any
-	Limit  int    // size of the page; default 100, at most 1,000
-	Cursor string // EventPage.Next of the previous page
+	Key      string            // "": any
+	Keys     []string          // at most 1,000
+	IDs      []string          // at most 10,000
+	Metadata map[string]string // each key with that value; at most 100 keys
+	Since    time.Time         // published at or after
+	Until    time.Time         // published before
+	Limit    int               // size of the page; default 100, at most 1,000
+	Cursor   string            // EventPage.Next of the previous page
 }
 
 // An EventPage is a page of events, newest first.
@@ -227,10 +233,11 @@ func (c *Client) ListEvents(ctx context.Context, f EventFilter) (*EventPage, err
 			return nil, err
 		}
 	}
-	if err := check.Text("event key", f.Key); err != nil {
+	sf, err := f.store()
+	if err != nil {
 		return nil, errorf("stint: list events: %w", err)
 	}
-	all, next, err := c.store.Events(ctx, f.Key, before, limit)
+	all, next, err := c.store.Events(ctx, sf, before, limit)
 	if err != nil {
 		return nil, wrapStoreErr("list events", err)
 	}

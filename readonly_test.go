@@ -213,6 +213,10 @@ func TestReadOnlyRefusesEveryChange(t *testing.T) {
 				return second(c.EnqueueJSONMany(ctx, []stint.JSONRun{{Task: "double", Input: []byte("1")}}))
 			},
 			"SetSetting": func() error { return c.SetSetting(ctx, "k", []byte("v")) }, "EnsureSetting": func() error { return second(c.EnsureSetting(ctx, "k", nil)) },
+			"UpdateFilter": func() error {
+				return c.UpdateFilter(ctx, stint.TriggerFilter{ID: 1, Task: "double", Scope: "s", Expression: "true"})
+			},
+			"CronJSON":     func() error { return c.CronJSON(ctx, "double", "n", "@daily", []byte("1")) },
 			"DeleteFilter": func() error { return c.DeleteFilter(ctx, 1) }, "NewWorker": func() error { return second(c.NewWorker()) },
 		},
 		"Task": {

@@ -262,19 +262,41 @@ func (c *Client) CreateFilter(ctx context.Context, f TriggerFilter) (int64, erro
 	if err := c.writable("create filter"); err != nil {
 		return 0, err
 	}
-	err := errors.Join(check.Name("task name", f.Task), check.Name("scope", f.Scope))
-	if err == nil {
-		_, err = store.CompileFilter(f.Expression)
-	}
-	stored := store.TaskFilter{Task: f.Task, Scope: f.Scope, Expr: f.Expression}
-	if err == nil && f.Payload != nil {
-		stored.Payload, err = c.encode(f.Payload)
-	}
+	stored, err := c.storedFilter(f)
 	if err != nil {
 		return 0, errorf("stint: create filter: %w", err)
 	}
+	stored.ID = 0
 	id, err := c.store.SetFilter(ctx, stored)
 	return id, wrapStoreErr("create filter", err)
+}
+
+func (c *Client) storedFilter(f TriggerFilter) (stored store.TaskFilter, err error) {
+	err = errors.Join(check.Name("task name", f.Task), check.Name("scope", f.Scope))
+	if err == nil {
+		_, err = store.CompileFilter(f.Expression)
+	}
+	stored = store.TaskFilter{ID: f.ID, Task: f.Task, Scope: f.Scope, Expr: f.Expression}
+	if err == nil && f.Payload != nil {
+		stored.Payload, err = c.encode(f.Payload)
+	}
+	return stored, err
+}
+
+// UpdateFilter replaces the filter with f's ID, or returns ErrNotFound.
+func (c *Client) UpdateFilter(ctx context.Context, f TriggerFilter) error {
+	if err := c.writable("update filter"); err != nil {
+		return err
+	}
+	if f.ID <= 0 {
+		return fmt.Errorf("stint: update filter: %w: ID %d: want that of CreateFilter", ErrNotFound, f.ID)
+	}
+	stored, err := c.storedFilter(f)
+	if err != nil {
+		return errorf("stint: update filter %d: %w", f.ID, err)
+	}
+	_, err = c.store.SetFilter(ctx, stored)
+	return wrapStoreErr(fmt.Sprintf("update filter %d", f.ID), err)
 }
 
 // DeleteFilter deletes a filter, or returns ErrNotFound.
@@ -364,4 +386,36 @@ func FilterPayload(ctx context.Context, v any) error {
 		return fmt.Errorf("%w: filter payload", ErrNotFound)
 	}
 	return e.c.decode([]byte(text), v)
+}
+
+func (f *EventFilter) store() (s store.EventFilter, err error) {
+	s = store.EventFilter{Keys: f.Keys, Metadata: f.Metadata, Since: f.Since, Until: f.Until}
+	if f.Key != "" && (f.Keys == nil || slices.Contains(f.Keys, f.Key)) {
+		s.Keys = []string{f.Key}
+	} else if f.Key != "" {
+		s.Keys = []string{}
+	}
+	for _, err := range []error{check.Text("event key", f.Key), check.Names("event key", f.Keys),
+		check.Count("IDs", len(f.IDs), check.MaxIDs), check.Count("pairs of metadata", len(f.Metadata), check.MaxPairs),
+		check.Metadata(f.Metadata), wantTime("Since", f.Since),
+		wantTime("Until", f.Until)} {
+		if err != nil {
+			return s, err
+		}
+	}
+	s.IDs, err = parseIDs(f.IDs)
+	return s, err
+}
+
+// parseIDs returns IDs; nil for nil.
+func parseIDs(ids []string) (all []store.ID, err error) {
+	if ids != nil {
+		all = make([]store.ID, len(ids))
+	}
+	for i, id := range ids {
+		if all[i], err = parseID(id); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
 }

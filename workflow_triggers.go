@@ -78,7 +78,7 @@ func (e *execution) firstEvent(ctx context.Context, m *store.Match) (at time.Tim
 		since = e.run.ID
 	}
 	for before := (store.ID{}); ; {
-		events, next, err := e.c.store.Events(ctx, m.Key, before, maxPage)
+		events, next, err := e.c.store.Events(ctx, store.EventFilter{Keys: []string{m.Key}}, before, maxPage)
 		if err != nil {
 			return at, nil, err
 		}

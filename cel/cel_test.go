@@ -243,6 +243,20 @@ func TestTriggerFilters(t *testing.T) {
 		if err != nil || len(list) != 3 || list[0].ID != ids[0] || list[1].Expression != "metadata.vip == 'yes'" {
 			t.Errorf("filters %+v, %v", list, err)
 		}
+		if err := c.UpdateFilter(ctx, stint.TriggerFilter{ID: ids[2], Task: "large", Scope: "dk", Expression: "input.total > 150"}); err != nil {
+			t.Fatal(err)
+		}
+		want("the scope it had", publish("order.paid", 200, stint.WithScope("se")))
+		want("its new scope", publish("order.paid", 200, stint.WithScope("dk")), "||")
+		for what, f := range map[string]stint.TriggerFilter{"none": {ID: 1000, Task: "large", Scope: "x", Expression: "true"},
+			"no ID": {Task: "large", Scope: "x", Expression: "true"}} {
+			if err := c.UpdateFilter(ctx, f); !errors.Is(err, stint.ErrNotFound) {
+				t.Errorf("update of %s: %v", what, err)
+			}
+		}
+		if err := c.UpdateFilter(ctx, stint.TriggerFilter{ID: ids[0], Task: "large", Scope: "x", Expression: "input."}); err == nil {
+			t.Error("an update to what does not compile")
+		}
 		for _, id := range ids {
 			if err := c.DeleteFilter(ctx, id); err != nil {
 				t.Fatal(err)

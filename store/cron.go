@@ -80,6 +80,15 @@ const (
 	CronTrigger                           // starts a run now, besides its ticks
 )
 
+// An EventFilter selects the events that match all its fields. A zero field matches every event.
+type EventFilter struct {
+	IDs      []ID
+	Keys     []string
+	Metadata map[string]string // each key has this value
+	Since    time.Time         // published at or after
+	Until    time.Time         // published before
+}
+
 // An EventInfo is an event, and the runs that it concerned.
 type EventInfo struct {
 	NewEvent

@@ -16,6 +16,11 @@ type Filter struct {
 	Error    string            // in the error's message, also one that the engine wrote; see ErrorHas
 	Limit    *LimitKey         // the run has this limit
 	Through  ID                // this run, and those enqueued before it
+	// AnyMetadata: at least one of these keys has one of its values. nil: any run.
+	AnyMetadata map[string][]string
+	Event       ID     // it started the run
+	Worker      string // the name of the last attempt's worker
+	NoTasks     bool   // no tasks of workflows
 
 	// Scan is the highest number of runs that List looks at; 0: all. Other methods ignore it.
 	Scan int

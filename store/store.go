@@ -160,12 +160,11 @@ type Schedules interface {
 	// triggers that match, in one commit. Such a run has the event's payload as its input, and the
 	// event's metadata with MetaEvent, MetaEventKey and MetaPayload. Publish returns the events' IDs.
 	Publish(ctx context.Context, now time.Time, events []NewEvent) ([]ID, error)
-	// Events lists up to limit events with a key ("": any), newest first, older than before (zero:
-	// from the newest), limited as Crons. next is the before of the next page, or zero if this is
-	// the last.
-	Events(ctx context.Context, key string, before ID, limit int) (events []EventInfo, next ID, err error)
-	// SetFilter adds a filter, and returns its number. A filter without a task deletes the one that has
-	// its ID: ErrNotFound if there is none.
+	// Events lists up to limit events that match, newest first, older than before (zero: from the
+	// newest), limited as Crons. next is the before of the next page, or zero if this is the last.
+	Events(ctx context.Context, f EventFilter, before ID, limit int) (events []EventInfo, next ID, err error)
+	// SetFilter adds a filter, or replaces the one that has its ID, and returns its number. A filter
+	// with an ID and without a task deletes that one. ErrNotFound if there is none with the ID.
 	SetFilter(ctx context.Context, f TaskFilter) (int64, error)
 	// Filters lists up to limit filters of a task ("": of all), oldest first, after the one with the
 	// given number, limited as Crons. more reports whether there are others.

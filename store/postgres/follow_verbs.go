@@ -133,8 +133,8 @@ func (o *follower) Publish(ctx context.Context, now time.Time, events []store.Ne
 }
 
 // Events implements store.Store.
-func (o *follower) Events(ctx context.Context, key string, before store.ID, limit int) ([]store.EventInfo, store.ID, error) {
-	return see2(ctx, o, func(s store.Store) ([]store.EventInfo, store.ID, error) { return s.Events(ctx, key, before, limit) })
+func (o *follower) Events(ctx context.Context, f store.EventFilter, before store.ID, limit int) ([]store.EventInfo, store.ID, error) {
+	return see2(ctx, o, func(s store.Store) ([]store.EventInfo, store.ID, error) { return s.Events(ctx, f, before, limit) })
 }
 
 // Definitions implements store.Store.

@@ -158,9 +158,11 @@ func (s *Store) Crons(ctx context.Context, after string, limit int) (all []store
 }
 
 // Events implements store.Schedules.
-func (s *Store) Events(ctx context.Context, key string, before store.ID, limit int) (infos []store.EventInfo, next store.ID, err error) {
+func (s *Store) Events(
+	ctx context.Context, f store.EventFilter, before store.ID, limit int,
+) (infos []store.EventInfo, next store.ID, err error) {
 	err = s.reads(ctx, func(r *reading.Reader, q reading.Querier) (err error) {
-		infos, next, err = r.Events(q, key, before, limit)
+		infos, next, err = r.Events(q, &f, before, limit)
 		return err
 	})
 	return infos, next, err

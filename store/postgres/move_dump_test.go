@@ -56,7 +56,7 @@ func dump(t testing.TB, s store.Store, counters bool) (all []string) {
 	crons, _, err := s.Crons(ctx, "", 1000)
 	ok(err)
 	add("crons", crons)
-	events, _, err := s.Events(ctx, "", store.ID{}, 1000)
+	events, _, err := s.Events(ctx, store.EventFilter{}, store.ID{}, 1000)
 	ok(err)
 	for i := range events {
 		add("event", events[i])

@@ -93,7 +93,7 @@ func (u *unit) pauseLimit(k store.LimitKey, paused bool) error {
 func (s *Store) SetFilter(ctx context.Context, f store.TaskFilter) (id int64, err error) {
 	err = s.do(ctx, func(u *unit) error {
 		u.newEpoch = true
-		if f.Task != "" {
+		if f.Task != "" && f.ID == 0 {
 			numbers, err := u.filterNumber.get(u.s.settings.Schema + ".filters")
 			if err != nil {
 				return err
@@ -113,7 +113,13 @@ func (s *Store) SetFilter(ctx context.Context, f store.TaskFilter) (id int64, er
 		if len(there) == 0 {
 			return store.ErrNotFound
 		}
-		u.queued = append(u.queued, func(b *pgx.Batch) { b.Queue(u.s.sql("DELETE FROM stint.filters WHERE id = $1"), f.ID) })
+		query, args := "DELETE FROM stint.filters WHERE id = $1", []any{f.ID}
+		if f.Task != "" {
+			id = f.ID
+			query = "UPDATE stint.filters SET task = $2, scope = $3, expr = $4, payload = $5 WHERE id = $1"
+			args = append(args, f.Task, f.Scope, f.Expr, f.Payload)
+		}
+		u.queued = append(u.queued, func(b *pgx.Batch) { b.Queue(u.s.sql(query), args...) })
 		return nil
 	})
 	return id, err

@@ -75,9 +75,11 @@ func (es *events) eventSince(run int64, m *store.Match) (time.Time, error) {
 }
 
 // Events implements store.Schedules.
-func (s *Store) Events(ctx context.Context, key string, before store.ID, limit int) (infos []store.EventInfo, next store.ID, err error) {
+func (s *Store) Events(
+	ctx context.Context, f store.EventFilter, before store.ID, limit int,
+) (infos []store.EventInfo, next store.ID, err error) {
 	err = s.view(ctx, func(q querier) error {
-		infos, next, err = s.reads().Events(q, key, before, limit)
+		infos, next, err = s.reads().Events(q, &f, before, limit)
 		return err
 	})
 	return infos, next, err

@@ -326,6 +326,19 @@ func useJournal(t *testing.T, s *Store, match *store.Match, claim func(string) s
 		_, _, err = s.Filters(ctx, task, 1, 1)
 		ok(err)
 	}
+	for _, f := range []store.Filter{{AnyMetadata: map[string][]string{"k": {"a", "b"}}}, {Event: p.ID}, {Worker: "w"}, {NoTasks: true}} {
+		_, _, err = s.List(ctx, f, store.ID{}, 10)
+		ok(err)
+	}
+	for _, f := range []store.EventFilter{{Keys: []string{"a"}}, {Keys: []string{"a", "b"}}, {IDs: []store.ID{p.ID}},
+		{Metadata: map[string]string{"k": "v"}, Since: now, Until: now}} {
+		_, _, err = s.Events(ctx, f, store.ID{}, 10)
+		ok(err)
+	}
+	filter, err := s.SetFilter(ctx, store.TaskFilter{Task: "t", Scope: "s"})
+	ok(err)
+	_, err = s.SetFilter(ctx, store.TaskFilter{ID: filter, Task: "t", Scope: "z"})
+	ok(err)
 	for _, ifMissing := range []bool{false, true} {
 		_, err = s.SetSetting(ctx, store.Setting{Key: "k", Value: []byte("v")}, ifMissing)
 		ok(err)

@@ -93,11 +93,17 @@ func (ts *triggers) templateText(m store.Template) (text string, graph any, err 
 func (s *Store) SetFilter(ctx context.Context, f store.TaskFilter) (id int64, err error) {
 	err = s.do(ctx, func(u *unit) error {
 		u.triggers.forget()
-		if f.Task != "" {
+		if f.Task != "" && f.ID == 0 {
 			return u.one("INSERT INTO stint_filters (task, scope, expr, payload) VALUES (?, ?, ?, ?) RETURNING id",
 				[]any{f.Task, f.Scope, f.Expr, text(f.Payload)}, &id)
 		}
-		n, err := u.execN("DELETE FROM stint_filters WHERE id = ?", f.ID)
+		query, args := "DELETE FROM stint_filters WHERE id = ?1", []any{f.ID}
+		if f.Task != "" {
+			id = f.ID
+			query = "UPDATE stint_filters SET task = ?2, scope = ?3, expr = ?4, payload = ?5 WHERE id = ?1"
+			args = append(args, f.Task, f.Scope, f.Expr, text(f.Payload))
+		}
+		n, err := u.execN(query, args...)
 		if err == nil && n == 0 {
 			err = store.ErrNotFound
 		}

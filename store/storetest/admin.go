@@ -42,6 +42,12 @@ func list(s *suite) {
 		{"id", store.Filter{IDs: []store.ID{first.ID, {1}}}, 1},
 		{"parent", store.Filter{Parent: first.ID}, 0},
 		{"top level", store.Filter{TopLevel: true}, 20},
+		{"any metadata", store.Filter{AnyMetadata: map[string][]string{"n": {"3", "4"}, "m": {"3"}}}, 8},
+		{"any of no metadata", store.Filter{AnyMetadata: map[string][]string{}}, 0},
+		{"worker", store.Filter{Worker: "tester"}, 6},
+		{"other worker", store.Filter{Worker: "none"}, 0},
+		{"no event", store.Filter{Event: first.ID}, 0},
+		{"no tasks", store.Filter{NoTasks: true}, 20},
 		{"through", store.Filter{Through: fifth}, 5},
 		{"through, of a task", store.Filter{Through: fifth, Tasks: []string{"t1"}}, 2},
 	} {

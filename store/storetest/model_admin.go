@@ -27,15 +27,35 @@ func (m *Model) Get(_ context.Context, id store.ID) (*store.Run, error) {
 	return &run, nil
 }
 
-func (r *modelRun) matches(f *store.Filter) bool {
-	var meta map[string]string
-	json.Unmarshal(r.Metadata, &meta)
-	for k, v := range f.Metadata {
-		if got, ok := meta[k]; !ok || got != v {
+// hasMetadata reports whether metadata has each key with its value.
+func hasMetadata(metadata []byte, want map[string]string) bool {
+	var m map[string]string
+	json.Unmarshal(metadata, &m)
+	for k, v := range want {
+		if got, ok := m[k]; !ok || got != v {
 			return false
 		}
 	}
-	return (f.IDs == nil || slices.Contains(f.IDs, r.ID)) && (f.Tasks == nil || slices.Contains(f.Tasks, r.Task)) &&
+	return true
+}
+
+// matchesRest reports whether a run matches what a filter says of its metadata, its worker and what began it.
+func (m *Model) matchesRest(r *modelRun, f *store.Filter) bool {
+	any := f.AnyMetadata == nil
+	for k, values := range f.AnyMetadata {
+		for _, v := range values {
+			any = any || hasMetadata(r.Metadata, map[string]string{k: v})
+		}
+	}
+	started := f.Event == store.ID{} || slices.ContainsFunc(m.events, func(e modelEvent) bool {
+		return e.id == f.Event && slices.Contains(e.started, r.ID)
+	})
+	return any && started && (f.Worker == "" || f.Worker == r.Worker) && (!f.NoTasks || !r.isTask())
+}
+
+func (r *modelRun) matches(f *store.Filter) bool {
+	return hasMetadata(r.Metadata, f.Metadata) && (f.IDs == nil || slices.Contains(f.IDs, r.ID)) &&
+		(f.Tasks == nil || slices.Contains(f.Tasks, r.Task)) &&
 		(f.Queues == nil || slices.Contains(f.Queues, r.Queue)) && (f.States == nil || slices.Contains(f.States, r.State)) &&
 		(f.Limit == nil || slices.ContainsFunc(r.limits, func(l store.Limit) bool { return l.Of() == *f.Limit })) &&
 		(f.Parent == store.ID{} || f.Parent == r.Parent) && (!f.TopLevel || r.Parent == store.ID{}) &&
@@ -54,7 +74,8 @@ func (m *Model) List(_ context.Context, f store.Filter, before store.ID, limit i
 	bytes := 0
 	for i := len(m.order) - 1; i >= 0; i-- {
 		r := m.runs[m.order[i]]
-		if r == nil || !r.matches(&f) || before != (store.ID{}) && slices.Compare(r.ID[:], before[:]) >= 0 {
+		if r == nil || !r.matches(&f) || !m.matchesRest(r, &f) ||
+			before != (store.ID{}) && slices.Compare(r.ID[:], before[:]) >= 0 {
 			continue
 		}
 		if bytes += r.Size(); len(all) == limit || bytes > store.MaxPageBytes && len(all) > 0 {
@@ -117,7 +138,7 @@ func (m *Model) each(f store.Filter, change func(*modelRun) bool) (n int, err er
 	m.advance(time.Now())
 	var all []*modelRun
 	for i := len(m.order) - 1; i >= 0; i-- {
-		if r := m.runs[m.order[i]]; r != nil && r.matches(&f) {
+		if r := m.runs[m.order[i]]; r != nil && r.matches(&f) && m.matchesRest(r, &f) {
 			all = append(all, r)
 		}
 	}

@@ -280,6 +280,14 @@ func (m *Model) SetFilter(_ context.Context, f store.TaskFilter) (int64, error) 
 		}
 		return 0, nil
 	}
+	if f.ID != 0 {
+		i := slices.IndexFunc(m.filters, func(old store.TaskFilter) bool { return old.ID == f.ID })
+		if i < 0 {
+			return 0, store.ErrNotFound
+		}
+		m.filters[i] = f
+		return f.ID, nil
+	}
 	m.filter++
 	f.ID, f.Declared = m.filter, false
 	m.filters = append(m.filters, f)
@@ -301,15 +309,22 @@ func (m *Model) Filters(_ context.Context, task string, after int64, limit int) 
 	return all, more, nil
 }
 
+func (e *modelEvent) matches(f *store.EventFilter) bool {
+	return (f.IDs == nil || slices.Contains(f.IDs, e.id)) && (f.Keys == nil || slices.Contains(f.Keys, e.Key)) &&
+		!e.at.Before(f.Since) && (f.Until.IsZero() || e.at.Before(f.Until)) && hasMetadata(e.Metadata, f.Metadata)
+}
+
 // Events implements store.Schedules.
-func (m *Model) Events(_ context.Context, key string, before store.ID, limit int) (all []store.EventInfo, next store.ID, err error) {
+func (m *Model) Events(
+	_ context.Context, f store.EventFilter, before store.ID, limit int,
+) (all []store.EventInfo, next store.ID, err error) {
 	if err := m.lock(); err != nil {
 		return nil, next, err
 	}
 	defer m.unlock()
 	size := 0
 	for _, e := range slices.Backward(m.events) {
-		if key != "" && e.Key != key || before != (store.ID{}) && bytes.Compare(e.id[:], before[:]) >= 0 {
+		if !e.matches(&f) || before != (store.ID{}) && bytes.Compare(e.id[:], before[:]) >= 0 {
 			continue
 		}
 		if size += e.Size(); len(all) == limit || size > store.MaxPageBytes && len(all) > 0 {

@@ -39,7 +39,7 @@ func largePages(s *suite) {
 		return page, next
 	})
 	s.pagesAre("events", events, func(before store.ID) (page []store.ID, next store.ID) {
-		all, next, err := s.Events(s.Context(), "", before, 100)
+		all, next, err := s.Events(s.Context(), store.EventFilter{}, before, 100)
 		s.ok(err)
 		for _, e := range all {
 			page = append(page, e.ID)

@@ -148,7 +148,7 @@ func (p *pair) schedules(s store.Store, runs []store.Run) (all []string) {
 		all = append(all, fmt.Sprint(c.Name, c.Spec, c.Paused, c.Next.Unix(), c.Last.Unix(), c.Template.Run.Task, place[c.LastRun],
 			c.Error))
 	}
-	events, _, err := s.Events(p.t.Context(), "", store.ID{}, 1000)
+	events, _, err := s.Events(p.t.Context(), store.EventFilter{}, store.ID{}, 1000)
 	p.ok(err)
 	for _, e := range events {
 		all = append(all, fmt.Sprint(e.Key, string(e.Payload), e.Scope, e.Delivery, e.At.UnixMilli(), places(e.Started), places(e.Woke)))

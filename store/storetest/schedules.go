@@ -272,6 +272,15 @@ func taskFilters(s *suite) {
 	if len(all) != 3 || all[1].ID != ids[1] || all[1].Expr != "b" {
 		s.Errorf("filters %+v", all)
 	}
+	if id, err := s.SetFilter(ctx, store.TaskFilter{ID: ids[2], Task: "t", Scope: "z", Expr: "big"}); err != nil || id != ids[2] {
+		s.Errorf("an update: %d, %v", id, err)
+	}
+	publish("y", `"big"`)
+	publish("z", `"big"`)
+	s.takes(10, `"big"`)
+	if _, err := s.SetFilter(ctx, store.TaskFilter{ID: 1 << 30, Task: "t"}); !errors.Is(err, store.ErrNotFound) {
+		s.Errorf("an update of what is not there: %v", err)
+	}
 	for _, id := range ids {
 		_, err := s.SetFilter(ctx, store.TaskFilter{ID: id})
 		s.ok(err)
@@ -311,7 +320,7 @@ func eventHistory(s *suite) {
 	s.publish("e")
 	started := s.takes(1, `"e"`)[0].ID
 	s.publish("unwanted")
-	all, _, err := s.Events(ctx, "", store.ID{}, 10)
+	all, _, err := s.Events(ctx, store.EventFilter{}, store.ID{}, 10)
 	s.ok(err)
 	if len(all) != 2 || all[0].Key != "unwanted" || len(all[0].Started)+len(all[0].Woke) != 0 {
 		s.Fatalf("events %+v", all)
@@ -320,18 +329,46 @@ func eventHistory(s *suite) {
 	if string(e.Payload) != `"e"` || !slices.Equal(e.Started, []store.ID{started}) || !slices.Equal(e.Woke, []store.ID{waiting}) {
 		s.Errorf("event %+v, want it to have started %s and woken %s", e, started, waiting)
 	}
-	if page, _, err := s.Events(ctx, "", all[0].ID, 10); err != nil || len(page) != 1 || page[0].ID != e.ID {
+	if page, _, err := s.Events(ctx, store.EventFilter{}, all[0].ID, 10); err != nil || len(page) != 1 || page[0].ID != e.ID {
 		s.Errorf("the next page: %+v, %v", page, err)
 	}
-	if page, _, err := s.Events(ctx, "unwanted", store.ID{}, 10); err != nil || len(page) != 1 || page[0].ID != all[0].ID {
-		s.Errorf("by key: %+v, %v", page, err)
+	eventsBy(s, &e)
+	if n := len(s.list(store.Filter{Event: e.ID}, 10)); n != 1 {
+		s.Errorf("%d runs were started by the event, want 1", n)
 	}
 	time.Sleep(time.Hour)
 	s.publish("young")
+	marked, err := s.Publish(ctx, time.Now(), []store.NewEvent{{Key: "marked", Payload: []byte("1"), Metadata: []byte(`{"k":"v"}`)}})
+	s.ok(err)
+	page, _, err := s.Events(ctx, store.EventFilter{Metadata: map[string]string{"k": "v"}}, store.ID{}, 10)
+	if err != nil || len(page) != 1 || page[0].ID != marked[0] {
+		s.Errorf("by metadata: %+v, %v", page, err)
+	}
 	_, err = s.Expire(ctx, time.Now().Add(-time.Minute), time.Time{})
 	s.ok(err)
-	if all, _, err = s.Events(ctx, "", store.ID{}, 10); err != nil || len(all) != 1 || all[0].Key != "young" {
+	if all, _, err = s.Events(ctx, store.EventFilter{}, store.ID{}, 10); err != nil || len(all) != 2 || all[1].Key != "young" {
 		s.Errorf("after they expired: %+v, %v", all, err)
+	}
+}
+
+// eventsBy lists e, and a later one with the key unwanted, by all that a filter has.
+func eventsBy(s *suite, e *store.EventInfo) {
+	for name, tt := range map[string]struct {
+		f    store.EventFilter
+		want int
+	}{
+		"one key":  {store.EventFilter{Keys: []string{"unwanted"}}, 1},
+		"two keys": {store.EventFilter{Keys: []string{"e", "unwanted"}}, 2}, "no key": {store.EventFilter{Keys: []string{}}, 0},
+		"IDs":                  {store.EventFilter{IDs: []store.ID{e.ID, {1}}}, 1},
+		"an ID of another key": {store.EventFilter{IDs: []store.ID{e.ID}, Keys: []string{"x"}}, 0},
+		"since then":           {store.EventFilter{Since: e.At}, 2}, "until then": {store.EventFilter{Until: e.At}, 0},
+		"since later": {store.EventFilter{Since: e.At.Add(time.Second)}, 0},
+		"until later": {store.EventFilter{Until: e.At.Add(time.Second)}, 2},
+		"metadata":    {store.EventFilter{Metadata: map[string]string{"k": "v"}}, 0},
+	} {
+		if page, _, err := s.Events(s.Context(), tt.f, store.ID{}, 10); err != nil || len(page) != tt.want {
+			s.Errorf("%s: %+v, %v, want %d", name, page, err, tt.want)
+		}
 	}
 }
 

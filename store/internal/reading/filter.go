@@ -62,6 +62,7 @@ func (r *Reader) where(q Querier, f *store.Filter) (string, []any, error) {
 	for k, v := range f.Metadata {
 		and("r.metadata IS NOT NULL AND "+r.HasMetadata, k, v)
 	}
+	r.andRest(f, and)
 	if !f.Since.IsZero() {
 		and("r.id >= ?", keys.At(f.Since))
 	}
@@ -73,6 +74,29 @@ func (r *Reader) where(q Querier, f *store.Filter) (string, []any, error) {
 		and("r.id <= ?", key)
 	}
 	return b.String(), args, nil
+}
+
+// andRest adds the conditions on a run's metadata, its worker and what began it.
+func (r *Reader) andRest(f *store.Filter, and func(cond string, a ...any)) {
+	if f.AnyMetadata != nil {
+		any, pairs := []string{"false"}, []any{}
+		for k, values := range f.AnyMetadata {
+			for _, v := range values {
+				any, pairs = append(any, r.HasMetadata), append(pairs, k, v)
+			}
+		}
+		and("r.metadata IS NOT NULL AND ("+strings.Join(any, " OR ")+")", pairs...)
+	}
+	if f.Event != (store.ID{}) {
+		key, _ := r.IDs.Key(f.Event)
+		and("r.id IN (SELECT run FROM stint_event_runs WHERE event = ? AND woke = ?)", key, false)
+	}
+	if f.Worker != "" {
+		and("EXISTS (SELECT 1 FROM stint_workers w WHERE w.id = r.worker AND w.name = ?)", f.Worker)
+	}
+	if f.NoTasks {
+		and("(r.node IS NULL OR r.flags & 2 <> 0)")
+	}
 }
 
 // in returns the condition that a column has a value of a list.

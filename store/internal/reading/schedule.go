@@ -127,7 +127,7 @@ func Filters(q Querier, task string, after int64, limit int) (all []store.TaskFi
 }
 
 // Events reads what Events of store.Schedules returns.
-func (r *Reader) Events(q Querier, key string, before store.ID, limit int) (infos []store.EventInfo, next store.ID, err error) {
+func (r *Reader) Events(q Querier, f *store.EventFilter, before store.ID, limit int) (infos []store.EventInfo, next store.ID, err error) {
 	last := int64(never)
 	if before != (store.ID{}) {
 		k, ok := r.IDs.Key(before)
@@ -136,10 +136,7 @@ func (r *Reader) Events(q Querier, key string, before store.ID, limit int) (info
 		}
 		last = k
 	}
-	where, args := "id < ?", []any{last}
-	if key != "" {
-		where, args = "key = ? AND id < ?", []any{key, last}
-	}
+	where, args := r.eventsWhere(f, last)
 	type row struct {
 		id int64
 		store.NewEvent
@@ -147,7 +144,7 @@ func (r *Reader) Events(q Querier, key string, before store.ID, limit int) (info
 	rows, more, err := page(q, limit, func(r *row) []any {
 		return []any{&r.id, &r.Key, &r.Payload, &r.Metadata, &r.Scope, &r.Delivery}
 	}, func(r *row) int { return r.Size() }, "SELECT id, key, payload, metadata, coalesce(scope, ''), coalesce(delivery, '') "+
-		"FROM stint_events WHERE "+where+" ORDER BY id DESC LIMIT ?", append(args, limit+1)...)
+		"FROM stint_events r WHERE "+where+" ORDER BY id DESC LIMIT ?", append(args, limit+1)...)
 	if err != nil {
 		return nil, next, err
 	}
@@ -165,6 +162,32 @@ func (r *Reader) Events(q Querier, key string, before store.ID, limit int) (info
 		}
 	}
 	return infos, next, nil
+}
+
+// eventsWhere returns the condition of the events that match and are before one. Of several keys, the events are
+// read in their order, and those with other keys are skipped.
+func (r *Reader) eventsWhere(f *store.EventFilter, before int64) (where string, args []any) {
+	where, args = "id < ?", []any{before}
+	and := func(cond string, a ...any) { where, args = where+" AND "+cond, append(args, a...) }
+	switch {
+	case len(f.Keys) == 1:
+		and("key = ?", f.Keys[0])
+	case f.Keys != nil:
+		and(in("key || ''", marks(len(f.Keys))), anys(f.Keys)...)
+	}
+	if f.IDs != nil {
+		and(in("id", r.keysOf(f.IDs)))
+	}
+	for k, v := range f.Metadata {
+		and("r.metadata IS NOT NULL AND "+r.HasMetadata, k, v)
+	}
+	if !f.Since.IsZero() {
+		and("id >= ?", keys.At(f.Since))
+	}
+	if !f.Until.IsZero() {
+		and("id < ?", keys.At(f.Until))
+	}
+	return where, args
 }
 
 // eventRuns returns the runs that an event started, or woke.
