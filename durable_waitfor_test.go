@@ -330,7 +330,7 @@ func TestWaitForAgain(t *testing.T) {
 		working(t, c)
 		synctest.Wait()
 		publish(t, c, "a", 1)
-		time.Sleep(2 * time.Minute)
+		time.Sleep(90 * time.Second) // the second attempt has begun
 		publish(t, c, "b", 1)
 		if got := output(t, run); got != "2" || infoOf(t, run).Attempt != 2 {
 			t.Errorf("got %s in attempt %d", got, infoOf(t, run).Attempt)
