@@ -626,11 +626,10 @@ func TestDurableMistakes(t *testing.T) {
 				return "", err
 			}
 			_, late := stint.Step(finished, "late", func(context.Context) (int, error) { return 0, nil })
-			_, noCEL := stint.WaitForEvent[int](ctx, "e", stint.WithFilter("true")) // this program lacks the package
-			return fmt.Sprint(inStep, " ", noName != nil, " ", noJSON != nil, " ", errors.Is(both, stint.ErrDurable), " ", errors.Is(late, stint.ErrDurable), " ", noCEL), nil
+			return fmt.Sprint(inStep, " ", noName != nil, " ", noJSON != nil, " ", errors.Is(both, stint.ErrDurable), " ", errors.Is(late, stint.ErrDurable)), nil
 		})
 		working(t, c)
-		if got, err := task.Run(t.Context(), 0); err != nil || !strings.HasPrefix(got, "true true true true true ") || !strings.Contains(got, `import _ "github.com/stint-dev/stint/cel"`) {
+		if got, err := task.Run(t.Context(), 0); err != nil || got != "true true true true true" {
 			t.Errorf("Run = %q, %v", got, err)
 		}
 	})

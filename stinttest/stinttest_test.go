@@ -5,6 +5,7 @@ import (
 	"errors"
 	"github.com/stint-dev/stint/internal/selfcheck"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -86,6 +87,26 @@ func TestDrainContext(t *testing.T) {
 		defer cancel()
 		if err := stinttest.Drain(ctx, c, stint.WithDrainTimeout(0)); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Drain = %v", err)
+		}
+	})
+}
+
+// A program that lacks package cel is told to import it, where a filter is given.
+func TestFilterWithoutCEL(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := stinttest.New(t)
+		task := stint.NewTask(c, "waits", func(ctx context.Context, _ int) (int, error) {
+			return stint.WaitForEvent[int](ctx, "e", stint.WithFilter("true"))
+		})
+		run, err := task.Enqueue(t.Context(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := stinttest.Drain(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := run.Wait(t.Context()); err == nil || !strings.Contains(err.Error(), `import _ "github.com/stint-dev/stint/cel"`) {
+			t.Errorf("Run = %v, want an error that names the package", err)
 		}
 	})
 }
