@@ -188,7 +188,7 @@ func TestReadOnlyRefusesEveryChange(t *testing.T) {
 	run := stint.RunByID[int](c, listRuns(t, c, stint.RunFilter{}).Runs[0].ID)
 	ctx, id, all := t.Context(), run.ID(), stint.RunFilter{Tasks: []string{"double"}}
 	reads := map[string]string{
-		"Client":   "ListTasks GetRun ListRuns Check Backup Logs StreamChunks Healthy Close Closing ReadOnly ListConcurrency ListCrons CronPage ListEvents Journal JournalPage ExportJournal WriteJournal QueuePriorities Names ListQueues ListRateLimits ListWorkers Stats CountRuns Changed Database ListFilters FilterPage Setting Settings ListWebhooks WebhookHandler",
+		"Client":   "ListTasks GetRun ListRuns Check Backup Logs StreamChunks Healthy Close Closing ReadOnly ListConcurrency ListCrons CronPage ListEvents Journal JournalPage ExportJournal WriteJournal QueuePriorities Names ListQueues ListRateLimits ListWorkers Stats CountRuns Changed Database ListFilters FilterPage Setting Settings Definitions ListWebhooks WebhookHandler",
 		"Task":     "Name",
 		"Workflow": "Name OnFailure OnSuccess",
 		"Run":      "ID Existing Info Wait Stream",
@@ -217,6 +217,7 @@ func TestReadOnlyRefusesEveryChange(t *testing.T) {
 			"UpdateFilter": func() error {
 				return c.UpdateFilter(ctx, stint.TriggerFilter{ID: 1, Task: "double", Scope: "s", Expression: "true"})
 			},
+			"Define": func() error { return second(c.Define(ctx, stint.Definition{Name: "d"})) }, "DeleteDefinition": func() error { return c.DeleteDefinition(ctx, "d") },
 			"CronJSON":     func() error { return c.CronJSON(ctx, "double", "n", "@daily", []byte("1")) },
 			"DeleteFilter": func() error { return c.DeleteFilter(ctx, 1) }, "NewWorker": func() error { return second(c.NewWorker()) },
 		},

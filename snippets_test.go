@@ -67,6 +67,7 @@ func triage(context.Context, Issue) (int, error)                 { panic("") }
 func send(ctx context.Context, user, what string) (string, error) { panic("") }
 func userOf(*http.Request) *user                                 { panic("") }
 func login(http.Handler) http.Handler                            { panic("") }
+func handle(ctx context.Context, input []byte) ([]byte, error)    { panic("") }
 `
 
 // A snippet is a block of Go in a document.

@@ -1,4 +1,4 @@
-package stint_test
+package cel_test
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 )
 
 // A task that is defined as data is worked by a function over JSON.
-func ExampleClient_Define() {
+func Example_tasksAsData() {
 	c, err := stint.Open(":memory:")
 	if err != nil {
 		log.Fatal(err)
