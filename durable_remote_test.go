@@ -173,7 +173,7 @@ func (d *driver) operate(op *remoteOp) remoteAck {
 		d.others.Go(func() {
 			select {
 			case <-f.Done():
-				d.tell(remoteEnd{node: first, wait: f})
+				d.report(remoteEnd{node: first, wait: f})
 			case <-d.outside.Done():
 			}
 		})
@@ -196,13 +196,13 @@ func (d *driver) operate(op *remoteOp) remoteAck {
 		d.runs[first+i] = run.ID()
 		d.others.Go(func() {
 			out, err := stint.RunByID[int](d.c, run.ID()).Wait(d.outside)
-			d.tell(remoteEnd{node: first + i, value: fmt.Sprint(out), err: err})
+			d.report(remoteEnd{node: first + i, value: fmt.Sprint(out), err: err})
 		})
 	}
 	return d.begun(len(runs))
 }
 
-func (d *driver) tell(e remoteEnd) {
+func (d *driver) report(e remoteEnd) {
 	select {
 	case d.ended <- e:
 	case <-d.outside.Done():

@@ -196,6 +196,9 @@ func eachDoc(t *testing.T, f func(path, text string)) {
 // checked: it is an error.
 func snippets(t *testing.T) (all []snippet) {
 	eachDoc(t, func(path, text string) {
+		if path == "docs/hatchet.md" { // of another module, whose tests hold it
+			return
+		}
 		inside, fenced := false, false
 		for i, line := range strings.Split(text, "\n") {
 			switch {
