@@ -40,7 +40,7 @@ func drawTree(rt *rapid.T, depth int, next *int) (t tree, c stint.Condition) {
 	}
 	switch kind {
 	case "sleep":
-		d := time.Duration(rapid.IntRange(1, 50).Draw(rt, "sleep")) * time.Second
+		d := time.Duration(rapid.IntRange(1, 50).Draw(rt, "sleep"))*time.Second + time.Duration(id)*time.Millisecond // never with another
 		t.leaf = leafOf{name: fmt.Sprint("sleep ", id), sleep: d}
 		return t, stint.Named(t.leaf.name, stint.SleepFor(d))
 	case "event":
@@ -105,12 +105,12 @@ func TestWaitForAgainstModel(t *testing.T) {
 		next := 0
 		model, cond := drawTree(rt, 3, &next)
 		published := map[string]time.Duration{}
-		for _, key := range []string{"a", "b", "c", "d"} {
-			if rapid.IntRange(0, 3).Draw(rt, "published") > 0 {
-				published[key] = time.Duration(rapid.IntRange(0, 60).Draw(rt, "at")) * time.Second
+		for i, key := range []string{"a", "b", "c", "d"} {
+			if rapid.IntRange(0, 3).Draw(rt, "published") > 0 { // never with another
+				published[key] = time.Duration(rapid.IntRange(0, 60).Draw(rt, "at"))*time.Second + time.Duration(i+1)*100*time.Millisecond
 			}
 		}
-		timeout := time.Duration(rapid.IntRange(5, 60).Draw(rt, "timeout")) * time.Second
+		timeout := time.Duration(rapid.IntRange(5, 60).Draw(rt, "timeout"))*time.Second + 500*time.Millisecond // never with an event
 		away := time.Duration(rapid.IntRange(1, 55).Draw(rt, "away")) * time.Second
 		back := away + time.Duration(rapid.IntRange(0, 30).Draw(rt, "back"))*time.Second
 		resident := rapid.SampledFrom([]int{0, 100}).Draw(rt, "resident")

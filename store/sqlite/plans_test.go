@@ -23,6 +23,7 @@ var allowedSteps = []struct{ statement, step, why string }{
 	{"ORDER BY +r.id DESC LIMIT", "USE TEMP B-TREE FOR ORDER BY", "sorts what runs: as many as there are slots"},
 	{"json_each", "SCAN json_each", "reads the keys it is given"},
 	{"json_each", "SCAN j EXISTS VIRTUAL TABLE", "reads a run's limits"},
+	{"json_each(CASE WHEN json_valid(r.metadata)", "SCAN j VIRTUAL TABLE", "reads a run's metadata"},
 	{"WITH v (", "SCAN v", "no table"},
 	{"FROM stint_members m", "USE TEMP B-TREE FOR ORDER BY", "sorts those of a key that newer runs may cancel: its limit, " +
 		"and what came since"},
