@@ -29,10 +29,16 @@ func (m *Model) existing(n *store.NewRun, now time.Time) (store.ID, bool) {
 	return id, held
 }
 
-// refuses returns why a run may not be enqueued.
-func (m *Model) refuses(n *store.NewRun) error {
+// refuses returns why a run may not be enqueued. used are the keys of the runs before it in the bulk, to which it is
+// added.
+func (m *Model) refuses(n *store.NewRun, used map[childKey]bool) error {
 	p := m.runs[n.Parent]
-	if _, held := m.children[childKey{n.Parent, n.ChildKey}]; n.Parent != (store.ID{}) && p == nil {
+	key := childKey{n.Parent, n.ChildKey}
+	_, held := m.children[key]
+	if held = held || used[key]; n.ChildKey != "" {
+		used[key] = true
+	}
+	if n.Parent != (store.ID{}) && p == nil {
 		return fmt.Errorf("parent run %s: %w", n.Parent, store.ErrNotFound)
 	} else if n.ParentNamed && !n.Detached && !held && (p.State == store.Canceled || !p.CancelAt.IsZero()) {
 		return fmt.Errorf("parent run %s: %w", n.Parent, store.ErrParentCanceled)

@@ -225,8 +225,9 @@ func (m *Model) Enqueue(_ context.Context, now time.Time, runs []store.NewRun) (
 	}
 	defer m.unlock()
 	m.advance(now)
+	used := map[childKey]bool{}
 	for i := range runs {
-		if err := m.refuses(&runs[i]); err != nil {
+		if err := m.refuses(&runs[i], used); err != nil {
 			return nil, err
 		}
 	}
