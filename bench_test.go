@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stint-dev/stint"
 )
@@ -153,4 +154,28 @@ func BenchmarkPublish(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkWait measures runs that wait for an event which is there: by WaitForEvent, and as a condition.
+func BenchmarkWait(b *testing.B) {
+	for name, wait := range map[string]func(context.Context) error{
+		"event": func(ctx context.Context) error { _, err := stint.WaitForEvent[int](ctx, "e"); return err },
+		"condition": func(ctx context.Context) error {
+			_, err := stint.WaitFor(ctx, stint.AnyOf(stint.UserEvent("e"), stint.SleepFor(time.Hour)))
+			return err
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			c := opened(b)
+			task := stint.NewTask(c, "wait", func(ctx context.Context, _ int) (int, error) { return 0, wait(ctx) })
+			runs := enqueueMany(b, task, make([]int, b.N))
+			publish(b, c, "e", 1)
+			b.ReportAllocs()
+			b.ResetTimer()
+			working(b, c, stint.WithSlots(100))
+			for _, run := range runs {
+				output(b, run)
+			}
+		})
+	}
 }

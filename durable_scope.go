@@ -132,7 +132,7 @@ func (sc *scope) leave() { sc.busy.Store(false) }
 
 func newDurableRun(e *execution, entries []store.Entry) *durableRun {
 	d := &durableRun{e: e, live: 1, parked: map[*parked]struct{}{}, unwind: make(chan struct{}), versions: map[string]bool{},
-		notes: map[string]bool{}, openWaits: map[*future]struct{}{}}
+		notes: map[string]bool{}}
 	records := make([]journal.Record[*store.Entry], 0, len(entries))
 	for i := range entries {
 		entry := &entries[i]

@@ -54,6 +54,9 @@ func (sc *scope) openWait(e store.Entry) *future {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.openWaits == nil {
+		d.openWaits = map[*future]struct{}{}
+	}
 	d.openWaits[f] = struct{}{}
 	if e.Done {
 		return f
