@@ -54,7 +54,7 @@ func (o *follower) Act(ctx context.Context, now time.Time, a store.Action, f sto
 	if a.DryRun { // it only reads
 		do = see[int]
 	}
-	return do(ctx, o, func(s store.Store) (int, error) { return s.Act(ctx, now, a, f) })
+	return do(ctx, o, addingUp(func(s store.Store) (int, error) { return s.Act(ctx, now, a, f) }))
 }
 
 // ChangeRun implements store.Store.
@@ -64,7 +64,18 @@ func (o *follower) ChangeRun(ctx context.Context, now time.Time, id store.ID, c 
 
 // Expire implements store.Store.
 func (o *follower) Expire(ctx context.Context, done, failed time.Time) (int, error) {
-	return call(ctx, o, func(s store.Store) (int, error) { return s.Expire(ctx, done, failed) })
+	return call(ctx, o, addingUp(func(s store.Store) (int, error) { return s.Expire(ctx, done, failed) }))
+}
+
+// addingUp returns a function that counts what do has changed in all its calls: the file may move between two of the
+// commits that a call makes, and the rest is changed in the database.
+func addingUp(do func(store.Store) (int, error)) func(store.Store) (int, error) {
+	total := 0
+	return func(s store.Store) (int, error) {
+		n, err := do(s)
+		total += n
+		return total, err
+	}
 }
 
 // Get implements store.Store.
