@@ -98,16 +98,17 @@ const shortLimit = 3 * time.Minute
 // within makes an attack. If it takes longer than the limit, its context ends, and the error says where each goroutine
 // was then.
 func (a *attack) within(ctx context.Context, limit time.Duration, r *round) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	var stacks bytes.Buffer
 	dumped := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
+	timer := time.AfterFunc(limit, func() {
 		defer close(dumped)
 		pprof.Lookup("goroutine").WriteTo(&stacks, 1)
+		cancel(context.DeadlineExceeded) // only now, or what it waits for might not be seen
 	})
 	err := r.err(a.run(ctx, r))
-	if !stop() && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+	if !timer.Stop() {
 		<-dumped
 		err = errors.Join(err, fmt.Errorf("it was not over after %v, when its goroutines were here:\n%s", limit, &stacks))
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/anishathalye/porcupine"
@@ -58,18 +59,20 @@ func TestAttacks(t *testing.T) {
 
 // An attack that waits for what does not come fails, and says what it waited for.
 func TestAttackEnds(t *testing.T) {
-	waits := attack{name: "waits", run: func(ctx context.Context, _ *round) error {
-		waitForGodot(ctx)
-		return nil
-	}}
-	err := waits.within(t.Context(), time.Millisecond, newRound(t.TempDir(), 1, 1, 0))
-	if err == nil || !strings.Contains(err.Error(), "waitForGodot") {
-		t.Errorf("got %v, want an error that names waitForGodot", err)
-	}
-	quick := attack{name: "quick", run: func(context.Context, *round) error { return nil }}
-	if err := quick.within(t.Context(), time.Hour, newRound(t.TempDir(), 1, 1, 0)); err != nil {
-		t.Error(err)
-	}
+	synctest.Test(t, func(t *testing.T) { // time passes only when it waits
+		waits := attack{name: "waits", run: func(ctx context.Context, _ *round) error {
+			waitForGodot(ctx)
+			return nil
+		}}
+		err := waits.within(t.Context(), time.Millisecond, newRound(t.TempDir(), 1, 1, 0))
+		if err == nil || !strings.Contains(err.Error(), "waitForGodot") {
+			t.Errorf("got %v, want an error that names waitForGodot", err)
+		}
+		quick := attack{name: "quick", run: func(context.Context, *round) error { return nil }}
+		if err := quick.within(t.Context(), time.Hour, newRound(t.TempDir(), 1, 1, 0)); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 //go:noinline
