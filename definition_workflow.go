@@ -23,8 +23,9 @@ type TaskSpec struct {
 	TaskOptions
 }
 
-// A ConditionSpec is a Condition as data. Exactly one of its fields is set.
+// A ConditionSpec is a Condition as data. Beside Name, exactly one of its fields is set.
 type ConditionSpec struct {
+	Name   string          `json:"name,omitempty"` // as Named gives it
 	AllOf  []ConditionSpec `json:"all_of,omitempty"`
 	AnyOf  []ConditionSpec `json:"any_of,omitempty"`
 	Sleep  Duration        `json:"sleep,omitempty"` // as SleepFor
@@ -34,8 +35,9 @@ type ConditionSpec struct {
 
 // An EventSpec is what UserEvent says, as data.
 type EventSpec struct {
-	Key    string `json:"key"`
-	Filter string `json:"filter,omitempty"` // as WithFilter
+	Key     string `json:"key"`
+	Filter  string `json:"filter,omitempty"`   // as WithFilter
+	FromNow bool   `json:"from_now,omitempty"` // as FromNow
 }
 
 // A ParentSpec is what ParentOutput says, as data. Output is an expression that is true or false, over
@@ -215,11 +217,17 @@ func (s *ConditionSpec) condition(t *TaskSpec, nodes map[string]*node) (Conditio
 		if s.Event.Filter != "" {
 			opts = append(opts, WithFilter(s.Event.Filter))
 		}
+		if s.Event.FromNow {
+			opts = append(opts, FromNow())
+		}
 		if c = UserEvent(s.Event.Key, opts...); c.err != nil {
 			c.err = fmt.Errorf("event: %w", c.err)
 		}
 	default:
 		c, err = s.Parent.condition(t, nodes)
+	}
+	if s.Name != "" {
+		c = Named(s.Name, c)
 	}
 	if err == nil {
 		err = c.err

@@ -252,6 +252,33 @@ func TestDefinedWorkflow(t *testing.T) {
 	}
 }
 
+// The conditions of a definition have names, under which a task is told which made it start. An event of before the wait
+// does not count if it asks for that.
+func TestDefinedConditionNames(t *testing.T) {
+	c := stinttest.New(t)
+	define(t, c, flowOf(stint.TaskSpec{Name: "wait", WaitFor: &stint.ConditionSpec{Name: "both", AllOf: []stint.ConditionSpec{
+		{Name: "answer", AnyOf: []stint.ConditionSpec{
+			{Name: "yes", Event: &stint.EventSpec{Key: "order.paid", Filter: "input.ok", FromNow: true}}, {Name: "late", Sleep: stint.Duration(time.Hour)}}},
+		{Sleep: stint.Duration(time.Nanosecond)}}}}))
+	publish(t, c, map[string]any{"ok": true, "by": "nobody"})
+	working(t, c, func(ctx context.Context, _ []byte) ([]byte, error) {
+		f, err := stint.Triggers(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(f)
+	}, "flow")
+	run := enqueueJSON(t, c, "flow", "{}")
+	publish(t, c, map[string]any{"ok": true, "by": "Ann"})
+	if got, want := output(t, run), `{"wait":{"answer":null,"both":null,"sleep":null,"yes":{"by":"Ann","ok":true}}}`; got != want {
+		t.Errorf("fired: %s, want %s", got, want)
+	}
+	long := flowOf(stint.TaskSpec{Name: "wait", WaitFor: &stint.ConditionSpec{Name: strings.Repeat("n", 256), Sleep: 1}})
+	if _, err := c.Define(t.Context(), long); err == nil || !strings.Contains(err.Error(), "wait_for") {
+		t.Errorf("a name that is too long: %v", err)
+	}
+}
+
 // The on-failure task of a definition runs once; expressions that cannot be computed fail the task that they are of.
 func TestDefinedFailures(t *testing.T) {
 	c := stinttest.New(t)
