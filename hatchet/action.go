@@ -3,6 +3,7 @@ package hatchet
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"strconv"
 	"strings"
 
@@ -89,7 +90,50 @@ func (s *Server) payloadOf(ctx context.Context, e *execution) (*payload, error) 
 	} else {
 		p.Triggers["filter_payload"] = nil
 	}
-	return p, nil
+	if e.task.standalone() {
+		return p, nil
+	}
+	return p, p.addWorkflow(ctx, strings.HasSuffix(e.task.Name, ":"+onFailure))
+}
+
+// addWorkflow adds what a task of a workflow gets of the tasks before it, and of the conditions that let it start. Of the
+// on-failure task all have come before it.
+func (p *payload) addWorkflow(ctx context.Context, afterFailure bool) error {
+	before, err := stint.EarlierOutputs(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range before.Names() {
+		switch output, err := before.JSON(name); {
+		case err == nil:
+			p.Parents[name] = asObject(output)
+		case errors.Is(err, stint.ErrSkipped):
+			p.Parents[name] = skipped
+		}
+	}
+	if afterFailure {
+		return p.addErrors(ctx)
+	}
+	fired, err := stint.Triggers(ctx)
+	for key, data := range fired {
+		p.Triggers[key] = asObject(data)
+	}
+	return err
+}
+
+// addErrors adds the errors of the tasks that have failed.
+func (p *payload) addErrors(ctx context.Context) error {
+	failure, err := stint.WorkflowFailure(ctx)
+	if err != nil {
+		return err
+	}
+	p.StepErrors = map[string]string{}
+	for name, err := range failure.Tasks {
+		if !errors.Is(err, stint.ErrCanceled) {
+			p.StepErrors[name] = err.Error()
+		}
+	}
+	return nil
 }
 
 // shownMetadata returns a run's metadata without what the engine keeps there.

@@ -9,9 +9,13 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/hatchet/internal/wire"
+	"github.com/stint-dev/stint/store"
 )
 
-const maxTasks = 1_000 // of a workflow
+const (
+	maxTasks  = 1_000 // of a workflow
+	onFailure = store.OnFailureName
+)
 
 // PutWorkflow defines a workflow, or a task that stands alone, or a new version of it.
 func (s rpc) PutWorkflow(ctx context.Context, r *wire.PutWorkflowRequest) (*wire.PutWorkflowResponse, error) {
@@ -73,7 +77,10 @@ func newWorkflow(r *wire.PutWorkflowRequest, former *workflow) (*workflow, error
 		if err != nil {
 			return nil, err
 		}
-		if !standalone(r) {
+		switch {
+		case d == r.OnFailureTask:
+			t.Name = r.Name + ":" + onFailure
+		case !standalone(r):
 			t.Name = r.Name + ":" + d.ReadableId
 		}
 		w.Tasks[t.Name] = t

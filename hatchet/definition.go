@@ -24,17 +24,48 @@ func definitionOf(r *wire.PutWorkflowRequest) (d stint.Definition, err error) {
 	if len(r.InputJsonSchema) > 0 && !json.Valid(r.InputJsonSchema) {
 		return d, invalid("workflow %.255q: input_json_schema is not JSON", r.Name)
 	}
-	if !standalone(r) {
-		return d, unimplemented("workflows of several tasks are not served yet")
+	if standalone(r) {
+		d.TaskOptions, err = taskOptions(r.Tasks[0])
+	} else {
+		err = addTasks(&d, r)
 	}
-	if d.TaskOptions, err = taskOptions(r.Tasks[0]); err == nil {
+	if err == nil {
 		err = addWorkflowOptions(&d.TaskOptions, r)
 	}
 	return d, err
 }
 
-// standalone reports whether a workflow is a task that stands alone.
-func standalone(r *wire.PutWorkflowRequest) bool { return len(r.Tasks) == 1 && r.OnFailureTask == nil }
+// standalone reports whether a workflow is a task that stands alone: its run is the task's.
+func standalone(r *wire.PutWorkflowRequest) bool {
+	return len(r.Tasks) == 1 && r.OnFailureTask == nil && len(r.Tasks[0].Parents) == 0 && !hasConditions(r.Tasks[0])
+}
+
+func hasConditions(d *wire.TaskDefinition) bool {
+	c := d.Conditions
+	return len(c.GetParentOverrideConditions())+len(c.GetSleepConditions())+len(c.GetUserEventConditions()) > 0
+}
+
+// addTasks adds the tasks of a workflow.
+func addTasks(d *stint.Definition, r *wire.PutWorkflowRequest) (err error) {
+	for _, t := range r.Tasks {
+		spec := stint.TaskSpec{Name: t.ReadableId, Parents: t.Parents}
+		if spec.TaskOptions, err = taskOptions(t); err == nil {
+			err = addConditions(&spec, t)
+		}
+		if err != nil {
+			return err
+		}
+		d.Tasks = append(d.Tasks, spec)
+	}
+	if t := r.OnFailureTask; t != nil {
+		if len(t.Parents) > 0 || hasConditions(t) {
+			return invalid("on_failure_task %.255q has parents or conditions: those are for the other tasks", t.ReadableId)
+		}
+		d.OnFailure = &stint.TaskSpec{Name: t.ReadableId}
+		d.OnFailure.TaskOptions, err = taskOptions(t)
+	}
+	return err
+}
 
 // addWorkflowOptions adds what is said of a whole workflow.
 func addWorkflowOptions(o *stint.TaskOptions, r *wire.PutWorkflowRequest) (err error) {

@@ -239,12 +239,18 @@ func (s *Server) childResult(ctx context.Context, run string) (*wire.DurableEntr
 	if err != nil {
 		return nil, err
 	}
-	outputs := map[string]json.RawMessage{}
+	outputs, failure := map[string]json.RawMessage{}, ""
 	for i := range tasks {
-		if tasks[i].Error != "" {
-			return &wire.DurableEntryCompleted{IsFailure: true, ErrorMessage: proto.String(tasks[i].Error)}, nil
+		if t := &tasks[i]; t.Error != "" && (failure == "" || t.State == stint.StateFailed) {
+			failure = t.Error
+			if t.State == stint.StateFailed {
+				break // those that its failure canceled come after it
+			}
 		}
 		outputs[tasks[i].Readable] = tasks[i].Output
+	}
+	if failure != "" {
+		return &wire.DurableEntryCompleted{IsFailure: true, ErrorMessage: proto.String(failure)}, nil
 	}
 	if !info.Workflow {
 		return &wire.DurableEntryCompleted{Payload: tasks[0].Output}, nil

@@ -151,13 +151,11 @@ func (s *Server) shapeOf(info *stint.RunInfo, tasks []taskRun) []restShape {
 	shape := []restShape{}
 	for i := range tasks {
 		t := &tasks[i]
-		item := restShape{TaskExternalID: t.id(info.ID), StepID: idOf("step", info.Task), TaskName: t.Readable, Children: []string{}}
-		if info.Workflow {
-			item.StepID = idOf("step", info.Task+":"+t.Readable)
-			for j := range info.Tasks {
-				if slices.Contains(info.Tasks[j].Parents, t.Readable) {
-					item.Children = append(item.Children, idOf("step", info.Task+":"+info.Tasks[j].Name))
-				}
+		item := restShape{TaskExternalID: t.id(info.ID), StepID: idOf("step", t.Name), TaskName: t.Readable, Children: []string{}}
+		_, within, _ := strings.Cut(t.Name, ":")
+		for j := range info.Tasks {
+			if slices.Contains(info.Tasks[j].Parents, within) {
+				item.Children = append(item.Children, idOf("step", info.Task+":"+info.Tasks[j].Name))
 			}
 		}
 		shape = append(shape, item)

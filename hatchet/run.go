@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -15,13 +16,16 @@ import (
 // textCanceled is the error of a run that was canceled: SDKs take an empty one for none.
 const textCanceled = "task was cancelled"
 
+// skipped is the output of a task that was skipped.
+var skipped = json.RawMessage(`{"skipped":true}`)
+
 // A taskRun is the run of a task, as part of a workflow's run or by itself.
 type taskRun struct {
-	ID, Readable, Error string // ID "": it has not begun
-	State               stint.State
-	Output              json.RawMessage
-	info                *stint.RunInfo // of the run; nil if there is none yet
-	task                *task          // nil: of the host
+	ID, Name, Readable, Error string // ID "": it has not begun; Name is stint's
+	State                     stint.State
+	Output                    json.RawMessage
+	info                      *stint.RunInfo // of the run; nil if there is none yet
+	task                      *task          // nil: of the host
 }
 
 // taskRuns returns the runs of a run's tasks, parents first: itself, unless it is of a workflow.
@@ -34,7 +38,8 @@ func (s *Server) taskRuns(ctx context.Context, info *stint.RunInfo) ([]taskRun, 
 		t := &info.Tasks[i]
 		name := info.Task + ":" + t.Name
 		if t.RunID == "" {
-			run := taskRun{Readable: t.Name, State: t.State, Error: t.Error, task: s.catalog.task(name)}
+			run := taskRun{Name: name, State: t.State, Error: t.Error}
+			s.describe(&run)
 			run.explain(nil)
 			runs = append(runs, run)
 			continue
@@ -49,12 +54,25 @@ func (s *Server) taskRuns(ctx context.Context, info *stint.RunInfo) ([]taskRun, 
 }
 
 func (s *Server) newTaskRun(info *stint.RunInfo) taskRun {
-	t := taskRun{ID: info.ID, Readable: info.Task, State: info.State, Error: info.Error, info: info, task: s.catalog.task(info.Task)}
-	if t.task != nil {
-		t.Readable = t.task.Readable
-	}
+	t := taskRun{ID: info.ID, Name: info.Task, State: info.State, Error: info.Error, info: info}
+	s.describe(&t)
 	t.explain(info.Output)
 	return t
+}
+
+// describe sets what the protocol says of the task.
+func (s *Server) describe(t *taskRun) {
+	if t.info == nil || !t.info.Workflow { // a former version of the workflow may have been a task
+		t.task = s.catalog.task(t.Name)
+	}
+	if t.task != nil {
+		t.Readable = t.task.Readable
+		return
+	}
+	_, within, ok := strings.Cut(t.Name, ":")
+	if t.Readable = within; !ok {
+		t.Readable = t.Name
+	}
 }
 
 // explain sets what SDKs are told of how the run ended: an output, or an error that is not empty.
@@ -63,7 +81,7 @@ func (t *taskRun) explain(output json.RawMessage) {
 	case stint.StateSucceeded:
 		t.Output, t.Error = output, ""
 	case stint.StateSkipped:
-		t.Output, t.Error = json.RawMessage(`{"skipped":true}`), ""
+		t.Output, t.Error = skipped, ""
 	case stint.StateFailed:
 		if t.Error == "" {
 			t.Error = "task failed"

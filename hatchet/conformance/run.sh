@@ -35,10 +35,8 @@ build_go() {
 		cd "$cache/go"
 		[ -f go.mod ] || go mod init conformance
 		go get "github.com/hatchet-dev/hatchet/sdks/go/e2e@$version"
-		# Its worker registers workflows of several tasks too, which are not served yet.
-		for f in "$(go list -m -f '{{.Dir}}' github.com/hatchet-dev/hatchet)"/sdks/go/e2e/*.go; do
-			sed -E '/^\t\t\ttest(DurableWorkflow|DagChildWorkflow|DAGPayloadWorkflow),$/d' "$f" >"e2e/$(basename "$f")"
-		done
+		cp "$(go list -m -f '{{.Dir}}' github.com/hatchet-dev/hatchet)"/sdks/go/e2e/*.go e2e/
+		chmod u+w e2e/*
 		GOFLAGS=-mod=mod go test -c -tags e2e -o "$cache/e2e.test" ./e2e
 	)
 }

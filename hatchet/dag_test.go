@@ -1,0 +1,212 @@
+package hatchet_test
+
+import (
+	"encoding/json"
+	"maps"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/hatchet"
+	"github.com/stint-dev/stint/hatchet/internal/wire"
+)
+
+// job is a task of workflow "flow".
+func job(name string, conditions *wire.TaskConditions, parents ...string) *wire.TaskDefinition {
+	return &wire.TaskDefinition{ReadableId: name, Action: "flow:" + name, Parents: parents, Conditions: conditions}
+}
+
+// workFlow puts the workflow, and opens a worker for its tasks.
+func (k *sdk) workFlow(t testing.TB, r *wire.PutWorkflowRequest) *fakeWorker {
+	t.Helper()
+	r.Name = "flow"
+	must[*wire.PutWorkflowResponse](t)(k.PutWorkflow(t.Context(), r))
+	reg := &wire.RegisterRequest{WorkerName: "fake", SlotConfig: map[string]int32{"default": 10}}
+	for _, d := range append(r.Tasks, r.OnFailureTask) {
+		reg.Actions = append(reg.Actions, d.GetAction())
+	}
+	return k.workAs(t, reg)
+}
+
+type sent struct {
+	Input    map[string]any            `json:"input"`
+	Parents  map[string]map[string]any `json:"parents"`
+	Triggers map[string]map[string]any `json:"triggers"`
+	Errors   map[string]string         `json:"step_run_errors"`
+}
+
+func payloadOf(t testing.TB, a *wire.AssignedAction) (p sent) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(a.ActionPayload), &p); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// startOf returns the next action, which must be of the task.
+func (w *fakeWorker) startOf(name, run string) *wire.AssignedAction {
+	w.t.Helper()
+	a := w.start()
+	if a.TaskName != name || a.WorkflowRunId != run || a.TaskRunExternalId == run || a.ActionId != "flow:"+name {
+		w.t.Fatalf("action is %v, want %s of %s", a, name, run)
+	}
+	w.started(a)
+	return a
+}
+
+// A task of a workflow starts after its parents, and gets the outputs of all that came before it. One that is skipped has
+// an output that says so.
+func TestWorkflow(t *testing.T) {
+	g := serve(t, hatchet.Options{})
+	k := g.dial(g.token)
+	w := k.workFlow(t, &wire.PutWorkflowRequest{Tasks: []*wire.TaskDefinition{
+		job("last", nil, "middle", "other"),
+		job("first", nil),
+		job("middle", nil, "first"),
+		job("other", &wire.TaskConditions{ParentOverrideConditions: []*wire.ParentCondition{{ParentReadableId: "first",
+			Base: &wire.BaseCondition{Action: wire.ConditionAction_CONDITION_SKIP, Expression: "output.n > 1"}}}}, "first"),
+	}})
+	run := k.trigger(t, "flow", `{"x":1}`)
+	a := w.startOf("first", run)
+	if p := payloadOf(t, a); p.Input["x"] != 1.0 || len(p.Parents) != 0 {
+		t.Errorf("payload of the first: %v", p)
+	}
+	w.complete(a, `{"n":2}`)
+	b := w.startOf("middle", run)
+	w.complete(b, `"text"`)
+	c := w.startOf("last", run)
+	p := payloadOf(t, c)
+	if len(p.Parents) != 3 || p.Parents["first"]["n"] != 2.0 || p.Parents["middle"]["value"] != "text" || p.Parents["other"]["skipped"] != true {
+		t.Errorf("parents of the last: %v", p.Parents)
+	}
+	w.complete(c, `{"end":true}`)
+	outputs := map[string]string{}
+	for _, r := range k.result(t, run).Results {
+		outputs[r.TaskName] = r.GetOutput() + r.GetError()
+	}
+	if want := map[string]string{"first": `{"n":2}`, "middle": `"text"`, "other": `{"skipped":true}`, "last": `{"end":true}`}; !maps.Equal(outputs, want) {
+		t.Errorf("results: %v", outputs)
+	}
+	d := must[*wire.GetRunDetailsResponse](t)(k.GetRunDetails(t.Context(), &wire.GetRunDetailsRequest{ExternalId: run}))
+	if !d.Done || d.Status != wire.RunStatus_RUN_COMPLETED || len(d.TaskRuns) != 4 || string(d.TaskRuns["last"].Output) != `{"end":true}` {
+		t.Errorf("details: %v", d)
+	}
+	var got struct {
+		Run   struct{ Status string }
+		Tasks []struct {
+			DisplayName           string
+			WorkflowRunExternalID string
+		}
+		Shape []struct {
+			TaskName        string
+			StepID          string
+			ChildrenStepIDs []string
+		}
+	}
+	g.rest("GET", "/api/v1/stable/workflow-runs/"+run, g.token, "", 200, &got)
+	children := map[string]int{}
+	for _, s := range got.Shape {
+		children[s.TaskName] = len(s.ChildrenStepIDs)
+	}
+	if got.Run.Status != "COMPLETED" || len(got.Tasks) < 3 || got.Tasks[0].WorkflowRunExternalID != run ||
+		!maps.Equal(children, map[string]int{"first": 2, "middle": 1, "other": 1, "last": 0}) {
+		t.Errorf("REST: %+v", got)
+	}
+}
+
+// A task starts when each of its or-groups has a member that is true, and is told which. One that stands alone but has
+// conditions waits too.
+func TestConditions(t *testing.T) {
+	g := serve(t, hatchet.Options{})
+	k := g.dial(g.token)
+	base := func(key, group string) *wire.BaseCondition {
+		return &wire.BaseCondition{Action: wire.ConditionAction_CONDITION_QUEUE, ReadableDataKey: key, OrGroupId: group}
+	}
+	accepted := base("answer", "a")
+	accepted.Expression = "input.ok"
+	w := k.workFlow(t, &wire.PutWorkflowRequest{Tasks: []*wire.TaskDefinition{job("wait", &wire.TaskConditions{
+		SleepConditions:     []*wire.SleepCondition{{Base: base("late", "a"), SleepFor: "1h"}, {Base: base("soon", ""), SleepFor: "1ms"}},
+		UserEventConditions: []*wire.EventCondition{{Base: accepted, UserEventKey: "answered"}},
+	})}})
+	push := func(payload string) {
+		must[*wire.Event](t)(k.Push(t.Context(), &wire.PushEventRequest{Key: "answered", Payload: payload}))
+	}
+	push(`{"ok":true,"by":"nobody"}`) // the run does not exist yet
+	run := k.trigger(t, "flow", "{}")
+	if info := must[*stint.RunInfo](t)(g.c.GetRun(t.Context(), run)); info.Tasks[0].State != stint.StateWaiting {
+		t.Fatalf("the task is %v", info.Tasks[0].State)
+	}
+	push(`{"ok":false}`)
+	push(`{"ok":true,"by":"Ann"}`)
+	a := w.startOf("wait", run)
+	p := payloadOf(t, a)
+	if len(p.Triggers) != 3 || p.Triggers["answer"]["by"] != "Ann" || p.Triggers["soon"] == nil {
+		t.Errorf("triggers: %s", a.ActionPayload)
+	}
+	w.complete(a, "{}")
+}
+
+// The on-failure task gets the errors of the tasks that failed. It is one of the tasks, by the name that the SDK gave it; it
+// is skipped if none failed.
+func TestOnFailure(t *testing.T) {
+	g := serve(t, hatchet.Options{})
+	k := g.dial(g.token)
+	w := k.workFlow(t, &wire.PutWorkflowRequest{Tasks: []*wire.TaskDefinition{job("one", nil), job("two", nil, "one")},
+		OnFailureTask: job("cleanup", nil)})
+	run := k.trigger(t, "flow", "{}")
+	w.report(w.startOf("one", run), wire.StepEventType_STEP_EVENT_FAILED, "broken")
+	a := w.startOf("cleanup", run)
+	if p := payloadOf(t, a); len(p.Errors) != 1 || p.Errors["one"] != "broken" {
+		t.Errorf("payload is %s", a.ActionPayload)
+	}
+	w.complete(a, `{"clean":true}`)
+	results := map[string]string{}
+	for _, r := range k.result(t, run).Results {
+		results[r.TaskName] = r.GetOutput()
+		if r.Error != nil && *r.Error == "" {
+			t.Errorf("the error of %s is empty", r.TaskName)
+		}
+	}
+	if !maps.Equal(results, map[string]string{"one": "", "two": "", "cleanup": `{"clean":true}`}) {
+		t.Errorf("results: %v", results)
+	}
+	run = k.trigger(t, "flow", "{}")
+	w.complete(w.startOf("one", run), "{}")
+	w.complete(w.startOf("two", run), "{}")
+	for _, r := range k.result(t, run).Results {
+		if r.TaskName == "cleanup" && r.GetOutput() != `{"skipped":true}` {
+			t.Errorf("it is not skipped: %v", r)
+		}
+	}
+}
+
+// A workflow that cannot be served as it says is refused, with the name of what is wrong.
+func TestWorkflowErrors(t *testing.T) {
+	g := serve(t, hatchet.Options{})
+	k := g.dial(g.token)
+	queue := &wire.BaseCondition{Action: wire.ConditionAction_CONDITION_QUEUE}
+	limited := job("cleanup", nil)
+	limited.RateLimits = []*wire.TaskRateLimit{{Key: "api", Units: proto.Int32(1)}}
+	for words, x := range map[string]struct {
+		r    *wire.PutWorkflowRequest
+		code codes.Code
+	}{
+		`"nobody"`: {&wire.PutWorkflowRequest{Tasks: []*wire.TaskDefinition{job("one", nil, "nobody")}}, codes.InvalidArgument},
+		"cycle":    {&wire.PutWorkflowRequest{Tasks: []*wire.TaskDefinition{job("one", nil, "two"), job("two", nil, "one")}}, codes.InvalidArgument},
+		"sleep_for": {&wire.PutWorkflowRequest{Tasks: []*wire.TaskDefinition{job("one", &wire.TaskConditions{SleepConditions: []*wire.SleepCondition{
+			{Base: queue, SleepFor: "soon"}}})}}, codes.InvalidArgument},
+		"CREATE": {&wire.PutWorkflowRequest{Tasks: []*wire.TaskDefinition{job("one", &wire.TaskConditions{SleepConditions: []*wire.SleepCondition{
+			{SleepFor: "1s"}}})}}, codes.InvalidArgument},
+		"durable": {&wire.PutWorkflowRequest{Tasks: []*wire.TaskDefinition{job("one", &wire.TaskConditions{UserEventConditions: []*wire.EventCondition{
+			{Base: queue, UserEventKey: "k", EventScope: proto.String("s")}}})}}, codes.Unimplemented},
+		"rate_limits": {&wire.PutWorkflowRequest{Tasks: []*wire.TaskDefinition{job("one", nil)}, OnFailureTask: limited}, codes.InvalidArgument},
+		"on_failure_task": {&wire.PutWorkflowRequest{Tasks: []*wire.TaskDefinition{job("one", nil)}, OnFailureTask: job("cleanup", nil, "one")},
+			codes.InvalidArgument},
+	} {
+		x.r.Name = "flow"
+		_, err := k.PutWorkflow(t.Context(), x.r)
+		wantCode(t, err, x.code, words)
+	}
+}
