@@ -63,9 +63,7 @@ func newEvent(e *wire.PushEventRequest) (stint.Event, error) {
 		ev.Options = append(ev.Options, stint.WithScope(e.GetScope()))
 	}
 	if e.Priority != nil {
-		if err := checkPriority(e.GetPriority()); err != nil {
-			return stint.Event{}, err
-		}
+		return stint.Event{}, unimplemented("an event has no priority: the runs that it starts have that of their workflow (default_priority)")
 	}
 	return ev, nil
 }

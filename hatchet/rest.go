@@ -37,6 +37,8 @@ func (s *Server) newREST() http.Handler {
 	s.handleRuns(handle)
 	s.handleCatalog(handle)
 	s.handleEvents(handle)
+	s.handleCrons(handle)
+	s.handleFilters(handle)
 	return mux
 }
 

@@ -32,13 +32,21 @@ func (s *Server) actOnRuns(r *http.Request, act func(context.Context, string) (b
 	if err := readJSON(r, &sel); err != nil {
 		return nil, err
 	}
-	ids, err := s.selected(r.Context(), &sel)
+	ids, err := s.actOn(r.Context(), &sel, act)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{"ids": ids}, nil
+}
+
+func (s *Server) actOn(ctx context.Context, sel *restSelection, act func(context.Context, string) (bool, error)) ([]string, error) {
+	ids, err := s.selected(ctx, sel)
 	if err != nil {
 		return nil, err
 	}
 	done := []string{}
 	for _, id := range ids {
-		changed, err := act(r.Context(), id)
+		changed, err := act(ctx, id)
 		if err != nil {
 			return nil, err
 		}
@@ -46,7 +54,7 @@ func (s *Server) actOnRuns(r *http.Request, act func(context.Context, string) (b
 			done = append(done, id)
 		}
 	}
-	return map[string]any{"ids": done}, nil
+	return done, nil
 }
 
 // selected returns the IDs of the runs that are selected.

@@ -27,9 +27,9 @@ start_server() {
 	. "$dir/env"
 }
 
-# build_go compiles a copy of the Go SDK's tests, once.
+# build_go compiles a copy of the Go SDK's tests, once for this script.
 build_go() {
-	[ ! -x "$cache/e2e.test" ] || return 0
+	[[ ! $cache/e2e.test -nt $here/run.sh ]] || return 0
 	mkdir -p "$cache/go/e2e"
 	(
 		cd "$cache/go"

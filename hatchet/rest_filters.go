@@ -1,0 +1,259 @@
+package hatchet
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/stint-dev/stint"
+)
+
+type restFilterRow struct {
+	Metadata   restMeta        `json:"metadata"`
+	TenantID   string          `json:"tenantId"`
+	WorkflowID string          `json:"workflowId"`
+	Scope      string          `json:"scope"`
+	Expression string          `json:"expression"`
+	Payload    json.RawMessage `json:"payload"`
+}
+
+type restRateLimit struct {
+	Key        string    `json:"key"`
+	TenantID   string    `json:"tenantId"`
+	Limit      int       `json:"limitValue"`
+	Value      int       `json:"value"` // units that are left
+	Window     string    `json:"window"`
+	LastRefill time.Time `json:"lastRefill"`
+}
+
+type restLogLine struct {
+	CreatedAt  time.Time       `json:"createdAt"`
+	Message    string          `json:"message"`
+	Level      string          `json:"level"`
+	Metadata   json.RawMessage `json:"metadata"`
+	Attempt    int             `json:"attempt"`
+	RetryCount int             `json:"retryCount"`
+	TaskID     string          `json:"taskExternalId"`
+	TaskName   string          `json:"taskDisplayName"`
+}
+
+// handleFilters registers what is asked of filters, rate limits and logs.
+func (s *Server) handleFilters(handle func(pattern string, h restHandler)) {
+	handle("GET "+listPath+"/filters", s.listFilters)
+	handle("POST "+listPath+"/filters", s.createFilter)
+	handle("GET "+listPath+"/filters/{filter}", func(r *http.Request) (any, error) {
+		f, err := s.filter(r.Context(), r.PathValue("filter"))
+		if err != nil {
+			return nil, err
+		}
+		return s.restFilter(f), nil
+	})
+	handle("PATCH "+listPath+"/filters/{filter}", s.updateFilter)
+	handle("DELETE "+listPath+"/filters/{filter}", func(r *http.Request) (any, error) {
+		f, err := s.filter(r.Context(), r.PathValue("filter"))
+		if err == nil {
+			err = s.c.DeleteFilter(r.Context(), f.ID)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return s.restFilter(f), nil
+	})
+	handle("GET "+tenantPath+"/rate-limits", s.listRateLimits)
+	handle("GET "+stablePath+"/tasks/{run}/logs", s.listLogs)
+}
+
+// A filter's number in the database is the end of its UUID.
+const filterIDs = "f1fe7000-0000-4000-8000-"
+
+func filterID(n int64) string { return fmt.Sprintf("%s%012x", filterIDs, n) }
+
+// filter returns the filter with an ID.
+func (s *Server) filter(ctx context.Context, id string) (*stint.TriggerFilter, error) {
+	end, ok := strings.CutPrefix(strings.ToLower(id), filterIDs)
+	n, err := strconv.ParseInt(end, 16, 64)
+	if ok && err == nil && n > 0 {
+		page, err := s.c.FilterPage(ctx, stint.FilterQuery{Limit: 1, Cursor: strconv.FormatInt(n-1, 10)})
+		if err != nil {
+			return nil, err
+		}
+		if len(page.Filters) > 0 && page.Filters[0].ID == n {
+			return &page.Filters[0], nil
+		}
+	}
+	return nil, notFound("no filter has the ID %.100s", id)
+}
+
+func (s *Server) restFilter(f *stint.TriggerFilter) restFilterRow {
+	payload, _ := f.Payload.(json.RawMessage)
+	return restFilterRow{Metadata: restMeta{ID: filterID(f.ID)}, TenantID: s.tenant, WorkflowID: idOf("workflow", f.Task), Scope: f.Scope,
+		Expression: f.Expression, Payload: asObject(payload)}
+}
+
+func (s *Server) listFilters(r *http.Request) (any, error) {
+	q := r.URL.Query()
+	p, err := newPageQuery(q)
+	if err != nil {
+		return nil, err
+	}
+	all, err := s.c.ListFilters(r.Context(), "")
+	if err != nil {
+		return nil, err
+	}
+	rows := []restFilterRow{}
+	for i := range all {
+		f := s.restFilter(&all[i])
+		if (!q.Has("workflowIds") || slices.Contains(q["workflowIds"], f.WorkflowID)) && (!q.Has("scopes") || slices.Contains(q["scopes"], f.Scope)) {
+			rows = append(rows, f)
+		}
+	}
+	return cut(p, rows), nil
+}
+
+func (s *Server) createFilter(r *http.Request) (any, error) {
+	var body struct {
+		Workflow   string          `json:"workflowId"`
+		Scope      string          `json:"scope"`
+		Expression string          `json:"expression"`
+		Payload    json.RawMessage `json:"payload"`
+	}
+	if err := readJSON(r, &body); err != nil {
+		return nil, err
+	}
+	if err := s.catalog.refresh(r.Context()); err != nil {
+		return nil, err
+	}
+	names := s.names([]string{body.Workflow})
+	if len(names) == 0 {
+		return nil, notFound("no workflow has the ID %.100s", body.Workflow)
+	}
+	f := stint.TriggerFilter{Task: names[0], Scope: body.Scope, Expression: body.Expression, Payload: asObject(body.Payload)}
+	id, err := s.c.CreateFilter(r.Context(), f)
+	if err != nil {
+		return nil, invalidRun(err)
+	}
+	f.ID = id
+	return s.restFilter(&f), nil
+}
+
+// updateFilter changes what a request names of a filter.
+func (s *Server) updateFilter(r *http.Request) (any, error) {
+	f, err := s.filter(r.Context(), r.PathValue("filter"))
+	if err != nil {
+		return nil, err
+	}
+	var body struct {
+		Scope      *string         `json:"scope"`
+		Expression *string         `json:"expression"`
+		Payload    json.RawMessage `json:"payload"`
+	}
+	if err := readJSON(r, &body); err != nil {
+		return nil, err
+	}
+	if body.Scope != nil {
+		f.Scope = *body.Scope
+	}
+	if body.Expression != nil {
+		f.Expression = *body.Expression
+	}
+	if body.Payload != nil {
+		f.Payload = asObject(body.Payload)
+	}
+	if err := s.c.UpdateFilter(r.Context(), *f); err != nil {
+		return nil, invalidRun(err)
+	}
+	return s.restFilter(f), nil
+}
+
+func (s *Server) listRateLimits(r *http.Request) (any, error) {
+	q := r.URL.Query()
+	p, err := newPageQuery(q)
+	if err != nil {
+		return nil, err
+	}
+	all, err := s.c.ListRateLimits(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	rows, now := []restRateLimit{}, time.Now()
+	for _, l := range all {
+		if strings.Contains(l.Key, q.Get("search")) {
+			rows = append(rows, restRateLimit{Key: l.Key, TenantID: s.tenant, Limit: l.Burst, Value: int(l.Tokens),
+				Window: windowOf(l.Limit, l.Burst).String(), LastRefill: now})
+		}
+	}
+	return cut(p, rows), nil
+}
+
+const (
+	defaultLines = 1_000
+	maxLines     = 10_000
+)
+
+// listLogs lists the lines that a task's run logged: the first that match, or with order_by_direction DESC the last,
+// which then come first.
+func (s *Server) listLogs(r *http.Request) (any, error) {
+	info, err := s.run(r.Context(), r.PathValue("run"))
+	if err != nil {
+		return nil, err
+	}
+	q := r.URL.Query()
+	limit := defaultLines
+	if text := q.Get("limit"); text != "" {
+		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > maxLines {
+			return nil, invalid("limit is %.100q: want 1 to %d", text, maxLines)
+		}
+	}
+	since, err := timeOf(q, "since")
+	if err != nil {
+		return nil, err
+	}
+	until, err := timeOf(q, "until")
+	if err != nil {
+		return nil, err
+	}
+	name, rows, last := s.newTaskRun(info).Readable, []restLogLine{}, strings.EqualFold(q.Get("order_by_direction"), "DESC")
+	for after := int64(0); ; {
+		lines, err := s.c.Logs(r.Context(), info.ID, after, maxPage)
+		if err != nil {
+			return nil, err
+		}
+		for _, l := range lines {
+			after = l.Seq
+			row := restLogLine{CreatedAt: l.At, Message: l.Message, Level: levelText(l.Level), Metadata: asObject(l.Attrs), Attempt: l.Attempt,
+				RetryCount: max(0, l.Attempt-1), TaskID: info.ID, TaskName: name}
+			if l.At.Before(since) || !until.IsZero() && !l.At.Before(until) || q.Has("levels") && !slices.Contains(q["levels"], row.Level) ||
+				!strings.Contains(l.Message, q.Get("search")) || !wants(q.Get("attempt"), itoa(l.Attempt)) {
+				continue
+			}
+			if rows = append(rows, row); last && len(rows) > limit {
+				rows = rows[1:]
+			}
+		}
+		if len(lines) == 0 || !last && len(rows) >= limit {
+			break
+		}
+	}
+	if last {
+		slices.Reverse(rows)
+	}
+	return cut(pageQuery{limit: limit}, rows), nil
+}
+
+func levelText(l slog.Level) string {
+	switch {
+	case l < slog.LevelInfo:
+		return "DEBUG"
+	case l < slog.LevelWarn:
+		return "INFO"
+	case l < slog.LevelError:
+		return "WARN"
+	}
+	return "ERROR"
+}
