@@ -210,3 +210,33 @@ func TestWorkflowErrors(t *testing.T) {
 		wantCode(t, err, x.code, words)
 	}
 }
+
+// A task that stands alone may become a workflow of several. Runs of before go on as they began.
+func TestTaskBecomesWorkflow(t *testing.T) {
+	g := serve(t, hatchet.Options{})
+	k := g.dial(g.token)
+	k.define(t, "flow")
+	before := k.trigger(t, "flow", "{}")
+	must[*wire.PutWorkflowResponse](t)(k.PutWorkflow(t.Context(), &wire.PutWorkflowRequest{Name: "flow",
+		Tasks: []*wire.TaskDefinition{job("one", nil), job("two", nil, "one")}}))
+	w := k.workAs(t, &wire.RegisterRequest{WorkerName: "fake", SlotConfig: map[string]int32{"default": 10},
+		Actions: []string{"flow:flow", "flow:one", "flow:two"}})
+	a := w.start()
+	if a.TaskRunExternalId != before || a.WorkflowRunId != before {
+		t.Errorf("action is %v, want that of the run of before", a)
+	}
+	w.complete(a, "{}")
+	run := k.trigger(t, "flow", "{}")
+	w.complete(w.startOf("one", run), "{}")
+	w.complete(w.startOf("two", run), "{}")
+	if e := k.result(t, run); len(e.Results) != 2 {
+		t.Errorf("results: %v", e)
+	}
+	var d struct {
+		Run   struct{ WorkflowID string }
+		Shape []any
+	}
+	if g.rest("GET", "/api/v1/stable/workflow-runs/"+run, g.token, "", 200, &d); len(d.Shape) != 2 {
+		t.Errorf("REST: %+v", d)
+	}
+}

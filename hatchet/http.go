@@ -128,6 +128,8 @@ func unknownMethod(_ any, ss grpc.ServerStream) error {
 	return status.Errorf(codes.Unimplemented, "%s: %s", method, why)
 }
 
+const traceExport = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+
 // notServed says why methods of the protocol are not served.
 var notServed = map[string]string{
 	"/Dispatcher/Listen":                  "it is of SDKs before v0.18: update the SDK",
@@ -135,6 +137,7 @@ var notServed = map[string]string{
 	"/Dispatcher/PutOverridesData":        "it is of Hatchet's former dashboard",
 	"/WorkflowService/PutWorkflow":        "it is of SDKs before v1: update the SDK",
 	"/EventsService/ReplaySingleEvent":    "publish the event again",
+	traceExport:                           "send traces to a collector of OpenTelemetry",
 }
 
 // statusOf returns an error of the client as a status that SDKs know.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -32,7 +33,7 @@ func (s *Server) newREST() http.Handler {
 	}
 	open("GET /api/v1/version", func(*http.Request) (any, error) { return map[string]string{"version": engineVersion}, nil })
 	mux.Handle("/api/v1/", s.authorized(s.rest(func(r *http.Request) (any, error) {
-		return nil, &restError{http.StatusNotImplemented, r.Method + " " + r.URL.Path + ": stint does not serve it"}
+		return nil, &restError{http.StatusNotImplemented, r.Method + " " + r.URL.Path + ": stint does not serve it" + instead(r.URL.Path)}
 	})))
 	s.handleRuns(handle)
 	s.handleCatalog(handle)
@@ -40,6 +41,23 @@ func (s *Server) newREST() http.Handler {
 	s.handleCrons(handle)
 	s.handleFilters(handle)
 	return mux
+}
+
+// instead says what there is in place of a path that is not served, or nothing.
+func instead(path string) string {
+	for _, x := range []struct{ part, text string }{
+		{"/webhooks", "receive them in a program, with stint's WebhookHandler"},
+		{"metrics", "the page shows such figures"},
+		{"/task-stats", "the page shows such figures"},
+		{"/cel/debug", "a definition or a filter whose expression is wrong is refused, with the reason"},
+		{"/logs", "ask for those of one task"},
+		{"/scheduled/bulk-", "change them one by one"},
+	} {
+		if strings.Contains(path, x.part) {
+			return ": " + x.text
+		}
+	}
+	return ""
 }
 
 // authorized refuses requests without a valid token, and those of another tenant.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/hatchet/internal/wire"
 )
 
 // A restSelection says which runs a request acts on.
@@ -141,26 +142,38 @@ func (s *Server) branch(r *http.Request) (any, error) {
 	if err := readJSON(r, &body); err != nil {
 		return nil, err
 	}
-	if _, err := s.run(r.Context(), body.Run); err != nil {
+	if err := s.branchAt(r.Context(), body.Run, body.Node); err != nil {
 		return nil, err
 	}
-	entries, err := s.c.Journal(r.Context(), body.Run)
-	if err != nil {
+	return map[string]any{"taskExternalId": body.Run, "nodeId": body.Node, "branchId": body.Branch + 1}, nil
+}
+
+// BranchDurableTask is branch as a call of gRPC.
+func (s rpc) BranchDurableTask(ctx context.Context, r *wire.BranchDurableTaskRequest) (*wire.BranchDurableTaskResponse, error) {
+	if err := s.branchAt(ctx, r.TaskExternalId, r.NodeId); err != nil {
 		return nil, err
+	}
+	return &wire.BranchDurableTaskResponse{TaskExternalId: r.TaskExternalId, NodeId: r.NodeId, BranchId: r.BranchId + 1}, nil
+}
+
+func (s *Server) branchAt(ctx context.Context, run string, node int64) error {
+	if _, err := s.run(ctx, run); err != nil {
+		return err
+	}
+	entries, err := s.c.Journal(ctx, run)
+	if err != nil {
+		return err
 	}
 	step := ""
 	for i := range entries {
 		number, _, ok := strings.Cut(entries[i].Name, " ")
-		if n, err := strconv.ParseInt(number, 10, 64); err == nil && ok && entries[i].Kind == "step" && n <= body.Node &&
+		if n, err := strconv.ParseInt(number, 10, 64); err == nil && ok && entries[i].Kind == "step" && n <= node &&
 			!strings.Contains(entries[i].Address, "/") {
 			step = entries[i].Name // of several children it is one operation
 		}
 	}
 	if step == "" {
-		return nil, notFound("run %s has no node %d", body.Run, body.Node)
+		return notFound("run %s has no node %d", run, node)
 	}
-	if err := s.c.RestartFrom(r.Context(), body.Run, step); err != nil {
-		return nil, err
-	}
-	return map[string]any{"taskExternalId": body.Run, "nodeId": body.Node, "branchId": body.Branch + 1}, nil
+	return s.c.RestartFrom(ctx, run, step)
 }
