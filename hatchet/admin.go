@@ -38,9 +38,10 @@ func (s rpc) ScheduleWorkflow(ctx context.Context, r *wire.ScheduleWorkflowReque
 		return nil, err
 	}
 	now := timestamppb.Now()
-	resp := &wire.ScheduleWorkflowResponse{Id: idOf("version", r.Name), WorkflowId: idOf("workflow", r.Name), CreatedAt: now, UpdatedAt: now, Order: 1}
+	resp := &wire.ScheduleWorkflowResponse{Id: s.versionOf(r.Name), WorkflowId: idOf("workflow", r.Name), CreatedAt: now, UpdatedAt: now,
+		Order: 1}
 	if w := s.catalog.workflow(r.Name); w != nil {
-		resp.Id, resp.Version = w.versionID(), w.Version
+		resp.Version = w.Version
 	}
 	for i := range got {
 		resp.ScheduledWorkflows = append(resp.ScheduledWorkflows, &wire.ScheduledRun{Id: got[i].ID, TriggerAt: r.Schedules[i]})
@@ -95,7 +96,7 @@ func (s rpc) ReplayTasks(ctx context.Context, r *wire.TasksRequest) (*wire.Tasks
 	return s.actOnTasks(ctx, r, s.replayRun)
 }
 
-func (s *Server) actOnTasks(ctx context.Context, r *wire.TasksRequest, act func(context.Context, string) (bool, error)) (*wire.TasksResponse, error) {
+func (s *Server) actOnTasks(ctx context.Context, r *wire.TasksRequest, act runAction) (*wire.TasksResponse, error) {
 	sel := &restSelection{IDs: r.ExternalIds}
 	if f := r.Filter; f != nil {
 		sel.Filter = &restFilter{Statuses: f.Statuses, Workflows: f.WorkflowIds, Metadata: f.AdditionalMetadata}

@@ -63,7 +63,7 @@ func newEvent(e *wire.PushEventRequest) (stint.Event, error) {
 		ev.Options = append(ev.Options, stint.WithScope(e.GetScope()))
 	}
 	if e.Priority != nil {
-		return stint.Event{}, unimplemented("an event has no priority: the runs that it starts have that of their workflow (default_priority)")
+		return stint.Event{}, unimplemented("an event has no priority: the runs that it starts have the default_priority of their workflow")
 	}
 	return ev, nil
 }

@@ -27,8 +27,11 @@ type restFilter struct {
 
 const maxSelected = 10_000
 
+// A runAction does something to the run with an ID, and reports whether that changed it.
+type runAction func(ctx context.Context, id string) (bool, error)
+
 // actOnRuns does act to each run that a request selects, and returns the IDs of those that it changed.
-func (s *Server) actOnRuns(r *http.Request, act func(context.Context, string) (bool, error)) (any, error) {
+func (s *Server) actOnRuns(r *http.Request, act runAction) (any, error) {
 	var sel restSelection
 	if err := readJSON(r, &sel); err != nil {
 		return nil, err
@@ -40,7 +43,7 @@ func (s *Server) actOnRuns(r *http.Request, act func(context.Context, string) (b
 	return map[string]any{"ids": ids}, nil
 }
 
-func (s *Server) actOn(ctx context.Context, sel *restSelection, act func(context.Context, string) (bool, error)) ([]string, error) {
+func (s *Server) actOn(ctx context.Context, sel *restSelection, act runAction) ([]string, error) {
 	ids, err := s.selected(ctx, sel)
 	if err != nil {
 		return nil, err

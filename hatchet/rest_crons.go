@@ -256,9 +256,10 @@ func (s *Server) createSchedule(r *http.Request) (any, error) {
 }
 
 func (s *Server) restSchedule(info *stint.RunInfo) restSchedule {
-	return restSchedule{Metadata: restMeta{info.ID, info.Created, updated(info)}, TenantID: s.tenant, WorkflowID: idOf("workflow", info.Task),
-		WorkflowVersionID: s.versionOf(info.Task), WorkflowName: info.Task, TriggerAt: info.Scheduled, Input: asObject(info.Input),
-		AdditionalMetadata: shownMetadata(info.Metadata), Method: "API", Priority: info.Priority}
+	return restSchedule{Metadata: restMeta{info.ID, info.Created, updated(info)}, TenantID: s.tenant,
+		WorkflowID: idOf("workflow", info.Task), WorkflowVersionID: s.versionOf(info.Task), WorkflowName: info.Task,
+		TriggerAt: info.Scheduled, Input: asObject(info.Input), AdditionalMetadata: shownMetadata(info.Metadata),
+		Method: "API", Priority: info.Priority}
 }
 
 // changeSchedule returns the handler that changes a schedule, and answers with it.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -109,7 +110,7 @@ func (s *Server) listFilters(r *http.Request) (any, error) {
 	rows := []restFilterRow{}
 	for i := range all {
 		f := s.restFilter(&all[i])
-		if (!q.Has("workflowIds") || slices.Contains(q["workflowIds"], f.WorkflowID)) && (!q.Has("scopes") || slices.Contains(q["scopes"], f.Scope)) {
+		if isOne(q["workflowIds"], f.WorkflowID) && isOne(q["scopes"], f.Scope) {
 			rows = append(rows, f)
 		}
 	}
@@ -196,6 +197,37 @@ const (
 	maxLines     = 10_000
 )
 
+// A logQuery says which lines of a run are asked for.
+type logQuery struct {
+	limit           int
+	since, until    time.Time
+	levels          []string // nil: any
+	search, attempt string   // "": any
+	newestFirst     bool
+}
+
+func newLogQuery(q url.Values) (l logQuery, err error) {
+	l = logQuery{limit: defaultLines, levels: q["levels"], search: q.Get("search"), attempt: q.Get("attempt"),
+		newestFirst: strings.EqualFold(q.Get("order_by_direction"), "DESC")}
+	if text := q.Get("limit"); text != "" {
+		if l.limit, err = strconv.Atoi(text); err != nil || l.limit < 1 || l.limit > maxLines {
+			return l, invalid("limit is %.100q: want 1 to %d", text, maxLines)
+		}
+	}
+	if l.since, err = timeOf(q, "since"); err == nil {
+		l.until, err = timeOf(q, "until")
+	}
+	return l, err
+}
+
+func (q *logQuery) matches(l *stint.LogLine) bool {
+	return !l.At.Before(q.since) && (q.until.IsZero() || l.At.Before(q.until)) && isOne(q.levels, levelText(l.Level)) &&
+		strings.Contains(l.Message, q.search) && wants(q.attempt, itoa(l.Attempt))
+}
+
+// isOne reports whether a list of a query is not given, or has v.
+func isOne(list []string, v string) bool { return len(list) == 0 || slices.Contains(list, v) }
+
 // listLogs lists the lines that a task's run logged: the first that match, or with order_by_direction DESC the last,
 // which then come first.
 func (s *Server) listLogs(r *http.Request) (any, error) {
@@ -203,47 +235,35 @@ func (s *Server) listLogs(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := r.URL.Query()
-	limit := defaultLines
-	if text := q.Get("limit"); text != "" {
-		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > maxLines {
-			return nil, invalid("limit is %.100q: want 1 to %d", text, maxLines)
-		}
-	}
-	since, err := timeOf(q, "since")
+	q, err := newLogQuery(r.URL.Query())
 	if err != nil {
 		return nil, err
 	}
-	until, err := timeOf(q, "until")
-	if err != nil {
-		return nil, err
-	}
-	name, rows, last := s.newTaskRun(info).Readable, []restLogLine{}, strings.EqualFold(q.Get("order_by_direction"), "DESC")
+	name, rows := s.newTaskRun(info).Readable, []restLogLine{}
 	for after := int64(0); ; {
 		lines, err := s.c.Logs(r.Context(), info.ID, after, maxPage)
 		if err != nil {
 			return nil, err
 		}
-		for _, l := range lines {
-			after = l.Seq
-			row := restLogLine{CreatedAt: l.At, Message: l.Message, Level: levelText(l.Level), Metadata: asObject(l.Attrs), Attempt: l.Attempt,
-				RetryCount: max(0, l.Attempt-1), TaskID: info.ID, TaskName: name}
-			if l.At.Before(since) || !until.IsZero() && !l.At.Before(until) || q.Has("levels") && !slices.Contains(q["levels"], row.Level) ||
-				!strings.Contains(l.Message, q.Get("search")) || !wants(q.Get("attempt"), itoa(l.Attempt)) {
+		for i := range lines {
+			l := &lines[i]
+			if after = l.Seq; !q.matches(l) {
 				continue
 			}
-			if rows = append(rows, row); last && len(rows) > limit {
+			rows = append(rows, restLogLine{CreatedAt: l.At, Message: l.Message, Level: levelText(l.Level), Metadata: asObject(l.Attrs),
+				Attempt: l.Attempt, RetryCount: max(0, l.Attempt-1), TaskID: info.ID, TaskName: name})
+			if q.newestFirst && len(rows) > q.limit {
 				rows = rows[1:]
 			}
 		}
-		if len(lines) == 0 || !last && len(rows) >= limit {
+		if len(lines) == 0 || !q.newestFirst && len(rows) >= q.limit {
 			break
 		}
 	}
-	if last {
+	if q.newestFirst {
 		slices.Reverse(rows)
 	}
-	return cut(pageQuery{limit: limit}, rows), nil
+	return cut(pageQuery{limit: q.limit}, rows), nil
 }
 
 func levelText(l slog.Level) string {
