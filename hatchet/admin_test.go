@@ -91,6 +91,22 @@ func TestSchedules(t *testing.T) {
 	if len(list.Rows) != 1 || list.Rows[0].WorkflowName != "job" {
 		t.Errorf("schedules: %+v", list)
 	}
+	var bulk struct {
+		UpdatedIDs, DeletedIDs []string
+		Errors                 []struct{ ID, Error string }
+	}
+	first := r.ScheduledWorkflows[0].Id
+	g.rest("POST", path+"scheduled/bulk-update", g.token, `{"updates":[{"id":"`+first+`","triggerAt":"2098-01-01T00:00:00Z"},
+		{"id":"`+noRun+`","triggerAt":"2098-01-01T00:00:00Z"}]}`, 200, &bulk)
+	if len(bulk.UpdatedIDs) != 1 || len(bulk.Errors) != 1 || bulk.Errors[0].ID != noRun || bulk.Errors[0].Error == "" {
+		t.Errorf("changes: %+v", bulk)
+	}
+	g.rest("POST", path+"scheduled/bulk-delete", g.token, `{"scheduledWorkflowRunIds":["`+first+`"]}`, 200, &bulk)
+	if info := must[*stint.RunInfo](t)(g.c.GetRun(t.Context(), first)); len(bulk.DeletedIDs) != 1 || info.Scheduled.Year() != 2098 ||
+		info.State != stint.StateCanceled {
+		t.Errorf("%+v: the run is %v, due %v", bulk, info.State, info.Scheduled)
+	}
+	g.rest("POST", path+"scheduled/bulk-delete", g.token, `{"filter":{}}`, 501, nil)
 	g.rest("POST", path+"job/scheduled", g.token, `{}`, 400, nil)
 	g.rest("POST", path+"unknown/scheduled", g.token, `{"triggerAt":"2099-01-01T00:00:00Z"}`, 400, nil)
 }

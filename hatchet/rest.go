@@ -51,7 +51,6 @@ func instead(path string) string {
 		{"/task-stats", "the page shows such figures"},
 		{"/cel/debug", "a definition or a filter whose expression is wrong is refused, with the reason"},
 		{"/logs", "ask for those of one task"},
-		{"/scheduled/bulk-", "change them one by one"},
 	} {
 		if strings.Contains(path, x.part) {
 			return ": " + x.text

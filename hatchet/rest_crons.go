@@ -80,6 +80,8 @@ func (s *Server) handleCrons(handle func(pattern string, h restHandler)) {
 		}
 		return s.c.Reschedule(r.Context(), info.ID, body.At)
 	}))
+	handle("POST "+tenantPath+"/workflows/scheduled/bulk-delete", s.deleteSchedules)
+	handle("POST "+tenantPath+"/workflows/scheduled/bulk-update", s.updateSchedules)
 	handle("DELETE "+tenantPath+"/workflows/scheduled/{run}", func(r *http.Request) (any, error) {
 		info, err := s.run(r.Context(), r.PathValue("run"))
 		if err != nil {
@@ -277,6 +279,63 @@ func (s *Server) changeSchedule(change func(*http.Request, *stint.RunInfo) error
 		}
 		return s.restSchedule(info), nil
 	}
+}
+
+type restBulkError struct {
+	ID    string `json:"id,omitempty"`
+	Error string `json:"error"`
+}
+
+// deleteSchedules cancels runs that have not ended, and says of each other why it did not.
+func (s *Server) deleteSchedules(r *http.Request) (any, error) {
+	var body struct {
+		IDs    []string        `json:"scheduledWorkflowRunIds"`
+		Filter json.RawMessage `json:"filter"`
+	}
+	if err := readJSON(r, &body); err != nil {
+		return nil, err
+	}
+	if len(body.Filter) > 0 && string(body.Filter) != "null" {
+		return nil, &restError{http.StatusNotImplemented, "filter: stint deletes schedules by their IDs: list them first"}
+	}
+	done, failed, err := eachOf(body.IDs, func(id string) error { return stint.RunByID[any](s.c, id).Cancel(r.Context()) })
+	return map[string]any{"deletedIds": done, "errors": failed}, err
+}
+
+// updateSchedules moves runs that have not started, and says of each other why it did not.
+func (s *Server) updateSchedules(r *http.Request) (any, error) {
+	var body struct {
+		Updates []struct {
+			ID string    `json:"id"`
+			At time.Time `json:"triggerAt"`
+		} `json:"updates"`
+	}
+	if err := readJSON(r, &body); err != nil {
+		return nil, err
+	}
+	var ids []string
+	times := map[string]time.Time{}
+	for _, u := range body.Updates {
+		ids, times[u.ID] = append(ids, u.ID), u.At
+	}
+	done, failed, err := eachOf(ids, func(id string) error { return s.c.Reschedule(r.Context(), id, times[id]) })
+	return map[string]any{"updatedIds": done, "errors": failed}, err
+}
+
+// eachOf calls change with each ID, and returns those that it changed and the errors of the others.
+func eachOf(ids []string, change func(id string) error) (done []string, failed []restBulkError, err error) {
+	if len(ids) < 1 || len(ids) > maxBulk {
+		return nil, nil, invalid("%d IDs: want 1 to %d", len(ids), maxBulk)
+	}
+	done, failed = []string{}, []restBulkError{}
+	for _, id := range ids {
+		if err := change(id); err != nil {
+			failed = append(failed, restBulkError{id, err.Error()})
+		} else {
+			done = append(done, id)
+		}
+	}
+	return done, failed, nil
 }
 
 // listSchedules lists the runs that are to start at a time and have not.
