@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -288,9 +289,15 @@ func TestWaitForDiverges(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			durably(t, func(t *testing.T, c *stint.Client) {
-				cond, opt := stint.AnyOf(stint.UserEvent("e"), stint.SleepFor(time.Minute)), stint.WaitOption(nil)
+				type call struct {
+					cond stint.Condition
+					opt  stint.WaitOption
+				}
+				var code atomic.Pointer[call] // of the handler
+				code.Store(&call{stint.AnyOf(stint.UserEvent("e"), stint.SleepFor(time.Minute)), nil})
 				task := stint.NewTask(c, "wait", func(ctx context.Context, _ int) (int, error) {
-					fired, err := stint.WaitFor(ctx, cond, opt)
+					now := code.Load()
+					fired, err := stint.WaitFor(ctx, now.cond, now.opt)
 					if err == nil {
 						err = stint.Sleep(ctx, time.Hour)
 					}
@@ -299,7 +306,7 @@ func TestWaitForDiverges(t *testing.T) {
 				run := enqueue(t, task, 0)
 				working(t, c)
 				time.Sleep(10 * time.Second)
-				cond, opt = tt.second, tt.opt
+				code.Store(&call{tt.second, tt.opt})
 				time.Sleep(3 * time.Hour)
 				info := infoOf(t, run)
 				if tt.want == "" {
