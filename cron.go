@@ -174,15 +174,12 @@ func (c *Client) cronJSON(ctx context.Context, task, name, spec string, input js
 	if err != nil {
 		return err
 	}
-	cron := store.Cron{Name: name, Spec: spec, CatchUp: cfg.catchUp}
-	if cron.Template, err = def.template(c, cfg.run); err != nil {
-		return err
+	cron, err := def.newCron(c, name, spec, cfg, input)
+	if err == nil && def.prepare != nil {
+		err = def.prepare(input, &cron.Template.Run)
 	}
-	r := &cron.Template.Run
-	if r.Input = input; def.prepare != nil {
-		if err := def.prepare(input, r); err != nil {
-			return err
-		}
+	if err != nil {
+		return err
 	}
 	return c.setCron(ctx, cron)
 }
@@ -198,12 +195,10 @@ func (w *Workflow[In]) Cron(ctx context.Context, name, spec string, in In, opts 
 }
 
 func (d *taskDef) cronOf(c *Client, name, spec string, cfg cronConfig, input []byte, in any) (cron store.Cron, err error) {
-	cron = store.Cron{Name: name, Spec: spec, CatchUp: cfg.catchUp}
-	if cron.Template, err = d.template(c, cfg.run); err != nil {
+	if cron, err = d.newCron(c, name, spec, cfg, input); err != nil {
 		return cron, err
 	}
 	r := &cron.Template.Run
-	r.Input = input
 	if d.exprs != nil {
 		key, limits := d.exprs.Apply(r)
 		return cron, errors.Join(key, limits)
@@ -214,6 +209,14 @@ func (d *taskDef) cronOf(c *Client, name, spec string, cfg cronConfig, input []b
 		}
 		return d.setLimits(r, in)
 	})
+	return cron, err
+}
+
+// newCron returns a cron whose runs have no keys and limits yet.
+func (d *taskDef) newCron(c *Client, name, spec string, cfg cronConfig, input []byte) (cron store.Cron, err error) {
+	cron = store.Cron{Name: name, Spec: spec, CatchUp: cfg.catchUp}
+	cron.Template, err = d.template(c, cfg.run)
+	cron.Template.Run.Input = input
 	return cron, err
 }
 

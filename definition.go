@@ -134,8 +134,8 @@ type DefinitionInfo struct {
 // the one of an idempotency key cannot, EnqueueJSON returns the error.
 //
 // Errors name the field: a parent is unknown, parents are a cycle, an expression does not compile or
-// package cel is not imported, a cron spec is invalid, and what the options return. A name that this client's code defines with NewTask or
-// NewWorkflow is taken.
+// package cel is not imported, a cron spec is invalid, and what the options return. A name that this
+// client's code defines with NewTask or NewWorkflow is taken.
 func (c *Client) Define(ctx context.Context, d Definition) (version string, err error) {
 	if err := c.writable("define"); err != nil {
 		return "", err

@@ -183,8 +183,8 @@ func (c *Client) definition(ctx context.Context, name string) (*taskDef, error) 
 	return def, nil
 }
 
-// definitionOf returns the definition that a run was made by, of its task, or nil if there is none. Of a
-// version that is not kept any more, it is the newest.
+// definitionOf returns a version of the definition of a run's task, or the newest one if that version is not kept any
+// more, or nil if there is none.
 func (c *Client) definitionOf(ctx context.Context, task, version string) (*taskDef, error) {
 	name, _, _ := strings.Cut(task, ":")
 	v := versionOf{name, version}

@@ -19,29 +19,16 @@ import (
 // when the condition is true, or with ErrTimeout. A run may end before its waits do. Of waits
 // in several branches Future.Wait and Any work as of branches.
 func StartWait(ctx context.Context, cond Condition, opts ...WaitOption) (*Future[Fired], error) {
-	name := cond.String()
-	sc, err := enter(ctx, store.EntryWait, name)
-	if sc == nil {
-		if err == nil {
-			err = fmt.Errorf("%w: StartWait outside of a run", ErrDurable)
+	return withWait(ctx, "StartWait", &cond, opts, func(sc *scope, e *store.Entry) (*Future[Fired], error) {
+		if !e.Done && !e.Due.IsZero() && !sc.e.c.now().Before(e.Due) { // it came while the run was not in memory
+			stored, err := sc.append(ctx, *e)
+			if err != nil {
+				return nil, err
+			}
+			*e = stored
 		}
-		return nil, err
-	}
-	defer sc.leave()
-	w, err := cond.wait(opts)
-	if err != nil {
-		return nil, errorf("stint: wait for %q: %w", name, err)
-	}
-	e, err := sc.beginWait(ctx, name, w)
-	if err != nil {
-		return nil, err
-	}
-	if !e.Done && !e.Due.IsZero() && !sc.e.c.now().Before(e.Due) { // it came while the run was not in memory
-		if e, err = sc.append(ctx, e); err != nil {
-			return nil, err
-		}
-	}
-	return &Future[Fired]{f: sc.openWait(e), decode: (*scope).fired}, nil
+		return &Future[Fired]{f: sc.openWait(*e), decode: (*scope).fired}, nil
+	})
 }
 
 // openWait returns the future of a wait that is recorded.

@@ -101,27 +101,36 @@ func (c *Condition) leafName() string {
 //
 // Outside of a run it returns ErrDurable.
 func WaitFor(ctx context.Context, cond Condition, opts ...WaitOption) (Fired, error) {
+	return withWait(ctx, "WaitFor", &cond, opts, func(sc *scope, e *store.Entry) (Fired, error) {
+		if err := sc.awaitEntry(ctx, e); err != nil {
+			return nil, err
+		}
+		return sc.fired(e)
+	})
+}
+
+// withWait begins a wait for a call of that name, and returns what f makes of its entry.
+func withWait[T any](ctx context.Context, call string, cond *Condition, opts []WaitOption,
+	f func(*scope, *store.Entry) (T, error),
+) (out T, err error) {
 	name := cond.String()
 	sc, err := enter(ctx, store.EntryWait, name)
 	if sc == nil {
 		if err == nil {
-			err = fmt.Errorf("%w: WaitFor outside of a run", ErrDurable)
+			err = fmt.Errorf("%w: %s outside of a run", ErrDurable, call)
 		}
-		return nil, err
+		return out, err
 	}
 	defer sc.leave()
 	w, err := cond.wait(opts)
 	if err != nil {
-		return nil, errorf("stint: wait for %q: %w", name, err)
+		return out, errorf("stint: wait for %q: %w", name, err)
 	}
 	e, err := sc.beginWait(ctx, name, w)
 	if err != nil {
-		return nil, err
+		return out, err
 	}
-	if err := sc.awaitEntry(ctx, &e); err != nil {
-		return nil, err
-	}
-	return sc.fired(&e)
+	return f(sc, &e)
 }
 
 // A conditionWait is what a call of WaitFor waits for.

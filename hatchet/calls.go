@@ -94,7 +94,7 @@ func (s rpc) PutLog(_ context.Context, r *wire.PutLogRequest) (*wire.PutLogRespo
 var logLevels = map[string]slog.Level{"": slog.LevelInfo, "DEBUG": slog.LevelDebug, "INFO": slog.LevelInfo, "WARN": slog.LevelWarn,
 	"WARNING": slog.LevelWarn, "ERROR": slog.LevelError}
 
-// chunkGap is how long a chunk waits for those before it.
+// chunkGap bounds the wait of a chunk for the chunks before it.
 const chunkGap = 5 * time.Second
 
 // PutStreamEvent appends a chunk to a run's stream. Chunks that arrive in another order than the task sent them wait for

@@ -2,8 +2,6 @@ package hatchet
 
 import (
 	"context"
-	"errors"
-	"io"
 	"sync"
 	"time"
 
@@ -22,20 +20,7 @@ func (s rpc) DurableTask(stream grpc.BidiStreamingServer[wire.DurableRequest, wi
 	if err := stream.SendHeader(nil); err != nil {
 		return err
 	}
-	for {
-		req, err := stream.Recv()
-		switch {
-		case errors.Is(err, io.EOF):
-			return nil
-		case s.ctx.Err() != nil:
-			return errEnds
-		case err != nil:
-			return err
-		}
-		if err := d.handle(ctx, req); err != nil {
-			return err
-		}
-	}
+	return receive(s.Server, stream, func(req *wire.DurableRequest) error { return d.handle(ctx, req) })
 }
 
 // A durableStream is a worker's stream of operations.

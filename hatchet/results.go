@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -28,24 +27,13 @@ func (s rpc) SubscribeToWorkflowRuns(stream grpc.BidiStreamingServer[wire.Subscr
 		return err
 	}
 	r := resultStream{s: s.Server, stream: stream, fail: cancel, waits: map[string]bool{}}
-	for {
-		req, err := stream.Recv()
-		switch {
-		case errors.Is(err, io.EOF):
-			return nil
-		case s.ctx.Err() != nil:
-			return errEnds
-		case err != nil:
-			return err
-		}
+	return receive(s.Server, stream, func(req *wire.SubscribeToWorkflowRunsRequest) error {
 		started, err := r.begin(req.WorkflowRunId)
-		if err != nil {
-			return err
-		}
 		if started {
 			wg.Go(func() { r.wait(ctx, req.WorkflowRunId) })
 		}
-	}
+		return err
+	})
 }
 
 // A resultStream is a stream of results, and the runs that it waits for.

@@ -1,6 +1,10 @@
 package hatchet
 
 import (
+	"errors"
+	"io"
+
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -18,3 +22,21 @@ type rpc struct {
 }
 
 func unimplemented(why string) error { return status.Error(codes.Unimplemented, why) }
+
+// receive calls handle with each message of a stream, until the caller sends no more, handle fails or the server ends.
+func receive[Req, Res any](s *Server, stream grpc.BidiStreamingServer[Req, Res], handle func(*Req) error) error {
+	for {
+		req, err := stream.Recv()
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case s.ctx.Err() != nil:
+			return errEnds
+		case err != nil:
+			return err
+		}
+		if err := handle(req); err != nil {
+			return err
+		}
+	}
+}
