@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -87,7 +88,7 @@ func recorded(t *testing.T, f func(t *testing.T, c *stint.Client, s *recordings)
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := &recordings{Store: must[*sqlite.Store](t)(sqlite.Open(":memory:", sqlite.Options{}))}
-		c := must[*stint.Client](t)(stint.New(s))
+		c := must[*stint.Client](t)(stint.New(s, stint.WithLogger(slog.New(slog.DiscardHandler))))
 		defer c.Close()
 		f(t, c, s)
 	})
