@@ -4,14 +4,26 @@
 #
 #	./run.sh go           the Go SDK's end-to-end tests
 #	./run.sh go 'Batch'   those whose names match
+#
+# What is particular to an SDK is in its own file, which defines run_tests: it writes a line "PASS name", "FAIL name" or "SKIP name"
+# of each test to $dir/results, and what the tests print to $dir/out.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-sdk=${1:-go} pattern=${2:-.}
+sdk=${1:-} pattern=${2:-.}
+if [ ! -f "$here/expected/$sdk.txt" ]; then
+	echo "usage: run.sh $(cd "$here/expected" && ls | sed 's/\.txt$//' | paste -sd '|') [pattern]" >&2
+	exit 2
+fi
 version=v0.105.0
 cache=${STINT_CONFORMANCE_CACHE:-$HOME/.cache/stint-conformance}/$version
 dir=$(mktemp -d)
 server=
 trap '[ -z "$server" ] || { kill "$server"; wait "$server" || true; }; rm -rf "$dir"' EXIT
+
+# sources prints the folder of Hatchet's sources.
+sources() {
+	go mod download -json "github.com/hatchet-dev/hatchet@$version" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p'
+}
 
 # start_server starts a server on a new file and sets the environment of SDKs.
 start_server() {
@@ -27,48 +39,30 @@ start_server() {
 	. "$dir/env"
 }
 
-# build_go compiles a copy of the Go SDK's tests, once for this script.
-build_go() {
-	[[ ! $cache/e2e.test -nt $here/run.sh ]] || return 0
-	mkdir -p "$cache/go/e2e"
-	(
-		cd "$cache/go"
-		[ -f go.mod ] || go mod init conformance
-		go get "github.com/hatchet-dev/hatchet/sdks/go/e2e@$version"
-		cp "$(go list -m -f '{{.Dir}}' github.com/hatchet-dev/hatchet)"/sdks/go/e2e/*.go e2e/
-		chmod u+w e2e/*
-		GOFLAGS=-mod=mod go test -c -tags e2e -o "$cache/e2e.test" ./e2e
-	)
+# expected prints the names of the tests that must pass and match the pattern.
+expected() {
+	grep -E -- "$pattern" "$here/expected/$sdk.txt" || true
 }
 
-run_go() {
-	build_go
-	start_server
-	"$cache/e2e.test" -test.v -test.count 1 -test.timeout 25m -test.run "$pattern" >"$dir/out" 2>&1 || true
-	sed -n 's/^--- \(PASS\|FAIL\|SKIP\): \([^ ]*\).*/\1 \2/p' "$dir/out" | sort >"$dir/results"
+# report prints the results beside what is expected, and fails if a test that must pass did not.
+report() {
+	local missed=0 name result
+	while read -r name; do
+		if grep -qxF -- "PASS $name" "$dir/results"; then
+			echo "pass  $name"
+		else
+			echo "FAIL  $name   must pass"
+			missed=$((missed + 1))
+		fi
+	done < <(expected)
+	while read -r result name; do
+		grep -qxF -- "$name" "$here/expected/$sdk.txt" || echo "${result,,}  $name   not in the list"
+	done <"$dir/results"
+	echo "$(grep -c '^PASS' "$dir/results" || true) passed, $missed of those that must pass did not"
+	[ "$missed" = 0 ] || { tail -n 60 "$dir/out"; tail -n 20 "$dir/server.log"; return 1; }
 }
 
-case $sdk in
-go) run_go ;;
-*) echo "usage: run.sh go [pattern]" >&2; exit 2 ;;
-esac
-
-missed=0
-while read -r name; do
-	grep -qE "$pattern" <<<"$name" || continue
-	if grep -qx "PASS $name" "$dir/results"; then
-		echo "pass  $name"
-	else
-		echo "FAIL  $name   must pass"
-		missed=$((missed + 1))
-	fi
-done <"$here/expected/$sdk.txt"
-while read -r result name; do
-	grep -qx "$name" "$here/expected/$sdk.txt" || echo "$(tr 'A-Z' 'a-z' <<<"$result")  $name   not in the list"
-done <"$dir/results"
-echo "$(grep -c '^PASS' "$dir/results" || true) passed, $missed of those that must pass did not"
-if [ "$missed" -gt 0 ]; then
-	tail -n 60 "$dir/out"
-	tail -n 20 "$dir/server.log"
-	exit 1
-fi
+# shellcheck disable=SC1090
+. "$here/$sdk.sh"
+run_tests
+report
