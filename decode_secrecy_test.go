@@ -49,7 +49,9 @@ func (quotes) Unmarshal(b []byte, v any) error {
 // The library's own errors say what type was at which field, and not what was there, wherever
 // a payload is read; errors.As finds what the decoder said.
 func TestErrorsQuoteNoPayload(t *testing.T) {
-	store.RegisterFilters(func(string) (store.Predicate, error) { return func(*store.NewEvent) bool { return true }, nil })
+	store.RegisterFilters(func(string) (store.Predicate, []string, error) {
+		return func(*store.NewEvent, []byte) bool { return true }, nil, nil
+	})
 	defer store.RegisterFilters(nil)
 	for name, opts := range map[string][]stint.ClientOption{"JSON": nil, "codec": {stint.WithCodec(quotes{})}} {
 		t.Run(name, func(t *testing.T) {

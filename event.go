@@ -142,11 +142,11 @@ func MatchFilter(expr, key string, payload json.RawMessage) (bool, error) {
 	if !json.Valid(payload) {
 		return false, errors.New("stint: match filter: the payload is not JSON")
 	}
-	f, err := store.CompileFilter(expr)
+	f, err := store.CompileFilter(expr, store.WaitVars...)
 	if err != nil {
 		return false, wrapStoreErr("match filter", err)
 	}
-	return f(&store.NewEvent{Key: key, Payload: payload}), nil
+	return f(&store.NewEvent{Key: key, Payload: payload}, nil), nil
 }
 
 func idStrings(ids []store.ID) []string {

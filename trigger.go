@@ -44,11 +44,11 @@ func WithEvents(keys ...string) TaskOption {
 	})
 }
 
-// WithEventFilter starts runs only for events for which a CEL expression is true. See
-// WithFilter.
+// WithEventFilter starts runs only for events for which a CEL expression is true: over the
+// variables of WithFilter and event_id.
 func WithEventFilter(expr string) TaskOption {
 	return taskOption(func(c *taskConfig) error {
-		if _, err := store.CompileFilter(expr); err != nil {
+		if _, err := store.CompileFilter(expr, store.TriggerVars...); err != nil {
 			return fmt.Errorf("WithEventFilter: %w", err)
 		}
 		c.eventFilter = expr
@@ -253,7 +253,7 @@ type TriggerFilter struct {
 	ID         int64 // set by CreateFilter
 	Task       string
 	Scope      string
-	Expression string // CEL; see WithFilter
+	Expression string // CEL over the variables of WithFilter, event_id, and payload, which is Payload
 	Payload    any    // encoded as JSON, for FilterPayload; a json.RawMessage in results
 }
 

@@ -120,7 +120,7 @@ func WithMatch(field string, value any) WaitOption {
 func WithFilter(expr string) WaitOption {
 	return waitOption(func(m *waitConfig) error {
 		m.Filter = expr
-		if _, err := store.CompileFilter(expr); err != nil {
+		if _, err := store.CompileFilter(expr, store.WaitVars...); err != nil {
 			return fmt.Errorf("WithFilter: %w", err)
 		}
 		return nil

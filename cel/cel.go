@@ -5,7 +5,9 @@
 //	import _ "github.com/stint-dev/stint/cel"
 //
 // An expression is true or false for an event. Its variables are input, the event's payload;
-// metadata, a map of strings; and key. For example:
+// metadata, a map of strings; and key. What starts runs also has event_id, and a filter of a task
+// payload, its own (an empty object if it has none). Hatchet's names additional_metadata and
+// event_key mean metadata and key. For example:
 //
 //	input.total > 100 && input.country in ["NO", "SE"] && metadata.source == "shop"
 //
@@ -27,6 +29,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"cel.dev/cel-go/cel"
@@ -51,16 +54,19 @@ func init() {
 
 // env is the environment of filters, keys that of the event keys of webhooks.
 var (
-	env  = newEnv(ofEvents...)
-	keys = newEnv(append(ofEvents, cel.Variable("headers", cel.MapType(cel.StringType, cel.StringType)))...)
+	env  = newEnv(slices.Concat(ofEvents, ofFilters)...)
+	keys = newEnv(append(slices.Clip(ofEvents), cel.Variable("headers", texts))...)
 )
 
 // ofEvents are the variables of filters.
 var ofEvents = []cel.EnvOption{
 	cel.Variable("input", cel.DynType),
-	cel.Variable("metadata", cel.MapType(cel.StringType, cel.StringType)),
-	cel.Variable("key", cel.StringType),
+	cel.Variable("metadata", texts), cel.Variable("additional_metadata", texts),
+	cel.Variable("key", cel.StringType), cel.Variable("event_key", cel.StringType),
 }
+
+// ofFilters are those that keys lack.
+var ofFilters = []cel.EnvOption{cel.Variable("payload", cel.DynType), cel.Variable("event_id", cel.StringType)}
 
 func newEnv(variables ...cel.EnvOption) *cel.Env {
 	e, err := cel.NewEnv(append(slices.Clip(variables),
@@ -75,19 +81,41 @@ func newEnv(variables ...cel.EnvOption) *cel.Env {
 	return e
 }
 
-func compile(expr string) (store.Predicate, error) {
-	program, _, err := newProgram(env, expr, []*cel.Type{cel.BoolType}, "true or false")
+func compile(expr string) (store.Predicate, []string, error) {
+	program, checked, err := newProgram(env, expr, []*cel.Type{cel.BoolType}, "true or false")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return func(e *store.NewEvent) bool {
-		v, err := evaluate(program, e, nil)
+	names := reads(checked)
+	return func(e *store.NewEvent, payload []byte) bool {
+		more, err := filterVars(e, payload, names)
+		if err != nil {
+			return false
+		}
+		v, err := evaluate(program, e, more)
 		if tooCostly(err) {
 			e.Costly = append(e.Costly, expr)
 		}
 		ok, is := v.(bool)
 		return err == nil && is && ok
-	}, nil
+	}, names, nil
+}
+
+// filterVars returns the variables beside those of the event which an expression reads.
+func filterVars(e *store.NewEvent, payload []byte, reads []string) (map[string]any, error) {
+	vars := map[string]any{}
+	if e.Stored != (store.ID{}) {
+		vars["event_id"] = e.Stored.String()
+	}
+	if !slices.Contains(reads, "payload") {
+		return vars, nil
+	}
+	if payload == nil {
+		payload = []byte("{}")
+	}
+	v, err := decode(payload)
+	vars["payload"] = v
+	return vars, err
 }
 
 func compileKey(expr string) (store.KeyOf, error) {
@@ -96,7 +124,7 @@ func compileKey(expr string) (store.KeyOf, error) {
 		return nil, err
 	}
 	return func(e *store.NewEvent, headers map[string]string) (string, error) {
-		v, err := evaluate(program, e, headers)
+		v, err := evaluate(program, e, map[string]any{"headers": headers})
 		if err != nil {
 			return "", err
 		}
@@ -162,16 +190,15 @@ func loops(parsed *cel.Ast) (n int) {
 	return n
 }
 
-func evaluate(program cel.Program, e *store.NewEvent, headers map[string]string) (any, error) {
+// evaluate computes an expression over an event, and more variables.
+func evaluate(program cel.Program, e *store.NewEvent, more map[string]any) (any, error) {
 	decoded, err := e.Decode(viewOf)
 	if err != nil {
 		return nil, err
 	}
 	v := decoded.(*view)
-	vars := map[string]any{"input": v.input, "metadata": v.metadata, "key": e.Key}
-	if headers != nil {
-		vars["headers"] = headers
-	}
+	vars := map[string]any{"input": v.input, "metadata": v.metadata, "additional_metadata": v.metadata, "key": e.Key, "event_key": e.Key}
+	maps.Copy(vars, more)
 	out, _, err := program.Eval(vars)
 	if err != nil {
 		return nil, err

@@ -88,7 +88,7 @@ func TestExpressions(t *testing.T) {
 		if tc.metadata != "" {
 			e.Metadata = []byte(tc.metadata)
 		}
-		if got := f(&e); got != tc.want {
+		if got := f(&e, nil); got != tc.want {
 			t.Errorf("%s of %s is %v", tc.expr, tc.payload, got)
 		}
 	}

@@ -57,7 +57,7 @@ func TestCost(t *testing.T) {
 			continue
 		}
 		e := store.NewEvent{Key: "k", Payload: large}
-		pass := f(&e)
+		pass := f(&e, nil)
 		if costly := slices.Contains(e.Costly, tc.expr); costly != tc.costly || pass == tc.costly {
 			t.Errorf("%.60s: passes %v, costly %v; want costly %v", tc.expr, pass, costly, tc.costly)
 		}
@@ -74,7 +74,7 @@ func TestDecodedOnce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := f(&e); got != (i == 1) {
+		if got := f(&e, nil); got != (i == 1) {
 			t.Errorf("%s: %v", expr, got)
 		}
 	}
@@ -108,7 +108,7 @@ func TestIndexOf(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := f(&store.NewEvent{Key: "k", Payload: []byte("1")}); got != tc.want {
+		if got := f(&store.NewEvent{Key: "k", Payload: []byte("1")}, nil); got != tc.want {
 			t.Errorf("%s is %v", tc.expr, got)
 		}
 	}

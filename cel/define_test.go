@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/stinttest"
+	"github.com/stint-dev/stint/store"
 )
 
 func must[T any](t testing.TB) func(T, error) T {
@@ -110,6 +113,68 @@ func TestDefinitionStartsRuns(t *testing.T) {
 			t.Errorf("deleted twice: %v", err)
 		}
 	})
+}
+
+// A filter's expression reads its own payload, and the event: each of two filters with one expression by its
+// own payload.
+func TestFilterVariables(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := stinttest.New(t)
+		define(t, c, stint.Definition{Name: "t", TaskOptions: stint.TaskOptions{Events: []string{"order.*"},
+			EventFilters: []stint.EventFilterSpec{
+				{Scope: "s", Expression: "input.total > payload.from", Payload: json.RawMessage(`{"from":10}`)},
+				{Scope: "s", Expression: "input.total > payload.from", Payload: json.RawMessage(`{"from":20}`)},
+				{Scope: "s", Expression: "input.total > payload.from"}, // it has none
+				{Scope: "none", Expression: "payload == {}"},
+				{Scope: "names", Expression: "event_key == key && additional_metadata == metadata && metadata.a == 'b'"},
+			}}})
+		started := func(scope string, total int) (payloads []string) {
+			t.Helper()
+			id := must[string](t)(c.Publish(t.Context(), "order.paid", map[string]int{"total": total}, stint.WithScope(scope),
+				stint.WithMetadata(map[string]string{"a": "b"})))
+			for _, r := range must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{Event: id})).Runs {
+				payloads = append(payloads, r.Metadata[store.MetaPayload])
+			}
+			return payloads
+		}
+		for i, want := range [][]string{{`{"from":10}`}, {`{"from":10}`}, {`{"from":20}`, `{"from":10}`}, nil} {
+			if got := started("s", []int{11, 20, 21, 10}[i]); !slices.Equal(got, want) {
+				t.Errorf("event %d starts runs by %v, want %v", i, got, want)
+			}
+		}
+		for _, scope := range []string{"none", "names"} {
+			if got := started(scope, 1); len(got) != 1 {
+				t.Errorf("scope %s: %d runs", scope, len(got))
+			}
+		}
+	})
+}
+
+// A filter may ask for the ID that the event gets. What waits for an event has no filter's payload, and may look at
+// an event before it has an ID.
+func TestFilterOfEventID(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := stinttest.New(t)
+		define(t, c, stint.Definition{Name: "t", TaskOptions: stint.TaskOptions{Events: []string{"order.*"}}})
+		first := must[string](t)(c.Publish(t.Context(), "other", 0))
+		for _, expr := range []string{"event_id > " + strconv.Quote(first), "event_id <= " + strconv.Quote(first)} {
+			must[int64](t)(c.CreateFilter(t.Context(), stint.TriggerFilter{Task: "t", Scope: "s", Expression: expr, Payload: expr}))
+		}
+		time.Sleep(time.Second)
+		for range 2 { // once the filters are known, too
+			id := must[string](t)(c.Publish(t.Context(), "order.paid", 0, stint.WithScope("s")))
+			if runs := must[*stint.RunPage](t)(c.ListRuns(t.Context(), stint.RunFilter{Event: id})).Runs; len(runs) != 1 {
+				t.Errorf("%d runs, want that of the filter for later events", len(runs))
+			}
+		}
+	})
+	for _, expr := range []string{"event_id == ''", "payload == 1"} {
+		w := stint.ConditionSpec{Event: &stint.EventSpec{Key: "e", Filter: expr}}
+		_, err := stinttest.New(t).Define(t.Context(), stint.Definition{Name: "w", Tasks: []stint.TaskSpec{{Name: "a", WaitFor: &w}}})
+		if err == nil || !strings.Contains(err.Error(), "has no value here") {
+			t.Errorf("a wait with %s: %v", expr, err)
+		}
+	}
 }
 
 // Limits of a definition are those of its runs.

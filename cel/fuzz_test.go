@@ -18,7 +18,7 @@ func FuzzFilter(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text, payload string) {
 		e := &store.NewEvent{Key: "order.paid", Payload: []byte(payload), Metadata: []byte(`{"vip":"no"}`)}
 		if pass, err := store.CompileFilter(text); err == nil {
-			pass(e)
+			pass(e, []byte(payload))
 		}
 		if keyOf, err := store.CompileKey(text); err == nil {
 			keyOf(e, map[string]string{"x-event": "opened"})

@@ -3,15 +3,35 @@ package store
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/stint-dev/stint/internal/text"
 )
 
-// A Predicate is a compiled filter expression over an event. It does not match an event of which
-// it cannot be computed, such as one whose payload lacks a field. If it would cost too much, it
-// does not match either, and adds itself to the event's Costly.
-type Predicate func(e *NewEvent) bool
+// A Predicate is a compiled filter expression over an event and the payload of a filter, which is
+// JSON or nil. It does not match an event of which it cannot be computed, such as one whose payload
+// lacks a field. If it would cost too much, it does not match either, and adds itself to the event's
+// Costly.
+type Predicate func(e *NewEvent, payload []byte) bool
+
+// A FilterCompiler compiles a filter expression. It also returns the names of the variables that it
+// reads.
+type FilterCompiler func(expr string) (p Predicate, reads []string, err error)
+
+// The variables of filters. A wait has no filter with a payload, and may look at events before they
+// have an ID.
+var (
+	WaitVars    = []string{"input", "metadata", "additional_metadata", "key", "event_key"}
+	TriggerVars = append(slices.Clip(WaitVars), varID)
+)
+
+// The variables on which the result for one event may depend.
+const (
+	varPayload = "payload"
+	varID      = "event_id"
+)
 
 // A KeyOf computes the key of an event from its payload and the headers that it came with.
 type KeyOf func(e *NewEvent, headers map[string]string) (string, error)
@@ -21,9 +41,16 @@ var ErrNoFilters = errors.New(`filter expressions need CEL: import _ "github.com
 
 var filters struct {
 	sync.RWMutex
-	compile  func(expr string) (Predicate, error)
+	compile  FilterCompiler
 	keys     func(expr string) (KeyOf, error)
-	compiled map[string]Predicate
+	compiled map[string]*compiledFilter
+}
+
+type compiledFilter struct {
+	passes  Predicate
+	reads   []string
+	payload bool // it reads the filter's payload
+	id      bool // it reads the event's ID
 }
 
 // maxFilters is the highest number of compiled filters in the cache.
@@ -31,10 +58,10 @@ const maxFilters = 10_000
 
 // RegisterFilters sets the language of filters, for the whole process. Package cel
 // calls it when it is imported.
-func RegisterFilters(compile func(expr string) (Predicate, error)) {
+func RegisterFilters(compile FilterCompiler) {
 	filters.Lock()
 	defer filters.Unlock()
-	filters.compile, filters.compiled = compile, map[string]Predicate{}
+	filters.compile, filters.compiled = compile, map[string]*compiledFilter{}
 }
 
 // RegisterKeys sets the language of CompileKey's expressions. Package cel calls it.
@@ -59,9 +86,22 @@ func CompileKey(expr string) (KeyOf, error) {
 	return f, nil
 }
 
-// CompileFilter returns a compiled expression. ErrNoFilters if the program has no language of
-// filters.
-func CompileFilter(expr string) (Predicate, error) {
+// CompileFilter returns a compiled expression, which may read the named variables; none: any.
+// ErrNoFilters if the program has no language of filters.
+func CompileFilter(expr string, vars ...string) (Predicate, error) {
+	f, err := compileFilter(expr)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range f.reads {
+		if len(vars) > 0 && !slices.Contains(vars, name) {
+			return nil, fmt.Errorf("filter %q: %s has no value here: want %s", text.Cut(expr, 256), name, strings.Join(vars, ", "))
+		}
+	}
+	return f.passes, nil
+}
+
+func compileFilter(expr string) (*compiledFilter, error) {
 	filters.RLock()
 	f, compile := filters.compiled[expr], filters.compile
 	filters.RUnlock()
@@ -71,10 +111,11 @@ func CompileFilter(expr string) (Predicate, error) {
 	if compile == nil {
 		return nil, ErrNoFilters
 	}
-	f, err := compile(expr)
+	p, reads, err := compile(expr)
 	if err != nil {
 		return nil, fmt.Errorf("filter %q: %w", text.Cut(expr, 256), err)
 	}
+	f = &compiledFilter{p, reads, slices.Contains(reads, varPayload), slices.Contains(reads, varID)}
 	filters.Lock()
 	defer filters.Unlock()
 	if len(filters.compiled) >= maxFilters {
@@ -93,36 +134,73 @@ func (e *NewEvent) Decode(decode func(*NewEvent) (any, error)) (any, error) {
 	return e.view, e.viewErr
 }
 
-// Decided reports whether a filter was computed for the event.
-func (e *NewEvent) Decided(expr string) bool {
-	_, known := e.passed[expr]
-	return known || expr == ""
+// A FilterCall is a filter expression with the payload of the filter, which is JSON or empty.
+type FilterCall struct{ Expr, Payload string }
+
+// passedKey is what the result of a filter for one event depends on.
+type passedKey struct {
+	FilterCall
+	id ID
 }
 
-// Decide computes filters for the event, so that the transaction need not. An expression that
-// does not compile is left for the transaction to report.
-func (e *NewEvent) Decide(exprs []string) {
-	for _, expr := range exprs {
-		passes(expr, e)
+// key returns under which key an event has the filter's result.
+func (f *compiledFilter) key(e *NewEvent, c FilterCall) passedKey {
+	k := passedKey{FilterCall: FilterCall{Expr: c.Expr}}
+	if f.payload {
+		k.Payload = c.Payload
+	}
+	if f.id {
+		k.id = e.Stored
+	}
+	return k
+}
+
+// Undecided reports whether a filter can be computed for the event, and was not. One that does not
+// compile is left for the transaction to report, and one that reads the event's ID is computed in the
+// transaction, which gives it that.
+func (e *NewEvent) Undecided(c FilterCall) bool {
+	if c.Expr == "" {
+		return false
+	}
+	f, err := compileFilter(c.Expr)
+	if err != nil || f.id {
+		return false
+	}
+	_, known := e.passed[f.key(e, c)]
+	return !known
+}
+
+// Decide computes filters for the event, so that the transaction need not.
+func (e *NewEvent) Decide(calls []FilterCall) {
+	for _, c := range calls {
+		if e.Undecided(c) {
+			passes(c, e)
+		}
 	}
 }
 
 // passes reports whether an event passes a filter, which it computes once. All events pass the
 // empty filter.
-func passes(expr string, e *NewEvent) (bool, error) {
-	if expr == "" {
+func passes(c FilterCall, e *NewEvent) (bool, error) {
+	if c.Expr == "" {
 		return true, nil
 	}
-	if pass, known := e.passed[expr]; known {
-		return pass, nil
-	}
-	f, err := CompileFilter(expr)
+	f, err := compileFilter(c.Expr)
 	if err != nil {
 		return false, err
 	}
-	if e.passed == nil {
-		e.passed = map[string]bool{}
+	key := f.key(e, c)
+	if pass, known := e.passed[key]; known {
+		return pass, nil
 	}
-	e.passed[expr] = f(e)
-	return e.passed[expr], nil
+	if e.passed == nil {
+		e.passed = map[passedKey]bool{}
+	}
+	var payload []byte
+	if c.Payload != "" {
+		payload = []byte(c.Payload)
+	}
+	pass := f.passes(e, payload)
+	e.passed[key] = pass
+	return pass, nil
 }

@@ -278,7 +278,7 @@ func (m *Match) Matches(e *NewEvent) (bool, error) {
 }
 
 // Passes reports whether an event passes m's filter. The error is the filter's.
-func (m *Match) Passes(e *NewEvent) (bool, error) { return passes(m.Filter, e) }
+func (m *Match) Passes(e *NewEvent) (bool, error) { return passes(FilterCall{Expr: m.Filter}, e) }
 
 // FieldOf returns a field of a JSON object as a Match compares it: in the form of jsonx.Canonical,
 // so that numbers are exact and 10, 10.0 and 1e1 are equal. It returns "" if payload is not an

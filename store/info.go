@@ -91,11 +91,13 @@ type NewEvent struct {
 	// Costly lists the filters that were too expensive to compute for this event, and so did not
 	// match it. It is set by the store.
 	Costly []string
+	// Stored is the event's ID, or zero before it is stored. It is set by the store.
+	Stored ID
 
 	view    any // of Decode
 	viewErr error
 	viewed  bool
-	passed  map[string]bool // by filter expression
+	passed  map[passedKey]bool // whether it passes a filter
 }
 
 // Size returns the bytes of payload and metadata that count for MaxPageBytes.

@@ -28,6 +28,9 @@ type TaskFilter struct {
 // Size returns the bytes of payloads and texts that count for MaxPageBytes.
 func (f *TaskFilter) Size() int { return len(f.Task) + len(f.Scope) + len(f.Expr) + len(f.Payload) }
 
+// Call returns the filter's expression with its payload.
+func (f *TaskFilter) Call() FilterCall { return FilterCall{f.Expr, string(f.Payload)} }
+
 // A Declaration is the part of a task's definition that says how its runs start.
 type Declaration struct {
 	Task     string
@@ -103,10 +106,10 @@ func Join(template, event []byte) []byte {
 	return AddMetadata(template, pairs...)
 }
 
-// RunsOf returns the runs that an event starts by a trigger with its key, given the filters of
+// RunsOf returns the runs that a stored event starts by a trigger with its key, given the filters of
 // the trigger's task.
-func (tr *Trigger) RunsOf(id ID, e *NewEvent, filters []TaskFilter) ([]NewRun, error) {
-	if ok, err := passes(tr.Filter, e); err != nil || !ok {
+func (tr *Trigger) RunsOf(e *NewEvent, filters []TaskFilter) ([]NewRun, error) {
+	if ok, err := passes(FilterCall{Expr: tr.Filter}, e); err != nil || !ok {
 		return nil, err
 	}
 	if len(filters) == 0 {
@@ -120,10 +123,10 @@ func (tr *Trigger) RunsOf(id ID, e *NewEvent, filters []TaskFilter) ([]NewRun, e
 		if f.Scope != e.Scope {
 			continue
 		}
-		if ok, err := passes(f.Expr, e); err != nil {
+		if ok, err := passes(f.Call(), e); err != nil {
 			return nil, err
 		} else if ok {
-			r, err := tr.run(id, e, f.Payload)
+			r, err := tr.run(e, f.Payload)
 			if err != nil {
 				return nil, err
 			}
@@ -133,7 +136,7 @@ func (tr *Trigger) RunsOf(id ID, e *NewEvent, filters []TaskFilter) ([]NewRun, e
 	return runs, nil
 }
 
-func (tr *Trigger) run(id ID, e *NewEvent, payload []byte) (NewRun, error) {
+func (tr *Trigger) run(e *NewEvent, payload []byte) (NewRun, error) {
 	r := tr.Template.Run
 	made, ok := e.Runs[r.Task]
 	switch {
@@ -143,7 +146,7 @@ func (tr *Trigger) run(id ID, e *NewEvent, payload []byte) (NewRun, error) {
 		r = NewRun{Task: tr.Template.Via, Queue: r.Queue, Priority: r.Priority, AgeEvery: r.AgeEvery, Metadata: r.Metadata}
 	}
 	r.Input = e.Payload
-	r.Metadata = AddMetadata(Join(r.Metadata, e.Metadata), MetaEvent, id.String(), MetaEventKey, e.Key, MetaPayload, string(payload),
+	r.Metadata = AddMetadata(Join(r.Metadata, e.Metadata), MetaEvent, e.Stored.String(), MetaEventKey, e.Key, MetaPayload, string(payload),
 		MetaVersion, tr.Template.Version)
 	if x := tr.Template.Exprs; x != nil {
 		if key, limits := x.Apply(&r); errors.Is(key, ErrNoFilters) || errors.Is(limits, ErrNoFilters) {

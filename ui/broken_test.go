@@ -53,7 +53,9 @@ func everything(t *testing.T, opts ...ui.Option) (s *shop, path string) {
 	ok(c.SetRateLimit(t.Context(), "r", 1000, 1000))
 	flow := stint.NewWorkflow[order](c, "flow")
 	stint.AddTask(flow, "a", func(_ context.Context, o order) (order, error) { return o, nil })
-	store.RegisterFilters(func(string) (store.Predicate, error) { return func(*store.NewEvent) bool { return true }, nil })
+	store.RegisterFilters(func(string) (store.Predicate, []string, error) {
+		return func(*store.NewEvent, []byte) bool { return true }, nil, nil
+	})
 	t.Cleanup(func() { store.RegisterFilters(nil) })
 	_, err = c.CreateFilter(t.Context(), stint.TriggerFilter{Task: "work", Scope: "s", Expression: "true", Payload: order{1}})
 	ok(err)

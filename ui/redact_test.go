@@ -43,7 +43,9 @@ func panicsOfS3CR3T4111() { panic(secret("panic")) }
 // every state. It returns the IDs of all runs.
 func newVault(t *testing.T) (c *stint.Client, ids []string) {
 	t.Helper()
-	store.RegisterFilters(func(string) (store.Predicate, error) { return func(*store.NewEvent) bool { return true }, nil })
+	store.RegisterFilters(func(string) (store.Predicate, []string, error) {
+		return func(*store.NewEvent, []byte) bool { return true }, nil, nil
+	})
 	t.Cleanup(func() { store.RegisterFilters(nil) })
 	c, err := stint.Open(filepath.Join(t.TempDir(), "vault.db"), stint.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {

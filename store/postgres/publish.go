@@ -39,7 +39,7 @@ func (s *Store) Publish(ctx context.Context, now time.Time, events []store.NewEv
 // undecided are filters that were not computed for an event.
 type undecided struct {
 	event   *store.NewEvent
-	filters []string
+	filters []store.FilterCall
 }
 
 // decided makes a change by the writer once the filters that events need are computed: here, because the

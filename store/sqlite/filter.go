@@ -16,7 +16,7 @@ import (
 // undecided are filters that were not computed for an event.
 type undecided struct {
 	event   *store.NewEvent
-	filters []string
+	filters []store.FilterCall
 }
 
 // decided makes a change by the writer once the filters that events need are computed. change is given the
@@ -61,7 +61,7 @@ func (es *events) undecided(events []store.NewEvent) (open []undecided, first *e
 // them.
 type knownFilters struct {
 	mu    sync.Mutex
-	byKey map[[2]string][]string // by key and scope of the events
+	byKey map[[2]string][]store.FilterCall // by key and scope of the events
 }
 
 const (
@@ -88,7 +88,7 @@ func (k *knownFilters) learn(open []undecided) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.byKey == nil || len(k.byKey) > maxKnownKeys {
-		k.byKey = map[[2]string][]string{}
+		k.byKey = map[[2]string][]store.FilterCall{}
 	}
 	for _, u := range open {
 		key := [2]string{u.event.Key, u.event.Scope}

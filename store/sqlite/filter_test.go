@@ -13,12 +13,12 @@ import (
 // for an event, whoever asks for it.
 func TestSlowFilterHoldsUpNobody(t *testing.T) {
 	entered, release := make(chan string), make(chan struct{})
-	store.RegisterFilters(func(expr string) (store.Predicate, error) {
-		return func(*store.NewEvent) bool {
+	store.RegisterFilters(func(expr string) (store.Predicate, []string, error) {
+		return func(*store.NewEvent, []byte) bool {
 			entered <- expr
 			<-release
 			return true
-		}, nil
+		}, nil, nil
 	})
 	defer store.RegisterFilters(nil)
 	s, err := Open(filepath.Join(t.TempDir(), "slow.db"), Options{})
@@ -87,7 +87,9 @@ func publishTx(t *testing.T, s *Store, events []store.NewEvent) error {
 // An event of an app's transaction that cannot be published holds up no other, and nothing
 // that is due; it is published when it can be.
 func TestPendingEventHoldsUpNothing(t *testing.T) {
-	all := func(string) (store.Predicate, error) { return func(*store.NewEvent) bool { return true }, nil }
+	all := func(string) (store.Predicate, []string, error) {
+		return func(*store.NewEvent, []byte) bool { return true }, nil, nil
+	}
 	store.RegisterFilters(all)
 	defer store.RegisterFilters(nil)
 	s, err := Open(filepath.Join(t.TempDir(), "pending.db"), Options{})

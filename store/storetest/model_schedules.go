@@ -57,7 +57,7 @@ func (m *Model) trigger(now time.Time, e *modelEvent) (started []store.ID, err e
 			continue
 		}
 		filters := slices.DeleteFunc(slices.Clone(m.filters), func(f store.TaskFilter) bool { return f.Task != tr.Template.Run.Task })
-		runs, err := tr.RunsOf(e.id, &e.NewEvent, filters)
+		runs, err := tr.RunsOf(&e.NewEvent, filters)
 		if err != nil {
 			return nil, err
 		}
@@ -154,7 +154,7 @@ func (m *Model) catchUp(now, gone time.Time, triggers []store.Trigger) error {
 				continue
 			}
 			filters := slices.DeleteFunc(slices.Clone(m.filters), func(f store.TaskFilter) bool { return f.Task != tr.Template.Run.Task })
-			runs, err := tr.RunsOf(e.id, &e.NewEvent, filters)
+			runs, err := tr.RunsOf(&e.NewEvent, filters)
 			if err != nil {
 				return err
 			}

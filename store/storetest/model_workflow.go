@@ -228,7 +228,7 @@ func (m *Model) Publish(_ context.Context, now time.Time, events []store.NewEven
 			continue
 		}
 		ids[i] = m.newID(now)
-		e.Payload = slices.Clone(e.Payload)
+		e.Payload, e.Stored = slices.Clone(e.Payload), ids[i]
 		ev := modelEvent{NewEvent: e, id: ids[i], at: now}
 		m.events = append(m.events, ev)
 		was := slices.Clone(m.order)

@@ -72,7 +72,10 @@ func (p *pair) filter(rt *rapid.T) {
 	f := store.TaskFilter{
 		Task:  rapid.SampledFrom([]string{"a", "b"}).Draw(rt, "task"),
 		Scope: rapid.SampledFrom([]string{"s", "t"}).Draw(rt, "scope"),
-		Expr:  rapid.SampledFrom([]string{"", `"n":0`}).Draw(rt, "expr"),
+		Expr:  rapid.SampledFrom([]string{"", `"n":0`, "payload", "event_id"}).Draw(rt, "expr"),
+	}
+	if rapid.Bool().Draw(rt, "with payload") {
+		f.Payload = fmt.Append(nil, rapid.IntRange(0, 1).Draw(rt, "payload"))
 	}
 	var ids []int64
 	p.both(rt, func(s store.Store) error {

@@ -240,6 +240,31 @@ func triggers(s *suite) {
 	}
 }
 
+// filterVariables checks that an expression gets the payload of each filter that has it, and the event's ID.
+func filterVariables(s *suite) {
+	ctx := s.Context()
+	s.declare(store.Declaration{Triggers: []store.Trigger{trigger("e", "")}})
+	for _, f := range []store.TaskFilter{{Scope: "payloads", Expr: "payload", Payload: []byte(`"one"`)},
+		{Scope: "payloads", Expr: "payload", Payload: []byte(`"two"`)}, {Scope: "ids", Expr: "event_id"}} {
+		f.Task = "t"
+		_, err := s.SetFilter(ctx, f)
+		s.ok(err)
+	}
+	publish := func(scope, payload string) {
+		s.Helper()
+		_, err := s.Publish(ctx, time.Now(), []store.NewEvent{{Key: "e", Payload: []byte(payload), Scope: scope}})
+		s.ok(err)
+	}
+	publish("payloads", `["one","two"]`)
+	s.takes(10, `["one","two"]`, `["one","two"]`)
+	publish("payloads", `["two"]`)
+	if got := s.takes(10, `["two"]`); metadata(got[0].Metadata)[store.MetaPayload] != `"two"` {
+		s.Errorf("started by the filter with the payload %s", got[0].Metadata)
+	}
+	publish("ids", `"any"`)
+	s.takes(10, `"any"`)
+}
+
 func taskFilters(s *suite) {
 	ctx := s.Context()
 	s.declare(store.Declaration{Triggers: []store.Trigger{trigger("e", "")}})

@@ -39,9 +39,18 @@ func Run(t *testing.T, open Opener) {
 	}
 }
 
-// contains is the language of filters here: an event passes whose payload has the text.
-func contains(text string) (store.Predicate, error) {
-	return func(e *store.NewEvent) bool { return bytes.Contains(e.Payload, []byte(text)) }, nil
+// contains is the language of filters here: an event passes whose payload has the text, or that of the
+// filter's payload. event_id passes if the event has an ID.
+func contains(text string) (store.Predicate, []string, error) {
+	return func(e *store.NewEvent, payload []byte) bool {
+		switch text {
+		case "payload":
+			return bytes.Contains(e.Payload, payload)
+		case "event_id":
+			return e.Stored != store.ID{}
+		}
+		return bytes.Contains(e.Payload, []byte(text))
+	}, []string{text}, nil
 }
 
 // A suite is a store under test, with helpers that fail the test on an error.
@@ -152,6 +161,7 @@ var rules = []struct {
 	{"declared crons and triggers", declared},
 	{"R7 an event starts the runs of its triggers", triggers},
 	{"filters of a task", taskFilters},
+	{"variables of filters", filterVariables},
 	{"an event that is delivered twice", deliveries},
 	{"events are listed with what they did, and expire", eventHistory},
 	{"reschedule", reschedule},

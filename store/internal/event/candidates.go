@@ -51,7 +51,7 @@ func (c *Candidates) of(r Rows, kind Kind, e *store.NewEvent) (all []store.Match
 
 // Undecided returns the filters that an event meets and that were not computed for it, and the
 // event's candidates. Computing a filter may take long, so that is not done in a transaction.
-func Undecided(r Rows, e *store.NewEvent) (filters []string, found *Candidates, err error) {
+func Undecided(r Rows, e *store.NewEvent) (filters []store.FilterCall, found *Candidates, err error) {
 	exact, wild, err := r.Triggers(e.Key)
 	if err != nil {
 		return nil, nil, err
@@ -68,35 +68,31 @@ func Undecided(r Rows, e *store.NewEvent) (filters []string, found *Candidates, 
 	}
 	for _, list := range [...][]store.Match{found.conditions, found.calls} {
 		for i := range list {
-			filters = addUndecided(filters, e, list[i].Filter)
+			filters = addUndecided(filters, e, store.FilterCall{Expr: list[i].Filter})
 		}
 	}
 	return filters, found, nil
 }
 
 // undecidedBy adds the filters of a trigger, and those of its task.
-func undecidedBy(r Rows, e *store.NewEvent, tr *store.Trigger, filters []string) ([]string, error) {
+func undecidedBy(r Rows, e *store.NewEvent, tr *store.Trigger, filters []store.FilterCall) ([]store.FilterCall, error) {
 	if !matches(tr, e.Key) {
 		return filters, nil
 	}
 	ofTask, err := r.Filters(tr.Template.Run.Task)
-	filters = addUndecided(filters, e, tr.Filter)
+	filters = addUndecided(filters, e, store.FilterCall{Expr: tr.Filter})
 	for i := range ofTask {
 		if e.Scope != "" && ofTask[i].Scope == e.Scope {
-			filters = addUndecided(filters, e, ofTask[i].Expr)
+			filters = addUndecided(filters, e, ofTask[i].Call())
 		}
 	}
 	return filters, err
 }
 
-// addUndecided adds a filter that was not computed. One that does not compile is reported where it
-// is used, and never computed.
-func addUndecided(filters []string, e *store.NewEvent, expr string) []string {
-	if e.Decided(expr) {
+// addUndecided adds a filter that was not computed.
+func addUndecided(filters []store.FilterCall, e *store.NewEvent, c store.FilterCall) []store.FilterCall {
+	if !e.Undecided(c) {
 		return filters
 	}
-	if _, err := store.CompileFilter(expr); err != nil {
-		return filters
-	}
-	return append(filters, expr)
+	return append(filters, c)
 }

@@ -39,7 +39,7 @@ func catchUp(r Rows, now, gone int64, triggers []store.Trigger) error {
 		return err
 	}
 	for i := range missed {
-		d := delivery{r: r, now: now, event: missed[i].ID, NewEvent: &missed[i].NewEvent}
+		d := newDelivery(r, now, missed[i].ID, &missed[i].NewEvent)
 		for j := range triggers {
 			if _, err := d.startBy(&triggers[j]); err != nil {
 				return err

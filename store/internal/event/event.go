@@ -18,8 +18,7 @@ func Publish(r Rows, now int64, e *store.NewEvent, found *Candidates) (event int
 	if err != nil || !first {
 		return event, err
 	}
-	d := delivery{r: r, now: now, event: event, NewEvent: e}
-	return event, d.deliver(found)
+	return event, newDelivery(r, now, event, e).deliver(found)
 }
 
 // PublishLater stores an event that is pending, unless it was delivered before.
@@ -34,7 +33,8 @@ func PublishPending(r Rows, now, event int64, e *store.NewEvent) error {
 	if pending, err := r.Take(event); err != nil || !pending {
 		return err
 	}
-	d := delivery{r: r, now: now, event: event, NewEvent: e, late: true}
+	d := newDelivery(r, now, event, e)
+	d.late = true
 	return d.deliver(nil)
 }
 
@@ -55,6 +55,11 @@ type delivery struct {
 	event int64
 	*store.NewEvent
 	late bool // runs may have had it
+}
+
+func newDelivery(r Rows, now, event int64, e *store.NewEvent) *delivery {
+	e.Stored = r.ID(event)
+	return &delivery{r: r, now: now, event: event, NewEvent: e}
 }
 
 // deliver starts the runs of the event's triggers, and resolves the waits for it: first those of
@@ -107,7 +112,7 @@ func (d *delivery) startBy(tr *store.Trigger) (started bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	runs, err := tr.RunsOf(d.r.ID(d.event), d.NewEvent, filters)
+	runs, err := tr.RunsOf(d.NewEvent, filters)
 	if err != nil {
 		return false, err
 	}

@@ -14,11 +14,11 @@ import (
 
 // Filters of the tests: the payload must contain the text, "error" does not compile.
 func init() {
-	store.RegisterFilters(func(expr string) (store.Predicate, error) {
+	store.RegisterFilters(func(expr string) (store.Predicate, []string, error) {
 		if expr == "error" {
-			return nil, errors.New("syntax error")
+			return nil, nil, errors.New("syntax error")
 		}
-		return func(e *store.NewEvent) bool { return strings.Contains(string(e.Payload), expr) }, nil
+		return func(e *store.NewEvent, _ []byte) bool { return strings.Contains(string(e.Payload), expr) }, nil, nil
 	})
 }
 
@@ -325,10 +325,10 @@ func TestUndecided(t *testing.T) {
 	r.await(event.Calls, 2, store.Match{Key: "a", Filter: "5"})
 	r.await(event.Calls, 3, store.Match{Key: "b", Filter: "6"})
 	e := &store.NewEvent{Key: "a", Scope: "x"}
-	e.Decide([]string{"4"})
+	e.Decide([]store.FilterCall{{Expr: "4"}})
 	filters, _, err := event.Undecided(r, e)
 	ok(t, err)
-	if want := []string{"1", "2", "7", "5"}; !slices.Equal(filters, want) {
+	if want := []store.FilterCall{{Expr: "1"}, {Expr: "2"}, {Expr: "7"}, {Expr: "5"}}; !slices.Equal(filters, want) {
 		t.Errorf("filters %v, want %v", filters, want)
 	}
 	if _, err := event.Publish(r, 1000, e, nil); err == nil {

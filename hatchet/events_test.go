@@ -1,0 +1,34 @@
+package hatchet_test
+
+import (
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/hatchet"
+	"github.com/stint-dev/stint/hatchet/internal/wire"
+)
+
+// Filters read the event by the protocol's names, and their own payload: both those of a definition and those of REST.
+func TestFilterVariables(t *testing.T) {
+	g := serve(t, hatchet.Options{})
+	k := g.dial(g.token)
+	def := must[*wire.PutWorkflowResponse](t)(k.PutWorkflow(t.Context(), &wire.PutWorkflowRequest{Name: "job", EventTriggers: []string{"e"},
+		Tasks: []*wire.TaskDefinition{{ReadableId: "job", Action: "job:job"}}, DefaultFilters: []*wire.DefaultFilter{
+			{Expression: "input.n > payload.from && event_key == 'e'", Scope: "s", Payload: []byte(`{"from":5}`)},
+			{Expression: "input.n > payload.from && event_key == 'e'", Scope: "s", Payload: []byte(`{"from":50}`)}}}))
+	path := "/api/v1/stable/tenants/" + g.tenant(k) + "/filters"
+	g.rest("POST", path, g.token, `{"workflowId":"`+def.WorkflowId+
+		`","scope":"s","expression":"additional_metadata.of == payload.of && event_id.size() == 36","payload":{"of":"test"}}`, 200, nil)
+	for _, tc := range []struct {
+		payload, meta string
+		want          int
+	}{{`{"n":5}`, `{}`, 0}, {`{"n":6}`, `{}`, 1}, {`{"n":51}`, `{}`, 2}, {`{"n":6}`, `{"of":"test"}`, 2}, {`{"n":0}`, `{"of":"else"}`, 0}} {
+		e := must[*wire.Event](t)(k.Push(t.Context(), &wire.PushEventRequest{Key: "e", Payload: tc.payload, AdditionalMetadata: &tc.meta,
+			Scope: proto.String("s")}))
+		if runs := must[*stint.RunPage](t)(g.c.ListRuns(t.Context(), stint.RunFilter{Event: e.EventId})).Runs; len(runs) != tc.want {
+			t.Errorf("event %s %s starts %d runs, want %d", tc.payload, tc.meta, len(runs), tc.want)
+		}
+	}
+}
