@@ -7,13 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/stint-dev/stint/internal/check"
 	"github.com/stint-dev/stint/internal/journal"
 	"github.com/stint-dev/stint/internal/jsonx"
-	"github.com/stint-dev/stint/internal/near"
 	"github.com/stint-dev/stint/internal/text"
 	"github.com/stint-dev/stint/store"
 )
@@ -454,44 +452,4 @@ func (c *Client) findStep(ctx context.Context, runID, name string) (id store.ID,
 		}
 	}
 	return id, at, fmt.Errorf("%w: run %s has no step %q of its own", ErrNotFound, runID, name)
-}
-
-// Names lists the task and queue names that a database knows, sorted.
-type Names struct {
-	Tasks  []string // tasks and workflows that this client, a worker, a cron, a trigger or a run has
-	Queues []string // queues that have or had runs, were paused, or are or were served by a worker
-}
-
-// Unknown returns ErrNotFound, with similar known names in its text, if one of the task or
-// queue names is not known.
-func (n *Names) Unknown(tasks, queues []string) error {
-	for _, of := range []struct {
-		what         string
-		names, known []string
-	}{{"task", tasks, n.Tasks}, {"queue", queues, n.Queues}} {
-		for _, name := range of.names {
-			if !slices.Contains(of.known, name) {
-				return fmt.Errorf("%w: no %s %q is known%s", ErrNotFound, of.what, name, near.Meant(name, of.known))
-			}
-		}
-	}
-	return nil
-}
-
-// Names returns the known names of tasks and queues. Its time is proportional to their number.
-func (c *Client) Names(ctx context.Context) (*Names, error) {
-	known, err := c.store.Names(ctx)
-	if err != nil {
-		return nil, wrapStoreErr("names", err)
-	}
-	n := &Names{known.Tasks, known.Queues}
-	for _, d := range c.ListTasks() {
-		n.Tasks, n.Queues = append(n.Tasks, d.Name), append(n.Queues, d.Queue)
-	}
-	n.Tasks = slices.DeleteFunc(n.Tasks, func(t string) bool { return t == "" })
-	n.Queues = slices.DeleteFunc(n.Queues, func(q string) bool { return q == "" })
-	slices.Sort(n.Tasks)
-	slices.Sort(n.Queues)
-	n.Tasks, n.Queues = slices.Compact(n.Tasks), slices.Compact(n.Queues)
-	return n, nil
 }

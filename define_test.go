@@ -48,9 +48,29 @@ func TestDefineInEveryProcess(t *testing.T) {
 	if len(all) != 1 || all[0].Version != second || all[0].Queue != "pictures" || all[0].At.IsZero() || all[0].Error != "" {
 		t.Errorf("definitions: %+v", all)
 	}
+	if task := all[0].Task; task.Name != "resize" || task.Queue != "pictures" || task.Handler {
+		t.Errorf("it is said to be %+v", task)
+	}
 	third := openedAt(t, path)
 	if q := infoOf(t, enqueueJSON(t, third, "resize", json.RawMessage("1"))).Queue; q != "pictures" {
 		t.Errorf("after a restart the queue is %s", q)
+	}
+}
+
+// A definition that no run is of is known by its name, as what code defines is.
+func TestDefinitionIsKnown(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "d.db")
+	maker, other := openedAt(t, path), openedAt(t, path)
+	schema := json.RawMessage(`{"type":"object"}`)
+	define(t, maker, stint.Definition{Name: "build", TaskOptions: stint.TaskOptions{Queue: "builds"}, InputSchema: schema,
+		Tasks: []stint.TaskSpec{{Name: "compile"}, {Name: "link", Parents: []string{"compile"}}}})
+	names := must[*stint.Names](t)(other.Names(t.Context()))
+	if !slices.Contains(names.Tasks, "build") || !slices.Contains(names.Queues, "builds") {
+		t.Errorf("known are %+v", names)
+	}
+	task := must[[]stint.DefinitionInfo](t)(other.Definitions(t.Context()))[0].Task
+	if !task.Workflow || len(task.Tasks) != 2 || !slices.Equal(task.Tasks[1].Parents, []string{"compile"}) || string(task.Input) != string(schema) {
+		t.Errorf("it is said to be %+v", task)
 	}
 }
 

@@ -117,6 +117,8 @@ type DefinitionInfo struct {
 	Version string
 	At      time.Time // when it became the newest
 	Error   string    // why it is not in force: the database was changed by other means, say
+	// Task says of it what ListTasks says of a task that code defines. It is zero if there is an Error.
+	Task TaskDefinition
 }
 
 // Define makes d the newest version of the definition of its name, and returns the version, a digest
@@ -240,12 +242,15 @@ func (c *Client) Definitions(ctx context.Context) ([]DefinitionInfo, error) {
 
 func (c *Client) definitionInfo(s *store.Definition) DefinitionInfo {
 	info := DefinitionInfo{Version: s.Version, At: s.At}
-	d, _, err := c.fromStored(s)
+	d, def, err := c.fromStored(s)
 	if info.Name = s.Task; d != nil {
 		info.Definition = *d
 	}
 	if err != nil {
 		info.Error = err.Error()
+		return info
 	}
+	info.Task = def.definition(c)
+	info.Task.Input, info.Task.Example = d.InputSchema, nil
 	return info
 }

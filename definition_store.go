@@ -157,6 +157,9 @@ func (c *Client) fromStored(s *store.Definition) (d *Definition, def *taskDef, e
 	if err != nil {
 		return d, nil, fmt.Errorf("definition of %q, version %s, was changed in the database: %w: define it again", s.Task, s.Version, err)
 	}
+	if def = c.definitions.at(versionOf{d.Name, version}); def != nil {
+		return d, def, nil
+	}
 	if def, err = c.defFrom(d); err != nil {
 		return d, nil, fmt.Errorf("definition of %q, version %s: %w", s.Task, s.Version, err)
 	}

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"maps"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/stint-dev/stint/internal/check"
 	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/internal/journal"
+	"github.com/stint-dev/stint/internal/near"
 	"github.com/stint-dev/stint/internal/text"
 	"github.com/stint-dev/stint/store"
 )
@@ -419,4 +421,51 @@ func (c *Client) ListQueues(ctx context.Context) ([]QueueInfo, error) {
 		infos[i] = QueueInfo{q.Name, q.Paused, q.Ready, q.Running, q.Oldest}
 	}
 	return infos, nil
+}
+
+// Names lists the task and queue names that a database knows, sorted.
+type Names struct {
+	Tasks  []string // tasks and workflows that this client, a worker, a cron, a trigger or a run has
+	Queues []string // queues that have or had runs, were paused, or are or were served by a worker
+}
+
+// Unknown returns ErrNotFound, with similar known names in its text, if one of the task or
+// queue names is not known.
+func (n *Names) Unknown(tasks, queues []string) error {
+	for _, of := range []struct {
+		what         string
+		names, known []string
+	}{{"task", tasks, n.Tasks}, {"queue", queues, n.Queues}} {
+		for _, name := range of.names {
+			if !slices.Contains(of.known, name) {
+				return fmt.Errorf("%w: no %s %q is known%s", ErrNotFound, of.what, name, near.Meant(name, of.known))
+			}
+		}
+	}
+	return nil
+}
+
+// Names returns the known names of tasks and queues. Its time is proportional to their number.
+func (c *Client) Names(ctx context.Context) (*Names, error) {
+	known, err := c.store.Names(ctx)
+	if err != nil {
+		return nil, wrapStoreErr("names", err)
+	}
+	defs, err := c.Definitions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	tasks, queues := known.Tasks, known.Queues
+	for _, d := range defs {
+		tasks, queues = append(tasks, d.Name), append(queues, d.Task.Queue)
+	}
+	for _, d := range c.ListTasks() {
+		tasks, queues = append(tasks, d.Name), append(queues, d.Queue)
+	}
+	return &Names{distinct(tasks), distinct(queues)}, nil
+}
+
+func distinct(names []string) []string {
+	slices.Sort(names)
+	return slices.DeleteFunc(slices.Compact(names), func(name string) bool { return name == "" })
 }

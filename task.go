@@ -289,8 +289,8 @@ type TaskDefinition struct {
 	Tasks       []TaskInfo      // of a workflow: name, parents and queue of each task
 }
 
-// ListTasks returns the tasks and workflows that are defined on this client, by name. A
-// workflow's tasks are in its Tasks.
+// ListTasks returns the tasks and workflows that code defined on this client, by name. A
+// workflow's tasks are in its Tasks. For those that are data see Definitions.
 func (c *Client) ListTasks() []TaskDefinition {
 	c.mu.Lock()
 	defs := slices.Collect(maps.Values(c.tasks))

@@ -13,7 +13,11 @@ import (
 func listTasks(h *handler, ctx context.Context, in url.Values) (any, error) {
 	out := wireTasks{Tasks: []wireTask{}}
 	known := map[string]bool{}
-	for _, d := range h.c.ListTasks() {
+	defs, err := h.definedTasks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range defs {
 		t := wireTask{Name: d.Name, Workflow: d.Workflow, Handler: d.Handler, Queue: d.Queue, Retries: d.Retries,
 			TimeoutMS: ms(d.Timeout), Crons: d.Crons, Events: d.Events, Input: d.Input}
 		for _, n := range d.Tasks {

@@ -289,7 +289,11 @@ func (h *handler) taskNames(ctx context.Context) (names []string, err error) {
 	for _, t := range totals {
 		names = append(names, t.Task)
 	}
-	for _, d := range h.c.ListTasks() {
+	defs, err := h.definedTasks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range defs {
 		names = append(names, d.Name)
 	}
 	slices.Sort(names)

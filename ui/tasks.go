@@ -36,7 +36,10 @@ func tasksPage(h *handler, ctx context.Context, arg string, q url.Values) (*view
 		return taskPage(h, ctx, arg, w, totals)
 	}
 	var rows []taskRow
-	defs := h.c.ListTasks()
+	defs, err := h.definedTasks(ctx)
+	if err != nil {
+		return nil, err
+	}
 	for _, t := range totals {
 		rows = append(rows, taskRow{t, defined(defs, t.Task)})
 	}
@@ -47,6 +50,23 @@ func tasksPage(h *handler, ctx context.Context, arg string, q url.Values) (*view
 	}
 	slices.SortStableFunc(rows, func(a, b taskRow) int { return strings.Compare(a.Task, b.Task) })
 	return &view{Title: "Tasks", Main: group(el("h1", "Tasks and workflows"), w.windowLinks(), h.showTasks(rows))}, nil
+}
+
+// definedTasks returns what this program's code defines, and the definitions of the database, by name.
+func (h *handler) definedTasks(ctx context.Context) ([]stint.TaskDefinition, error) {
+	defs := h.c.ListTasks()
+	stored, err := h.c.Definitions(ctx)
+	for i := range stored {
+		d := &stored[i].Task
+		if stored[i].Error != "" {
+			d = &stint.TaskDefinition{Name: stored[i].Name, Workflow: len(stored[i].Tasks) > 0}
+		}
+		if defined(defs, d.Name) == nil {
+			defs = append(defs, *d)
+		}
+	}
+	slices.SortFunc(defs, func(a, b stint.TaskDefinition) int { return strings.Compare(a.Name, b.Name) })
+	return defs, err
 }
 
 func defined(defs []stint.TaskDefinition, name string) *stint.TaskDefinition {
@@ -76,7 +96,11 @@ func (h *handler) showTasks(rows []taskRow) node {
 }
 
 func taskPage(h *handler, ctx context.Context, name string, w window, totals []stint.Stats) (*view, error) {
-	r := taskRow{def: defined(h.c.ListTasks(), name)}
+	defs, err := h.definedTasks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r := taskRow{def: defined(defs, name)}
 	for i := range totals {
 		if totals[i].Task == name {
 			r.Add(&totals[i])
