@@ -51,7 +51,17 @@ func listEvents(h *handler, ctx context.Context, in url.Values) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	page, err := h.c.ListEvents(ctx, stint.EventFilter{Key: in.Get("key"), Limit: limit, Cursor: in.Get("cursor")})
+	f := stint.EventFilter{Key: in.Get("key"), IDs: in["id"], Limit: limit, Cursor: in.Get("cursor")}
+	if f.Metadata, err = metadataParam(in["metadata"]); err != nil {
+		return nil, err
+	}
+	if f.Since, err = timeParam(in.Get("since")); err != nil {
+		return nil, err
+	}
+	if f.Until, err = timeParam(in.Get("until")); err != nil {
+		return nil, err
+	}
+	page, err := h.c.ListEvents(ctx, f)
 	if err != nil {
 		return nil, err
 	}

@@ -149,12 +149,7 @@ func describeFilter(f stint.RunFilter) string {
 	if f.LimitKey != nil {
 		add("at limit %q with key %q", f.LimitKey.Name, f.LimitKey.Key)
 	}
-	if f.ParentID != "" {
-		add("whose parent is run %s", f.ParentID)
-	}
-	if f.TopLevel {
-		add("that have no parent")
-	}
+	parts = append(parts, describeOrigin(f)...)
 	if !f.Since.IsZero() {
 		add("created since %s", f.Since.UTC().Format(time.RFC3339))
 	}
@@ -166,6 +161,23 @@ func describeFilter(f stint.RunFilter) string {
 		what = "the runs that you selected (" + formatNumber(len(f.IDs)) + ")"
 	}
 	return strings.TrimSpace(what + " " + strings.Join(parts, ", "))
+}
+
+// describeOrigin says which runs a filter selects by where they come from and who executes them.
+func describeOrigin(f stint.RunFilter) (parts []string) {
+	for _, p := range []struct{ format, value string }{{"whose parent is run %s", f.ParentID}, {"that event %s started", f.Event},
+		{"of worker %q", f.Worker}} {
+		if p.value != "" {
+			parts = append(parts, fmt.Sprintf(p.format, p.value))
+		}
+	}
+	if f.TopLevel {
+		parts = append(parts, "that have no parent")
+	}
+	if f.Flat {
+		parts = append(parts, "that are no task of a workflow")
+	}
+	return parts
 }
 
 // buttonClass returns the class of the button that confirms the action.

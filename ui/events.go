@@ -45,10 +45,13 @@ func (h *handler) showEvents(events []stint.EventInfo, key string) node {
 		more := fmt.Sprintf("and %s more", formatCount(len(ids)-len(shown)))
 		return group(each(shown, link), when(len(ids) > len(shown), more))
 	}
+	started := func(e stint.EventInfo) node {
+		return group(runs(e.Started), when(len(e.Started) > 1, h.link(runsPath("event", e.ID), "all")))
+	}
 	return table(tableHead("Key", "Published", "Started", "Woke", "Payload"), each(events, func(e stint.EventInfo) node {
 		return el("tr", attr("id", "e"+e.ID),
 			el("td", userText(e.Key), when(e.Scope != "", el("br"), el("bdi.dim", "scope "+e.Scope))),
-			el("td", timestamp(e.Published)), el("td", runs(e.Started)), el("td", runs(e.Woke)),
+			el("td", timestamp(e.Published)), el("td", started(e)), el("td", runs(e.Woke)),
 			el("td", jsonTree(e.Payload, smallTree)))
 	}))
 }

@@ -7,8 +7,8 @@ import (
 )
 
 var (
-	filterParams = []string{"id", "task", "queue", "state", "metadata", "error", "parent", "top", "since", "until",
-		"limit_name", "limit_key", "through"}
+	filterParams = []string{"id", "task", "queue", "state", "metadata", "error", "parent", "top", "flat", "event", "worker",
+		"since", "until", "limit_name", "limit_key", "through"}
 	bulkParams = append(slices.Clone(filterParams), "all", "dry_run", "force", "paced", "cursor")
 )
 
@@ -63,7 +63,8 @@ var operations = []operation{
 		"Delete a cron that no code declares", nil, wireDone{}, byName("cron", (*stint.Client).DeleteCron)},
 	{"POST", "/api/crons/{cron}/trigger", "crons.trigger", "Start a cron's run now", nil, wireStarted{}, triggerCron},
 	{"POST", "/api/crons/{cron}/update", "crons.update", "Change a cron's spec", []string{"spec"}, wireDone{}, updateCron},
-	{"GET", "/api/events", "view", "Events, newest first", []string{"key", "limit", "cursor"}, wireEvents{}, listEvents},
+	{"GET", "/api/events", "view", "Events, newest first",
+		[]string{"key", "id", "metadata", "since", "until", "limit", "cursor"}, wireEvents{}, listEvents},
 	{"POST", "/api/events", "events.publish",
 		"Publish an event", []string{"key", "payload", "scope", "metadata"}, wirePublished{}, publish},
 	{"GET", "/api/filters", "view", "Filters of tasks, oldest first", []string{"after", "limit"}, wireFilters{}, listFilters},

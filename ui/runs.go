@@ -37,18 +37,8 @@ func (h *handler) filterOf(q url.Values) (f stint.RunFilter, err error) {
 		}
 		f.States = append(f.States, s)
 	}
-	for _, pair := range texts("metadata") {
-		if f.Metadata == nil {
-			f.Metadata = map[string]string{}
-		}
-		if json.Unmarshal([]byte(pair), &f.Metadata) == nil {
-			continue
-		}
-		k, v, ok := strings.Cut(pair, "=")
-		if !ok {
-			return f, errors.New("metadata: want KEY=VALUE, or a JSON object of texts")
-		}
-		f.Metadata[k] = v
+	if f.Metadata, err = metadataParam(texts("metadata")); err != nil {
+		return f, err
 	}
 	if f.Since, err = timeParam(q.Get("since")); err != nil {
 		return f, err
@@ -57,17 +47,37 @@ func (h *handler) filterOf(q url.Values) (f stint.RunFilter, err error) {
 		return f, err
 	}
 	f.ParentID, f.Error, f.Cursor = q.Get("parent"), q.Get("error"), q.Get("cursor")
-	f.Through = q.Get("through")
+	f.Event, f.Worker, f.Through = q.Get("event"), q.Get("worker"), q.Get("through")
 	if f.Error != "" && h.redact != nil { // who can search a hidden text can guess all of it
 		return f, errors.New("error: runs cannot be searched by their errors where WithRedact may hide these")
 	}
 	if f.TopLevel, err = boolParam(q, "top"); err != nil {
 		return f, err
 	}
+	if f.Flat, err = boolParam(q, "flat"); err != nil {
+		return f, err
+	}
 	if k := (stint.LimitKey{Name: q.Get("limit_name"), Key: q.Get("limit_key")}); k != (stint.LimitKey{}) {
 		f.LimitKey = &k
 	}
 	return f, nil
+}
+
+func metadataParam(pairs []string) (metadata map[string]string, err error) {
+	for _, pair := range pairs {
+		if metadata == nil {
+			metadata = map[string]string{}
+		}
+		if json.Unmarshal([]byte(pair), &metadata) == nil {
+			continue
+		}
+		k, v, ok := strings.Cut(pair, "=")
+		if !ok {
+			return nil, errors.New("metadata: want KEY=VALUE, or a JSON object of texts")
+		}
+		metadata[k] = v
+	}
+	return metadata, nil
 }
 
 // selectionOf reads the filter of an action on all runs that match. A field that is present but
@@ -183,12 +193,15 @@ func (h *handler) filterForm(c url.Values, tasks []string) node {
 		return input(label, attr("name", name), attr("value", c.Get(name)), attr("placeholder", hint), attr("size", "12"))
 	}
 	limitName, limitKey := c.Get("limit_name"), c.Get("limit_key")
-	limit := when(c.Has("limit_name") || c.Has("limit_key"), hidden("limit_name", limitName), hidden("limit_key", limitKey),
-		el("span", "at limit ", userText(strings.TrimSpace(limitName+" "+limitKey))))
+	kept := group(when(c.Has("limit_name") || c.Has("limit_key"), hidden("limit_name", limitName), hidden("limit_key", limitKey),
+		el("span", "at limit ", userText(strings.TrimSpace(limitName+" "+limitKey)))),
+		each([]string{"parent", "event", "worker"}, func(name string) node {
+			return when(c.Has(name), hidden(name, c.Get(name)), el("span", "of "+name+" ", userText(c.Get(name))))
+		}))
 	noChildren := el("label.check",
 		el("input", attr("type", "checkbox"), attr("name", "top"), attr("value", "1"), when(c.Has("top"), attr("checked"))), "no children")
 	return el("form.filters", attr("method", "get"), attr("action", h.base+"/runs"), attr("role", "search"),
-		each(c["state"], func(s string) node { return hidden("state", s) }), limit,
+		each(c["state"], func(s string) node { return hidden("state", s) }), kept,
 		input("Task", attr("name", "task"), attr("list", "tasks"), attr("value", c.Get("task"))),
 		el("datalist", attr("id", "tasks"), each(tasks, func(t string) node { return el("option", attr("value", t)) })),
 		field("Queue", "queue", ""), field("Created since", "since", "24h"), field("until", "until", "1h"),

@@ -3,6 +3,7 @@ package ui_test
 import (
 	"context"
 	"encoding/json"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -33,4 +34,49 @@ func TestDefinitionsAreTasks(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Runs are found by the event that started them and by their worker, on the page and by the API; an action on them says so.
+func TestRunsOfEventAndWorker(t *testing.T) {
+	c := stinttest.New(t)
+	task := stint.NewTask(c, "ship", func(_ context.Context, in int) (int, error) { return in, nil }, stint.WithEvents("paid"))
+	event, err := c.Publish(t.Context(), "paid", 1, stint.WithMetadata(map[string]string{"shop": "7"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := task.Enqueue(t.Context(), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stinttest.Drain(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	first, err := c.GetRun(t.Context(), other.ID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := c.ListEvents(t.Context(), stint.EventFilter{IDs: []string{event}})
+	if err != nil || len(page.Events[0].Started) != 1 {
+		t.Fatalf("the event: %+v, %v", page, err)
+	}
+	h := ui.Handler(c, ui.WithLocalAccess())
+	has := func(path string, wanted bool, text string) {
+		t.Helper()
+		if strings.Contains(bodyOf(t, h, path), text) != wanted {
+			t.Errorf("%s shows %q: want %v", path, text, wanted)
+		}
+	}
+	worker := url.QueryEscape(first.Worker)
+	for _, list := range []string{"/runs", "/api/runs"} {
+		has(list, true, other.ID())
+		has(list+"?event="+event, false, other.ID())
+		has(list+"?event="+event, true, page.Events[0].Started[0])
+		has(list+"?worker="+worker, true, other.ID())
+		has(list+"?worker=nobody", false, other.ID())
+	}
+	has("/confirm?do=runs.replay&event="+event+"&worker="+worker, true, "that event "+event+" started, of worker")
+	has("/confirm?do=runs.replay&flat=1&event="+event, true, "that are no task of a workflow")
+	has("/api/events?metadata=shop%3D7", true, event)
+	has("/api/events?metadata=shop%3D8", false, event)
+	has("/api/events?until=1h", false, event)
 }

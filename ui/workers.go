@@ -44,5 +44,6 @@ func (h *handler) showWorker(w stint.WorkerInfo, running []stint.RunInfo) node {
 			fact("Build", el("span.mono", w.Build)),
 			fact("Queues", queues),
 			each(slices.Sorted(maps.Keys(w.Labels)), func(k string) node { return fact(userText(k), userText(w.Labels[k])) })),
-		when(len(has) > 0, h.runTable(has)))
+		when(len(has) > 0, h.runTable(has)),
+		h.link(runsPath("worker", w.Name), "All its runs"))
 }

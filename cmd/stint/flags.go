@@ -43,6 +43,8 @@ func filterFlags(f *flag.FlagSet, o *options) {
 	forceFlag(f, o)
 	f.Var(&o.states, "state", "only runs in these `states`: "+strings.Join(stateNames, ", "))
 	f.Var(&o.metadata, "metadata", "only runs with this metadata, `KEY=VALUE`")
+	f.StringVar(&o.event, "event", "", "only runs that the event of this `ID` started")
+	f.StringVar(&o.worker, "worker", "", "only runs that the worker of this `name` executes, or has executed last")
 	f.StringVar(&o.errorHas, "error", "", "only runs with this `text` in their error, in upper or lower case")
 }
 

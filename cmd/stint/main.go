@@ -85,6 +85,7 @@ type options struct {
 	states         texts
 	metadata       pairs
 	errorHas       string
+	event, worker  string
 	limit          int
 	key            string
 	queue          string

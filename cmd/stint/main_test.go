@@ -101,9 +101,15 @@ func useAll(t *testing.T, path string) {
 	t.Helper()
 	must(t, "steps", "runs", path)
 	line := must(t, `"State":"succeeded"`, "runs", "-json", "-state", "succeeded", "-task", "steps", path)
-	var r struct{ ID string }
+	var r struct{ ID, Worker string }
 	if err := json.Unmarshal([]byte(line), &r); err != nil {
 		t.Fatal(err)
+	}
+	must(t, r.ID, "runs", "-worker", r.Worker, path)
+	for _, none := range [][]string{{"-worker", "nobody"}, {"-event", r.ID}} {
+		if got := must(t, "", "runs", none[0], none[1], path); strings.Contains(got, r.ID) {
+			t.Errorf("runs %v: %s", none, got)
+		}
 	}
 	if got := must(t, "seen x", "run", path, r.ID); strings.Contains(got, "\x1b") {
 		t.Errorf("a payload reaches the terminal: %q", got)

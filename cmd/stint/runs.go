@@ -18,7 +18,7 @@ import (
 // filter returns the filter of the flags and arguments.
 func (s *session) filter(ctx context.Context) (f stint.RunFilter, err error) {
 	f = stint.RunFilter{Tasks: s.tasks, Queues: s.queues, Metadata: s.metadata, Error: s.errorHas,
-		Limit: s.limit, All: s.all, DryRun: s.dryRun}
+		Event: s.event, Worker: s.worker, Limit: s.limit, All: s.all, DryRun: s.dryRun}
 	if len(s.args) > 0 {
 		f.IDs = s.args
 	}
