@@ -2,7 +2,6 @@ package stint_test
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -145,8 +144,7 @@ func TestDamagedDefinition(t *testing.T) {
 	define(t, c, d)
 	define(t, c, stint.Definition{Name: "good"})
 	waits := enqueueJSON(t, c, "bad", json.RawMessage("1"))
-	db := must[*sql.DB](t)(sql.Open("sqlite", path))
-	defer db.Close()
+	db := asAnother(t, path)
 	for body, want := range map[string]string{`{"name":"bad","queue":"other"}`: "it is not what the version says", "{": "unexpected end"} {
 		if _, err := db.Exec("UPDATE stint_definitions SET body = ? WHERE task = 'bad'", body); err != nil {
 			t.Fatal(err)

@@ -130,13 +130,20 @@ func checkClient(t testing.TB, c *stint.Client) {
 	}
 }
 
+// asAnother returns one connection to a file, as another program has it. It waits for a client that writes.
+func asAnother(t testing.TB, path string) *sql.DB {
+	t.Helper()
+	escaped := strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(path)
+	db := must[*sql.DB](t)(sql.Open("sqlite", "file:"+escaped+"?_pragma=busy_timeout(60000)"))
+	t.Cleanup(func() { db.Close() })
+	db.SetMaxOpenConns(1)
+	return db
+}
+
 // checkFile fails the test if the file is damaged.
 func checkFile(t testing.TB, path string) {
 	t.Helper()
-	db, err := sql.Open("sqlite", "file:"+strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(path))
-	if err != nil {
-		t.Fatal(err)
-	}
+	db := asAnother(t, path)
 	defer db.Close()
 	var verdict string
 	if err := db.QueryRow("PRAGMA integrity_check").Scan(&verdict); err != nil || verdict != "ok" {

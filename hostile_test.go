@@ -17,9 +17,8 @@ import (
 func inSQL(t *testing.T, path string, statements ...string) {
 	t.Helper()
 	ofFile(t)
-	db := must[*sql.DB](t)(sql.Open("sqlite", path))
+	db := asAnother(t, path)
 	defer db.Close()
-	db.SetMaxOpenConns(1)
 	for _, s := range statements {
 		if _, err := db.Exec(s); err != nil {
 			t.Fatalf("%s: %v", s, err)
@@ -78,7 +77,7 @@ func TestFilesOfOthersStay(t *testing.T) {
 // readerChild looks into a file and closes it again, as any program that uses SQLite does. If
 // it is the last, SQLite removes the log.
 func readerChild(path string) {
-	db, err := sql.Open("sqlite", path)
+	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(60000)")
 	if err != nil {
 		panic(err)
 	}

@@ -3,7 +3,6 @@ package stint_test
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -96,10 +95,7 @@ type span struct{ n, from, to int64 }
 
 // executions reads all that a file tells of what was executed, by task.
 func executions(t *testing.T, path string) map[string][]span {
-	db, err := sql.Open("sqlite", "file:"+path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	db := asAnother(t, path)
 	defer db.Close()
 	rows, err := db.Query(`SELECT l.task, CAST(CAST(r.input AS TEXT) AS INTEGER), x.from_ms, x.to_ms FROM
 		(SELECT id AS run, started_at AS from_ms, ended_at AS to_ms FROM stint_runs WHERE started_at IS NOT NULL
