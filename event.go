@@ -27,7 +27,7 @@ import (
 // and wakes the runs that wait for it, in one commit. payload is encoded as JSON. Publish
 // returns the event's ID.
 //
-// Options: WithMetadata, WithScope, WithDeliveryID, WithTx.
+// Options: WithMetadata, WithScope, WithPriority, WithDeliveryID, WithTx.
 func (c *Client) Publish(ctx context.Context, key string, payload any, opts ...EventOption) (string, error) {
 	ids, err := c.PublishMany(ctx, []Event{{Key: key, Payload: payload, Options: opts}})
 	if err != nil {
@@ -85,7 +85,7 @@ func (c *Client) PublishMany(ctx context.Context, events []Event) ([]string, err
 }
 
 func (c *Client) newEvent(e Event, cfg *eventConfig) (n store.NewEvent, err error) {
-	n = store.NewEvent{Key: e.Key, Scope: cfg.scope, Delivery: cfg.delivery}
+	n = store.NewEvent{Key: e.Key, Scope: cfg.scope, Priority: cfg.priority, Delivery: cfg.delivery}
 	if n.Payload, err = c.encode(e.Payload); err != nil {
 		return n, fmt.Errorf("payload: %w", err)
 	}
@@ -163,6 +163,7 @@ type EventOption interface{ applyEvent(*eventConfig) error }
 type eventConfig struct {
 	metadata map[string]string
 	scope    string
+	priority *int8
 	delivery string
 	tx       store.Tx
 }

@@ -99,15 +99,42 @@ type runConfig struct {
 
 // WithPriority sets the priority of a run, from -128 to 127: of due runs in a queue, those
 // with higher priority start first. The default is PriorityDefault, 2. A run's effective
-// priority rises by one for each minute it waits (WithPriorityAgeing).
-func WithPriority(p int) Option {
-	return runOption(func(c *runConfig) error {
-		if p < -128 || p > 127 {
-			return fmt.Errorf("stint: WithPriority(%d): want -128 to 127", p)
-		}
-		c.priority, c.prioritySet = p, true
-		return nil
-	})
+// priority rises by one for each minute it waits (WithPriorityAgeing). As an option of an event,
+// it is the priority of the runs that the event starts.
+func WithPriority(p int) PriorityOption { return priorityOption(p) }
+
+// A PriorityOption is an option of tasks, workflows, runs and events.
+type PriorityOption interface {
+	Option
+	EventOption
+}
+
+type priorityOption int
+
+func (o priorityOption) check() error {
+	if o < -128 || o > 127 {
+		return fmt.Errorf("stint: WithPriority(%d): want -128 to 127", int(o))
+	}
+	return nil
+}
+
+func (o priorityOption) applyRun(c *runConfig) error {
+	c.priority, c.prioritySet = int(o), true
+	return o.check()
+}
+
+func (o priorityOption) applyTask(c *taskConfig) error { return o.applyRun(&c.run) }
+
+func (o priorityOption) applyWorkflow(c *workflowConfig) error { return o.applyRun(&c.task.run) }
+
+func (o priorityOption) applyStep(*stepConfig) error { return runOption(nil).applyStep(nil) }
+
+func (o priorityOption) applyCron(c *cronConfig) error { c.run = append(c.run, o); return nil }
+
+func (o priorityOption) applyEvent(c *eventConfig) error {
+	p := int8(o)
+	c.priority = &p
+	return o.check()
 }
 
 // WithQueue puts runs into the named queue, which is created by its first use. The default is

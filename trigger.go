@@ -104,6 +104,7 @@ func (c *Client) newOnEventTask(d *taskDef) (on *taskDef, err error) {
 		r := t.Run
 		e := executionOf(ctx)
 		r.Input, r.Metadata, r.Parent, r.Detached = payload, e.run.Metadata, e.run.ID, true
+		r.Priority = e.run.Priority // that of the event, if it has one
 		if err := d.prepare(payload, &r); err != nil {
 			return nil, err
 		}

@@ -63,6 +63,39 @@ func TestTriggers(t *testing.T) {
 	})
 }
 
+// The runs that an event starts have its priority, also those that a task starts whose limits are functions of the
+// input, and those of an event of the app's transaction.
+func TestEventPriority(t *testing.T) {
+	in(t, func(t *testing.T, c *stint.Client) {
+		echo := func(_ context.Context, in string) (string, error) { return in, nil }
+		stint.NewTask(c, "plain", echo, stint.WithEvents("e"), stint.WithPriority(1))
+		stint.NewTask(c, "limited", echo, stint.WithEvents("e"),
+			stint.WithConcurrency(stint.Concurrency[string]{Key: strings.ToUpper, Max: 1}))
+		w := stint.NewWorkflow[string](c, "flow", stint.WithEvents("e"))
+		stint.AddTask(w, "a", echo)
+		working(t, c)
+		priorities := func(opts ...stint.EventOption) (all []string) {
+			t.Helper()
+			publish(t, c, "e", "in", opts...)
+			synctest.Wait()
+			for _, r := range listRuns(t, c, stint.RunFilter{TopLevel: true, Limit: 3}).Runs {
+				all = append(all, fmt.Sprint(r.Task, " ", r.Priority))
+			}
+			slices.Sort(all)
+			return all
+		}
+		equal(t, "without", priorities(), []string{"flow 2", "limited 2", "plain 1"})
+		equal(t, "with", priorities(stint.WithPriority(3)), []string{"flow 3", "limited 3", "plain 3"})
+		if tasks := listRuns(t, c, stint.RunFilter{Tasks: []string{"flow:a"}, Limit: 1}).Runs; tasks[0].Priority != 3 {
+			t.Errorf("the workflow's task has priority %d", tasks[0].Priority)
+		}
+		_, err := c.Publish(t.Context(), "e", "in", stint.WithPriority(128))
+		if err == nil || !strings.Contains(err.Error(), "want -128 to 127") {
+			t.Errorf("priority 128: %v", err)
+		}
+	})
+}
+
 // A run has the event's metadata, and names the event; the event names its runs.
 func TestEventHistory(t *testing.T) {
 	in(t, func(t *testing.T, c *stint.Client) {
@@ -122,7 +155,7 @@ func TestPublishTx(t *testing.T) {
 	run := enqueue(t, twice, 0)
 	for _, commit := range []bool{false, true} {
 		tx := beginTx(t, db)
-		publish(t, c, "e", fmt.Sprint(commit), stint.WithTx(tx))
+		publish(t, c, "e", fmt.Sprint(commit), stint.WithTx(tx), stint.WithPriority(3))
 		if !commit {
 			tx.Rollback()
 			continue
@@ -133,6 +166,9 @@ func TestPublishTx(t *testing.T) {
 	}
 	if got := <-started; got != "true" {
 		t.Errorf("started by %q", got)
+	}
+	if r := listRuns(t, c, stint.RunFilter{Tasks: []string{"t"}}).Runs[0]; r.Priority != 3 {
+		t.Errorf("its priority is %d, want the event's", r.Priority)
 	}
 	publish(t, c, "e", "second")
 	if got, err := run.Wait(t.Context()); err != nil || got != "truesecond" {

@@ -240,6 +240,4 @@ func TestAdminCalls(t *testing.T) {
 	}
 	_, err := k.CancelTasks(t.Context(), &wire.TasksRequest{ExternalIds: []string{run}, Filter: &wire.TasksFilter{}})
 	wantCode(t, err, codes.InvalidArgument, "not both")
-	_, err = k.Push(t.Context(), &wire.PushEventRequest{Key: "e", Payload: "{}", Priority: proto.Int32(3)})
-	wantCode(t, err, codes.Unimplemented, "default_priority")
 }

@@ -63,7 +63,10 @@ func newEvent(e *wire.PushEventRequest) (stint.Event, error) {
 		ev.Options = append(ev.Options, stint.WithScope(e.GetScope()))
 	}
 	if e.Priority != nil {
-		return stint.Event{}, unimplemented("an event has no priority: the runs that it starts have the default_priority of their workflow")
+		if err := checkPriority(e.GetPriority()); err != nil {
+			return stint.Event{}, err
+		}
+		ev.Options = append(ev.Options, stint.WithPriority(int(e.GetPriority())))
 	}
 	return ev, nil
 }

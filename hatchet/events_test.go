@@ -3,6 +3,7 @@ package hatchet_test
 import (
 	"testing"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/stint-dev/stint"
@@ -30,5 +31,25 @@ func TestFilterVariables(t *testing.T) {
 		if runs := must[*stint.RunPage](t)(g.c.ListRuns(t.Context(), stint.RunFilter{Event: e.EventId})).Runs; len(runs) != tc.want {
 			t.Errorf("event %s %s starts %d runs, want %d", tc.payload, tc.meta, len(runs), tc.want)
 		}
+	}
+}
+
+// The runs that an event starts have its priority.
+func TestEventPriority(t *testing.T) {
+	g := serve(t, hatchet.Options{})
+	k := g.dial(g.token)
+	must[*wire.PutWorkflowResponse](t)(k.PutWorkflow(t.Context(), &wire.PutWorkflowRequest{Name: "job", EventTriggers: []string{"e"},
+		DefaultPriority: proto.Int32(1), Tasks: []*wire.TaskDefinition{{ReadableId: "job", Action: "job:job"}}}))
+	events := must[*wire.Events](t)(k.BulkPush(t.Context(), &wire.BulkPushEventRequest{Events: []*wire.PushEventRequest{
+		{Key: "e", Payload: "{}"}, {Key: "e", Payload: "{}", Priority: proto.Int32(3)}}})).Events
+	for i, want := range []int{1, 3} {
+		runs := must[*stint.RunPage](t)(g.c.ListRuns(t.Context(), stint.RunFilter{Event: events[i].EventId})).Runs
+		if len(runs) != 1 || runs[0].Priority != want {
+			t.Errorf("event %d starts %+v, want priority %d", i, runs, want)
+		}
+	}
+	for _, p := range []int32{0, 4} {
+		_, err := k.Push(t.Context(), &wire.PushEventRequest{Key: "e", Payload: "{}", Priority: &p})
+		wantCode(t, err, codes.InvalidArgument, "want 1 to 3")
 	}
 }

@@ -82,6 +82,7 @@ type NewEvent struct {
 	Payload  []byte // JSON
 	Metadata []byte // a JSON object, or nil
 	Scope    string // selects among the filters of tasks
+	Priority *int8  // of the runs that it starts; nil: that of their task
 	// Delivery, if not empty, names a delivery: a second event with it is not stored, and gets the ID of
 	// the first.
 	Delivery string

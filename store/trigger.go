@@ -145,6 +145,9 @@ func (tr *Trigger) run(e *NewEvent, payload []byte) (NewRun, error) {
 	case tr.Template.Via != "":
 		r = NewRun{Task: tr.Template.Via, Queue: r.Queue, Priority: r.Priority, AgeEvery: r.AgeEvery, Metadata: r.Metadata}
 	}
+	if e.Priority != nil {
+		r.Priority = *e.Priority
+	}
 	r.Input = e.Payload
 	r.Metadata = AddMetadata(Join(r.Metadata, e.Metadata), MetaEvent, e.Stored.String(), MetaEventKey, e.Key, MetaPayload, string(payload),
 		MetaVersion, tr.Template.Version)

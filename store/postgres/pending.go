@@ -77,7 +77,7 @@ func (p *publisher) publish(ctx context.Context) (failed error) {
 // page reads a page of the pending events after one.
 func (p *publisher) page(ctx context.Context, after int64) (keys []int64, events []store.NewEvent, err error) {
 	err = p.s.view(ctx, func(c *pgx.Conn) error {
-		rows, err := c.Query(ctx, p.s.sql(`SELECT id, key, payload, metadata, coalesce(scope, '') FROM stint.events
+		rows, err := c.Query(ctx, p.s.sql(`SELECT id, key, payload, metadata, coalesce(scope, ''), priority FROM stint.events
 			WHERE pending AND id > $1 ORDER BY id LIMIT $2`), after, pendingPage)
 		if err != nil {
 			return err
@@ -86,7 +86,7 @@ func (p *publisher) page(ctx context.Context, after int64) (keys []int64, events
 		for rows.Next() {
 			var key int64
 			var e store.NewEvent
-			if err := rows.Scan(&key, &e.Key, &e.Payload, &e.Metadata, &e.Scope); err != nil {
+			if err := rows.Scan(&key, &e.Key, &e.Payload, &e.Metadata, &e.Scope, &e.Priority); err != nil {
 				return err
 			}
 			keys, events = append(keys, key), append(events, e)

@@ -116,6 +116,7 @@ var eventStatements = newStatements("events", 1, "",
 	}),
 	col("metadata", "text", func(r *newEvent) *[]byte { return &r.Metadata }),
 	optional("scope", func(r *newEvent) *string { return &r.Scope }),
+	col("priority", "smallint", func(r *newEvent) **int8 { return &r.Priority }),
 	optional("delivery", func(r *newEvent) *string { return &r.Delivery }),
 	col("pending", "boolean", func(r *newEvent) *bool { return &r.pending }))
 
@@ -137,9 +138,9 @@ func (u *unit) eventParts() {
 	u.delivered = lookupOne[string, int64]("SELECT id FROM stint.events WHERE delivery = $1")
 	u.pending = lookupOne[int64, bool]("SELECT pending FROM stint.events WHERE id = $1 FOR UPDATE")
 	u.eventsSince = newLookup(
-		"SELECT id, key, payload, metadata, coalesce(scope, '') FROM stint.events WHERE id >= $1 AND NOT pending ORDER BY id",
+		"SELECT id, key, payload, metadata, coalesce(scope, ''), priority FROM stint.events WHERE id >= $1 AND NOT pending ORDER BY id",
 		func(at int64) []any { return []any{keys.At(clock.FromMillis(at))} }, func(r pgx.CollectableRow) (e event.Event, err error) {
-			return e, r.Scan(&e.ID, &e.Key, &e.Payload, &e.Metadata, &e.Scope)
+			return e, r.Scan(&e.ID, &e.Key, &e.Payload, &e.Metadata, &e.Scope, &e.Priority)
 		})
 	const waits, calls = "stint.waits WHERE event IS NULL AND key = $2", "stint.journal WHERE kind = 4 AND NOT done AND name = $2"
 	of := func(columns, waitsMore, callsMore string) string {

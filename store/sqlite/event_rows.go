@@ -27,7 +27,10 @@ func (es *events) Delivered(delivery string) (key int64, err error) {
 
 // Insert implements event.Rows.
 func (es *events) Insert(now int64, e *store.NewEvent, pending bool) (key int64, err error) {
-	var scope, delivery, open any
+	var scope, priority, delivery, open any
+	if e.Priority != nil {
+		priority = *e.Priority
+	}
 	if e.Scope != "" {
 		scope = e.Scope
 	}
@@ -38,8 +41,8 @@ func (es *events) Insert(now int64, e *store.NewEvent, pending bool) (key int64,
 		open = 1
 	}
 	key = es.nextKey(now)
-	return key, es.exec("INSERT INTO stint_events (id, key, payload, metadata, scope, delivery, pending) "+
-		"VALUES (?, ?, ?, ?, ?, ?, ?)", key, e.Key, e.Payload, text(e.Metadata), scope, delivery, open)
+	return key, es.exec("INSERT INTO stint_events (id, key, payload, metadata, scope, priority, delivery, pending) "+
+		"VALUES (?, ?, ?, ?, ?, ?, ?, ?)", key, e.Key, e.Payload, text(e.Metadata), scope, priority, delivery, open)
 }
 
 // Take implements event.Rows.
@@ -50,8 +53,10 @@ func (es *events) Take(key int64) (bool, error) {
 
 // Since implements event.Rows.
 func (es *events) Since(at int64) ([]event.Event, error) {
-	return rowsOf(es, func(e *event.Event) []any { return []any{&e.ID, &e.Key, &e.Payload, &e.Metadata, &e.Scope} },
-		"SELECT id, key, payload, metadata, coalesce(scope, '') FROM stint_events WHERE id >= ? AND pending IS NULL ORDER BY id",
+	return rowsOf(es, func(e *event.Event) []any {
+		return []any{&e.ID, &e.Key, &e.Payload, &e.Metadata, &e.Scope, &e.Priority}
+	},
+		"SELECT id, key, payload, metadata, coalesce(scope, ''), priority FROM stint_events WHERE id >= ? AND pending IS NULL ORDER BY id",
 		keys.At(millis(at)))
 }
 

@@ -32,6 +32,9 @@ func (p *pair) publish(rt *rapid.T) {
 			Payload: fmt.Appendf(nil, `{"n":%d}`, rapid.IntRange(0, 1).Draw(rt, "n")),
 			Scope:   rapid.SampledFrom([]string{"", "s", "t"}).Draw(rt, "scope"),
 		}
+		if p := int8(rapid.IntRange(1, 4).Draw(rt, "priority")); p < 4 {
+			events[i].Priority = &p
+		}
 		if rapid.IntRange(0, 3).Draw(rt, "delivered") == 0 {
 			events[i].Delivery = fmt.Sprint(rapid.IntRange(0, 9).Draw(rt, "delivery"))
 		}

@@ -240,7 +240,8 @@ func triggers(s *suite) {
 	}
 }
 
-// filterVariables checks that an expression gets the payload of each filter that has it, and the event's ID.
+// filterVariables checks that an expression gets the payload of each filter that has it, and the event's ID, and that
+// the runs get the event's priority.
 func filterVariables(s *suite) {
 	ctx := s.Context()
 	s.declare(store.Declaration{Triggers: []store.Trigger{trigger("e", "")}})
@@ -261,8 +262,17 @@ func filterVariables(s *suite) {
 	if got := s.takes(10, `["two"]`); metadata(got[0].Metadata)[store.MetaPayload] != `"two"` {
 		s.Errorf("started by the filter with the payload %s", got[0].Metadata)
 	}
-	publish("ids", `"any"`)
-	s.takes(10, `"any"`)
+	high := int8(9)
+	_, err := s.Publish(ctx, time.Now(), []store.NewEvent{{Key: "e", Payload: []byte(`"any"`), Scope: "ids", Priority: &high}})
+	s.ok(err)
+	if got := s.takes(10, `"any"`); got[0].Priority != high {
+		s.Errorf("priority %d, want the event's", got[0].Priority)
+	}
+	all, _, err := s.Events(ctx, store.EventFilter{}, store.ID{}, 1)
+	s.ok(err)
+	if p := all[0].Priority; p == nil || *p != high {
+		s.Errorf("the event's priority is %v", p)
+	}
 }
 
 func taskFilters(s *suite) {

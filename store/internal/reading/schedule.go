@@ -142,8 +142,8 @@ func (r *Reader) Events(q Querier, f *store.EventFilter, before store.ID, limit 
 		store.NewEvent
 	}
 	rows, more, err := page(q, limit, func(r *row) []any {
-		return []any{&r.id, &r.Key, &r.Payload, &r.Metadata, &r.Scope, &r.Delivery}
-	}, func(r *row) int { return r.Size() }, "SELECT id, key, payload, metadata, coalesce(scope, ''), coalesce(delivery, '') "+
+		return []any{&r.id, &r.Key, &r.Payload, &r.Metadata, &r.Scope, &r.Priority, &r.Delivery}
+	}, func(r *row) int { return r.Size() }, "SELECT id, key, payload, metadata, coalesce(scope, ''), priority, coalesce(delivery, '') "+
 		"FROM stint_events r WHERE "+where+" ORDER BY id DESC LIMIT ?", append(args, limit+1)...)
 	if err != nil {
 		return nil, next, err
@@ -206,8 +206,8 @@ func (r *Reader) PendingEvents(q Querier, after int64, limit int) (keys []int64,
 		id int64
 		store.NewEvent
 	}
-	rows, more, err := page(q, limit, func(r *row) []any { return []any{&r.id, &r.Key, &r.Payload, &r.Metadata, &r.Scope} },
-		func(r *row) int { return r.Size() }, "SELECT id, key, payload, metadata, coalesce(scope, '') FROM stint_events WHERE "+
+	rows, more, err := page(q, limit, func(r *row) []any { return []any{&r.id, &r.Key, &r.Payload, &r.Metadata, &r.Scope, &r.Priority} },
+		func(r *row) int { return r.Size() }, "SELECT id, key, payload, metadata, coalesce(scope, ''), priority FROM stint_events WHERE "+
 			r.Pending+" AND id > ? ORDER BY id LIMIT ?", after, limit+1)
 	for i := range rows {
 		keys, events = append(keys, rows[i].id), append(events, rows[i].NewEvent)
