@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/internal/check"
+	"github.com/stint-dev/stint/internal/text"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -214,6 +215,20 @@ func (c *Client) DeleteDefinition(ctx context.Context, name string) error {
 	}
 	c.definitions.drop(name)
 	return nil
+}
+
+// Definition returns the newest version of the definition of that name, or ErrNotFound. It has an Error if the
+// database was changed by other means and it cannot be used.
+func (c *Client) Definition(ctx context.Context, name string) (*DefinitionInfo, error) {
+	newest, _, err := c.store.Definitions(ctx, store.DefinitionQuery{Task: name})
+	if err == nil && len(newest) == 0 {
+		err = store.ErrNotFound
+	}
+	if err != nil {
+		return nil, wrapStoreErr(fmt.Sprintf("definition of %q", text.Cut(name, 255)), err)
+	}
+	info := c.definitionInfo(&newest[0])
+	return &info, nil
 }
 
 // Definitions returns the newest version of each definition of the database, by name. One that was

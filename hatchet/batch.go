@@ -303,9 +303,12 @@ func (b *batch) send() bool {
 
 // SendBatchActionEvent takes what a worker reports on members of a batch.
 func (s rpc) SendBatchActionEvent(ctx context.Context, r *wire.BatchActionEvent) (*wire.WorkerResponse, error) {
-	w, err := s.worker(ctx, r.WorkerId)
-	if err != nil {
-		return nil, err
+	if len(r.Items) == 0 {
+		return nil, invalid("a report on a batch has no items")
+	}
+	w, err := s.reporter(ctx, r.WorkerId, r.Items[0].TaskRunExternalId)
+	if w == nil {
+		return &wire.WorkerResponse{TenantId: s.tenant, WorkerId: r.WorkerId}, err
 	}
 	w.touch()
 	var told []*execution

@@ -19,6 +19,7 @@ type workflow struct {
 	Name        string           `json:"name"`
 	Description string           `json:"description,omitempty"`
 	Hard        bool             `json:"hard,omitempty"` // sticky
+	Host        bool             `json:"host,omitempty"` // its definition is the host's: see newImplementation
 	Version     string           `json:"version"`        // of stint's definition
 	Created     time.Time        `json:"created"`
 	Updated     time.Time        `json:"updated"`

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/hatchet/internal/wire"
 	"github.com/stint-dev/stint/store"
 )
@@ -24,19 +25,23 @@ func (s rpc) PutWorkflow(ctx context.Context, r *wire.PutWorkflowRequest) (*wire
 	if err := s.catalog.refresh(ctx); err != nil {
 		return nil, err
 	}
-	w, err := newWorkflow(r, s.catalog.workflow(r.Name))
-	if err != nil {
-		return nil, err
-	}
+	former := s.catalog.workflow(r.Name)
 	d, err := definitionOf(r)
 	if err != nil {
 		return nil, err
 	}
-	if w.Version, err = s.c.Define(ctx, d); err != nil {
-		return nil, invalidRun(err)
+	hosts, err := s.hostDefinition(ctx, &d, former)
+	if err != nil {
+		return nil, err
 	}
-	if same(w, s.catalog.workflow(r.Name)) {
-		return w.response(), nil
+	var w *workflow
+	if hosts != nil {
+		w, err = newImplementation(r, &d, hosts, former)
+	} else {
+		w, err = s.define(ctx, r, d, former)
+	}
+	if err != nil || same(w, former) {
+		return w.response(), err
 	}
 	if err := s.catalog.put(ctx, w); err != nil {
 		return nil, err
@@ -45,18 +50,33 @@ func (s rpc) PutWorkflow(ctx context.Context, r *wire.PutWorkflowRequest) (*wire
 	return w.response(), nil
 }
 
+// define makes d the definition of a workflow that is the SDKs', and returns its record.
+func (s *Server) define(ctx context.Context, r *wire.PutWorkflowRequest, d stint.Definition, former *workflow) (*workflow, error) {
+	w, err := newWorkflow(r, standalone(r), former)
+	if err != nil {
+		return nil, err
+	}
+	if w.Version, err = s.c.Define(ctx, d); err != nil {
+		return nil, invalidRun(err)
+	}
+	return w, nil
+}
+
 func (w *workflow) response() *wire.PutWorkflowResponse {
+	if w == nil {
+		return nil
+	}
 	return &wire.PutWorkflowResponse{Id: w.versionID(), WorkflowId: w.id()}
 }
 
 // same reports whether two records of a workflow say the same.
 func same(w, former *workflow) bool {
-	return former != nil && w.Version == former.Version && w.Description == former.Description && w.Hard == former.Hard &&
-		slices.Equal(w.Order, former.Order) && reflect.DeepEqual(w.Tasks, former.Tasks)
+	return former != nil && w.Version == former.Version && w.Host == former.Host && w.Description == former.Description &&
+		w.Hard == former.Hard && slices.Equal(w.Order, former.Order) && reflect.DeepEqual(w.Tasks, former.Tasks)
 }
 
-// newWorkflow returns the record of a workflow. That of the former version may be nil.
-func newWorkflow(r *wire.PutWorkflowRequest, former *workflow) (*workflow, error) {
+// newWorkflow returns the record of a workflow, or, if alone, of a task. That of the former version may be nil.
+func newWorkflow(r *wire.PutWorkflowRequest, alone bool, former *workflow) (*workflow, error) {
 	tasks := r.Tasks
 	if r.OnFailureTask != nil {
 		tasks = append(tasks[:len(tasks):len(tasks)], r.OnFailureTask)
@@ -80,7 +100,7 @@ func newWorkflow(r *wire.PutWorkflowRequest, former *workflow) (*workflow, error
 		switch {
 		case d == r.OnFailureTask:
 			t.Name = r.Name + ":" + onFailure
-		case !standalone(r):
+		case !alone:
 			t.Name = r.Name + ":" + d.ReadableId
 		}
 		w.Tasks[t.Name] = t

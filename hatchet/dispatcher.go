@@ -209,9 +209,9 @@ func (s rpc) UpsertWorkerLabels(ctx context.Context, r *wire.UpsertWorkerLabelsR
 // SendStepActionEvent takes what a worker reports on a run. A report that ends the run is answered when the database
 // has it. One on an execution that is no longer the worker's changes nothing.
 func (s rpc) SendStepActionEvent(ctx context.Context, r *wire.StepActionEvent) (*wire.WorkerResponse, error) {
-	w, err := s.worker(ctx, r.WorkerId)
-	if err != nil {
-		return nil, err
+	w, err := s.reporter(ctx, r.WorkerId, r.TaskRunExternalId)
+	if w == nil {
+		return &wire.WorkerResponse{TenantId: s.tenant, WorkerId: r.WorkerId}, err
 	}
 	w.touch()
 	if e := s.execution(r.TaskRunExternalId, r.RetryCount); e != nil && e.w == w {
@@ -220,6 +220,18 @@ func (s rpc) SendStepActionEvent(ctx context.Context, r *wire.StepActionEvent) (
 		}
 	}
 	return s.workerResponse(w), err
+}
+
+// reporter returns the worker that reports on a run. The TypeScript SDK gives its name in place of its ID: then it is the
+// worker that executes the run, or nil if that is over.
+func (s *Server) reporter(ctx context.Context, id, run string) (*worker, error) {
+	if isUUID(id) {
+		return s.worker(ctx, id)
+	}
+	if e := s.execution(run, nil); e != nil && e.w.rec.Name == id {
+		return e.w, nil
+	}
+	return nil, nil
 }
 
 // take carries out a report on the execution, and returns whether the report ends it.

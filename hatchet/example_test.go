@@ -2,6 +2,7 @@ package hatchet_test
 
 import (
 	"context"
+	"encoding/json"
 	"net"
 	"os"
 	"strings"
@@ -26,9 +27,27 @@ func served(ctx context.Context, client *stint.Client) (string, error) {
 	return token, err
 }
 
+// polyglot is what docs/hatchet.md shows of a workflow in several languages.
+func polyglot(ctx context.Context, client *stint.Client, measure stint.Handler) (*stint.Worker, *stint.Run[json.RawMessage], error) {
+	_, err := client.Define(ctx, stint.Definition{Name: "sizes", Tasks: []stint.TaskSpec{
+		{Name: "measure"},
+		{Name: "statistics", Parents: []string{"measure"}, TaskOptions: stint.TaskOptions{Retries: 3}},
+		{Name: "report", Parents: []string{"statistics"}},
+	}})
+	if err != nil {
+		return nil, nil, err
+	}
+	worker, err := client.NewWorker(stint.WithTasks("sizes:measure"), stint.WithHandler(measure))
+	if err != nil {
+		return nil, nil, err
+	}
+	run, err := client.EnqueueJSON(ctx, "sizes", json.RawMessage(`{"dir":"."}`))
+	return worker, run, err
+}
+
 // What the docs show compiles.
 func TestSnippets(t *testing.T) {
-	_ = served
+	_, _ = served, polyglot
 	own, err := os.ReadFile("example_test.go")
 	if err != nil {
 		t.Fatal(err)

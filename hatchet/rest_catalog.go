@@ -117,6 +117,9 @@ func (s *Server) deleteWorkflow(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if w.Host {
+		return nil, invalid("workflow %.255q is defined by the server's program", w.Name)
+	}
 	if err := s.c.DeleteDefinition(r.Context(), w.Name); err != nil && !errors.Is(err, stint.ErrNotFound) {
 		return nil, err
 	}

@@ -167,3 +167,25 @@ func TestWorkerCodes(t *testing.T) {
 	_, err = k.TriggerWorkflow(t.Context(), &wire.TriggerWorkflowRequest{Name: "job", Priority: &high})
 	wantCode(t, err, codes.InvalidArgument, "1 to 3")
 }
+
+// A report that has the worker's name in place of its ID, as the TypeScript SDK sends it, is of the worker that executes the
+// run. One that comes late changes nothing.
+func TestReportByName(t *testing.T) {
+	g := serve(t, hatchet.Options{})
+	k := g.dial(g.token)
+	k.define(t, "task")
+	w := k.work(t, "task")
+	run := k.trigger(t, "task", "{}")
+	a := w.start()
+	w.id = "other"
+	w.complete(a, `1`)
+	w.id = "fake"
+	w.complete(a, `2`)
+	if got := k.result(t, run).Results[0].GetOutput(); got != "2" {
+		t.Errorf("output is %s", got)
+	}
+	w.complete(a, `3`)
+	if got := k.result(t, run).Results[0].GetOutput(); got != "2" {
+		t.Errorf("output is %s", got)
+	}
+}
