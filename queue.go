@@ -232,9 +232,6 @@ func (d *taskDef) newRun(c *Client, rc *runConfig, parent *execution, now time.T
 		r.Metadata, _ = json.Marshal(metadata) // strings always encode
 	}
 	if d.workflow != nil {
-		if r.Route.Text() != "" {
-			return r, fmt.Errorf("stint: enqueue %q: WithWorker and WithAffinity are for runs of tasks, not of workflows", d.name)
-		}
 		r.StartIn = d.cfg.timeout // of the whole run
 		r.Graph, err = d.workflow.freeze()
 	}

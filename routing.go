@@ -145,7 +145,7 @@ func (o affinityOption) applyRun(c *runConfig) error {
 
 // WithWorker routes one run to the workers of a name: with only, to no others, so that the run
 // waits while there are none; else it prefers them, if they have free slots and take the run
-// within a second. WithAffinity comes first.
+// within a second. Of a workflow's run it routes all tasks. WithAffinity comes first.
 func WithWorker(name string, only bool) RunOption {
 	return runOnly(func(c *runConfig) error {
 		c.worker, c.onlyThere = name, only

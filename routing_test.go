@@ -245,6 +245,33 @@ func TestSticky(t *testing.T) {
 	})
 }
 
+// A run of a workflow says where all its tasks run, also a replay, and an affinity of it comes before a task's of that label.
+func TestWorkflowRunRoutes(t *testing.T) {
+	in(t, func(t *testing.T, c *stint.Client) {
+		w := stint.NewWorkflow[int](c, "w")
+		eu := stint.WithAffinity(stint.Affinity{Label: "zone", Value: "eu", Preferred: true})
+		first := stint.AddTask(w, "first", workerName, eu)
+		second := stint.AddTask(w, "second", workerName, stint.WithParents(first))
+		two(t, c, map[string]string{"zone": "eu"}, map[string]string{"zone": "us"})
+		on := func(want string, opts ...stint.RunOption) {
+			t.Helper()
+			run := enqueue(t, w, 0, opts...)
+			for range 2 {
+				out := output(t, run)
+				if a, b := must[string](t)(first.From(out)), must[string](t)(second.From(out)); a != want || want == "b" && b != want {
+					t.Errorf("ran on %s and %s, want %s", a, b, want)
+				}
+				if _, err := c.ReplayRuns(t.Context(), stint.RunFilter{IDs: []string{run.ID()}}); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		on("a") // control: as the task says
+		on("b", stint.WithAffinity(stint.Affinity{Label: "zone", Value: "us"}))
+		on("b", stint.WithWorker("b", true))
+	})
+}
+
 // StickyHard waits for a worker that has gone, until the schedule timeout.
 func TestStickyHardGone(t *testing.T) {
 	in(t, func(t *testing.T, c *stint.Client) {

@@ -85,8 +85,7 @@ func (u runRows) MoveToTaskLane(key, node int64) error {
 		return err
 	}
 	place := workflow.Place(node)
-	route := workflow.RouteOf(g, place, "")
-	if r.Lane, err = u.lane(laneOf{queue: g.QueueOf(place), task: g.TaskName(place), route: route.Text()}); err != nil {
+	if r.Lane, err = u.taskLane(g, place, r.Parent, g.TaskName(place)); err != nil {
 		return err
 	}
 	return u.Write(&r.Run)

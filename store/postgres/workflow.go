@@ -94,7 +94,12 @@ func (u workflowRows) Shared(run int64) (s workflow.Shared, err error) {
 	if r == nil {
 		return s, fmt.Errorf("workflow run %s: %w", u.s.ids.ID(run), store.ErrNotFound)
 	}
-	return workflow.Shared{Priority: int8(r.priority), Root: cmp.Or(r.root, run), Replayed: r.Replayed > 0}, nil
+	s = workflow.Shared{Priority: int8(r.priority), Root: cmp.Or(r.root, run), Replayed: r.Replayed > 0}
+	lane, ok, err := u.laneByID(r.Lane)
+	if err == nil && ok {
+		s.Route, err = store.ParseRoute(lane.route)
+	}
+	return s, err
 }
 
 // Changed implements workflow.Rows.
@@ -103,15 +108,16 @@ func (u workflowRows) Changed(int64) {}
 // Insert implements workflow.Rows.
 func (u workflowRows) Insert(g *store.Graph, t workflow.Task) (err error) {
 	r := runRow{Run: t.Run, priority: int64(t.Priority), root: t.Root, limits: t.Limits, limiter: t.Limiter}
-	if r.Lane, err = u.taskLane(g, workflow.Place(t.Node), t.Parent); err != nil {
+	if r.Lane, err = u.taskLane(g, workflow.Place(t.Node), t.Parent, g.Lane()); err != nil {
 		return err
 	}
 	u.insert(r)
 	return nil
 }
 
-// taskLane returns the lane of a workflow's task.
-func (u *unit) taskLane(g *store.Graph, place int, run int64) (int64, error) {
+// taskLane returns the lane of a workflow's task: that of all its tasks, or of one for workers that have a
+// handler for it.
+func (u *unit) taskLane(g *store.Graph, place int, run int64, task string) (int64, error) {
 	follows := ""
 	if g.Sticky != 0 {
 		r, err := u.sticky.get(run)
@@ -122,8 +128,12 @@ func (u *unit) taskLane(g *store.Graph, place int, run int64) (int64, error) {
 			follows = r.worker
 		}
 	}
-	route := workflow.RouteOf(g, place, follows)
-	return u.lane(laneOf{queue: g.QueueOf(place), task: g.Lane(), route: route.Text()})
+	shared, err := workflowRows{u}.Shared(run)
+	if err != nil {
+		return 0, err
+	}
+	route := workflow.RouteOf(g, place, follows, shared.Route)
+	return u.lane(laneOf{queue: g.QueueOf(place), task: task, route: route.Text()})
 }
 
 // taskAt returns the run of a workflow's task; nil: it has none.
@@ -345,7 +355,7 @@ func (u workflowRows) MoveTask(g *store.Graph, run int64, t workflow.Old) error 
 	if err != nil {
 		return err
 	}
-	if r.Lane, err = u.taskLane(g, t.Place, run); err != nil {
+	if r.Lane, err = u.taskLane(g, t.Place, run, g.Lane()); err != nil {
 		return err
 	}
 	return runRows(u).Write(&r.Run)

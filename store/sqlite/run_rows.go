@@ -309,9 +309,12 @@ func (rs *runs) MoveToTaskLane(key, node int64) error {
 	if err != nil {
 		return err
 	}
+	var workflowRun int64
+	if err := rs.one("SELECT parent FROM stint_runs WHERE id = ?", []any{key}, &workflowRun); err != nil {
+		return err
+	}
 	place := workflow.Place(node)
-	route := workflow.RouteOf(g, place, "")
-	lane, err := rs.lanes.lane(ready.Name{Queue: g.QueueOf(place), Task: g.TaskName(place), Route: route.Text()})
+	lane, err := rs.workflows.taskLane(g, place, workflowRun, g.TaskName(place))
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"github.com/stint-dev/stint/internal/graphcache"
+	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
 	"github.com/stint-dev/stint/store/internal/workflow"
 )
@@ -24,9 +25,17 @@ func (ws *workflows) workflowInfo(key int64) (i workflowInfo, err error) {
 	if i, ok := ws.infos[key]; ok {
 		return i, nil
 	}
-	err = ws.one("SELECT priority, coalesce(root, id), coalesce(input, (SELECT data FROM stint_inputs i "+
+	var lane int64
+	err = ws.one("SELECT lane, priority, coalesce(root, id), coalesce(input, (SELECT data FROM stint_inputs i "+
 		"WHERE i.id = r.id)), metadata, replayed > 0 FROM stint_runs r WHERE id = ?",
-		[]any{key}, &i.Priority, &i.Root, &i.input, &i.metadata, &i.Replayed)
+		[]any{key}, &lane, &i.Priority, &i.Root, &i.input, &i.metadata, &i.Replayed)
+	if err != nil {
+		return i, err
+	}
+	l, err := ws.lanes.laneByID(lane)
+	if err == nil && l != nil {
+		i.Route, err = store.ParseRoute(l.Route)
+	}
 	if err == nil {
 		ws.keep(key, i)
 	}

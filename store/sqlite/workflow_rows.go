@@ -41,7 +41,7 @@ func (ws *workflows) Changed(run int64) { ws.drop(run) }
 // Insert implements workflow.Rows. Plain ones are inserted together, at the end of the change that
 // makes them.
 func (ws *workflows) Insert(g *store.Graph, t workflow.Task) error {
-	lane, err := ws.taskLane(g, workflow.Place(t.Node), t.Parent)
+	lane, err := ws.taskLane(g, workflow.Place(t.Node), t.Parent, g.Lane())
 	if err != nil {
 		return err
 	}
@@ -59,8 +59,9 @@ func (ws *workflows) Insert(g *store.Graph, t workflow.Task) error {
 		nullable(t.StartBy), nullable(t.StartIn), nullable(t.Ended), text(t.Error), flagsOf(&t.Run), limits, t.Limiter, t.Attempt)
 }
 
-// taskLane returns the lane of a workflow's task.
-func (ws *workflows) taskLane(g *store.Graph, place int, run int64) (int64, error) {
+// taskLane returns the lane of a workflow's task: that of all its tasks, or of one for workers that have a
+// handler for it.
+func (ws *workflows) taskLane(g *store.Graph, place int, run int64, task string) (int64, error) {
 	follows := ""
 	if g.Sticky != 0 {
 		var err error
@@ -68,8 +69,12 @@ func (ws *workflows) taskLane(g *store.Graph, place int, run int64) (int64, erro
 			return 0, err
 		}
 	}
-	route := workflow.RouteOf(g, place, follows)
-	return ws.lanes.lane(ready.Name{Queue: g.QueueOf(place), Task: g.Lane(), Route: route.Text()})
+	info, err := ws.workflowInfo(run)
+	if err != nil {
+		return 0, err
+	}
+	route := workflow.RouteOf(g, place, follows, info.Route)
+	return ws.lanes.lane(ready.Name{Queue: g.QueueOf(place), Task: task, Route: route.Text()})
 }
 
 // follows returns the worker that the tasks of a workflow's run follow; "": none yet.
@@ -103,7 +108,7 @@ func (ws *workflows) keepTaskLimits(run int64, limits map[int][]store.Limit) err
 
 // beginInserted begins the workflow's run that was inserted for r. root is its root, or nil.
 func (ws *workflows) beginInserted(key, node int64, root any, r *store.NewRun) error {
-	info := workflowInfo{workflow.Shared{Priority: r.Priority, Root: key}, slices.Clone(r.Input), slices.Clone(r.Metadata)}
+	info := workflowInfo{workflow.Shared{Priority: r.Priority, Root: key, Route: r.Route}, slices.Clone(r.Input), slices.Clone(r.Metadata)}
 	if root != nil {
 		info.Root = root.(int64)
 	}
@@ -252,7 +257,7 @@ func (ws *workflows) Unstarted(run int64) ([]workflow.Old, error) {
 
 // MoveTask implements workflow.Rows.
 func (ws *workflows) MoveTask(g *store.Graph, run int64, t workflow.Old) error {
-	lane, err := ws.taskLane(g, t.Place, run)
+	lane, err := ws.taskLane(g, t.Place, run, g.Lane())
 	if err != nil {
 		return err
 	}

@@ -410,6 +410,33 @@ func routes(s *suite) {
 	}
 }
 
+// The tasks of a workflow's run go where the run is routed, also those that come later and those whose worker had no
+// handler; what the run says of a label comes before what the task says.
+func workflowRoute(s *suite) {
+	g := graphOf(s, func(g *store.Graph) {
+		g.Tasks[0].Wants = []store.Want{{Label: "zone", Op: "=", Value: "eu"}, {Label: "ssd", Op: "=", Value: "yes"}}
+	}, nil, []int{0})
+	s.setLabels(s.worker, map[string]string{"zone": "us", "ssd": "yes"})
+	id := s.enqueue(store.NewRun{Task: g.Workflow, Queue: "q", Priority: 2, Graph: g,
+		Route: store.Route{Wants: []store.Want{{Label: "zone", Op: "=", Value: "us"}}, To: "second", Hard: true}})[0]
+	s.none(s.request(1))
+	second, err := s.Register(s.Context(), store.WorkerInfo{Name: "second", Slots: 1, Labels: map[string]string{"zone": "us"}})
+	s.ok(err)
+	bySecond := s.request(1)
+	bySecond.Worker = second
+	s.none(bySecond) // the task's own want stays
+	s.setLabels(second, map[string]string{"zone": "us", "ssd": "yes"})
+	a := s.claimBy(bySecond)[0]
+	o := outcome(a, store.Queued)
+	o.Parent, o.Node, o.NoHandler = a.Parent, a.Node, true
+	s.finish(o)
+	s.none(s.request(1))
+	s.end(s.claimBy(bySecond)[0], store.Succeeded)
+	s.none(s.request(1))
+	s.end(s.claimBy(bySecond)[0], store.Succeeded)
+	s.tasks(id, "a succeeded", "b succeeded")
+}
+
 func preferred(s *suite) {
 	better, err := s.Register(s.Context(), store.WorkerInfo{Name: "better", Slots: 1, Labels: map[string]string{"near": "yes"}})
 	s.ok(err)

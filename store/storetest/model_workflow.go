@@ -181,7 +181,7 @@ func (f modelWorkflow) make(place int, state store.State) *modelRun {
 	r := &modelRun{Run: store.Run{
 		ID: id, Task: g.TaskName(place), Queue: g.QueueOf(place), State: state, Priority: f.r.Priority, Created: f.now, Due: f.now,
 		Parent: f.r.ID, Root: f.r.Root, Metadata: f.r.Metadata, Input: f.r.Input,
-	}, ageEvery: g.AgeEvery, graph: g, place: place}
+	}, ageEvery: g.AgeEvery, graph: g, place: place, route: workflow.RouteOf(g, place, "", f.r.route)}
 	if r.Root == (store.ID{}) {
 		r.Root = f.r.ID
 	}

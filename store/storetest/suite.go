@@ -153,6 +153,7 @@ var rules = []struct {
 	{"figures of a key that was paused", settingsOfPaused},
 	{"rates that nobody uses go", idleRates},
 	{"routes", routes},
+	{"the route of a workflow's run", workflowRoute},
 	{"preferred workers", preferred},
 	{"slot costs", slotCosts},
 	{"a cron ticks, each tick once", cronTicks},

@@ -65,6 +65,7 @@ type Shared struct {
 	Priority int8
 	Root     int64
 	Replayed bool
+	Route    store.Route // of the workflow's run
 }
 
 // A Task is the run of a workflow's task, to be inserted. Due is set only if it is Waiting.

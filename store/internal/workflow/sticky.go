@@ -1,6 +1,10 @@
 package workflow
 
-import "github.com/stint-dev/stint/store"
+import (
+	"slices"
+
+	"github.com/stint-dev/stint/store"
+)
 
 // Stick makes the tasks of a workflow's run follow the worker that took the first, if they are
 // sticky.
@@ -25,12 +29,22 @@ func Stick(rows Rows, g *store.Graph, run, worker int64) error {
 }
 
 // RouteOf returns which workers may have a task. follows is the worker that the tasks of its
-// workflow's run follow; "": none yet.
-func RouteOf(g *store.Graph, place int, follows string) (r store.Route) {
+// workflow's run follow; "": none yet. ofRun is the route of the workflow's run: its wants replace
+// those of the task for the same labels, and its worker comes before the one that tasks follow.
+func RouteOf(g *store.Graph, place int, follows string, ofRun store.Route) (r store.Route) {
 	if place >= len(g.Tasks) {
 		return r
 	}
-	if r.Wants = g.Tasks[place].Wants; g.Sticky != 0 && follows != "" {
+	if r.Wants = g.Tasks[place].Wants; len(ofRun.Wants) > 0 {
+		kept := slices.DeleteFunc(slices.Clone(r.Wants), func(w store.Want) bool {
+			return slices.ContainsFunc(ofRun.Wants, func(o store.Want) bool { return o.Label == w.Label })
+		})
+		r.Wants = append(kept, ofRun.Wants...)
+	}
+	switch {
+	case ofRun.To != "":
+		r.To, r.Hard = ofRun.To, ofRun.Hard
+	case g.Sticky != 0 && follows != "":
 		r.To, r.Hard = follows, g.Sticky == store.StickyHard
 	}
 	return r

@@ -398,14 +398,30 @@ func TestStick(t *testing.T) {
 	if r.sticks != 5 || !slices.Equal(r.moved, []int{1}) {
 		t.Errorf("sticks to %d, moved %v", r.sticks, r.moved)
 	}
-	if to := workflow.RouteOf(r.graph, 0, "w"); to.To != "w" || !to.Hard {
+	none := store.Route{}
+	if to := workflow.RouteOf(r.graph, 0, "w", none); to.To != "w" || !to.Hard {
 		t.Errorf("%+v", to)
 	}
-	if to := workflow.RouteOf(r.graph, 0, ""); to.To != "" || to.Hard {
+	if to := workflow.RouteOf(r.graph, 0, "", none); to.To != "" || to.Hard {
 		t.Errorf("%+v", to)
 	}
-	if to := workflow.RouteOf(r.graph, r.graph.Success(), "w"); to.To != "" {
+	if to := workflow.RouteOf(r.graph, r.graph.Success(), "w", none); to.To != "" {
 		t.Errorf("%+v", to)
+	}
+}
+
+// What the workflow's run says comes before what its task says, label by label, and before the worker that tasks follow.
+func TestRouteOfRun(t *testing.T) {
+	g := graph("a")
+	g.Sticky = store.StickyHard
+	zone, ssd, us := store.Want{Label: "zone", Op: "=", Value: "eu"}, store.Want{Label: "ssd"}, store.Want{Label: "zone", Op: "=", Value: "us"}
+	g.Tasks[0].Wants = []store.Want{zone, ssd}
+	got := workflow.RouteOf(&g, 0, "w", store.Route{Wants: []store.Want{us}, To: "mine"})
+	if !slices.Equal(got.Wants, []store.Want{ssd, us}) || got.To != "mine" || got.Hard {
+		t.Errorf("%+v", got)
+	}
+	if !slices.Equal(g.Tasks[0].Wants, []store.Want{zone, ssd}) {
+		t.Errorf("the graph has changed: %+v", g.Tasks[0].Wants)
 	}
 }
 
