@@ -4,14 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"maps"
-	"net"
 	"slices"
 	"strconv"
 	"time"
 
 	"github.com/google/uuid"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/peer"
 
 	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/hatchet/internal/wire"
@@ -135,11 +133,8 @@ func (s *Server) graceOf(ctx context.Context) time.Duration {
 	if s.opts.WorkerGrace > 0 {
 		return s.opts.WorkerGrace
 	}
-	if p, ok := peer.FromContext(ctx); ok {
-		host, _, _ := net.SplitHostPort(p.Addr.String())
-		if ip := net.ParseIP(host); ip != nil && ip.IsLoopback() {
-			return loopbackGrace
-		}
+	if isLocal(ctx) {
+		return loopbackGrace
 	}
 	return remoteGrace
 }

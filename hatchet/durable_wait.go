@@ -3,7 +3,6 @@ package hatchet
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -87,7 +86,8 @@ type firing struct {
 
 // awaitConditions waits until each group has a member that is true, and returns what made it so.
 func (s *Server) awaitConditions(ctx context.Context, c conditions, since time.Time) (*wire.DurableEntryCompleted, error) {
-	var at uint64
+	wake, stop := s.feed.follow(c.eventKeys())
+	defer stop()
 	for {
 		fired, next, err := s.firedOf(ctx, c, since)
 		if err != nil {
@@ -97,35 +97,40 @@ func (s *Server) awaitConditions(ctx context.Context, c conditions, since time.T
 			body, err := json.Marshal(map[string]any{"CREATE": dataOf(fired)})
 			return &wire.DurableEntryCompleted{Payload: body}, err
 		}
-		waiting, cancel := ctx, context.CancelFunc(func() {})
-		if !next.IsZero() {
-			waiting, cancel = context.WithDeadline(ctx, next)
-		}
-		if c.hasEvent() {
-			at, err = s.c.Changed(waiting, at)
-		} else {
-			<-waiting.Done()
-			err = waiting.Err()
-		}
-		cancel()
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		if err := awaitWake(ctx, wake, next); err != nil {
 			return nil, err
 		}
 	}
 }
 
-func (c conditions) hasEvent() bool {
+// awaitWake waits until wake receives, or until the time comes, which may be zero: never.
+func awaitWake(ctx context.Context, wake <-chan struct{}, at time.Time) error {
+	var due <-chan time.Time
+	if !at.IsZero() {
+		t := time.NewTimer(time.Until(at))
+		defer t.Stop()
+		due = t.C
+	}
+	select {
+	case <-wake:
+		return nil
+	case <-due:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// eventKeys returns the keys of the events that conditions are of.
+func (c conditions) eventKeys() (keys []string) {
 	for _, g := range c {
 		for i := range g {
 			if g[i].sleep == 0 {
-				return true
+				keys = append(keys, g[i].event)
 			}
 		}
 	}
-	return false
+	return keys
 }
 
 func dataOf(fired []firing) map[string][]json.RawMessage {

@@ -40,25 +40,40 @@ type gateway struct {
 	stop    func()
 }
 
-// openDB opens a new file, or with STINT_DATABASE_URL a new schema of that server. The function opens it again.
-func openDB(t testing.TB) func() *stint.Client {
+// A database is a file, or a schema of the server of STINT_DATABASE_URL.
+type database struct{ url, schema, path string }
+
+// newDatabase returns a new one, which goes with the test.
+func newDatabase(t testing.TB) database {
 	t.Helper()
-	opts := []stint.ClientOption{stint.WithLogger(slog.New(slog.DiscardHandler))}
-	url, schema, path := os.Getenv("STINT_DATABASE_URL"), "h_"+strings.ToLower(rand.Text()), filepath.Join(t.TempDir(), "test.db")
-	if url != "" {
+	d := database{os.Getenv("STINT_DATABASE_URL"), "h_" + strings.ToLower(rand.Text()), filepath.Join(t.TempDir(), "test.db")}
+	if d.url != "" {
 		t.Cleanup(func() {
-			if err := postgres.Drop(context.Background(), url, postgres.Options{Schema: schema}); err != nil {
+			if err := postgres.Drop(context.Background(), d.url, postgres.Options{Schema: d.schema}); err != nil {
 				t.Error(err)
 			}
 		})
 	}
-	return func() *stint.Client {
-		if url == "" {
-			return must[*stint.Client](t)(stint.Open(path, opts...))
-		}
-		s := must[*postgres.Store](t)(postgres.Open(t.Context(), url, postgres.Options{Schema: schema}))
-		return must[*stint.Client](t)(stint.New(s, opts...))
+	return d
+}
+
+func (d database) open(ctx context.Context) (*stint.Client, error) {
+	quiet := stint.WithLogger(slog.New(slog.DiscardHandler))
+	if d.url == "" {
+		return stint.Open(d.path, quiet)
 	}
+	s, err := postgres.Open(ctx, d.url, postgres.Options{Schema: d.schema})
+	if err != nil {
+		return nil, err
+	}
+	return stint.New(s, quiet)
+}
+
+// openDB makes a database. The function opens it, and opens it again.
+func openDB(t testing.TB) func() *stint.Client {
+	t.Helper()
+	d := newDatabase(t)
+	return func() *stint.Client { return must[*stint.Client](t)(d.open(t.Context())) }
 }
 
 // serve serves a new database until the test ends.
@@ -127,9 +142,13 @@ func onWire(method string) string {
 }
 
 // dial connects with a token.
-func (g *gateway) dial(token string) *sdk {
-	g.t.Helper()
-	conn := must[*grpc.ClientConn](g.t)(grpc.NewClient("passthrough:///"+g.address, grpc.WithTransportCredentials(insecure.NewCredentials()),
+func (g *gateway) dial(token string) *sdk { return dialTo(g.t, g.address, token) }
+
+// dialTo connects to an address.
+func dialTo(t testing.TB, address, token string, opts ...grpc.DialOption) *sdk {
+	t.Helper()
+	conn := must[*grpc.ClientConn](t)(grpc.NewClient("passthrough:///"+address, append(opts,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithUnaryInterceptor(func(ctx context.Context, m string, req, reply any, cc *grpc.ClientConn, call grpc.UnaryInvoker,
 			opts ...grpc.CallOption) error {
 			return call(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token), m, req, reply, cc, opts...)
@@ -137,8 +156,8 @@ func (g *gateway) dial(token string) *sdk {
 		grpc.WithStreamInterceptor(func(ctx context.Context, d *grpc.StreamDesc, cc *grpc.ClientConn, m string, open grpc.Streamer,
 			opts ...grpc.CallOption) (grpc.ClientStream, error) {
 			return open(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token), d, cc, m, opts...)
-		})))
-	g.t.Cleanup(func() { conn.Close() })
+		}))...))
+	t.Cleanup(func() { conn.Close() })
 	n := named{conn}
 	return &sdk{wire.NewDispatcherClient(n), wire.NewWorkflowServiceClient(n), wire.NewAdminServiceClient(n), wire.NewEventsServiceClient(n),
 		wire.NewV1DispatcherClient(n), conn}

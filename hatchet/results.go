@@ -86,7 +86,7 @@ func (r *resultStream) wait(ctx context.Context, run string) {
 
 // awaitEnd waits until a run has ended. One that does not exist yet may still come.
 func (s *Server) awaitEnd(ctx context.Context, run string) error {
-	var at uint64
+	p := pacer{s: s}
 	for {
 		_, err := stint.RunByID[json.RawMessage](s.c, run).Wait(ctx)
 		var failed *stint.TaskError
@@ -96,7 +96,7 @@ func (s *Server) awaitEnd(ctx context.Context, run string) error {
 		if !errors.Is(err, stint.ErrNotFound) {
 			return err
 		}
-		if at, err = s.c.Changed(ctx, at); err != nil {
+		if err := p.next(ctx, false); err != nil {
 			return err
 		}
 	}

@@ -28,6 +28,7 @@ type Server struct {
 	tenant  string
 	tokens  *tokens
 	catalog *catalog
+	feed    *eventFeed
 	grpc    *grpc.Server
 	http    http.Handler
 
@@ -61,6 +62,7 @@ func NewServer(c *stint.Client, opts Options) (*Server, error) {
 	if err := s.catalog.refresh(context.Background()); err != nil {
 		return nil, fmt.Errorf("hatchet: NewServer: %w", err)
 	}
+	s.feed = &eventFeed{s: s, waits: map[*eventWait]bool{}}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.grpc = grpc.NewServer(grpc.MaxRecvMsgSize(opts.MaxMessage), grpc.MaxSendMsgSize(opts.MaxMessage),
 		grpc.UnaryInterceptor(s.unary), grpc.StreamInterceptor(s.stream), grpc.UnknownServiceHandler(unknownMethod))

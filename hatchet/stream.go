@@ -2,6 +2,7 @@ package hatchet
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -52,23 +53,16 @@ type eventStream struct {
 	stream grpc.ServerStreamingServer[wire.WorkflowEvent]
 }
 
-// follow looks at the run after each commit, and follows each task that has a run, until the run has ended.
+// follow looks at the run when the database has changed, and follows each task that has a run, until the run has ended.
 func (e *eventStream) follow() error {
-	var at uint64
-	for {
+	for p := (pacer{s: e.s}); ; {
 		info, err := e.s.run(e.ctx, e.run)
 		if err != nil {
 			return err
 		}
-		tasks, err := e.s.taskRuns(e.ctx, info)
-		if err != nil {
+		before := len(e.followed)
+		if err := e.followTasks(info); err != nil {
 			return err
-		}
-		for i := range tasks {
-			if t := tasks[i]; t.ID != "" && !e.followed[t.ID] {
-				e.followed[t.ID] = true
-				e.wg.Go(func() { e.followTask(&t) })
-			}
 		}
 		if final(info.State) {
 			e.wg.Wait()
@@ -78,10 +72,30 @@ func (e *eventStream) follow() error {
 			return e.send(&wire.WorkflowEvent{ResourceType: wire.ResourceType_RESOURCE_WORKFLOW_RUN, EventType: eventOfState(info.State),
 				ResourceId: e.run, Hangup: true})
 		}
-		if at, err = e.s.c.Changed(e.ctx, at); err != nil {
+		if !info.Workflow {
+			err = e.s.awaitEnd(e.ctx, e.run)
+		} else {
+			err = p.next(e.ctx, len(e.followed) > before)
+		}
+		if err != nil {
 			return err
 		}
 	}
+}
+
+// followTasks begins to follow the tasks that have a run and are not followed yet.
+func (e *eventStream) followTasks(info *stint.RunInfo) error {
+	if info.Workflow && !slices.ContainsFunc(info.Tasks, func(t stint.TaskInfo) bool { return t.RunID != "" && !e.followed[t.RunID] }) {
+		return nil
+	}
+	tasks, err := e.s.taskRuns(e.ctx, info)
+	for i := range tasks {
+		if t := tasks[i]; t.ID != "" && !e.followed[t.ID] {
+			e.followed[t.ID] = true
+			e.wg.Go(func() { e.followTask(&t) })
+		}
+	}
+	return err
 }
 
 // followTask sends what a task's run streams, and how it ends.

@@ -1,6 +1,7 @@
 package hatchet
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -36,7 +37,11 @@ type tokens struct {
 	mu     sync.Mutex
 	secret []byte
 	readAt time.Time
+	valid  map[string]int64 // values of Authorization that were checked with the secret: when their tokens expire
 }
+
+// maxValid bounds how many tokens are remembered.
+const maxValid = 1_000
 
 // claims are what SDKs read from a token, and what the server checks.
 type claims struct {
@@ -70,8 +75,16 @@ func (t *tokens) current(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.secret, t.readAt = secret, time.Now()
+	t.use(secret)
 	return secret, nil
+}
+
+// use is called with t.mu held.
+func (t *tokens) use(secret []byte) {
+	if !bytes.Equal(secret, t.secret) {
+		t.valid = map[string]int64{}
+	}
+	t.secret, t.readAt = secret, time.Now()
 }
 
 func newSecret() []byte {
@@ -88,7 +101,7 @@ func (t *tokens) revoke(ctx context.Context) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.secret, t.readAt = secret, time.Now()
+	t.use(secret)
 	return nil
 }
 
@@ -116,26 +129,56 @@ func sign(secret []byte, signed string) []byte {
 
 // check returns errToken unless the value of an Authorization header has a valid token.
 func (t *tokens) check(ctx context.Context, authorization string) error {
-	scheme, token, _ := strings.Cut(authorization, " ")
-	parts := strings.Split(strings.TrimSpace(token), ".")
-	if !strings.EqualFold(scheme, "Bearer") || len(parts) != 3 || parts[0] != jwtHeader {
-		return errToken
-	}
-	signature, err := base64.RawURLEncoding.DecodeString(parts[2])
-	if err != nil {
-		return errToken
-	}
 	secret, err := t.current(ctx)
 	if err != nil {
 		return fmt.Errorf("checking the token: %w", err)
 	}
-	if !hmac.Equal(signature, sign(secret, parts[0]+"."+parts[1])) {
-		return errToken
+	t.mu.Lock()
+	expires, known := t.valid[authorization]
+	t.mu.Unlock()
+	if !known {
+		if expires, err = verify(authorization, secret); err != nil {
+			return err
+		}
+		t.remember(authorization, expires, secret)
 	}
-	var c claims
-	body, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil || json.Unmarshal(body, &c) != nil || time.Now().Unix() >= c.Expires {
+	if time.Now().Unix() >= expires {
 		return errToken
 	}
 	return nil
+}
+
+// remember notes a token that the secret has signed.
+func (t *tokens) remember(authorization string, expires int64, secret []byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !bytes.Equal(secret, t.secret) {
+		return // revoked meanwhile
+	}
+	if len(t.valid) >= maxValid {
+		clear(t.valid)
+	}
+	t.valid[authorization] = expires
+}
+
+// verify returns when the token of an Authorization header expires, or errToken unless the secret has signed it.
+func verify(authorization string, secret []byte) (int64, error) {
+	scheme, token, _ := strings.Cut(authorization, " ")
+	parts := strings.Split(strings.TrimSpace(token), ".")
+	if !strings.EqualFold(scheme, "Bearer") || len(parts) != 3 || parts[0] != jwtHeader {
+		return 0, errToken
+	}
+	signature, err := base64.RawURLEncoding.DecodeString(parts[2])
+	if err != nil {
+		return 0, errToken
+	}
+	if !hmac.Equal(signature, sign(secret, parts[0]+"."+parts[1])) {
+		return 0, errToken
+	}
+	var c claims
+	body, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil || json.Unmarshal(body, &c) != nil {
+		return 0, errToken
+	}
+	return c.Expires, nil
 }
