@@ -41,8 +41,8 @@ type Stats struct {
 	tally store.Counters
 }
 
-// Wait returns a quantile, 0 to 1, of the time from when runs were due to their start: that
-// part of them did not wait longer. It is rounded up by at most half. 0: none started.
+// Wait returns a quantile, 0 to 1, of the time from when runs were due to their start: that part of them did not wait
+// longer. It is off by at most a quarter. 0: none started.
 func (s *Stats) Wait(q float64) time.Duration { return s.tally.Waits.Quantile(q) }
 
 // Duration returns a quantile, like Wait, of the time from the last start of a run to its end.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -72,8 +73,9 @@ func (t *Counters) End(s State, d time.Duration) {
 // A Histogram counts durations by size: up to each of its bounds, and beyond the last.
 type Histogram [len(steps)*decades + 1]int64
 
-// The bounds are the steps times powers of ten, from finest on: 0.1 ms to 19 hours.
-var steps = [...]time.Duration{10, 15, 20, 30, 50, 70}
+// The bounds are the steps times powers of ten, from finest on: 0.1 ms to 23 hours. The steps are the E12 series of
+// IEC 60063: each is about 1.21 times the one before.
+var steps = [...]time.Duration{10, 12, 15, 18, 22, 27, 33, 39, 47, 56, 68, 82}
 
 const (
 	finest  = 10 * time.Microsecond
@@ -118,14 +120,23 @@ func (h *Histogram) Count() (n int64) {
 	return n
 }
 
-// Quantile returns a bound that the part q of the durations does not exceed; it is at most 1.5
-// times the smallest such duration. It returns 0 if nothing was counted.
+// Quantile returns about the duration that the part q of the durations does not exceed: as if those between two bounds
+// were spread evenly, so it is off by at most a quarter, from 0.1 ms on. It returns 0 if nothing was counted.
 func (h *Histogram) Quantile(q float64) time.Duration {
-	rank := int64(q * float64(h.Count()))
+	rank := max(math.Ceil(q*float64(h.Count())), 1) // of the duration that is asked for, among all by size
 	for i, n := range h {
-		if rank -= n; n > 0 && rank <= 0 {
-			return bounds[min(i, len(bounds)-1)]
+		if rank > float64(n) {
+			rank -= float64(n)
+			continue
 		}
+		if i == len(bounds) {
+			return bounds[i-1]
+		}
+		from := time.Duration(0)
+		if i > 0 {
+			from = bounds[i-1]
+		}
+		return from + time.Duration(float64(bounds[i]-from)*(rank-.5)/float64(n))
 	}
 	return 0
 }
