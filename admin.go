@@ -414,6 +414,20 @@ func (c *Client) RestartAt(ctx context.Context, runID, address string) error {
 	return wrapStoreErr("restart", err)
 }
 
+// WakeRun makes a run that waits, and has left memory, go on now, as if something that it waits for had come: its
+// handler runs again from the top, and waits for what has not come. The error is ErrNotFound if there is no such run.
+func (c *Client) WakeRun(ctx context.Context, runID string) error {
+	if err := c.writable("wake"); err != nil {
+		return err
+	}
+	id, err := parseID(runID)
+	if err != nil {
+		return err
+	}
+	_, err = c.store.ChangeRun(ctx, c.now(), id, store.RunChange{Kind: store.RunWake})
+	return wrapStoreErr("wake", err)
+}
+
 // Fork creates a new run of the same task with the same input and returns its ID. The new run
 // starts with what the original recorded before the first step with that name in its handler;
 // the children of those calls are shared and do not run again. The original does not change.

@@ -125,6 +125,40 @@ func TestSuspend(t *testing.T) {
 	})
 }
 
+// A run that waits is woken: its handler runs again, and waits on.
+func TestWakeRun(t *testing.T) {
+	durably(t, func(t *testing.T, c *stint.Client) {
+		var passes atomic.Int64
+		task := stint.NewTask(c, "wait", func(ctx context.Context, _ int) (int64, error) {
+			passes.Add(1)
+			if err := stint.Sleep(ctx, time.Hour); err != nil {
+				return 0, err
+			}
+			return passes.Load(), nil
+		}, stint.WithLinger(0))
+		run := enqueue(t, task, 0)
+		if err := c.WakeRun(t.Context(), run.ID()); !errors.Is(err, stint.ErrNotFound) {
+			t.Errorf("a run that has not started was woken: %v", err)
+		}
+		working(t, c)
+		synctest.Wait()
+		began := time.Now()
+		if err := c.WakeRun(t.Context(), run.ID()); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if n := passes.Load(); n != 2 {
+			t.Errorf("%d passes, want 2", n)
+		}
+		if n := output(t, run); n != 3 || time.Since(began) > time.Hour+time.Second {
+			t.Errorf("it ended in pass %d, after %v", n, time.Since(began))
+		}
+		if err := c.WakeRun(t.Context(), run.ID()); !errors.Is(err, stint.ErrNotFound) {
+			t.Errorf("a run that has ended was woken: %v", err)
+		}
+	})
+}
+
 // A run may end, and be canceled, while waits are open.
 func TestStartWaitLeft(t *testing.T) {
 	durably(t, func(t *testing.T, c *stint.Client) {

@@ -113,8 +113,8 @@ func WithMatch(field string, value any) WaitOption {
 	})
 }
 
-// WithFilter counts only events for which a CEL expression over input (the payload), metadata
-// and key is true. It needs import _ "github.com/stint-dev/stint/cel", which documents the
+// WithFilter counts only events for which a CEL expression over input (the payload), metadata,
+// key and scope is true. It needs import _ "github.com/stint-dev/stint/cel", which documents the
 // language. An event for which the expression fails does not count. WithMatch may be given
 // too, and saves evaluations.
 func WithFilter(expr string) WaitOption {

@@ -5,9 +5,10 @@
 //	import _ "github.com/stint-dev/stint/cel"
 //
 // An expression is true or false for an event. Its variables are input, the event's payload;
-// metadata, a map of strings; and key. What starts runs also has event_id, and a filter of a task
-// payload, its own (an empty object if it has none). Hatchet's names additional_metadata and
-// event_key mean metadata and key. For example:
+// metadata, a map of strings; key; and, but for webhooks, scope, which is empty if it has none.
+// What starts runs also has event_id, and a filter of a task payload, its own (an empty object if
+// it has none). Hatchet's names additional_metadata and event_key mean metadata and key. For
+// example:
 //
 //	input.total > 100 && input.country in ["NO", "SE"] && metadata.source == "shop"
 //
@@ -66,7 +67,8 @@ var ofEvents = []cel.EnvOption{
 }
 
 // ofFilters are those that keys lack.
-var ofFilters = []cel.EnvOption{cel.Variable("payload", cel.DynType), cel.Variable("event_id", cel.StringType)}
+var ofFilters = []cel.EnvOption{cel.Variable("payload", cel.DynType), cel.Variable("event_id", cel.StringType),
+	cel.Variable("scope", cel.StringType)}
 
 func newEnv(variables ...cel.EnvOption) *cel.Env {
 	e, err := cel.NewEnv(append(slices.Clip(variables),
@@ -197,7 +199,8 @@ func evaluate(program cel.Program, e *store.NewEvent, more map[string]any) (any,
 		return nil, err
 	}
 	v := decoded.(*view)
-	vars := map[string]any{"input": v.input, "metadata": v.metadata, "additional_metadata": v.metadata, "key": e.Key, "event_key": e.Key}
+	vars := map[string]any{"input": v.input, "metadata": v.metadata, "additional_metadata": v.metadata, "key": e.Key, "event_key": e.Key,
+		"scope": e.Scope}
 	maps.Copy(vars, more)
 	out, _, err := program.Eval(vars)
 	if err != nil {

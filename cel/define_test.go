@@ -177,6 +177,45 @@ func TestFilterOfEventID(t *testing.T) {
 	}
 }
 
+// A filter may ask for the event's scope, of events that come and of those that were there.
+func TestFilterOfScope(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := stinttest.New(t)
+		task := stint.NewTask(c, "t", func(ctx context.Context, _ int) (all []int, err error) {
+			for range 2 {
+				fired, err := stint.WaitFor(ctx, stint.UserEvent("order.paid", stint.WithFilter("scope == 'a'")))
+				if err != nil {
+					return nil, err
+				}
+				var n int
+				if err := fired.Decode("order.paid", &n); err != nil {
+					return nil, err
+				}
+				all = append(all, n)
+			}
+			return all, nil
+		})
+		run := must[*stint.Run[[]int]](t)(task.Enqueue(t.Context(), 0))
+		for i, scope := range []string{"b", "a"} {
+			publish(t, c, i, stint.WithScope(scope))
+		}
+		w := must[*stint.Worker](t)(c.NewWorker())
+		ctx, stop := context.WithCancel(t.Context())
+		worked := make(chan error, 1)
+		go func() { worked <- w.Run(ctx) }()
+		defer func() {
+			stop()
+			<-worked
+		}()
+		time.Sleep(time.Second)
+		publish(t, c, 2)
+		publish(t, c, 3, stint.WithScope("a"))
+		if got := must[[]int](t)(run.Wait(t.Context())); !slices.Equal(got, []int{1, 3}) {
+			t.Errorf("events %v, want those of the scope", got)
+		}
+	})
+}
+
 // Limits of a definition are those of its runs.
 func TestDefinedLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

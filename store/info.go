@@ -74,6 +74,8 @@ const (
 	RunFork
 	// RunReschedule changes the due time of a scheduled run: ErrStarted if it is not scheduled any more.
 	RunReschedule
+	// RunWake queues a run that is Waiting and has left memory, as what it waits for would.
+	RunWake
 )
 
 // A NewEvent is an event to publish.

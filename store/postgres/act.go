@@ -22,6 +22,8 @@ func (s *Store) ChangeRun(ctx context.Context, now time.Time, id store.ID, c sto
 		case store.RunFork:
 			out, err = lifecycle.Fork(rows, id, c.At, now.UnixMilli())
 			return err
+		case store.RunWake:
+			return lifecycle.Wake(rows, id, now.UnixMilli())
 		}
 		return lifecycle.Reschedule(rows, id, max(clock.CeilMillis(c.Due), now.UnixMilli()))
 	})

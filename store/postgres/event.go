@@ -51,6 +51,7 @@ func (u *unit) waitsOf(task int64) ([]*waitRow, error) {
 type eventRow struct {
 	id                int64
 	payload, metadata []byte
+	scope             string
 	had               bool // by the run that is asked for
 }
 
@@ -61,10 +62,11 @@ type eventQuery struct {
 }
 
 func newEventQueries() *lookup[eventQuery, eventRow] {
-	return newLookup(`SELECT id, payload, metadata, EXISTS (SELECT 1 FROM stint.journal j WHERE j.run = $1 AND j.event = e.id)
+	return newLookup(`SELECT id, payload, metadata, coalesce(scope, ''),
+			EXISTS (SELECT 1 FROM stint.journal j WHERE j.run = $1 AND j.event = e.id)
 		FROM stint.events e WHERE key = $2 AND id >= $3 ORDER BY id`, func(q eventQuery) []any { return []any{q.run, q.key, q.from} },
 		func(r pgx.CollectableRow) (e eventRow, err error) {
-			return e, r.Scan(&e.id, &e.payload, &e.metadata, &e.had)
+			return e, r.Scan(&e.id, &e.payload, &e.metadata, &e.scope, &e.had)
 		})
 }
 
@@ -111,7 +113,7 @@ func (u *unit) eventFor(run, from int64, m *store.Match, fresh bool) (id int64, 
 	}
 	for _, e := range u.newEvents {
 		if e.Key == m.Key && e.id >= from {
-			all = append(slices.Clip(all), eventRow{id: e.id, payload: e.Payload, metadata: e.Metadata})
+			all = append(slices.Clip(all), eventRow{id: e.id, payload: e.Payload, metadata: e.Metadata, scope: e.Scope})
 		}
 	}
 	for i := range all {
@@ -119,7 +121,7 @@ func (u *unit) eventFor(run, from int64, m *store.Match, fresh bool) (id int64, 
 		if fresh && (r.had || u.hasHad(run, r.id)) {
 			continue
 		}
-		ok, err := m.Matches(&store.NewEvent{Key: m.Key, Payload: r.payload, Metadata: r.metadata})
+		ok, err := m.Matches(&store.NewEvent{Key: m.Key, Payload: r.payload, Metadata: r.metadata, Scope: r.scope})
 		if ok || err != nil {
 			return r.id, r.payload, err
 		}

@@ -60,6 +60,8 @@ func (s *Store) ChangeRun(ctx context.Context, now time.Time, id store.ID, c sto
 		case store.RunFork:
 			fork, err = lifecycle.Fork(u.runs, id, c.At, now.UnixMilli())
 			return err
+		case store.RunWake:
+			return lifecycle.Wake(u.runs, id, now.UnixMilli())
 		}
 		return lifecycle.Reschedule(u.runs, id, max(ceilMillis(c.Due), now.UnixMilli()))
 	})

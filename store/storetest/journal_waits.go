@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"encoding/json"
+	"errors"
 	"testing/synctest"
 	"time"
 
@@ -63,6 +64,28 @@ func waitsForCondition(s *suite) {
 	b.Match.Key = "b"
 	if got := s.call(c, b); string(got.Value) != "1" { // it did not count
 		s.Errorf("an event that did not count: %+v", got)
+	}
+}
+
+// A run that waits can be woken before anything has come; another cannot.
+func wakesWaiting(s *suite) {
+	id := s.enqueue(run("x"))[0]
+	c := s.claim(1)[0]
+	if err := s.wake(id); !errors.Is(err, store.ErrNotFound) {
+		s.Errorf("a run that is executed was woken: %v", err)
+	}
+	e := s.call(c, waitFor(1, 0, eventOf("a")))
+	s.finish(store.Outcome{ID: id, Lease: c.Lease, To: store.Waiting, Waits: store.Waits{Entries: []store.Address{e.Address}}})
+	s.ok(s.wake(id))
+	if c = s.claim(1)[0]; c.ID != id || c.Attempt != 1 {
+		s.Errorf("claimed %v, attempt %d", c.ID, c.Attempt)
+	}
+	s.event("a", "1")
+	if e = s.call(c, waitFor(1, 0, eventOf("a"))); !e.Done || string(e.Value) != `{"a":1}` {
+		s.Errorf("the wait that went on: %+v", e)
+	}
+	if err := s.wake(store.ID{}); !errors.Is(err, store.ErrNotFound) {
+		s.Errorf("no run was woken: %v", err)
 	}
 }
 

@@ -266,6 +266,12 @@ func (m *Model) ChangeRun(_ context.Context, now time.Time, id store.ID, c store
 	switch r := m.runs[id]; {
 	case c.Kind == store.RunReschedule:
 		return id, r.reschedule(now, c.Due)
+	case c.Kind == store.RunWake:
+		if r == nil || r.State != store.Waiting || r.Lease == 0 {
+			return id, fmt.Errorf("run %s: %w, or it does not wait", id, store.ErrNotFound)
+		}
+		r.resume(now)
+		return id, nil
 	case r == nil, c.Kind == store.RunFork && r.graph != nil, c.Kind == store.RunRestart && (r.Workflow || r.State < store.Blocked):
 		return id, fmt.Errorf("run %s: %w, or it has not ended", id, store.ErrNotFound)
 	case c.Kind == store.RunFork:

@@ -75,6 +75,7 @@ var rules = []struct {
 	{"R4 not started in time is canceled", startBy},
 	{"R4 what must have started counts from when it may", startInFollows},
 	{"an attempt that waits keeps what it has used of its time", spentIsKept},
+	{"a run that waits can be woken", wakesWaiting},
 	{"R4 times that are far away", farTimes},
 	{"R5 priority, then first in first out", order},
 	{"R5 order over many tasks and claims", orderOfMany},
@@ -299,6 +300,12 @@ func (s *suite) fork(id store.ID, at store.Address) (store.ID, error) {
 
 func (s *suite) reschedule(id store.ID, due time.Time) error {
 	_, err := s.ChangeRun(s.Context(), time.Now(), id, store.RunChange{Kind: store.RunReschedule, Due: due})
+	return err
+}
+
+// wake wakes a run that waits.
+func (s *suite) wake(id store.ID) error {
+	_, err := s.ChangeRun(s.Context(), time.Now(), id, store.RunChange{Kind: store.RunWake})
 	return err
 }
 

@@ -406,6 +406,17 @@ func TestReschedule(t *testing.T) {
 	}
 }
 
+func TestWake(t *testing.T) {
+	r := newRows(row{State: store.Waiting, Lease: 1}, row{State: store.Waiting}, row{State: store.Running, Lease: 1})
+	ok(t, lifecycle.Wake(r, r.ID(keyOf(1)), start))
+	r.is(t, keyOf(1), "queued, due -1000, attempt 0")
+	for n := int64(2); n <= 4; n++ {
+		if err := lifecycle.Wake(r, r.ID(keyOf(n)), start); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("run %d: %v", n, err)
+		}
+	}
+}
+
 func TestTimers(t *testing.T) {
 	for _, c := range []struct {
 		name string

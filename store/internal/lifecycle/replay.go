@@ -119,6 +119,23 @@ func Reschedule(rows Rows, id store.ID, due int64) error {
 	return rows.Write(r)
 }
 
+// Wake queues a run that waits, and has left memory.
+func Wake(rows Rows, id store.ID, now int64) error {
+	none := fmt.Errorf("%w, or it does not wait", store.ErrNotFound)
+	key, ok := rows.Key(id)
+	if !ok {
+		return none
+	}
+	r, err := rows.Run(key)
+	switch {
+	case err != nil:
+		return err
+	case r == nil || r.State != store.Waiting || r.Lease == 0:
+		return none
+	}
+	return rows.Resume(key, now)
+}
+
 // fork returns the row of a run that copies r, and replays a journal at its first execution.
 func (r *Run) fork(key int64) Run {
 	f := Run{Key: key, Lane: r.Lane, State: store.Queued, StartIn: r.StartIn, Detached: r.Detached, Forked: true, Limited: r.Limited}

@@ -128,13 +128,15 @@ func LookBack(q Querier, run int64, m *store.Match) (from int64, err error) {
 // EventFor returns the first matching event since a run was enqueued, from an event on, that the run has
 // not had yet; 0: there is none.
 func EventFor(q Querier, run, from int64, m *store.Match) (id int64, payload []byte, err error) {
-	return firstMatch(q, m, `SELECT id, payload, metadata FROM stint_events e WHERE key = ?1 AND id >= ?3
+	return firstMatch(q, m, `SELECT id, payload, metadata, coalesce(scope, '') FROM stint_events e WHERE key = ?1 AND id >= ?3
 		AND NOT EXISTS (SELECT 1 FROM stint_journal j WHERE j.run = ?2 AND j.event = e.id) ORDER BY id`, m.Key, run, max(run, from))
 }
 
 // EventSince returns the first matching event after a key; 0: there is none.
 func EventSince(q Querier, key int64, m *store.Match) (id int64, err error) {
-	id, _, err = firstMatch(q, m, "SELECT id, payload, metadata FROM stint_events WHERE key = ? AND id > ? ORDER BY id", m.Key, key)
+	id, _, err = firstMatch(q, m,
+		"SELECT id, payload, metadata, coalesce(scope, '') FROM stint_events WHERE key = ? AND id > ? ORDER BY id",
+		m.Key, key)
 	return id, err
 }
 
@@ -147,7 +149,7 @@ func firstMatch(q Querier, m *store.Match, query string, args ...any) (id int64,
 	defer rows.Close()
 	for rows.Next() {
 		e := store.NewEvent{Key: m.Key}
-		if err := rows.Scan(&id, &e.Payload, &e.Metadata); err != nil {
+		if err := rows.Scan(&id, &e.Payload, &e.Metadata, &e.Scope); err != nil {
 			return 0, nil, err
 		}
 		if ok, err := m.Matches(&e); ok || err != nil {
