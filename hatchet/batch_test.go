@@ -17,9 +17,8 @@ import (
 func TestBatch(t *testing.T) {
 	g := serve(t, hatchet.Options{})
 	k := g.dial(g.token)
-	must[*wire.PutWorkflowResponse](t)(k.PutWorkflow(t.Context(), &wire.PutWorkflowRequest{Name: "many", Tasks: []*wire.TaskDefinition{
-		{ReadableId: "many", Action: "many:many", Batch: &wire.BatchConfig{BatchMaxSize: 2, BatchMaxIntervalMs: proto.Int32(3_600_000),
-			BatchGroupKey: proto.String("input.group")}}}}))
+	k.defineBatch(t, "many", &wire.BatchConfig{BatchMaxSize: 2, BatchMaxIntervalMs: proto.Int32(3_600_000),
+		BatchGroupKey: proto.String("input.group")})
 	w := k.workAs(t, &wire.RegisterRequest{WorkerName: "fake", Actions: []string{"many:many"}, SlotConfig: map[string]int32{"default": 1}})
 	one, other, two := k.trigger(t, "many", `{"group":"a"}`), k.trigger(t, "many", `{"group":"b"}`), k.trigger(t, "many", `{"group":"a"}`)
 	b := w.next(wire.ActionType_ACTION_START_BATCH)
@@ -34,8 +33,7 @@ func TestBatch(t *testing.T) {
 		t.Errorf("batch is %v", b)
 	}
 	report := func(kind wire.StepEventType, run, payload string) {
-		must[*wire.WorkerResponse](t)(k.SendBatchActionEvent(t.Context(), &wire.BatchActionEvent{WorkerId: w.id, ActionId: b.ActionId,
-			BatchId: b.BatchId, EventType: kind, Items: []*wire.BatchActionEventItem{{TaskRunExternalId: run, EventPayload: payload}}}))
+		w.reportBatch(b, kind, run, payload)
 	}
 	report(wire.StepEventType_STEP_EVENT_STARTED, one, "")
 	report(wire.StepEventType_STEP_EVENT_COMPLETED, one, `"fine"`)

@@ -181,6 +181,13 @@ func (k *sdk) define(t testing.TB, names ...string) {
 	}
 }
 
+// defineBatch puts a task of batches.
+func (k *sdk) defineBatch(t testing.TB, name string, b *wire.BatchConfig) {
+	t.Helper()
+	must[*wire.PutWorkflowResponse](t)(k.PutWorkflow(t.Context(), &wire.PutWorkflowRequest{Name: name, Tasks: []*wire.TaskDefinition{
+		{ReadableId: name, Action: name + ":" + name, Batch: b}}}))
+}
+
 // work registers a worker for tasks that stand alone, and opens its stream.
 func (k *sdk) work(t testing.TB, tasks ...string) *fakeWorker {
 	t.Helper()
@@ -229,6 +236,13 @@ func (w *fakeWorker) report(a *wire.AssignedAction, kind wire.StepEventType, pay
 	must[*wire.WorkerResponse](w.t)(w.k.SendStepActionEvent(w.t.Context(), &wire.StepActionEvent{WorkerId: w.id, JobId: a.JobId,
 		TaskId: a.TaskId, TaskRunExternalId: a.TaskRunExternalId, ActionId: a.ActionId, EventType: kind, EventPayload: payload,
 		RetryCount: &a.RetryCount}))
+}
+
+// reportBatch reports on one member of a batch.
+func (w *fakeWorker) reportBatch(b *wire.AssignedAction, kind wire.StepEventType, run, payload string) {
+	w.t.Helper()
+	must[*wire.WorkerResponse](w.t)(w.k.SendBatchActionEvent(w.t.Context(), &wire.BatchActionEvent{WorkerId: w.id, ActionId: b.ActionId,
+		BatchId: b.BatchId, EventType: kind, Items: []*wire.BatchActionEventItem{{TaskRunExternalId: run, EventPayload: payload}}}))
 }
 
 func (w *fakeWorker) started(a *wire.AssignedAction) {
