@@ -306,25 +306,20 @@ func (s rpc) SendBatchActionEvent(ctx context.Context, r *wire.BatchActionEvent)
 	if len(r.Items) == 0 {
 		return nil, invalid("a report on a batch has no items")
 	}
-	w, err := s.reporter(ctx, r.WorkerId, r.Items[0].TaskRunExternalId)
-	if w == nil {
-		return &wire.WorkerResponse{TenantId: s.tenant, WorkerId: r.WorkerId}, err
-	}
-	w.touch()
 	var told []*execution
 	for _, item := range r.Items {
-		e := s.execution(item.TaskRunExternalId, item.RetryCount)
-		if e == nil || e.w != w || !e.isOf(r.GetBatchId()) {
-			continue
+		e, err := s.reported(ctx, r.WorkerId, item.TaskRunExternalId, item.RetryCount)
+		if err != nil {
+			return nil, err
 		}
-		if e.take(r.EventType, item.EventPayload, item.GetShouldNotRetry()) {
+		if e != nil && e.isOf(r.GetBatchId()) && e.take(r.EventType, item.EventPayload, item.GetShouldNotRetry()) {
 			told = append(told, e)
 		}
 	}
-	for _, e := range told {
-		if err := e.awaitStored(ctx); err != nil {
+	if len(told) > 0 {
+		if err := s.awaitEnds(ctx, r.EventType, told...); err != nil {
 			return nil, err
 		}
 	}
-	return s.workerResponse(w), nil
+	return &wire.WorkerResponse{TenantId: s.tenant, WorkerId: r.WorkerId}, nil
 }

@@ -50,6 +50,26 @@ func TestBatch(t *testing.T) {
 	}
 }
 
+// A member that has ended does not keep a report from the others, also where that names its worker by name.
+func TestBatchWithoutOne(t *testing.T) {
+	g := serve(t, hatchet.Options{})
+	k := g.dial(g.token)
+	k.defineBatch(t, "many", &wire.BatchConfig{BatchMaxSize: 2, BatchMaxIntervalMs: proto.Int32(3_600_000)})
+	w := k.work(t, "many")
+	one, two := k.trigger(t, "many", "{}"), k.trigger(t, "many", "{}")
+	b := w.next(wire.ActionType_ACTION_START_BATCH)
+	if err := stint.RunByID[any](g.c, one).Cancel(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	k.result(t, one)
+	must[*wire.WorkerResponse](t)(k.SendBatchActionEvent(t.Context(), &wire.BatchActionEvent{WorkerId: "fake", ActionId: b.ActionId,
+		BatchId: b.BatchId, EventType: wire.StepEventType_STEP_EVENT_COMPLETED, Items: []*wire.BatchActionEventItem{
+			{TaskRunExternalId: one, EventPayload: "1"}, {TaskRunExternalId: two, EventPayload: "2"}}}))
+	if r := k.result(t, two).Results[0]; r.GetOutput() != "2" {
+		t.Errorf("the other ended with %v", r)
+	}
+}
+
 // A definition that cannot be carried out is refused, with a word why.
 func TestDefinitionsRefused(t *testing.T) {
 	g := serve(t, hatchet.Options{})

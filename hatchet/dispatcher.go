@@ -204,29 +204,53 @@ func (s rpc) UpsertWorkerLabels(ctx context.Context, r *wire.UpsertWorkerLabelsR
 // SendStepActionEvent takes what a worker reports on a run. A report that ends the run is answered when the database
 // has it. One on an execution that is no longer the worker's changes nothing.
 func (s rpc) SendStepActionEvent(ctx context.Context, r *wire.StepActionEvent) (*wire.WorkerResponse, error) {
-	w, err := s.reporter(ctx, r.WorkerId, r.TaskRunExternalId)
-	if w == nil {
-		return &wire.WorkerResponse{TenantId: s.tenant, WorkerId: r.WorkerId}, err
+	e, err := s.reported(ctx, r.WorkerId, r.TaskRunExternalId, r.RetryCount)
+	if e != nil && e.take(r.EventType, r.EventPayload, r.GetShouldNotRetry()) {
+		err = s.awaitEnds(ctx, r.EventType, e)
 	}
-	w.touch()
-	if e := s.execution(r.TaskRunExternalId, r.RetryCount); e != nil && e.w == w {
-		if e.take(r.EventType, r.EventPayload, r.GetShouldNotRetry()) {
-			err = e.awaitStored(ctx)
-		}
-	}
-	return s.workerResponse(w), err
+	return &wire.WorkerResponse{TenantId: s.tenant, WorkerId: r.WorkerId}, err
 }
 
-// reporter returns the worker that reports on a run. The TypeScript SDK gives its name in place of its ID: then it is the
-// worker that executes the run, or nil if that is over.
-func (s *Server) reporter(ctx context.Context, id, run string) (*worker, error) {
-	if isUUID(id) {
-		return s.worker(ctx, id)
+// reported returns the execution that a worker reports on, or nil if it is not, or no longer, that worker's. The
+// TypeScript SDK gives the worker's name in place of its ID.
+func (s *Server) reported(ctx context.Context, id, run string, retry *int32) (*execution, error) {
+	e := s.execution(run, retry)
+	if !isUUID(id) {
+		if e == nil || e.w.rec.Name != id {
+			return nil, nil
+		}
+		e.w.touch()
+		return e, nil
 	}
-	if e := s.execution(run, nil); e != nil && e.w.rec.Name == id {
-		return e.w, nil
+	w, err := s.worker(ctx, id)
+	if err != nil {
+		return nil, err
 	}
-	return nil, nil
+	w.touch()
+	if e == nil || e.w != w {
+		return nil, nil
+	}
+	return e, nil
+}
+
+// awaitEnds waits until the database has the outcomes of executions that reports end. Those that the worker has canceled
+// are canceled first.
+func (s *Server) awaitEnds(ctx context.Context, kind wire.StepEventType, told ...*execution) error {
+	if kind == wire.StepEventType_STEP_EVENT_CANCELLED {
+		f := stint.RunFilter{}
+		for _, e := range told {
+			f.IDs = append(f.IDs, e.info.ID)
+		}
+		if _, err := s.c.CancelRuns(ctx, f); err != nil {
+			return err
+		}
+	}
+	for _, e := range told {
+		if err := e.awaitStored(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // take carries out a report on the execution, and returns whether the report ends it.
@@ -246,7 +270,7 @@ func (e *execution) take(kind wire.StepEventType, payload string, isFinal bool) 
 			o.err = stint.NonRetryable(o.err)
 		}
 	case wire.StepEventType_STEP_EVENT_CANCELLED:
-		o.err = stint.NonRetryable(&taskFailure{"the worker canceled the task"})
+		return true // once the run is canceled
 	default: // a sign of life
 		return false
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/stint-dev/stint/hatchet/internal/wire"
 )
 
-// textCanceled is the error of a run that was canceled: SDKs take an empty one for none.
+// textCanceled is the error of a run that was canceled.
 const textCanceled = "task was cancelled"
 
 // skipped is the output of a task that was skipped.
@@ -87,7 +87,7 @@ func (t *taskRun) explain(output json.RawMessage) {
 			t.Error = "task failed"
 		}
 	case stint.StateCanceled:
-		if t.Error == "" {
+		if t.Error == "" || t.Error == stint.ErrCanceled.Error() {
 			t.Error = textCanceled
 		} else {
 			t.Error = textCanceled + ": " + t.Error

@@ -117,7 +117,29 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-// A cancel reaches the worker, and ends the run at once.
+// A run that its worker cancels, alone or in a batch, is canceled.
+func TestWorkerCancels(t *testing.T) {
+	g := serve(t, hatchet.Options{})
+	k := g.dial(g.token)
+	k.define(t, "job")
+	k.defineBatch(t, "many", &wire.BatchConfig{BatchMaxSize: 1})
+	w := k.work(t, "job", "many")
+	alone := k.trigger(t, "job", "{}")
+	w.report(w.start(), wire.StepEventType_STEP_EVENT_CANCELLED, "")
+	w.next(wire.ActionType_ACTION_CANCEL_TASK)
+	member := k.trigger(t, "many", "{}")
+	w.reportBatch(w.next(wire.ActionType_ACTION_START_BATCH), wire.StepEventType_STEP_EVENT_CANCELLED, member, "")
+	for _, run := range []string{alone, member} {
+		if info := must[*stint.RunInfo](t)(g.c.GetRun(t.Context(), run)); info.State != stint.StateCanceled {
+			t.Errorf("run is %v when the report was answered", info.State)
+		}
+		if r := k.result(t, run).Results[0]; r.Error == nil || *r.Error != "" || r.Output != nil {
+			t.Errorf("result is %v", r)
+		}
+	}
+}
+
+// A cancel reaches the worker, and ends the run at once. The error that it ends with is there, and empty.
 func TestCancel(t *testing.T) {
 	g := serve(t, hatchet.Options{})
 	k := g.dial(g.token)
@@ -133,7 +155,7 @@ func TestCancel(t *testing.T) {
 		t.Errorf("cancel of %v", b)
 	}
 	e := k.result(t, run)
-	if len(e.Results) != 1 || e.Results[0].GetError() == "" || e.Results[0].Output != nil {
+	if len(e.Results) != 1 || e.Results[0].Error == nil || e.Results[0].GetError() != "" || e.Results[0].Output != nil {
 		t.Errorf("result is %v", e)
 	}
 	w.complete(a, `"late"`)

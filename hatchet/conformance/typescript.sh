@@ -1,0 +1,71 @@
+# The end-to-end tests of the TypeScript SDK, for run.sh. Needs Node 20 and npm.
+# shellcheck shell=bash disable=SC2154
+
+ts=$cache/typescript
+
+# build installs a copy of the SDK with what its tests use, at the versions of its lock file, once for this script.
+build() {
+	export PATH=$cache/pnpm/node_modules/.bin:$PATH # tests start it themselves
+	[[ ! $ts/built -nt $here/typescript.sh ]] || return 0
+	mkdir -p "$ts" "$cache/pnpm"
+	(
+		npm install --prefix "$cache/pnpm" --no-save --silent pnpm@10.16.1
+		cd "$ts"
+		cp -r "$(sources)"/sdks/typescript/. .
+		chmod -R u+w src ./*.*
+		node -e "$without_tools"
+		pnpm install --no-frozen-lockfile --ignore-scripts --reporter silent
+		sed -i 's/^const MAX_WAIT_MS = .*/const MAX_WAIT_MS = 300_000;/' jest.e2e-global-setup.ts
+		echo "$jest_config" >jest.config.cjs
+		touch built
+	)
+}
+
+# Linters, writers of documentation and SDKs of models are 9 tenths of what the SDK's package installs.
+without_tools='
+const fs = require("fs"), p = JSON.parse(fs.readFileSync("package.json"))
+const used = /^(@grpc|@opentelemetry\/api|@types|jest$|pino|ts-jest|ts-node|tsconfig-paths|typescript$)/
+for (const kind of ["devDependencies", "peerDependencies"])
+	p[kind] = Object.fromEntries(Object.entries(p[kind]).filter(([name]) => used.test(name) || name === "zod"))
+delete p.scripts
+delete p.peerDependenciesMeta
+fs.writeFileSync("package.json", JSON.stringify(p))'
+
+# Types are not checked: it takes longer than the tests.
+jest_config='
+const { pathsToModuleNameMapper } = require("ts-jest")
+const { paths } = require("typescript").readConfigFile("tsconfig.json", require("typescript").sys.readFile).config.compilerOptions
+module.exports = {
+	testMatch: ["**/*.e2e.ts"],
+	testSequencer: "<rootDir>/jest.e2e-sequencer.cjs",
+	globalSetup: "<rootDir>/jest.e2e-global-setup.ts",
+	globalTeardown: "<rootDir>/jest.e2e-global-teardown.ts",
+	transform: { "^.+\\.ts$": ["ts-jest", { tsconfig: "tsconfig.json", isolatedModules: true, diagnostics: false }] },
+	moduleNameMapper: pathsToModuleNameMapper(paths, { prefix: "<rootDir>/" }),
+}'
+
+# A name is "file › describe › test", of a file of v1/examples without that.
+names='
+const results = JSON.parse(require("fs").readFileSync(process.argv[1])).testResults
+const kinds = { passed: "PASS", failed: "FAIL" }
+for (const r of results) {
+	const file = r.name.replace(/^.*\/src\/(v1\/examples\/)?/, "").replace(/\.e2e\.ts$/, "")
+	for (const t of r.assertionResults) console.log([kinds[t.status] || "SKIP", [file, ...t.ancestorTitles, t.title].join(" › ")].join(" "))
+}'
+
+run_tests() {
+	build
+	start_server
+	local chosen=()
+	if [ "$pattern" != . ] && [ -n "$(expected)" ]; then # the files and names of the tests that match
+		expected | sed 's/ › .*//; s/$/.e2e.ts/' | sort -u >"$dir/files"
+		mapfile -t chosen <"$dir/files"
+		chosen+=(-t "^($(expected | sed 's/^[^›]* › //; s/ › / /g; s/[][().*+?^${}|\\]/\\&/g' | paste -sd '|'))\$")
+	fi
+	(
+		cd "$ts"
+		export HATCHET_CLIENT_LOG_LEVEL=ERROR TS_NODE_TRANSPILE_ONLY=true
+		node_modules/.bin/jest --config jest.config.cjs --silent --forceExit --runInBand --json --outputFile "$dir/jest.json" "${chosen[@]}"
+	) >"$dir/out" 2>&1 || true
+	[ ! -f "$dir/jest.json" ] || node -e "$names" "$dir/jest.json" | grep -E -- "$pattern" | sort >"$dir/results"
+}
