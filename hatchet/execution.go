@@ -208,6 +208,13 @@ func (e *execution) unheard() bool {
 	return e.sent && !e.started
 }
 
+// hasStarted reports whether the SDK has shown that it executes the run.
+func (e *execution) hasStarted() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.started
+}
+
 func (e *execution) begins() {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -32,10 +32,11 @@ func (s *Server) handleRuns(handle func(pattern string, h restHandler)) {
 		if err != nil {
 			return nil, err
 		}
-		if info.Workflow {
-			return s.statusOfWorkflow(r.Context(), info)
+		tasks, err := s.taskRuns(r.Context(), info)
+		if err != nil {
+			return nil, err
 		}
-		return statusText(info.State), nil
+		return statusText(runState(info, tasks)), nil
 	})
 	handle("GET "+stablePath+"/tasks/{run}", func(r *http.Request) (any, error) {
 		info, err := s.run(r.Context(), r.PathValue("run"))
@@ -60,14 +61,6 @@ func (s *Server) handleRuns(handle func(pattern string, h restHandler)) {
 	})
 }
 
-func (s *Server) statusOfWorkflow(ctx context.Context, info *stint.RunInfo) (any, error) {
-	tasks, err := s.taskRuns(ctx, info)
-	if err != nil {
-		return nil, err
-	}
-	return statusText(runState(info, tasks)), nil
-}
-
 // restTask returns a run as REST lists it.
 func (s *Server) restTask(info *stint.RunInfo) restTask {
 	run := s.newTaskRun(info)
@@ -75,7 +68,7 @@ func (s *Server) restTask(info *stint.RunInfo) restTask {
 		Attempt: info.Attempt, CreatedAt: info.Created, DisplayName: run.Readable, Duration: millis(info.Started, info.Finished),
 		ErrorMessage: run.Error, FinishedAt: orNil(info.Finished), IdempotencyKey: info.Key, Input: asObject(info.Input),
 		Output: asObject(run.Output), IsEvicted: s.evicted(info), ParentTask: info.ParentID, RetryCount: max(0, info.Executions-1),
-		StartedAt: orNil(info.Started), Status: statusText(info.State), TaskExternalID: info.ID, TaskID: numberOf(info.ID),
+		StartedAt: orNil(info.Started), Status: statusText(run.State), TaskExternalID: info.ID, TaskID: numberOf(info.ID),
 		TaskInsertedAt: info.Created, TenantID: s.tenant, Type: "TASK", WorkflowRunID: info.ID}
 	name, _, _ := strings.Cut(info.Task, ":")
 	r.WorkflowName, r.WorkflowID = name, idOf("workflow", name)

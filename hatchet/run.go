@@ -54,7 +54,7 @@ func (s *Server) taskRuns(ctx context.Context, info *stint.RunInfo) ([]taskRun, 
 }
 
 func (s *Server) newTaskRun(info *stint.RunInfo) taskRun {
-	t := taskRun{ID: info.ID, Name: info.Task, State: info.State, Error: info.Error, info: info}
+	t := taskRun{ID: info.ID, Name: info.Task, State: s.stateOf(info), Error: info.Error, info: info}
 	s.describe(&t)
 	t.explain(info.Output)
 	return t
@@ -135,10 +135,23 @@ func (s *Server) evicted(info *stint.RunInfo) bool {
 	return e.evicted && !e.finished
 }
 
+// stateOf returns the state that a task's run is shown in: it is running once its worker has said so.
+func (s *Server) stateOf(info *stint.RunInfo) stint.State {
+	if info.State == stint.StateRunning {
+		if e := s.execution(info.ID, nil); e != nil && !e.hasStarted() {
+			return stint.StateQueued
+		}
+	}
+	return info.State
+}
+
 // runState returns the state that a run is shown in: that of a workflow is running once a task of it has begun.
 func runState(info *stint.RunInfo, tasks []taskRun) stint.State {
-	if !info.Workflow || final(info.State) {
+	if final(info.State) {
 		return info.State
+	}
+	if !info.Workflow {
+		return tasks[0].State
 	}
 	for i := range tasks {
 		if tasks[i].State != stint.StateBlocked && tasks[i].State != stint.StateQueued && tasks[i].State != stint.StateScheduled {

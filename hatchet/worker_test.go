@@ -21,11 +21,22 @@ func TestRunOnWorker(t *testing.T) {
 	w := k.work(t, "greet") // actions are compared in lower case
 	run := k.trigger(t, "Greet", `{"name":"Ann"}`)
 	a := w.start()
+	wantStatus := func(want string) {
+		t.Helper()
+		var status string
+		g.rest("GET", "/api/v1/stable/workflow-runs/"+run+"/status", g.token, "", 200, &status)
+		if details := must[*wire.GetRunDetailsResponse](t)(k.GetRunDetails(t.Context(), &wire.GetRunDetailsRequest{ExternalId: run})); status != want ||
+			details.TaskRuns["Greet"].Status.String() != "RUN_"+want {
+			t.Errorf("status is %s, in details %v: want %s", status, details.TaskRuns, want)
+		}
+	}
+	wantStatus("QUEUED") // until the worker says that it has begun
 	if a.TaskRunExternalId != run || a.WorkflowRunId != run || a.ActionId != "greet:greet" || a.TaskName != "Greet" || a.RetryCount != 0 ||
 		a.ActionPayload != `{"input":{"name":"Ann"},"triggered_by":"manual","parents":{},"triggers":{"filter_payload":null},"user_data":null,"overrides":null}` {
 		t.Errorf("action is %v", a)
 	}
 	w.started(a)
+	wantStatus("RUNNING")
 	w.complete(a, `{"text":"hello"}`)
 	info := must[*stint.RunInfo](t)(g.c.GetRun(t.Context(), run))
 	if info.State != stint.StateSucceeded || string(info.Output) != `{"text":"hello"}` {
@@ -35,11 +46,7 @@ func TestRunOnWorker(t *testing.T) {
 	if len(e.Results) != 1 || e.Results[0].GetOutput() != `{"text":"hello"}` || e.Results[0].Error != nil || e.Results[0].TaskName != "Greet" {
 		t.Errorf("result is %v", e)
 	}
-	var status string
-	g.rest("GET", "/api/v1/stable/workflow-runs/"+run+"/status", g.token, "", 200, &status)
-	if status != "COMPLETED" {
-		t.Errorf("status is %s", status)
-	}
+	wantStatus("COMPLETED")
 }
 
 // The runs of a worker whose connection is lost go to another, without an attempt; its late report changes nothing.
