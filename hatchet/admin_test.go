@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -240,4 +241,28 @@ func TestAdminCalls(t *testing.T) {
 	}
 	_, err := k.CancelTasks(t.Context(), &wire.TasksRequest{ExternalIds: []string{run}, Filter: &wire.TasksFilter{}})
 	wantCode(t, err, codes.InvalidArgument, "not both")
+}
+
+// Of a bulk, a run whose idempotency key is in use is not started, which the status names; the others are. That a run has
+// an index says nothing if it has no parent.
+func TestBulkIdempotency(t *testing.T) {
+	g := serve(t, hatchet.Options{})
+	k := g.dial(g.token)
+	must[*wire.PutWorkflowResponse](t)(k.PutWorkflow(t.Context(), &wire.PutWorkflowRequest{Name: "once",
+		Idempotency: &wire.Idempotency{Expression: "input.id", TtlMs: 3_600_000}, Tasks: []*wire.TaskDefinition{{ReadableId: "once", Action: "once:once"}}}))
+	request := func(id string, index int32) *wire.TriggerWorkflowRequest {
+		return &wire.TriggerWorkflowRequest{Name: "once", Input: `{"id":"` + id + `"}`, ChildIndex: &index}
+	}
+	_, err := k.BulkTriggerWorkflow(t.Context(), &wire.BulkTriggerWorkflowRequest{Workflows: []*wire.TriggerWorkflowRequest{
+		request("a", 0), request("a", 1), request("b", 2)}})
+	wantCode(t, err, codes.AlreadyExists, "idempotency key")
+	var of wire.BulkIdempotencyCollision
+	detail := status.Convert(err).Proto().GetDetails()[0]
+	if err := proto.Unmarshal(detail.Value, &of); err != nil || detail.TypeUrl != "type.googleapis.com/v1.BulkTriggerIdempotencyCollisionError" {
+		t.Fatalf("detail %s: %v", detail.TypeUrl, err)
+	}
+	if len(of.SuccessfulWorkflowRunExternalIds) != 2 || len(of.Collisions) != 1 ||
+		of.Collisions[0].ExistingRunExternalId != of.SuccessfulWorkflowRunExternalIds[0] {
+		t.Errorf("the status says %v", &of)
+	}
 }

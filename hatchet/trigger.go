@@ -51,7 +51,7 @@ func (s *Server) trigger(ctx context.Context, r *wire.TriggerWorkflowRequest) (s
 
 // collisionOf returns that a run was not started because another has its idempotency key, or nil.
 func collisionOf(r *wire.TriggerWorkflowRequest, got stint.Enqueued) *wire.IdempotencyCollision {
-	if !got.Existing || r.ChildIndex != nil {
+	if !got.Existing || r.ChildIndex != nil && parentOf(r) != "" { // TypeScript numbers runs of a bulk that have no parent, too
 		return nil
 	}
 	return &wire.IdempotencyCollision{ExistingRunExternalId: got.ID, CollidingRunExternalId: uuid.NewString()}
@@ -136,10 +136,7 @@ func (s *Server) newRun(r *wire.TriggerWorkflowRequest) (n stint.JSONRun, err er
 // childOptions makes a run the child of the one that the request names, and says so in the metadata. A child inherits its
 // parent's metadata, so what does not hold for it is set to nothing.
 func childOptions(n *stint.JSONRun, r *wire.TriggerWorkflowRequest, meta map[string]string) {
-	parent := r.GetParentTaskRunExternalId()
-	if parent == "" {
-		parent = r.GetParentId()
-	}
+	parent := parentOf(r)
 	if parent == "" {
 		return
 	}
@@ -154,6 +151,14 @@ func childOptions(n *stint.JSONRun, r *wire.TriggerWorkflowRequest, meta map[str
 		key = "key." + r.GetChildKey()
 	}
 	n.Options = append(n.Options, stint.WithChildKey(key))
+}
+
+// parentOf returns the ID of the run that starts the one of the request, or "".
+func parentOf(r *wire.TriggerWorkflowRequest) string {
+	if task := r.GetParentTaskRunExternalId(); task != "" {
+		return task
+	}
+	return r.GetParentId()
 }
 
 // hostHas reports whether the host's program defines the task or workflow.
