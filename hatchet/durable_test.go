@@ -3,6 +3,7 @@ package hatchet_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -130,6 +131,35 @@ func TestDurable(t *testing.T) {
 	if got := k.result(t, run).Results[0].GetOutput(); got != `{"done":true}` {
 		t.Errorf("output is %s", got)
 	}
+}
+
+// A run that its worker has unloaded waits on when that worker is gone, and goes on at another when its wait ends.
+func TestEvictedOutlivesWorker(t *testing.T) {
+	g := serve(t, hatchet.Options{WorkerGrace: 10 * time.Millisecond})
+	k := g.dial(g.token)
+	d := k.workDurable(t, "long")
+	unloaded := k.trigger(t, "long", "{}")
+	d.a = d.start()
+	d.started(d.a)
+	d.waitFor("", "ready")
+	d.ask(&wire.DurableRequest{Message: &wire.DurableRequest_EvictInvocation{EvictInvocation: &wire.DurableEvict{InvocationCount: 1,
+		DurableTaskExternalId: unloaded}}})
+	loaded := k.trigger(t, "long", "{}")
+	d.started(d.start())
+	d.cut()
+	other := k.workDurable(t, "long")
+	if other.a = other.start(); other.a.TaskRunExternalId != loaded {
+		t.Errorf("the other worker got %v", other.a)
+	}
+	other.complete(other.a, "1")
+	if r := must[*wire.GetRunDetailsResponse](t)(k.GetRunDetails(t.Context(), &wire.GetRunDetailsRequest{ExternalId: unloaded})); !r.IsEvicted {
+		t.Errorf("the run is no longer unloaded: %v", r)
+	}
+	must[*wire.Event](t)(k.Push(t.Context(), &wire.PushEventRequest{Key: "ready", Payload: `{"n":2}`, EventTimestamp: timestamppb.Now()}))
+	if other.a = other.start(); other.a.TaskRunExternalId != unloaded || other.invocation() != 2 {
+		t.Errorf("it goes on as %v", other.a)
+	}
+	other.complete(other.a, "2")
 }
 
 // A task that asks for something else than before is told at which node, and may end all the same.

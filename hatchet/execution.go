@@ -215,6 +215,13 @@ func (e *execution) hasStarted() bool {
 	return e.started
 }
 
+// isEvicted reports whether the SDK has unloaded the run.
+func (e *execution) isEvicted() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.evicted
+}
+
 func (e *execution) begins() {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -156,19 +156,27 @@ func (s *Server) shapeOf(info *stint.RunInfo, tasks []taskRun) []restShape {
 	return shape
 }
 
-// timelineOf returns how a task's run went, as REST names it.
+// timelineOf returns how a task's run went, as REST names it. An attempt after which there is another has failed, too.
 func (s *Server) timelineOf(t *taskRun) []restTaskEvent {
-	names := map[stint.State]string{stint.StateScheduled: "RETRYING", stint.StateQueued: "QUEUED", stint.StateRunning: "STARTED",
+	names := map[stint.State]string{stint.StateScheduled: "QUEUED", stint.StateQueued: "QUEUED", stint.StateRunning: "STARTED",
 		stint.StateWaiting: "DURABLE_EVICTED", stint.StateBlocked: "REQUEUED_NO_WORKER", stint.StateSucceeded: "FINISHED",
 		stint.StateFailed: "FAILED", stint.StateCanceled: "CANCELLED", stint.StateSkipped: "SKIPPED"}
 	var events []restTaskEvent
-	for i, e := range t.info.Timeline {
-		ev := restTaskEvent{ID: int64(i + 1), TaskID: t.ID, Timestamp: e.At, Type: names[e.State], Message: e.State.String(),
+	for _, e := range t.info.Timeline {
+		ev := restTaskEvent{TaskID: t.ID, Timestamp: e.At, Type: names[e.State], Message: e.State.String(),
 			ErrorMessage: e.Error, TaskName: t.Readable, RetryCount: max(0, e.Attempt-1), Attempt: e.Attempt}
 		if isUUID(e.Worker) {
 			ev.WorkerID = e.Worker
 		}
+		if ev.Type == "QUEUED" && e.Error != "" {
+			ev.Type = "FAILED"
+			events = append(events, ev)
+			ev.Type, ev.ErrorMessage = "RETRYING", ""
+		}
 		events = append(events, ev)
+	}
+	for i := range events {
+		events[i].ID = int64(i + 1)
 	}
 	return events
 }

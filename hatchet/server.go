@@ -151,6 +151,7 @@ func (s *Server) end() {
 	s.stop()
 	for _, w := range s.allWorkers() {
 		w.lose("the server ends")
+		w.release(func(*execution) bool { return true })
 	}
 }
 

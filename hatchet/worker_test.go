@@ -124,6 +124,30 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// The events of a run say that an attempt has failed, and that another follows.
+func TestEventsOfRun(t *testing.T) {
+	g := serve(t, hatchet.Options{})
+	k := g.dial(g.token)
+	must[*wire.PutWorkflowResponse](t)(k.PutWorkflow(t.Context(), &wire.PutWorkflowRequest{Name: "job", Tasks: []*wire.TaskDefinition{
+		{ReadableId: "job", Action: "job:job", Retries: 1}}}))
+	w := k.work(t, "job")
+	run := k.trigger(t, "job", "{}")
+	for range 2 {
+		w.report(w.start(), wire.StepEventType_STEP_EVENT_FAILED, "broken")
+	}
+	var details struct {
+		TaskEvents []struct{ EventType, ErrorMessage string }
+	}
+	g.rest("GET", "/api/v1/stable/workflow-runs/"+run, g.token, "", 200, &details)
+	got := ""
+	for _, e := range details.TaskEvents {
+		got += e.EventType + " " + e.ErrorMessage + ";"
+	}
+	if got != "QUEUED ;STARTED ;FAILED broken;RETRYING ;STARTED ;FAILED broken;" {
+		t.Errorf("events: %s", got)
+	}
+}
+
 // A run that its worker cancels, alone or in a batch, is canceled.
 func TestWorkerCancels(t *testing.T) {
 	g := serve(t, hatchet.Options{})
