@@ -46,7 +46,8 @@ func WithQueues(names ...string) WorkerOption {
 	})
 }
 
-// WithName sets the worker's name. The default is host name and process ID.
+// WithName sets the worker's name. The default is host name and process ID, with a number of the process's second and later
+// workers. Workers that share a name are paused together, and runs that are routed to it go to any of them.
 func WithName(name string) WorkerOption {
 	return workerOption(func(c *workerConfig) error {
 		c.name = name

@@ -65,6 +65,28 @@ func TestListWorkers(t *testing.T) {
 	})
 }
 
+// Two workers of one process that were given no name have different ones, so each has its own runs, and a pause is of one.
+func TestWorkersHaveTheirOwnNames(t *testing.T) {
+	in(t, func(t *testing.T, c *stint.Client) {
+		task := stint.NewTask(c, "t", workerName)
+		working(t, c, stint.WithSlots(1))
+		working(t, c, stint.WithSlots(1))
+		synctest.Wait()
+		all := must[[]stint.WorkerInfo](t)(c.ListWorkers(t.Context()))
+		if len(all) != 2 || all[0].Name == all[1].Name {
+			t.Fatalf("%+v", all)
+		}
+		if err := c.PauseWorker(t.Context(), all[0].Name); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			if on := runTask(t, task, 0); on != all[1].Name {
+				t.Errorf("ran on %s, while only %s works", on, all[1].Name)
+			}
+		}
+	})
+}
+
 // WithSlotCost: runs take as many slots as they cost, also when they go on after a wait;
 // what does not fit is not overtaken, and what never fits holds up nothing.
 func TestSlotCost(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/stint-dev/stint/internal/program"
@@ -90,8 +91,7 @@ func (c *Client) NewWorker(opts ...WorkerOption) (*Worker, error) {
 		return nil, err
 	}
 	if cfg.name == "" {
-		host, _ := os.Hostname()
-		cfg.name = fmt.Sprintf("%s-%d", host, os.Getpid())
+		cfg.name = newWorkerName()
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -105,6 +105,19 @@ func (c *Client) NewWorker(opts ...WorkerOption) (*Worker, error) {
 	}
 	w.ctx, w.stop = context.WithCancel(context.Background())
 	return w, nil
+}
+
+// namedWorkers is how many workers of the process have the name that newWorkerName gives.
+var namedWorkers atomic.Int64
+
+// newWorkerName returns a name that no other worker of the process has.
+func newWorkerName() string {
+	host, _ := os.Hostname()
+	name := fmt.Sprintf("%s-%d", host, os.Getpid())
+	if n := namedWorkers.Add(1); n > 1 {
+		name += fmt.Sprintf("-%d", n)
+	}
+	return name
 }
 
 // Run executes runs until ctx is done or the client is closed, then drains: it starts nothing
