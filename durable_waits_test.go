@@ -2,6 +2,7 @@ package stint_test
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -96,6 +97,50 @@ func TestWaitsForForeignRunAreShown(t *testing.T) {
 			if _, err := c.GetRun(t.Context(), r.ID); err != nil {
 				t.Errorf("%s: %v", r.Task, err)
 			}
+		}
+	})
+}
+
+// A run whose handler waits is in its first attempt, whether it goes on, fails later or is canceled; what says why a run has no
+// output never says of one that started that it did not.
+func TestAttemptOfWaiting(t *testing.T) {
+	in(t, func(t *testing.T, c *stint.Client) {
+		sleeps := stint.NewTask(c, "sleeps", func(ctx context.Context, n int) (int, error) {
+			if err := stint.Sleep(ctx, time.Hour); err != nil {
+				return 0, err
+			}
+			return n, nil
+		})
+		w := stint.NewWorkflow[int](c, "flow")
+		stint.AddTask(w, "breaks", func(context.Context, int) (int, error) { return 0, stint.NonRetryable(errors.New("no such file")) })
+		working(t, c)
+		run, canceled := enqueue(t, sleeps, 1), enqueue(t, sleeps, 2)
+		time.Sleep(time.Minute)
+		for _, r := range []*stint.Run[int]{run, canceled} {
+			if info := infoOf(t, r); info.State != stint.StateWaiting || info.Attempt != 1 {
+				t.Errorf("while it waits: %v, attempt %d", info.State, info.Attempt)
+			}
+		}
+		if err := canceled.Cancel(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := canceled.Wait(t.Context()); err == nil || strings.Contains(err.Error(), "did not start") {
+			t.Errorf("canceled while it waited: %v", err)
+		}
+		output(t, run)
+		if info := infoOf(t, run); info.Attempt != 1 {
+			t.Errorf("at its end: attempt %d", info.Attempt)
+		}
+		_, err := w.Run(t.Context(), 1)
+		if err == nil || strings.Contains(err.Error(), "did not start") || !strings.Contains(err.Error(), "no such file") {
+			t.Errorf("a workflow that failed: %v", err)
+		}
+		early := enqueue(t, sleeps, 3, stint.WithDelay(time.Hour)) // control
+		if err := early.Cancel(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := early.Wait(t.Context()); err == nil || !strings.Contains(err.Error(), "did not start") {
+			t.Errorf("canceled before its time: %v", err)
 		}
 	})
 }

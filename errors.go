@@ -67,11 +67,14 @@ var (
 type TaskError struct {
 	Task    string
 	RunID   string
-	Attempt int // the attempt that failed, from 1; 0 if none started
+	Attempt int // the attempt that failed, from 1; 0 if none started, and of a workflow's run
 	Err     error
 }
 
 func (e *TaskError) Error() string {
+	if w, ok := e.Err.(*WorkflowError); ok {
+		return fmt.Sprintf("stint: %v (run %s)", w, e.RunID)
+	}
 	if e.Attempt == 0 {
 		return fmt.Sprintf("stint: task %q did not start (run %s): %v", e.Task, e.RunID, e.Err)
 	}

@@ -275,7 +275,7 @@ func endError(run *store.Run, cause error) *TaskError {
 	if cause == nil || run.State != store.Failed {
 		cause = endCause(run.State, run.Error)
 	}
-	return &TaskError{Task: run.Task, RunID: run.ID.String(), Attempt: run.Attempt, Err: cause}
+	return &TaskError{Task: run.Task, RunID: run.ID.String(), Attempt: begun(run), Err: cause}
 }
 
 // endCause returns a stored error as one for errors.Is.
@@ -440,7 +440,7 @@ type TimelineEntry struct {
 func runInfo(r *store.Run) RunInfo {
 	f := decodeFailure(r.Error)
 	info := RunInfo{
-		ID: r.ID.String(), Task: r.Task, Queue: r.Queue, State: r.State, Attempt: r.Attempt, Priority: int(r.Priority),
+		ID: r.ID.String(), Task: r.Task, Queue: r.Queue, State: r.State, Attempt: begun(r), Priority: int(r.Priority),
 		Input: jsonx.Embed(r.Input), Output: jsonx.Embed(r.Output), Error: f.Message, Stack: f.Stack, Metadata: decodeMetadata(r.Metadata),
 		Created: r.Created, Scheduled: r.Due, Started: r.Started, Finished: r.Ended,
 		ParentID: idString(r.Parent), RootID: idString(r.Root), Worker: r.Worker, WorkerID: r.Worker, Key: r.Key, Workflow: r.Workflow,
@@ -462,6 +462,17 @@ func runInfo(r *store.Run) RunInfo {
 	}
 	info.Timeline = timeline(r, f.Message)
 	return info
+}
+
+// begun returns the last attempt that started. The stored count is without the one of a handler that waits.
+func begun(r *store.Run) int {
+	switch {
+	case r.Executions == 0:
+		return r.Attempt
+	case r.State == store.Waiting:
+		return r.Attempt + 1
+	}
+	return max(r.Attempt, 1)
 }
 
 func timeline(r *store.Run, failure string) []TimelineEntry {
