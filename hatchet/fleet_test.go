@@ -30,6 +30,7 @@ type fleet struct {
 	token   string
 	reports atomic.Int64
 	failed  atomic.Bool // the server is, or was, killed
+	rough   bool        // calls may fail with Internal, because a message was cut
 
 	mu       sync.Mutex
 	began    map[string]int             // by run: how often a worker was told to start it
@@ -92,11 +93,24 @@ func (f *fleet) again(what string, do func() error) {
 			return
 		}
 		switch status.Code(err) {
-		case codes.NotFound, codes.InvalidArgument, codes.Unauthenticated, codes.Internal, codes.Unimplemented:
+		case codes.Internal:
+			if f.rough {
+				continue
+			}
+			fallthrough
+		case codes.NotFound, codes.InvalidArgument, codes.Unauthenticated, codes.Unimplemented:
 			f.t.Errorf("%s: %v", what, err)
 			return
 		}
 	}
+}
+
+// lost returns the error of a stream: that it has ended is one too.
+func lost(err error) error {
+	if errors.Is(err, io.EOF) {
+		return status.Error(codes.Unavailable, "the stream has ended")
+	}
+	return err
 }
 
 // A steadyWorker is a worker of a fleet.
@@ -105,13 +119,21 @@ type steadyWorker struct {
 	k   *sdk
 	id  string
 	run func(w *steadyWorker, a *wire.AssignedAction)
+
+	durable *durableClient
 }
 
 // work registers a worker that calls run, on goroutines of their own, for what it shall start.
 func (f *fleet) work(r *wire.RegisterRequest, run func(*steadyWorker, *wire.AssignedAction)) *steadyWorker {
 	f.t.Helper()
 	k := f.dial()
-	w := &steadyWorker{f: f, k: k, id: must[*wire.RegisterResponse](f.t)(k.Register(f.ctx, r)).WorkerId, run: run}
+	w := &steadyWorker{f: f, k: k, run: run}
+	f.again("to register", func() error {
+		resp, err := k.Register(f.ctx, r)
+		w.id = resp.GetWorkerId()
+		return err
+	})
+	w.durable = w.newDurableClient()
 	f.wg.Go(func() { f.again("an action stream", w.listen) })
 	f.wg.Go(w.beat)
 	return w
@@ -125,11 +147,8 @@ func (w *steadyWorker) listen() error {
 	}
 	for {
 		a, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return status.Error(codes.Unavailable, "the stream has ended")
-		}
 		if err != nil {
-			return err
+			return lost(err)
 		}
 		if a.ActionType == wire.ActionType_ACTION_START_TASK {
 			w.f.note(func() {
@@ -205,13 +224,13 @@ func (f *fleet) awaitResults(k *sdk, runs []string) {
 		}
 		for r := range missing {
 			if err := stream.Send(&wire.SubscribeToWorkflowRunsRequest{WorkflowRunId: r}); err != nil {
-				return status.Error(codes.Unavailable, err.Error())
+				return lost(err)
 			}
 		}
 		for len(missing) > 0 {
 			e, err := stream.Recv()
 			if err != nil {
-				return status.Error(codes.Unavailable, err.Error())
+				return lost(err)
 			}
 			delete(missing, e.WorkflowRunId)
 			f.note(func() {
@@ -236,7 +255,7 @@ func (f *fleet) awaitEvents(k *sdk, run string) {
 		for {
 			e, err := stream.Recv()
 			if err != nil {
-				return err
+				return lost(err)
 			}
 			if e.Hangup {
 				if e.EventType != wire.ResourceEventType_RESOURCE_EVENT_COMPLETED {

@@ -8,7 +8,6 @@ import (
 	"syscall"
 	"testing"
 
-	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/stint-dev/stint"
@@ -51,14 +50,6 @@ func TestServerKilled(t *testing.T) {
 	k.stop()
 	k.wg.Wait()
 	p.end(syscall.SIGTERM)
-	t.Logf("%d of %d runs were acknowledged before, %d began again", len(k.acked), len(all), func() (n int) {
-		for _, b := range k.began {
-			if b > 1 {
-				n++
-			}
-		}
-		return n
-	}())
 	k.check(must[*stint.Client](t)(d.open(context.Background())), all)
 }
 
@@ -114,7 +105,7 @@ func (k *killing) begin() (runs, durables []string) {
 func (k *killing) execute(w *steadyWorker, a *wire.AssignedAction) {
 	w.report(a, wire.StepEventType_STEP_EVENT_STARTED, "")
 	if a.ActionId == "long:long" {
-		k.executeDurable(w, a)
+		w.durable.runDurable(a, func() { k.note(func() { k.waits[a.TaskRunExternalId] = true }) })
 		return
 	}
 	var in struct{ Input struct{ I int } }
@@ -130,51 +121,6 @@ func (k *killing) execute(w *steadyWorker, a *wire.AssignedAction) {
 		w.complete(a, map[string]any{})
 	case <-k.ctx.Done():
 	}
-}
-
-// executeDurable completes a memo and waits for an event. If the stream breaks, the next invocation goes on.
-func (k *killing) executeDurable(w *steadyWorker, a *wire.AssignedAction) {
-	var stream grpc.BidiStreamingClient[wire.DurableRequest, wire.DurableResponse]
-	ask := func(r *wire.DurableRequest) (answer *wire.DurableResponse, ok bool) {
-		if err := stream.Send(r); err != nil {
-			return nil, false
-		}
-		answer, err := stream.Recv()
-		return answer, err == nil
-	}
-	run, invocation := a.TaskRunExternalId, a.GetDurableTaskInvocationCount()
-	var err error
-	if stream, err = w.k.DurableTask(k.ctx); err != nil {
-		return
-	}
-	if _, ok := ask(&wire.DurableRequest{Message: &wire.DurableRequest_RegisterWorker{RegisterWorker: &wire.DurableWorker{WorkerId: w.id}}}); !ok {
-		return
-	}
-	answer, ok := ask(&wire.DurableRequest{Message: &wire.DurableRequest_Memo{Memo: &wire.DurableMemo{InvocationCount: invocation,
-		DurableTaskExternalId: run, Key: []byte("memo")}}})
-	if !ok {
-		return
-	}
-	if memo := answer.GetMemoAck(); !memo.GetMemoAlreadyExisted() {
-		if stream.Send(&wire.DurableRequest{Message: &wire.DurableRequest_CompleteMemo{CompleteMemo: &wire.DurableCompleteMemo{
-			Ref: memo.GetRef(), Payload: fmt.Appendf(nil, `"memo of %d"`, invocation)}}}) != nil {
-			return
-		}
-	}
-	answer, ok = ask(&wire.DurableRequest{Message: &wire.DurableRequest_WaitFor{WaitFor: &wire.DurableWaitFor{InvocationCount: invocation,
-		DurableTaskExternalId: run, WaitForConditions: &wire.DurableConditions{UserEventConditions: []*wire.EventCondition{
-			{Base: &wire.BaseCondition{ReadableDataKey: "came", OrGroupId: "1"}, UserEventKey: "go-" + run}}}}}})
-	if !ok {
-		return
-	}
-	if answer.GetWaitForAck() == nil {
-		k.t.Errorf("a wait was answered with %v", answer)
-	}
-	k.note(func() { k.waits[run] = true })
-	if answer, err = stream.Recv(); err != nil {
-		return
-	}
-	w.complete(a, map[string]any{"came": string(answer.GetEntryCompleted().GetPayload())})
 }
 
 // publish publishes the events that durable runs wait for.
