@@ -261,8 +261,12 @@ func conditionText(c *store.Condition) string {
 		return list(c.All, " and ")
 	case c.Event != nil:
 		what := fmt.Sprintf("event %q", c.Event.Key)
-		if c.Event.Field != "" {
-			what += fmt.Sprintf(" with %s = %s", c.Event.Field, c.Event.Value)
+		scope, field, value := c.Event.Parts()
+		if scope != "" {
+			what += fmt.Sprintf(" of scope %q", scope)
+		}
+		if field != "" {
+			what += fmt.Sprintf(" with %s = %s", field, value)
 		}
 		if c.Event.Filter != "" {
 			what += " where " + c.Event.Filter

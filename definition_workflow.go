@@ -35,9 +35,11 @@ type ConditionSpec struct {
 
 // An EventSpec is what UserEvent says, as data.
 type EventSpec struct {
-	Key     string `json:"key"`
-	Filter  string `json:"filter,omitempty"`   // as WithFilter
-	FromNow bool   `json:"from_now,omitempty"` // as FromNow
+	Key     string    `json:"key"`
+	Filter  string    `json:"filter,omitempty"`   // as WithFilter
+	Scope   string    `json:"scope,omitempty"`    // as WithScope
+	FromNow bool      `json:"from_now,omitempty"` // as FromNow
+	Since   time.Time `json:"since,omitzero"`     // as PublishedSince
 }
 
 // A ParentSpec is what ParentOutput says, as data. Output is an expression that is true or false, over
@@ -217,8 +219,14 @@ func (s *ConditionSpec) condition(t *TaskSpec, nodes map[string]*node) (Conditio
 		if s.Event.Filter != "" {
 			opts = append(opts, WithFilter(s.Event.Filter))
 		}
+		if s.Event.Scope != "" {
+			opts = append(opts, WithScope(s.Event.Scope))
+		}
 		if s.Event.FromNow {
 			opts = append(opts, FromNow())
+		}
+		if !s.Event.Since.IsZero() {
+			opts = append(opts, PublishedSince(s.Event.Since))
 		}
 		if c = UserEvent(s.Event.Key, opts...); c.err != nil {
 			c.err = fmt.Errorf("event: %w", c.err)

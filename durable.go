@@ -311,6 +311,9 @@ func WaitForEvent[T any](ctx context.Context, key string, opts ...WaitOption) (T
 			return out, errorf("stint: wait for event %q: %w", key, err)
 		}
 	}
+	if w.Match, err = w.match(); err != nil {
+		return out, errorf("stint: wait for event %q: %w", key, err)
+	}
 	e, err := sc.awaitEvent(ctx, key, &w)
 	if err == nil {
 		sc.decodeEntry(&e, &out)

@@ -150,8 +150,8 @@ func (c *Condition) wait(opts []WaitOption) (w conditionWait, err error) {
 			return w, err
 		}
 	}
-	if cfg.Field != "" || cfg.Filter != "" {
-		return w, errors.New("WithMatch and WithFilter are for one event: give them to UserEvent")
+	if cfg.Field != "" || cfg.Filter != "" || cfg.scope != "" || cfg.Since != 0 {
+		return w, errors.New("WithMatch, WithFilter, WithScope and PublishedSince are for one event: give them to UserEvent")
 	}
 	if c.err != nil {
 		return w, c.err
@@ -170,7 +170,7 @@ func (c *Condition) wait(opts []WaitOption) (w conditionWait, err error) {
 	for _, l := range leaves {
 		if l.Event != nil {
 			e := *l.Event
-			e.FromNow = e.FromNow || cfg.FromNow
+			e.FromNow = e.FromNow || cfg.FromNow && e.Since == 0
 			l.Event = &e
 		}
 	}

@@ -172,12 +172,26 @@ type eventOption func(*eventConfig) error
 
 func (o eventOption) applyEvent(c *eventConfig) error { return o(c) }
 
-// WithScope sets the event's scope, which selects the filters that apply. See TriggerFilter.
-func WithScope(scope string) EventOption {
-	return eventOption(func(c *eventConfig) error {
-		c.scope = scope
-		return check.Name("scope", scope)
-	})
+// WithScope sets the event's scope, which selects the filters that apply. See TriggerFilter. As
+// an option of a wait, it counts only events with that scope.
+func WithScope(scope string) ScopeOption { return scopeOption(scope) }
+
+// A ScopeOption is an option of events and waits.
+type ScopeOption interface {
+	EventOption
+	WaitOption
+}
+
+type scopeOption string
+
+func (o scopeOption) applyEvent(c *eventConfig) error {
+	c.scope = string(o)
+	return check.Name("scope", string(o))
+}
+
+func (o scopeOption) applyWait(c *waitConfig) error {
+	c.scope = string(o)
+	return check.Name("scope", string(o))
 }
 
 // WithDeliveryID stores an event once: while an event with that ID is kept, publishing another

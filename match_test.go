@@ -114,3 +114,95 @@ func TestMatchOfNoJSON(t *testing.T) {
 		}
 	})
 }
+
+// A wait with a scope takes only events that have it, by what WithMatch asks for too; one that looks back also takes
+// events from before its run, the first of them, and each once.
+func TestScopeAndLookBack(t *testing.T) {
+	in(t, func(t *testing.T, c *stint.Client) {
+		start := time.Now()
+		scoped := stint.WithScope("ann")
+		wait := stint.NewTask(c, "wait", func(ctx context.Context, way int) (string, error) {
+			switch way {
+			case 0:
+				return stint.WaitForEvent[string](ctx, "e", scoped)
+			case 1:
+				v, err := stint.WaitForEvent[map[string]int](ctx, "e", scoped, stint.WithMatch("n", 7))
+				return fmt.Sprint(v["n"]), err
+			}
+			var all string
+			for range 2 {
+				fired, err := stint.WaitFor(ctx, stint.UserEvent("e", scoped, stint.PublishedSince(start.Add(time.Second))))
+				if err != nil {
+					return "", err
+				}
+				all += string(fired["e"])
+			}
+			return all, nil
+		})
+		w := stint.NewWorkflow[int](c, "flow")
+		a := stint.AddTask(w, "a", func(context.Context, int) (int, error) { return 1, nil },
+			stint.WithWaitFor(stint.UserEvent("e", scoped, stint.PublishedSince(start.Add(time.Second)))))
+		stint.AddTask(w, "b", func(context.Context, int) (int, error) { return 1, nil }, stint.WithParents(a),
+			stint.WithSkipIf(stint.UserEvent("skip", scoped)))
+		working(t, c)
+		send := func(key string, payload any, scope string) {
+			t.Helper()
+			var opts []stint.EventOption
+			if scope != "" {
+				opts = append(opts, stint.WithScope(scope))
+			}
+			publish(t, c, key, payload, opts...)
+			time.Sleep(time.Second)
+		}
+		send("e", "too old", "ann")
+		send("e", "first", "ann")
+		send("e", "of bob", "bob")
+		both, flow := enqueue(t, wait, 2), enqueue(t, w, 0)
+		output(t, flow)
+		plain, matched := enqueue(t, wait, 0), enqueue(t, wait, 1)
+		for _, scope := range []string{"", "bob"} {
+			send("e", map[string]int{"n": 7}, scope)
+			send("e", "none", scope)
+		}
+		synctest.Wait()
+		for _, r := range []*stint.Run[string]{both, plain, matched} {
+			if info := infoOf(t, r); info.State != stint.StateWaiting {
+				t.Errorf("run %s is %v: want it to wait for its scope", r.ID(), info.State)
+			}
+		}
+		if why := infoOf(t, plain).Blocked; !strings.Contains(why, `event "e" of scope "ann"`) {
+			t.Errorf("it waits for %q", why)
+		}
+		send("e", "second", "ann")
+		send("e", map[string]int{"n": 7}, "ann")
+		if got := output(t, both); got != `"first""second"` {
+			t.Errorf("looked back to %s", got)
+		}
+		if got := output(t, plain); got != "second" {
+			t.Errorf("waited for %s", got)
+		}
+		if got := output(t, matched); got != "7" {
+			t.Errorf("matched %s", got)
+		}
+	})
+}
+
+// Options of waits that exclude each other, and those that are for one event.
+func TestLookBackRefused(t *testing.T) {
+	for what, cond := range map[string]stint.Condition{
+		"FromNow and PublishedSince": stint.UserEvent("e", stint.FromNow(), stint.PublishedSince(time.Now())),
+		"want a time after 1970":     stint.UserEvent("e", stint.PublishedSince(time.Time{})),
+		"empty scope":                stint.UserEvent("e", stint.WithScope("")),
+		"cannot begin with U+0001":   stint.UserEvent("e", stint.WithMatch("\x01f", 1)),
+	} {
+		func() {
+			defer func() {
+				if p := recover(); p == nil || !strings.Contains(fmt.Sprint(p), what) {
+					t.Errorf("want a panic with %q: %v", what, p)
+				}
+			}()
+			stint.AddTask(stint.NewWorkflow[int](stinttest.New(t), "w"), "a", func(context.Context, int) (int, error) { return 0, nil },
+				stint.WithWaitFor(cond))
+		}()
+	}
+}

@@ -1,6 +1,7 @@
 package stint
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -45,7 +46,8 @@ func SleepFor(d time.Duration) Condition {
 }
 
 // UserEvent is true once an event with the key, and with what WithMatch and WithFilter ask
-// for, was published since the workflow's run was enqueued.
+// for, was published since the workflow's run was enqueued. See also WithScope, FromNow and
+// PublishedSince.
 func UserEvent(key string, opts ...WaitOption) Condition {
 	w := waitConfig{Match: store.Match{Key: key}}
 	err := check.Name("event key", key)
@@ -57,7 +59,19 @@ func UserEvent(key string, opts ...WaitOption) Condition {
 	if err == nil && w.timeout > 0 {
 		err = errors.New("WithWaitTimeout is for WaitForEvent: join a SleepFor with AnyOf")
 	}
-	return Condition{event: &w.Match, err: err}
+	m, merr := w.match()
+	return Condition{event: &m, err: cmp.Or(err, merr)}
+}
+
+// match returns what the options ask of events.
+func (c *waitConfig) match() (store.Match, error) {
+	if c.FromNow && c.Since != 0 {
+		return c.Match, errors.New("FromNow and PublishedSince: want one of them")
+	}
+	if c.scope != "" {
+		return c.Match.WithScope(c.scope), nil
+	}
+	return c.Match, nil
 }
 
 // FromNow counts only events that are published after the wait has begun: of a workflow's
@@ -66,11 +80,23 @@ func FromNow() WaitOption {
 	return waitOption(func(c *waitConfig) error { c.FromNow = true; return nil })
 }
 
+// PublishedSince counts events that were published at t or later, also before the run was
+// enqueued. A run receives each event once; of several it receives the first.
+func PublishedSince(t time.Time) WaitOption {
+	return waitOption(func(c *waitConfig) error {
+		if c.Since = t.UnixMilli(); c.Since <= 0 {
+			return fmt.Errorf("PublishedSince(%v): want a time after 1970", t)
+		}
+		return nil
+	})
+}
+
 // A WaitOption narrows which events count, or how long WaitForEvent waits.
 type WaitOption interface{ applyWait(*waitConfig) error }
 
 type waitConfig struct {
 	store.Match
+	scope   string
 	timeout time.Duration
 }
 
@@ -108,6 +134,9 @@ func WithMatch(field string, value any) WaitOption {
 		m.Value, _ = jsonx.Canonical(b)
 		if err := check.Name("field", field); err != nil {
 			return err
+		}
+		if store.IsScoped(field) {
+			return fmt.Errorf("WithMatch(%q): a field cannot begin with U+0001", field)
 		}
 		return check.Size(fmt.Sprintf("WithMatch(%q): a value", field), len(m.Value), check.MaxMatch)
 	})

@@ -84,7 +84,7 @@ func (e *execution) firstEvent(ctx context.Context, m *store.Match) (at time.Tim
 		}
 		for i := range events { // newest first
 			ev := &events[i]
-			if bytes.Compare(ev.ID[:], since[:]) <= 0 {
+			if m.Since != 0 && ev.At.UnixMilli() < m.Since || m.Since == 0 && bytes.Compare(ev.ID[:], since[:]) <= 0 {
 				return at, payload, nil
 			}
 			if ok, err := m.Matches(&ev.NewEvent); err != nil {

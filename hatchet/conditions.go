@@ -28,10 +28,10 @@ func addConditions(t *stint.TaskSpec, d *wire.TaskDefinition) error {
 		add(c.Base, stint.ConditionSpec{Sleep: stint.Duration(max(sleep, 1))})
 	}
 	for _, c := range d.Conditions.GetUserEventConditions() {
-		if c.EventScope != nil || c.ConsiderEventsSince != nil {
-			return unimplemented("task " + d.ReadableId + ": a scope of a condition's event, and events of before, are for durable tasks")
+		event := &stint.EventSpec{Key: c.UserEventKey, Filter: c.GetBase().GetExpression(), Scope: c.GetEventScope(), FromNow: true}
+		if c.ConsiderEventsSince != nil {
+			event.FromNow, event.Since = false, c.ConsiderEventsSince.AsTime()
 		}
-		event := &stint.EventSpec{Key: c.UserEventKey, Filter: c.GetBase().GetExpression(), FromNow: true}
 		add(c.Base, stint.ConditionSpec{Event: event})
 	}
 	for action, g := range groups {

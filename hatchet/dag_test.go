@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"maps"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/hatchet"
@@ -239,4 +241,36 @@ func TestTaskBecomesWorkflow(t *testing.T) {
 	if g.rest("GET", "/api/v1/stable/workflow-runs/"+run, g.token, "", 200, &d); len(d.Shape) != 2 {
 		t.Errorf("REST: %+v", d)
 	}
+}
+
+// A condition's event has the scope that it asks for; with a time, it may be older than the run.
+func TestConditionScope(t *testing.T) {
+	g := serve(t, hatchet.Options{})
+	k := g.dial(g.token)
+	queue := func(key string) *wire.BaseCondition {
+		return &wire.BaseCondition{Action: wire.ConditionAction_CONDITION_QUEUE, ReadableDataKey: key}
+	}
+	push := func(key, payload, scope string) {
+		t.Helper()
+		must[*wire.Event](t)(k.Push(t.Context(), &wire.PushEventRequest{Key: key, Payload: payload, Scope: &scope}))
+	}
+	since := timestamppb.New(time.Now().Add(-time.Minute))
+	push("before", `{"n":1}`, "bob")
+	push("before", `{"n":2}`, "ann")
+	w := k.workFlow(t, &wire.PutWorkflowRequest{Tasks: []*wire.TaskDefinition{job("wait", &wire.TaskConditions{
+		UserEventConditions: []*wire.EventCondition{
+			{Base: queue("had"), UserEventKey: "before", EventScope: proto.String("ann"), ConsiderEventsSince: since},
+			{Base: queue("got"), UserEventKey: "after", EventScope: proto.String("ann")},
+		}})}})
+	run := k.trigger(t, "flow", "{}")
+	push("after", `{"n":3}`, "bob")
+	if info := must[*stint.RunInfo](t)(g.c.GetRun(t.Context(), run)); info.Tasks[0].State != stint.StateWaiting {
+		t.Fatalf("the task is %v", info.Tasks[0].State)
+	}
+	push("after", `{"n":4}`, "ann")
+	a := w.startOf("wait", run)
+	if p := payloadOf(t, a); p.Triggers["had"]["n"] != 2.0 || p.Triggers["got"]["n"] != 4.0 {
+		t.Errorf("triggers: %s", a.ActionPayload)
+	}
+	w.complete(a, "{}")
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/stint-dev/stint/internal/jsonx"
@@ -97,6 +98,49 @@ type Match struct {
 	Filter string `json:"filter,omitempty"`
 	// FromNow: only events that come after the wait has begun.
 	FromNow bool `json:"from_now,omitempty"`
+	// Since, if not 0, counts events from that time on, in milliseconds, instead of those since the run was enqueued.
+	Since int64 `json:"since,omitempty"`
+}
+
+// scopeMark begins the Field of a Match that asks for a scope, and separates the scope from the rest of its Value: so an
+// index by field and value finds both. No value has it, as it is JSON, and WithMatch takes no field that begins with it.
+const scopeMark = "\x01"
+
+// WithScope returns a Match that selects, of the events that m selects, those with a scope.
+func (m Match) WithScope(scope string) Match {
+	_, field, value := m.Parts()
+	m.Field, m.Value = scopeMark+field, scope+scopeMark+value
+	return m
+}
+
+// IsScoped reports whether a field's name is the form of a field with a scope.
+func IsScoped(field string) bool { return strings.HasPrefix(field, scopeMark) }
+
+// Parts returns the scope that m asks for, or "", and the field of the payload with its value.
+func (m *Match) Parts() (scope, field, value string) {
+	field, scoped := strings.CutPrefix(m.Field, scopeMark)
+	if !scoped {
+		return "", m.Field, m.Value
+	}
+	i := max(strings.LastIndex(m.Value, scopeMark), 0) // a scope may have it
+	return m.Value[:i], field, strings.TrimPrefix(m.Value[i:], scopeMark)
+}
+
+// ValueOf returns what an event has in the field of a Match; "": it matches none with that field.
+func (e *NewEvent) ValueOf(field string) string {
+	name, scoped := strings.CutPrefix(field, scopeMark)
+	switch {
+	case !scoped:
+		return FieldOf(e.Payload, field)
+	case e.Scope == "":
+		return ""
+	case name == "":
+		return e.Scope + scopeMark
+	}
+	if v := FieldOf(e.Payload, name); v != "" {
+		return e.Scope + scopeMark + v
+	}
+	return ""
 }
 
 // A TestRef refers to a predicate on a parent's output.
@@ -271,7 +315,7 @@ func (g *Graph) Joins(place int) int {
 
 // Matches reports whether m selects an event that has m's key. The error is the filter's.
 func (m *Match) Matches(e *NewEvent) (bool, error) {
-	if m.Field != "" && FieldOf(e.Payload, m.Field) != m.Value {
+	if m.Field != "" && e.ValueOf(m.Field) != m.Value {
 		return false, nil
 	}
 	return m.Passes(e)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/reading"
 )
 
 // A waitRow is an event that a workflow's task waits for.
@@ -141,7 +142,7 @@ func (u *unit) hasHad(run, event int64) bool {
 
 // Event implements entries.Rows.
 func (u entryRows) Event(run, from int64, m store.Match) (int64, []byte, error) {
-	return u.eventFor(run, max(run, from), &m, true)
+	return u.eventFor(run, max(reading.FirstKey(run, &m), from), &m, true)
 }
 
 // An eventRun says that an event has started or woken a run.

@@ -10,6 +10,7 @@ import (
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/keys"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
+	"github.com/stint-dev/stint/store/internal/reading"
 	"github.com/stint-dev/stint/store/internal/workflow"
 )
 
@@ -243,7 +244,7 @@ func (u workflowRows) End(run int64, to store.State, now int64, reason []byte) (
 
 // EventSince implements workflow.Rows.
 func (u workflowRows) EventSince(run int64, m *store.Match) (time.Time, error) {
-	id, _, err := u.eventFor(run, run+1, m, false)
+	id, _, err := u.eventFor(run, reading.FirstKey(run, m), m, false)
 	if id == 0 || err != nil {
 		return time.Time{}, err
 	}

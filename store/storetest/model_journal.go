@@ -68,11 +68,19 @@ func (m *Model) call(now time.Time, c *store.Call) (store.Entry, bool) {
 	return e.Entry, false
 }
 
+// counts reports whether an event is not too old for a match of a run.
+func (m *Model) counts(e *modelEvent, run store.ID, match *store.Match) bool {
+	if match.Since != 0 {
+		return e.at.UnixMilli() >= match.Since
+	}
+	return slices.Compare(e.id[:], run[:]) > 0
+}
+
 // lookBack completes an entry with the first event that is there already.
 func (m *Model) lookBack(r *modelRun, e *modelEntry) {
 	for _, ev := range m.events {
 		had := slices.ContainsFunc(r.journal, func(j modelEntry) bool { return j.event == ev.id })
-		if !e.Match.FromNow && !had && ev.Key == e.Name && slices.Compare(ev.id[:], r.ID[:]) > 0 && matches(&e.Match, ev.NewEvent) {
+		if !e.Match.FromNow && !had && ev.Key == e.Name && m.counts(&ev, r.ID, &e.Match) && matches(&e.Match, ev.NewEvent) {
 			e.Done, e.Value, e.event = true, ev.Payload, ev.id
 			m.woke(ev.id, r.ID)
 			return

@@ -136,7 +136,7 @@ func (f modelWorkflow) truth(r *modelRun, leaf int, c *store.Condition) (truth w
 			return workflow.Truth{Since: at}
 		}
 		for _, e := range f.m.events {
-			if e.Key == c.Event.Key && slices.Compare(e.id[:], f.r.ID[:]) > 0 && matches(c.Event, e.NewEvent) {
+			if e.Key == c.Event.Key && f.m.counts(&e, f.r.ID, c.Event) && matches(c.Event, e.NewEvent) {
 				return workflow.Truth{Since: e.at}
 			}
 		}

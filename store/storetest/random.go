@@ -143,7 +143,11 @@ func (p *pair) workflow(rt *rapid.T) {
 			}
 		case 2:
 			t.SkipIf = &store.Condition{Sleep: time.Duration(1+n(2))*time.Second + p.jitter()}
-			t.WaitFor = &store.Condition{Event: &store.Match{Key: "e"}}
+			m := store.Match{Key: "e", Since: int64(n(2))}
+			if n(2) == 0 {
+				m = m.WithScope("s")
+			}
+			t.WaitFor = &store.Condition{Event: &m}
 		case 3:
 			t.StartIn = 20*time.Second + p.jitter()
 		}
@@ -187,9 +191,9 @@ func (p *pair) call(rt *rapid.T) {
 		e.Kind, e.Name, e.Done, e.Value = store.EntryWait, "w", false, randomWait(e.Seq, time.Now().Add(time.Minute+p.jitter()))
 	case e.Seq > 2: // an address has one kind of call
 		e.Kind, e.Name, e.Done, e.Value = store.EntryEvent, "e", false, nil
-		e.Match = store.Match{Key: "e", Field: "n", Value: "0"}
+		e.Match = store.Match{Key: "e", Field: "n", Value: "0"}.WithScope("s")
 		if e.Seq == 4 {
-			e.Match = store.Match{Key: "e", Filter: `"n":1`}
+			e.Match = store.Match{Key: "e", Filter: `"n":1`, Since: 1}
 		}
 	case begins:
 		e.Done, e.Value, e.Attempts = false, nil, 1

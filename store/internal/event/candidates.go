@@ -34,7 +34,7 @@ func (c *Candidates) of(r Rows, kind Kind, e *store.NewEvent) (all []store.Match
 	for _, field := range fields {
 		m := store.Match{Key: e.Key, Field: field}
 		if field != "" {
-			if m.Value = store.FieldOf(e.Payload, field); m.Value == "" {
+			if m.Value = e.ValueOf(field); m.Value == "" {
 				continue
 			}
 		}

@@ -3,8 +3,10 @@ package reading
 import (
 	"encoding/json"
 	"slices"
+	"time"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/keys"
 )
 
 // entryColumns are few, because reading a column costs as much as reading a row. Dialect.EventMatch is
@@ -126,17 +128,25 @@ func LookBack(q Querier, run int64, m *store.Match) (from int64, err error) {
 }
 
 // EventFor returns the first matching event since a run was enqueued, from an event on, that the run has
-// not had yet; 0: there is none.
+// not had yet; 0: there is none. With m.Since, they may be older than the run.
 func EventFor(q Querier, run, from int64, m *store.Match) (id int64, payload []byte, err error) {
+	from = max(FirstKey(run, m), from)
 	return firstMatch(q, m, `SELECT id, payload, metadata, coalesce(scope, '') FROM stint_events e WHERE key = ?1 AND id >= ?3
-		AND NOT EXISTS (SELECT 1 FROM stint_journal j WHERE j.run = ?2 AND j.event = e.id) ORDER BY id`, m.Key, run, max(run, from))
+		AND NOT EXISTS (SELECT 1 FROM stint_journal j WHERE j.run = ?2 AND j.event = e.id) ORDER BY id`, m.Key, run, from)
 }
 
-// EventSince returns the first matching event after a key; 0: there is none.
-func EventSince(q Querier, key int64, m *store.Match) (id int64, err error) {
-	id, _, err = firstMatch(q, m,
-		"SELECT id, payload, metadata, coalesce(scope, '') FROM stint_events WHERE key = ? AND id > ? ORDER BY id",
-		m.Key, key)
+// FirstKey returns the key from which on events may match, for a run.
+func FirstKey(run int64, m *store.Match) int64 {
+	if m.Since != 0 {
+		return keys.At(time.UnixMilli(m.Since))
+	}
+	return run + 1
+}
+
+// EventSince returns the first matching event after a run was enqueued, or since m.Since; 0: there is none.
+func EventSince(q Querier, run int64, m *store.Match) (id int64, err error) {
+	id, _, err = firstMatch(q, m, "SELECT id, payload, metadata, coalesce(scope, '') FROM stint_events WHERE key = ? AND id >= ? "+
+		"ORDER BY id", m.Key, FirstKey(run, m))
 	return id, err
 }
 
