@@ -271,3 +271,45 @@ func withIdempotencySpec(s *IdempotencySpec) TaskOption {
 		return checkExpr("key", s.Key, store.KindString)
 	})
 }
+
+// ExprVars are the values of an expression's variables. A field that is nil or empty is a variable without a
+// value, of which an expression that reads it fails; metadata is then empty.
+type ExprVars struct {
+	Input    json.RawMessage   // input
+	Metadata map[string]string // metadata, or additional_metadata
+	Payload  json.RawMessage   // payload
+	Headers  map[string]string // headers
+	EventID  string            // event_id
+	EventKey string            // key, or event_key
+	RunID    string            // workflow_run_id
+}
+
+// CompileExpr compiles a CEL expression whose value is a string, or true or false, for programs that are
+// built on stint. It may read the named variables, or with none all of ExprVars. It needs import _
+// "github.com/stint-dev/stint/cel", which documents the language and its bounds.
+func CompileExpr[T string | bool](expr string, vars ...string) (func(ExprVars) (T, error), error) {
+	var zero T
+	kind := store.KindString
+	if _, truth := any(zero).(bool); truth {
+		kind = store.KindBool
+	}
+	if len(vars) == 0 {
+		vars = append(slices.Clone(store.RunVars), "payload", "headers", "event_id", "event_key", "key")
+	}
+	value, err := store.CompileValue(expr, kind, vars...)
+	if err != nil {
+		return nil, errorf("stint: %w", err)
+	}
+	return func(v ExprVars) (T, error) {
+		var meta []byte
+		if v.Metadata != nil {
+			meta, _ = json.Marshal(v.Metadata) // strings always encode
+		}
+		got, err := value(&store.Vars{Input: v.Input, Metadata: meta, Payload: v.Payload, Headers: v.Headers, EventID: v.EventID,
+			EventKey: v.EventKey, RunID: v.RunID})
+		if err != nil {
+			return zero, errorf("stint: %w", err)
+		}
+		return got.(T), nil
+	}, nil
+}

@@ -213,6 +213,12 @@ func (w *workflowDef) addNode(n *node, register func(*taskDef) error) error {
 	return nil
 }
 
+// The names that a workflow's tasks of OnFailure and OnSuccess have after the workflow's name and a colon.
+const (
+	OnFailureName = store.OnFailureName
+	OnSuccessName = store.OnSuccessName
+)
+
 // OnFailure sets a function that runs once, as soon as a task of a run has failed for good;
 // not after cancels. The run still fails. The *WorkflowError has the errors of the tasks that
 // have failed by then.

@@ -448,3 +448,27 @@ func TestDefineWorkflowErrors(t *testing.T) {
 		}
 	}
 }
+
+// CompileExpr compiles expressions for programs that are built on stint, over the variables that they give.
+func TestCompileExpr(t *testing.T) {
+	vars := stint.ExprVars{Input: json.RawMessage(`{"n":7,"s":"text"}`), Payload: json.RawMessage(`{"n":5}`), EventKey: "k", RunID: "run",
+		Metadata: map[string]string{"a": "b"}, Headers: map[string]string{"x-kind": "push"}, EventID: "id"}
+	for expr, want := range map[string]string{
+		"input.s + metadata.a": "textb", "headers['x-kind'] + key": "pushk", "event_id + workflow_run_id": "idrun", "input.n": "", "input.gone": "",
+	} {
+		f := must[func(stint.ExprVars) (string, error)](t)(stint.CompileExpr[string](expr))
+		if got, err := f(vars); got != want || (err != nil) != (want == "") {
+			t.Errorf("%s is %q, %v", expr, got, err)
+		}
+	}
+	f := must[func(stint.ExprVars) (bool, error)](t)(stint.CompileExpr[bool]("input.n > payload.n && metadata == {}", "input", "payload", "metadata"))
+	vars.Metadata = nil
+	if got, err := f(vars); !got || err != nil {
+		t.Errorf("it is %v, %v", got, err)
+	}
+	for _, expr := range []string{"headers.a", "input.", "1", "unknown"} {
+		if _, err := stint.CompileExpr[string](expr, "input"); err == nil {
+			t.Errorf("%s compiles", expr)
+		}
+	}
+}

@@ -20,7 +20,7 @@ var texts = cel.MapType(cel.StringType, cel.StringType)
 // variables are those of expressions for values.
 var variables = map[string]*cel.Type{
 	"input": cel.DynType, "output": cel.DynType, "payload": cel.DynType, "parents": cel.MapType(cel.StringType, cel.DynType),
-	"metadata": texts, "additional_metadata": texts,
+	"metadata": texts, "additional_metadata": texts, "headers": texts,
 	"event_id": cel.StringType, "event_key": cel.StringType, "key": cel.StringType, "workflow_run_id": cel.StringType,
 }
 
@@ -128,6 +128,9 @@ func decodeVars(v *store.Vars) (map[string]any, error) {
 			parents[name] = x
 		}
 		m["parents"] = parents
+	}
+	if v.Headers != nil {
+		m["headers"] = v.Headers
 	}
 	metadata := map[string]string{}
 	if v.Metadata != nil {

@@ -14,7 +14,6 @@ import (
 
 	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/hatchet/internal/wire"
-	"github.com/stint-dev/stint/store"
 )
 
 // A batchSpec says how runs of a task are gathered.
@@ -39,6 +38,9 @@ const (
 	batchOverhead    = 64 << 10 // of a message, beside the payloads
 )
 
+// runVars are the variables of an expression over a run.
+var runVars = []string{"input", "metadata", "additional_metadata", "workflow_run_id"}
+
 func newBatchSpec(task string, b *wire.BatchConfig) (*batchSpec, error) {
 	spec := &batchSpec{Size: int(b.BatchMaxSize), Interval: defaultInterval, Key: defaultKey, AtOnce: defaultAtOnce}
 	if b.BatchMaxIntervalMs != nil {
@@ -54,7 +56,7 @@ func newBatchSpec(task string, b *wire.BatchConfig) (*batchSpec, error) {
 		return nil, invalid("task %.255q: batches of %d within %v, %d at once: want 1 to %d, more than 0, at least 1", task, spec.Size,
 			spec.Interval, spec.AtOnce, maxBatch)
 	}
-	if _, err := store.CompileValue(spec.Key, store.KindString, store.RunVars...); err != nil {
+	if _, err := stint.CompileExpr[string](spec.Key, runVars...); err != nil {
 		return nil, invalid("task %.255q: batch_group_key: %v", task, err)
 	}
 	return spec, nil
@@ -62,14 +64,11 @@ func newBatchSpec(task string, b *wire.BatchConfig) (*batchSpec, error) {
 
 // keyOf returns the key of a run's batch.
 func (b *batchSpec) keyOf(info *stint.RunInfo) (string, error) {
-	value, err := store.CompileValue(b.Key, store.KindString, store.RunVars...)
+	keyOf, err := stint.CompileExpr[string](b.Key, runVars...)
 	if err == nil {
-		var meta []byte
-		if meta, err = json.Marshal(info.Metadata); err == nil {
-			var key any
-			if key, err = value(&store.Vars{Input: info.Input, Metadata: meta, RunID: info.ID}); err == nil {
-				return key.(string), nil
-			}
+		var key string
+		if key, err = keyOf(stint.ExprVars{Input: info.Input, Metadata: info.Metadata, RunID: info.ID}); err == nil {
+			return key, nil
 		}
 	}
 	return "", stint.NonRetryable(fmt.Errorf("failed to parse batch group key expression: %w", err))

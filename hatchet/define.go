@@ -10,12 +10,11 @@ import (
 
 	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/hatchet/internal/wire"
-	"github.com/stint-dev/stint/store"
 )
 
 const (
 	maxTasks  = 1_000 // of a workflow
-	onFailure = store.OnFailureName
+	onFailure = stint.OnFailureName
 )
 
 // PutWorkflow defines a workflow, or a task that stands alone, or a new version of it.

@@ -17,6 +17,7 @@ type Vars struct {
 	Output   []byte            // JSON: output
 	Payload  []byte            // JSON: payload
 	Parents  map[string][]byte // JSON by name: parents
+	Headers  map[string]string // of a request, with names in lower case: headers
 	EventID  string            // event_id
 	EventKey string            // event_key, or key
 	RunID    string            // workflow_run_id
