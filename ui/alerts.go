@@ -34,7 +34,8 @@ go alerts.Run(ctx)
 ui.Handler(client, ui.WithToken(token), ui.WithAlerts(alerts))`
 
 func noAlerts() node {
-	return el("div.empty", el("p", "The program has no alerts. They report failures by chat, mail, HTTP or a function:"), pre(firstAlert))
+	return el("div.empty", el("p", "This page was given no alerts, so it shows no rules and no sinks, though the program may have some: ",
+		"give them to it with ", code("ui.WithAlerts"), ". Alerts report failures by chat, mail, HTTP or a function:"), pre(firstAlert))
 }
 
 func (h *handler) showRules(rules []alert.RuleStatus) node {

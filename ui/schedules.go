@@ -23,9 +23,18 @@ func schedulesPage(h *handler, ctx context.Context, arg string, q url.Values) (*
 		return nil, err
 	}
 	slices.SortStableFunc(page.Runs, func(a, b stint.RunInfo) int { return a.Scheduled.Compare(b.Scheduled) })
+	var once, again []stint.RunInfo // a run that was executed waits to be tried again
+	for _, r := range page.Runs {
+		if r.Executions == 0 {
+			once = append(once, r)
+		} else {
+			again = append(again, r)
+		}
+	}
 	return &view{Title: "Schedules", Main: group(el("h1", "Schedules"),
 		h2("Crons"), h.showCrons(crons.Crons), h.moreRowsLinks("/schedules", "crons", q.Get("crons"), crons.Next),
-		h2("One-time"), h.showScheduled(page.Runs),
+		h2("One-time"), h.showScheduled(once),
+		when(len(again) > 0, h2("Retries that wait"), h.showScheduled(again)),
 		when(page.Next != "", el("p", h.link(runsPath("state", "scheduled"), "All of them"))))}, nil
 }
 

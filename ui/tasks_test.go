@@ -3,9 +3,11 @@ package ui_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/stinttest"
@@ -79,4 +81,28 @@ func TestRunsOfEventAndWorker(t *testing.T) {
 	has("/api/events?metadata=shop%3D7", true, event)
 	has("/api/events?metadata=shop%3D8", false, event)
 	has("/api/events?until=1h", false, event)
+}
+
+// A run that waits for its next attempt is no one-time schedule.
+func TestRetriesAreNoSchedules(t *testing.T) {
+	c := stinttest.New(t)
+	again := stint.NewTask(c, "again", func(context.Context, int) (int, error) { return 0, errors.New("not yet") }, stint.WithRetries(3),
+		stint.WithRetryPolicy(func(int, error) time.Duration { return time.Hour }))
+	later := stint.NewTask(c, "later", func(_ context.Context, in int) (int, error) { return in, nil })
+	if _, err := later.Enqueue(t.Context(), 1, stint.WithDelay(2*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := again.Enqueue(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := stinttest.Drain(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	page := bodyOf(t, ui.Handler(c, ui.WithLocalAccess()), "/schedules")
+	_, once, _ := strings.Cut(page, "One-time")
+	once, retries, found := strings.Cut(once, "Retries that wait")
+	if !found || !strings.Contains(once, "<bdi>later</bdi>") || strings.Contains(once, "again") ||
+		!strings.Contains(retries, "again") || strings.Contains(retries, "<bdi>later</bdi>") {
+		t.Errorf("one-time: %s\nretries: %s", once, retries)
+	}
 }
