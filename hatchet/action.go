@@ -144,5 +144,14 @@ func shownMetadata(m map[string]string) map[string]string {
 			shown[k] = v
 		}
 	}
+	for key, of := range shownAs {
+		if v := m[of]; v != "" {
+			shown[key] = v
+		}
+	}
 	return shown
 }
+
+// shownAs has the names under which SDKs see metadata of stint's.
+var shownAs = map[string]string{"hatchet__event_id": stint.MetaEvent, "hatchet__event_key": stint.MetaEventKey,
+	"hatchet__cron_name": stint.MetaCron, "hatchet__cron_scheduled_at": stint.MetaTick}

@@ -90,7 +90,7 @@ func addWorkflowOptions(o *stint.TaskOptions, r *wire.PutWorkflowRequest) (err e
 		return err
 	}
 	o.Concurrency = append(specs, o.Concurrency...)
-	o.Events = r.EventTriggers
+	o.Queue, o.Events = r.Name, r.EventTriggers // a queue of its own, so that it can be paused
 	input, err := object("cron_input", r.GetCronInput())
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package hatchet
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -224,6 +225,12 @@ func (d *durable) triggerRuns(m *wire.DurableTriggerRuns, reply func(*wire.Durab
 	if err := json.Unmarshal(stored, &got); err != nil {
 		return err
 	}
+	for i := range got {
+		if why, err := d.e.w.s.otherChild(d.e.ended, m.TriggerOpts[i], got[i]); err != nil || why != "" {
+			d.refuse(id+int64(i), why, reply)
+			return err
+		}
+	}
 	ack := &wire.DurableTriggerRunsAck{DurableTaskExternalId: d.e.info.ID, InvocationCount: int32(d.e.info.Executions)}
 	for i := range got {
 		ack.RunEntries = append(ack.RunEntries,
@@ -236,6 +243,29 @@ func (d *durable) triggerRuns(m *wire.DurableTriggerRuns, reply func(*wire.Durab
 		})
 	}
 	return nil
+}
+
+// otherChild says why the child that has the index, or key, of a request is not the one that it asks for; "": it is.
+func (s *Server) otherChild(ctx context.Context, r *wire.TriggerWorkflowRequest, got stint.Enqueued) (string, error) {
+	if !got.Existing || r.ChildIndex == nil {
+		return "", nil
+	}
+	info, err := s.run(ctx, got.ID)
+	if err != nil {
+		return "", err
+	}
+	if info.ParentID != parentOf(r) || info.Task == r.Name && (r.ChildKey != nil || sameJSON(info.Input, r.Input)) {
+		return "", nil
+	}
+	return fmt.Sprintf("non-determinism error: child %d of the run is %s %q, and is now %q", r.GetChildIndex(), got.ID, info.Task,
+		r.Name), nil
+}
+
+// sameJSON reports whether the text is the JSON of a stored input.
+func sameJSON(stored json.RawMessage, text string) bool {
+	asked, err := object("input", text)
+	var a, b bytes.Buffer
+	return err == nil && json.Compact(&a, stored) == nil && json.Compact(&b, asked) == nil && bytes.Equal(a.Bytes(), b.Bytes())
 }
 
 // waitFor records that a wait begins, and has what ends it sent.

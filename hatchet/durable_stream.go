@@ -121,8 +121,7 @@ func (s rpc) RegisterDurableEvent(context.Context, *wire.RegisterDurableEventReq
 	return nil, unimplemented("it is of SDKs before v0.80: update the SDK")
 }
 
-// awaitNode has what wait returns sent as the end of a node, unless the execution ends before. While nodes wait, the
-// time of the attempt's timeout stands still.
+// awaitNode has what wait returns sent as the end of a node, unless the execution ends before.
 func (e *execution) awaitNode(id int64, wait func(context.Context) (*wire.DurableEntryCompleted, error)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -130,7 +129,6 @@ func (e *execution) awaitNode(id int64, wait func(context.Context) (*wire.Durabl
 		return
 	}
 	e.waits++
-	e.budget.pause()
 	e.w.s.wg.Go(func() {
 		r, err := wait(e.ended) // not the handler's context, with which calls would be durable ones
 		if err != nil {
@@ -148,7 +146,6 @@ func (e *execution) awaitNode(id int64, wait func(context.Context) (*wire.Durabl
 func (e *execution) completeNode(id int64, r *wire.DurableEntryCompleted) {
 	e.mu.Lock()
 	e.waits--
-	e.budget.resume()
 	e.lastNode = time.Now()
 	if e.nodes == nil {
 		e.nodes = map[int64]*wire.DurableEntryCompleted{}
@@ -186,10 +183,7 @@ const inFlight = 2 * time.Second
 // for ends.
 func (e *execution) evict() {
 	e.mu.Lock()
-	if !e.evicted {
-		e.evicted = true
-		e.budget.pause()
-	}
+	e.evicted = true
 	ended := e.waits == 0 || time.Since(e.lastNode) < inFlight
 	e.mu.Unlock()
 	if err := stint.ReleaseSlot(e.ctx); err != nil {

@@ -85,7 +85,7 @@ func newImplementation(r *wire.PutWorkflowRequest, d *stint.Definition, hosts *s
 }
 
 // always are fields that SDKs set though their user does not say so: the definition's hold.
-var always = []string{"priority", "timeout", "schedule_timeout", "slot_cost"}
+var always = []string{"queue", "priority", "timeout", "schedule_timeout", "slot_cost"}
 
 // agree returns an error if an SDK says something of a task that the definition does not say.
 func agree(name string, sdk, host any) error {

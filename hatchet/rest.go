@@ -33,7 +33,7 @@ func (s *Server) newREST() http.Handler {
 	}
 	open("GET /api/v1/version", func(*http.Request) (any, error) { return map[string]string{"version": engineVersion}, nil })
 	mux.Handle("/api/v1/", s.authorized(s.rest(func(r *http.Request) (any, error) {
-		return nil, &restError{http.StatusNotImplemented, r.Method + " " + r.URL.Path + ": stint does not serve it" + instead(r.URL.Path)}
+		return nil, pathNotServed(r)
 	})))
 	s.handleRuns(handle)
 	s.handleCatalog(handle)
@@ -41,6 +41,11 @@ func (s *Server) newREST() http.Handler {
 	s.handleCrons(handle)
 	s.handleFilters(handle)
 	return mux
+}
+
+// pathNotServed is the error of a path that is not served.
+func pathNotServed(r *http.Request) error {
+	return &restError{http.StatusNotImplemented, r.Method + " " + r.URL.Path + ": stint does not serve it" + instead(r.URL.Path)}
 }
 
 // instead says what there is in place of a path that is not served, or nothing.

@@ -120,10 +120,20 @@ func (s *Server) cancelRun(ctx context.Context, id string) (bool, error) {
 	return true, stint.RunByID[any](s.c, id).Cancel(ctx)
 }
 
+// cancelGrace bounds the wait of a replay for the end of a run that was canceled.
+const cancelGrace = 5 * time.Second
+
 // replayRun runs a run again, and reports whether it does. One that its worker has unloaded goes on, one that a worker has is left
 // alone.
 func (s *Server) replayRun(ctx context.Context, id string) (bool, error) {
 	info, err := s.run(ctx, id)
+	if err == nil && info.Canceling {
+		ending, cancel := context.WithTimeout(ctx, cancelGrace)
+		defer cancel()
+		if err = s.awaitEnd(ending, id); err == nil || ctx.Err() == nil {
+			info, err = s.run(ctx, id)
+		}
+	}
 	if err != nil {
 		return false, err
 	}

@@ -16,6 +16,7 @@ type restWorkflow struct {
 	Name        string                `json:"name"`
 	Description string                `json:"description,omitempty"`
 	TenantID    string                `json:"tenantId"`
+	Paused      bool                  `json:"isPaused"`
 	Versions    []restWorkflowVersion `json:"versions"`
 }
 
@@ -61,9 +62,13 @@ func (s *Server) handleCatalog(handle func(pattern string, h restHandler)) {
 		if err != nil {
 			return nil, err
 		}
-		return s.restWorkflow(w), nil
+		rw := s.restWorkflow(w)
+		p, err := s.pauseOf(r.Context(), w.Name)
+		rw.Paused = p != nil
+		return rw, err
 	})
 	handle("DELETE /api/v1/workflows/{workflow}", s.deleteWorkflow)
+	handle("PATCH /api/v1/workflows/{workflow}", s.pauseWorkflow)
 	handle("GET "+tenantPath+"/worker", s.listWorkers)
 	handle("GET /api/v1/workers/{worker}", func(r *http.Request) (any, error) {
 		w, err := s.worker(r.Context(), r.PathValue("worker"))
@@ -119,6 +124,9 @@ func (s *Server) deleteWorkflow(r *http.Request) (any, error) {
 	}
 	if w.Host {
 		return nil, invalid("workflow %.255q is defined by the server's program", w.Name)
+	}
+	if err := s.unpause(r.Context(), w.Name); err != nil {
+		return nil, err
 	}
 	if err := s.c.DeleteDefinition(r.Context(), w.Name); err != nil && !errors.Is(err, stint.ErrNotFound) {
 		return nil, err

@@ -53,7 +53,7 @@ type restStart struct {
 
 // handleCrons registers what is asked of crons and of schedules.
 func (s *Server) handleCrons(handle func(pattern string, h restHandler)) {
-	handle("POST "+tenantPath+"/workflows/{workflow}/crons", s.createCron)
+	handle("POST "+tenantPath+"/workflows/{workflow}/{what}", s.startByPath)
 	handle("GET "+tenantPath+"/workflows/crons", s.listCrons)
 	handle("GET "+tenantPath+"/workflows/crons/{cron}", func(r *http.Request) (any, error) {
 		c, err := s.cronByID(r)
@@ -70,7 +70,6 @@ func (s *Server) handleCrons(handle func(pattern string, h restHandler)) {
 		}
 		return noContent{}, s.c.DeleteCron(r.Context(), c.Name)
 	})
-	handle("POST "+tenantPath+"/workflows/{workflow}/scheduled", s.createSchedule)
 	handle("GET "+tenantPath+"/workflows/scheduled", s.listSchedules)
 	handle("GET "+tenantPath+"/workflows/scheduled/{run}", s.changeSchedule(func(*http.Request, *stint.RunInfo) error { return nil }))
 	handle("PATCH "+tenantPath+"/workflows/scheduled/{run}", s.changeSchedule(func(r *http.Request, info *stint.RunInfo) error {
@@ -89,6 +88,22 @@ func (s *Server) handleCrons(handle func(pattern string, h restHandler)) {
 		}
 		return noContent{}, stint.RunByID[any](s.c, info.ID).Cancel(r.Context())
 	})
+}
+
+// startByPath makes a cron or a schedule of a workflow, or has a cron start a run: .../workflows/crons/ID, a path that
+// http.ServeMux does not tell from .../workflows/NAME/crons.
+func (s *Server) startByPath(r *http.Request) (any, error) {
+	switch what := r.PathValue("what"); {
+	case what == "crons":
+		return s.createCron(r)
+	case what == "scheduled":
+		return s.createSchedule(r)
+	case r.PathValue("workflow") == "crons":
+		r.SetPathValue("cron", what)
+		return s.triggerCron(r)
+	default:
+		return nil, pathNotServed(r)
+	}
 }
 
 // request returns what is started as a call of gRPC says it.
@@ -129,6 +144,9 @@ func (s *Server) createCron(r *http.Request) (any, error) {
 	name := cronName(workflow, body.Name)
 	if err := s.c.CronJSON(r.Context(), workflow, name, body.Expression, run.Input, opts...); err != nil {
 		return nil, invalidRun(err)
+	}
+	if err := s.pauseNewCrons(r.Context(), workflow); err != nil {
+		return nil, err
 	}
 	c, err := s.cron(r, func(c *stint.CronInfo) bool { return c.Name == name })
 	if err != nil {
@@ -236,6 +254,19 @@ func (s *Server) updateCron(r *http.Request) (any, error) {
 		}
 	}
 	return noContent{}, nil
+}
+
+// triggerCron starts a run as the cron does.
+func (s *Server) triggerCron(r *http.Request) (any, error) {
+	c, err := s.cronByID(r)
+	if err != nil {
+		return nil, err
+	}
+	run, err := s.c.EnqueueJSON(r.Context(), c.Task, c.Input, stint.WithMetadata(c.Metadata), stint.WithPriority(c.Priority))
+	if err != nil {
+		return nil, invalidRun(err)
+	}
+	return map[string]string{"externalId": run.ID()}, nil
 }
 
 func (s *Server) createSchedule(r *http.Request) (any, error) {

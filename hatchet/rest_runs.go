@@ -3,9 +3,11 @@ package hatchet
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -65,7 +67,8 @@ func (s *Server) handleRuns(handle func(pattern string, h restHandler)) {
 func (s *Server) restTask(info *stint.RunInfo) restTask {
 	run := s.newTaskRun(info)
 	r := restTask{Metadata: restMeta{info.ID, info.Created, updated(info)}, ID: info.ID, AdditionalMetadata: shownMetadata(info.Metadata),
-		Attempt: info.Attempt, CreatedAt: info.Created, DisplayName: run.Readable, Duration: millis(info.Started, info.Finished),
+		Attempt: info.Attempt, CreatedAt: info.Created, DisplayName: displayName(run.Readable, info),
+		Duration:     millis(info.Started, info.Finished),
 		ErrorMessage: run.Error, FinishedAt: orNil(info.Finished), IdempotencyKey: info.Key, Input: asObject(info.Input),
 		Output: asObject(run.Output), IsEvicted: s.evicted(info), ParentTask: info.ParentID, RetryCount: max(0, info.Executions-1),
 		StartedAt: orNil(info.Started), Status: statusText(run.State), TaskExternalID: info.ID, TaskID: numberOf(info.ID),
@@ -85,6 +88,11 @@ func (s *Server) restTask(info *stint.RunInfo) restTask {
 		}
 	}
 	return r
+}
+
+// displayName returns what a run is called: programs look for the name before the time.
+func displayName(name string, info *stint.RunInfo) string {
+	return name + "-" + strconv.FormatInt(info.Created.UnixMilli(), 10)
 }
 
 // numberOf returns a number for a run: SDKs want one, and do nothing with it.
@@ -238,6 +246,17 @@ func (s *Server) names(ids []string) []string {
 	return names
 }
 
+// taskNames returns the names of the workflows' tasks.
+func (s *Server) taskNames(workflows []string) []string {
+	names := []string{}
+	for _, name := range workflows {
+		if w := s.catalog.workflow(name); w != nil {
+			names = slices.AppendSeq(names, maps.Keys(w.Tasks))
+		}
+	}
+	return names
+}
+
 // listRuns lists runs, newest first: of tasks, or else those that are not a task of a workflow's run.
 func (s *Server) listRuns(r *http.Request) (any, error) {
 	rows, more, p, err := s.findRuns(r)
@@ -247,8 +266,40 @@ func (s *Server) listRuns(r *http.Request) (any, error) {
 	tasks := make([]restTask, len(rows))
 	for i := range rows {
 		tasks[i] = s.restTask(&rows[i])
+		if tasks[i].Children, err = s.tasksOf(r.Context(), &rows[i]); err != nil {
+			return nil, err
+		}
 	}
 	return restList{p.page(more), tasks}, nil
+}
+
+// tasksOf returns the runs of a workflow's tasks that have begun; of another run, none.
+func (s *Server) tasksOf(ctx context.Context, info *stint.RunInfo) ([]restTask, error) {
+	if !info.Workflow {
+		return nil, nil
+	}
+	whole, err := s.run(ctx, info.ID)
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	for i := range whole.Tasks {
+		if id := whole.Tasks[i].RunID; id != "" {
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	page, err := s.c.ListRuns(ctx, stint.RunFilter{IDs: ids, Limit: maxPage})
+	if err != nil {
+		return nil, err
+	}
+	tasks := make([]restTask, len(page.Runs))
+	for i := range page.Runs {
+		tasks[i] = s.restTask(&page.Runs[i])
+	}
+	return tasks, nil
 }
 
 func (s *Server) listRunIDs(r *http.Request) (any, error) {
@@ -274,6 +325,9 @@ func (s *Server) findRuns(r *http.Request) (rows []stint.RunInfo, more bool, p p
 		return nil, false, p, err
 	}
 	onlyTasks, worker := q.Get("only_tasks") == "true", q.Get("worker_id")
+	if onlyTasks && f.Tasks != nil {
+		f.Tasks = s.taskNames(f.Tasks)
+	}
 	f.Limit = maxPage
 	for skip := p.offset; ; {
 		page, err := s.c.ListRuns(r.Context(), f)
@@ -284,6 +338,7 @@ func (s *Server) findRuns(r *http.Request) (rows []stint.RunInfo, more bool, p p
 			run := &page.Runs[i]
 			isPart := strings.Contains(run.Task, ":")
 			switch {
+			case run.State == stint.StateScheduled && run.Executions == 0: // a schedule is no run before its time
 			case onlyTasks && run.Workflow, !onlyTasks && isPart && f.ParentID == "", worker != "" && run.Worker != worker:
 			case skip > 0:
 				skip--

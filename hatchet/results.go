@@ -116,13 +116,13 @@ func (s *Server) resultOf(ctx context.Context, run string) (*wire.WorkflowRunEve
 	for i := range tasks {
 		t, id := &tasks[i], tasks[i].id(run)
 		result := &wire.TaskResult{TaskRunExternalId: id, TaskName: t.Readable, JobRunId: id}
-		switch t.Error {
-		case "":
-			result.Output = proto.String(string(t.Output))
-		case textCanceled:
+		switch {
+		case t.State == stint.StateCanceled:
 			result.Error = proto.String("") // which SDKs in Python and TypeScript take for none: what was canceled has not failed
-		default:
+		case t.Error != "":
 			result.Error = proto.String(t.Error)
+		default:
+			result.Output = proto.String(string(t.Output))
 		}
 		e.Results = append(e.Results, result)
 	}

@@ -83,8 +83,11 @@ func (t *taskRun) explain(output json.RawMessage) {
 	case stint.StateSkipped:
 		t.Output, t.Error = skipped, ""
 	case stint.StateFailed:
-		if t.Error == "" {
+		switch {
+		case t.Error == "":
 			t.Error = "task failed"
+		case t.task != nil && strings.HasPrefix(t.Error, stint.ErrTimeout.Error()):
+			t.Error = "Task exceeded timeout of " + t.task.Timeout.String() // programs look for these words
 		}
 	case stint.StateCanceled:
 		if t.Error == "" || t.Error == stint.ErrCanceled.Error() {
@@ -179,9 +182,12 @@ func (s rpc) GetRunDetails(ctx context.Context, r *wire.GetRunDetailsRequest) (*
 		AdditionalMetadata: meta, TaskRuns: make(map[string]*wire.TaskRunDetail, len(tasks))}
 	for i := range tasks {
 		t := &tasks[i]
+		if t.info == nil && !final(t.State) { // it waits for others
+			continue
+		}
 		d := &wire.TaskRunDetail{ExternalId: t.id(info.ID), Status: statusOfState(t.State), Output: t.Output, ReadableId: t.Readable,
 			IsEvicted: t.info != nil && s.evicted(t.info)}
-		if t.Error != "" {
+		if t.Error != "" && t.State != stint.StateCanceled {
 			d.Error = proto.String(t.Error)
 		}
 		resp.IsEvicted = resp.IsEvicted || d.IsEvicted

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -31,6 +32,9 @@ type Server struct {
 	feed    *eventFeed
 	grpc    *grpc.Server
 	http    http.Handler
+
+	pauseMu sync.Mutex  // held while pauses of workflows are read and changed
+	pauses  atomic.Bool // there may be some
 
 	ctx  context.Context // done when the server ends
 	stop context.CancelFunc
@@ -72,6 +76,7 @@ func NewServer(c *stint.Client, opts Options) (*Server, error) {
 	}
 	s.http = s.newHandler()
 	s.wg.Go(s.watch)
+	s.wg.Go(s.watchPauses)
 	return s, nil
 }
 

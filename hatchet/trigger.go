@@ -57,13 +57,16 @@ func collisionOf(r *wire.TriggerWorkflowRequest, got stint.Enqueued) *wire.Idemp
 	return &wire.IdempotencyCollision{ExistingRunExternalId: got.ID, CollidingRunExternalId: uuid.NewString()}
 }
 
+// textCollision is the text by which SDKs know that an idempotency key is in use.
+const textCollision = "idempotency key collision"
+
 // collided returns the status of a run, or runs, whose idempotency key is in use. SDKs find its detail by the name.
 func collided(name string, detail proto.Message) error {
 	body, err := proto.Marshal(detail)
 	if err != nil {
 		return err
 	}
-	return status.FromProto(&spb.Status{Code: int32(codes.AlreadyExists), Message: "a run with this idempotency key exists",
+	return status.FromProto(&spb.Status{Code: int32(codes.AlreadyExists), Message: textCollision,
 		Details: []*anypb.Any{{TypeUrl: "type.googleapis.com/" + name, Value: body}}}).Err()
 }
 

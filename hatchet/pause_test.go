@@ -1,0 +1,124 @@
+package hatchet_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/hatchet"
+	"github.com/stint-dev/stint/hatchet/internal/wire"
+)
+
+// workflowID returns the ID of a workflow in REST's paths.
+func (g *gateway) workflowID(k *sdk, name string) string {
+	g.t.Helper()
+	var list struct {
+		Rows []struct {
+			Metadata struct{ ID string }
+			Name     string
+		}
+	}
+	g.rest("GET", "/api/v1/tenants/"+g.tenant(k)+"/workflows?name="+name, g.token, "", 200, &list)
+	if len(list.Rows) == 0 || list.Rows[0].Name != name {
+		g.t.Fatalf("workflows: %+v", list)
+	}
+	return list.Rows[0].Metadata.ID
+}
+
+// awaitState waits until a run is in the state.
+func (g *gateway) awaitState(run string, want stint.State) {
+	g.t.Helper()
+	ctx, cancel := context.WithTimeout(g.t.Context(), watchdog)
+	defer cancel()
+	for at := uint64(0); ; {
+		info, err := g.c.GetRun(ctx, run)
+		if err == nil && info.State == want {
+			return
+		}
+		if at, err = g.c.Changed(ctx, at); err != nil {
+			g.t.Fatalf("run is %v, want %v: %v", info.State, want, err)
+		}
+	}
+}
+
+// The runs of a paused workflow wait, those of others do not; when it goes on, so do they.
+func TestPauseWorkflow(t *testing.T) {
+	g := serve(t, hatchet.Options{})
+	k := g.dial(g.token)
+	k.define(t, "job", "other")
+	w := k.work(t, "job", "other")
+	path := "/api/v1/workflows/" + g.workflowID(k, "job")
+	var got struct{ IsPaused bool }
+	g.rest("PATCH", path, g.token, `{"pause":{"action":"pause","pausedWorkflowQueueTTL":"1h","pausedWorkflowCronRunQueueBehavior":"QUEUE"}}`, 200, &got)
+	if !got.IsPaused {
+		t.Error("the answer says that it is not paused")
+	}
+	run := k.trigger(t, "job", "{}")
+	other := k.trigger(t, "other", "{}")
+	if a := w.start(); a.TaskRunExternalId != other {
+		t.Errorf("%v was started", a)
+	}
+	g.awaitState(run, stint.StateQueued)
+	g.rest("PATCH", path, g.token, `{"pause":{"action":"unpause"}}`, 200, &got)
+	if g.rest("GET", path, g.token, "", 200, &got); got.IsPaused {
+		t.Error("it is paused")
+	}
+	w.complete(w.start(), "{}")
+	g.awaitState(run, stint.StateSucceeded)
+	for body, want := range map[string]int{`{}`: 501, `{"pause":{"action":"stop"}}`: 400, `{"pause":{"action":"pause"}}`: 400,
+		`{"pause":{"action":"pause","pausedWorkflowQueueTTL":"1h","pausedWorkflowScheduledRunQueueBehavior":"WAIT"}}`: 400} {
+		g.rest("PATCH", path, g.token, body, want, nil)
+	}
+}
+
+// A run that waits in a paused workflow for longer than it may is canceled, also after a restart of the server.
+func TestPauseTimeToLive(t *testing.T) {
+	open := openDB(t)
+	g := serveOn(t, open(), "127.0.0.1:0", hatchet.Options{})
+	k := g.dial(g.token)
+	must[*wire.PutWorkflowResponse](t)(k.PutWorkflow(t.Context(), &wire.PutWorkflowRequest{Name: "flow", Tasks: []*wire.TaskDefinition{
+		job("a", nil), job("b", nil, "a")}}))
+	g.rest("PATCH", "/api/v1/workflows/"+g.workflowID(k, "flow"), g.token, `{"pause":{"action":"pause","pausedWorkflowQueueTTL":"1s"}}`, 200, nil)
+	g.stop()
+	g = serveOn(t, open(), g.address, hatchet.Options{})
+	run := g.dial(g.token).trigger(t, "flow", "{}")
+	g.awaitState(run, stint.StateCanceled)
+}
+
+// A paused workflow drops its crons and schedules if that was asked, and its crons go on when it does.
+func TestPauseDrops(t *testing.T) {
+	g := serve(t, hatchet.Options{})
+	k := g.dial(g.token)
+	must[*wire.PutWorkflowResponse](t)(k.PutWorkflow(t.Context(), &wire.PutWorkflowRequest{Name: "job", CronTriggers: []string{"* * * * * *"},
+		Tasks: []*wire.TaskDefinition{{ReadableId: "job", Action: "job:job"}}}))
+	path := "/api/v1/workflows/" + g.workflowID(k, "job")
+	g.rest("PATCH", path, g.token, `{"pause":{"action":"pause","pausedWorkflowQueueTTL":"1h",
+		"pausedWorkflowCronRunQueueBehavior":"DROP","pausedWorkflowScheduledRunQueueBehavior":"DROP"}}`, 200, nil)
+	g.rest("POST", "/api/v1/tenants/"+g.tenant(k)+"/workflows/job/crons", g.token, `{"cronName":"late","cronExpression":"* * * * * *"}`, 200, nil)
+	crons := must[[]stint.CronInfo](t)(g.c.ListCrons(t.Context()))
+	if len(crons) != 2 || !crons[0].Paused || !crons[1].Paused {
+		t.Errorf("crons: %+v", crons)
+	}
+	r := must[*wire.ScheduleWorkflowResponse](t)(k.ScheduleWorkflow(t.Context(), &wire.ScheduleWorkflowRequest{Name: "job", Input: "{}",
+		Schedules: []*timestamppb.Timestamp{timestamppb.New(time.Now().Add(5 * time.Second))}}))
+	ctx, cancel := context.WithTimeout(t.Context(), watchdog)
+	defer cancel()
+	for at := uint64(0); ; {
+		if _, err := g.c.GetRun(ctx, r.ScheduledWorkflows[0].Id); err != nil {
+			break // it is gone
+		}
+		var err error
+		if at, err = g.c.Changed(ctx, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.rest("PATCH", path, g.token, `{"pause":{"action":"unpause"}}`, 200, nil)
+	for _, c := range must[[]stint.CronInfo](t)(g.c.ListCrons(t.Context())) {
+		if c.Paused {
+			t.Errorf("cron %s is paused", c.Name)
+		}
+	}
+}
