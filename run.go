@@ -378,13 +378,13 @@ type RunInfo struct {
 	// Canceling reports that the run was canceled and has not ended: its handler has not
 	// returned, or it has something to clean up, for which it may have to wait for a worker.
 	Canceling bool
-	Attempt   int // the last that started, from 1; 0 before; a replay continues the count
+	// Attempt is the last that started, from 1; one that was cut short does not count. A replay continues the count.
+	Attempt int
 	// Executions counts how often a worker took the run: for attempts, and to go on after waits,
 	// crashes and shutdowns.
 	Executions int
 	Priority   int
-	// Input and Output are JSON. Stored bytes that are not JSON appear as a string that says
-	// so.
+	// Input and Output are JSON. Stored bytes that are not JSON appear as a string that says so.
 	Input  json.RawMessage
 	Output json.RawMessage // of a run that succeeded
 	Error  string          // of the last attempt that failed, or why the run was canceled; its first 16 KiB
@@ -464,15 +464,16 @@ func runInfo(r *store.Run) RunInfo {
 	return info
 }
 
-// begun returns the last attempt that started. The stored count is without the one of a handler that waits.
+// begun returns the last attempt that started. The stored count is without the one of a handler that waits, and without
+// one that a crash or a shutdown cut short, which is to be repeated.
 func begun(r *store.Run) int {
-	switch {
-	case r.Executions == 0:
-		return r.Attempt
-	case r.State == store.Waiting:
+	switch executed := r.Executions > 0; {
+	case executed && r.State == store.Waiting:
 		return r.Attempt + 1
+	case executed && r.State.Terminal():
+		return max(r.Attempt, 1)
 	}
-	return max(r.Attempt, 1)
+	return r.Attempt
 }
 
 func timeline(r *store.Run, failure string) []TimelineEntry {
