@@ -3,6 +3,7 @@ package hatchet
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -66,6 +67,7 @@ func (s *Server) newHTTPServer() *http.Server {
 			PingTimeout: 10 * time.Second, WriteByteTimeout: 30 * time.Second},
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		BaseContext: func(net.Listener) context.Context { return s.ctx },
+		ErrorLog:    slog.NewLogLogger(s.opts.Logger.Handler(), slog.LevelWarn),
 	}
 }
 

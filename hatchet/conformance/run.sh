@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs the tests of Hatchet's own SDKs against a new server on a file. The SDKs are downloaded at fixed versions; nothing of them is
+# Runs the tests of Hatchet's own SDKs against a new server on a file, or with STINT_DATABASE_URL on a new schema of that PostgreSQL
+# server, which stays. The SDKs are downloaded at fixed versions; nothing of them is
 # kept here. The exit status is 1 if a test of the list of what must pass did not.
 #
 #	./run.sh go           the Go SDK's end-to-end tests
@@ -25,10 +26,12 @@ sources() {
 	go mod download -json "github.com/hatchet-dev/hatchet@$version" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p'
 }
 
-# start_server starts a server on a new file and sets the environment of SDKs.
+# start_server starts a server on a new database and sets the environment of SDKs.
 start_server() {
+	local db=(-db "$dir/app.db")
+	[ -z "${STINT_DATABASE_URL:-}" ] || db=(-db "$STINT_DATABASE_URL" -schema "conformance_$(date +%s)_$$")
 	(cd "$here/.." && go build -o "$dir/stint-hatchet" ./cmd/stint-hatchet)
-	"$dir/stint-hatchet" -db "$dir/app.db" -addr 127.0.0.1:0 -no-page >"$dir/env" 2>"$dir/server.log" &
+	"$dir/stint-hatchet" "${db[@]}" -addr 127.0.0.1:0 -no-page >"$dir/env" 2>"$dir/server.log" &
 	server=$!
 	for _ in $(seq 300); do
 		grep -q '^# serving' "$dir/env" && break
