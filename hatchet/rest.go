@@ -40,6 +40,7 @@ func (s *Server) newREST() http.Handler {
 	s.handleEvents(handle)
 	s.handleCrons(handle)
 	s.handleFilters(handle)
+	s.handleWebhooks(handle, open)
 	return mux
 }
 
@@ -51,7 +52,6 @@ func pathNotServed(r *http.Request) error {
 // instead says what there is in place of a path that is not served, or nothing.
 func instead(path string) string {
 	for _, x := range []struct{ part, text string }{
-		{"/webhooks", "receive them in a program, with stint's WebhookHandler"},
 		{"metrics", "the page shows such figures"},
 		{"/task-stats", "the page shows such figures"},
 		{"/cel/debug", "a definition or a filter whose expression is wrong is refused, with the reason"},

@@ -20,6 +20,7 @@ type restEvent struct {
 	SeenAt             time.Time         `json:"seenAt"`
 	Triggered          []restTriggered   `json:"triggeredRuns"`
 	Summary            map[string]int    `json:"workflowRunSummary"`
+	Webhook            string            `json:"triggeringWebhookName,omitempty"`
 }
 
 type restTriggered struct {
@@ -130,7 +131,8 @@ func (s *Server) findEvents(r *http.Request, q eventQuery, p pageQuery) (rows []
 // restEvent returns an event as REST lists it, with how the runs that it started went.
 func (s *Server) restEvent(r *http.Request, e *stint.EventInfo) (*restEvent, error) {
 	ev := &restEvent{Metadata: restMeta{e.ID, e.Published, e.Published}, Key: e.Key, TenantID: s.tenant, Payload: asObject(e.Payload),
-		AdditionalMetadata: shownMetadata(e.Metadata), Scope: e.Scope, SeenAt: e.Published, Triggered: []restTriggered{},
+		AdditionalMetadata: shownMetadata(e.Metadata), Scope: e.Scope, SeenAt: e.Published,
+		Webhook: e.Metadata[metaWebhook], Triggered: []restTriggered{},
 		Summary: map[string]int{"running": 0, "queued": 0, "succeeded": 0, "failed": 0, "cancelled": 0}}
 	if len(e.Started) == 0 {
 		return ev, nil
