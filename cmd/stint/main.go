@@ -22,12 +22,16 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"text/tabwriter"
 
 	"github.com/stint-dev/stint"
 	_ "github.com/stint-dev/stint/cel" // filters of triggers, for publish
+	"github.com/stint-dev/stint/internal/near"
 )
 
 // A command is a subcommand of stint.
@@ -112,63 +116,90 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := runCommand(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
-		if !errors.Is(err, flag.ErrHelp) {
-			fmt.Fprintln(os.Stderr, printableLines(err.Error()))
-		}
+		fmt.Fprintln(os.Stderr, printableLines(err.Error()))
 		stop()
 		os.Exit(1)
 	}
 }
 
 func runCommand(ctx context.Context, args []string, out, errs io.Writer) error {
-	if len(args) == 0 || args[0] == "help" || args[0] == "-h" || args[0] == "-help" || args[0] == "--help" {
+	if len(args) == 0 {
 		usage(errs)
-		return flag.ErrHelp
+		return errors.New("stint: name a command")
 	}
-	for i := range commands {
-		if c := &commands[i]; c.name == args[0] {
-			return c.execute(ctx, args[1:], out, errs)
+	switch name := args[0]; name {
+	case "help", "-h", "-help", "--help":
+		if len(args) == 1 {
+			usage(out)
+			return nil
+		}
+		return runCommand(ctx, []string{args[1], "-h"}, out, errs)
+	case "version", "-version", "--version":
+		fmt.Fprintln(out, version())
+		return nil
+	default:
+		var names []string
+		for i := range commands {
+			if c := &commands[i]; c.name == name {
+				return c.execute(ctx, args[1:], out, errs)
+			}
+			names = append(names, commands[i].name)
+		}
+		return fmt.Errorf("stint: there is no command %q%s; stint help lists them", name, near.Meant(name, names))
+	}
+}
+
+// version returns the version of the module, the commit if it is known, and the version of Go.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "stint, built without modules"
+	}
+	text := "stint " + info.Main.Version
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			text += ", commit " + s.Value
 		}
 	}
-	usage(errs)
-	return fmt.Errorf("stint: there is no command %q", args[0])
+	return text + ", " + info.GoVersion
 }
 
 func usage(w io.Writer) {
-	fmt.Fprintln(w, "usage: stint COMMAND [-flags] DATABASE [arguments]")
+	fmt.Fprintln(w, "usage: stint COMMAND [-flags] DATABASE [arguments]   (flags may stand anywhere; -- ends them)")
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, c := range commands {
 		fmt.Fprintf(t, "  %s DATABASE %s\t%s\n", c.name, c.args, c.what)
 	}
 	t.Flush()
 	fmt.Fprintln(w, "DATABASE: a SQLite file, or postgres://user@host/database. Leave it out if $"+databaseVariable+" names one.")
-	fmt.Fprintln(w, "stint COMMAND -h lists the flags of one.")
+	fmt.Fprintln(w, "stint help COMMAND lists the flags of one; stint version says how this program was built.")
 }
 
 func (c *command) execute(ctx context.Context, args []string, out, errs io.Writer) error {
 	var o options
 	f := flag.NewFlagSet(c.name, flag.ContinueOnError)
-	f.SetOutput(errs)
+	f.SetOutput(io.Discard) // main prints errors
 	f.BoolVar(&o.json, "json", false, "print JSON, an object a line")
 	f.StringVar(&o.schema, "schema", defaultSchema, "the `schema` of stint's tables in a PostgreSQL database")
 	if c.flags != nil {
 		c.flags(f, &o)
 	}
-	f.Usage = func() {
-		fmt.Fprintf(errs, "usage: stint %s\n%s\n", c.usage(), c.what)
+	f.Usage = func() {} // an error says it all
+	args, err := parseAnywhere(f, args)
+	if errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintf(out, "usage: stint %s\n%s\n", c.usage(), c.what)
+		f.SetOutput(out)
 		f.PrintDefaults()
+		return nil
 	}
-	if err := f.Parse(args); err != nil {
-		return err
-	}
-	db, args, err := findDatabase(f.Args(), o.schema)
 	if err != nil {
-		if f.NArg() == 0 {
-			f.Usage()
-		}
+		return fmt.Errorf("stint: %s: %w; stint help %s lists the flags", c.name, err, c.name)
+	}
+	db, args, err := findDatabase(args, o.schema)
+	if err != nil {
 		return err
 	}
-	if err := errors.Join(c.checkArgs(f, &db, args), checkFlags(f)); err != nil {
+	if err := errors.Join(c.checkArgs(&db, args), checkFlags(f)); err != nil {
 		return err
 	}
 	s := &session{options: &o, db: db, args: args, out: out}
@@ -186,17 +217,42 @@ func (c *command) usage() string {
 	return strings.TrimSpace(c.name + " [-flags] DATABASE " + c.args)
 }
 
-// checkArgs returns an error if there are too many arguments, or a flag among them, which package
-// flag would not see.
-func (c *command) checkArgs(f *flag.FlagSet, db *database, args []string) error {
-	for _, a := range args {
-		if name := strings.TrimLeft(a, "-"); name != a {
-			name, _, _ = strings.Cut(name, "=")
-			if f.Lookup(name) != nil {
-				return fmt.Errorf("stint: %s stands after the database: flags go before it", a)
-			}
-		}
+// parseAnywhere parses flags that stand before, between and after arguments, up to "--", and returns the arguments. A
+// negative number is an argument.
+func parseAnywhere(f *flag.FlagSet, args []string) (rest []string, err error) {
+	var last []string
+	if i := slices.Index(args, "--"); i >= 0 {
+		args, last = args[:i], args[i+1:]
 	}
+	for len(args) > 0 {
+		if _, err := strconv.ParseFloat(args[0], 64); err != nil && strings.HasPrefix(args[0], "-") && args[0] != "-" {
+			n := min(flagArgs(f, args[0]), len(args))
+			if err := f.Parse(args[:n]); err != nil {
+				return nil, err
+			}
+			args = args[n:]
+			continue
+		}
+		rest, args = append(rest, args[0]), args[1:]
+	}
+	return append(rest, last...), nil
+}
+
+// flagArgs returns how many arguments a flag takes, with its name.
+func flagArgs(f *flag.FlagSet, arg string) int {
+	name, _, hasValue := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+	known := f.Lookup(name)
+	if hasValue || known == nil {
+		return 1
+	}
+	if b, ok := known.Value.(interface{ IsBoolFlag() bool }); ok && b.IsBoolFlag() {
+		return 1
+	}
+	return 2
+}
+
+// checkArgs returns an error if there are too many arguments.
+func (c *command) checkArgs(db *database, args []string) error {
 	most := len(strings.Fields(c.args))
 	if len(args) > most && !strings.Contains(c.args, "...") {
 		where := ""

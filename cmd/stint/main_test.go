@@ -96,6 +96,28 @@ func TestCommands(t *testing.T) {
 	}
 }
 
+// Flags stand anywhere, help is no error, and a negative number is an argument.
+func TestFlagsAnywhere(t *testing.T) {
+	path := worked(t)
+	for _, args := range [][]string{{"runs", "-json", "-state", "succeeded", path}, {"runs", path, "-state", "succeeded", "-json"},
+		{"runs", "-state=succeeded", path, "--json"}} {
+		must(t, `"State":"succeeded"`, args...)
+	}
+	id := must(t, "", "enqueue", path, "steps", "-force", "-5", "-delay", "1h")
+	must(t, `"Input":-5`, "run", path, id, "-json")
+	must(t, "scheduled", "run", path, id)
+	must(t, "would be canceled", "cancel", path, id, "-dry-run")
+	for _, args := range [][]string{{"help"}, {"-h"}, {"--help"}} {
+		must(t, "usage: stint COMMAND", args...)
+	}
+	for _, args := range [][]string{{"help", "cancel"}, {"cancel", "-h"}, {"cancel", path, "--help"}} {
+		if got := must(t, "usage: stint cancel [-flags] DATABASE", args...); !strings.Contains(got, "-dry-run") {
+			t.Errorf("stint %q lists no flags:\n%s", args, got)
+		}
+	}
+	must(t, "stint ", "version")
+}
+
 // useAll uses each command that works on any database on one where workOn has worked.
 func useAll(t *testing.T, path string) {
 	t.Helper()
@@ -241,8 +263,11 @@ func TestBadArguments(t *testing.T) {
 		want string
 		args []string
 	}{
-		{"usage", nil},
-		{"no command", []string{"frobnicate"}},
+		{"name a command", nil},
+		{`no command "frobnicate"; stint help lists them`, []string{"frobnicate"}},
+		{`no command "enqueu": did you mean "enqueue"?`, []string{"enqueu"}},
+		{"runs: flag provided but not defined: -sate; stint help runs lists the flags", []string{"runs", path, "-sate", "failed"}},
+		{`"-json" is too much`, []string{"queues", path, "--", "-json"}},
 		{"name a file, or the URL of a PostgreSQL database", []string{"runs"}},
 		{"does not exist", []string{"runs", path + "x"}},
 		{"a URL with mysql: want the path of a SQLite file, or postgres://", []string{"runs", "mysql://ann@db/app"}},
@@ -272,11 +297,6 @@ func TestBadArguments(t *testing.T) {
 		{"-queue is empty", []string{"cancel", "-queue=", path}},
 		{"-key is empty", []string{"enqueue", "-key", "", path, "steps", `"x"`}},
 		{"-delay -1h0m0s: want 0 or more", []string{"enqueue", "-delay", "-1h", path, "steps", `"x"`}},
-		{"-read-only stands after the database", []string{"ui", "-http", "127.0.0.1:0", path, "-read-only"}},
-		{"-delay stands after the database", []string{"enqueue", path, "steps", `"x"`, "-delay", "1h"}},
-		{"-delay=1h stands after the database", []string{"enqueue", path, "steps", "-delay=1h"}},
-		{"--dry-run stands after the database", []string{"delete", path, "--dry-run"}},
-		{"-json stands after the database", []string{"queues", path, "-json"}},
 		{`"2" is too much: want stint enqueue [-flags] DATABASE TASK [JSON]`, []string{"enqueue", path, "steps", `"x"`, "2"}},
 		{`"later" is too much`, []string{"pause", path, "default", "later"}},
 		{`"x" is too much: want stint runs [-flags] DATABASE`, []string{"runs", path, "x"}},
