@@ -201,8 +201,6 @@ func TestWorkflowErrors(t *testing.T) {
 			{Base: queue, SleepFor: "soon"}}})}}, codes.InvalidArgument},
 		"CREATE": {&wire.PutWorkflowRequest{Tasks: []*wire.TaskDefinition{job("one", &wire.TaskConditions{SleepConditions: []*wire.SleepCondition{
 			{SleepFor: "1s"}}})}}, codes.InvalidArgument},
-		"durable": {&wire.PutWorkflowRequest{Tasks: []*wire.TaskDefinition{job("one", &wire.TaskConditions{UserEventConditions: []*wire.EventCondition{
-			{Base: queue, UserEventKey: "k", EventScope: proto.String("s")}}})}}, codes.Unimplemented},
 		"rate_limits": {&wire.PutWorkflowRequest{Tasks: []*wire.TaskDefinition{job("one", nil)}, OnFailureTask: limited}, codes.InvalidArgument},
 		"on_failure_task": {&wire.PutWorkflowRequest{Tasks: []*wire.TaskDefinition{job("one", nil)}, OnFailureTask: job("cleanup", nil, "one")},
 			codes.InvalidArgument},

@@ -240,10 +240,7 @@ func (s *Server) childResult(ctx context.Context, run string) (*wire.DurableEntr
 	if err != nil {
 		return nil, err
 	}
-	tasks, err := s.taskRuns(ctx, info)
-	if err != nil {
-		return nil, err
-	}
+	tasks := s.taskEnds(info)
 	outputs, failure := map[string]json.RawMessage{}, ""
 	for i := range tasks {
 		if t := &tasks[i]; t.Error != "" && (failure == "" || t.State == stint.StateFailed) {

@@ -88,6 +88,7 @@ func (k *killing) begin() (runs, durables []string) {
 			c = k.dial()
 		}
 		part := len(runs) / killedOthers
+		c := c // a later connection is not for these
 		mine := append([]string{durables[i%len(durables)]}, runs[i*part:]...)
 		if i < killedOthers-1 {
 			mine = mine[:part+1]

@@ -152,7 +152,7 @@ func (s *Server) restWorker(w *worker) restWorker {
 	switch {
 	case w.session == nil || w.claiming == nil:
 		r.Status = "INACTIVE"
-	case w.paused:
+	case w.rec.Paused:
 		r.Status = "PAUSED"
 	}
 	for name, p := range w.pools {
@@ -193,8 +193,11 @@ func (s *Server) pauseWorker(r *http.Request) (any, error) {
 			return nil, err
 		}
 		w.mu.Lock()
-		w.paused = *body.Paused
+		w.rec.Paused = *body.Paused
 		w.mu.Unlock()
+		if err := w.save(r.Context()); err != nil {
+			return nil, err
+		}
 	}
 	return s.restWorker(w), nil
 }

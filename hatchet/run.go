@@ -30,27 +30,34 @@ type taskRun struct {
 
 // taskRuns returns the runs of a run's tasks, parents first: itself, unless it is of a workflow.
 func (s *Server) taskRuns(ctx context.Context, info *stint.RunInfo) ([]taskRun, error) {
+	runs := s.taskEnds(info)
+	for i := range runs {
+		if runs[i].info != nil || runs[i].ID == "" {
+			continue
+		}
+		of, err := s.c.GetRun(ctx, runs[i].ID)
+		if err != nil {
+			return nil, err
+		}
+		runs[i] = s.newTaskRun(of)
+	}
+	return runs, nil
+}
+
+// taskEnds returns what the run itself says of the runs of its tasks, parents first. It is all there is to say of how they ended.
+func (s *Server) taskEnds(info *stint.RunInfo) []taskRun {
 	if !info.Workflow {
-		return []taskRun{s.newTaskRun(info)}, nil
+		return []taskRun{s.newTaskRun(info)}
 	}
 	runs := make([]taskRun, 0, len(info.Tasks))
 	for i := range info.Tasks {
 		t := &info.Tasks[i]
-		name := info.Task + ":" + t.Name
-		if t.RunID == "" {
-			run := taskRun{Name: name, State: t.State, Error: t.Error}
-			s.describe(&run)
-			run.explain(nil)
-			runs = append(runs, run)
-			continue
-		}
-		of, err := s.c.GetRun(ctx, t.RunID)
-		if err != nil {
-			return nil, err
-		}
-		runs = append(runs, s.newTaskRun(of))
+		run := taskRun{ID: t.RunID, Name: info.Task + ":" + t.Name, State: t.State, Error: t.Error}
+		s.describe(&run)
+		run.explain(t.Output)
+		runs = append(runs, run)
 	}
-	return runs, nil
+	return runs
 }
 
 func (s *Server) newTaskRun(info *stint.RunInfo) taskRun {

@@ -67,6 +67,9 @@ func NewServer(c *stint.Client, opts Options) (*Server, error) {
 		return nil, fmt.Errorf("hatchet: NewServer: %w", err)
 	}
 	s.feed = &eventFeed{s: s, waits: map[*eventWait]bool{}}
+	if err := s.forgetStored(context.Background()); err != nil {
+		return nil, fmt.Errorf("hatchet: NewServer: %w", err)
+	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.grpc = grpc.NewServer(grpc.MaxRecvMsgSize(opts.MaxMessage), grpc.MaxSendMsgSize(opts.MaxMessage),
 		grpc.UnaryInterceptor(s.unary), grpc.StreamInterceptor(s.stream), grpc.UnknownServiceHandler(unknownMethod))

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 
 	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/hatchet"
@@ -36,7 +37,7 @@ func TestSilentWorker(t *testing.T) {
 
 // loseWorker has a worker fail while it executes a run, and checks that another gets the run in time.
 func loseWorker(t *testing.T, from string, fail func(*pipe), after time.Duration) {
-	n := serveOnPipes(t)
+	n := serveOnPipes(t, hatchet.Options{})
 	k := n.dial("127.0.0.1")
 	k.define(t, "job")
 	failing := n.dial(from)
@@ -82,6 +83,51 @@ func loseWorker(t *testing.T, from string, fail func(*pipe), after time.Duration
 	}
 }
 
+// When there are as many workers as may be, one that was silent for half a minute makes room. It may come back.
+func TestSilentWorkerMakesRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := serveOnPipes(t, hatchet.Options{MaxWorkers: 2}).dial("127.0.0.1")
+		var ids []string
+		for range 2 {
+			ids = append(ids, must[*wire.RegisterResponse](t)(k.Register(t.Context(), &wire.RegisterRequest{WorkerName: "w"})).WorkerId)
+		}
+		_, err := k.Register(t.Context(), &wire.RegisterRequest{WorkerName: "w"})
+		wantCode(t, err, codes.ResourceExhausted, "MaxWorkers")
+		<-time.After(31 * time.Second)
+		must[*wire.RegisterResponse](t)(k.Register(t.Context(), &wire.RegisterRequest{WorkerName: "w"}))
+		for _, id := range ids {
+			w := &fakeWorker{t: t, k: k, id: id}
+			w.listen()
+			w.cut()
+			synctest.Wait()
+			<-time.After(31 * time.Second)
+		}
+	})
+}
+
+// A new server knows the workers that were there within a day, and has forgotten the others.
+func TestForgottenWorkers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := serveOnPipes(t, hatchet.Options{})
+		k := n.dial("127.0.0.1")
+		k.define(t, "job")
+		gone := must[*wire.RegisterResponse](t)(k.Register(t.Context(), &wire.RegisterRequest{WorkerName: "gone"})).WorkerId
+		w := k.work(t, "job")
+		stop := beat(t, w)
+		<-time.After(2 * time.Hour)
+		stop()
+		w.cut()
+		n.stop()
+		<-time.After(24*time.Hour + 30*time.Minute)
+		n.serve(hatchet.Options{})
+		k = n.dial("127.0.0.1")
+		for id, code := range map[string]codes.Code{w.id: codes.FailedPrecondition, gone: codes.NotFound} {
+			_, err := k.Heartbeat(t.Context(), &wire.HeartbeatRequest{WorkerId: id})
+			wantCode(t, err, code, "")
+		}
+	})
+}
+
 // beat sends heartbeats for a worker as SDKs do.
 func beat(t *testing.T, w *fakeWorker) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
@@ -111,27 +157,38 @@ type pipeNet struct {
 	conns chan net.Conn
 	last  *pipe // that was dialed
 	done  chan struct{}
+	stop  func()
 }
 
-func serveOnPipes(t testing.TB) *pipeNet {
+func serveOnPipes(t testing.TB, opts hatchet.Options) *pipeNet {
 	t.Helper()
-	n := &pipeNet{t: t, c: must[*stint.Client](t)(stint.Open(":memory:", stint.WithLogger(slog.New(slog.DiscardHandler)))),
-		conns: make(chan net.Conn), done: make(chan struct{})}
-	s := must[*hatchet.Server](t)(hatchet.NewServer(n.c, hatchet.Options{Address: "pipe:1", Logger: slog.New(slog.DiscardHandler)}))
-	n.token = must[string](t)(s.Token())
-	ctx, cancel := context.WithCancel(context.Background())
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(ctx, n) }()
+	n := &pipeNet{t: t, c: must[*stint.Client](t)(stint.Open(":memory:", stint.WithLogger(slog.New(slog.DiscardHandler))))}
+	n.serve(opts)
 	t.Cleanup(func() {
-		cancel()
-		if err := <-served; err != nil {
-			t.Error(err)
-		}
+		n.stop()
 		if err := n.c.Close(); err != nil {
 			t.Error(err)
 		}
 	})
 	return n
+}
+
+// serve serves the database, again after stop.
+func (n *pipeNet) serve(opts hatchet.Options) {
+	n.t.Helper()
+	n.conns, n.done = make(chan net.Conn), make(chan struct{})
+	opts.Address, opts.Logger = "pipe:1", slog.New(slog.DiscardHandler)
+	s := must[*hatchet.Server](n.t)(hatchet.NewServer(n.c, opts))
+	n.token = must[string](n.t)(s.Token())
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(ctx, n) }()
+	n.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-served; err != nil {
+			n.t.Error(err)
+		}
+	})
 }
 
 func (n *pipeNet) Accept() (net.Conn, error) {

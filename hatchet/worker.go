@@ -19,6 +19,7 @@ const (
 	silentAfter = 12 * time.Second // without a sign of life a worker takes no more runs
 	deadAfter   = 30 * time.Second // and loses those that it has, though its stream is open
 	forgotAfter = 24 * time.Hour   // and may not come back under its ID
+	seenEvery   = time.Hour        // how often it is stored that a worker is there
 )
 
 // endless is the drain timeout of stint's workers: the server says when a handler ends.
@@ -41,6 +42,7 @@ type record struct {
 	Language string            `json:"language,omitempty"`
 	SDK      string            `json:"sdk,omitempty"`
 	OS       string            `json:"os,omitempty"`
+	Paused   bool              `json:"paused,omitempty"` // as was asked by REST
 	Since    time.Time         `json:"since"`
 	Seen     time.Time         `json:"seen"` // about
 }
@@ -56,7 +58,6 @@ type worker struct {
 	session  *session // its stream, or nil
 	seen     time.Time
 	leaves   bool               // it has unsubscribed
-	paused   bool               // as was asked by REST
 	claiming context.CancelFunc // ends the workers of stint; nil: none
 	claimers []*stint.Worker
 	runs     map[*execution]bool  // that it executes
@@ -315,6 +316,7 @@ func (w *worker) judge(now time.Time) {
 	lost := w.session == nil && silence > w.grace && w.loaded() > 0
 	dead := w.session != nil && silence > deadAfter
 	gone := w.session == nil && len(w.runs) == 0 && (w.leaves || silence > forgotAfter)
+	stale := w.session != nil && now.Sub(w.rec.Seen) > seenEvery
 	if w.session != nil && silence > silentAfter {
 		w.stopClaiming()
 	}
@@ -326,6 +328,10 @@ func (w *worker) judge(now time.Time) {
 		w.lose("no heartbeat for " + deadAfter.String())
 	case gone:
 		w.s.forget(w)
+	case stale:
+		if err := w.save(w.s.ctx); err != nil && w.s.ctx.Err() == nil {
+			w.s.opts.Logger.Error("hatchet: storing that a worker is there", "id", w.rec.ID, "err", err)
+		}
 	}
 }
 
@@ -373,10 +379,46 @@ func (s *Server) adopt(w *worker) (*worker, error) {
 		return known, nil
 	}
 	if len(s.workers) >= s.opts.MaxWorkers {
-		return nil, errManyWorkers
+		silent := s.mostSilent()
+		if silent == nil {
+			return nil, errManyWorkers
+		}
+		delete(s.workers, silent.rec.ID) // it is adopted again if it comes back
 	}
 	s.workers[w.rec.ID] = w
 	return w, nil
+}
+
+// mostSilent returns the worker without a stream and runs from which nothing was heard for the longest time, at least deadAfter,
+// or nil. It is called with s.mu held.
+func (s *Server) mostSilent() (silent *worker) {
+	since := time.Now().Add(-deadAfter)
+	for _, w := range s.workers {
+		w.mu.Lock()
+		if w.session == nil && len(w.runs) == 0 && w.seen.Before(since) {
+			silent, since = w, w.seen
+		}
+		w.mu.Unlock()
+	}
+	return silent
+}
+
+// forgetStored forgets the workers of earlier servers that have not come back.
+func (s *Server) forgetStored(ctx context.Context) error {
+	stored, err := s.c.Settings(ctx, settingWorker)
+	if err != nil {
+		return err
+	}
+	for key, value := range stored {
+		var rec record
+		if json.Unmarshal(value, &rec) == nil && time.Since(rec.Seen) < forgotAfter+2*seenEvery {
+			continue
+		}
+		if err := s.c.SetSetting(ctx, key, nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // save stores the worker's record.
