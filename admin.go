@@ -41,6 +41,9 @@ type RunFilter struct {
 	// All selects every run. CancelRuns, ReplayRuns and DeleteRuns return ErrNoFilter for a
 	// filter that sets nothing but Through, unless All is set.
 	All bool
+	// Whole makes ReplayRuns run all tasks of a workflow's run again, not only those that failed or
+	// were canceled and those that depend on them.
+	Whole bool
 	// DryRun makes CancelRuns, ReplayRuns and DeleteRuns change nothing and return how many
 	// runs they would change. With Through, a later call with the same filter acts on the same
 	// runs. Runs that end because another matching run is canceled, as in a workflow, are
@@ -283,7 +286,7 @@ func (c *Client) ReplayRuns(ctx context.Context, f RunFilter) (int, error) {
 	if f.IDs == nil && f.States == nil && f.Selects() == nil {
 		f.States = []State{StateFailed, StateCanceled, StateBlocked}
 	}
-	return c.actOn(ctx, f, "replay runs", store.Action{Kind: store.ActReplay})
+	return c.actOn(ctx, f, "replay runs", store.Action{Kind: store.ActReplay, Whole: f.Whole})
 }
 
 // DeleteRuns deletes every run that matches and has ended, with its logs and stream, and

@@ -47,6 +47,27 @@ func TestCanceledByCondition(t *testing.T) {
 	}
 }
 
+// A replay of a workflow's run runs all its tasks again, also those that succeeded.
+func TestReplayWorkflow(t *testing.T) {
+	g := serve(t, hatchet.Options{})
+	k := g.dial(g.token)
+	w := k.workFlow(t, &wire.PutWorkflowRequest{Tasks: []*wire.TaskDefinition{job("first", nil), job("last", nil, "first")}})
+	run := k.trigger(t, "flow", "{}")
+	w.complete(w.startOf("first", run), "{}")
+	w.report(w.startOf("last", run), wire.StepEventType_STEP_EVENT_FAILED, "oh")
+	k.result(t, run)
+	must[*wire.TasksResponse](t)(k.ReplayTasks(t.Context(), &wire.TasksRequest{ExternalIds: []string{run}}))
+	a := w.startOf("first", run)
+	if a.RetryCount != 1 {
+		t.Errorf("retry count %d", a.RetryCount)
+	}
+	w.complete(a, "{}")
+	w.complete(w.startOf("last", run), "{}")
+	if d := k.details(t, run); d.Status != wire.RunStatus_RUN_COMPLETED {
+		t.Errorf("details: %v", d)
+	}
+}
+
 // A run that is canceled and replayed at once runs again.
 func TestReplayAfterCancel(t *testing.T) {
 	g := serve(t, hatchet.Options{})

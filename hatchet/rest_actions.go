@@ -123,8 +123,8 @@ func (s *Server) cancelRun(ctx context.Context, id string) (bool, error) {
 // cancelGrace bounds the wait of a replay for the end of a run that was canceled.
 const cancelGrace = 5 * time.Second
 
-// replayRun runs a run again, and reports whether it does. One that its worker has unloaded goes on, one that a worker has is left
-// alone.
+// replayRun runs a run again, of a workflow all its tasks, and reports whether it does. One that its worker has unloaded
+// goes on, one that a worker has is left alone.
 func (s *Server) replayRun(ctx context.Context, id string) (bool, error) {
 	info, err := s.run(ctx, id)
 	if err == nil && info.Canceling {
@@ -140,8 +140,8 @@ func (s *Server) replayRun(ctx context.Context, id string) (bool, error) {
 	if s.evicted(info) {
 		return s.restore(ctx, id)
 	}
-	n, err := s.c.ReplayRuns(ctx, stint.RunFilter{IDs: []string{info.ID}, States: []stint.State{stint.StateSucceeded, stint.StateFailed,
-		stint.StateCanceled, stint.StateSkipped, stint.StateBlocked}})
+	n, err := s.c.ReplayRuns(ctx, stint.RunFilter{IDs: []string{info.ID}, Whole: true, States: []stint.State{stint.StateSucceeded,
+		stint.StateFailed, stint.StateCanceled, stint.StateSkipped, stint.StateBlocked}})
 	return n > 0, err
 }
 

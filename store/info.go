@@ -30,6 +30,7 @@ type Filter struct {
 type Action struct {
 	Kind   ActionKind
 	Reason []byte // for ActCancel: the error of the canceled runs, encoded as Outcome.Error
+	Whole  bool   // for ActReplay: all tasks of a workflow's run, not only those that did not succeed
 	// DryRun changes nothing and counts the runs that the action would change. Where the end of one run
 	// ends another that matches too, as in a canceled workflow, both count.
 	DryRun bool

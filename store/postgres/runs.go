@@ -257,8 +257,8 @@ func (u runRows) BeginWorkflow(key, node, now int64) error {
 }
 
 // ReplayWorkflow implements lifecycle.Rows.
-func (u runRows) ReplayWorkflow(key, node, now int64) error {
-	return workflow.Replay(workflowRows(u), key, node, now)
+func (u runRows) ReplayWorkflow(key, node, now int64, whole bool) error {
+	return workflow.Replay(workflowRows(u), key, node, now, whole)
 }
 
 // Advance implements lifecycle.Rows.

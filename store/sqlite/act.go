@@ -20,7 +20,7 @@ func (s *Store) Act(ctx context.Context, now time.Time, a store.Action, f store.
 		case store.ActCancel:
 			return lifecycle.Cancel(u.runs, key, now.UnixMilli(), a.Reason)
 		case store.ActReplay:
-			return lifecycle.Replay(u.runs, key, now.UnixMilli())
+			return lifecycle.Replay(u.runs, key, now.UnixMilli(), a.Whole)
 		}
 		return u.runs.DeleteEnded(key)
 	})

@@ -286,8 +286,8 @@ func (rs *runs) BeginWorkflow(key, node, now int64) error {
 }
 
 // ReplayWorkflow implements lifecycle.Rows.
-func (rs *runs) ReplayWorkflow(key, node, now int64) error {
-	return workflow.Replay(rs.workflows, key, node, now)
+func (rs *runs) ReplayWorkflow(key, node, now int64, whole bool) error {
+	return workflow.Replay(rs.workflows, key, node, now, whole)
 }
 
 // Advance implements lifecycle.Rows.

@@ -160,7 +160,7 @@ func (m *Model) Act(_ context.Context, now time.Time, a store.Action, f store.Fi
 		case store.ActCancel:
 			return m.cancel(r, now, a.Reason)
 		case store.ActReplay:
-			return m.replay(r, now)
+			return m.replay(r, now, a.Whole)
 		}
 		over := r.State.Terminal() && !r.isTask() && m.runs[r.ID] != nil
 		if over {
@@ -212,14 +212,14 @@ func (m *Model) cancel(r *modelRun, now time.Time, reason []byte) bool {
 	return true
 }
 
-func (m *Model) replay(r *modelRun, now time.Time) bool {
+func (m *Model) replay(r *modelRun, now time.Time, whole bool) bool {
 	switch {
 	case m.runs[r.ID] == nil, !r.State.Terminal() && r.State != store.Blocked:
 		return false
 	case r.Workflow:
-		m.replayWorkflow(r, now)
+		m.replayWorkflow(r, now, whole)
 	case r.isTask() && r.State != store.Blocked:
-		return m.runs[r.Parent].State.Terminal() && m.replay(m.runs[r.Parent], now)
+		return m.runs[r.Parent].State.Terminal() && m.replay(m.runs[r.Parent], now, whole)
 	default:
 		m.requeue(r, now)
 	}

@@ -304,8 +304,9 @@ func (r *modelRun) workflowTask() store.WorkflowTask {
 	}
 }
 
-// replayWorkflow runs the tasks of a workflow's run again that did not succeed, and those that depend on them.
-func (m *Model) replayWorkflow(r *modelRun, now time.Time) {
+// replayWorkflow runs the tasks of a workflow's run again that did not succeed, and those that depend on them, or
+// all.
+func (m *Model) replayWorkflow(r *modelRun, now time.Time, whole bool) {
 	r.State, r.Started, r.Error, r.Ended, r.CancelAt = store.Running, now, nil, time.Time{}, time.Time{}
 	r.joins = map[int]workflow.JoinState{}
 	r.limitStart(now)
@@ -314,7 +315,7 @@ func (m *Model) replayWorkflow(r *modelRun, now time.Time) {
 	for i := range old {
 		old[i] = m.taskOf(r, i)
 	}
-	again := workflow.Reruns(g, func(i int) store.State {
+	again := workflow.Reruns(g, whole, func(i int) store.State {
 		if old[i] == nil {
 			return 0
 		}

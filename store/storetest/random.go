@@ -356,7 +356,7 @@ func (p *pair) some(rt *rapid.T) (real, twin store.Filter) {
 // them.
 func (p *pair) act(rt *rapid.T, kind store.ActionKind) {
 	real, twin := p.some(rt)
-	a := store.Action{Kind: kind, Reason: []byte(`"why"`), DryRun: true}
+	a := store.Action{Kind: kind, Reason: []byte(`"why"`), DryRun: true, Whole: rapid.Bool().Draw(rt, "whole")}
 	do := func(op string) int {
 		got, err := p.stores[p.side(rt)].Act(p.t.Context(), time.Now(), a, real)
 		p.ok(err)

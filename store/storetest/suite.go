@@ -134,6 +134,7 @@ var rules = []struct {
 	{"R7 a workflow's task starts with the end of its last parent", workflowJoin},
 	{"a failure cancels what depends on it", workflowFailure},
 	{"a replay of a workflow", workflowReplay},
+	{"a replay of a whole workflow", workflowReplayWhole},
 	{"conditions of a workflow's tasks", workflowConditions},
 	{"a task that this worker lacks waits for another", workflowNoHandler},
 	{"a workflow's start and end in time", workflowTimes},

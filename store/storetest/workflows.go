@@ -94,6 +94,24 @@ func workflowFailure(s *suite) {
 	}
 }
 
+func workflowReplayWhole(s *suite) {
+	id := s.begin(graph(s, nil, []int{0}, []int{1}))
+	a := s.claim(10)
+	s.end(a[0], store.Succeeded)
+	s.end(s.claim(10)[0], store.Failed)
+	s.tasks(id, "a succeeded", "b failed", "c canceled")
+	n, err := s.Act(s.Context(), time.Now(), store.Action{Kind: store.ActReplay, Whole: true}, store.Filter{IDs: []store.ID{id}})
+	s.ok(err)
+	if n != 1 {
+		s.Errorf("replayed %d, want 1", n)
+	}
+	s.tasks(id, "a queued")
+	again := s.claim(10)
+	if len(again) != 1 || again[0].ID != a[0].ID || again[0].Attempt != 2 {
+		s.Fatalf("claimed %+v, want the first task again", again)
+	}
+}
+
 func workflowReplay(s *suite) {
 	id := s.begin(graph(s, nil, nil, []int{0, 1}))
 	ab := s.claim(10)

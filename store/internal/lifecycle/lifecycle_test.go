@@ -352,14 +352,14 @@ func TestReplay(t *testing.T) {
 			if want == "" {
 				want = r.show(keyOf(1))
 			}
-			some, err := lifecycle.Replay(r, keyOf(1), r.now)
+			some, err := lifecycle.Replay(r, keyOf(1), r.now, false)
 			ok(t, err)
 			if r.is(t, keyOf(1), want); some != (c.want != "") {
 				t.Errorf("Replay reports %v", some)
 			}
 		})
 	}
-	if _, err := lifecycle.Replay(newRows(task(store.Failed)), keyOf(1), start); !errors.Is(err, store.ErrNotFound) {
+	if _, err := lifecycle.Replay(newRows(task(store.Failed)), keyOf(1), start, false); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("a task without a workflow: %v", err)
 	}
 }
@@ -610,10 +610,10 @@ func TestMisses(t *testing.T) {
 			r.builds = []string{"b2"}
 			return lifecycle.RetryBlocked(r)
 		}},
-		{"replay", []row{ended}, func(r *rows) error { _, err := lifecycle.Replay(r, keyOf(1), r.now); return err }},
+		{"replay", []row{ended}, func(r *rows) error { _, err := lifecycle.Replay(r, keyOf(1), r.now, false); return err }},
 		{"replay of a task", []row{{State: store.Failed, Ended: start, Parent: keyOf(2), Node: 1<<20 | 1},
 			{State: store.Failed, Ended: start, Workflow: true, Node: 1<<20 | 3}},
-			func(r *rows) error { _, err := lifecycle.Replay(r, keyOf(1), r.now); return err }},
+			func(r *rows) error { _, err := lifecycle.Replay(r, keyOf(1), r.now, false); return err }},
 		{"restart", []row{ended}, func(r *rows) error { return lifecycle.Restart(r, r.ID(keyOf(1)), store.Address{Seq: 1}, r.now) }},
 		{"fork", []row{ended}, func(r *rows) error {
 			_, err := lifecycle.Fork(r, r.ID(keyOf(1)), store.Address{Seq: 1}, r.now)

@@ -57,7 +57,7 @@ func (r *rows) step(t *rapid.T, asked map[int64]bool) {
 			r.childrenAsked(t, x.Key)
 		}
 	case 1:
-		some, err := lifecycle.Replay(r, x.Key, r.now)
+		some, err := lifecycle.Replay(r, x.Key, r.now, false)
 		ok(t, err)
 		if some {
 			delete(asked, x.Key)

@@ -7,15 +7,15 @@ import (
 )
 
 // Replay queues a run that has ended or is blocked. A workflow is replayed as a whole, also if one
-// of its tasks was selected, which must have ended; a blocked task alone is queued. It reports
-// whether it has changed something.
-func Replay(rows Rows, key, now int64) (bool, error) {
+// of its tasks was selected, which must have ended; a blocked task alone is queued. whole
+// is as Action.Whole. It reports whether it has changed something.
+func Replay(rows Rows, key, now int64, whole bool) (bool, error) {
 	r, err := rows.Run(key)
 	switch {
 	case err != nil || r == nil || !r.State.Terminal() && r.State != store.Blocked:
 		return false, err
 	case r.Workflow:
-		return true, rows.ReplayWorkflow(key, r.Node, now)
+		return true, rows.ReplayWorkflow(key, r.Node, now, whole)
 	case r.IsTask() && r.State != store.Blocked:
 		p, err := rows.Run(r.Parent)
 		if err == nil && p == nil {
@@ -24,7 +24,7 @@ func Replay(rows Rows, key, now int64) (bool, error) {
 		if err != nil || !p.State.Terminal() {
 			return false, err
 		}
-		return true, rows.ReplayWorkflow(p.Key, p.Node, now)
+		return true, rows.ReplayWorkflow(p.Key, p.Node, now, whole)
 	}
 	return true, Requeue(rows, r, now)
 }

@@ -76,7 +76,7 @@ type Rows interface {
 	// from the end of a task of one. Reconsider decides a task again that waits; DropWaits forgets
 	// for what it waits.
 	BeginWorkflow(key, node, now int64) error
-	ReplayWorkflow(key, node, now int64) error
+	ReplayWorkflow(key, node, now int64, whole bool) error
 	Advance(parent, node int64, to store.State, now int64) error
 	Reconsider(key, now int64) error
 	DropWaits(key int64) error

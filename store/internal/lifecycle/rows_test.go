@@ -314,7 +314,7 @@ func (r *rows) BeginWorkflow(key, _, now int64) (err error) {
 	return nil
 }
 
-func (r *rows) ReplayWorkflow(key, _, _ int64) (err error) {
+func (r *rows) ReplayWorkflow(key, _, _ int64, _ bool) (err error) {
 	defer r.Miss(&err)
 	r.note("replay %d", number(key))
 	return nil

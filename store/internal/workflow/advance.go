@@ -135,8 +135,8 @@ func startOrEnd(r Run, g *store.Graph, task int, all JoinState) (store.State, Jo
 }
 
 // Reruns reports which tasks a replay runs again: those that neither succeeded nor were skipped,
-// and those that depend on them; all if there are none. state returns 0 for a task without a run.
-func Reruns(g *store.Graph, state func(task int) store.State) []bool {
+// and those that depend on them; all if there are none, or whole is true. state returns 0 for a task without a run.
+func Reruns(g *store.Graph, whole bool, state func(task int) store.State) []bool {
 	again, some := make([]bool, len(g.Tasks)), false
 	for i := range g.Tasks {
 		s := state(i)
@@ -147,7 +147,7 @@ func Reruns(g *store.Graph, state func(task int) store.State) []bool {
 		some = some || again[i]
 	}
 	for i := range again {
-		again[i] = again[i] || !some
+		again[i] = again[i] || !some || whole
 	}
 	return again
 }

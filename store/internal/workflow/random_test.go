@@ -32,7 +32,7 @@ func TestRandom(t *testing.T) {
 			if replays == 0 {
 				break
 			}
-			ok(tb, workflow.Replay(r, r.key(), r.workflow().Node, r.now))
+			ok(tb, workflow.Replay(r, r.key(), r.workflow().Node, r.now, rapid.Bool().Draw(t, "whole")))
 			r.check(t)
 		}
 		if tb.Failed() {

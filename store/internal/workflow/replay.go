@@ -8,9 +8,9 @@ import (
 )
 
 // Replay runs the tasks again that failed or were canceled, and those that depend on them; all
-// tasks if there are none. A task whose parents all stay starts now: as a new attempt if it had
+// tasks if there are none, or whole is true. A task whose parents all stay starts now: as a new attempt if it had
 // failed. The runs of the other tasks are deleted, and their joins are reset.
-func Replay(rows Rows, key, node, now int64) error {
+func Replay(rows Rows, key, node, now int64, whole bool) error {
 	r, err := runOf(rows, key, node, now)
 	if err != nil {
 		return err
@@ -22,7 +22,7 @@ func Replay(rows Rows, key, node, now int64) error {
 	if err != nil {
 		return err
 	}
-	p := replay{r, old, Reruns(r.graph, func(i int) store.State { return old[i].State })}
+	p := replay{r, old, Reruns(r.graph, whole, func(i int) store.State { return old[i].State })}
 	for i := range old {
 		if _, waits := p.join(r.graph.Tasks[i].Parents); p.reruns[i] && old[i].Key != 0 && (waits || !old[i].Begun) {
 			if err := r.remake(&old[i]); err != nil {

@@ -98,7 +98,7 @@ func TestCause(t *testing.T) {
 	r.finish(2, store.Failed)
 	cause(3, `\"b\"`)
 	cause(r.graph.End(), `\"b\"`)
-	ok(t, workflow.Replay(r, r.key(), r.workflow().Node, r.now))
+	ok(t, workflow.Replay(r, r.key(), r.workflow().Node, r.now, false))
 	r.finish(2, store.Canceled)
 	r.finish(1, store.Succeeded)
 	cause(3, `\"c\"`)
@@ -115,7 +115,7 @@ func TestReruns(t *testing.T) {
 		{[]store.State{store.Failed, store.Succeeded, store.Succeeded, store.Succeeded, store.Succeeded}, []bool{true, true, false, false, true}},
 		{[]store.State{store.Succeeded, 0, store.Skipped, store.Canceled, store.Succeeded}, []bool{false, true, false, true, true}},
 	} {
-		if got := workflow.Reruns(g, func(i int) store.State { return c.states[i] }); !slices.Equal(got, c.want) {
+		if got := workflow.Reruns(g, false, func(i int) store.State { return c.states[i] }); !slices.Equal(got, c.want) {
 			t.Errorf("%v: got %v, want %v", c.states, got, c.want)
 		}
 	}
@@ -341,7 +341,7 @@ func TestReplay(t *testing.T) {
 			r.now += 1000
 			w := r.workflow()
 			w.StartIn = 300
-			ok(t, workflow.Replay(r, w.Key, w.Node, r.now))
+			ok(t, workflow.Replay(r, w.Key, w.Node, r.now, false))
 			r.are(c.want)
 			if w := r.workflow(); w.Started != r.now || w.StartBy != r.now+300 || w.Ended != 0 || w.Error != nil || w.Replayed != 1 {
 				t.Errorf("%+v", w)
@@ -368,7 +368,7 @@ func TestAttemptsOverReplays(t *testing.T) {
 	r.finish(0, store.Succeeded)
 	r.finish(1, store.Succeeded)
 	for range 2 {
-		ok(t, workflow.Replay(r, r.key(), r.workflow().Node, r.now))
+		ok(t, workflow.Replay(r, r.key(), r.workflow().Node, r.now, false))
 		if r.task(0).State == store.Queued {
 			r.finish(0, store.Succeeded)
 		}
@@ -463,7 +463,7 @@ func TestMisses(t *testing.T) {
 		{"reconsider, and it is canceled", made(succeeds, func(r *rows) { r.graph.Tasks[1].CancelIf = &store.Condition{Sleep: -1} }),
 			func(r *rows) error { return workflow.Reconsider(r, r.task(1).Key, r.now) }},
 		{"replay", made(func(r *rows) { r.finish(0, store.Failed); r.finish(3, store.Succeeded) }),
-			func(r *rows) error { return workflow.Replay(r, r.key(), r.workflow().Node, r.now) }},
+			func(r *rows) error { return workflow.Replay(r, r.key(), r.workflow().Node, r.now, false) }},
 		{"stick", made(), func(r *rows) error { return workflow.Stick(r, r.graph, r.key(), 5) }},
 	} {
 		t.Run(c.name, func(t *testing.T) { misstest.Each(t, c.made, c.decide) })
