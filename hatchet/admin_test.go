@@ -107,7 +107,18 @@ func TestSchedules(t *testing.T) {
 		info.State != stint.StateCanceled {
 		t.Errorf("%+v: the run is %v, due %v", bulk, info.State, info.Scheduled)
 	}
-	g.rest("POST", path+"scheduled/bulk-delete", g.token, `{"filter":{}}`, 501, nil)
+	g.rest("POST", path+"scheduled/bulk-delete", g.token, `{"filter":{}}`, 400, nil)
+	for _, of := range []string{"one", "two"} {
+		g.rest("POST", path+"job/scheduled", g.token, `{"additionalMetadata":{"of":"`+of+`"},"triggerAt":"2099-01-01T00:00:00Z"}`, 200, &made)
+	}
+	g.rest("POST", path+"scheduled/bulk-delete", g.token, `{"filter":{"additionalMetadata":["of:two"]}}`, 200, &bulk)
+	if len(bulk.DeletedIDs) != 1 || bulk.DeletedIDs[0] != made.Metadata.ID {
+		t.Errorf("deleted by metadata: %+v, want %s", bulk, made.Metadata.ID)
+	}
+	g.rest("POST", path+"scheduled/bulk-delete", g.token, `{"filter":{"workflowId":"`+noRun+`"}}`, 200, &bulk)
+	if len(bulk.DeletedIDs) != 0 {
+		t.Errorf("deleted of no workflow: %+v", bulk)
+	}
 	g.rest("POST", path+"job/scheduled", g.token, `{}`, 400, nil)
 	g.rest("POST", path+"unknown/scheduled", g.token, `{"triggerAt":"2099-01-01T00:00:00Z"}`, 400, nil)
 }

@@ -98,11 +98,12 @@ func TestUnserved(t *testing.T) {
 	g := serve(t, hatchet.Options{})
 	conn := g.dial(g.token).conn
 	for method, why := range map[string]string{"/Dispatcher/Listen": "update the SDK", "/WorkflowService/PutWorkflow": "before v1",
-		"/opentelemetry.proto.collector.trace.v1.TraceService/Export": "collector", "/Strange/Method": "stint does not serve it"} {
+		"/Strange/Method": "stint does not serve it"} {
 		err := conn.Invoke(metadata.AppendToOutgoingContext(t.Context()), method, &wire.GetVersionRequest{}, &wire.GetVersionResponse{})
 		wantCode(t, err, codes.Unimplemented, why)
 	}
-	for path, why := range map[string]string{"/api/v1/strange": "does not serve it"} {
+	for path, why := range map[string]string{"/api/v1/strange": "does not serve it",
+		"/api/v1/tenants/" + g.tenant(g.dial(g.token)) + "/prometheus-metrics": "/metrics"} {
 		if text := g.rest("GET", path, g.token, "", 501, nil); !strings.Contains(text, why) {
 			t.Errorf("%s: %s", path, text)
 		}

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/stint-dev/stint"
 )
@@ -145,14 +146,32 @@ func (s *Server) recovered(err *error) {
 	}
 }
 
-// unknownMethod answers calls of methods that are not served.
-func unknownMethod(_ any, ss grpc.ServerStream) error {
+// unknownMethod answers calls of methods that have no message here: it takes traces, and refuses the others.
+func (s *Server) unknownMethod(_ any, ss grpc.ServerStream) error {
 	method, _ := grpc.MethodFromServerStream(ss)
+	if method == traceExport {
+		return s.takeTraces(ss)
+	}
 	why := "stint does not serve it"
 	if w, ok := notServed[method]; ok {
 		why = w
 	}
 	return status.Errorf(codes.Unimplemented, "%s: %s", method, why)
+}
+
+// takeTraces gives the traces that an SDK exports to the host. Without a function that takes them they are dropped: SDKs
+// export to the server whether it keeps traces or not.
+func (s *Server) takeTraces(ss grpc.ServerStream) error {
+	m := &emptypb.Empty{} // all fields are unknown to it, and kept
+	if err := ss.RecvMsg(m); err != nil {
+		return err
+	}
+	if s.opts.Traces != nil {
+		if err := s.opts.Traces(ss.Context(), m.ProtoReflect().GetUnknown()); err != nil {
+			return err
+		}
+	}
+	return ss.SendMsg(&emptypb.Empty{})
 }
 
 const traceExport = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
@@ -164,7 +183,6 @@ var notServed = map[string]string{
 	"/Dispatcher/PutOverridesData":        "it is of Hatchet's former dashboard",
 	"/WorkflowService/PutWorkflow":        "it is of SDKs before v1: update the SDK",
 	"/EventsService/ReplaySingleEvent":    "publish the event again",
-	traceExport:                           "send traces to a collector of OpenTelemetry",
 }
 
 // statusOf returns an error of the client as a status that SDKs know.

@@ -1,6 +1,7 @@
 package hatchet
 
 import (
+	"context"
 	"crypto/tls"
 	"log/slog"
 	"net/http"
@@ -22,6 +23,10 @@ type Options struct {
 	// WorkerGrace is how long the runs of a worker whose connection is lost stay with it, from its last sign of
 	// life. Then other workers get them. The default is 2 s for a worker on this machine, 10 s for another.
 	WorkerGrace time.Duration
+
+	// Traces gets what SDKs export to the server as OpenTelemetry's collectors get it: the bytes of an OTLP
+	// ExportTraceServiceRequest, to send on. The default drops them.
+	Traces func(ctx context.Context, request []byte) error
 
 	// The fields below bound what programs can make the server hold. 0 means the default.
 	MaxMessage     int // bytes of a message or request; default 4 MiB, at most 64 MiB

@@ -41,6 +41,8 @@ func (s *Server) newREST() http.Handler {
 	s.handleCrons(handle)
 	s.handleFilters(handle)
 	s.handleWebhooks(handle, open)
+	s.handleMetrics(handle)
+	s.handleLogs(handle)
 	return mux
 }
 
@@ -52,10 +54,7 @@ func pathNotServed(r *http.Request) error {
 // instead says what there is in place of a path that is not served, or nothing.
 func instead(path string) string {
 	for _, x := range []struct{ part, text string }{
-		{"metrics", "the page shows such figures"},
-		{"/task-stats", "the page shows such figures"},
-		{"/cel/debug", "a definition or a filter whose expression is wrong is refused, with the reason"},
-		{"/logs", "ask for those of one task"},
+		{"/prometheus-metrics", "the page has them, at /metrics"},
 	} {
 		if strings.Contains(path, x.part) {
 			return ": " + x.text

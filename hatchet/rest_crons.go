@@ -321,16 +321,64 @@ type restBulkError struct {
 func (s *Server) deleteSchedules(r *http.Request) (any, error) {
 	var body struct {
 		IDs    []string        `json:"scheduledWorkflowRunIds"`
-		Filter json.RawMessage `json:"filter"`
+		Filter *scheduleFilter `json:"filter"`
 	}
-	if err := readJSON(r, &body); err != nil {
+	err := readJSON(r, &body)
+	if err == nil && body.Filter != nil {
+		if len(body.IDs) > 0 {
+			return nil, invalid("want IDs or a filter, not both")
+		}
+		if body.IDs, err = s.schedulesBy(r, body.Filter); err == nil && len(body.IDs) == 0 {
+			return map[string]any{"deletedIds": []string{}, "errors": []restBulkError{}}, nil
+		}
+	}
+	if err != nil {
 		return nil, err
-	}
-	if len(body.Filter) > 0 && string(body.Filter) != "null" {
-		return nil, &restError{http.StatusNotImplemented, "filter: stint deletes schedules by their IDs: list them first"}
 	}
 	done, failed, err := eachOf(body.IDs, func(id string) error { return stint.RunByID[any](s.c, id).Cancel(r.Context()) })
 	return map[string]any{"deletedIds": done, "errors": failed}, err
+}
+
+// A scheduleFilter selects runs that are to start at a time.
+type scheduleFilter struct {
+	Workflow string   `json:"workflowId"`
+	Run      string   `json:"parentWorkflowRunId"`
+	Task     string   `json:"parentStepRunId"`
+	Metadata []string `json:"additionalMetadata"`
+}
+
+// schedulesBy returns the IDs of the runs that a filter selects, which must say something.
+func (s *Server) schedulesBy(r *http.Request, by *scheduleFilter) (ids []string, err error) {
+	f := stint.RunFilter{States: []stint.State{stint.StateScheduled}, Limit: maxPage}
+	if f.Metadata, err = pairsOf(by.Metadata); err != nil {
+		return nil, err
+	}
+	if f.ParentID = by.Task; by.Task == "" {
+		f.ParentID = by.Run
+	}
+	if by.Workflow != "" {
+		f.Tasks = s.names([]string{by.Workflow})
+	}
+	if by.Workflow == "" && f.ParentID == "" && len(f.Metadata) == 0 {
+		return nil, invalid("the filter selects all schedules: want a workflow, a parent or metadata")
+	}
+	for {
+		page, err := s.c.ListRuns(r.Context(), f)
+		if err != nil {
+			return nil, err
+		}
+		for i := range page.Runs {
+			if page.Runs[i].Executions == 0 {
+				ids = append(ids, page.Runs[i].ID)
+			}
+		}
+		if len(ids) > maxBulk {
+			return nil, invalid("the filter selects more than %d schedules: narrow it", maxBulk)
+		}
+		if f.Cursor = page.Next; f.Cursor == "" {
+			return ids, nil
+		}
+	}
 }
 
 // updateSchedules moves runs that have not started, and says of each other why it did not.

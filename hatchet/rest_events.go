@@ -45,6 +45,9 @@ func (s *Server) handleEvents(handle func(pattern string, h restHandler)) {
 // An eventQuery says which events are asked for.
 type eventQuery struct {
 	ids, keys    []string // nil: any
+	scopes       []string
+	workflows    []string // names, of which it started a run; nil: any
+	statuses     []string // that a run which it started has
 	metadata     map[string]string
 	since, until time.Time
 }
@@ -57,10 +60,9 @@ func newEventQuery(q url.Values) (e eventQuery, err error) {
 		return e, err
 	}
 	e.ids, e.keys = q["eventIds"], q["keys"]
-	for _, unserved := range []string{"workflowIds", "workflowRunStatuses", "scopes"} {
-		if q.Has(unserved) {
-			return e, &restError{http.StatusNotImplemented, unserved + ": stint does not filter events by it"}
-		}
+	e.scopes, e.statuses = q["scopes"], q["workflowRunStatuses"]
+	if _, err := states(e.statuses); err != nil {
+		return e, err
 	}
 	e.metadata, err = pairsOf(q["additionalMetadata"])
 	return e, err
@@ -74,7 +76,7 @@ func (q *eventQuery) matches(e *stint.EventInfo) bool {
 		}
 	}
 	return (q.ids == nil || slices.Contains(q.ids, e.ID)) && (q.keys == nil || slices.Contains(q.keys, e.Key)) &&
-		!e.Published.Before(q.since) && (q.until.IsZero() || e.Published.Before(q.until))
+		isOne(q.scopes, e.Scope) && !e.Published.Before(q.since) && (q.until.IsZero() || e.Published.Before(q.until))
 }
 
 func (s *Server) listEvents(r *http.Request) (any, error) {
@@ -85,6 +87,9 @@ func (s *Server) listEvents(r *http.Request) (any, error) {
 	q, err := newEventQuery(r.URL.Query())
 	if err != nil {
 		return nil, err
+	}
+	if ids := r.URL.Query()["workflowIds"]; len(ids) > 0 {
+		q.workflows = s.names(ids)
 	}
 	rows, more, err := s.findEvents(r, q, p)
 	if err != nil {
@@ -110,16 +115,19 @@ func (s *Server) findEvents(r *http.Request, q eventQuery, p pageQuery) (rows []
 			case e.Published.Before(q.since):
 				return rows, false, nil // as are all that follow
 			case !q.matches(e):
-			case skip > 0:
-				skip--
-			case len(rows) == p.limit:
-				return rows, true, nil
 			default:
-				row, err := s.restEvent(r, e)
-				if err != nil {
+				row, err := s.restEvent(r, e, &q)
+				switch {
+				case err != nil:
 					return nil, false, err
+				case row == nil:
+				case skip > 0:
+					skip--
+				case len(rows) == p.limit:
+					return rows, true, nil
+				default:
+					rows = append(rows, row)
 				}
-				rows = append(rows, row)
 			}
 		}
 		if f.Cursor = page.Next; f.Cursor == "" {
@@ -128,13 +136,17 @@ func (s *Server) findEvents(r *http.Request, q eventQuery, p pageQuery) (rows []
 	}
 }
 
-// restEvent returns an event as REST lists it, with how the runs that it started went.
-func (s *Server) restEvent(r *http.Request, e *stint.EventInfo) (*restEvent, error) {
+// restEvent returns an event as REST lists it, with how the runs that it started went; nil: none of them is asked for.
+func (s *Server) restEvent(r *http.Request, e *stint.EventInfo, q *eventQuery) (*restEvent, error) {
 	ev := &restEvent{Metadata: restMeta{e.ID, e.Published, e.Published}, Key: e.Key, TenantID: s.tenant, Payload: asObject(e.Payload),
 		AdditionalMetadata: shownMetadata(e.Metadata), Scope: e.Scope, SeenAt: e.Published,
 		Webhook: e.Metadata[metaWebhook], Triggered: []restTriggered{},
 		Summary: map[string]int{"running": 0, "queued": 0, "succeeded": 0, "failed": 0, "cancelled": 0}}
+	asked := q.workflows == nil && len(q.statuses) == 0
 	if len(e.Started) == 0 {
+		if !asked {
+			return nil, nil
+		}
 		return ev, nil
 	}
 	page, err := s.c.ListRuns(r.Context(), stint.RunFilter{IDs: e.Started, Limit: maxPage})
@@ -145,7 +157,12 @@ func (s *Server) restEvent(r *http.Request, e *stint.EventInfo) (*restEvent, err
 		"CANCELLED": "cancelled"}
 	for i := range page.Runs {
 		ev.Triggered = append(ev.Triggered, restTriggered{page.Runs[i].ID})
-		ev.Summary[names[statusText(page.Runs[i].State)]]++
+		status := statusText(page.Runs[i].State)
+		ev.Summary[names[status]]++
+		asked = asked || (q.workflows == nil || slices.Contains(q.workflows, page.Runs[i].Task)) && isOne(q.statuses, status)
+	}
+	if !asked {
+		return nil, nil
 	}
 	return ev, nil
 }

@@ -4,9 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,18 +31,7 @@ type restRateLimit struct {
 	LastRefill time.Time `json:"lastRefill"`
 }
 
-type restLogLine struct {
-	CreatedAt  time.Time       `json:"createdAt"`
-	Message    string          `json:"message"`
-	Level      string          `json:"level"`
-	Metadata   json.RawMessage `json:"metadata"`
-	Attempt    int             `json:"attempt"`
-	RetryCount int             `json:"retryCount"`
-	TaskID     string          `json:"taskExternalId"`
-	TaskName   string          `json:"taskDisplayName"`
-}
-
-// handleFilters registers what is asked of filters, rate limits and logs.
+// handleFilters registers what is asked of filters and rate limits.
 func (s *Server) handleFilters(handle func(pattern string, h restHandler)) {
 	handle("GET "+listPath+"/filters", s.listFilters)
 	handle("POST "+listPath+"/filters", s.createFilter)
@@ -67,7 +54,6 @@ func (s *Server) handleFilters(handle func(pattern string, h restHandler)) {
 		return s.restFilter(f), nil
 	})
 	handle("GET "+tenantPath+"/rate-limits", s.listRateLimits)
-	handle("GET "+stablePath+"/tasks/{run}/logs", s.listLogs)
 }
 
 // A filter's number in the database is the end of its UUID.
@@ -192,88 +178,5 @@ func (s *Server) listRateLimits(r *http.Request) (any, error) {
 	return cut(p, rows), nil
 }
 
-const (
-	defaultLines = 1_000
-	maxLines     = 10_000
-)
-
-// A logQuery says which lines of a run are asked for.
-type logQuery struct {
-	limit           int
-	since, until    time.Time
-	levels          []string // nil: any
-	search, attempt string   // "": any
-	newestFirst     bool
-}
-
-func newLogQuery(q url.Values) (l logQuery, err error) {
-	l = logQuery{limit: defaultLines, levels: q["levels"], search: q.Get("search"), attempt: q.Get("attempt"),
-		newestFirst: strings.EqualFold(q.Get("order_by_direction"), "DESC")}
-	if text := q.Get("limit"); text != "" {
-		if l.limit, err = strconv.Atoi(text); err != nil || l.limit < 1 || l.limit > maxLines {
-			return l, invalid("limit is %.100q: want 1 to %d", text, maxLines)
-		}
-	}
-	if l.since, err = timeOf(q, "since"); err == nil {
-		l.until, err = timeOf(q, "until")
-	}
-	return l, err
-}
-
-func (q *logQuery) matches(l *stint.LogLine) bool {
-	return !l.At.Before(q.since) && (q.until.IsZero() || l.At.Before(q.until)) && isOne(q.levels, levelText(l.Level)) &&
-		strings.Contains(l.Message, q.search) && wants(q.attempt, itoa(l.Attempt))
-}
-
 // isOne reports whether a list of a query is not given, or has v.
 func isOne(list []string, v string) bool { return len(list) == 0 || slices.Contains(list, v) }
-
-// listLogs lists the lines that a task's run logged: the first that match, or with order_by_direction DESC the last,
-// which then come first.
-func (s *Server) listLogs(r *http.Request) (any, error) {
-	info, err := s.run(r.Context(), r.PathValue("run"))
-	if err != nil {
-		return nil, err
-	}
-	q, err := newLogQuery(r.URL.Query())
-	if err != nil {
-		return nil, err
-	}
-	name, rows := s.newTaskRun(info).Readable, []restLogLine{}
-	for after := int64(0); ; {
-		lines, err := s.c.Logs(r.Context(), info.ID, after, maxPage)
-		if err != nil {
-			return nil, err
-		}
-		for i := range lines {
-			l := &lines[i]
-			if after = l.Seq; !q.matches(l) {
-				continue
-			}
-			rows = append(rows, restLogLine{CreatedAt: l.At, Message: l.Message, Level: levelText(l.Level), Metadata: asObject(l.Attrs),
-				Attempt: l.Attempt, RetryCount: max(0, l.Attempt-1), TaskID: info.ID, TaskName: name})
-			if q.newestFirst && len(rows) > q.limit {
-				rows = rows[1:]
-			}
-		}
-		if len(lines) == 0 || !q.newestFirst && len(rows) >= q.limit {
-			break
-		}
-	}
-	if q.newestFirst {
-		slices.Reverse(rows)
-	}
-	return cut(pageQuery{limit: q.limit}, rows), nil
-}
-
-func levelText(l slog.Level) string {
-	switch {
-	case l < slog.LevelInfo:
-		return "DEBUG"
-	case l < slog.LevelWarn:
-		return "INFO"
-	case l < slog.LevelError:
-		return "WARN"
-	}
-	return "ERROR"
-}

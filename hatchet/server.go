@@ -72,7 +72,7 @@ func NewServer(c *stint.Client, opts Options) (*Server, error) {
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.grpc = grpc.NewServer(grpc.MaxRecvMsgSize(opts.MaxMessage), grpc.MaxSendMsgSize(opts.MaxMessage),
-		grpc.UnaryInterceptor(s.unary), grpc.StreamInterceptor(s.stream), grpc.UnknownServiceHandler(unknownMethod))
+		grpc.UnaryInterceptor(s.unary), grpc.StreamInterceptor(s.stream), grpc.UnknownServiceHandler(s.unknownMethod))
 	for name, desc := range wire.Services() {
 		desc.ServiceName = name
 		s.grpc.RegisterService(&desc, rpc{Server: s})
