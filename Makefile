@@ -14,6 +14,7 @@ bench: ## this library, its peers and the limit, on the same work
 
 hatchet: ## Hatchet's SDKs' own tests against the gateway (about 10 minutes)
 	hatchet/conformance/run.sh go
+	hatchet/conformance/run.sh own
 
 check: ## everything CI does
 	bash .ci/run

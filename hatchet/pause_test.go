@@ -122,3 +122,36 @@ func TestPauseDrops(t *testing.T) {
 		}
 	}
 }
+
+// A worker that is paused before it listens takes no runs when it does, nor after a restart of the server, until the pause ends.
+func TestPauseOfSilentWorker(t *testing.T) {
+	open := openDB(t)
+	g := serveOn(t, open(), "127.0.0.1:0", hatchet.Options{})
+	k := g.dial(g.token)
+	k.define(t, "job", "other")
+	answer := must[*wire.RegisterResponse](t)(k.Register(t.Context(), &wire.RegisterRequest{WorkerName: "silent", Actions: []string{"job:job"}}))
+	path := "/api/v1/workers/" + answer.WorkerId
+	g.rest("PATCH", path, g.token, `{"isPaused":true}`, 200, nil)
+	w := &fakeWorker{k: k, t: t, id: answer.WorkerId}
+	w.listen()
+	run := k.trigger(t, "job", "{}")
+	worksOther := func() {
+		t.Helper()
+		w := k.work(t, "other")
+		k.trigger(t, "other", "{}")
+		w.complete(w.start(), "{}")
+	}
+	worksOther()
+	g.awaitState(run, stint.StateQueued)
+	address := g.address
+	g.stop()
+	g = serveOn(t, open(), address, hatchet.Options{})
+	k = g.dial(g.token)
+	w = &fakeWorker{k: k, t: t, id: answer.WorkerId}
+	w.listen()
+	worksOther()
+	g.awaitState(run, stint.StateQueued)
+	g.rest("PATCH", path, g.token, `{"isPaused":false}`, 200, nil)
+	w.complete(w.start(), "{}")
+	g.awaitState(run, stint.StateSucceeded)
+}

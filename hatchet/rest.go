@@ -92,7 +92,9 @@ func (s *Server) rest(h restHandler) http.Handler {
 			return
 		}
 		if _, none := v.(noContent); none {
-			w.WriteHeader(http.StatusNoContent)
+			if r.Method != "DELETE" { // the Go SDK takes every status but 200 for an error of a deletion
+				w.WriteHeader(http.StatusNoContent)
+			}
 			return
 		}
 		body, err := json.Marshal(v)

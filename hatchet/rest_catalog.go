@@ -185,17 +185,7 @@ func (s *Server) pauseWorker(r *http.Request) (any, error) {
 		return nil, err
 	}
 	if body.Paused != nil {
-		change := s.c.ResumeWorker
-		if *body.Paused {
-			change = s.c.PauseWorker
-		}
-		if err := change(r.Context(), w.rec.ID); err != nil && !(errors.Is(err, stint.ErrNotFound) && !*body.Paused) {
-			return nil, err
-		}
-		w.mu.Lock()
-		w.rec.Paused = *body.Paused
-		w.mu.Unlock()
-		if err := w.save(r.Context()); err != nil {
+		if err := w.pause(r.Context(), *body.Paused); err != nil {
 			return nil, err
 		}
 	}

@@ -246,11 +246,39 @@ func (w *worker) reclaim() {
 	}
 }
 
+// pause pauses the worker, or ends its pause. One that claims nothing yet, or not any more, claims nothing until the end.
+func (w *worker) pause(ctx context.Context, paused bool) error {
+	w.mu.Lock()
+	w.rec.Paused = paused
+	w.mu.Unlock()
+	if err := w.save(ctx); err != nil {
+		return err
+	}
+	change := w.s.c.ResumeWorker
+	if paused {
+		change = w.s.c.PauseWorker
+	}
+	err := change(ctx, w.rec.ID)
+	if err != nil && !errors.Is(err, stint.ErrNotFound) {
+		return err
+	}
+	if !paused {
+		w.claim()
+		return nil
+	}
+	if err != nil { // it is about to begin
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.stopClaiming()
+	}
+	return nil
+}
+
 // claim starts a worker of stint for each pool. Both have the ID of the worker as their name.
 func (w *worker) claim() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.session == nil || w.claiming != nil || w.leaves || w.s.ctx.Err() != nil {
+	if w.session == nil || w.claiming != nil || w.leaves || w.rec.Paused || w.s.ctx.Err() != nil {
 		return
 	}
 	ctx, cancel := context.WithCancel(w.s.ctx)
