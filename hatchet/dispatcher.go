@@ -195,7 +195,8 @@ func (s rpc) UpsertWorkerLabels(ctx context.Context, r *wire.UpsertWorkerLabelsR
 	merged[labelName] = w.rec.Name
 	for _, sw := range claimers {
 		if err := sw.SetLabels(ctx, merged); err != nil {
-			return nil, err
+			w.reclaim() // it has only begun, or ends: the next has the labels from the start
+			break
 		}
 	}
 	return s.workerResponse(w), w.save(ctx)

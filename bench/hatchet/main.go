@@ -72,7 +72,7 @@ func run(ctx context.Context, o options) error {
 			if measure == nil {
 				return fmt.Errorf("no case %q", name)
 			}
-			f, err := measure(ctx)
+			f, err := b.withCPU(ctx, measure)
 			if err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
@@ -88,6 +88,24 @@ func run(ctx context.Context, o options) error {
 		}
 	}
 	return nil
+}
+
+// withCPU adds the time that the server's process used.
+func (b *bench) withCPU(ctx context.Context, measure func(context.Context) (figures, error)) (figures, error) {
+	if b.server == nil {
+		return measure(ctx)
+	}
+	before, err := b.server.cpu()
+	if err != nil {
+		return nil, err
+	}
+	f, err := measure(ctx)
+	if err != nil || f == nil {
+		return f, err
+	}
+	after, err := b.server.cpu()
+	f["server_cpu_s"] = (after - before).Seconds()
+	return f, err
 }
 
 // figures are what a case measured, by name.
