@@ -136,11 +136,16 @@ func (p *payload) addErrors(ctx context.Context) error {
 	return nil
 }
 
-// shownMetadata returns a run's metadata without what the engine keeps there.
+// protocolKeys has the protocol's names of keys that stint sets.
+var protocolKeys = map[string]string{stint.MetaEvent: "hatchet__event_id", stint.MetaEventKey: "hatchet__event_key"}
+
+// shownMetadata returns a run's metadata without what the engine keeps there, unless the protocol has it too.
 func shownMetadata(m map[string]string) map[string]string {
 	shown := make(map[string]string, len(m))
 	for k, v := range m {
-		if !strings.HasPrefix(k, "stint.") && !(v == "" && strings.HasPrefix(k, "hatchet__")) {
+		if name := protocolKeys[k]; name != "" {
+			shown[name] = v
+		} else if !strings.HasPrefix(k, "stint.") && !(v == "" && strings.HasPrefix(k, "hatchet__")) {
 			shown[k] = v
 		}
 	}

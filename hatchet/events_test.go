@@ -34,6 +34,26 @@ func TestFilterVariables(t *testing.T) {
 	}
 }
 
+// A run that an event started says so in its metadata, by which it is listed.
+func TestRunsByEvent(t *testing.T) {
+	g := serve(t, hatchet.Options{})
+	k := g.dial(g.token)
+	must[*wire.PutWorkflowResponse](t)(k.PutWorkflow(t.Context(), &wire.PutWorkflowRequest{Name: "job", EventTriggers: []string{"e"},
+		Tasks: []*wire.TaskDefinition{{ReadableId: "job", Action: "job:job"}}}))
+	e := must[*wire.Event](t)(k.Push(t.Context(), &wire.PushEventRequest{Key: "e", Payload: "{}"}))
+	k.trigger(t, "job", "{}")
+	var list struct {
+		Rows []struct {
+			AdditionalMetadata map[string]string `json:"additionalMetadata"`
+		} `json:"rows"`
+	}
+	g.rest("GET", "/api/v1/stable/tenants/"+g.tenant(k)+"/workflow-runs?additional_metadata=hatchet__event_id:"+e.EventId, g.token, "", 200, &list)
+	if len(list.Rows) != 1 || list.Rows[0].AdditionalMetadata["hatchet__event_id"] != e.EventId ||
+		list.Rows[0].AdditionalMetadata["hatchet__event_key"] != "e" {
+		t.Errorf("runs: %v", list.Rows)
+	}
+}
+
 // The runs that an event starts have its priority.
 func TestEventPriority(t *testing.T) {
 	g := serve(t, hatchet.Options{})
