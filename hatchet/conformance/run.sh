@@ -4,6 +4,7 @@
 # kept here. The exit status is 1 if a test of the list of what must pass did not.
 #
 #	./run.sh go           the Go SDK's end-to-end tests
+#	./run.sh typescript   the TypeScript SDK's
 #	./run.sh go 'Batch'   those whose names match
 #
 # What is particular to an SDK is in its own file, which defines run_tests: it writes a line "PASS name", "FAIL name" or "SKIP name"
@@ -18,8 +19,14 @@ fi
 version=v0.105.0
 cache=${STINT_CONFORMANCE_CACHE:-$HOME/.cache/stint-conformance}/$version
 dir=$(mktemp -d)
-server=
-trap '[ -z "$server" ] || { kill "$server"; wait "$server" || true; }; rm -rf "$dir"' EXIT
+server= tests= # process, and group of processes
+trap 'end_tests; [ -z "$server" ] || { kill "$server"; wait "$server" || true; }; rm -rf "$dir"' EXIT
+
+# end_tests ends what the tests have left.
+end_tests() {
+	[ -z "$tests" ] || kill -- "-$tests" 2>/dev/null || true
+	tests=
+}
 
 # sources prints the folder of Hatchet's sources.
 sources() {

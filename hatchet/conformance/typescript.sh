@@ -76,10 +76,10 @@ run_tests() {
 		chosen+=(-t "^($(expected | sed 's/^[^›]* › //; s/ › / /g; s/[][().*+?^${}|\\]/\\&/g' | paste -sd '|'))\$")
 	fi
 	: >"$dir/all"
-	(
-		cd "$ts"
-		export HATCHET_CLIENT_LOG_LEVEL=ERROR TS_NODE_TRANSPILE_ONLY=true RESULTS=$dir/all
-		node_modules/.bin/jest --config jest.config.cjs --silent --forceExit --runInBand "${chosen[@]}"
-	) >"$dir/out" 2>&1 || true
+	export HATCHET_CLIENT_LOG_LEVEL=ERROR TS_NODE_TRANSPILE_ONLY=true RESULTS=$dir/all
+	(cd "$ts" && exec setsid node_modules/.bin/jest --config jest.config.cjs --silent --forceExit --runInBand "${chosen[@]}") >"$dir/out" 2>&1 &
+	tests=$!
+	wait "$tests" || true
+	end_tests # some leave workers
 	grep -E -- "$pattern" "$dir/all" | sort >"$dir/results" || true
 }
