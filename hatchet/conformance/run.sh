@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the tests of Hatchet's own SDKs against a new server on a file, or with STINT_DATABASE_URL on a new schema of that PostgreSQL
-# server, which stays. The SDKs are downloaded at fixed versions; nothing of them is
-# kept here. The exit status is 1 if a test of the list of what must pass did not.
+# server, which stays. The SDKs are downloaded at fixed versions; nothing of them is kept here. The exit status is 1 if a test of the
+# list of what must pass did not.
 #
 #	./run.sh go           the Go SDK's end-to-end tests
 #	./run.sh typescript   the TypeScript SDK's
