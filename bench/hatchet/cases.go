@@ -12,6 +12,7 @@ import (
 // pickup measures a run by itself: from the call until its task begins, and until the result is there.
 func (b *bench) pickup(ctx context.Context) (figures, error) {
 	const warm, samples = 20, 200
+	b.forgetStarts()
 	var begins, results []time.Duration
 	for i := range warm + samples {
 		called := time.Now()
@@ -36,6 +37,13 @@ func (b *bench) pickup(ctx context.Context) (figures, error) {
 		"result_p99_ms": percentile(results, 99)}, nil
 }
 
+// forgetStarts drops the starts of runs of earlier cases.
+func (b *bench) forgetStarts() {
+	for len(b.starts) > 0 {
+		<-b.starts
+	}
+}
+
 // drain measures runs that are started in bulk, from the first call to the last result.
 func (b *bench) drain(context.Context) (figures, error) {
 	const bulk = 1000
@@ -51,9 +59,7 @@ func (b *bench) drain(context.Context) (figures, error) {
 	started := time.Since(began)
 	err := together(len(all), len(all), func(i int) error { return all[i]() })
 	took := time.Since(began)
-	for range b.runs {
-		<-b.starts
-	}
+	b.forgetStarts()
 	return figures{"runs": b.runs, "enqueue_s": started.Seconds(), "per_s": perSecond(b.runs, took)}, err
 }
 
@@ -169,6 +175,31 @@ func (b *bench) kill(ctx context.Context) (figures, error) {
 	}
 	took := time.Since(killed)
 	return figures{"again_s": took.Seconds()}, b.cancel(ctx, run.RunId())
+}
+
+// restart kills the server while it has many runs, starts it again, and measures how long after that all have ended. The
+// program does nothing about it: it is for the SDK to go on.
+func (b *bench) restart(context.Context) (figures, error) {
+	if b.server == nil {
+		return nil, errors.New("it needs a server of the program's own")
+	}
+	waits, err := b.bulk(b.noop, 1000)
+	if err != nil {
+		return nil, err
+	}
+	for range len(waits) / 4 {
+		<-b.starts
+	}
+	killed := time.Now()
+	if err := b.server.cmd.Process.Kill(); err != nil {
+		return nil, err
+	}
+	b.server.cmd.Wait()
+	if err := b.server.start(); err != nil {
+		return nil, err
+	}
+	err = together(len(waits), len(waits), func(i int) error { return waits[i]() })
+	return figures{"runs": len(waits), "all_s": time.Since(killed).Seconds()}, err
 }
 
 // crowd measures the server while workers are connected that have nothing to do.

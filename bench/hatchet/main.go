@@ -31,7 +31,7 @@ func main() {
 	flag.StringVar(&o.db, "db", "", "the `database` of the server: a file or a PostgreSQL URL (default: a new file)")
 	flag.StringVar(&o.binary, "server", "", "stint-hatchet's `file` (default: it is built)")
 	flag.BoolVar(&o.env, "env", false, "measure the server of $HATCHET_CLIENT_TOKEN; no server is started")
-	flag.StringVar(&o.cases, "cases", "size,start,pickup,drain,enqueue,dag,durable,kill,crowd", "what to measure")
+	flag.StringVar(&o.cases, "cases", "size,start,pickup,drain,enqueue,dag,durable,kill,restart,crowd", "what to measure")
 	flag.IntVar(&o.reps, "reps", 1, "how often")
 	flag.IntVar(&o.runs, "runs", 5000, "runs of drain")
 	flag.IntVar(&o.slots, "slots", 100, "slots of the worker")
@@ -65,7 +65,7 @@ func run(ctx context.Context, o options) error {
 	}
 	defer b.disconnect()
 	measures := map[string]func(context.Context) (figures, error){"size": b.size, "start": b.start, "pickup": b.pickup, "drain": b.drain,
-		"enqueue": b.enqueue, "dag": b.dags, "durable": b.durables, "kill": b.kill, "crowd": b.crowd}
+		"enqueue": b.enqueue, "dag": b.dags, "durable": b.durables, "kill": b.kill, "restart": b.restart, "crowd": b.crowd}
 	for rep := range o.reps {
 		for name := range strings.SplitSeq(o.cases, ",") {
 			measure := measures[name]
@@ -95,6 +95,7 @@ func (b *bench) withCPU(ctx context.Context, measure func(context.Context) (figu
 	if b.server == nil {
 		return measure(ctx)
 	}
+	process := b.server.cmd
 	before, err := b.server.cpu()
 	if err != nil {
 		return nil, err
@@ -103,9 +104,10 @@ func (b *bench) withCPU(ctx context.Context, measure func(context.Context) (figu
 	if err != nil || f == nil {
 		return f, err
 	}
-	after, err := b.server.cpu()
-	f["server_cpu_s"] = (after - before).Seconds()
-	return f, err
+	if after, err := b.server.cpu(); err == nil && b.server.cmd == process {
+		f["server_cpu_s"] = (after - before).Seconds()
+	}
+	return f, nil
 }
 
 // figures are what a case measured, by name.

@@ -24,6 +24,8 @@ type server struct {
 	cmd     *exec.Cmd
 	dir     string
 	binary  string
+	args    []string
+	address string
 	serving time.Duration // from the process's start until it serves
 }
 
@@ -43,15 +45,20 @@ func (b *bench) startServer() error {
 			return fmt.Errorf("building stint-hatchet (run this in bench/hatchet, or set -server): %w", err)
 		}
 	}
-	args := []string{"-db", filepath.Join(dir, "app.db"), "-addr", "127.0.0.1:0"}
+	s.address, s.args = "127.0.0.1:0", []string{"-db", filepath.Join(dir, "app.db")}
 	if b.db != "" {
-		args[1] = b.db
+		s.args[1] = b.db
 		if strings.HasPrefix(b.db, "postgres") {
-			args = append(args, "-schema", "bench_"+strconv.FormatInt(time.Now().Unix(), 36))
+			s.args = append(s.args, "-schema", "bench_"+strconv.FormatInt(time.Now().Unix(), 36))
 		}
 	}
+	return s.start()
+}
+
+// start starts the process, and again at the same address when it has ended.
+func (s *server) start() error {
 	began := time.Now()
-	s.cmd = exec.Command(s.binary, args...)
+	s.cmd = exec.Command(s.binary, append(s.args, "-addr", s.address)...)
 	s.cmd.Stderr = os.Stderr
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {
@@ -65,8 +72,8 @@ func (b *bench) startServer() error {
 		if name, value, ok := strings.Cut(strings.TrimPrefix(lines.Text(), "export "), "="); ok && !strings.HasPrefix(name, "#") {
 			os.Setenv(name, value)
 		}
-		if strings.HasPrefix(lines.Text(), "# serving") {
-			s.serving = time.Since(began)
+		if at, ok := strings.CutPrefix(lines.Text(), "# serving SDKs at "); ok {
+			s.serving, s.address = time.Since(began), at
 			os.Setenv("HATCHET_CLIENT_LOG_LEVEL", "error")
 			go io.Copy(io.Discard, out)
 			return nil
