@@ -72,6 +72,13 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("running: %+v", groups)
 	}
 	g.rest("GET", "/api/v1/workflows/"+noRun+"/metrics", g.token, "", 404, nil)
+	text := g.rest("GET", tenant+"/prometheus-metrics", g.token, "", 200, nil)
+	for _, line := range []string{"# TYPE hatchet_tenant_created_tasks counter", `hatchet_tenant_queue_size{tenant_id="` + g.tenant(k) + `"} 1`,
+		`hatchet_tenant_used_worker_slots{tenant_id="` + g.tenant(k) + `"} 2`} {
+		if !strings.Contains(text, line+"\n") {
+			t.Errorf("no %s in %s", line, text)
+		}
+	}
 }
 
 // A filter's expression is computed for an event that is not published, or it is said why it cannot be.

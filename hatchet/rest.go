@@ -3,8 +3,8 @@ package hatchet
 import (
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
-	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -23,6 +23,9 @@ type restHandler func(r *http.Request) (any, error)
 
 // noContent is the answer that there is nothing to say.
 type noContent struct{}
+
+// plainText is an answer that is not JSON.
+type plainText string
 
 // newREST returns the handler of all paths under /api/v1.
 func (s *Server) newREST() http.Handler {
@@ -48,19 +51,7 @@ func (s *Server) newREST() http.Handler {
 
 // pathNotServed is the error of a path that is not served.
 func pathNotServed(r *http.Request) error {
-	return &restError{http.StatusNotImplemented, r.Method + " " + r.URL.Path + ": stint does not serve it" + instead(r.URL.Path)}
-}
-
-// instead says what there is in place of a path that is not served, or nothing.
-func instead(path string) string {
-	for _, x := range []struct{ part, text string }{
-		{"/prometheus-metrics", "the page has them, at /metrics"},
-	} {
-		if strings.Contains(path, x.part) {
-			return ": " + x.text
-		}
-	}
-	return ""
+	return &restError{http.StatusNotImplemented, r.Method + " " + r.URL.Path + ": stint does not serve it"}
 }
 
 // authorized refuses requests without a valid token, and those of another tenant.
@@ -95,6 +86,11 @@ func (s *Server) rest(h restHandler) http.Handler {
 			if r.Method != "DELETE" { // the Go SDK takes every status but 200 for an error of a deletion
 				w.WriteHeader(http.StatusNoContent)
 			}
+			return
+		}
+		if text, plain := v.(plainText); plain {
+			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+			io.WriteString(w, string(text)) // the caller may be gone
 			return
 		}
 		body, err := json.Marshal(v)

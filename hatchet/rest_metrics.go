@@ -38,6 +38,7 @@ func (s *Server) handleMetrics(handle func(pattern string, h restHandler)) {
 		return map[string]any{"queues": queues}, err
 	})
 	handle("GET "+tenantPath+"/task-stats", s.taskStats)
+	handle("GET "+tenantPath+"/prometheus-metrics", s.prometheus)
 	handle("GET "+listPath+"/task-metrics", s.taskMetrics)
 	handle("GET /api/v1/workflows/{workflow}/metrics", s.workflowMetrics)
 	handle("POST "+listPath+"/cel/debug", debugExpr)

@@ -24,14 +24,15 @@ const engineVersion = "v0.105.0"
 
 // A Server serves Hatchet's protocol on a database. Its methods may be called concurrently.
 type Server struct {
-	c       *stint.Client
-	opts    Options
-	tenant  string
-	tokens  *tokens
-	catalog *catalog
-	feed    *eventFeed
-	grpc    *grpc.Server
-	http    http.Handler
+	c        *stint.Client
+	opts     Options
+	tenant   string
+	tokens   *tokens
+	catalog  *catalog
+	feed     *eventFeed
+	counters counters
+	grpc     *grpc.Server
+	http     http.Handler
 
 	pauseMu sync.Mutex  // held while pauses of workflows are read and changed
 	pauses  atomic.Bool // there may be some
@@ -58,6 +59,7 @@ func NewServer(c *stint.Client, opts Options) (*Server, error) {
 	}
 	s := &Server{c: c, opts: opts, tokens: &tokens{c: c, life: opts.TokenLife}, catalog: &catalog{c: c},
 		workers: map[string]*worker{}, runs: map[string]*execution{}}
+	s.counters.until = time.Now()
 	tenant, err := c.EnsureSetting(context.Background(), settingTenant, []byte(uuid.NewString()))
 	if err != nil {
 		return nil, fmt.Errorf("hatchet: NewServer: %w", err)
