@@ -12,10 +12,11 @@ quickstart: ## the main job on real input
 bench: ## this library, its peers and the limit, on the same work
 	cd bench && ./run.sh
 
-hatchet: ## Hatchet's SDKs' own tests against the gateway (about 20 minutes)
+hatchet: ## Hatchet's SDKs' own tests against the gateway (about 35 minutes)
 	hatchet/conformance/run.sh go
 	hatchet/conformance/run.sh typescript
 	hatchet/conformance/run.sh own
+	hatchet/conformance/run.sh python
 
 check: ## everything CI does
 	bash .ci/run

@@ -157,6 +157,18 @@ func shownMetadata(m map[string]string) map[string]string {
 	return shown
 }
 
+// runMetadata returns the metadata by which runs are asked for, given as key:value under the names that SDKs see.
+func runMetadata(texts []string) (map[string]string, error) {
+	pairs, err := pairsOf(texts)
+	for key, of := range shownAs {
+		if v, ok := pairs[key]; ok {
+			delete(pairs, key)
+			pairs[of] = v
+		}
+	}
+	return pairs, err
+}
+
 // shownAs has the names under which SDKs see metadata of stint's.
 var shownAs = map[string]string{"hatchet__event_id": stint.MetaEvent, "hatchet__event_key": stint.MetaEventKey,
 	"hatchet__cron_name": stint.MetaCron, "hatchet__cron_scheduled_at": stint.MetaTick}

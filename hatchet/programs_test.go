@@ -190,6 +190,10 @@ func TestRunRows(t *testing.T) {
 		list.Rows[0].Children[0].Output["n"] != 1 {
 		t.Errorf("workflows: %+v", list)
 	}
+	g.rest("GET", runs+"&only_tasks=false&additional_metadata=hatchet__event_id:"+e.EventId, g.token, "", 200, &list)
+	if len(list.Rows) != 1 {
+		t.Errorf("runs of the event: %+v", list)
+	}
 	g.rest("GET", runs+"&only_tasks=true", g.token, "", 200, &list)
 	if len(list.Rows) != 1 || !strings.HasPrefix(list.Rows[0].DisplayName, "first-") || list.Rows[0].Output["n"] != 1 {
 		t.Errorf("tasks: %+v", list)

@@ -103,7 +103,7 @@ func (s *Server) runFilter(r *restFilter) (f stint.RunFilter, err error) {
 		f.Tasks = s.names(r.Workflows)
 	}
 	if f.States, err = states(r.Statuses); err == nil {
-		f.Metadata, err = pairsOf(r.Metadata)
+		f.Metadata, err = runMetadata(r.Metadata)
 	}
 	return f, err
 }

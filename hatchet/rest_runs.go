@@ -217,7 +217,7 @@ func (s *Server) filterOf(q url.Values) (f stint.RunFilter, err error) {
 	if f.States, err = states(q["statuses"]); err != nil {
 		return f, err
 	}
-	if f.Metadata, err = pairsOf(q["additional_metadata"]); err != nil {
+	if f.Metadata, err = runMetadata(q["additional_metadata"]); err != nil {
 		return f, err
 	}
 	f.ParentID = q.Get("parent_task_external_id")

@@ -5,6 +5,7 @@
 #
 #	./run.sh go           the Go SDK's end-to-end tests
 #	./run.sh typescript   the TypeScript SDK's
+#	./run.sh python       the Python SDK's
 #	./run.sh go 'Batch'   those whose names match
 #
 # What is particular to an SDK is in its own file, which defines run_tests: it writes a line "PASS name", "FAIL name" or "SKIP name"
