@@ -40,9 +40,7 @@ func (s rpc) RefreshTimeout(_ context.Context, r *wire.RefreshTimeoutRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	if e.durable != nil {
-		e.budget.extend(d)
-	} else if err := stint.ExtendTimeout(e.ctx, d); err != nil {
+	if err := stint.ExtendTimeout(e.ctx, d); err != nil {
 		return nil, errNotRunning
 	}
 	e.mu.Lock()

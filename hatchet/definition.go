@@ -122,9 +122,6 @@ func taskOptions(d *wire.TaskDefinition) (o stint.TaskOptions, err error) {
 		return o, err
 	}
 	o = stint.TaskOptions{Timeout: stint.Duration(timeout), ScheduleTimeout: stint.Duration(start), Retries: int(d.Retries)}
-	if d.IsDurable {
-		o.Timeout = 0 // see budget
-	}
 	if d.BackoffFactor != nil && d.GetBackoffFactor() > 0 {
 		o.BackoffFactor, o.BackoffMax = max(1, float64(d.GetBackoffFactor())), stint.Duration(longestBackoff)
 		if d.GetBackoffMaxSeconds() > 0 {

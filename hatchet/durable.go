@@ -6,9 +6,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/stint-dev/stint"
@@ -16,15 +15,14 @@ import (
 )
 
 // A durable run is code at the SDK, which asks for durable operations on a stream. The server numbers them: the nodes of
-// the run. Each node is recorded as a step of that name, "3 wait 5f2c...", so that an execution that asks for something else
-// is told so, and a branch can begin anywhere (see branch). What makes a wait end follows from when its step was
-// recorded, and from the events that the database has: it is the same in each execution.
+// the run. Each node is a step with its number, "3 wait 5f2c...", so that an execution that asks for something else is told
+// so, and a branch can begin anywhere (see branchAt). After it come the calls of the operation. The result of the step of a
+// memo is its value; of a wait and of a child, as which it was told of its end: first, second, ... (see told).
+//
+// The handler is a loop that waits in no durable call, until the SDK unloads the run: then it leaves memory.
 
 // branchOf is the ID of the branch in every answer: the journal has one.
 const branchOf = 1
-
-// errAbandoned ends the branch of a memo that the SDK did not complete. The next execution begins it again.
-var errAbandoned = errors.New("the task has ended before the memo was complete")
 
 // An operation is what the SDK asks for.
 type operation struct {
@@ -34,69 +32,71 @@ type operation struct {
 
 // A durable is the durable part of an execution. Its fields are of the handler's goroutine.
 type durable struct {
-	e        *execution
-	ctx      context.Context
-	ops      chan operation
-	recorded []stint.JournalEntry // what the journal had when the execution began: steps and branches
-	at       int                  // of recorded: what has been asked for again
-	nodes    int                  // that this execution has asked for
-	memos    []<-chan struct{}    // each closed when the branch of a memo has returned
+	e      *execution
+	ctx    context.Context // of the handler
+	ops    chan operation
+	evicts chan func()    // the SDK has unloaded the run; called when that is stored
+	ended  chan *node     // their ends have come
+	others sync.WaitGroup // goroutines that wait for ends
+
+	nodes    []*node // by number, from 1
+	memos    int     // that the SDK is to complete
+	tellings         // in which order ends are told
+	lastTold time.Time
 }
 
-// newDurable reads what the journal of a run has.
+// A node is an operation, or one child of those that an operation starts.
+type node struct {
+	id    int64
+	step  *stint.OpenStep
+	waits []*wait                     // of a wait: all must end
+	child string                      // the ID of the child's run
+	end   *wire.DurableEntryCompleted // of a child, or of a wait that has looked back; nil: see waits
+	told  bool                        // in this execution
+}
+
+// newDurable reads in which order earlier executions were told of ends.
 func (w *worker) newDurable(ctx context.Context, e *execution) (*durable, error) {
-	d := &durable{e: e, ctx: ctx, ops: make(chan operation)}
+	d := &durable{e: e, ctx: ctx, ops: make(chan operation, 16), evicts: make(chan func(), 1), ended: make(chan *node)}
 	if e.info.Executions == 1 {
 		return d, nil
 	}
-	entries, err := w.s.c.Journal(ctx, e.info.ID)
-	for i := range entries {
-		if !strings.Contains(entries[i].Address, "/") {
-			d.recorded = append(d.recorded, entries[i])
-		}
-	}
-	return d, err
+	return d, d.read(ctx, w.s.c, e.info.ID)
 }
 
-// serve carries out operations until the execution ends. What the journal has and the SDK did not ask for again is then
-// asked for in its place: the SDK was told of what does not match.
-func (d *durable) serve() {
+// serve carries out operations until the execution ends, or the SDK has unloaded the run: then it does not return.
+func (d *durable) serve() error {
+	defer d.others.Wait()
+	defer d.e.end()
 	for {
+		var err error
 		select {
 		case op := <-d.ops:
-			if err := d.carryOut(op); err != nil {
-				d.e.finish(outcome{err: err})
-			}
+			err = d.carryOut(op)
+		case n := <-d.ended:
+			d.come(n.id)
+		case stored := <-d.evicts:
+			err = d.unload(stored)
 		case <-d.e.done:
-			for d.at < len(d.recorded) && d.ctx.Err() == nil && d.again() == nil {
-			}
-			for _, returned := range d.memos {
-				<-returned
-			}
-			return
+			d.awaitMemos()
+			return d.askAgain()
 		case <-d.ctx.Done():
-			return
+			return nil
+		}
+		if err == nil {
+			err = d.tell()
+		}
+		if err != nil && d.e.finish(outcome{err: err}) {
+			d.e.sendCancel()
 		}
 	}
-}
-
-// again asks for the next of what the journal has.
-func (d *durable) again() error {
-	r := &d.recorded[d.at]
-	d.at++
-	if r.Kind == "branch" {
-		stint.Go(d.ctx, r.Name, func(context.Context) ([]byte, error) { return nil, errAbandoned })
-		return nil
-	}
-	_, err := stint.Step(d.ctx, r.Name, func(context.Context) (bool, error) { return true, nil })
-	return err
 }
 
 func (d *durable) ref(id int64) *wire.DurableRef {
 	return &wire.DurableRef{DurableTaskExternalId: d.e.info.ID, InvocationCount: int32(d.e.info.Executions), BranchId: branchOf, NodeId: id}
 }
 
-// carryOut records an operation and answers it. An error is of the database.
+// carryOut records an operation and answers it. An error ends the execution.
 func (d *durable) carryOut(op operation) error {
 	switch m := op.request.Message.(type) {
 	case *wire.DurableRequest_WaitFor:
@@ -105,25 +105,27 @@ func (d *durable) carryOut(op operation) error {
 		return d.triggerRuns(m.TriggerRuns, op.reply)
 	case *wire.DurableRequest_Memo:
 		return d.memo(m.Memo, op.reply)
+	case *wire.DurableRequest_CompleteMemo:
+		return d.completeMemo(m.CompleteMemo.GetRef().GetNodeId(), m.CompleteMemo.Payload)
 	}
 	return nil
 }
 
-// begin records the next n nodes as one operation, and returns the number of the first. If the journal has another
-// operation there, it says so to the SDK, and returns 0.
-func (d *durable) begin(kind string, n int, content string, reply func(*wire.DurableResponse)) (int64, error) {
-	first := d.nodes + 1
+// begin records that a node begins. If the journal has another there, it says so to the SDK, and returns nil.
+func (d *durable) begin(kind, content string, reply func(*wire.DurableResponse)) (*node, error) {
+	n := &node{id: int64(len(d.nodes) + 1)}
 	sum := sha256.Sum256([]byte(content))
-	name := fmt.Sprintf("%d %s %s", first, kind, hex.EncodeToString(sum[:8]))
-	if d.at < len(d.recorded) && d.recorded[d.at].Name != name {
-		d.refuse(int64(first), fmt.Sprintf("non-determinism error: node %d was %q and is now %q", first, d.recorded[d.at].Name, name),
-			reply)
-		return 0, nil
+	name := fmt.Sprintf("%d %s %s", n.id, kind, hex.EncodeToString(sum[:8]))
+	if e, ok := stint.Peek(d.ctx); ok && (e.Kind != "step" || e.Name != name) {
+		d.refuse(n.id, fmt.Sprintf("non-determinism error: node %d was %q and is now %q", n.id, e.Name, name), reply)
+		return nil, nil
 	}
-	d.nodes += n
-	d.at++
-	_, err := stint.Step(d.ctx, name, func(context.Context) (bool, error) { return true, nil })
-	return int64(first), err
+	var err error
+	if n.step, err = stint.StartStep(d.ctx, name); err != nil {
+		return nil, err
+	}
+	d.nodes = append(d.nodes, n)
+	return n, nil
 }
 
 func (d *durable) refuse(id int64, why string, reply func(*wire.DurableResponse)) {
@@ -131,115 +133,106 @@ func (d *durable) refuse(id int64, why string, reply func(*wire.DurableResponse)
 		ErrorType: wire.DurableErrorType_DURABLE_ERROR_NONDETERMINISM, ErrorMessage: why}}})
 }
 
-// branch starts the branch that records a node's value, and returns the value if it is recorded.
-func (d *durable) branch(name string, fn func(context.Context) ([]byte, error)) (f *stint.Future[[]byte], value []byte, recorded bool) {
-	if d.at < len(d.recorded) && d.recorded[d.at].Name == name {
-		r := &d.recorded[d.at]
-		recorded = r.Done && r.Error == "" && json.Unmarshal(r.Output, &value) == nil
-	}
-	d.at++
-	return stint.Go(d.ctx, name, fn), value, recorded
-}
-
 // memo answers with the recorded value of a memo, or asks the SDK for it.
 func (d *durable) memo(m *wire.DurableMemo, reply func(*wire.DurableResponse)) error {
-	id, err := d.begin("memo", 1, string(m.Key), reply)
-	if err != nil || id == 0 {
+	n, err := d.begin(kindMemo, string(m.Key), reply)
+	if err != nil || n == nil {
 		return err
 	}
-	completed, returned := make(chan []byte, 1), make(chan struct{})
-	if m.Payload != nil {
-		completed <- m.Payload
+	ack := &wire.DurableMemoAck{Ref: d.ref(n.id)}
+	if stored, ok := n.step.Result(); ok {
+		ack.MemoAlreadyExisted = true
+		err = json.Unmarshal(stored, &ack.MemoResultPayload)
+	} else if d.memos++; m.Payload != nil {
+		err = d.completeMemo(n.id, m.Payload)
 	}
-	_, value, recorded := d.branch(fmt.Sprintf("%d value", id), func(ctx context.Context) ([]byte, error) {
-		defer close(returned)
-		return d.memoValue(ctx, completed)
-	})
-	if !recorded {
-		d.e.setMemo(id, completed)
-		d.memos = append(d.memos, returned)
-	}
-	ack := &wire.DurableMemoAck{Ref: d.ref(id), MemoAlreadyExisted: recorded}
-	if recorded {
-		ack.MemoResultPayload = value
+	if err != nil {
+		return err
 	}
 	reply(&wire.DurableResponse{Message: &wire.DurableResponse_MemoAck{MemoAck: ack}})
 	return nil
+}
+
+// completeMemo records the value of a memo, once.
+func (d *durable) completeMemo(id int64, value []byte) error {
+	if id < 1 || id > int64(len(d.nodes)) {
+		return nil
+	}
+	s := d.nodes[id-1].step
+	if _, is := s.Result(); is || d.nodes[id-1].isEnd() {
+		return nil
+	}
+	d.memos--
+	stored, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	return s.Complete(d.ctx, stored)
 }
 
 // memoGrace is how long the value of a memo may come after the report that the task has succeeded: it comes on another
 // stream.
 const memoGrace = time.Second
 
-// memoValue returns the value of a memo when the SDK has sent it.
-func (d *durable) memoValue(ctx context.Context, completed <-chan []byte) ([]byte, error) {
-	select {
-	case v := <-completed:
-		return v, nil
-	case <-d.e.done:
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
+// awaitMemos takes the values of memos that come after the report that the task has succeeded.
+func (d *durable) awaitMemos() {
 	if d.e.result.err != nil {
-		return nil, errAbandoned
+		return
 	}
 	late := time.NewTimer(memoGrace)
 	defer late.Stop()
-	select {
-	case v := <-completed:
-		return v, nil
-	case <-late.C:
-		return nil, errAbandoned
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+	for d.memos > 0 {
+		select {
+		case op := <-d.ops:
+			if m := op.request.GetCompleteMemo(); m != nil && d.completeMemo(m.GetRef().GetNodeId(), m.Payload) != nil {
+				return
+			}
+		case <-late.C:
+			return
+		case <-d.ctx.Done():
+			return
+		}
 	}
 }
 
-// triggerRuns starts children, and has their results sent when they have ended.
+// triggerRuns starts children, and has their results told when they have ended.
 func (d *durable) triggerRuns(m *wire.DurableTriggerRuns, reply func(*wire.DurableResponse)) error {
-	runs, content := make([]stint.JSONRun, len(m.TriggerOpts)), strings.Builder{}
+	runs := make([]stint.JSONRun, len(m.TriggerOpts))
 	for i, r := range m.TriggerOpts {
 		run, err := d.e.w.s.newRun(r)
 		if err != nil {
 			return stint.NonRetryable(err)
 		}
 		runs[i] = run
-		fmt.Fprintf(&content, "%q %q\n", r.Name, r.Input)
 	}
-	id, err := d.begin("runs", len(runs), content.String(), reply)
-	if err != nil || id == 0 {
-		return err
-	}
-	f, _, _ := d.branch(fmt.Sprintf("%d children", id), func(ctx context.Context) ([]byte, error) {
-		got, err := d.e.w.s.c.EnqueueJSONMany(ctx, runs)
-		if err != nil {
-			return nil, err
+	first := len(d.nodes)
+	for i, r := range m.TriggerOpts {
+		n, err := d.begin(fmt.Sprintf("%s %d/%d", kindRun, i+1, len(runs)), fmt.Sprintf("%q %q", r.Name, r.Input), reply)
+		if err != nil || n == nil {
+			return err
 		}
-		return json.Marshal(got)
-	})
-	stored, err := f.Wait(d.ctx)
-	if err != nil {
-		return err
 	}
-	var got []stint.Enqueued
-	if err := json.Unmarshal(stored, &got); err != nil {
+	got, err := d.e.w.s.c.EnqueueJSONMany(d.ctx, runs)
+	if err != nil {
 		return err
 	}
 	for i := range got {
 		if why, err := d.e.w.s.otherChild(d.e.ended, m.TriggerOpts[i], got[i]); err != nil || why != "" {
-			d.refuse(id+int64(i), why, reply)
+			d.refuse(d.nodes[first+i].id, why, reply)
 			return err
 		}
 	}
 	ack := &wire.DurableTriggerRunsAck{DurableTaskExternalId: d.e.info.ID, InvocationCount: int32(d.e.info.Executions)}
 	for i := range got {
-		ack.RunEntries = append(ack.RunEntries,
-			&wire.DurableRunEntry{NodeId: id + int64(i), BranchId: branchOf, WorkflowRunExternalId: got[i].ID})
+		n := d.nodes[first+i]
+		n.child = got[i].ID
+		ack.RunEntries = append(ack.RunEntries, &wire.DurableRunEntry{NodeId: n.id, BranchId: branchOf, WorkflowRunExternalId: n.child})
 	}
 	reply(&wire.DurableResponse{Message: &wire.DurableResponse_TriggerRunsAck{TriggerRunsAck: ack}})
-	for i := range got {
-		d.e.awaitNode(id+int64(i), func(ctx context.Context) (*wire.DurableEntryCompleted, error) {
-			return d.e.w.s.childResult(ctx, got[i].ID)
+	for _, n := range d.nodes[first:] {
+		d.await(n, func(ctx context.Context) (err error) {
+			n.end, err = d.e.w.s.childResult(ctx, n.child)
+			return err
 		})
 	}
 	return nil
@@ -268,20 +261,84 @@ func sameJSON(stored json.RawMessage, text string) bool {
 	return err == nil && json.Compact(&a, stored) == nil && json.Compact(&b, asked) == nil && bytes.Equal(a.Bytes(), b.Bytes())
 }
 
-// waitFor records that a wait begins, and has what ends it sent.
+// waitFor records that a wait begins, and has what ends it told.
 func (d *durable) waitFor(m *wire.DurableWaitFor, reply func(*wire.DurableResponse)) error {
 	c, err := newConditions(m.WaitForConditions)
 	if err != nil {
 		return stint.NonRetryable(err)
 	}
-	id, err := d.begin("wait", 1, c.content(), reply)
-	if err != nil || id == 0 {
+	n, err := d.begin(kindWait, c.content(), reply)
+	if err != nil || n == nil {
 		return err
 	}
-	since := stint.Now(d.ctx)
-	reply(&wire.DurableResponse{Message: &wire.DurableResponse_WaitForAck{WaitForAck: &wire.DurableWaitForAck{Ref: d.ref(id)}}})
-	d.e.awaitNode(id, func(ctx context.Context) (*wire.DurableEntryCompleted, error) {
-		return d.e.w.s.awaitConditions(ctx, c, since)
-	})
+	if n.waits, err = c.start(d.ctx); err != nil {
+		return err
+	}
+	reply(&wire.DurableResponse{Message: &wire.DurableResponse_WaitForAck{WaitForAck: &wire.DurableWaitForAck{Ref: d.ref(n.id)}}})
+	if t, ok := toldOf(n.step); ok && t.End != nil {
+		n.end = &wire.DurableEntryCompleted{Payload: t.End}
+	} else if err := d.e.w.s.lookBack(d.e.ended, n); err != nil {
+		return err
+	}
+	d.await(n, n.awaitWaits)
 	return nil
+}
+
+// await has a node's end told once wait returns.
+func (d *durable) await(n *node, wait func(context.Context) error) {
+	ctx := d.e.ended // not the handler's context, with which calls would be durable ones
+	d.others.Go(func() {
+		if err := wait(ctx); err != nil {
+			if ctx.Err() == nil {
+				d.e.finish(outcome{err: err})
+			}
+			return
+		}
+		select {
+		case d.ended <- n:
+		case <-ctx.Done():
+		}
+	})
+}
+
+// askAgain asks for what the journal has and the SDK did not ask for: it was told of what does not match, or has changed.
+func (d *durable) askAgain() error {
+	for {
+		e, ok := stint.Peek(d.ctx)
+		if !ok {
+			return nil
+		}
+		var err error
+		switch e.Kind {
+		case "step":
+			_, err = stint.StartStep(d.ctx, e.Name)
+		case "wait":
+			_, err = stint.StartWait(d.ctx, recordedWait(&e))
+		case "child":
+			err = d.enqueueAgain(&e)
+		default:
+			err = fmt.Errorf("%w: entry %s is %s %q", stint.ErrDiverged, e.Address, e.Kind, e.Name)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// enqueueAgain makes the call that the journal has of children.
+func (d *durable) enqueueAgain(e *stint.JournalEntry) error {
+	var ids []string
+	if err := json.Unmarshal(e.Output, &ids); err != nil {
+		return fmt.Errorf("%w: entry %s: %w", stint.ErrDiverged, e.Address, err)
+	}
+	runs := make([]stint.JSONRun, len(ids))
+	for i, id := range ids {
+		info, err := d.e.w.s.c.GetRun(d.e.ended, id)
+		if err != nil {
+			return fmt.Errorf("%w: entry %s: child %s: %w", stint.ErrDiverged, e.Address, id, err)
+		}
+		runs[i] = stint.JSONRun{Task: info.Task, Input: info.Input}
+	}
+	_, err := d.e.w.s.c.EnqueueJSONMany(d.ctx, runs)
+	return err
 }

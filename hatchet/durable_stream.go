@@ -2,6 +2,7 @@ package hatchet
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -59,15 +60,14 @@ func (d *durableStream) handle(ctx context.Context, req *wire.DurableRequest) er
 		}
 	case *wire.DurableRequest_EvictInvocation:
 		if e := d.executionOf(m.EvictInvocation.DurableTaskExternalId, m.EvictInvocation.InvocationCount); e != nil {
-			e.evict()
-			d.reply(&wire.DurableResponse{Message: &wire.DurableResponse_EvictionAck{EvictionAck: &wire.DurableEvictAck{
-				DurableTaskExternalId: e.info.ID, InvocationCount: m.EvictInvocation.InvocationCount}}})
+			e.unloaded(func() {
+				d.reply(&wire.DurableResponse{Message: &wire.DurableResponse_EvictionAck{EvictionAck: &wire.DurableEvictAck{
+					DurableTaskExternalId: e.info.ID, InvocationCount: m.EvictInvocation.InvocationCount}}})
+			})
 		}
 	case *wire.DurableRequest_CompleteMemo:
 		ref := m.CompleteMemo.GetRef()
-		if e := d.executionOf(ref.GetDurableTaskExternalId(), ref.GetInvocationCount()); e != nil {
-			e.completeMemo(ref.GetNodeId(), m.CompleteMemo.Payload)
-		}
+		d.ask(ctx, ref.GetDurableTaskExternalId(), ref.GetInvocationCount(), req)
 	case *wire.DurableRequest_Memo:
 		d.ask(ctx, m.Memo.DurableTaskExternalId, m.Memo.InvocationCount, req)
 	case *wire.DurableRequest_TriggerRuns:
@@ -121,42 +121,14 @@ func (s rpc) RegisterDurableEvent(context.Context, *wire.RegisterDurableEventReq
 	return nil, unimplemented("it is of SDKs before v0.80: update the SDK")
 }
 
-// awaitNode has what wait returns sent as the end of a node, unless the execution ends before.
-func (e *execution) awaitNode(id int64, wait func(context.Context) (*wire.DurableEntryCompleted, error)) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.finished {
-		return
-	}
-	e.waits++
-	e.w.s.wg.Go(func() {
-		r, err := wait(e.ended) // not the handler's context, with which calls would be durable ones
-		if err != nil {
-			if e.ended.Err() == nil {
-				e.finish(outcome{err: err})
-			}
-			return
-		}
-		r.Ref = e.durable.ref(id)
-		e.completeNode(id, r)
-	})
-}
-
-// completeNode sends the end of a node. If the SDK has unloaded the run, it is executed again instead.
+// completeNode sends the end of a node.
 func (e *execution) completeNode(id int64, r *wire.DurableEntryCompleted) {
 	e.mu.Lock()
-	e.waits--
-	e.lastNode = time.Now()
-	if e.nodes == nil {
-		e.nodes = map[int64]*wire.DurableEntryCompleted{}
+	if e.told == nil {
+		e.told = map[int64]*wire.DurableEntryCompleted{}
 	}
-	e.nodes[id] = r
-	evicted := e.evicted
+	e.told[id] = r
 	e.mu.Unlock()
-	if evicted {
-		e.finish(outcome{err: stint.Snooze(0)})
-		return
-	}
 	e.w.mu.Lock()
 	stream := e.w.durable
 	e.w.mu.Unlock()
@@ -165,13 +137,21 @@ func (e *execution) completeNode(id int64, r *wire.DurableEntryCompleted) {
 	}
 }
 
-// resend sends the end of a node again, if it has ended.
+// resend sends the end of a node again, if it was told.
 func (e *execution) resend(id int64, reply func(*wire.DurableResponse)) {
 	e.mu.Lock()
-	r := e.nodes[id]
+	r := e.told[id]
 	e.mu.Unlock()
 	if r != nil {
 		reply(&wire.DurableResponse{Message: &wire.DurableResponse_EntryCompleted{EntryCompleted: r}})
+	}
+}
+
+// unloaded notes that the SDK has unloaded the run, and calls stored when the database knows.
+func (e *execution) unloaded(stored func()) {
+	select {
+	case e.durable.evicts <- stored:
+	default: // it knows already
 	}
 }
 
@@ -179,53 +159,67 @@ func (e *execution) resend(id int64, reply func(*wire.DurableResponse)) {
 // it, and the run goes on.
 const inFlight = 2 * time.Second
 
-// evict notes that the SDK has unloaded the run: it takes no slots, and is executed again when something that it waits
-// for ends.
-func (e *execution) evict() {
-	e.mu.Lock()
-	e.evicted = true
-	ended := e.waits == 0 || time.Since(e.lastNode) < inFlight
-	e.mu.Unlock()
-	if err := stint.ReleaseSlot(e.ctx); err != nil {
-		e.finish(outcome{err: err})
-	}
-	e.releaseSlots()
-	if ended {
+// unload takes the run out of memory until something that it waits for ends, and does not return then.
+func (d *durable) unload(stored func()) error {
+	e := d.e
+	e.w.s.wg.Go(func() {
+		if e.awaitStored(e.w.s.ctx) == nil {
+			stored()
+		}
+	})
+	if time.Since(d.lastTold) < inFlight {
 		e.finish(outcome{err: stint.Snooze(0)})
+		return nil
 	}
+	var children []string
+	waits := 0
+	for _, n := range d.nodes {
+		if n.told {
+			if err := n.leaveWaits(d.ctx); err != nil {
+				return err
+			}
+			continue
+		}
+		if waits += len(n.waits); n.child != "" {
+			children = append(children, n.child)
+		}
+	}
+	if waits+len(children) == 0 {
+		e.finish(outcome{err: stint.Snooze(0)})
+		return nil
+	}
+	return stint.Suspend(d.ctx, children...)
+}
+
+// leaveWaits sees the ends of the waits of a node that ended without them: they do not bring the run back.
+func (n *node) leaveWaits(ctx context.Context) error {
+	for _, w := range n.waits {
+		select {
+		case <-w.future.Done():
+			if _, err := w.future.Wait(ctx); err != nil {
+				return err
+			}
+		default:
+		}
+	}
+	return nil
 }
 
 // restore makes a run that the SDK has unloaded be executed again, and reports whether it does.
 func (s *Server) restore(ctx context.Context, run string) (bool, error) {
 	info, err := s.run(ctx, run)
-	if err != nil {
+	if err != nil || !s.evicted(info) {
 		return false, err
 	}
-	return s.evicted(info) && s.execution(run, nil).finish(outcome{err: stint.Snooze(0)}), nil
+	err = s.c.WakeRun(ctx, run)
+	if errors.Is(err, stint.ErrNotFound) { // it goes on by itself
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // RestoreEvictedTask executes a run again that its worker has unloaded.
 func (s rpc) RestoreEvictedTask(ctx context.Context, r *wire.RestoreEvictedTaskRequest) (*wire.RestoreEvictedTaskResponse, error) {
 	ok, err := s.restore(ctx, r.TaskRunExternalId)
 	return &wire.RestoreEvictedTaskResponse{Requeued: ok}, err
-}
-
-func (e *execution) setMemo(id int64, completed chan []byte) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.memos == nil {
-		e.memos = map[int64]chan []byte{}
-	}
-	e.memos[id] = completed
-}
-
-// completeMemo takes the value of a memo from the SDK.
-func (e *execution) completeMemo(id int64, value []byte) {
-	e.mu.Lock()
-	completed := e.memos[id]
-	delete(e.memos, id)
-	e.mu.Unlock()
-	if completed != nil {
-		completed <- value // it has room for one
-	}
 }

@@ -18,6 +18,7 @@ type durableTask struct {
 	*fakeWorker
 	asks grpc.BidiStreamingClient[wire.DurableRequest, wire.DurableResponse]
 	a    *wire.AssignedAction
+	ends []int64 // nodes of whose end it was told while it waited for an answer
 }
 
 // workDurable registers a worker for a durable task, which it defines.

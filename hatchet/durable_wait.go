@@ -20,26 +20,27 @@ type condition struct {
 	sleep   time.Duration // 0: an event
 	text    string        // of sleep, as the SDK wrote it
 	event   string
-	scope   *string
+	scope   string // "": any
 	filter  string
 	from    time.Time // zero: from when the wait began
+	number  int       // among all, by content
 }
 
 // conditions are the or-groups that must all be true.
-type conditions [][]condition
+type conditions [][]*condition
 
 func newConditions(c *wire.DurableConditions) (conditions, error) {
-	groups, order := map[string][]condition{}, []string{}
+	groups, order := map[string][]*condition{}, []string{}
 	add := func(b *wire.BaseCondition, x condition) {
 		id := b.GetOrGroupId()
-		if id == "" {
+		if id == "" || id == noGroup {
 			id = fmt.Sprint("alone ", len(order))
 		}
 		if groups[id] == nil {
 			order = append(order, id)
 		}
 		x.dataKey = b.GetReadableDataKey()
-		groups[id] = append(groups[id], x)
+		groups[id] = append(groups[id], &x)
 	}
 	for _, w := range c.GetSleepConditions() {
 		d, err := time.ParseDuration(w.SleepFor)
@@ -49,7 +50,12 @@ func newConditions(c *wire.DurableConditions) (conditions, error) {
 		add(w.Base, condition{sleep: max(d, 1), text: w.SleepFor})
 	}
 	for _, w := range c.GetUserEventConditions() {
-		x := condition{event: w.UserEventKey, scope: w.EventScope, filter: w.GetBase().GetExpression()}
+		x := condition{event: w.UserEventKey, scope: w.GetEventScope(), filter: w.GetBase().GetExpression()}
+		if x.filter != "" {
+			if _, err := stint.MatchFilter(x.filter, x.event, []byte("{}")); err != nil {
+				return nil, invalid("event %.255q: %v", x.event, err)
+			}
+		}
 		if w.ConsiderEventsSince != nil {
 			x.from = w.ConsiderEventsSince.AsTime()
 		}
@@ -62,166 +68,148 @@ func newConditions(c *wire.DurableConditions) (conditions, error) {
 	for i, id := range order {
 		all[i] = groups[id]
 	}
+	for i, x := range all.byContent() {
+		x.number = i
+	}
 	return all, nil
+}
+
+// byContent returns the conditions in an order that does not depend on that in which they were given.
+func (c conditions) byContent() []*condition {
+	all := slices.Concat(c...)
+	slices.SortStableFunc(all, func(a, b *condition) int { return strings.Compare(a.content(), b.content()) })
+	return all
 }
 
 // content returns what must be the same when the wait is asked for again.
 func (c conditions) content() string {
 	var lines []string
-	for _, g := range c {
-		for _, x := range g {
-			lines = append(lines, fmt.Sprintf("%q %q %q %q", x.dataKey, x.text, x.event, x.filter))
-		}
+	for _, x := range c.byContent() {
+		lines = append(lines, x.content())
 	}
-	slices.Sort(lines)
 	return strings.Join(lines, "\n")
 }
 
-// A firing is that a condition became true.
-type firing struct {
-	of   *condition
-	at   time.Time
-	data json.RawMessage
+func (x *condition) content() string {
+	return fmt.Sprintf("%q %q %q %q", x.dataKey, x.text, x.event, x.filter)
 }
 
-// awaitConditions waits until each group has a member that is true, and returns what made it so.
-func (s *Server) awaitConditions(ctx context.Context, c conditions, since time.Time) (*wire.DurableEntryCompleted, error) {
-	wake, stop := s.feed.follow(c.eventKeys())
-	defer stop()
-	for {
-		fired, next, err := s.firedOf(ctx, c, since)
+// A wait is a call that waits for conditions: of all groups, or of one. All calls of a node must end.
+type wait struct {
+	of     conditions
+	future *stint.Future[stint.Fired]
+	found  *condition      // of the group, that an event before the wait made true; nil: none
+	data   json.RawMessage // of the event
+}
+
+// start begins to wait. A group that looks back is a call by itself, for it may be true already.
+func (c conditions) start(ctx context.Context) (waits []*wait, err error) {
+	calls := []conditions{c}
+	if c.looksBack() {
+		calls = nil
+		for _, g := range c {
+			calls = append(calls, conditions{g})
+		}
+	}
+	for _, of := range calls {
+		cond := of.condition()
+		if e, ok := stint.Peek(ctx); ok && e.Kind == "wait" { // it is recorded, perhaps with other groups
+			cond = recordedWait(&e)
+		}
+		f, err := stint.StartWait(ctx, cond)
 		if err != nil {
 			return nil, err
 		}
-		if fired != nil {
-			body, err := json.Marshal(map[string]any{"CREATE": dataOf(fired)})
-			return &wire.DurableEntryCompleted{Payload: body}, err
-		}
-		if err := awaitWake(ctx, wake, next); err != nil {
-			return nil, err
-		}
+		waits = append(waits, &wait{of: of, future: f})
 	}
+	return waits, nil
 }
 
-// awaitWake waits until wake receives, or until the time comes, which may be zero: never.
-func awaitWake(ctx context.Context, wake <-chan struct{}, at time.Time) error {
-	var due <-chan time.Time
-	if !at.IsZero() {
-		t := time.NewTimer(time.Until(at))
-		defer t.Stop()
-		due = t.C
-	}
-	select {
-	case <-wake:
-		return nil
-	case <-due:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+// recordedWait returns a condition by which a wait that the journal has is called for again: its name is what counts.
+func recordedWait(e *stint.JournalEntry) stint.Condition {
+	return stint.Named(e.Name, stint.SleepFor(time.Millisecond))
 }
 
-// eventKeys returns the keys of the events that conditions are of.
-func (c conditions) eventKeys() (keys []string) {
-	for _, g := range c {
-		for i := range g {
-			if g[i].sleep == 0 {
-				keys = append(keys, g[i].event)
-			}
+// condition returns stint's. Its members are called by their numbers.
+func (c conditions) condition() stint.Condition {
+	groups := make([]stint.Condition, len(c))
+	for i, g := range c {
+		members := make([]stint.Condition, len(g))
+		for j, x := range g {
+			members[j] = stint.Named(itoa(x.number), x.condition())
 		}
+		groups[i] = stint.AnyOf(members...)
 	}
-	return keys
+	return stint.AllOf(groups...)
 }
 
-func dataOf(fired []firing) map[string][]json.RawMessage {
-	data := map[string][]json.RawMessage{}
-	for _, f := range fired {
-		data[f.of.dataKey] = append(data[f.of.dataKey], f.data)
-	}
-	return data
-}
-
-// firedOf returns the first firing of each group, or nil and when the next sleep ends (zero: none does).
-func (s *Server) firedOf(ctx context.Context, c conditions, since time.Time) (fired []firing, next time.Time, err error) {
-	now, complete := time.Now(), true
-	for _, g := range c {
-		var first *firing
-		for i := range g {
-			f, due, err := s.firingOf(ctx, &g[i], since, now)
-			if err != nil {
-				return nil, next, err
-			}
-			if f != nil && (first == nil || f.at.Before(first.at)) {
-				first = f
-			}
-			if f == nil && !due.IsZero() && (next.IsZero() || due.Before(next)) {
-				next = due
-			}
-		}
-		if first == nil {
-			complete = false
-			continue
-		}
-		fired = append(fired, *first)
-	}
-	if !complete {
-		return nil, next, nil
-	}
-	return fired, next, nil
-}
-
-// firingOf returns when a condition became true, or nil and when it will be, if that is known.
-func (s *Server) firingOf(ctx context.Context, x *condition, since, now time.Time) (*firing, time.Time, error) {
+func (x *condition) condition() stint.Condition {
 	if x.sleep > 0 {
-		due := since.Add(x.sleep)
-		if now.Before(due) {
-			return nil, due, nil
-		}
-		data, err := json.Marshal(map[string]string{"sleep_duration": x.text})
-		return &firing{x, due, data}, due, err
+		return stint.SleepFor(x.sleep)
 	}
-	e, err := s.firstEvent(ctx, x, since)
-	if e == nil || err != nil {
-		return nil, time.Time{}, err
+	opts := []stint.WaitOption{stint.FromNow()}
+	if x.filter != "" && x.filter != "true" {
+		opts = append(opts, stint.WithFilter(x.filter))
 	}
-	return &firing{x, e.Published, asObject(e.Payload)}, time.Time{}, nil
+	if x.scope != "" {
+		opts = append(opts, stint.WithScope(x.scope))
+	}
+	return stint.UserEvent(x.event, opts...)
 }
 
-// firstEvent returns the event that makes a condition true, or nil: of those before the wait, if it looks back, the
-// newest, else the first after it.
-func (s *Server) firstEvent(ctx context.Context, x *condition, since time.Time) (*stint.EventInfo, error) {
-	from := since
-	if !x.from.IsZero() {
-		from = x.from
+func (c conditions) looksBack() bool {
+	for _, g := range c {
+		for _, x := range g {
+			if !x.from.IsZero() {
+				return true
+			}
+		}
 	}
-	var after *stint.EventInfo
-	for f := (stint.EventFilter{Key: x.event, Limit: maxPage}); ; {
+	return false
+}
+
+// lookBack looks for events that made a group of a node true before its wait began. The newest counts.
+func (s *Server) lookBack(ctx context.Context, n *node) error {
+	for _, w := range n.waits {
+		for _, g := range w.of {
+			for _, x := range g {
+				if x.from.IsZero() || w.found != nil {
+					continue
+				}
+				e, err := s.newestEvent(ctx, x)
+				if err != nil {
+					return err
+				}
+				if e != nil {
+					w.found, w.data = x, e.Payload
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// newestEvent returns the newest event that makes a condition true which looks back, or nil.
+func (s *Server) newestEvent(ctx context.Context, x *condition) (*stint.EventInfo, error) {
+	for f := (stint.EventFilter{Key: x.event, Since: x.from, Limit: maxPage}); ; {
 		page, err := s.c.ListEvents(ctx, f)
 		if err != nil {
 			return nil, err
 		}
 		for i := range page.Events {
-			e := &page.Events[i]
-			if e.Published.Before(from) {
-				return after, nil
-			}
-			if !x.takes(e) {
-				continue
-			}
-			if e.Published.Before(since) {
+			if e := &page.Events[i]; x.takes(e) {
 				return e, nil
 			}
-			after = e
 		}
 		if f.Cursor = page.Next; f.Cursor == "" {
-			return after, nil
+			return nil, nil
 		}
 	}
 }
 
 // takes reports whether an event makes the condition true. One for which the expression fails does not.
 func (x *condition) takes(e *stint.EventInfo) bool {
-	if x.scope != nil && *x.scope != e.Scope {
+	if x.scope != "" && x.scope != e.Scope {
 		return false
 	}
 	if x.filter == "" || x.filter == "true" {
@@ -229,6 +217,55 @@ func (x *condition) takes(e *stint.EventInfo) bool {
 	}
 	ok, err := stint.MatchFilter(x.filter, e.Key, e.Payload)
 	return ok && err == nil
+}
+
+// awaitWaits waits until the calls of a node have ended.
+func (n *node) awaitWaits(ctx context.Context) error {
+	for _, w := range n.waits {
+		if n.end != nil || w.found != nil {
+			continue
+		}
+		select {
+		case <-w.future.Done():
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// payload returns what ended a node's waits, which are over, and whether some of it was there before them.
+func (n *node) payload(ctx context.Context) (body []byte, looked bool, err error) {
+	data := map[string][]json.RawMessage{}
+	for _, w := range n.waits {
+		if w.found != nil {
+			data[w.found.dataKey], looked = append(data[w.found.dataKey], asObject(w.data)), true
+			continue
+		}
+		fired, err := w.future.Wait(ctx)
+		if err != nil {
+			return nil, false, err
+		}
+		for _, x := range w.of.byContent() {
+			if v, ok := fired[itoa(x.number)]; ok {
+				data[x.dataKey] = append(data[x.dataKey], x.dataOf(v))
+			}
+		}
+	}
+	body, err = json.Marshal(map[string]any{"CREATE": data})
+	return body, looked, err
+}
+
+// dataOf returns what an SDK is told of a condition that became true.
+func (x *condition) dataOf(fired json.RawMessage) json.RawMessage {
+	if x.sleep == 0 {
+		return asObject(fired)
+	}
+	data, err := json.Marshal(map[string]string{"sleep_duration": x.text})
+	if err != nil {
+		return json.RawMessage("{}") // impossible: it is text
+	}
+	return data
 }
 
 // childResult waits for a child, and returns its output, or the error of the first task that failed.

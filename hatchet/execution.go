@@ -3,7 +3,6 @@ package hatchet
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -29,16 +28,11 @@ type execution struct {
 	counted  bool      // among those that released their slots
 
 	durable *durable        // nil: the task is not durable
-	budget  *budget         // of a durable task
 	ended   context.Context // done when it has finished
 	end     context.CancelFunc
 
 	mu       sync.Mutex
-	evicted  bool                                  // the SDK has unloaded it
-	waits    int                                   // nodes that have not ended
-	lastNode time.Time                             // when one last ended
-	nodes    map[int64]*wire.DurableEntryCompleted // that have ended
-	memos    map[int64]chan []byte                 // that the SDK is to complete
+	told     map[int64]*wire.DurableEntryCompleted // ends of nodes that were sent
 	ctx      context.Context
 	sent     bool // to the SDK
 	started  bool // the SDK has said so, or has called for the run
@@ -59,6 +53,8 @@ type outcome struct {
 	err    error
 }
 
+var errUnloaded = errors.New("the worker has unloaded the run")
+
 // execute is the handler of all runs that are claimed for the worker.
 func (w *worker) execute(ctx context.Context, _ []byte) ([]byte, error) {
 	info, _ := stint.Info(ctx)
@@ -78,12 +74,7 @@ func (w *worker) execute(ctx context.Context, _ []byte) ([]byte, error) {
 		if e.durable, err = w.newDurable(ctx, e); err != nil {
 			return nil, err
 		}
-		e.budget = newBudget(e.task.Timeout, func() {
-			if e.finish(outcome{err: fmt.Errorf("%w: attempt took longer than %v", stint.ErrTimeout, e.task.Timeout)}) {
-				e.sendCancel()
-			}
-		})
-		defer e.budget.stop()
+		defer e.finish(outcome{err: errUnloaded}) // unless it has finished
 	}
 	w.s.add(e)
 	defer w.s.drop(e)
@@ -132,7 +123,9 @@ func (s *Server) drop(e *execution) {
 // await returns what the SDK reports. A run that is canceled, or takes too long, ends at once; the SDK is told.
 func (e *execution) await(ctx context.Context) ([]byte, error) {
 	if e.durable != nil {
-		e.durable.serve()
+		if err := e.durable.serve(); err != nil {
+			return nil, err
+		}
 	}
 	select {
 	case <-e.done:
@@ -213,13 +206,6 @@ func (e *execution) hasStarted() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.started
-}
-
-// isEvicted reports whether the SDK has unloaded the run.
-func (e *execution) isEvicted() bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.evicted
 }
 
 func (e *execution) begins() {

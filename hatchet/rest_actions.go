@@ -3,8 +3,6 @@ package hatchet
 import (
 	"context"
 	"net/http"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/stint-dev/stint"
@@ -177,16 +175,14 @@ func (s *Server) branchAt(ctx context.Context, run string, node int64) error {
 	if err != nil {
 		return err
 	}
-	step := ""
+	at := ""
 	for i := range entries {
-		number, _, ok := strings.Cut(entries[i].Name, " ")
-		if n, err := strconv.ParseInt(number, 10, 64); err == nil && ok && entries[i].Kind == "step" && n <= node &&
-			!strings.Contains(entries[i].Address, "/") {
-			step = entries[i].Name // of several children it is one operation
+		if n, ok := nodeOf(&entries[i]); ok && n.id <= node && !n.later {
+			at = entries[i].Address // of several children it is one operation
 		}
 	}
-	if step == "" {
+	if at == "" || node < 1 {
 		return notFound("run %s has no node %d", run, node)
 	}
-	return s.c.RestartFrom(ctx, run, step)
+	return s.c.RestartAt(ctx, run, at)
 }

@@ -136,13 +136,11 @@ func statusText(st stint.State) string {
 
 // evicted reports whether the SDK has unloaded a durable run while it waits. It is RUNNING all the same.
 func (s *Server) evicted(info *stint.RunInfo) bool {
-	e := s.execution(info.ID, nil)
-	if e == nil {
+	if info.State != stint.StateWaiting {
 		return false
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.evicted && !e.finished
+	t := s.catalog.task(info.Task)
+	return t != nil && t.Durable
 }
 
 // stateOf returns the state that a task's run is shown in: it is running once its worker has said so.

@@ -148,14 +148,14 @@ func (w *worker) detach(q *session) {
 	}
 }
 
-// lose ends the worker's stream and gives its runs back to the queue. Those that it has unloaded wait on: they are no
-// longer its own.
+// lose ends the worker's stream and gives its runs back to the queue. Those that it has unloaded wait on: they are in
+// nobody's memory.
 func (w *worker) lose(why string) {
 	w.mu.Lock()
 	q := w.session
 	w.session = nil
 	w.stopClaiming()
-	n := w.loaded()
+	n := len(w.runs)
 	w.mu.Unlock()
 	if q != nil {
 		q.end()
@@ -164,17 +164,7 @@ func (w *worker) lose(why string) {
 		w.s.opts.Logger.Warn("hatchet: a worker is lost; its runs are queued again", "worker", w.rec.Name, "id", w.rec.ID, "runs", n,
 			"why", why)
 	}
-	w.release(func(e *execution) bool { return !e.isEvicted() })
-}
-
-// loaded returns how many runs are in the worker's memory. It is called with w.mu held.
-func (w *worker) loaded() (n int) {
-	for e := range w.runs {
-		if !e.isEvicted() {
-			n++
-		}
-	}
-	return n
+	w.release(func(*execution) bool { return true })
 }
 
 // release gives the executions that match back to the queue.
@@ -341,7 +331,7 @@ func (s *Server) allWorkers() []*worker {
 func (w *worker) judge(now time.Time) {
 	w.mu.Lock()
 	silence := now.Sub(w.seen)
-	lost := w.session == nil && silence > w.grace && w.loaded() > 0
+	lost := w.session == nil && silence > w.grace && len(w.runs) > 0
 	dead := w.session != nil && silence > deadAfter
 	gone := w.session == nil && len(w.runs) == 0 && (w.leaves || silence > forgotAfter)
 	stale := w.session != nil && now.Sub(w.rec.Seen) > seenEvery
