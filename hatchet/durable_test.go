@@ -156,6 +156,14 @@ func TestEvictedOutlivesWorker(t *testing.T) {
 	if r := must[*wire.GetRunDetailsResponse](t)(k.GetRunDetails(t.Context(), &wire.GetRunDetailsRequest{ExternalId: unloaded})); !r.IsEvicted {
 		t.Errorf("the run is no longer unloaded: %v", r)
 	}
+	for query, want := range map[string]int{"EVICTED": 1, "ON_WORKER": 0} {
+		var list struct{ Rows []any }
+		g.rest("GET", "/api/v1/stable/tenants/"+g.tenant(k)+"/workflow-runs?only_tasks=true&statuses=RUNNING&running_filter="+query, g.token, "",
+			200, &list)
+		if len(list.Rows) != want {
+			t.Errorf("%s: %d runs, want %d", query, len(list.Rows), want)
+		}
+	}
 	must[*wire.Event](t)(k.Push(t.Context(), &wire.PushEventRequest{Key: "ready", Payload: `{"n":2}`, EventTimestamp: timestamppb.Now()}))
 	if other.a = other.start(); other.a.TaskRunExternalId != unloaded || other.invocation() != 2 {
 		t.Errorf("it goes on as %v", other.a)

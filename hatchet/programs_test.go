@@ -207,3 +207,25 @@ func TestRunRows(t *testing.T) {
 		t.Errorf("events: %v, want %v", counts, slices.Sorted(maps.Keys(want)))
 	}
 }
+
+// Runs are listed by one of several metadata, or all of them, and by the key that they have.
+func TestRunFilters(t *testing.T) {
+	g := serve(t, hatchet.Options{})
+	k := g.dial(g.token)
+	must[*wire.PutWorkflowResponse](t)(k.PutWorkflow(t.Context(), &wire.PutWorkflowRequest{Name: "job",
+		Idempotency: &wire.Idempotency{Expression: "input.key", TtlMs: 60_000}, Tasks: []*wire.TaskDefinition{{ReadableId: "job", Action: "job:job"}}}))
+	for i, meta := range []string{`{"a":"1","b":"1"}`, `{"a":"1","b":"2"}`, `{"a":"2","b":"2"}`} {
+		must[*wire.TriggerWorkflowResponse](t)(k.TriggerWorkflow(t.Context(), &wire.TriggerWorkflowRequest{Name: "job",
+			Input: `{"key":"k` + string(rune('0'+i)) + `"}`, AdditionalMetadata: &meta}))
+	}
+	runs := "/api/v1/stable/tenants/" + g.tenant(k) + "/workflow-runs?since=2020-01-01T00:00:00Z&only_tasks=false"
+	for query, want := range map[string]int{"": 3, "&additional_metadata=a:1": 2, "&additional_metadata=a:1&additional_metadata=b:2": 3,
+		"&additional_metadata=a:1&additional_metadata=b:2&additional_metadata_operator=AND": 1, "&idempotency_keys=k1&idempotency_keys=k2": 2,
+		"&idempotency_keys=none": 0, "&running_filter=EVICTED": 3} {
+		var list struct{ Rows []any }
+		if g.rest("GET", runs+query, g.token, "", 200, &list); len(list.Rows) != want {
+			t.Errorf("%s: %d runs, want %d", query, len(list.Rows), want)
+		}
+	}
+	g.rest("GET", runs+"&additional_metadata_operator=XOR", g.token, "", 400, nil)
+}

@@ -224,13 +224,21 @@ func (s *Server) filterOf(q url.Values) (f stint.RunFilter, err error) {
 	if ids := q["workflow_ids"]; len(ids) > 0 {
 		f.Tasks = s.names(ids)
 	}
+	switch v := q.Get("additional_metadata_operator"); v {
+	case "AND":
+	case "", "OR":
+		if len(f.Metadata) > 0 {
+			f.Metadata, f.AnyMetadata = map[string]string{}, map[string][]string{}
+		}
+		for _, pair := range q["additional_metadata"] {
+			k, v, _ := strings.Cut(pair, ":")
+			f.AnyMetadata[k] = append(f.AnyMetadata[k], v)
+		}
+	default:
+		return f, invalid("additional_metadata_operator is %.100q: want AND or OR", v)
+	}
 	if id := q.Get("triggering_event_external_id"); id != "" {
 		f.Metadata[stint.MetaEvent] = id
-	}
-	for _, unserved := range []string{"running_filter", "idempotency_keys"} {
-		if v := q.Get(unserved); v != "" && v != "ALL" {
-			return f, &restError{http.StatusNotImplemented, unserved + ": stint does not filter by it"}
-		}
 	}
 	return f, nil
 }
@@ -340,6 +348,7 @@ func (s *Server) findRuns(r *http.Request) (rows []stint.RunInfo, more bool, p p
 			switch {
 			case run.State == stint.StateScheduled && run.Executions == 0: // a schedule is no run before its time
 			case onlyTasks && run.Workflow, !onlyTasks && isPart && f.ParentID == "", worker != "" && run.Worker != worker:
+			case !isOne(q["idempotency_keys"], run.Key), !s.runsAs(q.Get("running_filter"), run):
 			case skip > 0:
 				skip--
 			case len(rows) == p.limit:
@@ -353,6 +362,14 @@ func (s *Server) findRuns(r *http.Request) (rows []stint.RunInfo, more bool, p p
 		}
 		f.Cursor = page.Next
 	}
+}
+
+// runsAs reports whether a run that is running is where a request wants it: on a worker, or unloaded by it.
+func (s *Server) runsAs(where string, run *stint.RunInfo) bool {
+	if where != "EVICTED" && where != "ON_WORKER" || run.State != stint.StateRunning && run.State != stint.StateWaiting {
+		return true
+	}
+	return s.evicted(run) == (where == "EVICTED")
 }
 
 // triggerRun starts a run.
