@@ -111,26 +111,39 @@ func TestListAllLogs(t *testing.T) {
 	}
 	for i, line := range []string{"first", "second", "third", "fourth"} {
 		must[*wire.PutLogResponse](t)(k.PutLog(t.Context(), &wire.PutLogRequest{TaskRunExternalId: runs[i%2], Message: line, Metadata: `{}`}))
-		at := time.Now() // the next line is of a later millisecond
-		for time.Since(at) < 2*time.Millisecond {
-		}
 	}
 	for _, a := range began {
 		w.complete(a, "{}")
 	}
-	var list struct {
-		Rows []struct{ Message, TaskExternalID string }
+	type row struct {
+		Message, TaskExternalID string
+		CreatedAt               time.Time
 	}
-	for query, want := range map[string][]string{"": {"first", "second", "third", "fourth"}, "?limit=2": {"first", "second"},
-		"?limit=2&order_by_direction=DESC": {"fourth", "third"}, "?taskExternalIds=" + runs[1]: {"second", "fourth"}, "?search=ir": {"first", "third"}} {
+	lines := func(query string) (messages []string, rows []row) {
+		t.Helper()
+		var list struct{ Rows []row }
 		g.rest("GET", "/api/v1/stable/tenants/"+g.tenant(k)+"/logs"+query, g.token, "", 200, &list)
-		var got []string
 		for _, r := range list.Rows {
-			got = append(got, r.Message)
+			messages = append(messages, r.Message)
 		}
-		if !slices.Equal(got, want) {
-			t.Errorf("logs%s: %v, want %v", query, got, want)
-		}
+		return messages, list.Rows
+	}
+	all, rows := lines("")
+	if len(all) != 4 || !slices.IsSortedFunc(rows, func(a, b row) int { return a.CreatedAt.Compare(b.CreatedAt) }) {
+		t.Fatalf("logs: %+v", rows)
+	}
+	if got, _ := lines("?limit=2"); !slices.Equal(got, all[:2]) {
+		t.Errorf("the first two of %v: %v", all, got)
+	}
+	if _, got := lines("?limit=2&order_by_direction=DESC"); len(got) != 2 || !got[0].CreatedAt.Equal(rows[3].CreatedAt) ||
+		got[1].CreatedAt.After(got[0].CreatedAt) {
+		t.Errorf("the last two of %+v: %+v", rows, got)
+	}
+	if got, _ := lines("?taskExternalIds=" + runs[1]); !slices.Equal(got, []string{"second", "fourth"}) {
+		t.Errorf("of one task: %v", got)
+	}
+	if got, _ := lines("?search=ir"); len(got) != 2 || !slices.Contains(got, "first") || !slices.Contains(got, "third") {
+		t.Errorf("with a text: %v", got)
 	}
 }
 
