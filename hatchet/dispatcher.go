@@ -104,12 +104,12 @@ func (s rpc) ListenV2(r *wire.ListenRequest, stream grpc.ServerStreamingServer[w
 	if err := s.catalog.refresh(ctx); err != nil {
 		return err
 	}
-	if err := stream.SendHeader(nil); err != nil {
-		return err
-	}
 	q := newSession()
 	w.attach(q, s.graceOf(ctx))
 	defer w.detach(q)
+	if err := stream.SendHeader(nil); err != nil { // the caller sees that it has begun
+		return err
+	}
 	for {
 		for _, a := range q.take() {
 			if err := stream.Send(a); err != nil {

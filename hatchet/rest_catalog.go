@@ -150,10 +150,10 @@ func (s *Server) restWorker(w *worker) restWorker {
 		LastHeartbeat: orNil(w.seen), Actions: w.rec.Actions, Status: "ACTIVE", Slots: map[string]restSlot{},
 		Labels: []restLabel{}, Runtime: map[string]string{}}
 	switch {
+	case w.session != nil && w.rec.Paused:
+		r.Status = "PAUSED"
 	case w.session == nil || w.claiming == nil:
 		r.Status = "INACTIVE"
-	case w.rec.Paused:
-		r.Status = "PAUSED"
 	}
 	for name, p := range w.pools {
 		r.Slots[name] = restSlot{p.unused(), p.size}
