@@ -27,6 +27,7 @@ func TestMain(m *testing.M) {
 
 var children = map[string]func(path string){
 	"hang":   hangChild,
+	"waits":  waitsChild,
 	"echo":   echoChild,
 	"exit":   exitChild,
 	"reader": readerChild,

@@ -2,6 +2,7 @@ package stint_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -62,6 +63,33 @@ func workCode(path, step string) {
 	w.Run(context.Background())
 }
 
+// waitsChild works the task "waits", which has two waits open at once.
+func waitsChild(path string) {
+	c, w := childClient(path)
+	stint.NewTask(c, "waits", func(ctx context.Context, n int) (int, error) {
+		of := func(key string) stint.Condition {
+			return stint.Named(key, stint.UserEvent(key, stint.WithMatch("n", n)))
+		}
+		first, err := stint.StartWait(ctx, stint.AllOf(of("first"), stint.SleepFor(10*time.Millisecond)))
+		if err != nil {
+			return 0, err
+		}
+		second, err := stint.WaitFor(ctx, stint.AnyOf(of("second"), stint.SleepFor(time.Hour)))
+		if err != nil {
+			return 0, err
+		}
+		fired, err := first.Wait(ctx)
+		if err != nil {
+			return 0, err
+		}
+		var a, b struct{ V int }
+		err = errors.Join(fired.Decode("first", &a), second.Decode("second", &b))
+		return a.V + b.V, err
+	}, stint.WithLinger(20*time.Millisecond))
+	fmt.Println("ready")
+	w.Run(context.Background())
+}
+
 // A second process on the same file shares the work, and each sees the other's commits
 // without being told.
 func TestTwoProcesses(t *testing.T) {
@@ -72,6 +100,49 @@ func TestTwoProcesses(t *testing.T) {
 	for i := range 20 {
 		if got, err := echo.Run(t.Context(), i); err != nil || got != i {
 			t.Fatalf("Run(%d) = %d, %v", i, got, err)
+		}
+	}
+}
+
+// Waits that were recorded, and events that were published, outlive processes that are killed in between: each wait ends
+// once, with its event.
+func TestWaitsOutliveKills(t *testing.T) {
+	const kills, each = 3, 8
+	path := filepath.Join(t.TempDir(), "waits.db")
+	c := openedAt(t, path)
+	task := stint.NewTask[int, int](c, "waits", nil)
+	var runs []*stint.Run[int]
+	for i := range kills {
+		for n := i * each; n < (i+1)*each; n++ {
+			runs = append(runs, enqueue(t, task, n))
+		}
+		child := startChild(t, "waits", path)
+		child.line(t)
+		for n := i * each; n < (i+1)*each; n++ {
+			publish(t, c, "first", map[string]int{"n": n, "v": n})
+			if n >= each {
+				publish(t, c, "second", map[string]int{"n": n - each, "v": 1000})
+			}
+		}
+		child.Process.Kill()
+		child.Wait()
+	}
+	startChild(t, "waits", path).line(t)
+	for n := (kills - 1) * each; n < kills*each; n++ {
+		publish(t, c, "second", map[string]int{"n": n, "v": 1000})
+	}
+	for n, run := range runs {
+		if got := output(t, run); got != n+1000 {
+			t.Errorf("run %d returned %d, want %d", n, got, n+1000)
+		}
+		var waits []string
+		for _, e := range must[[]stint.JournalEntry](t)(c.Journal(t.Context(), run.ID())) {
+			if e.Kind == "wait" {
+				waits = append(waits, fmt.Sprint(e.Address, e.Done))
+			}
+		}
+		if got := strings.Join(waits, " "); got != "1true 2true" {
+			t.Errorf("run %d has waits %s", n, got)
 		}
 	}
 }

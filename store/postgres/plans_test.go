@@ -50,6 +50,8 @@ INSERT INTO stint.limiters (id, rate, name, key, max, strategy, active, admitted
 SELECT g, false, 'crowd', g::text, 1, 0, 0, 0, 0, 0, 0, 1 FROM generate_series(1, 5000) AS g;
 INSERT INTO stint.keys (task, key, run) SELECT 'crowd', g::text, g FROM generate_series(1, 5000) AS g;
 INSERT INTO stint.events (id, key, payload) SELECT g, 'crowd' || g, '' FROM generate_series(1, 5000) AS g;
+INSERT INTO stint.definitions (task, version, number, at, body) SELECT 'crowd' || g, 'v', 1, 1, '{}' FROM generate_series(1, 5000) AS g;
+INSERT INTO stint.filters (task, scope, expr, declared) SELECT 'crowd' || g, 's', 'true', true FROM generate_series(1, 5000) AS g;
 ANALYZE`
 
 // No statement of a group reads a table from its start, or sorts one: each row is found by an index, in its order,
@@ -83,9 +85,9 @@ func TestPlans(t *testing.T) {
 var (
 	parameter = regexp.MustCompile(`\$(\d+)`)
 	// small are tables of a row, or of a few that are read once an epoch. sorted are statements that sort what they
-	// have found by an index: a run's children, the workers of a process, the triggers of an event.
+	// have found by an index: a run's children, the workers of a process, the triggers of an event, the crons of a task.
 	small  = regexp.MustCompile(`Seq Scan on (epoch|meta|schema_version|queues)\b`)
-	sorted = regexp.MustCompile(`SELECT DISTINCT|t\.(parent|process|name) = u\.i|\.triggers WHERE|\.workers WHERE ended_at IS NULL`)
+	sorted = regexp.MustCompile(`SELECT DISTINCT|t\.(parent|process|name) = u\.i|\.triggers WHERE|crons t WHERE t\.task = u\.i|\.workers WHERE ended_at IS NULL`)
 )
 
 // explainAll explains the generic plans of statements.

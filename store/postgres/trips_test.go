@@ -2,6 +2,8 @@ package postgres
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/json"
 	"fmt"
 	"runtime"
 	"sync"
@@ -219,6 +221,24 @@ var tripsCases = []tripsCase{
 	{"a child", 2, started("parent", 1, func(t *tripsTest, got []store.Claimed) {
 		t.enqueue(many(1, store.NewRun{Task: "child", Parent: got[0].ID})...)
 	})},
+	{"a child with a key", 3, started("parent", 1, func(t *tripsTest, got []store.Claimed) {
+		t.enqueue(many(1, store.NewRun{Task: "child", Parent: got[0].ID, ChildKey: "key"})...)
+	})},
+	{"a wait for an event or a time", 6, started("waits", 1, func(t *tripsTest, got []store.Claimed) {
+		w := store.Wait{Cond: store.Condition{Any: []store.Condition{{Sleep: time.Hour}, {Event: &store.Match{Key: "waited for"}}}}}
+		value, err := json.Marshal(&w)
+		t.must(err)
+		_, _, err = t.s.Append(t.ctx, t.s.Now(), store.Call{ID: got[0].ID, Lease: got[0].Lease, Entry: store.Entry{
+			Address: store.Address{Seq: 1}, Kind: store.EntryWait, Name: "w", Value: value}})
+		t.must(err)
+	})},
+	{"a definition", 5, func(t *tripsTest) func() {
+		d := store.Definition{Task: "defined", Version: rand.Text(), Body: []byte("{}")}
+		return func() {
+			t.must(t.s.Declare(t.ctx, t.s.Now(), []store.Declaration{{Task: d.Task, Definition: &d,
+				Filters: []store.TaskFilter{{Task: d.Task, Scope: "s", Expr: "true"}}}}))
+		}
+	}},
 	{"ends of runs with limits", 3, func(t *tripsTest) func() {
 		t.enqueue(many(10, store.NewRun{Task: "l", Limits: limited})...)
 		got := t.claim("l", 10)
