@@ -60,8 +60,10 @@ const kinds = { passed: "PASS", failed: "FAIL" }
 module.exports = class {
 	onTestResult(test, results) {
 		const file = test.path.replace(/^.*\/src\/(v1\/examples\/)?/, "").replace(/\.e2e\.ts$/, "")
-		for (const t of results.testResults)
-			require("fs").appendFileSync(process.env.RESULTS, [kinds[t.status] || "SKIP", [file, ...t.ancestorTitles, t.title].join(" › ")].join(" ") + "\n")
+		for (const t of results.testResults) {
+			const name = [file, ...t.ancestorTitles, t.title].join(" › ")
+			require("fs").appendFileSync(process.env.RESULTS, (kinds[t.status] || "SKIP") + " " + name + "\n")
+		}
 	}
 }'
 
@@ -76,7 +78,8 @@ run_tests() {
 	fi
 	: >"$dir/results"
 	export HATCHET_CLIENT_LOG_LEVEL=ERROR TS_NODE_TRANSPILE_ONLY=true RESULTS=$dir/results
-	(cd "$ts" && exec setsid node_modules/.bin/jest --config jest.config.cjs --silent --forceExit --runInBand "${chosen[@]}") >"$dir/out" 2>&1 &
+	local jest=(node_modules/.bin/jest --config jest.config.cjs --silent --forceExit --runInBand "${chosen[@]}")
+	(cd "$ts" && exec setsid "${jest[@]}") >"$dir/out" 2>&1 &
 	tests=$!
 	wait "$tests" || true
 	end_tests # some leave workers
