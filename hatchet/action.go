@@ -1,6 +1,7 @@
 package hatchet
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -136,16 +137,11 @@ func (p *payload) addErrors(ctx context.Context) error {
 	return nil
 }
 
-// protocolKeys has the protocol's names of keys that stint sets.
-var protocolKeys = map[string]string{stint.MetaEvent: "hatchet__event_id", stint.MetaEventKey: "hatchet__event_key"}
-
 // shownMetadata returns a run's metadata without what the engine keeps there, unless the protocol has it too.
 func shownMetadata(m map[string]string) map[string]string {
 	shown := make(map[string]string, len(m))
 	for k, v := range m {
-		if name := protocolKeys[k]; name != "" {
-			shown[name] = v
-		} else if !strings.HasPrefix(k, "stint.") && !(v == "" && strings.HasPrefix(k, "hatchet__")) {
+		if !strings.HasPrefix(k, "stint.") && !(v == "" && strings.HasPrefix(k, "hatchet__")) {
 			shown[k] = v
 		}
 	}
@@ -160,14 +156,15 @@ func shownMetadata(m map[string]string) map[string]string {
 // runMetadata returns the metadata by which runs are asked for, given as key:value under the names that SDKs see.
 func runMetadata(texts []string) (map[string]string, error) {
 	pairs, err := pairsOf(texts)
-	for key, of := range shownAs {
-		if v, ok := pairs[key]; ok {
-			delete(pairs, key)
-			pairs[of] = v
-		}
+	named := make(map[string]string, len(pairs))
+	for k, v := range pairs {
+		named[storedKey(k)] = v
 	}
-	return pairs, err
+	return named, err
 }
+
+// storedKey returns the key of metadata that SDKs see under a name.
+func storedKey(name string) string { return cmp.Or(shownAs[name], name) }
 
 // shownAs has the names under which SDKs see metadata of stint's.
 var shownAs = map[string]string{"hatchet__event_id": stint.MetaEvent, "hatchet__event_key": stint.MetaEventKey,

@@ -232,6 +232,7 @@ func (s *Server) filterOf(q url.Values) (f stint.RunFilter, err error) {
 		}
 		for _, pair := range q["additional_metadata"] {
 			k, v, _ := strings.Cut(pair, ":")
+			k = storedKey(k)
 			f.AnyMetadata[k] = append(f.AnyMetadata[k], v)
 		}
 	default:

@@ -171,18 +171,13 @@ func timeOf(q url.Values, name string) (time.Time, error) {
 	return t, nil
 }
 
-// pairsOf returns metadata that is given as key:value, with the keys that stint has for it.
+// pairsOf returns metadata that is given as key:value.
 func pairsOf(texts []string) (map[string]string, error) {
 	pairs := make(map[string]string, len(texts))
 	for _, text := range texts {
 		k, v, ok := strings.Cut(text, ":")
 		if !ok {
 			return nil, invalid("metadata is %.100q: want key:value", text)
-		}
-		for own, name := range protocolKeys {
-			if k == name {
-				k = own
-			}
 		}
 		pairs[k] = v
 	}
