@@ -112,8 +112,8 @@ func (s *suite) checkCounters(when string, began time.Time, span time.Duration, 
 		sum.Retried != 1 {
 		s.Errorf("%s, by %v: %+v", when, span, sum)
 	}
-	if w, d := sum.Waits.Quantile(.5), sum.Durations.Quantile(.5); w < 3*time.Second || w > 5*time.Second || d < 2*time.Second ||
-		d > 4*time.Second {
+	if w, d := sum.Waits.Quantile(.5), sum.Durations.Quantile(.5); w < 2700*time.Millisecond || w > 5*time.Second ||
+		d < 1800*time.Millisecond || d > 4*time.Second {
 		s.Errorf("%s, by %v: waited %v, worked %v; want about 3s and 2s", when, span, w, d)
 	}
 	if !perTask && (sum.Commits == 0 || sum.Syncs.Count() != sum.Commits) {

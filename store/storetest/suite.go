@@ -164,6 +164,8 @@ var rules = []struct {
 	{"declared crons and triggers", declared},
 	{"R7 an event starts the runs of its triggers", triggers},
 	{"filters of a task", taskFilters},
+	{"versions of definitions", definitions},
+	{"what a definition declares", definedFilters},
 	{"variables of filters", filterVariables},
 	{"an event that is delivered twice", deliveries},
 	{"events are listed with what they did, and expire", eventHistory},
