@@ -46,7 +46,7 @@ func (s rpc) ScheduleWorkflow(ctx context.Context, r *wire.ScheduleWorkflowReque
 	for i := range got {
 		resp.ScheduledWorkflows = append(resp.ScheduledWorkflows, &wire.ScheduledRun{Id: got[i].ID, TriggerAt: r.Schedules[i]})
 	}
-	return resp, nil
+	return resp, s.dropNew(ctx)
 }
 
 // schedule starts a run at each of the times.

@@ -2,6 +2,7 @@ package hatchet_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -101,6 +102,11 @@ func TestPauseDrops(t *testing.T) {
 	crons := must[[]stint.CronInfo](t)(g.c.ListCrons(t.Context()))
 	if len(crons) != 2 || !crons[0].Paused || !crons[1].Paused {
 		t.Errorf("crons: %+v", crons)
+	}
+	soon := must[*wire.ScheduleWorkflowResponse](t)(k.ScheduleWorkflow(t.Context(), &wire.ScheduleWorkflowRequest{Name: "job", Input: "{}",
+		Schedules: []*timestamppb.Timestamp{timestamppb.New(time.Now().Add(500 * time.Millisecond))}}))
+	if _, err := g.c.GetRun(t.Context(), soon.ScheduledWorkflows[0].Id); !errors.Is(err, stint.ErrNotFound) {
+		t.Errorf("a schedule that is about to start: %v", err)
 	}
 	r := must[*wire.ScheduleWorkflowResponse](t)(k.ScheduleWorkflow(t.Context(), &wire.ScheduleWorkflowRequest{Name: "job", Input: "{}",
 		Schedules: []*timestamppb.Timestamp{timestamppb.New(time.Now().Add(5 * time.Second))}}))

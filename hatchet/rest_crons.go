@@ -285,7 +285,7 @@ func (s *Server) createSchedule(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.restSchedule(info), nil
+	return s.restSchedule(info), s.dropNew(r.Context())
 }
 
 func (s *Server) restSchedule(info *stint.RunInfo) restSchedule {

@@ -227,6 +227,14 @@ func (s *Server) enforcePauses(ctx context.Context, now time.Time) error {
 	return nil
 }
 
+// dropNew drops a schedule that is new and about to start, if its workflow is paused and drops them.
+func (s *Server) dropNew(ctx context.Context) error {
+	if !s.pauses.Load() {
+		return nil
+	}
+	return s.enforcePauses(ctx, time.Now())
+}
+
 // dropSchedules deletes the schedules of a workflow that are about to start.
 func (s *Server) dropSchedules(ctx context.Context, workflow string, now time.Time) error {
 	due, err := s.waiting(ctx, stint.RunFilter{Tasks: []string{workflow}, States: []stint.State{stint.StateScheduled}, TopLevel: true},
