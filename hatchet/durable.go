@@ -37,6 +37,7 @@ type durable struct {
 	ops    chan operation
 	evicts chan func()    // the SDK has unloaded the run; called when that is stored
 	ended  chan *node     // their ends have come
+	left   chan struct{}  // closed when no more operations are carried out
 	others sync.WaitGroup // goroutines that wait for ends
 
 	nodes    []*node // by number, from 1
@@ -57,7 +58,8 @@ type node struct {
 
 // newDurable reads in which order earlier executions were told of ends.
 func (w *worker) newDurable(ctx context.Context, e *execution) (*durable, error) {
-	d := &durable{e: e, ctx: ctx, ops: make(chan operation, 16), evicts: make(chan func(), 1), ended: make(chan *node)}
+	d := &durable{e: e, ctx: ctx, ops: make(chan operation, 16), evicts: make(chan func(), 1), ended: make(chan *node),
+		left: make(chan struct{})}
 	if e.info.Executions == 1 {
 		return d, nil
 	}
@@ -68,6 +70,7 @@ func (w *worker) newDurable(ctx context.Context, e *execution) (*durable, error)
 func (d *durable) serve() error {
 	defer d.others.Wait()
 	defer d.e.end()
+	defer close(d.left)
 	for {
 		var err error
 		select {

@@ -1,12 +1,14 @@
 package hatchet_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/hatchet"
 	"github.com/stint-dev/stint/hatchet/internal/wire"
 )
@@ -71,6 +73,38 @@ func orderedAsk(a *wire.AssignedAction, i int) *wire.DurableRequest {
 	}
 	return &wire.DurableRequest{Message: &wire.DurableRequest_WaitFor{WaitFor: &wire.DurableWaitFor{InvocationCount: 1,
 		DurableTaskExternalId: a.TaskRunExternalId, WaitForConditions: c}}}
+}
+
+// The value of a memo that comes after the report of success is kept: SDKs send it on another stream.
+func TestLateMemo(t *testing.T) {
+	g := serve(t, hatchet.Options{})
+	k := g.dial(g.token)
+	d := k.workDurable(t, "long")
+	for range 20 {
+		run := k.trigger(t, "long", "{}")
+		d.a = d.start()
+		ack := d.memo("key")
+		reported := make(chan error, 1)
+		go func() {
+			_, err := k.SendStepActionEvent(context.Background(), &wire.StepActionEvent{WorkerId: d.id, TaskRunExternalId: run,
+				EventType: wire.StepEventType_STEP_EVENT_COMPLETED, EventPayload: "1", RetryCount: &d.a.RetryCount})
+			reported <- err
+		}()
+		for range 3 { // by now the report is there
+			must[*wire.HeartbeatResponse](t)(k.Heartbeat(t.Context(), &wire.HeartbeatRequest{WorkerId: d.id}))
+		}
+		if err := d.asks.Send(&wire.DurableRequest{Message: &wire.DurableRequest_CompleteMemo{CompleteMemo: &wire.DurableCompleteMemo{Ref: ack.Ref,
+			Payload: []byte(`"value"`)}}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-reported; err != nil {
+			t.Fatal(err)
+		}
+		entries := must[[]stint.JournalEntry](t)(g.c.Journal(t.Context(), run))
+		if len(entries) == 0 || !entries[0].Done {
+			t.Fatalf("the memo is lost: %+v", entries)
+		}
+	}
 }
 
 // Many durable runs wait for events of their own, which are published at once, among others: each wait ends, with its event.

@@ -97,8 +97,8 @@ func (d *durableStream) ask(ctx context.Context, run string, invocation int32, r
 		return
 	}
 	select {
-	case e.durable.ops <- operation{req, d.reply}:
-	case <-e.done:
+	case e.durable.ops <- operation{req, d.reply}: // also after the report: the value of a memo may come late
+	case <-e.durable.left:
 	case <-ctx.Done():
 	}
 }
