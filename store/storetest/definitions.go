@@ -48,7 +48,9 @@ func definitions(s *suite) {
 	s.definitionsAre(store.DefinitionQuery{Limit: 1, After: "a"}, false, "b one")
 	s.define("a", "v50", store.Declaration{})
 	s.definitionsAre(store.DefinitionQuery{Task: "a"}, false, "a v50")
-	s.reopen()
+	if _, ok := s.Store.(*Model); !ok { // which has nothing to keep
+		s.reopen()
+	}
 	s.definitionsAre(store.DefinitionQuery{Limit: 10}, false, "a v50", "b one")
 	s.define("a", "", store.Declaration{})
 	s.definitionsAre(store.DefinitionQuery{Limit: 10}, false, "b one")
