@@ -29,7 +29,6 @@ type Server struct {
 	tenant   string
 	tokens   *tokens
 	catalog  *catalog
-	feed     *eventFeed
 	counters counters
 	grpc     *grpc.Server
 	http     http.Handler
@@ -68,7 +67,6 @@ func NewServer(c *stint.Client, opts Options) (*Server, error) {
 	if err := s.catalog.refresh(context.Background()); err != nil {
 		return nil, fmt.Errorf("hatchet: NewServer: %w", err)
 	}
-	s.feed = &eventFeed{s: s, waits: map[*eventWait]bool{}}
 	if err := s.forgetStored(context.Background()); err != nil {
 		return nil, fmt.Errorf("hatchet: NewServer: %w", err)
 	}
