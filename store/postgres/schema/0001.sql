@@ -260,7 +260,7 @@ CREATE TABLE stint.events (
   payload  bytea NOT NULL,
   metadata text,
   scope    text,             -- NULL: none
-  priority smallint,         -- of the runs that it starts; NULL: that of their task
+  priority smallint CHECK (priority BETWEEN -128 AND 127), -- of the runs that it starts; NULL: that of their task
   delivery text,             -- what was delivered twice is one event
   pending  boolean NOT NULL DEFAULT false -- from an app's transaction; it has done nothing yet
 );

@@ -244,7 +244,7 @@ CREATE TABLE stint_events (
   payload  BLOB NOT NULL,
   metadata TEXT,
   scope    TEXT,             -- NULL: none
-  priority INTEGER,          -- of the runs that it starts; NULL: that of their task
+  priority INTEGER CHECK (priority BETWEEN -128 AND 127), -- of the runs that it starts; NULL: that of their task
   delivery TEXT,             -- what was delivered twice is one event
   pending  INTEGER CHECK (pending = 1) -- from an app's transaction; it has done nothing yet
 ) STRICT;
