@@ -44,6 +44,7 @@ type durable struct {
 	memos    int     // that the SDK is to complete
 	tellings         // in which order ends are told
 	lastTold time.Time
+	began    time.Time
 }
 
 // A node is an operation, or one child of those that an operation starts.
@@ -59,11 +60,21 @@ type node struct {
 // newDurable reads in which order earlier executions were told of ends.
 func (w *worker) newDurable(ctx context.Context, e *execution) (*durable, error) {
 	d := &durable{e: e, ctx: ctx, ops: make(chan operation, 16), evicts: make(chan func(), 1), ended: make(chan *node),
-		left: make(chan struct{})}
+		left: make(chan struct{}), began: time.Now()}
 	if e.info.Executions == 1 {
 		return d, nil
 	}
-	return d, d.read(ctx, w.s.c, e.info.ID)
+	entries, err := w.s.c.Journal(ctx, e.info.ID)
+	if err != nil {
+		return nil, err
+	}
+	if timedOut(entries, e.info.Executions-1) {
+		if err := d.askAgain(); err != nil {
+			return nil, err
+		}
+		return nil, fmt.Errorf("%w: attempt took longer than %v", stint.ErrTimeout, e.task.Timeout)
+	}
+	return d, d.read(ctx, w.s.c, entries)
 }
 
 // serve carries out operations until the execution ends, or the SDK has unloaded the run: then it does not return.
@@ -117,6 +128,9 @@ func (d *durable) carryOut(op operation) error {
 // begin records that a node begins. If the journal has another there, it says so to the SDK, and returns nil.
 func (d *durable) begin(kind, content string, reply func(*wire.DurableResponse)) (*node, error) {
 	n := &node{id: int64(len(d.nodes) + 1)}
+	if err := d.passTimeouts(); err != nil {
+		return nil, err
+	}
 	sum := sha256.Sum256([]byte(content))
 	name := fmt.Sprintf("%d %s %s", n.id, kind, hex.EncodeToString(sum[:8]))
 	if e, ok := stint.Peek(d.ctx); ok && (e.Kind != "step" || e.Name != name) {
@@ -313,10 +327,14 @@ func (d *durable) askAgain() error {
 		}
 		var err error
 		switch e.Kind {
+		case "wait":
+			if isTimeout(&e) {
+				err = d.passTimeouts()
+			} else {
+				_, err = stint.StartWait(d.ctx, recordedWait(&e))
+			}
 		case "step":
 			_, err = stint.StartStep(d.ctx, e.Name)
-		case "wait":
-			_, err = stint.StartWait(d.ctx, recordedWait(&e))
 		case "child":
 			err = d.enqueueAgain(&e)
 		default:

@@ -191,22 +191,28 @@ func TestRestore(t *testing.T) {
 	k.result(t, run)
 }
 
-// The time of an attempt stands still while its run is unloaded.
-func TestTimeoutWhileEvicted(t *testing.T) {
+// Each invocation has the task's timeout.
+func TestTimeoutOfInvocation(t *testing.T) {
 	g := serve(t, hatchet.Options{})
 	k := g.dial(g.token)
-	d := k.workDurable(t, "brief")
-	must[*wire.PutWorkflowResponse](t)(k.PutWorkflow(t.Context(), &wire.PutWorkflowRequest{Name: "brief", Tasks: []*wire.TaskDefinition{
-		{ReadableId: "brief", Action: "brief:brief", IsDurable: true, Timeout: "4s", SlotRequests: map[string]int32{"durable": 1}}}}))
-	run := k.trigger(t, "brief", "{}")
-	d.startDurable()
-	d.waitFor("5s", "")
-	d.evict()
-	d.startDurable()
-	d.waitFor("5s", "")
+	d := k.workDurable(t, "long")
+	run := k.trigger(t, "long", "{}")
+	for i := range 3 {
+		d.startDurable()
+		for j := range i + 1 {
+			d.awaitEvent(strconv.Itoa(j))
+		}
+		d.hearEnds(i)
+		if i == 2 {
+			break
+		}
+		d.evict()
+		g.publish(strconv.Itoa(i), "")
+	}
+	g.publish("2", "")
 	d.hearEnds(1)
-	d.complete(d.a, `"late"`)
-	if got := k.result(t, run).Results[0]; got.GetOutput() != `"late"` {
+	d.complete(d.a, `"in time"`)
+	if got := k.result(t, run).Results[0]; got.GetOutput() != `"in time"` {
 		t.Errorf("result is %v", got)
 	}
 }

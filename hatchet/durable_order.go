@@ -75,11 +75,7 @@ type past struct {
 }
 
 // read reads which ends were told, in which order, and then which have come since, in the order in which they came.
-func (t *tellings) read(ctx context.Context, c *stint.Client, run string) error {
-	entries, err := c.Journal(ctx, run)
-	if err != nil {
-		return err
-	}
+func (t *tellings) read(ctx context.Context, c *stint.Client, entries []stint.JournalEntry) error {
 	var ends []*past
 	for _, p := range pastOf(entries) {
 		if t.last = max(t.last, p.order); p.order == 0 && p.child != "" {
@@ -118,7 +114,7 @@ func pastOf(entries []stint.JournalEntry) []*past {
 	var all []*past
 	for i := range entries {
 		e := &entries[i]
-		if strings.Contains(e.Address, "/") {
+		if strings.Contains(e.Address, "/") || isTimeout(e) {
 			continue
 		}
 		switch n, ok := nodeOf(e); {

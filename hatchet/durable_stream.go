@@ -188,6 +188,9 @@ func (d *durable) unload(stored func()) error {
 		e.finish(outcome{err: stint.Snooze(0)})
 		return nil
 	}
+	if err := d.startTimeout(); err != nil {
+		return err
+	}
 	return stint.Suspend(d.ctx, children...)
 }
 

@@ -88,7 +88,7 @@ func TestReplayAfterCancel(t *testing.T) {
 	}
 }
 
-// The timeout of a durable task counts its waits, unless the SDK has unloaded it: see TestTimeoutWhileEvicted.
+// The timeout of a durable task counts its waits, and ends it also when the SDK has unloaded it.
 func TestDurableTimeout(t *testing.T) {
 	g := serve(t, hatchet.Options{})
 	k := g.dial(g.token)
@@ -98,6 +98,7 @@ func TestDurableTimeout(t *testing.T) {
 	run := k.trigger(t, "long", "{}")
 	d.a = d.start()
 	d.waitFor("1h", "")
+	d.evict()
 	if got := k.result(t, run).Results[0].GetError(); got != "Task exceeded timeout of 1s" {
 		t.Errorf("error is %q", got)
 	}
