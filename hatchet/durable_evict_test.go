@@ -102,6 +102,41 @@ func TestOrderOfEnds(t *testing.T) {
 	}
 }
 
+// Sleeps that ended while no worker had the run are told in the order in which they ended.
+func TestOrderOfSleeps(t *testing.T) {
+	g := serve(t, hatchet.Options{})
+	k := g.dial(g.token)
+	d := k.workDurable(t, "order")
+	k.trigger(t, "order", "{}")
+	d.startDurable()
+	d.waitFor("300ms", "")
+	d.waitFor("100ms", "")
+	d.evict()
+	must[*wire.WorkerResponse](t)(k.Unsubscribe(t.Context(), &wire.UnsubscribeRequest{WorkerId: d.id}))
+	d.cut()
+	time.AfterFunc(time.Second, func() { g.publish("both are over", "") })
+	ctx, cancel := context.WithTimeout(t.Context(), watchdog)
+	defer cancel()
+	for at := uint64(0); ; {
+		page := must[*stint.EventPage](t)(g.c.ListEvents(t.Context(), stint.EventFilter{Key: "both are over"}))
+		if len(page.Events) > 0 {
+			break
+		}
+		at = must[uint64](t)(g.c.Changed(ctx, at))
+	}
+	d = k.workDurable(t, "order")
+	d.startDurable()
+	for _, sleep := range []string{"300ms", "100ms"} {
+		if d.waitFor(sleep, "").GetWaitForAck() == nil {
+			t.Fatal("a wait was not acknowledged")
+		}
+	}
+	if got := d.hearEnds(2); got[0] != 2 || got[1] != 1 {
+		t.Errorf("told of nodes %v, want 2, 1", got)
+	}
+	d.complete(d.a, `{}`)
+}
+
 // A run that its worker has unloaded is in nobody's memory. Each of a thousand goes on when its event comes.
 func TestEvictedRuns(t *testing.T) {
 	const runs = 1000

@@ -109,6 +109,17 @@ func (t *tellings) read(ctx context.Context, c *stint.Client, entries []stint.Jo
 	return nil
 }
 
+// endOf returns when a wait ended; zero: it has not. That its time has come may not be recorded yet.
+func endOf(e *stint.JournalEntry) time.Time {
+	switch {
+	case e.Done:
+		return e.At
+	case !e.Due.IsZero() && !e.Due.After(time.Now()):
+		return e.Due
+	}
+	return time.Time{}
+}
+
 // pastOf returns the nodes that a journal has and whose ends are told.
 func pastOf(entries []stint.JournalEntry) []*past {
 	var all []*past
@@ -129,10 +140,10 @@ func pastOf(entries []stint.JournalEntry) []*past {
 			all = append(all, p)
 		case e.Kind == "wait" && len(all) > 0:
 			p := all[len(all)-1]
-			if !e.Done {
+			if at := endOf(e); at.IsZero() {
 				p.waits++
-			} else if e.At.After(p.at) {
-				p.at = e.At
+			} else if at.After(p.at) {
+				p.at = at
 			}
 		case e.Kind == "child":
 			var ids []string

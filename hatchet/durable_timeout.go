@@ -24,7 +24,7 @@ func isTimeout(e *stint.JournalEntry) bool {
 func timedOut(entries []stint.JournalEntry, invocation int) bool {
 	for i := range entries {
 		if e := &entries[i]; isTimeout(e) && e.Name == timeoutName(invocation) {
-			return e.Done
+			return !endOf(e).IsZero()
 		}
 	}
 	return false

@@ -102,6 +102,9 @@ func TestDurableTimeout(t *testing.T) {
 	if got := k.result(t, run).Results[0].GetError(); got != "Task exceeded timeout of 1s" {
 		t.Errorf("error is %q", got)
 	}
+	if next := k.trigger(t, "long", "{}"); d.start().TaskRunExternalId != next {
+		t.Error("the worker was given the run again, whose time was over")
+	}
 }
 
 // A durable task that asks for another child under the index of a former one is told so, and gets none.
