@@ -78,6 +78,7 @@ func TestOrderOfEnds(t *testing.T) {
 	d.cut() // the run goes to the next worker
 	for _, key := range []string{"d", "b"} {
 		g.publish(key, "")
+		<-time.After(2 * time.Millisecond) // the next wait ends in a later millisecond
 	}
 	d = k.workDurable(t, "order")
 	for again := range 2 {
