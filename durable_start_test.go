@@ -224,6 +224,7 @@ func TestPeek(t *testing.T) {
 			t.Errorf("a restart of a run that goes on: %v", err)
 		}
 		time.Sleep(10 * time.Minute)
+		synctest.Wait()
 		for p, want := range [][]string{
 			{`false   "" false `, `false   "" false `, `false   "" false `, `false   "" false `},
 			{`true 1 step "s" true 3`, `true 1 step "s" true 3`, `true 2 branch "" false `, `false   "" false `, `false   "" false `},
