@@ -114,6 +114,7 @@ func TestClientsInEachOthersHandlers(t *testing.T) {
 		}
 		working(t, a)
 		working(t, o.c)
+		output(t, enqueue(t, tasks["Run"], 1)) // both workers are there: what was declared is what both declare
 		for name, way := range ways {
 			before := listRuns(t, o.c, stint.RunFilter{TopLevel: true}).Runs
 			run := enqueue(t, tasks[name], 1, stint.WithPriority(7), stint.WithMetadata(map[string]string{"of": "a"}))
