@@ -93,12 +93,20 @@ func CompileFilter(expr string, vars ...string) (Predicate, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range f.reads {
-		if len(vars) > 0 && !slices.Contains(vars, name) {
-			return nil, fmt.Errorf("filter %q: %s has no value here: want %s", text.Cut(expr, 256), name, strings.Join(vars, ", "))
-		}
+	if err := readsOnly("filter", expr, f.reads, vars); err != nil {
+		return nil, err
 	}
 	return f.passes, nil
+}
+
+// readsOnly returns an error if an expression reads a variable that is not among vars; none: it may read any.
+func readsOnly(what, expr string, reads, vars []string) error {
+	for _, name := range reads {
+		if len(vars) > 0 && !slices.Contains(vars, name) {
+			return fmt.Errorf("%s %q: %s has no value here: want %s", what, text.Cut(expr, 256), name, strings.Join(vars, ", "))
+		}
+	}
+	return nil
 }
 
 func compileFilter(expr string) (*compiledFilter, error) {

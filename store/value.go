@@ -2,8 +2,6 @@ package store
 
 import (
 	"fmt"
-	"slices"
-	"strings"
 	"sync"
 
 	"github.com/stint-dev/stint/internal/text"
@@ -82,10 +80,8 @@ func CompileValue(expr string, want Kind, vars ...string) (Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range v.reads {
-		if len(vars) > 0 && !slices.Contains(vars, name) {
-			return nil, fmt.Errorf("expression %q: %s has no value here: want %s", text.Cut(expr, 256), name, strings.Join(vars, ", "))
-		}
+	if err := readsOnly("expression", expr, v.reads, vars); err != nil {
+		return nil, err
 	}
 	return v.value, nil
 }

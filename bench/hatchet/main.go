@@ -18,12 +18,12 @@ import (
 )
 
 type options struct {
-	db, binary, profile string
-	env                 bool
-	cases               string
-	reps, runs, slots   int
-	workers             int
-	child               string
+	db, binary        string
+	env               bool
+	cases             string
+	reps, runs, slots int
+	workers           int
+	child             string
 }
 
 func main() {
