@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/store"
 )
 
 // A release is a program on a file: its tasks, worked until it stops.
@@ -156,4 +157,63 @@ func TestDeclaredOfNobody(t *testing.T) {
 			t.Errorf("of a workflow that is gone: %+v", all)
 		}
 	})
+}
+
+// calledBack calls back before and after a client stores a worker, and what its tasks declare.
+type calledBack struct {
+	store.Store
+	at func()
+}
+
+func (s *calledBack) Register(ctx context.Context, w store.WorkerInfo) (int64, error) {
+	s.at()
+	defer s.at()
+	return s.Store.Register(ctx, w)
+}
+
+func (s *calledBack) Declare(ctx context.Context, now time.Time, ds []store.Declaration) error {
+	s.at()
+	defer s.at()
+	return s.Store.Declare(ctx, now, ds)
+}
+
+// Workers of one program that start at once, each with tasks that the other lacks, leave each other's
+// declarations alone: those of a task that is new, and of one that an earlier release declared.
+func TestDeclaredByWorkersThatStartAtOnce(t *testing.T) {
+	for moment := range 4 {
+		for _, released := range []bool{false, true} {
+			path := filepath.Join(t.TempDir(), "test.db")
+			if released {
+				c := openedAt(t, path)
+				hourly(c)
+				stop := working(t, c)
+				output(t, enqueueJSON(t, c, "report", []byte("1")))
+				stop()
+			}
+			beside := openedAt(t, path)
+			begins := stint.NewTask(beside, "begins", double)
+			moments := 0
+			s := &calledBack{Store: must[store.Store](t)(storeAt(path, schemaOf(path)))}
+			s.at = func() {
+				if moments++; moments-1 == moment {
+					working(t, beside)
+					output(t, enqueue(t, begins, 1)) // the worker beside is registered
+				}
+			}
+			c := must[*stint.Client](t)(stint.New(s))
+			hourly(c)
+			stop := working(t, c)
+			output(t, enqueueJSON(t, c, "report", []byte("1")))
+			if n := len(crons(t, beside)); n != 1 || moments != 4 {
+				t.Errorf("moment %d, released before %v: %d crons, want 1; %d moments, want 4", moment, released, n, moments)
+			}
+			publish(t, beside, "order.paid", 1)
+			page := must[*stint.EventPage](t)(beside.ListEvents(t.Context(), stint.EventFilter{}))
+			if n := len(page.Events[0].Started); n != 1 {
+				t.Errorf("moment %d, released before %v: an event starts %d runs, want 1", moment, released, n)
+			}
+			stop()
+			c.Close()
+		}
+	}
 }

@@ -19,7 +19,9 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/postgres"
+	"github.com/stint-dev/stint/store/sqlite"
 	_ "modernc.org/sqlite"
 	"pgregory.net/rapid"
 )
@@ -103,7 +105,7 @@ func openSchema(path, schema string, opts ...stint.ClientOption) (*stint.Client,
 	if serverURL == "" {
 		return stint.Open(path, opts...)
 	}
-	s, err := postgres.Open(context.Background(), serverURL, postgres.Options{Schema: schema})
+	s, err := storeAt(path, schema)
 	if err != nil {
 		return nil, err
 	}
@@ -112,6 +114,14 @@ func openSchema(path, schema string, opts ...stint.ClientOption) (*stint.Client,
 		return nil, errors.Join(err, s.Close())
 	}
 	return c, nil
+}
+
+// storeAt opens the file at path, or the server's schema that stands for it.
+func storeAt(path, schema string) (store.Store, error) {
+	if serverURL == "" {
+		return sqlite.Open(path, sqlite.Options{})
+	}
+	return postgres.Open(context.Background(), serverURL, postgres.Options{Schema: schema})
 }
 
 // unsynced gives up that commits of a file wait for the disk. On a server it changes nothing.

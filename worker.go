@@ -189,16 +189,16 @@ func (w *Worker) register(ctx context.Context) error {
 	return nil
 }
 
-// store stores what the worker is and what its tasks declare. It waits while the store cannot write.
+// store stores what the worker is, then what its tasks declare. It waits while the store cannot write.
+//
+// In this order no other worker of the program, which lacks the tasks, takes the declarations for those of an
+// earlier release: it finds a living worker that has them.
 func (w *Worker) store(ctx context.Context) (id int64, err error) {
 	c, writing := w.c, context.WithoutCancel(ctx)
 	waiting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(w.ctx, cancel)()
 	err = c.retryWhileUnavailable(waiting, func() (err error) {
-		if err = c.declare(writing, true); err != nil {
-			return err
-		}
 		if err = w.readDefinitions(writing); err != nil {
 			return err
 		}
@@ -210,7 +210,13 @@ func (w *Worker) store(ctx context.Context) (id int64, err error) {
 		})
 		return wrapStoreErr("worker: register", err)
 	})
-	return id, err
+	if err != nil {
+		return 0, err
+	}
+	if err = c.retryWhileUnavailable(waiting, func() error { return c.declare(writing, true) }); err != nil {
+		return 0, errors.Join(err, wrapStoreErr("worker: unregister", c.store.Unregister(writing, id)))
+	}
+	return id, nil
 }
 
 func (c *Client) removeWorker(w *Worker) {
@@ -230,11 +236,11 @@ func (w *Worker) claimLoop(ctx context.Context) {
 			}
 			continue
 		}
-		if err := w.c.declare(ctx, false); err != nil && ctx.Err() == nil {
-			w.c.logger().Error("stint: storing crons and triggers; will retry", "err", err)
-		}
 		if err := w.storeTasks(ctx); err != nil && ctx.Err() == nil {
 			w.c.logger().Error("stint: storing which tasks the worker has; will retry", "err", err)
+		}
+		if err := w.c.declare(ctx, false); err != nil && ctx.Err() == nil {
+			w.c.logger().Error("stint: storing crons and triggers; will retry", "err", err)
 		}
 		runtime.Gosched() // handlers that are about to end do so first, and the claim is for their slots too
 		claimed, err := w.claim(ctx, req)

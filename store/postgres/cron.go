@@ -264,8 +264,14 @@ func (u cronRows) Retire(task string) error {
 	return nil
 }
 
-// HasWorker implements cron.Rows.
+// HasWorker implements cron.Rows. It locks what is declared of the task first: a worker that registers later
+// declares the task once this transaction has ended, and finds it retired.
 func (u cronRows) HasWorker(task string) (bool, error) {
+	_, err := u.cronsOf.get(task)
+	_, err2 := u.triggersOf.get(task)
+	if err = cmp.Or(err, err2); err != nil {
+		return false, err
+	}
 	for _, e := range u.workers.entries { // those that the group registers
 		if w := e.now; w == nil || e.old != nil || w.ended != 0 {
 			continue
