@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/internal/wire"
 )
 
 func listCrons(h *handler, ctx context.Context, in url.Values) (any, error) {
@@ -23,9 +24,8 @@ func listCrons(h *handler, ctx context.Context, in url.Values) (any, error) {
 	}
 	h.redactCrons(page.Crons)
 	out := wireCrons{Crons: []wireCron{}, Next: page.Next}
-	for _, c := range page.Crons {
-		out.Crons = append(out.Crons, wireCron{c.Name, c.Task, c.Spec, c.Declared, c.Paused, c.Input,
-			optional(c.Next), optional(c.Last), c.LastRunID, c.Error, c.Blocked})
+	for i := range page.Crons {
+		out.Crons = append(out.Crons, wire.CronOf(&page.Crons[i]))
 	}
 	if n := fitAnswer(out.Crons); n < len(out.Crons) {
 		out.Crons, out.Next = out.Crons[:n], out.Crons[n-1].Name
@@ -67,8 +67,8 @@ func listEvents(h *handler, ctx context.Context, in url.Values) (any, error) {
 	}
 	h.redactEvents(page.Events)
 	out := wireEvents{Events: []wireEvent{}, Next: page.Next}
-	for _, e := range page.Events {
-		out.Events = append(out.Events, wireEvent{e.ID, e.Key, e.Payload, e.Metadata, e.Scope, e.Published, e.Started, e.Woke})
+	for i := range page.Events {
+		out.Events = append(out.Events, wire.EventOf(&page.Events[i]))
 	}
 	if n := fitAnswer(out.Events); n < len(out.Events) {
 		out.Events, out.Next = out.Events[:n], out.Events[n-1].ID
@@ -168,8 +168,8 @@ func testFilter(h *handler, ctx context.Context, in url.Values) (any, error) {
 func listWebhooks(h *handler, ctx context.Context, in url.Values) (any, error) {
 	out := wireWebhooks{Webhooks: []wireWebhook{}}
 	for _, w := range h.c.ListWebhooks() {
-		out.Webhooks = append(out.Webhooks, wireWebhook{w.Name, w.Published, w.Ignored, w.Refused, optional(w.Last), w.LastEvent,
-			h.redactText("error", w.Name, w.Refusal), optional(w.RefusedAt)})
+		out.Webhooks = append(out.Webhooks, wireWebhook{w.Name, w.Published, w.Ignored, w.Refused, wire.Optional(w.Last), w.LastEvent,
+			h.redactText("error", w.Name, w.Refusal), wire.Optional(w.RefusedAt)})
 	}
 	return out, nil
 }

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/internal/wire"
 	"golang.org/x/time/rate"
 )
 
@@ -22,12 +23,12 @@ func listLimits(h *handler, ctx context.Context, in url.Values) (any, error) {
 	}
 	out := wireLimits{Concurrency: []wireKey{}, Rates: []wireRate{}}
 	for _, k := range keys {
-		key := h.redactKey(stint.LimitKey{Name: k.Name, Key: k.Key})
-		out.Concurrency = append(out.Concurrency, wireKey{k.Name, key, k.Max, k.Active, k.Waiting, k.Strategy.String(), k.Paused})
+		k.Key = h.redactKey(stint.LimitKey{Name: k.Name, Key: k.Key})
+		out.Concurrency = append(out.Concurrency, wire.KeyOf(&k))
 	}
 	for _, r := range rates {
-		key := h.redactKey(stint.LimitKey{Key: r.Key})
-		out.Rates = append(out.Rates, wireRate{key, float64(r.Limit), r.Burst, r.Tokens, r.Waiting, r.Paused})
+		r.Key = h.redactKey(stint.LimitKey{Key: r.Key})
+		out.Rates = append(out.Rates, wire.RateOf(&r))
 	}
 	return out, nil
 }

@@ -5,6 +5,7 @@ import (
 	"net/url"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/internal/wire"
 )
 
 func listRuns(h *handler, ctx context.Context, in url.Values) (any, error) {
@@ -22,7 +23,7 @@ func listRuns(h *handler, ctx context.Context, in url.Values) (any, error) {
 	}
 	out := wireRuns{Runs: []wireRun{}, Next: page.Next}
 	for i := range page.Runs {
-		out.Runs = append(out.Runs, h.wireRunOf(&page.Runs[i]))
+		out.Runs = append(out.Runs, wire.RunOf(&page.Runs[i]))
 	}
 	if n := fitAnswer(out.Runs); n < len(out.Runs) { // WithRedact may return more than what is stored
 		out.Runs, out.Next = out.Runs[:n], out.Runs[n-1].ID
@@ -36,7 +37,7 @@ func getRun(h *handler, ctx context.Context, in url.Values) (any, error) {
 		return nil, err
 	}
 	h.redactRun(info)
-	return h.wireRunOf(info), nil
+	return wire.RunOf(info), nil
 }
 
 // bulk returns an operation on the runs that match a filter. A filter that selects nothing is an
@@ -115,9 +116,8 @@ func getJournal(h *handler, ctx context.Context, in url.Values) (any, error) {
 	}
 	h.redactEntries(info.Task, page.Entries)
 	out := wireJournal{Entries: []wireEntry{}, Next: page.Next}
-	for _, e := range page.Entries {
-		out.Entries = append(out.Entries,
-			wireEntry{e.Address, e.Kind, e.Name, e.Done, e.Output, e.Error, optional(e.At), optional(e.Due), e.Attempts})
+	for i := range page.Entries {
+		out.Entries = append(out.Entries, wire.EntryOf(&page.Entries[i]))
 	}
 	if n := fitAnswer(out.Entries); n < len(out.Entries) {
 		out.Entries, out.Next = out.Entries[:n], out.Entries[n-1].Address
@@ -148,8 +148,8 @@ func getLogs(h *handler, ctx context.Context, in url.Values) (any, error) {
 	}
 	h.redactLines(info.Task, lines)
 	out := wireLogs{Lines: []wireLine{}}
-	for _, l := range lines {
-		out.Lines = append(out.Lines, wireLine{l.Seq, l.At, l.Level.String(), l.Message, l.Attrs, l.Attempt})
+	for i := range lines {
+		out.Lines = append(out.Lines, wire.LineOf(&lines[i]))
 	}
 	out.Lines = out.Lines[:fitAnswer(out.Lines)]
 	out.Next = int64(after)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/internal/wire"
 )
 
 func listAlerts(h *handler, ctx context.Context, in url.Values) (any, error) {
@@ -19,8 +20,8 @@ func listAlerts(h *handler, ctx context.Context, in url.Values) (any, error) {
 	}
 	all, err := h.alerts.Statuses(ctx)
 	for _, s := range all {
-		out.Rules = append(out.Rules, wireRule{s.Name, s.Task, s.State.String(), s.Count, s.Rate, ms(s.Window), s.Sinks,
-			s.Firing(), optional(s.Since), optional(s.Sent)})
+		out.Rules = append(out.Rules, wireRule{s.Name, s.Task, s.State.String(), s.Count, s.Rate, wire.MS(s.Window), s.Sinks,
+			s.Firing(), wire.Optional(s.Since), wire.Optional(s.Sent)})
 	}
 	for _, s := range h.alerts.Sinks() {
 		out.Sinks = append(out.Sinks, wireSink{s.Name, s.Kind})
@@ -62,10 +63,7 @@ func listStats(h *handler, ctx context.Context, in url.Values) (any, error) {
 	all, err := h.c.Stats(ctx, f)
 	out := wireStats{Stats: []wireStat{}}
 	for i := range all {
-		s := &all[i]
-		out.Stats = append(out.Stats, wireStat{s.At, s.Queue, s.Task,
-			s.Enqueued, s.Started, s.Succeeded, s.Failed, s.Canceled, s.Skipped, s.Retried, s.Depth, s.Commits, s.Changes,
-			ms(s.Wait(.5)), ms(s.Wait(.99)), ms(s.Duration(.5)), ms(s.Duration(.95)), ms(s.Commit(.5)), ms(s.Commit(.99))})
+		out.Stats = append(out.Stats, wire.StatOf(&all[i]))
 	}
 	return out, err
 }
@@ -78,10 +76,10 @@ func getHealth(h *handler, ctx context.Context, in url.Values) (any, error) {
 	out := wireHealth{OK: true, Path: d.Path, Engine: d.Engine, Schema: d.Schema, Durability: d.Durability,
 		Size: d.Size}
 	if s := d.Server; s != nil {
-		out.Server = &wireServer{s.Address, s.Database, s.Schema, s.Processes, s.Connections, s.MaxConnections, s.Listens, ms(s.Skew),
-			s.DeadRows, s.LiveRows, ms(s.OldestSnapshot), s.SnapshotOf, s.Standbys, s.StandbyLag}
+		out.Server = &wireServer{s.Address, s.Database, s.Schema, s.Processes, s.Connections, s.MaxConnections, s.Listens, wire.MS(s.Skew),
+			s.DeadRows, s.LiveRows, wire.MS(s.OldestSnapshot), s.SnapshotOf, s.Standbys, s.StandbyLag}
 	} else {
-		out.Free, out.LogSize, out.Checkpoint = &d.Free, &d.LogSize, optional(d.Checkpoint)
+		out.Free, out.LogSize, out.Checkpoint = &d.Free, &d.LogSize, wire.Optional(d.Checkpoint)
 	}
 	if err := h.c.Healthy(); err != nil {
 		out.OK, out.Problem = false, err.Error()

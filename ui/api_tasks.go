@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/internal/wire"
 )
 
 func listTasks(h *handler, ctx context.Context, in url.Values) (any, error) {
@@ -17,13 +18,8 @@ func listTasks(h *handler, ctx context.Context, in url.Values) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, d := range defs {
-		t := wireTask{Name: d.Name, Workflow: d.Workflow, Handler: d.Handler, Queue: d.Queue, Retries: d.Retries,
-			TimeoutMS: ms(d.Timeout), Crons: d.Crons, Events: d.Events, Input: d.Input}
-		for _, n := range d.Tasks {
-			t.Tasks = append(t.Tasks, wireNode{n.Name, n.Parents})
-		}
-		out.Tasks, known[d.Name] = append(out.Tasks, t), true
+	for i := range defs {
+		out.Tasks, known[defs[i].Name] = append(out.Tasks, wire.TaskOf(&defs[i])), true
 	}
 	names, err := h.taskNames(ctx)
 	if err != nil {
@@ -88,12 +84,12 @@ func listQueues(h *handler, ctx context.Context, in url.Values) (any, error) {
 		return nil, err
 	}
 	out := wireQueues{Queues: []wireQueue{}}
-	for _, q := range all {
-		counts, err := h.c.QueuePriorities(ctx, q.Name)
+	for i := range all {
+		counts, err := h.c.QueuePriorities(ctx, all[i].Name)
 		if err != nil {
 			return nil, err
 		}
-		out.Queues = append(out.Queues, wireQueue{q.Name, q.Paused, q.Ready, q.Running, optional(q.Oldest), counts})
+		out.Queues = append(out.Queues, wire.QueueOf(&all[i], counts))
 	}
 	return out, nil
 }
@@ -101,9 +97,8 @@ func listQueues(h *handler, ctx context.Context, in url.Values) (any, error) {
 func listWorkers(h *handler, ctx context.Context, in url.Values) (any, error) {
 	all, err := h.c.ListWorkers(ctx)
 	out := wireWorkers{Workers: []wireWorker{}}
-	for _, w := range all {
-		out.Workers = append(out.Workers,
-			wireWorker{w.Name, w.Host, w.PID, w.Started, w.Slots, w.Running, w.Paused, w.Queues, w.Labels, w.Build})
+	for i := range all {
+		out.Workers = append(out.Workers, wire.WorkerOf(&all[i]))
 	}
 	return out, err
 }
