@@ -213,7 +213,7 @@ type EventInfo struct {
 	Scope     string
 	Published time.Time
 	Started   []string // IDs of runs it started, up to 1,000
-	Woke      []string // IDs of runs that waited for it, up to 1,000
+	Woke      []string // IDs of runs that waited for it, up to 1,000, without those that it started
 }
 
 // An EventFilter selects the events that match all its fields. A zero field matches every

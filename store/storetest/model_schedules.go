@@ -80,10 +80,10 @@ func (m *Model) delivered(delivery string) *modelEvent {
 	return nil
 }
 
-// woke records that an event ended a run's wait.
+// woke records that an event ended a run's wait. A run that the event started is not among those that it woke.
 func (m *Model) woke(event, run store.ID) {
 	for i := range m.events {
-		if e := &m.events[i]; e.id == event && !slices.Contains(e.woke, run) {
+		if e := &m.events[i]; e.id == event && !slices.Contains(e.woke, run) && !slices.Contains(e.started, run) {
 			e.woke = append(e.woke, run)
 		}
 	}
