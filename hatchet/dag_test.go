@@ -184,6 +184,64 @@ func TestOnFailure(t *testing.T) {
 	}
 }
 
+// For SDKs a run goes on until its on-failure task has ended: its status says so, its result waits, and a cancel of it cancels
+// that task.
+func TestRunEndsAfterOnFailure(t *testing.T) {
+	g := serve(t, hatchet.Options{})
+	k := g.dial(g.token)
+	w := k.workFlow(t, &wire.PutWorkflowRequest{Tasks: []*wire.TaskDefinition{job("one", nil), job("two", nil, "one")},
+		OnFailureTask: job("cleanup", nil)})
+	fail := func() (run string, cleanup *wire.AssignedAction) {
+		run = k.trigger(t, "flow", "{}")
+		w.report(w.startOf("one", run), wire.StepEventType_STEP_EVENT_FAILED, "broken")
+		cleanup = w.startOf("cleanup", run)
+		if _, err := stint.RunByID[json.RawMessage](g.c, run).Wait(t.Context()); err == nil {
+			t.Fatal("the run has not failed")
+		}
+		return run, cleanup
+	}
+	state := func(run string) (text string, done bool) {
+		g.rest("GET", "/api/v1/stable/workflow-runs/"+run+"/status", g.token, "", 200, &text)
+		d := must[*wire.GetRunDetailsResponse](t)(k.GetRunDetails(t.Context(), &wire.GetRunDetailsRequest{ExternalId: run}))
+		return text, d.Done
+	}
+	run, cleanup := fail()
+	if text, done := state(run); text != "RUNNING" || done {
+		t.Errorf("while its on-failure task executes, the run is %s, done: %v", text, done)
+	}
+	var got struct{ Run map[string]any }
+	g.rest("GET", "/api/v1/stable/workflow-runs/"+run, g.token, "", 200, &got)
+	if at, ok := got.Run["finishedAt"]; ok || got.Run["status"] != "RUNNING" {
+		t.Errorf("it is %v, and finished at %v", got.Run["status"], at)
+	}
+	stream, err := k.SubscribeToWorkflowRuns(t.Context())
+	if err == nil {
+		err = stream.Send(&wire.SubscribeToWorkflowRunsRequest{WorkflowRunId: run})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.complete(cleanup, `{"clean":true}`)
+	for _, r := range must[*wire.WorkflowRunEvent](t)(stream.Recv()).Results {
+		if r.TaskName == "cleanup" && r.GetOutput() != `{"clean":true}` {
+			t.Errorf("the result came before the on-failure task had ended: %v", r)
+		}
+	}
+	if text, done := state(run); text != "FAILED" || !done {
+		t.Errorf("then it is %s, done: %v", text, done)
+	}
+	run, cleanup = fail()
+	must[*wire.TasksResponse](t)(k.CancelTasks(t.Context(), &wire.TasksRequest{ExternalIds: []string{run}}))
+	if a := w.next(wire.ActionType_ACTION_CANCEL_TASK); a.TaskRunExternalId != cleanup.TaskRunExternalId {
+		t.Errorf("canceled %v", a)
+	}
+	w.report(cleanup, wire.StepEventType_STEP_EVENT_CANCELLED, "")
+	k.result(t, run)
+	if text, done := state(run); text != "FAILED" || !done {
+		t.Errorf("after the cancel it is %s, done: %v", text, done)
+	}
+}
+
 // A workflow that cannot be served as it says is refused, with the name of what is wrong.
 func TestWorkflowErrors(t *testing.T) {
 	g := serve(t, hatchet.Options{})

@@ -106,14 +106,16 @@ func (s *Server) runFilter(r *restFilter) (f stint.RunFilter, err error) {
 	return f, err
 }
 
-// cancelRun cancels a run, and reports whether it had not ended.
+// cancelRun cancels a run, or what is under way of it when it has failed, and reports whether it had not ended.
 func (s *Server) cancelRun(ctx context.Context, id string) (bool, error) {
 	info, err := s.run(ctx, id)
 	if err != nil {
 		return false, err
 	}
 	if final(info.State) {
-		return false, nil
+		if id = onFailureRun(info); id == "" {
+			return false, nil
+		}
 	}
 	return true, stint.RunByID[any](s.c, id).Cancel(ctx)
 }

@@ -132,6 +132,9 @@ func (s *Server) getDetails(ctx context.Context, info *stint.RunInfo) (any, erro
 		return nil, err
 	}
 	whole := s.restTask(info)
+	if !over(info) {
+		whole.FinishedAt, whole.Duration = nil, nil
+	}
 	d := restDetails{Tasks: []restTask{}, Events: []restTaskEvent{}, Shape: s.shapeOf(info, tasks)}
 	d.Run = restRun{Metadata: whole.Metadata, ID: info.ID, Status: statusText(runState(info, tasks)), StartedAt: whole.StartedAt,
 		FinishedAt: whole.FinishedAt, CreatedAt: info.Created, Duration: whole.Duration, TenantID: s.tenant,

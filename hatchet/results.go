@@ -84,14 +84,17 @@ func (r *resultStream) wait(ctx context.Context, run string) {
 	}
 }
 
-// awaitEnd waits until a run has ended. One that does not exist yet may still come.
+// awaitEnd waits until a run has ended, and its on-failure task. One that does not exist yet may still come.
 func (s *Server) awaitEnd(ctx context.Context, run string) error {
 	p := pacer{s: s}
 	for {
 		_, err := stint.RunByID[json.RawMessage](s.c, run).Wait(ctx)
 		var failed *stint.TaskError
-		if err == nil || errors.As(err, &failed) || errors.Is(err, stint.ErrSkipped) {
+		if err == nil || errors.Is(err, stint.ErrSkipped) {
 			return nil
+		}
+		if errors.As(err, &failed) {
+			return s.awaitOnFailure(ctx, run)
 		}
 		if !errors.Is(err, stint.ErrNotFound) {
 			return err
@@ -100,6 +103,18 @@ func (s *Server) awaitEnd(ctx context.Context, run string) error {
 			return err
 		}
 	}
+}
+
+// awaitOnFailure waits until the on-failure task of a run that has failed has ended, if it has one.
+func (s *Server) awaitOnFailure(ctx context.Context, run string) error {
+	info, err := s.c.GetRun(ctx, run)
+	if err != nil {
+		return err
+	}
+	if id := onFailureRun(info); id != "" {
+		return s.awaitEnd(ctx, id)
+	}
+	return nil
 }
 
 // resultOf returns the results of the tasks of a run that has ended.

@@ -153,9 +153,24 @@ func (s *Server) stateOf(info *stint.RunInfo) stint.State {
 	return info.State
 }
 
-// runState returns the state that a run is shown in: that of a workflow is running once a task of it has begun.
+// onFailureRun returns the ID of the run of a run's on-failure task, or "" if none is under way.
+func onFailureRun(info *stint.RunInfo) string {
+	for i := range info.Tasks {
+		if t := &info.Tasks[i]; t.Name == onFailure && !final(t.State) {
+			return t.RunID
+		}
+	}
+	return ""
+}
+
+// over reports whether a run has ended for SDKs: for them the on-failure task is one of its tasks, though the engine runs
+// it beside and after the others.
+func over(info *stint.RunInfo) bool { return final(info.State) && onFailureRun(info) == "" }
+
+// runState returns the state that a run is shown in: that of a workflow is running from when a task of it has begun until
+// its on-failure task has ended.
 func runState(info *stint.RunInfo, tasks []taskRun) stint.State {
-	if final(info.State) {
+	if over(info) {
 		return info.State
 	}
 	if !info.Workflow {
@@ -183,7 +198,7 @@ func (s rpc) GetRunDetails(ctx context.Context, r *wire.GetRunDetailsRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	resp := &wire.GetRunDetailsResponse{Input: info.Input, Status: statusOfState(runState(info, tasks)), Done: final(info.State),
+	resp := &wire.GetRunDetailsResponse{Input: info.Input, Status: statusOfState(runState(info, tasks)), Done: over(info),
 		AdditionalMetadata: meta, TaskRuns: make(map[string]*wire.TaskRunDetail, len(tasks))}
 	for i := range tasks {
 		t := &tasks[i]

@@ -16,6 +16,10 @@ build() {
 		pnpm install --no-frozen-lockfile --ignore-scripts --reporter silent
 		sed -i 's/^const MAX_WAIT_MS = .*/const MAX_WAIT_MS = 300_000;/' jest.e2e-global-setup.ts
 		sed -i "$without_lateness" src/v1/examples/durable/durable.e2e.ts
+		sed -i "$not_skipped" src/v1/examples/{cancellation,concurrency_multiple_keys,conditions,on_failure,webhooks}/*.e2e.ts \
+			src/legacy/examples/{fanout,namespaced}-worker.e2e.ts
+		sed -i "s/'on_failure')/'on-failure')/" src/v1/examples/on_failure/on_failure.e2e.ts
+		sed -i "$sent" src/v1/examples/webhooks/webhooks.e2e.ts
 		echo "$jest_config" >jest.config.cjs
 		echo "$names" >names.cjs
 		touch built
@@ -39,6 +43,14 @@ s/toBeGreaterThan(3 \* SLEEP_TIME_SECONDS)/toBeGreaterThanOrEqual(3 * SLEEP_TIME
 /await sleep(.1s.);/d
 /^ *const resetStart = /d
 /branchDurableTask(/s/^/      const resetStart = Date.now();\n/'
+
+# Of the nine tests that the SDK's authors skip, five pass as they are, and two when they ask for what the SDK does: it calls each
+# on-failure task "on-failure-task", and the test of webhooks leaves out to post the message that it waits for.
+not_skipped='s/^\( *\)xit(/\1it(/; s/^xdescribe(/describe(/; s/^describe\.skip(/describe(/'
+sent='
+/const payload = /s/^/const headers = { [TEST_API_KEY_HEADER]: TEST_API_KEY_VALUE };/
+s/.*hatchet.webhooks.receive(webhookName, payload)/await hatchet.api.v1WebhookReceive(hatchet.tenantId, webhookName, payload, { headers })/
+s/shouldStop: (r) => .*/shouldStop: (r) => r.rows?.[0]?.status === "COMPLETED",/'
 
 # Types are not checked: it takes longer than the tests.
 jest_config='
