@@ -84,8 +84,9 @@ func checkPostgres(t *testing.T, from, to string) {
 	}
 }
 
-// A program on a file links no driver of a server, whatever else of the library it imports.
-func TestFilesLinkNoServer(t *testing.T) {
+// A program on a file links no driver of a server, whatever else of the library it imports, and none links what parses the
+// command's flags.
+func TestProgramsLinkWhatTheyUse(t *testing.T) {
 	deps := func(packages ...string) string {
 		out, err := exec.Command("go", append([]string{"list", "-deps"}, packages...)...).Output()
 		if err != nil {
@@ -99,6 +100,13 @@ func TestFilesLinkNoServer(t *testing.T) {
 	}
 	if got := deps("./store/postgres"); !strings.Contains(got, driver) { // the control
 		t.Errorf("the store does not depend on %s", driver)
+	}
+	const cli = "github.com/urfave/cli/"
+	if got := deps(".", "./store/...", "./ui", "./alert", "./cel", "./webhook", "./stinttest", "./examples/..."); strings.Contains(got, cli) {
+		t.Errorf("a program that uses the library depends on %s, which is the command's", cli)
+	}
+	if got := deps("./cmd/stint"); !strings.Contains(got, cli) { // the control
+		t.Errorf("the command does not depend on %s", cli)
 	}
 }
 

@@ -7,19 +7,21 @@ import (
 
 	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/internal/near"
+	"github.com/stint-dev/stint/internal/wire"
 )
 
 func cron(ctx context.Context, s *session) error {
 	if len(s.args) == 0 {
-		header := "CRON\tTASK\tSPEC\tNEXT\tLAST\tPAUSED\tERROR"
-		return s.eachCronPage(ctx, func(crons []stint.CronInfo) error {
-			err := printRows(s, header, crons, func(c stint.CronInfo) string {
+		l := list[stint.CronInfo]{s: s, field: "crons", header: "CRON\tTASK\tSPEC\tNEXT\tLAST\tPAUSED\tERROR",
+			row: func(c *stint.CronInfo) string {
 				return columns(truncate(c.Name), truncate(c.Task), truncate(c.Spec), formatTime(c.Next), formatTime(c.Last),
 					c.Paused, truncate(c.Error))
-			})
-			header = ""
+			},
+			wire: func(c *stint.CronInfo) any { return wire.CronOf(c) }}
+		if err := s.eachCronPage(ctx, l.print); err != nil {
 			return err
-		})
+		}
+		return l.end("", nil)
 	}
 	name, err := s.arg(1, "the cron's name")
 	if err != nil {
@@ -53,15 +55,17 @@ func (s *session) eachCronPage(ctx context.Context, f func([]stint.CronInfo) err
 	}
 }
 
+var cronVerbs = []string{"pause", "resume", "trigger", "delete"}
+
 // cronAction does the verb to a cron.
 func (s *session) cronAction(ctx context.Context, verb, name string) error {
 	switch verb {
 	case "pause":
-		return s.c.PauseCron(ctx, name)
+		return s.printDone(s.c.PauseCron(ctx, name))
 	case "resume":
-		return s.c.ResumeCron(ctx, name)
+		return s.printDone(s.c.ResumeCron(ctx, name))
 	case "delete":
-		return s.c.DeleteCron(ctx, name)
+		return s.printDone(s.c.DeleteCron(ctx, name))
 	case "trigger":
 		id, err := s.c.TriggerCron(ctx, name)
 		if err != nil {
@@ -69,5 +73,5 @@ func (s *session) cronAction(ctx context.Context, verb, name string) error {
 		}
 		return s.printID("run", id)
 	}
-	return fmt.Errorf("stint: cron %s: want pause, resume, trigger or delete", verb)
+	return usagef("stint: cron %s: want pause, resume, trigger or delete%s", verb, near.Meant(verb, cronVerbs))
 }

@@ -16,36 +16,45 @@ import (
 	"github.com/stint-dev/stint/store/sqlite"
 )
 
-// databaseVariable is the environment variable that names a database for commands without DATABASE.
-const databaseVariable = "STINT_DATABASE_URL"
+// Environment variables that name a database for commands without DATABASE. The first that is set counts.
+const (
+	fileVariable     = "STINT_DB"
+	databaseVariable = "STINT_DATABASE_URL"
+)
 
 // A database is what a command works on: a SQLite file, or a schema of a PostgreSQL database.
 type database struct {
 	path    string // of a file
 	url     string // of a server; then path is empty
 	options postgres.Options
-	env     bool // databaseVariable names it
+	from    string // what names it, such as $STINT_DB; "": an argument
 }
 
-// findDatabase returns the database that a command works on, and its other arguments. The first argument
-// names it. If databaseVariable is set, the first argument does only if it is a URL or a SQLite file.
-func findDatabase(args []string, schema string) (d database, rest []string, err error) {
-	name := os.Getenv(databaseVariable)
-	if len(args) > 0 && (name == "" || strings.Contains(args[0], "://") || isSQLite(args[0])) {
-		name, args = args[0], args[1:]
-	} else {
-		d.env = true
+// findDatabase returns the database that a command works on, and its other arguments. -db names it; without, the first
+// argument does. If an environment variable names one, the first argument does only if it is a URL or a SQLite file.
+func findDatabase(args []string, o *options) (d database, rest []string, err error) {
+	name := o.db
+	switch d.from = "-db"; {
+	case name != "":
+	case os.Getenv(fileVariable) != "":
+		name, d.from = os.Getenv(fileVariable), "$"+fileVariable
+	default:
+		name, d.from = os.Getenv(databaseVariable), "$"+databaseVariable
+	}
+	if len(args) > 0 && o.db == "" && (name == "" || strings.Contains(args[0], "://") || isSQLite(args[0])) {
+		name, args, d.from = args[0], args[1:], ""
 	}
 	switch {
 	case name == "":
-		return d, nil, errors.New("stint: name a file, or the URL of a PostgreSQL database, here or in $" + databaseVariable)
+		return d, nil, usagef("stint: name a file, or the URL of a PostgreSQL database, here, with -db, or in $%s or $%s",
+			fileVariable, databaseVariable)
 	case isURL(name):
-		d.url, d.options.Schema = name, schema
+		d.url, d.options.Schema = name, o.schema
 	case strings.Contains(name, "://"):
 		scheme, _, _ := strings.Cut(name, "://")
-		return d, nil, fmt.Errorf("stint: a URL with %s: want the path of a SQLite file, or postgres://user@host/database", scheme)
-	case schema != defaultSchema && !slices.ContainsFunc(args, isURL): // of move
-		return d, nil, fmt.Errorf("stint: -schema is for PostgreSQL: %s is a file", name)
+		return d, nil, usagef("stint: a URL with %s: want the path of a SQLite file, or postgres://user@host/database", scheme)
+	case o.schema != defaultSchema && !slices.ContainsFunc(args, isURL): // of move
+		return d, nil, usagef("stint: -schema is for PostgreSQL: %s is a file", name)
 	default:
 		d.path = name
 	}
@@ -122,7 +131,7 @@ func checkFile(path string) error {
 // migrate makes or updates the tables of a PostgreSQL database.
 func migrate(ctx context.Context, s *session) error {
 	if s.db.url == "" {
-		return fmt.Errorf("stint: %s is a file: whoever opens it updates it; migrate is for PostgreSQL", s.db.path)
+		return usagef("stint: %s is a file: whoever opens it updates it; migrate is for PostgreSQL", s.db.path)
 	}
 	have, _, want, err := postgres.Version(ctx, s.db.url, s.db.options)
 	if err == nil && !s.dryRun {
@@ -131,7 +140,7 @@ func migrate(ctx context.Context, s *session) error {
 	if err != nil {
 		return fmt.Errorf("stint: %w", err)
 	}
-	if s.json {
+	if s.format() != asTable {
 		return json.NewEncoder(s.out).Encode(map[string]any{"schema": s.db.options.Schema, "from": have, "to": want, "dry_run": s.dryRun})
 	}
 	switch {

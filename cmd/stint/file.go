@@ -13,12 +13,13 @@ func doctor(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	if s.json {
+	if s.format() != asTable {
 		err = json.NewEncoder(s.out).Encode(map[string]any{"problems": append([]string{}, found...)})
 	} else if len(found) == 0 {
 		_, err = fmt.Fprintln(s.out, "no problem found")
 	} else {
-		err = printRows(s, "PROBLEM", found, func(p string) string { return truncate(p) })
+		l := list[string]{s: s, header: "PROBLEM", row: func(p *string) string { return truncate(*p) }}
+		err = l.print(found)
 	}
 	if err == nil && len(found) > 0 {
 		err = errors.New("stint: the database is damaged: restore a backup, or ask")
@@ -35,11 +36,11 @@ func backup(ctx context.Context, s *session) error {
 		return err
 	}
 	if s.db.url != "" {
-		return fmt.Errorf("stint: a PostgreSQL database is copied by its own tools: pg_dump --format=custom --schema=%s --file=%s URL",
+		return usagef("stint: a PostgreSQL database is copied by its own tools: pg_dump --format=custom --schema=%s --file=%s URL",
 			s.db.options.Schema, path)
 	}
 	if s.c, err = s.db.open(ctx, true); err != nil {
 		return err
 	}
-	return errors.Join(s.c.Backup(ctx, path), s.c.Close())
+	return s.printDone(errors.Join(s.c.Backup(ctx, path), s.c.Close()))
 }

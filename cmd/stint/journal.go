@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/internal/wire"
 )
 
 func showJournal(ctx context.Context, s *session) error {
@@ -12,17 +13,21 @@ func showJournal(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	header := "AT\tWHERE\tKIND\tNAME\tDONE\tOUTPUT\tERROR"
-	for cursor := ""; ; { // a page at a time, with one header: a journal may have any length
+	l := list[stint.JournalEntry]{s: s, field: "entries", header: "AT\tWHERE\tKIND\tNAME\tDONE\tOUTPUT\tERROR",
+		row: func(e *stint.JournalEntry) string {
+			return columns(formatTime(e.At), e.Address, e.Kind, truncate(e.Name), e.Done, truncate(e.Output), truncate(e.Error))
+		},
+		wire: func(e *stint.JournalEntry) any { return wire.EntryOf(e) }}
+	for cursor := ""; ; { // a page at a time: a journal may have any length
 		page, err := s.c.JournalPage(ctx, id, stint.JournalFilter{Limit: 1000, Cursor: cursor})
+		if err == nil {
+			err = l.print(page.Entries)
+		}
 		if err != nil {
 			return err
 		}
-		err = printRows(s, header, page.Entries, func(e stint.JournalEntry) string {
-			return columns(formatTime(e.At), e.Address, e.Kind, truncate(e.Name), e.Done, truncate(e.Output), truncate(e.Error))
-		})
-		if header, cursor = "", page.Next; err != nil || cursor == "" {
-			return err
+		if cursor = page.Next; cursor == "" {
+			return l.end("", nil)
 		}
 	}
 }

@@ -23,7 +23,12 @@ import (
 var serverURL = os.Getenv(databaseVariable)
 
 func TestMain(m *testing.M) {
+	if os.Getenv(runAsCommand) != "" {
+		main()
+		os.Exit(0)
+	}
 	os.Unsetenv(databaseVariable)
+	os.Unsetenv(fileVariable)
 	selfcheck.Enable()
 	goleak.VerifyTestMain(m, goleak.Cleanup(selfcheck.Exit))
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io/fs"
 	"os"
@@ -13,10 +12,6 @@ import (
 
 	"github.com/stint-dev/stint/store/postgres"
 )
-
-func moveFlags(f *flag.FlagSet, o *options) {
-	f.BoolVar(&o.cancel, "cancel", false, "forget a move that has begun and not ended: programs work on as before")
-}
 
 // isURL reports whether a text names a database of a server.
 func isURL(text string) bool {
@@ -35,10 +30,10 @@ func move(ctx context.Context, s *session) error {
 		return err
 	}
 	if (s.db.url != "") == isURL(to) {
-		return fmt.Errorf("stint: move goes from a file to the URL of a PostgreSQL database, or from that to a file: %q is neither", to)
+		return usagef("stint: move goes from a file to the URL of a PostgreSQL database, or from that to a file: %q is neither", to)
 	}
 	opts := postgres.MoveOptions{Options: postgres.Options{Schema: s.schema}}
-	if !s.json {
+	if s.format() == asTable {
 		opts.Progress = func(text string) { fmt.Fprintln(s.out, text) }
 	}
 	var report postgres.MoveReport
@@ -59,7 +54,7 @@ func move(ctx context.Context, s *session) error {
 }
 
 func (s *session) printMove(to string, r postgres.MoveReport) error {
-	if s.json {
+	if s.format() != asTable {
 		return json.NewEncoder(s.out).Encode(map[string]any{"runs": r.Runs, "rows": r.Rows, "rounds": r.Rounds, "canceled": s.cancel,
 			"pause_ms": r.Pause.Milliseconds(), "took_ms": r.Took.Milliseconds(), "problems": append([]string{}, r.Problems...)})
 	}

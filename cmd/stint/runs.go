@@ -13,19 +13,20 @@ import (
 
 	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/internal/near"
+	"github.com/stint-dev/stint/internal/wire"
 )
 
 // filter returns the filter of the flags and arguments.
 func (s *session) filter(ctx context.Context) (f stint.RunFilter, err error) {
 	f = stint.RunFilter{Tasks: s.tasks, Queues: s.queues, Metadata: s.metadata, Error: s.errorHas,
-		Event: s.event, Worker: s.worker, Limit: s.limit, All: s.all, DryRun: s.dryRun}
+		Event: s.event, Worker: s.worker, Since: s.since.Time, Until: s.until.Time, Limit: s.limit, All: s.all, DryRun: s.dryRun}
 	if len(s.args) > 0 {
 		f.IDs = s.args
 	}
 	for _, name := range s.states {
 		var st stint.State
 		if err := st.UnmarshalText([]byte(name)); err != nil {
-			return f, fmt.Errorf("stint: %w%s", err, near.Meant(name, stateNames))
+			return f, usagef("stint: %w%s", err, near.Meant(name, stateNames))
 		}
 		f.States = append(f.States, st)
 	}
@@ -37,10 +38,15 @@ func listRuns(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
+	l := list[stint.RunInfo]{s: s, field: "runs", header: "RUN\tTASK\tSTATE\tATTEMPT\tCREATED\tINPUT\tBLOCKED",
+		row: func(r *stint.RunInfo) string {
+			return columns(r.ID, truncate(r.Task), r.State, r.Attempt, formatTime(r.Created), truncate(r.Input), truncate(r.Blocked))
+		},
+		wire: func(r *stint.RunInfo) any { return wire.RunOf(r) }}
 	var rows []stint.RunInfo
-	err = s.eachPage(ctx, f, func(runs []stint.RunInfo) error {
-		if s.json { // at once: inputs and outputs may be large
-			return printRows(s, "", runs, func(stint.RunInfo) string { return "" })
+	next, err := s.eachPage(ctx, f, func(runs []stint.RunInfo) error {
+		if s.format() != asTable { // at once: inputs and outputs may be large
+			return l.print(runs)
 		}
 		rows = append(rows, runs...)
 		return nil
@@ -48,30 +54,31 @@ func listRuns(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	return printRows(s, "RUN\tTASK\tSTATE\tATTEMPT\tCREATED\tINPUT\tBLOCKED", rows, func(r stint.RunInfo) string {
-		return columns(r.ID, truncate(r.Task), r.State, r.Attempt, formatTime(r.Created), truncate(r.Input), truncate(r.Blocked))
-	})
+	if err := l.print(rows); err != nil {
+		return err
+	}
+	return l.end("next", next)
 }
 
-// eachPage calls do with the runs that match, a page at a time, up to the filter's limit. Tables
-// show the beginning of an input, so without -json no more of it is kept.
-func (s *session) eachPage(ctx context.Context, f stint.RunFilter, do func([]stint.RunInfo) error) error {
+// eachPage calls do with the runs that match, a page at a time, up to the filter's limit, and returns the cursor of those
+// that follow. Tables show the beginning of an input, so for them no more of it is kept.
+func (s *session) eachPage(ctx context.Context, f stint.RunFilter, do func([]stint.RunInfo) error) (next string, err error) {
 	for left := cmp.Or(f.Limit, 100); ; {
 		f.Limit = left
 		page, err := s.c.ListRuns(ctx, f)
 		if err != nil {
-			return err
+			return "", err
 		}
 		for i := range page.Runs {
-			if r := &page.Runs[i]; !s.json {
+			if r := &page.Runs[i]; s.format() == asTable {
 				r.Input, r.Output = slices.Clone(r.Input[:min(len(r.Input), 1000)]), nil
 			}
 		}
 		if err := do(page.Runs); err != nil || page.Next == "" {
-			return err
+			return "", err
 		}
 		if left, f.Cursor = left-len(page.Runs), page.Next; left <= 0 {
-			return nil
+			return page.Next, nil
 		}
 	}
 }
@@ -85,8 +92,8 @@ func showRun(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	if s.json {
-		return json.NewEncoder(s.out).Encode(r)
+	if s.format() != asTable {
+		return s.encode(wire.RunOf(r), r)
 	}
 	t := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
 	for _, f := range [][2]string{
@@ -119,7 +126,7 @@ func (s *session) bulk(ctx context.Context, done string, do func(stint.RunFilter
 		return err
 	}
 	if errors.Is(f.Selects(), stint.ErrNoFilter) {
-		return errors.New("stint: nothing is selected: give IDs or a filter, or -all")
+		return usagef("stint: nothing is selected: give IDs or a filter, or -all")
 	}
 	n, err := do(f)
 	if err != nil {
@@ -128,8 +135,8 @@ func (s *session) bulk(ctx context.Context, done string, do func(stint.RunFilter
 	if s.dryRun {
 		done = "would be " + done
 	}
-	if s.json {
-		return json.NewEncoder(s.out).Encode(map[string]int{strings.ReplaceAll(done, " ", "_"): n})
+	if s.format() != asTable {
+		return s.encode(map[string]int{"changed": n}, map[string]int{strings.ReplaceAll(done, " ", "_"): n})
 	}
 	_, err = fmt.Fprintf(s.out, "%d %s\n", n, done)
 	return err
@@ -154,7 +161,7 @@ func (s *session) payload(i int) (json.RawMessage, error) {
 	}
 	b := json.RawMessage(s.args[i])
 	if !json.Valid(b) {
-		return nil, fmt.Errorf("stint: %q is not JSON; a text has quotes of its own: '\"text\"'", truncate(b))
+		return nil, usagef("stint: %q is not JSON; a text has quotes of its own: '\"text\"'", truncate(b))
 	}
 	return b, nil
 }
@@ -178,7 +185,7 @@ func enqueue(ctx context.Context, s *session) error {
 		opts = append(opts, stint.WithIdempotencyKey(s.key, 24*time.Hour))
 	}
 	if s.delay < 0 {
-		return fmt.Errorf("stint: -delay %v: want 0 or more", s.delay)
+		return usagef("stint: -delay %v: want 0 or more", s.delay)
 	} else if s.delay > 0 {
 		opts = append(opts, stint.WithDelay(s.delay))
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"net"
 	"net/http"
@@ -11,13 +10,6 @@ import (
 
 	"github.com/stint-dev/stint/ui"
 )
-
-func uiFlags(f *flag.FlagSet, o *options) {
-	f.StringVar(&o.http, "http", "localhost:8080", "`address` to serve at; requests from other machines are refused")
-	f.BoolVar(&o.readOnly, "read-only", false, "change nothing")
-	f.BoolVar(&o.localAccess, "local-access", false, "give every user and program of this machine access, without a token")
-	f.StringVar(&o.backupDir, "backup-dir", "", "let the page write backups to this `directory`")
-}
 
 // urlHost returns the host and port for the URL of a listener on this machine.
 func urlHost(addr net.Addr) string {

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+
+	"github.com/urfave/cli/v3"
+)
+
+// A command is a subcommand of stint that works on a database.
+type command struct {
+	name     string
+	args     string // after the database
+	what     string // what it does
+	flags    func(*options) []cli.Flag
+	run      func(context.Context, *session) error
+	unopened bool // run opens what it needs by itself
+}
+
+// Groups of commands, as the help lists them.
+const (
+	ofRuns     = "Runs"
+	ofWork     = "Tasks, events and limits"
+	ofDatabase = "The database"
+)
+
+// groups names the group of each command that is not ofRuns.
+var groups = map[string]string{
+	"enqueue": ofWork, "publish": ofWork, "cron": ofWork, "queues": ofWork, "workers": ofWork, "pause": ofWork, "resume": ofWork,
+	"doctor": ofDatabase, "backup": ofDatabase, "migrate": ofDatabase, "move": ofDatabase, "ui": ofDatabase,
+}
+
+// commands are those that work on a database. It is set by init, as completion, which they have, lists them.
+var commands = []command{
+	{"runs", "", "list runs, newest first", listFlags, listRuns, false},
+	{"run", "ID", "show a run: what it waits for, its tasks, its timeline", nil, showRun, false},
+	{"cancel", "[ID...]", "cancel runs, by ID or by filter", bulkFlags, cancelRuns, false},
+	{"replay", "[ID...]", "run ended or blocked runs again, by ID or by filter; those that succeeded only by ID or with -state succeeded",
+		bulkFlags, replayRuns, false},
+	{"delete", "[ID...]", "delete ended runs, by ID or by filter", bulkFlags, deleteRuns, false},
+	{"tail", "[ID]", "print runs as they change, or the log of one run, until interrupted", tailFlags, tail, false},
+	{"journal", "ID", "print the journal of a durable function", nil, showJournal, false},
+	{"export", "ID", "print a journal in the format that ReplayJournal reads", nil, exportJournal, false},
+	{"enqueue", "TASK [JSON]", "start a task", enqueueFlags, enqueue, false},
+	{"publish", "KEY [JSON]", "publish an event", publishFlags, publish, false},
+	{"cron", "[pause|resume|trigger|delete NAME]", "list crons, or act on one", nil, cron, false},
+	{"queues", "", "list queues", nil, listQueues, false},
+	{"workers", "", "list living workers", nil, listWorkers, false},
+	{"pause", "QUEUE", "pause a queue: none of its runs start", forceFlags, pauseQueue, false},
+	{"resume", "QUEUE", "resume a queue", forceFlags, resumeQueue, false},
+	{"doctor", "", "look for damage; the exit status is 1 if there is any", nil, doctor, false},
+	{"backup", "PATH", "write a copy of a file to a new one, also while programs use it", nil, backup, true},
+	{"migrate", "", "make or update the tables of a PostgreSQL database, for programs whose role may not", migrateFlags, migrate, true},
+	{"move", "TO", "move a file into a PostgreSQL database, also while programs work, or such a database into a new file", moveFlags, move,
+		true},
+	{"ui", "", "serve the web page of a database, for this machine only", uiFlags, serveUI, false},
+}
+
+// onlyReads reports whether a command changes nothing. The database is then opened read-only: no cron
+// fires, nothing is recovered, and no permission to write is needed.
+func (c *command) onlyReads(o *options, args []string) bool {
+	switch c.name {
+	case "runs", "run", "tail", "journal", "export", "queues", "workers", "doctor", "backup":
+		return true
+	case "cron":
+		return len(args) == 0
+	}
+	return o.readOnly || o.dryRun
+}
+
+// onlyText reports whether a command has no answer in JSON.
+func (c *command) onlyText() bool { return c.name == "ui" }
+
+// group returns the group of a command.
+func (c *command) group() string {
+	if g := groups[c.name]; g != "" {
+		return g
+	}
+	return ofRuns
+}
