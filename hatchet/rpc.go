@@ -25,18 +25,39 @@ func unimplemented(why string) error { return status.Error(codes.Unimplemented, 
 
 // receive calls handle with each message of a stream, until the caller sends no more, handle fails or the server ends.
 func receive[Req, Res any](s *Server, stream grpc.BidiStreamingServer[Req, Res], handle func(*Req) error) error {
-	for {
-		req, err := stream.Recv()
-		switch {
-		case errors.Is(err, io.EOF):
-			return nil
-		case s.ctx.Err() != nil:
-			return errEnds
-		case err != nil:
-			return err
+	type received struct {
+		req *Req
+		err error
+	}
+	next, over := make(chan received), make(chan struct{})
+	defer close(over)
+	go func() { // until the stream ends, which it does when its method has returned
+		for {
+			req, err := stream.Recv()
+			select {
+			case next <- received{req, err}:
+			case <-over:
+				return
+			}
+			if err != nil {
+				return
+			}
 		}
-		if err := handle(req); err != nil {
-			return err
+	}()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return errEnds
+		case r := <-next:
+			switch {
+			case errors.Is(r.err, io.EOF):
+				return nil
+			case r.err != nil:
+				return r.err
+			}
+			if err := handle(r.req); err != nil {
+				return err
+			}
 		}
 	}
 }

@@ -16,7 +16,6 @@ import (
 
 	"github.com/stint-dev/stint"
 	_ "github.com/stint-dev/stint/cel" // the expressions of definitions
-	"github.com/stint-dev/stint/hatchet/internal/wire"
 )
 
 // engineVersion is the version of Hatchet whose behaviour is served. SDKs choose their newest protocol by it.
@@ -71,12 +70,7 @@ func NewServer(c *stint.Client, opts Options) (*Server, error) {
 		return nil, fmt.Errorf("hatchet: NewServer: %w", err)
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
-	s.grpc = grpc.NewServer(grpc.MaxRecvMsgSize(opts.MaxMessage), grpc.MaxSendMsgSize(opts.MaxMessage),
-		grpc.UnaryInterceptor(s.unary), grpc.StreamInterceptor(s.stream), grpc.UnknownServiceHandler(s.unknownMethod))
-	for name, desc := range wire.Services() {
-		desc.ServiceName = name
-		s.grpc.RegisterService(&desc, rpc{Server: s})
-	}
+	s.grpc = s.newGRPCServer()
 	s.http = s.newHandler()
 	s.wg.Go(s.watch)
 	s.wg.Go(s.watchPauses)
@@ -97,14 +91,15 @@ func (o *Options) check() error {
 }
 
 // Serve serves gRPC and REST on the listener until ctx is done, and then ends the server as Close does. It returns nil,
-// or the error of the listener.
+// or the error of the listener. Without TLS a connection that begins with HTTP/2 is one of gRPC.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	s.mu.Lock()
 	if s.address == "" {
 		s.address = dialAddress(l.Addr())
 	}
 	s.mu.Unlock()
-	server := s.newHTTPServer()
+	h2c := newH2CListener(l)
+	server := s.newHTTPServer(h2c.divert(s.http))
 	limited := &boundedListener{Listener: l, free: make(chan struct{}, s.opts.MaxConnections)}
 	done := make(chan error, 1)
 	go func() {
@@ -114,6 +109,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			done <- server.Serve(limited)
 		}
 	}()
+	go s.grpc.Serve(h2c) // until stopGRPC
 	var err error
 	select {
 	case err = <-done:
@@ -124,6 +120,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	s.end()
 	stopping, cancel := context.WithTimeout(context.Background(), stopGrace)
 	defer cancel()
+	s.wg.Go(func() { s.stopGRPC(stopping) })
 	if server.Shutdown(stopping) != nil {
 		server.Close()
 	}

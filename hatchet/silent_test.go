@@ -210,17 +210,20 @@ func (n *pipeNet) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 
 // dial connects from an address.
 func (n *pipeNet) dial(from string) *sdk {
 	n.t.Helper()
-	return dialTo(n.t, "pipe", n.token, grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) {
-		client, server := net.Pipe()
-		p := &pipe{Conn: server, from: from, client: client}
-		n.last = p
-		select {
-		case n.conns <- p:
-			return client, nil
-		case <-n.done:
-			return nil, net.ErrClosed
-		}
-	}))
+	return dialTo(n.t, "pipe", n.token, grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) { return n.connect(from) }))
+}
+
+// connect makes a connection, and returns the client's end.
+func (n *pipeNet) connect(from string) (net.Conn, error) {
+	client, server := net.Pipe()
+	p := &pipe{Conn: server, from: from, client: client}
+	n.last = p
+	select {
+	case n.conns <- p:
+		return client, nil
+	case <-n.done:
+		return nil, net.ErrClosed
+	}
 }
 
 // A pipe is the server's end of a connection.
@@ -229,11 +232,25 @@ type pipe struct {
 	from   string
 	client net.Conn
 
-	mu   sync.Mutex
-	lost bool // what is written is lost
+	mu     sync.Mutex
+	lost   bool // what is written is lost
+	closed bool // by the server
 }
 
 func (p *pipe) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.ParseIP(p.from), Port: 2} }
+
+func (p *pipe) Close() error {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	return p.Conn.Close()
+}
+
+func (p *pipe) isClosed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.closed
+}
 
 // close ends the connection, as the end of the client's process does.
 func (p *pipe) close() { p.client.Close() }

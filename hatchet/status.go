@@ -1,12 +1,16 @@
 package hatchet
 
 import (
+	"context"
+	"errors"
 	"runtime/debug"
 	"strconv"
 
 	"github.com/google/uuid"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/stint-dev/stint"
 )
 
 // Errors of calls about workers. FailedPrecondition makes an SDK open its stream again; NotFound ends a worker.
@@ -46,3 +50,34 @@ func idOf(names ...string) string {
 func itoa(n int) string { return strconv.Itoa(n) }
 
 func stack() string { return string(debug.Stack()) }
+
+// statusOf returns an error of the client as a status that SDKs know.
+func statusOf(err error) error {
+	if err == nil {
+		return nil
+	}
+	if known := codeOf(err); known != nil {
+		return known
+	}
+	return status.Error(codes.Internal, err.Error())
+}
+
+// codeOf returns the status of an error if it is one, or of the client or the context, or else nil.
+func codeOf(err error) error {
+	if _, ok := status.FromError(err); ok {
+		return err
+	}
+	for _, known := range []struct {
+		err  error
+		code codes.Code
+	}{
+		{context.Canceled, codes.Canceled}, {context.DeadlineExceeded, codes.DeadlineExceeded}, {stint.ErrNotFound, codes.NotFound},
+		{stint.ErrClosed, codes.Unavailable}, {stint.ErrBusy, codes.Unavailable}, {stint.ErrReadOnly, codes.FailedPrecondition},
+		{stint.ErrStarted, codes.FailedPrecondition},
+	} {
+		if errors.Is(err, known.err) {
+			return status.Error(known.code, err.Error())
+		}
+	}
+	return nil
+}
