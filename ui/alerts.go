@@ -47,9 +47,9 @@ func (h *handler) showRules(rules []alert.RuleStatus) node {
 		if r.Task != "" {
 			of = h.link(taskPath(r.Task), userText(r.Task))
 		}
-		state := el("span.state.succeeded", "✓ quiet")
+		state := el("span.st.st-succeeded", icon("st-succeeded"), el("span", "quiet"))
 		if r.Firing() {
-			state = group(el("span.state.failed", "✗ firing"), " since ", timestamp(r.Since))
+			state = group(el("span.st.st-failed", icon("st-failed"), el("span", "firing")), " since ", timestamp(r.Since))
 		}
 		notice := placeholder("none")
 		if r.Kind != "" {

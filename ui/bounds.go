@@ -184,8 +184,8 @@ func (h *handler) moreRowsLinks(path, field, from, next string) node {
 		return nil
 	}
 	nextPath := path + "?" + url.Values{field: {next}}.Encode()
-	return row(when(from != "", h.link(path, attr("class", "button"), "First part")),
-		when(next != "", h.link(nextPath, attr("class", "button"), attr("rel", "next"), "Next part")))
+	return row(when(from != "", h.link(path, attr("class", "btn"), "First part")),
+		when(next != "", h.link(nextPath, attr("class", "btn"), attr("rel", "next"), "Next part")))
 }
 
 // eachShown is each for a table whose list may be long: it shows the first maxRows rows, and

@@ -1,94 +1,266 @@
 package ui
 
 import (
+	"encoding/json"
 	"fmt"
+	"math"
+	"strconv"
 	"strings"
 	"time"
 
 	g "maragu.dev/gomponents"
 )
 
-// A series is one line, or one colour of bars, of a chart: a value for each span of time.
+// A series is one line, or one colour of bars, of a chart: a value for each span of its grid.
 type series struct {
 	Name   string
-	Class  string // CSS class of its colour and pattern
+	Class  string // CSS class of its colour
 	Values []float64
 }
 
-const (
-	chartWide = 600.0
-	chartHigh = 120.0
-)
+// A chart is figures over time, with axes: bars on top of each other, or lines.
+type chart struct {
+	title, unit string
+	grid
+	all    []series
+	before []float64 // the same in the time before, drawn behind; nil: not known
+	lines  bool
+	gaps   bool // where a line is 0 there is nothing
+	scale  func(most float64) scale
+}
 
-// barChart stacks the series of each span; lineChart draws each as a line. The pointer shows the
-// exact values of a span; screen readers read the total and the maximum.
-func barChart(label string, times []time.Time, all []series, figure func(float64) string) node {
+// A scale is the vertical axis of a chart: what its top stands for, how many parts it has, and how its
+// values are written.
+type scale struct {
+	top   float64
+	parts int
+	text  func(v float64, unit bool) string
+}
+
+const chartHigh = 120 // pixels
+
+// countScale is the scale for numbers of things.
+func countScale(most float64) scale {
+	top, parts := niceTop(max(most, 4), 1)
+	return scale{top, parts, func(v float64, _ bool) string { return formatCount(int64(math.Round(v))) }}
+}
+
+// durationScale is the scale for durations, which are in nanoseconds.
+func durationScale(most float64) scale {
+	unit, name := float64(time.Millisecond), "ms"
+	for _, u := range []struct {
+		size time.Duration
+		name string
+	}{{time.Second, "s"}, {time.Minute, "min"}, {time.Hour, "h"}} {
+		if most >= float64(u.size) {
+			unit, name = float64(u.size), u.name
+		}
+	}
+	if most == 0 {
+		most = unit
+	}
+	top, parts := niceTop(most/unit, 0)
+	return scale{top * unit, parts, func(v float64, withUnit bool) string {
+		text := strconv.FormatFloat(v/unit, 'g', 3, 64)
+		if withUnit {
+			text += " " + name
+		}
+		return text
+	}}
+}
+
+// niceTop returns the top of an axis that holds most, in 2 to 5 parts whose size is 1, 2, 2.5 or 5 times a
+// power of ten, and at least least.
+func niceTop(most, least float64) (top float64, parts int) {
+	power := math.Pow(10, math.Floor(math.Log10(most/5)))
+	for _, m := range []float64{1, 2, 2.5, 5, 10, 20} {
+		part := max(m*power, least)
+		if m == 2.5 && least == 1 && part != math.Trunc(part) {
+			continue
+		}
+		if n := int(math.Ceil(most/part - 1e-9)); n <= 5 {
+			return part * float64(max(n, 2)), max(n, 2)
+		}
+	}
+	return most, 4
+}
+
+// show returns the chart as a figure. Its shapes lie in an inner picture that stretches; its texts do not,
+// so that it fits any width without a script. app.js adds a cursor that reads all charts of the page, and
+// lets a time be chosen by dragging.
+func (c *chart) show() node {
 	most, sum := 0.0, 0.0
-	for i := range times {
+	for i := range c.n {
 		high := 0.0
-		for _, s := range all {
-			high += s.Values[i]
+		for _, s := range c.all {
+			if c.lines {
+				high = max(high, s.Values[i])
+			} else {
+				high += s.Values[i]
+			}
 		}
 		most, sum = max(most, high), sum+high
 	}
-	title := fmt.Sprintf("%s: %s in all, at most %s", label, figure(sum), figure(most))
-	return chart(title, times, all, figure, most, func(b *strings.Builder, x, wide float64, i int) {
-		y := chartHigh
-		for _, s := range all {
-			if s.Values[i] > 0 {
-				high := max(s.Values[i]/most*(chartHigh-10), 1)
-				y -= high
-				fmt.Fprintf(b, `<rect class="%s" x="%.1f" y="%.1f" width="%.1f" height="%.1f"/>`,
-					s.Class, x, y, max(wide-1, 1), high)
-			}
-		}
-	})
-}
-
-func lineChart(label string, times []time.Time, all []series, figure func(float64) string) node {
-	most := 0.0
-	for _, s := range all {
-		for _, v := range s.Values {
-			most = max(most, v)
-		}
+	for _, v := range c.before {
+		most = max(most, v)
 	}
-	title := fmt.Sprintf("%s: at most %s", label, figure(most))
-	return chart(title, times, all, figure, most, func(b *strings.Builder, x, wide float64, i int) {
-		for _, s := range all {
-			if i == 0 || most == 0 || s.Values[i] == 0 && s.Values[i-1] == 0 {
-				continue
-			}
-			y := func(v float64) float64 { return chartHigh - v/most*(chartHigh-10) }
-			fmt.Fprintf(b, `<line class="%s" x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f"/>`,
-				s.Class, x-wide/2, y(s.Values[i-1]), x+wide/2, y(s.Values[i]))
-		}
-	})
+	sc := c.scale(most)
+	label := fmt.Sprintf("%s, %s: at most %s", c.title, c.unit, sc.text(most, true))
+	if !c.lines {
+		label += fmt.Sprintf(", %s in all", sc.text(sum, true))
+	}
+	var plot strings.Builder
+	fmt.Fprintf(&plot, `<svg class="plot" role="img" aria-label="%s">`, escapeHTML(label))
+	for i := range sc.parts {
+		fmt.Fprintf(&plot, `<line class="grid" x1="0" x2="100%%" y1="%[1]d" y2="%[1]d"/>`, i*chartHigh/sc.parts)
+	}
+	fmt.Fprintf(&plot, `<line class="base" x1="0" x2="100%%" y1="%[1]d" y2="%[1]d"/>`, chartHigh)
+	fmt.Fprintf(&plot, `<svg viewBox="0 0 %d 100" width="100%%" height="%d" preserveAspectRatio="none">`, max(c.n, 1), chartHigh)
+	c.shapes(&plot, sc.top)
+	plot.WriteString(`</svg>`)
+	c.times(&plot)
+	fmt.Fprintf(&plot, `<rect class="brush" y="0" width="0" height="%[1]d"/>`+
+		`<line class="cursor" x1="0" x2="0" y1="-4" y2="%[1]d"/></svg>`, chartHigh)
+	ticks := make([]any, 0, sc.parts+1)
+	for i := sc.parts; i >= 0; i-- {
+		ticks = append(ticks, el("span", sc.text(sc.top*float64(i)/float64(sc.parts), i == sc.parts)))
+	}
+	return el("figure.chart.h120", el("figcaption", h2(c.title), el("span.unit", c.unit), c.legend()),
+		el("div.frame", attr("data-chart", c.data(sc)), el("div.ys", append(ticks, attr("aria-hidden", "true"))...), g.Raw(plot.String()),
+			el("div.tip", attr("hidden"))))
 }
 
-// chart draws the frame of a chart. draw draws the series in one span, at x; figure formats a
-// value; most is the largest.
-func chart(title string, times []time.Time, all []series, figure func(float64) string, most float64,
-	draw func(b *strings.Builder, x, wide float64, i int)) node {
+// shapes draws the series into a box that is as wide as there are spans, and 100 high.
+func (c *chart) shapes(b *strings.Builder, top float64) {
+	below := make([]float64, c.n)
+	for _, s := range c.all {
+		if c.lines {
+			fmt.Fprintf(b, `<path class="l %s" d="%s"/>`, s.Class, linePath(s.Values, top, c.gaps))
+			continue
+		}
+		fmt.Fprintf(b, `<path class="%s" d="`, s.Class)
+		for i, v := range s.Values {
+			if v > 0 {
+				y0, high := 100-below[i]/top*100, max(v/top*100, .8)
+				fmt.Fprintf(b, "M%.2f %.1fv%.1fh.84v%.1fz", float64(i)+.08, y0, -high, high)
+				below[i] += v
+			}
+		}
+		b.WriteString(`"/>`)
+	}
+	if len(c.before) == c.n {
+		fmt.Fprintf(b, `<path class="l l-prev" d="%s"/>`, linePath(c.before, top, c.gaps))
+	}
+}
+
+// linePath returns a line through the values of the spans. Where gaps is true it leaves out those that are 0:
+// nothing was measured in them.
+func linePath(values []float64, top float64, gaps bool) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, `<svg class="chart" viewBox="0 0 %g %g" preserveAspectRatio="none" role="img" aria-label="%s">`,
-		chartWide, chartHigh, escapeHTML(escapeInvisible(title)))
-	wide := chartWide / float64(max(len(times), 1))
-	for i, t := range times {
-		fmt.Fprintf(&b, `<g><rect class="hit" x="%.1f" y="0" width="%.1f" height="%g"/>`, float64(i)*wide, wide, chartHigh)
-		draw(&b, float64(i)*wide, wide, i)
-		var figures []string
-		for _, s := range all {
-			figures = append(figures, s.Name+" "+figure(s.Values[i]))
+	command := byte('M')
+	for i, v := range values {
+		if gaps && v == 0 {
+			command = 'M'
+			continue
 		}
-		fmt.Fprintf(&b, `<title>%s: %s</title></g>`,
-			t.UTC().Format("2006-01-02 15:04 MST"), escapeHTML(escapeInvisible(strings.Join(figures, ", "))))
+		fmt.Fprintf(&b, "%c%.2f %.1f", command, float64(i)+.5, 100-v/top*100)
+		if command == 'M' {
+			b.WriteString("h.01") // so that one alone is a dot
+		}
+		command = 'L'
 	}
-	b.WriteString(`</svg>`)
-	fmt.Fprintf(&b, `<p class="legend"><span>max. %s</span>`, escapeHTML(figure(most)))
-	for _, s := range all {
-		fmt.Fprintf(&b, `<span><i class="%s"></i>%s</span>`, s.Class, escapeHTML(escapeInvisible(s.Name)))
+	return b.String()
+}
+
+// times draws the ticks of the horizontal axis, in UTC: app.js writes them in the viewer's zone.
+func (c *chart) times(b *strings.Builder) {
+	span := time.Duration(c.n) * c.step
+	format := "15:04"
+	if span > 48*time.Hour {
+		format = "Jan 2"
 	}
-	b.WriteString(`</p>`)
+	const ticks = 6
+	for i := range ticks + 1 {
+		at, anchor, class := c.begin.Add(span*time.Duration(i)/ticks), "middle", ""
+		switch {
+		case i == 0:
+			anchor = "start"
+		case i == ticks:
+			anchor = "end"
+		case i%2 == 1:
+			class = ` class="xo"` // left out where there is little room
+		}
+		x := float64(i) * 100 / ticks
+		fmt.Fprintf(b, `<line class="tick" x1="%[1]g%%" x2="%[1]g%%" y1="%[2]d" y2="%[3]d"/>`, x, chartHigh, chartHigh+4)
+		fmt.Fprintf(b, `<text%s x="%g%%" y="%d" text-anchor="%s" data-at="%d">%s</text>`, class, x, chartHigh+17, anchor,
+			at.Unix(), at.UTC().Format(format))
+	}
+}
+
+// legend names the series.
+func (c *chart) legend() node {
+	key := func(class, shape, name string) node {
+		return el("span.k"+class, g.Raw(`<svg viewBox="0 0 10 10" aria-hidden="true">`+shape+`</svg>`), name)
+	}
+	var keys []any
+	for _, s := range c.all {
+		shape := `<rect class="` + s.Class + `" width="10" height="10" rx="2"/>`
+		if c.lines {
+			shape = `<path class="l ` + s.Class + `" d="M0 5h10"/>`
+		}
+		keys = append(keys, key("", shape, s.Name))
+	}
+	if c.before != nil {
+		keys = append(keys, key(".xk", `<path class="l l-prev" d="M0 5h10"/>`, "the time before"))
+	}
+	return el("span.legend", keys...)
+}
+
+// data returns what app.js needs to read the chart: where it begins, how long a span is, and the series'
+// values as texts.
+func (c *chart) data(sc scale) string {
+	type named struct {
+		Name   string   `json:"n"`
+		Values []string `json:"v"`
+	}
+	d := struct {
+		Begin  int64   `json:"t"`
+		Step   float64 `json:"step"` // seconds
+		Series []named `json:"s"`
+	}{c.begin.Unix(), c.step.Seconds(), nil}
+	add := func(name string, values []float64) {
+		texts := make([]string, len(values))
+		for i, v := range values {
+			texts[i] = sc.text(v, true)
+		}
+		d.Series = append(d.Series, named{name, texts})
+	}
+	for _, s := range c.all {
+		add(s.Name, s.Values)
+	}
+	if len(c.before) == c.n {
+		add("the time before", c.before)
+	}
+	b, _ := json.Marshal(d) // never fails
+	return string(b)
+}
+
+// sparkline draws values as small bars.
+func sparkline(class string, values []float64) node {
+	most := 0.0
+	for _, v := range values {
+		most = max(most, v)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, `<svg class="spark" viewBox="0 0 %d 20" preserveAspectRatio="none" aria-hidden="true">`, max(len(values), 1))
+	fmt.Fprintf(&b, `<path class="%s" d="`, class)
+	for i, v := range values {
+		if v > 0 {
+			high := max(v/most*19, 1)
+			fmt.Fprintf(&b, "M%.2f 20v%.1fh.76v%.1fz", float64(i)+.12, -high, high)
+		}
+	}
+	fmt.Fprintf(&b, `"/><path class="base" d="M0 20H%d" vector-effect="non-scaling-stroke"/></svg>`, len(values))
 	return g.Raw(b.String())
 }
 

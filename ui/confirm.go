@@ -81,7 +81,7 @@ func confirmPage(h *handler, ctx context.Context, arg string, q url.Values) (*vi
 	if err != nil {
 		return nil, err
 	}
-	back := h.link("/runs?"+c.Encode(), attr("class", "button"), "Back")
+	back := h.link("/runs?"+c.Encode(), attr("class", "btn"), "Back")
 	for _, s := range f.States {
 		if !slices.Contains(c["state"], s.String()) {
 			c.Add("state", s.String())

@@ -27,8 +27,8 @@ func eventsPage(h *handler, ctx context.Context, arg string, q url.Values) (*vie
 		el("form.filters", attr("method", "get"), input("Key", attr("name", "key"), attr("value", key)), button("", "Filter"),
 			when(key != "", " ", h.link("/events", "Show all"))),
 		h.showEvents(page.Events, key),
-		row(when(q.Get("cursor") != "", h.link(newest, attr("class", "button"), "Newest")),
-			when(page.Next != "", h.link("/events?"+older.Encode(), attr("class", "button"), attr("rel", "next"), "Older"))),
+		row(when(q.Get("cursor") != "", h.link(newest, attr("class", "btn"), "Newest")),
+			when(page.Next != "", h.link("/events?"+older.Encode(), attr("class", "btn"), attr("rel", "next"), "Older"))),
 		when(!h.readOnly, h.publishForm()),
 		h2("Filters"), h.showFilters(filters.Filters), h.moreRowsLinks("/events", "filters", q.Get("filters"), filters.Next),
 		h2("Webhooks"), h.showWebhooks())}, nil

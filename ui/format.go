@@ -47,14 +47,14 @@ func formatDuration(d time.Duration) string {
 	return fmt.Sprintf("%d days", int(d.Hours()/24))
 }
 
-// stateSigns distinguish states without colour.
-var stateSigns = map[stint.State]string{
-	stint.StateScheduled: "◷", stint.StateQueued: "•", stint.StateRunning: "▶", stint.StateWaiting: "‖", stint.StateBlocked: "■",
-	stint.StateSucceeded: "✓", stint.StateFailed: "✗", stint.StateCanceled: "⊘", stint.StateSkipped: "↷",
+// stateBadge returns a state as a sign, which tells it without colour, and a word.
+func stateBadge(s stint.State) node {
+	return el("span.st.st-"+s.String(), icon("st-"+s.String()), el("span", s))
 }
 
-func stateBadge(s stint.State) node {
-	return el("span.state."+s.String(), el("span", attr("aria-hidden", "true"), stateSigns[s]), " ", s)
+// stateSign returns a state as a sign alone.
+func stateSign(s stint.State) node {
+	return el("span.st.st-"+s.String(), attr("title", s.String()), icon("st-"+s.String()), el("span.vh", s))
 }
 
 // escapeInvisible returns s with escapes in place of characters that are invisible or change the

@@ -65,15 +65,18 @@ func drawGraph(base string, tasks []stint.TaskInfo, states bool) node {
 }
 
 func writeNode(b *strings.Builder, base string, t *stint.TaskInfo, x, y int, states bool) {
-	class, sign := "node", ""
+	class, state, sign, indent := "node", "", "", 10
 	if states {
-		class, sign = "node "+t.State.String(), stateSigns[t.State]+" "+t.State.String()
+		state, indent = t.State.String(), 28
+		class = "node " + state
+		sign = fmt.Sprintf(`<svg class="i st-%s" x="%d" y="%d" width="14" height="14" viewBox="0 0 16 16"><use href="#i-st-%[1]s"/></svg>`,
+			state, x+10, y+23)
 	}
 	name := escapeInvisible(t.Name)
 	box := fmt.Sprintf(`<g class="%s"><title>%s</title><rect x="%d" y="%d" width="%d" height="%d" rx="6"/>`,
-		class, escapeHTML(name+" "+sign), x, y, nodeWide, nodeHigh) +
+		class, escapeHTML(name+" "+state), x, y, nodeWide, nodeHigh) +
 		fmt.Sprintf(`<text x="%d" y="%d">%s</text>`, x+10, y+18, escapeHTML(escapeInvisible(truncate(22, t.Name)))) +
-		fmt.Sprintf(`<text class="small" x="%d" y="%d">%s</text></g>`, x+10, y+35, escapeHTML(sign))
+		fmt.Sprintf(`%s<text class="small" x="%d" y="%d">%s</text></g>`, sign, x+indent, y+35, state)
 	if t.RunID != "" {
 		box = fmt.Sprintf(`<a href="%s/runs/%s">%s</a>`, base, t.RunID, box)
 	}

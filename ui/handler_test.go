@@ -40,24 +40,14 @@ type shop struct {
 
 func newShop(t *testing.T, opts ...ui.Option) *shop {
 	t.Helper()
-	c, err := stint.Open(filepath.Join(t.TempDir(), "shop.db"), stint.WithLogger(slog.New(slog.DiscardHandler)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	task := stint.NewTask(c, "charge", func(ctx context.Context, cents int) (string, error) {
+	s := newEmptyShop(t, opts...)
+	task := stint.NewTask(s.c, "charge", func(ctx context.Context, cents int) (string, error) {
 		if cents < 0 {
 			return "", stint.NonRetryable(errors.New("less than nothing"))
 		}
 		return "secret receipt", stint.Stream(ctx, []byte("paid"))
 	})
-	w, err := c.NewWorker()
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- w.Run(ctx) }()
-	s := &shop{t: t, c: c}
+	s.work()
 	for _, cents := range []int{100, -1, 987654} {
 		r, err := task.Enqueue(t.Context(), cents)
 		if err != nil {
@@ -66,16 +56,36 @@ func newShop(t *testing.T, opts ...ui.Option) *shop {
 		r.Wait(t.Context())
 		s.ids = append(s.ids, r.ID())
 	}
+	return s
+}
+
+// newEmptyShop returns a client without tasks and without a worker.
+func newEmptyShop(t *testing.T, opts ...ui.Option) *shop {
+	t.Helper()
+	c, err := stint.Open(filepath.Join(t.TempDir(), "shop.db"), stint.WithLogger(slog.New(slog.DiscardHandler)))
+	if err != nil {
+		t.Fatal(err)
+	}
 	server := httptest.NewServer(ui.Handler(c, append([]ui.Option{ui.WithLocalAccess()}, opts...)...))
-	s.url = server.URL
 	t.Cleanup(func() {
 		server.Close()
-		stop()
-		<-done
 		c.Close()
 		http.DefaultClient.CloseIdleConnections()
 	})
-	return s
+	return &shop{t: t, c: c, url: server.URL}
+}
+
+// work runs a worker until the test ends.
+func (s *shop) work(opts ...stint.WorkerOption) {
+	s.t.Helper()
+	w, err := s.c.NewWorker(opts...)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(s.t.Context())
+	done := make(chan error, 1)
+	go func() { done <- w.Run(ctx) }()
+	s.t.Cleanup(func() { stop(); <-done })
 }
 
 // ask makes a request, and returns the status and the body.
@@ -210,7 +220,7 @@ func TestRoutes(t *testing.T) {
 		{"POST", "/api/limits.pause", `{"limit_key": "nobody's"}`, 404, ""},
 		{"POST", "/api/limits.pause", `{"limit_key": "mail"}`, 200, "true"},
 		{"GET", "/api/limits", "", 200, `"paused":true`},
-		{"GET", "/limits", "", 200, "■ paused"},
+		{"GET", "/limits", "", 200, "<span>paused</span>"},
 		{"POST", "/api/limits.resume", `{"limit_key": "mail"}`, 200, "true"},
 		{"GET", "/runs?limit_name=charge&limit_key=k", "", 200, "at limit"},
 		{"GET", "/api/webhooks", "", 200, `"webhooks":[]`},

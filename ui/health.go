@@ -22,9 +22,9 @@ func healthPage(h *handler, ctx context.Context, arg string, q url.Values) (*vie
 	for i := range spans {
 		hour.Add(&spans[i])
 	}
-	status := el("p.succeeded", "✓ The database can be written.")
+	status := el("p.ok", icon("st-succeeded"), " The database can be written.")
 	if err := h.c.Healthy(); err != nil {
-		status = el("p.error", "✗ The database cannot be written at present: ", err)
+		status = el("p.error", icon("st-failed"), " The database cannot be written at present: ", err)
 	}
 	return &view{Title: "Health", Main: group(el("h1", "Health"), status,
 		el("div.grid", showDatabase(d), el("section", h2("In the last hour"), showHour(&hour))),

@@ -111,6 +111,14 @@ func tableHead(titles ...string) node {
 	})))
 }
 
+// lines returns a table that is as wide as its place, and whose rows have one line each.
+func lines(head node, rows ...any) node { return linesOf("", head, rows...) }
+
+// linesOf returns such a table of a class.
+func linesOf(class string, head node, rows ...any) node {
+	return el("div.scroll", attr("tabindex", "0"), el(strings.TrimSuffix("table.lines."+class, "."), head, el("tbody", rows...)))
+}
+
 // table returns a table that scrolls if it is wider than the window.
 func table(head node, rows ...any) node {
 	return el("div.scroll", attr("tabindex", "0"), el("table", head, el("tbody", rows...)))
@@ -155,7 +163,7 @@ func row(contents ...any) node { return el("div.row", contents...) }
 
 // button returns a button of a class; "" for none.
 func button(class, label string, attrs ...any) node {
-	return el(strings.TrimSuffix("button."+class, "."), append(attrs, label)...)
+	return el(strings.TrimSuffix("button.btn."+class, "."), append(attrs, label)...)
 }
 
 // link returns a link to a page of this handler.
@@ -193,7 +201,7 @@ func (h *handler) pauseToggle(paused bool, prefix, next string, contents ...any)
 }
 
 func pausedBadge(paused bool) node {
-	return when(paused, " ", el("span.state.blocked", "■ paused"))
+	return when(paused, " ", el("span.st.st-blocked", icon("st-blocked"), el("span", "paused")))
 }
 
 // actions returns the heading of a table's column of buttons; "" if the page is read-only.

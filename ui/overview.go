@@ -11,67 +11,43 @@ import (
 	"github.com/stint-dev/stint"
 )
 
-// A window is the time that a page's statistics cover, up to now.
-type window struct {
-	Name   string
-	Length time.Duration
-	Step   time.Duration // of a chart
-}
-
-var windows = []window{
-	{"1h", time.Hour, time.Minute},
-	{"6h", 6 * time.Hour, 5 * time.Minute},
-	{"24h", 24 * time.Hour, 20 * time.Minute},
-	{"7d", 7 * 24 * time.Hour, 2 * time.Hour},
-}
-
-func windowOf(q url.Values) window {
-	for _, w := range windows {
-		if w.Name == q.Get("window") {
-			return w
-		}
-	}
-	return windows[0]
-}
-
-// resolution returns the finest span of statistics that the database keeps for the window.
-func (w window) resolution() time.Duration {
-	if w.Length > 24*time.Hour {
-		return time.Hour
-	}
-	return time.Minute
-}
-
-// windowLinks returns links to the page with each window.
-func (w window) windowLinks() node {
-	return el("ul.chips", attr("aria-label", "Time"), each(windows, func(x window) node {
-		return el("li", el("a", attr("href", "?window="+x.Name), x.Name, when(x.Name == w.Name, attr("aria-current", "true"))))
-	}))
+// A taskTotal is the statistics of a task in a queue over a range, and how many of its runs failed in each
+// span of a grid.
+type taskTotal struct {
+	stint.Stats
+	failed []float64
 }
 
 // taskTotals returns the statistics of each task, the one with the most failures first.
-func (h *handler) taskTotals(ctx context.Context, w window) (all []stint.Stats, err error) {
-	span := time.Hour
-	if w.Length <= time.Hour {
-		span = time.Minute
+func (h *handler) taskTotals(ctx context.Context, r timeRange) (all []taskTotal, err error) {
+	span := resolution(r.Since)
+	if r.length() > time.Hour {
+		span = time.Hour
 	}
-	spans, err := h.c.Stats(ctx, stint.StatsFilter{Since: time.Now().Add(-w.Length), Span: span, PerTask: true})
+	spans, err := h.c.Stats(ctx, stint.StatsFilter{Since: r.Since, Span: span, PerTask: true})
 	if err != nil {
 		return nil, err
 	}
 	type name struct{ queue, task string }
-	at := map[name]int{}
+	at, grid := map[name]int{}, gridOf(r.Since, r.Until, max(span, r.step()))
 	for i := range spans {
 		s := &spans[i]
-		n := name{s.Queue, s.Task}
-		if j, ok := at[n]; ok {
-			all[j].Add(s)
+		if s.At.After(r.Until) {
 			continue
 		}
-		at[n] = len(all)
-		all = append(all, *s)
+		n := name{s.Queue, s.Task}
+		j, ok := at[n]
+		if !ok {
+			j, at[n] = len(all), len(all)
+			all = append(all, taskTotal{*s, make([]float64, grid.n)})
+		} else {
+			all[j].Add(s)
+		}
+		if k := grid.index(s.At); k >= 0 {
+			all[j].failed[k] += float64(s.Failed)
+		}
 	}
-	slices.SortStableFunc(all, func(a, b stint.Stats) int {
+	slices.SortStableFunc(all, func(a, b taskTotal) int {
 		return cmp.Or(cmp.Compare(b.Failed, a.Failed), cmp.Compare(b.Ended(), a.Ended()), cmp.Compare(a.Task, b.Task))
 	})
 	return all, nil
@@ -79,49 +55,49 @@ func (h *handler) taskTotals(ctx context.Context, w window) (all []stint.Stats, 
 
 // overview holds what the overview shows.
 type overview struct {
-	window
-	sum                        stint.Stats
-	throughput, latency, depth node
-	counts                     map[stint.State]int
-	running, stuck             []stint.RunInfo
-	failures                   []failure
-	crons                      []stint.CronInfo
-	workers                    []stint.WorkerInfo
-	unused                     bool // nothing has ever run
+	timeRange
+	sum, before stint.Stats // before: of the time before the range, if hasBefore
+	hasBefore   bool
+	charts      []chart
+	counts      map[stint.State]int
+	running     []stint.RunInfo // those that run longest
+	stuck       []stint.RunInfo // blocked
+	failures    []failure
+	queues      []stint.QueueInfo
+	crons       []stint.CronInfo // that tick next
+	badCrons    []stint.CronInfo // that start no runs
+	workers     []stint.WorkerInfo
+	unused      bool // nothing has ever run
 }
 
-// openStates are the states of runs that have not ended, in the order of the overview's cards.
-var openStates = []stint.State{stint.StateRunning, stint.StateQueued, stint.StateScheduled, stint.StateWaiting, stint.StateBlocked}
+// openStates are the states of runs that have not ended, in the order of the overview's figures.
+var openStates = []stint.State{stint.StateRunning, stint.StateQueued, stint.StateWaiting, stint.StateScheduled, stint.StateBlocked}
 
 func overviewPage(h *handler, ctx context.Context, arg string, q url.Values) (*view, error) {
-	o := overview{window: windowOf(q)}
+	r, err := rangeOf(q, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	o := overview{timeRange: r}
 	if err := h.loadCharts(ctx, &o); err != nil {
 		return nil, err
 	}
-	var err error
 	if o.counts, err = h.c.CountRuns(ctx); err != nil {
 		return nil, err
 	}
-	for _, list := range []struct {
-		into  *[]stint.RunInfo
-		state stint.State
-	}{{&o.running, stint.StateRunning}, {&o.stuck, stint.StateBlocked}} {
-		if o.counts[list.state] == 0 {
-			continue
-		}
-		page, err := h.list(ctx, stint.RunFilter{States: []stint.State{list.state}, Limit: 10})
-		if err != nil {
-			return nil, err
-		}
-		*list.into = page.Runs
-	}
-	if o.failures, err = h.loadFailures(ctx, o.window); err != nil {
+	if err := h.loadRuns(ctx, &o); err != nil {
 		return nil, err
 	}
-	if o.crons, err = h.nextCronsToFire(ctx, 8); err != nil {
+	if o.failures, err = h.loadFailures(ctx, r); err != nil {
+		return nil, err
+	}
+	if err = h.loadCrons(ctx, &o); err != nil {
 		return nil, err
 	}
 	if o.workers, err = h.c.ListWorkers(ctx); err != nil {
+		return nil, err
+	}
+	if o.queues, err = h.c.ListQueues(ctx); err != nil {
 		return nil, err
 	}
 	if o.sum.Ended() == 0 && o.counts[stint.StateQueued]+o.counts[stint.StateRunning]+o.counts[stint.StateScheduled] == 0 {
@@ -131,7 +107,29 @@ func overviewPage(h *handler, ctx context.Context, arg string, q url.Values) (*v
 		}
 		o.unused = len(page.Runs) == 0
 	}
-	return &view{Title: "Overview", Main: h.showOverview(&o)}, nil
+	main, err := h.showOverview(ctx, &o)
+	return &view{Title: "Overview", Main: main, timeRange: &o.timeRange}, err
+}
+
+// loadRuns reads the runs that the overview lists.
+func (h *handler) loadRuns(ctx context.Context, o *overview) error {
+	for _, list := range []struct {
+		into  *[]stint.RunInfo
+		state stint.State
+		limit int
+	}{{&o.running, stint.StateRunning, 200}, {&o.stuck, stint.StateBlocked, 10}} {
+		if o.counts[list.state] == 0 {
+			continue
+		}
+		page, err := h.list(ctx, stint.RunFilter{States: []stint.State{list.state}, Limit: list.limit})
+		if err != nil {
+			return err
+		}
+		*list.into = page.Runs
+	}
+	slices.SortStableFunc(o.running, func(a, b stint.RunInfo) int { return a.Started.Compare(b.Started) })
+	o.running = o.running[:min(len(o.running), 8)]
+	return nil
 }
 
 const firstTask = `hello := stint.NewTask(client, "hello", func(ctx context.Context, name string) (string, error) {
@@ -141,153 +139,141 @@ worker, err := client.NewWorker()
 go worker.Run(ctx)
 hello.Enqueue(ctx, "gopher")`
 
-func (h *handler) showOverview(o *overview) node {
-	card := func(state stint.State, n any, more ...string) node {
-		return h.link(runsPath(append(more, "state", state.String())...), attr("class", "card"),
-			el("b", formatCount(n)), stateBadge(state), when(len(more) > 0, " in "+o.Name))
+func (h *handler) showOverview(ctx context.Context, o *overview) (node, error) {
+	concerns, err := h.concerns(ctx, o)
+	if err != nil {
+		return nil, err
 	}
-	since := []string{"since", o.Length.String()}
+	needs := "Nothing needs you."
+	if n := len(concerns); n == 1 {
+		needs = "1 thing needs you."
+	} else if n > 1 {
+		needs = fmt.Sprintf("%d things need you.", n)
+	}
+	charts := make([]any, len(o.charts))
+	for i := range o.charts {
+		charts[i] = el("section.panel", o.charts[i].show())
+	}
 	return group(
-		el("h1", "Overview"),
-		when(o.unused, el("div.empty", el("p", "Nothing has run yet. Define a task and enqueue it:"), pre(firstTask))),
-		el("div.cards", each(openStates, func(s stint.State) node { return card(s, o.counts[s]) }),
-			card(stint.StateSucceeded, o.sum.Succeeded, since...), card(stint.StateFailed, o.sum.Failed, since...)),
-		o.windowLinks(),
-		el("div.grid",
-			el("section", h2(h.link(runsPath(since...), "Runs that ended")), o.throughput),
-			el("section", h2("Wait from due to start: p50 "+formatDuration(o.sum.Wait(.5))+
-				", p99 "+formatDuration(o.sum.Wait(.99))), o.latency),
-			el("section", h2(h.link("/queues", "Ready at a time")), o.depth),
-			el("section", h2(h.link("/workers", "Workers")), h.workerLoad(o.workers))),
-		h.showFailures(o.failures, o.window),
-		h.showStuck(o.stuck),
-		el("div.grid",
-			el("section", h2("Running now"), h.runningNow(o.running)),
-			el("section", h2("Next crons"), h.nextCrons(o.crons))))
+		el("div.page-head", el("h1", "Overview"), el("p", formatCount(o.sum.Ended())+" runs ended "+o.words()+". "+needs)),
+		el("div.stack",
+			when(o.unused, el("div.empty", el("p", "Nothing has run yet. Define a task and enqueue it:"), pre(firstTask))),
+			h.showConcerns(concerns), h.showFigures(o), el("div.grid2", charts...),
+			el("div.grid2", h.showFailures(o), h.runningLongest(o), h.nextCrons(o.crons), h.workerLoad(o.workers)))), nil
 }
 
-func (h *handler) showStuck(runs []stint.RunInfo) node {
-	return when(len(runs) > 0, h2("Blocked: needs your action"), table(tableHead("Task", "Why", "Created"), each(runs,
-		func(r stint.RunInfo) node {
-			return h.linkedRow(runPath(r.ID), el("td", h.link(runPath(r.ID), userText(r.Task))),
-				el("td", userText(truncate(200, r.Blocked))), el("td", timestamp(r.Created)))
-		})))
+// showFigures returns the counts of runs by state.
+func (h *handler) showFigures(o *overview) node {
+	slots, busy := 0, 0
+	for _, w := range o.workers {
+		slots, busy = slots+w.Slots, busy+w.Running
+	}
+	beside := map[stint.State]string{stint.StateRunning: fmt.Sprintf("%d of %d slots", busy, slots)}
+	figure := func(s stint.State, n any, small string, pairs ...string) node {
+		return h.link(runsPath(append(pairs, "state", s.String())...), stateBadge(s),
+			el("span.v", formatCount(n), when(small != "", el("small", small))))
+	}
+	share := func(n int64, of stint.Stats) float64 { return 100 * float64(n) / float64(max(of.Ended(), 1)) }
+	ok, bad := "", ""
+	if o.sum.Ended() > 0 {
+		ok, bad = fmt.Sprintf("%.1f %%", share(o.sum.Succeeded, o.sum)), fmt.Sprintf("%.1f %%", share(o.sum.Failed, o.sum))
+		if o.hasBefore && o.before.Ended() > 0 {
+			bad += fmt.Sprintf(", %+.1f", share(o.sum.Failed, o.sum)-share(o.before.Failed, o.before))
+		}
+	}
+	return el("section.panel.figs", attr("aria-label", "Runs by state"),
+		each(openStates, func(s stint.State) node { return figure(s, o.counts[s], beside[s]) }),
+		figure(stint.StateSucceeded, o.sum.Succeeded, ok, o.pairs()...), figure(stint.StateFailed, o.sum.Failed, bad, o.pairs()...))
+}
+
+// panel returns a titled box. more is a link at the right of its title, or nil.
+func panel(title string, more node, contents ...any) node {
+	return el("section.panel", el("header", h2(title), when(more != nil, el("span.more", more))), group(contents...))
 }
 
 func (h *handler) workerLoad(workers []stint.WorkerInfo) node {
+	all := h.link("/workers", "All workers")
 	if len(workers) == 0 {
-		return emptyState("No worker is running. Start one with ", code("client.NewWorker()"), " and its ", code("Run"), ".")
+		return panel("Workers", all, emptyState("No worker is running. Start one with ", code("client.NewWorker()"),
+			" and its ", code("Run"), "."))
 	}
-	return table(tableHead("Worker", "Host", "Runs / slots.figure"), each(workers, func(w stint.WorkerInfo) node {
-		return el("tr", el("td", h.link("/workers", userText(w.Name)), pausedBadge(w.Paused)), el("td", userText(w.Host)),
-			el("td.number", progressBar("slots in use", int64(w.Running), int64(w.Slots)),
-				fmt.Sprintf(" %d / %d", w.Running, w.Slots)))
-	}))
+	return panel("Workers", all, lines(tableHead("Worker", "Slots in use", "Busy.num.w-m"), eachShown(workers[:min(len(workers), 8)],
+		func(w stint.WorkerInfo) node {
+			return el("tr", el("td", h.link("/workers", el("b", userText(w.Name))), pausedBadge(w.Paused)),
+				el("td", progressBar("slots in use", int64(w.Running), int64(w.Slots))),
+				el("td.num", fmt.Sprintf("%d of %d", w.Running, w.Slots)))
+		})))
 }
 
-func (h *handler) showFailures(failures []failure, w window) node {
-	heads := tableHead("Task", "Failed.figure", "Succeeded.figure optional", "Newest error")
-	return when(len(failures) > 0, h2("What failed in "+w.Name), table(heads, each(failures, func(f failure) node {
-		list := h.link(runsPath("state", "failed", "task", f.Task), userText(f.Task))
-		figures := group(el("td", list), el("td.number", formatCount(f.Failed)), el("td.number.optional", formatCount(f.Succeeded)))
-		if f.Newest == nil {
-			return el("tr", figures, el("td"))
+func (h *handler) showFailures(o *overview) node {
+	all := h.link(runsPath(append(o.pairs(), "state", "failed")...), "All that failed")
+	if len(o.failures) == 0 {
+		return panel("What failed", all, emptyState("No run failed "+o.words()+"."))
+	}
+	heads := tableHead("Task", "Failed.num.w-n", "Of.num.w-n.opt", "When.w-m", "Newest error.opt")
+	return panel("What failed", all, lines(heads, eachShown(o.failures, func(f failure) node {
+		list := h.link(runsPath(append(o.pairs(), "state", "failed", "task", f.Task)...), el("b", userText(f.Task)))
+		newest := el("td.opt")
+		if f.newest != nil {
+			newest = el("td.opt", h.link(runPath(f.newest.ID), attr("class", "fp"), userText(truncate(160, f.newest.Error))))
 		}
-		path := runPath(f.Newest.ID)
-		newest := h.link(path, attr("class", "error"), userText(truncate(160, f.Newest.Error)))
-		return h.linkedRow(path, figures, el("td", newest, " ", timestamp(f.Newest.Finished)))
+		return el("tr", el("td", list), el("td.num.bad", formatCount(f.Failed)), el("td.num.dim.opt", formatCount(f.Ended())),
+			el("td", sparkline("f-bad", f.failed)), newest)
 	})))
 }
 
-func (h *handler) runningNow(runs []stint.RunInfo) node {
-	if len(runs) == 0 {
-		return placeholder("nothing")
+func (h *handler) runningLongest(o *overview) node {
+	all := h.link(runsPath("state", "running"), "All that run")
+	if len(o.running) == 0 {
+		return panel("Running longest", all, emptyState("No run is executed at present."))
 	}
-	return table(tableHead("Task", "Worker", "Since"), each(runs, func(r stint.RunInfo) node {
-		return h.linkedRow(runPath(r.ID), el("td", h.link(runPath(r.ID), userText(r.Task))),
-			el("td", userText(r.Worker)), el("td", timestamp(r.Started)))
-	}))
+	heads := tableHead("Task", "Worker.opt", "Since.num")
+	return panel("Running longest", all, lines(heads, eachShown(o.running, func(r stint.RunInfo) node {
+		return h.linkedRow(runPath(r.ID), el("td", stateSign(r.State), " ", h.link(runPath(r.ID), el("b", userText(r.Task)))),
+			el("td.opt", userText(r.Worker)), el("td.num", timestamp(r.Started)))
+	})))
 }
 
-// nextCronsToFire returns the n crons that tick next, without their inputs.
-func (h *handler) nextCronsToFire(ctx context.Context, n int) (first []stint.CronInfo, err error) {
-	err = h.eachCron(ctx, func(c *stint.CronInfo) {
-		i, _ := slices.BinarySearchFunc(first, c.Next, func(have stint.CronInfo, at time.Time) int {
-			return cmp.Or(have.Next.Compare(at), -1) // after those of the same time
-		})
-		if c.Next.IsZero() || i == n {
-			return
-		}
+// loadCrons reads the crons that tick next, and those that start no runs, without their inputs.
+func (h *handler) loadCrons(ctx context.Context, o *overview) error {
+	const shown = 8
+	return h.eachCron(ctx, func(c *stint.CronInfo) {
 		kept := *c
 		kept.Input = nil
-		first = slices.Insert(first, i, kept)
-		first = first[:min(len(first), n)]
+		if (c.Error != "" || c.Blocked != "") && !c.Paused && len(o.badCrons) < shown {
+			o.badCrons = append(o.badCrons, kept)
+		}
+		i, _ := slices.BinarySearchFunc(o.crons, c.Next, func(have stint.CronInfo, at time.Time) int {
+			return cmp.Or(have.Next.Compare(at), -1) // after those of the same time
+		})
+		if c.Next.IsZero() || i == shown {
+			return
+		}
+		o.crons = slices.Insert(o.crons, i, kept)
+		o.crons = o.crons[:min(len(o.crons), shown)]
 	})
-	return first, err
 }
 
 func (h *handler) nextCrons(crons []stint.CronInfo) node {
+	all := h.link("/schedules", "All schedules")
 	if len(crons) == 0 {
-		return placeholder("none")
+		return panel("Next crons", all, emptyState("No cron is due. ", code(`stint.WithCron("0 9 * * *")`), " declares one on a task."))
 	}
-	return table(tableHead("Cron", "Next"), each(crons, func(c stint.CronInfo) node {
-		return el("tr", el("td", h.link("/schedules", userText(c.Name))), el("td", timestamp(c.Next)))
-	}))
+	return panel("Next crons", all, lines(tableHead("Cron", "Runs.opt", "Next.num"), eachShown(crons, func(c stint.CronInfo) node {
+		return el("tr", el("td", h.link("/schedules", el("b", userText(c.Name)))), el("td.ink2.opt", cmp.Or(readSpec(c.Spec), c.Spec)),
+			el("td.num", timestamp(c.Next)))
+	})))
 }
 
 // A failure is a task with failed runs, its statistics, and the newest run that failed.
 type failure struct {
-	stint.Stats
-	Newest *stint.RunInfo
-}
-
-// loadCharts sums up the statistics of the window and draws its charts.
-func (h *handler) loadCharts(ctx context.Context, o *overview) error {
-	w := o.window
-	end := time.Now().Truncate(w.Step).Add(w.Step)
-	begin := end.Add(-w.Length)
-	spans, err := h.c.Stats(ctx, stint.StatsFilter{Since: begin, Span: w.resolution()})
-	if err != nil {
-		return err
-	}
-	n := int(w.Length / w.Step)
-	steps, times := make([]stint.Stats, n), make([]time.Time, n)
-	for i := range times {
-		times[i] = begin.Add(time.Duration(i) * w.Step)
-	}
-	for i := range spans {
-		if at := int(spans[i].At.Sub(begin) / w.Step); at >= 0 && at < n && !spans[i].At.Before(begin) {
-			steps[at].Add(&spans[i])
-			o.sum.Add(&spans[i])
-		}
-	}
-	of := func(name, class string, f func(*stint.Stats) float64) series {
-		s := series{name, class, make([]float64, n)}
-		for i := range steps {
-			s.Values[i] = f(&steps[i])
-		}
-		return s
-	}
-	whole := func(v float64) string { return formatCount(int64(v)) }
-	seconds := func(v float64) string { return formatDuration(time.Duration(v)) }
-	o.throughput = barChart("Runs that ended", times, []series{
-		of("succeeded", "succeeded", func(s *stint.Stats) float64 { return float64(s.Succeeded) }),
-		of("failed", "failed", func(s *stint.Stats) float64 { return float64(s.Failed) }),
-		of("canceled", "canceled", func(s *stint.Stats) float64 { return float64(s.Canceled + s.Skipped) }),
-	}, whole)
-	o.latency = lineChart("Wait from due to start", times, []series{
-		of("p50", "p50", func(s *stint.Stats) float64 { return float64(s.Wait(.5)) }),
-		of("p99", "p99", func(s *stint.Stats) float64 { return float64(s.Wait(.99)) }),
-	}, seconds)
-	o.depth = lineChart("Runs that were ready", times, []series{
-		of("most at a time", "p99", func(s *stint.Stats) float64 { return float64(s.Depth) }),
-	}, whole)
-	return nil
+	taskTotal
+	newest *stint.RunInfo
 }
 
 // loadFailures lists the tasks with failed runs, at most 8.
-func (h *handler) loadFailures(ctx context.Context, w window) (all []failure, err error) {
-	totals, err := h.taskTotals(ctx, w)
+func (h *handler) loadFailures(ctx context.Context, r timeRange) (all []failure, err error) {
+	totals, err := h.taskTotals(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -295,15 +281,102 @@ func (h *handler) loadFailures(ctx context.Context, w window) (all []failure, er
 		if t.Failed == 0 || len(all) == 8 {
 			break
 		}
-		f := failure{Stats: t}
+		f := failure{taskTotal: t}
 		page, err := h.list(ctx, stint.RunFilter{Tasks: []string{t.Task}, States: []stint.State{stint.StateFailed}, Limit: 1})
 		if err != nil {
 			return nil, err
 		}
 		if len(page.Runs) > 0 {
-			f.Newest = &page.Runs[0]
+			f.newest = &page.Runs[0]
 		}
 		all = append(all, f)
 	}
 	return all, nil
+}
+
+// loadCharts sums up the statistics of the range, and of the time before, and draws their charts.
+func (h *handler) loadCharts(ctx context.Context, o *overview) error {
+	step := o.step()
+	grid := gridOf(o.Since, o.Until, step)
+	spans, err := h.c.Stats(ctx, stint.StatsFilter{Since: grid.begin, Span: resolution(o.Since)})
+	if err != nil {
+		return err
+	}
+	steps := grid.sums(spans)
+	first := len(steps)
+	for i := range steps {
+		o.sum.Add(&steps[i])
+		if busy := steps[i].Enqueued+steps[i].Started+steps[i].Ended() > 0 || steps[i].Depth > 0; busy && first == len(steps) {
+			first = i
+		}
+	}
+	earlier, err := h.statsBefore(ctx, grid)
+	if err != nil {
+		return err
+	}
+	for i := range earlier {
+		o.before.Add(&earlier[i])
+	}
+	if o.hasBefore = o.before.Ended() > 0; !o.hasBefore { // the axis begins where the data does
+		first = min(first, max(len(steps)-12, 0))
+		grid, steps, earlier = grid.from(first), steps[first:], nil
+	}
+	values := func(all []stint.Stats, f func(*stint.Stats) float64) []float64 {
+		v := make([]float64, len(all))
+		for i := range all {
+			v[i] = f(&all[i])
+		}
+		return v
+	}
+	add := func(title, unit string, sc func(float64) scale, before func(*stint.Stats) float64, all ...series) {
+		c := chart{title: title, unit: unit, grid: grid, all: all, scale: sc, lines: len(all) < 3, gaps: len(all) == 2}
+		if before != nil && o.hasBefore {
+			c.before = values(earlier, before)
+		}
+		o.charts = append(o.charts, c)
+	}
+	of := func(name, class string, f func(*stint.Stats) float64) series {
+		return series{name, class, values(steps, f)}
+	}
+	add("Runs that ended", "per "+formatSpan(step), countScale, func(s *stint.Stats) float64 { return float64(s.Ended()) },
+		of("succeeded", "f-ok", func(s *stint.Stats) float64 { return float64(s.Succeeded) }),
+		of("failed", "f-bad", func(s *stint.Stats) float64 { return float64(s.Failed) }),
+		of("canceled", "f-can", func(s *stint.Stats) float64 { return float64(s.Canceled + s.Skipped) }))
+	depth := func(s *stint.Stats) float64 { return float64(s.Depth) }
+	add("Backlog", "most runs that were ready at a time", countScale, depth, of("ready", "l-p95", depth))
+	quantiles := func(title, unit string, f func(s *stint.Stats, q float64) time.Duration) {
+		p50 := func(s *stint.Stats) float64 { return float64(f(s, .5)) }
+		p95 := func(s *stint.Stats) float64 { return float64(f(s, .95)) }
+		add(title, unit, durationScale, p95, of("p50", "l-p50", p50), of("p95", "l-p95", p95))
+	}
+	quantiles("Duration", "start to end", (*stint.Stats).Duration)
+	quantiles("Wait", "due to start", (*stint.Stats).Wait)
+	return nil
+}
+
+// statsBefore returns the statistics of the time before a grid, as long and in as many spans, or nil if they
+// are not kept that finely.
+func (h *handler) statsBefore(ctx context.Context, of grid) ([]stint.Stats, error) {
+	before := grid{of.begin.Add(-time.Duration(of.n) * of.step), of.step, of.n}
+	finest := resolution(before.begin)
+	if oldest := namedRanges[len(namedRanges)-1].length; finest > of.step || time.Since(before.begin) > oldest {
+		return nil, nil
+	}
+	spans, err := h.c.Stats(ctx, stint.StatsFilter{Since: before.begin, Span: finest})
+	return before.sums(spans), err
+}
+
+// formatSpan returns the length of a chart's span, as after "per".
+func formatSpan(d time.Duration) string {
+	switch {
+	case d == time.Minute:
+		return "minute"
+	case d < time.Hour:
+		return fmt.Sprintf("%d min", int(d.Minutes()))
+	case d == time.Hour:
+		return "hour"
+	case d == 24*time.Hour:
+		return "day"
+	}
+	return fmt.Sprintf("%d h", int(d.Hours()))
 }

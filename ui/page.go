@@ -10,43 +10,48 @@ import (
 	"net/url"
 	"path"
 	"strings"
-
-	g "maragu.dev/gomponents"
+	"time"
 )
 
 //go:embed assets
 var files embed.FS
 
-// A view is the content of a page, without header, navigation and footer.
+// A view is the content of a page, without what all pages have.
 type view struct {
 	Title string
 	Main  node
 	Still bool   // not updated live
 	Up    string // the path that Esc opens; "": none
-	Bare  bool   // without header and navigation, for visitors without access
-	path  string // with its query
+	Bare  bool   // without the rail and the bar at the top, for visitors without access
+
+	timeRange *timeRange // that the page covers; nil: its contents have no time
+	AllTime   bool       // without a range that was chosen it covers all time
+
+	path       string // with its query
+	rangeQuery url.Values
 }
 
 // A pageFunc makes a page. arg is the path after the page's name, or "".
 type pageFunc func(h *handler, ctx context.Context, arg string, q url.Values) (*view, error)
 
-// pages are found by name, the first segment of the path. Those with a title are in the
-// navigation.
+// pages are found by name, the first segment of the path. Those with a title are in the rail, by section,
+// and on phones the tabs at the bottom.
 var pages = []struct {
-	name, title string
-	make        pageFunc
+	name, title, section, icon string
+	tab                        bool
+	make                       pageFunc
 }{
-	{"", "Overview", overviewPage},
-	{"runs", "Runs", runsPage},
-	{"tasks", "Tasks", tasksPage},
-	{"queues", "Queues", queuesPage},
-	{"limits", "Limits", limitsPage},
-	{"workers", "Workers", workersPage},
-	{"schedules", "Schedules", schedulesPage},
-	{"events", "Events", eventsPage},
-	{"alerts", "Alerts", alertsPage},
-	{"health", "Health", healthPage},
-	{"confirm", "", confirmPage},
+	{"", "Overview", "Observe", "overview", true, overviewPage},
+	{"runs", "Runs", "Observe", "runs", true, runsPage},
+	{"tasks", "Tasks", "Build", "tasks", true, tasksPage},
+	{"schedules", "Schedules", "Build", "schedules", false, schedulesPage},
+	{"events", "Events", "Build", "events", false, eventsPage},
+	{"queues", "Queues", "Operate", "queues", true, queuesPage},
+	{"limits", "Limits", "Operate", "limits", false, limitsPage},
+	{"workers", "Workers", "Operate", "workers", false, workersPage},
+	{"alerts", "Alerts", "Operate", "alerts", false, alertsPage},
+	{"health", "Health", "Operate", "health", false, healthPage},
+	{"confirm", "", "", "", false, confirmPage},
 }
 
 func (h *handler) routePages(mux *http.ServeMux) {
@@ -95,6 +100,11 @@ func (h *handler) makePage(ctx context.Context, u *url.URL) (*view, error) {
 		if err != nil {
 			return nil, err
 		}
+		r, err := rangeOf(u.Query(), time.Now())
+		if err != nil {
+			return nil, err
+		}
+		v.rangeQuery = r.query
 		v.path = escaped
 		if u.RawQuery != "" {
 			v.path += "?" + u.RawQuery
@@ -104,7 +114,7 @@ func (h *handler) makePage(ctx context.Context, u *url.URL) (*view, error) {
 	return nil, errNoPage
 }
 
-// renderMain returns the content of a page as HTML, without header, navigation and footer.
+// renderMain returns the content of a page as HTML, without what all pages have.
 func (h *handler) renderMain(ctx context.Context, u *url.URL) ([]byte, error) {
 	done, err := h.acquireSlot(ctx)
 	if err != nil {
@@ -175,59 +185,6 @@ func (h *handler) appName() string {
 	}
 	h.known.Store(&name) // it asks a server once
 	return name
-}
-
-// document returns a whole page: v with header, navigation and footer.
-func (h *handler) document(v *view) node {
-	doctype, charset := g.Raw("<!doctype html>"), el("meta", attr("charset", "utf-8"))
-	if v.Bare {
-		return group(doctype, el("html", attr("lang", "en"), el("head", charset, el("title", v.Title)), el("body", el("main", v.Main))))
-	}
-	app := h.appName()
-	live := when(!v.Still && v.path != "", attr("data-live", h.base+"/live?url="+url.QueryEscape(v.path)))
-	script := func(name string) node { return el("script", attr("src", h.base+"/assets/"+name), attr("defer")) }
-	return group(doctype, el("html", attr("lang", "en"), attr("data-base", h.base), live,
-		el("head", charset,
-			el("meta", attr("name", "viewport"), attr("content", "width=device-width, initial-scale=1")),
-			el("title", v.Title+" · "+app),
-			el("link", attr("rel", "icon"), attr("href", h.base+"/assets/icon.svg")),
-			el("link", attr("rel", "stylesheet"), attr("href", h.base+"/assets/style.css")),
-			script("idiomorph.js"), script("app.js")),
-		el("body",
-			el("a.skip", attr("href", "#main"), "Skip to content"),
-			el("div.banner", attr("id", "lost"), attr("role", "status"), attr("hidden"),
-				"The live connection is lost, so this page may be out of date. It is reconnecting."),
-			el("header", el("span.app", app), h.navigation(v),
-				el("button", attr("type", "button"), attr("id", "open-palette"), attr("aria-keyshortcuts", "/"),
-					"Go to… ", el("kbd", "/"))),
-			el("main", attr("id", "main"), attr("tabindex", "-1"), when(v.Up != "", attr("data-up", h.base+v.Up)), v.Main),
-			h.footer(), palette())))
-}
-
-func (h *handler) footer() node {
-	key := func(name string) node { return el("kbd", name) }
-	return el("footer", "Live: changes show as they are committed.", when(h.readOnly, " This page is read-only."),
-		" Keys: ", key("/"), " go to, ", key("j"), " ", key("k"), " move in a list, ", key("Enter"), " open, ", key("Esc"), " back.")
-}
-
-// palette is the dialog that the key / opens: app.js fills it with pages, tasks and runs.
-func palette() node {
-	const hint = "A page, a task, a run's ID"
-	return el("dialog", attr("id", "palette"), attr("aria-label", "Go to"),
-		el("input", attr("type", "search"), attr("aria-label", hint), attr("placeholder", hint), attr("autocomplete", "off")),
-		el("ul", attr("role", "listbox"), attr("aria-label", "Found")))
-}
-
-func (h *handler) navigation(v *view) node {
-	here, _, _ := strings.Cut(strings.Trim(v.path, "/"), "/")
-	here, _, _ = strings.Cut(here, "?")
-	var links []any
-	for _, p := range pages {
-		if p.title != "" {
-			links = append(links, h.link("/"+p.name, p.title, when(p.name == here && v.path != "", attr("aria-current", "page"))))
-		}
-	}
-	return el("nav", append(links, attr("aria-label", "Pages"))...)
 }
 
 func (h *handler) routeAssets(mux *http.ServeMux) {

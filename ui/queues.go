@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/stint-dev/stint"
 )
@@ -15,7 +16,7 @@ import (
 type queueRow struct {
 	stint.QueueInfo
 	priorities map[int]int
-	hour       stint.Stats
+	sum        stint.Stats // of the time range
 }
 
 func queuesPage(h *handler, ctx context.Context, arg string, q url.Values) (*view, error) {
@@ -23,7 +24,11 @@ func queuesPage(h *handler, ctx context.Context, arg string, q url.Values) (*vie
 	if err != nil {
 		return nil, err
 	}
-	totals, err := h.taskTotals(ctx, windows[0])
+	r, err := rangeOf(q, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	totals, err := h.taskTotals(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -37,19 +42,19 @@ func queuesPage(h *handler, ctx context.Context, arg string, q url.Values) (*vie
 		}
 		for j := range totals {
 			if totals[j].Queue == info.Name {
-				rows[i].hour.Add(&totals[j])
+				rows[i].sum.Add(&totals[j].Stats)
 			}
 		}
 	}
-	return &view{Title: "Queues", Main: group(el("h1", "Queues"), h.showQueues(rows))}, nil
+	return &view{Title: "Queues", Main: group(el("h1", "Queues"), h.showQueues(rows)), timeRange: &r}, nil
 }
 
 func (h *handler) showQueues(rows []queueRow) node {
 	if len(rows) == 0 {
 		return emptyState("No queue has been used yet. The first run of a task creates its queue.")
 	}
-	heads := tableHead("Queue", "Ready.figure", "By priority.optional", "Running.figure", "Enqueued, 1h.figure optional",
-		"Ended, 1h.figure", "p99 wait.figure optional", "Oldest ready", h.actions())
+	heads := tableHead("Queue", "Ready.figure", "By priority.optional", "Running.figure", "Enqueued.figure optional",
+		"Ended.figure", "p99 wait.figure optional", "Oldest ready", h.actions())
 	return table(heads, eachShown(rows, func(r queueRow) node {
 		list := func(state stint.State, n int) node {
 			return h.link(runsPath("queue", r.Name, "state", state.String()), formatCount(n))
@@ -58,8 +63,8 @@ func (h *handler) showQueues(rows []queueRow) node {
 		return h.linkedRow(path, el("td", h.link(path, userText(r.Name)), pausedBadge(r.Paused)),
 			el("td.number", list(stint.StateQueued, r.Ready)), el("td.optional", priorities(r.priorities)),
 			el("td.number", list(stint.StateRunning, r.Running)),
-			el("td.number.optional", formatCount(r.hour.Enqueued)), el("td.number", formatCount(r.hour.Ended())),
-			el("td.number.optional", formatDuration(r.hour.Wait(.99))), el("td", timestamp(r.Oldest)),
+			el("td.number.optional", formatCount(r.sum.Enqueued)), el("td.number", formatCount(r.sum.Ended())),
+			el("td.number.optional", formatDuration(r.sum.Wait(.99))), el("td", timestamp(r.Oldest)),
 			el("td", h.pauseToggle(r.Paused, "queues/"+escapeSegment(r.Name)+"/", "/queues")))
 	}))
 }

@@ -119,8 +119,8 @@ func (h *handler) loadChildren(ctx context.Context, v *runView, id string, depth
 
 func (h *handler) showRun(v *runView) node {
 	graph, spans := drawGraph(h.base, v.Tasks, true), h.waterfall(v)
-	return group(el("h1", userText(v.Task), " ", stateBadge(v.State), when(v.Quarantined, " ", el("span.state.blocked", "quarantined")),
-		when(v.Canceling, " ", el("span.state.canceled", "canceling"))),
+	return group(el("h1", userText(v.Task), " ", stateBadge(v.State), when(v.Quarantined, " ", el("span.pill.warn", "quarantined")),
+		when(v.Canceling, " ", el("span.pill", "canceling"))),
 		when(v.Blocked != "", el("p", el("b", "Waits:"), " ", userText(v.Blocked))),
 		showDivergence(v.Divergence),
 		when(v.Error != "" && v.Divergence == nil, el("p.error", userText(v.Error))),
@@ -225,7 +225,7 @@ func (h *handler) showJournal(v *runView) node {
 	path := "runs/" + v.ID + "/"
 	entries := table(tableHead("No.", "Kind", "Name", "Result", "Recorded", h.actions()), each(v.journal, func(e stint.JournalEntry) node {
 		step := hidden("step", e.Name)
-		return el("tr", el("td.mono", e.Address), el("td.state", e.Kind),
+		return el("tr", el("td.mono", e.Address), el("td", e.Kind),
 			el("td", userText(e.Name), when(e.Attempts > 1, el("span.dim", fmt.Sprintf(" (%d attempts)", e.Attempts)))),
 			el("td", h.showResult(e)), el("td", timestamp(e.At)),
 			el("td", when(e.Kind == "step" && e.Done, h.actionButton("", "New run from here", path+"fork", "", step),
@@ -239,7 +239,7 @@ func (h *handler) showResult(e stint.JournalEntry) node {
 	case e.Error != "":
 		return el("bdi.error", truncate(300, e.Error))
 	case !e.Done:
-		return group(el("span.state.waiting", "‖ waiting"), when(!e.Due.IsZero(), " until ", timestamp(e.Due)))
+		return group(stateBadge(stint.StateWaiting), when(!e.Due.IsZero(), " until ", timestamp(e.Due)))
 	}
 	return jsonTree(e.Output, smallTree)
 }

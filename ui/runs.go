@@ -134,6 +134,10 @@ func runsPage(h *handler, ctx context.Context, arg string, q url.Values) (*view,
 	if err != nil {
 		return nil, err
 	}
+	r, err := rangeOf(q, time.Now())
+	if err != nil {
+		return nil, err
+	}
 	f.Limit, f.Scan = pageLimit, scanLimit
 	if len(f.IDs) == 1 && f.Cursor == "" && len(f.States)+len(f.Tasks) == 0 {
 		if info, err := h.c.GetRun(ctx, f.IDs[0]); err == nil {
@@ -169,7 +173,7 @@ func runsPage(h *handler, ctx context.Context, arg string, q url.Values) (*view,
 			}))))
 	}
 	return &view{Title: "Runs", Main: group(el("h1", "Runs"),
-		stateChips(c, counts), h.filterForm(c, tasks), list, h.listFooter(c, page, f.Cursor == ""))}, nil
+		stateChips(c, counts), h.filterForm(c, tasks), list, h.listFooter(c, page, f.Cursor == "")), timeRange: &r, AllTime: true}, nil
 }
 
 // stateChips returns links that add a state to the filter or remove it, with the states' counts.
@@ -195,6 +199,7 @@ func (h *handler) filterForm(c url.Values, tasks []string) node {
 	limitName, limitKey := c.Get("limit_name"), c.Get("limit_key")
 	kept := group(when(c.Has("limit_name") || c.Has("limit_key"), hidden("limit_name", limitName), hidden("limit_key", limitKey),
 		el("span", "at limit ", userText(strings.TrimSpace(limitName+" "+limitKey)))),
+		each([]string{"since", "until"}, func(name string) node { return when(c.Has(name), hidden(name, c.Get(name))) }),
 		each([]string{"parent", "event", "worker"}, func(name string) node {
 			return when(c.Has(name), hidden(name, c.Get(name)), el("span", "of "+name+" ", userText(c.Get(name))))
 		}))
@@ -204,8 +209,8 @@ func (h *handler) filterForm(c url.Values, tasks []string) node {
 		each(c["state"], func(s string) node { return hidden("state", s) }), kept,
 		input("Task", attr("name", "task"), attr("list", "tasks"), attr("value", c.Get("task"))),
 		el("datalist", attr("id", "tasks"), each(tasks, func(t string) node { return el("option", attr("value", t)) })),
-		field("Queue", "queue", ""), field("Created since", "since", "24h"), field("until", "until", "1h"),
-		field("Metadata", "metadata", "key=value"), when(h.redact == nil, field("Error has", "error", "")), field("ID", "id", ""),
+		field("Queue", "queue", ""), field("Metadata", "metadata", "key=value"),
+		when(h.redact == nil, field("Error has", "error", "")), field("ID", "id", ""),
 		noChildren, button("primary", "Filter"), when(len(c) > 0, " ", h.link("/runs", "Show all")))
 }
 
@@ -229,22 +234,28 @@ func (h *handler) noRuns(filtered, more bool) node {
 
 // runList returns the table of runs, with checkboxes that select them for an action.
 func (h *handler) runList(runs []stint.RunInfo) node {
-	all := el("th", el("input", attr("type", "checkbox"), attr("data-all"), attr("aria-label", "Select all on this page")))
-	heads := el("thead", el("tr", when(!h.readOnly, all), el("th", "State"), el("th", "Task"), el("th.optional", "Input"),
-		el("th.optional", "Queue"), el("th.optional", "Metadata"), el("th.figure.optional", "Attempt"),
-		el("th.figure.optional", "Took"), el("th", "Created")))
-	return table(heads, each(runs, func(r stint.RunInfo) node {
-		box := el("td", el("input", attr("type", "checkbox"), attr("name", "id"), attr("value", r.ID), attr("data-pick"),
+	all := el("th.w-c", el("input", attr("type", "checkbox"), attr("data-all"), attr("aria-label", "Select all on this page")))
+	heads := el("thead", el("tr", when(!h.readOnly, all), el("th.w-l", "State"), el("th", "Task"), el("th", "Error, wait or input"),
+		el("th.w-q.opt.opt3", "Queue"), el("th.w-x.opt.opt3", "Metadata"), el("th.w-n.num.opt", "Attempt"),
+		el("th.w-m.num.opt", "Took"), el("th.w-l.num", "Created")))
+	return linesOf("runs", heads, each(runs, func(r stint.RunInfo) node {
+		box := el("td.c-box", el("input", attr("type", "checkbox"), attr("name", "id"), attr("value", r.ID), attr("data-pick"),
 			attr("aria-label", "Select run "+shortID(r.ID))))
 		pair := func(k string) node { return group(el("bdi.dim", truncate(20, k)+"="+truncate(24, r.Metadata[k])), " ") }
+		about := el("bdi.dim.mono", truncate(100, string(r.Input)))
+		switch {
+		case r.Error != "":
+			about = el("bdi.error", truncate(160, r.Error))
+		case r.Blocked != "":
+			about = el("bdi.dim", truncate(160, r.Blocked))
+		}
 		return h.linkedRow(runPath(r.ID), attr("id", "r"+r.ID), when(!h.readOnly, box),
-			el("td", stateBadge(r.State), when(r.Quarantined, " quarantined"), when(r.Canceling, " canceling")),
-			el("td", h.link(runPath(r.ID), userText(r.Task)),
-				when(r.Blocked != "", el("br"), el("bdi.dim", truncate(90, r.Blocked))),
-				when(r.Error != "", el("br"), el("bdi.error", truncate(120, r.Error)))),
-			el("td.optional", el("bdi.dim.mono", truncate(60, string(r.Input)))), el("td.optional", userText(truncate(30, r.Queue))),
-			el("td.optional", each(firstKeys(r.Metadata), pair)),
-			el("td.number.optional", r.Attempt), el("td.number.optional", elapsed(r.Started, r.Finished)), el("td", timestamp(r.Created)))
+			el("td.c-state", stateBadge(r.State)),
+			el("td.c-task", h.link(runPath(r.ID), el("b", userText(r.Task))), when(r.Quarantined, " ", el("span.pill.warn", "quarantined")),
+				when(r.Canceling, " ", el("span.pill", "canceling"))),
+			el("td.c-about", about), el("td.opt.opt3", userText(truncate(30, r.Queue))),
+			el("td.opt.opt3", each(firstKeys(r.Metadata), pair)),
+			el("td.num.opt", r.Attempt), el("td.num.opt", elapsed(r.Started, r.Finished)), el("td.num.c-when", timestamp(r.Created)))
 	}))
 }
 
@@ -266,10 +277,10 @@ func (h *handler) listFooter(c url.Values, page *stint.RunPage, first bool) node
 		match.Set("all", "true")
 	}
 	older.Set("cursor", page.Next)
-	return row(when(!first, h.link("/runs?"+c.Encode(), attr("class", "button"), "Newest")),
-		when(page.Next != "", h.link("/runs?"+older.Encode(), attr("class", "button"), attr("rel", "next"), "Older")),
+	return row(when(!first, h.link("/runs?"+c.Encode(), attr("class", "btn"), "Newest")),
+		when(page.Next != "", h.link("/runs?"+older.Encode(), attr("class", "btn"), attr("rel", "next"), "Older")),
 		when(len(page.Runs) > 0 && !h.readOnly, el("span.dim", "All that match:"), each(bulkActions, func(a bulkAction) node {
-			return h.link("/confirm?do="+a.operation+"&"+match.Encode(), attr("class", "button"), a.verb+"…")
+			return h.link("/confirm?do="+a.operation+"&"+match.Encode(), attr("class", "btn"), a.verb+"…")
 		})))
 }
 
@@ -295,7 +306,8 @@ func (h *handler) taskNames(ctx context.Context) (names []string, err error) {
 	if time.Since(h.names.at) < namesTTL {
 		return h.names.all, nil
 	}
-	totals, err := h.taskTotals(ctx, windows[2])
+	now := time.Now()
+	totals, err := h.taskTotals(ctx, timeRange{Since: now.Add(-24 * time.Hour), Until: now})
 	if err != nil {
 		return nil, err
 	}

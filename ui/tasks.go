@@ -27,13 +27,16 @@ func (r *taskRow) errorRate() string {
 }
 
 func tasksPage(h *handler, ctx context.Context, arg string, q url.Values) (*view, error) {
-	w := windowOf(q)
-	totals, err := h.taskTotals(ctx, w)
+	r, err := rangeOf(q, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	totals, err := h.taskTotals(ctx, r)
 	if err != nil {
 		return nil, err
 	}
 	if arg != "" {
-		return taskPage(h, ctx, arg, w, totals)
+		return taskPage(h, ctx, arg, r, totals)
 	}
 	var rows []taskRow
 	defs, err := h.definedTasks(ctx)
@@ -41,15 +44,15 @@ func tasksPage(h *handler, ctx context.Context, arg string, q url.Values) (*view
 		return nil, err
 	}
 	for _, t := range totals {
-		rows = append(rows, taskRow{t, defined(defs, t.Task)})
+		rows = append(rows, taskRow{t.Stats, defined(defs, t.Task)})
 	}
 	for i, d := range defs {
-		if !slices.ContainsFunc(totals, func(t stint.Stats) bool { return t.Task == d.Name }) {
+		if !slices.ContainsFunc(totals, func(t taskTotal) bool { return t.Task == d.Name }) {
 			rows = append(rows, taskRow{stint.Stats{Task: d.Name, Queue: d.Queue}, &defs[i]})
 		}
 	}
 	slices.SortStableFunc(rows, func(a, b taskRow) int { return strings.Compare(a.Task, b.Task) })
-	return &view{Title: "Tasks", Main: group(el("h1", "Tasks and workflows"), w.windowLinks(), h.showTasks(rows))}, nil
+	return &view{Title: "Tasks", Main: group(el("h1", "Tasks and workflows"), h.showTasks(rows)), timeRange: &r}, nil
 }
 
 // definedTasks returns what this program's code defines, and the definitions of the database, by name.
@@ -95,7 +98,7 @@ func (h *handler) showTasks(rows []taskRow) node {
 	}))
 }
 
-func taskPage(h *handler, ctx context.Context, name string, w window, totals []stint.Stats) (*view, error) {
+func taskPage(h *handler, ctx context.Context, name string, in timeRange, totals []taskTotal) (*view, error) {
 	defs, err := h.definedTasks(ctx)
 	if err != nil {
 		return nil, err
@@ -103,7 +106,7 @@ func taskPage(h *handler, ctx context.Context, name string, w window, totals []s
 	r := taskRow{def: defined(defs, name)}
 	for i := range totals {
 		if totals[i].Task == name {
-			r.Add(&totals[i])
+			r.Add(&totals[i].Stats)
 		}
 	}
 	page, err := h.list(ctx, stint.RunFilter{Tasks: []string{name}, Limit: 10, Scan: scanLimit})
@@ -115,15 +118,15 @@ func taskPage(h *handler, ctx context.Context, name string, w window, totals []s
 	}
 	card := func(figure, what string) node { return el("div.card", el("b", figure), what) }
 	duration := func(d time.Duration, what string) node { return card(formatDuration(d), what) }
-	main := group(el("h1", userText(name)), w.windowLinks(),
+	main := group(el("h1", userText(name)),
 		el("div.cards",
-			h.link(runsPath("task", name, "state", "succeeded"), attr("class", "card"), el("b", formatCount(r.Succeeded)), "✓ succeeded"),
-			h.link(runsPath("task", name, "state", "failed"), attr("class", "card"), el("b", formatCount(r.Failed)), "✗ failed"),
+			h.link(runsPath("task", name, "state", "succeeded"), attr("class", "card"), el("b", formatCount(r.Succeeded)), "succeeded"),
+			h.link(runsPath("task", name, "state", "failed"), attr("class", "card"), el("b", formatCount(r.Failed)), "failed"),
 			card(r.errorRate(), "error rate"), card(formatCount(r.Retried), "attempts retried"),
 			duration(r.Duration(.5), "p50"), duration(r.Duration(.95), "p95"), duration(r.Wait(.99), "p99 wait to start")),
 		h.showDefinition(r.def), h.runNow(r.def),
 		h2("Newest runs"), h.runTable(page.Runs))
-	return &view{Title: name, Main: main, Up: "/tasks"}, nil
+	return &view{Title: name, Main: main, Up: "/tasks", timeRange: &in}, nil
 }
 
 func (h *handler) showDefinition(d *stint.TaskDefinition) node {

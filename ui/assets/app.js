@@ -5,7 +5,10 @@ const main = document.querySelector("main");
 const base = root.dataset.base;
 
 const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style: "short" });
-const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const exact = new Intl.DateTimeFormat(undefined, { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hourCycle: "h23" });
+const today = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hourCycle: "h23" });
+const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const day = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" });
 const units = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
 
 function ago(ms) {
@@ -18,10 +21,16 @@ function ago(ms) {
 function writeTimes(within) {
   for (const t of within.querySelectorAll("time[datetime]")) {
     const at = new Date(t.dateTime);
-    const text = ago(at - Date.now());
+    const text = root.dataset.times !== "exact" ? ago(at - Date.now())
+      : at.toDateString() === new Date().toDateString() ? today.format(at) : exact.format(at);
     if (t.textContent !== text) t.textContent = text;
     const title = exact.format(at);
     if (t.title !== title) t.title = title;
+  }
+  for (const t of within.querySelectorAll("text[data-at]")) { // the axis of a chart
+    const at = new Date(t.dataset.at * 1000);
+    const text = /:/.test(t.textContent) ? clock.format(at) : day.format(at);
+    if (t.textContent !== text) t.textContent = text;
   }
 }
 
@@ -50,18 +59,32 @@ function show(html) {
 }
 
 const banner = document.getElementById("lost");
+const live = document.getElementById("live");
+let source = null;
 function listen() {
-  const source = new EventSource(root.dataset.live);
+  source = new EventSource(root.dataset.live);
   source.addEventListener("main", (e) => { banner.hidden = true; show(e.data); });
   source.onopen = () => { banner.hidden = true; root.dataset.connection = "live"; };
   source.onerror = () => {
     banner.hidden = false;
     root.dataset.connection = "lost";
-    if (source.readyState === EventSource.CLOSED) setTimeout(listen, 2000);
+    if (source.readyState === EventSource.CLOSED) setTimeout(() => { if (isLive()) listen(); }, 2000);
   };
-  addEventListener("pagehide", () => source.close());
 }
+function isLive() { return live?.getAttribute("aria-pressed") === "true"; }
+function toggleLive() {
+  if (!live) return;
+  const on = !isLive();
+  live.setAttribute("aria-pressed", on);
+  live.querySelector("span").textContent = on ? "Live" : "Paused";
+  source.close();
+  banner.hidden = true;
+  if (on) listen();
+  else root.dataset.connection = "paused";
+}
+live?.addEventListener("click", toggleLive);
 if (root.dataset.live) listen();
+addEventListener("pagehide", () => source?.close());
 addEventListener("pageshow", (e) => { if (e.persisted) location.reload(); });
 
 writeTimes(document);
@@ -96,7 +119,7 @@ function visible(text) {
 
 function offer() {
   const q = field.value.trim().toLowerCase();
-  const pages = [...document.querySelectorAll("header nav a")].map((a) => ({ text: a.textContent, url: a.href }));
+  const pages = [...document.querySelectorAll(".rail a.to")].map((a) => ({ text: a.textContent, url: a.href }));
   let all = [...pages, ...tasks].filter((o) => o.text.toLowerCase().includes(q));
   if (/^[0-9a-f-]{36}$/.test(q)) all = [{ text: "run " + q, url: base + "/runs/" + q }];
   else if (q) all.push({ text: "runs whose error has “" + field.value.trim() + "”", url: base + "/runs?state=failed&error=" + encodeURIComponent(field.value.trim()) });
@@ -136,6 +159,7 @@ document.addEventListener("keydown", (e) => {
   const all = rows();
   const at = all.findIndex((r) => r.classList.contains("current"));
   if (e.key === "/") { e.preventDefault(); openPalette(); }
+  else if (e.key === "p") toggleLive();
   else if ((e.key === "j" || e.key === "k") && all.length) {
     const next = e.key === "j" ? Math.min(at + 1, all.length - 1) : Math.max(at - 1, 0);
     all.forEach((r, i) => r.classList.toggle("current", i === next));
@@ -180,3 +204,104 @@ document.addEventListener("click", (e) => {
   if (what === undefined) return;
   navigator.clipboard.writeText(document.getElementById(what).textContent).then(() => { e.target.textContent = "copied"; });
 });
+
+// Theme, density and exact times, which this browser keeps.
+function keep(name, value) {
+  if (value) root.dataset[name] = value;
+  else delete root.dataset[name];
+  try { value ? localStorage.setItem("stint-" + name, value) : localStorage.removeItem("stint-" + name); } catch { /* not kept */ }
+  showDisplay();
+}
+function showDisplay() {
+  for (const b of document.querySelectorAll("[data-theme-set]")) b.setAttribute("aria-pressed", b.dataset.themeSet === (root.dataset.theme ?? ""));
+  for (const box of document.querySelectorAll("[data-set]")) box.checked = root.dataset[box.dataset.set] === box.value;
+  writeTimes(document);
+}
+for (const b of document.querySelectorAll("[data-theme-set]")) b.addEventListener("click", () => keep("theme", b.dataset.themeSet));
+for (const box of document.querySelectorAll("[data-set]")) box.addEventListener("change", () => keep(box.dataset.set, box.checked ? box.value : ""));
+showDisplay();
+
+// A menu closes when something else is clicked, or with Escape.
+document.addEventListener("click", (e) => {
+  for (const menu of document.querySelectorAll("details.pop[open]")) if (!menu.contains(e.target)) menu.open = false;
+});
+document.addEventListener("keydown", (e) => {
+  if (e.key !== "Escape") return;
+  for (const menu of document.querySelectorAll("details.pop[open]")) { menu.open = false; e.stopImmediatePropagation(); }
+}, true);
+
+// Charts: one cursor through all of a page, with the values of the one that is pointed at. Dragging chooses
+// a time range.
+let pointed = null; // the chart and the place in it, from 0 to 1
+let drag = null;
+function plotOf(frame) { return frame.querySelector(".plot"); }
+function clearCharts() {
+  for (const frame of main.querySelectorAll("[data-chart]")) {
+    frame.querySelector(".cursor").classList.remove("on");
+    frame.querySelector(".tip").hidden = true;
+  }
+}
+function readChart(frame, place, tip) {
+  const d = JSON.parse(frame.dataset.chart);
+  const n = d.s[0].v.length;
+  const i = Math.min(Math.floor(place * n), n - 1);
+  const line = frame.querySelector(".cursor");
+  const x = (i + 0.5) / n;
+  for (const end of ["x1", "x2"]) line.setAttribute(end, x * 100 + "%");
+  line.classList.add("on");
+  const box = frame.querySelector(".tip");
+  box.hidden = !tip;
+  if (!tip) return;
+  const title = document.createElement("b");
+  title.textContent = (d.step >= 86400 ? day : clock).format(new Date((d.t + i * d.step) * 1000));
+  box.replaceChildren(title, ...d.s.map((s) => {
+    const row = document.createElement("span");
+    const value = document.createElement("em");
+    value.textContent = s.v[i];
+    row.append(s.n, value);
+    return row;
+  }));
+  const plot = plotOf(frame);
+  const left = plot.getBoundingClientRect().left - frame.getBoundingClientRect().left + x * plot.clientWidth;
+  box.style.left = (x > 0.6 ? left - box.offsetWidth - 10 : left + 10) + "px";
+}
+function readCharts() {
+  if (pointed) for (const frame of main.querySelectorAll("[data-chart]")) readChart(frame, pointed.place, frame === pointed.frame);
+}
+function placeIn(frame, e) {
+  const r = plotOf(frame).getBoundingClientRect();
+  return Math.max(0, Math.min(1, (e.clientX - r.left) / r.width));
+}
+main.addEventListener("pointermove", (e) => {
+  const frame = drag?.frame ?? e.target.closest?.("[data-chart]");
+  if (!frame) { if (pointed) { pointed = null; clearCharts(); } return; }
+  pointed = { frame, place: placeIn(frame, e) };
+  readCharts();
+  if (!drag) return;
+  const brush = frame.querySelector(".brush");
+  brush.setAttribute("x", Math.min(drag.place, pointed.place) * 100 + "%");
+  brush.setAttribute("width", Math.abs(drag.place - pointed.place) * 100 + "%");
+});
+main.addEventListener("pointerleave", () => { if (!drag) { pointed = null; clearCharts(); } });
+main.addEventListener("pointerdown", (e) => {
+  const frame = e.target.closest?.("[data-chart]");
+  if (!frame || e.button !== 0) return;
+  e.preventDefault();
+  drag = { frame, place: placeIn(frame, e) };
+});
+addEventListener("pointerup", (e) => {
+  if (!drag) return;
+  const { frame, place } = drag;
+  const to = placeIn(frame, e);
+  drag = null;
+  frame.querySelector(".brush").setAttribute("width", 0);
+  if (Math.abs(to - place) < 0.02) return;
+  const d = JSON.parse(frame.dataset.chart);
+  const at = (x) => new Date((d.t + Math.round(x * d.s[0].v.length) * d.step) * 1000).toISOString().replace(".000", "");
+  const url = new URL(location);
+  url.searchParams.set("since", at(Math.min(place, to)));
+  url.searchParams.set("until", at(Math.max(place, to)));
+  url.searchParams.delete("cursor");
+  location.href = url;
+});
+document.addEventListener("stint:shown", readCharts);

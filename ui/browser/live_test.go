@@ -164,9 +164,9 @@ func TestActions(t *testing.T) {
 		return fmt.Sprintf(`document.readyState == "complete" && document.querySelector("h1").textContent.includes(%q)`, text)
 	}
 	click("/runs/"+d.runs["mail"], `form[action$="/replay"] button`, h1("succeeded"))
-	click("/queues", `form[action$="media/pause"] button`, `document.querySelector("main").textContent.includes("■ paused")`)
+	click("/queues", `form[action$="media/pause"] button`, `document.querySelector("main").textContent.includes("paused")`)
 	click("/queues", `form[action$="media/resume"] button`, `document.querySelector('form[action$="media/pause"]')`)
-	click("/workers", `form[action$="worker-1/pause"] button`, `document.querySelector("main").textContent.includes("■ paused")`)
+	click("/workers", `form[action$="worker-1/pause"] button`, `document.querySelector("main").textContent.includes("paused")`)
 	click("/workers", `form[action$="worker-1/resume"] button`, `document.querySelector('form[action$="worker-1/pause"]')`)
 	click("/schedules", `form[action$="/trigger"] button`, h1("send-mail"))
 	b.do(t, chromedp.Navigate(base+"/tasks/send-mail"))
@@ -195,9 +195,73 @@ func TestActions(t *testing.T) {
 	if err != nil || len(page.Runs) != 0 {
 		t.Errorf("%d runs are left of those that were deleted, %v", len(page.Runs), err)
 	}
-	click("/limits", `form[action$="limits.pause"] button`, `document.querySelector("main").textContent.includes("■ paused")`)
+	click("/limits", `form[action$="limits.pause"] button`, `document.querySelector("main").textContent.includes("paused")`)
 	click("/limits", `form[action$="limits.resume"] button`, `document.querySelector('form[action$="limits.pause"]')`)
 	click("/events", `form[action$="/delete"] button`, `!document.querySelector('form[action$="/delete"]')`)
 	click("/alerts", `form[action$="/alerts/test"] button`, `document.querySelectorAll("tr[data-url]").length > 0`)
 	click("/health", `form[action$="/check"] button`, `document.querySelector("main").textContent.includes("problems")`)
+}
+
+// A paused page stays as it is until it is live again.
+func TestPause(t *testing.T) {
+	d, base := served(t)
+	b := opened(t, 1440, "light")
+	b.do(t, chromedp.Navigate(base+"/runs"), chromedp.WaitReady("main h1"))
+	appears(t, b, connected)
+	b.do(t, chromedp.KeyEvent("p"))
+	appears(t, b, `document.documentElement.dataset.connection == "paused" && document.getElementById("live").textContent == "Paused"`)
+	run, err := d.mail.Enqueue(t.Context(), letter{To: "paused@example.org"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := run.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	there := fmt.Sprintf(`document.getElementById("r%s")`, run.ID())
+	if eval[bool](t, b, "!!"+there) {
+		t.Error("a paused page changes")
+	}
+	b.do(t, chromedp.Click("#live"))
+	appears(t, b, connected+" && "+there)
+}
+
+// Theme, density and exact times are kept by the browser, also for pages that are opened later.
+func TestDisplay(t *testing.T) {
+	_, base := served(t)
+	b := opened(t, 1440, "light")
+	b.do(t, chromedp.Navigate(base+"/runs"), chromedp.WaitReady("main h1"), chromedp.Click(".hide summary"),
+		chromedp.Click(`[data-theme-set="dark"]`), chromedp.Click(`[data-set="times"]`))
+	appears(t, b, `/^\d\d:\d\d:\d\d\.\d{3}$|\d{4}/.test(document.querySelector("main time").textContent)`)
+	b.do(t, chromedp.Navigate(base+"/tasks"), chromedp.WaitReady("main h1"))
+	appears(t, b, `document.documentElement.dataset.theme == "dark" && document.querySelector("[data-set=times]").checked`)
+	if got := eval[string](t, b, "getComputedStyle(document.body).backgroundColor"); got != "rgb(16, 17, 19)" {
+		t.Errorf("the dark theme's ground is %s", got)
+	}
+	b.do(t, chromedp.Click(".hide summary"), chromedp.Click(`[data-theme-set=""]`), chromedp.Reload(), chromedp.WaitReady("main h1"))
+	if got := eval[string](t, b, "getComputedStyle(document.body).backgroundColor"); got != "rgb(251, 251, 250)" {
+		t.Errorf("the ground as the system wants it is %s", got)
+	}
+}
+
+// Pointing at a chart reads all of them, and dragging over one chooses the time for all pages.
+func TestCharts(t *testing.T) {
+	_, base := served(t)
+	b := opened(t, 1440, "light")
+	b.do(t, chromedp.Navigate(base+"/"), chromedp.WaitReady(".plot"))
+	var at []float64
+	b.do(t, chromedp.Evaluate(`{ const r = document.querySelector(".plot").getBoundingClientRect(); [r.left, r.top + 50, r.width] }`, &at))
+	point := func(kind input.MouseType, place float64) chromedp.Action {
+		return chromedp.MouseEvent(kind, at[0]+place*at[2], at[1], chromedp.ButtonLeft)
+	}
+	b.do(t, chromedp.MouseEvent(input.MouseMoved, at[0]+.99*at[2], at[1]))
+	appears(t, b, `document.querySelectorAll(".cursor.on").length == 4 && document.querySelectorAll(".tip:not([hidden])").length == 1`)
+	appears(t, b, `/^\d\d:\d\d\s*succeeded\d+\s*failed\d+\s*canceled\d+/.test(document.querySelector(".tip:not([hidden])").textContent)`)
+	b.do(t, point(input.MousePressed, .5), point(input.MouseMoved, .8), point(input.MouseReleased, .8))
+	appears(t, b, `new URLSearchParams(location.search).get("since") && document.querySelector(".range summary")?.textContent == "Chosen time"`)
+	q := `new URLSearchParams(location.search)`
+	if minutes := eval[float64](t, b, `(new Date(`+q+`.get("until")) - new Date(`+q+`.get("since"))) / 60000`); minutes < 2 || minutes > 6 {
+		t.Errorf("dragging over 0.3 of a chart of 12 minutes chose %v minutes", minutes)
+	}
+	b.do(t, chromedp.Click(`.rail a[title="Tasks"]`), chromedp.WaitReady("main h1"))
+	appears(t, b, `location.pathname.endsWith("/tasks") && document.querySelector(".range summary").textContent == "Chosen time"`)
 }

@@ -1,0 +1,149 @@
+package ui
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/stint-dev/stint"
+)
+
+// A concern is something that needs a person: what, since when, and what to do about it.
+type concern struct {
+	icon, class string
+	what        node
+	since       time.Time
+	actions     []node // links, the last is the one for small screens
+}
+
+// What counts as a concern, beside what is always one.
+const (
+	failingShare = 10              // at least 1 in as many runs of a task failed
+	longWait     = 5 * time.Minute // since the first of a queue's ready runs was due
+)
+
+const whatCounts = "A task of whose runs at least a tenth failed in the chosen time; ready runs that no worker serves, or whose queue " +
+	"is paused, or that wait for 5 minutes; a firing alert; a cron whose last tick started no run; blocked runs; a database that " +
+	"cannot be written."
+
+// concerns returns what needs a person, the most urgent first.
+func (h *handler) concerns(ctx context.Context, o *overview) (all []concern, err error) {
+	if err := h.c.Healthy(); err != nil {
+		all = append(all, concern{"health", "bad", group(el("b", "The database cannot be written"), el("span", " · ", err)), time.Time{},
+			[]node{h.smallButton("/health", "Open health")}})
+	}
+	for _, f := range o.failures {
+		if f.Failed*failingShare >= f.Ended() {
+			all = append(all, h.failingTask(o, &f))
+		}
+	}
+	for i := range o.queues {
+		if c, is := h.queueConcern(o, &o.queues[i]); is {
+			all = append(all, c)
+		}
+	}
+	firing, err := h.firingAlerts(ctx)
+	all = append(all, firing...)
+	for _, c := range o.badCrons {
+		why := c.Blocked
+		if c.Error != "" {
+			why = c.Error
+		}
+		all = append(all, concern{"schedules", "bad",
+			group("Cron ", el("b", userText(c.Name)), " starts no runs", el("span", " · ", userText(truncate(200, why)))), c.Last,
+			[]node{h.smallButton("/schedules", "Open schedules")}})
+	}
+	for _, r := range o.stuck {
+		all = append(all, concern{"st-blocked", "warn",
+			group(el("b", userText(r.Task)), " is blocked", el("span", " · ", userText(truncate(200, r.Blocked)))), r.Created,
+			[]node{h.smallButton(runPath(r.ID), "Open run")}})
+	}
+	return all, err
+}
+
+func (h *handler) smallButton(path, label string) node {
+	return h.link(path, attr("class", "btn sm"), label)
+}
+
+func (h *handler) failingTask(o *overview, f *failure) concern {
+	pairs := append(o.pairs(), "state", "failed", "task", f.Task)
+	what := group(el("b", userText(f.Task)), fmt.Sprintf(" fails: %s of %s runs", formatCount(f.Failed), formatCount(f.Ended())))
+	c := concern{icon: "st-failed", class: "bad", what: what}
+	if i := slices.IndexFunc(f.failed, func(n float64) bool { return n > 0 }); i >= 0 {
+		step := o.length() / time.Duration(len(f.failed))
+		c.since = o.Since.Add(step * time.Duration(i))
+	}
+	if f.newest != nil {
+		c.what = group(what, el("span", " · ", userText(truncate(200, f.newest.Error))))
+	}
+	if !h.readOnly {
+		match := "/confirm?do=runs.replay&" + runsPath(pairs...)[len("/runs?"):]
+		c.actions = append(c.actions, h.link(match, attr("class", "btn sm second"), "Replay "+formatCount(f.Failed)+"…"))
+	}
+	c.actions = append(c.actions, h.smallButton(runsPath(pairs...), "Show runs"))
+	return c
+}
+
+// queueConcern returns what is wrong with a queue that has ready runs.
+func (h *handler) queueConcern(o *overview, q *stint.QueueInfo) (c concern, is bool) {
+	if q.Ready == 0 {
+		return c, false
+	}
+	served := slices.ContainsFunc(o.workers, func(w stint.WorkerInfo) bool {
+		return !w.Paused && (len(w.Queues) == 0 || slices.Contains(w.Queues, q.Name))
+	})
+	ready := el("span", fmt.Sprintf(" · %s ready", formatCount(q.Ready)))
+	c = concern{icon: "st-blocked", class: "warn", since: q.Oldest,
+		actions: []node{h.smallButton(runsPath("queue", q.Name, "state", "queued"), "Show runs")}}
+	switch {
+	case q.Paused:
+		c.what = group("Queue ", el("b", userText(q.Name)), " is paused", ready)
+		c.actions = append(c.actions, h.smallButton("/queues", "Open queues"))
+	case len(o.workers) == 0:
+		c.what = group(el("b", "No worker is running"),
+			el("span", fmt.Sprintf(" · %s ready in queue ", formatCount(q.Ready)), userText(q.Name)))
+	case !served:
+		c.what = group(el("b", "No worker serves queue ", userText(q.Name)), ready)
+		c.actions = append(c.actions, h.smallButton("/workers", "Open workers"))
+	case !q.Oldest.IsZero() && time.Since(q.Oldest) > longWait:
+		c.what = group("Queue ", el("b", userText(q.Name)), " is behind", ready)
+	default:
+		return c, false
+	}
+	return c, true
+}
+
+// firingAlerts returns the rules whose condition is met.
+func (h *handler) firingAlerts(ctx context.Context) (all []concern, err error) {
+	if h.alerts == nil {
+		return nil, nil
+	}
+	rules, err := h.alerts.Statuses(ctx)
+	for _, r := range rules {
+		if r.Firing() {
+			all = append(all, concern{"alerts", "bad", group("Alert ", el("b", userText(r.Name)), " fires"), r.Since,
+				[]node{h.smallButton("/alerts", "Open alerts")}})
+		}
+	}
+	return all, err
+}
+
+// showConcerns returns the list of what needs a person, or nil if nothing does.
+func (h *handler) showConcerns(all []concern) node {
+	if len(all) == 0 {
+		return nil
+	}
+	const shown = 12
+	help := el("details.pop", el("summary.more", "What counts here"), el("div.menu.text", whatCounts))
+	return el("section.panel", attr("aria-label", "Needs attention"),
+		el("header", h2("Needs attention"), el("span.pill.bad", len(all)), el("span.more", help)),
+		el("ul.need", each(all[:min(len(all), shown)], func(c concern) node {
+			since := el("span.since", "since ", timestamp(c.since))
+			if c.since.IsZero() {
+				since = el("span.since")
+			}
+			return el("li", el("span."+c.class, icon(c.icon)), el("span.what", c.what), since,
+				el("span.act", each(c.actions, func(n node) node { return n })))
+		}), when(len(all) > shown, el("li", el("span"), el("span.what", fmt.Sprintf("and %d more", len(all)-shown))))))
+}

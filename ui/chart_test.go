@@ -1,0 +1,45 @@
+package ui
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestScales(t *testing.T) {
+	axis := func(s scale) string {
+		var texts []string
+		for i := s.parts; i >= 0; i-- {
+			texts = append(texts, s.text(s.top*float64(i)/float64(s.parts), i == s.parts))
+		}
+		return strings.Join(texts, " ")
+	}
+	for most, want := range map[float64]string{
+		0: "4 3 2 1 0", 4: "4 3 2 1 0", 5: "5 4 3 2 1 0", 7: "8 6 4 2 0", 146: "150 100 50 0", 999: "1,000 800 600 400 200 0",
+		12_345: "12,500 10,000 7,500 5,000 2,500 0",
+	} {
+		if got := axis(countScale(most)); got != want {
+			t.Errorf("up to %v: %s, want %s", most, got, want)
+		}
+	}
+	for most, want := range map[time.Duration]string{
+		0: "1 ms 0.8 0.6 0.4 0.2 0", 37 * time.Millisecond: "40 ms 30 20 10 0", 5400 * time.Millisecond: "6 s 4 2 0",
+		90 * time.Second: "1.5 min 1 0.5 0", 26 * time.Hour: "30 h 20 10 0",
+	} {
+		if got := axis(durationScale(float64(most))); got != want {
+			t.Errorf("up to %v: %s, want %s", most, got, want)
+		}
+	}
+}
+
+// Lines of durations have gaps where nothing was measured; a point alone is a dot.
+func TestLinePath(t *testing.T) {
+	for _, tt := range []struct {
+		gaps bool
+		want string
+	}{{false, "M0.50 100.0h.01L1.50 50.0L2.50 100.0L3.50 0.0"}, {true, "M1.50 50.0h.01M3.50 0.0h.01"}} {
+		if got := linePath([]float64{0, 5, 0, 10}, 10, tt.gaps); got != tt.want {
+			t.Errorf("gaps %v: %s, want %s", tt.gaps, got, tt.want)
+		}
+	}
+}

@@ -1,0 +1,126 @@
+package ui_test
+
+import (
+	"context"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stint-dev/stint"
+)
+
+// text returns the words of a page, or of a part of it.
+func (s *shop) text(path string, part *regexp.Regexp) string {
+	s.t.Helper()
+	status, page := s.ask("GET", path, "", "Accept", "text/html")
+	if status != 200 {
+		s.t.Fatalf("%s: %d %s", path, status, page)
+	}
+	if part != nil {
+		page = part.FindString(page)
+	}
+	return strings.Join(strings.Fields(markup.ReplaceAllString(page, " ")), " ")
+}
+
+// counted waits until the overview counts n runs that ended: statistics are stored after the runs.
+func (s *shop) counted(n string) {
+	s.t.Helper()
+	for !strings.Contains(s.text("/", nil), n+" runs ended") {
+		if err := s.t.Context().Err(); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+var (
+	markup    = regexp.MustCompile(`<[^>]*>`)
+	attention = regexp.MustCompile(`(?s)<ul class="need">(.*?)</ul>`)
+)
+
+// The overview begins with what needs a person.
+func TestNeedsAttention(t *testing.T) {
+	s := newShop(t)
+	quiet := stint.NewTask(s.c, "quiet", func(context.Context, int) (int, error) { return 0, nil })
+	if _, err := quiet.Run(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	first, err := quiet.Enqueue(t.Context(), 1, stint.WithQueue("cold"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := first.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.c.PauseQueue(t.Context(), "cold"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := quiet.Enqueue(t.Context(), 1, stint.WithQueue("cold")); err != nil {
+		t.Fatal(err)
+	}
+	s.counted("5")
+	text := s.text("/", attention)
+	for _, want := range []string{"charge fails: 1 of 3 runs · less than nothing", "Replay 1… Show runs", "Queue cold is paused ·", "Open queues"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in %q", want, text)
+		}
+	}
+	if strings.Contains(text, "quiet") {
+		t.Errorf("a task without failures: %q", text)
+	}
+	_, page := s.ask("GET", "/", "", "Accept", "text/html")
+	if want := `/confirm?do=runs.replay&amp;since=1h0m0s&amp;state=failed&amp;task=charge"`; !strings.Contains(page, want) {
+		t.Errorf("no %q in %s", want, page)
+	}
+}
+
+// A queue that no worker serves is told, and that there is no worker at all.
+func TestUnservedQueueNeedsAttention(t *testing.T) {
+	s := newEmptyShop(t)
+	if text := s.text("/", nil); strings.Contains(text, "Needs attention") || !strings.Contains(text, "Nothing needs you.") {
+		t.Errorf("nothing has run: %q", text)
+	}
+	task := stint.NewTask(s.c, "render", func(context.Context, int) (int, error) { return 0, nil }, stint.WithQueue("gpu"))
+	if _, err := task.Enqueue(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	if text := s.text("/", attention); !strings.Contains(text, "No worker is running · 1 ready in queue gpu") {
+		t.Errorf("no worker: %q", text)
+	}
+	mail := stint.NewTask(s.c, "mail", func(context.Context, int) (int, error) { return 0, nil }, stint.WithQueue("mail"))
+	s.work(stint.WithQueues("mail"))
+	if _, err := mail.Run(t.Context(), 1); err != nil { // the worker is there
+		t.Fatal(err)
+	}
+	if text := s.text("/", attention); !strings.Contains(text, "No worker serves queue gpu · 1 ready") {
+		t.Errorf("a worker of another queue: %q", text)
+	}
+}
+
+// The time range is in the URL, and the links to other pages keep it.
+func TestTimeRange(t *testing.T) {
+	s := newShop(t)
+	s.counted("3")
+	for path, want := range map[string][]string{
+		"/":          {"<span>Last 1 hour</span>", "3 runs ended in the last hour", `<a href="/runs"`},
+		"/?since=6h": {"<span>Last 6 hours</span>", "3 runs ended in the last 6 hours", `href="/runs?since=6h"`, `href="?since=168h"`},
+		"/runs":      {"<span>All time</span>", `href="?since=15m"`},
+		"/runs?state=failed&since=24h": {"<span>Last 24 hours</span>", `href="?since=1h&amp;state=failed"`, `href="?state=failed"`,
+			`<input type="hidden" name="state" value="failed">`},
+		"/tasks?since=2026-01-01T10:00&until=2026-01-01T11:00": {"<span>Chosen time</span>",
+			`href="/?since=2026-01-01T10%3A00&amp;until=2026-01-01T11%3A00"`},
+		"/workers?since=6h": {`href="/tasks?since=6h"`},
+	} {
+		status, page := s.ask("GET", path, "", "Accept", "text/html")
+		for _, w := range want {
+			if status != 200 || !strings.Contains(page, w) {
+				t.Errorf("%s: %d, no %q in %s", path, status, w, page)
+			}
+		}
+		if has := strings.Contains(page, `class="pop range"`); has == strings.HasPrefix(path, "/workers") {
+			t.Errorf("%s: a menu of ranges %v", path, has)
+		}
+	}
+	if status, _ := s.ask("GET", "/?since=yesterday", "", "Accept", "text/html"); status != 400 {
+		t.Errorf("since=yesterday: %d, want 400", status)
+	}
+}
