@@ -26,10 +26,11 @@ const (
 // groups names the group of each command that is not ofRuns.
 var groups = map[string]string{
 	"enqueue": ofWork, "publish": ofWork, "cron": ofWork, "queues": ofWork, "workers": ofWork, "pause": ofWork, "resume": ofWork,
+	"events": ofWork, "tasks": ofWork, "limits": ofWork, "rate": ofWork, "top": ofDatabase, "stats": ofDatabase,
 	"doctor": ofDatabase, "backup": ofDatabase, "migrate": ofDatabase, "move": ofDatabase, "ui": ofDatabase,
 }
 
-// commands are those that work on a database. It is set by init, as completion, which they have, lists them.
+// commands are those that work on a database.
 var commands = []command{
 	{"runs", "", "list runs, newest first", listFlags, listRuns, false},
 	{"run", "ID", "show a run: what it waits for, its tasks, its timeline", nil, showRun, false},
@@ -37,16 +38,29 @@ var commands = []command{
 	{"replay", "[ID...]", "run ended or blocked runs again, by ID or by filter; those that succeeded only by ID or with -state succeeded",
 		bulkFlags, replayRuns, false},
 	{"delete", "[ID...]", "delete ended runs, by ID or by filter", bulkFlags, deleteRuns, false},
+	{"restart", "ID [STEP]", "run an ended or blocked run again, from the first step of a name on", restartFlags, restart, false},
+	{"fork", "ID STEP", "start a new run with what another recorded before the first step of a name", nil, fork, false},
+	{"reschedule", "ID TIME", "move a scheduled run to another time, like 2026-01-31T12:00:00Z, or 90m or 7d from now", nil,
+		reschedule, false},
 	{"tail", "[ID]", "print runs as they change, or the log of one run, until interrupted", tailFlags, tail, false},
+	{"logs", "ID", "print what a run has logged", followFlags, showLogs, false},
+	{"stream", "ID", "print what a run has streamed", followFlags, showStream, false},
 	{"journal", "ID", "print the journal of a durable function", nil, showJournal, false},
 	{"export", "ID", "print a journal in the format that ReplayJournal reads", nil, exportJournal, false},
 	{"enqueue", "TASK [JSON]", "start a task", enqueueFlags, enqueue, false},
 	{"publish", "KEY [JSON]", "publish an event", publishFlags, publish, false},
+	{"events", "", "list events, newest first", eventFlags, listEvents, false},
+	{"tasks", "", "list tasks and workflows: those defined as data, and the names of others", nil, listTasks, false},
 	{"cron", "[pause|resume|trigger|delete NAME]", "list crons, or act on one", nil, cron, false},
 	{"queues", "", "list queues", nil, listQueues, false},
 	{"workers", "", "list living workers", nil, listWorkers, false},
 	{"pause", "QUEUE", "pause a queue: none of its runs start", forceFlags, pauseQueue, false},
 	{"resume", "QUEUE", "resume a queue", forceFlags, resumeQueue, false},
+	{"limits", "[pause|resume LIMIT KEY]", "list the keys of concurrency limits in use, or pause or resume one", forceFlags, limits, false},
+	{"rate", "[set|pause|resume KEY [RATE BURST]]", "list rate limits, or set, pause or resume one; a rate is like 10/s, 600/m or inf", nil,
+		rates, false},
+	{"top", "", "show live what a database does; q ends it, space holds it", topFlags, top, false},
+	{"stats", "", "print statistics by minute or hour, oldest first", statsFlags, showStats, false},
 	{"doctor", "", "look for damage; the exit status is 1 if there is any", nil, doctor, false},
 	{"backup", "PATH", "write a copy of a file to a new one, also while programs use it", nil, backup, true},
 	{"migrate", "", "make or update the tables of a PostgreSQL database, for programs whose role may not", migrateFlags, migrate, true},
@@ -59,16 +73,17 @@ var commands = []command{
 // fires, nothing is recovered, and no permission to write is needed.
 func (c *command) onlyReads(o *options, args []string) bool {
 	switch c.name {
-	case "runs", "run", "tail", "journal", "export", "queues", "workers", "doctor", "backup":
+	case "runs", "run", "tail", "logs", "stream", "journal", "export", "events", "tasks",
+		"queues", "workers", "top", "stats", "doctor", "backup":
 		return true
-	case "cron":
+	case "cron", "limits", "rate":
 		return len(args) == 0
 	}
 	return o.readOnly || o.dryRun
 }
 
 // onlyText reports whether a command has no answer in JSON.
-func (c *command) onlyText() bool { return c.name == "ui" }
+func (c *command) onlyText() bool { return c.name == "ui" || c.name == "top" }
 
 // group returns the group of a command.
 func (c *command) group() string {

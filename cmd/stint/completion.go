@@ -155,6 +155,8 @@ func (k *known) values(what string) []string {
 		return stateNames
 	case "o":
 		return formats
+	case "span":
+		return spans
 	}
 	if strings.Contains(what, "|") {
 		return strings.Split(what, "|")
@@ -178,6 +180,8 @@ func (k *known) values(what string) []string {
 		return k.crons()
 	case "worker":
 		return k.workers()
+	case "LIMIT":
+		return k.limits()
 	}
 	return nil
 }
@@ -208,4 +212,13 @@ func (k *known) workers() (names []string) {
 		}
 	}
 	return names
+}
+
+func (k *known) limits() (names []string) {
+	if all, err := k.c.ListConcurrency(k.ctx); err == nil {
+		for i := range all {
+			names = append(names, all[i].Name)
+		}
+	}
+	return slices.Compact(names)
 }

@@ -163,8 +163,11 @@ func enqueueFlags(o *options) []cli.Flag {
 }
 
 func tailFlags(o *options) []cli.Flag {
-	return append(listFlags(o), &cli.DurationFlag{Name: "every", Usage: "`interval` between two polls", Value: 500 * time.Millisecond,
-		Destination: &o.refresh})
+	return append(listFlags(o), everyFlag(o))
+}
+
+func everyFlag(o *options) cli.Flag {
+	return &cli.DurationFlag{Name: "every", Usage: "`interval` between two polls", Value: 500 * time.Millisecond, Destination: &o.refresh}
 }
 
 func migrateFlags(o *options) []cli.Flag {

@@ -21,8 +21,8 @@ const referenceHead = `# The command stint
 
 ` + "    go install github.com/stint-dev/stint/cmd/stint@latest\n    stint COMMAND [-flags] DATABASE [arguments]" + `
 
-DATABASE is a SQLite file, or a PostgreSQL URL as of libpq. Leave it out if ` + "`-db`, `$STINT_DB` or `$STINT_DATABASE_URL`" + ` names one; then a first argument
-is DATABASE only if it is a URL or a SQLite file. Programs may have the database open meanwhile. Commands that only list or show change nothing.
+DATABASE is a SQLite file, or a PostgreSQL URL as of libpq. Leave it out if ` + "`-db`, `$STINT_DB` or `$STINT_DATABASE_URL`" + ` names one. If a variable
+does, a first argument is DATABASE only if it is a URL or a SQLite file. Programs may have the database open meanwhile. Commands that only list or show change nothing.
 
 Flags may stand anywhere, with one dash or two; ` + "`--`" + ` ends them. Those that may be given several times also take a list with commas. A name of a
 command, flag, task, queue or state that is not known is an error that suggests similar ones.

@@ -24,6 +24,11 @@ type options struct {
 	key            string
 	queue          string
 	delay, refresh duration
+	follow, once   bool
+	after          int64
+	address, span  string
+	perTask        bool
+	ids            texts
 	all, dryRun    bool
 	force          bool
 	cancel         bool
