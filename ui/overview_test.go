@@ -2,6 +2,9 @@ package ui_test
 
 import (
 	"context"
+	"io"
+	"net/http"
+	"net/url"
 	"regexp"
 	"strings"
 	"testing"
@@ -122,5 +125,47 @@ func TestTimeRange(t *testing.T) {
 	}
 	if status, _ := s.ask("GET", "/?since=yesterday", "", "Accept", "text/html"); status != 400 {
 		t.Errorf("since=yesterday: %d, want 400", status)
+	}
+}
+
+// The query field leads to a URL with the fields of a filter, and shows the filter of the list.
+func TestQueryField(t *testing.T) {
+	s := newShop(t)
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	for q, want := range map[string]string{
+		"state:failed task:charge": "/runs?state=failed&task=charge", "": "/runs",
+		`error:"less than" tenant:acme top`: "/runs?error=less+than&metadata=tenant%3Dacme&top=1",
+	} {
+		r, err := client.Get(s.url + "/runs?q=" + url.QueryEscape(q))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Body.Close()
+		if got := r.Header.Get("Location"); r.StatusCode != http.StatusSeeOther || got != want {
+			t.Errorf("%s: %d, to %s, want %s", q, r.StatusCode, got, want)
+		}
+	}
+	defer client.CloseIdleConnections()
+	if status, page := s.ask("GET", "/runs?q=state:failed&since=1h", ""); status != 303 || !strings.Contains(page, "/runs?since=1h&amp;state=failed") {
+		t.Errorf("with a time range: %d %s", status, page)
+	}
+	_, page := s.ask("GET", "/runs?state=failed&task=charge", "", "Accept", "text/html")
+	if want := `name="q" value="state:failed task:charge"`; !strings.Contains(page, want) {
+		t.Errorf("no %s in %s", want, page)
+	}
+	for q, want := range map[string]string{"state:bad": "bad", "-state:failed": "cannot leave runs out", `task:"a`: "has no end"} {
+		status, page := s.ask("GET", "/runs?q="+url.QueryEscape(q), "", "Accept", "text/html")
+		if status != 400 || !strings.Contains(page, want) {
+			t.Errorf("%s: %d %s, want 400 with %q", q, status, page, want)
+		}
+	}
+	live, err := client.Get(s.url + "/live?url=" + url.QueryEscape("/runs?q=top"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer live.Body.Close()
+	line := make([]byte, len("event: main"))
+	if _, err := io.ReadFull(live.Body, line); string(line) != "event: main" || err != nil {
+		t.Errorf("live updates of what is no page: %q, %v", line, err)
 	}
 }

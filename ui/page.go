@@ -28,6 +28,7 @@ type view struct {
 	AllTime   bool       // without a range that was chosen it covers all time
 
 	path       string // with its query
+	redirect   string // the path to show instead
 	rangeQuery url.Values
 }
 
@@ -72,12 +73,16 @@ func (h *handler) routePages(mux *http.ServeMux) {
 		}
 		v, err := h.makePage(r.Context(), r.URL)
 		var text []byte
-		if err == nil {
+		if err == nil && v.redirect == "" {
 			text, err = h.render(v)
 		}
 		done()
 		if err != nil {
 			h.writeErrorPage(w, statusOf(err), err)
+			return
+		}
+		if v.redirect != "" {
+			http.Redirect(w, r, h.base+v.redirect, http.StatusSeeOther)
 			return
 		}
 		h.send(w, http.StatusOK, "text/html; charset=utf-8", text)
@@ -122,6 +127,9 @@ func (h *handler) renderMain(ctx context.Context, u *url.URL) ([]byte, error) {
 	}
 	defer done()
 	v, err := h.makePage(ctx, u)
+	if err == nil && v.redirect != "" {
+		err = errNoPage
+	}
 	if err != nil {
 		v = h.errorView("Error", err)
 	}

@@ -130,6 +130,9 @@ func runsPage(h *handler, ctx context.Context, arg string, q url.Values) (*view,
 	if arg != "" {
 		return runPage(h, ctx, arg, q)
 	}
+	if q.Has("q") { // of the query field: the list's URL has the fields of the filter
+		return h.queryTyped(q)
+	}
 	f, err := h.filterOf(q)
 	if err != nil {
 		return nil, err
@@ -155,10 +158,6 @@ func runsPage(h *handler, ctx context.Context, arg string, q url.Values) (*view,
 	if err != nil {
 		return nil, err
 	}
-	tasks, err := h.taskNames(ctx)
-	if err != nil {
-		return nil, err
-	}
 	c := filterQuery(q)
 	list := h.noRuns(len(c) > 0, page.Next != "")
 	if len(page.Runs) == 0 {
@@ -173,7 +172,7 @@ func runsPage(h *handler, ctx context.Context, arg string, q url.Values) (*view,
 			}))))
 	}
 	return &view{Title: "Runs", Main: group(el("h1", "Runs"),
-		stateChips(c, counts), h.filterForm(c, tasks), list, h.listFooter(c, page, f.Cursor == "")), timeRange: &r, AllTime: true}, nil
+		stateChips(c, counts), h.queryField(c), list, h.listFooter(c, page, f.Cursor == "")), timeRange: &r, AllTime: true}, nil
 }
 
 // stateChips returns links that add a state to the filter or remove it, with the states' counts.
@@ -192,26 +191,40 @@ func stateChips(c url.Values, counts map[stint.State]int) node {
 	}))
 }
 
-func (h *handler) filterForm(c url.Values, tasks []string) node {
-	field := func(label, name, hint string) node {
-		return input(label, attr("name", name), attr("value", c.Get(name)), attr("placeholder", hint), attr("size", "12"))
+// queryTyped leads to the list with the filter that was typed into the query field.
+func (h *handler) queryTyped(q url.Values) (*view, error) {
+	typed, err := parseQuery(q.Get("q"))
+	if err != nil {
+		return nil, fmt.Errorf("the query: %w", err)
 	}
+	for _, name := range []string{"since", "until", "limit_name", "limit_key"} {
+		if q.Get(name) != "" {
+			typed[name] = q[name]
+		}
+	}
+	if _, err := h.filterOf(typed); err != nil {
+		return nil, fmt.Errorf("the query: %w", err)
+	}
+	return &view{redirect: strings.TrimSuffix("/runs?"+typed.Encode(), "?")}, nil
+}
+
+// queryField returns the field that filters the list. app.js suggests keys and values.
+func (h *handler) queryField(c url.Values) node {
+	const hint = `state:failed task:charge tenant:acme error:"connection refused"`
 	limitName, limitKey := c.Get("limit_name"), c.Get("limit_key")
-	kept := group(when(c.Has("limit_name") || c.Has("limit_key"), hidden("limit_name", limitName), hidden("limit_key", limitKey),
-		el("span", "at limit ", userText(strings.TrimSpace(limitName+" "+limitKey)))),
+	states := make([]string, len(allStates))
+	for i, s := range allStates {
+		states[i] = s.String()
+	}
+	return el("form.query", attr("method", "get"), attr("action", h.base+"/runs"), attr("role", "search"), icon("search"),
 		each([]string{"since", "until"}, func(name string) node { return when(c.Has(name), hidden(name, c.Get(name))) }),
-		each([]string{"parent", "event", "worker"}, func(name string) node {
-			return when(c.Has(name), hidden(name, c.Get(name)), el("span", "of "+name+" ", userText(c.Get(name))))
-		}))
-	noChildren := el("label.check",
-		el("input", attr("type", "checkbox"), attr("name", "top"), attr("value", "1"), when(c.Has("top"), attr("checked"))), "no children")
-	return el("form.filters", attr("method", "get"), attr("action", h.base+"/runs"), attr("role", "search"),
-		each(c["state"], func(s string) node { return hidden("state", s) }), kept,
-		input("Task", attr("name", "task"), attr("list", "tasks"), attr("value", c.Get("task"))),
-		el("datalist", attr("id", "tasks"), each(tasks, func(t string) node { return el("option", attr("value", t)) })),
-		field("Queue", "queue", ""), field("Metadata", "metadata", "key=value"),
-		when(h.redact == nil, field("Error has", "error", "")), field("ID", "id", ""),
-		noChildren, button("primary", "Filter"), when(len(c) > 0, " ", h.link("/runs", "Show all")))
+		when(c.Has("limit_name") || c.Has("limit_key"), hidden("limit_name", limitName), hidden("limit_key", limitKey),
+			el("span.pill", "at limit ", userText(strings.TrimSpace(limitName+" "+limitKey)))),
+		el("input", attr("type", "search"), attr("name", "q"), attr("value", formatQuery(c)), attr("placeholder", hint),
+			attr("aria-label", "Query"), attr("autocomplete", "off"), attr("spellcheck", "false"), attr("data-keep"),
+			attr("data-states", strings.Join(states, " "))),
+		el("ul.menu.suggest", attr("id", "suggestions"), attr("role", "listbox"), attr("aria-label", "Suggestions"), attr("hidden")),
+		button("sm.primary", "Show"), when(len(c) > 0, h.link("/runs", attr("class", "btn sm"), "Clear")))
 }
 
 // errorText returns the error's text, or nil.
@@ -255,7 +268,8 @@ func (h *handler) runList(runs []stint.RunInfo) node {
 				when(r.Canceling, " ", el("span.pill", "canceling"))),
 			el("td.c-about", about), el("td.opt.opt3", userText(truncate(30, r.Queue))),
 			el("td.opt.opt3", each(firstKeys(r.Metadata), pair)),
-			el("td.num.opt", r.Attempt), el("td.num.opt", elapsed(r.Started, r.Finished)), el("td.num.c-when", timestamp(r.Created)))
+			el("td.num.opt", when(r.Attempt > 0, r.Attempt)),
+			el("td.num.opt", elapsed(r.Started, r.Finished)), el("td.num.c-when", timestamp(r.Created)))
 	}))
 }
 
@@ -294,34 +308,4 @@ func (h *handler) runTable(runs []stint.RunInfo) node {
 			el("td", stateBadge(r.State)), el("td", h.link(runPath(r.ID), userText(r.Task))),
 			el("td.optional", el("bdi.dim.mono", truncate(70, string(r.Input)))), el("td", timestamp(r.Created)))
 	}))
-}
-
-// namesTTL is how long the names that forms suggest are cached.
-const namesTTL = 10 * time.Second
-
-// taskNames returns the tasks that ran in the last day or that this program defines.
-func (h *handler) taskNames(ctx context.Context) (names []string, err error) {
-	h.names.Lock()
-	defer h.names.Unlock()
-	if time.Since(h.names.at) < namesTTL {
-		return h.names.all, nil
-	}
-	now := time.Now()
-	totals, err := h.taskTotals(ctx, timeRange{Since: now.Add(-24 * time.Hour), Until: now})
-	if err != nil {
-		return nil, err
-	}
-	for _, t := range totals {
-		names = append(names, t.Task)
-	}
-	defs, err := h.definedTasks(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, d := range defs {
-		names = append(names, d.Name)
-	}
-	slices.Sort(names)
-	h.names.all, h.names.at = slices.Compact(names), time.Now()
-	return h.names.all, nil
 }

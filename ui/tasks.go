@@ -226,3 +226,33 @@ func fieldsOf(schema json.RawMessage) (fields []field) {
 	slices.SortFunc(fields, func(a, b field) int { return strings.Compare(a.name, b.name) })
 	return fields
 }
+
+// namesTTL is how long the names that forms suggest are cached.
+const namesTTL = 10 * time.Second
+
+// taskNames returns the tasks that ran in the last day or that this program defines.
+func (h *handler) taskNames(ctx context.Context) (names []string, err error) {
+	h.names.Lock()
+	defer h.names.Unlock()
+	if time.Since(h.names.at) < namesTTL {
+		return h.names.all, nil
+	}
+	now := time.Now()
+	totals, err := h.taskTotals(ctx, timeRange{Since: now.Add(-24 * time.Hour), Until: now})
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range totals {
+		names = append(names, t.Task)
+	}
+	defs, err := h.definedTasks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range defs {
+		names = append(names, d.Name)
+	}
+	slices.Sort(names)
+	h.names.all, h.names.at = slices.Compact(names), time.Now()
+	return h.names.all, nil
+}

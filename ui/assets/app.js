@@ -305,3 +305,75 @@ addEventListener("pointerup", (e) => {
   location.href = url;
 });
 document.addEventListener("stint:shown", readCharts);
+
+// The query field suggests keys, and the values of those whose values are known.
+const queryKeys = { state: "", task: "", queue: "", error: "a part of its text", id: "", parent: "a run's ID", event: "an event's ID", worker: "", metadata: "key=value", top: "no children" };
+const known = {}; // values by key, as far as they were asked for
+async function valuesOf(key) {
+  const field = document.querySelector(".query [name=q]");
+  if (key === "state") return field.dataset.states.split(" ");
+  if (key !== "task" && key !== "queue" && key !== "worker") return [];
+  if (!known[key]) {
+    try {
+      const answer = await (await fetch(base + "/api/" + key + "s")).json();
+      known[key] = answer[key + "s"].map((x) => x.name);
+    } catch { return []; }
+  }
+  return known[key];
+}
+function quoted(value) { return /[\s,"\\]/.test(value) ? JSON.stringify(value) : value; }
+async function suggest() {
+  const field = document.activeElement;
+  if (!field?.matches?.(".query [name=q]")) return;
+  const list = document.getElementById("suggestions");
+  const text = field.value.slice(0, field.selectionStart);
+  const word = /\S*$/.exec(text)[0];
+  const [, key, head, part] = /^(?:(\w+):)?((?:[^,]*,)*)([^,]*)$/.exec(word) ?? [];
+  let offers;
+  if (key) offers = (await valuesOf(key)).map((v) => ({ text: v, write: key + ":" + head + quoted(v) + " " }));
+  else offers = Object.entries(queryKeys).map(([k, about]) => ({ text: k, about, write: k === "top" ? "top " : k + ":" }));
+  if (document.activeElement !== field || text !== field.value.slice(0, field.selectionStart)) return; // typed meanwhile
+  offers = offers.filter((o) => o.text.toLowerCase().startsWith((part ?? word).toLowerCase())).slice(0, 12);
+  list.replaceChildren(...offers.map((o, i) => {
+    const li = document.createElement("li");
+    const a = document.createElement("a");
+    const about = document.createElement("span");
+    a.role = "option";
+    a.setAttribute("aria-selected", i === 0);
+    about.className = "c";
+    about.textContent = o.about ?? "";
+    a.append(visible(o.text), about);
+    a.onmousedown = (e) => { e.preventDefault(); take(field, word, o.write); };
+    a.dataset.write = o.write;
+    li.role = "presentation";
+    li.append(a);
+    return li;
+  }));
+  list.hidden = offers.length === 0;
+}
+function take(field, word, write) {
+  const at = field.selectionStart;
+  field.setRangeText(write, at - word.length, at, "end");
+  suggest();
+}
+document.addEventListener("input", (e) => { if (e.target.matches(".query [name=q]")) suggest(); });
+document.addEventListener("focusin", (e) => { if (e.target.matches(".query [name=q]")) suggest(); });
+document.addEventListener("focusout", (e) => { if (e.target.matches(".query [name=q]")) document.getElementById("suggestions").hidden = true; });
+document.addEventListener("keydown", (e) => {
+  const list = document.getElementById("suggestions");
+  if (!e.target.matches?.(".query [name=q]") || !list || list.hidden) return;
+  const all = [...list.querySelectorAll("a")];
+  const at = all.findIndex((a) => a.getAttribute("aria-selected") === "true");
+  if (e.key === "Tab" && !e.shiftKey) {
+    e.preventDefault();
+    take(e.target, /\S*$/.exec(e.target.value.slice(0, e.target.selectionStart))[0], all[at].dataset.write);
+  } else if (e.key === "Escape") {
+    e.preventDefault();
+    list.hidden = true;
+  } else if (e.key === "ArrowDown" || e.key === "ArrowUp") {
+    e.preventDefault();
+    const next = (at + (e.key === "ArrowDown" ? 1 : all.length - 1)) % all.length;
+    all.forEach((a, i) => a.setAttribute("aria-selected", i === next));
+    all[next].scrollIntoView({ block: "nearest" });
+  }
+});

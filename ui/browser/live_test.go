@@ -225,6 +225,24 @@ func TestPause(t *testing.T) {
 	appears(t, b, connected+" && "+there)
 }
 
+// The query field suggests what there is; Tab takes it, Enter shows the list.
+func TestQueryField(t *testing.T) {
+	_, base := served(t)
+	b := opened(t, 1440, "light")
+	const first = `document.querySelector("#suggestions:not([hidden]) [aria-selected=true]")?.textContent`
+	b.do(t, chromedp.Navigate(base+"/runs"), chromedp.WaitReady("main h1"), chromedp.SendKeys(".query [name=q]", "st"))
+	appears(t, b, first+` == "state"`)
+	b.do(t, chromedp.KeyEvent(kb.Tab))
+	appears(t, b, `document.querySelector(".query [name=q]").value == "state:" && `+first+` == "scheduled"`)
+	b.do(t, chromedp.KeyEvent("fa"))
+	appears(t, b, first+` == "failed"`)
+	b.do(t, chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent("task:cha"))
+	appears(t, b, first+` == "charge-card"`)
+	b.do(t, chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent(kb.Enter))
+	appears(t, b, `location.search == "?state=failed&task=charge-card" && document.querySelectorAll("tbody tr").length == 4`)
+	appears(t, b, `document.querySelector(".query [name=q]").value == "state:failed task:charge-card"`)
+}
+
 // Theme, density and exact times are kept by the browser, also for pages that are opened later.
 func TestDisplay(t *testing.T) {
 	_, base := served(t)
