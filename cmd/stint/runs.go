@@ -26,7 +26,7 @@ func (s *session) filter(ctx context.Context) (f stint.RunFilter, err error) {
 	for _, name := range s.states {
 		var st stint.State
 		if err := st.UnmarshalText([]byte(name)); err != nil {
-			return f, usagef("stint: %w%s", err, near.Meant(name, stateNames))
+			return f, usagef("stint: %w%s", err, cmp.Or(near.Meant(name, stateNames), ": want "+strings.Join(stateNames, ", ")))
 		}
 		f.States = append(f.States, st)
 	}

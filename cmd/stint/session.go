@@ -64,8 +64,11 @@ func (s *session) checkNames(ctx context.Context, tasks, queues []string) error 
 	if err != nil {
 		return err
 	}
-	if err := names.Unknown(tasks, queues); err != nil {
-		return usagef("%w (-force insists)", err)
+	if err := names.Unknown(tasks, nil); err != nil {
+		return usagef("%w (-force insists; stint tasks lists them)", err)
+	}
+	if err := names.Unknown(nil, queues); err != nil {
+		return usagef("%w (-force insists; stint queues lists them)", err)
 	}
 	return nil
 }

@@ -122,7 +122,7 @@ func (v *view) write(w io.Writer, lines []viewLine, screen bool) error {
 		if l.head {
 			line = bold + line + plain
 		}
-		text += line + clearLine
+		text += clearLine + line // in this order: after the last column it would clear that
 	}
 	if screen {
 		text = homeCursor + text + clearBelow

@@ -22,7 +22,7 @@ func TestTop(t *testing.T) {
 	if strings.Contains(got, "\x1b") || strings.Contains(got, "RUNNING\tTASK") {
 		t.Errorf("the view: %q", got)
 	}
-	must(t, "-", "top", "-once", worked(t))
+	must(t, "1 succeeded", "top", "-once", worked(t))
 }
 
 // A view has no more lines than the terminal, and none longer.

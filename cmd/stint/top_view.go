@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -73,7 +74,7 @@ func (v *view) header(ctx context.Context) ([]viewLine, error) {
 			states = append(states, fmt.Sprintf("%d %s", counts[st], name))
 		}
 	}
-	lines := []viewLine{{title, true}, {orDash(strings.Join(states, "  ")), false}}
+	lines := []viewLine{{title, true}, {cmp.Or(strings.Join(states, "  "), "no runs"), false}}
 	var sum stint.Stats
 	for i := range stats {
 		sum.Add(&stats[i])
