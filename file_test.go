@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stint-dev/stint"
 )
@@ -312,6 +313,12 @@ func TestNothingStaysBeside(t *testing.T) {
 	working(t, c)
 	if _, err := run.Wait(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+	for tick := time.NewTicker(5 * time.Millisecond); ; <-tick.C { // until what the child left is cleared up
+		if locks := must[[]os.DirEntry](t)(os.ReadDir(filepath.Join(dir, ".app.db-stint"))); len(locks) == 1 {
+			tick.Stop()
+			break
+		}
 	}
 	if err := c.Close(); err != nil {
 		t.Fatal(err)

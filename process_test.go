@@ -215,7 +215,9 @@ func TestQuarantine(t *testing.T) {
 }
 
 // waitWhile waits until a run is in another state than this.
-func waitWhile(t *testing.T, r *stint.Run[int], state stint.State) {
+func waitWhile(t *testing.T, r interface {
+	Info(context.Context) (*stint.RunInfo, error)
+}, state stint.State) {
 	t.Helper()
 	for tick := time.NewTicker(5 * time.Millisecond); ; <-tick.C {
 		if infoOf(t, r).State != state {

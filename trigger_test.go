@@ -153,6 +153,7 @@ func TestPublishTx(t *testing.T) {
 	})
 	working(t, c)
 	run := enqueue(t, twice, 0)
+	waitWhile(t, run, stint.StateQueued) // the worker, which claims it, has declared what e starts
 	for _, commit := range []bool{false, true} {
 		tx := beginTx(t, db)
 		publish(t, c, "e", fmt.Sprint(commit), stint.WithTx(tx), stint.WithPriority(3))

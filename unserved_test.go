@@ -18,6 +18,7 @@ func TestUnserved(t *testing.T) {
 	wf := stint.NewWorkflow[int](c, "wf")
 	stint.AddTask(wf, "a", double, stint.WithQueue("gpu"))
 	stop := working(t, c, stint.WithQueues("default"), stint.WithName("w1"))
+	eventually(t, c, func() bool { return len(must[[]stint.WorkerInfo](t)(c.ListWorkers(t.Context()))) > 0 })
 	queued := func(task string, opts ...stint.RunOption) string {
 		return enqueueJSON(t, c, task, []byte("1"), opts...).ID()
 	}
