@@ -75,7 +75,8 @@ func TestOrderOfEnds(t *testing.T) {
 		t.Errorf("node %v ended, want 3", got)
 	}
 	must[*wire.WorkerResponse](t)(k.Unsubscribe(t.Context(), &wire.UnsubscribeRequest{WorkerId: d.id}))
-	d.cut() // the run goes to the next worker
+	d.cut()
+	g.awaitState(run, stint.StateQueued) // for the next worker
 	for _, key := range []string{"d", "b"} {
 		g.publish(key, "")
 		<-time.After(2 * time.Millisecond) // the next wait ends in a later millisecond
