@@ -52,6 +52,7 @@ type knownError struct {
 	Canceled bool            `json:"canceled,omitempty"` // in a WorkflowError: the task was canceled
 	At       *store.Address  `json:"at,omitempty"`       // of an entryError
 	Next     *store.Address  `json:"next,omitempty"`     // of an entryError, if it has one
+	Step     *journal.Failed `json:"step,omitempty"`     // of an entryError, if it is a step's
 	Type     string          `json:"type,omitempty"`     // the name of a registered type
 	Value    json.RawMessage `json:"value,omitempty"`    // the JSON of a registered type
 	Inside   []knownError    `json:"inside,omitempty"`   // what it wraps
@@ -176,6 +177,10 @@ func (r *recorder) inside(err error, outer string) (all []knownError) {
 		k.Is, k.At, within = markEntry, &e.at, e.err
 		if e.next.Seq > 0 {
 			k.Next = &e.next
+		}
+		if e.step != nil && e.step.Size() <= r.room {
+			k.Step = e.step
+			r.room -= e.step.Size()
 		}
 	default:
 		if k.Type, k.Value = registeredValue(err); len(k.Value) > r.room {
@@ -359,7 +364,7 @@ func (f *failure) known(e *execution, k *knownError, text string) error {
 		return w
 	case markEntry:
 		if e != nil && k.At != nil {
-			known := &entryError{e: e, at: *k.At, err: within}
+			known := &entryError{e: e, at: *k.At, step: k.Step, err: within}
 			if k.Next != nil {
 				known.next = *k.Next
 			}

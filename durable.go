@@ -144,22 +144,34 @@ func (sc *scope) attemptStep(ctx context.Context, e store.Entry, recorded bool, 
 				return nil, err
 			}
 		}
+		began := sc.e.c.now()
+		if e.Attempts == 0 {
+			e.Began = began
+		}
 		traced, end := sc.traceStep(ctx, e.Name)
-		out, late, err := sc.callStep(traced, e.Address, cfg, fn)
+		out, late, err := sc.callStep(traced, &e, cfg, fn)
 		end(err)
 		if err != nil && ctx.Err() != nil && !late {
 			return nil, sc.interruptedStepErr(ctx, original(err)) // the attempt of the run ended: the step's does not count
 		}
 		e.Attempts++
-		if err == nil || cfg.atMostOnce {
+		if cfg.atMostOnce {
 			return sc.finishStep(ctx, e, out, err)
 		}
-		delay, retry, err := cfg.task.nextAttempt(e.Attempts, err)
+		var delay time.Duration
+		retry := false
+		if err != nil {
+			delay, retry, err = cfg.task.nextAttempt(e.Attempts, err)
+			e.Error = encodeFailure(err)
+		}
+		now := sc.e.c.now()
+		if retry || e.Attempts > 1 { // of a single try the entry itself says all
+			addTry(&e, began, now)
+		}
 		if !retry {
 			return sc.finishStep(ctx, e, out, err)
 		}
-		e.Due, recorded = clock.Add(sc.e.c.now(), delay), true
-		e.Error = encodeFailure(err)
+		e.Due, recorded = clock.Add(now, delay), true
 		if _, err := sc.append(ctx, e); err != nil {
 			return nil, err
 		}
@@ -175,16 +187,18 @@ func (sc *scope) finishStep(ctx context.Context, e store.Entry, out []byte, err 
 	} else {
 		e.Value = out
 	}
-	if _, aerr := sc.append(ctx, e); aerr != nil {
+	stored, aerr := sc.append(ctx, e)
+	if aerr != nil {
 		return nil, aerr
 	}
+	e.At = stored.At
 	return &e, sc.errorOf(&e)
 }
 
 // callStep calls the function of a step. late reports that the function returned after the
 // step's timeout; its result is then discarded.
-func (sc *scope) callStep(ctx context.Context, at store.Address, cfg *stepConfig, fn stepFunc) (out []byte, late bool, err error) {
-	ctx = context.WithValue(ctx, stepKey{}, &stepRef{sc.e.run.ID, at})
+func (sc *scope) callStep(ctx context.Context, e *store.Entry, cfg *stepConfig, fn stepFunc) (out []byte, late bool, err error) {
+	ctx = context.WithValue(ctx, stepKey{}, &stepRef{sc.e.run.ID, *e, sc.e.c.now()})
 	var timeout error
 	if d := cfg.task.timeout; d > 0 {
 		timeout = fmt.Errorf("%w: step took longer than %v", ErrTimeout, d)
@@ -212,8 +226,9 @@ func (sc *scope) callStep(ctx context.Context, at store.Address, cfg *stepConfig
 type stepKey struct{}
 
 type stepRef struct {
-	run store.ID
-	at  store.Address
+	run   store.ID
+	entry store.Entry // as it was before the call
+	began time.Time
 }
 
 // StepKey returns a token for the step whose function runs: the same each time the function is
@@ -224,7 +239,7 @@ func StepKey(ctx context.Context) string {
 	if p == nil {
 		return ""
 	}
-	return fmt.Sprintf("%s:%v", p.run, journal.Address(p.at))
+	return fmt.Sprintf("%s:%v", p.run, journal.Address(p.entry.Address))
 }
 
 // Sleep waits for d. The end of the sleep is stored: a crash or a restart does not start it

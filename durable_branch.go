@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strconv"
 	"time"
 
@@ -90,6 +91,12 @@ func (sc *scope) startBranch(ctx context.Context, name string, fn func(context.C
 	}
 	path := journal.Address(e.Address).String() // the branch's scope is named by its entry
 	f := &future{sc: d.newScope(path), entry: e, fn: calls}
+	if !recorded {
+		f.entry.Began = sc.e.c.now()
+		if _, _, made, begun := f.sc.cursor.PeekRecord(); made || begun { // by an earlier execution
+			f.entry.Began = sc.now
+		}
+	}
 	f.sc.now, f.sc.replaysOnly = sc.now, sc.replaysOnly
 	if recorded && e.Done {
 		f.done, f.err = true, sc.errorOf(&e)
@@ -326,13 +333,13 @@ func (sc *scope) firstDone(ctx context.Context, fs []*future) (int, error) {
 	}
 	d := sc.e.durable
 	d.mu.Lock()
-	winner := 0
-	for i, f := range fs {
-		if f.done {
-			winner = i
-			break
+	e.Began = sc.now // the call was made after that, and after its futures began
+	for _, f := range fs {
+		if f.entry.Began.After(e.Began) {
+			e.Began = f.entry.Began
 		}
 	}
+	winner := max(slices.IndexFunc(fs, func(f *future) bool { return f.done }), 0)
 	d.mu.Unlock()
 	e.Done, e.Value = true, strconv.AppendInt(nil, int64(winner), 10)
 	_, err = sc.append(ctx, e)

@@ -12,7 +12,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/internal/guard"
+	"github.com/stint-dev/stint/internal/journal"
+	"github.com/stint-dev/stint/internal/text"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -363,8 +366,9 @@ func (e *execution) stopUndo(cause error) {
 // An entryError is the error of an entry, which the next attempt of the run must not find.
 type entryError struct {
 	e    *execution
-	at   store.Address // Seq 0: none
-	next store.Address // of the first call after the failure was seen; Seq 0: the one after at
+	at   store.Address   // Seq 0: none
+	next store.Address   // of the first call after the failure was seen; Seq 0: the one after at
+	step *journal.Failed // what is known of the entry, if it is a step; or nil
 	err  error
 }
 
@@ -388,7 +392,36 @@ func (sc *scope) errorOf(e *store.Entry) error {
 	if e.Error == nil {
 		return nil
 	}
-	return &entryError{e: sc.e, at: e.Address, err: decodeFailure(e.Error).errOf(sc.e)}
+	err := &entryError{e: sc.e, at: e.Address, err: decodeFailure(e.Error).errOf(sc.e)}
+	if e.Kind == store.EntryStep {
+		err.step = &journal.Failed{Name: e.Name, Began: clock.Millis(e.Began), Ended: clock.Millis(e.At), Attempts: e.Attempts,
+			Tries: journal.Tries(e.Tries)}
+	}
+	return err
+}
+
+// addTry adds a try of a step to its entry, with the entry's error.
+func addTry(e *store.Entry, began, ended time.Time) {
+	e.Tries = journal.AddTry(e.Tries, journal.Try{Began: clock.Millis(began), Ended: clock.Millis(ended),
+		Error: text.Cut(decodeFailure(e.Error).Message, maxListedText)})
+}
+
+// failedSteps returns the steps whose errors a stored failure has inside. errs are in an error with that text.
+func failedSteps(errs []knownError, text string) (all []JournalEntry) {
+	for i := range errs {
+		k := &errs[i]
+		if k.Is == markTask { // its steps are those of another run
+			continue
+		}
+		within := cmp.Or(k.Text, text)
+		if s := k.Step; s != nil && k.At != nil {
+			all = append(all, JournalEntry{Address: journal.Address(*k.At).String(), Kind: store.EntryStep.String(), Name: s.Name,
+				Done: true, Error: within, Began: clock.FromMillis(s.Began), At: clock.FromMillis(s.Ended), Attempts: s.Attempts,
+				Tries: stepTries(s.Tries)})
+		}
+		all = append(all, failedSteps(k.Inside, within)...)
+	}
+	return all
 }
 
 // toForget returns the entries whose errors are in err, each once: forgetting a branch twice

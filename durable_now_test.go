@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/stinttest"
 )
@@ -177,6 +178,91 @@ func TestZeroTime(t *testing.T) {
 		began := time.Now()
 		if err := stint.SleepUntil(t.Context(), time.Time{}); err != nil || !time.Now().Equal(began) {
 			t.Errorf("outside of a run: %v, after %v", err, time.Since(began))
+		}
+	})
+}
+
+// laps returns from when until when the calls of a journal took place, in seconds after start, and
+// the tries of steps that failed.
+func laps(entries []stint.JournalEntry, start time.Time) (all []string) {
+	after := func(t time.Time) string { return fmt.Sprintf("%.1f", t.Sub(start).Seconds()) }
+	for _, e := range entries {
+		s := fmt.Sprintf("%s %s %s-%s", e.Kind, e.Name, after(e.Began), after(e.Ended()))
+		if !e.Done {
+			s = fmt.Sprintf("%s %s %s-", e.Kind, e.Name, after(e.Began))
+		}
+		for _, try := range e.Tries {
+			s += fmt.Sprintf(", %s-%s %s", after(try.Began), after(try.Ended), try.Error)
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+// The journal says when each call began and ended, also when other executions went on with it; and a
+// failed attempt says which step failed, and each try of it.
+func TestTimesOfCalls(t *testing.T) {
+	durably(t, func(t *testing.T, c *stint.Client) {
+		tick := func(seconds int) func(context.Context) (int, error) {
+			return func(context.Context) (int, error) {
+				<-time.After(time.Duration(seconds) * time.Second)
+				return seconds, nil
+			}
+		}
+		calls := 0
+		flaky := func(fails int) func(context.Context) (int, error) {
+			return func(ctx context.Context) (int, error) {
+				n, _ := tick(1)(ctx)
+				if calls++; calls <= fails {
+					return 0, stint.RetryAfter(5*time.Second, errors.New("refused"))
+				}
+				return n, nil
+			}
+		}
+		task := stint.NewTask(c, "t", func(ctx context.Context, _ int) (int, error) {
+			stint.Step(ctx, "reserve", tick(2))
+			stint.Compensate(ctx, "release", func(ctx context.Context) error { _, err := tick(1)(ctx); return err })
+			stint.Sleep(ctx, 10*time.Second)
+			f := stint.Go(ctx, "branch", func(ctx context.Context) (int, error) {
+				stint.Sleep(ctx, 3*time.Second)
+				return stint.Step(ctx, "in it", tick(1))
+			})
+			stint.Any(ctx, f)
+			stint.WaitForEvent[int](ctx, "none", stint.WithWaitTimeout(4*time.Second))
+			stint.WaitFor(ctx, stint.SleepFor(6*time.Second))
+			stint.Step(ctx, "flaky", flaky(2), stint.WithRetries(2))
+			calls = 0
+			_, err := stint.Step(ctx, "charge", flaky(9), stint.WithRetries(1))
+			return 0, err
+		}, stint.WithRetries(1))
+		working(t, c)
+		run := enqueue(t, task, 0)
+		if _, err := run.Wait(t.Context()); err == nil {
+			t.Fatal("the run succeeded")
+		}
+		info := getRun(t, c, run.ID())
+		entries := must[[]stint.JournalEntry](t)(c.Journal(t.Context(), run.ID()))
+		start := entries[0].Began
+		// The first attempt ends at 46, with the second try of charge; its error says when to try again.
+		want := []string{"step reserve 0.0-2.0", "sleep  2.0-12.0", "branch branch 12.0-16.0", "any  12.0-16.0", "event none 16.0-20.0",
+			"wait sleep 20.0-26.0", "step flaky 26.0-39.0, 26.0-27.0 refused, 32.0-33.0 refused, 38.0-39.0 ", "sleep  12.0-15.0", "step in it 15.0-16.0",
+			"step release 58.0-59.0", "end  58.0-58.0"}
+		if d := cmp.Diff(want, laps(entries, start)); d != "" {
+			t.Errorf("journal (-want +got):\n%s", d)
+		}
+		var failed []string
+		for _, e := range info.Timeline {
+			for i, s := range laps(e.Failed, start) {
+				failed = append(failed, fmt.Sprintf("attempt %d: %s %s, %d tries: %s", e.Attempt, e.Failed[i].Address, e.Failed[i].Error,
+					e.Failed[i].Attempts, s))
+			}
+		}
+		want = []string{
+			"attempt 1: 8 refused, 2 tries: step charge 39.0-46.0, 39.0-40.0 refused, 45.0-46.0 refused",
+			"attempt 2: 8 refused, 2 tries: step charge 51.0-58.0, 51.0-52.0 refused, 57.0-58.0 refused",
+		}
+		if d := cmp.Diff(want, failed); d != "" {
+			t.Errorf("failed steps (-want +got):\n%s", d)
 		}
 	})
 }

@@ -150,6 +150,17 @@ func (e *WorkflowError) names() []string {
 	return names
 }
 
+// A Divergence is a durable call that code makes where its run's journal has another.
+type Divergence struct {
+	Address  string `json:"address"`  // of the entry, as in JournalEntry
+	Recorded string `json:"recorded"` // such as step "charge", or nothing if the journal has no such call
+	Asked    string `json:"asked"`    // what the code does instead; return: it ended with entries left
+	// File and Line are where the code makes the call or, if it returned too early, where its
+	// function begins. Line 0: unknown.
+	File string `json:"file,omitempty"`
+	Line int    `json:"line,omitempty"`
+}
+
 // A PanicError is a panic in the app's code, or its call of runtime.Goexit: in a handler or
 // step, in a function given to an option, or in a method of an error that a handler returned.
 type PanicError struct {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/internal/check"
+	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/internal/journal"
 	"github.com/stint-dev/stint/internal/jsonx"
 	"github.com/stint-dev/stint/internal/recording"
@@ -23,15 +24,37 @@ import (
 
 // A JournalEntry is a durable call of a run and its result.
 type JournalEntry struct {
-	Address  string // scope and number: "3", "3/1" in the branch that entry 3 started, "3/on/1" for an event that wait 3 is for
-	Kind     string // step, sleep, event, wait, child, branch, any or version
-	Name     string // of a step, branch or change, the child's task, the event's key, or the Condition's String
-	Done     bool
-	Output   json.RawMessage // JSON. Of a child: the IDs of the runs; of any: the index of the first future; of a wait: what fired.
-	Error    string
-	At       time.Time // when it was recorded
+	Address string // scope and number: "3", "3/1" in the branch that entry 3 started, "3/on/1" for an event that wait 3 is for
+	Kind    string // step, sleep, event, wait, child, branch, any or version
+	Name    string // of a step, branch or change, the child's task, the event's key, or the Condition's String
+	Done    bool
+	Output  json.RawMessage // JSON. Of a child: the IDs of the runs; of any: the index of the first future; of a wait: what fired.
+	Error   string
+	// Began is when the call began: of a step or a compensation its first try. A call of which
+	// nothing else is known began when it was recorded.
+	Began    time.Time
+	At       time.Time // when it was recorded: of a step, branch or wait its end, of a sleep or child its begin
 	Due      time.Time // a sleep's end, an event's timeout or a step's next attempt; zero: none
 	Attempts int       // of a step
+	Tries    []StepTry // of a step that was tried again: its newest 20 tries
+}
+
+// A StepTry is a call of a step's function.
+type StepTry struct {
+	Began, Ended time.Time
+	Error        string // its first 1 KiB; "": it succeeded
+}
+
+// Ended returns when the call ended: a sleep at its Due, which may be to come. It is zero for a
+// call that has not ended.
+func (e *JournalEntry) Ended() time.Time {
+	switch {
+	case !e.Done:
+		return time.Time{}
+	case e.Kind == store.EntrySleep.String() && !e.Due.IsZero():
+		return e.Due
+	}
+	return e.At
 }
 
 // A JournalFilter says which part of a journal JournalPage returns.
@@ -153,7 +176,7 @@ func (c *Client) pages(ctx context.Context, id store.ID, notes bool) iter.Seq2[[
 func journalEntry(e *store.Entry) JournalEntry {
 	j := JournalEntry{
 		Address: journal.Address(e.Address).String(), Kind: e.Kind.String(), Name: e.Name, Done: e.Done,
-		Output: jsonx.Embed(e.Value), At: e.At, Due: e.Due, Attempts: e.Attempts,
+		Output: jsonx.Embed(e.Value), Began: e.Began, At: e.At, Due: e.Due, Attempts: e.Attempts, Tries: stepTries(journal.Tries(e.Tries)),
 	}
 	if e.Error != nil {
 		j.Error = decodeFailure(e.Error).Message
@@ -162,6 +185,14 @@ func journalEntry(e *store.Entry) JournalEntry {
 		j.Output = nil
 	}
 	return j
+}
+
+func stepTries(stored []journal.Try) []StepTry {
+	all := make([]StepTry, len(stored))
+	for i, t := range stored {
+		all[i] = StepTry{clock.FromMillis(t.Began), clock.FromMillis(t.Ended), t.Error}
+	}
+	return all[:len(all):len(all)]
 }
 
 // ExportJournal returns a run, its journal, and how the runs ended that the journal refers to,

@@ -409,17 +409,6 @@ type RunInfo struct {
 	Tasks    []TaskInfo      // of a workflow's run, parents first; only from GetRun and Run.Info
 }
 
-// A Divergence is a durable call that code makes where its run's journal has another.
-type Divergence struct {
-	Address  string `json:"address"`  // of the entry, as in JournalEntry
-	Recorded string `json:"recorded"` // such as step "charge", or nothing if the journal has no such call
-	Asked    string `json:"asked"`    // what the code does instead; return: it ended with entries left
-	// File and Line are where the code makes the call or, if it returned too early, where its
-	// function begins. Line 0: unknown.
-	File string `json:"file,omitempty"`
-	Line int    `json:"line,omitempty"`
-}
-
 // A ProgressInfo is how far a run has come, as its handler reported with Progress. Total 0
 // means unknown.
 type ProgressInfo struct {
@@ -434,6 +423,9 @@ type TimelineEntry struct {
 	Attempt int
 	Worker  string
 	Error   string // its first 1 KiB
+	// Failed are the steps whose errors ended the attempt. The next attempt calls them again, so the
+	// journal has them no more.
+	Failed []JournalEntry
 }
 
 // runInfo returns a stored run as users see it.
@@ -460,7 +452,7 @@ func runInfo(r *store.Run) RunInfo {
 	if p := r.Progress; p != nil {
 		info.Progress = ProgressInfo{p.Done, p.Total, p.Message}
 	}
-	info.Timeline = timeline(r, f.Message)
+	info.Timeline = timeline(r, &f)
 	return info
 }
 
@@ -476,7 +468,7 @@ func begun(r *store.Run) int {
 	return r.Attempt
 }
 
-func timeline(r *store.Run, failure string) []TimelineEntry {
+func timeline(r *store.Run, failure *failure) []TimelineEntry {
 	first := StateQueued
 	if len(r.Attempts) == 0 && r.Due.After(r.Created) {
 		first = StateScheduled
@@ -486,15 +478,16 @@ func timeline(r *store.Run, failure string) []TimelineEntry {
 		if !a.Started.IsZero() {
 			all = append(all, TimelineEntry{At: a.Started, State: StateRunning, Attempt: a.Attempt, Worker: a.Worker})
 		}
+		f := decodeFailure(a.Error)
 		all = append(all, TimelineEntry{At: a.Ended, State: a.To, Attempt: a.Attempt, Worker: a.Worker,
-			Error: text.Cut(decodeFailure(a.Error).Message, maxListedText)})
+			Error: text.Cut(f.Message, maxListedText), Failed: failedSteps(f.Inside, f.Message)})
 	}
 	if r.Attempt > 0 && !r.Started.IsZero() && (r.State == store.Running || r.State.Terminal()) {
 		all = append(all, TimelineEntry{At: r.Started, State: StateRunning, Attempt: r.Attempt, Worker: r.Worker})
 	}
 	if r.State.Terminal() {
 		all = append(all, TimelineEntry{At: r.Ended, State: r.State, Attempt: r.Attempt, Worker: r.Worker,
-			Error: text.Cut(failure, maxListedText)})
+			Error: text.Cut(failure.Message, maxListedText), Failed: failedSteps(failure.Inside, failure.Message)})
 	}
 	return all
 }

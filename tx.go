@@ -110,8 +110,12 @@ func beginStepTx(ctx context.Context, name string) (*stepTx, error) {
 		return nil, wrapStoreErr("StepTx", err)
 	}
 	p := ctx.Value(stepKey{}).(*stepRef)
-	return &stepTx{tx, s, e.c.now, store.Call{ID: e.run.ID, Lease: e.run.Lease,
-		Entry: store.Entry{Address: p.at, Kind: store.EntryStep, Name: name, Done: true}}}, nil
+	entry := p.entry // with its earlier tries
+	entry.Done, entry.Due = true, time.Time{}
+	if entry.Attempts++; entry.Attempts > 1 {
+		addTry(&entry, p.began, e.c.now())
+	}
+	return &stepTx{tx, s, e.c.now, store.Call{ID: e.run.ID, Lease: e.run.Lease, Entry: entry}}, nil
 }
 
 // commit records the step in the transaction, and commits both.

@@ -76,17 +76,20 @@ type Entry struct {
 	Kind     EntryKind
 	Name     string // of a step, child task, or branch; the key of an event
 	Done     bool
-	Value    []byte // JSON
-	Error    []byte // encoded by the engine
-	At       time.Time
+	Value    []byte    // JSON
+	Error    []byte    // encoded by the engine
+	Began    time.Time // when the call began; zero in a Call: as it was, or At of a new entry
+	At       time.Time // when it was recorded
 	Due      time.Time // zero: none
 	Match    Match     // of an event; its Key is Name
 	Attempts int       // of a step
+	Tries    []byte    // of a step that was tried again, encoded by the engine
 }
 
 // Size returns the bytes of payloads and texts that count for MaxPageBytes.
 func (e *Entry) Size() int {
-	return len(e.Scope) + len(e.Name) + len(e.Value) + len(e.Error) + len(e.Match.Field) + len(e.Match.Value) + len(e.Match.Filter)
+	return len(e.Scope) + len(e.Name) + len(e.Value) + len(e.Error) + len(e.Match.Field) + len(e.Match.Value) + len(e.Match.Filter) +
+		len(e.Tries)
 }
 
 // A Wait is what an EntryWait waits for. The store keeps it as JSON in the entry's Value until the entry is done.

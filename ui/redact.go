@@ -92,6 +92,7 @@ func (h *handler) redactRun(r *stint.RunInfo) {
 	h.redactMetadata(r.Task, r.Metadata)
 	for i := range r.Timeline {
 		text("error", &r.Timeline[i].Error)
+		h.redactEntries(r.Task, r.Timeline[i].Failed)
 	}
 	for i := range r.Tasks {
 		text("blocked", &r.Tasks[i].Blocked)
@@ -114,6 +115,9 @@ func (h *handler) redactMetadata(name string, m map[string]string) {
 func (h *handler) redactEntries(task string, all []stint.JournalEntry) {
 	for i := range all {
 		all[i].Output, all[i].Error = h.redactJSON("journal", task, all[i].Output), h.redactText("error", task, all[i].Error)
+		for j := range all[i].Tries {
+			all[i].Tries[j].Error = h.redactText("error", task, all[i].Tries[j].Error)
+		}
 	}
 }
 

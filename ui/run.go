@@ -118,7 +118,7 @@ func (h *handler) loadChildren(ctx context.Context, v *runView, id string, depth
 }
 
 func (h *handler) showRun(v *runView) node {
-	graph, spans := drawGraph(h.base, v.Tasks, true), h.waterfall(v)
+	graph, spans := drawGraph(h.base, v.Tasks, true), h.showTimeline(v)
 	return group(el("h1", userText(v.Task), " ", stateBadge(v.State), when(v.Quarantined, " ", el("span.pill.warn", "quarantined")),
 		when(v.Canceling, " ", el("span.pill", "canceling"))),
 		when(v.Blocked != "", el("p", el("b", "Waits:"), " ", userText(v.Blocked))),
@@ -131,8 +131,8 @@ func (h *handler) showRun(v *runView) node {
 			el("section", h2("Input"), jsonTree(v.Input, wholeTree), h2("Output"), jsonTree(v.Output, wholeTree))),
 		when(graph != nil, h2("Graph"), graph),
 		when(len(v.Tasks) > 0, h2("Tasks"), h.showFlow(v.Tasks)),
-		when(spans != nil, h2("Time"), spans),
-		when(len(v.journal) > 0 || v.journalFrom != "", h2("Journal"), h.showJournal(v)),
+		when(spans != nil, h2("Timeline"), spans),
+		when(len(v.journal) > 0 || v.journalFrom != "" || v.failedSteps(), h2("Journal"), h.showJournal(v)),
 		when(len(v.children) > 0, h2("Children"), h.showChildren(v.children),
 			when(v.childrenMore, el("p.dim", "There are more: filter the list of runs by this parent."))),
 		h2("Logs"), showLogs(v),
@@ -221,17 +221,50 @@ func (h *handler) showFlow(tasks []stint.TaskInfo) node {
 	}))
 }
 
+// failedSteps reports whether steps ended attempts.
+func (v *runView) failedSteps() bool {
+	return slices.ContainsFunc(v.Timeline, func(t stint.TimelineEntry) bool { return len(t.Failed) > 0 })
+}
+
 func (h *handler) showJournal(v *runView) node {
 	path := "runs/" + v.ID + "/"
-	entries := table(tableHead("No.", "Kind", "Name", "Result", "Recorded", h.actions()), each(v.journal, func(e stint.JournalEntry) node {
+	entry := func(e stint.JournalEntry, place, actions node) node {
+		return el("tr", el("td.mono", place), el("td", e.Kind),
+			el("td", userText(e.Name), when(e.Attempts > 1, el("span.dim", fmt.Sprintf(" (%d tries)", e.Attempts)))),
+			el("td", h.showResult(e), showTries(e)), el("td", timestamp(e.Began)), el("td.number", tookOf(e)), el("td", actions))
+	}
+	entries := each(v.journal, func(e stint.JournalEntry) node {
 		step := hidden("step", e.Name)
-		return el("tr", el("td.mono", e.Address), el("td", e.Kind),
-			el("td", userText(e.Name), when(e.Attempts > 1, el("span.dim", fmt.Sprintf(" (%d attempts)", e.Attempts)))),
-			el("td", h.showResult(e)), el("td", timestamp(e.At)),
-			el("td", when(e.Kind == "step" && e.Done, h.actionButton("", "New run from here", path+"fork", "", step),
-				when(!v.open, " ", h.actionButton("", "Replay from here", path+"restart", runPath(v.ID), step)))))
-	}))
-	return group(entries, h.moreRowsLinks(runPath(v.ID), "journal", v.journalFrom, v.journalNext))
+		return entry(e, group(e.Address), when(e.Kind == "step" && e.Done, h.actionButton("", "New run from here", path+"fork", "", step),
+			when(!v.open, " ", h.actionButton("", "Replay from here", path+"restart", runPath(v.ID), step))))
+	})
+	failed := each(v.Timeline, func(t stint.TimelineEntry) node {
+		return each(t.Failed, func(e stint.JournalEntry) node {
+			return entry(e, group(e.Address, el("span.failed", fmt.Sprintf(" ended attempt %d", t.Attempt))), nil)
+		})
+	})
+	head := tableHead("No.", "Kind", "Name", "Result", "Began", "Took.figure", h.actions())
+	return group(table(head, entries, when(v.journalNext == "", failed)),
+		h.moreRowsLinks(runPath(v.ID), "journal", v.journalFrom, v.journalNext))
+}
+
+// tookOf returns how long a call took. Of children it is not known here.
+func tookOf(e stint.JournalEntry) string {
+	if !e.Done || e.Kind == "child" {
+		return ""
+	}
+	return formatDuration(e.Ended().Sub(e.Began))
+}
+
+// showTries lists the tries of a step that was tried again.
+func showTries(e stint.JournalEntry) node {
+	return when(len(e.Tries) > 0, el("ul.tries", each(e.Tries, func(t stint.StepTry) node {
+		what := group(el("bdi.error", truncate(300, t.Error)))
+		if t.Error == "" {
+			what = group("succeeded")
+		}
+		return el("li", timestamp(t.Began), " ", formatDuration(t.Ended.Sub(t.Began)), " ", what)
+	})))
 }
 
 func (h *handler) showResult(e stint.JournalEntry) node {
@@ -374,82 +407,4 @@ func (v *runView) cutLogs() {
 	if more := len(v.logs) - n; more > 0 {
 		v.logs, v.logsMore = slices.Delete(v.logs, 0, more), true
 	}
-}
-
-// waterfall draws the duration of attempts, tasks, durable calls and children.
-func (h *handler) waterfall(v *runView) node {
-	now := time.Now()
-	bars := v.attemptBars(now)
-	for _, t := range v.Tasks {
-		if !t.Started.IsZero() {
-			bars = append(bars, bar{t.Name, h.base + "/runs/" + t.RunID, t.State.String(), t.Started, orElse(t.Finished, now), 1})
-		}
-	}
-	bars = append(bars, v.journalBars(now)...)
-	if len(v.Tasks) == 0 {
-		for _, c := range v.children {
-			if !c.Started.IsZero() {
-				end := orElse(c.Finished, now)
-				bars = append(bars, bar{"child " + c.Task, h.base + "/runs/" + c.ID, c.State.String(), c.Started, end, 1})
-			}
-		}
-	}
-	return waterfall(bars[:min(len(bars), 300)])
-}
-
-// orElse returns t, or other if t is not set.
-func orElse(t, other time.Time) time.Time {
-	if t.IsZero() {
-		return other
-	}
-	return t
-}
-
-// attemptBars returns a bar for the wait to start and one for each attempt.
-func (v *runView) attemptBars(now time.Time) (bars []bar) {
-	if !v.Scheduled.IsZero() && v.Scheduled.Before(now) && v.Started.After(v.Scheduled) {
-		bars = append(bars, bar{Label: "waits to start", Class: "queued", Start: v.Scheduled, End: v.Started})
-	}
-	attempt := func(n int, class string, start, end time.Time) {
-		bars = append(bars, bar{Label: fmt.Sprintf("attempt %d", max(n, 1)), Class: class, Start: start, End: end})
-	}
-	var began time.Time
-	for _, e := range v.Timeline {
-		switch {
-		case e.State == stint.StateRunning:
-			began = e.At
-		case !began.IsZero():
-			attempt(e.Attempt, e.State.String(), began, e.At)
-			began = time.Time{}
-		}
-	}
-	if !began.IsZero() {
-		attempt(v.Attempt, "running", began, orElse(v.Finished, now))
-	}
-	return bars
-}
-
-// journalBars returns a bar for each entry: from the entry before it to its own time.
-func (v *runView) journalBars(now time.Time) (bars []bar) {
-	before := v.Started
-	if v.journalFrom != "" && len(v.journal) > 0 { // the entry before is on another page
-		before = v.journal[0].At
-	}
-	for _, e := range v.journal {
-		b := bar{Label: e.Kind + " " + e.Name, Class: "succeeded", Start: before, End: e.At, Depth: 1 + strings.Count(e.Address, "/")}
-		switch {
-		case !e.Done:
-			b.Class, b.Start, b.End = "waiting", e.At, now
-		case e.Kind == "sleep" || e.Kind == "event":
-			b.Class = "waiting"
-		case e.Error != "":
-			b.Class = "failed"
-		}
-		if b.Start.IsZero() || b.Start.After(b.End) {
-			b.Start = b.End
-		}
-		bars = append(bars, b)
-		before = e.At
-	}
-	return bars
 }

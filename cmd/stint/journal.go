@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
+	"time"
 
 	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/internal/wire"
@@ -13,9 +15,13 @@ func showJournal(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	l := list[stint.JournalEntry]{s: s, field: "entries", header: "AT\tWHERE\tKIND\tNAME\tDONE\tOUTPUT\tERROR",
+	l := list[stint.JournalEntry]{s: s, field: "entries", header: "BEGAN\tTOOK\tWHERE\tKIND\tNAME\tDONE\tOUTPUT\tERROR",
 		row: func(e *stint.JournalEntry) string {
-			return columns(formatTime(e.At), e.Address, e.Kind, truncate(e.Name), e.Done, truncate(e.Output), truncate(e.Error))
+			took := "-"
+			if e.Done {
+				took = e.Ended().Sub(e.Began).Round(time.Millisecond).String()
+			}
+			return columns(formatTime(e.Began), took, e.Address, e.Kind, truncate(e.Name), e.Done, truncate(e.Output), truncate(triesOf(e)))
 		},
 		wire: func(e *stint.JournalEntry) any { return wire.EntryOf(e) }}
 	for cursor := ""; ; { // a page at a time: a journal may have any length
@@ -30,6 +36,20 @@ func showJournal(ctx context.Context, s *session) error {
 			return l.end("", nil)
 		}
 	}
+}
+
+// triesOf returns the errors of a call: of the last try, and of those before it.
+func triesOf(e *stint.JournalEntry) string {
+	all := []string{}
+	if e.Error != "" {
+		all = append(all, e.Error)
+	}
+	for i, t := range e.Tries {
+		if t.Error != "" && t.Error != e.Error {
+			all = append(all, fmt.Sprintf("try %d: %s", i+1, t.Error))
+		}
+	}
+	return strings.Join(all, "; ")
 }
 
 func exportJournal(ctx context.Context, s *session) error {

@@ -114,6 +114,9 @@ func showRun(ctx context.Context, s *session) error {
 	}
 	for _, e := range r.Timeline {
 		fmt.Fprintf(t, "%s\t%v\t%s\n", formatTime(e.At), e.State, truncate(e.Error))
+		for _, f := range e.Failed {
+			fmt.Fprintf(t, "%s\tstep %s\t%d tries: %s\n", formatTime(f.Began), truncate(f.Name), f.Attempts, truncate(f.Error))
+		}
 	}
 	return t.Flush()
 }

@@ -43,9 +43,11 @@ type Entry struct {
 	Done     bool            `json:"done"`
 	Output   json.RawMessage `json:"output,omitempty"`
 	Error    json.RawMessage `json:"error,omitempty"`
+	Began    time.Time       `json:"began,omitzero"`
 	At       time.Time       `json:"at"`
 	Due      time.Time       `json:"due,omitzero"`
 	Attempts int             `json:"attempts,omitempty"`
+	Tries    json.RawMessage `json:"tries,omitempty"` // of a step: those that failed
 }
 
 // An End is how a run ended.
@@ -63,7 +65,7 @@ func EntryOf(e *store.Entry) *Entry {
 	return &Entry{
 		Scope: e.Scope, Seq: e.Seq, Kind: e.Kind.String(), Name: e.Name, Done: e.Done,
 		Output: jsonx.Embed(e.Value), Error: jsonx.Embed(e.Error),
-		At: e.At.UTC(), Due: UTC(e.Due), Attempts: e.Attempts,
+		Began: UTC(e.Began), At: e.At.UTC(), Due: UTC(e.Due), Attempts: e.Attempts, Tries: jsonx.Embed(e.Tries),
 	}
 }
 
@@ -72,7 +74,7 @@ func (e *Entry) Stored() (store.Entry, error) {
 	kind, err := store.EntryKindNamed(e.Kind)
 	return store.Entry{
 		Address: store.Address{Scope: e.Scope, Seq: e.Seq}, Kind: kind, Name: e.Name, Done: e.Done, Value: e.Output,
-		Error: e.Error, At: e.At, Due: e.Due, Attempts: e.Attempts,
+		Error: e.Error, Began: e.Began, At: e.At, Due: e.Due, Attempts: e.Attempts, Tries: e.Tries,
 	}, err
 }
 

@@ -17,7 +17,7 @@ func RunOf(r *stint.RunInfo) Run {
 		w.Progress = &Progress{p.Done, p.Total, p.Message}
 	}
 	for _, e := range r.Timeline {
-		w.Timeline = append(w.Timeline, Change{e.At, e.State.String(), e.Attempt, e.Worker, e.Error})
+		w.Timeline = append(w.Timeline, changeOf(&e))
 	}
 	for _, t := range r.Tasks {
 		w.Tasks = append(w.Tasks, FlowTask{t.Name, t.Parents, t.State.String(), t.Blocked, t.RunID, t.Error})
@@ -27,7 +27,19 @@ func RunOf(r *stint.RunInfo) Run {
 
 // EntryOf returns the answer for an entry of a journal.
 func EntryOf(e *stint.JournalEntry) Entry {
-	return Entry{e.Address, e.Kind, e.Name, e.Done, e.Output, e.Error, Optional(e.At), Optional(e.Due), e.Attempts}
+	w := Entry{e.Address, e.Kind, e.Name, e.Done, e.Output, e.Error, Optional(e.Began), Optional(e.At), Optional(e.Due), e.Attempts, nil}
+	for _, t := range e.Tries {
+		w.Tries = append(w.Tries, Try{t.Began, t.Ended, t.Error})
+	}
+	return w
+}
+
+func changeOf(e *stint.TimelineEntry) Change {
+	c := Change{e.At, e.State.String(), e.Attempt, e.Worker, e.Error, nil}
+	for i := range e.Failed {
+		c.Failed = append(c.Failed, EntryOf(&e.Failed[i]))
+	}
+	return c
 }
 
 // LineOf returns the answer for a line of a log.

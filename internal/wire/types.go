@@ -52,6 +52,7 @@ type Change struct {
 	Attempt int       `json:"attempt,omitempty"`
 	Worker  string    `json:"worker,omitempty"`
 	Error   string    `json:"error,omitempty"`
+	Failed  []Entry   `json:"failed,omitempty"` // the steps whose errors ended the attempt
 }
 
 // A FlowTask is a task of a workflow's run.
@@ -72,9 +73,18 @@ type Entry struct {
 	Done     bool            `json:"done"`
 	Output   json.RawMessage `json:"output"`
 	Error    string          `json:"error,omitempty"`
+	Began    *time.Time      `json:"began"`
 	At       *time.Time      `json:"at"`
 	Due      *time.Time      `json:"due"`
 	Attempts int             `json:"attempts,omitempty"`
+	Tries    []Try           `json:"tries,omitempty"` // of a step that was tried again
+}
+
+// A Try is a call of a step's function.
+type Try struct {
+	Began time.Time `json:"began"`
+	Ended time.Time `json:"ended"`
+	Error string    `json:"error,omitempty"` // none: it succeeded
 }
 
 // A Line is one of a run's log.

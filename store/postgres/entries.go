@@ -14,9 +14,10 @@ import (
 // An entryRow is a row of stint.journal.
 type entryRow struct {
 	run, seq, kind, at, due, attempts, event int64 // due and event 0: none
+	began                                    int64 // 0: at
 	scope, name                              string
 	done                                     bool
-	value, reason                            []byte
+	value, reason, tries                     []byte
 	field, match, filter                     *string // of an event
 }
 
@@ -47,7 +48,9 @@ var entryStatements = newStatements("journal", 3, "FOR UPDATE",
 	col("match", "text", func(r *entryRow) **string { return &r.match }),
 	col("filter", "text", func(r *entryRow) **string { return &r.filter }),
 	stamp("event", func(r *entryRow) *int64 { return &r.event }),
-	number("attempts", func(r *entryRow) *int64 { return &r.attempts }))
+	number("attempts", func(r *entryRow) *int64 { return &r.attempts }),
+	stamp("began_at", func(r *entryRow) *int64 { return &r.began }),
+	col("tries", "text", func(r *entryRow) *[]byte { return &r.tries }))
 
 func newEntries() *relation[entryKey, entryRow] {
 	return newRelation(entryStatements, compareEntries, (*entryRow).key,
@@ -57,7 +60,8 @@ func newEntries() *relation[entryKey, entryRow] {
 // entry returns the row as the engine knows it.
 func (r *entryRow) entry() store.Entry {
 	e := store.Entry{Address: store.Address{Scope: r.scope, Seq: int(r.seq)}, Kind: store.EntryKind(r.kind), Name: r.name, Done: r.done,
-		Value: r.value, Error: r.reason, At: clock.FromMillis(r.at), Attempts: int(r.attempts)}
+		Value: r.value, Error: r.reason, At: clock.FromMillis(r.at), Began: clock.FromMillis(r.begin()), Attempts: int(r.attempts),
+		Tries: r.tries}
 	if r.due != 0 {
 		e.Due = clock.FromMillis(r.due)
 	}
@@ -66,6 +70,9 @@ func (r *entryRow) entry() store.Entry {
 	}
 	return e
 }
+
+// begin returns when the call began.
+func (r *entryRow) begin() int64 { return cmp.Or(r.began, r.at) }
 
 // entryRows are the journals of a unit.
 type entryRows struct{ *unit }
@@ -96,6 +103,7 @@ func (u entryRows) Put(run int64, lease store.Lease, e store.Entry, event int64)
 	}
 	if old != nil { // completes it
 		row.kind, row.field, row.match, row.filter, row.event = old.kind, old.field, old.match, old.filter, old.event
+		row.began = cmp.Or(row.began, old.begin())
 		if row.due == 0 {
 			row.due = old.due
 		}
@@ -106,9 +114,12 @@ func (u entryRows) Put(run int64, lease store.Lease, e store.Entry, event int64)
 
 func newEntryRow(run int64, e *store.Entry) entryRow {
 	row := entryRow{run: run, scope: e.Scope, seq: int64(e.Seq), kind: int64(e.Kind), name: e.Name, done: e.Done, value: e.Value,
-		reason: e.Error, at: clock.Millis(e.At), attempts: int64(e.Attempts)}
+		reason: e.Error, at: clock.Millis(e.At), attempts: int64(e.Attempts), tries: e.Tries}
 	if !e.Due.IsZero() {
 		row.due = clock.CeilMillis(e.Due)
+	}
+	if !e.Began.IsZero() {
+		row.began = clock.Millis(e.Began)
 	}
 	return row
 }
@@ -167,6 +178,7 @@ func (u entryRows) Change(run int64, e store.Entry) error {
 	}
 	row := newEntryRow(run, &e)
 	row.field, row.match, row.filter, row.event = old.field, old.match, old.filter, old.event
+	row.began, row.attempts, row.tries = old.begin(), old.attempts, old.tries
 	u.putEntry(row)
 	return nil
 }
@@ -305,7 +317,7 @@ func (u entryRows) Redo(run int64, scope string) error {
 	all, err := u.entriesOf(run)
 	for _, e := range all {
 		if e.scope == scope {
-			e.done, e.reason, e.due, e.attempts = false, nil, 0, 0
+			e.done, e.reason, e.due, e.attempts, e.began, e.tries = false, nil, 0, 0, 0, nil
 			u.putEntry(*e)
 		}
 	}
@@ -322,7 +334,7 @@ func (u entryRows) Note(run int64, scope, to string) error {
 		if store.EntryKind(e.kind) == store.EntryStep {
 			note := *e
 			note.scope, note.kind, note.done = to, int64(store.EntryNote), true
-			note.reason, note.due, note.attempts = nil, 0, 0
+			note.reason, note.due, note.attempts, note.began, note.tries = nil, 0, 0, 0, nil
 			u.journal.ask(note.key()) // it may replace an older note
 			if _, err := u.journal.get(note.key()); err != nil {
 				return err

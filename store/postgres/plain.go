@@ -70,6 +70,8 @@ var (
 		col("error", "text", func(r *callRow) *[]byte { return &r.reason }),
 		number("at", func(r *callRow) *int64 { return &r.at }),
 		number("attempts", func(r *callRow) *int64 { return &r.attempts }),
+		number("began_at", func(r *callRow) *int64 { return &r.began }),
+		col("tries", "text", func(r *callRow) *[]byte { return &r.tries }),
 	}
 	freshColumns = []column[freshRow]{
 		number("id", func(r *freshRow) *int64 { return &r.Key }),
@@ -104,10 +106,12 @@ var (
 	// callSQL records the results of durable steps, or completes the entries that are pending there.
 	callSQL = "WITH current AS MATERIALIZED (SELECT u.* FROM " + arraysOf(callColumns) + " CROSS JOIN LATERAL (" +
 		"SELECT 1 FROM stint.runs t WHERE t.id = u.run AND t.lease = u.lease AND t.state + 0 = 4 FOR UPDATE) r), " +
-		"made AS (INSERT INTO stint.journal AS j (run, scope, seq, kind, name, done, value, error, at, attempts) " +
-		"SELECT run, scope, seq, kind, name, true, value, error, at, attempts FROM current ON CONFLICT (run, scope, seq) DO UPDATE " +
-		"SET name = excluded.name, done = true, value = excluded.value, error = excluded.error, at = excluded.at, " +
-		"attempts = excluded.attempts WHERE NOT j.done RETURNING 1) SELECT " + assert("count(*) = $11") + " FROM made"
+		"made AS (INSERT INTO stint.journal AS j (run, scope, seq, kind, name, done, value, error, at, attempts, began_at, tries) " +
+		"SELECT run, scope, seq, kind, name, true, value, error, at, attempts, nullif(began_at, 0), tries FROM current " +
+		"ON CONFLICT (run, scope, seq) DO UPDATE SET name = excluded.name, done = true, value = excluded.value, " +
+		"error = excluded.error, at = excluded.at, attempts = excluded.attempts, " +
+		"began_at = coalesce(excluded.began_at, j.began_at, j.at), tries = excluded.tries " +
+		"WHERE NOT j.done RETURNING 1) SELECT " + assert("count(*) = $13") + " FROM made"
 
 	// freshSQL inserts runs, with keys after all that are committed (R5), and ranks as of those. By how much
 	// they were moved is stored with the group's number, for those who lose the answer.

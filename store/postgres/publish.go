@@ -410,7 +410,7 @@ func (u eventRows) resolveCalls(now, id int64, payload []byte, k kindMatch, late
 			continue
 		}
 		done := *r
-		done.done, done.value, done.event, done.at = true, payload, id, now
+		done.done, done.value, done.event, done.began, done.at = true, payload, id, r.begin(), now
 		u.putEntry(done)
 		waiters = append(waiters, event.Waiter{Run: r.run, At: store.Address{Scope: r.scope, Seq: int(r.seq)}})
 	}

@@ -166,7 +166,8 @@ func (es *events) WaitFilters(kind event.Kind, m *store.Match) ([]string, error)
 func (es *events) Resolve(kind event.Kind, now, key int64, payload []byte, m *store.Match, late bool) ([]event.Waiter, error) {
 	scan := func(w *event.Waiter) []any { return []any{&w.Run, &w.At.Scope, &w.At.Seq} }
 	if kind == event.Calls {
-		return rowsOf(es, scan, `UPDATE stint_journal SET done = 1, value = ?5, event = ?6, at = ?7
+		return rowsOf(es, scan, `UPDATE stint_journal SET done = 1, value = ?5, event = ?6, at = ?7,
+			began_at = nullif(coalesce(began_at, at), ?7)
 			WHERE kind = 4 AND done = 0 AND name = ?1 AND field = ?2 AND match = ?3 AND filter = ?4
 			AND (?8 = 0 OR NOT EXISTS (SELECT 1 FROM stint_journal j WHERE j.run = stint_journal.run AND j.event = ?6))
 			RETURNING run, scope, seq`,

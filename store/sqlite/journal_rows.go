@@ -14,24 +14,29 @@ var _ entries.Rows = (*journals)(nil)
 // appendSQL is fenced: it inserts nothing for an execution that is not current, and does not change
 // entries that are done.
 const appendSQL = `
-INSERT INTO stint_journal (run, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event, attempts)
-SELECT id, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16 FROM stint_runs WHERE id = ?1 AND lease = ?2
-  AND ` + stateRunning + `
+INSERT INTO stint_journal (run, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event, attempts,
+  began_at, tries)
+SELECT id, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, nullif(?17, ?10), ?18
+FROM stint_runs WHERE id = ?1 AND lease = ?2 AND ` + stateRunning + `
 ON CONFLICT DO UPDATE SET name = excluded.name, done = excluded.done, value = excluded.value, error = excluded.error, at = excluded.at,
-  due_at = coalesce(excluded.due_at, due_at), attempts = excluded.attempts
+  due_at = coalesce(excluded.due_at, due_at), attempts = excluded.attempts,
+  began_at = nullif(coalesce(?17, began_at, at), excluded.at), tries = excluded.tries
 WHERE done = 0`
 
 // Put implements entries.Rows.
 func (js *journals) Put(run int64, lease store.Lease, e store.Entry, event int64) (bool, error) {
-	var field, match, filter, due any
+	var field, match, filter, due, began any
 	if e.Kind == store.EntryEvent {
 		field, match, filter = e.Match.Field, e.Match.Value, e.Match.Filter
 	}
 	if !e.Due.IsZero() {
 		due = ceilMillis(e.Due)
 	}
+	if !e.Began.IsZero() {
+		began = clock.Millis(e.Began)
+	}
 	n, err := js.execN(appendSQL, run, int64(lease), e.Scope, e.Seq, int64(e.Kind), e.Name, e.Done, e.Value, text(e.Error),
-		clock.Millis(e.At), due, field, match, filter, nullable(event), e.Attempts)
+		clock.Millis(e.At), due, field, match, filter, nullable(event), e.Attempts, began, text(e.Tries))
 	return n > 0, err
 }
 
@@ -58,8 +63,9 @@ func (js *journals) Change(run int64, e store.Entry) error {
 	if !e.Due.IsZero() {
 		due = ceilMillis(e.Due)
 	}
-	return js.exec("UPDATE stint_journal SET done = ?4, value = ?5, error = ?6, at = ?7, due_at = ?8 WHERE run = ?1 AND scope = ?2 "+
-		"AND seq = ?3", run, e.Scope, e.Seq, e.Done, e.Value, text(e.Error), clock.Millis(e.At), due)
+	return js.exec("UPDATE stint_journal SET done = ?4, value = ?5, error = ?6, at = ?7, due_at = ?8, "+
+		"began_at = nullif(coalesce(began_at, at), ?7) WHERE run = ?1 AND scope = ?2 AND seq = ?3",
+		run, e.Scope, e.Seq, e.Done, e.Value, text(e.Error), clock.Millis(e.At), due)
 }
 
 // Drop implements entries.Rows.
@@ -118,13 +124,14 @@ func (js *journals) EndedBranch(run int64, at store.Address) (ended bool, err er
 
 // Redo implements entries.Rows.
 func (js *journals) Redo(run int64, scope string) error {
-	return js.exec("UPDATE stint_journal SET done = 0, error = NULL, due_at = NULL, attempts = 0 WHERE run = ? AND scope = ?", run, scope)
+	return js.exec("UPDATE stint_journal SET done = 0, error = NULL, due_at = NULL, attempts = 0, began_at = NULL, tries = NULL "+
+		"WHERE run = ? AND scope = ?", run, scope)
 }
 
 // Note implements entries.Rows.
 func (js *journals) Note(run int64, scope, to string) error {
-	err := js.exec(`UPDATE OR REPLACE stint_journal SET scope = ?3, kind = 10, done = 1, error = NULL, due_at = NULL, attempts = 0
-		WHERE run = ?1 AND scope = ?2 AND kind = 2`, run, scope, to)
+	err := js.exec(`UPDATE OR REPLACE stint_journal SET scope = ?3, kind = 10, done = 1, error = NULL, due_at = NULL, attempts = 0,
+		began_at = NULL, tries = NULL WHERE run = ?1 AND scope = ?2 AND kind = 2`, run, scope, to)
 	if err != nil {
 		return err
 	}
@@ -133,8 +140,10 @@ func (js *journals) Note(run int64, scope, to string) error {
 
 // copyEntriesSQL copies entries to another run.
 const copyEntriesSQL = `
-INSERT INTO stint_journal (run, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event, attempts)
-SELECT ?2, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event, attempts FROM stint_journal
+INSERT INTO stint_journal (run, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event, attempts,
+  began_at, tries)
+SELECT ?2, scope, seq, kind, name, done, value, error, at, due_at, field, match, filter, event, attempts, began_at, tries
+FROM stint_journal
 WHERE run = ?1 AND `
 
 // CopyBefore implements entries.Rows.

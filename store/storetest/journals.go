@@ -3,6 +3,7 @@ package storetest
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing/synctest"
 	"time"
 
@@ -87,6 +88,60 @@ func journalKept(s *suite) {
 	s.finish(store.Outcome{ID: c.ID, Lease: again.Lease, To: store.Queued, Uncounted: true})
 	if !s.claim(1)[0].Journal {
 		s.Error("a run with a journal is given without saying so")
+	}
+}
+
+// entryTimes checks when calls began, and the tries of steps: whoever completes an entry keeps its begin, unless told
+// another.
+func entryTimes(s *suite) {
+	s.enqueue(run("x"))
+	c := s.claim(1)[0]
+	start := time.Now()
+	at := func(d time.Duration) time.Time { return start.Add(d) }
+	tick := func() { time.Sleep(time.Second); synctest.Wait() }
+	sleep := entry("", 1, store.EntrySleep, "", "")
+	sleep.Done, sleep.Due = true, at(time.Hour)
+	s.call(c, sleep)
+	event := entry("", 2, store.EntryEvent, "e", "")
+	event.Match = store.Match{Key: "e"}
+	s.call(c, event)
+	wait := entry("", 3, store.EntryWait, "w", "")
+	wait.Value = []byte(`{"cond":{"sleep":1000000000}}`)
+	s.call(c, wait)
+	s.call(c, entry("", 4, store.EntryStep, "open", "")) // completed by what knows nothing of its begin
+	undo := entry(store.UndoScope, 1, store.EntryStep, "undo", "")
+	s.call(c, undo) // registered
+	tick()
+	_, err := s.Publish(s.Context(), time.Now(), []store.NewEvent{{Key: "e", Payload: []byte("1")}})
+	s.ok(err)
+	s.call(c, wait)
+	s.call(c, entry("", 4, store.EntryStep, "open", "2"))
+	tick()
+	step := entry("", 5, store.EntryStep, "step", "3")
+	step.Began, step.Tries, step.Attempts = at(time.Second), []byte("[1]"), 2
+	s.call(c, step)
+	undo.Done, undo.Began = true, time.Now() // the registration is not its begin
+	s.call(c, undo)
+	want := []string{":1 0s 0s", ":2 0s 1s", ":3 0s 1s", ":4 0s 1s", ":5 1s 2s [1]", "undo:1 2s 2s"}
+	s.times(c.ID, start, want...)
+	s.finish(store.Outcome{ID: c.ID, Lease: c.Lease, To: store.Failed, Error: []byte(`"no"`)})
+	fork, err := s.ChangeRun(s.Context(), time.Now(), c.ID, store.RunChange{Kind: store.RunFork, At: store.Address{Seq: 6}})
+	s.ok(err)
+	s.times(fork, start, want[:5]...)
+}
+
+// times checks when the entries of a journal began and were recorded, and their tries.
+func (s *suite) times(id store.ID, start time.Time, want ...string) {
+	s.Helper()
+	var got []string
+	for _, e := range s.entries(id) {
+		if e.Kind != store.EntryNote {
+			got = append(got, strings.TrimSpace(fmt.Sprintf("%s:%d %v %v %s", e.Scope, e.Seq, e.Began.Sub(start).Round(time.Second),
+				e.At.Sub(start).Round(time.Second), e.Tries)))
+		}
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		s.Errorf("times (-want +got):\n%s", d)
 	}
 }
 

@@ -57,6 +57,14 @@ func (m *Model) call(now time.Time, c *store.Call) (store.Entry, bool) {
 		r.decideWait(e.Address, now)
 		return r.at(e.Address).Entry, false
 	}
+	given := e.Entry
+	switch {
+	case !e.Began.IsZero():
+	case there:
+		e.Began = r.journal[i].Began
+	default:
+		e.Began = now
+	}
 	if there {
 		if e.Due.IsZero() {
 			e.Due = r.journal[i].Due
@@ -65,7 +73,7 @@ func (m *Model) call(now time.Time, c *store.Call) (store.Entry, bool) {
 	} else {
 		r.journal = slices.Insert(r.journal, i, e)
 	}
-	return e.Entry, false
+	return given, false
 }
 
 // counts reports whether an event is not too old for a match of a run.
@@ -223,10 +231,10 @@ func (r *modelRun) resetUndo() {
 		ended := store.IsUndo(e.Scope) && r.branchEnded(e.Scope)
 		switch {
 		case ended:
-			e.Done, e.Error, e.Due, e.Attempts = false, nil, time.Time{}, 0
+			e.Done, e.Error, e.Due, e.Attempts, e.Began, e.Tries = false, nil, time.Time{}, 0, e.At, nil
 		case store.IsUndo(e.Scope) && e.Kind == store.EntryStep:
 			e.Scope, e.Kind = store.UndoneScope+strings.TrimPrefix(e.Scope, store.UndoScope), store.EntryNote
-			e.Done, e.Error, e.Due, e.Attempts = true, nil, time.Time{}, 0
+			e.Done, e.Error, e.Due, e.Attempts, e.Began, e.Tries = true, nil, time.Time{}, 0, e.At, nil
 			notes = append(notes, e)
 			continue
 		case store.IsUndo(e.Scope):

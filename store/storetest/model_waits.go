@@ -29,7 +29,7 @@ func (r *modelRun) insert(e modelEntry) {
 func (m *Model) beginWait(r *modelRun, e modelEntry) {
 	var w store.Wait
 	json.Unmarshal(e.Value, &w) // the caller has made it
-	w.At = e.At
+	w.At, e.Began = e.At, e.At
 	e.Value, _ = json.Marshal(&w)
 	var leaves []modelEntry
 	for i, c := range w.Cond.Leaves() {
@@ -37,7 +37,7 @@ func (m *Model) beginWait(r *modelRun, e modelEntry) {
 			continue
 		}
 		l := modelEntry{Entry: store.Entry{Address: store.Address{Scope: store.LeafScope(e.Address), Seq: i + 1}, Kind: store.EntryEvent,
-			Name: c.Event.Key, Match: *c.Event, At: e.At}}
+			Name: c.Event.Key, Match: *c.Event, At: e.At, Began: e.At}}
 		m.lookBack(r, &l)
 		leaves = append(leaves, l)
 	}

@@ -198,6 +198,9 @@ func (p *pair) call(rt *rapid.T) {
 	case begins:
 		e.Done, e.Value, e.Attempts = false, nil, 1
 	}
+	if n := rapid.IntRange(0, 2).Draw(rt, "began"); e.Kind == store.EntryStep && n > 0 {
+		e.Began, e.Tries = time.Now().Add(-time.Duration(n-1)*time.Second), []byte(fmt.Sprint("tries ", n))
+	}
 	got, gone, err := p.stores[p.side(rt)].Append(p.t.Context(), time.Now(), store.Call{ID: x.real.ID, Lease: x.real.Lease, Entry: e})
 	p.ok(err)
 	want, wantGone, err := p.model.Append(p.t.Context(), time.Now(), store.Call{ID: x.twin.ID, Lease: x.twin.Lease, Entry: e})
@@ -478,7 +481,8 @@ func journalOf(p *pair, s store.Store, id store.ID) (all []string) {
 	entries, _, err := s.Entries(p.t.Context(), id, store.Address{}, -1, true)
 	p.ok(err)
 	for _, e := range entries {
-		all = append(all, fmt.Sprint(e.Scope, e.Seq, e.Kind, e.Name, e.Done, string(e.Value), e.Attempts))
+		all = append(all, fmt.Sprint(e.Scope, e.Seq, e.Kind, e.Name, e.Done, string(e.Value), e.Attempts, " began ",
+			e.Began.UnixMilli(), " ", e.At.UnixMilli(), " tries ", string(e.Tries)))
 	}
 	return all
 }

@@ -120,6 +120,7 @@ var rules = []struct {
 	{"more log lines than are kept", manyLogs},
 	{"large inputs and outputs", large},
 	{"R2 a journal is kept, once", journalKept},
+	{"R2 when calls began is kept", entryTimes},
 	{"R4 a wait until a time", waitsUntil},
 	{"R7 a wait for events", waitsForEvents},
 	{"R7 a wait for events that pass a filter", waitsForFiltered},

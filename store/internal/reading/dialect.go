@@ -64,7 +64,7 @@ var PostgreSQL = complete(Dialect{
 	HasLimit: `EXISTS (SELECT 1 FROM json_array_elements(CASE WHEN r.limits ~ '^` + jsonArray + `$' THEN r.limits::json END) j
 			WHERE coalesce(j->>'n', '') = ? AND coalesce(j->>'k', '') = ? AND (j->>'u' IS NOT NULL) = ?)`,
 	HasMetadata: "CASE WHEN r.metadata ~ '^" + jsonObject + "$' THEN r.metadata::json->>?::text END = ?",
-	EventMatch:  "json_build_array(field, match, filter)",
+	EventMatch:  "json_build_array(field, match, filter)::text",
 	Pending:     "pending",
 	OfKeys:      "= ANY (?::bigint[])",
 	Keys:        func(keys []int64) any { return keys },

@@ -10,11 +10,11 @@ import (
 )
 
 // entryColumns are few, because reading a column costs as much as reading a row. Dialect.EventMatch is
-// between them.
+// between them: the last column is what an event has to match, and the tries of a step.
 const (
 	entryColumns = "SELECT scope, kind + CASE WHEN done THEN 256 ELSE 0 END + (attempts & 1048575) * 512 + (seq << 29), name, value, " +
-		"error, at, due_at, CASE WHEN kind = 4 THEN "
-	entryTable = " END FROM stint_journal WHERE run = ? AND "
+		"error, at, due_at, began_at, CASE WHEN kind = 4 THEN "
+	entryTable = " ELSE tries END FROM stint_journal WHERE run = ? AND "
 )
 
 // eachEntry calls take for each entry of a run, until it returns false.
@@ -26,9 +26,9 @@ func (r *Reader) eachEntry(q Querier, take func(store.Entry) bool, where string,
 	defer rows.Close()
 	var e store.Entry
 	var packed, at int64
-	var due *int64
+	var due, began *int64
 	var match []byte
-	into := []any{&e.Scope, &packed, &e.Name, &e.Value, &e.Error, &at, &due, &match}
+	into := []any{&e.Scope, &packed, &e.Name, &e.Value, &e.Error, &at, &due, &began, &match}
 	for rows.Next() {
 		e = store.Entry{}
 		if err := rows.Scan(into...); err != nil {
@@ -37,7 +37,12 @@ func (r *Reader) eachEntry(q Querier, take func(store.Entry) bool, where string,
 		e.Kind, e.Done, e.Attempts = store.EntryKind(packed&0xff), packed>>8&1 == 1, int(packed>>9&0xfffff)
 		e.Seq = int(packed >> 29)
 		e.At, e.Due = millis(at), optionalTime(due)
-		if match != nil {
+		if e.Began = e.At; began != nil {
+			e.Began = millis(*began)
+		}
+		if e.Kind != store.EntryEvent {
+			e.Tries = match
+		} else if match != nil {
 			var m [3]string
 			if err := json.Unmarshal(match, &m); err != nil {
 				return err

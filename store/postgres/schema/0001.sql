@@ -198,6 +198,8 @@ CREATE TABLE stint.journal (
   filter   text,          -- '' none
   event    bigint,       -- that came
   attempts bigint NOT NULL DEFAULT 0,
+  began_at bigint,       -- NULL: at
+  tries    text,         -- of a step that was tried again
   PRIMARY KEY (run, scope, seq)
 );
 CREATE INDEX journal_events ON stint.journal (name, field, match, filter) WHERE kind = 4 AND NOT done;

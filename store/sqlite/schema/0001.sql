@@ -182,6 +182,8 @@ CREATE TABLE stint_journal (
   filter   TEXT,          -- '' none
   event    INTEGER,       -- that came
   attempts INTEGER NOT NULL DEFAULT 0,
+  began_at INTEGER,       -- NULL: at
+  tries    TEXT,          -- of a step that was tried again
   PRIMARY KEY (run, scope, seq)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX stint_journal_events ON stint_journal (name, field, match, filter) WHERE kind = 4 AND done = 0;

@@ -1,0 +1,119 @@
+package browser
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/ui"
+)
+
+// A drawnSpan is a row of a timeline as the browser draws it; From and To are parts of the whole.
+type drawnSpan struct {
+	Label, Note, Class, Took string
+	From, To                 float64
+}
+
+const readTimeline = `[...document.querySelectorAll(".waterfall tr")].map((row) => {
+	const whole = row.querySelector("svg").getBoundingClientRect();
+	const parts = [...row.querySelectorAll("rect")].map((r) => r.getBoundingClientRect());
+	return { Label: row.querySelector("th bdi").textContent, Note: row.querySelector(".note")?.textContent ?? "",
+		Class: [...row.querySelectorAll("rect")].map((r) => r.getAttribute("class")).join(" "), Took: row.querySelector(".figure").textContent,
+		From: (Math.min(...parts.map((r) => r.left)) - whole.left) / whole.width, To: (Math.max(...parts.map((r) => r.right)) - whole.left) / whole.width };
+})`
+
+// A timeline draws each call from its begin to its end: sleeps as long as they were, a compensation from its call on.
+// The step that failed is there, with each try; the wait between attempts is a wait, and a failed attempt is red.
+func TestTimeline(t *testing.T) {
+	c, err := stint.Open(filepath.Join(t.TempDir(), "shop.db"), stint.WithLogger(slog.New(slog.DiscardHandler)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ok := func(context.Context) (int, error) { return 1, nil }
+	task := stint.NewTask(c, "order", func(ctx context.Context, _ int) (int, error) {
+		stint.Step(ctx, "reserve", ok)
+		stint.Compensate(ctx, "release", func(context.Context) error { return nil })
+		stint.Sleep(ctx, 1500*time.Millisecond)
+		_, err := stint.Step(ctx, "charge", func(context.Context) (int, error) {
+			return 0, stint.RetryAfter(500*time.Millisecond, errors.New("card refused"))
+		}, stint.WithRetries(1))
+		return 0, err
+	}, stint.WithRetries(1))
+	w, err := c.NewWorker()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); w.Run(ctx) }()
+	t.Cleanup(func() { stop(); <-stopped; c.Close() })
+	run, err := task.Enqueue(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := run.Wait(t.Context()); err == nil {
+		t.Fatal("the run succeeded")
+	}
+	server := httptest.NewServer(ui.Handler(c, ui.WithLocalAccess()))
+	t.Cleanup(server.Close)
+	b := opened(t, 1440, "light")
+	b.do(t, chromedp.Navigate(server.URL+"/runs/"+run.ID()), chromedp.WaitReady(".waterfall"))
+	rows := eval[[]drawnSpan](t, b, readTimeline)
+	var labels []string
+	for _, r := range rows {
+		labels = append(labels, strings.TrimSpace(r.Label+" "+r.Class))
+	}
+	want := "waits to start queued, attempt 1 failed, step reserve succeeded, sleep wait, step charge wait failed failed, try 1 failed, try 2 failed, " +
+		"waits to try again wait, attempt 2 failed, step charge wait failed failed, try 1 failed, try 2 failed, compensation release succeeded"
+	if got := strings.Join(labels, ", "); got != want {
+		t.Fatalf("the timeline has\n%s\nwant\n%s", got, want)
+	}
+	checkSpans(t, c, run.ID(), rows)
+	journal := eval[string](t, b, `[...document.querySelectorAll("table")].find((x) => x.textContent.includes("ended attempt")).innerText`)
+	for _, text := range []string{"ended attempt 1", "ended attempt 2", "charge (2 tries)", "card refused"} {
+		if !strings.Contains(journal, text) {
+			t.Errorf("the journal does not say %q:\n%s", text, journal)
+		}
+	}
+}
+
+// checkSpans compares a timeline with what the journal says.
+func checkSpans(t *testing.T, c *stint.Client, id string, rows []drawnSpan) {
+	t.Helper()
+	info, err := c.GetRun(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := c.Journal(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	start, whole := info.Created, info.Finished.Sub(info.Created)
+	check := func(row drawnSpan, from, to time.Time) {
+		t.Helper()
+		a, b := float64(from.Sub(start))/float64(whole), float64(to.Sub(start))/float64(whole)
+		if math.Abs(row.From-a) > 0.01 || math.Abs(row.To-b) > 0.01 {
+			t.Errorf("%s is drawn from %.3f to %.3f, want %.3f to %.3f", row.Label, row.From, row.To, a, b)
+		}
+	}
+	failed := info.Timeline[2].Failed
+	if len(failed) != 1 || len(failed[0].Tries) != 2 || len(entries) != 4 {
+		t.Fatalf("%+v\n%+v", failed, entries)
+	}
+	check(rows[3], entries[1].Began, entries[1].Due)
+	check(rows[4], failed[0].Began, failed[0].At)
+	check(rows[6], failed[0].Tries[1].Began, failed[0].Tries[1].Ended)
+	check(rows[7], info.Timeline[2].At, info.Timeline[3].At)
+	check(rows[12], entries[2].Began, entries[2].At)
+	if rows[3].Took != "1.5 s" || entries[2].Began.Before(info.Timeline[3].At) || rows[6].Note != "card refused" {
+		t.Errorf("%+v, %+v", rows[3], entries[2])
+	}
+}
