@@ -43,7 +43,7 @@ func BenchmarkPages(b *testing.B) {
 	}
 	stop()
 	<-done
-	h := &handler{c: c}
+	h := &handler{c: c, slots: make(chan struct{}, maxRendering)}
 	for _, path := range []string{"/", "/runs", "/runs?state=failed", "/runs/" + runs[0].ID(), "/tasks", "/queues", "/health"} {
 		u, _ := url.Parse(path)
 		name := u.Path
