@@ -24,6 +24,7 @@ type chart struct {
 	grid
 	all    []series
 	before []float64 // the same in the time before, drawn behind; nil: not known
+	low    bool      // 64 pixels high
 	lines  bool
 	gaps   bool // where a line is 0 there is nothing
 	scale  func(most float64) scale
@@ -37,7 +38,7 @@ type scale struct {
 	text  func(v float64, unit bool) string
 }
 
-const chartHigh = 120 // pixels
+const chartHigh = 120 // pixels, unless a chart is low
 
 // countScale is the scale for numbers of things.
 func countScale(most float64) scale {
@@ -105,6 +106,7 @@ func (c *chart) show() node {
 		most = max(most, v)
 	}
 	sc := c.scale(most)
+	high, class := c.high()
 	label := fmt.Sprintf("%s, %s: at most %s", c.title, c.unit, sc.text(most, true))
 	if !c.lines {
 		label += fmt.Sprintf(", %s in all", sc.text(sum, true))
@@ -112,22 +114,30 @@ func (c *chart) show() node {
 	var plot strings.Builder
 	fmt.Fprintf(&plot, `<svg class="plot" role="img" aria-label="%s">`, escapeHTML(label))
 	for i := range sc.parts {
-		fmt.Fprintf(&plot, `<line class="grid" x1="0" x2="100%%" y1="%[1]d" y2="%[1]d"/>`, i*chartHigh/sc.parts)
+		fmt.Fprintf(&plot, `<line class="grid" x1="0" x2="100%%" y1="%[1]d" y2="%[1]d"/>`, i*high/sc.parts)
 	}
-	fmt.Fprintf(&plot, `<line class="base" x1="0" x2="100%%" y1="%[1]d" y2="%[1]d"/>`, chartHigh)
-	fmt.Fprintf(&plot, `<svg viewBox="0 0 %d 100" width="100%%" height="%d" preserveAspectRatio="none">`, max(c.n, 1), chartHigh)
+	fmt.Fprintf(&plot, `<line class="base" x1="0" x2="100%%" y1="%[1]d" y2="%[1]d"/>`, high)
+	fmt.Fprintf(&plot, `<svg viewBox="0 0 %d 100" width="100%%" height="%d" preserveAspectRatio="none">`, max(c.n, 1), high)
 	c.shapes(&plot, sc.top)
 	plot.WriteString(`</svg>`)
 	c.times(&plot)
 	fmt.Fprintf(&plot, `<rect class="brush" y="0" width="0" height="%[1]d"/>`+
-		`<line class="cursor" x1="0" x2="0" y1="-4" y2="%[1]d"/></svg>`, chartHigh)
+		`<line class="cursor" x1="0" x2="0" y1="-4" y2="%[1]d"/></svg>`, high)
 	ticks := make([]any, 0, sc.parts+1)
 	for i := sc.parts; i >= 0; i-- {
 		ticks = append(ticks, el("span", sc.text(sc.top*float64(i)/float64(sc.parts), i == sc.parts)))
 	}
-	return el("figure.chart.h120", el("figcaption", h2(c.title), el("span.unit", c.unit), c.legend()),
+	return el("figure.chart."+class, el("figcaption", h2(c.title), el("span.unit", c.unit), c.legend()),
 		el("div.frame", attr("data-chart", c.data(sc)), el("div.ys", append(ticks, attr("aria-hidden", "true"))...), g.Raw(plot.String()),
 			el("div.tip", attr("hidden"))))
+}
+
+// high returns how many pixels the chart is high, and the class that says so.
+func (c *chart) high() (pixels int, class string) {
+	if c.low {
+		return 64, "h64"
+	}
+	return chartHigh, "h120"
 }
 
 // shapes draws the series into a box that is as wide as there are spans, and 100 high.
@@ -179,6 +189,7 @@ func (c *chart) times(b *strings.Builder) {
 	if span > 48*time.Hour {
 		format = "Jan 2"
 	}
+	high, _ := c.high()
 	const ticks = 6
 	for i := range ticks + 1 {
 		at, anchor, class := c.begin.Add(span*time.Duration(i)/ticks), "middle", ""
@@ -191,8 +202,8 @@ func (c *chart) times(b *strings.Builder) {
 			class = ` class="xo"` // left out where there is little room
 		}
 		x := float64(i) * 100 / ticks
-		fmt.Fprintf(b, `<line class="tick" x1="%[1]g%%" x2="%[1]g%%" y1="%[2]d" y2="%[3]d"/>`, x, chartHigh, chartHigh+4)
-		fmt.Fprintf(b, `<text%s x="%g%%" y="%d" text-anchor="%s" data-at="%d">%s</text>`, class, x, chartHigh+17, anchor,
+		fmt.Fprintf(b, `<line class="tick" x1="%[1]g%%" x2="%[1]g%%" y1="%[2]d" y2="%[3]d"/>`, x, high, high+4)
+		fmt.Fprintf(b, `<text%s x="%g%%" y="%d" text-anchor="%s" data-at="%d">%s</text>`, class, x, high+17, anchor,
 			at.Unix(), at.UTC().Format(format))
 	}
 }

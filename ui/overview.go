@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"reflect"
 	"slices"
 	"time"
 
@@ -321,27 +322,18 @@ func (h *handler) loadCharts(ctx context.Context, o *overview) error {
 		first = min(first, max(len(steps)-12, 0))
 		grid, steps, earlier = grid.from(first), steps[first:], nil
 	}
-	values := func(all []stint.Stats, f func(*stint.Stats) float64) []float64 {
-		v := make([]float64, len(all))
-		for i := range all {
-			v[i] = f(&all[i])
-		}
-		return v
-	}
 	add := func(title, unit string, sc func(float64) scale, before func(*stint.Stats) float64, all ...series) {
 		c := chart{title: title, unit: unit, grid: grid, all: all, scale: sc, lines: len(all) < 3, gaps: len(all) == 2}
 		if before != nil && o.hasBefore {
-			c.before = values(earlier, before)
+			c.before = valuesOf(earlier, before)
 		}
 		o.charts = append(o.charts, c)
 	}
 	of := func(name, class string, f func(*stint.Stats) float64) series {
-		return series{name, class, values(steps, f)}
+		return series{name, class, valuesOf(steps, f)}
 	}
-	add("Runs that ended", "per "+formatSpan(step), countScale, func(s *stint.Stats) float64 { return float64(s.Ended()) },
-		of("succeeded", "f-ok", func(s *stint.Stats) float64 { return float64(s.Succeeded) }),
-		of("failed", "f-bad", func(s *stint.Stats) float64 { return float64(s.Failed) }),
-		of("canceled", "f-can", func(s *stint.Stats) float64 { return float64(s.Canceled + s.Skipped) }))
+	ended := endedChart(grid, steps)
+	add(ended.title, ended.unit, ended.scale, func(s *stint.Stats) float64 { return float64(s.Ended()) }, ended.all...)
 	depth := func(s *stint.Stats) float64 { return float64(s.Depth) }
 	add("Backlog", "most runs that were ready at a time", countScale, depth, of("ready", "l-p95", depth))
 	quantiles := func(title, unit string, f func(s *stint.Stats, q float64) time.Duration) {
@@ -352,6 +344,59 @@ func (h *handler) loadCharts(ctx context.Context, o *overview) error {
 	quantiles("Duration", "start to end", (*stint.Stats).Duration)
 	quantiles("Wait", "due to start", (*stint.Stats).Wait)
 	return nil
+}
+
+// valuesOf returns a figure of each span.
+func valuesOf(all []stint.Stats, f func(*stint.Stats) float64) []float64 {
+	v := make([]float64, len(all))
+	for i := range all {
+		v[i] = f(&all[i])
+	}
+	return v
+}
+
+// endedChart shows how many runs ended in each span of a grid, by state.
+func endedChart(g grid, steps []stint.Stats) chart {
+	of := func(name, class string, f func(*stint.Stats) int64) series {
+		return series{name, class, valuesOf(steps, func(s *stint.Stats) float64 { return float64(f(s)) })}
+	}
+	return chart{title: "Runs that ended", unit: "per " + formatSpan(g.step), grid: g, scale: countScale, all: []series{
+		of("succeeded", "f-ok", func(s *stint.Stats) int64 { return s.Succeeded }),
+		of("failed", "f-bad", func(s *stint.Stats) int64 { return s.Failed }),
+		of("canceled", "f-can", func(s *stint.Stats) int64 { return s.Canceled + s.Skipped })}}
+}
+
+// endedByFilter returns the chart of the runs that ended and that a filter selects, or nil if statistics cannot
+// tell them: they know tasks, queues and states. Without a range it covers a day.
+func (h *handler) endedByFilter(ctx context.Context, f *stint.RunFilter, r timeRange) (node, error) {
+	known := stint.RunFilter{Tasks: f.Tasks, Queues: f.Queues, States: f.States, Since: f.Since, Until: f.Until}
+	known.Limit, known.Scan = f.Limit, f.Scan
+	if !reflect.DeepEqual(*f, known) {
+		return nil, nil
+	}
+	if len(r.query) == 0 {
+		r.Since = r.Until.Add(-24 * time.Hour)
+	}
+	g := gridOf(r.Since, r.Until, r.step())
+	of := stint.StatsFilter{Since: g.begin, Span: resolution(r.Since), PerTask: len(f.Tasks)+len(f.Queues) > 0}
+	if of.PerTask && g.step >= time.Hour {
+		of.Span = time.Hour
+	}
+	spans, err := h.c.Stats(ctx, of)
+	if err != nil {
+		return nil, err
+	}
+	spans = slices.DeleteFunc(spans, func(s stint.Stats) bool {
+		return len(f.Tasks) > 0 && !slices.Contains(f.Tasks, s.Task) || len(f.Queues) > 0 && !slices.Contains(f.Queues, s.Queue)
+	})
+	c := endedChart(g, g.sums(spans))
+	state := map[string]stint.State{"succeeded": stint.StateSucceeded, "failed": stint.StateFailed, "canceled": stint.StateCanceled}
+	c.all = slices.DeleteFunc(c.all, func(s series) bool { return len(f.States) > 0 && !slices.Contains(f.States, state[s.Name]) })
+	if len(c.all) == 0 {
+		return nil, nil
+	}
+	c.low = true
+	return el("section.panel.ended", c.show()), nil
 }
 
 // statsBefore returns the statistics of the time before a grid, as long and in as many spans, or nil if they

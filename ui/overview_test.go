@@ -169,3 +169,24 @@ func TestQueryField(t *testing.T) {
 		t.Errorf("live updates of what is no page: %q, %v", line, err)
 	}
 }
+
+// The list of runs has a chart of those that ended, as far as the statistics know what the filter selects.
+func TestEndedChart(t *testing.T) {
+	s := newShop(t)
+	s.counted("3")
+	ended := regexp.MustCompile(`aria-label="Runs that ended, (per [^"]*): at most [0-9]+, ([0-9]+) in all"`)
+	for query, want := range map[string]string{
+		"":                                     "per 20 min, 3",
+		"since=1h":                             "per minute, 3",
+		"since=1h&state=failed":                "per minute, 1",
+		"since=1h&state=succeeded&task=charge": "per minute, 2",
+		"since=1h&task=other":                  "per minute, 0",
+		"since=720h&queue=default":             "per 8 h, 3",
+		"state=running":                        "", "metadata=a%3Db": "", "error=nothing": "",
+	} {
+		_, page := s.ask("GET", "/runs?"+query, "", "Accept", "text/html")
+		if got := ended.FindStringSubmatch(page); (got != nil) != (want != "") || got != nil && got[1]+", "+got[2] != want {
+			t.Errorf("%s: %q, want %q", query, got, want)
+		}
+	}
+}

@@ -158,6 +158,10 @@ func runsPage(h *handler, ctx context.Context, arg string, q url.Values) (*view,
 	if err != nil {
 		return nil, err
 	}
+	ended, err := h.endedByFilter(ctx, &f, r)
+	if err != nil {
+		return nil, err
+	}
 	c := filterQuery(q)
 	list := h.noRuns(len(c) > 0, page.Next != "")
 	if len(page.Runs) == 0 {
@@ -172,7 +176,7 @@ func runsPage(h *handler, ctx context.Context, arg string, q url.Values) (*view,
 			}))))
 	}
 	return &view{Title: "Runs", Main: group(el("h1", "Runs"),
-		stateChips(c, counts), h.queryField(c), list, h.listFooter(c, page, f.Cursor == "")), timeRange: &r, AllTime: true}, nil
+		stateChips(c, counts), h.queryField(c), ended, list, h.listFooter(c, page, f.Cursor == "")), timeRange: &r, AllTime: true}, nil
 }
 
 // stateChips returns links that add a state to the filter or remove it, with the states' counts.
