@@ -191,6 +191,9 @@ func (c *command) checkFlags(cmd *cli.Command, o *options) (err error) {
 	if c.onlyText() && (o.output != "" || o.json) {
 		return usagef("stint: %s has no answer for -o or -json: leave it out", c.name)
 	}
+	if o.limit < 0 {
+		return usagef("stint: -limit %d: want 0, for 100, or more", o.limit)
+	}
 	return errors.Join(err, o.checkOutput())
 }
 
@@ -205,7 +208,8 @@ func markNumbers(root *cli.Command, args []string) []string {
 		if a == "--" {
 			break
 		}
-		if _, err := strconv.ParseFloat(a, 64); err == nil && a[0] == '-' && (i == 0 || !takesValue(root, args[i-1])) {
+		number := strings.TrimSpace(a) // as the library does
+		if _, err := strconv.ParseFloat(number, 64); err == nil && number[0] == '-' && (i == 0 || !takesValue(root, args[i-1])) {
 			args[i] = numberMark + a
 		}
 	}

@@ -101,6 +101,7 @@ func wrongUses(path string) map[string][]string {
 		"the flags of a command follow its name":                                                         {"-state", "failed", "runs", path},
 		"flag needs an argument: -state":                                                                 {"runs", path, "-state"},
 		`invalid value "many" for flag -limit`:                                                           {"runs", path, "-limit", "many"},
+		"-limit -5: want 0, for 100, or more":                                                            {"events", path, "-limit", "-5"},
 		`time "yesterday": want one like 2026-01-31T12:00:00Z or 2026-01-31, or how`:                     {"runs", path, "-since", "yesterday"},
 		`time "-1h": want one like`:                                                                      {"runs", path, "-until", "-1h"},
 		`-o jsn: want table, json, ndjson: did you mean "json"?`:                                         {"runs", path, "-o", "jsn"},

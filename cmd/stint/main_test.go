@@ -110,6 +110,7 @@ func TestFlagsAnywhere(t *testing.T) {
 	}
 	id := must(t, "", "enqueue", path, "steps", "-force", "-5", "-delay", "1h")
 	must(t, `"Input":-5`, "run", path, id, "-json")
+	must(t, `"Input":-6`, "run", path, must(t, "", "enqueue", path, "steps", " -6", "-delay", "1h"), "-json")
 	must(t, "scheduled", "run", path, id)
 	must(t, "would be canceled", "cancel", path, id, "-dry-run")
 	for _, args := range [][]string{{"help"}, {"-h"}, {"--help"}} {
@@ -250,7 +251,7 @@ func TestRunsWithLargeInputs(t *testing.T) {
 		}
 	}
 	c.Close()
-	for limit, want := range map[string]int{"5": 5, "50": n + 1} {
+	for limit, want := range map[string]int{"5": 5, "50": n + 1, "5000": n + 1} {
 		got := must(t, "", "runs", "-json", "-limit", limit, path)
 		if lines := strings.Split(got, "\n"); len(lines) != want || len(lines[0]) < 3<<20 {
 			t.Errorf("-limit %s prints %d lines, the first of %d bytes", limit, len(lines), len(lines[0]))

@@ -64,7 +64,7 @@ func listRuns(ctx context.Context, s *session) error {
 // that follow. Tables show the beginning of an input, so for them no more of it is kept.
 func (s *session) eachPage(ctx context.Context, f stint.RunFilter, do func([]stint.RunInfo) error) (next string, err error) {
 	for left := cmp.Or(f.Limit, 100); ; {
-		f.Limit = left
+		f.Limit = min(left, 1000)
 		page, err := s.c.ListRuns(ctx, f)
 		if err != nil {
 			return "", err
