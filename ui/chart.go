@@ -182,6 +182,27 @@ func linePath(values []float64, top float64, gaps bool) string {
 	return b.String()
 }
 
+// tickSpaces are the times between two ticks of the horizontal axis.
+var tickSpaces = []time.Duration{time.Minute, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute, 15 * time.Minute, 30 * time.Minute,
+	time.Hour, 2 * time.Hour, 4 * time.Hour, 6 * time.Hour, 12 * time.Hour, 24 * time.Hour, 48 * time.Hour, 5 * 24 * time.Hour}
+
+// ticks returns round instants of the horizontal axis, at most 9.
+func (g grid) ticks() (all []time.Time) {
+	span := time.Duration(g.n) * g.step
+	space := tickSpaces[len(tickSpaces)-1]
+	for i := len(tickSpaces) - 1; i >= 0 && span <= 8*tickSpaces[i]; i-- {
+		space = tickSpaces[i]
+	}
+	at := g.begin.Truncate(space)
+	if at.Before(g.begin) {
+		at = at.Add(space)
+	}
+	for end := g.begin.Add(span); !at.After(end); at = at.Add(space) {
+		all = append(all, at)
+	}
+	return all
+}
+
 // times draws the ticks of the horizontal axis, in UTC: app.js writes them in the viewer's zone.
 func (c *chart) times(b *strings.Builder) {
 	span := time.Duration(c.n) * c.step
@@ -190,18 +211,16 @@ func (c *chart) times(b *strings.Builder) {
 		format = "Jan 2"
 	}
 	high, _ := c.high()
-	const ticks = 6
-	for i := range ticks + 1 {
-		at, anchor, class := c.begin.Add(span*time.Duration(i)/ticks), "middle", ""
-		switch {
-		case i == 0:
+	for i, at := range c.ticks() {
+		x, anchor, class := 100*float64(at.Sub(c.begin))/float64(max(span, 1)), "middle", ""
+		if x < 2 {
 			anchor = "start"
-		case i == ticks:
+		} else if x > 98 {
 			anchor = "end"
-		case i%2 == 1:
+		}
+		if i%2 == 1 {
 			class = ` class="xo"` // left out where there is little room
 		}
-		x := float64(i) * 100 / ticks
 		fmt.Fprintf(b, `<line class="tick" x1="%[1]g%%" x2="%[1]g%%" y1="%[2]d" y2="%[3]d"/>`, x, high, high+4)
 		fmt.Fprintf(b, `<text%s x="%g%%" y="%d" text-anchor="%s" data-at="%d">%s</text>`, class, x, high+17, anchor,
 			at.Unix(), at.UTC().Format(format))

@@ -43,3 +43,29 @@ func TestLinePath(t *testing.T) {
 		}
 	}
 }
+
+// The ticks of the horizontal axis are at round times, 4 to 8 of them where there is room.
+func TestTicks(t *testing.T) {
+	begin := time.Date(2026, 3, 1, 11, 47, 0, 0, time.UTC)
+	for length, want := range map[time.Duration]string{
+		12 * time.Minute:    "11:48 11:50 11:52 11:54 11:56 11:58",
+		time.Hour:           "11:50 12:00 12:10 12:20 12:30 12:40",
+		24 * time.Hour:      "12:00 16:00 20:00 00:00 04:00 08:00",
+		7 * 24 * time.Hour:  "00:00 00:00 00:00 00:00 00:00 00:00 00:00",
+		30 * 24 * time.Hour: "00:00 00:00 00:00 00:00 00:00 00:00",
+	} {
+		r := timeRange{Since: begin, Until: begin.Add(length)}
+		step := time.Minute
+		for length > 90*step {
+			step *= 5
+		}
+		g := gridOf(r.Since, r.Until, step)
+		var texts []string
+		for _, at := range g.ticks() {
+			texts = append(texts, at.Format("15:04"))
+		}
+		if got := strings.Join(texts, " "); got != want {
+			t.Errorf("%v: %s, want %s", length, got, want)
+		}
+	}
+}
