@@ -24,6 +24,9 @@ func (s *Store) Finish(ctx context.Context, now time.Time, outcomes []store.Outc
 				if o.To.Terminal() {
 					u.awaited.ask(key)
 				}
+				if len(o.Tests) > 0 {
+					u.tests.ask(key)
+				}
 			}
 			if parent, ok := s.ids.Key(o.Parent); ok && o.Node != 0 {
 				u.runs.ask(parent)

@@ -172,6 +172,12 @@ func (u runRows) Ended(key int64) { u.told.ended = append(u.told.ended, ending{r
 
 // Finished implements lifecycle.Rows.
 func (u runRows) Finished(key int64, o *store.Outcome, to store.State, now int64) error {
+	tested := len(o.Tests) > 0 && to == store.Succeeded
+	if tested { // there is a row if the run has succeeded before, and was replayed
+		if _, err := u.tests.get(key); err != nil {
+			return err
+		}
+	}
 	r := &store.Result{State: to}
 	if to == store.Succeeded {
 		r.Output = o.Output
@@ -180,7 +186,7 @@ func (u runRows) Finished(key int64, o *store.Outcome, to store.State, now int64
 	if o.Task != "" {
 		u.count(o.Queue, o.Task).End(to, sinceStart(o.Started, now))
 	}
-	if len(o.Tests) == 0 || to != store.Succeeded {
+	if !tested {
 		return nil
 	}
 	results, err := json.Marshal(o.Tests)

@@ -137,6 +137,7 @@ var rules = []struct {
 	{"a replay of a workflow", workflowReplay},
 	{"a replay of a whole workflow", workflowReplayWhole},
 	{"conditions of a workflow's tasks", workflowConditions},
+	{"tests of an output after a replay", workflowTestsAgain},
 	{"a task that this worker lacks waits for another", workflowNoHandler},
 	{"a workflow's start and end in time", workflowTimes},
 	{"a graph is stored as it is", graphRoundTrip},

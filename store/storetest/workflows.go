@@ -171,6 +171,28 @@ func workflowConditions(s *suite) {
 	s.state(id, store.Canceled)
 }
 
+// A task that is replayed is tested again, and what follows goes by the new results.
+func workflowTestsAgain(s *suite) {
+	id := s.begin(graphOf(s, func(g *store.Graph) {
+		g.Tasks[0].Tests = []string{"t"}
+		g.Tasks[1].SkipIf = &store.Condition{Test: &store.TestRef{Parent: 0}}
+	}, nil, []int{0}))
+	tested := func(ok bool) {
+		c := s.claim(10)[0]
+		o := outcome(c, store.Succeeded)
+		o.Parent, o.Node, o.Tests = c.Parent, c.Node, []store.TestResult{{OK: ok}}
+		s.finish(o)
+	}
+	tested(true)
+	s.tasks(id, "a succeeded", "b skipped")
+	n, err := s.Act(s.Context(), time.Now(), store.Action{Kind: store.ActReplay, Whole: true}, store.Filter{IDs: []store.ID{id}})
+	if s.ok(err); n != 1 {
+		s.Errorf("replayed %d", n)
+	}
+	tested(false)
+	s.tasks(id, "a succeeded", "b queued")
+}
+
 func workflowNoHandler(s *suite) {
 	id := s.begin(graph(s, nil))
 	r := s.request(10)
