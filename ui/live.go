@@ -2,6 +2,7 @@ package ui
 
 import (
 	"bytes"
+	"compress/flate"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -19,6 +20,8 @@ import (
 
 const (
 	liveInterval  = 50 * time.Millisecond // shortest time between two updates of a page
+	liveRate      = 2.0                   // updates of a page a second, where changes do not end
+	liveAhead     = 4.0                   // updates that may come sooner, after a quiet time
 	liveHeartbeat = 10 * time.Second      // longest time between two checks of a page, which also keep the connection open
 	// quietShare is the part of one CPU that rendering may use, for all live pages and viewers
 	// together; busyShare is that part while the engine is busy: while there are more than
@@ -106,13 +109,56 @@ func (l *live) serve(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Accel-Buffering", "no")
 	out := newSlowWriter(w)
 	out.ctrl.SetWriteDeadline(time.Time{}) // the server's own deadline is for pages that end
-	l.follow(ctx, out, page, u)
+	s := &stream{slowWriter: out}
+	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+		h.Set("Content-Encoding", "gzip")
+		s.packs = true
+		out.Write([]byte("\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff")) // the header of gzip; see pack
+	}
+	l.follow(ctx, s, page, u)
+}
+
+// A stream sends a page's content to one viewer.
+type stream struct {
+	*slowWriter
+	packs  bool // with gzip
+	sent   [sha256.Size]byte
+	credit float64 // updates that it may send at once, at the time at
+	at     time.Time
+}
+
+var packers = sync.Pool{New: func() any {
+	z, _ := flate.NewWriter(io.Discard, flate.BestSpeed) // the level is valid
+	return z
+}}
+
+// pack writes an event. Each is compressed by itself, with a compressor that other streams use too: one for each
+// stream would take 1 MiB of memory. Blocks that refer to nothing before them may follow each other.
+func (s *stream) pack(event []byte) {
+	if !s.packs {
+		s.Write(event)
+		return
+	}
+	z := packers.Get().(*flate.Writer)
+	defer packers.Put(z)
+	z.Reset(s.slowWriter)
+	z.Write(event)
+	z.Flush()
+}
+
+// wait returns how long to wait before the next update.
+func (s *stream) wait(now time.Time) time.Duration {
+	if s.at.IsZero() {
+		s.credit = liveAhead
+	}
+	s.credit = min(s.credit+liveRate*now.Sub(s.at).Seconds(), liveAhead) - 1
+	s.at = now
+	return max(liveInterval, time.Duration(-s.credit/liveRate*float64(time.Second)))
 }
 
 // follow sends a page's content after each change, until ctx ends or the client reads too slowly.
-func (l *live) follow(ctx context.Context, out *slowWriter, page *livePage, u *url.URL) {
+func (l *live) follow(ctx context.Context, out *stream, page *livePage, u *url.URL) {
 	var mark uint64
-	var sent [sha256.Size]byte
 	for asOf := time.Now(); ; {
 		n, err := l.waitForChange(ctx, mark)
 		if err != nil {
@@ -127,26 +173,34 @@ func (l *live) follow(ctx context.Context, out *slowWriter, page *livePage, u *u
 		if err != nil {
 			return
 		}
-		if !l.send(out, main, &sent) || !pause(ctx, liveInterval) {
+		changed, ok := l.send(out, main)
+		wait := liveInterval
+		if changed {
+			wait = out.wait(time.Now())
+		}
+		if !ok || !pause(ctx, wait) {
 			return
 		}
 	}
 }
 
-// send sends the page's content if it differs from what was sent last. It returns false if the
+// send sends the page's content if it differs from what was sent last. ok is false if the
 // stream must end; the browser then opens another.
-func (l *live) send(out *slowWriter, main []byte, sent *[sha256.Size]byte) bool {
-	if sum := sha256.Sum256(main); sum == *sent {
-		fmt.Fprint(out, ":\n\n")
-	} else {
-		if !l.h.sendBudget.reserve(len(main)) {
-			return false
-		}
-		defer l.h.sendBudget.release(len(main))
-		writeEvent(out, "main", main)
-		*sent = sum
+func (l *live) send(out *stream, main []byte) (changed, ok bool) {
+	sum := sha256.Sum256(main)
+	if changed = sum != out.sent; !changed {
+		out.pack([]byte(":\n\n"))
+		return false, out.flush() == nil
 	}
-	return out.flush() == nil
+	if !l.h.sendBudget.reserve(len(main)) {
+		return true, false
+	}
+	defer l.h.sendBudget.release(len(main))
+	var event bytes.Buffer
+	writeEvent(&event, "main", main)
+	out.pack(event.Bytes())
+	out.sent = sum
+	return true, out.flush() == nil
 }
 
 // admit counts a stream of a client, or returns why the client may open no more.

@@ -39,6 +39,7 @@ func (h *handler) document(v *view) node {
 			el("script", attr("src", asset("app.js")), attr("defer"))),
 		el("body", g.Raw(sprite),
 			el("a.skip", attr("href", "#main"), "Skip to content"),
+			el("button", attr("type", "button"), attr("id", "held"), attr("hidden")),
 			el("div.banner", attr("id", "lost"), attr("role", "status"), attr("hidden"),
 				"The live connection is lost, so this page may be out of date. It is reconnecting."),
 			el("div.app", h.rail(v, app), el("div", h.topBar(v),

@@ -34,6 +34,55 @@ function writeTimes(within) {
   }
 }
 
+// Updates take a fiftieth of the browser's time, and its layout about as much again. After a quiet time they may take
+// more, so that a change is seen at once; of those that come while one waits only the last is shown.
+const maxShare = 0.02;
+let budget = 100; // milliseconds that updates may take now
+let budgetAt = performance.now();
+function refill() {
+  const now = performance.now();
+  budget = Math.min(budget + (now - budgetAt) * maxShare, 100);
+  budgetAt = now;
+}
+let waiting = null; // content that is not shown yet, or of which a list is held
+let showTimer = 0;
+
+function receive(html) {
+  waiting = html;
+  refill();
+  if (!showTimer) showTimer = setTimeout(showWaiting, Math.max(-budget / maxShare, 0));
+}
+
+function showWaiting() {
+  showTimer = 0;
+  if (waiting === null) return;
+  const began = performance.now();
+  const html = waiting;
+  const held = show(html);
+  if (!held && waiting === html) waiting = null;
+  budget -= performance.now() - began;
+}
+
+// A list holds still while the pointer is on it, while it is scrolled, and while rows are ticked.
+let mouse = false; // a finger that has left still hovers
+addEventListener("pointerover", (e) => { mouse = e.pointerType === "mouse"; }, { passive: true });
+function isHeld(tbody) {
+  return tbody.querySelector("tr[data-url]") !== null && (mouse && tbody.matches(":hover") || tbody.getBoundingClientRect().top < 0 ||
+    tbody.querySelector("input[data-pick]:checked") !== null);
+}
+const heldNote = document.getElementById("held");
+let showAll = false;
+heldNote?.addEventListener("click", () => {
+  showAll = true;
+  showWaiting();
+  showAll = false;
+});
+function release() {
+  if (waiting !== null && !showTimer && ![...main.querySelectorAll("tbody")].some(isHeld)) receive(waiting);
+}
+if (heldNote) for (const event of ["pointerover", "scroll", "change"]) addEventListener(event, release, { passive: true });
+
+// Shows new content, and reports whether a list was held.
 function show(html) {
   const next = document.createElement("main");
   next.id = "main";
@@ -41,11 +90,13 @@ function show(html) {
   if (main.dataset.up) next.dataset.up = main.dataset.up;
   next.innerHTML = html;
   writeTimes(next);
+  const held = showAll ? [] : [...main.querySelectorAll("tbody")].filter(isHeld);
   Idiomorph.morph(main, next, {
     ignoreActiveValue: true,
     callbacks: {
       beforeNodeMorphed(old, fresh) {
         if (old.nodeType !== 1) return true;
+        if (held.includes(old)) return false;
         // Keep what the viewer opened, typed or chose.
         if (old.tagName === "DETAILS") fresh.open = old.open;
         if (old.tagName === "INPUT" && old.type === "checkbox" && old.dataset.pick !== undefined) fresh.checked = old.checked;
@@ -55,7 +106,14 @@ function show(html) {
       },
     },
   });
+  if (heldNote) {
+    const fresh = new DOMParser().parseFromString(held.length ? html : "", "text/html");
+    const count = [...fresh.querySelectorAll("tr[data-url][id]")].filter((r) => !document.getElementById(r.id)).length;
+    heldNote.hidden = count === 0;
+    heldNote.textContent = count + " new, show";
+  }
   document.dispatchEvent(new CustomEvent("stint:shown"));
+  return held.length > 0;
 }
 
 const banner = document.getElementById("lost");
@@ -63,7 +121,7 @@ const live = document.getElementById("live");
 let source = null;
 function listen() {
   source = new EventSource(root.dataset.live);
-  source.addEventListener("main", (e) => { banner.hidden = true; show(e.data); });
+  source.addEventListener("main", (e) => { banner.hidden = true; receive(e.data); });
   source.onopen = () => { banner.hidden = true; root.dataset.connection = "live"; };
   source.onerror = () => {
     banner.hidden = false;
