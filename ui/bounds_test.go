@@ -147,6 +147,45 @@ func TestLargeLists(t *testing.T) {
 	}
 }
 
+// The page of a run shows the end of its stream, however many chunks there are.
+func TestStreamEnd(t *testing.T) {
+	c, h := opened(t)
+	task := stint.NewTask(c, "tokens", func(ctx context.Context, n int) (int, error) {
+		for i := range n {
+			if err := stint.Stream(ctx, fmt.Appendf(nil, "token %d of a long answer, é%80s\n", i, "")); err != nil {
+				return 0, err
+			}
+		}
+		return n, nil
+	})
+	w, err := c.NewWorker()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- w.Run(ctx) }()
+	defer func() { stop(); <-done }()
+	for n, first := range map[int]string{500: "token 0 of", 1500: "token 1000 of"} {
+		run, err := task.Enqueue(ctx, n)
+		if err == nil {
+			_, err = run.Wait(ctx)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		page, _ := asked(t, h, "/runs/"+run.ID(), "Accept", "text/html")
+		for _, text := range []string{first, fmt.Sprintf("token %d of", n-1)} {
+			if !strings.Contains(page.Body.String(), text) {
+				t.Errorf("of %d chunks the page does not show %q", n, text)
+			}
+		}
+		if cut := strings.Contains(page.Body.String(), "The last "); cut != (n > 500) || page.Body.Len() > 256<<10 {
+			t.Errorf("of %d chunks the page shows %d bytes; it says that it is cut: %v", n, page.Body.Len(), cut)
+		}
+	}
+}
+
 // All that a handler streamed, logged and recorded is listed, in parts.
 func TestLargeStreams(t *testing.T) {
 	c, h := opened(t)

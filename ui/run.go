@@ -1,7 +1,6 @@
 package ui
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,10 +11,10 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/internal/jsonx"
-	"github.com/stint-dev/stint/internal/text"
 )
 
 // A runView holds what a run's page shows.
@@ -30,7 +29,9 @@ type runView struct {
 	logs              []stint.LogLine
 	logsMore          bool
 	logLevel, logText string
-	stream            string
+	stream            string        // its end
+	streamMore        bool          // there is more before it
+	streamBytes       int64         // of the whole
 	elapsed           time.Duration // from the run's start to its end, or to now
 	open              bool          // it has not ended
 }
@@ -136,7 +137,8 @@ func (h *handler) showRun(v *runView) node {
 		when(len(v.children) > 0, h2("Children"), h.showChildren(v.children),
 			when(v.childrenMore, el("p.dim", "There are more: filter the list of runs by this parent."))),
 		h2("Logs"), showLogs(v),
-		when(v.stream != "", h2("Stream"), pre(v.stream)),
+		when(v.stream != "", h2("Stream"), when(v.streamMore,
+			el("p.dim", fmt.Sprintf("The last %s of %s:", formatBytes(int64(len(v.stream))), formatBytes(v.streamBytes)))), pre(v.stream)),
 		when(len(v.Timeline) > 0, h2("History"), showHistory(v.Timeline)),
 		h.runAgain(v))
 }
@@ -388,11 +390,37 @@ func (h *handler) loadLogs(ctx context.Context, v *runView) error {
 		v.cutLogs()
 		after = lines[len(lines)-1].Seq
 	}
-	chunks, err := h.c.StreamChunks(ctx, v.ID, 0, 1000)
-	if err != nil {
-		return err
+	return h.loadStream(ctx, v)
+}
+
+// loadStream reads the end of the run's stream. More than is shown is redacted, so that no secret begins before that.
+func (h *handler) loadStream(ctx context.Context, v *runView) error {
+	const most = 8 * maxStreamBytes
+	var end []byte
+	for after := 0; ; {
+		chunks, err := h.c.StreamChunks(ctx, v.ID, int64(after), 1000)
+		if err != nil {
+			return err
+		}
+		if len(chunks) == 0 {
+			break
+		}
+		after += len(chunks)
+		for _, c := range chunks {
+			v.streamBytes += int64(len(c))
+			if end = append(end, c[max(len(c)-most, 0):]...); len(end) > 2*most {
+				end = append(end[:0], end[len(end)-most:]...)
+			}
+		}
 	}
-	v.stream = text.Cut(h.redactText("stream", v.Task, string(bytes.Join(chunks, nil))), maxStreamBytes)
+	shown := h.redactText("stream", v.Task, string(end))
+	if from := len(shown) - maxStreamBytes; from > 0 {
+		for from < len(shown) && !utf8.RuneStart(shown[from]) {
+			from++
+		}
+		shown, v.streamMore = shown[from:], true
+	}
+	v.stream = shown
 	return nil
 }
 
