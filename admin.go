@@ -311,25 +311,6 @@ func (c *Client) actOn(ctx context.Context, f RunFilter, op string, a store.Acti
 	return n, wrapStoreErr(op, err)
 }
 
-// Check looks for damage in the database and returns a description of each problem. It runs
-// SQLite's integrity check, and looks for references to missing rows and for limit counters
-// that differ from a recount. It changes nothing; its time is proportional to the size of the
-// file.
-func (c *Client) Check(ctx context.Context) ([]string, error) {
-	found, err := c.store.Check(ctx)
-	return found, wrapStoreErr("check", err)
-}
-
-// Backup writes a copy of the database to a new file at path, consistent as of one moment,
-// while the client goes on working. When a program opens the copy, runs that were executing
-// are queued again.
-func (c *Client) Backup(ctx context.Context, path string) error {
-	if c.backup == nil {
-		return fmt.Errorf("stint: backup: %w: %T copies no files: use the backup of its database", errors.ErrUnsupported, c.store)
-	}
-	return wrapStoreErr("backup", c.backup.Backup(ctx, path))
-}
-
 // StreamChunks returns up to limit chunks of a run's stream with numbers above after; the
 // first chunk has number 1. It returns fewer, but at least one, when they reach 8 MiB, and
 // none if no more are stored yet. Run.Stream waits for more.
@@ -378,6 +359,39 @@ func (c *Client) Logs(ctx context.Context, runID string, after int64, limit int)
 		lines[i] = LogLine{l.Seq, l.At, slog.Level(l.Level), l.Message, jsonx.Embed(l.Attrs), l.Attempt}
 	}
 	return lines, nil
+}
+
+// AddLogs appends lines to the log of a run, in whatever state the run is: the lines of a handler that
+// executes in another program may come after its result. It sets Seq, and At where it is zero, and cuts
+// lines as Logger does. The error is ErrNotFound if there is no such run.
+func (c *Client) AddLogs(ctx context.Context, runID string, lines ...LogLine) error {
+	if err := c.writable("add logs"); err != nil {
+		return err
+	}
+	id, err := parseID(runID)
+	if err != nil {
+		return err
+	}
+	u := unstored{}
+	for _, l := range lines {
+		log, err := c.newLog(l)
+		if err != nil {
+			return fmt.Errorf("stint: add logs: %w", err)
+		}
+		u.addLog(log)
+	}
+	for len(u.logs) > 0 {
+		r := u.take()
+		r.ID = id
+		stale, err := c.store.Record(ctx, []store.Record{r})
+		if err == nil && stale[0] {
+			err = store.ErrNotFound
+		}
+		if err != nil {
+			return wrapStoreErr("add logs", err)
+		}
+	}
+	return nil
 }
 
 // RestartFrom reruns a run that has ended or is blocked, from the first step with that

@@ -281,6 +281,13 @@ func TestAdminErrors(t *testing.T) {
 	says(t, c.PauseQueue(ctx, ""), "empty queue")
 	_, err = c.Logs(ctx, "x", 0, 1)
 	says(t, err, "not a UUID")
+	says(t, c.AddLogs(ctx, "x"), "not a UUID")
+	for want, line := range map[string]stint.LogLine{"attempt 0": {}, "not a JSON object": {Attempt: 1, Attrs: []byte("[1]")}} {
+		says(t, c.AddLogs(ctx, "0198c0de-0000-7000-8000-000000000000", line), want)
+	}
+	if err := c.AddLogs(ctx, "0198c0de-0000-7000-8000-000000000000", stint.LogLine{Attempt: 1}); !errors.Is(err, stint.ErrNotFound) {
+		t.Errorf("AddLogs to no run: %v", err)
+	}
 }
 
 func TestClosed(t *testing.T) {

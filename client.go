@@ -434,3 +434,22 @@ func (c *Client) writable(op string) error {
 	}
 	return nil
 }
+
+// Check looks for damage in the database and returns a description of each problem. It runs
+// SQLite's integrity check, and looks for references to missing rows and for limit counters
+// that differ from a recount. It changes nothing; its time is proportional to the size of the
+// file.
+func (c *Client) Check(ctx context.Context) ([]string, error) {
+	found, err := c.store.Check(ctx)
+	return found, wrapStoreErr("check", err)
+}
+
+// Backup writes a copy of the database to a new file at path, consistent as of one moment,
+// while the client goes on working. When a program opens the copy, runs that were executing
+// are queued again.
+func (c *Client) Backup(ctx context.Context, path string) error {
+	if c.backup == nil {
+		return fmt.Errorf("stint: backup: %w: %T copies no files: use the backup of its database", errors.ErrUnsupported, c.store)
+	}
+	return wrapStoreErr("backup", c.backup.Backup(ctx, path))
+}

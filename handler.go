@@ -226,10 +226,35 @@ func (h *runHandler) render(ctx context.Context, r slog.Record) (attrs []byte, e
 	if attrs = bytes.TrimSpace(h.sink.buf.Bytes()); err != nil || string(attrs) == "{}" {
 		return nil, err
 	}
+	return cutAttrs(bytes.Clone(attrs))
+}
+
+// newLog returns a line as it is stored.
+func (c *Client) newLog(l LogLine) (store.Log, error) {
+	if l.Attempt < 1 {
+		return store.Log{}, fmt.Errorf("a line has attempt %d: want 1 or more", l.Attempt)
+	}
+	at := c.now()
+	if !l.At.IsZero() {
+		at = c.inStore(l.At)
+	}
+	var object map[string]json.RawMessage
+	if err := json.Unmarshal(l.Attrs, &object); err != nil && len(l.Attrs) > 0 {
+		return store.Log{}, errors.New("a line's Attrs are not a JSON object")
+	}
+	attrs, err := []byte(nil), error(nil)
+	if len(object) > 0 {
+		attrs, err = cutAttrs(bytes.Clone(l.Attrs))
+	}
+	return store.Log{At: at, Level: int(l.Level), Message: text.Cut(l.Message, maxLogText), Attrs: attrs, Attempt: l.Attempt}, err
+}
+
+// cutAttrs shortens a line's attributes.
+func cutAttrs(attrs []byte) ([]byte, error) {
 	if len(attrs) > maxLogAttrs {
 		return json.Marshal(map[string]string{"cut": text.Cut(string(attrs), maxListedText)})
 	}
-	return bytes.Clone(attrs), nil
+	return attrs, nil
 }
 
 func (h *runHandler) WithAttrs(as []slog.Attr) slog.Handler {

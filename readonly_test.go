@@ -207,6 +207,7 @@ func TestReadOnlyRefusesEveryChange(t *testing.T) {
 			"TriggerCron": func() error { return second(c.TriggerCron(ctx, "double:@yearly")) }, "Reschedule": func() error { return c.Reschedule(ctx, id, time.Now()) },
 			"RestartAt":   func() error { return c.RestartAt(ctx, id, "1") },
 			"WakeRun":     func() error { return c.WakeRun(ctx, id) },
+			"AddLogs":     func() error { return c.AddLogs(ctx, id, stint.LogLine{Message: "m", Attempt: 1}) },
 			"RestartFrom": func() error { return c.RestartFrom(ctx, id, "s") }, "Fork": func() error { return second(c.Fork(ctx, id, "s")) },
 			"SetRateLimit": func() error { return c.SetRateLimit(ctx, "k", 1, 1) }, "CreateFilter": func() error {
 				return second(c.CreateFilter(ctx, stint.TriggerFilter{Task: "double", Scope: "s", Expression: "true"}))

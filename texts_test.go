@@ -92,6 +92,45 @@ func TestLargeTexts(t *testing.T) {
 	}
 }
 
+// Lines are added to a run that has ended, as Logger would have stored them, and go with it.
+func TestAddLogs(t *testing.T) {
+	c := opened(t)
+	task := stint.NewTask(c, "t", func(ctx context.Context, n int) (int, error) {
+		stint.Logger(ctx).Info("own")
+		return n, nil
+	})
+	working(t, c)
+	run := enqueue(t, task, 1)
+	output(t, run)
+	at := time.UnixMilli(1_700_000_000_000)
+	large := strings.Repeat("x", 100_000)
+	err := c.AddLogs(t.Context(), run.ID(), stint.LogLine{Seq: 9, At: at, Level: slog.LevelWarn, Message: "late", Attrs: []byte(`{"a":1}`), Attempt: 1},
+		stint.LogLine{Message: large, Attrs: []byte(`{"a":"` + large + `"}`), Attempt: 2}, stint.LogLine{Message: "bare", Attrs: []byte("null"), Attempt: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := must[[]stint.LogLine](t)(c.Logs(t.Context(), run.ID(), 0, 10))
+	if len(lines) != 4 || lines[0].Message != "own" {
+		t.Fatalf("lines: %+v", lines)
+	}
+	if l := lines[1]; l.Seq != 2 || !l.At.Equal(at) || l.Level != slog.LevelWarn || l.Message != "late" || string(l.Attrs) != `{"a":1}` || l.Attempt != 1 {
+		t.Errorf("line: %+v", l)
+	}
+	if l := lines[2]; l.At.Before(at) || l.Attempt != 2 || len(l.Message) > 16<<10 || !strings.Contains(l.Message, "cut: 100000 bytes") ||
+		!strings.Contains(string(l.Attrs), "cut: 100008 bytes") {
+		t.Errorf("a large line: at %v, %d bytes, attributes of %d", l.At, len(l.Message), len(l.Attrs))
+	}
+	if l := lines[3]; l.Message != "bare" || l.Attrs != nil {
+		t.Errorf("line without attributes: %+v", l)
+	}
+	if n := must[int](t)(c.DeleteRuns(t.Context(), stint.RunFilter{IDs: []string{run.ID()}})); n != 1 {
+		t.Fatal(n)
+	}
+	if err := c.AddLogs(t.Context(), run.ID(), lines[1]); !errors.Is(err, stint.ErrNotFound) {
+		t.Errorf("lines of a run that is gone: %v", err)
+	}
+}
+
 // Lines, attributes and messages of progress are cut too; what is short stays.
 func TestLargeLogs(t *testing.T) {
 	large := strings.Repeat("é🙂", 1<<18)

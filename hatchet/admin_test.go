@@ -1,6 +1,8 @@
 package hatchet_test
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -226,6 +228,39 @@ func TestListLogs(t *testing.T) {
 		if strings.Join(got, " ") != want {
 			t.Errorf("logs%s: %q, want %q", query, got, want)
 		}
+	}
+}
+
+// A line that comes when its run has ended, or of an execution that another has followed, is kept with the attempt.
+func TestLateLogs(t *testing.T) {
+	g := serve(t, hatchet.Options{})
+	k := g.dial(g.token)
+	must[*wire.PutWorkflowResponse](t)(k.PutWorkflow(t.Context(), &wire.PutWorkflowRequest{Name: "job", Tasks: []*wire.TaskDefinition{
+		{ReadableId: "job", Action: "job:job", Retries: 1}}}))
+	w := k.work(t, "job")
+	run := k.trigger(t, "job", "{}")
+	put := func(a *wire.AssignedAction, line string) {
+		must[*wire.PutLogResponse](t)(k.PutLog(t.Context(), &wire.PutLogRequest{TaskRunExternalId: run, Message: line, TaskRetryCount: &a.RetryCount,
+			Level: proto.String("WARN"), Metadata: `{"n":1}`}))
+	}
+	first := w.start()
+	put(first, "in time")
+	w.report(first, wire.StepEventType_STEP_EVENT_FAILED, `"it fails"`)
+	second := w.start()
+	put(first, "of the first, late")
+	w.complete(second, "{}")
+	put(second, "of the second, late")
+	must[*wire.PutLogResponse](t)(k.PutLog(t.Context(), &wire.PutLogRequest{TaskRunExternalId: run, Message: "of any, late"}))
+	var got []string
+	for _, l := range must[[]stint.LogLine](t)(g.c.Logs(t.Context(), run, 0, 10)) {
+		got = append(got, fmt.Sprint(l.Attempt, " ", l.Message, " ", string(l.Attrs)))
+	}
+	want := []string{`1 in time {"n":1}`, `1 of the first, late {"n":1}`, `2 of the second, late {"n":1}`, "2 of any, late "}
+	if !slices.Equal(got, want) {
+		t.Errorf("lines %q, want %q", got, want)
+	}
+	for _, id := range []string{noRun, "no ID"} { // there is nothing to keep it with
+		must[*wire.PutLogResponse](t)(k.PutLog(t.Context(), &wire.PutLogRequest{TaskRunExternalId: id, Message: "x"}))
 	}
 }
 

@@ -3,6 +3,7 @@ package hatchet
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"strings"
 	"time"
@@ -62,9 +63,9 @@ func (s rpc) ReleaseSlot(_ context.Context, r *wire.ReleaseSlotRequest) (*wire.R
 	return &wire.ReleaseSlotResponse{}, nil
 }
 
-// PutLog keeps a line that a task logged. A line that comes after its run has ended is dropped: SDKs send them without
-// waiting for the answer.
-func (s rpc) PutLog(_ context.Context, r *wire.PutLogRequest) (*wire.PutLogResponse, error) {
+// PutLog keeps a line that a task logged. SDKs send lines without waiting for the answer: one may come when its run has
+// ended, or is executed again, and is kept too. Without a run there is nothing to keep it with.
+func (s rpc) PutLog(ctx context.Context, r *wire.PutLogRequest) (*wire.PutLogResponse, error) {
 	if n := len([]rune(r.Message)); n > maxLogMessage {
 		return nil, invalid("the message has %d characters: want at most %d", n, maxLogMessage)
 	}
@@ -72,21 +73,54 @@ func (s rpc) PutLog(_ context.Context, r *wire.PutLogRequest) (*wire.PutLogRespo
 	if !ok {
 		return nil, invalid("level is %.100q: want DEBUG, INFO, WARN or ERROR", r.GetLevel())
 	}
-	var attrs []slog.Attr
-	if r.Metadata != "" {
-		var values map[string]any
-		if err := json.Unmarshal([]byte(r.Metadata), &values); err != nil {
-			return nil, invalid("metadata is not a JSON object")
-		}
-		for k, v := range values {
-			attrs = append(attrs, slog.Any(k, v))
-		}
+	values := map[string]any{}
+	if r.Metadata != "" && json.Unmarshal([]byte(r.Metadata), &values) != nil {
+		return nil, invalid("metadata is not a JSON object")
 	}
-	if e := s.execution(r.TaskRunExternalId, r.TaskRetryCount); e != nil {
+	e := s.execution(r.TaskRunExternalId, r.TaskRetryCount)
+	if e != nil {
 		e.w.touch()
-		stint.Logger(e.ctx).LogAttrs(e.ctx, level, r.Message, attrs...)
+		if e.log(level, r.Message, values) {
+			return &wire.PutLogResponse{}, nil
+		}
 	}
-	return &wire.PutLogResponse{}, nil
+	err := s.addLog(ctx, r, stint.LogLine{Level: level, Message: r.Message, Attrs: []byte(r.Metadata)})
+	if errors.Is(err, stint.ErrNotFound) {
+		err = nil
+	}
+	return &wire.PutLogResponse{}, err
+}
+
+// log gives a line to the run's own log, unless the run has finished.
+func (e *execution) log(level slog.Level, message string, values map[string]any) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock() // it does not finish before the line is there
+	if e.finished {
+		return false
+	}
+	var attrs []slog.Attr
+	for k, v := range values {
+		attrs = append(attrs, slog.Any(k, v))
+	}
+	stint.Logger(e.ctx).LogAttrs(e.ctx, level, message, attrs...)
+	return true
+}
+
+// addLog adds a line to a run that does not execute, or no longer as the line says. An attempt may be several executions:
+// which of them the line is of is known of the last.
+func (s *Server) addLog(ctx context.Context, r *wire.PutLogRequest, l stint.LogLine) error {
+	if !isUUID(r.TaskRunExternalId) {
+		return nil
+	}
+	info, err := s.c.GetRun(ctx, r.TaskRunExternalId)
+	if err != nil {
+		return err
+	}
+	l.Attempt = max(1, info.Attempt)
+	if r.TaskRetryCount != nil {
+		l.Attempt = min(l.Attempt, max(1, int(r.GetTaskRetryCount())+1))
+	}
+	return s.c.AddLogs(ctx, info.ID, l)
 }
 
 var logLevels = map[string]slog.Level{"": slog.LevelInfo, "DEBUG": slog.LevelDebug, "INFO": slog.LevelInfo, "WARN": slog.LevelWarn,

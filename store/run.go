@@ -104,7 +104,7 @@ type ClaimRequest struct {
 // A Lease names one execution of a run, and fences all that is written about it: once the run is given to
 // another execution, or has ended, writes with the lease are refused. It is opaque: only a store may compare
 // leases by order or count them. A store never gives a run the same lease twice, also not after it has lost
-// its last commits.
+// its last commits, and never zero.
 type Lease int64
 
 // A Claimed is a run that a worker was given.
@@ -166,7 +166,8 @@ type Outcome struct {
 	Forget []Address
 }
 
-// A Record is what a running handler reported. Within an Outcome, ID and Lease are ignored.
+// A Record is what a running handler reported, or with a zero Lease what came to a run's log from elsewhere. Within an
+// Outcome, ID and Lease are ignored.
 type Record struct {
 	ID       ID
 	Lease    Lease

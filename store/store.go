@@ -60,7 +60,9 @@ type Runs interface {
 	// entry there: for an event that has been published, with its payload. stale reports that the lease
 	// is old, and nothing was recorded.
 	Append(ctx context.Context, now time.Time, c Call) (e Entry, stale bool, err error)
-	// Record stores what running handlers reported, and reports for each record whether it was stale.
+	// Record stores what running handlers reported, and reports for each record whether it was stale. A
+	// record whose Lease is zero is of no execution: of it only Logs are stored, in whatever state the run
+	// is, and it is stale if the run does not exist.
 	Record(ctx context.Context, records []Record) (stale []bool, err error)
 	// Finish records outcomes, and reports for each whether it was stale: the run was given to another
 	// execution, or had ended. A stale outcome changes nothing.

@@ -20,7 +20,11 @@ func (s *Store) Record(ctx context.Context, records []store.Record) ([]bool, err
 			if stale[i] = !ok; !ok {
 				continue
 			}
-			done, err := u.record(key, records[i].Lease, &records[i])
+			add := u.record
+			if records[i].Lease == 0 {
+				add = u.appendLogs
+			}
+			done, err := add(key, records[i].Lease, &records[i])
 			if err == errMiss {
 				missed = err
 				continue
@@ -132,20 +136,40 @@ func (u *unit) record(key int64, lease store.Lease, r *store.Record) (bool, erro
 	if !some {
 		return true, nil
 	}
+	u.addLogs(key, r.Logs)
 	line, chunk := u.lastOf(key)
-	first := max(0, len(r.Logs)-store.MaxLogs) // lines that would be deleted at once get numbers, but are not written
-	for i, l := range r.Logs[first:] {
-		u.logs = append(u.logs, &logRow{run: key, seq: line + 1 + int64(first+i), at: clock.Millis(l.At), level: int64(l.Level),
-			attempt: int64(l.Attempt), message: l.Message, attrs: l.Attrs})
-	}
 	for i, c := range r.Chunks {
 		u.chunks = append(u.chunks, &chunkRow{key, chunk + 1 + int64(i), c})
 	}
 	if len(r.Chunks) > 0 {
 		u.told.chunks = append(u.told.chunks, key)
 	}
-	u.numbered[key] = [2]int64{line + int64(len(r.Logs)), chunk + int64(len(r.Chunks))}
+	u.numbered[key] = [2]int64{line, chunk + int64(len(r.Chunks))}
 	return true, nil
+}
+
+// appendLogs appends lines to the log of a run in any state, and reports whether the run exists.
+func (u *unit) appendLogs(key int64, _ store.Lease, r *store.Record) (bool, error) {
+	run, err := u.run(key) // locked: its lines are numbered by one process at a time
+	if _, _, missed := u.last.get(key); missed != nil {
+		return false, missed
+	}
+	if err != nil || run == nil {
+		return false, err
+	}
+	u.addLogs(key, r.Logs)
+	return true, nil
+}
+
+// addLogs numbers and adds lines. Those that would be deleted at once get numbers, but are not written.
+func (u *unit) addLogs(key int64, logs []store.Log) {
+	line, chunk := u.lastOf(key)
+	first := max(0, len(logs)-store.MaxLogs)
+	for i, l := range logs[first:] {
+		u.logs = append(u.logs, &logRow{run: key, seq: line + 1 + int64(first+i), at: clock.Millis(l.At), level: int64(l.Level),
+			attempt: int64(l.Attempt), message: l.Message, attrs: l.Attrs})
+	}
+	u.numbered[key] = [2]int64{line + int64(len(logs)), chunk}
 }
 
 // lastOf returns the numbers of a run's last line and chunk, with those of the group.

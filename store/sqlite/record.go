@@ -16,6 +16,14 @@ func (s *Store) Record(ctx context.Context, records []store.Record) ([]bool, err
 	err := s.do(ctx, func(u *unit) error {
 		for i := range records {
 			key, ok := u.s.ids.Key(records[i].ID)
+			if ok && records[i].Lease == 0 {
+				found, err := u.records.appendLogs(key, records[i].Logs)
+				if err != nil {
+					return err
+				}
+				stale[i] = !found
+				continue
+			}
 			if ok {
 				err := u.one("SELECT EXISTS (SELECT 1 FROM stint_runs WHERE id = ? AND lease = ? AND "+stateRunning+")",
 					[]any{key, int64(records[i].Lease)}, &ok)
@@ -69,6 +77,19 @@ func (rs *records) record(key, lease int64, r *store.Record) error {
 		rs.signals.chunks = append(rs.signals.chunks, key)
 	}
 	return nil
+}
+
+// appendLogs appends lines to the log of a run in any state, and reports whether the run exists.
+func (rs *records) appendLogs(key int64, logs []store.Log) (bool, error) {
+	var last int64
+	err := rs.one("SELECT coalesce((SELECT max(seq) FROM stint_logs WHERE run = ?1), 0) FROM stint_runs WHERE id = ?1", []any{key}, &last)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, rs.insertLogs(key, last, logs)
 }
 
 // lastRecordedSQL reads the numbers of a run's last log line and chunk, if its lease is current.

@@ -181,6 +181,53 @@ func records(s *suite) {
 	}
 }
 
+// lateLogs appends lines without a lease to a run before it starts, while it executes, when it has ended, and when it is gone.
+func lateLogs(s *suite) {
+	id, other := s.enqueue(run("1"))[0], s.enqueue(run("2"))[0]
+	at := time.UnixMilli(time.Now().UnixMilli())
+	appendLine := func(text string, found bool) {
+		stale, err := s.Record(s.Context(), []store.Record{{ID: id, Logs: []store.Log{{At: at, Message: text, Attempt: 1}},
+			Chunks: [][]byte{[]byte("x")}, Progress: &store.Progress{Done: 1}}})
+		if s.ok(err); stale[0] == found {
+			s.Errorf("line %s: stale %v", text, stale)
+		}
+	}
+	appendLine("early", true)
+	c := s.claim(1)[0]
+	appendLine("from elsewhere", true)
+	_, err := s.Record(s.Context(), []store.Record{{ID: id, Lease: c.Lease, Logs: []store.Log{{At: at, Message: "own", Attempt: 1}}}})
+	s.ok(err)
+	s.finish(outcome(c, store.Succeeded))
+	appendLine("late", true)
+	logs, err := s.Logs(s.Context(), id, 0, 10)
+	s.ok(err)
+	var got []string
+	for i, l := range logs {
+		if got = append(got, l.Message); l.Seq != int64(i)+1 || l.Attempt != 1 || !l.At.Equal(at) {
+			s.Errorf("line %+v", l)
+		}
+	}
+	if want := []string{"early", "from elsewhere", "own", "late"}; !slices.Equal(got, want) {
+		s.Errorf("lines %q, want %q", got, want)
+	}
+	chunks, _, err := s.Chunks(s.Context(), id, 0, 10)
+	if s.ok(err); len(chunks) > 0 || s.get(id).Progress != nil {
+		s.Errorf("%d chunks, progress %v of no execution", len(chunks), s.get(id).Progress)
+	}
+	_, err = s.Record(s.Context(), []store.Record{{ID: id, Logs: make([]store.Log, store.MaxLogs)}})
+	s.ok(err)
+	if logs, err = s.Logs(s.Context(), id, 0, 1); err != nil || len(logs) != 1 || logs[0].Seq != 5 {
+		s.Errorf("after many lines the first is %+v, %v", logs, err)
+	}
+	_, err = s.Expire(s.Context(), time.Now().Add(time.Hour), time.Now().Add(time.Hour))
+	s.ok(err)
+	appendLine("too late", false)
+	if logs, err = s.Logs(s.Context(), id, 0, 1); err != nil || len(logs) > 0 {
+		s.Errorf("lines of a run that is gone: %v, %v", logs, err)
+	}
+	s.state(other, store.Queued)
+}
+
 // manyLogs records more lines at once than are kept: they have numbers all the same.
 func manyLogs(s *suite) {
 	id := s.enqueue(run("1"))[0]

@@ -191,9 +191,12 @@ func (m *Model) Record(_ context.Context, records []store.Record) ([]bool, error
 	defer m.unlock()
 	stale := make([]bool, len(records))
 	for i := range records {
-		r := m.held(records[i].ID, records[i].Lease)
+		r, rec := m.held(records[i].ID, records[i].Lease), records[i]
+		if rec.Lease == 0 {
+			r, rec = m.runs[rec.ID], store.Record{Logs: rec.Logs}
+		}
 		if stale[i] = r == nil; r != nil {
-			m.record(r, &records[i])
+			m.record(r, &rec)
 		}
 	}
 	return stale, nil

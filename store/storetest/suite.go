@@ -69,6 +69,7 @@ var rules = []struct {
 	{"R1 acknowledged is there after a reopen", reopen},
 	{"R2 a late outcome is refused", lateOutcome},
 	{"R2 a late record is refused", lateRecord},
+	{"lines of no execution are appended to a run in any state", lateLogs},
 	{"R2 a lease is given once", leasesOnce},
 	{"R3 terminal is final, save by a replay", terminal},
 	{"R4 never early", neverEarly},
@@ -258,8 +259,8 @@ func (s *suite) finish(o store.Outcome) (stale bool) {
 	return got[0]
 }
 
-// wrong returns a lease that no store gives.
-func wrong(l store.Lease) store.Lease { return ^l }
+// wrong returns a lease that no store gives, and not zero: that would be of no execution.
+func wrong(l store.Lease) store.Lease { return l + 1<<40 }
 
 func outcome(c store.Claimed, to store.State) store.Outcome {
 	return store.Outcome{ID: c.ID, Lease: c.Lease, To: to}

@@ -259,7 +259,7 @@ func TestLogs(t *testing.T) {
 	c := connect(t)
 	listed := make(chan struct{})
 	task := c.NewStandaloneTask("own-logs", func(ctx hatchet.Context, in input) (output, error) {
-		ctx.Log("measuring") // the SDK sends it later, and a line of a run that has ended is dropped
+		ctx.Log("measuring") // the SDK sends it later
 		<-listed
 		return output{N: in.N}, nil
 	})
