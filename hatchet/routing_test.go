@@ -42,6 +42,9 @@ func TestDesiredWorker(t *testing.T) {
 	k := g.dial(g.token)
 	k.define(t, "job")
 	workers := []*fakeWorker{k.work(t, "job"), k.work(t, "job")}
+	for at := uint64(0); len(must[[]stint.WorkerInfo](t)(g.c.ListWorkers(t.Context()))) < 2; { // one that does not claim yet is not waited for
+		at = must[uint64](t)(g.c.Changed(t.Context(), at))
+	}
 	for i := range 6 {
 		w := workers[i%2]
 		run := must[*wire.TriggerWorkflowResponse](t)(k.TriggerWorkflow(t.Context(), &wire.TriggerWorkflowRequest{Name: "job",
