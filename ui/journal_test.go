@@ -1,14 +1,17 @@
 package ui_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/stinttest"
@@ -96,5 +99,34 @@ func TestJournalInPages(t *testing.T) {
 	}
 	if w, _ := asked(t, h, "/runs/"+id+"?journal=x", "Accept", "text/html"); w.Code != http.StatusBadRequest {
 		t.Errorf("a cursor that is none: %d", w.Code)
+	}
+}
+
+// A failed workflow's page begins with the error of the task that failed, and a waiting run's page says when it
+// goes on, which is not when it is due.
+func TestWhyOnRunPage(t *testing.T) {
+	c, h := opened(t)
+	flow := stint.NewWorkflow[int](c, "site")
+	build := stint.AddTask(flow, "build", func(context.Context, int) (int, error) { return 0, nil })
+	test := stint.AddTask(flow, "test", func(context.Context, int) (int, error) { return 0, stint.NonRetryable(errors.New("2 tests failed")) },
+		stint.WithParents(build))
+	stint.AddTask(flow, "upload", func(context.Context, int) (int, error) { return 0, nil }, stint.WithParents(test))
+	approve := stint.NewTask(c, "approve", func(ctx context.Context, _ int) (int, error) {
+		return stint.WaitForEvent[int](ctx, "approved", stint.WithWaitTimeout(time.Hour))
+	})
+	failed, err := flow.Enqueue(t.Context(), 1)
+	waits, err2 := approve.Enqueue(t.Context(), 1)
+	if err = cmp.Or(err, err2, stinttest.Drain(t.Context(), c)); err != nil {
+		t.Fatal(err)
+	}
+	for id, want := range map[string]string{
+		failed.ID(): `failed Task test failed: 2 tests failed task &#34;test&#34; did not succeed`,
+		waits.ID():  "Goes on at the latest",
+	} {
+		w, _ := asked(t, h, "/runs/"+id, "Accept", "text/html")
+		text := strings.Join(strings.Fields(markup.ReplaceAllString(w.Body.String(), " ")), " ")
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in %q", want, text)
+		}
 	}
 }

@@ -124,7 +124,7 @@ func (h *handler) showRun(v *runView) node {
 		when(v.Canceling, " ", el("span.pill", "canceling"))),
 		when(v.Blocked != "", el("p", el("b", "Waits:"), " ", userText(v.Blocked))),
 		showDivergence(v.Divergence),
-		when(v.Error != "" && v.Divergence == nil, el("p.error", userText(v.Error))),
+		h.showError(v),
 		when(v.Stack != "", details("Stack", pre(v.Stack))),
 		showProgress(v.Progress),
 		h.runActions(v),
@@ -186,6 +186,34 @@ func (h *handler) startedBy(v *runView) node {
 	return group("an enqueue")
 }
 
+// dueLabel says what a run's time to start is in a state.
+func dueLabel(s stint.State) string {
+	if s == stint.StateWaiting {
+		return "Goes on at the latest"
+	}
+	return "Due"
+}
+
+// showError returns why a run failed. For a workflow that is the error of the first task that failed: its own
+// says only which task it was.
+func (h *handler) showError(v *runView) node {
+	if v.Error == "" || v.Divergence != nil {
+		return nil
+	}
+	var first *stint.TaskInfo
+	for i := range v.Tasks {
+		t := &v.Tasks[i]
+		if t.State == stint.StateFailed && t.Error != "" && t.RunID != "" && (first == nil || t.Finished.Before(first.Finished)) {
+			first = t
+		}
+	}
+	if first == nil {
+		return el("p.error", userText(v.Error))
+	}
+	return group(el("p.error", h.link(runPath(first.RunID), "Task ", el("b", userText(first.Name)), " failed: ", userText(first.Error))),
+		when(!strings.Contains(v.Error, first.Error), el("p.dim", userText(v.Error))))
+}
+
 func (h *handler) showFacts(v *runView) node {
 	run := func(id string) node { return h.link(runPath(id), attr("class", "mono"), id) }
 	return el("dl.facts",
@@ -193,7 +221,7 @@ func (h *handler) showFacts(v *runView) node {
 		fact("Queue", h.link(runsPath("queue", v.Queue), userText(v.Queue)), fmt.Sprintf(", priority %d", v.Priority)),
 		fact("Task", h.link(taskPath(v.Task), userText(v.Task))),
 		fact("Attempt", v.Attempt, fmt.Sprintf(", of %d executions", v.Executions)),
-		fact("Created", timestamp(v.Created)), fact("Due", timestamp(v.Scheduled)), fact("Started", timestamp(v.Started)),
+		fact("Created", timestamp(v.Created)), fact(dueLabel(v.State), timestamp(v.Scheduled)), fact("Started", timestamp(v.Started)),
 		fact("Ended", timestamp(v.Finished), when(v.elapsed > 0, " ("+formatDuration(v.elapsed)+")")),
 		when(v.Worker != "", fact("Worker", h.link("/workers", userText(v.Worker)))),
 		when(v.ParentID != "", fact("Parent", run(v.ParentID))),
