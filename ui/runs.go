@@ -227,7 +227,8 @@ func (h *handler) queryField(c url.Values) node {
 		el("input", attr("type", "search"), attr("name", "q"), attr("value", formatQuery(c)), attr("placeholder", hint),
 			attr("aria-label", "Query"), attr("autocomplete", "off"), attr("spellcheck", "false"), attr("data-keep"),
 			attr("data-states", strings.Join(states, " "))),
-		el("ul.menu.suggest", attr("id", "suggestions"), attr("role", "listbox"), attr("aria-label", "Suggestions"), attr("hidden")),
+		el("ul.menu.suggest", attr("id", "suggestions"), attr("role", "listbox"), attr("aria-label", "Suggestions"), attr("data-keep"),
+			attr("hidden")),
 		button("sm.primary", "Show"), when(len(c) > 0, h.link("/runs", attr("class", "btn sm"), "Clear")))
 }
 

@@ -227,11 +227,16 @@ func TestPause(t *testing.T) {
 
 // The query field suggests what there is; Tab takes it, Enter shows the list.
 func TestQueryField(t *testing.T) {
-	_, base := served(t)
+	d, base := served(t)
 	b := opened(t, 1440, "light")
 	const first = `document.querySelector("#suggestions:not([hidden]) [aria-selected=true]")?.textContent`
 	b.do(t, chromedp.Navigate(base+"/runs"), chromedp.WaitReady("main h1"), chromedp.SendKeys(".query [name=q]", "st"))
 	appears(t, b, first+` == "state"`)
+	run, err := d.mail.Enqueue(t.Context(), letter{To: "meanwhile@example.org"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	appears(t, b, fmt.Sprintf(`document.getElementById("r%s")`, run.ID())) // the list changes meanwhile
 	b.do(t, chromedp.KeyEvent(kb.Tab))
 	appears(t, b, `document.querySelector(".query [name=q]").value == "state:" && `+first+` == "scheduled"`)
 	b.do(t, chromedp.KeyEvent("fa"))
