@@ -187,7 +187,10 @@ func (f *future) finish(ctx context.Context, out []byte, err error) {
 		if aerr != nil {
 			err = aerr
 		} else {
-			f.entry, err = stored, f.sc.errorOf(&stored)
+			err = f.sc.errorOf(&stored)
+			d.mu.Lock()
+			f.entry = stored
+			d.mu.Unlock()
 		}
 	}
 	d.mu.Lock()
