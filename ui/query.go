@@ -78,11 +78,13 @@ func nextWord(text string) (key string, values []string, rest string, err error)
 			}
 			text = text[len(quoted):]
 		} else {
-			end := len(text)
-			if i := strings.IndexAny(text, " \t\r\n,"); i >= 0 && (key != "" || text[i] != ',') {
-				end = i
-			} else if i := strings.IndexAny(text, " \t\r\n"); i >= 0 {
-				end = i
+			ends := " \t\r\n"
+			if key != "" {
+				ends += "," // another value of the key follows
+			}
+			end := strings.IndexAny(text, ends)
+			if end < 0 {
+				end = len(text)
 			}
 			value, text = text[:end], text[end:]
 		}
