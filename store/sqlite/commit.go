@@ -22,20 +22,24 @@ func (w *writer) commitGroup() bool {
 	if err != nil {
 		return w.cannotBegin(err, now)
 	}
-	w.lockedSince = time.Time{}
 	ops := w.dequeue()
 	u.now = time.Now().UnixMilli() // no earlier than what a change says of itself, or a run would start before the end that let it
 	claimed, err := w.tryCommit(u, ops)
+	if isBusy(err) {
+		w.requeue(ops, false)
+		return w.cannotBegin(err, now)
+	}
+	w.lockedSince = time.Time{}
 	if err != nil {
 		w.setHealth(err)
 		if w.changed && code(err) == 0 { // what is due has failed, or a claim
 			w.timers.next = max(w.timers.next, now.Add(time.Second).UnixMilli()) // no spinning
-			w.commitOneByOne(ops)
+			w.commitOneByOne(ops, now)
 			w.health.Store(&err)
 		} else if len(ops) == 1 {
 			ops[0].answer(explain(err))
 		} else {
-			w.commitOneByOne(ops)
+			w.commitOneByOne(ops, now)
 		}
 		return len(ops) > 0 // a failing claim waits for the next change or timer
 	}
@@ -143,12 +147,18 @@ func (u *unit) change(o *op) error {
 	return u.workflows.nodes.flush(u)
 }
 
-// commitOneByOne tries each change of a failed group alone.
-func (w *writer) commitOneByOne(ops []*op) {
-	for _, o := range ops {
+// commitOneByOne tries each change of a failed group alone. Another program may take the write lock in between: what
+// is left waits for it in the queue.
+func (w *writer) commitOneByOne(ops []*op, now time.Time) {
+	for i, o := range ops {
 		err := w.commitAlone(o)
 		for tries := 0; err != nil && tries < damage.MaxRuns && w.quarantine(err); tries++ {
 			err = w.commitAlone(o)
+		}
+		if isBusy(err) {
+			w.requeue(ops[i:], true)
+			w.cannotBegin(err, now)
+			break
 		}
 		if err == nil {
 			err = w.s.at.check()

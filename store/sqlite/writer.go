@@ -81,6 +81,7 @@ type op struct {
 	after func() // by the writer, after the commit; nil: nothing
 	reads bool   // it changes nothing
 	err   error
+	alone bool // the group that it was in has failed
 	state atomic.Int32
 	done  chan struct{}
 }
@@ -217,10 +218,24 @@ func (o *op) answer(err error) {
 func (w *writer) dequeue() []*op {
 	w.mu.Lock()
 	n := min(len(w.ops), maxGroup)
+	if n > 0 && w.ops[0].alone {
+		n = 1
+	}
 	ops := slices.Clone(w.ops[:n])
 	w.ops = append(w.ops[:0], w.ops[n:]...)
 	w.mu.Unlock()
 	return slices.DeleteFunc(ops, func(o *op) bool { return !o.state.CompareAndSwap(opQueued, opTaken) })
+}
+
+// requeue puts changes that were not committed back where they were in the queue, alone: each to a group of its own.
+func (w *writer) requeue(ops []*op, alone bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, o := range ops {
+		o.alone = o.alone || alone
+		o.state.Store(opQueued)
+	}
+	w.ops = slices.Insert(w.ops, 0, ops...)
 }
 
 // cannotBegin handles a write lock that was not to be had. Changes wait for it until
