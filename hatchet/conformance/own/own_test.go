@@ -42,7 +42,13 @@ func connect(t *testing.T) *hatchet.Client {
 // work has a worker work until the test ends.
 func work(t *testing.T, c *hatchet.Client, all ...hatchet.WorkflowBase) {
 	t.Helper()
-	w, err := c.NewWorker(t.Name(), hatchet.WithWorkflows(all...), hatchet.WithSlots(10))
+	workAtOnce(t, c, 10, all...)
+}
+
+// workAtOnce is work for so many runs at once.
+func workAtOnce(t *testing.T, c *hatchet.Client, slots int, all ...hatchet.WorkflowBase) {
+	t.Helper()
+	w, err := c.NewWorker(t.Name(), hatchet.WithWorkflows(all...), hatchet.WithSlots(slots))
 	if err != nil {
 		t.Fatal(err)
 	}
