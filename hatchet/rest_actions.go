@@ -3,6 +3,7 @@ package hatchet
 import (
 	"context"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/stint-dev/stint"
@@ -100,10 +101,18 @@ func (s *Server) runFilter(r *restFilter) (f stint.RunFilter, err error) {
 	if len(r.Workflows) > 0 {
 		f.Tasks = s.names(r.Workflows)
 	}
-	if f.States, err = states(r.Statuses); err == nil {
-		f.Metadata, err = runMetadata(r.Metadata)
+	if f.States, err = states(r.Statuses); err != nil {
+		return f, err
 	}
-	return f, err
+	if f.Metadata, err = runMetadata(r.Metadata); err != nil {
+		return f, err
+	}
+	for _, pair := range r.Metadata { // all of them are wanted
+		if k, v, _ := strings.Cut(pair, ":"); f.Metadata[storedKey(k)] != v {
+			return f, invalid("metadata %.100q is given as %.100q too, and no run has both", pair, f.Metadata[storedKey(k)])
+		}
+	}
+	return f, nil
 }
 
 // cancelRun cancels a run, or what is under way of it when it has failed, and reports whether it had not ended.
