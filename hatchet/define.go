@@ -58,7 +58,7 @@ func (s *Server) define(ctx context.Context, r *wire.PutWorkflowRequest, d stint
 	if w.Version, err = s.c.Define(ctx, d); err != nil {
 		return nil, invalidRun(err)
 	}
-	return w, nil
+	return w, s.pauseNewCrons(ctx, w.Name)
 }
 
 func (w *workflow) response() *wire.PutWorkflowResponse {

@@ -3,6 +3,7 @@ package hatchet_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -126,6 +127,64 @@ func TestPauseDrops(t *testing.T) {
 		if c.Paused {
 			t.Errorf("cron %s is paused", c.Name)
 		}
+	}
+}
+
+// A workflow that drops its crons drops those that it gets while it is paused too: those of a new definition, and those of the server's
+// program. What they start before they are paused does not execute. A pause that queues crons has them go on.
+func TestPauseDropsNewCrons(t *testing.T) {
+	g := serve(t, hatchet.Options{})
+	k := g.dial(g.token)
+	put := func(crons ...string) {
+		t.Helper()
+		must[*wire.PutWorkflowResponse](t)(k.PutWorkflow(t.Context(), &wire.PutWorkflowRequest{Name: "flow", CronTriggers: crons,
+			Tasks: []*wire.TaskDefinition{job("a", nil), job("b", nil, "a")}}))
+	}
+	put()
+	path := "/api/v1/workflows/" + g.workflowID(k, "flow")
+	pause := func(crons string) {
+		g.rest("PATCH", path, g.token, `{"pause":{"action":"pause","pausedWorkflowQueueTTL":"1h","pausedWorkflowCronRunQueueBehavior":"`+crons+`"}}`,
+			200, nil)
+	}
+	pause("DROP")
+	put("0 0 1 1 *")
+	if crons := must[[]stint.CronInfo](t)(g.c.ListCrons(t.Context())); len(crons) != 1 || !crons[0].Paused {
+		t.Errorf("crons of the definition: %+v", crons)
+	}
+	kept := k.trigger(t, "flow", "{}")
+	if err := g.c.CronJSON(t.Context(), "flow", "program", "0 0 1 1 *", []byte("{}")); err != nil {
+		t.Fatal(err)
+	}
+	tick := must[string](t)(g.c.TriggerCron(t.Context(), "program"))
+	ctx, cancel := context.WithTimeout(t.Context(), watchdog)
+	defer cancel()
+	for at := uint64(0); ; {
+		_, err := g.c.GetRun(ctx, tick)
+		paused := !slices.ContainsFunc(must[[]stint.CronInfo](t)(g.c.ListCrons(ctx)), func(c stint.CronInfo) bool { return !c.Paused })
+		if errors.Is(err, stint.ErrNotFound) && paused {
+			break
+		}
+		if at, err = g.c.Changed(ctx, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pause("QUEUE")
+	for _, c := range must[[]stint.CronInfo](t)(g.c.ListCrons(t.Context())) {
+		if c.Paused {
+			t.Errorf("cron %s is paused", c.Name)
+		}
+	}
+	unpause := func() { g.rest("PATCH", path, g.token, `{"pause":{"action":"unpause"}}`, 200, nil) }
+	queued := must[string](t)(g.c.TriggerCron(t.Context(), "program"))
+	unpause()
+	pause("DROP")
+	last := must[string](t)(g.c.TriggerCron(t.Context(), "program"))
+	unpause()
+	if _, err := g.c.GetRun(t.Context(), last); !errors.Is(err, stint.ErrNotFound) {
+		t.Errorf("what a cron started is there when the workflow goes on: %v", err)
+	}
+	for _, id := range []string{kept, queued} {
+		must[*stint.RunInfo](t)(g.c.GetRun(t.Context(), id))
 	}
 }
 

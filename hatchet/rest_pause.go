@@ -89,8 +89,12 @@ func (s *Server) pause(ctx context.Context, workflow string, p *workflowPause) e
 	defer s.pauseMu.Unlock()
 	if former, err := s.pauseOf(ctx, workflow); err != nil {
 		return err
-	} else if former != nil {
+	} else if former != nil && p.DropCrons {
 		p.Crons = former.Crons
+	} else if former != nil {
+		if err := s.resumeCrons(ctx, former); err != nil {
+			return err
+		}
 	}
 	if p.DropCrons {
 		if err := s.pauseCrons(ctx, workflow, p); err != nil {
@@ -104,7 +108,7 @@ func (s *Server) pause(ctx context.Context, workflow string, p *workflowPause) e
 	return s.c.PauseQueue(ctx, workflow)
 }
 
-// pauseCrons pauses the crons of the workflow that are not.
+// pauseCrons pauses the crons of the workflow that are not, and notes them in p.
 func (s *Server) pauseCrons(ctx context.Context, workflow string, p *workflowPause) error {
 	all, err := s.c.ListCrons(ctx)
 	if err != nil {
@@ -115,13 +119,26 @@ func (s *Server) pauseCrons(ctx context.Context, workflow string, p *workflowPau
 			if err := s.c.PauseCron(ctx, c.Name); err != nil && !errors.Is(err, stint.ErrNotFound) {
 				return err
 			}
-			p.Crons = append(p.Crons, c.Name)
+			if !slices.Contains(p.Crons, c.Name) {
+				p.Crons = append(p.Crons, c.Name)
+			}
 		}
 	}
 	return nil
 }
 
-// pauseNewCrons pauses the crons that a workflow got while it is paused, if it drops them.
+// resumeCrons ends the pause of the crons that the workflow's pause has paused.
+func (s *Server) resumeCrons(ctx context.Context, p *workflowPause) error {
+	for _, name := range p.Crons {
+		if err := s.c.ResumeCron(ctx, name); err != nil && !errors.Is(err, stint.ErrNotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
+// pauseNewCrons pauses the crons that a workflow got while it is paused, if it drops them. What they start before that does not
+// execute either: see dropTicks.
 func (s *Server) pauseNewCrons(ctx context.Context, workflow string) error {
 	s.pauseMu.Lock()
 	defer s.pauseMu.Unlock()
@@ -129,10 +146,28 @@ func (s *Server) pauseNewCrons(ctx context.Context, workflow string) error {
 	if err != nil || p == nil || !p.DropCrons {
 		return err
 	}
-	if err := s.pauseCrons(ctx, workflow, p); err != nil {
+	return s.dropCrons(ctx, workflow, p)
+}
+
+// dropCrons pauses the crons of a paused workflow that are not, and deletes what they have started.
+func (s *Server) dropCrons(ctx context.Context, workflow string, p *workflowPause) error {
+	known := len(p.Crons)
+	err := s.pauseCrons(ctx, workflow, p)
+	if err == nil && len(p.Crons) > known {
+		err = s.savePause(ctx, workflow, p)
+	}
+	if err != nil {
 		return err
 	}
-	return s.savePause(ctx, workflow, p)
+	return s.dropTicks(ctx, workflow, p)
+}
+
+// dropTicks deletes the runs that crons have started since the workflow was paused: of crons that were made after that, by whatever
+// program, and ticked before they were paused too. They wait in the paused queue; of a workflow of several tasks these do, and its run
+// counts as running.
+func (s *Server) dropTicks(ctx context.Context, workflow string, p *workflowPause) error {
+	return s.dropRuns(ctx, stint.RunFilter{Tasks: []string{workflow}, States: []stint.State{stint.StateQueued, stint.StateRunning},
+		TopLevel: true, Since: p.Since}, func(run *stint.RunInfo) bool { return run.Metadata[stint.MetaCron] != "" && run.Executions == 0 })
 }
 
 func (s *Server) unpause(ctx context.Context, workflow string) error {
@@ -142,10 +177,13 @@ func (s *Server) unpause(ctx context.Context, workflow string) error {
 	if err != nil || p == nil {
 		return err
 	}
-	for _, name := range p.Crons {
-		if err := s.c.ResumeCron(ctx, name); err != nil && !errors.Is(err, stint.ErrNotFound) {
+	if p.DropCrons {
+		if err := s.dropTicks(ctx, workflow, p); err != nil {
 			return err
 		}
+	}
+	if err := s.resumeCrons(ctx, p); err != nil {
+		return err
 	}
 	if err := s.c.SetSetting(ctx, settingPause+workflow, nil); err != nil {
 		return err
@@ -220,6 +258,9 @@ func (s *Server) enforcePauses(ctx context.Context, now time.Time) error {
 		if err == nil && p.DropSchedules {
 			err = s.dropSchedules(ctx, workflow, now)
 		}
+		if err == nil && p.DropCrons {
+			err = s.dropCrons(ctx, workflow, p)
+		}
 		if err != nil {
 			return err
 		}
@@ -237,8 +278,13 @@ func (s *Server) dropNew(ctx context.Context) error {
 
 // dropSchedules deletes the schedules of a workflow that are about to start.
 func (s *Server) dropSchedules(ctx context.Context, workflow string, now time.Time) error {
-	due, err := s.waiting(ctx, stint.RunFilter{Tasks: []string{workflow}, States: []stint.State{stint.StateScheduled}, TopLevel: true},
+	return s.dropRuns(ctx, stint.RunFilter{Tasks: []string{workflow}, States: []stint.State{stint.StateScheduled}, TopLevel: true},
 		func(run *stint.RunInfo) bool { return run.Executions == 0 && run.Scheduled.Before(now.Add(dropAhead)) })
+}
+
+// dropRuns cancels and deletes the runs that f selects and that are wanted.
+func (s *Server) dropRuns(ctx context.Context, f stint.RunFilter, want func(*stint.RunInfo) bool) error {
+	due, err := s.waiting(ctx, f, want)
 	if err != nil || len(due) == 0 {
 		return err
 	}
