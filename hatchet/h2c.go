@@ -12,8 +12,7 @@ import (
 )
 
 // Without TLS a connection that begins with HTTP/2 is one of gRPC: what calls REST, or shows the page, begins with HTTP/1.1. So it goes
-// to gRPC's own transport: a worker that has nothing to do costs half of what it costs by net/http. With TLS browsers choose HTTP/2 too,
-// and net/http serves both.
+// to gRPC's own transport: a worker that has nothing to do costs half of what it costs by net/http.
 
 // An h2cListener is the listener of gRPC: it accepts the connections of another that turn out to speak HTTP/2.
 type h2cListener struct {
@@ -59,18 +58,23 @@ func (l *h2cListener) divert(next http.Handler) http.Handler {
 		}
 		read, _ := rw.Reader.Peek(rw.Reader.Buffered())
 		c := &h2cConn{Conn: conn, begin: io.MultiReader(strings.NewReader("PRI * HTTP/2.0\r\n\r\n"), bytes.NewReader(read))}
-		select {
-		case l.conns <- c:
-		case <-l.closed:
-			conn.Close()
-		}
+		l.take(c)
 	})
 }
 
-// An h2cConn is a connection whose beginning was read.
+// take gives gRPC a connection.
+func (l *h2cListener) take(c net.Conn) {
+	select {
+	case l.conns <- c:
+	case <-l.closed:
+		c.Close()
+	}
+}
+
+// An h2cConn is a connection of gRPC, whose beginning may have been read.
 type h2cConn struct {
 	net.Conn
-	begin io.Reader // nil when it was read again
+	begin io.Reader // nil when there is none, or it was read again
 }
 
 func (c *h2cConn) Read(b []byte) (int, error) {

@@ -71,7 +71,7 @@ func (s *Server) newHTTPServer(h http.Handler) *http.Server {
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	return &http.Server{
-		Handler: h, TLSConfig: s.opts.TLS, Protocols: protocols,
+		Handler: h, Protocols: protocols,
 		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: s.opts.MaxStreams, SendPingTimeout: pingAfter, PingTimeout: pingTimeout,
 			WriteByteTimeout: writeTimeout},
 		ReadHeaderTimeout: beginTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
@@ -103,8 +103,9 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 
 type boundedConn struct {
 	net.Conn
-	once    sync.Once
-	release func()
+	once      sync.Once
+	release   func()
+	onlyHTTP2 bool // what the client offered in the handshake
 }
 
 func (c *boundedConn) Close() error {

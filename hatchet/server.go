@@ -91,7 +91,8 @@ func (o *Options) check() error {
 }
 
 // Serve serves gRPC and REST on the listener until ctx is done, and then ends the server as Close does. It returns nil,
-// or the error of the listener. Without TLS a connection that begins with HTTP/2 is one of gRPC.
+// or the error of the listener. Without TLS a connection that begins with HTTP/2 is one of gRPC, with TLS one of a client
+// that offers HTTP/2 alone.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	s.mu.Lock()
 	if s.address == "" {
@@ -100,15 +101,12 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	s.mu.Unlock()
 	h2c := newH2CListener(l)
 	server := s.newHTTPServer(h2c.divert(s.http))
-	limited := &boundedListener{Listener: l, free: make(chan struct{}, s.opts.MaxConnections)}
+	var from net.Listener = &boundedListener{Listener: l, free: make(chan struct{}, s.opts.MaxConnections)}
+	if s.opts.TLS != nil {
+		from = s.newTLSListener(from, h2c)
+	}
 	done := make(chan error, 1)
-	go func() {
-		if s.opts.TLS != nil {
-			done <- server.ServeTLS(limited, "", "")
-		} else {
-			done <- server.Serve(limited)
-		}
-	}()
+	go func() { done <- server.Serve(from) }()
 	go s.grpc.Serve(h2c) // until stopGRPC
 	var err error
 	select {
