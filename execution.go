@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"runtime"
 	"sync"
 	"time"
 
@@ -256,26 +255,6 @@ func (e *execution) failureRun(f *taskDef, failure []byte) store.NewRun {
 	return r
 }
 
-// post posts the outcome, unless one was posted before.
-func (e *execution) post(o store.Outcome, err error) {
-	e.storeMu.Lock()
-	defer e.storeMu.Unlock()
-	e.flushExcess()
-	e.mu.Lock()
-	if e.posted {
-		e.mu.Unlock()
-		return
-	}
-	e.posted = true
-	e.dropLogs(store.MaxLogs, portion) // nothing, unless a line came just now
-	o.Record = e.takeRecord()
-	e.mu.Unlock()
-	if o.To == store.Failed {
-		e.c.reportError(e.run.ID, original(err))
-	}
-	e.w.post(outcome{o, e})
-}
-
 // startClock starts the time of the attempt's timeout. It stands still while all branches wait
 // in durable calls or for their slots, so an attempt may use the same time whether it waits in
 // memory or leaves it.
@@ -384,116 +363,4 @@ func (e *execution) loadDurable(ctx context.Context) (*durableRun, error) {
 		e.failWith(end)
 	}
 	return e.durable, nil
-}
-
-// An outcome is posted by an execution and committed by the worker's finishLoop.
-type outcome struct {
-	store.Outcome
-	e *execution
-}
-
-// post appends an outcome to the outbox.
-func (w *Worker) post(o outcome) {
-	w.mu.Lock()
-	w.outbox = append(w.outbox, o)
-	w.mu.Unlock()
-	signal(w.posted)
-}
-
-// finishLoop commits the outcomes in the outbox, many at a time, until ctx is done and none is
-// left. It repeats a commit until the store can write it (R2).
-func (w *Worker) finishLoop(ctx context.Context) {
-	for {
-		if batch := w.nextOutcomes(); len(batch) > 0 {
-			w.commitOutcomes(ctx, batch)
-			w.reuseOutbox(batch)
-			continue
-		}
-		select {
-		case <-w.posted:
-			runtime.Gosched() // handlers that are about to end do so first, and their outcomes are of the same commit
-		case <-ctx.Done():
-			if w.outboxLen() == 0 {
-				return
-			}
-		}
-	}
-}
-
-func (w *Worker) outboxLen() int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return len(w.outbox)
-}
-
-func (w *Worker) commitOutcomes(ctx context.Context, batch []outcome) {
-	outcomes := make([]store.Outcome, len(batch))
-	for i := range batch {
-		outcomes[i] = batch[i].Outcome
-	}
-	for {
-		stale, err := w.c.store.Finish(context.Background(), w.c.now(), outcomes)
-		if err == nil {
-			for i, s := range stale {
-				batch[i].e.report(s)
-				if s {
-					w.c.logger().Warn("stint: late outcome refused", "task", batch[i].e.run.Task, "run", batch[i].ID, "attempt",
-						batch[i].e.run.Attempt)
-				}
-			}
-			return
-		}
-		if errors.Is(err, store.ErrClosed) {
-			return // the runs are queued again at the next start
-		}
-		w.c.logger().Error("stint: recording outcomes; will retry", "err", err, "outcomes", len(batch), "in", retryStore)
-		if !pause(ctx, retryStore) {
-			return // drained: Unregister, or the next start, queues them again
-		}
-	}
-}
-
-// report tells who asked with Recorded that the outcome was stored, or refused.
-func (e *execution) report(stale bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.recorded == nil {
-		return
-	}
-	var err error
-	if stale {
-		err = errLost
-	}
-	e.recorded <- err // an execution posts one outcome
-}
-
-// nextOutcomes returns the outcomes of the next commit: all, unless they carry many log lines.
-func (w *Worker) nextOutcomes() []outcome {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	n, size := 0, 0
-	for ; n < len(w.outbox) && size < 4*portion; n++ {
-		for i := range w.outbox[n].Record.Logs {
-			size += logSize(&w.outbox[n].Record.Logs[i])
-		}
-	}
-	if n == 0 {
-		return nil
-	}
-	batch, rest := w.outbox[:n:n], w.outbox[n:]
-	if len(rest) == 0 {
-		batch, rest, w.spare = w.outbox, w.spare, nil
-	}
-	w.outbox = rest
-	return batch
-}
-
-// reuseOutbox makes a committed batch the next outbox: outcomes are large.
-func (w *Worker) reuseOutbox(batch []outcome) {
-	clear(batch) // frees what the outcomes refer to
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if cap(batch) <= maxSpare {
-		w.spare = batch[:0]
-	}
 }

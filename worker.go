@@ -290,7 +290,7 @@ func (w *Worker) start(r *store.Claimed) {
 	if e.def == nil || e.def.handler == nil { // the worker does not have this task of a workflow
 		o := e.newOutcome(store.Queued)
 		o.Uncounted, o.NoHandler = true, true
-		w.post(outcome{o, e})
+		w.post(outcome{Outcome: o, e: e})
 		return
 	}
 	if !r.CancelAt.IsZero() {
