@@ -65,33 +65,44 @@ func TestCancelBeforeStart(t *testing.T) {
 	}
 }
 
-// A cancel that was told too late, when its run had ended, is not one of the run's replay.
+// A cancel that was told too late, when its run had ended or executed again, is not one of the run's replay.
 func TestCancelBeforeReplay(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := &lateWatch{must[*sqlite.Store](t)(sqlite.Open(":memory:", sqlite.Options{})), make(chan struct{})}
-		c := must[*stint.Client](t)(stint.New(s))
-		defer c.Close()
-		goOn := make(chan struct{}, 2)
-		task := stint.NewTask(c, "t", func(ctx context.Context, _ int) (int, error) { <-goOn; return 1, ctx.Err() })
-		stop := working(t, c)
-		defer stop()
-		run := enqueue(t, task, 1)
-		synctest.Wait()
-		must[int](t)(c.CancelRuns(t.Context(), stint.RunFilter{IDs: []string{run.ID()}}))
-		synctest.Wait() // the signal is on its way
-		goOn <- struct{}{}
-		if _, err := run.Wait(t.Context()); !errors.Is(err, stint.ErrCanceled) {
-			t.Fatal(err)
-		}
-		synctest.Wait()
-		close(s.goOn)
-		synctest.Wait()
-		must[int](t)(c.ReplayRuns(t.Context(), stint.RunFilter{IDs: []string{run.ID()}}))
-		goOn <- struct{}{}
-		if v, err := run.Wait(t.Context()); v != 1 || err != nil {
-			t.Errorf("replay: %d, %v", v, err)
-		}
-	})
+	for name, executes := range map[string]bool{"ended": false, "executes again": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &lateWatch{must[*sqlite.Store](t)(sqlite.Open(":memory:", sqlite.Options{})), make(chan struct{})}
+				c := must[*stint.Client](t)(stint.New(s))
+				defer c.Close()
+				goOn := make(chan struct{}, 2)
+				task := stint.NewTask(c, "t", func(ctx context.Context, _ int) (int, error) { <-goOn; return 1, ctx.Err() })
+				stop := working(t, c)
+				defer stop()
+				run := enqueue(t, task, 1)
+				synctest.Wait()
+				must[int](t)(c.CancelRuns(t.Context(), stint.RunFilter{IDs: []string{run.ID()}}))
+				synctest.Wait() // the signal is on its way
+				goOn <- struct{}{}
+				if _, err := run.Wait(t.Context()); !errors.Is(err, stint.ErrCanceled) {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				replay := func() { must[int](t)(c.ReplayRuns(t.Context(), stint.RunFilter{IDs: []string{run.ID()}})) }
+				if executes {
+					replay()
+					synctest.Wait()
+				}
+				close(s.goOn)
+				synctest.Wait()
+				if !executes {
+					replay()
+				}
+				goOn <- struct{}{}
+				if v, err := run.Wait(t.Context()); v != 1 || err != nil {
+					t.Errorf("replay: %d, %v", v, err)
+				}
+			})
+		})
+	}
 }
 
 // lateWatch gives its signals late.

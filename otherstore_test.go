@@ -26,6 +26,14 @@ func (s otherLeases) Claim(ctx context.Context, r store.ClaimRequest) ([]store.C
 	return all, err
 }
 
+func (s otherLeases) Watch(ctx context.Context, worker int64) (store.Signals, error) {
+	sig, err := s.Store.Watch(ctx, worker)
+	for i := range sig.Cancel {
+		sig.Cancel[i].Lease ^= -1
+	}
+	return sig, err
+}
+
 func (s otherLeases) Get(ctx context.Context, id store.ID) (*store.Run, error) {
 	r, err := s.Store.Get(ctx, id)
 	if err == nil {

@@ -164,19 +164,23 @@ func (sc *scope) waitRun(ctx context.Context, id store.ID) error {
 }
 
 // canceledWith reports whether a child was canceled together with the run: the waiting call
-// then returns that cancel, and not the child's failure.
+// then returns that cancel, and not the child's failure. The store says so, not the time of the signal, which
+// may come later than the child's end.
 func (sc *scope) canceledWith(child *store.Run) bool {
 	if child.State != store.Canceled {
 		return false
 	}
 	e := sc.e
-	if e.interruptedAt.Load() == 0 && e.replay == nil { // the signal may be on its way
+	at := e.interruptedAt.Load()
+	if e.replay == nil {
 		own, err := e.c.store.Get(context.Background(), e.run.ID)
 		if err == nil && own.Lease == e.run.Lease && !own.CancelAt.IsZero() {
-			e.interrupt(ErrCanceled, cancelGrace)
+			if at == 0 {
+				e.interrupt(ErrCanceled, cancelGrace) // its signal is on the way
+			}
+			at = own.CancelAt.UnixMilli()
 		}
 	}
-	at := e.interruptedAt.Load()
 	return at != 0 && child.Ended.UnixMilli() >= at && errors.Is(e.interruptCause(), ErrCanceled)
 }
 

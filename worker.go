@@ -42,7 +42,7 @@ type Worker struct {
 	starved      bool         // the last claim found too few slots
 	slotWaiters  []slotWaiter // oldest first
 	running      map[store.ID]*execution
-	earlyCancels map[store.ID]struct{} // cancels since the last claim of runs not in running: just claimed, perhaps
+	earlyCancels map[store.Execution]struct{} // cancels since the last claim of those not in running: just claimed, perhaps
 	outbox       []outcome
 	spare        []outcome          // empty: a former outbox, to be reused
 	cancelClaim  context.CancelFunc // ends the claim that waits
@@ -301,13 +301,13 @@ func (w *Worker) start(r *store.Claimed) {
 	w.holders++
 	old := w.running[r.ID]
 	w.running[r.ID] = e
-	_, early := w.earlyCancels[r.ID]
+	_, early := w.earlyCancels[store.Execution{ID: r.ID, Lease: r.Lease}]
 	w.mu.Unlock()
 	if old != nil {
 		old.lose()
 	}
 	w.execs.Add(1)
-	if early && r.CancelAt.IsZero() && w.isCanceled(r) {
+	if early && r.CancelAt.IsZero() {
 		e.interrupt(ErrCanceled, cancelGrace)
 	}
 	select {
@@ -351,8 +351,8 @@ var errLost = fmt.Errorf("%w: its process was cut off or taken for dead, and the
 func (w *Worker) watchLoop(ctx context.Context) {
 	for ctx.Err() == nil {
 		sig, err := w.c.store.Watch(ctx, w.id)
-		for _, id := range sig.Cancel {
-			w.cancelRun(id)
+		for _, x := range sig.Cancel {
+			w.cancelExecution(x)
 		}
 		if sig.Lost {
 			w.c.logger().Warn("stint: this process was cut off or taken for dead: other workers have its runs", "worker", w.cfg.name)
@@ -370,18 +370,19 @@ func (w *Worker) watchLoop(ctx context.Context) {
 	}
 }
 
-// cancelRun ends the context of a run that is canceled while it executes. A run that was
-// claimed to clean up ends it itself. The store reports a cancel only once, so a run that is
+// cancelExecution ends the context of a run that is canceled while it executes. A run that was
+// claimed to clean up ends it itself. The store reports a cancel only once, so an execution that is
 // unknown, and may have just been claimed, is kept in earlyCancels until the claim's runs have
-// started.
-func (w *Worker) cancelRun(id store.ID) {
+// started. A signal that comes late is of an execution that has ended: the run may have been replayed since.
+func (w *Worker) cancelExecution(x store.Execution) {
 	w.mu.Lock()
-	e := w.running[id]
-	if e == nil {
+	e := w.running[x.ID]
+	if e == nil || e.run.Lease != x.Lease {
+		e = nil
 		if w.earlyCancels == nil {
-			w.earlyCancels = map[store.ID]struct{}{}
+			w.earlyCancels = map[store.Execution]struct{}{}
 		}
-		w.earlyCancels[id] = struct{}{}
+		w.earlyCancels[x] = struct{}{}
 	}
 	w.mu.Unlock()
 	if e != nil && e.run.CancelAt.IsZero() {
@@ -396,8 +397,7 @@ func (w *Worker) clearEarlyCancels() {
 	w.earlyCancels = nil
 }
 
-// isCanceled reports whether a run was canceled in the execution that this worker has. The
-// reported cancel may have been an earlier one, before a replay.
+// isCanceled reports whether a run was canceled in the execution that this worker has.
 func (w *Worker) isCanceled(r *store.Claimed) bool {
 	now, err := w.c.store.Get(context.Background(), r.ID)
 	return err != nil || now.Lease == r.Lease && !now.CancelAt.IsZero()

@@ -130,9 +130,15 @@ type WorkerInfo struct {
 	Running int // runs that it executes
 }
 
+// An Execution is one of a run: the lease tells those of before from it.
+type Execution struct {
+	ID    ID
+	Lease Lease
+}
+
 // Signals are what a worker must tell its runs.
 type Signals struct {
-	Cancel []ID // asked to cancel
+	Cancel []Execution // asked to cancel
 	// Lost reports that the worker was taken for dead, or may be at any moment: others have the runs that it
 	// was given before, and all that it writes about them is stale. Claim gives it nothing until it lives again.
 	Lost bool

@@ -439,7 +439,7 @@ func (s *Store) signals(ctx context.Context, worker int64, x *watch) (sig store.
 		var key, lease int64
 		_, err = pgx.ForEachRow(rows, []any{&key, &lease}, func() error {
 			if x.notified[key] != store.Lease(lease) { // a replayed run is returned again
-				sig.Cancel = append(sig.Cancel, s.ids.ID(key))
+				sig.Cancel = append(sig.Cancel, store.Execution{ID: s.ids.ID(key), Lease: store.Lease(lease)})
 			}
 			told[key] = store.Lease(lease)
 			return nil

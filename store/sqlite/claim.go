@@ -383,7 +383,7 @@ func (s *Store) signals(ctx context.Context, worker int64, x *watch) (sig store.
 		told := map[int64]store.Lease{}
 		for _, c := range runs {
 			if x.notified[c.Key] != c.Lease { // a replayed run is returned again
-				sig.Cancel = append(sig.Cancel, s.ids.ID(c.Key))
+				sig.Cancel = append(sig.Cancel, store.Execution{ID: s.ids.ID(c.Key), Lease: c.Lease})
 			}
 			told[c.Key] = c.Lease
 		}

@@ -140,7 +140,8 @@ func cancelAfterReplay(s *suite) {
 	for range 3 {
 		c := s.claim(1)[0]
 		s.cancels(id, 1)
-		if sig, err := s.Watch(s.Context(), s.worker); err != nil || len(sig.Cancel) != 1 || sig.Cancel[0] != id {
+		want := []store.Execution{{ID: id, Lease: c.Lease}}
+		if sig, err := s.Watch(s.Context(), s.worker); err != nil || !slices.Equal(sig.Cancel, want) {
 			s.Fatalf("told %v, %v", sig, err)
 		}
 		s.finish(outcome(c, store.Canceled))

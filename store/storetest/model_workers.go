@@ -165,7 +165,7 @@ func (m *Model) Watch(ctx context.Context, worker int64) (sig store.Signals, err
 		for _, r := range m.runs {
 			if r.State == store.Running && r.worker == worker && !r.CancelAt.IsZero() && !m.notified[r.ID] {
 				m.notified[r.ID] = true
-				sig.Cancel = append(sig.Cancel, r.ID)
+				sig.Cancel = append(sig.Cancel, store.Execution{ID: r.ID, Lease: r.Lease})
 			}
 		}
 		return len(sig.Cancel) > 0, time.Time{}

@@ -223,7 +223,7 @@ func cancelRunning(s *suite) {
 				s.Errorf("canceled %d, want %d", n, want)
 			}
 		}
-		if sig := <-told; !slices.Equal(sig.Cancel, []store.ID{id}) {
+		if sig := <-told; !slices.Equal(sig.Cancel, []store.Execution{{ID: id, Lease: c.Lease}}) {
 			s.Errorf("told %v", sig)
 		}
 		s.state(id, store.Running)
