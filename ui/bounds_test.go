@@ -174,7 +174,7 @@ func TestStreamEnd(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		page, _ := asked(t, h, "/runs/"+run.ID(), "Accept", "text/html")
+		page, _ := asked(t, h, "/runs/"+run.ID()+"?tab=stream", "Accept", "text/html")
 		for _, text := range []string{first, fmt.Sprintf("token %d of", n-1)} {
 			if !strings.Contains(page.Body.String(), text) {
 				t.Errorf("of %d chunks the page does not show %q", n, text)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"html"
 	"net/http"
 	"net/url"
 	"slices"
@@ -74,15 +75,14 @@ func TestJournalInPages(t *testing.T) {
 			t.Errorf("%s: %d %s", q, w.Code, w.Body)
 		}
 	}
-	got, path := []string{}, "/runs/"+id
+	got, path := []string{}, "/runs/"+id+"?tab=journal"
 	for pages := 1; path != ""; pages++ {
 		w, _ := asked(t, h, path, "Accept", "text/html")
 		text := w.Body.String()
 		if w.Code != 200 || strings.Contains(text, "First part") != (pages > 1) {
 			t.Fatalf("%s: %d: %.300s", path, w.Code, text)
 		}
-		_, text, _ = strings.Cut(text, "<h2>Journal</h2>")
-		text, _, _ = strings.Cut(text, "<h2>Logs</h2>")
+		_, text, _ = strings.Cut(text, `class="tabs"`)
 		for _, name := range want {
 			if strings.Contains(text, name) {
 				got = append(got, name)
@@ -90,8 +90,8 @@ func TestJournalInPages(t *testing.T) {
 		}
 		path = ""
 		if i := strings.Index(text, "?journal="); i > 0 {
-			cursor, _, _ := strings.Cut(text[i:], `"`)
-			path = "/runs/" + id + cursor
+			query, _, _ := strings.Cut(text[i:], `"`)
+			path = "/runs/" + id + html.UnescapeString(query)
 		}
 	}
 	if !slices.Equal(got, want) {
@@ -120,7 +120,7 @@ func TestWhyOnRunPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	for id, want := range map[string]string{
-		failed.ID(): `failed Task test failed: 2 tests failed task &#34;test&#34; did not succeed`,
+		failed.ID(): `Replay Task test failed: 2 tests failed task &#34;test&#34; did not succeed`,
 		waits.ID():  "Goes on at the latest",
 	} {
 		w, _ := asked(t, h, "/runs/"+id, "Accept", "text/html")

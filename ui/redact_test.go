@@ -185,6 +185,9 @@ func (s *shop) walk() map[string]string {
 	todo := []string{"/", "/metrics", "/healthz", "/nothing", "/runs?error=" + canary[:3], "/runs?state=" + "no"}
 	for _, id := range s.ids {
 		todo = append(todo, "/runs/"+id, "/runs/"+id+"?text="+canary[:3]) // what is asked for is the asker's
+		for _, tab := range []string{"timeline", "journal", "logs", "stream", "input", "attempts"} {
+			todo = append(todo, "/runs/"+id+"?tab="+tab)
+		}
 	}
 	var spec struct {
 		Paths map[string]map[string]json.RawMessage
@@ -203,7 +206,7 @@ func (s *shop) walk() map[string]string {
 			todo = append(todo, path)
 		}
 	}
-	for len(todo) > 0 && len(answers) < 400 {
+	for len(todo) > 0 && len(answers) < 800 {
 		path := todo[0]
 		todo = todo[1:]
 		if _, had := answers[path]; had || strings.HasPrefix(path, "/assets/") {
@@ -216,7 +219,7 @@ func (s *shop) walk() map[string]string {
 		_, text := s.ask("GET", path, "", header...)
 		answers[path] = text
 		for _, m := range links.FindAllStringSubmatch(text, -1) {
-			if to := html.UnescapeString(m[1]); strings.HasPrefix(to, "/") || strings.HasPrefix(to, "?") {
+			if to := html.UnescapeString(m[1]); (strings.HasPrefix(to, "/") || strings.HasPrefix(to, "?")) && !strings.Contains(to, "zoom=") { // a part of what is shown without
 				page, _, _ := strings.Cut(path, "?")
 				todo = append(todo, strings.Replace(to, "?", map[bool]string{true: page + "?", false: "?"}[strings.HasPrefix(to, "?")], 1))
 			}

@@ -1,7 +1,7 @@
 package ui
 
 import (
-	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -15,11 +15,19 @@ import (
 
 // A span is one row of a timeline.
 type span struct {
+	Key         string // names it in the query
 	Label, Note string
-	Link        string // "": none
+	Class       string // of a state
+	RunID       string // of a child or a task; "": none
 	Depth       int
 	Start, End  time.Time
 	Parts       []part // what fills it; the rest of it is waiting
+
+	failure string              // why it failed
+	entry   *stint.JournalEntry // nil: it is no durable call
+	part    int                 // of the entry: which try, from 1; 0: all of it
+	lost    bool                // the entry ended an attempt, and is not in the journal
+	last    bool                // it is the last attempt
 }
 
 // A part of a span has the class of a state.
@@ -33,22 +41,46 @@ func filled(label, class string, start, end time.Time, depth int) span {
 	if start.IsZero() || start.After(end) {
 		start = end
 	}
-	return span{Label: label, Depth: depth, Start: start, End: end, Parts: []part{{class, start, end}}}
+	return span{Label: label, Class: class, Depth: depth, Start: start, End: end, Parts: []part{{class, start, end}}}
 }
 
 const maxSpans = 300
 
-// showTimeline draws attempts, tasks, durable calls, tries and children on one time axis.
-func (h *handler) showTimeline(v *runView) node {
+// loadTimeline reads what a timeline is made of, and what the drawer beside it shows.
+func loadTimeline(h *handler, ctx context.Context, v *runView) error {
+	if err := loadJournal(h, ctx, v); err != nil {
+		return err
+	}
+	if err := loadTree(h, ctx, v); err != nil {
+		return err
+	}
+	v.spans = h.timelineSpans(v)
+	return h.loadDrawer(ctx, v)
+}
+
+func showTimeline(h *handler, v *runView) node {
+	chart := h.drawTimeline(v)
+	if chart == nil {
+		chart = emptyState("It has not begun.")
+	}
+	return el("div.split", el("div.stack", el("section.panel", chart), h.journalLinks(v)), h.showDrawer(v))
+}
+
+// timelineSpans returns the spans of attempts, tasks, durable calls, tries and children.
+func (h *handler) timelineSpans(v *runView) []span {
 	now := time.Now()
 	end := orElse(v.Finished, now)
 	rows := v.attemptSpans(end)
+	for i := range rows {
+		rows[i].Key = fmt.Sprintf("a%d", i)
+		rows[i].last = i == len(rows)-1 && strings.HasPrefix(rows[i].Label, "attempt")
+	}
 	var calls []callSpans
 	if len(v.Tasks) > 0 {
 		for _, t := range v.Tasks {
 			if !t.Started.IsZero() {
 				s := filled(t.Name, t.State.String(), t.Started, orElse(t.Finished, now), 1)
-				s.Link = h.base + "/runs/" + t.RunID
+				s.Key, s.RunID, s.Note, s.failure = taskKey(t.Name), t.RunID, t.Error, t.Error
 				calls = append(calls, callSpans{at: t.Started, spans: []span{s}})
 			}
 		}
@@ -57,7 +89,7 @@ func (h *handler) showTimeline(v *runView) node {
 	}
 	slices.SortStableFunc(calls, func(a, b callSpans) int { return a.at.Compare(b.at) })
 	rows = mergeSpans(rows, calls)
-	return drawTimeline(rows[:min(len(rows), maxSpans)])
+	return rows[:min(len(rows), maxSpans)]
 }
 
 // orElse returns t, or other if t is not set.
@@ -93,7 +125,7 @@ func (v *runView) attemptSpans(end time.Time) (all []span) {
 			all = append(all, filled("waits to start", "queued", due, from, 0))
 		}
 		s := filled(fmt.Sprintf("attempt %d", max(n, 1)), state, from, until, 0)
-		s.Note = failure
+		s.Note, s.failure = failure, failure
 		all = append(all, s)
 		began, before = time.Time{}, until
 	}
@@ -151,9 +183,12 @@ func (h *handler) callSpans(v *runView, end time.Time) (all []callSpans) {
 		}
 		all = append(all, callSpans{s[0].Start, s})
 	}
-	for _, t := range v.Timeline {
+	for n, t := range v.Timeline {
 		for i := range t.Failed {
 			s := h.entrySpans(&t.Failed[i], end)
+			for j := range s {
+				s[j].Key, s[j].lost = fmt.Sprintf("f%d.%d~%d", n, i, s[j].part), true
+			}
 			all = append(all, callSpans{s[0].Start, s})
 		}
 	}
@@ -190,7 +225,7 @@ func (h *handler) entrySpans(e *stint.JournalEntry, end time.Time) []span {
 		until = end
 	}
 	s := filled(strings.TrimSpace(kind+" "+e.Name), entryClass(e), e.Began, until, depth)
-	s.Note = e.Error
+	s.Note, s.failure, s.entry, s.Key = e.Error, e.Error, e, "e"+e.Address
 	if len(e.Tries) == 0 {
 		return []span{s}
 	}
@@ -201,8 +236,9 @@ func (h *handler) entrySpans(e *stint.JournalEntry, end time.Time) []span {
 		if t.Error == "" {
 			class = "succeeded"
 		}
-		try := filled(fmt.Sprintf("try %d", max(e.Attempts-len(e.Tries), 0)+i+1), class, t.Began, t.Ended, depth+1)
-		try.Note = t.Error
+		n := max(e.Attempts-len(e.Tries), 0) + i + 1
+		try := filled(fmt.Sprintf("try %d", n), class, t.Began, t.Ended, depth+1)
+		try.Note, try.failure, try.entry, try.part, try.Key = t.Error, t.Error, e, n, fmt.Sprintf("e%s~%d", e.Address, n)
 		all[0].Parts = append(all[0].Parts, try.Parts...)
 		all = append(all, try)
 	}
@@ -253,7 +289,7 @@ func (h *handler) withChildren(all []span, e *stint.JournalEntry, v *runView, by
 func (h *handler) childSpan(c *child, end time.Time, depth int) span {
 	start := orElse(c.Started, c.Created)
 	s := filled("child "+c.Task, c.State.String(), start, orElse(c.Finished, end), depth)
-	s.Link, s.Note = h.base+"/runs/"+c.ID, c.Error
+	s.RunID, s.Note, s.failure, s.Key = c.ID, c.Error, c.Error, "c"+c.ID
 	return s
 }
 
@@ -276,41 +312,87 @@ func mergeSpans(attempts []span, calls []callSpans) (all []span) {
 	return all
 }
 
-// drawTimeline draws spans on one time axis, from the first start to the last end. No part is narrower than a line,
-// so very short ones stay visible.
-func drawTimeline(spans []span) node {
+// beginOf returns the first start of spans.
+func beginOf(spans []span) time.Time {
+	return slices.MinFunc(spans, func(a, b span) int { return a.Start.Compare(b.Start) }).Start
+}
+
+// drawTimeline draws spans on one time axis, from the first start to the last end, or the part that the query asks
+// for. No part is narrower than a line, so very short ones stay visible.
+func (h *handler) drawTimeline(v *runView) node {
+	spans := v.spans
 	if len(spans) == 0 {
 		return nil
 	}
-	first := slices.MinFunc(spans, func(a, b span) int { return a.Start.Compare(b.Start) }).Start
-	last := slices.MaxFunc(spans, func(a, b span) int { return cmp.Compare(a.End.UnixNano(), b.End.UnixNano()) }).End
+	begin := beginOf(spans)
+	first, last := v.zoomed(begin, slices.MaxFunc(spans, func(a, b span) int { return a.End.Compare(b.End) }).End)
 	whole := max(last.Sub(first), time.Millisecond)
-	x := func(t time.Time) float64 { return float64(t.Sub(first)) / float64(whole) * 1000 }
-	var b strings.Builder
-	fmt.Fprintf(&b, `<table class="waterfall"><caption class="none">%s in all</caption><tbody>`, formatDuration(whole))
-	for _, s := range spans {
-		label := escapeHTML(escapeInvisible(truncate(60, s.Label)))
-		if s.Link != "" {
-			label = fmt.Sprintf(`<a href="%s">%s</a>`, escapeHTML(escapeInvisible(s.Link)), label)
+	x := func(t time.Time) float64 { return max(0, min(float64(t.Sub(first))/float64(whole)*1000, 1000)) }
+	all := func(s span) bool { return !s.End.Before(first) && !s.Start.After(last) }
+	zoom := v.query.Get("zoom")
+	head := el("thead", el("tr", el("th", when(zoom != "", h.link(v.at(v.tab.name, "span", v.query.Get("span")), attr("class", "btn sm"),
+		attr("data-soft"), "Show all"))), el("td", timeAxis(first.Sub(begin), whole)), el("td.figure", formatDuration(whole))))
+	var rows []any
+	for i := range spans {
+		if s := &spans[i]; all(*s) {
+			chosen := v.drawer.span != nil && v.drawer.Key == s.Key
+			rows = append(rows, el("tr", when(chosen, attr("class", "on")),
+				el(fmt.Sprintf("th.in%d", min(s.Depth, 4)), attr("scope", "row"),
+					h.link(v.spanPath(s), attr("data-soft"), when(chosen, attr("aria-current", "true")), el("bdi", truncate(60, s.Label))),
+					when(s.Note != "", " ", el("bdi.note", truncate(80, s.Note)))),
+				el("td", drawSpan(s, x)), el("td.figure", formatDuration(s.End.Sub(s.Start)))))
 		}
-		note := ""
-		if s.Note != "" {
-			note = fmt.Sprintf(` <bdi class="note">%s</bdi>`, escapeHTML(escapeInvisible(truncate(80, s.Note))))
-		}
-		fmt.Fprintf(&b, `<tr><th scope="row" class="in%d"><bdi>%s</bdi>%s</th><td>`, min(s.Depth, 4), label, note)
-		b.WriteString(`<svg viewBox="0 0 1000 16" preserveAspectRatio="none" aria-hidden="true">`)
-		if len(s.Parts) != 1 || s.Parts[0].Class == "waiting" { // waiting is hollow, also without colours
-			wide := max(x(s.End)-x(s.Start), 3)
-			fmt.Fprintf(&b, `<rect class="wait" x="%.1f" y="3" width="%.1f" height="10"/>`, min(x(s.Start), 997), wide)
-		}
-		for _, p := range s.Parts {
-			if p.Class != "waiting" {
-				from, wide := min(x(p.Start), 997), max(x(p.End)-x(p.Start), 3)
-				fmt.Fprintf(&b, `<rect class="%s" x="%.1f" y="2" width="%.1f" height="12"/>`, p.Class, from, wide)
-			}
-		}
-		fmt.Fprintf(&b, `</svg></td><td class="figure">%s</td></tr>`, formatDuration(s.End.Sub(s.Start)))
 	}
-	b.WriteString(`</tbody></table>`)
+	return el("table.waterfall", attr("data-from", fmt.Sprint(first.Sub(begin).Milliseconds())),
+		attr("data-ms", fmt.Sprint(whole.Milliseconds())), head, el("tbody", rows...))
+}
+
+func drawSpan(s *span, x func(time.Time) float64) node {
+	var b strings.Builder
+	b.WriteString(`<svg viewBox="0 0 1000 16" preserveAspectRatio="none" aria-hidden="true">`)
+	if len(s.Parts) != 1 || s.Parts[0].Class == "waiting" { // waiting is hollow, also without colours
+		wide := max(x(s.End)-x(s.Start), 3)
+		fmt.Fprintf(&b, `<rect class="wait" x="%.1f" y="3" width="%.1f" height="10"/>`, min(x(s.Start), 997), wide)
+	}
+	for _, p := range s.Parts {
+		if p.Class != "waiting" {
+			from, wide := min(x(p.Start), 997), max(x(p.End)-x(p.Start), 3)
+			fmt.Fprintf(&b, `<rect class="%s" x="%.1f" y="2" width="%.1f" height="12"/>`, p.Class, from, wide)
+		}
+	}
+	b.WriteString(`</svg>`)
+	return g.Raw(b.String())
+}
+
+// axisSteps are the distances of ticks that people read easily.
+var axisSteps = []time.Duration{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 15_000, 30_000,
+	60_000, 120_000, 300_000, 600_000, 900_000, 1_800_000, 3_600_000, 7_200_000, 21_600_000, 43_200_000, 86_400_000}
+
+// timeAxis draws a time axis: from is the time before it since the run's begin.
+func timeAxis(from, whole time.Duration) node {
+	step := axisSteps[len(axisSteps)-1] * time.Millisecond
+	for _, s := range axisSteps {
+		if whole/(s*time.Millisecond) <= 5 {
+			step = s * time.Millisecond
+			break
+		}
+	}
+	for whole/step > 5 {
+		step *= 2
+	}
+	var b strings.Builder
+	b.WriteString(`<svg class="axis" aria-hidden="true">`)
+	for at := (from + step - 1) / step * step; at <= from+whole; at += step {
+		place := float64(at-from) / float64(whole) * 100
+		anchor := "middle"
+		if place < 6 {
+			anchor = "start"
+		} else if place > 94 {
+			anchor = "end"
+		}
+		fmt.Fprintf(&b, `<line x1="%.2f%%" x2="%.2[1]f%%" y1="12" y2="16"/><text x="%.2[1]f%%" y="10" text-anchor="%[2]s">%s</text>`,
+			place, anchor, formatDuration(at))
+	}
+	b.WriteString(`</svg>`)
 	return g.Raw(b.String())
 }

@@ -92,7 +92,8 @@ function show(html) {
   writeTimes(next);
   const held = showAll ? [] : [...main.querySelectorAll("tbody")].filter(isHeld);
   Idiomorph.morph(main, next, {
-    ignoreActiveValue: true,
+    // What is typed stays. Without this test nothing inside what has the focus would change: also not in main.
+    ignoreActiveValue: /^(INPUT|TEXTAREA|SELECT)$/.test(document.activeElement?.tagName),
     callbacks: {
       beforeNodeMorphed(old, fresh) {
         if (old.nodeType !== 1) return true;
@@ -144,6 +145,52 @@ live?.addEventListener("click", toggleLive);
 if (root.dataset.live) listen();
 addEventListener("pagehide", () => source?.close());
 addEventListener("pageshow", (e) => { if (e.persisted) location.reload(); });
+
+// Links within a page change it in place, so that it stays where it is scrolled to.
+async function go(url, back) {
+  try {
+    const answer = await fetch(url);
+    const next = new DOMParser().parseFromString(await answer.text(), "text/html");
+    if (!answer.ok || !next.querySelector("main")) throw new Error(answer.statusText);
+    waiting = null;
+    if (!back) history.pushState(null, "", url);
+    show(next.querySelector("main").innerHTML);
+  } catch { location.href = url; return; }
+  root.dataset.live = base + "/live?url=" + encodeURIComponent(location.pathname.slice(base.length) + location.search);
+  if (isLive()) { source.close(); listen(); }
+  const detail = location.hash === "#detail" && !back && document.getElementById("detail");
+  if (detail && getComputedStyle(detail).position === "static") detail.scrollIntoView();
+}
+document.addEventListener("click", (e) => {
+  const to = e.target.closest?.("a[data-soft]");
+  if (!to || !root.dataset.live || e.button !== 0 || e.ctrlKey || e.metaKey || e.shiftKey || e.altKey) return;
+  e.preventDefault();
+  go(to.href, false);
+});
+addEventListener("popstate", () => { if (root.dataset.live) go(location.href, true); });
+
+// Dragging over a timeline shows that part of it.
+let part = null; // the timeline, and where dragging began
+function placeOn(row, e) {
+  const r = row.getBoundingClientRect();
+  return Math.max(0, Math.min(1, (e.clientX - r.left) / r.width));
+}
+main.addEventListener("pointerdown", (e) => {
+  const row = e.target.closest?.(".waterfall td:nth-child(2)")?.querySelector("svg");
+  if (row && e.button === 0 && e.pointerType === "mouse") { part = { row, from: placeOn(row, e) }; e.preventDefault(); }
+});
+addEventListener("pointerup", (e) => {
+  if (!part) return;
+  const { row, from } = part;
+  const to = placeOn(row, e);
+  part = null;
+  if (Math.abs(to - from) < 0.02) { row.closest("tr").querySelector("a[data-soft]")?.click(); return; }
+  const { from: begin, ms } = row.closest("table").dataset;
+  const at = (x) => Math.round(Number(begin) + x * Number(ms));
+  const url = new URL(location);
+  url.searchParams.set("zoom", at(Math.min(from, to)) + "-" + Math.max(at(Math.max(from, to)), at(Math.min(from, to)) + 1));
+  go(url, false);
+});
 
 writeTimes(document);
 setInterval(() => writeTimes(document), 1000);

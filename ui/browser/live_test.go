@@ -59,15 +59,15 @@ func TestCommitToPixel(t *testing.T) {
 func TestFocusStays(t *testing.T) {
 	d, base := served(t)
 	b := opened(t, 1440, "light")
-	b.do(t, chromedp.Navigate(base+"/runs/"+d.runs["order"]))
+	b.do(t, chromedp.Navigate(base+"/events"))
 	appears(t, b, connected)
-	b.do(t, chromedp.SendKeys(`input[name=text]`, "half a wo"))
+	b.do(t, chromedp.SendKeys(`.filters input[name=key]`, "half a wo"))
 	b.do(t, chromedp.Evaluate(`document.querySelector("main details").open = true`, nil))
 	if _, err := d.c.Publish(t.Context(), "order:approved", map[string]any{"id": 7}); err != nil {
 		t.Fatal(err)
 	}
-	appears(t, b, `document.querySelector("h1").textContent.includes("succeeded")`)
-	if got := eval[string](t, b, `document.activeElement.name + "=" + document.activeElement.value`); got != "text=half a wo" {
+	appears(t, b, fmt.Sprintf(`[...document.querySelectorAll("main tbody a")].some((a) => a.href.endsWith("/runs/%s"))`, d.runs["order"]))
+	if got := eval[string](t, b, `document.activeElement.name + "=" + document.activeElement.value`); got != "key=half a wo" {
 		t.Errorf("the focus is at %q", got)
 	}
 	if !eval[bool](t, b, `document.querySelector("main details").open`) {

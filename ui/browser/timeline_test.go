@@ -3,6 +3,7 @@ package browser
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math"
 	"net/http/httptest"
@@ -11,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/chromedp"
 	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/ui"
@@ -22,7 +25,7 @@ type drawnSpan struct {
 	From, To                 float64
 }
 
-const readTimeline = `[...document.querySelectorAll(".waterfall tr")].map((row) => {
+const readTimeline = `[...document.querySelectorAll(".waterfall tbody tr")].map((row) => {
 	const whole = row.querySelector("svg").getBoundingClientRect();
 	const parts = [...row.querySelectorAll("rect")].map((r) => r.getBoundingClientRect());
 	return { Label: row.querySelector("th bdi").textContent, Note: row.querySelector(".note")?.textContent ?? "",
@@ -77,6 +80,7 @@ func TestTimeline(t *testing.T) {
 		t.Fatalf("the timeline has\n%s\nwant\n%s", got, want)
 	}
 	checkSpans(t, c, run.ID(), rows)
+	b.do(t, chromedp.Navigate(server.URL+"/runs/"+run.ID()+"?tab=journal"), chromedp.WaitReady("main h1"))
 	journal := eval[string](t, b, `[...document.querySelectorAll("table")].find((x) => x.textContent.includes("ended attempt")).innerText`)
 	for _, text := range []string{"ended attempt 1", "ended attempt 2", "charge (2 tries)", "card refused"} {
 		if !strings.Contains(journal, text) {
@@ -115,5 +119,81 @@ func checkSpans(t *testing.T, c *stint.Client, id string, rows []drawnSpan) {
 	check(rows[12], entries[2].Began, entries[2].At)
 	if rows[3].Took != "1.5 s" || entries[2].Began.Before(info.Timeline[3].At) || rows[6].Note != "card refused" {
 		t.Errorf("%+v, %+v", rows[3], entries[2])
+	}
+}
+
+// A click on a span shows it beside the timeline, in place: its error and each try, its result, and the lines that were
+// logged in its time. Dragging shows a part of the timeline. All of that is in the URL, and works without scripts.
+func TestSpans(t *testing.T) {
+	c, err := stint.Open(filepath.Join(t.TempDir(), "shop.db"), stint.WithLogger(slog.New(slog.DiscardHandler)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	task := stint.NewTask(c, "order", func(ctx context.Context, _ int) (int, error) {
+		for _, name := range []string{"reserve", "pack"} {
+			stint.Step(ctx, name, func(ctx context.Context) (string, error) {
+				stint.Logger(ctx).Info("log of " + name)
+				return "result of " + name, nil
+			})
+			stint.Sleep(ctx, 200*time.Millisecond)
+		}
+		return stint.Step(ctx, "charge", func(context.Context) (int, error) {
+			return 0, stint.RetryAfter(time.Millisecond, errors.New("card refused"))
+		}, stint.WithRetries(1))
+	})
+	w, err := c.NewWorker()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); w.Run(ctx) }()
+	t.Cleanup(func() { stop(); <-stopped; c.Close() })
+	run, err := task.Enqueue(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := run.Wait(t.Context()); err == nil {
+		t.Fatal("the run succeeded")
+	}
+	server := httptest.NewServer(ui.Handler(c, ui.WithLocalAccess()))
+	t.Cleanup(server.Close)
+	const row = `[...document.querySelectorAll(".waterfall tbody tr")].find((r) => r.querySelector("bdi").textContent == %q)`
+	const shown = `document.querySelector(".side").innerText`
+	for _, scripts := range []bool{true, false} {
+		b := opened(t, 1440, "light")
+		b.do(t, emulation.SetScriptExecutionDisabled(!scripts), chromedp.Navigate(server.URL+"/runs/"+run.ID()), chromedp.WaitReady(".waterfall"))
+		if scripts {
+			appears(t, b, connected)
+			b.do(t, chromedp.Evaluate("window.before = true", nil))
+		}
+		for _, span := range []struct{ label, want, not string }{
+			{"step reserve", "log of reserve", "log of pack"}, {"step pack", "result of pack", "result of reserve"}, {"step charge", "card refused", "result"},
+			{"try 2", "card refused", "Tries"}, {"attempt 1", "log of pack", "result of pack"},
+		} {
+			b.do(t, chromedp.Evaluate(fmt.Sprintf(row, span.label)+`.querySelector("a").click()`, nil))
+			appears(t, b, fmt.Sprintf(`document.querySelector(".side header b")?.textContent == %q`, span.label))
+			if text := eval[string](t, b, shown); !strings.Contains(text, span.want) || strings.Contains(text, span.not) {
+				t.Errorf("scripts: %v: of %s is shown, without %q:\n%s", scripts, span.label, span.want, text)
+			}
+		}
+		if !scripts {
+			continue
+		}
+		if !eval[bool](t, b, "!!window.before") {
+			t.Error("the page was loaded again")
+		}
+		b.do(t, chromedp.Evaluate("history.back()", nil))
+		appears(t, b, `document.querySelector(".side header b").textContent == "try 2" && `+connected)
+		const length = `Number(document.querySelector(".waterfall").dataset.ms)`
+		all := eval[float64](t, b, length)
+		var at []float64
+		b.do(t, chromedp.Evaluate(fmt.Sprintf(`(({ left, top, width }) => [left, top + 5, width])(`+row+`.querySelector("svg").getBoundingClientRect())`, "attempt 1"), &at))
+		b.do(t, chromedp.MouseEvent(input.MousePressed, at[0]+.4*at[2], at[1], chromedp.ButtonLeft),
+			chromedp.MouseEvent(input.MouseReleased, at[0]+.6*at[2], at[1], chromedp.ButtonLeft))
+		appears(t, b, `/zoom=\d+-\d+/.test(location.search) && document.querySelector(".waterfall thead a")?.textContent == "Show all"`)
+		if part := eval[float64](t, b, length); math.Abs(part/all-.2) > .02 {
+			t.Errorf("a fifth of %v ms is %v ms long", all, part)
+		}
 	}
 }

@@ -1,0 +1,151 @@
+package ui
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/internal/jsonx"
+)
+
+func showLogs(_ *handler, v *runView) node {
+	levels := each([]string{"", "DEBUG", "INFO", "WARN", "ERROR"}, func(l string) node {
+		return el("option", l, when(l == v.logLevel, attr("selected")))
+	})
+	form := el("form.filters", attr("method", "get"), hidden("tab", v.tab.name),
+		el("label", "At least", el("select", attr("name", "level"), levels)),
+		input("Text", attr("name", "text"), attr("value", v.logText)), button("", "Filter"))
+	if len(v.logs) == 0 {
+		if v.logLevel+v.logText != "" {
+			return group(form, emptyState("No line matches."))
+		}
+		return group(form, emptyState("No lines. Handlers write them with ", code("stint.Logger(ctx)"), "."))
+	}
+	return group(form, when(v.logsMore, el("p.dim", fmt.Sprintf("The last %d lines that match:", len(v.logs)))), logLines(v.logs))
+}
+
+func logLines(all []stint.LogLine) node {
+	return el("dl.log.mono", each(all, func(l stint.LogLine) node {
+		level := el("dd", l.Level)
+		if l.Level >= slog.LevelError {
+			level = el("dd.error", l.Level)
+		}
+		attrs := when(len(l.Attrs) > 0, " ", el("bdi.dim", string(l.Attrs)))
+		return group(el("dt.dim", timestamp(l.At)), level, el("dd", userText(l.Message), attrs))
+	}))
+}
+
+func showStream(_ *handler, v *runView) node {
+	if v.stream == "" {
+		return emptyState("Nothing. Handlers stream with ", code("stint.Stream(ctx, chunk)"), ".")
+	}
+	return group(when(v.streamMore, el("p.dim", fmt.Sprintf("The last %s of %s:", formatBytes(int64(len(v.stream))),
+		formatBytes(v.streamBytes)))), pre(v.stream))
+}
+
+// logText returns the text of a line to search: its message, its attributes as JSON, and the
+// strings in them without JSON's escapes.
+func logText(l *stint.LogLine) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s\n%s", l.Message, l.Attrs)
+	attrs, err := jsonx.Decode(l.Attrs)
+	if err != nil {
+		return b.String()
+	}
+	var walk func(v any)
+	walk = func(v any) {
+		switch v := v.(type) {
+		case string:
+			b.WriteString("\n" + v)
+		case []any:
+			for _, x := range v {
+				walk(x)
+			}
+		case map[string]any:
+			for k, x := range v {
+				walk(k)
+				walk(x)
+			}
+		}
+	}
+	walk(attrs)
+	return b.String()
+}
+
+// loadLogs reads the run's log lines that match.
+func loadLogs(h *handler, ctx context.Context, v *runView) error {
+	var least slog.Level
+	if v.logLevel == "" || least.UnmarshalText([]byte(v.logLevel)) != nil {
+		least = slog.Level(-1 << 20)
+	}
+	text := strings.ToLower(v.logText)
+	return h.readLogs(ctx, v, v.ID, v.Task, func(l *stint.LogLine) bool {
+		return l.Level >= least && (text == "" || strings.Contains(strings.ToLower(logText(l)), text))
+	})
+}
+
+// readLogs reads the last lines of a run, of those that are wanted.
+func (h *handler) readLogs(ctx context.Context, v *runView, id, task string, wanted func(*stint.LogLine) bool) error {
+	for after := int64(0); ; {
+		lines, err := h.c.Logs(ctx, id, after, 1000)
+		if err != nil || len(lines) == 0 {
+			return err
+		}
+		h.redactLines(task, lines) // before the search, so that a search finds nothing hidden
+		for i := range lines {
+			if wanted(&lines[i]) {
+				v.logs = append(v.logs, lines[i])
+			}
+		}
+		v.cutLogs()
+		after = lines[len(lines)-1].Seq
+	}
+}
+
+// loadStream reads the end of the run's stream. More than is shown is redacted, so that no secret begins before that.
+func loadStream(h *handler, ctx context.Context, v *runView) error {
+	const most = 8 * maxStreamBytes
+	var end []byte
+	for after := 0; ; {
+		chunks, err := h.c.StreamChunks(ctx, v.ID, int64(after), 1000)
+		if err != nil {
+			return err
+		}
+		if len(chunks) == 0 {
+			break
+		}
+		after += len(chunks)
+		for _, c := range chunks {
+			v.streamBytes += int64(len(c))
+			if end = append(end, c[max(len(c)-most, 0):]...); len(end) > 2*most {
+				end = append(end[:0], end[len(end)-most:]...)
+			}
+		}
+	}
+	shown := h.redactText("stream", v.Task, string(end))
+	if from := len(shown) - maxStreamBytes; from > 0 {
+		for from < len(shown) && !utf8.RuneStart(shown[from]) {
+			from++
+		}
+		shown, v.streamMore = shown[from:], true
+	}
+	v.stream = shown
+	return nil
+}
+
+// cutLogs drops all but the last lines that the page has room for.
+func (v *runView) cutLogs() {
+	n, size := 0, 0
+	for n < min(len(v.logs), maxLogLines) && size <= maxLogBytes {
+		n++
+		l := &v.logs[len(v.logs)-n]
+		size += len(l.Message) + len(l.Attrs)
+	}
+	if more := len(v.logs) - n; more > 0 {
+		v.logs, v.logsMore = slices.Delete(v.logs, 0, more), true
+	}
+}
