@@ -205,7 +205,7 @@ func (c *Client) getRun(ctx context.Context, id store.ID) (*RunInfo, error) {
 	}
 	info := runInfo(r)
 	if r.State == store.Waiting {
-		if info.Blocked, err = c.waitReason(ctx, r); err != nil {
+		if info.Blocked, info.Awaits, err = c.waitReason(ctx, r); err != nil {
 			return nil, wrapStoreErr("get run", err)
 		}
 	}

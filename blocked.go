@@ -11,6 +11,7 @@ import (
 
 	"github.com/stint-dev/stint/internal/check"
 	"github.com/stint-dev/stint/internal/journal"
+	"github.com/stint-dev/stint/internal/jsonx"
 	"github.com/stint-dev/stint/internal/text"
 	"github.com/stint-dev/stint/store"
 )
@@ -123,13 +124,45 @@ func (u *workerReasons) explainTasks(ctx context.Context, g *store.Graph, infos 
 	return nil
 }
 
-// waitReason returns what a waiting run waits for.
-func (c *Client) waitReason(ctx context.Context, r *store.Run) (string, error) {
+// An AwaitedEvent says which events a waiting run goes on with: those with the key, in the scope
+// if there is one, with the value in the field if there is one, for which the filter holds.
+type AwaitedEvent struct {
+	Key, Scope, Field string
+	Value             json.RawMessage // JSON
+	Filter            string
+}
+
+// awaited returns the events that are part of a condition.
+func awaited(c *store.Condition) (all []AwaitedEvent) {
+	if c == nil {
+		return nil
+	}
+	for _, parts := range [][]store.Condition{c.Any, c.All} {
+		for i := range parts {
+			all = append(all, awaited(&parts[i])...)
+		}
+	}
+	if c.Event != nil {
+		scope, field, value := c.Event.Parts()
+		e := AwaitedEvent{Key: c.Event.Key, Scope: scope, Field: field, Filter: c.Event.Filter}
+		if field != "" {
+			e.Value = jsonx.Embed([]byte(value))
+		}
+		all = append(all, e)
+	}
+	return all
+}
+
+// waitReason returns what a waiting run waits for, and the events among it.
+func (c *Client) waitReason(ctx context.Context, r *store.Run) (why string, events []AwaitedEvent, err error) {
 	var parts []string
+	wait := func(cond *store.Condition) {
+		parts, events = append(parts, conditionText(cond)), append(events, awaited(cond)...)
+	}
 	child := ""
 	for e, err := range c.entries(ctx, r.ID) {
 		if err != nil {
-			return "", err
+			return "", nil, err
 		}
 		if len(parts) == check.MaxWaits {
 			parts = append(parts, "others")
@@ -140,11 +173,11 @@ func (c *Client) waitReason(ctx context.Context, r *store.Run) (string, error) {
 		case e.Kind == store.EntryWait && !e.Done:
 			var w store.Wait
 			if err := json.Unmarshal(e.Value, &w); err != nil { // somebody edited it
-				return "", fmt.Errorf("what entry %v waits for cannot be read: %w", journal.Address(e.Address), err)
+				return "", nil, fmt.Errorf("what entry %v waits for cannot be read: %w", journal.Address(e.Address), err)
 			}
-			parts = append(parts, conditionText(&w.Cond))
+			wait(&w.Cond)
 		case e.Kind == store.EntryEvent && !e.Done:
-			parts = append(parts, conditionText(&store.Condition{Event: &e.Match}))
+			wait(&store.Condition{Event: &e.Match})
 		case (e.Kind == store.EntrySleep || e.Kind == store.EntryStep && !e.Done) && e.Due.After(c.now()):
 			parts = append(parts, e.Kind.String()+" until "+e.Due.Format(time.RFC3339))
 		case e.Kind == store.EntryChild:
@@ -155,20 +188,22 @@ func (c *Client) waitReason(ctx context.Context, r *store.Run) (string, error) {
 		parts = append(parts, child)
 	}
 	if len(parts) > 0 || r.Parent == (store.ID{}) {
-		return strings.Join(parts, " or "), nil
+		return strings.Join(parts, " or "), events, nil
 	}
 	_, name, ofWorkflow := strings.Cut(r.Task, ":")
 	if !ofWorkflow { // its parent is a handler's run
-		return "", nil
+		return "", nil, nil
 	}
 	g, _, err := c.store.Workflow(ctx, r.Parent, []string{}) // a task of a workflow, before its start
 	if err != nil {
-		return c.unreadable(ctx, "what it waits for", err)
+		why, err = c.unreadable(ctx, "what it waits for", err)
+		return why, nil, err
 	}
 	if place, ok := g.Place(name); ok && place < g.End() {
-		return conditionText(g.Tasks[place].WaitFor), nil
+		wait(g.Tasks[place].WaitFor)
+		return parts[0], events, nil
 	}
-	return "", nil
+	return "", nil, nil
 }
 
 // unreadable returns what is shown in place of something that cannot be read because somebody changed rows by

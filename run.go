@@ -376,6 +376,7 @@ type RunInfo struct {
 	// queue gpu", "no worker has task x", a label, a pause), or why it needs a person. Of a
 	// waiting run only GetRun and Run.Info return it. "": nothing.
 	Blocked string
+	Awaits  []AwaitedEvent // of which a waiting run goes on; only from GetRun and Run.Info
 	// Quarantined reports that the run is StateBlocked because its process died five times
 	// while the run executed. ReplayRuns and CancelRuns release it.
 	Quarantined bool

@@ -90,6 +90,7 @@ func (h *handler) redactRun(r *stint.RunInfo) {
 	text("key", &r.Key)
 	text("progress", &r.Progress.Message)
 	h.redactMetadata(r.Task, r.Metadata)
+	h.redactAwaits(r)
 	for i := range r.Timeline {
 		text("error", &r.Timeline[i].Error)
 		h.redactEntries(r.Task, r.Timeline[i].Failed)
@@ -98,6 +99,24 @@ func (h *handler) redactRun(r *stint.RunInfo) {
 		text("blocked", &r.Tasks[i].Blocked)
 		text("error", &r.Tasks[i].Error)
 		r.Tasks[i].Output = h.redactJSON("output", r.Task, r.Tasks[i].Output)
+	}
+}
+
+// redactAwaits leaves out what may not be seen of the events that a run waits for: a form sends it back.
+func (h *handler) redactAwaits(r *stint.RunInfo) {
+	hidden := func(of, key, s string) bool { return h.redactText(of, key, s) != s }
+	for i := range r.Awaits {
+		e := &r.Awaits[i]
+		if hidden("scope", e.Key, e.Scope) {
+			e.Scope = ""
+		}
+		whole, _ := json.Marshal(map[string]json.RawMessage{e.Field: e.Value}) // Value is JSON
+		if string(h.redactJSON("event", e.Key, whole)) != string(whole) {
+			e.Field, e.Value = "", nil
+		}
+		if hidden("blocked", r.Task, e.Filter) {
+			e.Filter = ""
+		}
 	}
 }
 

@@ -46,7 +46,8 @@ func (h *handler) loadChildren(ctx context.Context, v *runView, id string, depth
 
 func showChildrenTab(h *handler, v *runView) node {
 	if len(v.children) == 0 {
-		return emptyState("No children. A handler enqueues them by passing its ", code("ctx"), " on: ", code("task.Enqueue(ctx, input)"), ".")
+		return emptyState("No children. A handler enqueues them by passing its ", code("ctx"), " on: ",
+			code("task.Enqueue(ctx, input)"), ".")
 	}
 	return group(h.showChildren(v.children),
 		when(v.childrenMore, el("p.dim", "There are more: filter the list of runs by this parent.")))

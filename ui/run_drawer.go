@@ -83,7 +83,8 @@ func (h *handler) showDrawer(v *runView) node {
 		title = "Logs"
 	}
 	if len(v.logs) > 0 {
-		part(title, when(len(v.logs) == maxDrawerLogs, el("p.dim", fmt.Sprintf("The last %d lines:", maxDrawerLogs))), logLines(v.logs))
+		cut := when(len(v.logs) == maxDrawerLogs, el("p.dim", fmt.Sprintf("The last %d lines:", maxDrawerLogs)))
+		part(title, cut, logLines(v.logs))
 	}
 	contents = append(contents, h.drawerActions(v))
 	return el("aside.side", contents...)
@@ -95,8 +96,10 @@ func (h *handler) drawerHead(v *runView) node {
 	if !p.Start.IsZero() {
 		took = formatDuration(p.End.Sub(p.Start))
 	}
-	return el("header", el("div.row", el("span.st.st-"+p.Class, icon("st-"+p.Class), el("span", p.Class)), el("b", userText(truncate(200, p.Label))),
-		el("span.more", took, " ", h.link(v.at(v.tab.name, "zoom", v.query.Get("zoom")), attr("class", "btn sm quiet"), attr("data-soft"), "Close"))),
+	return el("header", el("div.row",
+		el("span.st.st-"+p.Class, icon("st-"+p.Class), el("span", p.Class)), el("b", userText(truncate(200, p.Label))),
+		el("span.more", took, " ", h.link(v.at(v.tab.name, "zoom", v.query.Get("zoom")), attr("class", "btn sm quiet"),
+			attr("data-soft"), "Close"))),
 		when(!p.Start.IsZero(), el("p.dim", timestamp(p.Start), " to ", timestamp(p.End))),
 		when(p.Note != "" && p.failure != p.Note, el("p.ink2", userText(p.Note))))
 }
@@ -151,7 +154,8 @@ func (h *handler) drawerActions(v *runView) node {
 		acts = append(acts, h.link(runPath(p.RunID), attr("class", "btn"), "Open the run"))
 	}
 	if v.tab.name == "timeline" && p.End.Sub(p.Start) > time.Millisecond {
-		acts = append(acts, h.link(v.at(v.tab.name, "span", p.Key, "zoom", v.zoomTo(p.Start, p.End)), attr("class", "btn"), attr("data-soft"), "Zoom to it"))
+		zoom := v.at(v.tab.name, "span", p.Key, "zoom", v.zoomTo(p.Start, p.End))
+		acts = append(acts, h.link(zoom, attr("class", "btn"), attr("data-soft"), "Zoom to it"))
 	}
 	return when(len(acts) > 0, el("section", row(acts...)))
 }

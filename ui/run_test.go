@@ -3,12 +3,18 @@ package ui_test
 import (
 	"cmp"
 	"context"
+	"encoding/json"
+	"errors"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/stinttest"
+	"github.com/stint-dev/stint/ui"
 )
 
 // mainOf returns the text of a page's content, without markup.
@@ -73,5 +79,67 @@ func TestRunTabs(t *testing.T) {
 		if w, _ := asked(t, h, path+"?tab="+tab, "Accept", "text/html"); w.Code != http.StatusNotFound {
 			t.Errorf("tab %s: %d", tab, w.Code)
 		}
+	}
+}
+
+// The page of a run that waits for an event offers to publish it, with the scope and the field that it must have, by
+// the operation that publishes. What may not be seen is not in the form, and who may not publish is refused.
+func TestPublishAwaited(t *testing.T) {
+	c, open := opened(t)
+	task := stint.NewTask(c, "approval", func(ctx context.Context, _ int) (stint.Fired, error) {
+		return stint.WaitFor(ctx, stint.AnyOf(stint.UserEvent("approved", stint.WithMatch("id", "ord-7"), stint.WithScope("acme")), stint.UserEvent("refused")))
+	})
+	run, err := task.Enqueue(t.Context(), 1)
+	if err = cmp.Or(err, stinttest.Drain(t.Context(), c)); err != nil {
+		t.Fatal(err)
+	}
+	info, err := run.Info(t.Context())
+	want := []stint.AwaitedEvent{{Key: "approved", Scope: "acme", Field: "id", Value: json.RawMessage(`"ord-7"`)}, {Key: "refused"}}
+	if err != nil || !reflect.DeepEqual(info.Awaits, want) {
+		t.Fatalf("it waits for %+v, %v", info.Awaits, err)
+	}
+	path := "/runs/" + run.ID()
+	form := func(h http.Handler) string {
+		w, _ := asked(t, h, path, "Accept", "text/html")
+		_, text, _ := strings.Cut(w.Body.String(), "<summary>Publish event")
+		return text
+	}
+	for _, part := range []string{`action="/api/events"`, `value="approved"`, `value="acme"`, `&#34;id&#34;: &#34;ord-7&#34;`, `value="refused"`} {
+		if !strings.Contains(form(open), part) {
+			t.Errorf("the form has no %s:\n%.2000s", part, form(open))
+		}
+	}
+	if text := form(ui.Handler(c, ui.WithLocalAccess(), ui.WithReadOnly())); text != "" {
+		t.Error("a page that is read-only has the form")
+	}
+	secret := ui.Handler(c, ui.WithAuthorize(func(_ *http.Request, a ui.Action) error {
+		if a.Name == "events.publish" {
+			return errors.New("not you")
+		}
+		return nil
+	}), ui.WithRedact(func(ui.Payload) json.RawMessage { return nil }))
+	if text := form(secret); text == "" || strings.Contains(text, "acme") || strings.Contains(text, "ord-7") {
+		t.Errorf("a redacted page has the form\n%.2000s", text)
+	}
+	post := func(h http.Handler) int {
+		body := url.Values{"key": {"approved"}, "scope": {"acme"}, "payload": {`{"id": "ord-7"}`}, "next": {path}}
+		r := httptest.NewRequest("POST", "/api/events", strings.NewReader(body.Encode()))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.Header.Set("Accept", "text/html")
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		return w.Code
+	}
+	if code := post(secret); code != http.StatusForbidden {
+		t.Errorf("who may not publish gets %d", code)
+	}
+	if code := post(open); code != http.StatusSeeOther {
+		t.Errorf("who may publish gets %d", code)
+	}
+	if err := stinttest.Drain(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	if info, err = run.Info(t.Context()); err != nil || info.State != stint.StateSucceeded || info.Awaits != nil {
+		t.Errorf("%+v, %v", info, err)
 	}
 }
