@@ -31,6 +31,7 @@ type runView struct {
 	streamBytes       int64  // of the whole
 	spans             []span
 	drawer            drawer
+	other             *runView      // to compare with; nil: none
 	elapsed           time.Duration // from the run's start to its end, or to now
 	open              bool          // it has not ended
 }
@@ -138,18 +139,23 @@ func (h *handler) showError(v *runView) node {
 	root := func(contents ...any) node {
 		return el("div.root", icon("st-"+stint.StateFailed.String()), el("div", contents...))
 	}
-	var first *stint.TaskInfo
+	first := v.firstFailed()
+	if first == nil {
+		return root(el("p.error", userText(v.Error)))
+	}
+	return root(el("p.error", h.link(runPath(first.RunID), "Task ", el("b", userText(first.Name)), " failed: ", userText(first.Error))),
+		when(!strings.Contains(v.Error, first.Error), el("p.dim", userText(v.Error))))
+}
+
+// firstFailed returns the task of a workflow that failed first, or nil.
+func (v *runView) firstFailed() (first *stint.TaskInfo) {
 	for i := range v.Tasks {
 		t := &v.Tasks[i]
 		if t.State == stint.StateFailed && t.Error != "" && t.RunID != "" && (first == nil || t.Finished.Before(first.Finished)) {
 			first = t
 		}
 	}
-	if first == nil {
-		return root(el("p.error", userText(v.Error)))
-	}
-	return root(el("p.error", h.link(runPath(first.RunID), "Task ", el("b", userText(first.Name)), " failed: ", userText(first.Error))),
-		when(!strings.Contains(v.Error, first.Error), el("p.dim", userText(v.Error))))
+	return first
 }
 
 // Metadata in which the library records what started a run.
@@ -199,7 +205,7 @@ func (h *handler) showFacts(v *runView) node {
 		short("Started by", h.startedBy(v)),
 		when(v.Worker != "", short("Worker", h.link("/workers", userText(v.Worker)))),
 		short("Created", timestamp(v.Created)),
-		when(v.open && v.State != stint.StateRunning, short(dueLabel(v.State), timestamp(v.Scheduled))),
+		when(v.open && v.State != stint.StateRunning && v.Scheduled.After(v.Started), short(dueLabel(v.State), timestamp(v.Scheduled))),
 		when(!v.Started.IsZero(), short("Started", timestamp(v.Started))),
 		when(!v.open, short("Ended", timestamp(v.Finished))),
 		when(v.elapsed > 0 && !v.waited(), short("Took", formatDuration(v.elapsed))),

@@ -28,8 +28,9 @@ func runTabs() []runTab {
 		{"logs", "Logs", nil, nil, loadLogs, showLogs},
 		{"stream", "Stream", nil, nil, loadStream, showStream},
 		{"input", "Input, output", nil, nil, nil, showInput},
-		{"attempts", "Attempts", nil, (*runView).attempts, nil, showAttempts},
+		{"attempts", "Attempts", nil, (*runView).attempts, loadAttempts, showAttempts},
 		{"children", "Children", plain, nil, loadTree, showChildrenTab},
+		{"compare", "Compare", nil, nil, loadCompare, showCompare},
 	}
 }
 

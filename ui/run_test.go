@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/stinttest"
@@ -141,5 +142,64 @@ func TestPublishAwaited(t *testing.T) {
 	}
 	if info, err = run.Info(t.Context()); err != nil || info.State != stint.StateSucceeded || info.Awaits != nil {
 		t.Errorf("%+v, %v", info, err)
+	}
+}
+
+// Attempts stand side by side, with what each did anew and what it had from the journal. A run is compared with the
+// last of its task that succeeded: what differs in its input, how long it and its calls took.
+func TestAttemptsAndComparison(t *testing.T) {
+	c, h := opened(t)
+	type order struct {
+		ID      int64
+		Gateway string
+		Fails   bool
+	}
+	task := stint.NewTask(c, "order", func(ctx context.Context, o order) (string, error) {
+		if _, err := stint.Step(ctx, "reserve", func(context.Context) (int, error) { return 1, nil }); err != nil {
+			return "", err
+		}
+		return stint.Step(ctx, "charge", func(context.Context) (string, error) {
+			if o.Fails {
+				return "", errors.New("connection refused")
+			}
+			return "receipt", nil
+		}, stint.WithRetries(0))
+	}, stint.WithRetries(1), stint.WithRetryBackoff(1, time.Millisecond))
+	working(t, c)
+	alone, err := task.Enqueue(t.Context(), order{ID: 9007199254740993, Gateway: "pay-a"})
+	if err == nil {
+		_, err = alone.Wait(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := mainOf(t, h, "/runs/"+alone.ID()+"?tab=compare"); !strings.Contains(text, "No other run of this task has succeeded.") {
+		t.Errorf("the only run is compared: %s", text)
+	}
+	failed, err := task.Enqueue(t.Context(), order{ID: 9007199254740993, Gateway: "10.0.0.7", Fails: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := failed.Wait(t.Context()); err == nil {
+		t.Fatal("the run succeeded")
+	}
+	text := mainOf(t, h, "/runs/"+failed.ID()+"?tab=attempts")
+	for _, want := range []string{"Attempt 1 Attempt 2 Ended as failed failed Error connection refused connection refused", "from the journal", "step charge"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the attempts do not show %q: %s", want, text)
+		}
+	}
+	text = mainOf(t, h, "/runs/"+failed.ID()+"?tab=compare")
+	for _, want := range []string{
+		"State failed succeeded", "Error connection refused –", "Attempts 2 1",
+		`Input This run The run that succeeded Fails true false Gateway &#34;10.0.0.7&#34; &#34;pay-a&#34; Durable calls`,
+		"2 step charge", ": connection refused",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the comparison does not show %q: %s", want, text)
+		}
+	}
+	if strings.Contains(text, "9007199254740993") {
+		t.Errorf("the comparison shows a field that does not differ: %s", text)
 	}
 }
