@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stint-dev/stint"
@@ -229,9 +230,41 @@ func misbehavingMiddleware(next stint.Handler) stint.Handler {
 // Whatever of the app's the engine calls on a goroutine of its own, its panic, its Goexit and
 // an error of its that panics fail that run alone, with the stack of the panic.
 func TestAppCodeFailsItsRunAlone(t *testing.T) {
-	c := opened(t, stint.WithMiddleware(misbehavingMiddleware))
-	var names []string
+	failAlone(t, opened(t, stint.WithMiddleware(misbehavingMiddleware)), func(place string) bool { return place != "late" })
+	synctest.Test(t, func(t *testing.T) { // else a slow machine is late too
+		failAlone(t, openedAt(t, ":memory:"), func(place string) bool { return place == "late" })
+	})
+}
+
+func failAlone(t *testing.T, c *stint.Client, in func(place string) bool) {
+	t.Helper()
+	names := defineBadTasks(c, in)
+	good := stint.NewTask(c, "good", double)
+	working(t, c)
+	var bad []*stint.Run[json.RawMessage]
+	for _, name := range names {
+		bad = append(bad, enqueueJSON(t, c, name, json.RawMessage("1")))
+	}
+	for i, name := range names {
+		_, err := bad[i].Wait(t.Context())
+		panicked(t, err)
+		_, err = stint.RunByID[int](c, bad[i].ID()).Wait(t.Context()) // as another process sees it
+		panicked(t, err)
+		if info := infoOf(t, bad[i]); info.State != stint.StateFailed {
+			t.Errorf("%s: %v: %s", name, info.State, info.Error)
+		}
+	}
+	if got, err := good.Run(t.Context(), 2); got != 4 || err != nil {
+		t.Errorf("another run: %v, %v", got, err)
+	}
+}
+
+// defineBadTasks defines a task for each misdeed in each of those places, and returns their names.
+func defineBadTasks(c *stint.Client, in func(place string) bool) (names []string) {
 	for place, define := range badTasks {
+		if !in(place) {
+			continue
+		}
 		for what, deed := range misdeeds {
 			names = append(names, place+" "+what)
 			define(c, place+" "+what, func() error { deed(); return nil })
@@ -244,29 +277,13 @@ func TestAppCodeFailsItsRunAlone(t *testing.T) {
 		}
 	}
 	for place, define := range badFuncs {
+		if !in(place) {
+			continue
+		}
 		for what, deed := range misdeeds {
 			names = append(names, place+" "+what)
 			define(c, place+" "+what, deed)
 		}
 	}
-	good := stint.NewTask(c, "good", double)
-	working(t, c)
-	var bad []*stint.Run[json.RawMessage]
-	for _, name := range names {
-		bad = append(bad, enqueueJSON(t, c, name, json.RawMessage("1")))
-	}
-	for i, name := range names {
-		t.Run(name, func(t *testing.T) {
-			_, err := bad[i].Wait(t.Context())
-			panicked(t, err)
-			_, err = stint.RunByID[int](c, bad[i].ID()).Wait(t.Context()) // as another process sees it
-			panicked(t, err)
-			if info := infoOf(t, bad[i]); info.State != stint.StateFailed {
-				t.Errorf("%v: %s", info.State, info.Error)
-			}
-		})
-	}
-	if got, err := good.Run(t.Context(), 2); got != 4 || err != nil {
-		t.Errorf("another run: %v, %v", got, err)
-	}
+	return names
 }
