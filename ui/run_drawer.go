@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ type drawer struct {
 	*span                // nil: the run itself
 	gone  bool           // a span was asked for, and is not there
 	run   *stint.RunInfo // of a child or a task
+	group *graphNode     // tasks that are folded
 }
 
 // maxDrawerLogs is the number of log lines in a drawer.
@@ -27,6 +29,8 @@ func (h *handler) loadDrawer(ctx context.Context, v *runView) error {
 	key := v.query.Get("span")
 	if i := slices.IndexFunc(v.spans, func(s span) bool { return s.Key == key }); key != "" && i >= 0 {
 		p.span = &v.spans[i]
+	} else if p.group = v.foldedTasks(key); p.group != nil {
+		return nil
 	} else if p.span = v.idleTask(key); p.span == nil {
 		p.gone = key != ""
 	}
@@ -59,6 +63,31 @@ func (v *runView) idleTask(key string) *span {
 	return nil
 }
 
+// foldedTasks returns the tasks that are one box of the graph.
+func (v *runView) foldedTasks(key string) *graphNode {
+	for _, n := range v.graph().nodes {
+		if len(n.tasks) > 1 && n.key() == key {
+			return &n
+		}
+	}
+	return nil
+}
+
+// showFolded lists folded tasks, the gravest first.
+func (h *handler) showFolded(v *runView) node {
+	n := v.drawer.group
+	tasks := slices.Clone(n.tasks)
+	slices.SortStableFunc(tasks, func(a, b stint.TaskInfo) int {
+		return cmp.Compare(slices.Index(graver, a.State), slices.Index(graver, b.State))
+	})
+	return group(el("header", el("div.row", el("b", userText(fmt.Sprintf("%s ×%d", n.name(), len(n.tasks)))),
+		el("span.more", h.link(v.at(v.tab.name), attr("class", "btn sm quiet"), attr("data-soft"), "Close"))), el("p.dim", n.about())),
+		el("section", el("ul", each(tasks, func(t stint.TaskInfo) node {
+			return el("li", stateSign(t.State), " ", h.link(v.at(v.tab.name, "span", taskKey(t.Name))+"#detail", attr("class", "link"),
+				attr("data-soft"), userText(t.Name)), " ", el("span.dim", elapsed(t.Started, t.Finished)))
+		}))))
+}
+
 // showDrawer shows what is known of the chosen span: its error, its result, its logs, and what can be done with it.
 func (h *handler) showDrawer(v *runView) node {
 	p := &v.drawer
@@ -67,6 +96,8 @@ func (h *handler) showDrawer(v *runView) node {
 		contents = append(contents, el("section", el("h3", title), group(shown...)))
 	}
 	switch {
+	case p.group != nil:
+		contents = append(contents, h.showFolded(v))
 	case p.span == nil:
 		contents = append(contents, el("header", el("b", "This run"),
 			when(p.gone, el("p.dim", "What was chosen is not here any more."))))

@@ -55,7 +55,7 @@ func (v *runView) chosenTab() (*runTab, error) {
 // at returns the path of a tab of this run, with fields of the query.
 func (v *runView) at(tab string, pairs ...string) string {
 	q := url.Values{}
-	for _, name := range []string{"since", "until"} { // the range of the other pages
+	for _, name := range []string{"since", "until", "fold"} { // the range of the other pages, and how the graph is drawn
 		if v.query.Get(name) != "" {
 			q.Set(name, v.query.Get(name))
 		}
@@ -93,8 +93,19 @@ func (v *runView) attempts() (n int) {
 	return n
 }
 
-// showGraph shows a workflow's tasks with what each needs, the chosen one beside them.
+// showGraph shows a workflow's tasks with what each needs, the chosen one beside them. What led to a failure is lit.
 func showGraph(h *handler, v *runView) node {
-	graph := drawGraph(h.base, v.Tasks, true)
-	return group(el("div.split.graphs", el("section.panel", graph), h.showDrawer(v)), h2("Tasks"), h.showFlow(v.Tasks))
+	gr := v.graph()
+	gr.states, gr.chosen = true, v.query.Get("span")
+	gr.path = func(key string) string { return h.base + v.at(v.tab.name, "span", key) + "#detail" }
+	gr.light()
+	unfolded := *v
+	unfolded.query = url.Values{"fold": {"no"}}
+	return group(el("div.split.graphs", el("section.panel", gr.draw(),
+		when(gr.folded, el("p.more", "Tasks with the same parents and children are one box. ",
+			h.link(unfolded.at(v.tab.name), attr("class", "link"), attr("data-soft"), "Show each")))), h.showDrawer(v)),
+		h2("Tasks"), h.showFlow(v.Tasks))
 }
+
+// graph returns the graph of a workflow's tasks.
+func (v *runView) graph() *graph { return newGraph(v.Tasks, v.query.Get("fold") != "no") }

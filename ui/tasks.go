@@ -146,7 +146,7 @@ func (h *handler) showDefinition(d *stint.TaskDefinition) node {
 	codes := func(texts []string) node {
 		return each(texts, func(t string) node { return group(code(t), " ") })
 	}
-	graph := drawGraph(h.base, d.Tasks, false)
+	graph := newGraph(d.Tasks, true).draw()
 	return group(h2("Definition"), el("dl.facts",
 		fact("Kind", kind), fact("Queue", userText(d.Queue), fmt.Sprintf(", priority %d", d.Priority)), fact("Retries", d.Retries),
 		when(d.Timeout > 0, fact("Timeout", formatDuration(d.Timeout))), when(d.SlotCost > 1, fact("Slots", d.SlotCost)),

@@ -165,7 +165,7 @@ document.addEventListener("click", (e) => {
   const to = e.target.closest?.("a[data-soft]");
   if (!to || !root.dataset.live || e.button !== 0 || e.ctrlKey || e.metaKey || e.shiftKey || e.altKey) return;
   e.preventDefault();
-  go(to.href, false);
+  go(new URL(to.getAttribute("href"), location).href, false); // of a link in a picture, href is an object
 });
 addEventListener("popstate", () => { if (root.dataset.live) go(location.href, true); });
 

@@ -1,6 +1,7 @@
 package browser
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/chromedp/chromedp"
@@ -14,4 +15,25 @@ func TestPublishAwaited(t *testing.T) {
 	appears(t, b, connected+` && document.querySelector("[name=payload]").value.includes('"id": 7')`)
 	b.do(t, chromedp.Click(`main summary`), chromedp.Click(`form[action$="/api/events"] button`))
 	appears(t, b, `document.querySelector("h1").textContent.includes("succeeded") && !document.querySelector("[name=payload]")`)
+}
+
+// A click on a task of the graph shows it beside the graph, in place; the path to the failure is lit.
+func TestGraphNodes(t *testing.T) {
+	d, base := served(t)
+	b := opened(t, 1440, "light")
+	b.do(t, chromedp.Navigate(base+"/runs/"+d.runs["broken flow"]), chromedp.WaitReady(".graph"))
+	appears(t, b, connected)
+	lit := `[...document.querySelectorAll(".graph .failing title")].map((x) => x.textContent.replace(/,.*/, "")).join() + " " + getComputedStyle(document.querySelector(".edge.lit")).stroke`
+	if got, want := eval[string](t, b, lit), "build succeeded,test failed rgb(191, 45, 40)"; got != want {
+		t.Errorf("lit is %q, want %q", got, want)
+	}
+	b.do(t, chromedp.Evaluate("window.before = true", nil))
+	for name, want := range map[string]string{"test": "2 tests failed", "build": "Output", "pack": "canceled"} {
+		b.do(t, chromedp.Click(fmt.Sprintf(`//*[@class="graph"]//*[local-name()="a"][contains(@href, "span=t%s")]`, name), chromedp.BySearch))
+		appears(t, b, fmt.Sprintf(`document.querySelector(".side header b").textContent == %q && document.querySelector(".side").innerText.includes(%q)`, name, want))
+		appears(t, b, fmt.Sprintf(`document.querySelector(".graph .chosen text").textContent == %q`, name))
+	}
+	if !eval[bool](t, b, "!!window.before") {
+		t.Error("the page was loaded again")
+	}
 }
