@@ -44,6 +44,7 @@ var pages = []struct {
 }{
 	{"", "Overview", "Observe", "overview", true, overviewPage},
 	{"runs", "Runs", "Observe", "runs", true, runsPage},
+	{"logs", "Logs", "Observe", "menu", false, logsPage},
 	{"tasks", "Tasks", "Build", "tasks", true, tasksPage},
 	{"schedules", "Schedules", "Build", "schedules", false, schedulesPage},
 	{"events", "Events", "Build", "events", false, eventsPage},
@@ -57,6 +58,7 @@ var pages = []struct {
 
 func (h *handler) routePages(mux *http.ServeMux) {
 	mux.HandleFunc("GET /live", h.live.serve)
+	mux.HandleFunc("GET /logs.ndjson", h.downloadLogs)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		if !h.authorize(w, r, Action{Name: "view"}) {
 			return

@@ -13,11 +13,7 @@ import (
 )
 
 func showLogs(_ *handler, v *runView) node {
-	levels := each([]string{"", "DEBUG", "INFO", "WARN", "ERROR"}, func(l string) node {
-		return el("option", l, when(l == v.logLevel, attr("selected")))
-	})
-	form := el("form.filters", attr("method", "get"), hidden("tab", v.tab.name),
-		el("label", "At least", el("select", attr("name", "level"), levels)),
+	form := el("form.filters", attr("method", "get"), hidden("tab", v.tab.name), levelField(v.logLevel),
 		input("Text", attr("name", "text"), attr("value", v.logText)), button("", "Filter"))
 	if len(v.logs) == 0 {
 		if v.logLevel+v.logText != "" {
@@ -78,14 +74,7 @@ func logText(l *stint.LogLine) string {
 
 // loadLogs reads the run's log lines that match.
 func loadLogs(h *handler, ctx context.Context, v *runView) error {
-	var least slog.Level
-	if v.logLevel == "" || least.UnmarshalText([]byte(v.logLevel)) != nil {
-		least = slog.Level(-1 << 20)
-	}
-	text := strings.ToLower(v.logText)
-	return h.readLogs(ctx, v, v.ID, v.Task, func(l *stint.LogLine) bool {
-		return l.Level >= least && (text == "" || strings.Contains(strings.ToLower(logText(l)), text))
-	})
+	return h.readLogs(ctx, v, v.ID, v.Task, v.wantedLines())
 }
 
 // readLogs reads the last lines of a run, of those that are wanted.

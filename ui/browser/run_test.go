@@ -37,3 +37,17 @@ func TestGraphNodes(t *testing.T) {
 		t.Error("the page was loaded again")
 	}
 }
+
+// The page of logs follows what all runs log, by the level that was chosen.
+func TestLogsFollow(t *testing.T) {
+	d, base := served(t)
+	b := opened(t, 1440, "light")
+	b.do(t, chromedp.Navigate(base+"/logs"), chromedp.WaitReady(".loglist"))
+	appears(t, b, connected)
+	if _, err := d.mail.Enqueue(t.Context(), letter{To: "followed@example.org"}); err != nil {
+		t.Fatal(err)
+	}
+	appears(t, b, `document.querySelector(".loglist li").textContent.includes("followed@example.org")`)
+	b.do(t, chromedp.SetValue("[name=level]", "ERROR"), chromedp.Click("form.filters button"), chromedp.WaitReady(".loglist"))
+	appears(t, b, `location.search.includes("level=ERROR") && [...document.querySelectorAll(".loglist li")].every((x) => x.textContent.includes("declined"))`)
+}

@@ -1,0 +1,69 @@
+package ui_test
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/stinttest"
+)
+
+// The page of logs has the lines of all runs, newest first, by level, text, task and time, and offers them as NDJSON.
+func TestLogsPage(t *testing.T) {
+	c, h := opened(t)
+	var err error
+	for _, name := range []string{"mail", "charge"} {
+		task := stint.NewTask(c, name, func(ctx context.Context, n int) (int, error) {
+			stint.Logger(ctx).Info(fmt.Sprintf("%s %d begins", name, n))
+			stint.Logger(ctx).Error(fmt.Sprintf("%s %d refused", name, n), "code", "E-"+fmt.Sprint(n))
+			return 0, nil
+		})
+		for n := range 30 {
+			_, err2 := task.Enqueue(t.Context(), n)
+			err = cmp.Or(err, err2)
+		}
+	}
+	if err = cmp.Or(err, stinttest.Drain(t.Context(), c)); err != nil {
+		t.Fatal(err)
+	}
+	lines := func(query string) (all []string) {
+		t.Helper()
+		w, _ := asked(t, h, "/logs.ndjson"+query)
+		if w.Code != http.StatusOK || w.Header().Get("Content-Type") != "application/x-ndjson" {
+			t.Fatalf("%s: %d: %.300s", query, w.Code, w.Body)
+		}
+		page := mainOf(t, h, "/logs"+query)
+		for text := range strings.Lines(w.Body.String()) {
+			var l struct{ Run, Task, Level, Message, At string }
+			if err := json.Unmarshal([]byte(text), &l); err != nil || l.Run == "" || l.Level == "" || l.At == "" || !strings.HasPrefix(l.Message, l.Task) {
+				t.Fatalf("%s: %v: %s", query, err, text)
+			}
+			if all = append(all, l.Message); !strings.Contains(page, l.Level+" "+l.Task+" "+l.Message) {
+				t.Errorf("%s: the page does not show %q", query, l.Message)
+			}
+		}
+		return all
+	}
+	for query, want := range map[string]int{"": 100, "?task=charge": 60, "?task=charge&level=ERROR": 30, "?text=e-29": 2, "?task=mail&text=29": 2,
+		"?since=1h": 100, "?until=1h": 0, "?task=nobody": 0} {
+		if got := lines(query); len(got) != want {
+			t.Errorf("%s: %d lines, want %d: %q", query, len(got), want, got)
+		}
+	}
+	w, _ := asked(t, h, "/logs", "Accept", "text/html")
+	_, next, _ := strings.Cut(w.Body.String(), `href="/logs?cursor=`)
+	next, _, _ = strings.Cut(next, `"`)
+	if got := lines("?cursor=" + next); len(got) != 20 || !strings.HasPrefix(got[0], "mail 0") {
+		t.Errorf("the older runs have %q", got)
+	}
+	for _, path := range []string{"/logs", "/logs.ndjson"} {
+		if w, _ := asked(t, h, path+"?since=x"); w.Code != http.StatusBadRequest {
+			t.Errorf("%s with a time that is none: %d", path, w.Code)
+		}
+	}
+}
