@@ -64,3 +64,31 @@ func TestGraph(t *testing.T) {
 		}
 	}
 }
+
+// The event that a workflow's task waits for can be published beside the graph.
+func TestPublishForTask(t *testing.T) {
+	c, h := opened(t)
+	flow := stint.NewWorkflow[int](c, "site")
+	stint.AddTask(flow, "upload", func(_ context.Context, n int) (int, error) { return n, nil },
+		stint.WithWaitFor(stint.UserEvent("approved", stint.WithMatch("id", 7))))
+	run, err := flow.Enqueue(t.Context(), 1)
+	if err = cmp.Or(err, stinttest.Drain(t.Context(), c)); err != nil {
+		t.Fatal(err)
+	}
+	path := "/runs/" + run.ID() + "?span=tupload"
+	w, _ := asked(t, h, path, "Accept", "text/html")
+	for _, part := range []string{`action="/api/events"`, `value="approved"`, `&#34;id&#34;: 7`} {
+		if !strings.Contains(w.Body.String(), part) {
+			t.Errorf("no %s beside the graph", part)
+		}
+	}
+	if _, err := c.Publish(t.Context(), "approved", map[string]int{"id": 7}); err != nil {
+		t.Fatal(err)
+	}
+	if err := stinttest.Drain(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	if w, _ := asked(t, h, path, "Accept", "text/html"); strings.Contains(w.Body.String(), `action="/api/events"`) {
+		t.Error("the form stays when the task has gone on")
+	}
+}

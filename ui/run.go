@@ -79,7 +79,7 @@ func (h *handler) showRun(v *runView) node {
 		when(v.Quarantined, " ", el("span.pill.warn", "quarantined")), when(v.Canceling, " ", el("span.pill", "canceling"))),
 		h.runActions(v)),
 		when(v.Blocked != "", el("p", el("b", "Waits:"), " ", userText(v.Blocked))),
-		h.publishForms(v),
+		h.publishForms(v.Awaits, runPath(v.ID)),
 		showDivergence(v.Divergence),
 		h.showError(v),
 		when(v.Stack != "", details("Stack", pre(v.Stack))),
@@ -91,18 +91,18 @@ func (h *handler) showRun(v *runView) node {
 // maxAwaited is the number of events that a run's page offers to publish.
 const maxAwaited = 5
 
-// publishForms offers to publish the events that a run waits for, with what they must have.
-func (h *handler) publishForms(v *runView) node {
+// publishForms offers to publish the events that a run waits for, with what they must have. Then next is shown.
+func (h *handler) publishForms(awaits []stint.AwaitedEvent, next string) node {
 	if h.readOnly {
 		return nil
 	}
-	return each(v.Awaits[:min(len(v.Awaits), maxAwaited)], func(e stint.AwaitedEvent) node {
+	return each(awaits[:min(len(awaits), maxAwaited)], func(e stint.AwaitedEvent) node {
 		payload := []byte("{}")
 		if e.Field != "" {
 			payload, _ = json.Marshal(map[string]json.RawMessage{e.Field: e.Value}) // Value is JSON
 		}
 		return details("Publish event "+strconv.Quote(e.Key), when(e.Filter != "", el("p.dim", "It must pass ", code(e.Filter))),
-			h.form("", "events", runPath(v.ID),
+			h.form("", "events", next,
 				row(input("Key", attr("name", "key"), attr("value", e.Key), attr("required"), attr("data-keep")),
 					input("Scope", attr("name", "scope"), attr("value", e.Scope), attr("data-keep"))),
 				textArea("Payload", "payload", indented(payload)), row(button("primary", "Publish"))))

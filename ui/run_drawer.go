@@ -156,7 +156,7 @@ func (h *handler) spanParts(v *runView, part func(title string, shown ...any)) {
 	}
 	if r := p.run; r != nil {
 		if r.Blocked != "" {
-			part("Waits", userText(r.Blocked))
+			part("Waits", userText(r.Blocked), h.publishForms(r.Awaits, v.at(v.tab.name, "span", p.Key)))
 		}
 		part("Input", jsonTree(r.Input, smallTree))
 		if r.State == stint.StateSucceeded {
