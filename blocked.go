@@ -111,10 +111,7 @@ func (u *workerReasons) explainTasks(ctx context.Context, g *store.Graph, infos 
 		if !ok || t.State != store.Queued || infos[i].Blocked != "" {
 			continue
 		}
-		route := store.Route{}
-		if t.Place < len(g.Tasks) {
-			route.Wants = g.Tasks[t.Place].Wants
-		}
+		route := store.Route{Wants: g.Task(t.Place).Wants}
 		why, err := u.reason(ctx, infos[i].Queue, g.TaskName(t.Place), &route)
 		if err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/stint-dev/stint/internal/check"
 	"github.com/stint-dev/stint/store"
@@ -145,23 +146,23 @@ func (d *taskDef) setLimits(r *store.NewRun, in any) (err error) {
 	return err
 }
 
-// taskLimits returns the limits of the tasks of a workflow's run, by the index of the task.
-func (w *workflowDef) taskLimits(in any) (map[int][]store.Limit, error) {
-	var all map[int][]store.Limit
-	for i, n := range w.nodes {
-		ls, err := n.def.limitsFor(in)
+// taskLimits returns the limits of the tasks of a workflow's run, by their places.
+func (w *workflowDef) taskLimits(in any) (all map[int][]store.Limit, err error) {
+	err = w.each(func(place int, def *taskDef) error {
+		ls, err := def.limitsFor(in)
 		if err != nil {
-			return nil, fmt.Errorf("task %q: %w", n.name, err)
+			return fmt.Errorf("task %q: %w", strings.TrimPrefix(def.name, w.name+":"), err)
 		}
 		if len(ls) == 0 {
-			continue
+			return nil
 		}
 		if all == nil {
 			all = map[int][]store.Limit{}
 		}
-		all[i] = ls
-	}
-	return all, nil
+		all[place] = ls
+		return nil
+	})
+	return all, err
 }
 
 // A ConcurrencyInfo is the state of one key of a concurrency limit.

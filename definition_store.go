@@ -119,14 +119,18 @@ func (d *taskDef) setExprs() {
 	x := &store.Exprs{Key: d.cfg.keyExpr, KeyTTL: d.cfg.keyTTL, Limits: d.cfg.limitExprs}
 	if w := d.workflow; w != nil {
 		x.Tasks = map[int][]store.LimitExpr{}
-		for i, n := range w.nodes {
-			own := n.def.cfg.limitExprs
+		w.each(func(place int, def *taskDef) error {
+			own := def.cfg.limitExprs
 			if len(own) > 0 {
-				x.Tasks[i] = own
+				x.Tasks[place] = own
 			}
 			// The workflow's run itself is not executed: its tasks find out what cannot be computed of it.
-			n.def.exprs = &store.Exprs{Key: x.Key, Limits: slices.Concat(x.Limits, own)}
-		}
+			def.exprs = &store.Exprs{Limits: own}
+			if def.node != nil {
+				def.exprs = &store.Exprs{Key: x.Key, Limits: slices.Concat(x.Limits, own)}
+			}
+			return nil
+		})
 	}
 	if x.Key != "" || len(x.Limits) > 0 || len(x.Tasks) > 0 {
 		d.exprs = x

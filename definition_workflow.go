@@ -162,7 +162,7 @@ func (w *workflowDef) addSpec(t *TaskSpec, nodes map[string]*node) (*node, error
 		}
 		opts = append(opts, x.option(cond))
 	}
-	def, err := w.c.dataTask(w.name+":"+t.Name, w.taskOptions(opts))
+	def, err := w.c.dataTask(w.name+":"+t.Name, w.taskOptions(w.cfg.task.run.wants, opts))
 	if err != nil {
 		return nil, err
 	}
@@ -184,10 +184,7 @@ func (w *workflowDef) hookFrom(t *TaskSpec) (*taskDef, error) {
 	if len(t.Parents) > 0 || t.WaitFor != nil || t.SkipIf != nil || t.CancelIf != nil {
 		return nil, errors.New("parents and conditions are for the other tasks")
 	}
-	if err := t.refuse("is for the other tasks: this one starts at once", "concurrency", "rate_limits"); err != nil {
-		return nil, err
-	}
-	def, err := w.c.dataTask(w.name+":"+store.OnFailureName, w.taskOptions(t.options()))
+	def, err := w.c.dataTask(w.name+":"+store.OnFailureName, w.taskOptions(nil, t.options()))
 	if err == nil {
 		def.hookOf = w
 	}

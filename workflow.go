@@ -68,7 +68,7 @@ func (o runOption) applyWorkflow(c *workflowConfig) error { return o(&c.task.run
 
 func (o taskOption) applyWorkflow(c *workflowConfig) error { return o(&c.task) }
 
-// WithTaskDefaults sets options that each task of a workflow starts with.
+// WithTaskDefaults sets options that each task of a workflow starts with, also those of OnFailure and OnSuccess.
 func WithTaskDefaults(opts ...TaskOption) WorkflowOption {
 	return workflowOption(func(c *workflowConfig) error { c.defaults = append(c.defaults, opts...); return nil })
 }
@@ -147,7 +147,7 @@ func AddTask[In, Out any](w *Workflow[In], name string, fn func(context.Context,
 	if fn == nil {
 		fail("nil function")
 	}
-	def, err := newTaskDef(w.def.c, w.def.name+":"+name, fn, w.def.taskOptions(opts))
+	def, err := newTaskDef(w.def.c, w.def.name+":"+name, fn, w.def.taskOptions(w.def.cfg.task.run.wants, opts))
 	if err != nil {
 		fail("%v", err)
 	}
@@ -159,10 +159,11 @@ func AddTask[In, Out any](w *Workflow[In], name string, fn func(context.Context,
 	return &Node[Out]{n}
 }
 
-// taskOptions returns the options of a task of the workflow: its own after the defaults.
-func (w *workflowDef) taskOptions(own []TaskOption) []TaskOption {
+// taskOptions returns the options of a task of the workflow: its own after the defaults, and these after the workflow's wants
+// if they are for it. They are not for the on-failure and the on-success task, as a task's are not for its WithOnFailure.
+func (w *workflowDef) taskOptions(wants []store.Want, own []TaskOption) []TaskOption {
 	shared := taskOption(func(c *taskConfig) error {
-		c.run.queue, c.run.wants = w.cfg.task.run.queue, slices.Clone(w.cfg.task.run.wants)
+		c.run.queue, c.run.wants = w.cfg.task.run.queue, slices.Clone(wants)
 		return nil
 	})
 	return append(append([]TaskOption{shared}, w.cfg.defaults...), own...)
@@ -189,12 +190,7 @@ func (w *workflowDef) addNode(n *node, register func(*taskDef) error) error {
 		return errors.New("idempotency keys and metadata are the workflow's, not one task's")
 	}
 	n.index = len(w.nodes)
-	n.graph = store.GraphTask{Name: n.name, Queue: cfg.run.queue, StartIn: cfg.scheduleTimeout,
-		Limited: len(cfg.limits)+len(cfg.limitExprs) > 0, Wants: cfg.run.wants}
-	if cfg.run.prioritySet {
-		p := int8(cfg.run.priority)
-		n.graph.Priority = &p
-	}
+	n.graph = graphTask(n.name, cfg)
 	for _, p := range cfg.parents {
 		if p.w != w {
 			return fmt.Errorf("parent %q is a task of workflow %q", p.name, p.w.name)
@@ -232,7 +228,7 @@ func (w *Workflow[In]) OnFailure(fn func(context.Context, In, *WorkflowError) er
 				return struct{}{}, err
 			}
 			return struct{}{}, fn(ctx, in, werr)
-		}, w.def.taskOptions(opts))
+		}, w.def.taskOptions(nil, opts))
 	})
 }
 
@@ -245,7 +241,7 @@ func (w *Workflow[In]) OnSuccess(fn func(context.Context, In, Outputs) error, op
 				return struct{}{}, err
 			}
 			return struct{}{}, fn(ctx, in, out)
-		}, w.def.taskOptions(opts))
+		}, w.def.taskOptions(nil, opts))
 	})
 }
 
@@ -285,10 +281,10 @@ func (w *workflowDef) freeze() (*store.Graph, error) {
 		g.Tasks = append(g.Tasks, n.graph)
 	}
 	if d := w.onFailure; d != nil {
-		g.OnFailure = &d.cfg.run.queue
+		g.OnFailure, g.FailureTask = &d.cfg.run.queue, hookTask(store.OnFailureName, &d.cfg)
 	}
 	if d := w.onSuccess; d != nil {
-		g.OnSuccess = &d.cfg.run.queue
+		g.OnSuccess, g.SuccessTask = &d.cfg.run.queue, hookTask(store.OnSuccessName, &d.cfg)
 	}
 	var err error
 	if w.graph, err = store.NewGraph(g); err != nil {
@@ -296,6 +292,46 @@ func (w *workflowDef) freeze() (*store.Graph, error) {
 		return nil, errorf("stint: %w", err)
 	}
 	return w.graph, nil
+}
+
+// graphTask returns a task without parents and conditions.
+func graphTask(name string, cfg *taskConfig) store.GraphTask {
+	t := store.GraphTask{Name: name, Queue: cfg.run.queue, StartIn: cfg.scheduleTimeout, Limited: cfg.limited(), Wants: cfg.run.wants}
+	if cfg.run.prioritySet {
+		p := int8(cfg.run.priority)
+		t.Priority = &p
+	}
+	return t
+}
+
+// hookTask returns what is said of the on-failure or on-success task, or nil.
+func hookTask(name string, cfg *taskConfig) *store.GraphTask {
+	if cfg.scheduleTimeout == 0 && !cfg.limited() && len(cfg.run.wants) == 0 && !cfg.run.prioritySet {
+		return nil
+	}
+	t := graphTask(name, cfg)
+	return &t
+}
+
+func (c *taskConfig) limited() bool { return len(c.limits)+len(c.limitExprs) > 0 }
+
+// each calls do with the place of each task of the graph, and of the on-failure and the on-success task, and what defines it.
+func (w *workflowDef) each(do func(place int, def *taskDef) error) error {
+	for i, n := range w.nodes {
+		if err := do(i, n.def); err != nil {
+			return err
+		}
+	}
+	places := store.Graph{Tasks: make([]store.GraphTask, len(w.nodes))}
+	for place, def := range map[int]*taskDef{places.Failure(): w.onFailure, places.Success(): w.onSuccess} {
+		if def == nil {
+			continue
+		}
+		if err := do(place, def); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Run enqueues a run and waits for its outputs, or returns a *TaskError that wraps a

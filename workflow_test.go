@@ -322,6 +322,40 @@ func TestWorkflowOnFailure(t *testing.T) {
 	}
 }
 
+// The on-failure function has limits, a worker and a time to start of its own.
+func TestWorkflowOnFailureOptions(t *testing.T) {
+	c := opened(t)
+	flow := func(name string, opts ...stint.TaskOption) (w *stint.Workflow[int], began chan int, end chan bool) {
+		began, end = make(chan int, 10), make(chan bool)
+		w = stint.NewWorkflow[int](c, name)
+		stint.AddTask(w, "bad", failing)
+		w.OnFailure(func(_ context.Context, in int, _ *stint.WorkflowError) error { began <- in; <-end; return nil }, opts...)
+		return w, began, end
+	}
+	limited, began, end := flow("limited", stint.WithConcurrency(stint.Concurrency[int]{Name: "cleanup", Max: 1}))
+	lonely, _, _ := flow("lonely", stint.WithAffinity(stint.Affinity{Label: "disk", Value: "large"}), stint.WithScheduleTimeout(50*time.Millisecond))
+	working(t, c)
+	for i := range 2 {
+		ended(t, enqueue(t, limited, i))
+	}
+	first := <-began
+	all, err := c.ListConcurrency(t.Context())
+	if err != nil || len(all) != 1 || all[0].Name != "cleanup" || all[0].Active != 1 || all[0].Waiting != 1 {
+		t.Errorf("limits are %+v, %v", all, err)
+	}
+	close(end)
+	if second := <-began; second == first {
+		t.Errorf("it ran twice for %d", first)
+	}
+	run := enqueue(t, lonely, 1)
+	ended(t, run)
+	drained(t, c)
+	info, err := c.GetRun(t.Context(), run.ID())
+	if err != nil || len(info.Tasks) != 2 || info.Tasks[1].State != stint.StateCanceled {
+		t.Errorf("no worker has its label: %+v, %v", info.Tasks, err)
+	}
+}
+
 // drained waits until nothing is open.
 func drained(t *testing.T, c *stint.Client) {
 	t.Helper()

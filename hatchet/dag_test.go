@@ -184,6 +184,43 @@ func TestOnFailure(t *testing.T) {
 	}
 }
 
+// The on-failure task has limits, labels and a schedule timeout, as SDKs can give it.
+func TestOnFailureOptions(t *testing.T) {
+	g := serve(t, hatchet.Options{})
+	k := g.dial(g.token)
+	required := true
+	cleanup := job("cleanup", nil)
+	cleanup.WorkerLabels = map[string]*wire.DesiredLabel{"zone": {StrValue: text("eu"), Required: &required}}
+	cleanup.Concurrency = []*wire.Concurrency{{Expression: `"one"`, MaxRuns: proto.Int32(1), LimitStrategy: wire.LimitStrategy_LIMIT_GROUP_ROUND_ROBIN.Enum()}}
+	w := k.workFlow(t, &wire.PutWorkflowRequest{Tasks: []*wire.TaskDefinition{job("one", nil)}, OnFailureTask: cleanup})
+	fail := func() string {
+		run := k.trigger(t, "flow", "{}")
+		w.report(w.startOf("one", run), wire.StepEventType_STEP_EVENT_FAILED, "broken")
+		return run
+	}
+	first, second := fail(), fail()
+	eu := k.workAs(t, &wire.RegisterRequest{WorkerName: "eu", SlotConfig: map[string]int32{"default": 10}, Actions: []string{"flow:cleanup"},
+		Labels: map[string]*wire.LabelValue{"zone": {StrValue: text("eu")}}})
+	a := eu.startOf("cleanup", first)
+	all := must[[]stint.ConcurrencyInfo](t)(g.c.ListConcurrency(t.Context()))
+	if len(all) != 1 || all[0].Active != 1 || all[0].Waiting != 1 {
+		t.Errorf("limits are %+v", all)
+	}
+	eu.complete(a, "{}")
+	eu.complete(eu.startOf("cleanup", second), "{}")
+
+	cleanup.Concurrency, cleanup.ScheduleTimeout = nil, text("1s")
+	cleanup.WorkerLabels["zone"].StrValue = text("us")
+	cleanup.RateLimits = []*wire.TaskRateLimit{{KeyExpr: text(`"api"`), Units: proto.Int32(1), LimitValuesExpr: text("10")}}
+	must[*wire.PutWorkflowResponse](t)(k.PutWorkflow(t.Context(), &wire.PutWorkflowRequest{Name: "flow",
+		Tasks: []*wire.TaskDefinition{job("one", nil)}, OnFailureTask: cleanup}))
+	for _, r := range k.result(t, fail()).Results {
+		if r.TaskName == "cleanup" && r.Error == nil {
+			t.Errorf("no worker has its label: %v", r)
+		}
+	}
+}
+
 // For SDKs a run goes on until its on-failure task has ended: its status says so, its result waits, and a cancel of it cancels
 // that task.
 func TestRunEndsAfterOnFailure(t *testing.T) {
@@ -247,8 +284,6 @@ func TestWorkflowErrors(t *testing.T) {
 	g := serve(t, hatchet.Options{})
 	k := g.dial(g.token)
 	queue := &wire.BaseCondition{Action: wire.ConditionAction_CONDITION_QUEUE}
-	limited := job("cleanup", nil)
-	limited.RateLimits = []*wire.TaskRateLimit{{Key: "api", Units: proto.Int32(1)}}
 	for words, x := range map[string]struct {
 		r    *wire.PutWorkflowRequest
 		code codes.Code
@@ -259,7 +294,6 @@ func TestWorkflowErrors(t *testing.T) {
 			{Base: queue, SleepFor: "soon"}}})}}, codes.InvalidArgument},
 		"CREATE": {&wire.PutWorkflowRequest{Tasks: []*wire.TaskDefinition{job("one", &wire.TaskConditions{SleepConditions: []*wire.SleepCondition{
 			{SleepFor: "1s"}}})}}, codes.InvalidArgument},
-		"rate_limits": {&wire.PutWorkflowRequest{Tasks: []*wire.TaskDefinition{job("one", nil)}, OnFailureTask: limited}, codes.InvalidArgument},
 		"on_failure_task": {&wire.PutWorkflowRequest{Tasks: []*wire.TaskDefinition{job("one", nil)}, OnFailureTask: job("cleanup", nil, "one")},
 			codes.InvalidArgument},
 	} {

@@ -19,6 +19,9 @@ type Graph struct {
 	// OnFailure and OnSuccess are the queues of these tasks; nil: there is no such task.
 	OnFailure *string `json:"on_failure,omitempty"`
 	OnSuccess *string `json:"on_success,omitempty"`
+	// FailureTask and SuccessTask have their priority, StartIn, wants and whether they are limited; nil: nothing is said of these.
+	FailureTask *GraphTask `json:"failure_task,omitempty"`
+	SuccessTask *GraphTask `json:"success_task,omitempty"`
 
 	text     []byte
 	hash     [32]byte
@@ -270,6 +273,27 @@ func (g *Graph) QueueOf(place int) string {
 	}
 	return g.Tasks[place].Queue
 }
+
+// Task returns the task at a place. That of the on-failure or the on-success task has what FailureTask or SuccessTask says, and
+// that of End nothing.
+func (g *Graph) Task(place int) *GraphTask {
+	var t *GraphTask
+	switch place {
+	case g.End():
+	case g.Failure():
+		t = g.FailureTask
+	case g.Success():
+		t = g.SuccessTask
+	default:
+		t = &g.Tasks[place]
+	}
+	if t == nil {
+		return &noTask
+	}
+	return t
+}
+
+var noTask GraphTask
 
 // Tests names the predicates on the output of the task at a place.
 func (g *Graph) Tests(place int) []string {

@@ -71,6 +71,7 @@ type modelRun struct {
 	since  time.Time // when its key's turn came to it
 	turn   int       // among those whose turn came at one time
 	setBy  store.ID  // the enqueue that its limits came with
+	ofTask map[int][]store.Limit
 }
 
 type modelWorker struct {
@@ -255,7 +256,7 @@ func (m *Model) enqueue(now time.Time, n store.NewRun) store.Enqueued {
 	r := &modelRun{Run: store.Run{
 		ID: id, Task: n.Task, Queue: n.Queue, State: store.Queued, Priority: n.Priority, Created: now, Due: now,
 		Parent: n.Parent, Key: n.Key, Metadata: n.Metadata, Input: slices.Clone(n.Input),
-	}, ageEvery: n.AgeEvery, startIn: n.StartIn, detached: n.Detached, limits: n.Limits, route: n.Route}
+	}, ageEvery: n.AgeEvery, startIn: n.StartIn, detached: n.Detached, limits: n.Limits, ofTask: n.TaskLimits, route: n.Route}
 	if n.RunAt.After(now) {
 		r.State, r.Due = store.Scheduled, n.RunAt
 	}
@@ -305,7 +306,7 @@ func (m *Model) holder(n *store.NewRun, now time.Time) (store.ID, bool) {
 	case r == nil || r.State != store.Scheduled || r.Lease != 0:
 		return store.ID{}, false
 	}
-	r.Input, r.Metadata, r.Due, r.limits = slices.Clone(n.Input), n.Metadata, n.RunAt, n.Limits
+	r.Input, r.Metadata, r.Due, r.limits, r.ofTask = slices.Clone(n.Input), n.Metadata, n.RunAt, n.Limits, n.TaskLimits
 	if latest := r.Created.Add(n.Debounce); latest.Before(n.RunAt) {
 		r.Due = latest
 	}

@@ -71,7 +71,11 @@ func (m *Model) follow(r *modelRun, now time.Time) {
 
 func (f modelWorkflow) startHook(place int) {
 	if f.m.taskOf(f.r, place) == nil {
-		f.make(place, store.Queued).detached = true
+		r := f.make(place, store.Queued)
+		r.detached, r.startIn = true, f.r.graph.Task(place).StartIn
+		r.limitStart(f.now)
+		f.m.use(r, f.now)
+		f.m.admit(r, f.now)
 	}
 }
 
@@ -185,8 +189,11 @@ func (f modelWorkflow) make(place int, state store.State) *modelRun {
 	if r.Root == (store.ID{}) {
 		r.Root = f.r.ID
 	}
-	if place < len(g.Tasks) && g.Tasks[place].Priority != nil {
-		r.Priority = *g.Tasks[place].Priority
+	if p := g.Task(place).Priority; p != nil {
+		r.Priority = *p
+	}
+	if g.Task(place).Limited {
+		r.limits, r.setBy = f.r.ofTask[place], f.r.setBy
 	}
 	r.Attempt, r.before = f.r.replayed[place], f.r.replayed[place]
 	f.m.runs[id] = r

@@ -155,6 +155,9 @@ func (p *pair) workflow(rt *rapid.T) {
 	}
 	if queue := "q"; n(2) == 0 {
 		g.OnFailure, g.OnSuccess = &queue, &queue
+		if priority := int8(1 + n(3)); n(2) == 0 {
+			g.FailureTask = &store.GraphTask{Priority: &priority, StartIn: 20*time.Second + p.jitter()}
+		}
 	}
 	graph, err := store.NewGraph(g)
 	p.ok(err)

@@ -135,6 +135,7 @@ var rules = []struct {
 	{"what code blocked, another build tries", newBuild},
 	{"R7 a workflow's task starts with the end of its last parent", workflowJoin},
 	{"a failure cancels what depends on it", workflowFailure},
+	{"what is said of an on-failure task holds", workflowFailureTask},
 	{"a replay of a workflow", workflowReplay},
 	{"a replay of a whole workflow", workflowReplayWhole},
 	{"conditions of a workflow's tasks", workflowConditions},

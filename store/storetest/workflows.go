@@ -94,6 +94,42 @@ func workflowFailure(s *suite) {
 	}
 }
 
+// The on-failure task has a priority, wants, limits and a time to start of its own.
+func workflowFailureTask(s *suite) {
+	queue, high := "q", int8(3)
+	g := graphOf(s, func(g *store.Graph) {
+		g.OnFailure = &queue
+		g.FailureTask = &store.GraphTask{Name: store.OnFailureName, Queue: queue, Priority: &high, StartIn: time.Minute, Limited: true,
+			Wants: []store.Want{{Label: "zone", Op: "=", Value: "eu"}}}
+	}, nil)
+	flow := func() store.ID {
+		return s.enqueue(store.NewRun{Task: g.Workflow, Queue: "q", Priority: 2, Graph: g, TaskLimits: map[int][]store.Limit{
+			g.Failure(): {{Name: "cleanup", Max: 1, Strategy: store.StrategyQueue}}}})[0]
+	}
+	ids := []store.ID{flow(), flow(), flow()}
+	for _, c := range s.claim(10) {
+		s.end(c, store.Failed)
+	}
+	s.none(s.request(10))
+	s.setLabels(s.worker, map[string]string{"zone": "eu"})
+	first := s.claim(10)
+	if len(first) != 1 || first[0].Task != "w:on-failure" || first[0].Priority != high {
+		s.Fatalf("claimed %+v, want one on-failure task of priority %d", first, high)
+	}
+	s.end(first[0], store.Succeeded)
+	second := s.claim(10)
+	if len(second) != 1 {
+		s.Fatalf("claimed %+v, want the next", second)
+	}
+	time.Sleep(2 * time.Minute)
+	synctest.Wait()
+	s.end(second[0], store.Succeeded)
+	s.none(s.request(10))
+	for i, state := range []string{"succeeded", "succeeded", "canceled"} {
+		s.tasks(ids[i], "a failed", "on-failure "+state)
+	}
+}
+
 func workflowReplayWhole(s *suite) {
 	id := s.begin(graph(s, nil, []int{0}, []int{1}))
 	a := s.claim(10)

@@ -126,14 +126,12 @@ func (r *run) EndWorkflow(all JoinState) error {
 func (r *run) insert(place int, t Task) (int64, error) {
 	t.Key, t.Parent, t.Node = r.Runs().NextKey(r.now), r.key, r.node|int64(place)
 	t.Priority, t.Root = r.Priority, r.Root
-	if place < len(r.graph.Tasks) {
-		task := &r.graph.Tasks[place]
-		if task.Priority != nil {
-			t.Priority = *task.Priority
-		}
-		if t.StartIn = lifecycle.StartIn(task.StartIn); t.State == store.Queued {
-			t.SetStartBy(r.now)
-		}
+	task := r.graph.Task(place)
+	if task.Priority != nil {
+		t.Priority = *task.Priority
+	}
+	if t.StartIn = lifecycle.StartIn(task.StartIn); t.State == store.Queued {
+		t.SetStartBy(r.now)
 	}
 	t.Rank = store.Rank(max(t.Due, keys.CreatedAt(t.Key)), t.Priority, r.graph.AgeEvery)
 	if t.State.Terminal() {
@@ -155,7 +153,7 @@ func (r *run) insert(place int, t Task) (int64, error) {
 
 // limit admits a task that has limits, or makes it wait at one.
 func (r *run) limit(place int, t *Task) (err error) {
-	if place >= len(r.graph.Tasks) || !r.graph.Tasks[place].Limited {
+	if !r.graph.Task(place).Limited {
 		return nil
 	}
 	var all []store.Limit

@@ -30,9 +30,11 @@ func Stick(rows Rows, g *store.Graph, run, worker int64) error {
 
 // RouteOf returns which workers may have a task. follows is the worker that the tasks of its
 // workflow's run follow; "": none yet. ofRun is the route of the workflow's run: its wants replace
-// those of the task for the same labels, and its worker comes before the one that tasks follow.
+// those of the task for the same labels, and its worker comes before the one that tasks follow. The on-failure and the
+// on-success task have their own wants alone: the run has ended, or is about to.
 func RouteOf(g *store.Graph, place int, follows string, ofRun store.Route) (r store.Route) {
 	if place >= len(g.Tasks) {
+		r.Wants = g.Task(place).Wants
 		return r
 	}
 	if r.Wants = g.Tasks[place].Wants; len(ofRun.Wants) > 0 {
