@@ -36,6 +36,7 @@ type RunFilter struct {
 	TopLevel    bool      // no parent
 	Error       string    // a substring of RunInfo.Error; case is ignored
 	LimitKey    *LimitKey // a limit of the run: with States, the runs that occupy it or wait for it
+	ErrorGroup  string    // the ID of an ErrorGroup: runs whose last failure was of it, also those that were replayed since
 	Through     string    // the ID of a run: selects it and the runs enqueued before it
 
 	// All selects every run. CancelRuns, ReplayRuns and DeleteRuns return ErrNoFilter for a
@@ -96,6 +97,11 @@ func (f RunFilter) store() (s store.Filter, err error) {
 	if f.Event != "" {
 		if s.Event, err = parseID(f.Event); err != nil {
 			return s, err
+		}
+	}
+	if f.ErrorGroup != "" {
+		if s.ErrorGroup, err = parseGroupID(f.ErrorGroup); err != nil {
+			return s, errorf("stint: filter: %w", err)
 		}
 	}
 	if f.Through != "" {
@@ -182,7 +188,7 @@ func (f RunFilter) Selects() error {
 		return errors.New("want no Limit, Cursor or Scan: they are for ListRuns alone, and would not bound this")
 	}
 	named := len(f.IDs)+len(f.Tasks)+len(f.Queues)+len(f.States)+len(f.Metadata)+len(f.AnyMetadata) > 0 || f.ParentID+f.Error+f.Event+
-		f.Worker != "" || f.Flat || !f.Since.IsZero() || !f.Until.IsZero() || f.TopLevel || f.LimitKey != nil
+		f.Worker+f.ErrorGroup != "" || f.Flat || !f.Since.IsZero() || !f.Until.IsZero() || f.TopLevel || f.LimitKey != nil
 	if !named && !f.All {
 		return fmt.Errorf("%w: name what to act on, or set All", ErrNoFilter)
 	}

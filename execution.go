@@ -235,7 +235,8 @@ func (e *execution) failedOutcome(o store.Outcome, err error) (store.Outcome, er
 			delay, "err", e.c.logText(err))
 		return o, err
 	}
-	o.To = store.Failed
+	failed := decodeFailure(o.Error)
+	o.To, o.Failure = store.Failed, groupFailure(e.run.Task, &failed)
 	e.c.logger().Warn("stint: run failed", "task", e.run.Task, "run", e.run.ID, "attempt", e.run.Attempt, "err", e.c.logText(err))
 	if f := e.def.onFailure; f != nil {
 		o.Follow = []store.NewRun{e.failureRun(f, o.Error)}

@@ -188,7 +188,7 @@ func TestReadOnlyRefusesEveryChange(t *testing.T) {
 	run := stint.RunByID[int](c, listRuns(t, c, stint.RunFilter{}).Runs[0].ID)
 	ctx, id, all := t.Context(), run.ID(), stint.RunFilter{Tasks: []string{"double"}}
 	reads := map[string]string{
-		"Client":   "ListTasks GetRun ListRuns Check Backup Logs StreamChunks Healthy Close Closing ReadOnly ListConcurrency ListCrons CronPage ListEvents Journal JournalPage ExportJournal WriteJournal QueuePriorities Names ListQueues ListRateLimits ListWorkers Stats CountRuns Changed Database ListFilters FilterPage Setting Settings Definition Definitions ListWebhooks WebhookHandler",
+		"Client":   "ListTasks GetRun ListRuns Check Backup Logs StreamChunks Healthy Close Closing ReadOnly ListConcurrency ListCrons CronPage ListEvents Journal JournalPage ListErrors ExportJournal WriteJournal QueuePriorities Names ListQueues ListRateLimits ListWorkers Stats CountRuns Changed Database ListFilters FilterPage Setting Settings Definition Definitions ListWebhooks WebhookHandler",
 		"Task":     "Name",
 		"Workflow": "Name OnFailure OnSuccess",
 		"Run":      "ID Existing Info Wait Stream",
@@ -216,6 +216,7 @@ func TestReadOnlyRefusesEveryChange(t *testing.T) {
 				return second(c.EnqueueJSONMany(ctx, []stint.JSONRun{{Task: "double", Input: []byte("1")}}))
 			},
 			"SetSetting": func() error { return c.SetSetting(ctx, "k", []byte("v")) }, "EnsureSetting": func() error { return second(c.EnsureSetting(ctx, "k", nil)) },
+			"MuteErrors": func() error { return c.MuteErrors(ctx, "0000000000000001", time.Time{}) }, "UnmuteErrors": func() error { return c.UnmuteErrors(ctx, "0000000000000001") },
 			"UpdateFilter": func() error {
 				return c.UpdateFilter(ctx, stint.TriggerFilter{ID: 1, Task: "double", Scope: "s", Expression: "true"})
 			},

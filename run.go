@@ -390,10 +390,11 @@ type RunInfo struct {
 	Executions int
 	Priority   int
 	// Input and Output are JSON. Stored bytes that are not JSON appear as a string that says so.
-	Input  json.RawMessage
-	Output json.RawMessage // of a run that succeeded
-	Error  string          // of the last attempt that failed, or why the run was canceled; its first 16 KiB
-	Stack  string          // of the panic that was the error; its first 32 KiB
+	Input      json.RawMessage
+	Output     json.RawMessage // of a run that succeeded
+	Error      string          // of the last attempt that failed, or why the run was canceled; its first 16 KiB
+	Stack      string          // of the panic that was the error; its first 32 KiB
+	ErrorGroup string          // the ID of the ErrorGroup in which a run that is StateFailed counts; "": none
 	// Divergence is where the code of a blocked run does not match its journal, or nil.
 	Divergence *Divergence
 	Metadata   map[string]string
@@ -443,6 +444,7 @@ func runInfo(r *store.Run) RunInfo {
 		ParentID: idString(r.Parent), RootID: idString(r.Root), Worker: r.Worker, WorkerID: r.Worker, Key: r.Key, Workflow: r.Workflow,
 	}
 	info.Executions, info.Canceling = r.Executions, !r.CancelAt.IsZero() && !r.State.Terminal()
+	info.ErrorGroup = groupOf(r, &f)
 	if r.State == store.Blocked {
 		info.Divergence, info.Quarantined = f.Divergence, f.Kind == store.KindQuarantine
 	}

@@ -21,6 +21,7 @@ type Filter struct {
 	Event       ID     // it started the run
 	Worker      string // the name of the last attempt's worker
 	NoTasks     bool   // no tasks of workflows
+	ErrorGroup  int64  // it failed with an error of this group the last time that it failed; 0: any run
 
 	// Scan is the highest number of runs that List looks at; 0: all. Other methods ignore it.
 	Scan int

@@ -142,6 +142,7 @@ type Outcome struct {
 	Uncounted bool      // the attempt does not count; only if To is not terminal
 	Output    []byte    // if To is Succeeded
 	Error     []byte    // the failure, encoded by the engine; kept with the attempt
+	Failure   *Failure  // if To is Failed: where it counts; nil: nowhere
 	Follow    []NewRun  // children, enqueued in the same commit
 	Record    Record    // the last progress, logs and stream chunks
 

@@ -79,7 +79,8 @@ type Runs interface {
 	ChangeRun(ctx context.Context, now time.Time, id ID, c RunChange) (ID, error)
 	// Expire deletes, in small batches, what is old: succeeded, canceled and skipped runs that ended before
 	// done, failed ones that ended before failed, events published before done, rate limits that came with
-	// runs and were not used for an hour, and counters. It returns how many runs it deleted.
+	// runs and were not used for an hour, counters, and error groups that were not seen as long as those are kept, unless
+	// they are muted, or that are over MaxErrorGroups. It returns how many runs it deleted.
 	Expire(ctx context.Context, done, failed time.Time) (int, error)
 }
 
@@ -225,6 +226,7 @@ type Store interface {
 	Schedules
 	Limits
 	Settings
+	Errors
 	Stats
 	// Close waits for what was begun, and queues the runs that the store's workers still execute.
 	Close() error

@@ -22,6 +22,7 @@ type (
 	wireCron   = wire.Cron
 	wireEvent  = wire.Event
 	wireStat   = wire.Stat
+	wireError  = wire.Error
 )
 
 type wireRuns struct {
@@ -120,6 +121,11 @@ type wireCrons struct {
 
 type wireEvents struct {
 	Events []wireEvent `json:"events"`
+	Next   string      `json:"next,omitempty"`
+}
+
+type wireErrors struct {
+	Errors []wireError `json:"errors"`
 	Next   string      `json:"next,omitempty"`
 }
 

@@ -23,7 +23,8 @@ const (
 	longWait     = 5 * time.Minute // since the first of a queue's ready runs was due
 )
 
-const whatCounts = "A task of whose runs at least a tenth failed in the chosen time; ready runs that no worker serves, or whose queue " +
+const whatCounts = "A task of whose runs at least a tenth failed in the chosen time, without muted errors; an error that was first seen " +
+	"in that time; ready runs that no worker serves, or whose queue " +
 	"is paused, or that wait for 5 minutes; a firing alert; a cron whose last tick started no run; blocked runs; a database that " +
 	"cannot be written."
 
@@ -33,9 +34,17 @@ func (h *handler) concerns(ctx context.Context, o *overview) (all []concern, err
 		all = append(all, concern{"health", "bad", group(el("b", "The database cannot be written"), el("span", " · ", err)), time.Time{},
 			[]node{h.smallButton("/health", "Open health")}})
 	}
+	failing := map[string]bool{}
 	for _, f := range o.failures {
-		if f.Failed*failingShare >= f.Ended() {
+		if failed := min(f.Failed, o.openFailures(f.Task)); failed > 0 && failed*failingShare >= f.Ended() {
 			all = append(all, h.failingTask(o, &f))
+			failing[f.Task] = true
+		}
+	}
+	for i := range o.errors.groups {
+		e := &o.errors.groups[i]
+		if e.First.After(o.Since) && !e.Muted && !failing[e.Task] {
+			all = append(all, h.newError(o, e))
 		}
 	}
 	for i := range o.queues {
@@ -62,6 +71,33 @@ func (h *handler) concerns(ctx context.Context, o *overview) (all []concern, err
 	return all, err
 }
 
+// openFailures returns how many runs of a task failed, in all queues, with errors that are not muted.
+func (o *overview) openFailures(task string) (n int64) {
+	for i := range o.failures {
+		if f := &o.failures[i]; f.Task == task {
+			n += f.Failed
+		}
+	}
+	for i := range o.errors.groups {
+		if e := &o.errors.groups[i]; e.Muted && e.Task == task {
+			n -= e.InRange()
+		}
+	}
+	return n
+}
+
+// newError returns what is wrong with runs that fail as none did before the range.
+func (h *handler) newError(o *overview, e *stint.ErrorGroup) concern {
+	what := group("New error of ", el("b", userText(e.Task)),
+		el("span", " · ", counted(e.InRange(), "run", "runs"), " · ", maskedText(e.Text)))
+	c := concern{icon: "errors", class: "bad", what: what, since: e.First}
+	if !h.readOnly {
+		c.actions = append(c.actions, h.link(replayGroupPath(e.ID), attr("class", "btn sm second"), "Replay…"))
+	}
+	c.actions = append(c.actions, h.smallButton("/errors/"+e.ID+"?"+pathQuery(o.pairs()...), "Show error"))
+	return c
+}
+
 func (h *handler) smallButton(path, label string) node {
 	return h.link(path, attr("class", "btn sm"), label)
 }
@@ -81,7 +117,7 @@ func (h *handler) failingTask(o *overview, f *failure) concern {
 		match := "/confirm?do=runs.replay&" + runsPath(pairs...)[len("/runs?"):]
 		c.actions = append(c.actions, h.link(match, attr("class", "btn sm second"), "Replay "+formatCount(f.Failed)+"…"))
 	}
-	c.actions = append(c.actions, h.smallButton(runsPath(pairs...), "Show runs"))
+	c.actions = append(c.actions, h.smallButton("/errors?"+pathQuery(append(o.pairs(), "task", f.Task)...), "Show errors"))
 	return c
 }
 

@@ -166,7 +166,7 @@ func describeFilter(f stint.RunFilter) string {
 // describeOrigin says which runs a filter selects by where they come from and who executes them.
 func describeOrigin(f stint.RunFilter) (parts []string) {
 	for _, p := range []struct{ format, value string }{{"whose parent is run %s", f.ParentID}, {"that event %s started", f.Event},
-		{"of worker %q", f.Worker}} {
+		{"of worker %q", f.Worker}, {"that failed with error %s", f.ErrorGroup}} {
 		if p.value != "" {
 			parts = append(parts, fmt.Sprintf(p.format, p.value))
 		}

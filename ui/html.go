@@ -237,10 +237,13 @@ func taskPath(task string) string { return "/tasks/" + escapeSegment(task) }
 func runPath(id string) string { return "/runs/" + id }
 
 // runsPath returns the path of the list of runs with a filter of names and values.
-func runsPath(pairs ...string) string {
+func runsPath(pairs ...string) string { return "/runs?" + pathQuery(pairs...) }
+
+// pathQuery returns names and values as the query of a path.
+func pathQuery(pairs ...string) string {
 	q := url.Values{}
 	for i := 0; i+1 < len(pairs); i += 2 {
 		q.Add(pairs[i], pairs[i+1])
 	}
-	return "/runs?" + q.Encode()
+	return q.Encode()
 }

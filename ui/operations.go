@@ -7,7 +7,7 @@ import (
 )
 
 var (
-	filterParams = []string{"id", "task", "queue", "state", "metadata", "error", "parent", "top", "flat", "event", "worker",
+	filterParams = []string{"id", "task", "queue", "state", "metadata", "error", "parent", "top", "flat", "event", "worker", "group",
 		"since", "until", "limit_name", "limit_key", "through"}
 	bulkParams = append(slices.Clone(filterParams), "all", "dry_run", "force", "paced", "cursor")
 )
@@ -34,6 +34,12 @@ var operations = []operation{
 		"Run all that match again: those that failed, were canceled or are blocked; those that succeeded only if state or id names them",
 		bulkParams, wireCount{}, bulk("runs.replay")},
 	{"POST", "/api/runs.delete", "runs.delete", "Delete all runs that match and have ended", bulkParams, wireCount{}, bulk("runs.delete")},
+	{"GET", "/api/errors", "view", "Errors of failed runs in groups, the last seen first",
+		[]string{"id", "task", "since", "until", "span", "limit", "cursor"}, wireErrors{}, listErrors},
+	{"POST", "/api/errors/{error}/mute", "errors.mute",
+		"Mute the errors of a group, for a duration or for good", []string{"for"}, wireDone{}, muteErrors},
+	{"POST", "/api/errors/{error}/unmute", "errors.mute", "Unmute the errors of a group", nil, wireDone{},
+		byName("error", (*stint.Client).UnmuteErrors)},
 	{"GET", "/api/tasks", "view", "Tasks and workflows that the program defines or that have run", nil, wireTasks{}, listTasks},
 	{"POST", "/api/tasks/{task}/runs", "tasks.run",
 		"Start a task or workflow", []string{"input", "key", "delay", "at", "priority", "metadata", "force"}, wireStarted{}, startTask},

@@ -64,6 +64,7 @@ type overview struct {
 	running     []stint.RunInfo // those that run longest
 	stuck       []stint.RunInfo // blocked
 	failures    []failure
+	errors      *errorList
 	queues      []stint.QueueInfo
 	crons       []stint.CronInfo // that tick next
 	badCrons    []stint.CronInfo // that start no runs
@@ -90,6 +91,11 @@ func overviewPage(h *handler, ctx context.Context, arg string, q url.Values) (*v
 		return nil, err
 	}
 	if o.failures, err = h.loadFailures(ctx, r); err != nil {
+		return nil, err
+	}
+	chosen := r
+	chosen.query = url.Values{"since": r.pairs()} // those of the range alone, also if it is the usual one
+	if o.errors, err = h.loadErrors(ctx, chosen, stint.ErrorFilter{Limit: maxRows}); err != nil {
 		return nil, err
 	}
 	if err = h.loadCrons(ctx, &o); err != nil {
@@ -207,7 +213,7 @@ func (h *handler) workerLoad(workers []stint.WorkerInfo) node {
 }
 
 func (h *handler) showFailures(o *overview) node {
-	all := h.link(runsPath(append(o.pairs(), "state", "failed")...), "All that failed")
+	all := h.link("/errors?"+pathQuery(o.pairs()...), "All errors")
 	if len(o.failures) == 0 {
 		return panel("What failed", all, emptyState("No run failed "+o.words()+"."))
 	}

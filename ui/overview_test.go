@@ -62,7 +62,7 @@ func TestNeedsAttention(t *testing.T) {
 	}
 	s.counted("5")
 	text := s.text("/", attention)
-	for _, want := range []string{"charge fails: 1 of 3 runs · less than nothing", "Replay 1… Show runs", "Queue cold is paused ·", "Open queues"} {
+	for _, want := range []string{"charge fails: 1 of 3 runs · less than nothing", "Replay 1… Show errors", "Queue cold is paused ·", "Open queues"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in %q", want, text)
 		}

@@ -44,8 +44,9 @@ var pages = []struct {
 }{
 	{"", "Overview", "Observe", "overview", true, overviewPage},
 	{"runs", "Runs", "Observe", "runs", true, runsPage},
+	{"errors", "Errors", "Observe", "errors", true, errorsPage},
 	{"logs", "Logs", "Observe", "menu", false, logsPage},
-	{"tasks", "Tasks", "Build", "tasks", true, tasksPage},
+	{"tasks", "Tasks", "Build", "tasks", false, tasksPage},
 	{"schedules", "Schedules", "Build", "schedules", false, schedulesPage},
 	{"events", "Events", "Build", "events", false, eventsPage},
 	{"queues", "Queues", "Operate", "queues", true, queuesPage},

@@ -47,7 +47,7 @@ func (h *handler) filterOf(q url.Values) (f stint.RunFilter, err error) {
 		return f, err
 	}
 	f.ParentID, f.Error, f.Cursor = q.Get("parent"), q.Get("error"), q.Get("cursor")
-	f.Event, f.Worker, f.Through = q.Get("event"), q.Get("worker"), q.Get("through")
+	f.Event, f.Worker, f.Through, f.ErrorGroup = q.Get("event"), q.Get("worker"), q.Get("through"), q.Get("group")
 	if f.Error != "" && h.redact != nil { // who can search a hidden text can guess all of it
 		return f, errors.New("error: runs cannot be searched by their errors where WithRedact may hide these")
 	}
@@ -201,7 +201,7 @@ func (h *handler) queryTyped(q url.Values) (*view, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the query: %w", err)
 	}
-	for _, name := range []string{"since", "until", "limit_name", "limit_key"} {
+	for _, name := range []string{"since", "until", "limit_name", "limit_key", "group"} {
 		if q.Get(name) != "" {
 			typed[name] = q[name]
 		}
@@ -224,6 +224,8 @@ func (h *handler) queryField(c url.Values) node {
 		each([]string{"since", "until"}, func(name string) node { return when(c.Has(name), hidden(name, c.Get(name))) }),
 		when(c.Has("limit_name") || c.Has("limit_key"), hidden("limit_name", limitName), hidden("limit_key", limitKey),
 			el("span.pill", "at limit ", userText(strings.TrimSpace(limitName+" "+limitKey)))),
+		when(c.Has("group"), hidden("group", c.Get("group")),
+			h.link("/errors/"+url.PathEscape(c.Get("group")), attr("class", "pill"), "of one error")),
 		el("input", attr("type", "search"), attr("name", "q"), attr("value", formatQuery(c)), attr("placeholder", hint),
 			attr("aria-label", "Query"), attr("autocomplete", "off"), attr("spellcheck", "false"), attr("data-keep"),
 			attr("data-states", strings.Join(states, " "))),

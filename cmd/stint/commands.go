@@ -38,6 +38,8 @@ var commands = []command{
 	{"replay", "[ID...]", "run ended or blocked runs again, by ID or by filter; those that succeeded only by ID or with -state succeeded",
 		bulkFlags, replayRuns, false},
 	{"delete", "[ID...]", "delete ended runs, by ID or by filter", bulkFlags, deleteRuns, false},
+	{"errors", "[mute|unmute ID]", "list the errors of failed runs, the last seen first, or mute or unmute one", errorFlags, listErrors,
+		false},
 	{"restart", "ID [STEP]", "run an ended or blocked run again, from the first step of a name on", restartFlags, restart, false},
 	{"fork", "ID STEP", "start a new run with what another recorded before the first step of a name", nil, fork, false},
 	{"reschedule", "ID TIME", "move a scheduled run to another time, like 2026-01-31T12:00:00Z, or 90m or 7d from now", nil,
@@ -76,7 +78,7 @@ func (c *command) onlyReads(o *options, args []string) bool {
 	case "runs", "run", "tail", "logs", "stream", "journal", "export", "events", "tasks",
 		"queues", "workers", "top", "stats", "doctor", "backup":
 		return true
-	case "cron", "limits", "rate":
+	case "cron", "limits", "rate", "errors":
 		return len(args) == 0
 	}
 	return o.readOnly || o.dryRun

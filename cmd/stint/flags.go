@@ -135,6 +135,7 @@ func filterFlags(o *options) []cli.Flag {
 		textFlag("event", "only runs that the event of this `ID` started", &o.event),
 		textFlag("worker", "only runs that the worker of this `name` executes, or has executed last", &o.worker),
 		textFlag("error", "only runs with this `text` in their error, in upper or lower case", &o.errorHas),
+		textFlag("group", "only runs that failed last with the error of this `ID`, as stint errors lists them", &o.group),
 	}, forceFlags(o)...)
 }
 

@@ -19,6 +19,8 @@ type options struct {
 	metadata       pairs
 	since, until   moment
 	errorHas       string
+	group          string
+	muted          bool
 	event, worker  string
 	limit          int
 	key            string

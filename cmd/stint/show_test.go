@@ -103,6 +103,33 @@ func TestEvents(t *testing.T) {
 	must(t, `"eve"`, "runs", path, "-event", event)
 }
 
+func TestErrors(t *testing.T) {
+	path, _ := paid(t)
+	got := decoded(t, must(t, `"no money"`, "errors", path, "-task", "pay", "-o", "ndjson")).(map[string]any)
+	id := got["id"].(string)
+	for _, args := range [][]string{{}, {"-id", id}, {"-since", "1h"}, {"-limit", "1"}} {
+		must(t, id, append([]string{"errors", path}, args...)...)
+	}
+	must(t, got["run"].(string), "runs", path, "-group", id)
+	must(t, "1", "replay", path, "-group", id, "-dry-run")
+	must(t, "", "errors", path, "mute", id, "-for", "1h")
+	if got := must(t, "", "errors", path); strings.Contains(got, id) {
+		t.Errorf("a muted error is listed:\n%s", got)
+	}
+	must(t, "yes", "errors", path, "-muted")
+	must(t, "", "errors", path, "mute", id)
+	must(t, `"muted_until":"9999-`, "errors", path, "-id", id, "-o", "json")
+	must(t, `{"done":true}`, "errors", path, "unmute", id, "-o", "json")
+	must(t, id, "errors", path)
+	wrong(t, `errors mut: want mute or unmute: did you mean "mute"?`, "errors", path, "mut", id)
+	wrong(t, "the error's ID is missing", "errors", path, "mute")
+	for _, id := range []string{"x", "0123456789abcdef"} {
+		if got, err := ask(t, "errors", path, "mute", id); err == nil {
+			t.Errorf("muted %s: %s", id, got)
+		}
+	}
+}
+
 func TestStats(t *testing.T) {
 	path, _ := paid(t)
 	must(t, "ENQUEUED", "stats", path)
@@ -171,6 +198,8 @@ func TestListsOfTheAPI(t *testing.T) {
 		"/api/runs/" + id + "/stream":              {"stream", path, id},
 		"/api/events":                              {"events", path},
 		"/api/events?limit=1":                      {"events", path, "-limit", "1"},
+		"/api/errors":                              {"errors", path},
+		"/api/errors?task=pay&since=" + since:      {"errors", path, "-task", "pay", "-since", since},
 		"/api/tasks":                               {"tasks", path},
 		"/api/limits":                              {"limits", path},
 		"/api/stats?span=hour&since=" + since:      {"stats", path, "-span", "hour", "-since", since},

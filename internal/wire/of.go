@@ -10,7 +10,7 @@ import (
 func RunOf(r *stint.RunInfo) Run {
 	w := Run{ID: r.ID, Task: r.Task, Queue: r.Queue, State: r.State.String(), Blocked: r.Blocked, Attempt: r.Attempt,
 		Priority: r.Priority, Quarantined: r.Quarantined, Canceling: r.Canceling, Executions: r.Executions,
-		Input: r.Input, Output: r.Output, Error: r.Error, Stack: r.Stack, Metadata: r.Metadata,
+		Input: r.Input, Output: r.Output, Error: r.Error, Stack: r.Stack, ErrorGroup: r.ErrorGroup, Metadata: r.Metadata,
 		Created: r.Created, Scheduled: Optional(r.Scheduled), Started: Optional(r.Started), Finished: Optional(r.Finished),
 		ParentID: r.ParentID, RootID: r.RootID, Worker: r.Worker, Key: r.Key, Workflow: r.Workflow}
 	if p := r.Progress; p.Total != 0 || p.Done != 0 || p.Message != "" {
@@ -85,6 +85,15 @@ func CronOf(c *stint.CronInfo) Cron {
 // EventOf returns the answer for an event.
 func EventOf(e *stint.EventInfo) Event {
 	return Event{e.ID, e.Key, e.Payload, e.Metadata, e.Scope, e.Published, e.Started, e.Woke}
+}
+
+// ErrorOf returns the answer for a group of errors.
+func ErrorOf(e *stint.ErrorGroup) Error {
+	w := Error{e.ID, e.Task, e.Text, e.Sample, e.RunID, e.First, e.Last, e.Count, nil, e.Muted, Optional(e.MutedUntil)}
+	for _, c := range e.Trend {
+		w.Trend = append(w.Trend, ErrorCount{c.At, c.Count})
+	}
+	return w
 }
 
 // StatOf returns the answer for the statistics of a span.

@@ -23,6 +23,7 @@ type Run struct {
 	Output      json.RawMessage   `json:"output"`
 	Error       string            `json:"error,omitempty"`
 	Stack       string            `json:"stack,omitempty"`
+	ErrorGroup  string            `json:"error_group,omitempty"` // of a failed run: the ID of its Error
 	Metadata    map[string]string `json:"metadata,omitempty"`
 	Created     time.Time         `json:"created"`
 	Scheduled   *time.Time        `json:"scheduled"`
@@ -211,4 +212,25 @@ type Stat struct {
 	DurationP95MS float64   `json:"duration_p95_ms"`
 	CommitP50MS   float64   `json:"commit_p50_ms"`
 	CommitP99MS   float64   `json:"commit_p99_ms"`
+}
+
+// An Error is an answer about the failed runs of a task with the same error.
+type Error struct {
+	ID         string       `json:"id"`
+	Task       string       `json:"task"`
+	Text       string       `json:"text"` // with what varies masked
+	Sample     string       `json:"sample"`
+	Run        string       `json:"run"` // the last one
+	First      time.Time    `json:"first"`
+	Last       time.Time    `json:"last"`
+	Count      int64        `json:"count"`
+	Trend      []ErrorCount `json:"trend,omitempty"`
+	Muted      bool         `json:"muted"`
+	MutedUntil *time.Time   `json:"muted_until"` // in the year 9999: for good
+}
+
+// An ErrorCount is how often runs failed in a minute or an hour.
+type ErrorCount struct {
+	At    time.Time `json:"at"`
+	Count int64     `json:"count"`
 }

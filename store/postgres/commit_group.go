@@ -231,6 +231,7 @@ func (w *writer) write(ctx context.Context, u *unit, b *pgx.Batch, claims []*cla
 	b = s.b
 	if b.Len() > s.began || u.wrote {
 		u.wrote = true // else it needs no transaction ID, which others would take for a change
+		u.flushErrors(b)
 		if !u.grouped {
 			b.Queue(w.s.sql(groupSQL), w.s.direct.process.name, w.n)
 		}

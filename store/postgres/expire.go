@@ -29,10 +29,7 @@ func (s *Store) Expire(ctx context.Context, done, failed time.Time) (int, error)
 	p := retention.NewPass(done, failed)
 	now := s.clock.Now()
 	gone, events := clock.Millis(p.GoneBefore()), keys.At(p.EventsBefore())
-	for _, x := range []struct {
-		text string
-		args []any
-	}{
+	for _, x := range append([]expiry{
 		{`DELETE FROM stint.limiters l WHERE ctid = ANY (ARRAY(SELECT ctid FROM stint.limiters
 			WHERE rate AND NOT explicit AND NOT paused AND active = 0 AND waiting = 0 AND at < $1
 			AND tokens + per_second * ($2::bigint - at) / 1000000.0 >= max
@@ -57,7 +54,7 @@ func (s *Store) Expire(ctx context.Context, done, failed time.Time) (int, error)
 			[]any{now.Add(-store.MinutesKept).UnixMilli()}},
 		{`DELETE FROM stint.counters WHERE ctid = ANY (ARRAY(SELECT ctid FROM stint.counters WHERE span = 3600000 AND at < $1 LIMIT $2))`,
 			[]any{now.Add(-store.HoursKept).UnixMilli()}},
-	} {
+	}, oldErrors(now)...) {
 		if err := s.deleteParts(ctx, x.text, x.args); err != nil {
 			return 0, err
 		}

@@ -144,6 +144,7 @@ func (f *finisher) commit(ctx context.Context, group []*change) bool {
 	f.s.w.lockEpoch(b)
 	b.Queue(f.s.sql(assumeFollowsSQL), e.n, f.s.direct.process.name, writers)
 	u.flushAssumed(b)
+	u.flushErrors(b)
 	b.Queue(f.s.sql(groupSQL), f.name, f.n)
 	b.Queue("COMMIT")
 	since := time.Now()

@@ -193,6 +193,16 @@ func (o *follower) Settings(ctx context.Context, prefix, after string, limit int
 	return see2(ctx, o, func(s store.Store) ([]store.Setting, bool, error) { return s.Settings(ctx, prefix, after, limit) })
 }
 
+// ErrorGroups implements store.Store.
+func (o *follower) ErrorGroups(ctx context.Context, q store.ErrorQuery, limit int) ([]store.ErrorGroup, bool, error) {
+	return see2(ctx, o, func(s store.Store) ([]store.ErrorGroup, bool, error) { return s.ErrorGroups(ctx, q, limit) })
+}
+
+// MuteErrors implements store.Store.
+func (o *follower) MuteErrors(ctx context.Context, group int64, until time.Time) error {
+	return call0(ctx, o, func(s store.Store) error { return s.MuteErrors(ctx, group, until) })
+}
+
 // Counters implements store.Store.
 func (o *follower) Counters(ctx context.Context, span time.Duration, since time.Time, perTask bool) ([]store.Counters, error) {
 	return see(ctx, o, func(s store.Store) ([]store.Counters, error) { return s.Counters(ctx, span, since, perTask) })

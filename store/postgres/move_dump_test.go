@@ -75,6 +75,16 @@ func dump(t testing.TB, s store.Store, counters bool) (all []string) {
 	names, err := s.Names(ctx)
 	ok(err)
 	add("names", names)
+	for _, span := range []time.Duration{time.Minute, time.Hour} {
+		groups, _, err := s.ErrorGroups(ctx, store.ErrorQuery{Span: span}, 100)
+		ok(err)
+		add("errors", groups)
+		for _, g := range groups {
+			failed, _, err := s.List(ctx, store.Filter{ErrorGroup: g.Group}, store.ID{}, 100)
+			ok(err)
+			add("failed so", len(failed))
+		}
+	}
 	counts, err := s.Counts(ctx)
 	ok(err)
 	add("counts", fmt.Sprint(counts))

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/entries"
+	"github.com/stint-dev/stint/store/internal/failed"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
 	"github.com/stint-dev/stint/store/internal/workflow"
 )
@@ -185,6 +186,9 @@ func (u runRows) Finished(key int64, o *store.Outcome, to store.State, now int64
 	u.told.ended = append(u.told.ended, ending{key, r, o.Task != ""})
 	if o.Task != "" {
 		u.count(o.Queue, o.Task).End(to, sinceStart(o.Started, now))
+	}
+	if to == store.Failed && o.Failure != nil {
+		u.failed = append(u.failed, failed.Run{Key: key, At: now, Failure: o.Failure})
 	}
 	if !tested {
 		return nil

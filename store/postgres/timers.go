@@ -216,4 +216,5 @@ var deletedSQL = []string{
 	"DELETE FROM stint.task_limits WHERE run = ANY ($1)",
 	"DELETE FROM stint.sticky WHERE run = ANY ($1)",
 	"DELETE FROM stint.child_keys WHERE parent = ANY ($1)",
+	"DELETE FROM stint.error_runs WHERE run = ANY ($1)",
 }

@@ -184,6 +184,14 @@ var tripsCases = []tripsCase{
 	{"enqueue with a key", 2, enqueued(1, store.NewRun{Task: "e", Key: "k"})},
 	{"enqueue with a limit", 2, enqueued(10, store.NewRun{Task: "l", Limits: limited})},
 	{"ends", 1, started("end", 100, func(t *tripsTest, got []store.Claimed) { t.finish(got, nil) })},
+	{"failures", 1, started("fail", 100, func(t *tripsTest, got []store.Claimed) {
+		i := 0
+		t.finish(got, func(o *store.Outcome) {
+			i++
+			o.To, o.Output, o.Error = store.Failed, nil, []byte(`"no"`)
+			o.Failure = &store.Failure{Group: int64(i%3 + 1), Task: o.Task, Text: "no", Sample: "no"}
+		})
+	})},
 	{"failures that are tried again", 2, started("fail", 10, func(t *tripsTest, got []store.Claimed) {
 		t.finish(got, func(o *store.Outcome) {
 			o.To, o.At, o.Error = store.Scheduled, t.s.Now().Add(time.Hour), []byte(`"no"`)

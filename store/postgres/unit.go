@@ -12,6 +12,7 @@ import (
 	"github.com/stint-dev/stint/store/internal/count"
 	"github.com/stint-dev/stint/store/internal/damage"
 	"github.com/stint-dev/stint/store/internal/event"
+	"github.com/stint-dev/stint/store/internal/failed"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
 	"github.com/stint-dev/stint/store/internal/limits"
 )
@@ -124,6 +125,7 @@ type changes struct {
 	limitsUsed      bool                 // runs have limits
 	queued          []func(b *pgx.Batch) // statements to run at the end
 	counted         map[count.Name]*store.Counters
+	failed          []failed.Run
 	told            told
 	assumed         assumed
 }
@@ -180,7 +182,7 @@ func (u *unit) settle() {
 	for _, p := range u.parts {
 		p.settle()
 	}
-	u.base = changes{applied: u.applied, told: u.told, newGraphs: u.newGraphs, counted: u.counted,
+	u.base = changes{applied: u.applied, told: u.told, newGraphs: u.newGraphs, counted: u.counted, failed: u.failed,
 		resumed: u.resumed, endsCounted: u.endsCounted, limitsUsed: u.limitsUsed, keysUsed: u.keysUsed}
 	u.begin()
 }
@@ -189,7 +191,7 @@ func (u *unit) settle() {
 func (c changes) clone() changes {
 	n := changes{inserted: map[int64]bool{}, newGraphs: map[int64]*store.Graph{}, changedJournals: map[int64]bool{},
 		applied: map[int64]limits.State{}, numbered: map[int64][2]int64{}, taken: map[int64]bool{}, queues: map[string]bool{},
-		counted: map[count.Name]*store.Counters{},
+		counted: map[count.Name]*store.Counters{}, failed: slices.Clone(c.failed),
 		resumed: c.resumed, endsCounted: c.endsCounted, limitsUsed: c.limitsUsed, keysUsed: c.keysUsed}
 	for name, count := range c.counted {
 		x := *count

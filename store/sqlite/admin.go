@@ -81,6 +81,7 @@ func (rs *runs) deleteRun(key int64) error {
 		"DELETE FROM stint_task_limits WHERE run = ?",
 		"DELETE FROM stint_sticky WHERE run = ?",
 		"DELETE FROM stint_child_keys WHERE parent = ?",
+		"DELETE FROM stint_error_runs WHERE run = ?",
 	} {
 		if err := rs.exec(q, key); err != nil {
 			return err

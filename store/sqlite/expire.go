@@ -23,6 +23,7 @@ func (s *Store) Expire(ctx context.Context, done, failed time.Time) (int, error)
 		func(ctx context.Context) error { return s.expireDeclared(ctx, p.GoneBefore()) },
 		func(ctx context.Context) error { return s.expireWorkers(ctx, p.GoneBefore()) },
 		s.expireCounters,
+		s.expireErrors,
 	} {
 		if err := expire(ctx); err != nil {
 			return 0, err

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/failed"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
 )
 
@@ -109,6 +110,9 @@ func (rs *runs) Finished(key int64, o *store.Outcome, to store.State, now int64)
 	rs.signals.ended = append(rs.signals.ended, ending{key, &end, o.Task != ""})
 	if o.Task != "" {
 		rs.counters.Of(o.Queue, o.Task).End(to, sinceStart(o.Started, now))
+	}
+	if to == store.Failed && o.Failure != nil {
+		rs.errors.failed = append(rs.errors.failed, failed.Run{Key: key, At: now, Failure: o.Failure})
 	}
 	if o.Node == 0 || len(o.Tests) == 0 || to != store.Succeeded {
 		return nil

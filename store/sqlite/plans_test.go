@@ -155,7 +155,7 @@ func useAll(t *testing.T, s *Store) {
 	var outcomes []store.Outcome
 	for i, to := range []store.State{store.Succeeded, store.Failed, store.Canceled, store.Queued, store.Blocked, store.Scheduled} {
 		outcomes = append(outcomes, store.Outcome{ID: got[i].ID, Lease: got[i].Lease, To: to,
-			Follow: []store.NewRun{{Task: "d", Queue: "q"}},
+			Failure: &store.Failure{Group: 1, Task: "t", Text: "no"}, Follow: []store.NewRun{{Task: "d", Queue: "q"}},
 			Record: store.Record{Progress: &store.Progress{}, Logs: []store.Log{{Message: "m"}}, Chunks: [][]byte{{1}}}})
 	}
 	_, err = s.Act(ctx, now, store.Action{Kind: store.ActCancel}, store.Filter{IDs: []store.ID{got[0].ID, ids[20]}})
@@ -350,6 +350,14 @@ func useJournal(t *testing.T, s *Store, match *store.Match, claim func(string) s
 		_, _, err = s.Settings(ctx, prefix, "", 1)
 		ok(err)
 	}
+	for _, q := range []store.ErrorQuery{{Span: time.Minute}, {Span: time.Hour, Since: now, Until: now}, {IDs: []int64{1}}, {Tasks: []string{"t"}},
+		{After: store.ErrorPlace{Last: now, ID: 1}}} {
+		_, _, err = s.ErrorGroups(ctx, q, 10)
+		ok(err)
+	}
+	ok(s.MuteErrors(ctx, 1, now))
+	_, _, err = s.List(ctx, store.Filter{ErrorGroup: 1}, store.ID{}, 10)
+	ok(err)
 	_, err = s.ChangeRun(ctx, now, p.ID, store.RunChange{Kind: store.RunFork, At: store.Address{Seq: 2}})
 	ok(err)
 	_, err = s.ChangeRun(ctx, now, child[0].ID, store.RunChange{Kind: store.RunRestart, At: store.Address{Seq: 1}})

@@ -46,6 +46,7 @@ type subsystems struct {
 	workers     *workers
 	lanes       *lanes
 	counters    *counters
+	errors      *errorGroups
 	timers      *timers
 	claims      *claims
 	signals     *signals
@@ -80,12 +81,14 @@ func newUnit(t *txn, graphs *graphcache.Cache) *unit {
 		workers:     &workers{unit: u},
 		lanes:       newLanes(u),
 		counters:    &counters{unit: u},
+		errors:      &errorGroups{unit: u},
 		timers:      &timers{unit: u, added: never},
 		claims:      &claims{unit: u},
 		signals:     &signals{unit: u},
 	}
 	u.subsystems = s
-	s.all = []participant{s.limiters, s.events, s.workflows, s.triggers, s.workers, s.lanes, s.counters, s.timers, s.claims, s.signals}
+	s.all = []participant{s.limiters, s.events, s.workflows, s.triggers, s.workers, s.lanes, s.counters, s.errors, s.timers,
+		s.claims, s.signals}
 	return u
 }
 

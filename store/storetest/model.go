@@ -40,6 +40,7 @@ type Model struct {
 	programs map[string]string          // of the tasks that were declared
 	gone     map[string]time.Time       // of tasks that are not declared any more
 	turns    int
+	errors   modelErrors
 	changed  chan struct{} // closed at each change
 	changes  uint64
 }
@@ -49,6 +50,7 @@ type modelRun struct {
 	ageEvery time.Duration
 	startIn  time.Duration // 0: no limit
 	spent    time.Duration
+	group    int64 // of its last error
 	worker   int64
 	before   int         // attempts before the last replay
 	replayed map[int]int // of a workflow's run: attempts of its tasks before the last replay, by place
@@ -93,7 +95,8 @@ func NewModel() *Model {
 		workers: map[int64]*modelWorker{}, notified: map[store.ID]bool{}, rates: map[string]*modelRate{},
 		paused: map[store.LimitKey]bool{}, settings: map[string][]byte{}, limits: map[store.LimitKey]*modelLimit{},
 		crons: map[string]*store.Cron{}, triggers: map[string][]store.Trigger{}, programs: map[string]string{},
-		gone: map[string]time.Time{}, definitions: map[string][]store.Definition{}, changed: make(chan struct{}),
+		gone: map[string]time.Time{}, definitions: map[string][]store.Definition{}, errors: modelErrors{muted: map[int64]time.Time{}},
+		changed: make(chan struct{}),
 	}
 }
 

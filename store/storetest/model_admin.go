@@ -59,7 +59,7 @@ func (r *modelRun) matches(f *store.Filter) bool {
 		(f.Queues == nil || slices.Contains(f.Queues, r.Queue)) && (f.States == nil || slices.Contains(f.States, r.State)) &&
 		(f.Limit == nil || slices.ContainsFunc(r.limits, func(l store.Limit) bool { return l.Of() == *f.Limit })) &&
 		(f.Parent == store.ID{} || f.Parent == r.Parent) && (!f.TopLevel || r.Parent == store.ID{}) &&
-		(f.Error == "" || r.Error != nil && store.ErrorHas(r.Error, f.Error)) &&
+		(f.ErrorGroup == 0 || f.ErrorGroup == r.group) && (f.Error == "" || r.Error != nil && store.ErrorHas(r.Error, f.Error)) &&
 		(f.Through == store.ID{} || slices.Compare(r.ID[:], f.Through[:]) <= 0) && (f.Since.IsZero() || !r.Created.Before(f.Since)) &&
 		(f.Until.IsZero() || r.Created.Before(f.Until))
 }
@@ -261,6 +261,7 @@ func (m *Model) remove(r *modelRun) {
 func (m *Model) Expire(_ context.Context, done, failed time.Time) (int, error) {
 	m.expireRates()
 	m.expireEvents(done)
+	m.errors.expire(time.Now())
 	return m.each(store.Filter{}, func(r *modelRun) bool {
 		cutoff := done
 		if r.State == store.Failed {

@@ -151,6 +151,9 @@ func (m *Model) finish(now time.Time, r *modelRun, o *store.Outcome) {
 	case o.To.Terminal():
 		r.Output, r.tests = o.Output, o.Tests
 		m.end(r, o.To, now, o.Error)
+		if o.To == store.Failed {
+			m.errors.fail(r, o.Failure, now)
+		}
 	case o.To == store.Waiting:
 		if o.Uncounted { // suspend subtracts it
 			r.Attempt++

@@ -311,7 +311,7 @@ func (p *pair) finish(rt *rapid.T) {
 		case store.Scheduled:
 			o.At, o.Error = time.Now().Add(time.Duration(rapid.IntRange(0, 50).Draw(rt, "in"))*time.Second+p.jitter()), []byte(`"again"`)
 		case store.Failed, store.Blocked:
-			o.Error = []byte(`"bad"`)
+			o.Error, o.Failure = []byte(`"bad"`), someFailure(rt, len(real))
 		case store.Succeeded:
 			o.Output = []byte(`"out"`)
 		case store.Queued:

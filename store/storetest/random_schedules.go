@@ -134,6 +134,7 @@ func (p *pair) compareSchedules(rt *rapid.T, all, twins []store.Run) {
 	if d := cmp.Diff(p.schedules(p.model, twins), p.schedules(p.stores[0], all)); d != "" {
 		rt.Fatalf("crons and events (-want +got):\n%s", d)
 	}
+	p.compareErrors(rt)
 }
 
 func (p *pair) schedules(s store.Store, runs []store.Run) (all []string) {

@@ -43,6 +43,15 @@ type demo struct {
 	working sync.WaitGroup
 }
 
+// errorOf returns the ID of an error of a task.
+func (d *demo) errorOf(task string) string {
+	page, err := d.c.ListErrors(context.Background(), stint.ErrorFilter{Tasks: []string{task}})
+	if err != nil || len(page.Groups) == 0 {
+		return fmt.Sprint(err)
+	}
+	return page.Groups[0].ID
+}
+
 func newDemo(t *testing.T) *demo {
 	t.Helper()
 	c, err := stint.Open(filepath.Join(t.TempDir(), "shop.db"), stint.WithLogger(slog.New(slog.DiscardHandler)))

@@ -202,6 +202,29 @@ func TestActions(t *testing.T) {
 	click("/health", `form[action$="/check"] button`, `document.querySelector("main").textContent.includes("problems")`)
 }
 
+// From the overview a person comes to an error, mutes it, and replays what failed so.
+func TestErrors(t *testing.T) {
+	d, base := served(t)
+	id := d.errorOf("charge-card")
+	b := opened(t, 1440, "light")
+	b.do(t, chromedp.Navigate(base+"/errors"))
+	appears(t, b, connected)
+	b.do(t, chromedp.Click(fmt.Sprintf("#e%s .fp", id)))
+	appears(t, b, `location.pathname.startsWith("/stint/errors/") && document.readyState == "complete" && document.querySelector("h1").textContent == "charge-card"`)
+	b.do(t, chromedp.Click(`form[action$="/mute"] button`))
+	appears(t, b, `document.querySelector("main").textContent.includes("It is muted until")`)
+	b.do(t, chromedp.Navigate(base+"/errors"))
+	appears(t, b, connected+fmt.Sprintf(` && !document.getElementById("e%s")`, id))
+	b.do(t, chromedp.Click(`.chips a[href*="show=muted"]`))
+	appears(t, b, fmt.Sprintf(`document.getElementById("e%s")`, id))
+	b.do(t, chromedp.Navigate(base+"/errors/"+id), chromedp.WaitReady("main h1"), chromedp.Click(`form[action$="/unmute"] button`))
+	appears(t, b, `document.querySelector("main").textContent.includes("Mute it:")`)
+	b.do(t, chromedp.Click(`a[href*="do=runs.replay"]`))
+	appears(t, b, `document.querySelector("h1").textContent.includes("Replay runs?")`)
+	b.do(t, chromedp.Click(`main form button.primary`))
+	appears(t, b, `document.querySelector("main [role=status]")?.textContent.includes("runs were replayed")`)
+}
+
 // A paused page stays as it is until it is live again.
 func TestPause(t *testing.T) {
 	d, base := served(t)

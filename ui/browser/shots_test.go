@@ -38,6 +38,7 @@ func pagesOf(d *demo) map[string]string {
 		"journal": "/runs/" + d.runs["approved"] + "?tab=journal", "span": "/runs/" + d.runs["approved"] + "?tab=timeline&span=e3", "logs": "/runs/" + d.runs["hostile"] + "?tab=logs", "stream": "/runs/" + d.runs["hostile"] + "?tab=stream", "input": "/runs/" + d.runs["hostile"] + "?tab=input", "attempts": "/runs/" + d.runs["failed"] + "?tab=attempts", "compare": "/runs/" + d.runs["broken flow"] + "?tab=compare", "order-attempts": "/runs/" + d.runs["approved"] + "?tab=attempts", "node": "/runs/" + d.runs["broken flow"] + "?span=ttest", "flow-timeline": "/runs/" + d.runs["broken flow"] + "?tab=timeline&span=ttest",
 		"durable": "/runs/" + d.runs["approved"], "waiting": "/runs/" + d.runs["order"], "running": "/runs/" + d.runs["slow"], "large": "/runs/" + d.runs["large"], "odd": "/runs/" + d.runs["odd task"],
 		"tasks": "/tasks", "task": "/tasks/send-mail", "workflow-task": "/tasks/publish-site", "queues": "/queues", "held-up": "/runs/" + d.runs["held up"], "at-limit": "/runs?limit_name=" + url.QueryEscape(hostile) + "&limit_key=" + url.QueryEscape(hostile) + "&state=queued", "limits": "/limits", "workers": "/workers",
+		"errors": "/errors", "errors-hour": "/errors?since=1h", "errors-muted": "/errors?show=muted", "error": "/errors/" + d.errorOf("charge-card"),
 		"logs-all": "/logs", "schedules": "/schedules", "events": "/events", "alerts": "/alerts", "health": "/health", "confirm": "/confirm?do=runs.cancel&state=waiting",
 	}
 }
@@ -50,7 +51,7 @@ func TestScreenshots(t *testing.T) {
 	if *plain {
 		hostile = "gift wrap"
 	}
-	base, pages := *at, map[string]string{"overview": "/", "runs": "/runs", "tasks": "/tasks", "queues": "/queues", "limits": "/limits", "workers": "/workers", "schedules": "/schedules", "events": "/events", "alerts": "/alerts", "health": "/health"}
+	base, pages := *at, map[string]string{"overview": "/", "runs": "/runs", "errors": "/errors", "tasks": "/tasks", "queues": "/queues", "limits": "/limits", "workers": "/workers", "schedules": "/schedules", "events": "/events", "alerts": "/alerts", "health": "/health"}
 	if *at == "" {
 		var d *demo
 		d, base = served(t)

@@ -76,7 +76,7 @@ func (r *Reader) where(q Querier, f *store.Filter) (string, []any, error) {
 	return b.String(), args, nil
 }
 
-// andRest adds the conditions on a run's metadata, its worker and what began it.
+// andRest adds the conditions on a run's metadata, its worker, its error and what began it.
 func (r *Reader) andRest(f *store.Filter, and func(cond string, a ...any)) {
 	if f.AnyMetadata != nil {
 		any, pairs := []string{"false"}, []any{}
@@ -93,6 +93,9 @@ func (r *Reader) andRest(f *store.Filter, and func(cond string, a ...any)) {
 	}
 	if f.Worker != "" {
 		and("EXISTS (SELECT 1 FROM stint_workers w WHERE w.id = r.worker AND w.name = ?)", f.Worker)
+	}
+	if f.ErrorGroup != 0 {
+		and("r.id IN (SELECT run FROM stint_error_runs WHERE grp = ?)", f.ErrorGroup)
 	}
 	if f.NoTasks {
 		and("(r.node IS NULL OR r.flags & 2 <> 0)")

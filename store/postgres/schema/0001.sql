@@ -423,3 +423,33 @@ CREATE TABLE stint.counters (
   PRIMARY KEY (span, queue, task, at, process)
 );
 
+-- The errors of failed runs, in groups: those of a task whose first lines differ only in what varies. id is a digest of
+-- task and text.
+CREATE TABLE stint.error_groups (
+  id         bigint PRIMARY KEY,
+  task       text NOT NULL,
+  text       text NOT NULL, -- the first line, with what varies masked
+  sample     text NOT NULL, -- of run
+  run        bigint NOT NULL, -- the last one
+  first_at   bigint NOT NULL,
+  last_at    bigint NOT NULL,
+  count      bigint NOT NULL,
+  muted_till bigint        -- NULL: not muted
+);
+CREATE INDEX error_groups_last ON stint.error_groups (last_at, id);
+
+-- How many runs failed so in each minute and each hour.
+CREATE TABLE stint.error_counts (
+  span  bigint NOT NULL CHECK (span IN (60000, 3600000)),
+  grp   bigint NOT NULL,
+  at    bigint NOT NULL,
+  count bigint NOT NULL,
+  PRIMARY KEY (span, grp, at)
+);
+
+-- The group of each run, as it failed last.
+CREATE TABLE stint.error_runs (
+  run bigint PRIMARY KEY,
+  grp bigint NOT NULL
+);
+CREATE INDEX error_runs_group ON stint.error_runs (grp, run);

@@ -407,6 +407,37 @@ CREATE TABLE stint_counters (
   PRIMARY KEY (span, queue, task, at, process)
 ) STRICT, WITHOUT ROWID;
 
+-- The errors of failed runs, in groups: those of a task whose first lines differ only in what varies. id is a digest of
+-- task and text.
+CREATE TABLE stint_error_groups (
+  id         INTEGER PRIMARY KEY,
+  task       TEXT NOT NULL,
+  text       TEXT NOT NULL, -- the first line, with what varies masked
+  sample     TEXT NOT NULL, -- of run
+  run        INTEGER NOT NULL, -- the last one
+  first_at   INTEGER NOT NULL,
+  last_at    INTEGER NOT NULL,
+  count      INTEGER NOT NULL,
+  muted_till INTEGER        -- NULL: not muted
+) STRICT;
+CREATE INDEX stint_error_groups_last ON stint_error_groups (last_at);
+
+-- How many runs failed so in each minute and each hour.
+CREATE TABLE stint_error_counts (
+  span  INTEGER NOT NULL CHECK (span IN (60000, 3600000)),
+  grp   INTEGER NOT NULL,
+  at    INTEGER NOT NULL,
+  count INTEGER NOT NULL,
+  PRIMARY KEY (span, grp, at)
+) STRICT, WITHOUT ROWID;
+
+-- The group of each run, as it failed last.
+CREATE TABLE stint_error_runs (
+  run INTEGER PRIMARY KEY,
+  grp INTEGER NOT NULL
+) STRICT;
+CREATE INDEX stint_error_runs_group ON stint_error_runs (grp);
+
 -- What a person reads with the sqlite3 shell.
 CREATE VIEW stint_runs_view AS
 SELECT r.id, l.task, l.queue,

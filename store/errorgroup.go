@@ -1,0 +1,67 @@
+package store
+
+import (
+	"context"
+	"time"
+)
+
+// MaxErrorGroups is the highest number of error groups that are kept: those that were seen last.
+const MaxErrorGroups = 10_000
+
+// A Failure says in which error group a failed run counts.
+type Failure struct {
+	Group  int64  // the group's ID: a digest of Task and Text; not 0
+	Task   string // whose run failed
+	Text   string // the error's first line, with what varies masked
+	Sample string // the beginning of the error's message
+}
+
+// An ErrorGroup is the failed runs of one task with the same error.
+type ErrorGroup struct {
+	Failure             // its Sample is that of Run
+	Run       ID        // the last one that failed; it may be deleted
+	First     time.Time // when the first one failed
+	Last      time.Time // when Run failed
+	Count     int64     // how often a run failed so
+	MutedTill time.Time // zero: it is not muted
+	Counts    []ErrorCount
+}
+
+// Size returns the bytes of texts that count for MaxPageBytes.
+func (g *ErrorGroup) Size() int { return len(g.Task) + len(g.Text) + len(g.Sample) }
+
+// An ErrorCount says how often runs failed in a span of time.
+type ErrorCount struct {
+	At time.Time // when the span begins
+	N  int64
+}
+
+// An ErrorQuery selects error groups that match all its fields. A zero field matches every group.
+type ErrorQuery struct {
+	IDs   []int64
+	Tasks []string
+	Since time.Time // seen at or after
+	Until time.Time // first seen before
+	// Span is the length of the spans of Counts, a minute or an hour: those since Since, or that it lies in, and
+	// before Until, as long as Counters are kept. 0: none.
+	Span time.Duration
+	// After is where a page begins: only groups that come after this one, by Last and ID. zero: from the first.
+	After ErrorPlace
+}
+
+// An ErrorPlace is a place in the list of error groups.
+type ErrorPlace struct {
+	Last time.Time
+	ID   int64
+}
+
+// Errors groups the errors of failed runs. An outcome whose run ends as Failed counts in the group of its Failure, in
+// the same commit: only final failures are counted, and not attempts that others follow.
+type Errors interface {
+	// ErrorGroups lists up to limit groups that match, the last seen first, limited as Crons. more reports whether
+	// there are others.
+	ErrorGroups(ctx context.Context, q ErrorQuery, limit int) (groups []ErrorGroup, more bool, err error)
+	// MuteErrors sets until when a group is muted; the zero time: it is not. A store keeps it, and does nothing else
+	// with it, but that Expire keeps muted groups longer. ErrNotFound if there is no such group.
+	MuteErrors(ctx context.Context, group int64, until time.Time) error
+}

@@ -1,0 +1,66 @@
+package ui
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/internal/wire"
+)
+
+func listErrors(h *handler, ctx context.Context, in url.Values) (any, error) {
+	limit, err := intParam(in, "limit", 0)
+	if err != nil {
+		return nil, err
+	}
+	f := stint.ErrorFilter{IDs: in["id"], Tasks: in["task"], Limit: limit, Cursor: in.Get("cursor")}
+	if f.Since, err = timeParam(in.Get("since")); err != nil {
+		return nil, err
+	}
+	if f.Until, err = timeParam(in.Get("until")); err != nil {
+		return nil, err
+	}
+	switch span := in.Get("span"); span {
+	case "":
+	case "minute":
+		f.Span = time.Minute
+	case "hour":
+		f.Span = time.Hour
+	default:
+		return nil, fmt.Errorf("span %q: want minute or hour", span)
+	}
+	page, err := h.c.ListErrors(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	h.redactErrors(page.Groups)
+	out := wireErrors{Errors: []wireError{}, Next: page.Next}
+	for i := range page.Groups {
+		out.Errors = append(out.Errors, wire.ErrorOf(&page.Groups[i]))
+	}
+	n := fitAnswer(out.Errors)
+	if n == len(out.Errors) {
+		return out, nil
+	}
+	f.Limit = n // for the cursor
+	page, err = h.c.ListErrors(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	out.Errors, out.Next = out.Errors[:min(n, len(page.Groups))], page.Next
+	return out, nil
+}
+
+func muteErrors(h *handler, ctx context.Context, in url.Values) (any, error) {
+	var until time.Time
+	if text := in.Get("for"); text != "" {
+		d, err := time.ParseDuration(text)
+		if err != nil || d <= 0 {
+			return nil, fmt.Errorf("for: want a duration like 24h, or nothing: for good")
+		}
+		until = time.Now().Add(d)
+	}
+	return wireDone{true}, h.c.MuteErrors(ctx, in.Get("error"), until)
+}
