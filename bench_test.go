@@ -34,7 +34,18 @@ func BenchmarkDrainRates(b *testing.B) {
 	}))
 }
 
+// BenchmarkDrainFailed is BenchmarkDrain of runs that fail, each with an order's number in one of ten errors.
+func BenchmarkDrainFailed(b *testing.B) {
+	drainOf(b, func(p payload) error {
+		return stint.NonRetryable(fmt.Errorf("kind %c: order %d is refused", 'a'+rune(p.T%10), p.T))
+	})
+}
+
 func drain(b *testing.B, opts ...stint.TaskOption) {
+	drainOf(b, func(payload) error { return nil }, opts...)
+}
+
+func drainOf(b *testing.B, result func(payload) error, opts ...stint.TaskOption) {
 	const n = 20_000
 	for b.Loop() {
 		b.StopTimer()
@@ -42,11 +53,11 @@ func drain(b *testing.B, opts ...stint.TaskOption) {
 		var left atomic.Int64
 		left.Store(n)
 		done := make(chan struct{})
-		task := stint.NewTask(c, "noop", func(context.Context, payload) (struct{}, error) {
+		task := stint.NewTask(c, "noop", func(_ context.Context, p payload) (struct{}, error) {
 			if left.Add(-1) == 0 {
 				close(done)
 			}
-			return struct{}{}, nil
+			return struct{}{}, result(p)
 		}, opts...)
 		ins := make([]payload, 1000)
 		for range n / len(ins) {

@@ -66,6 +66,8 @@ func TestErrorsPage(t *testing.T) {
 	}
 	contains(t, "of a task", text, "Task mail ×", "1 run failed, with 1 error.")
 	contains(t, "an old range", s.text("/errors?since=2020-01-01&until=2020-01-02", nil), "No run failed in the chosen time.")
+	contains(t, "the page of a task", s.text("/tasks/charge", nil), "Errors Kind Task Error", "order n : card &#34; text &#34; declined",
+		"All errors of the task")
 	contains(t, "the page of a run", s.text("/runs/"+s.ids[0], nil), "All runs that failed so")
 }
 

@@ -116,6 +116,10 @@ func taskPage(h *handler, ctx context.Context, name string, in timeRange, totals
 	if r.def == nil && len(page.Runs) == 0 && r.Started+r.Ended() == 0 {
 		return nil, errNoPage
 	}
+	l, err := h.loadErrors(ctx, in, stint.ErrorFilter{Tasks: []string{name}, Limit: 5})
+	if err != nil {
+		return nil, err
+	}
 	card := func(figure, what string) node { return el("div.card", el("b", figure), what) }
 	duration := func(d time.Duration, what string) node { return card(formatDuration(d), what) }
 	main := group(el("h1", userText(name)),
@@ -124,6 +128,8 @@ func taskPage(h *handler, ctx context.Context, name string, in timeRange, totals
 			h.link(runsPath("task", name, "state", "failed"), attr("class", "card"), el("b", formatCount(r.Failed)), "failed"),
 			card(r.errorRate(), "error rate"), card(formatCount(r.Retried), "attempts retried"),
 			duration(r.Duration(.5), "p50"), duration(r.Duration(.95), "p95"), duration(r.Wait(.99), "p99 wait to start")),
+		when(len(l.groups) > 0, h2("Errors"), h.showErrors(l),
+			el("p", h.link("/errors?"+pathQuery("task", name), "All errors of the task"))),
 		h.showDefinition(r.def), h.runNow(r.def),
 		h2("Newest runs"), h.runTable(page.Runs))
 	return &view{Title: name, Main: main, Up: "/tasks", timeRange: &in}, nil
