@@ -62,8 +62,11 @@ func (h *handler) loadLogList(ctx context.Context, q url.Values) (*logList, time
 			continue
 		}
 		v := &runView{RunInfo: info, logLevel: q.Get("level"), logText: q.Get("text")}
-		wanted := v.wantedLines()
-		err := h.readLogs(ctx, v, info.ID, info.Task, func(l *stint.LogLine) bool {
+		wanted, tail := v.wantedLines(), 0
+		if v.logLevel+v.logText == "" && to.IsZero() {
+			tail = maxLogLines
+		}
+		err := h.readLogs(ctx, v, info.ID, info.Task, tail, func(l *stint.LogLine) bool {
 			return !l.At.Before(from) && (to.IsZero() || l.At.Before(to)) && wanted(l)
 		})
 		if err != nil {
@@ -95,8 +98,8 @@ func logsPage(h *handler, ctx context.Context, _ string, q url.Values) (*view, e
 	if err != nil {
 		return nil, err
 	}
-	fields := []any{attr("method", "get"), levelField(q.Get("level")), input("Text", attr("name", "text"), attr("value", q.Get("text"))),
-		input("Task", attr("name", "task"), attr("value", q.Get("task"))), button("", "Filter")}
+	fields := []any{attr("method", "get"), levelField(q.Get("level")), textField(q.Get("text")),
+		input("Task", attr("name", "task"), attr("value", q.Get("task")), attr("data-keep")), button("", "Filter")}
 	for _, name := range []string{"since", "until"} {
 		if q.Get(name) != "" {
 			fields = append(fields, hidden(name, q.Get(name)))
@@ -122,7 +125,8 @@ func logsPage(h *handler, ctx context.Context, _ string, q url.Values) (*view, e
 		row(when(q.Get("cursor") != "", h.link(at("/logs", ""), attr("class", "btn"), "Newest runs")),
 			when(list.next != "", h.link(at("/logs", list.next), attr("class", "btn"), attr("rel", "next"), "Older runs")),
 			when(len(list.lines) > 0, h.link(at("/logs.ndjson", q.Get("cursor")), attr("class", "btn"), attr("download"),
-				"Download as NDJSON"))))}, nil
+				"Download as NDJSON"), el("button.btn", attr("type", "button"), attr("data-scripted"), attr("data-copy-of",
+				h.base+at("/logs.ndjson", q.Get("cursor"))), "Copy"))))}, nil
 }
 
 func (h *handler) showRunLine(l runLine) node {
@@ -182,5 +186,9 @@ func levelField(chosen string) node {
 	levels := each([]string{"", "DEBUG", "INFO", "WARN", "ERROR"}, func(l string) node {
 		return el("option", l, when(l == chosen, attr("selected")))
 	})
-	return el("label", "At least", el("select", attr("name", "level"), levels))
+	return el("label", "At least", el("select", attr("name", "level"), attr("data-keep"), levels))
+}
+
+func textField(value string) node {
+	return input("Text", attr("name", "text"), attr("value", value), attr("data-keep"))
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/stinttest"
@@ -64,6 +65,35 @@ func TestLogsPage(t *testing.T) {
 	for _, path := range []string{"/logs", "/logs.ndjson"} {
 		if w, _ := asked(t, h, path+"?since=x"); w.Code != http.StatusBadRequest {
 			t.Errorf("%s with a time that is none: %d", path, w.Code)
+		}
+	}
+}
+
+// Of a log of any length the last lines are shown.
+func TestLongLog(t *testing.T) {
+	c, h := opened(t)
+	for _, n := range []int{1, 999, 1000, 1001, 1499, 1500, 1501, 4000, 4097} {
+		run, err := c.EnqueueJSON(t.Context(), "long", []byte("1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := make([]stint.LogLine, n)
+		for i := range lines {
+			lines[i] = stint.LogLine{At: time.Now(), Message: fmt.Sprintf("line %d.", i+1), Attempt: 1}
+		}
+		if err := c.AddLogs(t.Context(), run.ID(), lines...); err != nil {
+			t.Fatal(err)
+		}
+		for query, most := range map[string]int{"": 10, "?tab=logs": 500, "?tab=logs&text=line": 500} {
+			text := mainOf(t, h, "/runs/"+run.ID()+query)
+			first := max(n-most, 0) + 1
+			if got := strings.Count(text, " line "); got != min(n, most) || !strings.Contains(text, fmt.Sprintf("line %d.", n)) ||
+				!strings.Contains(text, fmt.Sprintf("line %d.", first)) {
+				t.Errorf("of %d lines %q shows %d, want %d", n, query, got, min(n, most))
+			}
+			if cut := strings.Contains(text, "The last "); cut != (n > most) && !(most == 10 && n >= 10) {
+				t.Errorf("of %d lines %q says that they are cut: %v", n, query, cut)
+			}
 		}
 	}
 }

@@ -46,7 +46,11 @@ func (h *handler) loadDrawer(ctx context.Context, v *runView) error {
 		h.redactRun(info)
 		p.run, id, task = info, info.ID, info.Task
 	}
-	err := h.readLogs(ctx, v, id, task, func(l *stint.LogLine) bool {
+	tail := 0
+	if p.span == nil || p.run != nil {
+		tail = maxDrawerLogs
+	}
+	err := h.readLogs(ctx, v, id, task, tail, func(l *stint.LogLine) bool {
 		return p.span == nil || p.run != nil || !l.At.Before(p.Start) && !l.At.After(p.End)
 	})
 	v.logs = v.logs[max(len(v.logs)-maxDrawerLogs, 0):]
@@ -155,6 +159,9 @@ func (h *handler) spanParts(v *runView, part func(title string, shown ...any)) {
 		}
 	}
 	if r := p.run; r != nil {
+		if !r.Workflow && r.Attempt > 0 {
+			part("Attempt", r.Attempt, when(r.Worker != "", ", on ", userText(r.Worker)))
+		}
 		if r.Blocked != "" {
 			part("Waits", userText(r.Blocked), h.publishForms(r.Awaits, v.at(v.tab.name, "span", p.Key)))
 		}

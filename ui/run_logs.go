@@ -14,7 +14,7 @@ import (
 
 func showLogs(_ *handler, v *runView) node {
 	form := el("form.filters", attr("method", "get"), hidden("tab", v.tab.name), levelField(v.logLevel),
-		input("Text", attr("name", "text"), attr("value", v.logText)), button("", "Filter"))
+		textField(v.logText), button("", "Filter"))
 	if len(v.logs) == 0 {
 		if v.logLevel+v.logText != "" {
 			return group(form, emptyState("No line matches."))
@@ -74,15 +74,34 @@ func logText(l *stint.LogLine) string {
 
 // loadLogs reads the run's log lines that match.
 func loadLogs(h *handler, ctx context.Context, v *runView) error {
-	return h.readLogs(ctx, v, v.ID, v.Task, v.wantedLines())
+	tail := maxLogLines
+	if v.logLevel+v.logText != "" {
+		tail = 0
+	}
+	return h.readLogs(ctx, v, v.ID, v.Task, tail, v.wantedLines())
 }
 
-// readLogs reads the last lines of a run, of those that are wanted.
-func (h *handler) readLogs(ctx context.Context, v *runView, id, task string, wanted func(*stint.LogLine) bool) error {
+// logsAtOnce is the number of lines that are read at one time.
+const logsAtOnce = 1000
+
+// readLogs reads the last lines of a run, of those that are wanted. A tail of more than 0 says that more than so many
+// are not needed, and that nearly all are wanted: of a long log only its end is then read.
+func (h *handler) readLogs(ctx context.Context, v *runView, id, task string, tail int, wanted func(*stint.LogLine) bool) error {
 	for after := int64(0); ; {
-		lines, err := h.c.Logs(ctx, id, after, 1000)
+		lines, err := h.c.Logs(ctx, id, after, logsAtOnce)
 		if err != nil || len(lines) == 0 {
 			return err
+		}
+		after = lines[len(lines)-1].Seq
+		if tail > 0 && len(lines) == logsAtOnce {
+			last, err := h.lastLine(ctx, id, after)
+			if err != nil {
+				return err
+			}
+			if tail, after = 0, max(after, last-int64(tail)); after > lines[len(lines)-1].Seq {
+				v.logsMore = true
+				continue
+			}
 		}
 		h.redactLines(task, lines) // before the search, so that a search finds nothing hidden
 		for i := range lines {
@@ -91,8 +110,28 @@ func (h *handler) readLogs(ctx context.Context, v *runView, id, task string, wan
 			}
 		}
 		v.cutLogs()
-		after = lines[len(lines)-1].Seq
 	}
+}
+
+// lastLine returns the number of a run's last line, which is at least from, by bisection: a run may have a million.
+func (h *handler) lastLine(ctx context.Context, id string, from int64) (int64, error) {
+	low, high := from, int64(-1) // a line has the number low, and none has one above high
+	for step := from; high < 0 || low < high; step *= 2 {
+		probe := low + step
+		if high >= 0 {
+			probe = low + (high-low)/2
+		}
+		lines, err := h.c.Logs(ctx, id, probe, 1)
+		if err != nil {
+			return 0, err
+		}
+		if len(lines) > 0 {
+			low = lines[0].Seq
+		} else {
+			high = probe
+		}
+	}
+	return low, nil
 }
 
 // loadStream reads the end of the run's stream. More than is shown is redacted, so that no secret begins before that.

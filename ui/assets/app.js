@@ -309,6 +309,12 @@ document.addEventListener("click", (e) => {
   if (what === undefined) return;
   navigator.clipboard.writeText(document.getElementById(what).textContent).then(() => { e.target.textContent = "copied"; });
 });
+document.addEventListener("click", async (e) => {
+  const what = e.target.dataset?.copyOf; // the address of a text
+  if (what === undefined) return;
+  await navigator.clipboard.writeText(await (await fetch(what)).text());
+  e.target.textContent = "Copied";
+});
 
 // Theme, density and exact times, which this browser keeps.
 function keep(name, value) {

@@ -48,6 +48,8 @@ func TestLogsFollow(t *testing.T) {
 		t.Fatal(err)
 	}
 	appears(t, b, `document.querySelector(".loglist li").textContent.includes("followed@example.org")`)
-	b.do(t, chromedp.SetValue("[name=level]", "ERROR"), chromedp.Click("form.filters button"), chromedp.WaitReady(".loglist"))
+	b.do(t, chromedp.Evaluate(`navigator.clipboard.writeText = async (text) => { window.copied = text; }`, nil), chromedp.Click("[data-copy-of]"))
+	appears(t, b, `JSON.parse(window.copied?.trim().split("\n").at(-1) ?? "{}").attrs?.to == "followed@example.org"`)
+	b.do(t, chromedp.Evaluate("scrollTo(0, 0)", nil), chromedp.SetValue("[name=level]", "ERROR"), chromedp.Click("form.filters button"), chromedp.WaitReady(".loglist"))
 	appears(t, b, `location.search.includes("level=ERROR") && [...document.querySelectorAll(".loglist li")].every((x) => x.textContent.includes("declined"))`)
 }
