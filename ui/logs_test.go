@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -59,7 +60,12 @@ func TestLogsPage(t *testing.T) {
 	w, _ := asked(t, h, "/logs", "Accept", "text/html")
 	_, next, _ := strings.Cut(w.Body.String(), `href="/logs?cursor=`)
 	next, _, _ = strings.Cut(next, `"`)
-	if got := lines("?cursor=" + next); len(got) != 20 || !strings.HasPrefix(got[0], "mail 0") {
+	var want []string
+	for n := range 10 {
+		want = append(want, fmt.Sprintf("mail %d begins", n), fmt.Sprintf("mail %d refused", n))
+	}
+	got := lines("?cursor=" + next)
+	if slices.Sort(got); !slices.Equal(got, want) { // runs at one time log in any order
 		t.Errorf("the older runs have %q", got)
 	}
 	for _, path := range []string{"/logs", "/logs.ndjson"} {
