@@ -117,7 +117,11 @@ func (h *handler) failingTask(o *overview, f *failure) concern {
 		match := "/confirm?do=runs.replay&" + runsPath(pairs...)[len("/runs?"):]
 		c.actions = append(c.actions, h.link(match, attr("class", "btn sm second"), "Replay "+formatCount(f.Failed)+"…"))
 	}
-	c.actions = append(c.actions, h.smallButton("/errors?"+pathQuery(append(o.pairs(), "task", f.Task)...), "Show errors"))
+	show := h.smallButton(runsPath(pairs...), "Show runs") // of a workflow, whose tasks have the errors
+	if slices.ContainsFunc(o.errors.groups, func(e stint.ErrorGroup) bool { return e.Task == f.Task }) {
+		show = h.smallButton("/errors?"+pathQuery(append(o.pairs(), "task", f.Task)...), "Show errors")
+	}
+	c.actions = append(c.actions, show)
 	return c
 }
 

@@ -195,3 +195,18 @@ func TestErrorsReadOnly(t *testing.T) {
 		t.Errorf("muted with status %d", status)
 	}
 }
+
+// A workflow that fails has no error of its own: its tasks have. What needs attention leads to its runs.
+func TestFailingWorkflowNeedsAttention(t *testing.T) {
+	s := newEmptyShop(t)
+	flow := stint.NewWorkflow[int](s.c, "site")
+	stint.AddTask(flow, "build", func(context.Context, int) (int, error) { return 0, stint.NonRetryable(errors.New("no disk")) })
+	s.work()
+	if _, err := flow.Run(t.Context(), 1); err == nil {
+		t.Fatal("it succeeded")
+	}
+	s.counted("2")
+	contains(t, "attention", s.text("/", attention), "site fails: 1 of 1 runs", "Replay 1… Show runs", "site:build fails: 1 of 1 runs · no disk",
+		"Replay 1… Show errors")
+	contains(t, "the errors", s.text("/errors", nil), "1 run failed, with 1 error.", "site:build no disk")
+}

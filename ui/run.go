@@ -142,7 +142,7 @@ func (h *handler) showError(v *runView) node {
 	first := v.firstFailed()
 	if first == nil {
 		return root(el("p.error", userText(v.Error)), when(v.ErrorGroup != "", el("p",
-			h.link("/errors/"+v.ErrorGroup, "All runs that failed so"))))
+			h.smallButton("/errors/"+v.ErrorGroup, "All runs that failed so"))))
 	}
 	return root(el("p.error", h.link(runPath(first.RunID), "Task ", el("b", userText(first.Name)), " failed: ", userText(first.Error))),
 		when(!strings.Contains(v.Error, first.Error), el("p.dim", userText(v.Error))))
