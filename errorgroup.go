@@ -122,7 +122,7 @@ func (c *Client) errorQuery(f ErrorFilter) (q store.ErrorQuery, err error) {
 	q = store.ErrorQuery{Tasks: f.Tasks, Since: f.Since, Until: f.Until, Span: f.Span}
 	switch {
 	case f.Span != 0 && f.Span != time.Minute && f.Span != time.Hour:
-		return q, fmt.Errorf("Span %v: want a minute or an hour, or 0", f.Span)
+		return q, fmt.Errorf("span %v: want a minute or an hour, or 0", f.Span)
 	case f.Span == 0 && f.Since.After(c.now().Add(-store.MinutesKept)):
 		q.Span = time.Minute
 	case f.Span == 0:

@@ -22,6 +22,7 @@ type table[K comparable, R any] struct {
 type entry[R any] struct {
 	old, now *R // nil: there is none
 	changed  bool
+	given    bool // by this process, and not read
 }
 
 func newTable[K comparable, R any](order func(a, b K) int) *table[K, R] {
@@ -58,11 +59,12 @@ func (t *table[K, R]) get(k K) (*R, error) {
 func (t *table[K, R]) change(k K) { t.entries[k].changed = true }
 
 // put inserts or replaces a row. There is none in the database with a key that was not read: this
-// process gave it.
+// process gave it. (A key that was given before the last one in the database is known may be of another row: what
+// was decided with it is undone, see reset.)
 func (t *table[K, R]) put(k K, r R) *R {
 	e := t.entries[k]
 	if e == nil {
-		e = &entry[R]{}
+		e = &entry[R]{given: true}
 		t.entries[k] = e
 	}
 	e.now, e.changed = &r, true
@@ -104,7 +106,11 @@ func (t *table[K, R]) absent(keys []K) {
 
 // reset undoes all changes.
 func (t *table[K, R]) reset() {
-	for _, e := range t.entries {
+	for k, e := range t.entries {
+		if e.given {
+			delete(t.entries, k)
+			continue
+		}
 		e.now, e.changed = nil, false
 		if e.old != nil {
 			now := *e.old
@@ -128,7 +134,7 @@ func emptied[K comparable, V any](m map[K]V) map[K]V {
 func (t *table[K, R]) settle() {
 	for _, e := range t.entries {
 		if e.changed {
-			e.old, e.changed = nil, false
+			e.old, e.changed, e.given = nil, false, false
 			if e.now != nil {
 				old := *e.now
 				e.old = &old

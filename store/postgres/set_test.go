@@ -110,3 +110,20 @@ func TestList(t *testing.T) {
 		t.Errorf("get: %v, %v; want 7", keys, err)
 	}
 }
+
+// A key that was given to a new row, before it was known that another row has it, does not hide that row: when the
+// changes are undone it is not known any more whether there is one.
+func TestTableForgetsGivenKeys(t *testing.T) {
+	tab := newTable[int, pair](cmp.Compare)
+	tab.put(1, pair{1, 10})
+	tab.reset()
+	if row, err := tab.get(1); !errors.Is(err, errMiss) {
+		t.Errorf("a row that was given is %v, %v after a reset; want that it is read", row, err)
+	}
+	tab.put(2, pair{2, 20})
+	tab.settle() // it was written
+	tab.reset()
+	if row, err := tab.get(2); err != nil || row.value != 20 {
+		t.Errorf("a row that was written is %v, %v after a reset", row, err)
+	}
+}
