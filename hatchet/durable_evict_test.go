@@ -145,6 +145,7 @@ func TestEvictedRuns(t *testing.T) {
 	g := serve(t, hatchet.Options{})
 	k := g.dial(g.token)
 	d := k.workDurable(t, "long")
+	defer beat(t, d.fakeWorker)()
 	for i := range runs {
 		k.trigger(t, "long", `{"n":`+strconv.Itoa(i)+`}`)
 	}
