@@ -219,6 +219,11 @@ func TestDefinitionPanics(t *testing.T) {
 	def := func(name string, opts ...stint.TaskOption) func() {
 		return func() { stint.NewTask(c, name, double, opts...) }
 	}
+	hook := func(name string, opt stint.TaskOption) func() {
+		return func() {
+			stint.NewWorkflow[int](c, name).OnFailure(func(context.Context, int, *stint.WorkflowError) error { return nil }, opt)
+		}
+	}
 	for _, tt := range []struct {
 		f    func()
 		word string
@@ -235,6 +240,9 @@ func TestDefinitionPanics(t *testing.T) {
 			var none *stint.Node[int]
 			stint.AddTask(stint.NewWorkflow[int](c, "w"), "a", double, stint.WithParents(none))
 		}, "nil task"},
+		{hook("w1", stint.WithSkipIf(stint.SleepFor(time.Hour))), "no parents and no conditions"},
+		{hook("w2", stint.WithCron("@hourly")), "WithCron"},
+		{hook("w3", stint.WithMetadata(map[string]string{"a": "b"})), "metadata"},
 	} {
 		func() {
 			defer func() {

@@ -169,6 +169,16 @@ func (w *workflowDef) taskOptions(wants []store.Want, own []TaskOption) []TaskOp
 	return append(append([]TaskOption{shared}, w.cfg.defaults...), own...)
 }
 
+// hookOptions returns the options of the on-failure or the on-success task, which has no place in the graph: parents and
+// conditions among the defaults are not for it.
+func (w *workflowDef) hookOptions(own []TaskOption) []TaskOption {
+	placeless := taskOption(func(c *taskConfig) error {
+		c.nodeOnly, c.parents, c.waitFor, c.skipIf, c.cancelIf = false, nil, nil, nil, nil
+		return nil
+	})
+	return append(append(w.taskOptions(nil, nil), placeless), own...)
+}
+
 // addNode adds a task to the graph, after register has taken its name; nil: it is in no table of the client.
 func (w *workflowDef) addNode(n *node, register func(*taskDef) error) error {
 	w.mu.Lock()
@@ -180,14 +190,8 @@ func (w *workflowDef) addNode(n *node, register func(*taskDef) error) error {
 		return fmt.Errorf("want a name that is not empty, has no colon and is neither %s nor %s", store.OnFailureName, store.OnSuccessName)
 	}
 	cfg := &n.def.cfg
-	if len(cfg.crons)+len(cfg.events) > 0 {
-		return errors.New("WithCron and WithEvents are the workflow's, not one task's")
-	}
-	if cfg.sticky != 0 {
-		return errors.New("WithSticky is the workflow's, not one task's")
-	}
-	if cfg.idempotency != nil || len(cfg.run.metadata) > 0 {
-		return errors.New("idempotency keys and metadata are the workflow's, not one task's")
+	if err := cfg.ofOneTask(); err != nil {
+		return err
 	}
 	n.index = len(w.nodes)
 	n.graph = graphTask(n.name, cfg)
@@ -211,6 +215,19 @@ func (w *workflowDef) addNode(n *node, register func(*taskDef) error) error {
 	return nil
 }
 
+// ofOneTask returns an error if there are options that a workflow has as a whole.
+func (c *taskConfig) ofOneTask() error {
+	switch {
+	case len(c.crons)+len(c.events) > 0:
+		return errors.New("WithCron and WithEvents are the workflow's, not one task's")
+	case c.sticky != 0:
+		return errors.New("WithSticky is the workflow's, not one task's")
+	case c.idempotency != nil || len(c.run.metadata) > 0:
+		return errors.New("idempotency keys and metadata are the workflow's, not one task's")
+	}
+	return nil
+}
+
 // The names that a workflow's tasks of OnFailure and OnSuccess have after the workflow's name and a colon.
 const (
 	OnFailureName = store.OnFailureName
@@ -219,7 +236,7 @@ const (
 
 // OnFailure sets a function that runs once, as soon as a task of a run has failed for good;
 // not after cancels. The run still fails. The *WorkflowError has the errors of the tasks that
-// have failed by then.
+// have failed by then. It panics as AddTask does, and for options of parents and conditions.
 func (w *Workflow[In]) OnFailure(fn func(context.Context, In, *WorkflowError) error, opts ...TaskOption) {
 	w.def.setHook(&w.def.onFailure, store.OnFailureName, fn == nil, func(name string) (*taskDef, error) {
 		return newTaskDef(w.def.c, name, func(ctx context.Context, in In) (struct{}, error) {
@@ -228,7 +245,7 @@ func (w *Workflow[In]) OnFailure(fn func(context.Context, In, *WorkflowError) er
 				return struct{}{}, err
 			}
 			return struct{}{}, fn(ctx, in, werr)
-		}, w.def.taskOptions(nil, opts))
+		}, w.def.hookOptions(opts))
 	})
 }
 
@@ -241,7 +258,7 @@ func (w *Workflow[In]) OnSuccess(fn func(context.Context, In, Outputs) error, op
 				return struct{}{}, err
 			}
 			return struct{}{}, fn(ctx, in, out)
-		}, w.def.taskOptions(nil, opts))
+		}, w.def.hookOptions(opts))
 	})
 }
 
@@ -259,6 +276,12 @@ func (w *workflowDef) setHook(where **taskDef, name string, isNil bool, define f
 		err = errors.New("the workflow has been enqueued")
 	default:
 		if def, err = define(w.name + ":" + name); err == nil {
+			err = def.cfg.ofOneTask()
+		}
+		if err == nil && def.cfg.nodeOnly {
+			err = errors.New("it has no parents and no conditions: those are for tasks that AddTask adds")
+		}
+		if err == nil {
 			def.hookOf = w
 			err = w.c.registerTask(def)
 		}

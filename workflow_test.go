@@ -356,6 +356,21 @@ func TestWorkflowOnFailureOptions(t *testing.T) {
 	}
 }
 
+// Parents and conditions among the defaults are not for the on-failure task, which has no place in the graph.
+func TestWorkflowOnFailureDefaults(t *testing.T) {
+	c := opened(t)
+	w := stint.NewWorkflow[int](c, "w", stint.WithTaskDefaults(stint.WithWaitFor(stint.SleepFor(time.Millisecond))))
+	began := make(chan int, 1)
+	stint.AddTask(w, "bad", failing)
+	w.OnFailure(func(_ context.Context, in int, _ *stint.WorkflowError) error { began <- in; return nil })
+	working(t, c)
+	enqueue(t, w, 7)
+	if in := <-began; in != 7 {
+		t.Errorf("it ran for %d", in)
+	}
+	drained(t, c)
+}
+
 // drained waits until nothing is open.
 func drained(t *testing.T, c *stint.Client) {
 	t.Helper()
