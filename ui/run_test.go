@@ -100,6 +100,10 @@ func TestPublishAwaited(t *testing.T) {
 		t.Fatalf("it waits for %+v, %v", info.Awaits, err)
 	}
 	path := "/runs/" + run.ID()
+	w, _ := asked(t, open, "/api"+path, "Accept", "application/json")
+	if told := `"awaits":[{"key":"approved","scope":"acme","field":"id","value":"ord-7"},{"key":"refused"}]`; !strings.Contains(w.Body.String(), told) {
+		t.Errorf("the API does not say what it waits for: %s", w.Body)
+	}
 	form := func(h http.Handler) string {
 		w, _ := asked(t, h, path, "Accept", "text/html")
 		_, text, _ := strings.Cut(w.Body.String(), "<summary>Publish event")

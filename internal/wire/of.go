@@ -16,6 +16,9 @@ func RunOf(r *stint.RunInfo) Run {
 	if p := r.Progress; p.Total != 0 || p.Done != 0 || p.Message != "" {
 		w.Progress = &Progress{p.Done, p.Total, p.Message}
 	}
+	for _, e := range r.Awaits {
+		w.Awaits = append(w.Awaits, Awaited(e))
+	}
 	for _, e := range r.Timeline {
 		w.Timeline = append(w.Timeline, changeOf(&e))
 	}

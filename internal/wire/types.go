@@ -14,6 +14,7 @@ type Run struct {
 	Queue       string            `json:"queue"`
 	State       string            `json:"state"`
 	Blocked     string            `json:"blocked,omitempty"`
+	Awaits      []Awaited         `json:"awaits,omitempty"` // events of which a waiting run goes on
 	Quarantined bool              `json:"quarantined,omitempty"`
 	Canceling   bool              `json:"canceling,omitempty"`
 	Attempt     int               `json:"attempt"`
@@ -37,6 +38,15 @@ type Run struct {
 	Progress    *Progress         `json:"progress,omitempty"`
 	Timeline    []Change          `json:"timeline,omitempty"`
 	Tasks       []FlowTask        `json:"tasks,omitempty"`
+}
+
+// An Awaited says which events a waiting run goes on with.
+type Awaited struct {
+	Key    string          `json:"key"`
+	Scope  string          `json:"scope,omitempty"`
+	Field  string          `json:"field,omitempty"`
+	Value  json.RawMessage `json:"value,omitempty"`  // of the field
+	Filter string          `json:"filter,omitempty"` // in CEL
 }
 
 // Progress is how far a run has come, as its handler reports it.
