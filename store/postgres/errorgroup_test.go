@@ -20,7 +20,7 @@ func TestProcessesFailAlike(t *testing.T) {
 	const processes, rounds, runs, groups = 4, 10, 20, 7
 	stores := make([]*Store, processes)
 	for i := range stores {
-		s, err := open(t.Context(), set)
+		s, err := Open(t.Context(), serverURL(t), set.Options)
 		if err != nil {
 			t.Fatal(err)
 		}
