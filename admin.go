@@ -368,8 +368,8 @@ func (c *Client) Logs(ctx context.Context, runID string, after int64, limit int)
 }
 
 // AddLogs appends lines to the log of a run, in whatever state the run is: the lines of a handler that
-// executes in another program may come after its result. It sets Seq, and At where it is zero, and cuts
-// lines as Logger does. The error is ErrNotFound if there is no such run.
+// executes in another program may come after its result. It sets Seq, and At where it is zero (others are kept as they
+// are), and cuts lines as Logger does. The error is ErrNotFound if there is no such run.
 func (c *Client) AddLogs(ctx context.Context, runID string, lines ...LogLine) error {
 	if err := c.writable("add logs"); err != nil {
 		return err

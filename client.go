@@ -403,7 +403,8 @@ func (c *Client) now() time.Time {
 // inStore returns an instant of this process by the store's clock.
 func (c *Client) inStore(t time.Time) time.Time {
 	if c.clock != nil {
-		return t.Add(time.Until(c.clock.Now()))
+		now := time.Now() // before the other: what happened does not come earlier for it
+		return t.Add(c.clock.Now().Sub(now))
 	}
 	return t
 }

@@ -234,9 +234,9 @@ func (c *Client) newLog(l LogLine) (store.Log, error) {
 	if l.Attempt < 1 {
 		return store.Log{}, fmt.Errorf("a line has attempt %d: want 1 or more", l.Attempt)
 	}
-	at := c.now()
-	if !l.At.IsZero() {
-		at = c.inStore(l.At)
+	at := l.At // by the clock of the program that logged it, whichever that is
+	if at.IsZero() {
+		at = c.now()
 	}
 	var object map[string]json.RawMessage
 	if err := json.Unmarshal(l.Attrs, &object); err != nil && len(l.Attrs) > 0 {
