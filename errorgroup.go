@@ -31,8 +31,8 @@ type ErrorGroup struct {
 	First  time.Time
 	Last   time.Time // when RunID failed
 	Count  int64     // since First
-	// Trend is how often a run failed in each minute or hour of the filter's time in which one
-	// did, oldest first. Counts of minutes are kept for 25 hours, those of hours for 31 days.
+	// Trend has a count for each minute or hour of the filter's time in which a run failed,
+	// oldest first. Counts of minutes are kept for 25 hours, those of hours for 31 days.
 	Trend []ErrorCount
 	// MutedUntil is until when the group is muted; in the year 9999: for good. Zero: it is not.
 	MutedUntil time.Time

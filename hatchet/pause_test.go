@@ -131,7 +131,7 @@ func TestPauseDrops(t *testing.T) {
 }
 
 // A workflow that drops its crons drops those that it gets while it is paused too: those of a new definition, and those of the server's
-// program. What they start before they are paused does not execute. A pause that queues crons has them go on.
+// program. What they start before they are paused does not execute. Crons go on in a pause that queues.
 func TestPauseDropsNewCrons(t *testing.T) {
 	g := serve(t, hatchet.Options{})
 	k := g.dial(g.token)

@@ -189,20 +189,27 @@ func (h *handler) errorTabs(l *errorList, q url.Values) node {
 			userText(task), " ×"))))
 }
 
+// failedRuns returns a chart of failed runs over the list's time, without any yet.
+func (l *errorList) failedRuns() *chart {
+	return &chart{title: "Failed runs", unit: "per " + formatSpan(l.grid.step), grid: l.grid, scale: countScale, low: true}
+}
+
 // chart shows the failed runs of the groups that have most of them, and of all others together.
 func (l *errorList) chart() *chart {
-	c := &chart{title: "Failed runs", unit: "per " + formatSpan(l.grid.step), grid: l.grid, scale: countScale, low: true}
+	c := l.failedRuns()
 	most := slices.Clone(l.groups)
-	sum := func(e stint.ErrorGroup) (n float64) {
-		for _, v := range l.trend(&e) {
-			n += v
+	trends, sums := map[string][]float64{}, map[string]float64{}
+	for i := range most {
+		e := &most[i]
+		trends[e.ID] = l.trend(e)
+		for _, v := range trends[e.ID] {
+			sums[e.ID] += v
 		}
-		return n
 	}
-	slices.SortStableFunc(most, func(a, b stint.ErrorGroup) int { return cmp.Compare(sum(b), sum(a)) })
+	slices.SortStableFunc(most, func(a, b stint.ErrorGroup) int { return cmp.Compare(sums[b.ID], sums[a.ID]) })
 	classes := []string{"f-bad", "f-warn", "f-wait", "f-idle"}
 	for i := range most {
-		values := l.trend(&most[i])
+		values := trends[most[i].ID]
 		if last := len(classes) - 1; i < last {
 			c.all = append(c.all, series{nameIn(most[:min(len(most), last)], i), classes[i], values})
 		} else if i == last {
@@ -305,8 +312,8 @@ func (h *handler) errorPage(ctx context.Context, id string, r timeRange) (*view,
 	if err != nil {
 		return nil, err
 	}
-	c := &chart{title: "Failed runs", unit: "per " + formatSpan(l.grid.step), grid: l.grid, scale: countScale, low: true,
-		all: []series{{"failed", "f-bad", l.trend(e)}}}
+	c := l.failedRuns()
+	c.all = []series{{"failed", "f-bad", l.trend(e)}}
 	return &view{Title: "Error of " + e.Task, Up: "/errors", timeRange: &r, AllTime: true, Main: group(
 		el("div.page-head", el("h1", userText(e.Task)), l.kind(e)),
 		el("p.error.fp", maskedText(e.Text)),

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/stint-dev/stint"
 )
@@ -12,8 +13,7 @@ import (
 // An attempt is a column of the tab of attempts.
 type attempt struct {
 	span
-	n      int
-	waited span            // before it; without a label: it did not wait
+	waited time.Duration   // before it
 	calls  map[string]span // by their row
 	worker string
 }
@@ -35,15 +35,14 @@ func loadAttempts(h *handler, ctx context.Context, v *runView) error {
 
 // sideBySide returns the run's attempts, and the rows that their calls make, in the order of the calls.
 func (v *runView) sideBySide() (all []attempt, rows []string) {
-	var waited span
+	var wait span
 	for _, s := range v.spans {
 		switch {
-		case strings.HasPrefix(s.Label, "waits to "):
-			waited = s
-		case strings.HasPrefix(s.Label, "attempt "):
-			all = append(all, attempt{span: s, waited: waited, calls: map[string]span{}})
-			fmt.Sscanf(s.Label, "attempt %d", &all[len(all)-1].n) // a label of ours
-			waited = span{}
+		case s.attempt > 0:
+			all = append(all, attempt{span: s, waited: wait.End.Sub(wait.Start), calls: map[string]span{}})
+			wait = span{}
+		case s.Depth == 0:
+			wait = s
 		case len(all) > 0 && s.entry != nil && s.part == 0:
 			row := s.entry.Address + " " + s.Label
 			if all[len(all)-1].calls[row] = s; !slices.Contains(rows, row) {
@@ -79,7 +78,10 @@ func showAttempts(_ *handler, v *runView) node {
 		text("Worker", func(a *attempt) string { return a.worker }),
 		cells("Began", func(a *attempt) node { return timestamp(a.Start) }),
 		text("Waited before", func(a *attempt) string {
-			return map[bool]string{true: formatDuration(a.waited.End.Sub(a.waited.Start))}[a.waited.Label != ""]
+			if a.waited == 0 {
+				return ""
+			}
+			return formatDuration(a.waited)
 		}),
 		text("Took", func(a *attempt) string { return formatDuration(a.End.Sub(a.Start)) }))
 	for _, row := range calls[:min(len(calls), maxRows)] {
@@ -93,7 +95,7 @@ func showAttempts(_ *handler, v *runView) node {
 				when(s.failure != "", " ", el("bdi.error", truncate(120, s.failure))))
 		}))
 	}
-	head := el("thead", el("tr", el("th"), each(all, func(a attempt) node { return el("th", fmt.Sprintf("Attempt %d", a.n)) })))
+	head := el("thead", el("tr", el("th"), each(all, func(a attempt) node { return el("th", fmt.Sprintf("Attempt %d", a.attempt)) })))
 	return group(when(len(all) > 0, table(head, rows...)), h2("History"), showHistory(v.Timeline))
 }
 

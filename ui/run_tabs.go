@@ -99,11 +99,9 @@ func showGraph(h *handler, v *runView) node {
 	gr.states, gr.chosen = true, v.query.Get("span")
 	gr.path = func(key string) string { return h.base + v.at(v.tab.name, "span", key) + "#detail" }
 	gr.light()
-	unfolded := *v
-	unfolded.query = url.Values{"fold": {"no"}}
 	return group(el("div.split.graphs", el("section.panel", gr.draw(),
 		when(gr.folded, el("p.more", "Tasks with the same parents and children are one box. ",
-			h.link(unfolded.at(v.tab.name), attr("class", "link"), attr("data-soft"), "Show each")))), h.showDrawer(v)),
+			h.link(v.at(v.tab.name, "fold", "no"), attr("class", "link"), attr("data-soft"), "Show each")))), h.showDrawer(v)),
 		h2("Tasks"), h.showFlow(v.Tasks))
 }
 

@@ -27,6 +27,7 @@ type span struct {
 	entry   *stint.JournalEntry // nil: it is no durable call
 	part    int                 // of the entry: which try, from 1; 0: all of it
 	lost    bool                // the entry ended an attempt, and is not in the journal
+	attempt int                 // the number of the attempt that it is; 0: it is none
 	last    bool                // it is the last attempt
 }
 
@@ -73,7 +74,7 @@ func (h *handler) timelineSpans(v *runView) []span {
 	rows := v.attemptSpans(end)
 	for i := range rows {
 		rows[i].Key = fmt.Sprintf("a%d", i)
-		rows[i].last = i == len(rows)-1 && strings.HasPrefix(rows[i].Label, "attempt")
+		rows[i].last = i == len(rows)-1 && rows[i].attempt > 0
 	}
 	var calls []callSpans
 	if len(v.Tasks) > 0 {
@@ -124,8 +125,9 @@ func (v *runView) attemptSpans(end time.Time) (all []span) {
 			}
 			all = append(all, filled("waits to start", "queued", due, from, 0))
 		}
-		s := filled(fmt.Sprintf("attempt %d", max(n, 1)), state, from, until, 0)
-		s.Note, s.failure = failure, failure
+		n = max(n, 1)
+		s := filled(fmt.Sprintf("attempt %d", n), state, from, until, 0)
+		s.attempt, s.Note, s.failure = n, failure, failure
 		all = append(all, s)
 		began, before = time.Time{}, until
 	}

@@ -15,6 +15,7 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"maps"
 	"os"
 	"os/signal"
 	"slices"
@@ -85,13 +86,7 @@ func report(ctx context.Context, c *stint.Client, out io.Writer) error {
 			break
 		}
 	}
-	for _, state := range slices.Sorted(func(yield func(stint.State) bool) {
-		for s := range counts {
-			if !yield(s) {
-				return
-			}
-		}
-	}) {
+	for _, state := range slices.Sorted(maps.Keys(counts)) {
 		fmt.Fprintf(out, "%6d runs %v\n", counts[state], state)
 	}
 	return nil

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -11,7 +12,7 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// firstOrders is how many customers come on the first day.
+// firstOrders is the number of customers on the first day.
 const firstOrders = 24
 
 // firstDay lets customers come, starts a run of everything else, and waits for what ends.
@@ -19,10 +20,10 @@ func (s *shop) firstDay(ctx context.Context) error {
 	if err := s.c.SetRateLimit(ctx, "payments", rate.Limit(500), 20); err != nil {
 		return err
 	}
-	var all []waiter
-	add := func(w waiter, err error) error {
+	var all []string
+	add := func(run interface{ ID() string }, err error) error {
 		if err == nil {
-			all = append(all, w)
+			all = append(all, run.ID())
 		}
 		return err
 	}
@@ -45,38 +46,13 @@ func (s *shop) firstDay(ctx context.Context) error {
 	if err := s.approve(ctx, 1); err != nil {
 		return err
 	}
-	for _, w := range all {
-		if _, err := w.Info(ctx); err != nil {
-			return err
-		}
-		if err := waitFor(ctx, w); err != nil {
+	for _, id := range all {
+		stint.RunByID[json.RawMessage](s.c, id).Wait(ctx) // some fail, as they shall
+		if err := ctx.Err(); err != nil {
 			return err
 		}
 	}
 	return s.heldUp(ctx)
-}
-
-// A waiter is a run.
-type waiter interface {
-	ID() string
-	Info(context.Context) (*stint.RunInfo, error)
-}
-
-// waitFor waits until a run has ended, well or not.
-func waitFor(ctx context.Context, w waiter) error {
-	for tick := time.NewTicker(5 * time.Millisecond); ; {
-		info, err := w.Info(ctx)
-		if err != nil || info.State.Terminal() {
-			tick.Stop()
-			return err
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			tick.Stop()
-			return ctx.Err()
-		}
-	}
 }
 
 // heldUp enqueues what waits: for a worker, a time, an event, or what was canceled.

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// maxLine is how much of a line is read, in bytes.
+	// maxLine is the maximum size of what is read of a line, in bytes.
 	maxLine = 1 << 10
 	// MaxText is the maximum size of a masked text, in bytes.
 	MaxText = 256

@@ -165,21 +165,24 @@ func (cs *counters) rollUpProcess(process string) error {
 	return nil
 }
 
+// expireSpans deletes old counts of a table, if there are any.
+func (s *Store) expireSpans(ctx context.Context, table string, length int64, now time.Time) error {
+	args := []any{length, count.KeptFrom(length, now)}
+	old := " FROM " + table + " WHERE span = ? AND at < ?"
+	var some bool
+	err := s.view(ctx, func(q querier) error { return q.one("SELECT EXISTS (SELECT 1"+old+")", args, &some) })
+	if err != nil || !some {
+		return err
+	}
+	return s.do(ctx, func(u *unit) error { return u.exec("DELETE"+old, args...) })
+}
+
 // expireCounters deletes old counters, and rolls up those of past spans.
 func (s *Store) expireCounters(ctx context.Context) error {
 	now := time.Now()
 	for _, length := range count.Lengths {
-		args := []any{length, count.KeptFrom(length, now)}
-		const old = " FROM stint_counters WHERE span = ? AND at < ?"
-		var some bool
-		err := s.view(ctx, func(q querier) error { return q.one("SELECT EXISTS (SELECT 1"+old+")", args, &some) })
-		if err != nil {
+		if err := s.expireSpans(ctx, "stint_counters", length, now); err != nil {
 			return err
-		}
-		if some {
-			if err := s.do(ctx, func(u *unit) error { return u.exec("DELETE"+old, args...) }); err != nil {
-				return err
-			}
 		}
 		if err := s.rollUpCounters(ctx, length, now); err != nil {
 			return err

@@ -84,14 +84,7 @@ func (s *Store) MuteErrors(ctx context.Context, group int64, until time.Time) er
 func (s *Store) expireErrors(ctx context.Context) error {
 	now := time.Now()
 	for _, length := range count.Lengths {
-		args := []any{length, count.KeptFrom(length, now)}
-		const old = " FROM stint_error_counts WHERE span = ? AND at < ?"
-		var some bool
-		err := s.view(ctx, func(q querier) error { return q.one("SELECT EXISTS (SELECT 1"+old+")", args, &some) })
-		if err == nil && some {
-			err = s.do(ctx, func(u *unit) error { return u.exec("DELETE"+old, args...) })
-		}
-		if err != nil {
+		if err := s.expireSpans(ctx, "stint_error_counts", length, now); err != nil {
 			return err
 		}
 	}

@@ -33,23 +33,15 @@ const readTimeline = `[...document.querySelectorAll(".waterfall tbody tr")].map(
 		From: (Math.min(...parts.map((r) => r.left)) - whole.left) / whole.width, To: (Math.max(...parts.map((r) => r.right)) - whole.left) / whole.width };
 })`
 
-// A timeline draws each call from its begin to its end: sleeps as long as they were, a compensation from its call on.
-// The step that failed is there, with each try; the wait between attempts is a wait, and a failed attempt is red.
-func TestTimeline(t *testing.T) {
+// failedOrder runs a task to its end, which is a failure, and serves the page.
+func failedOrder(t *testing.T, fn func(context.Context, int) (int, error), opts ...stint.TaskOption) (
+	*stint.Client, *stint.Run[int], *httptest.Server) {
+	t.Helper()
 	c, err := stint.Open(filepath.Join(t.TempDir(), "shop.db"), stint.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	ok := func(context.Context) (int, error) { return 1, nil }
-	task := stint.NewTask(c, "order", func(ctx context.Context, _ int) (int, error) {
-		stint.Step(ctx, "reserve", ok)
-		stint.Compensate(ctx, "release", func(context.Context) error { return nil })
-		stint.Sleep(ctx, 1500*time.Millisecond)
-		_, err := stint.Step(ctx, "charge", func(context.Context) (int, error) {
-			return 0, stint.RetryAfter(500*time.Millisecond, errors.New("card refused"))
-		}, stint.WithRetries(1))
-		return 0, err
-	}, stint.WithRetries(1))
+	task := stint.NewTask(c, "order", fn, opts...)
 	w, err := c.NewWorker()
 	if err != nil {
 		t.Fatal(err)
@@ -67,6 +59,22 @@ func TestTimeline(t *testing.T) {
 	}
 	server := httptest.NewServer(ui.Handler(c, ui.WithLocalAccess()))
 	t.Cleanup(server.Close)
+	return c, run, server
+}
+
+// A timeline draws each call from its begin to its end: sleeps as long as they were, a compensation from its call on.
+// The step that failed is there, with each try; the wait between attempts is a wait, and a failed attempt is red.
+func TestTimeline(t *testing.T) {
+	ok := func(context.Context) (int, error) { return 1, nil }
+	c, run, server := failedOrder(t, func(ctx context.Context, _ int) (int, error) {
+		stint.Step(ctx, "reserve", ok)
+		stint.Compensate(ctx, "release", func(context.Context) error { return nil })
+		stint.Sleep(ctx, 1500*time.Millisecond)
+		_, err := stint.Step(ctx, "charge", func(context.Context) (int, error) {
+			return 0, stint.RetryAfter(500*time.Millisecond, errors.New("card refused"))
+		}, stint.WithRetries(1))
+		return 0, err
+	}, stint.WithRetries(1))
 	b := opened(t, 1440, "light")
 	b.do(t, chromedp.Navigate(server.URL+"/runs/"+run.ID()), chromedp.WaitReady(".waterfall"))
 	rows := eval[[]drawnSpan](t, b, readTimeline)
@@ -125,11 +133,7 @@ func checkSpans(t *testing.T, c *stint.Client, id string, rows []drawnSpan) {
 // A click on a span shows it beside the timeline, in place: its error and each try, its result, and the lines that were
 // logged in its time. Dragging shows a part of the timeline. All of that is in the URL, and works without scripts.
 func TestSpans(t *testing.T) {
-	c, err := stint.Open(filepath.Join(t.TempDir(), "shop.db"), stint.WithLogger(slog.New(slog.DiscardHandler)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	task := stint.NewTask(c, "order", func(ctx context.Context, _ int) (int, error) {
+	_, run, server := failedOrder(t, func(ctx context.Context, _ int) (int, error) {
 		for _, name := range []string{"reserve", "pack"} {
 			stint.Step(ctx, name, func(ctx context.Context) (string, error) {
 				stint.Logger(ctx).Info("log of " + name)
@@ -141,23 +145,6 @@ func TestSpans(t *testing.T) {
 			return 0, stint.RetryAfter(time.Millisecond, errors.New("card refused"))
 		}, stint.WithRetries(1))
 	})
-	w, err := c.NewWorker()
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	stopped := make(chan struct{})
-	go func() { defer close(stopped); w.Run(ctx) }()
-	t.Cleanup(func() { stop(); <-stopped; c.Close() })
-	run, err := task.Enqueue(t.Context(), 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := run.Wait(t.Context()); err == nil {
-		t.Fatal("the run succeeded")
-	}
-	server := httptest.NewServer(ui.Handler(c, ui.WithLocalAccess()))
-	t.Cleanup(server.Close)
 	const row = `[...document.querySelectorAll(".waterfall tbody tr")].find((r) => r.querySelector("bdi").textContent == %q)`
 	const shown = `document.querySelector(".side").innerText`
 	for _, scripts := range []bool{true, false} {
