@@ -51,7 +51,7 @@ func newApp(out, errs io.Writer) *cli.Command {
 	for i := range commands {
 		root.Commands = append(root.Commands, commands[i].define(o))
 	}
-	root.Commands = append(root.Commands, helpCommand(o), versionCommand(o))
+	root.Commands = append(root.Commands, initCommand(o), helpCommand(o), versionCommand(o))
 	for _, c := range root.Commands {
 		c.OnUsageError = usageErrorOf
 	}

@@ -21,6 +21,7 @@ const (
 	ofRuns     = "Runs"
 	ofWork     = "Tasks, events and limits"
 	ofDatabase = "The database"
+	ofApp      = "A new app"
 )
 
 // groups names the group of each command that is not ofRuns.
