@@ -216,7 +216,7 @@ func snippets(t *testing.T) (all []snippet) {
 		}
 	})
 	if len(all) < 8 {
-		t.Errorf("%d snippets: want those of the guide", len(all))
+		t.Errorf("%d snippets: want those of docs", len(all))
 	}
 	return all
 }

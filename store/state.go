@@ -69,7 +69,7 @@ var Transitions = []Transition{
 	{Scheduled, Canceled, "it is canceled"},
 	{Queued, Running, "a worker claims it"},
 	{Queued, Blocked, "what is stored of it cannot be read"},
-	{Queued, Canceled, "it is canceled, or WithStartIn has passed"},
+	{Queued, Canceled, "it is canceled, or WithScheduleTimeout has passed"},
 	{Running, Queued, "its attempt goes on elsewhere, or a retry is due at once"},
 	{Running, Scheduled, "an attempt failed: a retry follows"},
 	{Running, Waiting, "it sleeps, or waits for an event or a child"},
