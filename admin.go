@@ -317,25 +317,6 @@ func (c *Client) actOn(ctx context.Context, f RunFilter, op string, a store.Acti
 	return n, wrapStoreErr(op, err)
 }
 
-// StreamChunks returns up to limit chunks of a run's stream with numbers above after; the
-// first chunk has number 1. It returns fewer, but at least one, when they reach 8 MiB, and
-// none if no more are stored yet. Run.Stream waits for more.
-func (c *Client) StreamChunks(ctx context.Context, runID string, after int64, limit int) ([][]byte, error) {
-	u, err := parseID(runID)
-	if err != nil {
-		return nil, err
-	}
-	chunks, _, err := c.store.Chunks(ctx, u, after, limit)
-	if err != nil {
-		return nil, wrapStoreErr("stream", err)
-	}
-	all := make([][]byte, len(chunks))
-	for i := range chunks {
-		all[i] = chunks[i].Data
-	}
-	return all, nil
-}
-
 // A LogLine is a line that a handler logged with Logger.
 type LogLine struct {
 	Seq     int64 // its number in the run

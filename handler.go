@@ -80,37 +80,6 @@ func setProgress(ctx context.Context, change func(*store.Progress)) error {
 	return nil
 }
 
-// Stream appends a chunk to the run's stream, which any number of readers follow with
-// Run.Stream. The chunk is durable when Stream returns. A commit stores at most 256 KiB of one
-// run's chunks, or one larger chunk, so that a busy stream leaves room for others; further
-// calls wait. Outside of a run it does nothing.
-func Stream(ctx context.Context, chunk []byte) error {
-	e := executionOf(ctx)
-	if e == nil || e.replay != nil {
-		return nil
-	}
-	if max := e.c.cfg.maxPayload; len(chunk) > max {
-		return fmt.Errorf("stint: Stream: chunk of %d bytes: want at most %d (WithMaxPayload)", len(chunk), max)
-	}
-	release, err := e.streamSemaphore().acquire(ctx, len(chunk))
-	if err != nil {
-		return wrapStoreErr("stream", err)
-	}
-	if began := time.Now(); len(chunk) < chunkUnit {
-		defer release()
-	} else { // holds it as long again, so that others get the disk
-		defer func() { time.AfterFunc(time.Since(began), release) }()
-	}
-	stale, err := e.c.store.Record(ctx, []store.Record{{ID: e.run.ID, Lease: e.run.Lease, Chunks: [][]byte{chunk}}})
-	if err != nil {
-		return wrapStoreErr("stream", err)
-	}
-	if stale[0] {
-		return errors.New("stint: Stream: this attempt is over")
-	}
-	return nil
-}
-
 // ExtendTimeout gives the attempt d more time before its WithTimeout ends it, also if it waits
 // in between and continues in another process. A retry starts with WithTimeout again. After
 // the timeout it returns ErrTimeout. Without a timeout, or outside of a run, it does nothing.
@@ -416,53 +385,6 @@ func (e *execution) flushExcess() {
 			return
 		}
 	}
-}
-
-// A chunkSemaphore limits the chunks of a run that are on their way to the store to one
-// portion.
-type chunkSemaphore struct {
-	lock   chan struct{} // held while taking tokens: two takers with some each would wait for ever
-	tokens chan struct{}
-}
-
-func newChunkSemaphore() *chunkSemaphore {
-	return &chunkSemaphore{make(chan struct{}, 1), make(chan struct{}, portion/chunkUnit)}
-}
-
-// acquire waits, in order, until a chunk of that size may be stored. release must be called
-// after.
-func (s *chunkSemaphore) acquire(ctx context.Context, size int) (release func(), err error) {
-	select {
-	case s.lock <- struct{}{}:
-		defer func() { <-s.lock }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	n := 0
-	release = func() {
-		for range n {
-			<-s.tokens
-		}
-	}
-	for want := min(1+size/chunkUnit, cap(s.tokens)); n < want; n++ {
-		select {
-		case s.tokens <- struct{}{}:
-		case <-ctx.Done():
-			release()
-			return nil, ctx.Err()
-		}
-	}
-	return release, nil
-}
-
-// streamSemaphore returns the semaphore of the run's chunks.
-func (e *execution) streamSemaphore() *chunkSemaphore {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.streamLimit == nil {
-		e.streamLimit = newChunkSemaphore()
-	}
-	return e.streamLimit
 }
 
 // recordLoop stores what handlers log and report, recordEvery after they do.

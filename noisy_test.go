@@ -47,7 +47,7 @@ func (s *recordings) Record(ctx context.Context, rs []store.Record) ([]bool, err
 		s.lines += len(r.Logs)
 		s.most = max(s.most, len(r.Logs))
 		for _, c := range r.Chunks {
-			chunks, bytes = chunks+1, bytes+len(c)
+			chunks, bytes = chunks+1, bytes+len(c.Data)
 		}
 	}
 	s.chunks, s.bytes = s.chunks+chunks, s.bytes+bytes

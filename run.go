@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"iter"
 	"reflect"
 	"time"
 
@@ -332,38 +331,6 @@ func (c *Client) reportError(id store.ID, err error) {
 		w.err = err
 	}
 }
-
-// Stream yields the chunks of the run's stream from the beginning, until the run has ended and
-// all chunks are read. If ctx is done it yields that error last.
-func (r *Run[Out]) Stream(ctx context.Context) iter.Seq2[[]byte, error] {
-	return func(yield func([]byte, error) bool) {
-		if r.idErr != nil {
-			yield(nil, r.idErr)
-			return
-		}
-		for after := int64(0); ; {
-			chunks, ended, err := r.c.store.Chunks(ctx, r.id, after, chunksAtOnce)
-			if err == nil && len(chunks) == 0 && !ended {
-				_, err = r.c.store.Await(ctx, r.id, store.Until{Chunk: after + 1})
-			}
-			if err != nil {
-				yield(nil, wrapStoreErr("stream", err))
-				return
-			}
-			for _, c := range chunks {
-				if !yield(c.Data, nil) {
-					return
-				}
-				after = c.Seq
-			}
-			if ended {
-				return
-			}
-		}
-	}
-}
-
-const chunksAtOnce = 256
 
 // A RunInfo describes a run.
 type RunInfo struct {

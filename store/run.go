@@ -174,7 +174,7 @@ type Record struct {
 	Lease    Lease
 	Progress *Progress
 	Logs     []Log
-	Chunks   [][]byte
+	Chunks   []Chunk
 }
 
 // Progress is how far a run is.
@@ -198,8 +198,11 @@ func (l *Log) Size() int { return len(l.Message) + len(l.Attrs) }
 
 // A Chunk is a piece of a run's stream.
 type Chunk struct {
-	Seq  int64 // from 1
-	Data []byte
+	Seq       int64 // from 1; set by the store
+	Data      []byte
+	At        time.Time
+	Attempt   int
+	Execution int // Claimed.Executions: what an attempt streams again after a crash has another
 }
 
 // A Run is all that the store knows about a run.

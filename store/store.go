@@ -104,9 +104,9 @@ type History interface {
 	// Logs returns up to limit lines of a run after the given line number, oldest first. It returns at
 	// least one, and fewer than limit rather than more than MaxPageBytes.
 	Logs(ctx context.Context, id ID, after int64, limit int) ([]Log, error)
-	// Chunks returns up to limit stream chunks of a run after the given one, limited as Logs. It also
-	// reports whether the run has ended and these are its last chunks. ErrNotFound if the run does not
-	// exist.
+	// Chunks returns up to limit stream chunks of a run after the given one, limited as Logs; a negative
+	// after means all but the last -after of those that there are. It also reports whether the run has
+	// ended and these are its last chunks. ErrNotFound if the run does not exist.
 	Chunks(ctx context.Context, id ID, after int64, limit int) ([]Chunk, bool, error)
 	// Await waits until the run has ended, does not exist, or has what u names, and returns its result.
 	Await(ctx context.Context, id ID, u Until) (Result, error)

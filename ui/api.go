@@ -67,6 +67,10 @@ func (h *handler) serveOperation(w http.ResponseWriter, r *http.Request, o *oper
 	for _, name := range pathNames(o.Path) {
 		in.Set(name, unescapeSegment(r.PathValue(name)))
 	}
+	if o.Path == streamPath && wantsEvents(r) {
+		h.followStream(w, r, in)
+		return
+	}
 	done := func() {}
 	if !o.write() {
 		if done, err = h.acquireSlot(r.Context()); err != nil {

@@ -158,18 +158,3 @@ func getLogs(h *handler, ctx context.Context, in url.Values) (any, error) {
 	}
 	return out, nil
 }
-
-func getStream(h *handler, ctx context.Context, in url.Values) (any, error) {
-	info, after, limit, err := h.runPart(ctx, in)
-	if err != nil {
-		return nil, err
-	}
-	chunks, err := h.c.StreamChunks(ctx, info.ID, int64(after), limit)
-	out := wireStream{Chunks: []string{}}
-	for _, c := range chunks {
-		out.Chunks = append(out.Chunks, h.redactText("stream", info.Task, string(c)))
-	}
-	out.Chunks = out.Chunks[:fitAnswer(out.Chunks)]
-	out.Next = after + len(out.Chunks)
-	return out, err
-}

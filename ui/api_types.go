@@ -14,6 +14,7 @@ type (
 	wireRun    = wire.Run
 	wireEntry  = wire.Entry
 	wireLine   = wire.Line
+	wireChunk  = wire.Chunk
 	wireTask   = wire.Task
 	wireQueue  = wire.Queue
 	wireWorker = wire.Worker
@@ -41,8 +42,8 @@ type wireLogs struct {
 }
 
 type wireStream struct {
-	Chunks []string `json:"chunks"` // UTF-8; other bytes are replaced
-	Next   int      `json:"next"`   // the field after of the next call
+	Chunks []wireChunk `json:"chunks"`
+	Next   int64       `json:"next"` // the field after of the next call
 }
 
 type wireCount struct {

@@ -24,14 +24,14 @@ import (
 const most = 64 << 20 << raced
 
 // opened returns a client on a new file, and a handler that gives everybody access.
-func opened(t *testing.T) (*stint.Client, http.Handler) {
+func opened(t *testing.T, opts ...ui.Option) (*stint.Client, http.Handler) {
 	t.Helper()
 	c, err := stint.Open(filepath.Join(t.TempDir(), "bounds.db"), stint.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	return c, ui.Handler(c, ui.WithAuthorize(func(*http.Request, ui.Action) error { return nil }))
+	return c, ui.Handler(c, append(opts, ui.WithAuthorize(func(*http.Request, ui.Action) error { return nil }))...)
 }
 
 // asked returns the answer to a request, and how many bytes it allocated.
@@ -180,7 +180,7 @@ func TestStreamEnd(t *testing.T) {
 				t.Errorf("of %d chunks the page does not show %q", n, text)
 			}
 		}
-		if cut := strings.Contains(page.Body.String(), "The last "); cut != (n > 500) || page.Body.Len() > 256<<10 {
+		if cut := strings.Contains(page.Body.String(), "Chunks "); cut != (n > 500) || page.Body.Len() > 256<<10 {
 			t.Errorf("of %d chunks the page shows %d bytes; it says that it is cut: %v", n, page.Body.Len(), cut)
 		}
 	}
@@ -239,9 +239,8 @@ func TestLargeStreams(t *testing.T) {
 				t.Fatalf("%s: %d, %d bytes, allocates %d", part, w.Code, w.Body.Len(), bytes)
 			}
 			var all struct {
-				Chunks         []string
-				Lines, Entries []json.RawMessage
-				Next           any
+				Chunks, Lines, Entries []json.RawMessage
+				Next                   any
 			}
 			if err := json.Unmarshal(w.Body.Bytes(), &all); err != nil {
 				t.Fatal(err)

@@ -168,7 +168,7 @@ func TestRoutes(t *testing.T) {
 		{"GET", "/api/runs/" + none, "", 404, "Not Found"},
 		{"GET", "/api/runs/" + id + "/journal", "", 200, "entries"},
 		{"GET", "/api/runs/" + id + "/logs", "", 200, "lines"},
-		{"GET", "/api/runs/" + id + "/stream", "", 200, `"chunks":["paid"],"next":1`},
+		{"GET", "/api/runs/" + id + "/stream", "", 200, `"attempt":1,"execution":1,"text":"paid"}],"next":1`},
 		{"GET", "/api/runs/" + none + "/stream", "", 404, ""},
 		{"GET", "/api/tasks", "", 200, `"integer"`},
 		{"GET", "/api/queues", "", 200, "default"},

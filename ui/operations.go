@@ -19,7 +19,9 @@ var operations = []operation{
 	{"GET", "/api/runs/{id}/journal", "view",
 		"What a durable function has recorded", []string{"limit", "cursor"}, wireJournal{}, getJournal},
 	{"GET", "/api/runs/{id}/logs", "view", "What a handler logged", []string{"after", "limit"}, wireLogs{}, getLogs},
-	{"GET", "/api/runs/{id}/stream", "view", "What a handler has streamed so far", []string{"after", "limit"}, wireStream{}, getStream},
+	{"GET", streamPath, "view", "What a handler has streamed so far; after -100, the last 100 chunks. " +
+		"With Accept: text/event-stream, all until the run ends, after the chunk that Last-Event-ID names",
+		[]string{"after", "limit"}, wireStream{}, getStream},
 	{"POST", "/api/runs/{id}/cancel", "runs.cancel", "Cancel a run", nil, wireCount{}, bulk("runs.cancel")},
 	{"POST", "/api/runs/{id}/replay", "runs.replay", "Run an ended or blocked run again", nil, wireCount{}, bulk("runs.replay")},
 	{"POST", "/api/runs/{id}/delete", "runs.delete", "Delete an ended run", nil, wireCount{}, bulk("runs.delete")},

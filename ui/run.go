@@ -26,9 +26,7 @@ type runView struct {
 	logs              []stint.LogLine
 	logsMore          bool
 	logLevel, logText string
-	stream            string // its end
-	streamMore        bool   // there is more before it
-	streamBytes       int64  // of the whole
+	stream            streamView
 	spans             []span
 	drawer            drawer
 	other             *runView      // to compare with; nil: none

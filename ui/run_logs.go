@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/internal/jsonx"
@@ -33,14 +32,6 @@ func logLines(all []stint.LogLine) node {
 		attrs := when(len(l.Attrs) > 0, " ", el("bdi.dim", string(l.Attrs)))
 		return group(el("dt.dim", timestamp(l.At)), level, el("dd", userText(l.Message), attrs))
 	}))
-}
-
-func showStream(_ *handler, v *runView) node {
-	if v.stream == "" {
-		return emptyState("Nothing. Handlers stream with ", code("stint.Stream(ctx, chunk)"), ".")
-	}
-	return group(when(v.streamMore, el("p.dim", fmt.Sprintf("The last %s of %s:", formatBytes(int64(len(v.stream))),
-		formatBytes(v.streamBytes)))), pre(v.stream))
 }
 
 // logText returns the text of a line to search: its message, its attributes as JSON, and the
@@ -132,37 +123,6 @@ func (h *handler) lastLine(ctx context.Context, id string, from int64) (int64, e
 		}
 	}
 	return low, nil
-}
-
-// loadStream reads the end of the run's stream. More than is shown is redacted, so that no secret begins before that.
-func loadStream(h *handler, ctx context.Context, v *runView) error {
-	const most = 8 * maxStreamBytes
-	var end []byte
-	for after := 0; ; {
-		chunks, err := h.c.StreamChunks(ctx, v.ID, int64(after), 1000)
-		if err != nil {
-			return err
-		}
-		if len(chunks) == 0 {
-			break
-		}
-		after += len(chunks)
-		for _, c := range chunks {
-			v.streamBytes += int64(len(c))
-			if end = append(end, c[max(len(c)-most, 0):]...); len(end) > 2*most {
-				end = append(end[:0], end[len(end)-most:]...)
-			}
-		}
-	}
-	shown := h.redactText("stream", v.Task, string(end))
-	if from := len(shown) - maxStreamBytes; from > 0 {
-		for from < len(shown) && !utf8.RuneStart(shown[from]) {
-			from++
-		}
-		shown, v.streamMore = shown[from:], true
-	}
-	v.stream = shown
-	return nil
 }
 
 // cutLogs drops all but the last lines that the page has room for.

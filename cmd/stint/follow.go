@@ -7,6 +7,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/stint-dev/stint/internal/wire"
 	"github.com/urfave/cli/v3"
 )
 
@@ -40,23 +41,22 @@ func showLogs(ctx context.Context, s *session) error {
 	return l.end("next", next)
 }
 
-// showStream prints what a run has streamed: as it is, or its chunks in JSON.
+// showStream prints what a run has streamed: as it is, or in JSON its chunks with their attempts and times.
 func showStream(ctx context.Context, s *session) error {
 	id, err := s.arg(0, "the run's ID")
 	if err != nil {
 		return err
 	}
-	l := list[string]{s: s, field: "chunks", wire: func(c *string) any { return *c }}
+	l := list[wire.Chunk]{s: s, field: "chunks", wire: func(c *wire.Chunk) any { return c }}
 	next, last := s.after, ""
 	err = s.untilEnd(ctx, id, func() (int, error) {
-		chunks, err := s.c.StreamChunks(ctx, id, next, 1000)
-		next += int64(len(chunks))
+		chunks, err := s.c.Chunks(ctx, id, next, 1000)
 		for _, c := range chunks {
-			last = string(c)
+			next, last = c.Seq, string(c.Data)
 			if s.format() == asTable {
 				_, err = io.WriteString(s.out, streamText(last))
 			} else {
-				err = l.print([]string{strings.ToValidUTF8(last, "\uFFFD")})
+				err = l.print([]wire.Chunk{wire.ChunkOf(&c, strings.ToValidUTF8(last, "\uFFFD"))})
 			}
 			if err != nil {
 				break

@@ -50,6 +50,11 @@ func LineOf(l *stint.LogLine) Line {
 	return Line{l.Seq, l.At, l.Level.String(), l.Message, l.Attrs, l.Attempt}
 }
 
+// ChunkOf returns the answer for a chunk of a stream, with its text as it may be shown.
+func ChunkOf(c *stint.Chunk, text string) Chunk {
+	return Chunk{c.Seq, c.At, c.Attempt, c.Execution, text}
+}
+
 // TaskOf returns the answer for a task that is defined.
 func TaskOf(d *stint.TaskDefinition) Task {
 	t := Task{Name: d.Name, Workflow: d.Workflow, Handler: d.Handler, Queue: d.Queue, Retries: d.Retries,

@@ -108,6 +108,15 @@ type Line struct {
 	Attempt int             `json:"attempt"`
 }
 
+// A Chunk is one of a run's stream.
+type Chunk struct {
+	Seq       int64     `json:"seq"`
+	At        time.Time `json:"at"`
+	Attempt   int       `json:"attempt"`
+	Execution int       `json:"execution"`
+	Text      string    `json:"text"` // UTF-8; other bytes are replaced
+}
+
 // A Task is a task or workflow, with what its definition says, if there is one.
 type Task struct {
 	Name      string          `json:"name"`

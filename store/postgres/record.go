@@ -86,8 +86,8 @@ type (
 		attrs                        []byte
 	}
 	chunkRow struct {
-		run, seq int64
-		data     []byte
+		run, seq, at, attempt, execution int64
+		data                             []byte
 	}
 	progressRow struct {
 		run, done, total int64
@@ -108,6 +108,9 @@ var (
 	chunkStatements = newStatements("chunks", 2, "",
 		number("run", func(r *chunkRow) *int64 { return &r.run }),
 		number("seq", func(r *chunkRow) *int64 { return &r.seq }),
+		number("at", func(r *chunkRow) *int64 { return &r.at }),
+		number("attempt", func(r *chunkRow) *int64 { return &r.attempt }),
+		number("execution", func(r *chunkRow) *int64 { return &r.execution }),
 		col("data", "bytea", func(r *chunkRow) *[]byte { return &r.data }))
 
 	progressStatements = newStatements("progress", 1, "",
@@ -139,7 +142,7 @@ func (u *unit) record(key int64, lease store.Lease, r *store.Record) (bool, erro
 	u.addLogs(key, r.Logs)
 	line, chunk := u.lastOf(key)
 	for i, c := range r.Chunks {
-		u.chunks = append(u.chunks, &chunkRow{key, chunk + 1 + int64(i), c})
+		u.chunks = append(u.chunks, &chunkRow{key, chunk + 1 + int64(i), clock.Millis(c.At), int64(c.Attempt), int64(c.Execution), c.Data})
 	}
 	if len(r.Chunks) > 0 {
 		u.told.chunks = append(u.told.chunks, key)

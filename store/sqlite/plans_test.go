@@ -156,7 +156,7 @@ func useAll(t *testing.T, s *Store) {
 	for i, to := range []store.State{store.Succeeded, store.Failed, store.Canceled, store.Queued, store.Blocked, store.Scheduled} {
 		outcomes = append(outcomes, store.Outcome{ID: got[i].ID, Lease: got[i].Lease, To: to,
 			Failure: &store.Failure{Group: 1, Task: "t", Text: "no"}, Follow: []store.NewRun{{Task: "d", Queue: "q"}},
-			Record: store.Record{Progress: &store.Progress{}, Logs: []store.Log{{Message: "m"}}, Chunks: [][]byte{{1}}}})
+			Record: store.Record{Progress: &store.Progress{}, Logs: []store.Log{{Message: "m"}}, Chunks: []store.Chunk{{Data: []byte{1}}}}})
 	}
 	_, err = s.Act(ctx, now, store.Action{Kind: store.ActCancel}, store.Filter{IDs: []store.ID{got[0].ID, ids[20]}})
 	ok(err)
@@ -212,7 +212,11 @@ func useReads(t *testing.T, s *Store, id store.ID, ids []store.ID) {
 	ok(err)
 	_, err = s.Logs(ctx, id, 0, 1)
 	ok(err)
-	_, _, err = s.Chunks(ctx, id, 0, 1)
+	for _, after := range []int64{0, -1} {
+		if _, _, err = s.Chunks(ctx, id, after, 1); err != nil {
+			break
+		}
+	}
 	ok(err)
 	_, err = s.Queues(ctx, "")
 	ok(err)

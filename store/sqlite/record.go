@@ -69,7 +69,9 @@ func (rs *records) record(key, lease int64, r *store.Record) error {
 		return err
 	}
 	for i, c := range r.Chunks {
-		if err := rs.exec("INSERT INTO stint_chunks (run, seq, data) VALUES (?, ?, ?)", key, chunk+1+int64(i), c); err != nil {
+		err := rs.exec("INSERT INTO stint_chunks (run, seq, at, attempt, execution, data) VALUES (?, ?, ?, ?, ?, ?)", key, chunk+1+int64(i),
+			clock.Millis(c.At), c.Attempt, c.Execution, c.Data)
+		if err != nil {
 			return err
 		}
 	}

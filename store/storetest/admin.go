@@ -153,14 +153,16 @@ func records(s *suite) {
 	at := time.UnixMilli(time.Now().UnixMilli())
 	rec := store.Record{
 		ID: id, Lease: c.Lease, Progress: &store.Progress{Done: 1, Total: 2, Message: "m"},
-		Logs:   []store.Log{{At: at, Level: 4, Message: "a", Attrs: []byte(`{"k":1}`), Attempt: 1}, {At: at, Message: "b", Attempt: 1}},
-		Chunks: [][]byte{[]byte("x"), []byte("y")},
+		Logs: []store.Log{{At: at, Level: 4, Message: "a", Attrs: []byte(`{"k":1}`), Attempt: 1}, {At: at, Message: "b", Attempt: 1}},
+		Chunks: []store.Chunk{{Data: []byte("x"), At: at, Attempt: 1, Execution: 1},
+			{Data: []byte("y"), At: at, Attempt: 1, Execution: 2}},
 	}
 	_, err := s.Record(s.Context(), []store.Record{rec})
 	s.ok(err)
 	s.ok(<-seen)
 	o := outcome(c, store.Succeeded)
-	o.Record = store.Record{Chunks: [][]byte{[]byte("z")}, Logs: []store.Log{{At: at, Message: "c", Attempt: 1}}}
+	o.Record = store.Record{Chunks: []store.Chunk{{Data: []byte("z"), At: at, Attempt: 2, Execution: 3}},
+		Logs: []store.Log{{At: at, Message: "c", Attempt: 1}}}
 	s.finish(o)
 	if p := s.get(id).Progress; p == nil || *p != *rec.Progress {
 		s.Errorf("progress %+v", p)
@@ -173,11 +175,18 @@ func records(s *suite) {
 	}
 	chunks, ended, err := s.Chunks(s.Context(), id, 1, 10)
 	s.ok(err)
-	if d := cmp.Diff([]store.Chunk{{Seq: 2, Data: []byte("y")}, {Seq: 3, Data: []byte("z")}}, chunks); d != "" || !ended {
+	all := []store.Chunk{{Seq: 2, Data: []byte("y"), At: at, Attempt: 1, Execution: 2},
+		{Seq: 3, Data: []byte("z"), At: at, Attempt: 2, Execution: 3}}
+	if d := cmp.Diff(all, chunks); d != "" || !ended {
 		s.Errorf("ended %v, chunks (-want +got):\n%s", ended, d)
 	}
 	if chunks, ended, err = s.Chunks(s.Context(), id, 0, 3); len(chunks) != 3 || ended || err != nil {
 		s.Errorf("a full page says that it is the last: %v", err)
+	}
+	for last, want := range map[int64]int64{-1: 3, -2: 2, -3: 1, -4: 1} {
+		if chunks, ended, err = s.Chunks(s.Context(), id, last, 10); err != nil || !ended || len(chunks) == 0 || chunks[0].Seq != want {
+			s.Errorf("after %d: %v, ended %v, %v", last, chunks, ended, err)
+		}
 	}
 }
 
@@ -187,7 +196,7 @@ func lateLogs(s *suite) {
 	at := time.UnixMilli(time.Now().UnixMilli())
 	appendLine := func(text string, found bool) {
 		stale, err := s.Record(s.Context(), []store.Record{{ID: id, Logs: []store.Log{{At: at, Message: text, Attempt: 1}},
-			Chunks: [][]byte{[]byte("x")}, Progress: &store.Progress{Done: 1}}})
+			Chunks: []store.Chunk{{Data: []byte("x")}}, Progress: &store.Progress{Done: 1}}})
 		if s.ok(err); stale[0] == found {
 			s.Errorf("line %s: stale %v", text, stale)
 		}

@@ -224,7 +224,7 @@ func awaitNamed(s *suite) {
 	s.call(c, e)
 	resolved, missing := await(id, store.Until{Entry: e.Address}), await(id, store.Until{Entry: store.Address{Seq: 2}})
 	second := await(id, store.Until{Chunk: 2})
-	_, err := s.Record(s.Context(), []store.Record{{ID: id, Lease: c.Lease, Chunks: [][]byte{[]byte("1")}}})
+	_, err := s.Record(s.Context(), []store.Record{{ID: id, Lease: c.Lease, Chunks: []store.Chunk{{Data: []byte("1")}}}})
 	s.ok(err)
 	synctest.Wait()
 	waits("the second chunk", second)
@@ -234,7 +234,7 @@ func awaitNamed(s *suite) {
 	if got := <-resolved; got.err != nil || got.State != store.Running || got.Entry == nil || string(got.Entry.Value) != "7" {
 		s.Errorf("an entry: %+v", got)
 	}
-	_, err = s.Record(s.Context(), []store.Record{{ID: id, Lease: c.Lease, Chunks: [][]byte{[]byte("2")}}})
+	_, err = s.Record(s.Context(), []store.Record{{ID: id, Lease: c.Lease, Chunks: []store.Chunk{{Data: []byte("2")}}}})
 	s.ok(err)
 	if got := <-second; got.err != nil || got.State != store.Running || got.Entry != nil {
 		s.Errorf("a chunk: %+v", got)

@@ -119,6 +119,9 @@ func (m *Model) Chunks(_ context.Context, id store.ID, after int64, limit int) (
 	if r == nil {
 		return nil, false, fmt.Errorf("run %s: %w", id, store.ErrNotFound)
 	}
+	if after < 0 {
+		after = max(int64(len(r.chunks))+after, 0)
+	}
 	rest, n, bytes := r.chunks[min(after, int64(len(r.chunks))):], 0, 0
 	for n < min(limit, len(rest)) {
 		if bytes += len(rest[n].Data); bytes > store.MaxPageBytes && n > 0 {

@@ -219,6 +219,7 @@ func (m *Model) record(r *modelRun, rec *store.Record) {
 	}
 	r.logs = r.logs[max(0, len(r.logs)-store.MaxLogs):]
 	for _, c := range rec.Chunks {
-		r.chunks = append(r.chunks, store.Chunk{Seq: int64(len(r.chunks)) + 1, Data: slices.Clone(c)})
+		c.Seq, c.Data = int64(len(r.chunks))+1, slices.Clone(c.Data)
+		r.chunks = append(r.chunks, c)
 	}
 }

@@ -104,16 +104,16 @@ func lateOutcome(s *suite) {
 func lateRecord(s *suite) {
 	s.enqueue(run("1"))
 	c := s.claim(1)[0]
-	rec := store.Record{ID: c.ID, Lease: c.Lease, Chunks: [][]byte{[]byte("x")}, Logs: []store.Log{{Message: "m"}},
+	rec := store.Record{ID: c.ID, Lease: c.Lease, Chunks: []store.Chunk{{Data: []byte("x")}}, Logs: []store.Log{{Message: "m"}},
 		Progress: &store.Progress{Done: 1}}
-	stale, err := s.Record(s.Context(), []store.Record{rec, {ID: c.ID, Lease: wrong(c.Lease), Chunks: [][]byte{[]byte("y")}}})
+	stale, err := s.Record(s.Context(), []store.Record{rec, {ID: c.ID, Lease: wrong(c.Lease), Chunks: []store.Chunk{{Data: []byte("y")}}}})
 	s.ok(err)
 	if !slices.Equal(stale, []bool{false, true}) {
 		s.Errorf("stale %v", stale)
 	}
 	late := outcome(c, store.Failed)
 	late.Lease = wrong(late.Lease)
-	late.Record = store.Record{Chunks: [][]byte{[]byte("z")}, Progress: &store.Progress{Done: 9}}
+	late.Record = store.Record{Chunks: []store.Chunk{{Data: []byte("z")}}, Progress: &store.Progress{Done: 9}}
 	s.finish(late)
 	chunks, _, err := s.Chunks(s.Context(), c.ID, 0, 10)
 	s.ok(err)

@@ -234,10 +234,26 @@ func (r *Reader) Chunks(q Querier, id store.ID, after int64, limit int) (chunks 
 	if !found {
 		return nil, false, notFound(id)
 	}
-	chunks, more, err := page(q, limit, func(c *store.Chunk) []any { return []any{&c.Seq, &c.Data} },
-		func(c *store.Chunk) int { return len(c.Data) },
-		"SELECT seq, data FROM stint_chunks WHERE run = ? AND seq > ? ORDER BY seq LIMIT ?", key, after, limit)
-	return chunks, ended && !more && len(chunks) < limit, err
+	if after < 0 {
+		var last int64
+		if _, err := one(q, "SELECT coalesce((SELECT seq FROM stint_chunks WHERE run = ? ORDER BY seq DESC LIMIT 1), 0)",
+			[]any{key}, &last); err != nil {
+			return nil, false, err
+		}
+		after = max(last+after, 0)
+	}
+	type row struct {
+		store.Chunk
+		at int64
+	}
+	rows, more, err := page(q, limit, func(r *row) []any { return []any{&r.Seq, &r.at, &r.Attempt, &r.Execution, &r.Data} },
+		func(r *row) int { return len(r.Data) },
+		"SELECT seq, at, attempt, execution, data FROM stint_chunks WHERE run = ? AND seq > ? ORDER BY seq LIMIT ?", key, after, limit)
+	for _, r := range rows {
+		r.At = millis(r.at)
+		chunks = append(chunks, r.Chunk)
+	}
+	return chunks, ended && !more && len(rows) < limit, err
 }
 
 // Result returns what Await returns of a run, and reports whether it is what Await waits for.

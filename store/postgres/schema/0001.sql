@@ -393,9 +393,12 @@ CREATE TABLE stint.logs (
 );
 
 CREATE TABLE stint.chunks (
-  run  bigint NOT NULL,
-  seq  bigint NOT NULL,
-  data bytea NOT NULL,
+  run       bigint NOT NULL,
+  seq       bigint NOT NULL,
+  at        bigint NOT NULL,
+  attempt   bigint NOT NULL,
+  execution bigint NOT NULL,
+  data      bytea NOT NULL,
   PRIMARY KEY (run, seq)
 );
 

@@ -377,9 +377,12 @@ CREATE TABLE stint_logs (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE stint_chunks (
-  run  INTEGER NOT NULL,
-  seq  INTEGER NOT NULL,
-  data BLOB NOT NULL,
+  run       INTEGER NOT NULL,
+  seq       INTEGER NOT NULL,
+  at        INTEGER NOT NULL,
+  attempt   INTEGER NOT NULL,
+  execution INTEGER NOT NULL,
+  data      BLOB NOT NULL,
   PRIMARY KEY (run, seq)
 ) STRICT, WITHOUT ROWID;
 
