@@ -23,11 +23,14 @@ const surroundings = `package main
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"log"
 	"net/http"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/stint-dev/stint"
@@ -255,7 +258,8 @@ func (s snippet) compile(exports importer.Lookup) (first error) {
 // exportsOf returns where the compiled packages are that snippets import.
 func exportsOf(t *testing.T) importer.Lookup {
 	t.Helper()
-	out, err := exec.Command("go", "list", "-export", "-deps", "-f", "{{.ImportPath}} {{.Export}}", ".", "./ui", "./alert", "./cel", "./store/postgres", "./stinttest", "./webhook", "golang.org/x/time/rate").Output()
+	out, err := exec.Command("go", "list", "-export", "-deps", "-f", "{{.ImportPath}} {{.Export}}", ".", "./ui", "./alert", "./cel", "./store/postgres", "./stinttest", "./webhook", "golang.org/x/time/rate",
+		"testing/synctest", "os/signal", "net/http/httptest").Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}

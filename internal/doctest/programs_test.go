@@ -59,48 +59,82 @@ func TestPrograms(t *testing.T) {
 	}
 }
 
-// buildPrograms builds a binary of all programs. They are files of this module for the compiler alone: nothing is written there.
+// buildPrograms builds a binary of all programs.
 func buildPrograms(t *testing.T, all []program) string {
 	t.Helper()
-	dir := t.TempDir()
-	base, err := filepath.Abs("programs")
-	if err != nil {
-		t.Fatal(err)
-	}
-	overlay := map[string]string{}
-	add := func(name, code string) {
-		path := filepath.Join(dir, strings.ReplaceAll(name, "/", "_"))
-		if err := os.WriteFile(path, []byte(code), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		overlay[filepath.Join(base, filepath.FromSlash(name))] = path
-	}
+	files := map[string]string{}
 	var imports, cases strings.Builder
 	for _, p := range all {
 		code := strings.Replace(p.text, "package main\n", "package "+p.name+"\n", 1)
 		code = strings.Replace(code, "(time.Second) // some work", "(50 * time.Millisecond)", 1)
-		code = strings.Replace(code, "\nfunc main() {", "\nfunc Main() {", 1)
-		add(p.name+"/main.go", code)
+		files[p.name+"/main.go"] = strings.Replace(code, "\nfunc main() {", "\nfunc Main() {", 1)
 		fmt.Fprintf(&imports, "%q\n", "github.com/stint-dev/stint/internal/doctest/programs/"+p.name)
 		fmt.Fprintf(&cases, "case %q: %s.Main()\n", p.name, p.name)
 		if formatted, err := format.Source([]byte(p.text)); err != nil || string(formatted) != p.text {
 			t.Errorf("%s:%d is not gofmt-ed (%v)", p.page, p.line, err)
 		}
 	}
-	add("main.go", "package main\nimport (\n\"os\"\n"+imports.String()+")\nfunc main() {\nswitch os.Args[1] {\n"+cases.String()+"}\n}\n")
-	spec, err := json.Marshal(map[string]any{"Replace": overlay})
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(dir, "overlay.json")
-	if err := os.WriteFile(file, spec, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	binary := filepath.Join(dir, "programs.exe")
-	if out, err := exec.Command("go", "build", "-overlay", file, "-o", binary, base).CombinedOutput(); err != nil {
+	files["main.go"] = "package main\nimport (\n\"os\"\n" + imports.String() + ")\nfunc main() {\nswitch os.Args[1] {\n" + cases.String() + "}\n}\n"
+	binary, pkg, overlay := overlaid(t, files)
+	if out, err := exec.Command("go", "build", "-overlay", overlay, "-o", binary, pkg).CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	return binary
+}
+
+// overlaid returns the arguments of a build of files that belong to this module for the compiler alone: nothing is written there.
+func overlaid(t *testing.T, files map[string]string) (binary, pkg, overlay string) {
+	t.Helper()
+	dir := t.TempDir()
+	pkg, err := filepath.Abs("programs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	replace := map[string]string{}
+	for name, code := range files {
+		path := filepath.Join(dir, strings.ReplaceAll(name, "/", "_"))
+		if err := os.WriteFile(path, []byte(code), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		replace[filepath.Join(pkg, filepath.FromSlash(name))] = path
+	}
+	spec, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	overlay = filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(overlay, spec, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, "built.exe"), pkg, overlay
+}
+
+// Tests of the docs pass: each block is a package of its own.
+func TestTests(t *testing.T) {
+	found := 0
+	for _, p := range mustPages(t) {
+		for _, b := range p.blocks() {
+			if b.info != "go" || !strings.HasPrefix(b.text, "package ") || !strings.Contains(b.text, "(t *testing.T) {") {
+				continue
+			}
+			found++
+			if formatted, err := format.Source([]byte(b.text)); err != nil || string(formatted) != b.text {
+				t.Errorf("%s:%d is not gofmt-ed (%v)", p.path, b.line, err)
+			}
+			binary, pkg, overlay := overlaid(t, map[string]string{"docs_test.go": b.text})
+			if out, err := exec.Command("go", "test", "-c", "-vet=off", "-overlay", overlay, "-o", binary, pkg).CombinedOutput(); err != nil {
+				t.Fatalf("%s:%d: %v\n%s", p.path, b.line, err, out)
+			}
+			cmd := exec.CommandContext(t.Context(), binary)
+			cmd.Dir, cmd.Env = t.TempDir(), append(os.Environ(), "STINT_DATABASE_URL=")
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%s:%d: %v\n%s", p.path, b.line, err, out)
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("the docs have no tests")
+	}
 }
 
 const startPage = "docs/start.md"

@@ -16,13 +16,22 @@ type order struct {
 	Amount int `json:"amount"`
 }
 
-// writeSample writes the file that commands of the docs are shown with: a shop on which a worker has worked.
-func writeSample(ctx context.Context, path string) (err error) {
-	c, err := stint.Open(path, stint.WithLogger(slog.New(slog.DiscardHandler)))
-	if err != nil {
-		return err
+// writeSample writes the file that commands of the docs are shown with: a shop on which two builds of a program have worked.
+func writeSample(ctx context.Context, path string) error {
+	for _, build := range []func(context.Context, *stint.Client) error{firstBuild, secondBuild} {
+		c, err := stint.Open(path, stint.WithLogger(slog.New(slog.DiscardHandler)))
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(build(ctx, c), c.Close()); err != nil {
+			return err
+		}
 	}
-	defer func() { err = errors.Join(err, c.Close()) }()
+	return nil
+}
+
+// firstBuild leaves runs that succeeded, one that failed, two that wait for events, and one that no worker may take.
+func firstBuild(ctx context.Context, c *stint.Client) error {
 	charge := stint.NewTask(c, "charge", func(ctx context.Context, o order) (string, error) {
 		stint.Logger(ctx).Info("charging", "cents", o.Amount)
 		if o.Amount > 10_000 {
@@ -31,35 +40,71 @@ func writeSample(ctx context.Context, path string) (err error) {
 		return fmt.Sprintf("receipt-%d", o.ID), nil
 	}, stint.WithRetries(3))
 	fulfil := stint.NewTask(c, "fulfil", func(ctx context.Context, o order) (string, error) {
-		if _, err := stint.Step(ctx, "pack", func(context.Context) (string, error) { return "box", nil }); err != nil {
+		if _, err := step(ctx, "pack"); err != nil {
 			return "", err
 		}
 		return stint.WaitForEvent[string](ctx, "shipped", stint.WithMatch("order", o.ID))
 	})
+	invoice := stint.NewTask(c, "invoice", func(ctx context.Context, o order) (string, error) {
+		if _, err := step(ctx, "number"); err != nil {
+			return "", err
+		}
+		return stint.WaitForEvent[string](ctx, "approved")
+	})
 	resize := stint.NewTask(c, "resize", func(_ context.Context, name string) (string, error) { return name, nil }, stint.WithQueue("gpu"))
-
-	w, err := c.NewWorker(stint.WithName("worker-1"))
-	if err != nil {
+	if err := startWorker(ctx, c); err != nil {
 		return err
 	}
-	work, stop := context.WithCancel(ctx)
-	done := make(chan error, 1)
-	go func() { done <- w.Run(work) }()
-	defer func() { stop(); err = errors.Join(err, <-done) }()
-
 	for i, amount := range []int{1200, 25_000, 900} {
 		if _, err := charge.Run(ctx, order{i + 1, amount}); err != nil && amount <= 10_000 {
 			return err
 		}
 	}
-	run, err := fulfil.Enqueue(ctx, order{1, 1200})
+	for _, t := range []*stint.Task[order, string]{fulfil, invoice} {
+		run, err := t.Enqueue(ctx, order{1, 1200})
+		if err == nil {
+			err = waitFor(ctx, run.Info, stint.StateWaiting)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	_, err := resize.Enqueue(ctx, "cat.png")
+	return err
+}
+
+// secondBuild has changed what the invoice does first, so its run is blocked.
+func secondBuild(ctx context.Context, c *stint.Client) error {
+	stint.NewTask(c, "invoice", func(ctx context.Context, o order) (string, error) {
+		if _, err := step(ctx, "total"); err != nil {
+			return "", err
+		}
+		return stint.WaitForEvent[string](ctx, "approved")
+	})
+	if err := startWorker(ctx, c); err != nil {
+		return err
+	}
+	found, err := c.ListRuns(ctx, stint.RunFilter{Tasks: []string{"invoice"}})
 	if err != nil {
 		return err
 	}
-	if err := waitFor(ctx, run.Info, stint.StateWaiting); err != nil {
+	if _, err := c.Publish(ctx, "approved", "yes"); err != nil {
 		return err
 	}
-	_, err = resize.Enqueue(ctx, "cat.png")
+	run := stint.RunByID[string](c, found.Runs[0].ID)
+	return waitFor(ctx, run.Info, stint.StateBlocked)
+}
+
+func step(ctx context.Context, name string) (string, error) {
+	return stint.Step(ctx, name, func(context.Context) (string, error) { return name, nil })
+}
+
+// startWorker starts a worker, which the client's Close stops.
+func startWorker(ctx context.Context, c *stint.Client) error {
+	w, err := c.NewWorker(stint.WithName("worker-1"), stint.WithQueues("default"))
+	if err == nil {
+		go w.Run(ctx)
+	}
 	return err
 }
 
