@@ -51,7 +51,7 @@ type RunFilter struct {
 	// counted too.
 	DryRun bool
 
-	// The fields below are for ListRuns only. Limit is the size of a page: the default is 100,
+	// The fields below are for ListRuns and CountMatching only. Limit is the size of a page: the default is 100,
 	// the maximum 1,000. Cursor is where the page begins.
 	Limit  int
 	Cursor string // RunPage.Next of the previous page

@@ -103,6 +103,31 @@ func (c *Client) CountRuns(ctx context.Context) (map[State]int, error) {
 	return counts, wrapStoreErr("count runs", err)
 }
 
+// A RunCount is how many runs match a filter.
+type RunCount struct {
+	Runs int
+	Next string // Cursor of the part that is not counted yet; "": all are counted
+}
+
+// CountMatching counts the runs that match, exactly, and however many there are. With f.Scan it counts part of them,
+// beginning at f.Cursor, in a bounded time: it examines at most so many runs, or of each state that has an index (all but
+// scheduled, queued and succeeded) so many. The sum of all parts counts no run that is enqueued after the first.
+func (c *Client) CountMatching(ctx context.Context, f RunFilter) (*RunCount, error) {
+	const op = "count matching runs"
+	sf, err := f.store()
+	if err != nil {
+		return nil, err
+	}
+	var before store.ID
+	if f.Cursor != "" {
+		if before, err = parseID(f.Cursor); err != nil {
+			return nil, errorf("stint: %s: cursor: %w", op, err)
+		}
+	}
+	n, next, err := c.store.Count(ctx, sf, before)
+	return &RunCount{n, idString(next)}, wrapStoreErr(op, err)
+}
+
 // Changed waits until any process has changed the database since after, a number returned by
 // an earlier call, and returns the current number. With 0 it returns at once. It misses no
 // change, and may return without one.

@@ -96,6 +96,9 @@ type History interface {
 	// next is the before of the next page, or zero if this is the last. A page has at least one run, and
 	// ends before its Size exceeds MaxPageBytes.
 	List(ctx context.Context, f Filter, before ID, limit int) (runs []Run, next ID, err error)
+	// Count counts the runs that match and are older than before (zero: all). With Scan it counts only part of them,
+	// and next is the before of the rest, or zero if this was the last part.
+	Count(ctx context.Context, f Filter, before ID) (n int, next ID, err error)
 	// Entries returns up to limit entries of a run's journal after an address (zero: from the first), by
 	// scope and number. It returns at least one, and fewer than limit rather than more than MaxPageBytes;
 	// a negative limit means all entries, whatever their size. more reports whether there are others. It

@@ -51,6 +51,11 @@ type wireCount struct {
 	Next    string `json:"next,omitempty"` // with paced: the cursor to continue from; "": all are done
 }
 
+type wireMatches struct {
+	Runs int    `json:"runs"`
+	Next string `json:"next,omitempty"` // cursor of the part that is not counted yet
+}
+
 type wireDone struct {
 	Done bool `json:"done"`
 }

@@ -55,6 +55,7 @@ var pages = []struct {
 	{"alerts", "Alerts", "Operate", "alerts", false, alertsPage},
 	{"health", "Health", "Operate", "health", false, healthPage},
 	{"confirm", "", "", "", false, confirmPage},
+	{"count", "", "", "", false, countPage},
 }
 
 func (h *handler) routePages(mux *http.ServeMux) {

@@ -175,7 +175,7 @@ func runsPage(h *handler, ctx context.Context, arg string, q url.Values) (*view,
 				return button(a.class, a.verb+"…", attr("name", "do"), attr("value", a.operation))
 			}))))
 	}
-	return &view{Title: "Runs", Main: group(el("h1", "Runs"),
+	return &view{Title: "Runs", Main: group(el("div.page-head", el("h1", "Runs"), h.matching(c, page, f.Cursor == "")),
 		stateChips(c, counts), h.queryField(c), ended, list, h.listFooter(c, page, f.Cursor == "")), timeRange: &r, AllTime: true}, nil
 }
 

@@ -93,6 +93,11 @@ func (o *follower) List(ctx context.Context, f store.Filter, before store.ID, li
 	return see2(ctx, o, func(s store.Store) ([]store.Run, store.ID, error) { return s.List(ctx, f, before, limit) })
 }
 
+// Count implements store.Store.
+func (o *follower) Count(ctx context.Context, f store.Filter, before store.ID) (int, store.ID, error) {
+	return see2(ctx, o, func(s store.Store) (int, store.ID, error) { return s.Count(ctx, f, before) })
+}
+
 // Entries implements store.Store.
 func (o *follower) Entries(ctx context.Context, id store.ID, after store.Address, limit int, notes bool) ([]store.Entry, bool, error) {
 	return see2(ctx, o, func(s store.Store) ([]store.Entry, bool, error) { return s.Entries(ctx, id, after, limit, notes) })

@@ -25,6 +25,15 @@ func (s *Store) List(ctx context.Context, f store.Filter, before store.ID, limit
 	return runs, next, err
 }
 
+// Count implements store.History.
+func (s *Store) Count(ctx context.Context, f store.Filter, before store.ID) (n int, next store.ID, err error) {
+	err = s.view(ctx, func(q querier) error {
+		n, next, err = s.reads().Count(q, f, before)
+		return err
+	})
+	return n, next, err
+}
+
 // Workflow implements store.History.
 func (s *Store) Workflow(ctx context.Context, id store.ID, names []string) (g *store.Graph, tasks []store.WorkflowTask, err error) {
 	err = s.view(ctx, func(q querier) error {

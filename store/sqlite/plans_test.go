@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -239,6 +240,14 @@ func useReads(t *testing.T, s *Store, id store.ID, ids []store.ID) {
 		ok(err)
 		_, _, err = s.List(ctx, f, ids[5], 10)
 		ok(err)
+		_, _, err = s.Count(ctx, f, ids[5])
+		ok(err)
+	}
+	for _, f := range []store.Filter{{States: []store.State{store.Failed}}, {States: []store.State{store.Failed, store.Canceled}},
+		{States: []store.State{store.Waiting}}} {
+		f.Scan = 2
+		_, _, err = s.Count(ctx, f, store.ID{})
+		ok(err)
 	}
 	for _, kind := range []store.ActionKind{store.ActCancel, store.ActReplay, store.ActDelete} {
 		_, err = s.Act(ctx, now, store.Action{Kind: kind, DryRun: true}, store.Filter{Through: ids[0]})
@@ -420,4 +429,42 @@ func useLimits(t *testing.T, s *Store, worker int64) {
 	_, _, err = s.List(ctx, store.Filter{Limit: &store.LimitKey{Name: "n0", Key: "k"}}, store.ID{}, 10)
 	ok(err)
 	ok(s.expireRates(ctx))
+}
+
+// A count looks at the runs of rare states by their index, and at a part of all others by their keys.
+func TestCountPlans(t *testing.T) {
+	s, err := Open(filepath.Join(t.TempDir(), "plans.db"), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	ok := failing(t)
+	enqueueMany(t, s)
+	for _, tt := range []struct {
+		f    store.Filter
+		want []string // of the statement for the part's end, and of that which counts
+	}{
+		{store.Filter{States: []store.State{store.Failed}}, []string{
+			"SEARCH r USING COVERING INDEX stint_runs_unsuccessful (state=? AND rowid<?)",
+			"SEARCH r USING INDEX stint_runs_unsuccessful (state=? AND rowid>? AND rowid<?)"}},
+		{store.Filter{States: []store.State{store.Waiting}}, []string{
+			"SEARCH r USING COVERING INDEX stint_runs_held (state=? AND rowid<?)",
+			"SEARCH r USING INDEX stint_runs_held (state=? AND rowid>? AND rowid<?)"}},
+		{store.Filter{Tasks: []string{"a"}}, []string{
+			"SEARCH stint_runs USING INTEGER PRIMARY KEY (rowid<?)", "SEARCH r USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"}},
+	} {
+		clear(s.readStmts)
+		tt.f.Scan = 2
+		_, _, err := s.Count(t.Context(), tt.f, store.ID{})
+		ok(err)
+		var got []string
+		for text := range s.readStmts {
+			got = append(got, plan(t, s, text)[0])
+		}
+		for _, want := range tt.want {
+			if !slices.Contains(got, want) {
+				t.Errorf("%+v: %q, want %q", tt.f, got, want)
+			}
+		}
+	}
 }

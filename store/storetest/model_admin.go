@@ -88,6 +88,21 @@ func (m *Model) List(_ context.Context, f store.Filter, before store.ID, limit i
 	return all, next, nil
 }
 
+// Count implements store.History. It counts all at once, also with Scan.
+func (m *Model) Count(_ context.Context, f store.Filter, before store.ID) (n int, next store.ID, err error) {
+	if err := m.lock(); err != nil {
+		return 0, next, err
+	}
+	defer m.mu.Unlock()
+	m.advance(time.Now())
+	for id, r := range m.runs {
+		if r.matches(&f) && m.matchesRest(r, &f) && (before == (store.ID{}) || slices.Compare(id[:], before[:]) < 0) {
+			n++
+		}
+	}
+	return n, next, nil
+}
+
 // Logs implements store.History.
 func (m *Model) Logs(_ context.Context, id store.ID, after int64, limit int) (all []store.Log, err error) {
 	if err := m.lock(); err != nil {

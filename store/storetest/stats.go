@@ -169,3 +169,41 @@ func bounded(s *suite) {
 		}
 	}
 }
+
+// countsInParts checks that what Count counts is what List lists, at once and in parts.
+func countsInParts(s *suite) {
+	var all []store.NewRun
+	for i := range 40 {
+		r := run("x")
+		r.Task = []string{"a", "b"}[i%2]
+		all = append(all, r)
+	}
+	ids := s.enqueue(all...)
+	for i, c := range s.claim(24) {
+		to := []store.State{store.Succeeded, store.Failed, store.Canceled}[i%3]
+		s.finish(outcome(c, to))
+	}
+	for _, tt := range []struct {
+		f     store.Filter
+		parts int // with Scan 10
+	}{{store.Filter{}, 5}, {store.Filter{Tasks: []string{"a"}}, 5}, {store.Filter{States: []store.State{store.Succeeded}}, 5},
+		{store.Filter{States: []store.State{store.Failed}}, 1}, {store.Filter{States: []store.State{store.Failed, store.Canceled}}, 1},
+		{store.Filter{States: []store.State{store.Queued}, Tasks: []string{"b"}}, 5}, {store.Filter{Through: ids[19]}, 3},
+		{store.Filter{IDs: ids[:3]}, 1}, {store.Filter{Since: time.Now().Add(time.Hour)}, 1}} {
+		want := len(s.list(tt.f, 7))
+		for _, scan := range []int{0, 10} {
+			tt.f.Scan = scan
+			var before store.ID
+			sum, parts := 0, 0
+			for more := true; more; more = before != (store.ID{}) {
+				n, next, err := s.Count(s.Context(), tt.f, before)
+				s.ok(err)
+				sum, parts, before = sum+n, parts+1, next
+			}
+			_, counts := s.Store.(*Model)
+			if wantParts := tt.parts; sum != want || scan > 0 && parts != wantParts && !counts {
+				s.Errorf("%+v: counted %d in %d parts, want %d in %d", tt.f, sum, parts, want, wantParts)
+			}
+		}
+	}
+}

@@ -180,6 +180,7 @@ var rules = []struct {
 	{"states are counted, and changes told", counted},
 	{"what happened is counted", counters},
 	{"a page looks at so many runs", bounded},
+	{"runs are counted in parts", countsInParts},
 }
 
 func (s *suite) ok(err error) {

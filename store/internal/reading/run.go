@@ -142,14 +142,9 @@ func (r *Reader) attempts(q Querier, key int64) ([]store.Attempt, error) {
 
 // List reads what List of store.History returns.
 func (r *Reader) List(q Querier, now time.Time, f store.Filter, before store.ID, limit int) (runs []store.Run, next store.ID, err error) {
-	// One bound on each side: of two, SQLite uses one for the search, and reads up to the other.
-	from, to := r.bounds(&f)
-	if before != (store.ID{}) {
-		key, ok := r.IDs.Key(before)
-		if !ok {
-			return nil, next, fmt.Errorf("list before run %s: %w", before, store.ErrNotFound)
-		}
-		to = min(to, key)
+	from, to, err := r.boundsBefore(&f, before)
+	if err != nil {
+		return nil, next, fmt.Errorf("list %w", err)
 	}
 	where, args, err := r.where(q, &f)
 	if err != nil {
@@ -179,6 +174,60 @@ func (r *Reader) List(q Querier, now time.Time, f store.Filter, before store.ID,
 	}
 	runs, err = r.runs(q, now, rows)
 	return runs, next, err
+}
+
+// Count reads what Count of store.History returns.
+func (r *Reader) Count(q Querier, f store.Filter, before store.ID) (n int, next store.ID, err error) {
+	from, to, err := r.boundsBefore(&f, before)
+	if err != nil {
+		return 0, next, fmt.Errorf("count %w", err)
+	}
+	if f.Scan > 0 && f.IDs == nil {
+		floor, err := countFloor(q, &f, to)
+		if err != nil {
+			return 0, next, err
+		}
+		if floor > from {
+			from, next = floor, r.IDs.ID(floor)
+		}
+	}
+	where, args, err := r.where(q, &f)
+	if err != nil {
+		return 0, next, err
+	}
+	_, err = one(q, "SELECT count(*)"+where+" AND r.id >= ? AND r.id < ?", append(args, from, to), &n)
+	return n, next, err
+}
+
+// countFloor returns the run down to which Count looks at runs from one on; 0: to the oldest. Where each state has an
+// index, at most Scan runs of each lie between.
+func countFloor(q Querier, f *store.Filter, from int64) (floor int64, err error) {
+	if !rare(f.States) {
+		return floorOf(q, from, f.Scan)
+	}
+	for _, st := range f.States {
+		var of int64
+		where := stateCondition([]store.State{st}) + " AND r.id < ? ORDER BY r.id DESC LIMIT 1 OFFSET ?"
+		if _, err := one(q, "SELECT r.id FROM stint_runs r WHERE "+where, []any{from, f.Scan - 1}, &of); err != nil {
+			return 0, err
+		}
+		floor = max(floor, of)
+	}
+	return floor, nil
+}
+
+// boundsBefore is bounds for the runs before one; zero: all.
+func (r *Reader) boundsBefore(f *store.Filter, before store.ID) (from, to int64, err error) {
+	// One bound on each side: of two, SQLite uses one for the search, and reads up to the other.
+	from, to = r.bounds(f)
+	if before != (store.ID{}) {
+		key, ok := r.IDs.Key(before)
+		if !ok {
+			return 0, 0, fmt.Errorf("before run %s: %w", before, store.ErrNotFound)
+		}
+		to = min(to, key)
+	}
+	return from, to, nil
 }
 
 // bounds returns the first key that a filter may select and the first after those, and removes them from it.
