@@ -28,7 +28,8 @@ const (
 var groups = map[string]string{
 	"enqueue": ofWork, "publish": ofWork, "cron": ofWork, "queues": ofWork, "workers": ofWork, "pause": ofWork, "resume": ofWork,
 	"events": ofWork, "tasks": ofWork, "limits": ofWork, "rate": ofWork, "top": ofDatabase, "stats": ofDatabase,
-	"doctor": ofDatabase, "backup": ofDatabase, "migrate": ofDatabase, "move": ofDatabase, "ui": ofDatabase,
+	"doctor": ofDatabase, "backup": ofDatabase, "migrate": ofDatabase, "move": ofDatabase,
+	"export": ofDatabase, "import": ofDatabase, "ui": ofDatabase,
 }
 
 // commands are those that work on a database.
@@ -49,7 +50,6 @@ var commands = []command{
 	{"logs", "ID", "print what a run has logged", followFlags, showLogs, false},
 	{"stream", "ID", "print what a run has streamed", followFlags, showStream, false},
 	{"journal", "ID", "print the journal of a durable function", nil, showJournal, false},
-	{"export", "ID", "print a journal in the format that ReplayJournal reads", nil, exportJournal, false},
 	{"enqueue", "TASK [JSON]", "start a task", enqueueFlags, enqueue, false},
 	{"publish", "KEY [JSON]", "publish an event", publishFlags, publish, false},
 	{"events", "", "list events, newest first", eventFlags, listEvents, false},
@@ -69,6 +69,9 @@ var commands = []command{
 	{"migrate", "", "make or update the tables of a PostgreSQL database, for programs whose role may not", migrateFlags, migrate, true},
 	{"move", "TO", "move a file into a PostgreSQL database, also while programs work, or such a database into a new file", moveFlags, move,
 		true},
+	{"export", "[ID]", "print all that the database has as JSON, an object a line; with an ID, a journal as ReplayJournal reads it", nil,
+		export, false},
+	{"import", "FILE", "make a new database of what export printed; FILE may be -", importFlags, importFile, true},
 	{"ui", "", "serve the web page of a database, for this machine only", uiFlags, serveUI, false},
 }
 

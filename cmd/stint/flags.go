@@ -179,6 +179,10 @@ func moveFlags(o *options) []cli.Flag {
 	return []cli.Flag{boolFlag("cancel", "forget a move that has begun and not ended: programs work on as before", &o.cancel)}
 }
 
+func importFlags(o *options) []cli.Flag {
+	return []cli.Flag{boolFlag("dry-run", "change nothing: read all of FILE, check it, and print what it has", &o.dryRun)}
+}
+
 func uiFlags(o *options) []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "http", Usage: "`address` to serve at; requests from other machines are refused", Value: "localhost:8080",

@@ -51,15 +51,3 @@ func triesOf(e *stint.JournalEntry) string {
 	}
 	return strings.Join(all, "; ")
 }
-
-func exportJournal(ctx context.Context, s *session) error {
-	id, err := s.arg(0, "the run's ID")
-	if err != nil {
-		return err
-	}
-	if err := s.c.WriteJournal(ctx, id, s.out); err != nil {
-		return err
-	}
-	_, err = fmt.Fprintln(s.out)
-	return err
-}

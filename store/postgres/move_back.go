@@ -33,6 +33,42 @@ func MoveBack(ctx context.Context, url, path string, opts MoveOptions) (MoveRepo
 	return m.report, nil
 }
 
+// Snapshot copies all that the store has into a new file, as it is at one moment, while programs work. The database
+// stays as it is. A run that was executing is continued in the file as after a crash.
+func Snapshot(ctx context.Context, url, path string, opts MoveOptions) (MoveReport, error) {
+	m := &mover{MoveOptions: opts, began: time.Now(), path: path, url: url}
+	defer m.close()
+	err := m.snapshotTo(ctx, path)
+	m.report.Took = time.Since(m.began)
+	if err != nil {
+		return m.report, fmt.Errorf("postgres: copy to %s: %w", path, err)
+	}
+	return m.report, nil
+}
+
+func (m *mover) snapshotTo(ctx context.Context, path string) (err error) {
+	if m.set, err = newSettings(m.url, m.Options); err != nil {
+		return err
+	}
+	if m.conn, err = pgx.ConnectConfig(ctx, m.set.direct.Copy()); err != nil {
+		return explain(err)
+	}
+	if state, err := m.set.moveState(ctx, m.conn); err != nil || state != nil {
+		if state != nil {
+			err = m.set.closed(state)
+		}
+		return err
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return errors.Join(err, fmt.Errorf("%s: %w: name a new file", path, fs.ErrExist))
+	}
+	temp := path + ".moving"
+	if err := m.copyBack(ctx, temp); err != nil {
+		return err
+	}
+	return os.Rename(temp, path)
+}
+
 // CancelMoveBack opens a database to programs again whose MoveBack has begun and not ended. It returns
 // store.ErrMoved if it has.
 func CancelMoveBack(ctx context.Context, url string, opts MoveOptions) error {
