@@ -90,7 +90,8 @@ func importFile(ctx context.Context, s *session) error {
 // and lanes, and the secret that IDs are made of, are one database's.
 func (s *session) wantNoRuns(ctx context.Context) error {
 	refuse := func(what string) error {
-		return fmt.Errorf("stint: %s: import makes a new database: name a file that does not exist, or a PostgreSQL schema without runs", what)
+		return fmt.Errorf("stint: %s: import makes a new database: name a file that does not exist, or a PostgreSQL schema without runs",
+			what)
 	}
 	if s.db.url == "" {
 		if _, err := os.Lstat(s.db.path); !errors.Is(err, fs.ErrNotExist) {
@@ -122,7 +123,8 @@ func (s *session) imported(tables map[string]int64, problems []string, err error
 		return fmt.Errorf("stint: %w", err)
 	}
 	if s.format() != asTable {
-		return json.NewEncoder(s.out).Encode(map[string]any{"tables": tables, "problems": append([]string{}, problems...), "dry_run": s.dryRun})
+		return json.NewEncoder(s.out).Encode(map[string]any{"tables": tables, "problems": append([]string{}, problems...),
+			"dry_run": s.dryRun})
 	}
 	for _, p := range problems {
 		fmt.Fprintln(s.out, "found, as it was before the export: "+p)
