@@ -155,24 +155,6 @@ func IsFenced(err error) bool { return err != nil && strings.Contains(err.Error(
 // MarkSQL reads the mark.
 const MarkSQL = "SELECT value FROM stint_meta WHERE key = '" + markKey + "'"
 
-// Read returns the mark of a file; nil: it has none.
-func Read(ctx context.Context, c Conn) (*Mark, error) {
-	var tables int
-	err := c.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema WHERE name = 'stint_meta'").Scan(&tables)
-	if err != nil || tables == 0 {
-		return nil, err
-	}
-	var value []byte
-	err = c.QueryRowContext(ctx, MarkSQL).Scan(&value)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return Decode(value)
-}
-
 // Decode decodes a mark.
 func Decode(value []byte) (*Mark, error) {
 	m := &Mark{}

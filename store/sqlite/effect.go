@@ -1,13 +1,13 @@
 package sqlite
 
 import (
-	"database/sql"
 	"regexp"
 	"strconv"
 	"strings"
 
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/reading"
+	"github.com/stint-dev/stint/store/sqlite/internal/conn"
 )
 
 // An effect says in which lanes a statement may insert runs or make runs ready. It is derived from the
@@ -22,7 +22,7 @@ type effect struct {
 
 // A statement is a prepared statement and its effect.
 type statement struct {
-	*sql.Stmt
+	*conn.Stmt
 	effect effect
 }
 

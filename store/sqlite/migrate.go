@@ -1,12 +1,12 @@
 package sqlite
 
 import (
-	"context"
-	"database/sql"
 	"embed"
 	"errors"
 	"fmt"
 	"io/fs"
+
+	"github.com/stint-dev/stint/store/sqlite/internal/conn"
 )
 
 //go:embed schema/*.sql
@@ -35,18 +35,18 @@ func migrations() ([]string, error) {
 	return steps, nil
 }
 
-// migrate updates conn's file to the newest schema. The version is in a table of stint's, because
+// migrate updates c's file to the newest schema. The version is in a table of stint's, because
 // user_version belongs to the app that may share the file.
-func migrate(ctx context.Context, conn *sql.Conn) error {
+func migrate(c *conn.Conn) error {
 	steps, err := migrations()
 	if err != nil {
 		return err
 	}
-	if have, err := version(ctx, conn); err == nil && have == len(steps) {
+	if have, err := version(onConn(c)); err == nil && have == len(steps) {
 		return nil // the common case takes no write lock
 	}
 	for done := false; !done; {
-		if done, err = migrateOne(ctx, conn, steps); err != nil {
+		if done, err = migrateOne(c, steps); err != nil {
 			return err
 		}
 	}
@@ -56,16 +56,16 @@ func migrate(ctx context.Context, conn *sql.Conn) error {
 // migrateOne updates the file by one version, or reports that it is the newest. A step and its number are
 // one commit, and the number is read under the write lock, so processes that open one file at once run
 // each step once.
-func migrateOne(ctx context.Context, conn *sql.Conn, steps []string) (done bool, err error) {
-	if _, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+func migrateOne(c *conn.Conn, steps []string) (done bool, err error) {
+	if err := c.Exec("BEGIN IMMEDIATE"); err != nil {
 		return false, err
 	}
 	defer func() {
 		if err != nil {
-			conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+			c.Exec("ROLLBACK")
 		}
 	}()
-	have, err := version(ctx, conn)
+	have, err := version(onConn(c))
 	switch {
 	case err != nil:
 		return false, err
@@ -74,30 +74,26 @@ func migrateOne(ctx context.Context, conn *sql.Conn, steps []string) (done bool,
 	case have > len(steps):
 		return false, fmt.Errorf("schema %d, this program knows %d: %w", have, len(steps), ErrNewer)
 	case have == len(steps):
-		_, err = conn.ExecContext(ctx, "COMMIT")
-		return true, err
+		return true, c.Exec("COMMIT")
 	}
 	step := steps[have]
 	if have == 0 {
 		step = "CREATE TABLE stint_schema (version INTEGER NOT NULL) STRICT;\nINSERT INTO stint_schema VALUES (0);\n" + step
 	}
-	if _, err := conn.ExecContext(ctx, step); err != nil {
+	if err := c.Exec(step); err != nil {
 		return false, fmt.Errorf("migration to schema %d: %w", have+1, err)
 	}
-	if _, err := conn.ExecContext(ctx, "UPDATE stint_schema SET version = ?", have+1); err != nil {
+	if err := c.Exec(fmt.Sprintf("UPDATE stint_schema SET version = %d", have+1)); err != nil {
 		return false, err
 	}
-	_, err = conn.ExecContext(ctx, "COMMIT")
-	return false, err
+	return false, c.Exec("COMMIT")
 }
 
 // version returns the schema's version; 0 for a file without tables of stint.
-func version(ctx context.Context, conn *sql.Conn) (int, error) {
-	var n int
-	err := conn.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema WHERE name = 'stint_schema'").Scan(&n)
-	if err != nil || n == 0 {
+func version(q querier) (n int, err error) {
+	if err := q.one("SELECT count(*) FROM sqlite_schema WHERE name = 'stint_schema'", nil, &n); err != nil || n == 0 {
 		return 0, err
 	}
-	err = conn.QueryRowContext(ctx, "SELECT version FROM stint_schema").Scan(&n)
+	err = q.one("SELECT version FROM stint_schema", nil, &n)
 	return n, err
 }

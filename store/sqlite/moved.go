@@ -8,13 +8,14 @@ import (
 	"github.com/stint-dev/stint/internal/moving"
 )
 
-// readMark returns a moving.Error if the file has moved.
-func (s *Store) readMark(ctx context.Context, c moving.Conn) error {
-	m, err := moving.Read(ctx, c)
-	if err != nil || m == nil {
+// readMark returns a moving.Error if the file, which may have no tables of stint, has moved.
+func (s *Store) readMark(q querier) error {
+	var tables int
+	err := q.one("SELECT count(*) FROM sqlite_schema WHERE name = 'stint_meta'", nil, &tables)
+	if err != nil || tables == 0 {
 		return err
 	}
-	return s.movedTo(m)
+	return s.checkMark(q)
 }
 
 func (s *Store) movedTo(m *moving.Mark) error {

@@ -24,6 +24,7 @@ import (
 	"github.com/stint-dev/stint/internal/selfcheck"
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/keys"
+	"github.com/stint-dev/stint/store/sqlite/internal/conn"
 	sqlite "modernc.org/sqlite"
 	lib "modernc.org/sqlite/lib"
 )
@@ -56,7 +57,7 @@ type Store struct {
 	path             string
 	at               *location // nil for a database in memory
 	opts             Options
-	write            *sql.DB
+	write            *conn.Conn
 	read             *sql.DB   // nil for a database in memory: reads go through the writer
 	still            stillness // of read, if it is read-only
 	ids              keys.IDs
@@ -126,20 +127,10 @@ func open(path string, opts Options) (_ *Store, err error) {
 			s.closeFiles()
 		}
 	}()
-	if selfcheck.Enabled() {
-		if err := registerReport(); err != nil {
-			return nil, err
-		}
-	}
-	if s.write, err = s.connect(s.writeDSN()); err != nil {
-		return nil, err
-	}
-	s.write.SetMaxOpenConns(1)
-	conn, err := s.write.Conn(context.Background())
-	if err != nil {
+	if s.write, err = s.connectWriter(); err != nil {
 		return nil, explain(err)
 	}
-	secret, err := s.prepare(conn)
+	secret, err := s.prepare()
 	if err != nil {
 		return nil, explain(err)
 	}
@@ -151,7 +142,7 @@ func open(path string, opts Options) (_ *Store, err error) {
 			return nil, err
 		}
 	}
-	s.w = newWriter(s, conn)
+	s.w = newWriter(s, s.write)
 	go s.w.run()
 	s.publisher.done = make(chan struct{})
 	go s.publishLoop()
@@ -189,12 +180,28 @@ func (s *Store) openReaders(secret []byte) (err error) {
 // stint's own connections do not trust the schema: nothing in it, such as a view, calls a function with side
 // effects, and no statement writes the schema as text. Connections for the app's code, and for a backup, are
 // like the app's own.
-func (s *Store) writeDSN() string {
-	q := url.Values{"_defensive": {"1"}, "_pragma": {pragma("busy_timeout", busyPoll.Milliseconds()), pragma("trusted_schema", 0)}}
-	if s.path == Memory {
-		return "file::memory:?" + q.Encode()
+
+// connectWriter opens the connection that writes.
+func (s *Store) connectWriter() (c *conn.Conn, err error) {
+	uri := "file:" + Memory
+	if s.path != Memory {
+		uri = s.fileDSN(url.Values{})
 	}
-	return s.fileDSN(q)
+	c, err = conn.Open(uri)
+	if misplaced := s.at.check(); misplaced != nil { // another file was opened, or none
+		err = misplaced
+	}
+	if err == nil {
+		err = c.Exec(fmt.Sprintf("PRAGMA busy_timeout = %d; PRAGMA trusted_schema = 0", busyPoll.Milliseconds()))
+	}
+	if err == nil {
+		err = addErrorHas(c)
+	}
+	if err != nil && c != nil {
+		c.Close()
+		c = nil
+	}
+	return c, err
 }
 
 func (s *Store) readDSN() string {
@@ -241,8 +248,8 @@ func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 
 // prepare sets the write connection's pragmas, checks those that matter, updates the schema, and returns the
 // file's secret.
-func (s *Store) prepare(conn *sql.Conn) (secret []byte, err error) {
-	ctx := context.Background()
+func (s *Store) prepare() (secret []byte, err error) {
+	c := s.write
 	journal, sync, level := "wal", "FULL", 2
 	if s.path == Memory {
 		journal = "memory"
@@ -250,64 +257,62 @@ func (s *Store) prepare(conn *sql.Conn) (secret []byte, err error) {
 	if s.opts.Normal {
 		sync, level = "NORMAL", 1
 	}
-	if err := s.setWAL(ctx, conn, journal); err != nil {
+	if err := s.setWAL(journal); err != nil {
 		return nil, err
 	}
 	for _, p := range []string{"synchronous = " + sync, "cache_size = -16000", "temp_store = MEMORY", "wal_autocheckpoint = 4000",
 		"journal_size_limit = 67108864"} {
-		if _, err := conn.ExecContext(ctx, "PRAGMA "+p); err != nil {
+		if err := c.Exec("PRAGMA " + p); err != nil {
 			return nil, fmt.Errorf("PRAGMA %s: %w", p, err)
 		}
 	}
 	var got int
-	if err := conn.QueryRowContext(ctx, "PRAGMA synchronous").Scan(&got); err != nil {
+	if err := onConn(c).one("PRAGMA synchronous", nil, &got); err != nil {
 		return nil, err
 	}
 	if got != level {
 		return nil, fmt.Errorf("synchronous is %d, not %d as asked", got, level)
 	}
-	if err := s.readMark(ctx, conn); err != nil {
+	if err := s.readMark(onConn(c)); err != nil {
 		return nil, err
 	}
-	if err := s.patient(func() error { return migrate(ctx, conn) }); err != nil {
+	if err := s.patient(func() error { return migrate(c) }); err != nil {
 		return nil, err
 	}
-	if err := checkSchema(ctx, conn); err != nil {
+	if err := checkSchema(onConn(c)); err != nil {
 		return nil, err
 	}
 	if selfcheck.Enabled() {
-		if err := reportIllegal(ctx, conn); err != nil {
+		if err := reportIllegal(c); err != nil {
 			return nil, err
 		}
 	}
-	return s.secret(ctx, conn)
+	return s.secret()
 }
 
 const secretSQL = "SELECT value FROM stint_meta WHERE key = 'id_secret'"
 
 // secret returns the file's secret, which the first process to open it creates.
-func (s *Store) secret(ctx context.Context, conn *sql.Conn) (secret []byte, err error) {
-	if err := conn.QueryRowContext(ctx, secretSQL).Scan(&secret); !errors.Is(err, sql.ErrNoRows) {
+func (s *Store) secret() (secret []byte, err error) {
+	c := onConn(s.write)
+	if err := c.one(secretSQL, nil, &secret); !errors.Is(err, sql.ErrNoRows) {
 		return secret, err
 	}
 	secret = make([]byte, 16)
 	rand.Read(secret)
 	err = s.patient(func() error {
-		_, err := conn.ExecContext(ctx, "INSERT INTO stint_meta VALUES ('id_secret', ?) ON CONFLICT DO NOTHING", secret)
-		return err
+		return s.write.Exec(fmt.Sprintf("INSERT INTO stint_meta VALUES ('id_secret', x'%x') ON CONFLICT DO NOTHING", secret))
 	})
 	if err != nil {
 		return nil, err
 	}
-	err = conn.QueryRowContext(ctx, secretSQL).Scan(&secret)
+	err = c.one(secretSQL, nil, &secret)
 	return secret, err
 }
 
-func (s *Store) setWAL(ctx context.Context, conn *sql.Conn, want string) error {
+func (s *Store) setWAL(want string) error {
 	var mode string
-	err := s.patient(func() error {
-		return conn.QueryRowContext(ctx, "PRAGMA journal_mode = "+want).Scan(&mode)
-	})
+	err := s.patient(func() error { return onConn(s.write).one("PRAGMA journal_mode = "+want, nil, &mode) })
 	if err != nil {
 		return err
 	}
@@ -332,9 +337,12 @@ func (s *Store) patient(f func() error) error {
 }
 
 func code(err error) int {
-	var e *sqlite.Error
-	if errors.As(err, &e) {
-		return e.Code() & 0xff // without the extension
+	const primary = 0xff // without the extension
+	if e := (*conn.Error)(nil); errors.As(err, &e) {
+		return e.Code() & primary
+	}
+	if e := (*sqlite.Error)(nil); errors.As(err, &e) {
+		return e.Code() & primary
 	}
 	return 0
 }

@@ -133,20 +133,15 @@ func (s *Store) readOnlyDSN() string {
 
 // knownFile checks that the file is one of stint's, like migrate and prepare, and reads its secret.
 func (s *Store) knownFile() error {
-	ctx := context.Background()
-	conn, err := s.read.Conn(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	if err := s.readMark(ctx, conn); err != nil {
+	q := reader{context.Background(), s}
+	if err := s.readMark(q); err != nil {
 		return err
 	}
 	steps, err := migrations()
 	if err != nil {
 		return err
 	}
-	switch have, err := version(ctx, conn); {
+	switch have, err := version(q); {
 	case err != nil:
 		return err
 	case have > len(steps):
@@ -157,11 +152,11 @@ func (s *Store) knownFile() error {
 		return fmt.Errorf("schema %d, this program reads %d: open the file once without ReadOnly, which brings it up to date", have,
 			len(steps))
 	}
-	if err := checkSchema(ctx, conn); err != nil {
+	if err := checkSchema(q); err != nil {
 		return err
 	}
 	var secret []byte
-	if err := conn.QueryRowContext(ctx, secretSQL).Scan(&secret); err != nil {
+	if err := q.one(secretSQL, nil, &secret); err != nil {
 		return err
 	}
 	s.ids, err = keys.New(secret)
@@ -225,7 +220,7 @@ func (w *writer) observe() {
 		stop := w.closed
 		w.mu.Unlock()
 		if stop {
-			w.dropConn()
+			w.dropObserver()
 			return
 		}
 		now := time.Now()
@@ -251,21 +246,22 @@ func (w *writer) observeOnce() error {
 	if err := w.s.at.check(); err != nil {
 		return err
 	}
-	if w.s.still.log && w.conn == nil {
-		if w.conn, err = w.s.read.Conn(context.Background()); err != nil {
-			w.conn = nil
+	ctx := context.Background()
+	if w.s.still.log && w.observer == nil {
+		if w.observer, err = w.s.read.Conn(ctx); err != nil {
+			w.observer = nil
 			return explainReading(err)
 		}
 	}
 	if w.s.still.log {
 		was := w.version
-		if err := w.one("PRAGMA data_version", nil, &w.version); err != nil {
+		if err := w.observer.QueryRowContext(ctx, "PRAGMA data_version").Scan(&w.version); err != nil {
 			return explainReading(err)
 		}
 		changed = changed || was != w.version && was != -1
 	}
 	if changed {
-		if err := w.s.readMark(context.Background(), w.s.read); err != nil {
+		if err := w.s.readMark(reader{ctx, w.s}); err != nil {
 			return w.noteMoved(err)
 		}
 		w.changes.Add(1)
@@ -274,11 +270,8 @@ func (w *writer) observeOnce() error {
 	return nil
 }
 
-func (w *writer) dropConn() {
-	for _, st := range w.stmt {
-		st.Close()
-	}
-	if w.conn != nil {
-		w.conn.Close()
+func (w *writer) dropObserver() {
+	if w.observer != nil {
+		w.observer.Close()
 	}
 }

@@ -1,13 +1,14 @@
 package sqlite
 
 import (
-	"context"
+	"cmp"
 	"database/sql"
 	"fmt"
 	"time"
 
 	"github.com/stint-dev/stint/store/internal/keys"
 	"github.com/stint-dev/stint/store/internal/reading"
+	"github.com/stint-dev/stint/store/sqlite/internal/conn"
 )
 
 // txn runs the statements of one transaction: the writer's, or an app's own (tx.go).
@@ -49,11 +50,41 @@ func column[T any](q querier, text string, args ...any) ([]T, error) {
 }
 
 // rowsOrError returns rows as reading.Rows, or nil with the error.
-func rowsOrError(rows *sql.Rows, err error) (reading.Rows, error) {
+func rowsOrError[R reading.Rows](rows R, err error) (reading.Rows, error) {
 	if err != nil {
 		return nil, err
 	}
 	return rows, nil
+}
+
+// onConn returns a querier for a connection, which prepares each statement anew.
+func onConn(c *conn.Conn) querier { return unprepared{c} }
+
+type unprepared struct{ *conn.Conn }
+
+// Query implements reading.Querier.
+func (u unprepared) Query(text string, args ...any) (reading.Rows, error) {
+	return rowsOrError(u.Conn.Query(text, args...))
+}
+
+func (u unprepared) one(text string, args []any, into ...any) error {
+	rows, err := u.Query(text, args...)
+	if err != nil {
+		return err
+	}
+	return scanOne(rows, into...)
+}
+
+// scanOne scans the only row of a statement, and closes it; sql.ErrNoRows if there is none.
+func scanOne(rows reading.Rows, into ...any) error {
+	defer rows.Close()
+	if !rows.Next() {
+		return cmp.Or(rows.Err(), sql.ErrNoRows)
+	}
+	if err := rows.Scan(into...); err != nil {
+		return err
+	}
+	return rows.Close()
 }
 
 // prepared returns the statement with this text, which is prepared once, to be executed
@@ -61,7 +92,7 @@ func rowsOrError(rows *sql.Rows, err error) (reading.Rows, error) {
 func (w *writer) prepared(text string, args []any) (*statement, error) {
 	st := w.stmt[text]
 	if st == nil {
-		s, err := w.conn.PrepareContext(context.Background(), text)
+		s, err := w.conn.Prepare(text)
 		if err != nil {
 			return nil, fmt.Errorf("prepare %q: %w", text, err)
 		}
@@ -83,11 +114,7 @@ func (w *writer) execN(text string, args ...any) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	r, err := st.ExecContext(context.Background(), args...)
-	if err != nil {
-		return 0, err
-	}
-	return r.RowsAffected()
+	return st.Exec(args...)
 }
 
 // Query implements reading.Querier.
@@ -96,14 +123,14 @@ func (w *writer) Query(text string, args ...any) (reading.Rows, error) {
 	if err != nil {
 		return nil, err
 	}
-	return rowsOrError(st.QueryContext(context.Background(), args...))
+	return rowsOrError(st.Query(args...))
 }
 
 // one scans the single row of a statement; sql.ErrNoRows if there is none.
 func (w *writer) one(text string, args []any, into ...any) error {
-	st, err := w.prepared(text, args)
+	rows, err := w.Query(text, args...)
 	if err != nil {
 		return err
 	}
-	return st.QueryRowContext(context.Background(), args...).Scan(into...)
+	return scanOne(rows, into...)
 }

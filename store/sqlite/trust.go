@@ -1,13 +1,12 @@
 package sqlite
 
 import (
-	"context"
-	"database/sql"
 	"fmt"
 	"strings"
 	"sync"
 
 	"github.com/stint-dev/stint/internal/moving"
+	"github.com/stint-dev/stint/store/sqlite/internal/conn"
 )
 
 // A schemaRow is a row of sqlite_schema.
@@ -16,24 +15,18 @@ type schemaRow struct{ kind, name, table, text string }
 // knownSchema is the schema that the migrations create, by name, with what is only there at times: the trigger of
 // the first limits, and the notes of a move.
 var knownSchema = sync.OnceValues(func() (map[string]schemaRow, error) {
-	ctx := context.Background()
-	db, err := sql.Open("sqlite", Memory)
+	c, err := conn.Open("file:" + Memory)
 	if err != nil {
 		return nil, err
 	}
-	defer db.Close()
-	conn, err := db.Conn(ctx)
-	if err != nil {
+	defer c.Close()
+	if err := migrate(c); err != nil {
 		return nil, err
 	}
-	defer conn.Close()
-	if err := migrate(ctx, conn); err != nil {
+	if err := c.Exec(LimitsTrigger + ";\n" + moving.NotesSQL()); err != nil {
 		return nil, err
 	}
-	if _, err := conn.ExecContext(ctx, LimitsTrigger+";\n"+moving.NotesSQL()); err != nil {
-		return nil, err
-	}
-	rows, err := readSchema(ctx, conn)
+	rows, err := readSchema(onConn(c))
 	known := make(map[string]schemaRow, len(rows))
 	for _, r := range rows {
 		known[r.name] = r
@@ -42,20 +35,9 @@ var knownSchema = sync.OnceValues(func() (map[string]schemaRow, error) {
 })
 
 // readSchema reads all but the indexes that SQLite creates by itself.
-func readSchema(ctx context.Context, conn *sql.Conn) (all []schemaRow, err error) {
-	rows, err := conn.QueryContext(ctx, "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var r schemaRow
-		if err := rows.Scan(&r.kind, &r.name, &r.table, &r.text); err != nil {
-			return nil, err
-		}
-		all = append(all, r)
-	}
-	return all, rows.Err()
+func readSchema(q querier) ([]schemaRow, error) {
+	return rowsOf(q, func(r *schemaRow) []any { return []any{&r.kind, &r.name, &r.table, &r.text} },
+		"SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
 }
 
 // isRequired reports whether each file has it.
@@ -64,12 +46,12 @@ func (r *schemaRow) isRequired() bool { return r.kind != "trigger" && r.name != 
 // checkSchema refuses a file in which something else has the name of a table or view of stint's, or which has
 // a trigger on one: it would run in stint's transactions. The app's own tables, views and triggers, and its
 // indexes on stint's tables, are allowed.
-func checkSchema(ctx context.Context, conn *sql.Conn) error {
+func checkSchema(q querier) error {
 	known, err := knownSchema()
 	if err != nil {
 		return fmt.Errorf("make the schema to compare with: %w", err)
 	}
-	rows, err := readSchema(ctx, conn)
+	rows, err := readSchema(q)
 	if err != nil {
 		return err
 	}

@@ -165,15 +165,5 @@ func (a *appTx) one(text string, args []any, into ...any) error {
 	if err != nil {
 		return err
 	}
-	defer rows.Close()
-	if !rows.Next() {
-		if err := rows.Err(); err != nil {
-			return err
-		}
-		return sql.ErrNoRows
-	}
-	if err := rows.Scan(into...); err != nil {
-		return err
-	}
-	return rows.Close()
+	return scanOne(rows, into...)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/stint-dev/stint/internal/commits"
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/limits"
+	"github.com/stint-dev/stint/store/sqlite/internal/conn"
 )
 
 // The writer is the one goroutine that changes the database (group commit).
@@ -31,7 +32,7 @@ import (
 // finishing a group and starting the next.
 type writer struct {
 	s    *Store
-	conn *sql.Conn
+	conn *conn.Conn            // the store closes it; nil if it is read-only
 	stmt map[string]*statement // prepared for the connection's life, by text
 
 	signaled chan struct{} // capacity 1: there is something to look at
@@ -61,6 +62,7 @@ type writer struct {
 	lastForeignCommit time.Time     // last commit of another that was noticed
 	changed           bool          // all changes of this group were applied
 	fired             int64         // rows changed by this connection, as of the last commit that left something due
+	observer          *sql.Conn     // of a read-only store, which notices commits by it
 	misplaced         bool          // the file was not at its path when that was last looked at
 	reviveUntil       time.Time     // this process's presence was removed: others may take it for dead until then
 }
@@ -86,9 +88,9 @@ type op struct {
 	done  chan struct{}
 }
 
-func newWriter(s *Store, conn *sql.Conn) *writer {
+func newWriter(s *Store, c *conn.Conn) *writer {
 	w := &writer{
-		s: s, conn: conn, stmt: map[string]*statement{},
+		s: s, conn: c, stmt: map[string]*statement{},
 		signaled: make(chan struct{}, 1), done: make(chan struct{}),
 		awaits: map[int64]map[*await]struct{}{}, watch: map[int64]*watch{},
 		version: -1,
@@ -195,15 +197,10 @@ func (w *writer) stopping() bool {
 // release gives back what this store's workers still have, on Close.
 func (w *writer) release() {
 	if w.crashed {
-		w.conn.Close()
 		return
 	}
 	w.counters.Last()
 	w.inTx(func(u *unit) error { return u.workers.releaseLock(w.s.presence.name, false, &store.Recovered{}) }) // or others do it
-	for _, st := range w.stmt {
-		st.Close()
-	}
-	w.conn.Close()
 }
 
 func (o *op) answer(err error) {
