@@ -33,13 +33,13 @@ type Client struct {
 	tasks   map[string]*taskDef
 	defined map[string]bool // names that Define has defined
 	workers map[*Worker]struct{}
-	waiters map[store.ID]*errorWaiter
 
 	declareMu    sync.Mutex
 	undeclared   []*taskDef // whose crons and triggers are not stored yet
 	triggerTasks []*taskDef // that events start
 
 	definitions definitions
+	live        liveErrors
 
 	meters meters
 
@@ -271,7 +271,7 @@ func newClientConfig(opts []ClientOption) (clientConfig, error) {
 
 func newClient(s store.Store, cfg clientConfig) (*Client, error) {
 	c := &Client{cfg: cfg, store: s, tasks: map[string]*taskDef{}, defined: map[string]bool{}, workers: map[*Worker]struct{}{},
-		waiters: map[store.ID]*errorWaiter{}, closing: make(chan struct{}), definitions: definitions{newest: map[string]*taskDef{}}}
+		closing: make(chan struct{}), definitions: definitions{newest: map[string]*taskDef{}}}
 	if err := guarded(c.measureAll); err != nil {
 		return nil, errors.Join(wrapStoreErr("WithMeterProvider", err), s.Close())
 	}

@@ -60,10 +60,10 @@ var (
 )
 
 // A TaskError says why a run ended without a result. Run.Wait returns it. It wraps the
-// handler's own error, for errors.Is and errors.As. Where the handler ran in another process
-// or before a restart, or where the caller is itself a handler, it wraps an error with the
-// same text in which errors.Is and errors.As find the errors that can be stored: see
-// RegisterError.
+// handler's own error, for errors.Is and errors.As. Where the handler ran in another process,
+// before a restart or hundreds of failures ago, or where the caller is itself a handler, it
+// wraps an error with the same text in which errors.Is and errors.As find the errors that can
+// be stored: see RegisterError.
 type TaskError struct {
 	Task    string
 	RunID   string

@@ -246,6 +246,36 @@ func TestFailure(t *testing.T) {
 	}
 }
 
+// Who waits after a run has failed gets the handler's own error too, but that of the last execution alone.
+func TestWaitAfterTheFailure(t *testing.T) {
+	c := opened(t)
+	one, two := errors.New("one"), errors.New("two")
+	var calls atomic.Int32
+	task := stint.NewTask(c, "t", func(context.Context, int) (int, error) {
+		if calls.Add(1) == 1 {
+			return 0, one
+		}
+		return 0, two
+	})
+	working(t, c)
+	run := enqueue(t, task, 1)
+	for _, want := range []error{one, two} {
+		for infoOf(t, run).State != stint.StateFailed {
+			runtime.Gosched()
+		}
+		for range 2 {
+			if _, err := run.Wait(t.Context()); !errors.Is(err, want) || errors.Is(err, one) != (want == one) {
+				t.Errorf("Wait: %v, want %v", err, want)
+			}
+		}
+		if want == one {
+			if _, err := c.ReplayRuns(t.Context(), stint.RunFilter{IDs: []string{run.ID()}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 func TestSnooze(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := openedAt(t, ":memory:")

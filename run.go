@@ -128,8 +128,8 @@ func (r *Run[Out]) Wait(ctx context.Context) (Out, error) {
 		e.w.releaseSlots(e)
 		defer e.w.reacquireSlots(ctx, e)
 	}
-	kept := r.c.watchError(r.id)
-	defer r.c.unwatchError(r.id)
+	kept := r.c.live.watch(r.id)
+	defer r.c.live.unwatch(r.id, kept)
 	return r.result(ctx, kept)
 }
 
@@ -186,7 +186,7 @@ func (sc *scope) canceledWith(child *store.Run) bool {
 // result waits until the run has ended and returns its result. kept, if not nil, may have the
 // handler's own error. Handlers that wait do not get that: the wait must return the same when
 // it is repeated.
-func (r *Run[Out]) result(ctx context.Context, kept *errorWaiter) (out Out, err error) {
+func (r *Run[Out]) result(ctx context.Context, kept *liveError) (out Out, err error) {
 	end, err := r.c.store.Await(ctx, r.id, store.Until{})
 	if err != nil {
 		if ctx.Err() != nil {
@@ -217,7 +217,7 @@ func (r *Run[Out]) result(ctx context.Context, kept *errorWaiter) (out Out, err 
 	}
 	failed := endError(run, nil)
 	if kept != nil && run.State == store.Failed {
-		if live := kept.get(); live != nil {
+		if live := r.c.live.of(kept, run.Lease); live != nil {
 			failed.Err = &storedError{failed.Err.Error(), []error{live, failed.Err}}
 		}
 	}
@@ -288,48 +288,6 @@ func endCause(state State, stored []byte) error {
 		cause = errorf("%w: %w", ErrCanceled, cause)
 	}
 	return cause
-}
-
-// An errorWaiter holds a handler's error for those in the same process who wait for the run.
-type errorWaiter struct {
-	c   *Client
-	n   int // callers that wait
-	err error
-}
-
-func (w *errorWaiter) get() error {
-	w.c.mu.Lock()
-	defer w.c.mu.Unlock()
-	return w.err
-}
-
-func (c *Client) watchError(id store.ID) *errorWaiter {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	w := c.waiters[id]
-	if w == nil {
-		w = &errorWaiter{c: c}
-		c.waiters[id] = w
-	}
-	w.n++
-	return w
-}
-
-func (c *Client) unwatchError(id store.ID) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	w := c.waiters[id]
-	if w.n--; w.n == 0 {
-		delete(c.waiters, id)
-	}
-}
-
-func (c *Client) reportError(id store.ID, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if w := c.waiters[id]; w != nil {
-		w.err = err
-	}
 }
 
 // A RunInfo describes a run.
