@@ -174,6 +174,20 @@ func TestDocsTests(t *testing.T) {
 	})
 }
 
+// docs/SUMMARY.md, the order of the site, has every document under docs exactly once.
+func TestDocsSummary(t *testing.T) {
+	summary, err := os.ReadFile("docs/SUMMARY.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	eachDoc(t, func(doc, _ string) {
+		name, ok := strings.CutPrefix(filepath.ToSlash(doc), "docs/")
+		if n := strings.Count(string(summary), "]("+name+")"); ok && name != "SUMMARY.md" && n != 1 {
+			t.Errorf("docs/SUMMARY.md has %s %d times, want once", name, n)
+		}
+	})
+}
+
 // eachDoc calls f with every document of the module.
 func eachDoc(t *testing.T, f func(path, text string)) {
 	t.Helper()

@@ -98,25 +98,6 @@ func TestBrokenLinksAreFound(t *testing.T) {
 	}
 }
 
-// docs/SUMMARY.md, the order of the site, has every document under docs exactly once.
-func TestSummary(t *testing.T) {
-	seen := map[string]int{}
-	all := mustPages(t)
-	for _, p := range all {
-		if p.path != "docs/SUMMARY.md" {
-			continue
-		}
-		for _, m := range linkPattern.FindAllStringSubmatch(p.text, -1) {
-			seen[path.Join("docs", m[1])]++
-		}
-	}
-	for _, p := range all {
-		if strings.HasPrefix(p.path, "docs/") && p.path != "docs/SUMMARY.md" && seen[p.path] != 1 {
-			t.Errorf("docs/SUMMARY.md has %s %d times, want once", p.path, seen[p.path])
-		}
-	}
-}
-
 func mustPages(t *testing.T) []page {
 	t.Helper()
 	all, err := pages()
