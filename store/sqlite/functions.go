@@ -9,7 +9,8 @@ import (
 )
 
 // A SQL function for queries. It is registered with the driver, for each connection of the process, and added to
-// the writer's; no index and no trigger uses it, so that other programs can read and write the file.
+// the writer's; no index and no trigger uses it, so that other programs can read and write the file. A connection of
+// another SQLite library lacks it.
 const errorHas = "stint_error_has"
 
 func init() {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/stint-dev/stint/internal/moving"
@@ -94,7 +95,13 @@ func (s *Store) inAppTx(ctx context.Context, now time.Time, tx store.Tx, change 
 	}
 	u := s.appUnit(ctx, now, tx)
 	var path string
-	if err := u.one("SELECT file FROM pragma_database_list WHERE name = 'main'", nil, &path); err != nil {
+	var ours bool
+	err := u.one("SELECT file, "+errorHas+"('', '') FROM pragma_database_list WHERE name = 'main'", nil, &path, &ours)
+	if err != nil && strings.Contains(err.Error(), errorHas) { // no such function
+		return errors.New("the app's transaction is of another SQLite library, which drops the locks of this one on the same file: " +
+			"open the app's database with modernc.org/sqlite, or give the store a file of its own")
+	}
+	if err != nil {
 		return fmt.Errorf("the app's transaction: %w", err)
 	}
 	if s.path == Memory || !sameFile(path, s.path) {
@@ -106,8 +113,7 @@ func (s *Store) inAppTx(ctx context.Context, now time.Time, tx store.Tx, change 
 	if err := u.one(lastKeySQL, nil, &u.lastKey); err != nil {
 		return fmt.Errorf("the app's transaction: %w", err)
 	}
-	err := change(u)
-	if err == nil {
+	if err = change(u); err == nil {
 		err = u.flushAll()
 	}
 	if moving.IsFenced(err) {
