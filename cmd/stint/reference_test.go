@@ -27,7 +27,7 @@ does, a first argument is DATABASE only if it is a URL or a SQLite file. Program
 Flags may stand anywhere, with one dash or two; ` + "`--`" + ` ends them. Those that may be given several times also take a list with commas. A name of a
 command, flag, task, queue or state that is not known is an error that suggests similar ones.
 
-` + "`-o json`" + ` prints what the [page's HTTP API](page.md#the-web-page) answers to the same question, ` + "`-o ndjson`" + ` the objects in that answer, one a line; an
+` + "`-o json`" + ` prints what the [page's HTTP API](http-api.md) answers to the same question, ` + "`-o ndjson`" + ` the objects in that answer, one a line; an
 action answers ` + "`changed`, `run`, `event` or `done`" + `. The exit status is 0, 1 if something failed, or 2 if the command was used wrongly; then nothing was done.
 
 ` + "`stint completion bash`" + ` (or zsh, fish) prints a script that completes commands, flags, states, and the names that the database knows.
