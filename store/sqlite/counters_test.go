@@ -51,8 +51,11 @@ func TestTalliesOfTheDead(t *testing.T) {
 		if err != nil || len(all) != 1 || all[0].Enqueued != 3 || all[0].Started != 3 {
 			t.Errorf("counters are %+v, %v", all, err)
 		}
-		rows, err := column[string](reader{t.Context(), watcher}, "SELECT DISTINCT process FROM stint_counters "+
-			"WHERE task = 't' AND process <> ?", watcher.presence.name)
+		var rows []string
+		err = watcher.view(t.Context(), func(q querier) (err error) {
+			rows, err = column[string](q, "SELECT DISTINCT process FROM stint_counters WHERE task = 't' AND process <> ?", watcher.presence.name)
+			return err
+		})
 		if err != nil || len(rows) != 1 || rows[0] != "" {
 			t.Errorf("there are rows of %q, %v", rows, err)
 		}

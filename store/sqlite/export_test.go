@@ -3,6 +3,8 @@ package sqlite
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"testing"
 
 	"github.com/stint-dev/stint/store"
@@ -44,4 +46,31 @@ func (s *Store) Changes(t testing.TB) (n int64) {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// texts returns the statements that the readers have prepared.
+func (rs *readers) texts() (all []string) {
+	for range readConns {
+		c := <-rs.free
+		if c != nil {
+			all = slices.AppendSeq(all, maps.Keys(c.stmts))
+		}
+		rs.free <- c
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// forget makes the readers prepare all statements again.
+func (rs *readers) forget() {
+	for range readConns {
+		c := <-rs.free
+		if c != nil {
+			for _, st := range c.stmts {
+				st.Close()
+			}
+			clear(c.stmts)
+		}
+		rs.free <- c
+	}
 }

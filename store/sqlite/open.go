@@ -47,7 +47,6 @@ type Options struct {
 const Memory = ":memory:"
 
 const (
-	readers    = 4
 	busyPoll   = 50 * time.Millisecond // SQLite's own wait, which ignores contexts
 	readerBusy = 5 * time.Second
 )
@@ -58,8 +57,9 @@ type Store struct {
 	at               *location // nil for a database in memory
 	opts             Options
 	write            *conn.Conn
-	read             *sql.DB   // nil for a database in memory: reads go through the writer
-	still            stillness // of read, if it is read-only
+	readers          *readers  // nil for a database in memory: reads go through the writer
+	read             *sql.DB   // for transactions that read
+	still            stillness // of both, if the store is read-only
 	ids              keys.IDs
 	presence         *presence
 	w                *writer
@@ -72,9 +72,6 @@ type Store struct {
 	app              *sql.DB                      // for BeginTx, which creates it
 	presencesChanged chan struct{}                // capacity 1: other stores opened or closed the file
 	moved            atomic.Pointer[moving.Error] // once that is known
-
-	readMu    sync.Mutex
-	readStmts map[string]*sql.Stmt // by text
 }
 
 var _ store.Store = (*Store)(nil)
@@ -116,7 +113,7 @@ func open(path string, opts Options) (_ *Store, err error) {
 		return openReading(path, opts)
 	}
 	s := &Store{path: path, opts: opts, presencesChanged: make(chan struct{}, 1), publisher: publisher{signaled: make(chan struct{}, 1)},
-		readStmts: map[string]*sql.Stmt{}, presence: &presence{name: Memory}}
+		presence: &presence{name: Memory}}
 	if path != Memory {
 		if err := s.locate(); err != nil {
 			return nil, err
@@ -169,8 +166,8 @@ func (s *Store) openReaders(secret []byte) (err error) {
 	if s.read, err = s.connect(s.readDSN()); err != nil {
 		return err
 	}
-	s.read.SetMaxOpenConns(readers)
-	s.read.SetMaxIdleConns(readers)
+	s.read.SetMaxOpenConns(1)
+	s.readers = newReaders(s, url.Values{})
 	if s.presence, err = newPresence(s.at, secret); err != nil {
 		return fmt.Errorf("make the file that shows others this process lives: %w", err)
 	}
@@ -181,16 +178,25 @@ func (s *Store) openReaders(secret []byte) (err error) {
 // effects, and no statement writes the schema as text. Connections for the app's code, and for a backup, are
 // like the app's own.
 
+// openConn is conn.Open that fails if the file is not the one that was found.
+func (s *Store) openConn(uri string) (*conn.Conn, error) {
+	c, err := conn.Open(uri)
+	if misplaced := s.at.check(); misplaced != nil { // another file was opened, or none
+		if err == nil {
+			c.Close()
+		}
+		return nil, misplaced
+	}
+	return c, err
+}
+
 // connectWriter opens the connection that writes.
 func (s *Store) connectWriter() (c *conn.Conn, err error) {
 	uri := "file:" + Memory
 	if s.path != Memory {
 		uri = s.fileDSN(url.Values{})
 	}
-	c, err = conn.Open(uri)
-	if misplaced := s.at.check(); misplaced != nil { // another file was opened, or none
-		err = misplaced
-	}
+	c, err = s.openConn(uri)
 	if err == nil {
 		err = c.Exec(fmt.Sprintf("PRAGMA busy_timeout = %d; PRAGMA trusted_schema = 0", busyPoll.Milliseconds()))
 	}
@@ -394,8 +400,8 @@ func (s *Store) closeFiles() error {
 	defer s.reading.Unlock()
 	s.closed = true
 	var errs []error
-	for _, st := range s.readStmts {
-		errs = append(errs, st.Close())
+	if s.readers != nil {
+		errs = append(errs, s.readers.close())
 	}
 	if s.read != nil {
 		errs = append(errs, s.read.Close())

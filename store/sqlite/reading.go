@@ -56,7 +56,7 @@ func openReading(path string, opts Options) (_ *Store, err error) {
 	if path == Memory {
 		return nil, errors.New("a database in memory is empty when it is opened: leave ReadOnly out")
 	}
-	s := &Store{opts: opts, presence: &presence{}, readStmts: map[string]*sql.Stmt{}}
+	s := &Store{opts: opts, presence: &presence{}}
 	if s.path, err = resolve(path); err != nil {
 		return nil, err
 	}
@@ -77,7 +77,7 @@ func openReading(path string, opts Options) (_ *Store, err error) {
 	if err := s.connectReading(); err != nil {
 		return nil, err
 	}
-	if err := s.knownFile(); err != nil {
+	if err := s.readers.use(context.Background(), s.knownFile); err != nil {
 		return nil, explainReading(err)
 	}
 	s.w = newWriter(s, nil)
@@ -109,8 +109,8 @@ func (s *Store) tryConnect() (err error) {
 	}
 	s.at.log = fileID{}
 	s.read = sql.OpenDB(connector{c, s.at})
-	s.read.SetMaxOpenConns(readers + 1) // one is observe's
-	s.read.SetMaxIdleConns(readers + 1)
+	s.read.SetMaxOpenConns(2) // one is observe's
+	s.readers = newReaders(s, s.readOnlyOptions())
 	var n int
 	if err := s.read.QueryRow("SELECT count(*) FROM sqlite_schema").Scan(&n); err != nil {
 		s.read.Close()
@@ -123,17 +123,23 @@ func (s *Store) tryConnect() (err error) {
 }
 
 func (s *Store) readOnlyDSN() string {
-	q := url.Values{"mode": {"ro"}, "_defensive": {"1"}, "_pragma": {pragma("busy_timeout", readerBusy.Milliseconds()),
-		pragma("trusted_schema", 0)}}
-	if !s.still.log {
-		q.Set("immutable", "1")
-	}
+	q := s.readOnlyOptions()
+	q.Set("_defensive", "1")
+	q["_pragma"] = []string{pragma("busy_timeout", readerBusy.Milliseconds()), pragma("trusted_schema", 0)}
 	return s.fileDSN(q)
 }
 
+// readOnlyOptions are SQLite's own of a URI.
+func (s *Store) readOnlyOptions() url.Values {
+	q := url.Values{"mode": {"ro"}}
+	if !s.still.log {
+		q.Set("immutable", "1")
+	}
+	return q
+}
+
 // knownFile checks that the file is one of stint's, like migrate and prepare, and reads its secret.
-func (s *Store) knownFile() error {
-	q := reader{context.Background(), s}
+func (s *Store) knownFile(q querier) error {
 	if err := s.readMark(q); err != nil {
 		return err
 	}
@@ -186,10 +192,7 @@ func (s *Store) refresh() (bool, error) {
 	if s.closed || s.isStill() {
 		return false, nil
 	}
-	for _, st := range s.readStmts {
-		st.Close()
-	}
-	clear(s.readStmts)
+	s.readers.close()
 	s.read.Close()
 	return true, s.connectReading()
 }
@@ -261,7 +264,7 @@ func (w *writer) observeOnce() error {
 		changed = changed || was != w.version && was != -1
 	}
 	if changed {
-		if err := w.s.readMark(reader{ctx, w.s}); err != nil {
+		if err := w.s.readers.use(ctx, w.s.readMark); err != nil {
 			return w.noteMoved(err)
 		}
 		w.changes.Add(1)

@@ -84,6 +84,14 @@ func (c *Conn) Close() error {
 	return err
 }
 
+// Interrupt makes the statement that runs return an error with the code SQLITE_INTERRUPT. It may be called while others of the
+// connection's methods run, but for Close.
+func (c *Conn) Interrupt() {
+	tls := libc.NewTLS() // c.tls is in use
+	defer tls.Close()
+	lib.Xsqlite3_interrupt(tls, c.db)
+}
+
 // Exec runs statements, one after another, and ignores the rows that they return.
 func (c *Conn) Exec(script string) error {
 	text, err := c.newString(script)
