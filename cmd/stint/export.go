@@ -64,15 +64,15 @@ func importFile(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
+	if err := s.wantNoRuns(ctx); err != nil {
+		return err
+	}
 	in := os.Stdin
 	if name != "-" {
 		if in, err = os.Open(name); err != nil {
 			return fmt.Errorf("stint: %w", err)
 		}
 		defer in.Close()
-	}
-	if err := s.wantNoRuns(ctx); err != nil {
-		return err
 	}
 	if s.db.url == "" && !s.dryRun {
 		return s.imported(sqlite.Import(ctx, in, s.db.path))
