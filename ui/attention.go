@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/stint-dev/stint"
@@ -23,8 +24,8 @@ const (
 	longWait     = 5 * time.Minute // since the first of a queue's ready runs was due
 )
 
-const whatCounts = "A task of whose runs at least a tenth failed in the chosen time, without muted errors; an error that was first seen " +
-	"in that time; ready runs that no worker serves, or whose queue " +
+const whatCounts = "A task of whose runs at least a tenth failed in the chosen time, without muted errors, or a workflow, if none " +
+	"of its tasks is listed; an error that was first seen in that time; ready runs that no worker serves, or whose queue " +
 	"is paused, or that wait for 5 minutes; a firing alert; a cron whose last tick started no run; blocked runs; a database that " +
 	"cannot be written."
 
@@ -34,16 +35,15 @@ func (h *handler) concerns(ctx context.Context, o *overview) (all []concern, err
 		all = append(all, concern{"health", "bad", group(el("b", "The database cannot be written"), el("span", " · ", err)), time.Time{},
 			[]node{h.smallButton("/health", "Open health")}})
 	}
-	failing := map[string]bool{}
+	failing := o.failing()
 	for _, f := range o.failures {
-		if failed := min(f.Failed, o.openFailures(f.Task)); failed > 0 && failed*failingShare >= f.Ended() {
+		if failing[f.Task] {
 			all = append(all, h.failingTask(o, &f))
-			failing[f.Task] = true
 		}
 	}
 	for i := range o.errors.groups {
 		e := &o.errors.groups[i]
-		if e.First.After(o.Since) && !e.Muted && !failing[e.Task] {
+		if e.First.After(o.Since) && !e.Muted && !failing[e.Task] && !(failing[workflowOf(e.Task)] && !o.hasErrors(workflowOf(e.Task))) {
 			all = append(all, h.newError(o, e))
 		}
 	}
@@ -71,6 +71,35 @@ func (h *handler) concerns(ctx context.Context, o *overview) (all []concern, err
 	return all, err
 }
 
+// failing returns the tasks of which too many runs failed: not a workflow if a task of it is among them.
+func (o *overview) failing() map[string]bool {
+	failing := map[string]bool{}
+	for _, f := range o.failures {
+		failed := min(f.Failed, o.openFailures(f.Task))
+		failing[f.Task] = failed > 0 && failed*failingShare >= f.Ended()
+	}
+	for _, f := range o.failures {
+		if w := workflowOf(f.Task); failing[f.Task] && !o.hasErrors(w) {
+			delete(failing, w)
+		}
+	}
+	return failing
+}
+
+// workflowOf returns the workflow of a task that is named as one is; "": none.
+func workflowOf(task string) string {
+	w, _, ok := strings.Cut(task, ":")
+	if !ok {
+		return ""
+	}
+	return w
+}
+
+// hasErrors reports whether a task has errors of its own: a workflow has none, its tasks have them.
+func (o *overview) hasErrors(task string) bool {
+	return slices.ContainsFunc(o.errors.groups, func(e stint.ErrorGroup) bool { return e.Task == task })
+}
+
 // openFailures returns how many runs of a task failed, in all queues, with errors that are not muted.
 func (o *overview) openFailures(task string) (n int64) {
 	for i := range o.failures {
@@ -79,7 +108,7 @@ func (o *overview) openFailures(task string) (n int64) {
 		}
 	}
 	for i := range o.errors.groups {
-		if e := &o.errors.groups[i]; e.Muted && e.Task == task {
+		if e := &o.errors.groups[i]; e.Muted && (e.Task == task || workflowOf(e.Task) == task && !o.hasErrors(task)) {
 			n -= e.InRange()
 		}
 	}
@@ -118,7 +147,7 @@ func (h *handler) failingTask(o *overview, f *failure) concern {
 		c.actions = append(c.actions, h.link(match, attr("class", "btn sm second"), "Replay "+formatCount(f.Failed)+"…"))
 	}
 	show := h.smallButton(runsPath(pairs...), "Show runs") // of a workflow, whose tasks have the errors
-	if slices.ContainsFunc(o.errors.groups, func(e stint.ErrorGroup) bool { return e.Task == f.Task }) {
+	if o.hasErrors(f.Task) {
 		show = h.smallButton("/errors?"+pathQuery(append(o.pairs(), "task", f.Task)...), "Show errors")
 	}
 	c.actions = append(c.actions, show)

@@ -2,12 +2,14 @@ package ui_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stint-dev/stint"
 )
@@ -73,6 +75,34 @@ func TestNeedsAttention(t *testing.T) {
 	_, page := s.ask("GET", "/", "", "Accept", "text/html")
 	if want := `/confirm?do=runs.replay&amp;since=1h0m0s&amp;state=failed&amp;task=charge"`; !strings.Contains(page, want) {
 		t.Errorf("no %q in %s", want, page)
+	}
+}
+
+// A workflow whose task fails needs attention once, as the task; not at all if the error is muted.
+func TestWorkflowNeedsAttentionOnce(t *testing.T) {
+	s := newEmptyShop(t)
+	w := stint.NewWorkflow[int](s.c, "ship")
+	stint.AddTask(w, "label", func(context.Context, int) (int, error) { return 0, stint.NonRetryable(errors.New("printer is off")) })
+	s.work()
+	run, err := w.Enqueue(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run.Wait(t.Context())
+	s.counted("2")
+	text := s.text("/", attention)
+	if n := strings.Count(text, " fails: "); n != 1 || !strings.Contains(text, "ship:label fails: 1 of 1 runs · printer is off") {
+		t.Errorf("want the task alone: %q", text)
+	}
+	page, err := s.c.ListErrors(t.Context(), stint.ErrorFilter{})
+	if err != nil || len(page.Groups) != 1 {
+		t.Fatal(page, err)
+	}
+	if err := s.c.MuteErrors(t.Context(), page.Groups[0].ID, time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, text := s.ask("GET", "/", "", "Accept", "text/html"); strings.Contains(text, " fails: ") {
+		t.Errorf("its error is muted: %s", around(text, " fails: "))
 	}
 }
 
