@@ -196,7 +196,7 @@ func TestErrorsReadOnly(t *testing.T) {
 	}
 }
 
-// A workflow that fails has no error of its own: its tasks have. What needs attention leads to its runs.
+// A workflow that fails has no error of its own: its tasks have.
 func TestFailingWorkflowNeedsAttention(t *testing.T) {
 	s := newEmptyShop(t)
 	flow := stint.NewWorkflow[int](s.c, "site")
@@ -206,7 +206,7 @@ func TestFailingWorkflowNeedsAttention(t *testing.T) {
 		t.Fatal("it succeeded")
 	}
 	s.counted("2")
-	contains(t, "attention", s.text("/", attention), "site fails: 1 of 1 runs", "Replay 1… Show runs", "site:build fails: 1 of 1 runs · no disk",
+	contains(t, "attention", s.text("/", attention), "site:build fails: 1 of 1 runs · no disk",
 		"Replay 1… Show errors")
 	contains(t, "the errors", s.text("/errors", nil), "1 run failed, with 1 error.", "site:build no disk")
 }

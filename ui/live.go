@@ -90,6 +90,7 @@ func (l *live) serve(w http.ResponseWriter, r *http.Request) {
 		l.h.writeError(w, r, http.StatusBadRequest, errors.New("url: want the path of a page"))
 		return
 	}
+	u = remembered(r, u)
 	client, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		client = r.RemoteAddr

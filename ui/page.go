@@ -27,8 +27,9 @@ type view struct {
 	timeRange *timeRange // that the page covers; nil: its contents have no time
 	AllTime   bool       // without a range that was chosen it covers all time
 
-	path       string // with its query
-	redirect   string // the path to show instead
+	path       string       // with its query
+	redirect   string       // the path to show instead
+	cookie     *http.Cookie // to set with redirect
 	rangeQuery url.Values
 }
 
@@ -75,7 +76,7 @@ func (h *handler) routePages(mux *http.ServeMux) {
 			h.writeError(w, r, statusOf(err), err)
 			return
 		}
-		v, err := h.makePage(r.Context(), r.URL)
+		v, err := h.makePage(r.Context(), remembered(r, r.URL))
 		var text []byte
 		if err == nil && v.redirect == "" {
 			text, err = h.render(v)
@@ -86,6 +87,9 @@ func (h *handler) routePages(mux *http.ServeMux) {
 			return
 		}
 		if v.redirect != "" {
+			if v.cookie != nil {
+				http.SetCookie(w, v.cookie)
+			}
 			http.Redirect(w, r, h.base+v.redirect, http.StatusSeeOther)
 			return
 		}

@@ -121,6 +121,9 @@ func filterQuery(q url.Values) url.Values {
 	return c
 }
 
+// looks are the fields of a list's query that say how it is shown, not what.
+var looks = []string{"cols", "sort"}
+
 // allStates are the states of runs in the order of their life: first those of runs that have not
 // ended, then those of runs that have.
 var allStates = []stint.State{stint.StateScheduled, stint.StateQueued, stint.StateRunning, stint.StateWaiting, stint.StateBlocked,
@@ -129,6 +132,9 @@ var allStates = []stint.State{stint.StateScheduled, stint.StateQueued, stint.Sta
 func runsPage(h *handler, ctx context.Context, arg string, q url.Values) (*view, error) {
 	if arg != "" {
 		return runPage(h, ctx, arg, q)
+	}
+	if q.Has("columns") { // of the form that chooses columns
+		return h.columnsChosen(q), nil
 	}
 	if q.Has("q") { // of the query field: the list's URL has the fields of the filter
 		return h.queryTyped(q)
@@ -147,10 +153,7 @@ func runsPage(h *handler, ctx context.Context, arg string, q url.Values) (*view,
 			return runPage(h, ctx, info.ID, q)
 		}
 	}
-	page, err := h.list(ctx, f)
-	if errors.Is(err, stint.ErrNotFound) && len(f.IDs) > 0 {
-		page, err = &stint.RunPage{}, nil
-	}
+	l, err := h.loadRunList(ctx, f, filterQuery(q))
 	if err != nil {
 		return nil, err
 	}
@@ -162,21 +165,57 @@ func runsPage(h *handler, ctx context.Context, arg string, q url.Values) (*view,
 	if err != nil {
 		return nil, err
 	}
-	c := filterQuery(q)
-	list := h.noRuns(len(c) > 0, page.Next != "")
-	if len(page.Runs) == 0 {
+	views, err := h.loadViews(ctx)
+	if err != nil {
+		return nil, err
+	}
+	side, err := h.runAside(ctx, l.query)
+	if err != nil {
+		return nil, err
+	}
+	list := group(h.showRuns(ctx, l, &f), h.listFooter(l, f.Cursor == ""))
+	head := el("div.page-head", el("h1", "Runs"), h.matching(l.query, l.RunPage, f.Cursor == "" && l.by == nil),
+		el("span.tools", h.viewsMenu(views, l.query), h.columnsMenu(l.query, l.Runs)))
+	return &view{Title: "Runs", Main: group(head, h.showViews(views, l.query), stateChips(l.query, counts), h.queryField(l.query), ended,
+		withAside(list, side)), timeRange: &r, AllTime: true}, nil
+}
+
+// A runList is a page of the list of runs, or its newest runs sorted.
+type runList struct {
+	*stint.RunPage
+	query   url.Values // of the page, without its cursor
+	columns []runColumn
+	by      *runColumn // that it is sorted by; nil: the newest first
+	words   node       // which runs are sorted
+}
+
+func (h *handler) loadRunList(ctx context.Context, f stint.RunFilter, c url.Values) (l *runList, err error) {
+	l = &runList{query: c, columns: chosenColumns(c)}
+	var ascending bool
+	if l.by, ascending = sortOf(c); l.by != nil {
+		l.RunPage, l.words, err = h.listSorted(ctx, f, l.by, ascending)
+	} else {
+		l.RunPage, err = h.list(ctx, f)
+	}
+	if errors.Is(err, stint.ErrNotFound) && len(f.IDs) > 0 {
+		l.RunPage, err = &stint.RunPage{}, nil
+	}
+	return l, err
+}
+
+// showRuns returns the list with the buttons for what is ticked, or says why it is empty.
+func (h *handler) showRuns(ctx context.Context, l *runList, f *stint.RunFilter) node {
+	if len(l.Runs) == 0 {
+		none := h.noRuns(len(filterOnly(l.query)) > 0, l.Next != "")
 		if names, err := h.c.Names(ctx); err == nil {
-			list = group(list, errorText(names.Unknown(f.Tasks, f.Queues)))
+			none = group(none, errorText(names.Unknown(f.Tasks, f.Queues)))
 		}
+		return none
 	}
-	if len(page.Runs) > 0 {
-		list = el("form", attr("method", "get"), attr("action", h.base+"/confirm"), hidden("selected", "true"), h.runList(page.Runs),
-			when(!h.readOnly, row(el("span.dim", "Selected:"), each(bulkActions, func(a bulkAction) node {
-				return button(a.class, a.verb+"…", attr("name", "do"), attr("value", a.operation))
-			}))))
-	}
-	return &view{Title: "Runs", Main: group(el("div.page-head", el("h1", "Runs"), h.matching(c, page, f.Cursor == "")),
-		stateChips(c, counts), h.queryField(c), ended, list, h.listFooter(c, page, f.Cursor == "")), timeRange: &r, AllTime: true}, nil
+	return el("form", attr("method", "get"), attr("action", h.base+"/confirm"), hidden("selected", "true"), l.words, h.runList(l),
+		when(!h.readOnly, row(el("span.dim", "Selected:"), each(bulkActions, func(a bulkAction) node {
+			return button(a.class, a.verb+"…", attr("name", "do"), attr("value", a.operation))
+		}))))
 }
 
 // stateChips returns links that add a state to the filter or remove it, with the states' counts.
@@ -201,7 +240,7 @@ func (h *handler) queryTyped(q url.Values) (*view, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the query: %w", err)
 	}
-	for _, name := range []string{"since", "until", "limit_name", "limit_key", "group"} {
+	for _, name := range append(slices.Clone(looks), "since", "until", "limit_name", "limit_key", "group") {
 		if q.Get(name) != "" {
 			typed[name] = q[name]
 		}
@@ -216,12 +255,20 @@ func (h *handler) queryTyped(q url.Values) (*view, error) {
 func (h *handler) queryField(c url.Values) node {
 	const hint = `state:failed task:charge tenant:acme error:"connection refused"`
 	limitName, limitKey := c.Get("limit_name"), c.Get("limit_key")
+	cleared := url.Values{}
+	for _, name := range looks {
+		if vs, ok := c[name]; ok {
+			cleared[name] = vs
+		}
+	}
 	states := make([]string, len(allStates))
 	for i, s := range allStates {
 		states[i] = s.String()
 	}
 	return el("form.query", attr("method", "get"), attr("action", h.base+"/runs"), attr("role", "search"), icon("search"),
-		each([]string{"since", "until"}, func(name string) node { return when(c.Has(name), hidden(name, c.Get(name))) }),
+		each(append(slices.Clone(looks), "since", "until"), func(name string) node {
+			return each(c[name], func(v string) node { return hidden(name, v) })
+		}),
 		when(c.Has("limit_name") || c.Has("limit_key"), hidden("limit_name", limitName), hidden("limit_key", limitKey),
 			el("span.pill", "at limit ", userText(strings.TrimSpace(limitName+" "+limitKey)))),
 		when(c.Has("group"), hidden("group", c.Get("group")),
@@ -231,7 +278,7 @@ func (h *handler) queryField(c url.Values) node {
 			attr("data-states", strings.Join(states, " "))),
 		el("ul.menu.suggest", attr("id", "suggestions"), attr("role", "listbox"), attr("aria-label", "Suggestions"), attr("data-keep"),
 			attr("hidden")),
-		button("sm.primary", "Show"), when(len(c) > 0, h.link("/runs", attr("class", "btn sm"), "Clear")))
+		button("sm.primary", "Show"), when(len(filterOnly(c)) > 0, h.link("/runs?"+cleared.Encode(), attr("class", "btn sm"), "Clear")))
 }
 
 // errorText returns the error's text, or nil.
@@ -252,32 +299,36 @@ func (h *handler) noRuns(filtered, more bool) node {
 	return emptyState("No run matches.")
 }
 
-// runList returns the table of runs, with checkboxes that select them for an action.
-func (h *handler) runList(runs []stint.RunInfo) node {
+// runList returns the table of runs, with checkboxes that select them for an action. A click opens the panel beside the list
+// (lists.js), or the run.
+func (h *handler) runList(l *runList) node {
 	all := el("th.w-c", el("input", attr("type", "checkbox"), attr("data-all"), attr("aria-label", "Select all on this page")))
-	heads := el("thead", el("tr", when(!h.readOnly, all), el("th.w-l", "State"), el("th", "Task"), el("th", "Error, wait or input"),
-		el("th.w-q.opt.opt3", "Queue"), el("th.w-x.opt.opt3", "Metadata"), el("th.w-n.num.opt", "Attempt"),
-		el("th.w-m.num.opt", "Took"), el("th.w-l.num", "Created")))
-	return linesOf("runs", heads, each(runs, func(r stint.RunInfo) node {
+	heads := el("thead", el("tr", when(!h.readOnly, all), el("th.w-l", "State"), el("th", "Task"),
+		each(l.columns, func(c runColumn) node { return h.sortHead(l.query, &c) }), h.createdHead(l)))
+	class := "runs"
+	if len(l.columns) > 8 {
+		class += ".many"
+	}
+	open := l.query.Get("run")
+	return linesOf(class, heads, each(l.Runs, func(r stint.RunInfo) node {
 		box := el("td.c-box", el("input", attr("type", "checkbox"), attr("name", "id"), attr("value", r.ID), attr("data-pick"),
 			attr("aria-label", "Select run "+shortID(r.ID))))
-		pair := func(k string) node { return group(el("bdi.dim", truncate(20, k)+"="+truncate(24, r.Metadata[k])), " ") }
-		about := el("bdi.dim.mono", truncate(100, string(r.Input)))
-		switch {
-		case r.Error != "":
-			about = el("bdi.error", truncate(160, r.Error))
-		case r.Blocked != "":
-			about = el("bdi.dim", truncate(160, r.Blocked))
-		}
-		return h.linkedRow(runPath(r.ID), attr("id", "r"+r.ID), when(!h.readOnly, box),
-			el("td.c-state", stateBadge(r.State)),
+		return h.linkedRow(runPath(r.ID), attr("id", "r"+r.ID), attr("data-beside", r.ID), when(r.ID == open, attr("class", "on")),
+			when(!h.readOnly, box), el("td.c-state", stateBadge(r.State)),
 			el("td.c-task", h.link(runPath(r.ID), el("b", userText(r.Task))), when(r.Quarantined, " ", el("span.pill.warn", "quarantined")),
 				when(r.Canceling, " ", el("span.pill", "canceling"))),
-			el("td.c-about", about), el("td.opt.opt3", userText(truncate(30, r.Queue))),
-			el("td.opt.opt3", each(firstKeys(r.Metadata), pair)),
-			el("td.num.opt", when(r.Attempt > 0, r.Attempt)),
-			el("td.num.opt", elapsed(r.Started, r.Finished)), el("td.num.c-when", timestamp(r.Created)))
+			each(l.columns, func(c runColumn) node { return c.cell(h, &r) }), el("td.num.c-when", timestamp(r.Created)))
 	}))
+}
+
+// createdHead returns the heading of the times by which a list is sorted unless another column is chosen.
+func (h *handler) createdHead(l *runList) node {
+	if l.by == nil {
+		return el("th.w-l.num", attr("aria-sort", "descending"), "Created ↓")
+	}
+	to := filterQuery(l.query)
+	to.Del("sort")
+	return el("th.w-l.num", el("a", attr("href", "?"+to.Encode()), attr("title", "The newest first"), "Created"))
 }
 
 // firstKeys returns the keys of metadata that a list shows.
@@ -292,15 +343,15 @@ func elapsed(from, to time.Time) node {
 }
 
 // listFooter returns links to other pages of the list, and to the actions on all that match.
-func (h *handler) listFooter(c url.Values, page *stint.RunPage, first bool) node {
-	older, match := filterQuery(c), filterQuery(c)
-	if len(c) == 0 {
+func (h *handler) listFooter(l *runList, first bool) node {
+	older, match := filterQuery(l.query), filterOnly(l.query)
+	if len(match) == 0 {
 		match.Set("all", "true")
 	}
-	older.Set("cursor", page.Next)
-	return row(when(!first, h.link("/runs?"+c.Encode(), attr("class", "btn"), "Newest")),
-		when(page.Next != "", h.link("/runs?"+older.Encode(), attr("class", "btn"), attr("rel", "next"), "Older")),
-		when(len(page.Runs) > 0 && !h.readOnly, el("span.dim", "All that match:"), each(bulkActions, func(a bulkAction) node {
+	older.Set("cursor", l.Next)
+	return row(when(!first, h.link("/runs?"+l.query.Encode(), attr("class", "btn"), "Newest")),
+		when(l.Next != "", h.link("/runs?"+older.Encode(), attr("class", "btn"), attr("rel", "next"), "Older")),
+		when(len(l.Runs) > 0 && !h.readOnly, el("span.dim", "All that match:"), each(bulkActions, func(a bulkAction) node {
 			return h.link("/confirm?do="+a.operation+"&"+match.Encode(), attr("class", "btn"), a.verb+"…")
 		})))
 }
