@@ -54,6 +54,8 @@ func Look(ctx context.Context, s Source, m *Mapping, o Options) (*Plan, error) {
 		case !known:
 			l.Problem = "the kind is not mapped"
 		case target.Skip:
+		case j.Problem != "":
+			l.Problem = j.Problem
 		case j.State == Running && !o.Running:
 			l.Problem = "they are being executed: stop the source's workers, or import also those that are left (-running)"
 		case err != nil:
@@ -117,6 +119,9 @@ func Import(ctx context.Context, s Source, m *Mapping, o Options, c *stint.Clien
 		}
 		if !known { // it came after Look
 			return fmt.Errorf("job %s: kind %q is not mapped: import again", j.ID, j.Kind)
+		}
+		if j.Problem != "" { // likewise
+			return fmt.Errorf("job %s: %s", j.ID, j.Problem)
 		}
 		input, err := j.payload(target.Bytes)
 		if err != nil {

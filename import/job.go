@@ -17,6 +17,7 @@ type Job struct {
 	Priority int // as of stint.WithPriority
 	Ready    time.Time
 	Metadata map[string]string
+	Problem  string // why it cannot be imported; "": it can
 }
 
 // A Source reads the jobs of another queue. It changes nothing there.

@@ -113,6 +113,9 @@ func eachRiver(rows interface {
 		if attempt > 0 {
 			j.Metadata["attempts"] = fmt.Sprintf("%d of %d", attempt, most)
 		}
+		if j.State == "pending" {
+			j.Problem = `they wait for something that only River knows: let it work them, or leave them out by {"skip": true}`
+		}
 		if err := f(j); err != nil {
 			return err
 		}

@@ -114,12 +114,21 @@ func testRiver[Tx any](t *testing.T, driver riverdriver.Driver[Tx], source, sche
 	if schema != "" {
 		schema += "."
 	}
+	open, err := imports.OpenRiver(ctx, source, strings.TrimSuffix(schema, "."))
+	from := opened(t, open, err)
+	insert(email{"held"}, &river.InsertOpts{Pending: true})
+	plan, err := imports.Look(ctx, from, mapped, imports.Options{})
+	if err != nil || plan.Problems() == nil || !strings.Contains(plan.Problems().Error(), "only River knows") {
+		t.Errorf("plan with a job that is held: %+v, %v", plan, err)
+	}
+	if err := exec("DELETE FROM " + schema + "river_job WHERE state = 'pending'"); err != nil {
+		t.Fatal(err)
+	}
 	err = exec("UPDATE " + schema + "river_job SET state = 'running' WHERE id = (SELECT max(id) - 1 FROM " + schema + "river_job)")
 	if err != nil {
 		t.Fatal(err)
 	}
-	open, err := imports.OpenRiver(ctx, source, strings.TrimSuffix(schema, "."))
-	checkRiver(t, opened(t, open, err), later)
+	checkRiver(t, from, later)
 }
 
 func checkRiver(t *testing.T, from imports.Source, later time.Time) {
