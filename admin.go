@@ -3,15 +3,12 @@ package stint
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/stint-dev/stint/internal/check"
 	"github.com/stint-dev/stint/internal/journal"
-	"github.com/stint-dev/stint/internal/jsonx"
 	"github.com/stint-dev/stint/internal/text"
 	"github.com/stint-dev/stint/store"
 )
@@ -315,70 +312,6 @@ func (c *Client) actOn(ctx context.Context, f RunFilter, op string, a store.Acti
 	a.DryRun = f.DryRun
 	n, err := c.store.Act(ctx, c.now(), a, s)
 	return n, wrapStoreErr(op, err)
-}
-
-// A LogLine is a line that a handler logged with Logger.
-type LogLine struct {
-	Seq     int64 // its number in the run
-	At      time.Time
-	Level   slog.Level
-	Message string
-	Attrs   json.RawMessage // a JSON object, or nil
-	Attempt int
-}
-
-// Logs returns up to limit lines of a run with numbers above after, oldest first; the first
-// line has number 1. It returns fewer, but at least one, when they reach 8 MiB.
-func (c *Client) Logs(ctx context.Context, runID string, after int64, limit int) ([]LogLine, error) {
-	u, err := parseID(runID)
-	if err != nil {
-		return nil, err
-	}
-	if limit < 1 {
-		return nil, fmt.Errorf("stint: logs: limit %d: want 1 or more", limit)
-	}
-	logs, err := c.store.Logs(ctx, u, after, limit)
-	if err != nil {
-		return nil, wrapStoreErr("logs", err)
-	}
-	lines := make([]LogLine, len(logs))
-	for i, l := range logs {
-		lines[i] = LogLine{l.Seq, l.At, slog.Level(l.Level), l.Message, jsonx.Embed(l.Attrs), l.Attempt}
-	}
-	return lines, nil
-}
-
-// AddLogs appends lines to the log of a run, in whatever state the run is: the lines of a handler that
-// executes in another program may come after its result. It sets Seq, and At where it is zero (others are kept as they
-// are), and cuts lines as Logger does. The error is ErrNotFound if there is no such run.
-func (c *Client) AddLogs(ctx context.Context, runID string, lines ...LogLine) error {
-	if err := c.writable("add logs"); err != nil {
-		return err
-	}
-	id, err := parseID(runID)
-	if err != nil {
-		return err
-	}
-	u := unstored{}
-	for _, l := range lines {
-		log, err := c.newLog(l)
-		if err != nil {
-			return fmt.Errorf("stint: add logs: %w", err)
-		}
-		u.addLog(log)
-	}
-	for len(u.logs) > 0 {
-		r := u.take()
-		r.ID = id
-		stale, err := c.store.Record(ctx, []store.Record{r})
-		if err == nil && stale[0] {
-			err = store.ErrNotFound
-		}
-		if err != nil {
-			return wrapStoreErr("add logs", err)
-		}
-	}
-	return nil
 }
 
 // RestartFrom reruns a run that has ended or is blocked, from the first step with that

@@ -188,7 +188,7 @@ func TestReadOnlyRefusesEveryChange(t *testing.T) {
 	run := stint.RunByID[int](c, listRuns(t, c, stint.RunFilter{}).Runs[0].ID)
 	ctx, id, all := t.Context(), run.ID(), stint.RunFilter{Tasks: []string{"double"}}
 	reads := map[string]string{
-		"Client":   "ListTasks GetRun ListRuns Check Backup Logs StreamChunks Chunks Healthy Close Closing ReadOnly ListConcurrency ListCrons CronPage ListEvents Journal JournalPage ListErrors ExportJournal WriteJournal QueuePriorities Names ListQueues ListRateLimits ListWorkers Stats CountRuns CountMatching Changed Database ListFilters FilterPage Setting Settings Definition Definitions ListWebhooks WebhookHandler",
+		"Client":   "ListTasks GetRun ListRuns Check Backup Logs StreamChunks Chunks ListLogs CountLogs Healthy Close Closing ReadOnly ListConcurrency ListCrons CronPage ListEvents Journal JournalPage ListErrors ExportJournal WriteJournal QueuePriorities Names ListQueues ListRateLimits ListWorkers Stats CountRuns CountMatching Changed Database ListFilters FilterPage Setting Settings Definition Definitions ListWebhooks WebhookHandler",
 		"Task":     "Name",
 		"Workflow": "Name OnFailure OnSuccess",
 		"Run":      "ID Existing Info Wait Stream Chunks",

@@ -183,19 +183,6 @@ type Progress struct {
 	Message     string
 }
 
-// A Log is one line that a handler logged.
-type Log struct {
-	Seq     int64 // from 1; set by the store
-	At      time.Time
-	Level   int // as in log/slog
-	Message string
-	Attrs   []byte // a JSON object, or nil
-	Attempt int
-}
-
-// Size returns the bytes of texts that count for MaxPageBytes.
-func (l *Log) Size() int { return len(l.Message) + len(l.Attrs) }
-
 // A Chunk is a piece of a run's stream.
 type Chunk struct {
 	Seq       int64 // from 1; set by the store

@@ -107,6 +107,12 @@ type History interface {
 	// Logs returns up to limit lines of a run after the given line number, oldest first. It returns at
 	// least one, and fewer than limit rather than more than MaxPageBytes.
 	Logs(ctx context.Context, id ID, after int64, limit int) ([]Log, error)
+	// LogLines returns up to limit lines of all runs that match, newest first or as f says, after a place, limited as
+	// Logs. next is the place to go on from, or zero if there is no more; with f.Scan a page may be empty and not the last.
+	LogLines(ctx context.Context, f LogFilter, after LogPlace, limit int) (lines []RunLog, next LogPlace, err error)
+	// LogCounts counts those that match of the newest limit lines in a filter's time, and of its run, by level and by spans
+	// that begin at multiples of span since 1970, in the order of their times and levels.
+	LogCounts(ctx context.Context, f LogFilter, span time.Duration, limit int) ([]LogCount, error)
 	// Chunks returns up to limit stream chunks of a run after the given one, limited as Logs; a negative
 	// after means all but the last -after of those that there are. It also reports whether the run has
 	// ended and these are its last chunks. ErrNotFound if the run does not exist.

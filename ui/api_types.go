@@ -15,6 +15,7 @@ type (
 	wireEntry  = wire.Entry
 	wireLine   = wire.Line
 	wireChunk  = wire.Chunk
+	wireLogged = wire.RunLine
 	wireTask   = wire.Task
 	wireQueue  = wire.Queue
 	wireWorker = wire.Worker
@@ -39,6 +40,11 @@ type wireJournal struct {
 type wireLogs struct {
 	Lines []wireLine `json:"lines"`
 	Next  int64      `json:"next"` // the field after of the next call
+}
+
+type wireLogPage struct {
+	Lines []wireLogged `json:"lines"`
+	Next  string       `json:"next,omitempty"` // cursor of the next page
 }
 
 type wireStream struct {

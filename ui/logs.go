@@ -2,6 +2,7 @@ package ui
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,97 +10,82 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/internal/wire"
 )
 
-// A runLine is a log line with the run that logged it.
-type runLine struct {
-	Run  string `json:"run"`
-	Task string `json:"task"`
-	wire.Line
-	level slog.Level
-}
-
-// A logList is the lines of several runs, newest first.
+// A logList is what the page of logs shows: lines of all runs, newest first.
 type logList struct {
-	lines []runLine
-	more  bool      // some that match are left out
-	since time.Time // when the oldest of the runs that were read was created; zero: none was
-	next  string    // the cursor of older runs; "": none
-	bytes int
+	timeRange
+	lines  []stint.RunLogLine
+	next   string // the cursor of older lines; "": none
+	counts []stint.LogCount
 }
 
-// maxLoggedRuns is the number of runs whose lines a list has: lines are found by their runs.
-const maxLoggedRuns = 50
-
-// loadLogList reads the lines that match of the newest runs that may have some.
-func (h *handler) loadLogList(ctx context.Context, q url.Values) (*logList, timeRange, error) {
+// loadLogList reads the lines that match, and counts the lines of the range.
+func (h *handler) loadLogList(ctx context.Context, q url.Values) (list logList, err error) {
 	r, err := rangeOf(q, time.Now())
+	f, err2 := logFilterOf(q)
+	if err = cmp.Or(err, err2); err != nil {
+		return list, err
+	}
+	list.timeRange, f.Limit = r, maxLogLines
+	page, err := h.logPage(ctx, f)
 	if err != nil {
-		return nil, r, err
+		return list, err
 	}
-	f := stint.RunFilter{Limit: maxLoggedRuns, Cursor: q.Get("cursor")}
-	if task := q.Get("task"); task != "" {
-		f.Tasks = []string{task}
-	}
-	var from, to time.Time
-	if len(r.query) > 0 {
-		from, to, f.Until = r.Since, r.Until, r.Until
-	}
-	page, err := h.c.ListRuns(ctx, f)
-	if err != nil {
-		return nil, r, err
-	}
-	list := &logList{next: page.Next}
-	for i := range page.Runs {
-		info := &page.Runs[i]
-		list.since = info.Created
-		if info.Workflow || !info.Finished.IsZero() && info.Finished.Before(from) { // a workflow's tasks log, it does not
-			continue
+	list.lines, list.next = page.Lines, page.Next
+	size := 0
+	for i := range list.lines {
+		if size += len(list.lines[i].Message) + len(list.lines[i].Attrs); size > maxLogBytes && i > 0 {
+			list.lines, list.next = list.lines[:i], list.lines[i-1].Cursor()
+			break
 		}
-		v := &runView{RunInfo: info, logLevel: q.Get("level"), logText: q.Get("text")}
-		wanted, tail := v.wantedLines(), 0
-		if v.logLevel+v.logText == "" && to.IsZero() {
-			tail = maxLogLines
-		}
-		err := h.readLogs(ctx, v, info.ID, info.Task, tail, func(l *stint.LogLine) bool {
-			return !l.At.Before(from) && (to.IsZero() || l.At.Before(to)) && wanted(l)
-		})
-		if err != nil {
-			return nil, r, err
-		}
-		list.add(v)
 	}
-	return list, r, nil
+	f.Since, f.Until, f.Cursor = r.Since, r.Until, ""
+	list.counts, err = h.c.CountLogs(ctx, f, r.step())
+	return list, err
 }
 
-// add adds a run's lines, and drops the oldest of those that the page has no room for.
-func (list *logList) add(v *runView) {
-	for i := range v.logs {
-		l := &v.logs[i]
-		list.lines = append(list.lines, runLine{v.ID, v.Task, wire.LineOf(l), l.Level})
-		list.bytes += len(l.Message) + len(l.Attrs)
+// logLevels are the series of the chart, from the bottom.
+var logLevels = []struct {
+	level slog.Level
+	class string
+}{{slog.LevelDebug, "f-idle"}, {slog.LevelInfo, "f-wait"}, {slog.LevelWarn, "f-warn"}, {slog.LevelError, "f-bad"}}
+
+// chart returns how many lines of each level were logged over the range; nil: none.
+func (list *logList) chart() node {
+	g := gridOf(list.Since, list.Until, list.step())
+	c := chart{title: "Lines", unit: "per " + formatSpan(g.step), grid: g, low: true, scale: countScale}
+	counted := int64(0)
+	for _, l := range logLevels {
+		values, sum := make([]float64, g.n), int64(0)
+		for _, n := range list.counts {
+			if i := g.index(n.At); i >= 0 && n.Level == l.level {
+				values[i], sum = values[i]+float64(n.Lines), sum+n.Lines
+			}
+		}
+		if counted += sum; sum > 0 {
+			c.all = append(c.all, series{l.level.String(), l.class, values})
+		}
 	}
-	slices.SortStableFunc(list.lines, func(a, b runLine) int { return b.At.Compare(a.At) })
-	list.more = list.more || v.logsMore
-	for n := len(list.lines); n > maxLogLines || list.bytes > maxLogBytes && n > 1; n-- {
-		last := &list.lines[n-1]
-		list.bytes -= len(last.Message) + len(last.Attrs)
-		list.lines, list.more = list.lines[:n-1], true
+	if counted == 0 {
+		return nil
 	}
+	return group(el("section.panel.levels", c.show()), when(counted >= stint.MaxCountedLines, el("p.dim", fmt.Sprintf(
+		"Of the newest %s lines in this time.", formatNumber(stint.MaxCountedLines)))))
 }
 
 func logsPage(h *handler, ctx context.Context, _ string, q url.Values) (*view, error) {
-	list, r, err := h.loadLogList(ctx, q)
+	list, err := h.loadLogList(ctx, q)
 	if err != nil {
 		return nil, err
 	}
 	fields := []any{attr("method", "get"), levelField(q.Get("level")), textField(q.Get("text")),
-		input("Task", attr("name", "task"), attr("value", q.Get("task")), attr("data-keep")), button("", "Filter")}
+		input("Task", attr("name", "task"), attr("value", q.Get("task")), attr("data-keep")),
+		input("Run", attr("name", "run"), attr("value", q.Get("run")), attr("data-keep")), button("", "Filter")}
 	for _, name := range []string{"since", "until"} {
 		if q.Get(name) != "" {
 			fields = append(fields, hidden(name, q.Get(name)))
@@ -112,32 +98,31 @@ func logsPage(h *handler, ctx context.Context, _ string, q url.Values) (*view, e
 		}
 		return path + "?" + next.Encode()
 	}
-	var about node
-	if !list.since.IsZero() {
-		about = el("p.dim", fmt.Sprintf("Lines of %d runs at most, the newest that match; the oldest of them was created ", maxLoggedRuns),
-			timestamp(list.since), when(list.more, fmt.Sprintf(". Their last %s lines:", formatNumber(len(list.lines)))))
-	}
 	shown := emptyState("No lines. Handlers write them with ", code("stint.Logger(ctx)"), ".")
-	if len(list.lines) > 0 {
+	switch {
+	case len(list.lines) > 0:
 		shown = el("ol.loglist.mono", each(list.lines, h.showRunLine))
+	case list.next != "":
+		shown = emptyState(fmt.Sprintf("None of the %s lines looked at matches.", formatNumber(scanLimit)))
 	}
-	return &view{Title: "Logs", timeRange: &r, AllTime: true, Main: group(el("h1", "Logs"), el("form.filters", fields...), about, shown,
-		row(when(q.Get("cursor") != "", h.link(at("/logs", ""), attr("class", "btn"), "Newest runs")),
-			when(list.next != "", h.link(at("/logs", list.next), attr("class", "btn"), attr("rel", "next"), "Older runs")),
+	return &view{Title: "Logs", timeRange: &list.timeRange, AllTime: true, Main: group(el("h1", "Logs"), el("form.filters", fields...),
+		list.chart(), shown,
+		row(when(q.Get("cursor") != "", h.link(at("/logs", ""), attr("class", "btn"), "Newest lines")),
+			when(list.next != "", h.link(at("/logs", list.next), attr("class", "btn"), attr("rel", "next"), "Older lines")),
 			when(len(list.lines) > 0, h.link(at("/logs.ndjson", q.Get("cursor")), attr("class", "btn"), attr("download"),
 				"Download as NDJSON"), el("button.btn", attr("type", "button"), attr("data-scripted"), attr("data-copy-of",
 				h.base+at("/logs.ndjson", q.Get("cursor"))), "Copy"))))}, nil
 }
 
-func (h *handler) showRunLine(l runLine) node {
+func (h *handler) showRunLine(l stint.RunLogLine) node {
 	class := "span.level"
-	if l.level >= slog.LevelError {
+	if l.Level >= slog.LevelError {
 		class = "span.level.error"
-	} else if l.level >= slog.LevelWarn {
+	} else if l.Level >= slog.LevelWarn {
 		class = "span.level.warn"
 	}
-	return el("li", attr("id", fmt.Sprintf("l%s-%d", l.Run, l.Seq)), el("span.dim", timestamp(l.At)), el(class, l.Level),
-		h.link(runPath(l.Run)+"?tab=logs", attr("class", "link cut"), userText(l.Task)),
+	return el("li", attr("id", fmt.Sprintf("l%s-%d", l.RunID, l.Seq)), el("span.dim", timestamp(l.At)), el(class, l.Level),
+		h.link(runPath(l.RunID)+"?tab=logs", attr("class", "link cut"), userText(l.Task)),
 		el("span", userText(l.Message), when(len(l.Attrs) > 0, " ", el("bdi.dim", string(l.Attrs)))))
 }
 
@@ -151,7 +136,7 @@ func (h *handler) downloadLogs(w http.ResponseWriter, r *http.Request) {
 		h.writeError(w, r, statusOf(err), err)
 		return
 	}
-	list, _, err := h.loadLogList(r.Context(), r.URL.Query())
+	list, err := h.loadLogList(r.Context(), r.URL.Query())
 	done()
 	if err != nil {
 		h.writeError(w, r, statusOf(err), err)
@@ -160,7 +145,7 @@ func (h *handler) downloadLogs(w http.ResponseWriter, r *http.Request) {
 	var b bytes.Buffer
 	out := json.NewEncoder(&b)
 	for _, l := range slices.Backward(list.lines) { // as files of logs are: oldest first
-		if err := out.Encode(l); err != nil {
+		if err := out.Encode(wire.RunLineOf(&l)); err != nil {
 			h.writeError(w, r, http.StatusInternalServerError, err)
 			return
 		}
@@ -175,9 +160,8 @@ func (v *runView) wantedLines() func(*stint.LogLine) bool {
 	if v.logLevel == "" || least.UnmarshalText([]byte(v.logLevel)) != nil {
 		least = slog.Level(-1 << 20)
 	}
-	text := strings.ToLower(v.logText)
 	return func(l *stint.LogLine) bool {
-		return l.Level >= least && (text == "" || strings.Contains(strings.ToLower(logText(l)), text))
+		return l.Level >= least && (v.logText == "" || l.Has(v.logText))
 	}
 }
 

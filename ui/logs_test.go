@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -51,26 +50,72 @@ func TestLogsPage(t *testing.T) {
 		}
 		return all
 	}
-	for query, want := range map[string]int{"": 100, "?task=charge": 60, "?task=charge&level=ERROR": 30, "?text=e-29": 2, "?task=mail&text=29": 2,
-		"?since=1h": 100, "?until=1h": 0, "?task=nobody": 0} {
+	runs, err := c.ListRuns(t.Context(), stint.RunFilter{Limit: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for query, want := range map[string]int{"": 120, "?task=charge": 60, "?task=charge&level=ERROR": 30, "?text=e-29": 2, "?task=mail&text=29": 2,
+		"?since=1h": 120, "?until=1h": 0, "?task=nobody": 0, "?run=" + runs.Runs[0].ID: 2} {
 		if got := lines(query); len(got) != want {
 			t.Errorf("%s: %d lines, want %d: %q", query, len(got), want, got)
 		}
 	}
-	w, _ := asked(t, h, "/logs", "Accept", "text/html")
-	_, next, _ := strings.Cut(w.Body.String(), `href="/logs?cursor=`)
-	next, _, _ = strings.Cut(next, `"`)
-	var want []string
-	for n := range 10 {
-		want = append(want, fmt.Sprintf("mail %d begins", n), fmt.Sprintf("mail %d refused", n))
-	}
-	got := lines("?cursor=" + next)
-	if slices.Sort(got); !slices.Equal(got, want) { // runs at one time log in any order
-		t.Errorf("the older runs have %q", got)
+	page := mainOf(t, h, "/logs")
+	if !strings.Contains(page, "Lines per minute INFO ERROR") {
+		t.Errorf("no chart of levels: %.300s", page)
 	}
 	for _, path := range []string{"/logs", "/logs.ndjson"} {
-		if w, _ := asked(t, h, path+"?since=x"); w.Code != http.StatusBadRequest {
-			t.Errorf("%s with a time that is none: %d", path, w.Code)
+		for _, query := range []string{"?since=x", "?level=loud", "?cursor=x"} {
+			if w, _ := asked(t, h, path+query); w.Code != http.StatusBadRequest {
+				t.Errorf("%s%s: %d", path, query, w.Code)
+			}
+		}
+	}
+}
+
+// More lines than a page has are on the next ones, in the order of their times, whatever runs they are of. A search looks at
+// some lines at a time, and says so.
+func TestOlderLines(t *testing.T) {
+	c, h := opened(t)
+	begin := time.Now().Add(-time.Hour)
+	const n = 1200
+	for i := range 4 {
+		run, err := c.EnqueueJSON(t.Context(), "long", []byte("1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var lines []stint.LogLine
+		for k := i; k < n; k += 4 {
+			lines = append(lines, stint.LogLine{At: begin.Add(time.Duration(k) * time.Second), Message: fmt.Sprintf("line %d.", k), Attempt: 1})
+		}
+		if err := c.AddLogs(t.Context(), run.ID(), lines...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := n
+	for path, pages := "/logs", 0; path != ""; pages++ {
+		w, _ := asked(t, h, path, "Accept", "text/html")
+		text := w.Body.String()
+		for part := range strings.SplitSeq(text, ">line ") {
+			k := 0
+			if _, err := fmt.Sscanf(part, "%d.", &k); err == nil {
+				if want--; k != want {
+					t.Fatalf("on page %d is line %d, want %d", pages, k, want)
+				}
+			}
+		}
+		before, _, more := strings.Cut(text, `">Older lines`)
+		if path = ""; more {
+			path = strings.ReplaceAll(before[strings.LastIndex(before, `"`)+1:], "&amp;", "&")
+		}
+	}
+	if want != 0 {
+		t.Errorf("%d lines are on no page", want)
+	}
+	for query, text := range map[string]string{"?oldest=true&limit=1": `"message":"line 0."`, "?limit=1": `"message":"line 1199."`,
+		"?limit=1&text=LINE+7.": `"message":"line 7."`, "?level=error": `{"lines":[]}`, "?limit=2&task=long": `"next":"`} {
+		if w, _ := asked(t, h, "/api/logs"+query); !strings.Contains(w.Body.String(), text) {
+			t.Errorf("%s: %.300s", query, w.Body)
 		}
 	}
 }

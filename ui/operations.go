@@ -21,6 +21,8 @@ var operations = []operation{
 	{"GET", "/api/runs/{id}/journal", "view",
 		"What a durable function has recorded", []string{"limit", "cursor"}, wireJournal{}, getJournal},
 	{"GET", "/api/runs/{id}/logs", "view", "What a handler logged", []string{"after", "limit"}, wireLogs{}, getLogs},
+	{"GET", "/api/logs", "view", "What handlers of all runs logged, newest first or, with oldest, oldest first; next without lines: ask on",
+		[]string{"task", "run", "level", "text", "since", "until", "oldest", "limit", "cursor"}, wireLogPage{}, listLogs},
 	{"GET", streamPath, "view", "What a handler has streamed so far; after -100, the last 100 chunks. " +
 		"With Accept: text/event-stream, all until the run ends, after the chunk that Last-Event-ID names",
 		[]string{"after", "limit"}, wireStream{}, getStream},

@@ -142,8 +142,12 @@ func (h *handler) redactEntries(task string, all []stint.JournalEntry) {
 
 func (h *handler) redactLines(task string, all []stint.LogLine) {
 	for i := range all {
-		all[i].Message, all[i].Attrs = h.redactText("message", task, all[i].Message), h.redactJSON("log", task, all[i].Attrs)
+		h.redactLine(task, &all[i])
 	}
+}
+
+func (h *handler) redactLine(task string, l *stint.LogLine) {
+	l.Message, l.Attrs = h.redactText("message", task, l.Message), h.redactJSON("log", task, l.Attrs)
 }
 
 func (h *handler) redactEvents(all []stint.EventInfo) {

@@ -5,10 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 
 	"github.com/stint-dev/stint"
-	"github.com/stint-dev/stint/internal/jsonx"
 )
 
 func showLogs(_ *handler, v *runView) node {
@@ -32,35 +30,6 @@ func logLines(all []stint.LogLine) node {
 		attrs := when(len(l.Attrs) > 0, " ", el("bdi.dim", string(l.Attrs)))
 		return group(el("dt.dim", timestamp(l.At)), level, el("dd", userText(l.Message), attrs))
 	}))
-}
-
-// logText returns the text of a line to search: its message, its attributes as JSON, and the
-// strings in them without JSON's escapes.
-func logText(l *stint.LogLine) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n%s", l.Message, l.Attrs)
-	attrs, err := jsonx.Decode(l.Attrs)
-	if err != nil {
-		return b.String()
-	}
-	var walk func(v any)
-	walk = func(v any) {
-		switch v := v.(type) {
-		case string:
-			b.WriteString("\n" + v)
-		case []any:
-			for _, x := range v {
-				walk(x)
-			}
-		case map[string]any:
-			for k, x := range v {
-				walk(k)
-				walk(x)
-			}
-		}
-	}
-	walk(attrs)
-	return b.String()
 }
 
 // loadLogs reads the run's log lines that match.

@@ -19,28 +19,6 @@ func followFlags(o *options) []cli.Flag {
 	}
 }
 
-// showLogs prints what a run has logged.
-func showLogs(ctx context.Context, s *session) error {
-	id, err := s.arg(0, "the run's ID")
-	if err != nil {
-		return err
-	}
-	l := s.logLines()
-	next := s.after
-	err = s.untilEnd(ctx, id, func() (int, error) {
-		lines, err := s.c.Logs(ctx, id, next, 1000)
-		if n := len(lines); n > 0 {
-			next = lines[n-1].Seq
-			err = l.print(lines)
-		}
-		return len(lines), err
-	})
-	if err != nil {
-		return err
-	}
-	return l.end("next", next)
-}
-
 // showStream prints what a run has streamed: as it is, or in JSON its chunks with their attempts and times.
 func showStream(ctx context.Context, s *session) error {
 	id, err := s.arg(0, "the run's ID")

@@ -28,6 +28,7 @@ type options struct {
 	delay, refresh duration
 	follow, once   bool
 	after          int64
+	level, text    string
 	address, span  string
 	perTask        bool
 	ids            texts

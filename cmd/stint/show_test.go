@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"io"
 	"reflect"
@@ -31,6 +32,58 @@ func TestLogsAndStream(t *testing.T) {
 
 var streamed = regexp.MustCompile(`^\{"seq":1,"at":"[^"]+","attempt":1,"execution":1,"text":"one\\u001b\[31m "\}\n` +
 	`\{"seq":2,"at":"[^"]+","attempt":1,"execution":1,"text":"two"\}$`)
+
+func TestLogsOfAllRuns(t *testing.T) {
+	path, id := paid(t)
+	must(t, "pay  paying  {\"user\":\"ann\"}", "logs", path)
+	all := strings.Count(must(t, id, "logs", path), "\n")
+	if got := must(t, "", "logs", path, "-limit", "1"); strings.Contains(got, "\n") {
+		t.Errorf("more than one line of %d: %s", all, got)
+	}
+	for _, args := range [][]string{{"-task", "pay"}, {"-level", "info"}, {"-text", "ANN"}, {"-since", "1h"}, {id, "-text", "ann"}} {
+		must(t, "paying", append([]string{"logs", path}, args...)...)
+	}
+	for _, args := range [][]string{{"-level", "error"}, {"-text", "nobody"}, {"-until", "1h"}, {id, "-level", "warn"}} {
+		if got := must(t, "", append([]string{"logs", path}, args...)...); got != "" {
+			t.Errorf("logs %q: %s", args, got)
+		}
+	}
+	wrong(t, "-level loud: want debug, info, warn or error", "logs", path, "-level", "loud")
+	wrong(t, `did you mean "pay"?`, "logs", path, "-task", "pya")
+	wrong(t, "has no end", "logs", path, "-follow", "-o", "json")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	r, out := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		done <- runCommand(ctx, []string{"logs", path, "-follow", "-every", "20ms"}, out, io.Discard)
+		out.Close()
+	}()
+	lines := bufio.NewScanner(r)
+	until := func(text string) {
+		for lines.Scan() {
+			if strings.Contains(lines.Text(), text) {
+				return
+			}
+		}
+		t.Errorf("no line %q: %v", text, lines.Err())
+	}
+	until("paying")
+	c, err := stint.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.AddLogs(t.Context(), id, stint.LogLine{Message: "later", Attempt: 1}); err != nil {
+		t.Fatal(err)
+	}
+	until("later")
+	go io.Copy(io.Discard, r) // what is written last may be nothing, and waits to be read all the same
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
 
 // -follow prints what comes, until the run has ended.
 func TestFollow(t *testing.T) {
@@ -200,6 +253,7 @@ func TestListsOfTheAPI(t *testing.T) {
 	for url, args := range map[string][]string{
 		"/api/runs/" + id + "/logs":                {"logs", path, id},
 		"/api/runs/" + id + "/stream":              {"stream", path, id},
+		"/api/logs?oldest=true":                    {"logs", path},
 		"/api/events":                              {"events", path},
 		"/api/events?limit=1":                      {"events", path, "-limit", "1"},
 		"/api/errors":                              {"errors", path},

@@ -30,6 +30,29 @@ func Decode(text []byte) (any, error) {
 	return v, nil
 }
 
+// Strings returns the strings of a JSON text, names of members too, without escapes.
+func Strings(text []byte) (all []string) {
+	var walk func(v any)
+	walk = func(v any) {
+		switch v := v.(type) {
+		case string:
+			all = append(all, v)
+		case []any:
+			for _, x := range v {
+				walk(x)
+			}
+		case map[string]any:
+			for k, x := range v {
+				all = append(all, k)
+				walk(x)
+			}
+		}
+	}
+	v, _ := Decode(text) // of what is no JSON there are none
+	walk(v)
+	return all
+}
+
 // Canonical returns the one form of a JSON text's value: texts are equal exactly if their
 // values are. Fields are sorted, and numbers are as Number writes them. ok is false if
 // text is not JSON.

@@ -50,6 +50,9 @@ func LineOf(l *stint.LogLine) Line {
 	return Line{l.Seq, l.At, l.Level.String(), l.Message, l.Attrs, l.Attempt}
 }
 
+// RunLineOf returns the answer for a line of any run's log.
+func RunLineOf(l *stint.RunLogLine) RunLine { return RunLine{l.RunID, l.Task, LineOf(&l.LogLine)} }
+
 // ChunkOf returns the answer for a chunk of a stream, with its text as it may be shown.
 func ChunkOf(c *stint.Chunk, text string) Chunk {
 	return Chunk{c.Seq, c.At, c.Attempt, c.Execution, text}

@@ -108,6 +108,13 @@ type Line struct {
 	Attempt int             `json:"attempt"`
 }
 
+// A RunLine is a line with the run that logged it.
+type RunLine struct {
+	Run  string `json:"run"`
+	Task string `json:"task"`
+	Line
+}
+
 // A Chunk is one of a run's stream.
 type Chunk struct {
 	Seq       int64     `json:"seq"`

@@ -108,6 +108,18 @@ func (o *follower) Logs(ctx context.Context, id store.ID, after int64, limit int
 	return see(ctx, o, func(s store.Store) ([]store.Log, error) { return s.Logs(ctx, id, after, limit) })
 }
 
+// LogLines implements store.Store.
+func (o *follower) LogLines(
+	ctx context.Context, f store.LogFilter, after store.LogPlace, limit int,
+) ([]store.RunLog, store.LogPlace, error) {
+	return see2(ctx, o, func(s store.Store) ([]store.RunLog, store.LogPlace, error) { return s.LogLines(ctx, f, after, limit) })
+}
+
+// LogCounts implements store.Store.
+func (o *follower) LogCounts(ctx context.Context, f store.LogFilter, span time.Duration, limit int) ([]store.LogCount, error) {
+	return see(ctx, o, func(s store.Store) ([]store.LogCount, error) { return s.LogCounts(ctx, f, span, limit) })
+}
+
 // Chunks implements store.Store.
 func (o *follower) Chunks(ctx context.Context, id store.ID, after int64, limit int) ([]store.Chunk, bool, error) {
 	return see2(ctx, o, func(s store.Store) ([]store.Chunk, bool, error) { return s.Chunks(ctx, id, after, limit) })

@@ -63,6 +63,26 @@ func (s *Store) Logs(ctx context.Context, id store.ID, after int64, limit int) (
 	return logs, err
 }
 
+// LogLines implements store.History.
+func (s *Store) LogLines(
+	ctx context.Context, f store.LogFilter, after store.LogPlace, limit int,
+) (lines []store.RunLog, next store.LogPlace, err error) {
+	err = s.view(ctx, func(q querier) error {
+		lines, next, err = s.reads().LogLines(q, f, after, limit)
+		return err
+	})
+	return lines, next, err
+}
+
+// LogCounts implements store.History.
+func (s *Store) LogCounts(ctx context.Context, f store.LogFilter, span time.Duration, limit int) (all []store.LogCount, err error) {
+	err = s.view(ctx, func(q querier) error {
+		all, err = s.reads().LogCounts(q, f, span, limit)
+		return err
+	})
+	return all, err
+}
+
 // Chunks implements store.History.
 func (s *Store) Chunks(ctx context.Context, id store.ID, after int64, limit int) (chunks []store.Chunk, ended bool, err error) {
 	err = s.view(ctx, func(q querier) error {

@@ -53,6 +53,9 @@ var allowedSteps = []struct{ statement, step, why string }{
 	{"SELECT DISTINCT tasks, queues", "USE TEMP B-TREE FOR DISTINCT", "likewise"},
 	{"SELECT count(DISTINCT", "USE TEMP B-TREE FOR count",
 		"a count of all that match, which a person asked for: tasks of one workflow's run count once"},
+	{"CASE WHEN g.level", "SCAN g", "a chart for people: of the newest lines, as many as it asks for"},
+	{"CASE WHEN g.level", "USE TEMP B-TREE", "likewise"},
+	{"AND g.run = ? ORDER BY g.at", "USE TEMP B-TREE FOR ORDER BY", "sorts a run's lines: MaxLogs at most"},
 	{"FROM stint_schema", "SCAN stint_schema", "has one row"},
 	{"FROM stint_error_groups WHERE true ORDER BY", "SCAN stint_error_groups USING COVERING INDEX", "once an hour, or a tenth of the " +
 		"retention: MaxErrorGroups entries, and what is over"},
@@ -215,6 +218,14 @@ func useReads(t *testing.T, s *Store, id store.ID, ids []store.ID) {
 	ok(err)
 	_, err = s.Logs(ctx, id, 0, 1)
 	ok(err)
+	warn := 4
+	for _, f := range []store.LogFilter{{}, {Oldest: true}, {Level: &warn, Scan: 10}, {Tasks: []string{"a"}, Scan: 10}, {Run: id},
+		{Since: now, Until: now}} {
+		_, _, err = s.LogLines(ctx, f, store.LogPlace{At: now, Run: id, Seq: 1}, 10)
+		ok(err)
+		_, err = s.LogCounts(ctx, f, time.Minute, 100)
+		ok(err)
+	}
 	for _, after := range []int64{0, -1} {
 		if _, _, err = s.Chunks(ctx, id, after, 1); err != nil {
 			break

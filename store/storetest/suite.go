@@ -121,6 +121,7 @@ var rules = []struct {
 	{"error groups are muted, and go", mutedErrors},
 	{"delete and expire", expire},
 	{"progress, logs and chunks", records},
+	{"lines of all runs", logLines},
 	{"more log lines than are kept", manyLogs},
 	{"large inputs and outputs", large},
 	{"R2 a journal is kept, once", journalKept},

@@ -375,6 +375,8 @@ CREATE TABLE stint_logs (
   attrs   TEXT,
   PRIMARY KEY (run, seq)
 ) STRICT, WITHOUT ROWID;
+-- The lines of all runs by time, with what most filters ask for.
+CREATE INDEX stint_logs_at ON stint_logs (at, run, seq, level);
 
 CREATE TABLE stint_chunks (
   run       INTEGER NOT NULL,
