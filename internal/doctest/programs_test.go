@@ -36,6 +36,7 @@ func programs(t *testing.T) (all []program) {
 // Programs of the docs print what is shown below them. All are built into one binary, which takes the number of one: to link each
 // would take a second.
 func TestPrograms(t *testing.T) {
+	skipShort(t)
 	all := programs(t)
 	binary := buildPrograms(t, all)
 	for _, p := range all {
@@ -111,6 +112,7 @@ func overlaid(t *testing.T, files map[string]string) (binary, pkg, overlay strin
 
 // Tests of the docs pass: each block is a package of its own.
 func TestTests(t *testing.T) {
+	skipShort(t)
 	found := 0
 	for _, p := range mustPages(t) {
 		for _, b := range p.blocks() {
@@ -202,4 +204,12 @@ func mustRead(t *testing.T, path string) string {
 		t.Fatal(err)
 	}
 	return string(text)
+}
+
+// skipShort skips a test of programs of their own: the race detector, for which tests are short, does not see them.
+func skipShort(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("builds programs")
+	}
 }

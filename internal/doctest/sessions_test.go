@@ -40,9 +40,7 @@ func sessionsOf(p page) (all []session) {
 // Shell sessions of the docs are as shown. Those of one page are run one after another, in a directory with the file app.db of
 // the sample program. An ID that a page shows stands for the one that is at its place.
 func TestSessions(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds the command")
-	}
+	skipShort(t)
 	bin := t.TempDir()
 	if out, err := exec.Command("go", "build", "-o", bin, "github.com/stint-dev/stint/cmd/stint").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
