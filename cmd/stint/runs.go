@@ -98,12 +98,12 @@ func showRun(ctx context.Context, s *session) error {
 	t := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
 	for _, f := range [][2]string{
 		{"run", r.ID}, {"task", oneLine(r.Task)}, {"queue", oneLine(r.Queue)}, {"state", r.State.String()},
-		{"waits for", truncate(r.Blocked)}, {"quarantined", yesOrEmpty(r.Quarantined)}, {"canceling", yesOrEmpty(r.Canceling)},
+		{"waits for", oneLine(r.Blocked)}, {"quarantined", yesOrEmpty(r.Quarantined)}, {"canceling", yesOrEmpty(r.Canceling)},
 		{"attempt", fmt.Sprint(r.Attempt)}, {"executions", fmt.Sprint(r.Executions)}, {"priority", fmt.Sprint(r.Priority)},
 		{"key", truncate(r.Key)}, {"parent", r.ParentID}, {"worker", truncate(r.Worker)},
 		{"created", formatTime(r.Created)}, {"due", formatTime(r.Scheduled)},
 		{"started", formatTime(r.Started)}, {"finished", formatTime(r.Finished)},
-		{"input", truncate(r.Input)}, {"output", truncate(r.Output)}, {"error", truncate(r.Error)},
+		{"input", truncate(r.Input)}, {"output", truncate(r.Output)}, {"error", oneLine(r.Error)},
 	} {
 		if f[1] != "" && f[1] != "-" {
 			fmt.Fprintf(t, "%s\t%s\n", f[0], f[1])

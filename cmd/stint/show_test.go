@@ -3,7 +3,10 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
+	"log/slog"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"strings"
@@ -32,6 +35,31 @@ func TestLogsAndStream(t *testing.T) {
 
 var streamed = regexp.MustCompile(`^\{"seq":1,"at":"[^"]+","attempt":1,"execution":1,"text":"one\\u001b\[31m "\}\n` +
 	`\{"seq":2,"at":"[^"]+","attempt":1,"execution":1,"text":"two"\}$`)
+
+// A run's own view has the whole error, of which lists show the beginning.
+func TestRunShowsTheWholeError(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "app.db")
+	c, err := stint.Open(path, stint.WithLogger(slog.New(slog.DiscardHandler)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	long := strings.Repeat("it does not fit, ", 10) + "and this is its end"
+	task := stint.NewTask(c, "long", func(context.Context, int) (int, error) { return 0, errors.New(long) })
+	w, err := c.NewWorker()
+	if err != nil {
+		t.Fatal(err)
+	}
+	go w.Run(t.Context())
+	run, err := task.Enqueue(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := run.Wait(t.Context()); err == nil {
+		t.Fatal("it succeeded")
+	}
+	must(t, "and this is its end\n", "run", path, run.ID())
+}
 
 func TestLogsOfAllRuns(t *testing.T) {
 	path, id := paid(t)
