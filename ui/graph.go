@@ -220,7 +220,11 @@ func (gr *graph) draw() node {
 	}
 	var b strings.Builder
 	wide, high := len(columns)*(nodeWide+gapWide)-gapWide, tallest*(nodeHigh+gapHigh)-gapHigh
-	fmt.Fprint(&b, `<div class="scroll" tabindex="0" role="region" aria-label="graph">`)
+	b.WriteString(`<div class="graph-box"><div class="graph-tools" data-scripted>` +
+		`<button type="button" class="btn sm" data-zoom="-1" aria-label="Zoom out">−</button>` +
+		`<button type="button" class="btn sm" data-zoom="0">Fit</button>` +
+		`<button type="button" class="btn sm" data-zoom="1" aria-label="Zoom in">+</button></div>` +
+		`<div class="scroll" tabindex="0" role="region" aria-label="graph">`)
 	fmt.Fprintf(&b, `<svg class="graph" width="%d" height="%d" viewBox="-5 -5 %[1]d %[2]d">`, wide+10, high+10)
 	for _, lit := range []bool{false, true} { // those that are lit lie above the others
 		for i, n := range gr.nodes {
@@ -238,8 +242,29 @@ func (gr *graph) draw() node {
 	for i := range gr.nodes {
 		gr.writeNode(&b, &gr.nodes[i], x(i), y(i), slowest)
 	}
-	b.WriteString(`</svg></div>`)
+	fmt.Fprintf(&b, `</svg></div><svg class="minimap" data-scripted aria-hidden="true" viewBox="-5 -5 %d %d">`, wide+10, high+10)
+	for i := range gr.nodes {
+		fmt.Fprintf(&b, `<rect class="%s" x="%d" y="%d" width="%d" height="%d"/>`, gr.mapClass(&gr.nodes[i]),
+			x(i), y(i), nodeWide, nodeHigh)
+	}
+	b.WriteString(`<rect class="seen" width="0" height="0"/></svg></div>`)
 	return g.Raw(b.String())
+}
+
+// mapClass returns the colour of a node on the map of the whole.
+func (gr *graph) mapClass(n *graphNode) string {
+	if !gr.states {
+		return "f-idle"
+	}
+	switch n.state() {
+	case stint.StateFailed, stint.StateBlocked:
+		return "f-bad"
+	case stint.StateSucceeded:
+		return "f-ok"
+	case stint.StateRunning, stint.StateWaiting:
+		return "f-wait"
+	}
+	return "f-idle"
 }
 
 func (gr *graph) writeEdge(b *strings.Builder, n *graphNode, lit bool, x1, y1, x2, y2 int) {

@@ -36,7 +36,8 @@ func (h *handler) document(v *view) node {
 			el("script", attr("src", asset("display.js"))), // before anything is painted
 			el("link", attr("rel", "stylesheet"), attr("href", asset("style.css"))),
 			el("script", attr("src", asset("idiomorph.js")), attr("defer")),
-			el("script", attr("src", asset("app.js")), attr("defer")), el("script", attr("src", asset("lists.js")), attr("defer"))),
+			el("script", attr("src", asset("app.js")), attr("defer")), el("script", attr("src", asset("lists.js")), attr("defer")),
+			el("script", attr("src", asset("graph.js")), attr("defer"))),
 		el("body", g.Raw(sprite),
 			el("a.skip", attr("href", "#main"), "Skip to content"),
 			el("button", attr("type", "button"), attr("id", "held"), attr("hidden")),
