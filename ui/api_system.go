@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/internal/build"
 	"github.com/stint-dev/stint/internal/wire"
 )
 
@@ -73,7 +74,7 @@ func getHealth(h *handler, ctx context.Context, in url.Values) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := wireHealth{OK: true, Path: d.Path, Engine: d.Engine, Schema: d.Schema, Durability: d.Durability,
+	out := wireHealth{OK: true, Version: build.Version(), Path: d.Path, Engine: d.Engine, Schema: d.Schema, Durability: d.Durability,
 		Size: d.Size}
 	if s := d.Server; s != nil {
 		out.Server = &wireServer{s.Address, s.Database, s.Schema, s.Processes, s.Connections, s.MaxConnections, s.Listens, wire.MS(s.Skew),

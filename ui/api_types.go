@@ -171,6 +171,7 @@ type wireStats struct {
 type wireHealth struct {
 	OK         bool   `json:"ok"`
 	Problem    string `json:"problem,omitempty"`
+	Version    string `json:"version"`
 	Path       string `json:"path,omitempty"`
 	Engine     string `json:"engine"`
 	Schema     int    `json:"schema"`

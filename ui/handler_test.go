@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stint-dev/stint/internal/build"
 	"github.com/stint-dev/stint/internal/selfcheck"
 
 	"github.com/stint-dev/stint"
@@ -153,6 +154,8 @@ func TestRoutes(t *testing.T) {
 		{"GET", "/api/alerts", "", 200, `"rules":[]`},
 		{"POST", "/api/alerts/test", "", 404, "WithAlerts"},
 		{"GET", "/health", "", 200, "can be written"},
+		{"GET", "/health", "", 200, "stint <code>" + build.Version() + "</code>"},
+		{"GET", "/api/health", "", 200, `"version":"` + build.Version() + `"`},
 		{"GET", "/confirm?do=runs.delete&state=failed", "", 200, "Delete runs?"},
 		{"GET", "/confirm?do=nothing", "", 404, ""},
 		{"GET", "/nothing", "", 404, ""},

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"runtime"
 	"time"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/internal/build"
 )
 
 func healthPage(h *handler, ctx context.Context, arg string, q url.Values) (*view, error) {
@@ -28,6 +30,7 @@ func healthPage(h *handler, ctx context.Context, arg string, q url.Values) (*vie
 	}
 	return &view{Title: "Health", Main: group(el("h1", "Health"), status,
 		el("div.grid", showDatabase(d), el("section", h2("In the last hour"), showHour(&hour))),
+		el("p.dim", "This program has stint ", code(build.Version()), ", built with ", runtime.Version(), "."),
 		when(!h.readOnly,
 			h2("Check"), el("p.dim", "Reads the whole database: the time it takes grows with it."),
 			h.actionButton("", "Look for damage", "check", ""),

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/internal/build"
 	"github.com/stint-dev/stint/internal/near"
 	"github.com/urfave/cli/v3"
 )
@@ -102,7 +103,7 @@ func version() string {
 	if !ok {
 		return "stint, built without modules"
 	}
-	text := "stint " + info.Main.Version
+	text := "stint " + build.Version()
 	for _, s := range info.Settings {
 		if s.Key == "vcs.revision" {
 			text += ", commit " + s.Value

@@ -21,6 +21,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -28,6 +29,7 @@ import (
 	"github.com/stint-dev/stint"
 	_ "github.com/stint-dev/stint/cel" // keys and filters of definitions
 	"github.com/stint-dev/stint/hatchet"
+	"github.com/stint-dev/stint/internal/build"
 	"github.com/stint-dev/stint/store/postgres"
 )
 
@@ -48,7 +50,7 @@ type options struct {
 	db, schema, addr, advertise string
 	cert, key                   string
 	localAccess, noPage         bool
-	revoke, quiet               bool
+	revoke, quiet, version      bool
 	retention                   time.Duration
 	maxMessage                  int
 }
@@ -65,6 +67,7 @@ func parse(args []string, errs io.Writer) (o options, err error) {
 	f.BoolVar(&o.noPage, "no-page", false, "do not serve the web page")
 	f.BoolVar(&o.localAccess, "local-access", false, "give every user and program of this machine access to the page, without a token")
 	f.BoolVar(&o.revoke, "revoke", false, "make all tokens that were issued before invalid")
+	f.BoolVar(&o.version, "version", false, "print the version of stint, and end")
 	f.BoolVar(&o.quiet, "quiet", false, "print no token")
 	f.DurationVar(&o.retention, "retention", stint.DefaultRetention, "how long runs are kept after they have ended")
 	f.IntVar(&o.maxMessage, "max-message", 4<<20, "highest number of `bytes` of a message, input or output")
@@ -72,6 +75,8 @@ func parse(args []string, errs io.Writer) (o options, err error) {
 		return o, err
 	}
 	switch {
+	case o.version:
+		return o, nil
 	case o.db == "":
 		return o, errors.New("stint-hatchet: no database: set -db, or $STINT_DATABASE_URL")
 	case f.NArg() > 0:
@@ -86,6 +91,10 @@ func parse(args []string, errs io.Writer) (o options, err error) {
 func run(ctx context.Context, args []string, out, errs io.Writer) error {
 	o, err := parse(args, errs)
 	if err != nil {
+		return err
+	}
+	if o.version {
+		_, err := fmt.Fprintf(out, "stint-hatchet %s, %s\n", build.Version(), runtime.Version())
 		return err
 	}
 	c, err := open(ctx, o, slog.New(slog.NewTextHandler(errs, nil)))

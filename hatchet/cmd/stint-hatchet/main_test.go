@@ -19,6 +19,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -293,5 +294,29 @@ func TestTerminate(t *testing.T) {
 	}
 	if err := cmd.Wait(); err != nil || errs.Len() > 0 {
 		t.Errorf("the command ended with %v and said %q", err, errs.String())
+	}
+}
+
+// Which version is installed is asked without a database.
+func TestVersion(t *testing.T) {
+	t.Setenv("STINT_DATABASE_URL", "")
+	var out strings.Builder
+	if err := run(t.Context(), []string{"-version"}, &out, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(out.String(), "stint-hatchet ") || !strings.Contains(out.String(), runtime.Version()) {
+		t.Errorf("printed %q", out.String())
+	}
+}
+
+// A release says its own version: the linker sets it, because the main module stands in the folder above.
+func TestVersionOfRelease(t *testing.T) {
+	bin := filepath.Join(t.TempDir(), "stint-hatchet")
+	const flag = "-X github.com/stint-dev/stint/internal/build.release=v9.8.7"
+	if out, err := exec.Command("go", "build", "-ldflags", flag, "-o", bin, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if out, err := exec.Command(bin, "-version").CombinedOutput(); err != nil || !strings.HasPrefix(string(out), "stint-hatchet v9.8.7, ") {
+		t.Errorf("%v, %s", err, out)
 	}
 }
