@@ -13,6 +13,7 @@ import (
 	// What the pages import, for go.mod.
 	_ "github.com/dbos-inc/dbos-transact-golang/dbos"
 	_ "github.com/dbos-inc/dbos-transact-golang/dbos/driver/sqlite"
+	_ "github.com/hatchet-dev/hatchet/sdks/go"
 	_ "github.com/hibiken/asynq"
 	_ "github.com/riverqueue/river"
 	_ "github.com/riverqueue/river/riverdriver/riversqlite"
