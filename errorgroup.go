@@ -36,7 +36,11 @@ type ErrorGroup struct {
 	Trend []ErrorCount
 	// MutedUntil is until when the group is muted; in the year 9999: for good. Zero: it is not.
 	MutedUntil time.Time
-	Muted      bool // MutedUntil is in the future
+	// MutedToCount is the Count to which MuteErrorsToDouble mutes the group; 0: it does not.
+	MutedToCount int64
+	Muted        bool // MutedUntil is in the future, or Count is below MutedToCount
+	// Resolved: ResolveErrors was called, and no run has failed so since. Regressed: one has.
+	Resolved, Regressed bool
 }
 
 // InRange returns how often a run failed in the filter's time: the sum of the Trend.
@@ -60,6 +64,7 @@ type ErrorFilter struct {
 	Tasks []string  // at most 1,000
 	Since time.Time // a run failed at or after
 	Until time.Time // the first run failed before
+	Text  string    // in Task, Text or Sample; case is ignored
 	// Span is a minute or an hour: the length of the spans of ErrorGroup.Trend. 0: a minute if
 	// Since is within the last 25 hours, else an hour.
 	Span   time.Duration
@@ -105,7 +110,8 @@ func (c *Client) ListErrors(ctx context.Context, f ErrorFilter) (*ErrorPage, err
 
 func (c *Client) errorGroup(g *store.ErrorGroup) ErrorGroup {
 	x := ErrorGroup{groupID(g.Group), g.Task, g.Text, g.Sample, g.Run.String(), g.First, g.Last, g.Count, nil, g.MutedTill,
-		g.MutedTill.After(c.now())}
+		g.MutedTo, g.MutedTill.After(c.now()) || g.Count < g.MutedTo, g.Resolved > 0 && g.Count == g.Resolved,
+		g.Resolved > 0 && g.Count > g.Resolved}
 	for _, n := range g.Counts {
 		x.Trend = append(x.Trend, ErrorCount{n.At, n.N})
 	}
@@ -119,7 +125,10 @@ func (c *Client) errorQuery(f ErrorFilter) (q store.ErrorQuery, err error) {
 	if err := check.Names("task name", f.Tasks); err != nil {
 		return q, err
 	}
-	q = store.ErrorQuery{Tasks: f.Tasks, Since: f.Since, Until: f.Until, Span: f.Span}
+	q = store.ErrorQuery{Tasks: f.Tasks, Since: f.Since, Until: f.Until, Span: f.Span, Text: f.Text}
+	if err := check.Size("text", len(f.Text), check.MaxSearch); err != nil {
+		return q, err
+	}
 	switch {
 	case f.Span != 0 && f.Span != time.Minute && f.Span != time.Hour:
 		return q, fmt.Errorf("span %v: want a minute or an hour, or 0", f.Span)
@@ -159,23 +168,34 @@ func (c *Client) MuteErrors(ctx context.Context, id string, until time.Time) err
 	if until.IsZero() {
 		until = forGood
 	}
-	return c.muteErrors(ctx, "mute errors", id, until)
-}
-
-// UnmuteErrors undoes MuteErrors.
-func (c *Client) UnmuteErrors(ctx context.Context, id string) error {
-	return c.muteErrors(ctx, "unmute errors", id, time.Time{})
-}
-
-func (c *Client) muteErrors(ctx context.Context, op, id string, until time.Time) error {
-	group, err := parseGroupID(id)
-	if err == nil {
-		err = wantTime("until", until)
+	if err := wantTime("until", until); err != nil {
+		return errorf("stint: mute errors: %w", err)
 	}
+	return c.markErrors(ctx, "mute errors", id, store.ErrorMark{MutedTill: until})
+}
+
+// MuteErrorsToDouble is MuteErrors until the group's Count is twice what it is now.
+func (c *Client) MuteErrorsToDouble(ctx context.Context, id string) error {
+	return c.markErrors(ctx, "mute errors", id, store.ErrorMark{ToDouble: true})
+}
+
+// ResolveErrors marks an error group as resolved, until a run fails so again: then it is Regressed. A group that was muted is
+// muted no more. It returns ErrNotFound if there is no such group.
+func (c *Client) ResolveErrors(ctx context.Context, id string) error {
+	return c.markErrors(ctx, "resolve errors", id, store.ErrorMark{Resolved: true})
+}
+
+// UnmuteErrors undoes MuteErrors, MuteErrorsToDouble and ResolveErrors.
+func (c *Client) UnmuteErrors(ctx context.Context, id string) error {
+	return c.markErrors(ctx, "unmute errors", id, store.ErrorMark{})
+}
+
+func (c *Client) markErrors(ctx context.Context, op, id string, m store.ErrorMark) error {
+	group, err := parseGroupID(id)
 	if err != nil {
 		return errorf("stint: %s: %w", op, err)
 	}
-	return wrapStoreErr(op, c.store.MuteErrors(ctx, group, until))
+	return wrapStoreErr(op, c.store.MarkErrors(ctx, group, m))
 }
 
 // groupID returns the ID of an error group as users see it.

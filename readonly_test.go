@@ -216,7 +216,7 @@ func TestReadOnlyRefusesEveryChange(t *testing.T) {
 				return second(c.EnqueueJSONMany(ctx, []stint.JSONRun{{Task: "double", Input: []byte("1")}}))
 			},
 			"SetSetting": func() error { return c.SetSetting(ctx, "k", []byte("v")) }, "EnsureSetting": func() error { return second(c.EnsureSetting(ctx, "k", nil)) },
-			"MuteErrors": func() error { return c.MuteErrors(ctx, "0000000000000001", time.Time{}) }, "UnmuteErrors": func() error { return c.UnmuteErrors(ctx, "0000000000000001") },
+			"MuteErrors": func() error { return c.MuteErrors(ctx, "0000000000000001", time.Time{}) }, "MuteErrorsToDouble": func() error { return c.MuteErrorsToDouble(ctx, "0000000000000001") }, "ResolveErrors": func() error { return c.ResolveErrors(ctx, "0000000000000001") }, "UnmuteErrors": func() error { return c.UnmuteErrors(ctx, "0000000000000001") },
 			"UpdateFilter": func() error {
 				return c.UpdateFilter(ctx, stint.TriggerFilter{ID: 1, Task: "double", Scope: "s", Expression: "true"})
 			},

@@ -23,7 +23,9 @@ type ErrorGroup struct {
 	First     time.Time // when the first one failed
 	Last      time.Time // when Run failed
 	Count     int64     // how often a run failed so
-	MutedTill time.Time // zero: it is not muted
+	MutedTill time.Time // zero: it is not muted to a time
+	MutedTo   int64     // the Count to which it is muted; 0: to none
+	Resolved  int64     // the Count when it was marked as resolved; 0: it was not
 	Counts    []ErrorCount
 }
 
@@ -42,11 +44,19 @@ type ErrorQuery struct {
 	Tasks []string
 	Since time.Time // seen at or after
 	Until time.Time // first seen before
+	Text  string    // in Task, Text or Sample; case is ignored
 	// Span is the length of the spans of Counts, a minute or an hour: those since Since, or that it lies in, and
 	// before Until, as long as Counters are kept. 0: none.
 	Span time.Duration
 	// After is where a page begins: only groups that come after this one, by Last and ID. zero: from the first.
 	After ErrorPlace
+}
+
+// An ErrorMark is what a person said of an error group; zero: nothing.
+type ErrorMark struct {
+	MutedTill time.Time
+	ToDouble  bool // MutedTo becomes twice the present Count
+	Resolved  bool // Resolved becomes the present Count
 }
 
 // An ErrorPlace is a place in the list of error groups.
@@ -61,7 +71,7 @@ type Errors interface {
 	// ErrorGroups lists up to limit groups that match, the last seen first, limited as Crons. more reports whether
 	// there are others.
 	ErrorGroups(ctx context.Context, q ErrorQuery, limit int) (groups []ErrorGroup, more bool, err error)
-	// MuteErrors sets until when a group is muted; the zero time: it is not. A store keeps it, and does nothing else
-	// with it, but that Expire keeps muted groups longer. ErrNotFound if there is no such group.
-	MuteErrors(ctx context.Context, group int64, until time.Time) error
+	// MarkErrors marks a group, in place of its mark before. A store keeps a mark, and does nothing else with it, but that
+	// Expire keeps groups that are muted to a time so long. ErrNotFound if there is no such group.
+	MarkErrors(ctx context.Context, group int64, m ErrorMark) error
 }

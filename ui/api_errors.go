@@ -2,6 +2,7 @@ package ui
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"time"
@@ -16,6 +17,9 @@ func listErrors(h *handler, ctx context.Context, in url.Values) (any, error) {
 		return nil, err
 	}
 	f := stint.ErrorFilter{IDs: in["id"], Tasks: in["task"], Limit: limit, Cursor: in.Get("cursor")}
+	if f.Text = in.Get("text"); f.Text != "" && h.redact != nil {
+		return nil, errHiddenErrors
+	}
 	if f.Since, err = timeParam(in.Get("since")); err != nil {
 		return nil, err
 	}
@@ -53,7 +57,20 @@ func listErrors(h *handler, ctx context.Context, in url.Values) (any, error) {
 	return out, nil
 }
 
+// errHiddenErrors refuses a search: who can search a hidden text can guess all of it.
+var errHiddenErrors = errors.New("text: errors cannot be searched by their texts where WithRedact may hide these")
+
 func muteErrors(h *handler, ctx context.Context, in url.Values) (any, error) {
+	toDouble, err := boolParam(in, "to_double")
+	if err != nil {
+		return nil, err
+	}
+	if toDouble && in.Get("for") != "" {
+		return nil, errors.New("want for or to_double, not both")
+	}
+	if toDouble {
+		return wireDone{true}, h.c.MuteErrorsToDouble(ctx, in.Get("error"))
+	}
 	var until time.Time
 	if text := in.Get("for"); text != "" {
 		d, err := time.ParseDuration(text)

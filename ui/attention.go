@@ -24,9 +24,9 @@ const (
 	longWait     = 5 * time.Minute // since the first of a queue's ready runs was due
 )
 
-const whatCounts = "A task of whose runs at least a tenth failed in the chosen time, without muted errors, or a workflow, if none " +
-	"of its tasks is listed; an error that was first seen in that time; ready runs that no worker serves, or whose queue " +
-	"is paused, or that wait for 5 minutes; a firing alert; a cron whose last tick started no run; blocked runs; a database that " +
+const whatCounts = "A task of whose runs at least a tenth failed in the chosen time, without errors that are muted or resolved, or a " +
+	"workflow, if none of its tasks is listed; an error that was first seen in that time; ready runs that no worker serves, or whose " +
+	"queue is paused, or that wait for 5 minutes; a firing alert; a cron whose last tick started no run; blocked runs; a database that " +
 	"cannot be written."
 
 // concerns returns what needs a person, the most urgent first.
@@ -43,7 +43,7 @@ func (h *handler) concerns(ctx context.Context, o *overview) (all []concern, err
 	}
 	for i := range o.errors.groups {
 		e := &o.errors.groups[i]
-		if e.First.After(o.Since) && !e.Muted && !failing[e.Task] && !(failing[workflowOf(e.Task)] && !o.hasErrors(workflowOf(e.Task))) {
+		if e.First.After(o.Since) && isOpen(e) && !failing[e.Task] && !(failing[workflowOf(e.Task)] && !o.hasErrors(workflowOf(e.Task))) {
 			all = append(all, h.newError(o, e))
 		}
 	}
@@ -100,7 +100,7 @@ func (o *overview) hasErrors(task string) bool {
 	return slices.ContainsFunc(o.errors.groups, func(e stint.ErrorGroup) bool { return e.Task == task })
 }
 
-// openFailures returns how many runs of a task failed, in all queues, with errors that are not muted.
+// openFailures returns how many runs of a task failed, in all queues, with errors that are open.
 func (o *overview) openFailures(task string) (n int64) {
 	for i := range o.failures {
 		if f := &o.failures[i]; f.Task == task {
@@ -108,7 +108,7 @@ func (o *overview) openFailures(task string) (n int64) {
 		}
 	}
 	for i := range o.errors.groups {
-		if e := &o.errors.groups[i]; e.Muted && (e.Task == task || workflowOf(e.Task) == task && !o.hasErrors(task)) {
+		if e := &o.errors.groups[i]; !isOpen(e) && (e.Task == task || workflowOf(e.Task) == task && !o.hasErrors(task)) {
 			n -= e.InRange()
 		}
 	}

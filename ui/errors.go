@@ -31,10 +31,11 @@ type errorList struct {
 	grid
 	groups []stint.ErrorGroup
 	next   string
-	span   time.Duration // of the trends' counts
-	muted  bool          // those that are muted, instead of the others
-	others int           // how many are not shown for that
-	all    bool          // no range was chosen: the list covers all time, and its trends a day
+	span   time.Duration  // of the trends' counts
+	text   string         // that the groups have
+	show   string         // which: see errorShows
+	counts map[string]int // of groups, by what shows them
+	all    bool           // no range was chosen: the list covers all time, and its trends a day
 }
 
 // newErrorList returns an empty list of errors over a range. Without a range it covers all time.
@@ -104,7 +105,10 @@ func errorsPage(h *handler, ctx context.Context, arg string, q url.Values) (*vie
 	if arg != "" {
 		return h.errorPage(ctx, arg, r)
 	}
-	f := stint.ErrorFilter{Limit: maxRows, Cursor: q.Get("cursor")}
+	f := stint.ErrorFilter{Limit: maxRows, Cursor: q.Get("cursor"), Text: q.Get("text")}
+	if f.Text != "" && h.redact != nil {
+		return nil, errHiddenErrors
+	}
 	if task := q.Get("task"); task != "" {
 		f.Tasks = []string{task}
 	}
@@ -112,9 +116,14 @@ func errorsPage(h *handler, ctx context.Context, arg string, q url.Values) (*vie
 	if err != nil {
 		return nil, err
 	}
-	l.muted = q.Get("show") == "muted"
-	shown := slices.DeleteFunc(slices.Clone(l.groups), func(e stint.ErrorGroup) bool { return e.Muted != l.muted })
-	l.others, l.groups = len(l.groups)-len(shown), shown
+	if l.show = q.Get("show"); !slices.Contains([]string{"", "muted", "resolved"}, l.show) {
+		return nil, fmt.Errorf("show %q: want muted, resolved, or nothing", l.show)
+	}
+	l.text, l.counts = f.Text, map[string]int{}
+	l.groups = slices.DeleteFunc(l.groups, func(e stint.ErrorGroup) bool {
+		l.counts[showOf(&e)]++
+		return showOf(&e) != l.show
+	})
 	next := filterQuery(q)
 	next.Set("cursor", l.next)
 	footer := row(when(f.Cursor != "", h.link("/errors?"+filterQuery(q).Encode(), attr("class", "btn"), "Newest")),
@@ -123,6 +132,42 @@ func errorsPage(h *handler, ctx context.Context, arg string, q url.Values) (*vie
 	return &view{Title: "Errors", timeRange: &r, AllTime: true, Main: group(
 		el("div.page-head", el("h1", "Errors"), el("p", l.words())),
 		el("div.stack", h.errorTabs(l, q), chart, h.showErrors(l)), footer)}, nil
+}
+
+// showOf returns which list of errors shows a group: "" that of those which are open.
+func showOf(e *stint.ErrorGroup) string {
+	switch {
+	case e.Resolved:
+		return "resolved"
+	case e.Muted:
+		return "muted"
+	}
+	return ""
+}
+
+// isOpen reports whether an error is neither muted nor resolved.
+func isOpen(e *stint.ErrorGroup) bool { return showOf(e) == "" }
+
+// openErrors returns how many errors are open and were seen in a range, for the rail; "" for none.
+func (h *handler) openErrors(ctx context.Context, r timeRange) (string, error) {
+	l := newErrorList(r)
+	page, err := h.c.ListErrors(ctx, stint.ErrorFilter{Since: r.Since, Until: r.Until, Span: l.span, Limit: maxRows})
+	if err != nil {
+		return "", err
+	}
+	n := 0
+	for i := range page.Groups {
+		if e := &page.Groups[i]; isOpen(e) && e.InRange() > 0 {
+			n++
+		}
+	}
+	switch {
+	case n == 0:
+		return "", nil
+	case page.Next != "":
+		return formatNumber(n) + "+", nil
+	}
+	return formatNumber(n), nil
 }
 
 // words returns what the list shows in a sentence.
@@ -159,8 +204,12 @@ func (l *errorList) isNew(e *stint.ErrorGroup) bool { return time.Since(e.First)
 // kind returns what is to be known of a group at first sight.
 func (l *errorList) kind(e *stint.ErrorGroup) node {
 	switch {
+	case e.Resolved:
+		return el("span.pill", "resolved")
 	case e.Muted:
 		return el("span.pill", "muted")
+	case e.Regressed:
+		return el("span.pill.bad", attr("title", "It was resolved, and was seen since"), "regressed")
 	case l.isNew(e):
 		return el("span.pill.bad", "new")
 	case time.Since(e.Last) > quietAfter:
@@ -169,24 +218,41 @@ func (l *errorList) kind(e *stint.ErrorGroup) node {
 	return el("span.pill", "steady")
 }
 
-// errorTabs returns links to the open and to the muted errors, and what narrows the list.
+// errorTabs returns links to the open, muted and resolved errors, and what narrows the list.
 func (h *handler) errorTabs(l *errorList, q url.Values) node {
-	tab := func(name, show string, is bool) node {
-		to, n := filterQuery(q), len(l.groups)
+	tab := func(name, show string) node {
+		to := filterQuery(q)
 		if to.Set("show", show); show == "" {
 			to.Del("show")
 		}
-		if !is {
-			n = l.others
-		}
-		return el("li", el("a", attr("href", "?"+to.Encode()), when(is, attr("aria-current", "true")), name+" "+formatCount(n)))
+		return el("li", el("a", attr("href", "?"+to.Encode()), when(show == l.show, attr("aria-current", "true")),
+			name+" "+formatCount(l.counts[show])))
 	}
 	task := q.Get("task")
 	without := filterQuery(q)
 	without.Del("task")
-	return el("ul.chips", attr("aria-label", "Which errors"), tab("Open", "", !l.muted), tab("Muted", "muted", l.muted),
+	return group(el("ul.chips", attr("aria-label", "Which errors"), tab("Open", ""), tab("Muted", "muted"), tab("Resolved", "resolved"),
 		when(task != "", el("li", el("a", attr("href", "?"+without.Encode()), attr("title", "Show those of all tasks"), "Task ",
-			userText(task), " ×"))))
+			userText(task), " ×")))), h.errorSearch(q))
+}
+
+// errorSearch returns the field that finds errors by their text, or nil where WithRedact may hide that.
+func (h *handler) errorSearch(q url.Values) node {
+	if h.redact != nil {
+		return nil
+	}
+	fields := []any{attr("method", "get"), attr("action", h.base+"/errors"), attr("role", "search"), icon("search")}
+	clear := filterQuery(q)
+	for name, values := range clear {
+		if name != "text" {
+			fields = append(fields, each(values, func(v string) node { return hidden(name, v) }))
+		}
+	}
+	clear.Del("text")
+	fields = append(fields, el("input", attr("type", "search"), attr("name", "text"), attr("value", q.Get("text")),
+		attr("placeholder", "Text of the error, or its task"), attr("aria-label", "Text"), attr("autocomplete", "off"), attr("data-keep")),
+		button("sm.primary", "Show"), when(q.Get("text") != "", h.link("/errors?"+clear.Encode(), attr("class", "btn sm"), "Clear")))
+	return el("form.query", fields...)
 }
 
 // failedRuns returns a chart of failed runs over the list's time, without any yet.
@@ -235,8 +301,12 @@ func nameIn(all []stint.ErrorGroup, i int) string {
 
 func (h *handler) showErrors(l *errorList) node {
 	switch {
-	case len(l.groups) == 0 && l.muted:
-		return emptyState("No error is muted.")
+	case len(l.groups) == 0 && l.show != "":
+		return emptyState("No error is " + l.show + ".")
+	case len(l.groups) == 0 && l.text != "":
+		return emptyState("No open error has this text.")
+	case len(l.groups) == 0 && l.counts["muted"]+l.counts["resolved"] > 0:
+		return emptyState("No error is open.")
 	case len(l.groups) == 0 && l.all:
 		return emptyState("No run has failed.")
 	case len(l.groups) == 0:
@@ -337,16 +407,23 @@ func (h *handler) errorActions(e *stint.ErrorGroup, failed int) node {
 	if failed > 0 {
 		replay = h.link(replayGroupPath(e.ID), attr("class", "btn primary"), "Replay all "+formatCount(failed)+"…")
 	}
-	if e.Muted {
+	undo := h.actionButton("", map[bool]string{true: "Open again", false: "Unmute"}[e.Resolved], path+"unmute", here)
+	switch {
+	case e.Resolved:
+		return row(replay, undo, el("span.dim", "It is resolved: until a run fails so again."))
+	case e.Muted && e.Count < e.MutedToCount:
+		return row(replay, undo, el("span.dim", "It is muted until "+formatCount(e.MutedToCount)+" runs have failed so."))
+	case e.Muted:
 		until := group(" until ", timestamp(e.MutedUntil))
 		if e.MutedUntil.Year() >= 9999 {
 			until = group(" for good")
 		}
-		return row(replay, h.actionButton("", "Unmute", path+"unmute", here), el("span.dim", "It is muted", until, "."))
+		return row(replay, undo, el("span.dim", "It is muted", until, "."))
 	}
-	return row(replay, el("span.dim", "Mute it:"), each(muteFor, func(m struct{ label, length string }) node {
-		return h.actionButton("", m.label, path+"mute", here, when(m.length != "", hidden("for", m.length)))
-	}))
+	return row(replay, h.actionButton("", "Resolve", path+"resolve", here), el("span.dim", "Mute it:"),
+		each(muteFor, func(m struct{ label, length string }) node {
+			return h.actionButton("", m.label, path+"mute", here, when(m.length != "", hidden("for", m.length)))
+		}), h.actionButton("", "Until twice as many", path+"mute", here, hidden("to_double", "true")))
 }
 
 // showSample returns the last error of a group, and when it was seen.

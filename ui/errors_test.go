@@ -210,3 +210,95 @@ func TestFailingWorkflowNeedsAttention(t *testing.T) {
 		"Replay 1… Show errors")
 	contains(t, "the errors", s.text("/errors", nil), "1 run failed, with 1 error.", "site:build no disk")
 }
+
+// A resolved error is not open until a run fails so again; then it has regressed. One that is muted until twice as many runs
+// failed is open again when they have.
+func TestResolvedErrors(t *testing.T) {
+	s := newEmptyShop(t)
+	task := stint.NewTask(s.c, "sync", func(_ context.Context, n int) (int, error) {
+		return 0, stint.NonRetryable(fmt.Errorf("account %d is locked", n))
+	})
+	s.work()
+	fail := func() {
+		t.Helper()
+		if _, err := task.Run(t.Context(), 1); err == nil {
+			t.Fatal("it succeeded")
+		}
+	}
+	fail()
+	page, err := s.c.ListErrors(t.Context(), stint.ErrorFilter{})
+	if err != nil || len(page.Groups) != 1 {
+		t.Fatal(page, err)
+	}
+	id := page.Groups[0].ID
+	const asForm, rail = "application/x-www-form-urlencoded", `>1<span class="vh"> open</span>`
+	post := func(what string, form url.Values) {
+		t.Helper()
+		form.Set("next", "/errors")
+		if status, text := s.ask("POST", "/api/errors/"+id+"/"+what, form.Encode(), "Content-Type", asForm, "Accept", "text/html"); status != 303 {
+			t.Errorf("%s: %d %s", what, status, text)
+		}
+	}
+	is := func(what string, open bool, want ...string) {
+		t.Helper()
+		if in := strings.Contains(s.get("/workers"), rail); in != open {
+			t.Errorf("%s: the rail counts it %v", what, in)
+		}
+		if in := strings.Contains(s.text("/", attention), "sync fails"); in != open {
+			t.Errorf("%s: it needs attention %v", what, in)
+		}
+		contains(t, what, s.text("/errors", nil), want...)
+	}
+	s.counted("1")
+	is("new", true, "Open 1", "Muted 0", "Resolved 0", "new sync")
+	post("resolve", url.Values{})
+	is("resolved", false, "Open 0", "Resolved 1", "No error is open.")
+	contains(t, "its page", s.text("/errors/"+id, nil), "It is resolved: until a run fails so again.", "Open again")
+	contains(t, "the resolved ones", s.text("/errors?show=resolved", nil), "resolved sync")
+	fail()
+	s.counted("2")
+	is("seen again", true, "Open 1", "Resolved 0", "regressed sync")
+	post("mute", url.Values{"to_double": {"true"}})
+	is("muted", false, "Open 0", "Muted 1")
+	contains(t, "its page", s.text("/errors/"+id, nil), "It is muted until 4 runs have failed so.")
+	fail()
+	s.counted("3")
+	is("three times", false, "Muted 1")
+	fail()
+	s.counted("4")
+	is("twice as often", true, "Open 1", "Muted 0")
+	post("mute", url.Values{})
+	post("resolve", url.Values{})
+	is("resolved instead of muted", false, "Muted 0", "Resolved 1")
+	post("unmute", url.Values{})
+	is("open again", true, "Open 1")
+	for _, body := range []string{`{"for": "1h", "to_double": true}`, `{"to_double": "maybe"}`} {
+		if status, text := s.ask("POST", "/api/errors/"+id+"/mute", body, "Content-Type", asJSON); status != 400 {
+			t.Errorf("%s: %d %s", body, status, text)
+		}
+	}
+	if status, _ := s.ask("GET", "/errors?show=all", "", "Accept", "text/html"); status != 400 {
+		t.Errorf("show=all: %d", status)
+	}
+}
+
+// Errors are found by their text and their task, but not where WithRedact may hide the text.
+func TestSearchErrors(t *testing.T) {
+	s, _ := errorShop(t)
+	for query, want := range map[string][]string{"text=DECLINED": {"Open 1", "charge"}, "text=gold": {"Open 1", "charge"}, "text=mail": {"Open 1", "no such user"},
+		"text=never": {"Open 0", "No open error has this text."}} {
+		contains(t, query, s.text("/errors?"+query, nil), want...)
+	}
+	if _, text := s.ask("GET", "/api/errors?text=%3Cscript", ""); strings.Count(text, `"task":"mail"`) != 1 || strings.Contains(text, `"task":"charge"`) {
+		t.Errorf("the API finds %s", text)
+	}
+	hidden, _ := errorShop(t, ui.WithRedact(func(p ui.Payload) json.RawMessage { return p.JSON }))
+	for _, path := range []string{"/errors?text=gold", "/api/errors?text=gold"} {
+		if status, text := hidden.ask("GET", path, ""); status != 400 || !strings.Contains(text, "WithRedact") {
+			t.Errorf("%s: %d %s", path, status, text)
+		}
+	}
+	if text := hidden.get("/errors"); strings.Contains(text, `name="text"`) {
+		t.Error("a field to search hidden texts")
+	}
+}

@@ -31,6 +31,7 @@ type view struct {
 	redirect   string       // the path to show instead
 	cookie     *http.Cookie // to set with redirect
 	rangeQuery url.Values
+	openErrors string // how many errors were seen in the range; "": none
 }
 
 // A pageFunc makes a page. arg is the path after the page's name, or "".
@@ -78,6 +79,10 @@ func (h *handler) routePages(mux *http.ServeMux) {
 		}
 		v, err := h.makePage(r.Context(), remembered(r, r.URL))
 		var text []byte
+		if err == nil && v.redirect == "" {
+			over, _ := rangeOf(r.URL.Query(), time.Now()) // makePage has read it
+			v.openErrors, err = h.openErrors(r.Context(), over)
+		}
 		if err == nil && v.redirect == "" {
 			text, err = h.render(v)
 		}

@@ -76,7 +76,10 @@ func (h *handler) rail(v *view, app string) node {
 			section = p.section
 			contents = append(contents, el("h2.group", section))
 		}
-		contents = append(contents, h.pageLink(v, p.name, attr("class", "to"), attr("title", p.title), icon(p.icon), el("span.t", p.title)))
+		contents = append(contents, h.pageLink(v, p.name, attr("class", "to"), attr("title", p.title), icon(p.icon), el("span.t", p.title),
+			when(p.name == "errors" && v.openErrors != "", el("span.t.n",
+				attr("title", "Open errors that were seen in the time range, or the last hour"),
+				v.openErrors, el("span.vh", " open")))))
 	}
 	contents = append(contents, el("div.foot", when(h.readOnly, el("p", "This page is read-only.")),
 		el("p", "Keys: ", el("kbd", "/"), " go to, ", el("kbd", "j"), " ", el("kbd", "k"), " move, ", el("kbd", "Enter"), " open, ",

@@ -87,7 +87,7 @@ func (readOnly) SetSetting(context.Context, store.Setting, bool) ([]byte, error)
 	return nil, store.ErrReadOnly
 }
 
-func (readOnly) MuteErrors(context.Context, int64, time.Time) error { return store.ErrReadOnly }
+func (readOnly) MarkErrors(context.Context, int64, store.ErrorMark) error { return store.ErrReadOnly }
 
 func (readOnly) Append(context.Context, time.Time, store.Call) (store.Entry, bool, error) {
 	return store.Entry{}, false, store.ErrReadOnly

@@ -100,7 +100,8 @@ func EventOf(e *stint.EventInfo) Event {
 
 // ErrorOf returns the answer for a group of errors.
 func ErrorOf(e *stint.ErrorGroup) Error {
-	w := Error{e.ID, e.Task, e.Text, e.Sample, e.RunID, e.First, e.Last, e.Count, nil, e.Muted, Optional(e.MutedUntil)}
+	w := Error{e.ID, e.Task, e.Text, e.Sample, e.RunID, e.First, e.Last, e.Count, nil, e.Muted, Optional(e.MutedUntil),
+		e.MutedToCount, e.Resolved, e.Regressed}
 	for _, c := range e.Trend {
 		w.Trend = append(w.Trend, ErrorCount{c.At, c.Count})
 	}

@@ -252,7 +252,10 @@ type Error struct {
 	Count      int64        `json:"count"`
 	Trend      []ErrorCount `json:"trend,omitempty"`
 	Muted      bool         `json:"muted"`
-	MutedUntil *time.Time   `json:"muted_until"` // in the year 9999: for good
+	MutedUntil *time.Time   `json:"muted_until"`        // in the year 9999: for good
+	MutedTo    int64        `json:"muted_to,omitempty"` // the count to which it is muted
+	Resolved   bool         `json:"resolved"`           // and not seen since
+	Regressed  bool         `json:"regressed"`          // it was resolved, and seen since
 }
 
 // An ErrorCount is how often runs failed in a minute or an hour.

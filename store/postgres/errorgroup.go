@@ -70,8 +70,8 @@ func (s *Store) ErrorGroups(ctx context.Context, x store.ErrorQuery, limit int) 
 	return all, more, err
 }
 
-// MuteErrors implements store.Errors.
-func (s *Store) MuteErrors(ctx context.Context, group int64, until time.Time) error {
+// MarkErrors implements store.Errors.
+func (s *Store) MarkErrors(ctx context.Context, group int64, m store.ErrorMark) error {
 	if s.settings.ReadOnly {
 		return store.ErrReadOnly
 	}
@@ -83,13 +83,14 @@ func (s *Store) MuteErrors(ctx context.Context, group int64, until time.Time) er
 		return err
 	}
 	var till *int64
-	if !until.IsZero() {
-		ms := clock.Millis(until)
+	if !m.MutedTill.IsZero() {
+		ms := clock.Millis(m.MutedTill)
 		till = &ms
 	}
 	return s.do(ctx, func(u *unit) error {
 		u.queued = append(u.queued, func(b *pgx.Batch) {
-			b.Queue(s.sql("UPDATE stint.error_groups SET muted_till = $2 WHERE id = $1"), group, till)
+			b.Queue(s.sql("UPDATE stint.error_groups SET muted_till = $2, muted_to = CASE WHEN $3::boolean THEN 2 * count END, "+
+				"resolved = CASE WHEN $4::boolean THEN count END WHERE id = $1"), group, till, m.ToDouble, m.Resolved)
 		})
 		return nil
 	})

@@ -215,9 +215,9 @@ func (o *follower) ErrorGroups(ctx context.Context, q store.ErrorQuery, limit in
 	return see2(ctx, o, func(s store.Store) ([]store.ErrorGroup, bool, error) { return s.ErrorGroups(ctx, q, limit) })
 }
 
-// MuteErrors implements store.Store.
-func (o *follower) MuteErrors(ctx context.Context, group int64, until time.Time) error {
-	return call0(ctx, o, func(s store.Store) error { return s.MuteErrors(ctx, group, until) })
+// MarkErrors implements store.Store.
+func (o *follower) MarkErrors(ctx context.Context, group int64, m store.ErrorMark) error {
+	return call0(ctx, o, func(s store.Store) error { return s.MarkErrors(ctx, group, m) })
 }
 
 // Counters implements store.Store.

@@ -65,14 +65,15 @@ func (s *Store) ErrorGroups(ctx context.Context, x store.ErrorQuery, limit int) 
 	return all, more, err
 }
 
-// MuteErrors implements store.Errors.
-func (s *Store) MuteErrors(ctx context.Context, group int64, until time.Time) error {
+// MarkErrors implements store.Errors.
+func (s *Store) MarkErrors(ctx context.Context, group int64, m store.ErrorMark) error {
 	return s.do(ctx, func(u *unit) error {
 		var till any
-		if !until.IsZero() {
-			till = clock.Millis(until)
+		if !m.MutedTill.IsZero() {
+			till = clock.Millis(m.MutedTill)
 		}
-		n, err := u.execN("UPDATE stint_error_groups SET muted_till = ?2 WHERE id = ?1", group, till)
+		n, err := u.execN("UPDATE stint_error_groups SET muted_till = ?2, muted_to = CASE WHEN ?3 THEN 2 * count END, "+
+			"resolved = CASE WHEN ?4 THEN count END WHERE id = ?1", group, till, m.ToDouble, m.Resolved)
 		if err == nil && n == 0 {
 			err = fmt.Errorf("error group %016x: %w", uint64(group), store.ErrNotFound)
 		}

@@ -201,7 +201,7 @@ func (s *Store) connectWriter() (c *conn.Conn, err error) {
 		err = c.Exec(fmt.Sprintf("PRAGMA busy_timeout = %d; PRAGMA trusted_schema = 0", busyPoll.Milliseconds()))
 	}
 	if err == nil {
-		err = addErrorHas(c)
+		err = addFunctions(c)
 	}
 	if err != nil && c != nil {
 		c.Close()

@@ -376,12 +376,12 @@ func useJournal(t *testing.T, s *Store, match *store.Match, claim func(string) s
 		_, _, err = s.Settings(ctx, prefix, "", 1)
 		ok(err)
 	}
-	for _, q := range []store.ErrorQuery{{Span: time.Minute}, {Span: time.Hour, Since: now, Until: now}, {IDs: []int64{1}}, {Tasks: []string{"t"}},
+	for _, q := range []store.ErrorQuery{{Span: time.Minute}, {Span: time.Hour, Since: now, Until: now}, {IDs: []int64{1}}, {Tasks: []string{"t"}, Text: "x"},
 		{After: store.ErrorPlace{Last: now, ID: 1}}} {
 		_, _, err = s.ErrorGroups(ctx, q, 10)
 		ok(err)
 	}
-	ok(s.MuteErrors(ctx, 1, now))
+	ok(s.MarkErrors(ctx, 1, store.ErrorMark{MutedTill: now}))
 	_, _, err = s.List(ctx, store.Filter{ErrorGroup: 1}, store.ID{}, 10)
 	ok(err)
 	_, err = s.ChangeRun(ctx, now, p.ID, store.RunChange{Kind: store.RunFork, At: store.Address{Seq: 2}})

@@ -74,7 +74,7 @@ func (rs *readers) open() (*conn.Conn, error) {
 		err = c.Exec(fmt.Sprintf("PRAGMA busy_timeout = %d; PRAGMA query_only = 1; PRAGMA trusted_schema = 0", readerBusy.Milliseconds()))
 	}
 	if err == nil {
-		err = addErrorHas(c)
+		err = addFunctions(c)
 	}
 	if err != nil && c != nil {
 		c.Close()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	diff "github.com/google/go-cmp/cmp"
@@ -16,7 +17,7 @@ import (
 // modelErrors are the runs that have failed, in order, and the groups that are muted.
 type modelErrors struct {
 	failed []modelFailure
-	muted  map[int64]time.Time
+	marks  map[int64]store.ErrorGroup // with what a mark sets
 }
 
 type modelFailure struct {
@@ -40,7 +41,8 @@ func (e *modelErrors) groups(q store.ErrorQuery, now time.Time) (all []store.Err
 		i := slices.IndexFunc(all, func(g store.ErrorGroup) bool { return g.Group == f.Group })
 		if i < 0 {
 			i = len(all)
-			all = append(all, store.ErrorGroup{First: f.at, MutedTill: e.muted[f.Group]})
+			all = append(all, e.marks[f.Group])
+			all[i].First = f.at
 		}
 		g := &all[i]
 		g.Failure, g.Run, g.Last = f.Failure, f.run, f.at
@@ -67,7 +69,7 @@ func (e *modelErrors) expire(now time.Time) {
 	for _, g := range e.groups(store.ErrorQuery{}, now) {
 		if g.Last.Before(now.Add(-store.HoursKept)) && g.MutedTill.Before(now) {
 			e.failed = slices.DeleteFunc(e.failed, func(f modelFailure) bool { return f.Group == g.Group })
-			delete(e.muted, g.Group)
+			delete(e.marks, g.Group)
 		}
 	}
 }
@@ -81,22 +83,36 @@ func (m *Model) ErrorGroups(_ context.Context, q store.ErrorQuery, limit int) ([
 	all := slices.DeleteFunc(m.errors.groups(q, time.Now()), func(g store.ErrorGroup) bool {
 		place := cmp.Or(g.Last.Compare(q.After.Last), cmp.Compare(g.Group, q.After.ID))
 		return q.IDs != nil && !slices.Contains(q.IDs, g.Group) || q.Tasks != nil && !slices.Contains(q.Tasks, g.Task) ||
+			q.Text != "" && !strings.Contains(strings.ToLower(g.Task+"\n"+g.Text+"\n"+g.Sample), strings.ToLower(q.Text)) ||
 			g.Last.Before(q.Since) || !q.Until.IsZero() && !g.First.Before(q.Until) || !q.After.Last.IsZero() && place >= 0
 	})
 	all, more := firstPage(all, limit, (*store.ErrorGroup).Size)
 	return all, more, nil
 }
 
-// MuteErrors implements store.Errors.
-func (m *Model) MuteErrors(_ context.Context, group int64, until time.Time) error {
+// MarkErrors implements store.Errors.
+func (m *Model) MarkErrors(_ context.Context, group int64, mark store.ErrorMark) error {
 	if err := m.lock(); err != nil {
 		return err
 	}
 	defer m.unlock()
-	if !slices.ContainsFunc(m.errors.failed, func(f modelFailure) bool { return f.Group == group }) {
+	var count int64
+	for _, f := range m.errors.failed {
+		if f.Group == group {
+			count++
+		}
+	}
+	if count == 0 {
 		return fmt.Errorf("error group %x: %w", group, store.ErrNotFound)
 	}
-	m.errors.muted[group] = until
+	marked := store.ErrorGroup{MutedTill: mark.MutedTill}
+	if mark.ToDouble {
+		marked.MutedTo = 2 * count
+	}
+	if mark.Resolved {
+		marked.Resolved = count
+	}
+	m.errors.marks[group] = marked
 	return nil
 }
 
@@ -118,7 +134,8 @@ func (p *pair) groups(s store.Store) (all []string) {
 	groups, _, err := s.ErrorGroups(p.t.Context(), store.ErrorQuery{Span: time.Hour}, 100)
 	p.ok(err)
 	for _, g := range groups {
-		all = append(all, fmt.Sprint(g.Failure, g.First.UnixMilli(), g.Last.UnixMilli(), g.Count, g.MutedTill.UnixMilli(), g.Counts))
+		all = append(all, fmt.Sprint(g.Failure, g.First.UnixMilli(), g.Last.UnixMilli(), g.Count, g.MutedTill.UnixMilli(),
+			g.MutedTo, g.Resolved, g.Counts))
 	}
 	return all
 }
@@ -249,17 +266,17 @@ func mutedErrors(s *suite) {
 	till := time.Now().Add(10_000 * time.Hour)
 	mute := func(group int64, until time.Time) {
 		s.Helper()
-		s.ok(s.MuteErrors(ctx, group, until))
+		s.ok(s.MarkErrors(ctx, group, store.ErrorMark{MutedTill: until}))
 		all, _, err := s.ErrorGroups(ctx, store.ErrorQuery{IDs: []int64{group}}, 1)
 		s.ok(err)
 		if len(all) != 1 || all[0].MutedTill.UnixMilli() != until.UnixMilli() {
-			s.Errorf("after MuteErrors(%v): %+v", until, all)
+			s.Errorf("muted till %v: %+v", until, all)
 		}
 	}
 	mute(1, till)
 	mute(1, time.Time{})
 	mute(2, till)
-	if err := s.MuteErrors(ctx, 3, till); !errors.Is(err, store.ErrNotFound) {
+	if err := s.MarkErrors(ctx, 3, store.ErrorMark{Resolved: true}); !errors.Is(err, store.ErrNotFound) {
 		s.Errorf("a group that does not exist: %v", err)
 	}
 	s.fails(muted)
@@ -275,4 +292,33 @@ func mutedErrors(s *suite) {
 	s.groupsAre("after a month", store.ErrorQuery{Span: time.Hour}, "muted 2")
 	s.fails(old)
 	s.groupsAre("a new one", store.ErrorQuery{Span: time.Hour}, "old 1+1", "muted 2")
+}
+
+// markedErrors checks that a mark is kept as the count of its moment, in place of the one before, and that groups are found by
+// their texts.
+func markedErrors(s *suite) {
+	ctx := s.Context()
+	bad := store.Failure{Group: 1, Task: "Charge", Text: "card <n>", Sample: `{"message": 7}`}
+	s.fails(bad, bad, bad)
+	is := func(m store.ErrorMark, to, resolved int64) {
+		s.Helper()
+		s.ok(s.MarkErrors(ctx, 1, m))
+		s.fails(bad)
+		all, _, err := s.ErrorGroups(ctx, store.ErrorQuery{}, 10)
+		s.ok(err)
+		if len(all) != 1 || all[0].MutedTo != to || all[0].Resolved != resolved || !all[0].MutedTill.IsZero() {
+			s.Errorf("%+v: %+v, want muted to %d, resolved at %d", m, all, to, resolved)
+		}
+	}
+	is(store.ErrorMark{ToDouble: true}, 6, 0)
+	is(store.ErrorMark{Resolved: true}, 0, 4)
+	is(store.ErrorMark{ToDouble: true, Resolved: true}, 10, 5)
+	is(store.ErrorMark{}, 0, 0)
+	for text, want := range map[string]int{"CHARGE": 1, "ard <N": 1, "message": 1, "%": 0, "cards": 0} {
+		all, _, err := s.ErrorGroups(ctx, store.ErrorQuery{Text: text}, 10)
+		s.ok(err)
+		if len(all) != want {
+			s.Errorf("%q finds %d groups, want %d", text, len(all), want)
+		}
+	}
 }

@@ -95,7 +95,8 @@ func NewModel() *Model {
 		workers: map[int64]*modelWorker{}, notified: map[store.ID]bool{}, rates: map[string]*modelRate{},
 		paused: map[store.LimitKey]bool{}, settings: map[string][]byte{}, limits: map[store.LimitKey]*modelLimit{},
 		crons: map[string]*store.Cron{}, triggers: map[string][]store.Trigger{}, programs: map[string]string{},
-		gone: map[string]time.Time{}, definitions: map[string][]store.Definition{}, errors: modelErrors{muted: map[int64]time.Time{}},
+		gone: map[string]time.Time{}, definitions: map[string][]store.Definition{},
+		errors:  modelErrors{marks: map[int64]store.ErrorGroup{}},
 		changed: make(chan struct{}),
 	}
 }

@@ -119,6 +119,7 @@ var rules = []struct {
 	{"failed runs are grouped by their errors", errorGroups},
 	{"runs are found by the group of their error", errorRuns},
 	{"error groups are muted, and go", mutedErrors},
+	{"error groups are marked, and found by text", markedErrors},
 	{"delete and expire", expire},
 	{"progress, logs and chunks", records},
 	{"lines of all runs", logLines},

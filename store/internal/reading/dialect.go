@@ -4,15 +4,16 @@ import "strconv"
 
 // A Dialect is the SQL that differs. In it r is stint_runs, and l is r's lane.
 type Dialect struct {
-	Visible      string // the condition that l is not of a bulk that is being enqueued
-	Executions   string // how often r was given to a worker
-	AttemptOrder string // the column that orders the attempts of a run
-	ErrorHas     string // the condition that r.error has the text ?; see store.ErrorHas
-	HasLimit     string // the condition that r.limits has one with name ?, key ?, and a rate or not: ?
-	HasMetadata  string // the condition that r.metadata has the key ? with the value ?
-	EventMatch   string // field, match and filter of a journal's entry, as a JSON array
-	Pending      string // the condition that an event was not published yet, word for word as the index has it
-	OfKeys       string // compares with the keys in ?, which is what Keys returns
+	Visible      string                     // the condition that l is not of a bulk that is being enqueued
+	Executions   string                     // how often r was given to a worker
+	AttemptOrder string                     // the column that orders the attempts of a run
+	ErrorHas     string                     // the condition that r.error has the text ?; see store.ErrorHas
+	TextHas      func(column string) string // the condition that a text has the text ?, whatever the case of letters
+	HasLimit     string                     // the condition that r.limits has one with name ?, key ?, and a rate or not: ?
+	HasMetadata  string                     // the condition that r.metadata has the key ? with the value ?
+	EventMatch   string                     // field, match and filter of a journal's entry, as a JSON array
+	Pending      string                     // the condition that an event was not published yet, word for word as the index has it
+	OfKeys       string                     // compares with the keys in ?, which is what Keys returns
 	Keys         func(keys []int64) any
 
 	getRun string // the statement of Get, which is called often
@@ -29,6 +30,7 @@ var SQLite = complete(Dialect{
 	Executions:   "r.lease",
 	AttemptOrder: "lease",
 	ErrorHas:     "stint_error_has(r.error, ?)",
+	TextHas:      func(column string) string { return "stint_text_has(" + column + ", ?)" },
 	HasLimit: `EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(r.limits) THEN r.limits END) j WHERE CASE WHEN j.type = 'object'
 			THEN coalesce(j.value->>'n', '') = ? AND coalesce(j.value->>'k', '') = ? AND (j.value->>'u' IS NOT NULL) = ? END)`,
 	HasMetadata: "EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(r.metadata) THEN r.metadata END) j " +
@@ -61,6 +63,7 @@ var PostgreSQL = complete(Dialect{
 	// its own message.
 	ErrorHas: `strpos(lower(CASE WHEN r.error ~ '` + jsonError + `[,}]'
 			THEN (regexp_match(r.error, '` + jsonError + `'))[2]::json #>> '{}' ELSE r.error END), lower(?)) > 0`,
+	TextHas: func(column string) string { return "strpos(lower(" + column + "), lower(?)) > 0" },
 	HasLimit: `EXISTS (SELECT 1 FROM json_array_elements(CASE WHEN r.limits ~ '^` + jsonArray + `$' THEN r.limits::json END) j
 			WHERE coalesce(j->>'n', '') = ? AND coalesce(j->>'k', '') = ? AND (j->>'u' IS NOT NULL) = ?)`,
 	HasMetadata: "CASE WHEN r.metadata ~ '^" + jsonObject + "$' THEN r.metadata::json->>?::text END = ?",

@@ -17,19 +17,26 @@ func (r *Reader) ErrorGroups(q Querier, x store.ErrorQuery, limit int, now time.
 		store.ErrorGroup
 		run, first, last int64
 		muted            *int64
+		to, resolved     *int64
 	}
 	where, args := r.errorGroupsWhere(&x)
 	rows, more, err := page(q, limit, func(g *row) []any {
-		return []any{&g.Group, &g.Task, &g.Text, &g.Sample, &g.run, &g.first, &g.last, &g.Count, &g.muted}
+		return []any{&g.Group, &g.Task, &g.Text, &g.Sample, &g.run, &g.first, &g.last, &g.Count, &g.muted, &g.to, &g.resolved}
 	}, func(g *row) int { return g.Size() },
-		"SELECT id, task, text, sample, run, first_at, last_at, count, muted_till FROM stint_error_groups WHERE "+where+
-			" ORDER BY last_at DESC, id DESC LIMIT ?", append(args, limit+1)...)
+		"SELECT id, task, text, sample, run, first_at, last_at, count, muted_till, muted_to, resolved FROM stint_error_groups WHERE "+
+			where+" ORDER BY last_at DESC, id DESC LIMIT ?", append(args, limit+1)...)
 	if err != nil {
 		return nil, false, err
 	}
 	for i := range rows {
 		g := &rows[i]
 		g.Run, g.First, g.Last, g.MutedTill = r.IDs.ID(g.run), millis(g.first), millis(g.last), optionalTime(g.muted)
+		if g.to != nil {
+			g.MutedTo = *g.to
+		}
+		if g.resolved != nil {
+			g.Resolved = *g.resolved
+		}
 		all = append(all, g.ErrorGroup)
 	}
 	if x.Span != 0 && len(all) > 0 {
@@ -52,6 +59,10 @@ func (r *Reader) errorGroupsWhere(x *store.ErrorQuery) (where string, args []any
 	}
 	if x.Tasks != nil {
 		conds, args = append(conds, in("task", marks(len(x.Tasks)))), append(args, anys(x.Tasks)...)
+	}
+	if x.Text != "" { // of MaxErrorGroups at most
+		conds = append(conds, "("+r.TextHas("task")+" OR "+r.TextHas("text")+" OR "+r.TextHas("sample")+")")
+		args = append(args, x.Text, x.Text, x.Text)
 	}
 	if !x.After.Last.IsZero() {
 		conds, args = append(conds, "(last_at, id) < (?, ?)"), append(args, clock.Millis(x.After.Last), x.After.ID)

@@ -439,7 +439,9 @@ CREATE TABLE stint.error_groups (
   first_at   bigint NOT NULL,
   last_at    bigint NOT NULL,
   count      bigint NOT NULL,
-  muted_till bigint        -- NULL: not muted
+  muted_till bigint,       -- NULL: not muted to a time
+  muted_to   bigint,       -- the count to which it is muted; NULL: to none
+  resolved   bigint        -- the count when it was resolved; NULL: it was not
 );
 CREATE INDEX error_groups_last ON stint.error_groups (last_at, id);
 

@@ -423,7 +423,9 @@ CREATE TABLE stint_error_groups (
   first_at   INTEGER NOT NULL,
   last_at    INTEGER NOT NULL,
   count      INTEGER NOT NULL,
-  muted_till INTEGER        -- NULL: not muted
+  muted_till INTEGER,       -- NULL: not muted to a time
+  muted_to   INTEGER,       -- the count to which it is muted; NULL: to none
+  resolved   INTEGER        -- the count when it was resolved; NULL: it was not
 ) STRICT;
 CREATE INDEX stint_error_groups_last ON stint_error_groups (last_at);
 
