@@ -287,6 +287,14 @@ type TaskDefinition struct {
 	Input       json.RawMessage // JSON schema of the input
 	Example     json.RawMessage // the zero input
 	Tasks       []TaskInfo      // of a workflow: name, parents and queue of each task
+
+	BackoffFactor   float64       // of WithRetryBackoff; 0: retries follow at once
+	BackoffMax      time.Duration // the longest wait for a retry
+	RetryPolicy     bool          // WithRetryPolicy decides the waits instead
+	ScheduleTimeout time.Duration // 0: none
+	Limits          int           // concurrency and rate limits that a run must pass
+	BatchInterval   time.Duration // of a batch task
+	OnFailure       bool          // WithOnFailure is given
 }
 
 // ListTasks returns the tasks and workflows that code defined on this client, by name. A
@@ -311,6 +319,9 @@ func (d *taskDef) definition(c *Client) TaskDefinition {
 		Queue: d.cfg.run.queue, Priority: d.cfg.run.priority, Retries: d.cfg.retries, Timeout: d.cfg.timeout,
 		Crons: d.cfg.crons, Events: d.cfg.events, EventFilter: d.cfg.eventFilter, SlotCost: max(d.cfg.slotCost, 1),
 		BatchSize: d.cfg.batch.size, Input: jsonx.Schema(d.cfg.in),
+		BackoffFactor: d.cfg.backoff.factor, BackoffMax: d.cfg.backoff.max, RetryPolicy: d.cfg.policy != nil,
+		ScheduleTimeout: d.cfg.scheduleTimeout, Limits: len(d.cfg.limits) + len(d.cfg.limitExprs), BatchInterval: d.cfg.batch.interval,
+		OnFailure: d.cfg.onFailure != nil,
 	}
 	t.Example, _ = c.encode(d.zero) // no JSON: no example
 	if w := d.workflow; w != nil {

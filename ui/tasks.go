@@ -120,6 +120,14 @@ func taskPage(h *handler, ctx context.Context, name string, in timeRange, totals
 	if err != nil {
 		return nil, err
 	}
+	trends, err := h.taskTrends(ctx, name, in)
+	if err != nil {
+		return nil, err
+	}
+	slow, err := h.slowestRuns(ctx, name, in)
+	if err != nil {
+		return nil, err
+	}
 	card := func(figure, what string) node { return el("div.card", el("b", figure), what) }
 	duration := func(d time.Duration, what string) node { return card(formatDuration(d), what) }
 	main := group(el("h1", userText(name)),
@@ -128,8 +136,10 @@ func taskPage(h *handler, ctx context.Context, name string, in timeRange, totals
 			h.link(runsPath("task", name, "state", "failed"), attr("class", "card"), el("b", formatCount(r.Failed)), "failed"),
 			card(r.errorRate(), "error rate"), card(formatCount(r.Retried), "attempts retried"),
 			duration(r.Duration(.5), "p50"), duration(r.Duration(.95), "p95"), duration(r.Wait(.99), "p99 wait to start")),
+		trends,
 		when(len(l.groups) > 0, h2("Errors"), h.showErrors(l),
 			el("p", h.link("/errors?"+pathQuery("task", name), "All errors of the task"))),
+		when(len(slow) > 0, h2("Slowest runs"), h.showSlowest(slow, in)),
 		h.showDefinition(r.def), h.runNow(r.def),
 		h2("Newest runs"), h.runTable(page.Runs))
 	return &view{Title: name, Main: main, Up: "/tasks", timeRange: &in}, nil
@@ -153,9 +163,20 @@ func (h *handler) showDefinition(d *stint.TaskDefinition) node {
 		return each(texts, func(t string) node { return group(code(t), " ") })
 	}
 	graph := newGraph(d.Tasks, true).draw()
+	backoff := "at once"
+	switch {
+	case d.RetryPolicy:
+		backoff = "the code decides (WithRetryPolicy)"
+	case d.BackoffFactor > 0:
+		backoff = fmt.Sprintf("%gⁿ s after attempt n, at most %s", d.BackoffFactor, formatDuration(d.BackoffMax))
+	}
 	return group(h2("Definition"), el("dl.facts",
 		fact("Kind", kind), fact("Queue", userText(d.Queue), fmt.Sprintf(", priority %d", d.Priority)), fact("Retries", d.Retries),
-		when(d.Timeout > 0, fact("Timeout", formatDuration(d.Timeout))), when(d.SlotCost > 1, fact("Slots", d.SlotCost)),
+		when(d.Retries > 0, fact("Wait for a retry", backoff)), when(d.Timeout > 0, fact("Timeout", formatDuration(d.Timeout))),
+		when(d.ScheduleTimeout > 0, fact("Must start within", formatDuration(d.ScheduleTimeout))),
+		when(d.Limits > 0, fact("Limits", h.link("/limits", attr("class", "link"), formatNumber(d.Limits)))),
+		when(d.BatchSize > 0, fact("A batch waits", formatDuration(d.BatchInterval))),
+		when(d.OnFailure, fact("On failure", "a function of the program runs")), when(d.SlotCost > 1, fact("Slots", d.SlotCost)),
 		when(len(d.Crons) > 0, fact("Crons", codes(d.Crons))),
 		when(len(d.Events) > 0, fact("Events", codes(d.Events), when(d.EventFilter != "", "if ", code(d.EventFilter))))),
 		when(graph != nil, h2("Graph"), graph))
