@@ -52,6 +52,8 @@ type RunFilter struct {
 	// the maximum 1,000. Cursor is where the page begins.
 	Limit  int
 	Cursor string // RunPage.Next of the previous page
+	// OldestFirst makes ListRuns go from the oldest run to the newest.
+	OldestFirst bool
 	// Scan, if more than 0, limits how many runs are examined for a page, and so its time. The
 	// page may then have fewer runs than Limit, or none, and still have a Next.
 	Scan int
@@ -74,7 +76,7 @@ func (f RunFilter) store() (s store.Filter, err error) {
 	}
 	s = store.Filter{Tasks: f.Tasks, Queues: f.Queues, States: f.States, Metadata: f.Metadata, Since: f.Since, Until: f.Until,
 		TopLevel: f.TopLevel, Error: f.Error, Limit: (*store.LimitKey)(f.LimitKey), Scan: max(f.Scan, 0),
-		AnyMetadata: f.AnyMetadata, Worker: f.Worker, NoTasks: f.Flat}
+		AnyMetadata: f.AnyMetadata, Worker: f.Worker, NoTasks: f.Flat, Oldest: f.OldestFirst}
 	if err := check.Metadata(f.Metadata); err != nil {
 		return s, errorf("stint: filter by metadata: %w", err)
 	}
@@ -181,8 +183,8 @@ func (f RunFilter) Selects() error {
 				ErrNoFilter, list.name)
 		}
 	}
-	if f.Limit != 0 || f.Cursor != "" || f.Scan != 0 {
-		return errors.New("want no Limit, Cursor or Scan: they are for ListRuns alone, and would not bound this")
+	if f.Limit != 0 || f.Cursor != "" || f.Scan != 0 || f.OldestFirst {
+		return errors.New("want no Limit, Cursor, Scan or OldestFirst: they are for ListRuns alone, and would not bound this")
 	}
 	named := len(f.IDs)+len(f.Tasks)+len(f.Queues)+len(f.States)+len(f.Metadata)+len(f.AnyMetadata) > 0 || f.ParentID+f.Error+f.Event+
 		f.Worker+f.ErrorGroup != "" || f.Flat || !f.Since.IsZero() || !f.Until.IsZero() || f.TopLevel || f.LimitKey != nil
@@ -230,7 +232,7 @@ func (c *Client) getRun(ctx context.Context, id store.ID) (*RunInfo, error) {
 	return &info, wrapStoreErr("get workflow run", workers.explainTasks(ctx, g, info.Tasks, tasks))
 }
 
-// ListRuns returns a page of the runs that match, newest first. Errors and stacks are cut to 1
+// ListRuns returns a page of the runs that match, newest first unless f.OldestFirst is set. Errors and stacks are cut to 1
 // KiB. A page ends early, but has at least one run, when its inputs, outputs, metadata and
 // errors reach 8 MiB.
 func (c *Client) ListRuns(ctx context.Context, f RunFilter) (*RunPage, error) {

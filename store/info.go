@@ -23,6 +23,8 @@ type Filter struct {
 	NoTasks     bool   // no tasks of workflows
 	ErrorGroup  int64  // it failed with an error of this group the last time that it failed; 0: any run
 
+	// Oldest makes List go from the oldest run to the newest; its before is then an after. Other methods ignore it.
+	Oldest bool
 	// Scan is the highest number of runs that List looks at; 0: all. Count looks at as many of each state that it finds
 	// by an index. Other methods ignore it.
 	Scan int

@@ -94,7 +94,7 @@ type History interface {
 	Workflow(ctx context.Context, id ID, names []string) (*Graph, []WorkflowTask, error)
 	// List returns up to limit runs that match, newest first, older than before (zero: from the newest).
 	// next is the before of the next page, or zero if this is the last. A page has at least one run, and
-	// ends before its Size exceeds MaxPageBytes.
+	// ends before its Size exceeds MaxPageBytes. With f.Oldest it goes the other way.
 	List(ctx context.Context, f Filter, before ID, limit int) (runs []Run, next ID, err error)
 	// Count counts the runs that match and are older than before (zero: all). With Scan it counts only part of them,
 	// and next is the before of the rest, or zero if this was the last part.

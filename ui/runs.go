@@ -195,6 +195,7 @@ func (h *handler) loadRunList(ctx context.Context, f stint.RunFilter, c url.Valu
 	if l.by, ascending = sortOf(c); l.by != nil {
 		l.RunPage, l.words, err = h.listSorted(ctx, f, l.by, ascending)
 	} else {
+		f.OldestFirst = c.Get("sort") == oldestFirst
 		l.RunPage, err = h.list(ctx, f)
 	}
 	if errors.Is(err, stint.ErrNotFound) && len(f.IDs) > 0 {
@@ -321,14 +322,21 @@ func (h *handler) runList(l *runList) node {
 	}))
 }
 
-// createdHead returns the heading of the times by which a list is sorted unless another column is chosen.
+// createdHead returns the heading of the times by which a list is sorted unless another column is chosen: a link that turns the
+// order around.
 func (h *handler) createdHead(l *runList) node {
-	if l.by == nil {
-		return el("th.w-l.num", attr("aria-sort", "descending"), "Created ↓")
-	}
 	to := filterQuery(l.query)
 	to.Del("sort")
-	return el("th.w-l.num", el("a", attr("href", "?"+to.Encode()), attr("title", "The newest first"), "Created"))
+	title, order := "Created", ""
+	switch {
+	case l.query.Get("sort") == oldestFirst:
+		title, order = "Created ↑", "ascending"
+	case l.by == nil:
+		title, order = "Created ↓", "descending"
+		to.Set("sort", oldestFirst)
+	}
+	return el("th.w-l.num", when(order != "", attr("aria-sort", order)),
+		el("a", attr("href", "?"+to.Encode()), attr("title", "Sort by this"), title))
 }
 
 // firstKeys returns the keys of metadata that a list shows.
@@ -349,8 +357,12 @@ func (h *handler) listFooter(l *runList, first bool) node {
 		match.Set("all", "true")
 	}
 	older.Set("cursor", l.Next)
-	return row(when(!first, h.link("/runs?"+l.query.Encode(), attr("class", "btn"), "Newest")),
-		when(l.Next != "", h.link("/runs?"+older.Encode(), attr("class", "btn"), attr("rel", "next"), "Older")),
+	begin, next := "Newest", "Older"
+	if l.query.Get("sort") == oldestFirst {
+		begin, next = "Oldest", "Newer"
+	}
+	return row(when(!first, h.link("/runs?"+l.query.Encode(), attr("class", "btn"), begin)),
+		when(l.Next != "", h.link("/runs?"+older.Encode(), attr("class", "btn"), attr("rel", "next"), next)),
 		when(len(l.Runs) > 0 && !h.readOnly, el("span.dim", "All that match:"), each(bulkActions, func(a bulkAction) node {
 			return h.link("/confirm?do="+a.operation+"&"+match.Encode(), attr("class", "btn"), a.verb+"…")
 		})))

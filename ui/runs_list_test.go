@@ -2,6 +2,7 @@ package ui_test
 
 import (
 	"fmt"
+	"html"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -85,7 +86,7 @@ func TestListIsSorted(t *testing.T) {
 		ids = append(ids, r.ID())
 	}
 	for query, want := range map[string][]int{"": {4, 3, 2, 1, 0}, "sort=priority": {1, 4, 0, 3, 2}, "sort=-priority": {3, 2, 0, 4, 1},
-		"sort=none": {4, 3, 2, 1, 0}, "sort=-took": {4, 3, 2, 1, 0}} {
+		"sort=none": {4, 3, 2, 1, 0}, "sort=created": {0, 1, 2, 3, 4}, "sort=-took": {4, 3, 2, 1, 0}} {
 		text := s.get("/runs?cols=priority&" + query)
 		var wanted []string
 		for _, i := range want {
@@ -100,6 +101,14 @@ func TestListIsSorted(t *testing.T) {
 	}
 	if _, err := stint.NewTask[int, int](s.c, "more", nil).EnqueueMany(t.Context(), make([]int, 1000)); err != nil {
 		t.Fatal(err)
+	}
+	second := regexp.MustCompile(`<a[^>]*href="([^"]*)"[^>]*>Newer</a>`).FindStringSubmatch(s.get("/runs?sort=created"))
+	if second == nil {
+		t.Fatal("no second page of the oldest first")
+	}
+	if got, first := rowsOf(s.get(html.UnescapeString(second[1]))), rowsOf(s.get("/runs?sort=created")); len(got) != 50 || got[0] <= first[49] ||
+		!slices.Equal(first[:5], ids) {
+		t.Errorf("the oldest first: %q, then %q", first, got)
 	}
 	const want = "The newest 1,000 runs that match, by “Priority”: the first 200. To sort older ones too, narrow the time or the query."
 	if text := s.get("/runs?sort=-priority"); !strings.Contains(text, want) || len(rowsOf(text)) != 200 {

@@ -27,6 +27,9 @@ func sortOf(q url.Values) (by *runColumn, ascending bool) {
 	return &runColumns[i], ascending
 }
 
+// oldestFirst is the field sort of a list by ID from the oldest run on, which has pages as the usual one.
+const oldestFirst = "created"
+
 // listSorted returns the newest runs that match, sorted, and a sentence that says which runs those are. Runs that have no
 // value, such as no start, come last.
 func (h *handler) listSorted(ctx context.Context, f stint.RunFilter, by *runColumn, ascending bool) (*stint.RunPage, node, error) {

@@ -83,6 +83,42 @@ func names(s *suite) {
 	}
 }
 
+// oldestFirst checks that a list the other way has the same runs, in pages, also with Scan.
+func oldestFirst(s *suite) {
+	for i := range 20 {
+		r := run(fmt.Sprint(i))
+		r.Task = fmt.Sprint("t", i%2)
+		s.enqueue(r)
+		time.Sleep(time.Second)
+	}
+	for _, c := range s.claim(3) {
+		s.finish(outcome(c, store.Failed))
+	}
+	s.claim(2)
+	middle := s.get(s.list(store.Filter{}, 20)[9])
+	for _, f := range []store.Filter{{}, {Tasks: []string{"t1"}}, {States: []store.State{store.Failed}},
+		{States: []store.State{store.Running}}, {Since: middle.Created}, {Until: middle.Created}, {Through: middle.ID}} {
+		want := s.list(f, 7)
+		slices.Reverse(want)
+		for _, scan := range []int{0, 4} {
+			f.Oldest, f.Scan = true, scan
+			var got []store.ID
+			var after store.ID
+			for more := true; more; more = after != (store.ID{}) {
+				runs, next, err := s.List(s.Context(), f, after, 3)
+				s.ok(err)
+				for _, r := range runs {
+					got = append(got, r.ID)
+				}
+				after = next
+			}
+			if !slices.Equal(got, want) {
+				s.Errorf("%+v: %v, want %v", f, got, want)
+			}
+		}
+	}
+}
+
 // list reads all pages, and checks that they are in order, without gaps or repetitions.
 func (s *suite) list(f store.Filter, limit int) (all []store.ID) {
 	var before store.ID

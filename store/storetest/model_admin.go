@@ -72,10 +72,14 @@ func (m *Model) List(_ context.Context, f store.Filter, before store.ID, limit i
 	defer m.mu.Unlock()
 	m.advance(time.Now())
 	bytes := 0
-	for i := len(m.order) - 1; i >= 0; i-- {
-		r := m.runs[m.order[i]]
+	order, beyond := slices.Clone(m.order), 1
+	if slices.Reverse(order); f.Oldest {
+		order, beyond = m.order, -1
+	}
+	for _, id := range order {
+		r := m.runs[id]
 		if r == nil || !r.matches(&f) || !m.matchesRest(r, &f) ||
-			before != (store.ID{}) && slices.Compare(r.ID[:], before[:]) >= 0 {
+			before != (store.ID{}) && (slices.Compare(r.ID[:], before[:]) == beyond || r.ID == before) {
 			continue
 		}
 		if bytes += r.Size(); len(all) == limit || bytes > store.MaxPageBytes && len(all) > 0 {

@@ -110,6 +110,7 @@ var rules = []struct {
 	{"unregister gives back", unregister},
 	{"a context that is done changes nothing", doneContext},
 	{"list by filter, in pages", list},
+	{"list the oldest first", oldestFirst},
 	{"pages end where they would be large", largePages},
 	{"a journal in pages", journalPages},
 	{"crons and filters in pages", schedulePages},

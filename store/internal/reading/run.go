@@ -151,19 +151,19 @@ func (r *Reader) List(q Querier, now time.Time, f store.Filter, before store.ID,
 		return nil, next, err
 	}
 	if f.Scan > 0 && !rare(f.States) {
-		floor, err := floorOf(q, to, f.Scan)
-		if err != nil {
+		if from, to, next, err = r.scanned(q, &f, from, to); err != nil {
 			return nil, next, err
-		}
-		if floor > from {
-			from, next = floor, r.IDs.ID(floor)
 		}
 	}
 	id := "r.id"
 	if len(f.States) == 1 && f.States[0] == store.Running {
 		id = "+r.id" // few are running: find them by their index and sort, rather than read all by ID
 	}
-	where += " AND " + id + " >= ? AND " + id + " < ? ORDER BY " + id + " DESC LIMIT ?"
+	order := " DESC"
+	if f.Oldest {
+		order = " ASC"
+	}
+	where += " AND " + id + " >= ? AND " + id + " < ? ORDER BY " + id + order + " LIMIT ?"
 	rows, more, err := page(q, limit, (*runRow).fields, func(r *runRow) int { return r.Size() },
 		runColumns+r.Executions+moreRunColumns+where, append(args, from, to, limit+1)...)
 	if err != nil {
@@ -176,8 +176,26 @@ func (r *Reader) List(q Querier, now time.Time, f store.Filter, before store.ID,
 	return runs, next, err
 }
 
+// scanned narrows the keys that List looks at to Scan runs, and returns where the next page goes on; zero: they were all.
+func (r *Reader) scanned(q Querier, f *store.Filter, from, to int64) (int64, int64, store.ID, error) {
+	if f.Oldest {
+		var last int64
+		_, err := one(q, "SELECT id FROM stint_runs WHERE id >= ? ORDER BY id LIMIT 1 OFFSET ?", []any{from, f.Scan - 1}, &last)
+		if err == nil && last > 0 && last+1 < to {
+			return from, last + 1, r.IDs.ID(last), nil
+		}
+		return from, to, store.ID{}, err
+	}
+	floor, err := floorOf(q, to, f.Scan)
+	if err == nil && floor > from {
+		return floor, to, r.IDs.ID(floor), nil
+	}
+	return from, to, store.ID{}, err
+}
+
 // Count reads what Count of store.History returns.
 func (r *Reader) Count(q Querier, f store.Filter, before store.ID) (n int, next store.ID, err error) {
+	f.Oldest = false
 	from, to, err := r.boundsBefore(&f, before)
 	if err != nil {
 		return 0, next, fmt.Errorf("count %w", err)
@@ -216,7 +234,7 @@ func countFloor(q Querier, f *store.Filter, from int64) (floor int64, err error)
 	return floor, nil
 }
 
-// boundsBefore is bounds for the runs before one; zero: all.
+// boundsBefore is bounds for the runs before one, or after it with Oldest; zero: all.
 func (r *Reader) boundsBefore(f *store.Filter, before store.ID) (from, to int64, err error) {
 	// One bound on each side: of two, SQLite uses one for the search, and reads up to the other.
 	from, to = r.bounds(f)
@@ -224,6 +242,9 @@ func (r *Reader) boundsBefore(f *store.Filter, before store.ID) (from, to int64,
 		key, ok := r.IDs.Key(before)
 		if !ok {
 			return 0, 0, fmt.Errorf("before run %s: %w", before, store.ErrNotFound)
+		}
+		if f.Oldest {
+			return max(from, key+1), to, nil
 		}
 		to = min(to, key)
 	}
