@@ -15,7 +15,7 @@ import (
 
 const referenceHead = `# The HTTP API
 
-<!-- Written by TestAPIReference from the table of operations: go test ./ui -run Reference -update -->
+<!-- Written by TestOpenAPIReference from the table of operations: go test ./ui -run OpenAPI -update -->
 
 The API is part of the page's handler. If the page is at ` + "`/stint/`, the API is at `/stint/api/`, and `/stint/api/openapi.json`" + ` describes it.
 Who has access is said in [Security](security.md#who-may-see-the-page). The action in each section is the ` + "`Action.Name`" + ` that a function of
@@ -34,7 +34,7 @@ An answer with an error has ` + "`Content-Type: application/problem+json`" + ` a
 `
 
 // docs/http-api.md lists the operations as they are.
-func TestAPIReference(t *testing.T) {
+func TestOpenAPIReference(t *testing.T) {
 	const path = "../docs/http-api.md"
 	var b strings.Builder
 	b.WriteString(referenceHead)
@@ -52,7 +52,7 @@ func TestAPIReference(t *testing.T) {
 		}
 	}
 	if have, err := os.ReadFile(path); err != nil || !bytes.Equal(bytes.ReplaceAll(have, []byte("\r\n"), []byte("\n")), want) {
-		t.Errorf("%s is not what the handlers do (%v): go test ./ui -run Reference -update", path, err)
+		t.Errorf("%s is not what the handlers do (%v): go test ./ui -run OpenAPI -update", path, err)
 	}
 }
 
