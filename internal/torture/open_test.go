@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -81,20 +82,24 @@ func TestOpenAtOnce(t *testing.T) {
 // A file of each schema, as a killed program left it, is opened, brought up to date, and
 // worked to its end; then it has the schema that a new file has.
 func TestUpgrade(t *testing.T) {
+	schemas, err := filepath.Glob("../../store/sqlite/schema/*.sql")
+	if err != nil || len(schemas) == 0 {
+		t.Fatalf("%d schemas, %v", len(schemas), err)
+	}
+	fileOf := func(schema string) string {
+		return "testdata/schema-" + strings.TrimSuffix(filepath.Base(schema), ".sql") + ".db.gz"
+	}
 	if *update {
 		var b bytes.Buffer
 		z := gzip.NewWriter(&b)
 		z.Write(killedFile(t))
 		z.Close()
-		if err := os.WriteFile("testdata/schema-0001.db.gz", b.Bytes(), 0o600); err != nil {
+		if err := os.WriteFile(fileOf(schemas[len(schemas)-1]), b.Bytes(), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	files, err := filepath.Glob("testdata/schema-*.db.gz")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("%d files, %v", len(files), err)
-	}
-	for _, f := range files {
+	for _, schema := range schemas {
+		f := fileOf(schema)
 		path := filepath.Join(t.TempDir(), "shop.db")
 		unpack(t, f, path)
 		v, _, err := drain(t.Context(), path)
