@@ -81,6 +81,9 @@ func newSettings(url string, opts Options) (*settings, error) {
 		return nil, fmt.Errorf("schema %q: want at most 50 lower case letters, digits and _, not beginning with a digit", opts.Schema)
 	}
 	s := &settings{Options: opts, bubble: inBubble(), silentAfter: silentAfter, deadSilent: deadSilent}
+	if s.bubble { // its clock stands still while the server's goes on, so the beats of the living may be old
+		s.deadSilent = time.Hour
+	}
 	var err error
 	if s.migrations, err = migrations(s.Schema); err != nil {
 		return nil, err

@@ -146,8 +146,8 @@ func (p *pair) children(rt *rapid.T) {
 			r.ChildKey, t.ChildKey = key, key
 		}
 	}
-	got, err := p.stores[p.side(rt)].Enqueue(p.t.Context(), time.Now(), runs)
-	want, modelErr := p.model.Enqueue(p.t.Context(), time.Now(), twins)
+	got, err := p.stores[p.side(rt)].Enqueue(p.t.Context(), p.now(), runs)
+	want, modelErr := p.model.Enqueue(p.t.Context(), p.now(), twins)
 	for _, class := range []error{nil, store.ErrNotFound, store.ErrParentCanceled} {
 		if errors.Is(err, class) != errors.Is(modelErr, class) {
 			rt.Fatalf("children: %v, want %v", err, modelErr)

@@ -62,23 +62,8 @@ type pair struct {
 	held    []execution
 	enqs    int
 	jit     int
-	builds  int // workers registered
-}
-
-// jitter keeps a drawn time from a whole tenth of a second, when verbs are called, and mostly from other times:
-// stores need not agree on the order of what happens at one instant.
-func (p *pair) jitter() time.Duration {
-	p.jit = p.jit%99 + 1
-	return time.Duration(p.jit) * time.Millisecond
-}
-
-// align waits for a whole tenth of a second that is not a whole second: then crons tick.
-func align() {
-	const tenth = 100 * time.Millisecond
-	time.Sleep(tenth - time.Duration(time.Now().UnixNano())%tenth)
-	if time.Now().Nanosecond() == 0 {
-		time.Sleep(tenth)
-	}
+	builds  int       // workers registered
+	at      time.Time // see now
 }
 
 // An execution is a claimed run, current or not any more.
@@ -109,9 +94,9 @@ func (p *pair) enqueue(rt *rapid.T) {
 	for i := range runs {
 		runs[i], twins[i] = p.newRun(rapid.Uint32().Draw(rt, "run"))
 	}
-	got, err := p.stores[p.side(rt)].Enqueue(p.t.Context(), time.Now(), runs)
+	got, err := p.stores[p.side(rt)].Enqueue(p.t.Context(), p.now(), runs)
 	p.ok(err)
-	want, err := p.model.Enqueue(p.t.Context(), time.Now(), twins)
+	want, err := p.model.Enqueue(p.t.Context(), p.now(), twins)
 	p.ok(err)
 	p.enqueued(rt, got, want)
 }
@@ -170,9 +155,9 @@ func (p *pair) workflow(rt *rapid.T) {
 	case 1:
 		run.StartIn = time.Duration(30+n(60))*time.Second + p.jitter()
 	}
-	got, err := p.stores[p.side(rt)].Enqueue(p.t.Context(), time.Now(), []store.NewRun{run})
+	got, err := p.stores[p.side(rt)].Enqueue(p.t.Context(), p.now(), []store.NewRun{run})
 	p.ok(err)
-	want, err := p.model.Enqueue(p.t.Context(), time.Now(), []store.NewRun{run})
+	want, err := p.model.Enqueue(p.t.Context(), p.now(), []store.NewRun{run})
 	p.ok(err)
 	p.ids, p.twins = append(p.ids, got[0].ID), append(p.twins, want[0].ID)
 }
@@ -204,9 +189,9 @@ func (p *pair) call(rt *rapid.T) {
 	if n := rapid.IntRange(0, 2).Draw(rt, "began"); e.Kind == store.EntryStep && n > 0 {
 		e.Began, e.Tries = time.Now().Add(-time.Duration(n-1)*time.Second), []byte(fmt.Sprint("tries ", n))
 	}
-	got, gone, err := p.stores[p.side(rt)].Append(p.t.Context(), time.Now(), store.Call{ID: x.real.ID, Lease: x.real.Lease, Entry: e})
+	got, gone, err := p.stores[p.side(rt)].Append(p.t.Context(), p.now(), store.Call{ID: x.real.ID, Lease: x.real.Lease, Entry: e})
 	p.ok(err)
-	want, wantGone, err := p.model.Append(p.t.Context(), time.Now(), store.Call{ID: x.twin.ID, Lease: x.twin.Lease, Entry: e})
+	want, wantGone, err := p.model.Append(p.t.Context(), p.now(), store.Call{ID: x.twin.ID, Lease: x.twin.Lease, Entry: e})
 	p.ok(err)
 	if gone != wantGone || !gone && fmt.Sprint(got.Kind, got.Done, string(got.Value), got.Attempts) != fmt.Sprint(want.Kind, want.Done,
 		string(want.Value), want.Attempts) {
@@ -335,9 +320,9 @@ func (p *pair) finish(rt *rapid.T) {
 		o.ID, o.Lease, o.Parent, o.Node = e.twin.ID, e.twin.Lease, e.twin.Parent, e.twin.Node
 		twin = append(twin, o)
 	}
-	got, err := p.stores[p.side(rt)].Finish(p.t.Context(), time.Now(), real)
+	got, err := p.stores[p.side(rt)].Finish(p.t.Context(), p.now(), real)
 	p.ok(err)
-	want, err := p.model.Finish(p.t.Context(), time.Now(), twin)
+	want, err := p.model.Finish(p.t.Context(), p.now(), twin)
 	p.ok(err)
 	if d := cmp.Diff(want, got); d != "" {
 		rt.Fatalf("stale (-want +got):\n%s", d)
@@ -364,9 +349,9 @@ func (p *pair) act(rt *rapid.T, kind store.ActionKind) {
 	real, twin := p.some(rt)
 	a := store.Action{Kind: kind, Reason: []byte(`"why"`), DryRun: true, Whole: rapid.Bool().Draw(rt, "whole")}
 	do := func(op string) int {
-		got, err := p.stores[p.side(rt)].Act(p.t.Context(), time.Now(), a, real)
+		got, err := p.stores[p.side(rt)].Act(p.t.Context(), p.now(), a, real)
 		p.ok(err)
-		want, err := p.model.Act(p.t.Context(), time.Now(), a, twin)
+		want, err := p.model.Act(p.t.Context(), p.now(), a, twin)
 		p.ok(err)
 		if got != want {
 			rt.Fatalf("%s %d: %d runs, want %d", op, kind, got, want)
@@ -460,6 +445,7 @@ func (p *pair) crash(rt *rapid.T) {
 
 // compare compares every run of the stores with its twin of the model.
 func (p *pair) compare(rt *rapid.T) {
+	p.at = time.Time{}
 	synctest.Wait()
 	const most = 1 << 20
 	all, _, err := p.stores[0].List(p.t.Context(), store.Filter{}, store.ID{}, most)

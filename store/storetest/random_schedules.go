@@ -40,7 +40,7 @@ func (p *pair) publish(rt *rapid.T) {
 		}
 	}
 	p.both(rt, func(s store.Store) error {
-		_, err := s.Publish(p.t.Context(), time.Now(), events)
+		_, err := s.Publish(p.t.Context(), p.now(), events)
 		return err
 	})
 }
@@ -59,7 +59,7 @@ func (p *pair) declare(rt *rapid.T) {
 			Template: store.Template{Run: r},
 		})
 	}
-	p.both(rt, func(s store.Store) error { return s.Declare(p.t.Context(), time.Now(), []store.Declaration{d}) })
+	p.both(rt, func(s store.Store) error { return s.Declare(p.t.Context(), p.now(), []store.Declaration{d}) })
 }
 
 // filter creates or deletes a filter of a task.
@@ -110,7 +110,7 @@ func (p *pair) cron(rt *rapid.T) {
 
 func (p *pair) changeCron(rt *rapid.T, c store.CronChange) {
 	p.both(rt, func(s store.Store) error {
-		_, err := s.ChangeCron(p.t.Context(), time.Now(), c)
+		_, err := s.ChangeCron(p.t.Context(), p.now(), c)
 		return err
 	})
 }
@@ -123,7 +123,7 @@ func (p *pair) reschedule(rt *rapid.T) {
 	at := time.Now().Add(time.Duration(rapid.IntRange(-5, 60).Draw(rt, "in"))*time.Second + p.jitter())
 	of := map[bool]store.ID{true: p.twins[i], false: p.ids[i]}
 	p.both(rt, func(s store.Store) error {
-		_, err := s.ChangeRun(p.t.Context(), time.Now(), of[s == store.Store(p.model)], store.RunChange{Kind: store.RunReschedule, Due: at})
+		_, err := s.ChangeRun(p.t.Context(), p.now(), of[s == store.Store(p.model)], store.RunChange{Kind: store.RunReschedule, Due: at})
 		return err
 	})
 }
