@@ -25,7 +25,7 @@ countList();
 document.addEventListener("stint:shown", countList);
 
 // On wide windows a click on a row of the list of runs opens the run beside it; a second one, or one with a key held, the run
-// itself. j and k then change the run.
+// itself, and so does Enter (whose click has no detail). j and k then change the run.
 const opened = () => new URL(location).searchParams.get("run");
 const isWide = () => matchMedia("(min-width: 1181px)").matches;
 function openBeside(row) {
@@ -37,7 +37,7 @@ function openBeside(row) {
 }
 document.addEventListener("click", (e) => {
   const row = e.target.closest?.("tr[data-beside]");
-  if (!row || !root.dataset.live || !isWide() || e.button !== 0 || e.ctrlKey || e.metaKey || e.shiftKey || e.altKey) return;
+  if (!row || !root.dataset.live || !isWide() || e.detail === 0 || e.button !== 0 || e.ctrlKey || e.metaKey || e.shiftKey || e.altKey) return;
   if (e.target.closest("input, button, label") || e.target.closest("a") && opened() === row.dataset.beside || String(getSelection())) return;
   e.preventDefault();
   openBeside(row);
