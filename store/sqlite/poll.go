@@ -126,6 +126,7 @@ func (w *writer) revive() {
 		}
 		return nil
 	}})
+	w.signal()
 }
 
 // signalLost makes Watch report that workers were taken for dead.

@@ -16,7 +16,7 @@ import (
 	"github.com/stint-dev/stint/store/sqlite/internal/conn"
 )
 
-// The writer is the one goroutine that changes the database (group commit).
+// The writer changes the database, in groups: its goroutine does, or the caller of a change that finds it idle (lead), never both at once.
 //
 // It takes every change that is queued, applies them in one BEGIN IMMEDIATE, starts
 // what the waiting workers can start, commits, and answers everybody. Under load the
@@ -38,6 +38,8 @@ type writer struct {
 	signaled chan struct{} // capacity 1: there is something to look at
 	done     chan struct{}
 
+	turn sync.Mutex // who has it commits: the goroutine, or a caller that finds it idle (lead)
+
 	mu        sync.Mutex
 	ops       []*op
 	closed    bool
@@ -49,9 +51,11 @@ type writer struct {
 	health  atomic.Pointer[error]
 	changes commits.Counter
 
-	// Owned by the goroutine.
-	version int64 // PRAGMA data_version at the last look
-	lastKey int64 // highest run key in the file
+	// Guarded by turn.
+	wakesAt  time.Time // the goroutine looks again then, unless it is signaled
+	released bool      // the goroutine has ended
+	version  int64     // PRAGMA data_version at the last look
+	lastKey  int64     // highest run key in the file
 	*unit
 	lockedSince       time.Time
 	polled            time.Time     // last look at the file
@@ -116,6 +120,9 @@ func (s *Store) doOp(ctx context.Context, o *op) error {
 	if !s.w.push(o) {
 		return store.ErrClosed
 	}
+	if !s.w.lead() {
+		s.w.signal()
+	}
 	select {
 	case <-o.done:
 		return o.err
@@ -135,7 +142,26 @@ func (w *writer) push(o *op) bool {
 		return false
 	}
 	w.ops = append(w.ops, o)
-	w.signal()
+	return true
+}
+
+// lead commits a group in the goroutine of a caller that has just queued a change, if the writer is idle, and reports whether it
+// did: a lone change is spared two hand-overs between goroutines. What is left, the writer's goroutine does.
+func (w *writer) lead() bool {
+	if !w.turn.TryLock() {
+		return false // whoever has it is signaled, and looks again
+	}
+	defer w.turn.Unlock()
+	if w.released {
+		return false
+	}
+	w.commitGroup()
+	w.mu.Lock()
+	more := len(w.ops) > 0 || w.closed || len(w.claims.waiting) > 0 && (w.claims.arrived || w.claims.recheck)
+	w.mu.Unlock()
+	if now := time.Now(); more || now.Add(w.sleep(now)).Before(w.wakesAt) {
+		w.signal()
+	}
 	return true
 }
 
@@ -175,16 +201,31 @@ func (w *writer) run() {
 		case <-w.signaled:
 		case <-timer.C:
 		}
-		w.poll()
-		for !w.stopping() && w.commitGroup() {
-			w.poll()
-		}
-		if w.stopping() {
-			w.release()
+		d, stop := w.work()
+		if stop {
 			return
 		}
-		timer.Reset(w.sleep(time.Now()))
+		timer.Reset(d)
 	}
+}
+
+// work does all that there is to do, and returns how long the goroutine may sleep then. It reports whether the store was closed.
+func (w *writer) work() (d time.Duration, stop bool) {
+	w.turn.Lock()
+	defer w.turn.Unlock()
+	w.poll()
+	for !w.stopping() && w.commitGroup() {
+		w.poll()
+	}
+	if w.stopping() {
+		w.release()
+		w.released = true
+		return 0, true
+	}
+	now := time.Now()
+	d = w.sleep(now)
+	w.wakesAt = now.Add(d)
+	return d, false
 }
 
 // stopping reports whether the store was closed, and everything queued before is answered.
