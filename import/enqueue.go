@@ -83,7 +83,7 @@ type Report struct {
 	Existing int // that an earlier import had enqueued
 }
 
-// KeyTime is how long an imported job is known as imported.
+// KeyTime is the time for which an imported job is not imported again.
 const KeyTime = 365 * 24 * time.Hour
 
 // batch is the number of runs that are enqueued in one commit.

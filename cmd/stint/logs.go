@@ -68,7 +68,7 @@ func hasLine(f stint.LogFilter, l *stint.LogLine) bool {
 		(f.Until.IsZero() || l.At.Before(f.Until))
 }
 
-// lateLines is how much later than newer ones a line may be stored, and is printed nevertheless.
+// lateLines is how long -follow waits for lines that are stored after newer ones.
 const lateLines = 5 * time.Second
 
 // logsOfAll prints the newest lines of all runs, the oldest of them first, and with -follow those that come.

@@ -166,7 +166,7 @@ func (s *Store) openReaders(secret []byte) (err error) {
 	if s.read, err = s.connect(s.readDSN()); err != nil {
 		return err
 	}
-	s.read.SetMaxOpenConns(1)
+	s.read.SetMaxOpenConns(readConns)
 	s.readers = newReaders(s, url.Values{})
 	if s.presence, err = newPresence(s.at, secret); err != nil {
 		return fmt.Errorf("make the file that shows others this process lives: %w", err)
@@ -178,8 +178,9 @@ func (s *Store) openReaders(secret []byte) (err error) {
 // effects, and no statement writes the schema as text. Connections for the app's code, and for a backup, are
 // like the app's own.
 
-// openConn is conn.Open that fails if the file is not the one that was found.
-func (s *Store) openConn(uri string) (*conn.Conn, error) {
+// openConn opens a connection below database/sql, with stint's own functions, and runs pragmas there. It fails if the file is not
+// the one that was found.
+func (s *Store) openConn(uri, pragmas string) (*conn.Conn, error) {
 	c, err := conn.Open(uri)
 	if misplaced := s.at.check(); misplaced != nil { // another file was opened, or none
 		if err == nil {
@@ -187,27 +188,26 @@ func (s *Store) openConn(uri string) (*conn.Conn, error) {
 		}
 		return nil, misplaced
 	}
-	return c, err
+	if err != nil {
+		return nil, err
+	}
+	if err = c.Exec(pragmas); err == nil {
+		err = addFunctions(c)
+	}
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
 }
 
 // connectWriter opens the connection that writes.
-func (s *Store) connectWriter() (c *conn.Conn, err error) {
+func (s *Store) connectWriter() (*conn.Conn, error) {
 	uri := "file:" + Memory
 	if s.path != Memory {
 		uri = s.fileDSN(url.Values{})
 	}
-	c, err = s.openConn(uri)
-	if err == nil {
-		err = c.Exec(fmt.Sprintf("PRAGMA busy_timeout = %d; PRAGMA trusted_schema = 0", busyPoll.Milliseconds()))
-	}
-	if err == nil {
-		err = addFunctions(c)
-	}
-	if err != nil && c != nil {
-		c.Close()
-		c = nil
-	}
-	return c, err
+	return s.openConn(uri, fmt.Sprintf("PRAGMA busy_timeout = %d; PRAGMA trusted_schema = 0", busyPoll.Milliseconds()))
 }
 
 func (s *Store) readDSN() string {

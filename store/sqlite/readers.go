@@ -69,17 +69,8 @@ func (rs *readers) use(ctx context.Context, f func(querier) error) error {
 }
 
 func (rs *readers) open() (*conn.Conn, error) {
-	c, err := rs.s.openConn(rs.uri)
-	if err == nil {
-		err = c.Exec(fmt.Sprintf("PRAGMA busy_timeout = %d; PRAGMA query_only = 1; PRAGMA trusted_schema = 0", readerBusy.Milliseconds()))
-	}
-	if err == nil {
-		err = addFunctions(c)
-	}
-	if err != nil && c != nil {
-		c.Close()
-	}
-	return c, err
+	return rs.s.openConn(rs.uri, fmt.Sprintf("PRAGMA busy_timeout = %d; PRAGMA query_only = 1; PRAGMA trusted_schema = 0",
+		readerBusy.Milliseconds()))
 }
 
 // close closes the connections, which no view has.
@@ -120,9 +111,5 @@ func (r reader) Query(text string, args ...any) (reading.Rows, error) {
 }
 
 func (r reader) one(text string, args []any, into ...any) error {
-	rows, err := r.Query(text, args...)
-	if err != nil {
-		return err
-	}
-	return scanOne(rows, into...)
+	return queryOne(r, text, args, into)
 }

@@ -109,7 +109,7 @@ func (s *Store) tryConnect() (err error) {
 	}
 	s.at.log = fileID{}
 	s.read = sql.OpenDB(connector{c, s.at})
-	s.read.SetMaxOpenConns(2) // one is observe's
+	s.read.SetMaxOpenConns(readConns + 1) // one is observe's
 	s.readers = newReaders(s, s.readOnlyOptions())
 	var n int
 	if err := s.read.QueryRow("SELECT count(*) FROM sqlite_schema").Scan(&n); err != nil {

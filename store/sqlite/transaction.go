@@ -68,15 +68,15 @@ func (u unprepared) Query(text string, args ...any) (reading.Rows, error) {
 }
 
 func (u unprepared) one(text string, args []any, into ...any) error {
-	rows, err := u.Query(text, args...)
+	return queryOne(u, text, args, into)
+}
+
+// queryOne is one of a querier, by its Query.
+func queryOne(q reading.Querier, text string, args, into []any) error {
+	rows, err := q.Query(text, args...)
 	if err != nil {
 		return err
 	}
-	return scanOne(rows, into...)
-}
-
-// scanOne scans the only row of a statement, and closes it; sql.ErrNoRows if there is none.
-func scanOne(rows reading.Rows, into ...any) error {
 	defer rows.Close()
 	if !rows.Next() {
 		return cmp.Or(rows.Err(), sql.ErrNoRows)
@@ -128,9 +128,5 @@ func (w *writer) Query(text string, args ...any) (reading.Rows, error) {
 
 // one scans the single row of a statement; sql.ErrNoRows if there is none.
 func (w *writer) one(text string, args []any, into ...any) error {
-	rows, err := w.Query(text, args...)
-	if err != nil {
-		return err
-	}
-	return scanOne(rows, into...)
+	return queryOne(w, text, args, into)
 }

@@ -167,9 +167,5 @@ func (a *appTx) Query(text string, args ...any) (reading.Rows, error) {
 }
 
 func (a *appTx) one(text string, args []any, into ...any) error {
-	rows, err := a.Query(text, args...)
-	if err != nil {
-		return err
-	}
-	return scanOne(rows, into...)
+	return queryOne(a, text, args, into)
 }

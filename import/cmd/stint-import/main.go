@@ -40,7 +40,7 @@ func main() {
 
 var errUsage = errors.New("used wrongly")
 
-// config is what the command line says.
+// config holds the flags and arguments of the command line.
 type config struct {
 	imports.Options
 	kind, source, target string

@@ -1,7 +1,6 @@
 package conn
 
 import (
-	"bytes"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -175,7 +174,7 @@ func (s *Stmt) value(i, kind int32) any {
 		return string(b)
 	case lib.SQLITE_BLOB:
 		b, _ := s.bytes(i, kind)
-		return append([]byte{}, bytes.Clone(b)...)
+		return append([]byte{}, b...)
 	}
 	return nil
 }
