@@ -37,14 +37,7 @@ func streamed(t *testing.T, finish <-chan bool, opts ...ui.Option) (*stint.Clien
 		<-finish
 		return 0, nil
 	}, stint.WithRetries(1), stint.WithRetryPolicy(func(int, error) time.Duration { return 0 }))
-	w, err := c.NewWorker()
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- w.Run(ctx) }()
-	t.Cleanup(func() { stop(); <-done })
+	working(t, c)
 	run, err := task.Enqueue(t.Context(), 1)
 	if err != nil {
 		t.Fatal(err)
@@ -86,17 +79,10 @@ func TestOlderChunks(t *testing.T) {
 		}
 		return 0, nil
 	})
-	w, err := c.NewWorker()
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- w.Run(ctx) }()
-	defer func() { stop(); <-done }()
-	run, err := task.Enqueue(ctx, 1)
+	working(t, c)
+	run, err := task.Enqueue(t.Context(), 1)
 	if err == nil {
-		_, err = run.Wait(ctx)
+		_, err = run.Wait(t.Context())
 	}
 	if err != nil {
 		t.Fatal(err)
