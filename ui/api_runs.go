@@ -13,6 +13,9 @@ func listRuns(h *handler, ctx context.Context, in url.Values) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if f.OldestFirst, err = boolParam(in, "oldest"); err != nil {
+		return nil, err
+	}
 	if f.Limit, err = intParam(in, "limit", 0); err != nil {
 		return nil, err
 	}

@@ -14,7 +14,8 @@ var (
 
 // operations are the API. TestOpenAPI generates openapi.json from them.
 var operations = []operation{
-	{"GET", "/api/runs", "view", "List runs, newest first", append(slices.Clone(filterParams), "limit", "cursor"), wireRuns{}, listRuns},
+	{"GET", "/api/runs", "view", "List runs, newest first or, with oldest, oldest first",
+		append(slices.Clone(filterParams), "oldest", "limit", "cursor"), wireRuns{}, listRuns},
 	{"GET", "/api/runs.count", "view", "Count the runs that match: all of them, or those of one part and the cursor of the next",
 		append(slices.Clone(filterParams), "cursor"), wireMatches{}, countRuns},
 	{"GET", "/api/runs/{id}", "view", "A run, with its timeline and tasks", nil, wireRun{}, getRun},

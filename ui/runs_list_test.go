@@ -1,6 +1,7 @@
 package ui_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"html"
 	"net/http"
@@ -98,6 +99,23 @@ func TestListIsSorted(t *testing.T) {
 		if is := strings.Contains(text, "All 5 runs that match, by “Priority”."); is != strings.Contains(query, "priority") {
 			t.Errorf("%q: it says how it is sorted: %v", query, is)
 		}
+	}
+	var got []string
+	for next := ""; next != "" || got == nil; { // a page at a time
+		var page struct {
+			Runs []struct{ ID string }
+			Next string
+		}
+		if err := json.Unmarshal([]byte(s.get("/api/runs?oldest=true&limit=2&cursor="+next)), &page); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range page.Runs {
+			got = append(got, r.ID)
+		}
+		next = page.Next
+	}
+	if !slices.Equal(got, ids) {
+		t.Errorf("the API, oldest first: %q, want %q", got, ids)
 	}
 	if _, err := stint.NewTask[int, int](s.c, "more", nil).EnqueueMany(t.Context(), make([]int, 1000)); err != nil {
 		t.Fatal(err)

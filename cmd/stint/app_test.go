@@ -91,6 +91,19 @@ func TestSinceAndUntil(t *testing.T) {
 	must(t, "1 deleted", "delete", path, "-since", "1h", "-state", "succeeded")
 }
 
+// runs -oldest begins with the oldest run, runs with the newest.
+func TestOldestFirst(t *testing.T) {
+	path := worked(t)
+	newest := must(t, "", "enqueue", path, "steps", `"later"`, "-delay", "1h")
+	if first := must(t, newest, "runs", path, "-limit", "1"); !strings.Contains(first, newest) {
+		t.Errorf("the newest first: %s", first)
+	}
+	all := strings.Split(strings.TrimSpace(must(t, newest, "runs", path, "-oldest", "-o", "ndjson")), "\n")
+	if !strings.Contains(all[len(all)-1], newest) || len(all) < 2 {
+		t.Errorf("the oldest first: %q, whose last is not %s", all, newest)
+	}
+}
+
 // wrongUses are commands that do nothing, with a part of what they print.
 func wrongUses(path string) map[string][]string {
 	return map[string][]string{
@@ -172,6 +185,7 @@ func TestAnswersOfTheAPI(t *testing.T) {
 	}{
 		{"/api/runs", "runs", []string{"runs", path}},
 		{"/api/runs?limit=2", "runs", []string{"runs", path, "-limit", "2"}},
+		{"/api/runs?oldest=true", "runs", []string{"runs", path, "-oldest"}},
 		{"/api/runs?state=failed", "runs", []string{"runs", path, "-state", "failed"}},
 		{"/api/runs/" + id, "", []string{"run", path, id}},
 		{"/api/runs/" + id + "/journal", "entries", []string{"journal", path, id}},

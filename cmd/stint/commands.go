@@ -34,7 +34,7 @@ var groups = map[string]string{
 
 // commands are those that work on a database.
 var commands = []command{
-	{"runs", "", "list runs, newest first", listFlags, listRuns, false},
+	{"runs", "", "list runs, newest first or, with -oldest, oldest first", runFlags, listRuns, false},
 	{"run", "ID", "show a run: what it waits for, its tasks, its timeline", nil, showRun, false},
 	{"cancel", "[ID...]", "cancel runs, by ID or by filter", bulkFlags, cancelRuns, false},
 	{"replay", "[ID...]", "run ended or blocked runs again, by ID or by filter; those that succeeded only by ID or with -state succeeded",

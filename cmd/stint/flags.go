@@ -141,6 +141,10 @@ func filterFlags(o *options) []cli.Flag {
 
 func listFlags(o *options) []cli.Flag { return append(filterFlags(o), limitFlag(o, 50)) }
 
+func runFlags(o *options) []cli.Flag {
+	return append(listFlags(o), boolFlag("oldest", "list the oldest first", &o.oldest))
+}
+
 func limitFlag(o *options, most int) cli.Flag {
 	return &cli.IntFlag{Name: "limit", Usage: "list at most this `number`", Value: most, Destination: &o.limit}
 }

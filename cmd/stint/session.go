@@ -23,6 +23,7 @@ type options struct {
 	muted          bool
 	event, worker  string
 	limit          int
+	oldest         bool
 	key            string
 	queue          string
 	delay, refresh duration
