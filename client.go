@@ -328,9 +328,9 @@ func (c *Client) Healthy() error {
 	return nil
 }
 
-// Closing returns a channel that is closed when Close is called. What the app builds on the client
-// and works with its handlers, such as a server for workers elsewhere, ends then: Close waits for
-// handlers as long as their worker's drain timeout allows.
+// Closing returns a channel that is closed when Close is called. Something that the app builds on
+// the client and that its handlers wait for, such as a server for workers elsewhere, must end
+// then: Close waits for handlers as long as their worker's drain timeout allows.
 func (c *Client) Closing() <-chan struct{} { return c.closing }
 
 // recoverLoop queues the runs of dead processes again.
@@ -436,18 +436,18 @@ func (c *Client) writable(op string) error {
 	return nil
 }
 
-// Check looks for damage in the database and returns a description of each problem. It runs
-// SQLite's integrity check, and looks for references to missing rows and for limit counters
-// that differ from a recount. It changes nothing; its time is proportional to the size of the
-// file.
+// Check looks for damage in the database and returns a description of each problem. It looks for
+// references to missing rows and for limit counters that differ from a recount; on a file it also
+// runs SQLite's integrity check. It changes nothing. Its time is proportional to the size of the
+// database.
 func (c *Client) Check(ctx context.Context) ([]string, error) {
 	found, err := c.store.Check(ctx)
 	return found, wrapStoreErr("check", err)
 }
 
-// Backup writes a copy of the database to a new file at path, consistent as of one moment,
-// while the client goes on working. When a program opens the copy, runs that were executing
-// are queued again.
+// Backup writes a copy of the database to a new file at path, consistent as of one moment, while
+// the client goes on working. When a program opens the copy, runs that were executing are queued
+// again. On PostgreSQL the error is errors.ErrUnsupported: use the server's own tools.
 func (c *Client) Backup(ctx context.Context, path string) error {
 	if c.backup == nil {
 		return fmt.Errorf("stint: backup: %w: %T copies no files: use the backup of its database", errors.ErrUnsupported, c.store)

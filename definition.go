@@ -92,7 +92,7 @@ type RateLimitSpec struct {
 	Window    Duration `json:"window,omitempty"`
 }
 
-// An IdempotencySpec is what WithIdempotency says, as data.
+// An IdempotencySpec is a WithIdempotency as data.
 type IdempotencySpec struct {
 	Key       string   `json:"key"` // an expression for a string; if it is empty, the run has no key
 	TTL       Duration `json:"ttl,omitempty"`
@@ -117,28 +117,30 @@ type DefinitionInfo struct {
 	Definition
 	Version string
 	At      time.Time // when it became the newest
-	Error   string    // why it is not in force: the database was changed by other means, say
-	// Task says of it what ListTasks says of a task that code defines. It is zero if there is an Error.
+	Error   string    // why it is not in force, such as that the database was changed by other means
+	// Task describes it as ListTasks describes a task that code defines. It is zero if there is an Error.
 	Task TaskDefinition
 }
 
-// Define makes d the newest version of the definition of its name, and returns the version, a digest
-// of its content. The definition is stored, and in force in all processes on the database when Define
-// returns: runs that are enqueued by EnqueueJSON take it, and its crons and events start runs whether
-// or not a worker has the task. Runs keep the version that they were made by. The crons, events and
-// event filters of the former version end; crons and filters that other calls made stay.
+// Define makes d the newest version of the definition of its name, and returns the version, a
+// digest of its content. When Define returns, the definition is stored and in force in all
+// processes on the database: runs that EnqueueJSON enqueues take it, and its crons and events
+// start runs whether or not a worker has the task. Runs keep the version that they were made by.
+// The crons, events and event filters of the former version end; crons and filters that other
+// calls made stay.
 //
-// To define the same content again returns the same version and writes nothing; the order of lists
+// Defining the same content again returns the same version and writes nothing. The order of lists
 // does not count. The newest 100 versions are kept, for runs that were made by them.
 //
 // An expression has the variables input and metadata (or additional_metadata) of the run, and
-// workflow_run_id, a text that no other run has. If the one of a limit cannot be computed for a run,
-// such as for want of a field, that run fails when it starts, and its error names the expression; if
-// the one of an idempotency key cannot, EnqueueJSON returns the error.
+// workflow_run_id, a text that no other run has. If the expression of a limit cannot be computed
+// for a run, such as because a field is missing, that run fails when it starts, and its error
+// names the expression. If the expression of an idempotency key cannot be computed, EnqueueJSON
+// returns the error.
 //
-// Errors name the field: a parent is unknown, parents are a cycle, an expression does not compile or
-// package cel is not imported, a cron spec is invalid, and what the options return. A name that this
-// client's code defines with NewTask or NewWorkflow is taken.
+// Errors name the field: a parent is unknown, parents are a cycle, an expression does not compile,
+// package cel is not imported, a cron spec is invalid, or an option is. A name that this client's
+// code defines with NewTask or NewWorkflow is taken.
 func (c *Client) Define(ctx context.Context, d Definition) (version string, err error) {
 	if err := c.writable("define"); err != nil {
 		return "", err

@@ -272,8 +272,9 @@ func withIdempotencySpec(s *IdempotencySpec) TaskOption {
 	})
 }
 
-// ExprVars are the values of an expression's variables. A field that is nil or empty is a variable without a
-// value, of which an expression that reads it fails; metadata is then empty.
+// ExprVars are the values of an expression's variables. An expression that reads a variable whose
+// field is nil or empty fails. Metadata is an exception: if it is nil, the variable is an empty
+// map.
 type ExprVars struct {
 	Input    json.RawMessage   // input
 	Metadata map[string]string // metadata, or additional_metadata

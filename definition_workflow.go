@@ -33,7 +33,7 @@ type ConditionSpec struct {
 	Parent *ParentSpec     `json:"parent,omitempty"`
 }
 
-// An EventSpec is what UserEvent says, as data.
+// An EventSpec is a UserEvent with its options, as data.
 type EventSpec struct {
 	Key     string    `json:"key"`
 	Filter  string    `json:"filter,omitempty"`   // as WithFilter
@@ -42,8 +42,9 @@ type EventSpec struct {
 	Since   time.Time `json:"since,omitzero"`     // as PublishedSince
 }
 
-// A ParentSpec is what ParentOutput says, as data. Output is an expression that is true or false, over
-// output, input and the run's metadata; empty means true. If it cannot be computed, the parent's run fails.
+// A ParentSpec is a ParentOutput as data. Output is an expression that is true or false, over
+// output, input and the run's metadata; empty means true. If the expression cannot be computed,
+// the parent's run fails.
 type ParentSpec struct {
 	Name   string `json:"name"` // of a parent of the task
 	Output string `json:"output,omitempty"`

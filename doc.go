@@ -1,5 +1,6 @@
-// Package stint is durable background tasks and workflows for Go, in the host process, on one
-// SQLite file: no server, no broker, no container.
+// Package stint runs durable background tasks, workflows and durable functions for Go, inside
+// your process and on one SQLite file: no server, no broker, no container. The same program
+// works on a PostgreSQL database, by package store/postgres.
 //
 // # Three ideas
 //
@@ -8,21 +9,31 @@
 // attempt. Outside of a run these calls do nothing or the obvious, so a handler can be tested
 // without an engine.
 //
-// There is one kind of task. NewTask names a function; Enqueue stores a call of it, Run stores
-// one and waits for the result, Schedule stores one for later. A workflow is a graph of tasks
-// that runs as one: NewWorkflow, AddTask. Crons (WithCron) and events (WithEvents, Publish)
-// start runs too.
+// There is one kind of task. NewTask names a function. Enqueue stores a call of it, Run stores
+// one and waits for the result, and Schedule stores one for later. A workflow is a graph of
+// tasks that runs as one: NewWorkflow, AddTask. Crons (WithCron) and events (WithEvents,
+// Publish) start runs too.
 //
-// It is the same call everywhere. task.Run(ctx, in) in a web handler enqueues and waits; the
-// same line inside a task runs a child.
+// The same call works everywhere. task.Run(ctx, in) in a web handler enqueues a run and waits
+// for it. The same line inside a task runs a child.
+//
+// # Durable functions
+//
+// A handler that calls Step, Sleep, WaitForEvent and the like is a durable function. Each such
+// call is recorded in the run's journal. After a crash, a restart or a wait the handler runs
+// again from the top, and the recorded calls return what was recorded. The code between them
+// runs again, so put effects into steps.
 //
 // # The life of a run
 //
 //	enqueue -> [scheduled] -> queued -> running -> succeeded | failed | canceled
 //	                             ^         |
 //	                             +---------+ retry, snooze, shutdown, crash
+//	                             |         |
+//	                             +-waiting-+ a sleep, an event, a child
 //
-// Each arrow is one commit in the file.
+// Each arrow is one commit. A run is blocked if only a person can make it go on, and
+// RunInfo.Blocked says why. A task of a workflow is skipped if a condition says so.
 //
 // # What always holds
 //

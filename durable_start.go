@@ -15,9 +15,9 @@ import (
 // What follows is for code that drives a run for a program elsewhere, such as a gateway: it begins calls
 // one after another, has many of them open, and does not block in any. Handlers in Go have no need of it.
 
-// StartWait begins what WaitFor does, and returns once the wait is recorded. The future ends
-// when the condition is true, or with ErrTimeout. A run may end before its waits do. Of waits
-// in several branches Future.Wait and Any work as of branches.
+// StartWait begins what WaitFor does, and returns once the wait is recorded. The future ends when
+// the condition is true, or with ErrTimeout. A run may end before its waits do. Future.Wait and
+// Any take such futures from several branches as they take branches.
 func StartWait(ctx context.Context, cond Condition, opts ...WaitOption) (*Future[Fired], error) {
 	return withWait(ctx, "StartWait", &cond, opts, func(sc *scope, e *store.Entry) (*Future[Fired], error) {
 		if !e.Done && !e.Due.IsZero() && !sc.e.c.now().Before(e.Due) { // it came while the run was not in memory
@@ -113,9 +113,9 @@ func (d *durableRun) sawWait(f *future) {
 	delete(d.openWaits, f)
 }
 
-// Done returns a channel that is closed when the future has ended. What a handler does next
-// must not depend on it: it is for code that drives a run for another program. Handlers in Go
-// call Wait or Any. Of a branch it returns nil.
+// Done returns a channel that is closed when the future of StartWait has ended. It is for code
+// that drives a run for another program. What a handler does next must not depend on it: a handler
+// in Go calls Wait or Any. For a branch it returns nil.
 func (f *Future[T]) Done() <-chan struct{} {
 	if f == nil || f.f == nil {
 		return nil
@@ -123,13 +123,13 @@ func (f *Future[T]) Done() <-chan struct{} {
 	return f.f.ended
 }
 
-// Suspend makes the run leave memory now, and not after its linger time (WithLinger), once all
-// other branches wait too. The handler runs again from the top when one of these has come:
-// what its other branches wait for, the end of a wait of StartWait whose Future.Wait has not
-// returned, and the end of one of the runs.
+// Suspend makes the run leave memory at once, without its linger time (WithLinger), as soon as all
+// other branches wait too. The handler runs again from the top when one of these happens:
+// something that another branch waits for comes; a wait of StartWait ends whose Future.Wait has
+// not returned; or one of the named runs ends.
 //
-// Suspend returns only an error: why the context is done, or ErrDurable if nothing would make
-// the handler run again, or outside of a run.
+// Suspend never returns nil. It returns why the context is done, or ErrDurable if nothing would
+// make the handler run again. Outside of a run it returns ErrDurable.
 func Suspend(ctx context.Context, runIDs ...string) error {
 	sc, err := enter(ctx, store.EntryWait, "suspend")
 	if sc == nil {
@@ -166,10 +166,11 @@ func Suspend(ctx context.Context, runIDs ...string) error {
 	return nil
 }
 
-// Peek returns what the journal has for the next durable call of this branch; false: nothing,
-// so that the call would be a new one. Of a branch that has not ended it has only the Address
-// and the Kind. Code that makes the calls of another program compares before it calls: a call
-// that differs blocks the run. Outside of a run it returns false.
+// Peek returns what the journal has for the next durable call of this branch. It returns false if
+// the journal has nothing, so that the call would be a new one. For a branch that has not ended
+// only the Address and the Kind are set. Peek is for code that makes the calls of another program:
+// it can compare before it calls, since a call that differs blocks the run. Outside of a run it
+// returns false.
 func Peek(ctx context.Context) (JournalEntry, bool) {
 	sc := scopeOf(ctx)
 	if sc == nil {

@@ -19,16 +19,17 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// Fired says which conditions made a wait end: their names (see Named), and what came with
-// each, as JSON. That is the payload of an event, the output of ParentOutput's task, and null
-// for a sleep, AnyOf and AllOf.
+// Fired says which conditions made a wait end. It has their names (see Named), and what came with
+// each, as JSON: the payload of an event, the output of ParentOutput's task, and null for a sleep,
+// AnyOf and AllOf.
 //
-// Of AnyOf it has the member that was true first (at the same instant: the one that was given
-// first), of AllOf all members. If conditions that fired share a name it has the first.
+// For AnyOf it has the member that was true first; if several were at the same instant, the one
+// that was given first. For AllOf it has all members. If conditions that fired share a name, it
+// has the first.
 type Fired map[string]json.RawMessage
 
-// Decode decodes what came with a condition. The error is ErrNotFound if the condition did not
-// fire.
+// Decode decodes into v what came with the condition of that name. The error is ErrNotFound if the
+// condition did not fire.
 func (f Fired) Decode(name string, v any) error {
 	b, ok := f[name]
 	if !ok {
@@ -40,8 +41,9 @@ func (f Fired) Decode(name string, v any) error {
 	return nil
 }
 
-// Named gives a condition the name under which Fired has it. Without a name, an event is called
-// by its key, a sleep "sleep", and ParentOutput as its task; AnyOf and AllOf are not reported.
+// Named gives a condition the name under which Fired has it. Without Named, an event has its key
+// as name, a sleep is "sleep", and ParentOutput has the name of its task. AnyOf and AllOf without
+// a name are not in Fired.
 func Named(name string, cond Condition) Condition {
 	if err := check.Name("name", name); err != nil && cond.err == nil {
 		cond.err = fmt.Errorf("Named: %w", err)

@@ -14,14 +14,14 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// An ErrorGroup is the failed runs of one task that failed with the same error: the first lines
+// An ErrorGroup stands for the runs of one task that failed with the same error: the first lines
 // of their errors differ only in what varies from run to run, such as numbers, IDs, addresses
 // and quoted texts.
 //
-// A run counts when it ends as StateFailed, again each time that it fails after a replay. An
-// attempt that another follows does not count, and neither does a workflow's run, whose tasks
-// have failed. Groups are kept for 31 days after their last run failed, or until they are muted
-// no more, and at most 10,000: those that were seen last.
+// A run counts when it ends as StateFailed, and again each time that it fails after a replay. An
+// attempt that another follows does not count. A workflow's run does not count either: its tasks
+// do. A group is kept for 31 days after its last run failed, and longer while it is muted. At
+// most 10,000 groups are kept: those that were seen last.
 type ErrorGroup struct {
 	ID     string // for RunFilter.ErrorGroup
 	Task   string
@@ -34,16 +34,18 @@ type ErrorGroup struct {
 	// Trend has a count for each minute or hour of the filter's time in which a run failed,
 	// oldest first. Counts of minutes are kept for 25 hours, those of hours for 31 days.
 	Trend []ErrorCount
-	// MutedUntil is until when the group is muted; in the year 9999: for good. Zero: it is not.
+	// MutedUntil is the end of the mute of MuteErrors; a time in the year 9999: never. Zero: there is no such mute.
 	MutedUntil time.Time
-	// MutedToCount is the Count to which MuteErrorsToDouble mutes the group; 0: it does not.
+	// MutedToCount is the Count at which the mute of MuteErrorsToDouble ends; 0: there is none.
 	MutedToCount int64
 	Muted        bool // MutedUntil is in the future, or Count is below MutedToCount
-	// Resolved: ResolveErrors was called, and no run has failed so since. Regressed: one has.
+	// Resolved reports that ResolveErrors was called and no run has failed with the error since.
+	// Regressed reports that ResolveErrors was called and a run has failed with it since.
 	Resolved, Regressed bool
 }
 
-// InRange returns how often a run failed in the filter's time: the sum of the Trend.
+// InRange returns how often a run failed with the error in the filter's time: the sum of the
+// Trend.
 func (g *ErrorGroup) InRange() (n int64) {
 	for _, c := range g.Trend {
 		n += c.Count
@@ -51,7 +53,7 @@ func (g *ErrorGroup) InRange() (n int64) {
 	return n
 }
 
-// An ErrorCount is how often a run failed in a minute or an hour.
+// An ErrorCount says how often a run failed with a group's error in a minute or an hour.
 type ErrorCount struct {
 	At    time.Time // when it begins
 	Count int64
@@ -81,8 +83,8 @@ type ErrorPage struct {
 // forGood is until when a group is muted that is muted for good.
 var forGood = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// ListErrors returns a page of error groups, those that were seen last first. A group that is
-// seen while the pages are read may be missing on a later one.
+// ListErrors returns a page of error groups, the most recently seen first. A group that is seen
+// again while the pages are read may be missing on a later one.
 func (c *Client) ListErrors(ctx context.Context, f ErrorFilter) (*ErrorPage, error) {
 	const op = "list errors"
 	limit, err := pageLimit(f.Limit)
@@ -161,8 +163,8 @@ func (c *Client) errorQuery(f ErrorFilter) (q store.ErrorQuery, err error) {
 	return q, errors.Join(wantTime("Since", f.Since), wantTime("Until", f.Until))
 }
 
-// MuteErrors mutes an error group until a time, or for good if that is zero: the page leaves it
-// out of what needs attention and of the list of open errors. Its runs are counted on. It
+// MuteErrors mutes an error group until a time, or for good if that is zero: the page leaves the
+// group out of what needs attention and of the list of open errors. Its runs are still counted. It
 // returns ErrNotFound if there is no such group.
 func (c *Client) MuteErrors(ctx context.Context, id string, until time.Time) error {
 	if until.IsZero() {
@@ -174,18 +176,21 @@ func (c *Client) MuteErrors(ctx context.Context, id string, until time.Time) err
 	return c.markErrors(ctx, "mute errors", id, store.ErrorMark{MutedTill: until})
 }
 
-// MuteErrorsToDouble is MuteErrors until the group's Count is twice what it is now.
+// MuteErrorsToDouble mutes an error group, as MuteErrors does, until its Count is twice what it is
+// now.
 func (c *Client) MuteErrorsToDouble(ctx context.Context, id string) error {
 	return c.markErrors(ctx, "mute errors", id, store.ErrorMark{ToDouble: true})
 }
 
-// ResolveErrors marks an error group as resolved, until a run fails so again: then it is Regressed. A group that was muted is
-// muted no more. It returns ErrNotFound if there is no such group.
+// ResolveErrors marks an error group as resolved, until a run fails with that error again: then
+// the group is Regressed. It also ends a mute of the group. It returns ErrNotFound if there is no
+// such group.
 func (c *Client) ResolveErrors(ctx context.Context, id string) error {
 	return c.markErrors(ctx, "resolve errors", id, store.ErrorMark{Resolved: true})
 }
 
-// UnmuteErrors undoes MuteErrors, MuteErrorsToDouble and ResolveErrors.
+// UnmuteErrors ends the effect of MuteErrors, MuteErrorsToDouble and ResolveErrors. It returns
+// ErrNotFound if there is no such group.
 func (c *Client) UnmuteErrors(ctx context.Context, id string) error {
 	return c.markErrors(ctx, "unmute errors", id, store.ErrorMark{})
 }

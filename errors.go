@@ -71,6 +71,7 @@ type TaskError struct {
 	Err     error
 }
 
+// Error returns a message with the task, the attempt and the run's ID, and the text of Err.
 func (e *TaskError) Error() string {
 	if w, ok := e.Err.(*WorkflowError); ok {
 		return fmt.Sprintf("stint: %v (run %s)", w, e.RunID)
@@ -81,6 +82,7 @@ func (e *TaskError) Error() string {
 	return fmt.Sprintf("stint: task %q failed on attempt %d (run %s): %v", e.Task, e.Attempt, e.RunID, e.Err)
 }
 
+// Unwrap returns Err.
 func (e *TaskError) Unwrap() error { return e.Err }
 
 // A WorkflowError says which tasks of a workflow's run failed or were canceled. The *TaskError
@@ -102,6 +104,7 @@ func (e *WorkflowError) noteCanceled(name string, canceled bool) {
 	}
 }
 
+// Error returns a message with the workflow and the tasks that failed or were canceled.
 func (e *WorkflowError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "workflow %q", e.Workflow)
@@ -168,6 +171,7 @@ type PanicError struct {
 	Stack []byte // of the goroutine, at the time of the panic
 }
 
+// Error returns the panic's value as text.
 func (e *PanicError) Error() string { return "panic: " + guard.Text(e.Value) }
 
 // Unwrap returns the panic's value if it is an error.

@@ -105,11 +105,12 @@ func ExtendTimeout(ctx context.Context, d time.Duration) error {
 }
 
 // Recorded returns a channel that receives nil once the outcome of this execution is stored: that
-// it succeeded, failed, or goes back to the queue. It receives an error if the outcome was
-// refused because another execution has the run. A handler that works for a program elsewhere
-// acknowledges the program's result then, for it cannot be lost any more. Nothing is received if the worker ends
-// before the outcome can be stored; the run is then queued again. Outside of a run, and on every
-// call but the first, Recorded returns nil.
+// it succeeded, failed, or goes back to the queue. It receives an error if the outcome was refused
+// because another execution has the run. It is for a handler that works for a program elsewhere:
+// once it has received nil, the program's result cannot be lost, and may be acknowledged.
+//
+// Nothing is received if the worker ends before the outcome can be stored; the run is then queued
+// again. Outside of a run, and on every call but the first, Recorded returns nil.
 func Recorded(ctx context.Context) <-chan error {
 	e := executionOf(ctx)
 	if e == nil || e.replay != nil {

@@ -30,8 +30,8 @@ type JournalEntry struct {
 	Done    bool
 	Output  json.RawMessage // JSON. Of a child: the IDs of the runs; of any: the index of the first future; of a wait: what fired.
 	Error   string
-	// Began is when the call began: of a step or a compensation its first try. A call of which
-	// nothing else is known began when it was recorded.
+	// Began is when the call began; for a step or a compensation, its first try. If that is not
+	// known, it is when the call was recorded.
 	Began    time.Time
 	At       time.Time // when it was recorded: of a step, branch or wait its end, of a sleep or child its begin
 	Due      time.Time // a sleep's end, an event's timeout or a step's next attempt; zero: none
@@ -45,8 +45,8 @@ type StepTry struct {
 	Error        string // its first 1 KiB; "": it succeeded
 }
 
-// Ended returns when the call ended: a sleep at its Due, which may be to come. It is zero for a
-// call that has not ended.
+// Ended returns when the call ended, or the zero time if it has not. A recorded sleep ends at its
+// Due, which may be in the future.
 func (e *JournalEntry) Ended() time.Time {
 	switch {
 	case !e.Done:

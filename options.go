@@ -194,7 +194,7 @@ func WithRunAt(t time.Time) RunOption {
 	})
 }
 
-// WithDelay starts a run after d.
+// WithDelay starts a run after d. A negative d is an error of the enqueue.
 func WithDelay(d time.Duration) RunOption {
 	return runOnly(func(c *runConfig) error {
 		if d < 0 {
@@ -358,11 +358,11 @@ func WithScheduleTimeout(d time.Duration) TaskOption {
 	})
 }
 
-// WithLinger sets how long an execution of a durable function whose branches all wait stays in
-// memory: an event or the end of a child that comes meanwhile is seen at once, without that the
-// handler runs again from the top. After d, or at once if all that it waits for are times that
-// come later, it leaves memory until something comes. The default is a second, less while more
-// than WithMaxResident executions wait. 0 means to leave at once.
+// WithLinger sets how long an execution of a durable function stays in memory while all its
+// branches wait. An event or the end of a child that comes in that time is seen at once, and the
+// handler need not run again from the top. After d the run leaves memory until something comes. It
+// leaves at once if it waits only for times that are later than that. The default is a second, and
+// less while more than WithMaxResident executions wait. With 0 it leaves at once.
 func WithLinger(d time.Duration) TaskOption {
 	return taskOption(func(c *taskConfig) error {
 		if c.linger = &d; d < 0 {
@@ -379,8 +379,8 @@ func WithHeldSlots() TaskOption {
 }
 
 // WithOnFailure calls fn once after the last attempt of a run failed, with the run's input and
-// error. The call is a run of its own: of the task's name with ":on-failure" added, stored in
-// the commit that records the failure.
+// error. The call is a run of its own, of the task "NAME:on-failure", and is stored in the commit
+// that records the failure.
 func WithOnFailure[In any](fn func(context.Context, In, *TaskError) error) TaskOption {
 	return taskOption(func(c *taskConfig) error {
 		if fn == nil {

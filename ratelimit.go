@@ -87,10 +87,12 @@ func (r RateLimit) toStore() (store.Limit, error) {
 	return l, nil
 }
 
-// SetRateLimit sets a rate limit to limit units a second and at most burst at once.
-// rate.Every(d) is a unit each d, rate.Inf is no limit. The limit is stored and applies at
-// once to all runs that have not started. It overrides the limits that runs bring with
-// RateLimit.
+// SetRateLimit sets a rate limit to limit units a second, and to burst units at once.
+// rate.Every(d) is one unit every d, and rate.Inf is no limit. The limit is stored, and applies at
+// once to all runs that have not started. It overrides the limits that runs bring with RateLimit.
+//
+// The error says which argument is invalid: the key has 1 to 255 bytes of UTF-8, the limit is 0 or
+// more, the burst is at least 1. With a limit of 0 no units follow those of the burst.
 func (c *Client) SetRateLimit(ctx context.Context, key string, limit rate.Limit, burst int) error {
 	err := check.Name("rate limit key", key)
 	if err == nil && (burst < 1 || burst > maxUnits || !validRate(limit)) {
@@ -112,7 +114,9 @@ type RateLimitInfo struct {
 	Paused  bool
 }
 
-// ListRateLimits returns the rate limits by key, up to 10,000. Limits that runs created stay.
+// ListRateLimits returns the rate limits by key, up to 10,000. A limit that SetRateLimit set is
+// kept. One that came with a run is deleted once it was not used for an hour, which is so long
+// that its tokens are full again.
 func (c *Client) ListRateLimits(ctx context.Context) ([]RateLimitInfo, error) {
 	all, err := c.store.Limits(ctx, true)
 	if err != nil {

@@ -252,8 +252,8 @@ func (c *Client) AddLogs(ctx context.Context, runID string, lines ...LogLine) er
 type LogFilter struct {
 	Tasks  []string     // at most 1,000
 	RunID  string       // "": any
-	Level  slog.Leveler // at least that level, such as slog.LevelWarn
-	Text   string       // that the message, or an attribute, has in whatever case
+	Level  slog.Leveler // the lowest level, such as slog.LevelWarn; nil: any
+	Text   string       // in the message or an attribute; case is ignored
 	Since  time.Time    // logged at or after
 	Until  time.Time    // logged before
 	Oldest bool         // the oldest lines first
@@ -325,7 +325,8 @@ func (c *Client) ListLogs(ctx context.Context, f LogFilter) (*LogPage, error) {
 	}
 }
 
-// Has reports whether the line's message, or a text or number of its attributes, has a text, in whatever case.
+// Has reports whether the line's message, or a text or number of its attributes, contains the
+// text. Case is ignored.
 func (l *LogLine) Has(text string) bool {
 	text = strings.ToLower(text)
 	has := func(s string) bool { return strings.Contains(strings.ToLower(s), text) }
@@ -372,10 +373,10 @@ func parseLogCursor(s string) (p store.LogPlace, err error) {
 	return p, nil
 }
 
-// A LogCount is how many lines of a level were logged in a span that begins at At.
+// A LogCount says how many lines of a level were logged in a span that begins at At.
 type LogCount struct {
 	At    time.Time
-	Level slog.Level // DEBUG, INFO, WARN or ERROR: those between count as the one below
+	Level slog.Level // DEBUG, INFO, WARN or ERROR; a level between two of them counts as the lower one
 	Lines int64
 }
 

@@ -144,9 +144,10 @@ func (o affinityOption) applyRun(c *runConfig) error {
 	return o.into(&c.wants)
 }
 
-// WithWorker routes one run to the workers of a name: with only, to no others, so that the run
-// waits while there are none; else it prefers them, if they have free slots and take the run
-// within a second. Of a workflow's run it routes all tasks. WithAffinity comes first.
+// WithWorker routes one run to the workers of a name. With only, no other worker takes it, and the
+// run waits while there is none. Without only, it prefers these workers, if they have free slots
+// and take the run within a second. For a workflow's run it routes all tasks. WithAffinity takes
+// precedence.
 func WithWorker(name string, only bool) RunOption {
 	return runOnly(func(c *runConfig) error {
 		c.worker, c.onlyThere = name, only
@@ -206,9 +207,9 @@ const (
 	StickyHard = store.StickyHard
 )
 
-// WithSticky routes all tasks of a workflow's run to the worker that took the first of them,
-// and a task's child runs to the worker of their parent. Workers are identified by name.
-// WithAffinity comes first.
+// WithSticky routes all tasks of a workflow's run to the worker that took the first of them, and a
+// task's child runs to the worker of their parent. Workers are identified by name. WithAffinity
+// takes precedence.
 func WithSticky(s Sticky) TaskOption {
 	return taskOption(func(c *taskConfig) error {
 		if s != StickySoft && s != StickyHard {

@@ -21,14 +21,14 @@ type State = store.State
 // replayed.
 const (
 	StateScheduled = store.Scheduled // waits for its time, or for its next attempt
-	StateQueued    = store.Queued    // can start
-	StateRunning   = store.Running
-	StateWaiting   = store.Waiting // waits in a durable call and occupies no slot
-	StateBlocked   = store.Blocked // RunInfo.Blocked says why
-	StateSucceeded = store.Succeeded
-	StateFailed    = store.Failed
-	StateCanceled  = store.Canceled
-	StateSkipped   = store.Skipped
+	StateQueued    = store.Queued    // is due, and waits for a slot or a limit
+	StateRunning   = store.Running   // a worker executes it
+	StateWaiting   = store.Waiting   // waits in a durable call, and occupies no slot
+	StateBlocked   = store.Blocked   // RunInfo.Blocked says why
+	StateSucceeded = store.Succeeded // its handler or its workflow succeeded
+	StateFailed    = store.Failed    // its last attempt failed
+	StateCanceled  = store.Canceled  // by Cancel, a timeout of the start, or a limit
+	StateSkipped   = store.Skipped   // a condition of its workflow said that it is not needed
 )
 
 // A Run is a handle to a stored run.
@@ -301,7 +301,7 @@ type RunInfo struct {
 	// queue gpu", "no worker has task x", a label, a pause), or why it needs a person. Of a
 	// waiting run only GetRun and Run.Info return it. "": nothing.
 	Blocked string
-	Awaits  []AwaitedEvent // of which a waiting run goes on; only from GetRun and Run.Info
+	Awaits  []AwaitedEvent // the events with which a waiting run goes on; only from GetRun and Run.Info
 	// Quarantined reports that the run is StateBlocked because its process died five times
 	// while the run executed. ReplayRuns and CancelRuns release it.
 	Quarantined bool

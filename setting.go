@@ -8,7 +8,7 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// MaxSetting is the highest number of bytes of a setting.
+// MaxSetting is the maximum size of a setting's value in bytes.
 const MaxSetting = 1 << 20
 
 // SetSetting stores a value that belongs to no run, such as the state of a server that is built

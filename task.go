@@ -386,14 +386,14 @@ func WithBatchKey[In any](key func(In) string) TaskOption {
 	})
 }
 
-// NewBatchTask defines a task whose handler is called with several runs at once. A worker
-// gathers runs until there are WithBatchSize of them or the first has waited for
-// WithBatchInterval. fn gets their inputs in the order of enqueueing and returns as many
-// outputs, in that order. An error of fn is the error of each run, which is retried by the
-// task's options in another batch.
+// NewBatchTask defines a task whose handler is called with several runs at once. A worker gathers
+// runs until there are WithBatchSize of them or the first has waited for WithBatchInterval. fn
+// gets their inputs in the order of enqueueing and returns as many outputs, in that order. Another
+// number of outputs fails all runs of the batch, without retries. An error of fn is the error of
+// each run of the batch. Each is then retried as the task's options say, in another batch.
 //
-// fn's context is done when all runs of the batch are canceled or have timed out. It belongs
-// to no run: Logger, Progress and durable calls behave as outside of a run.
+// fn's context is done when all runs of the batch are canceled or have timed out. The context
+// belongs to no run: Logger, Progress and durable calls behave as outside of a run.
 func NewBatchTask[In, Out any](
 	c *Client, name string, fn func(ctx context.Context, ins []In) ([]Out, error), opts ...TaskOption,
 ) *Task[In, Out] {

@@ -41,14 +41,15 @@ type Stats struct {
 	tally store.Counters
 }
 
-// Wait returns a quantile, 0 to 1, of the time from when runs were due to their start: that part of them did not wait
-// longer. It is off by at most a quarter. 0: none started.
+// Wait returns a quantile of the time between when runs were due and when they started: with q
+// 0.99, the time within which 99% of them started. q is from 0 to 1. The result is off by at most
+// a quarter. It is 0 if no run started.
 func (s *Stats) Wait(q float64) time.Duration { return s.tally.Waits.Quantile(q) }
 
-// Duration returns a quantile, like Wait, of the time from the last start of a run to its end.
+// Duration returns a quantile of the time from the last start of a run to its end, as Wait does.
 func (s *Stats) Duration(q float64) time.Duration { return s.tally.Durations.Quantile(q) }
 
-// Commit returns a quantile, like Wait, of the duration of commits.
+// Commit returns a quantile of the duration of commits, as Wait does.
 func (s *Stats) Commit(q float64) time.Duration { return s.tally.Syncs.Quantile(q) }
 
 // Ended returns how many runs ended.

@@ -258,7 +258,9 @@ type TriggerFilter struct {
 	Payload    any    // encoded as JSON, for FilterPayload; a json.RawMessage in results
 }
 
-// CreateFilter stores a filter and returns its ID.
+// CreateFilter stores a filter, which narrows the events that start runs of a task (see
+// TriggerFilter), and returns its ID. It ignores f.ID. The error says that the task's name, the
+// scope, the expression or the payload is invalid. The task need not be defined.
 func (c *Client) CreateFilter(ctx context.Context, f TriggerFilter) (int64, error) {
 	if err := c.writable("create filter"); err != nil {
 		return 0, err
@@ -284,7 +286,7 @@ func (c *Client) storedFilter(f TriggerFilter) (stored store.TaskFilter, err err
 	return stored, err
 }
 
-// UpdateFilter replaces the filter with f's ID, or returns ErrNotFound.
+// UpdateFilter replaces the filter that has f.ID, or returns ErrNotFound.
 func (c *Client) UpdateFilter(ctx context.Context, f TriggerFilter) error {
 	if err := c.writable("update filter"); err != nil {
 		return err
@@ -300,7 +302,7 @@ func (c *Client) UpdateFilter(ctx context.Context, f TriggerFilter) error {
 	return wrapStoreErr(fmt.Sprintf("update filter %d", f.ID), err)
 }
 
-// DeleteFilter deletes a filter, or returns ErrNotFound.
+// DeleteFilter deletes the filter with that ID, or returns ErrNotFound.
 func (c *Client) DeleteFilter(ctx context.Context, id int64) error {
 	_, err := c.store.SetFilter(ctx, store.TaskFilter{ID: id})
 	return wrapStoreErr(fmt.Sprintf("delete filter %d", id), err)

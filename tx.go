@@ -18,13 +18,17 @@ type Tx interface {
 }
 
 // WithTx enqueues inside the app's own transaction on the same database: the run exists if and
-// only if that commits, and can start right after. The transaction must be on the client's
-// SQLite file, opened with modernc.org/sqlite. Begin it with BEGIN IMMEDIATE
-// (_txlock=immediate in the DSN): SQLite refuses the first write of a deferred transaction
-// that has read before if another has written since.
+// only if that commits, and can start right after.
 //
-// With Publish, the event exists if and only if the transaction commits, and starts and wakes
-// runs right after.
+// On SQLite the transaction must be on the client's file, opened with modernc.org/sqlite. Begin it
+// with BEGIN IMMEDIATE (_txlock=immediate in the DSN): SQLite refuses the first write of a
+// deferred transaction that has read before if another has written since.
+//
+// On PostgreSQL it is a *sql.Tx of pgx's driver for database/sql, or a pgx.Tx in postgres.Tx, on
+// the database with the store's tables.
+//
+// With Publish, the event exists if and only if the transaction commits, and starts and wakes runs
+// right after.
 func WithTx(tx Tx) TxOption { return txOption{tx} }
 
 // A TxOption is an option of runs and events.
@@ -47,10 +51,11 @@ func (o txOption) applyRun(c *runConfig) error { return o.set(&c.tx) }
 
 func (o txOption) applyEvent(c *eventConfig) error { return o.set(&c.tx) }
 
-// StepTx is like Step, for a function that changes rows of the app's own on the same SQLite
-// file. The changes and the record of the step are one commit, so they happen exactly once. If
-// the file cannot be written, because the disk is full or another program has it locked, fn is
-// called again each second in a new transaction.
+// StepTx is like Step, for a function that changes rows of the app's own in the same database: on
+// the same SQLite file, or in the PostgreSQL database. The changes and the record of the step are
+// one commit, so they happen exactly once. If the database cannot be written, because the disk is
+// full or another program has the file locked, fn is called again each second in a new
+// transaction.
 //
 // Outside of a run it returns ErrDurable.
 func StepTx[T any](ctx context.Context, name string, fn func(context.Context, *sql.Tx) (T, error), opts ...StepOption) (T, error) {

@@ -34,10 +34,10 @@ func WithTasks(names ...string) WorkerOption {
 }
 
 // WithHandler makes the worker execute every run with h, which gets the input as JSON and returns
-// the output as JSON; Info(ctx) says which task it is of. So a program works tasks whose names it
-// learns when it runs. The other options of a task, such as its retries and timeout, are those of
-// its definition in this program or, if it has none, of Client.Define; a task without a definition
-// has the defaults. An empty output is stored as null.
+// the output as JSON. Info(ctx) says which task the run is of. With it a program can execute tasks
+// whose names it learns when it runs. The other options of a task, such as its retries and
+// timeout, are those of its definition in this program or, if it has none, of Client.Define. A
+// task without a definition has the defaults. An empty output is stored as null.
 //
 // Without WithTasks the worker takes runs of every task that its client has defined, with or
 // without a function.
