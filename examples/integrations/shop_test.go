@@ -37,7 +37,7 @@ const makeOrders = "CREATE TABLE orders (id INTEGER PRIMARY KEY AUTOINCREMENT, i
 func newShop(t *testing.T, opts ...stint.ClientOption) *shop {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "app.db")
-	db, err := sql.Open("sqlite", "file:"+path+"?_txlock=immediate&_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)")
+	db, err := sql.Open("sqlite", "file:"+path+"?_txlock=immediate&_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=foreign_keys(1)")
 	if err != nil {
 		t.Fatal(err)
 	}

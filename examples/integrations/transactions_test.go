@@ -2,12 +2,14 @@ package integrations
 
 import (
 	"context"
-	"database/sql"
 	"testing"
 
 	"entgo.io/ent/dialect"
 	entsql "entgo.io/ent/dialect/sql"
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/examples/integrations/ent"
+	"github.com/stint-dev/stint/examples/integrations/ent/migrate"
+	"github.com/stint-dev/stint/examples/integrations/sqlc"
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/sqlitedialect"
 	gormsqlite "gorm.io/driver/sqlite"
@@ -15,33 +17,9 @@ import (
 	"gorm.io/gorm/logger"
 )
 
-// A DBTX and a Queries are as sqlc generates them for database/sql.
-type DBTX interface {
-	ExecContext(context.Context, string, ...any) (sql.Result, error)
-	PrepareContext(context.Context, string) (*sql.Stmt, error)
-	QueryContext(context.Context, string, ...any) (*sql.Rows, error)
-	QueryRowContext(context.Context, string, ...any) *sql.Row
-}
-
-type Queries struct{ db DBTX }
-
-func New(db DBTX) *Queries { return &Queries{db: db} }
-
-func (q *Queries) WithTx(tx *sql.Tx) *Queries { return &Queries{db: tx} }
-
-const createOrder = `-- name: CreateOrder :one
-INSERT INTO orders (item) VALUES (?) RETURNING id, item`
-
-func (q *Queries) CreateOrder(ctx context.Context, item string) (Order, error) {
-	row := q.db.QueryRowContext(ctx, createOrder, item)
-	var i Order
-	err := row.Scan(&i.ID, &i.Item)
-	return i, err
-}
-
 func TestSQLC(t *testing.T) {
 	s := newShop(t)
-	queries := New(s.db)
+	queries := sqlc.New(s.db)
 	s.inOneTransaction(t, func(ctx context.Context, item string, fail error) (*stint.Run[string], error) {
 		tx, err := s.db.BeginTx(ctx, nil)
 		if err != nil {
@@ -100,27 +78,29 @@ func TestBun(t *testing.T) {
 	})
 }
 
-// What ent generates with the feature sql/execquery has the methods of entsql.Tx.
+// The code was generated with the feature sql/execquery, or an ent.Tx would have no ExecContext.
 func TestEnt(t *testing.T) {
 	s := newShop(t)
-	driver := entsql.OpenDB(dialect.SQLite, s.db)
+	db := ent.NewClient(ent.Driver(entsql.OpenDB(dialect.SQLite, s.db)))
+	if _, err := s.db.Exec("DROP TABLE orders"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // ent's migration makes the table, and leaves those of stint
+		if err := db.Schema.Create(t.Context(), migrate.WithDropColumn(true), migrate.WithDropIndex(true)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	s.inOneTransaction(t, func(ctx context.Context, item string, fail error) (*stint.Run[string], error) {
-		dtx, err := driver.Tx(ctx)
+		tx, err := db.Tx(ctx)
 		if err != nil {
 			return nil, err
 		}
-		tx := dtx.(*entsql.Tx)
 		defer tx.Rollback()
-		query, args := entsql.Dialect(dialect.SQLite).Insert("orders").Columns("item").Values(item).Query()
-		res, err := tx.ExecContext(ctx, query, args...)
+		order, err := tx.Order.Create().SetItem(item).Save(ctx)
 		if err != nil {
 			return nil, err
 		}
-		id, err := res.LastInsertId()
-		if err != nil {
-			return nil, err
-		}
-		run, err := s.confirm.Enqueue(ctx, id, stint.WithTx(tx))
+		run, err := s.confirm.Enqueue(ctx, int64(order.ID), stint.WithTx(tx))
 		if err != nil || fail != nil {
 			return nil, errorOr(err, fail)
 		}
