@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -46,6 +47,49 @@ func TestKilledReportIsTheSame(t *testing.T) {
 		t.Errorf("after %d kills the report is\n%s\nwant\n%s", kills, got, want)
 	}
 	t.Logf("killed %d times", kills)
+}
+
+// The README shows what the program prints, at its first start and after it was stopped.
+func TestReadme(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, shown, found := strings.Cut(string(readme), "```console\n$ go run ./examples/quickstart\n")
+	if shown, _, _ = strings.Cut(shown, "```"); !found {
+		t.Fatal("the README does not show it")
+	}
+	first, second, found := strings.Cut(shown, "^CStopped. Run it again to continue.\n$ go run ./examples/quickstart\n")
+	if !found {
+		t.Fatalf("the README shows no second start:\n%s", shown)
+	}
+	db, dir := filepath.Join(t.TempDir(), "readme.db"), sources(t, 400)
+	database.Empty(t, "quickstart")
+	for i, want := range []string{first, second} {
+		cmd := exec.Command(os.Args[0], "-db", db, dir)
+		cmd.Env = append(os.Environ(), "QUICKSTART_MAIN=1")
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		got := shape(string(out))
+		for line := range strings.Lines(strings.TrimSuffix(want, "…\n")) {
+			var found bool
+			if _, got, found = strings.Cut("\n"+got, "\n"+shape(line)); !found {
+				t.Errorf("start %d does not print %q behind what the README shows before it:\n%s", i+1, line, out)
+			}
+		}
+	}
+}
+
+// shape replaces what differs from one machine to another: numbers, paths, and the rows of tables.
+func shape(text string) string {
+	for _, v := range []struct{ pattern, to string }{
+		{`\d+(\.\d+)?`, "N"}, {`under .*; state in .*`, "under DIR; state in DB"}, {`(?m)^(  N (?:lines|files)) .*$`, "$1 ROW"},
+	} {
+		text = regexp.MustCompile(v.pattern).ReplaceAllString(text, v.to)
+	}
+	return text
 }
 
 // start runs the program and kills it after some lines about its progress (never, if negative). It
