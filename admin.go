@@ -36,14 +36,14 @@ type RunFilter struct {
 	ErrorGroup  string    // the ID of an ErrorGroup: runs whose last failure was of it, also those that were replayed since
 	Through     string    // the ID of a run: selects it and the runs enqueued before it
 
-	// All selects every run. CancelRuns, ReplayRuns and DeleteRuns return ErrNoFilter for a
-	// filter that sets nothing but Through, unless All is set.
+	// All selects every run. CancelRuns, ReplayRuns, DeleteRuns and MoveRuns return ErrNoFilter
+	// for a filter that sets nothing but Through, unless All is set.
 	All bool
 	// Whole makes ReplayRuns run all tasks of a workflow's run again, not only those that failed or
 	// were canceled and those that depend on them.
 	Whole bool
-	// DryRun makes CancelRuns, ReplayRuns and DeleteRuns change nothing and return how many
-	// runs they would change. With Through, a later call with the same filter acts on the same
+	// DryRun makes CancelRuns, ReplayRuns, DeleteRuns and MoveRuns change nothing and return how
+	// many runs they would change. With Through, a later call with the same filter acts on the same
 	// runs. Runs that end because another matching run is canceled, as in a workflow, are
 	// counted too.
 	DryRun bool
@@ -167,7 +167,7 @@ func pageLimit(limit int) (int, error) {
 	return limit, nil
 }
 
-// Selects returns the error with which CancelRuns, ReplayRuns and DeleteRuns refuse the
+// Selects returns the error with which CancelRuns, ReplayRuns, DeleteRuns and MoveRuns refuse the
 // filter, such as ErrNoFilter, or nil. It reads no run.
 func (f RunFilter) Selects() error {
 	for _, list := range []struct {
@@ -298,6 +298,18 @@ func (c *Client) ReplayRuns(ctx context.Context, f RunFilter) (int, error) {
 // returns how many. The error is ErrNoFilter for an empty filter without All.
 func (c *Client) DeleteRuns(ctx context.Context, f RunFilter) (int, error) {
 	return c.actOn(ctx, f, "delete runs", store.Action{Kind: store.ActDelete})
+}
+
+// MoveRuns moves every run that matches and is scheduled, queued, waiting or blocked to a queue, which is
+// created by its first use, and returns how many were not there. A moved run keeps its place in the order of
+// starting, and stays in that queue: also its retries and replays start from it, whatever its task's queue is.
+// A workflow's own run is not moved, as no worker takes it: its tasks are, those that have a run. The error is
+// ErrNoFilter for an empty filter without All.
+func (c *Client) MoveRuns(ctx context.Context, f RunFilter, queue string) (int, error) {
+	if err := check.Name("queue name", queue); err != nil {
+		return 0, errorf("stint: move runs: %w", err)
+	}
+	return c.actOn(ctx, f, "move runs", store.Action{Kind: store.ActMoveQueue, Queue: queue})
 }
 
 func (c *Client) actOn(ctx context.Context, f RunFilter, op string, a store.Action) (int, error) {

@@ -153,3 +153,44 @@ func TestThrough(t *testing.T) {
 		t.Errorf("through what is no ID: %v", err)
 	}
 }
+
+// A run that waits in the memory of a worker of one queue goes on with a worker of the queue that it is moved to, and so
+// does its retry.
+func TestMoveRuns(t *testing.T) {
+	c := opened(t)
+	tried := 0
+	task := stint.NewTask(c, "approve", func(ctx context.Context, _ int) (string, error) {
+		if _, err := stint.WaitForEvent[int](ctx, "approved"); err != nil {
+			return "", err
+		}
+		if tried++; tried == 1 {
+			return "", errors.New("not yet")
+		}
+		info, _ := stint.Info(ctx)
+		return info.Queue + " " + info.Worker, nil
+	}, stint.WithRetries(1), stint.WithQueue("slow"))
+	working(t, c, stint.WithName("a"), stint.WithQueues("slow"))
+	working(t, c, stint.WithName("b"), stint.WithQueues("fast"))
+	run := enqueue(t, task, 1)
+	eventually(t, c, func() bool { return infoOf(t, run).State == stint.StateWaiting })
+	f := stint.RunFilter{Queues: []string{"slow"}}
+	if n, err := c.MoveRuns(t.Context(), f, "fast"); n != 1 || err != nil {
+		t.Fatalf("moved %d, %v", n, err)
+	}
+	if n, err := c.MoveRuns(t.Context(), f, "fast"); n != 0 || err != nil {
+		t.Errorf("moved %d again, %v", n, err)
+	}
+	must[string](t)(c.Publish(t.Context(), "approved", 1))
+	if got := output(t, run); got != "fast b" {
+		t.Errorf("it ended in %q", got)
+	}
+	if n, err := c.MoveRuns(t.Context(), stint.RunFilter{IDs: []string{run.ID()}}, "slow"); n != 0 || err != nil {
+		t.Errorf("moved %d that have ended, %v", n, err)
+	}
+	if _, err := c.MoveRuns(t.Context(), f, ""); err == nil {
+		t.Error("moved to a queue without a name")
+	}
+	if _, err := c.MoveRuns(t.Context(), stint.RunFilter{}, "slow"); !errors.Is(err, stint.ErrNoFilter) {
+		t.Errorf("without a filter: %v", err)
+	}
+}

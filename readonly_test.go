@@ -197,8 +197,9 @@ func TestReadOnlyRefusesEveryChange(t *testing.T) {
 	changes := map[string]map[string]func() error{
 		"Client": {
 			"CancelRuns": func() error { return second(c.CancelRuns(ctx, all)) }, "ReplayRuns": func() error { return second(c.ReplayRuns(ctx, all)) },
-			"DeleteRuns": func() error { return second(c.DeleteRuns(ctx, all)) }, "EnqueueJSON": func() error { return second(c.EnqueueJSON(ctx, "double", []byte("1"))) },
-			"Publish": func() error { return second(c.Publish(ctx, "k", 1)) }, "PublishMany": func() error { return second(c.PublishMany(ctx, []stint.Event{{Key: "k"}})) },
+			"DeleteRuns": func() error { return second(c.DeleteRuns(ctx, all)) }, "MoveRuns": func() error { return second(c.MoveRuns(ctx, all, "q")) },
+			"EnqueueJSON": func() error { return second(c.EnqueueJSON(ctx, "double", []byte("1"))) },
+			"Publish":     func() error { return second(c.Publish(ctx, "k", 1)) }, "PublishMany": func() error { return second(c.PublishMany(ctx, []stint.Event{{Key: "k"}})) },
 			"PauseQueue": func() error { return c.PauseQueue(ctx, "default") }, "ResumeQueue": func() error { return c.ResumeQueue(ctx, "default") },
 			"PauseLimit": func() error { return c.PauseLimit(ctx, stint.LimitKey{Name: "x"}) }, "ResumeLimit": func() error { return c.ResumeLimit(ctx, stint.LimitKey{Name: "x"}) },
 			"PauseWorker": func() error { return c.PauseWorker(ctx, "w") }, "ResumeWorker": func() error { return c.ResumeWorker(ctx, "w") },

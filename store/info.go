@@ -35,6 +35,7 @@ type Action struct {
 	Kind   ActionKind
 	Reason []byte // for ActCancel: the error of the canceled runs, encoded as Outcome.Error
 	Whole  bool   // for ActReplay: all tasks of a workflow's run, not only those that did not succeed
+	Queue  string // for ActMoveQueue: to which
 	// DryRun changes nothing and counts the runs that the action would change. Where the end of one run
 	// ends another that matches too, as in a canceled workflow, both count.
 	DryRun bool
@@ -58,6 +59,10 @@ const (
 	// ActDelete deletes runs that have ended, with everything stored about them. Only their keys stay, as
 	// long as their KeyTTL.
 	ActDelete
+	// ActMoveQueue moves runs that are Scheduled, Queued, Waiting or Blocked to another queue, with their place in the order of
+	// starting. They stay there, also for later attempts and replays; but a replay that makes the run of a workflow's task
+	// anew takes the queue of the graph. A workflow's own run is not moved: nobody executes it.
+	ActMoveQueue
 )
 
 // A RunChange is a change by ChangeRun.

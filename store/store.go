@@ -71,8 +71,8 @@ type Runs interface {
 	// journal and To is not terminal, or it has pending compensations; see UndoScope. Then it is Queued
 	// once more, or Blocked if To is Blocked, and stays asked to cancel.
 	Finish(ctx context.Context, now time.Time, outcomes []Outcome) (stale []bool, err error)
-	// Act cancels, replays or deletes all runs that match and that the action concerns, and returns how
-	// many; with DryRun it only counts them.
+	// Act cancels, replays, deletes or moves all runs that match and that the action concerns, and returns
+	// how many; with DryRun it only counts them.
 	Act(ctx context.Context, now time.Time, a Action, f Filter) (int, error)
 	// ChangeRun restarts, forks or reschedules a run. It returns the run's ID, or that of the fork.
 	// ErrNotFound if the run does not exist, or is not in a state that the change is for.

@@ -53,6 +53,9 @@ func bulk(name string) operationFunc {
 		if err != nil {
 			return nil, err
 		}
+		if a, err = h.on(ctx, a, in); err != nil {
+			return nil, err
+		}
 		if err := h.checkNames(ctx, in, f.Tasks, f.Queues); err != nil {
 			return nil, err
 		}

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/ui"
@@ -184,6 +185,74 @@ func TestConfirmed(t *testing.T) {
 			t.Errorf("no link to an action on all: %s", text)
 		}
 	})
+}
+
+// A page asks for a queue that exists, then with the exact count, and moves the runs that wait; the API and the run's page do
+// the same.
+func TestMoveToQueue(t *testing.T) {
+	s := newShop(t)
+	later := func() string {
+		run, err := s.c.EnqueueJSON(t.Context(), "charge", jsonOf(1), stint.WithDelay(time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return run.ID()
+	}
+	queueOf := func(id string) string {
+		info, err := s.c.GetRun(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Queue
+	}
+	if err := s.c.PauseQueue(t.Context(), "night"); err != nil { // it exists from then on
+		t.Fatal(err)
+	}
+	first, second := later(), later()
+	if _, text := s.asked("/runs"); !strings.Contains(text, "/confirm?do=runs.move&amp;all=true") || !strings.Contains(text, `value="runs.move"`) {
+		t.Errorf("no button: %s", text)
+	}
+	form, text := s.asked("/confirm?do=runs.move&task=charge")
+	if form.Get("task") != "charge" || !strings.Contains(text, `<option value="night">`) || !strings.Contains(text, `<option value="default">`) {
+		t.Errorf("asks for a queue with %v: %s", form, text)
+	}
+	form, text = s.asked("/confirm?do=runs.move&task=charge&to=night")
+	if got := counted.FindStringSubmatch(text); got == nil || got[1] != "2" || !strings.Contains(text, "Move runs to queue <bdi>night</bdi>?") {
+		t.Errorf("asks with %q: %s", got, text)
+	}
+	third := later()
+	status, text := s.ask("POST", "/api/runs.move", form.Encode(), "Content-Type", asForm, "Accept", "text/html")
+	if got := counted.FindStringSubmatch(text); status != 200 || got == nil || got[1] != "2" {
+		t.Errorf("%d: moved %q: %s", status, got, text)
+	}
+	if got := []string{queueOf(first), queueOf(second), queueOf(third)}; strings.Join(got, " ") != "night night default" {
+		t.Errorf("the queues are %q", got)
+	}
+	for _, tt := range []struct {
+		path, body string
+		status     int
+		has        string
+	}{
+		{"/api/runs.move", `{"all": true, "to": "nihgt"}`, 404, `did you mean \"night\"?`},
+		{"/api/runs.move", `{"all": true}`, 400, "to is missing"},
+		{"/api/runs.move", `{"to": "night"}`, 400, ""},
+		{"/api/runs.move", `{"all": true, "to": "night", "dry_run": true}`, 200, `"changed":1}`},
+		{"/api/runs/" + third + "/move", `{"to": "new"}`, 404, "new"},
+		{"/api/runs/" + third + "/move", `{"to": "new", "force": true}`, 200, `"changed":1}`},
+	} {
+		if status, text := s.ask("POST", tt.path, tt.body, "Content-Type", asJSON); status != tt.status || !strings.Contains(text, tt.has) {
+			t.Errorf("%s %s: %d, want %d with %q: %s", tt.path, tt.body, status, tt.status, tt.has, text)
+		}
+	}
+	if got := queueOf(third); got != "new" {
+		t.Errorf("the third is in queue %s", got)
+	}
+	if _, text := s.ask("GET", "/runs/"+third, ""); !strings.Contains(text, "/confirm?do=runs.move&amp;selected=true&amp;id="+third) {
+		t.Errorf("the run's page has no button: %s", text)
+	}
+	if _, text := s.ask("GET", "/runs/"+s.ids[0], ""); strings.Contains(text, "runs.move") {
+		t.Error("the page of a run that has ended has one")
+	}
 }
 
 // enqueued returns a run of the shop's task that has ended.

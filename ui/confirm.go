@@ -15,17 +15,36 @@ import (
 
 // A bulkAction is an action on all runs that a filter selects.
 type bulkAction struct {
-	operation, verb, past, class string
+	operation, label, verb, past, class string
 	// states are acted on if the filter names neither IDs nor states, as in the client.
 	states []stint.State
 	do     func(*stint.Client, context.Context, stint.RunFilter) (int, error)
+	// move is do of an action that moves runs to a queue: see on.
+	move func(c *stint.Client, ctx context.Context, f stint.RunFilter, queue string) (int, error)
 }
 
 var bulkActions = []bulkAction{
-	{"runs.cancel", "Cancel", "canceled", "", allStates[:5], (*stint.Client).CancelRuns},
-	{"runs.replay", "Replay", "replayed", "",
-		[]stint.State{stint.StateFailed, stint.StateCanceled, stint.StateBlocked}, (*stint.Client).ReplayRuns},
-	{"runs.delete", "Delete", "deleted", "danger", allStates[5:], (*stint.Client).DeleteRuns},
+	{"runs.cancel", "Cancel", "Cancel", "canceled", "", allStates[:5], (*stint.Client).CancelRuns, nil},
+	{"runs.replay", "Replay", "Replay", "replayed", "",
+		[]stint.State{stint.StateFailed, stint.StateCanceled, stint.StateBlocked}, (*stint.Client).ReplayRuns, nil},
+	{"runs.move", "Move to queue", "Move", "moved", "",
+		[]stint.State{stint.StateScheduled, stint.StateQueued, stint.StateWaiting, stint.StateBlocked}, nil, (*stint.Client).MoveRuns},
+	{"runs.delete", "Delete", "Delete", "deleted", "danger", allStates[5:], (*stint.Client).DeleteRuns, nil},
+}
+
+// on returns the action that a request asks for: with its queue, which must exist, if it moves runs to one.
+func (h *handler) on(ctx context.Context, a bulkAction, in url.Values) (bulkAction, error) {
+	if a.move == nil {
+		return a, nil
+	}
+	queue, err := requiredParam(in, "to")
+	if err != nil {
+		return a, err
+	}
+	a.do = func(c *stint.Client, ctx context.Context, f stint.RunFilter) (int, error) {
+		return a.move(c, ctx, f, queue)
+	}
+	return a, h.checkNames(ctx, in, nil, []string{queue})
 }
 
 func bulkActionOf(operation string) (bulkAction, bool) {
@@ -56,9 +75,6 @@ func confirmPage(h *handler, ctx context.Context, arg string, q url.Values) (*vi
 	if selected, err := boolParam(q, "selected"); err != nil || selected && strings.Join(q["id"], "") == "" {
 		return nil, errors.Join(err, errNothingSelected)
 	}
-	c := filterQuery(q)
-	c.Del("do")
-	c.Del("selected")
 	f, err := h.selectionOf(q)
 	if err != nil {
 		return nil, err
@@ -67,6 +83,15 @@ func confirmPage(h *handler, ctx context.Context, arg string, q url.Values) (*vi
 	if err := f.Selects(); err != nil {
 		return nil, err
 	}
+	if a.move != nil && q.Get("to") == "" {
+		return h.askQueue(ctx, a, q)
+	}
+	if a, err = h.on(ctx, a, q); err != nil {
+		return nil, err
+	}
+	c := filterQuery(q)
+	c.Del("do")
+	c.Del("selected")
 	if f, err = h.upToNow(ctx, a.withDefaultStates(f)); err != nil {
 		return nil, err
 	}
@@ -81,27 +106,62 @@ func confirmPage(h *handler, ctx context.Context, arg string, q url.Values) (*vi
 	if err != nil {
 		return nil, err
 	}
-	back := h.link("/runs?"+c.Encode(), attr("class", "btn"), "Back")
+	back := h.link("/runs?"+backQuery(c).Encode(), attr("class", "btn"), "Back")
+	where := when(a.move != nil, " to queue ", userText(c.Get("to")))
 	for _, s := range f.States {
 		if !slices.Contains(c["state"], s.String()) {
 			c.Add("state", s.String())
 		}
 	}
 	c.Set("through", f.Through)
-	for name, at := range map[string]time.Time{"since": f.Since, "until": f.Until} { // "24h" would later mean another time
+	setTimes(c, &f)
+	ask := h.form("", a.operation, "", h.hiddenFields(c, "", 0), row(button(a.buttonClass(), a.verb+" "+formatNumber(n)), back))
+	if n == 0 {
+		ask = group(emptyState("None of them can be ", a.past, where, "."), row(back))
+	}
+	return &view{Title: a.verb + " runs", Still: true, Up: "/runs", Main: group(
+		el("h1", a.verb+" runs", where, "?"),
+		el("p", attr("id", "filter"), el("b", formatNumber(n)), " of the runs that match will be "+a.past+": ",
+			userText(describeFilter(f)), "."),
+		h.runTable(page.Runs), ask)}, nil
+}
+
+// setTimes writes the times of a filter into its query: "24h" would later mean another time.
+func setTimes(c url.Values, f *stint.RunFilter) {
+	for name, at := range map[string]time.Time{"since": f.Since, "until": f.Until} {
 		if !at.IsZero() {
 			c.Set(name, at.UTC().Format(time.RFC3339Nano))
 		}
 	}
-	ask := h.form("", a.operation, "", h.hiddenFields(c, "", 0), row(button(a.buttonClass(), a.verb+" "+formatNumber(n)), back))
-	if n == 0 {
-		ask = group(emptyState("None of them can be "+a.past+"."), row(back))
+}
+
+// askQueue asks to which queue an action is to move runs, and then leads to confirmPage.
+func (h *handler) askQueue(ctx context.Context, a bulkAction, q url.Values) (*view, error) {
+	names, err := h.c.Names(ctx)
+	if err != nil {
+		return nil, err
 	}
+	c := filterQuery(q)
+	fields := each(slices.Sorted(maps.Keys(c)), func(name string) node {
+		return each(c[name], func(v string) node { return hidden(name, v) })
+	})
 	return &view{Title: a.verb + " runs", Still: true, Up: "/runs", Main: group(
-		el("h1", a.verb+" runs?"),
-		el("p", attr("id", "filter"), el("b", formatNumber(n)), " of the runs that match will be "+a.past+": ",
-			userText(describeFilter(f)), "."),
-		h.runTable(page.Runs), ask)}, nil
+		el("h1", a.verb+" runs to which queue?"),
+		el("p.dim", "Runs that wait are moved, and stay there with their retries and replays."),
+		el("form.stack", attr("method", "get"), attr("action", h.base+"/confirm"), fields,
+			el("label.field", "Queue ", el("select", attr("name", "to"), each(names.Queues, func(name string) node {
+				return el("option", attr("value", name), userText(name))
+			}))),
+			row(button("primary", "Go on"), h.link("/runs?"+backQuery(q).Encode(), attr("class", "btn"), "Back"))))}, nil
+}
+
+// backQuery returns the query of the list with the runs that an action's query selects.
+func backQuery(c url.Values) url.Values {
+	c = filterQuery(c)
+	for _, name := range []string{"do", "selected", "to", "all"} {
+		c.Del(name)
+	}
+	return c
 }
 
 // upToNow returns f limited to runs that exist now.
@@ -253,8 +313,7 @@ func (h *handler) progressPage(a bulkAction, in url.Values, w wireCount) *view {
 	}
 	v := &view{Title: a.verb + " runs", Still: true, Up: "/runs"}
 	if w.Next == "" {
-		c.Del("all")
-		v.Main = group(el("h1", "Done"), status("."), el("p", h.link("/runs?"+c.Encode(), "To the list")))
+		v.Main = group(el("h1", "Done"), status("."), el("p", h.link("/runs?"+backQuery(c).Encode(), "To the list")))
 		return v
 	}
 	v.Main = group(el("h1", "In progress…"), status(" so far. Leave this page to stop."),

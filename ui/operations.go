@@ -10,6 +10,7 @@ var (
 	filterParams = []string{"id", "task", "queue", "state", "metadata", "error", "parent", "top", "flat", "event", "worker", "group",
 		"since", "until", "limit_name", "limit_key", "through"}
 	bulkParams = append(slices.Clone(filterParams), "all", "dry_run", "force", "paced", "cursor")
+	moveParams = append(slices.Clone(bulkParams), "to")
 )
 
 // operations are the API. TestOpenAPI generates openapi.json from them.
@@ -30,6 +31,8 @@ var operations = []operation{
 	{"POST", "/api/runs/{id}/cancel", "runs.cancel", "Cancel a run", nil, wireCount{}, bulk("runs.cancel")},
 	{"POST", "/api/runs/{id}/replay", "runs.replay", "Run an ended or blocked run again", nil, wireCount{}, bulk("runs.replay")},
 	{"POST", "/api/runs/{id}/delete", "runs.delete", "Delete an ended run", nil, wireCount{}, bulk("runs.delete")},
+	{"POST", "/api/runs/{id}/move", "runs.move", "Move a run that waits to another queue", []string{"to", "force"}, wireCount{},
+		bulk("runs.move")},
 	{"POST", "/api/runs/{id}/restart", "runs.replay", "Run an ended run again, from a step on", []string{"step"}, wireDone{}, restart},
 	{"POST", "/api/runs/{id}/fork", "runs.replay",
 		"Start a new run with the journal of a run up to a step", []string{"step"}, wireStarted{}, fork},
@@ -41,6 +44,8 @@ var operations = []operation{
 		"Run all that match again: those that failed, were canceled or are blocked; those that succeeded only if state or id names them",
 		bulkParams, wireCount{}, bulk("runs.replay")},
 	{"POST", "/api/runs.delete", "runs.delete", "Delete all runs that match and have ended", bulkParams, wireCount{}, bulk("runs.delete")},
+	{"POST", "/api/runs.move", "runs.move", "Move all runs that match and wait to a queue, also for their retries and replays",
+		moveParams, wireCount{}, bulk("runs.move")},
 	{"GET", "/api/errors", "view", "Errors of failed runs in groups, the last seen first",
 		[]string{"id", "task", "text", "since", "until", "span", "limit", "cursor"}, wireErrors{}, listErrors},
 	{"POST", "/api/errors/{error}/mute", "errors.mute",

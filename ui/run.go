@@ -124,7 +124,9 @@ func showDivergence(d *stint.Divergence) node {
 
 func (h *handler) runActions(v *runView) node {
 	here, path := runPath(v.ID), "runs/"+v.ID+"/"
+	moves := !h.readOnly && v.open && v.State != stint.StateRunning && len(v.Tasks) == 0
 	return el("div.acts", when(v.open, h.actionButton("danger", "Cancel", path+"cancel", here)),
+		when(moves, h.link("/confirm?do=runs.move&selected=true&id="+v.ID, attr("class", "btn"), "Move to queue…")),
 		when(!v.open || v.State == stint.StateBlocked, h.actionButton("primary", "Replay", path+"replay", here)))
 }
 

@@ -215,7 +215,7 @@ func (h *handler) showRuns(ctx context.Context, l *runList, f *stint.RunFilter) 
 	}
 	return el("form", attr("method", "get"), attr("action", h.base+"/confirm"), hidden("selected", "true"), l.words, h.runList(l),
 		when(!h.readOnly, row(el("span.dim", "Selected:"), each(bulkActions, func(a bulkAction) node {
-			return button(a.class, a.verb+"…", attr("name", "do"), attr("value", a.operation))
+			return button(a.class, a.label+"…", attr("name", "do"), attr("value", a.operation))
 		}))))
 }
 
@@ -364,7 +364,7 @@ func (h *handler) listFooter(l *runList, first bool) node {
 	return row(when(!first, h.link("/runs?"+l.query.Encode(), attr("class", "btn"), begin)),
 		when(l.Next != "", h.link("/runs?"+older.Encode(), attr("class", "btn"), attr("rel", "next"), next)),
 		when(len(l.Runs) > 0 && !h.readOnly, el("span.dim", "All that match:"), each(bulkActions, func(a bulkAction) node {
-			return h.link("/confirm?do="+a.operation+"&"+match.Encode(), attr("class", "btn"), a.verb+"…")
+			return h.link("/confirm?do="+a.operation+"&"+match.Encode(), attr("class", "btn"), a.label+"…")
 		})))
 }
 

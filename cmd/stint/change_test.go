@@ -153,3 +153,16 @@ func TestReschedule(t *testing.T) {
 		t.Errorf("of a run that has ended: %v %s", err, got)
 	}
 }
+
+func TestMoveQueue(t *testing.T) {
+	path, _ := paid(t)
+	id := must(t, "", "enqueue", path, "pay", `"eve"`, "-delay", "1h", "-queue", "night", "-force")
+	wrong(t, "the queue to move runs to is missing", "move-queue", path)
+	wrong(t, "nothing is selected: give IDs or a filter, or -all", "move-queue", path, "night")
+	wrong(t, `did you mean "night"?`, "move-queue", path, "nihgt", "-all")
+	must(t, "1 would be moved", "move-queue", path, "default", "-queue", "night", "-dry-run")
+	must(t, "1 moved", "move-queue", path, "default", id)
+	must(t, "0 moved", "move-queue", path, "default", "-queue", "night")
+	must(t, `{"changed":1}`, "move-queue", path, "new", id, "-force", "-o", "json")
+	must(t, "new", "queues", path)
+}

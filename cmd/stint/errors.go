@@ -18,13 +18,14 @@ func errorFlags(o *options) []cli.Flag {
 		valueFlag("id", "only the errors with these `IDs`", &o.ids),
 		valueFlag("since", "only errors of runs that failed at this `time` or later, like 2026-01-31T12:00:00Z, 90m or 7d ago", &o.since),
 		valueFlag("until", "only errors of runs that failed before this `time`", &o.until),
-		boolFlag("muted", "list errors that are muted too", &o.muted),
+		boolFlag("muted", "list errors that are muted or resolved too", &o.muted),
 		&cli.DurationFlag{Name: "for", Usage: "mute the error for this `duration`, instead of for good", Destination: &o.delay},
+		boolFlag("to-double", "mute the error until twice as many runs have failed so, instead of for good", &o.toDouble),
 		limitFlag(o, 50),
 	}, forceFlags(o)...)
 }
 
-// listErrors lists errors, the last seen first, or mutes or unmutes one.
+// listErrors lists errors, the last seen first, or acts on one.
 func listErrors(ctx context.Context, s *session) error {
 	if len(s.args) > 0 {
 		return s.errorAction(ctx)
@@ -32,13 +33,13 @@ func listErrors(ctx context.Context, s *session) error {
 	if err := s.checkNames(ctx, s.tasks, nil); err != nil {
 		return err
 	}
-	l := &list[stint.ErrorGroup]{s: s, field: "errors", header: "ERROR\tTASK\tRUNS\tFIRST\tLAST\tMUTED\tTEXT",
+	l := &list[stint.ErrorGroup]{s: s, field: "errors", header: "ERROR\tTASK\tRUNS\tFIRST\tLAST\tSTATUS\tTEXT",
 		row: func(e *stint.ErrorGroup) string {
 			n := e.Count
 			if !s.since.IsZero() || !s.until.IsZero() {
 				n = e.InRange()
 			}
-			return columns(e.ID, truncate(e.Task), n, formatTime(e.First), formatTime(e.Last), yesOrEmpty(e.Muted), oneLine(e.Text))
+			return columns(e.ID, truncate(e.Task), n, formatTime(e.First), formatTime(e.Last), statusOf(e), oneLine(e.Text))
 		},
 		wire: func(e *stint.ErrorGroup) any { return wire.ErrorOf(e) }}
 	f := stint.ErrorFilter{IDs: s.ids, Tasks: s.tasks, Since: s.since.Time, Until: s.until.Time}
@@ -50,7 +51,7 @@ func listErrors(ctx context.Context, s *session) error {
 		}
 		var rows []stint.ErrorGroup
 		for _, e := range page.Groups {
-			if s.muted || !e.Muted || s.format() != asTable {
+			if s.muted || !e.Muted && !e.Resolved || s.format() != asTable {
 				rows = append(rows, e)
 			}
 		}
@@ -64,7 +65,20 @@ func listErrors(ctx context.Context, s *session) error {
 	}
 }
 
-// errorAction mutes or unmutes an error.
+// statusOf returns what the page says of an error.
+func statusOf(e *stint.ErrorGroup) string {
+	switch {
+	case e.Resolved:
+		return "resolved"
+	case e.Muted:
+		return "muted"
+	case e.Regressed:
+		return "regressed"
+	}
+	return "open"
+}
+
+// errorAction mutes an error, marks it as resolved, or undoes that.
 func (s *session) errorAction(ctx context.Context) error {
 	verb := s.args[0]
 	id, err := s.arg(1, "the error's ID")
@@ -74,15 +88,22 @@ func (s *session) errorAction(ctx context.Context) error {
 	switch verb {
 	case "mute":
 		var until time.Time
-		if s.delay < 0 {
+		switch {
+		case s.delay < 0:
 			return usagef("stint: -for %v: want more than 0", s.delay)
+		case s.delay > 0 && s.toDouble:
+			return usagef("stint: want -for or -to-double, not both")
+		case s.toDouble:
+			return s.printDone(s.c.MuteErrorsToDouble(ctx, id))
 		}
 		if s.delay > 0 {
 			until = time.Now().Add(s.delay)
 		}
 		return s.printDone(s.c.MuteErrors(ctx, id, until))
+	case "resolve":
+		return s.printDone(s.c.ResolveErrors(ctx, id))
 	case "unmute":
 		return s.printDone(s.c.UnmuteErrors(ctx, id))
 	}
-	return usagef("stint: errors %s: want mute or unmute%s", verb, near.Meant(verb, []string{"mute", "unmute"}))
+	return usagef("stint: errors %s: want mute, resolve or unmute%s", verb, near.Meant(verb, []string{"mute", "resolve", "unmute"}))
 }

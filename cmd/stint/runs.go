@@ -158,6 +158,19 @@ func deleteRuns(ctx context.Context, s *session) error {
 	return s.bulk(ctx, "deleted", func(f stint.RunFilter) (int, error) { return s.c.DeleteRuns(ctx, f) })
 }
 
+// moveQueue moves runs that wait to another queue.
+func moveQueue(ctx context.Context, s *session) error {
+	queue, err := s.arg(0, "the queue to move runs to")
+	if err != nil {
+		return err
+	}
+	if err := s.checkNames(ctx, nil, []string{queue}); err != nil {
+		return err
+	}
+	s.args = s.args[1:]
+	return s.bulk(ctx, "moved", func(f stint.RunFilter) (int, error) { return s.c.MoveRuns(ctx, f, queue) })
+}
+
 // payload returns an argument that must be JSON; null if it is missing.
 func (s *session) payload(i int) (json.RawMessage, error) {
 	if i >= len(s.args) {

@@ -21,6 +21,7 @@ type options struct {
 	errorHas       string
 	group          string
 	muted          bool
+	toDouble       bool
 	event, worker  string
 	limit          int
 	oldest         bool

@@ -201,12 +201,23 @@ func TestErrors(t *testing.T) {
 	if got := must(t, "", "errors", path); strings.Contains(got, id) {
 		t.Errorf("a muted error is listed:\n%s", got)
 	}
-	must(t, "yes", "errors", path, "-muted")
+	must(t, "muted", "errors", path, "-muted")
 	must(t, "", "errors", path, "mute", id)
 	must(t, `"muted_until":"9999-`, "errors", path, "-id", id, "-o", "json")
 	must(t, `{"done":true}`, "errors", path, "unmute", id, "-o", "json")
 	must(t, id, "errors", path)
-	wrong(t, `errors mut: want mute or unmute: did you mean "mute"?`, "errors", path, "mut", id)
+	must(t, "open", "errors", path)
+	must(t, "", "errors", path, "mute", id, "-to-double")
+	must(t, `"muted_to":2`, "errors", path, "-id", id, "-o", "json")
+	wrong(t, "want -for or -to-double, not both", "errors", path, "mute", id, "-to-double", "-for", "1h")
+	must(t, `{"done":true}`, "errors", path, "resolve", id, "-o", "json")
+	must(t, "resolved", "errors", path, "-muted")
+	if got := must(t, "", "errors", path); strings.Contains(got, id) {
+		t.Errorf("a resolved error is listed:\n%s", got)
+	}
+	must(t, "", "errors", path, "unmute", id)
+	must(t, id, "errors", path)
+	wrong(t, `errors mut: want mute, resolve or unmute: did you mean "mute"?`, "errors", path, "mut", id)
 	wrong(t, "the error's ID is missing", "errors", path, "mute")
 	for _, id := range []string{"x", "0123456789abcdef"} {
 		if got, err := ask(t, "errors", path, "mute", id); err == nil {

@@ -54,6 +54,8 @@ func (u *unit) act(a *store.Action, key, now int64) (bool, error) {
 		return lifecycle.Cancel(runRows{u}, key, now, a.Reason)
 	case store.ActReplay:
 		return lifecycle.Replay(runRows{u}, key, now, a.Whole)
+	case store.ActMoveQueue:
+		return lifecycle.MoveQueue(runRows{u}, key, a.Queue)
 	}
 	r, err := u.run(key)
 	if err != nil || r == nil || !r.State.Terminal() || r.IsTask() { // a workflow's task is deleted with its workflow's run

@@ -79,17 +79,10 @@ func (u runRows) Follow(o *store.Outcome, now int64) error {
 // MoveToTaskLane implements lifecycle.Rows: it moves a workflow's task from the lane that all have to one of
 // its own.
 func (u runRows) MoveToTaskLane(key, node int64) error {
-	r, err := u.run(key)
-	if err != nil {
-		return err
-	}
 	g, err := workflowRows(u).Graph(node >> lifecycle.NodeBits)
 	if err != nil {
 		return err
 	}
 	place := workflow.Place(node)
-	if r.Lane, err = u.taskLane(g, place, r.Parent, g.TaskName(place)); err != nil {
-		return err
-	}
-	return u.Write(&r.Run)
+	return u.moveTask(g, key, place, g.TaskName(place))
 }

@@ -257,7 +257,7 @@ func (s *Store) Act(ctx context.Context, now time.Time, a store.Action, f store.
 	}
 	var selected *reading.Selection
 	err = s.reads(ctx, func(r *reading.Reader, q reading.Querier) (err error) {
-		if selected, err = r.Select(q, a.Kind, f); err == nil && a.DryRun {
+		if selected, err = r.Select(q, &a, f); err == nil && a.DryRun {
 			total, err = selected.Count(q)
 		}
 		return err

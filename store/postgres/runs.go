@@ -160,6 +160,19 @@ func (u runRows) MoveLane(r *lifecycle.Run, suspect bool) error {
 	return u.Write(r)
 }
 
+// MoveQueue implements lifecycle.Rows.
+func (u runRows) MoveQueue(r *lifecycle.Run, queue string) (bool, error) {
+	name, ok, err := u.laneByID(r.Lane)
+	if err != nil || !ok || name.queue == queue {
+		return false, err
+	}
+	name.queue = queue
+	if r.Lane, err = u.lane(name); err != nil {
+		return false, err
+	}
+	return true, u.Write(r)
+}
+
 // Interrupt implements lifecycle.Rows.
 func (u runRows) Interrupt(r *lifecycle.Run) {
 	u.told.cancels = append(u.told.cancels, cancelOf{r.Worker, r.Key})

@@ -109,16 +109,17 @@ func (u workflowRows) Changed(int64) {}
 // Insert implements workflow.Rows.
 func (u workflowRows) Insert(g *store.Graph, t workflow.Task) (err error) {
 	r := runRow{Run: t.Run, priority: int64(t.Priority), root: t.Root, limits: t.Limits, limiter: t.Limiter}
-	if r.Lane, err = u.taskLane(g, workflow.Place(t.Node), t.Parent, g.Lane()); err != nil {
+	place := workflow.Place(t.Node)
+	if r.Lane, err = u.taskLane(g, place, t.Parent, laneOf{queue: g.QueueOf(place), task: g.Lane()}); err != nil {
 		return err
 	}
 	u.insert(r)
 	return nil
 }
 
-// taskLane returns the lane of a workflow's task: that of all its tasks, or of one for workers that have a
-// handler for it.
-func (u *unit) taskLane(g *store.Graph, place int, run int64, task string) (int64, error) {
+// taskLane returns the lane of a workflow's task, for workers that fit it: that of all its tasks in a queue, or of one
+// for workers that have a handler for it.
+func (u *unit) taskLane(g *store.Graph, place int, run int64, name laneOf) (int64, error) {
 	follows := ""
 	if g.Sticky != 0 {
 		r, err := u.sticky.get(run)
@@ -134,7 +135,28 @@ func (u *unit) taskLane(g *store.Graph, place int, run int64, task string) (int6
 		return 0, err
 	}
 	route := workflow.RouteOf(g, place, follows, shared.Route)
-	return u.lane(laneOf{queue: g.QueueOf(place), task: task, route: route.Text()})
+	name.route = route.Text()
+	return u.lane(name)
+}
+
+// moveTask moves a workflow's task to another lane, in the queue that it is in.
+func (u *unit) moveTask(g *store.Graph, key int64, place int, task string) error {
+	r, err := u.run(key)
+	if err != nil {
+		return err
+	}
+	name := laneOf{queue: g.QueueOf(place), task: task} // if somebody has deleted the lane that it is in
+	was, ok, err := u.laneByID(r.Lane)
+	if err != nil {
+		return err
+	}
+	if ok {
+		name.queue = was.queue
+	}
+	if r.Lane, err = u.taskLane(g, place, r.Parent, name); err != nil {
+		return err
+	}
+	return runRows{u}.Write(&r.Run)
 }
 
 // taskAt returns the run of a workflow's task; nil: it has none.
@@ -351,13 +373,6 @@ func (u workflowRows) Unstarted(run int64) (all []workflow.Old, err error) {
 }
 
 // MoveTask implements workflow.Rows.
-func (u workflowRows) MoveTask(g *store.Graph, run int64, t workflow.Old) error {
-	r, err := u.run(t.Key)
-	if err != nil {
-		return err
-	}
-	if r.Lane, err = u.taskLane(g, t.Place, run, g.Lane()); err != nil {
-		return err
-	}
-	return runRows(u).Write(&r.Run)
+func (u workflowRows) MoveTask(g *store.Graph, t workflow.Old) error {
+	return u.moveTask(g, t.Key, t.Place, g.Lane())
 }

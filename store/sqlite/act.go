@@ -13,21 +13,23 @@ import (
 // Act implements store.Runs.
 func (s *Store) Act(ctx context.Context, now time.Time, a store.Action, f store.Filter) (int, error) {
 	if a.DryRun {
-		return s.count(ctx, a.Kind, f)
+		return s.count(ctx, &a, f)
 	}
-	return s.each(ctx, a.Kind, f, func(u *unit, key int64) (bool, error) {
+	return s.each(ctx, &a, f, func(u *unit, key int64) (bool, error) {
 		switch a.Kind {
 		case store.ActCancel:
 			return lifecycle.Cancel(u.runs, key, now.UnixMilli(), a.Reason)
 		case store.ActReplay:
 			return lifecycle.Replay(u.runs, key, now.UnixMilli(), a.Whole)
+		case store.ActMoveQueue:
+			return lifecycle.MoveQueue(u.runs, key, a.Queue)
 		}
 		return u.runs.DeleteEnded(key)
 	})
 }
 
 // count returns how many runs an action would change.
-func (s *Store) count(ctx context.Context, a store.ActionKind, f store.Filter) (n int, err error) {
+func (s *Store) count(ctx context.Context, a *store.Action, f store.Filter) (n int, err error) {
 	err = s.view(ctx, func(q querier) error {
 		selected, err := s.reads().Select(q, a, f)
 		if err == nil {

@@ -12,7 +12,7 @@ const perBulk = 500
 
 // each applies change to every run that an action concerns and that matches f, newest first, perBulk in a
 // commit. change reports whether it changed the run.
-func (s *Store) each(ctx context.Context, a store.ActionKind, f store.Filter, change func(*unit, int64) (bool, error)) (int, error) {
+func (s *Store) each(ctx context.Context, a *store.Action, f store.Filter, change func(*unit, int64) (bool, error)) (int, error) {
 	var selected *reading.Selection
 	err := s.view(ctx, func(q querier) (err error) {
 		selected, err = s.reads().Select(q, a, f)

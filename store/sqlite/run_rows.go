@@ -179,11 +179,30 @@ func (rs *runs) MoveLane(r *lifecycle.Run, suspect bool) error {
 	if err != nil || l == nil || l.Suspect == suspect {
 		return err
 	}
-	to, err := rs.lanes.lane(ready.Name{Queue: l.Queue, Task: l.Task, Suspect: suspect, Route: l.Route})
+	name := l.Name
+	name.Suspect = suspect
+	return rs.setLane(r.Key, name)
+}
+
+// MoveQueue implements lifecycle.Rows.
+func (rs *runs) MoveQueue(r *lifecycle.Run, queue string) (bool, error) {
+	l, err := rs.lanes.laneByID(r.Lane)
+	if err != nil || l == nil || l.Staged || l.Queue == queue {
+		return false, err
+	}
+	rs.claims.recheck = true
+	name := l.Name
+	name.Queue = queue
+	return true, rs.setLane(r.Key, name)
+}
+
+// setLane moves a run to the lane with a name.
+func (rs *runs) setLane(key int64, name ready.Name) error {
+	to, err := rs.lanes.lane(name)
 	if err != nil {
 		return err
 	}
-	return rs.exec(setLaneSQL, r.Key, to)
+	return rs.exec(setLaneSQL, key, to)
 }
 
 // setLaneSQL moves a run to another lane.
@@ -309,14 +328,6 @@ func (rs *runs) MoveToTaskLane(key, node int64) error {
 	if err != nil {
 		return err
 	}
-	var workflowRun int64
-	if err := rs.one("SELECT parent FROM stint_runs WHERE id = ?", []any{key}, &workflowRun); err != nil {
-		return err
-	}
 	place := workflow.Place(node)
-	lane, err := rs.workflows.taskLane(g, place, workflowRun, g.TaskName(place))
-	if err != nil {
-		return err
-	}
-	return rs.exec(setLaneSQL, key, lane)
+	return rs.workflows.moveTask(g, key, place, g.TaskName(place))
 }

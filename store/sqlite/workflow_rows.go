@@ -41,7 +41,8 @@ func (ws *workflows) Changed(run int64) { ws.drop(run) }
 // Insert implements workflow.Rows. Plain ones are inserted together, at the end of the change that
 // makes them.
 func (ws *workflows) Insert(g *store.Graph, t workflow.Task) error {
-	lane, err := ws.taskLane(g, workflow.Place(t.Node), t.Parent, g.Lane())
+	place := workflow.Place(t.Node)
+	lane, err := ws.taskLane(g, place, t.Parent, ready.Name{Queue: g.QueueOf(place), Task: g.Lane()})
 	if err != nil {
 		return err
 	}
@@ -59,9 +60,9 @@ func (ws *workflows) Insert(g *store.Graph, t workflow.Task) error {
 		nullable(t.StartBy), nullable(t.StartIn), nullable(t.Ended), text(t.Error), flagsOf(&t.Run), limits, t.Limiter, t.Attempt)
 }
 
-// taskLane returns the lane of a workflow's task: that of all its tasks, or of one for workers that have a
-// handler for it.
-func (ws *workflows) taskLane(g *store.Graph, place int, run int64, task string) (int64, error) {
+// taskLane returns the lane of a workflow's task, for workers that fit it: that of all its tasks in a queue, or of one
+// for workers that have a handler for it.
+func (ws *workflows) taskLane(g *store.Graph, place int, run int64, name ready.Name) (int64, error) {
 	follows := ""
 	if g.Sticky != 0 {
 		var err error
@@ -74,7 +75,24 @@ func (ws *workflows) taskLane(g *store.Graph, place int, run int64, task string)
 		return 0, err
 	}
 	route := workflow.RouteOf(g, place, follows, info.Route)
-	return ws.lanes.lane(ready.Name{Queue: g.QueueOf(place), Task: task, Route: route.Text()})
+	name.Route = route.Text()
+	return ws.lanes.lane(name)
+}
+
+// moveTask moves a workflow's task to another lane, in the queue that it is in.
+func (ws *workflows) moveTask(g *store.Graph, key int64, place int, task string) error {
+	name := ready.Name{Task: task}
+	var run int64
+	err := ws.one("SELECT r.parent, l.queue FROM stint_runs r JOIN stint_lanes l ON l.id = r.lane WHERE r.id = ?", []any{key},
+		&run, &name.Queue)
+	if err != nil {
+		return err
+	}
+	lane, err := ws.taskLane(g, place, run, name)
+	if err != nil {
+		return err
+	}
+	return ws.exec(setLaneSQL, key, lane)
 }
 
 // follows returns the worker that the tasks of a workflow's run follow; "": none yet.
@@ -256,10 +274,6 @@ func (ws *workflows) Unstarted(run int64) ([]workflow.Old, error) {
 }
 
 // MoveTask implements workflow.Rows.
-func (ws *workflows) MoveTask(g *store.Graph, run int64, t workflow.Old) error {
-	lane, err := ws.taskLane(g, t.Place, run, g.Lane())
-	if err != nil {
-		return err
-	}
-	return ws.exec(setLaneSQL, t.Key, lane)
+func (ws *workflows) MoveTask(g *store.Graph, t workflow.Old) error {
+	return ws.moveTask(g, t.Key, t.Place, g.Lane())
 }

@@ -175,7 +175,7 @@ func (m *Model) each(f store.Filter, change func(*modelRun) bool) (n int, err er
 // Act implements store.Runs.
 func (m *Model) Act(_ context.Context, now time.Time, a store.Action, f store.Filter) (int, error) {
 	if a.DryRun {
-		return m.count(f, a.Kind)
+		return m.count(f, &a)
 	}
 	return m.each(f, func(r *modelRun) bool {
 		switch a.Kind {
@@ -183,6 +183,8 @@ func (m *Model) Act(_ context.Context, now time.Time, a store.Action, f store.Fi
 			return m.cancel(r, now, a.Reason)
 		case store.ActReplay:
 			return m.replay(r, now, a.Whole)
+		case store.ActMoveQueue:
+			return m.moveQueue(r, a.Queue)
 		}
 		over := r.State.Terminal() && !r.isTask() && m.runs[r.ID] != nil
 		if over {
@@ -192,10 +194,27 @@ func (m *Model) Act(_ context.Context, now time.Time, a store.Action, f store.Fi
 	})
 }
 
-func (m *Model) count(f store.Filter, act store.ActionKind) (int, error) {
+func (m *Model) moveQueue(r *modelRun, to string) bool {
+	if !r.moves(to) {
+		return false
+	}
+	r.Queue = to
+	if _, ok := m.queues[to]; !ok {
+		m.queues[to] = false
+	}
+	return true
+}
+
+func (r *modelRun) moves(to string) bool {
+	return !r.Workflow && !r.State.Terminal() && r.State != store.Running && r.Queue != to
+}
+
+func (m *Model) count(f store.Filter, a *store.Action) (int, error) {
 	changed := map[store.ID]bool{}
 	_, err := m.each(f, func(r *modelRun) bool {
-		switch open := !r.State.Terminal(); {
+		switch act, open := a.Kind, !r.State.Terminal(); {
+		case act == store.ActMoveQueue && r.moves(a.Queue):
+			changed[r.ID] = true
 		case act == store.ActCancel && open && (r.CancelAt.IsZero() || r.State == store.Blocked),
 			act == store.ActDelete && !open && !r.isTask(),
 			act == store.ActReplay && (r.State == store.Blocked || !open && !r.isTask()):

@@ -39,7 +39,8 @@ func Random(t *testing.T, open func(t testing.TB, dir string) Crasher) {
 			p.register(1)
 			rt.Repeat(map[string]func(*rapid.T){
 				"enqueue": p.enqueue, "claim": p.claim, "finish": p.finish, "cancel": p.cancel, "replay": p.replay,
-				"delete": p.delete, "pause": p.pause, "workflow": p.workflow, "publish": p.publish, "call": p.call, "sleep": p.sleep,
+				"delete": p.delete, "move": p.moveQueue,
+				"pause": p.pause, "workflow": p.workflow, "publish": p.publish, "call": p.call, "sleep": p.sleep,
 				"crash": p.crash, "unregister": p.unregister, "children": p.children,
 				"declare": p.declare, "filter": p.filter, "cron": p.cron, "reschedule": p.reschedule,
 				"": p.compare,
@@ -343,11 +344,14 @@ func (p *pair) some(rt *rapid.T) (real, twin store.Filter) {
 	return real, real
 }
 
-// act cancels, replays or deletes runs, as many as it counted: a cancel may end others that match before it comes to
+// act cancels, replays, deletes or moves runs, as many as it counted: a cancel may end others that match before it comes to
 // them.
 func (p *pair) act(rt *rapid.T, kind store.ActionKind) {
 	real, twin := p.some(rt)
 	a := store.Action{Kind: kind, Reason: []byte(`"why"`), DryRun: true, Whole: rapid.Bool().Draw(rt, "whole")}
+	if kind == store.ActMoveQueue {
+		a.Queue = rapid.SampledFrom([]string{"q", "r"}).Draw(rt, "queue")
+	}
 	do := func(op string) int {
 		got, err := p.stores[p.side(rt)].Act(p.t.Context(), p.now(), a, real)
 		p.ok(err)
@@ -368,6 +372,8 @@ func (p *pair) act(rt *rapid.T, kind store.ActionKind) {
 func (p *pair) cancel(rt *rapid.T) { p.act(rt, store.ActCancel) }
 func (p *pair) replay(rt *rapid.T) { p.act(rt, store.ActReplay) }
 func (p *pair) delete(rt *rapid.T) { p.act(rt, store.ActDelete) }
+
+func (p *pair) moveQueue(rt *rapid.T) { p.act(rt, store.ActMoveQueue) }
 
 func (p *pair) pause(rt *rapid.T) {
 	queue, paused := rapid.SampledFrom([]string{"q", "r"}).Draw(rt, "queue"), rapid.Bool().Draw(rt, "paused")

@@ -136,6 +136,15 @@ func Wake(rows Rows, id store.ID, now int64) error {
 	return rows.Resume(key, now)
 }
 
+// MoveQueue moves a run that waits to another queue. It reports whether it has.
+func MoveQueue(rows Rows, key int64, queue string) (bool, error) {
+	r, err := rows.Run(key)
+	if err != nil || r == nil || r.Workflow || r.State.Terminal() || r.State == store.Running {
+		return false, err
+	}
+	return rows.MoveQueue(r, queue)
+}
+
 // fork returns the row of a run that copies r, and replays a journal at its first execution.
 func (r *Run) fork(key int64) Run {
 	f := Run{Key: key, Lane: r.Lane, State: store.Queued, StartIn: r.StartIn, Detached: r.Detached, Forked: true, Limited: r.Limited}

@@ -31,6 +31,8 @@ type Rows interface {
 	KeepAttempt(r *Run, to store.State, ended int64, reason []byte) error
 	// MoveLane moves a run to its lane for suspects, or back.
 	MoveLane(r *Run, suspect bool) error
+	// MoveQueue moves a run to its lane in another queue, and reports whether it was not there.
+	MoveQueue(r *Run, queue string) (bool, error)
 
 	// Blocked returns the runs that are Blocked, Builds the builds of the living workers.
 	Blocked() ([]Blocked, error)
@@ -59,7 +61,7 @@ type Rows interface {
 	Record(key int64, lease store.Lease, r *store.Record) error
 	// Retried counts an attempt that another follows.
 	Retried(o *store.Outcome)
-	// MoveToTaskLane moves a workflow's task to the lane of workers that have a handler for it.
+	// MoveToTaskLane moves a workflow's task to the lane of workers that have a handler for it, in its queue.
 	MoveToTaskLane(key, node int64) error
 	// Follow enqueues the runs that follow an outcome, as children.
 	Follow(o *store.Outcome, now int64) error

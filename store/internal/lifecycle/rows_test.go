@@ -173,6 +173,12 @@ func (r *rows) MoveLane(x *lifecycle.Run, suspect bool) (err error) {
 	return nil
 }
 
+func (r *rows) MoveQueue(x *lifecycle.Run, queue string) (_ bool, err error) {
+	defer r.Miss(&err)
+	r.note("move to %s", queue)
+	return true, nil
+}
+
 func (r *rows) Blocked() (all []lifecycle.Blocked, err error) {
 	defer r.Miss(&err)
 	for _, x := range r.sorted() {

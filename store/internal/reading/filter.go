@@ -187,19 +187,23 @@ var actions = map[store.ActionKind]struct {
 	store.ActReplay: {[]store.State{store.Blocked, store.Succeeded, store.Failed, store.Canceled, store.Skipped},
 		"DISTINCT CASE WHEN " + replaysParent + " THEN r.parent ELSE r.id END",
 		"(NOT (" + replaysParent + ") OR EXISTS (SELECT 1 FROM stint_runs f WHERE f.id = r.parent AND f." + hasEnded + "))"},
+	store.ActMoveQueue: {[]store.State{store.Scheduled, store.Queued, store.Waiting, store.Blocked}, "r.id", "r.flags & 2 = 0"},
 }
 
 const replaysParent = "r.node IS NOT NULL AND r.flags & 2 = 0 AND r." + hasEnded
 
 // Select returns the runs that an action concerns, by their states, and a filter selects.
-func (r *Reader) Select(q Querier, kind store.ActionKind, f store.Filter) (*Selection, error) {
-	a := actions[kind]
+func (r *Reader) Select(q Querier, do *store.Action, f store.Filter) (*Selection, error) {
+	a := actions[do.Kind]
 	if f.States == nil {
 		f.States = a.states
 	} else {
 		f.States = slices.DeleteFunc(slices.Clone(f.States), func(s store.State) bool { return !slices.Contains(a.states, s) })
 	}
 	where, args, err := r.where(q, &f)
+	if do.Kind == store.ActMoveQueue {
+		where, args = where+" AND l.queue <> ?", append(args, do.Queue)
+	}
 	return &Selection{a.what, where, a.where, args}, err
 }
 

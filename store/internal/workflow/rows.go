@@ -57,7 +57,7 @@ type Rows interface {
 	// it belongs then.
 	Stick(run, worker int64) (bool, error)
 	Unstarted(run int64) ([]Old, error)
-	MoveTask(g *store.Graph, run int64, t Old) error
+	MoveTask(g *store.Graph, t Old) error
 }
 
 // Shared is what the tasks of a workflow's run share. Only a replay changes it.

@@ -177,17 +177,18 @@ func (r *rows) wrong(x *workflow.Task) string {
 	return ""
 }
 
-func (r *rows) Runs() lifecycle.Rows                       { return r }
-func (r *rows) Graph(int64) (*store.Graph, error)          { return r.graph, nil }
-func (r *rows) Changed(run int64)                          { delete(r.shared, run) }
-func (r *rows) ID(int64) (id store.ID)                     { return id }
-func (r *rows) ResetUndo(int64) error                      { return nil }
-func (r *rows) MoveLane(*lifecycle.Run, bool) error        { return nil }
-func (r *rows) Ended(key int64)                            { r.ended[key]++ }
-func (r *rows) DropJoins(int64) error                      { clear(r.joins); return nil }
-func (r *rows) Attempts(_ int64, place int) (int64, error) { return r.attempts[place], nil }
-func (r *rows) Delete(task int64) error                    { delete(r.runs, task); return nil }
-func (r *rows) Exists(_, node int64) (bool, error)         { return r.task(workflow.Place(node)) != nil, nil }
+func (r *rows) Runs() lifecycle.Rows                           { return r }
+func (r *rows) Graph(int64) (*store.Graph, error)              { return r.graph, nil }
+func (r *rows) Changed(run int64)                              { delete(r.shared, run) }
+func (r *rows) ID(int64) (id store.ID)                         { return id }
+func (r *rows) ResetUndo(int64) error                          { return nil }
+func (r *rows) MoveLane(*lifecycle.Run, bool) error            { return nil }
+func (r *rows) MoveQueue(*lifecycle.Run, string) (bool, error) { return true, nil }
+func (r *rows) Ended(key int64)                                { r.ended[key]++ }
+func (r *rows) DropJoins(int64) error                          { clear(r.joins); return nil }
+func (r *rows) Attempts(_ int64, place int) (int64, error)     { return r.attempts[place], nil }
+func (r *rows) Delete(task int64) error                        { delete(r.runs, task); return nil }
+func (r *rows) Exists(_, node int64) (bool, error)             { return r.task(workflow.Place(node)) != nil, nil }
 func (r *rows) KeepAttempts(_ int64, place int, n int64) (err error) {
 	defer r.Miss(&err)
 	r.attempts[place] = n
@@ -352,7 +353,7 @@ func (r *rows) Unstarted(int64) (all []workflow.Old, err error) {
 	return all, nil
 }
 
-func (r *rows) MoveTask(_ *store.Graph, _ int64, t workflow.Old) (err error) {
+func (r *rows) MoveTask(_ *store.Graph, t workflow.Old) (err error) {
 	defer r.Miss(&err)
 	r.moved = append(r.moved, t.Place)
 	return nil

@@ -21,7 +21,7 @@ func Stick(rows Rows, g *store.Graph, run, worker int64) error {
 		return err
 	}
 	for _, t := range tasks {
-		if err := rows.MoveTask(g, run, t); err != nil {
+		if err := rows.MoveTask(g, t); err != nil {
 			return err
 		}
 	}
