@@ -99,6 +99,11 @@ func WithConcurrency[In any](l Concurrency[In]) TaskOption {
 		if err := wantInput[In]("WithConcurrency", c); err != nil {
 			return err
 		}
+		described := ConcurrencySpec{Name: l.Name, Max: l.Max, Strategy: l.Strategy, ReleaseWhileWaiting: l.ReleaseWhileWaiting}
+		if l.Key != nil {
+			described.Key = funcExpr
+		}
+		c.concurrency = append(c.concurrency, described)
 		c.limits = append(c.limits, func(task string, in any) (store.Limit, error) {
 			limit := store.Limit{Name: l.Name, Max: l.Max, Strategy: strategy, Release: l.ReleaseWhileWaiting}
 			if limit.Name == "" {

@@ -268,6 +268,6 @@ func (c *Client) definitionInfo(s *store.Definition) DefinitionInfo {
 		return info
 	}
 	info.Task = def.definition(c)
-	info.Task.Input, info.Task.Example = d.InputSchema, nil
+	info.Task.Input, info.Task.Example, info.Task.Options.EventFilters = d.InputSchema, nil, d.EventFilters
 	return info
 }

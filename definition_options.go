@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -100,6 +101,41 @@ func (o *TaskOptions) fields() []fieldOption {
 	}
 }
 
+// funcExpr stands for the expression of what a function of the program computes.
+const funcExpr = "func"
+
+// options returns the task's options as data.
+func (d *taskDef) options() TaskOptions {
+	c := &d.cfg
+	o := TaskOptions{
+		Queue: c.run.queue, Priority: c.run.priority, Retries: c.retries, BackoffFactor: c.backoff.factor,
+		BackoffMax: Duration(c.backoff.max), Timeout: Duration(c.timeout), ScheduleTimeout: Duration(c.scheduleTimeout),
+		SlotCost: c.slotCost, Concurrency: slices.Clone(c.concurrency), RateLimits: slices.Clone(c.rateLimits),
+		Events: slices.Clone(c.events), EventFilter: c.eventFilter, Metadata: maps.Clone(c.run.metadata),
+		Sticky: map[Sticky]string{StickySoft: "soft", StickyHard: "hard"}[c.sticky],
+	}
+	for i := range o.Concurrency {
+		if l := &o.Concurrency[i]; l.Name == "" {
+			if l.Name = d.name; i > 0 && len(c.limitExprs) > 0 {
+				l.Name = fmt.Sprintf("%s/%d", d.name, i+1)
+			}
+		}
+	}
+	if c.idempotency != nil || c.keyExpr != "" {
+		o.Idempotency = &IdempotencySpec{Key: cmp.Or(c.keyExpr, funcExpr)}
+		if o.Idempotency.UntilDone = c.keyTTL == UntilDone; !o.Idempotency.UntilDone {
+			o.Idempotency.TTL = Duration(c.keyTTL)
+		}
+	}
+	for _, w := range c.run.wants {
+		o.Affinity = append(o.Affinity, Affinity{w.Label, w.Op, w.Value, w.Weight > 0, w.Weight})
+	}
+	for _, spec := range c.crons {
+		o.Crons = append(o.Crons, CronSpec{spec, c.cronInputs[spec]})
+	}
+	return o
+}
+
 // options returns the options of a task or workflow that fields stand for. Their errors name the field.
 func (o *TaskOptions) options() []TaskOption {
 	var all []TaskOption
@@ -178,6 +214,7 @@ func checkExpr(field, expr string, want store.Kind) error {
 // withConcurrencySpecs is WithConcurrency with expressions for keys.
 func withConcurrencySpecs(specs []ConcurrencySpec) TaskOption {
 	return taskOption(func(c *taskConfig) error {
+		c.concurrency = append(c.concurrency, specs...)
 		for i, s := range specs {
 			limit := store.Limit{Name: s.Name, Max: s.Max, Strategy: strategies[s.Strategy], Release: s.ReleaseWhileWaiting}
 			err := check.Text("name", s.Name)
@@ -204,6 +241,7 @@ func withConcurrencySpecs(specs []ConcurrencySpec) TaskOption {
 // withRateLimitSpecs is WithRateLimitFunc with expressions.
 func withRateLimitSpecs(specs []RateLimitSpec) TaskOption {
 	return taskOption(func(c *taskConfig) error {
+		c.rateLimits = append(c.rateLimits, specs...)
 		for i, s := range specs {
 			x, err := s.toStore()
 			if err != nil {

@@ -36,6 +36,7 @@ func WithRateLimit(key string, units int) TaskOption {
 		if err := check.Name("rate limit key", key); err != nil {
 			return errorf("stint: WithRateLimit: %w", err)
 		}
+		c.rateLimits = append(c.rateLimits, RateLimitSpec{Key: key, Units: units})
 		c.limits = append(c.limits, func(string, any) (store.Limit, error) { return store.Limit{Key: key, Units: units}, nil })
 		return nil
 	})
@@ -51,6 +52,7 @@ func WithRateLimitFunc[In any](f func(In) RateLimit) TaskOption {
 		if err := wantInput[In]("WithRateLimitFunc", c); err != nil {
 			return err
 		}
+		c.rateLimits = append(c.rateLimits, RateLimitSpec{KeyExpr: funcExpr, UnitsExpr: funcExpr, LimitExpr: funcExpr})
 		c.limits = append(c.limits, func(_ string, in any) (l store.Limit, err error) {
 			var r RateLimit
 			if _, err = callKey("rate limit", func(in any) string { r = f(inputAs[In](in)); return r.Key }, in); err != nil {

@@ -56,9 +56,11 @@ type taskConfig struct {
 	idempotency func(any) string
 	keyTTL      time.Duration
 	limits      []func(task string, in any) (store.Limit, error)
-	slotCost    int            // 0 means 1
-	linger      *time.Duration // nil: lingerFor, unless too many executions wait
-	holdSlots   bool           // while it waits in memory
+	concurrency []ConcurrencySpec // what describes limits, and those of limitExprs
+	rateLimits  []RateLimitSpec   // likewise
+	slotCost    int               // 0 means 1
+	linger      *time.Duration    // nil: lingerFor, unless too many executions wait
+	holdSlots   bool              // while it waits in memory
 	batch       batchConfig
 	sticky      Sticky
 	crons       []string
@@ -295,6 +297,12 @@ type TaskDefinition struct {
 	Limits          int           // concurrency and rate limits that a run must pass
 	BatchInterval   time.Duration // of a batch task
 	OnFailure       bool          // WithOnFailure is given
+
+	// Options are all of them as data, also of a task that code defines: there "func" stands for the expression of a key
+	// or a limit that a function computes, and a Concurrency without a Key function has an empty Key.
+	Options TaskOptions
+	// NodeOptions are those of each task of a workflow, by its name.
+	NodeOptions map[string]TaskOptions
 }
 
 // ListTasks returns the tasks and workflows that code defined on this client, by name. A
@@ -321,7 +329,7 @@ func (d *taskDef) definition(c *Client) TaskDefinition {
 		BatchSize: d.cfg.batch.size, Input: jsonx.Schema(d.cfg.in),
 		BackoffFactor: d.cfg.backoff.factor, BackoffMax: d.cfg.backoff.max, RetryPolicy: d.cfg.policy != nil,
 		ScheduleTimeout: d.cfg.scheduleTimeout, Limits: len(d.cfg.limits) + len(d.cfg.limitExprs), BatchInterval: d.cfg.batch.interval,
-		OnFailure: d.cfg.onFailure != nil,
+		OnFailure: d.cfg.onFailure != nil, Options: d.options(),
 	}
 	t.Example, _ = c.encode(d.zero) // no JSON: no example
 	if w := d.workflow; w != nil {
@@ -330,6 +338,10 @@ func (d *taskDef) definition(c *Client) TaskDefinition {
 		for _, n := range w.nodes {
 			t.Handler = t.Handler || n.def.handler != nil
 			info := TaskInfo{Name: n.name, Queue: n.graph.Queue, State: StateBlocked}
+			if t.NodeOptions == nil {
+				t.NodeOptions = map[string]TaskOptions{}
+			}
+			t.NodeOptions[n.name] = n.def.options()
 			for _, p := range n.graph.Parents {
 				info.Parents = append(info.Parents, w.nodes[p].name)
 			}

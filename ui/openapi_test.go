@@ -2,6 +2,7 @@ package ui
 
 import (
 	"bytes"
+	"encoding"
 	"encoding/json"
 	"flag"
 	"os"
@@ -92,7 +93,12 @@ func schemaOf(t reflect.Type) object {
 	case t == reflect.TypeFor[json.RawMessage]():
 		return object{}
 	}
+	if t.Implements(reflect.TypeFor[encoding.TextMarshaler]()) {
+		return object{"type": "string"}
+	}
 	switch t.Kind() {
+	case reflect.Interface:
+		return object{}
 	case reflect.Pointer:
 		return object{"anyOf": []object{schemaOf(t.Elem()), {"type": "null"}}}
 	case reflect.Slice:

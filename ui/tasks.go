@@ -145,43 +145,6 @@ func taskPage(h *handler, ctx context.Context, name string, in timeRange, totals
 	return &view{Title: name, Main: main, Up: "/tasks", timeRange: &in}, nil
 }
 
-func (h *handler) showDefinition(d *stint.TaskDefinition) node {
-	if d == nil {
-		return nil
-	}
-	kind := "task"
-	switch {
-	case d.Workflow:
-		kind = "workflow"
-	case d.BatchSize > 0:
-		kind = fmt.Sprintf("batch task of up to %d", d.BatchSize)
-	}
-	if !d.Handler {
-		kind += ", executed by another program"
-	}
-	codes := func(texts []string) node {
-		return each(texts, func(t string) node { return group(code(t), " ") })
-	}
-	graph := newGraph(d.Tasks, true).draw()
-	backoff := "at once"
-	switch {
-	case d.RetryPolicy:
-		backoff = "the code decides (WithRetryPolicy)"
-	case d.BackoffFactor > 0:
-		backoff = fmt.Sprintf("%gⁿ s after attempt n, at most %s", d.BackoffFactor, formatDuration(d.BackoffMax))
-	}
-	return group(h2("Definition"), el("dl.facts",
-		fact("Kind", kind), fact("Queue", userText(d.Queue), fmt.Sprintf(", priority %d", d.Priority)), fact("Retries", d.Retries),
-		when(d.Retries > 0, fact("Wait for a retry", backoff)), when(d.Timeout > 0, fact("Timeout", formatDuration(d.Timeout))),
-		when(d.ScheduleTimeout > 0, fact("Must start within", formatDuration(d.ScheduleTimeout))),
-		when(d.Limits > 0, fact("Limits", h.link("/limits", attr("class", "link"), formatNumber(d.Limits)))),
-		when(d.BatchSize > 0, fact("A batch waits", formatDuration(d.BatchInterval))),
-		when(d.OnFailure, fact("On failure", "a function of the program runs")), when(d.SlotCost > 1, fact("Slots", d.SlotCost)),
-		when(len(d.Crons) > 0, fact("Crons", codes(d.Crons))),
-		when(len(d.Events) > 0, fact("Events", codes(d.Events), when(d.EventFilter != "", "if ", code(d.EventFilter))))),
-		when(graph != nil, h2("Graph"), graph))
-}
-
 // runNow returns the form that starts a run. It has a field for the input as JSON; if the input
 // is an object of simple fields, also one for each. The operation checks the input's type.
 func (h *handler) runNow(d *stint.TaskDefinition) node {

@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"net/url"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/stinttest"
+	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/ui"
 )
 
@@ -28,6 +30,59 @@ func TestDefinitionsAreTasks(t *testing.T) {
 		"/tasks":       {"<bdi>build</bdi>", "builds", "<bdi>control</bdi>"},
 		"/tasks/build": {"workflow, executed by another program", "compile", "link", `data-field="branch"`},
 		"/api/tasks":   {`"name":"build","workflow":true`, `"branch"`, `"name":"control"`},
+	} {
+		page := bodyOf(t, h, path)
+		for _, text := range shows {
+			if !strings.Contains(page, text) {
+				t.Errorf("%s does not show %q", path, text)
+			}
+		}
+	}
+}
+
+// A task's page and the API show each option, of code and of data.
+func TestDefinitionInFull(t *testing.T) {
+	store.RegisterFilters(func(string) (store.Predicate, []string, error) { return nil, nil, nil }) // they are only shown
+	store.RegisterValues(func(string, store.Kind) (store.Value, []string, error) { return nil, nil, nil })
+	t.Cleanup(func() { store.RegisterFilters(nil); store.RegisterValues(nil) })
+	c := stinttest.New(t)
+	stint.NewTask(c, "pay", func(_ context.Context, in string) (string, error) { return in, nil },
+		stint.WithQueue("money"), stint.WithPriority(7), stint.WithRetries(4), stint.WithRetryBackoff(3, time.Minute), stint.WithTimeout(2*time.Second),
+		stint.WithScheduleTimeout(5*time.Hour), stint.WithSlotCost(6), stint.WithMetadata(map[string]string{"team": "blue"}),
+		stint.WithConcurrency(stint.Concurrency[string]{Name: "shop", Max: 3, Strategy: stint.StrategyGroupRoundRobin, Key: strings.ToLower}),
+		stint.WithConcurrency(stint.Concurrency[string]{Max: 9, ReleaseWhileWaiting: true}),
+		stint.WithRateLimit("gateway", 2), stint.WithIdempotency(strings.ToLower, stint.UntilDone),
+		stint.WithAffinity(stint.Affinity{Label: "gpu", Value: "yes"}, stint.Affinity{Label: "cores", Comparator: ">", Value: 4, Preferred: true}),
+		stint.WithSticky(stint.StickyHard), stint.WithCron("5 4 * * *"), stint.WithEvents("paid"), stint.WithEventFilter("input.n > 1"))
+	w := stint.NewWorkflow[string](c, "flow")
+	stint.AddTask(w, "first", func(_ context.Context, in string) (string, error) { return in, nil }, stint.WithRetries(11), stint.WithTimeout(12*time.Second))
+	if _, err := c.Define(t.Context(), stint.Definition{Name: "data", TaskOptions: stint.TaskOptions{
+		RateLimits:   []stint.RateLimitSpec{{KeyExpr: "input.host", Units: 2, Limit: 60, Window: stint.Duration(time.Minute)}},
+		Concurrency:  []stint.ConcurrencySpec{{Key: "input.user", Max: 1, Strategy: stint.StrategyCancelNewest}},
+		Idempotency:  &stint.IdempotencySpec{Key: "input.id", TTL: stint.Duration(time.Hour)},
+		Events:       []string{"came"},
+		EventFilters: []stint.EventFilterSpec{{Scope: "eu", Expression: "input.size > 5"}}}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range c.ListTasks() {
+		if d.Name != "pay" {
+			continue
+		}
+		for f, v := range reflect.ValueOf(d.Options).Fields() {
+			if v.IsZero() && f.Name != "EventFilters" { // only data has these
+				t.Errorf("the option %s is not in the definition", f.Name)
+			}
+		}
+	}
+	h := ui.Handler(c, ui.WithLocalAccess())
+	for path, shows := range map[string][]string{
+		"/tasks/pay": {"money", "priority 7", "3ⁿ s after attempt n, at most 1 min 0 s", "2 s", "5 h", "<dd>6</dd>", "team=blue", "<bdi>shop</bdi>", "a function of the input",
+			"3 at once", "keys take turns", "one for all runs", "9 at once, without those that wait", "<code>gateway</code>", "2 of what SetRateLimit has set", "until the run has ended",
+			"gpu = yes", "preferred, with weight 100: ", "cores &gt; 4", "only the worker of the first task", "5 4 * * *", "paid", "input.n &gt; 1"},
+		"/tasks/flow": {"<bdi>first</bdi>", `<td class="number">11</td>`, "12 s"},
+		"/tasks/data": {"input.host", "2 of 60 each 1 min 0 s", "input.user", "the run is canceled", "input.id", " for 1 h", "<bdi>eu</bdi>", "input.size &gt; 5"},
+		"/api/tasks": {`"sticky":"hard"`, `"strategy":"GroupRoundRobin"`, `"key":"func"`, `"until_done":true`, `"event_filters":[{"scope":"eu"`, `"timeout":"12s"`,
+			`"window":"1m0s"`},
 	} {
 		page := bodyOf(t, h, path)
 		for _, text := range shows {

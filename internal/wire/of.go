@@ -61,9 +61,10 @@ func ChunkOf(c *stint.Chunk, text string) Chunk {
 // TaskOf returns the answer for a task that is defined.
 func TaskOf(d *stint.TaskDefinition) Task {
 	t := Task{Name: d.Name, Workflow: d.Workflow, Handler: d.Handler, Queue: d.Queue, Retries: d.Retries,
-		TimeoutMS: MS(d.Timeout), Crons: d.Crons, Events: d.Events, Input: d.Input}
+		TimeoutMS: MS(d.Timeout), Crons: d.Crons, Events: d.Events, Input: d.Input,
+		BatchSize: d.BatchSize, Options: d.Options}
 	for _, n := range d.Tasks {
-		t.Tasks = append(t.Tasks, Node{n.Name, n.Parents})
+		t.Tasks = append(t.Tasks, Node{n.Name, n.Parents, d.NodeOptions[n.Name]})
 	}
 	return t
 }

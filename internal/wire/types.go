@@ -5,6 +5,8 @@ package wire
 import (
 	"encoding/json"
 	"time"
+
+	"github.com/stint-dev/stint"
 )
 
 // A Run is an answer about a run.
@@ -136,12 +138,17 @@ type Task struct {
 	Events    []string        `json:"events,omitempty"`
 	Input     json.RawMessage `json:"input"` // JSON schema
 	Tasks     []Node          `json:"tasks,omitempty"`
+	BatchSize int             `json:"batch_size,omitempty"`
+	// Options are all of them, as those of a definition as data: func stands for the expression of what a function computes.
+	Options stint.TaskOptions `json:"options"`
 }
 
 // A Node is a task of a workflow's definition.
 type Node struct {
 	Name    string   `json:"name"`
 	Parents []string `json:"parents,omitempty"`
+	// Options are those of the task in the workflow.
+	Options stint.TaskOptions `json:"options"`
 }
 
 // A Queue is the state of a queue.
