@@ -7,15 +7,16 @@ import (
 	"github.com/stint-dev/stint/internal/jsonx"
 )
 
-// A Fired is a condition that made the one around it true, and since when.
+// A Fired is a condition that made the one around it true, with the time since which it is true.
 type Fired struct {
 	Name  string
 	Leaf  int // -1: not a leaf
 	Since time.Time
 }
 
-// Evaluate returns when a condition became true, or will by itself, and what makes it true then: of AnyOf the member
-// that is the first to be true, of AllOf every member. Zero: it is not known. truths are the same of its leaves.
+// Evaluate returns when a condition became true, or will become true by itself, and what makes it
+// true then: the member of Any that is the first to be true, and every member of All. truths says
+// the same of the condition's leaves. A zero time means that it is not known.
 func Evaluate(c *Condition, truths []time.Time) (since time.Time, fired []Fired) {
 	e := evaluation{truths: truths}
 	return e.evaluate(c)
@@ -58,8 +59,8 @@ func (e *evaluation) evaluate(c *Condition) (since time.Time, fired []Fired) {
 	return since, fired
 }
 
-// FiredValues returns a JSON object with the data of what fired, by name. Of those that share a name it has the one that
-// fired first. data returns that of a leaf; nil: it has none.
+// FiredValues returns a JSON object with the data of what fired, by name. Of those that share a
+// name it has the one that fired first. data returns the data of a leaf, or nil if it has none.
 func FiredValues(fired []Fired, data func(leaf int) []byte) ([]byte, error) {
 	values, since := map[string]json.RawMessage{}, map[string]time.Time{}
 	for _, f := range fired {

@@ -151,8 +151,9 @@ func schedule(spec string) (s cron.Schedule, err error) {
 	return s, nil
 }
 
-// NextTick returns the first tick of a spec after a time; the zero time: never. It skips local
-// times that do not exist; of one that occurs twice, a spec with hour and minute has the first.
+// NextTick returns the first tick of a spec after a time, or the zero time if there is none. It
+// skips local times that do not exist. If a local time occurs twice, a spec that names its hour
+// and minute ticks at the first.
 func NextTick(spec string, after time.Time) (time.Time, error) {
 	s, err := schedule(spec)
 	if err != nil {

@@ -16,7 +16,7 @@ type Failure struct {
 	Sample string // the beginning of the error's message
 }
 
-// An ErrorGroup is the failed runs of one task with the same error.
+// An ErrorGroup stands for the failed runs of one task that had the same error.
 type ErrorGroup struct {
 	Failure             // its Sample is that of Run
 	Run       ID        // the last one that failed; it may be deleted
@@ -45,14 +45,14 @@ type ErrorQuery struct {
 	Since time.Time // seen at or after
 	Until time.Time // first seen before
 	Text  string    // in Task, Text or Sample; case is ignored
-	// Span is the length of the spans of Counts, a minute or an hour: those since Since, or that it lies in, and
-	// before Until, as long as Counters are kept. 0: none.
+	// Span is the length of the spans of Counts: a minute or an hour, or 0 for no Counts. They begin with the span in
+	// which Since lies, end before Until, and go back as far as Counters are kept.
 	Span time.Duration
-	// After is where a page begins: only groups that come after this one, by Last and ID. zero: from the first.
+	// After is where a page begins: only groups that come after this one, by Last and ID. Zero: from the first.
 	After ErrorPlace
 }
 
-// An ErrorMark is what a person said of an error group; zero: nothing.
+// An ErrorMark is what a person said about an error group. The zero ErrorMark says nothing.
 type ErrorMark struct {
 	MutedTill time.Time
 	ToDouble  bool // MutedTo becomes twice the present Count
@@ -71,7 +71,7 @@ type Errors interface {
 	// ErrorGroups lists up to limit groups that match, the last seen first, limited as Crons. more reports whether
 	// there are others.
 	ErrorGroups(ctx context.Context, q ErrorQuery, limit int) (groups []ErrorGroup, more bool, err error)
-	// MarkErrors marks a group, in place of its mark before. A store keeps a mark, and does nothing else with it, but that
-	// Expire keeps groups that are muted to a time so long. ErrNotFound if there is no such group.
+	// MarkErrors gives a group a mark, which replaces the one that it has. A mark has one effect in the store: Expire keeps
+	// a group that is muted to a time until then. ErrNotFound if there is no such group.
 	MarkErrors(ctx context.Context, group int64, m ErrorMark) error
 }

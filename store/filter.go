@@ -11,9 +11,9 @@ import (
 )
 
 // A Predicate is a compiled filter expression over an event and the payload of a filter, which is
-// JSON or nil. It does not match an event of which it cannot be computed, such as one whose payload
-// lacks a field. If it would cost too much, it does not match either, and adds itself to the event's
-// Costly.
+// JSON or nil. It does not match an event for which it cannot be computed, such as one whose
+// payload lacks a field. If it would cost too much, it does not match either, and adds itself to
+// the event's Costly.
 type Predicate func(e *NewEvent, payload []byte) bool
 
 // A FilterCompiler compiles a filter expression. It also returns the names of the variables that it
@@ -86,8 +86,8 @@ func CompileKey(expr string) (KeyOf, error) {
 	return f, nil
 }
 
-// CompileFilter returns a compiled expression, which may read the named variables; none: any.
-// ErrNoFilters if the program has no language of filters.
+// CompileFilter returns a compiled expression, which may read the named variables. If none is
+// named it may read all. It returns ErrNoFilters if the program has no language of filters.
 func CompileFilter(expr string, vars ...string) (Predicate, error) {
 	f, err := compileFilter(expr)
 	if err != nil {
@@ -163,9 +163,9 @@ func (f *compiledFilter) key(e *NewEvent, c FilterCall) passedKey {
 	return k
 }
 
-// Undecided reports whether a filter can be computed for the event, and was not. One that does not
-// compile is left for the transaction to report, and one that reads the event's ID is computed in the
-// transaction, which gives it that.
+// Undecided reports whether a filter can be computed for the event and was not. It is false for a
+// filter that does not compile, which is left for the transaction to report. It is false for one
+// that reads the event's ID, which is computed in the transaction that gives the event its ID.
 func (e *NewEvent) Undecided(c FilterCall) bool {
 	if c.Expr == "" {
 		return false

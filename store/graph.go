@@ -129,7 +129,8 @@ func (m *Match) Parts() (scope, field, value string) {
 	return m.Value[:i], field, strings.TrimPrefix(m.Value[i:], scopeMark)
 }
 
-// ValueOf returns what an event has in the field of a Match; "": it matches none with that field.
+// ValueOf returns what an event has in the field of a Match, or "" if the event matches none with
+// that field.
 func (e *NewEvent) ValueOf(field string) string {
 	name, scoped := strings.CutPrefix(field, scopeMark)
 	switch {
@@ -303,7 +304,8 @@ func (g *Graph) Tests(place int) []string {
 	return nil
 }
 
-// Children returns the places of the tasks of which a task is a parent; if there are none, of End.
+// Children returns the places of the tasks that have a task as a parent. If there are none, it
+// returns the place of End.
 func (g *Graph) Children(task int) []int { return g.children[task] }
 
 // Ancestors returns the places of the tasks that come before a task, in order.

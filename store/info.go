@@ -139,7 +139,7 @@ type WorkerInfo struct {
 	Running int // runs that it executes
 }
 
-// An Execution is one of a run: the lease tells those of before from it.
+// An Execution names one execution of a run. The lease tells it from earlier ones.
 type Execution struct {
 	ID    ID
 	Lease Lease

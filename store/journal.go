@@ -78,7 +78,7 @@ type Entry struct {
 	Done     bool
 	Value    []byte    // JSON
 	Error    []byte    // encoded by the engine
-	Began    time.Time // when the call began; zero in a Call: as it was, or At of a new entry
+	Began    time.Time // when the call began; zero in a Call: it stays as it is, or is At for a new entry
 	At       time.Time // when it was recorded
 	Due      time.Time // zero: none
 	Match    Match     // of an event; its Key is Name

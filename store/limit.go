@@ -120,7 +120,7 @@ func (b *Bucket) Fill(now time.Time) {
 	}
 }
 
-// Ready returns when there are n tokens; the zero time: never.
+// Ready returns when there are n tokens, or the zero time if there never are.
 func (b *Bucket) Ready(n float64) time.Time {
 	if b.Tokens >= n {
 		return b.At

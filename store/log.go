@@ -22,11 +22,12 @@ type RunLog struct {
 	Task string // of the run
 }
 
-// A LogFilter selects lines of all runs. A zero field selects all; lists that are not nil select what they have.
+// A LogFilter selects lines of all runs. A zero field matches every line; an empty list that is
+// not nil matches none.
 type LogFilter struct {
 	Tasks        []string
 	Run          ID
-	Level        *int // at least
+	Level        *int // the lowest level; nil: any
 	Since, Until time.Time
 	Oldest       bool // the oldest first
 	Scan         int  // how many lines are looked at; 0: as many as it takes
@@ -40,9 +41,9 @@ type LogPlace struct {
 	Seq int64
 }
 
-// A LogCount is how many lines of a level came in a span that begins at At.
+// A LogCount says how many lines of a level were logged in a span that begins at At.
 type LogCount struct {
 	At    time.Time
-	Level int // of log/slog's four levels the highest that is not above the lines'; the lowest for those below it
+	Level int // one of log/slog's four: the highest that is not above the lines' level, or the lowest
 	Lines int64
 }

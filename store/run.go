@@ -249,7 +249,7 @@ type Until struct {
 	Due time.Time
 }
 
-// Met reports whether the entry at u.Entry is as u asks; nil: there is none.
+// Met reports whether the entry at u.Entry is as u asks. e is nil if there is no such entry.
 func (u *Until) Met(e *Entry) bool {
 	return e != nil && (e.Done || e.Kind == EntryWait && !e.Due.Equal(u.Due))
 }

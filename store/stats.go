@@ -120,8 +120,9 @@ func (h *Histogram) Count() (n int64) {
 	return n
 }
 
-// Quantile returns about the duration that the part q of the durations does not exceed: as if those between two bounds
-// were spread evenly, so it is off by at most a quarter, from 0.1 ms on. It returns 0 if nothing was counted.
+// Quantile returns a duration that about the part q of the durations does not exceed. It assumes
+// that durations between two bounds are spread evenly. So it is off by at most a quarter, from 0.1
+// ms on. It returns 0 if nothing was counted.
 func (h *Histogram) Quantile(q float64) time.Duration {
 	rank := max(math.Ceil(q*float64(h.Count())), 1) // of the duration that is asked for, among all by size
 	for i, n := range h {

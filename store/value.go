@@ -42,8 +42,8 @@ const (
 	KindBool               // bool
 )
 
-// A Value computes an expression. The error is that of the expression, such as of one that reads a
-// field which is missing, or costs too much.
+// A Value computes an expression. Its error is that of the expression, such as that it reads a
+// missing field or costs too much.
 type Value func(*Vars) (any, error)
 
 // A ValueCompiler compiles an expression. It also returns the names of the variables that it reads.
@@ -73,8 +73,8 @@ func RegisterValues(compile ValueCompiler) {
 	values.compile, values.compiled = compile, map[valueKey]compiledValue{}
 }
 
-// CompileValue returns a compiled expression, which may read the named variables; none: any. It returns
-// ErrNoFilters if the program has no language of expressions.
+// CompileValue returns a compiled expression, which may read the named variables. If none is named
+// it may read all. It returns ErrNoFilters if the program has no language of expressions.
 func CompileValue(expr string, want Kind, vars ...string) (Value, error) {
 	v, err := compileValue(valueKey{expr, want})
 	if err != nil {
