@@ -4,11 +4,16 @@
 //
 //	import _ "github.com/stint-dev/stint/cel"
 //
-// An expression is true or false for an event. Its variables are input, the event's payload;
-// metadata, a map of strings; key; and, but for webhooks, scope, which is empty if it has none.
-// What starts runs also has event_id, and a filter of a task payload, its own (an empty object if
-// it has none). Hatchet's names additional_metadata and event_key mean metadata and key. For
-// example:
+// An expression is true or false for an event. Its variables are:
+//
+//   - input, the event's payload
+//   - metadata, a map of strings; also by Hatchet's name additional_metadata
+//   - key, the event's key; also by Hatchet's name event_key
+//   - scope, which is empty if the event has none; not in expressions of webhooks
+//   - event_id, in expressions that decide which runs an event starts
+//   - payload, that of the filter, in filters of a task; an empty object if it has none
+//
+// For example:
 //
 //	input.total > 100 && input.country in ["NO", "SE"] && metadata.source == "shop"
 //

@@ -18,7 +18,7 @@ const (
 	clockSamples = 5
 	// clockEvery is how often the offset is measured: a bad oscillator drifts 3 ms in it.
 	clockEvery = time.Minute
-	// MaxSkew is the offset of a machine's clock from the server's from which on Facts tells of it.
+	// MaxSkew is how far a machine's clock may be off the server's before Facts warns of it.
 	MaxSkew = time.Second
 )
 

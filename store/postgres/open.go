@@ -25,11 +25,12 @@ type Options struct {
 	// it listens for what other processes commit, and shows that this one lives. Without it the store
 	// polls.
 	Direct string
-	// NoNotify makes the store poll for what other processes commit, each 20 ms, instead of listening. It polls by
-	// itself where it cannot listen.
+	// NoNotify makes the store poll for what other processes commit, every 20 ms, instead of listening. Where it cannot
+	// listen, it polls in any case.
 	NoNotify bool
-	// Normal acknowledges before the server has written to its disk: a crash of the server may lose the
-	// last commits. By default it has, and Open refuses a server with fsync off.
+	// Normal acknowledges a commit before the server has written it to its disk, so a crash of the server may lose
+	// the last commits. Without it a commit is on disk when it is acknowledged, and Open refuses a server with
+	// fsync off.
 	Normal bool
 	// ReadOnly opens the database for reading: nothing becomes due, nothing is recovered, and every
 	// change is store.ErrReadOnly. The tables must exist.
