@@ -54,6 +54,45 @@ func TestStats(t *testing.T) {
 	})
 }
 
+// Once a minute it is noted how many runs of a queue are ready and running, and how far limits are used.
+func TestStatsOfQueuesAndLimits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := opened(t)
+		slow := stint.NewTask(c, "slow", func(context.Context, int) (int, error) { time.Sleep(5 * time.Minute); return 1, nil },
+			stint.WithQueue("q"), stint.WithConcurrency(stint.Concurrency[int]{Max: 2, Strategy: stint.StrategyQueue}))
+		began := time.Now()
+		var last *stint.Run[int]
+		for n := range 5 {
+			last = enqueue(t, slow, n)
+		}
+		stop := working(t, c)
+		defer stop()
+		if _, err := last.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		for span, spans := range map[time.Duration]int{time.Minute: 5, time.Hour: 1} {
+			queues := must[[]stint.Stats](t)(c.Stats(t.Context(), stint.StatsFilter{Since: began, Span: span, PerQueue: true}))
+			sum, n := stint.Stats{}, 0
+			for _, s := range queues {
+				if sum.Add(&s); s.Active > 0 {
+					n++
+				}
+			}
+			if sum.Enqueued != 5 || sum.Succeeded != 5 || sum.Active != 2 || n < spans || queues[0].Queue != "q" || queues[0].Task != "" {
+				t.Errorf("by %v: %d enqueued, %d ended, %d active in %d spans, want 5, 5, 2 in %d", span, sum.Enqueued, sum.Ended(), sum.Active, n, spans)
+			}
+			limits := must[[]stint.Stats](t)(c.Stats(t.Context(), stint.StatsFilter{Since: began, Span: span, PerLimit: true}))
+			if s := limits[0]; len(limits) < spans || s.Limit != (stint.LimitKey{Name: "slow"}) || s.Active != 2 || s.Max != 2 || s.Depth != 3 {
+				t.Errorf("by %v: %d spans, the first: limit %+v has %d of %d and %d wait", span, len(limits), s.Limit, s.Active, s.Max, s.Depth)
+			}
+		}
+		if _, err := c.Stats(t.Context(), stint.StatsFilter{PerQueue: true, PerLimit: true}); err == nil {
+			t.Error("statistics of two kinds at once")
+		}
+	})
+}
+
 // Who waits for a change is told of one, also of another client's on the file.
 func TestChanged(t *testing.T) {
 	path := t.TempDir() + "/two.db"

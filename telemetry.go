@@ -18,12 +18,13 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Stats counts what happened in a span of time to all runs, or to those of one task in one
-// queue. Each process counts what it does and stores its counts about once a second; a process
+// Stats counts what happened in a span of time to all runs, or to those of one queue, or of one
+// task in one queue. Each process counts what it does and stores its counts about once a second; a process
 // that is killed loses the rest.
 type Stats struct {
 	At          time.Time // start of the span
 	Queue, Task string    // both empty: all runs
+	Limit       LimitKey  // with StatsFilter.PerLimit: all keys of a concurrency limit, or a rate limit
 
 	Enqueued  int64 // runs created, except tasks of workflows and what WithTx created
 	Started   int64 // executions
@@ -33,8 +34,13 @@ type Stats struct {
 	Skipped   int64
 	Retried   int64 // attempts that failed and were retried
 
+	// The most at a time. Of a queue and of a limit that is as one of the programs that have the database open has seen
+	// it once a minute: of the 200 deepest of a kind, and of those alone that are not idle.
+	Depth  int // runs that were ready, counted up to 10,000 (of a task); of a limit: runs that waited for it
+	Active int // of a queue: running runs; of a limit: runs that occupied it, or units that were used up. Else 0
+	Max    int // of a limit: the highest Active that it allows, with all keys that were in use, or the burst of a rate
+
 	// Only for all runs.
-	Depth   int   // most runs that were ready at a time, counted up to 10,000
 	Commits int64 // transactions
 	Changes int64 // calls that these transactions answered
 
@@ -59,12 +65,13 @@ func (s *Stats) Ended() int64 { return s.Succeeded + s.Failed + s.Canceled + s.S
 func (s *Stats) Add(o *Stats) {
 	t := s.tally
 	t.Add(&o.tally)
+	t.Limit = store.LimitKey(s.Limit)
 	*s = statsOf(t, s.At, s.Queue, s.Task)
 }
 
 func statsOf(t store.Counters, at time.Time, queue, task string) Stats {
-	return Stats{at, queue, task, t.Enqueued, t.Started, t.Succeeded, t.Failed, t.Canceled, t.Skipped, t.Retried, t.Depth,
-		t.Commits, t.Changes, t}
+	return Stats{at, queue, task, LimitKey(t.Limit), t.Enqueued, t.Started, t.Succeeded, t.Failed, t.Canceled, t.Skipped, t.Retried,
+		t.Depth, t.Active, t.Max, t.Commits, t.Changes, t}
 }
 
 // A StatsFilter selects statistics.
@@ -72,8 +79,23 @@ type StatsFilter struct {
 	Since time.Time // only spans that end later
 	// Span is a minute (the default) or an hour. Minutes are kept for a day, hours for a
 	// month.
-	Span    time.Duration
-	PerTask bool // for each task in each queue, instead of in total
+	Span time.Duration
+	// One of these, instead of statistics of all runs together:
+	PerTask  bool // for each task in each queue
+	PerQueue bool // for each queue
+	PerLimit bool // for each concurrency and rate limit: Depth, Active and Max
+}
+
+// of returns what the statistics are of.
+func (f *StatsFilter) of() (of store.Per, err error) {
+	for per, is := range map[store.Per]bool{store.PerTask: f.PerTask, store.PerQueue: f.PerQueue, store.PerLimit: f.PerLimit} {
+		if is && of != store.PerAll {
+			err = errors.New("stint: stats: want one of PerTask, PerQueue and PerLimit")
+		} else if is {
+			of = per
+		}
+	}
+	return of, err
 }
 
 // Stats returns statistics, oldest first. Spans in which nothing happened are left out.
@@ -87,7 +109,11 @@ func (c *Client) Stats(ctx context.Context, f StatsFilter) ([]Stats, error) {
 	if err := wantTime("stats: Since", f.Since); err != nil {
 		return nil, err
 	}
-	all, err := c.store.Counters(ctx, f.Span, f.Since, f.PerTask)
+	of, err := f.of()
+	if err != nil {
+		return nil, err
+	}
+	all, err := c.store.Counters(ctx, f.Span, f.Since, of)
 	if err != nil {
 		return nil, wrapStoreErr("stats", err)
 	}

@@ -13,10 +13,22 @@ const (
 	HoursKept   = 31 * 24 * time.Hour
 )
 
+// A Per says of what there are Counters.
+type Per uint8
+
+// What Counters are of.
+const (
+	PerAll   Per = iota // all runs together
+	PerTask             // each task in each queue
+	PerQueue            // each queue: what is counted of its tasks, and samples of it
+	PerLimit            // samples of each concurrency limit, with all its keys together, and of each rate limit
+)
+
 // Counters count what happened in a span of time.
 type Counters struct {
 	At          time.Time // when the span begins
 	Queue, Task string    // both empty: all
+	Limit       LimitKey  // of PerLimit: the name of a concurrency limit, without a key, or the key of a rate
 
 	Enqueued  int64 // except tasks of workflows, and runs of an AppTx
 	Started   int64 // executions
@@ -28,8 +40,13 @@ type Counters struct {
 	Waits     Histogram // from a run's due time to its start
 	Durations Histogram // from a run's last start to its end
 
+	// Samples, of which there is one a minute while a program has the database open: the highest in the span. Only
+	// the queues and limits are sampled that are not idle, of each kind the 200 deepest.
+	Depth  int // ready runs, also for all runs together, up to MaxCount of a task; of a limit: runs that wait for it
+	Active int // running runs of a queue; runs that hold shares of a limit, or used units of a rate
+	Max    int // of Active: of all keys of a limit that are in use, or a rate's burst
+
 	// Only for all runs together.
-	Depth   int       // highest number of ready runs, up to MaxCount
 	Commits int64     // transactions
 	Changes int64     // calls that they committed
 	Syncs   Histogram // durations of COMMIT
@@ -46,7 +63,7 @@ func (t *Counters) Add(o *Counters) {
 	t.Retried += o.Retried
 	t.Waits.add(&o.Waits)
 	t.Durations.add(&o.Durations)
-	t.Depth = max(t.Depth, o.Depth)
+	t.Depth, t.Active, t.Max = max(t.Depth, o.Depth), max(t.Active, o.Active), max(t.Max, o.Max)
 	t.Commits += o.Commits
 	t.Changes += o.Changes
 	t.Syncs.add(&o.Syncs)

@@ -203,10 +203,9 @@ type Limits interface {
 // Stats reports what happens in the store. Its counts are not part of any guarantee: a process
 // that dies may lose those of its last second.
 type Stats interface {
-	// Counters returns what happened since a time, in spans of a minute or an hour, oldest
-	// first: for all runs together, or, with perTask, for each task in each queue. Minutes are
-	// kept for MinutesKept, hours for HoursKept.
-	Counters(ctx context.Context, span time.Duration, since time.Time, perTask bool) ([]Counters, error)
+	// Counters returns what happened since a time, in spans of a minute or an hour, oldest first, and leaves out spans
+	// in which nothing did. Minutes are kept for MinutesKept, hours for HoursKept.
+	Counters(ctx context.Context, span time.Duration, since time.Time, of Per) ([]Counters, error)
 	// Counts counts the runs that have not ended, by state, each up to MaxCount.
 	Counts(ctx context.Context) (map[State]int, error)
 	// Changed waits for a change after the number that an earlier call returned, or 0, and

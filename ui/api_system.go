@@ -46,7 +46,7 @@ func testAlert(h *handler, ctx context.Context, in url.Values) (any, error) {
 }
 
 func listStats(h *handler, ctx context.Context, in url.Values) (any, error) {
-	f := stint.StatsFilter{PerTask: in.Get("per_task") != ""}
+	f := stint.StatsFilter{PerTask: in.Get("per_task") != "", PerQueue: in.Get("per_queue") != "", PerLimit: in.Get("per_limit") != ""}
 	var err error
 	if f.Since, err = timeParam(in.Get("since")); err != nil {
 		return nil, err
@@ -64,6 +64,7 @@ func listStats(h *handler, ctx context.Context, in url.Values) (any, error) {
 	all, err := h.c.Stats(ctx, f)
 	out := wireStats{Stats: []wireStat{}}
 	for i := range all {
+		all[i].Limit.Key = h.redactKey(all[i].Limit)
 		out.Stats = append(out.Stats, wire.StatOf(&all[i]))
 	}
 	return out, err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"time"
 
 	"github.com/stint-dev/stint"
 	"golang.org/x/time/rate"
@@ -22,11 +23,31 @@ func limitsPage(h *handler, ctx context.Context, arg string, q url.Values) (*vie
 	if err != nil {
 		return nil, err
 	}
+	r, err := rangeOf(q, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	g, trends, err := h.trends(ctx, r, true)
+	if err != nil {
+		return nil, err
+	}
+	perLimit := showTrends(trends, func(t *trend) chart { return h.limitChart(t, g) })
 	slices.SortStableFunc(keys, func(a, b stint.ConcurrencyInfo) int { return b.Waiting - a.Waiting })
 	slices.SortStableFunc(rates, func(a, b stint.RateLimitInfo) int { return b.Waiting - a.Waiting })
 	return &view{Title: "Limits", Main: group(el("h1", "Limits"),
 		h2("Concurrency"), h.showKeys(keys[:min(len(keys), maxLimits)]),
-		h2("Rates"), h.showRates(rates[:min(len(rates), maxLimits)]))}, nil
+		h2("Rates"), h.showRates(rates[:min(len(rates), maxLimits)]),
+		when(perLimit != nil, h2("Over time"), perLimit)), timeRange: &r}, nil
+}
+
+// limitChart returns how far a limit was used, and how many runs waited for it.
+func (h *handler) limitChart(t *trend, g grid) chart {
+	title, unit, active := t.of.Limit.Name, "all keys together, once a minute", "hold it"
+	if title == "" {
+		title, unit, active = h.redactKey(t.of.Limit), "rate, once a minute", "units used"
+	}
+	return t.sampleChart(g, chart{title: escapeInvisible(title), unit: unit}, t.ready("wait"), t.active(active),
+		t.line("most that it allows", "l-prev", func(s *stint.Stats) int { return s.Max }))
 }
 
 // limitRunsLink returns n as a link to the runs at a limit that are in one of the states.

@@ -21,15 +21,18 @@ type queueRow struct {
 }
 
 func queuesPage(h *handler, ctx context.Context, arg string, q url.Values) (*view, error) {
-	queues, err := h.c.ListQueues(ctx)
-	if err != nil {
-		return nil, err
-	}
 	r, err := rangeOf(q, time.Now())
 	if err != nil {
 		return nil, err
 	}
-	totals, err := h.taskTotals(ctx, r)
+	if arg != "" {
+		return queuePage(h, ctx, arg, r)
+	}
+	queues, err := h.c.ListQueues(ctx)
+	if err != nil {
+		return nil, err
+	}
+	g, trends, err := h.trends(ctx, r, false)
 	if err != nil {
 		return nil, err
 	}
@@ -49,13 +52,15 @@ func queuesPage(h *handler, ctx context.Context, arg string, q url.Values) (*vie
 				return nil, err
 			}
 		}
-		for j := range totals {
-			if totals[j].Queue == info.Name {
-				rows[i].sum.Add(&totals[j].Stats)
+		for j := range trends {
+			if trends[j].of.Queue == info.Name {
+				rows[i].sum = trends[j].of
 			}
 		}
 	}
-	return &view{Title: "Queues", Main: group(el("h1", "Queues"), backlog, h.showQueues(rows)), timeRange: &r}, nil
+	perQueue := showTrends(trends, func(t *trend) chart { return t.queueChart(g, escapeInvisible(t.of.Queue)) })
+	return &view{Title: "Queues", Main: group(el("h1", "Queues"), backlog, h.showQueues(rows),
+		when(perQueue != nil, h2("Each queue over time"), perQueue)), timeRange: &r}, nil
 }
 
 func (h *handler) showQueues(rows []queueRow) node {
@@ -68,7 +73,7 @@ func (h *handler) showQueues(rows []queueRow) node {
 		list := func(state stint.State, n int) node {
 			return h.link(runsPath("queue", r.Name, "state", state.String()), formatCount(n))
 		}
-		path := runsPath("queue", r.Name)
+		path := queuePath(r.Name)
 		return h.linkedRow(path, el("td", h.link(path, userText(r.Name)), pausedBadge(r.Paused)),
 			el("td.number", list(stint.StateQueued, r.Ready)), el("td.optional", priorities(r.priorities)),
 			el("td.number", list(stint.StateRunning, r.Running)),
@@ -82,11 +87,15 @@ func (h *handler) showQueues(rows []queueRow) node {
 // workersOf returns the names of the workers that work a queue.
 func workersOf(all []stint.WorkerInfo, queue string) (names []string) {
 	for _, w := range all {
-		if len(w.Queues) == 0 || slices.Contains(w.Queues, queue) {
+		if works(&w, queue) {
 			names = append(names, w.Name)
 		}
 	}
 	return names
+}
+
+func works(w *stint.WorkerInfo, queue string) bool {
+	return len(w.Queues) == 0 || slices.Contains(w.Queues, queue)
 }
 
 // maxQueueWorkers is the number of workers that a queue's row names.
@@ -115,16 +124,21 @@ func (h *handler) backlogChart(ctx context.Context, r timeRange) (node, error) {
 		return nil, nil
 	}
 	g, steps = fromData(g, steps, first)
+	depth := chart{title: "Backlog", unit: "most runs that were ready at a time, in all queues", grid: g, scale: countScale, lines: true,
+		all: []series{{"ready", "l-p95", valuesOf(steps, func(s *stint.Stats) float64 { return float64(s.Depth) })}}}
+	return el("div.grid2.charts", el("section.panel", depth.show()), flowOf(g, steps)), nil
+}
+
+// flowOf charts how many runs were enqueued, and how many began.
+func flowOf(g grid, steps []stint.Stats) node {
 	of := func(name, class string, f func(s *stint.Stats) float64) series {
 		return series{name, class, valuesOf(steps, f)}
 	}
-	depth := chart{title: "Backlog", unit: "most runs that were ready at a time, in all queues", grid: g, scale: countScale, lines: true,
-		all: []series{of("ready", "l-p95", func(s *stint.Stats) float64 { return float64(s.Depth) })}}
 	flow := chart{title: "Enqueued and started", unit: "per " + formatSpan(g.step) + "; tasks of workflows only start", grid: g,
 		scale: countScale, lines: true,
 		all: []series{of("enqueued", "l-p50", func(s *stint.Stats) float64 { return float64(s.Enqueued) }),
 			of("started", "l-p95", func(s *stint.Stats) float64 { return float64(s.Started) })}}
-	return el("div.grid2.charts", el("section.panel", depth.show()), el("section.panel", flow.show())), nil
+	return el("section.panel", flow.show())
 }
 
 // priorities lists the number of runs of each priority, the most urgent first.

@@ -33,6 +33,8 @@ type options struct {
 	level, text    string
 	address, span  string
 	perTask        bool
+	perQueue       bool
+	perLimit       bool
 	ids            texts
 	all, dryRun    bool
 	force          bool

@@ -232,6 +232,11 @@ func TestStats(t *testing.T) {
 	if got := must(t, "pay", "stats", path, "-per-task", "-span", "hour", "-since", "2d"); !strings.Contains(got, "default") {
 		t.Errorf("per task:\n%s", got)
 	}
+	must(t, "READY  RUNNING", "stats", path, "-per-queue")
+	if got := must(t, "", "stats", path, "-per-limit"); got != "" { // nothing is sampled before a minute is over
+		t.Errorf("per limit:\n%s", got)
+	}
+	wrong(t, "-per-task, -per-queue and -per-limit: give one of them", "stats", path, "-per-queue", "-per-task")
 	if got := must(t, "", "stats", path, "-since", "2200-01-01"); got != "" {
 		t.Errorf("of the future:\n%s", got)
 	}
@@ -300,6 +305,8 @@ func TestListsOfTheAPI(t *testing.T) {
 		"/api/tasks":                               {"tasks", path},
 		"/api/limits":                              {"limits", path},
 		"/api/stats?span=hour&since=" + since:      {"stats", path, "-span", "hour", "-since", since},
+		"/api/stats?per_queue=1&since=" + since:    {"stats", path, "-per-queue", "-since", since},
+		"/api/stats?per_limit=1&since=" + since:    {"stats", path, "-per-limit", "-since", since},
 		"/api/stats?per_task=1&since=" + since:     {"stats", path, "-per-task", "-since", since},
 		"/api/runs?state=failed&error=no+money":    {"runs", path, "-state", "failed", "-error", "no money"},
 		"/api/runs?since=" + since + "&task=pay":   {"runs", path, "-task", "pay", "-since", since},

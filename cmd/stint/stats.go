@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -20,12 +21,15 @@ func statsFlags(o *options) []cli.Flag {
 		valueFlag("since", "from this `time` on, like 2026-01-31T12:00:00Z, 90m or 7d ago; without, the last hour", &o.since),
 		textFlag("span", "a line for each `span`: minute (without the flag), kept for a day, or hour, kept for a month", &o.span),
 		boolFlag("per-task", "a line for each task in each queue, instead of all runs", &o.perTask),
+		boolFlag("per-queue", "a line for each queue, with the most runs that were ready and running", &o.perQueue),
+		boolFlag("per-limit", "a line for each concurrency and rate limit: the most runs that waited, and how far it was used",
+			&o.perLimit),
 	}
 }
 
 // showStats prints statistics, oldest first.
 func showStats(ctx context.Context, s *session) error {
-	f := stint.StatsFilter{PerTask: s.perTask, Since: s.since.Time}
+	f := stint.StatsFilter{PerTask: s.perTask, PerQueue: s.perQueue, PerLimit: s.perLimit, Since: s.since.Time}
 	if f.Since.IsZero() {
 		f.Since = time.Now().Add(-time.Hour)
 	}
@@ -36,12 +40,20 @@ func showStats(ctx context.Context, s *session) error {
 	default:
 		return usagef("stint: -span %s: want minute or hour%s", s.span, near.Meant(s.span, spans))
 	}
+	if s.perTask && s.perQueue || s.perTask && s.perLimit || s.perQueue && s.perLimit {
+		return usagef("stint: -per-task, -per-queue and -per-limit: give one of them")
+	}
 	all, err := s.c.Stats(ctx, f)
 	if err != nil {
 		return err
 	}
 	header := "AT\tENQUEUED\tSTARTED\tSUCCEEDED\tFAILED\tRETRIED\tCANCELED\tWAIT P50\tP99\tDURATION P50\tP95\tDEPTH"
-	if s.perTask {
+	switch {
+	case s.perLimit:
+		header = "AT\tLIMIT\tWAITING\tACTIVE\tMAX"
+	case s.perQueue:
+		header = "AT\tQUEUE\tENQUEUED\tSTARTED\tSUCCEEDED\tFAILED\tRETRIED\tCANCELED\tWAIT P50\tP99\tDURATION P50\tP95\tREADY\tRUNNING"
+	case s.perTask:
 		header = "AT\tQUEUE\tTASK\tENQUEUED\tSTARTED\tSUCCEEDED\tFAILED\tRETRIED\tCANCELED\tWAIT P50\tP99\tDURATION P50\tP95"
 	}
 	l := list[stint.Stats]{s: s, field: "stats", header: header, row: s.statsRow,
@@ -52,7 +64,12 @@ func showStats(ctx context.Context, s *session) error {
 func (s *session) statsRow(st *stint.Stats) string {
 	counts := columns(st.Enqueued, st.Started, st.Succeeded, st.Failed, st.Retried, st.Canceled,
 		short(st.Wait(.5)), short(st.Wait(.99)), short(st.Duration(.5)), short(st.Duration(.95)))
-	if s.perTask {
+	switch {
+	case s.perLimit:
+		return columns(formatTime(st.At), truncate(cmp.Or(st.Limit.Name, st.Limit.Key)), st.Depth, st.Active, st.Max)
+	case s.perQueue:
+		return columns(formatTime(st.At), truncate(st.Queue), counts, st.Depth, st.Active)
+	case s.perTask:
 		return columns(formatTime(st.At), truncate(st.Queue), truncate(st.Task), counts)
 	}
 	return columns(formatTime(st.At), counts, st.Depth)

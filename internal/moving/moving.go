@@ -36,6 +36,7 @@ var Tables = []Table{
 	{"keys", []string{"task", "key"}}, {"progress", []string{"run"}}, {"logs", []string{"run", "seq"}},
 	{"chunks", []string{"run", "seq"}}, {"settings", []string{"key"}},
 	{"child_keys", []string{"parent", "key"}}, {"counters", []string{"span", "queue", "task", "at", "process"}},
+	{"samples", []string{"span", "kind", "name", "at"}},
 	{"error_groups", []string{"id"}}, {"error_counts", []string{"span", "grp", "at"}}, {"error_runs", []string{"run"}},
 }
 

@@ -111,8 +111,9 @@ func ErrorOf(e *stint.ErrorGroup) Error {
 
 // StatOf returns the answer for the statistics of a span.
 func StatOf(s *stint.Stats) Stat {
-	return Stat{s.At, s.Queue, s.Task, s.Enqueued, s.Started, s.Succeeded, s.Failed, s.Canceled, s.Skipped, s.Retried,
-		s.Depth, s.Commits, s.Changes, MS(s.Wait(.5)), MS(s.Wait(.99)), MS(s.Duration(.5)), MS(s.Duration(.95)),
+	return Stat{s.At, s.Queue, s.Task, s.Limit.Name, s.Limit.Key,
+		s.Enqueued, s.Started, s.Succeeded, s.Failed, s.Canceled, s.Skipped, s.Retried,
+		s.Depth, s.Active, s.Max, s.Commits, s.Changes, MS(s.Wait(.5)), MS(s.Wait(.99)), MS(s.Duration(.5)), MS(s.Duration(.95)),
 		MS(s.Commit(.5)), MS(s.Commit(.99))}
 }
 

@@ -229,6 +229,8 @@ type Stat struct {
 	At            time.Time `json:"at"`
 	Queue         string    `json:"queue,omitempty"`
 	Task          string    `json:"task,omitempty"`
+	LimitName     string    `json:"limit_name,omitempty"`
+	LimitKey      string    `json:"limit_key,omitempty"`
 	Enqueued      int64     `json:"enqueued"`
 	Started       int64     `json:"started"`
 	Succeeded     int64     `json:"succeeded"`
@@ -237,6 +239,8 @@ type Stat struct {
 	Skipped       int64     `json:"skipped"`
 	Retried       int64     `json:"retried"`
 	Depth         int       `json:"depth"`
+	Active        int       `json:"active"`
+	Max           int       `json:"max"`
 	Commits       int64     `json:"commits"`
 	Changes       int64     `json:"changes"`
 	WaitP50MS     float64   `json:"wait_p50_ms"`

@@ -76,6 +76,7 @@ func (w *writer) countGroup(u *unit, calls int) {
 			w.counters.Of(name.Queue, name.Task).Add(c)
 		}
 	}
+	w.s.sampler.Touch()
 	w.counters.Calls(calls)
 	w.counters.Commit(u.now, u.took)
 }

@@ -13,6 +13,7 @@ func (s *Store) Crash() {
 	}
 	s.w.endClaims()
 	s.pending.close()
+	s.sampler.Close()
 	s.sweeper.close()
 	s.finisher.close()
 	s.w.close()

@@ -113,12 +113,7 @@ type expiry struct {
 // oldErrors returns the statements that delete old counts of errors, the groups that were not seen for as long, and
 // those that are too many.
 func oldErrors(now time.Time) []expiry {
-	var all []expiry
-	for _, length := range count.Lengths {
-		all = append(all, expiry{`DELETE FROM stint.error_counts WHERE ctid = ANY (ARRAY(SELECT ctid FROM stint.error_counts
-			WHERE span = $1 AND at < $2 LIMIT $3))`, []any{length, count.KeptFrom(length, now)}})
-	}
-	return append(all,
+	return append(oldSpans("error_counts", now),
 		expiry{expireErrorsSQL("last_at < $1 AND (muted_till IS NULL OR muted_till < $2) ORDER BY last_at LIMIT $3"),
 			[]any{count.KeptFrom(count.Lengths[1], now), now.UnixMilli()}},
 		expiry{expireErrorsSQL("true ORDER BY last_at DESC OFFSET $1 LIMIT $2"), []any{store.MaxErrorGroups}})

@@ -54,7 +54,7 @@ func (s *Store) Expire(ctx context.Context, done, failed time.Time) (int, error)
 			[]any{now.Add(-store.MinutesKept).UnixMilli()}},
 		{`DELETE FROM stint.counters WHERE ctid = ANY (ARRAY(SELECT ctid FROM stint.counters WHERE span = 3600000 AND at < $1 LIMIT $2))`,
 			[]any{now.Add(-store.HoursKept).UnixMilli()}},
-	}, oldErrors(now)...) {
+	}, append(oldSpans("samples", now), oldErrors(now)...)...) {
 		if err := s.deleteParts(ctx, x.text, x.args); err != nil {
 			return 0, err
 		}

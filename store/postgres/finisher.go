@@ -271,6 +271,7 @@ func (w *writer) countEnds() {
 		for name, n := range c.runs {
 			w.counters.Of(name.Queue, name.Task).Add(n)
 		}
+		w.s.sampler.Touch()
 		w.counters.Calls(c.calls)
 		w.counters.Commit(c.now, c.took)
 	}

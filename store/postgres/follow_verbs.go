@@ -221,8 +221,8 @@ func (o *follower) MarkErrors(ctx context.Context, group int64, m store.ErrorMar
 }
 
 // Counters implements store.Store.
-func (o *follower) Counters(ctx context.Context, span time.Duration, since time.Time, perTask bool) ([]store.Counters, error) {
-	return see(ctx, o, func(s store.Store) ([]store.Counters, error) { return s.Counters(ctx, span, since, perTask) })
+func (o *follower) Counters(ctx context.Context, span time.Duration, since time.Time, of store.Per) ([]store.Counters, error) {
+	return see(ctx, o, func(s store.Store) ([]store.Counters, error) { return s.Counters(ctx, span, since, of) })
 }
 
 // Counts implements store.Store.

@@ -224,9 +224,9 @@ func (s *Store) Limits(ctx context.Context, rates bool) (all []store.LimitInfo, 
 }
 
 // Counters implements store.Stats.
-func (s *Store) Counters(ctx context.Context, span time.Duration, since time.Time, perTask bool) (all []store.Counters, err error) {
+func (s *Store) Counters(ctx context.Context, span time.Duration, since time.Time, of store.Per) (all []store.Counters, err error) {
 	err = s.reads(ctx, func(_ *reading.Reader, q reading.Querier) (err error) {
-		all, err = reading.Counters(q, span, since, perTask)
+		all, err = reading.Counters(q, span, since, of)
 		return err
 	})
 	return all, err

@@ -89,9 +89,9 @@ func dump(t testing.TB, s store.Store, counters bool) (all []string) {
 	ok(err)
 	add("counts", fmt.Sprint(counts))
 	for _, span := range []time.Duration{time.Minute, time.Hour} {
-		for _, perTask := range []bool{false, true} {
+		for of := store.PerAll; of <= store.PerLimit; of++ {
 			if counters {
-				c, err := s.Counters(ctx, span, time.Time{}, perTask)
+				c, err := s.Counters(ctx, span, time.Time{}, of)
 				ok(err)
 				add("counters", c)
 			}

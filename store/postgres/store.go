@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stint-dev/stint/internal/commits"
 	"github.com/stint-dev/stint/internal/graphcache"
+	"github.com/stint-dev/stint/internal/sample"
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/keys"
 )
@@ -33,6 +34,7 @@ type Store struct {
 	xids     *xids
 	pending  *publisher
 	sweeper  *sweeper
+	sampler  *sample.Loop
 	looker   *looker
 	commits  commits.Counter
 	appMu    sync.Mutex
@@ -112,6 +114,7 @@ func open(ctx context.Context, set *settings) (*Store, error) {
 	s.w = newWriter(s)
 	s.sweeper = newSweeper(s)
 	s.looker = newLooker(s)
+	s.sampler = sample.Start(sampling{s})
 	s.direct.start()
 	s.finisher = newFinisher(s)
 	go s.w.run()
@@ -126,6 +129,7 @@ func (s *Store) Close() error {
 	if s.settings.ReadOnly {
 		return s.closeReading()
 	}
+	s.sampler.Close()
 	s.w.endClaims()
 	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
 	defer cancel()

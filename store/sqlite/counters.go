@@ -17,13 +17,21 @@ type counters struct {
 	*unit
 	passive
 	count.Set
+	sampled bool // the transaction stores a sample
 }
 
 var _ count.Rows = (*counters)(nil)
 
 func (cs *counters) flush() error { return cs.Store(cs, cs.now) }
-func (cs *counters) committed()   { cs.Commit(cs.now, cs.took) }
-func (cs *counters) rolledBack()  { cs.Rollback() }
+func (cs *counters) rolledBack()  { cs.Rollback(); cs.sampled = false }
+
+func (cs *counters) committed() {
+	if !cs.sampled || cs.Counted() {
+		cs.s.sampler.Touch()
+	}
+	cs.sampled = false
+	cs.Commit(cs.now, cs.took)
+}
 
 // Depth implements count.Rows.
 func (cs *counters) Depth() (depth int, err error) {
@@ -182,6 +190,9 @@ func (s *Store) expireCounters(ctx context.Context) error {
 	now := time.Now()
 	for _, length := range count.Lengths {
 		if err := s.expireSpans(ctx, "stint_counters", length, now); err != nil {
+			return err
+		}
+		if err := s.expireSpans(ctx, "stint_samples", length, now); err != nil {
 			return err
 		}
 		if err := s.rollUpCounters(ctx, length, now); err != nil {

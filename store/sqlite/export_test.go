@@ -13,6 +13,7 @@ import (
 // Crash makes s as if its process had been killed: nothing is given back, its locks
 // are gone, and it answers nothing more.
 func (s *Store) Crash() {
+	s.sampler.Close()
 	s.w.mu.Lock()
 	s.w.closed = true
 	for _, c := range s.w.claims.waiting {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/stint-dev/stint/internal/graphcache"
 	"github.com/stint-dev/stint/internal/moving"
+	"github.com/stint-dev/stint/internal/sample"
 	"github.com/stint-dev/stint/internal/selfcheck"
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/keys"
@@ -63,6 +64,7 @@ type Store struct {
 	ids              keys.IDs
 	presence         *presence
 	w                *writer
+	sampler          *sample.Loop // nil: the store is read-only
 	publisher        publisher
 	graphs           graphcache.Cache
 	filters          knownFilters
@@ -140,6 +142,7 @@ func open(path string, opts Options) (_ *Store, err error) {
 		}
 	}
 	s.w = newWriter(s, s.write)
+	s.sampler = sample.Start(sampling{s})
 	go s.w.run()
 	s.publisher.done = make(chan struct{})
 	go s.publishLoop()
@@ -386,6 +389,7 @@ func explain(err error) error {
 // Close waits for what was begun, queues the runs that this store's workers still execute, and closes the
 // file.
 func (s *Store) Close() error {
+	s.sampler.Close()
 	if !s.w.close() {
 		return nil
 	}

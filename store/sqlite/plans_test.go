@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stint-dev/stint/internal/sample"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -242,8 +243,11 @@ func useReads(t *testing.T, s *Store, id store.ID, ids []store.ID) {
 	ok(err)
 	_, err = s.Facts(ctx)
 	ok(err)
-	for _, perTask := range []bool{false, true} {
-		_, err = s.Counters(ctx, time.Minute, now, perTask)
+	ok(sampling{s}.Put(ctx, now, []sample.Row{{Kind: sample.KindQueue, Name: "q", Active: 1}}, nil))
+	_, err = sampling{s}.Sampled(ctx, now)
+	ok(err)
+	for of := store.PerAll; of <= store.PerLimit; of++ {
+		_, err = s.Counters(ctx, time.Minute, now, of)
 		ok(err)
 	}
 	for _, f := range []store.Filter{{}, {Scan: 10}, {States: []store.State{store.Failed}}, {States: []store.State{store.Blocked}},

@@ -38,9 +38,9 @@ func (s *Store) Counts(ctx context.Context) (counts map[store.State]int, err err
 }
 
 // Counters implements store.Stats.
-func (s *Store) Counters(ctx context.Context, span time.Duration, since time.Time, perTask bool) (all []store.Counters, err error) {
+func (s *Store) Counters(ctx context.Context, span time.Duration, since time.Time, of store.Per) (all []store.Counters, err error) {
 	err = s.view(ctx, func(q querier) error {
-		all, err = reading.Counters(q, span, since, perTask)
+		all, err = reading.Counters(q, span, since, of)
 		return err
 	})
 	return all, err

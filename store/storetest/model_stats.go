@@ -9,7 +9,7 @@ import (
 )
 
 // Counters implements store.Stats. What stores count is no part of what the model proves.
-func (m *Model) Counters(context.Context, time.Duration, time.Time, bool) ([]store.Counters, error) {
+func (m *Model) Counters(context.Context, time.Duration, time.Time, store.Per) ([]store.Counters, error) {
 	return nil, errors.ErrUnsupported
 }
 

@@ -95,7 +95,7 @@ func counters(s *suite) {
 	time.Sleep(store.MinutesKept + 2*time.Hour)
 	_, err := s.Expire(s.Context(), began, began) // rolls up the rows of both
 	s.ok(err)
-	if all, err := s.Counters(s.Context(), time.Minute, began, true); err != nil || len(all) != 0 {
+	if all, err := s.Counters(s.Context(), time.Minute, began, store.PerTask); err != nil || len(all) != 0 {
 		s.Errorf("%d old minutes, %v", len(all), err)
 	}
 	check("after a day", time.Hour, true)
@@ -103,7 +103,11 @@ func counters(s *suite) {
 
 // checkCounters fails unless the counters since began are those of the rule, with so many runs.
 func (s *suite) checkCounters(when string, began time.Time, span time.Duration, perTask bool, started int64) {
-	all, err := s.Counters(s.Context(), span, began, perTask)
+	of := store.PerAll
+	if perTask {
+		of = store.PerTask
+	}
+	all, err := s.Counters(s.Context(), span, began, of)
 	s.ok(err)
 	var sum store.Counters
 	for i := range all {

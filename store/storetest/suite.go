@@ -186,6 +186,7 @@ var rules = []struct {
 	{"reschedule", reschedule},
 	{"states are counted, and changes told", counted},
 	{"what happened is counted", counters},
+	{"queues and limits are sampled", sampled},
 	{"a page looks at so many runs", bounded},
 	{"runs are counted in parts", countsInParts},
 }

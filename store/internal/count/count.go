@@ -81,6 +81,9 @@ func (s *Set) Of(queue, task string) *store.Counters {
 	return c
 }
 
+// Counted reports whether the transaction has counted anything.
+func (s *Set) Counted() bool { return len(s.open) > 0 }
+
 // Calls counts calls that a commit has answered.
 func (s *Set) Calls(n int) { s.calls += n }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/internal/clock"
+	"github.com/stint-dev/stint/internal/sample"
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/count"
 )
@@ -49,26 +50,112 @@ func CounterNames(q Querier, span int64) (all []count.Name, err error) {
 }
 
 // Counters reads what Counters of store.Stats returns.
-func Counters(q Querier, span time.Duration, since time.Time, perTask bool) (all []store.Counters, err error) {
+func Counters(q Querier, span time.Duration, since time.Time, of store.Per) (all []store.Counters, err error) {
 	if span != time.Minute && span != time.Hour {
 		return nil, fmt.Errorf("counters of %v: want a minute or an hour", span)
 	}
 	ms, from := span.Milliseconds(), clock.Millis(since)
+	from -= from % ms
 	names := []count.Name{{}}
-	if perTask {
+	switch of {
+	case store.PerLimit:
+		names = nil
+	case store.PerTask, store.PerQueue:
 		if names, err = CounterNames(q, ms); err != nil {
 			return nil, err
 		}
 	}
 	for _, n := range names {
-		of, err := CountersOf(q, OfTask, ms, n.Queue, n.Task, from-from%ms, never)
+		some, err := CountersOf(q, OfTask, ms, n.Queue, n.Task, from, never)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, of...)
+		all = append(all, some...)
+	}
+	switch of {
+	case store.PerQueue:
+		all, err = withSamples(q, all, ms, from)
+	case store.PerLimit:
+		all, err = samplesOf(q, []sample.Kind{sample.KindLimit, sample.KindRate}, ms, from)
+	}
+	if err != nil {
+		return nil, err
 	}
 	slices.SortStableFunc(all, func(a, b store.Counters) int { return cmp.Compare(a.At.UnixMilli(), b.At.UnixMilli()) })
 	return all, nil
+}
+
+// withSamples adds up the counters of the tasks of each queue, and adds the samples of the queues.
+func withSamples(q Querier, tasks []store.Counters, ms, from int64) ([]store.Counters, error) {
+	all, err := samplesOf(q, []sample.Kind{sample.KindQueue}, ms, from)
+	if err != nil {
+		return nil, err
+	}
+	type place struct {
+		queue string
+		at    int64
+	}
+	places := map[place]int{}
+	for i, c := range all {
+		places[place{c.Queue, c.At.UnixMilli()}] = i
+	}
+	for i := range tasks {
+		c := &tasks[i]
+		p := place{c.Queue, c.At.UnixMilli()}
+		at, ok := places[p]
+		if !ok {
+			at, places[p] = len(all), len(all)
+			all = append(all, store.Counters{At: c.At, Queue: c.Queue})
+		}
+		all[at].Add(c)
+	}
+	return all, nil
+}
+
+// samplesOf reads the samples of some kinds since a time. It reads the next name by the index, after the samples of one.
+func samplesOf(q Querier, kinds []sample.Kind, ms, from int64) (all []store.Counters, err error) {
+	const next = "SELECT name FROM stint_samples WHERE span = ? AND kind = ? AND name > ? ORDER BY name LIMIT 1"
+	type row struct {
+		store.Counters
+		at int64
+	}
+	for _, kind := range kinds {
+		for name := ""; ; {
+			found, err := one(q, next, []any{ms, kind, name}, &name)
+			if err != nil {
+				return nil, err
+			}
+			if !found {
+				break
+			}
+			rows, err := All(q, func(r *row) []any { return []any{&r.at, &r.Depth, &r.Active, &r.Max} },
+				"SELECT at, waiting, active, max FROM stint_samples WHERE span = ? AND kind = ? AND name = ? AND at >= ? ORDER BY at",
+				ms, kind, name, from)
+			if err != nil {
+				return nil, err
+			}
+			for _, r := range rows {
+				r.At = millis(r.at)
+				switch kind {
+				case sample.KindQueue:
+					r.Queue = name
+				case sample.KindLimit:
+					r.Limit.Name = name
+				default:
+					r.Limit.Key = name
+				}
+				all = append(all, r.Counters)
+			}
+		}
+	}
+	return all, nil
+}
+
+// Sampled reports whether there is a sample of the minute that begins at a time.
+func Sampled(q Querier, minute time.Time) (bool, error) {
+	var n int64
+	return one(q, "SELECT kind FROM stint_samples WHERE span = ? AND kind = ? AND name = '' AND at = ?",
+		[]any{count.Lengths[0], sample.KindMark, minute.UnixMilli()}, &n)
 }
 
 // Conditions on stint_counters: those of a task between two times, and of them those of a process or without

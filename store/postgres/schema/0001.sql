@@ -428,6 +428,18 @@ CREATE TABLE stint.counters (
   PRIMARY KEY (span, queue, task, at, process)
 );
 
+-- Samples of queues and limits, the highest figures of each minute and each hour; package sample decides of which.
+CREATE TABLE stint.samples (
+  span    bigint NOT NULL CHECK (span IN (60000, 3600000)),
+  kind    bigint NOT NULL CHECK (kind BETWEEN 0 AND 3), -- 0: there is a sample, 1: a queue, 2: a concurrency limit, 3: a rate
+  name    text COLLATE "C" NOT NULL,
+  at      bigint NOT NULL,
+  waiting bigint NOT NULL, -- ready runs, or runs that wait for the limit
+  active  bigint NOT NULL, -- running runs, runs that hold a share, or used units
+  max     bigint NOT NULL,
+  PRIMARY KEY (span, kind, name, at)
+);
+
 -- The errors of failed runs, in groups: those of a task whose first lines differ only in what varies. id is a digest of
 -- task and text.
 CREATE TABLE stint.error_groups (

@@ -412,6 +412,18 @@ CREATE TABLE stint_counters (
   PRIMARY KEY (span, queue, task, at, process)
 ) STRICT, WITHOUT ROWID;
 
+-- Samples of queues and limits, the highest figures of each minute and each hour; package sample decides of which.
+CREATE TABLE stint_samples (
+  span    INTEGER NOT NULL CHECK (span IN (60000, 3600000)),
+  kind    INTEGER NOT NULL CHECK (kind BETWEEN 0 AND 3), -- 0: there is a sample, 1: a queue, 2: a concurrency limit, 3: a rate
+  name    TEXT NOT NULL,
+  at      INTEGER NOT NULL,
+  waiting INTEGER NOT NULL, -- ready runs, or runs that wait for the limit
+  active  INTEGER NOT NULL, -- running runs, runs that hold a share, or used units
+  max     INTEGER NOT NULL,
+  PRIMARY KEY (span, kind, name, at)
+) STRICT, WITHOUT ROWID;
+
 -- The errors of failed runs, in groups: those of a task whose first lines differ only in what varies. id is a digest of
 -- task and text.
 CREATE TABLE stint_error_groups (
