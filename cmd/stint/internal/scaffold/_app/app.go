@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -77,14 +78,36 @@ func (a *app) writePage(ctx context.Context, number int) (page, error) {
 	return page{Number: number, Process: os.Getpid()}, nil
 }
 
-// handler serves the API, which anyone who reaches it may use, and the page, which needs the token.
-func (a *app) handler(token string) http.Handler {
+// handler serves the API, which anyone who reaches it may use, and the page of runs.
+func (a *app) handler(page http.Handler) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/stint/", ui.Handler(a.client, ui.WithBasePath("/stint"), ui.WithToken(token)))
+	mux.Handle("/stint/", page)
 	mux.HandleFunc("POST /jobs", a.create)
 	mux.HandleFunc("GET /jobs/{id}", a.show)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	return mux
+}
+
+// localPage returns the page for this machine, and the link with which a browser comes in.
+func (a *app) localPage() (page http.Handler, link string) {
+	token := ui.NewToken()
+	return ui.Handler(a.client, ui.WithBasePath("/stint"), ui.WithToken(token)), "/stint/?token=" + token
+}
+
+// sharedPage returns the page for all who have the password: a browser asks for it, and takes any name with it. Put TLS before it,
+// or the network sees the password.
+func (a *app) sharedPage(password string) http.Handler {
+	all := func(*http.Request, ui.Action) error { return nil }
+	page := ui.Handler(a.client, ui.WithBasePath("/stint"), ui.WithAuthorize(all))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, given, _ := r.BasicAuth()
+		if subtle.ConstantTimeCompare([]byte(given), []byte(password)) != 1 {
+			w.Header().Set("WWW-Authenticate", `Basic realm="the page of runs"`)
+			http.Error(w, "the page needs the password in $PAGE_PASSWORD", http.StatusUnauthorized)
+			return
+		}
+		page.ServeHTTP(w, r)
+	})
 }
 
 func (a *app) create(w http.ResponseWriter, r *http.Request) {

@@ -11,7 +11,6 @@ import (
 
 	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/stinttest"
-	"github.com/stint-dev/stint/ui"
 )
 
 // A handler is a plain function: outside of a run its steps just do their work.
@@ -26,7 +25,7 @@ func TestWriteReport(t *testing.T) {
 // A job that is posted is done once a worker has worked.
 func TestJobs(t *testing.T) {
 	a := newApp(stinttest.New(t), time.Millisecond)
-	h := a.handler(ui.NewToken())
+	h := a.handler(http.NotFoundHandler())
 	request := func(method, target, body string) (int, job) {
 		t.Helper()
 		w := httptest.NewRecorder()
@@ -54,5 +53,30 @@ func TestJobs(t *testing.T) {
 	}
 	if status, _ := request("GET", "/jobs/none", ""); status != http.StatusNotFound {
 		t.Errorf("GET /jobs/none: status %d", status)
+	}
+}
+
+// The page with a password lets in who has it, also from another machine; the page without lets in only this machine.
+func TestPage(t *testing.T) {
+	a := newApp(stinttest.New(t), time.Millisecond)
+	get := func(page http.Handler, link, password string) int {
+		r := httptest.NewRequest("GET", link, nil) // of 192.0.2.1
+		if password != "" {
+			r.SetBasicAuth("me", password)
+		}
+		w := httptest.NewRecorder()
+		a.handler(page).ServeHTTP(w, r)
+		return w.Code
+	}
+	const right = "correct horse battery"
+	shared := a.sharedPage(right)
+	for password, want := range map[string]int{right: http.StatusOK, "wrong": http.StatusUnauthorized, "": http.StatusUnauthorized} {
+		if got := get(shared, "/stint/", password); got != want {
+			t.Errorf("the page with the password %q: status %d, want %d", password, got, want)
+		}
+	}
+	local, link := a.localPage()
+	if got := get(local, link, ""); got != http.StatusForbidden {
+		t.Errorf("this machine's page, from another machine: status %d", got)
 	}
 }

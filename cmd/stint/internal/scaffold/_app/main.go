@@ -3,7 +3,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -13,12 +12,14 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/stint-dev/stint"
-	"github.com/stint-dev/stint/ui"
 )
+
+const minPassword = 16 // characters
 
 func main() {
 	path := flag.String("db", "APPNAME.db", "database file")
@@ -27,13 +28,16 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *path, *addr, *pace); err != nil {
+	if err := run(ctx, *path, *addr, os.Getenv("PAGE_PASSWORD"), *pace); err != nil {
 		log.Fatal(err)
 	}
 }
 
-// run serves and works until ctx ends.
-func run(ctx context.Context, path, addr string, pace time.Duration) (err error) {
+// run serves and works until ctx ends. Without a password only this machine has the page.
+func run(ctx context.Context, path, addr, password string, pace time.Duration) (err error) {
+	if password != "" && len(password) < minPassword {
+		return fmt.Errorf("PAGE_PASSWORD has %d characters: want %d or more", len(password), minPassword)
+	}
 	client, err := stint.Open(path)
 	if err != nil {
 		return err
@@ -53,9 +57,13 @@ func run(ctx context.Context, path, addr string, pace time.Duration) (err error)
 	worked := make(chan error, 1)
 	go func() { worked <- worker.Run(work) }()
 
-	token := cmp.Or(os.Getenv("PAGE_TOKEN"), ui.NewToken())
-	fmt.Printf("listening on http://%[1]s; the page of runs: http://%[1]s/stint/?token=%[2]s\n", l.Addr(), token)
-	srv := &http.Server{Handler: a.handler(token), ReadHeaderTimeout: 5 * time.Second}
+	url := "http://" + strings.Replace(l.Addr().String(), "[::]", "localhost", 1)
+	page, link := a.localPage()
+	if password != "" {
+		page, link = a.sharedPage(password), "/stint/"
+	}
+	fmt.Printf("listening on %s; the page of runs: %s\n", url, url+link)
+	srv := &http.Server{Handler: a.handler(page), ReadHeaderTimeout: 5 * time.Second}
 	defer context.AfterFunc(ctx, func() {
 		end, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
