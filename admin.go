@@ -300,11 +300,12 @@ func (c *Client) DeleteRuns(ctx context.Context, f RunFilter) (int, error) {
 	return c.actOn(ctx, f, "delete runs", store.Action{Kind: store.ActDelete})
 }
 
-// MoveRuns moves every run that matches and is scheduled, queued, waiting or blocked to a queue, which is
-// created by its first use, and returns how many were not there. A moved run keeps its place in the order of
-// starting, and stays in that queue: also its retries and replays start from it, whatever its task's queue is.
-// A workflow's own run is not moved, as no worker takes it: its tasks are, those that have a run. The error is
-// ErrNoFilter for an empty filter without All.
+// MoveRuns moves every run that matches and is scheduled, queued, waiting or blocked to a queue,
+// which is created by its first use. It returns how many runs were not there. A moved run keeps
+// its place in the order of starting. It stays in that queue: its retries and replays start from
+// it too, whatever its task's queue is. A workflow's own run is not moved, since no worker takes
+// it; those of its tasks that have a run are. The error is ErrNoFilter for an empty filter without
+// All.
 func (c *Client) MoveRuns(ctx context.Context, f RunFilter, queue string) (int, error) {
 	if err := check.Name("queue name", queue); err != nil {
 		return 0, errorf("stint: move runs: %w", err)

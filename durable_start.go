@@ -218,7 +218,7 @@ func StartStep(ctx context.Context, name string) (*OpenStep, error) {
 	return &OpenStep{sc: sc, entry: e}, nil
 }
 
-// Result returns the step's result, which is JSON; false: it has none yet.
+// Result returns the step's result, which is JSON. It returns false if the step has none yet.
 func (s *OpenStep) Result() (json.RawMessage, bool) {
 	d := s.sc.e.durable
 	d.mu.Lock()

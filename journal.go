@@ -74,8 +74,8 @@ type JournalPage struct {
 // ErrDiverged reports that code makes other durable calls than a journal records.
 var ErrDiverged = errors.New("stint: the code does not match the journal")
 
-// Journal returns the durable calls of a run, ordered by scope: none for a run without durable
-// calls, ErrNotFound for one that does not exist. It returns an error for a journal of more
+// Journal returns the durable calls of a run, ordered by scope. A run without durable calls has
+// none. It returns ErrNotFound for a run that does not exist, and an error for a journal of more
 // than 100,000 entries or 256 MiB; JournalPage and WriteJournal read one of any length.
 func (c *Client) Journal(ctx context.Context, runID string) ([]JournalEntry, error) {
 	id, err := parseID(runID)

@@ -298,10 +298,11 @@ type TaskDefinition struct {
 	BatchInterval   time.Duration // of a batch task
 	OnFailure       bool          // WithOnFailure is given
 
-	// Options are all of them as data, also of a task that code defines: there "func" stands for the expression of a key
-	// or a limit that a function computes, and a Concurrency without a Key function has an empty Key.
+	// Options are all of the options as data, also those of a task that code defines. Where a function of the code
+	// computes a key or a limit, the text "func" stands for its expression. A Concurrency without a Key function has an
+	// empty Key.
 	Options TaskOptions
-	// NodeOptions are those of each task of a workflow, by its name.
+	// NodeOptions are the options of each task of a workflow, by the task's name.
 	NodeOptions map[string]TaskOptions
 }
 

@@ -34,10 +34,10 @@ type Stats struct {
 	Skipped   int64
 	Retried   int64 // attempts that failed and were retried
 
-	// The most at a time. Of a queue and of a limit that is as one of the programs that have the database open has seen
-	// it once a minute: of the 200 deepest of a kind, and of those alone that are not idle.
+	// Depth, Active and Max are the most at a time. Those of a queue or a limit are samples: once a minute one of the
+	// programs that have the database open looks at the 200 deepest of each kind that are not idle.
 	Depth  int // runs that were ready, counted up to 10,000 (of a task); of a limit: runs that waited for it
-	Active int // of a queue: running runs; of a limit: runs that occupied it, or units that were used up. Else 0
+	Active int // of a queue: running runs; of a limit: runs that occupied it, or units that were used up; else 0
 	Max    int // of a limit: the highest Active that it allows, with all keys that were in use, or the burst of a rate
 
 	// Only for all runs.
