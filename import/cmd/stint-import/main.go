@@ -10,12 +10,14 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 	"text/tabwriter"
 
 	"github.com/stint-dev/stint"
 	imports "github.com/stint-dev/stint/import"
+	"github.com/stint-dev/stint/internal/build"
 	"github.com/stint-dev/stint/store/postgres"
 )
 
@@ -46,7 +48,7 @@ type config struct {
 	kind, source, target string
 	mapping              string
 	schema, stintSchema  string
-	dryRun               bool
+	dryRun, version      bool
 }
 
 func parse(args []string) (*config, error) {
@@ -58,11 +60,15 @@ func parse(args []string) (*config, error) {
 	f.BoolVar(&c.Running, "running", false, "also import jobs that are being executed: only if no worker of the source lives")
 	f.StringVar(&c.schema, "schema", "", "the `schema` of River's tables, if it is not in the search path")
 	f.StringVar(&c.stintSchema, "stint-schema", "", "the `schema` of stint's tables in a PostgreSQL database (default stint)")
+	f.BoolVar(&c.version, "version", false, "print the version of stint, and end")
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		c.kind, args = args[0], args[1:]
 	}
 	if err := f.Parse(args); err != nil {
 		return nil, errUsage
+	}
+	if c.version {
+		return c, nil
 	}
 	c.source, c.target = f.Arg(0), f.Arg(1)
 	if c.kind != "river" && c.kind != "asynq" || c.mapping == "" || c.source == "" || c.target == "" && !c.dryRun || f.NArg() > 2 {
@@ -75,6 +81,10 @@ func parse(args []string) (*config, error) {
 func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	c, err := parse(args)
 	if err != nil {
+		return err
+	}
+	if c.version {
+		_, err := fmt.Fprintf(out, "stint-import %s, %s\n", build.Version(), runtime.Version())
 		return err
 	}
 	m, err := imports.ReadMapping(c.mapping)

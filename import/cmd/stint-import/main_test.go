@@ -77,3 +77,11 @@ func TestCommand(t *testing.T) {
 		}
 	}
 }
+
+// Which version is installed is asked without a source.
+func TestVersion(t *testing.T) {
+	var out bytes.Buffer
+	if err := run(t.Context(), []string{"-version"}, &out); err != nil || !strings.HasPrefix(out.String(), "stint-import ") {
+		t.Errorf("stint-import -version: %v\n%s", err, &out)
+	}
+}
