@@ -147,6 +147,34 @@ func TestDocsFiles(t *testing.T) {
 	})
 }
 
+// docs/design/layout.md names every file of the root, and every package of internal and store/internal.
+func TestDocsLayout(t *testing.T) {
+	page, err := os.ReadFile("docs/design/layout.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if named := strings.Contains(string(page), "`"+f+"`"); !named && !strings.HasSuffix(f, "_test.go") && f != "doc.go" {
+			t.Errorf("it does not name %s", f)
+		}
+	}
+	for _, pattern := range []string{"internal/*", "store/internal/*"} {
+		packages, err := filepath.Glob(pattern)
+		if err != nil || len(packages) < 10 {
+			t.Fatalf("%s: %d packages, %v", pattern, len(packages), err)
+		}
+		for _, p := range packages {
+			if !strings.Contains(string(page), "**"+filepath.Base(p)+"**") {
+				t.Errorf("it does not name the package %s", filepath.ToSlash(p))
+			}
+		}
+	}
+}
+
 // Every test that the docs name exists.
 func TestDocsTests(t *testing.T) {
 	tests := map[string]bool{}
