@@ -38,9 +38,10 @@ func counted(s *suite) {
 	s.enqueue(later)
 	c := s.claim(2)
 	s.finish(store.Outcome{ID: c[0].ID, Lease: c[0].Lease, To: store.Waiting, Waits: store.Waits{Until: time.Now().Add(time.Hour)}})
+	s.enqueue(keyed("limited", "k", 1, store.StrategyQueue), keyed("held up", "k", 1, store.StrategyQueue))
 	counts, err := s.Counts(s.Context())
 	s.ok(err)
-	for state, want := range map[store.State]int{store.Scheduled: 1, store.Queued: 1, store.Running: 1, store.Waiting: 1,
+	for state, want := range map[store.State]int{store.Scheduled: 1, store.Queued: 3, store.Running: 1, store.Waiting: 1,
 		store.Blocked: 0} {
 		if n, ok := counts[state]; n != want || !ok {
 			s.Errorf("%d runs are %v, want %d", n, state, want)

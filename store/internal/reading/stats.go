@@ -14,25 +14,27 @@ import (
 	"github.com/stint-dev/stint/store/internal/count"
 )
 
-// stateCounts count by the partial indexes.
-var stateCounts = map[store.State]string{
-	store.Scheduled: isScheduled,
-	store.Queued:    isQueued,
-	store.Running:   isRunning,
-	store.Waiting:   isWaiting + " AND " + afterRunning + " AND " + notEnded,
-	store.Blocked:   isBlocked + " AND " + afterRunning + " AND " + notEnded,
+// stateCounts count by the partial indexes: PostgreSQL has two of queued runs.
+var stateCounts = map[store.State][]string{
+	store.Scheduled: {isScheduled},
+	store.Queued:    {isQueued + " AND limiter IS NULL", isQueued + " AND limiter IS NOT NULL"},
+	store.Running:   {isRunning},
+	store.Waiting:   {isWaiting + " AND " + afterRunning + " AND " + notEnded},
+	store.Blocked:   {isBlocked + " AND " + afterRunning + " AND " + notEnded},
 }
 
 // Counts reads what Counts of store.Stats returns.
 func Counts(q Querier) (map[store.State]int, error) {
 	counts := map[store.State]int{}
-	for state, cond := range stateCounts {
-		var n int
-		_, err := one(q, "SELECT count(*) FROM (SELECT 1 FROM stint_runs WHERE "+cond+" LIMIT ?) x", []any{store.MaxCount}, &n)
-		if err != nil {
-			return nil, err
+	for state, conds := range stateCounts {
+		for _, cond := range conds {
+			var n int
+			_, err := one(q, "SELECT count(*) FROM (SELECT 1 FROM stint_runs WHERE "+cond+" LIMIT ?) x", []any{store.MaxCount}, &n)
+			if err != nil {
+				return nil, err
+			}
+			counts[state] = min(counts[state]+n, store.MaxCount)
 		}
-		counts[state] = n
 	}
 	return counts, nil
 }
