@@ -36,6 +36,14 @@ func must(err error) {
 type bench struct {
 	driver, peer string
 	dsn          func(path string) string
+	most         int           // rows of a measurement
+	cap          time.Duration // of a measurement
+}
+
+// Life runs the life of n rows, inserted, claimed and updated in groups of 100, in a new database in dir.
+func Life(driver, dir string, dsn func(path string) string, n int) {
+	b := &bench{driver: driver, dsn: dsn, most: n, cap: time.Hour}
+	b.life("full", 100, "update", false)(dir)
 }
 
 const payload = `{"t":1234567890123456789,"pad":"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"}`
@@ -81,7 +89,7 @@ func (b *bench) open(dir, sync, schema string) (*sql.DB, *sql.Conn) {
 // Main runs every physical-limit case for one driver.
 func Main(peer, driver string, dsn func(string) string, disk bool) {
 	flags.Parse(os.Args[1:])
-	b := &bench{driver, peer, dsn}
+	b := &bench{driver, peer, dsn, 400_000, *fCap}
 	var jobs []job
 	if disk {
 		jobs = append(jobs, job{"disk/append+fdatasync4k", diskAppend}, job{"disk/overwrite+fdatasync4k", diskOverwrite}, job{"disk/append+fdatasync4k/each20ms", diskAppendPaced})
@@ -250,7 +258,7 @@ func (b *bench) insert(sy string, txn int, blob bool) func(string) (int, time.Du
 		var lat []time.Duration
 		t := time.Now()
 		n := 0
-		for time.Since(t) < *fCap && n < 400000 {
+		for time.Since(t) < b.cap && n < b.most {
 			s := time.Now()
 			if txn > 1 {
 				_, err = bg.ExecContext(ctx)
@@ -301,7 +309,7 @@ func (b *bench) values(k int) func(string) (int, time.Duration, []time.Duration,
 		var lat []time.Duration
 		t := time.Now()
 		n := 0
-		for time.Since(t) < *fCap && n < 400000 {
+		for time.Since(t) < b.cap && n < b.most {
 			s := time.Now()
 			begin(c)
 			for range 1000 / k {
@@ -340,7 +348,7 @@ func (b *bench) jsonEach(mode int) func(string) (int, time.Duration, []time.Dura
 		}
 		t := time.Now()
 		n := 0
-		for time.Since(t) < *fCap && n < 400000 {
+		for time.Since(t) < b.cap && n < b.most {
 			s := time.Now()
 			begin(c)
 			for range 1000 / per {
@@ -430,7 +438,7 @@ func (b *bench) life(sy string, group int, mode string, rowwise bool) func(strin
 		t := time.Now()
 		n := 0
 		var ti, tc, tf time.Duration
-		for time.Since(t) < *fCap && n < 400000 {
+		for time.Since(t) < b.cap && n < b.most {
 			s := time.Now()
 			begin(c)
 			insert(group)

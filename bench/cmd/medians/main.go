@@ -1,4 +1,4 @@
-// Command medians prints a table of medians of the other commands' results.
+// Command medians prints tables of the other commands' results: medians, and ratios of the rounds.
 //
 //	go run ./cmd/medians results/*.jsonl
 package main
@@ -44,6 +44,7 @@ func main() {
 			median(ls, func(l hb.Line) float64 { return l.PerS }), len(ls),
 			median(ls, func(l hb.Line) float64 { return l.P50 }), median(ls, func(l hb.Line) float64 { return l.P99 }))
 	}
+	printRatios(lines)
 }
 
 func median(ls []hb.Line, of func(hb.Line) float64) float64 {
