@@ -88,8 +88,24 @@ func (rs *runs) deleteRun(key int64) error {
 		}
 	}
 	rs.Ended(key)
+	rs.deleted = true
 	return rs.keys.releaseKeys(key)
 }
+
+const keepLastKeySQL = "INSERT INTO stint_meta (key, value) VALUES ('last_key', CAST(CAST(? AS TEXT) AS BLOB)) " +
+	"ON CONFLICT DO UPDATE SET value = excluded.value"
+
+// flush keeps the highest key where runs or events are deleted: it may be theirs, and no key is given twice, also if
+// the clock is set back.
+func (rs *runs) flush() error {
+	if !rs.deleted {
+		return nil
+	}
+	rs.deleted = false
+	return rs.exec(keepLastKeySQL, rs.lastKey)
+}
+
+func (rs *runs) rolledBack() { rs.deleted = false }
 
 // Pause implements store.Limits.
 func (s *Store) Pause(ctx context.Context, what store.Pausable, paused bool) error {

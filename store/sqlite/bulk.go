@@ -12,8 +12,8 @@ type rowKind struct {
 // bulkSizes are the numbers of rows that an INSERT of a bulk may have.
 var bulkSizes = [...]int{perInsert, 8, 1}
 
-// newRowKind returns the statements. One for many rows has only the first row's key; SQLite counts on from
-// there (AUTOINCREMENT), which saves it a search a row.
+// newRowKind returns the statements. One for many rows has only the first row's key, which is higher than all others;
+// SQLite counts on from there, which saves it a search a row.
 func newRowKind(head, values string) *rowKind {
 	k := &rowKind{cols: strings.Count(values, "?")}
 	for i, n := range bulkSizes {

@@ -60,9 +60,10 @@ func (s *Store) expireRuns(ctx context.Context, p *retention.Pass) (total int, e
 	}
 }
 
-// expireLanes deletes the lanes that have no runs, and queues without lanes unless they are paused.
+// expireLanes deletes the lanes that have no runs, and queues without lanes unless they are paused. A lane may have been
+// used for stampEvery since its stamp.
 func (s *Store) expireLanes(ctx context.Context, p *retention.Pass) error {
-	before := keys.At(p.CreatedBefore())
+	before := keys.At(p.CreatedBefore().Add(-stampEvery))
 	var old []int64
 	err := s.view(ctx, func(q querier) (err error) {
 		old, err = column[int64](q, "SELECT id FROM stint_lanes WHERE stamp < ? AND staged IS NULL", before)
@@ -108,6 +109,7 @@ func (s *Store) expireEvents(ctx context.Context, before time.Time) error {
 			if err := u.exec("DELETE FROM stint_event_runs WHERE event <= ?", last); err != nil {
 				return err
 			}
+			u.runs.deleted = true
 			return u.exec("DELETE FROM stint_events WHERE id <= ?", last)
 		})
 		if err != nil {

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"database/sql"
 	"errors"
+	"time"
 
 	"github.com/stint-dev/stint/store/internal/keys"
 	"github.com/stint-dev/stint/store/internal/reading"
@@ -14,13 +15,19 @@ import (
 // stamps the rows of these lanes: after the commits of others only lanes with later stamps are read.
 // The cache is dropped when a queue is paused, when lanes are deleted, and after a statement that may
 // have changed any lane. Such a statement changes the mark in stint_meta, for other processes.
+//
+// While no other store has the file open nobody needs the stamps, and each would write two more pages in a commit of
+// few. So a lane is stamped only if that was an hour ago, for expireLanes. A store that opens the file and reads all
+// lanes commits a change with that: this one sees it at its next commit, and stamps from then on.
 type lanes struct {
 	*unit
-	loaded bool // it holds all lanes with ready runs
-	stale  bool // others have committed since
-	lost   bool // a rollback undoes what it holds, so it is dropped then
-	mark   string
-	seen   int64 // highest stamp
+	sole    *bool           // whether no other store has the file open; nil: an app's transaction, whose lanes the writer reads
+	written map[int64]int64 // when lanes were stamped while no other store had the file open, in milliseconds
+	loaded  bool            // it holds all lanes with ready runs
+	stale   bool            // others have committed since
+	lost    bool            // a rollback undoes what it holds, so it is dropped then
+	mark    string
+	seen    int64 // highest stamp
 
 	ready.Set
 	pausedWorkers map[int64]bool // workers that are paused; nil: not known
@@ -38,12 +45,13 @@ type lanes struct {
 }
 
 func newLanes(u *unit) *lanes {
-	return &lanes{unit: u, Set: ready.NewSet()}
+	return &lanes{unit: u, written: map[int64]int64{}, Set: ready.NewSet()}
 }
 
 func (ls *lanes) forget() {
 	old := *ls
 	*ls = *newLanes(old.unit)
+	ls.sole = old.sole
 	ls.seen, ls.stamped, ls.stale, ls.headsRead, ls.lost = old.seen, old.stamped, old.stale, old.headsRead, true
 }
 
@@ -69,6 +77,7 @@ func (ls *lanes) dropNoted() { ls.keys, ls.noted, ls.any = ls.keys[:0], ls.noted
 
 func (ls *lanes) rolledBack() {
 	ls.stamped = 0
+	clear(ls.written)
 	ls.dropNoted()
 	if ls.lost {
 		ls.forget()
@@ -86,6 +95,9 @@ const (
 
 	stampedLanesSQL = "SELECT " + laneColumns + " FROM stint_lanes l WHERE stamp > ?"
 	lastStampSQL    = "SELECT coalesce(max(stamp), 0) FROM stint_lanes"
+
+	// loadedSQL is a change that others notice.
+	loadedSQL = "INSERT INTO stint_meta (key, value) VALUES ('loaded', randomblob(8)) ON CONFLICT DO UPDATE SET value = excluded.value"
 )
 
 // readyLanesSQL reads the lanes that have something ready: one search of the index for each.
@@ -131,6 +143,9 @@ func (ls *lanes) loadLanes() error {
 	read, args := stampedLanesSQL, []any{ls.seen}
 	if !ls.loaded {
 		ls.lost = true
+		if err := ls.exec(loadedSQL); err != nil {
+			return err
+		}
 		read, args = readyLanesSQL, nil
 		paused, err := column[string](ls, "SELECT name FROM stint_queues WHERE paused = 1")
 		if err != nil {
@@ -264,20 +279,36 @@ func (ls *lanes) flush() error {
 }
 
 func (ls *lanes) stampTouched() error {
-	if len(ls.dirty) == 0 {
+	ids := make([]int64, 0, 8)
+	for _, l := range ls.dirty {
+		if l.Dirty = false; ls.mustStamp(l.ID) {
+			ids = append(ids, l.ID)
+		}
+	}
+	ls.dirty = ls.dirty[:0]
+	if len(ids) == 0 {
 		return nil
 	}
 	stamp, err := ls.stamp()
 	if err != nil {
 		return err
 	}
-	ids := make([]int64, len(ls.dirty))
-	for i, l := range ls.dirty {
-		ids[i], l.Dirty = l.ID, false
-	}
-	ls.dirty = ls.dirty[:0]
 	if len(ids) == 1 {
 		return ls.exec("UPDATE stint_lanes SET stamp = ? WHERE id = ?", stamp, ids[0])
 	}
 	return ls.exec("UPDATE stint_lanes SET stamp = ? WHERE id IN (SELECT value FROM json_each(?))", stamp, reading.JSONKeys(ids))
+}
+
+// stampEvery is how long a lane may be used without a stamp that nobody reads.
+const stampEvery = time.Hour
+
+func (ls *lanes) mustStamp(id int64) bool {
+	if ls.sole == nil || !*ls.sole {
+		return true
+	}
+	if at, ok := ls.written[id]; ok && ls.now >= at && ls.now-at < stampEvery.Milliseconds() {
+		return false
+	}
+	ls.written[id] = ls.now
+	return true
 }

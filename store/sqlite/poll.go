@@ -90,12 +90,15 @@ func (w *writer) checkPresences() {
 	if w.shared = company; company {
 		signal(w.s.presencesChanged)
 	}
+	w.sole = !company && !removed
 	if removed {
 		if err := w.s.presence.renew(); err != nil {
 			w.setHealth(err)
 			return
 		}
 		w.reviveUntil = time.Now().Add(reviveFor)
+		w.lanes.forget() // without it another may have stamped no lanes
+		w.version = -2   // looks again
 	}
 	if time.Now().Before(w.reviveUntil) {
 		w.revive()
@@ -161,9 +164,9 @@ func (w *writer) watched() (ids []int64) {
 	return ids
 }
 
-// lastKeySQL reads the highest key ever assigned: AUTOINCREMENT remembers deleted ones too.
-const lastKeySQL = "SELECT coalesce((SELECT max(seq, coalesce((SELECT max(id) FROM stint_events), 0)) FROM sqlite_sequence " +
-	"WHERE name = 'stint_runs'), (SELECT max(id) FROM stint_events), 0)"
+// lastKeySQL reads the highest key ever assigned: of runs and events, and of those that were deleted (keepLastKey).
+const lastKeySQL = "SELECT max(coalesce((SELECT max(id) FROM stint_runs), 0), coalesce((SELECT max(id) FROM stint_events), 0), " +
+	"coalesce((SELECT CAST(CAST(value AS TEXT) AS INTEGER) FROM stint_meta WHERE key = 'last_key'), 0))"
 
 // refresh drops what the writer has cached if another connection has committed since the last
 // call.
@@ -180,6 +183,8 @@ func (w *writer) refresh() error {
 	}
 	first := w.version == -1
 	w.version = v
+	w.sole = w.s.path == Memory
+	w.s.presence.rescan()
 	if err := w.checkMoved(); err != nil {
 		w.version = -2
 		return err

@@ -179,6 +179,9 @@ func (p *presence) scan() (company, removed bool) {
 	return p.seen, errors.Is(err, fs.ErrNotExist)
 }
 
+// rescan makes the next scan read the directory.
+func (p *presence) rescan() { p.modified = time.Time{} }
+
 // renew recreates a deleted presence file, so that other processes see this one alive. They may have taken
 // it for dead.
 func (p *presence) renew() error {

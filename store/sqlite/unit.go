@@ -53,9 +53,15 @@ type subsystems struct {
 	all         []participant
 }
 
+// runs are what becomes of runs.
+type runs struct {
+	*unit
+	passive
+	deleted bool // runs or events were, by the transaction: see keepLastKey
+}
+
 // Subsystems that keep nothing in memory.
 type (
-	runs            struct{ *unit } // what becomes of runs
 	idempotencyKeys struct{ *unit } // idempotency keys
 	records         struct{ *unit } // progress, logs and chunks of runs
 	journals        struct{ *unit }
@@ -68,7 +74,7 @@ type (
 func newUnit(t *txn, graphs *graphcache.Cache) *unit {
 	u := &unit{txn: t}
 	s := &subsystems{
-		runs:        &runs{u},
+		runs:        &runs{unit: u},
 		keys:        &idempotencyKeys{u},
 		records:     &records{u},
 		journals:    &journals{u},
@@ -87,7 +93,7 @@ func newUnit(t *txn, graphs *graphcache.Cache) *unit {
 		signals:     &signals{unit: u},
 	}
 	u.subsystems = s
-	s.all = []participant{s.limiters, s.events, s.workflows, s.triggers, s.workers, s.lanes, s.counters, s.errors, s.timers,
+	s.all = []participant{s.runs, s.limiters, s.events, s.workflows, s.triggers, s.workers, s.lanes, s.counters, s.errors, s.timers,
 		s.claims, s.signals}
 	return u
 }

@@ -63,6 +63,7 @@ type writer struct {
 	pollBackoff       time.Duration // see pace
 	presencesChecked  time.Time     // last look for other stores
 	shared            bool          // another store has the file open
+	sole              bool          // none has: presences were looked at after the last commit of another was noticed
 	lastForeignCommit time.Time     // last commit of another that was noticed
 	changed           bool          // all changes of this group were applied
 	fired             int64         // rows changed by this connection, as of the last commit that left something due
@@ -100,7 +101,7 @@ func newWriter(s *Store, c *conn.Conn) *writer {
 		version: -1,
 	}
 	w.unit = newUnit(&txn{querier: w, s: s, execN: w.execN}, &s.graphs)
-	w.signals.writer, w.events.publisher = w, &s.publisher
+	w.signals.writer, w.events.publisher, w.lanes.sole = w, &s.publisher, &w.sole
 	return w
 }
 

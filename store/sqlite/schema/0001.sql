@@ -56,7 +56,7 @@ CREATE INDEX stint_workers_lock ON stint_workers (lock);
 CREATE INDEX stint_workers_alive ON stint_workers (lock) WHERE ended_at IS NULL;
 
 CREATE TABLE stint_runs (
-  id         INTEGER PRIMARY KEY AUTOINCREMENT CHECK (id > 0), -- creation time << 20 | sequence; see package keys
+  id         INTEGER PRIMARY KEY CHECK (id > 0), -- creation time << 20 | sequence; see package keys
   lane       INTEGER NOT NULL REFERENCES stint_lanes (id),
   state      INTEGER NOT NULL CHECK (state BETWEEN 2 AND 10),
   priority   INTEGER NOT NULL CHECK (priority BETWEEN -128 AND 127),
