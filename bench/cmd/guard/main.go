@@ -34,18 +34,18 @@ var cases = []struct {
 	record float64
 	run    func(dir string) error
 }{
-	{"drain", 0, func(dir string) error { return drain(dir) }},
-	{"enqueue from 64 goroutines", 0, enqueue},
-	{"drain of 1,000 keys in turns", 0, func(dir string) error {
+	{"drain", 2.0, func(dir string) error { return drain(dir) }},
+	{"enqueue from 64 goroutines", 1.5, enqueue},
+	{"drain of 1,000 keys in turns", 5.2, func(dir string) error {
 		return drain(dir, stint.WithConcurrency(stint.Concurrency[job]{Key: byKey(1000), Max: 2, Strategy: stint.StrategyGroupRoundRobin}))
 	}},
-	{"drain of 10,000 rate limits", 0, func(dir string) error {
+	{"drain of 10,000 rate limits", 4.6, func(dir string) error {
 		return drain(dir, stint.WithRateLimitFunc(func(j job) stint.RateLimit {
 			return stint.RateLimit{Key: byKey(10_000)(j), Limit: 1000, Burst: 1000}
 		}))
 	}},
-	{"workflows of 5 tasks", 0, workflows},
-	{"runs of 5 durable steps", 0, steps},
+	{"workflows of 5 tasks", 4.8, workflows},
+	{"runs of 5 durable steps", 2.9, steps},
 }
 
 // Runs, or tasks of workflows, of each case.
