@@ -146,20 +146,20 @@ func (w *writer) requeueClaims(claims []*claim) {
 	}
 }
 
-// claimLaneSQL starts the first runs of a lane, claimSQL those of a JSON array of keys.
+// claimLaneSQL reads the first runs of a lane, claimSQL those of a JSON array of keys, as they are once startSQL has
+// started them.
 const (
-	claimSet = `
-UPDATE stint_runs SET ` + stateRunning + `, attempt = attempt + 1, lease = lease + 1, worker = ?1, started_at = ?2, start_by = NULL,
-  flags = flags & -5
-WHERE id IN (`
-	claimReturning = `) AND ` + stateQueued + `
-RETURNING id, lane, lease, priority, attempt, replayed, crashes, ` + dueTime + `, rank, turn,
+	claimColumns = `
+SELECT id, lane, lease + 1, priority, attempt + 1, replayed, crashes, ` + dueTime + `, rank, turn,
   coalesce(input, (SELECT data FROM stint_inputs i WHERE i.id = stint_runs.id)), metadata, parent, root, node,
-  (lease > 1 OR flags & 8) AND EXISTS (SELECT 1 FROM stint_journal j WHERE j.run = stint_runs.id), cancel_at, spent`
+  (lease > 0 OR flags & 8) AND EXISTS (SELECT 1 FROM stint_journal j WHERE j.run = stint_runs.id), cancel_at, spent
+FROM stint_runs WHERE `
 
-	claimLaneSQL = claimSet + "SELECT id FROM stint_runs WHERE lane = ?3 AND " + stateQueued + " AND limiter IS NULL " +
-		"ORDER BY rank, turn, id LIMIT ?4" + claimReturning
-	claimSQL = claimSet + "SELECT value FROM json_each(?3)" + claimReturning
+	claimLaneSQL = claimColumns + "lane = ? AND " + stateQueued + " AND limiter IS NULL ORDER BY rank, turn, id LIMIT ?"
+	claimSQL     = claimColumns + "id IN (SELECT value FROM json_each(?)) AND " + stateQueued
+
+	startSQL = "UPDATE stint_runs SET " + stateRunning + ", attempt = attempt + 1, lease = lease + 1, worker = ?2, started_at = ?3, " +
+		"start_by = NULL, flags = flags & -5 WHERE id = ?1"
 )
 
 // fillClaim starts up to Free runs for one claim, in order. After each start other runs with the same
@@ -209,7 +209,7 @@ func (cs *claims) claimReady(c *claim, n int) ([]store.Claimed, error) {
 	for i, p := range x.Runs {
 		ids[i] = p.ID
 	}
-	return cs.start(claimSQL, c.Worker, cs.now, reading.JSONKeys(ids))
+	return cs.start(c.Worker, claimSQL, reading.JSONKeys(ids))
 }
 
 // claimLane starts up to n runs of the only lane with ready runs.
@@ -218,7 +218,7 @@ func (cs *claims) claimLane(c *claim, l *ready.Lane, n int) ([]store.Claimed, er
 		return nil, nil
 	}
 	cs.lanes.headsRead++
-	got, err := cs.start(claimLaneSQL, c.Worker, cs.now, l.ID, n)
+	got, err := cs.start(c.Worker, claimLaneSQL, l.ID, n)
 	if err == nil && len(got) < n {
 		cs.lanes.Empty(l)
 	}
@@ -242,9 +242,8 @@ func (ws *workers) pausedWorkers() (map[int64]bool, error) {
 	return idle, nil
 }
 
-// start runs a claiming statement and returns its runs in order: RETURNING returns them in the order of
-// their keys.
-func (cs *claims) start(text string, args ...any) ([]store.Claimed, error) {
+// start starts the runs that a statement reads, and returns them in order.
+func (cs *claims) start(worker int64, text string, args ...any) ([]store.Claimed, error) {
 	type row struct {
 		store.Claimed
 		key, rank, turn, due, lane int64
@@ -277,6 +276,9 @@ func (cs *claims) start(text string, args ...any) ([]store.Claimed, error) {
 	claimed := make([]store.Claimed, len(got))
 	for i := range got {
 		r := &got[i]
+		if err := cs.exec(startSQL, r.key, worker, cs.now); err != nil {
+			return nil, err
+		}
 		l, err := cs.lanes.laneByID(r.lane)
 		if err == nil && l == nil {
 			err = &damage.Damage{Run: r.key, Err: fmt.Errorf("lane %d is not there", r.lane)}
@@ -289,7 +291,7 @@ func (cs *claims) start(text string, args ...any) ([]store.Claimed, error) {
 			time.Duration(r.spent)*time.Millisecond
 		r.Parent, r.Root = cs.s.ids.Optional(r.parent), cs.s.ids.Optional(r.root)
 		if r.node != nil {
-			err := forRun(r.key, func() error { return cs.workflows.startTask(&r.Claimed, *r.parent, *r.node, args[0].(int64)) })
+			err := forRun(r.key, func() error { return cs.workflows.startTask(&r.Claimed, *r.parent, *r.node, worker) })
 			if err != nil {
 				return nil, err
 			}

@@ -48,6 +48,7 @@ func TestEffectOf(t *testing.T) {
 		{"INSERT INTO stint_attempts (run) SELECT id FROM stint_runs", effectNone},
 		{claimSQL, effectNone},
 		{claimLaneSQL, effectNone},
+		{startSQL, effectNone},
 		{endSQL, effectKey},
 		{retrySQL, effectKey},
 		{setLimiterSQL, effectKey},
