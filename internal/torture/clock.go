@@ -121,8 +121,9 @@ func shiftTimes(db *sql.DB, by time.Duration) error {
 		}
 	}
 	if ms < 0 { // keys tell when they were made: they are ahead of the clock now
-		_, err := tx.Exec("INSERT INTO stint_meta (key, value) SELECT 'last_key', CAST(CAST(max(id) + (?1 << 20) AS TEXT) AS BLOB) FROM stint_runs "+
-			"WHERE true ON CONFLICT DO UPDATE SET value = excluded.value", -ms)
+		_, err := tx.Exec("INSERT INTO stint_meta (key, value) "+
+			"SELECT 'last_key', CAST(CAST(max(id) + (?1 << 20) AS TEXT) AS BLOB) FROM stint_runs WHERE true "+
+			"ON CONFLICT DO UPDATE SET value = excluded.value", -ms)
 		if err != nil {
 			return err
 		}

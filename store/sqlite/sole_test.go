@@ -1,6 +1,7 @@
 package sqlite_test
 
 import (
+	"context"
 	"database/sql"
 	"os"
 	"path/filepath"
@@ -51,14 +52,16 @@ func TestStampsForOthersAlone(t *testing.T) {
 	runs := 0
 	untilStamped := func(want bool) {
 		t.Helper()
-		for deadline := time.Now().Add(30 * time.Second); ; {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		for {
 			before := stamp(t, db)
 			p.enqueue()
 			runs++
 			if (stamp(t, db) != before) == want {
 				return
 			}
-			if time.Now().After(deadline) {
+			if ctx.Err() != nil {
 				t.Fatalf("stamps lanes: want %v for long", want)
 			}
 		}
