@@ -38,7 +38,7 @@ func guarded(t *testing.T) *stint.Client {
 
 // routes returns all paths that the handler knows and some that it does not, with every method.
 func routes() (all [][2]string) {
-	paths := []string{"", "/", "/live?url=/", "/logs.ndjson", "/metrics", "/healthz", "/nothing", "/api/", "/api/nothing", "/api/openapi.json", "/assets/", "/assets/style.css", "/assets/app.js", "/assets/nothing", "//evil.example/", "/api/../runs", "/runs/x/y/z"}
+	paths := []string{"", "/", "/live?url=/", "/logs.ndjson", "/payload.json", "/metrics", "/healthz", "/nothing", "/api/", "/api/nothing", "/api/openapi.json", "/assets/", "/assets/style.css", "/assets/app.js", "/assets/nothing", "//evil.example/", "/api/../runs", "/runs/x/y/z"}
 	for _, p := range pages {
 		paths = append(paths, "/"+p.name, "/"+p.name+"/x")
 	}

@@ -131,7 +131,7 @@ func formatNumber(n int) string { return thousands(strconv.Itoa(n)) }
 const (
 	maxCounted   = 10_000 // the client stops counting here
 	maxOpenItems = 100    // entries of one list or object that are shown at first
-	maxDepth     = 12
+	maxDepth     = 64     // of a payload that is shown as a tree
 )
 
 // A treeSize bounds the tree of a payload.

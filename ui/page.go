@@ -63,6 +63,7 @@ var pages = []struct {
 func (h *handler) routePages(mux *http.ServeMux) {
 	mux.HandleFunc("GET /live", h.live.serve)
 	mux.HandleFunc("GET /logs.ndjson", h.downloadLogs)
+	mux.HandleFunc("GET /payload.json", h.downloadPayload)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		if !h.authorize(w, r, Action{Name: "view"}) {
 			return

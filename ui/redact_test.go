@@ -184,7 +184,7 @@ func (s *shop) walk() map[string]string {
 	links := regexp.MustCompile(`(?:href|data-url)="([^"]*)"`)
 	todo := []string{"/", "/metrics", "/healthz", "/nothing", "/logs", "/logs.ndjson", "/logs?text=" + canary[:3], "/runs?error=" + canary[:3], "/runs?state=" + "no"}
 	for _, id := range s.ids {
-		todo = append(todo, "/runs/"+id, "/runs/"+id+"?text="+canary[:3]) // what is asked for is the asker's
+		todo = append(todo, "/payload.json?of=input&id="+id, "/payload.json?of=output&id="+id, "/runs/"+id, "/runs/"+id+"?text="+canary[:3]) // what is asked for is the asker's
 		for _, tab := range []string{"timeline", "journal", "logs", "stream", "input", "attempts"} {
 			todo = append(todo, "/runs/"+id+"?tab="+tab)
 		}

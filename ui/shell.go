@@ -184,7 +184,7 @@ func shortDuration(d time.Duration) string {
 
 // palette is the dialog that the key / opens: app.js fills it with pages, tasks and runs.
 func palette() node {
-	const hint = "A page, a task, a run's ID"
+	const hint = "A page, a task, a queue, a run's ID, key=value"
 	return el("dialog", attr("id", "palette"), attr("aria-label", "Go to"),
 		el("div.pal-in", icon("search"), el("input", attr("type", "search"), attr("aria-label", hint), attr("placeholder", hint),
 			attr("autocomplete", "off"), attr("spellcheck", "false")), el("kbd", "Esc")),

@@ -195,12 +195,13 @@ addEventListener("pointerup", (e) => {
 writeTimes(document);
 setInterval(() => writeTimes(document), 1000);
 
-// The palette finds a page, a task, or a run by its ID.
+// The palette finds a page, a task, a queue, runs by their metadata or error, and a run by the beginning of its ID.
 const palette = document.getElementById("palette");
 const field = palette.querySelector("input");
 const found = palette.querySelector("ul");
-let tasks = [];
+let names = []; // of tasks and queues, with their pages
 let chosen = 0;
+let begun = {}; // the runs whose IDs begin with some digits, once they are known
 
 // Returns a name as a segment of a path: escapeSegment in html.go says why.
 function segment(name) { return encodeURIComponent(/^~*(\.{1,2}|\/)$/.test(name) ? "~" + name : name); }
@@ -208,13 +209,27 @@ function segment(name) { return encodeURIComponent(/^~*(\.{1,2}|\/)$/.test(name)
 async function openPalette() {
   palette.showModal();
   field.value = "";
-  if (!tasks.length) {
+  begun = {};
+  if (!names.length) {
     try {
-      const names = await (await fetch(base + "/api/tasks")).json();
-      tasks = names.tasks.map((t) => ({ text: "task " + t.name, url: base + "/tasks/" + segment(t.name) }));
-    } catch { tasks = []; }
+      const [tasks, queues] = await Promise.all(["tasks", "queues"].map(async (of) => (await (await fetch(base + "/api/" + of)).json())[of]));
+      names = [...tasks.map((t) => ({ text: "task " + t.name, url: base + "/tasks/" + segment(t.name) })),
+        ...queues.map((q) => ({ text: "runs in queue " + q.name, url: base + "/runs?queue=" + encodeURIComponent(q.name) }))];
+    } catch { names = []; }
   }
   offer();
+}
+
+// An ID begins with the time at which it was made, in 12 digits: so the beginning of one is a range of time.
+async function findBegun(digits) {
+  const at = (end) => new Date(parseInt(digits.slice(0, 12).padEnd(12, end), 16)).toISOString();
+  begun = { digits, runs: [] };
+  try {
+    const until = new Date(Date.parse(at("f")) + 1).toISOString();
+    const list = await (await fetch(base + "/api/runs?limit=1000&since=" + at("0") + "&until=" + until)).json();
+    begun.runs = list.runs.filter((r) => r.id.replaceAll("-", "").startsWith(digits));
+  } catch { return; } // a time that no clock shows
+  if (palette.open && begun.digits === digits) offer();
 }
 
 // Escapes characters that are invisible or change the direction of their neighbours.
@@ -225,7 +240,14 @@ function visible(text) {
 function offer() {
   const q = field.value.trim().toLowerCase();
   const pages = [...document.querySelectorAll(".rail a.to")].map((a) => ({ text: a.textContent, url: a.href }));
-  let all = [...pages, ...tasks].filter((o) => o.text.toLowerCase().includes(q));
+  let all = [...pages, ...names].filter((o) => o.text.toLowerCase().includes(q));
+  const digits = q.replaceAll("-", "");
+  const pair = /^([^=\s]+)=(.+)$/.exec(field.value.trim());
+  if (pair) all.push({ text: "runs with metadata " + pair[0], url: base + "/runs?metadata=" + encodeURIComponent(pair[0]) });
+  if (/^[0-9a-f]{8,31}$/.test(digits)) {
+    if (begun.digits !== digits) findBegun(digits);
+    all.push(...begun.runs.map((r) => ({ text: "run " + r.id + " of " + r.task, url: base + "/runs/" + r.id })));
+  }
   if (/^[0-9a-f-]{36}$/.test(q)) all = [{ text: "run " + q, url: base + "/runs/" + q }];
   else if (q) all.push({ text: "runs whose error has “" + field.value.trim() + "”", url: base + "/runs?state=failed&error=" + encodeURIComponent(field.value.trim()) });
   chosen = 0;

@@ -2,9 +2,11 @@ package browser
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"net"
 	"net/http/httptest"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -36,20 +38,34 @@ func appears(t *testing.T, b *browser, js string) {
 
 const connected = `document.documentElement.dataset.connection == "live"`
 
-// A change is on an open page by itself, without a reload.
+var pixels = flag.Int("pixels", 5, "the `number` of runs of which TestCommitToPixel says how soon they are seen")
+
+// A change is on an open page by itself, without a reload. How soon it is on a page at rest is logged, and not judged: the
+// machine is part of that.
 func TestCommitToPixel(t *testing.T) {
 	d, base := served(t)
 	b := opened(t, 1440, "light")
 	b.do(t, chromedp.Navigate(base+"/runs"), chromedp.WaitReady("main h1"))
 	appears(t, b, connected)
-	b.do(t, chromedp.Evaluate("window.before = true", nil))
-	for range 20 {
+	b.do(t, chromedp.Evaluate(`window.before = true; window.seen = {}; window.last = 0;
+		source.addEventListener("main", () => { window.last = performance.now(); });
+		new MutationObserver(() => requestAnimationFrame(() => {
+			for (const row of document.querySelectorAll("main tbody tr[id]")) window.seen[row.id] ??= Date.now();
+		})).observe(document.querySelector("main"), { childList: true, subtree: true });`, nil))
+	var took []int64 // ms
+	for range *pixels {
+		appears(t, b, `performance.now() - window.last > 1500 && (refill(), budget > 0)`) // after much at once, a page rests
 		run, err := d.mail.Enqueue(t.Context(), letter{To: "live@example.org"})
 		if err != nil {
 			t.Fatal(err)
 		}
+		committed := time.Now().UnixMilli()
+		appears(t, b, fmt.Sprintf(`window.seen["r%s"]`, run.ID()))
+		took = append(took, eval[int64](t, b, fmt.Sprintf(`window.seen["r%s"]`, run.ID()))-committed)
 		appears(t, b, fmt.Sprintf(`document.getElementById("r%s")?.textContent.includes("succeeded")`, run.ID()))
 	}
+	slices.Sort(took)
+	t.Logf("from the commit of a run to the frame with its row: p50 %d ms, p95 %d ms", took[len(took)/2], took[len(took)*95/100])
 	if !eval[bool](t, b, "!!window.before") {
 		t.Error("the page was loaded again")
 	}

@@ -37,11 +37,32 @@ const readTimeline = `[...document.querySelectorAll(".waterfall tbody tr")].map(
 func failedOrder(t *testing.T, fn func(context.Context, int) (int, error), opts ...stint.TaskOption) (
 	*stint.Client, *stint.Run[int], *httptest.Server) {
 	t.Helper()
+	c := workedOn(t)
+	task := stint.NewTask(c, "order", fn, opts...)
+	server := working(t, c)
+	run, err := task.Enqueue(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := run.Wait(t.Context()); err == nil {
+		t.Fatal("the run succeeded")
+	}
+	return c, run, server
+}
+
+// workedOn opens a database for working.
+func workedOn(t *testing.T) *stint.Client {
+	t.Helper()
 	c, err := stint.Open(filepath.Join(t.TempDir(), "shop.db"), stint.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	task := stint.NewTask(c, "order", fn, opts...)
+	return c
+}
+
+// working starts a worker and serves the page, until the test ends, when it also closes the client.
+func working(t *testing.T, c *stint.Client) *httptest.Server {
+	t.Helper()
 	w, err := c.NewWorker()
 	if err != nil {
 		t.Fatal(err)
@@ -50,16 +71,9 @@ func failedOrder(t *testing.T, fn func(context.Context, int) (int, error), opts 
 	stopped := make(chan struct{})
 	go func() { defer close(stopped); w.Run(ctx) }()
 	t.Cleanup(func() { stop(); <-stopped; c.Close() })
-	run, err := task.Enqueue(t.Context(), 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := run.Wait(t.Context()); err == nil {
-		t.Fatal("the run succeeded")
-	}
 	server := httptest.NewServer(ui.Handler(c, ui.WithLocalAccess()))
 	t.Cleanup(server.Close)
-	return c, run, server
+	return server
 }
 
 // A timeline draws each call from its begin to its end: sleeps as long as they were, a compensation from its call on.
