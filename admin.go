@@ -54,6 +54,8 @@ type RunFilter struct {
 	Cursor string // RunPage.Next of the previous page
 	// OldestFirst makes ListRuns go from the oldest run to the newest.
 	OldestFirst bool
+	// Brief makes ListRuns leave out inputs, outputs, metadata, errors and progress, so that large ones cost nothing.
+	Brief bool
 	// Scan, if more than 0, limits how many runs are examined for a page, and so its time. The
 	// page may then have fewer runs than Limit, or none, and still have a Next.
 	Scan int
@@ -76,7 +78,7 @@ func (f RunFilter) store() (s store.Filter, err error) {
 	}
 	s = store.Filter{Tasks: f.Tasks, Queues: f.Queues, States: f.States, Metadata: f.Metadata, Since: f.Since, Until: f.Until,
 		TopLevel: f.TopLevel, Error: f.Error, Limit: (*store.LimitKey)(f.LimitKey), Scan: max(f.Scan, 0),
-		AnyMetadata: f.AnyMetadata, Worker: f.Worker, NoTasks: f.Flat, Oldest: f.OldestFirst}
+		AnyMetadata: f.AnyMetadata, Worker: f.Worker, NoTasks: f.Flat, Oldest: f.OldestFirst, Brief: f.Brief}
 	if err := check.Metadata(f.Metadata); err != nil {
 		return s, errorf("stint: filter by metadata: %w", err)
 	}

@@ -25,6 +25,8 @@ type Filter struct {
 
 	// Oldest makes List go from the oldest run to the newest; its before is then an after. Other methods ignore it.
 	Oldest bool
+	// Brief makes List leave out Input, Output, Metadata, Error and Progress. Other methods ignore it.
+	Brief bool
 	// Scan is the highest number of runs that List looks at; 0: all. Count looks at as many of each state that it finds
 	// by an index. Other methods ignore it.
 	Scan int

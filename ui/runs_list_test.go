@@ -80,7 +80,7 @@ func TestListIsSorted(t *testing.T) {
 	s := newEmptyShop(t)
 	var ids []string
 	for _, p := range []int{5, -3, 9, 9, 0} {
-		r, err := s.c.EnqueueJSON(t.Context(), "work", []byte("1"), stint.WithPriority(p))
+		r, err := s.c.EnqueueJSON(t.Context(), "work", []byte("1"), stint.WithPriority(p), stint.WithMetadata(map[string]string{"tenant": "acme"}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -99,6 +99,9 @@ func TestListIsSorted(t *testing.T) {
 		if is := strings.Contains(text, "All 5 runs that match, by “Priority”."); is != strings.Contains(query, "priority") {
 			t.Errorf("%q: it says how it is sorted: %v", query, is)
 		}
+	}
+	if text := s.get("/runs?sort=-priority"); strings.Count(text, ">tenant=acme</bdi>") != len(ids) {
+		t.Errorf("a sorted list lacks what runs have: %s", around(text, "<tbody>"))
 	}
 	var got []string
 	for next := ""; next != "" || got == nil; { // a page at a time

@@ -3,6 +3,7 @@ package ui
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -33,8 +34,8 @@ const oldestFirst = "created"
 // listSorted returns the newest runs that match, sorted, and a sentence that says which runs those are. Runs that have no
 // value, such as no start, come last.
 func (h *handler) listSorted(ctx context.Context, f stint.RunFilter, by *runColumn, ascending bool) (*stint.RunPage, node, error) {
-	f.Limit, f.Cursor = sortedRuns, ""
-	page, err := h.list(ctx, f)
+	f.Limit, f.Cursor, f.Brief = sortedRuns, "", true
+	page, err := h.c.ListRuns(ctx, f)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -49,7 +50,9 @@ func (h *handler) listSorted(ctx context.Context, f stint.RunFilter, by *runColu
 		}
 		return cmp.Compare(y, x)
 	})
-	page.Runs = page.Runs[:min(n, maxRows)]
+	if page.Runs, err = h.readAgain(ctx, page.Runs[:min(n, maxRows)]); err != nil {
+		return nil, nil, err
+	}
 	what := "All " + counted(int64(n), "run", "runs") + " that match"
 	if page.Next != "" {
 		what = fmt.Sprintf("The newest %s that match", counted(int64(n), "run", "runs"))
@@ -63,6 +66,31 @@ func (h *handler) listSorted(ctx context.Context, f stint.RunFilter, by *runColu
 	}
 	page.Next = ""
 	return page, el("p.dim", attr("id", "sorted"), what+"."), nil
+}
+
+// readAgain returns runs of a brief list with all that they have, in their order. One that was deleted meanwhile is left out.
+func (h *handler) readAgain(ctx context.Context, runs []stint.RunInfo) ([]stint.RunInfo, error) {
+	at := map[string]int{}
+	f := stint.RunFilter{Limit: sortedRuns}
+	for i := range runs {
+		at[runs[i].ID] = i
+		f.IDs = append(f.IDs, runs[i].ID)
+	}
+	whole := make([]stint.RunInfo, len(runs))
+	for more := len(runs) > 0; more; more = f.Cursor != "" { // a page may end early: inputs may be large
+		page, err := h.list(ctx, f)
+		if errors.Is(err, stint.ErrNotFound) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range page.Runs {
+			whole[at[r.ID]] = r
+		}
+		f.Cursor = page.Next
+	}
+	return slices.DeleteFunc(whole, func(r stint.RunInfo) bool { return r.ID == "" }), nil
 }
 
 // sortHead returns the heading of a column: a link that sorts by it, where that is possible.

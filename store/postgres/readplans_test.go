@@ -182,7 +182,7 @@ func readAll(t *testing.T, s *Store, ids []store.ID) {
 		}
 	}
 	warn := 4
-	for _, f := range []store.Filter{{}, {Scan: 10}, {States: []store.State{store.Failed}}, {States: []store.State{store.Blocked}},
+	for _, f := range []store.Filter{{}, {Brief: true}, {Scan: 10}, {States: []store.State{store.Failed}}, {States: []store.State{store.Blocked}},
 		{States: []store.State{store.Running}}, {States: []store.State{store.Queued}}, {States: []store.State{store.Scheduled}},
 		{States: []store.State{store.Failed, store.Canceled}, Scan: 20_000}, {IDs: ids[:2]}, {Parent: ids[3]}, {Tasks: []string{"a"}, Scan: 20_000},
 		{Tasks: []string{"a:x"}, Scan: 20_000}, {Queues: []string{"q"}, Scan: 20_000}, {Metadata: map[string]string{"k": "v"}, Scan: 20_000},

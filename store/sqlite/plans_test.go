@@ -250,7 +250,7 @@ func useReads(t *testing.T, s *Store, id store.ID, ids []store.ID) {
 		_, err = s.Counters(ctx, time.Minute, now, of)
 		ok(err)
 	}
-	for _, f := range []store.Filter{{}, {Scan: 10}, {States: []store.State{store.Failed}}, {States: []store.State{store.Blocked}},
+	for _, f := range []store.Filter{{}, {Brief: true}, {Scan: 10}, {States: []store.State{store.Failed}}, {States: []store.State{store.Blocked}},
 		{States: []store.State{store.Running}},
 		{IDs: ids[:2]}, {Parent: ids[0]}, {Tasks: []string{"a"}}} {
 		_, _, err = s.List(ctx, f, store.ID{}, 10)

@@ -82,10 +82,13 @@ func (m *Model) List(_ context.Context, f store.Filter, before store.ID, limit i
 			before != (store.ID{}) && (slices.Compare(r.ID[:], before[:]) == beyond || r.ID == before) {
 			continue
 		}
-		if bytes += r.Size(); len(all) == limit || bytes > store.MaxPageBytes && len(all) > 0 {
+		run := r.Run
+		if f.Brief {
+			run.Input, run.Output, run.Metadata, run.Error, run.Progress = nil, nil, nil, nil, nil
+		}
+		if bytes += run.Size(); len(all) == limit || bytes > store.MaxPageBytes && len(all) > 0 {
 			return all, all[len(all)-1].ID, nil
 		}
-		run := r.Run
 		run.Attempts = nil
 		all = append(all, run)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/stint-dev/stint/store"
@@ -189,4 +190,40 @@ func pagesOf[T, K any](s *suite, read func(after K) (page []T, more bool, err er
 		sizes = append(sizes, len(page))
 	}
 	return keys, sizes
+}
+
+// briefly checks that a brief list has all of each run but its payloads, and that these do not end a page.
+func briefly(s *suite) {
+	large := run(`"` + strings.Repeat("x", store.MaxPageBytes/2) + `"`)
+	large.Metadata = []byte(`{"k":"v"}`)
+	s.enqueue(large, large, large, keyed("1", "k", 1, store.StrategyQueue), keyed("2", "k", 1, store.StrategyQueue))
+	c := s.claim(2)
+	progress := &store.Progress{Done: 1, Total: 2, Message: "m"}
+	_, err := s.Record(s.Context(), []store.Record{{ID: c[1].ID, Lease: c[1].Lease, Progress: progress}})
+	s.ok(err)
+	o := outcome(c[0], store.Failed)
+	o.Error = []byte("no")
+	s.finish(o)
+	var whole []store.Run
+	var before store.ID
+	for more := true; more; more = before != (store.ID{}) {
+		runs, next, err := s.List(s.Context(), store.Filter{}, before, 10)
+		s.ok(err)
+		whole, before = append(whole, runs...), next
+	}
+	got, next, err := s.List(s.Context(), store.Filter{Brief: true}, store.ID{}, 10)
+	s.ok(err)
+	if len(got) != 5 || len(whole) != 5 || next != (store.ID{}) {
+		s.Fatalf("a brief list has %d of %d runs, and goes on at %v", len(got), len(whole), next)
+	}
+	for i, r := range got {
+		if r.Size() != 0 || r.Progress != nil {
+			s.Errorf("a brief list has %d bytes of payloads, and %v", r.Size(), r.Progress)
+		}
+		w := whole[i]
+		w.Input, w.Output, w.Metadata, w.Error, w.Progress = nil, nil, nil, nil, nil
+		if !reflect.DeepEqual(r, w) {
+			s.Errorf("a brief list has %+v, want %+v", r, w)
+		}
+	}
 }

@@ -115,6 +115,7 @@ var rules = []struct {
 	{"a context that is done changes nothing", doneContext},
 	{"list by filter, in pages", list},
 	{"list the oldest first", oldestFirst},
+	{"list briefly", briefly},
 	{"pages end where they would be large", largePages},
 	{"a journal in pages", journalPages},
 	{"crons and filters in pages", schedulePages},

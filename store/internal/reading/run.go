@@ -3,6 +3,7 @@ package reading
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/stint-dev/stint/store"
@@ -17,14 +18,22 @@ const ofWorkflow = " FROM stint_runs f WHERE f.id = r.parent AND r.node IS NOT N
 
 const input = "(SELECT data FROM stint_inputs i WHERE i.id = "
 
+// payloadColumns are those of a run's columns that a brief list leaves out; here metadata and input.
+const payloadColumns = `coalesce(r.metadata, (SELECT f.metadata` + ofWorkflow + `)),
+  coalesce(r.input, ` + input + `r.id), (SELECT coalesce(f.input, ` + input + `f.id))` + ofWorkflow + `))`
+
+// brief replaces the columns that a brief list leaves out.
+var brief = strings.NewReplacer(payloadColumns, "NULL, NULL",
+	"r.output, r.error, p.done, p.total, p.message", "NULL, NULL, CAST(NULL AS bigint), CAST(NULL AS bigint), NULL",
+	" LEFT JOIN stint_progress p ON p.run = r.id", "")
+
 // runColumns are a run's, between them Dialect.Executions.
 const (
 	runColumns = `SELECT r.id, l.task, l.queue, r.state, r.priority, r.attempt, r.crashes, r.lease, `
 
 	moreRunColumns = `, ` + dueTime + `,
   r.started_at, r.ended_at, r.cancel_at, r.start_by, coalesce((SELECT name FROM stint_workers w WHERE w.id = r.worker), ''),
-  r.parent, r.root, coalesce(r.key, ''), coalesce(r.metadata, (SELECT f.metadata` + ofWorkflow + `)),
-  coalesce(r.input, ` + input + `r.id), (SELECT coalesce(f.input, ` + input + `f.id))` + ofWorkflow + `)),
+  r.parent, r.root, coalesce(r.key, ''), ` + payloadColumns + `,
   r.node, (r.flags & 2) + CASE WHEN r.` + isQueued + ` AND EXISTS (SELECT 1 FROM stint_queues q WHERE q.name = l.queue AND q.paused)
     THEN 1 ELSE 0 END, r.output, r.error, p.done, p.total, p.message,
   CASE WHEN r.` + isQueued + ` AND r.limiter > 0 THEN r.limiter END,
@@ -164,8 +173,12 @@ func (r *Reader) List(q Querier, now time.Time, f store.Filter, before store.ID,
 		order = " ASC"
 	}
 	where += " AND " + id + " >= ? AND " + id + " < ? ORDER BY " + id + order + " LIMIT ?"
+	columns := runColumns + r.Executions + moreRunColumns
+	if f.Brief {
+		columns, where = brief.Replace(columns), brief.Replace(where)
+	}
 	rows, more, err := page(q, limit, (*runRow).fields, func(r *runRow) int { return r.Size() },
-		runColumns+r.Executions+moreRunColumns+where, append(args, from, to, limit+1)...)
+		columns+where, append(args, from, to, limit+1)...)
 	if err != nil {
 		return nil, next, err
 	}
