@@ -42,9 +42,9 @@ func limitsPage(h *handler, ctx context.Context, arg string, q url.Values) (*vie
 
 // limitChart returns how far a limit was used, and how many runs waited for it.
 func (h *handler) limitChart(t *trend, g grid) chart {
-	title, unit, active := t.of.Limit.Name, "all keys together, once a minute", "hold it"
+	title, unit, active := t.of.Limit.Name, "all keys together, sampled once a minute", "hold it"
 	if title == "" {
-		title, unit, active = h.redactKey(t.of.Limit), "rate, once a minute", "units used"
+		title, unit, active = h.redactKey(t.of.Limit), "rate, sampled once a minute", "units used"
 	}
 	return t.sampleChart(g, chart{title: escapeInvisible(title), unit: unit}, t.ready("wait"), t.active(active),
 		t.line("most that it allows", "l-prev", func(s *stint.Stats) int { return s.Max }))

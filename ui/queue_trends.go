@@ -107,7 +107,7 @@ func (t *trend) active(name string) series {
 
 // queueChart returns how many runs of a queue were ready, and how many were running.
 func (t *trend) queueChart(g grid, title string) chart {
-	return t.sampleChart(g, chart{title: title, unit: "most runs a time, once a minute"}, t.ready("ready"), t.active("running"))
+	return t.sampleChart(g, chart{title: title, unit: "runs, sampled once a minute"}, t.ready("ready"), t.active("running"))
 }
 
 // showTrends returns small charts of the deepest queues or limits; nil if there is no sample.
@@ -174,7 +174,9 @@ func queueCharts(t *trend, g grid) node {
 		c := t.queueChart(g, "Ready and running")
 		shown = append(shown, el("section.panel", c.show()))
 	}
-	shown = append(shown, flowOf(g, t.steps))
+	if first := slices.IndexFunc(t.steps, func(s stint.Stats) bool { return s.Enqueued+s.Started > 0 }); first >= 0 {
+		shown = append(shown, flowOf(fromData(g, t.steps, first)))
+	}
 	return el("div.grid2.charts", each(shown, func(n node) node { return n }))
 }
 

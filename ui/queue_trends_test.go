@@ -45,12 +45,12 @@ func TestSamplesOverTime(t *testing.T) {
 		working(t, c)
 		time.Sleep(10 * time.Minute)
 		for path, shows := range map[string][]string{
-			"/queues": {`href="/queues/media"`, "Each queue over time", `aria-label="media, most runs a time, once a minute: at most 2"`,
+			"/queues": {`href="/queues/media"`, "Each queue over time", `aria-label="media, runs, sampled once a minute: at most 2"`,
 				`data-chart="{&#34;t&#34;:946686480,&#34;step&#34;:60,`}, // 12 points at least: from 00:28 on
-			"/queues/media": {`<h1><bdi>media</bdi>`, "Ready and running", `aria-label="Ready and running, most runs a time, once a minute: at most 2"`,
+			"/queues/media": {`<h1><bdi>media</bdi>`, "Ready and running", `aria-label="Ready and running, runs, sampled once a minute: at most 2"`,
 				"Enqueued and started", "in use", "All its runs"},
-			"/queues/mail%2Fout":              {"paused", `<bdi>all</bdi>`, `aria-label="Ready and running, most runs a time, once a minute: at most 1"`},
-			"/limits":                         {"Over time", `aria-label="encode, all keys together, once a minute: at most 3"`, "most that it allows", `aria-label="hidden, rate`},
+			"/queues/mail%2Fout":              {"paused", `<bdi>all</bdi>`, `aria-label="Ready and running, runs, sampled once a minute: at most 1"`},
+			"/limits":                         {"Over time", `aria-label="encode, all keys together, sampled once a minute: at most 3"`, "most that it allows", `aria-label="hidden, rate`},
 			"/api/stats?per_limit=1&since=1h": {`"limit_name":"encode"`, `"limit_key":"hidden"`, `"depth":3,"active":2,"max":2`},
 		} {
 			w, _ := asked(t, h, path, "Accept", "text/html")

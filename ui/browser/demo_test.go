@@ -76,6 +76,7 @@ func newDemo(t *testing.T) *demo {
 	d.working.Go(func() { d.alerts.Run(ctx) })
 	t.Cleanup(func() { close(d.hold); stop(); d.working.Wait(); c.Close() })
 	d.fill(t)
+	d.sample(t)
 	return d
 }
 
