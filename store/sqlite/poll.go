@@ -92,13 +92,17 @@ func (w *writer) checkPresences() {
 	}
 	w.sole = !company && !removed
 	if removed {
-		if err := w.s.presence.renew(); err != nil {
+		err := w.s.presence.renew()
+		if err == nil || !w.unseen {
+			w.lanes.forget() // without it another may have stamped no lanes
+			w.version = -2   // looks again
+		}
+		if w.unseen = err != nil; err != nil {
+			w.s.presence.rescan() // tries again
 			w.setHealth(err)
 			return
 		}
 		w.reviveUntil = time.Now().Add(reviveFor)
-		w.lanes.forget() // without it another may have stamped no lanes
-		w.version = -2   // looks again
 	}
 	if time.Now().Before(w.reviveUntil) {
 		w.revive()
@@ -195,6 +199,9 @@ func (w *writer) refresh() error {
 	}
 	for _, p := range w.all {
 		p.outdated()
+	}
+	if w.unseen {
+		w.lanes.forget()
 	}
 	if !first {
 		w.lastForeignCommit = w.polled

@@ -141,18 +141,18 @@ func (p *presence) close() error {
 	return err
 }
 
-// others returns the other presences in the directory.
-func (p *presence) others() (names []string) {
-	if p.checkDir() != nil {
-		return nil
+// others returns the other presences in the directory. With an error there may be more.
+func (p *presence) others() (names []string, err error) {
+	if err := p.checkDir(); err != nil {
+		return nil, err
 	}
-	entries, _ := os.ReadDir(p.dir)
+	entries, err := os.ReadDir(p.dir)
 	for _, e := range entries {
 		if n := e.Name(); n != p.name && presenceName.MatchString(n) {
 			names = append(names, n)
 		}
 	}
-	return names
+	return names, err
 }
 
 const (
@@ -161,7 +161,7 @@ const (
 )
 
 // scan reports whether other stores have the file open, or had it when they died, and whether this store's
-// presence was removed. It reads the directory only if that has changed.
+// presence was removed. It reads the directory only if that has changed. If it cannot, others may be there.
 func (p *presence) scan() (company, removed bool) {
 	now := time.Unix(0, worldTime().Nanoseconds())
 	var modified time.Time
@@ -171,11 +171,15 @@ func (p *presence) scan() (company, removed bool) {
 	if modified.Equal(p.modified) && !modified.IsZero() && now.Sub(modified) > coarseTime && now.Sub(p.scanned).Abs() < scanEvery {
 		return p.seen, false
 	}
-	p.modified, p.scanned, p.seen = modified, now, false
-	for _, n := range p.others() {
+	others, err := p.others()
+	p.modified, p.scanned, p.seen = modified, now, err != nil
+	if err != nil {
+		p.rescan()
+	}
+	for _, n := range others {
 		p.seen = p.seen || strings.HasPrefix(n, p.mark)
 	}
-	_, err := os.Lstat(p.path(p.name))
+	_, err = os.Lstat(p.path(p.name))
 	return p.seen, errors.Is(err, fs.ErrNotExist)
 }
 

@@ -40,7 +40,8 @@ func TestPresenceIsBornLocked(t *testing.T) {
 				default:
 				}
 				looker.sweep()
-				for _, n := range looker.others() {
+				others, _ := looker.others()
+				for _, n := range others {
 					if d, err := looker.isDead(n); d && err == nil {
 						looker.remove(n)
 					}

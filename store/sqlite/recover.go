@@ -79,7 +79,8 @@ func (s *Store) leftBehind(ctx context.Context) (locks, staged []string, err err
 	if s.path == Memory {
 		return nil, nil, nil
 	}
-	for _, name := range s.presence.others() {
+	others, _ := s.presence.others() // of those that it cannot read, the next call does
+	for _, name := range others {
 		if strings.HasPrefix(name, s.presence.mark) {
 			locks = append(locks, name)
 		} else {

@@ -70,6 +70,7 @@ type writer struct {
 	observer          *sql.Conn     // of a read-only store, which notices commits by it
 	misplaced         bool          // the file was not at its path when that was last looked at
 	reviveUntil       time.Time     // this process's presence was removed: others may take it for dead until then
+	unseen            bool          // it could not be recreated: another may stamp no lanes
 }
 
 const (
