@@ -159,7 +159,7 @@ FROM stint_runs WHERE `
 	claimSQL     = claimColumns + "id IN (SELECT value FROM json_each(?)) AND " + stateQueued
 
 	startSQL = "UPDATE stint_runs SET " + stateRunning + ", attempt = attempt + 1, lease = lease + 1, worker = ?2, started_at = ?3, " +
-		"start_by = NULL, flags = flags & -5 WHERE id = ?1"
+		"start_by = NULL, flags = flags & -5 WHERE id = ?1 AND " + stateQueued
 )
 
 // fillClaim starts up to Free runs for one claim, in order. After each start other runs with the same
@@ -242,23 +242,24 @@ func (ws *workers) pausedWorkers() (map[int64]bool, error) {
 	return idle, nil
 }
 
-// start starts the runs that a statement reads, and returns them in order.
-func (cs *claims) start(worker int64, text string, args ...any) ([]store.Claimed, error) {
-	type row struct {
-		store.Claimed
-		key, rank, turn, due, lane int64
-		lease                      int64
-		spent                      int64
-		parent, root, node, cancel *int64
-	}
+// A claimable is a run that a claim may start.
+type claimable struct {
+	store.Claimed
+	key, rank, turn, due, lane int64
+	lease                      int64
+	spent                      int64
+	parent, root, node, cancel *int64
+}
+
+// claimables returns the runs that a statement reads, in order: a suspect is last, and alone.
+func (cs *claims) claimables(text string, args ...any) (got []claimable, err error) {
 	rows, err := cs.Query(text, args...)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var got []row
 	for rows.Next() {
-		got = append(got, row{})
+		got = append(got, claimable{})
 		r := &got[len(got)-1]
 		if err := rows.Scan(&r.key, &r.lane, &r.lease, &r.Priority, &r.Attempt, &r.Replayed, &r.Crashes, &r.due, &r.rank, &r.turn,
 			&r.Input, &r.Metadata,
@@ -266,18 +267,26 @@ func (cs *claims) start(worker int64, text string, args ...any) ([]store.Claimed
 			return nil, &damage.Damage{Run: r.key, Err: err}
 		}
 	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	slices.SortFunc(got, func(a, b row) int { // a suspect is last, and alone
+	slices.SortFunc(got, func(a, b claimable) int {
 		return cmp.Or(cmp.Compare(min(a.Crashes, 2)/2, min(b.Crashes, 2)/2), ready.Position{Rank: a.rank, Turn: a.turn, ID: a.key}.Compare(
 			ready.Position{Rank: b.rank, Turn: b.turn, ID: b.key}))
 	})
-	claimed := make([]store.Claimed, len(got))
+	return got, rows.Err()
+}
+
+// start starts the runs that a statement reads, and returns them in order.
+func (cs *claims) start(worker int64, text string, args ...any) ([]store.Claimed, error) {
+	got, err := cs.claimables(text, args...)
+	if err != nil {
+		return nil, err
+	}
+	claimed := make([]store.Claimed, 0, len(got))
 	for i := range got {
 		r := &got[i]
-		if err := cs.exec(startSQL, r.key, worker, cs.now); err != nil {
+		if n, err := cs.execN(startSQL, r.key, worker, cs.now); err != nil {
 			return nil, err
+		} else if n == 0 {
+			continue // the index of ready runs is damaged
 		}
 		l, err := cs.lanes.laneByID(r.lane)
 		if err == nil && l == nil {
@@ -299,7 +308,7 @@ func (cs *claims) start(worker int64, text string, args ...any) ([]store.Claimed
 		n := cs.counters.Of(r.Queue, r.Task)
 		n.Started++
 		n.Waits.Observe(max(r.Started.Sub(r.Due), 0))
-		claimed[i] = r.Claimed
+		claimed = append(claimed, r.Claimed)
 	}
 	return claimed, nil
 }

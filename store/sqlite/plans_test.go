@@ -33,7 +33,6 @@ var allowedSteps = []struct{ statement, step, why string }{
 		"all lanes are read once after another process's commit; there are as many as pairs of task and queue"},
 	{"staged", "SCAN stint_lanes", "likewise"},
 	{"FROM stint_queues", "SCAN stint_queues", "there are as many as queues"},
-	{"sqlite_sequence", "SCAN sqlite_sequence", "has a row a table"},
 	{"WITH RECURSIVE", "SCAN found", "distinctValues: a row a lane that has something ready, " +
 		"or a field or a filter that an event is awaited by"},
 	{"FROM sqlite_schema", "SCAN sqlite_schema", "once after another process's commit: as many rows as there are tables and indexes"},
