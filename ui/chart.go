@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,10 +25,24 @@ type chart struct {
 	grid
 	all    []series
 	before []float64 // the same in the time before, drawn behind; nil: not known
-	low    bool      // 64 pixels high
+	low    bool      // 64 pixels high, and alone: it begins where its data do
 	lines  bool
 	gaps   bool // where a line is 0 there is nothing
 	scale  func(most float64) scale
+}
+
+// trim makes the chart begin where its data do, but leaves at least a few spans.
+func (c *chart) trim() {
+	first := max(c.n-12, 0)
+	for _, s := range c.all {
+		if i := slices.IndexFunc(s.Values, func(v float64) bool { return v > 0 }); i >= 0 {
+			first = min(first, i)
+		}
+	}
+	c.grid = c.grid.from(first)
+	for i := range c.all {
+		c.all[i].Values = c.all[i].Values[first:]
+	}
 }
 
 // A scale is the vertical axis of a chart: what its top stands for, how many parts it has, and how its
@@ -90,6 +105,9 @@ func niceTop(most, least float64) (top float64, parts int) {
 // so that it fits any width without a script. app.js adds a cursor that reads all charts of the page, and
 // lets a time be chosen by dragging.
 func (c *chart) show() node {
+	if c.low {
+		c.trim()
+	}
 	most, sum := 0.0, 0.0
 	for i := range c.n {
 		high := 0.0

@@ -44,6 +44,22 @@ func TestLinePath(t *testing.T) {
 	}
 }
 
+// A chart that stands alone begins where its data do, but with twelve spans at least.
+func TestLowChartBeginsWithItsData(t *testing.T) {
+	begin := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	for at, want := range map[int]int{59: 48, 30: 30, 0: 0, -1: 48} {
+		values := make([]float64, 60)
+		if at >= 0 {
+			values[at] = 3
+		}
+		c := chart{grid: grid{begin, time.Minute, 60}, low: true, scale: countScale, all: []series{{"a", "", make([]float64, 60)}, {"b", "", values}}}
+		c.show()
+		if got := int(c.begin.Sub(begin).Minutes()); got != want || c.n != 60-want || len(c.all[1].Values) != c.n {
+			t.Errorf("with data in span %d it begins with span %d and has %d, want %d", at, got, c.n, want)
+		}
+	}
+}
+
 // The ticks of the horizontal axis are at round times, 4 to 8 of them where there is room.
 func TestTicks(t *testing.T) {
 	begin := time.Date(2026, 3, 1, 11, 47, 0, 0, time.UTC)

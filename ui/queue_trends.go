@@ -152,12 +152,12 @@ func queuePage(h *handler, ctx context.Context, name string, in timeRange) (*vie
 		sum, charts = trends[j].of, queueCharts(&trends[j], g)
 	}
 	card := func(figure, what string) node { return el("div.card", el("b", figure), what) }
-	state := func(n int, s stint.State) node {
-		return h.link(runsPath("queue", name, "state", s.String()), attr("class", "card"), el("b", formatCount(n)), s.String())
+	state := func(n int, what string, s stint.State) node {
+		return h.link(runsPath("queue", name, "state", s.String()), attr("class", "card"), el("b", formatCount(n)), what)
 	}
 	main := group(el("h1", userText(name), pausedBadge(q.Paused)),
 		when(!h.readOnly, row(h.pauseToggle(q.Paused, "queues/"+escapeSegment(name)+"/", queuePath(name)))),
-		el("div.cards", state(q.Ready, stint.StateQueued), state(q.Running, stint.StateRunning),
+		el("div.cards", state(q.Ready, "ready", stint.StateQueued), state(q.Running, "running", stint.StateRunning),
 			card(formatCount(sum.Enqueued), "enqueued"), card(formatCount(sum.Ended()), "ended"),
 			card(formatDuration(sum.Wait(.5)), "p50 wait to start"), card(formatDuration(sum.Wait(.99)), "p99 wait to start")),
 		el("dl.facts", when(len(byPriority) > 0, fact("Ready by priority", priorities(byPriority))),

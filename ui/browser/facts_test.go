@@ -163,8 +163,15 @@ func TestHeadersSayWhy(t *testing.T) {
 		t.Errorf("a failed workflow says:\n%s", got)
 	}
 	got := text(t, b, base+"/runs/"+d.runs["order"])
-	if !strings.Contains(got, "order:approved") || strings.Contains(got, "Attempt 0") || strings.Contains(got, "Due in") {
+	if !strings.Contains(got, "order:approved") || strings.Contains(got, "Due in") {
 		t.Errorf("a run that waits says:\n%s", got)
+	}
+	const facts = `[...document.querySelectorAll(".factline dt")].map((x) => x.textContent + " " + x.nextElementSibling.textContent).join("; ")`
+	for name, want := range map[string]bool{"order": true, "held up": false, "later": false} {
+		text(t, b, base+"/runs/"+d.runs[name])
+		if got := eval[string](t, b, facts); strings.Contains(got, "Attempt 1") != want || strings.Contains(got, "Attempt 0") {
+			t.Errorf("the run %s says: %s", name, got)
+		}
 	}
 }
 

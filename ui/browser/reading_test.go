@@ -197,6 +197,8 @@ func TestPhone(t *testing.T) {
 			t.Errorf("%s is %v px wide", path, wide)
 		}
 	}
+	b.do(t, chromedp.Navigate(base+"/runs/"+d.runs["broken flow"]), chromedp.WaitReady("main h1"))
+	appears(t, b, `document.documentElement.classList.contains("scripts") && getComputedStyle(document.querySelector(".minimap")).display == "none"`)
 }
 
 // Runs that are ticked move to another queue, and rows are lower where the viewer wants so.
