@@ -34,7 +34,7 @@ for round in $(seq "$rounds"); do
 	b stint stint C6b,C7
 	b dbos dbos-sqlite-full C7
 	b stint stint W-chain5,W-chain5-100,W-diamond10,W-wide10000,W-chain1000
-	"$bin/limits" -reps 1 -limits keys,rates | tee -a "$out" >&2
+	"$bin/limits" -pairs 1 -limits keys,rates | tee -a "$out" >&2
 	"$bin/schedules" -schedules publishers | tee -a "$out" >&2
 	"$bin/durable" -durable seq1000,event | tee -a "$out" >&2
 done

@@ -23,7 +23,7 @@ import (
 var (
 	fCases  = flag.String("limits", "keys,rates,beside,fair,split", "cases")
 	blocked = flag.Int("blocked", 1_000_000, "runs of the blocked key")
-	fReps   = flag.Int("reps", 3, "of keys and rates, each beside a drain without limits")
+	fPairs  = flag.Int("pairs", 3, "of keys and rates, each beside a drain without limits")
 	seconds = flag.Int("seconds", 60, "of the case with two processes")
 	worker  = flag.String("worker", "", "internal: directory of a process that works")
 )
@@ -140,7 +140,7 @@ func byKey(j job) string { return j.Key }
 func compare(name string, n, keys int, opt stint.TaskOption) error {
 	key := func(i int) string { return strconv.Itoa(i % keys) }
 	var plain, limited []float64
-	for range *fReps {
+	for range *fPairs {
 		p, err := drain(n, key)
 		if err != nil {
 			return err
@@ -155,7 +155,7 @@ func compare(name string, n, keys int, opt stint.TaskOption) error {
 	slices.Sort(limited)
 	p, l := plain[len(plain)/2], limited[len(limited)/2]
 	hb.Emit(hb.Line{Peer: "stint", Case: name + "-plain", N: n, PerS: p, Notes: "the same runs without limits"})
-	hb.Emit(hb.Line{Peer: "stint", Case: name, N: n, PerS: l, Notes: fmt.Sprintf("%.0f%% of %.0f/s without limits (medians of %d)", 100*l/p, p, *fReps)})
+	hb.Emit(hb.Line{Peer: "stint", Case: name, N: n, PerS: l, Notes: fmt.Sprintf("%.0f%% of %.0f/s without limits (medians of %d)", 100*l/p, p, *fPairs)})
 	return nil
 }
 
