@@ -61,7 +61,7 @@ func (ls *lanes) forgetLanes() error {
 		return err
 	}
 	ls.forget()
-	return ls.exec("INSERT INTO stint_meta (key, value) VALUES ('lanes', randomblob(8)) ON CONFLICT DO UPDATE SET value = excluded.value")
+	return ls.exec(markSQL, "lanes")
 }
 
 func (ls *lanes) committed() {
@@ -96,8 +96,8 @@ const (
 	stampedLanesSQL = "SELECT " + laneColumns + " FROM stint_lanes l WHERE stamp > ?"
 	lastStampSQL    = "SELECT coalesce(max(stamp), 0) FROM stint_lanes"
 
-	// loadedSQL is a change that others notice.
-	loadedSQL = "INSERT INTO stint_meta (key, value) VALUES ('loaded', randomblob(8)) ON CONFLICT DO UPDATE SET value = excluded.value"
+	// markSQL is a change that others notice: of the mark "lanes", which they compare, or of "loaded", which nobody reads.
+	markSQL = "INSERT INTO stint_meta (key, value) VALUES (?, randomblob(8)) ON CONFLICT DO UPDATE SET value = excluded.value"
 )
 
 // readyLanesSQL reads the lanes that have something ready: one search of the index for each.
@@ -143,7 +143,7 @@ func (ls *lanes) loadLanes() error {
 	read, args := stampedLanesSQL, []any{ls.seen}
 	if !ls.loaded {
 		ls.lost = true
-		if err := ls.exec(loadedSQL); err != nil {
+		if err := ls.exec(markSQL, "loaded"); err != nil {
 			return err
 		}
 		read, args = readyLanesSQL, nil
@@ -279,7 +279,7 @@ func (ls *lanes) flush() error {
 }
 
 func (ls *lanes) stampTouched() error {
-	ids := make([]int64, 0, 8)
+	var ids []int64
 	for _, l := range ls.dirty {
 		if l.Dirty = false; ls.mustStamp(l.ID) {
 			ids = append(ids, l.ID)
