@@ -33,15 +33,15 @@ type chart struct {
 
 // trim makes the chart begin where its data do, but leaves at least a few spans.
 func (c *chart) trim() {
-	first := max(c.n-12, 0)
+	first := c.n
 	for _, s := range c.all {
 		if i := slices.IndexFunc(s.Values, func(v float64) bool { return v > 0 }); i >= 0 {
 			first = min(first, i)
 		}
 	}
-	c.grid = c.grid.from(first)
-	for i := range c.all {
-		c.all[i].Values = c.all[i].Values[first:]
+	c.grid = c.grid.fromData(first)
+	for i, s := range c.all {
+		c.all[i].Values = s.Values[len(s.Values)-c.n:]
 	}
 }
 

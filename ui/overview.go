@@ -325,8 +325,8 @@ func (h *handler) loadCharts(ctx context.Context, o *overview) error {
 		o.before.Add(&earlier[i])
 	}
 	if o.hasBefore = o.before.Ended() > 0; !o.hasBefore { // the axis begins where the data does
-		first = min(first, max(len(steps)-12, 0))
-		grid, steps, earlier = grid.from(first), steps[first:], nil
+		grid, steps = fromData(grid, steps, first)
+		earlier = nil
 	}
 	add := func(title, unit string, sc func(float64) scale, before func(*stint.Stats) float64, all ...series) {
 		c := chart{title: title, unit: unit, grid: grid, all: all, scale: sc, lines: len(all) < 3, gaps: len(all) == 2}

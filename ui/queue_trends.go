@@ -84,10 +84,9 @@ func (t *trend) sampled() bool { return t.of.Depth+t.of.Active > 0 }
 // sampleChart returns lines of the samples of a queue or a limit, from where they begin.
 func (t *trend) sampleChart(g grid, c chart, lines ...series) chart {
 	first := slices.IndexFunc(t.steps, func(s stint.Stats) bool { return s.Depth+s.Active > 0 })
-	from, _ := fromData(g, t.steps, max(first, 0))
-	c.grid, c.scale, c.lines = from, countScale, true
+	c.grid, c.scale, c.lines = g.fromData(max(first, 0)), countScale, true
 	for _, l := range lines {
-		l.Values = l.Values[len(l.Values)-from.n:]
+		l.Values = l.Values[len(l.Values)-c.n:]
 		c.all = append(c.all, l)
 	}
 	return c

@@ -36,10 +36,10 @@ func (h *handler) taskTrends(ctx context.Context, name string, r timeRange) (nod
 	return el("div.grid2.charts", el("section.panel", ended.show()), el("section.panel", took.show())), nil
 }
 
-// fromData returns a grid and its steps from where the data begin, but at least a few spans.
+// fromData returns what grid.fromData does, and its steps.
 func fromData(g grid, steps []stint.Stats, first int) (grid, []stint.Stats) {
-	first = min(first, max(len(steps)-12, 0))
-	return g.from(first), steps[first:]
+	from := g.fromData(first)
+	return from, steps[g.n-from.n:]
 }
 
 const (

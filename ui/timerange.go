@@ -140,3 +140,6 @@ func (g grid) sums(spans []stint.Stats) []stint.Stats {
 func (g grid) from(first int) grid {
 	return grid{g.begin.Add(time.Duration(first) * g.step), g.step, g.n - first}
 }
+
+// fromData returns the grid from the span where the data begin, but with at least a few spans.
+func (g grid) fromData(first int) grid { return g.from(min(first, max(g.n-12, 0))) }

@@ -172,18 +172,8 @@ func (d *demo) fill(t *testing.T) {
 	for _, name := range []string{"mail", "hostile", "failed", "flow", "broken flow"} {
 		d.wait(t, name)
 	}
-	for mark := uint64(0); ; { // an event that comes before somebody waits for it wakes nobody
-		info, err := d.c.GetRun(ctx, d.runs["approved"])
-		if err != nil {
-			t.Fatal(err)
-		}
-		if strings.Contains(info.Blocked, "order:approved") {
-			break
-		}
-		if mark, err = d.c.Changed(ctx, mark); err != nil {
-			t.Fatal(err)
-		}
-	}
+	// An event that comes before somebody waits for it wakes nobody.
+	until(t, d.c, d.runs["approved"], func(r *stint.RunInfo) bool { return strings.Contains(r.Blocked, "order:approved") })
 	if _, err := d.c.Publish(ctx, "order:approved", map[string]any{"id": 8, "by": hostile}, stint.WithScope(hostile)); err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,6 @@ package browser
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"strings"
@@ -199,15 +198,8 @@ func TestQuantilesOfOne(t *testing.T) {
 	if _, err := task.Run(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
-	info, err := c.Database(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	db, err := sql.Open("sqlite", info.Path+"?_pragma=busy_timeout(30000)")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
+	db := fileOf(t, c)
+	var err error
 	for mark := uint64(0); ; { // counts are stored after a while
 		if mark, err = c.Changed(t.Context(), mark); err != nil {
 			t.Fatal(err)

@@ -7,12 +7,13 @@ import (
 
 	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/chromedp"
+	"github.com/stint-dev/stint"
 )
 
-// sample stores samples of the last 40 minutes, which a program takes once a minute.
-func (d *demo) sample(t *testing.T) {
+// fileOf opens the file of a client, past it.
+func fileOf(t *testing.T, c *stint.Client) *sql.DB {
 	t.Helper()
-	info, err := d.c.Database(t.Context())
+	info, err := c.Database(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -20,7 +21,14 @@ func (d *demo) sample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer db.Close()
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+// sample stores samples of the last 40 minutes, which a program takes once a minute.
+func (d *demo) sample(t *testing.T) {
+	t.Helper()
+	db := fileOf(t, d.c)
 	now := time.Now().Truncate(time.Minute)
 	for ago := range 40 {
 		for _, x := range []struct {
