@@ -569,3 +569,28 @@ func field(file, key string) int64 {
 	}
 	return 0
 }
+
+// Together calls f n times, so many at once, and returns the first error.
+func Together(at, n int, f func() error) error {
+	var left atomic.Int64
+	left.Store(int64(n))
+	errs := make(chan error, at)
+	for range at {
+		go func() {
+			for left.Add(-1) >= 0 {
+				if err := f(); err != nil {
+					errs <- err
+					return
+				}
+			}
+			errs <- nil
+		}()
+	}
+	var first error
+	for range at {
+		if err := <-errs; first == nil {
+			first = err
+		}
+	}
+	return first
+}

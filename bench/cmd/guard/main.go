@@ -126,7 +126,8 @@ func used() (time.Duration, error) {
 	return time.Duration(r.Utime.Nano()), err
 }
 
-// working opens a client on a file in dir, gives it to define, and works until define's stop has waited.
+// working calls f with a client on a new file in dir, and a function that starts a worker of 100 slots. Then it stops the
+// worker, waits for it, and closes the client.
 func working(dir string, f func(c *stint.Client, work func() error) error) (err error) {
 	c, err := stint.Open(filepath.Join(dir, "g.db"), stint.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
@@ -203,7 +204,7 @@ func workflows(dir string) error {
 		if err := work(); err != nil {
 			return err
 		}
-		return together(100, runs/5, func() error {
+		return hb.Together(100, runs/5, func() error {
 			_, err := w.Run(context.Background(), job{1, hb.Pad})
 			return err
 		})
@@ -225,34 +226,9 @@ func steps(dir string) error {
 		if err := work(); err != nil {
 			return err
 		}
-		return together(100, runs/5, func() error {
+		return hb.Together(100, runs/5, func() error {
 			_, err := task.Run(context.Background(), job{1, hb.Pad})
 			return err
 		})
 	})
-}
-
-// together calls f n times, so many at once.
-func together(at, n int, f func() error) error {
-	var left atomic.Int64
-	left.Store(int64(n))
-	errs := make(chan error, at)
-	for range at {
-		go func() {
-			for left.Add(-1) >= 0 {
-				if err := f(); err != nil {
-					errs <- err
-					return
-				}
-			}
-			errs <- nil
-		}()
-	}
-	var first error
-	for range at {
-		if err := <-errs; first == nil {
-			first = err
-		}
-	}
-	return first
 }

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/stint-dev/stint"
@@ -52,37 +51,13 @@ func (p *peer) Open(_ context.Context, dir string) (err error) {
 
 // RunFlows implements hb.Flows.
 func (p *peer) RunFlows(ctx context.Context, n, inflight int) error {
-	return closed(n, inflight, func() error { _, err := p.five.Run(ctx, hb.Payload{Pad: hb.Pad}); return err })
+	return hb.Together(inflight, n, func() error { _, err := p.five.Run(ctx, hb.Payload{Pad: hb.Pad}); return err })
 }
 
 // SleepFlows implements hb.Flows.
 func (p *peer) SleepFlows(ctx context.Context, n int) error {
 	_, err := p.nap.EnqueueMany(ctx, make([]hb.Payload, n))
 	return err
-}
-
-// closed calls f n times, inflight at once.
-func closed(n, inflight int, f func() error) error {
-	var left atomic.Int64
-	left.Store(int64(n))
-	errs := make(chan error, inflight)
-	for range inflight {
-		go func() {
-			for left.Add(-1) >= 0 {
-				if err := f(); err != nil {
-					errs <- err
-					return
-				}
-			}
-			errs <- nil
-		}()
-	}
-	for range inflight {
-		if err := <-errs; err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func nop(context.Context, hb.Payload) (int, error) { return 1, nil }
@@ -133,7 +108,7 @@ func (p *peer) RunGraphs(ctx context.Context, shape string, n int) error {
 // RunFlowsOf implements hb.Graphs.
 func (p *peer) RunFlowsOf(ctx context.Context, n, inflight int) error {
 	w := p.graph("chain5")
-	return closed(n, inflight, func() error { _, err := w.Run(ctx, hb.Payload{Pad: hb.Pad}); return err })
+	return hb.Together(inflight, n, func() error { _, err := w.Run(ctx, hb.Payload{Pad: hb.Pad}); return err })
 }
 
 func (p *peer) Enqueue(ctx context.Context, t int64) error {
