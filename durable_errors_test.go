@@ -141,7 +141,7 @@ func TestTypedErrorsSurvive(t *testing.T) {
 				if !seen.CompareAndSwap(nil, err.Error()) && seen.Load() != err.Error() {
 					what.Store(fmt.Sprintf("%s; text %q, then %q", what.Load(), seen.Load(), err))
 				}
-				if serr := stint.Sleep(ctx, time.Hour); serr != nil {
+				if serr := stint.Sleep(ctx, 10*time.Minute); serr != nil {
 					return 0, serr
 				}
 				return 0, fmt.Errorf("after the wait: %w", err)
@@ -192,10 +192,10 @@ func TestMarksSurvive(t *testing.T) {
 			attempts int
 			lasts    time.Duration
 		}{
-			{"none", errors.New("no"), 4, 4 * time.Hour},
-			{"final", stint.NonRetryable(errors.New("no")), 1, time.Hour},
-			{"final, of a registered type", stint.NonRetryable(&declined{1, "x"}), 1, time.Hour},
-			{"later", stint.RetryAfter(24*time.Hour, errors.New("no")), 4, 76 * time.Hour},
+			{"none", errors.New("no"), 4, 40 * time.Minute},
+			{"final", stint.NonRetryable(errors.New("no")), 1, 10 * time.Minute},
+			{"final, of a registered type", stint.NonRetryable(&declined{1, "x"}), 1, 10 * time.Minute},
+			{"later", stint.RetryAfter(time.Hour, errors.New("no")), 4, 220 * time.Minute},
 		} {
 			for _, way := range []string{"step", "branch"} {
 				task := stint.NewTask(c, tt.name+" "+way, func(ctx context.Context, _ int) (int, error) {
@@ -208,7 +208,7 @@ func TestMarksSurvive(t *testing.T) {
 					} else {
 						_, err = fail(ctx)
 					}
-					if serr := stint.Sleep(ctx, time.Hour); serr != nil {
+					if serr := stint.Sleep(ctx, 10*time.Minute); serr != nil {
 						return 0, serr
 					}
 					return 0, fmt.Errorf("wrapped: %w", err)
@@ -218,7 +218,7 @@ func TestMarksSurvive(t *testing.T) {
 				run := enqueue(t, task, 0)
 				run.Wait(t.Context())
 				info := infoOf(t, run)
-				if d := time.Since(began).Round(time.Hour); info.Attempt != tt.attempts || d != tt.lasts {
+				if d := time.Since(began).Round(10 * time.Minute); info.Attempt != tt.attempts || d != tt.lasts {
 					t.Errorf("%s in a %s: %d attempts in %v, want %d in %v", tt.name, way, info.Attempt, d, tt.attempts, tt.lasts)
 				}
 				stop()
@@ -237,7 +237,7 @@ func TestMaybeRanSurvives(t *testing.T) {
 				<-ctx.Done()
 				return 0, ctx.Err()
 			}, stint.WithAtMostOnce())
-			if serr := stint.Sleep(ctx, time.Hour); serr != nil {
+			if serr := stint.Sleep(ctx, 10*time.Minute); serr != nil {
 				return "", serr
 			}
 			return fmt.Sprint(errors.Is(err, stint.ErrMaybeRan)), nil
