@@ -3,6 +3,8 @@
 # ratios with their spread. One JSON line a measurement goes to results/<time>.jsonl.
 #   ROUNDS=3 CAP=10s ./run.sh
 #   ONLY=quick ./run.sh    leaves out what takes minutes once: millions of runs, waits and pages
+#   ONLY=postgres STINT_DATABASE_URL=... ./run.sh    the same on a PostgreSQL server: a round takes two minutes, what follows
+#     four and HOLD. SCALE=10 HOLD=20s PENDING=100000 MOVE=10000 tries it quickly: a tenth of the runs of each case
 set -euo pipefail
 cd "$(dirname "$0")"
 rounds=${ROUNDS:-3} cap=${CAP:-10s} bin=$(mktemp -d)
@@ -13,6 +15,11 @@ go build -o "$bin/" ./cmd/...
 
 b() { "$bin/$1" -reps 1 -cap "$cap" -variant "$2" -cases "$3" | tee -a "$out" >&2; }
 limit() { "$bin/phys-modernc" -reps 1 -cap 800ms -only "$1" | tee -a "$out" >&2; }
+
+if [ "${ONLY:-}" = postgres ]; then
+	. ./postgres.sh
+	exit
+fi
 
 for round in $(seq "$rounds"); do
 	echo "round $round of $rounds" >&2

@@ -89,9 +89,9 @@ func Emit(l Line) {
 	fmt.Println(string(b))
 }
 
-type Scale struct{ C1, C2, C3, C3Batch, C4, C6, C7, C8, C8Step, C9, C9Flows int }
+type Scale struct{ C1, C2, C3, C3Batch, C4, C5, C6, P, C7, C8, C8Step, C9, C9Flows int }
 
-var DefaultScale = Scale{C1: 5000, C2: 20000, C3: 100000, C3Batch: 1000, C4: 20000, C6: 20000,
+var DefaultScale = Scale{C1: 5000, C2: 20000, C3: 100000, C3Batch: 1000, C4: 20000, C5: 500, C6: 20000, P: 40000,
 	C7: 2000, C8: 1000000, C8Step: 20000, C9: 100000, C9Flows: 10000}
 
 // Variants maps a variant name to a constructor.
@@ -108,6 +108,9 @@ var (
 	fLimit   = flag.Duration("limit", 150*time.Second, "hard limit for one child process")
 	fC8      = flag.Int("c8", 1000000, "C8 backlog")
 	fC7      = flag.Int("c7", 2000, "C7 workflows")
+	fScale   = flag.Int("scale", 100, "percent of the runs of each other case")
+	fHold    = flag.Duration("hold", 10*time.Minute, "C4-held: how long the snapshot is held")
+	fSlots   = flag.Int("slots", 100, "internal")
 )
 
 func Main(vs Variants) {
@@ -139,10 +142,15 @@ func Main(vs Variants) {
 			if c == "C8" {
 				reps = 1 // one load, three measured windows
 			}
+			limit := *fLimit
+			if c == "C4-held" {
+				limit += *fHold
+			}
 			for r := 0; r < reps; r++ {
-				ctx, cancel := context.WithTimeout(context.Background(), *fLimit)
+				ctx, cancel := context.WithTimeout(context.Background(), limit)
 				cmd := exec.CommandContext(ctx, self, "-variant", n, "-child", c, "-rep", strconv.Itoa(r),
-					"-dir", *fDir, "-cap", fCap.String(), "-c8", strconv.Itoa(*fC8), "-c7", strconv.Itoa(*fC7))
+					"-dir", *fDir, "-cap", fCap.String(), "-c8", strconv.Itoa(*fC8), "-c7", strconv.Itoa(*fC7),
+					"-scale", strconv.Itoa(*fScale), "-hold", fHold.String())
 				cmd.Stdout = os.Stdout
 				cmd.Stderr = os.Stderr
 				err := cmd.Run()
@@ -181,8 +189,15 @@ func pct(d []time.Duration, p float64) float64 {
 
 func child(mk func() Peer, name, c string) {
 	ctx := context.Background()
+	if c == "join" {
+		join(ctx, mk(), *fSlots)
+		return
+	}
 	s := DefaultScale
 	s.C8, s.C7 = *fC8, *fC7
+	for _, n := range []*int{&s.C1, &s.C2, &s.C3, &s.C4, &s.C5, &s.C6, &s.P} {
+		*n = max(1, *n**fScale/100)
+	}
 	dir := filepath.Join(*fDir, fmt.Sprintf("%s-%s-%d", name, c, *fRep))
 	os.RemoveAll(dir)
 	check(os.MkdirAll(dir, 0o777))
@@ -368,7 +383,7 @@ func run(ctx context.Context, p Peer, name, c string, s Scale) {
 		}
 		p.Stop(ctx)
 	case "C5":
-		const n = 500
+		n := s.C5
 		k := newCounter(n)
 		var mu sync.Mutex
 		var lat []time.Duration
@@ -541,6 +556,24 @@ func run(ctx context.Context, p Peer, name, c string, s Scale) {
 		}
 		os.RemoveAll(filepath.Join(*fDir, fmt.Sprintf("%s-%s-%d", name, c, *fRep)))
 		os.Exit(0)
+	case "C4-held":
+		before, held, cycles := drainHeld(ctx, p, s.C4, *fHold)
+		Emit(Line{name, "C4-held-before", s.C4, round(before.Seconds(), 4), round(float64(s.C4)/before.Seconds(), 1), 0, 0, ""})
+		emit(s.C4, held, nil, fmt.Sprintf("the last of %d drains, while a snapshot was held for %s", cycles, *fHold))
+	case "C5-process":
+		t := time.Now()
+		lat := pickupFrom(ctx, p, name, s.C5)
+		emit(len(lat), time.Since(t), lat, "enqueue start to handler start, from another process")
+	case "P1", "P2x500", "P2x500-1ms", "P4":
+		processes, slots, roundTrip := int(c[1]-'0'), 100, -time.Nanosecond
+		if strings.HasPrefix(c, "P2") {
+			slots, roundTrip = 500, 0
+		}
+		if strings.HasSuffix(c, "-1ms") {
+			roundTrip = time.Millisecond
+		}
+		d, note := drainTogether(ctx, p, name, processes, slots, s.P, roundTrip)
+		emit(s.P, d, nil, note)
 	default:
 		fmt.Fprintln(os.Stderr, "no such case", c)
 		os.Exit(2)

@@ -1,4 +1,4 @@
-// Command dbos benchmarks dbos-transact-golang on SQLite.
+// Command dbos benchmarks dbos-transact-golang on SQLite and PostgreSQL.
 package main
 
 import (
@@ -17,10 +17,12 @@ import (
 	_ "modernc.org/sqlite"
 
 	"github.com/stint-dev/stint/bench/hb"
+	"github.com/stint-dev/stint/bench/pg"
 )
 
 type peer struct {
 	poll time.Duration // 0: the default, 1 s
+	pg   bool          // durable steps alone: no queue
 	url  string
 	full bool    // SQLite only: synchronous=FULL, by handing dbos our own pool of 8 connections
 	dsn  string  // of that pool
@@ -33,10 +35,21 @@ type peer struct {
 var logger = slog.New(slog.NewTextHandler(io.Discard, nil))
 
 func (p *peer) config() dbos.Config {
-	return dbos.Config{AppName: "bench", DatabaseURL: p.url, SQLiteSystemDB: p.sys(), Logger: logger, ApplicationVersion: "1", ExecutorID: "e1"}
+	return dbos.Config{AppName: "bench", DatabaseURL: p.url, DatabaseSchema: p.schema(), SQLiteSystemDB: p.sys(), Logger: logger, ApplicationVersion: "1", ExecutorID: "e1"}
+}
+
+func (p *peer) schema() string {
+	if p.pg {
+		return "bench_dbos"
+	}
+	return ""
 }
 
 func (p *peer) Open(ctx context.Context, dir string) (err error) {
+	if p.pg {
+		p.url = pg.URL()
+		return pg.Reset(ctx, p.schema())
+	}
 	p.url = "sqlite:" + filepath.Join(dir, "q.db")
 	if p.full {
 		// A synchronous pragma in the URL is not enough: dbos sets NORMAL again on the pool's first connection.
@@ -146,6 +159,9 @@ func (p *peer) Start(ctx context.Context, slots int, work func(int64)) (err erro
 		return err
 	}
 	p.register(p.ctx)
+	if p.pg {
+		return dbos.Launch(p.ctx)
+	}
 	qo := []dbos.QueueOption{dbos.WithWorkerConcurrency(slots), dbos.WithQueueOnConflict(dbos.QueueConflictAlwaysUpdate)}
 	if p.poll > 0 {
 		qo = append(qo, dbos.WithQueueBasePollingInterval(p.poll))
@@ -200,11 +216,17 @@ func (p *peer) SleepFlows(ctx context.Context, n int) error {
 }
 
 func (p *peer) Close() {
+	if p.pg {
+		return
+	}
 	dbos.Shutdown(p.cl, 2*time.Second)
 	p.db.Close()
 }
 
 func (p *peer) Notes() string {
+	if p.pg {
+		return pg.Notes
+	}
 	s := "[modernc, journal=WAL, synchronous=NORMAL, 8 conns, txlock=immediate: dbos's own pool]"
 	if p.full {
 		s = "[modernc, journal=WAL, synchronous=FULL, 8 conns, txlock=immediate: caller's pool]"
@@ -218,6 +240,7 @@ func (p *peer) Notes() string {
 func main() {
 	ms := time.Millisecond
 	hb.Main(hb.Variants{
+		"dbos-pg":           func() hb.Peer { return &peer{pg: true} },
 		"dbos-sqlite":       func() hb.Peer { return &peer{} },
 		"dbos-sqlite-full":  func() hb.Peer { return &peer{full: true} },
 		"dbos-sqlite-tuned": func() hb.Peer { return &peer{poll: 5 * ms} },

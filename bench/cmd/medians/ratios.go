@@ -69,7 +69,7 @@ var ratios = []ratio{
 // printRatios prints a row for each ratio whose cases were measured: the median of the rounds, the lowest and the highest.
 func printRatios(lines map[key][]hb.Line) {
 	fmt.Println("\n| ratio | median | lowest | highest | rounds |\n|---|---|---|---|---|")
-	for _, r := range ratios {
+	for _, r := range append(ratios, postgresRatios...) {
 		var all []float64
 		for i, l := range lines[r.of] {
 			if best := bestOf(lines, r, i); best > 0 {

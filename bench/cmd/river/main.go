@@ -1,4 +1,4 @@
-// Command river benchmarks River on its SQLite driver.
+// Command river benchmarks River on its drivers of SQLite and PostgreSQL.
 package main
 
 import (
@@ -9,12 +9,16 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/riverdriver/riversqlite"
 	"github.com/riverqueue/river/rivermigrate"
 	_ "modernc.org/sqlite"
 
 	"github.com/stint-dev/stint/bench/hb"
+	"github.com/stint-dev/stint/bench/pg"
 	"github.com/stint-dev/stint/bench/sq"
 )
 
@@ -122,11 +126,74 @@ func (p *lite) Left(ctx context.Context) (n int64, err error) {
 func (p *lite) Close()        { p.db.Close() }
 func (p *lite) Notes() string { return p.note + p.settings.note() }
 
+// server is River on PostgreSQL, in a schema of its own.
+type server struct {
+	settings
+	pool *pgxpool.Pool
+	ins  *river.Client[pgx.Tx]
+	wk   *river.Client[pgx.Tx]
+}
+
+const schema = "bench_river"
+
+func (p *server) Open(ctx context.Context, _ string) error {
+	if err := pg.Reset(ctx, schema); err != nil {
+		return err
+	}
+	c, err := pgxpool.ParseConfig(pg.URL())
+	if err != nil {
+		return err
+	}
+	c.MaxConns, c.ConnConfig.RuntimeParams["search_path"] = 40, schema
+	if p.pool, err = pgxpool.NewWithConfig(ctx, c); err != nil {
+		return err
+	}
+	if _, err := p.pool.Exec(ctx, "create schema "+schema); err != nil {
+		return err
+	}
+	m, err := rivermigrate.New(riverpgxv5.New(p.pool), nil)
+	if err != nil {
+		return err
+	}
+	if _, err := m.Migrate(ctx, rivermigrate.DirectionUp, nil); err != nil {
+		return err
+	}
+	p.ins, err = river.NewClient(riverpgxv5.New(p.pool), p.config(0, nil))
+	return err
+}
+
+func (p *server) Enqueue(ctx context.Context, t int64) error {
+	_, err := p.ins.Insert(ctx, hb.Payload{T: t, Pad: hb.Pad}, nil)
+	return err
+}
+
+func (p *server) Bulk(ctx context.Context, n int, delay time.Duration) error {
+	_, err := p.ins.InsertManyFast(ctx, many(n, delay))
+	return err
+}
+
+func (p *server) Start(ctx context.Context, slots int, work func(int64)) (err error) {
+	if p.wk, err = river.NewClient(riverpgxv5.New(p.pool), p.config(slots, work)); err != nil {
+		return err
+	}
+	return p.wk.Start(ctx)
+}
+
+func (p *server) Stop(ctx context.Context) { stop(ctx, p.wk.Stop) }
+
+func (p *server) Left(ctx context.Context) (n int64, err error) {
+	err = p.pool.QueryRow(ctx, left).Scan(&n)
+	return
+}
+func (p *server) Close()        { p.pool.Close() }
+func (p *server) Notes() string { return pg.Notes + p.note() }
+
 func main() {
 	ms := time.Millisecond
 	hb.Main(hb.Variants{
 		"river-sqlite":              func() hb.Peer { return &lite{settings: settings{sync: "FULL"}} },
 		"river-sqlite-tuned":        func() hb.Peer { return &lite{settings: settings{"FULL", ms, 20 * ms}} },
+		"river-pg-tuned":            func() hb.Peer { return &server{settings: settings{"", ms, 20 * ms}} },
 		"river-sqlite-tuned-normal": func() hb.Peer { return &lite{settings: settings{"NORMAL", ms, 20 * ms}} },
 	})
 }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/bench/hb"
+	"github.com/stint-dev/stint/bench/pg"
+	"github.com/stint-dev/stint/store/postgres"
 )
 
 type peer struct {
@@ -30,6 +32,12 @@ func (p *peer) Open(_ context.Context, dir string) (err error) {
 	if err != nil {
 		return err
 	}
+	p.define()
+	return nil
+}
+
+// define defines the tasks.
+func (p *peer) define() {
 	p.task = stint.NewTask(p.c, "noop", func(_ context.Context, in hb.Payload) (struct{}, error) {
 		p.work(in.T)
 		return struct{}{}, nil
@@ -46,7 +54,6 @@ func (p *peer) Open(_ context.Context, dir string) (err error) {
 		return sum, nil
 	})
 	p.nap = stint.NewTask(p.c, "nap", func(ctx context.Context, _ hb.Payload) (int, error) { return 1, stint.Sleep(ctx, time.Hour) })
-	return nil
 }
 
 // RunFlows implements hb.Flows.
@@ -162,8 +169,36 @@ func (p *peer) Notes() string {
 	return "[modernc, journal=WAL, synchronous=FULL, defaults]"
 }
 
+// server is the peer on PostgreSQL.
+type server struct{ peer }
+
+const schema = "bench_stint"
+
+func (p *server) Open(ctx context.Context, _ string) error {
+	if err := pg.Reset(ctx, schema); err != nil {
+		return err
+	}
+	return p.Join(ctx)
+}
+
+// Join implements hb.Shared.
+func (p *server) Join(ctx context.Context) error {
+	s, err := postgres.Open(ctx, pg.URL(), postgres.Options{Schema: schema})
+	if err != nil {
+		return err
+	}
+	if p.c, err = stint.New(s, stint.WithLogger(slog.New(slog.DiscardHandler))); err != nil {
+		return errors.Join(err, s.Close())
+	}
+	p.define()
+	return nil
+}
+
+func (p *server) Notes() string { return pg.Notes }
+
 func main() {
 	hb.Main(hb.Variants{
+		"stint-pg":     func() hb.Peer { return &server{} },
 		"stint":        func() hb.Peer { return &peer{} },
 		"stint-normal": func() hb.Peer { return &peer{durability: stint.DurabilityNormal} },
 	})
