@@ -97,12 +97,7 @@ func BenchmarkWorkflow(b *testing.B) {
 	for b.Loop() {
 		b.StopTimer()
 		c := opened(b)
-		w := stint.NewWorkflow[payload](c, "chain")
-		nop := func(context.Context, payload) (int, error) { return 1, nil }
-		last := stint.AddTask(w, "first", nop)
-		for i := range 4 {
-			last = stint.AddTask(w, fmt.Sprint("task", i), nop, stint.WithParents(last))
-		}
+		w := chainOf(c, 5)
 		stop := working(b, c)
 		b.StartTimer()
 		runs := enqueueMany(b, w, make([]payload, n))
@@ -114,6 +109,21 @@ func BenchmarkWorkflow(b *testing.B) {
 		b.StartTimer()
 	}
 	b.ReportMetric(float64(n*b.N)/b.Elapsed().Seconds(), "workflows/s")
+}
+
+// byCallers has 100 callers call do n times together.
+func byCallers(n int64, do func()) {
+	var left atomic.Int64
+	left.Store(n)
+	var wg sync.WaitGroup
+	for range 100 {
+		wg.Go(func() {
+			for left.Add(-1) >= 0 {
+				do()
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // BenchmarkSteps runs tasks of five durable steps, 100 in flight.
@@ -133,17 +143,7 @@ func BenchmarkSteps(b *testing.B) {
 		})
 		stop := working(b, c)
 		b.StartTimer()
-		var left atomic.Int64
-		left.Store(n)
-		var wg sync.WaitGroup
-		for range 100 {
-			wg.Go(func() {
-				for left.Add(-1) >= 0 {
-					runTask(b, task, sample)
-				}
-			})
-		}
-		wg.Wait()
+		byCallers(n, func() { runTask(b, task, sample) })
 		b.StopTimer()
 		stop()
 		b.StartTimer()
@@ -189,4 +189,76 @@ func BenchmarkWait(b *testing.B) {
 			}
 		})
 	}
+}
+
+// nop is a task of the workflows that are measured.
+func nop(context.Context, payload) (int, error) { return 1, nil }
+
+// BenchmarkWide defines and runs a workflow of 10,000 tasks side by side, between one before and one after, with 100 slots.
+func BenchmarkWide(b *testing.B) {
+	const n = 10_000
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		c := opened(b)
+		stop := working(b, c)
+		b.StartTimer()
+		w := stint.NewWorkflow[payload](c, "wide")
+		first := stint.AddTask(w, "first", nop)
+		all := make([]stint.AnyNode, n)
+		for i := range all {
+			all[i] = stint.AddTask(w, fmt.Sprint("task", i), nop, stint.WithParents(first))
+		}
+		stint.AddTask(w, "last", nop, stint.WithParents(all...))
+		output(b, enqueueMany(b, w, make([]payload, 1))[0])
+		b.StopTimer()
+		stop()
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(n*b.N)/b.Elapsed().Seconds(), "tasks/s")
+}
+
+// chainOf defines a workflow of n tasks, one after another.
+func chainOf(c *stint.Client, n int) *stint.Workflow[payload] {
+	w := stint.NewWorkflow[payload](c, "chain")
+	last := stint.AddTask(w, "first", nop)
+	for i := range n - 1 {
+		last = stint.AddTask(w, fmt.Sprint("task", i), nop, stint.WithParents(last))
+	}
+	return w
+}
+
+// BenchmarkHop runs a chain of 1,000 tasks: each starts when the one before has ended.
+func BenchmarkHop(b *testing.B) {
+	const n = 1000
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		c := opened(b)
+		w := chainOf(c, n)
+		stop := working(b, c)
+		b.StartTimer()
+		runTask(b, w, sample)
+		b.StopTimer()
+		stop()
+		b.StartTimer()
+	}
+	b.ReportMetric(b.Elapsed().Seconds()*1e6/float64(n*b.N), "µs/task")
+}
+
+// BenchmarkWorkflowWait is BenchmarkWorkflow by 100 callers, each of which waits for its workflow before it enqueues the next.
+func BenchmarkWorkflowWait(b *testing.B) {
+	const n = 2_000
+	for b.Loop() {
+		b.StopTimer()
+		c := opened(b)
+		w := chainOf(c, 5)
+		stop := working(b, c)
+		b.StartTimer()
+		byCallers(n, func() { runTask(b, w, sample) })
+		b.StopTimer()
+		stop()
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(n*b.N)/b.Elapsed().Seconds(), "workflows/s")
 }

@@ -14,13 +14,13 @@ import (
 
 // count returns what the group counts for runs of a task: it is added to the process's counters with the
 // commit.
-func (u *unit) count(queue, task string) *store.Counters { return countOf(u.counted, queue, task) }
+func (u *unit) count(queue, task string) *count.Counts { return countOf(u.counted, queue, task) }
 
-func countOf(all map[count.Name]*store.Counters, queue, task string) *store.Counters {
+func countOf(all map[count.Name]*count.Counts, queue, task string) *count.Counts {
 	name := count.Name{Queue: queue, Task: task}
 	c := all[name]
 	if c == nil {
-		c = &store.Counters{}
+		c = &count.Counts{}
 		all[name] = c
 	}
 	return c
@@ -71,7 +71,7 @@ func sinceStart(started time.Time, now int64) time.Duration {
 
 // countGroup adds what a group has counted to the process's counters.
 func (w *writer) countGroup(u *unit, calls int) {
-	for _, counted := range [...]map[count.Name]*store.Counters{u.counted, u.started} {
+	for _, counted := range [...]map[count.Name]*count.Counts{u.counted, u.started} {
 		for name, c := range counted {
 			w.counters.Of(name.Queue, name.Task).Add(c)
 		}

@@ -235,7 +235,7 @@ func (f *finisher) drop() {
 
 // counted is what a group of the finisher has counted.
 type counted struct {
-	runs  map[count.Name]*store.Counters
+	runs  map[count.Name]*count.Counts
 	calls int
 	now   int64
 	took  time.Duration

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"github.com/jackc/pgx/v5"
-	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/count"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
 	"github.com/stint-dev/stint/store/internal/limits"
@@ -52,7 +51,7 @@ func (u *unit) renew(now int64) {
 		p.renew()
 	}
 	u.now, u.given, u.wrote, u.grouped, u.xid, u.took, u.limited = now, nil, false, false, 0, 0, false
-	u.started = map[count.Name]*store.Counters{}
+	u.started = map[count.Name]*count.Counts{}
 	u.base = changes{told: told{wakeAt: limits.Never}}
 	u.begin()
 }

@@ -90,12 +90,12 @@ type unit struct {
 
 	parts []part
 
-	took     time.Duration                  // the commit
-	deferred bool                           // it is an app's transaction: what needs the writer waits for that
-	assuming bool                           // it is decided before anything is read: see plain.go
-	limited  bool                           // runs have limits, or had
-	started  map[count.Name]*store.Counters // what was started for claims
-	base     changes                        // those that were written
+	took     time.Duration                // the commit
+	deferred bool                         // it is an app's transaction: what needs the writer waits for that
+	assuming bool                         // it is decided before anything is read: see plain.go
+	limited  bool                         // runs have limits, or had
+	started  map[count.Name]*count.Counts // what was started for claims
+	base     changes                      // those that were written
 	changes
 }
 
@@ -124,7 +124,7 @@ type changes struct {
 	newEpoch        bool                 // what processes remember is outdated
 	limitsUsed      bool                 // runs have limits
 	queued          []func(b *pgx.Batch) // statements to run at the end
-	counted         map[count.Name]*store.Counters
+	counted         map[count.Name]*count.Counts
 	failed          []failed.Run
 	told            told
 	assumed         assumed
@@ -191,11 +191,10 @@ func (u *unit) settle() {
 func (c changes) clone() changes {
 	n := changes{inserted: map[int64]bool{}, newGraphs: map[int64]*store.Graph{}, changedJournals: map[int64]bool{},
 		applied: map[int64]limits.State{}, numbered: map[int64][2]int64{}, taken: map[int64]bool{}, queues: map[string]bool{},
-		counted: map[count.Name]*store.Counters{}, failed: slices.Clone(c.failed),
+		counted: map[count.Name]*count.Counts{}, failed: slices.Clone(c.failed),
 		resumed: c.resumed, endsCounted: c.endsCounted, limitsUsed: c.limitsUsed, keysUsed: c.keysUsed}
-	for name, count := range c.counted {
-		x := *count
-		n.counted[name] = &x
+	for name, counts := range c.counted {
+		n.counted[name] = counts.Clone()
 	}
 	maps.Copy(n.newGraphs, c.newGraphs)
 	maps.Copy(n.applied, c.applied)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/count"
 	"github.com/stint-dev/stint/store/internal/keys"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
 	"github.com/stint-dev/stint/store/internal/ready"
@@ -64,7 +65,7 @@ func (rs *runs) enqueue(now int64, runs []store.NewRun, staged map[ready.Name]in
 	b := bulk{kind: plainRows}
 	var name ready.Name
 	var lane int64
-	var counts *store.Counters
+	var counts *count.Counts
 	for i := range runs {
 		r := &runs[i]
 		if lifecycle.Keyed(r) {

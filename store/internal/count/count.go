@@ -39,8 +39,13 @@ const rollUpAfter = time.Hour
 // milliseconds.
 func RolledUpTo(length, now int64) int64 { return now - rollUpAfter.Milliseconds() - length }
 
-// storeEvery is the interval in which counts are written, in milliseconds.
-const storeEvery = 1000
+// Counts are written storeEvery milliseconds, at most perStore rows of tasks in a transaction. If there are more, a workflow's with
+// very many tasks say, the next transaction that writes some is restEvery milliseconds later: so they hold up nobody.
+const (
+	storeEvery = 1000
+	restEvery  = 250
+	perStore   = 500
+)
 
 // Rows are the stored counters of a transaction.
 type Rows interface {
@@ -52,30 +57,43 @@ type Rows interface {
 
 // A Set holds the counters of a process.
 type Set struct {
-	open    map[Name]*store.Counters
+	open    map[Name]*Counts
+	spare   []*Counts // to be reused in open
+	total   Counts    // of open, to be reused
 	sums    map[Span]*sum
-	calls   int   // committed calls that are in no sum yet
-	dirty   bool  // there are counts that are not stored
-	stored  int64 // when the sums were last stored; milliseconds
-	written []*sum
-	storing bool // the transaction stores them
+	all     []*sum // those of all runs that are not stored
+	changed []*sum // those of tasks that are not stored, longest first
+	calls   int    // committed calls that are in no sum yet
+	dirty   bool   // there are counts that are not stored
+	stored  int64  // when the sums were last stored; milliseconds
+	dropAt  int64  // when to look for sums whose span is over
+	storing bool   // the transaction stores all, and the first puts of changed
+	puts    int
 	last    bool
 }
 
 type sum struct {
-	store.Counters
-	dirty bool
+	Counts
+	span  Span
+	dirty bool // it is in all, or in changed
 }
 
-// Of returns the counters of the transaction for runs of a task.
-func (s *Set) Of(queue, task string) *store.Counters {
+// maxSpare is how many Counts are kept for the next transactions.
+const maxSpare = 16
+
+// Of returns the counts of the transaction for runs of a task.
+func (s *Set) Of(queue, task string) *Counts {
 	n := Name{queue, task}
 	if s.open == nil {
-		s.open = map[Name]*store.Counters{}
+		s.open = map[Name]*Counts{}
 	}
 	c := s.open[n]
 	if c == nil {
-		c = &store.Counters{}
+		if i := len(s.spare) - 1; i >= 0 {
+			c, s.spare = s.spare[i], s.spare[:i]
+		} else {
+			c = &Counts{}
+		}
 		s.open[n] = c
 	}
 	return c
@@ -93,7 +111,7 @@ func (s *Set) Last() { s.last = true }
 // Postpone makes counts wait after a transaction at a time that could not begin.
 func (s *Set) Postpone(now int64) { s.stored = max(s.stored, now) }
 
-// DueAt returns when to store the sums, even if there is nothing else to do; limits.Never: no count
+// DueAt returns when to store sums, even if there is nothing else to do; limits.Never: no count
 // waits for that.
 func (s *Set) DueAt() int64 {
 	if !s.dirty {
@@ -102,7 +120,7 @@ func (s *Set) DueAt() int64 {
 	return s.stored + storeEvery
 }
 
-// Store stores the sums if it is time to, and drops those whose span is over.
+// Store stores sums if it is time to, and drops those whose span is over.
 func (s *Set) Store(r Rows, now int64) error {
 	if !s.dirty || !s.last && now < s.stored+storeEvery && now >= s.stored {
 		return nil
@@ -111,68 +129,105 @@ func (s *Set) Store(r Rows, now int64) error {
 	if err != nil {
 		return err
 	}
-	for n, x := range s.sums {
-		over := n.At+n.Length <= now
-		if !x.dirty {
-			if over {
-				delete(s.sums, n)
-			}
-			continue
-		}
-		if n.Task == "" && !over {
+	for _, x := range s.all {
+		if x.span.At+x.span.Length > now {
 			x.Depth = max(x.Depth, depth)
 		}
-		if err := r.Put(n, &x.Counters); err != nil {
-			return err
+	}
+	if s.puts = len(s.changed); !s.last {
+		s.puts = min(s.puts, perStore)
+	}
+	for _, some := range [...][]*sum{s.all, s.changed[:s.puts]} {
+		for _, x := range some {
+			c := x.counters()
+			if err := r.Put(x.span, &c); err != nil {
+				return err
+			}
 		}
-		s.written = append(s.written, x)
 	}
 	s.storing = true
+	s.drop(now)
 	return nil
+}
+
+// drop drops the sums that are stored and whose span is over, once a minute.
+func (s *Set) drop(now int64) {
+	if now < s.dropAt && now+Lengths[0] >= s.dropAt {
+		return
+	}
+	s.dropAt = now - now%Lengths[0] + Lengths[0]
+	for n, x := range s.sums {
+		if !x.dirty && n.At+n.Length <= now {
+			delete(s.sums, n)
+		}
+	}
 }
 
 // Commit adds the transaction's counts to the sums. took is the duration of the commit.
 func (s *Set) Commit(now int64, took time.Duration) {
-	if s.storing { // all but this transaction's counts
-		s.dirty, s.stored, s.storing = false, now, false
+	if s.storing { // none of them has this transaction's counts
+		s.markStored(now)
 	}
 	if s.sums == nil {
 		s.sums = map[Span]*sum{}
 	}
-	for _, x := range s.written {
-		x.dirty = false
-	}
-	s.written = s.written[:0]
-	all := store.Counters{Commits: 1, Changes: int64(s.calls)}
+	all := &s.total
+	all.reset()
+	all.Commits, all.Changes = 1, int64(s.calls)
 	s.calls = 0
 	all.Syncs.Observe(took)
 	for n, c := range s.open {
 		all.Add(c)
 		s.add(n, now, c)
+		if len(s.spare) < maxSpare {
+			c.reset()
+			s.spare = append(s.spare, c)
+		}
 	}
-	s.add(Name{}, now, &all)
+	s.add(Name{}, now, all)
 	if len(s.open) > 0 && !s.dirty {
 		s.dirty, s.stored = true, max(s.stored, now-storeEvery/2)
 	}
 	clear(s.open)
 }
 
-func (s *Set) add(n Name, now int64, c *store.Counters) {
+// markStored notes what Store has stored.
+func (s *Set) markStored(now int64) {
+	for _, some := range [...][]*sum{s.all, s.changed[:s.puts]} {
+		for _, x := range some {
+			x.dirty = false
+		}
+	}
+	s.all, s.changed = s.all[:0], s.changed[s.puts:]
+	if s.dirty, s.stored = len(s.changed) > 0, now; s.dirty {
+		s.stored = now - storeEvery + restEvery
+	}
+	s.storing, s.puts = false, 0
+}
+
+func (s *Set) add(n Name, now int64, c *Counts) {
 	for _, length := range Lengths {
 		span := Span{n, length, now - now%length}
 		x := s.sums[span]
 		if x == nil {
-			x = &sum{}
+			x = &sum{span: span}
 			s.sums[span] = x
 		}
 		x.Add(c)
+		switch {
+		case x.dirty:
+			continue
+		case n == Name{}:
+			s.all = append(s.all, x)
+		default:
+			s.changed = append(s.changed, x)
+		}
 		x.dirty = true
 	}
 }
 
 // Rollback discards what the transaction has counted.
 func (s *Set) Rollback() {
-	s.storing = false
+	s.storing, s.puts = false, 0
 	clear(s.open)
-	s.written = s.written[:0]
 }

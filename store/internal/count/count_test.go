@@ -2,6 +2,7 @@ package count_test
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"testing"
 	"time"
@@ -200,6 +201,62 @@ func TestRandom(t *testing.T) {
 		for n, x := range want {
 			if got := r.has[n].Enqueued; got != x {
 				t.Fatalf("%+v has %d enqueues, want %d", n, got, x)
+			}
+		}
+	})
+}
+
+// The counts of very many tasks are written over several transactions, those of all runs with the first; the last transaction
+// writes all that are left.
+func TestManyTasks(t *testing.T) {
+	r := newRows()
+	const tasks = 1200 // rows for a minute and an hour of each
+	for i := range tasks {
+		r.set.Of("q", fmt.Sprint(i)).Enqueued++
+	}
+	r.commit(t)
+	total := count.Span{Length: count.Lengths[0], At: r.now}
+	r.now += 500
+	want := 0
+	for range 3 {
+		if due := r.set.DueAt(); due != r.now {
+			t.Errorf("due in %d ms, with %d rows stored", due-r.now, len(r.has))
+		}
+		r.commit(t)
+		if want += 500; len(r.has) != want+2 {
+			t.Fatalf("%d rows are stored, want %d", len(r.has), want+2)
+		}
+		if got := r.has[total].Enqueued; got != tasks {
+			t.Errorf("%d runs are counted in all, want %d", got, tasks)
+		}
+		r.now += 250
+	}
+	r.set.Of("q", "0").Enqueued++ // behind the others
+	r.set.Last()
+	r.commit(t)
+	if len(r.has) != 2*tasks+2 {
+		t.Errorf("%d rows are stored in the end, want %d", len(r.has), 2*tasks+2)
+	}
+}
+
+// Counts have of durations what histograms have, however few and in whatever parts.
+func TestTimes(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		r, want := newRows(), store.Histogram{}
+		for range rapid.IntRange(1, 5).Draw(t, "transactions") {
+			for _, d := range rapid.SliceOfN(rapid.Int64Range(0, int64(30*time.Hour)), 0, 8).Draw(t, "durations") {
+				r.set.Of("q", "t").Waits.Observe(time.Duration(d))
+				r.set.Of("q", "t").End(store.Succeeded, time.Duration(d))
+				want.Observe(time.Duration(d))
+			}
+			r.commit(t)
+		}
+		r.set.Last()
+		r.commit(t)
+		for _, name := range []count.Name{{}, {Queue: "q", Task: "t"}} {
+			got := r.has[count.Span{Name: name, Length: count.Lengths[1], At: time.Hour.Milliseconds()}]
+			if got.Waits != want || got.Durations != want || got.Succeeded != want.Count() {
+				t.Fatalf("%+v: %v and %v, want %v", name, got.Waits, got.Durations, want)
 			}
 		}
 	})
