@@ -2,9 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
-	"errors"
-	"fmt"
 	"time"
 
 	"github.com/stint-dev/stint/store"
@@ -142,76 +139,57 @@ func (rs *runs) spill(key int64, input []byte) (any, error) {
 	return nil, rs.exec("INSERT INTO stint_inputs (id, data) VALUES (?, ?)", key, input)
 }
 
+// insertFull inserts a run that is not plain.
 func (rs *runs) insertFull(key, lane, now int64, r *store.NewRun, input any, staged bool) error {
-	row := lifecycle.New(r, key, now)
-	for _, at := range [...]int64{row.Due, row.StartBy} {
-		if at != 0 {
-			rs.timers.add(at)
-		}
-	}
-	var parent, root, idem any
+	row := fullRow{Run: lifecycle.New(r, key, now), idem: r.Key, priority: r.Priority, input: input, metadata: r.Metadata}
+	row.Lane = lane
+	rs.timers.add(row.Due)
+	rs.timers.add(row.StartBy)
+	var err error
 	if r.Parent != (store.ID{}) {
-		p, err := rs.parentOf(r.Parent)
-		if err != nil {
-			return err
-		}
-		parent, root = p.key, p.root
-	}
-	if r.Key != "" {
-		idem = r.Key
-	}
-	if err := rs.keys.hold(now, key, r); err != nil {
-		return err
-	}
-	node, err := rs.workflows.nodeOf(r)
-	if err != nil {
-		return err
-	}
-	limits, err := rs.limiters.storedLimits(r.Limits)
-	if err != nil {
-		return err
-	}
-	var limiter *int64
-	switch {
-	case limits == nil || row.State != store.Queued:
-	case staged:
-		unadmitted := -lane // it comes to its limiters after unstage
-		limiter = &unadmitted
-	default:
-		if limiter, err = rs.limiters.admitNewRun(key, r.Limits, row.Workflow); err != nil {
+		if row.Parent, row.root, _, err = rs.keys.parent(r.Parent); err != nil {
 			return err
 		}
 	}
-	var worker any
-	if row.Workflow && row.State == store.Queued && limiter == nil { // it is not claimed: its tasks are
+	if err = rs.keys.hold(now, &row.Run, r); err != nil {
+		return err
+	}
+	if row.Node, err = rs.workflows.nodeOf(r); err != nil {
+		return err
+	}
+	if row.limits, row.limiter, err = rs.limiters.admitInserted(&row.Run, r.Limits, staged); err != nil {
+		return err
+	}
+	if row.Workflow && row.State == store.Queued && row.limiter == nil { // it is not claimed: its tasks are
 		row.Begin(keys.CreatedAt(key))
-		worker = 0
 	}
-	err = rs.exec(fullSQL, key, lane, int64(row.State), int64(r.Priority), row.Rank, input, nullable(row.Due), nullable(row.StartBy),
-		nullable(row.StartIn), parent, root, idem, text(r.Metadata), flagsOf(&row), nullable(node), worker, nullable(row.Started), limits,
-		limiter)
-	if err == nil {
-		err = rs.workflows.keepTaskLimits(key, r.TaskLimits)
-	}
-	if err != nil || row.State != store.Running {
+	if err = rs.insert(&row); err != nil || !row.Workflow {
 		return err
 	}
-	return rs.workflows.beginInserted(key, node, root, r)
+	return rs.workflows.inserted(&row.Run, row.root, r)
 }
 
-type parentRow struct {
-	key, root int64
-	canceled  bool // or asked to cancel
+// A fullRow is the row of a new run that is not plain.
+type fullRow struct {
+	lifecycle.Run
+	root     int64 // 0: itself
+	idem     string
+	priority int8
+	input    any // NULL: in stint_inputs
+	metadata []byte
+	limits   any
+	limiter  *int64
 }
 
-func (rs *runs) parentOf(id store.ID) (p parentRow, err error) {
-	key, ok := rs.s.ids.Key(id)
-	if ok {
-		err = rs.one("SELECT id, coalesce(root, id), "+stateCanceled+" OR cancel_at IS NOT NULL FROM stint_runs WHERE id = ?", []any{key},
-			&p.key, &p.root, &p.canceled)
+func (rs *runs) insert(r *fullRow) error {
+	var idem, worker any
+	if r.idem != "" {
+		idem = r.idem
 	}
-	if !ok || errors.Is(err, sql.ErrNoRows) {
-		return p, fmt.Errorf("parent run %s: %w", id, store.ErrNotFound)
+	if r.State == store.Running {
+		worker = 0 // nobody's
 	}
-	return p, err
+	return rs.exec(fullSQL, r.Key, r.Lane, int64(r.State), int64(r.priority), r.Rank, r.input, nullable(r.Due), nullable(r.StartBy),
+		nullable(r.StartIn), nullable(r.Parent), nullable(r.root), idem, text(r.metadata), flagsOf(&r.Run), nullable(r.Node), worker,
+		nullable(r.Started), r.limits, r.limiter)
 }

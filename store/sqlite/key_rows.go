@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
@@ -58,9 +59,22 @@ func (ks *idempotencyKeys) Replace(key int64, r *store.NewRun, at int64) (bool, 
 }
 
 // Parent implements lifecycle.KeyRows.
-func (ks *idempotencyKeys) Parent(id store.ID) (lifecycle.Parent, error) {
-	p, err := ks.runs.parentOf(id)
-	return lifecycle.Parent{Key: p.key, Canceled: p.canceled}, err
+func (ks *idempotencyKeys) Parent(id store.ID) (p lifecycle.Parent, err error) {
+	p.Key, _, p.Canceled, err = ks.parent(id)
+	return p, err
+}
+
+// parent reads a run that is to have a child. canceled reports whether it was canceled, or asked to cancel.
+func (ks *idempotencyKeys) parent(id store.ID) (key, root int64, canceled bool, err error) {
+	k, ok := ks.s.ids.Key(id)
+	if ok {
+		err = ks.one("SELECT id, coalesce(root, id), "+stateCanceled+" OR cancel_at IS NOT NULL FROM stint_runs WHERE id = ?", []any{k},
+			&key, &root, &canceled)
+	}
+	if !ok || errors.Is(err, sql.ErrNoRows) {
+		err = fmt.Errorf("parent run %s: %w", id, store.ErrNotFound)
+	}
+	return key, root, canceled, err
 }
 
 // Child implements lifecycle.KeyRows.
@@ -105,11 +119,10 @@ const expireKeysSQL = `
 DELETE FROM stint_keys WHERE (task, key) IN (SELECT task, key FROM stint_keys WHERE gone = 1 AND expires_at <= ?
   ORDER BY expires_at LIMIT ?)`
 
-// hold makes the run key the holder of r's idempotency key, and of its key as a child.
-func (ks *idempotencyKeys) hold(now, key int64, r *store.NewRun) error {
+// hold makes a run the holder of r's idempotency key, and of its key as a child.
+func (ks *idempotencyKeys) hold(now int64, run *lifecycle.Run, r *store.NewRun) error {
 	if r.ChildKey != "" {
-		parent, _ := ks.s.ids.Key(r.Parent) // it was read
-		if err := ks.SetChild(parent, r.ChildKey, key); err != nil {
+		if err := ks.SetChild(run.Parent, r.ChildKey, run.Key); err != nil {
 			return err
 		}
 	}
@@ -117,6 +130,6 @@ func (ks *idempotencyKeys) hold(now, key int64, r *store.NewRun) error {
 		return nil
 	}
 	return ks.exec(`INSERT INTO stint_keys (task, key, run, expires_at) VALUES (?, ?, ?, ?)
-		ON CONFLICT DO UPDATE SET run = excluded.run, expires_at = excluded.expires_at, gone = 0`, r.Task, r.Key, key,
+		ON CONFLICT DO UPDATE SET run = excluded.run, expires_at = excluded.expires_at, gone = 0`, r.Task, r.Key, run.Key,
 		nullable(lifecycle.KeyExpires(r, now)))
 }

@@ -101,7 +101,7 @@ func (lm *limiters) storedLimits(ls []store.Limit) (any, error) {
 	if len(ls) == 0 {
 		return nil, nil
 	}
-	stored := text(store.EncodeLimits(ls))
+	stored := string(store.EncodeLimits(ls))
 	if _, err := lm.usesLimits(); lm.made || err != nil {
 		return stored, err
 	}

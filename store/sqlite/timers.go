@@ -19,8 +19,12 @@ type timers struct {
 	found *int64 // what it has read instead of next
 }
 
-// add notes that a row has a time.
-func (ts *timers) add(at int64) { ts.added = min(ts.added, at) }
+// add notes that a row has a time; 0: it has none.
+func (ts *timers) add(at int64) {
+	if at != 0 {
+		ts.added = min(ts.added, at)
+	}
+}
 
 // lookAgain makes the next transaction read the times: what was stored is not known.
 func (ts *timers) lookAgain() { ts.found = new(int64) }

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/lifecycle"
 	"github.com/stint-dev/stint/store/internal/limits"
 )
 
@@ -158,6 +159,21 @@ func (lm *limiters) openDueLimiters() error {
 		lm.touch(lim)
 	}
 	return nil
+}
+
+// admitInserted returns the values of the columns limits and limiter for a run that is about to be inserted. staged reports
+// whether it is staged in its lane.
+func (lm *limiters) admitInserted(run *lifecycle.Run, all []store.Limit, staged bool) (stored any, limiter *int64, err error) {
+	stored, err = lm.storedLimits(all)
+	switch {
+	case stored == nil || err != nil || run.State != store.Queued:
+	case staged:
+		unadmitted := -run.Lane // it comes to its limiters after unstage
+		limiter = &unadmitted
+	default:
+		limiter, err = lm.admitNewRun(run.Key, all, run.Workflow)
+	}
+	return stored, limiter, err
 }
 
 // admitNewRun returns the value of the column limiter for a run that is about to be inserted. setBy

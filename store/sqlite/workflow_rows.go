@@ -124,14 +124,18 @@ func (ws *workflows) keepTaskLimits(run int64, limits map[int][]store.Limit) err
 	return nil
 }
 
-// beginInserted begins the workflow's run that was inserted for r. root is its root, or nil.
-func (ws *workflows) beginInserted(key, node int64, root any, r *store.NewRun) error {
-	info := workflowInfo{workflow.Shared{Priority: r.Priority, Root: key, Route: r.Route}, slices.Clone(r.Input), slices.Clone(r.Metadata)}
-	if root != nil {
-		info.Root = root.(int64)
+// inserted stores the limits of the tasks of a workflow's run that was inserted for r, and begins it if it is Running. root is
+// its root; 0: itself.
+func (ws *workflows) inserted(run *lifecycle.Run, root int64, r *store.NewRun) error {
+	if err := ws.keepTaskLimits(run.Key, r.TaskLimits); err != nil || run.State != store.Running {
+		return err
 	}
-	ws.keep(key, info)
-	return workflow.BeginRun(ws, key, node, keys.CreatedAt(key))
+	if root == 0 {
+		root = run.Key
+	}
+	shared := workflow.Shared{Priority: r.Priority, Root: root, Route: r.Route}
+	ws.keep(run.Key, workflowInfo{shared, slices.Clone(r.Input), slices.Clone(r.Metadata)})
+	return workflow.BeginRun(ws, run.Key, run.Node, run.Started)
 }
 
 // TaskLimits implements workflow.Rows.
