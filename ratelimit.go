@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/time/rate"
 
 	"github.com/stint-dev/stint/internal/check"
 	"github.com/stint-dev/stint/store"
-	"golang.org/x/time/rate"
 )
 
 // A RateLimit says what a run takes from a rate limit: Units units of the limit named Key,
@@ -130,4 +133,227 @@ func (c *Client) ListRateLimits(ctx context.Context) ([]RateLimitInfo, error) {
 			Paused: l.Paused}
 	}
 	return infos, nil
+}
+
+// A Strategy says what happens to a run when its concurrency limit is used up.
+type Strategy int
+
+// The strategies of a Concurrency.
+const (
+	// StrategyQueue makes the run wait, first in, first out over all keys. It is the default.
+	StrategyQueue Strategy = iota
+	// StrategyGroupRoundRobin makes the run wait. Keys take turns; runs of one key are first
+	// in, first out.
+	StrategyGroupRoundRobin
+	// StrategyCancelInProgress cancels other runs of the key so that this one can start. The
+	// Max runs with the highest priority stay; of equal priority, the newest.
+	StrategyCancelInProgress
+	// StrategyCancelNewest cancels the new run, unless it has started before.
+	StrategyCancelNewest
+)
+
+var strategies = map[Strategy]store.Strategy{
+	StrategyQueue: store.StrategyQueue, StrategyGroupRoundRobin: store.StrategyGroupRoundRobin,
+	StrategyCancelInProgress: store.StrategyCancelInProgress, StrategyCancelNewest: store.StrategyCancelNewest,
+}
+
+// String returns the strategy's name, such as "GroupRoundRobin".
+func (s Strategy) String() string {
+	switch s {
+	case StrategyQueue:
+		return "Queue"
+	case StrategyGroupRoundRobin:
+		return "GroupRoundRobin"
+	case StrategyCancelInProgress:
+		return "CancelInProgress"
+	case StrategyCancelNewest:
+		return "CancelNewest"
+	}
+	return fmt.Sprintf("Strategy(%d)", int(s))
+}
+
+// MarshalText implements encoding.TextMarshaler: the text is that of String.
+func (s Strategy) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *Strategy) UnmarshalText(text []byte) error {
+	for known := range strategies {
+		if known.String() == string(text) {
+			*s = known
+			return nil
+		}
+	}
+	return fmt.Errorf("stint: there is no strategy %q", text)
+}
+
+// A Concurrency limits how many runs execute at once, over all workers and processes on the
+// database. See WithConcurrency.
+type Concurrency[In any] struct {
+	// Name identifies the limit. Tasks that use the same name share the limit. The default is
+	// the name of the task or workflow.
+	Name string
+	// Key returns the key of a run from its input; Max applies to each key separately. Key is
+	// called once, when the run is enqueued. If Key is nil all runs share one key.
+	Key func(In) string
+	// Max is the maximum number of runs of a key that execute at once; at least 1. While a key is in use, the
+	// Max and Strategy of the newest enqueue apply, also to runs that wait already. Lowering
+	// Max does not stop runs that execute.
+	Max      int
+	Strategy Strategy
+	// ReleaseWhileWaiting makes a run give up its place in the limit while it waits in a
+	// durable call, and queue for it again afterwards.
+	ReleaseWhileWaiting bool
+}
+
+// WithConcurrency limits how many runs of a task or workflow execute at once. It may be given
+// several times: a run starts when all its limits admit it, and holds none of them while it
+// waits for another. A run occupies its limits from its start until it ends or waits for its
+// next attempt.
+func WithConcurrency[In any](l Concurrency[In]) TaskOption {
+	return taskOption(func(c *taskConfig) error {
+		strategy, ok := strategies[l.Strategy]
+		switch {
+		case l.Max < 1:
+			return fmt.Errorf("stint: WithConcurrency: Max %d: want 1 or more", l.Max)
+		case !ok:
+			return fmt.Errorf("stint: WithConcurrency: no strategy %v", l.Strategy)
+		}
+		if err := check.Text("name", l.Name); err != nil {
+			return errorf("stint: WithConcurrency: %w", err)
+		}
+		if err := wantInput[In]("WithConcurrency", c); err != nil {
+			return err
+		}
+		described := ConcurrencySpec{Name: l.Name, Max: l.Max, Strategy: l.Strategy, ReleaseWhileWaiting: l.ReleaseWhileWaiting}
+		if l.Key != nil {
+			described.Key = funcExpr
+		}
+		c.concurrency = append(c.concurrency, described)
+		c.limits = append(c.limits, func(task string, in any) (store.Limit, error) {
+			limit := store.Limit{Name: l.Name, Max: l.Max, Strategy: strategy, Release: l.ReleaseWhileWaiting}
+			if limit.Name == "" {
+				limit.Name = task
+			}
+			if l.Key == nil {
+				return limit, nil
+			}
+			var err error
+			limit.Key, err = callKey("concurrency", func(in any) string { return l.Key(inputAs[In](in)) }, in)
+			return limit, err
+		})
+		return nil
+	})
+}
+
+// limitsFor returns the limits of a run of the task with that input.
+func (d *taskDef) limitsFor(in any) ([]store.Limit, error) {
+	if len(d.cfg.limits) == 0 {
+		return nil, nil
+	}
+	all := make([]store.Limit, 0, len(d.cfg.limits))
+	for _, f := range d.cfg.limits {
+		l, err := f(d.name, in)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, l)
+	}
+	slices.SortFunc(all, store.CompareLimits)
+	for i := range len(all) - 1 {
+		if a, b := &all[i], &all[i+1]; store.CompareLimits(*a, *b) == 0 {
+			return nil, fmt.Errorf("two limits of one name and key: %q %q", a.Name, a.Key)
+		}
+	}
+	return all, nil
+}
+
+// setLimits sets the limits of a run, and of its tasks if it is a workflow's.
+func (d *taskDef) setLimits(r *store.NewRun, in any) (err error) {
+	if r.Limits, err = d.limitsFor(in); err != nil || d.workflow == nil {
+		return err
+	}
+	r.TaskLimits, err = d.workflow.taskLimits(in)
+	return err
+}
+
+// taskLimits returns the limits of the tasks of a workflow's run, by their places.
+func (w *workflowDef) taskLimits(in any) (all map[int][]store.Limit, err error) {
+	err = w.each(func(place int, def *taskDef) error {
+		ls, err := def.limitsFor(in)
+		if err != nil {
+			return fmt.Errorf("task %q: %w", strings.TrimPrefix(def.name, w.name+":"), err)
+		}
+		if len(ls) == 0 {
+			return nil
+		}
+		if all == nil {
+			all = map[int][]store.Limit{}
+		}
+		all[place] = ls
+		return nil
+	})
+	return all, err
+}
+
+// A ConcurrencyInfo is the state of one key of a concurrency limit.
+type ConcurrencyInfo struct {
+	Name     string
+	Key      string
+	Max      int
+	Strategy Strategy
+	Active   int // runs that occupy the limit
+	Waiting  int // runs that wait for it
+	Paused   bool
+}
+
+// A LimitKey identifies one key of a concurrency limit or, with an empty Name, the rate limit
+// with that key.
+type LimitKey struct {
+	Name string // as in ConcurrencyInfo: by default the task's
+	Key  string
+}
+
+// PauseLimit admits no run through a limit until ResumeLimit; runs that occupy it go on. While
+// the limit is paused, runs wait that StrategyCancelNewest would cancel. The pause is stored
+// and applies to all processes. The error is ErrNotFound if the rate limit does not exist.
+func (c *Client) PauseLimit(ctx context.Context, k LimitKey) error {
+	return c.pauseLimit(ctx, "pause limit", k, true)
+}
+
+// ResumeLimit ends the pause of PauseLimit.
+func (c *Client) ResumeLimit(ctx context.Context, k LimitKey) error {
+	return c.pauseLimit(ctx, "resume limit", k, false)
+}
+
+func (c *Client) pauseLimit(ctx context.Context, op string, k LimitKey, paused bool) error {
+	if err := checkLimitKey(k); err != nil {
+		return wrapStoreErr(op, err)
+	}
+	return wrapStoreErr(op, c.store.Pause(ctx, store.Pausable{Limit: store.LimitKey(k)}, paused))
+}
+
+// ListConcurrency lists the keys of concurrency limits that runs occupy or wait for, and those
+// that are paused, by name and key: up to 10,000.
+func (c *Client) ListConcurrency(ctx context.Context) ([]ConcurrencyInfo, error) {
+	all, err := c.store.Limits(ctx, false)
+	if err != nil {
+		return nil, wrapStoreErr("list concurrency", err)
+	}
+	infos := make([]ConcurrencyInfo, len(all))
+	for i, l := range all {
+		infos[i] = ConcurrencyInfo{Name: l.Name, Key: l.Key, Max: l.Max, Active: l.Active, Waiting: l.Waiting, Paused: l.Paused}
+		for public, stored := range strategies {
+			if stored == l.Strategy {
+				infos[i].Strategy = public
+			}
+		}
+	}
+	return infos, nil
+}
+
+func checkLimitKey(k LimitKey) error {
+	if err := check.Text("limit name", k.Name); err != nil {
+		return err
+	}
+	return check.Text("limit key", k.Key)
 }
