@@ -11,12 +11,14 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/stint-dev/stint/internal/clock"
+	"github.com/stint-dev/stint/internal/live"
 	"github.com/stint-dev/stint/internal/readonly"
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/sqlite"
-	"go.opentelemetry.io/otel/metric"
-	"go.opentelemetry.io/otel/trace"
 )
 
 // A Client defines tasks, enqueues runs of them and makes workers that execute them, on one
@@ -39,7 +41,7 @@ type Client struct {
 	triggerTasks []*taskDef // that events start
 
 	definitions definitions
-	live        liveErrors
+	live        live.Errors
 
 	meters meters
 

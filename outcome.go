@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"runtime"
-	"sync"
 	"time"
 
 	"github.com/stint-dev/stint/store"
@@ -25,7 +24,7 @@ func (e *execution) post(o store.Outcome, err error) {
 	o.Record = e.takeRecord()
 	e.mu.Unlock()
 	if o.To == store.Failed {
-		e.c.live.report(e.run.ID, e.run.Lease, original(err))
+		e.c.live.Report(e.run.ID, e.run.Lease, original(err))
 	}
 	e.w.post(outcome{Outcome: o, e: e})
 }
@@ -192,87 +191,4 @@ func (w *Worker) reuseOutbox(batch []outcome) {
 	if cap(batch) <= maxSpare {
 		w.spare = batch[:0]
 	}
-}
-
-// liveErrors keep the errors of handlers as they were returned, for those in the same process who wait for the run, or come
-// soon after it has failed.
-type liveErrors struct {
-	mu     sync.Mutex
-	waited map[store.ID]*liveError // somebody waits
-	recent map[store.ID]*liveError // at most keptErrors
-	oldest []store.ID              // of recent, the first one first
-}
-
-// A liveError is the error with which a run has failed last; err is nil if it has not.
-type liveError struct {
-	waiters int
-	lease   store.Lease // of the execution
-	err     error
-}
-
-// keptErrors is the number of errors that are kept for who comes late.
-const keptErrors = 256
-
-func (es *liveErrors) watch(id store.ID) *liveError {
-	es.mu.Lock()
-	defer es.mu.Unlock()
-	e := es.waited[id]
-	if e == nil {
-		if e = es.recent[id]; e == nil {
-			e = &liveError{}
-		}
-		if es.waited == nil {
-			es.waited = map[store.ID]*liveError{}
-		}
-		es.waited[id] = e
-	}
-	e.waiters++
-	return e
-}
-
-func (es *liveErrors) unwatch(id store.ID, e *liveError) {
-	es.mu.Lock()
-	defer es.mu.Unlock()
-	if e.waiters--; e.waiters == 0 {
-		delete(es.waited, id)
-	}
-}
-
-// report keeps the error of an execution that has failed for good.
-func (es *liveErrors) report(id store.ID, lease store.Lease, err error) {
-	es.mu.Lock()
-	defer es.mu.Unlock()
-	e := es.waited[id]
-	if e == nil {
-		e = es.recent[id]
-	}
-	if e == nil {
-		e = &liveError{}
-	}
-	if es.recent[id] == nil {
-		es.add(id, e)
-	}
-	e.lease, e.err = lease, err
-}
-
-// add puts an error among the recent ones, of which the oldest may leave.
-func (es *liveErrors) add(id store.ID, e *liveError) {
-	if es.recent == nil {
-		es.recent = map[store.ID]*liveError{}
-	}
-	if len(es.oldest) == keptErrors {
-		delete(es.recent, es.oldest[0])
-		es.oldest = append(es.oldest[:0], es.oldest[1:]...)
-	}
-	es.recent[id], es.oldest = e, append(es.oldest, id)
-}
-
-// of returns the error of the execution with a lease, if it is known.
-func (es *liveErrors) of(e *liveError, lease store.Lease) error {
-	es.mu.Lock()
-	defer es.mu.Unlock()
-	if e.err == nil || e.lease != lease {
-		return nil
-	}
-	return e.err
 }

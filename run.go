@@ -10,6 +10,7 @@ import (
 
 	"github.com/stint-dev/stint/internal/guard"
 	"github.com/stint-dev/stint/internal/jsonx"
+	"github.com/stint-dev/stint/internal/live"
 	"github.com/stint-dev/stint/internal/text"
 	"github.com/stint-dev/stint/store"
 )
@@ -128,8 +129,8 @@ func (r *Run[Out]) Wait(ctx context.Context) (Out, error) {
 		e.w.releaseSlots(e)
 		defer e.w.reacquireSlots(ctx, e)
 	}
-	kept := r.c.live.watch(r.id)
-	defer r.c.live.unwatch(r.id, kept)
+	kept := r.c.live.Watch(r.id)
+	defer r.c.live.Unwatch(r.id, kept)
 	return r.result(ctx, kept)
 }
 
@@ -186,7 +187,7 @@ func (sc *scope) canceledWith(child *store.Run) bool {
 // result waits until the run has ended and returns its result. kept, if not nil, may have the
 // handler's own error. Handlers that wait do not get that: the wait must return the same when
 // it is repeated.
-func (r *Run[Out]) result(ctx context.Context, kept *liveError) (out Out, err error) {
+func (r *Run[Out]) result(ctx context.Context, kept *live.Error) (out Out, err error) {
 	end, err := r.c.store.Await(ctx, r.id, store.Until{})
 	if err != nil {
 		if ctx.Err() != nil {
@@ -217,8 +218,8 @@ func (r *Run[Out]) result(ctx context.Context, kept *liveError) (out Out, err er
 	}
 	failed := endError(run, nil)
 	if kept != nil && run.State == store.Failed {
-		if live := r.c.live.of(kept, run.Lease); live != nil {
-			failed.Err = &storedError{failed.Err.Error(), []error{live, failed.Err}}
+		if returned := r.c.live.Of(kept, run.Lease); returned != nil {
+			failed.Err = &storedError{failed.Err.Error(), []error{returned, failed.Err}}
 		}
 	}
 	return out, failed
