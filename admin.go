@@ -5,10 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
+	"github.com/stint-dev/stint/internal/blocked"
 	"github.com/stint-dev/stint/internal/check"
-	"github.com/stint-dev/stint/internal/journal"
+	"github.com/stint-dev/stint/internal/jsonx"
+	"github.com/stint-dev/stint/internal/recording"
 	"github.com/stint-dev/stint/internal/text"
 	"github.com/stint-dev/stint/store"
 )
@@ -216,8 +219,8 @@ func (c *Client) getRun(ctx context.Context, id store.ID) (*RunInfo, error) {
 			return nil, wrapStoreErr("get run", err)
 		}
 	}
-	workers := workerReasons{c: c}
-	if err := workers.explain(ctx, &info, r); err != nil {
+	workers := blocked.Workers{Store: c.store}
+	if info.Blocked, err = workers.Run(ctx, r, info.Blocked); err != nil {
 		return nil, wrapStoreErr("get run", err)
 	}
 	if !r.Workflow {
@@ -231,7 +234,44 @@ func (c *Client) getRun(ctx context.Context, id store.ID) (*RunInfo, error) {
 		return &info, nil
 	}
 	info.Tasks = taskInfos(g, tasks)
-	return &info, wrapStoreErr("get workflow run", workers.explainTasks(ctx, g, info.Tasks, tasks))
+	return &info, wrapStoreErr("get workflow run", explainTasks(ctx, &workers, g, info.Tasks, tasks))
+}
+
+// waitReason returns what a waiting run waits for, and the events among it.
+func (c *Client) waitReason(ctx context.Context, r *store.Run) (why string, events []AwaitedEvent, err error) {
+	w, err := blocked.In(recording.Entries(ctx, c.store, r.ID), c.now())
+	if err != nil {
+		return "", nil, err
+	}
+	_, name, ofWorkflow := strings.Cut(r.Task, ":")
+	if w.String() == "" && r.Parent != (store.ID{}) && ofWorkflow { // a task of a workflow, before its start; else a handler's run
+		g, _, err := c.store.Workflow(ctx, r.Parent, []string{})
+		if err != nil {
+			why, err = c.unreadable(ctx, "what it waits for", err)
+			return why, nil, err
+		}
+		if place, ok := g.Place(name); ok && place < g.End() {
+			w.Add(g.Tasks[place].WaitFor)
+		}
+	}
+	for _, m := range w.Events {
+		scope, field, value := m.Parts()
+		e := AwaitedEvent{Key: m.Key, Scope: scope, Field: field, Filter: m.Filter}
+		if field != "" {
+			e.Value = jsonx.Embed([]byte(value))
+		}
+		events = append(events, e)
+	}
+	return w.String(), events, nil
+}
+
+// unreadable returns what is shown in place of something that cannot be read because somebody changed rows by
+// hand (R8), or the error if it has another cause.
+func (c *Client) unreadable(ctx context.Context, what string, err error) (string, error) {
+	if ctx.Err() != nil || errors.Is(err, ErrClosed) || c.unavailable(err) {
+		return "", err
+	}
+	return what + " cannot be read: " + text.Cut(err.Error(), text.Listed), nil
 }
 
 // ListRuns returns a page of the runs that match, newest first unless f.OldestFirst is set. Errors and stacks are cut to 1
@@ -263,14 +303,14 @@ func (c *Client) ListRuns(ctx context.Context, f RunFilter) (*RunPage, error) {
 	if next != (store.ID{}) {
 		page.Next = next.String()
 	}
-	workers := workerReasons{c: c}
+	workers := blocked.Workers{Store: c.store}
 	for i := range runs {
 		info := runInfo(&runs[i])
-		if err := workers.explain(ctx, &info, &runs[i]); err != nil {
+		if info.Blocked, err = workers.Run(ctx, &runs[i], info.Blocked); err != nil {
 			return nil, wrapStoreErr("list runs", err)
 		}
 		info.Timeline = nil
-		info.Error, info.Stack = text.Cut(info.Error, maxListedText), text.Cut(info.Stack, maxListedText)
+		info.Error, info.Stack = text.Cut(info.Error, text.Listed), text.Cut(info.Stack, text.Listed)
 		page.Runs = append(page.Runs, info)
 	}
 	return page, nil
@@ -329,95 +369,4 @@ func (c *Client) actOn(ctx context.Context, f RunFilter, op string, a store.Acti
 	a.DryRun = f.DryRun
 	n, err := c.store.Act(ctx, c.now(), a, s)
 	return n, wrapStoreErr(op, err)
-}
-
-// RestartFrom reruns a run that has ended or is blocked, from the first step with that
-// name in its handler. What was recorded before the step is kept; the step and all that
-// follows run anew. It returns ErrNotFound if there is no such run or step.
-func (c *Client) RestartFrom(ctx context.Context, runID, stepName string) error {
-	if err := c.writable("restart"); err != nil {
-		return err
-	}
-	id, at, err := c.findStep(ctx, runID, stepName)
-	if err != nil {
-		return err
-	}
-	_, err = c.store.ChangeRun(ctx, c.now(), id, store.RunChange{Kind: store.RunRestart, At: at})
-	return wrapStoreErr("restart", err)
-}
-
-// RestartAt is RestartFrom at any durable call of the handler itself: the Address of an entry
-// of its journal, such as "3". The calls before it are kept. The address after the last entry
-// keeps all, so that the handler replays what it did and ends anew.
-func (c *Client) RestartAt(ctx context.Context, runID, address string) error {
-	if err := c.writable("restart"); err != nil {
-		return err
-	}
-	id, err := parseID(runID)
-	if err != nil {
-		return err
-	}
-	at, err := journal.ParseAddress(address)
-	if err != nil {
-		return errorf("stint: restart: %w", err)
-	}
-	if at.Scope != "" {
-		return fmt.Errorf("stint: restart: %q is within a branch: want an address of the handler itself, as that of the branch", address)
-	}
-	_, err = c.store.ChangeRun(ctx, c.now(), id, store.RunChange{Kind: store.RunRestart, At: store.Address(at)})
-	return wrapStoreErr("restart", err)
-}
-
-// WakeRun makes a run that waits, and has left memory, go on now, as if something that it waits for had come: its
-// handler runs again from the top, and waits for what has not come. The error is ErrNotFound if there is no such run.
-func (c *Client) WakeRun(ctx context.Context, runID string) error {
-	if err := c.writable("wake"); err != nil {
-		return err
-	}
-	id, err := parseID(runID)
-	if err != nil {
-		return err
-	}
-	_, err = c.store.ChangeRun(ctx, c.now(), id, store.RunChange{Kind: store.RunWake})
-	return wrapStoreErr("wake", err)
-}
-
-// Fork creates a new run of the same task with the same input and returns its ID. The new run
-// starts with what the original recorded before the first step with that name in its handler;
-// the children of those calls are shared and do not run again. The original does not change.
-func (c *Client) Fork(ctx context.Context, runID, stepName string) (string, error) {
-	if err := c.writable("fork"); err != nil {
-		return "", err
-	}
-	id, at, err := c.findStep(ctx, runID, stepName)
-	if err != nil {
-		return "", err
-	}
-	fork, err := c.store.ChangeRun(ctx, c.now(), id, store.RunChange{Kind: store.RunFork, At: at})
-	if err != nil {
-		return "", wrapStoreErr("fork", err)
-	}
-	return fork.String(), nil
-}
-
-// findStep returns the address of the first step with that name in the handler's own scope.
-func (c *Client) findStep(ctx context.Context, runID, name string) (id store.ID, at store.Address, err error) {
-	if id, err = parseID(runID); err != nil {
-		return id, at, err
-	}
-	if err := check.Text("step name", name); err != nil {
-		return id, at, wrapStoreErr("find the step", err)
-	}
-	for e, err := range c.entries(ctx, id) {
-		if err != nil {
-			return id, at, wrapStoreErr("read the journal", err)
-		}
-		if e.Scope != "" { // the handler's own comes first
-			break
-		}
-		if e.Kind == store.EntryStep && e.Name == name {
-			return id, e.Address, nil
-		}
-	}
-	return id, at, fmt.Errorf("%w: run %s has no step %q of its own", ErrNotFound, runID, name)
 }

@@ -92,9 +92,6 @@ const (
 	maxErrorValue = 64 << 10  // of a registered error's JSON
 	maxInside     = 128 << 10 // of the texts, stacks and values of all errors inside
 	maxKnown      = 1000      // errors examined inside one; also ends one that wraps itself
-
-	// maxListedText is the maximum size of an error in lists and logs, in bytes.
-	maxListedText = 1 << 10
 )
 
 // errorText returns an error's text, cut to what is stored.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/stint-dev/stint/internal/blocked"
 	"github.com/stint-dev/stint/internal/check"
 	"github.com/stint-dev/stint/internal/jsonx"
 	"github.com/stint-dev/stint/store"
@@ -291,17 +292,17 @@ func (c *Client) CronPage(ctx context.Context, f CronFilter) (*CronPage, error) 
 	if err != nil {
 		return nil, wrapStoreErr("list crons", err)
 	}
-	page, lacks := &CronPage{Crons: make([]CronInfo, len(all))}, workerReasons{c: c}
+	page, workers := &CronPage{Crons: make([]CronInfo, len(all))}, blocked.Workers{Store: c.store}
 	for i := range all {
 		x := &all[i]
 		r := &x.Template.Run
-		blocked, err := lacks.reason(ctx, r.Queue, r.Task, &r.Route)
+		why, err := workers.Lacks(ctx, r.Queue, r.Task, &r.Route)
 		if err != nil {
 			return nil, wrapStoreErr("list crons", err)
 		}
 		page.Crons[i] = CronInfo{Name: x.Name, Task: r.Task, Spec: x.Spec, CatchUp: x.CatchUp, Declared: x.Declared, Paused: x.Paused,
-			Input: jsonx.Embed(r.Input), Metadata: decodeMetadata(r.Metadata), Priority: int(r.Priority), Queue: r.Queue,
-			Next: x.Next, Last: x.Last, LastRunID: idString(x.LastRun), Error: x.Error, Blocked: blocked}
+			Input: jsonx.Embed(r.Input), Metadata: jsonx.Texts(r.Metadata), Priority: int(r.Priority), Queue: r.Queue,
+			Next: x.Next, Last: x.Last, LastRunID: idString(x.LastRun), Error: x.Error, Blocked: why}
 	}
 	if more {
 		page.Next = all[len(all)-1].Name

@@ -403,7 +403,7 @@ func (sc *scope) errorOf(e *store.Entry) error {
 // addTry adds a try of a step to its entry, with the entry's error.
 func addTry(e *store.Entry, began, ended time.Time) {
 	e.Tries = journal.AddTry(e.Tries, journal.Try{Began: clock.Millis(began), Ended: clock.Millis(ended),
-		Error: text.Cut(decodeFailure(e.Error).Message, maxListedText)})
+		Error: text.Cut(decodeFailure(e.Error).Message, text.Listed)})
 }
 
 // failedSteps returns the steps whose errors a stored failure has inside. errs are in an error with that text.

@@ -238,5 +238,5 @@ func groupFailure(task string, f *failure) *store.Failure {
 	}
 	id, masked := fingerprint.Of(task, message)
 	sample := strings.ReplaceAll(strings.ToValidUTF8(f.Message, "\uFFFD"), "\x00", "\uFFFD") // as all databases can store it
-	return &store.Failure{Group: id, Task: task, Text: masked, Sample: text.Cut(sample, maxListedText)}
+	return &store.Failure{Group: id, Task: task, Text: masked, Sample: text.Cut(sample, text.Listed)}
 }

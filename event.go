@@ -258,7 +258,7 @@ func (c *Client) ListEvents(ctx context.Context, f EventFilter) (*EventPage, err
 	}
 	page := &EventPage{Events: make([]EventInfo, len(all))}
 	for i, e := range all {
-		page.Events[i] = EventInfo{e.ID.String(), e.Key, jsonx.Embed(e.Payload), decodeMetadata(e.Metadata), e.Scope, e.At,
+		page.Events[i] = EventInfo{e.ID.String(), e.Key, jsonx.Embed(e.Payload), jsonx.Texts(e.Metadata), e.Scope, e.At,
 			idStrings(e.Started), idStrings(e.Woke)}
 	}
 	if next != (store.ID{}) {

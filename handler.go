@@ -12,6 +12,7 @@ import (
 
 	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/internal/guard"
+	"github.com/stint-dev/stint/internal/jsonx"
 	"github.com/stint-dev/stint/internal/text"
 	"github.com/stint-dev/stint/store"
 )
@@ -29,7 +30,7 @@ func Info(ctx context.Context) (RunInfo, bool) {
 	return RunInfo{
 		ID: r.ID.String(), Task: r.Task, Queue: r.Queue, State: StateRunning, Priority: int(r.Priority),
 		Attempt: r.Attempt, Executions: r.Executions, Canceling: !r.CancelAt.IsZero(),
-		Input: r.Input, Metadata: decodeMetadata(r.Metadata), Scheduled: r.Due, Started: r.Started, Created: createdAt(r.ID),
+		Input: r.Input, Metadata: jsonx.Texts(r.Metadata), Scheduled: r.Due, Started: r.Started, Created: createdAt(r.ID),
 		ParentID: idString(r.Parent), RootID: idString(r.Root), Worker: e.w.cfg.name, WorkerID: e.w.cfg.name,
 		Progress: ProgressInfo{p.Done, p.Total, p.Message},
 	}, true
@@ -222,7 +223,7 @@ func (c *Client) newLog(l LogLine) (store.Log, error) {
 // cutAttrs shortens a line's attributes.
 func cutAttrs(attrs []byte) ([]byte, error) {
 	if len(attrs) > maxLogAttrs {
-		return json.Marshal(map[string]string{"cut": text.Cut(string(attrs), maxListedText)})
+		return json.Marshal(map[string]string{"cut": text.Cut(string(attrs), text.Listed)})
 	}
 	return attrs, nil
 }

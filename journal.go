@@ -7,11 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"log/slog"
 	"reflect"
 	"runtime"
-	"slices"
 	"time"
 
 	"github.com/stint-dev/stint/internal/check"
@@ -84,7 +82,7 @@ func (c *Client) Journal(ctx context.Context, runID string) ([]JournalEntry, err
 	}
 	all := []JournalEntry{}
 	var whole check.Whole
-	for e, err := range c.entries(ctx, id) {
+	for e, err := range recording.Entries(ctx, c.store, id) {
 		if err != nil {
 			return nil, wrapStoreErr("journal", err)
 		}
@@ -141,36 +139,6 @@ func (c *Client) exists(ctx context.Context, id store.ID, entries int) error {
 	}
 	_, err := c.store.Get(ctx, id)
 	return wrapStoreErr("journal", err)
-}
-
-// entries yields a run's journal without notes, holding one page of the store in memory.
-func (c *Client) entries(ctx context.Context, id store.ID) iter.Seq2[store.Entry, error] {
-	return func(yield func(store.Entry, error) bool) {
-		for page, err := range c.pages(ctx, id, false) {
-			if err != nil {
-				yield(store.Entry{}, err)
-				return
-			}
-			for i := range page {
-				if !yield(page[i], nil) {
-					return
-				}
-			}
-		}
-	}
-}
-
-// pages yields a run's journal in pages of the store, at least one.
-func (c *Client) pages(ctx context.Context, id store.ID, notes bool) iter.Seq2[[]store.Entry, error] {
-	return func(yield func([]store.Entry, error) bool) {
-		for after := (store.Address{}); ; {
-			page, more, err := c.store.Entries(ctx, id, after, maxPage, notes)
-			if !yield(page, err) || err != nil || !more || len(page) == 0 {
-				return
-			}
-			after = page[len(page)-1].Address
-		}
-	}
 }
 
 func journalEntry(e *store.Entry) JournalEntry {
@@ -231,130 +199,7 @@ func (c *Client) WriteJournal(ctx context.Context, runID string, w io.Writer) er
 	if err != nil {
 		return wrapStoreErr("export a journal", err)
 	}
-	return wrapStoreErr("export a journal", c.writeJournal(ctx, r, recording.NewWriter(w)))
-}
-
-func (c *Client) writeJournal(ctx context.Context, r *store.Run, d *recording.Writer) error {
-	err := d.Begin(&recording.Run{
-		Format: recording.Format, Task: r.Task, Run: r.ID, Parent: r.Parent, Root: r.Root, State: r.State.String(), Attempt: r.Attempt,
-		Exported: c.now().UTC(), Metadata: decodeMetadata(r.Metadata), Input: jsonx.Embed(r.Input),
-	})
-	if err != nil {
-		return err
-	}
-	children, err := c.writeEntries(ctx, r, d)
-	if err != nil {
-		return err
-	}
-	if err := c.writeChildren(ctx, children, d); err != nil {
-		return err
-	}
-	if err := c.writeTasks(ctx, r.Parent, d); err != nil {
-		return err
-	}
-	return d.End()
-}
-
-// writeEntries writes the journal, and returns the runs that it refers to.
-func (c *Client) writeEntries(ctx context.Context, r *store.Run, d *recording.Writer) (children []store.ID, err error) {
-	pages := 0
-	for page, err := range c.pages(ctx, r.ID, true) {
-		if err != nil {
-			return nil, err
-		}
-		pages++
-		for i := range page {
-			e := &page[i]
-			if e.Kind == store.EntryChild {
-				all, _ := store.DecodeEnqueued(e.Value) // one that was edited by hand is exported as far as it can be
-				for _, child := range all {
-					children = append(children, child.ID)
-				}
-			}
-			if err := d.Item("entries", "", recording.EntryOf(e)); err != nil {
-				return nil, err
-			}
-		}
-	}
-	if pages == 1 { // as of one moment
-		return children, nil
-	}
-	now, err := c.store.Get(ctx, r.ID)
-	if err != nil {
-		return nil, err
-	}
-	if len(now.Attempts) != len(r.Attempts) { // the end of an attempt removes entries
-		return nil, errors.New("the run began another attempt meanwhile: export it again")
-	}
-	return children, nil
-}
-
-// writeChildren writes how the runs ended that a journal refers to, ordered by ID.
-func (c *Client) writeChildren(ctx context.Context, ids []store.ID, d *recording.Writer) error {
-	slices.SortFunc(ids, func(a, b store.ID) int { return bytes.Compare(a[:], b[:]) })
-	for _, id := range slices.Compact(ids) {
-		r, err := c.store.Get(ctx, id)
-		if errors.Is(err, store.ErrNotFound) {
-			continue // expired
-		}
-		if err != nil {
-			return err
-		}
-		if !r.State.Terminal() {
-			continue
-		}
-		end := recording.End{Task: r.Task, State: r.State.String(), Attempt: r.Attempt, Output: jsonx.Embed(r.Output),
-			Error: jsonx.Embed(r.Error), Ended: recording.UTC(r.Ended)}
-		if r.Workflow && r.State == store.Succeeded {
-			o, err := c.outputs(ctx, id, nil)
-			if err != nil {
-				return err
-			}
-			if end.Output, err = json.Marshal(o); err != nil {
-				return err
-			}
-		}
-		if err := d.Item("runs", id.String(), &end); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// writeTasks writes how the other tasks of the workflow's run ended, if the run belongs to
-// one, ordered by name.
-func (c *Client) writeTasks(ctx context.Context, parent store.ID, d *recording.Writer) error {
-	if parent == (store.ID{}) {
-		return nil
-	}
-	p, err := c.store.Get(ctx, parent)
-	if err != nil || !p.Workflow {
-		return err
-	}
-	g, _, err := c.store.Workflow(ctx, parent, []string{})
-	if err != nil {
-		return err
-	}
-	names := make([]string, len(g.Tasks))
-	for i := range g.Tasks {
-		names[i] = g.Tasks[i].Name
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		o, err := c.outputs(ctx, parent, []string{name})
-		if err != nil {
-			return err
-		}
-		t := o.tasks[name]
-		if t == nil || !t.State.Terminal() {
-			continue
-		}
-		end := recording.End{State: t.State.String(), Attempt: t.Attempt, Output: jsonx.Embed(t.Output), Error: jsonx.Embed(t.Error)}
-		if err := d.Item("tasks", name, &end); err != nil {
-			return err
-		}
-	}
-	return nil
+	return wrapStoreErr("export a journal", recording.Export(ctx, c.store, r, c.now(), w))
 }
 
 // A replaySource is what an execution of ReplayJournal has in place of a database.
@@ -496,4 +341,95 @@ func (r *replaySource) runEnd(sc *scope, id store.ID) *store.Run {
 		sc.stopReplay()
 	}
 	return &store.Run{ID: id, Task: end.Task, State: state, Attempt: end.Attempt, Output: end.Output, Error: end.Error, Ended: end.Ended}
+}
+
+// RestartFrom reruns a run that has ended or is blocked, from the first step with that
+// name in its handler. What was recorded before the step is kept; the step and all that
+// follows run anew. It returns ErrNotFound if there is no such run or step.
+func (c *Client) RestartFrom(ctx context.Context, runID, stepName string) error {
+	if err := c.writable("restart"); err != nil {
+		return err
+	}
+	id, at, err := c.findStep(ctx, runID, stepName)
+	if err != nil {
+		return err
+	}
+	_, err = c.store.ChangeRun(ctx, c.now(), id, store.RunChange{Kind: store.RunRestart, At: at})
+	return wrapStoreErr("restart", err)
+}
+
+// RestartAt is RestartFrom at any durable call of the handler itself: the Address of an entry
+// of its journal, such as "3". The calls before it are kept. The address after the last entry
+// keeps all, so that the handler replays what it did and ends anew.
+func (c *Client) RestartAt(ctx context.Context, runID, address string) error {
+	if err := c.writable("restart"); err != nil {
+		return err
+	}
+	id, err := parseID(runID)
+	if err != nil {
+		return err
+	}
+	at, err := journal.ParseAddress(address)
+	if err != nil {
+		return errorf("stint: restart: %w", err)
+	}
+	if at.Scope != "" {
+		return fmt.Errorf("stint: restart: %q is within a branch: want an address of the handler itself, as that of the branch", address)
+	}
+	_, err = c.store.ChangeRun(ctx, c.now(), id, store.RunChange{Kind: store.RunRestart, At: store.Address(at)})
+	return wrapStoreErr("restart", err)
+}
+
+// WakeRun makes a run that waits, and has left memory, go on now, as if something that it waits for had come: its
+// handler runs again from the top, and waits for what has not come. The error is ErrNotFound if there is no such run.
+func (c *Client) WakeRun(ctx context.Context, runID string) error {
+	if err := c.writable("wake"); err != nil {
+		return err
+	}
+	id, err := parseID(runID)
+	if err != nil {
+		return err
+	}
+	_, err = c.store.ChangeRun(ctx, c.now(), id, store.RunChange{Kind: store.RunWake})
+	return wrapStoreErr("wake", err)
+}
+
+// Fork creates a new run of the same task with the same input and returns its ID. The new run
+// starts with what the original recorded before the first step with that name in its handler;
+// the children of those calls are shared and do not run again. The original does not change.
+func (c *Client) Fork(ctx context.Context, runID, stepName string) (string, error) {
+	if err := c.writable("fork"); err != nil {
+		return "", err
+	}
+	id, at, err := c.findStep(ctx, runID, stepName)
+	if err != nil {
+		return "", err
+	}
+	fork, err := c.store.ChangeRun(ctx, c.now(), id, store.RunChange{Kind: store.RunFork, At: at})
+	if err != nil {
+		return "", wrapStoreErr("fork", err)
+	}
+	return fork.String(), nil
+}
+
+// findStep returns the address of the first step with that name in the handler's own scope.
+func (c *Client) findStep(ctx context.Context, runID, name string) (id store.ID, at store.Address, err error) {
+	if id, err = parseID(runID); err != nil {
+		return id, at, err
+	}
+	if err := check.Text("step name", name); err != nil {
+		return id, at, wrapStoreErr("find the step", err)
+	}
+	for e, err := range recording.Entries(ctx, c.store, id) {
+		if err != nil {
+			return id, at, wrapStoreErr("read the journal", err)
+		}
+		if e.Scope != "" { // the handler's own comes first
+			break
+		}
+		if e.Kind == store.EntryStep && e.Name == name {
+			return id, e.Address, nil
+		}
+	}
+	return id, at, fmt.Errorf("%w: run %s has no step %q of its own", ErrNotFound, runID, name)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/stint-dev/stint/internal/check"
 	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/internal/journal"
+	"github.com/stint-dev/stint/internal/jsonx"
 	"github.com/stint-dev/stint/internal/near"
 	"github.com/stint-dev/stint/internal/text"
 	"github.com/stint-dev/stint/store"
@@ -190,7 +191,7 @@ func (c *runConfig) inherit(priority int, metadata []byte) {
 		c.priority = priority
 	}
 	if c.metadata == nil {
-		c.metadata = decodeMetadata(metadata)
+		c.metadata = jsonx.Texts(metadata)
 		delete(c.metadata, store.MetaVersion) // which is of the parent's definition
 	}
 }
@@ -236,15 +237,6 @@ func (d *taskDef) newRun(c *Client, rc *runConfig, parent *execution, now time.T
 		r.Graph, err = d.workflow.freeze()
 	}
 	return r, err
-}
-
-func decodeMetadata(b []byte) map[string]string {
-	if b == nil {
-		return nil
-	}
-	var m map[string]string
-	json.Unmarshal(b, &m) // metadata broken by hand counts as none
-	return m
 }
 
 // localExecution returns the execution whose handler ctx belongs to if its run is in this

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"time"
 
+	"github.com/stint-dev/stint/internal/blocked"
 	"github.com/stint-dev/stint/internal/guard"
 	"github.com/stint-dev/stint/internal/jsonx"
 	"github.com/stint-dev/stint/internal/live"
@@ -365,7 +366,7 @@ func runInfo(r *store.Run) RunInfo {
 	f := decodeFailure(r.Error)
 	info := RunInfo{
 		ID: r.ID.String(), Task: r.Task, Queue: r.Queue, State: r.State, Attempt: begun(r), Priority: int(r.Priority),
-		Input: jsonx.Embed(r.Input), Output: jsonx.Embed(r.Output), Error: f.Message, Stack: f.Stack, Metadata: decodeMetadata(r.Metadata),
+		Input: jsonx.Embed(r.Input), Output: jsonx.Embed(r.Output), Error: f.Message, Stack: f.Stack, Metadata: jsonx.Texts(r.Metadata),
 		Created: r.Created, Scheduled: r.Due, Started: r.Started, Finished: r.Ended,
 		ParentID: idString(r.Parent), RootID: idString(r.Root), Worker: r.Worker, WorkerID: r.Worker, Key: r.Key, Workflow: r.Workflow,
 	}
@@ -374,9 +375,9 @@ func runInfo(r *store.Run) RunInfo {
 	if r.State == store.Blocked {
 		info.Divergence, info.Quarantined = f.Divergence, f.Kind == store.KindQuarantine
 	}
-	switch info.Blocked = blockedReason(r.Task, r.State, r.NoHandler, f.Message); {
+	switch info.Blocked = blocked.Failure(r.Task, r.State, r.NoHandler, f.Message); {
 	case r.Limiter != nil:
-		info.Blocked = limitReason(r.Limiter)
+		info.Blocked = blocked.Limit(r.Limiter)
 	case r.Paused:
 		info.Blocked = fmt.Sprintf("queue %q is paused", r.Queue)
 	case r.State == store.Scheduled:
@@ -413,14 +414,22 @@ func timeline(r *store.Run, failure *failure) []TimelineEntry {
 		}
 		f := decodeFailure(a.Error)
 		all = append(all, TimelineEntry{At: a.Ended, State: a.To, Attempt: a.Attempt, Worker: a.Worker,
-			Error: text.Cut(f.Message, maxListedText), Failed: failedSteps(f.Inside, f.Message)})
+			Error: text.Cut(f.Message, text.Listed), Failed: failedSteps(f.Inside, f.Message)})
 	}
 	if r.Attempt > 0 && !r.Started.IsZero() && (r.State == store.Running || r.State.Terminal()) {
 		all = append(all, TimelineEntry{At: r.Started, State: StateRunning, Attempt: r.Attempt, Worker: r.Worker})
 	}
 	if r.State.Terminal() {
 		all = append(all, TimelineEntry{At: r.Ended, State: r.State, Attempt: r.Attempt, Worker: r.Worker,
-			Error: text.Cut(failure.Message, maxListedText), Failed: failedSteps(failure.Inside, failure.Message)})
+			Error: text.Cut(failure.Message, text.Listed), Failed: failedSteps(failure.Inside, failure.Message)})
 	}
 	return all
+}
+
+// An AwaitedEvent says which events a waiting run goes on with: those with the key, in the scope
+// if there is one, with the value in the field if there is one, for which the filter holds.
+type AwaitedEvent struct {
+	Key, Scope, Field string
+	Value             json.RawMessage // JSON
+	Filter            string
 }

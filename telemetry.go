@@ -8,14 +8,16 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/stint-dev/stint/internal/guard"
-	"github.com/stint-dev/stint/internal/text"
-	"github.com/stint-dev/stint/store"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/stint-dev/stint/internal/guard"
+	"github.com/stint-dev/stint/internal/jsonx"
+	"github.com/stint-dev/stint/internal/text"
+	"github.com/stint-dev/stint/store"
 )
 
 // Stats counts what happened in a span of time to all runs, or to those of one queue, or of one
@@ -293,7 +295,7 @@ func (c *Client) traceEvents(ctx context.Context, events []store.NewEvent) (end 
 
 // withTrace returns metadata with the context of the trace.
 func withTrace(ctx context.Context, metadata []byte) []byte {
-	m := decodeMetadata(metadata)
+	m := jsonx.Texts(metadata)
 	if m == nil {
 		m = map[string]string{}
 	}
@@ -315,7 +317,7 @@ func (e *execution) startTrace() (context.Context, func(error)) {
 	if c.cfg.tracer == nil {
 		return e.ctx, end
 	}
-	ctx := traceContext.Extract(e.ctx, propagation.MapCarrier(decodeMetadata(e.run.Metadata)))
+	ctx := traceContext.Extract(e.ctx, propagation.MapCarrier(jsonx.Texts(e.run.Metadata)))
 	ctx, endSpan := c.startSpan(ctx, e.run.Task, trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(
 		attribute.String("stint.task", e.run.Task), attribute.String("stint.queue", e.run.Queue), attribute.String("stint.run",
 			e.run.ID.String()), attribute.Int("stint.attempt", e.run.Attempt)))
@@ -465,12 +467,12 @@ func (c *Client) logText(err error) string {
 	case c.cfg.noErrorText:
 		return failureKind(vet(err))
 	}
-	return text.Cut(vet(err).Error(), maxListedText)
+	return text.Cut(vet(err).Error(), text.Listed)
 }
 
 // spanError returns an error of the app as spans show it, with its type.
 func (c *Client) spanError(err error) error {
-	if seen := vet(err); !c.cfg.noErrorText && len(seen.Error()) <= maxListedText {
+	if seen := vet(err); !c.cfg.noErrorText && len(seen.Error()) <= text.Listed {
 		return original(seen)
 	}
 	return errors.New(c.logText(err))

@@ -384,7 +384,7 @@ func FilterPayload(ctx context.Context, v any) error {
 	if e == nil {
 		return fmt.Errorf("%w: filter payload: not in a run", ErrNotFound)
 	}
-	text := decodeMetadata(e.run.Metadata)[store.MetaPayload]
+	text := jsonx.Texts(e.run.Metadata)[store.MetaPayload]
 	if text == "" {
 		return fmt.Errorf("%w: filter payload", ErrNotFound)
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/stint-dev/stint/internal/check"
+	"github.com/stint-dev/stint/internal/jsonx"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -147,7 +148,7 @@ func (w *Worker) taskOf(r *store.Claimed) *taskDef {
 // comes back.
 func (w *Worker) definedTask(r *store.Claimed) *taskDef {
 	own := taskDef{name: r.Task, handler: w.cfg.handler}
-	version := decodeMetadata(r.Metadata)[store.MetaVersion]
+	version := jsonx.Texts(r.Metadata)[store.MetaVersion]
 	if version == "" {
 		return &own
 	}

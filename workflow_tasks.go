@@ -2,6 +2,7 @@ package stint
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/stint-dev/stint/internal/blocked"
 	"github.com/stint-dev/stint/internal/check"
 	"github.com/stint-dev/stint/internal/jsonx"
 	"github.com/stint-dev/stint/internal/text"
@@ -364,8 +366,8 @@ func taskInfos(g *store.Graph, tasks []store.WorkflowTask) []TaskInfo {
 		f := decodeFailure(t.Error)
 		info := TaskInfo{
 			Name: g.Name(t.Place), State: t.State, RunID: t.ID.String(), Attempt: t.Attempt, Queue: g.QueueOf(t.Place),
-			Error: text.Cut(f.Message, maxListedText), Scheduled: t.Due, Started: t.Started, Finished: t.Ended,
-			Blocked: blockedReason(g.TaskName(t.Place), t.State, t.NoHandler, f.Message),
+			Error: text.Cut(f.Message, text.Listed), Scheduled: t.Due, Started: t.Started, Finished: t.Ended,
+			Blocked: blocked.Failure(g.TaskName(t.Place), t.State, t.NoHandler, f.Message),
 		}
 		if t.State == StateSucceeded {
 			info.Output = jsonx.Embed(t.Output)
@@ -376,7 +378,7 @@ func taskInfos(g *store.Graph, tasks []store.WorkflowTask) []TaskInfo {
 		}
 		info.Parents = infos[t.Place].Parents
 		if info.State == StateWaiting {
-			info.Blocked = conditionText(g.Tasks[t.Place].WaitFor)
+			info.Blocked = blocked.Condition(g.Tasks[t.Place].WaitFor)
 		}
 		infos[t.Place] = info
 	}
@@ -403,4 +405,41 @@ func hookInfos(g *store.Graph, ran map[int]TaskInfo, run *store.WorkflowTask) (i
 	}
 	slices.SortFunc(infos, func(a, b TaskInfo) int { return strings.Compare(a.Name, b.Name) })
 	return infos
+}
+
+// explainTasks says which worker the tasks of a workflow's run lack, those that nothing else keeps from starting.
+func explainTasks(ctx context.Context, workers *blocked.Workers, g *store.Graph, infos []TaskInfo, tasks []store.WorkflowTask) error {
+	byRun := map[string]int{}
+	for i := range infos {
+		byRun[infos[i].RunID] = i
+	}
+	for _, t := range tasks[1:] { // the first is the workflow's run itself
+		i, ok := byRun[t.ID.String()]
+		if !ok || t.State != store.Queued || infos[i].Blocked != "" {
+			continue
+		}
+		route := store.Route{Wants: g.Task(t.Place).Wants}
+		why, err := workers.Lacks(ctx, infos[i].Queue, g.TaskName(t.Place), &route)
+		if err != nil {
+			return err
+		}
+		infos[i].Blocked = why
+	}
+	return nil
+}
+
+// setParentReasons sets the Blocked of tasks that have no run yet: the parents they wait for.
+func setParentReasons(g *store.Graph, infos []TaskInfo) {
+	for i := range g.Tasks {
+		if infos[i].RunID != "" {
+			continue
+		}
+		var open []string
+		for _, p := range g.Tasks[i].Parents {
+			if !infos[p].State.Terminal() && len(open) <= maxListed {
+				open = append(open, infos[p].Name)
+			}
+		}
+		infos[i].Blocked = "waits for " + strings.Join(open, ", ")
+	}
 }

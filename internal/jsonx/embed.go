@@ -29,3 +29,13 @@ func Embed(payload []byte) json.RawMessage {
 	}
 	return payload
 }
+
+// Texts returns an object of texts, such as metadata. What somebody has broken by hand counts as none.
+func Texts(object []byte) map[string]string {
+	if object == nil {
+		return nil
+	}
+	var m map[string]string
+	json.Unmarshal(object, &m)
+	return m
+}

@@ -7,6 +7,9 @@ import (
 	"unicode/utf8"
 )
 
+// Listed is the maximum size of an error in lists and logs, in bytes.
+const Listed = 1 << 10
+
 // Cut returns s if it has at most size bytes. Else it returns the beginning of s, cut between
 // two characters, with a mark at its end that says how long s was: "… [cut: 8388608 bytes]".
 // The result has at most size bytes, the mark included; a size too small for the mark gives
