@@ -108,8 +108,8 @@ const funcExpr = "func"
 func (d *taskDef) options() TaskOptions {
 	c := &d.cfg
 	o := TaskOptions{
-		Queue: c.run.queue, Priority: c.run.priority, Retries: c.retries, BackoffFactor: c.backoff.factor,
-		BackoffMax: Duration(c.backoff.max), Timeout: Duration(c.timeout), ScheduleTimeout: Duration(c.scheduleTimeout),
+		Queue: c.run.queue, Priority: c.run.priority, Retries: c.retries, BackoffFactor: c.backoff.Factor,
+		BackoffMax: Duration(c.backoff.Max), Timeout: Duration(c.timeout), ScheduleTimeout: Duration(c.scheduleTimeout),
 		SlotCost: c.slotCost, Concurrency: slices.Clone(c.concurrency), RateLimits: slices.Clone(c.rateLimits),
 		Events: slices.Clone(c.events), EventFilter: c.eventFilter, Metadata: maps.Clone(c.run.metadata),
 		Sticky: map[Sticky]string{StickySoft: "soft", StickyHard: "hard"}[c.sticky],

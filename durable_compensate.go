@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stint-dev/stint/internal/backoff"
 	"github.com/stint-dev/stint/internal/check"
 	"github.com/stint-dev/stint/internal/guard"
 	"github.com/stint-dev/stint/internal/journal"
@@ -233,7 +234,7 @@ func (e *execution) runCompensations(err error) *store.Outcome {
 		e.mu.Unlock()
 	}
 	var cfg stepConfig
-	cfg.task.retries, cfg.task.backoff = compensateRetries, backoff{2, time.Minute}
+	cfg.task.retries, cfg.task.backoff = compensateRetries, backoff.Exponential{Factor: 2, Max: time.Minute}
 	for _, u := range slices.Backward(undo) {
 		if u.entry.Done {
 			continue

@@ -159,6 +159,27 @@ func newDurableRun(e *execution, entries []store.Entry) *durableRun {
 	return d
 }
 
+// loadDurable returns the execution's journal, which the first durable call loads.
+func (e *execution) loadDurable(ctx context.Context) (*durableRun, error) {
+	e.loadMu.Lock()
+	defer e.loadMu.Unlock()
+	if e.durable != nil {
+		return e.durable, nil
+	}
+	var entries []store.Entry
+	if e.run.Journal {
+		var err error
+		if entries, _, err = e.c.store.Entries(context.WithoutCancel(ctx), e.run.ID, store.Address{}, -1, true); err != nil {
+			return nil, wrapStoreErr("load the journal", err)
+		}
+	}
+	e.durable = newDurableRun(e, entries)
+	if end := e.durable.failureEntry; end != nil {
+		e.failWith(end)
+	}
+	return e.durable, nil
+}
+
 func (d *durableRun) newScope(path string) *scope {
 	return &scope{e: d.e, cursor: d.tape.Scope(path), now: createdAt(d.e.run.ID)}
 }

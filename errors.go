@@ -441,3 +441,6 @@ func RegisterError[T error](name string) {
 		return v, err
 	}
 }
+
+// failureKind returns the kind of an error in a word.
+func failureKind(err error) string { return decodeFailure(encodeFailure(err)).Kind }

@@ -2,14 +2,15 @@ package stint
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 
 	"github.com/stint-dev/stint/internal/clock"
-	"github.com/stint-dev/stint/internal/jsonx"
+	"github.com/stint-dev/stint/internal/outbox"
+	"github.com/stint-dev/stint/internal/report"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -26,15 +27,15 @@ type execution struct {
 	cost    int  // slots
 	hasSlot bool // guarded by w.mu
 
-	mu       sync.Mutex
-	owner    owner // who finishes it
-	posted   bool
-	recorded chan error    // of Recorded; nil: not asked for
-	left     time.Duration // what is left of WithTimeout while the attempt waits
-	deadline time.Time     // of WithTimeout; zero: none, or the attempt waits
-	timer    *time.Timer   // of the timeout, then of the grace
-	unstored
-	streamLimit *chunkSemaphore  // nil before the first chunk
+	mu          sync.Mutex
+	owner       owner // who finishes it
+	posted      bool
+	recorded    chan error    // of Recorded; nil: not asked for
+	left        time.Duration // what is left of WithTimeout while the attempt waits
+	deadline    time.Time     // of WithTimeout; zero: none, or the attempt waits
+	timer       *time.Timer   // of the timeout, then of the grace
+	unstored    report.Unstored
+	streamLimit *report.Chunks   // nil before the first chunk
 	local       map[*Client]bool // whether another client's database has the run
 
 	cleanup
@@ -244,18 +245,6 @@ func (e *execution) failedOutcome(o store.Outcome, err error) (store.Outcome, er
 	return o, err
 }
 
-// failureKind returns the kind of an error in a word.
-func failureKind(err error) string { return decodeFailure(encodeFailure(err)).Kind }
-
-func (e *execution) failureRun(f *taskDef, failure []byte) store.NewRun {
-	failed := failedRun{e.run.ID.String(), e.run.Task, e.run.Attempt, jsonx.Embed(e.run.Input), failure}
-	input, _ := json.Marshal(failed) // all of it is JSON
-	rc := runConfig{queue: e.run.Queue, priority: int(e.run.Priority), detached: true}
-	r, _ := f.newRun(e.c, &rc, nil, time.Time{}) // only a workflow can be invalid
-	r.Input, r.Metadata = input, e.run.Metadata
-	return r
-}
-
 // startClock starts the time of the attempt's timeout. It stands still while all branches wait
 // in durable calls or for their slots, so an attempt may use the same time whether it waits in
 // memory or leaves it.
@@ -345,23 +334,151 @@ func (e *execution) lose() {
 	}
 }
 
-// loadDurable returns the execution's journal, which the first durable call loads.
-func (e *execution) loadDurable(ctx context.Context) (*durableRun, error) {
-	e.loadMu.Lock()
-	defer e.loadMu.Unlock()
-	if e.durable != nil {
-		return e.durable, nil
+// post posts the outcome, unless one was posted before.
+func (e *execution) post(o store.Outcome, err error) {
+	e.storeMu.Lock()
+	defer e.storeMu.Unlock()
+	e.flushExcess()
+	e.mu.Lock()
+	if e.posted {
+		e.mu.Unlock()
+		return
 	}
-	var entries []store.Entry
-	if e.run.Journal {
-		var err error
-		if entries, _, err = e.c.store.Entries(context.WithoutCancel(ctx), e.run.ID, store.Address{}, -1, true); err != nil {
-			return nil, wrapStoreErr("load the journal", err)
+	e.posted = true
+	e.unstored.DropExcess() // nothing, unless a line came just now
+	o.Record = e.takeRecord()
+	e.mu.Unlock()
+	if o.To == store.Failed {
+		e.c.live.Report(e.run.ID, e.run.Lease, original(err))
+	}
+	e.w.outbox.Post(outcome{Outcome: o, e: e})
+}
+
+// An outcome is posted by an execution and committed by the worker's finishLoop.
+type outcome struct {
+	store.Outcome
+	e        *execution
+	refusals int // by the store
+}
+
+// newOutbox returns the outbox of a worker. A commit has all its outcomes, unless they carry many log lines.
+func newOutbox() *outbox.Outbox[outcome] {
+	return outbox.New(func(o *outcome) (size int) {
+		for i := range o.Record.Logs {
+			size += report.LineSize(&o.Record.Logs[i])
+		}
+		return size
+	}, 4*report.Portion)
+}
+
+// finishLoop commits the outcomes in the outbox, many at a time, until ctx is done and none is
+// left. It repeats a commit until the store can write it (R2).
+func (w *Worker) finishLoop(ctx context.Context) {
+	var refused []outcome
+	var retry <-chan time.Time
+	for {
+		if batch := w.outbox.Next(); len(batch) > 0 {
+			refused = append(refused, w.commitOutcomes(ctx, batch)...)
+			w.outbox.Reuse(batch)
+			if len(refused) > 0 && retry == nil {
+				retry = time.After(retryStore)
+			}
+			continue
+		}
+		select {
+		case <-w.outbox.Posted():
+			runtime.Gosched() // handlers that are about to end do so first, and their outcomes are of the same commit
+		case <-retry:
+			for i := range refused {
+				w.outbox.Post(refused[i])
+			}
+			refused, retry = nil, nil
+		case <-ctx.Done():
+			if w.outbox.Empty() {
+				return
+			}
 		}
 	}
-	e.durable = newDurableRun(e, entries)
-	if end := e.durable.failureEntry; end != nil {
-		e.failWith(end)
+}
+
+// commitOutcomes commits a batch, and returns the outcomes that the store refuses. One of a batch that is refused may
+// be the reason: then each is committed by itself, so that the others do not wait for it.
+func (w *Worker) commitOutcomes(ctx context.Context, batch []outcome) (refused []outcome) {
+	err := w.tryOutcomes(ctx, batch)
+	if err == nil {
+		return nil
 	}
-	return e.durable, nil
+	for i := range batch {
+		o := &batch[i]
+		if len(batch) > 1 {
+			err = w.tryOutcomes(ctx, batch[i:i+1])
+		}
+		if ctx.Err() != nil || errors.Is(err, store.ErrClosed) {
+			return nil // drained: Unregister, or the next start, queues them again
+		}
+		if err != nil && !w.replaceRefused(ctx, o, err) {
+			refused = append(refused, *o)
+		}
+	}
+	return refused
+}
+
+// tryOutcomes commits outcomes. It repeats that while the store cannot write, until ctx is done.
+func (w *Worker) tryOutcomes(ctx context.Context, batch []outcome) error {
+	outcomes := make([]store.Outcome, len(batch))
+	for i := range batch {
+		outcomes[i] = batch[i].Outcome
+	}
+	for {
+		stale, err := w.c.store.Finish(context.Background(), w.c.now(), outcomes)
+		if err == nil {
+			for i, s := range stale {
+				batch[i].e.report(s)
+				if s {
+					w.c.logger().Warn("stint: late outcome refused", "task", batch[i].e.run.Task, "run", batch[i].ID, "attempt",
+						batch[i].e.run.Attempt)
+				}
+			}
+			return nil
+		}
+		if !w.c.unavailable(err) && !errors.Is(err, store.ErrMoved) {
+			return err
+		}
+		w.c.logger().Error("stint: recording outcomes; will retry", "err", err, "outcomes", len(batch), "in", retryStore)
+		if !pause(ctx, retryStore) {
+			return err
+		}
+	}
+}
+
+// maxRefusals is how often the store may refuse an outcome before the attempt fails of it: what it refuses once may
+// pass, such as a right that somebody has taken away by mistake.
+const maxRefusals = 5
+
+// replaceRefused makes the attempt of an outcome that the store has refused too often fail, if the store takes that:
+// then what the handler returned or reported is at fault.
+func (w *Worker) replaceRefused(ctx context.Context, o *outcome, err error) (replaced bool) {
+	e := o.e
+	o.refusals++
+	w.c.logger().Error("stint: an outcome is refused; will retry", "err", err, "task", e.run.Task, "run", e.run.ID, "attempt",
+		e.run.Attempt, "in", retryStore)
+	if o.refusals < maxRefusals || e.def == nil || o.To == store.Canceled {
+		return false
+	}
+	failed, _ := e.failedOutcome(e.newOutcome(store.Failed), errorf("the outcome cannot be stored: %w", err))
+	return w.tryOutcomes(ctx, []outcome{{Outcome: failed, e: e}}) == nil
+}
+
+// report tells who asked with Recorded that the outcome was stored, or refused.
+func (e *execution) report(stale bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.recorded == nil {
+		return
+	}
+	var err error
+	if stale {
+		err = errLost
+	}
+	e.recorded <- err // an execution posts one outcome
 }

@@ -7,12 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/stint-dev/stint/internal/clock"
-	"github.com/stint-dev/stint/internal/guard"
 	"github.com/stint-dev/stint/internal/jsonx"
+	"github.com/stint-dev/stint/internal/report"
 	"github.com/stint-dev/stint/internal/text"
 	"github.com/stint-dev/stint/store"
 )
@@ -25,7 +24,7 @@ func Info(ctx context.Context) (RunInfo, bool) {
 	}
 	r := &e.run
 	e.mu.Lock()
-	p := e.progress
+	p := e.unstored.Progress
 	e.mu.Unlock()
 	return RunInfo{
 		ID: r.ID.String(), Task: r.Task, Queue: r.Queue, State: StateRunning, Priority: int(r.Priority),
@@ -55,15 +54,8 @@ func Progress(ctx context.Context, done, total int64) error {
 // ProgressMessage describes in words what the run is doing. Its first 1 KiB is kept, like
 // Progress.
 func ProgressMessage(ctx context.Context, message string) error {
-	return setProgress(ctx, func(p *store.Progress) { p.Message = text.Cut(message, maxProgress) })
+	return setProgress(ctx, func(p *store.Progress) { p.Message = text.Cut(message, report.MaxProgress) })
 }
-
-// Bytes kept of a progress message, of a log line and of a line's attributes.
-const (
-	maxProgress = 1 << 10
-	maxLogText  = 16 << 10
-	maxLogAttrs = 64 << 10
-)
 
 func setProgress(ctx context.Context, change func(*store.Progress)) error {
 	e := executionOf(ctx)
@@ -74,8 +66,7 @@ func setProgress(ctx context.Context, change func(*store.Progress)) error {
 		return err
 	}
 	e.mu.Lock()
-	change(&e.progress)
-	e.progressed = true
+	e.unstored.SetProgress(change)
 	e.mu.Unlock()
 	signal(e.w.reported)
 	return nil
@@ -147,57 +138,10 @@ func Logger(ctx context.Context) *slog.Logger {
 		return slog.Default()
 	}
 	base := e.c.logger().With("run", e.run.ID, "task", e.run.Task, "attempt", e.run.Attempt)
-	sink := &logSink{}
-	attrs := slog.NewJSONHandler(&sink.buf, &slog.HandlerOptions{Level: slog.Level(-1 << 20), ReplaceAttr: dropBuiltin})
-	return slog.New(&runHandler{e, base.Handler(), attrs, sink})
-}
-
-// runHandler passes each record to the app's handler and keeps it with the run.
-type runHandler struct {
-	e     *execution
-	base  slog.Handler
-	attrs slog.Handler // renders a record's attributes into sink
-	sink  *logSink
-}
-
-type logSink struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-// dropBuiltin drops time, level and message, which are stored separately.
-func dropBuiltin(groups []string, a slog.Attr) slog.Attr {
-	if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey || a.Key == slog.MessageKey) {
-		return slog.Attr{}
-	}
-	return a
-}
-
-func (h *runHandler) Enabled(ctx context.Context, l slog.Level) bool {
-	return l >= slog.LevelInfo || h.base.Enabled(ctx, l)
-}
-
-func (h *runHandler) Handle(ctx context.Context, r slog.Record) error {
-	attrs, err := h.render(ctx, r)
-	h.e.log(store.Log{At: h.e.c.inStore(r.Time), Level: int(r.Level), Message: text.Cut(r.Message, maxLogText), Attrs: attrs,
-		Attempt: h.e.run.Attempt})
-	if h.base.Enabled(ctx, r.Level) {
-		return errors.Join(err, h.base.Handle(ctx, r))
-	}
-	return err
-}
-
-// render returns a record's attributes as JSON, or nil if it has none or they cannot be
-// encoded.
-func (h *runHandler) render(ctx context.Context, r slog.Record) (attrs []byte, err error) {
-	h.sink.mu.Lock()
-	defer h.sink.mu.Unlock()
-	h.sink.buf.Reset()
-	err = guarded(func() error { return h.attrs.Handle(ctx, r) })
-	if attrs = bytes.TrimSpace(h.sink.buf.Bytes()); err != nil || string(attrs) == "{}" {
-		return nil, err
-	}
-	return cutAttrs(bytes.Clone(attrs))
+	return slog.New(report.NewLogHandler(base.Handler(), guarded, func(r slog.Record, attrs []byte) {
+		e.log(store.Log{At: e.c.inStore(r.Time), Level: int(r.Level), Message: text.Cut(r.Message, report.MaxMessage), Attrs: attrs,
+			Attempt: e.run.Attempt})
+	}))
 }
 
 // newLog returns a line as it is stored.
@@ -215,95 +159,14 @@ func (c *Client) newLog(l LogLine) (store.Log, error) {
 	}
 	attrs, err := []byte(nil), error(nil)
 	if len(object) > 0 {
-		attrs, err = cutAttrs(bytes.Clone(l.Attrs))
+		attrs, err = report.CutAttrs(bytes.Clone(l.Attrs))
 	}
-	return store.Log{At: at, Level: int(l.Level), Message: text.Cut(l.Message, maxLogText), Attrs: attrs, Attempt: l.Attempt}, err
+	return store.Log{At: at, Level: int(l.Level), Message: text.Cut(l.Message, report.MaxMessage), Attrs: attrs, Attempt: l.Attempt}, err
 }
 
-// cutAttrs shortens a line's attributes.
-func cutAttrs(attrs []byte) ([]byte, error) {
-	if len(attrs) > maxLogAttrs {
-		return json.Marshal(map[string]string{"cut": text.Cut(string(attrs), text.Listed)})
-	}
-	return attrs, nil
-}
-
-func (h *runHandler) WithAttrs(as []slog.Attr) slog.Handler {
-	attrs := h.attrs
-	guard.Call(func() { attrs = h.attrs.WithAttrs(as) }) // it renders them
-	return &runHandler{h.e, h.base.WithAttrs(as), attrs, h.sink}
-}
-
-func (h *runHandler) WithGroup(name string) slog.Handler {
-	return &runHandler{h.e, h.base.WithGroup(name), h.attrs.WithGroup(name), h.sink}
-}
-
-// What handlers report is stored in portions, so that no run fills commits that others wait
-// for. A run has one portion in memory and one on its way to the store; beyond that its log
-// lines and chunks wait for room. A log line stops waiting when the context is done or after
-// logPatience, perhaps because the handler itself holds a transaction; then the newest lines
-// are kept.
-const (
-	portion      = 256 << 10 // maximum size in bytes of what a commit stores of one run's lines, or chunks
-	lineOverhead = 512       // bytes counted for a log line beside its texts
-	chunkUnit    = 4 << 10   // bytes counted at least for a chunk
-	maxUnstored  = 16 << 20  // bytes of log lines kept in memory
-	logPatience  = time.Second
-)
-
-// unstored is what a handler reported and the store does not have yet. It is guarded by
-// execution.mu.
-type unstored struct {
-	progress   store.Progress
-	progressed bool // progress is not stored yet
-	impatient  bool // a line waited in vain; reset when lines are taken
-	logs       []store.Log
-	size       int           // of logs
-	room       chan struct{} // closed when lines are taken; nil: nobody waits
-}
-
-func logSize(l *store.Log) int { return lineOverhead + len(l.Message) + len(l.Attrs) }
-
-// full reports whether a whole portion of lines is unstored.
-func (u *unstored) full() bool { return u.size >= portion }
-
-// addLog appends a line, and drops the oldest if there are too many.
-func (u *unstored) addLog(l store.Log) {
-	u.logs = append(u.logs, l)
-	u.size += logSize(&l)
-	u.dropLogs(store.MaxLogs, maxUnstored)
-}
-
-// dropLogs drops the oldest lines until at most that many lines and bytes are left.
-func (u *unstored) dropLogs(lines, size int) {
-	n := 0
-	for ; len(u.logs)-n > lines || u.size > size && n < len(u.logs); n++ {
-		u.size -= logSize(&u.logs[n])
-	}
-	u.logs = u.logs[n:]
-}
-
-// take removes and returns a portion.
-func (u *unstored) take() (r store.Record) {
-	if u.progressed {
-		p := u.progress
-		r.Progress, u.progressed = &p, false
-	}
-	n, size := 0, 0
-	for n < len(u.logs) && size < portion {
-		size += logSize(&u.logs[n])
-		n++
-	}
-	r.Logs = u.logs[:n:n]
-	if u.logs, u.size, u.impatient = u.logs[n:], u.size-size, false; len(u.logs) == 0 {
-		u.logs = nil
-	}
-	if u.room != nil && !u.full() {
-		close(u.room)
-		u.room = nil
-	}
-	return r
-}
+// logPatience is how long a log line waits for room, perhaps because the handler itself holds a transaction. Then
+// the newest lines are kept.
+const logPatience = time.Second
 
 // log keeps a line until it is stored. It waits for room.
 func (e *execution) log(l store.Log) {
@@ -311,19 +174,21 @@ func (e *execution) log(l store.Log) {
 		return
 	}
 	e.mu.Lock()
-	for e.full() && !e.posted && !e.impatient && e.ctx.Err() == nil {
-		if e.room == nil {
-			e.room = make(chan struct{})
+	for !e.posted && e.ctx.Err() == nil {
+		room := e.unstored.Room()
+		if room == nil {
+			break
 		}
-		room := e.room
 		e.mu.Unlock()
 		signal(e.w.reported)
 		inTime := e.waitForRoom(room)
 		e.mu.Lock()
-		e.impatient = e.impatient || !inTime && room == e.room
+		if !inTime {
+			e.unstored.InVain(room)
+		}
 	}
 	if !e.posted {
-		e.addLog(l)
+		e.unstored.Add(l)
 	}
 	e.mu.Unlock()
 	signal(e.w.reported)
@@ -345,7 +210,7 @@ func (e *execution) waitForRoom(room <-chan struct{}) bool {
 
 // takeRecord returns what is to be stored next. The caller holds mu.
 func (e *execution) takeRecord() store.Record {
-	r := e.unstored.take()
+	r := e.unstored.Take()
 	r.ID, r.Lease = e.run.ID, e.run.Lease
 	return r
 }
@@ -356,7 +221,7 @@ func (e *execution) flush(ctx context.Context) (more bool) {
 	defer e.storeMu.Unlock()
 	e.mu.Lock()
 	r := e.takeRecord()
-	more = len(e.logs) > 0
+	more = !e.unstored.Empty()
 	e.mu.Unlock()
 	if r.Progress != nil || len(r.Logs) > 0 {
 		e.record(ctx, r)
@@ -377,13 +242,13 @@ func (e *execution) record(ctx context.Context, r store.Record) bool {
 func (e *execution) flushExcess() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for e.full() && !e.posted {
+	for e.unstored.Full() && !e.posted {
 		r := e.takeRecord()
 		e.mu.Unlock()
 		stored := e.record(e.ctx, r)
 		e.mu.Lock()
 		if !stored {
-			e.dropLogs(store.MaxLogs, portion)
+			e.unstored.DropExcess()
 			return
 		}
 	}

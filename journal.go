@@ -302,8 +302,8 @@ func (e *execution) replayResult(recorded string) error {
 	if divergence != nil {
 		return errorf("%w: run %s of task %q: %w", ErrDiverged, e.run.ID, e.run.Task, divergence)
 	}
-	if n := len(e.w.outbox); n > 0 && recorded != store.Failed.String() {
-		if f := decodeFailure(e.w.outbox[n-1].Error); f.Kind == kindPanic {
+	if posted := e.w.outbox.Next(); len(posted) > 0 && recorded != store.Failed.String() {
+		if f := decodeFailure(posted[len(posted)-1].Error); f.Kind == kindPanic {
 			return errorf("stint: replay of run %s of task %q: %w", e.run.ID, e.run.Task, f.err())
 		}
 	}

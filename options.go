@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"maps"
 	"math"
-	"math/rand/v2"
 	"time"
 
+	"github.com/stint-dev/stint/internal/backoff"
 	"github.com/stint-dev/stint/internal/check"
 	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/internal/guard"
@@ -266,35 +266,6 @@ func Detached() RunOption {
 	return runOnly(func(c *runConfig) error { c.detached = true; return nil })
 }
 
-// backoff is the wait before another attempt; the zero value is no wait.
-type backoff struct {
-	factor float64
-	max    time.Duration
-}
-
-// delay returns the wait before attempt k+1: min(max, factor^k seconds), k from 1.
-func (b backoff) delay(k int) time.Duration {
-	if b.factor == 0 {
-		return 0
-	}
-	// In floating point first: factor^k soon overflows a Duration.
-	s := math.Pow(b.factor, float64(k))
-	if !(s < b.max.Seconds()) { // also NaN and Inf
-		return b.max
-	}
-	return time.Duration(s * float64(time.Second))
-}
-
-// jittered varies a delay by 10% up or down, up to max, so that runs that failed together do
-// not come back together.
-func (b backoff) jittered(k int) time.Duration {
-	d := float64(b.delay(k)) * (0.9 + 0.2*rand.Float64())
-	if d >= float64(b.max) {
-		return b.max
-	}
-	return time.Duration(d)
-}
-
 // WithRetries sets how many times a failed attempt is followed by another. The default is 0.
 func WithRetries(n int) TaskOption {
 	return taskOption(func(c *taskConfig) error {
@@ -313,7 +284,7 @@ func WithRetryBackoff(factor float64, max time.Duration) TaskOption {
 		if !(factor >= 1) || math.IsInf(factor, 0) {
 			return fmt.Errorf("stint: WithRetryBackoff: factor %v: want 1 or more", factor)
 		}
-		c.backoff = backoff{factor, max}
+		c.backoff = backoff.Exponential{Factor: factor, Max: max}
 		return wantPositive("WithRetryBackoff: max", max)
 	})
 }
@@ -404,7 +375,7 @@ func (c *taskConfig) nextAttempt(attempt int, err error) (delay time.Duration, r
 	case c.policy != nil:
 		return c.askPolicy(attempt, err)
 	}
-	return c.backoff.jittered(attempt), true, err
+	return c.backoff.Jittered(attempt), true, err
 }
 
 func (c *taskConfig) askPolicy(attempt int, err error) (delay time.Duration, retry bool, why error) {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/internal/jsonx"
+	"github.com/stint-dev/stint/internal/report"
 	"github.com/stint-dev/stint/internal/text"
 	"github.com/stint-dev/stint/store"
 )
@@ -30,11 +31,11 @@ func Stream(ctx context.Context, chunk []byte) error {
 	if max := e.c.cfg.maxPayload; len(chunk) > max {
 		return fmt.Errorf("stint: Stream: chunk of %d bytes: want at most %d (WithMaxPayload)", len(chunk), max)
 	}
-	release, err := e.streamSemaphore().acquire(ctx, len(chunk))
+	release, err := e.streamChunks().Acquire(ctx, len(chunk))
 	if err != nil {
 		return wrapStoreErr("stream", err)
 	}
-	if began := time.Now(); len(chunk) < chunkUnit {
+	if began := time.Now(); len(chunk) < report.ChunkUnit {
 		defer release()
 	} else { // holds it as long again, so that others get the disk
 		defer func() { time.AfterFunc(time.Since(began), release) }()
@@ -136,49 +137,12 @@ func (c *Client) Chunks(ctx context.Context, runID string, after int64, limit in
 	return all, nil
 }
 
-// A chunkSemaphore limits the chunks of a run that are on their way to the store to one
-// portion.
-type chunkSemaphore struct {
-	lock   chan struct{} // held while taking tokens: two takers with some each would wait for ever
-	tokens chan struct{}
-}
-
-func newChunkSemaphore() *chunkSemaphore {
-	return &chunkSemaphore{make(chan struct{}, 1), make(chan struct{}, portion/chunkUnit)}
-}
-
-// acquire waits, in order, until a chunk of that size may be stored. release must be called
-// after.
-func (s *chunkSemaphore) acquire(ctx context.Context, size int) (release func(), err error) {
-	select {
-	case s.lock <- struct{}{}:
-		defer func() { <-s.lock }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	n := 0
-	release = func() {
-		for range n {
-			<-s.tokens
-		}
-	}
-	for want := min(1+size/chunkUnit, cap(s.tokens)); n < want; n++ {
-		select {
-		case s.tokens <- struct{}{}:
-		case <-ctx.Done():
-			release()
-			return nil, ctx.Err()
-		}
-	}
-	return release, nil
-}
-
-// streamSemaphore returns the semaphore of the run's chunks.
-func (e *execution) streamSemaphore() *chunkSemaphore {
+// streamChunks returns what limits the run's chunks.
+func (e *execution) streamChunks() *report.Chunks {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.streamLimit == nil {
-		e.streamLimit = newChunkSemaphore()
+		e.streamLimit = report.NewChunks()
 	}
 	return e.streamLimit
 }
@@ -225,16 +189,16 @@ func (c *Client) AddLogs(ctx context.Context, runID string, lines ...LogLine) er
 	if err != nil {
 		return err
 	}
-	u := unstored{}
+	u := report.Unstored{}
 	for _, l := range lines {
 		log, err := c.newLog(l)
 		if err != nil {
 			return fmt.Errorf("stint: add logs: %w", err)
 		}
-		u.addLog(log)
+		u.Add(log)
 	}
-	for len(u.logs) > 0 {
-		r := u.take()
+	for !u.Empty() {
+		r := u.Take()
 		r.ID = id
 		stale, err := c.store.Record(ctx, []store.Record{r})
 		if err == nil && stale[0] {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stint-dev/stint/internal/backoff"
 	"github.com/stint-dev/stint/internal/batch"
 	"github.com/stint-dev/stint/internal/check"
 	"github.com/stint-dev/stint/internal/jsonx"
@@ -46,7 +47,7 @@ type taskDef struct {
 
 type taskConfig struct {
 	retries         int
-	backoff         backoff
+	backoff         backoff.Exponential
 	policy          func(attempt int, err error) time.Duration
 	timeout         time.Duration
 	scheduleTimeout time.Duration
@@ -255,6 +256,15 @@ func failureHandler[In any](c *Client, fn func(context.Context, any, *TaskError)
 	}
 }
 
+func (e *execution) failureRun(f *taskDef, failure []byte) store.NewRun {
+	failed := failedRun{e.run.ID.String(), e.run.Task, e.run.Attempt, jsonx.Embed(e.run.Input), failure}
+	input, _ := json.Marshal(failed) // all of it is JSON
+	rc := runConfig{queue: e.run.Queue, priority: int(e.run.Priority), detached: true}
+	r, _ := f.newRun(e.c, &rc, nil, time.Time{}) // only a workflow can be invalid
+	r.Input, r.Metadata = input, e.run.Metadata
+	return r
+}
+
 // Name returns the task's name.
 func (t *Task[In, Out]) Name() string { return t.def.name }
 
@@ -328,7 +338,7 @@ func (d *taskDef) definition(c *Client) TaskDefinition {
 		Queue: d.cfg.run.queue, Priority: d.cfg.run.priority, Retries: d.cfg.retries, Timeout: d.cfg.timeout,
 		Crons: d.cfg.crons, Events: d.cfg.events, EventFilter: d.cfg.eventFilter, SlotCost: max(d.cfg.slotCost, 1),
 		BatchSize: d.cfg.batch.size, Input: jsonx.Schema(d.cfg.in),
-		BackoffFactor: d.cfg.backoff.factor, BackoffMax: d.cfg.backoff.max, RetryPolicy: d.cfg.policy != nil,
+		BackoffFactor: d.cfg.backoff.Factor, BackoffMax: d.cfg.backoff.Max, RetryPolicy: d.cfg.policy != nil,
 		ScheduleTimeout: d.cfg.scheduleTimeout, Limits: len(d.cfg.limits) + len(d.cfg.limitExprs), BatchInterval: d.cfg.batch.interval,
 		OnFailure: d.cfg.onFailure != nil, Options: d.options(),
 	}

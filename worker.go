@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/stint-dev/stint/internal/outbox"
 	"github.com/stint-dev/stint/internal/program"
 	"github.com/stint-dev/stint/store"
 )
@@ -21,7 +22,6 @@ const (
 	DefaultDrainTimeout = 30 * time.Second
 
 	maxSlots    = 1_000_000
-	maxSpare    = 1024             // capacity of an outbox that is kept: half a MiB
 	cancelGrace = 30 * time.Second // from a cancel until the run is recorded as canceled
 	stopGrace   = 5 * time.Second  // from the end of the drain until handlers are abandoned
 )
@@ -43,16 +43,14 @@ type Worker struct {
 	slotWaiters  []slotWaiter // oldest first
 	running      map[store.ID]*execution
 	earlyCancels map[store.Execution]struct{} // cancels since the last claim of those not in running: just claimed, perhaps
-	outbox       []outcome
-	spare        []outcome          // empty: a former outbox, to be reused
-	cancelClaim  context.CancelFunc // ends the claim that waits
+	cancelClaim  context.CancelFunc           // ends the claim that waits
 
 	// Of the claiming goroutine: what the store knows.
 	storedTasks  []string // tasks
 	definedCount int      // tasks of the client, with and without handlers
 
+	outbox   *outbox.Outbox[outcome]
 	freed    chan struct{}   // capacity 1: a slot is free
-	posted   chan struct{}   // capacity 1: the outbox is not empty
 	drains   chan struct{}   // closed when the worker drains
 	reported chan struct{}   // capacity 1: an execution has something to store
 	handoff  chan *execution // to runners that wait
@@ -100,8 +98,8 @@ func (c *Client) NewWorker(opts ...WorkerOption) (*Worker, error) {
 	}
 	w := &Worker{
 		c: c, cfg: cfg, served: newServed(cfg.tasks), running: map[store.ID]*execution{},
-		freed: make(chan struct{}, 1), posted: make(chan struct{}, 1), reported: make(chan struct{},
-			1), handoff: make(chan *execution), drains: make(chan struct{}),
+		outbox: newOutbox(), freed: make(chan struct{}, 1), reported: make(chan struct{}, 1), handoff: make(chan *execution),
+		drains: make(chan struct{}),
 	}
 	w.ctx, w.stop = context.WithCancel(context.Background())
 	return w, nil
@@ -290,7 +288,7 @@ func (w *Worker) start(r *store.Claimed) {
 	if e.def == nil || e.def.handler == nil { // the worker does not have this task of a workflow
 		o := e.newOutcome(store.Queued)
 		o.Uncounted, o.NoHandler = true, true
-		w.post(outcome{Outcome: o, e: e})
+		w.outbox.Post(outcome{Outcome: o, e: e})
 		return
 	}
 	if !r.CancelAt.IsZero() {

@@ -114,7 +114,7 @@ func NewWorkflow[In any](c *Client, name string, opts ...WorkflowOption) *Workfl
 			panic(fmt.Sprintf("stint: NewWorkflow(%q): %v", name, err))
 		}
 	}
-	if t := &w.cfg.task; t.retries > 0 || t.policy != nil || t.backoff.factor != 0 || t.scheduleTimeout > 0 || t.onFailure != nil {
+	if t := &w.cfg.task; t.retries > 0 || t.policy != nil || t.backoff.Factor != 0 || t.scheduleTimeout > 0 || t.onFailure != nil {
 		panic(fmt.Sprintf("stint: NewWorkflow(%q): retries, backoff, schedule timeout and WithOnFailure are options of its tasks: "+
 			"see WithTaskDefaults and Workflow.OnFailure", name))
 	}
