@@ -240,3 +240,29 @@ func drainHeld(ctx context.Context, p Peer, n int, hold time.Duration) (before, 
 	}
 	return before, middle(took[len(took)-5:]), len(took)
 }
+
+// held measures drains while a snapshot is held, and those before.
+func held(ctx context.Context, t *trial) {
+	before, held, cycles := drainHeld(ctx, t.Peer, t.scale.C4, *fHold)
+	Emit(Line{t.name, "C4-held-before", t.scale.C4, round(before.Seconds(), 4), round(float64(t.scale.C4)/before.Seconds(), 1), 0, 0, ""})
+	t.emit(t.scale.C4, held, nil, fmt.Sprintf("the last of %d drains, while a snapshot was held for %s", cycles, *fHold))
+}
+
+func pickupElsewhere(ctx context.Context, t *trial) {
+	begun := time.Now()
+	lat := pickupFrom(ctx, t.Peer, t.name, t.scale.C5)
+	t.emit(len(lat), time.Since(begun), lat, "enqueue start to handler start, from another process")
+}
+
+// together drains with as many processes as the case's name says: "P2x500-1ms" are two of 500 slots over a network of 1 ms.
+func together(ctx context.Context, t *trial) {
+	processes, slots, roundTrip := int(t.of[1]-'0'), 100, -time.Nanosecond
+	if strings.HasPrefix(t.of, "P2") {
+		slots, roundTrip = 500, 0
+	}
+	if strings.HasSuffix(t.of, "-1ms") {
+		roundTrip = time.Millisecond
+	}
+	d, note := drainTogether(ctx, t.Peer, t.name, processes, slots, t.scale.P, roundTrip)
+	t.emit(t.scale.P, d, nil, note)
+}
