@@ -39,7 +39,7 @@ func (t *trial) emit(n int, d time.Duration, lat []time.Duration, notes string) 
 	if x := t.Notes(); x != "" {
 		notes = strings.TrimSpace(x + " " + notes)
 	}
-	Emit(Line{t.name, t.of, n, round(d.Seconds(), 4), round(float64(n)/d.Seconds(), 1), pct(lat, .5), pct(lat, .99), notes})
+	Emit(Line{t.name, t.of, n, round(d.Seconds(), 4), round(float64(n)/d.Seconds(), 1), Percentile(lat, .5), Percentile(lat, .99), notes})
 }
 
 func failed(errs int) string {

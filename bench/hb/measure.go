@@ -114,7 +114,8 @@ func producers(ctx context.Context, p Peer, g, n int, capd time.Duration) (int, 
 	return int(did.Load()), all, int(errs.Load())
 }
 
-func pct(d []time.Duration, p float64) float64 {
+// Percentile returns a percentile of latencies, p from 0 to 1, in milliseconds; 0 if there are none.
+func Percentile(d []time.Duration, p float64) float64 {
 	if len(d) == 0 {
 		return 0
 	}

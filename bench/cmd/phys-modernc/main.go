@@ -6,4 +6,4 @@ import (
 	"github.com/stint-dev/stint/bench/phys"
 )
 
-func main() { phys.Main("modernc", "sqlite", func(p string) string { return "file:" + p }, true) }
+func main() { phys.Main("modernc", "sqlite", func(p string) string { return "file:" + p }) }
