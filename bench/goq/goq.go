@@ -76,7 +76,8 @@ func (p *Peer) Bulk(ctx context.Context, n int, delay time.Duration) error {
 }
 
 func (p *Peer) Start(ctx context.Context, slots int, work func(int64)) error {
-	r := jobs.NewRunner(jobs.NewRunnerOpts{Limit: slots, Queue: p.q, PollInterval: time.Duration(p.PollMS) * time.Millisecond, Extend: time.Minute})
+	r := jobs.NewRunner(jobs.NewRunnerOpts{Limit: slots, Queue: p.q, PollInterval: time.Duration(p.PollMS) * time.Millisecond,
+		Extend: time.Minute})
 	r.Register("noop", func(_ context.Context, m []byte) error {
 		var v hb.Payload
 		if err := json.Unmarshal(m, &v); err != nil {

@@ -109,7 +109,8 @@ func inFlight(start func(i int) (wait, error)) (figures, error) {
 		took[i] = time.Since(called)
 		return err
 	})
-	return figures{"runs": runs, "per_s": perSecond(runs, time.Since(began)), "p50_ms": percentile(took, 50), "p99_ms": percentile(took, 99),
+	return figures{"runs": runs, "per_s": perSecond(runs, time.Since(began)),
+		"p50_ms": percentile(took, 50), "p99_ms": percentile(took, 99),
 		"max_ms": percentile(took, 100)}, err
 }
 

@@ -100,7 +100,7 @@ var (
 	fChild   = flag.String("child", "", "internal: run one case")
 	fRep     = flag.Int("rep", 0, "internal")
 	fDir     = flag.String("dir", filepath.Join(os.TempDir(), "stint-bench"), "data directory")
-	fCap     = flag.Duration("cap", 20*time.Second, "time limit inside one timed section; a case that passes it reports what it did by then")
+	fCap     = flag.Duration("cap", 20*time.Second, "time limit of a timed section; a case that passes it reports what it did by then")
 	fLimit   = flag.Duration("limit", 150*time.Second, "hard limit for one child process")
 	fC8      = flag.Int("c8", 1000000, "C8 backlog")
 	fC7      = flag.Int("c7", 2000, "C7 workflows")

@@ -70,7 +70,8 @@ func Main(peer, driver string, dsn func(path string) string) {
 			must(os.MkdirAll(dir, 0o755))
 			r := c.f(dir)
 			hb.Emit(hb.Line{Peer: peer, Case: c.name, N: r.n, Seconds: float64(r.took.Microseconds()) / 1e6,
-				PerS: float64(int(float64(r.n)/r.took.Seconds()*10)) / 10, P50: hb.Percentile(r.lat, .5), P99: hb.Percentile(r.lat, .99), Notes: r.note})
+				PerS: float64(int(float64(r.n)/r.took.Seconds()*10)) / 10, P50: hb.Percentile(r.lat, .5), P99: hb.Percentile(r.lat, .99),
+				Notes: r.note})
 			os.RemoveAll(dir)
 		}
 	}

@@ -35,7 +35,8 @@ type peer struct {
 var logger = slog.New(slog.NewTextHandler(io.Discard, nil))
 
 func (p *peer) config() dbos.Config {
-	return dbos.Config{AppName: "bench", DatabaseURL: p.url, DatabaseSchema: p.schema(), SQLiteSystemDB: p.sys(), Logger: logger, ApplicationVersion: "1", ExecutorID: "e1"}
+	return dbos.Config{AppName: "bench", DatabaseURL: p.url, DatabaseSchema: p.schema(), SQLiteSystemDB: p.sys(), Logger: logger,
+		ApplicationVersion: "1", ExecutorID: "e1"}
 }
 
 func (p *peer) schema() string {
@@ -53,7 +54,8 @@ func (p *peer) Open(ctx context.Context, dir string) (err error) {
 	p.url = "sqlite:" + filepath.Join(dir, "q.db")
 	if p.full {
 		// A synchronous pragma in the URL is not enough: dbos sets NORMAL again on the pool's first connection.
-		p.dsn = "file:" + filepath.Join(dir, "q.db") + "?_pragma=busy_timeout(5000)&_pragma=foreign_keys(ON)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_txlock=immediate"
+		p.dsn = "file:" + filepath.Join(dir, "q.db") +
+			"?_pragma=busy_timeout(5000)&_pragma=foreign_keys(ON)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_txlock=immediate"
 		p.url = ""
 	}
 	// The migrations run in NewContext/Launch, so a context is launched and shut down once.
@@ -68,7 +70,8 @@ func (p *peer) Open(ctx context.Context, dir string) (err error) {
 	if err = dbos.Shutdown(c, 5*time.Second); err != nil {
 		return err
 	}
-	if p.db, err = sql.Open("sqlite", "file:"+filepath.Join(dir, "q.db")+"?_pragma=busy_timeout(10000)&_pragma=synchronous("+p.syncName()+")&_txlock=immediate"); err != nil {
+	dsn := "file:" + filepath.Join(dir, "q.db") + "?_pragma=busy_timeout(10000)&_pragma=synchronous(" + p.syncName() + ")&_txlock=immediate"
+	if p.db, err = sql.Open("sqlite", dsn); err != nil {
 		return err
 	}
 	p.db.SetMaxOpenConns(1)
@@ -175,7 +178,8 @@ func (p *peer) Start(ctx context.Context, slots int, work func(int64)) (err erro
 func (p *peer) Stop(context.Context) { dbos.Shutdown(p.ctx, 3*time.Second) }
 
 func (p *peer) Left(ctx context.Context) (n int64, err error) {
-	err = p.db.QueryRowContext(ctx, "select count(*) from workflow_status where status in ('ENQUEUED','PENDING','DELAYED') and queue_name='q'").Scan(&n)
+	err = p.db.QueryRowContext(ctx, `select count(*) from workflow_status
+		where status in ('ENQUEUED','PENDING','DELAYED') and queue_name='q'`).Scan(&n)
 	return
 }
 

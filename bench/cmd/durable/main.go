@@ -169,10 +169,12 @@ func sequential(dir string) error {
 func event(dir string) error {
 	const n, every = 300, 20 * time.Millisecond
 	before := versus(dir, n, every)
-	if err := published("event", filepath.Join(dir, "resident.db"), n, every, "publish to handler resumed, in memory; "+before); err != nil {
+	if err := published("event", filepath.Join(dir, "resident.db"), n, every,
+		"publish to handler resumed, in memory; "+before); err != nil {
 		return err
 	}
-	return published("event-evicted", filepath.Join(dir, "evicted.db"), n, every, "publish to handler resumed, replayed", stint.WithMaxResident(0))
+	return published("event-evicted", filepath.Join(dir, "evicted.db"), n, every, "publish to handler resumed, replayed",
+		stint.WithMaxResident(0))
 }
 
 func published(name, path string, n int, every time.Duration, notes string, opts ...stint.ClientOption) error {
@@ -264,7 +266,9 @@ func replay(dir string) error {
 	task := stint.NewTask(c, "long", func(ctx context.Context, steps int) (int, error) {
 		entered = time.Now()
 		for i := range steps {
-			if _, err := stint.Step(ctx, "step", func(context.Context) (string, error) { return "the result of step " + strconv.Itoa(i), nil }); err != nil {
+			if _, err := stint.Step(ctx, "step", func(context.Context) (string, error) {
+				return "the result of step " + strconv.Itoa(i), nil
+			}); err != nil {
 				return 0, err
 			}
 		}

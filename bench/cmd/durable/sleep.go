@@ -167,7 +167,8 @@ func reopened(dir string) error {
 	time.Sleep(2 * time.Second)
 	used, at := cpu(), time.Now()
 	time.Sleep(5 * time.Second)
-	fmt.Printf("opened, and a first run worked, after %.3f s, RSS %d MiB, idle CPU %.2f%%\n", took.Seconds(), rss(), float64(cpu()-used)/float64(time.Since(at))*100)
+	fmt.Printf("opened, and a first run worked, after %.3f s, RSS %d MiB, idle CPU %.2f%%\n", took.Seconds(), rss(),
+		float64(cpu()-used)/float64(time.Since(at))*100)
 	e.close()
 	return nil
 }

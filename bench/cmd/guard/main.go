@@ -93,10 +93,12 @@ func guard(rounds int) error {
 			slower++
 			note = "  slower than it was"
 		}
-		fmt.Printf("%-39s %5.2f of plain SQL [%.2f to %.2f], on record %.2f%s\n", c.name, median, ratios[i][0], ratios[i][len(ratios[i])-1], c.record, note)
+		fmt.Printf("%-39s %5.2f of plain SQL [%.2f to %.2f], on record %.2f%s\n", c.name, median, ratios[i][0], ratios[i][len(ratios[i])-1],
+			c.record, note)
 	}
 	if slower > 0 {
-		return fmt.Errorf("%d of %d cases have lost a quarter of their speed; see where with the benchmark of the case and a CPU profile", slower, len(cases))
+		return fmt.Errorf("%d of %d cases have lost a quarter of their speed; see where with the benchmark of the case and a CPU profile",
+			slower, len(cases))
 	}
 	return nil
 }

@@ -155,16 +155,20 @@ func compare(name string, n, keys int, opt stint.TaskOption) error {
 	slices.Sort(limited)
 	p, l := plain[len(plain)/2], limited[len(limited)/2]
 	hb.Emit(hb.Line{Peer: "stint", Case: name + "-plain", N: n, PerS: p, Notes: "the same runs without limits"})
-	hb.Emit(hb.Line{Peer: "stint", Case: name, N: n, PerS: l, Notes: fmt.Sprintf("%.0f%% of %.0f/s without limits (medians of %d)", 100*l/p, p, *fPairs)})
+	hb.Emit(hb.Line{Peer: "stint", Case: name, N: n, PerS: l,
+		Notes: fmt.Sprintf("%.0f%% of %.0f/s without limits (medians of %d)", 100*l/p, p, *fPairs)})
 	return nil
 }
 
 func keys() error {
-	return compare("L-keys1000", 100_000, 1000, stint.WithConcurrency(stint.Concurrency[job]{Key: byKey, Max: 2, Strategy: stint.StrategyGroupRoundRobin}))
+	return compare("L-keys1000", 100_000, 1000,
+		stint.WithConcurrency(stint.Concurrency[job]{Key: byKey, Max: 2, Strategy: stint.StrategyGroupRoundRobin}))
 }
 
 func rates() error {
-	return compare("L-rates10000", 100_000, 10_000, stint.WithRateLimitFunc(func(j job) stint.RateLimit { return stint.RateLimit{Key: j.Key, Limit: 1000, Burst: 1000} }))
+	return compare("L-rates10000", 100_000, 10_000, stint.WithRateLimitFunc(func(j job) stint.RateLimit {
+		return stint.RateLimit{Key: j.Key, Limit: 1000, Burst: 1000}
+	}))
 }
 
 // beside measures the throughput of 1,000 keys while another key has many waiting runs.
@@ -174,69 +178,81 @@ func beside() error {
 		return err
 	}
 	defer e.close()
-	const n = 20_000
-	var left atomic.Int64
-	done := make(chan struct{}, 1)
+	k := neighbours{left: new(atomic.Int64), done: make(chan struct{}, 1)}
 	hold := make(chan struct{})
-	t := stint.NewTask(e.Client, "t", func(_ context.Context, j job) (int, error) {
+	k.task = stint.NewTask(e.Client, "t", func(_ context.Context, j job) (int, error) {
 		if j.Key == "blocked" {
 			<-hold
 			return 0, nil
 		}
-		if left.Add(-1) == 0 {
-			done <- struct{}{}
+		if k.left.Add(-1) == 0 {
+			k.done <- struct{}{}
 		}
 		return 1, nil
 	}, stint.WithConcurrency(stint.Concurrency[job]{Key: byKey, Max: 1}))
-	free := func() (float64, error) {
-		left.Store(n)
-		begun := time.Now()
-		if err := enqueue(t, n, func(i int) string { return strconv.Itoa(i % 1000) }); err != nil {
-			return 0, err
-		}
-		<-done
-		return n / time.Since(begun).Seconds(), nil
-	}
 	if err := e.work(100); err != nil {
 		return err
 	}
-	var alone, with []float64
-	for range 3 {
-		f, err := free()
-		if err != nil {
-			return err
-		}
-		alone = append(alone, f)
+	alone, err := k.rate()
+	if err != nil {
+		return err
 	}
 	begun := time.Now()
-	if err := enqueue(t, *blocked, func(int) string { return "blocked" }); err != nil {
+	if err := enqueue(k.task, *blocked, func(int) string { return "blocked" }); err != nil {
 		return err
 	}
 	took := time.Since(begun)
-	for range 3 {
-		f, err := free()
-		if err != nil {
-			return err
-		}
-		with = append(with, f)
+	with, err := k.rate()
+	if err != nil {
+		return err
 	}
-	slices.Sort(alone)
-	slices.Sort(with)
-	var lat []time.Duration // one at a time: enqueue, claim and start
-	for i := range 300 {
-		left.Store(1)
-		at := time.Now()
-		if _, err := t.Enqueue(context.Background(), job{Key: "one" + strconv.Itoa(i)}); err != nil {
-			return err
+	lat, err := k.pickup()
+	if err != nil {
+		return err
+	}
+	close(hold)
+	hb.Emit(hb.Line{Peer: "stint", Case: "L-beside", N: *blocked, PerS: with, P50: hb.Percentile(lat, .5), P99: hb.Percentile(lat, .99),
+		Notes: fmt.Sprintf("%.0f%% of %.0f/s alone; p50 and p99 of enqueue to handler; the blocked were enqueued in %.0f s",
+			100*with/alone, alone, took.Seconds())})
+	return nil
+}
+
+// neighbours are runs of keys that are free, beside those of one that is blocked.
+type neighbours struct {
+	task *stint.Task[job, int]
+	left *atomic.Int64
+	done chan struct{}
+}
+
+// rate returns how many of 1,000 keys in turns end in a second: the median of three.
+func (k *neighbours) rate() (float64, error) {
+	const n = 20_000
+	var all []float64
+	for range 3 {
+		k.left.Store(n)
+		begun := time.Now()
+		if err := enqueue(k.task, n, func(i int) string { return strconv.Itoa(i % 1000) }); err != nil {
+			return 0, err
 		}
-		<-done
+		<-k.done
+		all = append(all, n/time.Since(begun).Seconds())
+	}
+	slices.Sort(all)
+	return all[1], nil
+}
+
+// pickup returns how long one at a time takes from its enqueue to its end.
+func (k *neighbours) pickup() (lat []time.Duration, err error) {
+	for i := range 300 {
+		k.left.Store(1)
+		at := time.Now()
+		if _, err := k.task.Enqueue(context.Background(), job{Key: "one" + strconv.Itoa(i)}); err != nil {
+			return nil, err
+		}
+		<-k.done
 		lat = append(lat, time.Since(at))
 	}
-	slices.Sort(lat)
-	close(hold)
-	hb.Emit(hb.Line{Peer: "stint", Case: "L-beside", N: *blocked, PerS: with[1], P50: float64(lat[150].Microseconds()) / 1000, P99: float64(lat[297].Microseconds()) / 1000,
-		Notes: fmt.Sprintf("%.0f%% of %.0f/s alone; p50 and p99 of enqueue to handler; the blocked were enqueued in %.0f s", 100*with[1]/alone[1], alone[1], took.Seconds())})
-	return nil
+	return lat, nil
 }
 
 // fair measures one tenant with 100,000 runs and 99 with 10 each, which take turns.
@@ -282,6 +298,8 @@ func fair() error {
 	for _, n := range got {
 		sum, squares = sum+float64(n), squares+float64(n*n)
 	}
-	hb.Emit(hb.Line{Peer: "stint", Case: "L-fair", N: len(order), Notes: fmt.Sprintf("the 99 were done after %d starts, %d of the greedy one; Jain index half way %.4f", len(order), len(order)-tenants*each, sum*sum/(squares*float64(len(got))))})
+	hb.Emit(hb.Line{Peer: "stint", Case: "L-fair", N: len(order),
+		Notes: fmt.Sprintf("the 99 were done after %d starts, %d of the greedy one; Jain index half way %.4f", len(order),
+			len(order)-tenants*each, sum*sum/(squares*float64(len(got))))})
 	return nil
 }

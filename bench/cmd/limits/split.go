@@ -89,7 +89,8 @@ func split() error {
 	over, used := overRate(spans["rated"])
 	most, share := atOnce(spans["counted"])
 	hb.Emit(hb.Line{Peer: "stint", Case: "L-split", N: len(spans["rated"]) + len(spans["counted"]), Seconds: run.Seconds(),
-		Notes: fmt.Sprintf("rate: %.2f starts over burst and rate in the worst window, %.1f%% of it used; concurrency: at most %d of %d at once, %.1f%% of it used", over, used, most, splitMax, share)})
+		Notes: fmt.Sprintf("rate: %.2f starts over burst and rate in the worst window, %.1f%% of it used; "+
+			"concurrency: at most %d of %d at once, %.1f%% of it used", over, used, most, splitMax, share)})
 	return nil
 }
 

@@ -42,12 +42,15 @@ func peersOf(name string, peers ...string) (keys []key) {
 const synced, paced = "disk/append+fdatasync4k", "disk/append+fdatasync4k/each20ms"
 
 var ratios = []ratio{
-	{"enqueue, 1 goroutine: of the best peer", ours("C1"), perS, peersOf("C1", "river-sqlite", "goqite", "backlite", "dbos-sqlite-full"), perS},
+	{"enqueue, 1 goroutine: of the best peer", ours("C1"), perS, peersOf("C1", "river-sqlite", "goqite", "backlite", "dbos-sqlite-full"),
+		perS},
 	{"enqueue, 1 goroutine: of commits", ours("C1"), perS, limitOf("commit/full"), perS},
-	{"enqueue, 64 goroutines: of the best peer", ours("C2"), perS, peersOf("C2", "river-sqlite", "goqite", "backlite", "dbos-sqlite-full"), perS},
+	{"enqueue, 64 goroutines: of the best peer", ours("C2"), perS, peersOf("C2", "river-sqlite", "goqite", "backlite",
+		"dbos-sqlite-full"), perS},
 	{"enqueue in 1,000s: of the best peer", ours("C3"), perS, peersOf("C3", "river-sqlite", "goqite", "backlite"), perS},
 	{"enqueue in 1,000s: of the limit", ours("C3"), perS, limitOf("bulk/full/tx1000/values50"), perS},
-	{"drain: of the best peer", ours("C4"), perS, peersOf("C4", "river-sqlite", "river-sqlite-tuned", "goqite", "backlite", "dbos-sqlite-tuned"), perS},
+	{"drain: of the best peer", ours("C4"), perS, peersOf("C4", "river-sqlite", "river-sqlite-tuned", "goqite", "backlite",
+		"dbos-sqlite-tuned"), perS},
 	{"drain: of the limit, groups of 100", ours("C4"), perS, limitOf("life/full/group100/update"), perS},
 	{"the same, 1,000,000 pending: of the drain", ours("C8"), perS, []key{ours("C4")}, perS},
 	{"idle pickup p50, in paced syncs", ours("C5"), p50, limitOf(paced), p50},

@@ -88,7 +88,8 @@ func measure(ctx context.Context) error {
 	if err := p.end(); err != nil {
 		return err
 	}
-	note := fmt.Sprintf("seconds is the move's time; p50 is the longest call of Enqueue, p99 the longest time without a handler; %d runs meanwhile; %s",
+	note := fmt.Sprintf("seconds is the move's time; p50 is the longest call of Enqueue, p99 the longest time without a handler; "+
+		"%d runs meanwhile; %s",
 		p.enqueued, said)
 	hb.Emit(hb.Line{Peer: "stint-pg", Case: "move", N: *runs, Seconds: took.Seconds(), PerS: float64(*runs) / took.Seconds(),
 		P50: p.longestCall.Seconds() * 1000, P99: time.Duration(p.longestGap.Load()).Seconds() * 1000, Notes: note})

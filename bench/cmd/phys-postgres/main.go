@@ -25,9 +25,12 @@ const schema = "bench_phys"
 
 // Columns and indexes are as many as a queue needs.
 const tables = `create schema bench_phys;
-create table bench_phys.runs (id bigint primary key, lane int not null, state smallint not null, priority smallint not null, attempt int not null default 0,
- rank bigint not null, turn bigint not null default 0, lease bigint not null default 0, worker bigint, due_at bigint, started_at bigint, ended_at bigint,
- cancel_at bigint, start_by bigint, parent bigint, gate bigint, key text, metadata text, limits text, input bytea, output bytea, error text);
+create table bench_phys.runs (id bigint primary key, lane int not null, state smallint not null, priority smallint not null,
+ attempt int not null default 0,
+ rank bigint not null, turn bigint not null default 0, lease bigint not null default 0, worker bigint,
+ due_at bigint, started_at bigint, ended_at bigint,
+ cancel_at bigint, start_by bigint, parent bigint, gate bigint, key text, metadata text,
+ limits text, input bytea, output bytea, error text);
 create index on bench_phys.runs (lane, rank, turn, id) where state = 3 and gate is null;
 create index on bench_phys.runs (due_at) where state = 2;
 create index on bench_phys.runs (start_by) where start_by is not null;
@@ -41,7 +44,8 @@ const (
 select id, 1, 3, 2, id, input from unnest($1::bigint[], $2::bytea[]) as u(id, input)`
 	claim = `with c as (select id from bench_phys.runs where lane = 1 and state = 3 and gate is null and rank >= $2
  order by rank, turn, id limit $1 for update skip locked)
-update bench_phys.runs r set state = 4, attempt = attempt + 1, lease = $3, worker = $3, started_at = $4, start_by = null from c where r.id = c.id
+update bench_phys.runs r set state = 4, attempt = attempt + 1, lease = $3, worker = $3, started_at = $4, start_by = null
+from c where r.id = c.id
 returning r.id, r.rank, r.attempt, r.priority, r.input, r.metadata`
 	finish = `update bench_phys.runs r set state = 7, ended_at = $4, output = u.output
 from unnest($1::bigint[], $2::bigint[], $3::bytea[]) as u(id, lease, output)
@@ -84,7 +88,8 @@ func (c *client) insert(ctx context.Context, n int) error {
 func (c *client) next(ctx context.Context, n int) (int, error) {
 	b, ended := &pgx.Batch{}, len(c.held)
 	if ended > 0 {
-		b.Queue(finish, c.held, slices.Repeat([]int64{c.lease}, ended), slices.Repeat([][]byte{[]byte("null")}, ended), time.Now().UnixMilli())
+		b.Queue(finish, c.held, slices.Repeat([]int64{c.lease}, ended),
+			slices.Repeat([][]byte{[]byte("null")}, ended), time.Now().UnixMilli())
 	}
 	if c.claims++; c.claims%100 == 0 { // now and then from the start, as a claim must that leaves nothing behind
 		c.mark = 0

@@ -42,7 +42,8 @@ func (s settings) config(slots int, work func(int64)) *river.Config {
 	ws := river.NewWorkers()
 	w := &worker{work: work}
 	river.AddWorker(ws, w)
-	c := &river.Config{Workers: ws, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), FetchCooldown: s.cooldown, FetchPollInterval: s.poll}
+	c := &river.Config{Workers: ws, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), FetchCooldown: s.cooldown,
+		FetchPollInterval: s.poll}
 	if slots > 0 {
 		c.Queues = map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: slots}}
 	}

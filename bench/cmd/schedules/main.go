@@ -32,7 +32,8 @@ var (
 
 func main() {
 	flag.Parse()
-	cases := map[string]func(*engine) error{"trigger": trigger, "waits": waits, "wake1000": wake, "publishers": publishers, "crons": crons, "once": once}
+	cases := map[string]func(*engine) error{"trigger": trigger, "waits": waits, "wake1000": wake, "publishers": publishers,
+		"crons": crons, "once": once}
 	for _, name := range strings.Split(*fCases, ",") {
 		f := cases[name]
 		if f == nil {
@@ -90,7 +91,8 @@ func (e *engine) close() {
 }
 
 func emit(name string, n int, took time.Duration, lat []time.Duration, notes string) {
-	hb.Emit(hb.Line{Peer: "stint", Case: "E-" + name, N: n, Seconds: took.Seconds(), PerS: float64(n) / took.Seconds(), P50: ms(pct(lat, .5)), P99: ms(pct(lat, .99)), Notes: notes})
+	hb.Emit(hb.Line{Peer: "stint", Case: "E-" + name, N: n, Seconds: took.Seconds(), PerS: float64(n) / took.Seconds(),
+		P50: ms(pct(lat, .5)), P99: ms(pct(lat, .99)), Notes: notes})
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
@@ -203,15 +205,17 @@ func waits(e *engine) error {
 			<-resumed
 		}
 		medians = append(medians, pct(lat, .5))
-		emit(fmt.Sprintf("waits%d", n), times, time.Since(t), lat, fmt.Sprintf("the call of Publish, which wakes one run of %d that wait (registered in %.1f s); p50 is %.2f of that among 1,000",
-			n, registered.Seconds(), float64(medians[len(medians)-1])/float64(medians[0])))
+		emit(fmt.Sprintf("waits%d", n), times, time.Since(t), lat,
+			fmt.Sprintf("the call of Publish, which wakes one run of %d that wait (registered in %.1f s); p50 is %.2f of that among 1,000",
+				n, registered.Seconds(), float64(medians[len(medians)-1])/float64(medians[0])))
 	}
 	return nil
 }
 
 func idle(e *engine) error {
 	for {
-		page, err := e.ListRuns(context.Background(), stint.RunFilter{States: []stint.State{stint.StateQueued, stint.StateRunning}, Limit: 1})
+		page, err := e.ListRuns(context.Background(),
+			stint.RunFilter{States: []stint.State{stint.StateQueued, stint.StateRunning}, Limit: 1})
 		if err != nil || len(page.Runs) == 0 {
 			return err
 		}
@@ -293,7 +297,8 @@ func publishers(e *engine) error {
 		}
 		plain, events = plain+a, events+b
 	}
-	emit("publishers", 3*n, events, nil, fmt.Sprintf("%.0f%% of the rate of 64 that enqueue, %.0f/s", 100*float64(plain)/float64(events), 3*n/plain.Seconds()))
+	emit("publishers", 3*n, events, nil, fmt.Sprintf("%.0f%% of the rate of 64 that enqueue, %.0f/s", 100*float64(plain)/float64(events),
+		3*n/plain.Seconds()))
 	return nil
 }
 
@@ -336,7 +341,9 @@ func crons(e *engine) error {
 	time.Sleep(time.Until(time.Now().Truncate(time.Minute).Add(time.Minute + 10*time.Second)))
 	mu.Lock()
 	defer mu.Unlock()
-	emit("crons", len(lat), made, lat, fmt.Sprintf("ticks of one minute, of %d hourly crons, made in %.1f s; p50 and p99 of lateness; idle CPU %.2f%%", n, made.Seconds(), share))
+	emit("crons", len(lat), made, lat,
+		fmt.Sprintf("ticks of one minute, of %d hourly crons, made in %.1f s; p50 and p99 of lateness; idle CPU %.2f%%",
+			n, made.Seconds(), share))
 	return nil
 }
 
@@ -359,7 +366,8 @@ func once(e *engine) error {
 	n := *fOnce
 	t := time.Now()
 	for i := 0; i < n; i += 1000 {
-		if _, err := task.EnqueueMany(ctx, make([]int64, min(1000, n-i)), stint.WithRunAt(t.Add(24*time.Hour+time.Duration(i)*time.Millisecond))); err != nil {
+		if _, err := task.EnqueueMany(ctx, make([]int64, min(1000, n-i)),
+			stint.WithRunAt(t.Add(24*time.Hour+time.Duration(i)*time.Millisecond))); err != nil {
 			return err
 		}
 	}
@@ -379,6 +387,8 @@ func once(e *engine) error {
 		return fmt.Errorf("the first were due before all were stored")
 	}
 	<-done
-	emit("once", due, 20*time.Second, lat, fmt.Sprintf("beside %d that are due later (stored in %.1f s): p50 and p99 of lateness; idle CPU %.2f%%", n, made.Seconds(), share))
+	emit("once", due, 20*time.Second, lat,
+		fmt.Sprintf("beside %d that are due later (stored in %.1f s): p50 and p99 of lateness; idle CPU %.2f%%",
+			n, made.Seconds(), share))
 	return nil
 }

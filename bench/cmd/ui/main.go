@@ -151,7 +151,8 @@ func (s *shop) viewers(ctx context.Context) error {
 	for i := range with { // in turns: the machine is faster at times
 		ratios = append(ratios, with[i]/without[i])
 	}
-	emit(map[string]any{"case": "viewers", "viewers": *fViewers, "without": median(without), "with": median(with), "ratio": median(ratios), "all_without": without, "all_with": with,
+	emit(map[string]any{"case": "viewers", "viewers": *fViewers, "without": median(without), "with": median(with),
+		"ratio": median(ratios), "all_without": without, "all_with": with,
 		"updates_s": float64(updates.Load()) / float64(*fRounds**fSeconds)})
 	return nil
 }
@@ -183,8 +184,11 @@ func (s *shop) pages(ctx context.Context) error {
 		return err
 	}
 	var all []float64
-	for _, path := range []string{"/", "/?window=24h", "/?window=7d", "/runs", "/runs?state=failed", "/runs?state=failed&error=no+good", "/runs?task=none", "/runs?metadata=a%3Db", "/runs?limit_name=work&limit_key=a&state=queued", "/runs?state=succeeded&task=work&since=1h", "/runs/" + page.Runs[0].ID,
-		"/tasks", "/tasks/work", "/queues", "/limits", "/workers", "/schedules", "/events", "/alerts", "/health", "/confirm?do=runs.delete&state=failed"} {
+	for _, path := range []string{"/", "/?window=24h", "/?window=7d", "/runs", "/runs?state=failed", "/runs?state=failed&error=no+good",
+		"/runs?task=none", "/runs?metadata=a%3Db", "/runs?limit_name=work&limit_key=a&state=queued",
+		"/runs?state=succeeded&task=work&since=1h", "/runs/" + page.Runs[0].ID,
+		"/tasks", "/tasks/work", "/queues", "/limits", "/workers", "/schedules", "/events", "/alerts", "/health",
+		"/confirm?do=runs.delete&state=failed"} {
 		var took []float64
 		for range 60 {
 			began := time.Now()
