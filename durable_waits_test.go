@@ -44,7 +44,10 @@ func TestUnreadablePayload(t *testing.T) {
 // Scenario 21: many more runs wait than may stay in memory, and each wakes.
 func TestManyWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const waiting, resident = 5_000, 50
+		waiting, resident := 5_000, 50
+		if testing.Short() {
+			waiting = 1_000
+		}
 		c := openedAt(t, ":memory:", stint.WithMaxResident(resident))
 		task := stint.NewTask(c, "wait", func(ctx context.Context, n int) (int, error) {
 			if n%2 == 0 {

@@ -390,7 +390,7 @@ func TestSchedule(t *testing.T) {
 			func(at time.Time) stint.RunOption { return stint.WithRunAt(at) },
 			func(at time.Time) stint.RunOption { return stint.WithDelay(time.Until(at)) },
 		} {
-			at := time.Now().Add(30*24*time.Hour + 123456*time.Nanosecond)
+			at := time.Now().Add(25*time.Hour + 123456*time.Nanosecond)
 			run := enqueue(t, task, 1, opt(at))
 			if info := infoOf(t, run); info.State != stint.StateScheduled {
 				t.Errorf("state %v, want scheduled", info.State)
