@@ -2,7 +2,6 @@ package stint
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +13,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/stint-dev/stint/internal/check"
 	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/internal/live"
 	"github.com/stint-dev/stint/internal/readonly"
@@ -97,31 +97,6 @@ const (
 	expireEvery  = time.Hour   // the longest interval between deletions of expired runs
 	expireSoon   = time.Minute // the time until the first
 )
-
-// A Codec encodes inputs and outputs. What it writes must be JSON. Errors of a codec, and of
-// methods such as UnmarshalJSON, may quote the value, so the library's error texts show only
-// types and field names; errors.As finds the original where the call itself failed.
-type Codec interface {
-	Marshal(v any) ([]byte, error)
-	Unmarshal(data []byte, v any) error
-}
-
-type jsonCodec struct{}
-
-func (jsonCodec) Marshal(v any) ([]byte, error) { return json.Marshal(v) }
-
-func (jsonCodec) Unmarshal(data []byte, v any) error { return json.Unmarshal(data, v) }
-
-// WithCodec sets how inputs and outputs are encoded. The default is encoding/json.
-func WithCodec(codec Codec) ClientOption {
-	return clientOption(func(c *clientConfig) error {
-		if codec == nil {
-			return errors.New("stint: WithCodec(nil): want a codec")
-		}
-		c.codec = codec
-		return nil
-	})
-}
 
 // WithLogger sets the logger for what the client cannot return, such as failed attempts,
 // recovery after a crash, or a database that cannot be written. The default is slog.Default().
@@ -371,28 +346,6 @@ func (c *Client) expireLoop() {
 // retryStore is the pause before a failed call of the store is repeated.
 const retryStore = time.Second
 
-// unavailable reports whether an error of the store, or of a statement in the app's transaction,
-// means that the database cannot be written at present.
-func (c *Client) unavailable(err error) bool {
-	s, ok := c.store.(store.AppTx)
-	return errors.Is(err, store.ErrUnavailable) || ok && s.Unavailable(err)
-}
-
-// retryWhileUnavailable repeats a change until the store can write it or ctx is done: a disk that
-// is full for a while must not fail a handler.
-func (c *Client) retryWhileUnavailable(ctx context.Context, change func() error) error {
-	for {
-		err := change()
-		if err == nil || !c.unavailable(err) {
-			return err
-		}
-		c.logger().Warn("stint: the database cannot be written; will retry", "err", err, "in", retryStore)
-		if !pause(ctx, retryStore) {
-			return err
-		}
-	}
-}
-
 // now returns the time by the store's clock: each instant that the store is given, or that is
 // compared with one from it, is this. What lasts a while is measured with time.Now.
 func (c *Client) now() time.Time {
@@ -455,4 +408,81 @@ func (c *Client) Backup(ctx context.Context, path string) error {
 		return fmt.Errorf("stint: backup: %w: %T copies no files: use the backup of its database", errors.ErrUnsupported, c.store)
 	}
 	return wrapStoreErr("backup", c.backup.Backup(ctx, path))
+}
+
+// MaxSetting is the maximum size of a setting's value in bytes.
+const MaxSetting = 1 << 20
+
+// SetSetting stores a value that belongs to no run, such as the state of a server that is built
+// on the client. It replaces the value of the key; a nil value deletes it. When SetSetting has
+// returned, all processes on the database see the value.
+//
+// A key has 1 to 255 bytes of UTF-8, a value at most MaxSetting bytes. Settings are stored as
+// they are, not encrypted, and are kept until they are deleted.
+func (c *Client) SetSetting(ctx context.Context, key string, value []byte) error {
+	_, err := c.setSetting(ctx, "set setting", store.Setting{Key: key, Value: value}, false)
+	return err
+}
+
+// EnsureSetting stores a value unless the key has one, and returns the stored value: of several
+// processes that call it at once, one sets the value and all get it.
+func (c *Client) EnsureSetting(ctx context.Context, key string, value []byte) ([]byte, error) {
+	if value == nil {
+		value = []byte{}
+	}
+	return c.setSetting(ctx, "ensure setting", store.Setting{Key: key, Value: value}, true)
+}
+
+func (c *Client) setSetting(ctx context.Context, op string, s store.Setting, ifMissing bool) ([]byte, error) {
+	op = fmt.Sprintf("%s %.300q", op, s.Key)
+	err := check.Name("key", s.Key)
+	if err == nil {
+		err = check.Size("value", len(s.Value), MaxSetting)
+	}
+	if err != nil {
+		return nil, wrapStoreErr(op, err)
+	}
+	value, err := c.store.SetSetting(ctx, s, ifMissing)
+	return value, wrapStoreErr(op, err)
+}
+
+// Setting returns the value that SetSetting stored under a key, or ErrNotFound.
+func (c *Client) Setting(ctx context.Context, key string) ([]byte, error) {
+	op := fmt.Sprintf("setting %.300q", key)
+	if err := check.Name("key", key); err != nil {
+		return nil, wrapStoreErr(op, err)
+	}
+	all, _, err := c.store.Settings(ctx, key, "", 1) // of those that begin with the key it is the first
+	if err == nil && (len(all) == 0 || all[0].Key != key) {
+		err = store.ErrNotFound
+	}
+	if err != nil {
+		return nil, wrapStoreErr(op, err)
+	}
+	return all[0].Value, nil
+}
+
+// Settings returns the settings whose keys begin with a prefix; "": all. It returns an error if
+// there are more than 100,000 or their values exceed 256 MiB.
+func (c *Client) Settings(ctx context.Context, prefix string) (map[string][]byte, error) {
+	if err := check.Text("prefix", prefix); err != nil {
+		return nil, wrapStoreErr("settings", err)
+	}
+	found := map[string][]byte{}
+	var whole check.Whole
+	for after, more := "", true; more; {
+		all, rest, err := c.store.Settings(ctx, prefix, after, maxPage)
+		if err != nil {
+			return nil, wrapStoreErr("settings", err)
+		}
+		for i := range all {
+			if err := whole.Add(all[i].Size()); err != nil {
+				return nil, wrapStoreErr("settings", err)
+			}
+			after = all[i].Key
+			found[after] = all[i].Value
+		}
+		more = rest
+	}
+	return found, nil
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/stint-dev/stint/internal/apperror"
 	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/internal/guard"
 	"github.com/stint-dev/stint/internal/journal"
@@ -152,7 +154,7 @@ func (sc *scope) attemptStep(ctx context.Context, e store.Entry, recorded bool, 
 		out, late, err := sc.callStep(traced, &e, cfg, fn)
 		end(err)
 		if err != nil && ctx.Err() != nil && !late {
-			return nil, sc.interruptedStepErr(ctx, original(err)) // the attempt of the run ended: the step's does not count
+			return nil, sc.interruptedStepErr(ctx, apperror.Original(err)) // the attempt of the run ended: the step's does not count
 		}
 		e.Attempts++
 		if cfg.atMostOnce {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/stint-dev/stint/internal/apperror"
 	"github.com/stint-dev/stint/internal/guard"
 	"github.com/stint-dev/stint/internal/journal"
 	"github.com/stint-dev/stint/store"
@@ -73,7 +74,7 @@ func plainFuture[T any](ctx context.Context, fn func(context.Context) (T, error)
 		returned := false
 		defer func() {
 			if !returned {
-				err = original(panicError(recover()))
+				err = apperror.Original(panicError(recover()))
 			}
 		}()
 		out, err = fn(ctx)
@@ -199,7 +200,7 @@ func (f *future) finish(ctx context.Context, out []byte, err error) {
 		d.branchInterrupted = true
 	}
 	if !f.done {
-		f.done, f.err = true, original(err)
+		f.done, f.err = true, apperror.Original(err)
 		d.noteUnseenLocked(f)
 	}
 	for _, p := range f.waiting {

@@ -12,7 +12,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/stint-dev/stint/internal/apperror"
 	"github.com/stint-dev/stint/internal/clock"
+	"github.com/stint-dev/stint/internal/failure"
 	"github.com/stint-dev/stint/internal/guard"
 	"github.com/stint-dev/stint/internal/journal"
 	"github.com/stint-dev/stint/internal/text"
@@ -89,7 +91,7 @@ func (e *execution) interruptLater(cause error, at time.Time) {
 
 // failWith ends the execution's run with a failure that an earlier execution recorded.
 func (e *execution) failWith(end *store.Entry) {
-	e.failure = decodeFailure(end.Error).errOf(e)
+	e.failure = storedErrorOf(failure.Decode(end.Error), e)
 	e.interruptLater(e.failure, end.At)
 }
 
@@ -392,7 +394,7 @@ func (sc *scope) errorOf(e *store.Entry) error {
 	if e.Error == nil {
 		return nil
 	}
-	err := &entryError{e: sc.e, at: e.Address, err: decodeFailure(e.Error).errOf(sc.e)}
+	err := &entryError{e: sc.e, at: e.Address, err: storedErrorOf(failure.Decode(e.Error), sc.e)}
 	if e.Kind == store.EntryStep {
 		err.step = &journal.Failed{Name: e.Name, Began: clock.Millis(e.Began), Ended: clock.Millis(e.At), Attempts: e.Attempts,
 			Tries: journal.Tries(e.Tries)}
@@ -403,11 +405,11 @@ func (sc *scope) errorOf(e *store.Entry) error {
 // addTry adds a try of a step to its entry, with the entry's error.
 func addTry(e *store.Entry, began, ended time.Time) {
 	e.Tries = journal.AddTry(e.Tries, journal.Try{Began: clock.Millis(began), Ended: clock.Millis(ended),
-		Error: text.Cut(decodeFailure(e.Error).Message, text.Listed)})
+		Error: text.Cut(failure.Decode(e.Error).Message, text.Listed)})
 }
 
 // failedSteps returns the steps whose errors a stored failure has inside. errs are in an error with that text.
-func failedSteps(errs []knownError, text string) (all []JournalEntry) {
+func failedSteps(errs []failure.Known, text string) (all []JournalEntry) {
 	for i := range errs {
 		k := &errs[i]
 		if k.Is == markTask { // its steps are those of another run
@@ -440,8 +442,8 @@ func (e *execution) toForget(err error) []store.Address {
 
 func (e *execution) entriesIn(err error) (all []store.Address) {
 	switch x := err.(type) {
-	case *appError:
-		for _, one := range x.tree {
+	case *apperror.Error:
+		for _, one := range x.Tree() {
 			if x, ok := one.(*entryError); ok && x.e == e {
 				all = append(all, x.entries()...)
 			}

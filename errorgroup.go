@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/internal/check"
+	"github.com/stint-dev/stint/internal/failure"
 	"github.com/stint-dev/stint/internal/fingerprint"
 	"github.com/stint-dev/stint/internal/text"
 	"github.com/stint-dev/stint/store"
@@ -216,7 +217,7 @@ func parseGroupID(id string) (int64, error) {
 }
 
 // groupOf returns the ID of the group in which a run counts, or "".
-func groupOf(r *store.Run, f *failure) string {
+func groupOf(r *store.Run, f *failure.Failure) string {
 	if r.State != store.Failed {
 		return ""
 	}
@@ -228,12 +229,12 @@ func groupOf(r *store.Run, f *failure) string {
 }
 
 // groupFailure returns in which group a stored error counts with which a run of a task has failed; nil: in none.
-func groupFailure(task string, f *failure) *store.Failure {
+func groupFailure(task string, f *failure.Failure) *store.Failure {
 	if f.Kind == store.KindWorkflow {
 		return nil
 	}
 	message := f.Message
-	if f.Kind == kindPanic && !strings.HasPrefix(message, "panic: ") {
+	if f.Kind == failure.KindPanic && !strings.HasPrefix(message, "panic: ") {
 		message = "panic: " + message
 	}
 	id, masked := fingerprint.Of(task, message)

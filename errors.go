@@ -1,6 +1,7 @@
 package stint
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,9 +9,10 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
+	"github.com/stint-dev/stint/internal/apperror"
+	"github.com/stint-dev/stint/internal/failure"
 	"github.com/stint-dev/stint/internal/guard"
 	"github.com/stint-dev/stint/store"
 )
@@ -260,6 +262,28 @@ func wrapStoreErr(op string, err error) error {
 	return errorf("stint: %s: %w", op, err)
 }
 
+// unavailable reports whether an error of the store, or of a statement in the app's transaction,
+// means that the database cannot be written at present.
+func (c *Client) unavailable(err error) bool {
+	s, ok := c.store.(store.AppTx)
+	return errors.Is(err, store.ErrUnavailable) || ok && s.Unavailable(err)
+}
+
+// retryWhileUnavailable repeats a change until the store can write it or ctx is done: a disk that
+// is full for a while must not fail a handler.
+func (c *Client) retryWhileUnavailable(ctx context.Context, change func() error) error {
+	for {
+		err := change()
+		if err == nil || !c.unavailable(err) {
+			return err
+		}
+		c.logger().Warn("stint: the database cannot be written; will retry", "err", err, "in", retryStore)
+		if !pause(ctx, retryStore) {
+			return err
+		}
+	}
+}
+
 // The app's functions, and the methods of the errors they return, may panic or end their
 // goroutine. Handlers and what they call run on goroutines that expect this: see
 // execution.execute and future.run. All other calls of the app's code go through guarded.
@@ -279,28 +303,14 @@ func panicOf(p *guard.Panic) *PanicError { return &PanicError{Value: p.Value, St
 // runtime.Goexit.
 func panicError(v any) error { return vet(panicOf(guard.Recovered(v))) }
 
-// An appError is an error that the app's code returned. Its text and the errors it wraps are
-// read once, where a panic is caught, and its methods are called only there. errors.Is and
-// errors.As work as on the error itself.
-type appError struct {
-	err     error
-	text    string
-	tree    []error // err and what it wraps, in the order of errors.Is
-	methods bool    // an error in tree has a method Is or As
-}
-
-// maxTree is the highest number of errors that an error may wrap. An error with more wraps itself.
-const maxTree = 1 << 16
-
-// vet returns err, which code of the app returned, as an *appError, or as a *PanicError if its
+// vet returns err, which code of the app returned, as an *apperror.Error, or as a *PanicError if its
 // methods panic, end their goroutine, or do not end.
 func vet(err error) error {
 	switch err.(type) {
-	case nil, *appError:
+	case nil, *apperror.Error:
 		return err
 	}
-	var a *appError
-	p := guard.Call(func() { a = inspect(err) })
+	a, p := apperror.Read(err)
 	if p == nil {
 		return a
 	}
@@ -309,103 +319,6 @@ func vet(err error) error {
 		bad = &PanicError{Value: fmt.Sprintf("%T, of which: %v", of.Value, bad), Stack: of.Stack}
 	}
 	return bad
-}
-
-// original returns the error as the app returned it.
-func original(err error) error {
-	if a, ok := err.(*appError); ok {
-		return a.err
-	}
-	return err
-}
-
-func inspect(err error) *appError {
-	a := &appError{err: err, text: err.Error()}
-	for todo := []error{err}; len(todo) > 0; {
-		e := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		if e == nil {
-			continue
-		}
-		if len(a.tree) == maxTree {
-			panic(fmt.Sprintf("an error of type %T whose Unwrap finds no end: %s", err, a.text))
-		}
-		a.tree = append(a.tree, e)
-		switch x := e.(type) {
-		case interface{ Unwrap() error }:
-			todo = append(todo, x.Unwrap())
-		case interface{ Unwrap() []error }:
-			all := x.Unwrap()
-			for i := len(all) - 1; i >= 0; i-- {
-				todo = append(todo, all[i])
-			}
-		}
-	}
-	for _, e := range a.tree {
-		_, is := e.(interface{ Is(error) bool })
-		_, as := e.(interface{ As(any) bool })
-		a.methods = a.methods || is || as
-	}
-	if a.methods { // so that they panic here if they do
-		a.is(ErrTimeout)
-		a.is(ErrCanceled)
-		a.as(new(*nonRetryable))
-	}
-	return a
-}
-
-func (a *appError) Error() string { return a.text }
-
-// Is implements the interface of errors.Is.
-func (a *appError) Is(target error) (is bool) {
-	if !a.methods {
-		return a.is(target)
-	}
-	guard.Call(func() { is = a.is(target) })
-	return is
-}
-
-func (a *appError) is(target error) bool {
-	same := reflect.TypeOf(target).Comparable()
-	for _, e := range a.tree {
-		if same && e == target {
-			return true
-		}
-		if x, ok := e.(interface{ Is(error) bool }); ok && x.Is(target) {
-			return true
-		}
-	}
-	return false
-}
-
-// As implements the interface of errors.As.
-func (a *appError) As(target any) (as bool) {
-	if !a.methods {
-		return a.as(target)
-	}
-	guard.Call(func() { as = a.as(target) })
-	return as
-}
-
-func (a *appError) as(target any) bool {
-	into := reflect.ValueOf(target).Elem()
-	for _, e := range a.tree {
-		if reflect.TypeOf(e).AssignableTo(into.Type()) {
-			into.Set(reflect.ValueOf(e))
-			return true
-		}
-		if x, ok := e.(interface{ As(any) bool }); ok && x.As(target) {
-			return true
-		}
-	}
-	return false
-}
-
-// registered has the types given to RegisterError.
-var registered struct {
-	sync.RWMutex
-	names map[reflect.Type]string
-	reads map[string]func([]byte) (error, error)
 }
 
 // RegisterError makes errors of type T survive being stored. Where a run, step, branch or
@@ -426,21 +339,12 @@ func RegisterError[T error](name string) {
 	if name == "" || t.Kind() == reflect.Interface {
 		panic(fmt.Sprintf("stint: RegisterError[%v](%q): want a name, and a type that is not an interface", t, name))
 	}
-	registered.Lock()
-	defer registered.Unlock()
-	if registered.names == nil {
-		registered.names, registered.reads = map[reflect.Type]string{}, map[string]func([]byte) (error, error){}
-	}
-	if had, known := registered.names[t]; known != (registered.reads[name] != nil) || known && had != name {
-		panic(fmt.Sprintf("stint: RegisterError[%v](%q): the name or the type is registered with another", t, name))
-	}
-	registered.names[t] = name
-	registered.reads[name] = func(b []byte) (error, error) {
+	err := failure.Register(t, name, func(b []byte) (error, error) {
 		var v T
 		err := json.Unmarshal(b, &v)
 		return v, err
+	})
+	if err != nil {
+		panic(fmt.Sprintf("stint: RegisterError[%v](%q): %v", t, name, err))
 	}
 }
-
-// failureKind returns the kind of an error in a word.
-func failureKind(err error) string { return decodeFailure(encodeFailure(err)).Kind }

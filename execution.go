@@ -8,7 +8,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/stint-dev/stint/internal/apperror"
 	"github.com/stint-dev/stint/internal/clock"
+	"github.com/stint-dev/stint/internal/failure"
 	"github.com/stint-dev/stint/internal/outbox"
 	"github.com/stint-dev/stint/internal/report"
 	"github.com/stint-dev/stint/store"
@@ -236,7 +238,7 @@ func (e *execution) failedOutcome(o store.Outcome, err error) (store.Outcome, er
 			delay, "err", e.c.logText(err))
 		return o, err
 	}
-	failed := decodeFailure(o.Error) // as it will be read: what is no UTF-8 is not the same any more
+	failed := failure.Decode(o.Error) // as it will be read: what is no UTF-8 is not the same any more
 	o.To, o.Failure = store.Failed, groupFailure(e.run.Task, &failed)
 	e.c.logger().Warn("stint: run failed", "task", e.run.Task, "run", e.run.ID, "attempt", e.run.Attempt, "err", e.c.logText(err))
 	if f := e.def.onFailure; f != nil {
@@ -349,7 +351,7 @@ func (e *execution) post(o store.Outcome, err error) {
 	o.Record = e.takeRecord()
 	e.mu.Unlock()
 	if o.To == store.Failed {
-		e.c.live.Report(e.run.ID, e.run.Lease, original(err))
+		e.c.live.Report(e.run.ID, e.run.Lease, apperror.Original(err))
 	}
 	e.w.outbox.Post(outcome{Outcome: o, e: e})
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/stint-dev/stint/internal/check"
 	"github.com/stint-dev/stint/internal/clock"
+	"github.com/stint-dev/stint/internal/failure"
 	"github.com/stint-dev/stint/internal/journal"
 	"github.com/stint-dev/stint/internal/jsonx"
 	"github.com/stint-dev/stint/internal/recording"
@@ -147,7 +148,7 @@ func journalEntry(e *store.Entry) JournalEntry {
 		Output: jsonx.Embed(e.Value), Began: e.Began, At: e.At, Due: e.Due, Attempts: e.Attempts, Tries: stepTries(journal.Tries(e.Tries)),
 	}
 	if e.Error != nil {
-		j.Error = decodeFailure(e.Error).Message
+		j.Error = failure.Decode(e.Error).Message
 	}
 	if store.IsUndo(e.Scope) || e.Kind == store.EntryWait && !e.Done { // its value is internal
 		j.Output = nil
@@ -303,8 +304,8 @@ func (e *execution) replayResult(recorded string) error {
 		return errorf("%w: run %s of task %q: %w", ErrDiverged, e.run.ID, e.run.Task, divergence)
 	}
 	if posted := e.w.outbox.Next(); len(posted) > 0 && recorded != store.Failed.String() {
-		if f := decodeFailure(posted[len(posted)-1].Error); f.Kind == kindPanic {
-			return errorf("stint: replay of run %s of task %q: %w", e.run.ID, e.run.Task, f.err())
+		if f := failure.Decode(posted[len(posted)-1].Error); f.Kind == failure.KindPanic {
+			return errorf("stint: replay of run %s of task %q: %w", e.run.ID, e.run.Task, storedError(f))
 		}
 	}
 	return nil

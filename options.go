@@ -8,6 +8,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/stint-dev/stint/internal/apperror"
 	"github.com/stint-dev/stint/internal/backoff"
 	"github.com/stint-dev/stint/internal/check"
 	"github.com/stint-dev/stint/internal/clock"
@@ -379,7 +380,7 @@ func (c *taskConfig) nextAttempt(attempt int, err error) (delay time.Duration, r
 }
 
 func (c *taskConfig) askPolicy(attempt int, err error) (delay time.Duration, retry bool, why error) {
-	p := guard.Call(func() { delay = c.policy(attempt, original(err)) })
+	p := guard.Call(func() { delay = c.policy(attempt, apperror.Original(err)) })
 	if p != nil {
 		return 0, false, &PanicError{Value: fmt.Sprintf("%s: in the retry policy, asked about: %v", guard.Text(p.Value), err),
 			Stack: p.Stack}

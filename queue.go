@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/stint-dev/stint/internal/apperror"
 	"github.com/stint-dev/stint/internal/check"
 	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/internal/journal"
@@ -150,7 +151,7 @@ func (c *Client) guardInput(d *taskDef, f func() error) error {
 func callKey(what string, f func(any) string, in any) (key string, err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = fmt.Errorf("%s key function: %w", what, original(panicError(v)))
+			err = fmt.Errorf("%s key function: %w", what, apperror.Original(panicError(v)))
 		}
 	}()
 	key = f(in)

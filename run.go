@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/internal/blocked"
+	"github.com/stint-dev/stint/internal/failure"
 	"github.com/stint-dev/stint/internal/guard"
 	"github.com/stint-dev/stint/internal/jsonx"
 	"github.com/stint-dev/stint/internal/live"
@@ -220,7 +221,7 @@ func (r *Run[Out]) result(ctx context.Context, kept *live.Error) (out Out, err e
 	failed := endError(run, nil)
 	if kept != nil && run.State == store.Failed {
 		if returned := r.c.live.Of(kept, run.Lease); returned != nil {
-			failed.Err = &storedError{failed.Err.Error(), []error{returned, failed.Err}}
+			failed.Err = &failure.Stored{Text: failed.Err.Error(), Is: []error{returned, failed.Err}}
 		}
 	}
 	return out, failed
@@ -285,7 +286,7 @@ func endError(run *store.Run, cause error) *TaskError {
 
 // endCause returns a stored error as one for errors.Is.
 func endCause(state State, stored []byte) error {
-	cause := decodeFailure(stored).err()
+	cause := storedError(failure.Decode(stored))
 	if state == store.Canceled && !errors.Is(cause, ErrCanceled) {
 		cause = errorf("%w: %w", ErrCanceled, cause)
 	}
@@ -363,7 +364,7 @@ type TimelineEntry struct {
 
 // runInfo returns a stored run as users see it.
 func runInfo(r *store.Run) RunInfo {
-	f := decodeFailure(r.Error)
+	f := failure.Decode(r.Error)
 	info := RunInfo{
 		ID: r.ID.String(), Task: r.Task, Queue: r.Queue, State: r.State, Attempt: begun(r), Priority: int(r.Priority),
 		Input: jsonx.Embed(r.Input), Output: jsonx.Embed(r.Output), Error: f.Message, Stack: f.Stack, Metadata: jsonx.Texts(r.Metadata),
@@ -373,7 +374,7 @@ func runInfo(r *store.Run) RunInfo {
 	info.Executions, info.Canceling = r.Executions, !r.CancelAt.IsZero() && !r.State.Terminal()
 	info.ErrorGroup = groupOf(r, &f)
 	if r.State == store.Blocked {
-		info.Divergence, info.Quarantined = f.Divergence, f.Kind == store.KindQuarantine
+		info.Divergence, info.Quarantined = (*Divergence)(f.Divergence), f.Kind == store.KindQuarantine
 	}
 	switch info.Blocked = blocked.Failure(r.Task, r.State, r.NoHandler, f.Message); {
 	case r.Limiter != nil:
@@ -402,7 +403,7 @@ func begun(r *store.Run) int {
 	return r.Attempt
 }
 
-func timeline(r *store.Run, failure *failure) []TimelineEntry {
+func timeline(r *store.Run, last *failure.Failure) []TimelineEntry {
 	first := StateQueued
 	if len(r.Attempts) == 0 && r.Due.After(r.Created) {
 		first = StateScheduled
@@ -412,7 +413,7 @@ func timeline(r *store.Run, failure *failure) []TimelineEntry {
 		if !a.Started.IsZero() {
 			all = append(all, TimelineEntry{At: a.Started, State: StateRunning, Attempt: a.Attempt, Worker: a.Worker})
 		}
-		f := decodeFailure(a.Error)
+		f := failure.Decode(a.Error)
 		all = append(all, TimelineEntry{At: a.Ended, State: a.To, Attempt: a.Attempt, Worker: a.Worker,
 			Error: text.Cut(f.Message, text.Listed), Failed: failedSteps(f.Inside, f.Message)})
 	}
@@ -421,7 +422,7 @@ func timeline(r *store.Run, failure *failure) []TimelineEntry {
 	}
 	if r.State.Terminal() {
 		all = append(all, TimelineEntry{At: r.Ended, State: r.State, Attempt: r.Attempt, Worker: r.Worker,
-			Error: text.Cut(failure.Message, text.Listed), Failed: failedSteps(failure.Inside, failure.Message)})
+			Error: text.Cut(last.Message, text.Listed), Failed: failedSteps(last.Inside, last.Message)})
 	}
 	return all
 }

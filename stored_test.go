@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/stint-dev/stint/internal/failure"
 	"github.com/stint-dev/stint/internal/jsonx"
 )
 
@@ -17,11 +18,11 @@ func FuzzStored(f *testing.F) {
 	f.Add([]byte("\xff\x00"))
 	f.Add([]byte(`{"a":"b"}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		e := decodeFailure(b).err()
+		e := storedError(failure.Decode(b))
 		if e == nil {
 			t.Fatal("no error")
 		}
-		if again := decodeFailure(encodeFailure(e)).err(); again.Error() != e.Error() && json.Valid(b) {
+		if again := storedError(failure.Decode(encodeFailure(e))); again.Error() != e.Error() && json.Valid(b) {
 			t.Errorf("%q reads as %q, and stored again as %q", b, e, again)
 		}
 		jsonx.Texts(b)
@@ -32,11 +33,11 @@ func FuzzStored(f *testing.F) {
 func TestStoredErrors(t *testing.T) {
 	var p *PanicError
 	for _, is := range []error{ErrTimeout, ErrCanceled} {
-		if got := decodeFailure(encodeFailure(is)).err(); !errors.Is(got, is) {
+		if got := storedError(failure.Decode(encodeFailure(is))); !errors.Is(got, is) {
 			t.Errorf("%v came back as %v", is, got)
 		}
 	}
-	if got := decodeFailure(encodeFailure(&PanicError{"boom", []byte("stack")})).err(); !errors.As(got, &p) || string(p.Stack) != "stack" {
+	if got := storedError(failure.Decode(encodeFailure(&PanicError{"boom", []byte("stack")}))); !errors.As(got, &p) || string(p.Stack) != "stack" {
 		t.Errorf("a panic came back as %#v", got)
 	}
 }

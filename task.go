@@ -12,9 +12,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stint-dev/stint/internal/apperror"
 	"github.com/stint-dev/stint/internal/backoff"
 	"github.com/stint-dev/stint/internal/batch"
 	"github.com/stint-dev/stint/internal/check"
+	"github.com/stint-dev/stint/internal/failure"
 	"github.com/stint-dev/stint/internal/jsonx"
 	"github.com/stint-dev/stint/store"
 )
@@ -252,7 +254,7 @@ func failureHandler[In any](c *Client, fn func(context.Context, any, *TaskError)
 			return nil, NonRetryable(errorf("stint: stored input is not of type %T: %w", in, err))
 		}
 		return []byte("null"), fn(ctx, in, &TaskError{Task: f.Task, RunID: f.RunID, Attempt: f.Attempt,
-			Err: decodeFailure(f.Failure).err()})
+			Err: storedError(failure.Decode(f.Failure))})
 	}
 }
 
@@ -456,7 +458,7 @@ func outsideRun(ctx context.Context) context.Context {
 
 // callBatch calls a batch task's handler, whose Goexit must not end the caller's goroutine.
 func callBatch[In, Out any](ctx context.Context, fn func(context.Context, []In) ([]Out, error), ins []In) (outs []Out, err error) {
-	err = original(guarded(func() (err error) {
+	err = apperror.Original(guarded(func() (err error) {
 		outs, err = fn(ctx, ins)
 		return err
 	}))

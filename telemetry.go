@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/stint-dev/stint/internal/apperror"
 	"github.com/stint-dev/stint/internal/guard"
 	"github.com/stint-dev/stint/internal/jsonx"
 	"github.com/stint-dev/stint/internal/text"
@@ -473,7 +474,7 @@ func (c *Client) logText(err error) string {
 // spanError returns an error of the app as spans show it, with its type.
 func (c *Client) spanError(err error) error {
 	if seen := vet(err); !c.cfg.noErrorText && len(seen.Error()) <= text.Listed {
-		return original(seen)
+		return apperror.Original(seen)
 	}
 	return errors.New(c.logText(err))
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/stint-dev/stint/internal/apperror"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -69,7 +70,7 @@ func StepTx[T any](ctx context.Context, name string, fn func(context.Context, *s
 			out, err = stepTxOnce(ctx, e, name, fn)
 			return vet(err) // its methods are called to find out whether to retry
 		})
-		return out, original(err)
+		return out, apperror.Original(err)
 	}, append(slices.Clone(opts), stepOption(func(c *stepConfig) error { c.tx = true; return nil }))...)
 }
 

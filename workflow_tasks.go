@@ -13,6 +13,7 @@ import (
 
 	"github.com/stint-dev/stint/internal/blocked"
 	"github.com/stint-dev/stint/internal/check"
+	"github.com/stint-dev/stint/internal/failure"
 	"github.com/stint-dev/stint/internal/jsonx"
 	"github.com/stint-dev/stint/internal/text"
 	"github.com/stint-dev/stint/store"
@@ -327,7 +328,7 @@ func (n *node) evaluate(names []string, input, output []byte) []store.TestResult
 		ok, err := fn(input, output)
 		results[i].OK = ok
 		if err != nil {
-			results[i].Error = fmt.Sprintf("condition %s on the output of task %q: %s", name, n.name, errorText(err))
+			results[i].Error = fmt.Sprintf("condition %s on the output of task %q: %s", name, n.name, failure.Text(err))
 		}
 	}
 	return results
@@ -363,7 +364,7 @@ func taskInfos(g *store.Graph, tasks []store.WorkflowTask) []TaskInfo {
 	}
 	hooks := map[int]TaskInfo{}
 	for _, t := range tasks[1:] { // the first is the workflow's run itself
-		f := decodeFailure(t.Error)
+		f := failure.Decode(t.Error)
 		info := TaskInfo{
 			Name: g.Name(t.Place), State: t.State, RunID: t.ID.String(), Attempt: t.Attempt, Queue: g.QueueOf(t.Place),
 			Error: text.Cut(f.Message, text.Listed), Scheduled: t.Due, Started: t.Started, Finished: t.Ended,
