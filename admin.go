@@ -3,13 +3,16 @@ package stint
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/stint-dev/stint/internal/blocked"
 	"github.com/stint-dev/stint/internal/check"
+	"github.com/stint-dev/stint/internal/failure"
 	"github.com/stint-dev/stint/internal/jsonx"
 	"github.com/stint-dev/stint/internal/recording"
 	"github.com/stint-dev/stint/internal/text"
@@ -272,6 +275,117 @@ func (c *Client) unreadable(ctx context.Context, what string, err error) (string
 		return "", err
 	}
 	return what + " cannot be read: " + text.Cut(err.Error(), text.Listed), nil
+}
+
+// A TaskInfo is a task in a workflow's run. The graph is the one stored with the run, which
+// may differ from the one in the code. The functions of OnFailure and OnSuccess are the last
+// tasks, "on-failure" and "on-success": StateSkipped once the run has ended without need of
+// them.
+type TaskInfo struct {
+	Name    string
+	Parents []string
+	State   State  // StateBlocked while it waits for its parents
+	Blocked string // what it waits for
+	RunID   string // "" while it waits for its parents, or if it was not needed
+	Attempt int
+	Queue   string
+	Output  json.RawMessage // if State is StateSucceeded
+	Error   string
+
+	Scheduled, Started, Finished time.Time
+}
+
+// taskInfos returns the tasks of a workflow's run with their states.
+func taskInfos(g *store.Graph, tasks []store.WorkflowTask) []TaskInfo {
+	infos := make([]TaskInfo, len(g.Tasks))
+	for i := range infos {
+		t := &g.Tasks[i]
+		infos[i] = TaskInfo{Name: t.Name, Queue: t.Queue, State: StateBlocked}
+		for _, p := range t.Parents {
+			infos[i].Parents = append(infos[i].Parents, g.Tasks[p].Name)
+		}
+	}
+	hooks := map[int]TaskInfo{}
+	for _, t := range tasks[1:] { // the first is the workflow's run itself
+		f := failure.Decode(t.Error)
+		info := TaskInfo{
+			Name: g.Name(t.Place), State: t.State, RunID: t.ID.String(), Attempt: t.Attempt, Queue: g.QueueOf(t.Place),
+			Error: text.Cut(f.Message, text.Listed), Scheduled: t.Due, Started: t.Started, Finished: t.Ended,
+			Blocked: blocked.Failure(g.TaskName(t.Place), t.State, t.NoHandler, f.Message),
+		}
+		if t.State == StateSucceeded {
+			info.Output = jsonx.Embed(t.Output)
+		}
+		if t.Place >= len(infos) {
+			hooks[t.Place] = info
+			continue
+		}
+		info.Parents = infos[t.Place].Parents
+		if info.State == StateWaiting {
+			info.Blocked = blocked.Condition(g.Tasks[t.Place].WaitFor)
+		}
+		infos[t.Place] = info
+	}
+	setParentReasons(g, infos)
+	return append(infos, hookInfos(g, hooks, &tasks[0])...)
+}
+
+// hookInfos returns the on-failure and on-success tasks of a workflow's run, of those that have run.
+func hookInfos(g *store.Graph, ran map[int]TaskInfo, run *store.WorkflowTask) (infos []TaskInfo) {
+	for place, h := range map[int]struct {
+		queue *string
+		waits string
+	}{g.Failure(): {g.OnFailure, "waits for a task to fail"}, g.Success(): {g.OnSuccess, "waits for the run to succeed"}} {
+		info, ok := ran[place]
+		switch {
+		case h.queue == nil && !ok:
+			continue
+		case !ok && run.State.Terminal():
+			info = TaskInfo{Name: g.Name(place), Queue: *h.queue, State: StateSkipped, Finished: run.Ended}
+		case !ok:
+			info = TaskInfo{Name: g.Name(place), Queue: *h.queue, State: StateBlocked, Blocked: h.waits}
+		}
+		infos = append(infos, info)
+	}
+	slices.SortFunc(infos, func(a, b TaskInfo) int { return strings.Compare(a.Name, b.Name) })
+	return infos
+}
+
+// explainTasks says which worker the tasks of a workflow's run lack, those that nothing else keeps from starting.
+func explainTasks(ctx context.Context, workers *blocked.Workers, g *store.Graph, infos []TaskInfo, tasks []store.WorkflowTask) error {
+	byRun := map[string]int{}
+	for i := range infos {
+		byRun[infos[i].RunID] = i
+	}
+	for _, t := range tasks[1:] { // the first is the workflow's run itself
+		i, ok := byRun[t.ID.String()]
+		if !ok || t.State != store.Queued || infos[i].Blocked != "" {
+			continue
+		}
+		route := store.Route{Wants: g.Task(t.Place).Wants}
+		why, err := workers.Lacks(ctx, infos[i].Queue, g.TaskName(t.Place), &route)
+		if err != nil {
+			return err
+		}
+		infos[i].Blocked = why
+	}
+	return nil
+}
+
+// setParentReasons sets the Blocked of tasks that have no run yet: the parents they wait for.
+func setParentReasons(g *store.Graph, infos []TaskInfo) {
+	for i := range g.Tasks {
+		if infos[i].RunID != "" {
+			continue
+		}
+		var open []string
+		for _, p := range g.Tasks[i].Parents {
+			if !infos[p].State.Terminal() && len(open) <= maxListed {
+				open = append(open, infos[p].Name)
+			}
+		}
+		infos[i].Blocked = "waits for " + strings.Join(open, ", ")
+	}
 }
 
 // ListRuns returns a page of the runs that match, newest first unless f.OldestFirst is set. Errors and stacks are cut to 1

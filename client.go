@@ -17,6 +17,7 @@ import (
 	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/internal/live"
 	"github.com/stint-dev/stint/internal/readonly"
+	"github.com/stint-dev/stint/internal/telemetry"
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/sqlite"
 )
@@ -43,7 +44,8 @@ type Client struct {
 	definitions definitions
 	live        live.Errors
 
-	meters meters
+	spans  telemetry.Spans
+	meters *telemetry.Meters
 
 	loops   sync.WaitGroup // recoverLoop and expireLoop
 	running sync.WaitGroup // calls of Worker.Run
@@ -249,7 +251,7 @@ func newClientConfig(opts []ClientOption) (clientConfig, error) {
 func newClient(s store.Store, cfg clientConfig) (*Client, error) {
 	c := &Client{cfg: cfg, store: s, tasks: map[string]*taskDef{}, defined: map[string]bool{}, workers: map[*Worker]struct{}{},
 		closing: make(chan struct{}), definitions: definitions{newest: map[string]*taskDef{}}}
-	if err := guarded(c.measureAll); err != nil {
+	if err := guarded(c.startTelemetry); err != nil {
 		return nil, errors.Join(wrapStoreErr("WithMeterProvider", err), s.Close())
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
@@ -286,9 +288,7 @@ func (c *Client) Close() error {
 	if !first {
 		return nil
 	}
-	if c.meters.observed != nil {
-		c.guardProvider(func() { c.meters.observed.Unregister() }) // its error only repeats that
-	}
+	c.guardProvider(func() { c.meters.Close() }) // its error only repeats that
 	if err := c.store.Close(); err != nil {
 		return errorf("stint: close: %w", err)
 	}

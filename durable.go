@@ -150,7 +150,7 @@ func (sc *scope) attemptStep(ctx context.Context, e store.Entry, recorded bool, 
 		if e.Attempts == 0 {
 			e.Began = began
 		}
-		traced, end := sc.traceStep(ctx, e.Name)
+		traced, end := sc.e.c.spans.Step(ctx, e.Name, sc.e.run.ID)
 		out, late, err := sc.callStep(traced, &e, cfg, fn)
 		end(err)
 		if err != nil && ctx.Err() != nil && !late {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"reflect"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"github.com/stint-dev/stint/internal/apperror"
 	"github.com/stint-dev/stint/internal/failure"
 	"github.com/stint-dev/stint/internal/guard"
+	"github.com/stint-dev/stint/internal/text"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -347,4 +349,42 @@ func RegisterError[T error](name string) {
 	if err != nil {
 		panic(fmt.Sprintf("stint: RegisterError[%v](%q): %v", t, name, err))
 	}
+}
+
+// logger returns the app's logger, which may be called where a panic would end the process.
+func (c *Client) logger() *slog.Logger {
+	l := c.cfg.logger
+	if l == nil {
+		l = slog.Default()
+	}
+	return slog.New(guard.LogHandler(l.Handler()))
+}
+
+// WithoutErrorText keeps the texts of the app's errors out of the client's logger and out of
+// spans. They show only the kind of failure ("error", "panic", "timeout", "canceled"); the
+// text is in the database, with the run. Without the option texts are logged, cut at 1 KiB.
+func WithoutErrorText() ClientOption {
+	return clientOption(func(c *clientConfig) error {
+		c.noErrorText = true
+		return nil
+	})
+}
+
+// logText returns what is logged of an error of the app; nil: "".
+func (c *Client) logText(err error) string {
+	switch {
+	case err == nil:
+		return ""
+	case c.cfg.noErrorText:
+		return failureKind(vet(err))
+	}
+	return text.Cut(vet(err).Error(), text.Listed)
+}
+
+// spanError returns an error of the app as spans show it, with its type.
+func (c *Client) spanError(err error) error {
+	if seen := vet(err); !c.cfg.noErrorText && len(seen.Error()) <= text.Listed {
+		return apperror.Original(seen)
+	}
+	return errors.New(c.logText(err))
 }

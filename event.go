@@ -2,21 +2,16 @@ package stint
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"mime"
 	"net/http"
-	"net/url"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/stint-dev/stint/internal/check"
+	"github.com/stint-dev/stint/internal/inbound"
 	"github.com/stint-dev/stint/internal/jsonx"
 	"github.com/stint-dev/stint/internal/text"
 	"github.com/stint-dev/stint/store"
@@ -99,7 +94,7 @@ func (c *Client) newEvent(e Event, cfg *eventConfig) (n store.NewEvent, err erro
 }
 
 func (c *Client) publish(ctx context.Context, tx store.Tx, events []store.NewEvent) (ids []store.ID, err error) {
-	end := c.traceEvents(ctx, events)
+	end := c.spans.Events(ctx, events)
 	defer func() { end(err) }()
 	if tx != nil {
 		return c.publishTx(ctx, tx, events)
@@ -289,13 +284,18 @@ func (c *Client) ListEvents(ctx context.Context, f EventFilter) (*EventPage, err
 //
 // WebhookHandler panics if the name or the expression is invalid or verify is nil.
 func (c *Client) WebhookHandler(name string, verify webhook.Verifier, key string) http.Handler {
-	h := &webhookHandler{c: c, name: name, verify: verify, info: WebhookInfo{Name: name}}
+	h := &webhookHandler{c: c, info: WebhookInfo{Name: name}}
+	h.hook = inbound.Hook{Name: name, Verify: verify, MaxBody: c.cfg.maxPayload, Call: func(f func() error) (panicked bool, err error) {
+		err = guarded(func() error { return vet(f()) })
+		var p *PanicError
+		return errors.As(err, &p), err
+	}}
 	err := check.Name("name", name)
 	if verify == nil {
 		err = errors.New("nil verifier: see package webhook")
 	}
 	if err == nil && key != "" {
-		h.key, err = store.CompileKey(key)
+		h.hook.Key, err = store.CompileKey(key)
 	}
 	if err != nil {
 		panic(fmt.Sprintf("stint: WebhookHandler(%q): %v", name, err))
@@ -341,23 +341,21 @@ func (c *Client) ListWebhooks() []WebhookInfo {
 }
 
 type webhookHandler struct {
-	c      *Client
-	name   string
-	verify webhook.Verifier
-	key    store.KeyOf // nil: the name
+	c    *Client
+	hook inbound.Hook
 
 	mu   sync.Mutex
 	info WebhookInfo
 }
 
 // count counts a request: as an event if it has an ID.
-func (h *webhookHandler) count(event string, refused *refusal) {
+func (h *webhookHandler) count(event string, refused *inbound.Refusal) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := time.Now()
 	switch i := &h.info; {
 	case refused != nil:
-		i.Refused, i.Refusal, i.RefusedAt = i.Refused+1, refused.text, now
+		i.Refused, i.Refusal, i.RefusedAt = i.Refused+1, refused.Text, now
 	case event == "":
 		i.Ignored, i.Last = i.Ignored+1, now
 	default:
@@ -365,134 +363,38 @@ func (h *webhookHandler) count(event string, refused *refusal) {
 	}
 }
 
-// A refusal is the response to a request that is not accepted.
-type refusal struct {
-	status int
-	text   string
-	cause  error // for the log
-}
-
 func (h *webhookHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	answer, refused := h.receive(w, r)
 	if refused != nil {
 		h.count("", refused)
-		h.c.logger().Warn("stint: webhook refused", "webhook", h.name, "status", refused.status, "reason", refused.text, "err",
-			h.c.logText(refused.cause))
-		if refused.status == http.StatusMethodNotAllowed {
+		h.c.logger().Warn("stint: webhook refused", "webhook", h.hook.Name, "status", refused.Status, "reason", refused.Text, "err",
+			h.c.logText(refused.Cause))
+		if refused.Status == http.StatusMethodNotAllowed {
 			w.Header().Set("Allow", http.MethodPost)
 		}
-		http.Error(w, refused.text, refused.status)
+		http.Error(w, refused.Text, refused.Status)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Write(answer)
 }
 
-func (h *webhookHandler) receive(w http.ResponseWriter, r *http.Request) (answer []byte, refused *refusal) {
-	if r.Method != http.MethodPost {
-		return nil, &refusal{http.StatusMethodNotAllowed, "want POST", nil}
+func (h *webhookHandler) receive(w http.ResponseWriter, r *http.Request) (answer []byte, refused *inbound.Refusal) {
+	q, refused := h.hook.Read(w, r)
+	switch {
+	case refused != nil:
+		return nil, refused
+	case q.Ignored:
+		h.count("", nil)
 	}
-	if err := check.Headers(r.Header); err != nil {
-		return nil, &refusal{http.StatusRequestHeaderFieldsTooLarge, err.Error(), nil}
+	if q.Event == nil {
+		return q.Answer, nil
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(h.c.cfg.maxPayload)))
-	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		return nil, &refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("want a body of at most %d bytes", h.c.cfg.maxPayload), nil}
-	}
+	q.Event.Runs = h.c.triggeredRuns(q.Event.Key, q.Event.Payload)
+	ids, err := h.c.publish(r.Context(), nil, []store.NewEvent{*q.Event})
 	if err != nil {
-		return nil, &refusal{http.StatusBadRequest, "the body ended early", err}
-	}
-	var delivery string
-	err = guarded(func() (err error) {
-		delivery, err = h.verify(r, body)
-		return vet(err)
-	})
-	if p := (*PanicError)(nil); errors.As(err, &p) {
-		return nil, &refusal{http.StatusInternalServerError, "the verifier panicked", err}
-	}
-	if err != nil {
-		return nil, &refusal{http.StatusUnauthorized, "not verified", err}
-	}
-	if err := check.Text("delivery ID", delivery); err != nil {
-		return nil, &refusal{http.StatusBadRequest, err.Error(), nil}
-	}
-	payload, err := jsonBody(r, body)
-	if err != nil {
-		return nil, &refusal{http.StatusBadRequest, "want a body of JSON, or a form", err}
-	}
-	if err := check.Size("event", len(payload), h.c.cfg.maxPayload); err != nil { // a form, as JSON
-		return nil, &refusal{http.StatusRequestEntityTooLarge, err.Error(), nil}
-	}
-	if challenge := slackChallenge(r, payload); challenge != nil {
-		return challenge, nil
-	}
-	return h.publish(r, payload, delivery)
-}
-
-func (h *webhookHandler) publish(r *http.Request, payload []byte, delivery string) (answer []byte, refused *refusal) {
-	e := store.NewEvent{Key: h.name, Payload: payload}
-	if h.key != nil {
-		headers := map[string]string{}
-		for k := range r.Header {
-			headers[strings.ToLower(k)] = r.Header.Get(k)
-		}
-		key, err := h.key(&e, headers)
-		if err != nil || key == "" {
-			h.count("", nil)
-			return []byte(`{"ignored":true}`), nil
-		}
-		if err := check.Name("event key", key); err != nil {
-			return nil, &refusal{http.StatusBadRequest, err.Error(), nil}
-		}
-		e.Key = key
-	}
-	e.Metadata = store.AddMetadata(nil, "webhook", h.name, "delivery", delivery)
-	if delivery != "" {
-		// No two pairs of name and delivery give one text.
-		sum := sha256.Sum256(fmt.Appendf(nil, "%d:%s%s", len(h.name), h.name, delivery))
-		e.Delivery = "webhook:" + hex.EncodeToString(sum[:])
-	}
-	e.Runs = h.c.triggeredRuns(e.Key, e.Payload)
-	ids, err := h.c.publish(r.Context(), nil, []store.NewEvent{e})
-	if err != nil {
-		return nil, &refusal{http.StatusServiceUnavailable, "not stored: try again", err}
+		return nil, &inbound.Refusal{Status: http.StatusServiceUnavailable, Text: "not stored: try again", Cause: err}
 	}
 	h.count(ids[0].String(), nil)
 	return fmt.Appendf(nil, `{"event":%q}`, ids[0]), nil
-}
-
-// jsonBody returns the body as JSON. A body that is JSON is never read as a form: the header
-// that says so is not signed.
-func jsonBody(r *http.Request, body []byte) ([]byte, error) {
-	if json.Valid(body) {
-		return body, nil
-	}
-	if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind != "application/x-www-form-urlencoded" {
-		return nil, errors.New("not JSON")
-	}
-	form, err := url.ParseQuery(string(body))
-	if err != nil {
-		return nil, errors.New("the form is not URL-encoded") // err quotes it
-	}
-	if len(form) == 1 && form.Has("payload") {
-		if body = []byte(form.Get("payload")); !json.Valid(body) {
-			return nil, errors.New("the form's payload is not JSON")
-		}
-		return body, nil
-	}
-	fields := map[string]string{}
-	for k := range form {
-		fields[k] = form.Get(k)
-	}
-	return json.Marshal(fields)
-}
-
-// slackChallenge answers Slack's request that verifies an address; nil: it is none.
-func slackChallenge(r *http.Request, payload []byte) []byte {
-	var m struct{ Type, Challenge string }
-	if r.Header.Get("X-Slack-Signature") == "" || json.Unmarshal(payload, &m) != nil || m.Type != "url_verification" {
-		return nil
-	}
-	answer, _ := json.Marshal(map[string]string{"challenge": m.Challenge}) // texts always encode
-	return answer
 }

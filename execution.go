@@ -239,7 +239,7 @@ func (e *execution) failedOutcome(o store.Outcome, err error) (store.Outcome, er
 		return o, err
 	}
 	failed := failure.Decode(o.Error) // as it will be read: what is no UTF-8 is not the same any more
-	o.To, o.Failure = store.Failed, groupFailure(e.run.Task, &failed)
+	o.To, o.Failure = store.Failed, failure.Group(e.run.Task, &failed)
 	e.c.logger().Warn("stint: run failed", "task", e.run.Task, "run", e.run.ID, "attempt", e.run.Attempt, "err", e.c.logText(err))
 	if f := e.def.onFailure; f != nil {
 		o.Follow = []store.NewRun{e.failureRun(f, o.Error)}

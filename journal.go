@@ -434,3 +434,23 @@ func (c *Client) findStep(ctx context.Context, runID, name string) (id store.ID,
 	}
 	return id, at, fmt.Errorf("%w: run %s has no step %q of its own", ErrNotFound, runID, name)
 }
+
+// Peek returns what the journal has for the next durable call of this branch. It returns false if
+// the journal has nothing, so that the call would be a new one. For a branch that has not ended
+// only the Address and the Kind are set. Peek is for code that makes the calls of another program:
+// it can compare before it calls, since a call that differs blocks the run. Outside of a run it
+// returns false.
+func Peek(ctx context.Context) (JournalEntry, bool) {
+	sc := scopeOf(ctx)
+	if sc == nil {
+		return JournalEntry{}, false
+	}
+	at, e, recorded, begun := sc.cursor.PeekRecord()
+	switch {
+	case recorded:
+		return journalEntry(e), true
+	case begun:
+		return JournalEntry{Address: at.String(), Kind: journal.Branch}, true
+	}
+	return JournalEntry{}, false
+}

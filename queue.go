@@ -338,7 +338,7 @@ func (sc *scope) recordedRuns(e *store.Entry, n int) ([]store.Enqueued, error) {
 }
 
 func (c *Client) enqueue(ctx context.Context, now time.Time, tx store.Tx, runs []store.NewRun) (got []store.Enqueued, err error) {
-	end := c.traceRuns(ctx, runs)
+	end := c.spans.Runs(ctx, runs)
 	defer func() { end(err) }()
 	if tx == nil {
 		return c.store.Enqueue(ctx, now, runs)

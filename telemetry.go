@@ -2,22 +2,18 @@ package stint
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
+	"strconv"
+	"strings"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/metric"
-	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/stint-dev/stint/internal/apperror"
-	"github.com/stint-dev/stint/internal/guard"
-	"github.com/stint-dev/stint/internal/jsonx"
-	"github.com/stint-dev/stint/internal/text"
+	"github.com/stint-dev/stint/internal/check"
+	"github.com/stint-dev/stint/internal/failure"
+	"github.com/stint-dev/stint/internal/telemetry"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -227,13 +223,6 @@ func WithMeterProvider(p metric.MeterProvider) ClientOption {
 	})
 }
 
-var traceContext propagation.TraceContext
-
-// traceKeys are the metadata keys of traceContext.
-var traceKeys = traceContext.Fields()
-
-func noEnd(error) {}
-
 // guardProvider calls a provider of the app. A panic is logged and has no other effect.
 func (c *Client) guardProvider(f func()) {
 	if err := guarded(func() error { f(); return nil }); err != nil {
@@ -241,240 +230,257 @@ func (c *Client) guardProvider(f func()) {
 	}
 }
 
-// startSpan starts a span; end ends it with the result. Without a tracer, or if it panics,
-// there is no span.
-func (c *Client) startSpan(ctx context.Context, name string, opts ...trace.SpanStartOption) (traced context.Context, end func(error)) {
-	traced, end = ctx, noEnd
-	if c.cfg.tracer == nil {
-		return traced, end
+// startTelemetry creates what makes spans and metrics.
+func (c *Client) startTelemetry() (err error) {
+	app := telemetry.App{Call: c.guardProvider, Shown: c.spanError, Kind: failureKind}
+	c.spans = telemetry.Spans{App: app, Tracer: c.cfg.tracer}
+	if c.meters = (&telemetry.Meters{}); c.cfg.meter != nil {
+		c.meters, err = telemetry.NewMeters(c.cfg.meter, app, c.readDatabase)
 	}
-	c.guardProvider(func() {
-		in, span := c.cfg.tracer.Start(ctx, name, opts...)
-		traced, end = in, func(err error) { c.guardProvider(func() { c.endSpan(span, err) }) }
-	})
-	return traced, end
+	return err
 }
 
-func (c *Client) endSpan(span trace.Span, err error) {
+// readDatabase reads what metrics show of the database.
+func (c *Client) readDatabase(ctx context.Context) (db telemetry.Database, err error) {
+	if db.Runs, err = c.CountRuns(ctx); err != nil {
+		return db, err
+	}
+	queues, err := c.ListQueues(ctx)
 	if err != nil {
-		span.RecordError(c.spanError(err))
-		span.SetStatus(codes.Error, failureKind(err))
+		return db, err
 	}
-	span.End()
-}
-
-// traceRuns starts the span of an enqueue, and stores its context in the runs' metadata.
-func (c *Client) traceRuns(ctx context.Context, runs []store.NewRun) (end func(error)) {
-	if c.cfg.tracer == nil || len(runs) == 0 {
-		return noEnd
+	db.Ready = make(map[string]int, len(queues))
+	for _, q := range queues {
+		db.Ready[q.Name] = q.Ready
 	}
-	ctx, end = c.startSpan(ctx, "enqueue "+runs[0].Task, trace.WithSpanKind(trace.SpanKindProducer),
-		trace.WithAttributes(attribute.String("stint.task", runs[0].Task), attribute.String("stint.queue", runs[0].Queue),
-			attribute.Int("stint.runs", len(runs))))
-	var last, with []byte
-	for i := range runs {
-		if i == 0 || string(runs[i].Metadata) != string(last) {
-			last, with = runs[i].Metadata, withTrace(ctx, runs[i].Metadata)
-		}
-		runs[i].Metadata = with
+	minute := c.now().Truncate(time.Minute).Add(-time.Minute)
+	stats, err := c.Stats(ctx, StatsFilter{Since: minute})
+	if err == nil && len(stats) > 0 && stats[0].At.Equal(minute) {
+		s := &stats[0]
+		db.Minute = &telemetry.Minute{Commits: s.Commits, Calls: s.Changes, Slow: s.Commit(.99)}
 	}
-	return end
-}
-
-// traceEvents is like traceRuns, for events, whose metadata the runs they start inherit.
-func (c *Client) traceEvents(ctx context.Context, events []store.NewEvent) (end func(error)) {
-	if c.cfg.tracer == nil || len(events) == 0 {
-		return noEnd
-	}
-	ctx, end = c.startSpan(ctx, "publish "+events[0].Key, trace.WithSpanKind(trace.SpanKindProducer),
-		trace.WithAttributes(attribute.String("stint.event", events[0].Key), attribute.Int("stint.events", len(events))))
-	for i := range events {
-		events[i].Metadata = withTrace(ctx, events[i].Metadata)
-	}
-	return end
-}
-
-// withTrace returns metadata with the context of the trace.
-func withTrace(ctx context.Context, metadata []byte) []byte {
-	m := jsonx.Texts(metadata)
-	if m == nil {
-		m = map[string]string{}
-	}
-	for _, k := range traceKeys { // of a parent
-		delete(m, k)
-	}
-	traceContext.Inject(ctx, propagation.MapCarrier(m))
-	if len(m) == 0 {
-		return nil
-	}
-	b, _ := json.Marshal(m) // strings always encode
-	return b
+	return db, err
 }
 
 // startTrace starts the span of an execution, and its measurement.
 func (e *execution) startTrace() (context.Context, func(error)) {
-	c := e.c
-	end := c.measure(e)
-	if c.cfg.tracer == nil {
-		return e.ctx, end
-	}
-	ctx := traceContext.Extract(e.ctx, propagation.MapCarrier(jsonx.Texts(e.run.Metadata)))
-	ctx, endSpan := c.startSpan(ctx, e.run.Task, trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(
-		attribute.String("stint.task", e.run.Task), attribute.String("stint.queue", e.run.Queue), attribute.String("stint.run",
-			e.run.ID.String()), attribute.Int("stint.attempt", e.run.Attempt)))
+	measured := e.c.meters.Execution(e.ctx, &e.run)
+	ctx, traced := e.c.spans.Execution(e.ctx, &e.run)
 	return ctx, func(err error) {
-		end(err)
-		endSpan(err)
+		measured(err)
+		traced(err)
 	}
 }
 
-// traceStep starts the span of a step that is executed.
-func (sc *scope) traceStep(ctx context.Context, name string) (context.Context, func(error)) {
-	c := sc.e.c
-	if c.cfg.tracer == nil {
-		return ctx, noEnd
+// An ErrorGroup stands for the runs of one task that failed with the same error: the first lines
+// of their errors differ only in what varies from run to run, such as numbers, IDs, addresses
+// and quoted texts.
+//
+// A run counts when it ends as StateFailed, and again each time that it fails after a replay. An
+// attempt that another follows does not count. A workflow's run does not count either: its tasks
+// do. A group is kept for 31 days after its last run failed, and longer while it is muted. At
+// most 10,000 groups are kept: those that were seen last.
+type ErrorGroup struct {
+	ID     string // for RunFilter.ErrorGroup
+	Task   string
+	Text   string // the first line of the errors, with what varies masked, such as "order <n>"
+	Sample string // the error of the last run; its first 1 KiB
+	RunID  string // the last run that failed so; it may have been deleted
+	First  time.Time
+	Last   time.Time // when RunID failed
+	Count  int64     // since First
+	// Trend has a count for each minute or hour of the filter's time in which a run failed,
+	// oldest first. Counts of minutes are kept for 25 hours, those of hours for 31 days.
+	Trend []ErrorCount
+	// MutedUntil is the end of the mute of MuteErrors; a time in the year 9999: never. Zero: there is no such mute.
+	MutedUntil time.Time
+	// MutedToCount is the Count at which the mute of MuteErrorsToDouble ends; 0: there is none.
+	MutedToCount int64
+	Muted        bool // MutedUntil is in the future, or Count is below MutedToCount
+	// Resolved reports that ResolveErrors was called and no run has failed with the error since.
+	// Regressed reports that ResolveErrors was called and a run has failed with it since.
+	Resolved, Regressed bool
+}
+
+// InRange returns how often a run failed with the error in the filter's time: the sum of the
+// Trend.
+func (g *ErrorGroup) InRange() (n int64) {
+	for _, c := range g.Trend {
+		n += c.Count
 	}
-	return c.startSpan(ctx, "step "+name, trace.WithAttributes(attribute.String("stint.step", name),
-		attribute.String("stint.run", sc.e.run.ID.String())))
+	return n
 }
 
-// meters are the instruments that executions use.
-type meters struct {
-	executions     metric.Int64Counter
-	duration, wait metric.Float64Histogram
-	observed       metric.Registration
+// An ErrorCount says how often a run failed with a group's error in a minute or an hour.
+type ErrorCount struct {
+	At    time.Time // when it begins
+	Count int64
 }
 
-// measureAll creates the instruments. Those that show the database read it when they are
-// collected.
-func (c *Client) measureAll() error {
-	m := c.cfg.meter
-	if m == nil {
-		return nil
-	}
-	var errs [8]error
-	c.meters.executions, errs[0] = m.Int64Counter("stint.executions", metric.WithUnit("{execution}"),
-		metric.WithDescription("Executions of handlers that ended."))
-	c.meters.duration, errs[1] = m.Float64Histogram("stint.execution.duration", metric.WithUnit("s"),
-		metric.WithDescription("Time that a handler took."))
-	c.meters.wait, errs[2] = m.Float64Histogram("stint.execution.wait", metric.WithUnit("s"),
-		metric.WithDescription("Time from when a run was due to its start."))
-	runs, err := m.Int64ObservableGauge("stint.runs", metric.WithUnit("{run}"),
-		metric.WithDescription("Runs that have not ended, counted up to 10,000."))
-	errs[3] = err
-	ready, err := m.Int64ObservableGauge("stint.queue.ready", metric.WithUnit("{run}"),
-		metric.WithDescription("Runs that may start, counted up to 10,000 a task."))
-	errs[4] = err
-	commits, err := m.Int64ObservableGauge("stint.commits", metric.WithUnit("{commit}"),
-		metric.WithDescription("Commits in the last whole minute."))
-	errs[5] = err
-	calls, err := m.Float64ObservableGauge("stint.commit.calls", metric.WithUnit("{call}"),
-		metric.WithDescription("Calls that a commit answered, in the last whole minute."))
-	errs[6] = err
-	slow, err := m.Float64ObservableGauge("stint.commit.duration.p99", metric.WithUnit("s"),
-		metric.WithDescription("Time that a commit took, in the last whole minute."))
-	errs[7] = err
-	if err := errors.Join(errs[:]...); err != nil {
-		return err
-	}
-	g := gauges{runs, ready, commits, calls, slow}
-	c.meters.observed, err = m.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
-		return c.observeDatabase(ctx, o, &g)
-	}, runs, ready, commits, calls, slow)
-	return err
+// An ErrorFilter selects the error groups that match all its fields. A zero field matches every
+// group; an empty list that is not nil matches none.
+type ErrorFilter struct {
+	IDs   []string  // at most 1,000
+	Tasks []string  // at most 1,000
+	Since time.Time // a run failed at or after
+	Until time.Time // the first run failed before
+	Text  string    // in Task, Text or Sample; case is ignored
+	// Span is a minute or an hour: the length of the spans of ErrorGroup.Trend. 0: a minute if
+	// Since is within the last 25 hours, else an hour.
+	Span   time.Duration
+	Limit  int    // size of the page; default 100, at most 1,000
+	Cursor string // ErrorPage.Next of the previous page
 }
 
-// gauges are the instruments that show the database.
-type gauges struct {
-	runs, ready, commits metric.Int64ObservableGauge
-	calls, slow          metric.Float64ObservableGauge
+// An ErrorPage is a page of error groups, the last seen first.
+type ErrorPage struct {
+	Groups []ErrorGroup
+	Next   string // Cursor of the next page; "" on the last
 }
 
-// observeDatabase reports what the gauges show.
-func (c *Client) observeDatabase(ctx context.Context, o metric.Observer, g *gauges) error {
-	counts, err := c.CountRuns(ctx)
+// forGood is until when a group is muted that is muted for good.
+var forGood = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// ListErrors returns a page of error groups, the most recently seen first. A group that is seen
+// again while the pages are read may be missing on a later one.
+func (c *Client) ListErrors(ctx context.Context, f ErrorFilter) (*ErrorPage, error) {
+	const op = "list errors"
+	limit, err := pageLimit(f.Limit)
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("stint: %s: %w", op, err)
 	}
-	for state, n := range counts {
-		o.ObserveInt64(g.runs, int64(n), metric.WithAttributes(attribute.String("stint.state", state.String())))
-	}
-	queues, err := c.ListQueues(ctx)
+	q, err := c.errorQuery(f)
 	if err != nil {
-		return err
+		return nil, errorf("stint: %s: %w", op, err)
 	}
-	for _, q := range queues {
-		o.ObserveInt64(g.ready, int64(q.Ready), metric.WithAttributes(attribute.String("stint.queue", q.Name)))
+	all, more, err := c.store.ErrorGroups(ctx, q, limit)
+	if err != nil {
+		return nil, wrapStoreErr(op, err)
 	}
-	minute := c.now().Truncate(time.Minute).Add(-time.Minute)
-	stats, err := c.Stats(ctx, StatsFilter{Since: minute})
-	if err != nil || len(stats) == 0 || !stats[0].At.Equal(minute) {
-		return err
+	page := &ErrorPage{Groups: make([]ErrorGroup, len(all))}
+	for i := range all {
+		page.Groups[i] = c.errorGroup(&all[i])
 	}
-	s := &stats[0]
-	o.ObserveInt64(g.commits, s.Commits)
-	o.ObserveFloat64(g.calls, float64(s.Changes)/float64(max(s.Commits, 1)))
-	o.ObserveFloat64(g.slow, s.Commit(.99).Seconds())
-	return nil
+	if more {
+		last := &all[len(all)-1]
+		page.Next = fmt.Sprintf("%d-%s", last.Last.UnixMilli(), groupID(last.Group))
+	}
+	return page, nil
 }
 
-// measure starts the measurement of an execution; the result ends it.
-func (c *Client) measure(e *execution) func(error) {
-	m := &c.meters
-	if m.executions == nil {
-		return noEnd
+func (c *Client) errorGroup(g *store.ErrorGroup) ErrorGroup {
+	x := ErrorGroup{groupID(g.Group), g.Task, g.Text, g.Sample, g.Run.String(), g.First, g.Last, g.Count, nil, g.MutedTill,
+		g.MutedTo, g.MutedTill.After(c.now()) || g.Count < g.MutedTo, g.Resolved > 0 && g.Count == g.Resolved,
+		g.Resolved > 0 && g.Count > g.Resolved}
+	for _, n := range g.Counts {
+		x.Trend = append(x.Trend, ErrorCount{n.At, n.N})
 	}
-	began := time.Now()
-	of := attribute.String("stint.task", e.run.Task)
-	c.guardProvider(func() {
-		m.wait.Record(e.ctx, max(e.run.Started.Sub(e.run.Due), 0).Seconds(), metric.WithAttributes(of))
-	})
-	return func(err error) {
-		came := "ok"
-		if err != nil {
-			came = failureKind(err)
-		}
-		c.guardProvider(func() {
-			m.executions.Add(e.ctx, 1, metric.WithAttributes(of, attribute.String("stint.outcome", came)))
-			m.duration.Record(e.ctx, time.Since(began).Seconds(), metric.WithAttributes(of))
-		})
-	}
+	return x
 }
 
-// logger returns the app's logger, which may be called where a panic would end the process.
-func (c *Client) logger() *slog.Logger {
-	l := c.cfg.logger
-	if l == nil {
-		l = slog.Default()
+func (c *Client) errorQuery(f ErrorFilter) (q store.ErrorQuery, err error) {
+	if err := check.Count("IDs", len(f.IDs), check.MaxNames); err != nil {
+		return q, err
 	}
-	return slog.New(guard.LogHandler(l.Handler()))
-}
-
-// WithoutErrorText keeps the texts of the app's errors out of the client's logger and out of
-// spans. They show only the kind of failure ("error", "panic", "timeout", "canceled"); the
-// text is in the database, with the run. Without the option texts are logged, cut at 1 KiB.
-func WithoutErrorText() ClientOption {
-	return clientOption(func(c *clientConfig) error {
-		c.noErrorText = true
-		return nil
-	})
-}
-
-// logText returns what is logged of an error of the app; nil: "".
-func (c *Client) logText(err error) string {
+	if err := check.Names("task name", f.Tasks); err != nil {
+		return q, err
+	}
+	q = store.ErrorQuery{Tasks: f.Tasks, Since: f.Since, Until: f.Until, Span: f.Span, Text: f.Text}
+	if err := check.Size("text", len(f.Text), check.MaxSearch); err != nil {
+		return q, err
+	}
 	switch {
-	case err == nil:
-		return ""
-	case c.cfg.noErrorText:
-		return failureKind(vet(err))
+	case f.Span != 0 && f.Span != time.Minute && f.Span != time.Hour:
+		return q, fmt.Errorf("span %v: want a minute or an hour, or 0", f.Span)
+	case f.Span == 0 && f.Since.After(c.now().Add(-store.MinutesKept)):
+		q.Span = time.Minute
+	case f.Span == 0:
+		q.Span = time.Hour
 	}
-	return text.Cut(vet(err).Error(), text.Listed)
+	if f.IDs != nil {
+		q.IDs = []int64{}
+	}
+	for _, id := range f.IDs {
+		n, err := parseGroupID(id)
+		if err != nil {
+			return q, err
+		}
+		q.IDs = append(q.IDs, n)
+	}
+	if f.Cursor != "" {
+		at, id, _ := strings.Cut(f.Cursor, "-")
+		ms, err := strconv.ParseInt(at, 10, 64)
+		if err == nil {
+			q.After.ID, err = parseGroupID(id)
+		}
+		if err != nil {
+			return q, fmt.Errorf("cursor %.300q: want the Next of a page", f.Cursor)
+		}
+		q.After.Last = time.UnixMilli(ms)
+	}
+	return q, errors.Join(wantTime("Since", f.Since), wantTime("Until", f.Until))
 }
 
-// spanError returns an error of the app as spans show it, with its type.
-func (c *Client) spanError(err error) error {
-	if seen := vet(err); !c.cfg.noErrorText && len(seen.Error()) <= text.Listed {
-		return apperror.Original(seen)
+// MuteErrors mutes an error group until a time, or for good if that is zero: the page leaves the
+// group out of what needs attention and of the list of open errors. Its runs are still counted. It
+// returns ErrNotFound if there is no such group.
+func (c *Client) MuteErrors(ctx context.Context, id string, until time.Time) error {
+	if until.IsZero() {
+		until = forGood
 	}
-	return errors.New(c.logText(err))
+	if err := wantTime("until", until); err != nil {
+		return errorf("stint: mute errors: %w", err)
+	}
+	return c.markErrors(ctx, "mute errors", id, store.ErrorMark{MutedTill: until})
+}
+
+// MuteErrorsToDouble mutes an error group, as MuteErrors does, until its Count is twice what it is
+// now.
+func (c *Client) MuteErrorsToDouble(ctx context.Context, id string) error {
+	return c.markErrors(ctx, "mute errors", id, store.ErrorMark{ToDouble: true})
+}
+
+// ResolveErrors marks an error group as resolved, until a run fails with that error again: then
+// the group is Regressed. It also ends a mute of the group. It returns ErrNotFound if there is no
+// such group.
+func (c *Client) ResolveErrors(ctx context.Context, id string) error {
+	return c.markErrors(ctx, "resolve errors", id, store.ErrorMark{Resolved: true})
+}
+
+// UnmuteErrors ends the effect of MuteErrors, MuteErrorsToDouble and ResolveErrors. It returns
+// ErrNotFound if there is no such group.
+func (c *Client) UnmuteErrors(ctx context.Context, id string) error {
+	return c.markErrors(ctx, "unmute errors", id, store.ErrorMark{})
+}
+
+func (c *Client) markErrors(ctx context.Context, op, id string, m store.ErrorMark) error {
+	group, err := parseGroupID(id)
+	if err != nil {
+		return errorf("stint: %s: %w", op, err)
+	}
+	return wrapStoreErr(op, c.store.MarkErrors(ctx, group, m))
+}
+
+// groupID returns the ID of an error group as users see it.
+func groupID(id int64) string { return fmt.Sprintf("%016x", uint64(id)) }
+
+// parseGroupID is the inverse of groupID.
+func parseGroupID(id string) (int64, error) {
+	n, err := strconv.ParseUint(id, 16, 64)
+	if err != nil || len(id) != 16 || n == 0 {
+		return 0, fmt.Errorf("error group %.300q: want 16 hexadecimal digits: %w", id, ErrNotFound)
+	}
+	return int64(n), nil
+}
+
+// groupOf returns the ID of the group in which a run counts, or "".
+func groupOf(r *store.Run, f *failure.Failure) string {
+	if r.State != store.Failed {
+		return ""
+	}
+	g := failure.Group(r.Task, f)
+	if g == nil {
+		return ""
+	}
+	return groupID(g.Group)
 }

@@ -2,7 +2,8 @@ package stint
 
 import (
 	"cmp"
-	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,7 +12,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/stint-dev/stint/internal/blocked"
 	"github.com/stint-dev/stint/internal/check"
 	"github.com/stint-dev/stint/internal/failure"
 	"github.com/stint-dev/stint/internal/jsonx"
@@ -334,113 +334,52 @@ func (n *node) evaluate(names []string, input, output []byte) []store.TestResult
 	return results
 }
 
-// A TaskInfo is a task in a workflow's run. The graph is the one stored with the run, which
-// may differ from the one in the code. The functions of OnFailure and OnSuccess are the last
-// tasks, "on-failure" and "on-success": StateSkipped once the run has ended without need of
-// them.
-type TaskInfo struct {
-	Name    string
-	Parents []string
-	State   State  // StateBlocked while it waits for its parents
-	Blocked string // what it waits for
-	RunID   string // "" while it waits for its parents, or if it was not needed
-	Attempt int
-	Queue   string
-	Output  json.RawMessage // if State is StateSucceeded
-	Error   string
-
-	Scheduled, Started, Finished time.Time
+// Named gives a condition the name under which Fired has it. Without Named, an event has its key
+// as name, a sleep is "sleep", and ParentOutput has the name of its task. AnyOf and AllOf without
+// a name are not in Fired.
+func Named(name string, cond Condition) Condition {
+	if err := check.Name("name", name); err != nil && cond.err == nil {
+		cond.err = fmt.Errorf("Named: %w", err)
+	}
+	cond.name = name
+	return cond
 }
 
-// taskInfos returns the tasks of a workflow's run with their states.
-func taskInfos(g *store.Graph, tasks []store.WorkflowTask) []TaskInfo {
-	infos := make([]TaskInfo, len(g.Tasks))
-	for i := range infos {
-		t := &g.Tasks[i]
-		infos[i] = TaskInfo{Name: t.Name, Queue: t.Queue, State: StateBlocked}
-		for _, p := range t.Parents {
-			infos[i].Parents = append(infos[i].Parents, g.Tasks[p].Name)
-		}
+// String describes the condition by the names of what it is made of, such as
+// "any(approved, all(paid, sleep))". If that is longer than 255 bytes, its end is a hash. It is
+// the JournalEntry.Name of a WaitFor with the condition.
+func (c Condition) String() string {
+	s := c.text()
+	if len(s) <= check.MaxName {
+		return s
 	}
-	hooks := map[int]TaskInfo{}
-	for _, t := range tasks[1:] { // the first is the workflow's run itself
-		f := failure.Decode(t.Error)
-		info := TaskInfo{
-			Name: g.Name(t.Place), State: t.State, RunID: t.ID.String(), Attempt: t.Attempt, Queue: g.QueueOf(t.Place),
-			Error: text.Cut(f.Message, text.Listed), Scheduled: t.Due, Started: t.Started, Finished: t.Ended,
-			Blocked: blocked.Failure(g.TaskName(t.Place), t.State, t.NoHandler, f.Message),
-		}
-		if t.State == StateSucceeded {
-			info.Output = jsonx.Embed(t.Output)
-		}
-		if t.Place >= len(infos) {
-			hooks[t.Place] = info
-			continue
-		}
-		info.Parents = infos[t.Place].Parents
-		if info.State == StateWaiting {
-			info.Blocked = blocked.Condition(g.Tasks[t.Place].WaitFor)
-		}
-		infos[t.Place] = info
-	}
-	setParentReasons(g, infos)
-	return append(infos, hookInfos(g, hooks, &tasks[0])...)
+	h := sha256.Sum256([]byte(s))
+	return text.Cut(s, check.MaxName-40) + " " + hex.EncodeToString(h[:8])
 }
 
-// hookInfos returns the on-failure and on-success tasks of a workflow's run, of those that have run.
-func hookInfos(g *store.Graph, ran map[int]TaskInfo, run *store.WorkflowTask) (infos []TaskInfo) {
-	for place, h := range map[int]struct {
-		queue *string
-		waits string
-	}{g.Failure(): {g.OnFailure, "waits for a task to fail"}, g.Success(): {g.OnSuccess, "waits for the run to succeed"}} {
-		info, ok := ran[place]
-		switch {
-		case h.queue == nil && !ok:
-			continue
-		case !ok && run.State.Terminal():
-			info = TaskInfo{Name: g.Name(place), Queue: *h.queue, State: StateSkipped, Finished: run.Ended}
-		case !ok:
-			info = TaskInfo{Name: g.Name(place), Queue: *h.queue, State: StateBlocked, Blocked: h.waits}
-		}
-		infos = append(infos, info)
+func (c *Condition) text() string {
+	list, kind := c.any, "any"
+	if c.all != nil {
+		list, kind = c.all, "all"
 	}
-	slices.SortFunc(infos, func(a, b TaskInfo) int { return strings.Compare(a.Name, b.Name) })
-	return infos
+	if list == nil {
+		return c.leafName()
+	}
+	words := make([]string, len(list))
+	for i := range list {
+		words[i] = list[i].text()
+	}
+	return c.name + kind + "(" + strings.Join(words, ", ") + ")"
 }
 
-// explainTasks says which worker the tasks of a workflow's run lack, those that nothing else keeps from starting.
-func explainTasks(ctx context.Context, workers *blocked.Workers, g *store.Graph, infos []TaskInfo, tasks []store.WorkflowTask) error {
-	byRun := map[string]int{}
-	for i := range infos {
-		byRun[infos[i].RunID] = i
+func (c *Condition) leafName() string {
+	switch {
+	case c.name != "":
+		return c.name
+	case c.event != nil:
+		return c.event.Key
+	case c.test != nil:
+		return c.test.on.name
 	}
-	for _, t := range tasks[1:] { // the first is the workflow's run itself
-		i, ok := byRun[t.ID.String()]
-		if !ok || t.State != store.Queued || infos[i].Blocked != "" {
-			continue
-		}
-		route := store.Route{Wants: g.Task(t.Place).Wants}
-		why, err := workers.Lacks(ctx, infos[i].Queue, g.TaskName(t.Place), &route)
-		if err != nil {
-			return err
-		}
-		infos[i].Blocked = why
-	}
-	return nil
-}
-
-// setParentReasons sets the Blocked of tasks that have no run yet: the parents they wait for.
-func setParentReasons(g *store.Graph, infos []TaskInfo) {
-	for i := range g.Tasks {
-		if infos[i].RunID != "" {
-			continue
-		}
-		var open []string
-		for _, p := range g.Tasks[i].Parents {
-			if !infos[p].State.Terminal() && len(open) <= maxListed {
-				open = append(open, infos[p].Name)
-			}
-		}
-		infos[i].Blocked = "waits for " + strings.Join(open, ", ")
-	}
+	return store.SleepName
 }

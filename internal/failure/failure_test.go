@@ -8,6 +8,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/stint-dev/stint/store"
 )
 
 // A named is an error of the caller's own types.
@@ -152,5 +154,19 @@ func TestDecode(t *testing.T) {
 	}
 	if f := Decode(nil); f.Message != "" {
 		t.Errorf("got %+v", f)
+	}
+}
+
+// Errors that differ in numbers alone are of one group, and a panic is of another than an error with its text.
+func TestGroup(t *testing.T) {
+	a, b := Group("pay", &Failure{Kind: KindError, Message: "order 1"}), Group("pay", &Failure{Kind: KindError, Message: "order 2\x00"})
+	if a.Group != b.Group || a.Task != "pay" || a.Sample != "order 1" || b.Sample != "order 2\uFFFD" {
+		t.Errorf("got %+v and %+v", a, b)
+	}
+	if p := Group("pay", &Failure{Kind: KindPanic, Message: "order 1"}); p.Group == a.Group || !strings.HasPrefix(p.Text, "panic: ") {
+		t.Errorf("a panic: got %+v", p)
+	}
+	if g := Group("flow", &Failure{Kind: store.KindWorkflow}); g != nil {
+		t.Errorf("a workflow's run: got %+v, want none: its tasks count", g)
 	}
 }
