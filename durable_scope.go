@@ -339,7 +339,7 @@ func (sc *scope) wait(ctx context.Context, w waitSpec) error {
 	case <-d.unwind:
 		runtime.Goexit()
 	}
-	sc.e.w.reacquireSlots(ctx, sc.e)
+	sc.e.w.slots.Reacquire(ctx, &sc.e.slots)
 	sc.e.startClock()
 	if w.into != nil && p.got.Done {
 		*w.into = p.got
@@ -406,7 +406,7 @@ func (d *durableRun) allParkedLocked() {
 		return
 	}
 	if !d.e.def.cfg.holdSlots {
-		d.e.w.releaseSlots(d.e)
+		d.e.w.slots.Release(&d.e.slots)
 	}
 	d.e.stopClock()
 	stay := d.stayLocked()

@@ -200,6 +200,19 @@ func (d *durableRun) stayLocked() time.Duration {
 	return stay
 }
 
+// lingerTime returns how long an execution that waits stays in memory.
+func (w *Worker) lingerTime() time.Duration {
+	if w.c.cfg.maxResident == 0 || w.draining() {
+		return 0
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.running)-w.slots.Holding() > w.c.cfg.maxResident {
+		return 0
+	}
+	return lingerFor
+}
+
 // soonestWaitLocked returns the soonest time that a branch waits for, and whether any branch
 // waits for something else.
 func (d *durableRun) soonestWaitLocked() (soonest time.Time, others bool) {

@@ -13,6 +13,7 @@ import (
 	"github.com/stint-dev/stint/internal/failure"
 	"github.com/stint-dev/stint/internal/outbox"
 	"github.com/stint-dev/stint/internal/report"
+	"github.com/stint-dev/stint/internal/slots"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -20,14 +21,13 @@ import (
 // handler returns, or after the grace that follows a timeout, cancel or shutdown that the
 // handler ignored. Its slots stay taken until the handler returns.
 type execution struct {
-	c       *Client
-	w       *Worker
-	run     store.Claimed
-	def     *taskDef
-	ctx     context.Context
-	cancel  context.CancelCauseFunc
-	cost    int  // slots
-	hasSlot bool // guarded by w.mu
+	c      *Client
+	w      *Worker
+	run    store.Claimed
+	def    *taskDef
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	slots  slots.Held
 
 	mu          sync.Mutex
 	owner       owner // who finishes it
@@ -59,7 +59,7 @@ func executionOf(ctx context.Context) *execution {
 }
 
 func newExecution(w *Worker, r *store.Claimed) *execution {
-	e := &execution{c: w.c, w: w, run: *r, def: w.taskOf(r), hasSlot: true, cost: w.c.slotCost(r.Task)}
+	e := &execution{c: w.c, w: w, run: *r, def: w.taskOf(r)}
 	e.ctx, e.cancel = context.WithCancelCause(context.WithValue(context.Background(), executionKey{}, e))
 	return e
 }

@@ -121,7 +121,7 @@ func Recorded(ctx context.Context) <-chan error {
 // can start. Outside of a run it does nothing.
 func ReleaseSlot(ctx context.Context) error {
 	if e := executionOf(ctx); e != nil {
-		e.w.releaseSlots(e)
+		e.w.slots.Release(&e.slots)
 	}
 	return nil
 }

@@ -289,7 +289,8 @@ func newReplay(w *Worker, rec *recording.Run, def *taskDef) (*execution, error) 
 		}
 	}
 	e.durable = newDurableRun(e, entries)
-	w.inUse, w.running[run.ID] = 1, e
+	w.slots.Take(&e.slots, 1)
+	w.running[run.ID] = e
 	w.execs.Add(1)
 	return e, nil
 }

@@ -387,3 +387,104 @@ func (c *taskConfig) askPolicy(attempt int, err error) (delay time.Duration, ret
 	}
 	return delay, delay >= 0, err
 }
+
+// WithSlots sets how many runs the worker executes at once. The default is 100.
+func WithSlots(n int) WorkerOption {
+	return workerOption(func(c *workerConfig) error {
+		if n < 1 || n > maxSlots {
+			return fmt.Errorf("stint: WithSlots(%d): want 1 to %d", n, maxSlots)
+		}
+		c.slots = n
+		return nil
+	})
+}
+
+// WithQueues limits the worker to runs of these queues. Without the option it serves all
+// queues. WithQueues with no names is an error, so that an empty list does not mean all.
+func WithQueues(names ...string) WorkerOption {
+	return workerOption(func(c *workerConfig) error {
+		if len(names) == 0 {
+			return errors.New("stint: WithQueues: no queue is named; without the option the worker takes runs of all")
+		}
+		for _, n := range names {
+			if err := check.Name("queue name", n); err != nil {
+				return errorf("stint: WithQueues: %w", err)
+			}
+		}
+		c.queues = append(c.queues, names...)
+		if err := check.Count("queues", len(c.queues), check.MaxNames); err != nil {
+			return errorf("stint: WithQueues: %w", err)
+		}
+		return nil
+	})
+}
+
+// WithTasks limits the worker to runs of these tasks. The name of a workflow stands for all its
+// tasks, "workflow:task" for one of them. Without the option the worker takes runs of every task
+// that its client has a handler for. With WithHandler the names may be of tasks that this program
+// does not define. WithTasks with no names is an error, so that an empty list does not mean all.
+func WithTasks(names ...string) WorkerOption {
+	return workerOption(func(c *workerConfig) error {
+		if len(names) == 0 {
+			return errors.New("stint: WithTasks: no task is named; without the option the worker takes runs of all")
+		}
+		for _, n := range names {
+			if err := check.Name("task name", n); err != nil {
+				return errorf("stint: WithTasks: %w", err)
+			}
+		}
+		c.tasks = append(c.tasks, names...)
+		if err := check.Count("tasks", len(c.tasks), check.MaxNames); err != nil {
+			return errorf("stint: WithTasks: %w", err)
+		}
+		return nil
+	})
+}
+
+// WithName sets the worker's name. The default is host name and process ID, with a number of the process's second and later
+// workers. Workers that share a name are paused together, and runs that are routed to it go to any of them.
+func WithName(name string) WorkerOption {
+	return workerOption(func(c *workerConfig) error {
+		c.name = name
+		if err := check.Name("worker name", name); err != nil {
+			return errorf("stint: WithName: %w", err)
+		}
+		return nil
+	})
+}
+
+// WithDrainTimeout sets how long handlers may go on when the worker stops, before their
+// contexts are canceled. The default is 30 s; with 0 they are canceled at once.
+func WithDrainTimeout(d time.Duration) WorkerOption {
+	return workerOption(func(c *workerConfig) error {
+		if d < 0 {
+			return fmt.Errorf("stint: WithDrainTimeout(%v): want 0 or more", d)
+		}
+		c.drain = d
+		return nil
+	})
+}
+
+// WithLabels sets the worker's labels, which WithAffinity looks for and ListWorkers shows. A
+// value that is a number compares as one.
+func WithLabels(labels map[string]string) WorkerOption {
+	return workerOption(func(c *workerConfig) error {
+		c.labels = maps.Clone(labels)
+		return checkLabels(labels)
+	})
+}
+
+func checkLabels(labels map[string]string) error {
+	if err := check.Count("labels", len(labels), check.MaxNames); err != nil {
+		return errorf("stint: %w", err)
+	}
+	for name, value := range labels {
+		if err := check.Name("label", name); err != nil {
+			return errorf("stint: labels: %w", err)
+		}
+		if err := check.Text(fmt.Sprintf("value of label %q", name), value); err != nil {
+			return errorf("stint: labels: %w", err)
+		}
+	}
+	return nil
+}

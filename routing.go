@@ -12,87 +12,9 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/internal/check"
+	"github.com/stint-dev/stint/internal/jsonx"
 	"github.com/stint-dev/stint/store"
 )
-
-// WithSlots sets how many runs the worker executes at once. The default is 100.
-func WithSlots(n int) WorkerOption {
-	return workerOption(func(c *workerConfig) error {
-		if n < 1 || n > maxSlots {
-			return fmt.Errorf("stint: WithSlots(%d): want 1 to %d", n, maxSlots)
-		}
-		c.slots = n
-		return nil
-	})
-}
-
-// WithQueues limits the worker to runs of these queues. Without the option it serves all
-// queues. WithQueues with no names is an error, so that an empty list does not mean all.
-func WithQueues(names ...string) WorkerOption {
-	return workerOption(func(c *workerConfig) error {
-		if len(names) == 0 {
-			return errors.New("stint: WithQueues: no queue is named; without the option the worker takes runs of all")
-		}
-		for _, n := range names {
-			if err := check.Name("queue name", n); err != nil {
-				return errorf("stint: WithQueues: %w", err)
-			}
-		}
-		c.queues = append(c.queues, names...)
-		if err := check.Count("queues", len(c.queues), check.MaxNames); err != nil {
-			return errorf("stint: WithQueues: %w", err)
-		}
-		return nil
-	})
-}
-
-// WithName sets the worker's name. The default is host name and process ID, with a number of the process's second and later
-// workers. Workers that share a name are paused together, and runs that are routed to it go to any of them.
-func WithName(name string) WorkerOption {
-	return workerOption(func(c *workerConfig) error {
-		c.name = name
-		if err := check.Name("worker name", name); err != nil {
-			return errorf("stint: WithName: %w", err)
-		}
-		return nil
-	})
-}
-
-// WithDrainTimeout sets how long handlers may go on when the worker stops, before their
-// contexts are canceled. The default is 30 s; with 0 they are canceled at once.
-func WithDrainTimeout(d time.Duration) WorkerOption {
-	return workerOption(func(c *workerConfig) error {
-		if d < 0 {
-			return fmt.Errorf("stint: WithDrainTimeout(%v): want 0 or more", d)
-		}
-		c.drain = d
-		return nil
-	})
-}
-
-// WithLabels sets the worker's labels, which WithAffinity looks for and ListWorkers shows. A
-// value that is a number compares as one.
-func WithLabels(labels map[string]string) WorkerOption {
-	return workerOption(func(c *workerConfig) error {
-		c.labels = maps.Clone(labels)
-		return checkLabels(labels)
-	})
-}
-
-func checkLabels(labels map[string]string) error {
-	if err := check.Count("labels", len(labels), check.MaxNames); err != nil {
-		return errorf("stint: %w", err)
-	}
-	for name, value := range labels {
-		if err := check.Name("label", name); err != nil {
-			return errorf("stint: labels: %w", err)
-		}
-		if err := check.Text(fmt.Sprintf("value of label %q", name), value); err != nil {
-			return errorf("stint: labels: %w", err)
-		}
-	}
-	return nil
-}
 
 // An Affinity says which label value a task needs or prefers in the worker that executes it.
 type Affinity struct {
@@ -313,41 +235,12 @@ func WithSlotCost(n int) TaskOption {
 	})
 }
 
-// A slotWaiter is an execution that waits for its slots.
-type slotWaiter struct {
-	granted chan struct{} // closed when it has them
-	cost    int
-}
-
-// freeSlots returns how many runs can start now. Executions that wait for their slots go
-// first.
-func (w *Worker) freeSlots() int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	n := w.freeSlotsLocked()
-	w.starved = n <= 0
-	return n
-}
-
-func (w *Worker) freeSlotsLocked() int {
-	n := w.cfg.slots - w.inUse
-	for _, r := range w.slotWaiters {
-		n -= r.cost
-	}
-	return n
-}
-
 // cost returns the slots a run of the task needs; 0 if the worker has too few. A workflow's
 // tasks are charged the highest cost until one is started.
 func (w *Worker) cost(task string) int {
 	n := w.c.slotCost(task)
-	if n > w.cfg.slots {
+	if !w.slots.Fits(n) {
 		return 0
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if n > w.freeSlotsLocked() { // the run is passed over
-		w.starved = true
 	}
 	return n
 }
@@ -379,72 +272,202 @@ func (c *Client) slotCost(task string) int {
 	return max(d.cfg.slotCost, 1)
 }
 
-// releaseSlots gives up an execution's slots, if it has them.
-func (w *Worker) releaseSlots(e *execution) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.releaseSlotsLocked(e)
+// WithHandler makes the worker execute every run with h, which gets the input as JSON and returns
+// the output as JSON. Info(ctx) says which task the run is of. With it a program can execute tasks
+// whose names it learns when it runs. The other options of a task, such as its retries and
+// timeout, are those of its definition in this program or, if it has none, of Client.Define. A
+// task without a definition has the defaults. An empty output is stored as null.
+//
+// Without WithTasks the worker takes runs of every task that its client has defined, with or
+// without a function.
+func WithHandler(h Handler) WorkerOption {
+	return workerOption(func(c *workerConfig) error {
+		if h == nil {
+			return errors.New("stint: WithHandler(nil): want a function")
+		}
+		c.handler = h
+		return nil
+	})
 }
 
-func (w *Worker) releaseSlotsLocked(e *execution) {
-	if !e.hasSlot {
-		return
+// prepareHandler wraps what every handler of the client has around that of WithHandler, and checks
+// what it returns.
+func (c *Client) prepareHandler(cfg *workerConfig) (err error) {
+	h := cfg.handler
+	if h == nil {
+		return nil
 	}
-	e.hasSlot = false
-	w.inUse -= e.cost
-	w.holders--
-	for len(w.slotWaiters) > 0 && w.inUse+w.slotWaiters[0].cost <= w.cfg.slots { // the slots are theirs
-		w.inUse += w.slotWaiters[0].cost
-		w.holders++
-		close(w.slotWaiters[0].granted)
-		w.slotWaiters = w.slotWaiters[1:]
-	}
-	signal(w.freed)
-	if w.starved && w.cancelClaim != nil { // the waiting claim passed runs over: repeat it
-		w.starved = false
-		w.cancelClaim()
-	}
+	cfg.handler, err = c.withMiddleware(func(ctx context.Context, input []byte) ([]byte, error) {
+		out, err := h(ctx, input)
+		if err != nil {
+			return nil, err
+		}
+		return c.checkOutput("the handler", out)
+	})
+	return err
 }
 
-// reacquireSlots waits for the slots of an execution that gave up its own.
-func (w *Worker) reacquireSlots(ctx context.Context, e *execution) {
-	w.mu.Lock()
-	if e.hasSlot {
-		w.mu.Unlock()
-		return
-	}
-	if len(w.slotWaiters) == 0 && w.inUse+e.cost <= w.cfg.slots {
-		w.inUse += e.cost
-		w.holders++
-		e.hasSlot = true
-		w.mu.Unlock()
-		return
-	}
-	turn := make(chan struct{})
-	w.slotWaiters = append(w.slotWaiters, slotWaiter{turn, e.cost})
-	w.mu.Unlock()
-	select {
-	case <-turn:
-	case <-ctx.Done(): // it goes on without a slot, unless one was just granted
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if i := slices.Index(w.slotWaiters, slotWaiter{turn, e.cost}); i >= 0 {
-		w.slotWaiters = slices.Delete(w.slotWaiters, i, i+1)
-		return
-	}
-	e.hasSlot = true
+// served is what a worker takes, by name.
+type served struct {
+	all   bool            // no WithTasks
+	names map[string]bool // also, for each "workflow:task", "workflow:"
 }
 
-// lingerTime returns how long an execution that waits stays in memory.
-func (w *Worker) lingerTime() time.Duration {
-	if w.c.cfg.maxResident == 0 || w.draining() {
-		return 0
+func newServed(names []string) served {
+	s := served{all: names == nil, names: map[string]bool{}}
+	for _, n := range names {
+		s.names[n] = true
+		if workflow, _, ok := strings.Cut(n, ":"); ok {
+			s.names[store.GraphLane(workflow)] = true
+		}
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if len(w.running)-w.holders > w.c.cfg.maxResident {
-		return 0
+	return s
+}
+
+// has reports whether a name is of a task that the worker takes, or of all tasks of a workflow of
+// which it takes some.
+func (s *served) has(name string) bool {
+	if s.all || s.names[name] {
+		return true
 	}
-	return lingerFor
+	task, _, ok := strings.Cut(name, ":")
+	return ok && s.names[task]
+}
+
+// hasHandler reports whether the worker can execute a task, or, with a colon after the name of a
+// workflow, one of its tasks.
+func (w *Worker) hasHandler(name string) bool {
+	if !w.served.has(name) {
+		return false
+	}
+	w.c.mu.Lock()
+	defer w.c.mu.Unlock()
+	d := w.c.tasks[name]
+	if d != nil && d.handler != nil {
+		return true
+	}
+	workflow, task, within := strings.Cut(name, ":")
+	isWorkflow := w.c.tasks[workflow] != nil && w.c.tasks[workflow].workflow != nil || w.c.definitions.isWorkflow(workflow)
+	switch {
+	case within && task == "": // all tasks of a workflow
+		return isWorkflow || w.cfg.handler != nil && !w.served.all
+	case w.cfg.handler == nil:
+		return false
+	case w.served.all:
+		return d != nil || w.c.defined[workflow]
+	}
+	return !within || w.served.names[name] || isWorkflow || !isOwn(name)
+}
+
+// isOwn reports whether the name is of a task that belongs to another one's function.
+func isOwn(name string) bool {
+	return strings.HasSuffix(name, onEventSuffix) || strings.HasSuffix(name, onFailureSuffix)
+}
+
+// taskOf returns the definition of a claimed run's task, or nil if the worker has no handler for it.
+func (w *Worker) taskOf(r *store.Claimed) *taskDef {
+	if !w.hasHandler(r.Task) {
+		return nil
+	}
+	d := w.c.task(r.Task)
+	if w.cfg.handler == nil || d != nil && d.handler != nil && (isOwn(d.name) || d.hookOf != nil) {
+		return d
+	}
+	if d == nil {
+		return w.definedTask(r)
+	}
+	own := *d
+	own.handler = w.cfg.handler
+	return &own
+}
+
+// definedTask returns the task of a run that was made by a definition, if it was, with the worker's handler.
+// A run whose definition was changed by other means fails; one whose definition cannot be read at present
+// comes back.
+func (w *Worker) definedTask(r *store.Claimed) *taskDef {
+	own := taskDef{name: r.Task, handler: w.cfg.handler}
+	version := jsonx.Texts(r.Metadata)[store.MetaVersion]
+	if version == "" {
+		return &own
+	}
+	d, err := w.c.definitionOf(context.Background(), r.Task, version)
+	switch {
+	case err != nil && w.c.unavailable(err):
+		own.handler = func(context.Context, []byte) ([]byte, error) { return nil, Snooze(retryStore) }
+	case err != nil:
+		own.handler = func(context.Context, []byte) ([]byte, error) { return nil, NonRetryable(errorf("stint: %w", err)) }
+	case d != nil:
+		if d = d.within(r.Task); d != nil {
+			own = *d
+			own.handler = d.checked(w.cfg.handler)
+		}
+	}
+	return &own
+}
+
+// readDefinitions reads the definitions of the tasks that the worker names: a claim asks what they cost. It
+// leaves out those that cannot be used.
+func (w *Worker) readDefinitions(ctx context.Context) error {
+	if w.cfg.handler == nil {
+		return nil
+	}
+	for _, task := range w.cfg.tasks {
+		name, _, _ := strings.Cut(task, ":")
+		if w.c.definitions.last(name) != nil || w.c.task(name) != nil {
+			continue
+		}
+		if _, err := w.c.definition(ctx, name); err != nil && w.c.unavailable(err) {
+			return wrapStoreErr("worker: read the definitions of its tasks", err)
+		}
+	}
+	return nil
+}
+
+// handledTasks returns the tasks and workflows that the worker has handlers for.
+func (w *Worker) handledTasks() []string {
+	c := w.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	names := []string{}
+	for name, d := range c.tasks {
+		if w.served.has(name) && (d.handler != nil || d.workflow != nil || w.cfg.handler != nil) {
+			names = append(names, name)
+		}
+	}
+	if w.cfg.handler != nil {
+		others := w.cfg.tasks
+		if w.served.all {
+			others = slices.Collect(maps.Keys(c.defined))
+		}
+		for _, name := range others {
+			names = append(names, name, store.GraphLane(name)) // any task of a workflow of that name
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// definedTasks returns the tasks and workflows of the client, with or without handlers.
+func (c *Client) definedTasks() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Collect(maps.Keys(c.tasks))
+}
+
+// storeTasks stores which tasks the worker has, if more were defined since.
+func (w *Worker) storeTasks(ctx context.Context) error {
+	w.c.mu.Lock()
+	defined := len(w.c.tasks) + len(w.c.defined)
+	w.c.mu.Unlock()
+	if defined == w.definedCount {
+		return nil
+	}
+	tasks := w.handledTasks()
+	if !slices.Equal(tasks, w.storedTasks) {
+		if _, err := w.c.store.Register(ctx, store.WorkerInfo{ID: w.id, Tasks: tasks}); err != nil {
+			return err
+		}
+	}
+	w.definedCount, w.storedTasks = defined, tasks
+	return nil
 }

@@ -128,8 +128,8 @@ func (r *Run[Out]) Wait(ctx context.Context) (Out, error) {
 		}
 		return out, err
 	} else if e != nil { // inside a step, or a run of another database, which cannot wake this one
-		e.w.releaseSlots(e)
-		defer e.w.reacquireSlots(ctx, e)
+		e.w.slots.Release(&e.slots)
+		defer e.w.slots.Reacquire(ctx, &e.slots)
 	}
 	kept := r.c.live.Watch(r.id)
 	defer r.c.live.Unwatch(r.id, kept)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stint-dev/stint/internal/outbox"
 	"github.com/stint-dev/stint/internal/program"
+	"github.com/stint-dev/stint/internal/slots"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -37,10 +38,6 @@ type Worker struct {
 
 	mu           sync.Mutex
 	ran          bool
-	inUse        int          // slots
-	holders      int          // executions that have their slots
-	starved      bool         // the last claim found too few slots
-	slotWaiters  []slotWaiter // oldest first
 	running      map[store.ID]*execution
 	earlyCancels map[store.Execution]struct{} // cancels since the last claim of those not in running: just claimed, perhaps
 	cancelClaim  context.CancelFunc           // ends the claim that waits
@@ -49,8 +46,8 @@ type Worker struct {
 	storedTasks  []string // tasks
 	definedCount int      // tasks of the client, with and without handlers
 
+	slots    *slots.Pool
 	outbox   *outbox.Outbox[outcome]
-	freed    chan struct{}   // capacity 1: a slot is free
 	drains   chan struct{}   // closed when the worker drains
 	reported chan struct{}   // capacity 1: an execution has something to store
 	handoff  chan *execution // to runners that wait
@@ -98,9 +95,10 @@ func (c *Client) NewWorker(opts ...WorkerOption) (*Worker, error) {
 	}
 	w := &Worker{
 		c: c, cfg: cfg, served: newServed(cfg.tasks), running: map[store.ID]*execution{},
-		outbox: newOutbox(), freed: make(chan struct{}, 1), reported: make(chan struct{}, 1), handoff: make(chan *execution),
+		outbox: newOutbox(), reported: make(chan struct{}, 1), handoff: make(chan *execution),
 		drains: make(chan struct{}),
 	}
+	w.slots = slots.New(cfg.slots, w.restartClaim) // a claim that waits has passed runs over: repeat it
 	w.ctx, w.stop = context.WithCancel(context.Background())
 	return w, nil
 }
@@ -225,11 +223,11 @@ func (c *Client) removeWorker(w *Worker) {
 
 // claimLoop claims and starts runs until ctx is done.
 func (w *Worker) claimLoop(ctx context.Context) {
-	req := store.ClaimRequest{Worker: w.id, Free: w.freeSlots, Tasks: w.hasHandler, Cost: w.cost, Queues: w.cfg.queues}
+	req := store.ClaimRequest{Worker: w.id, Free: w.slots.Free, Tasks: w.hasHandler, Cost: w.cost, Queues: w.cfg.queues}
 	for ctx.Err() == nil {
-		if w.freeSlots() <= 0 {
+		if w.slots.Free() <= 0 {
 			select {
-			case <-w.freed:
+			case <-w.slots.Freed():
 			case <-ctx.Done():
 			}
 			continue
@@ -294,9 +292,8 @@ func (w *Worker) start(r *store.Claimed) {
 	if !r.CancelAt.IsZero() {
 		e.interruptLater(ErrCanceled, r.CancelAt)
 	}
+	w.slots.Take(&e.slots, w.c.slotCost(r.Task))
 	w.mu.Lock()
-	w.inUse += e.cost
-	w.holders++
 	old := w.running[r.ID]
 	w.running[r.ID] = e
 	_, early := w.earlyCancels[store.Execution{ID: r.ID, Lease: r.Lease}]
@@ -327,11 +324,11 @@ func (w *Worker) runner(e *execution) {
 func (w *Worker) removeExecution(e *execution) {
 	defer w.execs.Done()
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	if w.running[e.run.ID] == e {
 		delete(w.running, e.run.ID)
 	}
-	w.releaseSlotsLocked(e)
+	w.mu.Unlock()
+	w.slots.Release(&e.slots)
 }
 
 func signal(c chan struct{}) {
