@@ -280,7 +280,7 @@ func sleepUntil(ctx context.Context, until func(now time.Time) time.Time) error 
 		if err := sc.refuseNew(ctx); err != nil {
 			return err
 		}
-		e.Done, e.Due = true, ceilMillis(until(sc.e.c.now()))
+		e.Done, e.Due = true, clock.Ceil(until(sc.e.c.now()))
 		if e, err = sc.append(ctx, e); err != nil {
 			return err
 		}
@@ -293,15 +293,6 @@ func sleepUntil(ctx context.Context, until func(now time.Time) time.Time) error 
 	}
 	sc.advanceTo(e.Due)
 	return nil
-}
-
-// ceilMillis rounds t up to what is stored, so that the first pass sees the same time as later
-// ones.
-func ceilMillis(t time.Time) time.Time {
-	if t.IsZero() {
-		return t
-	}
-	return time.UnixMilli(clock.CeilMillis(t))
 }
 
 // WaitForEvent waits for an event with the key, and with what WithMatch and WithFilter ask

@@ -461,22 +461,6 @@ func (sc *scope) failedChildren(ctx context.Context, ids []store.ID, since time.
 	return append(failed, cleaning...), nil
 }
 
-// awaitEnd waits until a run has ended.
-func (sc *scope) awaitEnd(ctx context.Context, id store.ID) error {
-	for {
-		r, err := sc.e.c.store.Get(context.WithoutCancel(ctx), id)
-		if errors.Is(err, store.ErrNotFound) || err == nil && r.State.Terminal() {
-			return nil
-		}
-		if err == nil {
-			err = sc.wait(ctx, waitSpec{child: id})
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
 // failedAttempts returns how many attempts of the run failed or were replayed, and when the
 // last of them ended. It reads that once.
 func (e *execution) failedAttempts(ctx context.Context) (n int, since time.Time, err error) {

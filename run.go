@@ -186,6 +186,22 @@ func (sc *scope) canceledWith(child *store.Run) bool {
 	return at != 0 && child.Ended.UnixMilli() >= at && errors.Is(e.interruptCause(), ErrCanceled)
 }
 
+// awaitEnd waits until a run has ended.
+func (sc *scope) awaitEnd(ctx context.Context, id store.ID) error {
+	for {
+		r, err := sc.e.c.store.Get(context.WithoutCancel(ctx), id)
+		if errors.Is(err, store.ErrNotFound) || err == nil && r.State.Terminal() {
+			return nil
+		}
+		if err == nil {
+			err = sc.wait(ctx, waitSpec{child: id})
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
 // result waits until the run has ended and returns its result. kept, if not nil, may have the
 // handler's own error. Handlers that wait do not get that: the wait must return the same when
 // it is repeated.

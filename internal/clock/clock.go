@@ -72,6 +72,15 @@ func Millis(t time.Time) int64 { return Clamp(t).UnixMilli() }
 // is due before it.
 func CeilMillis(t time.Time) int64 { return Millis(Add(t, time.Millisecond-1)) }
 
+// Ceil rounds t up to the precision of stores, so that who has it in memory sees the same time as who reads it later. The zero time
+// stays zero.
+func Ceil(t time.Time) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return time.UnixMilli(CeilMillis(t))
+}
+
 // FromMillis returns the time ms milliseconds after 1970, in the local zone, or in UTC where its
 // local year could have five digits.
 func FromMillis(ms int64) time.Time {

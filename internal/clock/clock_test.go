@@ -46,3 +46,14 @@ func FuzzTimes(f *testing.F) {
 		}
 	})
 }
+
+func TestCeil(t *testing.T) {
+	at := time.UnixMilli(5)
+	for _, test := range []struct{ t, want time.Time }{
+		{time.Time{}, time.Time{}}, {at, at}, {at.Add(1), at.Add(time.Millisecond)}, {at.Add(time.Millisecond - 1), at.Add(time.Millisecond)},
+	} {
+		if got := Ceil(test.t); !got.Equal(test.want) {
+			t.Errorf("Ceil(%v) = %v, want %v", test.t, got, test.want)
+		}
+	}
+}

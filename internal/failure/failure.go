@@ -67,7 +67,7 @@ const (
 	markText = "text" // only its text
 )
 
-// What is stored of an error, in bytes. A text that is cut says so at its end.
+// Bounds of a stored error, in bytes. A text that is cut says so at its end.
 const (
 	MaxText   = 16 << 10 // of its text, and of that of each error inside
 	MaxStack  = 32 << 10
@@ -76,7 +76,7 @@ const (
 	maxKnown  = 1000      // errors examined inside one; also ends one that wraps itself
 )
 
-// Text returns an error's text, cut to what is stored.
+// Text returns the stored part of an error's text.
 func Text(err error) string { return text.Cut(err.Error(), MaxText) }
 
 // Decode returns a stored failure.

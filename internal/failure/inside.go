@@ -5,17 +5,17 @@ import (
 	"github.com/stint-dev/stint/internal/text"
 )
 
-// A Language is which errors are known beside those of registered types.
+// A Language has the errors that are known beside those of registered types.
 type Language struct {
 	Sentinels []Sentinel
-	// Describe returns what is to be stored of an error; false: nothing is known of its type.
+	// Describe returns the parts of an error to store; false: its type is not known.
 	Describe func(err error) (Described, bool)
 	// Restore is the inverse of Describe. within has the text and what the error wraps; it stands for an error that is not
 	// restored. Restore gets the failure's own stack for a panic that has none.
 	Restore func(k *Known, within *Stored) error
 }
 
-// A Described is what is to be stored of an error.
+// A Described has the parts of an error to store.
 type Described struct {
 	Known
 	Wraps  string // its text, without what is added around it; "": that of Within
@@ -30,7 +30,7 @@ type Part struct {
 	Canceled bool
 }
 
-// Inside returns what is known of the errors in err, which fails with that stack. It calls methods of err.
+// Inside returns the known errors in err, which fails with that stack. It calls methods of err.
 func (l *Language) Inside(err error, stack string) []Known {
 	return (&recorder{l, maxKnown, maxInside, stack}).inside(err, Text(err))
 }
