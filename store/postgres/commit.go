@@ -12,7 +12,7 @@ import (
 // process that loses its connection while it commits finds out by that whether it did. The last one is deleted,
 // from a bound on: while somebody holds a snapshot, a search from the first would walk all that there were.
 const groupSQL = `
-WITH old AS (DELETE FROM stint.groups WHERE process = $1 AND n BETWEEN $2 - 64 AND $2 - 1)
+WITH old AS (DELETE FROM stint.groups WHERE process = $1 AND n BETWEEN $2::bigint - 64 AND $2::bigint - 1)
 INSERT INTO stint.groups (process, n) VALUES ($1, $2)`
 
 const (

@@ -122,3 +122,25 @@ func TestWasCommittedWaits(t *testing.T) {
 		t.Errorf("wasCommitted: %t, %v; want false", got, err)
 	}
 }
+
+// A process may commit more groups than fit 32 bits: a thousand a second are as many in a month.
+func TestManyGroups(t *testing.T) {
+	s := openStore(t, noTables(t))
+	ctx := withinMinutes(t)
+	ends := begun(t, ctx, s, 1)
+	const many = 1 << 40
+	if err := s.do(ctx, func(*unit) error { s.w.n = many; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	finish(t, ctx, s, ends)
+	err := s.doBy(ctx, s.finisher.push, func(*unit) error { s.finisher.n = many; return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		finish(t, ctx, s, begun(t, ctx, s, 2))
+	}
+	if n := groupsOfEnds(s); n < many {
+		t.Errorf("the last ends were group %d, want one above %d", n, many)
+	}
+}

@@ -117,7 +117,7 @@ var (
 	// they were moved is stored with the group's number, for those who lose the answer.
 	freshSQL = `WITH moved AS MATERIALIZED (
   SELECT greatest(0, ((last >> 11) - ($9::bigint >> 11) + 1) << 11) AS by FROM (` + lastKeySQL + ` AS last) k),
-old AS (DELETE FROM stint.groups WHERE process = $10 AND n BETWEEN $11 - 64 AND $11 - 1),
+old AS (DELETE FROM stint.groups WHERE process = $10 AND n BETWEEN $11::bigint - 64 AND $11::bigint - 1),
 mine AS (INSERT INTO stint.groups (process, n, moved) SELECT $10, $11, by FROM moved),
 runs AS (INSERT INTO stint.runs (id, lane, rank, due_at, state, priority, metadata, input)
   SELECT u.id + by, u.lane, u.rank + CASE WHEN u.due_at = 0 THEN ((u.id + by) >> 20) - (u.id >> 20) ELSE 0 END, nullif(u.due_at, 0),
