@@ -64,11 +64,26 @@ func (x *awaits) tell(t *told) {
 			a.end(e.result, nil)
 		}
 	}
-	for _, run := range t.chunks {
+	x.changedLocked(t.chunks)
+}
+
+// changedLocked makes the calls read again that wait for more than an end of runs which have new chunks or entries. A
+// run of many steps would else be read with each of them by all who wait for its end.
+func (x *awaits) changedLocked(runs []int64) {
+	for _, run := range runs {
 		for a := range x.byRun[run] {
-			signal(a.signaled)
+			if a.until != (store.Until{}) {
+				signal(a.signaled)
+			}
 		}
 	}
+}
+
+// changed makes the calls read again that wait for more than an end of some runs.
+func (x *awaits) changed(runs []int64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.changedLocked(runs)
 }
 
 // signal makes the calls for some runs read again.

@@ -80,6 +80,60 @@ func TestManyWait(t *testing.T) {
 	}
 }
 
+// Who waits for the end of a run does not read it at each of its steps, whether it is executed here or by another process.
+func TestStepsAreNotRead(t *testing.T) {
+	const steps = 50
+	set := newTables(t)
+	reads := &awaitReads{first: 1, reached: make(chan struct{})}
+	waiting, err := newSettings(serverURL(t), set.Options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	waiting.pool.Tracer = reads
+	a, err := open(t.Context(), waiting)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	b := openStore(t, set)
+	for _, executes := range []*Store{a, b} {
+		worker, err := executes.Register(t.Context(), store.WorkerInfo{Name: "w", Slots: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		reads.n.Store(0)
+		reads.reached = make(chan struct{})
+		enqueueSome(t, executes, "a", 1)
+		got := claimSome(t, executes, worker, "a", 1)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if r, err := a.Await(t.Context(), got[0].ID, store.Until{}); err != nil || r.State != store.Succeeded {
+				t.Errorf("await: %+v, %v", r, err)
+			}
+		})
+		<-reads.reached
+		for i := range steps {
+			before, err := a.Changed(t.Context(), 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, stale, err := executes.Append(t.Context(), time.Now(), store.Call{ID: got[0].ID, Lease: got[0].Lease,
+				Entry: store.Entry{Address: store.Address{Seq: i + 1}, Kind: store.EntryStep, Name: "s", Done: true}})
+			if err != nil || stale {
+				t.Fatal(err, stale)
+			}
+			if _, err := a.Changed(t.Context(), before); err != nil { // it has heard of it
+				t.Fatal(err)
+			}
+		}
+		finishAll(t, executes, got)
+		wg.Wait()
+		if n := reads.n.Load(); n > 5 {
+			t.Errorf("%d reads of a run with %d steps by one who waits for its end", n, steps)
+		}
+	}
+}
+
 func manyRuns(n int) []store.NewRun {
 	all := make([]store.NewRun, n)
 	for i := range all {

@@ -42,8 +42,9 @@ type notice struct {
 	Lanes   []int64 `json:"l,omitempty"` // with new ready runs
 	Ranks   []int64 `json:"r,omitempty"` // the lowest of each lane's
 	Workers []int64 `json:"w,omitempty"` // with runs that were asked to cancel
-	Runs    []int64 `json:"i,omitempty"` // that ended, or have new chunks or entries
-	Ended   bool    `json:"e,omitempty"` // there are more of those
+	Runs    []int64 `json:"i,omitempty"` // that ended
+	Chunks  []int64 `json:"c,omitempty"` // runs that have new chunks or entries
+	Ended   bool    `json:"e,omitempty"` // there are more of either
 	Epoch   bool    `json:"p,omitempty"` // what processes remember is outdated
 	Timers  int64   `json:"t,omitempty"` // the earliest new time that a row has, in milliseconds
 	All     bool    `json:"a,omitempty"` // more than a notice holds

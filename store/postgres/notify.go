@@ -23,8 +23,9 @@ type notifier struct {
 	mu     sync.Mutex
 	lanes  lanesFrom
 	cancel map[int64]struct{} // workers
-	runs   []int64            // that ended, or have new chunks or entries
-	ended  bool               // there are more
+	runs   []int64            // that ended
+	chunks []int64            // runs that have new chunks or entries
+	ended  bool               // there are more of either
 	epoch  bool
 	timers int64
 }
@@ -41,7 +42,8 @@ func newNotifier(s *Store) *notifier {
 }
 
 func (n *notifier) clear() {
-	n.lanes, n.cancel, n.runs, n.ended, n.epoch, n.timers = lanesFrom{}, map[int64]struct{}{}, nil, false, false, limits.Never
+	n.lanes, n.cancel, n.epoch, n.timers = lanesFrom{}, map[int64]struct{}{}, false, limits.Never
+	n.runs, n.chunks, n.ended = nil, nil, false
 }
 
 // add adds what a group was told to have changed.
@@ -68,21 +70,21 @@ func (n *notifier) add(t *told) {
 const maxNoticedRuns = 200
 
 func (n *notifier) addRuns(t *told) {
-	if len(n.runs)+len(t.ended)+len(t.chunks) > maxNoticedRuns {
+	if len(n.runs)+len(n.chunks)+len(t.ended)+len(t.chunks) > maxNoticedRuns {
 		n.ended = true
 		return
 	}
 	for _, e := range t.ended {
 		n.runs = append(n.runs, e.run)
 	}
-	n.runs = append(n.runs, t.chunks...)
+	n.chunks = append(n.chunks, t.chunks...)
 }
 
 func (n *notifier) take() notice {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	x := notice{From: n.s.direct.process.name, Lanes: slices.Sorted(maps.Keys(n.lanes)),
-		Workers: slices.Sorted(maps.Keys(n.cancel)), Runs: n.runs, Ended: n.ended, Epoch: n.epoch}
+		Workers: slices.Sorted(maps.Keys(n.cancel)), Runs: n.runs, Chunks: n.chunks, Ended: n.ended, Epoch: n.epoch}
 	for _, l := range x.Lanes {
 		x.Ranks = append(x.Ranks, n.lanes[l])
 	}

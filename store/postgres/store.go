@@ -164,7 +164,9 @@ func (s *Store) Now() time.Time { return s.clock.Now() }
 // heard does what another process's commit asks for.
 func (s *Store) heard(n notice) {
 	s.commits.Add(1)
-	if s.awaits.signal(n.Runs); n.All || n.Ended {
+	s.awaits.signal(n.Runs)
+	s.awaits.changed(n.Chunks)
+	if n.All || n.Ended {
 		signal(s.looker.signaled)
 	}
 	if n.All {
