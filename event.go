@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stint-dev/stint/internal/check"
 	"github.com/stint-dev/stint/internal/inbound"
@@ -195,6 +196,88 @@ func WithDeliveryID(id string) EventOption {
 	return eventOption(func(c *eventConfig) error {
 		c.delivery = id
 		return check.Name("delivery ID", id)
+	})
+}
+
+// FromNow counts only events that are published after the wait has begun: of a workflow's
+// task, after its parents have ended.
+func FromNow() WaitOption {
+	return waitOption(func(c *waitConfig) error { c.FromNow = true; return nil })
+}
+
+// PublishedSince counts events that were published at t or later, also before the run was
+// enqueued. A run receives each event once; of several it receives the first.
+func PublishedSince(t time.Time) WaitOption {
+	return waitOption(func(c *waitConfig) error {
+		if c.Since = t.UnixMilli(); c.Since <= 0 {
+			return fmt.Errorf("PublishedSince(%v): want a time after 1970", t)
+		}
+		return nil
+	})
+}
+
+// A WaitOption narrows which events count, or how long WaitForEvent waits.
+type WaitOption interface{ applyWait(*waitConfig) error }
+
+type waitConfig struct {
+	store.Match
+	scope   string
+	timeout time.Duration
+}
+
+type waitOption func(*waitConfig) error
+
+func (o waitOption) applyWait(c *waitConfig) error { return o(c) }
+
+// WithWaitTimeout makes WaitForEvent return ErrTimeout after d.
+func WithWaitTimeout(d time.Duration) WaitOption {
+	return waitOption(func(c *waitConfig) error {
+		c.timeout = d
+		return wantPositive("WithWaitTimeout", d)
+	})
+}
+
+// WithMatch counts only events whose payload is a JSON object with that value in the field.
+// Values are compared as JSON: numbers exactly (10, 10.0 and 1e1 are equal), objects in any
+// order of their fields. The value has at most 4 KiB as JSON. Matches are found by an index,
+// so other waits cost nothing. A value that JSON cannot hold, such as NaN or a string that is
+// not UTF-8, is an error.
+func WithMatch(field string, value any) WaitOption {
+	return waitOption(func(m *waitConfig) error {
+		var b []byte
+		err := guarded(func() (err error) {
+			b, err = json.Marshal(value)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("WithMatch(%q): %w", field, err)
+		}
+		if s, ok := value.(string); ok && !utf8.ValidString(s) {
+			return fmt.Errorf("WithMatch(%q): %q is not UTF-8, which JSON cannot hold", field, s)
+		}
+		m.Field = field
+		m.Value, _ = jsonx.Canonical(b)
+		if err := check.Name("field", field); err != nil {
+			return err
+		}
+		if store.IsScoped(field) {
+			return fmt.Errorf("WithMatch(%q): a field cannot begin with U+0001", field)
+		}
+		return check.Size(fmt.Sprintf("WithMatch(%q): a value", field), len(m.Value), check.MaxMatch)
+	})
+}
+
+// WithFilter counts only events for which a CEL expression over input (the payload), metadata,
+// key and scope is true. It needs import _ "github.com/stint-dev/stint/cel", which documents the
+// language. An event for which the expression fails does not count. WithMatch may be given
+// too, and saves evaluations.
+func WithFilter(expr string) WaitOption {
+	return waitOption(func(m *waitConfig) error {
+		m.Filter = expr
+		if _, err := store.CompileFilter(expr, store.WaitVars...); err != nil {
+			return fmt.Errorf("WithFilter: %w", err)
+		}
+		return nil
 	})
 }
 
@@ -397,4 +480,15 @@ func (h *webhookHandler) receive(w http.ResponseWriter, r *http.Request) (answer
 	}
 	h.count(ids[0].String(), nil)
 	return fmt.Appendf(nil, `{"event":%q}`, ids[0]), nil
+}
+
+// match returns what the options ask of events.
+func (c *waitConfig) match() (store.Match, error) {
+	if c.FromNow && c.Since != 0 {
+		return c.Match, errors.New("FromNow and PublishedSince: want one of them")
+	}
+	if c.scope != "" {
+		return c.Match.WithScope(c.scope), nil
+	}
+	return c.Match, nil
 }

@@ -1,7 +1,6 @@
 package stint
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/stint-dev/stint/internal/fired"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -401,21 +401,12 @@ func Triggers(ctx context.Context) (Fired, error) {
 	if !ok || place >= g.End() || g.Tasks[place].WaitFor == nil {
 		return Fired{}, nil
 	}
-	cond := g.Tasks[place].WaitFor
-	leaves := cond.Leaves()
-	truths, data := make([]time.Time, len(leaves)), make([][]byte, len(leaves))
-	for i, l := range leaves {
-		if truths[i], data[i], err = e.truth(ctx, g, l); err != nil {
-			return nil, wrapStoreErr("triggers", err)
-		}
-	}
-	_, fired := store.Evaluate(cond, truths)
 	f := Fired{}
-	b, err := store.FiredValues(fired, func(leaf int) []byte { return data[leaf] })
-	if err == nil {
-		err = json.Unmarshal(b, &f)
+	b, err := fired.Values(g.Tasks[place].WaitFor, func(leaf *store.Condition) (time.Time, []byte, error) { return e.truth(ctx, g, leaf) })
+	if err != nil {
+		return nil, wrapStoreErr("triggers", err)
 	}
-	return f, err
+	return f, json.Unmarshal(b, &f)
 }
 
 // truth returns when a leaf of the task's condition became true, and what came with it.
@@ -423,7 +414,11 @@ func (e *execution) truth(ctx context.Context, g *store.Graph, c *store.Conditio
 	began := createdAt(e.run.ID) // when the parents had ended
 	switch {
 	case c.Event != nil:
-		return e.firstEvent(ctx, c.Event)
+		since := e.run.Parent // IDs increase
+		if c.Event.FromNow {
+			since = e.run.ID
+		}
+		return fired.FirstEvent(ctx, e.c.store, c.Event, since)
 	case c.Test != nil:
 		name := g.Tasks[c.Test.Parent].Name
 		tests := g.Tests(c.Test.Parent)
@@ -444,30 +439,37 @@ func (e *execution) truth(ctx context.Context, g *store.Graph, c *store.Conditio
 	return began.Add(max(c.Sleep, 0)), nil, nil
 }
 
-// firstEvent returns when the first event came that matches, and its payload.
-func (e *execution) firstEvent(ctx context.Context, m *store.Match) (at time.Time, payload []byte, err error) {
-	since := e.run.Parent // IDs increase
-	if m.FromNow {
-		since = e.run.ID
+// WorkflowFailure returns which tasks of the workflow's run have failed or were canceled by now,
+// in the handler of its on-failure task, as the function of Workflow.OnFailure is given it. It
+// returns an error outside of a workflow's task.
+func WorkflowFailure(ctx context.Context) (*WorkflowError, error) {
+	e := executionOf(ctx)
+	if !e.ofWorkflow() {
+		return nil, errors.New("stint: WorkflowFailure: ctx is not of a handler of a workflow's task")
 	}
-	for before := (store.ID{}); ; {
-		events, next, err := e.c.store.Events(ctx, store.EventFilter{Keys: []string{m.Key}}, before, maxPage)
-		if err != nil {
-			return at, nil, err
-		}
-		for i := range events { // newest first
-			ev := &events[i]
-			if m.Since != 0 && ev.At.UnixMilli() < m.Since || m.Since == 0 && bytes.Compare(ev.ID[:], since[:]) <= 0 {
-				return at, payload, nil
-			}
-			if ok, err := m.Matches(&ev.NewEvent); err != nil {
-				return at, nil, fmt.Errorf("event %s: %w", ev.ID, err)
-			} else if ok {
-				at, payload = ev.At, ev.Payload
-			}
-		}
-		if before = next; next == (store.ID{}) {
-			return at, payload, nil
+	workflow, _, _ := strings.Cut(e.run.Task, ":")
+	if e.replay != nil {
+		return workflowErrorOf(workflow, e.replayedOutputs(false)), nil
+	}
+	return e.c.workflowError(ctx, workflow, e.run.Parent)
+}
+
+// workflowError reads which tasks did not succeed.
+func (c *Client) workflowError(ctx context.Context, workflow string, id store.ID) (*WorkflowError, error) {
+	o, err := c.outputs(ctx, id, nil)
+	if err != nil {
+		return nil, err
+	}
+	return workflowErrorOf(workflow, o), nil
+}
+
+func workflowErrorOf(workflow string, o Outputs) *WorkflowError {
+	e := &WorkflowError{Workflow: workflow, RunID: o.runID, Tasks: map[string]error{}}
+	for name, r := range o.tasks {
+		if r.State == store.Failed || r.State == store.Canceled {
+			e.Tasks[name] = endCause(r.State, r.Error)
+			e.noteCanceled(name, r.State == store.Canceled)
 		}
 	}
+	return e
 }
