@@ -265,6 +265,9 @@ func (c *Client) readDatabase(ctx context.Context) (db telemetry.Database, err e
 // startTrace starts the span of an execution, and its measurement.
 func (e *execution) startTrace() (context.Context, func(error)) {
 	measured := e.c.meters.Execution(e.ctx, &e.run)
+	if e.c.spans.Tracer == nil {
+		return e.ctx, measured
+	}
 	ctx, traced := e.c.spans.Execution(e.ctx, &e.run)
 	return ctx, func(err error) {
 		measured(err)
