@@ -158,8 +158,8 @@ FROM stint_runs WHERE `
 	claimLaneSQL = claimColumns + "lane = ? AND " + stateQueued + " AND limiter IS NULL ORDER BY rank, turn, id LIMIT ?"
 	claimSQL     = claimColumns + "id IN (SELECT value FROM json_each(?)) AND " + stateQueued
 
-	startSQL = "UPDATE stint_runs SET " + stateRunning + ", attempt = attempt + 1, lease = lease + 1, worker = ?2, started_at = ?3, " +
-		"start_by = NULL, flags = flags & -5 WHERE id = ?1 AND " + stateQueued
+	startSQL = "UPDATE OR FAIL stint_runs SET " + stateRunning + ", attempt = attempt + 1, lease = lease + 1, worker = ?2, " +
+		"started_at = ?3, start_by = NULL, flags = flags & -5 WHERE id = ?1 AND " + stateQueued
 )
 
 // fillClaim starts up to Free runs for one claim, in order. After each start other runs with the same

@@ -35,19 +35,22 @@ func (s *Store) Finish(ctx context.Context, now time.Time, outcomes []store.Outc
 
 // Every statement here is fenced by id, lease and the state running, so a late writer changes nothing
 // (R2), and a run that was asked to cancel is left to lifecycle.Finish.
+//
+// A statement that may fail keeps a copy of each page that it changes, if a trigger makes it change several rows: that of
+// runs with limits does. Each of these changes one run and fails before that, so OR FAIL, which asks for no copies, does the same.
 const (
 	ofLease = "id = ?1 AND lease = ?2 AND " + stateRunning + " AND cancel_at IS NULL"
 
-	endSQL = "UPDATE stint_runs SET state = ?3, ended_at = ?4, output = ?5, error = ?6 WHERE " + ofLease
+	endSQL = "UPDATE OR FAIL stint_runs SET state = ?3, ended_at = ?4, output = ?5, error = ?6 WHERE " + ofLease
 
-	retrySQL = "UPDATE stint_runs SET state = ?3, due_at = ?4, " + setRank + "?4, error = coalesce(?5, error), attempt = attempt + ?6, " +
-		"spent = 0 WHERE " + ofLease
+	retrySQL = "UPDATE OR FAIL stint_runs SET state = ?3, due_at = ?4, " + setRank + "?4, error = coalesce(?5, error), " +
+		"attempt = attempt + ?6, spent = 0 WHERE " + ofLease
 
-	putBackSQL = "UPDATE stint_runs SET " + stateQueued + ", attempt = attempt + ?3 WHERE " + ofLease
+	putBackSQL = "UPDATE OR FAIL stint_runs SET " + stateQueued + ", attempt = attempt + ?3 WHERE " + ofLease
 
-	blockSQL = "UPDATE stint_runs SET " + stateBlocked + ", error = ?3, attempt = attempt + ?4 WHERE " + ofLease
+	blockSQL = "UPDATE OR FAIL stint_runs SET " + stateBlocked + ", error = ?3, attempt = attempt + ?4 WHERE " + ofLease
 
-	suspendSQL = "UPDATE stint_runs SET state = ?3, due_at = ?4, " + setRank + "coalesce(?4, id >> 20), attempt = attempt + ?5, " +
+	suspendSQL = "UPDATE OR FAIL stint_runs SET state = ?3, due_at = ?4, " + setRank + "coalesce(?4, id >> 20), attempt = attempt + ?5, " +
 		"flags = flags | 4, spent = ?6 WHERE " + ofLease
 
 	keepAttemptSQL = `

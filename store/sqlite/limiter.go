@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/stint-dev/stint/store"
@@ -77,8 +76,8 @@ func (lm *limiters) outdated()   { lm.forget() }
 // the first limits, so that a program without limits pays nothing.
 const LimitsTrigger = `
 CREATE TRIGGER IF NOT EXISTS stint_runs_transition AFTER UPDATE OF state ON stint_runs WHEN old.limits IS NOT NULL
-BEGIN INSERT OR IGNORE INTO stint_transitions (run, state, limiter, flags, lease)
-  VALUES (old.id, old.state, old.limiter, old.flags, old.lease); END`
+BEGIN INSERT INTO stint_transitions (run, state, limiter, flags, lease)
+  VALUES (old.id, old.state, old.limiter, old.flags, old.lease) ON CONFLICT DO NOTHING; END`
 
 // usesLimits reports whether any run has limits, or had. Limiters do not tell: there are none while
 // no run with limits is due.
@@ -193,24 +192,12 @@ func (lm *limiters) touch(lim *limiter) {
 	}
 }
 
-// countsSQL store the counts of so many limiters at a time, setBySQL also their set_by.
-var (
-	countsSQL = limiterUpdates("id", "active", "admitted", "waiting")
-	setBySQL  = limiterUpdates("id", "active", "admitted", "waiting", "set_by")
+// What most changes of a limiter store: its counts, with the newest enqueue that came with settings; of a rate, what each start
+// changes. One statement for each row is cheaper than one for many, which keeps tables of the values and of the rows.
+const (
+	countsSQL = "UPDATE stint_limiters SET active = ?2, admitted = ?3, waiting = ?4, set_by = ?5 WHERE id = ?1"
+	levelSQL  = "UPDATE stint_limiters SET active = ?2, waiting = ?3, tokens = ?4, at = ?5 WHERE id = ?1"
 )
-
-func limiterUpdates(columns ...string) (texts [len(bulkSizes)]string) {
-	var set []string
-	for _, c := range columns[1:] {
-		set = append(set, c+" = v."+c)
-	}
-	row := "(?" + strings.Repeat(",?", len(columns)-1) + ")"
-	for i, n := range bulkSizes {
-		texts[i] = "WITH v (" + strings.Join(columns, ", ") + ") AS (VALUES " + row + strings.Repeat(","+row, n-1) + ") " +
-			"UPDATE stint_limiters SET " + strings.Join(set, ", ") + " FROM v WHERE stint_limiters.id = v.id"
-	}
-	return texts
-}
 
 func (lm *limiters) deleteLimiter(lim *limiter) error {
 	delete(lm.byName, limiterName{lim.Rate, lim.Name, lim.Key})
@@ -220,7 +207,6 @@ func (lm *limiters) deleteLimiter(lim *limiter) error {
 
 // flush stores the limiters that changed, and deletes those that are not needed.
 func (lm *limiters) flush() error {
-	var counts, setBy []any
 	for _, lim := range lm.dirty {
 		lim.dirty = false
 		if !lim.Needed() {
@@ -237,28 +223,20 @@ func (lm *limiters) flush() error {
 		was, now := lim.settings, lim.currentSettings()
 		use := now.setBy != was.setBy
 		was.setBy, lim.settings = now.setBy, now
+		var err error
 		switch {
 		case was != now || use && lim.Rate:
-			if err := lm.storeLimiter(lim); err != nil {
-				return err
-			}
+			err = lm.storeLimiter(lim)
 		case lim.Rate:
-			if err := lm.exec(levelSQL, lim.ID, lim.Active, lim.Waiting, lim.Bucket.Tokens, lim.Bucket.At.UnixMicro()); err != nil {
-				return err
-			}
-		case use:
-			setBy = append(setBy, lim.ID, lim.Active, lim.Admitted, lim.Waiting, lim.SetBy)
+			err = lm.exec(levelSQL, lim.ID, lim.Active, lim.Waiting, lim.Bucket.Tokens, lim.Bucket.At.UnixMicro())
 		default:
-			counts = append(counts, lim.ID, lim.Active, lim.Admitted, lim.Waiting)
+			err = lm.exec(countsSQL, lim.ID, lim.Active, lim.Admitted, lim.Waiting, lim.SetBy)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	lm.dirty = lm.dirty[:0]
-	if err := lm.insertAll(&countsSQL, 4, counts); err != nil {
-		return err
-	}
-	if err := lm.insertAll(&setBySQL, 5, setBy); err != nil {
-		return err
-	}
 	if len(lm.byID) > maxLimiters {
 		made, unadmitted := lm.made, lm.unadmitted
 		lm.forget()
@@ -266,9 +244,6 @@ func (lm *limiters) flush() error {
 	}
 	return nil
 }
-
-// levelSQL stores what each start changes of a rate.
-const levelSQL = "UPDATE stint_limiters SET active = ?2, waiting = ?3, tokens = ?4, at = ?5 WHERE id = ?1"
 
 // storeLimiter stores a whole limiter.
 func (lm *limiters) storeLimiter(lim *limiter) error {

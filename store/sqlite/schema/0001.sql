@@ -143,7 +143,7 @@ CREATE TABLE stint_transitions (
   limiter INTEGER,
   flags   INTEGER NOT NULL,
   lease   INTEGER NOT NULL
-) STRICT;
+) STRICT, WITHOUT ROWID;
 
 -- The worker, by name, that the tasks of a workflow's run follow.
 CREATE TABLE stint_sticky (
