@@ -20,10 +20,10 @@ func listErrors(h *handler, ctx context.Context, in url.Values) (any, error) {
 	if f.Text = in.Get("text"); f.Text != "" && h.redact != nil {
 		return nil, errHiddenErrors
 	}
-	if f.Since, err = timeParam(in.Get("since")); err != nil {
+	if f.Since, err = agoParam(in, "since"); err != nil {
 		return nil, err
 	}
-	if f.Until, err = timeParam(in.Get("until")); err != nil {
+	if f.Until, err = agoParam(in, "until"); err != nil {
 		return nil, err
 	}
 	switch span := in.Get("span"); span {
@@ -73,9 +73,9 @@ func muteErrors(h *handler, ctx context.Context, in url.Values) (any, error) {
 	}
 	var until time.Time
 	if text := in.Get("for"); text != "" {
-		d, err := time.ParseDuration(text)
+		d, err := parseDuration(text)
 		if err != nil || d <= 0 {
-			return nil, fmt.Errorf("for: want a duration like 24h, or nothing: for good")
+			return nil, fmt.Errorf("for %q: want a duration like 24h or 7d, or nothing: for good", text)
 		}
 		until = time.Now().Add(d)
 	}

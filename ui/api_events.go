@@ -55,10 +55,10 @@ func listEvents(h *handler, ctx context.Context, in url.Values) (any, error) {
 	if f.Metadata, err = metadataParam(in["metadata"]); err != nil {
 		return nil, err
 	}
-	if f.Since, err = timeParam(in.Get("since")); err != nil {
+	if f.Since, err = agoParam(in, "since"); err != nil {
 		return nil, err
 	}
-	if f.Until, err = timeParam(in.Get("until")); err != nil {
+	if f.Until, err = agoParam(in, "until"); err != nil {
 		return nil, err
 	}
 	page, err := h.c.ListEvents(ctx, f)

@@ -50,10 +50,10 @@ func logFilterOf(in url.Values) (f stint.LogFilter, err error) {
 		}
 		f.Level = least
 	}
-	if f.Since, err = timeParam(in.Get("since")); err != nil {
+	if f.Since, err = agoParam(in, "since"); err != nil {
 		return f, err
 	}
-	f.Until, err = timeParam(in.Get("until"))
+	f.Until, err = agoParam(in, "until")
 	return f, err
 }
 

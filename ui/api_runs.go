@@ -94,11 +94,10 @@ func fork(h *handler, ctx context.Context, in url.Values) (any, error) {
 }
 
 func reschedule(h *handler, ctx context.Context, in url.Values) (any, error) {
-	text, err := requiredParam(in, "at")
-	if err != nil {
+	if _, err := requiredParam(in, "at"); err != nil {
 		return nil, err
 	}
-	at, err := timeParam(text)
+	at, err := dueParam(in, "at")
 	if err != nil {
 		return nil, err
 	}

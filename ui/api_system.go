@@ -48,7 +48,7 @@ func testAlert(h *handler, ctx context.Context, in url.Values) (any, error) {
 func listStats(h *handler, ctx context.Context, in url.Values) (any, error) {
 	f := stint.StatsFilter{PerTask: in.Get("per_task") != "", PerQueue: in.Get("per_queue") != "", PerLimit: in.Get("per_limit") != ""}
 	var err error
-	if f.Since, err = timeParam(in.Get("since")); err != nil {
+	if f.Since, err = agoParam(in, "since"); err != nil {
 		return nil, err
 	}
 	if f.Since.IsZero() {

@@ -3,6 +3,7 @@ package ui
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"time"
@@ -43,13 +44,16 @@ func startTask(h *handler, ctx context.Context, in url.Values) (any, error) {
 		opts = append(opts, stint.WithIdempotencyKey(key, 24*time.Hour))
 	}
 	if text := in.Get("delay"); text != "" {
-		d, err := time.ParseDuration(text)
+		d, err := parseDuration(text)
 		if err != nil {
-			return nil, fmt.Errorf("delay: %w", err)
+			return nil, fmt.Errorf("delay %q: want a duration like 90m or 7d", text)
+		}
+		if in.Get("at") != "" {
+			return nil, errors.New("want delay or at, not both")
 		}
 		opts = append(opts, stint.WithDelay(d))
 	}
-	if at, err := timeParam(in.Get("at")); err != nil {
+	if at, err := dueParam(in, "at"); err != nil {
 		return nil, err
 	} else if !at.IsZero() {
 		opts = append(opts, stint.WithRunAt(at))

@@ -4,12 +4,17 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/ui"
 )
 
 // The API lists all crons by limit and after; their page shows them in parts.
@@ -78,4 +83,42 @@ func TestCronsInPages(t *testing.T) {
 	if w, _ := asked(t, h, "/", "Accept", "text/html"); w.Code != 200 || !strings.Contains(w.Body.String(), "cron-007") || strings.Contains(w.Body.String(), "cron-008") {
 		t.Errorf("the overview: %d, want the first 8 crons that tick next", w.Code)
 	}
+}
+
+// A duration in `at` is how long from now the run is due, as in the command.
+func TestTimesInBodies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, err := stint.Open(":memory:", stint.WithLogger(slog.New(slog.DiscardHandler)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		h := ui.Handler(c, ui.WithAuthorize(func(*http.Request, ui.Action) error { return nil }))
+		stint.NewTask(c, "t", func(context.Context, int) (int, error) { return 0, nil })
+		post := func(path, body string) (answer struct{ Run string }) {
+			t.Helper()
+			r := httptest.NewRequestWithContext(t.Context(), "POST", path, strings.NewReader(body))
+			r.Header.Set("Content-Type", "application/json")
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil || w.Code != http.StatusOK {
+				t.Fatalf("%d: %s", w.Code, w.Body)
+			}
+			return answer
+		}
+		due := func(id string, want time.Duration) {
+			t.Helper()
+			info, err := c.GetRun(t.Context(), id)
+			if err != nil || info.State != stint.StateScheduled || !info.Scheduled.Equal(time.Now().Add(want)) {
+				t.Errorf("%v at %v, want %v from now (%v)", info.State, info.Scheduled, want, err)
+			}
+		}
+		id := post("/api/tasks/t/runs", `{"input": 1, "at": "90m"}`).Run
+		due(id, 90*time.Minute)
+		post("/api/runs/"+id+"/reschedule", `{"at": "2h"}`)
+		due(id, 2*time.Hour)
+		post("/api/runs/"+id+"/reschedule", `{"at": "7d"}`)
+		due(id, 7*24*time.Hour)
+		due(post("/api/tasks/t/runs", `{"input": 1, "delay": "1d"}`).Run, 24*time.Hour)
+	})
 }

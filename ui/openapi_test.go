@@ -21,6 +21,9 @@ func TestOpenAPI(t *testing.T) {
 		t.Fatal(err)
 	}
 	want = append(want, '\n')
+	if bytes.Contains(want, []byte(`"": {`)) {
+		t.Error("a field without a name is described")
+	}
 	if *update {
 		if err := os.WriteFile("assets/openapi.json", want, 0o644); err != nil {
 			t.Fatal(err)
@@ -54,7 +57,11 @@ func openAPI() object {
 			op["requestBody"] = object{"content": object{"application/json": object{"schema": object{"type": "object", "properties": fields}}}}
 		} else {
 			for _, p := range o.Params {
-				params = append(params, object{"name": p, "in": "query", "schema": object{"type": "string"}})
+				param := object{"name": p, "in": "query", "schema": object{"type": "string"}}
+				if p == "since" || p == "until" {
+					param["description"] = "a time, RFC 3339, or how long ago it was, like 90m or 7d"
+				}
+				params = append(params, param)
 			}
 		}
 		if params != nil {
@@ -76,6 +83,10 @@ func paramSchema(name string) object {
 		return object{"type": "object", "additionalProperties": object{"type": "string"}}
 	case "input", "payload":
 		return object{}
+	case "at":
+		return object{"type": "string", "description": "a time, RFC 3339, or how long from now it is, like 90m or 7d"}
+	case "since", "until":
+		return object{"type": "string", "description": "a time, RFC 3339, or how long ago it was, like 90m or 7d"}
 	case "all", "top":
 		return object{"type": "boolean"}
 	case "limit":
@@ -86,6 +97,33 @@ func paramSchema(name string) object {
 	return object{"type": "string"}
 }
 
+// isText reports whether package json writes a value of the type as a string; a pointer has its own answer, for null.
+func isText(t reflect.Type) bool {
+	return t.Kind() != reflect.Pointer && t.Implements(reflect.TypeFor[encoding.TextMarshaler]())
+}
+
+// A jsonField is a field of a JSON object.
+type jsonField struct {
+	name string
+	reflect.StructField
+}
+
+// jsonFields returns the fields of a struct's JSON: those of embedded structs are among them, as package json writes them.
+func jsonFields(t reflect.Type) (all []jsonField) {
+	for f := range t.Fields() {
+		switch name, _, _ := strings.Cut(f.Tag.Get("json"), ","); {
+		case name == "-":
+		case name == "" && f.Anonymous:
+			all = append(all, jsonFields(f.Type)...)
+		case name == "":
+			all = append(all, jsonField{f.Name, f})
+		default:
+			all = append(all, jsonField{name, f})
+		}
+	}
+	return all
+}
+
 func schemaOf(t reflect.Type) object {
 	switch {
 	case t == reflect.TypeFor[time.Time]():
@@ -93,7 +131,7 @@ func schemaOf(t reflect.Type) object {
 	case t == reflect.TypeFor[json.RawMessage]():
 		return object{}
 	}
-	if t.Implements(reflect.TypeFor[encoding.TextMarshaler]()) {
+	if isText(t) {
 		return object{"type": "string"}
 	}
 	switch t.Kind() {
@@ -107,9 +145,8 @@ func schemaOf(t reflect.Type) object {
 		return object{"type": "object", "additionalProperties": schemaOf(t.Elem())}
 	case reflect.Struct:
 		fields := object{}
-		for f := range t.Fields() {
-			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-			fields[name] = schemaOf(f.Type)
+		for _, f := range jsonFields(t) {
+			fields[f.name] = schemaOf(f.Type)
 		}
 		return object{"type": "object", "properties": fields}
 	case reflect.String:

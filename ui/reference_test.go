@@ -22,7 +22,8 @@ Who has access is said in [Security](security.md#who-may-see-the-page). The acti
 ` + "`ui.WithAuthorize`" + ` gets.
 
 A GET takes its parameters in the query; those that may have several values may be repeated. A POST takes them as the fields of a JSON object, with
-` + "`Content-Type: application/json`" + `. A name in braces is part of the path. Times are RFC 3339, durations are like ` + "`90s` or `7d`" + `. A field that is
+` + "`Content-Type: application/json`" + `. A name in braces is part of the path. Times are RFC 3339, durations are like ` + "`90s` or `7d`" + `. A duration may
+stand for a time: in ` + "`since` and `until`" + ` it is how long ago, in ` + "`at`" + ` how long from now. A field that is
 ` + "`\"\"`" + ` in a body is an error, except ` + "`limit_name`, `limit_key` and `cursor`" + `.
 
 An answer with an error has ` + "`Content-Type: application/problem+json`" + ` and the fields title, status and detail. Lists go on with
@@ -64,7 +65,12 @@ func shapeOf(t reflect.Type, indent string) string {
 	case t == reflect.TypeFor[json.RawMessage]():
 		return "any JSON"
 	}
+	if isText(t) {
+		return "string"
+	}
 	switch t.Kind() {
+	case reflect.Interface:
+		return "any JSON"
 	case reflect.Pointer:
 		return shapeOf(t.Elem(), indent) + " or null"
 	case reflect.Slice:
@@ -74,9 +80,8 @@ func shapeOf(t reflect.Type, indent string) string {
 	case reflect.Struct:
 		var b strings.Builder
 		b.WriteString("{\n")
-		for f := range t.Fields() {
-			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-			fmt.Fprintf(&b, "%s  %s: %s\n", indent, name, shapeOf(f.Type, indent+"  "))
+		for _, f := range jsonFields(t) {
+			fmt.Fprintf(&b, "%s  %s: %s\n", indent, f.name, shapeOf(f.Type, indent+"  "))
 		}
 		return b.String() + indent + "}"
 	case reflect.String, reflect.Bool:

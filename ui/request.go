@@ -218,18 +218,36 @@ func intParam(in url.Values, name string, none int) (int, error) {
 	return n, nil
 }
 
-// timeParam parses a time (2026-01-31T12:00:00Z), or how long ago it was (90m, 24h). "" is zero.
-func timeParam(s string) (time.Time, error) {
-	if s == "" {
+// agoParam reads a time (2026-01-31T12:00:00Z), or how long ago it was (90m, 7d). The zero time if there is none.
+func agoParam(in url.Values, name string) (time.Time, error) { return timeParam(in, name, -1, "ago") }
+
+// dueParam reads a time (2026-01-31T12:00:00Z), or how long from now it is (90m, 7d). The zero time if there is none.
+func dueParam(in url.Values, name string) (time.Time, error) {
+	return timeParam(in, name, 1, "from now")
+}
+
+func timeParam(in url.Values, name string, sign int, direction string) (time.Time, error) {
+	text := in.Get(name)
+	if text == "" {
 		return time.Time{}, nil
 	}
-	if d, err := time.ParseDuration(s); err == nil {
-		return time.Now().Add(-d), nil
+	if d, err := parseDuration(text); err == nil && d >= 0 {
+		return time.Now().Add(time.Duration(sign) * d), nil
 	}
 	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04", "2006-01-02"} {
-		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
+		if t, err := time.ParseInLocation(layout, text, time.Local); err == nil {
 			return t, nil
 		}
 	}
-	return time.Time{}, fmt.Errorf("time %q: want one like 2026-01-31T12:00:00Z, or how long ago, like 90m", s)
+	return time.Time{}, fmt.Errorf("%s %q: want a time like 2026-01-31T12:00:00Z, or how long %s, like 90m or 7d", name, text, direction)
+}
+
+// parseDuration reads a duration as package time does, or whole days (7d).
+func parseDuration(text string) (time.Duration, error) {
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
+			return time.Duration(n) * 24 * time.Hour, nil
+		}
+	}
+	return time.ParseDuration(text)
 }

@@ -40,10 +40,10 @@ func (h *handler) filterOf(q url.Values) (f stint.RunFilter, err error) {
 	if f.Metadata, err = metadataParam(texts("metadata")); err != nil {
 		return f, err
 	}
-	if f.Since, err = timeParam(q.Get("since")); err != nil {
+	if f.Since, err = agoParam(q, "since"); err != nil {
 		return f, err
 	}
-	if f.Until, err = timeParam(q.Get("until")); err != nil {
+	if f.Until, err = agoParam(q, "until"); err != nil {
 		return f, err
 	}
 	f.ParentID, f.Error, f.Cursor = q.Get("parent"), q.Get("error"), q.Get("cursor")

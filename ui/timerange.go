@@ -34,8 +34,8 @@ func rangeOf(q url.Values, now time.Time) (r timeRange, err error) {
 			r.query.Set(name, v)
 		}
 	}
-	since, err := timeParam(q.Get("since"))
-	until, err2 := timeParam(q.Get("until"))
+	since, err := agoParam(q, "since")
+	until, err2 := agoParam(q, "until")
 	if err = cmp.Or(err, err2); err != nil {
 		return r, err
 	}
@@ -45,7 +45,7 @@ func rangeOf(q url.Values, now time.Time) (r timeRange, err error) {
 	if !since.IsZero() {
 		r.Since, r.Label = since, ""
 		for _, n := range namedRanges {
-			if d, err := time.ParseDuration(q.Get("since")); err == nil && d == n.length && until.IsZero() {
+			if d, err := parseDuration(q.Get("since")); err == nil && d == n.length && until.IsZero() {
 				r.Label = n.label
 			}
 		}
