@@ -61,3 +61,38 @@ func TestTalliesOfTheDead(t *testing.T) {
 		}
 	})
 }
+
+// A store that is open and idle for days holds few counters in memory, and few rows.
+func TestIdleCounters(t *testing.T) {
+	for _, path := range []string{":memory:", filepath.Join(t.TempDir(), "idle.db")} {
+		synctest.Test(t, func(t *testing.T) {
+			s, err := Open(path, Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			for day := range 7 {
+				for range 24 * 60 {
+					time.Sleep(time.Minute)
+					if err := s.do(t.Context(), func(*unit) error { return nil }); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := s.expireCounters(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				var held, rows int
+				err := s.do(t.Context(), func(u *unit) error {
+					held = u.counters.Held()
+					return u.one("SELECT count(*) FROM stint_counters", nil, &rows)
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if held > 200 || rows > 3000 {
+					t.Fatalf("%s: %d sums in memory and %d rows after %d days", path, held, rows, day+1)
+				}
+			}
+		})
+	}
+}

@@ -47,6 +47,10 @@ const (
 	perStore   = 500
 )
 
+// maxIdle is how many sums of transactions in which nothing was counted are kept in memory. The next transaction stores them: a process
+// that is idle for long neither gathers them without bound nor writes for each.
+const maxIdle = 64
+
 // Rows are the stored counters of a transaction.
 type Rows interface {
 	// Depth returns how many runs are queued, up to store.MaxCount.
@@ -122,7 +126,7 @@ func (s *Set) DueAt() int64 {
 
 // Store stores sums if it is time to, and drops those whose span is over.
 func (s *Set) Store(r Rows, now int64) error {
-	if !s.dirty || !s.last && now < s.stored+storeEvery && now >= s.stored {
+	if !s.dirty && len(s.all) < maxIdle || s.dirty && !s.last && now < s.stored+storeEvery && now >= s.stored {
 		return nil
 	}
 	depth, err := r.Depth()
@@ -162,6 +166,9 @@ func (s *Set) drop(now int64) {
 		}
 	}
 }
+
+// Held returns how many sums are in memory.
+func (s *Set) Held() int { return len(s.sums) }
 
 // Commit adds the transaction's counts to the sums. took is the duration of the commit.
 func (s *Set) Commit(now int64, took time.Duration) {

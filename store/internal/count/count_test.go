@@ -136,6 +136,35 @@ func TestNextSpan(t *testing.T) {
 	}
 }
 
+// A process that is idle for a month, and commits now and then, holds few sums in memory and loses none.
+func TestIdle(t *testing.T) {
+	r := newRows()
+	const commits = 30 * 24 * 60
+	for range commits {
+		r.commit(t)
+		r.now += time.Minute.Milliseconds()
+		if n := r.set.Held(); n > 200 {
+			t.Fatalf("%d sums are held at %v", n, time.UnixMilli(r.now).UTC())
+		}
+		if r.set.DueAt() != limits.Never {
+			t.Fatal("an idle process is woken to store")
+		}
+	}
+	r.enqueue(1)
+	r.commit(t)
+	r.set.Last()
+	r.commit(t)
+	var n int64
+	for at, c := range r.has {
+		if at.Length == count.Lengths[0] {
+			n += c.Commits
+		}
+	}
+	if n != commits+1 {
+		t.Errorf("%d commits are stored, want %d", n, commits+1)
+	}
+}
+
 // What is rolled back is not counted, and what it stored is stored again.
 func TestRollback(t *testing.T) {
 	r := newRows()
