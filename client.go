@@ -297,8 +297,15 @@ func (c *Client) Close() error {
 
 // Healthy returns nil, or why the database cannot be written at present: the disk is full, the
 // file is read-only, or it is no longer at its path (ErrFileGone, ErrReplaced). Meanwhile no
-// change is acknowledged; the client resumes by itself when it can write again.
+// change is acknowledged; the client resumes by itself when it can write again. After Close it
+// returns ErrClosed.
 func (c *Client) Healthy() error {
+	c.mu.Lock()
+	closed := c.closed
+	c.mu.Unlock()
+	if closed {
+		return fmt.Errorf("%w: healthy", ErrClosed)
+	}
 	if err := c.store.Healthy(); err != nil {
 		return wrapStoreErr("degraded", err)
 	}

@@ -70,7 +70,7 @@ func WithCatchUp(p CatchUp) CatchUpOption {
 //
 // A spec has the five fields of cron (minute, hour, day of month, month, day of week), or six
 // with seconds first. Or it is a descriptor: @hourly, @daily, @weekly, @monthly, @yearly, or
-// @every with a duration of at least a second. A time zone may precede it
+// @every with a duration of whole seconds. A time zone may precede it
 // ("CRON_TZ=Europe/Oslo 0 9 * * *"); the default is the process's local zone. The fields are
 // those of https://pkg.go.dev/github.com/robfig/cron/v3.
 //
@@ -82,6 +82,9 @@ func WithCatchUp(p CatchUp) CatchUpOption {
 // spec), and MetaTick, the time of the tick.
 func WithCron(specs ...string) TaskOption {
 	return taskOption(func(c *taskConfig) error {
+		if len(specs) == 0 {
+			return errors.New("WithCron: no spec is named")
+		}
 		for _, spec := range specs {
 			if err := checkSpec(spec); err != nil {
 				return err
@@ -343,7 +346,8 @@ func (c *Client) UpdateCron(ctx context.Context, name, spec string) error {
 	}
 }
 
-// CronTicks returns the next n ticks of a spec after a time. WithCron describes specs.
+// CronTicks returns the next n ticks of a spec after a time, or fewer if there are no more. n is at
+// most 10,000. WithCron describes specs.
 func CronTicks(spec string, after time.Time, n int) ([]time.Time, error) {
 	if err := checkSpec(spec); err != nil {
 		return nil, wrapStoreErr("cron ticks", err)
@@ -351,11 +355,17 @@ func CronTicks(spec string, after time.Time, n int) ([]time.Time, error) {
 	if err := wantTime("CronTicks", after); err != nil {
 		return nil, err
 	}
+	if n < 0 || n > check.MaxTicks {
+		return nil, fmt.Errorf("stint: CronTicks(%q, n = %d): want 0 to %d", spec, n, check.MaxTicks)
+	}
 	var all []time.Time
 	for range n {
 		next, err := store.NextTick(spec, after)
 		if err != nil {
 			return all, wrapStoreErr("cron ticks", err)
+		}
+		if next.IsZero() {
+			break
 		}
 		all, after = append(all, next), next
 	}

@@ -362,7 +362,8 @@ func (c *Client) RestartFrom(ctx context.Context, runID, stepName string) error 
 
 // RestartAt is RestartFrom at any durable call of the handler itself: the Address of an entry
 // of its journal, such as "3". The calls before it are kept. The address after the last entry
-// keeps all, so that the handler replays what it did and ends anew.
+// keeps all, so that the handler replays what it did and ends anew. For an address beyond that the
+// error is ErrNotFound.
 func (c *Client) RestartAt(ctx context.Context, runID, address string) error {
 	if err := c.writable("restart"); err != nil {
 		return err
@@ -377,6 +378,13 @@ func (c *Client) RestartAt(ctx context.Context, runID, address string) error {
 	}
 	if at.Scope != "" {
 		return fmt.Errorf("stint: restart: %q is within a branch: want an address of the handler itself, as that of the branch", address)
+	}
+	last, err := c.lastAddress(ctx, id)
+	if err != nil {
+		return err
+	}
+	if at.Seq > last+1 {
+		return fmt.Errorf("%w: run %s: restart at %q: the last entry of its handler is %d", ErrNotFound, runID, address, last)
 	}
 	_, err = c.store.ChangeRun(ctx, c.now(), id, store.RunChange{Kind: store.RunRestart, At: store.Address(at)})
 	return wrapStoreErr("restart", err)
@@ -412,6 +420,20 @@ func (c *Client) Fork(ctx context.Context, runID, stepName string) (string, erro
 		return "", wrapStoreErr("fork", err)
 	}
 	return fork.String(), nil
+}
+
+// lastAddress returns the last address of the journal in the handler's own scope; 0 if there is none.
+func (c *Client) lastAddress(ctx context.Context, id store.ID) (last int, err error) {
+	for e, err := range recording.Entries(ctx, c.store, id) {
+		if err != nil {
+			return 0, wrapStoreErr("read the journal", err)
+		}
+		if e.Scope != "" { // the handler's own comes first
+			break
+		}
+		last = max(last, e.Seq)
+	}
+	return last, nil
 }
 
 // findStep returns the address of the first step with that name in the handler's own scope.

@@ -84,6 +84,7 @@ type runConfig struct {
 	runAt       time.Time
 	delay       time.Duration
 	key         string
+	start       string // the option that says when
 	debounce    time.Duration
 	keyTTL      time.Duration
 	metadata    map[string]string
@@ -186,23 +187,33 @@ func (o metadataOption) applyStep(*stepConfig) error { return runOption(nil).app
 
 func (o metadataOption) applyEvent(c *eventConfig) error { return o.merge(&c.metadata) }
 
+// startsBy notes which option says when the run starts. Two of them contradict each other.
+func (c *runConfig) startsBy(option string) error {
+	if c.start != "" && c.start != option {
+		return fmt.Errorf("stint: %s and %s: want one of them", c.start, option)
+	}
+	c.start = option
+	return nil
+}
+
 // WithRunAt starts a run at t, or at once if t has passed. A t outside of the years 1 to 9999
-// is an error of the enqueue.
+// is an error of the enqueue, as is WithRunAt beside WithDelay, WithDebounce or Schedule.
 func WithRunAt(t time.Time) RunOption {
 	return runOnly(func(c *runConfig) error {
-		c.runAt, c.delay = t, 0
-		return wantTime("WithRunAt", t)
+		c.runAt = t
+		return errors.Join(c.startsBy("WithRunAt"), wantTime("WithRunAt", t))
 	})
 }
 
-// WithDelay starts a run after d. A negative d is an error of the enqueue.
+// WithDelay starts a run after d. A negative d is an error of the enqueue, as is WithDelay beside
+// WithRunAt, WithDebounce or Schedule.
 func WithDelay(d time.Duration) RunOption {
 	return runOnly(func(c *runConfig) error {
 		if d < 0 {
 			return fmt.Errorf("stint: WithDelay(%v): want 0 or more", d)
 		}
-		c.runAt, c.delay = time.Time{}, d
-		return nil
+		c.delay = d
+		return c.startsBy("WithDelay")
 	})
 }
 
@@ -226,6 +237,10 @@ func WithIdempotencyKey(key string, ttl time.Duration) RunOption {
 // the last. The run starts once no enqueue has come for wait, at the latest max after the
 // first. Later enqueues return a handle to the same run, whose Existing is true. Once the run
 // has started, the next enqueue creates another.
+//
+// The input, the metadata and the limits are those of the last enqueue. The rest, such as the priority,
+// the queue, the parent and the routing, is that of the first. With WithDelay, WithRunAt or Schedule the
+// enqueue is an error.
 func WithDebounce(key string, wait, max time.Duration) RunOption {
 	return runOnly(func(c *runConfig) error {
 		if err := check.Name("key", key); err != nil {
@@ -235,8 +250,8 @@ func WithDebounce(key string, wait, max time.Duration) RunOption {
 			return fmt.Errorf("stint: WithDebounce(%q, %v, %v): want a wait of more than 0, and a max of at least that", key, wait, max)
 		}
 		c.key, c.keyTTL, c.debounce = store.DebouncePrefix+key, UntilDone, max
-		c.runAt, c.delay = time.Time{}, wait
-		return nil
+		c.delay = wait
+		return c.startsBy("WithDebounce")
 	})
 }
 

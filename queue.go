@@ -109,9 +109,14 @@ func (t *Task[In, Out]) Run(ctx context.Context, in In, opts ...RunOption) (Out,
 	return run.Wait(ctx)
 }
 
-// Schedule stores a run that starts at the given time, or at once if that has passed.
+// Schedule stores a run that starts at the given time, or at once if that has passed. An option
+// that says another time, such as WithDelay, is an error.
 func (t *Task[In, Out]) Schedule(ctx context.Context, at time.Time, in In, opts ...RunOption) (*Run[Out], error) {
-	return t.Enqueue(ctx, in, append([]RunOption{WithRunAt(at)}, opts...)...)
+	due := runOnly(func(c *runConfig) error {
+		c.runAt = at
+		return errors.Join(c.startsBy("Schedule"), wantTime("WithRunAt", at))
+	})
+	return t.Enqueue(ctx, in, append([]RunOption{due}, opts...)...)
 }
 
 // fill sets a run's input, and its key and limits that are functions of the input.

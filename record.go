@@ -31,6 +31,9 @@ func Stream(ctx context.Context, chunk []byte) error {
 	if max := e.c.cfg.maxPayload; len(chunk) > max {
 		return fmt.Errorf("stint: Stream: chunk of %d bytes: want at most %d (WithMaxPayload)", len(chunk), max)
 	}
+	if chunk == nil {
+		chunk = []byte{} // an empty chunk is one too
+	}
 	release, err := e.streamChunks().Acquire(ctx, len(chunk))
 	if err != nil {
 		return wrapStoreErr("stream", err)

@@ -423,6 +423,19 @@ func (w *Worker) readDefinitions(ctx context.Context) error {
 	return nil
 }
 
+// warnOfUnknownTasks logs the names of WithTasks that no task of the program has: they may be misspelled, or be of
+// tasks that it defines later.
+func (w *Worker) warnOfUnknownTasks() {
+	if w.cfg.handler != nil {
+		return
+	}
+	for _, task := range w.cfg.tasks {
+		if name, _, _ := strings.Cut(task, ":"); w.c.task(name) == nil {
+			w.c.logger().Warn("stint: WithTasks names a task that the program has not defined", "task", task)
+		}
+	}
+}
+
 // handledTasks returns the tasks and workflows that the worker has handlers for.
 func (w *Worker) handledTasks() []string {
 	c := w.c

@@ -27,6 +27,9 @@ import (
 // the task: a worker that has it applies them.
 func WithEvents(keys ...string) TaskOption {
 	return taskOption(func(c *taskConfig) error {
+		if len(keys) == 0 {
+			return errors.New("WithEvents: no event key is named")
+		}
 		for _, key := range keys {
 			if err := check.Name("event key", key); err != nil {
 				return fmt.Errorf("WithEvents: %w", err)
@@ -76,7 +79,7 @@ func prepareRun[In any](c *Client, d *taskDef, payload []byte, r *store.NewRun) 
 func decodeAndPrepare[In any](c *Client, d *taskDef, payload []byte, r *store.NewRun) error {
 	var in In
 	if err := c.unmarshal(payload, &in); err != nil {
-		return NonRetryable(errorf("stint: the event's payload is not of type %T: %w", in, err))
+		return NonRetryable(errorf("stint: the input is not of type %T: %w", in, err))
 	}
 	if err := d.setKey(r, in); err != nil {
 		return NonRetryable(err)

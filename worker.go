@@ -200,6 +200,7 @@ func (w *Worker) store(ctx context.Context) (id int64, err error) {
 		}
 		host, _ := os.Hostname()
 		w.storedTasks = w.handledTasks()
+		w.warnOfUnknownTasks()
 		id, err = c.store.Register(writing, store.WorkerInfo{
 			Name: w.cfg.name, Slots: w.cfg.slots, Queues: w.cfg.queues, Labels: w.cfg.labels, PID: os.Getpid(), Host: host,
 			Build: program.Build(), Tasks: w.storedTasks, Program: program.Name(), Defines: c.definedTasks(),

@@ -118,6 +118,11 @@ var (
 // that never ticks, such as 30 February, is an error.
 func ParseCron(spec string) (err error) {
 	s, err := schedule(spec)
+	if every, ok := strings.CutPrefix(spec, "@every "); ok && err == nil {
+		if d, _ := time.ParseDuration(every); d%time.Second != 0 {
+			err = fmt.Errorf("every %v: want whole seconds", d)
+		}
+	}
 	if err == nil && s.Next(time.Now()).IsZero() {
 		err = errors.New("it never comes")
 	}
@@ -142,6 +147,9 @@ func schedule(spec string) (s cron.Schedule, err error) {
 		}
 	}
 	if s, err = cronParser.Parse(spec); err != nil {
+		if strings.Contains(err.Error(), "above maximum (6)") { // of the fields, only the day of the week has that
+			err = fmt.Errorf("%w: a day of the week is 0 (Sunday) to 6, or SUN to SAT", err)
+		}
 		return nil, err
 	}
 	if fields, ok := s.(*cron.SpecSchedule); ok {

@@ -25,6 +25,7 @@ const (
 	MaxWholeEntries = 100_000   // rows of a list that is returned whole, such as a journal
 	MaxWholeBytes   = 256 << 20 // its bytes, and those of an exported journal
 	MaxWaits        = 100       // things a run waits for that are named
+	MaxTicks        = 10_000    // ticks of a cron that one call computes
 )
 
 // Count returns an error if n is more than most.
