@@ -255,7 +255,7 @@ func TestExitStatus(t *testing.T) {
 		{1, "", "not found", []string{"run", path, "01a20b55-3211-7000-801d-850939bbcc7a"}},
 		{2, "", "usage: stint COMMAND", nil},
 		{2, "", `did you mean "runs" or "run"?`, []string{"ruuns", path}},
-		{2, "", `did you mean "-state"?`, []string{"runs", path, "-stat", "failed"}},
+		{2, "", `did you mean "-state" or "-flat"?`, []string{"runs", path, "-stat", "failed"}},
 	} {
 		var out, errs strings.Builder
 		c := exec.Command(stint, tt.args...)

@@ -49,7 +49,7 @@ var commands = []command{
 	{"reschedule", "ID TIME", "move a scheduled run to another time, like 2026-01-31T12:00:00Z, or 90m or 7d from now", nil,
 		reschedule, false},
 	{"tail", "[ID]", "print runs as they change, or the log of one run, until interrupted", tailFlags, tail, false},
-	{"logs", "[ID]", "print what all runs have logged, or one run", logFlags, showLogs, false},
+	{"logs", "[ID]", "print what all runs have logged, or one run; of a workflow, what its tasks have", logFlags, showLogs, false},
 	{"stream", "ID", "print what a run has streamed", followFlags, showStream, false},
 	{"journal", "ID", "print the journal of a durable function", nil, showJournal, false},
 	{"enqueue", "TASK [JSON]", "start a task", enqueueFlags, enqueue, false},

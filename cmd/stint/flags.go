@@ -134,6 +134,9 @@ func filterFlags(o *options) []cli.Flag {
 		valueFlag("until", "only runs created before this `time`", &o.until),
 		textFlag("event", "only runs that the event of this `ID` started", &o.event),
 		textFlag("worker", "only runs that the worker of this `name` executes, or has executed last", &o.worker),
+		textFlag("parent", "only children of the run with this `ID`", &o.parent),
+		boolFlag("top", "only runs that no other run started", &o.topLevel),
+		boolFlag("flat", "no tasks of workflows, only the workflow's own runs", &o.flat),
 		textFlag("error", "only runs with this `text` in their error, in upper or lower case", &o.errorHas),
 		textFlag("group", "only runs that failed last with the error of this `ID`, as stint errors lists them", &o.group),
 	}, forceFlags(o)...)

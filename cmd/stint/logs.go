@@ -33,6 +33,11 @@ func showLogs(ctx context.Context, s *session) error {
 		return s.logsOfAll(ctx, f)
 	}
 	id := s.args[0]
+	if r, err := s.c.GetRun(ctx, id); err != nil {
+		return err
+	} else if r.Workflow {
+		return s.logsOfWorkflow(ctx, id, f)
+	}
 	l := s.logLines()
 	next := s.after
 	err = s.untilEnd(ctx, id, func() (int, error) {
@@ -48,6 +53,43 @@ func showLogs(ctx context.Context, s *session) error {
 		return err
 	}
 	return l.end("next", next)
+}
+
+// logsOfWorkflow prints what the tasks of a workflow's run have logged.
+func (s *session) logsOfWorkflow(ctx context.Context, id string, f stint.LogFilter) error {
+	if s.after != 0 {
+		return usagef("stint: -after numbers the lines of one run, and each task of a workflow has its own")
+	}
+	l := s.runLines()
+	after := map[string]int64{}
+	err := s.untilEnd(ctx, id, func() (n int, err error) {
+		r, err := s.c.GetRun(ctx, id)
+		if err != nil {
+			return 0, err
+		}
+		var all []stint.RunLogLine
+		for _, t := range r.Tasks {
+			if t.RunID == "" {
+				continue
+			}
+			lines, err := s.c.Logs(ctx, t.RunID, after[t.RunID], 1000)
+			if err != nil {
+				return 0, err
+			}
+			for _, line := range lines {
+				after[t.RunID] = line.Seq
+				if n++; hasLine(f, &line) {
+					all = append(all, stint.RunLogLine{LogLine: line, RunID: t.RunID, Task: r.Task + ":" + t.Name})
+				}
+			}
+		}
+		slices.SortStableFunc(all, func(a, b stint.RunLogLine) int { return a.At.Compare(b.At) })
+		return n, l.print(all)
+	})
+	if err != nil {
+		return err
+	}
+	return l.end("next", "")
 }
 
 func (s *session) logFilter() (f stint.LogFilter, err error) {

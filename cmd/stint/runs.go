@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -19,7 +20,7 @@ import (
 // filter returns the filter of the flags and arguments.
 func (s *session) filter(ctx context.Context) (f stint.RunFilter, err error) {
 	f = stint.RunFilter{Tasks: s.tasks, Queues: s.queues, Metadata: s.metadata, Error: s.errorHas, ErrorGroup: s.group,
-		Event: s.event, Worker: s.worker, Since: s.since.Time, Until: s.until.Time, Limit: s.limit, OldestFirst: s.oldest,
+		Event: s.event, Worker: s.worker, ParentID: s.parent, TopLevel: s.topLevel, Flat: s.flat, Since: s.since.Time, Until: s.until.Time, Limit: s.limit, OldestFirst: s.oldest,
 		All: s.all, DryRun: s.dryRun}
 	if len(s.args) > 0 {
 		f.IDs = s.args
@@ -111,7 +112,13 @@ func showRun(ctx context.Context, s *session) error {
 		}
 	}
 	for _, n := range r.Tasks {
-		fmt.Fprintf(t, "task %s\t%v\t%s\n", oneLine(n.Name), n.State, truncate(n.Blocked))
+		line := fmt.Sprintf("task %s\t%v", oneLine(n.Name), n.State)
+		for _, more := range []string{n.RunID, oneLine(n.Blocked), oneLine(n.Error)} {
+			if more != "" {
+				line += "  " + more
+			}
+		}
+		fmt.Fprintln(t, line)
 	}
 	for _, e := range r.Timeline {
 		fmt.Fprintf(t, "%s\t%v\t%s\n", formatTime(e.At), e.State, truncate(e.Error))
@@ -119,7 +126,32 @@ func showRun(ctx context.Context, s *session) error {
 			fmt.Fprintf(t, "%s\tstep %s\t%d tries: %s\n", formatTime(f.Began), truncate(f.Name), f.Attempts, truncate(f.Error))
 		}
 	}
+	if err := s.failedCompensations(ctx, t, r); err != nil {
+		return err
+	}
 	return t.Flush()
+}
+
+// failedCompensations prints the compensations of a run that has ended, or is blocked, that failed: nothing else of the run
+// says that something is not undone.
+func (s *session) failedCompensations(ctx context.Context, t io.Writer, r *stint.RunInfo) error {
+	if r.Workflow || r.State != stint.StateFailed && r.State != stint.StateCanceled && r.State != stint.StateBlocked {
+		return nil
+	}
+	for f := (stint.JournalFilter{}); ; {
+		page, err := s.c.JournalPage(ctx, r.ID, f)
+		if err != nil {
+			return err
+		}
+		for i := range page.Entries {
+			if e := &page.Entries[i]; strings.HasPrefix(e.Address, "undo/") && e.Error != "" {
+				fmt.Fprintf(t, "compensation\t%s failed: %s\n", truncate(e.Name), truncate(e.Error))
+			}
+		}
+		if f.Cursor = page.Next; f.Cursor == "" {
+			return nil
+		}
+	}
 }
 
 // bulk calls do with the filter and prints the number of runs that it acted on. done is the past

@@ -19,6 +19,8 @@ type options struct {
 	metadata       pairs
 	since, until   moment
 	errorHas       string
+	parent         string
+	topLevel, flat bool
 	group          string
 	muted          bool
 	toDouble       bool
