@@ -17,6 +17,7 @@ import (
 	"github.com/stint-dev/stint/internal/journal"
 	"github.com/stint-dev/stint/internal/jsonx"
 	"github.com/stint-dev/stint/internal/text"
+	"github.com/stint-dev/stint/store"
 )
 
 // A Codec encodes inputs and outputs. What it writes must be JSON. Errors of a codec, and of
@@ -33,7 +34,15 @@ func (jsonCodec) Marshal(v any) ([]byte, error) { return json.Marshal(v) }
 
 func (jsonCodec) Unmarshal(data []byte, v any) error { return json.Unmarshal(data, v) }
 
-// WithCodec sets how inputs and outputs are encoded. The default is encoding/json.
+// WithCodec sets how inputs, outputs, results of steps and payloads of events are encoded. The default is
+// encoding/json. All programs on a database need the same codec.
+//
+// The library reads payloads itself in some places, and sees what the codec wrote: WithMatch finds the
+// fields of that, filters in CEL have that as input, conditions and keys of Define read that, the page, its
+// API and the command show that, and EnqueueJSON, the page and the command take that. With a codec that
+// encrypts none of these can be used on the values within a payload; WithMatch with a codec that writes no JSON
+// objects is an error. Use the event's key, its scope (WithScope) or its metadata in place of a field:
+// these are not encoded.
 func WithCodec(codec Codec) ClientOption {
 	return clientOption(func(c *clientConfig) error {
 		if codec == nil {
@@ -42,6 +51,18 @@ func WithCodec(codec Codec) ClientOption {
 		c.codec = codec
 		return nil
 	})
+}
+
+// canMatch returns an error if no payload that the client encodes can have the field that a match asks for.
+func (c *Client) canMatch(m *store.Match) error {
+	_, field, _ := m.Parts()
+	if _, plain := c.cfg.codec.(jsonCodec); plain || field == "" {
+		return nil
+	}
+	if b, err := c.encode(map[string]string{field: ""}); err == nil && b[0] != '{' {
+		return fmt.Errorf("WithMatch(%q): the client's codec writes no JSON objects, so no payload has the field: use WithScope", field)
+	}
+	return nil
 }
 
 // encode encodes v on the caller's goroutine. If that calls code of the app, a panic becomes

@@ -319,7 +319,10 @@ func WaitForEvent[T any](ctx context.Context, key string, opts ...WaitOption) (T
 			return out, errorf("stint: wait for event %q: %w", key, err)
 		}
 	}
-	if w.Match, err = w.match(); err != nil {
+	if w.Match, err = w.match(); err == nil {
+		err = sc.e.c.canMatch(&w.Match)
+	}
+	if err != nil {
 		return out, errorf("stint: wait for event %q: %w", key, err)
 	}
 	e, err := sc.awaitEvent(ctx, key, &w)

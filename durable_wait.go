@@ -73,7 +73,7 @@ func withWait[T any](ctx context.Context, call string, cond *Condition, opts []W
 		return out, err
 	}
 	defer sc.leave()
-	w, err := cond.wait(opts)
+	w, err := cond.wait(sc.e.c, opts)
 	if err != nil {
 		return out, errorf("stint: wait for %q: %w", name, err)
 	}
@@ -91,7 +91,7 @@ type conditionWait struct {
 }
 
 // wait returns what WaitFor waits for with the options.
-func (c *Condition) wait(opts []WaitOption) (w conditionWait, err error) {
+func (c *Condition) wait(client *Client, opts []WaitOption) (w conditionWait, err error) {
 	var cfg waitConfig
 	for _, o := range opts {
 		if o == nil {
@@ -108,7 +108,7 @@ func (c *Condition) wait(opts []WaitOption) (w conditionWait, err error) {
 		return w, c.err
 	}
 	w.timeout = cfg.timeout
-	w.Cond, err = c.build(func(*Condition, *store.Condition) error {
+	w.Cond, err = c.build(client, func(*Condition, *store.Condition) error {
 		return errors.New("ParentOutput is for the tasks of workflows")
 	})
 	if err != nil {

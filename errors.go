@@ -80,6 +80,12 @@ func (e *TaskError) Error() string {
 	if w, ok := e.Err.(*WorkflowError); ok {
 		return fmt.Sprintf("stint: %v (run %s)", w, e.RunID)
 	}
+	if why, ok := strings.CutPrefix(fmt.Sprint(e.Err), ErrCanceled.Error()); ok { // it did not fail
+		if e.Attempt == 0 {
+			return fmt.Sprintf("stint: task %q was canceled before it started (run %s)%s", e.Task, e.RunID, why)
+		}
+		return fmt.Sprintf("stint: task %q was canceled on attempt %d (run %s)%s", e.Task, e.Attempt, e.RunID, why)
+	}
 	if e.Attempt == 0 {
 		return fmt.Sprintf("stint: task %q did not start (run %s): %v", e.Task, e.RunID, e.Err)
 	}

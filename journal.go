@@ -25,11 +25,11 @@ import (
 type JournalEntry struct {
 	Address string // scope and number: "3", "3/1" in the branch that entry 3 started, "3/on/1" for an event that wait 3 is for,
 	// "undo/1" for a compensation
-	Kind    string // step, sleep, event, wait, child, branch, any or version; end: a failure that ends the run after its compensations
-	Name    string // of a step, branch or change, the child's task, the event's key, or the Condition's String
-	Done    bool
-	Output  json.RawMessage // JSON. Of a child: the IDs of the runs; of any: the index of the first future; of a wait: what fired.
-	Error   string
+	Kind   string // step, sleep, event, wait, child, branch, any or version; end: a failure that ends the run after its compensations
+	Name   string // of a step, branch or change, the child's task, the event's key, or the Condition's String
+	Done   bool
+	Output json.RawMessage // JSON. Of a child: the IDs of the runs; of any: the index of the first future; of a wait: what fired.
+	Error  string
 	// Began is when the call began; for a step or a compensation, its first try. If that is not
 	// known, it is when the call was recorded.
 	Began    time.Time

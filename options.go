@@ -187,15 +187,6 @@ func (o metadataOption) applyStep(*stepConfig) error { return runOption(nil).app
 
 func (o metadataOption) applyEvent(c *eventConfig) error { return o.merge(&c.metadata) }
 
-// startsBy notes which option says when the run starts. Two of them contradict each other.
-func (c *runConfig) startsBy(option string) error {
-	if c.start != "" && c.start != option {
-		return fmt.Errorf("stint: %s and %s: want one of them", c.start, option)
-	}
-	c.start = option
-	return nil
-}
-
 // WithRunAt starts a run at t, or at once if t has passed. A t outside of the years 1 to 9999
 // is an error of the enqueue, as is WithRunAt beside WithDelay, WithDebounce or Schedule.
 func WithRunAt(t time.Time) RunOption {

@@ -119,6 +119,15 @@ func (t *Task[In, Out]) Schedule(ctx context.Context, at time.Time, in In, opts 
 	return t.Enqueue(ctx, in, append([]RunOption{due}, opts...)...)
 }
 
+// startsBy notes which option says when the run starts. Two of them contradict each other.
+func (c *runConfig) startsBy(option string) error {
+	if c.start != "" && c.start != option {
+		return fmt.Errorf("stint: %s and %s: want one of them", c.start, option)
+	}
+	c.start = option
+	return nil
+}
+
 // fill sets a run's input, and its key and limits that are functions of the input.
 func (t *Task[In, Out]) fill(r *store.NewRun, in In) (err error) {
 	if r.Input, err = marshalAs(t.c, in); err != nil {

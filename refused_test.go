@@ -3,7 +3,9 @@ package stint_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -98,6 +100,86 @@ func TestWorkerNamesUnknownTasks(t *testing.T) {
 		}
 		if got := log.String(); !strings.Contains(got, "task=typo") || strings.Contains(got, "task=there") {
 			t.Errorf("the log is %s", got)
+		}
+	})
+}
+
+// The error of a canceled run says that it was canceled, not that it failed.
+func TestTextsOfCanceledRuns(t *testing.T) {
+	c := opened(t)
+	started := make(chan struct{})
+	task := stint.NewTask(c, "long", func(ctx context.Context, _ int) (int, error) {
+		close(started)
+		<-ctx.Done()
+		return 0, ctx.Err()
+	})
+	fresh, run := enqueue(t, task, 0, stint.WithDelay(time.Hour)), enqueue(t, task, 0)
+	working(t, c)
+	<-started
+	for r, want := range map[*stint.Run[int]]string{fresh: "was canceled before it started", run: "was canceled on attempt 1"} {
+		if err := r.Cancel(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		_, err := r.Wait(t.Context())
+		if !errors.Is(err, stint.ErrCanceled) || err.Error() != fmt.Sprintf("stint: task %q %s (run %s)", "long", want, r.ID()) {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
+// sealed stands for a codec that encrypts: what it writes is a JSON text.
+type sealed struct{}
+
+func (sealed) Marshal(v any) ([]byte, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(b)
+}
+
+func (sealed) Unmarshal(b []byte, v any) error {
+	var inner []byte
+	if err := json.Unmarshal(b, &inner); err != nil {
+		return err
+	}
+	return json.Unmarshal(inner, v)
+}
+
+// A codec that hides the fields of payloads makes a wait for one of them an error, not a wait for ever. A scope is not encoded.
+func TestMatchOfHiddenFields(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := openedAt(t, ":memory:", stint.WithCodec(sealed{}))
+		match := stint.WithMatch("card", "4242")
+		say := panics(func() {
+			stint.AddTask(stint.NewWorkflow[int](c, "flow"), "t", double, stint.WithWaitFor(stint.UserEvent("paid", match)))
+		})
+		if say == nil || !strings.Contains(say.Error(), "no payload has the field") {
+			t.Errorf("a workflow's condition: %v", say)
+		}
+		task := stint.NewTask(c, "waits", func(ctx context.Context, how int) (map[string]string, error) {
+			switch how {
+			case 0:
+				return stint.WaitForEvent[map[string]string](ctx, "paid", match)
+			case 1:
+				_, err := stint.WaitFor(ctx, stint.AnyOf(stint.SleepFor(time.Hour), stint.UserEvent("paid", match)))
+				return nil, err
+			}
+			return stint.WaitForEvent[map[string]string](ctx, "paid", stint.WithScope("4242"))
+		}, stint.WithRetries(0))
+		working(t, c)
+		for how := range 2 {
+			if _, err := task.Run(t.Context(), how); err == nil || !strings.Contains(err.Error(), "no payload has the field") {
+				t.Errorf("wait %d: %v", how, err)
+			}
+		}
+		run := enqueue(t, task, 2)
+		synctest.Wait()
+		if _, err := c.Publish(t.Context(), "paid", map[string]string{"card": "4242"}, stint.WithScope("4242")); err != nil {
+			t.Fatal(err)
+		}
+		if got := output(t, run); got["card"] != "4242" {
+			t.Errorf("got %v", got)
 		}
 	})
 }

@@ -415,7 +415,10 @@ func WithBatchKey[In any](key func(In) string) TaskOption {
 // runs until there are WithBatchSize of them or the first has waited for WithBatchInterval. fn
 // gets their inputs in the order of enqueueing and returns as many outputs, in that order. Another
 // number of outputs fails all runs of the batch, without retries. An error of fn is the error of
-// each run of the batch. Each is then retried as the task's options say, in another batch.
+// each run of the batch. Each is then retried as the task's options say, in another batch, which
+// may gather the same runs: an input that makes fn return an error then uses up the attempts of
+// all of them. So that the others succeed, return an output that names the fault of that
+// input, and a nil error.
 //
 // fn's context is done when all runs of the batch are canceled or have timed out. The context
 // belongs to no run: Logger, Progress and durable calls behave as outside of a run.

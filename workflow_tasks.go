@@ -179,7 +179,7 @@ func (n *node) buildConditions() (err error) {
 }
 
 func (n *node) buildCondition(c *Condition, kind string, count *int) (store.Condition, error) {
-	return c.build(func(c *Condition, s *store.Condition) error {
+	return c.build(n.w.c, func(c *Condition, s *store.Condition) error {
 		p := c.test.on
 		if p.w != n.w || !slices.Contains(n.graph.Parents, p.index) {
 			return fmt.Errorf("ParentOutput: task %q is not one of its parents", p.name)
@@ -194,11 +194,11 @@ func (n *node) buildCondition(c *Condition, kind string, count *int) (store.Cond
 	})
 }
 
-// build converts a condition to its stored form. test does that for ParentOutput.
-func (c *Condition) build(test func(*Condition, *store.Condition) error) (s store.Condition, err error) {
+// build converts a condition to its stored form, for waits of a client. test does that for ParentOutput.
+func (c *Condition) build(client *Client, test func(*Condition, *store.Condition) error) (s store.Condition, err error) {
 	list := func(cs []Condition) (all []store.Condition, err error) {
 		for i := range cs {
-			one, err := cs[i].build(test)
+			one, err := cs[i].build(client, test)
 			if err != nil {
 				return nil, err
 			}
@@ -213,7 +213,7 @@ func (c *Condition) build(test func(*Condition, *store.Condition) error) (s stor
 	case c.all != nil:
 		s.All, err = list(c.all)
 	case c.event != nil:
-		s.Event = c.event
+		s.Event, err = c.event, client.canMatch(c.event)
 	case c.test != nil:
 		err = test(c, &s)
 	case c.sleep > 0:

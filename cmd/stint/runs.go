@@ -20,7 +20,8 @@ import (
 // filter returns the filter of the flags and arguments.
 func (s *session) filter(ctx context.Context) (f stint.RunFilter, err error) {
 	f = stint.RunFilter{Tasks: s.tasks, Queues: s.queues, Metadata: s.metadata, Error: s.errorHas, ErrorGroup: s.group,
-		Event: s.event, Worker: s.worker, ParentID: s.parent, TopLevel: s.topLevel, Flat: s.flat, Since: s.since.Time, Until: s.until.Time, Limit: s.limit, OldestFirst: s.oldest,
+		Event: s.event, Worker: s.worker, ParentID: s.parent, TopLevel: s.topLevel, Flat: s.flat,
+		Since: s.since.Time, Until: s.until.Time, Limit: s.limit, OldestFirst: s.oldest,
 		All: s.all, DryRun: s.dryRun}
 	if len(s.args) > 0 {
 		f.IDs = s.args
