@@ -84,6 +84,9 @@ func Condition(c *store.Condition) string {
 
 func event(m *store.Match) string {
 	what := fmt.Sprintf("event %q", m.Key)
+	if strings.Contains(m.Key, "*") {
+		what += " (a wait has no patterns: * is part of the key)"
+	}
 	scope, field, value := m.Parts()
 	if scope != "" {
 		what += fmt.Sprintf(" of scope %q", scope)

@@ -41,6 +41,7 @@ func TestCondition(t *testing.T) {
 	}{
 		{nil, "its conditions"},
 		{&sleep, "a sleep of 1m0s"},
+		{&store.Condition{Event: &store.Match{Key: "order.*"}}, `event "order.*" (a wait has no patterns: * is part of the key)`},
 		{&store.Condition{Test: &store.TestRef{}}, "a parent's output"},
 		{&store.Condition{Event: &scoped}, `event "paid" of scope "eu" with id = 7 where input.n > 1`},
 		{&store.Condition{Any: []store.Condition{{All: []store.Condition{paid, sleep}}, paid}},
