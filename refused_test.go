@@ -183,3 +183,13 @@ func TestMatchOfHiddenFields(t *testing.T) {
 		}
 	})
 }
+
+// An input that is not of the task's type is named as the input, also for a task whose key is computed from it.
+func TestInputOfAnotherType(t *testing.T) {
+	c := opened(t)
+	stint.NewTask(c, "keyed", double, stint.WithIdempotency(func(n int) string { return fmt.Sprint(n) }, time.Hour))
+	_, err := c.EnqueueJSON(t.Context(), "keyed", json.RawMessage(`"x"`))
+	if err == nil || !strings.Contains(err.Error(), "the input is not of type int") {
+		t.Errorf("%v", err)
+	}
+}
