@@ -451,7 +451,8 @@ func (c *Client) ReplayRuns(ctx context.Context, f RunFilter) (int, error) {
 }
 
 // DeleteRuns deletes every run that matches and has ended, with its logs and stream, and
-// returns how many. The error is ErrNoFilter for an empty filter without All.
+// returns how many. It leaves out runs whose parent has not ended, because the parent's handler may read their results
+// again. The error is ErrNoFilter for an empty filter without All.
 func (c *Client) DeleteRuns(ctx context.Context, f RunFilter) (int, error) {
 	return c.actOn(ctx, f, "delete runs", store.Action{Kind: store.ActDelete})
 }

@@ -105,6 +105,42 @@ func TestDeleteRuns(t *testing.T) {
 	infoOf(t, queued)
 }
 
+// A handler that waited for a child long ago runs again from the top, and reads its result again.
+func TestRetentionOfChildren(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := openedAt(t, ":memory:", stint.WithRetention(time.Hour))
+		charge := stint.NewTask(c, "charge", func(_ context.Context, n int) (int, error) { return n, nil })
+		subscription := stint.NewTask(c, "subscription", func(ctx context.Context, n int) (int, error) {
+			sum := 0
+			for range 3 {
+				charged, err := charge.Run(ctx, n)
+				if err != nil {
+					return 0, err
+				}
+				sum += charged
+				if err := stint.Sleep(ctx, 5*time.Hour); err != nil {
+					return 0, err
+				}
+			}
+			return sum, nil
+		})
+		working(t, c)
+		run := enqueue(t, subscription, 7)
+		time.Sleep(9 * time.Hour)
+		if n, err := c.DeleteRuns(t.Context(), stint.RunFilter{Tasks: []string{"charge"}}); n != 0 || err != nil {
+			t.Errorf("deleted %d, %v: want none of those whose parent has not ended", n, err)
+		}
+		time.Sleep(7 * time.Hour)
+		if info := infoOf(t, run); info.State != stint.StateSucceeded || string(info.Output) != "21" {
+			t.Fatalf("%v %s %s", info.State, info.Output, info.Error)
+		}
+		time.Sleep(2 * time.Hour)
+		if all := listRuns(t, c, stint.RunFilter{}).Runs; len(all) != 0 {
+			t.Errorf("%d runs are kept after the parent", len(all))
+		}
+	})
+}
+
 // Runs are deleted when their retention is over, failed ones three times as late.
 func TestRetention(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

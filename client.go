@@ -126,8 +126,8 @@ func WithDurability(d Durability) ClientOption {
 }
 
 // WithRetention sets how long runs that succeeded or were canceled are kept after they end;
-// failed runs are kept three times as long. The default is 30 days. Expired runs are deleted
-// at most a tenth of d, or an hour, late.
+// failed runs are kept three times as long. The default is 30 days. A run that another one started is
+// kept as long as that one. Expired runs are deleted at most a tenth of d, or an hour, late.
 func WithRetention(d time.Duration) ClientOption {
 	return clientOption(func(c *clientConfig) error {
 		c.retention = d

@@ -59,7 +59,7 @@ const (
 	// which are pending again.
 	ActReplay
 	// ActDelete deletes runs that have ended, with everything stored about them. Only their keys stay, as
-	// long as their KeyTTL.
+	// long as their KeyTTL. A run whose Parent has not ended is not deleted: the parent may read its result again.
 	ActDelete
 	// ActMoveQueue moves runs that are Scheduled, Queued, Waiting or Blocked to another queue, with their place in the order of
 	// starting. They stay there, also for later attempts and replays; but a replay that makes the run of a workflow's task

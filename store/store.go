@@ -80,7 +80,7 @@ type Runs interface {
 	// Expire deletes, in small batches, what is old: succeeded, canceled and skipped runs that ended before
 	// done, failed ones that ended before failed, events published before done, rate limits that came with
 	// runs and were not used for an hour, counters, and error groups that were not seen as long as those are kept, unless
-	// they are muted, or that are over MaxErrorGroups. It returns how many runs it deleted.
+	// they are muted, or that are over MaxErrorGroups. A run whose Parent is there stays with it. It returns how many runs it deleted.
 	Expire(ctx context.Context, done, failed time.Time) (int, error)
 }
 

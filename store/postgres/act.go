@@ -61,6 +61,11 @@ func (u *unit) act(a *store.Action, key, now int64) (bool, error) {
 	if err != nil || r == nil || !r.State.Terminal() || r.IsTask() { // a workflow's task is deleted with its workflow's run
 		return false, err
 	}
+	if r.Parent != 0 {
+		if p, err := u.run(r.Parent); err != nil || p != nil && !p.State.Terminal() { // it may read the result again
+			return false, err
+		}
+	}
 	return true, u.deleteRun(key)
 }
 

@@ -86,12 +86,13 @@ func (s *Store) expireRuns(ctx context.Context, p *retention.Pass) (total int, e
 	for after := int64(0); ; {
 		var part []retention.Run
 		err := s.view(ctx, func(c *pgx.Conn) error {
-			rows, err := c.Query(ctx, s.sql(`SELECT id, lane, state, coalesce(ended_at, 0), node IS NOT NULL AND flags & 2 = 0
+			rows, err := c.Query(ctx, s.sql(`SELECT id, lane, state, coalesce(ended_at, 0),
+					node IS NOT NULL AND flags & 2 = 0, coalesce(parent, 0)
 				FROM stint.runs WHERE id > $1 AND id < $2 ORDER BY id LIMIT $3`), after, keys.At(p.CreatedBefore()), perBulk)
 			if err == nil {
 				part, err = pgx.CollectRows(rows, func(r pgx.CollectableRow) (x retention.Run, err error) {
 					var state int16
-					err = r.Scan(&x.Key, &x.Lane, &state, &x.Ended, &x.Task)
+					err = r.Scan(&x.Key, &x.Lane, &state, &x.Ended, &x.Task, &x.Parent)
 					x.State = store.State(state)
 					return x, err
 				})
@@ -105,7 +106,7 @@ func (s *Store) expireRuns(ctx context.Context, p *retention.Pass) (total int, e
 		n := 0
 		err = s.do(ctx, func(u *unit) (err error) {
 			for _, r := range part {
-				u.runs.ask(r.Key)
+				u.runs.ask(r.Key, r.Parent)
 			}
 			n, err = p.Delete(deleting{u}, part)
 			return err
@@ -123,6 +124,12 @@ type deleting struct{ *unit }
 // DeleteEnded implements retention.Rows.
 func (u deleting) DeleteEnded(run int64) (bool, error) {
 	return u.act(&store.Action{Kind: store.ActDelete}, run, u.now)
+}
+
+// Exists implements retention.Rows.
+func (u deleting) Exists(run int64) (bool, error) {
+	r, err := u.run(run)
+	return r != nil, err
 }
 
 // expireLanes deletes the lanes that have no runs, and queues without lanes unless they are paused.

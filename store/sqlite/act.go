@@ -52,6 +52,12 @@ func (rs *runs) DeleteEnded(key int64) (bool, error) {
 	return true, rs.deleteRun(key)
 }
 
+// Exists implements retention.Rows.
+func (rs *runs) Exists(key int64) (there bool, err error) {
+	err = rs.one("SELECT EXISTS (SELECT 1 FROM stint_runs WHERE id = ?)", []any{key}, &there)
+	return there, err
+}
+
 // ChangeRun implements store.Runs.
 func (s *Store) ChangeRun(ctx context.Context, now time.Time, id store.ID, c store.RunChange) (store.ID, error) {
 	var fork store.ID

@@ -52,8 +52,10 @@ func (s *Store) each(ctx context.Context, a *store.Action, f store.Filter, chang
 	}
 }
 
-// deletable selects the runs that have ended. A workflow's task is deleted with its workflow's run.
-const deletable = hasEnded + " AND (node IS NULL OR flags & 2)"
+// deletable selects the runs that have ended, except those whose parent may read their result again, because it has not. A
+// workflow's task is deleted with its workflow's run.
+const deletable = hasEnded + " AND (node IS NULL OR flags & 2) AND " +
+	"NOT EXISTS (SELECT 1 FROM stint_runs p WHERE p.id = stint_runs.parent AND NOT p." + hasEnded + ")"
 
 // deleteRun deletes a run with all that is stored about it, and a workflow's tasks with it.
 func (rs *runs) deleteRun(key int64) error {

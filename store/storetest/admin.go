@@ -177,6 +177,44 @@ func expire(s *suite) {
 	}
 }
 
+func keptChildren(s *suite) {
+	parent := s.enqueue(run("parent"))[0]
+	p := s.claim(1)[0]
+	child := s.add(childOf(parent, "a", ""))[0].ID
+	c := s.claim(1)[0]
+	grandchild := s.add(childOf(child, "b", ""))[0].ID
+	s.finish(outcome(s.claim(1)[0], store.Succeeded))
+	s.finish(outcome(c, store.Succeeded))
+	time.Sleep(time.Second)
+	expire := func(want int) {
+		s.Helper()
+		time.Sleep(time.Second)
+		n, err := s.Expire(s.Context(), time.Now(), time.Now())
+		if s.ok(err); n != want {
+			s.Errorf("expired %d, want %d", n, want)
+		}
+	}
+	if n := s.act(store.ActDelete, store.Filter{IDs: []store.ID{child}}); n != 0 {
+		s.Errorf("deleted %d whose parent executes", n)
+	}
+	dry, err := s.Act(s.Context(), time.Now(), store.Action{Kind: store.ActDelete, DryRun: true}, store.Filter{})
+	if s.ok(err); dry != 1 {
+		s.Errorf("%d would be deleted, want the grandchild, whose parent has ended", dry)
+	}
+	expire(0)
+	s.finish(outcome(p, store.Failed))
+	time.Sleep(time.Second)
+	if n, err := s.Expire(s.Context(), time.Now(), time.Now().Add(-time.Minute)); n != 0 || err != nil {
+		s.Errorf("expired %d, %v: the failed parent is kept longer, and may be replayed", n, err)
+	}
+	expire(3)
+	for _, id := range []store.ID{parent, child, grandchild} {
+		if _, err := s.Get(s.Context(), id); !errors.Is(err, store.ErrNotFound) {
+			s.Errorf("Get of a deleted run: %v", err)
+		}
+	}
+}
+
 func records(s *suite) {
 	id := s.enqueue(run("1"))[0]
 	c := s.claim(1)[0]

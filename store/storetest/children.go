@@ -83,6 +83,10 @@ func childKeys(s *suite) {
 	}
 	s.act(store.ActCancel, store.Filter{IDs: []store.ID{first.ID}})
 	time.Sleep(2 * time.Minute)
+	if n := s.act(store.ActDelete, store.Filter{IDs: []store.ID{first.ID}}); n != 0 {
+		s.Errorf("deleted %d whose parent has not ended", n)
+	}
+	s.act(store.ActCancel, store.Filter{IDs: parents[:1]})
 	if n := s.act(store.ActDelete, store.Filter{IDs: []store.ID{first.ID}}); n != 1 {
 		s.Fatalf("deleted %d", n)
 	}

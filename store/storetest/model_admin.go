@@ -189,7 +189,7 @@ func (m *Model) Act(_ context.Context, now time.Time, a store.Action, f store.Fi
 		case store.ActMoveQueue:
 			return m.moveQueue(r, a.Queue)
 		}
-		over := r.State.Terminal() && !r.isTask() && m.runs[r.ID] != nil
+		over := m.runs[r.ID] != nil && m.deletable(r)
 		if over {
 			m.remove(r)
 		}
@@ -219,7 +219,7 @@ func (m *Model) count(f store.Filter, a *store.Action) (int, error) {
 		case act == store.ActMoveQueue && r.moves(a.Queue):
 			changed[r.ID] = true
 		case act == store.ActCancel && open && (r.CancelAt.IsZero() || r.State == store.Blocked),
-			act == store.ActDelete && !open && !r.isTask(),
+			act == store.ActDelete && m.deletable(r),
 			act == store.ActReplay && (r.State == store.Blocked || !open && !r.isTask()):
 			changed[r.ID] = true
 		case act == store.ActReplay && !open && m.runs[r.Parent].State.Terminal():
@@ -285,6 +285,12 @@ func (m *Model) requeue(r *modelRun, now time.Time) {
 	delete(m.notified, r.ID)
 }
 
+// deletable reports whether a run may be deleted. Its parent, if that has not ended, may read its result again.
+func (m *Model) deletable(r *modelRun) bool {
+	parent := m.runs[r.Parent]
+	return r.State.Terminal() && !r.isTask() && (parent == nil || parent.State.Terminal())
+}
+
 func (m *Model) remove(r *modelRun) {
 	delete(m.runs, r.ID)
 	m.order = slices.DeleteFunc(m.order, func(id store.ID) bool { return id == r.ID })
@@ -301,22 +307,27 @@ func (m *Model) remove(r *modelRun) {
 	}
 }
 
-// Expire implements store.Runs.
-func (m *Model) Expire(_ context.Context, done, failed time.Time) (int, error) {
+// Expire implements store.Runs. It looks at the oldest runs first: what a run has started goes after it.
+func (m *Model) Expire(_ context.Context, done, failed time.Time) (n int, err error) {
 	m.expireRates()
 	m.expireEvents(done)
 	m.errors.expire(time.Now())
-	return m.each(store.Filter{}, func(r *modelRun) bool {
-		cutoff := done
-		if r.State == store.Failed {
-			cutoff = failed
+	if err := m.lock(); err != nil {
+		return 0, err
+	}
+	defer m.unlock()
+	m.advance(time.Now())
+	for _, id := range slices.Clone(m.order) {
+		r := m.runs[id]
+		if r == nil || !r.State.Terminal() || r.isTask() || m.runs[r.Parent] != nil {
+			continue
 		}
-		over := r.State.Terminal() && !r.isTask() && r.Ended.Before(cutoff)
-		if over {
+		if cutoff := map[bool]time.Time{false: done, true: failed}[r.State == store.Failed]; r.Ended.Before(cutoff) {
 			m.remove(r)
+			n++
 		}
-		return over
-	})
+	}
+	return n, nil
 }
 
 // Pause implements store.Limits.

@@ -127,6 +127,7 @@ var rules = []struct {
 	{"error groups are muted, and go", mutedErrors},
 	{"error groups are marked, and found by text", markedErrors},
 	{"delete and expire", expire},
+	{"what a run has started is kept as long as the run", keptChildren},
 	{"progress, logs and chunks", records},
 	{"lines of all runs", logLines},
 	{"more log lines than are kept", manyLogs},

@@ -182,7 +182,8 @@ var actions = map[store.ActionKind]struct {
 	store.ActCancel: {[]store.State{store.Scheduled, store.Queued, store.Running, store.Waiting, store.Blocked},
 		"r.id", "(r.cancel_at IS NULL OR r." + isBlocked + ")"},
 	store.ActDelete: {[]store.State{store.Succeeded, store.Failed, store.Canceled, store.Skipped},
-		"r.id", "(r.node IS NULL OR r.flags & 2 <> 0)"},
+		"r.id", "(r.node IS NULL OR r.flags & 2 <> 0) AND " +
+			"NOT EXISTS (SELECT 1 FROM stint_runs p WHERE p.id = r.parent AND NOT p." + hasEnded + ")"},
 	// A task of a workflow is replayed with its workflow's run, if that has ended.
 	store.ActReplay: {[]store.State{store.Blocked, store.Succeeded, store.Failed, store.Canceled, store.Skipped},
 		"DISTINCT CASE WHEN " + replaysParent + " THEN r.parent ELSE r.id END",

@@ -370,7 +370,8 @@ func AskedToCancel(q Querier, worker int64) ([]Canceled, error) {
 
 // Expirable returns up to n runs between two keys, for package retention.
 func Expirable(q Querier, after, before int64, n int) ([]retention.Run, error) {
-	return All(q, func(r *retention.Run) []any { return []any{&r.Key, &r.Lane, &r.State, &r.Ended, &r.Task} },
-		"SELECT id, lane, state, coalesce(ended_at, 0), node IS NOT NULL AND flags & 2 = 0 FROM stint_runs WHERE id > ? AND id < ? "+
+	return All(q, func(r *retention.Run) []any { return []any{&r.Key, &r.Lane, &r.State, &r.Ended, &r.Task, &r.Parent} },
+		"SELECT id, lane, state, coalesce(ended_at, 0), node IS NOT NULL AND flags & 2 = 0, coalesce(parent, 0) FROM stint_runs "+
+			"WHERE id > ? AND id < ? "+
 			"ORDER BY id LIMIT ?", after, before, n)
 }

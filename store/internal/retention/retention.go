@@ -3,6 +3,9 @@
 // It has no SQL, no clock and no goroutine. Runs are looked at in the order of their creation, and
 // none ended before it was created: a pass reads only what was created before the later cutoff, and
 // each run once, also those that stay.
+//
+// A run stays as long as the run that started it is there: that one may run again, and reads the result again then. So those
+// that a run has started are deleted after it, at the earliest in the same pass.
 package retention
 
 import (
@@ -19,6 +22,7 @@ type Run struct {
 	State     store.State
 	Ended     int64 // milliseconds; 0: it has not
 	Task      bool  // of a workflow, with whose run it is deleted
+	Parent    int64 // the run that started it; 0: none
 }
 
 // Rows are the runs of a transaction.
@@ -26,6 +30,8 @@ type Rows interface {
 	// DeleteEnded deletes a run with all that is stored about it, and reports whether it did: the
 	// run may have been replayed since it was read, and stays then.
 	DeleteEnded(run int64) (bool, error)
+	// Exists reports whether there is a run.
+	Exists(run int64) (bool, error)
 }
 
 // A Pass is one pass over all runs, in several transactions.
@@ -64,7 +70,7 @@ func (p *Pass) Delete(r Rows, runs []Run) (n int, err error) {
 	for i := range runs {
 		deleted := false
 		if p.isOld(&runs[i]) {
-			if deleted, err = r.DeleteEnded(runs[i].Key); err != nil {
+			if deleted, err = deleteUnneeded(r, &runs[i]); err != nil {
 				return n, err
 			}
 		}
@@ -75,6 +81,15 @@ func (p *Pass) Delete(r Rows, runs []Run) (n int, err error) {
 		}
 	}
 	return n, nil
+}
+
+func deleteUnneeded(r Rows, run *Run) (bool, error) {
+	if run.Parent != 0 {
+		if needed, err := r.Exists(run.Parent); needed || err != nil {
+			return false, err
+		}
+	}
+	return r.DeleteEnded(run.Key)
 }
 
 func (p *Pass) isOld(r *Run) bool {

@@ -13,6 +13,7 @@ import (
 // rows implements retention.Rows in memory.
 type rows struct {
 	deleted  []int64
+	others   []int64 // runs that are there and not looked at
 	replayed int64
 	err      error
 }
@@ -24,6 +25,8 @@ func (r *rows) DeleteEnded(run int64) (bool, error) {
 	r.deleted = append(r.deleted, run)
 	return true, nil
 }
+
+func (r *rows) Exists(run int64) (bool, error) { return slices.Contains(r.others, run), r.err }
 
 var at = func(ms int64) time.Time { return time.UnixMilli(ms) }
 
@@ -38,15 +41,17 @@ func TestPass(t *testing.T) {
 		{Key: 7, Lane: 7, State: store.Succeeded, Ended: 1, Task: true},
 		{Key: 8, Lane: 8, State: store.Skipped, Ended: 1},
 		{Key: 9, Lane: 9, State: store.Blocked, Ended: 1},
-		{Key: 10, Lane: 10, State: store.Succeeded}, // changed by hand
+		{Key: 10, Lane: 10, State: store.Succeeded},                        // changed by hand
+		{Key: 12, Lane: 12, State: store.Succeeded, Ended: 1, Parent: 100}, // which may read its output again
+		{Key: 13, Lane: 13, State: store.Succeeded, Ended: 1, Parent: 101}, // which was deleted
 	}
 	p := retention.NewPass(at(1000), at(500))
-	r := &rows{replayed: 8}
+	r := &rows{replayed: 8, others: []int64{100}}
 	n, err := p.Delete(r, runs)
-	if want := []int64{1, 4, 5}; err != nil || n != 3 || !slices.Equal(r.deleted, want) {
+	if want := []int64{1, 4, 5, 13}; err != nil || n != 4 || !slices.Equal(r.deleted, want) {
 		t.Errorf("deletes %v (%d, %v), want %v", r.deleted, n, err, want)
 	}
-	if got, want := p.Unused([]int64{1, 2, 3, 4, 5, 7, 8, 9, 10, 11}), []int64{1, 4, 11}; !slices.Equal(got, want) {
+	if got, want := p.Unused([]int64{1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 12, 13}), []int64{1, 4, 11, 13}; !slices.Equal(got, want) {
 		t.Errorf("lanes %v are unused, want %v", got, want)
 	}
 	r.err = errors.New("disk full")
