@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"runtime"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -21,8 +19,8 @@ import (
 
 // Errors of durable calls.
 var (
-	// ErrMaybeRan reports that a step with WithAtMostOnce had begun when its process died. It
-	// is not run again.
+	// ErrMaybeRan reports that a step with WithAtMostOnce began before and may have done what it
+	// does: its process died, or it failed and that ended the attempt. It is not run again.
 	ErrMaybeRan = errors.New("stint: the step began before, and may have run")
 	// ErrDurable reports a durable call where none is allowed: inside a step, in two
 	// goroutines of one branch at once, in a deferred function that a panic has called, after
@@ -53,8 +51,13 @@ func (o runOption) applyStep(*stepConfig) error {
 	return errors.New("an option of runs is none of a step")
 }
 
-// WithAtMostOnce makes a step run at most once. Its start is recorded first; a handler that
-// runs again and finds the step unfinished gets ErrMaybeRan.
+// WithAtMostOnce makes a step run at most once. Its start is recorded first. A handler that runs
+// again and finds the step unfinished gets ErrMaybeRan. So does each later attempt of the run, also
+// a replay, after one in which the step failed and that error, or ErrMaybeRan, ended the attempt:
+// the step is never called again, unless RestartFrom or RestartAt asks for it. An attempt that
+// runs again after a wait gets the step's own result or error, as of each step.
+//
+// A step with WithAtMostOnce has no retries: WithRetries beside it is an error.
 func WithAtMostOnce() StepOption {
 	return stepOption(func(c *stepConfig) error { c.atMostOnce = true; return nil })
 }
@@ -91,6 +94,10 @@ func Step[T any](ctx context.Context, name string, fn func(context.Context) (T, 
 			return out, errorf("stint: step %q: %w", name, err)
 		}
 	}
+	if cfg.atMostOnce && cfg.task.retries > 0 {
+		return out, fmt.Errorf("stint: step %q: WithRetries(%d) beside WithAtMostOnce: a step that runs at most once has no retries",
+			name, cfg.task.retries)
+	}
 	same := false // decoding would not change out
 	e, err := sc.step(ctx, name, &cfg, func(ctx context.Context) ([]byte, error) {
 		v, err := fn(ctx)
@@ -126,14 +133,38 @@ func (sc *scope) step(ctx context.Context, name string, cfg *stepConfig, fn step
 		return nil, err
 	}
 	if cfg.atMostOnce {
-		if recorded {
-			return sc.finishStep(ctx, e, nil, NonRetryable(ErrMaybeRan))
-		}
-		if _, err := sc.append(ctx, e); err != nil {
+		if began, err := sc.beginOnce(ctx, &e); err != nil {
 			return nil, err
+		} else if began || recorded {
+			return sc.finishStep(ctx, e, nil, NonRetryable(ErrMaybeRan))
 		}
 	}
 	return sc.attemptStep(ctx, e, recorded, cfg, fn)
+}
+
+// beginOnce records that a step begins which may be called once only: its entry, and a note that stays when an attempt
+// that fails forgets the entry. began reports that the note is there already.
+func (sc *scope) beginOnce(ctx context.Context, e *store.Entry) (began bool, err error) {
+	note := store.Entry{Address: store.Address{Scope: onceScope(e.Scope), Seq: e.Seq}, Kind: store.EntryNote, Name: e.Name}
+	d := sc.e.durable
+	d.mu.Lock()
+	began = d.once[note.Address] == e.Name
+	d.mu.Unlock()
+	if began {
+		return true, nil
+	}
+	if _, err := sc.append(ctx, note); err != nil {
+		return false, err
+	}
+	_, err = sc.append(ctx, *e)
+	return false, err
+}
+
+func onceScope(path string) string {
+	if path == "" {
+		return store.OnceScope
+	}
+	return store.OnceScope + "/" + path
 }
 
 // attemptStep runs a step until it succeeds or its retries are used up, and returns the
@@ -447,50 +478,4 @@ func (d *durableRun) version(ctx context.Context, sc *scope, change string) bool
 		}
 	}
 	return is
-}
-
-// diverge unwinds the execution because the current call is not what is recorded.
-func (sc *scope) diverge(err error) {
-	sc.e.durable.diverge(locateCall(err))
-	runtime.Goexit()
-}
-
-// locateCall adds to a divergence where the app calls this package.
-func locateCall(err error) error {
-	if d := (*journal.Divergence)(nil); errors.As(err, &d) {
-		d.File, d.Line = appCaller()
-	}
-	return err
-}
-
-// appCaller returns where the app calls this package; line 0: unknown.
-func appCaller() (file string, line int) {
-	var pcs [32]uintptr
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
-	for more := true; more; {
-		var f runtime.Frame
-		if f, more = frames.Next(); !strings.HasPrefix(f.Function, ownPackage) {
-			return f.File, f.Line
-		}
-	}
-	return "", 0
-}
-
-// ownPackage is the prefix of the names of this package's functions.
-var ownPackage = reflect.TypeFor[scope]().PkgPath() + "."
-
-// locateFunc adds to a divergence where fn, which returned too early, begins.
-func locateFunc(err error, fn any) error {
-	if err == nil || fn == nil {
-		return err
-	}
-	var d *journal.Divergence
-	if errors.As(err, &d) {
-		if f := runtime.FuncForPC(reflect.ValueOf(fn).Pointer()); f != nil {
-			if d.File, d.Line = f.FileLine(f.Entry()); d.File == "<autogenerated>" { // a method value
-				d.File, d.Line = "", 0
-			}
-		}
-	}
-	return err
 }

@@ -103,6 +103,13 @@ func (d *durableRun) loadNote(e *store.Entry) {
 		d.undoGiven = max(d.undoGiven, undoOrder(e))
 		return
 	}
+	if e.Scope == store.OnceScope || strings.HasPrefix(e.Scope, store.OnceScope+"/") {
+		if d.once == nil {
+			d.once = map[store.Address]string{}
+		}
+		d.once[e.Address] = e.Name
+		return
+	}
 	d.notes[e.Scope] = true
 }
 

@@ -38,7 +38,8 @@ type durableRun struct {
 	branchDivergence  error // a branch failed before it made all calls that it had recorded
 	handlerReturned   bool  // the handler has returned
 	versions          map[string]bool
-	notes             map[string]bool // by scope
+	notes             map[string]bool          // by scope
+	once              map[store.Address]string // names of the steps that began before, by the addresses of their notes
 	// openWaits are those of StartWait whose end the handler has not seen. waitCtx ends with the execution; nil
 	// before the first of them.
 	openWaits map[*future]struct{}

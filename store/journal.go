@@ -24,6 +24,11 @@ const UndoScope = "undo"
 // that a new attempt has to record again.
 const UndoneScope = "undone"
 
+// OnceScope has a note for each step that may be called once only and has begun. For a step of the handler itself the
+// note is in this scope, for one of a branch in the scope "once/k", with the step's number. It stays when its entry is
+// forgotten; only RunRestart at or before the step removes it. It is not Done, so a fork does not have it.
+const OnceScope = "once"
+
 // IsUndo reports whether a scope has compensations.
 func IsUndo(scope string) bool {
 	return scope == UndoScope || strings.HasPrefix(scope, UndoScope+"/")

@@ -373,6 +373,27 @@ func restartAndFork(s *suite) {
 	}
 }
 
+// The note that a step has begun stays when its entry is forgotten. A restart at or before it removes it, and a fork has none.
+func onceNotes(s *suite) {
+	s.enqueue(run("x"))
+	c := s.claim(1)[0]
+	steps := []store.Address{{Seq: 1}, {Seq: 2}, {Scope: "3", Seq: 1}}
+	for _, at := range steps {
+		scope := strings.TrimSuffix(store.OnceScope+"/"+at.Scope, "/")
+		s.call(c, entry(scope, at.Seq, store.EntryNote, "n", ""))
+		s.call(c, entry(at.Scope, at.Seq, store.EntryStep, "s", "1"))
+	}
+	o := outcome(c, store.Failed)
+	o.Error, o.Forget = []byte(`"no"`), []store.Address{{Seq: 1}}
+	s.finish(o)
+	s.journal(c.ID, "once:1 note n ", "once:2 note n ", "once/3:1 note n ")
+	fork, err := s.fork(c.ID, store.Address{Seq: 4})
+	s.ok(err)
+	s.journal(fork)
+	s.ok(s.restart(c.ID, store.Address{Seq: 2}))
+	s.journal(c.ID, "once:1 note n ")
+}
+
 // A run that its handler blocked runs again when another build comes, after the last worker of the build
 // that blocked it has left; a run that waits for a person does not.
 func newBuild(s *suite) {

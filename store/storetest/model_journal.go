@@ -293,7 +293,7 @@ func (m *Model) ChangeRun(_ context.Context, now time.Time, id store.ID, c store
 	case c.Kind == store.RunFork:
 		return m.fork(r, now, c.At), nil
 	default:
-		r.forget([]store.Address{c.At})
+		r.forget([]store.Address{c.At, {Scope: store.OnceScope, Seq: c.At.Seq}})
 		m.requeue(r, now)
 		return id, nil
 	}

@@ -64,7 +64,7 @@ func (r *Run) requeue(now int64) {
 }
 
 // Restart queues a run that has ended or is blocked for an attempt that replays what was recorded
-// before an address.
+// before an address. Steps from there on that may be called once only may be called once more: somebody asked for it.
 func Restart(rows Rows, id store.ID, at store.Address, now int64) error {
 	r, err := runOf(rows, id)
 	if err == nil && (r.Workflow || !r.State.Terminal() && r.State != store.Blocked) {
@@ -73,8 +73,10 @@ func Restart(rows Rows, id store.ID, at store.Address, now int64) error {
 	if err != nil {
 		return err
 	}
-	if err := rows.Forget(r.Key, at); err != nil {
-		return err
+	for _, from := range []store.Address{at, {Scope: store.OnceScope, Seq: at.Seq}} {
+		if err := rows.Forget(r.Key, from); err != nil {
+			return err
+		}
 	}
 	return Requeue(rows, r, now)
 }
