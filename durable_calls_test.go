@@ -2,7 +2,11 @@ package stint_test
 
 import (
 	"context"
+	"database/sql"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -103,6 +107,145 @@ func TestAtMostOnceRefusesRetries(t *testing.T) {
 		working(t, c)
 		if _, err := task.Run(t.Context(), 0); err == nil || !strings.Contains(err.Error(), "WithRetries(3) beside WithAtMostOnce") {
 			t.Errorf("Run: %v", err)
+		}
+	})
+}
+
+// txDatabase returns the app's own connections to a client's file.
+func txDatabase(t *testing.T) (*stint.Client, *sql.DB) {
+	path := filepath.Join(t.TempDir(), "test.db")
+	c := openedAt(t, path)
+	return c, app(t, path)
+}
+
+// A handler that runs again would enqueue and publish once more with another transaction.
+func TestWithTxInAHandler(t *testing.T) {
+	c, db := txDatabase(t)
+	child := stint.NewTask(c, "child", double)
+	calls := map[string]func(context.Context, *sql.Tx) error{
+		"Enqueue": func(ctx context.Context, tx *sql.Tx) error { return errOf(child.Enqueue(ctx, 1, stint.WithTx(tx))) },
+		"EnqueueMany": func(ctx context.Context, tx *sql.Tx) error {
+			return errOf(child.EnqueueMany(ctx, []int{1, 2}, stint.WithTx(tx)))
+		},
+		"EnqueueJSON": func(ctx context.Context, tx *sql.Tx) error {
+			return errOf(c.EnqueueJSON(ctx, "child", json.RawMessage("1"), stint.WithTx(tx)))
+		},
+		"Publish": func(ctx context.Context, tx *sql.Tx) error { return errOf(c.Publish(ctx, "e", 1, stint.WithTx(tx))) },
+	}
+	inTx := func(ctx context.Context, f func(context.Context, *sql.Tx) error) error {
+		tx, err := db.BeginTx(ctx, nil)
+		if err != nil {
+			return err
+		}
+		defer tx.Rollback()
+		if err := f(ctx, tx); err != nil {
+			return err
+		}
+		return tx.Commit()
+	}
+	task := stint.NewTask(c, "t", func(ctx context.Context, name string) (string, error) {
+		handler := inTx(ctx, calls[name])
+		_, step := stint.Step(ctx, "s", func(ctx context.Context) (int, error) { return 0, inTx(ctx, calls[name]) })
+		_, stepTx := stint.StepTx(ctx, "tx", func(ctx context.Context, tx *sql.Tx) (int, error) { return 0, calls[name](ctx, tx) })
+		return fmt.Sprint(errors.Is(handler, stint.ErrDurable), step, stepTx), nil
+	})
+	working(t, c)
+	for name := range calls {
+		if got, err := task.Run(t.Context(), name); err != nil || got != "true <nil> <nil>" {
+			t.Errorf("%s WithTx: refused in the handler, in a step, in StepTx: %s, %v", name, got, err)
+		}
+	}
+	if n := len(listRuns(t, c, stint.RunFilter{Tasks: []string{"child"}}).Runs); n != 2*(1+2+1) {
+		t.Errorf("%d children, want 8", n)
+	}
+}
+
+// What a step starts is not started anew by its next try.
+func TestEnqueueInAStep(t *testing.T) {
+	durably(t, func(t *testing.T, c *stint.Client) {
+		child := stint.NewTask(c, "child", double)
+		flow := stint.NewWorkflow[int](c, "flow")
+		stint.AddTask(flow, "a", double)
+		refused := map[string]func(context.Context) error{
+			"Run":         func(ctx context.Context) error { return errOf(child.Run(ctx, 1)) },
+			"Enqueue":     func(ctx context.Context) error { return errOf(child.Enqueue(ctx, 1)) },
+			"EnqueueMany": func(ctx context.Context) error { return errOf(child.EnqueueMany(ctx, []int{1, 2})) },
+			"Schedule":    func(ctx context.Context) error { return errOf(child.Schedule(ctx, time.Now(), 1)) },
+			"EnqueueJSON": func(ctx context.Context) error { return errOf(c.EnqueueJSON(ctx, "child", json.RawMessage("1"))) },
+			"EnqueueJSONMany": func(ctx context.Context) error {
+				keyed := stint.JSONRun{Task: "child", Input: json.RawMessage("1"), Options: []stint.RunOption{stint.WithChildKey("j")}}
+				return errOf(c.EnqueueJSONMany(ctx, []stint.JSONRun{keyed, {Task: "child", Input: json.RawMessage("1")}}))
+			},
+			"a workflow": func(ctx context.Context) error { return errOf(flow.Enqueue(ctx, 1)) },
+		}
+		task := stint.NewTask(c, "t", func(ctx context.Context, _ int) (int, error) {
+			tries := 0
+			return stint.Step(ctx, "s", func(ctx context.Context) (int, error) {
+				for name, call := range refused {
+					if err := call(ctx); !errors.Is(err, stint.ErrDurable) {
+						t.Errorf("%s in a step: %v, want ErrDurable", name, err)
+					}
+				}
+				n, err := child.Run(ctx, 5, stint.WithChildKey("k"))
+				if err == nil {
+					_, err = child.Enqueue(ctx, 5, stint.WithIdempotencyKey("i", time.Hour))
+				}
+				if tries++; err == nil && tries == 1 {
+					err = errors.New("the first try")
+				}
+				return n, err
+			}, stint.WithRetries(1))
+		})
+		working(t, c)
+		if n, err := task.Run(t.Context(), 0); err != nil || n != 10 {
+			t.Errorf("Run = %d, %v", n, err)
+		}
+		if n := len(listRuns(t, c, stint.RunFilter{Tasks: []string{"child", "flow"}}).Runs); n != 2 {
+			t.Errorf("%d runs, want 2", n)
+		}
+	})
+}
+
+// A compensation that would be lost is refused, and fails the step for good.
+func TestCompensateMistakes(t *testing.T) {
+	durably(t, func(t *testing.T, c *stint.Client) {
+		tries := 0
+		undo := func(context.Context) error { return nil }
+		inStep := stint.NewTask(c, "in a step", func(ctx context.Context, _ int) (int, error) {
+			return stint.Step(ctx, "book", func(ctx context.Context) (int, error) {
+				tries++
+				stint.Compensate(ctx, "cancel", undo)
+				return 1, nil
+			}, stint.WithRetries(3))
+		}, stint.WithRetries(3))
+		none := stint.NewTask(c, "nil", func(ctx context.Context, _ int) (int, error) {
+			stint.Compensate(ctx, "cancel", nil)
+			return 1, nil
+		}, stint.WithRetries(3))
+		working(t, c)
+		if _, err := inStep.Run(t.Context(), 0); !errors.Is(err, stint.ErrDurable) || tries != 1 {
+			t.Errorf("Compensate in a step: %v after %d tries, want ErrDurable after 1", err, tries)
+		}
+		if _, err := none.Run(t.Context(), 0); err == nil || !strings.Contains(err.Error(), "nil function") {
+			t.Errorf("Compensate without a function: %v", err)
+		}
+	})
+}
+
+// A compensation may enqueue.
+func TestEnqueueInACompensation(t *testing.T) {
+	durably(t, func(t *testing.T, c *stint.Client) {
+		refund := stint.NewTask(c, "refund", double)
+		task := stint.NewTask(c, "t", func(ctx context.Context, _ int) (int, error) {
+			stint.Compensate(ctx, "refund", func(ctx context.Context) error { return errOf(refund.Enqueue(ctx, 1)) })
+			return 0, stint.NonRetryable(errors.New("no"))
+		})
+		working(t, c)
+		if _, err := task.Run(t.Context(), 0); err == nil {
+			t.Error("succeeded")
+		}
+		if n := len(listRuns(t, c, stint.RunFilter{Tasks: []string{"refund"}}).Runs); n != 1 {
+			t.Errorf("%d refunds, want 1", n)
 		}
 	})
 }

@@ -30,9 +30,19 @@ import (
 //
 // Neither a cancel nor a timeout ends fn's context. A shutdown does, and another worker goes
 // on. fn may run twice, as a step may. Outside of a run Compensate does nothing. It panics if
-// the name is empty, not UTF-8 or longer than 255 bytes.
+// the name is empty, not UTF-8 or longer than 255 bytes, if fn is nil, and with ErrDurable
+// inside a step: call it after the step.
 func Compensate(ctx context.Context, name string, fn func(context.Context) error) {
-	if sc := scopeOf(ctx); sc != nil && fn != nil && !guard.Unwinding() {
+	if guard.Unwinding() {
+		return
+	}
+	if fn == nil {
+		panic(NonRetryable(fmt.Errorf("stint: Compensate(%.50q): nil function", name)))
+	}
+	if executionOf(ctx) != nil && ctx.Value(stepKey{}) != nil {
+		panic(NonRetryable(fmt.Errorf("%w: Compensate(%.50q) inside a step: call it after the step", ErrDurable, name)))
+	}
+	if sc := scopeOf(ctx); sc != nil {
 		mustName("Compensate", name)
 		sc.addCompensation(ctx, name, fn)
 	}

@@ -220,6 +220,9 @@ type Tx interface {
 // On PostgreSQL it is a *sql.Tx of pgx's driver for database/sql, or a pgx.Tx in postgres.Tx, on
 // the database with the store's tables.
 //
+// A handler that runs again would do the same once more: there WithTx returns ErrDurable. Use it
+// in StepTx, with its transaction, or in a Step.
+//
 // With Publish, the event exists if and only if the transaction commits, and starts and wakes runs
 // right after.
 func WithTx(tx Tx) TxOption { return txOption{tx} }

@@ -98,6 +98,9 @@ func (c *Client) publish(ctx context.Context, tx store.Tx, events []store.NewEve
 	end := c.spans.Events(ctx, events)
 	defer func() { end(err) }()
 	if tx != nil {
+		if c.localExecution(ctx) != nil && ctx.Value(stepKey{}) == nil {
+			return nil, fmt.Errorf("%w: event %q: %w", ErrDurable, events[0].Key, errTxOutsideStep)
+		}
 		return c.publishTx(ctx, tx, events)
 	}
 	if err := c.declare(ctx, true); err != nil {

@@ -75,7 +75,9 @@ func TestClientsInEachOthersHandlers(t *testing.T) {
 			return run.Wait(ctx)
 		}},
 		"in a step": {false, func(ctx context.Context, o *other) (int, error) {
-			return stint.Step(ctx, "s", func(ctx context.Context) (int, error) { return o.double.Run(ctx, 2) })
+			return stint.Step(ctx, "s", func(ctx context.Context) (int, error) {
+				return o.double.Run(ctx, 2, stint.WithIdempotencyKey("in a step", time.Hour))
+			})
 		}},
 		"in a branch": {false, func(ctx context.Context, o *other) (int, error) {
 			return stint.Go(ctx, "b", func(ctx context.Context) (int, error) { return o.double.Run(ctx, 2) }).Wait(ctx)

@@ -38,6 +38,10 @@ const UntilDone = store.UntilDone
 // Errors: the input cannot be encoded or exceeds WithMaxPayload; an option is invalid;
 // ErrClosed; ErrBusy. If ctx is done before the run is stored, its error is returned and
 // nothing is stored.
+//
+// In a handler it is a durable call: a handler that runs again finds the run that it started.
+// Inside a step, which may be tried again, it returns ErrDurable unless the run has an idempotency
+// key or a child key, or is stored WithTx.
 func (t *Task[In, Out]) Enqueue(ctx context.Context, in In, opts ...RunOption) (*Run[Out], error) {
 	runs, err := t.EnqueueMany(ctx, []In{in}, opts...)
 	if err != nil {
@@ -282,13 +286,32 @@ func (c *Client) localExecution(ctx context.Context) *execution {
 }
 
 // enqueueDurably stores runs. Inside a handler that is a durable call: the runs and its record
-// are one commit, and a handler that runs again finds the runs it started.
+// are one commit, and a handler that runs again finds the runs it started. A step starts only
+// runs that it starts once, however often it is tried; a compensation may start them twice.
 func (c *Client) enqueueDurably(ctx context.Context, now time.Time, tx store.Tx, runs []store.NewRun) ([]store.Enqueued, error) {
-	if tx != nil || c.localExecution(ctx) == nil || ctx.Value(stepKey{}) != nil {
+	e := c.localExecution(ctx)
+	if e == nil {
 		return c.enqueue(ctx, now, tx, runs)
 	}
-	return enqueueChildren(ctx, c, now, runs)
+	step, _ := ctx.Value(stepKey{}).(*stepRef)
+	switch {
+	case step == nil && tx != nil:
+		return nil, fmt.Errorf("%w: %v %q: %w", ErrDurable, store.EntryChild, callName(runs), errTxOutsideStep)
+	case step == nil:
+		return enqueueChildren(ctx, c, now, runs)
+	case tx == nil && !store.IsUndo(step.entry.Scope) && slices.ContainsFunc(runs, unkeyed):
+		return nil, fmt.Errorf("%w: %v %q inside a step, each try of which would start it: make the call in the handler, or with "+
+			"WithIdempotencyKey, WithChildKey or WithTx", ErrDurable, store.EntryChild, callName(runs))
+	}
+	return c.enqueue(ctx, now, tx, runs)
 }
+
+// errTxOutsideStep reports a call that the app's transaction is to store, and so the run's journal cannot.
+var errTxOutsideStep = errors.New("WithTx in a handler, which would do it anew when it runs again: use the transaction in StepTx, " +
+	"or in a Step")
+
+// unkeyed reports whether enqueueing the run once more would store another.
+func unkeyed(r store.NewRun) bool { return r.Key == "" && r.ChildKey == "" }
 
 func enqueueChildren(ctx context.Context, c *Client, now time.Time, runs []store.NewRun) ([]store.Enqueued, error) {
 	name := callName(runs)
