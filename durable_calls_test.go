@@ -249,3 +249,71 @@ func TestEnqueueInACompensation(t *testing.T) {
 		}
 	})
 }
+
+// What a handler publishes is published once, however often the handler runs.
+func TestPublishInAHandler(t *testing.T) {
+	durably(t, func(t *testing.T, c *stint.Client) {
+		task := stint.NewTask(c, "t", func(ctx context.Context, _ int) (bool, error) {
+			a, err := c.Publish(ctx, "a", 1)
+			if err != nil {
+				return false, err
+			}
+			if err := stint.Sleep(ctx, time.Hour); err != nil {
+				return false, err
+			}
+			ids, err := c.PublishMany(ctx, []stint.Event{{Key: "b", Payload: 1}, {Key: "c", Payload: 2}})
+			if err != nil {
+				return false, err
+			}
+			_, err = stint.Step(ctx, "fails", func(context.Context) (int, error) {
+				if info, _ := stint.Info(ctx); info.Attempt == 1 {
+					return 0, errors.New("no")
+				}
+				return 1, nil
+			})
+			if err != nil {
+				return false, err
+			}
+			if err := stint.Sleep(ctx, time.Hour); err != nil {
+				return false, err
+			}
+			again, err := c.Publish(ctx, "a", 2)
+			return a != again && len(ids) == 2 && ids[0] != ids[1], err
+		}, stint.WithRetries(1))
+		working(t, c)
+		run := enqueue(t, task, 0)
+		if !output(t, run) {
+			t.Error("an event of two calls has one ID")
+		}
+		page, err := c.ListEvents(t.Context(), stint.EventFilter{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var keys []string
+		for i := range page.Events {
+			keys = append(keys, page.Events[i].Key)
+		}
+		if want := []string{"a", "c", "b", "a"}; !slices.Equal(keys, want) {
+			t.Errorf("events %q, want %q", keys, want)
+		}
+		journal, err := c.Journal(t.Context(), run.ID())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e := journal[2]; e.Kind != "publish" || e.Name != "b,c" || !strings.Contains(string(e.Output), page.Events[1].ID) {
+			t.Errorf("entry 3 is %v %q %s", e.Kind, e.Name, e.Output)
+		}
+		if doc, err := c.ExportJournal(t.Context(), run.ID()); err != nil {
+			t.Error(err)
+		} else if err := stint.ReplayJournal(t.Context(), doc, func(ctx context.Context, _ int) (bool, error) {
+			return false, errOf(c.Publish(ctx, "other", 1))
+		}); !errors.Is(err, stint.ErrDiverged) {
+			t.Errorf("code that publishes another event: %v, want ErrDiverged", err)
+		}
+		fork := stint.RunByID[bool](c, must[string](t)(c.Fork(t.Context(), run.ID(), "fails")))
+		output(t, fork)
+		if page, err = c.ListEvents(t.Context(), stint.EventFilter{}); err != nil || len(page.Events) != 5 {
+			t.Errorf("%d events after the fork, want 5: %v", len(page.Events), err)
+		}
+	})
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -22,6 +23,9 @@ import (
 // Publish stores an event, starts a run of each task that the event triggers (see WithEvents)
 // and wakes the runs that wait for it, in one commit. payload is encoded as JSON. Publish
 // returns the event's ID.
+//
+// In a handler it is a durable call: a handler that runs again gets the ID of the event that it
+// published. Inside a step it publishes at each try of the step; WithDeliveryID makes that once.
 //
 // Options: WithMetadata, WithScope, WithPriority, WithDeliveryID, WithTx.
 func (c *Client) Publish(ctx context.Context, key string, payload any, opts ...EventOption) (string, error) {
@@ -73,7 +77,7 @@ func (c *Client) PublishMany(ctx context.Context, events []Event) ([]string, err
 			return nil, errorf("stint: publish %q: %w", text.Cut(e.Key, check.MaxName), err)
 		}
 	}
-	ids, err := c.publish(ctx, tx, stored)
+	ids, err := c.publishDurably(ctx, tx, stored)
 	if err != nil {
 		return nil, wrapStoreErr("publish", err)
 	}
@@ -94,19 +98,60 @@ func (c *Client) newEvent(e Event, cfg *eventConfig) (n store.NewEvent, err erro
 	return n, nil
 }
 
-func (c *Client) publish(ctx context.Context, tx store.Tx, events []store.NewEvent) (ids []store.ID, err error) {
+// publishDurably stores events. Inside a handler that is a durable call: the events and its record are one commit.
+func (c *Client) publishDurably(ctx context.Context, tx store.Tx, events []store.NewEvent) ([]store.ID, error) {
+	now := c.now()
+	if c.localExecution(ctx) == nil || ctx.Value(stepKey{}) != nil {
+		return c.publish(ctx, now, tx, events)
+	}
+	name := callName(events, func(e *store.NewEvent) string { return e.Key })
+	if tx != nil {
+		return nil, fmt.Errorf("%w: %v %q: %w", ErrDurable, store.EntryPublish, name, errTxOutsideStep)
+	}
+	sc, err := enter(ctx, store.EntryPublish, name)
+	if err != nil {
+		return nil, err
+	}
+	defer sc.leave()
+	e, recorded, err := sc.next(store.EntryPublish, name)
+	if err != nil {
+		return nil, err
+	}
+	var ids []store.ID
+	if recorded {
+		got, err := sc.recordedRuns(&e, len(events))
+		for i := range got {
+			ids = append(ids, got[i].ID)
+		}
+		return ids, err
+	}
+	if err := sc.refuseNew(ctx); err != nil {
+		return nil, err
+	}
+	e.Done = true
+	events[0].Call = &store.Call{ID: sc.e.run.ID, Lease: sc.e.run.Lease, Entry: e}
+	err = c.retryWhileUnavailable(ctx, func() (err error) {
+		ids, err = c.publish(ctx, now, nil, events)
+		return err
+	})
+	if errors.Is(err, store.ErrStale) {
+		sc.e.durable.diverge(err)
+		runtime.Goexit()
+	}
+	sc.advanceTo(now.Truncate(time.Millisecond)) // as stored
+	return ids, err
+}
+
+func (c *Client) publish(ctx context.Context, now time.Time, tx store.Tx, events []store.NewEvent) (ids []store.ID, err error) {
 	end := c.spans.Events(ctx, events)
 	defer func() { end(err) }()
 	if tx != nil {
-		if c.localExecution(ctx) != nil && ctx.Value(stepKey{}) == nil {
-			return nil, fmt.Errorf("%w: event %q: %w", ErrDurable, events[0].Key, errTxOutsideStep)
-		}
 		return c.publishTx(ctx, tx, events)
 	}
 	if err := c.declare(ctx, true); err != nil {
 		return nil, err
 	}
-	ids, err = c.store.Publish(ctx, c.now(), events)
+	ids, err = c.store.Publish(ctx, now, events)
 	for i := range events {
 		for _, filter := range events[i].Costly {
 			c.logger().Warn("stint: a filter would cost too much for an event, which does not match it", "filter", filter, "event",
@@ -477,7 +522,7 @@ func (h *webhookHandler) receive(w http.ResponseWriter, r *http.Request) (answer
 		return q.Answer, nil
 	}
 	q.Event.Runs = h.c.triggeredRuns(q.Event.Key, q.Event.Payload)
-	ids, err := h.c.publish(r.Context(), nil, []store.NewEvent{*q.Event})
+	ids, err := h.c.publish(r.Context(), h.c.now(), nil, []store.NewEvent{*q.Event})
 	if err != nil {
 		return nil, &inbound.Refusal{Status: http.StatusServiceUnavailable, Text: "not stored: try again", Cause: err}
 	}

@@ -23,12 +23,17 @@ import (
 
 // A JournalEntry is a durable call of a run and its result.
 type JournalEntry struct {
-	Address string // scope and number: "3", "3/1" in the branch that entry 3 started, "3/on/1" for an event that wait 3 is for,
-	// "undo/1" for a compensation
-	Kind   string // step, sleep, event, wait, child, branch, any or version; end: a failure that ends the run after its compensations
-	Name   string // of a step, branch or change, the child's task, the event's key, or the Condition's String
-	Done   bool
-	Output json.RawMessage // JSON. Of a child: the IDs of the runs; of any: the index of the first future; of a wait: what fired.
+	// Address is a scope and number: "3", "3/1" in the branch that entry 3 started, "3/on/1" for an event that wait 3
+	// is for, "undo/1" and "undo/3/1" for compensations of the handler and of that branch, "version:…/1" for a change.
+	Address string
+	// Kind is step, sleep, event, wait, child, publish, branch, any, version, or end: the failure that ends the run
+	// after its compensations. A compensation is a step.
+	Kind string
+	Name string // of a step, branch or change, the child's task, the event's key, or the Condition's String
+	Done bool
+	// Output is JSON. Of a child: the IDs of the runs; of publish: those of the events; of any: the index of the first
+	// future; of a wait: what fired.
+	Output json.RawMessage
 	Error  string
 	// Began is when the call began; for a step or a compensation, its first try. If that is not
 	// known, it is when the call was recorded.

@@ -296,12 +296,12 @@ func (c *Client) enqueueDurably(ctx context.Context, now time.Time, tx store.Tx,
 	step, _ := ctx.Value(stepKey{}).(*stepRef)
 	switch {
 	case step == nil && tx != nil:
-		return nil, fmt.Errorf("%w: %v %q: %w", ErrDurable, store.EntryChild, callName(runs), errTxOutsideStep)
+		return nil, fmt.Errorf("%w: %v %q: %w", ErrDurable, store.EntryChild, callName(runs, taskOf), errTxOutsideStep)
 	case step == nil:
 		return enqueueChildren(ctx, c, now, runs)
 	case tx == nil && !store.IsUndo(step.entry.Scope) && slices.ContainsFunc(runs, unkeyed):
 		return nil, fmt.Errorf("%w: %v %q inside a step, each try of which would start it: make the call in the handler, or with "+
-			"WithIdempotencyKey, WithChildKey or WithTx", ErrDurable, store.EntryChild, callName(runs))
+			"WithIdempotencyKey, WithChildKey or WithTx", ErrDurable, store.EntryChild, callName(runs, taskOf))
 	}
 	return c.enqueue(ctx, now, tx, runs)
 }
@@ -314,7 +314,7 @@ var errTxOutsideStep = errors.New("WithTx in a handler, which would do it anew w
 func unkeyed(r store.NewRun) bool { return r.Key == "" && r.ChildKey == "" }
 
 func enqueueChildren(ctx context.Context, c *Client, now time.Time, runs []store.NewRun) ([]store.Enqueued, error) {
-	name := callName(runs)
+	name := callName(runs, taskOf)
 	sc, err := enter(ctx, store.EntryChild, name)
 	if err != nil {
 		return nil, err
@@ -349,26 +349,32 @@ func enqueueChildren(ctx context.Context, c *Client, now time.Time, runs []store
 	return got, err
 }
 
-// callName returns the name of the call that enqueues runs: their tasks, in order.
-func callName(runs []store.NewRun) string {
-	names, size := runs[0].Task, 0
-	for i := 1; i < len(runs) && size <= check.MaxName; i++ {
-		if runs[i].Task != runs[i-1].Task {
-			names += "," + runs[i].Task
+// callName returns the name of the call that enqueues runs or publishes events: their tasks or keys, in order.
+func callName[T any](all []T, nameOf func(*T) string) string {
+	names, size := nameOf(&all[0]), 0
+	for i := 1; i < len(all) && size <= check.MaxName; i++ {
+		if name := nameOf(&all[i]); name != nameOf(&all[i-1]) {
+			names += "," + name
 			size = len(names)
 		}
 	}
 	return text.Cut(names, check.MaxName)
 }
 
-// recordedRuns returns the runs that a recorded call started.
+func taskOf(r *store.NewRun) string { return r.Task }
+
+// recordedRuns returns the runs that a recorded call started, or the events that it published.
 func (sc *scope) recordedRuns(e *store.Entry, n int) ([]store.Enqueued, error) {
 	got, err := store.DecodeEnqueued(e.Value)
 	if err != nil {
-		return nil, errorf("stint: the journal's runs of task %q: %w", e.Name, err)
+		return nil, errorf("stint: the journal's %v %q: %w", e.Kind, e.Name, err)
 	}
 	if len(got) != n {
-		said := func(n int) string { return fmt.Sprintf("child %q, %d runs of it", e.Name, n) }
+		of := "runs"
+		if e.Kind == store.EntryPublish {
+			of = "events"
+		}
+		said := func(n int) string { return fmt.Sprintf("%v %q, %d %s of it", e.Kind, e.Name, n, of) }
 		sc.diverge(&journal.Divergence{At: journal.Address(e.Address), Recorded: said(len(got)), Asked: said(n)})
 	}
 	return got, nil

@@ -103,6 +103,9 @@ type NewEvent struct {
 	// Runs has, by task, the runs of triggers for this event, with the limits and keys that functions of
 	// the program compute from the payload.
 	Runs map[string]NewRun
+	// Call of the first event of a Publish, if not nil, is a durable call of the run that publishes. It is recorded in
+	// the same commit, with the IDs as its Value. It must not have been recorded.
+	Call *Call
 	// Costly lists the filters that were too expensive to compute for this event, and so did not
 	// match it. It is set by the store.
 	Costly []string

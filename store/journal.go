@@ -49,11 +49,13 @@ const (
 	EntryEnd                          // a failure that ends the run once its compensations are done: Error
 	EntryNote                         // a note of the engine, in a scope of its own
 	EntryWait                         // Value is a Wait, and once it is done what fired, by name; Error if it timed out
+	EntryPublish                      // Value is that of EncodeEnqueued, of the events
 )
 
 var entryNames = [...]string{
 	EntryStep: "step", EntrySleep: "sleep", EntryEvent: "event", EntryChild: "child", EntryBranch: "branch", EntryAny: "any",
 	EntryVersion: "version", EntryEnd: "end", EntryNote: "note", EntryWait: "wait",
+	EntryPublish: "publish",
 }
 
 // String returns the kind's name, in lower case.

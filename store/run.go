@@ -71,6 +71,15 @@ func EncodeEnqueued(all []Enqueued) []byte {
 	return b
 }
 
+// EncodePublished returns the Value of the entry of a call that published events.
+func EncodePublished(ids []ID) []byte {
+	all := make([]Enqueued, len(ids))
+	for i, id := range ids {
+		all[i].ID = id
+	}
+	return EncodeEnqueued(all)
+}
+
 // DecodeEnqueued is the inverse of EncodeEnqueued.
 func DecodeEnqueued(value []byte) ([]Enqueued, error) {
 	var texts []string

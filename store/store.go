@@ -171,6 +171,7 @@ type Schedules interface {
 	// Publish stores events in order, resumes the runs that wait for them, and enqueues the runs of
 	// triggers that match, in one commit. Such a run has the event's payload as its input, and the
 	// event's metadata with MetaEvent, MetaEventKey and MetaPayload. Publish returns the events' IDs.
+	// ErrStale if the first event's Call is stale.
 	Publish(ctx context.Context, now time.Time, events []NewEvent) ([]ID, error)
 	// Events lists up to limit events that match, newest first, older than before (zero: from the
 	// newest), limited as Crons. next is the before of the next page, or zero if this is the last.

@@ -24,14 +24,14 @@ func (s *Store) Enqueue(ctx context.Context, now time.Time, runs []store.NewRun)
 		if out, err = u.enqueue(now.UnixMilli(), runs); err != nil || len(runs) == 0 || runs[0].Call == nil {
 			return err
 		}
-		return u.recordCall(now, *runs[0].Call, out)
+		return u.recordCall(now, *runs[0].Call, store.EncodeEnqueued(out))
 	})
 	return out, err
 }
 
-// recordCall records the durable call that enqueued runs.
-func (u *unit) recordCall(now time.Time, c store.Call, out []store.Enqueued) error {
-	c.Entry.Value = store.EncodeEnqueued(out)
+// recordCall records the durable call that enqueued runs or published events.
+func (u *unit) recordCall(now time.Time, c store.Call, value []byte) error {
+	c.Entry.Value = value
 	key, ok := u.s.ids.Key(c.ID)
 	if !ok {
 		return store.ErrStale

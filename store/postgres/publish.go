@@ -31,6 +31,9 @@ func (s *Store) Publish(ctx context.Context, now time.Time, events []store.NewEv
 			}
 			ids[i] = s.ids.ID(key)
 		}
+		if missed == nil && len(events) > 0 && events[0].Call != nil {
+			return u.recordCall(now, *events[0].Call, store.EncodePublished(ids))
+		}
 		return missed
 	})
 	return ids, err

@@ -26,7 +26,7 @@ func (s *Store) Enqueue(ctx context.Context, now time.Time, runs []store.NewRun)
 	err := s.do(ctx, func(u *unit) (err error) {
 		out, err = u.runs.enqueue(now.UnixMilli(), runs, nil)
 		if err == nil && len(runs) > 0 && runs[0].Call != nil {
-			err = u.journals.recordCall(now.UnixMilli(), runs[0].Call, out)
+			err = u.journals.recordCall(now.UnixMilli(), runs[0].Call, store.EncodeEnqueued(out))
 		}
 		return err
 	})

@@ -22,6 +22,9 @@ func (s *Store) Publish(ctx context.Context, now time.Time, events []store.NewEv
 			}
 			ids[i], found = s.ids.ID(key), nil
 		}
+		if len(events) > 0 && events[0].Call != nil {
+			return u.journals.recordCall(now.UnixMilli(), events[0].Call, store.EncodePublished(ids))
+		}
 		return nil
 	})
 	return ids, err

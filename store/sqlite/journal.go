@@ -84,9 +84,9 @@ func (js *journals) resumeWaiters() error {
 	return nil
 }
 
-// recordCall records the durable call that enqueued runs.
-func (js *journals) recordCall(now int64, c *store.Call, out []store.Enqueued) error {
-	c.Entry.Value = store.EncodeEnqueued(out)
+// recordCall records the durable call that enqueued runs or published events.
+func (js *journals) recordCall(now int64, c *store.Call, value []byte) error {
+	c.Entry.Value = value
 	_, stale, err := js.call(now, c, nil)
 	if err == nil && stale {
 		return store.ErrStale

@@ -373,6 +373,29 @@ func restartAndFork(s *suite) {
 	}
 }
 
+// Events and the call that publishes them are stored together, or not at all.
+func publishes(s *suite) {
+	s.enqueue(run("x"))
+	c := s.claim(1)[0]
+	publish := func(lease store.Lease) ([]store.ID, error) {
+		call := entry("", 1, store.EntryPublish, "e", "")
+		call.Done = true
+		return s.Publish(s.Context(), time.Now(), []store.NewEvent{{Key: "e", Payload: []byte("1"),
+			Call: &store.Call{ID: c.ID, Lease: lease, Entry: call}}, {Key: "f", Payload: []byte("2")}})
+	}
+	if _, err := publish(c.Lease + 1); !errors.Is(err, store.ErrStale) {
+		s.Errorf("a stale call published: %v", err)
+	}
+	ids, err := publish(c.Lease)
+	s.ok(err)
+	s.journal(c.ID, fmt.Sprintf(":1 publish e [%q,%q]", ids[0], ids[1]))
+	all, _, err := s.Events(s.Context(), store.EventFilter{}, store.ID{}, 10)
+	s.ok(err)
+	if len(all) != 2 {
+		s.Errorf("%d events, want 2", len(all))
+	}
+}
+
 // The note that a step has begun stays when its entry is forgotten. A restart at or before it removes it, and a fork has none.
 func onceNotes(s *suite) {
 	s.enqueue(run("x"))

@@ -262,7 +262,7 @@ func (r *modelRun) branchEnded(undo string) bool {
 	})
 }
 
-// recordCall records the durable call that enqueued runs.
+// recordCall records the durable call that enqueued runs or published events.
 func (m *Model) recordCall(now time.Time, c *store.Call, out []store.Enqueued) {
 	ids := make([]string, len(out))
 	for i, e := range out {

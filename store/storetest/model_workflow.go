@@ -228,7 +228,13 @@ func (m *Model) Publish(_ context.Context, now time.Time, events []store.NewEven
 	}
 	defer m.unlock()
 	m.advance(now)
+	if len(events) > 0 {
+		if c := events[0].Call; c != nil && m.held(c.ID, c.Lease) == nil {
+			return nil, store.ErrStale
+		}
+	}
 	ids := make([]store.ID, len(events))
+	out := make([]store.Enqueued, len(events))
 	for i, e := range events {
 		if first := m.delivered(e.Delivery); first != nil {
 			ids[i] = first.id
@@ -251,6 +257,12 @@ func (m *Model) Publish(_ context.Context, now time.Time, events []store.NewEven
 			}
 		}
 		m.events[len(m.events)-1].started, m.events[len(m.events)-1].woke = started, woke
+	}
+	if len(events) > 0 && events[0].Call != nil {
+		for i, id := range ids {
+			out[i].ID = id
+		}
+		m.recordCall(now, events[0].Call, out)
 	}
 	return ids, nil
 }

@@ -144,6 +144,7 @@ var rules = []struct {
 	{"R7 a wait for children", waitsForChildren},
 	{"restart and fork from an entry", restartAndFork},
 	{"notes of what may begin once", onceNotes},
+	{"a durable call that publishes", publishes},
 	{"await what is named", awaitNamed},
 	{"what code blocked, another build tries", newBuild},
 	{"R7 a workflow's task starts with the end of its last parent", workflowJoin},
