@@ -328,7 +328,12 @@ func sleepUntil(ctx context.Context, until func(now time.Time) time.Time) error 
 
 // WaitForEvent waits for an event with the key, and with what WithMatch and WithFilter ask
 // for, and decodes its payload. It receives events published since the run was enqueued, each
-// once. With WithWaitTimeout it returns ErrTimeout if none arrives in time.
+// once. With WithWaitTimeout it returns ErrTimeout if none arrives in time; a next attempt of the
+// run, if that error ended this one, waits anew. A deadline of ctx's own is not recorded: a
+// handler that runs again begins it anew.
+//
+// A payload that is not a T blocks the run, for code that can read it: with json.RawMessage as T
+// the handler itself decides whether a payload is good, and may wait again.
 //
 // Outside of a run it returns ErrDurable.
 func WaitForEvent[T any](ctx context.Context, key string, opts ...WaitOption) (T, error) {

@@ -317,3 +317,36 @@ func TestPublishInAHandler(t *testing.T) {
 		}
 	})
 }
+
+// A run that an event of another type has blocked goes on with code that reads any payload.
+func TestBadEventWayOut(t *testing.T) {
+	durably(t, func(t *testing.T, c *stint.Client) {
+		var mended atomic.Bool
+		task := stint.NewTask(c, "t", func(ctx context.Context, _ int) (by int, err error) {
+			if !mended.Load() {
+				return stint.WaitForEvent[int](ctx, "e")
+			}
+			for {
+				raw, err := stint.WaitForEvent[json.RawMessage](ctx, "e")
+				if err != nil {
+					return 0, err
+				}
+				if json.Unmarshal(raw, &by) == nil {
+					return by, nil
+				}
+			}
+		})
+		working(t, c)
+		run := enqueue(t, task, 0)
+		publish(t, c, "e", "no number")
+		infoWhen(t, c, run.ID(), stint.StateBlocked)
+		mended.Store(true)
+		if n, err := c.ReplayRuns(t.Context(), stint.RunFilter{IDs: []string{run.ID()}}); n != 1 || err != nil {
+			t.Fatal(n, err)
+		}
+		publish(t, c, "e", 7)
+		if n := output(t, run); n != 7 {
+			t.Errorf("%d, want 7", n)
+		}
+	})
+}

@@ -6,12 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/stint-dev/stint/internal/apperror"
 	"github.com/stint-dev/stint/internal/check"
+	"github.com/stint-dev/stint/internal/text"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -246,6 +248,64 @@ func (o txOption) set(tx *store.Tx) error {
 func (o txOption) applyRun(c *runConfig) error { return o.set(&c.tx) }
 
 func (o txOption) applyEvent(c *eventConfig) error { return o.set(&c.tx) }
+
+// callName returns the name of the call that enqueues runs or publishes events: their tasks or keys, in order.
+func callName[T any](all []T, nameOf func(*T) string) string {
+	names, size := nameOf(&all[0]), 0
+	for i := 1; i < len(all) && size <= check.MaxName; i++ {
+		if name := nameOf(&all[i]); name != nameOf(&all[i-1]) {
+			names += "," + name
+			size = len(names)
+		}
+	}
+	return text.Cut(names, check.MaxName)
+}
+
+func taskOf(r *store.NewRun) string { return r.Task }
+
+// publishDurably stores events. Inside a handler that is a durable call: the events and its record are one commit.
+func (c *Client) publishDurably(ctx context.Context, tx store.Tx, events []store.NewEvent) ([]store.ID, error) {
+	now := c.now()
+	if c.localExecution(ctx) == nil || ctx.Value(stepKey{}) != nil {
+		return c.publish(ctx, now, tx, events)
+	}
+	name := callName(events, func(e *store.NewEvent) string { return e.Key })
+	if tx != nil {
+		return nil, fmt.Errorf("%w: %v %q: %w", ErrDurable, store.EntryPublish, name, errTxOutsideStep)
+	}
+	sc, err := enter(ctx, store.EntryPublish, name)
+	if err != nil {
+		return nil, err
+	}
+	defer sc.leave()
+	e, recorded, err := sc.next(store.EntryPublish, name)
+	if err != nil {
+		return nil, err
+	}
+	var ids []store.ID
+	if recorded {
+		got, err := sc.recordedRuns(&e, len(events))
+		for i := range got {
+			ids = append(ids, got[i].ID)
+		}
+		return ids, err
+	}
+	if err := sc.refuseNew(ctx); err != nil {
+		return nil, err
+	}
+	e.Done = true
+	events[0].Call = &store.Call{ID: sc.e.run.ID, Lease: sc.e.run.Lease, Entry: e}
+	err = c.retryWhileUnavailable(ctx, func() (err error) {
+		ids, err = c.publish(ctx, now, nil, events)
+		return err
+	})
+	if errors.Is(err, store.ErrStale) {
+		sc.e.durable.diverge(err)
+		runtime.Goexit()
+	}
+	sc.advanceTo(now.Truncate(time.Millisecond)) // as stored
+	return ids, err
+}
 
 // StepTx is like Step, for a function that changes rows of the app's own in the same database: on
 // the same SQLite file, or in the PostgreSQL database. The changes and the record of the step are

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -96,50 +95,6 @@ func (c *Client) newEvent(e Event, cfg *eventConfig) (n store.NewEvent, err erro
 		n.Runs = c.triggeredRuns(n.Key, n.Payload)
 	}
 	return n, nil
-}
-
-// publishDurably stores events. Inside a handler that is a durable call: the events and its record are one commit.
-func (c *Client) publishDurably(ctx context.Context, tx store.Tx, events []store.NewEvent) ([]store.ID, error) {
-	now := c.now()
-	if c.localExecution(ctx) == nil || ctx.Value(stepKey{}) != nil {
-		return c.publish(ctx, now, tx, events)
-	}
-	name := callName(events, func(e *store.NewEvent) string { return e.Key })
-	if tx != nil {
-		return nil, fmt.Errorf("%w: %v %q: %w", ErrDurable, store.EntryPublish, name, errTxOutsideStep)
-	}
-	sc, err := enter(ctx, store.EntryPublish, name)
-	if err != nil {
-		return nil, err
-	}
-	defer sc.leave()
-	e, recorded, err := sc.next(store.EntryPublish, name)
-	if err != nil {
-		return nil, err
-	}
-	var ids []store.ID
-	if recorded {
-		got, err := sc.recordedRuns(&e, len(events))
-		for i := range got {
-			ids = append(ids, got[i].ID)
-		}
-		return ids, err
-	}
-	if err := sc.refuseNew(ctx); err != nil {
-		return nil, err
-	}
-	e.Done = true
-	events[0].Call = &store.Call{ID: sc.e.run.ID, Lease: sc.e.run.Lease, Entry: e}
-	err = c.retryWhileUnavailable(ctx, func() (err error) {
-		ids, err = c.publish(ctx, now, nil, events)
-		return err
-	})
-	if errors.Is(err, store.ErrStale) {
-		sc.e.durable.diverge(err)
-		runtime.Goexit()
-	}
-	sc.advanceTo(now.Truncate(time.Millisecond)) // as stored
-	return ids, err
 }
 
 func (c *Client) publish(ctx context.Context, now time.Time, tx store.Tx, events []store.NewEvent) (ids []store.ID, err error) {
@@ -277,7 +232,9 @@ type waitOption func(*waitConfig) error
 
 func (o waitOption) applyWait(c *waitConfig) error { return o(c) }
 
-// WithWaitTimeout makes WaitForEvent return ErrTimeout after d.
+// WithWaitTimeout makes WaitForEvent and WaitFor return ErrTimeout after d. An attempt of the run
+// that this error ended is followed by one that waits anew, for d from then on: handle the error, or
+// return it as NonRetryable, where that is too long.
 func WithWaitTimeout(d time.Duration) WaitOption {
 	return waitOption(func(c *waitConfig) error {
 		c.timeout = d

@@ -16,7 +16,6 @@ import (
 	"github.com/stint-dev/stint/internal/journal"
 	"github.com/stint-dev/stint/internal/jsonx"
 	"github.com/stint-dev/stint/internal/near"
-	"github.com/stint-dev/stint/internal/text"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -348,20 +347,6 @@ func enqueueChildren(ctx context.Context, c *Client, now time.Time, runs []store
 	sc.advanceTo(now.Truncate(time.Millisecond)) // as stored
 	return got, err
 }
-
-// callName returns the name of the call that enqueues runs or publishes events: their tasks or keys, in order.
-func callName[T any](all []T, nameOf func(*T) string) string {
-	names, size := nameOf(&all[0]), 0
-	for i := 1; i < len(all) && size <= check.MaxName; i++ {
-		if name := nameOf(&all[i]); name != nameOf(&all[i-1]) {
-			names += "," + name
-			size = len(names)
-		}
-	}
-	return text.Cut(names, check.MaxName)
-}
-
-func taskOf(r *store.NewRun) string { return r.Task }
 
 // recordedRuns returns the runs that a recorded call started, or the events that it published.
 func (sc *scope) recordedRuns(e *store.Entry, n int) ([]store.Enqueued, error) {

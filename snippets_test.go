@@ -24,6 +24,7 @@ const surroundings = `package main
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log"

@@ -7,7 +7,9 @@
 // must survive that: interfaces, unexported fields, functions and channels do not.
 //
 // A function is durable if it makes a durable call, or calls a durable function of any package.
-// The body of a step is not durable: it may do anything except make durable calls.
+// The body of a step is not durable: it may do anything except make durable calls, and start runs
+// that its next try would start again. Outside of a step WithTx is refused, and a wait does not keep
+// a deadline that the function gave its context.
 package durablecheck
 
 import (
@@ -41,8 +43,9 @@ const stintPath = "github.com/stint-dev/stint"
 var (
 	durableFuncs = map[string]bool{"Step": true, "StepTx": true, "Sleep": true, "SleepUntil": true, "WaitForEvent": true, "WaitFor": true,
 		"Go": true, "All": true, "Any": true, "Version": true}
-	childCalls = map[string]bool{"Run": true, "Enqueue": true, "EnqueueMany": true, "Schedule": true, "Wait": true}
-	stepFuncs  = map[string]bool{"Step": true, "StepTx": true, "Compensate": true}
+	childCalls = map[string]bool{"Run": true, "Enqueue": true, "EnqueueMany": true, "Schedule": true, "Wait": true,
+		"EnqueueJSON": true, "EnqueueJSONMany": true, "Publish": true, "PublishMany": true}
+	stepFuncs = map[string]bool{"Step": true, "StepTx": true, "Compensate": true}
 )
 
 type checker struct {
@@ -225,8 +228,11 @@ func (c *checker) checkStepBody(call *ast.CallExpr) {
 			continue
 		}
 		ast.Inspect(lit.Body, func(n ast.Node) bool {
-			if inner, ok := n.(*ast.CallExpr); ok && c.kind(inner) == marks {
+			inner, ok := n.(*ast.CallExpr)
+			if ok && c.kind(inner) == marks {
 				c.pass.Reportf(inner.Pos(), "%s inside a step: a step is recorded as a whole, and makes no durable calls", c.name(inner))
+			} else if ok {
+				c.checkInStep(inner, fn.Name() == "Compensate")
 			}
 			return true
 		})
@@ -239,6 +245,10 @@ func (c *checker) check(body *ast.BlockStmt) {
 		return
 	}
 	calls := c.durableCalls(body)
+	for _, call := range calls {
+		c.checkTx(call)
+	}
+	c.checkDeadlines(body, calls)
 	last := calls[len(calls)-1].End()
 	own(body, func(n ast.Node) {
 		if d, ok := n.(*ast.DeferStmt); ok {

@@ -9,7 +9,35 @@ import (
 
 type Task[In, Out any] struct{}
 
-func (t *Task[In, Out]) Run(ctx context.Context, in In) (o Out, err error) { return }
+func (t *Task[In, Out]) Run(ctx context.Context, in In, opts ...RunOption) (o Out, err error) { return }
+
+func (t *Task[In, Out]) Enqueue(ctx context.Context, in In, opts ...RunOption) (r *Run[Out], err error) {
+	return
+}
+
+type Run[Out any] struct{}
+
+func (r *Run[Out]) Wait(ctx context.Context) (o Out, err error) { return }
+
+type RunOption interface{ applyRun() }
+
+type EventOption interface{ applyEvent() }
+
+type TxOption interface {
+	RunOption
+	EventOption
+}
+
+func WithTx(tx *sql.Tx) TxOption                                 { return nil }
+func WithChildKey(key string) RunOption                          { return nil }
+func WithIdempotencyKey(key string, ttl time.Duration) RunOption { return nil }
+func WithQueue(name string) RunOption                            { return nil }
+
+type Client struct{}
+
+func (c *Client) Publish(ctx context.Context, key string, payload any, opts ...EventOption) (id string, err error) {
+	return
+}
 
 type Worker struct{}
 
