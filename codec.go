@@ -184,6 +184,7 @@ const (
 	markSnooze   = "snooze"   // Snooze
 	markPanic    = "panic"    // PanicError
 	markTask     = "task"     // TaskError
+	markCanceled = "canceled" // TaskError of a run that was canceled
 	markWorkflow = "workflow" // WorkflowError
 	markEntry    = "entry"    // an entryError
 )
@@ -240,6 +241,9 @@ func describe(err error) (d failure.Described, ok bool) {
 		d.Wraps = text.Cut(guard.Text(e.Value), failure.MaxText)
 	case *TaskError:
 		d.Is, d.Task, d.RunID, d.Attempt, d.Within = markTask, e.Task, e.RunID, e.Attempt, e.Err
+		if e.canceled {
+			d.Is = markCanceled
+		}
 	case *WorkflowError:
 		d.Is, d.Task, d.RunID = markWorkflow, e.Workflow, e.RunID
 		for _, name := range e.names() {
@@ -312,8 +316,8 @@ func restore(e *execution, k *failure.Known, within *failure.Stored) error {
 			return &PanicError{Value: within, Stack: []byte(k.Stack)}
 		}
 		return &PanicError{Value: within.Text, Stack: []byte(k.Stack)}
-	case markTask:
-		return &TaskError{Task: k.Task, RunID: k.RunID, Attempt: k.Attempt, Err: within}
+	case markTask, markCanceled:
+		return &TaskError{Task: k.Task, RunID: k.RunID, Attempt: k.Attempt, Err: within, canceled: k.Is == markCanceled}
 	case markWorkflow:
 		w := &WorkflowError{Workflow: k.Task, RunID: k.RunID, Tasks: map[string]error{}}
 		for i, one := range within.Is {

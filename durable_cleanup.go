@@ -412,7 +412,7 @@ func addTry(e *store.Entry, began, ended time.Time) {
 func failedSteps(errs []failure.Known, text string) (all []JournalEntry) {
 	for i := range errs {
 		k := &errs[i]
-		if k.Is == markTask { // its steps are those of another run
+		if k.Is == markTask || k.Is == markCanceled { // its steps are those of another run
 			continue
 		}
 		within := cmp.Or(k.Text, text)

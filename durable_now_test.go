@@ -165,7 +165,7 @@ func TestZeroTime(t *testing.T) {
 		}
 		run, err := task.Schedule(t.Context(), time.Time{}, 0)
 		soon("Schedule", run, err)
-		run, err = task.Enqueue(t.Context(), 0, stint.WithDelay(time.Hour), stint.WithRunAt(time.Time{}))
+		run, err = task.Enqueue(t.Context(), 0, stint.WithRunAt(time.Time{}))
 		soon("WithRunAt", run, err)
 		run, err = task.Schedule(t.Context(), time.Now().Add(time.Hour), 0)
 		if err == nil {

@@ -142,7 +142,7 @@ func TestAttemptOfWaiting(t *testing.T) {
 		if err := early.Cancel(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := early.Wait(t.Context()); err == nil || !strings.Contains(err.Error(), "did not start") {
+		if _, err := early.Wait(t.Context()); err == nil || !strings.Contains(err.Error(), "was canceled before it started") {
 			t.Errorf("canceled before its time: %v", err)
 		}
 	})

@@ -75,6 +75,8 @@ type TaskError struct {
 	RunID   string
 	Attempt int // the attempt that failed, from 1; 0 if none started, and of a workflow's run
 	Err     error
+
+	canceled bool // the run did not fail
 }
 
 // Error returns a message with the task, the attempt and the run's ID, and the text of Err.
@@ -82,7 +84,8 @@ func (e *TaskError) Error() string {
 	if w, ok := e.Err.(*WorkflowError); ok {
 		return fmt.Sprintf("stint: %v (run %s)", w, e.RunID)
 	}
-	if why, ok := strings.CutPrefix(fmt.Sprint(e.Err), ErrCanceled.Error()); ok { // it did not fail
+	if e.canceled {
+		why := strings.TrimPrefix(fmt.Sprint(e.Err), ErrCanceled.Error())
 		if e.Attempt == 0 {
 			return fmt.Sprintf("stint: task %q was canceled before it started (run %s)%s", e.Task, e.RunID, why)
 		}

@@ -125,6 +125,22 @@ func TestTextsOfCanceledRuns(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	}
+	parent := stint.NewTask(c, "parent", func(ctx context.Context, _ int) (int, error) {
+		_, err := stint.RunByID[int](c, run.ID()).Wait(ctx)
+		return 0, fmt.Errorf("the child: %w", err)
+	}, stint.WithRetries(0))
+	waits := enqueue(t, parent, 0)
+	_, err := waits.Wait(t.Context())
+	_, later := stint.RunByID[int](c, waits.ID()).Wait(t.Context())
+	for _, err := range []error{err, later} { // as it was, and as it was stored
+		if !strings.Contains(err.Error(), `task "parent" failed on attempt 1`) || !strings.Contains(err.Error(), `"long" was canceled on attempt 1`) {
+			t.Errorf("%v", err)
+		}
+		var inner *stint.TaskError
+		if !errors.As(errors.Unwrap(err), &inner) || !strings.Contains(inner.Error(), "was canceled on attempt 1") {
+			t.Errorf("within: %v", inner)
+		}
+	}
 }
 
 // sealed stands for a codec that encrypts: what it writes is a JSON text.

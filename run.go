@@ -297,7 +297,7 @@ func endError(run *store.Run, cause error) *TaskError {
 	if cause == nil || run.State != store.Failed {
 		cause = endCause(run.State, run.Error)
 	}
-	return &TaskError{Task: run.Task, RunID: run.ID.String(), Attempt: begun(run), Err: cause}
+	return &TaskError{Task: run.Task, RunID: run.ID.String(), Attempt: begun(run), Err: cause, canceled: run.State == store.Canceled}
 }
 
 // endCause returns a stored error as one for errors.Is.

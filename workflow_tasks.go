@@ -443,7 +443,8 @@ func notSucceeded(name string, r *store.WorkflowTask) error {
 	case store.Skipped:
 		return fmt.Errorf("%w: task %q", ErrSkipped, name)
 	case store.Failed, store.Canceled:
-		return &TaskError{Task: name, RunID: r.ID.String(), Attempt: r.Attempt, Err: endCause(r.State, r.Error)}
+		return &TaskError{Task: name, RunID: r.ID.String(), Attempt: r.Attempt, Err: endCause(r.State, r.Error),
+			canceled: r.State == store.Canceled}
 	}
 	return fmt.Errorf("stint: output of task %q: it has not ended: it is %v", name, r.State)
 }
