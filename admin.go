@@ -27,7 +27,7 @@ type RunFilter struct {
 	Queues   []string // at most 1,000
 	States   []State
 	ParentID string
-	Metadata map[string]string // each key with that value; at most 100 keys
+	Metadata map[string]string // each key with that value, at most 100 keys; not the tasks of a workflow, which show those of its run
 	// AnyMetadata matches runs that have at least one of its keys with one of the key's values;
 	// at most 100 values.
 	AnyMetadata map[string][]string

@@ -42,6 +42,45 @@ func runsOf(t *testing.T, c *stint.Client, task string) int {
 
 const hourlyCron = "report:0 * * * *"
 
+// Ticks that were missed start no run of a cron that the next release lacks, nor for a program that opens the database for one change.
+// A release that has it makes up for them.
+func TestMissedTicksOfGoneCode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "test.db")
+		latest := func(c *stint.Client) {
+			stint.NewTask(c, "report", double, stint.WithCron("0 * * * *"), stint.WithCatchUp(stint.CatchUpLatest))
+		}
+		away := func(define func(c *stint.Client), want int, what string) {
+			t.Helper()
+			time.Sleep(90 * time.Minute)
+			c, stop := release(t, path, define)
+			defer stop()
+			time.Sleep(5 * time.Second)
+			if n := runsOf(t, c, "report"); n != want {
+				t.Errorf("%s: %d runs, want %d", what, n, want)
+			}
+			time.Sleep(time.Minute)
+			if n := runsOf(t, c, "report"); n != want {
+				t.Errorf("%s: %d runs a minute later, want %d", what, n, want)
+			}
+		}
+		_, stop := release(t, path, latest)
+		stop()
+		away(latest, 1, "the same code")
+		time.Sleep(90 * time.Minute)
+		c := openedAt(t, path)
+		if err := c.PauseQueue(t.Context(), "none"); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if n := runsOf(t, c, "report"); n != 1 {
+			t.Errorf("a program that changes something: %d runs, want 1", n)
+		}
+		c.Close()
+		away(other, 1, "code that lacks it")
+	})
+}
+
 // What code declared goes when the next release of the program lacks it.
 func TestDeclaredGoesWithItsCode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -12,10 +12,10 @@ import (
 
 func cron(ctx context.Context, s *session) error {
 	if len(s.args) == 0 {
-		l := list[stint.CronInfo]{s: s, field: "crons", header: "CRON\tTASK\tSPEC\tNEXT\tLAST\tPAUSED\tERROR",
+		l := list[stint.CronInfo]{s: s, field: "crons", header: "CRON\tTASK\tSPEC\tNEXT\tLAST\tPAUSED\tERROR\tBLOCKED",
 			row: func(c *stint.CronInfo) string {
 				return columns(truncate(c.Name), truncate(c.Task), truncate(c.Spec), formatTime(c.Next), formatTime(c.Last),
-					c.Paused, truncate(c.Error))
+					c.Paused, truncate(c.Error), truncate(c.Blocked))
 			},
 			wire: func(c *stint.CronInfo) any { return wire.CronOf(c) }}
 		if err := s.eachCronPage(ctx, l.print); err != nil {

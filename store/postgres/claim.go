@@ -141,6 +141,11 @@ type serving struct {
 
 // serveClaims starts ready runs for the claims that wait, in the transaction of s.
 func (s *serving) serveClaims(ctx context.Context, claims []*claim) error {
+	if len(claims) > 0 && s.w.s.ticks.End() {
+		s.w.mu.Lock()
+		s.w.next = 0
+		s.w.mu.Unlock()
+	}
 	for _, c := range claims {
 		c.got, c.leases, c.pending = nil, nil, nil
 		for free := c.Free(); free > 0 && s.w.mayClaim(c.Worker); {

@@ -125,8 +125,8 @@ func (u cronRows) Cron(name string) (*cron.Cron, error) {
 }
 
 // Due implements cron.Rows.
-func (u cronRows) Due(now time.Time, n int) ([]cron.Cron, error) {
-	names, err := u.cronsDue.get(0)
+func (u cronRows) Due(from int64, now time.Time, n int) ([]cron.Cron, error) {
+	names, err := u.cronsDue.get(from)
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +136,7 @@ func (u cronRows) Due(now time.Time, n int) ([]cron.Cron, error) {
 		if err != nil {
 			return nil, err
 		}
-		if r == nil || r.next == 0 || r.next > now.UnixMilli() {
+		if r == nil || r.next == 0 || r.next < from || r.next > now.UnixMilli() {
 			continue
 		}
 		c, err := u.cron(r)

@@ -102,7 +102,8 @@ type found struct {
 // queueLook queues the statements that look at the database.
 func (s *Store) queueLook(b *pgx.Batch, lanes bool) *found {
 	f := &found{next: limits.Never}
-	b.Queue(s.sql(nextTimeSQL)).QueryRow(func(r pgx.Row) error {
+	from, until := s.ticks.From(s.clock.Now().UnixMilli())
+	b.Queue(s.sql(nextTimeSQL), from, until).QueryRow(func(r pgx.Row) error {
 		var at *int64
 		err := r.Scan(&at)
 		if at != nil {

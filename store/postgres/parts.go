@@ -106,8 +106,8 @@ func (u *unit) waitParts() {
 // cronParts makes the parts of the set that have crons.
 func (u *unit) cronParts() {
 	u.crons = newCrons()
-	u.cronsDue = newLookup("SELECT name FROM stint.crons WHERE next_at IS NOT NULL AND next_at <= $1 ORDER BY next_at LIMIT $2",
-		func(int64) []any { return []any{u.now, perTimers} }, pgx.RowTo[string])
+	u.cronsDue = newLookup(`SELECT name FROM stint.crons WHERE next_at IS NOT NULL AND next_at <= $1 AND next_at >= $3
+		ORDER BY next_at LIMIT $2`, func(from int64) []any { return []any{u.now, perTimers, from} }, pgx.RowTo[string])
 	u.cronsOf = newRelated[string](u.crons, "crons", "text", "t.task = u.i ORDER BY t.name FOR UPDATE")
 	u.declaredBy = lookupOne[string, string](declaredBySQL)
 	u.hasWorker = lookupOne[string, bool](hasWorkerSQL)

@@ -12,6 +12,7 @@ import (
 	"github.com/stint-dev/stint/internal/graphcache"
 	"github.com/stint-dev/stint/internal/sample"
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/cron"
 	"github.com/stint-dev/stint/store/internal/keys"
 )
 
@@ -37,6 +38,7 @@ type Store struct {
 	sampler  *sample.Loop
 	looker   *looker
 	commits  commits.Counter
+	ticks    cron.Missed // which to leave alone at first
 	appMu    sync.Mutex
 	app      *appDB // for BeginTx, which creates it
 	closed   atomic.Bool
@@ -112,6 +114,7 @@ func open(ctx context.Context, set *settings) (*Store, error) {
 	s.xids = newXids(s)
 	s.pending = newPublisher(s)
 	s.w = newWriter(s)
+	s.ticks.Open(s.clock.Now().UnixMilli())
 	s.sweeper = newSweeper(s)
 	s.looker = newLooker(s)
 	s.sampler = sample.Start(sampling{s})

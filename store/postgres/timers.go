@@ -116,7 +116,8 @@ func (u *unit) fireTimers() error {
 		missed = cmp.Or(missed, err)
 	}
 	names, err := u.limitersDue.get(0)
-	_, err2 := u.cronsDue.get(0)
+	from, _ := u.s.ticks.From(u.now)
+	_, err2 := u.cronsDue.get(from)
 	if missed = cmp.Or(missed, err, err2); missed != nil {
 		return missed
 	}
@@ -126,7 +127,7 @@ func (u *unit) fireTimers() error {
 	if err := lifecycle.CancelOverdue(rows, u.now); err != nil {
 		return err
 	}
-	if err := cron.Tick(cronRows{u}, clock.FromMillis(u.now), perTimers); err != nil {
+	if err := cron.Tick(cronRows{u}, &u.s.ticks, clock.FromMillis(u.now), perTimers); err != nil {
 		return err
 	}
 	if err := lifecycle.WakeWaiters(rows, u.now); err != nil {
@@ -166,14 +167,15 @@ func (u *unit) admitUnadmitted() error {
 	return err
 }
 
-// nextTimeSQL reads the earliest time that a row has.
+// nextTimeSQL reads the earliest time that a row has. Ticks before $1 are left alone until $2.
 const nextTimeSQL = `
 SELECT min(at) FROM (
   (SELECT due_at AS at FROM stint.runs WHERE state = 2 ORDER BY due_at LIMIT 1)
   UNION ALL (SELECT start_by FROM stint.runs WHERE start_by IS NOT NULL ORDER BY start_by LIMIT 1)
   UNION ALL (SELECT due_at FROM stint.runs WHERE state = 5 AND due_at IS NOT NULL ORDER BY due_at LIMIT 1)
   UNION ALL (SELECT wake_at FROM stint.limiters WHERE wake_at IS NOT NULL ORDER BY wake_at LIMIT 1)
-  UNION ALL (SELECT next_at FROM stint.crons WHERE next_at IS NOT NULL ORDER BY next_at LIMIT 1)
+  UNION ALL (SELECT next_at FROM stint.crons WHERE next_at IS NOT NULL AND next_at >= $1 ORDER BY next_at LIMIT 1)
+  UNION ALL (SELECT $2::bigint WHERE EXISTS (SELECT 1 FROM stint.crons WHERE next_at IS NOT NULL AND next_at < $1))
   UNION ALL (SELECT 0 FROM stint.runs WHERE state = 3 AND limiter = 0 LIMIT 1)
 ) times`
 

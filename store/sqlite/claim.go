@@ -92,6 +92,9 @@ func (w *writer) serveClaims(u *unit) ([]*claim, error) {
 	w.claims.waiting = nil // until they are back, none can be withdrawn
 	w.claims.recheck, w.claims.arrived = false, false
 	w.mu.Unlock()
+	if len(waiting) > 0 {
+		u.timers.catchUp()
+	}
 	var served, left []*claim
 	var err error
 	for _, c := range waiting {

@@ -24,8 +24,8 @@ func (cs *crons) Cron(name string) (*cron.Cron, error) {
 }
 
 // Due implements cron.Rows.
-func (cs *crons) Due(now time.Time, n int) ([]cron.Cron, error) {
-	return cs.read("next_at IS NOT NULL AND next_at <= ? ORDER BY next_at LIMIT ?", now.UnixMilli(), n)
+func (cs *crons) Due(from int64, now time.Time, n int) ([]cron.Cron, error) {
+	return cs.read("next_at IS NOT NULL AND next_at >= ? AND next_at <= ? ORDER BY next_at LIMIT ?", from, now.UnixMilli(), n)
 }
 
 // Put implements cron.Rows.

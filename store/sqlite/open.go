@@ -24,6 +24,7 @@ import (
 	"github.com/stint-dev/stint/internal/sample"
 	"github.com/stint-dev/stint/internal/selfcheck"
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/cron"
 	"github.com/stint-dev/stint/store/internal/keys"
 	"github.com/stint-dev/stint/store/sqlite/internal/conn"
 	sqlite "modernc.org/sqlite"
@@ -66,6 +67,7 @@ type Store struct {
 	w                *writer
 	sampler          *sample.Loop // nil: the store is read-only
 	publisher        publisher
+	ticks            cron.Missed // which to leave alone at first
 	graphs           graphcache.Cache
 	filters          knownFilters
 	reading          sync.RWMutex
@@ -142,6 +144,7 @@ func open(path string, opts Options) (_ *Store, err error) {
 		}
 	}
 	s.w = newWriter(s, s.write)
+	s.ticks.Open(time.Now().UnixMilli())
 	s.sampler = sample.Start(sampling{s})
 	go s.w.run()
 	s.publisher.done = make(chan struct{})

@@ -40,6 +40,14 @@ func (ts *timers) committed() {
 func (ts *timers) rolledBack() { ts.added, ts.found = never, nil }
 func (ts *timers) outdated()   { ts.next = 0 }
 
+// catchUp makes ticks due that were left alone.
+func (ts *timers) catchUp() {
+	if ts.s.ticks.End() {
+		ts.next = 0
+		ts.lookAgain()
+	}
+}
+
 // fireTimers queues what is due, cancels what did not start in time, runs crons, resumes waits,
 // and finds the next time at which one of these is due.
 func (ts *timers) fireTimers() error {
@@ -52,7 +60,7 @@ func (ts *timers) fireTimers() error {
 	if err := lifecycle.CancelOverdue(ts.runs, ts.now); err != nil {
 		return err
 	}
-	if err := cron.Tick(ts.crons, millis(ts.now), perTimers); err != nil {
+	if err := cron.Tick(ts.crons, &ts.s.ticks, millis(ts.now), perTimers); err != nil {
 		return err
 	}
 	if err := lifecycle.WakeWaiters(ts.runs, ts.now); err != nil {
@@ -74,15 +82,20 @@ func (ts *timers) fireTimers() error {
 // nextTime returns when fireTimers has work next.
 func (ts *timers) nextTime() (int64, error) {
 	next := never
-	for _, q := range []string{
-		"SELECT due_at FROM stint_runs WHERE " + stateScheduled + " AND due_at IS NOT NULL ORDER BY due_at LIMIT 1",
-		"SELECT start_by FROM stint_runs WHERE start_by IS NOT NULL ORDER BY start_by LIMIT 1",
-		"SELECT due_at FROM stint_runs WHERE " + stateWaiting + " AND due_at IS NOT NULL ORDER BY due_at LIMIT 1",
-		"SELECT wake_at FROM stint_limiters WHERE wake_at IS NOT NULL ORDER BY wake_at LIMIT 1",
-		"SELECT next_at FROM stint_crons WHERE next_at IS NOT NULL ORDER BY next_at LIMIT 1",
+	from, until := ts.s.ticks.From(ts.now)
+	for _, q := range []struct {
+		text string
+		args []any
+	}{
+		{"SELECT due_at FROM stint_runs WHERE " + stateScheduled + " AND due_at IS NOT NULL ORDER BY due_at LIMIT 1", nil},
+		{"SELECT start_by FROM stint_runs WHERE start_by IS NOT NULL ORDER BY start_by LIMIT 1", nil},
+		{"SELECT due_at FROM stint_runs WHERE " + stateWaiting + " AND due_at IS NOT NULL ORDER BY due_at LIMIT 1", nil},
+		{"SELECT wake_at FROM stint_limiters WHERE wake_at IS NOT NULL ORDER BY wake_at LIMIT 1", nil},
+		{"SELECT next_at FROM stint_crons WHERE next_at IS NOT NULL AND next_at >= ? ORDER BY next_at LIMIT 1", []any{from}},
+		{"SELECT ?2 WHERE EXISTS (SELECT 1 FROM stint_crons WHERE next_at IS NOT NULL AND next_at < ?1)", []any{from, until}},
 	} {
 		var at int64
-		switch err := ts.one(q, nil, &at); {
+		switch err := ts.one(q.text, q.args, &at); {
 		case err == nil:
 			next = min(next, at)
 		case !errors.Is(err, sql.ErrNoRows):

@@ -117,55 +117,6 @@ func cronChanges(s *suite) {
 	}
 }
 
-// missedTicks closes the store for up to a month.
-func missedTicks(s *suite) {
-	if _, ok := s.Store.(*Model); ok {
-		return // has nothing to keep
-	}
-	for _, c := range []struct {
-		name string
-		c    store.CatchUp
-	}{{"grace", store.CatchUpGrace}, {"none", store.CatchUpNone}, {"latest", store.CatchUpLatest}, {"all", store.CatchUpAll}} {
-		cron := cronOf(c.name, "0 * * * *", `"`+c.name+`"`)
-		cron.CatchUp = c.c
-		s.ok(s.setCron(cron))
-	}
-	away := func(until time.Duration) []string { // past a full hour
-		s.Helper()
-		s.ok(s.Close())
-		time.Sleep(time.Until(time.Now().Truncate(time.Hour).Add(until)))
-		s.Store = s.open(s, s.dir)
-		s.worker = s.register()
-		var got []string
-		for {
-			n := len(got)
-			if s.cron("all").Next.After(time.Now()) {
-				for _, c := range s.claim(1000) {
-					got = append(got, string(c.Input))
-					s.finish(outcome(c, store.Succeeded))
-				}
-			} else {
-				time.Sleep(10 * time.Millisecond)
-			}
-			if len(got) == n {
-				continue
-			}
-			slices.Sort(got)
-			return got
-		}
-	}
-	if got := away(2*time.Hour + 30*time.Second); !slices.Equal(got, []string{`"all"`, `"all"`, `"grace"`, `"latest"`}) {
-		s.Errorf("half a minute after the second tick: %s", got)
-	}
-	if got := away(time.Hour + 30*time.Minute); !slices.Equal(got, []string{`"all"`, `"latest"`}) {
-		s.Errorf("half an hour after a tick: %s", got)
-	}
-	month := away(30*24*time.Hour + 10*time.Minute)
-	if n := len(month); n != 30*24+1 || month[n-1] != `"latest"` {
-		s.Errorf("after a month: %d runs", n)
-	}
-}
-
 func trigger(key, filter string) store.Trigger {
 	tr := store.Trigger{Key: key, Filter: filter, Template: store.Template{Run: run("")}}
 	tr.Template.Run.Input = nil

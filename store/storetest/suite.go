@@ -179,6 +179,7 @@ var rules = []struct {
 	{"a cron ticks, each tick once", cronTicks},
 	{"a cron is paused, replaced, deleted and started by hand", cronChanges},
 	{"ticks that were missed", missedTicks},
+	{"missed ticks wait for a worker", missedTicksWait},
 	{"declared crons and triggers", declared},
 	{"R7 an event starts the runs of its triggers", triggers},
 	{"filters of a task", taskFilters},

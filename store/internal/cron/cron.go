@@ -36,8 +36,8 @@ func StoredCatchUp(n int64) (store.CatchUp, error) {
 type Rows interface {
 	// Cron returns the cron with that name, or nil.
 	Cron(name string) (*Cron, error)
-	// Due returns up to n crons whose Next has come, the earliest first.
-	Due(now time.Time, n int) ([]Cron, error)
+	// Due returns up to n crons whose Next has come and is not before from, in milliseconds, the earliest first.
+	Due(from int64, now time.Time, n int) ([]Cron, error)
 	// Put stores a cron, also in place of the one with its name.
 	Put(c *Cron) error
 	// Update stores whether a cron is paused, its times, its last run and its error.
@@ -62,9 +62,10 @@ type Rows interface {
 // perTick is the number of missed ticks of a cron that start runs in one transaction.
 const perTick = 100
 
-// Tick starts the runs of up to n crons that are due.
-func Tick(r Rows, now time.Time, n int) error {
-	due, err := r.Due(now, n)
+// Tick starts the runs of up to n crons that are due, and that missed does not leave alone.
+func Tick(r Rows, missed *Missed, now time.Time, n int) error {
+	from, _ := missed.From(now.UnixMilli())
+	due, err := r.Due(from, now, n)
 	if err != nil {
 		return err
 	}

@@ -39,9 +39,9 @@ func (r *rows) Cron(name string) (*cron.Cron, error) {
 	return nil, nil
 }
 
-func (r *rows) Due(now time.Time, n int) (all []cron.Cron, err error) {
+func (r *rows) Due(from int64, now time.Time, n int) (all []cron.Cron, err error) {
 	for _, c := range r.crons {
-		if !c.Next.IsZero() && !c.Next.After(now) {
+		if !c.Next.IsZero() && !c.Next.After(now) && c.Next.UnixMilli() >= from {
 			all = append(all, c)
 		}
 	}
@@ -164,7 +164,7 @@ func (r *rows) change(t *testing.T, name string, kind store.CronChangeKind) {
 func (r *rows) tick(t *testing.T, after time.Duration) {
 	t.Helper()
 	r.now = r.now.Add(after)
-	ok(t, cron.Tick(r, r.now, 100))
+	ok(t, cron.Tick(r, &cron.Missed{}, r.now, 100))
 }
 
 // has compares when a cron ticks next, and ticked last, after the start.
@@ -247,7 +247,7 @@ func TestTickErrors(t *testing.T) {
 		t.Error("the error stays after a tick that started a run")
 	}
 	r.refuse = errors.New("disk full")
-	if err := cron.Tick(r, r.now.Add(time.Hour), 100); !errors.Is(err, r.refuse) {
+	if err := cron.Tick(r, &cron.Missed{}, r.now.Add(time.Hour), 100); !errors.Is(err, r.refuse) {
 		t.Errorf("error %v", err)
 	}
 	c := r.crons["c"]
