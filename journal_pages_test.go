@@ -267,7 +267,7 @@ func longJournal(t *testing.T, n, size int) (*stint.Client, string) {
 
 // A journal of any length is exported, read in pages and looked into with little memory.
 func TestLongJournal(t *testing.T) {
-	const n, size, most = 20_000, 4 << 10, 32 << 20
+	const n, size, most = 20_000, 4 << 10, 64 << 20
 	c, id := longJournal(t, n, size)
 	w := &heldWriter{before: held()}
 
