@@ -118,45 +118,58 @@ func txDatabase(t *testing.T) (*stint.Client, *sql.DB) {
 	return c, app(t, path)
 }
 
-// A handler that runs again would enqueue and publish once more with another transaction.
+// A handler may enqueue and publish in a transaction of the app. It may not wait for such a run: it would enqueue another one after
+// the wait.
 func TestWithTxInAHandler(t *testing.T) {
 	c, db := txDatabase(t)
 	child := stint.NewTask(c, "child", double)
-	calls := map[string]func(context.Context, *sql.Tx) error{
-		"Enqueue": func(ctx context.Context, tx *sql.Tx) error { return errOf(child.Enqueue(ctx, 1, stint.WithTx(tx))) },
-		"EnqueueMany": func(ctx context.Context, tx *sql.Tx) error {
-			return errOf(child.EnqueueMany(ctx, []int{1, 2}, stint.WithTx(tx)))
+	calls := map[string]func(context.Context, *sql.Tx) (wait func() error, err error){
+		"Enqueue": func(ctx context.Context, tx *sql.Tx) (func() error, error) {
+			run, err := child.Enqueue(ctx, 1, stint.WithTx(tx))
+			return func() error { return errOf(run.Wait(ctx)) }, err
 		},
-		"EnqueueJSON": func(ctx context.Context, tx *sql.Tx) error {
-			return errOf(c.EnqueueJSON(ctx, "child", json.RawMessage("1"), stint.WithTx(tx)))
+		"EnqueueMany": func(ctx context.Context, tx *sql.Tx) (func() error, error) {
+			runs, err := child.EnqueueMany(ctx, []int{1, 2}, stint.WithTx(tx))
+			return func() error { return errOf(runs[1].Wait(ctx)) }, err
 		},
-		"Publish": func(ctx context.Context, tx *sql.Tx) error { return errOf(c.Publish(ctx, "e", 1, stint.WithTx(tx))) },
+		"EnqueueJSON": func(ctx context.Context, tx *sql.Tx) (func() error, error) {
+			run, err := c.EnqueueJSON(ctx, "child", json.RawMessage("1"), stint.WithTx(tx))
+			return func() error { return errOf(run.Wait(ctx)) }, err
+		},
+		"Publish": func(ctx context.Context, tx *sql.Tx) (func() error, error) {
+			_, err := c.Publish(ctx, "e", 1, stint.WithTx(tx))
+			return func() error { return stint.ErrDurable }, err
+		},
 	}
-	inTx := func(ctx context.Context, f func(context.Context, *sql.Tx) error) error {
+	inTx := func(ctx context.Context, name string) (wait func() error, err error) {
 		tx, err := db.BeginTx(ctx, nil)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		defer tx.Rollback()
-		if err := f(ctx, tx); err != nil {
-			return err
+		if wait, err = calls[name](ctx, tx); err != nil {
+			return nil, err
 		}
-		return tx.Commit()
+		return wait, tx.Commit()
 	}
 	task := stint.NewTask(c, "t", func(ctx context.Context, name string) (string, error) {
-		handler := inTx(ctx, calls[name])
-		_, step := stint.Step(ctx, "s", func(ctx context.Context) (int, error) { return 0, inTx(ctx, calls[name]) })
-		_, stepTx := stint.StepTx(ctx, "tx", func(ctx context.Context, tx *sql.Tx) (int, error) { return 0, calls[name](ctx, tx) })
-		return fmt.Sprint(errors.Is(handler, stint.ErrDurable), step, stepTx), nil
+		wait, err := inTx(ctx, name)
+		if err != nil {
+			return "", err
+		}
+		waited := wait()
+		_, step := stint.Step(ctx, "s", func(ctx context.Context) (int, error) { return 0, errOf(inTx(ctx, name)) })
+		_, stepTx := stint.StepTx(ctx, "tx", func(ctx context.Context, tx *sql.Tx) (int, error) { return 0, errOf(calls[name](ctx, tx)) })
+		return fmt.Sprint(errors.Is(waited, stint.ErrDurable), step, stepTx), nil
 	})
 	working(t, c)
 	for name := range calls {
 		if got, err := task.Run(t.Context(), name); err != nil || got != "true <nil> <nil>" {
-			t.Errorf("%s WithTx: refused in the handler, in a step, in StepTx: %s, %v", name, got, err)
+			t.Errorf("%s WithTx: the wait is refused, in a step, in StepTx: %s, %v", name, got, err)
 		}
 	}
-	if n := len(listRuns(t, c, stint.RunFilter{Tasks: []string{"child"}}).Runs); n != 2*(1+2+1) {
-		t.Errorf("%d children, want 8", n)
+	if n := len(listRuns(t, c, stint.RunFilter{Tasks: []string{"child"}}).Runs); n != 3*(1+2+1) {
+		t.Errorf("%d children, want 12", n)
 	}
 }
 

@@ -80,7 +80,7 @@ func (c *Client) EnqueueJSON(ctx context.Context, task string, input json.RawMes
 	if err != nil {
 		return nil, wrapStoreErr(fmt.Sprintf("enqueue %q", task), err)
 	}
-	return &Run[json.RawMessage]{c: c, id: got[0].ID, existing: got[0].Existing}, nil
+	return &Run[json.RawMessage]{c: c, id: got[0].ID, existing: got[0].Existing, unrecorded: c.unrecorded(ctx, r.tx)}, nil
 }
 
 type jsonRun struct {
@@ -222,8 +222,9 @@ type Tx interface {
 // On PostgreSQL it is a *sql.Tx of pgx's driver for database/sql, or a pgx.Tx in postgres.Tx, on
 // the database with the store's tables.
 //
-// A handler that runs again would do the same once more: there WithTx returns ErrDurable. Use it
-// in StepTx, with its transaction, or in a Step.
+// In a handler it is not recorded: a handler that runs again, after a failure or a durable wait,
+// does the same once more. There use it in StepTx, with its transaction. Wait of such a run in the
+// handler that enqueued it returns ErrDurable.
 //
 // With Publish, the event exists if and only if the transaction commits, and starts and wakes runs
 // right after.
@@ -266,13 +267,10 @@ func taskOf(r *store.NewRun) string { return r.Task }
 // publishDurably stores events. Inside a handler that is a durable call: the events and its record are one commit.
 func (c *Client) publishDurably(ctx context.Context, tx store.Tx, events []store.NewEvent) ([]store.ID, error) {
 	now := c.now()
-	if c.localExecution(ctx) == nil || ctx.Value(stepKey{}) != nil {
+	if tx != nil || c.localExecution(ctx) == nil || ctx.Value(stepKey{}) != nil {
 		return c.publish(ctx, now, tx, events)
 	}
 	name := callName(events, func(e *store.NewEvent) string { return e.Key })
-	if tx != nil {
-		return nil, fmt.Errorf("%w: %v %q: %w", ErrDurable, store.EntryPublish, name, errTxOutsideStep)
-	}
 	sc, err := enter(ctx, store.EntryPublish, name)
 	if err != nil {
 		return nil, err

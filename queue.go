@@ -95,7 +95,7 @@ func (t *Task[In, Out]) EnqueueMany(ctx context.Context, ins []In, opts ...RunOp
 	all := make([]Run[Out], len(got))
 	handles := make([]*Run[Out], len(got))
 	for i, e := range got {
-		all[i] = Run[Out]{c: t.c, id: e.ID, existing: e.Existing}
+		all[i] = Run[Out]{c: t.c, id: e.ID, existing: e.Existing, unrecorded: t.c.unrecorded(ctx, rc.tx)}
 		handles[i] = &all[i]
 	}
 	return handles, nil
@@ -294,20 +294,20 @@ func (c *Client) enqueueDurably(ctx context.Context, now time.Time, tx store.Tx,
 	}
 	step, _ := ctx.Value(stepKey{}).(*stepRef)
 	switch {
-	case step == nil && tx != nil:
-		return nil, fmt.Errorf("%w: %v %q: %w", ErrDurable, store.EntryChild, callName(runs, taskOf), errTxOutsideStep)
+	case tx != nil: // the app's transaction stores them, and so no record of the call
 	case step == nil:
 		return enqueueChildren(ctx, c, now, runs)
-	case tx == nil && !store.IsUndo(step.entry.Scope) && slices.ContainsFunc(runs, unkeyed):
+	case !store.IsUndo(step.entry.Scope) && slices.ContainsFunc(runs, unkeyed):
 		return nil, fmt.Errorf("%w: %v %q inside a step, each try of which would start it: make the call in the handler, or with "+
 			"WithIdempotencyKey, WithChildKey or WithTx", ErrDurable, store.EntryChild, callName(runs, taskOf))
 	}
 	return c.enqueue(ctx, now, tx, runs)
 }
 
-// errTxOutsideStep reports a call that the app's transaction is to store, and so the run's journal cannot.
-var errTxOutsideStep = errors.New("WithTx in a handler, which would do it anew when it runs again: use the transaction in StepTx, " +
-	"or in a Step")
+// unrecorded reports whether runs that are enqueued in a transaction of the app are none that the handler finds when it runs again.
+func (c *Client) unrecorded(ctx context.Context, tx store.Tx) bool {
+	return tx != nil && c.localExecution(ctx) != nil && ctx.Value(stepKey{}) == nil
+}
 
 // unkeyed reports whether enqueueing the run once more would store another.
 func unkeyed(r store.NewRun) bool { return r.Key == "" && r.ChildKey == "" }

@@ -39,7 +39,9 @@ type Run[Out any] struct {
 	c        *Client
 	id       store.ID
 	existing bool
-	idErr    error // the ID is invalid
+	// unrecorded: a handler enqueued it with WithTx, and enqueues another when it runs again.
+	unrecorded bool
+	idErr      error // the ID is invalid
 }
 
 // RunByID returns a handle to the run with that ID. Methods return ErrNotFound if there is
@@ -112,6 +114,10 @@ func (r *Run[Out]) Wait(ctx context.Context) (Out, error) {
 	e, sc := executionOf(ctx), (*scope)(nil)
 	if r.c.localExecution(ctx) != nil {
 		sc = scopeOf(ctx)
+	}
+	if sc != nil && r.unrecorded {
+		return out, fmt.Errorf("%w: Wait for run %s, which this handler enqueued with WithTx: when it runs again after the wait "+
+			"it would enqueue another; enqueue it in StepTx, with its transaction", ErrDurable, r.id)
 	}
 	if sc != nil {
 		if sc.e.replay != nil {
