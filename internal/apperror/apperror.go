@@ -37,8 +37,8 @@ func Original(err error) error {
 	return err
 }
 
-// probe is an error that no other is.
-var probe = errors.New("probe")
+// errProbe is an error that no other is.
+var errProbe = errors.New("probe")
 
 func read(err error) *Error {
 	a := &Error{err: err, text: err.Error()}
@@ -68,7 +68,7 @@ func read(err error) *Error {
 		a.methods = a.methods || is || as
 	}
 	if a.methods { // so that they panic here if they do
-		a.is(probe)
+		a.is(errProbe)
 		a.as(new(*Error))
 	}
 	return a
