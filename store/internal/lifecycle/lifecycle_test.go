@@ -368,7 +368,7 @@ func TestRestartAndFork(t *testing.T) {
 	ended := row{State: store.Failed, Ended: start, Attempt: 1, Lease: 1, Due: start + 10, Rank: 7, StartIn: 50, Detached: true}
 	r := newRows(ended)
 	ok(t, lifecycle.Restart(r, r.ID(keyOf(1)), store.Address{Seq: 3}, r.now))
-	r.is(t, keyOf(1), "queued, due +0, start by +50, replayed 1, forget 3, keep 1 as failed at -1000, reset undo")
+	r.is(t, keyOf(1), "queued, due +0, start by +50, replayed 1, forget 3, forget 3, keep 1 as failed at -1000, reset undo")
 
 	r = newRows(ended)
 	id, err := lifecycle.Fork(r, r.ID(keyOf(1)), store.Address{Seq: 3}, r.now)
