@@ -13,6 +13,7 @@ import (
 
 	"github.com/stint-dev/stint/internal/apperror"
 	"github.com/stint-dev/stint/internal/check"
+	"github.com/stint-dev/stint/internal/journal"
 	"github.com/stint-dev/stint/internal/text"
 	"github.com/stint-dev/stint/store"
 )
@@ -80,7 +81,7 @@ func (c *Client) EnqueueJSON(ctx context.Context, task string, input json.RawMes
 	if err != nil {
 		return nil, wrapStoreErr(fmt.Sprintf("enqueue %q", task), err)
 	}
-	return &Run[json.RawMessage]{c: c, id: got[0].ID, existing: got[0].Existing, unrecorded: c.unrecorded(ctx, r.tx)}, nil
+	return &Run[json.RawMessage]{c: c, id: got[0].ID, existing: got[0].Existing, unrecorded: r.tx != nil && c.recorded(ctx)}, nil
 }
 
 type jsonRun struct {
@@ -264,44 +265,87 @@ func callName[T any](all []T, nameOf func(*T) string) string {
 
 func taskOf(r *store.NewRun) string { return r.Task }
 
-// publishDurably stores events. Inside a handler that is a durable call: the events and its record are one commit.
-func (c *Client) publishDurably(ctx context.Context, tx store.Tx, events []store.NewEvent) ([]store.ID, error) {
-	now := c.now()
-	if tx != nil || c.localExecution(ctx) == nil || ctx.Value(stepKey{}) != nil {
-		return c.publish(ctx, now, tx, events)
-	}
-	name := callName(events, func(e *store.NewEvent) string { return e.Key })
-	sc, err := enter(ctx, store.EntryPublish, name)
+// A startCall is a durable call that starts n runs, or publishes n events, in the commit that records it.
+type startCall struct {
+	kind  store.EntryKind
+	name  string
+	n     int
+	now   time.Time
+	again func(sc *scope, ctx context.Context, at store.Address, got []store.Enqueued) error // for those of an earlier pass; may be nil
+}
+
+// do makes the call: start stores what it starts with the record. A handler that runs again gets what it got before.
+func (call *startCall) do(ctx context.Context, start func(*store.Call) ([]store.Enqueued, error)) ([]store.Enqueued, error) {
+	sc, err := enter(ctx, call.kind, call.name)
 	if err != nil {
 		return nil, err
 	}
 	defer sc.leave()
-	e, recorded, err := sc.next(store.EntryPublish, name)
+	e, recorded, err := sc.next(call.kind, call.name)
 	if err != nil {
 		return nil, err
 	}
-	var ids []store.ID
 	if recorded {
-		got, err := sc.recordedRuns(&e, len(events))
-		for i := range got {
-			ids = append(ids, got[i].ID)
+		got, err := sc.recordedRuns(&e, call.n)
+		if err == nil && call.again != nil {
+			err = call.again(sc, ctx, e.Address, got)
 		}
-		return ids, err
+		return got, err
 	}
 	if err := sc.refuseNew(ctx); err != nil {
 		return nil, err
 	}
 	e.Done = true
-	events[0].Call = &store.Call{ID: sc.e.run.ID, Lease: sc.e.run.Lease, Entry: e}
-	err = c.retryWhileUnavailable(ctx, func() (err error) {
-		ids, err = c.publish(ctx, now, nil, events)
-		return err
-	})
+	got, err := start(&store.Call{ID: sc.e.run.ID, Lease: sc.e.run.Lease, Entry: e})
 	if errors.Is(err, store.ErrStale) {
 		sc.e.durable.diverge(err)
 		runtime.Goexit()
 	}
-	sc.advanceTo(now.Truncate(time.Millisecond)) // as stored
+	sc.advanceTo(call.now.Truncate(time.Millisecond)) // as stored
+	return got, err
+}
+
+// recordedRuns returns the runs that a recorded call started, or the events that it published.
+func (sc *scope) recordedRuns(e *store.Entry, n int) ([]store.Enqueued, error) {
+	got, err := store.DecodeEnqueued(e.Value)
+	if err != nil {
+		return nil, errorf("stint: the journal's %v %q: %w", e.Kind, e.Name, err)
+	}
+	if len(got) != n {
+		of := "runs"
+		if e.Kind == store.EntryPublish {
+			of = "events"
+		}
+		said := func(n int) string { return fmt.Sprintf("%v %q, %d %s of it", e.Kind, e.Name, n, of) }
+		sc.diverge(&journal.Divergence{At: journal.Address(e.Address), Recorded: said(len(got)), Asked: said(n)})
+	}
+	return got, nil
+}
+
+// publishDurably stores events. Inside a handler that is a durable call: the events and its record are one commit.
+func (c *Client) publishDurably(ctx context.Context, tx store.Tx, events []store.NewEvent) ([]store.ID, error) {
+	now := c.now()
+	if tx != nil || !c.recorded(ctx) {
+		return c.publish(ctx, now, tx, events)
+	}
+	name := callName(events, func(e *store.NewEvent) string { return e.Key })
+	call := startCall{kind: store.EntryPublish, name: name, n: len(events), now: now}
+	got, err := call.do(ctx, func(record *store.Call) (got []store.Enqueued, err error) {
+		events[0].Call = record
+		var ids []store.ID
+		err = c.retryWhileUnavailable(ctx, func() (err error) {
+			ids, err = c.publish(ctx, now, nil, events)
+			return err
+		})
+		for _, id := range ids {
+			got = append(got, store.Enqueued{ID: id})
+		}
+		return got, err
+	})
+	ids := make([]store.ID, len(got))
+	for i := range got {
+		ids[i] = got[i].ID
+	}
 	return ids, err
 }
 

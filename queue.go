@@ -6,14 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"runtime"
 	"slices"
 	"time"
 
 	"github.com/stint-dev/stint/internal/apperror"
 	"github.com/stint-dev/stint/internal/check"
 	"github.com/stint-dev/stint/internal/clock"
-	"github.com/stint-dev/stint/internal/journal"
 	"github.com/stint-dev/stint/internal/jsonx"
 	"github.com/stint-dev/stint/internal/near"
 	"github.com/stint-dev/stint/store"
@@ -95,7 +93,7 @@ func (t *Task[In, Out]) EnqueueMany(ctx context.Context, ins []In, opts ...RunOp
 	all := make([]Run[Out], len(got))
 	handles := make([]*Run[Out], len(got))
 	for i, e := range got {
-		all[i] = Run[Out]{c: t.c, id: e.ID, existing: e.Existing, unrecorded: t.c.unrecorded(ctx, rc.tx)}
+		all[i] = Run[Out]{c: t.c, id: e.ID, existing: e.Existing, unrecorded: rc.tx != nil && t.c.recorded(ctx)}
 		handles[i] = &all[i]
 	}
 	return handles, nil
@@ -284,19 +282,21 @@ func (c *Client) localExecution(ctx context.Context) *execution {
 	return e
 }
 
+// recorded reports whether a call with ctx, one that starts runs or publishes events, is a durable call: it is made in a handler or a
+// branch of a run of this database, outside of its steps.
+func (c *Client) recorded(ctx context.Context) bool {
+	return c.localExecution(ctx) != nil && ctx.Value(stepKey{}) == nil
+}
+
 // enqueueDurably stores runs. Inside a handler that is a durable call: the runs and its record
 // are one commit, and a handler that runs again finds the runs it started. A step starts only
 // runs that it starts once, however often it is tried; a compensation may start them twice.
 func (c *Client) enqueueDurably(ctx context.Context, now time.Time, tx store.Tx, runs []store.NewRun) ([]store.Enqueued, error) {
-	e := c.localExecution(ctx)
-	if e == nil {
-		return c.enqueue(ctx, now, tx, runs)
-	}
 	step, _ := ctx.Value(stepKey{}).(*stepRef)
 	switch {
-	case tx != nil: // the app's transaction stores them, and so no record of the call
+	case tx != nil || c.localExecution(ctx) == nil: // nothing records the call; if there is a transaction, it is the app's
 	case step == nil:
-		return enqueueChildren(ctx, c, now, runs)
+		return c.enqueueChildren(ctx, now, runs)
 	case !store.IsUndo(step.entry.Scope) && slices.ContainsFunc(runs, unkeyed):
 		return nil, fmt.Errorf("%w: %v %q inside a step, each try of which would start it: make the call in the handler, or with "+
 			"WithIdempotencyKey, WithChildKey or WithTx", ErrDurable, store.EntryChild, callName(runs, taskOf))
@@ -304,65 +304,19 @@ func (c *Client) enqueueDurably(ctx context.Context, now time.Time, tx store.Tx,
 	return c.enqueue(ctx, now, tx, runs)
 }
 
-// unrecorded reports whether runs that are enqueued in a transaction of the app are none that the handler finds when it runs again.
-func (c *Client) unrecorded(ctx context.Context, tx store.Tx) bool {
-	return tx != nil && c.localExecution(ctx) != nil && ctx.Value(stepKey{}) == nil
-}
-
 // unkeyed reports whether enqueueing the run once more would store another.
 func unkeyed(r store.NewRun) bool { return r.Key == "" && r.ChildKey == "" }
 
-func enqueueChildren(ctx context.Context, c *Client, now time.Time, runs []store.NewRun) ([]store.Enqueued, error) {
-	name := callName(runs, taskOf)
-	sc, err := enter(ctx, store.EntryChild, name)
-	if err != nil {
-		return nil, err
-	}
-	defer sc.leave()
-	e, recorded, err := sc.next(store.EntryChild, name)
-	if err != nil {
-		return nil, err
-	}
-	if recorded {
-		got, err := sc.recordedRuns(&e, len(runs))
-		if err == nil {
-			err = sc.rerunFailed(ctx, e.Address, got)
-		}
+func (c *Client) enqueueChildren(ctx context.Context, now time.Time, runs []store.NewRun) ([]store.Enqueued, error) {
+	call := startCall{kind: store.EntryChild, name: callName(runs, taskOf), n: len(runs), now: now, again: (*scope).rerunFailed}
+	return call.do(ctx, func(record *store.Call) (got []store.Enqueued, err error) {
+		runs[0].Call = record
+		err = c.retryWhileUnavailable(ctx, func() (err error) {
+			got, err = c.enqueue(ctx, now, nil, runs)
+			return err
+		})
 		return got, err
-	}
-	if err := sc.refuseNew(ctx); err != nil {
-		return nil, err
-	}
-	e.Done = true
-	runs[0].Call = &store.Call{ID: sc.e.run.ID, Lease: sc.e.run.Lease, Entry: e}
-	var got []store.Enqueued
-	err = c.retryWhileUnavailable(ctx, func() (err error) {
-		got, err = c.enqueue(ctx, now, nil, runs)
-		return err
 	})
-	if errors.Is(err, store.ErrStale) {
-		sc.e.durable.diverge(err)
-		runtime.Goexit()
-	}
-	sc.advanceTo(now.Truncate(time.Millisecond)) // as stored
-	return got, err
-}
-
-// recordedRuns returns the runs that a recorded call started, or the events that it published.
-func (sc *scope) recordedRuns(e *store.Entry, n int) ([]store.Enqueued, error) {
-	got, err := store.DecodeEnqueued(e.Value)
-	if err != nil {
-		return nil, errorf("stint: the journal's %v %q: %w", e.Kind, e.Name, err)
-	}
-	if len(got) != n {
-		of := "runs"
-		if e.Kind == store.EntryPublish {
-			of = "events"
-		}
-		said := func(n int) string { return fmt.Sprintf("%v %q, %d %s of it", e.Kind, e.Name, n, of) }
-		sc.diverge(&journal.Divergence{At: journal.Address(e.Address), Recorded: said(len(got)), Asked: said(n)})
-	}
-	return got, nil
 }
 
 func (c *Client) enqueue(ctx context.Context, now time.Time, tx store.Tx, runs []store.NewRun) (got []store.Enqueued, err error) {
