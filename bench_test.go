@@ -97,20 +97,11 @@ func BenchmarkEnqueueMany(b *testing.B) {
 // slots; each task's end, with the start of the next, is durable.
 func BenchmarkWorkflow(b *testing.B) {
 	const n = 2_000
-	for b.Loop() {
-		b.StopTimer()
-		c := opened(b)
-		w := chainOf(c, 5)
-		stop := working(b, c)
-		b.StartTimer()
-		runs := enqueueMany(b, w, make([]payload, n))
-		for _, r := range runs {
+	chains(b, 5, func(w *stint.Workflow[payload]) {
+		for _, r := range enqueueMany(b, w, make([]payload, n)) {
 			output(b, r)
 		}
-		b.StopTimer()
-		stop()
-		b.StartTimer()
-	}
+	})
 	b.ReportMetric(float64(n*b.N)/b.Elapsed().Seconds(), "workflows/s")
 }
 
@@ -221,47 +212,39 @@ func BenchmarkWide(b *testing.B) {
 	b.ReportMetric(float64(n*b.N)/b.Elapsed().Seconds(), "tasks/s")
 }
 
-// chainOf defines a workflow of n tasks, one after another.
-func chainOf(c *stint.Client, n int) *stint.Workflow[payload] {
-	w := stint.NewWorkflow[payload](c, "chain")
-	last := stint.AddTask(w, "first", nop)
-	for i := range n - 1 {
-		last = stint.AddTask(w, fmt.Sprint("task", i), nop, stint.WithParents(last))
+// chains measures run, each time with a workflow of n tasks, one after another, on a new client with a worker.
+func chains(b *testing.B, n int, run func(w *stint.Workflow[payload])) {
+	b.Helper()
+	for b.Loop() {
+		b.StopTimer()
+		c := opened(b)
+		w := stint.NewWorkflow[payload](c, "chain")
+		last := stint.AddTask(w, "first", nop)
+		for i := range n - 1 {
+			last = stint.AddTask(w, fmt.Sprint("task", i), nop, stint.WithParents(last))
+		}
+		stop := working(b, c)
+		b.StartTimer()
+		run(w)
+		b.StopTimer()
+		stop()
+		b.StartTimer()
 	}
-	return w
 }
 
 // BenchmarkHop runs a chain of 1,000 tasks: each starts when the one before has ended.
 func BenchmarkHop(b *testing.B) {
 	const n = 1000
 	b.ReportAllocs()
-	for b.Loop() {
-		b.StopTimer()
-		c := opened(b)
-		w := chainOf(c, n)
-		stop := working(b, c)
-		b.StartTimer()
-		runTask(b, w, sample)
-		b.StopTimer()
-		stop()
-		b.StartTimer()
-	}
+	chains(b, n, func(w *stint.Workflow[payload]) { runTask(b, w, sample) })
 	b.ReportMetric(b.Elapsed().Seconds()*1e6/float64(n*b.N), "µs/task")
 }
 
 // BenchmarkWorkflowWait is BenchmarkWorkflow by 100 callers, each of which waits for its workflow before it enqueues the next.
 func BenchmarkWorkflowWait(b *testing.B) {
 	const n = 2_000
-	for b.Loop() {
-		b.StopTimer()
-		c := opened(b)
-		w := chainOf(c, 5)
-		stop := working(b, c)
-		b.StartTimer()
+	chains(b, 5, func(w *stint.Workflow[payload]) {
 		byCallers(n, func() { runTask(b, w, sample) })
-		b.StopTimer()
-		stop()
-		b.StartTimer()
-	}
+	})
 	b.ReportMetric(float64(n*b.N)/b.Elapsed().Seconds(), "workflows/s")
 }

@@ -453,8 +453,8 @@ func (c *Client) definition(ctx context.Context, name string) (*taskDef, error) 
 	return def, nil
 }
 
-// definitionOf returns a version of the definition of a run's task, or the newest one if that version is not kept any
-// more, or nil if there is none.
+// definitionOf returns a version of the definition of a run's task. If that version is no longer kept, it returns the newest
+// one; nil if the task has no definition.
 func (c *Client) definitionOf(ctx context.Context, task, version string) (*taskDef, error) {
 	name, _, _ := strings.Cut(task, ":")
 	v := versionOf{name, version}

@@ -453,8 +453,8 @@ func (w *Worker) tryOutcomes(ctx context.Context, batch []outcome) error {
 	}
 }
 
-// maxRefusals is how often the store may refuse an outcome before the attempt fails of it: what it refuses once may
-// pass, such as a right that somebody has taken away by mistake.
+// maxRefusals is how often the store may refuse an outcome before the attempt fails. A refusal may be temporary: somebody has
+// taken away a right by mistake, and gives it back.
 const maxRefusals = 5
 
 // replaceRefused makes the attempt of an outcome that the store has refused too often fail, if the store takes that:

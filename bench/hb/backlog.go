@@ -50,7 +50,7 @@ func backlog(ctx context.Context, t *trial) {
 		t.emit(step, a-prev, nil, note+fmt.Sprintf(" window %d", w))
 		prev = a
 	}
-	Emit(Line{t.name, "C8-memory", t.scale.C8, 0, float64(rss(os.Getpid())) / 1024, 0, 0,
+	Emit(Line{t.name, "C8-memory", t.scale.C8, 0, Resident(), 0, 0,
 		"per_s is RSS MiB here, with the backlog in the file and the worker at work; " + note})
 	t.end()
 }
@@ -76,7 +76,7 @@ func sleeping(ctx context.Context, t *trial) {
 	check(t.Start(ctx, 100, func(int64) {}))
 	time.Sleep(time.Second)
 	debug.FreeOSMemory()
-	base := rss(os.Getpid())
+	base := Resident()
 	begun := time.Now()
 	n := t.scale.C9
 	if f, ok := t.Peer.(Flows); ok {
@@ -86,15 +86,15 @@ func sleeping(ctx context.Context, t *trial) {
 		check(load(ctx, t, n, time.Hour))
 	}
 	d := time.Since(begun)
-	peak := rss(os.Getpid())
+	peak := Resident()
 	time.Sleep(2 * time.Second)
 	debug.FreeOSMemory()
 	time.Sleep(200 * time.Millisecond)
-	after := rss(os.Getpid())
+	after := Resident()
 	var ms runtime.MemStats
 	runtime.ReadMemStats(&ms)
-	Emit(Line{t.name, t.of, n, round(d.Seconds(), 3), float64(after) / 1024, 0, 0,
+	Emit(Line{t.name, t.of, n, round(d.Seconds(), 3), after, 0, 0,
 		fmt.Sprintf("per_s is RSS MiB here; base %.1f MiB, after load %.1f MiB, after GC %.1f MiB, heap %.1f MiB; %s",
-			float64(base)/1024, float64(peak)/1024, float64(after)/1024, float64(ms.HeapInuse)/(1<<20), t.Notes())})
+			base, peak, after, float64(ms.HeapInuse)/(1<<20), t.Notes())})
 	t.end()
 }

@@ -120,10 +120,7 @@ func pickup(ctx context.Context, t *trial) {
 	}))
 	time.Sleep(2 * time.Second) // let the worker go idle
 	begun := time.Now()
-	for i := range n {
-		time.Sleep(time.Until(begun.Add(time.Duration(i) * 20 * time.Millisecond)))
-		check(t.Enqueue(ctx, time.Now().UnixNano()))
-	}
+	paced(ctx, t, n)
 	within(k)
 	d := time.Since(begun)
 	mu.Lock()
@@ -212,6 +209,6 @@ func graphs(ctx context.Context, t *trial) {
 	}
 	d := time.Since(begun)
 	all := float64(tasks * n)
-	t.emit(n, d, nil, fmt.Sprintf("%.0f tasks/s, %.3f ms a task, RSS %d MiB", all/d.Seconds(), 1000*d.Seconds()/all, rss(os.Getpid())/1024))
+	t.emit(n, d, nil, fmt.Sprintf("%.0f tasks/s, %.3f ms a task, RSS %.0f MiB", all/d.Seconds(), 1000*d.Seconds()/all, Resident()))
 	t.Stop(ctx)
 }

@@ -25,6 +25,13 @@ type Shared interface {
 	Join(ctx context.Context) error
 }
 
+// wantShared ends the process of a case that the peer cannot do.
+func wantShared(p Peer) {
+	if _, ok := p.(Shared); !ok {
+		check(ErrUnsupported)
+	}
+}
+
 // A process is one that works on the store of this one.
 type process struct {
 	cmd  *exec.Cmd
@@ -125,10 +132,8 @@ func join(ctx context.Context, p Peer, slots int) {
 // drainTogether measures how processes drain n runs of the peer's store together, over a network with that round trip;
 // without one if it is negative.
 func drainTogether(ctx context.Context, p Peer, variant string, processes, slots, n int, roundTrip time.Duration) (time.Duration, string) {
-	if _, ok := p.(Shared); !ok {
-		os.Exit(3)
-	}
-	url, note := pg.URL(), ""
+	wantShared(p)
+	url := pg.URL()
 	if roundTrip >= 0 {
 		through, stop, err := pg.Network(roundTrip)
 		check(err)
@@ -178,19 +183,13 @@ func drainTogether(ctx context.Context, p Peer, variant string, processes, slots
 
 // pickupFrom enqueues n runs, one after another, for a worker in another process, and returns how late their handlers began.
 func pickupFrom(ctx context.Context, p Peer, variant string, n int) []time.Duration {
-	if _, ok := p.(Shared); !ok {
-		os.Exit(3)
-	}
+	wantShared(p)
 	w, err := startProcess(variant, pg.URL(), 100)
 	check(err)
 	said := make(chan struct{}, 1000)
 	check(w.work(func() { said <- struct{}{} }))
 	time.Sleep(2 * time.Second) // let the worker go idle
-	t := time.Now()
-	for i := range n {
-		time.Sleep(time.Until(t.Add(time.Duration(i) * 20 * time.Millisecond)))
-		check(p.Enqueue(ctx, time.Now().UnixNano()))
-	}
+	paced(ctx, p, n)
 	for stop := time.After(*fCap); w.runs.Load() < int64(n); {
 		select {
 		case <-said:
@@ -209,9 +208,7 @@ func pickupFrom(ctx context.Context, p Peer, variant string, n int) []time.Durat
 // drainHeld drains n runs again and again, as C4 does, first three times, and then for so long while a snapshot is held.
 // It returns how long one took before, and while it was held: the medians of three and of the last five.
 func drainHeld(ctx context.Context, p Peer, n int, hold time.Duration) (before, held time.Duration, cycles int) {
-	if _, ok := p.(Shared); !ok {
-		os.Exit(3)
-	}
+	wantShared(p)
 	cycle := func() time.Duration {
 		check(load(ctx, p, n, 0))
 		k := newCounter(n)

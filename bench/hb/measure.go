@@ -5,11 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -59,26 +60,16 @@ func load(ctx context.Context, p Peer, n int, delay time.Duration) error {
 }
 
 func loadSingle(ctx context.Context, p Peer, n int) error {
-	var i atomic.Int64
-	var wg sync.WaitGroup
-	var ferr atomic.Value
-	for range 32 {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			for i.Add(1) <= int64(n) {
-				if err := p.Enqueue(ctx, time.Now().UnixNano()); err != nil {
-					ferr.Store(err)
-					return
-				}
-			}
-		}()
+	return Together(32, n, func() error { return p.Enqueue(ctx, time.Now().UnixNano()) })
+}
+
+// paced enqueues n runs, one each 20 ms.
+func paced(ctx context.Context, p Peer, n int) {
+	begun := time.Now()
+	for i := range n {
+		time.Sleep(time.Until(begun.Add(time.Duration(i) * 20 * time.Millisecond)))
+		check(p.Enqueue(ctx, time.Now().UnixNano()))
 	}
-	wg.Wait()
-	if e := ferr.Load(); e != nil {
-		return e.(error)
-	}
-	return nil
 }
 
 func producers(ctx context.Context, p Peer, g, n int, capd time.Duration) (int, []time.Duration, int) {
@@ -119,10 +110,8 @@ func Percentile(d []time.Duration, p float64) float64 {
 	if len(d) == 0 {
 		return 0
 	}
-	s := append([]time.Duration(nil), d...)
-	sort.Slice(s, func(i, j int) bool { return s[i] < s[j] })
-	i := int(p * float64(len(s)-1))
-	return float64(s[i].Microseconds()) / 1000
+	s := slices.Sorted(slices.Values(d))
+	return float64(s[int(p*float64(len(s)-1))].Microseconds()) / 1000
 }
 
 func round(f float64, places int) float64 {
@@ -130,22 +119,25 @@ func round(f float64, places int) float64 {
 	return v
 }
 
-// rss returns VmRSS in KiB.
-func rss(pid int) int64 { return field(fmt.Sprintf("/proc/%d/status", pid), "VmRSS:") }
-
-func field(file, key string) int64 {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return 0
-	}
-	for _, l := range strings.Split(string(b), "\n") {
-		if strings.HasPrefix(l, key) {
-			f := strings.Fields(l)
-			v, _ := strconv.ParseInt(f[1], 10, 64)
-			return v
+// Resident returns the resident memory of the process, in MiB; 0 if it cannot be read.
+func Resident() float64 {
+	b, _ := os.ReadFile("/proc/self/status")
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == "VmRSS:" {
+			kib, _ := strconv.ParseFloat(f[1], 64)
+			return kib / 1024
 		}
 	}
 	return 0
+}
+
+// CPU returns the time that the process has used, in the kernel too.
+func CPU() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // Together calls f n times, so many at once, and returns the first error.

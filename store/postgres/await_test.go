@@ -28,22 +28,29 @@ func (q *awaitReads) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.Tra
 
 func (q *awaitReads) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
+// openTraced opens a store whose reads of awaited runs are counted.
+func openTraced(t *testing.T, set *settings, reads *awaitReads) *Store {
+	t.Helper()
+	settings, err := newSettings(serverURL(t), set.Options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings.pool.Tracer = reads
+	s, err := open(t.Context(), settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
 // Many who wait for runs of another process ask for all of them together: to wait costs a query for each run
 // when it begins and one when it ends, whatever else the other process commits.
 func TestManyWait(t *testing.T) {
 	const runs, others = 1500, 30
 	set := newTables(t)
 	reads := &awaitReads{first: runs, reached: make(chan struct{})}
-	waiting, err := newSettings(serverURL(t), set.Options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	waiting.pool.Tracer = reads
-	a, err := open(t.Context(), waiting)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer a.Close()
+	a := openTraced(t, set, reads)
 	b := openStore(t, set)
 	worker, err := b.Register(t.Context(), store.WorkerInfo{Name: "w", Slots: 2000})
 	if err != nil {
@@ -85,16 +92,7 @@ func TestStepsAreNotRead(t *testing.T) {
 	const steps = 50
 	set := newTables(t)
 	reads := &awaitReads{first: 1, reached: make(chan struct{})}
-	waiting, err := newSettings(serverURL(t), set.Options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	waiting.pool.Tracer = reads
-	a, err := open(t.Context(), waiting)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer a.Close()
+	a := openTraced(t, set, reads)
 	b := openStore(t, set)
 	for _, executes := range []*Store{a, b} {
 		worker, err := executes.Register(t.Context(), store.WorkerInfo{Name: "w", Slots: 1})

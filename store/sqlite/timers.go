@@ -82,25 +82,30 @@ func (ts *timers) fireTimers() error {
 // nextTime returns when fireTimers has work next.
 func (ts *timers) nextTime() (int64, error) {
 	next := never
-	from, until := ts.s.ticks.From(ts.now)
-	for _, q := range []struct {
-		text string
-		args []any
-	}{
-		{"SELECT due_at FROM stint_runs WHERE " + stateScheduled + " AND due_at IS NOT NULL ORDER BY due_at LIMIT 1", nil},
-		{"SELECT start_by FROM stint_runs WHERE start_by IS NOT NULL ORDER BY start_by LIMIT 1", nil},
-		{"SELECT due_at FROM stint_runs WHERE " + stateWaiting + " AND due_at IS NOT NULL ORDER BY due_at LIMIT 1", nil},
-		{"SELECT wake_at FROM stint_limiters WHERE wake_at IS NOT NULL ORDER BY wake_at LIMIT 1", nil},
-		{"SELECT next_at FROM stint_crons WHERE next_at IS NOT NULL AND next_at >= ? ORDER BY next_at LIMIT 1", []any{from}},
-		{"SELECT ?2 WHERE EXISTS (SELECT 1 FROM stint_crons WHERE next_at IS NOT NULL AND next_at < ?1)", []any{from, until}},
-	} {
+	look := func(text string, args ...any) error {
 		var at int64
-		switch err := ts.one(q.text, q.args, &at); {
+		switch err := ts.one(text, args, &at); {
 		case err == nil:
 			next = min(next, at)
 		case !errors.Is(err, sql.ErrNoRows):
+			return err
+		}
+		return nil
+	}
+	for _, text := range []string{
+		"SELECT due_at FROM stint_runs WHERE " + stateScheduled + " AND due_at IS NOT NULL ORDER BY due_at LIMIT 1",
+		"SELECT start_by FROM stint_runs WHERE start_by IS NOT NULL ORDER BY start_by LIMIT 1",
+		"SELECT due_at FROM stint_runs WHERE " + stateWaiting + " AND due_at IS NOT NULL ORDER BY due_at LIMIT 1",
+		"SELECT wake_at FROM stint_limiters WHERE wake_at IS NOT NULL ORDER BY wake_at LIMIT 1",
+	} {
+		if err := look(text); err != nil {
 			return 0, err
 		}
 	}
-	return next, nil
+	from, until := ts.s.ticks.From(ts.now)
+	err := look("SELECT next_at FROM stint_crons WHERE next_at IS NOT NULL AND next_at >= ? ORDER BY next_at LIMIT 1", from)
+	if err == nil && from > 0 { // some may be left alone, until then
+		err = look("SELECT ?2 WHERE EXISTS (SELECT 1 FROM stint_crons WHERE next_at IS NOT NULL AND next_at < ?1)", from, until)
+	}
+	return next, err
 }

@@ -67,18 +67,8 @@ func check(err error) {
 func emit(name string, n int, took time.Duration, lat []time.Duration, notes string) {
 	hb.Emit(hb.Line{
 		Peer: "stint", Case: "D-" + name, N: n, Seconds: took.Seconds(), PerS: float64(n) / took.Seconds(),
-		P50: ms(pct(lat, .5)), P99: ms(pct(lat, .99)), Notes: notes,
+		P50: hb.Percentile(lat, .5), P99: hb.Percentile(lat, .99), Notes: notes,
 	})
-}
-
-func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-
-func pct(d []time.Duration, p float64) time.Duration {
-	if len(d) == 0 {
-		return 0
-	}
-	d = slices.Sorted(slices.Values(d))
-	return d[int(p*float64(len(d)-1))]
 }
 
 // An engine is a client on a file, with a worker.
@@ -130,7 +120,7 @@ func syncs(dir string, n int, every time.Duration) []time.Duration {
 
 func versus(dir string, n int, every time.Duration) string {
 	lat := syncs(dir, n, every)
-	return fmt.Sprintf("one fdatasync at this rhythm: p50 %.3f ms, p99 %.3f ms", ms(pct(lat, .5)), ms(pct(lat, .99)))
+	return fmt.Sprintf("one fdatasync at this rhythm: p50 %.3f ms, p99 %.3f ms", hb.Percentile(lat, .5), hb.Percentile(lat, .99))
 }
 
 // sequential measures one run of 1,000 steps.
@@ -249,7 +239,7 @@ func fanOut(dir string) error {
 	if got, err := parent.Run(context.Background(), 0); err != nil || got != n*(n-1)/2 {
 		return fmt.Errorf("sum %d, %w", got, err)
 	}
-	emit("fan10000", n, time.Since(t), nil, fmt.Sprintf("RSS %d MiB", rss()))
+	emit("fan10000", n, time.Since(t), nil, fmt.Sprintf("RSS %.0f MiB", hb.Resident()))
 	return nil
 }
 

@@ -7,32 +7,14 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/bench/hb"
 )
-
-func rss() int {
-	b, _ := os.ReadFile("/proc/self/status")
-	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); len(f) > 1 && f[0] == "VmRSS:" {
-			kib, _ := strconv.Atoi(f[1])
-			return kib / 1024
-		}
-	}
-	return 0
-}
-
-func cpu() time.Duration {
-	var u syscall.Rusage
-	syscall.Getrusage(syscall.RUSAGE_SELF, &u)
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
 
 // asleep enqueues n runs that sleep until the times at returns, and waits until all sleep.
 func asleep(e *engine, n int, at func(i int) time.Time, late func(time.Duration)) error {
@@ -97,10 +79,10 @@ func sleepers(dir string) error {
 	took := time.Since(begun)
 	runtime.GC()
 	time.Sleep(2 * time.Second)
-	used, at := cpu(), time.Now()
+	used, at := hb.CPU(), time.Now()
 	time.Sleep(10 * time.Second)
-	share := float64(cpu()-used) / float64(time.Since(at)) * 100
-	notes := fmt.Sprintf("asleep after %.1f s, RSS %d MiB, idle CPU %.2f%%", took.Seconds(), rss(), share)
+	share := float64(hb.CPU()-used) / float64(time.Since(at)) * 100
+	notes := fmt.Sprintf("asleep after %.1f s, RSS %.0f MiB, idle CPU %.2f%%", took.Seconds(), hb.Resident(), share)
 	if !time.Now().Before(first) {
 		notes += ", the first were due before all slept"
 	}
@@ -165,10 +147,10 @@ func reopened(dir string) error {
 	}
 	took := time.Since(t)
 	time.Sleep(2 * time.Second)
-	used, at := cpu(), time.Now()
+	used, at := hb.CPU(), time.Now()
 	time.Sleep(5 * time.Second)
-	fmt.Printf("opened, and a first run worked, after %.3f s, RSS %d MiB, idle CPU %.2f%%\n", took.Seconds(), rss(),
-		float64(cpu()-used)/float64(time.Since(at))*100)
+	fmt.Printf("opened, and a first run worked, after %.3f s, RSS %.0f MiB, idle CPU %.2f%%\n", took.Seconds(), hb.Resident(),
+		float64(hb.CPU()-used)/float64(time.Since(at))*100)
 	e.close()
 	return nil
 }

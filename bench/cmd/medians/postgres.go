@@ -6,7 +6,7 @@ func onServer(name string) key { return key{"stint-pg", name} }
 
 func seconds(l hb.Line) float64 { return l.Seconds }
 
-// one is what a figure is over that stands for itself.
+// one is the divisor of a figure that is printed as it is, not as a ratio.
 func one(hb.Line) float64 { return 1 }
 
 // The ratios on PostgreSQL.

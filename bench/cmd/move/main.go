@@ -43,7 +43,7 @@ func main() {
 	}
 }
 
-// move is what the command `stint move` does.
+// move moves the file, as the command `stint move` does.
 func move(ctx context.Context) error {
 	r, err := postgres.Move(ctx, *mover, pg.URL(), postgres.MoveOptions{Options: options})
 	fmt.Printf("the file was closed for %.0f ms, %d rows copied in %d rounds", r.Pause.Seconds()*1000, r.Rows, r.Rounds)

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -92,32 +91,16 @@ func (e *engine) close() {
 
 func emit(name string, n int, took time.Duration, lat []time.Duration, notes string) {
 	hb.Emit(hb.Line{Peer: "stint", Case: "E-" + name, N: n, Seconds: took.Seconds(), PerS: float64(n) / took.Seconds(),
-		P50: ms(pct(lat, .5)), P99: ms(pct(lat, .99)), Notes: notes})
-}
-
-func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-
-func pct(d []time.Duration, p float64) time.Duration {
-	if len(d) == 0 {
-		return 0
-	}
-	d = slices.Sorted(slices.Values(d))
-	return d[int(p*float64(len(d)-1))]
-}
-
-func cpu() time.Duration {
-	var u syscall.Rusage
-	syscall.Getrusage(syscall.RUSAGE_SELF, &u)
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+		P50: hb.Percentile(lat, .5), P99: hb.Percentile(lat, .99), Notes: notes})
 }
 
 // idleCPU returns the share of a core that the process uses while it is idle.
 func idleCPU(d time.Duration) float64 {
 	runtime.GC()
 	time.Sleep(time.Second)
-	used, at := cpu(), time.Now()
+	used, at := hb.CPU(), time.Now()
 	time.Sleep(d)
-	return float64(cpu()-used) / float64(time.Since(at)) * 100
+	return float64(hb.CPU()-used) / float64(time.Since(at)) * 100
 }
 
 // versus measures one fdatasync at a pace, for comparison.
@@ -135,7 +118,7 @@ func versus(dir string, n int, every time.Duration) string {
 		fail(syscall.Fdatasync(int(f.Fd())))
 		lat[i] = time.Since(t)
 	}
-	return fmt.Sprintf("one fdatasync at this rhythm: p50 %.3f ms, p99 %.3f ms", ms(pct(lat, .5)), ms(pct(lat, .99)))
+	return fmt.Sprintf("one fdatasync at this rhythm: p50 %.3f ms, p99 %.3f ms", hb.Percentile(lat, .5), hb.Percentile(lat, .99))
 }
 
 // trigger measures the time from the call of Publish to the start of the handler, once in 20 ms,
@@ -175,7 +158,7 @@ func waits(e *engine) error {
 		return err
 	}
 	have := 0
-	var medians []time.Duration
+	var medians []float64
 	for _, n := range []int{1000, *fWaits} {
 		t := time.Now()
 		for have < n {
@@ -204,10 +187,10 @@ func waits(e *engine) error {
 			lat[i] = time.Since(begun)
 			<-resumed
 		}
-		medians = append(medians, pct(lat, .5))
+		medians = append(medians, hb.Percentile(lat, .5))
 		emit(fmt.Sprintf("waits%d", n), times, time.Since(t), lat,
 			fmt.Sprintf("the call of Publish, which wakes one run of %d that wait (registered in %.1f s); p50 is %.2f of that among 1,000",
-				n, registered.Seconds(), float64(medians[len(medians)-1])/float64(medians[0])))
+				n, registered.Seconds(), medians[len(medians)-1]/medians[0]))
 	}
 	return nil
 }
