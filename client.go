@@ -398,6 +398,11 @@ func (c *Client) writable(op string) error {
 	return nil
 }
 
+// change makes a change in the store. op says what the caller does, in its error.
+func (c *Client) change(ctx context.Context, op string, x store.Change) error {
+	return wrapStoreErr(op, c.store.Change(ctx, c.now(), x))
+}
+
 // Check looks for damage in the database and returns a description of each problem. It looks for
 // references to missing rows and for limit counters that differ from a recount; on a file it also
 // runs SQLite's integrity check. It changes nothing. Its time is proportional to the size of the
@@ -427,7 +432,7 @@ const MaxSetting = 1 << 20
 // A key has 1 to 255 bytes of UTF-8, a value at most MaxSetting bytes. Settings are stored as
 // they are, not encrypted, and are kept until they are deleted.
 func (c *Client) SetSetting(ctx context.Context, key string, value []byte) error {
-	_, err := c.setSetting(ctx, "set setting", store.Setting{Key: key, Value: value}, false)
+	_, err := c.changeSetting(ctx, "set setting", store.SettingChange{Setting: store.Setting{Key: key, Value: value}})
 	return err
 }
 
@@ -437,10 +442,10 @@ func (c *Client) EnsureSetting(ctx context.Context, key string, value []byte) ([
 	if value == nil {
 		value = []byte{}
 	}
-	return c.setSetting(ctx, "ensure setting", store.Setting{Key: key, Value: value}, true)
+	return c.changeSetting(ctx, "ensure setting", store.SettingChange{Setting: store.Setting{Key: key, Value: value}, IfMissing: true})
 }
 
-func (c *Client) setSetting(ctx context.Context, op string, s store.Setting, ifMissing bool) ([]byte, error) {
+func (c *Client) changeSetting(ctx context.Context, op string, s store.SettingChange) ([]byte, error) {
 	op = fmt.Sprintf("%s %.300q", op, s.Key)
 	err := check.Name("key", s.Key)
 	if err == nil {
@@ -449,8 +454,10 @@ func (c *Client) setSetting(ctx context.Context, op string, s store.Setting, ifM
 	if err != nil {
 		return nil, wrapStoreErr(op, err)
 	}
-	value, err := c.store.SetSetting(ctx, s, ifMissing)
-	return value, wrapStoreErr(op, err)
+	if err := c.change(ctx, op, &s); err != nil {
+		return nil, err
+	}
+	return s.Stored, nil
 }
 
 // Setting returns the value that SetSetting stored under a key, or ErrNotFound.
@@ -459,14 +466,15 @@ func (c *Client) Setting(ctx context.Context, key string) ([]byte, error) {
 	if err := check.Name("key", key); err != nil {
 		return nil, wrapStoreErr(op, err)
 	}
-	all, _, err := c.store.Settings(ctx, key, "", 1) // of those that begin with the key it is the first
-	if err == nil && (len(all) == 0 || all[0].Key != key) {
+	list := store.SettingList{Prefix: key, Limit: 1} // of those that begin with the key it is the first
+	err := c.store.Read(ctx, &list)
+	if err == nil && (len(list.Settings) == 0 || list.Settings[0].Key != key) {
 		err = store.ErrNotFound
 	}
 	if err != nil {
 		return nil, wrapStoreErr(op, err)
 	}
-	return all[0].Value, nil
+	return list.Settings[0].Value, nil
 }
 
 // Settings returns the settings whose keys begin with a prefix; "": all. It returns an error if
@@ -477,19 +485,16 @@ func (c *Client) Settings(ctx context.Context, prefix string) (map[string][]byte
 	}
 	found := map[string][]byte{}
 	var whole check.Whole
-	for after, more := "", true; more; {
-		all, rest, err := c.store.Settings(ctx, prefix, after, maxPage)
-		if err != nil {
+	for list := (store.SettingList{Prefix: prefix, Limit: maxPage, More: true}); list.More; {
+		if err := c.store.Read(ctx, &list); err != nil {
 			return nil, wrapStoreErr("settings", err)
 		}
-		for i := range all {
-			if err := whole.Add(all[i].Size()); err != nil {
+		for _, s := range list.Settings {
+			if err := whole.Add(s.Size()); err != nil {
 				return nil, wrapStoreErr("settings", err)
 			}
-			after = all[i].Key
-			found[after] = all[i].Value
+			list.After, found[s.Key] = s.Key, s.Value
 		}
-		more = rest
 	}
 	return found, nil
 }

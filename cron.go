@@ -189,8 +189,7 @@ func (c *Client) cronJSON(ctx context.Context, task, name, spec string, input js
 }
 
 func (c *Client) setCron(ctx context.Context, cron store.Cron) error {
-	_, err := c.store.ChangeCron(ctx, c.now(), store.CronChange{Kind: store.CronSet, Cron: cron})
-	return err
+	return c.store.Change(ctx, c.now(), &store.CronChange{Kind: store.CronSet, Cron: cron})
 }
 
 // Cron is like Task.Cron, for a workflow.
@@ -291,13 +290,13 @@ func (c *Client) CronPage(ctx context.Context, f CronFilter) (*CronPage, error) 
 	if err := c.declare(ctx, true); err != nil {
 		return nil, err
 	}
-	all, more, err := c.store.Crons(ctx, f.Cursor, limit)
-	if err != nil {
+	list := store.CronList{After: f.Cursor, Limit: limit}
+	if err := c.store.Read(ctx, &list); err != nil {
 		return nil, wrapStoreErr("list crons", err)
 	}
-	page, workers := &CronPage{Crons: make([]CronInfo, len(all))}, blocked.Workers{Store: c.store}
-	for i := range all {
-		x := &all[i]
+	page, workers := &CronPage{Crons: make([]CronInfo, len(list.Crons))}, blocked.Workers{Store: c.store}
+	for i := range list.Crons {
+		x := &list.Crons[i]
 		r := &x.Template.Run
 		why, err := workers.Lacks(ctx, r.Queue, r.Task, &r.Route)
 		if err != nil {
@@ -307,8 +306,8 @@ func (c *Client) CronPage(ctx context.Context, f CronFilter) (*CronPage, error) 
 			Input: jsonx.Embed(r.Input), Metadata: jsonx.Texts(r.Metadata), Priority: int(r.Priority), Queue: r.Queue,
 			Next: x.Next, Last: x.Last, LastRunID: idString(x.LastRun), Error: x.Error, Blocked: why}
 	}
-	if more {
-		page.Next = all[len(all)-1].Name
+	if list.More {
+		page.Next = list.Crons[len(list.Crons)-1].Name
 	}
 	return page, nil
 }
@@ -328,22 +327,18 @@ func (c *Client) UpdateCron(ctx context.Context, name, spec string) error {
 	if err := c.declare(ctx, true); err != nil {
 		return err
 	}
-	for after := ""; ; {
-		all, more, err := c.store.Crons(ctx, after, maxPage)
-		if err != nil {
+	for list := (store.CronList{Limit: maxPage, More: true}); list.More; {
+		if err := c.store.Read(ctx, &list); err != nil {
 			return wrapStoreErr("list crons", err)
 		}
-		for i := range all {
-			if all[i].Name == name {
-				all[i].Spec = spec
-				return wrapStoreErr(fmt.Sprintf("update cron %q", name), c.setCron(ctx, all[i]))
+		for _, x := range list.Crons {
+			if list.After = x.Name; x.Name == name {
+				x.Spec = spec
+				return wrapStoreErr(fmt.Sprintf("update cron %q", name), c.setCron(ctx, x))
 			}
 		}
-		if !more {
-			return wrapStoreErr(fmt.Sprintf("update cron %q", name), store.ErrNotFound)
-		}
-		after = all[len(all)-1].Name
 	}
+	return wrapStoreErr(fmt.Sprintf("update cron %q", name), store.ErrNotFound)
 }
 
 // CronTicks returns the next n ticks of a spec after a time, or fewer if there are no more. n is at
@@ -399,8 +394,7 @@ func (c *Client) changeCron(ctx context.Context, name, what string, change store
 	if change == store.CronDelete && c.declaresCron(name) {
 		return wrapStoreErr(fmt.Sprintf("delete cron %q, which this program declares", name), store.ErrTaken)
 	}
-	_, err := c.store.ChangeCron(ctx, c.now(), store.CronChange{Kind: change, Name: name})
-	return wrapStoreErr(fmt.Sprintf("%s cron %q", what, name), err)
+	return c.change(ctx, fmt.Sprintf("%s cron %q", what, name), &store.CronChange{Kind: change, Name: name})
 }
 
 func (c *Client) declaresCron(name string) bool {
@@ -428,11 +422,11 @@ func (c *Client) TriggerCron(ctx context.Context, name string) (string, error) {
 	if err := c.declare(ctx, true); err != nil {
 		return "", err
 	}
-	id, err := c.store.ChangeCron(ctx, c.now(), store.CronChange{Kind: store.CronTrigger, Name: name})
-	if err != nil {
-		return "", wrapStoreErr(fmt.Sprintf("trigger cron %q", name), err)
+	trigger := store.CronChange{Kind: store.CronTrigger, Name: name}
+	if err := c.change(ctx, fmt.Sprintf("trigger cron %q", name), &trigger); err != nil {
+		return "", err
 	}
-	return id.String(), nil
+	return trigger.Started.String(), nil
 }
 
 // Reschedule moves a scheduled run to another time; a time in the past means now. The error is
@@ -451,6 +445,5 @@ func (c *Client) Reschedule(ctx context.Context, runID string, at time.Time) err
 	if err != nil {
 		return err
 	}
-	_, err = c.store.ChangeRun(ctx, c.now(), id, store.RunChange{Kind: store.RunReschedule, Due: at})
-	return wrapStoreErr(fmt.Sprintf("reschedule run %s", runID), err)
+	return c.change(ctx, "reschedule run "+runID, &store.RunChange{Kind: store.RunReschedule, ID: id, Due: at})
 }

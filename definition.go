@@ -180,10 +180,10 @@ func (c *Client) define(ctx context.Context, d *Definition) (version string, err
 	if err := c.claimName(d.Name); err != nil {
 		return "", err
 	}
-	newest, _, err := c.store.Definitions(ctx, store.DefinitionQuery{Task: d.Name})
-	is := err == nil && len(newest) > 0 && newest[0].Version == version
+	newest, err := c.storedDefinition(ctx, d.Name, "")
+	is := newest != nil && newest.Version == version
 	if is {
-		if _, _, changed := c.fromStored(&newest[0]); changed != nil { // by other means: it is stored anew
+		if _, _, changed := c.fromStored(newest); changed != nil { // by other means: it is stored anew
 			is, err = false, c.store.Declare(ctx, c.now(), []store.Declaration{{Task: d.Name, Definition: &store.Definition{}}})
 		}
 	}
@@ -198,9 +198,8 @@ func (c *Client) define(ctx context.Context, d *Definition) (version string, err
 	return version, nil
 }
 
-// DeleteDefinition ends the definition of that name in all processes, with its crons, events and
-// event filters, or returns ErrNotFound. Runs that it made stay, and go on with the defaults of all
-// options that apply when a run executes, such as no retries.
+// DeleteDefinition ends the definition of that name in all processes, with its crons, events and event filters, or returns
+// ErrNotFound. Runs that it made stay, and go on with the defaults of all options that apply when a run executes, such as no retries.
 func (c *Client) DeleteDefinition(ctx context.Context, name string) error {
 	err := c.writable("delete definition")
 	if err == nil {
@@ -209,8 +208,8 @@ func (c *Client) DeleteDefinition(ctx context.Context, name string) error {
 	if err != nil {
 		return wrapStoreErr("delete definition", err)
 	}
-	newest, _, err := c.store.Definitions(ctx, store.DefinitionQuery{Task: name})
-	if err == nil && len(newest) == 0 {
+	newest, err := c.storedDefinition(ctx, name, "")
+	if err == nil && newest == nil {
 		err = store.ErrNotFound
 	}
 	if err == nil {
@@ -226,39 +225,43 @@ func (c *Client) DeleteDefinition(ctx context.Context, name string) error {
 // Definition returns the newest version of the definition of that name, or ErrNotFound. It has an Error if the
 // database was changed by other means and it cannot be used.
 func (c *Client) Definition(ctx context.Context, name string) (*DefinitionInfo, error) {
-	newest, _, err := c.store.Definitions(ctx, store.DefinitionQuery{Task: name})
-	if err == nil && len(newest) == 0 {
+	newest, err := c.storedDefinition(ctx, name, "")
+	if err == nil && newest == nil {
 		err = store.ErrNotFound
 	}
 	if err != nil {
 		return nil, wrapStoreErr(fmt.Sprintf("definition of %q", text.Cut(name, 255)), err)
 	}
-	info := c.definitionInfo(&newest[0])
+	info := c.definitionInfo(newest)
 	return &info, nil
 }
 
-// Definitions returns the newest version of each definition of the database, by name. One that was
-// changed by other means and cannot be used has an Error. It returns an error if there are more than
-// 100,000 or they exceed 256 MiB.
+// Definitions returns the newest version of each definition of the database, by name. One that was changed by other means
+// and cannot be used has an Error. It returns an error if there are more than 100,000 or they exceed 256 MiB.
 func (c *Client) Definitions(ctx context.Context) ([]DefinitionInfo, error) {
 	infos := []DefinitionInfo{}
 	var whole check.Whole
-	for q := (store.DefinitionQuery{Limit: maxPage}); ; {
-		page, more, err := c.store.Definitions(ctx, q)
-		if err != nil {
+	for list := (store.DefinitionList{Limit: maxPage, More: true}); list.More; {
+		if err := c.store.Read(ctx, &list); err != nil {
 			return nil, wrapStoreErr("list definitions", err)
 		}
-		for i := range page {
-			if err := whole.Add(page[i].Size()); err != nil {
+		for i := range list.Definitions {
+			if err := whole.Add(list.Definitions[i].Size()); err != nil {
 				return nil, fmt.Errorf("stint: list definitions: %w", err)
 			}
-			infos = append(infos, c.definitionInfo(&page[i]))
+			list.After, infos = list.Definitions[i].Task, append(infos, c.definitionInfo(&list.Definitions[i]))
 		}
-		if !more {
-			return infos, nil
-		}
-		q.After = page[len(page)-1].Task
 	}
+	return infos, nil
+}
+
+// storedDefinition returns a version of the definition of that name, or with "" its newest; nil: there is none.
+func (c *Client) storedDefinition(ctx context.Context, name, version string) (*store.Definition, error) {
+	list := store.DefinitionList{Task: name, Version: version}
+	if err := c.store.Read(ctx, &list); err != nil || len(list.Definitions) == 0 {
+		return nil, err
+	}
+	return &list.Definitions[0], nil
 }
 
 func (c *Client) definitionInfo(s *store.Definition) DefinitionInfo {
@@ -436,15 +439,15 @@ func (c *Client) fromStored(s *store.Definition) (d *Definition, def *taskDef, e
 
 // definition returns the newest definition of a name, or nil if it has none.
 func (c *Client) definition(ctx context.Context, name string) (*taskDef, error) {
-	stored, _, err := c.store.Definitions(ctx, store.DefinitionQuery{Task: name})
-	if err != nil || len(stored) == 0 {
+	stored, err := c.storedDefinition(ctx, name, "")
+	if err != nil || stored == nil {
 		return nil, err
 	}
-	if def := c.definitions.at(versionOf{name, stored[0].Version}); def != nil {
+	if def := c.definitions.at(versionOf{name, stored.Version}); def != nil {
 		c.definitions.put(def, true)
 		return def, nil
 	}
-	_, def, err := c.fromStored(&stored[0])
+	_, def, err := c.fromStored(stored)
 	if err != nil {
 		c.logger().Error("stint: a definition cannot be used", "task", name, "err", err)
 		return nil, err
@@ -462,14 +465,14 @@ func (c *Client) definitionOf(ctx context.Context, task, version string) (*taskD
 	if def != nil {
 		return def, nil
 	}
-	stored, _, err := c.store.Definitions(ctx, store.DefinitionQuery{Task: name, Version: version})
+	stored, err := c.storedDefinition(ctx, name, version)
 	if err != nil {
 		return nil, err
 	}
-	if len(stored) == 0 {
+	if stored == nil {
 		return c.definition(ctx, name)
 	}
-	if _, def, err = c.fromStored(&stored[0]); err != nil {
+	if _, def, err = c.fromStored(stored); err != nil {
 		return nil, err
 	}
 	c.definitions.put(def, false)

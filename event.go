@@ -335,17 +335,17 @@ func (c *Client) ListEvents(ctx context.Context, f EventFilter) (*EventPage, err
 	if err != nil {
 		return nil, errorf("stint: list events: %w", err)
 	}
-	all, next, err := c.store.Events(ctx, sf, before, limit)
-	if err != nil {
+	list := store.EventList{Filter: sf, Before: before, Limit: limit}
+	if err := c.store.Read(ctx, &list); err != nil {
 		return nil, wrapStoreErr("list events", err)
 	}
-	page := &EventPage{Events: make([]EventInfo, len(all))}
-	for i, e := range all {
+	page := &EventPage{Events: make([]EventInfo, len(list.Events))}
+	for i, e := range list.Events {
 		page.Events[i] = EventInfo{e.ID.String(), e.Key, jsonx.Embed(e.Payload), jsonx.Texts(e.Metadata), e.Scope, e.At,
 			idStrings(e.Started), idStrings(e.Woke)}
 	}
-	if next != (store.ID{}) {
-		page.Next = next.String()
+	if list.Next != (store.ID{}) {
+		page.Next = list.Next.String()
 	}
 	return page, nil
 }

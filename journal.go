@@ -362,8 +362,7 @@ func (c *Client) RestartFrom(ctx context.Context, runID, stepName string) error 
 	if err != nil {
 		return err
 	}
-	_, err = c.store.ChangeRun(ctx, c.now(), id, store.RunChange{Kind: store.RunRestart, At: at})
-	return wrapStoreErr("restart", err)
+	return c.change(ctx, "restart", &store.RunChange{Kind: store.RunRestart, ID: id, At: at})
 }
 
 // RestartAt is RestartFrom at any durable call of the handler itself: the Address of an entry
@@ -392,8 +391,7 @@ func (c *Client) RestartAt(ctx context.Context, runID, address string) error {
 	if at.Seq > last+1 {
 		return fmt.Errorf("%w: run %s: restart at %q: the last entry of its handler is %d", ErrNotFound, runID, address, last)
 	}
-	_, err = c.store.ChangeRun(ctx, c.now(), id, store.RunChange{Kind: store.RunRestart, At: store.Address(at)})
-	return wrapStoreErr("restart", err)
+	return c.change(ctx, "restart", &store.RunChange{Kind: store.RunRestart, ID: id, At: store.Address(at)})
 }
 
 // WakeRun makes a run that waits, and has left memory, go on now, as if something that it waits for had come: its
@@ -406,8 +404,7 @@ func (c *Client) WakeRun(ctx context.Context, runID string) error {
 	if err != nil {
 		return err
 	}
-	_, err = c.store.ChangeRun(ctx, c.now(), id, store.RunChange{Kind: store.RunWake})
-	return wrapStoreErr("wake", err)
+	return c.change(ctx, "wake", &store.RunChange{Kind: store.RunWake, ID: id})
 }
 
 // Fork creates a new run of the same task with the same input and returns its ID. The new run
@@ -421,11 +418,11 @@ func (c *Client) Fork(ctx context.Context, runID, stepName string) (string, erro
 	if err != nil {
 		return "", err
 	}
-	fork, err := c.store.ChangeRun(ctx, c.now(), id, store.RunChange{Kind: store.RunFork, At: at})
-	if err != nil {
-		return "", wrapStoreErr("fork", err)
+	fork := store.RunChange{Kind: store.RunFork, ID: id, At: at}
+	if err := c.change(ctx, "fork", &fork); err != nil {
+		return "", err
 	}
-	return fork.String(), nil
+	return fork.Fork.String(), nil
 }
 
 // lastAddress returns the last address of the journal in the handler's own scope; 0 if there is none.

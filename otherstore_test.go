@@ -199,9 +199,11 @@ func (s ahead) Act(ctx context.Context, now time.Time, a store.Action, f store.F
 	return s.Store.Act(ctx, s.local(now), a, f)
 }
 
-func (s ahead) ChangeRun(ctx context.Context, now time.Time, id store.ID, c store.RunChange) (store.ID, error) {
-	move(-hour, &c.Due)
-	return s.Store.ChangeRun(ctx, s.local(now), id, c)
+func (s ahead) Change(ctx context.Context, now time.Time, c store.Change) error {
+	if r, ok := c.(*store.RunChange); ok {
+		move(-hour, &r.Due)
+	}
+	return s.Store.Change(ctx, s.local(now), c)
 }
 
 func (s ahead) Publish(ctx context.Context, now time.Time, events []store.NewEvent) ([]store.ID, error) {
@@ -210,14 +212,6 @@ func (s ahead) Publish(ctx context.Context, now time.Time, events []store.NewEve
 
 func (s ahead) Declare(ctx context.Context, now time.Time, ds []store.Declaration) error {
 	return s.Store.Declare(ctx, s.local(now), ds)
-}
-
-func (s ahead) ChangeCron(ctx context.Context, now time.Time, c store.CronChange) (store.ID, error) {
-	return s.Store.ChangeCron(ctx, s.local(now), c)
-}
-
-func (s ahead) SetRate(ctx context.Context, now time.Time, key string, perSecond float64, burst int) error {
-	return s.Store.SetRate(ctx, s.local(now), key, perSecond, burst)
 }
 
 func (s ahead) Get(ctx context.Context, id store.ID) (*store.Run, error) {

@@ -352,7 +352,7 @@ func (c *Client) pauseQueue(ctx context.Context, queue string, paused bool) erro
 	if err := check.Name("queue name", queue); err != nil {
 		return errorf("stint: pause or resume: %w", err)
 	}
-	return wrapStoreErr("pause or resume queue", c.store.Pause(ctx, store.Pausable{Queue: queue}, paused))
+	return c.change(ctx, "pause or resume queue", &store.PauseChange{Queue: queue, Paused: paused})
 }
 
 // A QueueInfo is the state of a queue.
@@ -369,12 +369,12 @@ func (c *Client) QueuePriorities(ctx context.Context, queue string) (map[int]int
 	if err := check.Text("queue name", queue); err != nil {
 		return nil, wrapStoreErr("count priorities", err)
 	}
-	all, err := c.store.Queues(ctx, queue)
-	if err != nil {
+	list := store.QueueList{Name: queue}
+	if err := c.store.Read(ctx, &list); err != nil {
 		return nil, wrapStoreErr("count priorities", err)
 	}
 	public := map[int]int{}
-	for _, q := range all {
+	for _, q := range list.Queues {
 		for p, n := range q.Priorities {
 			public[int(p)] = n
 		}
@@ -384,12 +384,12 @@ func (c *Client) QueuePriorities(ctx context.Context, queue string) (map[int]int
 
 // ListQueues returns every queue that was ever used, by name.
 func (c *Client) ListQueues(ctx context.Context) ([]QueueInfo, error) {
-	all, err := c.store.Queues(ctx, "")
-	if err != nil {
+	var list store.QueueList
+	if err := c.store.Read(ctx, &list); err != nil {
 		return nil, wrapStoreErr("list queues", err)
 	}
-	infos := make([]QueueInfo, len(all))
-	for i, q := range all {
+	infos := make([]QueueInfo, len(list.Queues))
+	for i, q := range list.Queues {
 		infos[i] = QueueInfo{q.Name, q.Paused, q.Ready, q.Running, q.Oldest}
 	}
 	return infos, nil
@@ -419,8 +419,8 @@ func (n *Names) Unknown(tasks, queues []string) error {
 
 // Names returns the known names of tasks and queues. Its time is proportional to their number.
 func (c *Client) Names(ctx context.Context) (*Names, error) {
-	known, err := c.store.Names(ctx)
-	if err != nil {
+	var known store.Names
+	if err := c.store.Read(ctx, &known); err != nil {
 		return nil, wrapStoreErr("names", err)
 	}
 	defs, err := c.Definitions(ctx)

@@ -106,7 +106,7 @@ func (c *Client) SetRateLimit(ctx context.Context, key string, limit rate.Limit,
 	if err != nil {
 		return errorf("stint: SetRateLimit: %w", err)
 	}
-	return wrapStoreErr("set rate limit", c.store.SetRate(ctx, c.now(), key, float64(limit), burst))
+	return c.change(ctx, "set rate limit", &store.RateChange{Key: key, PerSecond: float64(limit), Burst: burst})
 }
 
 // A RateLimitInfo is the state of a rate limit.
@@ -123,12 +123,12 @@ type RateLimitInfo struct {
 // kept. One that came with a run is deleted once it was not used for an hour, which is so long
 // that its tokens are full again.
 func (c *Client) ListRateLimits(ctx context.Context) ([]RateLimitInfo, error) {
-	all, err := c.store.Limits(ctx, true)
-	if err != nil {
+	list := store.LimitList{Rates: true}
+	if err := c.store.Read(ctx, &list); err != nil {
 		return nil, wrapStoreErr("list rate limits", err)
 	}
-	infos := make([]RateLimitInfo, len(all))
-	for i, l := range all {
+	infos := make([]RateLimitInfo, len(list.Limits))
+	for i, l := range list.Limits {
 		infos[i] = RateLimitInfo{Key: l.Key, Limit: rate.Limit(l.PerSecond), Burst: l.Burst, Tokens: l.Tokens, Waiting: l.Waiting,
 			Paused: l.Paused}
 	}
@@ -329,18 +329,18 @@ func (c *Client) pauseLimit(ctx context.Context, op string, k LimitKey, paused b
 	if err := checkLimitKey(k); err != nil {
 		return wrapStoreErr(op, err)
 	}
-	return wrapStoreErr(op, c.store.Pause(ctx, store.Pausable{Limit: store.LimitKey(k)}, paused))
+	return c.change(ctx, op, &store.PauseChange{Limit: store.LimitKey(k), Paused: paused})
 }
 
 // ListConcurrency lists the keys of concurrency limits that runs occupy or wait for, and those
 // that are paused, by name and key: up to 10,000.
 func (c *Client) ListConcurrency(ctx context.Context) ([]ConcurrencyInfo, error) {
-	all, err := c.store.Limits(ctx, false)
-	if err != nil {
+	var list store.LimitList
+	if err := c.store.Read(ctx, &list); err != nil {
 		return nil, wrapStoreErr("list concurrency", err)
 	}
-	infos := make([]ConcurrencyInfo, len(all))
-	for i, l := range all {
+	infos := make([]ConcurrencyInfo, len(list.Limits))
+	for i, l := range list.Limits {
 		infos[i] = ConcurrencyInfo{Name: l.Name, Key: l.Key, Max: l.Max, Active: l.Active, Waiting: l.Waiting, Paused: l.Paused}
 		for public, stored := range strategies {
 			if stored == l.Strategy {

@@ -262,10 +262,11 @@ func (c *Client) ListLogs(ctx context.Context, f LogFilter) (*LogPage, error) {
 	}
 	page := &LogPage{}
 	for size := 0; ; {
-		lines, next, err := c.store.LogLines(ctx, sf, after, limit)
-		if err != nil {
+		list := store.LogList{Filter: sf, After: after, Limit: limit}
+		if err := c.store.Read(ctx, &list); err != nil {
 			return nil, wrapStoreErr("list logs", err)
 		}
+		lines, next := list.Lines, list.Next
 		for i := range lines {
 			l := RunLogLine{logLineOf(&lines[i].Log), lines[i].ID.String(), lines[i].Task}
 			if f.Text != "" && !l.Has(f.Text) {
@@ -357,12 +358,12 @@ func (c *Client) CountLogs(ctx context.Context, f LogFilter, span time.Duration)
 	if err != nil {
 		return nil, errorf("stint: count logs: %w", err)
 	}
-	stored, err := c.store.LogCounts(ctx, sf, span, MaxCountedLines)
-	if err != nil {
+	list := store.LogCountList{Filter: sf, Span: span, Limit: MaxCountedLines}
+	if err := c.store.Read(ctx, &list); err != nil {
 		return nil, wrapStoreErr("count logs", err)
 	}
-	all := make([]LogCount, len(stored))
-	for i, n := range stored {
+	all := make([]LogCount, len(list.Counts))
+	for i, n := range list.Counts {
 		all[i] = LogCount{n.At, slog.Level(n.Level), n.Lines}
 	}
 	return all, nil

@@ -204,18 +204,18 @@ func (c *Client) pauseWorker(ctx context.Context, op, name string, paused bool) 
 	if err := check.Text("worker name", name); err != nil {
 		return wrapStoreErr(op, err)
 	}
-	return wrapStoreErr(op, c.store.Pause(ctx, store.Pausable{Worker: name}, paused))
+	return c.change(ctx, op, &store.PauseChange{Worker: name, Paused: paused})
 }
 
 // ListWorkers returns the running workers, oldest first. A worker whose process has died is
 // listed until another process notices, within a second.
 func (c *Client) ListWorkers(ctx context.Context) ([]WorkerInfo, error) {
-	all, err := c.store.Living(ctx)
-	if err != nil {
+	var list store.WorkerList
+	if err := c.store.Read(ctx, &list); err != nil {
 		return nil, wrapStoreErr("list workers", err)
 	}
-	infos := make([]WorkerInfo, len(all))
-	for i, w := range all {
+	infos := make([]WorkerInfo, len(list.Workers))
+	for i, w := range list.Workers {
 		infos[i] = WorkerInfo{Name: w.Name, Host: w.Host, PID: w.PID, Started: w.Started, Slots: w.Slots, Running: w.Running,
 			Queues: w.Queues, Labels: w.Labels, Paused: w.Paused, Build: w.Build}
 	}

@@ -9,11 +9,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/stint-dev/stint/store"
 )
 
 const module = "github.com/stint-dev/stint"
@@ -355,6 +358,39 @@ func exportedReceiver(d *ast.FuncDecl) bool {
 	}
 	id, ok := x.(*ast.Ident)
 	return ok && id.IsExported()
+}
+
+// The contract has few verbs, and what Read and Change take is known to all that implement them: a type switch
+// that forgets one is no error of the compiler.
+func TestContractIsKnown(t *testing.T) {
+	if n := reflect.TypeFor[store.Store]().NumMethod(); n > 30 {
+		t.Errorf("store.Store has %d methods, want at most 30", n)
+	}
+	known := map[string][]string{
+		"query":  {"store/internal/reading/query.go", "store/storetest/model_lists.go"},
+		"change": {"store/sqlite/change.go", "store/postgres/change.go", "store/storetest/model_lists.go"},
+	}
+	for method, files := range known {
+		source, err := os.ReadFile(map[string]string{"query": "store/read.go", "change": "store/change.go"}[method])
+		if err != nil {
+			t.Fatal(err)
+		}
+		types := regexp.MustCompile(`(?m)^func \(\*(\w+)\) `+method+`\(\)`).FindAllSubmatch(source, -1)
+		if len(types) < 7 {
+			t.Errorf("%d types have the method %s", len(types), method)
+		}
+		for _, file := range files {
+			code, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range types {
+				if !bytes.Contains(code, []byte("*store."+string(m[1]))) {
+					t.Errorf("%s does not know *store.%s", file, m[1])
+				}
+			}
+		}
+	}
 }
 
 // A test waits for what it waits for; it sleeps only where time is virtual.

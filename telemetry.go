@@ -112,12 +112,12 @@ func (c *Client) Stats(ctx context.Context, f StatsFilter) ([]Stats, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, err := c.store.Counters(ctx, f.Span, f.Since, of)
-	if err != nil {
+	list := store.CounterList{Span: f.Span, Since: f.Since, Of: of}
+	if err := c.store.Read(ctx, &list); err != nil {
 		return nil, wrapStoreErr("stats", err)
 	}
-	stats := make([]Stats, len(all))
-	for i, t := range all {
+	stats := make([]Stats, len(list.Counters))
+	for i, t := range list.Counters {
 		stats[i] = statsOf(t, t.At, t.Queue, t.Task)
 	}
 	return stats, nil
@@ -125,8 +125,9 @@ func (c *Client) Stats(ctx context.Context, f StatsFilter) ([]Stats, error) {
 
 // CountRuns counts the runs that have not ended, by state, up to 10,000 of each.
 func (c *Client) CountRuns(ctx context.Context) (map[State]int, error) {
-	counts, err := c.store.Counts(ctx)
-	return counts, wrapStoreErr("count runs", err)
+	var count store.StateCount
+	err := c.store.Read(ctx, &count)
+	return count.Runs, wrapStoreErr("count runs", err)
 }
 
 // A RunCount is how many runs match a filter.
@@ -356,16 +357,16 @@ func (c *Client) ListErrors(ctx context.Context, f ErrorFilter) (*ErrorPage, err
 	if err != nil {
 		return nil, errorf("stint: %s: %w", op, err)
 	}
-	all, more, err := c.store.ErrorGroups(ctx, q, limit)
-	if err != nil {
+	list := store.ErrorGroupList{ErrorQuery: q, Limit: limit}
+	if err := c.store.Read(ctx, &list); err != nil {
 		return nil, wrapStoreErr(op, err)
 	}
-	page := &ErrorPage{Groups: make([]ErrorGroup, len(all))}
-	for i := range all {
-		page.Groups[i] = c.errorGroup(&all[i])
+	page := &ErrorPage{Groups: make([]ErrorGroup, len(list.Groups))}
+	for i := range list.Groups {
+		page.Groups[i] = c.errorGroup(&list.Groups[i])
 	}
-	if more {
-		last := &all[len(all)-1]
+	if list.More {
+		last := &list.Groups[len(list.Groups)-1]
 		page.Next = fmt.Sprintf("%d-%s", last.Last.UnixMilli(), groupID(last.Group))
 	}
 	return page, nil
@@ -457,11 +458,11 @@ func (c *Client) UnmuteErrors(ctx context.Context, id string) error {
 }
 
 func (c *Client) markErrors(ctx context.Context, op, id string, m store.ErrorMark) error {
-	group, err := parseGroupID(id)
-	if err != nil {
+	var err error
+	if m.Group, err = parseGroupID(id); err != nil {
 		return errorf("stint: %s: %w", op, err)
 	}
-	return wrapStoreErr(op, c.store.MarkErrors(ctx, group, m))
+	return c.change(ctx, op, &m)
 }
 
 // groupID returns the ID of an error group as users see it.

@@ -273,8 +273,11 @@ func (c *Client) CreateFilter(ctx context.Context, f TriggerFilter) (int64, erro
 		return 0, errorf("stint: create filter: %w", err)
 	}
 	stored.ID = 0
-	id, err := c.store.SetFilter(ctx, stored)
-	return id, wrapStoreErr("create filter", err)
+	change := store.FilterChange{Filter: stored}
+	if err := c.change(ctx, "create filter", &change); err != nil {
+		return 0, err
+	}
+	return change.ID, nil
 }
 
 func (c *Client) storedFilter(f TriggerFilter) (stored store.TaskFilter, err error) {
@@ -301,14 +304,12 @@ func (c *Client) UpdateFilter(ctx context.Context, f TriggerFilter) error {
 	if err != nil {
 		return errorf("stint: update filter %d: %w", f.ID, err)
 	}
-	_, err = c.store.SetFilter(ctx, stored)
-	return wrapStoreErr(fmt.Sprintf("update filter %d", f.ID), err)
+	return c.change(ctx, fmt.Sprintf("update filter %d", f.ID), &store.FilterChange{Filter: stored})
 }
 
 // DeleteFilter deletes the filter with that ID, or returns ErrNotFound.
 func (c *Client) DeleteFilter(ctx context.Context, id int64) error {
-	_, err := c.store.SetFilter(ctx, store.TaskFilter{ID: id})
-	return wrapStoreErr(fmt.Sprintf("delete filter %d", id), err)
+	return c.change(ctx, fmt.Sprintf("delete filter %d", id), &store.FilterChange{Filter: store.TaskFilter{ID: id}})
 }
 
 // A FilterQuery says which filters FilterPage returns.
@@ -363,19 +364,19 @@ func (c *Client) FilterPage(ctx context.Context, q FilterQuery) (*FilterPage, er
 	if err != nil {
 		return nil, errorf("stint: list filters: %w", err)
 	}
-	all, more, err := c.store.Filters(ctx, q.Task, after, limit)
-	if err != nil {
+	list := store.FilterList{Task: q.Task, After: after, Limit: limit}
+	if err := c.store.Read(ctx, &list); err != nil {
 		return nil, wrapStoreErr("list filters", err)
 	}
-	page := &FilterPage{Filters: make([]TriggerFilter, len(all))}
-	for i, f := range all {
+	page := &FilterPage{Filters: make([]TriggerFilter, len(list.Filters))}
+	for i, f := range list.Filters {
 		page.Filters[i] = TriggerFilter{ID: f.ID, Task: f.Task, Scope: f.Scope, Expression: f.Expr}
 		if f.Payload != nil {
 			page.Filters[i].Payload = jsonx.Embed(f.Payload)
 		}
 	}
-	if more {
-		page.Next = strconv.FormatInt(all[len(all)-1].ID, 10)
+	if list.More {
+		page.Next = strconv.FormatInt(list.Filters[len(list.Filters)-1].ID, 10)
 	}
 	return page, nil
 }

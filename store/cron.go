@@ -61,25 +61,6 @@ func (c *Cron) Size() int {
 	return len(c.Name) + len(c.Spec) + len(c.Error) + len(c.Template.Run.Input)
 }
 
-// A CronChange is a change by ChangeCron.
-type CronChange struct {
-	Kind CronChangeKind
-	Cron Cron   // for CronSet
-	Name string // for all others
-}
-
-// A CronChangeKind says what ChangeCron does.
-type CronChangeKind uint8
-
-// The changes of a cron.
-const (
-	CronSet     CronChangeKind = iota + 1 // creates a cron, or replaces the one with its name; if the spec is the same, its ticks continue
-	CronPause                             // ticks while it is paused are lost
-	CronResume                            // its next tick is after now
-	CronDelete                            // removes it
-	CronTrigger                           // starts a run now, besides its ticks
-)
-
 // An EventFilter selects the events that match all its fields. A zero field matches every event.
 type EventFilter struct {
 	IDs      []ID

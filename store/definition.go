@@ -13,13 +13,5 @@ type Definition struct {
 // Size returns the bytes of texts that count for MaxPageBytes.
 func (d *Definition) Size() int { return len(d.Task) + len(d.Version) + len(d.Body) }
 
-// A DefinitionQuery says which definitions to read.
-type DefinitionQuery struct {
-	Task    string // the one of this task; empty: the newest of every task, by name
-	Version string // of Task; empty: the newest
-	After   string // the page begins after this task
-	Limit   int    // of the page
-}
-
 // MaxVersions is the number of versions of a task's definition that are kept: the newest ones.
 const MaxVersions = 100

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"context"
 	"time"
 )
 
@@ -52,26 +51,8 @@ type ErrorQuery struct {
 	After ErrorPlace
 }
 
-// An ErrorMark is what a person said about an error group. The zero ErrorMark says nothing.
-type ErrorMark struct {
-	MutedTill time.Time
-	ToDouble  bool // MutedTo becomes twice the present Count
-	Resolved  bool // Resolved becomes the present Count
-}
-
 // An ErrorPlace is a place in the list of error groups.
 type ErrorPlace struct {
 	Last time.Time
 	ID   int64
-}
-
-// Errors groups the errors of failed runs. An outcome whose run ends as Failed counts in the group of its Failure, in
-// the same commit: only final failures are counted, and not attempts that others follow.
-type Errors interface {
-	// ErrorGroups lists up to limit groups that match, the last seen first, limited as Crons. more reports whether
-	// there are others.
-	ErrorGroups(ctx context.Context, q ErrorQuery, limit int) (groups []ErrorGroup, more bool, err error)
-	// MarkErrors gives a group a mark, which replaces the one that it has. A mark has one effect in the store: Expire keeps
-	// a group that is muted to a time until then. ErrNotFound if there is no such group.
-	MarkErrors(ctx context.Context, group int64, m ErrorMark) error
 }

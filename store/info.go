@@ -67,29 +67,6 @@ const (
 	ActMoveQueue
 )
 
-// A RunChange is a change by ChangeRun.
-type RunChange struct {
-	Kind RunChangeKind
-	At   Address   // for RunRestart and RunFork: an entry in the handler's own scope
-	Due  time.Time // for RunReschedule
-}
-
-// A RunChangeKind says what ChangeRun does.
-type RunChangeKind uint8
-
-// The changes of a run.
-const (
-	// RunRestart queues a run that has ended, or is blocked, for a new attempt that replays only what was
-	// recorded before At.
-	RunRestart RunChangeKind = iota + 1
-	// RunFork enqueues a copy of a run, with what that had completed before At.
-	RunFork
-	// RunReschedule changes the due time of a scheduled run: ErrStarted if it is not scheduled any more.
-	RunReschedule
-	// RunWake queues a run that is Waiting and has left memory, as what it waits for would.
-	RunWake
-)
-
 // A NewEvent is an event to publish.
 type NewEvent struct {
 	Key      string // not empty
@@ -174,10 +151,4 @@ type QueueInfo struct {
 	// Priorities counts the runs that may start, by priority, up to MaxCount of them. Only Queues with a
 	// name returns it.
 	Priorities map[int8]int
-}
-
-// Names are the names that the database knows, each list sorted.
-type Names struct {
-	Tasks  []string // with runs, a worker, a cron, a trigger or a filter, now or before
-	Queues []string // with runs or a worker, now or before, or paused
 }

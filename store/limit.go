@@ -34,7 +34,7 @@ type Limit struct {
 
 	Units     int     `json:"u,omitempty"` // of a rate limit; 0: it is a concurrency limit
 	PerSecond float64 `json:"p,omitempty"`
-	Burst     int     `json:"b,omitempty"` // 0: the settings of SetRate
+	Burst     int     `json:"b,omitempty"` // 0: the settings of a RateChange
 
 	// SetBy is the debounced enqueue that changed the run, if one did: the newest enqueue sets the settings.
 	SetBy int64 `json:"f,omitempty"`
@@ -63,13 +63,6 @@ func (l *Limit) Of() LimitKey {
 
 // Rate reports whether it names a rate limit.
 func (k LimitKey) Rate() bool { return k.Name == "" }
-
-// A Pausable is what Pause stops: exactly one field is set.
-type Pausable struct {
-	Queue  string
-	Worker string // a name
-	Limit  LimitKey
-}
 
 // SetByEnqueue returns a copy of limits whose SetBy is set.
 func SetByEnqueue(ls []Limit, used int64) []Limit {

@@ -74,9 +74,6 @@ type Runs interface {
 	// Act cancels, replays, deletes or moves all runs that match and that the action concerns, and returns
 	// how many; with DryRun it only counts them.
 	Act(ctx context.Context, now time.Time, a Action, f Filter) (int, error)
-	// ChangeRun restarts, forks or reschedules a run. It returns the run's ID, or that of the fork.
-	// ErrNotFound if the run does not exist, or is not in a state that the change is for.
-	ChangeRun(ctx context.Context, now time.Time, id ID, c RunChange) (ID, error)
 	// Expire deletes, in small batches, what is old: succeeded, canceled and skipped runs that ended before
 	// done, failed ones that ended before failed, events published before done, rate limits that came with
 	// runs and were not used for an hour, counters, and error groups that were not seen as long as those are kept, unless
@@ -107,12 +104,6 @@ type History interface {
 	// Logs returns up to limit lines of a run after the given line number, oldest first. It returns at
 	// least one, and fewer than limit rather than more than MaxPageBytes.
 	Logs(ctx context.Context, id ID, after int64, limit int) ([]Log, error)
-	// LogLines returns up to limit lines of all runs that match, newest first or as f says, after a place, limited as
-	// Logs. next is the place to go on from, or zero if there is no more; with f.Scan a page may be empty and not the last.
-	LogLines(ctx context.Context, f LogFilter, after LogPlace, limit int) (lines []RunLog, next LogPlace, err error)
-	// LogCounts counts those that match of the newest limit lines in a filter's time, and of its run, by level and by spans
-	// that begin at multiples of span since 1970, in the order of their times and levels.
-	LogCounts(ctx context.Context, f LogFilter, span time.Duration, limit int) ([]LogCount, error)
 	// Chunks returns up to limit stream chunks of a run after the given one, limited as Logs; a negative
 	// after means all but the last -after of those that there are. It also reports whether the run has
 	// ended and these are its last chunks. ErrNotFound if the run does not exist.
@@ -130,8 +121,6 @@ type Workers interface {
 	// With the ID of a worker it changes that worker's Labels and Tasks, each unless it is nil, and
 	// nothing else.
 	Register(ctx context.Context, w WorkerInfo) (int64, error)
-	// Living lists the living workers, in the order of registering.
-	Living(ctx context.Context) ([]WorkerInfo, error)
 	// Unregister removes a worker, and queues the runs that it still executes. Their attempt does not
 	// count.
 	Unregister(ctx context.Context, worker int64) error
@@ -157,64 +146,19 @@ type Schedules interface {
 	// living worker does. If it is declared again it continues, and catches up: on ticks by its CatchUp, on
 	// events of the last CatchUpGraceTime.
 	Declare(ctx context.Context, now time.Time, ds []Declaration) error
-	// Definitions reads definitions: the one that is asked for, if it exists; or up to Limit of them by
-	// task, at least one, and fewer rather than more than MaxPageBytes. more reports whether there are
-	// others.
-	Definitions(ctx context.Context, q DefinitionQuery) (all []Definition, more bool, err error)
-	// ChangeCron sets, pauses, resumes, deletes or triggers a cron. It returns the ID of the run that
-	// CronTrigger starts. ErrNotFound if there is none with the name; ErrTaken for setting one that is
-	// declared or of another task, and for deleting one that is declared and whose task a living worker has.
-	ChangeCron(ctx context.Context, now time.Time, c CronChange) (ID, error)
-	// Crons lists up to limit crons by name, after the given one. It returns at least one, and fewer
-	// than limit rather than more than MaxPageBytes. more reports whether there are others.
-	Crons(ctx context.Context, after string, limit int) (crons []Cron, more bool, err error)
 	// Publish stores events in order, resumes the runs that wait for them, and enqueues the runs of
 	// triggers that match, in one commit. Such a run has the event's payload as its input, and the
 	// event's metadata with MetaEvent, MetaEventKey and MetaPayload. Publish returns the events' IDs.
 	// ErrStale if the first event's Call is stale.
 	Publish(ctx context.Context, now time.Time, events []NewEvent) ([]ID, error)
-	// Events lists up to limit events that match, newest first, older than before (zero: from the
-	// newest), limited as Crons. next is the before of the next page, or zero if this is the last.
-	Events(ctx context.Context, f EventFilter, before ID, limit int) (events []EventInfo, next ID, err error)
-	// SetFilter adds a filter, or replaces the one that has its ID, and returns its number. A filter
-	// with an ID and without a task deletes that one. ErrNotFound if there is none with the ID.
-	SetFilter(ctx context.Context, f TaskFilter) (int64, error)
-	// Filters lists up to limit filters of a task ("": of all), oldest first, after the one with the
-	// given number, limited as Crons. more reports whether there are others.
-	Filters(ctx context.Context, task string, after int64, limit int) (filters []TaskFilter, more bool, err error)
 }
 
-// Limits says what may start: queues, and limits of concurrency and rate.
-type Limits interface {
-	// Pause stops, or with paused false resumes: starts from a queue; starts by the living workers of a
-	// name; or what a limit admits. Admitted and started runs continue. While a limit is paused, a
-	// strategy that cancels new runs lets them wait. ErrNotFound if no living worker has the name, or the
-	// rate limit does not exist.
-	Pause(ctx context.Context, what Pausable, paused bool) error
-	// Queues lists every queue that was ever used, by name; or only the one with the given name, with its
-	// Priorities.
-	Queues(ctx context.Context, name string) ([]QueueInfo, error)
-	// SetRate sets a rate limit's settings, which override those of Limits.
-	SetRate(ctx context.Context, now time.Time, key string, perSecond float64, burst int) error
-	// Limits lists the rate limits, or the keys of concurrency limits that are in use or paused, by name
-	// and key, up to MaxLimits.
-	Limits(ctx context.Context, rates bool) ([]LimitInfo, error)
-}
-
-// Stats reports what happens in the store. Its counts are not part of any guarantee: a process
-// that dies may lose those of its last second.
-type Stats interface {
-	// Counters returns what happened since a time, in spans of a minute or an hour, oldest first, and leaves out spans
-	// in which nothing did. Minutes are kept for MinutesKept, hours for HoursKept.
-	Counters(ctx context.Context, span time.Duration, since time.Time, of Per) ([]Counters, error)
-	// Counts counts the runs that have not ended, by state, each up to MaxCount.
-	Counts(ctx context.Context) (map[State]int, error)
+// Health says how the database is.
+type Health interface {
 	// Changed waits for a change after the number that an earlier call returned, or 0, and
 	// returns the present number. It misses nothing, but may return when nothing has changed.
 	// The number rises by one or more a commit, more if more was done.
 	Changed(ctx context.Context, after uint64) (uint64, error)
-	// Names returns all known names.
-	Names(ctx context.Context) (*Names, error)
 	// Facts describes the database.
 	Facts(ctx context.Context) (Facts, error)
 	// Check looks for damage, and describes what it found. It changes nothing.
@@ -233,10 +177,9 @@ type Store interface {
 	History
 	Workers
 	Schedules
-	Limits
-	Settings
-	Errors
-	Stats
+	Lists
+	Changes
+	Health
 	// Close waits for what was begun, and queues the runs that the store's workers still execute.
 	Close() error
 }

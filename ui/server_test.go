@@ -25,7 +25,7 @@ type onServer struct {
 	server store.Server
 }
 
-// Facts implements store.Stats.
+// Facts implements store.Health.
 func (s *onServer) Facts(ctx context.Context) (store.Facts, error) {
 	return store.Facts{Engine: "PostgreSQL 17.2", Schema: 1, Durability: "full", Size: 3 << 20, Server: &s.server}, nil
 }

@@ -55,14 +55,15 @@ func TestCondition(t *testing.T) {
 
 // living is a store that has these workers.
 type living struct {
-	store.Workers
 	all   []store.WorkerInfo
 	asked int
 }
 
-func (l *living) Living(context.Context) ([]store.WorkerInfo, error) {
+// Read implements store.Lists.
+func (l *living) Read(_ context.Context, q store.Query) error {
 	l.asked++
-	return l.all, nil
+	q.(*store.WorkerList).Workers = l.all
+	return nil
 }
 
 func TestWorkers(t *testing.T) {

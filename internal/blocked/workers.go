@@ -12,7 +12,7 @@ import (
 // Workers says which worker queued runs lack. It reads the workers once, for the first
 // run, and decides once for runs that are alike.
 type Workers struct {
-	Store store.Workers
+	Store store.Lists
 
 	all   []store.WorkerInfo
 	found map[[3]string]string // by queue, task and route; nil: the workers are not read yet
@@ -21,11 +21,11 @@ type Workers struct {
 // Lacks returns which worker a queued run lacks, or "" if one can start it.
 func (u *Workers) Lacks(ctx context.Context, queue, task string, route *store.Route) (string, error) {
 	if u.found == nil {
-		all, err := u.Store.Living(ctx)
-		if err != nil {
+		var list store.WorkerList
+		if err := u.Store.Read(ctx, &list); err != nil {
 			return "", err
 		}
-		u.all, u.found = all, map[[3]string]string{}
+		u.all, u.found = list.Workers, map[[3]string]string{}
 	}
 	like := [3]string{queue, task, route.Text()}
 	why, ok := u.found[like]

@@ -30,7 +30,7 @@ func (c *Counter) Add(did int) {
 	}
 }
 
-// Changed waits until the number of changes is above after, and returns it: see Changed of store.Stats. The
+// Changed waits until the number of changes is above after, and returns it: see Changed of store.Health. The
 // first number is 1, so that 0 is before all. It returns store.ErrClosed once closed reports true, which it
 // asks after each Add.
 func (c *Counter) Changed(ctx context.Context, after uint64, closed func() bool) (uint64, error) {

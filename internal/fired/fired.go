@@ -30,14 +30,13 @@ const maxPage = 1000
 
 // FirstEvent returns when the first event came that matches, and its payload; a zero time: none did. If the match names no
 // time, it must have come after the run or event with that ID.
-func FirstEvent(ctx context.Context, s store.Schedules, m *store.Match, since store.ID) (at time.Time, payload []byte, err error) {
-	for before := (store.ID{}); ; {
-		events, next, err := s.Events(ctx, store.EventFilter{Keys: []string{m.Key}}, before, maxPage)
-		if err != nil {
+func FirstEvent(ctx context.Context, s store.Lists, m *store.Match, since store.ID) (at time.Time, payload []byte, err error) {
+	for list := (store.EventList{Filter: store.EventFilter{Keys: []string{m.Key}}, Limit: maxPage}); ; {
+		if err := s.Read(ctx, &list); err != nil {
 			return at, nil, err
 		}
-		for i := range events { // newest first
-			ev := &events[i]
+		for i := range list.Events { // newest first
+			ev := &list.Events[i]
 			if m.Since != 0 && ev.At.UnixMilli() < m.Since || m.Since == 0 && bytes.Compare(ev.ID[:], since[:]) <= 0 {
 				return at, payload, nil
 			}
@@ -47,7 +46,7 @@ func FirstEvent(ctx context.Context, s store.Schedules, m *store.Match, since st
 				at, payload = ev.At, ev.Payload
 			}
 		}
-		if before = next; next == (store.ID{}) {
+		if list.Before = list.Next; list.Next == (store.ID{}) {
 			return at, payload, nil
 		}
 	}

@@ -35,18 +35,19 @@ func TestValues(t *testing.T) {
 }
 
 // published is a store of events, newest first, of which it returns one at a time.
-type published struct {
-	store.Schedules
-	all []store.EventInfo
-}
+type published struct{ all []store.EventInfo }
 
-func (p *published) Events(_ context.Context, f store.EventFilter, before store.ID, _ int) ([]store.EventInfo, store.ID, error) {
-	for i := range p.all {
-		if e := p.all[i]; e.Key == f.Keys[0] && (before == store.ID{} || string(e.ID[:]) < string(before[:])) {
-			return []store.EventInfo{e}, e.ID, nil
+// Read implements store.Lists.
+func (p *published) Read(_ context.Context, q store.Query) error {
+	list := q.(*store.EventList)
+	list.Events, list.Next = nil, store.ID{}
+	for _, e := range p.all {
+		if e.Key == list.Filter.Keys[0] && (list.Before == store.ID{} || string(e.ID[:]) < string(list.Before[:])) {
+			list.Events, list.Next = []store.EventInfo{e}, e.ID
+			break
 		}
 	}
-	return nil, store.ID{}, nil
+	return nil
 }
 
 func event(n byte, key, payload string) store.EventInfo {

@@ -57,37 +57,15 @@ func (r readOnly) Act(ctx context.Context, now time.Time, a store.Action, f stor
 	return 0, store.ErrReadOnly
 }
 
-func (readOnly) ChangeRun(context.Context, time.Time, store.ID, store.RunChange) (store.ID, error) {
-	return store.ID{}, store.ErrReadOnly
-}
+func (readOnly) Change(context.Context, time.Time, store.Change) error { return store.ErrReadOnly }
 
 func (readOnly) Expire(context.Context, time.Time, time.Time) (int, error) {
 	return 0, store.ErrReadOnly
 }
 
-func (readOnly) Pause(context.Context, store.Pausable, bool) error { return store.ErrReadOnly }
-
-func (readOnly) SetRate(context.Context, time.Time, string, float64, int) error {
-	return store.ErrReadOnly
-}
-
 func (readOnly) Declare(context.Context, time.Time, []store.Declaration) error {
 	return store.ErrReadOnly
 }
-
-func (readOnly) ChangeCron(context.Context, time.Time, store.CronChange) (store.ID, error) {
-	return store.ID{}, store.ErrReadOnly
-}
-
-func (readOnly) SetFilter(context.Context, store.TaskFilter) (int64, error) {
-	return 0, store.ErrReadOnly
-}
-
-func (readOnly) SetSetting(context.Context, store.Setting, bool) ([]byte, error) {
-	return nil, store.ErrReadOnly
-}
-
-func (readOnly) MarkErrors(context.Context, int64, store.ErrorMark) error { return store.ErrReadOnly }
 
 func (readOnly) Append(context.Context, time.Time, store.Call) (store.Entry, bool, error) {
 	return store.Entry{}, false, store.ErrReadOnly

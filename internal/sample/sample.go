@@ -77,8 +77,7 @@ func rows(queues []store.QueueInfo, keys, rates []store.LimitInfo) (all []Row) {
 
 // A Source is a store of which samples are taken.
 type Source interface {
-	Queues(ctx context.Context, name string) ([]store.QueueInfo, error)
-	Limits(ctx context.Context, rates bool) ([]store.LimitInfo, error)
+	store.Lists
 	// Time returns the time by the store's clock.
 	Time() time.Time
 	// Sampled reports whether there is a sample of the minute that begins at a time.
@@ -165,17 +164,14 @@ func (l *Loop) take(ctx context.Context) bool {
 	if there, err := l.of.Sampled(ctx, minute); there || err != nil {
 		return true
 	}
-	queues, err := l.of.Queues(ctx, "")
-	if err != nil {
-		return true
-	}
-	var limits [2][]store.LimitInfo
-	for i := range limits {
-		if limits[i], err = l.of.Limits(ctx, i == 1); err != nil {
+	var queues store.QueueList
+	concurrency, rates := store.LimitList{}, store.LimitList{Rates: true}
+	for _, q := range []store.Query{&queues, &concurrency, &rates} {
+		if l.of.Read(ctx, q) != nil {
 			return true
 		}
 	}
-	all := rows(queues, limits[0], limits[1])
+	all := rows(queues.Queues, concurrency.Limits, rates.Limits)
 	if len(all) == 0 {
 		return false
 	}

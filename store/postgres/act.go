@@ -10,26 +10,6 @@ import (
 	"github.com/stint-dev/stint/store/internal/lifecycle"
 )
 
-// ChangeRun implements store.Runs.
-func (s *Store) ChangeRun(ctx context.Context, now time.Time, id store.ID, c store.RunChange) (store.ID, error) {
-	out := id
-	err := s.do(ctx, func(u *unit) (err error) {
-		out = id
-		rows := runRows{u}
-		switch c.Kind {
-		case store.RunRestart:
-			return lifecycle.Restart(rows, id, c.At, now.UnixMilli())
-		case store.RunFork:
-			out, err = lifecycle.Fork(rows, id, c.At, now.UnixMilli())
-			return err
-		case store.RunWake:
-			return lifecycle.Wake(rows, id, now.UnixMilli())
-		}
-		return lifecycle.Reschedule(rows, id, max(clock.CeilMillis(c.Due), now.UnixMilli()))
-	})
-	return out, err
-}
-
 // Append implements store.Runs.
 func (s *Store) Append(ctx context.Context, now time.Time, c store.Call) (e store.Entry, stale bool, err error) {
 	key, ok := s.ids.Key(c.ID)

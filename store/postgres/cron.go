@@ -313,12 +313,3 @@ func (s *Store) Declare(ctx context.Context, now time.Time, ds []store.Declarati
 		return nil
 	})
 }
-
-// ChangeCron implements store.Schedules.
-func (s *Store) ChangeCron(ctx context.Context, now time.Time, c store.CronChange) (id store.ID, err error) {
-	err = s.do(ctx, func(u *unit) (err error) {
-		id, err = cron.Change(cronRows{u}, now, &c)
-		return err
-	})
-	return id, err
-}

@@ -2,12 +2,10 @@ package postgres
 
 import (
 	"cmp"
-	"context"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/definition"
-	"github.com/stint-dev/stint/store/internal/reading"
 )
 
 // definitionRows are the definitions of a unit.
@@ -70,13 +68,4 @@ func (u definitionRows) SetFilters(task string, filters []store.TaskFilter) erro
 		}
 	})
 	return nil
-}
-
-// Definitions implements store.Schedules.
-func (s *Store) Definitions(ctx context.Context, d store.DefinitionQuery) (all []store.Definition, more bool, err error) {
-	err = s.reads(ctx, func(_ *reading.Reader, q reading.Querier) (err error) {
-		all, more, err = reading.Definitions(q, d)
-		return err
-	})
-	return all, more, err
 }

@@ -1,16 +1,12 @@
 package postgres
 
 import (
-	"context"
-	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/count"
 	"github.com/stint-dev/stint/store/internal/failed"
-	"github.com/stint-dev/stint/store/internal/reading"
 )
 
 // What a group adds to the groups of errors, an array a column. All processes may add to the same rows. They are
@@ -59,41 +55,6 @@ func (u *unit) flushErrors(b *pgx.Batch) {
 		numbers((*failed.Group).N))
 	b.Queue(u.s.sql(addErrorCountsSQL), pick(counts, func(r *row) int64 { return r.a }), pick(counts, func(r *row) int64 { return r.b }),
 		pick(counts, func(r *row) int64 { return r.c }), pick(counts, func(r *row) int64 { return r.d }))
-}
-
-// ErrorGroups implements store.Errors.
-func (s *Store) ErrorGroups(ctx context.Context, x store.ErrorQuery, limit int) (all []store.ErrorGroup, more bool, err error) {
-	err = s.reads(ctx, func(r *reading.Reader, q reading.Querier) error {
-		all, more, err = r.ErrorGroups(q, x, limit, s.clock.Now())
-		return err
-	})
-	return all, more, err
-}
-
-// MarkErrors implements store.Errors.
-func (s *Store) MarkErrors(ctx context.Context, group int64, m store.ErrorMark) error {
-	if s.settings.ReadOnly {
-		return store.ErrReadOnly
-	}
-	groups, _, err := s.ErrorGroups(ctx, store.ErrorQuery{IDs: []int64{group}}, 1)
-	if err == nil && len(groups) == 0 {
-		err = fmt.Errorf("error group %016x: %w", uint64(group), store.ErrNotFound)
-	}
-	if err != nil {
-		return err
-	}
-	var till *int64
-	if !m.MutedTill.IsZero() {
-		ms := clock.Millis(m.MutedTill)
-		till = &ms
-	}
-	return s.do(ctx, func(u *unit) error {
-		u.queued = append(u.queued, func(b *pgx.Batch) {
-			b.Queue(s.sql("UPDATE stint.error_groups SET muted_till = $2, muted_to = CASE WHEN $3::boolean THEN 2 * count END, "+
-				"resolved = CASE WHEN $4::boolean THEN count END WHERE id = $1"), group, till, m.ToDouble, m.Resolved)
-		})
-		return nil
-	})
 }
 
 // expireErrorsSQL deletes error groups, with what belongs to them. Those that another transaction counts in stay.

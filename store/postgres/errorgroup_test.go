@@ -35,19 +35,19 @@ func TestProcessesFailAlike(t *testing.T) {
 	if err := g.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	all, _, err := stores[0].ErrorGroups(t.Context(), store.ErrorQuery{Span: time.Hour}, groups+1)
-	if err != nil {
+	list := store.ErrorGroupList{ErrorQuery: store.ErrorQuery{Span: time.Hour}, Limit: groups + 1}
+	if err := stores[0].Read(t.Context(), &list); err != nil {
 		t.Fatal(err)
 	}
 	var sum, counts int64
-	for _, e := range all {
+	for _, e := range list.Groups {
 		sum += e.Count
 		for _, c := range e.Counts {
 			counts += c.N
 		}
 	}
-	if want := int64(processes * rounds * runs); sum != want || counts != want || len(all) != groups {
-		t.Errorf("%d failures in %d groups, %d by the hour; want %d in %d", sum, len(all), counts, want, groups)
+	if want := int64(processes * rounds * runs); sum != want || counts != want || len(list.Groups) != groups {
+		t.Errorf("%d failures in %d groups, %d by the hour; want %d in %d", sum, len(list.Groups), counts, want, groups)
 	}
 }
 

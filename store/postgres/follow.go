@@ -250,6 +250,12 @@ func see[T any](ctx context.Context, f *follower, do func(store.Store) (T, error
 	})
 }
 
+// see0 is see for methods without results.
+func see0(ctx context.Context, f *follower, do func(store.Store) error) error {
+	_, err := see(ctx, f, func(s store.Store) (struct{}, error) { return struct{}{}, do(s) })
+	return err
+}
+
 // see2 is see for methods with two results.
 func see2[T, U any](ctx context.Context, f *follower, do func(store.Store) (T, U, error)) (v T, u U, err error) {
 	v, err = see(ctx, f, func(s store.Store) (v T, err error) {

@@ -57,11 +57,6 @@ func (o *follower) Act(ctx context.Context, now time.Time, a store.Action, f sto
 	return do(ctx, o, addingUp(func(s store.Store) (int, error) { return s.Act(ctx, now, a, f) }))
 }
 
-// ChangeRun implements store.Store.
-func (o *follower) ChangeRun(ctx context.Context, now time.Time, id store.ID, c store.RunChange) (store.ID, error) {
-	return call(ctx, o, func(s store.Store) (store.ID, error) { return s.ChangeRun(ctx, now, id, c) })
-}
-
 // Expire implements store.Store.
 func (o *follower) Expire(ctx context.Context, done, failed time.Time) (int, error) {
 	return call(ctx, o, addingUp(func(s store.Store) (int, error) { return s.Expire(ctx, done, failed) }))
@@ -108,18 +103,6 @@ func (o *follower) Logs(ctx context.Context, id store.ID, after int64, limit int
 	return see(ctx, o, func(s store.Store) ([]store.Log, error) { return s.Logs(ctx, id, after, limit) })
 }
 
-// LogLines implements store.Store.
-func (o *follower) LogLines(
-	ctx context.Context, f store.LogFilter, after store.LogPlace, limit int,
-) ([]store.RunLog, store.LogPlace, error) {
-	return see2(ctx, o, func(s store.Store) ([]store.RunLog, store.LogPlace, error) { return s.LogLines(ctx, f, after, limit) })
-}
-
-// LogCounts implements store.Store.
-func (o *follower) LogCounts(ctx context.Context, f store.LogFilter, span time.Duration, limit int) ([]store.LogCount, error) {
-	return see(ctx, o, func(s store.Store) ([]store.LogCount, error) { return s.LogCounts(ctx, f, span, limit) })
-}
-
 // Chunks implements store.Store.
 func (o *follower) Chunks(ctx context.Context, id store.ID, after int64, limit int) ([]store.Chunk, bool, error) {
 	return see2(ctx, o, func(s store.Store) ([]store.Chunk, bool, error) { return s.Chunks(ctx, id, after, limit) })
@@ -128,11 +111,6 @@ func (o *follower) Chunks(ctx context.Context, id store.ID, after int64, limit i
 // Await implements store.Store.
 func (o *follower) Await(ctx context.Context, id store.ID, u store.Until) (store.Result, error) {
 	return see(ctx, o, func(s store.Store) (store.Result, error) { return s.Await(ctx, id, u) })
-}
-
-// Living implements store.Store.
-func (o *follower) Living(ctx context.Context) ([]store.WorkerInfo, error) {
-	return see(ctx, o, func(s store.Store) ([]store.WorkerInfo, error) { return s.Living(ctx) })
 }
 
 // Recover implements store.Store.
@@ -145,94 +123,19 @@ func (o *follower) Declare(ctx context.Context, now time.Time, ds []store.Declar
 	return call0(ctx, o, func(s store.Store) error { return s.Declare(ctx, now, ds) })
 }
 
-// ChangeCron implements store.Store.
-func (o *follower) ChangeCron(ctx context.Context, now time.Time, c store.CronChange) (store.ID, error) {
-	return call(ctx, o, func(s store.Store) (store.ID, error) { return s.ChangeCron(ctx, now, c) })
-}
-
-// Crons implements store.Store.
-func (o *follower) Crons(ctx context.Context, after string, limit int) ([]store.Cron, bool, error) {
-	return see2(ctx, o, func(s store.Store) ([]store.Cron, bool, error) { return s.Crons(ctx, after, limit) })
-}
-
 // Publish implements store.Store.
 func (o *follower) Publish(ctx context.Context, now time.Time, events []store.NewEvent) ([]store.ID, error) {
 	return call(ctx, o, func(s store.Store) ([]store.ID, error) { return s.Publish(ctx, now, events) })
 }
 
-// Events implements store.Store.
-func (o *follower) Events(ctx context.Context, f store.EventFilter, before store.ID, limit int) ([]store.EventInfo, store.ID, error) {
-	return see2(ctx, o, func(s store.Store) ([]store.EventInfo, store.ID, error) { return s.Events(ctx, f, before, limit) })
+// Read implements store.Store.
+func (o *follower) Read(ctx context.Context, q store.Query) error {
+	return see0(ctx, o, func(s store.Store) error { return s.Read(ctx, q) })
 }
 
-// Definitions implements store.Store.
-func (o *follower) Definitions(ctx context.Context, q store.DefinitionQuery) ([]store.Definition, bool, error) {
-	return see2(ctx, o, func(s store.Store) ([]store.Definition, bool, error) { return s.Definitions(ctx, q) })
-}
-
-// SetFilter implements store.Store.
-func (o *follower) SetFilter(ctx context.Context, f store.TaskFilter) (int64, error) {
-	return call(ctx, o, func(s store.Store) (int64, error) { return s.SetFilter(ctx, f) })
-}
-
-// Filters implements store.Store.
-func (o *follower) Filters(ctx context.Context, task string, after int64, limit int) ([]store.TaskFilter, bool, error) {
-	return see2(ctx, o, func(s store.Store) ([]store.TaskFilter, bool, error) { return s.Filters(ctx, task, after, limit) })
-}
-
-// Pause implements store.Store.
-func (o *follower) Pause(ctx context.Context, what store.Pausable, paused bool) error {
-	return call0(ctx, o, func(s store.Store) error { return s.Pause(ctx, what, paused) })
-}
-
-// Queues implements store.Store.
-func (o *follower) Queues(ctx context.Context, name string) ([]store.QueueInfo, error) {
-	return see(ctx, o, func(s store.Store) ([]store.QueueInfo, error) { return s.Queues(ctx, name) })
-}
-
-// SetRate implements store.Store.
-func (o *follower) SetRate(ctx context.Context, now time.Time, key string, perSecond float64, burst int) error {
-	return call0(ctx, o, func(s store.Store) error { return s.SetRate(ctx, now, key, perSecond, burst) })
-}
-
-// Limits implements store.Store.
-func (o *follower) Limits(ctx context.Context, rates bool) ([]store.LimitInfo, error) {
-	return see(ctx, o, func(s store.Store) ([]store.LimitInfo, error) { return s.Limits(ctx, rates) })
-}
-
-// SetSetting implements store.Store.
-func (o *follower) SetSetting(ctx context.Context, x store.Setting, ifMissing bool) ([]byte, error) {
-	return call(ctx, o, func(s store.Store) ([]byte, error) { return s.SetSetting(ctx, x, ifMissing) })
-}
-
-// Settings implements store.Store.
-func (o *follower) Settings(ctx context.Context, prefix, after string, limit int) ([]store.Setting, bool, error) {
-	return see2(ctx, o, func(s store.Store) ([]store.Setting, bool, error) { return s.Settings(ctx, prefix, after, limit) })
-}
-
-// ErrorGroups implements store.Store.
-func (o *follower) ErrorGroups(ctx context.Context, q store.ErrorQuery, limit int) ([]store.ErrorGroup, bool, error) {
-	return see2(ctx, o, func(s store.Store) ([]store.ErrorGroup, bool, error) { return s.ErrorGroups(ctx, q, limit) })
-}
-
-// MarkErrors implements store.Store.
-func (o *follower) MarkErrors(ctx context.Context, group int64, m store.ErrorMark) error {
-	return call0(ctx, o, func(s store.Store) error { return s.MarkErrors(ctx, group, m) })
-}
-
-// Counters implements store.Store.
-func (o *follower) Counters(ctx context.Context, span time.Duration, since time.Time, of store.Per) ([]store.Counters, error) {
-	return see(ctx, o, func(s store.Store) ([]store.Counters, error) { return s.Counters(ctx, span, since, of) })
-}
-
-// Counts implements store.Store.
-func (o *follower) Counts(ctx context.Context) (map[store.State]int, error) {
-	return see(ctx, o, func(s store.Store) (map[store.State]int, error) { return s.Counts(ctx) })
-}
-
-// Names implements store.Store.
-func (o *follower) Names(ctx context.Context) (*store.Names, error) {
-	return see(ctx, o, func(s store.Store) (*store.Names, error) { return s.Names(ctx) })
+// Change implements store.Store.
+func (o *follower) Change(ctx context.Context, now time.Time, c store.Change) error {
+	return call0(ctx, o, func(s store.Store) error { return s.Change(ctx, now, c) })
 }
 
 // Facts implements store.Store.
@@ -285,7 +188,7 @@ func (o *follower) Watch(ctx context.Context, worker int64) (store.Signals, erro
 	})
 }
 
-// Changed implements store.Stats. The database goes on from the number of the file.
+// Changed implements store.Health. The database goes on from the number of the file.
 func (o *follower) Changed(ctx context.Context, after uint64) (uint64, error) {
 	return call(ctx, o, func(s store.Store) (uint64, error) {
 		if _, file := s.(*sqlite.Store); file {
@@ -303,7 +206,7 @@ func (o *follower) Changed(ctx context.Context, after uint64) (uint64, error) {
 	})
 }
 
-// Healthy implements store.Stats.
+// Healthy implements store.Health.
 func (o *follower) Healthy() error {
 	b := o.enter()
 	defer b.calls.Done()

@@ -93,6 +93,11 @@ func (s *Store) Get(ctx context.Context, id store.ID) (run *store.Run, err error
 	return run, err
 }
 
+// Read implements store.Lists.
+func (s *Store) Read(ctx context.Context, query store.Query) error {
+	return s.reads(ctx, func(r *reading.Reader, q reading.Querier) error { return r.Read(q, s.clock.Now(), query) })
+}
+
 // List implements store.History.
 func (s *Store) List(ctx context.Context, f store.Filter, before store.ID, limit int) (runs []store.Run, next store.ID, err error) {
 	err = s.reads(ctx, func(r *reading.Reader, q reading.Querier) (err error) {
@@ -139,25 +144,6 @@ func (s *Store) Logs(ctx context.Context, id store.ID, after int64, limit int) (
 	return logs, err
 }
 
-// LogLines implements store.History.
-func (s *Store) LogLines(ctx context.Context, f store.LogFilter, after store.LogPlace, limit int) (
-	lines []store.RunLog, next store.LogPlace, err error) {
-	err = s.reads(ctx, func(r *reading.Reader, q reading.Querier) (err error) {
-		lines, next, err = r.LogLines(q, f, after, limit)
-		return err
-	})
-	return lines, next, err
-}
-
-// LogCounts implements store.History.
-func (s *Store) LogCounts(ctx context.Context, f store.LogFilter, span time.Duration, limit int) (all []store.LogCount, err error) {
-	err = s.reads(ctx, func(r *reading.Reader, q reading.Querier) (err error) {
-		all, err = r.LogCounts(q, f, span, limit)
-		return err
-	})
-	return all, err
-}
-
 // Chunks implements store.History.
 func (s *Store) Chunks(ctx context.Context, id store.ID, after int64, limit int) (chunks []store.Chunk, ended bool, err error) {
 	err = s.reads(ctx, func(r *reading.Reader, q reading.Querier) (err error) {
@@ -165,89 +151,6 @@ func (s *Store) Chunks(ctx context.Context, id store.ID, after int64, limit int)
 		return err
 	})
 	return chunks, ended, err
-}
-
-// Living implements store.Workers.
-func (s *Store) Living(ctx context.Context) (all []store.WorkerInfo, err error) {
-	err = s.reads(ctx, func(_ *reading.Reader, q reading.Querier) (err error) {
-		all, err = reading.Living(q)
-		return err
-	})
-	return all, err
-}
-
-// Crons implements store.Schedules.
-func (s *Store) Crons(ctx context.Context, after string, limit int) (all []store.Cron, more bool, err error) {
-	err = s.reads(ctx, func(r *reading.Reader, q reading.Querier) (err error) {
-		all, more, err = r.Crons(q, after, limit)
-		return err
-	})
-	return all, more, err
-}
-
-// Events implements store.Schedules.
-func (s *Store) Events(
-	ctx context.Context, f store.EventFilter, before store.ID, limit int,
-) (infos []store.EventInfo, next store.ID, err error) {
-	err = s.reads(ctx, func(r *reading.Reader, q reading.Querier) (err error) {
-		infos, next, err = r.Events(q, &f, before, limit)
-		return err
-	})
-	return infos, next, err
-}
-
-// Filters implements store.Schedules.
-func (s *Store) Filters(ctx context.Context, task string, after int64, limit int) (all []store.TaskFilter, more bool, err error) {
-	err = s.reads(ctx, func(_ *reading.Reader, q reading.Querier) (err error) {
-		all, more, err = reading.Filters(q, task, after, limit)
-		return err
-	})
-	return all, more, err
-}
-
-// Queues implements store.Limits.
-func (s *Store) Queues(ctx context.Context, name string) (all []store.QueueInfo, err error) {
-	err = s.reads(ctx, func(r *reading.Reader, q reading.Querier) (err error) {
-		all, err = r.Queues(q, name)
-		return err
-	})
-	return all, err
-}
-
-// Limits implements store.Limits.
-func (s *Store) Limits(ctx context.Context, rates bool) (all []store.LimitInfo, err error) {
-	err = s.reads(ctx, func(_ *reading.Reader, q reading.Querier) (err error) {
-		all, err = reading.Limits(q, s.clock.Now(), rates)
-		return err
-	})
-	return all, err
-}
-
-// Counters implements store.Stats.
-func (s *Store) Counters(ctx context.Context, span time.Duration, since time.Time, of store.Per) (all []store.Counters, err error) {
-	err = s.reads(ctx, func(_ *reading.Reader, q reading.Querier) (err error) {
-		all, err = reading.Counters(q, span, since, of)
-		return err
-	})
-	return all, err
-}
-
-// Counts implements store.Stats.
-func (s *Store) Counts(ctx context.Context) (counts map[store.State]int, err error) {
-	err = s.reads(ctx, func(_ *reading.Reader, q reading.Querier) (err error) {
-		counts, err = reading.Counts(q)
-		return err
-	})
-	return counts, err
-}
-
-// Names implements store.Stats.
-func (s *Store) Names(ctx context.Context) (n *store.Names, err error) {
-	err = s.reads(ctx, func(r *reading.Reader, q reading.Querier) (err error) {
-		n, err = r.Names(q)
-		return err
-	})
-	return n, err
 }
 
 // Act implements store.Runs.

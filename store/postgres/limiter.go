@@ -85,7 +85,10 @@ var limiterStatements = newLimiterStatements()
 // limiterRows are the limiters of a unit.
 type limiterRows struct{ *unit }
 
-var _ limits.Rows = limiterRows{}
+var (
+	_ limits.Rows  = limiterRows{}
+	_ limits.Named = limiterRows{}
+)
 
 // Now implements limits.Rows.
 func (u limiterRows) Now() time.Time { return clock.FromMillis(u.now) }
@@ -133,6 +136,15 @@ func (u limiterRows) LimiterByID(id int64) (*limits.Limiter, error) {
 	}
 	r, err := u.limiters.get(names[0])
 	if r == nil || err != nil {
+		return nil, err
+	}
+	return &r.Limiter, nil
+}
+
+// LimiterNamed implements limits.Named.
+func (u limiterRows) LimiterNamed(k store.LimitKey) (*limits.Limiter, error) {
+	r, err := u.limiters.get(limiterName{k.Rate(), k.Name, k.Key})
+	if err != nil || r == nil {
 		return nil, err
 	}
 	return &r.Limiter, nil

@@ -127,8 +127,9 @@ func TestCutOffProcessStops(t *testing.T) {
 	if err != nil || len(got) != 1 || string(got[0].Input) != "2" {
 		t.Fatalf("it claimed %v after that, %v; want the second run", got, err)
 	}
-	living, err := other.Living(ctx)
-	if err != nil || len(living) != 1 || living[0].ID != worker || living[0].Running != 1 {
+	var list store.WorkerList
+	err = other.Read(ctx, &list)
+	if living := list.Workers; err != nil || len(living) != 1 || living[0].ID != worker || living[0].Running != 1 {
 		t.Errorf("living: %+v, %v; want the worker, which executes a run", living, err)
 	}
 	if err := s.Healthy(); err != nil {

@@ -36,7 +36,7 @@ type MoveReport struct {
 	Rounds   int           // over what had changed
 	Pause    time.Duration // in which programs could not write
 	Took     time.Duration
-	Problems []string // as of store.Stats.Check, in the target: the source has them too
+	Problems []string // as of store.Health.Check, in the target: the source has them too
 }
 
 // Move moves all that the store of a file holds into a database of a server, while programs work. They go on

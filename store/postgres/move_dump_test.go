@@ -46,54 +46,39 @@ func dump(t testing.TB, s store.Store, counters bool) (all []string) {
 			add("tasks", tasks)
 		}
 	}
-	queues, err := s.Queues(ctx, "")
-	ok(err)
-	for _, q := range queues {
-		q, err := s.Queues(ctx, q.Name)
-		ok(err)
-		add("queue", q)
+	var queues store.QueueList
+	ok(s.Read(ctx, &queues))
+	for _, q := range queues.Queues {
+		list := store.QueueList{Name: q.Name}
+		ok(s.Read(ctx, &list))
+		add("queue", list)
 	}
-	crons, _, err := s.Crons(ctx, "", 1000)
-	ok(err)
-	add("crons", crons)
-	events, _, err := s.Events(ctx, store.EventFilter{}, store.ID{}, 1000)
-	ok(err)
-	for i := range events {
-		add("event", events[i])
+	events := store.EventList{Limit: 1000}
+	ok(s.Read(ctx, &events))
+	for _, e := range events.Events {
+		add("event", e)
 	}
-	filters, _, err := s.Filters(ctx, "", 0, 1000)
-	ok(err)
-	add("filters", filters)
-	for _, rates := range []bool{false, true} {
-		limits, err := s.Limits(ctx, rates)
-		ok(err)
-		add("limits", limits)
+	for _, q := range []store.Query{&store.CronList{Limit: 1000}, &store.FilterList{Limit: 1000}, &store.LimitList{}, &store.LimitList{Rates: true},
+		&store.WorkerList{}, &store.Names{}, &store.StateCount{}} {
+		ok(s.Read(ctx, q))
+		add(fmt.Sprintf("%T", q), q)
 	}
-	living, err := s.Living(ctx)
-	ok(err)
-	add("living", living)
-	names, err := s.Names(ctx)
-	ok(err)
-	add("names", names)
 	for _, span := range []time.Duration{time.Minute, time.Hour} {
-		groups, _, err := s.ErrorGroups(ctx, store.ErrorQuery{Span: span}, 100)
-		ok(err)
+		groups := store.ErrorGroupList{ErrorQuery: store.ErrorQuery{Span: span}, Limit: 100}
+		ok(s.Read(ctx, &groups))
 		add("errors", groups)
-		for _, g := range groups {
+		for _, g := range groups.Groups {
 			failed, _, err := s.List(ctx, store.Filter{ErrorGroup: g.Group}, store.ID{}, 100)
 			ok(err)
 			add("failed so", len(failed))
 		}
 	}
-	counts, err := s.Counts(ctx)
-	ok(err)
-	add("counts", fmt.Sprint(counts))
 	for _, span := range []time.Duration{time.Minute, time.Hour} {
 		for of := store.PerAll; of <= store.PerLimit; of++ {
 			if counters {
-				c, err := s.Counters(ctx, span, time.Time{}, of)
-				ok(err)
-				add("counters", c)
+				list := store.CounterList{Span: span, Of: of}
+				ok(s.Read(ctx, &list))
+				add("counters", list)
 			}
 		}
 	}

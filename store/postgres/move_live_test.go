@@ -393,7 +393,7 @@ func TestFollowWithoutServer(t *testing.T) {
 	defer s.Close()
 	proxy.set(func([]byte) bool { return false }, nil)
 	move(t, path, opts)
-	if _, err := s.Counts(t.Context()); !errors.Is(err, store.ErrUnavailable) {
+	if err := s.Read(t.Context(), &store.StateCount{}); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("call: %v; want ErrUnavailable", err)
 	}
 	tick := time.NewTicker(time.Millisecond)
@@ -408,7 +408,7 @@ func TestFollowWithoutServer(t *testing.T) {
 		t.Error("a new file was made, though nobody knows whether the old one has moved")
 	}
 	proxy.set(nil, nil)
-	if _, err := s.Counts(t.Context()); err != nil {
+	if err := s.Read(t.Context(), &store.StateCount{}); err != nil {
 		t.Errorf("call once the server is there: %v", err)
 	}
 	other, err := FollowWith(filepath.Join(t.TempDir(), "new.db"), through.pool.ConnString(), opts)

@@ -74,8 +74,8 @@ func TestReadOnly(t *testing.T) {
 			_, err := r.Publish(ctx, r.Now(), []store.NewEvent{{Key: "k", Payload: []byte("1")}})
 			return err
 		},
-		"Pause":   func() error { return r.Pause(ctx, store.Pausable{Queue: "q"}, true) },
-		"SetRate": func() error { return r.SetRate(ctx, r.Now(), "k", 1, 1) },
+		"Change":  func() error { return r.Change(ctx, r.Now(), &store.PauseChange{Queue: "q", Paused: true}) },
+		"Mark":    func() error { return r.Change(ctx, r.Now(), &store.ErrorMark{Group: 1}) },
 		"Expire":  func() error { _, err := r.Expire(ctx, r.Now(), r.Now()); return err },
 		"BeginTx": func() error { _, err := r.BeginTx(ctx); return err },
 		"Act": func() error {

@@ -199,20 +199,16 @@ func readAll(t *testing.T, s *Store, ids []store.ID) {
 	}
 	for _, f := range []store.LogFilter{{}, {Oldest: true}, {Level: &warn, Scan: 10}, {Tasks: []string{"a"}, Scan: 10}, {Run: ids[0]},
 		{Since: now, Until: now}} {
-		_, _, err := s.LogLines(ctx, f, store.LogPlace{At: now, Run: ids[0], Seq: 1}, 50)
-		ok(err)
-		_, err = s.LogCounts(ctx, f, time.Minute, 100)
-		ok(err)
+		ok(s.Read(ctx, &store.LogList{Filter: f, After: store.LogPlace{At: now, Run: ids[0], Seq: 1}, Limit: 50}))
+		ok(s.Read(ctx, &store.LogCountList{Filter: f, Span: time.Minute, Limit: 100}))
 	}
 	for _, q := range []store.ErrorQuery{{Span: time.Minute}, {Span: time.Hour, Since: now, Until: now}, {IDs: []int64{1}},
 		{Tasks: []string{"t"}, Text: "x"}, {After: store.ErrorPlace{Last: now, ID: 1}}} {
-		_, _, err := s.ErrorGroups(ctx, q, 50)
-		ok(err)
+		ok(s.Read(ctx, &store.ErrorGroupList{ErrorQuery: q, Limit: 50}))
 	}
 	for _, f := range []store.EventFilter{{}, {Keys: []string{"a"}}, {Keys: []string{"a", "b"}}, {IDs: ids[:1]},
 		{Metadata: map[string]string{"k": "v"}, Since: now, Until: now}} {
-		_, _, err := s.Events(ctx, f, store.ID{}, 50)
-		ok(err)
+		ok(s.Read(ctx, &store.EventList{Filter: f, Limit: 50}))
 	}
 	readRest(t, s, ids, ok)
 }
@@ -241,33 +237,22 @@ func readRest(t *testing.T, s *Store, ids []store.ID, ok func(error)) {
 		ok(err)
 	}
 	for of := store.PerAll; of <= store.PerLimit; of++ {
-		_, err := s.Counters(ctx, time.Minute, now, of)
-		ok(err)
+		ok(s.Read(ctx, &store.CounterList{Span: time.Minute, Since: now, Of: of}))
 	}
 	for _, rates := range []bool{false, true} {
-		_, err := s.Limits(ctx, rates)
-		ok(err)
+		ok(s.Read(ctx, &store.LimitList{Rates: rates}))
 	}
 	for _, name := range []string{"", "q"} {
-		_, err := s.Queues(ctx, name)
-		ok(err)
-		_, _, err = s.Filters(ctx, name, 1, 50)
-		ok(err)
-		_, _, err = s.Settings(ctx, name, "", 50)
-		ok(err)
-		_, _, err = s.Crons(ctx, name, 50)
-		ok(err)
+		for _, q := range []store.Query{&store.QueueList{Name: name}, &store.FilterList{Task: name, After: 1, Limit: 50},
+			&store.SettingList{Prefix: name, Limit: 50}, &store.CronList{After: name, Limit: 50}} {
+			ok(s.Read(ctx, q))
+		}
 	}
-	_, err := s.Names(ctx)
-	ok(err)
-	_, err = s.Counts(ctx)
-	ok(err)
-	_, err = s.Living(ctx)
-	ok(err)
-	_, _, err = s.Definitions(ctx, store.DefinitionQuery{})
-	ok(err)
+	for _, q := range []store.Query{&store.Names{}, &store.StateCount{}, &store.WorkerList{}, &store.DefinitionList{}} {
+		ok(s.Read(ctx, q))
+	}
 	for _, kind := range []store.ActionKind{store.ActCancel, store.ActReplay, store.ActDelete} {
-		_, err = s.Act(ctx, now, store.Action{Kind: kind, DryRun: true}, store.Filter{Through: ids[0]})
+		_, err := s.Act(ctx, now, store.Action{Kind: kind, DryRun: true}, store.Filter{Through: ids[0]})
 		ok(err)
 	}
 }

@@ -13,12 +13,12 @@ import (
 	"github.com/stint-dev/stint/store/internal/limits"
 )
 
-// Changed implements store.Stats.
+// Changed implements store.Health.
 func (s *Store) Changed(ctx context.Context, after uint64) (uint64, error) {
 	return s.commits.Changed(ctx, after, s.isClosed)
 }
 
-// Facts implements store.Stats.
+// Facts implements store.Health.
 func (s *Store) Facts(ctx context.Context) (f store.Facts, err error) {
 	f.Durability = "full"
 	if s.settings.Normal {
@@ -97,7 +97,7 @@ var checks = []struct{ what, query string }{
 		WHERE NOT EXISTS (SELECT 1 FROM stint.runs r WHERE r.id = j.run)`},
 }
 
-// Check implements store.Stats.
+// Check implements store.Health.
 func (s *Store) Check(ctx context.Context) (problems []string, err error) {
 	err = s.view(ctx, func(c *pgx.Conn) error {
 		return pgx.BeginTxFunc(ctx, c, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {

@@ -198,7 +198,7 @@ func (s *Store) setHealth(err error) {
 	}
 }
 
-// Healthy implements store.Stats.
+// Healthy implements store.Health.
 func (s *Store) Healthy() error {
 	if err := s.w.health.Load(); err != nil {
 		return *err

@@ -57,24 +57,3 @@ func (rs *runs) Exists(key int64) (there bool, err error) {
 	err = rs.one("SELECT EXISTS (SELECT 1 FROM stint_runs WHERE id = ?)", []any{key}, &there)
 	return there, err
 }
-
-// ChangeRun implements store.Runs.
-func (s *Store) ChangeRun(ctx context.Context, now time.Time, id store.ID, c store.RunChange) (store.ID, error) {
-	var fork store.ID
-	err := s.do(ctx, func(u *unit) (err error) {
-		switch c.Kind {
-		case store.RunRestart:
-			return lifecycle.Restart(u.runs, id, c.At, now.UnixMilli())
-		case store.RunFork:
-			fork, err = lifecycle.Fork(u.runs, id, c.At, now.UnixMilli())
-			return err
-		case store.RunWake:
-			return lifecycle.Wake(u.runs, id, now.UnixMilli())
-		}
-		return lifecycle.Reschedule(u.runs, id, max(ceilMillis(c.Due), now.UnixMilli()))
-	})
-	if c.Kind == store.RunFork {
-		id = fork
-	}
-	return id, err
-}

@@ -108,23 +108,3 @@ func (rs *runs) flush() error {
 }
 
 func (rs *runs) rolledBack() { rs.deleted = false }
-
-// Pause implements store.Limits.
-func (s *Store) Pause(ctx context.Context, what store.Pausable, paused bool) error {
-	switch {
-	case what.Queue != "":
-		return s.pauseQueue(ctx, what.Queue, paused)
-	case what.Worker != "":
-		return s.pauseWorker(ctx, what.Worker, paused)
-	}
-	return s.pauseLimit(ctx, what.Limit, paused)
-}
-
-func (s *Store) pauseQueue(ctx context.Context, queue string, paused bool) error {
-	return s.do(ctx, func(u *unit) error {
-		if !paused { // a queue that was never used is not created
-			return u.exec("UPDATE stint_queues SET paused = 0 WHERE name = ?", queue)
-		}
-		return u.exec("INSERT INTO stint_queues (name, paused) VALUES (?, 1) ON CONFLICT DO UPDATE SET paused = 1", queue)
-	})
-}

@@ -35,6 +35,11 @@ func newBacklog(t *testing.T, path string) *backlog {
 	return b
 }
 
+func (b *backlog) pause(s *Store, queue string) {
+	b.Helper()
+	failing(b.T)(s.Change(b.Context(), time.Now(), &store.PauseChange{Queue: queue, Paused: true}))
+}
+
 func (b *backlog) enqueue(runs ...store.NewRun) {
 	b.Helper()
 	for len(runs) > 0 { // not as a bulk, which has lanes of its own
@@ -140,9 +145,7 @@ func TestBacklogBehindOthers(t *testing.T) {
 		"of queues that it does not serve": func(b *backlog, _ []store.NewRun) { b.req.Queues = []string{"default"} },
 		"of paused queues": func(b *backlog, others []store.NewRun) {
 			for _, r := range others {
-				if err := b.s.Pause(b.Context(), store.Pausable{Queue: r.Queue}, true); err != nil {
-					b.Fatal(err)
-				}
+				b.pause(b.s, r.Queue)
 			}
 		},
 		"of tasks that it has not": func(_ *backlog, others []store.NewRun) {
@@ -204,8 +207,7 @@ func TestBacklogOfOthers(t *testing.T) {
 		if _, err := other.Enqueue(t.Context(), time.Now(), []store.NewRun{{Task: "t", Queue: queue, Priority: 100}}); err != nil {
 			t.Fatal(err)
 		}
-		restart := store.RunChange{Kind: store.RunRestart}
-		if _, err := b.s.ChangeRun(t.Context(), time.Now(), store.ID{}, restart); err == nil { // it is rolled back
+		if err := b.s.Change(t.Context(), time.Now(), &store.RunChange{Kind: store.RunRestart}); err == nil { // it is rolled back
 			t.Fatal("a run that is not there was restarted")
 		}
 		b.req.Free = func() int { return 1 }
@@ -216,9 +218,7 @@ func TestBacklogOfOthers(t *testing.T) {
 	if looked := b.looked() - before; looked > 500 {
 		t.Errorf("50 claims after 50 commits of others looked at %d lanes", looked)
 	}
-	if err := other.Pause(t.Context(), store.Pausable{Queue: "q20"}, true); err != nil {
-		t.Fatal(err)
-	}
+	b.pause(other, "q20")
 	b.req.Free = func() int { return 50 }
 	b.req.Queues = []string{"q20", "q21"}
 	if got := b.drain(1, manyQueues); len(got) != 1 || got[0].Queue != "q21" {
@@ -232,7 +232,7 @@ func TestBacklogLanesGo(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "q.db")
 	b := newBacklog(t, path)
 	other := openNormal(t, path)
-	failing(t)(b.s.Pause(t.Context(), store.Pausable{Queue: "paused"}, true))
+	b.pause(b.s, "paused")
 	b.enqueue(store.NewRun{Task: "unknown", Queue: "stays"})
 	runs := tenants(100, store.NewRun{Task: "t", Queue: "q"})
 	b.enqueue(runs...)

@@ -10,7 +10,7 @@ import (
 	"github.com/stint-dev/stint/store/internal/reading"
 )
 
-// Check implements store.Stats.
+// Check implements store.Health.
 func (s *Store) Check(ctx context.Context) ([]string, error) {
 	if s.path == Memory {
 		return nil, nil // no other program can have changed it

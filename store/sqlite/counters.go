@@ -12,7 +12,7 @@ import (
 	"github.com/stint-dev/stint/store/internal/workflow"
 )
 
-// counters are the writer's counts, for store.Stats. Package count decides when they are stored.
+// counters are the writer's counts, for store.CounterList. Package count decides when they are stored.
 type counters struct {
 	*unit
 	passive

@@ -47,8 +47,9 @@ func TestTalliesOfTheDead(t *testing.T) {
 				t.Fatalf("canceled %d, %v", n, err)
 			}
 		}
-		all, err := watcher.Counters(t.Context(), time.Hour, began, store.PerTask)
-		if err != nil || len(all) != 1 || all[0].Enqueued != 3 || all[0].Started != 3 {
+		list := store.CounterList{Span: time.Hour, Since: began, Of: store.PerTask}
+		err := watcher.Read(t.Context(), &list)
+		if all := list.Counters; err != nil || len(all) != 1 || all[0].Enqueued != 3 || all[0].Started != 3 {
 			t.Errorf("counters are %+v, %v", all, err)
 		}
 		var rows []string

@@ -1,11 +1,8 @@
 package sqlite
 
 import (
-	"context"
-
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/definition"
-	"github.com/stint-dev/stint/store/internal/reading"
 )
 
 var _ definition.Rows = (*definitions)(nil)
@@ -49,13 +46,4 @@ func (ds *definitions) SetFilters(task string, filters []store.TaskFilter) error
 		}
 	}
 	return nil
-}
-
-// Definitions implements store.Schedules.
-func (s *Store) Definitions(ctx context.Context, d store.DefinitionQuery) (all []store.Definition, more bool, err error) {
-	err = s.view(ctx, func(q querier) error {
-		all, more, err = reading.Definitions(q, d)
-		return err
-	})
-	return all, more, err
 }

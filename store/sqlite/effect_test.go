@@ -19,7 +19,7 @@ func TestEffectsAreKnown(t *testing.T) {
 	}
 	defer s.Close()
 	useAll(t, s)
-	failing(t)(s.Pause(t.Context(), store.Pausable{Queue: "q"}, true))
+	failing(t)(s.Change(t.Context(), time.Now(), &store.PauseChange{Queue: "q", Paused: true}))
 	known := []string{
 		"WHERE id IN (SELECT value FROM json_each(?)) RETURNING id", // through readying
 		"paused = 1", "paused = 0", "DELETE FROM stint_lanes",

@@ -2,10 +2,8 @@ package sqlite
 
 import (
 	"context"
-	"fmt"
 	"time"
 
-	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/count"
 	"github.com/stint-dev/stint/store/internal/failed"
@@ -55,31 +53,6 @@ func (es *errorGroups) flush() error {
 }
 
 func (es *errorGroups) rolledBack() { es.failed = es.failed[:0] }
-
-// ErrorGroups implements store.Errors.
-func (s *Store) ErrorGroups(ctx context.Context, x store.ErrorQuery, limit int) (all []store.ErrorGroup, more bool, err error) {
-	err = s.view(ctx, func(q querier) error {
-		all, more, err = s.reads().ErrorGroups(q, x, limit, time.Now())
-		return err
-	})
-	return all, more, err
-}
-
-// MarkErrors implements store.Errors.
-func (s *Store) MarkErrors(ctx context.Context, group int64, m store.ErrorMark) error {
-	return s.do(ctx, func(u *unit) error {
-		var till any
-		if !m.MutedTill.IsZero() {
-			till = clock.Millis(m.MutedTill)
-		}
-		n, err := u.execN("UPDATE stint_error_groups SET muted_till = ?2, muted_to = CASE WHEN ?3 THEN 2 * count END, "+
-			"resolved = CASE WHEN ?4 THEN count END WHERE id = ?1", group, till, m.ToDouble, m.Resolved)
-		if err == nil && n == 0 {
-			err = fmt.Errorf("error group %016x: %w", uint64(group), store.ErrNotFound)
-		}
-		return err
-	})
-}
 
 // expireErrors deletes old counts of errors, the groups that were not seen for as long, and those that are too many.
 func (s *Store) expireErrors(ctx context.Context) error {

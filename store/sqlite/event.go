@@ -76,14 +76,3 @@ func (es *events) eventSince(run int64, m *store.Match) (time.Time, error) {
 	}
 	return millis(keys.CreatedAt(id)), nil
 }
-
-// Events implements store.Schedules.
-func (s *Store) Events(
-	ctx context.Context, f store.EventFilter, before store.ID, limit int,
-) (infos []store.EventInfo, next store.ID, err error) {
-	err = s.view(ctx, func(q querier) error {
-		infos, next, err = s.reads().Events(q, &f, before, limit)
-		return err
-	})
-	return infos, next, err
-}

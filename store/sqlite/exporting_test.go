@@ -12,6 +12,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stint-dev/stint/store"
 )
@@ -51,9 +52,7 @@ func TestImportRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if _, err := s.SetSetting(ctx, store.Setting{Key: "k", Value: []byte("v")}, false); err != nil {
-		t.Fatal(err)
-	}
+	failing(t)(s.Change(ctx, time.Now(), &store.SettingChange{Setting: store.Setting{Key: "k", Value: []byte("v")}}))
 	var b bytes.Buffer
 	if _, err := s.Export(ctx, &b); err != nil {
 		t.Fatal(err)

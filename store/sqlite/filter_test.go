@@ -31,9 +31,7 @@ func TestSlowFilterHoldsUpNobody(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, expr := range []string{"of the task", "of the task too"} {
-		if _, err := s.SetFilter(t.Context(), store.TaskFilter{Task: "t", Scope: "s", Expr: expr}); err != nil {
-			t.Fatal(err)
-		}
+		failing(t)(s.Change(t.Context(), time.Now(), &store.FilterChange{Filter: store.TaskFilter{Task: "t", Scope: "s", Expr: expr}}))
 	}
 	publish := func(events []store.NewEvent) error {
 		_, err := s.Publish(t.Context(), time.Now(), events)

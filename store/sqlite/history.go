@@ -7,6 +7,11 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
+// Read implements store.Lists.
+func (s *Store) Read(ctx context.Context, query store.Query) error {
+	return s.view(ctx, func(q querier) error { return s.reads().Read(q, time.Now(), query) })
+}
+
 // Get implements store.History.
 func (s *Store) Get(ctx context.Context, id store.ID) (run *store.Run, err error) {
 	err = s.view(ctx, func(q querier) error {
@@ -63,26 +68,6 @@ func (s *Store) Logs(ctx context.Context, id store.ID, after int64, limit int) (
 	return logs, err
 }
 
-// LogLines implements store.History.
-func (s *Store) LogLines(
-	ctx context.Context, f store.LogFilter, after store.LogPlace, limit int,
-) (lines []store.RunLog, next store.LogPlace, err error) {
-	err = s.view(ctx, func(q querier) error {
-		lines, next, err = s.reads().LogLines(q, f, after, limit)
-		return err
-	})
-	return lines, next, err
-}
-
-// LogCounts implements store.History.
-func (s *Store) LogCounts(ctx context.Context, f store.LogFilter, span time.Duration, limit int) (all []store.LogCount, err error) {
-	err = s.view(ctx, func(q querier) error {
-		all, err = s.reads().LogCounts(q, f, span, limit)
-		return err
-	})
-	return all, err
-}
-
 // Chunks implements store.History.
 func (s *Store) Chunks(ctx context.Context, id store.ID, after int64, limit int) (chunks []store.Chunk, ended bool, err error) {
 	err = s.view(ctx, func(q querier) error {
@@ -90,13 +75,4 @@ func (s *Store) Chunks(ctx context.Context, id store.ID, after int64, limit int)
 		return err
 	})
 	return chunks, ended, err
-}
-
-// Queues implements store.Limits.
-func (s *Store) Queues(ctx context.Context, name string) (all []store.QueueInfo, err error) {
-	err = s.view(ctx, func(q querier) error {
-		all, err = s.reads().Queues(q, name)
-		return err
-	})
-	return all, err
 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/limits"
-	"github.com/stint-dev/stint/store/internal/reading"
 )
 
 // A limiter is a row of stint_limiters. Package limits decides what becomes of it.
@@ -255,52 +254,6 @@ func (lm *limiters) storeLimiter(lim *limiter) error {
 		tokens = ?8, at = ?9, wake_at = ?10, explicit = ?11, paused = ?12, set_by = ?13
 		WHERE id = ?1`, lim.ID, lim.Max, int64(lim.Strategy), lim.Active, lim.Admitted, lim.Waiting, lim.Bucket.PerSecond,
 		lim.Bucket.Tokens, lim.Bucket.At.UnixMicro(), wake, lim.Explicit, lim.Paused, lim.SetBy)
-}
-
-// SetRate implements store.Limits.
-func (s *Store) SetRate(ctx context.Context, now time.Time, key string, perSecond float64, burst int) error {
-	return s.do(ctx, func(u *unit) error {
-		lim, err := u.limiters.limiterOf(&store.Limit{Key: key, Units: 1, PerSecond: perSecond, Burst: burst})
-		if err != nil {
-			return err
-		}
-		lim.Explicit = true
-		lim.SetRate(now, perSecond, burst)
-		u.limiters.touch(lim)
-		return nil
-	})
-}
-
-func (s *Store) pauseLimit(ctx context.Context, k store.LimitKey, paused bool) error {
-	return s.do(ctx, func(u *unit) error {
-		lim, err := u.limiters.limiterNamed(limiterName{k.Rate(), k.Name, k.Key})
-		if errors.Is(err, sql.ErrNoRows) {
-			switch {
-			case k.Rate():
-				return fmt.Errorf("rate limit %q: %w", k.Key, store.ErrNotFound)
-			case !paused:
-				return nil
-			}
-			// its first use sets more
-			lim, err = u.limiters.newLimiter(limiterName{false, k.Name, k.Key}, &store.Limit{Name: k.Name, Key: k.Key,
-				Strategy: store.StrategyQueue})
-		}
-		if err != nil {
-			return err
-		}
-		lim.Paused, lim.Recheck = paused, true
-		u.limiters.touch(lim)
-		return nil
-	})
-}
-
-// Limits implements store.Limits.
-func (s *Store) Limits(ctx context.Context, rates bool) (all []store.LimitInfo, err error) {
-	err = s.view(ctx, func(q querier) error {
-		all, err = reading.Limits(q, time.Now(), rates)
-		return err
-	})
-	return all, err
 }
 
 // rateIdle is how long an unused rate limit is kept that SetRate did not set.

@@ -35,8 +35,9 @@ func TestRecount(t *testing.T) {
 	}
 	check := func(s *sqlite.Store, active, waiting int) {
 		t.Helper()
-		got, err := s.Limits(t.Context(), false)
-		if err != nil || len(got) != 1 || got[0].Active != active || got[0].Waiting != waiting {
+		var list store.LimitList
+		err := s.Read(t.Context(), &list)
+		if got := list.Limits; err != nil || len(got) != 1 || got[0].Active != active || got[0].Waiting != waiting {
 			t.Fatalf("%+v, %v: want %d active, %d waiting", got, err, active, waiting)
 		}
 	}

@@ -15,7 +15,10 @@ import (
 // limiterRows implements limits.Rows.
 type limiterRows struct{ *unit }
 
-var _ limits.Rows = limiterRows{}
+var (
+	_ limits.Rows  = limiterRows{}
+	_ limits.Named = limiterRows{}
+)
 
 // Now implements limits.Rows.
 func (r limiterRows) Now() time.Time { return millis(r.now) }
@@ -23,6 +26,18 @@ func (r limiterRows) Now() time.Time { return millis(r.now) }
 // Limiter implements limits.Rows.
 func (r limiterRows) Limiter(l *store.Limit) (*limits.Limiter, error) {
 	lim, err := r.limiters.limiterOf(l)
+	if err != nil {
+		return nil, err
+	}
+	return &lim.Limiter, nil
+}
+
+// LimiterNamed implements limits.Named.
+func (r limiterRows) LimiterNamed(k store.LimitKey) (*limits.Limiter, error) {
+	lim, err := r.limiters.limiterNamed(limiterName{k.Rate(), k.Name, k.Key})
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -173,7 +173,7 @@ func useAll(t *testing.T, s *Store) {
 	useReads(t, s, got[1].ID, ids)
 	useGraphs(t, s, worker)
 	useLimits(t, s, worker)
-	ok(s.Pause(ctx, store.Pausable{Queue: "q"}, false))
+	ok(s.Change(ctx, now, &store.PauseChange{Queue: "q"}))
 	ok(s.do(ctx, func(u *unit) error { return u.workers.releaseWorker(worker, true, &store.Recovered{}) }))
 	_, err = s.recover(ctx)
 	ok(err)
@@ -221,10 +221,8 @@ func useReads(t *testing.T, s *Store, id store.ID, ids []store.ID) {
 	warn := 4
 	for _, f := range []store.LogFilter{{}, {Oldest: true}, {Level: &warn, Scan: 10}, {Tasks: []string{"a"}, Scan: 10}, {Run: id},
 		{Since: now, Until: now}} {
-		_, _, err = s.LogLines(ctx, f, store.LogPlace{At: now, Run: id, Seq: 1}, 10)
-		ok(err)
-		_, err = s.LogCounts(ctx, f, time.Minute, 100)
-		ok(err)
+		ok(s.Read(ctx, &store.LogList{Filter: f, After: store.LogPlace{At: now, Run: id, Seq: 1}, Limit: 10}))
+		ok(s.Read(ctx, &store.LogCountList{Filter: f, Span: time.Minute, Limit: 100}))
 	}
 	for _, after := range []int64{0, -1} {
 		if _, _, err = s.Chunks(ctx, id, after, 1); err != nil {
@@ -232,22 +230,16 @@ func useReads(t *testing.T, s *Store, id store.ID, ids []store.ID) {
 		}
 	}
 	ok(err)
-	_, err = s.Queues(ctx, "")
-	ok(err)
-	_, err = s.Queues(ctx, "q")
-	ok(err)
-	_, err = s.Names(ctx)
-	ok(err)
-	_, err = s.Counts(ctx)
-	ok(err)
+	for _, q := range []store.Query{&store.QueueList{}, &store.QueueList{Name: "q"}, &store.Names{}, &store.StateCount{}} {
+		ok(s.Read(ctx, q))
+	}
 	_, err = s.Facts(ctx)
 	ok(err)
 	ok(sampling{s}.Put(ctx, now, []sample.Row{{Kind: sample.KindQueue, Name: "q", Active: 1}}, nil))
 	_, err = sampling{s}.Sampled(ctx, now)
 	ok(err)
 	for of := store.PerAll; of <= store.PerLimit; of++ {
-		_, err = s.Counters(ctx, time.Minute, now, of)
-		ok(err)
+		ok(s.Read(ctx, &store.CounterList{Span: time.Minute, Since: now, Of: of}))
 	}
 	for _, f := range []store.Filter{{}, {Brief: true}, {Scan: 10}, {States: []store.State{store.Failed}}, {States: []store.State{store.Blocked}},
 		{States: []store.State{store.Running}},
@@ -353,11 +345,9 @@ func useJournal(t *testing.T, s *Store, match *store.Match, claim func(string) s
 			ok(err)
 		}
 	}
-	_, _, err = s.Crons(ctx, "a", 1)
-	ok(err)
+	ok(s.Read(ctx, &store.CronList{After: "a", Limit: 1}))
 	for _, task := range []string{"", "t"} {
-		_, _, err = s.Filters(ctx, task, 1, 1)
-		ok(err)
+		ok(s.Read(ctx, &store.FilterList{Task: task, After: 1, Limit: 1}))
 	}
 	for _, f := range []store.Filter{{AnyMetadata: map[string][]string{"k": {"a", "b"}}}, {Event: p.ID}, {Worker: "w"}, {NoTasks: true}} {
 		_, _, err = s.List(ctx, f, store.ID{}, 10)
@@ -365,35 +355,27 @@ func useJournal(t *testing.T, s *Store, match *store.Match, claim func(string) s
 	}
 	for _, f := range []store.EventFilter{{Keys: []string{"a"}}, {Keys: []string{"a", "b"}}, {IDs: []store.ID{p.ID}},
 		{Metadata: map[string]string{"k": "v"}, Since: now, Until: now}} {
-		_, _, err = s.Events(ctx, f, store.ID{}, 10)
-		ok(err)
+		ok(s.Read(ctx, &store.EventList{Filter: f, Limit: 10}))
 	}
-	filter, err := s.SetFilter(ctx, store.TaskFilter{Task: "t", Scope: "s"})
-	ok(err)
-	_, err = s.SetFilter(ctx, store.TaskFilter{ID: filter, Task: "t", Scope: "z"})
-	ok(err)
+	filter := store.FilterChange{Filter: store.TaskFilter{Task: "t", Scope: "s"}}
+	ok(s.Change(ctx, now, &filter))
+	ok(s.Change(ctx, now, &store.FilterChange{Filter: store.TaskFilter{ID: filter.ID, Task: "t", Scope: "z"}}))
 	for _, ifMissing := range []bool{false, true} {
-		_, err = s.SetSetting(ctx, store.Setting{Key: "k", Value: []byte("v")}, ifMissing)
-		ok(err)
+		ok(s.Change(ctx, now, &store.SettingChange{Setting: store.Setting{Key: "k", Value: []byte("v")}, IfMissing: ifMissing}))
 	}
-	_, err = s.SetSetting(ctx, store.Setting{Key: "k"}, false)
-	ok(err)
+	ok(s.Change(ctx, now, &store.SettingChange{Setting: store.Setting{Key: "k"}}))
 	for _, prefix := range []string{"", "k"} {
-		_, _, err = s.Settings(ctx, prefix, "", 1)
-		ok(err)
+		ok(s.Read(ctx, &store.SettingList{Prefix: prefix, Limit: 1}))
 	}
 	for _, q := range []store.ErrorQuery{{Span: time.Minute}, {Span: time.Hour, Since: now, Until: now}, {IDs: []int64{1}}, {Tasks: []string{"t"}, Text: "x"},
 		{After: store.ErrorPlace{Last: now, ID: 1}}} {
-		_, _, err = s.ErrorGroups(ctx, q, 10)
-		ok(err)
+		ok(s.Read(ctx, &store.ErrorGroupList{ErrorQuery: q, Limit: 10}))
 	}
-	ok(s.MarkErrors(ctx, 1, store.ErrorMark{MutedTill: now}))
+	ok(s.Change(ctx, now, &store.ErrorMark{Group: 1, MutedTill: now}))
 	_, _, err = s.List(ctx, store.Filter{ErrorGroup: 1}, store.ID{}, 10)
 	ok(err)
-	_, err = s.ChangeRun(ctx, now, p.ID, store.RunChange{Kind: store.RunFork, At: store.Address{Seq: 2}})
-	ok(err)
-	_, err = s.ChangeRun(ctx, now, child[0].ID, store.RunChange{Kind: store.RunRestart, At: store.Address{Seq: 1}})
-	ok(err)
+	ok(s.Change(ctx, now, &store.RunChange{Kind: store.RunFork, ID: p.ID, At: store.Address{Seq: 2}}))
+	ok(s.Change(ctx, now, &store.RunChange{Kind: store.RunRestart, ID: child[0].ID, At: store.Address{Seq: 1}}))
 	finish(claim("parent"), store.Outcome{To: store.Scheduled, At: now, Forget: []store.Address{{Seq: 1}}})
 	_, err = s.Publish(ctx, now, []store.NewEvent{{Key: "e", Payload: []byte(`{"n":1}`)}})
 	ok(err)
@@ -428,9 +410,9 @@ func useLimits(t *testing.T, s *Store, worker int64) {
 		_, err := s.Enqueue(ctx, now, []store.NewRun{{Task: "limited", Queue: "q", Limits: []store.Limit{l}}})
 		ok(err)
 	}
-	ok(s.SetRate(ctx, now, "r", 1000, 2))
+	ok(s.Change(ctx, now, &store.RateChange{Key: "r", PerSecond: 1000, Burst: 2}))
 	for _, paused := range []bool{true, false} {
-		ok(s.Pause(ctx, store.Pausable{Limit: store.LimitKey{Name: "n0", Key: "k"}}, paused))
+		ok(s.Change(ctx, now, &store.PauseChange{Limit: store.LimitKey{Name: "n0", Key: "k"}, Paused: paused}))
 	}
 	for range 2 {
 		got, err := s.Claim(ctx, store.ClaimRequest{Worker: worker, Free: func() int { return 10 },
@@ -442,8 +424,7 @@ func useLimits(t *testing.T, s *Store, worker int64) {
 		}
 	}
 	for _, rates := range []bool{true, false} {
-		_, err = s.Limits(ctx, rates)
-		ok(err)
+		ok(s.Read(ctx, &store.LimitList{Rates: rates}))
 	}
 	_, _, err = s.List(ctx, store.Filter{Limit: &store.LimitKey{Name: "n0", Key: "k"}}, store.ID{}, 10)
 	ok(err)

@@ -139,11 +139,9 @@ func presumedDead(t *testing.T, soon bool) {
 	for !takenForDead(t, a, b) { // until b looks before a has recreated the file
 	}
 	for lives := soon; !lives; {
-		all, err := b.Living(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		lives = len(all) == 1
+		var list store.WorkerList
+		failing(t)(b.Read(t.Context(), &list))
+		lives = len(list.Workers) == 1
 	}
 	if !soon {
 		if sig := <-signals; !sig.Lost || len(sig.Cancel) > 0 {
@@ -191,8 +189,9 @@ func TestTakenForDeadLate(t *testing.T) {
 	if sig := <-signals; !sig.Lost {
 		t.Errorf("told %+v, want that it was taken for dead", sig)
 	}
-	if all, err := b.Living(t.Context()); err != nil || len(all) != 1 {
-		t.Errorf("%d workers, %v", len(all), err)
+	var list store.WorkerList
+	if err := b.Read(t.Context(), &list); err != nil || len(list.Workers) != 1 {
+		t.Errorf("%d workers, %v", len(list.Workers), err)
 	}
 }
 

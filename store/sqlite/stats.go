@@ -4,13 +4,11 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"time"
 
 	"github.com/stint-dev/stint/store"
-	"github.com/stint-dev/stint/store/internal/reading"
 )
 
-// Changed implements store.Stats.
+// Changed implements store.Health.
 func (s *Store) Changed(ctx context.Context, after uint64) (uint64, error) {
 	if err := s.hasMoved(); err != nil {
 		return 0, err
@@ -28,34 +26,7 @@ func (w *writer) isClosed() bool {
 	return w.closed
 }
 
-// Counts implements store.Stats.
-func (s *Store) Counts(ctx context.Context) (counts map[store.State]int, err error) {
-	err = s.view(ctx, func(q querier) error {
-		counts, err = reading.Counts(q)
-		return err
-	})
-	return counts, err
-}
-
-// Counters implements store.Stats.
-func (s *Store) Counters(ctx context.Context, span time.Duration, since time.Time, of store.Per) (all []store.Counters, err error) {
-	err = s.view(ctx, func(q querier) error {
-		all, err = reading.Counters(q, span, since, of)
-		return err
-	})
-	return all, err
-}
-
-// Names implements store.Stats.
-func (s *Store) Names(ctx context.Context) (n *store.Names, err error) {
-	err = s.view(ctx, func(q querier) error {
-		n, err = s.reads().Names(q)
-		return err
-	})
-	return n, err
-}
-
-// Facts implements store.Stats.
+// Facts implements store.Health.
 func (s *Store) Facts(ctx context.Context) (f store.Facts, err error) {
 	f.Durability = "full"
 	if s.opts.Normal {

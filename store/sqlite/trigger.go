@@ -1,7 +1,6 @@
 package sqlite
 
 import (
-	"context"
 	"encoding/json"
 	"strings"
 
@@ -87,36 +86,4 @@ func (ts *triggers) templateText(m store.Template) (text string, graph any, err 
 	m.Run.Graph, m.Run.Input = nil, nil
 	b, err := json.Marshal(m)
 	return string(b), graph, err
-}
-
-// SetFilter implements store.Schedules.
-func (s *Store) SetFilter(ctx context.Context, f store.TaskFilter) (id int64, err error) {
-	err = s.do(ctx, func(u *unit) error {
-		u.triggers.forget()
-		if f.Task != "" && f.ID == 0 {
-			return u.one("INSERT INTO stint_filters (task, scope, expr, payload) VALUES (?, ?, ?, ?) RETURNING id",
-				[]any{f.Task, f.Scope, f.Expr, text(f.Payload)}, &id)
-		}
-		query, args := "DELETE FROM stint_filters WHERE id = ?1", []any{f.ID}
-		if f.Task != "" {
-			id = f.ID
-			query = "UPDATE stint_filters SET task = ?2, scope = ?3, expr = ?4, payload = ?5 WHERE id = ?1"
-			args = append(args, f.Task, f.Scope, f.Expr, text(f.Payload))
-		}
-		n, err := u.execN(query, args...)
-		if err == nil && n == 0 {
-			err = store.ErrNotFound
-		}
-		return err
-	})
-	return id, err
-}
-
-// Filters implements store.Schedules.
-func (s *Store) Filters(ctx context.Context, task string, after int64, limit int) (all []store.TaskFilter, more bool, err error) {
-	err = s.view(ctx, func(q querier) error {
-		all, more, err = reading.Filters(q, task, after, limit)
-		return err
-	})
-	return all, more, err
 }

@@ -3,12 +3,10 @@ package sqlite
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/cron"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
-	"github.com/stint-dev/stint/store/internal/reading"
 )
 
 // Register implements store.Workers.
@@ -77,18 +75,6 @@ func (s *Store) changeWorker(ctx context.Context, i store.WorkerInfo) error {
 	})
 }
 
-func (s *Store) pauseWorker(ctx context.Context, name string, paused bool) error {
-	return s.do(ctx, func(u *unit) error {
-		u.lanes.pausedWorkers = nil
-		u.claims.recheck = true
-		n, err := u.execN("UPDATE stint_workers SET paused = ? WHERE name = ? AND ended_at IS NULL", paused, name)
-		if err == nil && n == 0 {
-			err = fmt.Errorf("worker %q: %w", name, store.ErrNotFound)
-		}
-		return err
-	})
-}
-
 // Unregister implements store.Workers.
 func (s *Store) Unregister(ctx context.Context, worker int64) error {
 	err := s.do(ctx, func(u *unit) error { return u.workers.releaseWorker(worker, false, &store.Recovered{}) })
@@ -98,13 +84,4 @@ func (s *Store) Unregister(ctx context.Context, worker int64) error {
 	}
 	s.w.mu.Unlock()
 	return err
-}
-
-// Living implements store.Workers.
-func (s *Store) Living(ctx context.Context) (all []store.WorkerInfo, err error) {
-	err = s.view(ctx, func(q querier) error {
-		all, err = reading.Living(q)
-		return err
-	})
-	return all, err
 }

@@ -66,15 +66,13 @@ func names(s *suite) {
 	s.ok(err)
 	_, err = s.Register(ctx, store.WorkerInfo{ID: worker, Tasks: []string{"a", "b"}})
 	s.ok(err)
-	s.ok(s.Pause(ctx, store.Pausable{Queue: "q3"}, true))
-	s.ok(s.Pause(ctx, store.Pausable{Queue: "q4"}, false)) // makes none
-	living, err := s.Living(ctx)
-	s.ok(err)
+	s.ok(s.change(&store.PauseChange{Queue: "q3", Paused: true}))
+	s.ok(s.change(&store.PauseChange{Queue: "q4"})) // makes none
+	living := read(s, &store.WorkerList{}).Workers
 	if w := living[len(living)-1]; !slices.Equal(w.Tasks, []string{"a", "b"}) || living[0].Tasks != nil {
 		s.Errorf("workers have %q, and %q where any may come", w.Tasks, living[0].Tasks)
 	}
-	n, err := s.Names(ctx)
-	s.ok(err)
+	n := read(s, &store.Names{})
 	if want := []string{"a", "b", "ran"}; !slices.Equal(n.Tasks, want) {
 		s.Errorf("tasks %q, want %q", n.Tasks, want)
 	}

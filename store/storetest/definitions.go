@@ -18,10 +18,10 @@ func (s *suite) define(task, version string, d store.Declaration) {
 }
 
 // definitionsAre checks the definitions that a query returns, as "task version".
-func (s *suite) definitionsAre(q store.DefinitionQuery, more bool, want ...string) {
+func (s *suite) definitionsAre(q store.DefinitionList, more bool, want ...string) {
 	s.Helper()
-	all, goesOn, err := s.Definitions(s.Context(), q)
-	s.ok(err)
+	read(s, &q)
+	all, goesOn := q.Definitions, q.More
 	got := []string{}
 	for _, d := range all {
 		got = append(got, d.Task+" "+d.Version)
@@ -40,34 +40,31 @@ func definitions(s *suite) {
 		s.define("a", fmt.Sprint("v", i), store.Declaration{})
 	}
 	s.define("b", "one", store.Declaration{})
-	s.definitionsAre(store.DefinitionQuery{Task: "a", Version: "v4"}, false)
-	s.definitionsAre(store.DefinitionQuery{Task: "a", Version: "v5"}, false, "a v5")
+	s.definitionsAre(store.DefinitionList{Task: "a", Version: "v4"}, false)
+	s.definitionsAre(store.DefinitionList{Task: "a", Version: "v5"}, false, "a v5")
 	last := fmt.Sprint("a v", store.MaxVersions+4)
-	s.definitionsAre(store.DefinitionQuery{Task: "a"}, false, last)
-	s.definitionsAre(store.DefinitionQuery{Limit: 1}, true, last)
-	s.definitionsAre(store.DefinitionQuery{Limit: 1, After: "a"}, false, "b one")
+	s.definitionsAre(store.DefinitionList{Task: "a"}, false, last)
+	s.definitionsAre(store.DefinitionList{Limit: 1}, true, last)
+	s.definitionsAre(store.DefinitionList{Limit: 1, After: "a"}, false, "b one")
 	s.define("a", "v50", store.Declaration{})
-	s.definitionsAre(store.DefinitionQuery{Task: "a"}, false, "a v50")
+	s.definitionsAre(store.DefinitionList{Task: "a"}, false, "a v50")
 	if _, ok := s.Store.(*Model); !ok { // which has nothing to keep
 		s.reopen()
 	}
-	s.definitionsAre(store.DefinitionQuery{Limit: 10}, false, "a v50", "b one")
+	s.definitionsAre(store.DefinitionList{Limit: 10}, false, "a v50", "b one")
 	s.define("a", "", store.Declaration{})
-	s.definitionsAre(store.DefinitionQuery{Limit: 10}, false, "b one")
-	s.definitionsAre(store.DefinitionQuery{Task: "a", Version: "v50"}, false)
+	s.definitionsAre(store.DefinitionList{Limit: 10}, false, "b one")
+	s.definitionsAre(store.DefinitionList{Task: "a", Version: "v50"}, false)
 }
 
 // What a version declares ends with it; what calls made stays.
 func definedFilters(s *suite) {
 	filter := func(expr string) store.TaskFilter { return store.TaskFilter{Task: "a", Scope: "s", Expr: expr} }
-	_, err := s.SetFilter(s.Context(), filter("by a call"))
-	s.ok(err)
+	s.ok(s.change(&store.FilterChange{Filter: filter("by a call")}))
 	filters := func(want ...string) {
 		s.Helper()
-		all, _, err := s.Filters(s.Context(), "a", 0, 10)
-		s.ok(err)
 		got := []string{}
-		for _, f := range all {
+		for _, f := range read(s, &store.FilterList{Task: "a", Limit: 10}).Filters {
 			got = append(got, f.Expr)
 		}
 		if fmt.Sprint(got) != fmt.Sprint(want) {
@@ -81,8 +78,8 @@ func definedFilters(s *suite) {
 	filters("by a call", "first", "second")
 	s.define("a", "two", store.Declaration{Filters: []store.TaskFilter{filter("third")}})
 	filters("by a call", "third")
-	if crons, _, err := s.Crons(s.Context(), "", 10); err != nil || len(crons) > 0 {
-		s.Errorf("crons of the former version: %+v, %v", crons, err)
+	if crons := read(s, &store.CronList{Limit: 10}).Crons; len(crons) > 0 {
+		s.Errorf("crons of the former version: %+v", crons)
 	}
 	s.define("a", "", store.Declaration{})
 	filters("by a call")

@@ -2,7 +2,6 @@ package storetest
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -74,8 +73,7 @@ func (e *modelErrors) expire(now time.Time) {
 	}
 }
 
-// ErrorGroups implements store.Errors.
-func (m *Model) ErrorGroups(_ context.Context, q store.ErrorQuery, limit int) ([]store.ErrorGroup, bool, error) {
+func (m *Model) listErrorGroups(q store.ErrorQuery, limit int) ([]store.ErrorGroup, bool, error) {
 	if err := m.lock(); err != nil {
 		return nil, false, err
 	}
@@ -90,20 +88,19 @@ func (m *Model) ErrorGroups(_ context.Context, q store.ErrorQuery, limit int) ([
 	return all, more, nil
 }
 
-// MarkErrors implements store.Errors.
-func (m *Model) MarkErrors(_ context.Context, group int64, mark store.ErrorMark) error {
+func (m *Model) markErrors(mark *store.ErrorMark) error {
 	if err := m.lock(); err != nil {
 		return err
 	}
 	defer m.unlock()
 	var count int64
 	for _, f := range m.errors.failed {
-		if f.Group == group {
+		if f.Group == mark.Group {
 			count++
 		}
 	}
 	if count == 0 {
-		return fmt.Errorf("error group %x: %w", group, store.ErrNotFound)
+		return fmt.Errorf("error group %x: %w", mark.Group, store.ErrNotFound)
 	}
 	marked := store.ErrorGroup{MutedTill: mark.MutedTill}
 	if mark.ToDouble {
@@ -112,7 +109,7 @@ func (m *Model) MarkErrors(_ context.Context, group int64, mark store.ErrorMark)
 	if mark.Resolved {
 		marked.Resolved = count
 	}
-	m.errors.marks[group] = marked
+	m.errors.marks[mark.Group] = marked
 	return nil
 }
 
@@ -131,9 +128,9 @@ func (p *pair) compareErrors(rt *rapid.T) {
 
 // groups returns what two stores must agree on of all groups. Their runs have other IDs.
 func (p *pair) groups(s store.Store) (all []string) {
-	groups, _, err := s.ErrorGroups(p.t.Context(), store.ErrorQuery{Span: time.Hour}, 100)
-	p.ok(err)
-	for _, g := range groups {
+	list := store.ErrorGroupList{ErrorQuery: store.ErrorQuery{Span: time.Hour}, Limit: 100}
+	p.ok(s.Read(p.t.Context(), &list))
+	for _, g := range list.Groups {
 		all = append(all, fmt.Sprint(g.Failure, g.First.UnixMilli(), g.Last.UnixMilli(), g.Count, g.MutedTill.UnixMilli(),
 			g.MutedTo, g.Resolved, g.Counts))
 	}
@@ -159,8 +156,8 @@ func (s *suite) fails(groups ...store.Failure) (ids []store.ID) {
 // groupsAre compares the groups that match, each as its text, count and counts.
 func (s *suite) groupsAre(what string, q store.ErrorQuery, want ...string) []store.ErrorGroup {
 	s.Helper()
-	all, more, err := s.ErrorGroups(s.Context(), q, 10)
-	s.ok(err)
+	list := read(s, &store.ErrorGroupList{ErrorQuery: q, Limit: 10})
+	all, more := list.Groups, list.More
 	var got []string
 	for _, g := range all {
 		text := fmt.Sprint(g.Text, " ", g.Count)
@@ -201,18 +198,18 @@ func errorGroups(s *suite) {
 	s.groupsAre("of a task", store.ErrorQuery{Tasks: []string{"u", "x"}}, "gone 2")
 	s.groupsAre("by ID", store.ErrorQuery{IDs: []int64{7, 8}}, "refused 2")
 	s.groupsAre("none by ID", store.ErrorQuery{IDs: []int64{}})
-	page, more, err := s.ErrorGroups(s.Context(), store.ErrorQuery{}, 1)
-	s.ok(err)
-	if len(page) != 1 || !more {
-		s.Fatalf("a page has %d, more %v", len(page), more)
+	page := read(s, &store.ErrorGroupList{Limit: 1})
+	if len(page.Groups) != 1 || !page.More {
+		s.Fatalf("a page has %d, more %v", len(page.Groups), page.More)
 	}
-	s.groupsAre("the next page", store.ErrorQuery{After: store.ErrorPlace{Last: page[0].Last, ID: page[0].Group}}, "refused 2")
+	last := page.Groups[0]
+	s.groupsAre("the next page", store.ErrorQuery{After: store.ErrorPlace{Last: last.Last, ID: last.Group}}, "refused 2")
 	if _, is := s.Store.(*Model); is {
 		return // it keeps nothing
 	}
 	s.reopen()
 	s.groupsAre("after a reopen", store.ErrorQuery{Span: time.Hour}, "gone 2+2", "refused 2+2")
-	if _, _, err := s.ErrorGroups(s.Context(), store.ErrorQuery{Span: time.Second}, 1); err == nil {
+	if s.Read(s.Context(), &store.ErrorGroupList{ErrorQuery: store.ErrorQuery{Span: time.Second}, Limit: 1}) == nil {
 		s.Error("counts of a second are there")
 	}
 }
@@ -266,9 +263,8 @@ func mutedErrors(s *suite) {
 	till := time.Now().Add(10_000 * time.Hour)
 	mute := func(group int64, until time.Time) {
 		s.Helper()
-		s.ok(s.MarkErrors(ctx, group, store.ErrorMark{MutedTill: until}))
-		all, _, err := s.ErrorGroups(ctx, store.ErrorQuery{IDs: []int64{group}}, 1)
-		s.ok(err)
+		s.ok(s.change(&store.ErrorMark{Group: group, MutedTill: until}))
+		all := read(s, &store.ErrorGroupList{ErrorQuery: store.ErrorQuery{IDs: []int64{group}}, Limit: 1}).Groups
 		if len(all) != 1 || all[0].MutedTill.UnixMilli() != until.UnixMilli() {
 			s.Errorf("muted till %v: %+v", until, all)
 		}
@@ -276,7 +272,7 @@ func mutedErrors(s *suite) {
 	mute(1, till)
 	mute(1, time.Time{})
 	mute(2, till)
-	if err := s.MarkErrors(ctx, 3, store.ErrorMark{Resolved: true}); !errors.Is(err, store.ErrNotFound) {
+	if err := s.change(&store.ErrorMark{Group: 3, Resolved: true}); !errors.Is(err, store.ErrNotFound) {
 		s.Errorf("a group that does not exist: %v", err)
 	}
 	s.fails(muted)
@@ -297,15 +293,14 @@ func mutedErrors(s *suite) {
 // markedErrors checks that a mark is kept as the count of its moment, in place of the one before, and that groups are found by
 // their texts.
 func markedErrors(s *suite) {
-	ctx := s.Context()
 	bad := store.Failure{Group: 1, Task: "Charge", Text: "card <n>", Sample: `{"message": 7}`}
 	s.fails(bad, bad, bad)
 	is := func(m store.ErrorMark, to, resolved int64) {
 		s.Helper()
-		s.ok(s.MarkErrors(ctx, 1, m))
+		m.Group = 1
+		s.ok(s.change(&m))
 		s.fails(bad)
-		all, _, err := s.ErrorGroups(ctx, store.ErrorQuery{}, 10)
-		s.ok(err)
+		all := read(s, &store.ErrorGroupList{Limit: 10}).Groups
 		if len(all) != 1 || all[0].MutedTo != to || all[0].Resolved != resolved || !all[0].MutedTill.IsZero() {
 			s.Errorf("%+v: %+v, want muted to %d, resolved at %d", m, all, to, resolved)
 		}
@@ -315,9 +310,7 @@ func markedErrors(s *suite) {
 	is(store.ErrorMark{ToDouble: true, Resolved: true}, 10, 5)
 	is(store.ErrorMark{}, 0, 0)
 	for text, want := range map[string]int{"CHARGE": 1, "ard <N": 1, "message": 1, "%": 0, "cards": 0} {
-		all, _, err := s.ErrorGroups(ctx, store.ErrorQuery{Text: text}, 10)
-		s.ok(err)
-		if len(all) != want {
+		if all := read(s, &store.ErrorGroupList{ErrorQuery: store.ErrorQuery{Text: text}, Limit: 10}).Groups; len(all) != want {
 			s.Errorf("%q finds %d groups, want %d", text, len(all), want)
 		}
 	}

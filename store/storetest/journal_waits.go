@@ -167,7 +167,7 @@ func waitsAtOnce(s *suite) {
 	if !stale {
 		s.Error("a wait of an old lease was recorded")
 	}
-	f, err := s.ChangeRun(s.Context(), time.Now(), id, store.RunChange{Kind: store.RunFork, At: store.Address{Seq: 3}})
+	f, err := s.fork(id, store.Address{Seq: 3})
 	s.ok(err)
 	s.journal(f, `:1 wait w {"a":1,"again":1}`, `:2 wait w {"b":2}`, "1/on:1 event a 1", "1/on:2 event a 1", "2/on:2 event b 2")
 }

@@ -125,7 +125,7 @@ func entryTimes(s *suite) {
 	want := []string{":1 0s 0s", ":2 0s 1s", ":3 0s 1s", ":4 0s 1s", ":5 1s 2s [1]", "undo:1 2s 2s"}
 	s.times(c.ID, start, want...)
 	s.finish(store.Outcome{ID: c.ID, Lease: c.Lease, To: store.Failed, Error: []byte(`"no"`)})
-	fork, err := s.ChangeRun(s.Context(), time.Now(), c.ID, store.RunChange{Kind: store.RunFork, At: store.Address{Seq: 6}})
+	fork, err := s.fork(c.ID, store.Address{Seq: 6})
 	s.ok(err)
 	s.times(fork, start, want[:5]...)
 }
@@ -389,9 +389,7 @@ func publishes(s *suite) {
 	ids, err := publish(c.Lease)
 	s.ok(err)
 	s.journal(c.ID, fmt.Sprintf(":1 publish e [%q,%q]", ids[0], ids[1]))
-	all, _, err := s.Events(s.Context(), store.EventFilter{}, store.ID{}, 10)
-	s.ok(err)
-	if len(all) != 2 {
+	if all := read(s, &store.EventList{Limit: 10}).Events; len(all) != 2 {
 		s.Errorf("%d events, want 2", len(all))
 	}
 }

@@ -37,9 +37,7 @@ func (s *suite) takes(n int, want ...string) []store.Claimed {
 
 func (s *suite) limits(rates bool) []store.LimitInfo {
 	s.Helper()
-	all, err := s.Limits(s.Context(), rates)
-	s.ok(err)
-	return all
+	return read(s, &store.LimitList{Rates: rates}).Limits
 }
 
 func concurrency(s *suite) {
@@ -265,10 +263,10 @@ func settingsOfPaused(s *suite) {
 	both.Limits = append(keyed("", "k", 1, store.StrategyQueue).Limits, both.Limits...)
 	s.enqueue(rated("first", 1, 1, 1), both)
 	s.takes(10, "first")
-	s.ok(s.Pause(s.Context(), store.Pausable{Limit: k}, true))
+	s.ok(s.change(&store.PauseChange{Limit: k, Paused: true}))
 	time.Sleep(2 * time.Second)
 	s.none(s.request(10))
-	s.ok(s.Pause(s.Context(), store.Pausable{Limit: k}, false))
+	s.ok(s.change(&store.PauseChange{Limit: k}))
 	s.takes(10, "both")
 	want := store.LimitInfo{Limit: store.Limit{Name: "t", Key: "k", Max: 1, Strategy: store.StrategyQueue}, Active: 1}
 	if all := s.limits(false); len(all) != 1 || all[0] != want {
@@ -286,10 +284,10 @@ func rateFigures(s *suite) {
 	if _, err := s.Enqueue(ctx, time.Now(), []store.NewRun{rated("1", 1, 0, 0)}); !errors.Is(err, store.ErrNotFound) {
 		s.Errorf("an unknown rate is %v, want ErrNotFound", err)
 	}
-	s.ok(s.SetRate(ctx, time.Now(), "rate", 1, 1))
+	s.ok(s.change(&store.RateChange{Key: "rate", PerSecond: 1, Burst: 1}))
 	s.enqueue(rated("1", 1, 0, 0), rated("2", 1, 100, 100), rated("3", 1, 0, 0))
 	s.takes(10, "1") // SetRate overrides a run's settings
-	s.ok(s.SetRate(ctx, time.Now(), "rate", 1000, 2))
+	s.ok(s.change(&store.RateChange{Key: "rate", PerSecond: 1000, Burst: 2}))
 	s.takes(1, "2")
 	s.takes(1, "3")
 }
@@ -298,9 +296,9 @@ func pausedLimits(s *suite) {
 	k, unused, rate := store.LimitKey{Name: "t", Key: "k"}, store.LimitKey{Name: "t", Key: "unused"}, store.LimitKey{Key: "rate"}
 	pause := func(k store.LimitKey, paused bool) {
 		s.Helper()
-		s.ok(s.Pause(s.Context(), store.Pausable{Limit: k}, paused))
+		s.ok(s.change(&store.PauseChange{Limit: k, Paused: paused}))
 	}
-	if err := s.Pause(s.Context(), store.Pausable{Limit: rate}, true); !errors.Is(err, store.ErrNotFound) {
+	if err := s.change(&store.PauseChange{Limit: rate, Paused: true}); !errors.Is(err, store.ErrNotFound) {
 		s.Errorf("a rate that is not there: %v, want ErrNotFound", err)
 	}
 	pause(unused, false)
@@ -364,7 +362,7 @@ func (s *suite) listed(f store.Filter, want ...string) {
 func idleRates(s *suite) {
 	slow := rated("slow", 1, 1.0/7200, 1) // its bucket is full again after two hours
 	slow.Limits[0].Key = "slow"
-	s.ok(s.SetRate(s.Context(), time.Now(), "set", 1, 1))
+	s.ok(s.change(&store.RateChange{Key: "set", PerSecond: 1, Burst: 1}))
 	s.enqueue(rated("1", 1, 1, 1), slow)
 	s.takes(10, "1", "slow")
 	has := func(want ...string) {

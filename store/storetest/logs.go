@@ -57,9 +57,9 @@ func logLines(s *suite) {
 			}
 		}
 	}
-	lines, next, err := s.LogLines(s.Context(), store.LogFilter{Tasks: []string{"a"}, Scan: 1}, store.LogPlace{}, 10)
-	if s.ok(err); len(lines) != 0 || next.Run != b || next.Seq != 3 {
-		s.Errorf("of one line looked at: %v, next %+v", lines, next)
+	list := read(s, &store.LogList{Filter: store.LogFilter{Tasks: []string{"a"}, Scan: 1}, Limit: 10})
+	if len(list.Lines) != 0 || list.Next.Run != b || list.Next.Seq != 3 {
+		s.Errorf("of one line looked at: %v, next %+v", list.Lines, list.Next)
 	}
 	logCounts(s, a, start, warn)
 }
@@ -69,8 +69,8 @@ func logTexts(s *suite, f store.LogFilter, limit int, tasks map[store.ID]string)
 	s.Helper()
 	var all []string
 	for next, pages := (store.LogPlace{}), 0; ; pages++ {
-		lines, then, err := s.LogLines(s.Context(), f, next, limit)
-		s.ok(err)
+		list := read(s, &store.LogList{Filter: f, After: next, Limit: limit})
+		lines, then := list.Lines, list.Next
 		for _, l := range lines {
 			all = append(all, l.Message)
 			if l.Task != tasks[l.ID] || l.Attempt != 1 {
@@ -101,8 +101,7 @@ func logCounts(s *suite, a store.ID, start time.Time, warn int) {
 		{store.LogFilter{Tasks: []string{"a"}}, 2, nil},
 		{store.LogFilter{Tasks: []string{"a"}, Level: &warn, Until: minute}, 10, []store.LogCount{{At: start, Level: 4, Lines: 1}}},
 	} {
-		got, err := s.LogCounts(s.Context(), c.f, time.Minute, c.limit)
-		s.ok(err)
+		got := read(s, &store.LogCountList{Filter: c.f, Span: time.Minute, Limit: c.limit}).Counts
 		if d := cmp.Diff(c.want, got, cmpopts.EquateEmpty()); d != "" {
 			s.Errorf("%+v (-want +got):\n%s", c.f, d)
 		}

@@ -330,15 +330,14 @@ func (m *Model) Expire(_ context.Context, done, failed time.Time) (n int, err er
 	return n, nil
 }
 
-// Pause implements store.Limits.
-func (m *Model) Pause(_ context.Context, what store.Pausable, paused bool) error {
+func (m *Model) pause(c *store.PauseChange) error {
 	switch {
-	case what.Queue != "":
-		return m.pauseQueue(what.Queue, paused)
-	case what.Worker != "":
-		return m.pauseWorker(what.Worker, paused)
+	case c.Queue != "":
+		return m.pauseQueue(c.Queue, c.Paused)
+	case c.Worker != "":
+		return m.pauseWorker(c.Worker, c.Paused)
 	}
-	return m.pauseLimit(what.Limit, paused)
+	return m.pauseLimit(c.Limit, c.Paused)
 }
 
 func (m *Model) pauseQueue(queue string, paused bool) error {
@@ -352,13 +351,12 @@ func (m *Model) pauseQueue(queue string, paused bool) error {
 	return nil
 }
 
-// Names implements store.Stats. It knows the names of runs, queues and workers.
-func (m *Model) Names(context.Context) (*store.Names, error) {
+// names returns the names of runs, queues and workers.
+func (m *Model) names() (n store.Names, err error) {
 	if err := m.lock(); err != nil {
-		return nil, err
+		return n, err
 	}
 	defer m.unlock()
-	var n store.Names
 	for _, r := range m.runs {
 		n.Tasks = append(n.Tasks, r.Task)
 	}
@@ -371,11 +369,10 @@ func (m *Model) Names(context.Context) (*store.Names, error) {
 	slices.Sort(n.Tasks)
 	slices.Sort(n.Queues)
 	n.Tasks, n.Queues = slices.Compact(n.Tasks), slices.Compact(n.Queues)
-	return &n, nil
+	return n, nil
 }
 
-// Queues implements store.Limits.
-func (m *Model) Queues(_ context.Context, one string) ([]store.QueueInfo, error) {
+func (m *Model) listQueues(one string) ([]store.QueueInfo, error) {
 	if err := m.lock(); err != nil {
 		return nil, err
 	}
@@ -417,10 +414,10 @@ func (m *Model) priorities(queue string) map[int8]int {
 	return counts
 }
 
-// Check implements store.Stats.
+// Check implements store.Health.
 func (m *Model) Check(context.Context) ([]string, error) { return nil, nil }
 
-// Healthy implements store.Stats.
+// Healthy implements store.Health.
 func (m *Model) Healthy() error { return nil }
 
 // Close implements store.Store.

@@ -1,7 +1,6 @@
 package storetest
 
 import (
-	"context"
 	"maps"
 	"slices"
 	"time"
@@ -37,8 +36,7 @@ func (m *Model) define(now time.Time, d *store.Declaration) bool {
 	return true
 }
 
-// Definitions implements store.Schedules.
-func (m *Model) Definitions(_ context.Context, q store.DefinitionQuery) (all []store.Definition, more bool, err error) {
+func (m *Model) listDefinitions(q *store.DefinitionList) (all []store.Definition, more bool, err error) {
 	if err := m.lock(); err != nil {
 		return nil, false, err
 	}

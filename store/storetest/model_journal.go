@@ -272,30 +272,30 @@ func (m *Model) recordCall(now time.Time, c *store.Call, out []store.Enqueued) {
 	m.call(now, c)
 }
 
-// ChangeRun implements store.Runs.
-func (m *Model) ChangeRun(_ context.Context, now time.Time, id store.ID, c store.RunChange) (store.ID, error) {
+func (m *Model) changeRun(now time.Time, c *store.RunChange) error {
 	if err := m.lock(); err != nil {
-		return id, err
+		return err
 	}
 	defer m.unlock()
 	m.advance(now)
-	switch r := m.runs[id]; {
+	switch r := m.runs[c.ID]; {
 	case c.Kind == store.RunReschedule:
-		return id, r.reschedule(now, c.Due)
+		return r.reschedule(now, c.Due)
 	case c.Kind == store.RunWake:
 		if r == nil || r.State != store.Waiting || r.Lease == 0 {
-			return id, fmt.Errorf("run %s: %w, or it does not wait", id, store.ErrNotFound)
+			return fmt.Errorf("run %s: %w, or it does not wait", c.ID, store.ErrNotFound)
 		}
 		r.resume(now)
-		return id, nil
+		return nil
 	case r == nil, c.Kind == store.RunFork && r.graph != nil, c.Kind == store.RunRestart && (r.Workflow || r.State < store.Blocked):
-		return id, fmt.Errorf("run %s: %w, or it has not ended", id, store.ErrNotFound)
+		return fmt.Errorf("run %s: %w, or it has not ended", c.ID, store.ErrNotFound)
 	case c.Kind == store.RunFork:
-		return m.fork(r, now, c.At), nil
+		c.Fork = m.fork(r, now, c.At)
+		return nil
 	default:
 		r.forget([]store.Address{c.At, {Scope: store.OnceScope, Seq: c.At.Seq}})
 		m.requeue(r, now)
-		return id, nil
+		return nil
 	}
 }
 

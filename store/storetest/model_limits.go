@@ -3,7 +3,6 @@ package storetest
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -288,19 +287,18 @@ func (m *Model) expireRates() {
 	}
 }
 
-// SetRate implements store.Limits.
-func (m *Model) SetRate(_ context.Context, now time.Time, key string, perSecond float64, burst int) error {
+func (m *Model) setRate(now time.Time, c *store.RateChange) error {
 	if err := m.lock(); err != nil {
 		return err
 	}
 	defer m.unlock()
-	b := m.rates[key]
+	b := m.rates[c.Key]
 	if b == nil {
-		b = &modelRate{Bucket: store.Bucket{Burst: burst, Tokens: float64(burst), At: now}}
-		m.rates[key] = b
+		b = &modelRate{Bucket: store.Bucket{Burst: c.Burst, Tokens: float64(c.Burst), At: now}}
+		m.rates[c.Key] = b
 	}
 	b.explicit = true
-	b.set(now, perSecond, burst)
+	b.set(now, c.PerSecond, c.Burst)
 	return nil
 }
 
@@ -319,8 +317,7 @@ func (m *Model) pauseLimit(k store.LimitKey, paused bool) error {
 	return nil
 }
 
-// Limits implements store.Limits.
-func (m *Model) Limits(_ context.Context, rates bool) (all []store.LimitInfo, err error) {
+func (m *Model) listLimits(rates bool) (all []store.LimitInfo, err error) {
 	if err := m.lock(); err != nil {
 		return nil, err
 	}

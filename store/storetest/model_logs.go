@@ -2,7 +2,6 @@ package storetest
 
 import (
 	"cmp"
-	"context"
 	"slices"
 	"time"
 
@@ -42,8 +41,7 @@ func without(f *store.LogFilter) func(store.RunLog) bool {
 	}
 }
 
-// LogLines implements store.History.
-func (m *Model) LogLines(_ context.Context, f store.LogFilter, after store.LogPlace, limit int) (
+func (m *Model) listLogLines(f store.LogFilter, after store.LogPlace, limit int) (
 	page []store.RunLog, next store.LogPlace, err error) {
 	if err := m.lock(); err != nil {
 		return nil, next, err
@@ -71,8 +69,7 @@ func (m *Model) LogLines(_ context.Context, f store.LogFilter, after store.LogPl
 	return page, next, nil
 }
 
-// LogCounts implements store.History.
-func (m *Model) LogCounts(_ context.Context, f store.LogFilter, span time.Duration, limit int) (counts []store.LogCount, err error) {
+func (m *Model) listLogCounts(f store.LogFilter, span time.Duration, limit int) (counts []store.LogCount, err error) {
 	if err := m.lock(); err != nil {
 		return nil, err
 	}

@@ -206,20 +206,20 @@ func (m *Model) setCron(now time.Time, c store.Cron) (err error) {
 	return nil
 }
 
-// ChangeCron implements store.Schedules.
-func (m *Model) ChangeCron(_ context.Context, now time.Time, c store.CronChange) (id store.ID, err error) {
+func (m *Model) changeCron(now time.Time, c *store.CronChange) (err error) {
 	if err := m.lock(); err != nil {
-		return id, err
+		return err
 	}
 	defer m.unlock()
 	m.advance(now)
 	if c.Kind == store.CronSet {
-		return id, m.setCron(now, c.Cron)
+		return m.setCron(now, c.Cron)
 	}
-	return m.changeCron(now, c.Name, c.Kind)
+	c.Started, err = m.changeCronNamed(now, c.Name, c.Kind)
+	return err
 }
 
-func (m *Model) changeCron(now time.Time, name string, change store.CronChangeKind) (id store.ID, err error) {
+func (m *Model) changeCronNamed(now time.Time, name string, change store.CronChangeKind) (id store.ID, err error) {
 	c := m.crons[name]
 	switch {
 	case c == nil, m.isGone(c) && change != store.CronDelete:
@@ -239,8 +239,7 @@ func (m *Model) changeCron(now time.Time, name string, change store.CronChangeKi
 	return id, err
 }
 
-// Crons implements store.Schedules.
-func (m *Model) Crons(_ context.Context, after string, limit int) (all []store.Cron, more bool, err error) {
+func (m *Model) listCrons(after string, limit int) (all []store.Cron, more bool, err error) {
 	if err := m.lock(); err != nil {
 		return nil, false, err
 	}
@@ -266,36 +265,37 @@ func firstPage[T any](all []T, limit int, size func(*T) int) (page []T, more boo
 	return all, false
 }
 
-// SetFilter implements store.Schedules.
-func (m *Model) SetFilter(_ context.Context, f store.TaskFilter) (int64, error) {
+func (m *Model) changeFilter(c *store.FilterChange) error {
 	if err := m.lock(); err != nil {
-		return 0, err
+		return err
 	}
 	defer m.unlock()
+	f := c.Filter
+	c.ID = f.ID
 	if f.Task == "" {
 		n := len(m.filters)
 		m.filters = slices.DeleteFunc(m.filters, func(old store.TaskFilter) bool { return old.ID == f.ID })
 		if len(m.filters) == n {
-			return 0, store.ErrNotFound
+			return store.ErrNotFound
 		}
-		return 0, nil
+		return nil
 	}
 	if f.ID != 0 {
 		i := slices.IndexFunc(m.filters, func(old store.TaskFilter) bool { return old.ID == f.ID })
 		if i < 0 {
-			return 0, store.ErrNotFound
+			return store.ErrNotFound
 		}
 		m.filters[i] = f
-		return f.ID, nil
+		return nil
 	}
 	m.filter++
 	f.ID, f.Declared = m.filter, false
 	m.filters = append(m.filters, f)
-	return f.ID, nil
+	c.ID = f.ID
+	return nil
 }
 
-// Filters implements store.Schedules.
-func (m *Model) Filters(_ context.Context, task string, after int64, limit int) (all []store.TaskFilter, more bool, err error) {
+func (m *Model) listFilters(task string, after int64, limit int) (all []store.TaskFilter, more bool, err error) {
 	if err := m.lock(); err != nil {
 		return nil, false, err
 	}
@@ -314,9 +314,7 @@ func (e *modelEvent) matches(f *store.EventFilter) bool {
 		!e.at.Before(f.Since) && (f.Until.IsZero() || e.at.Before(f.Until)) && hasMetadata(e.Metadata, f.Metadata)
 }
 
-// Events implements store.Schedules.
-func (m *Model) Events(
-	_ context.Context, f store.EventFilter, before store.ID, limit int,
+func (m *Model) listEvents(f store.EventFilter, before store.ID, limit int,
 ) (all []store.EventInfo, next store.ID, err error) {
 	if err := m.lock(); err != nil {
 		return nil, next, err

@@ -2,24 +2,18 @@ package storetest
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/stint-dev/stint/store"
 )
 
-// Counters implements store.Stats. What stores count is no part of what the model proves.
-func (m *Model) Counters(context.Context, time.Duration, time.Time, store.Per) ([]store.Counters, error) {
-	return nil, errors.ErrUnsupported
-}
-
-// Facts implements store.Stats.
+// Facts implements store.Health.
 func (m *Model) Facts(context.Context) (store.Facts, error) {
 	return store.Facts{Engine: "model"}, nil
 }
 
-// Counts implements store.Stats.
-func (m *Model) Counts(context.Context) (map[store.State]int, error) {
+// countStates counts the runs that have not ended.
+func (m *Model) countStates() (map[store.State]int, error) {
 	if err := m.lock(); err != nil {
 		return nil, err
 	}
@@ -39,7 +33,7 @@ func (m *Model) Counts(context.Context) (map[store.State]int, error) {
 	return counts, nil
 }
 
-// Changed implements store.Stats.
+// Changed implements store.Health.
 func (m *Model) Changed(ctx context.Context, after uint64) (n uint64, err error) {
 	err = m.wait(ctx, func() (bool, time.Time) {
 		n = m.changes + 1

@@ -46,8 +46,7 @@ func (m *Model) pauseWorker(name string, paused bool) error {
 	return err
 }
 
-// Living implements store.Workers.
-func (m *Model) Living(context.Context) (all []store.WorkerInfo, err error) {
+func (m *Model) listLiving() (all []store.WorkerInfo, err error) {
 	if err := m.lock(); err != nil {
 		return nil, err
 	}

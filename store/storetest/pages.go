@@ -40,12 +40,11 @@ func largePages(s *suite) {
 		return page, next
 	})
 	s.pagesAre("events", events, func(before store.ID) (page []store.ID, next store.ID) {
-		all, next, err := s.Events(s.Context(), store.EventFilter{}, before, 100)
-		s.ok(err)
-		for _, e := range all {
+		list := read(s, &store.EventList{Before: before, Limit: 100})
+		for _, e := range list.Events {
 			page = append(page, e.ID)
 		}
-		return page, next
+		return page, list.Next
 	})
 }
 
@@ -149,40 +148,41 @@ func schedulePages(s *suite) {
 		s.ok(s.setCron(c))
 		names = append(names, c.Name)
 		for _, task := range []string{"t", "other"} {
-			id, err := s.SetFilter(s.Context(), store.TaskFilter{Task: task, Scope: "s", Expr: "big", Payload: []byte(input)})
-			if s.ok(err); task == "t" {
-				filters = append(filters, id)
+			c := store.FilterChange{Filter: store.TaskFilter{Task: task, Scope: "s", Expr: "big", Payload: []byte(input)}}
+			if s.ok(s.change(&c)); task == "t" {
+				filters = append(filters, c.ID)
 			}
 		}
 	}
 	for limit, want := range map[int]string{1: "[1 1 1 1 1 1 1]", 3: "[3 2 2]", 100: "[4 2 1]"} {
-		crons, sizes := pagesOf(s, func(after string) ([]store.Cron, bool, error) { return s.Crons(s.Context(), after, limit) },
-			func(c *store.Cron) string { return c.Name })
+		crons, sizes := pagesOf(s, func(after string) ([]store.Cron, bool) {
+			list := read(s, &store.CronList{After: after, Limit: limit})
+			return list.Crons, list.More
+		}, func(c *store.Cron) string { return c.Name })
 		if !slices.Equal(crons, names) || fmt.Sprint(sizes) != want {
 			s.Errorf("crons by %d: %v in pages of %v, want %s", limit, crons, sizes, want)
 		}
-		ids, sizes := pagesOf(s, func(after int64) ([]store.TaskFilter, bool, error) { return s.Filters(s.Context(), "t", after, limit) },
-			func(f *store.TaskFilter) int64 { return f.ID })
+		ids, sizes := pagesOf(s, func(after int64) ([]store.TaskFilter, bool) {
+			list := read(s, &store.FilterList{Task: "t", After: after, Limit: limit})
+			return list.Filters, list.More
+		}, func(f *store.TaskFilter) int64 { return f.ID })
 		if !slices.Equal(ids, filters) || fmt.Sprint(sizes) != want {
 			s.Errorf("filters by %d: %v in pages of %v, want %s", limit, ids, sizes, want)
 		}
 	}
-	all, more, err := s.Filters(s.Context(), "", filters[0], 2)
-	if s.ok(err); len(all) != 2 || all[0].Task != "other" || all[1].ID != filters[1] || !more {
-		s.Errorf("of all tasks: %d filters, more: %v", len(all), more)
+	list := read(s, &store.FilterList{After: filters[0], Limit: 2})
+	if all := list.Filters; len(all) != 2 || all[0].Task != "other" || all[1].ID != filters[1] || !list.More {
+		s.Errorf("of all tasks: %d filters, more: %v", len(all), list.More)
 	}
 }
 
 // pagesOf reads a list in pages, each after the last key of the one before, and returns the keys of all rows and
 // the sizes of the pages.
-func pagesOf[T, K any](s *suite, read func(after K) (page []T, more bool, err error), key func(*T) K) (keys []K, sizes []int) {
-	s.Helper()
+func pagesOf[T, K any](s *suite, next func(after K) (page []T, more bool), key func(*T) K) (keys []K, sizes []int) {
 	var after K
 	for more := true; more; {
 		var page []T
-		var err error
-		page, more, err = read(after)
-		s.ok(err)
+		page, more = next(after)
 		for i := range page {
 			after = key(&page[i])
 			keys = append(keys, after)

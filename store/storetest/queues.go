@@ -72,13 +72,12 @@ func movedRuns(s *suite) {
 
 // A queue that does not exist begins with what is moved to it, and a paused one holds it.
 func movedToPaused(s *suite) {
-	s.ok(s.Pause(s.Context(), store.Pausable{Queue: "r"}, true))
+	s.ok(s.change(&store.PauseChange{Queue: "r", Paused: true}))
 	s.enqueue(run("1"))
 	s.movesTo("r", store.Filter{}, 1)
 	s.none(s.request(10))
 	s.movesTo("new", store.Filter{Queues: []string{"r"}}, 1)
-	names, err := s.Names(s.Context())
-	if s.ok(err); !slices.Contains(names.Queues, "new") {
+	if names := read(s, &store.Names{}); !slices.Contains(names.Queues, "new") {
 		s.Errorf("the queues are %q", names.Queues)
 	}
 	s.in("new", 10, "1")

@@ -377,8 +377,9 @@ func (p *pair) moveQueue(rt *rapid.T) { p.act(rt, store.ActMoveQueue) }
 
 func (p *pair) pause(rt *rapid.T) {
 	queue, paused := rapid.SampledFrom([]string{"q", "r"}).Draw(rt, "queue"), rapid.Bool().Draw(rt, "paused")
-	p.ok(p.stores[p.side(rt)].Pause(p.t.Context(), store.Pausable{Queue: queue}, paused))
-	p.ok(p.model.Pause(p.t.Context(), store.Pausable{Queue: queue}, paused))
+	c := store.PauseChange{Queue: queue, Paused: paused}
+	p.ok(p.stores[p.side(rt)].Change(p.t.Context(), p.now(), &c))
+	p.ok(p.model.Change(p.t.Context(), p.now(), &c))
 }
 
 // look lets a store see what the other has committed, however seldom it looks by itself under a fake clock: times

@@ -67,8 +67,7 @@ func (p *pair) filter(rt *rapid.T) {
 	if rapid.Bool().Draw(rt, "delete") {
 		id := int64(rapid.IntRange(1, 4).Draw(rt, "id"))
 		p.both(rt, func(s store.Store) error {
-			_, err := s.SetFilter(p.t.Context(), store.TaskFilter{ID: id})
-			return err
+			return s.Change(p.t.Context(), p.now(), &store.FilterChange{Filter: store.TaskFilter{ID: id}})
 		})
 		return
 	}
@@ -82,8 +81,9 @@ func (p *pair) filter(rt *rapid.T) {
 	}
 	var ids []int64
 	p.both(rt, func(s store.Store) error {
-		id, err := s.SetFilter(p.t.Context(), f)
-		ids = append(ids, id)
+		c := store.FilterChange{Filter: f}
+		err := s.Change(p.t.Context(), p.now(), &c)
+		ids = append(ids, c.ID)
 		return err
 	})
 	if ids[0] != ids[1] {
@@ -110,8 +110,7 @@ func (p *pair) cron(rt *rapid.T) {
 
 func (p *pair) changeCron(rt *rapid.T, c store.CronChange) {
 	p.both(rt, func(s store.Store) error {
-		_, err := s.ChangeCron(p.t.Context(), p.now(), c)
-		return err
+		return s.Change(p.t.Context(), p.now(), &c)
 	})
 }
 
@@ -123,8 +122,7 @@ func (p *pair) reschedule(rt *rapid.T) {
 	at := time.Now().Add(time.Duration(rapid.IntRange(-5, 60).Draw(rt, "in"))*time.Second + p.jitter())
 	of := map[bool]store.ID{true: p.twins[i], false: p.ids[i]}
 	p.both(rt, func(s store.Store) error {
-		_, err := s.ChangeRun(p.t.Context(), p.now(), of[s == store.Store(p.model)], store.RunChange{Kind: store.RunReschedule, Due: at})
-		return err
+		return s.Change(p.t.Context(), p.now(), &store.RunChange{Kind: store.RunReschedule, ID: of[s == store.Store(p.model)], Due: at})
 	})
 }
 
@@ -149,15 +147,14 @@ func (p *pair) schedules(s store.Store, runs []store.Run) (all []string) {
 		slices.Sort(is)
 		return is
 	}
-	crons, _, err := s.Crons(p.t.Context(), "", 10)
-	p.ok(err)
-	for _, c := range crons {
+	crons, events := store.CronList{Limit: 10}, store.EventList{Limit: 1000}
+	p.ok(s.Read(p.t.Context(), &crons))
+	for _, c := range crons.Crons {
 		all = append(all, fmt.Sprint(c.Name, c.Spec, c.Paused, c.Next.Unix(), c.Last.Unix(), c.Template.Run.Task, place[c.LastRun],
 			c.Error))
 	}
-	events, _, err := s.Events(p.t.Context(), store.EventFilter{}, store.ID{}, 1000)
-	p.ok(err)
-	for _, e := range events {
+	p.ok(s.Read(p.t.Context(), &events))
+	for _, e := range events.Events {
 		all = append(all, fmt.Sprint(e.Key, string(e.Payload), e.Scope, e.Delivery, e.At.UnixMilli(), places(e.Started), places(e.Woke)))
 	}
 	return all

@@ -57,8 +57,7 @@ func (s *suite) passMinutes(n int) {
 // checkSamples fails unless there are samples of so many spans or more since a time, and the highest figures are these.
 func (s *suite) checkSamples(when string, of store.Per, span time.Duration, since time.Time, least int, want ...store.Counters) {
 	s.Helper()
-	all, err := s.Counters(s.Context(), span, since, of)
-	s.ok(err)
+	all := read(s, &store.CounterList{Span: span, Since: since, Of: of}).Counters
 	type name struct {
 		queue string
 		limit store.LimitKey

@@ -19,8 +19,7 @@ func cronOf(name, spec, input string) store.Cron {
 // cron reads one cron.
 func (s *suite) cron(name string) store.Cron {
 	s.Helper()
-	all, _, err := s.Crons(s.Context(), "", 100)
-	s.ok(err)
+	all := read(s, &store.CronList{Limit: 100}).Crons
 	for _, c := range all {
 		if c.Name == name {
 			return c
@@ -145,8 +144,7 @@ func declared(s *suite) {
 	next := s.cron("t:@daily").Next
 	time.Sleep(time.Minute)
 	s.declare(store.Declaration{Crons: []store.Cron{daily}, Triggers: []store.Trigger{trigger("b", "")}})
-	all, _, err := s.Crons(s.Context(), "", 10)
-	s.ok(err)
+	all := read(s, &store.CronList{Limit: 10}).Crons
 	if len(all) != 2 || all[0].Name != "kept" || all[1].Name != "t:@daily" || !all[1].Declared || !all[1].Next.Equal(next) {
 		s.Errorf("crons %+v", all)
 	}
@@ -199,8 +197,7 @@ func filterVariables(s *suite) {
 	for _, f := range []store.TaskFilter{{Scope: "payloads", Expr: "payload", Payload: []byte(`"one"`)},
 		{Scope: "payloads", Expr: "payload", Payload: []byte(`"two"`)}, {Scope: "ids", Expr: "event_id"}} {
 		f.Task = "t"
-		_, err := s.SetFilter(ctx, f)
-		s.ok(err)
+		s.ok(s.change(&store.FilterChange{Filter: f}))
 	}
 	publish := func(scope, payload string) {
 		s.Helper()
@@ -219,9 +216,7 @@ func filterVariables(s *suite) {
 	if got := s.takes(10, `"any"`); got[0].Priority != high {
 		s.Errorf("priority %d, want the event's", got[0].Priority)
 	}
-	all, _, err := s.Events(ctx, store.EventFilter{}, store.ID{}, 1)
-	s.ok(err)
-	if p := all[0].Priority; p == nil || *p != high {
+	if p := read(s, &store.EventList{Limit: 1}).Events[0].Priority; p == nil || *p != high {
 		s.Errorf("the event's priority is %v", p)
 	}
 }
@@ -233,9 +228,9 @@ func taskFilters(s *suite) {
 	for i, f := range []store.TaskFilter{{Scope: "x", Expr: "big"}, {Scope: "x", Expr: "b", Payload: []byte(`{"n":1}`)},
 		{Scope: "y", Expr: "big"}} {
 		f.Task = "t"
-		id, err := s.SetFilter(ctx, f)
-		s.ok(err)
-		if ids = append(ids, id); i > 0 && id <= ids[i-1] {
+		c := store.FilterChange{Filter: f}
+		s.ok(s.change(&c))
+		if ids = append(ids, c.ID); i > 0 && c.ID <= ids[i-1] {
 			s.Errorf("filters %v", ids)
 		}
 	}
@@ -253,25 +248,24 @@ func taskFilters(s *suite) {
 	publish("z", `"big"`)
 	publish("", `"big"`)
 	s.none(s.request(1))
-	all, _, err := s.Filters(ctx, "t", 0, 100)
-	s.ok(err)
+	all := read(s, &store.FilterList{Task: "t", Limit: 100}).Filters
 	if len(all) != 3 || all[1].ID != ids[1] || all[1].Expr != "b" {
 		s.Errorf("filters %+v", all)
 	}
-	if id, err := s.SetFilter(ctx, store.TaskFilter{ID: ids[2], Task: "t", Scope: "z", Expr: "big"}); err != nil || id != ids[2] {
-		s.Errorf("an update: %d, %v", id, err)
+	update := store.FilterChange{Filter: store.TaskFilter{ID: ids[2], Task: "t", Scope: "z", Expr: "big"}}
+	if s.ok(s.change(&update)); update.ID != ids[2] {
+		s.Errorf("an update of filter %d has the answer %d", ids[2], update.ID)
 	}
 	publish("y", `"big"`)
 	publish("z", `"big"`)
 	s.takes(10, `"big"`)
-	if _, err := s.SetFilter(ctx, store.TaskFilter{ID: 1 << 30, Task: "t"}); !errors.Is(err, store.ErrNotFound) {
+	if err := s.change(&store.FilterChange{Filter: store.TaskFilter{ID: 1 << 30, Task: "t"}}); !errors.Is(err, store.ErrNotFound) {
 		s.Errorf("an update of what is not there: %v", err)
 	}
 	for _, id := range ids {
-		_, err := s.SetFilter(ctx, store.TaskFilter{ID: id})
-		s.ok(err)
+		s.ok(s.change(&store.FilterChange{Filter: store.TaskFilter{ID: id}}))
 	}
-	if _, err := s.SetFilter(ctx, store.TaskFilter{ID: ids[0]}); !errors.Is(err, store.ErrNotFound) {
+	if err := s.change(&store.FilterChange{Filter: store.TaskFilter{ID: ids[0]}}); !errors.Is(err, store.ErrNotFound) {
 		s.Errorf("deleted twice: %v", err)
 	}
 	publish("", `"big"`)
@@ -306,8 +300,7 @@ func eventHistory(s *suite) {
 	s.publish("e")
 	started := s.takes(1, `"e"`)[0].ID
 	s.publish("unwanted")
-	all, _, err := s.Events(ctx, store.EventFilter{}, store.ID{}, 10)
-	s.ok(err)
+	all := read(s, &store.EventList{Limit: 10}).Events
 	if len(all) != 2 || all[0].Key != "unwanted" || len(all[0].Started)+len(all[0].Woke) != 0 {
 		s.Fatalf("events %+v", all)
 	}
@@ -315,8 +308,8 @@ func eventHistory(s *suite) {
 	if string(e.Payload) != `"e"` || !slices.Equal(e.Started, []store.ID{started}) || !slices.Equal(e.Woke, []store.ID{waiting}) {
 		s.Errorf("event %+v, want it to have started %s and woken %s", e, started, waiting)
 	}
-	if page, _, err := s.Events(ctx, store.EventFilter{}, all[0].ID, 10); err != nil || len(page) != 1 || page[0].ID != e.ID {
-		s.Errorf("the next page: %+v, %v", page, err)
+	if page := read(s, &store.EventList{Before: all[0].ID, Limit: 10}).Events; len(page) != 1 || page[0].ID != e.ID {
+		s.Errorf("the next page: %+v", page)
 	}
 	eventsBy(s, &e)
 	if n := len(s.list(store.Filter{Event: e.ID}, 10)); n != 1 {
@@ -326,14 +319,14 @@ func eventHistory(s *suite) {
 	s.publish("young")
 	marked, err := s.Publish(ctx, time.Now(), []store.NewEvent{{Key: "marked", Payload: []byte("1"), Metadata: []byte(`{"k":"v"}`)}})
 	s.ok(err)
-	page, _, err := s.Events(ctx, store.EventFilter{Metadata: map[string]string{"k": "v"}}, store.ID{}, 10)
-	if err != nil || len(page) != 1 || page[0].ID != marked[0] {
-		s.Errorf("by metadata: %+v, %v", page, err)
+	page := read(s, &store.EventList{Filter: store.EventFilter{Metadata: map[string]string{"k": "v"}}, Limit: 10}).Events
+	if len(page) != 1 || page[0].ID != marked[0] {
+		s.Errorf("by metadata: %+v", page)
 	}
 	_, err = s.Expire(ctx, time.Now().Add(-time.Minute), time.Time{})
 	s.ok(err)
-	if all, _, err = s.Events(ctx, store.EventFilter{}, store.ID{}, 10); err != nil || len(all) != 2 || all[1].Key != "young" {
-		s.Errorf("after they expired: %+v, %v", all, err)
+	if all = read(s, &store.EventList{Limit: 10}).Events; len(all) != 2 || all[1].Key != "young" {
+		s.Errorf("after they expired: %+v", all)
 	}
 }
 
@@ -352,8 +345,8 @@ func eventsBy(s *suite, e *store.EventInfo) {
 		"until later": {store.EventFilter{Until: e.At.Add(time.Second)}, 2},
 		"metadata":    {store.EventFilter{Metadata: map[string]string{"k": "v"}}, 0},
 	} {
-		if page, _, err := s.Events(s.Context(), tt.f, store.ID{}, 10); err != nil || len(page) != tt.want {
-			s.Errorf("%s: %+v, %v, want %d", name, page, err, tt.want)
+		if page := read(s, &store.EventList{Filter: tt.f, Limit: 10}).Events; len(page) != tt.want {
+			s.Errorf("%s: %+v, want %d", name, page, tt.want)
 		}
 	}
 }
@@ -405,8 +398,7 @@ func declaredGoes(s *suite) {
 	}
 	there := func(what string, want int) {
 		s.Helper()
-		all, _, err := s.Crons(ctx, "", 10)
-		if s.ok(err); len(all) != want {
+		if all := read(s, &store.CronList{Limit: 10}).Crons; len(all) != want {
 			s.Errorf("%s: %d crons, want %d", what, len(all), want)
 		}
 	}

@@ -2,7 +2,6 @@ package storetest
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -11,26 +10,26 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// SetSetting implements store.Settings.
-func (m *Model) SetSetting(_ context.Context, x store.Setting, ifMissing bool) ([]byte, error) {
+func (m *Model) changeSetting(c *store.SettingChange) error {
 	if err := m.lock(); err != nil {
-		return nil, err
+		return err
 	}
 	defer m.unlock()
-	had := m.settings[x.Key]
+	had := m.settings[c.Key]
 	switch {
-	case ifMissing && had != nil:
-		return bytes.Clone(had), nil
-	case x.Value == nil:
-		delete(m.settings, x.Key)
-		return nil, nil
+	case c.IfMissing && had != nil:
+		c.Stored = bytes.Clone(had)
+		return nil
+	case c.Value == nil:
+		delete(m.settings, c.Key)
+	default:
+		m.settings[c.Key] = append([]byte{}, c.Value...)
 	}
-	m.settings[x.Key] = append([]byte{}, x.Value...)
-	return x.Value, nil
+	c.Stored = c.Value
+	return nil
 }
 
-// Settings implements store.Settings.
-func (m *Model) Settings(_ context.Context, prefix, after string, limit int) (all []store.Setting, more bool, err error) {
+func (m *Model) listSettings(prefix, after string, limit int) (all []store.Setting, more bool, err error) {
 	if err := m.lock(); err != nil {
 		return nil, false, err
 	}
@@ -45,12 +44,11 @@ func (m *Model) Settings(_ context.Context, prefix, after string, limit int) (al
 }
 
 func settings(s *suite) {
-	ctx := s.Context()
 	set := func(key, value string, ifMissing bool, want string) {
 		s.Helper()
-		got, err := s.SetSetting(ctx, store.Setting{Key: key, Value: []byte(value)}, ifMissing)
-		s.ok(err)
-		if string(got) != want || got == nil {
+		c := store.SettingChange{Setting: store.Setting{Key: key, Value: []byte(value)}, IfMissing: ifMissing}
+		s.ok(s.change(&c))
+		if got := c.Stored; string(got) != want || got == nil {
 			s.Errorf("setting %q is %q, want %q", key, got, want)
 		}
 	}
@@ -62,8 +60,9 @@ func settings(s *suite) {
 	set("b", "\x00\xff", false, "\x00\xff")
 	set("a", "first", true, "first")
 	set("a0", "after all of a/", false, "after all of a/")
-	if got, err := s.SetSetting(ctx, store.Setting{Key: "none"}, true); err != nil || got != nil {
-		s.Errorf("what was not there and is not set: %q, %v", got, err)
+	none := store.SettingChange{Setting: store.Setting{Key: "none"}, IfMissing: true}
+	if s.ok(s.change(&none)); none.Stored != nil {
+		s.Errorf("what was not there and is not set: %q", none.Stored)
 	}
 	if _, ok := s.Store.(*Model); !ok {
 		s.reopen()
@@ -79,8 +78,7 @@ func settings(s *suite) {
 		}
 	}
 	for _, key := range []string{"a/1", "a/1", "never"} {
-		_, err := s.SetSetting(ctx, store.Setting{Key: key}, false)
-		s.ok(err)
+		s.ok(s.change(&store.SettingChange{Setting: store.Setting{Key: key}}))
 	}
 	if got, want := pageAll(s, "a", "", 1), "[a=first a/2= a0=after all of a/]"; got != want {
 		s.Errorf("after a delete: %s, want %s", got, want)
@@ -92,8 +90,8 @@ func pageAll(s *suite, prefix, after string, limit int) string {
 	s.Helper()
 	texts := []string{}
 	for more := true; more; {
-		all, rest, err := s.Settings(s.Context(), prefix, after, limit)
-		s.ok(err)
+		list := read(s, &store.SettingList{Prefix: prefix, After: after, Limit: limit})
+		all, rest := list.Settings, list.More
 		if len(all) > limit || rest && len(all) == 0 {
 			s.Fatalf("a page of %d settings, and more: %v", len(all), rest)
 		}

@@ -39,8 +39,7 @@ func counted(s *suite) {
 	c := s.claim(2)
 	s.finish(store.Outcome{ID: c[0].ID, Lease: c[0].Lease, To: store.Waiting, Waits: store.Waits{Until: time.Now().Add(time.Hour)}})
 	s.enqueue(keyed("limited", "k", 1, store.StrategyQueue), keyed("held up", "k", 1, store.StrategyQueue))
-	counts, err := s.Counts(s.Context())
-	s.ok(err)
+	counts := read(s, &store.StateCount{}).Runs
 	for state, want := range map[store.State]int{store.Scheduled: 1, store.Queued: 3, store.Running: 1, store.Waiting: 1,
 		store.Blocked: 0} {
 		if n, ok := counts[state]; n != want || !ok {
@@ -96,8 +95,8 @@ func counters(s *suite) {
 	time.Sleep(store.MinutesKept + 2*time.Hour)
 	_, err := s.Expire(s.Context(), began, began) // rolls up the rows of both
 	s.ok(err)
-	if all, err := s.Counters(s.Context(), time.Minute, began, store.PerTask); err != nil || len(all) != 0 {
-		s.Errorf("%d old minutes, %v", len(all), err)
+	if all := read(s, &store.CounterList{Span: time.Minute, Since: began, Of: store.PerTask}).Counters; len(all) != 0 {
+		s.Errorf("%d old minutes", len(all))
 	}
 	check("after a day", time.Hour, true)
 }
@@ -108,8 +107,7 @@ func (s *suite) checkCounters(when string, began time.Time, span time.Duration, 
 	if perTask {
 		of = store.PerTask
 	}
-	all, err := s.Counters(s.Context(), span, began, of)
-	s.ok(err)
+	all := read(s, &store.CounterList{Span: span, Since: began, Of: of}).Counters
 	var sum store.Counters
 	for i := range all {
 		if all[i].At.Truncate(span) != all[i].At || (all[i].Task != "") != perTask {

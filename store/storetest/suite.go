@@ -312,35 +312,45 @@ func (s *suite) act(kind store.ActionKind, f store.Filter) int {
 	return n
 }
 
+// read reads what a query asks for, and returns the query.
+func read[Q store.Query](s *suite, q Q) Q {
+	s.Helper()
+	s.ok(s.Read(s.Context(), q))
+	return q
+}
+
+// change makes a change now.
+func (s *suite) change(c store.Change) error { return s.Change(s.Context(), time.Now(), c) }
+
 // restart restarts a run from an entry, fork copies it up to there.
 func (s *suite) restart(id store.ID, at store.Address) error {
-	_, err := s.ChangeRun(s.Context(), time.Now(), id, store.RunChange{Kind: store.RunRestart, At: at})
-	return err
+	return s.change(&store.RunChange{Kind: store.RunRestart, ID: id, At: at})
 }
 
 func (s *suite) fork(id store.ID, at store.Address) (store.ID, error) {
-	return s.ChangeRun(s.Context(), time.Now(), id, store.RunChange{Kind: store.RunFork, At: at})
+	c := store.RunChange{Kind: store.RunFork, ID: id, At: at}
+	err := s.change(&c)
+	return c.Fork, err
 }
 
 func (s *suite) reschedule(id store.ID, due time.Time) error {
-	_, err := s.ChangeRun(s.Context(), time.Now(), id, store.RunChange{Kind: store.RunReschedule, Due: due})
-	return err
+	return s.change(&store.RunChange{Kind: store.RunReschedule, ID: id, Due: due})
 }
 
 // wake wakes a run that waits.
 func (s *suite) wake(id store.ID) error {
-	_, err := s.ChangeRun(s.Context(), time.Now(), id, store.RunChange{Kind: store.RunWake})
-	return err
+	return s.change(&store.RunChange{Kind: store.RunWake, ID: id})
 }
 
 // setCron sets a cron, changeCron changes it.
 func (s *suite) setCron(c store.Cron) error {
-	_, err := s.ChangeCron(s.Context(), time.Now(), store.CronChange{Kind: store.CronSet, Cron: c})
-	return err
+	return s.change(&store.CronChange{Kind: store.CronSet, Cron: c})
 }
 
 func (s *suite) changeCron(name string, kind store.CronChangeKind) (store.ID, error) {
-	return s.ChangeCron(s.Context(), time.Now(), store.CronChange{Kind: kind, Name: name})
+	c := store.CronChange{Kind: kind, Name: name}
+	err := s.change(&c)
+	return c.Started, err
 }
 
 // entries returns a run's whole journal.

@@ -55,21 +55,20 @@ func withdrawn(s *suite) {
 
 // pausedWorkers has a paused worker get nothing, and what it waited for when it goes on.
 func pausedWorkers(s *suite) {
-	if err := s.Pause(s.Context(), store.Pausable{Worker: "nobody"}, true); !errors.Is(err, store.ErrNotFound) {
+	if err := s.change(&store.PauseChange{Worker: "nobody", Paused: true}); !errors.Is(err, store.ErrNotFound) {
 		s.Errorf("a worker that is not there: %v", err)
 	}
-	s.ok(s.Pause(s.Context(), store.Pausable{Worker: "tester"}, true))
+	s.ok(s.change(&store.PauseChange{Worker: "tester", Paused: true}))
 	s.enqueue(run("1"))
 	s.none(s.request(1))
-	all, err := s.Living(s.Context())
-	s.ok(err)
+	all := read(s, &store.WorkerList{}).Workers
 	if len(all) != 1 || !all[0].Paused {
 		s.Errorf("workers: %+v", all)
 	}
 	waiting := make(chan []store.Claimed)
 	go func() { waiting <- s.claim(1) }()
 	synctest.Wait()
-	s.ok(s.Pause(s.Context(), store.Pausable{Worker: "tester"}, false))
+	s.ok(s.change(&store.PauseChange{Worker: "tester"}))
 	if got := inputs(<-waiting); !slices.Equal(got, []string{"1"}) {
 		s.Errorf("after the pause: %s", got)
 	}
@@ -81,8 +80,7 @@ func changedWorkers(s *suite) {
 	s.ok(err)
 	check := func(labels map[string]string, tasks ...string) {
 		s.Helper()
-		all, err := s.Living(s.Context())
-		s.ok(err)
+		all := read(s, &store.WorkerList{}).Workers
 		w := all[len(all)-1]
 		if w.ID != id || w.Name != "w" || w.Slots != 3 || !maps.Equal(w.Labels, labels) || !slices.Equal(w.Tasks, tasks) || len(all) != 2 {
 			s.Errorf("%d workers, %+v; want labels %v, tasks %q", len(all), w, labels, tasks)
@@ -109,28 +107,27 @@ func pausedQueues(s *suite) {
 	a.Queue, b.Queue = "a", "b"
 	began := time.Now()
 	s.enqueue(a, b)
-	s.ok(s.Pause(s.Context(), store.Pausable{Queue: "a"}, true))
+	s.ok(s.change(&store.PauseChange{Queue: "a", Paused: true}))
 	if got := inputs(s.claim(5)); !slices.Equal(got, []string{"b"}) {
 		s.Errorf("claimed %s", got)
 	}
 	s.none(s.request(5))
-	queues, err := s.Queues(s.Context(), "")
-	s.ok(err)
+	queues := read(s, &store.QueueList{}).Queues
 	if d := cmp.Diff([]store.QueueInfo{{Name: "a", Paused: true, Ready: 1, Oldest: began}, {Name: "b", Running: 1}}, queues); d != "" {
 		s.Error(d)
 	}
 	one := queues[:1]
 	one[0].Priorities = map[int8]int{2: 1}
-	if queues, err = s.Queues(s.Context(), "a"); err != nil || cmp.Diff(one, queues) != "" {
-		s.Errorf("%+v, %v; want %+v", queues, err, one)
+	if queues = read(s, &store.QueueList{Name: "a"}).Queues; cmp.Diff(one, queues) != "" {
+		s.Errorf("%+v; want %+v", queues, one)
 	}
-	if queues, err = s.Queues(s.Context(), "unknown"); err != nil || len(queues) > 0 {
-		s.Errorf("of an unknown queue: %+v, %v", queues, err)
+	if queues = read(s, &store.QueueList{Name: "unknown"}).Queues; len(queues) > 0 {
+		s.Errorf("of an unknown queue: %+v", queues)
 	}
 	waiting := make(chan []store.Claimed)
 	go func() { waiting <- s.claim(5) }()
 	synctest.Wait()
-	s.ok(s.Pause(s.Context(), store.Pausable{Queue: "a"}, false))
+	s.ok(s.change(&store.PauseChange{Queue: "a"}))
 	if got := inputs(<-waiting); !slices.Equal(got, []string{"a"}) {
 		s.Errorf("claimed %s after the pause", got)
 	}

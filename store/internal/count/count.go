@@ -1,4 +1,4 @@
-// Package count counts what becomes of runs, for store.Stats, and decides when to store that.
+// Package count counts what becomes of runs, for store.CounterList, and decides when to store that.
 //
 // A transaction counts into open counters, which are added to the sums when it is committed. A
 // process stores its sums about once a second, each in a row of its own: nothing is read, and no

@@ -144,37 +144,38 @@ func set(r Rows, now time.Time, c *store.Cron, program string) error {
 }
 
 // Change changes a cron. It returns the run that CronTrigger starts.
-func Change(r Rows, now time.Time, x *store.CronChange) (id store.ID, err error) {
+func Change(r Rows, now time.Time, x *store.CronChange) error {
 	if x.Kind == store.CronSet {
 		c := x.Cron
 		c.Declared = false
-		return id, set(r, now, &c, "")
+		return set(r, now, &c, "")
 	}
 	c, err := r.Cron(x.Name)
 	switch {
 	case err != nil:
-		return id, err
+		return err
 	case c == nil:
-		return id, fmt.Errorf("cron %q: %w", x.Name, store.ErrNotFound)
+		return fmt.Errorf("cron %q: %w", x.Name, store.ErrNotFound)
 	case x.Kind == store.CronDelete:
-		return id, remove(r, c)
+		return remove(r, c)
 	case c.Broken != nil:
-		return id, fmt.Errorf("cron %q: %w", x.Name, c.Broken)
+		return fmt.Errorf("cron %q: %w", x.Name, c.Broken)
 	case !c.Gone.IsZero():
-		return id, fmt.Errorf("cron %q, which code declared that is gone: %w", x.Name, store.ErrNotFound)
+		return fmt.Errorf("cron %q, which code declared that is gone: %w", x.Name, store.ErrNotFound)
 	case x.Kind == store.CronTrigger:
-		return start(r, c, now)
+		x.Started, err = start(r, c, now)
+		return err
 	case x.Kind == store.CronPause:
 		c.Paused, c.Next = true, time.Time{}
-		return id, r.Update(c)
+		return r.Update(c)
 	case !c.Paused:
-		return id, nil
+		return nil
 	}
 	c.Paused = false
 	if c.Next, err = store.NextTick(c.Spec, now); err != nil {
-		return id, err
+		return err
 	}
-	return id, r.Update(c)
+	return r.Update(c)
 }
 
 // remove deletes a cron, unless code that is running declares it.

@@ -133,13 +133,11 @@ func ok(t *testing.T, err error) {
 }
 
 func (r *rows) try(kind store.CronChangeKind, name string) error {
-	_, err := cron.Change(r, r.now, &store.CronChange{Kind: kind, Name: name})
-	return err
+	return cron.Change(r, r.now, &store.CronChange{Kind: kind, Name: name})
 }
 
 func (r *rows) trySet(c *store.Cron) error {
-	_, err := cron.Change(r, r.now, &store.CronChange{Kind: store.CronSet, Cron: *c})
-	return err
+	return cron.Change(r, r.now, &store.CronChange{Kind: store.CronSet, Cron: *c})
 }
 
 func (r *rows) set(t *testing.T, c *store.Cron) {
@@ -315,7 +313,9 @@ func TestTaken(t *testing.T) {
 func TestTrigger(t *testing.T) {
 	r := newRows()
 	r.set(t, of("c", "t", "@daily"))
-	id, err := cron.Change(r, r.now, &store.CronChange{Kind: store.CronTrigger, Name: "c"})
+	c := store.CronChange{Kind: store.CronTrigger, Name: "c"}
+	err := cron.Change(r, r.now, &c)
+	id := c.Started
 	ok(t, err)
 	if id != (store.ID{1}) || len(r.runs) != 1 {
 		t.Errorf("run %v of %d", id, len(r.runs))

@@ -367,11 +367,11 @@ func TestReplay(t *testing.T) {
 func TestRestartAndFork(t *testing.T) {
 	ended := row{State: store.Failed, Ended: start, Attempt: 1, Lease: 1, Due: start + 10, Rank: 7, StartIn: 50, Detached: true}
 	r := newRows(ended)
-	ok(t, lifecycle.Restart(r, r.ID(keyOf(1)), store.Address{Seq: 3}, r.now))
+	ok(t, restart(r, r.ID(keyOf(1)), store.Address{Seq: 3}))
 	r.is(t, keyOf(1), "queued, due +0, start by +50, replayed 1, forget 3, forget 3, keep 1 as failed at -1000, reset undo")
 
 	r = newRows(ended)
-	id, err := lifecycle.Fork(r, r.ID(keyOf(1)), store.Address{Seq: 3}, r.now)
+	id, err := fork(r, r.ID(keyOf(1)), store.Address{Seq: 3})
 	ok(t, err)
 	key, _ := r.Key(id)
 	r.is(t, key, "queued, start by -950, attempt 0, copy 1 before 3, reset undo")
@@ -380,13 +380,13 @@ func TestRestartAndFork(t *testing.T) {
 	}
 	for _, run := range []row{running(nil), {State: store.Failed, Ended: start, Workflow: true, Node: 1 << 20}} {
 		r := newRows(run)
-		if err := lifecycle.Restart(r, r.ID(keyOf(1)), store.Address{Seq: 1}, r.now); !errors.Is(err, store.ErrNotFound) {
+		if err := restart(r, r.ID(keyOf(1)), store.Address{Seq: 1}); !errors.Is(err, store.ErrNotFound) {
 			t.Errorf("restart of %v: %v", run.State, err)
 		}
 	}
 	r = newRows(row{State: store.Failed, Ended: start, Parent: keyOf(9), Node: 1<<20 | 1})
 	for _, id := range []store.ID{{}, r.ID(keyOf(1)), r.ID(keyOf(2))} {
-		if _, err := lifecycle.Fork(r, id, store.Address{}, r.now); !errors.Is(err, store.ErrNotFound) {
+		if _, err := fork(r, id, store.Address{}); !errors.Is(err, store.ErrNotFound) {
 			t.Errorf("fork of a task, or of no run: %v", err)
 		}
 	}
@@ -395,12 +395,12 @@ func TestRestartAndFork(t *testing.T) {
 func TestReschedule(t *testing.T) {
 	r := newRows(row{State: store.Scheduled, Due: start + 5000, Rank: 7000, StartIn: 50, StartBy: start + 5050, Attempt: 1},
 		row{State: store.Scheduled, Due: start + 5000, Lease: 1}, row{State: store.Queued})
-	ok(t, lifecycle.Reschedule(r, r.ID(keyOf(1)), start+2000))
+	ok(t, reschedule(r, r.ID(keyOf(1)), start+2000))
 	if r.is(t, keyOf(1), "scheduled, due +1000, start by +1050"); r.runs[keyOf(1)].Rank != 4000 {
 		t.Errorf("%+v", r.runs[keyOf(1)])
 	}
 	for n, want := range map[int64]error{2: store.ErrStarted, 3: store.ErrStarted, 4: store.ErrNotFound} {
-		if err := lifecycle.Reschedule(r, r.ID(keyOf(n)), start); !errors.Is(err, want) {
+		if err := reschedule(r, r.ID(keyOf(n)), start); !errors.Is(err, want) {
 			t.Errorf("run %d: %v", n, err)
 		}
 	}
@@ -408,10 +408,10 @@ func TestReschedule(t *testing.T) {
 
 func TestWake(t *testing.T) {
 	r := newRows(row{State: store.Waiting, Lease: 1}, row{State: store.Waiting}, row{State: store.Running, Lease: 1})
-	ok(t, lifecycle.Wake(r, r.ID(keyOf(1)), start))
-	r.is(t, keyOf(1), "queued, due -1000, attempt 0")
+	ok(t, wake(r, r.ID(keyOf(1))))
+	r.is(t, keyOf(1), "queued, due +0, attempt 0")
 	for n := int64(2); n <= 4; n++ {
-		if err := lifecycle.Wake(r, r.ID(keyOf(n)), start); !errors.Is(err, store.ErrNotFound) {
+		if err := wake(r, r.ID(keyOf(n))); !errors.Is(err, store.ErrNotFound) {
 			t.Errorf("run %d: %v", n, err)
 		}
 	}
@@ -614,12 +614,12 @@ func TestMisses(t *testing.T) {
 		{"replay of a task", []row{{State: store.Failed, Ended: start, Parent: keyOf(2), Node: 1<<20 | 1},
 			{State: store.Failed, Ended: start, Workflow: true, Node: 1<<20 | 3}},
 			func(r *rows) error { _, err := lifecycle.Replay(r, keyOf(1), r.now, false); return err }},
-		{"restart", []row{ended}, func(r *rows) error { return lifecycle.Restart(r, r.ID(keyOf(1)), store.Address{Seq: 1}, r.now) }},
+		{"restart", []row{ended}, func(r *rows) error { return restart(r, r.ID(keyOf(1)), store.Address{Seq: 1}) }},
 		{"fork", []row{ended}, func(r *rows) error {
-			_, err := lifecycle.Fork(r, r.ID(keyOf(1)), store.Address{Seq: 1}, r.now)
+			_, err := fork(r, r.ID(keyOf(1)), store.Address{Seq: 1})
 			return err
 		}},
-		{"reschedule", []row{due}, func(r *rows) error { return lifecycle.Reschedule(r, r.ID(keyOf(1)), r.now) }},
+		{"reschedule", []row{due}, func(r *rows) error { return reschedule(r, r.ID(keyOf(1)), r.now) }},
 		{"timers", []row{due, {State: store.Scheduled, Due: start, Workflow: true, Node: 1 << 20}, {State: store.Queued, StartBy: start,
 			Parent: keyOf(2), Node: 1<<20 | 1}, {State: store.Queued, Workflow: true, StartBy: start}, {State: store.Waiting, Lease: 1, Due: start}},
 			func(r *rows) error {
@@ -633,4 +633,22 @@ func TestMisses(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) { misstest.Each(t, func() *rows { return newRows(c.runs...) }, c.decide) })
 	}
+}
+
+func restart(r *rows, id store.ID, at store.Address) error {
+	return lifecycle.ChangeRun(r, r.now, &store.RunChange{Kind: store.RunRestart, ID: id, At: at})
+}
+
+func fork(r *rows, id store.ID, at store.Address) (store.ID, error) {
+	c := store.RunChange{Kind: store.RunFork, ID: id, At: at}
+	err := lifecycle.ChangeRun(r, r.now, &c)
+	return c.Fork, err
+}
+
+func reschedule(r *rows, id store.ID, due int64) error {
+	return lifecycle.ChangeRun(r, r.now, &store.RunChange{Kind: store.RunReschedule, ID: id, Due: time.UnixMilli(due)})
+}
+
+func wake(r *rows, id store.ID) error {
+	return lifecycle.ChangeRun(r, r.now, &store.RunChange{Kind: store.RunWake, ID: id})
 }

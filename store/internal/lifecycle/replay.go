@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"fmt"
 
+	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -63,9 +64,23 @@ func (r *Run) requeue(now int64) {
 	r.SetStartBy(now)
 }
 
-// Restart queues a run that has ended or is blocked for an attempt that replays what was recorded
+// ChangeRun makes a change of one run, and sets its answer.
+func ChangeRun(rows Rows, now int64, c *store.RunChange) (err error) {
+	switch c.Kind {
+	case store.RunRestart:
+		return restart(rows, c.ID, c.At, now)
+	case store.RunFork:
+		c.Fork, err = fork(rows, c.ID, c.At, now)
+		return err
+	case store.RunWake:
+		return wake(rows, c.ID, now)
+	}
+	return reschedule(rows, c.ID, max(clock.CeilMillis(c.Due), now))
+}
+
+// restart queues a run that has ended or is blocked for an attempt that replays what was recorded
 // before an address. Steps from there on that may be called once only may be called once more: somebody asked for it.
-func Restart(rows Rows, id store.ID, at store.Address, now int64) error {
+func restart(rows Rows, id store.ID, at store.Address, now int64) error {
 	r, err := runOf(rows, id)
 	if err == nil && (r.Workflow || !r.State.Terminal() && r.State != store.Blocked) {
 		err = errNotEnded(id)
@@ -81,8 +96,8 @@ func Restart(rows Rows, id store.ID, at store.Address, now int64) error {
 	return Requeue(rows, r, now)
 }
 
-// Fork enqueues a copy of a run, with what that had completed before an address.
-func Fork(rows Rows, id store.ID, at store.Address, now int64) (store.ID, error) {
+// fork enqueues a copy of a run, with what that had completed before an address.
+func fork(rows Rows, id store.ID, at store.Address, now int64) (store.ID, error) {
 	r, err := runOf(rows, id)
 	if err == nil && r.Node != 0 {
 		err = errNotEnded(id)
@@ -100,8 +115,8 @@ func Fork(rows Rows, id store.ID, at store.Address, now int64) (store.ID, error)
 	return rows.ID(f.Key), rows.ResetUndo(f.Key)
 }
 
-// Reschedule changes when a scheduled run is due.
-func Reschedule(rows Rows, id store.ID, due int64) error {
+// reschedule changes when a scheduled run is due.
+func reschedule(rows Rows, id store.ID, due int64) error {
 	key, ok := rows.Key(id)
 	if !ok {
 		return store.ErrNotFound
@@ -121,8 +136,8 @@ func Reschedule(rows Rows, id store.ID, due int64) error {
 	return rows.Write(r)
 }
 
-// Wake queues a run that waits, and has left memory.
-func Wake(rows Rows, id store.ID, now int64) error {
+// wake queues a run that waits, and has left memory.
+func wake(rows Rows, id store.ID, now int64) error {
 	none := fmt.Errorf("%w, or it does not wait", store.ErrNotFound)
 	key, ok := rows.Key(id)
 	if !ok {

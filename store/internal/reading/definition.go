@@ -11,8 +11,8 @@ func (r *definitionRow) fields() []any { return []any{&r.Task, &r.Version, &r.Bo
 
 const definitionsSQL = "SELECT task, version, body, at FROM stint_definitions d WHERE "
 
-// Definitions reads what Definitions of store.Schedules returns.
-func Definitions(q Querier, d store.DefinitionQuery) (all []store.Definition, more bool, err error) {
+// definitions reads a store.DefinitionList.
+func definitions(q Querier, d *store.DefinitionList) (all []store.Definition, more bool, err error) {
 	var rows []definitionRow
 	switch {
 	case d.Version != "":

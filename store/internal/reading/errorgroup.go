@@ -11,15 +11,15 @@ import (
 	"github.com/stint-dev/stint/store/internal/count"
 )
 
-// ErrorGroups reads what ErrorGroups of store.Errors returns.
-func (r *Reader) ErrorGroups(q Querier, x store.ErrorQuery, limit int, now time.Time) (all []store.ErrorGroup, more bool, err error) {
+// errorGroups reads a store.ErrorGroupList.
+func (r *Reader) errorGroups(q Querier, x *store.ErrorQuery, limit int, now time.Time) (all []store.ErrorGroup, more bool, err error) {
 	type row struct {
 		store.ErrorGroup
 		run, first, last int64
 		muted            *int64
 		to, resolved     *int64
 	}
-	where, args := r.errorGroupsWhere(&x)
+	where, args := r.errorGroupsWhere(x)
 	rows, more, err := page(q, limit, func(g *row) []any {
 		return []any{&g.Group, &g.Task, &g.Text, &g.Sample, &g.run, &g.first, &g.last, &g.Count, &g.muted, &g.to, &g.resolved}
 	}, func(g *row) int { return g.Size() },
@@ -40,7 +40,7 @@ func (r *Reader) ErrorGroups(q Querier, x store.ErrorQuery, limit int, now time.
 		all = append(all, g.ErrorGroup)
 	}
 	if x.Span != 0 && len(all) > 0 {
-		err = r.errorCounts(q, all, &x, now)
+		err = r.errorCounts(q, all, x, now)
 	}
 	return all, more, err
 }

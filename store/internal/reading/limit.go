@@ -6,8 +6,8 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// Queues reads what Queues of store.Limits returns.
-func (r *Reader) Queues(q Querier, name string) (all []store.QueueInfo, err error) {
+// queues reads a store.QueueList.
+func (r *Reader) queues(q Querier, name string) (all []store.QueueInfo, err error) {
 	type row struct {
 		store.QueueInfo
 		oldest *int64
@@ -87,8 +87,8 @@ func (r *limiterRow) info(now time.Time) store.LimitInfo {
 const limitersSQL = "SELECT id, rate, name, key, max, strategy, active, waiting, per_second, tokens, at, coalesce(wake_at, 0), paused " +
 	"FROM stint_limiters WHERE "
 
-// Limits reads what Limits of store.Limits returns.
-func Limits(q Querier, now time.Time, rates bool) ([]store.LimitInfo, error) {
+// limits reads a store.LimitList.
+func limits(q Querier, now time.Time, rates bool) ([]store.LimitInfo, error) {
 	rows, err := All(q, (*limiterRow).fields, limitersSQL+"rate = ? ORDER BY rate, name, key LIMIT ?", rates, store.MaxLimits)
 	infos := make([]store.LimitInfo, len(rows))
 	for i := range rows {

@@ -64,8 +64,8 @@ func (r *Reader) logWhere(q Querier, f *store.LogFilter) (string, []any, error) 
 	return b.String(), args, nil
 }
 
-// LogLines reads what LogLines of store.History returns.
-func (r *Reader) LogLines(q Querier, f store.LogFilter, after store.LogPlace, limit int) (
+// logLines reads a store.LogList.
+func (r *Reader) logLines(q Querier, f store.LogFilter, after store.LogPlace, limit int) (
 	lines []store.RunLog, next store.LogPlace, err error) {
 	from, to := r.logBounds(&f, after)
 	order := " ORDER BY g.at DESC, g.run DESC, g.seq DESC LIMIT ?"
@@ -149,8 +149,8 @@ func (r *Reader) taskOf(q Querier, lane string, node *int64) (string, error) {
 	return lane, err
 }
 
-// LogCounts reads what LogCounts of store.History returns.
-func (r *Reader) LogCounts(q Querier, f store.LogFilter, span time.Duration, limit int) ([]store.LogCount, error) {
+// logCounts reads a store.LogCountList.
+func (r *Reader) logCounts(q Querier, f store.LogFilter, span time.Duration, limit int) ([]store.LogCount, error) {
 	from, to := r.logBounds(&f, store.LogPlace{})
 	newest, args := "SELECT g.at, g.run, g.level"+logsBetween, between(from, to)
 	if f.Run != (store.ID{}) {

@@ -59,8 +59,8 @@ func (r *Reader) crons(q Querier, rows []cronRow) []cron.Cron {
 	return all
 }
 
-// Crons reads what Crons of store.Schedules returns.
-func (r *Reader) Crons(q Querier, after string, limit int) (all []store.Cron, more bool, err error) {
+// cronsAfter reads a store.CronList.
+func (r *Reader) cronsAfter(q Querier, after string, limit int) (all []store.Cron, more bool, err error) {
 	rows, more, err := page(q, limit, (*cronRow).fields, func(r *cronRow) int { return r.Size() + len(r.input) },
 		cronsSQL+"name > ? AND gone_at IS NULL ORDER BY name LIMIT ?", after, limit+1)
 	all = make([]store.Cron, len(rows))
@@ -117,8 +117,8 @@ func FiltersOf(q Querier, task string) ([]store.TaskFilter, error) {
 	return All(q, filterFields, filtersSQL+"task = ? ORDER BY id", task)
 }
 
-// Filters reads what Filters of store.Schedules returns.
-func Filters(q Querier, task string, after int64, limit int) (all []store.TaskFilter, more bool, err error) {
+// filters reads a store.FilterList.
+func filters(q Querier, task string, after int64, limit int) (all []store.TaskFilter, more bool, err error) {
 	where, args := "id > ? ORDER BY id LIMIT ?", []any{after, limit + 1}
 	if task != "" {
 		where, args = "task = ? AND "+where, append([]any{task}, args...)
@@ -126,8 +126,8 @@ func Filters(q Querier, task string, after int64, limit int) (all []store.TaskFi
 	return page(q, limit, filterFields, func(f *store.TaskFilter) int { return f.Size() }, filtersSQL+where, args...)
 }
 
-// Events reads what Events of store.Schedules returns.
-func (r *Reader) Events(q Querier, f *store.EventFilter, before store.ID, limit int) (infos []store.EventInfo, next store.ID, err error) {
+// events reads a store.EventList.
+func (r *Reader) events(q Querier, f *store.EventFilter, before store.ID, limit int) (infos []store.EventInfo, next store.ID, err error) {
 	last := int64(never)
 	if before != (store.ID{}) {
 		k, ok := r.IDs.Key(before)

@@ -6,8 +6,8 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// Settings reads what Settings of store.Settings returns.
-func Settings(q Querier, prefix, after string, limit int) (all []store.Setting, more bool, err error) {
+// settings reads a store.SettingList.
+func settings(q Querier, prefix, after string, limit int) (all []store.Setting, more bool, err error) {
 	text, args := "SELECT key, value FROM stint_settings WHERE key >= ? AND key > ?", []any{prefix, after}
 	if end := afterPrefix(prefix); end != "" {
 		text, args = text+" AND key < ?", append(args, end)

@@ -23,8 +23,8 @@ var stateCounts = map[store.State][]string{
 	store.Blocked:   {isBlocked + " AND " + afterRunning + " AND " + notEnded},
 }
 
-// Counts reads what Counts of store.Stats returns.
-func Counts(q Querier) (map[store.State]int, error) {
+// stateCount counts the runs that have not ended.
+func stateCount(q Querier) (map[store.State]int, error) {
 	counts := map[store.State]int{}
 	for state, conds := range stateCounts {
 		for _, cond := range conds {
@@ -51,8 +51,8 @@ func CounterNames(q Querier, span int64) (all []count.Name, err error) {
 	}
 }
 
-// Counters reads what Counters of store.Stats returns.
-func Counters(q Querier, span time.Duration, since time.Time, of store.Per) (all []store.Counters, err error) {
+// counters reads a store.CounterList.
+func counters(q Querier, span time.Duration, since time.Time, of store.Per) (all []store.Counters, err error) {
 	if span != time.Minute && span != time.Hour {
 		return nil, fmt.Errorf("counters of %v: want a minute or an hour", span)
 	}
@@ -199,23 +199,21 @@ func Crowded(q Querier, length, before int64, n int) ([]count.Span, error) {
 	WHERE span = ? AND at < ? GROUP BY queue, task, at HAVING count(*) > 1 LIMIT ?`, length, before, n)
 }
 
-// Names reads what Names of store.Stats returns. Tasks of workflows share a lane, whose name ends with a colon; their own names are
+// names reads the known names. Tasks of workflows share a lane, whose name ends with a colon; their own names are
 // in the graphs.
-func (r *Reader) Names(q Querier) (*store.Names, error) {
-	var n store.Names
-	var err error
+func (r *Reader) names(q Querier) (n store.Names, err error) {
 	if n.Queues, err = Column[string](q, "SELECT name FROM stint_queues"); err != nil {
-		return nil, err
+		return n, err
 	}
 	n.Tasks, err = Column[string](q, "SELECT l.task FROM stint_lanes l WHERE "+r.Visible+" UNION SELECT task FROM stint_crons "+
 		"UNION SELECT task FROM stint_triggers UNION SELECT task FROM stint_filters")
 	if err != nil {
-		return nil, err
+		return n, err
 	}
 	type worker struct{ tasks, queues []byte }
 	workers, err := All(q, func(w *worker) []any { return []any{&w.tasks, &w.queues} }, "SELECT DISTINCT tasks, queues FROM stint_workers")
 	if err != nil {
-		return nil, err
+		return n, err
 	}
 	for _, w := range workers {
 		n.Tasks, n.Queues = append(n.Tasks, texts(w.tasks)...), append(n.Queues, texts(w.queues)...)
@@ -229,7 +227,7 @@ func (r *Reader) Names(q Querier) (*store.Names, error) {
 	slices.Sort(n.Tasks)
 	slices.Sort(n.Queues)
 	n.Tasks, n.Queues = slices.Compact(n.Tasks), slices.Compact(n.Queues)
-	return &n, err
+	return n, err
 }
 
 // texts returns the texts of a JSON array; none of one that was changed by hand and is not JSON.
@@ -246,8 +244,8 @@ func texts(array []byte) (all []string) {
 	return all
 }
 
-// Living reads what Living of store.Workers returns.
-func Living(q Querier) ([]store.WorkerInfo, error) {
+// workers reads a store.WorkerList.
+func workers(q Querier) ([]store.WorkerInfo, error) {
 	type row struct {
 		store.WorkerInfo
 		queues, labels, tasks []byte
