@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Lists reads what is listed beside runs.
+// Lists reads queues, limits, crons, events and the rest that is listed beside runs.
 type Lists interface {
 	// Read reads what a query asks for, and sets its answer. A list with a Limit has up to
 	// as many rows, at least one if there are any, and fewer rather than more than MaxPageBytes.

@@ -42,7 +42,7 @@ type NewRun struct {
 	Route Route
 	// Limits admit the run before each start. TaskLimits are the limits of its Graph's tasks, by place.
 	// A limit's settings are those of the newest enqueue that came to it, also for runs that wait or
-	// have not started; SetRate overrides them.
+	// have not started; a RateChange overrides them.
 	Limits     []Limit
 	TaskLimits map[int][]Limit
 	// Call, if not nil, is a durable call of the run that enqueues this one. It is recorded in the same commit, with the

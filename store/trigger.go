@@ -21,7 +21,7 @@ type TaskFilter struct {
 	Scope   string
 	Expr    string
 	Payload []byte // JSON for the runs, in MetaPayload; or nil
-	// Declared reports that a Declaration has it; SetFilter ignores it.
+	// Declared reports that a Declaration has it; a FilterChange ignores it.
 	Declared bool
 }
 

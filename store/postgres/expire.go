@@ -12,7 +12,7 @@ import (
 	"github.com/stint-dev/stint/store/internal/retention"
 )
 
-// rateIdle is how long an unused rate limit is kept that SetRate did not set. Its bucket is full by then, or
+// rateIdle is how long an unused rate limit is kept that no RateChange set. Its bucket is full by then, or
 // becomes so: the next use finds one as it was.
 const rateIdle = time.Hour
 

@@ -256,7 +256,7 @@ func (lm *limiters) storeLimiter(lim *limiter) error {
 		lim.Bucket.Tokens, lim.Bucket.At.UnixMicro(), wake, lim.Explicit, lim.Paused, lim.SetBy)
 }
 
-// rateIdle is how long an unused rate limit is kept that SetRate did not set.
+// rateIdle is how long an unused rate limit is kept that no RateChange set.
 const rateIdle = time.Hour
 
 // expireRates deletes the rate limits that came with runs and have not been used for rateIdle. Their

@@ -41,11 +41,6 @@ func (p *peer) Open(ctx context.Context, dir string) (err error) {
 	return p.c.Install()
 }
 
-type errLog struct{}
-
-func (errLog) Info(string, ...any)      {}
-func (errLog) Error(m string, a ...any) { fmt.Println("#", m, a) }
-
 func (p *peer) client(n int) (*backlite.Client, error) {
 	return backlite.NewClient(backlite.ClientConfig{DB: p.db, NumWorkers: n, ReleaseAfter: 10 * time.Minute})
 }

@@ -31,7 +31,7 @@ type Limiter struct {
 	// The settings. Max is what Active is held under; of a rate, Bucket.Burst is.
 	Strategy store.Strategy
 	Max      int64
-	Explicit bool  // SetRate set them
+	Explicit bool  // a RateChange set them
 	SetBy    int64 // key of the enqueue that they came with
 	Paused   bool
 
