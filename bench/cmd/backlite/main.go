@@ -4,7 +4,6 @@ package main
 import (
 	"context"
 	"database/sql"
-	"fmt"
 	"time"
 
 	"github.com/mikestefanello/backlite"
