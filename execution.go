@@ -29,25 +29,21 @@ type execution struct {
 	cancel context.CancelCauseFunc
 	slots  slots.Held
 
-	mu          sync.Mutex
-	owner       owner // who finishes it
-	posted      bool
-	recorded    chan error    // of Recorded; nil: not asked for
-	left        time.Duration // what is left of WithTimeout while the attempt waits
-	deadline    time.Time     // of WithTimeout; zero: none, or the attempt waits
-	timer       *time.Timer   // of the timeout, then of the grace
-	unstored    report.Unstored
-	streamLimit *report.Chunks   // nil before the first chunk
-	local       map[*Client]bool // whether another client's database has the run
+	mu       sync.Mutex
+	owner    owner            // who finishes it
+	recorded chan error       // of Recorded; nil: not asked for
+	left     time.Duration    // what is left of WithTimeout while the attempt waits
+	deadline time.Time        // of WithTimeout; zero: none, or the attempt waits
+	timer    *time.Timer      // of the timeout, then of the grace
+	local    map[*Client]bool // whether another client's database has the run
 
 	cleanup
-	replay *replaySource // of ReplayJournal; else nil
+	replay  *replaySource  // of ReplayJournal; else nil
+	reports report.Reports // closed when the outcome is posted
 
 	loadMu      sync.Mutex
 	durable     *durableRun // nil before the first durable call; guarded by loadMu
 	earlierEnds []time.Time // when earlier attempts ended; nil: not read yet; guarded by loadMu
-
-	storeMu sync.Mutex // held while reports are stored, so that they keep their order
 }
 
 type executionKey struct{}
@@ -59,7 +55,8 @@ func executionOf(ctx context.Context) *execution {
 }
 
 func newExecution(w *Worker, r *store.Claimed) *execution {
-	e := &execution{c: w.c, w: w, run: *r, def: w.taskOf(r)}
+	e := &execution{c: w.c, w: w, run: *r, def: w.taskOf(r),
+		reports: report.Reports{Recorder: w.recorder, Run: r.ID, Lease: r.Lease}}
 	e.ctx, e.cancel = context.WithCancelCause(context.WithValue(context.Background(), executionKey{}, e))
 	return e
 }
@@ -281,6 +278,39 @@ func (e *execution) spent() time.Duration {
 	return clock.Sum(e.def.cfg.timeout, -left)
 }
 
+// ExtendTimeout gives the attempt d more time before its WithTimeout ends it, also if it waits
+// in between and continues in another process. A retry starts with WithTimeout again. After
+// the timeout it returns ErrTimeout. Without a timeout, or outside of a run, it does nothing.
+func ExtendTimeout(ctx context.Context, d time.Duration) error {
+	e := executionOf(ctx)
+	if e == nil {
+		return nil
+	}
+	if err := wantPositive("ExtendTimeout", d); err != nil {
+		return err
+	}
+	if err := context.Cause(e.ctx); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.deadline.IsZero() {
+		e.left = clock.Sum(e.left, d)
+	} else {
+		e.deadline = clock.Add(e.deadline, d)
+	}
+	return nil
+}
+
+// ReleaseSlot gives up the run's worker slots before the handler returns, so that another run
+// can start. Outside of a run it does nothing.
+func ReleaseSlot(ctx context.Context) error {
+	if e := executionOf(ctx); e != nil {
+		e.w.slots.Release(&e.slots)
+	}
+	return nil
+}
+
 // timedOut ends the attempt: its context at once, and its record when the handler returns or
 // after the grace.
 func (e *execution) timedOut() {
@@ -313,7 +343,7 @@ func (e *execution) interrupt(cause error, grace time.Duration) {
 	if errors.Is(cause, ErrShutdown) {
 		e.stopUndo(cause)
 	}
-	if e.posted || e.owner != ownedByNone || !errors.Is(context.Cause(e.ctx), cause) {
+	if e.reports.Closed() || e.owner != ownedByNone || !errors.Is(context.Cause(e.ctx), cause) {
 		return
 	}
 	if e.timer != nil {
@@ -328,28 +358,18 @@ func (e *execution) interrupt(cause error, grace time.Duration) {
 
 // lose ends the handler's context because the run was given to another execution.
 func (e *execution) lose() {
-	e.mu.Lock()
-	posted := e.posted
-	e.mu.Unlock()
-	if !posted {
+	if !e.reports.Closed() {
 		e.interrupt(errLost, stopGrace)
 	}
 }
 
 // post posts the outcome, unless one was posted before.
 func (e *execution) post(o store.Outcome, err error) {
-	e.storeMu.Lock()
-	defer e.storeMu.Unlock()
-	e.flushExcess()
-	e.mu.Lock()
-	if e.posted {
-		e.mu.Unlock()
+	last, first := e.reports.Close(e.ctx)
+	if !first {
 		return
 	}
-	e.posted = true
-	e.unstored.DropExcess() // nothing, unless a line came just now
-	o.Record = e.takeRecord()
-	e.mu.Unlock()
+	o.Record = last
 	if o.To == store.Failed {
 		e.c.live.Report(e.run.ID, e.run.Lease, apperror.Original(err))
 	}
@@ -469,18 +489,4 @@ func (w *Worker) replaceRefused(ctx context.Context, o *outcome, err error) (rep
 	}
 	failed, _ := e.failedOutcome(e.newOutcome(store.Failed), errorf("the outcome cannot be stored: %w", err))
 	return w.tryOutcomes(ctx, []outcome{{Outcome: failed, e: e}}) == nil
-}
-
-// report tells who asked with Recorded that the outcome was stored, or refused.
-func (e *execution) report(stale bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.recorded == nil {
-		return
-	}
-	var err error
-	if stale {
-		err = errLost
-	}
-	e.recorded <- err // an execution posts one outcome
 }

@@ -19,6 +19,34 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
+// Progress reports that done of total units of the run's work are done; total 0 means unknown.
+// It is stored within 100 ms, shown live and kept with the run. Outside of a run it does
+// nothing.
+func Progress(ctx context.Context, done, total int64) error {
+	if done < 0 || total < 0 {
+		return fmt.Errorf("stint: Progress(%d, %d): want 0 or more", done, total)
+	}
+	return setProgress(ctx, func(p *store.Progress) { p.Done, p.Total = done, total })
+}
+
+// ProgressMessage describes in words what the run is doing. Its first 1 KiB is kept, like
+// Progress.
+func ProgressMessage(ctx context.Context, message string) error {
+	return setProgress(ctx, func(p *store.Progress) { p.Message = text.Cut(message, report.MaxProgress) })
+}
+
+func setProgress(ctx context.Context, change func(*store.Progress)) error {
+	e := executionOf(ctx)
+	if e == nil {
+		return nil
+	}
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	e.reports.SetProgress(change)
+	return nil
+}
+
 // Stream appends a chunk to the run's stream, which any number of readers follow with
 // Run.Stream. The chunk is durable when Stream returns. A commit stores at most 256 KiB of one
 // run's chunks, or one larger chunk, so that a busy stream leaves room for others; further
@@ -34,7 +62,7 @@ func Stream(ctx context.Context, chunk []byte) error {
 	if chunk == nil {
 		chunk = []byte{} // an empty chunk is one too
 	}
-	release, err := e.streamChunks().Acquire(ctx, len(chunk))
+	release, err := e.reports.Chunks().Acquire(ctx, len(chunk))
 	if err != nil {
 		return wrapStoreErr("stream", err)
 	}
@@ -140,14 +168,24 @@ func (c *Client) Chunks(ctx context.Context, runID string, after int64, limit in
 	return all, nil
 }
 
-// streamChunks returns what limits the run's chunks.
-func (e *execution) streamChunks() *report.Chunks {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.streamLimit == nil {
-		e.streamLimit = report.NewChunks()
+// Logger returns a logger that adds the run's ID, task and attempt to each line, writes it to
+// the client's logger, and keeps it with the run. Kept are lines of level Info and above, and
+// lower ones that the client's logger accepts: the last 10,000 lines, the first 16 KiB of each
+// message, and attributes up to 64 KiB. A run may log about 5,000 short lines, or 2.5 MiB, a
+// second. Beyond that a call waits, at most a second and not after ctx is done. Outside of a
+// run it returns slog.Default().
+func Logger(ctx context.Context) *slog.Logger {
+	e := executionOf(ctx)
+	if e == nil {
+		return slog.Default()
 	}
-	return e.streamLimit
+	base := e.c.logger().With("run", e.run.ID, "task", e.run.Task, "attempt", e.run.Attempt)
+	return slog.New(report.NewLogHandler(base.Handler(), guarded, func(r slog.Record, attrs []byte) {
+		if e.replay == nil {
+			e.reports.Log(e.ctx, store.Log{At: e.c.inStore(r.Time), Level: int(r.Level), Message: text.Cut(r.Message, report.MaxMessage),
+				Attrs: attrs, Attempt: e.run.Attempt})
+		}
+	}))
 }
 
 // A LogLine is a line that a handler logged with Logger.
@@ -194,7 +232,11 @@ func (c *Client) AddLogs(ctx context.Context, runID string, lines ...LogLine) er
 	}
 	u := report.Unstored{}
 	for _, l := range lines {
-		log, err := c.newLog(l)
+		at := l.At // by the clock of the program that logged it, whichever that is
+		if at.IsZero() {
+			at = c.now()
+		}
+		log, err := report.NewLine(store.Log{At: at, Level: int(l.Level), Message: l.Message, Attrs: l.Attrs, Attempt: l.Attempt})
 		if err != nil {
 			return fmt.Errorf("stint: add logs: %w", err)
 		}
@@ -371,3 +413,38 @@ func (c *Client) CountLogs(ctx context.Context, f LogFilter, span time.Duration)
 
 // MaxCountedLines is the number of lines that CountLogs looks at.
 const MaxCountedLines = 50_000
+
+// Recorded returns a channel that receives nil once the outcome of this execution is stored: that
+// it succeeded, failed, or goes back to the queue. It receives an error if the outcome was refused
+// because another execution has the run. It is for a handler that works for a program elsewhere:
+// once it has received nil, the program's result cannot be lost, and may be acknowledged.
+//
+// Nothing is received if the worker ends before the outcome can be stored; the run is then queued
+// again. Outside of a run, and on every call but the first, Recorded returns nil.
+func Recorded(ctx context.Context) <-chan error {
+	e := executionOf(ctx)
+	if e == nil || e.replay != nil {
+		return nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.recorded != nil {
+		return nil
+	}
+	e.recorded = make(chan error, 1)
+	return e.recorded
+}
+
+// report tells who asked with Recorded that the outcome was stored, or refused.
+func (e *execution) report(stale bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.recorded == nil {
+		return
+	}
+	var err error
+	if stale {
+		err = errLost
+	}
+	e.recorded <- err // an execution posts one outcome
+}

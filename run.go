@@ -44,6 +44,29 @@ type Run[Out any] struct {
 	idErr      error // the ID is invalid
 }
 
+// Info returns the run whose handler ctx belongs to. It returns false outside of a run.
+func Info(ctx context.Context) (RunInfo, bool) {
+	e := executionOf(ctx)
+	if e == nil {
+		return RunInfo{}, false
+	}
+	r := &e.run
+	p := e.reports.Progress()
+	return RunInfo{
+		ID: r.ID.String(), Task: r.Task, Queue: r.Queue, State: StateRunning, Priority: int(r.Priority),
+		Attempt: r.Attempt, Executions: r.Executions, Canceling: !r.CancelAt.IsZero(),
+		Input: r.Input, Metadata: jsonx.Texts(r.Metadata), Scheduled: r.Due, Started: r.Started, Created: createdAt(r.ID),
+		ParentID: idString(r.Parent), RootID: idString(r.Root), Worker: e.w.cfg.name, WorkerID: e.w.cfg.name,
+		Progress: ProgressInfo{p.Done, p.Total, p.Message},
+	}, true
+}
+
+// createdAt returns the time in a UUIDv7.
+func createdAt(id store.ID) time.Time {
+	sec, nsec := id.Time().UnixTime()
+	return time.Unix(sec, nsec)
+}
+
 // RunByID returns a handle to the run with that ID. Methods return ErrNotFound if there is
 // none.
 func RunByID[Out any](c *Client, id string) *Run[Out] {

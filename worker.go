@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"runtime"
 	"sync"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/stint-dev/stint/internal/outbox"
 	"github.com/stint-dev/stint/internal/program"
+	"github.com/stint-dev/stint/internal/report"
 	"github.com/stint-dev/stint/internal/slots"
 	"github.com/stint-dev/stint/store"
 )
@@ -48,8 +50,8 @@ type Worker struct {
 
 	slots    *slots.Pool
 	outbox   *outbox.Outbox[outcome]
+	recorder *report.Recorder
 	drains   chan struct{}   // closed when the worker drains
-	reported chan struct{}   // capacity 1: an execution has something to store
 	handoff  chan *execution // to runners that wait
 	execs    sync.WaitGroup
 	runners  sync.WaitGroup
@@ -95,7 +97,7 @@ func (c *Client) NewWorker(opts ...WorkerOption) (*Worker, error) {
 	}
 	w := &Worker{
 		c: c, cfg: cfg, served: newServed(cfg.tasks), running: map[store.ID]*execution{},
-		outbox: newOutbox(), reported: make(chan struct{}, 1), handoff: make(chan *execution),
+		outbox: newOutbox(), recorder: report.NewRecorder(c.store, c.logger), handoff: make(chan *execution),
 		drains: make(chan struct{}),
 	}
 	w.slots = slots.New(cfg.slots, w.restartClaim) // a claim that waits has passed runs over: repeat it
@@ -136,7 +138,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	helpers, stopHelpers := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { w.watchLoop(helpers) })
-	wg.Go(func() { w.recordLoop(helpers) })
+	wg.Go(func() { w.recorder.Run(helpers, w.reports) })
 	finisher := make(chan struct{})
 	go func() { defer close(finisher); w.finishLoop(helpers) }()
 
@@ -332,13 +334,6 @@ func (w *Worker) removeExecution(e *execution) {
 	w.slots.Release(&e.slots)
 }
 
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
-
 // errLost is the cause for handlers whose worker was taken for dead.
 var errLost = fmt.Errorf("%w: its process was cut off or taken for dead, and the run is given to others", ErrShutdown)
 
@@ -408,6 +403,17 @@ func (w *Worker) executions() []*execution {
 		all = append(all, e)
 	}
 	return all
+}
+
+// reports returns what those executions report.
+func (w *Worker) reports() iter.Seq[*report.Reports] {
+	return func(yield func(*report.Reports) bool) {
+		for _, e := range w.executions() {
+			if !yield(&e.reports) {
+				return
+			}
+		}
+	}
 }
 
 func (w *Worker) draining() bool {

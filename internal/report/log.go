@@ -5,11 +5,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 
 	"github.com/stint-dev/stint/internal/guard"
 	"github.com/stint-dev/stint/internal/text"
+	"github.com/stint-dev/stint/store"
 )
 
 // Bytes kept of a progress message, of a log line and of a line's attributes.
@@ -74,11 +76,30 @@ func (h *LogHandler) render(ctx context.Context, r slog.Record) (attrs []byte, e
 	if attrs = bytes.TrimSpace(h.sink.buf.Bytes()); err != nil || string(attrs) == "{}" {
 		return nil, err
 	}
-	return CutAttrs(bytes.Clone(attrs))
+	return cutAttrs(bytes.Clone(attrs))
 }
 
-// CutAttrs shortens a line's attributes.
-func CutAttrs(attrs []byte) ([]byte, error) {
+// NewLine returns a line of a program elsewhere as it is stored. The error names its fault.
+func NewLine(l store.Log) (store.Log, error) {
+	if l.Attempt < 1 {
+		return l, fmt.Errorf("a line has attempt %d: want 1 or more", l.Attempt)
+	}
+	var object map[string]json.RawMessage
+	if err := json.Unmarshal(l.Attrs, &object); err != nil && len(l.Attrs) > 0 {
+		return l, errors.New("a line's Attrs are not a JSON object")
+	}
+	l.Message = text.Cut(l.Message, MaxMessage)
+	if len(object) == 0 {
+		l.Attrs = nil
+		return l, nil
+	}
+	var err error
+	l.Attrs, err = cutAttrs(bytes.Clone(l.Attrs))
+	return l, err
+}
+
+// cutAttrs shortens a line's attributes.
+func cutAttrs(attrs []byte) ([]byte, error) {
 	if len(attrs) > MaxAttrs {
 		return json.Marshal(map[string]string{"cut": text.Cut(string(attrs), text.Listed)})
 	}

@@ -144,11 +144,11 @@ func TestBadAttribute(t *testing.T) {
 
 func TestCutAttrs(t *testing.T) {
 	long, _ := json.Marshal(map[string]string{"a": strings.Repeat("x", MaxAttrs)})
-	got, err := CutAttrs(long)
+	got, err := cutAttrs(long)
 	if err != nil || len(got) > 2<<10 || !json.Valid(got) {
 		t.Errorf("got %d bytes, %v, want a short object", len(got), err)
 	}
-	if got, _ := CutAttrs([]byte(`{"a":1}`)); string(got) != `{"a":1}` {
+	if got, _ := cutAttrs([]byte(`{"a":1}`)); string(got) != `{"a":1}` {
 		t.Errorf("a short object became %s", got)
 	}
 }
