@@ -18,6 +18,7 @@ import (
 	"github.com/stint-dev/stint/internal/live"
 	"github.com/stint-dev/stint/internal/readonly"
 	"github.com/stint-dev/stint/internal/telemetry"
+	"github.com/stint-dev/stint/internal/versions"
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/sqlite"
 )
@@ -41,7 +42,7 @@ type Client struct {
 	undeclared   []*taskDef // whose crons and triggers are not stored yet
 	triggerTasks []*taskDef // that events start
 
-	definitions definitions
+	definitions versions.Cache[*taskDef] // those of the database that the client has used
 	live        live.Errors
 
 	spans  telemetry.Spans
@@ -250,7 +251,7 @@ func newClientConfig(opts []ClientOption) (clientConfig, error) {
 
 func newClient(s store.Store, cfg clientConfig) (*Client, error) {
 	c := &Client{cfg: cfg, store: s, tasks: map[string]*taskDef{}, defined: map[string]bool{}, workers: map[*Worker]struct{}{},
-		closing: make(chan struct{}), definitions: definitions{newest: map[string]*taskDef{}}}
+		closing: make(chan struct{})}
 	if err := guarded(c.startTelemetry); err != nil {
 		return nil, errors.Join(wrapStoreErr("WithMeterProvider", err), s.Close())
 	}
@@ -350,9 +351,6 @@ func (c *Client) expireLoop() {
 	}
 }
 
-// retryStore is the pause before a failed call of the store is repeated.
-const retryStore = time.Second
-
 // now returns the time by the store's clock: each instant that the store is given, or that is
 // compared with one from it, is this. What lasts a while is measured with time.Now.
 func (c *Client) now() time.Time {
@@ -369,21 +367,6 @@ func (c *Client) inStore(t time.Time) time.Time {
 		return t.Add(c.clock.Now().Sub(now))
 	}
 	return t
-}
-
-// pause waits for d. It returns false if ctx is done first.
-func pause(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // ReadOnly reports whether the client was made with WithReadOnly.

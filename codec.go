@@ -1,7 +1,10 @@
 package stint
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"reflect"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/stint-dev/stint/internal/apperror"
@@ -337,4 +341,78 @@ func restore(e *execution, k *failure.Known, within *failure.Stored) error {
 		}
 	}
 	return nil
+}
+
+// encode returns a definition as it is stored, and its version: a digest that does not depend on the
+// order of lists, nor on how JSON is written.
+func (d *Definition) encode() (body []byte, version string, err error) {
+	if body, err = json.Marshal(d); err != nil {
+		return nil, "", err
+	}
+	var v any
+	if err := json.Unmarshal(body, &v); err != nil {
+		return nil, "", err
+	}
+	var own Definition // not the caller's
+	if err := json.Unmarshal(body, &own); err != nil {
+		return nil, "", err
+	}
+	own.sort()
+	sorted, err := json.Marshal(&own)
+	if err != nil {
+		return nil, "", err
+	}
+	text, _ := jsonx.Canonical(sorted)
+	sum := sha256.Sum256([]byte(text))
+	return body, hex.EncodeToString(sum[:16]), nil
+}
+
+// sort orders the lists whose order does not count.
+func (d *Definition) sort() {
+	d.TaskOptions.sort()
+	for i := range d.Tasks {
+		d.Tasks[i].sort()
+	}
+	slices.SortStableFunc(d.Tasks, func(a, b TaskSpec) int { return cmp.Compare(a.Name, b.Name) })
+	if d.OnFailure != nil {
+		d.OnFailure.sort()
+	}
+}
+
+func (o *TaskOptions) sort() {
+	slices.Sort(o.Events)
+	o.Events = slices.Compact(o.Events)
+	sortByText(o.Concurrency)
+	sortByText(o.RateLimits)
+	sortByText(o.Affinity)
+	sortByText(o.Crons)
+	sortByText(o.EventFilters)
+}
+
+func (t *TaskSpec) sort() {
+	slices.Sort(t.Parents)
+	t.Parents = slices.Compact(t.Parents)
+	for _, s := range []*ConditionSpec{t.WaitFor, t.SkipIf, t.CancelIf} {
+		if s != nil {
+			s.sort()
+		}
+	}
+	t.TaskOptions.sort()
+}
+
+func (s *ConditionSpec) sort() {
+	for _, list := range [][]ConditionSpec{s.AllOf, s.AnyOf} {
+		for i := range list {
+			list[i].sort()
+		}
+		sortByText(list)
+	}
+}
+
+func sortByText[T any](list []T) {
+	slices.SortFunc(list, func(a, b T) int {
+		x, _ := json.Marshal(a) // both were JSON
+		y, _ := json.Marshal(b)
+		return cmp.Compare(string(x), string(y))
+	})
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/stint-dev/stint/internal/check"
@@ -70,32 +69,6 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return err
 }
 
-// A ConcurrencySpec is a Concurrency as data.
-type ConcurrencySpec struct {
-	// Name identifies the limit, as in Concurrency. The default is the name of the task; of the
-	// second and later ones, with their number ("task/2").
-	Name string `json:"name,omitempty"`
-	// Key is an expression for the key, a string: 'all' makes one key for all runs.
-	Key                 string   `json:"key"`
-	Max                 int      `json:"max"`
-	Strategy            Strategy `json:"strategy,omitempty"` // as JSON text: see Strategy.String
-	ReleaseWhileWaiting bool     `json:"release_while_waiting,omitempty"`
-}
-
-// A RateLimitSpec takes units from a rate limit at each start of an attempt, as WithRateLimit and
-// RateLimit do. It has Key or KeyExpr, and may have Limit or LimitExpr with a Window: then the
-// limit is created by its first use, and admits that many units each window and at most as many at
-// once. Without them the limit is the one that SetRateLimit set.
-type RateLimitSpec struct {
-	Key       string   `json:"key,omitempty"`
-	KeyExpr   string   `json:"key_expr,omitempty"`   // a string
-	Units     int      `json:"units,omitempty"`      // 0 means 1
-	UnitsExpr string   `json:"units_expr,omitempty"` // a number, whose fraction is dropped
-	Limit     int      `json:"limit,omitempty"`
-	LimitExpr string   `json:"limit_expr,omitempty"` // a number, likewise
-	Window    Duration `json:"window,omitempty"`
-}
-
 // An IdempotencySpec is a WithIdempotency as data.
 type IdempotencySpec struct {
 	Key       string   `json:"key"` // an expression for a string; if it is empty, the run has no key
@@ -114,6 +87,44 @@ type EventFilterSpec struct {
 	Scope      string          `json:"scope"`
 	Expression string          `json:"expression"`
 	Payload    json.RawMessage `json:"payload,omitempty"`
+}
+
+// A TaskSpec is a task of a workflow that is defined as data. Of its options, Sticky, Idempotency,
+// Crons, Events, EventFilter, EventFilters and Metadata are an error: they are the workflow's.
+type TaskSpec struct {
+	Name     string         `json:"name"`
+	Parents  []string       `json:"parents,omitempty"` // names of other tasks of the workflow
+	WaitFor  *ConditionSpec `json:"wait_for,omitempty"`
+	SkipIf   *ConditionSpec `json:"skip_if,omitempty"`
+	CancelIf *ConditionSpec `json:"cancel_if,omitempty"`
+	TaskOptions
+}
+
+// A ConditionSpec is a Condition as data. Beside Name, exactly one of its fields is set.
+type ConditionSpec struct {
+	Name   string          `json:"name,omitempty"` // as Named gives it
+	AllOf  []ConditionSpec `json:"all_of,omitempty"`
+	AnyOf  []ConditionSpec `json:"any_of,omitempty"`
+	Sleep  Duration        `json:"sleep,omitempty"` // as SleepFor
+	Event  *EventSpec      `json:"event,omitempty"`
+	Parent *ParentSpec     `json:"parent,omitempty"`
+}
+
+// An EventSpec is a UserEvent with its options, as data.
+type EventSpec struct {
+	Key     string    `json:"key"`
+	Filter  string    `json:"filter,omitempty"`   // as WithFilter
+	Scope   string    `json:"scope,omitempty"`    // as WithScope
+	FromNow bool      `json:"from_now,omitempty"` // as FromNow
+	Since   time.Time `json:"since,omitzero"`     // as PublishedSince
+}
+
+// A ParentSpec is a ParentOutput as data. Output is an expression that is true or false, over
+// output, input and the run's metadata; empty means true. If the expression cannot be computed,
+// the parent's run fails.
+type ParentSpec struct {
+	Name   string `json:"name"` // of a parent of the task
+	Output string `json:"output,omitempty"`
 }
 
 // A DefinitionInfo is the newest version of a definition.
@@ -193,7 +204,7 @@ func (c *Client) define(ctx context.Context, d *Definition) (version string, err
 	if err != nil {
 		return "", err
 	}
-	c.definitions.put(def, true)
+	c.definitions.PutNewest(def.name, def.version, def)
 	c.restartClaims()
 	return version, nil
 }
@@ -218,7 +229,7 @@ func (c *Client) DeleteDefinition(ctx context.Context, name string) error {
 	if err != nil {
 		return wrapStoreErr(fmt.Sprintf("delete definition %q", name), err)
 	}
-	c.definitions.drop(name)
+	c.definitions.Drop(name)
 	return nil
 }
 
@@ -279,140 +290,6 @@ func (c *Client) definitionInfo(s *store.Definition) DefinitionInfo {
 	return info
 }
 
-// definitions are those of the database that the client has used.
-type definitions struct {
-	mu     sync.Mutex
-	known  map[versionOf]*taskDef
-	newest map[string]*taskDef // by name, as far as the client knows
-}
-
-// A versionOf is a version of a definition.
-type versionOf struct{ name, version string }
-
-// maxKnownDefinitions bounds what is kept of older versions.
-const maxKnownDefinitions = 1000
-
-// put adds a definition; newest says that it is the newest of its name.
-func (ds *definitions) put(def *taskDef, newest bool) {
-	ds.mu.Lock()
-	defer ds.mu.Unlock()
-	if ds.known == nil || len(ds.known) > maxKnownDefinitions {
-		ds.known = map[versionOf]*taskDef{}
-	}
-	ds.known[versionOf{def.name, def.version}] = def
-	if newest {
-		ds.newest[def.name] = def
-	}
-}
-
-func (ds *definitions) drop(name string) {
-	ds.mu.Lock()
-	defer ds.mu.Unlock()
-	delete(ds.newest, name)
-}
-
-// last returns the newest definition of a name that the client has met, or nil.
-func (ds *definitions) last(name string) *taskDef {
-	ds.mu.Lock()
-	defer ds.mu.Unlock()
-	return ds.newest[name]
-}
-
-// isWorkflow reports whether the name is known to be a workflow's.
-func (ds *definitions) isWorkflow(name string) bool {
-	d := ds.last(name)
-	return d != nil && d.workflow != nil
-}
-
-func (ds *definitions) at(v versionOf) *taskDef {
-	ds.mu.Lock()
-	defer ds.mu.Unlock()
-	return ds.known[v]
-}
-
-// defFrom returns a task or workflow as its definition says, or an error that names a field.
-func (c *Client) defFrom(d *Definition) (*taskDef, error) {
-	if err := check.Name("name", d.Name); err != nil {
-		return nil, err
-	}
-	if strings.Contains(d.Name, ":") {
-		return nil, errors.New("name: no colon: it stands between a workflow's and its task's")
-	}
-	if len(d.InputSchema) > 0 && !json.Valid(d.InputSchema) {
-		return nil, errors.New("input_schema: it is not JSON")
-	}
-	if d.OnFailure != nil && len(d.Tasks) == 0 {
-		return nil, errors.New("on_failure: it is of a workflow, which has tasks")
-	}
-	build := func() (*taskDef, error) { return c.dataTask(d.Name, d.options()) }
-	if len(d.Tasks) > 0 {
-		build = func() (*taskDef, error) { return c.workflowFrom(d) }
-	}
-	def, err := build()
-	if err != nil {
-		return nil, err
-	}
-	def.setExprs()
-	return def, nil
-}
-
-// dataTask returns a task without a function.
-func (c *Client) dataTask(name string, opts []TaskOption) (*taskDef, error) {
-	if err := check.Name("name", name); err != nil {
-		return nil, err
-	}
-	def, err := newTaskDef[json.RawMessage, json.RawMessage](c, name, nil, opts)
-	if err != nil {
-		return nil, err
-	}
-	number := 0
-	for i := range def.cfg.limitExprs {
-		l := &def.cfg.limitExprs[i].Limit
-		if l.Rate() {
-			continue
-		}
-		if number++; l.Name == "" {
-			if l.Name = name; number > 1 {
-				l.Name = fmt.Sprintf("%s/%d", name, number)
-			}
-		}
-	}
-	return def, nil
-}
-
-// setExprs gathers the expressions of a definition's runs, and has them computed when one is made.
-func (d *taskDef) setExprs() {
-	x := &store.Exprs{Key: d.cfg.keyExpr, KeyTTL: d.cfg.keyTTL, Limits: d.cfg.limitExprs}
-	if w := d.workflow; w != nil {
-		x.Tasks = map[int][]store.LimitExpr{}
-		w.each(func(place int, def *taskDef) error {
-			own := def.cfg.limitExprs
-			if len(own) > 0 {
-				x.Tasks[place] = own
-			}
-			// The workflow's run itself is not executed: its tasks find out what cannot be computed of it.
-			def.exprs = &store.Exprs{Limits: own}
-			if def.node != nil {
-				def.exprs = &store.Exprs{Key: x.Key, Limits: slices.Concat(x.Limits, own)}
-			}
-			return nil
-		})
-	}
-	if x.Key != "" || len(x.Limits) > 0 || len(x.Tasks) > 0 {
-		d.exprs = x
-	}
-	d.prepare = func(_ []byte, r *store.NewRun) error {
-		if d.exprs == nil {
-			return nil
-		}
-		key, limits := d.exprs.Apply(r)
-		if errors.Is(limits, store.ErrNoFilters) {
-			return limits
-		}
-		return key // limits that cannot be computed fail the run when it starts
-	}
-}
-
 // fromStored returns a stored definition, and what it defines. What can be read of one that was changed
 // by other means is returned with the error.
 func (c *Client) fromStored(s *store.Definition) (d *Definition, def *taskDef, err error) {
@@ -427,7 +304,7 @@ func (c *Client) fromStored(s *store.Definition) (d *Definition, def *taskDef, e
 	if err != nil {
 		return d, nil, fmt.Errorf("definition of %q, version %s, was changed in the database: %w: define it again", s.Task, s.Version, err)
 	}
-	if def = c.definitions.at(versionOf{d.Name, version}); def != nil {
+	if def = c.definitions.At(d.Name, version); def != nil {
 		return d, def, nil
 	}
 	if def, err = c.defFrom(d); err != nil {
@@ -443,8 +320,8 @@ func (c *Client) definition(ctx context.Context, name string) (*taskDef, error) 
 	if err != nil || stored == nil {
 		return nil, err
 	}
-	if def := c.definitions.at(versionOf{name, stored.Version}); def != nil {
-		c.definitions.put(def, true)
+	if def := c.definitions.At(name, stored.Version); def != nil {
+		c.definitions.PutNewest(def.name, def.version, def)
 		return def, nil
 	}
 	_, def, err := c.fromStored(stored)
@@ -452,7 +329,7 @@ func (c *Client) definition(ctx context.Context, name string) (*taskDef, error) 
 		c.logger().Error("stint: a definition cannot be used", "task", name, "err", err)
 		return nil, err
 	}
-	c.definitions.put(def, true)
+	c.definitions.PutNewest(def.name, def.version, def)
 	return def, nil
 }
 
@@ -460,8 +337,7 @@ func (c *Client) definition(ctx context.Context, name string) (*taskDef, error) 
 // one; nil if the task has no definition.
 func (c *Client) definitionOf(ctx context.Context, task, version string) (*taskDef, error) {
 	name, _, _ := strings.Cut(task, ":")
-	v := versionOf{name, version}
-	def := c.definitions.at(v)
+	def := c.definitions.At(name, version)
 	if def != nil {
 		return def, nil
 	}
@@ -475,7 +351,7 @@ func (c *Client) definitionOf(ctx context.Context, task, version string) (*taskD
 	if _, def, err = c.fromStored(stored); err != nil {
 		return nil, err
 	}
-	c.definitions.put(def, false)
+	c.definitions.Put(def.name, def.version, def)
 	return def, nil
 }
 
@@ -497,4 +373,47 @@ func (c *Client) restartClaims() {
 	for w := range c.workers {
 		w.restartClaim()
 	}
+}
+
+// ExprVars are the values of an expression's variables. An expression that reads a variable whose
+// field is nil or empty fails. Metadata is an exception: if it is nil, the variable is an empty
+// map.
+type ExprVars struct {
+	Input    json.RawMessage   // input
+	Metadata map[string]string // metadata, or additional_metadata
+	Payload  json.RawMessage   // payload
+	Headers  map[string]string // headers
+	EventID  string            // event_id
+	EventKey string            // key, or event_key
+	RunID    string            // workflow_run_id
+}
+
+// CompileExpr compiles a CEL expression whose value is a string, or true or false, for programs that are
+// built on stint. It may read the named variables, or with none all of ExprVars. It needs import _
+// "github.com/stint-dev/stint/cel", which documents the language and its bounds.
+func CompileExpr[T string | bool](expr string, vars ...string) (func(ExprVars) (T, error), error) {
+	var zero T
+	kind := store.KindString
+	if _, truth := any(zero).(bool); truth {
+		kind = store.KindBool
+	}
+	if len(vars) == 0 {
+		vars = append(slices.Clone(store.RunVars), "payload", "headers", "event_id", "event_key", "key")
+	}
+	value, err := store.CompileValue(expr, kind, vars...)
+	if err != nil {
+		return nil, errorf("stint: %w", err)
+	}
+	return func(v ExprVars) (T, error) {
+		var meta []byte
+		if v.Metadata != nil {
+			meta, _ = json.Marshal(v.Metadata) // strings always encode
+		}
+		got, err := value(&store.Vars{Input: v.Input, Metadata: meta, Payload: v.Payload, Headers: v.Headers, EventID: v.EventID,
+			EventKey: v.EventKey, RunID: v.RunID})
+		if err != nil {
+			return zero, errorf("stint: %w", err)
+		}
+		return got.(T), nil
+	}, nil
 }

@@ -343,6 +343,24 @@ func (c *Client) retryWhileUnavailable(ctx context.Context, change func() error)
 	}
 }
 
+// retryStore is the pause before a failed call of the store is repeated.
+const retryStore = time.Second
+
+// pause waits for d. It returns false if ctx is done first.
+func pause(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 // The app's functions, and the methods of the errors they return, may panic or end their
 // goroutine. Handlers and what they call run on goroutines that expect this: see
 // execution.execute and future.run. All other calls of the app's code go through guarded.

@@ -1,11 +1,13 @@
 package stint
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/time/rate"
 
@@ -65,6 +67,73 @@ func WithRateLimitFunc[In any](f func(In) RateLimit) TaskOption {
 		})
 		return nil
 	})
+}
+
+// A RateLimitSpec takes units from a rate limit at each start of an attempt, as WithRateLimit and
+// RateLimit do. It has Key or KeyExpr, and may have Limit or LimitExpr with a Window: then the
+// limit is created by its first use, and admits that many units each window and at most as many at
+// once. Without them the limit is the one that SetRateLimit set.
+type RateLimitSpec struct {
+	Key       string   `json:"key,omitempty"`
+	KeyExpr   string   `json:"key_expr,omitempty"`   // a string
+	Units     int      `json:"units,omitempty"`      // 0 means 1
+	UnitsExpr string   `json:"units_expr,omitempty"` // a number, whose fraction is dropped
+	Limit     int      `json:"limit,omitempty"`
+	LimitExpr string   `json:"limit_expr,omitempty"` // a number, likewise
+	Window    Duration `json:"window,omitempty"`
+}
+
+// withRateLimitSpecs is WithRateLimitFunc with expressions.
+func withRateLimitSpecs(specs []RateLimitSpec) TaskOption {
+	return taskOption(func(c *taskConfig) error {
+		c.rateLimits = append(c.rateLimits, specs...)
+		for i, s := range specs {
+			x, err := s.toStore()
+			if err != nil {
+				return fmt.Errorf("%d: %w", i, err)
+			}
+			x.Field = fmt.Sprintf("rate_limits: %d", i)
+			c.limitExprs = append(c.limitExprs, x)
+		}
+		return check.Count("limits", len(specs), check.MaxNames)
+	})
+}
+
+func (s *RateLimitSpec) toStore() (x store.LimitExpr, err error) {
+	x = store.LimitExpr{Limit: store.Limit{Key: s.Key, Units: max(s.Units, 1)}, Key: s.KeyExpr, Units: s.UnitsExpr, Most: s.LimitExpr,
+		Window: time.Duration(s.Window)}
+	limited := s.Limit != 0 || s.LimitExpr != ""
+	switch {
+	case (s.Key == "") == (s.KeyExpr == ""):
+		return x, errors.New("key: want either key or key_expr")
+	case s.Units != 0 && s.UnitsExpr != "":
+		return x, errors.New("units: want units or units_expr, not both")
+	case s.Units < 0 || s.Units > store.MaxUnits:
+		return x, fmt.Errorf("units: %d: want 1 to %d", s.Units, store.MaxUnits)
+	case s.Limit != 0 && s.LimitExpr != "":
+		return x, errors.New("limit: want limit or limit_expr, not both")
+	case s.Limit < 0 || s.Limit > store.MaxUnits:
+		return x, fmt.Errorf("limit: %d: want 1 to %d", s.Limit, store.MaxUnits)
+	case limited != (s.Window > 0):
+		return x, fmt.Errorf("window: %v: want more than 0 with a limit, and none without", time.Duration(s.Window))
+	case s.Limit > 0 && s.Units > s.Limit:
+		return x, fmt.Errorf("units: %d of a limit of %d: it could never start", s.Units, s.Limit)
+	}
+	if s.Limit > 0 {
+		x.Burst, x.PerSecond = s.Limit, float64(s.Limit)/time.Duration(s.Window).Seconds()
+	}
+	for _, e := range []struct {
+		field, expr string
+		want        store.Kind
+	}{
+		{"key_expr", s.KeyExpr, store.KindString}, {"units_expr", s.UnitsExpr, store.KindNumber},
+		{"limit_expr", s.LimitExpr, store.KindNumber},
+	} {
+		if e.expr != "" && err == nil {
+			err = checkExpr(e.field, e.expr, e.want)
+		}
+	}
+	return x, cmp.Or(check.Text("key", s.Key), err)
 }
 
 // maxUnits bounds units and bursts, so that their sums are exact.
@@ -242,6 +311,45 @@ func WithConcurrency[In any](l Concurrency[In]) TaskOption {
 			return limit, err
 		})
 		return nil
+	})
+}
+
+// A ConcurrencySpec is a Concurrency as data.
+type ConcurrencySpec struct {
+	// Name identifies the limit, as in Concurrency. The default is the name of the task; of the
+	// second and later ones, with their number ("task/2").
+	Name string `json:"name,omitempty"`
+	// Key is an expression for the key, a string: 'all' makes one key for all runs.
+	Key                 string   `json:"key"`
+	Max                 int      `json:"max"`
+	Strategy            Strategy `json:"strategy,omitempty"` // as JSON text: see Strategy.String
+	ReleaseWhileWaiting bool     `json:"release_while_waiting,omitempty"`
+}
+
+// withConcurrencySpecs is WithConcurrency with expressions for keys.
+func withConcurrencySpecs(specs []ConcurrencySpec) TaskOption {
+	return taskOption(func(c *taskConfig) error {
+		c.concurrency = append(c.concurrency, specs...)
+		for i, s := range specs {
+			limit := store.Limit{Name: s.Name, Max: s.Max, Strategy: strategies[s.Strategy], Release: s.ReleaseWhileWaiting}
+			err := check.Text("name", s.Name)
+			switch {
+			case err != nil:
+			case s.Key == "":
+				err = errors.New("key: empty: want an expression; 'all' makes one key for all runs")
+			case s.Max < 1:
+				err = fmt.Errorf("max: %d: want 1 or more", s.Max)
+			case limit.Strategy == 0:
+				err = fmt.Errorf("strategy: there is no %v", s.Strategy)
+			default:
+				err = checkExpr("key", s.Key, store.KindString)
+			}
+			if err != nil {
+				return fmt.Errorf("%d: %w", i, err)
+			}
+			c.limitExprs = append(c.limitExprs, store.LimitExpr{Limit: limit, Field: fmt.Sprintf("concurrency: %d: key", i), Key: s.Key})
+		}
+		return check.Count("limits", len(specs), check.MaxNames)
 	})
 }
 

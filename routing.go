@@ -254,7 +254,7 @@ func (c *Client) slotCost(task string) int {
 	}
 	c.mu.Unlock()
 	if d == nil {
-		d = c.definitions.last(workflow)
+		d = c.definitions.Newest(workflow)
 	}
 	switch {
 	case d == nil:
@@ -347,7 +347,7 @@ func (w *Worker) hasHandler(name string) bool {
 		return true
 	}
 	workflow, task, within := strings.Cut(name, ":")
-	isWorkflow := w.c.tasks[workflow] != nil && w.c.tasks[workflow].workflow != nil || w.c.definitions.isWorkflow(workflow)
+	isWorkflow := w.c.tasks[workflow].isWorkflow() || w.c.definitions.Newest(workflow).isWorkflow()
 	switch {
 	case within && task == "": // all tasks of a workflow
 		return isWorkflow || w.cfg.handler != nil && !w.served.all
@@ -413,7 +413,7 @@ func (w *Worker) readDefinitions(ctx context.Context) error {
 	}
 	for _, task := range w.cfg.tasks {
 		name, _, _ := strings.Cut(task, ":")
-		if w.c.definitions.last(name) != nil || w.c.task(name) != nil {
+		if w.c.definitions.Newest(name) != nil || w.c.task(name) != nil {
 			continue
 		}
 		if _, err := w.c.definition(ctx, name); err != nil && w.c.unavailable(err) {

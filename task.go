@@ -47,6 +47,9 @@ type taskDef struct {
 	exprs   *store.Exprs // of its runs, or nil
 }
 
+// isWorkflow reports whether d, which may be nil, is a workflow.
+func (d *taskDef) isWorkflow() bool { return d != nil && d.workflow != nil }
+
 type taskConfig struct {
 	retries         int
 	backoff         backoff.Exponential
