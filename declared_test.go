@@ -118,12 +118,12 @@ func TestDeclaredBesideOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "test.db")
 		c, stop := release(t, path, hourly)
-		time.Sleep(time.Hour - 10*time.Second)
+		time.Sleep(time.Hour - 2*time.Second)
 		d, stopOther := release(t, path, other)
 		if err := d.DeleteCron(t.Context(), hourlyCron); !errors.Is(err, stint.ErrTaken) {
 			t.Errorf("deleted what a living worker declares: %v", err)
 		}
-		time.Sleep(time.Minute)
+		time.Sleep(4 * time.Second) // not longer: two that share a file look at it often
 		if n := runsOf(t, c, "report"); n != 1 {
 			t.Errorf("%d runs at a tick beside another program, want 1", n)
 		}
