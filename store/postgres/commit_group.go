@@ -218,7 +218,7 @@ func (w *writer) read(ctx context.Context, u *unit, b *pgx.Batch, group []*chang
 func (w *writer) write(ctx context.Context, u *unit, b *pgx.Batch, claims []*claim, careful bool) (sent bool, err error) {
 	began := b.Len()
 	u.flush(b)
-	if err := w.counters.Store(counterRows{w.s, b}, u.now); err != nil {
+	if err := w.counters.Store(counterRows{w.s, b, w.s.settings.polls() && w.lookCost < pollEvery}, u.now); err != nil {
 		return false, err
 	}
 	if err := w.touch(ctx, u); err != nil {

@@ -97,18 +97,19 @@ ON CONFLICT (span, queue, task, at, process) DO UPDATE SET enqueued = excluded.e
 
 // counterRows are the stored counters, which are written with a batch.
 type counterRows struct {
-	s *Store
-	b *pgx.Batch
+	s     *Store
+	b     *pgx.Batch
+	depth bool // the statement counts how many runs are queued
 }
 
 var _ count.Rows = counterRows{}
 
-// Depth implements count.Rows. The sweeper counts; without one the statement that stores the counters does.
+// Depth implements count.Rows. The sweeper counts; without one the statement that stores the counters does, if that is cheap.
 func (r counterRows) Depth() (int, error) { return int(r.s.sweeper.depth.Load()), nil }
 
 // Put implements count.Rows.
 func (r counterRows) Put(n count.Span, c *store.Counters) error {
-	r.s.storeCounters(r.b, n, r.s.direct.process.name, c, n.Name == count.Name{} && r.s.settings.polls())
+	r.s.storeCounters(r.b, n, r.s.direct.process.name, c, n.Name == count.Name{} && r.depth)
 	return nil
 }
 

@@ -85,10 +85,7 @@ func (w *writer) refresh(ctx context.Context, n int64, limits bool) error {
 			return err
 		})
 	var lanes []readyLane
-	b.Queue(w.s.sql(readyLanesSQL)).Query(func(rows pgx.Rows) (err error) {
-		lanes, err = pgx.CollectRows(rows, scanReadyLane)
-		return err
-	})
+	w.s.queueReadyLanes(b, w.lanes.marks(), &lanes)
 	if err := w.send(ctx, b); err != nil {
 		return err
 	}
@@ -100,7 +97,7 @@ func (w *writer) refresh(ctx context.Context, n int64, limits bool) error {
 	w.lanes.reset(e.pausedQueues)
 	for _, l := range lanes {
 		w.s.lanes.put(l.laneRow)
-		w.lanes.Touch(w.lanes.Add(&ready.Lane{Name: l.name(), ID: l.id}))
+		w.lanes.Found(w.lanes.Add(&ready.Lane{Name: l.name(), ID: l.id}), l.first, l.some)
 	}
 	return nil
 }

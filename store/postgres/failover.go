@@ -43,9 +43,9 @@ func (s *Store) checkEnd(ctx context.Context, c *pgx.Conn) error {
 		return nil
 	}
 	var hasWriter, hasEnds int64
-	err := c.QueryRow(ctx, s.sql("SELECT (SELECT coalesce(max(n), 0) FROM stint.groups WHERE process = $1), "+
-		"(SELECT coalesce(max(n), 0) FROM stint.groups WHERE process = $2)"), s.direct.process.name, endsName(s.direct.process.name)).
-		Scan(&hasWriter, &hasEnds)
+	err := c.QueryRow(ctx, s.sql("SELECT coalesce((SELECT n FROM stint.groups WHERE process = $1 ORDER BY n DESC LIMIT 1), 0), "+
+		"coalesce((SELECT n FROM stint.groups WHERE process = $2 ORDER BY n DESC LIMIT 1), 0)"),
+		s.direct.process.name, endsName(s.direct.process.name)).Scan(&hasWriter, &hasEnds)
 	if err != nil || hasWriter >= writer && hasEnds >= ends {
 		return err
 	}
@@ -70,6 +70,7 @@ func (w *writer) requeueOwn(ctx context.Context) error {
 		return nil
 	}
 	w.outdated(true)
+	w.lanes.reset(nil) // runs that were taken are ready again, before the marks
 	w.requeues = true
 	c := &change{done: make(chan struct{}), apply: releaseOwn}
 	w.commitGroup(ctx, []*change{c}, nil)

@@ -157,8 +157,8 @@ func (f *finisher) commit(ctx context.Context, group []*change) bool {
 }
 
 // assumeFollowsSQL asserts that what the process remembers holds, and that the last group of the writer is there.
-var assumeFollowsSQL = "SELECT " + assert("e.n = $1 AND (SELECT coalesce(max(g.n), 0) FROM stint.groups g WHERE g.process = $2) >= $3") +
-	" FROM stint.epoch e"
+var assumeFollowsSQL = "SELECT " + assert("e.n = $1 AND ($3 = 0 OR EXISTS ("+
+	"SELECT 1 FROM stint.groups g WHERE g.process = $2 AND g.n >= $3))") + " FROM stint.epoch e"
 
 // failed does what follows from an error of a group. It reports whether the group was answered.
 func (f *finisher) failed(ctx context.Context, group []*change, err error) bool {

@@ -48,5 +48,6 @@ func nextKey(last, now, low int64) int64 {
 	return max(now<<keyBits, (last>>stepBits+1)<<stepBits) | low
 }
 
-// lastKeySQL reads the highest key in the database.
-const lastKeySQL = "SELECT greatest((SELECT max(id) FROM stint.runs), (SELECT max(id) FROM stint.events), 0)"
+// lastKeySQL reads the highest key in the database. (Of max(), the server may read all rows of a table that had few.)
+const lastKeySQL = "SELECT greatest((SELECT id FROM stint.runs ORDER BY id DESC LIMIT 1), " +
+	"(SELECT id FROM stint.events ORDER BY id DESC LIMIT 1), 0)"

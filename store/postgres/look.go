@@ -58,8 +58,10 @@ func (w *writer) poll(ctx context.Context, now bool) {
 	seen := parseSnapshot(text)
 	foreign := seen.foreign(w.seen, w.own)
 	w.seen, w.own = seen, nil
-	if foreign {
+	if foreign || w.partial {
 		w.look(ctx)
+	}
+	if foreign {
 		w.s.heard(notice{All: true})
 	}
 	if w.others != others {
@@ -72,25 +74,6 @@ func (w *writer) poll(ctx context.Context, now bool) {
 	w.others = others
 }
 
-// readyLanesSQL reads the lanes that have ready runs, and the rank of the first, one search of the index for each.
-const readyLanesSQL = `
-WITH RECURSIVE found (lane, rank) AS (
-  (SELECT lane, rank FROM stint.runs WHERE state = 3 AND limiter IS NULL ORDER BY lane, rank, turn, id LIMIT 1)
-  UNION ALL
-  SELECT n.lane, n.rank FROM found CROSS JOIN LATERAL (SELECT lane, rank FROM stint.runs
-    WHERE state = 3 AND limiter IS NULL AND lane > found.lane ORDER BY lane, rank, turn, id LIMIT 1) n)
-SELECT l.id, l.queue, l.task, l.suspect, l.route, found.rank FROM found JOIN stint.lanes l ON l.id = found.lane`
-
-// A readyLane is a lane that has ready runs.
-type readyLane struct {
-	laneRow
-	rank int64 // of the first
-}
-
-func scanReadyLane(r pgx.CollectableRow) (l readyLane, err error) {
-	return l, r.Scan(&l.id, &l.queue, &l.task, &l.suspect, &l.route, &l.rank)
-}
-
 // found is what a look has found.
 type found struct {
 	next    int64 // the next time of a row
@@ -99,8 +82,8 @@ type found struct {
 	lanes   []readyLane
 }
 
-// queueLook queues the statements that look at the database.
-func (s *Store) queueLook(b *pgx.Batch, lanes bool) *found {
+// queueLook queues the statements that look at the database; if no sweeper does, also at lanes, from marks on.
+func (s *Store) queueLook(b *pgx.Batch, marks []mark) *found {
 	f := &found{next: limits.Never}
 	from, until := s.ticks.From(s.clock.Now().UnixMilli())
 	b.Queue(s.sql(nextTimeSQL), from, until).QueryRow(func(r pgx.Row) error {
@@ -113,28 +96,35 @@ func (s *Store) queueLook(b *pgx.Batch, lanes bool) *found {
 	})
 	b.Queue(s.sql("SELECT EXISTS (SELECT 1 FROM stint.events WHERE pending)")).QueryRow(func(r pgx.Row) error { return r.Scan(&f.pending) })
 	b.Queue(s.sql("SELECT n FROM stint.epoch")).QueryRow(func(r pgx.Row) error { return r.Scan(&f.epoch) })
-	if lanes {
-		b.Queue(s.sql(readyLanesSQL)).Query(func(rows pgx.Rows) (err error) {
-			f.lanes, err = pgx.CollectRows(rows, scanReadyLane)
-			return err
-		})
+	if s.settings.polls() {
+		s.queueReadyLanes(b, marks, &f.lanes)
 	}
 	return f
 }
 
-// look reads when the next time comes, and which lanes have ready runs if no sweeper does.
+// look reads when the next time comes, and which lanes have ready runs if no sweeper does: from their starts, unless that
+// takes long, and would be more than a twentieth of the time.
 func (w *writer) look(ctx context.Context) {
 	w.looked = time.Now()
 	if w.connect(ctx) != nil {
 		return
 	}
+	began := time.Now()
+	whole := w.lookCost < pollEvery || time.Since(w.whole) >= sweepShare*w.lookCost
+	var from []mark
+	if !whole {
+		from = w.lanes.marks()
+	}
 	b := &pgx.Batch{}
-	f := w.s.queueLook(b, w.s.settings.polls())
+	f := w.s.queueLook(b, from)
 	if err := w.conn.SendBatch(ctx, b).Close(); err != nil {
 		if broken(w.conn, err) {
 			w.drop()
 		}
 		return
+	}
+	if w.partial = !whole; whole {
+		w.whole, w.lookCost = time.Now(), time.Since(began)
 	}
 	if f.pending {
 		signal(w.s.pending.signaled)
@@ -152,8 +142,10 @@ func (w *writer) sweptLanes(lanes []readyLane) {
 	defer w.mu.Unlock()
 	for _, l := range lanes {
 		w.s.lanes.put(l.laneRow)
-		w.ready.add(l.id, l.rank)
-		w.recheck = true
+		if l.some {
+			w.ready.add(l.id, l.first.Rank)
+			w.recheck = true
+		}
 	}
 }
 
@@ -201,10 +193,7 @@ func (x *sweeper) sweep(ctx context.Context) {
 		b := &pgx.Batch{}
 		b.Queue("BEGIN")
 		b.Queue("SET LOCAL enable_seqscan = off") // as on the writer's connection
-		b.Queue(x.s.sql(readyLanesSQL)).Query(func(rows pgx.Rows) (err error) {
-			lanes, err = pgx.CollectRows(rows, scanReadyLane)
-			return err
-		})
+		x.s.queueReadyLanes(b, nil, &lanes)
 		b.Queue(x.s.sql("SELECT " + depthSQL)).QueryRow(func(r pgx.Row) error {
 			var n int64
 			err := r.Scan(&n)

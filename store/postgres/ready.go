@@ -44,9 +44,9 @@ func (w *writer) touch(ctx context.Context, u *unit) error {
 			return err
 		}
 		if l := (&ready.Lane{Name: n.name(), ID: id}); ok && u.isNewLane(n) {
-			w.lanes.Touch(w.lanes.AddNew(l))
+			w.lanes.TouchFrom(w.lanes.AddNew(l), rank)
 		} else if ok {
-			w.lanes.Touch(w.lanes.Add(l))
+			w.lanes.TouchFrom(w.lanes.Add(l), rank)
 		}
 	}
 	if len(unknown) == 0 {
@@ -59,7 +59,7 @@ func (w *writer) touch(ctx context.Context, u *unit) error {
 	var l laneRow
 	_, err = pgx.ForEachRow(rows, []any{&l.id, &l.queue, &l.task, &l.suspect, &l.route}, func() error {
 		w.s.lanes.put(l)
-		w.lanes.Touch(w.lanes.Add(&ready.Lane{Name: l.name(), ID: l.id}))
+		w.lanes.TouchFrom(w.lanes.Add(&ready.Lane{Name: l.name(), ID: l.id}), u.told.lanes[l.id])
 		return nil
 	})
 	return err
@@ -163,12 +163,14 @@ const (
 WHERE lane = $1 AND state = 3 AND limiter IS NULL AND (rank, turn, id) > ($2, $3, $4)
 ORDER BY rank, turn, id LIMIT $5`
 
-	headsSQL = `SELECT u.lane, r.rank, r.turn, r.id, r.more FROM unnest($1::bigint[]) AS u (lane) CROSS JOIN LATERAL (
+	headsSQL = `SELECT u.lane, r.rank, r.turn, r.id, r.more
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS u (lane, rank, turn, id) CROSS JOIN LATERAL (
   SELECT rank, turn, id, count(*) OVER () > 1 AS more FROM (SELECT rank, turn, id FROM stint.runs t
-    WHERE t.lane = u.lane AND t.state = 3 AND t.limiter IS NULL ORDER BY rank, turn, id LIMIT 2) two ORDER BY rank, turn, id LIMIT 1) r`
+    WHERE t.lane = u.lane AND t.state = 3 AND t.limiter IS NULL AND (t.rank, t.turn, t.id) >= (u.rank, u.turn, u.id)
+    ORDER BY rank, turn, id LIMIT 2) two ORDER BY rank, turn, id LIMIT 1) r`
 
 	headDueSQL = `SELECT coalesce(due_at, id >> 20) FROM stint.runs
-WHERE lane = $1 AND state = 3 AND limiter IS NULL ORDER BY rank, turn, id LIMIT 1`
+WHERE lane = $1 AND state = 3 AND limiter IS NULL AND (rank, turn, id) >= ($2, $3, $4) ORDER BY rank, turn, id LIMIT 1`
 )
 
 // query runs a statement that reads, in the transaction.
@@ -184,6 +186,9 @@ func (r readyRows) Next(l *ready.Lane, after ready.Position, n int) ([]ready.Pos
 	if all, ok := r.ahead.next(l.ID, after, n); ok {
 		return all, nil
 	}
+	if at := l.Bound(); at.Compare(after) > 0 { // nothing is before it
+		after = ready.Position{Rank: at.Rank, Turn: at.Turn, ID: at.ID - 1}
+	}
 	rows, err := r.query(nextReadySQL, l.ID, after.Rank, after.Turn, after.ID, n)
 	if err != nil {
 		return nil, err
@@ -198,7 +203,12 @@ func (r readyRows) Heads(lanes []int64) ([]ready.Head, error) {
 	if all, ok := r.ahead.heads(lanes); ok {
 		return all, nil
 	}
-	rows, err := r.query(headsSQL, lanes)
+	var ranks, turns, runs []int64
+	for _, id := range lanes {
+		from := r.w.lanes.ByID[id].Bound()
+		ranks, turns, runs = append(ranks, from.Rank), append(turns, from.Turn), append(runs, from.ID)
+	}
+	rows, err := r.query(headsSQL, lanes, ranks, turns, runs)
 	if err != nil {
 		return nil, err
 	}
@@ -221,7 +231,10 @@ func one[T any](r readyRows, text string, args ...any) (v T, ok bool, err error)
 }
 
 // Due implements ready.Rows.
-func (r readyRows) Due(l *ready.Lane) (int64, bool, error) { return one[int64](r, headDueSQL, l.ID) }
+func (r readyRows) Due(l *ready.Lane) (int64, bool, error) {
+	from := l.Bound()
+	return one[int64](r, headDueSQL, l.ID, from.Rank, from.Turn, from.ID)
+}
 
 // Busy implements ready.Rows.
 func (r readyRows) Busy(worker int64) (int, error) {

@@ -79,7 +79,10 @@ type writer struct {
 	seen        snapshot  // the server's transactions at the last poll
 	own         []int64   // the transactions of this process since then
 	looked      time.Time // when it last looked at all of the database's lanes and times
-	requeues    bool      // it queues the process's runs, because the server has lost groups
+	whole       time.Time // when it last looked at lanes from their starts, which took lookCost
+	lookCost    time.Duration
+	partial     bool // it has looked only from the marks on since
+	requeues    bool // it queues the process's runs, because the server has lost groups
 	ownPause    time.Duration
 	ownAfter    time.Time // when timers and counts are tried again, which failed
 

@@ -89,7 +89,14 @@ type Set struct {
 	views map[int64]*View // by worker
 
 	added    []*Lane // by the transaction
-	advanced []*Lane // it has started runs of them
+	advanced []was   // lanes of which it has started runs, as they were
+}
+
+// was is how a lane was.
+type was struct {
+	*Lane
+	ready bool
+	bound Position
 }
 
 // NewSet returns a set without lanes.
@@ -115,7 +122,19 @@ func (s *Set) Touch(l *Lane) { s.set(l, Start) }
 
 // TouchFrom marks a lane in which runs of a rank, or after it, may have become ready.
 func (s *Set) TouchFrom(l *Lane, rank int64) {
-	if at := (Position{Rank: max(rank, Start.Rank), Turn: math.MinInt64}); !l.ready || at.Compare(l.bound) < 0 {
+	s.touchAt(l, Position{Rank: max(rank, Start.Rank), Turn: math.MinInt64})
+}
+
+// Found marks a lane in which nothing ready is before a position, as was read. Its first run is there if some is true, else
+// it has none.
+func (s *Set) Found(l *Lane, at Position, some bool) {
+	if l.bound = at; some {
+		s.set(l, at)
+	}
+}
+
+func (s *Set) touchAt(l *Lane, at Position) {
+	if !l.ready || at.Compare(l.bound) < 0 {
 		s.set(l, at)
 	}
 }
@@ -126,7 +145,7 @@ func (s *Set) Took(l *Lane, last Position) { s.advance(l, last) }
 
 // Empty marks a lane that has no ready runs.
 func (s *Set) Empty(l *Lane) {
-	s.advanced = append(s.advanced, l)
+	s.advanced = append(s.advanced, was{l, l.ready, l.bound})
 	l.ready = false
 	for _, v := range s.views {
 		v.remove(l)
@@ -135,7 +154,7 @@ func (s *Set) Empty(l *Lane) {
 
 // advance sets the position of a lane's first run.
 func (s *Set) advance(l *Lane, to Position) {
-	s.advanced = append(s.advanced, l)
+	s.advanced = append(s.advanced, was{l, l.ready, l.bound})
 	s.set(l, to)
 }
 
@@ -159,10 +178,12 @@ func (s *Set) Any() bool {
 // Commit keeps what the transaction has done.
 func (s *Set) Commit() { s.added, s.advanced = s.added[:0], s.advanced[:0] }
 
-// Rollback undoes what the transaction has done.
+// Rollback undoes what the transaction has done. Bounds go back to where they were: before them there is nothing to find.
 func (s *Set) Rollback() {
-	for _, l := range s.advanced {
-		s.Touch(l)
+	for _, x := range s.advanced {
+		if x.ready {
+			s.touchAt(x.Lane, x.bound)
+		}
 	}
 	for _, l := range s.added {
 		s.Empty(l)

@@ -527,3 +527,25 @@ func TestCostsUseAllSlots(t *testing.T) {
 	r.claims(t, c, 1, 2)
 	r.claims(t, c, 2, 3)
 }
+
+// What is rolled back puts a lane's bound back to where it was, not to the start of the lane: the next claim begins there.
+func TestRollbackKeepsBounds(t *testing.T) {
+	r := newRows()
+	r.enqueue(name("a", "t"), 1, 2, 3)
+	l := r.lane(name("a", "t"))
+	took := func(id int64) {
+		r.start(1, []int64{id})
+		r.set.Took(l, r.runs[id].Position)
+	}
+	took(1)
+	r.set.Commit()
+	bound := l.Bound()
+	took(2)
+	r.set.Empty(l)
+	r.runs[2].worker = 0
+	r.set.Rollback()
+	if got := l.Bound(); got != bound {
+		t.Errorf("the bound is %+v, want %+v", got, bound)
+	}
+	r.claims(t, request(1), 9, 2, 3)
+}
