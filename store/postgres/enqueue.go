@@ -9,7 +9,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/entries"
-	"github.com/stint-dev/stint/store/internal/keys"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
 	"github.com/stint-dev/stint/store/internal/workflow"
 )
@@ -61,62 +60,22 @@ func (u *unit) enqueue(now int64, runs []store.NewRun) ([]store.Enqueued, error)
 	return out, missed
 }
 
-// enqueueOne inserts a run, unless another holds its idempotency key: it returns that.
-func (u *unit) enqueueOne(now int64, n *store.NewRun, out *store.Enqueued) (holder int64, err error) {
-	if lifecycle.Keyed(n) {
-		if holder, err = lifecycle.Existing(keyRows{u}, n, now); err != nil || holder != 0 {
-			return holder, err
-		}
+// enqueueOne inserts a run, unless its keys refer to one that exists: it returns that.
+func (u *unit) enqueueOne(now int64, n *store.NewRun, out *store.Enqueued) (existing int64, err error) {
+	row, existing, err := lifecycle.Enqueue(enqueueRows{u}, n, now)
+	if err != nil || existing != 0 {
+		return existing, err
 	}
-	lane, err := u.lane(laneName(n))
-	if err != nil {
-		return 0, err
-	}
-	r := runRow{priority: int64(n.Priority), key: n.Key, metadata: n.Metadata, limits: string(store.EncodeLimits(n.Limits))}
-	if n.Parent != (store.ID{}) {
-		p, err := u.parentOf(n.Parent)
-		if err != nil {
-			return 0, err
-		}
-		r.Parent, r.root = p.Key, cmp.Or(p.root, p.Key)
-	}
-	parent, root := r.Parent, r.root
-	r.Run = lifecycle.New(n, u.nextKey(now), now)
-	r.Lane, r.Parent, r.root = lane, parent, root
+	r := runRow{Run: row.Run, root: row.Root, limiter: row.Limiter, priority: int64(n.Priority), key: n.Key, metadata: n.Metadata,
+		limits: string(store.EncodeLimits(n.Limits))}
 	out.ID = u.s.ids.ID(r.Key)
-	u.announce(&r.Run)
 	u.setInput(&r, n.Input)
-	if n.Graph != nil {
-		graph, err := u.storeGraph(n.Graph)
-		if err != nil {
-			return 0, err
-		}
-		r.Node = graph<<lifecycle.NodeBits | int64(n.Graph.End())
-	}
-	return 0, u.insertNew(now, n, r, out)
-}
-
-// insertNew inserts the row of a new run, with what belongs to it, and begins its workflow.
-func (u *unit) insertNew(now int64, n *store.NewRun, r runRow, out *store.Enqueued) (err error) {
+	u.count(n.Queue, n.Task).Enqueued++
 	if u.assumeFresh(n, &r, out) {
-		u.count(n.Queue, n.Task).Enqueued++
-		return nil
-	}
-	if r.limits != "" && r.State == store.Queued {
-		if r.limiter, err = u.admitNew(n.Limits, r.Workflow, r.Key); err != nil {
-			return err
-		}
+		return 0, nil
 	}
 	if r.limits != "" || len(n.TaskLimits) > 0 {
 		u.useLimits()
-	}
-	if n.Key != "" {
-		u.keys.put(keyName{n.Task, n.Key}, keyRow{task: n.Task, key: n.Key, run: r.Key, expires: lifecycle.KeyExpires(n, now)})
-	}
-	if n.ChildKey != "" {
-		if err := (keyRows{u}).SetChild(r.Parent, n.ChildKey, r.Key); err != nil {
-			return err
-		}
 	}
 	for place, all := range n.TaskLimits {
 		if len(all) > 0 {
@@ -124,32 +83,18 @@ func (u *unit) insertNew(now int64, n *store.NewRun, r runRow, out *store.Enqueu
 			u.taskLimits.put(k, placeRow{run: k.run, place: k.place, limits: string(store.EncodeLimits(all))})
 		}
 	}
-	begins := r.Workflow && r.State == store.Queued && r.limiter == nil // it is not claimed: its tasks are
+	begins := r.State == store.Running // a workflow's, which is nobody's
 	if begins {
-		nobody := int64(0)
-		r.Begin(keys.CreatedAt(r.Key))
-		r.worker = &nobody
+		r.worker = new(int64)
 	}
-	u.insert(r)
-	u.count(n.Queue, n.Task).Enqueued++
-	if !begins {
-		return nil
+	if u.insert(r); !begins {
+		return 0, nil
 	}
-	return workflow.BeginRun(workflowRows{u}, r.Key, r.Node, keys.CreatedAt(r.Key))
+	return 0, workflow.BeginRun(workflowRows{u}, r.Key, r.Node, r.Started)
 }
 
 func laneName(n *store.NewRun) laneOf {
 	return laneOf{queue: n.Queue, task: n.Task, route: n.Route.Text()}
-}
-
-// announce announces the times of a run.
-func (u *unit) announce(r *lifecycle.Run) {
-	if r.State == store.Scheduled {
-		u.wake(r.Due)
-	}
-	if r.StartBy > 0 {
-		u.wake(r.StartBy)
-	}
 }
 
 // putInputSQL stores an input that is too large for the run's row.
@@ -167,25 +112,30 @@ func (u *unit) setInput(r *runRow, input []byte) {
 	})
 }
 
-// parentOf returns the run that enqueues others.
-func (u *unit) parentOf(id store.ID) (*runRow, error) {
-	key, ok := u.s.ids.Key(id)
-	if ok {
-		p, err := u.run(key)
-		if p != nil || err != nil {
-			return p, err
-		}
-	}
-	return nil, fmt.Errorf("parent run %s: %w", id, store.ErrNotFound)
+// enqueueRows are what a unit knows of runs that are enqueued.
+type enqueueRows struct{ *unit }
+
+var _ lifecycle.EnqueueRows = enqueueRows{}
+
+// Lane implements lifecycle.EnqueueRows.
+func (u enqueueRows) Lane(n *store.NewRun) (int64, error) { return u.lane(laneName(n)) }
+
+// NextKey implements lifecycle.EnqueueRows.
+func (u enqueueRows) NextKey(now int64) int64 { return u.nextKey(now) }
+
+// Graph implements lifecycle.EnqueueRows.
+func (u enqueueRows) Graph(g *store.Graph) (int64, error) { return u.storeGraph(g) }
+
+// Admit implements lifecycle.EnqueueRows.
+func (u enqueueRows) Admit(r *lifecycle.Run, all []store.Limit) (*int64, error) {
+	return u.admitNew(all, r.Workflow, r.Key)
 }
 
-// keyRows are the idempotency keys of a unit.
-type keyRows struct{ *unit }
+// WakeAt implements lifecycle.EnqueueRows.
+func (u enqueueRows) WakeAt(at int64) { u.wake(at) }
 
-var _ lifecycle.KeyRows = keyRows{}
-
-// Holder implements lifecycle.KeyRows.
-func (u keyRows) Holder(task, key string) (h lifecycle.Holder, err error) {
+// Holder implements lifecycle.EnqueueRows.
+func (u enqueueRows) Holder(task, key string) (h lifecycle.Holder, err error) {
 	k, err := u.keys.get(keyName{task, key})
 	if k == nil || err != nil {
 		return h, err
@@ -197,17 +147,29 @@ func (u keyRows) Holder(task, key string) (h lifecycle.Holder, err error) {
 	return h, nil
 }
 
-// Parent implements lifecycle.KeyRows.
-func (u keyRows) Parent(id store.ID) (lifecycle.Parent, error) {
-	p, err := u.parentOf(id)
-	if err != nil {
-		return lifecycle.Parent{}, err
+// Parent implements lifecycle.EnqueueRows.
+func (u enqueueRows) Parent(id store.ID) (lifecycle.Parent, error) {
+	key, ok := u.s.ids.Key(id)
+	if ok {
+		p, err := u.run(key)
+		if err != nil {
+			return lifecycle.Parent{}, err
+		}
+		if p != nil {
+			return lifecycle.Parent{Key: p.Key, Root: cmp.Or(p.root, p.Key), Canceled: p.State == store.Canceled || p.CancelAt != 0}, nil
+		}
 	}
-	return lifecycle.Parent{Key: p.Key, Canceled: p.State == store.Canceled || p.CancelAt != 0}, nil
+	return lifecycle.Parent{}, fmt.Errorf("parent run %s: %w", id, store.ErrNotFound)
 }
 
-// Child implements lifecycle.KeyRows.
-func (u keyRows) Child(parent int64, key string) (int64, error) {
+// Hold implements lifecycle.EnqueueRows.
+func (u enqueueRows) Hold(task, key string, run, expires int64) error {
+	u.keys.put(keyName{task, key}, keyRow{task: task, key: key, run: run, expires: expires})
+	return nil
+}
+
+// Child implements lifecycle.EnqueueRows.
+func (u enqueueRows) Child(parent int64, key string) (int64, error) {
 	r, err := u.childKeys.get(childKey{parent, key})
 	if r == nil || err != nil {
 		return 0, err
@@ -215,8 +177,8 @@ func (u keyRows) Child(parent int64, key string) (int64, error) {
 	return r.run, nil
 }
 
-// SetChild implements lifecycle.KeyRows.
-func (u keyRows) SetChild(parent int64, key string, run int64) error {
+// SetChild implements lifecycle.EnqueueRows.
+func (u enqueueRows) SetChild(parent int64, key string, run int64) error {
 	u.childKeys.put(childKey{parent, key}, childRow{childKey{parent, key}, run})
 	return nil
 }
@@ -224,8 +186,8 @@ func (u keyRows) SetChild(parent int64, key string, run int64) error {
 // debounceSQL replaces the input and metadata of a run that has not started.
 const debounceSQL = "UPDATE stint.runs SET input = $2, metadata = $3 WHERE id = $1"
 
-// Replace implements lifecycle.KeyRows.
-func (u keyRows) Replace(key int64, n *store.NewRun, due int64) (bool, error) {
+// Replace implements lifecycle.EnqueueRows.
+func (u enqueueRows) Replace(key int64, n *store.NewRun, due int64) (bool, error) {
 	r, err := u.run(key)
 	if err != nil || r == nil || r.State != store.Scheduled || r.Lease != 0 {
 		return false, err
@@ -238,7 +200,10 @@ func (u keyRows) Replace(key int64, n *store.NewRun, due int64) (bool, error) {
 	r.SetDue(due)
 	r.StartIn = lifecycle.StartIn(n.StartIn)
 	r.SetStartBy(r.Due)
-	u.announce(&r.Run)
+	u.wake(r.Due)
+	if r.StartBy > 0 {
+		u.wake(r.StartBy)
+	}
 	u.runs.change(key)
 	if n.Graph != nil {
 		if err := u.replaceTaskLimits(key, n.TaskLimits, setBy); err != nil {

@@ -363,16 +363,7 @@ func (u *unit) admitNew(all []store.Limit, workflow bool, setBy int64) (*int64, 
 	if u.deferred {
 		return new(int64), nil
 	}
-	at, later, err := limits.AdmitNew(limiterRows{u}, all, workflow, setBy)
-	switch {
-	case err != nil:
-		return nil, err
-	case later:
-		return new(int64), nil
-	case at != nil:
-		return &at.ID, nil
-	}
-	return nil, nil
+	return limits.AdmitNew(limiterRows{u}, all, workflow, setBy)
 }
 
 // reconcile updates the limiters after the group's changes of their runs, and admits runs that may be

@@ -57,75 +57,66 @@ var (
 )
 
 // enqueue inserts runs in order. staged has their lanes if these are staged.
-func (rs *runs) enqueue(now int64, runs []store.NewRun, staged map[ready.Name]int64) ([]store.Enqueued, error) {
-	out := make([]store.Enqueued, len(runs))
-	b := bulk{kind: plainRows}
-	var name ready.Name
-	var lane int64
-	var counts *count.Counts
-	for i := range runs {
-		r := &runs[i]
-		if lifecycle.Keyed(r) {
-			holder, err := lifecycle.Existing(rs.keys, r, now)
-			if err != nil {
-				return nil, err
-			}
-			if holder != 0 {
-				out[i] = store.Enqueued{ID: rs.s.ids.ID(holder), Existing: true}
-				continue
-			}
-		}
-		if n := (ready.Name{Queue: r.Queue, Task: r.Task, Route: r.Route.Text()}); n != name {
-			var err error
-			if lane, err = rs.laneOf(n, staged); err != nil {
-				return nil, err
-			}
-			name, counts = n, rs.counters.Of(r.Queue, r.Task)
-		}
-		counts.Enqueued++
-		key := rs.nextKey(now)
-		out[i].ID = rs.s.ids.ID(key)
-		plain := lifecycle.Plain(r, now)
-		input, err := rs.spill(key, r.Input)
-		if err != nil {
-			return nil, err
-		}
-		if plain {
-			err = b.addPlain(rs.unit, key, lane, r, input)
-		} else if err = b.flush(rs.unit); err == nil {
-			err = rs.insertFull(key, lane, now, r, input, staged != nil)
+func (rs *runs) enqueue(now int64, all []store.NewRun, staged map[ready.Name]int64) ([]store.Enqueued, error) {
+	e := enqueuing{idempotencyKeys: rs.keys, staged: staged, plain: bulk{kind: plainRows}}
+	out := make([]store.Enqueued, len(all))
+	for i := range all {
+		var err error
+		if r := &all[i]; lifecycle.Plain(r, now) {
+			out[i].ID, err = e.addPlain(now, r)
+		} else {
+			out[i], err = e.insert(now, r)
 		}
 		if err != nil {
 			return nil, err
 		}
 	}
-	return out, b.flush(rs.unit)
+	return out, e.plain.flush(rs.unit)
 }
 
+// enqueuing is one call of enqueue.
+type enqueuing struct {
+	*idempotencyKeys
+	staged map[ready.Name]int64
+	plain  bulk
+
+	// Of the last run: most have the lane of the one before.
+	name   ready.Name
+	lane   int64
+	counts *count.Counts
+}
+
+var _ lifecycle.EnqueueRows = (*enqueuing)(nil)
+
 // addPlain adds a run with or without metadata, which are rows of two kinds.
-func (b *bulk) addPlain(u *unit, key, lane int64, r *store.NewRun, input any) error {
+func (e *enqueuing) addPlain(now int64, r *store.NewRun) (store.ID, error) {
+	lane, err := e.Lane(r)
+	if err != nil {
+		return store.ID{}, err
+	}
+	e.counts.Enqueued++
+	key := e.nextKey(now)
+	input, err := e.runs.spill(key, r.Input)
+	if err != nil {
+		return store.ID{}, err
+	}
 	kind := plainRows
 	if r.Metadata != nil {
 		kind = metaRows
 	}
-	if b.kind != kind {
-		if err := b.flush(u); err != nil {
-			return err
+	if e.plain.kind != kind {
+		if err := e.plain.flush(e.unit); err != nil {
+			return store.ID{}, err
 		}
-		*b = bulk{kind: kind}
+		e.plain = bulk{kind: kind}
 	}
 	rank := store.Rank(keys.CreatedAt(key), r.Priority, r.AgeEvery)
 	if kind == plainRows {
-		return b.add(u, key, lane, int64(r.Priority), rank, input)
+		err = e.plain.add(e.unit, key, lane, int64(r.Priority), rank, input)
+	} else {
+		err = e.plain.add(e.unit, key, lane, int64(r.Priority), rank, input, string(r.Metadata))
 	}
-	return b.add(u, key, lane, int64(r.Priority), rank, input, string(r.Metadata))
-}
-
-func (rs *runs) laneOf(n ready.Name, staged map[ready.Name]int64) (int64, error) {
-	if staged != nil {
-		return staged[n], nil
-	}
-	return rs.lanes.lane(n)
+	return e.s.ids.ID(key), err
 }
 
 // spill stores a large input in a table of its own, and returns the value for the run's row.
@@ -139,57 +130,70 @@ func (rs *runs) spill(key int64, input []byte) (any, error) {
 	return nil, rs.exec("INSERT INTO stint_inputs (id, data) VALUES (?, ?)", key, input)
 }
 
-// insertFull inserts a run that is not plain.
-func (rs *runs) insertFull(key, lane, now int64, r *store.NewRun, input any, staged bool) error {
-	row := fullRow{Run: lifecycle.New(r, key, now), idem: r.Key, priority: r.Priority, input: input, metadata: r.Metadata}
-	row.Lane = lane
-	rs.timers.add(row.Due)
-	rs.timers.add(row.StartBy)
-	var err error
-	if r.Parent != (store.ID{}) {
-		if row.Parent, row.root, _, err = rs.keys.parent(r.Parent); err != nil {
-			return err
-		}
+// insert inserts a run that is not plain, unless its keys refer to one that exists.
+func (e *enqueuing) insert(now int64, n *store.NewRun) (store.Enqueued, error) {
+	if err := e.plain.flush(e.unit); err != nil {
+		return store.Enqueued{}, err
 	}
-	if err = rs.keys.hold(now, &row.Run, r); err != nil {
-		return err
+	r, existing, err := lifecycle.Enqueue(e, n, now)
+	if err != nil || existing != 0 {
+		return store.Enqueued{ID: e.s.ids.ID(existing), Existing: true}, err
 	}
-	if row.Node, err = rs.workflows.nodeOf(r); err != nil {
-		return err
+	e.counts.Enqueued++
+	out := store.Enqueued{ID: e.s.ids.ID(r.Key)}
+	limits, err := e.limiters.storedLimits(n.Limits)
+	if err != nil {
+		return out, err
 	}
-	if row.limits, row.limiter, err = rs.limiters.admitInserted(&row.Run, r.Limits, staged); err != nil {
-		return err
+	input, err := e.runs.spill(r.Key, n.Input)
+	if err != nil {
+		return out, err
 	}
-	if row.Workflow && row.State == store.Queued && row.limiter == nil { // it is not claimed: its tasks are
-		row.Begin(keys.CreatedAt(key))
-	}
-	if err = rs.insert(&row); err != nil || !row.Workflow {
-		return err
-	}
-	return rs.workflows.inserted(&row.Run, row.root, r)
-}
-
-// A fullRow is the row of a new run that is not plain.
-type fullRow struct {
-	lifecycle.Run
-	root     int64 // 0: itself
-	idem     string
-	priority int8
-	input    any // NULL: in stint_inputs
-	metadata []byte
-	limits   any
-	limiter  *int64
-}
-
-func (rs *runs) insert(r *fullRow) error {
 	var idem, worker any
-	if r.idem != "" {
-		idem = r.idem
+	if n.Key != "" {
+		idem = n.Key
 	}
 	if r.State == store.Running {
 		worker = 0 // nobody's
 	}
-	return rs.exec(fullSQL, r.Key, r.Lane, int64(r.State), int64(r.priority), r.Rank, r.input, nullable(r.Due), nullable(r.StartBy),
-		nullable(r.StartIn), nullable(r.Parent), nullable(r.root), idem, text(r.metadata), flagsOf(&r.Run), nullable(r.Node), worker,
-		nullable(r.Started), r.limits, r.limiter)
+	err = e.exec(fullSQL, r.Key, r.Lane, int64(r.State), int64(n.Priority), r.Rank, input, nullable(r.Due), nullable(r.StartBy),
+		nullable(r.StartIn), nullable(r.Parent), nullable(r.Root), idem, text(n.Metadata), flagsOf(&r.Run), nullable(r.Node), worker,
+		nullable(r.Started), limits, r.Limiter)
+	if err != nil || !r.Workflow {
+		return out, err
+	}
+	return out, e.workflows.inserted(&r, n)
 }
+
+// Lane implements lifecycle.EnqueueRows.
+func (e *enqueuing) Lane(r *store.NewRun) (lane int64, err error) {
+	n := ready.Name{Queue: r.Queue, Task: r.Task, Route: r.Route.Text()}
+	if n == e.name {
+		return e.lane, nil
+	}
+	if e.staged != nil {
+		lane = e.staged[n]
+	} else if lane, err = e.lanes.lane(n); err != nil {
+		return 0, err
+	}
+	e.name, e.lane, e.counts = n, lane, e.counters.Of(r.Queue, r.Task)
+	return lane, nil
+}
+
+// NextKey implements lifecycle.EnqueueRows.
+func (e *enqueuing) NextKey(now int64) int64 { return e.nextKey(now) }
+
+// Graph implements lifecycle.EnqueueRows.
+func (e *enqueuing) Graph(g *store.Graph) (int64, error) { return e.workflows.storeGraph(g) }
+
+// Admit implements lifecycle.EnqueueRows.
+func (e *enqueuing) Admit(r *lifecycle.Run, all []store.Limit) (*int64, error) {
+	if e.staged != nil {
+		unadmitted := -r.Lane // it comes to its limiters after unstage
+		return &unadmitted, nil
+	}
+	return e.limiters.admitNewRun(r.Key, all, r.Workflow)
+}
+
+// WakeAt implements lifecycle.EnqueueRows.
+func (e *enqueuing) WakeAt(at int64) { e.timers.add(at) }

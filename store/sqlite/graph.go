@@ -22,12 +22,3 @@ func (ws *workflows) storeGraph(g *store.Graph) (id int64, err error) {
 	}
 	return id, err
 }
-
-// nodeOf returns the node of a run to insert, if it is a workflow's; else 0. It stores the graph.
-func (ws *workflows) nodeOf(r *store.NewRun) (int64, error) {
-	if r.Graph == nil {
-		return 0, nil
-	}
-	id, err := ws.storeGraph(r.Graph)
-	return id<<nodeBits | int64(r.Graph.End()), err
-}

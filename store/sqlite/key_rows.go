@@ -10,9 +10,7 @@ import (
 	"github.com/stint-dev/stint/store/internal/lifecycle"
 )
 
-var _ lifecycle.KeyRows = (*idempotencyKeys)(nil)
-
-// Holder implements lifecycle.KeyRows.
+// Holder implements lifecycle.EnqueueRows.
 func (ks *idempotencyKeys) Holder(task, key string) (h lifecycle.Holder, err error) {
 	err = ks.one(`SELECT k.run, coalesce(k.expires_at, 0), coalesce(r.`+hasEnded+`, 1) FROM stint_keys k
 		LEFT JOIN stint_runs r ON r.id = k.run WHERE k.task = ? AND k.key = ?`, []any{task, key}, &h.Run, &h.Expires, &h.Ended)
@@ -22,7 +20,13 @@ func (ks *idempotencyKeys) Holder(task, key string) (h lifecycle.Holder, err err
 	return h, err
 }
 
-// Replace implements lifecycle.KeyRows.
+// Hold implements lifecycle.EnqueueRows.
+func (ks *idempotencyKeys) Hold(task, key string, run, expires int64) error {
+	return ks.exec(`INSERT INTO stint_keys (task, key, run, expires_at) VALUES (?, ?, ?, ?)
+		ON CONFLICT DO UPDATE SET run = excluded.run, expires_at = excluded.expires_at, gone = 0`, task, key, run, nullable(expires))
+}
+
+// Replace implements lifecycle.EnqueueRows.
 func (ks *idempotencyKeys) Replace(key int64, r *store.NewRun, at int64) (bool, error) {
 	setBy := ks.nextKey(ks.now) // the settings are this enqueue's, not those of the run's enqueue
 	limits, err := ks.limiters.storedLimits(store.SetByEnqueue(r.Limits, setBy))
@@ -58,26 +62,20 @@ func (ks *idempotencyKeys) Replace(key int64, r *store.NewRun, at int64) (bool, 
 	return true, ks.exec("INSERT OR REPLACE INTO stint_inputs (id, data) VALUES (?, ?)", key, r.Input)
 }
 
-// Parent implements lifecycle.KeyRows.
+// Parent implements lifecycle.EnqueueRows.
 func (ks *idempotencyKeys) Parent(id store.ID) (p lifecycle.Parent, err error) {
-	p.Key, _, p.Canceled, err = ks.parent(id)
-	return p, err
-}
-
-// parent reads a run that is to have a child. canceled reports whether it was canceled, or asked to cancel.
-func (ks *idempotencyKeys) parent(id store.ID) (key, root int64, canceled bool, err error) {
-	k, ok := ks.s.ids.Key(id)
+	key, ok := ks.s.ids.Key(id)
 	if ok {
-		err = ks.one("SELECT id, coalesce(root, id), "+stateCanceled+" OR cancel_at IS NOT NULL FROM stint_runs WHERE id = ?", []any{k},
-			&key, &root, &canceled)
+		err = ks.one("SELECT id, coalesce(root, id), "+stateCanceled+" OR cancel_at IS NOT NULL FROM stint_runs WHERE id = ?", []any{key},
+			&p.Key, &p.Root, &p.Canceled)
 	}
 	if !ok || errors.Is(err, sql.ErrNoRows) {
 		err = fmt.Errorf("parent run %s: %w", id, store.ErrNotFound)
 	}
-	return key, root, canceled, err
+	return p, err
 }
 
-// Child implements lifecycle.KeyRows.
+// Child implements lifecycle.EnqueueRows.
 func (ks *idempotencyKeys) Child(parent int64, key string) (run int64, err error) {
 	err = ks.one("SELECT run FROM stint_child_keys WHERE parent = ? AND key = ?", []any{parent, key}, &run)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -86,7 +84,7 @@ func (ks *idempotencyKeys) Child(parent int64, key string) (run int64, err error
 	return run, err
 }
 
-// SetChild implements lifecycle.KeyRows.
+// SetChild implements lifecycle.EnqueueRows.
 func (ks *idempotencyKeys) SetChild(parent int64, key string, run int64) error {
 	return ks.exec("INSERT INTO stint_child_keys (parent, key, run) VALUES (?, ?, ?)", parent, key, run)
 }
@@ -118,18 +116,3 @@ func (s *Store) expireKeys(ctx context.Context) error {
 const expireKeysSQL = `
 DELETE FROM stint_keys WHERE (task, key) IN (SELECT task, key FROM stint_keys WHERE gone = 1 AND expires_at <= ?
   ORDER BY expires_at LIMIT ?)`
-
-// hold makes a run the holder of r's idempotency key, and of its key as a child.
-func (ks *idempotencyKeys) hold(now int64, run *lifecycle.Run, r *store.NewRun) error {
-	if r.ChildKey != "" {
-		if err := ks.SetChild(run.Parent, r.ChildKey, run.Key); err != nil {
-			return err
-		}
-	}
-	if r.Key == "" {
-		return nil
-	}
-	return ks.exec(`INSERT INTO stint_keys (task, key, run, expires_at) VALUES (?, ?, ?, ?)
-		ON CONFLICT DO UPDATE SET run = excluded.run, expires_at = excluded.expires_at, gone = 0`, r.Task, r.Key, run.Key,
-		nullable(lifecycle.KeyExpires(r, now)))
-}

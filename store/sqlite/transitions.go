@@ -4,7 +4,6 @@ import (
 	"slices"
 
 	"github.com/stint-dev/stint/store"
-	"github.com/stint-dev/stint/store/internal/lifecycle"
 	"github.com/stint-dev/stint/store/internal/limits"
 )
 
@@ -161,38 +160,17 @@ func (lm *limiters) openDueLimiters() error {
 	return nil
 }
 
-// admitInserted returns the values of the columns limits and limiter for a run that is about to be inserted. staged reports
-// whether it is staged in its lane.
-func (lm *limiters) admitInserted(run *lifecycle.Run, all []store.Limit, staged bool) (stored any, limiter *int64, err error) {
-	stored, err = lm.storedLimits(all)
-	switch {
-	case stored == nil || err != nil || run.State != store.Queued:
-	case staged:
-		unadmitted := -run.Lane // it comes to its limiters after unstage
-		limiter = &unadmitted
-	default:
-		limiter, err = lm.admitNewRun(run.Key, all, run.Workflow)
-	}
-	return stored, limiter, err
-}
-
 // admitNewRun returns the value of the column limiter for a run that is about to be inserted. setBy
 // is the key of the enqueue that the limits came with.
 func (lm *limiters) admitNewRun(setBy int64, all []store.Limit, workflow bool) (limiter *int64, err error) {
 	if lm.deferred {
 		return new(int64), nil
 	}
-	at, later, err := limits.AdmitNew(limiterRows{lm.unit}, all, workflow, setBy)
-	switch {
-	case err != nil:
-		return nil, err
-	case later:
+	limiter, err = limits.AdmitNew(limiterRows{lm.unit}, all, workflow, setBy)
+	if limiter != nil && *limiter == 0 {
 		lm.unadmitted = true
-		return new(int64), nil
-	case at != nil:
-		return &at.ID, nil
 	}
-	return nil, nil
+	return limiter, err
 }
 
 // Runs that have not come to their limiters, because they came in an app's transaction or in a

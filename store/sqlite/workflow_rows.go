@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"database/sql"
 	"errors"
 	"slices"
@@ -124,18 +125,14 @@ func (ws *workflows) keepTaskLimits(run int64, limits map[int][]store.Limit) err
 	return nil
 }
 
-// inserted stores the limits of the tasks of a workflow's run that was inserted for r, and begins it if it is Running. root is
-// its root; 0: itself.
-func (ws *workflows) inserted(run *lifecycle.Run, root int64, r *store.NewRun) error {
-	if err := ws.keepTaskLimits(run.Key, r.TaskLimits); err != nil || run.State != store.Running {
+// inserted stores the limits of the tasks of a workflow's run that was inserted for n, and begins it if it is Running.
+func (ws *workflows) inserted(r *lifecycle.Row, n *store.NewRun) error {
+	if err := ws.keepTaskLimits(r.Key, n.TaskLimits); err != nil || r.State != store.Running {
 		return err
 	}
-	if root == 0 {
-		root = run.Key
-	}
-	shared := workflow.Shared{Priority: r.Priority, Root: root, Route: r.Route}
-	ws.keep(run.Key, workflowInfo{shared, slices.Clone(r.Input), slices.Clone(r.Metadata)})
-	return workflow.BeginRun(ws, run.Key, run.Node, run.Started)
+	shared := workflow.Shared{Priority: n.Priority, Root: cmp.Or(r.Root, r.Key), Route: n.Route}
+	ws.keep(r.Key, workflowInfo{shared, slices.Clone(n.Input), slices.Clone(n.Metadata)})
+	return workflow.BeginRun(ws, r.Key, r.Node, r.Started)
 }
 
 // TaskLimits implements workflow.Rows.

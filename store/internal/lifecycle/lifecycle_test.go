@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/store"
-	"github.com/stint-dev/stint/store/internal/keys"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
 	"github.com/stint-dev/stint/store/internal/misstest"
 )
@@ -447,131 +446,6 @@ func TestTimers(t *testing.T) {
 			ok(t, lifecycle.WakeWaiters(r, r.now))
 			r.is(t, keyOf(1), c.want)
 		})
-	}
-}
-
-func TestNew(t *testing.T) {
-	key, graph := start<<keys.SeqBits, &store.Graph{}
-	for _, c := range []struct {
-		name  string
-		n     store.NewRun
-		plain bool
-		want  row
-	}{
-		{"plain", store.NewRun{Priority: 2}, true, row{State: store.Queued, Rank: start}},
-		{"in the past", store.NewRun{Priority: 2, RunAt: time.UnixMilli(5)}, true, row{State: store.Queued, Rank: start}},
-		{"ages", store.NewRun{Priority: 4, AgeEvery: time.Second}, true, row{State: store.Queued, Rank: start - 2000}},
-		{"later", store.NewRun{Priority: 2, RunAt: time.UnixMilli(start + 5).Add(-time.Microsecond), StartIn: time.Second}, false,
-			row{State: store.Scheduled, Rank: start + 5, Due: start + 5, StartIn: 1000, StartBy: start + 1005}},
-		{"in a microsecond", store.NewRun{Priority: 2, StartIn: time.Microsecond}, false,
-			row{State: store.Queued, Rank: start, StartIn: 1, StartBy: start + 1}},
-		{"a workflow with limits", store.NewRun{Priority: 2, Graph: graph, Detached: true, Limits: make([]store.Limit, 1)}, false,
-			row{State: store.Queued, Rank: start, Workflow: true, Detached: true, Limited: true}},
-	} {
-		c.want.Key = key
-		if got := lifecycle.New(&c.n, key, start); got.Rank != c.want.Rank || got.State != c.want.State || got.Due != c.want.Due ||
-			got.StartBy != c.want.StartBy || got.StartIn != c.want.StartIn || got.Workflow != c.want.Workflow ||
-			got.Detached != c.want.Detached || got.Limited != c.want.Limited {
-			t.Errorf("%s: got  %+v\nwant %+v", c.name, got, c.want)
-		}
-		if got := lifecycle.Plain(&c.n, start); got != c.plain {
-			t.Errorf("%s: Plain is %v", c.name, got)
-		}
-	}
-}
-
-// keyRows implements lifecycle.KeyRows for one key, and one parent and its child.
-type keyRows struct {
-	holder    lifecycle.Holder
-	scheduled bool
-	due       int64
-	parent    lifecycle.Parent
-	child     int64
-}
-
-func (k *keyRows) Parent(id store.ID) (lifecycle.Parent, error) {
-	if k.parent.Key == 0 {
-		return k.parent, store.ErrNotFound
-	}
-	return k.parent, nil
-}
-
-func (k *keyRows) Child(int64, string) (int64, error) { return k.child, nil }
-
-func (k *keyRows) SetChild(_ int64, _ string, run int64) error {
-	k.child = run
-	return nil
-}
-
-func (k *keyRows) Holder(string, string) (lifecycle.Holder, error) { return k.holder, nil }
-
-func (k *keyRows) Replace(_ int64, _ *store.NewRun, due int64) (bool, error) {
-	k.due = due
-	return k.scheduled, nil
-}
-
-func TestExisting(t *testing.T) {
-	run := keyOf(1)
-	debounce := store.NewRun{Key: "k", Debounce: 2 * time.Second, RunAt: at(0)}
-	late := debounce
-	late.RunAt = at(5000)
-	for _, c := range []struct {
-		name string
-		rows keyRows
-		n    store.NewRun
-		want int64
-		due  int64
-	}{
-		{"a new key", keyRows{}, store.NewRun{Key: "k"}, 0, 0},
-		{"until the run ends", keyRows{holder: lifecycle.Holder{Run: run}}, store.NewRun{Key: "k"}, run, 0},
-		{"it has ended", keyRows{holder: lifecycle.Holder{Run: run, Ended: true}}, store.NewRun{Key: "k"}, 0, 0},
-		{"for a time", keyRows{holder: lifecycle.Holder{Run: run, Expires: start + 1001, Ended: true}}, store.NewRun{Key: "k"}, run, 0},
-		{"the time has passed", keyRows{holder: lifecycle.Holder{Run: run, Expires: start + 1000}}, store.NewRun{Key: "k"}, 0, 0},
-		{"replaces it", keyRows{holder: lifecycle.Holder{Run: run}, scheduled: true}, debounce, run, start + 1000},
-		{"at the latest", keyRows{holder: lifecycle.Holder{Run: run}, scheduled: true}, late, run, start + 2000},
-		{"it has started", keyRows{holder: lifecycle.Holder{Run: run}}, debounce, 0, start + 1000},
-		{"it has ended, with debounce", keyRows{holder: lifecycle.Holder{Run: run, Ended: true}, scheduled: true}, debounce, 0, 0},
-	} {
-		got, err := lifecycle.Existing(&c.rows, &c.n, start+1000)
-		ok(t, err)
-		if got != c.want || c.rows.due != c.due {
-			t.Errorf("%s: run %d, due %d; want run %d, due %d", c.name, got, c.rows.due, c.want, c.due)
-		}
-	}
-	for ttl, want := range map[time.Duration]int64{store.UntilDone: 0, time.Second: start + 1000, time.Nanosecond: start + 1} {
-		if got := lifecycle.KeyExpires(&store.NewRun{KeyTTL: ttl}, start); got != want {
-			t.Errorf("%v: %d, want %d", ttl, got, want)
-		}
-	}
-}
-
-func TestExistingChildren(t *testing.T) {
-	there, canceled := lifecycle.Parent{Key: keyOf(1)}, lifecycle.Parent{Key: keyOf(1), Canceled: true}
-	holder := lifecycle.Holder{Run: keyOf(3)}
-	for _, c := range []struct {
-		name  string
-		rows  keyRows
-		n     store.NewRun
-		want  int64
-		err   error
-		child int64 // that the key refers to by then
-	}{
-		{"no parent", keyRows{holder: holder}, store.NewRun{ChildKey: "c", Key: "k"}, 0, store.ErrNotFound, 0},
-		{"no parent, and no key", keyRows{}, store.NewRun{ParentNamed: true}, 0, store.ErrNotFound, 0},
-		{"new", keyRows{parent: there}, store.NewRun{ChildKey: "c", ParentNamed: true}, 0, nil, 0},
-		{"a child", keyRows{parent: there, child: keyOf(2), holder: holder}, store.NewRun{ChildKey: "c", Key: "k"}, keyOf(2), nil, keyOf(2)},
-		{"an idempotency key's run", keyRows{parent: there, holder: holder}, store.NewRun{ChildKey: "c", Key: "k"}, keyOf(3), nil, keyOf(3)},
-		{"canceled", keyRows{parent: canceled, holder: holder}, store.NewRun{ParentNamed: true, Key: "k", ChildKey: "c"}, 0,
-			store.ErrParentCanceled, 0},
-		{"canceled, detached", keyRows{parent: canceled}, store.NewRun{ParentNamed: true, Detached: true}, 0, nil, 0},
-		{"canceled, of its own handler", keyRows{parent: canceled}, store.NewRun{ChildKey: "c"}, 0, nil, 0},
-		{"canceled, a child that is there", keyRows{parent: canceled, child: keyOf(2)}, store.NewRun{ParentNamed: true, ChildKey: "c"},
-			keyOf(2), nil, keyOf(2)},
-	} {
-		got, err := lifecycle.Existing(&c.rows, &c.n, start)
-		if got != c.want || !errors.Is(err, c.err) || c.rows.child != c.child {
-			t.Errorf("%s: run %d, %v, child %d; want run %d, %v, child %d", c.name, got, err, c.rows.child, c.want, c.err, c.child)
-		}
 	}
 }
 

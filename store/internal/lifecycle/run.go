@@ -8,9 +8,6 @@
 package lifecycle
 
 import (
-	"time"
-
-	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/keys"
 )
@@ -85,30 +82,3 @@ func (r *Run) End(to store.State, now int64, reason []byte) {
 
 // Begin starts a workflow's run: its tasks start.
 func (r *Run) Begin(now int64) { r.State, r.Started = store.Running, now }
-
-// Plain reports whether a new run is due at once, and sets nothing unusual but its metadata.
-func Plain(n *store.NewRun, now int64) bool {
-	return n.Key == "" && n.Graph == nil && n.Limits == nil && n.Parent == (store.ID{}) && !n.Detached && n.StartIn == 0 &&
-		(n.RunAt.IsZero() || clock.CeilMillis(n.RunAt) <= now)
-}
-
-// New returns the row of a new run. If it has limits, they decide when it is ready; if it is a
-// workflow's and queued, it begins as soon as it is.
-func New(n *store.NewRun, key, now int64) Run {
-	r := Run{Key: key, State: store.Queued, Detached: n.Detached, Workflow: n.Graph != nil, StartIn: StartIn(n.StartIn),
-		Limited: len(n.Limits) > 0}
-	if at := clock.CeilMillis(n.RunAt); !n.RunAt.IsZero() && at > now {
-		r.State, r.Due = store.Scheduled, at
-	}
-	r.Rank = store.Rank(r.DueAt(), n.Priority, n.AgeEvery)
-	r.SetStartBy(r.DueAt())
-	return r
-}
-
-// StartIn returns a NewRun's StartIn as rows store it, in milliseconds.
-func StartIn(d time.Duration) int64 {
-	if d <= 0 {
-		return 0
-	}
-	return max(d.Milliseconds(), 1)
-}

@@ -33,31 +33,33 @@ func Use(r Rows, limit *store.Limit, setBy int64) (*Limiter, error) {
 	return l, err
 }
 
-// AdmitNew admits a new run, whose row is not stored yet, or returns the limiter that it is to
-// wait at. later reports that Apply decides, once the row is there.
-func AdmitNew(r Rows, limits []store.Limit, workflow bool, setBy int64) (at *Limiter, later bool, err error) {
+// AdmitNew admits a new run, whose row is not stored yet, and returns the State.Limiter that it is to have; 0: Apply
+// decides, once the row is there.
+func AdmitNew(r Rows, limits []store.Limit, workflow bool, setBy int64) (*int64, error) {
 	w := want{workflow: workflow}
-	later = workflow
+	later := workflow
 	for i := range limits {
 		l, err := Use(r, &limits[i], setBy)
 		if err != nil {
-			return nil, false, err
+			return nil, err
 		}
 		if l.Rate && l.Bucket.Burst < limits[i].Units && !l.Bucket.Unlimited() {
-			return nil, false, fmt.Errorf("rate limit %s: %d units, but its burst is %d: %w", l, limits[i].Units, l.Bucket.Burst, ErrUnits)
+			return nil, fmt.Errorf("rate limit %s: %d units, but its burst is %d: %w", l, limits[i].Units, l.Bucket.Burst, ErrUnits)
 		}
 		w.add(l, &limits[i])
 		later = later || !l.Rate && l.Strategy >= store.StrategyCancelInProgress
 	}
 	if later {
-		return nil, true, nil
+		return new(int64), nil
 	}
 	if i := w.firstClosed(r.Now()); i >= 0 {
 		w.waitAt(r, i)
-		w.limiters[i].Recheck = true
-		return w.limiters[i], false, nil
+		l := w.limiters[i]
+		l.Recheck = true
+		id := l.ID
+		return &id, nil
 	}
-	return nil, false, w.take(r, 0)
+	return nil, w.take(r, 0)
 }
 
 // Apply does what a run's change of state asks for: it gives back and takes what the run holds,

@@ -214,16 +214,11 @@ func (r *rows) add(t rapid.TB, workflow bool, ls []store.Limit) int64 {
 	t.Helper()
 	r.last++
 	x := &run{id: int64(len(r.runs) + 1), order: r.last, limits: ls, state: limits.State{State: store.Queued, Workflow: workflow}}
-	at, later, err := limits.AdmitNew(r, ls, workflow, x.id)
+	at, err := limits.AdmitNew(r, ls, workflow, x.id)
 	ok(t, err)
 	r.runs[x.id] = x
-	switch {
-	case later:
-		asked := int64(0)
-		x.state.Limiter = &asked
+	if x.state.Limiter = at; at != nil && *at == 0 {
 		r.moved = append(r.moved, &limits.Transition{Run: x.id, After: x.state, Limits: ls, SetBy: x.id})
-	case at != nil:
-		x.state.Limiter = &at.ID
 	}
 	r.settle(t)
 	return x.id
@@ -330,7 +325,7 @@ func TestRate(t *testing.T) {
 	r.limiters["truer"].Recheck = true
 	r.settle(t)
 	r.are(t, "running, ready")
-	if _, _, err := limits.AdmitNew(r, []store.Limit{units(4)}, false, 3); !errors.Is(err, limits.ErrUnits) {
+	if _, err := limits.AdmitNew(r, []store.Limit{units(4)}, false, 3); !errors.Is(err, limits.ErrUnits) {
 		t.Errorf("more units than the burst: %v", err)
 	}
 }
