@@ -9,12 +9,9 @@ import (
 	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/keys"
+	"github.com/stint-dev/stint/store/internal/limits"
 	"github.com/stint-dev/stint/store/internal/retention"
 )
-
-// rateIdle is how long an unused rate limit is kept that no RateChange set. Its bucket is full by then, or
-// becomes so: the next use finds one as it was.
-const rateIdle = time.Hour
 
 // groupsKept is how long the last group of a process stays that was taken for dead: it may be cut off, and ask
 // whether that was committed once it is back.
@@ -34,7 +31,7 @@ func (s *Store) Expire(ctx context.Context, done, failed time.Time) (int, error)
 			WHERE rate AND NOT explicit AND NOT paused AND active = 0 AND waiting = 0 AND at < $1
 			AND tokens + per_second * ($2::bigint - at) / 1000000.0 >= max
 			LIMIT $3 FOR UPDATE SKIP LOCKED))`,
-			[]any{now.Add(-rateIdle).UnixMicro(), now.UnixMicro()}},
+			[]any{now.Add(-limits.RateIdle).UnixMicro(), now.UnixMicro()}},
 		{`DELETE FROM stint.event_runs WHERE (event, run) IN
 			(SELECT event, run FROM stint.event_runs WHERE event < $1 ORDER BY event, run LIMIT $2)`, []any{events}},
 		{`DELETE FROM stint.events WHERE id IN (SELECT id FROM stint.events WHERE id < $1 ORDER BY id LIMIT $2)`, []any{events}},

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"time"
 
@@ -110,17 +109,12 @@ func (u limiterRows) Limiter(l *store.Limit) (*limits.Limiter, error) {
 
 // newLimiter makes a limiter with the settings of a limit. Unless something needs it, it is not stored.
 func (u *unit) newLimiter(n limiterName, l *store.Limit) (*limiterRow, error) {
-	if n.rate && l.Burst == 0 {
-		return nil, fmt.Errorf("rate limit %q: %w: set it with SetRateLimit, or give its figures", l.Key, store.ErrNotFound)
+	x, err := limits.NewLimiter(l, clock.FromMillis(u.now))
+	if err != nil {
+		return nil, err
 	}
-	r := limiterRow{Limiter: limits.Limiter{ID: u.nextKey(u.now), Rate: n.rate, Name: n.name, Key: n.key, Strategy: l.Strategy,
-		Max: int64(l.Max), WakeAt: limits.Never}}
-	r.Bucket.At = clock.FromMillis(u.now)
-	if n.rate {
-		r.Max = int64(l.Burst)
-		r.Bucket.PerSecond, r.Bucket.Burst, r.Bucket.Tokens = l.PerSecond, l.Burst, float64(l.Burst)
-	}
-	return u.limiters.put(n, r), nil
+	x.ID = u.nextKey(u.now)
+	return u.limiters.put(n, limiterRow{Limiter: x}), nil
 }
 
 // LimiterByID implements limits.Rows.
@@ -233,21 +227,11 @@ func (u *unit) firstAt(limiter int64) (first *runRow, err error) {
 	return nil, errMiss
 }
 
+func (r *runRow) limitsSetBy() int64 { return limits.SetBy(r.Key, r.Parent, r.IsTask(), r.Forked) }
+
 // before reports whether a run comes before another in the order of starting.
 func (r *runRow) before(o *runRow) bool {
 	return cmp.Or(cmp.Compare(r.Rank, o.Rank), cmp.Compare(r.turn, o.turn), cmp.Compare(r.Key, o.Key)) < 0
-}
-
-// limitsSetBy returns the key of the enqueue that a run's limits came with: of a workflow's task, the
-// workflow's. A fork has those of an older run, so it sets nothing.
-func (r *runRow) limitsSetBy() int64 {
-	switch {
-	case r.Forked:
-		return 0
-	case r.IsTask():
-		return r.Parent
-	}
-	return r.Key
 }
 
 // AdmitFirst implements limits.Rows: it leaves that to FirstWaiting, for the rows are there.
@@ -410,10 +394,7 @@ func (u *unit) transitions() (all []*limits.Transition, err error) {
 		if before == after || before.State == after.State && after.State != 0 {
 			continue
 		}
-		m := &limits.Transition{Run: key, Before: before, After: after}
-		if after.State == store.Queued && before.State != store.Queued {
-			m.SetBy = e.now.limitsSetBy()
-		}
+		m := &limits.Transition{Run: key, Before: before, After: after, SetBy: e.now.limitsSetBy()}
 		if m.Limits, err = store.DecodeLimits([]byte(e.now.limits)); err != nil {
 			return nil, &damage.Damage{Run: key, Err: err}
 		}

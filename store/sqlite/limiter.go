@@ -147,7 +147,7 @@ func (lm *limiters) limiterOf(l *store.Limit) (*limiter, error) {
 	n := limiterName{l.Rate(), l.Name, l.Key}
 	lim, err := lm.limiterNamed(n)
 	if errors.Is(err, sql.ErrNoRows) {
-		lim, err = lm.newLimiter(n, l)
+		lim, err = lm.newLimiter(l)
 	}
 	return lim, err
 }
@@ -161,17 +161,13 @@ func (lm *limiters) limiterNamed(n limiterName) (*limiter, error) {
 	return lm.readLimiter("rate = ? AND name = ? AND key = ?", n.rate, n.name, n.key)
 }
 
-func (lm *limiters) newLimiter(n limiterName, l *store.Limit) (*limiter, error) {
-	if n.rate && l.Burst == 0 {
-		return nil, fmt.Errorf("rate limit %q: %w: set it with SetRateLimit, or give its figures", l.Key, store.ErrNotFound)
+func (lm *limiters) newLimiter(l *store.Limit) (*limiter, error) {
+	x, err := limits.NewLimiter(l, millis(lm.now))
+	if err != nil {
+		return nil, err
 	}
-	lim := &limiter{Limiter: limits.Limiter{Rate: n.rate, Name: n.name, Key: n.key, Strategy: l.Strategy, Max: int64(l.Max), WakeAt: never}}
-	lim.Bucket.At = millis(lm.now)
-	if n.rate {
-		lim.Max = int64(l.Burst)
-		lim.Bucket.PerSecond, lim.Bucket.Burst, lim.Bucket.Tokens = l.PerSecond, l.Burst, float64(l.Burst)
-	}
-	err := lm.one(`INSERT INTO stint_limiters (rate, name, key, max, strategy, active, admitted, waiting, per_second, tokens, at)
+	lim := &limiter{Limiter: x}
+	err = lm.one(`INSERT INTO stint_limiters (rate, name, key, max, strategy, active, admitted, waiting, per_second, tokens, at)
 		VALUES (?, ?, ?, ?, ?, 0, 0, 0, ?, ?, ?) RETURNING id`,
 		[]any{lim.Rate, lim.Name, lim.Key, lim.Max, int64(lim.Strategy), lim.Bucket.PerSecond, lim.Bucket.Tokens,
 			lim.Bucket.At.UnixMicro()}, &lim.ID)
@@ -256,10 +252,7 @@ func (lm *limiters) storeLimiter(lim *limiter) error {
 		lim.Bucket.Tokens, lim.Bucket.At.UnixMicro(), wake, lim.Explicit, lim.Paused, lim.SetBy)
 }
 
-// rateIdle is how long an unused rate limit is kept that no RateChange set.
-const rateIdle = time.Hour
-
-// expireRates deletes the rate limits that came with runs and have not been used for rateIdle. Their
+// expireRates deletes the rate limits that came with runs and have not been used for limits.RateIdle. Their
 // buckets are full, so the next use finds one as it was.
 func (s *Store) expireRates(ctx context.Context) error {
 	for after, more := int64(0), true; more; {
@@ -267,7 +260,7 @@ func (s *Store) expireRates(ctx context.Context) error {
 			now := millis(u.now)
 			ids, err := column[int64](u, "SELECT id FROM stint_limiters WHERE id > ? AND +rate = 1 AND explicit = 0 AND paused = 0 "+
 				"AND active = 0 AND waiting = 0 AND at < ? ORDER BY id LIMIT ?",
-				after, now.Add(-rateIdle).UnixMicro(), perBulk)
+				after, now.Add(-limits.RateIdle).UnixMicro(), perBulk)
 			if more = err == nil && len(ids) > 0; !more {
 				return err
 			}
@@ -277,7 +270,7 @@ func (s *Store) expireRates(ctx context.Context) error {
 				if err != nil {
 					return err
 				}
-				if lim.dirty || !lim.Idle(now, rateIdle) {
+				if lim.dirty || !lim.Idle(now) {
 					continue
 				}
 				if err := u.limiters.deleteLimiter(lim); err != nil {

@@ -130,9 +130,10 @@ func (r limiterRows) FirstWaiting(l *limits.Limiter) (*limits.Transition, error)
 	for _, lane := range lanes {
 		var p ready.Position
 		var x transition
-		err := r.one("SELECT rank, turn, id, flags, limits, "+enqueueKeySQL+" FROM stint_runs r WHERE limiter = ? AND lane = ? "+
+		err := r.one("SELECT rank, turn, id, flags, limits, "+ofWorkflowSQL+" FROM stint_runs r WHERE limiter = ? AND lane = ? "+
 			"AND "+stateQueued+" ORDER BY rank, turn, id LIMIT 1",
-			[]any{l.ID, lane}, &p.Rank, &p.Turn, &x.Run, &x.afterFlags, &x.limits, &x.SetBy)
+			[]any{l.ID, lane}, &p.Rank, &p.Turn, &x.Run, &x.afterFlags, &x.limits, &x.parent,
+			&x.inWorkflow)
 		if err != nil {
 			return nil, err
 		}

@@ -30,7 +30,6 @@ const (
 
 // Conditions on the states of a run, by their order.
 const (
-	notQueued    = "state <> " + queuedState
 	notRunning   = "state <> " + runningState
 	sinceQueued  = "state >= " + queuedState
 	upToWaiting  = "state <= " + waitingState

@@ -13,6 +13,8 @@ type transition struct {
 	limits                   string
 	beforeFlags, beforeLease int64
 	afterFlags, afterLease   int64
+	parent                   int64
+	inWorkflow               bool
 }
 
 // decode completes a transition that was read.
@@ -22,6 +24,7 @@ func (lm *limiters) decode(x *transition) (*limits.Transition, error) {
 	}
 	set(&x.Before, x.beforeFlags, x.beforeLease)
 	set(&x.After, x.afterFlags, x.afterLease)
+	x.SetBy = limits.SetBy(x.Run, x.parent, x.inWorkflow && !x.After.Workflow, x.afterFlags&flagForked != 0)
 	var err error
 	x.Limits, err = lm.limitsOf(x.limits)
 	return &x.Transition, err
@@ -55,13 +58,11 @@ func (lm *limiters) applyTransitions(rows []transition) error {
 	return nil
 }
 
-// enqueueKeySQL is the key of the enqueue that a run's limits came with: for a workflow's task, the
-// workflow's. A fork has the limits of an older run, so it sets nothing.
-const enqueueKeySQL = "CASE WHEN r.flags & 8 THEN 0 WHEN r.node IS NULL OR r.flags & 2 THEN r.id ELSE r.parent END"
+// ofWorkflowSQL tells whether a run is a workflow's or one of its tasks, and whose: see limits.SetBy.
+const ofWorkflowSQL = "coalesce(r.parent, 0), r.node IS NOT NULL"
 
 const transitionsSQL = `
-SELECT m.run, m.state, m.limiter, m.flags, m.lease, r.state, r.limiter, r.flags, r.lease, r.limits,
-  CASE WHEN r.` + notQueued + ` OR m.` + stateQueued + ` THEN 0 ELSE ` + enqueueKeySQL + ` END
+SELECT m.run, m.state, m.limiter, m.flags, m.lease, r.state, r.limiter, r.flags, r.lease, r.limits, ` + ofWorkflowSQL + `
 FROM stint_transitions m CROSS JOIN stint_runs r ON r.id = m.run ORDER BY m.run`
 
 // reconcile updates the limiters after changes of their runs' states, and admits runs that may be
@@ -77,7 +78,7 @@ func (lm *limiters) reconcile() error {
 	for first := true; ; first = false { // an admitted or a canceled run may change others
 		rows, err := rowsOf(lm, func(x *transition) []any {
 			return []any{&x.Run, &x.Before.State, &x.Before.Limiter, &x.beforeFlags, &x.beforeLease,
-				&x.After.State, &x.After.Limiter, &x.afterFlags, &x.afterLease, &x.limits, &x.SetBy}
+				&x.After.State, &x.After.Limiter, &x.afterFlags, &x.afterLease, &x.limits, &x.parent, &x.inWorkflow}
 		}, transitionsSQL)
 		if err != nil {
 			return err
@@ -178,7 +179,7 @@ func (lm *limiters) admitNewRun(setBy int64, all []store.Limit, workflow bool) (
 var (
 	unadmittedAtSQL = selectDistinct("limiter", "stint_runs WHERE "+stateQueued+" AND limiter <= 0")
 
-	unadmittedSQL = `SELECT id, state, limiter, flags, lease, limits, ` + enqueueKeySQL + ` FROM stint_runs r
+	unadmittedSQL = `SELECT id, state, limiter, flags, lease, limits, ` + ofWorkflowSQL + ` FROM stint_runs r
 WHERE limiter = ? AND ` + stateQueued + ` ORDER BY lane, rank, turn, id LIMIT ?`
 )
 
@@ -204,7 +205,7 @@ func (lm *limiters) admitUnadmitted() error {
 			}
 		}
 		rows, err := rowsOf(lm, func(x *transition) []any {
-			return []any{&x.Run, &x.After.State, &x.After.Limiter, &x.afterFlags, &x.afterLease, &x.limits, &x.SetBy}
+			return []any{&x.Run, &x.After.State, &x.After.Limiter, &x.afterFlags, &x.afterLease, &x.limits, &x.parent, &x.inWorkflow}
 		}, unadmittedSQL, limiter, perUnadmitted)
 		if err != nil {
 			return err

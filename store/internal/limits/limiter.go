@@ -45,6 +45,25 @@ type Limiter struct {
 	Lowered bool // more may have been admitted than the settings allow by now
 }
 
+// RateIdle is how long a rate limit is kept unused that no RateChange set.
+const RateIdle = time.Hour
+
+// NewLimiter returns the limiter of a limit before its first run. It has the limit's settings, and the bucket of a rate is
+// full. A rate limit without figures is one that must exist already: store.ErrNotFound.
+func NewLimiter(l *store.Limit, now time.Time) (x Limiter, err error) {
+	x = Limiter{Rate: l.Rate(), Name: l.Name, Key: l.Key, Strategy: l.Strategy, Max: int64(l.Max), WakeAt: Never}
+	x.Bucket.At = now
+	if !x.Rate {
+		return x, nil
+	}
+	if l.Burst == 0 {
+		return x, fmt.Errorf("rate limit %q: %w: set it with SetRateLimit, or give its figures", l.Key, store.ErrNotFound)
+	}
+	x.Max = int64(l.Burst)
+	x.Bucket.PerSecond, x.Bucket.Burst, x.Bucket.Tokens = l.PerSecond, l.Burst, float64(l.Burst)
+	return x, nil
+}
+
 // String returns the name by which messages call the limiter.
 func (l *Limiter) String() string {
 	switch {
@@ -95,12 +114,12 @@ func (l *Limiter) Overdrawn() bool {
 	return l.Admitted > 0 && l.Active > l.Max
 }
 
-// Idle reports whether a rate limit was unused for a time, and its bucket is full: it may be deleted,
+// Idle reports whether a rate limit was unused for RateIdle, and its bucket is full: it may be deleted,
 // since its next use makes it as it was.
-func (l *Limiter) Idle(now time.Time, unused time.Duration) bool {
+func (l *Limiter) Idle(now time.Time) bool {
 	b := l.Bucket
 	b.Fill(now)
-	return l.Rate && l.Active == 0 && l.Waiting == 0 && now.Sub(l.Bucket.At) >= unused && b.Tokens >= float64(b.Burst)
+	return l.Rate && l.Active == 0 && l.Waiting == 0 && now.Sub(l.Bucket.At) >= RateIdle && b.Tokens >= float64(b.Burst)
 }
 
 // readyAt returns when a rate has the units of a limit, in milliseconds; Never: by itself, never.

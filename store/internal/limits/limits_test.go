@@ -50,16 +50,13 @@ func (r *rows) Limiter(l *store.Limit) (*limits.Limiter, error) {
 	if x := r.limiters[key]; x != nil {
 		return x, nil
 	}
-	if l.Rate() && l.Burst == 0 {
-		return nil, store.ErrNotFound
+	x, err := limits.NewLimiter(l, r.now)
+	if err != nil {
+		return nil, err
 	}
-	x := &limits.Limiter{ID: int64(len(r.limiters) + 1), Rate: l.Rate(), Name: l.Name, Key: l.Key, Strategy: l.Strategy,
-		Max: int64(l.Max), WakeAt: limits.Never}
-	if l.Rate() {
-		x.Bucket = store.Bucket{PerSecond: l.PerSecond, Burst: l.Burst, Tokens: float64(l.Burst), At: r.now}
-	}
-	r.limiters[key] = x
-	return x, nil
+	x.ID = int64(len(r.limiters) + 1)
+	r.limiters[key] = &x
+	return &x, nil
 }
 
 func (r *rows) LimiterByID(id int64) (*limits.Limiter, error) {

@@ -19,6 +19,18 @@ type Transition struct {
 	SetBy         int64 // key of the enqueue that its limits came with, if it wants to be admitted
 }
 
+// SetBy returns the key of the enqueue that a run's limits came with: of a workflow's task, the workflow's. A fork has
+// those of an older run, so it sets nothing: 0.
+func SetBy(run, workflow int64, task, forked bool) int64 {
+	switch {
+	case forked:
+		return 0
+	case task:
+		return workflow
+	}
+	return run
+}
+
 // A holding is what a run has of a limiter.
 type holding uint8
 
