@@ -147,10 +147,7 @@ func TestDeadWorkerClaimsNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = other.do(ctx, func(u *unit) error { // as it is while the process has not noticed
-		_, err := u.releaseWorker(worker, true)
-		return err
-	})
+	err = other.do(ctx, func(u *unit) error { return u.releaseWorker(worker, true) }) // as it is while the process has not noticed
 	if err != nil {
 		t.Fatal(err)
 	}

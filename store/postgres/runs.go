@@ -16,7 +16,7 @@ import (
 // runRows are the runs of a unit.
 type runRows struct{ *unit }
 
-var _ lifecycle.Rows = runRows{}
+var _ lifecycle.WorkerRows = runRows{}
 
 // run returns a run's row; nil: there is none.
 func (u *unit) run(key int64) (*runRow, error) { return u.runs.get(key) }

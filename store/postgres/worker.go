@@ -82,7 +82,7 @@ func encodeLabels(m map[string]string) (string, error) {
 // Unregister implements store.Workers.
 func (s *Store) Unregister(ctx context.Context, worker int64) error {
 	err := s.do(ctx, func(u *unit) error {
-		if _, err := u.releaseWorker(worker, false); err != nil {
+		if err := u.releaseWorker(worker, false); err != nil {
 			return err
 		}
 		return lifecycle.RetryBlocked(runRows{u})
@@ -92,27 +92,30 @@ func (s *Store) Unregister(ctx context.Context, worker int64) error {
 }
 
 // releaseWorker removes a worker, and queues the runs that it executes.
-func (u *unit) releaseWorker(worker int64, crashed bool) (rec store.Recovered, err error) {
-	w, err := u.workers.get(worker)
-	_, missed := u.runsOf.get(worker) // asks for both
-	if err != nil || missed != nil || w == nil {
-		return rec, firstError(err, missed)
-	}
-	if rec, err = lifecycle.Release(runRows{u}, worker, u.now, crashed); err != nil {
-		return rec, err
-	}
-	w.ended = u.now
-	u.workers.change(worker)
-	u.newEpoch = true
-	return rec, nil
+func (u *unit) releaseWorker(worker int64, crashed bool) error {
+	u.workers.ask(worker) // and its runs, at once
+	_, err := lifecycle.ReleaseWorker(runRows{u}, worker, u.now, crashed)
+	return err
 }
 
-func firstError(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
+// WorkersOf implements lifecycle.WorkerRows.
+func (u runRows) WorkersOf(process string) ([]int64, error) {
+	ids, err := u.workersOf.get(process)
+	for _, id := range ids {
+		u.runsOf.ask(id) // of all at once
 	}
+	return ids, err
+}
+
+// EndWorker implements lifecycle.WorkerRows.
+func (u runRows) EndWorker(worker, now int64) error {
+	w, err := u.workers.get(worker)
+	if w == nil || err != nil {
+		return err
+	}
+	w.ended = now
+	u.workers.change(worker)
+	u.newEpoch = true
 	return nil
 }
 
@@ -225,21 +228,10 @@ func releaseOwn(u *unit) error {
 }
 
 // releaseProcess queues the runs of a process that has died or leaves. A dead one is removed from the table.
-func (u *unit) releaseProcess(name string, crashed bool) (total store.Recovered, err error) {
-	ids, err := u.workersOf.get(name)
-	if err != nil {
+func (u *unit) releaseProcess(name string, crashed bool) (store.Recovered, error) {
+	total, err := lifecycle.ReleaseProcess(runRows{u}, name, u.now, crashed)
+	if err != nil || !crashed {
 		return total, err
-	}
-	for _, id := range ids {
-		r, err := u.releaseWorker(id, crashed)
-		if err != nil {
-			return total, err
-		}
-		total.Requeued += r.Requeued
-		total.Blocked = append(total.Blocked, r.Blocked...)
-	}
-	if !crashed {
-		return total, nil
 	}
 	u.queued = append(u.queued, func(b *pgx.Batch) { // its last group stays: it may live, and ask for that (wasCommitted)
 		b.Queue(u.s.sql("DELETE FROM stint.processes WHERE name = $1"), name)

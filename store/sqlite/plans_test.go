@@ -11,6 +11,7 @@ import (
 
 	"github.com/stint-dev/stint/internal/sample"
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/lifecycle"
 )
 
 // allowedSteps are the scans and sorts that statements may have, and why.
@@ -174,7 +175,10 @@ func useAll(t *testing.T, s *Store) {
 	useGraphs(t, s, worker)
 	useLimits(t, s, worker)
 	ok(s.Change(ctx, now, &store.PauseChange{Queue: "q"}))
-	ok(s.do(ctx, func(u *unit) error { return u.workers.releaseWorker(worker, true, &store.Recovered{}) }))
+	ok(s.do(ctx, func(u *unit) error {
+		_, err := lifecycle.ReleaseWorker(u.runs, worker, u.now, true)
+		return err
+	}))
 	_, err = s.recover(ctx)
 	ok(err)
 	_, err = s.Act(ctx, now, store.Action{Kind: store.ActReplay}, store.Filter{States: []store.State{store.Failed}})

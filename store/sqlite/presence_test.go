@@ -183,7 +183,11 @@ func TestTakenForDeadLate(t *testing.T) {
 	for _, err := os.Stat(lock); err != nil; _, err = os.Stat(lock) {
 		runtime.Gosched()
 	}
-	if err := b.do(t.Context(), func(u *unit) error { return u.workers.releaseLock(a.presence.name, true, &store.Recovered{}) }); err != nil {
+	err = b.do(t.Context(), func(u *unit) error {
+		_, err := u.workers.release(a.presence.name, true)
+		return err
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	if sig := <-signals; !sig.Lost {

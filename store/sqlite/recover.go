@@ -44,9 +44,9 @@ func (s *Store) recover(ctx context.Context) (total store.Recovered, err error) 
 			continue // not known; the next call tries again
 		}
 		var r store.Recovered
-		err := s.do(ctx, func(u *unit) error {
-			r = store.Recovered{}
-			return u.workers.releaseLock(lock, true, &r)
+		err := s.do(ctx, func(u *unit) (err error) {
+			r, err = u.workers.release(lock, true)
+			return err
 		})
 		if err != nil {
 			return total, err
@@ -109,34 +109,25 @@ func (s *Store) leftBehind(ctx context.Context) (locks, staged []string, err err
 	return locks, staged, err
 }
 
-// releaseLock releases the runs of the workers with a lock name.
-func (ws *workers) releaseLock(lock string, crashed bool, r *store.Recovered) error {
-	workers, err := column[int64](ws, `SELECT id FROM stint_workers WHERE lock = ?
-		AND (ended_at IS NULL OR EXISTS (SELECT 1 FROM stint_runs r WHERE r.worker = stint_workers.id AND r.`+stateRunning+`))`, lock)
-	if err != nil {
-		return err
+// release releases the runs of the workers of a process, by its lock's name.
+func (ws *workers) release(lock string, crashed bool) (store.Recovered, error) {
+	rec, err := lifecycle.ReleaseProcess(ws.runs, lock, ws.now, crashed)
+	if err == nil {
+		err = lifecycle.RetryBlocked(ws.runs)
 	}
-	for _, w := range workers {
-		if err := ws.releaseWorker(w, crashed, r); err != nil {
-			return err
-		}
-	}
-	return nil
+	return rec, err
 }
 
-// releaseWorker queues the runs of a worker, and ends it.
-func (ws *workers) releaseWorker(worker int64, crashed bool, r *store.Recovered) error {
-	released, err := lifecycle.Release(ws.runs, worker, ws.now, crashed)
-	if err != nil {
-		return err
-	}
-	r.Requeued += released.Requeued
-	r.Blocked = append(r.Blocked, released.Blocked...)
-	if err := ws.exec("UPDATE stint_workers SET ended_at = ? WHERE id = ?", ws.now, worker); err != nil {
-		return err
-	}
-	ws.forget()
-	ws.claims.recheck = true
-	ws.lanes.DropView(worker)
-	return lifecycle.RetryBlocked(ws.runs)
+// WorkersOf implements lifecycle.WorkerRows.
+func (rs *runs) WorkersOf(lock string) ([]int64, error) {
+	return column[int64](rs, `SELECT id FROM stint_workers WHERE lock = ?
+		AND (ended_at IS NULL OR EXISTS (SELECT 1 FROM stint_runs r WHERE r.worker = stint_workers.id AND r.`+stateRunning+`))`, lock)
+}
+
+// EndWorker implements lifecycle.WorkerRows.
+func (rs *runs) EndWorker(worker, now int64) error {
+	rs.workers.forget()
+	rs.claims.recheck = true
+	rs.lanes.DropView(worker)
+	return rs.exec("UPDATE stint_workers SET ended_at = ? WHERE id = ?", now, worker)
 }

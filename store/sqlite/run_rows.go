@@ -12,7 +12,7 @@ import (
 	"github.com/stint-dev/stint/store/internal/workflow"
 )
 
-var _ lifecycle.Rows = (*runs)(nil)
+var _ lifecycle.WorkerRows = (*runs)(nil)
 
 // The column flags of a run.
 const (

@@ -77,7 +77,12 @@ func (s *Store) changeWorker(ctx context.Context, i store.WorkerInfo) error {
 
 // Unregister implements store.Workers.
 func (s *Store) Unregister(ctx context.Context, worker int64) error {
-	err := s.do(ctx, func(u *unit) error { return u.workers.releaseWorker(worker, false, &store.Recovered{}) })
+	err := s.do(ctx, func(u *unit) error {
+		if _, err := lifecycle.ReleaseWorker(u.runs, worker, u.now, false); err != nil {
+			return err
+		}
+		return lifecycle.RetryBlocked(u.runs)
+	})
 	s.w.mu.Lock()
 	if x := s.w.watch[worker]; x != nil {
 		x.close()

@@ -243,7 +243,10 @@ func (w *writer) release() {
 		return
 	}
 	w.counters.Last()
-	w.inTx(func(u *unit) error { return u.workers.releaseLock(w.s.presence.name, false, &store.Recovered{}) }) // or others do it
+	w.inTx(func(u *unit) error { // or others do it
+		_, err := u.workers.release(w.s.presence.name, false)
+		return err
+	})
 }
 
 func (o *op) answer(err error) {

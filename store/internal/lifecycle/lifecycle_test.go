@@ -2,6 +2,7 @@ package lifecycle_test
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -280,18 +281,45 @@ func TestRelease(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRows(c.run, running(func(r *row) { r.Worker = 2 }))
-			rec, err := lifecycle.Release(r, 1, r.now, c.crashed)
+			rec, err := lifecycle.ReleaseWorker(r, 1, r.now, c.crashed)
 			ok(t, err)
 			r.is(t, keyOf(1), c.want)
 			state := r.runs[keyOf(1)].State
 			if blocked := state == store.Blocked; len(rec.Blocked) != 0 != blocked || rec.Requeued != 0 != (!blocked && !state.Terminal()) {
 				t.Errorf("%+v", rec)
 			}
-			if r.runs[keyOf(2)].State != store.Running {
-				t.Error("it has released the run of another worker")
+			if r.runs[keyOf(2)].State != store.Running || !slices.Equal(r.left, []int64{1}) {
+				t.Errorf("it has released the run of another worker, or ended others: %v", r.left)
 			}
 		})
 	}
+}
+
+// The runs of all workers of a process are released, and those of no other.
+func TestReleaseProcess(t *testing.T) {
+	of := func(worker, crashes int64) row {
+		return running(func(r *row) { r.Worker, r.Crashes = worker, crashes })
+	}
+	made := func() *rows {
+		r := newRows(of(1, 0), of(2, store.MaxCrashes-1), of(1, 0), of(3, 0))
+		r.workers = map[string][]int64{"p": {1, 2}, "q": {3}}
+		return r
+	}
+	r := made()
+	rec, err := lifecycle.ReleaseProcess(r, "p", r.now, true)
+	ok(t, err)
+	if rec.Requeued != 2 || !slices.Equal(rec.Blocked, []store.ID{r.ID(keyOf(2))}) || !slices.Equal(r.left, []int64{1, 2}) {
+		t.Errorf("%+v; ended workers %v", rec, r.left)
+	}
+	for n, want := range []store.State{store.Queued, store.Blocked, store.Queued, store.Running} {
+		if got := r.runs[keyOf(int64(n+1))].State; got != want {
+			t.Errorf("run %d is %v, want %v", n+1, got, want)
+		}
+	}
+	misstest.Each(t, made, func(r *rows) error {
+		_, err := lifecycle.ReleaseProcess(r, "p", r.now, true)
+		return err
+	})
 }
 
 func TestRetryBlocked(t *testing.T) {
@@ -479,7 +507,7 @@ func TestMisses(t *testing.T) {
 			_, err := lifecycle.Cancel(r, keyOf(2), r.now, nil)
 			return err
 		}},
-		{"release", []row{task, running(nil)}, func(r *rows) error { _, err := lifecycle.Release(r, 1, r.now, true); return err }},
+		{"release", []row{task, running(nil)}, func(r *rows) error { _, err := lifecycle.ReleaseWorker(r, 1, r.now, true); return err }},
 		{"retry of blocked runs", []row{{State: store.Blocked, Lease: 1}}, func(r *rows) error {
 			r.builds = []string{"b2"}
 			return lifecycle.RetryBlocked(r)

@@ -63,7 +63,7 @@ func (r *rows) step(t *rapid.T, asked map[int64]bool) {
 			delete(asked, x.Key)
 		}
 	case 2:
-		_, err := lifecycle.Release(r, 1, r.now, rapid.Bool().Draw(t, "crashed"))
+		_, err := lifecycle.ReleaseWorker(r, 1, r.now, rapid.Bool().Draw(t, "crashed"))
 		ok(t, err)
 	case 3:
 		x.Journal = true

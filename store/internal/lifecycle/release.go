@@ -10,9 +10,44 @@ import (
 // suspectDelay doubles with each crash: 0, 1 s, 2 s, 4 s.
 const suspectDelay = time.Second / 2
 
-// Release queues the runs of a worker that has left. After a crash they are queued behind all
+// WorkerRows are the runs of a transaction, and its workers.
+type WorkerRows interface {
+	Rows
+	// WorkersOf returns the workers of a process that live, or that have runs.
+	WorkersOf(process string) ([]int64, error)
+	// EndWorker ends a worker: it lives no more.
+	EndWorker(worker, now int64) error
+}
+
+// ReleaseProcess releases the runs of all workers of a process that has left, or has died, and ends them.
+func ReleaseProcess(rows WorkerRows, process string, now int64, crashed bool) (total store.Recovered, err error) {
+	workers, err := rows.WorkersOf(process)
+	if err != nil {
+		return total, err
+	}
+	for _, w := range workers {
+		rec, err := ReleaseWorker(rows, w, now, crashed)
+		if err != nil {
+			return total, err
+		}
+		total.Requeued += rec.Requeued
+		total.Blocked = append(total.Blocked, rec.Blocked...)
+	}
+	return total, nil
+}
+
+// ReleaseWorker releases the runs of a worker that has left, and ends it.
+func ReleaseWorker(rows WorkerRows, worker, now int64, crashed bool) (store.Recovered, error) {
+	rec, err := release(rows, worker, now, crashed)
+	if err == nil {
+		err = rows.EndWorker(worker, now)
+	}
+	return rec, err
+}
+
+// release queues the runs of a worker that has left. After a crash they are queued behind all
 // others, from the second crash on after a growing delay; after store.MaxCrashes they are blocked.
-func Release(rows Rows, worker, now int64, crashed bool) (rec store.Recovered, err error) {
+func release(rows Rows, worker, now int64, crashed bool) (rec store.Recovered, err error) {
 	runs, err := rows.RunsOf(worker)
 	if err != nil {
 		return rec, err
@@ -85,8 +120,8 @@ type Blocked struct {
 	Build   string // of the worker that executed it last
 }
 
-// RetryBlocked queues the runs that their handlers blocked in builds without a living worker, if
-// another build has one, which may know what they lacked. They keep their places. Those that
+// RetryBlocked is called when workers have come or gone. It queues the runs that their handlers blocked in builds without
+// a living worker, if another build has one, which may know what they lacked. They keep their places. Those that
 // conditions or crashes blocked stay.
 func RetryBlocked(rows Rows) error {
 	living, err := rows.Builds()

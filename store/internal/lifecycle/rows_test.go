@@ -30,10 +30,12 @@ type rows struct {
 	builds  []string                // of living workers; that of worker 1 is b1
 	log     []string
 	illegal []string
-	tries   int // changes that the fence held off
+	tries   int                // changes that the fence held off
+	workers map[string][]int64 // by process
+	left    []int64            // workers
 }
 
-var _ lifecycle.Rows = (*rows)(nil)
+var _ lifecycle.WorkerRows = (*rows)(nil)
 
 func newRows(runs ...lifecycle.Run) *rows {
 	r := &rows{runs: map[int64]*lifecycle.Run{}, now: start + 1000, done: map[string]bool{}, awaited: map[int64][]int64{},
@@ -99,6 +101,17 @@ func (r *rows) RunsOf(worker int64) (all []*lifecycle.Run, err error) {
 		}
 	}
 	return all, nil
+}
+
+func (r *rows) WorkersOf(process string) (_ []int64, err error) {
+	defer r.Miss(&err)
+	return r.workers[process], nil
+}
+
+func (r *rows) EndWorker(worker, now int64) (err error) {
+	defer r.Miss(&err)
+	r.left = append(r.left, worker)
+	return nil
 }
 
 func (r *rows) Children(key int64) (all []int64, err error) {
