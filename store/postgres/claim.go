@@ -123,6 +123,10 @@ type claimedRow struct {
 	resumed, limited                                  bool // resumed: before it was started
 }
 
+func (r *claimedRow) position() ready.Position {
+	return ready.Position{Rank: r.rank, Turn: r.turn, ID: r.key}
+}
+
 func scanClaimed(row pgx.CollectableRow) (r claimedRow, err error) {
 	return r, row.Scan(&r.resumed, &r.key, &r.lane, &r.lease, &r.Priority, &r.Attempt, &r.Replayed, &r.Crashes, &r.due, &r.started,
 		&r.rank, &r.turn, &r.Input, &r.Metadata, &r.parent, &r.root, &r.node, &r.Journal, &r.cancel, &r.spent, &r.limited, &r.Executions)
@@ -288,7 +292,7 @@ func (w *writer) arrived(x ready.Choice, got []claimedRow) {
 	case x.Only != nil && len(got) > 0:
 		last := ready.Start
 		for i := range got {
-			if at := (ready.Position{Rank: got[i].rank, Turn: got[i].turn, ID: got[i].key}); at.Compare(last) > 0 {
+			if at := got[i].position(); at.Compare(last) > 0 {
 				last = at
 			}
 		}
@@ -298,9 +302,8 @@ func (w *writer) arrived(x ready.Choice, got []claimedRow) {
 			w.lanes.TouchFrom(l, slices.MinFunc(x.Runs, ready.Position.Compare).Rank)
 		}
 	}
-	slices.SortFunc(got, func(a, b claimedRow) int { // a suspect is last
-		return cmp.Or(cmp.Compare(min(a.Crashes, 2)/2, min(b.Crashes, 2)/2), cmp.Compare(a.rank, b.rank), cmp.Compare(a.turn, b.turn),
-			cmp.Compare(a.key, b.key))
+	slices.SortFunc(got, func(a, b claimedRow) int {
+		return ready.CompareStarts(a.position(), a.Crashes, b.position(), b.Crashes)
 	})
 	for i := range got {
 		r := &got[i]
@@ -322,9 +325,7 @@ func (w *writer) arrived(x ready.Choice, got []claimedRow) {
 // give gives a claim the runs that were started for it.
 func (w *writer) give(u *unit, c *claim, got []claimedRow) {
 	for i := range got {
-		n := countOf(u.started, got[i].Queue, got[i].Task)
-		n.Started++
-		n.Waits.Observe(max(got[i].Started.Sub(got[i].Due), 0))
+		countOf(u.started, got[i].Queue, got[i].Task).Start(got[i].Started.Sub(got[i].Due))
 		c.got = append(c.got, got[i].Claimed)
 	}
 }
@@ -347,7 +348,9 @@ func (w *writer) start(ctx context.Context, u *unit, got []claimedRow, worker in
 				u.runs.ask(got[i].key)
 			}
 			if got[i].node != nil {
-				missed = cmp.Or(missed, forRun(got[i].key, func() error { return u.startTask(&got[i], worker) }))
+				missed = cmp.Or(missed, forRun(got[i].key, func() error {
+					return workflow.Start(workflowRows{u}, &got[i].Claimed, *got[i].parent, *got[i].node, worker)
+				}))
 			}
 		}
 		for i := range got {
@@ -360,17 +363,6 @@ func (w *writer) start(ctx context.Context, u *unit, got []claimedRow, worker in
 		}
 		return u.follow()
 	})
-}
-
-// startTask completes the Claimed of a workflow's task.
-func (u *unit) startTask(r *claimedRow, worker int64) error {
-	g, err := workflowRows{u}.Graph(*r.node >> lifecycle.NodeBits)
-	if err != nil {
-		return err
-	}
-	place := workflow.Place(*r.node)
-	r.Task, r.Node, r.Tests = g.TaskName(place), *r.node, g.Tests(place)
-	return workflow.Stick(workflowRows{u}, g, *r.parent, worker)
 }
 
 // startLimited notes that a run with limits has started: they are to follow.
@@ -416,7 +408,9 @@ func (w *writer) readBack(ctx context.Context, u *unit, claims []*claim) error {
 			err = u.until(ctx, w.conn, func() (missed error) {
 				for i := range got {
 					if got[i].node != nil {
-						missed = cmp.Or(missed, forRun(got[i].key, func() error { return u.startTask(&got[i], c.Worker) }))
+						missed = cmp.Or(missed, forRun(got[i].key, func() error {
+							return workflow.Start(workflowRows{u}, &got[i].Claimed, *got[i].parent, *got[i].node, c.Worker)
+						}))
 					}
 				}
 				return missed

@@ -48,25 +48,17 @@ func (u *unit) countEndings() error {
 			if err != nil && !errors.Is(err, store.ErrNotFound) {
 				return err
 			}
-			if place := workflow.Place(r.Node); err == nil && place < len(g.Tasks) {
-				name.Task = g.TaskName(place) // all tasks of a workflow share a lane
+			if err == nil {
+				name.Task = workflow.TaskOf(g, r.Node, n.task)
 			}
 		}
 		took := time.Duration(-1)
 		if r.Started != 0 && r.Ended != 0 {
-			took = sinceStart(clock.FromMillis(r.Started), r.Ended)
+			took = count.Took(clock.FromMillis(r.Started), r.Ended)
 		}
 		u.count(name.Queue, name.Task).End(r.State, took)
 	}
 	return nil
-}
-
-// sinceStart returns how long a run took; negative: it never started.
-func sinceStart(started time.Time, now int64) time.Duration {
-	if started.IsZero() {
-		return -1
-	}
-	return max(clock.FromMillis(now).Sub(started), 0)
 }
 
 // countGroup adds what a group has counted to the process's counters.

@@ -68,11 +68,8 @@ func (u runRows) Retried(o *store.Outcome) {
 }
 
 // Follow implements lifecycle.Rows.
-func (u runRows) Follow(o *store.Outcome, now int64) error {
-	for i := range o.Follow {
-		o.Follow[i].Parent = o.ID
-	}
-	_, err := u.enqueue(now, o.Follow)
+func (u runRows) Follow(runs []store.NewRun, now int64) error {
+	_, err := u.enqueue(now, runs)
 	return err
 }
 

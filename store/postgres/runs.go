@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"encoding/json"
 	"maps"
 	"slices"
 
@@ -185,32 +184,20 @@ func (u runRows) WakeAt(at int64) { u.wake(at) }
 func (u runRows) Ended(key int64) { u.told.ended = append(u.told.ended, ending{run: key}) }
 
 // Finished implements lifecycle.Rows.
-func (u runRows) Finished(key int64, o *store.Outcome, to store.State, now int64) error {
-	tested := len(o.Tests) > 0 && to == store.Succeeded
-	if tested { // there is a row if the run has succeeded before, and was replayed
-		if _, err := u.tests.get(key); err != nil {
+func (u runRows) Finished(o *store.Outcome, f lifecycle.Finished) error {
+	if f.Tests != nil { // there is a row if the run has succeeded before, and was replayed
+		if _, err := u.tests.get(f.Run); err != nil {
 			return err
 		}
+		u.tests.put(f.Run, testRow{run: f.Run, results: f.Tests})
 	}
-	r := &store.Result{State: to}
-	if to == store.Succeeded {
-		r.Output = o.Output
+	u.told.ended = append(u.told.ended, ending{f.Run, f.Result, f.Counted})
+	if f.Counted {
+		u.count(o.Queue, o.Task).End(f.Result.State, f.Took)
 	}
-	u.told.ended = append(u.told.ended, ending{key, r, o.Task != ""})
-	if o.Task != "" {
-		u.count(o.Queue, o.Task).End(to, sinceStart(o.Started, now))
+	if f.Failure != nil {
+		u.failed = append(u.failed, failed.Run{Key: f.Run, At: f.Ended, Failure: f.Failure})
 	}
-	if to == store.Failed && o.Failure != nil {
-		u.failed = append(u.failed, failed.Run{Key: key, At: now, Failure: o.Failure})
-	}
-	if !tested {
-		return nil
-	}
-	results, err := json.Marshal(o.Tests)
-	if err != nil {
-		return err
-	}
-	u.tests.put(key, testRow{run: key, results: results})
 	return nil
 }
 

@@ -271,8 +271,8 @@ func (cs *claims) claimables(text string, args ...any) (got []claimable, err err
 		}
 	}
 	slices.SortFunc(got, func(a, b claimable) int {
-		return cmp.Or(cmp.Compare(min(a.Crashes, 2)/2, min(b.Crashes, 2)/2), ready.Position{Rank: a.rank, Turn: a.turn, ID: a.key}.Compare(
-			ready.Position{Rank: b.rank, Turn: b.turn, ID: b.key}))
+		return ready.CompareStarts(ready.Position{Rank: a.rank, Turn: a.turn, ID: a.key}, a.Crashes,
+			ready.Position{Rank: b.rank, Turn: b.turn, ID: b.key}, b.Crashes)
 	})
 	return got, rows.Err()
 }
@@ -308,9 +308,7 @@ func (cs *claims) start(worker int64, text string, args ...any) ([]store.Claimed
 				return nil, err
 			}
 		}
-		n := cs.counters.Of(r.Queue, r.Task)
-		n.Started++
-		n.Waits.Observe(max(r.Started.Sub(r.Due), 0))
+		cs.counters.Of(r.Queue, r.Task).Start(r.Started.Sub(r.Due))
 		claimed = append(claimed, r.Claimed)
 	}
 	return claimed, nil
@@ -318,18 +316,12 @@ func (cs *claims) start(worker int64, text string, args ...any) ([]store.Claimed
 
 // startTask completes the Claimed of a workflow's task.
 func (ws *workflows) startTask(c *store.Claimed, parent, node, worker int64) error {
-	g, err := reading.Graph(ws, ws.graphs, node>>nodeBits)
-	if err != nil {
-		return err
-	}
 	info, err := ws.workflowInfo(parent)
 	if err != nil {
 		return err
 	}
-	place := workflow.Place(node)
-	c.Task, c.Node, c.Tests = g.TaskName(place), node, g.Tests(place)
 	c.Input, c.Metadata = slices.Clone(info.input), slices.Clone(info.metadata)
-	return workflow.Stick(ws, g, parent, worker)
+	return workflow.Start(ws, c, parent, node, worker)
 }
 
 // A watch signals the calls of Watch for one worker.

@@ -74,25 +74,17 @@ func (cs *counters) countEndings(ended []ending) error {
 			if code(err) != 0 {
 				return err
 			}
-			if place := workflow.Place(*node); err == nil && place < len(g.Tasks) {
-				name.Task = g.TaskName(place) // all tasks of a workflow share a lane
+			if err == nil {
+				name.Task = workflow.TaskOf(g, *node, l.Task)
 			}
 		}
 		took := time.Duration(-1)
 		if started != nil && end != nil {
-			took = sinceStart(millis(*started), *end)
+			took = count.Took(millis(*started), *end)
 		}
 		cs.Of(name.Queue, name.Task).End(state, took)
 	}
 	return nil
-}
-
-// sinceStart returns how long a run took; negative: it never started.
-func sinceStart(started time.Time, now int64) time.Duration {
-	if started.IsZero() {
-		return -1
-	}
-	return max(millis(now).Sub(started), 0)
 }
 
 const storeCountersSQL = `

@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"encoding/json"
 	"time"
 
 	"github.com/stint-dev/stint/store"
@@ -96,33 +95,22 @@ func (rs *runs) Retried(o *store.Outcome) {
 }
 
 // Follow implements lifecycle.Rows.
-func (rs *runs) Follow(o *store.Outcome, now int64) error {
-	for i := range o.Follow {
-		o.Follow[i].Parent = o.ID
-	}
-	_, err := rs.enqueue(now, o.Follow, nil)
+func (rs *runs) Follow(all []store.NewRun, now int64) error {
+	_, err := rs.enqueue(now, all, nil)
 	return err
 }
 
 // Finished implements lifecycle.Rows.
-func (rs *runs) Finished(key int64, o *store.Outcome, to store.State, now int64) error {
-	end := store.Result{State: to}
-	if to == o.To {
-		end.Output = o.Output
+func (rs *runs) Finished(o *store.Outcome, f lifecycle.Finished) error {
+	rs.signals.ended = append(rs.signals.ended, ending{f.Run, f.Result, f.Counted})
+	if f.Counted {
+		rs.counters.Of(o.Queue, o.Task).End(f.Result.State, f.Took)
 	}
-	rs.signals.ended = append(rs.signals.ended, ending{key, &end, o.Task != ""})
-	if o.Task != "" {
-		rs.counters.Of(o.Queue, o.Task).End(to, sinceStart(o.Started, now))
+	if f.Failure != nil {
+		rs.errors.failed = append(rs.errors.failed, failed.Run{Key: f.Run, At: f.Ended, Failure: f.Failure})
 	}
-	if to == store.Failed && o.Failure != nil {
-		rs.errors.failed = append(rs.errors.failed, failed.Run{Key: key, At: now, Failure: o.Failure})
-	}
-	if o.Node == 0 || len(o.Tests) == 0 || to != store.Succeeded {
+	if f.Tests == nil {
 		return nil
 	}
-	results, err := json.Marshal(o.Tests)
-	if err != nil {
-		return err
-	}
-	return rs.exec("INSERT OR REPLACE INTO stint_tests (run, results) VALUES (?, ?)", key, string(results))
+	return rs.exec("INSERT OR REPLACE INTO stint_tests (run, results) VALUES (?, ?)", f.Run, string(f.Tests))
 }

@@ -290,3 +290,25 @@ func TestTimes(t *testing.T) {
 		}
 	})
 }
+
+func TestStartAndTook(t *testing.T) {
+	r, want := newRows(), store.Histogram{}
+	r.set.Of("q", "t").Start(-time.Second) // the clock was set back
+	r.set.Of("q", "t").Start(time.Second)
+	r.set.Last()
+	r.commit(t)
+	want.Observe(0)
+	want.Observe(time.Second)
+	got := r.has[count.Span{Name: count.Name{Queue: "q", Task: "t"}, Length: count.Lengths[1], At: time.Hour.Milliseconds()}]
+	if got.Started != 2 || got.Waits != want {
+		t.Errorf("%+v", got)
+	}
+	for _, x := range []struct {
+		started time.Time
+		want    time.Duration
+	}{{time.Time{}, -1}, {time.UnixMilli(400), 600 * time.Millisecond}, {time.UnixMilli(1400), 0}} {
+		if got := count.Took(x.started, 1000); got != x.want {
+			t.Errorf("started at %v: %v, want %v", x.started, got, x.want)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package count
 import (
 	"time"
 
+	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -31,6 +32,20 @@ func (t *Counts) Add(o *Counts) {
 	t.Commits += o.Commits
 	t.Changes += o.Changes
 	t.Syncs.add(&o.Syncs)
+}
+
+// Start counts a run that started, so long after it was due.
+func (t *Counts) Start(waited time.Duration) {
+	t.Started++
+	t.Waits.Observe(max(waited, 0))
+}
+
+// Took returns how long a run took that ended at a time, in milliseconds; negative: it never started.
+func Took(started time.Time, ended int64) time.Duration {
+	if started.IsZero() {
+		return -1
+	}
+	return max(clock.FromMillis(ended).Sub(started), 0)
 }
 
 // End counts a run that ended in a state, d after its last start; d is negative if it never started.

@@ -163,12 +163,47 @@ func TestWait(t *testing.T) {
 
 // What else an outcome brings is done after the change, and only if it is current.
 func TestFinishDoesTheRest(t *testing.T) {
-	o := store.Outcome{To: store.Queued, Lease: 1, Uncounted: true, NoHandler: true, Node: 1<<20 | 2, Follow: make([]store.NewRun, 2),
+	o := store.Outcome{ID: store.ID{15: 9}, To: store.Queued, Lease: 1, Uncounted: true, NoHandler: true, Node: 1<<20 | 2, Follow: make([]store.NewRun, 2),
 		Forget: []store.Address{{Seq: 3}, {Seq: 5}}}
 	r := newRows(running(nil))
 	_, err := lifecycle.Finish(r, keyOf(1), &o, r.now)
 	ok(t, err)
-	r.is(t, keyOf(1), "queued, attempt 0, forget 3, forget 5, to the lane of 1048578, 2 follow")
+	r.is(t, keyOf(1), "queued, attempt 0, forget 3, forget 5, to the lane of 1048578, 2 follow run 9")
+}
+
+// TestFinished: what is told, counted and stored of a run that its outcome has ended, also if it was asked to cancel.
+func TestFinished(t *testing.T) {
+	failure := &store.Failure{Task: "t"}
+	for _, c := range []struct {
+		name  string
+		o     store.Outcome
+		asked int64
+		want  lifecycle.Finished
+	}{
+		{"a success", store.Outcome{To: store.Succeeded, Output: []byte("o"), Task: "t", Started: at(-500)}, 0,
+			lifecycle.Finished{Result: &store.Result{State: store.Succeeded, Output: []byte("o")}, Counted: true, Took: 500 * time.Millisecond}},
+		{"of a task with tests", store.Outcome{To: store.Succeeded, Tests: []store.TestResult{}}, 0,
+			lifecycle.Finished{Result: &store.Result{State: store.Succeeded}, Took: -1}},
+		{"with their results", store.Outcome{To: store.Succeeded, Tests: make([]store.TestResult, 1)}, 0,
+			lifecycle.Finished{Result: &store.Result{State: store.Succeeded}, Took: -1, Tests: []byte("some")}},
+		{"a failure", store.Outcome{To: store.Failed, Failure: failure, Started: at(500)}, 0,
+			lifecycle.Finished{Result: &store.Result{State: store.Failed}, Failure: failure}},
+		{"a success that was asked to cancel", store.Outcome{To: store.Succeeded, Output: []byte("o"), Tests: make([]store.TestResult, 1)}, start,
+			lifecycle.Finished{Result: &store.Result{State: store.Canceled}, Took: -1}},
+		{"a failure that was asked to cancel", store.Outcome{To: store.Failed, Failure: failure}, start,
+			lifecycle.Finished{Result: &store.Result{State: store.Canceled}, Took: -1}},
+	} {
+		r := newRows(running(func(r *row) { r.CancelAt = c.asked }))
+		c.o.Lease = 1
+		_, err := lifecycle.Finish(r, keyOf(1), &c.o, r.now)
+		ok(t, err)
+		got := r.finished
+		if got.Run != keyOf(1) || got.Ended != r.now || got.Result.State != c.want.Result.State ||
+			string(got.Result.Output) != string(c.want.Result.Output) || got.Counted != c.want.Counted || got.Took != c.want.Took ||
+			got.Failure != c.want.Failure || (got.Tests != nil) != (c.want.Tests != nil) {
+			t.Errorf("%s: %+v, %+v; want %+v, %+v", c.name, got, got.Result, c.want, c.want.Result)
+		}
+	}
 }
 
 func TestFinishTask(t *testing.T) {

@@ -47,10 +47,10 @@ type Rows interface {
 
 	// Interrupt tells the worker of a run that it was asked to cancel.
 	Interrupt(r *Run)
-	// Ended announces that a run has ended: others may wait for it. Finished announces one that its
-	// outcome has ended, and stores the results of its tests.
+	// Ended announces that a run has ended: others may wait for it. Finished announces, counts and stores
+	// what is known of one that its outcome has ended.
 	Ended(key int64)
-	Finished(key int64, o *store.Outcome, to store.State, now int64) error
+	Finished(o *store.Outcome, f Finished) error
 
 	// NextKey returns a new key. Copy inserts a copy of a run, with its input, metadata, limits,
 	// and what its journal had completed before an address.
@@ -63,8 +63,8 @@ type Rows interface {
 	Retried(o *store.Outcome)
 	// MoveToTaskLane moves a workflow's task to the lane of workers that have a handler for it, in its queue.
 	MoveToTaskLane(key, node int64) error
-	// Follow enqueues the runs that follow an outcome, as children.
-	Follow(o *store.Outcome, now int64) error
+	// Follow enqueues runs that follow an outcome.
+	Follow(runs []store.NewRun, now int64) error
 
 	// EntryDone reports whether an entry of a run's journal is done, and else when it is due (0: at no time); ResetUndo prepares a run's
 	// compensations for a new attempt; Forget is that of an Outcome.

@@ -33,6 +33,8 @@ type rows struct {
 	tries   int                // changes that the fence held off
 	workers map[string][]int64 // by process
 	left    []int64            // workers
+
+	finished lifecycle.Finished
 }
 
 var _ lifecycle.WorkerRows = (*rows)(nil)
@@ -262,10 +264,11 @@ func (r *rows) Ended(key int64) {
 	r.note("ended %d", number(key))
 }
 
-func (r *rows) Finished(key int64, _ *store.Outcome, to store.State, _ int64) (err error) {
+func (r *rows) Finished(_ *store.Outcome, f lifecycle.Finished) (err error) {
 	defer r.Miss(&err)
-	r.Ended(key)
-	r.note("finished as %v", to)
+	r.Ended(f.Run)
+	r.finished = f
+	r.note("finished as %v", f.Result.State)
 	return nil
 }
 
@@ -282,9 +285,9 @@ func (r *rows) MoveToTaskLane(_, node int64) (err error) {
 	return nil
 }
 
-func (r *rows) Follow(o *store.Outcome, _ int64) (err error) {
+func (r *rows) Follow(runs []store.NewRun, _ int64) (err error) {
 	defer r.Miss(&err)
-	r.note("%d follow", len(o.Follow))
+	r.note("%d follow run %d", len(runs), binary.BigEndian.Uint64(runs[0].Parent[8:]))
 	return nil
 }
 

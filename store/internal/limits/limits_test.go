@@ -461,3 +461,35 @@ func (r *rows) check(t rapid.TB) {
 		}
 	}
 }
+
+// What a limiter is before its first run, and whose settings a run brings.
+func TestNewLimiter(t *testing.T) {
+	now := time.UnixMilli(5)
+	l, err := limits.NewLimiter(&store.Limit{Name: "n", Key: "k", Max: 3, Strategy: store.StrategyGroupRoundRobin}, now)
+	ok(t, err)
+	if l.Rate || l.String() != `"n" (key "k")` || l.Max != 3 || !l.InTurns() || l.WakeAt != limits.Never || l.Needed() {
+		t.Errorf("%+v", l)
+	}
+	l, err = limits.NewLimiter(&store.Limit{Key: "k", Units: 2, PerSecond: 4, Burst: 8}, now)
+	ok(t, err)
+	if want := (store.Bucket{PerSecond: 4, Burst: 8, Tokens: 8, At: now}); !l.Rate || l.Max != 8 || l.Bucket != want || !l.Needed() {
+		t.Errorf("%+v", l)
+	}
+	if l.Idle(now.Add(limits.RateIdle-1)) || !l.Idle(now.Add(limits.RateIdle)) {
+		t.Error("it is idle too early, or too late")
+	}
+	if _, err = limits.NewLimiter(&store.Limit{Key: "k", Units: 2}, now); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("a rate without figures: %v", err)
+	}
+}
+
+func TestSetBy(t *testing.T) {
+	for _, c := range []struct {
+		task, forked bool
+		want         int64
+	}{{false, false, 1}, {true, false, 2}, {false, true, 0}, {true, true, 0}} {
+		if got := limits.SetBy(1, 2, c.task, c.forked); got != c.want {
+			t.Errorf("%+v: %d", c, got)
+		}
+	}
+}

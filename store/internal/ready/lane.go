@@ -53,6 +53,13 @@ func (p Position) Compare(q Position) int {
 	return cmp.Or(cmp.Compare(p.Rank, q.Rank), cmp.Compare(p.Turn, q.Turn), cmp.Compare(p.ID, q.ID))
 }
 
+// CompareStarts compares runs that a claim starts, with how often each was executing when its process died: in order, but
+// those that are suspected of that are last.
+func CompareStarts(p Position, crashes int, q Position, otherCrashes int) int {
+	suspect := func(crashes int) int { return min(crashes/store.SuspectCrashes, 1) }
+	return cmp.Or(cmp.Compare(suspect(crashes), suspect(otherCrashes)), p.Compare(q))
+}
+
 // Rows are the runs and workers of a transaction.
 type Rows interface {
 	// Now returns the time of the transaction, in milliseconds.

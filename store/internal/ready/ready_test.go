@@ -549,3 +549,20 @@ func TestRollbackKeepsBounds(t *testing.T) {
 	}
 	r.claims(t, request(1), 9, 2, 3)
 }
+
+// A suspect is the last of a claim, wherever it is in the order.
+func TestCompareStarts(t *testing.T) {
+	early, late := ready.Position{Rank: 1, ID: 9}, ready.Position{Rank: 2, ID: 1}
+	for _, c := range []struct{ early, late, want int }{
+		{0, 0, -1}, {1, 0, -1}, {0, 1, -1},
+		{store.SuspectCrashes, 1, 1}, {1, store.SuspectCrashes, -1},
+		{store.SuspectCrashes + 2, store.SuspectCrashes, -1}, {store.SuspectCrashes, store.SuspectCrashes + 2, -1},
+	} {
+		if got := ready.CompareStarts(early, c.early, late, c.late); got != c.want {
+			t.Errorf("after %d and %d crashes: %d, want %d", c.early, c.late, got, c.want)
+		}
+		if got := ready.CompareStarts(late, c.late, early, c.early); got != -c.want {
+			t.Errorf("the other way round, after %d and %d crashes: %d, want %d", c.late, c.early, got, -c.want)
+		}
+	}
+}

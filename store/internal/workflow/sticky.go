@@ -4,11 +4,31 @@ import (
 	"slices"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/lifecycle"
 )
 
-// Stick makes the tasks of a workflow's run follow the worker that took the first, if they are
+// Start completes what a worker is given of a task, and makes others follow to the worker.
+func Start(rows Rows, c *store.Claimed, run, node, worker int64) error {
+	g, err := rows.Graph(node >> lifecycle.NodeBits)
+	if err != nil {
+		return err
+	}
+	place := Place(node)
+	c.Task, c.Node, c.Tests = g.TaskName(place), node, g.Tests(place)
+	return stick(rows, g, run, worker)
+}
+
+// TaskOf returns the name of a task, or of a workflow's run. All tasks of a workflow may share a lane.
+func TaskOf(g *store.Graph, node int64, lane string) string {
+	if place := Place(node); place < len(g.Tasks) {
+		return g.TaskName(place)
+	}
+	return lane
+}
+
+// stick makes the tasks of a workflow's run follow the worker that took the first, if they are
 // sticky.
-func Stick(rows Rows, g *store.Graph, run, worker int64) error {
+func stick(rows Rows, g *store.Graph, run, worker int64) error {
 	if g.Sticky == 0 {
 		return nil
 	}

@@ -382,18 +382,30 @@ func TestAttemptsOverReplays(t *testing.T) {
 	}
 }
 
+func TestTaskOf(t *testing.T) {
+	g := graph("a", "b")
+	for place, want := range []string{g.TaskName(0), g.TaskName(1), "lane"} {
+		if got := workflow.TaskOf(g, 7<<20|int64(place), "lane"); got != want {
+			t.Errorf("place %d is %q, want %q", place, got, want)
+		}
+	}
+}
+
 func TestStick(t *testing.T) {
 	g := graph("a", "b", "c<a,b")
 	r := newRows(t, g)
-	ok(t, workflow.Stick(r, r.graph, r.key(), 5))
-	if r.sticks != 0 {
-		t.Error("a graph without Sticky sticks")
+	start := func() (c store.Claimed) {
+		ok(t, workflow.Start(r, &c, r.key(), r.node(0), 5))
+		return c
+	}
+	if c := start(); r.sticks != 0 || c.Task != g.TaskName(0) || c.Node != r.node(0) {
+		t.Errorf("a graph without Sticky sticks, or it is not known what starts: %+v", c)
 	}
 	g.Sticky = store.StickyHard
 	r = newRows(t, g)
 	r.task(0).State = store.Running
 	for range 2 { // only the first start moves others
-		ok(t, workflow.Stick(r, r.graph, r.key(), 5))
+		start()
 	}
 	if r.sticks != 5 || !slices.Equal(r.moved, []int{1}) {
 		t.Errorf("sticks to %d, moved %v", r.sticks, r.moved)
@@ -464,7 +476,7 @@ func TestMisses(t *testing.T) {
 			func(r *rows) error { return workflow.Reconsider(r, r.task(1).Key, r.now) }},
 		{"replay", made(func(r *rows) { r.finish(0, store.Failed); r.finish(3, store.Succeeded) }),
 			func(r *rows) error { return workflow.Replay(r, r.key(), r.workflow().Node, r.now, false) }},
-		{"stick", made(), func(r *rows) error { return workflow.Stick(r, r.graph, r.key(), 5) }},
+		{"start", made(), func(r *rows) error { return workflow.Start(r, &store.Claimed{}, r.key(), r.node(0), 5) }},
 	} {
 		t.Run(c.name, func(t *testing.T) { misstest.Each(t, c.made, c.decide) })
 	}
