@@ -192,21 +192,16 @@ func (u enqueueRows) Replace(key int64, n *store.NewRun, due int64) (bool, error
 	if err != nil || r == nil || r.State != store.Scheduled || r.Lease != 0 {
 		return false, err
 	}
-	setBy := u.nextKey(u.now) // the settings are this enqueue's, not those of the run's enqueue
-	r.limits = string(store.EncodeLimits(store.SetByEnqueue(n.Limits, setBy)))
+	r.limits = string(store.EncodeLimits(n.Limits))
 	if r.limits != "" {
 		u.useLimits()
 	}
 	r.SetDue(due)
 	r.StartIn = lifecycle.StartIn(n.StartIn)
 	r.SetStartBy(r.Due)
-	u.wake(r.Due)
-	if r.StartBy > 0 {
-		u.wake(r.StartBy)
-	}
 	u.runs.change(key)
 	if n.Graph != nil {
-		if err := u.replaceTaskLimits(key, n.TaskLimits, setBy); err != nil {
+		if err := u.replaceTaskLimits(key, n.TaskLimits); err != nil {
 			return false, err
 		}
 	}
@@ -226,7 +221,7 @@ func (u enqueueRows) Replace(key int64, n *store.NewRun, due int64) (bool, error
 }
 
 // replaceTaskLimits replaces the limits of the tasks of a workflow's run.
-func (u *unit) replaceTaskLimits(run int64, by map[int][]store.Limit, setBy int64) error {
+func (u *unit) replaceTaskLimits(run int64, by map[int][]store.Limit) error {
 	had, err := u.taskLimitsOf.get(run)
 	if err != nil {
 		return err
@@ -236,7 +231,7 @@ func (u *unit) replaceTaskLimits(run int64, by map[int][]store.Limit, setBy int6
 	}
 	for place, all := range by {
 		k := placeOf{run, int64(place)}
-		u.taskLimits.put(k, placeRow{run: run, place: k.place, limits: string(store.EncodeLimits(store.SetByEnqueue(all, setBy)))})
+		u.taskLimits.put(k, placeRow{run: run, place: k.place, limits: string(store.EncodeLimits(all))})
 	}
 	return nil
 }

@@ -120,21 +120,10 @@ func (u workflowRows) Insert(g *store.Graph, t workflow.Task) (err error) {
 // taskLane returns the lane of a workflow's task, for workers that fit it: that of all its tasks in a queue, or of one
 // for workers that have a handler for it.
 func (u *unit) taskLane(g *store.Graph, place int, run int64, name laneOf) (int64, error) {
-	follows := ""
-	if g.Sticky != 0 {
-		r, err := u.sticky.get(run)
-		if err != nil {
-			return 0, err
-		}
-		if r != nil {
-			follows = r.worker
-		}
-	}
-	shared, err := workflowRows{u}.Shared(run)
+	route, err := workflow.RouteFor(workflowRows{u}, g, place, run)
 	if err != nil {
 		return 0, err
 	}
-	route := workflow.RouteOf(g, place, follows, shared.Route)
 	name.route = route.Text()
 	return u.lane(name)
 }
@@ -346,6 +335,15 @@ func (u workflowRows) Tasks(run, from, to int64) (all []workflow.Old, err error)
 
 // Delete implements workflow.Rows.
 func (u workflowRows) Delete(task int64) error { return u.deleteRun(task) }
+
+// Follows implements workflow.Rows.
+func (u workflowRows) Follows(run int64) (string, error) {
+	r, err := u.sticky.get(run)
+	if r == nil || err != nil {
+		return "", err
+	}
+	return r.worker, nil
+}
 
 // Stick implements workflow.Rows.
 func (u workflowRows) Stick(run, worker int64) (bool, error) {

@@ -28,8 +28,7 @@ func (ks *idempotencyKeys) Hold(task, key string, run, expires int64) error {
 
 // Replace implements lifecycle.EnqueueRows.
 func (ks *idempotencyKeys) Replace(key int64, r *store.NewRun, at int64) (bool, error) {
-	setBy := ks.nextKey(ks.now) // the settings are this enqueue's, not those of the run's enqueue
-	limits, err := ks.limiters.storedLimits(store.SetByEnqueue(r.Limits, setBy))
+	limits, err := ks.limiters.storedLimits(r.Limits)
 	if err != nil {
 		return false, err
 	}
@@ -43,16 +42,11 @@ func (ks *idempotencyKeys) Replace(key int64, r *store.NewRun, at int64) (bool, 
 	if err != nil || n == 0 {
 		return false, err
 	}
-	ks.timers.add(at)
 	if r.Graph != nil {
 		if err := ks.exec("DELETE FROM stint_task_limits WHERE run = ?", key); err != nil {
 			return false, err
 		}
-		limits := make(map[int][]store.Limit, len(r.TaskLimits))
-		for place, ls := range r.TaskLimits {
-			limits[place] = store.SetByEnqueue(ls, setBy)
-		}
-		if err := ks.workflows.keepTaskLimits(key, limits); err != nil {
+		if err := ks.workflows.keepTaskLimits(key, r.TaskLimits); err != nil {
 			return false, err
 		}
 	}

@@ -64,18 +64,10 @@ func (ws *workflows) Insert(g *store.Graph, t workflow.Task) error {
 // taskLane returns the lane of a workflow's task, for workers that fit it: that of all its tasks in a queue, or of one
 // for workers that have a handler for it.
 func (ws *workflows) taskLane(g *store.Graph, place int, run int64, name ready.Name) (int64, error) {
-	follows := ""
-	if g.Sticky != 0 {
-		var err error
-		if follows, err = ws.follows(run); err != nil {
-			return 0, err
-		}
-	}
-	info, err := ws.workflowInfo(run)
+	route, err := workflow.RouteFor(ws, g, place, run)
 	if err != nil {
 		return 0, err
 	}
-	route := workflow.RouteOf(g, place, follows, info.Route)
 	name.Route = route.Text()
 	return ws.lanes.lane(name)
 }
@@ -96,8 +88,8 @@ func (ws *workflows) moveTask(g *store.Graph, key int64, place int, task string)
 	return ws.exec(setLaneSQL, key, lane)
 }
 
-// follows returns the worker that the tasks of a workflow's run follow; "": none yet.
-func (ws *workflows) follows(run int64) (worker string, err error) {
+// Follows implements workflow.Rows.
+func (ws *workflows) Follows(run int64) (worker string, err error) {
 	err = ws.one("SELECT worker FROM stint_sticky WHERE run = ?", []any{run}, &worker)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = nil

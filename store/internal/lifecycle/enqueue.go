@@ -144,11 +144,32 @@ func holderOf(rows EnqueueRows, n *store.NewRun, now int64) (int64, error) {
 	if n.Debounce <= 0 {
 		return h.Run, nil
 	}
-	until := keys.CreatedAt(h.Run) + n.Debounce.Milliseconds()
-	if replaced, err := rows.Replace(h.Run, n, min(clock.CeilMillis(n.RunAt), until)); err != nil || !replaced {
+	replaced, err := replace(rows, h.Run, n, now)
+	if err != nil || !replaced {
 		return 0, err
 	}
 	return h.Run, nil
+}
+
+// replace gives a run, unless it has started, what a new one brings, and reports whether it has. The settings of its limits
+// are those of this enqueue, not of the run's.
+func replace(rows EnqueueRows, run int64, n *store.NewRun, now int64) (bool, error) {
+	setBy := rows.NextKey(now)
+	by := *n
+	by.Limits = store.SetByEnqueue(n.Limits, setBy)
+	by.TaskLimits = make(map[int][]store.Limit, len(n.TaskLimits))
+	for place, all := range n.TaskLimits {
+		by.TaskLimits[place] = store.SetByEnqueue(all, setBy)
+	}
+	due := min(clock.CeilMillis(n.RunAt), keys.CreatedAt(run)+n.Debounce.Milliseconds())
+	replaced, err := rows.Replace(run, &by, due)
+	if replaced {
+		rows.WakeAt(due)
+		if in := StartIn(n.StartIn); in > 0 {
+			rows.WakeAt(due + in)
+		}
+	}
+	return replaced, err
 }
 
 // hold makes a new run the holder of its idempotency key, and of its key as a child.

@@ -96,8 +96,13 @@ func (k *keyRows) SetChild(_ int64, _ string, run int64) error {
 
 func (k *keyRows) Holder(string, string) (lifecycle.Holder, error) { return k.holder, nil }
 
-func (k *keyRows) Replace(_ int64, _ *store.NewRun, due int64) (bool, error) {
+func (k *keyRows) Replace(_ int64, n *store.NewRun, due int64) (bool, error) {
 	k.due = due
+	for _, all := range [][]store.Limit{n.Limits, n.TaskLimits[1]} {
+		for _, l := range all {
+			k.note("set by %d", l.SetBy>>keys.SeqBits-start)
+		}
+	}
 	return k.scheduled, nil
 }
 
@@ -220,5 +225,29 @@ func TestEnqueue(t *testing.T) {
 	var rows keyRows
 	if _, _, err := lifecycle.Enqueue(&rows, &store.NewRun{Parent: parent, Key: "k"}, start); !errors.Is(err, store.ErrNotFound) || rows.log != nil {
 		t.Errorf("no parent: %v, %v", err, rows.log)
+	}
+}
+
+// A run with a Debounce replaces an earlier one: the settings of its limits are those of its enqueue.
+func TestReplaces(t *testing.T) {
+	for _, c := range []struct {
+		scheduled bool
+		runAt     time.Time
+		want      string
+	}{
+		{true, at(0), "set by 7, set by 7, set by 7, wake 1000, wake 2000"},
+		{false, at(-993), "set by 7, set by 7, set by 7, admit 1 in lane 7, wake 1007, hold  k"}, // it has started
+	} {
+		n := store.NewRun{Key: "k", Debounce: 2 * time.Second, RunAt: c.runAt, StartIn: time.Second, Limits: make([]store.Limit, 1),
+			TaskLimits: map[int][]store.Limit{1: make([]store.Limit, 2)}}
+		rows := keyRows{holder: lifecycle.Holder{Run: keyOf(1)}, scheduled: c.scheduled}
+		_, existing, err := lifecycle.Enqueue(&rows, &n, start+7)
+		ok(t, err)
+		if log := strings.Join(rows.log, ", "); log != c.want || (existing == keyOf(1)) != c.scheduled {
+			t.Errorf("%d, %s; want %s", existing, log, c.want)
+		}
+		if n.Limits[0].SetBy != 0 || n.TaskLimits[1][0].SetBy != 0 {
+			t.Error("it has changed the new run")
+		}
 	}
 }

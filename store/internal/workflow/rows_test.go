@@ -334,6 +334,14 @@ func (r *rows) Tasks(_, from, to int64) (all []workflow.Old, err error) {
 	return all, nil
 }
 
+func (r *rows) Follows(int64) (worker string, err error) {
+	defer r.Miss(&err)
+	if r.sticks != 0 {
+		worker = fmt.Sprintf("w%d", r.sticks)
+	}
+	return worker, nil
+}
+
 func (r *rows) Stick(_, worker int64) (_ bool, err error) {
 	defer r.Miss(&err)
 	first := r.sticks == 0

@@ -48,6 +48,21 @@ func stick(rows Rows, g *store.Graph, run, worker int64) error {
 	return nil
 }
 
+// RouteFor returns which workers may have a task of a workflow's run, by what is stored of that.
+func RouteFor(rows Rows, g *store.Graph, place int, run int64) (r store.Route, err error) {
+	follows := ""
+	if g.Sticky != 0 {
+		if follows, err = rows.Follows(run); err != nil {
+			return r, err
+		}
+	}
+	shared, err := rows.Shared(run)
+	if err != nil {
+		return r, err
+	}
+	return RouteOf(g, place, follows, shared.Route), nil
+}
+
 // RouteOf returns which workers may have a task. follows is the worker that the tasks of its
 // workflow's run follow; "": none yet. ofRun is the route of the workflow's run: its wants replace
 // those of the task for the same labels, and its worker comes before the one that tasks follow. The on-failure and the

@@ -411,6 +411,9 @@ func TestStick(t *testing.T) {
 		t.Errorf("sticks to %d, moved %v", r.sticks, r.moved)
 	}
 	none := store.Route{}
+	if to, err := workflow.RouteFor(r, r.graph, 2, r.key()); to.To != "w5" || !to.Hard || err != nil {
+		t.Errorf("%+v, %v", to, err)
+	}
 	if to := workflow.RouteOf(r.graph, 0, "w", none); to.To != "w" || !to.Hard {
 		t.Errorf("%+v", to)
 	}
@@ -476,6 +479,11 @@ func TestMisses(t *testing.T) {
 			func(r *rows) error { return workflow.Reconsider(r, r.task(1).Key, r.now) }},
 		{"replay", made(func(r *rows) { r.finish(0, store.Failed); r.finish(3, store.Succeeded) }),
 			func(r *rows) error { return workflow.Replay(r, r.key(), r.workflow().Node, r.now, false) }},
+		{"route", made(), func(r *rows) error {
+			r.graph.Sticky = store.StickySoft
+			_, err := workflow.RouteFor(r, r.graph, 1, r.key())
+			return err
+		}},
 		{"start", made(), func(r *rows) error { return workflow.Start(r, &store.Claimed{}, r.key(), r.node(0), 5) }},
 	} {
 		t.Run(c.name, func(t *testing.T) { misstest.Each(t, c.made, c.decide) })
