@@ -27,28 +27,6 @@ func (s *Store) Append(ctx context.Context, now time.Time, c store.Call) (e stor
 // perBulk is how many runs one commit of a bulk action changes.
 const perBulk = 500
 
-// act applies an action to a run, and reports whether it has changed it.
-func (u *unit) act(a *store.Action, key, now int64) (bool, error) {
-	switch a.Kind {
-	case store.ActCancel:
-		return lifecycle.Cancel(runRows{u}, key, now, a.Reason)
-	case store.ActReplay:
-		return lifecycle.Replay(runRows{u}, key, now, a.Whole)
-	case store.ActMoveQueue:
-		return lifecycle.MoveQueue(runRows{u}, key, a.Queue)
-	}
-	r, err := u.run(key)
-	if err != nil || r == nil || !r.State.Terminal() || r.IsTask() { // a workflow's task is deleted with its workflow's run
-		return false, err
-	}
-	if r.Parent != 0 {
-		if p, err := u.run(r.Parent); err != nil || p != nil && !p.State.Terminal() { // it may read the result again
-			return false, err
-		}
-	}
-	return true, u.deleteRun(key)
-}
-
 // actOn applies an action to runs, in one commit, and returns how many it has changed.
 func (s *Store) actOn(ctx context.Context, now time.Time, a *store.Action, keys []int64) (n int, err error) {
 	err = s.do(ctx, func(u *unit) error {
@@ -60,7 +38,7 @@ func (s *Store) actOn(ctx context.Context, now time.Time, a *store.Action, keys 
 		}
 		var missed error
 		for _, key := range keys {
-			changed, err := u.act(a, key, now.UnixMilli())
+			changed, err := lifecycle.Act(runRows{u}, a, key, now.UnixMilli())
 			switch {
 			case err == errMiss: // the others' misses are asked for with it
 				missed = err

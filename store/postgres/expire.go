@@ -9,6 +9,7 @@ import (
 	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/keys"
+	"github.com/stint-dev/stint/store/internal/lifecycle"
 	"github.com/stint-dev/stint/store/internal/limits"
 	"github.com/stint-dev/stint/store/internal/retention"
 )
@@ -120,7 +121,7 @@ type deleting struct{ *unit }
 
 // DeleteEnded implements retention.Rows.
 func (u deleting) DeleteEnded(run int64) (bool, error) {
-	return u.act(&store.Action{Kind: store.ActDelete}, run, u.now)
+	return lifecycle.Delete(runRows(u), run)
 }
 
 // Exists implements retention.Rows.

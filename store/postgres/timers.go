@@ -179,8 +179,8 @@ SELECT min(at) FROM (
   UNION ALL (SELECT 0 FROM stint.runs WHERE state = 3 AND limiter = 0 LIMIT 1)
 ) times`
 
-// deleteRun deletes a run with all that is stored about it, and a workflow's tasks with it.
-func (u *unit) deleteRun(key int64) error {
+// Delete implements lifecycle.Rows.
+func (u runRows) Delete(key int64) error {
 	r, err := u.run(key)
 	if err != nil || r == nil {
 		return err
@@ -191,7 +191,7 @@ func (u *unit) deleteRun(key int64) error {
 			return err
 		}
 		for _, t := range tasks {
-			if err := u.deleteRun(t.Key); err != nil {
+			if err := u.Delete(t.Key); err != nil {
 				return err
 			}
 		}

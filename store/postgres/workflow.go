@@ -334,7 +334,7 @@ func (u workflowRows) Tasks(run, from, to int64) (all []workflow.Old, err error)
 }
 
 // Delete implements workflow.Rows.
-func (u workflowRows) Delete(task int64) error { return u.deleteRun(task) }
+func (u workflowRows) Delete(task int64) error { return runRows(u).Delete(task) }
 
 // Follows implements workflow.Rows.
 func (u workflowRows) Follows(run int64) (string, error) {

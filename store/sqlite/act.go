@@ -2,8 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"time"
 
 	"github.com/stint-dev/stint/store"
@@ -15,17 +13,7 @@ func (s *Store) Act(ctx context.Context, now time.Time, a store.Action, f store.
 	if a.DryRun {
 		return s.count(ctx, &a, f)
 	}
-	return s.each(ctx, &a, f, func(u *unit, key int64) (bool, error) {
-		switch a.Kind {
-		case store.ActCancel:
-			return lifecycle.Cancel(u.runs, key, now.UnixMilli(), a.Reason)
-		case store.ActReplay:
-			return lifecycle.Replay(u.runs, key, now.UnixMilli(), a.Whole)
-		case store.ActMoveQueue:
-			return lifecycle.MoveQueue(u.runs, key, a.Queue)
-		}
-		return u.runs.DeleteEnded(key)
-	})
+	return s.each(ctx, &a, f, func(u *unit, key int64) (bool, error) { return lifecycle.Act(u.runs, &a, key, now.UnixMilli()) })
 }
 
 // count returns how many runs an action would change.
@@ -41,16 +29,7 @@ func (s *Store) count(ctx context.Context, a *store.Action, f store.Filter) (n i
 }
 
 // DeleteEnded implements retention.Rows.
-func (rs *runs) DeleteEnded(key int64) (bool, error) {
-	err := rs.one("SELECT id FROM stint_runs WHERE id = ? AND "+deletable, []any{key}, &key)
-	if errors.Is(err, sql.ErrNoRows) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	return true, rs.deleteRun(key)
-}
+func (rs *runs) DeleteEnded(key int64) (bool, error) { return lifecycle.Delete(rs, key) }
 
 // Exists implements retention.Rows.
 func (rs *runs) Exists(key int64) (there bool, err error) {

@@ -52,19 +52,14 @@ func (s *Store) each(ctx context.Context, a *store.Action, f store.Filter, chang
 	}
 }
 
-// deletable selects the runs that have ended, except those whose parent may read their result again, because it has not. A
-// workflow's task is deleted with its workflow's run.
-const deletable = hasEnded + " AND (node IS NULL OR flags & 2) AND " +
-	"NOT EXISTS (SELECT 1 FROM stint_runs p WHERE p.id = stint_runs.parent AND NOT p." + hasEnded + ")"
-
-// deleteRun deletes a run with all that is stored about it, and a workflow's tasks with it.
-func (rs *runs) deleteRun(key int64) error {
+// Delete implements lifecycle.Rows.
+func (rs *runs) Delete(key int64) error {
 	tasks, err := column[int64](rs, "SELECT id FROM stint_runs WHERE parent = ? AND node IS NOT NULL AND NOT flags & 2", key)
 	if err != nil {
 		return err
 	}
 	for _, task := range tasks {
-		if err := rs.deleteRun(task); err != nil {
+		if err := rs.Delete(task); err != nil {
 			return err
 		}
 	}

@@ -117,7 +117,7 @@ func (s *Store) sweep(ctx context.Context, token string) error {
 				return u.exec("DELETE FROM stint_lanes WHERE staged = ?", token)
 			}
 			for _, k := range keys {
-				if err := u.runs.deleteRun(k); err != nil {
+				if err := u.runs.Delete(k); err != nil {
 					return err
 				}
 			}

@@ -250,7 +250,7 @@ func (ws *workflows) tasks(where string, args ...any) ([]workflow.Old, error) {
 }
 
 // Delete implements workflow.Rows.
-func (ws *workflows) Delete(task int64) error { return ws.runs.deleteRun(task) }
+func (ws *workflows) Delete(task int64) error { return ws.runs.Delete(task) }
 
 // Stick implements workflow.Rows.
 func (ws *workflows) Stick(run, worker int64) (bool, error) {

@@ -357,6 +357,49 @@ func TestReleaseProcess(t *testing.T) {
 	})
 }
 
+// Which runs are deleted, and what the kinds of actions do.
+func TestAct(t *testing.T) {
+	ended := row{State: store.Succeeded, Ended: start, Attempt: 1, Lease: 1}
+	child := ended
+	child.Parent = keyOf(2)
+	task := child
+	task.Node = 1<<20 | 2
+	for _, c := range []struct {
+		name    string
+		kind    store.Act
+		run     row
+		parent  store.State
+		changed bool
+		want    store.State // 0: it is deleted
+	}{
+		{"delete", store.ActDelete, ended, store.Running, true, 0},
+		{"delete what runs", store.ActDelete, running(nil), store.Running, false, store.Running},
+		{"delete a child", store.ActDelete, child, store.Succeeded, true, 0},
+		{"delete a child that may be read again", store.ActDelete, child, store.Waiting, false, store.Succeeded},
+		{"delete a task of a workflow", store.ActDelete, task, store.Succeeded, false, store.Succeeded},
+		{"cancel", store.ActCancel, row{State: store.Queued}, store.Running, true, store.Canceled},
+		{"cancel what has ended", store.ActCancel, ended, store.Running, false, store.Succeeded},
+		{"replay", store.ActReplay, row{State: store.Failed, Ended: start, Attempt: 1, Lease: 1}, store.Running, true, store.Queued},
+	} {
+		made := func() *rows { return newRows(c.run, row{State: c.parent}) }
+		act := func(r *rows) (bool, error) { return lifecycle.Act(r, &store.Action{Kind: c.kind}, keyOf(1), r.now) }
+		r := made()
+		changed, err := act(r)
+		ok(t, err)
+		var got store.State
+		if x := r.runs[keyOf(1)]; x != nil {
+			got = x.State
+		}
+		if changed != c.changed || got != c.want {
+			t.Errorf("%s: %v, %v; want %v, %v", c.name, changed, got, c.changed, c.want)
+		}
+		misstest.Each(t, made, func(r *rows) error { _, err := act(r); return err })
+	}
+	if deleted, err := lifecycle.Delete(newRows(), keyOf(1)); deleted || err != nil {
+		t.Errorf("a run that is not there: %v, %v", deleted, err)
+	}
+}
+
 func TestRetryBlocked(t *testing.T) {
 	blocked := row{State: store.Blocked, Lease: 1, Worker: 1, Rank: 7, Due: 5, Attempt: 1}
 	for _, c := range []struct {

@@ -27,6 +27,8 @@ type Rows interface {
 	Resume(key, now int64) error
 	// Queue queues runs, in their places.
 	Queue(keys []int64) error
+	// Delete deletes a run with all that is stored about it, and a workflow's tasks with it.
+	Delete(key int64) error
 	// KeepAttempt stores the last execution of a run with the earlier ones, unless it is there.
 	KeepAttempt(r *Run, to store.State, ended int64, reason []byte) error
 	// MoveLane moves a run to its lane for suspects, or back.

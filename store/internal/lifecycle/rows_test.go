@@ -105,6 +105,12 @@ func (r *rows) RunsOf(worker int64) (all []*lifecycle.Run, err error) {
 	return all, nil
 }
 
+func (r *rows) Delete(key int64) (err error) {
+	defer r.Miss(&err)
+	delete(r.runs, key)
+	return nil
+}
+
 func (r *rows) WorkersOf(process string) (_ []int64, err error) {
 	defer r.Miss(&err)
 	return r.workers[process], nil
