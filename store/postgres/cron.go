@@ -14,7 +14,6 @@ import (
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/cron"
 	"github.com/stint-dev/stint/store/internal/definition"
-	"github.com/stint-dev/stint/store/internal/event"
 )
 
 // A cronRow is a row of stint.crons.
@@ -294,22 +293,5 @@ const (
 
 // Declare implements store.Schedules.
 func (s *Store) Declare(ctx context.Context, now time.Time, ds []store.Declaration) error {
-	return s.do(ctx, func(u *unit) error {
-		for i := range ds {
-			if ds[i].Definition != nil {
-				if changed, err := definition.Declare(definitionRows{u}, &ds[i]); err != nil {
-					return err
-				} else if !changed {
-					continue
-				}
-			}
-			if err := cron.Declare(cronRows{u}, now, &ds[i]); err != nil {
-				return err
-			}
-			if err := event.Declare(eventRows{u}, now.UnixMilli(), &ds[i]); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	return s.do(ctx, func(u *unit) error { return definition.Declare(definitionRows{u}, cronRows{u}, eventRows{u}, now, ds) })
 }

@@ -1,10 +1,16 @@
-// Package definition decides which versions of definitions are kept, and which is the newest.
+// Package definition decides what a declaration changes, which versions of definitions are kept, and which is the newest.
 //
 // It has no SQL, no clock and no goroutine: it reads and changes definitions by Rows, which a store
 // implements in a transaction.
 package definition
 
-import "github.com/stint-dev/stint/store"
+import (
+	"time"
+
+	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/cron"
+	"github.com/stint-dev/stint/store/internal/event"
+)
 
 // Rows are the definitions of a transaction. The versions of a task are numbered: the newest has
 // the highest number.
@@ -19,9 +25,31 @@ type Rows interface {
 	SetFilters(task string, filters []store.TaskFilter) error
 }
 
-// Declare makes the definition of a declaration the newest of its task, and its filters the declared
+// Declare makes the crons, triggers and definitions of declarations those of their tasks. One with a definition that is the
+// newest already changes nothing.
+func Declare(r Rows, crons cron.Rows, events event.Rows, now time.Time, ds []store.Declaration) error {
+	for i := range ds {
+		d := &ds[i]
+		if d.Definition != nil {
+			if changed, err := define(r, d); err != nil {
+				return err
+			} else if !changed {
+				continue
+			}
+		}
+		if err := cron.Declare(crons, now, d); err != nil {
+			return err
+		}
+		if err := event.Declare(events, now.UnixMilli(), d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// define makes the definition of a declaration the newest of its task, and its filters the declared
 // ones. changed reports whether it was not so before.
-func Declare(r Rows, d *store.Declaration) (changed bool, err error) {
+func define(r Rows, d *store.Declaration) (changed bool, err error) {
 	version, number, err := r.Newest(d.Task)
 	if err != nil || version == d.Definition.Version {
 		return false, err

@@ -366,7 +366,7 @@ func TestAct(t *testing.T) {
 	task.Node = 1<<20 | 2
 	for _, c := range []struct {
 		name    string
-		kind    store.Act
+		kind    store.ActionKind
 		run     row
 		parent  store.State
 		changed bool
