@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"slices"
 	"time"
 )
 
@@ -63,15 +62,6 @@ func (l *Limit) Of() LimitKey {
 
 // Rate reports whether it names a rate limit.
 func (k LimitKey) Rate() bool { return k.Name == "" }
-
-// SetByEnqueue returns a copy of limits whose SetBy is set.
-func SetByEnqueue(ls []Limit, used int64) []Limit {
-	ls = slices.Clone(ls)
-	for i := range ls {
-		ls[i].SetBy = used
-	}
-	return ls
-}
 
 // EncodeLimits returns limits as a run stores them; nil if there are none.
 func EncodeLimits(ls []Limit) []byte {

@@ -60,9 +60,10 @@ var (
 func (rs *runs) enqueue(now int64, all []store.NewRun, staged map[ready.Name]int64) ([]store.Enqueued, error) {
 	e := enqueuing{idempotencyKeys: rs.keys, staged: staged, plain: bulk{kind: plainRows}}
 	out := make([]store.Enqueued, len(all))
+	at := millis(now)
 	for i := range all {
 		var err error
-		if r := &all[i]; lifecycle.Plain(r, now) {
+		if r := &all[i]; plain(r, at) {
 			out[i].ID, err = e.addPlain(now, r)
 		} else {
 			out[i], err = e.insert(now, r)
@@ -72,6 +73,12 @@ func (rs *runs) enqueue(now int64, all []store.NewRun, staged map[ready.Name]int
 		}
 	}
 	return out, e.plain.flush(rs.unit)
+}
+
+// plain reports whether a new run is due at once, and sets nothing unusual but its metadata.
+func plain(n *store.NewRun, at time.Time) bool {
+	return n.Key == "" && n.Graph == nil && n.Limits == nil && n.Parent == (store.ID{}) && !n.Detached && n.StartIn == 0 &&
+		!n.RunAt.After(at)
 }
 
 // enqueuing is one call of enqueue.
@@ -119,17 +126,6 @@ func (e *enqueuing) addPlain(now int64, r *store.NewRun) (store.ID, error) {
 	return e.s.ids.ID(key), err
 }
 
-// spill stores a large input in a table of its own, and returns the value for the run's row.
-func (rs *runs) spill(key int64, input []byte) (any, error) {
-	if len(input) <= spillAbove {
-		if input == nil {
-			input = []byte{}
-		}
-		return input, nil
-	}
-	return nil, rs.exec("INSERT INTO stint_inputs (id, data) VALUES (?, ?)", key, input)
-}
-
 // insert inserts a run that is not plain, unless its keys refer to one that exists.
 func (e *enqueuing) insert(now int64, n *store.NewRun) (store.Enqueued, error) {
 	if err := e.plain.flush(e.unit); err != nil {
@@ -141,11 +137,11 @@ func (e *enqueuing) insert(now int64, n *store.NewRun) (store.Enqueued, error) {
 	}
 	e.counts.Enqueued++
 	out := store.Enqueued{ID: e.s.ids.ID(r.Key)}
-	limits, err := e.limiters.storedLimits(n.Limits)
+	input, err := e.runs.spill(r.Key, n.Input)
 	if err != nil {
 		return out, err
 	}
-	input, err := e.runs.spill(r.Key, n.Input)
+	limits, err := e.limiters.storedLimits(n.Limits)
 	if err != nil {
 		return out, err
 	}

@@ -9,7 +9,6 @@ import (
 	"github.com/stint-dev/stint/store/internal/entries"
 	"github.com/stint-dev/stint/store/internal/event"
 	"github.com/stint-dev/stint/store/internal/keys"
-	"github.com/stint-dev/stint/store/internal/lifecycle"
 	"github.com/stint-dev/stint/store/internal/ready"
 	"github.com/stint-dev/stint/store/internal/workflow"
 )
@@ -77,7 +76,7 @@ func (es *events) ID(key int64) store.ID { return es.s.ids.ID(key) }
 // Start implements event.Rows. Plain runs of a group of changes are inserted together: no change of the
 // group knows them, so none misses their rows.
 func (es *events) Start(now, event int64, r *store.NewRun) error {
-	if !lifecycle.Plain(r, now) {
+	if !plain(r, millis(now)) {
 		made, err := es.runs.enqueue(now, []store.NewRun{*r}, nil)
 		if err != nil || made[0].Existing {
 			return err

@@ -66,6 +66,17 @@ func setFlags(r *lifecycle.Run, flags int64) {
 	r.Resumed, r.Forked = flags&flagResumed != 0, flags&flagForked != 0
 }
 
+// spill stores a large input in a table of its own, and returns the value for the run's row.
+func (rs *runs) spill(key int64, input []byte) (any, error) {
+	if len(input) <= spillAbove {
+		if input == nil {
+			input = []byte{}
+		}
+		return input, nil
+	}
+	return nil, rs.exec("INSERT INTO stint_inputs (id, data) VALUES (?, ?)", key, input)
+}
+
 // Run implements lifecycle.Rows.
 func (rs *runs) Run(key int64) (*lifecycle.Run, error) {
 	var r lifecycle.Run

@@ -295,6 +295,7 @@ func TestStartAndTook(t *testing.T) {
 	r, want := newRows(), store.Histogram{}
 	r.set.Of("q", "t").Start(-time.Second) // the clock was set back
 	r.set.Of("q", "t").Start(time.Second)
+	r.commit(t)
 	r.set.Last()
 	r.commit(t)
 	want.Observe(0)

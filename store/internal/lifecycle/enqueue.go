@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/stint-dev/stint/internal/clock"
@@ -81,7 +82,11 @@ func Enqueue(rows EnqueueRows, n *store.NewRun, now int64) (r Row, existing int6
 	if err != nil {
 		return r, 0, err
 	}
-	r = Row{Run: New(n, rows.NextKey(now), now), Root: p.Root}
+	key := rows.NextKey(now)
+	if err := hold(rows, n, p.Key, key, now); err != nil {
+		return r, 0, err
+	}
+	r = Row{Run: New(n, key, now), Root: p.Root}
 	r.Lane, r.Parent = lane, p.Key
 	if n.Graph != nil {
 		graph, err := rows.Graph(n.Graph)
@@ -101,9 +106,9 @@ func Enqueue(rows EnqueueRows, n *store.NewRun, now int64) (r Row, existing int6
 		}
 	}
 	if r.Workflow && r.State == store.Queued && r.Limiter == nil { // it is not claimed: its tasks are
-		r.Begin(keys.CreatedAt(r.Key))
+		r.Begin(keys.CreatedAt(key))
 	}
-	return r, 0, hold(rows, n, &r.Run, now)
+	return r, 0, nil
 }
 
 // existingOf returns the run that a new one's keys refer to; 0: none, and the new one is enqueued. It returns the parent
@@ -156,10 +161,10 @@ func holderOf(rows EnqueueRows, n *store.NewRun, now int64) (int64, error) {
 func replace(rows EnqueueRows, run int64, n *store.NewRun, now int64) (bool, error) {
 	setBy := rows.NextKey(now)
 	by := *n
-	by.Limits = store.SetByEnqueue(n.Limits, setBy)
+	by.Limits = setByEnqueue(n.Limits, setBy)
 	by.TaskLimits = make(map[int][]store.Limit, len(n.TaskLimits))
 	for place, all := range n.TaskLimits {
-		by.TaskLimits[place] = store.SetByEnqueue(all, setBy)
+		by.TaskLimits[place] = setByEnqueue(all, setBy)
 	}
 	due := min(clock.CeilMillis(n.RunAt), keys.CreatedAt(run)+n.Debounce.Milliseconds())
 	replaced, err := rows.Replace(run, &by, due)
@@ -172,10 +177,19 @@ func replace(rows EnqueueRows, run int64, n *store.NewRun, now int64) (bool, err
 	return replaced, err
 }
 
-// hold makes a new run the holder of its idempotency key, and of its key as a child.
-func hold(rows EnqueueRows, n *store.NewRun, r *Run, now int64) error {
+// setByEnqueue returns a copy of limits whose SetBy is set.
+func setByEnqueue(ls []store.Limit, used int64) []store.Limit {
+	ls = slices.Clone(ls)
+	for i := range ls {
+		ls[i].SetBy = used
+	}
+	return ls
+}
+
+// hold makes a new run the holder of its idempotency key, and of its key as a child of its parent.
+func hold(rows EnqueueRows, n *store.NewRun, parent, run, now int64) error {
 	if n.ChildKey != "" {
-		if err := rows.SetChild(r.Parent, n.ChildKey, r.Key); err != nil {
+		if err := rows.SetChild(parent, n.ChildKey, run); err != nil {
 			return err
 		}
 	}
@@ -186,13 +200,7 @@ func hold(rows EnqueueRows, n *store.NewRun, r *Run, now int64) error {
 	if n.KeyTTL != store.UntilDone {
 		expires = now + max(n.KeyTTL.Milliseconds(), 1)
 	}
-	return rows.Hold(n.Task, n.Key, r.Key, expires)
-}
-
-// Plain reports whether a new run is due at once, and sets nothing unusual but its metadata.
-func Plain(n *store.NewRun, now int64) bool {
-	return n.Key == "" && n.Graph == nil && n.Limits == nil && n.Parent == (store.ID{}) && !n.Detached && n.StartIn == 0 &&
-		(n.RunAt.IsZero() || clock.CeilMillis(n.RunAt) <= now)
+	return rows.Hold(n.Task, n.Key, run, expires)
 }
 
 // New returns the row of a new run. If it has limits, they decide when it is ready; if it is a

@@ -385,7 +385,7 @@ func TestAttemptsOverReplays(t *testing.T) {
 func TestTaskOf(t *testing.T) {
 	g := graph("a", "b")
 	for place, want := range []string{g.TaskName(0), g.TaskName(1), "lane"} {
-		if got := workflow.TaskOf(g, 7<<20|int64(place), "lane"); got != want {
+		if got := workflow.TaskOf(&g, 7<<20|int64(place), "lane"); got != want {
 			t.Errorf("place %d is %q, want %q", place, got, want)
 		}
 	}
@@ -398,7 +398,7 @@ func TestStick(t *testing.T) {
 		ok(t, workflow.Start(r, &c, r.key(), r.node(0), 5))
 		return c
 	}
-	if c := start(); r.sticks != 0 || c.Task != g.TaskName(0) || c.Node != r.node(0) {
+	if c := start(); r.sticks != 0 || c.Task != r.graph.TaskName(0) || c.Node != r.node(0) {
 		t.Errorf("a graph without Sticky sticks, or it is not known what starts: %+v", c)
 	}
 	g.Sticky = store.StickyHard
