@@ -8,7 +8,7 @@ import (
 	"github.com/stint-dev/stint/store/internal/count"
 )
 
-// A Finished is what is told, counted and stored of a run that its outcome has ended.
+// A Finished tells a store what to announce, count and store of a run that its outcome has ended.
 type Finished struct {
 	Run     int64
 	Ended   int64

@@ -53,8 +53,8 @@ type Rows interface {
 	Delete(task int64) error
 
 	// Follows returns the worker that the tasks of a workflow's run follow; "": none yet. Stick makes them
-	// follow a worker, and reports whether they followed none before. Unstarted returns those that have not started, and MoveTask moves one to where
-	// it belongs then.
+	// follow a worker, and reports whether they followed none before. Unstarted returns those that have not
+	// started, and MoveTask moves one to where it belongs then.
 	Follows(run int64) (worker string, err error)
 	Stick(run, worker int64) (bool, error)
 	Unstarted(run int64) ([]Old, error)

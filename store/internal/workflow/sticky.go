@@ -48,7 +48,7 @@ func stick(rows Rows, g *store.Graph, run, worker int64) error {
 	return nil
 }
 
-// RouteFor returns which workers may have a task of a workflow's run, by what is stored of that.
+// RouteFor returns which workers may have a task of a workflow's run: RouteOf for a run that is stored.
 func RouteFor(rows Rows, g *store.Graph, place int, run int64) (r store.Route, err error) {
 	follows := ""
 	if g.Sticky != 0 {
