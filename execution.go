@@ -55,8 +55,8 @@ func executionOf(ctx context.Context) *execution {
 }
 
 func newExecution(w *Worker, r *store.Claimed) *execution {
-	e := &execution{c: w.c, w: w, run: *r, def: w.taskOf(r),
-		reports: report.Reports{Recorder: w.recorder, Run: r.ID, Lease: r.Lease}}
+	e := &execution{c: w.c, w: w, run: *r, def: w.taskOf(r)}
+	e.reports.Recorder, e.reports.Run = w.recorder, &e.run
 	e.ctx, e.cancel = context.WithCancelCause(context.WithValue(context.Background(), executionKey{}, e))
 	return e
 }

@@ -79,8 +79,7 @@ func (r *Recorder) record(ctx context.Context, rec store.Record) bool {
 // concurrently.
 type Reports struct {
 	Recorder *Recorder
-	Run      store.ID
-	Lease    store.Lease // of the execution
+	Run      *store.Claimed
 
 	storing sync.Mutex // held while they are stored, so that they keep their order
 
@@ -154,7 +153,7 @@ func (r *Reports) Chunks() *Chunks {
 // take returns what is to be stored next. The caller holds mu.
 func (r *Reports) take() store.Record {
 	rec := r.unstored.Take()
-	rec.ID, rec.Lease = r.Run, r.Lease
+	rec.ID, rec.Lease = r.Run.ID, r.Run.Lease
 	return rec
 }
 

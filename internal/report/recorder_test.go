@@ -48,7 +48,7 @@ func (k *kept) lines() (n int) {
 func newReports(k *kept) (*Reports, *bytes.Buffer) {
 	var out bytes.Buffer
 	l := slog.New(slog.NewTextHandler(&out, nil))
-	return &Reports{Recorder: NewRecorder(k, func() *slog.Logger { return l }), Run: store.ID{1}, Lease: 7}, &out
+	return &Reports{Recorder: NewRecorder(k, func() *slog.Logger { return l }), Run: &store.Claimed{ID: store.ID{1}, Lease: 7}}, &out
 }
 
 // start starts the Recorder of an execution.
@@ -82,7 +82,7 @@ func TestRecorderGathers(t *testing.T) {
 			t.Fatalf("%d records are stored, want 1", len(k.all()))
 		}
 		want := store.Progress{Done: 1, Total: 2}
-		if got := k.all()[0]; got.ID != r.Run || got.Lease != r.Lease || *got.Progress != want || len(got.Logs) != 2 {
+		if got := k.all()[0]; got.ID != r.Run.ID || got.Lease != r.Run.Lease || *got.Progress != want || len(got.Logs) != 2 {
 			t.Errorf("got %+v", got)
 		}
 		if p := r.Progress(); p != want {
@@ -167,7 +167,7 @@ func TestClose(t *testing.T) {
 		if !first || !r.Closed() || len(last.Logs) != 1 || k.lines() != 3 {
 			t.Errorf("first %v, %d lines in the last record, %d stored, want true, 1, 3", first, len(last.Logs), k.lines())
 		}
-		if len(k.all()) != 3 || k.all()[0].Progress == nil || last.Progress != nil || last.ID != r.Run || last.Lease != r.Lease {
+		if len(k.all()) != 3 || k.all()[0].Progress == nil || last.Progress != nil || last.ID != r.Run.ID || last.Lease != r.Run.Lease {
 			t.Errorf("got the records %v and %v", len(k.all()), last)
 		}
 		r.Log(t.Context(), line(1000))
