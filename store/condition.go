@@ -7,11 +7,11 @@ import (
 	"github.com/stint-dev/stint/internal/jsonx"
 )
 
-// A Fired is a condition that made the one around it true, with the time since which it is true.
+// A Fired is a condition that made an enclosing condition true.
 type Fired struct {
-	Name  string
-	Leaf  int // -1: not a leaf
-	Since time.Time
+	Name  string    // see Condition.ReportedName
+	Leaf  int       // index in Condition.Leaves of the outermost condition; -1: it is an Any or All
+	Since time.Time // when it became true
 }
 
 // Evaluate returns when a condition became true, or will become true by itself, and what makes it
@@ -59,7 +59,7 @@ func (e *evaluation) evaluate(c *Condition) (since time.Time, fired []Fired) {
 	return since, fired
 }
 
-// FiredValues returns a JSON object with the data of what fired, by name. Of those that share a
+// FiredValues returns a JSON object with the data of the conditions that fired, by name. Of conditions that share a
 // name it has the one that fired first. data returns the data of a leaf, or nil if it has none.
 func FiredValues(fired []Fired, data func(leaf int) []byte) ([]byte, error) {
 	values, since := map[string]json.RawMessage{}, map[string]time.Time{}

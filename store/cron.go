@@ -12,12 +12,12 @@ import (
 
 // A Template is the run that a cron or a trigger enqueues each time.
 type Template struct {
-	// Run has no RunAt, and no Input if it is a trigger's.
+	// Run is the run to enqueue. It has no RunAt, and no Input if the template is a trigger's.
 	Run NewRun
-	// Via, if not empty, is the task to enqueue instead where the limits and the key of a run
-	// with that input are not known: it enqueues the run.
+	// Via, if not empty, is a task of the engine. If a trigger starts the run and NewEvent.Runs does not have its limits and
+	// its key, a run of Via is enqueued in its place, with the same input. That one enqueues the run.
 	Via string
-	// Exprs compute the limits and the key of a run of a definition, of the Version; nil: there is none.
+	// Exprs compute the limits and the key, if the run is one of a definition with that Version. nil: it is not.
 	Exprs   *Exprs `json:",omitempty"`
 	Version string `json:",omitempty"`
 }
@@ -27,16 +27,16 @@ type CatchUp uint8
 
 // The policies for missed ticks.
 const (
-	CatchUpGrace  CatchUp = iota // the newest, if it is younger than the grace
+	CatchUpGrace  CatchUp = iota // the newest missed tick, if it is at most CatchUpGraceTime old
 	CatchUpNone                  // none
-	CatchUpLatest                // the newest, however old
-	CatchUpAll                   // each
+	CatchUpLatest                // the newest missed tick, however old it is
+	CatchUpAll                   // each missed tick
 )
 
 const (
 	// CatchUpGraceTime is the age up to which CatchUpGrace starts a run for a missed tick.
 	CatchUpGraceTime = time.Minute
-	// OnTime is how late a tick may be without being missed.
+	// OnTime is how late a tick may be without counting as missed.
 	OnTime = time.Second
 )
 

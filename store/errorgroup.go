@@ -17,15 +17,15 @@ type Failure struct {
 
 // An ErrorGroup stands for the failed runs of one task that had the same error.
 type ErrorGroup struct {
-	Failure             // its Sample is that of Run
-	Run       ID        // the last one that failed; it may be deleted
-	First     time.Time // when the first one failed
-	Last      time.Time // when Run failed
-	Count     int64     // how often a run failed so
-	MutedTill time.Time // zero: it is not muted to a time
-	MutedTo   int64     // the Count to which it is muted; 0: to none
-	Resolved  int64     // the Count when it was marked as resolved; 0: it was not
-	Counts    []ErrorCount
+	Failure                // its Sample is that of Run
+	Run       ID           // the last one that failed; it may be deleted
+	First     time.Time    // when the first one failed
+	Last      time.Time    // when Run failed
+	Count     int64        // how often a run failed so
+	MutedTill time.Time    // the time until which it is muted; zero: none
+	MutedTo   int64        // the Count until which it is muted; 0: none
+	Resolved  int64        // the Count when it was marked as resolved; 0: it was not
+	Counts    []ErrorCount // with ErrorQuery.Span; oldest first, without spans in which no run failed
 }
 
 // Size returns the bytes of texts that count for MaxPageBytes.
@@ -44,10 +44,10 @@ type ErrorQuery struct {
 	Since time.Time // seen at or after
 	Until time.Time // first seen before
 	Text  string    // in Task, Text or Sample; case is ignored
-	// Span is the length of the spans of Counts: a minute or an hour, or 0 for no Counts. They begin with the span in
-	// which Since lies, end before Until, and go back as far as Counters are kept.
+	// Span is the length of the spans of ErrorGroup.Counts: a minute or an hour, or 0 for no Counts. Counts begin with the
+	// span in which Since lies, end before Until, and are kept for MinutesKept and HoursKept.
 	Span time.Duration
-	// After is where a page begins: only groups that come after this one, by Last and ID. Zero: from the first.
+	// After is the place of a group: the page begins after it. Zero: with the first group.
 	After ErrorPlace
 }
 

@@ -12,7 +12,8 @@ import (
 	"github.com/stint-dev/stint/internal/text"
 )
 
-// Exprs compute the key and the limits of a run of a definition, where the run is made.
+// Exprs are the expressions of a definition that compute the key and the limits of its runs. They are computed when a run is
+// made.
 type Exprs struct {
 	Key    string              `json:"key,omitempty"` // an idempotency key; empty: none
 	KeyTTL time.Duration       `json:"key_ttl,omitempty"`
@@ -20,7 +21,7 @@ type Exprs struct {
 	Tasks  map[int][]LimitExpr `json:"tasks,omitempty"` // of the tasks of a workflow, by place
 }
 
-// A LimitExpr is a limit of which expressions compute a part.
+// A LimitExpr is a limit some of whose fields are computed by expressions.
 type LimitExpr struct {
 	Limit
 	Field  string        `json:"field"`           // of the definition, for errors

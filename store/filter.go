@@ -20,8 +20,8 @@ type Predicate func(e *NewEvent, payload []byte) bool
 // reads.
 type FilterCompiler func(expr string) (p Predicate, reads []string, err error)
 
-// The variables of filters. A wait has no filter with a payload, and may look at events before they
-// have an ID.
+// Names of the variables that filters of waits and of triggers may read. Filters of waits have no payload, and are computed
+// before the event has an ID.
 var (
 	WaitVars    = []string{"input", "metadata", "additional_metadata", "key", "event_key"}
 	TriggerVars = append(slices.Clip(WaitVars), varID)
@@ -33,7 +33,7 @@ const (
 	varID      = "event_id"
 )
 
-// A KeyOf computes the key of an event from its payload and the headers that it came with.
+// A KeyOf computes the key of an event from its payload and the headers of the request that it came with.
 type KeyOf func(e *NewEvent, headers map[string]string) (string, error)
 
 // ErrNoFilters reports that the program has no language of filters.

@@ -16,10 +16,10 @@ type Graph struct {
 	AgeEvery time.Duration `json:"age,omitempty"` // as NewRun's
 	Tasks    []GraphTask   `json:"tasks"`
 	Sticky   Sticky        `json:"sticky,omitempty"`
-	// OnFailure and OnSuccess are the queues of these tasks; nil: there is no such task.
+	// OnFailure and OnSuccess are the queues of the on-failure and the on-success task; nil: there is no such task.
 	OnFailure *string `json:"on_failure,omitempty"`
 	OnSuccess *string `json:"on_success,omitempty"`
-	// FailureTask and SuccessTask have their priority, StartIn, wants and whether they are limited; nil: nothing is said of these.
+	// FailureTask and SuccessTask have the Priority, StartIn, Wants and Limited of these two tasks; nil: all of these are zero.
 	FailureTask *GraphTask `json:"failure_task,omitempty"`
 	SuccessTask *GraphTask `json:"success_task,omitempty"`
 
@@ -35,7 +35,7 @@ type GraphTask struct {
 	Name     string        `json:"name"`
 	Queue    string        `json:"queue"`
 	Priority *int8         `json:"priority,omitempty"` // nil: the workflow run's
-	StartIn  time.Duration `json:"start_in,omitempty"` // canceled if it has not started so long after it was ready
+	StartIn  time.Duration `json:"start_in,omitempty"` // canceled if it has not started this long after it was ready; 0: never
 	Parents  []int         `json:"parents,omitempty"`
 	Wants    []Want        `json:"wants,omitempty"`
 	Limited  bool          `json:"limited,omitempty"` // runs of the workflow may have TaskLimits for it
@@ -46,7 +46,7 @@ type GraphTask struct {
 	WaitFor  *Condition `json:"wait_for,omitempty"`
 }
 
-// A Condition is exactly one of its fields, and a Name.
+// A Condition decides about a task of a graph, or ends a Wait. Beside Name, exactly one of its fields is set.
 type Condition struct {
 	Name  string        `json:"name,omitempty"`  // under which it is reported if it fired; empty: see ReportedName
 	Sleep time.Duration `json:"sleep,omitempty"` // after the parents ended; negative: at once

@@ -2,7 +2,8 @@ package store
 
 import "time"
 
-// A Filter selects runs. Empty fields select all.
+// A Filter selects the runs that match all its fields. A zero field matches every run; an empty list that is not nil matches
+// none.
 type Filter struct {
 	IDs      []ID
 	Tasks    []string
@@ -13,22 +14,22 @@ type Filter struct {
 	Since    time.Time         // created at or after
 	Until    time.Time         // created before
 	TopLevel bool              // no parent
-	Error    string            // in the error's message, also one that the engine wrote; see ErrorHas
-	Limit    *LimitKey         // the run has this limit
+	Error    string            // a part of the message of Run.Error, as ErrorHas finds it
+	Limit    *LimitKey         // a limit of the run
 	Through  ID                // this run, and those enqueued before it
-	// AnyMetadata: at least one of these keys has one of its values. nil: any run.
+	// AnyMetadata matches runs that have at least one of these keys with one of the key's values.
 	AnyMetadata map[string][]string
-	Event       ID     // it started the run
+	Event       ID     // the event that started the run
 	Worker      string // the name of the last attempt's worker
-	NoTasks     bool   // no tasks of workflows
-	ErrorGroup  int64  // it failed with an error of this group the last time that it failed; 0: any run
+	NoTasks     bool   // true: no tasks of workflows
+	ErrorGroup  int64  // the group of the error with which the run failed last
 
-	// Oldest makes List go from the oldest run to the newest; its before is then an after. Other methods ignore it.
+	// Oldest makes List go from the oldest run to the newest. Other methods ignore it.
 	Oldest bool
 	// Brief makes List leave out Input, Output, Metadata, Error and Progress. Other methods ignore it.
 	Brief bool
-	// Scan is the highest number of runs that List looks at; 0: all. Count looks at as many of each state that it finds
-	// by an index. Other methods ignore it.
+	// Scan is the highest number of runs that List examines for a page, or Count for a part; 0: all. For a state that has
+	// an index, Count examines as many of that state. Other methods ignore it.
 	Scan int
 }
 
@@ -48,15 +49,14 @@ type ActionKind uint8
 
 // The actions.
 const (
-	// ActCancel cancels runs that have not ended. A run with a running handler gets a Signal. A waiting run
+	// ActCancel cancels runs that have not ended. For a Running one, Watch returns a signal to its worker. A Waiting run
 	// with a journal, or a Blocked one with pending compensations, is queued once more to clean up. All
-	// others end at once, also a Blocked one that was asked to cancel before. Children that are not detached
+	// others end at once, also a Blocked one that was asked to cancel before. Children that are not Detached
 	// are canceled too.
 	ActCancel ActionKind = iota + 1
-	// ActReplay queues runs that have ended or are Blocked for a new attempt. Attempts keep counting; the
-	// budget of retries starts anew. The new attempt records its compensations anew: of the old ones only
-	// notes stay, in UndoneScope, except for those of branches that have ended, or within such a branch,
-	// which are pending again.
+	// ActReplay queues runs that have ended or are Blocked for a new attempt. Numbers of attempts continue; retries are
+	// counted anew. The new attempt has to record its compensations again: the earlier ones become notes in
+	// UndoneScope. Only those of branches that have ended, or of branches within these, become pending again.
 	ActReplay
 	// ActDelete deletes runs that have ended, with everything stored about them. Only their keys stay, as
 	// long as their KeyTTL. A run whose Parent has not ended is not deleted: the parent may read its result again.
@@ -107,8 +107,8 @@ type WorkerInfo struct {
 	PID    int
 	Host   string
 	Build  string // differs between programs, and between builds of one
-	// Program is the same for all builds of a program, and Defines lists what this build defines, with
-	// or without a handler; see Declare. Neither is stored.
+	// Program is the same for all builds of a program. Defines lists the tasks that this build defines, with
+	// or without a handler: see Declare. Neither is stored.
 	Program string
 	Defines []string
 	// Tasks lists the tasks and workflows that it has handlers for, sorted; nil: any.
@@ -116,7 +116,7 @@ type WorkerInfo struct {
 
 	// Set by the store.
 	Paused  bool
-	ID      int64
+	ID      int64 // of a registered worker, Register changes that one; 0: a new worker
 	Started time.Time
 	Running int // runs that it executes
 }
@@ -127,28 +127,28 @@ type Execution struct {
 	Lease Lease
 }
 
-// Signals are what a worker must tell its runs.
+// Signals tell a worker to stop executions.
 type Signals struct {
-	Cancel []Execution // asked to cancel
-	// Lost reports that the worker was taken for dead, or may be at any moment: others have the runs that it
-	// was given before, and all that it writes about them is stale. Claim gives it nothing until it lives again.
+	Cancel []Execution // executions of runs that were asked to cancel
+	// Lost reports that other stores took the worker for dead, or may at any moment: others have the runs that it
+	// was given before, and all that it writes about them is stale. Claim gives it no runs until it lives again.
 	Lost bool
 }
 
 // Recovered reports what became of the runs of dead processes.
 type Recovered struct {
-	Requeued int
-	Blocked  []ID // they were executing in MaxCrashes deaths
+	Requeued int  // runs that were queued again
+	Blocked  []ID // runs that are Blocked now, after MaxCrashes deaths
 }
 
 // A QueueInfo is the state of a queue.
 type QueueInfo struct {
 	Name    string
 	Paused  bool
-	Ready   int // runs that may start, counted up to MaxCount
+	Ready   int // runs that may start, up to MaxCount of each task
 	Running int
 	Oldest  time.Time // the earliest due time among the next runs of each task; zero: none may start
-	// Priorities counts the runs that may start, by priority, up to MaxCount of them. Only Queues with a
-	// name returns it.
+	// Priorities counts the runs that may start by their priority, up to MaxCount of them in all. Only a QueueList with
+	// a Name sets it.
 	Priorities map[int8]int
 }

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// An Address is the place of an entry in a run's journal: a scope, "" for the handler itself,
-// "k" or "k/l" for the branches that entry k, and l within it, began; and a number in that
-// scope, from 1.
+// An Address is the place of an entry in a run's journal: a scope, and a number in that scope, from 1. The scope is "" for
+// the handler itself, "k" for the branch that entry k of the handler began, and "k/l" for the branch that entry l of that
+// branch began.
 type Address struct {
 	Scope string
 	Seq   int
@@ -20,13 +20,13 @@ type Address struct {
 // the scope "undo/k". Each is a step, pending until it is done.
 const UndoScope = "undo"
 
-// UndoneScope is the UndoScope of earlier attempts: a note, with the Value, of each compensation
-// that a new attempt has to record again.
+// UndoneScope replaces UndoScope when a run is replayed. It has a note, with the Value, of each compensation of earlier
+// attempts that the new attempt has to record again.
 const UndoneScope = "undone"
 
-// OnceScope has a note for each step that may be called once only and has begun. For a step of the handler itself the
-// note is in this scope, for one of a branch in the scope "once/k", with the step's number. It stays when its entry is
-// forgotten; only RunRestart at or before the step removes it. It is not Done, so a fork does not have it.
+// OnceScope has a note for each step that may be called only once and has begun. The note has the step's number. Its scope
+// is "once" for a step of the handler itself, and "once/k" for one of a branch. The note stays when Outcome.Forget removes
+// the step's entry; only RunRestart at or before the step removes it. It is not Done, so RunFork does not copy it.
 const OnceScope = "once"
 
 // IsUndo reports whether a scope has compensations.
@@ -39,17 +39,17 @@ type EntryKind uint8
 
 // The kinds of entries.
 const (
-	EntryStep    EntryKind = iota + 2 // Value or Error
-	EntrySleep                        // over at Due
-	EntryEvent                        // Match; Value is the payload; Error if Due came first
-	EntryChild                        // Value is that of EncodeEnqueued
-	EntryBranch                       // Value or Error, once the branch has ended
-	EntryAny                          // Value is the index of the winner
-	EntryVersion                      // Value is true or false
-	EntryEnd                          // a failure that ends the run once its compensations are done: Error
+	EntryStep    EntryKind = iota + 2 // a step: its Value or Error, once it is done
+	EntrySleep                        // a sleep until Due
+	EntryEvent                        // a wait for an event that Match selects: Value is its payload; Error if Due came first
+	EntryChild                        // an enqueue: Value is made by EncodeEnqueued
+	EntryBranch                       // a branch: its Value or Error, once it has ended
+	EntryAny                          // a choice among futures: Value is the index of the first that ended
+	EntryVersion                      // a decision about a change of the code: Value is true or false
+	EntryEnd                          // a failure, Error, that ends the run once its compensations are done
 	EntryNote                         // a note of the engine, in a scope of its own
-	EntryWait                         // Value is a Wait, and once it is done what fired, by name; Error if it timed out
-	EntryPublish                      // Value is that of EncodeEnqueued, of the events
+	EntryWait                         // a wait for a condition: see Wait; Error if it timed out
+	EntryPublish                      // a publish: Value is made by EncodePublished
 )
 
 var entryNames = [...]string{
@@ -85,7 +85,7 @@ type Entry struct {
 	Done     bool
 	Value    []byte    // JSON
 	Error    []byte    // encoded by the engine
-	Began    time.Time // when the call began; zero in a Call: it stays as it is, or is At for a new entry
+	Began    time.Time // when the call began; zero in a Call: that of a stored entry stays, and a new entry gets its At
 	At       time.Time // when it was recorded
 	Due      time.Time // zero: none
 	Match    Match     // of an event; its Key is Name
@@ -99,12 +99,13 @@ func (e *Entry) Size() int {
 		len(e.Tries)
 }
 
-// A Wait is what an EntryWait waits for. The store keeps it as JSON in the entry's Value until the entry is done.
-// Then the Value is a JSON object with what fired: the payloads of events, and null for sleeps and joined conditions.
+// A Wait is the wait of an EntryWait for a condition. The store keeps it as JSON in the entry's Value until the entry is
+// done. Then the Value is a JSON object of the conditions that fired, by name: the payloads of events, and null for sleeps
+// and joined conditions.
 //
-// An event that it waits for is an EntryEvent in the scope LeafScope. Those that did not fire are deleted when the
-// wait is done, so that another call may get their events. While it is not done its Due is when it will be, if no
-// event changes that.
+// Each event of the condition is an EntryEvent in the scope that LeafScope returns. The events that did not fire are
+// deleted when the wait is done, so that another call may receive them. While the wait is not done, the entry's Due is the
+// time at which it will be done if no event comes before.
 type Wait struct {
 	At    time.Time       `json:"at"`              // when the wait began; set by the store
 	Until int64           `json:"until,omitempty"` // when it times out, in milliseconds; 0: never

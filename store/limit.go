@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// A Strategy is what happens to a run whose concurrency limit is used up. The numbers are
+// A Strategy says what happens to a run whose concurrency limit is used up. The numbers are
 // stored.
 type Strategy uint8
 
@@ -16,8 +16,8 @@ type Strategy uint8
 const (
 	StrategyQueue            Strategy = iota + 1 // it waits; first in, first out over all keys
 	StrategyGroupRoundRobin                      // it waits; keys take turns
-	StrategyCancelInProgress                     // the oldest of its key are canceled
-	StrategyCancelNewest                         // it is canceled
+	StrategyCancelInProgress                     // other runs of its key are canceled; the Max with the highest priority stay, then the newest
+	StrategyCancelNewest                         // it is canceled, unless it has started before
 )
 
 // A Limit must admit a run before it starts. It is a share of a key's concurrency, which the
@@ -33,9 +33,10 @@ type Limit struct {
 
 	Units     int     `json:"u,omitempty"` // of a rate limit; 0: it is a concurrency limit
 	PerSecond float64 `json:"p,omitempty"`
-	Burst     int     `json:"b,omitempty"` // 0: the settings of a RateChange
+	Burst     int     `json:"b,omitempty"` // 0: PerSecond and Burst are those that a RateChange set
 
-	// SetBy is the debounced enqueue that changed the run, if one did: the newest enqueue sets the settings.
+	// SetBy is the number of the debounced enqueue from which the run has this limit; 0: the run's own enqueue. The
+	// settings of the newest enqueue apply.
 	SetBy int64 `json:"f,omitempty"`
 }
 
@@ -121,9 +122,9 @@ func (b *Bucket) Ready(n float64) time.Time {
 // A LimitInfo is the state of a limit.
 type LimitInfo struct {
 	Limit
-	Active  int // runs that hold a share, or units promised to runs that are about to start
-	Waiting int // runs that wait for it
-	Tokens  float64
+	Active  int       // of a concurrency limit: runs that hold a share; of a rate: units promised to runs that are about to start
+	Waiting int       // runs that wait for it
+	Tokens  float64   // of a rate: units available now
 	ReadyAt time.Time // of a rate: when the first of the waiting runs may start; zero: unknown
 	Paused  bool
 }

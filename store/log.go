@@ -29,12 +29,12 @@ type LogFilter struct {
 	Run          ID
 	Level        *int // the lowest level; nil: any
 	Since, Until time.Time
-	Oldest       bool // the oldest first
-	Scan         int  // how many lines are looked at; 0: as many as it takes
+	Oldest       bool // the oldest lines first
+	Scan         int  // with Tasks or Level: how many lines are looked at for a page; 0: as many as it takes
 }
 
-// A LogPlace is the place of a line among those of all runs: they are in the order of their times, then of runs and
-// numbers. Zero: before the first.
+// A LogPlace is the place of a line among the lines of all runs, which are ordered by time, then by run and number. The zero
+// LogPlace is before the first line.
 type LogPlace struct {
 	At  time.Time
 	Run ID
@@ -44,6 +44,6 @@ type LogPlace struct {
 // A LogCount says how many lines of a level were logged in a span that begins at At.
 type LogCount struct {
 	At    time.Time
-	Level int // one of log/slog's four: the highest that is not above the lines' level, or the lowest
+	Level int // -4, 0, 4 or 8, as in log/slog; a level between two of them counts as the lower one, and below -4 as -4
 	Lines int64
 }

@@ -6,13 +6,13 @@ import (
 )
 
 // Sticky says whether the tasks of a workflow's run go to the worker that took the first of them.
-// The numbers are stored; 0 means they do not.
+// The numbers are stored; 0 means that they go to any worker.
 type Sticky uint8
 
 // The ways to be sticky.
 const (
-	StickySoft Sticky = iota + 1 // to that worker, if it has slots free
-	StickyHard                   // to it alone
+	StickySoft Sticky = iota + 1 // they prefer that worker, if it has free slots
+	StickyHard                   // only that worker may take them
 )
 
 // A Route says which workers may execute a run, and which are preferred.

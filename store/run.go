@@ -20,9 +20,9 @@ type NewRun struct {
 	AgeEvery time.Duration
 	Input    []byte
 	RunAt    time.Time     // earliest start; zero: now
-	StartIn  time.Duration // the run is canceled if it has not started so long after it was due; 0: never
+	StartIn  time.Duration // the run is canceled if it has not started this long after it was due; 0: never
 	Key      string        // idempotency key within Task; empty: none
-	KeyTTL   time.Duration // how long Key refers to this run, even a deleted one; or UntilDone
+	KeyTTL   time.Duration // how long Key refers to this run, also after the run was deleted; or UntilDone
 	// Debounce, if more than 0, applies if Key refers to a run that is Scheduled and was never claimed:
 	// this run's input, metadata, limits, StartIn and RunAt replace that run's. That run starts at
 	// the latest Debounce after it was first enqueued.
@@ -30,19 +30,19 @@ type NewRun struct {
 	Metadata []byte // a JSON object, or nil
 	Parent   ID     // the run that enqueued this one, or zero
 	Detached bool   // it outlives its parent
-	// ParentNamed reports that another than Parent enqueues the run: if Parent was canceled, or was asked to cancel, and
-	// the run is not Detached, nothing is enqueued.
+	// ParentNamed reports that it is not Parent itself that enqueues the run. If Parent was canceled, or was asked to
+	// cancel, and the run is not Detached, nothing is enqueued, and the error is ErrParentCanceled.
 	ParentNamed bool
-	// ChildKey is a key within Parent, which is kept as long as that is; empty: none. If it refers to a run already,
-	// that is the result, whatever Key says. A run that Key refers to gets the ChildKey.
+	// ChildKey is a key within Parent that is kept as long as Parent is stored; empty: none. If ChildKey refers to a run
+	// already, that run is the result, whatever Key says. If only Key refers to a run, ChildKey refers to it from then on.
 	ChildKey string
 	// Graph makes this the run of a workflow whose name is Task. It is never claimed: its tasks are.
 	// It is canceled if it has not ended StartIn after it was due.
 	Graph *Graph
 	Route Route
-	// Limits admit the run before each start. TaskLimits are the limits of its Graph's tasks, by place.
-	// A limit's settings are those of the newest enqueue that came to it, also for runs that wait or
-	// have not started; a RateChange overrides them.
+	// Limits must admit the run before each start. TaskLimits are the limits of its Graph's tasks, by place.
+	// The settings of the newest enqueue with a limit apply to all runs that have not started; a RateChange
+	// overrides them.
 	Limits     []Limit
 	TaskLimits map[int][]Limit
 	// Call, if not nil, is a durable call of the run that enqueues this one. It is recorded in the same commit, with the
@@ -99,13 +99,13 @@ func DecodeEnqueued(value []byte) ([]Enqueued, error) {
 // A ClaimRequest describes what a worker can start.
 type ClaimRequest struct {
 	Worker int64 // from Register
-	// Free returns how many slots the worker has. The store calls it when it is about to choose runs.
-	// It must not block, nor call the store.
+	// Free returns how many slots of the worker are free. The store calls it when it is about to choose runs.
+	// It must not block or call the store.
 	Free func() int
-	// Tasks reports whether the worker has a handler for the task. It must not block, nor call the store.
+	// Tasks reports whether the worker has a handler for the task. It must not block or call the store.
 	Tasks func(task string) bool
-	// Cost returns how many slots a run of the task needs; 0: more than the worker has. A nil Cost means
-	// 1 for every task. A run that is next and does not fit holds up the runs behind it.
+	// Cost returns how many slots a run of the task needs; 0: more than the worker has in all, free or not. A nil Cost
+	// means 1 for every task. A run that is next and does not fit into the free slots holds up the runs behind it.
 	Cost   func(task string) int
 	Queues []string // nil: every queue
 }
@@ -155,11 +155,11 @@ type Outcome struct {
 	Follow    []NewRun  // children, enqueued in the same commit
 	Record    Record    // the last progress, logs and stream chunks
 
-	// From Claimed, for Stats; they may be missing.
+	// Queue, Task and Started are those of Claimed, for Counters. They may be missing.
 	Queue, Task string
 	Started     time.Time
 
-	// Of a workflow's task, from Claimed.
+	// Parent and Node are those of Claimed, if the run is a workflow's task.
 	Parent ID
 	Node   int64
 	Tests  []TestResult // in the order of Claimed.Tests, if To is Succeeded
@@ -169,15 +169,15 @@ type Outcome struct {
 
 	Waits Waits         // if To is Waiting
 	Spent time.Duration // if To is Waiting: how much of its time limit the attempt has used; negative: it was given more
-	// Forget removes these journal entries, the later ones of their scopes, and the scopes of branches
-	// among them, so that the next attempt does not find the failure that ended this one. Of a failed
-	// branch it removes only the entry: the branch continues where it failed, and its siblings stay.
+	// Forget lists journal entries to remove, so that the next attempt does not find the failure that ended this one.
+	// With each entry go the later entries of its scope, and the scopes of branches among them. Of a failed
+	// branch only the entry goes: the branch continues where it failed, and its siblings stay.
 	// Forget is applied last: a run that waits for an entry that is done does not wait.
 	Forget []Address
 }
 
-// A Record is what a running handler reported, or with a zero Lease what came to a run's log from elsewhere. Within an
-// Outcome, ID and Lease are ignored.
+// A Record has the progress, log lines and stream chunks that a running handler reported. With a zero Lease it has log
+// lines that did not come from a handler: see Runs.Record. Within an Outcome, its ID and Lease are ignored.
 type Record struct {
 	ID       ID
 	Lease    Lease
@@ -198,7 +198,7 @@ type Chunk struct {
 	Data      []byte
 	At        time.Time
 	Attempt   int
-	Execution int // Claimed.Executions: what an attempt streams again after a crash has another
+	Execution int // Claimed.Executions: chunks that an attempt streams again after a crash have a higher one
 }
 
 // A Run is all that the store knows about a run.
@@ -232,7 +232,7 @@ type Run struct {
 	Paused     bool       // its queue is paused
 	Input      []byte
 	Output     []byte
-	Error      []byte
+	Error      []byte // JSON with the kind and the message of the failure, as the engine encodes it
 	Progress   *Progress
 	Attempts   []Attempt // earlier executions, oldest first
 }
@@ -240,21 +240,22 @@ type Run struct {
 // Size returns the bytes of payloads and texts that count for MaxPageBytes.
 func (r *Run) Size() int { return len(r.Metadata) + len(r.Input) + len(r.Output) + len(r.Error) }
 
-// An Attempt is an earlier execution of a run, which did not end it.
+// An Attempt is an execution of a run that did not end the run.
 type Attempt struct {
 	Attempt int
 	Worker  string
 	Started time.Time
 	Ended   time.Time
-	To      State  // the state that it led to
-	Error   []byte // nil if it was cut short
+	To      State  // the state of the run after it
+	Error   []byte // as in Run.Error; nil if it was cut short
 }
 
-// An Until is what Await waits for besides the run's end; zero: nothing.
+// An Until says for what Await waits besides the run's end; zero: for nothing.
 type Until struct {
 	Chunk int64   // the stream chunk with this number, or a later one
 	Entry Address // the journal's entry at this address, once it is done
-	// Due of that entry, if it is an EntryWait that is not done: one that is due at another time counts as done.
+	// Due is the Due of that entry as the caller knows it, if it is an EntryWait. If the entry is due at another time by
+	// now, Await returns as if it was done.
 	Due time.Time
 }
 

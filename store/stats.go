@@ -7,21 +7,21 @@ import (
 	"time"
 )
 
-// How long counters are kept.
+// How long counters of a minute, and those of an hour, are kept.
 const (
 	MinutesKept = 25 * time.Hour
 	HoursKept   = 31 * 24 * time.Hour
 )
 
-// A Per says of what there are Counters.
+// A Per says what one Counters of a CounterList counts.
 type Per uint8
 
-// What Counters are of.
+// The values of Per.
 const (
 	PerAll   Per = iota // all runs together
 	PerTask             // each task in each queue
-	PerQueue            // each queue: what is counted of its tasks, and samples of it
-	PerLimit            // samples of each concurrency limit, with all its keys together, and of each rate limit
+	PerQueue            // each queue: the sums of its tasks, and the queue's samples
+	PerLimit            // each concurrency limit, with all its keys together, and each rate limit: only samples
 )
 
 // Counters count what happened in a span of time.
@@ -40,15 +40,15 @@ type Counters struct {
 	Waits     Histogram // from a run's due time to its start
 	Durations Histogram // from a run's last start to its end
 
-	// Samples, of which there is one a minute while a program has the database open: the highest in the span. Only
-	// the queues and limits are sampled that are not idle, of each kind the 200 deepest.
-	Depth  int // ready runs, also for all runs together, up to MaxCount of a task; of a limit: runs that wait for it
-	Active int // running runs of a queue; runs that hold shares of a limit, or used units of a rate
-	Max    int // of Active: of all keys of a limit that are in use, or a rate's burst
+	// Depth, Active and Max are the highest samples of the span. A program that has the database open takes one a minute,
+	// of the 200 deepest queues and limits of each kind that are not idle.
+	Depth  int // runs that may start, up to MaxCount of each task; of a limit: runs that wait for it
+	Active int // of a queue: running runs; of a limit: runs that hold it, or units that are used up; else 0
+	Max    int // of a limit: the highest Active that it allows, with all keys in use together, or the burst of a rate
 
 	// Only for all runs together.
 	Commits int64     // transactions
-	Changes int64     // calls that they committed
+	Changes int64     // calls that these transactions answered
 	Syncs   Histogram // durations of COMMIT
 }
 
@@ -137,9 +137,9 @@ func (h *Histogram) Count() (n int64) {
 	return n
 }
 
-// Quantile returns a duration that about the part q of the durations does not exceed. It assumes
-// that durations between two bounds are spread evenly. So it is off by at most a quarter, from 0.1
-// ms on. It returns 0 if nothing was counted.
+// Quantile returns the duration that about the part q of all durations do not exceed; q is from 0 to 1. It assumes that
+// durations between two bounds are spread evenly, so from 0.1 ms on it is off by at most a quarter. It returns 0 if no
+// duration was counted.
 func (h *Histogram) Quantile(q float64) time.Duration {
 	rank := max(math.Ceil(q*float64(h.Count())), 1) // of the duration that is asked for, among all by size
 	for i, n := range h {
@@ -159,7 +159,7 @@ func (h *Histogram) Quantile(q float64) time.Duration {
 	return 0
 }
 
-// String returns the counts that are not 0, as INDEX:COUNT.
+// String returns the counts that are not 0 as texts INDEX:COUNT, with a space between them.
 func (h *Histogram) String() string {
 	var b []byte
 	for i, n := range h {
@@ -176,7 +176,7 @@ func (h *Histogram) String() string {
 	return string(b)
 }
 
-// ParseHistogram is the inverse of String. It ignores what it does not understand.
+// ParseHistogram is the inverse of String. It ignores parts that are not of that form.
 func ParseHistogram(s string) (h Histogram) {
 	for f := range strings.SplitSeq(s, " ") {
 		i, n, _ := strings.Cut(f, ":")

@@ -85,7 +85,8 @@ type Runs interface {
 	//   - events that were published before done;
 	//   - rate limits that came with runs, and that no run has used for an hour;
 	//   - counters that are older than MinutesKept or HoursKept;
-	//   - error groups that no run has joined for HoursKept, unless they are muted, and those beyond MaxErrorGroups.
+	//   - error groups whose error has not occurred for HoursKept, unless ErrorGroup.MutedTill is in the future, and those
+	//     beyond MaxErrorGroups.
 	Expire(ctx context.Context, done, failed time.Time) (int, error)
 }
 

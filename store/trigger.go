@@ -8,8 +8,8 @@ import (
 
 // A Trigger enqueues a run of its template for each event that matches.
 type Trigger struct {
-	Key      string // with "*" for any text
-	Filter   string // an expression that the event must pass; empty: none
+	Key      string // the event's key; a "*" matches any text: see MatchKey
+	Filter   string // an expression that must be true for the event; empty: any event
 	Template Template
 }
 
@@ -20,8 +20,8 @@ type TaskFilter struct {
 	Task    string
 	Scope   string
 	Expr    string
-	Payload []byte // JSON for the runs, in MetaPayload; or nil
-	// Declared reports that a Declaration has it; a FilterChange ignores it.
+	Payload []byte // JSON that the runs have as MetaPayload; or nil
+	// Declared reports that the filter came with a Declaration. A FilterChange ignores this field.
 	Declared bool
 }
 
@@ -34,10 +34,10 @@ func (f *TaskFilter) Call() FilterCall { return FilterCall{f.Expr, string(f.Payl
 // A Declaration is the part of a task's definition that says how its runs start.
 type Declaration struct {
 	Task     string
-	Program  string // whose code declares it, the same for all builds; empty: no code does
+	Program  string // the program whose code declares it, the same for all builds; empty: it is data, not code
 	Crons    []Cron
 	Triggers []Trigger
-	Graph    *Graph // of a workflow: what crons of CronSet start from now on
+	Graph    *Graph // of a workflow: the graph of the runs that crons of CronSet start from now on
 	// Definition, if not nil, becomes the newest version of the task's definition, and Filters become
 	// its declared filters. If that version is the newest already, the declaration changes nothing. A
 	// Definition without a Version deletes all versions.
@@ -69,12 +69,12 @@ func MatchKey(pattern, key string) bool {
 
 // Metadata of a run that says what started it.
 const (
-	MetaVersion  = "stint.version"        // of the definition that the run was made by
+	MetaVersion  = "stint.version"        // version of the definition that the run was made by
 	MetaCron     = "stint.cron"           // name of the cron
-	MetaTick     = "stint.tick"           // its time, RFC 3339
+	MetaTick     = "stint.tick"           // time of the cron's tick, RFC 3339
 	MetaEvent    = "stint.event"          // ID of the event
-	MetaEventKey = "stint.event_key"      // its key
-	MetaPayload  = "stint.filter_payload" // of the filter that it passed
+	MetaEventKey = "stint.event_key"      // key of the event
+	MetaPayload  = "stint.filter_payload" // payload of the TaskFilter that the event passed
 )
 
 // AddMetadata returns a JSON object of strings with pairs of names and values added. It skips a
@@ -93,7 +93,7 @@ func AddMetadata(object []byte, pairs ...string) []byte {
 	return b
 }
 
-// Join returns the metadata of a template, overridden by that of an event.
+// Join returns the metadata of a template and an event together. Where both have a key, the event's value counts.
 func Join(template, event []byte) []byte {
 	m := map[string]string{}
 	if json.Unmarshal(event, &m) != nil {

@@ -143,7 +143,7 @@ func set(r Rows, now time.Time, c *store.Cron, program string) error {
 	return r.Put(&row)
 }
 
-// Change changes a cron. It returns the run that CronTrigger starts.
+// Change makes a change of a cron. It sets the Started of a CronTrigger.
 func Change(r Rows, now time.Time, x *store.CronChange) error {
 	if x.Kind == store.CronSet {
 		c := x.Cron

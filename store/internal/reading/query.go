@@ -7,7 +7,7 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
-// Read reads what Read of store.Lists reads.
+// Read answers a query, as store.Lists says.
 func (r *Reader) Read(q Querier, now time.Time, query store.Query) (err error) {
 	switch x := query.(type) {
 	case *store.WorkerList:
