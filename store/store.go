@@ -154,8 +154,8 @@ type Schedules interface {
 	// A cron or trigger that did not change keeps its state, such as its next tick.
 	//
 	// A declaration ends when a worker of the same Program registers whose Defines lacks the task, while no living
-	// worker has it. If the task is declared again, its crons and triggers continue where they ended: crons
-	// catch up on missed ticks by their CatchUp, triggers on the events of the last CatchUpGraceTime.
+	// worker has it. If the task is declared again, its crons and triggers continue where they ended: crons catch up on
+	// missed ticks by their CatchUp, and triggers on all missed events if they ended at most CatchUpGraceTime ago.
 	Declare(ctx context.Context, now time.Time, ds []Declaration) error
 	// Publish stores events in order, resumes the runs that wait for them, and enqueues a run for each trigger that
 	// matches, in one commit. Such a run has the event's payload as its input, and the event's metadata with MetaEvent,

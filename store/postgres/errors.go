@@ -10,16 +10,17 @@ import (
 	"github.com/stint-dev/stint/store"
 )
 
+// Errors of Open, Migrate and the functions that move a database, for errors.Is.
 var (
-	// ErrServer reports a server that cannot serve the store as it is set up.
+	// ErrServer reports that the server cannot be used with its present settings, such as an old version or fsync off.
 	ErrServer = errors.New("the server cannot be used")
-	// ErrAccess reports a server that refuses the login of the URL, or what its role does.
+	// ErrAccess reports that the server refuses the login, or that the role lacks a right that the store needs.
 	ErrAccess = errors.New("the server refuses access")
-	// ErrNewer reports tables of a later version of this library.
+	// ErrNewer reports that a later version of this library made the tables.
 	ErrNewer = errors.New("the tables were made by a newer version of stint: upgrade the program")
-	// ErrOlder reports programs of an older version of this library that have the tables open.
+	// ErrOlder reports that programs with an older version of this library have the tables open.
 	ErrOlder = errors.New("programs of an older version of stint use what this migration drops")
-	// ErrNoTables reports a database without the store's tables, where Open may not create them.
+	// ErrNoTables reports that the database has none of the store's tables, and Open may not create them.
 	ErrNoTables = errors.New("it has none of stint's tables of this version")
 )
 

@@ -17,15 +17,15 @@ import (
 	"github.com/stint-dev/stint/store/sqlite"
 )
 
-// Follow opens the file at path, until it has moved to the database at url (Move, or `stint move`), and then the
-// database: at once, also in the middle of its work. Calls that wait go on to wait there, running handlers keep
-// their runs, and nothing is done twice. If there is no file, Follow opens the database if it has the store's
-// tables, and makes the file otherwise.
+// Follow opens the file at path. When Move or `stint move` moves the file to the database at url, the store goes on in that
+// database at once, in the middle of its work: calls that wait go on waiting there, running handlers keep their runs, and
+// nothing is done twice. If the file has moved already, Follow opens the database. If there is no file, Follow opens the
+// database if that has the store's tables, and else creates the file.
 //
-// The app's own tables do not move: a transaction of the app's on the file is refused once the file has moved.
+// The app's own tables do not move. WithTx with a transaction on the file returns an error once the file has moved.
 func Follow(path, url string) (store.Store, error) { return FollowWith(path, url, Options{}) }
 
-// FollowWith is Follow with options of the database. Normal and ReadOnly are those of the file too.
+// FollowWith is like Follow, with options for the database. Its Normal and ReadOnly apply to the file too.
 func FollowWith(path, url string, opts Options) (store.Store, error) {
 	set, err := newSettings(url, opts)
 	if err != nil {

@@ -64,14 +64,14 @@ func (s *settings) needs() int {
 // qualify returns a statement for the schema of that name.
 func qualify(statement, name string) string { return strings.ReplaceAll(statement, "stint.", name+".") }
 
-// Migrate creates the store's tables, or updates them to this version: for programs whose own role
-// may not. The role of url becomes the owner of the tables, and needs the right to create a schema in
-// the database, or one that exists with the right to create in it. Programs need USAGE of the schema,
-// and SELECT, INSERT, UPDATE and DELETE of its tables.
+// Migrate creates the store's tables, or updates them to this version. Call it where the roles of programs may not do that
+// themselves. The role of url becomes the owner of the tables. It needs the right to create a schema in the database, or
+// the right to create tables in a schema that exists. The roles of programs need USAGE of the schema, and SELECT, INSERT,
+// UPDATE and DELETE of its tables.
 //
-// Programs of the release before go on while the new one is deployed: an update first adds what the new
-// one needs. What only older programs needed is dropped when none of them has the tables open; until then
-// Migrate returns ErrOlder.
+// Programs of the previous release go on working while the new release is deployed. An update first adds what the new
+// release needs. It drops what only older programs need once none of them has the tables open; until then Migrate
+// returns ErrOlder.
 func Migrate(ctx context.Context, url string, opts Options) error {
 	s, err := newSettings(url, opts)
 	if err != nil {
@@ -88,9 +88,9 @@ func Migrate(ctx context.Context, url string, opts Options) error {
 	return s.migrate(ctx, c, s.knows())
 }
 
-// Version returns the version of the store's tables in the database, the oldest that this program can use, and the
-// one that it knows, to which Migrate would update them. have is 0 if there are no tables, and more than knows
-// after a newer program.
+// Version returns three versions of the store's tables: have is that of the database, needs is the oldest with which this
+// program works, and knows is the one to which Migrate would update the database. have is 0 if there are no tables, and more
+// than knows if a newer program has updated them.
 func Version(ctx context.Context, url string, opts Options) (have, needs, knows int, err error) {
 	s, err := newSettings(url, opts)
 	if err != nil {
@@ -105,8 +105,8 @@ func Version(ctx context.Context, url string, opts Options) (have, needs, knows 
 	return v.number, s.needs(), s.knows(), err
 }
 
-// Drop deletes the schema that opts name, with every run and all else that is in it: for tests. It does
-// nothing if there is none. No program may have the tables open.
+// Drop deletes the schema opts.Schema with everything in it, such as all runs: it is meant for tests. It does nothing if
+// there is no such schema. No program may have the tables open.
 func Drop(ctx context.Context, url string, opts Options) error {
 	s, err := newSettings(url, opts)
 	if err != nil {

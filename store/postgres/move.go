@@ -31,23 +31,24 @@ func (o *MoveOptions) say(format string, args ...any) {
 
 // A MoveReport says what a move did.
 type MoveReport struct {
-	Runs     int64         // in the target
-	Rows     int64         // copied, with those that changed meanwhile and were copied again
-	Rounds   int           // over what had changed
-	Pause    time.Duration // in which programs could not write
-	Took     time.Duration
-	Problems []string // as of store.Health.Check, in the target: the source has them too
+	Runs     int64         // runs in the target
+	Rows     int64         // rows copied; one that changed meanwhile counts each time that it was copied
+	Rounds   int           // how often rows that had changed meanwhile were copied
+	Pause    time.Duration // how long programs could not write
+	Took     time.Duration // the whole move
+	Problems []string      // problems that store.Health.Check finds in the target; the source has them too
 }
 
-// Move moves all that the store of a file holds into a database of a server, while programs work. They go on
-// there by themselves if their stores were made with Follow; all others get store.ErrMoved from then on. IDs,
-// idempotency keys, journals and running attempts stay valid. The app's own tables in the file do not move.
+// Move moves all rows of the store in the file at path into the database at url, while programs work. Programs whose store
+// was made with Follow go on in the database by themselves. All others get store.ErrMoved from then on. IDs, idempotency
+// keys, journals and running attempts stay valid. The app's own tables in the file do not move.
 //
-// If it is killed, or fails, the file is as it was, and programs work on it: Move again goes on, and CancelMove
-// forgets it. From the moment on that the file refuses writes there is no way back but MoveBack; Move again
-// finishes then.
+// If Move fails or is killed before its last step, programs go on working on the file. Call Move again to continue, or
+// CancelMove to give up. In the last step the file refuses writes. From then on Move can only be finished, by another call;
+// MoveBack is the way back.
 //
-// The server's tables must be empty and in no program's use. The role must own them, or be allowed to create them.
+// The store's tables in the database must be empty, and no program may have them open. The role must own the tables, or have
+// the right to create them.
 func Move(ctx context.Context, path, url string, opts MoveOptions) (MoveReport, error) {
 	m := &mover{MoveOptions: opts, began: time.Now(), path: path, url: url}
 	defer m.close()
@@ -59,8 +60,8 @@ func Move(ctx context.Context, path, url string, opts MoveOptions) (MoveReport, 
 	return m.report, nil
 }
 
-// CancelMove forgets a move that has begun and not ended: it empties the tables of the server, and the file notes
-// nothing any more. It returns store.ErrMoved if the file has moved already.
+// CancelMove gives up a Move that has begun and not ended: it empties the store's tables in the database, and removes the
+// notes about the move from the file. It returns store.ErrMoved if the file has moved already.
 func CancelMove(ctx context.Context, path, url string, opts MoveOptions) error {
 	m := &mover{MoveOptions: opts, path: path, url: url}
 	defer m.close()

@@ -16,12 +16,12 @@ import (
 	"github.com/stint-dev/stint/store/sqlite"
 )
 
-// MoveBack moves all that the store has in a database into a new file, for a laptop or a test. No program may have
-// the database open, and none can open it from then on: it gets store.ErrMoved. Its rows stay until the schema
-// is dropped.
+// MoveBack moves all rows of the store in the database at url into a new file at path, such as for a laptop or a test. No
+// program may have the database open. From then on, programs that open it get store.ErrMoved. Its rows stay until the
+// schema is dropped.
 //
-// If it is killed, or fails, no program can open the database until MoveBack has ended, or CancelMoveBack was
-// called.
+// If MoveBack fails or is killed, no program can open the database until another call of MoveBack has succeeded, or
+// CancelMoveBack was called.
 func MoveBack(ctx context.Context, url, path string, opts MoveOptions) (MoveReport, error) {
 	m := &mover{MoveOptions: opts, began: time.Now(), path: path, url: url}
 	defer m.close()
@@ -33,8 +33,8 @@ func MoveBack(ctx context.Context, url, path string, opts MoveOptions) (MoveRepo
 	return m.report, nil
 }
 
-// Snapshot copies all that the store has into a new file, as it is at one moment, while programs work. The database
-// stays as it is. A run that was executing is continued in the file as after a crash.
+// Snapshot copies all rows of the store in the database at url, as of one moment, into a new file at path, while programs
+// work. The database does not change. In the file, runs that were executing go on as after a crash.
 func Snapshot(ctx context.Context, url, path string, opts MoveOptions) (MoveReport, error) {
 	m := &mover{MoveOptions: opts, began: time.Now(), path: path, url: url}
 	defer m.close()
@@ -69,8 +69,8 @@ func (m *mover) snapshotTo(ctx context.Context, path string) (err error) {
 	return os.Rename(temp, path)
 }
 
-// CancelMoveBack opens a database to programs again whose MoveBack has begun and not ended. It returns
-// store.ErrMoved if it has.
+// CancelMoveBack gives up a MoveBack that has begun and not ended: programs can open the database again. It returns
+// store.ErrMoved if the database has moved already.
 func CancelMoveBack(ctx context.Context, url string, opts MoveOptions) error {
 	m := &mover{MoveOptions: opts, url: url}
 	defer m.close()

@@ -1,5 +1,5 @@
 // Package postgres is a stint store in a PostgreSQL database, with pgx. Any number of processes on
-// any number of machines may share it; the server is all that they need.
+// any number of machines may share it. They need nothing but the server.
 package postgres
 
 import (
@@ -20,20 +20,20 @@ type Options struct {
 	// Schema is the database's schema with the store's tables: a lower case name of letters, digits
 	// and _, at most 50. Open creates it if it is missing. Default "stint".
 	Schema string
-	// Direct is the URL of the server itself, where the URL of Open is that of a pooler which gives each
-	// transaction another connection, such as PgBouncer's transaction mode. One connection goes there:
-	// it listens for what other processes commit, and shows that this one lives. Without it the store
-	// polls.
+	// Direct is the URL of the server itself. Set it if the URL of Open is that of a pooler that gives each transaction
+	// another connection, such as PgBouncer in its transaction mode. The store opens one connection to Direct, which
+	// listens for the commits of other processes and shows them that this one lives. Without Direct, a store
+	// behind such a pooler polls.
 	Direct string
-	// NoNotify makes the store poll for what other processes commit, every 20 ms, instead of listening. Where it cannot
-	// listen, it polls in any case.
+	// NoNotify makes the store poll for the commits of other processes, every 20 ms, instead of listening for them. A
+	// store that cannot listen polls in any case.
 	NoNotify bool
 	// Normal acknowledges a commit before the server has written it to its disk, so a crash of the server may lose
-	// the last commits. Without it a commit is on disk when it is acknowledged, and Open refuses a server with
+	// the last commits. By default a commit is on disk when it is acknowledged, and Open refuses a server with
 	// fsync off.
 	Normal bool
-	// ReadOnly opens the database for reading: nothing becomes due, nothing is recovered, and every
-	// change is store.ErrReadOnly. The tables must exist.
+	// ReadOnly opens the database for reading: the store starts no timers and recovers no runs, and every change returns
+	// store.ErrReadOnly. The tables must exist.
 	ReadOnly bool
 }
 

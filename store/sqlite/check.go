@@ -34,9 +34,9 @@ func (s *Store) Check(ctx context.Context) ([]string, error) {
 	return problems, err
 }
 
-// Check looks for damage in a file, which may be in use: by SQLite's integrity check, for references to
-// missing rows, and for counts of limiters that differ from a recount. It returns descriptions of what it
-// found. It changes nothing, and its time is proportional to the file's size.
+// Check looks for damage in a file, which may be in use, and returns a description of each problem. It runs SQLite's
+// integrity check, and looks for references to missing rows and for limit counters that differ from a recount. It changes
+// nothing. Its time is proportional to the file's size.
 func Check(ctx context.Context, path string) (problems []string, err error) {
 	s := &Store{}
 	if s.path, err = resolve(path); err != nil {

@@ -46,9 +46,9 @@ type exportEnd struct {
 	Tables map[string]int64 `json:"tables"` // their rows
 }
 
-// Export writes all that the store has as JSON, an object a line, as it is at one moment: runs with their attempts,
-// journals, logs and streams, events, crons, limits and settings. It returns the number of rows of each table.
-// Programs may work meanwhile. Import reads it.
+// Export writes all rows of the store, as of one moment, as JSON with one object a line: runs with their attempts, journals,
+// logs and streams, events, crons, limits and settings. It returns the number of rows of each table. Programs may work
+// meanwhile. Import reads the output. A database in memory is an error.
 func (s *Store) Export(ctx context.Context, w io.Writer) (map[string]int64, error) {
 	if s.path == Memory {
 		return nil, errors.New("sqlite: export: a database in memory has one connection, which is the engine's: open a file")

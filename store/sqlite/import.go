@@ -19,9 +19,9 @@ import (
 	"github.com/stint-dev/stint/store/internal/keys"
 )
 
-// Import makes a new file of what Export wrote, and returns the number of rows of each table and what Check found in
-// it: the exported file had that too. IDs, idempotency keys, journals and times stay as they were. A run that was
-// executing is continued as after a crash. If it fails, there is no file.
+// Import creates a file at path from the output of Export. It returns the number of rows of each table, and the problems that
+// Check finds in the new file, which the exported file had too. IDs, idempotency keys, journals and times stay as they
+// were. Runs that were executing go on as after a crash. If Import fails, it leaves no file. A file at path is an error.
 func Import(ctx context.Context, r io.Reader, path string) (tables map[string]int64, problems []string, err error) {
 	path, err = filepath.Abs(path)
 	if err != nil {

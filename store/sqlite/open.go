@@ -33,19 +33,19 @@ import (
 
 // Options change how a store is opened. The zero value is the default.
 type Options struct {
-	// Normal gives up durability against power loss, not against a crash of the
-	// process: synchronous=NORMAL instead of FULL.
+	// Normal sets SQLite's synchronous=NORMAL instead of FULL: a power cut may lose the last commits; a crash of the
+	// process loses none.
 	Normal bool
 	// BusyTimeout is how long a change waits for another program's write transaction
 	// before it fails with store.ErrBusy. Default 30 s.
 	BusyTimeout time.Duration
-	// ReadOnly opens the file for reading, also one that this user may not write: nothing becomes
-	// due, nothing is recovered, and every change is store.ErrReadOnly. The file must exist, with the
-	// schema of this version. Commits of others are visible.
+	// ReadOnly opens the file for reading, also one that this user may not write: the store starts no timers and recovers
+	// no runs, and every change returns store.ErrReadOnly. The file must exist and have the schema of this version. The
+	// store sees the commits of other programs.
 	ReadOnly bool
 }
 
-// Memory is the path of a database that is private to its store and gone with it.
+// Memory is the path for Open of a database in memory, which is private to its store and gone when that is closed.
 const Memory = ":memory:"
 
 const (
