@@ -27,7 +27,9 @@ type RunFilter struct {
 	Queues   []string // at most 1,000
 	States   []State
 	ParentID string
-	Metadata map[string]string // each key with that value, at most 100 keys; not the tasks of a workflow, which show those of its run
+	// Metadata matches runs that have each key with that value; at most 100 keys. It matches a workflow's run, and not its
+	// tasks, although their RunInfo shows the metadata of that run.
+	Metadata map[string]string
 	// AnyMetadata matches runs that have at least one of its keys with one of the key's values;
 	// at most 100 values.
 	AnyMetadata map[string][]string
@@ -38,8 +40,8 @@ type RunFilter struct {
 	Until       time.Time // created before
 	TopLevel    bool      // no parent
 	Error       string    // a substring of RunInfo.Error; case is ignored
-	LimitKey    *LimitKey // a limit of the run: with States, the runs that occupy it or wait for it
-	ErrorGroup  string    // the ID of an ErrorGroup: runs whose last failure was of it, also those that were replayed since
+	LimitKey    *LimitKey // a limit of the run; States tells the runs that occupy it from those that wait for it
+	ErrorGroup  string    // the ID of the ErrorGroup of the run's last failure, also if the run was replayed since
 	Through     string    // the ID of a run: selects it and the runs enqueued before it
 
 	// All selects every run. CancelRuns, ReplayRuns, DeleteRuns and MoveRuns return ErrNoFilter

@@ -52,7 +52,7 @@ func (o catchUpOption) applyCron(c *cronConfig) error {
 	return err
 }
 
-// WithCatchUp sets what to do about missed ticks.
+// WithCatchUp sets what to do about missed ticks. The default is CatchUpGrace.
 func WithCatchUp(p CatchUp) CatchUpOption {
 	return catchUpOption{func(c *taskConfig) error {
 		if p > CatchUpAll {
@@ -313,7 +313,7 @@ func (c *Client) CronPage(ctx context.Context, f CronFilter) (*CronPage, error) 
 }
 
 // UpdateCron changes the spec of a cron. The error is ErrTaken for a cron that is declared
-// with WithCron: change the code.
+// with WithCron: change the code. It is ErrNotFound if there is no such cron.
 func (c *Client) UpdateCron(ctx context.Context, name, spec string) error {
 	if err := c.writable("update cron"); err != nil {
 		return err
@@ -367,19 +367,21 @@ func CronTicks(spec string, after time.Time, n int) ([]time.Time, error) {
 	return all, nil
 }
 
-// PauseCron stops a cron from ticking until ResumeCron. Ticks during the pause are not made up
-// for.
+// PauseCron stops a cron from ticking until ResumeCron. Ticks during the pause start no runs, also
+// not afterwards. The error is ErrNotFound if there is no such cron.
 func (c *Client) PauseCron(ctx context.Context, name string) error {
 	return c.changeCron(ctx, name, "pause", store.CronPause)
 }
 
-// ResumeCron ends the pause of PauseCron.
+// ResumeCron ends the pause of PauseCron. The next tick is the first after now. The error is
+// ErrNotFound if there is no such cron.
 func (c *Client) ResumeCron(ctx context.Context, name string) error {
 	return c.changeCron(ctx, name, "resume", store.CronResume)
 }
 
 // DeleteCron deletes a cron. The error is ErrTaken for a cron that is declared with WithCron
-// and whose task this program or a living worker has: pause it, or remove it from the code.
+// and whose task this program or a living worker has: pause it, or remove it from the code. It is
+// ErrNotFound if there is no such cron.
 func (c *Client) DeleteCron(ctx context.Context, name string) error {
 	return c.changeCron(ctx, name, "delete", store.CronDelete)
 }
@@ -413,8 +415,8 @@ func (c *Client) declaresCron(name string) bool {
 // cronName returns the name of a cron that WithCron declares.
 func (d *taskDef) cronName(spec string) string { return d.name + ":" + spec }
 
-// TriggerCron starts a run of a cron now and returns its ID, even if the cron is paused. The
-// ticks do not change.
+// TriggerCron starts a run of a cron now and returns the run's ID, even if the cron is paused. The
+// ticks do not change. The error is ErrNotFound if there is no such cron.
 func (c *Client) TriggerCron(ctx context.Context, name string) (string, error) {
 	if err := check.Text("name", name); err != nil {
 		return "", wrapStoreErr("trigger cron", err)

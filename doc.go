@@ -1,13 +1,13 @@
 // Package stint runs durable background tasks, workflows and durable functions for Go, inside
-// your process and on one SQLite file: no server, no broker, no container. The same program
-// works on a PostgreSQL database, by package store/postgres.
+// your process and on one SQLite file: no server, no broker, no container. With package
+// store/postgres the same program works on a PostgreSQL database.
 //
 // # Three ideas
 //
 // Your functions stay yours. A handler is any func(context.Context, In) (Out, error). It calls
 // functions of this package with that context to report progress, to log or to ask for its
-// attempt. Outside of a run these calls do nothing or the obvious, so a handler can be tested
-// without an engine.
+// attempt. Outside of a run these calls do nothing, or just do their work (Step calls its
+// function, Sleep sleeps), so a handler can be tested without an engine.
 //
 // There is one kind of task. NewTask names a function. Enqueue stores a call of it, Run stores
 // one and waits for the result, and Schedule stores one for later. A workflow is a graph of

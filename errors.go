@@ -23,13 +23,13 @@ import (
 
 // Errors that calls return, for errors.Is.
 var (
-	// ErrNotFound reports that no run, cron or queue has the ID or name.
+	// ErrNotFound reports that nothing has the given ID or name: no run, cron, worker, filter and so on.
 	ErrNotFound = errors.New("stint: not found")
 	// ErrClosed reports a call on a closed client.
 	ErrClosed = errors.New("stint: client is closed")
-	// ErrTaken reports that another cron has the name, or that a cron is declared in code.
+	// ErrTaken reports that a cron of another task has the name, or that the cron with that name is declared in code.
 	ErrTaken = errors.New("stint: the name is taken")
-	// ErrStarted reports that a run is no longer scheduled.
+	// ErrStarted reports that a run to reschedule is no longer scheduled: it is queued, has started or has ended.
 	ErrStarted = errors.New("stint: the run has started")
 	// ErrNoFilter reports an empty filter without All, in a call that acts on every run that
 	// matches.
@@ -172,7 +172,7 @@ func (e *WorkflowError) names() []string {
 type Divergence struct {
 	Address  string `json:"address"`  // of the entry, as in JournalEntry
 	Recorded string `json:"recorded"` // such as step "charge", or nothing if the journal has no such call
-	Asked    string `json:"asked"`    // what the code does instead; return: it ended with entries left
+	Asked    string `json:"asked"`    // the call that the code makes instead; return: it ended before it made all recorded calls
 	// File and Line are where the code makes the call or, if it returned too early, where its
 	// function begins. Line 0: unknown.
 	File string `json:"file,omitempty"`

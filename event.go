@@ -408,8 +408,8 @@ type WebhookInfo struct {
 	Refused   int       // requests that were refused
 	Last      time.Time // when the last request was accepted; zero: none was
 	LastEvent string    // ID of the last event
-	Refusal   string    // why the last refused request was; "": none was
-	RefusedAt time.Time
+	Refusal   string    // why the last refused request was refused; "": none was
+	RefusedAt time.Time // when it was refused; zero: none was
 }
 
 // ListWebhooks returns the handlers that this client made with WebhookHandler, in the order in

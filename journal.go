@@ -395,7 +395,8 @@ func (c *Client) RestartAt(ctx context.Context, runID, address string) error {
 }
 
 // WakeRun makes a run that waits, and has left memory, go on now, as if something that it waits for had come: its
-// handler runs again from the top, and waits for what has not come. The error is ErrNotFound if there is no such run.
+// handler runs again from the top, and waits for what has not come. The error is ErrNotFound if there is no such run, or it
+// does not wait.
 func (c *Client) WakeRun(ctx context.Context, runID string) error {
 	if err := c.writable("wake"); err != nil {
 		return err

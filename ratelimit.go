@@ -17,11 +17,13 @@ import (
 
 // A RateLimit says what a run takes from a rate limit: Units units of the limit named Key,
 // which admits Limit units a second and at most Burst at once. A limit is created by its first
-// use. The Limit and Burst of the newest enqueue apply, also to runs that wait already;
-// retries of older runs do not bring theirs back, and a run that is enqueued for later sets
-// them when it is due. A run that needs more units than a lowered Burst waits until it is
-// raised, with those behind it. With a Burst of 0 the limit is the one that SetRateLimit set,
-// which overrides those of runs.
+// use.
+//
+// The Limit and Burst of the newest enqueue apply, also to runs that wait already and to retries
+// of older runs. Those of a run that is enqueued for later apply from when it is due. A run that
+// needs more units than Burst, because that was lowered, waits until Burst is raised, and so do
+// the runs behind it. Settings of SetRateLimit override those of runs. With a Burst of 0 the run
+// brings no settings: SetRateLimit must set them first, or the enqueue returns an error.
 type RateLimit struct {
 	Key   string
 	Units int // 0 means 1

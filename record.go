@@ -83,7 +83,8 @@ func Stream(ctx context.Context, chunk []byte) error {
 }
 
 // Stream yields the chunks of the run's stream from the beginning, until the run has ended and
-// all chunks are read. If ctx is done it yields that error last.
+// all chunks are read. An error is yielded last, without a chunk: ctx's error if ctx is done, or
+// ErrNotFound if there is no such run.
 func (r *Run[Out]) Stream(ctx context.Context) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		for c, err := range r.Chunks(ctx, 0) {
@@ -150,8 +151,8 @@ type Chunk struct {
 	Execution int // RunInfo.Executions at that time
 }
 
-// Chunks returns what StreamChunks does, with the time and the attempt of each chunk. A negative after means the end of the
-// stream: all but the last -after of the chunks stored are left out. Run.Chunks waits for more.
+// Chunks is like StreamChunks, with the time and the attempt of each chunk. A negative after means the end of the stream:
+// with -3, the last three of the chunks that are stored are returned. Run.Chunks waits for more.
 func (c *Client) Chunks(ctx context.Context, runID string, after int64, limit int) ([]Chunk, error) {
 	u, err := parseID(runID)
 	if err != nil {
@@ -220,8 +221,8 @@ func (c *Client) Logs(ctx context.Context, runID string, after int64, limit int)
 }
 
 // AddLogs appends lines to the log of a run, in whatever state the run is: the lines of a handler that
-// executes in another program may come after its result. It sets Seq, and At where it is zero (others are kept as they
-// are), and cuts lines as Logger does. The error is ErrNotFound if there is no such run.
+// executes in another program may come after its result. It sets the Seq of each line, and its At if that is zero. It cuts
+// lines as Logger does. The error is ErrNotFound if there is no such run.
 func (c *Client) AddLogs(ctx context.Context, runID string, lines ...LogLine) error {
 	if err := c.writable("add logs"); err != nil {
 		return err
@@ -267,7 +268,7 @@ type LogFilter struct {
 	Until  time.Time    // logged before
 	Oldest bool         // the oldest lines first
 	Limit  int          // size of the page; default 100, at most 1,000
-	Scan   int          // how many lines are looked at for a page; 0: as many as it takes
+	Scan   int          // with Tasks, Level or Text: how many lines are examined for a page; 0: as many as it takes
 	Cursor string       // LogPage.Next of the previous page
 }
 

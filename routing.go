@@ -158,7 +158,8 @@ func (d *taskDef) route(rc *runConfig, e *execution) store.Route {
 	return r
 }
 
-// SetLabels replaces the labels of a running worker at once.
+// SetLabels replaces the labels of a running worker at once. It returns an error for a worker whose
+// Run was not called yet: use WithLabels.
 func (w *Worker) SetLabels(ctx context.Context, labels map[string]string) error {
 	if err := checkLabels(labels); err != nil {
 		return err

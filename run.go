@@ -356,7 +356,8 @@ type RunInfo struct {
 	// Canceling reports that the run was canceled and has not ended: its handler has not
 	// returned, or it has something to clean up, for which it may have to wait for a worker.
 	Canceling bool
-	// Attempt is the last that started, from 1; one that was cut short does not count. A replay continues the count.
+	// Attempt is the number of the last attempt that started, from 1; 0: none has. An attempt that a shutdown or a crash cut
+	// short does not count. A replay continues the count.
 	Attempt int
 	// Executions counts how often a worker took the run: for attempts, and to go on after waits,
 	// crashes and shutdowns.
@@ -472,10 +473,10 @@ func timeline(r *store.Run, last *failure.Failure) []TimelineEntry {
 	return all
 }
 
-// An AwaitedEvent says which events a waiting run goes on with: those with the key, in the scope
-// if there is one, with the value in the field if there is one, for which the filter holds.
+// An AwaitedEvent describes the events that make a waiting run go on. They match all its fields
+// that are not empty.
 type AwaitedEvent struct {
 	Key, Scope, Field string
-	Value             json.RawMessage // JSON
-	Filter            string
+	Value             json.RawMessage // the value of the payload's Field
+	Filter            string          // a CEL expression: see WithFilter
 }

@@ -382,7 +382,7 @@ type batchConfig struct {
 }
 
 // WithBatchSize sets the maximum number of runs in a call of a batch task's handler. The
-// default is DefaultBatchSize. A worker with fewer slots gathers at most as many runs as it
+// default is DefaultBatchSize, 100. A worker with fewer slots gathers at most as many runs as it
 // has slots.
 func WithBatchSize(n int) TaskOption {
 	return taskOption(func(c *taskConfig) error {
@@ -395,7 +395,7 @@ func WithBatchSize(n int) TaskOption {
 }
 
 // WithBatchInterval sets how long the first run of a batch waits for others before the handler
-// is called. The default is DefaultBatchInterval.
+// is called. The default is DefaultBatchInterval, 100 ms.
 func WithBatchInterval(d time.Duration) TaskOption {
 	return taskOption(func(c *taskConfig) error {
 		c.batch.interval, c.batch.set = d, true

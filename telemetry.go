@@ -75,7 +75,7 @@ func statsOf(t store.Counters, at time.Time, queue, task string) Stats {
 
 // A StatsFilter selects statistics.
 type StatsFilter struct {
-	Since time.Time // only spans that end later
+	Since time.Time // only spans that end after this time; zero: all that are kept
 	// Span is a minute (the default) or an hour. Minutes are kept for a day, hours for a
 	// month.
 	Span time.Duration
@@ -136,9 +136,11 @@ type RunCount struct {
 	Next string // Cursor of the part that is not counted yet; "": all are counted
 }
 
-// CountMatching counts the runs that match, exactly, and however many there are. With f.Scan it counts part of them,
-// beginning at f.Cursor, in a bounded time: it examines at most so many runs, or of each state that has an index (all but
-// scheduled, queued and succeeded) so many. The sum of all parts counts no run that is enqueued after the first.
+// CountMatching counts the runs that match, exactly, however many there are.
+//
+// With f.Scan it counts a part of them in a bounded time, beginning at f.Cursor. A part examines at most f.Scan runs; of
+// states that have an index (all but scheduled, queued and succeeded) it examines f.Scan runs of each. The sum of all parts
+// leaves out runs that were enqueued after the first call.
 func (c *Client) CountMatching(ctx context.Context, f RunFilter) (*RunCount, error) {
 	const op = "count matching runs"
 	sf, err := f.store()
@@ -209,12 +211,14 @@ func WithTracerProvider(p trace.TracerProvider) ClientOption {
 	})
 }
 
-// WithMeterProvider records metrics, with units of https://ucum.org. Of executions by this
-// client's workers: their number (stint.executions), duration (stint.execution.duration) and
-// delay (stint.execution.wait). Of the database, whoever uses it: unfinished runs by state
-// (stint.runs), ready runs by queue (stint.queue.ready), and of the last whole minute the
-// commits (stint.commits), the calls each answered (stint.commit.calls) and their duration
-// (stint.commit.duration.p99).
+// WithMeterProvider records metrics, with units of https://ucum.org:
+//
+//   - of executions by this client's workers, their number (stint.executions), duration
+//     (stint.execution.duration) and delay (stint.execution.wait);
+//   - of the database, whatever programs use it, the unfinished runs by state (stint.runs) and
+//     the ready runs by queue (stint.queue.ready);
+//   - of the last whole minute of the database, the commits (stint.commits), the calls that a
+//     commit answered (stint.commit.calls) and their duration (stint.commit.duration.p99).
 func WithMeterProvider(p metric.MeterProvider) ClientOption {
 	return clientOption(func(c *clientConfig) error {
 		if p == nil {

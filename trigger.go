@@ -382,7 +382,7 @@ func (c *Client) FilterPage(ctx context.Context, q FilterQuery) (*FilterPage, er
 }
 
 // FilterPayload decodes into v the payload of the filter by which an event started this run.
-// It returns ErrNotFound if no filter with a payload did.
+// It returns ErrNotFound outside of a run, and if no event started the run through a filter with a payload.
 func FilterPayload(ctx context.Context, v any) error {
 	e := executionOf(ctx)
 	if e == nil {

@@ -124,7 +124,7 @@ func newWorkerName() string {
 // returns nil after a complete drain. If handlers did not return, it returns an error that
 // names their tasks; these runs are queued again too. While the store cannot write, Run waits.
 //
-// A worker can run once.
+// A worker runs once: a second call of Run returns an error.
 func (w *Worker) Run(ctx context.Context) error {
 	if err := w.register(ctx); err != nil {
 		return err

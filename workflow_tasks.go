@@ -24,8 +24,8 @@ import (
 // on: see WithWaitFor, WithSkipIf and WithCancelIf. It is evaluated from when the task's
 // parents have ended; for a task without parents, from the start of the run.
 //
-// Of the task's conditions the one that became true first decides. At the same instant cancel
-// precedes skip, and skip precedes wait.
+// If several conditions of a task are true, the one that became true first decides. If they became
+// true at the same instant, WithCancelIf precedes WithSkipIf, and that precedes WithWaitFor.
 type Condition struct {
 	name     string // "": it has none
 	sleep    time.Duration

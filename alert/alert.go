@@ -33,11 +33,11 @@ type Rule struct {
 	Task string // the task whose runs count; "": all tasks but the deliveries of alerts
 	// State is the state that counts: StateFailed (the default), StateCanceled or StateSkipped.
 	State stint.State
-	Count int64 // runs in State within Window [1]
+	Count int64 // runs in State within Window; default 1
 	// Rate is the least share, 0 to 1, of State among the runs that ended within Window. Both Count
-	// and Rate must be reached [0].
+	// and Rate must be reached. The default is 0: any share.
 	Rate   float64
-	Window time.Duration // whole minutes, the current one included; 1 minute to 1 day [5 minutes]
+	Window time.Duration // whole minutes, the current one included; 1 minute to 1 day; default 5 minutes
 	Sinks  []string      // names of the sinks that are notified; nil: all
 }
 
@@ -45,7 +45,7 @@ type Rule struct {
 type Config struct {
 	Rules  []Rule
 	Sinks  []Sink
-	Digest time.Duration // between notices while a rule fires [1 hour]
+	Digest time.Duration // time between notices while a rule fires; default 1 hour
 	Link   string        // URL of the web page, for links in notices: https://app.example.org/stint
 	// Redact returns the text to show as the error of a run; nil shows the error as it is. It is
 	// called before a notice is stored, possibly from several goroutines. If it panics, notices

@@ -16,7 +16,7 @@ type Strategy uint8
 const (
 	StrategyQueue            Strategy = iota + 1 // it waits; first in, first out over all keys
 	StrategyGroupRoundRobin                      // it waits; keys take turns
-	StrategyCancelInProgress                     // other runs of its key are canceled; the Max with the highest priority stay, then the newest
+	StrategyCancelInProgress                     // other runs of its key are canceled; by priority, then the newest, Max stay
 	StrategyCancelNewest                         // it is canceled, unless it has started before
 )
 

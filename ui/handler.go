@@ -37,7 +37,8 @@ type config struct {
 	localAccess bool
 }
 
-// WithBasePath sets the path at which the handler is mounted, such as "/stint" [the root].
+// WithBasePath sets the path at which the handler is mounted, such as "/stint". The default
+// is the root, "/".
 func WithBasePath(path string) Option {
 	return func(c *config) { c.base = "/" + strings.Trim(path, "/"); c.base = strings.TrimSuffix(c.base, "/") }
 }
@@ -57,7 +58,7 @@ func WithReadOnly() Option { return func(c *config) { c.readOnly = true } }
 // the page and the API make no backups.
 func WithBackupDir(dir string) Option { return func(c *config) { c.backupDir = dir } }
 
-// WithTitle sets the program's name on pages [the name of its database file].
+// WithTitle sets the program's name on pages. The default is the name of its database file.
 func WithTitle(title string) Option { return func(c *config) { c.title = title } }
 
 // WithAlerts adds the rules and sinks of a to the page and the API.
