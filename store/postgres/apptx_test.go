@@ -85,7 +85,7 @@ func TestTransactionsOfTheDeadAreEnded(t *testing.T) {
 	var stores [2]*Store
 	var idle [2]*sql.Tx
 	for i := range stores {
-		s, err := open(ctx, set)
+		s, err := Open(ctx, serverURL(t), set.Options)
 		if err != nil {
 			t.Fatal(err)
 		}
