@@ -327,18 +327,7 @@ func (c *Client) UpdateCron(ctx context.Context, name, spec string) error {
 	if err := c.declare(ctx, true); err != nil {
 		return err
 	}
-	for list := (store.CronList{Limit: maxPage, More: true}); list.More; {
-		if err := c.store.Read(ctx, &list); err != nil {
-			return wrapStoreErr("list crons", err)
-		}
-		for _, x := range list.Crons {
-			if list.After = x.Name; x.Name == name {
-				x.Spec = spec
-				return wrapStoreErr(fmt.Sprintf("update cron %q", name), c.setCron(ctx, x))
-			}
-		}
-	}
-	return wrapStoreErr(fmt.Sprintf("update cron %q", name), store.ErrNotFound)
+	return c.change(ctx, fmt.Sprintf("update cron %q", name), &store.CronChange{Kind: store.CronSpec, Name: name, Spec: spec})
 }
 
 // CronTicks returns the next n ticks of a spec after a time, or fewer if there are no more. n is at

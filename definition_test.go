@@ -124,6 +124,10 @@ func TestUpdateCron(t *testing.T) {
 	if len(all) != 1 || all[0].Spec != "CRON_TZ=UTC 30 4 * * *" || string(all[0].Input) != "5" || all[0].Next.UTC().Hour() != 4 {
 		t.Errorf("%+v", all)
 	}
+	stint.NewTask[int, int](c, "declares", nil, stint.WithCron("@daily"))
+	if err := c.UpdateCron(t.Context(), "declares:@daily", "@hourly"); !errors.Is(err, stint.ErrTaken) {
+		t.Errorf("a cron that is declared: %v", err)
+	}
 	if err := c.UpdateCron(t.Context(), "none", "@daily"); !errors.Is(err, stint.ErrNotFound) {
 		t.Errorf("a cron that is not there: %v", err)
 	}

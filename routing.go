@@ -202,7 +202,7 @@ func (c *Client) ResumeWorker(ctx context.Context, name string) error {
 }
 
 func (c *Client) pauseWorker(ctx context.Context, op, name string, paused bool) error {
-	if err := check.Text("worker name", name); err != nil {
+	if err := check.Name("worker name", name); err != nil {
 		return wrapStoreErr(op, err)
 	}
 	return c.change(ctx, op, &store.PauseChange{Worker: name, Paused: paused})

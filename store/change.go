@@ -42,13 +42,14 @@ const (
 	RunWake
 )
 
-// A CronChange sets, pauses, resumes, deletes or triggers a cron. The error is ErrTaken if Kind is CronSet and the cron with
-// that name is declared or of another task, or if Kind is CronDelete and the cron is declared and a living worker has its
-// task.
+// A CronChange sets, pauses, resumes, deletes or triggers a cron, or gives it another spec. The error is ErrTaken if Kind is
+// CronSet and the cron with that name is declared or of another task, if Kind is CronSpec and the cron is declared, or if Kind
+// is CronDelete and the cron is declared and a living worker has its task.
 type CronChange struct {
 	Kind CronChangeKind
 	Cron Cron   // for CronSet: the cron to store
 	Name string // for the other kinds: the cron's name
+	Spec string // for CronSpec
 
 	Started ID // ID of the run that CronTrigger started; set by Change
 }
@@ -63,6 +64,7 @@ const (
 	CronResume                            // ends the pause; the next tick is after now
 	CronDelete                            // deletes the cron
 	CronTrigger                           // starts a run now, also of a paused cron; the next tick stays
+	CronSpec                              // gives the cron another spec; the rest of it stays
 )
 
 // A FilterChange adds, replaces or deletes a filter: without Filter.ID it adds Filter; with an ID it replaces the filter that

@@ -215,8 +215,27 @@ func (m *Model) changeCron(now time.Time, c *store.CronChange) (err error) {
 	if c.Kind == store.CronSet {
 		return m.setCron(now, c.Cron)
 	}
+	if c.Kind == store.CronSpec {
+		return m.setCronSpec(now, m.crons[c.Name], c.Spec)
+	}
 	c.Started, err = m.changeCronNamed(now, c.Name, c.Kind)
 	return err
+}
+
+func (m *Model) setCronSpec(now time.Time, c *store.Cron, spec string) error {
+	next, err := store.NextTick(spec, now)
+	switch {
+	case c == nil, m.isGone(c):
+		return store.ErrNotFound
+	case c.Declared:
+		return store.ErrTaken
+	case err != nil:
+		return err
+	case !c.Paused && spec != c.Spec:
+		c.Next = next
+	}
+	c.Spec, c.Error = spec, ""
+	return nil
 }
 
 func (m *Model) changeCronNamed(now time.Time, name string, change store.CronChangeKind) (id store.ID, err error) {

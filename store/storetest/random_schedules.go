@@ -94,13 +94,15 @@ func (p *pair) filter(rt *rapid.T) {
 // cron sets or changes a cron. There is only one: what happens at one instant has no order.
 func (p *pair) cron(rt *rapid.T) {
 	const name = "cron"
-	switch what := rapid.IntRange(0, 5).Draw(rt, "what"); what {
+	spec := func() string { return fmt.Sprintf("@every %ds", 20*rapid.IntRange(1, 3).Draw(rt, "every")) }
+	switch what := rapid.IntRange(0, 6).Draw(rt, "what"); what {
 	case 0, 1, 2:
 		r := store.NewRun{Task: rapid.SampledFrom([]string{"a", "a", "b"}).Draw(rt, "task"), Queue: "q", Priority: 2,
 			AgeEvery: time.Minute, Input: []byte(`"tick"`)}
-		c := store.Cron{Name: name, Spec: fmt.Sprintf("@every %ds", 20*rapid.IntRange(1, 3).Draw(rt, "every")),
-			Template: store.Template{Run: r}}
+		c := store.Cron{Name: name, Spec: spec(), Template: store.Template{Run: r}}
 		p.changeCron(rt, store.CronChange{Kind: store.CronSet, Cron: c})
+	case 3:
+		p.changeCron(rt, store.CronChange{Kind: store.CronSpec, Name: name, Spec: spec()})
 	default:
 		kinds := []store.CronChangeKind{store.CronPause, store.CronResume, store.CronResume, store.CronDelete, store.CronTrigger,
 			store.CronTrigger}

@@ -116,6 +116,37 @@ func cronChanges(s *suite) {
 	}
 }
 
+// cronSpecs checks that a cron gets another spec, and keeps the rest.
+func cronSpecs(s *suite) {
+	change := func(name, spec string) error {
+		return s.change(&store.CronChange{Kind: store.CronSpec, Name: name, Spec: spec})
+	}
+	is := func(spec string, next time.Duration) {
+		s.Helper()
+		c := s.cron("a")
+		late := (time.Until(c.Next) - next).Abs() > time.Second
+		if c.Spec != spec || string(c.Template.Run.Input) != "2" || c.Next.IsZero() != (next == 0) || next > 0 && late {
+			s.Errorf("%+v, want spec %s, next in %v", c, spec, next)
+		}
+	}
+	s.ok(s.setCron(cronOf("a", "@every 1h", "2")))
+	s.ok(change("a", "@every 3h"))
+	is("@every 3h", 3*time.Hour)
+	time.Sleep(time.Hour)
+	s.ok(change("a", "@every 3h")) // its ticks continue
+	is("@every 3h", 2*time.Hour)
+	_, err := s.changeCron("a", store.CronPause)
+	s.ok(err)
+	s.ok(change("a", "@every 1h")) // it stays paused
+	is("@every 1h", 0)
+	if err := change("none", "@daily"); !errors.Is(err, store.ErrNotFound) {
+		s.Errorf("a spec for none: %v", err)
+	}
+	if change("a", "nonsense") == nil {
+		s.Error("took a bad spec")
+	}
+}
+
 func trigger(key, filter string) store.Trigger {
 	tr := store.Trigger{Key: key, Filter: filter, Template: store.Template{Run: run("")}}
 	tr.Template.Run.Input = nil

@@ -178,6 +178,7 @@ var rules = []struct {
 	{"slot costs", slotCosts},
 	{"a cron ticks, each tick once", cronTicks},
 	{"a cron is paused, replaced, deleted and started by hand", cronChanges},
+	{"a cron's spec", cronSpecs},
 	{"ticks that were missed", missedTicks},
 	{"missed ticks wait for a worker", missedTicksWait},
 	{"declared crons and triggers", declared},

@@ -165,6 +165,8 @@ func Change(r Rows, now time.Time, x *store.CronChange) error {
 	case x.Kind == store.CronTrigger:
 		x.Started, err = start(r, c, now)
 		return err
+	case x.Kind == store.CronSpec:
+		return setSpec(r, now, c, x.Spec)
 	case x.Kind == store.CronPause:
 		c.Paused, c.Next = true, time.Time{}
 		return r.Update(c)
@@ -176,6 +178,22 @@ func Change(r Rows, now time.Time, x *store.CronChange) error {
 		return err
 	}
 	return r.Update(c)
+}
+
+// setSpec gives a cron another spec. With the same, its ticks continue.
+func setSpec(r Rows, now time.Time, c *Cron, spec string) error {
+	if c.Declared {
+		return fmt.Errorf("cron %q is declared in code: %w", c.Name, store.ErrTaken)
+	}
+	next, err := store.NextTick(spec, now)
+	if err != nil {
+		return err
+	}
+	if !c.Paused && (spec != c.Spec || c.Next.IsZero()) {
+		c.Next = next
+	}
+	c.Spec, c.Error = spec, ""
+	return r.Put(c)
 }
 
 // remove deletes a cron, unless code that is running declares it.
