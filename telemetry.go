@@ -286,7 +286,7 @@ func (e *execution) startTrace() (context.Context, func(error)) {
 //
 // A run counts when it ends as StateFailed, and again each time that it fails after a replay. An
 // attempt that another follows does not count. A workflow's run does not count either: its tasks
-// do. A group is kept for 31 days after its last run failed, and longer while it is muted. At
+// do. A group is kept for 31 days after its last run failed, and longer while it is muted to a time. At
 // most 10,000 groups are kept: those that were seen last.
 type ErrorGroup struct {
 	ID     string // for RunFilter.ErrorGroup
