@@ -16,6 +16,7 @@ import (
 	"github.com/stint-dev/stint/internal/check"
 	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/internal/live"
+	"github.com/stint-dev/stint/internal/pause"
 	"github.com/stint-dev/stint/internal/readonly"
 	"github.com/stint-dev/stint/internal/telemetry"
 	"github.com/stint-dev/stint/internal/versions"
@@ -331,7 +332,7 @@ func (c *Client) recoverLoop() {
 		}
 		if err != nil && !errors.Is(err, store.ErrClosed) && c.ctx.Err() == nil {
 			c.logger().Error("stint: looking for dead processes; will retry", "err", err, "in", retryStore)
-			pause(c.ctx, retryStore)
+			pause.For(c.ctx, retryStore)
 		}
 	}
 }
@@ -340,7 +341,7 @@ func (c *Client) recoverLoop() {
 // each tenth of the retention.
 func (c *Client) expireLoop() {
 	every := min(expireEvery, max(c.cfg.retention/10, time.Second))
-	for wait := min(every, expireSoon); pause(c.ctx, wait); wait = every {
+	for wait := min(every, expireSoon); pause.For(c.ctx, wait); wait = every {
 		now := c.now()
 		n, err := c.store.Expire(c.ctx, clock.Add(now, -c.cfg.retention), clock.Add(now, clock.Mul(c.cfg.retention, -failedFactor)))
 		if err != nil && c.ctx.Err() == nil {

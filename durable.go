@@ -14,6 +14,7 @@ import (
 	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/internal/guard"
 	"github.com/stint-dev/stint/internal/journal"
+	"github.com/stint-dev/stint/internal/pause"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -297,7 +298,7 @@ func sleepUntil(ctx context.Context, until func(now time.Time) time.Time) error 
 		if err != nil {
 			return err
 		}
-		if pause(ctx, time.Until(until(time.Now()))) {
+		if pause.For(ctx, time.Until(until(time.Now()))) {
 			return nil
 		}
 		return context.Cause(ctx)

@@ -17,6 +17,7 @@ import (
 	"github.com/stint-dev/stint/internal/failure"
 	"github.com/stint-dev/stint/internal/guard"
 	"github.com/stint-dev/stint/internal/journal"
+	"github.com/stint-dev/stint/internal/pause"
 	"github.com/stint-dev/stint/internal/text"
 	"github.com/stint-dev/stint/store"
 )
@@ -337,7 +338,7 @@ func (c *Client) retryWhileUnavailable(ctx context.Context, change func() error)
 			return err
 		}
 		c.logger().Warn("stint: the database cannot be written; will retry", "err", err, "in", retryStore)
-		if !pause(ctx, retryStore) {
+		if !pause.For(ctx, retryStore) {
 			return err
 		}
 	}
@@ -345,21 +346,6 @@ func (c *Client) retryWhileUnavailable(ctx context.Context, change func() error)
 
 // retryStore is the pause before a failed call of the store is repeated.
 const retryStore = time.Second
-
-// pause waits for d. It returns false if ctx is done first.
-func pause(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
 
 // The app's functions, and the methods of the errors they return, may panic or end their
 // goroutine. Handlers and what they call run on goroutines that expect this: see

@@ -12,6 +12,7 @@ import (
 	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/internal/failure"
 	"github.com/stint-dev/stint/internal/outbox"
+	"github.com/stint-dev/stint/internal/pause"
 	"github.com/stint-dev/stint/internal/report"
 	"github.com/stint-dev/stint/internal/slots"
 	"github.com/stint-dev/stint/store"
@@ -467,7 +468,7 @@ func (w *Worker) tryOutcomes(ctx context.Context, batch []outcome) error {
 			return err
 		}
 		w.c.logger().Error("stint: recording outcomes; will retry", "err", err, "outcomes", len(batch), "in", retryStore)
-		if !pause(ctx, retryStore) {
+		if !pause.For(ctx, retryStore) {
 			return err
 		}
 	}

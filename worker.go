@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/internal/outbox"
+	"github.com/stint-dev/stint/internal/pause"
 	"github.com/stint-dev/stint/internal/program"
 	"github.com/stint-dev/stint/internal/report"
 	"github.com/stint-dev/stint/internal/slots"
@@ -252,7 +253,7 @@ func (w *Worker) claimLoop(ctx context.Context) {
 				return
 			}
 			w.c.logger().Error("stint: claiming runs; will retry", "err", err, "in", retryStore)
-			pause(ctx, retryStore)
+			pause.For(ctx, retryStore)
 		}
 	}
 }
@@ -356,7 +357,7 @@ func (w *Worker) watchLoop(ctx context.Context) {
 		}
 		if err != nil && ctx.Err() == nil {
 			w.c.logger().Error("stint: watching for cancels; will retry", "err", err, "in", retryStore)
-			pause(ctx, retryStore)
+			pause.For(ctx, retryStore)
 		}
 	}
 }

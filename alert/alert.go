@@ -25,6 +25,7 @@ import (
 
 	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/internal/guard"
+	"github.com/stint-dev/stint/internal/pause"
 )
 
 // A Rule fires when at least Count runs ended in a state within a window of time.
@@ -221,7 +222,7 @@ func (a *Alerts) evaluateLoop(ctx context.Context) error {
 				return err
 			}
 		}
-		if !pause(ctx, minInterval) {
+		if !pause.For(ctx, minInterval) {
 			break
 		}
 		soon, cancel := context.WithTimeout(ctx, maxInterval)
@@ -417,15 +418,4 @@ func (a *Alerts) send(ctx context.Context, d delivery) (string, error) {
 		return "", stint.NonRetryable(fmt.Errorf("alert: there is no sink %q any more", d.Sink))
 	}
 	return d.Notice.Subject(), s.send.send(ctx, &d.Notice)
-}
-
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint"
+	"github.com/stint-dev/stint/internal/pause"
 )
 
 const (
@@ -179,7 +180,7 @@ func (l *live) follow(ctx context.Context, out *stream, page *livePage, u *url.U
 		if changed {
 			wait = out.wait(time.Now())
 		}
-		if !ok || !pause(ctx, wait) {
+		if !ok || !pause.For(ctx, wait) {
 			return
 		}
 	}
@@ -269,7 +270,7 @@ func (l *live) render(ctx context.Context, p *livePage, u *url.URL, mark uint64,
 	if p.main != nil && p.mark >= mark && !(passed && time.Since(p.at) > liveHeartbeat/2) {
 		return p.main, nil
 	}
-	if !pause(ctx, l.delay(share)) {
+	if !pause.For(ctx, l.delay(share)) {
 		return nil, ctx.Err()
 	}
 	began := time.Now()
@@ -322,19 +323,4 @@ func writeEvent(w io.Writer, name string, data []byte) {
 		w.Write([]byte("\n"))
 	}
 	w.Write([]byte("\n"))
-}
-
-// pause waits for d. It returns false if ctx ends first.
-func pause(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/stint-dev/stint/internal/pause"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -44,11 +45,7 @@ func (r *Recorder) Run(ctx context.Context, executions func() iter.Seq[*Reports]
 		case <-ctx.Done():
 			return
 		}
-		t := time.NewTimer(recordEvery)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
+		if !pause.For(ctx, recordEvery) {
 			return
 		}
 		for e := range executions() {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/stint-dev/stint/internal/pause"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -108,7 +109,7 @@ func TestTransactionsOfTheDeadAreEnded(t *testing.T) {
 	}()
 	dead := stores[0].direct.process.name
 	c := dial(t, set)
-	for is := false; !is; pause(ctx, time.Millisecond) {
+	for is := false; !is; pause.For(ctx, time.Millisecond) {
 		err := c.QueryRow(ctx, "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE application_name = $1 AND state = 'active')",
 			appName(dead)).Scan(&is)
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/stint-dev/stint/internal/pause"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -163,7 +164,7 @@ func (l *looker) run(ctx context.Context) {
 		began := time.Now()
 		l.s.lookForEnds(ctx)
 		if !l.s.settings.bubble {
-			pause(ctx, max(notifyEvery, lookPart*time.Since(began)))
+			pause.For(ctx, max(notifyEvery, lookPart*time.Since(began)))
 		}
 	}
 }

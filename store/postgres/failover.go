@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/stint-dev/stint/internal/pause"
 )
 
 // acks are the last groups of a process that have changed something and were committed, of its writer and its finisher.
@@ -86,7 +87,7 @@ func (w *writer) requeueOwn(ctx context.Context) error {
 // connectAgain connects, and waits for a server that is away.
 func (w *writer) connectAgain(ctx context.Context) {
 	for w.connect(ctx) != nil && ctx.Err() == nil {
-		pause(ctx, reconnectMax/10)
+		pause.For(ctx, reconnectMax/10)
 	}
 }
 

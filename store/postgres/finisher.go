@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/stint-dev/stint/internal/pause"
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/count"
 )
@@ -178,7 +179,7 @@ func (f *finisher) failed(ctx context.Context, group []*change, err error) bool 
 		c.state.Store(changeUnknown)
 	}
 	for f.connect(ctx) != nil && ctx.Err() == nil { // which looks for lost groups, before another group's number is entered
-		pause(ctx, reconnectMax/10)
+		pause.For(ctx, reconnectMax/10)
 	}
 	done, unknown := f.s.settings.wasCommitted(ctx, f.name, f.n)
 	for _, c := range group {

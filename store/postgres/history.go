@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/stint-dev/stint/internal/pause"
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/reading"
 )
@@ -80,7 +81,7 @@ func (s *Store) reads(ctx context.Context, f func(r *reading.Reader, q reading.Q
 		if !unavailable(err) || time.Since(began) > readWait {
 			return err
 		}
-		pause(ctx, pauses)
+		pause.For(ctx, pauses)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stint-dev/stint/internal/pause"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -83,20 +84,12 @@ func (s *Store) Await(ctx context.Context, id store.ID, until store.Until) (stor
 			}
 			over = true // read its result
 			if lost {
-				pause(ctx, reconnectMin)
+				pause.For(ctx, reconnectMin)
 			}
 		case <-again:
 		case <-ctx.Done():
 			return store.Result{}, ctx.Err()
 		}
-	}
-}
-
-// pause waits, or until ctx is done.
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+	"github.com/stint-dev/stint/internal/pause"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -204,7 +205,7 @@ func TestCloseWithoutServer(t *testing.T) {
 			}
 			p.refuse(true)
 			for ctx := withinMinutes(t); s.Now().Before(at) || s.Healthy() == nil; {
-				if pause(ctx, time.Millisecond); ctx.Err() != nil {
+				if pause.For(ctx, time.Millisecond); ctx.Err() != nil {
 					t.Fatal("the store does not say that the server is away")
 				}
 			}
