@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/changing"
 	"github.com/stint-dev/stint/store/internal/cron"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
 	"github.com/stint-dev/stint/store/internal/limits"
@@ -15,37 +16,23 @@ import (
 
 // Change implements store.Changes.
 func (s *Store) Change(ctx context.Context, now time.Time, c store.Change) error {
-	if m, ok := c.(*store.ErrorMark); ok {
-		return s.markErrors(ctx, m)
-	}
-	return s.do(ctx, func(u *unit) error { return u.change(now, c) })
+	return s.do(ctx, func(u *unit) error { return changing.Make(changeRows{u}, now, c) })
 }
 
-func (u *unit) change(now time.Time, c store.Change) error {
-	switch c := c.(type) {
-	case *store.RunChange:
-		return lifecycle.ChangeRun(runRows{u}, now.UnixMilli(), c)
-	case *store.CronChange:
-		return cron.Change(cronRows{u}, now, c)
-	case *store.FilterChange:
-		return u.changeFilter(c)
-	case *store.PauseChange:
-		switch {
-		case c.Queue != "":
-			return u.pauseQueue(c.Queue, c.Paused)
-		case c.Worker != "":
-			return u.pauseWorkers(c.Worker, c.Paused)
-		}
-		return limits.Pause(limiterRows{u}, c.Limit, c.Paused)
-	case *store.RateChange:
-		return limits.SetRate(limiterRows{u}, now, c)
-	case *store.SettingChange:
-		return u.changeSetting(c)
-	}
-	return fmt.Errorf("%T is no change that this store knows", c)
-}
+// changeRows implements changing.Rows.
+type changeRows struct{ *unit }
 
-func (u *unit) changeFilter(c *store.FilterChange) error {
+// Runs implements changing.Rows.
+func (u changeRows) Runs() lifecycle.Rows { return runRows(u) }
+
+// Crons implements changing.Rows.
+func (u changeRows) Crons() cron.Rows { return cronRows(u) }
+
+// Limits implements changing.Rows.
+func (u changeRows) Limits() limits.Named { return limiterRows(u) }
+
+// ChangeFilter implements changing.Rows.
+func (u changeRows) ChangeFilter(c *store.FilterChange) error {
 	u.newEpoch = true
 	f := c.Filter
 	if f.Task != "" && f.ID == 0 {
@@ -77,8 +64,8 @@ func (u *unit) changeFilter(c *store.FilterChange) error {
 	return nil
 }
 
-// pauseQueue pauses or resumes a queue. One that was never used is not created by being resumed.
-func (u *unit) pauseQueue(queue string, paused bool) error {
+// PauseQueue implements changing.Rows. A queue that was never used is not created by being resumed.
+func (u changeRows) PauseQueue(queue string, paused bool) error {
 	u.newEpoch = true
 	text := "UPDATE stint.queues SET paused = false WHERE name = $1"
 	if paused {
@@ -88,7 +75,8 @@ func (u *unit) pauseQueue(queue string, paused bool) error {
 	return nil
 }
 
-func (u *unit) pauseWorkers(name string, paused bool) error {
+// PauseWorker implements changing.Rows.
+func (u changeRows) PauseWorker(name string, paused bool) error {
 	ids, err := u.workersNamed.get(name)
 	if err != nil {
 		return err
@@ -108,7 +96,8 @@ func (u *unit) pauseWorkers(name string, paused bool) error {
 	return nil
 }
 
-func (u *unit) changeSetting(c *store.SettingChange) error {
+// ChangeSetting implements changing.Rows.
+func (u changeRows) ChangeSetting(c *store.SettingChange) error {
 	had, err := u.settings.get(c.Key)
 	switch {
 	case err != nil:
@@ -125,29 +114,23 @@ func (u *unit) changeSetting(c *store.SettingChange) error {
 	return nil
 }
 
-// markErrors marks an error group. Counting in a group is not of a unit, so it is looked for before.
-func (s *Store) markErrors(ctx context.Context, m *store.ErrorMark) error {
-	if s.settings.ReadOnly {
-		return store.ErrReadOnly
-	}
-	found := store.ErrorGroupList{ErrorQuery: store.ErrorQuery{IDs: []int64{m.Group}}, Limit: 1}
-	err := s.Read(ctx, &found)
-	if err == nil && len(found.Groups) == 0 {
-		err = fmt.Errorf("error group %016x: %w", uint64(m.Group), store.ErrNotFound)
-	}
+// MarkErrors implements changing.Rows.
+func (u changeRows) MarkErrors(m *store.ErrorMark) error {
+	there, err := u.errorsThere.get(m.Group)
 	if err != nil {
 		return err
+	}
+	if len(there) == 0 {
+		return fmt.Errorf("error group %016x: %w", uint64(m.Group), store.ErrNotFound)
 	}
 	var till *int64
 	if !m.MutedTill.IsZero() {
 		ms := clock.Millis(m.MutedTill)
 		till = &ms
 	}
-	return s.do(ctx, func(u *unit) error {
-		u.queued = append(u.queued, func(b *pgx.Batch) {
-			b.Queue(s.sql("UPDATE stint.error_groups SET muted_till = $2, muted_to = CASE WHEN $3::boolean THEN 2 * count END, "+
-				"resolved = CASE WHEN $4::boolean THEN count END WHERE id = $1"), m.Group, till, m.ToDouble, m.Resolved)
-		})
-		return nil
+	u.queued = append(u.queued, func(b *pgx.Batch) {
+		b.Queue(u.s.sql("UPDATE stint.error_groups SET muted_till = $2, muted_to = CASE WHEN $3::boolean THEN 2 * count END, "+
+			"resolved = CASE WHEN $4::boolean THEN count END WHERE id = $1"), m.Group, till, m.ToDouble, m.Resolved)
 	})
+	return nil
 }

@@ -39,6 +39,7 @@ func newUnit(s *Store, now int64) *unit {
 		u.waitsByRun, u.events, u.delivered, u.pending, u.eventsSince, u.fields, u.waitFilters, u.waitsFor, u.callsFor, u.hadBy,
 		u.triggers, u.triggersOf, u.filters, u.crons, u.cronsDue, u.cronsOf, u.declaredBy, u.hasWorker, u.versions, u.graphs,
 		u.graphNumbers, u.graphsByID, u.lanes, u.lanesByID, u.workers, u.workersOf, u.workersNamed, u.filterThere, u.filterNumber,
+		u.errorsThere,
 		u.blocked, u.builds, u.settings, u.limitersDue, u.limiters, u.limitersByID,
 	}
 	u.renew(now)

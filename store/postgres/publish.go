@@ -173,6 +173,7 @@ func (u *unit) eventParts() {
 			return d, r.Scan(&d.Key, &d.Filter, &d.Graph, &d.Template, &d.Program, &d.Gone)
 		})
 	u.filterThere = lookupOne[int64, int64]("SELECT id FROM stint.filters WHERE id = $1 FOR UPDATE")
+	u.errorsThere = lookupOne[int64, int64]("SELECT id FROM stint.error_groups WHERE id = $1")
 	u.filterNumber = lookupOne[string, int64]("SELECT nextval(pg_get_serial_sequence($1, 'id'))")
 	u.filters = newLookup("SELECT id, task, scope, expr, payload, declared FROM stint.filters WHERE task = $1 ORDER BY id",
 		func(task string) []any { return []any{task} }, func(r pgx.CollectableRow) (f store.TaskFilter, err error) {

@@ -76,6 +76,7 @@ type unit struct {
 	workersNamed *related[string, int64, workerRow] // that live
 	filterThere  *lookup[int64, int64]
 	filterNumber *lookup[string, int64]
+	errorsThere  *lookup[int64, int64] // groups of errors
 	blocked      *lookup[int, lifecycle.Blocked]
 	builds       *lookup[int, buildOf] // of the workers that live
 	settings     *relation[string, store.Setting]

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/changing"
 	"github.com/stint-dev/stint/store/internal/cron"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
 	"github.com/stint-dev/stint/store/internal/limits"
@@ -16,40 +17,27 @@ import (
 
 // Change implements store.Changes.
 func (s *Store) Change(ctx context.Context, now time.Time, c store.Change) error {
-	return s.do(ctx, func(u *unit) error { return u.makeChange(now, c) })
+	return s.do(ctx, func(u *unit) error { return changing.Make(changeRows{u}, now, c) })
 }
 
-func (u *unit) makeChange(now time.Time, c store.Change) error {
-	switch c := c.(type) {
-	case *store.RunChange:
-		return lifecycle.ChangeRun(u.runs, now.UnixMilli(), c)
-	case *store.CronChange:
-		return cron.Change(u.crons, now, c)
-	case *store.FilterChange:
-		return u.triggers.changeFilter(c)
-	case *store.PauseChange:
-		switch {
-		case c.Queue != "":
-			return u.pauseQueue(c.Queue, c.Paused)
-		case c.Worker != "":
-			return u.pauseWorker(c.Worker, c.Paused)
-		}
-		return limits.Pause(limiterRows{u}, c.Limit, c.Paused)
-	case *store.RateChange:
-		return limits.SetRate(limiterRows{u}, now, c)
-	case *store.SettingChange:
-		return u.changeSetting(c)
-	case *store.ErrorMark:
-		return u.markErrors(c)
-	}
-	return fmt.Errorf("%T is no change that this store knows", c)
-}
+// changeRows implements changing.Rows.
+type changeRows struct{ *unit }
 
-func (ts *triggers) changeFilter(c *store.FilterChange) error {
-	ts.forget()
+// Runs implements changing.Rows.
+func (u changeRows) Runs() lifecycle.Rows { return u.runs }
+
+// Crons implements changing.Rows.
+func (u changeRows) Crons() cron.Rows { return u.crons }
+
+// Limits implements changing.Rows.
+func (u changeRows) Limits() limits.Named { return limiterRows{u.unit} }
+
+// ChangeFilter implements changing.Rows.
+func (u changeRows) ChangeFilter(c *store.FilterChange) error {
+	u.triggers.forget()
 	f := &c.Filter
 	if f.Task != "" && f.ID == 0 {
-		return ts.one("INSERT INTO stint_filters (task, scope, expr, payload) VALUES (?, ?, ?, ?) RETURNING id",
+		return u.one("INSERT INTO stint_filters (task, scope, expr, payload) VALUES (?, ?, ?, ?) RETURNING id",
 			[]any{f.Task, f.Scope, f.Expr, text(f.Payload)}, &c.ID)
 	}
 	query, args := "DELETE FROM stint_filters WHERE id = ?1", []any{f.ID}
@@ -57,21 +45,23 @@ func (ts *triggers) changeFilter(c *store.FilterChange) error {
 		query = "UPDATE stint_filters SET task = ?2, scope = ?3, expr = ?4, payload = ?5 WHERE id = ?1"
 		args = append(args, f.Task, f.Scope, f.Expr, text(f.Payload))
 	}
-	n, err := ts.execN(query, args...)
+	n, err := u.execN(query, args...)
 	if err == nil && n == 0 {
 		err = store.ErrNotFound
 	}
 	return err
 }
 
-func (u *unit) pauseQueue(queue string, paused bool) error {
+// PauseQueue implements changing.Rows.
+func (u changeRows) PauseQueue(queue string, paused bool) error {
 	if !paused { // a queue that was never used is not created
 		return u.exec("UPDATE stint_queues SET paused = 0 WHERE name = ?", queue)
 	}
 	return u.exec("INSERT INTO stint_queues (name, paused) VALUES (?, 1) ON CONFLICT DO UPDATE SET paused = 1", queue)
 }
 
-func (u *unit) pauseWorker(name string, paused bool) error {
+// PauseWorker implements changing.Rows.
+func (u changeRows) PauseWorker(name string, paused bool) error {
 	u.lanes.pausedWorkers = nil
 	u.claims.recheck = true
 	n, err := u.execN("UPDATE stint_workers SET paused = ? WHERE name = ? AND ended_at IS NULL", paused, name)
@@ -81,7 +71,8 @@ func (u *unit) pauseWorker(name string, paused bool) error {
 	return err
 }
 
-func (u *unit) changeSetting(c *store.SettingChange) error {
+// ChangeSetting implements changing.Rows.
+func (u changeRows) ChangeSetting(c *store.SettingChange) error {
 	if c.IfMissing {
 		err := u.one("SELECT value FROM stint_settings WHERE key = ?", []any{c.Key}, &c.Stored)
 		if !errors.Is(err, sql.ErrNoRows) {
@@ -96,7 +87,8 @@ func (u *unit) changeSetting(c *store.SettingChange) error {
 		c.Key, c.Value)
 }
 
-func (u *unit) markErrors(m *store.ErrorMark) error {
+// MarkErrors implements changing.Rows.
+func (u changeRows) MarkErrors(m *store.ErrorMark) error {
 	var till any
 	if !m.MutedTill.IsZero() {
 		till = clock.Millis(m.MutedTill)
