@@ -30,7 +30,7 @@ func (u changeRows) Runs() lifecycle.Rows { return u.runs }
 func (u changeRows) Crons() cron.Rows { return u.crons }
 
 // Limits implements changing.Rows.
-func (u changeRows) Limits() limits.Named { return limiterRows{u.unit} }
+func (u changeRows) Limits() limits.Named { return limiterRows(u) }
 
 // ChangeFilter implements changing.Rows.
 func (u changeRows) ChangeFilter(c *store.FilterChange) error {
