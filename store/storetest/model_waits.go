@@ -82,8 +82,9 @@ func (r *modelRun) decideWait(at store.Address, now time.Time) bool {
 		return false
 	}
 	if over.After(now) {
-		e.Due = over
-		if r.State == store.Waiting && r.Lease != 0 && (r.wake.IsZero() || over.Before(r.wake)) {
+		was := e.Due
+		e.Due = over // which a run that comes to wait for it takes over: only a change makes it due
+		if !over.Equal(was) && r.State == store.Waiting && r.Lease != 0 && (r.wake.IsZero() || over.Before(r.wake)) {
 			r.wake, r.Due = over, over
 		}
 		return false
