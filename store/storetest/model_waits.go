@@ -90,24 +90,31 @@ func (r *modelRun) decideWait(at store.Address, now time.Time) bool {
 		return false
 	}
 	e.Done, e.At, e.Due = true, over, time.Time{}
-	values := map[string]json.RawMessage{}
 	if e.Value = nil; late {
 		e.Error = w.Late
 	} else {
-		for _, c := range leaves { // names are unique here
-			if fired[c] {
-				values[c.ReportedName()] = json.RawMessage("null")
-				if data[c] != nil {
-					values[c.ReportedName()] = data[c]
-				}
-			}
-		}
-		e.Value, _ = json.Marshal(values)
+		e.Value = waitValue(leaves, fired, data)
 	}
 	r.journal = slices.DeleteFunc(r.journal, func(l modelEntry) bool {
 		return l.Scope == scope && (late || !fired[leaves[l.Seq-1]])
 	})
 	return true
+}
+
+// waitValue returns what a wait gives its handler: the data of each leaf that ended it, by the leaf's name.
+func waitValue(leaves []*store.Condition, fired map[*store.Condition]bool, data map[*store.Condition][]byte) []byte {
+	values := map[string]json.RawMessage{}
+	for _, c := range leaves { // names are unique here
+		if !fired[c] {
+			continue
+		}
+		values[c.ReportedName()] = json.RawMessage("null")
+		if data[c] != nil {
+			values[c.ReportedName()] = data[c]
+		}
+	}
+	v, _ := json.Marshal(values)
+	return v
 }
 
 // holds reports whether a condition is true at a time, and adds the leaves that make it so: of any, those of the
