@@ -156,6 +156,9 @@ func closedWithin(c *stint.Client, name string, o stint.WaitOption) {
 
 // One call makes no more than 256 MiB of payloads, and no more than a million rows.
 func TestBytesOfACall(t *testing.T) {
+	if testing.Short() { // it encodes 520 MiB
+		t.Skip()
+	}
 	c := opened(t, stint.WithMaxPayload(64<<20))
 	large := strings.Repeat("x", 52<<20)
 	task := stint.NewTask[string, int](c, "task", nil)

@@ -274,11 +274,15 @@ func TestWaitForEvent(t *testing.T) {
 }
 
 func TestOneEventWakesAll(t *testing.T) {
+	n := 1000
+	if testing.Short() {
+		n = 100
+	}
 	durably(t, func(t *testing.T, c *stint.Client) {
 		task := stint.NewTask(c, "wait", func(ctx context.Context, _ int) (int, error) {
 			return stint.WaitForEvent[int](ctx, "go")
 		})
-		runs := enqueueMany(t, task, make([]int, 1000))
+		runs := enqueueMany(t, task, make([]int, n))
 		working(t, c, stint.WithSlots(10))
 		time.Sleep(time.Minute)
 		publish(t, c, "go", 42)

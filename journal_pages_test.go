@@ -267,7 +267,11 @@ func longJournal(t *testing.T, n, size int) (*stint.Client, string) {
 
 // A journal of any length is exported, read in pages and looked into with little memory.
 func TestLongJournal(t *testing.T) {
-	const n, size, most = 20_000, 4 << 10, 64 << 20
+	const size, most = 4 << 10, 64 << 20
+	n := 20_000
+	if testing.Short() {
+		n = 2_000
+	}
 	c, id := longJournal(t, n, size)
 	w := &heldWriter{before: held()}
 
@@ -314,6 +318,9 @@ func TestLargeJournal(t *testing.T) {
 
 // The number of entries that are returned as a whole has a bound, however small they are.
 func TestManyEntries(t *testing.T) {
+	if testing.Short() { // it writes 200,000 entries
+		t.Skip()
+	}
 	c, id := longJournal(t, 100_000-2, 1)
 	if all := must[[]stint.JournalEntry](t)(c.Journal(t.Context(), id)); len(all) != 100_000 {
 		t.Errorf("%d entries", len(all))

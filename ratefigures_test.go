@@ -145,6 +145,9 @@ func TestSetRateLimitLowersPromised(t *testing.T) {
 func TestRateFiguresOfOneCall(t *testing.T) {
 	for name, n := range map[string]int{"a few": 60, "a bulk": 6000} {
 		t.Run(name, func(t *testing.T) {
+			if n > 1000 && testing.Short() {
+				t.Skip()
+			}
 			in(t, func(t *testing.T, c *stint.Client) {
 				g := newMeter()
 				task := callTask(c, g, 0)
