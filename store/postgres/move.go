@@ -159,10 +159,24 @@ func (m *mover) connect(ctx context.Context) (err error) {
 	if err := m.set.check(ctx, m.conn); err != nil {
 		return err
 	}
+	var clock serverClock
+	if err := m.set.measure(ctx, &clock, m.conn); err != nil {
+		return explain(err)
+	}
+	m.compareClocks(clock.skew())
 	if err := m.lockSchema(ctx); err != nil {
 		return err
 	}
 	return m.set.migrate(ctx, m.conn, m.set.needs())
+}
+
+// compareClocks says so if the server's clock is far ahead of this machine's, or behind it: runs that were scheduled by the one
+// start by the other.
+func (m *mover) compareClocks(ahead time.Duration) {
+	if ahead.Abs() > MaxSkew {
+		m.say("the clock of the server is off by %v: from the switch on it decides when scheduled and sleeping runs go on",
+			ahead.Round(time.Millisecond))
+	}
 }
 
 // lockSchema takes the lock of movers. The server may need a moment to notice that one was killed which had it.

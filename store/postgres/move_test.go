@@ -281,3 +281,18 @@ func TestTextsForServer(t *testing.T) {
 		}
 	}
 }
+
+// A server whose clock is off is told of, since its time decides from the switch on.
+func TestMoveComparesClocks(t *testing.T) {
+	for _, c := range []struct {
+		ahead time.Duration
+		told  bool
+	}{{0, false}, {MaxSkew, false}, {-MaxSkew, false}, {time.Hour, true}, {-time.Hour, true}} {
+		var said []string
+		m := mover{MoveOptions: MoveOptions{Progress: func(text string) { said = append(said, text) }}}
+		m.compareClocks(c.ahead)
+		if told := len(said) == 1 && strings.Contains(said[0], c.ahead.String()); told != c.told {
+			t.Errorf("%v ahead: said %q", c.ahead, said)
+		}
+	}
+}
