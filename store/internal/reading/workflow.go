@@ -1,7 +1,9 @@
 package reading
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
@@ -18,47 +20,58 @@ func (r *Reader) Workflow(q Querier, id store.ID, names []string) (g *store.Grap
 	if !ok {
 		return nil, nil, notFound(id)
 	}
-	node, err := r.workflowTasks(q, &tasks, "id = ? AND flags & 2 <> 0", key)
+	where, args := "id = ? AND flags & 2 <> 0", []any{key}
+	if names == nil { // with all tasks, by one statement: each is a round trip to a server
+		where, args = where+" UNION ALL "+workflowTaskSQL+"parent = ? AND node IS NOT NULL AND flags & 2 = 0", append(args, key)
+	}
+	rows, err := r.workflowTasks(q, where, args...)
 	if err != nil {
 		return nil, nil, err
 	}
-	if len(tasks) == 0 {
+	of := slices.IndexFunc(rows, func(t workflowTask) bool { return t.key == key })
+	if of < 0 {
 		return nil, nil, fmt.Errorf("workflow run %s: %w", id, store.ErrNotFound)
 	}
-	if g, err = r.graph(q, node>>lifecycle.NodeBits); err != nil {
+	first := rows[of].node >> lifecycle.NodeBits << lifecycle.NodeBits
+	if g, err = r.graph(q, first>>lifecycle.NodeBits); err != nil {
 		return nil, nil, err
 	}
-	base := node >> lifecycle.NodeBits << lifecycle.NodeBits
-	if names == nil {
-		_, err = r.workflowTasks(q, &tasks, "parent = ? AND node >= ? AND node <= ? ORDER BY parent, node", key, base,
-			base|int64(g.Success()))
-		return g, tasks, err
-	}
+	tasks = append(tasks, rows[of].WorkflowTask)
+	all := slices.Delete(rows, of, of+1)
+	slices.SortFunc(all, func(a, b workflowTask) int { return cmp.Compare(a.node, b.node) })
 	for _, name := range names {
 		if p, ok := g.Place(name); ok {
-			if _, err := r.workflowTasks(q, &tasks, "parent = ? AND node = ?", key, base|int64(p)); err != nil {
+			task, err := r.workflowTasks(q, "parent = ? AND node = ?", key, first|int64(p))
+			if err != nil {
 				return nil, nil, err
 			}
+			all = append(all, task...)
+		}
+	}
+	for i := range all {
+		if all[i].node >= first && all[i].node <= first|int64(g.Success()) {
+			tasks = append(tasks, all[i].WorkflowTask)
 		}
 	}
 	return g, tasks, nil
 }
 
-// workflowTasks reads runs of a workflow, and returns the node of the last one.
-func (r *Reader) workflowTasks(q Querier, into *[]store.WorkflowTask, where string, args ...any) (node int64, err error) {
-	type row struct {
-		store.WorkflowTask
-		key, node, due int64
-		started, ended *int64
-	}
-	rows, err := All(q, func(t *row) []any {
+// A workflowTask is a run of a workflow, as it was read.
+type workflowTask struct {
+	store.WorkflowTask
+	key, node, due int64
+	started, ended *int64
+}
+
+// workflowTasks reads runs of a workflow.
+func (r *Reader) workflowTasks(q Querier, where string, args ...any) ([]workflowTask, error) {
+	rows, err := All(q, func(t *workflowTask) []any {
 		return []any{&t.key, &t.node, &t.State, &t.Attempt, &t.due, &t.started, &t.ended, &t.Output, &t.Error, &t.NoHandler}
 	}, workflowTaskSQL+where, args...)
 	for i := range rows {
 		t := &rows[i]
-		node, t.Place = t.node, workflow.Place(t.node)
-		t.ID, t.Due, t.Started, t.Ended = r.IDs.ID(t.key), millis(t.due), optionalTime(t.started), optionalTime(t.ended)
-		*into = append(*into, t.WorkflowTask)
+		t.Place, t.ID, t.Due = workflow.Place(t.node), r.IDs.ID(t.key), millis(t.due)
+		t.Started, t.Ended = optionalTime(t.started), optionalTime(t.ended)
 	}
-	return node, err
+	return rows, err
 }
