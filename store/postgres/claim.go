@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -35,6 +36,7 @@ type claim struct {
 type pendingClaim struct {
 	choice ready.Choice
 	got    *[]claimedRow
+	graphs map[int64]*store.Graph // that tasks of workflows among them are of
 }
 
 func (c *claim) answer(got []store.Claimed, err error) {
@@ -98,7 +100,7 @@ WITH heads AS (SELECT h.id, h.flags FROM unnest($5::bigint[]) AS u (id) CROSS JO
 	// The flags before the start tell whether the run is resumed. If $4, no run may have limits.
 	claimSet = `
 UPDATE stint.runs r SET state = 4, attempt = attempt + 1, executions = executions + 1,
-  lease = $1::bigint + (limits IS NOT NULL)::integer, worker = $2, started_at = $3, start_by = NULL, flags = r.flags & -5
+  lease = $1::bigint + (r.limits IS NOT NULL)::integer, worker = $2, started_at = $3, start_by = NULL, flags = r.flags & -5
 FROM heads WHERE r.id = heads.id
 RETURNING (heads.flags & 4) * ` + assert("NOT $4::boolean OR r.limits IS NULL") + ` <> 0, ` + claimedColumns
 
@@ -106,12 +108,14 @@ RETURNING (heads.flags & 4) * ` + assert("NOT $4::boolean OR r.limits IS NULL") 
 
 	// Tasks have the input and the metadata of their workflow's run.
 	claimedColumns = `r.id, r.lane, r.lease, r.priority, r.attempt, r.replayed, r.crashes, coalesce(r.due_at, r.id >> 20), r.started_at,
-  r.rank, r.turn, coalesce(r.input, (SELECT data FROM stint.inputs i WHERE i.id = r.id), (
-    SELECT coalesce(p.input, (SELECT data FROM stint.inputs i WHERE i.id = p.id)) FROM stint.runs p
-    WHERE p.id = r.parent AND r.node IS NOT NULL)),
-  CASE WHEN r.node IS NULL THEN r.metadata ELSE (SELECT p.metadata FROM stint.runs p WHERE p.id = r.parent) END, r.parent, r.root, r.node,
+  r.rank, r.turn, ` + claimedInput + `, ` + claimedMetadata + `, r.parent, r.root, r.node,
   (r.executions > 1 OR r.flags & 8 <> 0) AND EXISTS (SELECT 1 FROM stint.journal j WHERE j.run = r.id), r.cancel_at, r.spent,
   r.limits IS NOT NULL, r.executions`
+
+	claimedInput = `coalesce(r.input, (SELECT data FROM stint.inputs i WHERE i.id = r.id), (
+    SELECT coalesce(p.input, (SELECT data FROM stint.inputs i WHERE i.id = p.id)) FROM stint.runs p
+    WHERE p.id = r.parent AND r.node IS NOT NULL))`
+	claimedMetadata = "CASE WHEN r.node IS NULL THEN r.metadata ELSE (SELECT p.metadata FROM stint.runs p WHERE p.id = r.parent) END"
 )
 
 // A claimedRow is what a claim reads of a run that it starts.
@@ -120,16 +124,22 @@ type claimedRow struct {
 	key, lane, lease, due, started, rank, turn, spent int64
 	parent, root, node, cancel                        *int64
 	resumed, limited                                  bool // resumed: before it was started
+
+	goesOn bool // of a task: its workflow's run is as a flow
+	of     flow
 }
 
 func (r *claimedRow) position() ready.Position {
 	return ready.Position{Rank: r.rank, Turn: r.turn, ID: r.key}
 }
 
-func scanClaimed(row pgx.CollectableRow) (r claimedRow, err error) {
-	return r, row.Scan(&r.resumed, &r.key, &r.lane, &r.lease, &r.Priority, &r.Attempt, &r.Replayed, &r.Crashes, &r.due, &r.started,
-		&r.rank, &r.turn, &r.Input, &r.Metadata, &r.parent, &r.root, &r.node, &r.Journal, &r.cancel, &r.spent, &r.limited, &r.Executions)
+// into returns where to scan claimedColumns.
+func (r *claimedRow) into() []any {
+	return []any{&r.resumed, &r.key, &r.lane, &r.lease, &r.Priority, &r.Attempt, &r.Replayed, &r.Crashes, &r.due, &r.started,
+		&r.rank, &r.turn, &r.Input, &r.Metadata, &r.parent, &r.root, &r.node, &r.Journal, &r.cancel, &r.spent, &r.limited, &r.Executions}
 }
+
+func scanClaimed(row pgx.CollectableRow) (r claimedRow, err error) { return r, row.Scan(r.into()...) }
 
 // A serving is the part of a transaction that starts runs for claims.
 type serving struct {
@@ -178,10 +188,11 @@ func (s *serving) serve(ctx context.Context, c *claim, free int, alone bool) (in
 		return 0, err
 	}
 	usual := (alone || x.Only != nil) && s.usual(x) // what others choose does not depend on what this one gets
-	got := w.queueClaim(s.b, c, x, u.now, usual)
+	tasks, graphs := w.lanes.graphsOf(x)
+	got := w.queueClaim(s.b, c, x, u.now, usual, tasks, slices.Collect(maps.Keys(graphs)))
 	s.ahead = nil
 	if usual {
-		c.pending = &pendingClaim{x, got}
+		c.pending = &pendingClaim{x, got, graphs}
 		return 0, nil
 	}
 	if err := s.write(ctx); err != nil {
@@ -213,14 +224,14 @@ func (s *serving) serve(ctx context.Context, c *claim, free int, alone bool) (in
 }
 
 // usual reports whether a claim's commit may go with the statement that starts its runs: nothing follows from
-// their start. They are no tasks of a workflow, and have no limits, as far as is known.
+// their start. They have no limits, and are of graphs whose tasks are not sticky, as far as is known.
 func (s *serving) usual(x ready.Choice) bool {
 	lanes := x.From
 	if x.Only != nil {
 		lanes = []*ready.Lane{x.Only}
 	}
 	for _, l := range lanes {
-		if ofWorkflow(l) || s.w.lanes.limited[l.ID] {
+		if ofWorkflow(l) && len(s.w.lanes.graphs[l.ID]) == 0 || s.w.lanes.limited[l.ID] {
 			return false
 		}
 	}
@@ -260,14 +271,15 @@ func (s *serving) write(ctx context.Context) error {
 	return nil
 }
 
-// queueClaim queues the statement that starts the chosen runs. What it returns is filled once that was sent.
-func (w *writer) queueClaim(b *pgx.Batch, c *claim, x ready.Choice, now int64, unlimited bool) *[]claimedRow {
+// queueClaim queues the statement that starts the chosen runs: some may be tasks of workflows, usually of known graphs. What it
+// returns is filled once that was sent.
+func (w *writer) queueClaim(b *pgx.Batch, c *claim, x ready.Choice, now int64, usual, tasks bool, graphs []int64) *[]claimedRow {
 	lease := newLease()
 	c.leases = append(c.leases, lease)
-	text, args := claimSQL, []any{int64(lease), c.Worker, now, unlimited}
+	text, ofTasks, scan, args := claimSQL, claimTasksSQL, scanClaimed, []any{int64(lease), c.Worker, now, usual}
 	if x.Only != nil {
 		from := x.Only.Bound()
-		text, args = claimLaneSQL, append(args, x.Only.ID, from.Rank, from.Turn, from.ID, x.Most)
+		text, ofTasks, args = claimLaneSQL, claimTaskLaneSQL, append(args, x.Only.ID, from.Rank, from.Turn, from.ID, x.Most)
 	} else {
 		ids := make([]int64, len(x.Runs))
 		for i, p := range x.Runs {
@@ -275,9 +287,12 @@ func (w *writer) queueClaim(b *pgx.Batch, c *claim, x ready.Choice, now int64, u
 		}
 		args = append(args, ids)
 	}
+	if tasks {
+		text, scan, args = ofTasks, scanClaimedTask, append(args, graphs)
+	}
 	got := new([]claimedRow)
 	b.Queue(w.s.sql(text), args...).Query(func(rows pgx.Rows) (err error) {
-		*got, err = pgx.CollectRows(rows, scanClaimed)
+		*got, err = pgx.CollectRows(rows, scan)
 		return err
 	})
 	return got
@@ -347,9 +362,7 @@ func (w *writer) start(ctx context.Context, u *unit, got []claimedRow, worker in
 				u.runs.ask(got[i].key)
 			}
 			if got[i].node != nil {
-				missed = cmp.Or(missed, forRun(got[i].key, func() error {
-					return workflow.Start(workflowRows{u}, &got[i].Claimed, *got[i].parent, *got[i].node, worker)
-				}))
+				missed = cmp.Or(missed, forRun(got[i].key, func() error { return w.startCarefully(u, &got[i], worker) }))
 			}
 		}
 		for i := range got {
@@ -434,17 +447,6 @@ func (w *writer) withoutDamage(got []claimedRow, err error) (left []claimedRow, 
 	left = slices.DeleteFunc(got, func(r claimedRow) bool { return r.key == d.Run })
 	w.damaged = append(w.damaged, d)
 	return left, true
-}
-
-// withoutTasks returns the runs but for tasks of workflows, which are damaged: they have the lane of other runs.
-func (w *writer) withoutTasks(got []claimedRow) []claimedRow {
-	return slices.DeleteFunc(got, func(r claimedRow) bool {
-		if r.node == nil {
-			return false
-		}
-		w.damaged = append(w.damaged, &damage.Damage{Run: r.key, Err: errors.New("a workflow's task in the lane of another")})
-		return true
-	})
 }
 
 // newLease returns a lease that was never given: at random, so that a server which has lost its last

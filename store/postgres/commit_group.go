@@ -153,6 +153,7 @@ func (w *writer) tryCommit(ctx context.Context, group []*change, claims []*claim
 	u := w.unit
 	u.renew(w.s.clock.Now().UnixMilli())
 	was, sent, err := w.tryGroup(ctx, u, group, claims, plain)
+	u.forgetFlows(err != nil)
 	if err == nil {
 		w.s.setHealth(nil)
 		w.lanes.Commit()
@@ -249,10 +250,10 @@ func (w *writer) write(ctx context.Context, u *unit, b *pgx.Batch, claims []*cla
 		if c.pending == nil {
 			continue
 		}
-		x, got := c.pending.choice, *c.pending.got
+		x, got, graphs := c.pending.choice, *c.pending.got, c.pending.graphs
 		c.pending = nil
 		w.arrived(x, got)
-		got = w.withoutTasks(got)
+		got = w.startTasks(got, graphs)
 		if w.give(u, c, got); len(got) == 0 && x.Only == nil {
 			w.claimAgain()
 		}

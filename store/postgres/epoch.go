@@ -90,7 +90,6 @@ func (w *writer) refresh(ctx context.Context, n int64, limits bool) error {
 		return err
 	}
 	w.epoch = e
-	w.known.Store(&e)
 	w.unit.triggers.forget()
 	w.unit.filters.forget()
 	w.s.lanes.forget()
@@ -99,5 +98,6 @@ func (w *writer) refresh(ctx context.Context, n int64, limits bool) error {
 		w.s.lanes.put(l.laneRow)
 		w.lanes.Found(w.lanes.Add(&ready.Lane{Name: l.name(), ID: l.id}), l.first, l.some)
 	}
+	w.known.Store(&e) // after lanes of earlier epochs are forgotten, which the finisher uses
 	return nil
 }

@@ -19,7 +19,7 @@ func (s *Store) Finish(ctx context.Context, now time.Time, outcomes []store.Outc
 	err := s.doBy(ctx, push, func(u *unit) error {
 		for i := range outcomes { // all rows that are certain to be needed are asked for at once
 			o := &outcomes[i]
-			if key, ok := s.ids.Key(o.ID); ok && !(u.assuming && endsAlone(o)) {
+			if key, ok := s.ids.Key(o.ID); ok && !(u.assuming && s.endsPlainly(o)) {
 				u.runs.ask(key)
 				if o.To.Terminal() {
 					u.awaited.ask(key)
@@ -28,7 +28,7 @@ func (s *Store) Finish(ctx context.Context, now time.Time, outcomes []store.Outc
 					u.tests.ask(key)
 				}
 			}
-			if parent, ok := s.ids.Key(o.Parent); ok && o.Node != 0 {
+			if parent, ok := s.ids.Key(o.Parent); ok && o.Node != 0 && !(u.assuming && s.endsTask(o)) {
 				u.runs.ask(parent)
 			}
 		}
@@ -54,6 +54,9 @@ func (s *Store) Finish(ctx context.Context, now time.Time, outcomes []store.Outc
 	})
 	return stale, err
 }
+
+// endsPlainly reports whether an outcome ends a run and, as far as is known, nothing unusual follows.
+func (s *Store) endsPlainly(o *store.Outcome) bool { return endsAlone(o) || s.endsTask(o) }
 
 // endsAlone reports whether an outcome ends a run and, as far as it says itself, nothing follows.
 func endsAlone(o *store.Outcome) bool {

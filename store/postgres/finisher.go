@@ -14,8 +14,9 @@ import (
 	"github.com/stint-dev/stint/store/internal/count"
 )
 
-// A finisher commits the ends of runs from which nothing follows, on a connection of its own, while the writer
-// commits the next claims: a worker would else wait for two commits, one after the other. One goroutine owns it.
+// A finisher commits the ends of runs from which nothing follows, or what is usual in a workflow, on a connection of its
+// own, while the writer commits the next claims: a worker would else wait for two commits, one after the other. One
+// goroutine owns it.
 //
 // Its groups are plain ones (plain.go), and no others: what is not goes on to the writer, as if it had come there.
 // So it needs none of what the writer remembers, but the epoch's number, which its group tests. To the server it is one
@@ -61,12 +62,15 @@ func newFinisher(s *Store) *finisher {
 
 // takes reports whether outcomes may be committed by the finisher.
 func (f *finisher) takes(outcomes []store.Outcome) bool {
+	if f == nil {
+		return false
+	}
 	for i := range outcomes {
-		if o := &outcomes[i]; !endsAlone(o) || o.Lease&leaseLimited != 0 || len(o.Follow) > 0 {
+		if o := &outcomes[i]; !f.s.endsPlainly(o) || o.Lease&leaseLimited != 0 || len(o.Follow) > 0 {
 			return false
 		}
 	}
-	return f != nil
+	return true
 }
 
 // push makes the finisher commit a change, and reports false if the store is closed.
@@ -136,7 +140,7 @@ func (f *finisher) commit(ctx context.Context, group []*change) bool {
 	if plain {
 		u.flushKnown(rest)
 	}
-	if !plain || rest.Len() > 0 || u.newEpoch || len(u.assumed.fresh) > 0 || len(u.told.lanes) > 0 {
+	if !plain || rest.Len() > 0 || u.newEpoch || len(u.assumed.fresh) > 0 {
 		return false
 	}
 	f.n++
@@ -163,6 +167,7 @@ var assumeFollowsSQL = "SELECT " + assert("e.n = $1 AND ($3 = 0 OR EXISTS ("+
 
 // failed does what follows from an error of a group. It reports whether the group was answered.
 func (f *finisher) failed(ctx context.Context, group []*change, err error) bool {
+	f.unit.forgetFlows(true)
 	if !broken(f.conn, err) {
 		f.conn.Exec(ctx, "ROLLBACK")
 		if away(err) {
@@ -204,7 +209,8 @@ func (f *finisher) failed(ctx context.Context, group []*change, err error) bool 
 func (f *finisher) committed(group []*change) {
 	u, w := f.unit, f.s.w
 	f.s.acks.acknowledge(&f.s.acks.ends, f.n)
-	w.ended(counted{u.counted, len(group), u.now, u.took})
+	u.forgetFlows(false)
+	w.ended(counted{u.counted, len(group), u.now, u.took}, u.told.lanes)
 	f.s.awaits.tell(&u.told)
 	f.s.notifier.add(&u.told)
 	f.s.commits.Add(len(group))
@@ -253,10 +259,13 @@ func (w *writer) takeOver(group []*change) {
 	signal(w.signaled)
 }
 
-// ended notes that the finisher has committed ends: they are to be counted, and claims may be served that waited for them.
-func (w *writer) ended(c counted) {
+// ended notes that the finisher has committed ends: they are to be counted, and claims may be served that waited for
+// them, or for the tasks that have started in lanes.
+func (w *writer) ended(c counted, lanes lanesFrom) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.ready.addAll(lanes)
+	w.recheck = w.recheck || len(lanes) > 0
 	w.endsCounted = append(w.endsCounted, c)
 	w.madeRoom = w.madeRoom || len(w.claims) > 0
 	signal(w.signaled)

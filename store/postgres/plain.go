@@ -30,6 +30,8 @@ type assumed struct {
 	ends    map[int64]*endRow // by run
 	entries []*callRow
 	fresh   []*freshRow
+	flows   map[int64]*flowRow // workflows' runs
+	tasks   []*taskRow         // that start
 }
 
 // An endRow is the end of a run. Its outcome names the lease.
@@ -165,7 +167,10 @@ func (u *unit) assumeEnd(key int64, lease store.Lease, c *lifecycle.Change) bool
 }
 
 // ends reports whether the group ends a run that was not read.
-func (u *unit) ends(run int64) bool { return u.assumed.ends[run] != nil }
+func (u *unit) ends(run int64) bool {
+	f := u.assumed.flows[run]
+	return u.assumed.ends[run] != nil || f != nil && f.state != 0
+}
 
 // assumeCall records a durable call of a run that was not read, and reports whether it may.
 func (u *unit) assumeCall(run int64, lease store.Lease, e *store.Entry) bool {
@@ -203,6 +208,7 @@ func (u *unit) flushAssumed(b *pgx.Batch) {
 		})
 		u.grouped = true
 	}
+	u.flushFlows(b)
 	if len(a.ends) > 0 {
 		keys := slices.Sorted(maps.Keys(a.ends))
 		rows := make([]*endRow, len(keys))
@@ -210,6 +216,11 @@ func (u *unit) flushAssumed(b *pgx.Batch) {
 			rows[i] = a.ends[k]
 		}
 		b.Queue(u.s.sql(endSQL), append(arguments(endColumns, rows), len(rows))...)
+		for _, f := range a.flows {
+			if f.state != 0 {
+				keys = append(keys, f.run)
+			}
+		}
 		b.Queue(u.s.sql(unawaitedSQL), keys)
 	}
 	if len(a.entries) > 0 {

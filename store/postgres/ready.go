@@ -6,19 +6,21 @@ import (
 	"slices"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/ready"
 )
 
 // A laneSet is what the writer knows of lanes with ready runs.
 type laneSet struct {
 	ready.Set
-	limited map[int64]bool // lanes that have had runs with limits
+	limited map[int64]bool                   // lanes that have had runs with limits
+	graphs  map[int64]map[int64]*store.Graph // by lane: those of tasks that it has had, but for sticky ones
 }
 
 // reset forgets all lanes.
 func (s *laneSet) reset(paused map[string]bool) {
 	s.Set = ready.NewSet()
-	s.Paused, s.limited = paused, map[int64]bool{}
+	s.Paused, s.limited, s.graphs = paused, map[int64]bool{}, map[int64]map[int64]*store.Graph{}
 }
 
 // touch marks the lanes in which the group, or others, may have made runs ready.

@@ -181,7 +181,9 @@ func (u runRows) Interrupt(r *lifecycle.Run) {
 func (u runRows) WakeAt(at int64) { u.wake(at) }
 
 // Ended implements lifecycle.Rows.
-func (u runRows) Ended(key int64) { u.told.ended = append(u.told.ended, ending{run: key}) }
+func (u runRows) Ended(key int64) {
+	u.told.ended = append(u.told.ended, ending{run: key, result: u.flowResult(key)})
+}
 
 // Finished implements lifecycle.Rows.
 func (u runRows) Finished(o *store.Outcome, f lifecycle.Finished) error {

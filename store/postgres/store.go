@@ -28,6 +28,7 @@ type Store struct {
 	acks     acks
 	graphs   graphcache.Cache
 	lanes    laneCache
+	flows    flows
 	awaits   awaits
 	watches  watches
 	read     *pgxpool.Pool

@@ -121,7 +121,7 @@ func (t *tripsTest) claimWaits() {
 // twoTasks returns a workflow of two tasks, one after the other.
 func twoTasks(t *testing.T) *store.Graph {
 	t.Helper()
-	g, err := store.NewGraph(store.Graph{Workflow: "w", Tasks: []store.GraphTask{{Name: "a", Queue: "q"}, {Name: "b", Queue: "q", Parents: []int{0}}}})
+	g, err := store.NewGraph(store.Graph{Workflow: "w" + t.Name(), Tasks: []store.GraphTask{{Name: "a", Queue: "q"}, {Name: "b", Queue: "q", Parents: []int{0}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,10 +255,30 @@ var tripsCases = []tripsCase{
 	{"a workflow's start", 3, func(t *tripsTest) func() {
 		return func() { t.enqueue(many(1, store.NewRun{Task: "w", Graph: t.graph})...) }
 	}},
-	{"the first of two tasks ends", 3, func(t *tripsTest) func() {
-		t.enqueue(many(1, store.NewRun{Task: "w", Graph: t.graph})...)
-		got := t.claim(t.graph.Lane(), 1)
+	{"a claim of workflows' tasks", 1, func(t *tripsTest) func() {
+		t.enqueue(many(10, store.NewRun{Task: "w", Graph: t.graph})...)
+		return func() { t.claim(t.graph.Lane(), 10) }
+	}},
+	{"the first of two tasks ends", 1, func(t *tripsTest) func() {
+		if t.n++; t.n > 1 {
+			t.finish(t.claim(t.graph.Lane(), 10), nil) // what is left
+		}
+		t.enqueue(many(10, store.NewRun{Task: "w", Graph: t.graph})...)
+		got := t.claim(t.graph.Lane(), 10)
 		return func() { t.finish(got, nil) }
+	}},
+	{"the last of two tasks ends, and the workflow", 1, func(t *tripsTest) func() {
+		t.enqueue(many(10, store.NewRun{Task: "w", Graph: t.graph})...)
+		t.finish(t.claim(t.graph.Lane(), 10), nil)
+		got := t.claim(t.graph.Lane(), 10)
+		return func() { t.finish(got, nil) }
+	}},
+	{"a workflow's task fails", 3, func(t *tripsTest) func() {
+		t.enqueue(many(10, store.NewRun{Task: "w", Graph: t.graph})...)
+		got := t.claim(t.graph.Lane(), 10)
+		return func() {
+			t.finish(got, func(o *store.Outcome) { o.To, o.Output, o.Error = store.Failed, nil, []byte(`"no"`) })
+		}
 	}},
 	{"a cancel", 2, func(t *tripsTest) func() {
 		made := t.enqueue(many(1, store.NewRun{Task: "x"})...)

@@ -13,9 +13,14 @@ func Start(rows Rows, c *store.Claimed, run, node, worker int64) error {
 	if err != nil {
 		return err
 	}
+	Describe(g, c, node)
+	return stick(rows, g, run, worker)
+}
+
+// Describe completes what a worker is given of a task.
+func Describe(g *store.Graph, c *store.Claimed, node int64) {
 	place := Place(node)
 	c.Task, c.Node, c.Tests = g.TaskName(place), node, g.Tests(place)
-	return stick(rows, g, run, worker)
 }
 
 // TaskOf returns the name of a task, or of a workflow's run. All tasks of a workflow may share a lane.
