@@ -48,6 +48,7 @@ type notice struct {
 	Epoch   bool    `json:"p,omitempty"` // what processes remember is outdated
 	Timers  int64   `json:"t,omitempty"` // the earliest new time that a row has, in milliseconds
 	All     bool    `json:"a,omitempty"` // more than a notice holds
+	There   bool    `json:"n,omitempty"` // the process has come, or begins to wait for what runs do
 }
 
 // maxNotice is the size of a notice: PostgreSQL's limit is 8000 bytes.
@@ -90,6 +91,9 @@ func (d *direct) prepare(ctx context.Context, c *pgx.Conn) error {
 		return nil
 	}
 	_, err := c.Exec(ctx, "LISTEN "+d.s.channel())
+	if err == nil {
+		err = d.s.sayThere(ctx, c, d.process.name)
+	}
 	return explain(err)
 }
 
@@ -247,7 +251,11 @@ func (d *direct) enter(ctx context.Context) error {
 	if err := d.s.unlock(ctx, d.process); err != nil {
 		return err
 	}
-	return d.s.enter(ctx, d.process)
+	err := d.s.enter(ctx, d.process)
+	if err == nil && !d.s.polls() {
+		err = explain(d.s.sayThere(ctx, d.process.conn, d.process.name))
+	}
+	return err
 }
 
 // reconnect replaces a broken connection, and waits for a server that is away.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -18,9 +19,10 @@ import (
 type process struct {
 	number int64 // the low bits of the keys that it gives
 	name   string
-	conn   *pgx.Conn // with the lock
-	locks  bool      // a lock can show that it lives: the connection is not a pooler's
-	locked bool      // conn has it
+	conn   *pgx.Conn   // with the lock
+	locks  bool        // a lock can show that it lives: the connection is not a pooler's
+	locked bool        // conn has it
+	awaits atomic.Bool // others are to tell it of what runs do; see Store.askForEnds
 }
 
 const (
@@ -66,10 +68,10 @@ func (s *settings) enter(ctx context.Context, p *process) error {
 			continue // another is entering with that number, or was taken for dead and has not noticed
 		}
 		// The row is locked so that no migration drops meanwhile what the process needs.
-		tag, err := p.conn.Exec(ctx, qualify(`INSERT INTO stint.processes (number, name, host, pid, version, locks, beat_at)
-			SELECT $1, $2, $3, $4, $5::integer, $6, clock_timestamp()
+		tag, err := p.conn.Exec(ctx, qualify(`INSERT INTO stint.processes (number, name, host, pid, version, locks, beat_at, awaits)
+			SELECT $1, $2, $3, $4, $5::integer, $6, clock_timestamp(), $7
 			FROM (SELECT FROM stint.schema_version WHERE oldest <= $5 FOR SHARE) v`, s.Schema),
-			p.number, p.name, host, os.Getpid(), s.knows(), p.locks)
+			p.number, p.name, host, os.Getpid(), s.knows(), p.locks, p.awaits.Load())
 		if err == nil && tag.RowsAffected() == 0 {
 			return errors.Join(fmt.Errorf("schema %s: %w", s.Schema, ErrNewer), s.unlock(ctx, p))
 		}
@@ -106,7 +108,8 @@ func (s *settings) beat(ctx context.Context, p *process) (alive bool, err error)
 	// A lost beat is as good as a late one: its commit need not wait for the disk.
 	b := &pgx.Batch{}
 	b.Queue("SET LOCAL synchronous_commit = off")
-	b.Queue(qualify("UPDATE stint.processes SET beat_at = clock_timestamp() WHERE name = $1", s.Schema), p.name)
+	b.Queue(qualify("UPDATE stint.processes SET beat_at = clock_timestamp(), awaits = awaits OR $2 WHERE name = $1", s.Schema),
+		p.name, p.awaits.Load())
 	r := p.conn.SendBatch(ctx, b)
 	_, err = r.Exec()
 	if err == nil {

@@ -95,6 +95,9 @@ func (s *Store) Await(ctx context.Context, id store.ID, until store.Until) (stor
 
 // result reads a run's result, and reports whether Await may return it.
 func (s *Store) result(ctx context.Context, key int64, until store.Until) (r store.Result, done bool, err error) {
+	if err := s.askForEnds(ctx); err != nil {
+		return r, false, err
+	}
 	err = s.view(ctx, func(c *pgx.Conn) error {
 		var state int16
 		var there bool

@@ -23,16 +23,16 @@ func (s *laneSet) reset(paused map[string]bool) {
 	s.Paused, s.limited, s.graphs = paused, map[int64]bool{}, map[int64]map[int64]*store.Graph{}
 }
 
-// touch marks the lanes in which the group, or others, may have made runs ready.
+// touch marks the lanes in which the group, or others, may have made runs ready. Those of others are not told to them again:
+// processes would go on telling each other of lanes, and each would look from where the first of their runs was.
 func (w *writer) touch(ctx context.Context, u *unit) error {
 	w.mu.Lock()
-	for id, rank := range w.ready {
-		u.told.lanes.add(id, rank)
-	}
-	clear(w.ready)
+	lanes := w.ready
+	w.ready = lanesFrom{}
 	w.mu.Unlock()
+	lanes.addAll(u.told.lanes)
 	var unknown []int64
-	for id, rank := range u.told.lanes {
+	for id, rank := range lanes {
 		if l := w.lanes.ByID[id]; l != nil {
 			w.lanes.TouchFrom(l, rank)
 			continue
@@ -61,7 +61,7 @@ func (w *writer) touch(ctx context.Context, u *unit) error {
 	var l laneRow
 	_, err = pgx.ForEachRow(rows, []any{&l.id, &l.queue, &l.task, &l.suspect, &l.route}, func() error {
 		w.s.lanes.put(l)
-		w.lanes.TouchFrom(w.lanes.Add(&ready.Lane{Name: l.name(), ID: l.id}), u.told.lanes[l.id])
+		w.lanes.TouchFrom(w.lanes.Add(&ready.Lane{Name: l.name(), ID: l.id}), lanes[l.id])
 		return nil
 	})
 	return err

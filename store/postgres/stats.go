@@ -15,6 +15,9 @@ import (
 
 // Changed implements store.Health.
 func (s *Store) Changed(ctx context.Context, after uint64) (uint64, error) {
+	if err := s.askForEnds(ctx); err != nil && !unavailable(err) { // else the server's return is a change
+		return 0, err
+	}
 	return s.commits.Changed(ctx, after, s.isClosed)
 }
 

@@ -33,6 +33,7 @@ type Store struct {
 	watches  watches
 	read     *pgxpool.Pool
 	notifier *notifier
+	asking   chan struct{} // capacity 1: held by who asks others to tell of ends
 	xids     *xids
 	pending  *publisher
 	sweeper  *sweeper
@@ -88,7 +89,7 @@ func open(ctx context.Context, set *settings) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{settings: set}
+	s := &Store{settings: set, asking: make(chan struct{}, 1)}
 	if s.ids, err = keys.New(secret); err != nil {
 		return nil, err
 	}
@@ -167,6 +168,9 @@ func (s *Store) Now() time.Time { return s.clock.Now() }
 
 // heard does what another process's commit asks for.
 func (s *Store) heard(n notice) {
+	if n.There {
+		s.notifier.othersCame()
+	}
 	s.commits.Add(1)
 	s.awaits.signal(n.Runs)
 	s.awaits.changed(n.Chunks)

@@ -51,7 +51,8 @@ CREATE TABLE stint.processes (
   pid     bigint NOT NULL,
   version integer NOT NULL,         -- of the tables that it knows
   locks   boolean NOT NULL,         -- it holds the lock: no pooler gives it another connection each time
-  beat_at timestamptz NOT NULL      -- about once a second
+  beat_at timestamptz NOT NULL,     -- about once a second
+  awaits  boolean NOT NULL DEFAULT true -- it is to be told of the ends, chunks and entries of runs (notify.go)
 );
 
 -- The last commits of processes: what a lost connection did not say is found out here (commit.go).
