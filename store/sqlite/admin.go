@@ -102,4 +102,4 @@ func (rs *runs) flush() error {
 	return rs.exec(keepLastKeySQL, rs.lastKey)
 }
 
-func (rs *runs) rolledBack() { rs.deleted = false }
+func (rs *runs) rolledBack() { rs.deleted, rs.tried = false, false }

@@ -161,8 +161,9 @@ FROM stint_runs WHERE `
 	claimLaneSQL = claimColumns + "lane = ? AND " + stateQueued + " AND limiter IS NULL ORDER BY rank, turn, id LIMIT ?"
 	claimSQL     = claimColumns + "id IN (SELECT value FROM json_each(?)) AND " + stateQueued
 
-	startSQL = "UPDATE OR FAIL stint_runs SET " + stateRunning + ", attempt = attempt + 1, lease = lease + 1, worker = ?2, " +
-		"started_at = ?3, start_by = NULL, flags = flags & -5 WHERE id = ?1 AND " + stateQueued
+	startSet = "UPDATE OR FAIL stint_runs SET " + stateRunning + ", attempt = attempt + 1, lease = lease + 1, worker = ?1, " +
+		"started_at = ?2, start_by = NULL, flags = flags & -5 "
+	startSQL = startSet + "WHERE id = ?3 AND " + stateQueued
 )
 
 // fillClaim starts up to Free runs for one claim, in order. After each start other runs with the same
@@ -252,6 +253,7 @@ type claimable struct {
 	lease                      int64
 	spent                      int64
 	parent, root, node, cancel *int64
+	started                    bool // together with others
 }
 
 // claimables returns the runs that a statement reads, in order: a suspect is last, and alone.
@@ -283,13 +285,18 @@ func (cs *claims) start(worker int64, text string, args ...any) ([]store.Claimed
 	if err != nil {
 		return nil, err
 	}
+	if err := cs.startTogether(worker, got); err != nil {
+		return nil, err
+	}
 	claimed := make([]store.Claimed, 0, len(got))
 	for i := range got {
 		r := &got[i]
-		if n, err := cs.execN(startSQL, r.key, worker, cs.now); err != nil {
-			return nil, err
-		} else if n == 0 {
-			continue // the index of ready runs is damaged
+		if !r.started {
+			if n, err := cs.execN(startSQL, worker, cs.now, r.key); err != nil {
+				return nil, err
+			} else if n == 0 {
+				continue // the index of ready runs is damaged
+			}
 		}
 		l, err := cs.lanes.laneByID(r.lane)
 		if err == nil && l == nil {

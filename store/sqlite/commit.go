@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -75,6 +76,7 @@ func (w *writer) postponeStuck(now time.Time) {
 // tryCommit applies a group in a transaction that was begun and commits it, or leaves all
 // as it was. Damage that it meets is put aside.
 func (w *writer) tryCommit(u *unit, ops []*op) (claimed []*claim, err error) {
+	defer func() { w.apart = false }()
 	for tries := 0; ; tries++ {
 		claimed = nil
 		err = damage.Guard(func() (err error) {
@@ -88,7 +90,9 @@ func (w *writer) tryCommit(u *unit, ops []*op) (claimed []*claim, err error) {
 		}
 		w.rollback()
 		w.returnClaims(claimed)
-		if tries == damage.MaxRuns || !w.quarantine(err) {
+		if errors.Is(err, errSomeLeft) {
+			w.apart = true
+		} else if tries == damage.MaxRuns || !w.quarantine(err) {
 			return nil, err
 		}
 		if u, err = w.beginTx(); err != nil {
@@ -173,6 +177,8 @@ func (w *writer) commitOneByOne(ops []*op, now time.Time) {
 }
 
 func (w *writer) commitAlone(o *op) error {
+	w.apart = true
+	defer func() { w.apart = false }()
 	return w.inTx(func(u *unit) error {
 		if err := u.change(o); err != nil {
 			return err

@@ -49,6 +49,8 @@ func TestEffectOf(t *testing.T) {
 		{claimSQL, effectNone},
 		{claimLaneSQL, effectNone},
 		{startSQL, effectNone},
+		{startListSQL[0], effectNone},
+		{endListSQL[1], effectNone},
 		{endSQL, effectKey},
 		{retrySQL, effectKey},
 		{setLimiterSQL, effectKey},

@@ -13,23 +13,42 @@ import (
 func (s *Store) Finish(ctx context.Context, now time.Time, outcomes []store.Outcome) ([]bool, error) {
 	stale := make([]bool, len(outcomes))
 	err := s.do(ctx, func(u *unit) error {
-		for i := range outcomes {
-			key, ok := s.ids.Key(outcomes[i].ID)
-			if stale[i] = !ok; !ok {
-				continue
-			}
-			err := forRun(key, func() error {
-				to, err := lifecycle.Finish(u.runs, key, &outcomes[i], now.UnixMilli())
-				stale[i] = to == 0
-				return err
-			})
+		return u.runs.finish(now.UnixMilli(), outcomes, stale)
+	})
+	return stale, err
+}
+
+// finish applies outcomes, in their order, and sets which are stale.
+func (rs *runs) finish(now int64, outcomes []store.Outcome, stale []bool) error {
+	keys := make([]int64, len(outcomes)) // 0: no run can have that ID
+	for i := range outcomes {
+		if key, ok := rs.s.ids.Key(outcomes[i].ID); ok {
+			keys[i] = key
+		}
+	}
+	together := 0 // the outcomes before this one have made their changes
+	for i, key := range keys {
+		if stale[i] = key == 0; stale[i] {
+			continue
+		}
+		if i >= together {
+			n, err := rs.endTogether(now, keys[i:], outcomes[i:])
 			if err != nil {
 				return err
 			}
+			together = i + n
 		}
-		return nil
-	})
-	return stale, err
+		rs.tried = i < together
+		err := forRun(key, func() error {
+			to, err := lifecycle.Finish(rs, key, &outcomes[i], now)
+			stale[i] = to == 0
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Every statement here is fenced by id, lease and the state running, so a late writer changes nothing
@@ -59,6 +78,10 @@ SELECT id, lease, attempt, worker, started_at, ?3, ?4, ?5 FROM stint_runs WHERE 
 
 // Try implements lifecycle.Rows, in one statement for each kind of change.
 func (rs *runs) Try(key int64, of store.Lease, c lifecycle.Change) (bool, error) {
+	if rs.tried {
+		rs.tried = false
+		return true, nil
+	}
 	lease := int64(of)
 	var n int64
 	var err error

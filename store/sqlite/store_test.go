@@ -12,7 +12,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	selfcheck.Enable()
+	if selfcheck.Enable(); selfcheck.Enabled() {
+		sqlite.UseListSizes([...]int{3, 2})
+	}
 	goleak.VerifyTestMain(m, goleak.Cleanup(selfcheck.Exit))
 }
 

@@ -19,6 +19,7 @@ type txn struct {
 	now     int64         // milliseconds
 	lastKey int64         // highest run key in the file, with those given here
 	took    time.Duration // the commit
+	apart   bool          // each statement changes one run: see errSomeLeft
 }
 
 func (t *txn) exec(text string, args ...any) error {

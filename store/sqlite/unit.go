@@ -58,6 +58,7 @@ type runs struct {
 	*unit
 	passive
 	deleted bool // runs or events were, by the transaction: see keepLastKey
+	tried   bool // the change that Try is asked for next was made together with others
 }
 
 // Subsystems that keep nothing in memory.
