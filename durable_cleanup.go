@@ -329,6 +329,7 @@ func (e *execution) abandonHandler(cause error) {
 	if !e.becomeOwner(ownedByTimer) {
 		return
 	}
+	defer e.w.commitPosted()
 	defer close(e.abandoned)
 	e.loadMu.Lock()
 	d := e.durable

@@ -449,3 +449,21 @@ func (c *Client) spanError(err error) error {
 	}
 	return errors.New(c.logText(err))
 }
+
+// maxRefusals is how often the store may refuse an outcome before the attempt fails. A refusal may be temporary: somebody has
+// taken away a right by mistake, and gives it back.
+const maxRefusals = 5
+
+// replaceRefused makes the attempt of an outcome that the store has refused too often fail, if the store takes that:
+// then what the handler returned or reported is at fault.
+func (w *Worker) replaceRefused(ctx context.Context, o *outcome, err error) (replaced bool) {
+	e := o.e
+	o.refusals++
+	w.c.logger().Error("stint: an outcome is refused; will retry", "err", err, "task", e.run.Task, "run", e.run.ID, "attempt",
+		e.run.Attempt, "in", retryStore)
+	if o.refusals < maxRefusals || e.def == nil || o.To == store.Canceled {
+		return false
+	}
+	failed, _ := e.failedOutcome(e.newOutcome(store.Failed), errorf("the outcome cannot be stored: %w", err))
+	return w.tryOutcomes(ctx, []outcome{{Outcome: failed, e: e}}) == nil
+}

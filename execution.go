@@ -303,15 +303,6 @@ func ExtendTimeout(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-// ReleaseSlot gives up the run's worker slots before the handler returns, so that another run
-// can start. Outside of a run it does nothing.
-func ReleaseSlot(ctx context.Context) error {
-	if e := executionOf(ctx); e != nil {
-		e.w.slots.Release(&e.slots)
-	}
-	return nil
-}
-
 // timedOut ends the attempt: its context at once, and its record when the handler returns or
 // after the grace.
 func (e *execution) timedOut() {
@@ -374,10 +365,10 @@ func (e *execution) post(o store.Outcome, err error) {
 	if o.To == store.Failed {
 		e.c.live.Report(e.run.ID, e.run.Lease, apperror.Original(err))
 	}
-	e.w.outbox.Post(outcome{Outcome: o, e: e})
+	e.w.outbox.Append(outcome{Outcome: o, e: e})
 }
 
-// An outcome is posted by an execution and committed by the worker's finishLoop.
+// An outcome is posted by an execution, and committed by the goroutine that ran it (commitPosted) or by the worker's finishLoop.
 type outcome struct {
 	store.Outcome
 	e        *execution
@@ -394,19 +385,42 @@ func newOutbox() *outbox.Outbox[outcome] {
 	}, 4*report.Portion)
 }
 
+// commitPosted commits the outcomes in the outbox in the goroutine of who posted one, unless another commits: so a run that ends alone
+// is not handed to another goroutine. It tries once: what is not committed, and what is posted meanwhile, is finishLoop's.
+func (w *Worker) commitPosted() {
+	if !w.outbox.Lead() {
+		return // who leads sees to it
+	}
+	defer w.outbox.Release()
+	if !w.alone() {
+		runtime.Gosched() // as in finishLoop
+	}
+	batch := w.outbox.Next()
+	if len(batch) == 0 {
+		return
+	}
+	if w.finishOnce(batch) != nil {
+		w.outbox.Return(batch)
+		return
+	}
+	w.outbox.Reuse(batch)
+}
+
 // finishLoop commits the outcomes in the outbox, many at a time, until ctx is done and none is
 // left. It repeats a commit until the store can write it (R2).
 func (w *Worker) finishLoop(ctx context.Context) {
 	var refused []outcome
 	var retry <-chan time.Time
 	for {
-		if batch := w.outbox.Next(); len(batch) > 0 {
-			refused = append(refused, w.commitOutcomes(ctx, batch)...)
-			w.outbox.Reuse(batch)
+		if w.outbox.Lead() {
+			for batch := w.outbox.Next(); len(batch) > 0; batch = w.outbox.Next() {
+				refused = append(refused, w.commitOutcomes(ctx, batch)...)
+				w.outbox.Reuse(batch)
+			}
 			if len(refused) > 0 && retry == nil {
 				retry = time.After(retryStore)
 			}
-			continue
+			w.outbox.Release()
 		}
 		select {
 		case <-w.outbox.Posted():
@@ -417,9 +431,10 @@ func (w *Worker) finishLoop(ctx context.Context) {
 			}
 			refused, retry = nil, nil
 		case <-ctx.Done():
-			if w.outbox.Empty() {
+			if w.outbox.Close() {
 				return
 			}
+			<-w.outbox.Posted() // by who leads, at the latest
 		}
 	}
 }
@@ -448,23 +463,9 @@ func (w *Worker) commitOutcomes(ctx context.Context, batch []outcome) (refused [
 
 // tryOutcomes commits outcomes. It repeats that while the store cannot write, until ctx is done.
 func (w *Worker) tryOutcomes(ctx context.Context, batch []outcome) error {
-	outcomes := make([]store.Outcome, len(batch))
-	for i := range batch {
-		outcomes[i] = batch[i].Outcome
-	}
 	for {
-		stale, err := w.c.store.Finish(context.Background(), w.c.now(), outcomes)
-		if err == nil {
-			for i, s := range stale {
-				batch[i].e.report(s)
-				if s {
-					w.c.logger().Warn("stint: late outcome refused", "task", batch[i].e.run.Task, "run", batch[i].ID, "attempt",
-						batch[i].e.run.Attempt)
-				}
-			}
-			return nil
-		}
-		if !w.c.unavailable(err) && !errors.Is(err, store.ErrMoved) {
+		err := w.finishOnce(batch)
+		if err == nil || !w.c.unavailable(err) && !errors.Is(err, store.ErrMoved) {
 			return err
 		}
 		w.c.logger().Error("stint: recording outcomes; will retry", "err", err, "outcomes", len(batch), "in", retryStore)
@@ -474,20 +475,22 @@ func (w *Worker) tryOutcomes(ctx context.Context, batch []outcome) error {
 	}
 }
 
-// maxRefusals is how often the store may refuse an outcome before the attempt fails. A refusal may be temporary: somebody has
-// taken away a right by mistake, and gives it back.
-const maxRefusals = 5
-
-// replaceRefused makes the attempt of an outcome that the store has refused too often fail, if the store takes that:
-// then what the handler returned or reported is at fault.
-func (w *Worker) replaceRefused(ctx context.Context, o *outcome, err error) (replaced bool) {
-	e := o.e
-	o.refusals++
-	w.c.logger().Error("stint: an outcome is refused; will retry", "err", err, "task", e.run.Task, "run", e.run.ID, "attempt",
-		e.run.Attempt, "in", retryStore)
-	if o.refusals < maxRefusals || e.def == nil || o.To == store.Canceled {
-		return false
+// finishOnce commits outcomes, and tells who waits for that.
+func (w *Worker) finishOnce(batch []outcome) error {
+	outcomes := make([]store.Outcome, len(batch))
+	for i := range batch {
+		outcomes[i] = batch[i].Outcome
 	}
-	failed, _ := e.failedOutcome(e.newOutcome(store.Failed), errorf("the outcome cannot be stored: %w", err))
-	return w.tryOutcomes(ctx, []outcome{{Outcome: failed, e: e}}) == nil
+	stale, err := w.c.store.Finish(context.Background(), w.c.now(), outcomes)
+	if err != nil {
+		return err
+	}
+	for i, s := range stale {
+		batch[i].e.report(s)
+		if s {
+			w.c.logger().Warn("stint: late outcome refused", "task", batch[i].e.run.Task, "run", batch[i].ID, "attempt",
+				batch[i].e.run.Attempt)
+		}
+	}
+	return nil
 }

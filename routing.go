@@ -485,3 +485,12 @@ func (w *Worker) storeTasks(ctx context.Context) error {
 	w.definedCount, w.storedTasks = defined, tasks
 	return nil
 }
+
+// ReleaseSlot gives up the run's worker slots before the handler returns, so that another run
+// can start. Outside of a run it does nothing.
+func ReleaseSlot(ctx context.Context) error {
+	if e := executionOf(ctx); e != nil {
+		e.w.slots.Release(&e.slots)
+	}
+	return nil
+}

@@ -49,6 +49,7 @@ type Worker struct {
 	storedTasks  []string // tasks
 	definedCount int      // tasks of the client, with and without handlers
 
+	starting atomic.Bool // claimLoop starts several runs
 	slots    *slots.Pool
 	outbox   *outbox.Outbox[outcome]
 	recorder *report.Recorder
@@ -228,7 +229,7 @@ func (c *Client) removeWorker(w *Worker) {
 // claimLoop claims and starts runs until ctx is done.
 func (w *Worker) claimLoop(ctx context.Context) {
 	req := store.ClaimRequest{Worker: w.id, Free: w.slots.Free, Tasks: w.hasHandler, Cost: w.cost, Queues: w.cfg.queues}
-	for ctx.Err() == nil {
+	for lone := false; ctx.Err() == nil; {
 		if w.slots.Free() <= 0 {
 			select {
 			case <-w.slots.Freed():
@@ -242,11 +243,16 @@ func (w *Worker) claimLoop(ctx context.Context) {
 		if err := w.c.declare(ctx, false); err != nil && ctx.Err() == nil {
 			w.c.logger().Error("stint: storing crons and triggers; will retry", "err", err)
 		}
-		runtime.Gosched() // handlers that are about to end do so first, and the claim is for their slots too
+		if !lone { // the claim after a lone run should be there before that ends, to ride in its commit
+			runtime.Gosched() // handlers that are about to end do so first, and the claim is for their slots too
+		}
 		claimed, err := w.claim(ctx, req)
+		lone = len(claimed) == 1
+		w.starting.Store(len(claimed) > 1)
 		for i := range claimed {
 			w.start(&claimed[i])
 		}
+		w.starting.Store(false)
 		w.clearEarlyCancels()
 		if err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {
 			if errors.Is(err, store.ErrClosed) {
@@ -320,8 +326,20 @@ func (w *Worker) start(r *store.Claimed) {
 // handler that ends its goroutine ends the runner.
 func (w *Worker) runner(e *execution) {
 	for ok := true; ok; e, ok = <-w.handoff {
-		e.execute()
+		w.execute(e)
 	}
+}
+
+func (w *Worker) execute(e *execution) {
+	defer w.commitPosted() // also when the handler ends its goroutine
+	e.execute()
+}
+
+// alone reports whether no run is executing or about to.
+func (w *Worker) alone() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.running) == 0 && !w.starting.Load()
 }
 
 // removeExecution removes an execution whose handler has returned.

@@ -1,7 +1,11 @@
-// Package outbox keeps what many goroutines post until one takes it, many at a time.
+// Package outbox keeps what many goroutines post until one takes it, many at a time. One goroutine waits for posts; a poster that
+// finds nobody taking may take what was posted itself.
 package outbox
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // An Outbox has items that were posted and not taken yet.
 type Outbox[T any] struct {
@@ -11,6 +15,8 @@ type Outbox[T any] struct {
 	mu     sync.Mutex
 	items  []T
 	spare  []T           // empty: former items, to be reused
+	led    bool          // somebody takes items: he alone calls Next
+	wanted bool          // Release signals in any case
 	posted chan struct{} // capacity 1: there are items
 }
 
@@ -22,28 +28,74 @@ func New[T any](size func(*T) int, most int) *Outbox[T] {
 	return &Outbox[T]{size: size, most: most, posted: make(chan struct{}, 1)}
 }
 
-// Post appends an item.
+// Post appends an item, and makes Posted receive.
 func (b *Outbox[T]) Post(item T) {
+	b.Append(item)
+	b.signal()
+}
+
+// Append appends an item. The caller calls Lead after that, and takes what was posted if it may.
+func (b *Outbox[T]) Append(item T) {
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.items = append(b.items, item)
-	b.mu.Unlock()
+}
+
+func (b *Outbox[T]) signal() {
 	select {
 	case b.posted <- struct{}{}:
 	default:
 	}
 }
 
-// Posted returns a channel that receives after a Post. Several may make it receive once.
+// Posted returns a channel that receives after a Post, and after a Release that leaves items. Several may make it receive once.
 func (b *Outbox[T]) Posted() <-chan struct{} { return b.posted }
 
-// Empty reports whether all items were taken.
-func (b *Outbox[T]) Empty() bool {
+// Lead reports whether the caller may take items, until it calls Release: nobody else does now. Whoever does sees to what was
+// posted before.
+func (b *Outbox[T]) Lead() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return len(b.items) == 0
+	if b.led {
+		return false
+	}
+	b.led = true
+	return true
 }
 
-// Next takes the oldest items; nil: there are none.
+// Release ends what Lead began.
+func (b *Outbox[T]) Release() {
+	b.mu.Lock()
+	b.led = false
+	signal := len(b.items) > 0 || b.wanted
+	b.wanted = false
+	b.mu.Unlock()
+	if signal {
+		b.signal()
+	}
+}
+
+// Close reports whether all items were taken and nobody leads: then nobody can from now on. Else Posted receives when that may have
+// changed.
+func (b *Outbox[T]) Close() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.led && len(b.items) == 0 {
+		b.led = true
+		return true
+	}
+	b.wanted = true
+	return false
+}
+
+// Return puts a batch back before all other items.
+func (b *Outbox[T]) Return(batch []T) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.items = slices.Insert(b.items, 0, batch...)
+}
+
+// Next takes the oldest items; nil: there are none. Only who leads calls it.
 func (b *Outbox[T]) Next() []T {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -10,7 +10,7 @@ func size(n *int) int { return *n }
 // Items come in the order in which they were posted, and a batch ends once it has the size.
 func TestNext(t *testing.T) {
 	b := New(size, 10)
-	if b.Next() != nil || !b.Empty() {
+	if b.Next() != nil {
 		t.Error("a new one has items")
 	}
 	for _, n := range []int{4, 7, 1, 50, 2} {
@@ -29,8 +29,52 @@ func TestNext(t *testing.T) {
 		}
 		b.Reuse(got)
 	}
-	if !b.Empty() {
-		t.Error("items are left")
+}
+
+// Only one goroutine takes items at a time. Whoever cannot is seen to by whoever does: by Release at the latest, which makes
+// Posted receive.
+func TestLead(t *testing.T) {
+	b := New(size, 10)
+	posted := func() bool {
+		select {
+		case <-b.Posted():
+			return true
+		default:
+			return false
+		}
+	}
+	b.Append(1)
+	if posted() {
+		t.Error("an appended item is for who appends it")
+	}
+	if !b.Lead() || b.Lead() {
+		t.Error("want one to lead")
+	}
+	got := b.Next()
+	b.Append(2)
+	if b.Lead() {
+		t.Error("two lead")
+	}
+	if b.Return(got); b.Close() {
+		t.Error("closed while one leads")
+	}
+	if b.Release(); !posted() {
+		t.Error("what was appended while one led is forgotten")
+	}
+	if b.Close() {
+		t.Error("closed with items")
+	}
+	if !b.Lead() {
+		t.Error("nobody can lead")
+	}
+	if got := b.Next(); !slices.Equal(got, []int{1, 2}) {
+		t.Errorf("got %v, want what was put back, and then what came", got)
+	}
+	if b.Release(); !posted() {
+		t.Error("the one that wants to close is not told")
+	}
+	if !b.Close() || b.Lead() {
+		t.Error("want it closed, and nobody to lead after that")
 	}
 }
 

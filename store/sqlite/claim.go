@@ -35,6 +35,7 @@ type claims struct {
 	// Guarded by writer.mu.
 	waiting []*claim // oldest first
 	arrived bool     // one is new
+	unseen  bool     // one came since the writer looked
 }
 
 func (cs *claims) rolledBack() { cs.recheck = true }
@@ -60,9 +61,9 @@ func (s *Store) Claim(ctx context.Context, r store.ClaimRequest) ([]store.Claime
 		return nil, cmp.Or(err, store.ErrClosed)
 	}
 	w.claims.waiting = append(w.claims.waiting, c)
-	w.claims.arrived = true
+	w.claims.arrived, w.claims.unseen = true, true
 	w.mu.Unlock()
-	w.signal()
+	w.noteClaim()
 	select {
 	case <-c.done:
 		return c.got, c.err
@@ -85,12 +86,48 @@ func (s *Store) Claim(ctx context.Context, r store.ClaimRequest) ([]store.Claime
 	return c.got, c.err
 }
 
+// noteClaim signals the writer's goroutine about a claim that has just arrived, unless that has nothing to find, and so waits for the
+// next transaction. Most claims of a worker that is not busy come like that, after the one that took what there was.
+func (w *writer) noteClaim() {
+	if !w.turn.TryLock() {
+		return // endTurn sees to it
+	}
+	w.endTurn(w.claimsMayFind())
+}
+
+// claimsMayFind reports whether a transaction may have runs for the waiting claims. The caller holds turn.
+//
+// While no other store has the file open, and memory knows of no ready run, only a transaction of this store changes that, and it serves
+// claims: a new claim need not look. If another has just opened the file, poll notices it, and what it has committed, as for claims that
+// have waited.
+func (w *writer) claimsMayFind() bool {
+	w.mu.Lock()
+	waiting := len(w.claims.waiting) > 0
+	w.claims.unseen = false
+	may := waiting && w.claims.recheck
+	if !waiting || may || !w.claims.arrived {
+		w.mu.Unlock()
+		return may
+	}
+	w.claims.arrived = false
+	new := slices.Clone(w.claims.waiting)
+	w.mu.Unlock()
+	ls := w.lanes
+	if w.sole && ls.loaded && !ls.stale && !slices.ContainsFunc(new, func(c *claim) bool { return ls.MayFind(&c.ClaimRequest) }) {
+		return false
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.claims.arrived = len(w.claims.waiting) > 0
+	return w.claims.arrived
+}
+
 // serveClaims gives ready runs to the waiting claims, and returns the claims that got some.
 func (w *writer) serveClaims(u *unit) ([]*claim, error) {
 	w.mu.Lock()
 	waiting := w.claims.waiting
 	w.claims.waiting = nil // until they are back, none can be withdrawn
-	w.claims.recheck, w.claims.arrived = false, false
+	w.claims.recheck, w.claims.arrived, w.claims.unseen = false, false, false
 	w.mu.Unlock()
 	if len(waiting) > 0 {
 		u.timers.catchUp()

@@ -12,8 +12,9 @@ import (
 func (w *writer) commitGroup() bool {
 	w.mu.Lock()
 	pending := len(w.ops) > 0
-	claim := len(w.claims.waiting) > 0 && (w.claims.arrived || w.claims.recheck)
+	w.queued = false
 	w.mu.Unlock()
+	claim := w.claimsMayFind()
 	now := time.Now()
 	due := min(w.timers.next, w.counters.DueAt()) <= now.UnixMilli()
 	if !pending && !due && !claim {

@@ -42,6 +42,7 @@ type writer struct {
 
 	mu        sync.Mutex
 	ops       []*op
+	queued    bool // a change came since the writer looked
 	closed    bool
 	crashed   bool                          // by a test: nothing is given back on close
 	fastUntil time.Time                     // poll fast until then: an app's transaction is about to commit
@@ -122,9 +123,7 @@ func (s *Store) doOp(ctx context.Context, o *op) error {
 	if !s.w.push(o) {
 		return store.ErrClosed
 	}
-	if !s.w.lead() {
-		s.w.signal()
-	}
+	s.w.lead()
 	select {
 	case <-o.done:
 		return o.err
@@ -143,28 +142,42 @@ func (w *writer) push(o *op) bool {
 	if w.closed {
 		return false
 	}
-	w.ops = append(w.ops, o)
+	w.ops, w.queued = append(w.ops, o), true
 	return true
 }
 
-// lead commits a group in the goroutine of a caller that has just queued a change, if the writer is idle, and reports whether it
-// did: a lone change is spared two hand-overs between goroutines. What is left, the writer's goroutine does.
-func (w *writer) lead() bool {
+// lead commits a group in the goroutine of a caller that has just queued a change, if the writer is idle: a lone change is spared two
+// hand-overs between goroutines. What is left, the writer's goroutine does.
+func (w *writer) lead() {
 	if !w.turn.TryLock() {
-		return false // whoever has it is signaled, and looks again
+		return // endTurn sees to it
 	}
-	defer w.turn.Unlock()
+	more := false
+	defer func() { w.endTurn(more) }()
 	if w.released {
-		return false
+		return
 	}
 	w.commitGroup()
 	w.mu.Lock()
-	more := len(w.ops) > 0 || w.closed || len(w.claims.waiting) > 0 && (w.claims.arrived || w.claims.recheck)
+	more = len(w.ops) > 0 || w.closed
 	w.mu.Unlock()
-	if now := time.Now(); more || now.Add(w.sleep(now)).Before(w.wakesAt) {
+	now := time.Now()
+	more = more || w.claimsMayFind() || now.Add(w.sleep(now)).Before(w.wakesAt)
+}
+
+// endTurn gives the turn back. If there is more to do, or somebody queued something since the last look, it signals the goroutine:
+// whoever finds the turn taken relies on it, and signals nobody.
+//
+// Nothing is forgotten: it is queued under mu before TryLock fails, so before the Unlock here, and what is queued is read under mu after
+// that.
+func (w *writer) endTurn(more bool) {
+	w.turn.Unlock()
+	w.mu.Lock()
+	more = more || w.queued || w.claims.unseen
+	w.mu.Unlock()
+	if more {
 		w.signal()
 	}
-	return true
 }
 
 func (w *writer) signal() { signal(w.signaled) }
@@ -214,7 +227,7 @@ func (w *writer) run() {
 // work does all that there is to do, and returns how long the goroutine may sleep then. It reports whether the store was closed.
 func (w *writer) work() (d time.Duration, stop bool) {
 	w.turn.Lock()
-	defer w.turn.Unlock()
+	defer w.endTurn(false)
 	w.poll()
 	for !w.stopping() && w.commitGroup() {
 		w.poll()
@@ -260,6 +273,7 @@ func (o *op) answer(err error) {
 // dequeue removes a group from the queue, less what was abandoned.
 func (w *writer) dequeue() []*op {
 	w.mu.Lock()
+	w.queued = false
 	n := min(len(w.ops), maxGroup)
 	if n > 0 && w.ops[0].alone {
 		n = 1

@@ -85,6 +85,21 @@ func (s *Set) View(c *store.ClaimRequest, peers []Peer) *View {
 	return v
 }
 
+// MayFind reports whether a claim may find ready runs. It is false if the lanes that the claim's worker may take from had none in the
+// last transaction, which has made its view.
+func (s *Set) MayFind(c *store.ClaimRequest) bool {
+	v := s.views[c.Worker]
+	if v == nil || s.Routed || (v.queues == nil) != (c.Queues == nil) || !slices.Equal(v.queues, c.Queues) {
+		return true
+	}
+	for n := range v.groups {
+		if c.Tasks(n.task) && Cost(c, n.task) != 0 {
+			return true
+		}
+	}
+	return false
+}
+
 func samePeers(a, b []Peer) bool {
 	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0]) || slices.EqualFunc(a, b, func(a, b Peer) bool {
 		return a.ID == b.ID && a.Name == b.Name && maps.Equal(a.Labels, b.Labels) && slices.Equal(a.Queues, b.Queues)
