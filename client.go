@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
@@ -55,6 +56,8 @@ type Client struct {
 	cancel  context.CancelFunc
 
 	webhooks webhooks
+
+	endedBefore atomic.Bool // the workflow's run that was waited for last had ended before
 }
 
 type clientConfig struct {

@@ -297,6 +297,7 @@ func (c *Condition) leafName() string {
 type Outputs struct {
 	runID string
 	state State                          // of the workflow's run
+	ended time.Time                      // zero: it has not
 	tasks map[string]*store.WorkflowTask // by name
 }
 
@@ -467,7 +468,7 @@ func (c *Client) outputs(ctx context.Context, id store.ID, names []string) (Outp
 	if err != nil {
 		return Outputs{}, wrapStoreErr("outputs of a workflow", err)
 	}
-	o := Outputs{runID: id.String(), state: tasks[0].State, tasks: make(map[string]*store.WorkflowTask, len(tasks))}
+	o := Outputs{runID: id.String(), state: tasks[0].State, ended: tasks[0].Ended, tasks: make(map[string]*store.WorkflowTask, len(tasks))}
 	for i := range tasks {
 		if tasks[i].Place < g.End() {
 			o.tasks[g.Name(tasks[i].Place)] = &tasks[i]
