@@ -63,6 +63,9 @@ func (rs *runs) Delete(key int64) error {
 			return err
 		}
 	}
+	if err := rs.workflows.flushJoins(); err != nil {
+		return err
+	}
 	for _, q := range []string{
 		"DELETE FROM stint_runs WHERE id = ?",
 		"DELETE FROM stint_inputs WHERE id = ?",

@@ -51,14 +51,20 @@ type workflows struct {
 	infos  map[int64]workflowInfo
 	bytes  int // of infos
 	nodes  bulk
+	joins  joins
 }
 
-func (ws *workflows) flush() error { return ws.nodes.flush(ws.unit) }
+func (ws *workflows) flush() error {
+	if err := ws.flushJoins(); err != nil {
+		return err
+	}
+	return ws.nodes.flush(ws.unit)
+}
 
 func (ws *workflows) rolledBack() {
 	ws.graphs.Forget()
 	ws.outdated()
-	ws.nodes = bulk{kind: nodeRows}
+	ws.nodes, ws.joins = bulk{kind: nodeRows}, nil
 }
 
 func (ws *workflows) outdated() { ws.infos, ws.bytes = nil, 0 } // another may have replayed them

@@ -161,40 +161,6 @@ func (ws *workflows) KeepAttempts(run int64, place int, attempts int64) error {
 	return ws.exec("INSERT OR REPLACE INTO stint_remade (run, place, attempts) VALUES (?, ?, ?)", run, place, attempts)
 }
 
-const (
-	joinSQL = `INSERT INTO stint_joins (run, place, ended, flags, cause) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET ended = ended + excluded.ended, flags = flags | excluded.flags, cause = coalesce(cause, excluded.cause)
-RETURNING ended, flags, coalesce(cause, -1)`
-
-	joinRan, joinFailed, joinCanceled = 1, 2, 4
-)
-
-// ParentEnded implements workflow.Rows.
-func (ws *workflows) ParentEnded(run int64, place int, a workflow.JoinState) (workflow.JoinState, error) {
-	flags := 0
-	if a.Ran {
-		flags |= joinRan
-	}
-	if a.Failed {
-		flags |= joinFailed
-	}
-	if a.Canceled {
-		flags |= joinCanceled
-	}
-	var cause any
-	if a.Cause >= 0 {
-		cause = a.Cause
-	}
-	err := ws.one(joinSQL, []any{run, place, a.Ended, flags, cause}, &a.Ended, &flags, &a.Cause)
-	a.Ran, a.Failed, a.Canceled = flags&joinRan != 0, flags&joinFailed != 0, flags&joinCanceled != 0
-	return a, err
-}
-
-// DropJoins implements workflow.Rows.
-func (ws *workflows) DropJoins(run int64) error {
-	return ws.exec("DELETE FROM stint_joins WHERE run = ?", run)
-}
-
 // End implements workflow.Rows.
 func (ws *workflows) End(run int64, to store.State, now int64, reason []byte) (bool, error) {
 	n, err := ws.execN("UPDATE stint_runs SET state = ?2, ended_at = ?3, error = ?4, start_by = NULL WHERE id = ?1 AND "+stateRunning+
