@@ -30,7 +30,8 @@ type claim struct {
 type claims struct {
 	*unit
 	passive
-	recheck bool // runs may be ready for them
+	recheck bool        // runs may be ready for them
+	read    []claimable // room for the next claim
 
 	// Guarded by writer.mu.
 	waiting []*claim // oldest first
@@ -293,13 +294,14 @@ type claimable struct {
 	started                    bool // together with others
 }
 
-// claimables returns the runs that a statement reads, in order: a suspect is last, and alone.
+// claimables returns the runs that a statement reads, in order: a suspect is last, and alone. They are valid until the next call.
 func (cs *claims) claimables(text string, args ...any) (got []claimable, err error) {
 	rows, err := cs.Query(text, args...)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
+	got = cs.read[:0]
 	for rows.Next() {
 		got = append(got, claimable{})
 		r := &got[len(got)-1]
@@ -316,12 +318,23 @@ func (cs *claims) claimables(text string, args ...any) (got []claimable, err err
 	return got, rows.Err()
 }
 
+// maxRead is the number of claimables for which room is kept.
+const maxRead = 1000
+
+// keepRoom keeps the room of claimables, but not what they refer to.
+func (cs *claims) keepRoom(got []claimable) {
+	if clear(got); cap(got) <= maxRead {
+		cs.read = got
+	}
+}
+
 // start starts the runs that a statement reads, and returns them in order.
 func (cs *claims) start(worker int64, text string, args ...any) ([]store.Claimed, error) {
 	got, err := cs.claimables(text, args...)
 	if err != nil {
 		return nil, err
 	}
+	defer cs.keepRoom(got)
 	if err := cs.startTogether(worker, got); err != nil {
 		return nil, err
 	}

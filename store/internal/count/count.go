@@ -141,9 +141,10 @@ func (s *Set) Store(r Rows, now int64) error {
 	if s.puts = len(s.changed); !s.last {
 		s.puts = min(s.puts, perStore)
 	}
+	var c store.Counters // one for all rows: it is large
 	for _, some := range [...][]*sum{s.all, s.changed[:s.puts]} {
 		for _, x := range some {
-			c := x.counters()
+			c = x.counters()
 			if err := r.Put(x.span, &c); err != nil {
 				return err
 			}

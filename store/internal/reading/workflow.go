@@ -48,6 +48,7 @@ func (r *Reader) Workflow(q Querier, id store.ID, names []string) (g *store.Grap
 			all = append(all, task...)
 		}
 	}
+	tasks = slices.Grow(tasks, len(all))
 	for i := range all {
 		if all[i].node >= first && all[i].node <= first|int64(g.Success()) {
 			tasks = append(tasks, all[i].WorkflowTask)
