@@ -45,7 +45,7 @@ func (w *writer) commitGroup() bool {
 		}
 		return len(ops) > 0 // a failing claim waits for the next change or timer
 	}
-	misplaced := w.names.check()                       // after the commit: nothing is acknowledged that went with the file
+	misplaced := w.s.at.check()                        // after the commit: nothing is acknowledged that went with the file
 	if len(ops)+len(claimed) > 0 || misplaced != nil { // something was written
 		w.setHealth(misplaced)
 	}
@@ -166,7 +166,7 @@ func (w *writer) commitOneByOne(ops []*op, now time.Time) {
 			break
 		}
 		if err == nil {
-			err = w.names.check()
+			err = w.s.at.check()
 		}
 		w.setHealth(err)
 		if !o.reads {
@@ -210,7 +210,7 @@ func (w *writer) inTx(change func(*unit) error) error {
 }
 
 func (w *writer) beginTx() (*unit, error) {
-	if err := w.names.check(); err != nil { // a log that the next file has taken over must not get ours
+	if err := w.s.at.check(); err != nil { // a log that the next file has taken over must not get ours
 		return nil, err
 	}
 	if err := w.exec("BEGIN IMMEDIATE"); err != nil {

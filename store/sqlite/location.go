@@ -37,8 +37,8 @@ func (l *location) findLog() (err error) {
 }
 
 // check returns store.ErrFileGone or store.ErrReplaced if the file, or its log, is no longer the one that
-// was opened: who opens the path next would not see what is written. It costs two calls of lstat, about two
-// microseconds. It ignores other errors of lstat.
+// was opened: who opens the path next would not see what is written. It costs two calls of lstat, about a
+// microsecond. It ignores other errors of lstat.
 func (l *location) check() error {
 	if l == nil {
 		return nil

@@ -53,7 +53,6 @@ type writer struct {
 	changes commits.Counter
 
 	// Guarded by turn.
-	names    nameCheck
 	wakesAt  time.Time // the goroutine looks again then, unless it is signaled
 	released bool      // the goroutine has ended
 	version  int64     // PRAGMA data_version at the last look
@@ -101,7 +100,7 @@ func newWriter(s *Store, c *conn.Conn) *writer {
 		s: s, conn: c, stmt: map[string]*statement{},
 		signaled: make(chan struct{}, 1), done: make(chan struct{}),
 		awaits: map[int64]map[*await]struct{}{}, watch: map[int64]*watch{},
-		version: -1, names: nameCheck{at: s.at},
+		version: -1,
 	}
 	w.unit = newUnit(&txn{querier: w, s: s, execN: w.execN}, &s.graphs)
 	w.signals.writer, w.events.publisher, w.lanes.sole = w, &s.publisher, &w.sole
@@ -235,7 +234,6 @@ func (w *writer) work() (d time.Duration, stop bool) {
 	}
 	if w.stopping() {
 		w.release()
-		w.names.close()
 		w.released = true
 		return 0, true
 	}
