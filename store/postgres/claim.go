@@ -150,6 +150,14 @@ type serving struct {
 	written bool       // what the group has changed was sent
 	careful bool       // nothing is assumed
 	ahead   *ahead
+
+	// later says that the commit may reach the disk later than the answer: the group starts runs, and changes nothing else.
+	// No caller takes a claim for durable. What follows from it is: whatever a handler commits comes after the claim
+	// in the server's log, so the flush of that is one of the claim too. A server that crashes before that has the
+	// runs ready as they were, with leases that are never given again, and the process finds out that the server lost
+	// its last group before it commits another, as after a failover (failover.go). Runs with limits are not
+	// started so, nor suspects: no more of them may execute at once, even then (R4).
+	later bool
 }
 
 // serveClaims starts ready runs for the claims that wait, in the transaction of s.
@@ -187,6 +195,7 @@ func (s *serving) serve(ctx context.Context, c *claim, free int, alone bool) (in
 	if err != nil || x.Only == nil && len(x.Runs) == 0 || x.Only != nil && x.Most == 0 {
 		return 0, err
 	}
+	s.later = s.later && !slices.ContainsFunc(x.From, func(l *ready.Lane) bool { return l.Suspect })
 	usual := (alone || x.Only != nil) && s.usual(x) // what others choose does not depend on what this one gets
 	tasks, graphs := w.lanes.graphsOf(x)
 	got := w.queueClaim(s.b, c, x, u.now, usual, tasks, slices.Collect(maps.Keys(graphs)))
@@ -203,6 +212,7 @@ func (s *serving) serve(ctx context.Context, c *claim, free int, alone bool) (in
 	if err != nil {
 		return 0, err
 	}
+	s.later = s.later && !changed
 	if w.give(u, c, *got); len(*got) == 0 {
 		if x.Only == nil { // others hold them
 			w.claimAgain()

@@ -15,6 +15,11 @@ const groupSQL = `
 WITH old AS (DELETE FROM stint.groups WHERE process = $1 AND n BETWEEN $2::bigint - 64 AND $2::bigint - 1)
 INSERT INTO stint.groups (process, n) VALUES ($1, $2)`
 
+// laterGroupSQL does the same for a group whose commit need not wait for the disk (serving.later).
+const laterGroupSQL = `
+WITH old AS (DELETE FROM stint.groups WHERE process = $1 AND n BETWEEN $2::bigint - 64 AND $2::bigint - 1)
+INSERT INTO stint.groups (process, n) SELECT $1, $2 FROM set_config('synchronous_commit', 'off', true)`
+
 const (
 	// resolveWait is the time after which the backend of a lost transaction is terminated.
 	resolveWait = time.Second

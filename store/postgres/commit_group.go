@@ -226,6 +226,7 @@ func (w *writer) write(ctx context.Context, u *unit, b *pgx.Batch, claims []*cla
 		return false, err
 	}
 	s := &serving{w: w, u: u, b: b, began: began, careful: careful}
+	s.later = b.Len() == began && !u.wrote && !w.s.settings.pool.pooled // the connection to a pooler may outlive a crash of the server
 	if err := s.serveClaims(ctx, claims); err != nil {
 		return false, err
 	}
@@ -233,7 +234,11 @@ func (w *writer) write(ctx context.Context, u *unit, b *pgx.Batch, claims []*cla
 	if b.Len() > s.began || u.wrote {
 		u.wrote = true // else it needs no transaction ID, which others would take for a change
 		u.flushErrors(b)
-		if !u.grouped {
+		switch {
+		case u.grouped:
+		case s.later:
+			b.Queue(w.s.sql(laterGroupSQL), w.s.direct.process.name, w.n)
+		default:
 			b.Queue(w.s.sql(groupSQL), w.s.direct.process.name, w.n)
 		}
 		if w.s.settings.polls() {
