@@ -261,11 +261,7 @@ func (c *Client) slotCost(task string) int {
 	case d == nil:
 		return 1
 	case within && name == "" && d.workflow != nil:
-		most := 1
-		for _, n := range d.workflow.nodes {
-			most = max(most, n.def.cfg.slotCost)
-		}
-		return most
+		return int(max(d.workflow.slotCost.Load(), 1))
 	}
 	if d = d.within(task); d == nil {
 		return 1

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/stint-dev/stint/internal/fired"
@@ -38,6 +39,8 @@ type workflowDef struct {
 	name  string
 	cfg   workflowConfig
 	nodes []*node
+
+	slotCost atomic.Int64 // the highest of its tasks; 0 means 1
 
 	onFailure, onSuccess *taskDef
 
@@ -212,6 +215,7 @@ func (w *workflowDef) addNode(n *node, register func(*taskDef) error) error {
 		}
 	}
 	w.nodes = append(w.nodes, n)
+	w.slotCost.Store(max(w.slotCost.Load(), int64(cfg.slotCost)))
 	return nil
 }
 
