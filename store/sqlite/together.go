@@ -3,6 +3,7 @@ package sqlite
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/stint-dev/stint/store"
@@ -44,10 +45,10 @@ func (cs *claims) startTogether(worker int64, got []claimable) error {
 			list = append(list, r)
 		}
 	}
-	args := make([]any, 0, 2+listSizes[0])
+	var args []any
 	for i, size := range listSizes {
 		for ; len(list) >= size; list = list[size:] {
-			args = append(args[:0], worker, cs.now)
+			args = append(slices.Grow(args[:0], 2+size), worker, cs.now)
 			for _, r := range list[:size] {
 				args = append(args, r.key)
 			}
@@ -79,10 +80,11 @@ func (rs *runs) endTogether(now int64, keys []int64, outcomes []store.Outcome) (
 	if rs.apart {
 		return 0, nil
 	}
-	args, ended := make([]any, 0, 2+2*listSizes[0]), 0
+	var args []any
+	ended := 0
 	for i, size := range listSizes {
 		for ; most-ended >= size; ended += size {
-			args = append(args[:0], now, int64(outcomes[0].Lease))
+			args = append(slices.Grow(args[:0], 2+2*size), now, int64(outcomes[0].Lease))
 			for _, key := range keys[ended : ended+size] {
 				args = append(args, key)
 			}
