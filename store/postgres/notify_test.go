@@ -45,9 +45,9 @@ func noticesOf(t *testing.T, set *settings, process string) func() []notice {
 // told waits until a store has told others all that it has to tell, or rests.
 func (s *Store) told() {
 	for done := false; !done; runtime.Gosched() {
+		rest, some := s.notifier.rests(time.Now())
 		s.notifier.mu.Lock()
-		tells := s.notifier.tells()
-		done = !s.notifier.sends && (tells == tellsNothing || tells == tellsEnds && s.notifier.restEnds.After(time.Now()))
+		done = !s.notifier.sends && (!some || rest > 0)
 		s.notifier.mu.Unlock()
 	}
 }
@@ -142,7 +142,7 @@ func TestEndsAreToldToThoseWhoWait(t *testing.T) {
 	}
 	for rests := true; rests; runtime.Gosched() { // it hears of that
 		s.notifier.mu.Lock()
-		rests = s.notifier.restEnds.After(time.Now())
+		rests = !s.notifier.restEnds.IsZero()
 		s.notifier.mu.Unlock()
 	}
 	endRun(t, s, r)
