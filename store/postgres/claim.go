@@ -195,7 +195,7 @@ func (s *serving) serve(ctx context.Context, c *claim, free int, alone bool) (in
 	if err != nil || x.Only == nil && len(x.Runs) == 0 || x.Only != nil && x.Most == 0 {
 		return 0, err
 	}
-	s.later = s.later && !slices.ContainsFunc(x.From, func(l *ready.Lane) bool { return l.Suspect })
+	s.later = s.later && !slices.ContainsFunc(x.Lanes(), func(l *ready.Lane) bool { return l.Suspect })
 	usual := (alone || x.Only != nil) && s.usual(x) // what others choose does not depend on what this one gets
 	tasks, graphs := w.lanes.graphsOf(x)
 	got := w.queueClaim(s.b, c, x, u.now, usual, tasks, slices.Collect(maps.Keys(graphs)))
@@ -236,11 +236,7 @@ func (s *serving) serve(ctx context.Context, c *claim, free int, alone bool) (in
 // usual reports whether a claim's commit may go with the statement that starts its runs: nothing follows from
 // their start. They have no limits, and are of graphs whose tasks are not sticky, as far as is known.
 func (s *serving) usual(x ready.Choice) bool {
-	lanes := x.From
-	if x.Only != nil {
-		lanes = []*ready.Lane{x.Only}
-	}
-	for _, l := range lanes {
+	for _, l := range x.Lanes() {
 		if ofWorkflow(l) && len(s.w.lanes.graphs[l.ID]) == 0 || s.w.lanes.limited[l.ID] {
 			return false
 		}

@@ -47,12 +47,8 @@ func scanClaimedTask(row pgx.CollectableRow) (r claimedRow, err error) {
 // graphsOf reports whether a choice is of lanes of which some have tasks of workflows, and returns the graphs that those are
 // known to be of, if nothing follows from the start of their tasks.
 func (s *laneSet) graphsOf(x ready.Choice) (tasks bool, graphs map[int64]*store.Graph) {
-	lanes := x.From
-	if x.Only != nil {
-		lanes = []*ready.Lane{x.Only}
-	}
 	graphs = map[int64]*store.Graph{}
-	for _, l := range lanes {
+	for _, l := range x.Lanes() {
 		tasks = tasks || ofWorkflow(l)
 		maps.Copy(graphs, s.graphs[l.ID])
 	}

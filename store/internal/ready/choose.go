@@ -26,6 +26,14 @@ type Choice struct {
 	From []*Lane // of Runs
 }
 
+// Lanes returns the lanes from which the claim takes.
+func (x *Choice) Lanes() []*Lane {
+	if x.Only != nil {
+		return []*Lane{x.Only}
+	}
+	return x.From
+}
+
 // Choose chooses, of the ready runs in a view, the first ones that fit into a claim's slots. One suspect
 // may follow, or if runs have costs come alone, while none executes: so the next death of a process
 // shows the one at fault.
