@@ -3,8 +3,6 @@ package hatchet
 import (
 	"context"
 	"time"
-
-	"github.com/stint-dev/stint/internal/pause"
 )
 
 // Of some changes the database says only that something was committed. Who waits for one looks again after a commit, and
@@ -30,8 +28,8 @@ func (p *pacer) next(ctx context.Context, found bool) (err error) {
 	case p.at > 0:
 		p.pause = max(firstPause, min(2*p.pause, lastPause))
 	}
-	if !pause.For(ctx, p.pause) {
-		return ctx.Err()
+	if err := pause(ctx, p.pause); err != nil {
+		return err
 	}
 	waits := time.Now()
 	p.at, err = p.s.c.Changed(ctx, p.at)
@@ -39,4 +37,18 @@ func (p *pacer) next(ctx context.Context, found bool) (err error) {
 		p.pause = 0 // commits are rare
 	}
 	return err
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
