@@ -44,10 +44,24 @@ func isLocked(err error) bool { return code(err) == codeLockNotAvailable }
 // begin queues the beginning of a group's transaction.
 func (w *writer) begin(b *pgx.Batch) {
 	wait := lockWait
-	if time.Since(w.blocked.met) < shortFor {
+	if w.hurries() {
 		wait = lockWaitShort
 	}
 	w.s.settings.begin(b, wait, lockWait)
+}
+
+// hurries reports whether the writer waits for locks a short time only, since it has met some that are held.
+func (w *writer) hurries() bool { return time.Since(w.blocked.met) < shortFor }
+
+// beginsItself reports whether a batch need not begin and commit a transaction: the server takes one that is sent at once for a
+// transaction, and the connection has all that its statements need.
+func (w *writer) beginsItself() bool { return !w.s.settings.pool.pooled && !w.hurries() }
+
+// rollBack ends a transaction that has failed, unless the server has.
+func rollBack(ctx context.Context, c *pgx.Conn) {
+	if c.PgConn().TxStatus() != 'I' {
+		c.Exec(ctx, "ROLLBACK")
+	}
 }
 
 // begin queues the beginning of a transaction on a connection that waits for locks for so long (limitWaits).

@@ -150,6 +150,7 @@ type serving struct {
 	written bool       // what the group has changed was sent
 	careful bool       // nothing is assumed
 	ahead   *ahead
+	lone    bool // the group is sent as one batch, which is a transaction by itself: the server was not told to begin one
 
 	// later says that the commit may reach the disk later than the answer: the group starts runs, and changes nothing else.
 	// No caller takes a claim for durable. What follows from it is: whatever a handler commits comes after the claim
@@ -257,6 +258,13 @@ func (w *writer) claimAgain() {
 
 // send sends the batch, and begins another.
 func (s *serving) send(ctx context.Context) error {
+	if s.lone { // more follows
+		b := &pgx.Batch{}
+		s.w.begin(b)
+		s.began += b.Len()
+		b.QueuedQueries = append(b.QueuedQueries, s.b.QueuedQueries...)
+		s.b, s.lone = b, false
+	}
 	if err := s.w.send(ctx, s.b); err != nil {
 		return err
 	}

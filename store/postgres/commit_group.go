@@ -164,7 +164,7 @@ func (w *writer) tryCommit(ctx context.Context, group []*change, claims []*claim
 	w.counters.Rollback()
 	switch {
 	case !broken(w.conn, err):
-		w.conn.Exec(ctx, "ROLLBACK")
+		rollBack(ctx, w.conn)
 		if away(err) {
 			w.drop() // the next may lead to another server
 			err = &unavailableError{explain(err)}
@@ -184,18 +184,28 @@ func (w *writer) tryCommit(ctx context.Context, group []*change, claims []*claim
 func (w *writer) tryGroup(ctx context.Context, u *unit, group []*change, claims []*claim, plain bool) (was, sent bool, err error) {
 	w.n++
 	u.limited = w.epoch.limits
-	careful := !plain
+	s := &serving{w: w, u: u, b: &pgx.Batch{}, careful: !plain}
 	plain = u.foresee(group) && plain && w.epoch.n >= 0
-	b := &pgx.Batch{}
-	w.begin(b)
-	if plain {
-		w.lockEpoch(b)
-		b.Queue(w.s.sql(assumeEpochSQL), w.epoch.n)
-	} else if b, err = w.read(ctx, u, b, group); err != nil {
-		return plain, false, err
+	if s.lone = plain && w.beginsItself(); !s.lone {
+		w.begin(s.b)
 	}
-	sent, err = w.write(ctx, u, b, claims, careful)
-	return !careful, sent, err
+	switch {
+	case !plain:
+		if s.b, err = w.read(ctx, u, s.b, group); err != nil {
+			return false, false, err
+		}
+	case len(u.assumed.fresh) == 0: // else their statement takes the lock, and the test follows it
+		w.lockEpoch(s.b)
+		w.assumeEpoch(s.b)
+	}
+	s.began = s.b.Len()
+	if plain {
+		u.flushAssumed(s.b)
+	} else {
+		u.flushKnown(s.b)
+	}
+	sent, err = w.write(ctx, s, claims)
+	return !s.careful, sent, err
 }
 
 // read decides a group with the rows that it needs, which it locks. It returns the batch that goes on.
@@ -216,17 +226,15 @@ func (w *writer) read(ctx context.Context, u *unit, b *pgx.Batch, group []*chang
 }
 
 // write writes what a group has decided, serves claims, and commits.
-func (w *writer) write(ctx context.Context, u *unit, b *pgx.Batch, claims []*claim, careful bool) (sent bool, err error) {
-	began := b.Len()
-	u.flush(b)
+func (w *writer) write(ctx context.Context, s *serving, claims []*claim) (sent bool, err error) {
+	u, b := s.u, s.b
 	if err := w.counters.Store(counterRows{w.s, b, w.s.settings.polls() && w.lookCost < pollEvery}, u.now); err != nil {
 		return false, err
 	}
 	if err := w.touch(ctx, u); err != nil {
 		return false, err
 	}
-	s := &serving{w: w, u: u, b: b, began: began, careful: careful}
-	s.later = b.Len() == began && !u.wrote && !w.s.settings.pool.pooled // the connection to a pooler may outlive a crash of the server
+	s.later = b.Len() == s.began && !u.wrote && !w.s.settings.pool.pooled // the connection to a pooler may outlive a crash of the server
 	if err := s.serveClaims(ctx, claims); err != nil {
 		return false, err
 	}
@@ -245,7 +253,9 @@ func (w *writer) write(ctx context.Context, u *unit, b *pgx.Batch, claims []*cla
 			b.Queue("SELECT pg_current_xact_id()::text::bigint").QueryRow(func(r pgx.Row) error { return r.Scan(&u.xid) })
 		}
 	}
-	b.Queue("COMMIT")
+	if !s.lone {
+		b.Queue("COMMIT")
+	}
 	since := time.Now()
 	if err := w.send(ctx, b); err != nil {
 		return true, err

@@ -24,14 +24,25 @@ type epoch struct {
 // epochLock is the lock of the number.
 const epochLock = "(hashtext('stint epoch'), hashtext($1))"
 
+// epochSQL reads the number, and the highest key.
+var epochSQL = "SELECT n, limits, (" + lastKeySQL + ") FROM stint.epoch"
+
 // queueEpoch queues the statements that read the number for a group, and the highest key: what the group
 // enqueues and publishes comes after all that is committed, whatever process it is of (R5).
 func (w *writer) queueEpoch(b *pgx.Batch, n *int64, limits *bool, last *int64) {
 	w.lockEpoch(b)
-	b.Queue(w.s.sql("SELECT n, limits, (" + lastKeySQL + ") FROM stint.epoch")).QueryRow(func(r pgx.Row) error {
+	b.Queue(w.s.sql(epochSQL)).QueryRow(func(r pgx.Row) error {
 		return r.Scan(n, limits, last)
 	})
 }
+
+// epochLocked takes the lock of the number, shared, of a schema: it is a condition that holds.
+func epochLocked(schema string) string {
+	return "pg_advisory_xact_lock_shared(hashtext('stint epoch'), hashtext(" + schema + ")) IS NOT NULL"
+}
+
+// assumeEpoch queues the test that what the writer remembers holds. The lock of the number is held.
+func (w *writer) assumeEpoch(b *pgx.Batch) { b.Queue(w.s.sql(assumeEpochSQL), w.epoch.n) }
 
 func (w *writer) lockEpoch(b *pgx.Batch) {
 	b.Queue("SELECT pg_advisory_xact_lock_shared"+epochLock, w.s.settings.Schema)

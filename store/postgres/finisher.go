@@ -145,13 +145,18 @@ func (f *finisher) commit(ctx context.Context, group []*change) bool {
 	}
 	f.n++
 	b := &pgx.Batch{}
-	f.s.settings.begin(b, lockWaitShort, lockWaitShort)
+	lone := !f.s.settings.pool.pooled // as a batch of the writer
+	if !lone {
+		f.s.settings.begin(b, lockWaitShort, lockWaitShort)
+	}
 	f.s.w.lockEpoch(b)
 	b.Queue(f.s.sql(assumeFollowsSQL), e.n, f.s.direct.process.name, writers)
 	u.flushAssumed(b)
 	u.flushErrors(b)
 	b.Queue(f.s.sql(groupSQL), f.name, f.n)
-	b.Queue("COMMIT")
+	if !lone {
+		b.Queue("COMMIT")
+	}
 	since := time.Now()
 	if err := f.conn.SendBatch(ctx, b).Close(); err != nil {
 		return f.failed(ctx, group, err)
@@ -169,7 +174,7 @@ var assumeFollowsSQL = "SELECT " + assert("e.n = $1 AND ($3 = 0 OR EXISTS ("+
 func (f *finisher) failed(ctx context.Context, group []*change, err error) bool {
 	f.unit.forgetFlows(true)
 	if !broken(f.conn, err) {
-		f.conn.Exec(ctx, "ROLLBACK")
+		rollBack(ctx, f.conn)
 		if away(err) {
 			f.drop() // the next may lead to another server
 		}

@@ -49,5 +49,13 @@ func nextKey(last, now, low int64) int64 {
 }
 
 // lastKeySQL reads the highest key in the database. (Of max(), the server may read all rows of a table that had few.)
-const lastKeySQL = "SELECT greatest((SELECT id FROM stint.runs ORDER BY id DESC LIMIT 1), " +
-	"(SELECT id FROM stint.events ORDER BY id DESC LIMIT 1), 0)"
+var lastKeySQL = lastKeyFrom("0")
+
+// lastKeyFrom reads the highest key in the database that is not below one; 0: there is none. Usually none is above a new key: then
+// the server looks at an index only, and not at the row that was committed last, of which it does not know yet that it is.
+func lastKeyFrom(key string) string {
+	last := func(table string) string {
+		return "(SELECT id FROM stint." + table + " WHERE id >= " + key + " ORDER BY id DESC LIMIT 1)"
+	}
+	return "SELECT greatest(" + last("runs") + ", " + last("events") + ", 0)"
+}

@@ -116,16 +116,31 @@ var (
 		"WHERE NOT j.done RETURNING 1) SELECT " + assert("count(*) = $13") + " FROM made"
 
 	// freshSQL inserts runs, with keys after all that are committed (R5), and ranks as of those. By how much
-	// they were moved is stored with the group's number, for those who lose the answer.
+	// they were moved is stored with the group's number, for those who lose the answer. It takes the lock of the epoch too: what
+	// it reads may be older than the lock, and the epoch is tested after it (assumeEpoch).
 	freshSQL = `WITH moved AS MATERIALIZED (
-  SELECT greatest(0, ((last >> 11) - ($9::bigint >> 11) + 1) << 11) AS by FROM (` + lastKeySQL + ` AS last) k),
+  SELECT greatest(0, ((last >> 11) - ($9::bigint >> 11) + 1) << 11) AS by FROM (` + lastKeyFrom("$9::bigint") + ` AS last) k
+  WHERE ` + epochLocked("$12") + `),
 old AS (DELETE FROM stint.groups WHERE process = $10 AND n BETWEEN $11::bigint - 64 AND $11::bigint - 1),
 mine AS (INSERT INTO stint.groups (process, n, moved) SELECT $10, $11, by FROM moved),
 runs AS (INSERT INTO stint.runs (id, lane, rank, due_at, state, priority, metadata, input)
   SELECT u.id + by, u.lane, u.rank + CASE WHEN u.due_at = 0 THEN ((u.id + by) >> 20) - (u.id >> 20) ELSE 0 END, nullif(u.due_at, 0),
     u.state, u.priority, u.metadata, u.input FROM moved CROSS JOIN ` + arraysOf(freshColumns) + `)
 SELECT by FROM moved`
+
+	// freshOneSQL does the same for one run, which waits for nothing but this statement: with arrays, and one part more,
+	// the server takes a fifth longer. It leaves the numbers of earlier groups there.
+	freshOneSQL = `WITH moved AS (INSERT INTO stint.groups (process, n, moved)
+  SELECT $9, $10, greatest(0, ((last >> 11) - ($1::bigint >> 11) + 1) << 11) FROM (` + lastKeyFrom("$1::bigint") + ` AS last) k
+  WHERE ` + epochLocked("$11") + ` RETURNING moved AS by)
+INSERT INTO stint.runs (id, lane, rank, due_at, state, priority, metadata, input)
+  SELECT $1::bigint + by, $2, $3::bigint + CASE WHEN $4::bigint = 0 THEN (($1::bigint + by) >> 20) - ($1::bigint >> 20) ELSE 0 END,
+    nullif($4::bigint, 0), $5, $6, $7, $8 FROM moved
+RETURNING id - $1::bigint`
 )
+
+// leftGroups is how many groups of one run there may be, until another deletes their numbers.
+const leftGroups = 32
 
 // foresee decides a group before anything is read, and reports whether it is plain. If not, what its
 // decisions have missed is asked for.
@@ -199,14 +214,15 @@ func (u *unit) assumeFresh(n *store.NewRun, r *runRow, out *store.Enqueued) bool
 func (u *unit) flushAssumed(b *pgx.Batch) {
 	a := &u.assumed
 	if fresh := a.fresh; len(fresh) > 0 {
-		args := append(arguments(freshColumns, fresh), fresh[0].Key, u.s.direct.process.name, u.s.w.n)
-		b.Queue(u.s.sql(freshSQL), args...).QueryRow(func(r pgx.Row) error {
+		text, args := u.freshStatement()
+		b.Queue(u.s.sql(text), args...).QueryRow(func(r pgx.Row) error {
 			var by int64
 			err := r.Scan(&by)
 			u.moved(fresh, by)
 			return err
 		})
 		u.grouped = true
+		u.s.w.assumeEpoch(b)
 	}
 	u.flushFlows(b)
 	if len(a.ends) > 0 {
@@ -227,6 +243,16 @@ func (u *unit) flushAssumed(b *pgx.Batch) {
 		slices.SortFunc(a.entries, func(a, b *callRow) int { return compareEntries(a.key(), b.key()) })
 		b.Queue(u.s.sql(callSQL), append(arguments(callColumns, a.entries), len(a.entries))...)
 	}
+}
+
+// freshStatement returns the statement that inserts new runs, and its arguments.
+func (u *unit) freshStatement() (text string, args []any) {
+	fresh, process, n, schema := u.assumed.fresh, u.s.direct.process.name, u.s.w.n, u.s.settings.Schema
+	if len(fresh) > 1 || n%leftGroups == 0 {
+		return freshSQL, append(arguments(freshColumns, fresh), fresh[0].Key, process, n, schema)
+	}
+	r := fresh[0]
+	return freshOneSQL, []any{r.Key, r.Lane, r.Rank, r.Due, int16(r.State), r.priority, r.metadata, r.input, process, n, schema}
 }
 
 // moved does what follows from new keys that the server has moved up.

@@ -126,3 +126,53 @@ func query(t *testing.T, c *pgx.Conn, text string) pgx.Rows {
 	}
 	return rows
 }
+
+// The epoch was changed unseen: new runs, which are inserted before it is tested, are undone, and inserted once.
+func TestFreshRunsOfAnOldEpoch(t *testing.T) {
+	set := noTables(t)
+	s := openStore(t, set)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	enqueue := func(runs []store.NewRun) {
+		t.Helper()
+		if made, err := s.Enqueue(ctx, s.Now(), runs); err != nil || len(made) != len(runs) {
+			t.Fatalf("enqueued %d runs, %v, want %d", len(made), err, len(runs))
+		}
+	}
+	enqueue(oneRun) // learns the lane, and the epoch
+	want := 1
+	for _, n := range []int{1, 2, 1} {
+		if _, err := dial(t, set).Exec(ctx, qualify("UPDATE stint.epoch SET n = n + 1", set.Schema)); err != nil {
+			t.Fatal(err)
+		}
+		runs := append(oneRun, oneRun...)[:n]
+		enqueue(runs)
+		enqueue(runs)
+		want += 2 * n
+	}
+	var runs, groups int
+	count := qualify("SELECT (SELECT count(*) FROM stint.runs), (SELECT count(*) FROM stint.groups WHERE process = $1)", set.Schema)
+	if err := dial(t, set).QueryRow(ctx, count, s.direct.process.name).Scan(&runs, &groups); err != nil {
+		t.Fatal(err)
+	}
+	if runs != want || groups == 0 || groups > leftGroups {
+		t.Errorf("%d runs and %d numbers of groups, want %d and at most %d", runs, groups, want, leftGroups)
+	}
+}
+
+// The numbers of groups of one run are deleted in time.
+func TestNumbersOfLoneGroups(t *testing.T) {
+	set := noTables(t)
+	s := openStore(t, set)
+	for range 3 * leftGroups {
+		if _, err := s.Enqueue(t.Context(), s.Now(), oneRun); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var groups int
+	count := qualify("SELECT count(*) FROM stint.groups WHERE process = $1", set.Schema)
+	err := dial(t, set).QueryRow(t.Context(), count, s.direct.process.name).Scan(&groups)
+	if err != nil || groups > leftGroups {
+		t.Errorf("%d numbers of groups, %v, want at most %d", groups, err, leftGroups)
+	}
+}
