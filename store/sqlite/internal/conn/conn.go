@@ -21,6 +21,7 @@ type Conn struct {
 	db        uintptr
 	words     uintptr // memory of SQLite for two words: what functions return by reference, and where empty texts are
 	functions []uintptr
+	hook      uintptr // 0: none
 }
 
 // wordSize is the size of a pointer of SQLite.
@@ -79,6 +80,7 @@ func (c *Conn) Close() error {
 		functions.Delete(id)
 	}
 	c.free(c.words)
+	c.free(c.hook)
 	c.tls.Close()
 	c.tls, c.db = nil, 0
 	return err

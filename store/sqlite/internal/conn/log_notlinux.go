@@ -1,0 +1,6 @@
+//go:build !linux
+
+package conn
+
+// SyncData has the connection sync its log by fdatasync, and reports whether it did: it does so on Linux alone.
+func (c *Conn) SyncData() bool { return false }
