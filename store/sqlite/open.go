@@ -144,6 +144,9 @@ func open(path string, opts Options) (_ *Store, err error) {
 		}
 	}
 	s.w = newWriter(s, s.write)
+	if s.w.prefill, err = s.newPrefill(); err != nil {
+		return nil, explain(err)
+	}
 	s.ticks.Open(time.Now().UnixMilli())
 	s.sampler = sample.Start(sampling{s})
 	go s.w.run()
@@ -272,12 +275,16 @@ func (s *Store) prepare() (secret []byte, err error) {
 	if err := s.setWAL(journal); err != nil {
 		return nil, err
 	}
-	for _, p := range []string{"synchronous = " + sync, "cache_size = -16000", "temp_store = MEMORY", "wal_autocheckpoint = 4000",
+	for _, p := range []string{"synchronous = " + sync, "cache_size = -16000", "temp_store = MEMORY",
 		"journal_size_limit = 67108864"} {
 		if err := c.Exec("PRAGMA " + p); err != nil {
 			return nil, fmt.Errorf("PRAGMA %s: %w", p, err)
 		}
 	}
+	if err := c.AutoCheckpoint(checkpointFrames); err != nil {
+		return nil, err
+	}
+	c.SyncData()
 	var got int
 	if err := onConn(c).one("PRAGMA synchronous", nil, &got); err != nil {
 		return nil, err

@@ -72,6 +72,7 @@ type writer struct {
 	misplaced         bool          // the file was not at its path when that was last looked at
 	reviveUntil       time.Time     // this process's presence was removed: others may take it for dead until then
 	unseen            bool          // it could not be recreated: another may stamp no lanes
+	prefill           prefill
 }
 
 const (
@@ -162,7 +163,7 @@ func (w *writer) lead() {
 	more = len(w.ops) > 0 || w.closed
 	w.mu.Unlock()
 	now := time.Now()
-	more = more || w.claimsMayFind() || now.Add(w.sleep(now)).Before(w.wakesAt)
+	more = more || w.claimsMayFind() || w.logIsShort() || now.Add(w.sleep(now)).Before(w.wakesAt)
 }
 
 // endTurn gives the turn back. If there is more to do, or somebody queued something since the last look, it signals the goroutine:
@@ -237,6 +238,7 @@ func (w *writer) work() (d time.Duration, stop bool) {
 		w.released = true
 		return 0, true
 	}
+	w.fillLog()
 	now := time.Now()
 	d = w.sleep(now)
 	w.wakesAt = now.Add(d)
