@@ -143,14 +143,15 @@ func scanClaimed(row pgx.CollectableRow) (r claimedRow, err error) { return r, r
 
 // A serving is the part of a transaction that starts runs for claims.
 type serving struct {
-	w       *writer
-	u       *unit
-	b       *pgx.Batch // to be sent
-	began   int        // its first statements, which change nothing
-	written bool       // what the group has changed was sent
-	careful bool       // nothing is assumed
-	ahead   *ahead
-	lone    bool // the group is sent as one batch, which is a transaction by itself: the server was not told to begin one
+	w          *writer
+	u          *unit
+	b          *pgx.Batch // to be sent
+	began      int        // its first statements, which change nothing
+	written    bool       // what the group has changed was sent
+	careful    bool       // nothing is assumed
+	ahead      *ahead
+	claimsOnly bool // it holds claims, and nothing else
+	lone       bool // the group is sent as one batch, which is a transaction by itself: the server was not told to begin one
 
 	// later says that the commit may reach the disk later than the answer: the group starts runs, and changes nothing else.
 	// No caller takes a claim for durable. What follows from it is: whatever a handler commits comes after the claim

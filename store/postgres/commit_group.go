@@ -155,7 +155,9 @@ func (w *writer) tryCommit(ctx context.Context, group []*change, claims []*claim
 	was, sent, err := w.tryGroup(ctx, u, group, claims, plain)
 	u.forgetFlows(err != nil)
 	if err == nil {
-		w.s.setHealth(nil)
+		if sent { // else the server was not asked
+			w.s.setHealth(nil)
+		}
 		w.lanes.Commit()
 		w.committed(u, len(group)+len(claims))
 		return was, nil
@@ -184,7 +186,7 @@ func (w *writer) tryCommit(ctx context.Context, group []*change, claims []*claim
 func (w *writer) tryGroup(ctx context.Context, u *unit, group []*change, claims []*claim, plain bool) (was, sent bool, err error) {
 	w.n++
 	u.limited = w.epoch.limits
-	s := &serving{w: w, u: u, b: &pgx.Batch{}, careful: !plain}
+	s := &serving{w: w, u: u, b: &pgx.Batch{}, careful: !plain, claimsOnly: len(group) == 0 && !w.s.settings.polls()}
 	plain = u.foresee(group) && plain && w.epoch.n >= 0
 	if s.lone = plain && w.beginsItself(); !s.lone {
 		w.begin(s.b)
@@ -239,7 +241,11 @@ func (w *writer) write(ctx context.Context, s *serving, claims []*claim) (sent b
 		return false, err
 	}
 	b = s.b
-	if b.Len() > s.began || u.wrote {
+	some := b.Len() > s.began || u.wrote
+	if s.lone && !some && s.claimsOnly { // none of them starts a run, so what is remembered need not hold: a look finds out if it does not
+		return false, nil
+	}
+	if some {
 		u.wrote = true // else it needs no transaction ID, which others would take for a change
 		u.flushErrors(b)
 		switch {

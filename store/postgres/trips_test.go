@@ -334,3 +334,34 @@ func (s *Store) writerConn(t *tripsTest) (c *pgx.Conn) {
 	t.must(s.do(t.ctx, func(u *unit) error { c = s.w.conn; return nil }))
 	return c
 }
+
+// A claim that finds nothing asks the server nothing: what the process remembers says that there is nothing. It is served by
+// the group that makes a run ready.
+func TestClaimsOfNothing(t *testing.T) {
+	set := noTables(t)
+	counter := &tripCounter{trips: map[*pgx.Conn]int{}}
+	set.pool.Tracer = counter
+	s := openStore(t, set)
+	x := &tripsTest{T: t, s: s, ctx: withinMinutes(t)}
+	x.enqueue(many(1, store.NewRun{Task: "waited"})...)
+	x.claim("waited", 1)
+	conn := s.writerConn(x)
+	least := 1000
+	for range 6 { // any may meet a look that the process takes
+		before := counter.of(conn)
+		got := make(chan []store.Claimed)
+		go func() {
+			all, _ := s.Claim(x.ctx, x.claimOf("waited", 10))
+			got <- all
+		}()
+		x.claimWaits()
+		least = min(least, counter.of(conn)-before)
+		x.enqueue(many(1, store.NewRun{Task: "waited"})...)
+		if all := <-got; len(all) != 1 {
+			t.Fatalf("claimed %d runs, want 1", len(all))
+		}
+	}
+	if least != 0 {
+		t.Errorf("%d round trips, want none", least)
+	}
+}
