@@ -143,6 +143,7 @@ func open(path string, opts Options) (_ *Store, err error) {
 			return nil, err
 		}
 	}
+	s.write.SyncData() // the log is open since the first read
 	s.w = newWriter(s, s.write)
 	if s.w.prefill, err = s.newPrefill(); err != nil {
 		return nil, explain(err)
@@ -284,7 +285,6 @@ func (s *Store) prepare() (secret []byte, err error) {
 	if err := c.AutoCheckpoint(checkpointFrames); err != nil {
 		return nil, err
 	}
-	c.SyncData()
 	var got int
 	if err := onConn(c).one("PRAGMA synchronous", nil, &got); err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -187,5 +188,20 @@ func TestFillAmongStores(t *testing.T) {
 	}
 	if found, err := Check(t.Context(), path); err != nil || len(found) != 0 {
 		t.Errorf("%v, %v", found, err)
+	}
+}
+
+// A store syncs the log by fdatasync on Linux, of a new file and of one that was there.
+func TestStoreSyncsData(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	for _, opts := range []Options{{}, {}, {Normal: true}} {
+		s := openAt(t, path, opts)
+		enqueueOne(t, s)
+		if got := s.write.SyncsData(); got != (runtime.GOOS == "linux") {
+			t.Errorf("%v on %s", got, runtime.GOOS)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }

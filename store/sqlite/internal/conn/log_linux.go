@@ -39,6 +39,12 @@ func (c *Conn) SyncData() bool {
 	return ours != 0
 }
 
+// SyncsData reports whether the connection syncs its log by fdatasync.
+func (c *Conn) SyncsData() bool {
+	_, m, err := c.log()
+	return err == nil && m.FxSync == callback(syncData)
+}
+
 func dataMethodsOver(tls *libc.TLS, m *lib.Tsqlite3_io_methods) uintptr {
 	d := &dataSync
 	d.Lock()

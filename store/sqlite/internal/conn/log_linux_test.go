@@ -18,9 +18,8 @@ func TestSyncDataMethod(t *testing.T) {
 		t.Fatal("SyncData: false")
 	}
 	for x, want := range map[*Conn]bool{c: true, other: false} {
-		_, m, err := x.log()
-		if err != nil || (m.FxSync == callback(syncData)) != want {
-			t.Errorf("%v, want %v: %v", !want, want, err)
+		if x.SyncsData() != want {
+			t.Errorf("%v, want %v", !want, want)
 		}
 	}
 	f := &lib.TunixFile{Fh: -1}
