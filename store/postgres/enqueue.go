@@ -71,8 +71,12 @@ func (u *unit) enqueueOne(now int64, n *store.NewRun, out *store.Enqueued) (exis
 	out.ID = u.s.ids.ID(r.Key)
 	u.setInput(&r, n.Input)
 	u.count(n.Queue, n.Task).Enqueued++
+	begins := r.State == store.Running // a workflow's, which is nobody's
+	if begins {
+		r.worker = new(int64)
+	}
 	if u.assumeFresh(n, &r, out) {
-		return 0, nil
+		return 0, u.beginRun(&r, begins)
 	}
 	if r.limits != "" || len(n.TaskLimits) > 0 {
 		u.useLimits()
@@ -83,14 +87,16 @@ func (u *unit) enqueueOne(now int64, n *store.NewRun, out *store.Enqueued) (exis
 			u.taskLimits.put(k, placeRow{run: k.run, place: k.place, limits: string(store.EncodeLimits(all))})
 		}
 	}
-	begins := r.State == store.Running // a workflow's, which is nobody's
-	if begins {
-		r.worker = new(int64)
+	u.insert(r)
+	return 0, u.beginRun(&r, begins)
+}
+
+// beginRun starts the first tasks of a new workflow's run, if it begins.
+func (u *unit) beginRun(r *runRow, begins bool) error {
+	if !begins {
+		return nil
 	}
-	if u.insert(r); !begins {
-		return 0, nil
-	}
-	return 0, workflow.BeginRun(workflowRows{u}, r.Key, r.Node, r.Started)
+	return workflow.BeginRun(workflowRows{u}, r.Key, r.Node, r.Started)
 }
 
 func laneName(n *store.NewRun) laneOf {

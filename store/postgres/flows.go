@@ -170,20 +170,32 @@ func (u *unit) assumedFlow(run int64) *flowRow {
 
 // assumeShared returns Shared of a workflow's run that was not read. ok is false if it is not known.
 func (u *unit) assumeShared(run int64) (s workflow.Shared, ok bool) {
+	if r := u.assumed.begun[run]; r != nil {
+		return u.sharedOf(r.Lane, int8(r.priority), run)
+	}
 	f := u.assumedFlow(run)
 	if f == nil {
 		return s, false
 	}
-	lane, ok := u.s.lanes.name(f.lane)
+	return u.sharedOf(f.lane, f.priority, f.root)
+}
+
+func (u *unit) sharedOf(lane int64, priority int8, root int64) (s workflow.Shared, ok bool) {
+	name, ok := u.s.lanes.name(lane)
 	if !ok {
 		return s, false
 	}
-	route, err := store.ParseRoute(lane.route)
-	return workflow.Shared{Priority: f.priority, Root: f.root, Route: route}, err == nil
+	route, err := store.ParseRoute(name.route)
+	return workflow.Shared{Priority: priority, Root: root, Route: route}, err == nil
 }
 
 // assumeTask starts a task of a workflow's run that was not read, and reports whether it may.
 func (u *unit) assumeTask(t *workflow.Task, r *runRow) bool {
+	if u.assumed.begun[t.Parent] != nil && t.Plain() {
+		u.assumed.fresh = append(u.assumed.fresh, &freshRow{runRow: *r})
+		u.ready(&r.Run)
+		return true
+	}
 	if u.assumedFlow(t.Parent) == nil || !t.Plain() {
 		return false
 	}

@@ -28,7 +28,7 @@ func (c *laterCounter) TraceBatchQuery(_ context.Context, _ *pgx.Conn, q pgx.Tra
 	switch q.SQL {
 	case c.set.sql(laterGroupSQL):
 		c.later.Add(1)
-	case c.set.sql(groupSQL), c.set.sql(freshSQL), c.set.sql(freshOneSQL):
+	case c.set.sql(groupSQL), c.set.sql(freshSQL), c.set.sql(freshFlowSQL), c.set.sql(freshOneSQL):
 		c.sync.Add(1)
 	}
 }

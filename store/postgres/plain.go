@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 
@@ -30,8 +31,9 @@ type assumed struct {
 	ends    map[int64]*endRow // by run
 	entries []*callRow
 	fresh   []*freshRow
-	flows   map[int64]*flowRow // workflows' runs
-	tasks   []*taskRow         // that start
+	begun   map[int64]*freshRow // those of fresh that are workflows' runs, and have begun
+	flows   map[int64]*flowRow  // workflows' runs
+	tasks   []*taskRow          // that start
 }
 
 // An endRow is the end of a run. Its outcome names the lease.
@@ -49,7 +51,7 @@ type callRow struct {
 // A freshRow is a new run that is like most: none of the columns that it lacks is set.
 type freshRow struct {
 	runRow
-	out *store.Enqueued
+	out *store.Enqueued // nil: it is a task of a workflow's run
 }
 
 var (
@@ -85,6 +87,13 @@ var (
 		col("metadata", "text", func(r *freshRow) *[]byte { return &r.metadata }),
 		col("input", "bytea", func(r *freshRow) *[]byte { return &r.input }),
 	}
+	// freshFlowColumns are those of a group that has workflows' runs and their first tasks among its new runs.
+	freshFlowColumns = append(freshColumns[:len(freshColumns):len(freshColumns)],
+		number("started_at", func(r *freshRow) *int64 { return &r.Started }),
+		number("parent", func(r *freshRow) *int64 { return &r.Parent }),
+		number("root", func(r *freshRow) *int64 { return &r.root }),
+		number("node", func(r *freshRow) *int64 { return &r.Node }),
+		stored("flags", "smallint", func(r *freshRow) *int64 { return &r.flags }, func(r *freshRow) int16 { return r.storedFlags() }))
 )
 
 // assert is an expression that is an error, unless a condition holds: the server has no other that all
@@ -115,18 +124,12 @@ var (
 		"began_at = coalesce(excluded.began_at, j.began_at, j.at), tries = excluded.tries " +
 		"WHERE NOT j.done RETURNING 1) SELECT " + assert("count(*) = $13") + " FROM made"
 
-	// freshSQL inserts runs, with keys after all that are committed (R5), and ranks as of those. By how much
-	// they were moved is stored with the group's number, for those who lose the answer. It takes the lock of the epoch too: what
-	// it reads may be older than the lock, and the epoch is tested after it (assumeEpoch).
-	freshSQL = `WITH moved AS MATERIALIZED (
-  SELECT greatest(0, ((last >> 11) - ($9::bigint >> 11) + 1) << 11) AS by FROM (` + lastKeyFrom("$9::bigint") + ` AS last) k
-  WHERE ` + epochLocked("$12") + `),
-old AS (DELETE FROM stint.groups WHERE process = $10 AND n BETWEEN $11::bigint - 64 AND $11::bigint - 1),
-mine AS (INSERT INTO stint.groups (process, n, moved) SELECT $10, $11, by FROM moved),
-runs AS (INSERT INTO stint.runs (id, lane, rank, due_at, state, priority, metadata, input)
-  SELECT u.id + by, u.lane, u.rank + CASE WHEN u.due_at = 0 THEN ((u.id + by) >> 20) - (u.id >> 20) ELSE 0 END, nullif(u.due_at, 0),
-    u.state, u.priority, u.metadata, u.input FROM moved CROSS JOIN ` + arraysOf(freshColumns) + `)
-SELECT by FROM moved`
+	// freshSQL inserts runs, freshFlowSQL those of workflows and their first tasks too. The tasks refer to their
+	// workflow's run as moved.
+	freshSQL     = freshOf(freshColumns, "", "")
+	freshFlowSQL = freshOf(freshFlowColumns, ", started_at, parent, root, node, flags, worker", ", nullif(u.started_at, 0) + "+movedMillis+
+		", nullif(u.parent, 0) + by, nullif(u.root, 0) + by, nullif(u.node, 0), u.flags, CASE WHEN u.state = 4 THEN 0 END")
+	movedMillis = "((u.id + by) >> 20) - (u.id >> 20)"
 
 	// freshOneSQL does the same for one run, which waits for nothing but this statement: with arrays, and one part more,
 	// the server takes a fifth longer. It leaves the numbers of earlier groups there.
@@ -141,6 +144,23 @@ RETURNING id - $1::bigint`
 
 // leftGroups is how many groups of one run there may be, until another deletes their numbers.
 const leftGroups = 32
+
+// freshOf returns a statement that inserts runs, with keys after all that are committed (R5), and ranks as of those. By how
+// much they were moved is stored with the group's number, for those who lose the answer. It takes the lock of the epoch too:
+// what it reads may be older than the lock, and the epoch is tested after it (assumeEpoch). more are further columns of the
+// table, and values their values.
+func freshOf(columns []column[freshRow], more, values string) string {
+	first := fmt.Sprintf("$%d::bigint", len(columns)+1)
+	return fmt.Sprintf(`WITH moved AS MATERIALIZED (
+  SELECT greatest(0, ((last >> 11) - (%s >> 11) + 1) << 11) AS by FROM (`+lastKeyFrom(first)+` AS last) k
+  WHERE `+epochLocked("$%[4]d")+`),
+old AS (DELETE FROM stint.groups WHERE process = $%[2]d AND n BETWEEN $%[3]d::bigint - 64 AND $%[3]d::bigint - 1),
+mine AS (INSERT INTO stint.groups (process, n, moved) SELECT $%[2]d, $%[3]d, by FROM moved),
+runs AS (INSERT INTO stint.runs (id, lane, rank, due_at, state, priority, metadata, input`+more+`)
+  SELECT u.id + by, u.lane, u.rank + CASE WHEN u.due_at = 0 THEN `+movedMillis+` ELSE 0 END, nullif(u.due_at, 0),
+    u.state, u.priority, u.metadata, u.input`+values+` FROM moved CROSS JOIN `+arraysOf(columns)+`)
+SELECT by FROM moved`, first, len(columns)+2, len(columns)+3, len(columns)+4)
+}
 
 // foresee decides a group before anything is read, and reports whether it is plain. If not, what its
 // decisions have missed is asked for.
@@ -199,13 +219,20 @@ func (u *unit) assumeCall(run int64, lease store.Lease, e *store.Entry) bool {
 
 // assumeFresh inserts a run whose key the server may move, and reports whether it may.
 func (u *unit) assumeFresh(n *store.NewRun, r *runRow, out *store.Enqueued) bool {
-	if !u.assuming || n.Key != "" || n.Graph != nil || n.Parent != (store.ID{}) || n.Call != nil || n.Detached || n.StartIn != 0 ||
-		r.limits != "" || r.input == nil {
+	if !u.assuming || n.Key != "" || n.Parent != (store.ID{}) || n.Call != nil || n.Detached || n.StartIn != 0 ||
+		r.limits != "" || len(n.TaskLimits) > 0 || r.input == nil {
 		return false
 	}
-	u.assumed.fresh = append(u.assumed.fresh, &freshRow{*r, out})
-	if r.State == store.Queued {
+	fresh := &freshRow{*r, out}
+	u.assumed.fresh = append(u.assumed.fresh, fresh)
+	switch r.State {
+	case store.Queued:
 		u.ready(&r.Run)
+	case store.Running: // a workflow's
+		if u.assumed.begun == nil {
+			u.assumed.begun = map[int64]*freshRow{}
+		}
+		u.assumed.begun[r.Key] = fresh
 	}
 	return true
 }
@@ -248,6 +275,9 @@ func (u *unit) flushAssumed(b *pgx.Batch) {
 // freshStatement returns the statement that inserts new runs, and its arguments.
 func (u *unit) freshStatement() (text string, args []any) {
 	fresh, process, n, schema := u.assumed.fresh, u.s.direct.process.name, u.s.w.n, u.s.settings.Schema
+	if slices.ContainsFunc(fresh, func(r *freshRow) bool { return r.Node != 0 }) {
+		return freshFlowSQL, append(arguments(freshFlowColumns, fresh), fresh[0].Key, process, n, schema)
+	}
 	if len(fresh) > 1 || n%leftGroups == 0 {
 		return freshSQL, append(arguments(freshColumns, fresh), fresh[0].Key, process, n, schema)
 	}
@@ -261,7 +291,9 @@ func (u *unit) moved(fresh []*freshRow, by int64) {
 		return
 	}
 	for _, r := range fresh {
-		r.out.ID = u.s.ids.ID(r.Key + by)
+		if r.out != nil {
+			r.out.ID = u.s.ids.ID(r.Key + by)
+		}
 	}
 	u.s.keys.from(fresh[len(fresh)-1].Key + by)
 }

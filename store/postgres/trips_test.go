@@ -252,7 +252,7 @@ var tripsCases = []tripsCase{
 		got := t.claim("l", 10)
 		return func() { t.finish(got, nil) }
 	}},
-	{"a workflow's start", 3, func(t *tripsTest) func() {
+	{"a workflow's start", 1, func(t *tripsTest) func() {
 		return func() { t.enqueue(many(1, store.NewRun{Task: "w", Graph: t.graph})...) }
 	}},
 	{"a claim of workflows' tasks", 1, func(t *tripsTest) func() {
