@@ -75,9 +75,20 @@ const readWait = 10 * time.Second
 
 // reads runs a function that reads, and may run it again.
 func (s *Store) reads(ctx context.Context, f func(r *reading.Reader, q reading.Querier) error) error {
-	r := &reading.Reader{Dialect: &reading.PostgreSQL, IDs: s.ids, Graphs: &s.graphs}
+	r := s.reader()
+	return patiently(ctx, func() error {
+		return s.view(ctx, func(c *pgx.Conn) error { return f(r, reader{ctx, s, c}) })
+	})
+}
+
+func (s *Store) reader() *reading.Reader {
+	return &reading.Reader{Dialect: &reading.PostgreSQL, IDs: s.ids, Graphs: &s.graphs}
+}
+
+// patiently calls a function that reads again while the server is away.
+func patiently(ctx context.Context, read func() error) error {
 	for pauses, began := reconnectMin, time.Now(); ; pauses = min(2*pauses, reconnectMax) {
-		err := s.view(ctx, func(c *pgx.Conn) error { return f(r, reader{ctx, s, c}) })
+		err := read()
 		if !unavailable(err) || time.Since(began) > readWait {
 			return err
 		}
@@ -119,6 +130,17 @@ func (s *Store) Count(ctx context.Context, f store.Filter, before store.ID) (n i
 
 // Workflow implements store.History.
 func (s *Store) Workflow(ctx context.Context, id store.ID, names []string) (g *store.Graph, tasks []store.WorkflowTask, err error) {
+	if key, ok := s.ids.Key(id); ok && names == nil {
+		err = patiently(ctx, func() error {
+			f, ok, err := s.gather.flows.get(ctx, key)
+			if err == nil && !ok {
+				err = reading.NoWorkflow(id)
+			}
+			g, tasks = f.Graph, f.Tasks
+			return err
+		})
+		return g, tasks, err
+	}
 	err = s.reads(ctx, func(r *reading.Reader, q reading.Querier) (err error) {
 		g, tasks, err = r.Workflow(q, id, names)
 		return err

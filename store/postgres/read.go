@@ -98,6 +98,10 @@ func (s *Store) result(ctx context.Context, key int64, until store.Until) (r sto
 	if err := s.askForEnds(ctx); err != nil {
 		return r, false, err
 	}
+	if until == (store.Until{}) {
+		r, there, err := s.gather.ends.get(ctx, key)
+		return r, err == nil && (!there || r.State.Terminal()), err
+	}
 	err = s.view(ctx, func(c *pgx.Conn) error {
 		var state int16
 		var there bool

@@ -74,6 +74,7 @@ func (s *Store) closeReading() error {
 	s.commits.Add(1)
 	s.awaits.close()
 	s.watches.closeAll()
+	s.gather.close()
 	s.read.Close()
 	return nil
 }

@@ -39,6 +39,7 @@ type Store struct {
 	sweeper  *sweeper
 	sampler  *sample.Loop
 	looker   *looker
+	gather   *gatherers
 	commits  commits.Counter
 	ticks    cron.Missed // which to leave alone at first
 	appMu    sync.Mutex
@@ -90,6 +91,7 @@ func open(ctx context.Context, set *settings) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{settings: set, asking: make(chan struct{}, 1)}
+	s.gather = newGatherers(s)
 	if s.ids, err = keys.New(secret); err != nil {
 		return nil, err
 	}
@@ -154,6 +156,7 @@ func (s *Store) Close() error {
 	s.awaits.close()
 	s.looker.close()
 	s.watches.closeAll()
+	s.gather.close()
 	s.read.Close()
 	return s.direct.close(context.Background())
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/stint-dev/stint/store/internal/workflow"
 )
 
-const workflowTaskSQL = "SELECT id, node, state, attempt, " + dueTime + `, started_at, ended_at, output, error,
-  ` + isQueued + ` AND coalesce((SELECT task FROM stint_lanes l WHERE l.id = r.lane) NOT LIKE '%:', false)
+const workflowTaskSQL = "SELECT CASE WHEN flags & 2 <> 0 THEN id ELSE parent END, id, node, state, attempt, " + dueTime + `,
+  started_at, ended_at, output, error, ` + isQueued + ` AND coalesce((SELECT task FROM stint_lanes l WHERE l.id = r.lane) NOT LIKE '%:', false)
 FROM stint_runs r WHERE `
 
 // Workflow reads what Workflow of store.History returns.
@@ -28,9 +28,15 @@ func (r *Reader) Workflow(q Querier, id store.ID, names []string) (g *store.Grap
 	if err != nil {
 		return nil, nil, err
 	}
+	return r.tasksOf(q, id, key, rows, names)
+}
+
+// tasksOf completes what Workflow returns, of the rows that were read.
+func (r *Reader) tasksOf(q Querier, id store.ID, key int64, rows []workflowTask, names []string) (
+	g *store.Graph, tasks []store.WorkflowTask, err error) {
 	of := slices.IndexFunc(rows, func(t workflowTask) bool { return t.key == key })
 	if of < 0 {
-		return nil, nil, fmt.Errorf("workflow run %s: %w", id, store.ErrNotFound)
+		return nil, nil, NoWorkflow(id)
 	}
 	first := rows[of].node >> lifecycle.NodeBits << lifecycle.NodeBits
 	if g, err = r.graph(q, first>>lifecycle.NodeBits); err != nil {
@@ -57,9 +63,44 @@ func (r *Reader) Workflow(q Querier, id store.ID, names []string) (g *store.Grap
 	return g, tasks, nil
 }
 
+// NoWorkflow returns the error that there is no such run of a workflow.
+func NoWorkflow(id store.ID) error { return fmt.Errorf("workflow run %s: %w", id, store.ErrNotFound) }
+
+// A Flow is what Workflow returns of a run.
+type Flow struct {
+	Graph *store.Graph
+	Tasks []store.WorkflowTask
+}
+
+// Flows returns runs of workflows with all their tasks, by the keys of those that there are.
+func (r *Reader) Flows(q Querier, keys []int64) (map[int64]Flow, error) {
+	rows, err := r.workflowTasks(q, "id "+r.OfKeys+" AND flags & 2 <> 0 UNION ALL "+workflowTaskSQL+"parent "+r.OfKeys+
+		" AND node IS NOT NULL AND flags & 2 = 0", r.Keys(keys), r.Keys(keys))
+	if err != nil {
+		return nil, err
+	}
+	of := make(map[int64][]workflowTask, len(keys))
+	for i := range rows {
+		of[rows[i].of] = append(of[rows[i].of], rows[i])
+	}
+	all := make(map[int64]Flow, len(keys))
+	for key, rows := range of {
+		if !slices.ContainsFunc(rows, func(t workflowTask) bool { return t.key == key }) {
+			continue // it was deleted before its tasks
+		}
+		g, tasks, err := r.tasksOf(q, r.IDs.ID(key), key, rows, nil)
+		if err != nil {
+			return nil, err
+		}
+		all[key] = Flow{g, tasks}
+	}
+	return all, nil
+}
+
 // A workflowTask is a run of a workflow, as it was read.
 type workflowTask struct {
 	store.WorkflowTask
+	of             int64 // the workflow's run, which may be itself
 	key, node, due int64
 	started, ended *int64
 }
@@ -67,7 +108,7 @@ type workflowTask struct {
 // workflowTasks reads runs of a workflow.
 func (r *Reader) workflowTasks(q Querier, where string, args ...any) ([]workflowTask, error) {
 	rows, err := All(q, func(t *workflowTask) []any {
-		return []any{&t.key, &t.node, &t.State, &t.Attempt, &t.due, &t.started, &t.ended, &t.Output, &t.Error, &t.NoHandler}
+		return []any{&t.of, &t.key, &t.node, &t.State, &t.Attempt, &t.due, &t.started, &t.ended, &t.Output, &t.Error, &t.NoHandler}
 	}, workflowTaskSQL+where, args...)
 	for i := range rows {
 		t := &rows[i]
