@@ -10,8 +10,9 @@ import (
 	"github.com/stint-dev/stint/store/internal/workflow"
 )
 
-const workflowTaskSQL = "SELECT CASE WHEN flags & 2 <> 0 THEN id ELSE parent END, id, node, state, attempt, " + dueTime + `,
-  started_at, ended_at, output, error, ` + isQueued + ` AND coalesce((SELECT task FROM stint_lanes l WHERE l.id = r.lane) NOT LIKE '%:', false)
+const workflowTaskSQL = "SELECT CASE WHEN flags & 2 <> 0 THEN id ELSE parent END, id, node, state, attempt, " +
+	dueTime + `, started_at, ended_at, output, error,
+  ` + isQueued + ` AND coalesce((SELECT task FROM stint_lanes l WHERE l.id = r.lane) NOT LIKE '%:', false)
 FROM stint_runs r WHERE `
 
 // Workflow reads what Workflow of store.History returns.
@@ -63,7 +64,7 @@ func (r *Reader) tasksOf(q Querier, id store.ID, key int64, rows []workflowTask,
 	return g, tasks, nil
 }
 
-// NoWorkflow returns the error that there is no such run of a workflow.
+// NoWorkflow returns the error for a run of a workflow that does not exist.
 func NoWorkflow(id store.ID) error { return fmt.Errorf("workflow run %s: %w", id, store.ErrNotFound) }
 
 // A Flow is what Workflow returns of a run.
@@ -72,7 +73,7 @@ type Flow struct {
 	Tasks []store.WorkflowTask
 }
 
-// Flows returns runs of workflows with all their tasks, by the keys of those that there are.
+// Flows returns runs of workflows with all their tasks, by their keys, and leaves out those that do not exist.
 func (r *Reader) Flows(q Querier, keys []int64) (map[int64]Flow, error) {
 	rows, err := r.workflowTasks(q, "id "+r.OfKeys+" AND flags & 2 <> 0 UNION ALL "+workflowTaskSQL+"parent "+r.OfKeys+
 		" AND node IS NOT NULL AND flags & 2 = 0", r.Keys(keys), r.Keys(keys))
