@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"github.com/jackc/pgx/v5"
@@ -130,7 +131,16 @@ func (s *Store) readResults(ctx context.Context, keys []int64) (all map[int64]st
 
 func (s *Store) readFlows(ctx context.Context, keys []int64) (all map[int64]reading.Flow, err error) {
 	err = s.view(ctx, func(c *pgx.Conn) (err error) {
-		all, err = s.reader().Flows(reader{ctx, s, c}, keys)
+		if len(keys) > 1 {
+			all, err = s.reader().Flows(reader{ctx, s, c}, keys)
+			return err
+		}
+		// With an array of one the server takes longer: a lone Wait was half as fast.
+		g, tasks, err := s.reader().Workflow(reader{ctx, s, c}, s.ids.ID(keys[0]), nil)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil
+		}
+		all = map[int64]reading.Flow{keys[0]: {Graph: g, Tasks: tasks}}
 		return err
 	})
 	return all, err
