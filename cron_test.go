@@ -143,11 +143,15 @@ func TestCronTwoClients(t *testing.T) {
 		}
 		one, stop := open()
 		var want []string
+		var two *stint.Client
+		var stopTwo func()
 		for i := range 60 {
-			if i%10 == 3 {
-				two, stopTwo := open()
-				defer func() { two.Close() }()
-				defer stopTwo()
+			switch i % 10 {
+			case 3:
+				two, stopTwo = open()
+			case 6:
+				stopTwo()
+				two.Close()
 			}
 			time.Sleep(7 * time.Second)
 			want = append(want, time.Date(2000, 1, 1, 0, 0, 7*(i+1), 0, time.UTC).Format(time.RFC3339)+" ")
