@@ -37,8 +37,8 @@ type RateLimit struct {
 // up others, and starts when they are available.
 func WithRateLimit(key string, units int) TaskOption {
 	return taskOption(func(c *taskConfig) error {
-		if units < 1 || units > maxUnits {
-			return fmt.Errorf("stint: WithRateLimit(%q, %d): want 1 to %d units", key, units, maxUnits)
+		if units < 1 || units > store.MaxUnits {
+			return fmt.Errorf("stint: WithRateLimit(%q, %d): want 1 to %d units", key, units, store.MaxUnits)
 		}
 		if err := check.Name("rate limit key", key); err != nil {
 			return errorf("stint: WithRateLimit: %w", err)
@@ -138,9 +138,6 @@ func (s *RateLimitSpec) toStore() (x store.LimitExpr, err error) {
 	return x, cmp.Or(check.Text("key", s.Key), err)
 }
 
-// maxUnits bounds units and bursts, so that their sums are exact.
-const maxUnits = 1 << 50
-
 // validRate reports whether JSON can hold a limit: it is neither NaN nor infinite. rate.Inf is
 // finite.
 func validRate(l rate.Limit) bool { return l >= 0 && l <= rate.Inf }
@@ -150,11 +147,11 @@ func (r RateLimit) toStore() (store.Limit, error) {
 	switch {
 	case r.Key == "":
 		return l, errors.New("a rate limit without a key")
-	case r.Units < 0 || r.Units > maxUnits:
-		return l, fmt.Errorf("rate limit %q: %d units: want 1 to %d", r.Key, r.Units, maxUnits)
-	case r.Burst < 0 || r.Burst > maxUnits || !validRate(r.Limit):
+	case r.Units < 0 || r.Units > store.MaxUnits:
+		return l, fmt.Errorf("rate limit %q: %d units: want 1 to %d", r.Key, r.Units, store.MaxUnits)
+	case r.Burst < 0 || r.Burst > store.MaxUnits || !validRate(r.Limit):
 		return l, fmt.Errorf("rate limit %q: %v a second, burst %d: want a limit of 0 or more, or rate.Inf, and a burst of 0 to %d",
-			r.Key, r.Limit, r.Burst, maxUnits)
+			r.Key, r.Limit, r.Burst, store.MaxUnits)
 	case r.Burst > 0 && l.Units > r.Burst && r.Limit != rate.Inf:
 		return l, fmt.Errorf("rate limit %q: %d units, but its burst is %d: it could never start", r.Key, l.Units, r.Burst)
 	case r.Burst == 0 && r.Limit != 0:
@@ -171,8 +168,9 @@ func (r RateLimit) toStore() (store.Limit, error) {
 // more, the burst is at least 1. With a limit of 0 no units follow those of the burst.
 func (c *Client) SetRateLimit(ctx context.Context, key string, limit rate.Limit, burst int) error {
 	err := check.Name("rate limit key", key)
-	if err == nil && (burst < 1 || burst > maxUnits || !validRate(limit)) {
-		err = fmt.Errorf("%v a second, burst %d: want a limit of 0 or more, or rate.Inf, and a burst of 1 to %d", limit, burst, maxUnits)
+	if err == nil && (burst < 1 || burst > store.MaxUnits || !validRate(limit)) {
+		err = fmt.Errorf("%v a second, burst %d: want a limit of 0 or more, or rate.Inf, and a burst of 1 to %d",
+			limit, burst, store.MaxUnits)
 	}
 	if err != nil {
 		return errorf("stint: SetRateLimit: %w", err)

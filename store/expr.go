@@ -34,8 +34,8 @@ type LimitExpr struct {
 // RunVars names the variables of expressions for keys and limits.
 var RunVars = []string{"input", "metadata", "additional_metadata", "workflow_run_id"}
 
-// MaxUnits bounds units and bursts, so that their sums are exact.
-const MaxUnits = 1 << 50
+// MaxUnits bounds units and bursts, so that their sums are exact. It is less where an int has 32 bits.
+const MaxUnits = min(1<<50, math.MaxInt)
 
 // idempotencyKey returns the idempotency key that an expression's value stands for, as it is stored.
 func (x *Exprs) idempotencyKey(vars *Vars) (string, error) {

@@ -45,7 +45,7 @@ type Graphs interface {
 var ErrDamaged = errors.New("was changed by other means")
 
 // never is after all times and keys.
-const never = 1<<63 - 1
+const never = int64(1<<63 - 1)
 
 // All scans every row of a statement.
 func All[T any](q Querier, fields func(*T) []any, text string, args ...any) ([]T, error) {

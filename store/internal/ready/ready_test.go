@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"testing"
 
@@ -497,12 +498,12 @@ func (r *rows) mayTake(worker int64, x *run) bool {
 	score := func(p ready.Peer) int {
 		n, ok := route.Score(p.Name, p.Labels)
 		if !ok {
-			return -1 << 40
+			return math.MinInt32
 		}
 		return n
 	}
 	mine := score(r.peers[worker-1])
-	if mine == -1<<40 {
+	if mine == math.MinInt32 {
 		return false
 	}
 	for _, p := range r.peers {
