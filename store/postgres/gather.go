@@ -27,6 +27,8 @@ type gatherer[V any] struct {
 	mu     sync.Mutex
 	under  int // reads that are under way
 	queued []*gathered[V]
+	closed bool
+	wg     sync.WaitGroup // of reads for several callers
 }
 
 // A gathered call waits to be read with others.
@@ -40,7 +42,7 @@ type gathered[V any] struct {
 // get reads what is known of a run; ok is false if there is no such run.
 func (g *gatherer[V]) get(ctx context.Context, key int64) (v V, ok bool, err error) {
 	g.mu.Lock()
-	if g.under < gatherAfter {
+	if g.closed || g.under < gatherAfter {
 		g.under++
 		g.mu.Unlock()
 		defer g.next()
@@ -72,13 +74,27 @@ func (g *gatherer[V]) next() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	n := min(len(g.queued), gatherMost)
-	if n == 0 {
+	if n == 0 || g.closed {
 		g.under--
 		return
 	}
 	group := g.queued[:n:n]
 	g.queued = g.queued[n:]
-	go g.serve(group)
+	g.wg.Go(func() { g.serve(group) })
+}
+
+// shut waits for the reads for several callers. A call that still waits reads by itself, and is told that the store is closed.
+func (g *gatherer[V]) shut() {
+	g.mu.Lock()
+	g.closed = true
+	queued := g.queued
+	g.queued = nil
+	g.mu.Unlock()
+	for _, c := range queued {
+		c.err = context.Canceled
+		close(c.done)
+	}
+	g.wg.Wait()
 }
 
 func (g *gatherer[V]) serve(group []*gathered[V]) {
@@ -98,7 +114,14 @@ func (g *gatherer[V]) serve(group []*gathered[V]) {
 type gatherers struct {
 	ends  gatherer[store.Result]
 	flows gatherer[reading.Flow]
-	close context.CancelFunc
+	end   context.CancelFunc
+}
+
+// close ends the reads for several callers, and waits for them.
+func (g *gatherers) close() {
+	g.end()
+	g.ends.shut()
+	g.flows.shut()
 }
 
 func newGatherers(s *Store) *gatherers {

@@ -130,3 +130,45 @@ func TestGatherFails(t *testing.T) {
 	}
 	x.wg.Wait()
 }
+
+// Who still waits when the store closes reads by itself, and so do later calls. Closing waits for what is read for several.
+func TestGatherShuts(t *testing.T) {
+	x := newGatherTest(t.Context())
+	first, second := x.call(t.Context(), 0), x.call(t.Context(), 1)
+	<-x.began
+	<-x.began
+	third := x.call(t.Context(), 2)
+	x.waits(t, 1, 2)
+	x.goOn <- nil
+	if keys := <-x.began; !slices.Equal(keys, []int64{2}) {
+		t.Errorf("read %v, want what waited", keys)
+	}
+	fourth := x.call(t.Context(), 3)
+	x.waits(t, 1, 2)
+	shut := make(chan bool)
+	go func() { x.shut(); close(shut) }()
+	if keys := <-x.began; !slices.Equal(keys, []int64{3}) {
+		t.Errorf("read %v after closing, want the call that waited", keys)
+	}
+	select {
+	case <-shut:
+		t.Error("closed before what is read for a call has ended")
+	default:
+	}
+	for range 3 {
+		x.goOn <- nil
+	}
+	for i, got := range []chan string{first, second, third, fourth} {
+		if s, want := <-got, string(rune('a'+i)); s != want {
+			t.Errorf("got %q, want %q", s, want)
+		}
+	}
+	<-shut
+	last := x.call(t.Context(), 4)
+	<-x.began
+	x.goOn <- nil
+	if s := <-last; s != "e" {
+		t.Errorf("got %q after closing, want e", s)
+	}
+	x.wg.Wait()
+}
