@@ -54,13 +54,7 @@ func enqueueOf(t *testing.T, s *Store, counter *tripCounter, runs ...store.NewRu
 // A plain group that starts workflows stores what one does that reads before it writes.
 func TestWorkflowsStartPlainly(t *testing.T) {
 	set := noTables(t)
-	counter := &tripCounter{trips: map[*pgx.Conn]int{}}
-	set.pool.Tracer = counter
-	s, err := open(t.Context(), set)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
+	s, counter := openCounted(t, set)
 	run := store.NewRun{Task: "w", Queue: "q", Input: []byte("1"), Metadata: []byte(`{"m":"1"}`), Priority: 3, Graph: joinedTasks(t)}
 	later := run
 	later.RunAt = time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)

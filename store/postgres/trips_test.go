@@ -297,9 +297,9 @@ var tripsCases = []tripsCase{
 	}},
 }
 
-// A group of changes costs few round trips of the writer's connection, or of the finisher's, and a plain one a single one.
-func TestTrips(t *testing.T) {
-	set := noTables(t)
+// openCounted opens a store whose round trips are counted.
+func openCounted(t *testing.T, set *settings) (*Store, *tripCounter) {
+	t.Helper()
 	counter := &tripCounter{trips: map[*pgx.Conn]int{}}
 	set.pool.Tracer = counter
 	s, err := open(t.Context(), set)
@@ -307,6 +307,13 @@ func TestTrips(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
+	return s, counter
+}
+
+// A group of changes costs few round trips of the writer's connection, or of the finisher's, and a plain one a single one.
+func TestTrips(t *testing.T) {
+	set := noTables(t)
+	s, counter := openCounted(t, set)
 	for _, c := range tripsCases {
 		t.Run(c.name, func(t *testing.T) {
 			x := &tripsTest{T: t, s: s, ctx: t.Context(), graph: twoTasks(t)}
@@ -335,13 +342,10 @@ func (s *Store) writerConn(t *tripsTest) (c *pgx.Conn) {
 	return c
 }
 
-// A claim that finds nothing asks the server nothing: what the process remembers says that there is nothing. It is served by
-// the group that makes a run ready.
+// A claim that finds nothing needs no round trip, because the process remembers that no run is ready. The group that makes a run
+// ready serves it.
 func TestClaimsOfNothing(t *testing.T) {
-	set := noTables(t)
-	counter := &tripCounter{trips: map[*pgx.Conn]int{}}
-	set.pool.Tracer = counter
-	s := openStore(t, set)
+	s, counter := openCounted(t, noTables(t))
 	x := &tripsTest{T: t, s: s, ctx: withinMinutes(t)}
 	x.enqueue(many(1, store.NewRun{Task: "waited"})...)
 	x.claim("waited", 1)
