@@ -107,7 +107,7 @@ var (
 
 	// startTasksSQL inserts the runs of tasks, with keys after all that are committed, as freshSQL does.
 	startTasksSQL = `WITH moved AS MATERIALIZED (
-  SELECT greatest(0, ((last >> 11) - ($8::bigint >> 11) + 1) << 11) AS by FROM (` + lastKeyFrom("$8::bigint") + ` AS last) k),
+  SELECT ` + movedFrom("$8::bigint") + `),
 made AS (INSERT INTO stint.runs (id, lane, rank, state, priority, parent, root, node)
   SELECT u.id + by, u.lane, u.rank + ((u.id + by) >> 20) - (u.id >> 20), 3, u.priority, u.parent, u.root, u.node
   FROM moved CROSS JOIN ` + arraysOf(taskColumns) + `)

@@ -51,11 +51,18 @@ func nextKey(last, now, low int64) int64 {
 // lastKeySQL reads the highest key in the database. (Of max(), the server may read all rows of a table that had few.)
 var lastKeySQL = lastKeyFrom("0")
 
-// lastKeyFrom reads the highest key in the database that is not below one; 0: there is none. Usually none is above a new key: then
-// the server looks at an index only, and not at the row that was committed last, of which it does not know yet that it is.
+// lastKeyFrom returns a statement that reads the highest key in the database which is not below a key; it reads 0 if there is none.
+// No key is above a new one as a rule. Then the server looks only at the index, and not at the row that was committed last, whose
+// commit it would have to look up.
 func lastKeyFrom(key string) string {
 	last := func(table string) string {
 		return "(SELECT id FROM stint." + table + " WHERE id >= " + key + " ORDER BY id DESC LIMIT 1)"
 	}
 	return "SELECT greatest(" + last("runs") + ", " + last("events") + ", 0)"
+}
+
+// movedFrom returns what a statement selects to learn by how much it moves new keys, the first of which is given, so that they come
+// after the highest key in the database. A WHERE may follow.
+func movedFrom(first string) string {
+	return "greatest(0, ((last >> 11) - (" + first + " >> 11) + 1) << 11) AS by FROM (" + lastKeyFrom(first) + " AS last) k"
 }

@@ -134,7 +134,7 @@ var (
 	// freshOneSQL does the same for one run, which waits for nothing but this statement: with arrays, and one part more,
 	// the server takes a fifth longer. It leaves the numbers of earlier groups there.
 	freshOneSQL = `WITH moved AS (INSERT INTO stint.groups (process, n, moved)
-  SELECT $9, $10, greatest(0, ((last >> 11) - ($1::bigint >> 11) + 1) << 11) FROM (` + lastKeyFrom("$1::bigint") + ` AS last) k
+  SELECT $9, $10, ` + movedFrom("$1::bigint") + `
   WHERE ` + epochLocked("$11") + ` RETURNING moved AS by)
 INSERT INTO stint.runs (id, lane, rank, due_at, state, priority, metadata, input)
   SELECT $1::bigint + by, $2, $3::bigint + CASE WHEN $4::bigint = 0 THEN (($1::bigint + by) >> 20) - ($1::bigint >> 20) ELSE 0 END,
@@ -142,7 +142,7 @@ INSERT INTO stint.runs (id, lane, rank, due_at, state, priority, metadata, input
 RETURNING id - $1::bigint`
 )
 
-// leftGroups is how many groups of one run there may be, until another deletes their numbers.
+// leftGroups is the most numbers of groups of one run that a process leaves in the table: one in so many groups deletes those before it.
 const leftGroups = 32
 
 // freshOf returns a statement that inserts runs, with keys after all that are committed (R5), and ranks as of those. By how
@@ -152,14 +152,14 @@ const leftGroups = 32
 func freshOf(columns []column[freshRow], more, values string) string {
 	first := fmt.Sprintf("$%d::bigint", len(columns)+1)
 	return fmt.Sprintf(`WITH moved AS MATERIALIZED (
-  SELECT greatest(0, ((last >> 11) - (%s >> 11) + 1) << 11) AS by FROM (`+lastKeyFrom(first)+` AS last) k
-  WHERE `+epochLocked("$%[4]d")+`),
-old AS (DELETE FROM stint.groups WHERE process = $%[2]d AND n BETWEEN $%[3]d::bigint - 64 AND $%[3]d::bigint - 1),
-mine AS (INSERT INTO stint.groups (process, n, moved) SELECT $%[2]d, $%[3]d, by FROM moved),
+  SELECT `+movedFrom(first)+`
+  WHERE `+epochLocked("$%[3]d")+`),
+old AS (DELETE FROM stint.groups WHERE process = $%[1]d AND n BETWEEN $%[2]d::bigint - 64 AND $%[2]d::bigint - 1),
+mine AS (INSERT INTO stint.groups (process, n, moved) SELECT $%[1]d, $%[2]d, by FROM moved),
 runs AS (INSERT INTO stint.runs (id, lane, rank, due_at, state, priority, metadata, input`+more+`)
   SELECT u.id + by, u.lane, u.rank + CASE WHEN u.due_at = 0 THEN `+movedMillis+` ELSE 0 END, nullif(u.due_at, 0),
     u.state, u.priority, u.metadata, u.input`+values+` FROM moved CROSS JOIN `+arraysOf(columns)+`)
-SELECT by FROM moved`, first, len(columns)+2, len(columns)+3, len(columns)+4)
+SELECT by FROM moved`, len(columns)+2, len(columns)+3, len(columns)+4)
 }
 
 // foresee decides a group before anything is read, and reports whether it is plain. If not, what its

@@ -53,9 +53,7 @@ func (p *prefill) wants(frames int) int64 {
 // as much again as for the first one.
 func (p *prefill) failed() { p.first = p.last }
 
-func (w *writer) logIsShort() bool {
-	return w.prefill.frame != 0 && w.prefill.wants(w.conn.Frames()) != 0
-}
+func (w *writer) logIsShort() bool { return w.prefill.wants(w.conn.Frames()) != 0 }
 
 // fillLog fills the log's file where commits would soon append to it. The caller has the turn, and nobody waits for it.
 func (w *writer) fillLog() {

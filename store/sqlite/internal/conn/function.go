@@ -3,7 +3,6 @@ package conn
 import (
 	"sync"
 	"sync/atomic"
-	"unsafe"
 
 	"modernc.org/libc"
 	lib "modernc.org/sqlite/lib"
@@ -26,11 +25,8 @@ func (c *Conn) Function(name string, args int, f func(args []any) any) error {
 	id := lastFunction.Add(1)
 	functions.Store(id, f)
 	c.functions = append(c.functions, id)
-	callback := *(*uintptr)(unsafe.Pointer(&struct {
-		f func(*libc.TLS, uintptr, int32, uintptr)
-	}{call}))
 	const flags = lib.SQLITE_UTF8 | lib.SQLITE_DETERMINISTIC
-	return c.check(lib.Xsqlite3_create_function(c.tls, c.db, text, int32(args), flags, id, callback, 0, 0))
+	return c.check(lib.Xsqlite3_create_function(c.tls, c.db, text, int32(args), flags, id, callback(call), 0, 0))
 }
 
 // call is what SQLite calls for each function.

@@ -27,8 +27,8 @@ func (c *Conn) AutoCheckpoint(frames int) error {
 	return nil
 }
 
-// committed is what SQLite calls after a commit to the log. It ignores the result of the checkpoint, as SQLite's own hook does:
-// the next commit begins another.
+// committed is the function that SQLite calls after a commit to the log. It ignores the result of the checkpoint, as SQLite's own
+// hook does, because the next commit begins another.
 func committed(tls *libc.TLS, arg, db, name uintptr, frames int32) int32 {
 	h := object[hook](arg)
 	if h.frames = frames; frames >= h.limit {
