@@ -17,7 +17,6 @@ import (
 	"github.com/stint-dev/stint/store/internal/damage"
 	"github.com/stint-dev/stint/store/internal/limits"
 	"github.com/stint-dev/stint/store/internal/ready"
-	"github.com/stint-dev/stint/store/internal/workflow"
 )
 
 // A claim is one call of Claim. The writer serves it in the first group that has runs for it.
@@ -110,7 +109,7 @@ RETURNING (heads.flags & 4) * ` + assert("NOT $4::boolean OR r.limits IS NULL") 
 	claimedColumns = `r.id, r.lane, r.lease, r.priority, r.attempt, r.replayed, r.crashes, coalesce(r.due_at, r.id >> 20), r.started_at,
   r.rank, r.turn, ` + claimedInput + `, ` + claimedMetadata + `, r.parent, r.root, r.node,
   (r.executions > 1 OR r.flags & 8 <> 0) AND EXISTS (SELECT 1 FROM stint.journal j WHERE j.run = r.id), r.cancel_at, r.spent,
-  r.limits IS NOT NULL, r.executions`
+  r.limits IS NOT NULL, r.executions, r.ended_at IS NOT NULL`
 
 	claimedInput = `coalesce(r.input, (SELECT data FROM stint.inputs i WHERE i.id = r.id), (
     SELECT coalesce(p.input, (SELECT data FROM stint.inputs i WHERE i.id = p.id)) FROM stint.runs p
@@ -124,6 +123,7 @@ type claimedRow struct {
 	key, lane, lease, due, started, rank, turn, spent int64
 	parent, root, node, cancel                        *int64
 	resumed, limited                                  bool // resumed: before it was started
+	odd                                               bool // it has ended, its row says
 
 	goesOn bool // of a task: its workflow's run is as a flow
 	of     flow
@@ -136,7 +136,7 @@ func (r *claimedRow) position() ready.Position {
 // into returns where to scan claimedColumns.
 func (r *claimedRow) into() []any {
 	return []any{&r.resumed, &r.key, &r.lane, &r.lease, &r.Priority, &r.Attempt, &r.Replayed, &r.Crashes, &r.due, &r.started,
-		&r.rank, &r.turn, &r.Input, &r.Metadata, &r.parent, &r.root, &r.node, &r.Journal, &r.cancel, &r.spent, &r.limited, &r.Executions}
+		&r.rank, &r.turn, &r.Input, &r.Metadata, &r.parent, &r.root, &r.node, &r.Journal, &r.cancel, &r.spent, &r.limited, &r.Executions, &r.odd}
 }
 
 func scanClaimed(row pgx.CollectableRow) (r claimedRow, err error) { return r, row.Scan(r.into()...) }
@@ -365,7 +365,7 @@ func (w *writer) give(u *unit, c *claim, got []claimedRow) {
 func (w *writer) start(ctx context.Context, u *unit, got []claimedRow, worker int64) (changed bool, err error) {
 	for i := range got {
 		u.runs.forget(got[i].key) // the statement has changed it
-		changed = changed || got[i].limited || got[i].node != nil
+		changed = changed || got[i].limited || got[i].node != nil || got[i].odd
 	}
 	if !changed {
 		return false, nil
@@ -376,7 +376,7 @@ func (w *writer) start(ctx context.Context, u *unit, got []claimedRow, worker in
 			if got[i].limited {
 				u.runs.ask(got[i].key)
 			}
-			if got[i].node != nil {
+			if got[i].node != nil || got[i].odd {
 				missed = cmp.Or(missed, forRun(got[i].key, func() error { return w.startCarefully(u, &got[i], worker) }))
 			}
 		}
@@ -434,10 +434,8 @@ func (w *writer) readBack(ctx context.Context, u *unit, claims []*claim) error {
 		for again := true; again; {
 			err = u.until(ctx, w.conn, func() (missed error) {
 				for i := range got {
-					if got[i].node != nil {
-						missed = cmp.Or(missed, forRun(got[i].key, func() error {
-							return workflow.Start(workflowRows{u}, &got[i].Claimed, *got[i].parent, *got[i].node, c.Worker)
-						}))
+					if got[i].node != nil || got[i].odd {
+						missed = cmp.Or(missed, forRun(got[i].key, func() error { return w.startCarefully(u, &got[i], c.Worker) }))
 					}
 				}
 				return missed

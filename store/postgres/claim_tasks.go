@@ -82,6 +82,9 @@ func (w *writer) startTasks(all []claimedRow, graphs map[int64]*store.Graph) (go
 }
 
 func (w *writer) startTask(r *claimedRow, graphs map[int64]*store.Graph) error {
+	if r.odd {
+		return errEnded
+	}
 	if r.node == nil {
 		return nil
 	}
@@ -97,6 +100,9 @@ func (w *writer) startTask(r *claimedRow, graphs map[int64]*store.Graph) error {
 
 // startCarefully does what follows from the start of a task, and remembers of which graph it is.
 func (w *writer) startCarefully(u *unit, r *claimedRow, worker int64) error {
+	if r.odd {
+		return errEnded
+	}
 	if err := workflow.Start(workflowRows{u}, &r.Claimed, *r.parent, *r.node, worker); err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ func (w *writer) quarantineClaimed(ctx context.Context) {
 	}
 }
 
-const blockSQL = `UPDATE stint.runs SET state = $2, error = $3, crashes = $4, limiter = NULL, due_at = NULL, start_by = NULL,
+const blockSQL = `UPDATE stint.runs SET state = $2::smallint, error = $3, crashes = $4, limiter = NULL, due_at = NULL, start_by = NULL,
   ended_at = NULL WHERE id = $1`
 
 // blockDamaged blocks damaged runs, for damage.Quarantine. Without follow it changes nothing but their rows.
@@ -70,10 +70,11 @@ func (w *writer) blockDamaged(ctx context.Context, all []*damage.Damage, follow 
 }
 
 func (u *unit) blockRun(d *damage.Damage) error {
-	r, err := u.run(d.Run)
+	r, err := u.runs.get(d.Run)
 	if err != nil || r == nil {
 		return err
 	}
+	r.odd = nil
 	r.State, r.Error, r.Crashes = store.Blocked, d.Failure(), store.MaxCrashes
 	r.limiter, r.Due, r.StartBy, r.Ended = nil, 0, 0, 0
 	u.runs.change(d.Run)

@@ -203,6 +203,9 @@ func (u limiterRows) FirstWaiting(l *limits.Limiter) (*limits.Transition, error)
 	if r == nil || err != nil {
 		return nil, err
 	}
+	if r.odd != nil {
+		return nil, &damage.Damage{Run: r.Key, Err: r.odd}
+	}
 	m := &limits.Transition{Run: r.Key, After: r.atLimits(), SetBy: r.limitsSetBy()}
 	if m.Limits, err = store.DecodeLimits([]byte(r.limits)); err != nil {
 		return nil, &damage.Damage{Run: r.Key, Err: err}

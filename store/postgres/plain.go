@@ -138,7 +138,7 @@ var (
   WHERE ` + epochLocked("$11") + ` RETURNING moved AS by)
 INSERT INTO stint.runs (id, lane, rank, due_at, state, priority, metadata, input)
   SELECT $1::bigint + by, $2, $3::bigint + CASE WHEN $4::bigint = 0 THEN (($1::bigint + by) >> 20) - ($1::bigint >> 20) ELSE 0 END,
-    nullif($4::bigint, 0), $5, $6, $7, $8 FROM moved
+    nullif($4::bigint, 0), $5::smallint, $6::smallint, $7, $8 FROM moved
 RETURNING id - $1::bigint`
 )
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/damage"
 	"github.com/stint-dev/stint/store/internal/entries"
 	"github.com/stint-dev/stint/store/internal/failed"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
@@ -17,8 +18,14 @@ type runRows struct{ *unit }
 
 var _ lifecycle.WorkerRows = runRows{}
 
-// run returns a run's row; nil: there is none.
-func (u *unit) run(key int64) (*runRow, error) { return u.runs.get(key) }
+// run returns a run's row; nil: there is none. A row that no store has written so is an error.
+func (u *unit) run(key int64) (*runRow, error) {
+	r, err := u.runs.get(key)
+	if err == nil && r != nil && r.odd != nil {
+		return nil, &damage.Damage{Run: key, Err: r.odd}
+	}
+	return r, err
+}
 
 // Key implements lifecycle.Rows.
 func (u runRows) Key(id store.ID) (int64, bool) { return u.s.ids.Key(id) }

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"cmp"
+	"errors"
 
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
@@ -25,6 +26,7 @@ type runRow struct {
 	limits     string
 	metadata   []byte
 	input      []byte // nil: in stint.inputs, or the workflow run's
+	odd        error  // how its columns, as read, do not go together
 }
 
 // The bits of runs.flags.
@@ -43,7 +45,24 @@ func (r *runRow) loaded() {
 	if r.worker != nil {
 		r.Worker = *r.worker
 	}
+	r.odd = r.check()
 }
+
+// check returns how columns do not go together, which somebody must have changed by hand (R8). What a column alone may be,
+// the database tests.
+func (r *runRow) check() error {
+	switch {
+	case r.State == store.Running && r.worker == nil:
+		return errors.New("it is running, and has no worker")
+	case r.limiter != nil && r.limits == "":
+		return errors.New("it waits for a limiter, and has no limits")
+	case r.State.Terminal() != (r.Ended != 0):
+		return errEnded
+	}
+	return nil
+}
+
+var errEnded = errors.New("its state and the time of its end do not go together")
 
 func (r *runRow) storedFlags() (flags int16) {
 	for _, f := range [...]struct {

@@ -49,7 +49,11 @@ func (x *timed) get(k timeKind) ([]*runRow, error) {
 	}
 	var rows []*runRow
 	for _, key := range keys {
-		if r, _ := x.runs.get(key); r != nil {
+		r, err := x.u.run(key)
+		if isDamage(err) {
+			return nil, err
+		}
+		if r != nil {
 			rows = append(rows, r)
 		}
 	}
