@@ -136,7 +136,8 @@ func (r *claimedRow) position() ready.Position {
 // into returns where to scan claimedColumns.
 func (r *claimedRow) into() []any {
 	return []any{&r.resumed, &r.key, &r.lane, &r.lease, &r.Priority, &r.Attempt, &r.Replayed, &r.Crashes, &r.due, &r.started,
-		&r.rank, &r.turn, &r.Input, &r.Metadata, &r.parent, &r.root, &r.node, &r.Journal, &r.cancel, &r.spent, &r.limited, &r.Executions, &r.odd}
+		&r.rank, &r.turn, &r.Input, &r.Metadata, &r.parent, &r.root, &r.node, &r.Journal, &r.cancel, &r.spent, &r.limited,
+		&r.Executions, &r.odd}
 }
 
 func scanClaimed(row pgx.CollectableRow) (r claimedRow, err error) { return r, row.Scan(r.into()...) }
