@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"github.com/stint-dev/stint/store"
@@ -9,8 +10,9 @@ import (
 
 // An await is one call of Await.
 type await struct {
+	until    store.Until
 	signaled chan struct{} // capacity 1: read again
-	ended    chan struct{} // closed: the run ended, or err
+	ended    chan struct{} // closed: result has what it waits for, the run ended, or err
 	once     sync.Once
 	result   *store.Result // nil: not known
 	err      error
@@ -31,55 +33,48 @@ func (a *await) end(r *store.Result, err error) {
 }
 
 // Await implements store.History.
+//
+// It reads when it is called, and after each change of the run. What the writer knows when it commits, the end of a run or the entry
+// that u asks for, it tells instead.
 func (s *Store) Await(ctx context.Context, id store.ID, u store.Until) (r store.Result, err error) {
-	read := func(q querier, key int64) (done bool, err error) {
-		r, done, err = s.reads().Result(q, key, u)
-		return done, err
-	}
-	end, err := s.await(ctx, id, read)
-	switch {
-	case end == nil:
-	case u.Entry == (store.Address{}):
-		r = *end
-	default: // the entry as it was at the end
-		key, _ := s.ids.Key(id)
-		err = s.view(ctx, func(q querier) error { _, err := read(q, key); return err })
-	}
-	return r, err
-}
-
-// await returns once done reports true, now or after a change of the run. If the run ends
-// meanwhile and the writer knows its result, await returns that.
-func (s *Store) await(ctx context.Context, id store.ID, done func(q querier, key int64) (bool, error)) (*store.Result, error) {
 	key, ok := s.ids.Key(id)
 	if !ok {
-		return nil, nil
+		return r, nil
 	}
-	a := &await{signaled: make(chan struct{}, 1), ended: make(chan struct{})}
+	a := &await{until: u, signaled: make(chan struct{}, 1), ended: make(chan struct{})}
 	if !s.w.addAwait(key, a) {
-		return nil, store.ErrClosed
+		return r, store.ErrClosed
 	}
 	defer s.w.dropAwait(key, a)
 	for over := false; ; {
-		ok := false
+		done := false
 		err := s.view(ctx, func(q querier) (err error) {
-			ok, err = done(q, key)
+			r, done, err = s.reads().Result(q, key, u)
 			return err
 		})
-		if ok || over || err != nil {
-			return nil, err
+		if done || over || err != nil {
+			return r, err
 		}
 		select {
 		case <-a.signaled:
 		case <-a.ended:
-			if a.err != nil || a.result != nil {
-				return a.result, a.err
+			if a.knows() {
+				return *a.result, nil
 			}
-			over = true // read its result
+			if a.err != nil {
+				return r, a.err
+			}
+			over = true
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return r, ctx.Err()
 		}
 	}
+}
+
+// knows reports whether the result is all that is waited for. Else it is read once more: of a run that has ended, the entry may be
+// wanted as it was at the end.
+func (a *await) knows() bool {
+	return a.result != nil && (a.until.Entry == (store.Address{}) || a.result.Entry != nil)
 }
 
 func (w *writer) addAwait(key int64, a *await) bool {
@@ -127,9 +122,47 @@ type signals struct {
 	passive
 	writer  *writer // nil in an app's transaction
 	ended   []ending
-	resumed int // of ended: those before were seen to
-	chunks  []int64
+	resumed int     // of ended: those before were seen to
+	changed []int64 // runs that have new chunks or entries
+	met     []met
 	cancels []cancelOf
+}
+
+// A met is an await and what it waits for.
+type met struct {
+	*await
+	result store.Result
+}
+
+// flush reads the entries that calls of Await wait for, and that were done in the transaction: they need not read them again. What
+// cannot be read, they find out.
+func (ss *signals) flush() error {
+	ss.met = ss.met[:0]
+	if ss.writer == nil {
+		return nil
+	}
+	slices.Sort(ss.changed)
+	ss.changed = slices.Compact(ss.changed)
+	for _, run := range ss.changed {
+		for _, a := range ss.writer.entryAwaits(run) {
+			if r, done, err := ss.s.reads().Result(ss, run, a.until); err == nil && done {
+				ss.met = append(ss.met, met{a, r})
+			}
+		}
+	}
+	return nil
+}
+
+// entryAwaits returns the calls that wait for an entry of a run.
+func (w *writer) entryAwaits(run int64) (all []*await) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for a := range w.awaits[run] {
+		if a.until.Entry != (store.Address{}) {
+			all = append(all, a)
+		}
+	}
+	return all
 }
 
 func (ss *signals) committed() {
@@ -140,12 +173,14 @@ func (ss *signals) committed() {
 }
 
 func (ss *signals) rolledBack() {
-	ss.ended, ss.resumed, ss.chunks, ss.cancels = ss.ended[:0], 0, ss.chunks[:0], ss.cancels[:0]
+	ss.ended, ss.resumed, ss.changed, ss.cancels = ss.ended[:0], 0, ss.changed[:0], ss.cancels[:0]
+	clear(ss.met)
+	ss.met = ss.met[:0]
 }
 
 // notify signals the calls that wait for what a transaction has changed.
 func (w *writer) notify(s *signals) {
-	if len(s.ended)+len(s.chunks)+len(s.cancels) == 0 {
+	if len(s.ended)+len(s.changed)+len(s.cancels) == 0 {
 		return
 	}
 	w.mu.Lock()
@@ -155,7 +190,10 @@ func (w *writer) notify(s *signals) {
 			a.end(e.result, nil)
 		}
 	}
-	for _, id := range s.chunks {
+	for _, m := range s.met {
+		m.end(&m.result, nil)
+	}
+	for _, id := range s.changed {
 		for a := range w.awaits[id] {
 			a.signal()
 		}

@@ -186,7 +186,7 @@ func (es *events) Wake(kind event.Kind, now, key int64, w event.Waiter) error {
 	if kind == event.Conditions {
 		return workflow.Reconsider(es.workflows, w.Run, now)
 	}
-	es.signals.chunks = append(es.signals.chunks, w.Run) // calls of Await read again
+	es.signals.changed = append(es.signals.changed, w.Run) // calls of Await read again
 	goesOn, err := entries.Came(es.journals, w.Run, w.At, millis(now))
 	if err != nil || !goesOn {
 		return err

@@ -76,7 +76,7 @@ func (rs *records) record(key, lease int64, r *store.Record) error {
 		}
 	}
 	if len(r.Chunks) > 0 {
-		rs.signals.chunks = append(rs.signals.chunks, key)
+		rs.signals.changed = append(rs.signals.changed, key)
 	}
 	return nil
 }
