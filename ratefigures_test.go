@@ -261,9 +261,9 @@ func TestRateFiguresKept(t *testing.T) {
 		working(t, b)
 		g.after(t, time.Second, 6, 6, "opened again")
 		enqueueMany(t, one, calls(slowly, 10))
-		g.after(t, 30*time.Minute, 0, 1, "one lowers it")
+		g.after(t, time.Minute, 0, 1, "one lowers it") // two clients of a file look at it a hundred times a second
 		enqueue(t, other, middle)
-		g.after(t, time.Minute, 10, 11, "the other raises it")
+		g.after(t, 10*time.Second, 10, 11, "the other raises it")
 	})
 }
 
@@ -275,17 +275,17 @@ func TestConcurrencyFiguresOfNewest(t *testing.T) {
 		g := newMeter()
 		a, b := openedAt(t, path), openedAt(t, path)
 		limit := func(n int) stint.TaskOption { return stint.WithConcurrency(stint.Concurrency[job]{Max: n}) }
-		one := stint.NewTask(a, "t", g.work(time.Minute), limit(1))
-		five := stint.NewTask(b, "t", g.work(time.Minute), limit(5))
+		one := stint.NewTask(a, "t", g.work(5*time.Second), limit(1))
+		five := stint.NewTask(b, "t", g.work(5*time.Second), limit(5))
 		working(t, a, stint.WithSlots(3))
 		enqueueMany(t, one, make([]job, 30))
 		g.after(t, time.Second, 1, 1, "Max 1")
 		enqueue(t, five, job{})
 		g.after(t, time.Second, 2, 2, "Max 5, and three slots")
-		g.after(t, 5*time.Minute, 15, 15, "and as they end")
+		g.after(t, 25*time.Second, 15, 15, "and as they end")
 		enqueue(t, one, job{})
-		g.after(t, 90*time.Second, 0, 1, "Max 1 again: what had passed, and lacked a slot, waits")
-		g.after(t, 5*time.Minute, 5, 5, "one after another")
+		g.after(t, 7500*time.Millisecond, 0, 1, "Max 1 again: what had passed, and lacked a slot, waits")
+		g.after(t, 25*time.Second, 5, 5, "one after another")
 	})
 }
 
