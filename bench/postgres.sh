@@ -15,7 +15,7 @@ for round in $(seq "$rounds"); do
 	p stint-pg W-chain5,W-chain5-100,C5-process,P1,P4,P2x500,P2x500-1ms
 done
 "$bin/medians" "$out" # of the cases so far, for whoever does not wait for the rest
-p stint-pg C8
+p stint-pg C8-plain,C8,C8-plain
 "$bin/move" -runs "${MOVE:-1000000}" | tee -a "$out" >&2
 p stint-pg C4-held
 "$bin/medians" "$out"

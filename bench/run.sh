@@ -46,7 +46,7 @@ for round in $(seq "$rounds"); do
 	"$bin/durable" -durable seq1000,event | tee -a "$out" >&2
 done
 if [ "${ONLY:-}" != quick ]; then
-	b stint stint C8,C9
+	b stint stint C8-plain,C8,C9
 	b river river-sqlite-tuned C8
 	"$bin/limits" -limits beside,fair,split | tee -a "$out" >&2
 	"$bin/schedules" -schedules trigger,waits,wake1000,crons,once | tee -a "$out" >&2

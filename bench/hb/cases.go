@@ -21,7 +21,7 @@ type trial struct {
 var cases = map[string]func(context.Context, *trial){
 	"C1": enqueueOne, "C2": enqueue64, "C3": enqueueBatches, "C4": drain, "C5": pickup, "C6": mixed, "C6b": mixedWithBacklog, "C7": flows,
 	"W-chain5": graphs, "W-diamond10": graphs, "W-wide10000": graphs, "W-chain1000": graphs, "W-chain5-100": graphs,
-	"C8": backlog, "C9": sleeping,
+	"C8": backlog, "C8-plain": backlog, "C9": sleeping,
 	"C4-held": held, "C5-process": pickupElsewhere, "P1": together, "P2x500": together, "P2x500-1ms": together, "P4": together,
 }
 

@@ -135,7 +135,7 @@ func Main(vs Variants) {
 		}
 		for _, c := range strings.Split(*fCases, ",") {
 			reps := *fReps
-			if c == "C8" {
+			if c == "C8" || c == "C8-plain" {
 				reps = 1 // one load, three measured windows
 			}
 			limit := *fLimit

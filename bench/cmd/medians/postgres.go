@@ -14,7 +14,7 @@ var postgresRatios = []ratio{
 	{"drain: of River", onServer("C4"), perS, peersOf("C4", "river-pg-tuned"), perS},
 	{"drain: of the limit, groups of 1,000", onServer("C4"), perS, []key{{"pgx", "finish+claim/group1000"}}, perS},
 	{"drain: of the limit, groups of 100", onServer("C4"), perS, []key{{"pgx", "finish+claim/group100"}}, perS},
-	{"the same, 1,000,000 pending: of the drain", onServer("C8"), perS, []key{onServer("C4")}, perS},
+	{"the same, 1,000,000 pending: of a drain beside it", onServer("C8"), perS, []key{onServer("C8-plain")}, perS},
 	{"the same, a snapshot held: of before", onServer("C4-held"), perS, []key{onServer("C4-held-before")}, perS},
 	{"four processes: of one", onServer("P4"), perS, []key{onServer("P1")}, perS},
 	{"enqueue, 1 goroutine: of River", onServer("C1"), perS, peersOf("C1", "river-pg-tuned"), perS},

@@ -52,7 +52,7 @@ var ratios = []ratio{
 	{"drain: of the best peer", ours("C4"), perS, peersOf("C4", "river-sqlite", "river-sqlite-tuned", "goqite", "backlite",
 		"dbos-sqlite-tuned"), perS},
 	{"drain: of the limit, groups of 100", ours("C4"), perS, limitOf("life/full/group100/update"), perS},
-	{"the same, 1,000,000 pending: of the drain", ours("C8"), perS, []key{ours("C4")}, perS},
+	{"the same, 1,000,000 pending: of a drain beside it", ours("C8"), perS, []key{ours("C8-plain")}, perS},
 	{"idle pickup p50, in paced syncs", ours("C5"), p50, limitOf(paced), p50},
 	{"idle pickup p99, in paced syncs", ours("C5"), p99, limitOf(paced), p50},
 	{"chains of 5 tasks, tasks/s: of the drain", ours("W-chain5"), times(5), []key{ours("C4")}, perS},
