@@ -81,7 +81,7 @@ func checkValue[T any](t *testing.T, c *stint.Client, name string, v T, want str
 			mu.Lock()
 			seen = append(seen, describe(got))
 			mu.Unlock()
-			return describe(got), stint.Sleep(ctx, time.Hour)
+			return describe(got), stint.Sleep(ctx, time.Minute)
 		})
 		stop := working(t, c)
 		if got, err := task.Run(t.Context(), 0); err != nil || got != want {
