@@ -28,6 +28,8 @@ var allowedSteps = []struct{ statement, step, why string }{
 	{"json_each", "SCAN j EXISTS VIRTUAL TABLE", "reads a run's limits"},
 	{"json_each(CASE WHEN json_valid(r.metadata)", "SCAN j VIRTUAL TABLE", "reads a run's metadata"},
 	{"WITH v (", "SCAN v", "no table"},
+	{"r.parent = ?", "USE TEMP B-TREE FOR ORDER BY", "sorts a run's children that match, or those of a page (childrenOf)"},
+	{"WHERE parent = ? AND id >= ?", "USE TEMP B-TREE FOR ORDER BY", "sorts the keys of a run's children"},
 	{"FROM stint_members m", "USE TEMP B-TREE FOR ORDER BY", "sorts those of a key that newer runs may cancel: its limit, " +
 		"and what came since"},
 	{"FROM stint_lanes", "SCAN stint_lanes",

@@ -20,6 +20,9 @@ func rare(states []store.State) bool {
 	return len(states) > 0
 }
 
+// ofParent is the condition of a filter by parent.
+const ofParent = " AND r.parent = ?"
+
 // where returns the condition of a filter, after runTables. States and lanes are literals, so that the
 // planner can use the partial indexes.
 func (r *Reader) where(q Querier, f *store.Filter) (string, []any, error) {
@@ -48,7 +51,7 @@ func (r *Reader) where(q Querier, f *store.Filter) (string, []any, error) {
 	}
 	if f.Parent != (store.ID{}) {
 		key, _ := r.IDs.Key(f.Parent) // unknown: 0, no run's parent
-		and("r.parent = ?", key)
+		and(strings.TrimPrefix(ofParent, " AND "), key)
 	}
 	if f.TopLevel {
 		and("r.parent IS NULL")

@@ -164,6 +164,12 @@ func (r *Reader) List(q Querier, now time.Time, f store.Filter, before store.ID,
 			return nil, next, err
 		}
 	}
+	var last int64 // of childrenOf
+	if where == runTables+r.Visible+ofParent {
+		if from, to, last, err = childrenOf(q, &f, args[0], from, to, limit); err != nil {
+			return nil, next, err
+		}
+	}
 	id := "r.id"
 	if len(f.States) == 1 && f.States[0] == store.Running {
 		id = "+r.id" // few are running: find them by their index and sort, rather than read all by ID
@@ -182,11 +188,33 @@ func (r *Reader) List(q Querier, now time.Time, f store.Filter, before store.ID,
 	if err != nil {
 		return nil, next, err
 	}
-	if more {
-		next = r.IDs.ID(rows[len(rows)-1].key)
+	if more || last != 0 { // of the keys that were narrowed to, some may have been deleted since: there may be more
+		if len(rows) > 0 {
+			last = rows[len(rows)-1].key
+		}
+		next = r.IDs.ID(last)
 	}
 	runs, err = r.runs(q, now, rows)
 	return runs, next, err
+}
+
+// childrenOf narrows the keys that List looks at to a page of a run's children, and one more. Their index is not in the order of keys, and
+// to sort keys costs little where to sort rows costs much. last is that one more; 0: they were all.
+func childrenOf(q Querier, f *store.Filter, parent any, from, to int64, limit int) (_, _, last int64, err error) {
+	order := "DESC"
+	if f.Oldest {
+		order = "ASC"
+	}
+	_, err = one(q, "SELECT id FROM stint_runs WHERE parent = ? AND id >= ? AND id < ? ORDER BY id "+order+" LIMIT 1 OFFSET ?",
+		[]any{parent, from, to, limit}, &last)
+	switch {
+	case last == 0:
+	case f.Oldest:
+		to = last + 1
+	default:
+		from = last
+	}
+	return from, to, last, err
 }
 
 // scanned narrows the keys that List looks at to Scan runs, and returns where the next page goes on; zero: they were all.

@@ -102,8 +102,7 @@ CREATE INDEX stint_runs_running ON stint_runs (worker) WHERE state = 4;
 CREATE INDEX stint_runs_held ON stint_runs (state) WHERE state > 4 AND state < 7;
 CREATE INDEX stint_runs_unsuccessful ON stint_runs (state) WHERE state > 7;
 CREATE INDEX stint_runs_wake ON stint_runs (due_at) WHERE state = 5 AND due_at IS NOT NULL;
-CREATE INDEX stint_runs_parent ON stint_runs (parent) WHERE parent IS NOT NULL;
-CREATE INDEX stint_runs_node ON stint_runs (parent, node) WHERE node IS NOT NULL;
+CREATE INDEX stint_runs_parent ON stint_runs (parent, node) WHERE parent IS NOT NULL;
 
 -- A limiter is the state of one key of a concurrency limit, or of one rate limit.
 CREATE TABLE stint_limiters (
