@@ -468,11 +468,17 @@ func (c *Client) outputs(ctx context.Context, id store.ID, names []string) (Outp
 	if err != nil {
 		return Outputs{}, wrapStoreErr("outputs of a workflow", err)
 	}
-	o := Outputs{runID: id.String(), state: tasks[0].State, ended: tasks[0].Ended, tasks: make(map[string]*store.WorkflowTask, len(tasks))}
+	o := outputsOf(id, g, tasks)
+	o.state, o.ended = tasks[0].State, tasks[0].Ended
+	return o, nil
+}
+
+func outputsOf(id store.ID, g *store.Graph, tasks []store.WorkflowTask) Outputs {
+	o := Outputs{runID: id.String(), tasks: make(map[string]*store.WorkflowTask, len(tasks))}
 	for i := range tasks {
 		if tasks[i].Place < g.End() {
 			o.tasks[g.Name(tasks[i].Place)] = &tasks[i]
 		}
 	}
-	return o, nil
+	return o
 }

@@ -3,6 +3,7 @@ package stint_test
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -14,14 +15,18 @@ import (
 // readCounter counts what Waits read.
 type readCounter struct {
 	store.Store
-	awaits, outputs atomic.Int32
-	onAwait         func()
+	awaits, outputs, ready atomic.Int32 // ready: results that had the outputs
+	onAwait                func()
 }
 
 func (s *readCounter) Await(ctx context.Context, id store.ID, until store.Until) (store.Result, error) {
 	s.awaits.Add(1)
 	s.onAwait()
-	return s.Store.Await(ctx, id, until)
+	r, err := s.Store.Await(ctx, id, until)
+	if r.Tasks != nil {
+		s.ready.Add(1)
+	}
+	return r, err
 }
 
 func (s *readCounter) Workflow(ctx context.Context, id store.ID, names []string) (*store.Graph, []store.WorkflowTask, error) {
@@ -69,5 +74,46 @@ func TestWaitForWorkflowsThatHaveEnded(t *testing.T) {
 	out, err := r.Wait(t.Context())
 	if got, _ := last.From(out); got != 7 || err != nil {
 		t.Errorf("the run that had not ended: %d, %v", got, err)
+	}
+}
+
+// Who waits for a workflow's run while it ends is given its outputs without a read, if all tasks ran once and have small ones. Else they are
+// read, and are the same.
+func TestWaitIsGivenOutputs(t *testing.T) {
+	s := &readCounter{Store: must[*sqlite.Store](t)(sqlite.Open(t.TempDir()+"/t.db", sqlite.Options{})), onAwait: func() {}}
+	c := must[*stint.Client](t)(stint.New(s, stint.WithLogger(slog.New(slog.DiscardHandler))))
+	defer c.Close()
+	defer working(t, c)()
+	for _, tt := range []struct {
+		name  string
+		text  string
+		given bool
+	}{{"small", "x", true}, {"empty", "", true}, {"large", strings.Repeat("x", 2000), false}} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := stint.NewWorkflow[int](c, "given-"+tt.name)
+			begin, waiting := make(chan struct{}), make(chan struct{})
+			first := stint.AddTask(w, "first", func(context.Context, int) (string, error) { <-begin; return tt.text, nil })
+			next := stint.AddTask(w, "next", func(_ context.Context, n int) (int, error) { return n, nil }, stint.WithParents(first))
+			s.ready.Store(0)
+			s.outputs.Store(0)
+			s.onAwait = func() { close(waiting) }
+			r := must[*stint.Run[stint.Outputs]](t)(w.Enqueue(t.Context(), 5))
+			go func() { <-waiting; close(begin) }()
+			out := must[stint.Outputs](t)(r.Wait(t.Context()))
+			ready, read := s.ready.Load(), s.outputs.Load()
+			s.onAwait = func() {}
+			again := must[stint.Outputs](t)(r.Wait(t.Context()))
+			for _, o := range []stint.Outputs{out, again} {
+				if text, err := first.From(o); text != tt.text || err != nil {
+					t.Errorf("first: %q, %v", text, err)
+				}
+				if n, err := next.From(o); n != 5 || err != nil {
+					t.Errorf("next: %d, %v", n, err)
+				}
+			}
+			if ready == 1 && !tt.given || ready+read == 0 {
+				t.Errorf("%d results with outputs, %d reads; may be given: %t", ready, read, tt.given)
+			}
+		})
 	}
 }

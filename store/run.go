@@ -270,6 +270,11 @@ type Result struct {
 	Workflow bool   // it is a workflow's run
 	Output   []byte // if State is Succeeded
 	Entry    *Entry // the one at Until.Entry; nil: there is none
+
+	// Tasks are all tasks of a workflow's run that has succeeded, in the order of Graph's, with Place, State and Output alone.
+	// They are nil if the store would have to read them: Workflow does.
+	Graph *Graph
+	Tasks []WorkflowTask
 }
 
 // A WorkflowTask is a run of a workflow's task, or the workflow's run itself.

@@ -261,6 +261,9 @@ func (u workflowRows) End(run int64, to store.State, now int64, reason []byte) (
 	return true, nil
 }
 
+// Over implements workflow.Rows.
+func (u workflowRows) Over(run int64, _ store.State, _ int64) { runRows(u).Ended(run) }
+
 // EventSince implements workflow.Rows.
 func (u workflowRows) EventSince(run int64, m *store.Match) (time.Time, error) {
 	id, _, err := u.eventFor(run, reading.FirstKey(run, m), m, false)

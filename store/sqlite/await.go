@@ -32,26 +32,37 @@ func (a *await) end(r *store.Result, err error) {
 	a.once.Do(func() { a.result, a.err = r, err; close(a.ended) })
 }
 
+// maxOpen is how many runs the writer keeps of those that calls have enqueued one by one: who enqueues a run and waits for it need not
+// read it first. A run is kept until it ends, somebody waits for it, or another connection has committed, which may have ended it.
+//
+// No end is missed. A call of Await is added, and finds its run here, under the same mutex under which an end of this store's is
+// announced after its commit, and another's makes all who wait read (notifyAll): each either removes the run before that, or finds the
+// call.
+const maxOpen = 4096
+
 // Await implements store.History.
 //
-// It reads when it is called, and after each change of the run. What the writer knows when it commits, the end of a run or the entry
-// that u asks for, it tells instead.
+// It reads when it is called, unless the run is known to be open, and after each change of the run. What the writer knows when it commits,
+// the end of a run or the entry that u asks for, it tells instead.
 func (s *Store) Await(ctx context.Context, id store.ID, u store.Until) (r store.Result, err error) {
 	key, ok := s.ids.Key(id)
 	if !ok {
 		return r, nil
 	}
 	a := &await{until: u, signaled: make(chan struct{}, 1), ended: make(chan struct{})}
-	if !s.w.addAwait(key, a) {
-		return r, store.ErrClosed
+	isOpen, err := s.w.addAwait(key, a)
+	if err != nil {
+		return r, err
 	}
 	defer s.w.dropAwait(key, a)
-	for over := false; ; {
+	for over, ask := false, !isOpen || u != (store.Until{}); ; ask = true {
 		done := false
-		err := s.view(ctx, func(q querier) (err error) {
-			r, done, err = s.reads().Result(q, key, u)
-			return err
-		})
+		if ask {
+			err = s.view(ctx, func(q querier) (err error) {
+				r, done, err = s.reads().Result(q, key, u)
+				return err
+			})
+		}
 		if done || over || err != nil {
 			return r, err
 		}
@@ -77,17 +88,23 @@ func (a *await) knows() bool {
 	return a.result != nil && (a.until.Entry == (store.Address{}) || a.result.Entry != nil)
 }
 
-func (w *writer) addAwait(key int64, a *await) bool {
+// addAwait adds a call of Await, and reports whether its run is known to be open.
+func (w *writer) addAwait(key int64, a *await) (isOpen bool, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed {
-		return false
+		return false, store.ErrClosed
+	}
+	if err := w.s.hasMoved(); err != nil {
+		return false, err
 	}
 	if w.awaits[key] == nil {
 		w.awaits[key] = map[*await]struct{}{}
 	}
 	w.awaits[key][a] = struct{}{}
-	return true
+	_, isOpen = w.open[key]
+	delete(w.open, key)
+	return isOpen, nil
 }
 
 func (w *writer) dropAwait(key int64, a *await) {
@@ -104,6 +121,7 @@ func (w *writer) dropAwait(key int64, a *await) {
 func (w *writer) notifyAll() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	clear(w.open)
 	for _, m := range w.awaits {
 		for a := range m {
 			a.signal()
@@ -126,6 +144,17 @@ type signals struct {
 	changed []int64 // runs that have new chunks or entries
 	met     []met
 	cancels []cancelOf
+	opened  []int64 // runs that a call has enqueued alone: see writer.open
+}
+
+// isAwaited reports whether a call waits for a run.
+func (ss *signals) isAwaited(run int64) bool {
+	if ss.writer == nil {
+		return false
+	}
+	ss.writer.mu.Lock()
+	defer ss.writer.mu.Unlock()
+	return len(ss.writer.awaits[run]) > 0
 }
 
 // A met is an await and what it waits for.
@@ -173,19 +202,26 @@ func (ss *signals) committed() {
 }
 
 func (ss *signals) rolledBack() {
-	ss.ended, ss.resumed, ss.changed, ss.cancels = ss.ended[:0], 0, ss.changed[:0], ss.cancels[:0]
+	ss.ended, ss.resumed, ss.changed, ss.cancels, ss.opened = ss.ended[:0], 0, ss.changed[:0], ss.cancels[:0], ss.opened[:0]
 	clear(ss.met)
 	ss.met = ss.met[:0]
 }
 
 // notify signals the calls that wait for what a transaction has changed.
 func (w *writer) notify(s *signals) {
-	if len(s.ended)+len(s.changed)+len(s.cancels) == 0 {
+	if len(s.ended)+len(s.changed)+len(s.cancels)+len(s.opened) == 0 {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if len(w.open)+len(s.opened) > maxOpen {
+		clear(w.open)
+	}
+	for _, key := range s.opened {
+		w.open[key] = struct{}{}
+	}
 	for _, e := range s.ended {
+		delete(w.open, e.key)
 		for a := range w.awaits[e.key] {
 			a.end(e.result, nil)
 		}

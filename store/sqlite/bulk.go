@@ -37,7 +37,7 @@ func (b *bulk) add(u *unit, key int64, values ...any) error {
 		}
 	}
 	if b.args == nil {
-		b.args = make([]any, 1, 1+b.kind.cols*perInsert)
+		b.args = make([]any, 1, 1+b.kind.cols)
 	}
 	b.rows, b.next = b.rows+1, key+1
 	b.args = append(b.args, values...)

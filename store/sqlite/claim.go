@@ -192,7 +192,8 @@ func (w *writer) requeueClaims(claims []*claim) {
 const (
 	claimColumns = `
 SELECT id, lane, lease + 1, priority, attempt + 1, replayed, crashes, ` + dueTime + `, rank, turn,
-  coalesce(input, (SELECT data FROM stint_inputs i WHERE i.id = stint_runs.id)), metadata, parent, root, node,
+  CASE WHEN input IS NOT NULL THEN input WHEN node IS NULL THEN (SELECT data FROM stint_inputs i WHERE i.id = stint_runs.id) END,
+  metadata, parent, root, node,
   (lease > 0 OR flags & 8) AND EXISTS (SELECT 1 FROM stint_journal j WHERE j.run = stint_runs.id), cancel_at, spent
 FROM stint_runs WHERE `
 

@@ -108,7 +108,13 @@ func (w *writer) apply(u *unit, ops []*op) ([]*claim, error) {
 	if err := u.lanes.refreshLanes(); err != nil {
 		return nil, err
 	}
+	if err := u.journals.appendTogether(ops); err != nil {
+		return nil, err
+	}
 	for _, o := range ops {
+		if o.made {
+			continue
+		}
 		if err := u.change(o); err != nil {
 			return nil, err
 		}

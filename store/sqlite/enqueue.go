@@ -25,6 +25,10 @@ func (s *Store) Enqueue(ctx context.Context, now time.Time, runs []store.NewRun)
 	var out []store.Enqueued
 	err := s.do(ctx, func(u *unit) (err error) {
 		out, err = u.runs.enqueue(now.UnixMilli(), runs, nil)
+		if err == nil && len(out) == 1 && !out[0].Existing {
+			key, _ := s.ids.Key(out[0].ID)
+			u.signals.opened = append(u.signals.opened, key)
+		}
 		if err == nil && len(runs) > 0 && runs[0].Call != nil {
 			err = u.journals.recordCall(now.UnixMilli(), runs[0].Call, store.EncodeEnqueued(out))
 		}

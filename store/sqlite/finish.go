@@ -129,6 +129,9 @@ func (rs *runs) Finished(o *store.Outcome, f lifecycle.Finished) error {
 	if f.Counted {
 		rs.counters.Of(o.Queue, o.Task).End(f.Result.State, f.Took)
 	}
+	if parent, ok := rs.s.ids.Key(o.Parent); ok && o.Node != 0 && f.Result.State == store.Succeeded {
+		rs.workflows.keepOutput(parent, o.Node, o.Output)
+	}
 	if f.Failure != nil {
 		rs.errors.failed = append(rs.errors.failed, failed.Run{Key: f.Run, At: f.Ended, Failure: f.Failure})
 	}

@@ -10,18 +10,33 @@ import (
 )
 
 // Append implements store.Runs.
-func (s *Store) Append(ctx context.Context, now time.Time, c store.Call) (e store.Entry, stale bool, err error) {
-	var from []int64
+func (s *Store) Append(ctx context.Context, now time.Time, c store.Call) (store.Entry, bool, error) {
+	a := &appending{op: op{done: make(chan struct{})}, Call: c, now: now.UnixMilli()}
 	if (c.Entry.Kind == store.EntryEvent || c.Entry.Kind == store.EntryWait) && !c.Entry.Done {
-		if from, err = s.lookBack(ctx, &c); err != nil {
+		var err error
+		if a.from, err = s.lookBack(ctx, &a.Call); err != nil {
 			return c.Entry, false, err
 		}
 	}
-	err = s.do(ctx, func(u *unit) (err error) {
-		e, stale, err = u.journals.call(now.UnixMilli(), &c, from)
+	if entries.Plain(&a.Call) {
+		a.appends = a
+	}
+	a.apply = func(u *unit) (err error) {
+		a.entry, a.stale, err = u.journals.call(a.now, &a.Call, a.from)
 		return err
-	})
-	return e, stale, err
+	}
+	err := s.doOp(ctx, &a.op)
+	return a.entry, a.stale, err
+}
+
+// An appending is one call of Append, and the change that it makes.
+type appending struct {
+	op
+	store.Call
+	now   int64
+	from  []int64 // of lookBack
+	entry store.Entry
+	stale bool
 }
 
 // lookBack returns the events from which on call has to search. It reads those before, which may be many,

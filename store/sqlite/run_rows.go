@@ -213,6 +213,7 @@ func (rs *runs) setLane(key int64, name ready.Name) error {
 	if err != nil {
 		return err
 	}
+	rs.workflows.drop(key)
 	return rs.exec(setLaneSQL, key, to)
 }
 
@@ -312,6 +313,7 @@ func (rs *runs) BeginWorkflow(key, node, now int64) error {
 	if err != nil {
 		return err
 	}
+	rs.workflows.drop(key)
 	return workflow.BeginRun(rs.workflows, key, node, now)
 }
 

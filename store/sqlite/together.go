@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/stint-dev/stint/internal/clock"
 	"github.com/stint-dev/stint/store"
 )
 
@@ -15,7 +16,10 @@ import (
 // listSizes are the numbers of runs that such a statement may have. Fewer are changed by one statement each.
 var listSizes = [...]int{32, 8}
 
-var startListSQL, endListSQL = listTexts()
+var (
+	startListSQL, endListSQL = listTexts()
+	recordListSQL            = recordTexts()
+)
 
 // listTexts returns the statements for each of listSizes.
 func listTexts() (starts, ends [len(listSizes)]string) {
@@ -97,6 +101,57 @@ func (rs *runs) endTogether(now int64, keys []int64, outcomes []store.Outcome) (
 		}
 	}
 	return ended, nil
+}
+
+// recordTexts returns appendSQL for several entries that are done, which package entries calls plain.
+func recordTexts() (texts [len(listSizes)]string) {
+	for i, n := range listSizes {
+		texts[i] = `
+INSERT INTO stint_journal (run, scope, seq, kind, name, done, value, error, at, attempts, began_at, tries)
+SELECT r.id, column3, column4, column5, column6, 1, column7, column8, column9, column10, nullif(column11, column9), column12
+FROM (VALUES ` + strings.Repeat(",(?,?,?,?,?,?,?,?,?,?,?,?)", n)[1:] + `) v
+CROSS JOIN stint_runs r ON r.id = column1 AND r.lease = column2 AND r.` + stateRunning + `
+WHERE true
+ON CONFLICT DO UPDATE SET name = excluded.name, done = 1, value = excluded.value, error = excluded.error, at = excluded.at,
+  attempts = excluded.attempts, began_at = excluded.began_at, tries = excluded.tries
+WHERE done = 0`
+	}
+	return texts
+}
+
+// appendTogether makes the changes of plain durable calls in a group, and marks these.
+//
+// They are made before the group's other changes. All were queued by calls that were not answered yet, so that none of these can
+// rely on having come before another. One whose execution is not current, or whose entry is done, inserts nothing: errSomeLeft.
+func (js *journals) appendTogether(ops []*op) error {
+	var list []*appending
+	for _, o := range ops {
+		if o.made = false; o.appends == nil || js.apart {
+			continue
+		}
+		if _, ok := js.s.ids.Key(o.appends.ID); ok { // else it is stale
+			list = append(list, o.appends)
+		}
+	}
+	var args []any
+	for i, size := range listSizes {
+		for ; len(list) >= size; list = list[size:] {
+			args = args[:0]
+			for _, a := range list[:size] {
+				e := &a.Entry
+				key, _ := js.s.ids.Key(a.ID)
+				args = append(args, key, int64(a.Lease), e.Scope, e.Seq, int64(e.Kind), e.Name, e.Value, text(e.Error), a.now, e.Attempts,
+					clock.Millis(e.Began), text(e.Tries))
+			}
+			if err := js.changeAll(size, recordListSQL[i], args); err != nil {
+				return err
+			}
+			for _, a := range list[:size] {
+				a.made, a.entry, a.entry.At = true, a.Entry, millis(a.now)
+			}
+		}
+	}
+	return nil
 }
 
 func endsAsUsual(o *store.Outcome) bool {

@@ -16,6 +16,7 @@ import (
 func UseListSizes(sizes [len(listSizes)]int) {
 	listSizes = sizes
 	startListSQL, endListSQL = listTexts()
+	recordListSQL = recordTexts()
 }
 
 // executing has n runs that a worker of a new store executes, and their outcomes: all succeed.

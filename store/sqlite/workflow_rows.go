@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stint-dev/stint/store"
+	"github.com/stint-dev/stint/store/internal/count"
 	"github.com/stint-dev/stint/store/internal/keys"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
 	"github.com/stint-dev/stint/store/internal/reading"
@@ -123,7 +124,12 @@ func (ws *workflows) inserted(r *lifecycle.Row, n *store.NewRun) error {
 		return err
 	}
 	shared := workflow.Shared{Priority: n.Priority, Root: cmp.Or(r.Root, r.Key), Route: n.Route}
-	ws.keep(r.Key, workflowInfo{shared, slices.Clone(n.Input), slices.Clone(n.Metadata)})
+	lane := ready.Name{Queue: n.Queue, Task: n.Task}
+	i := workflowInfo{Shared: shared, input: slices.Clone(n.Input), metadata: slices.Clone(n.Metadata), lane: lane, started: r.Started}
+	if tasks := len(n.Graph.Tasks); tasks <= maxOutputTasks {
+		i.outputs = &outputs{graph: n.Graph, of: make([][]byte, tasks)}
+	}
+	ws.keep(r.Key, i)
 	return workflow.BeginRun(ws, r.Key, r.Node, r.Started)
 }
 
@@ -166,6 +172,21 @@ func (ws *workflows) End(run int64, to store.State, now int64, reason []byte) (b
 	n, err := ws.execN("UPDATE stint_runs SET state = ?2, ended_at = ?3, error = ?4, start_by = NULL WHERE id = ?1 AND "+stateRunning+
 		" AND cancel_at IS NULL", run, int64(to), now, text(reason))
 	return n > 0, err
+}
+
+// Over implements workflow.Rows. Who waits for the run is given its end, and it is counted, without reading the row.
+func (ws *workflows) Over(run int64, to store.State, now int64) {
+	i, known := ws.infos[run]
+	if known {
+		ws.counters.Of(i.lane.Queue, i.lane.Task).End(to, count.Took(millis(i.started), now))
+	}
+	r := &store.Result{State: to, Workflow: true}
+	if known && to == store.Succeeded && ws.signals.isAwaited(run) {
+		if r.Tasks = i.outputs.tasks(); r.Tasks != nil {
+			r.Graph = i.outputs.graph
+		}
+	}
+	ws.signals.ended = append(ws.signals.ended, ending{run, r, known})
 }
 
 // EventSince implements workflow.Rows.

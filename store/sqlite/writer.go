@@ -47,6 +47,7 @@ type writer struct {
 	crashed   bool                          // by a test: nothing is given back on close
 	fastUntil time.Time                     // poll fast until then: an app's transaction is about to commit
 	awaits    map[int64]map[*await]struct{} // by run
+	open      map[int64]struct{}            // runs that have not ended: see maxOpen
 	watch     map[int64]*watch              // by worker
 
 	health  atomic.Pointer[error]
@@ -90,17 +91,20 @@ type op struct {
 	apply func(*unit) error
 	after func() // by the writer, after the commit; nil: nothing
 	reads bool   // it changes nothing
-	err   error
-	alone bool // the group that it was in has failed
-	state atomic.Int32
-	done  chan struct{}
+
+	appends *appending // apply does what this says, which may be done for many together (appendTogether); nil: something else
+	err     error
+	alone   bool // the group that it was in has failed
+	made    bool // appendTogether has made the change, in the transaction that is under way
+	state   atomic.Int32
+	done    chan struct{}
 }
 
 func newWriter(s *Store, c *conn.Conn) *writer {
 	w := &writer{
 		s: s, conn: c, stmt: map[string]*statement{},
 		signaled: make(chan struct{}, 1), done: make(chan struct{}),
-		awaits: map[int64]map[*await]struct{}{}, watch: map[int64]*watch{},
+		awaits: map[int64]map[*await]struct{}{}, open: map[int64]struct{}{}, watch: map[int64]*watch{},
 		version: -1,
 	}
 	w.unit = newUnit(&txn{querier: w, s: s, execN: w.execN}, &s.graphs)

@@ -51,6 +51,13 @@ func Append(rows Rows, run int64, c *store.Call, from []int64, now time.Time) (e
 	return e, false, nil
 }
 
+// Plain reports whether all that a call does is to record an entry that is done, with the time when it began: what Append does then is
+// one Put, in which many such calls may go together.
+func Plain(c *store.Call) bool {
+	e := &c.Entry
+	return e.Done && e.Kind != store.EntryEvent && e.Due.IsZero() && !e.Began.IsZero()
+}
+
 // there returns the first event that a call gets at once; 0: there is none.
 func there(rows Rows, run, from int64, m *store.Match) (event int64, payload []byte, err error) {
 	if m.FromNow {

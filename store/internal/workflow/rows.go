@@ -37,6 +37,8 @@ type Rows interface {
 	// End ends a workflow's run that is Running, unless it was asked to cancel. It reports whether
 	// it has.
 	End(run int64, to store.State, now int64, reason []byte) (bool, error)
+	// Over announces that a workflow's run has ended: Ended of Runs, where the state and the time are known.
+	Over(run int64, to store.State, now int64)
 
 	// EventSince returns when the first event came that matches, since a workflow's run was
 	// enqueued; zero: none has. Came returns which events have come that a task waits for.

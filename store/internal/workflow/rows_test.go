@@ -262,6 +262,8 @@ func (r *rows) Admit(_ int64, all []store.Limit) (_ *int64, err error) {
 	return &at, nil
 }
 
+func (r *rows) Over(run int64, _ store.State, _ int64) { r.Ended(run) }
+
 func (r *rows) ParentEnded(_ int64, place int, a workflow.JoinState) (_ workflow.JoinState, err error) {
 	defer r.Miss(&err)
 	if r.graph.Joins(place) < 2 {

@@ -113,7 +113,7 @@ func (r *run) EndWorkflow(all JoinState) error {
 			return err
 		}
 	}
-	r.Runs().Ended(r.key)
+	r.Over(r.key, to, r.now)
 	r.Changed(r.key)
 	if to == store.Succeeded && r.graph.OnSuccess != nil {
 		return r.startHook(r.graph.Success())
