@@ -135,6 +135,9 @@ func (e *enqueuing) insert(now int64, n *store.NewRun) (store.Enqueued, error) {
 	if err := e.plain.flush(e.unit); err != nil {
 		return store.Enqueued{}, err
 	}
+	if err := e.workflows.nodes.flush(e.unit); err != nil { // of the workflow before: the rows of a bulk have the highest keys
+		return store.Enqueued{}, err
+	}
 	r, existing, err := lifecycle.Enqueue(e, n, now)
 	if err != nil || existing != 0 {
 		return store.Enqueued{ID: e.s.ids.ID(existing), Existing: true}, err
