@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stint-dev/stint"
 	"github.com/stint-dev/stint/bench/hb"
 	"github.com/stint-dev/stint/bench/pg"
@@ -170,7 +171,10 @@ func (p *peer) Notes() string {
 }
 
 // server is the peer on PostgreSQL.
-type server struct{ peer }
+type server struct {
+	peer
+	left *pgx.Conn
+}
 
 const schema = "bench_stint"
 
@@ -191,7 +195,24 @@ func (p *server) Join(ctx context.Context) error {
 		return errors.Join(err, s.Close())
 	}
 	p.define()
-	return nil
+	p.left, err = pgx.Connect(ctx, pg.URL())
+	return err
+}
+
+// left counts the runs that have not ended, as that of River does: by the indexes, and on a connection of its own.
+const left = `SELECT (SELECT count(*) FROM ` + schema + `.runs WHERE state = 4) + (SELECT count(*) FROM ` + schema + `.runs WHERE state = 2) +
+	(SELECT count(*) FROM ` + schema + `.runs WHERE state = 3 AND limiter IS NULL) +
+	(SELECT count(*) FROM ` + schema + `.runs WHERE state = 3 AND limiter IS NOT NULL)`
+
+// Left counts the runs that are not durably recorded as done.
+func (p *server) Left(ctx context.Context) (n int64, err error) {
+	err = p.left.QueryRow(ctx, left).Scan(&n)
+	return n, err
+}
+
+func (p *server) Close() {
+	_ = p.left.Close(context.Background())
+	p.peer.Close()
 }
 
 func (p *server) Notes() string { return pg.Notes }
