@@ -140,7 +140,24 @@ func (r *claimedRow) into() []any {
 		&r.Executions, &r.odd}
 }
 
-func scanClaimed(row pgx.CollectableRow) (r claimedRow, err error) { return r, row.Scan(r.into()...) }
+// collectClaimed appends the rows of a claim to got: with those of their workflows' runs, if they may be tasks of workflows.
+// Each is scanned into the same variables, because a row and what tells where to scan it have a kilobyte.
+func collectClaimed(rows pgx.Rows, got []claimedRow, tasks bool) ([]claimedRow, error) {
+	defer rows.Close()
+	r := &claimedRow{}
+	into := r.into()
+	if tasks {
+		into = append(into, r.flow()...)
+	}
+	for rows.Next() {
+		*r = claimedRow{}
+		if err := rows.Scan(into...); err != nil {
+			return nil, err
+		}
+		got = append(got, *r)
+	}
+	return got, rows.Err()
+}
 
 // A serving is the part of a transaction that starts runs for claims.
 type serving struct {
@@ -292,7 +309,7 @@ func (s *serving) write(ctx context.Context) error {
 func (w *writer) queueClaim(b *pgx.Batch, c *claim, x ready.Choice, now int64, usual, tasks bool, graphs []int64) *[]claimedRow {
 	lease := newLease()
 	c.leases = append(c.leases, lease)
-	text, ofTasks, scan, args := claimSQL, claimTasksSQL, scanClaimed, []any{int64(lease), c.Worker, now, usual}
+	text, ofTasks, args := claimSQL, claimTasksSQL, []any{int64(lease), c.Worker, now, usual}
 	if x.Only != nil {
 		from := x.Only.Bound()
 		text, ofTasks, args = claimLaneSQL, claimTaskLaneSQL, append(args, x.Only.ID, from.Rank, from.Turn, from.ID, x.Most)
@@ -304,14 +321,22 @@ func (w *writer) queueClaim(b *pgx.Batch, c *claim, x ready.Choice, now int64, u
 		args = append(args, ids)
 	}
 	if tasks {
-		text, scan, args = ofTasks, scanClaimedTask, append(args, graphs)
+		text, args = ofTasks, append(args, graphs)
 	}
 	got := new([]claimedRow)
 	b.Queue(w.s.sql(text), args...).Query(func(rows pgx.Rows) (err error) {
-		*got, err = pgx.CollectRows(rows, scan)
+		to := w.spare
+		w.spare = nil
+		*got, err = collectClaimed(rows, to, tasks)
 		return err
 	})
 	return got
+}
+
+// reuse keeps the memory of what a claim has read, which was given, for the next.
+func (w *writer) reuse(got []claimedRow) {
+	clear(got)
+	w.spare = got[:0]
 }
 
 // arrived completes what a claim has read, but for tasks of workflows, and learns what it says of lanes.
@@ -354,6 +379,7 @@ func (w *writer) arrived(x ready.Choice, got []claimedRow) {
 
 // give gives a claim the runs that were started for it.
 func (w *writer) give(u *unit, c *claim, got []claimedRow) {
+	c.got = slices.Grow(c.got, len(got))
 	for i := range got {
 		countOf(u.started, got[i].Queue, got[i].Task).Start(got[i].Started.Sub(got[i].Due))
 		c.got = append(c.got, got[i].Claimed)
@@ -426,7 +452,7 @@ func (w *writer) readBack(ctx context.Context, u *unit, claims []*claim) error {
 		if err != nil {
 			return err
 		}
-		got, err := pgx.CollectRows(rows, scanClaimed)
+		got, err := collectClaimed(rows, nil, false)
 		if err != nil {
 			return err
 		}

@@ -5,7 +5,6 @@ import (
 	"maps"
 	"strings"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/stint-dev/stint/store"
 	"github.com/stint-dev/stint/store/internal/lifecycle"
 	"github.com/stint-dev/stint/store/internal/ready"
@@ -40,8 +39,9 @@ var claimedTaskColumns = strings.NewReplacer(
   coalesce(p.state = 4 AND p.replayed = 0, false), coalesce(p.lane, 0), coalesce(p.root, p.id, 0), coalesce(p.started_at, 0),
   coalesce(p.priority, 0), p.limits IS NOT NULL`
 
-func scanClaimedTask(row pgx.CollectableRow) (r claimedRow, err error) {
-	return r, row.Scan(append(r.into(), &r.goesOn, &r.of.lane, &r.of.root, &r.of.started, &r.of.priority, &r.of.limited)...)
+// flow returns where to scan what claimedTaskColumns add.
+func (r *claimedRow) flow() []any {
+	return []any{&r.goesOn, &r.of.lane, &r.of.root, &r.of.started, &r.of.priority, &r.of.limited}
 }
 
 // graphsOf reports whether a choice is of lanes of which some have tasks of workflows, and returns the graphs that those are

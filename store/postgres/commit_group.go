@@ -271,13 +271,14 @@ func (w *writer) write(ctx context.Context, s *serving, claims []*claim) (sent b
 		if c.pending == nil {
 			continue
 		}
-		x, got, graphs := c.pending.choice, *c.pending.got, c.pending.graphs
+		x, all, graphs := c.pending.choice, *c.pending.got, c.pending.graphs
 		c.pending = nil
-		w.arrived(x, got)
-		got = w.startTasks(got, graphs)
+		w.arrived(x, all)
+		got := w.startTasks(all, graphs)
 		if w.give(u, c, got); len(got) == 0 && x.Only == nil {
 			w.claimAgain()
 		}
+		w.reuse(all)
 	}
 	return true, nil
 }

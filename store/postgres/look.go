@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"math"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -159,7 +160,13 @@ type sweeper struct {
 	done     chan struct{}
 	stop     context.CancelFunc
 	depth    atomic.Int64 // how many runs are queued, up to store.MaxCount
+
+	mu      sync.Mutex // held for a sweep
+	counted time.Time  // when depth was
 }
+
+// depthShare is how many runs the sweeper counts a second, at most: where many are queued, each process reads all of them.
+const depthShare = 1000
 
 const sweepShare = 20
 
@@ -188,18 +195,23 @@ func (x *sweeper) run(ctx context.Context) {
 }
 
 func (x *sweeper) sweep(ctx context.Context) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	x.s.view(ctx, func(c *pgx.Conn) error { // an error: it looks again
 		var lanes []readyLane
 		b := &pgx.Batch{}
 		b.Queue("BEGIN")
 		b.Queue("SET LOCAL enable_seqscan = off") // as on the writer's connection
 		x.s.queueReadyLanes(b, nil, &lanes)
-		b.Queue(x.s.sql("SELECT " + depthSQL)).QueryRow(func(r pgx.Row) error {
-			var n int64
-			err := r.Scan(&n)
-			x.depth.Store(n)
-			return err
-		})
+		if time.Since(x.counted) >= time.Duration(x.depth.Load())*time.Second/depthShare {
+			x.counted = time.Now()
+			b.Queue(x.s.sql("SELECT " + depthSQL)).QueryRow(func(r pgx.Row) error {
+				var n int64
+				err := r.Scan(&n)
+				x.depth.Store(n)
+				return err
+			})
+		}
 		b.Queue("COMMIT")
 		if err := c.SendBatch(ctx, b).Close(); err != nil {
 			return err

@@ -50,6 +50,7 @@ func (s *settings) connect(ctx context.Context, to *way) (*pgx.Conn, error) {
 	if err != nil {
 		return nil, explain(err)
 	}
+	registerArrays(conn.TypeMap())
 	if to.pooled {
 		return conn, nil
 	}

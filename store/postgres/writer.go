@@ -69,7 +69,8 @@ type writer struct {
 	conn        *pgx.Conn // nil: it broke
 	unit        *unit
 	blocked     blocked
-	damaged     []error // of runs that were claimed
+	damaged     []error      // of runs that were claimed
+	spare       []claimedRow // empty: memory for what a claim reads
 	epoch       epoch
 	counters    count.Set
 	lanes       laneSet
