@@ -140,25 +140,6 @@ func (r *claimedRow) into() []any {
 		&r.Executions, &r.odd}
 }
 
-// collectClaimed appends the rows of a claim to got: with those of their workflows' runs, if they may be tasks of workflows.
-// Each is scanned into the same variables, because a row and what tells where to scan it have a kilobyte.
-func collectClaimed(rows pgx.Rows, got []claimedRow, tasks bool) ([]claimedRow, error) {
-	defer rows.Close()
-	r := &claimedRow{}
-	into := r.into()
-	if tasks {
-		into = append(into, r.flow()...)
-	}
-	for rows.Next() {
-		*r = claimedRow{}
-		if err := rows.Scan(into...); err != nil {
-			return nil, err
-		}
-		got = append(got, *r)
-	}
-	return got, rows.Err()
-}
-
 // A serving is the part of a transaction that starts runs for claims.
 type serving struct {
 	w          *writer

@@ -200,7 +200,8 @@ func (p *server) Join(ctx context.Context) error {
 }
 
 // left counts the runs that have not ended, as that of River does: by the indexes, and on a connection of its own.
-const left = `SELECT (SELECT count(*) FROM ` + schema + `.runs WHERE state = 4) + (SELECT count(*) FROM ` + schema + `.runs WHERE state = 2) +
+const left = `SELECT (SELECT count(*) FROM ` + schema + `.runs WHERE state = 4) +
+	(SELECT count(*) FROM ` + schema + `.runs WHERE state = 2) +
 	(SELECT count(*) FROM ` + schema + `.runs WHERE state = 3 AND limiter IS NULL) +
 	(SELECT count(*) FROM ` + schema + `.runs WHERE state = 3 AND limiter IS NOT NULL)`
 
