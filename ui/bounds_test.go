@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stint-dev/stint"
@@ -455,8 +456,10 @@ func (s *stuckReader) Write(b []byte) (int, error) {
 }
 
 // The memory of answers that clients have not read is limited: another request is refused for now,
-// and answered once they are read.
-func TestAnswersThatNobodyTakes(t *testing.T) {
+// and answered once they are read. In a bubble, no request waits too long for its turn to be rendered, however slow the machine is.
+func TestAnswersThatNobodyTakes(t *testing.T) { synctest.Test(t, answersThatNobodyTakes) }
+
+func answersThatNobodyTakes(t *testing.T) {
 	c, h := opened(t)
 	run, err := stint.NewTask[string, int](c, "large", nil).Enqueue(t.Context(), strings.Repeat("x", 4<<20-2))
 	if err != nil {
