@@ -66,7 +66,10 @@ func (rs *runs) enqueue(now int64, all []store.NewRun, staged map[ready.Name]int
 	out := make([]store.Enqueued, len(all))
 	at := millis(now)
 	for i := range all {
-		var err error
+		err := rs.workflows.nodes.flush(rs.unit) // its rows get the highest keys, so none may have a higher one already
+		if err != nil {
+			return nil, err
+		}
 		if r := &all[i]; plain(r, at) {
 			out[i].ID, err = e.addPlain(now, r)
 		} else {
@@ -133,9 +136,6 @@ func (e *enqueuing) addPlain(now int64, r *store.NewRun) (store.ID, error) {
 // insert inserts a run that is not plain, unless its keys refer to one that exists.
 func (e *enqueuing) insert(now int64, n *store.NewRun) (store.Enqueued, error) {
 	if err := e.plain.flush(e.unit); err != nil {
-		return store.Enqueued{}, err
-	}
-	if err := e.workflows.nodes.flush(e.unit); err != nil { // of the workflow before: the rows of a bulk have the highest keys
 		return store.Enqueued{}, err
 	}
 	r, existing, err := lifecycle.Enqueue(e, n, now)
