@@ -121,7 +121,7 @@ func demo(ctx context.Context, path string, n int, out io.Writer) error {
 			return err
 		}
 	}
-	held, err := midst(ctx, c, all, n/3, "bob")
+	held, err := midst(ctx, c, all, n, "bob")
 	if err != nil {
 		return err
 	}
@@ -142,7 +142,7 @@ func demo(ctx context.Context, path string, n int, out io.Writer) error {
 	return report(ctx, runs, out)
 }
 
-// midst waits until n runs have ended and the worker executes some, and returns the IDs of these.
+// midst waits until a third of n runs have ended and the worker executes some, and returns the IDs of these.
 func midst(ctx context.Context, c *stint.Client, all map[string]string, n int, worker string) (held []string, err error) {
 	for after := uint64(0); ; {
 		if after, err = c.Changed(ctx, after); err != nil {
@@ -162,8 +162,11 @@ func midst(ctx context.Context, c *stint.Client, all map[string]string, n int, w
 				held = append(held, r.ID)
 			}
 		}
-		if ended >= n && len(held) > 0 {
+		if ended >= n/3 && len(held) > 0 {
 			return held, nil
+		}
+		if ended == n {
+			return nil, fmt.Errorf("all %d runs ended before %s could be killed: give more by -runs", n, worker)
 		}
 	}
 }

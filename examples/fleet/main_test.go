@@ -21,9 +21,10 @@ func TestMain(m *testing.M) {
 
 // A worker is killed in the midst of its work: every run succeeds, and what the dead one had recorded stays.
 func TestFleet(t *testing.T) {
+	const runs = 200
 	database.Empty(t, "fleet")
 	var out strings.Builder
-	if err := demo(t.Context(), filepath.Join(t.TempDir(), "fleet.db"), 60, &out); err != nil {
+	if err := demo(t.Context(), filepath.Join(t.TempDir(), "fleet.db"), runs, &out); err != nil {
 		t.Fatalf("%v\n%s", err, &out)
 	}
 	t.Log(out.String())
@@ -37,8 +38,8 @@ func TestFleet(t *testing.T) {
 			steps += n
 		}
 	}
-	if held == 0 || all != 60 || steps != 180 {
-		t.Errorf("%d runs of %d succeeded, with %d steps, want 180; %d were executing at the death", all, 60, steps, held)
+	if held == 0 || all != runs || steps != 3*runs {
+		t.Errorf("%d runs of %d succeeded, with %d steps, want %d; %d were executing at the death", all, runs, steps, 3*runs, held)
 	}
 	if taken > held+8 || kept > taken { // a run may start between the look and the death
 		t.Errorf("%d were taken over, of about %d; %d had recorded steps", taken, held, kept)

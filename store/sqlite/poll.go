@@ -49,7 +49,7 @@ func (w *writer) adaptPolling(now time.Time) {
 	world := worldTime()
 	passed, ours := world-w.polledWorld, now.Sub(w.polled)
 	w.polledWorld = world
-	if passed < 0 || passed > ours/2 {
+	if w.polled.IsZero() || passed < 0 || passed > ours/2 { // the first time, there is nothing to compare with
 		w.pollBackoff = 0
 	} else {
 		w.pollBackoff = min(max(2*w.pollBackoff, 2*pollAlone), pollBackoffMax)

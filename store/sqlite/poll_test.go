@@ -23,3 +23,17 @@ func TestPollsGrowApart(t *testing.T) {
 		}
 	})
 }
+
+// A file that was just opened is looked at as often as any other: nothing is known of the clock yet.
+func TestFirstPollIsSoon(t *testing.T) {
+	s := openAt(t, filepath.Join(t.TempDir(), "a.db"), Options{})
+	defer s.Close()
+	w := s.w
+	w.turn.Lock()
+	defer w.turn.Unlock()
+	w.polled, w.polledWorld, w.pollBackoff = time.Time{}, 0, 0
+	w.adaptPolling(time.Now())
+	if w.pollBackoff != 0 {
+		t.Errorf("the next look is %v away", w.pollBackoff)
+	}
+}
