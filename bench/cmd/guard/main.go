@@ -44,7 +44,7 @@ var cases = []struct {
 			return stint.RateLimit{Key: byKey(10_000)(j), Limit: 1000, Burst: 1000}
 		}))
 	}},
-	{"workflows of 5 tasks", 4.7, workflows},
+	{"workflows of 5 tasks", 3.4, workflows},
 	{"runs of 5 durable steps", 2.8, steps},
 }
 
