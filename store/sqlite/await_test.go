@@ -14,7 +14,7 @@ import (
 // A call that waits for an entry is told it by the commit that completes the entry: no connection reads it.
 func TestAwaitedEntryIsNotReadAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx, ok := t.Context(), noError(t)
+		ctx, ok := t.Context(), failing(t)
 		s, err := Open(filepath.Join(t.TempDir(), "a.db"), Options{})
 		ok(err)
 		defer s.Close()
@@ -32,7 +32,9 @@ func TestAwaitedEntryIsNotReadAgain(t *testing.T) {
 		for _, u := range []store.Until{{Entry: wait.Address}, {Chunk: 1}} {
 			go func() {
 				r, err := s.Await(ctx, runs[0].ID, u)
-				ok(err)
+				if err != nil {
+					t.Error(err)
+				}
 				told <- r
 			}()
 		}
@@ -58,23 +60,14 @@ func TestAwaitedEntryIsNotReadAgain(t *testing.T) {
 // takeReaders takes all connections for reading, until release is called.
 func takeReaders(t *testing.T, s *Store) (release func()) {
 	t.Helper()
-	ok := noError(t)
 	held := make(chan struct{})
 	for range readConns {
 		go func() {
-			ok(s.view(context.Background(), func(querier) error { <-held; return nil }))
+			if err := s.view(context.Background(), func(querier) error { <-held; return nil }); err != nil {
+				t.Error(err)
+			}
 		}()
 	}
 	synctest.Wait()
 	return func() { close(held) }
-}
-
-// noError returns a function that reports errors.
-func noError(t *testing.T) func(error) {
-	return func(err error) {
-		if err != nil {
-			t.Helper()
-			t.Error(err)
-		}
-	}
 }

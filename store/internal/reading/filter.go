@@ -21,7 +21,7 @@ func rare(states []store.State) bool {
 }
 
 // ofParent is the condition of a filter by parent.
-const ofParent = " AND r.parent = ?"
+const ofParent = "r.parent = ?"
 
 // where returns the condition of a filter, after runTables. States and lanes are literals, so that the
 // planner can use the partial indexes.
@@ -51,7 +51,7 @@ func (r *Reader) where(q Querier, f *store.Filter) (string, []any, error) {
 	}
 	if f.Parent != (store.ID{}) {
 		key, _ := r.IDs.Key(f.Parent) // unknown: 0, no run's parent
-		and(strings.TrimPrefix(ofParent, " AND "), key)
+		and(ofParent, key)
 	}
 	if f.TopLevel {
 		and("r.parent IS NULL")

@@ -165,7 +165,7 @@ func (r *Reader) List(q Querier, now time.Time, f store.Filter, before store.ID,
 		}
 	}
 	var last int64 // of childrenOf
-	if where == runTables+r.Visible+ofParent {
+	if where == runTables+r.Visible+" AND "+ofParent {
 		if from, to, last, err = childrenOf(q, &f, args[0], from, to, limit); err != nil {
 			return nil, next, err
 		}
